@@ -1,0 +1,281 @@
+"""The frames that scheduler and workers exchange: their types, how they are packed, what is refused.
+
+Called by the loop and by the worker's link, which see bytes; dispatcher and agent see only the types below. Pure: bytes in,
+a frame or ProtocolError out, nothing else. docs/protocol.md describes the same frames for people who write a worker in another
+language, and changes in the same commit as this file.
+
+One frame is one msgpack map of at most FRAME_BYTES_MAX bytes. `t` names its type and `v` the protocol's version; unknown keys
+are ignored, so a neighbouring release may add some. There are no floats: fractions travel as thousandths.
+"""
+
+from typing import Annotated, Any, Final, Literal
+
+import msgpack
+import msgspec
+from msgspec import Meta, Struct
+
+from zsched.limits import FRAME_BYTES_MAX
+
+VERSION: Final = 1
+VERSIONS: Final = (1,)
+
+# The largest integer that JSON readers in other languages and SQLite both carry without loss.
+INTEGER_MAX: Final = 2**53
+
+Natural = Annotated[int, Meta(ge=0, le=INTEGER_MAX)]
+RunId = Annotated[int, Meta(ge=1, le=INTEGER_MAX)]
+# One line of printable characters without spaces, quotes or slashes: safe in URLs, paths and logs.
+WorkerName = Annotated[str, Meta(min_length=1, max_length=128, pattern=r"^[A-Za-z0-9][A-Za-z0-9._@:-]*\Z")]
+Word = Annotated[str, Meta(max_length=64)]
+Line = Annotated[str, Meta(max_length=1024)]
+
+Phase = Literal["waiting", "running", "finished"]
+Verdict = Literal["stored", "duplicate", "stale", "unknown"]
+ErrorCode = Literal["E_VERSION", "E_KEY", "E_SESSION", "E_DUP", "E_BUSY", "E_BAD"]
+
+
+class ProtocolError(Exception):
+    """The peer sent something that is no frame. The sentence may be sent back to it; nothing was changed."""
+
+
+class Held(Struct, frozen=True, gc=False):
+    """A run that a worker holds: waiting for a slot, running, or finished with its result not yet acked."""
+
+    run: RunId
+    phase: Phase
+
+
+class Output(Struct, frozen=True, gc=False):
+    """What a run wrote to one stream: its first and last bytes, and how many there were in all.
+
+    When `total` is len(head) + len(tail), nothing was cut out between them.
+    """
+
+    head: bytes = b""
+    tail: bytes = b""
+    total: Natural = 0
+
+
+class RunResult(Struct, frozen=True, gc=False, omit_defaults=True):
+    """How a run ended. Times are milliseconds since 1970 UTC by the worker's clock; `started_ms` is None if it never started."""
+
+    run: RunId
+    status: Literal["success", "failed"]
+    reason: Word
+    finished_ms: Natural
+    started_ms: Natural | None = None
+    exit_code: Annotated[int, Meta(ge=-(2**31), le=2**31)] | None = None
+    signal: Annotated[int, Meta(ge=1, le=128)] | None = None
+    detail: Line = ""
+    stdout: Output = Output()
+    stderr: Output = Output()
+
+
+class RunOrder(Struct, frozen=True, gc=False, omit_defaults=True):
+    """What a worker needs to execute one run. `command` goes to `/bin/sh -c`. `timeout_ms` None: no limit."""
+
+    run: RunId
+    job: RunId
+    task: Natural
+    attempt: Natural
+    command: str
+    grace_ms: Natural
+    output_bytes_max: Natural
+    timeout_ms: Natural | None = None
+    probation: bool = False
+
+
+class Frame(Struct, frozen=True, tag_field="t", kw_only=True):
+    """What every frame carries besides its type."""
+
+    v: int = VERSION
+
+
+class FromWorker(Frame, frozen=True):
+    """A frame of a registered worker: `s` is the session that the scheduler gave it."""
+
+    s: Word
+
+
+class FromScheduler(Frame, frozen=True):
+    """A frame to a registered worker: its session and the scheduler's epoch."""
+
+    s: Word
+    ep: Natural
+
+
+# --- from the worker -------------------------------------------------------------------------------------------------
+
+
+class Register(Frame, frozen=True, tag="register"):
+    """A worker introduces itself and tells all it holds. `lock` is (device, inode) of the file it holds locked.
+
+    `incarnation` is new at each start of the worker, and stays when only its agent is restarted. `db` is the database whose
+    runs it holds, empty if none.
+    """
+
+    versions: tuple[int, ...]
+    worker: WorkerName
+    incarnation: Word
+    boot_id: Word
+    lock: tuple[Natural, Natural]
+    slots: Annotated[int, Meta(ge=1, le=65_536)]
+    heartbeat_ms: Natural
+    db: Word = ""
+    host: Annotated[str, Meta(max_length=255)] = ""
+    agent: Word = ""
+    can: tuple[Word, ...] = ()
+    labels: dict[Word, Word] = {}
+    runs: tuple[Held, ...] = ()
+
+
+class Heartbeat(FromWorker, frozen=True, tag="heartbeat"):
+    """I live, and this is all I hold. `n` is the number of the last `run` frame seen in this session, 0 before the first."""
+
+    seq: Natural
+    n: Natural
+    window: Natural
+    ahead: Natural
+    runs: tuple[Held, ...] = ()
+    load_milli: Natural = 0
+    disk_free_bytes: Natural = 0
+
+
+class Ready(FromWorker, frozen=True, tag="ready"):
+    """How much the worker takes: at most `window` unfinished runs, `ahead` of them beyond its slots."""
+
+    window: Natural
+    ahead: Natural
+
+
+class Started(FromWorker, frozen=True, tag="started"):
+    """A run's process exists. Sent for runs that live longer than 100 ms or are on probation; repeating it does no harm."""
+
+    run: RunId
+    pid: Natural
+    at_ms: Natural
+
+
+class Result(FromWorker, frozen=True, tag="result"):
+    """Runs that ended. Sent again until acked."""
+
+    results: Annotated[tuple[RunResult, ...], Meta(min_length=1)]
+
+
+class Return(FromWorker, frozen=True, tag="return"):
+    """Runs that the worker hands back unstarted."""
+
+    runs: Annotated[tuple[RunId, ...], Meta(min_length=1)]
+
+
+class WorkerBye(FromWorker, frozen=True, tag="bye"):
+    """The worker leaves. `guard_lost` counts as a loss of its runs; any other reason counts against nothing."""
+
+    reason: Word
+
+
+# --- from the scheduler ----------------------------------------------------------------------------------------------
+
+
+class Registered(FromScheduler, frozen=True, tag="registered"):
+    """A new session. The worker goes on with the runs in `keep`, kills those in `kill`, and then sends what it has finished."""
+
+    db: Word
+    heartbeat_ms: Natural
+    timeout_ms: Natural
+    keep: tuple[RunId, ...] = ()
+    kill: tuple[RunId, ...] = ()
+
+
+class HeartbeatAck(FromScheduler, frozen=True, tag="heartbeat_ack"):
+    """The heartbeat `seq` came. `kill`: held, but not this worker's to run. `cancel`: its own runs that shall stop."""
+
+    seq: Natural
+    kill: tuple[RunId, ...] = ()
+    cancel: tuple[RunId, ...] = ()
+
+
+class Run(FromScheduler, frozen=True, tag="run"):
+    """Runs to execute, stored as running on this worker before they were sent. `n` counts these frames in the session."""
+
+    n: Natural
+    runs: tuple[RunOrder, ...]
+
+
+class ResultAck(FromScheduler, frozen=True, tag="result_ack"):
+    """What became of each result, as (run, verdict). The worker forgets the run whatever the verdict is."""
+
+    verdicts: tuple[tuple[RunId, Verdict], ...]
+
+
+class Cancel(FromScheduler, frozen=True, tag="cancel"):
+    """Runs that shall stop: TERM, their grace, KILL. Repeated in each heartbeat_ack until the result comes."""
+
+    runs: tuple[RunId, ...]
+
+
+class SchedulerBye(FromScheduler, frozen=True, tag="bye"):
+    """The scheduler stops. The worker keeps its runs and looks for the next scheduler."""
+
+    reason: Word
+
+
+class Error(Frame, frozen=True, tag="error"):
+    """Something the worker sent was refused. After a fatal one the worker stops; otherwise it registers again."""
+
+    code: ErrorCode
+    fatal: bool
+    detail: Line
+
+
+WorkerFrame = Register | Heartbeat | Ready | Started | Result | Return | WorkerBye
+SchedulerFrame = Registered | HeartbeatAck | Run | ResultAck | Cancel | SchedulerBye | Error
+
+
+def pack(frame: WorkerFrame | SchedulerFrame) -> bytes:
+    """The frame as bytes."""
+    packed: bytes = msgpack.packb(msgspec.to_builtins(frame, builtin_types=(bytes,)), use_bin_type=True)
+    return packed
+
+
+def unpack_from_worker(body: bytes) -> WorkerFrame:
+    """The frame that a worker sent. Raises ProtocolError, and nothing else, whatever the bytes are."""
+    frame: WorkerFrame = _convert(body, WorkerFrame)
+    return frame
+
+
+def unpack_from_scheduler(body: bytes) -> SchedulerFrame:
+    """The frame that the scheduler sent. Raises ProtocolError, and nothing else, whatever the bytes are."""
+    frame: SchedulerFrame = _convert(body, SchedulerFrame)
+    return frame
+
+
+def _convert(body: bytes, frames: Any) -> Any:
+    try:
+        return msgspec.convert(_decode(body), frames)
+    except msgspec.ValidationError as error:
+        raise ProtocolError(str(error)) from None
+
+
+def _decode(body: bytes) -> object:
+    """msgpack's own limits stop nesting and false lengths; what it lets pass and no frame needs is refused here."""
+    if len(body) > FRAME_BYTES_MAX:
+        raise ProtocolError(f"a frame has at most {FRAME_BYTES_MAX} bytes, this one {len(body)}")
+    try:
+        return msgpack.unpackb(body, object_pairs_hook=_unique_keys, ext_hook=_no_extensions)
+    except ProtocolError:
+        raise
+    # msgpack raises ValueError and its own classes, TypeError for unhashable keys, RecursionError for depth.
+    except Exception as error:
+        raise ProtocolError(f"not a msgpack map: {type(error).__name__}") from None
+
+
+def _unique_keys(pairs: list[tuple[Any, Any]]) -> dict[Any, Any]:
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        raise ProtocolError("a map has the same key twice")
+    return found
+
+
+def _no_extensions(code: int, data: bytes) -> object:
+    raise ProtocolError("msgpack extension types are not used here")
