@@ -1,0 +1,185 @@
+"""What zsched is about: jobs, their runs, the workers, and which changes of state exist. Pure; every other module builds on it.
+
+A **job** is what somebody wants done. Each attempt to do it is a **run** with an id of its own, which grows and is never used
+again: it is the fencing token that decides whose result counts. A **worker** executes runs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Final, NewType
+
+JobId = NewType("JobId", int)
+RunId = NewType("RunId", int)
+DemandId = NewType("DemandId", int)
+WorkerId = NewType("WorkerId", str)
+
+
+@dataclass(frozen=True, slots=True)
+class Now:
+    """The time of one turn. `mono_ms` grows steadily and decides liveness; `wall_ms` is UTC since 1970 and may jump."""
+
+    mono_ms: int
+    wall_ms: int
+
+
+class RunStatus(StrEnum):
+    PENDING = "pending"
+    RUNNING = "running"
+    SUCCESS = "success"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+
+
+class WorkerStatus(StrEnum):
+    ACTIVE = "active"
+    INACTIVE = "inactive"
+
+
+class WorkerKind(StrEnum):
+    """How a worker speaks: over its ZeroMQ session, or by asking over REST."""
+
+    ZMQ = "zmq"
+    REST = "rest"
+
+
+class Reason(StrEnum):
+    """Why a run is in the state it is in. Stable words; the sentence beside them may change."""
+
+    EXIT = "exit"
+    SIGNAL = "signal"
+    TIMEOUT = "timeout"
+    CANCELLED = "cancelled"
+    SPAWN_ERROR = "spawn_error"
+    WORKER_LOST = "worker_lost"
+    CRASH_LIMIT = "crash_limit"
+    QUARANTINED = "quarantined"
+    REPORTED = "reported"  # a REST worker's own word, without an exit code
+    RETURNED = "returned"  # handed back unstarted: pending again
+    UNDELIVERED = "undelivered"  # surely never reached the worker: pending again
+
+
+# The state table of a run. What is not in it does not exist, and the store's trigger aborts it.
+TRANSITIONS: Final[Mapping[RunStatus, frozenset[RunStatus]]] = {
+    RunStatus.PENDING: frozenset({RunStatus.RUNNING, RunStatus.CANCELLED, RunStatus.FAILED}),
+    RunStatus.RUNNING: frozenset({RunStatus.SUCCESS, RunStatus.FAILED, RunStatus.CANCELLED, RunStatus.PENDING}),
+    RunStatus.SUCCESS: frozenset(),
+    RunStatus.FAILED: frozenset(),
+    RunStatus.CANCELLED: frozenset(),
+}
+TERMINAL: Final = frozenset(status for status, successors in TRANSITIONS.items() if not successors)
+
+
+class Blocked:
+    """The bits that hold a pending run back. A run is ready when none is set, so a claim never has to skip a row."""
+
+    DEPENDENCY: Final = 1
+    DUE: Final = 2
+    HELD: Final = 4
+    PAUSED: Final = 8
+    CAP: Final = 16
+    CANCEL: Final = 32
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobSpec:
+    """What a caller asks for, checked. `schedule` is five cron fields in UTC; `timeout_ms` None means no limit.
+
+    A job with a schedule makes no run at submit unless `run_now` asks for one.
+    """
+
+    name: str
+    command: str
+    schedule: str | None = None
+    run_now: bool = False
+    timeout_ms: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Job:
+    """A job as it is stored. Times are milliseconds since 1970 UTC."""
+
+    job_id: JobId
+    name: str
+    command: str
+    status: RunStatus
+    created_ms: int
+    updated_ms: int
+    schedule: str | None = None
+    next_fire_ms: int | None = None
+    timeout_ms: int | None = None
+    cancel_ms: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Run:
+    """One attempt of one task of a job, as it is stored. `claimed_ms` is when a worker got it, by the scheduler's clock;
+    `started_ms` and `finished_ms` are the worker's word. `attempt` counts from 1 the runs that started."""
+
+    run_id: RunId
+    job_id: JobId
+    task: int
+    attempt: int
+    status: RunStatus
+    created_ms: int
+    worker_id: WorkerId | None = None
+    reason: str | None = None
+    detail: str | None = None
+    exit_code: int | None = None
+    signal: int | None = None
+    crashes: int = 0
+    claimed_ms: int | None = None
+    started_ms: int | None = None
+    finished_ms: int | None = None
+    cancel_ms: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stream:
+    """What is kept of one output stream: the first bytes, the last bytes, and how many there were in all."""
+
+    head: bytes = b""
+    tail: bytes = b""
+    total: int = 0
+
+    @property
+    def cut(self) -> int:
+        """How many bytes between head and tail were not kept."""
+        return self.total - len(self.head) - len(self.tail)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outcome:
+    """How a run ended, as its worker tells it. `status` is success or failed."""
+
+    run_id: RunId
+    status: RunStatus
+    reason: str
+    detail: str = ""
+    exit_code: int | None = None
+    signal: int | None = None
+    started_ms: int | None = None
+    finished_ms: int
+    stdout: Stream = Stream()
+    stderr: Stream = Stream()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Worker:
+    """A worker as it is stored. `boot_id` and `lock` (device, inode) are what proves that an earlier start of it is dead."""
+
+    worker_id: WorkerId
+    kind: WorkerKind
+    status: WorkerStatus
+    slots: int
+    registered_ms: int
+    last_seen_ms: int
+    host: str = ""
+    incarnation: str = ""
+    boot_id: str = ""
+    lock: tuple[int, int] = (0, 0)
+    agent: str = ""
+    can: tuple[str, ...] = ()
+    labels: Mapping[str, str] | None = None
