@@ -1,0 +1,107 @@
+"""Durations and sizes as people write them. Pure: text in, integers out, and back; used by the configuration and by job specs.
+
+Durations have Go's form with days added: `500ms`, `3s`, `1m30s`, `2h`, `1d`. Sizes name their unit: `64MiB`, `10MB`, `512B`.
+A bare number is refused in both, because nobody agrees on what it counts.
+"""
+
+from __future__ import annotations
+
+import re
+from fractions import Fraction
+from typing import Final
+
+# A century. What is longer is a slip of the keyboard, and every sum of two still fits 63 bits with room to spare.
+DURATION_MS_MAX: Final = 36_525 * 86_400_000
+
+# The largest size SQLite can hold as an integer.
+SIZE_BYTES_MAX: Final = 2**63 - 1
+
+# Text longer than this is refused unread.
+_CHARS_MAX: Final = 64
+
+_DURATION_UNITS_MS: Final[dict[str, Fraction]] = {
+    "d": Fraction(86_400_000),
+    "h": Fraction(3_600_000),
+    "m": Fraction(60_000),
+    "s": Fraction(1_000),
+    "ms": Fraction(1),
+    "us": Fraction(1, 1_000),
+    "µs": Fraction(1, 1_000),
+    "ns": Fraction(1, 1_000_000),
+}
+_SIZE_UNITS_BYTES: Final[dict[str, int]] = {
+    "B": 1,
+    "kB": 10**3,
+    "KB": 10**3,
+    "MB": 10**6,
+    "GB": 10**9,
+    "TB": 10**12,
+    "KiB": 2**10,
+    "MiB": 2**20,
+    "GiB": 2**30,
+    "TiB": 2**40,
+}
+_PART: Final = re.compile(r"([0-9]+(?:\.[0-9]+)?)([a-zµ]+)")
+_SIZE: Final = re.compile(r"([0-9]+(?:\.[0-9]+)?) ?([A-Za-z]+)")
+
+
+def parse_duration_ms(text: str) -> int:
+    """Read a duration into whole milliseconds; what is finer is rounded up, so that it never becomes nothing.
+
+    Raises ValueError with a sentence that quotes the text and shows the form.
+    """
+    if text == "0":
+        return 0
+    parts = list(_PART.finditer(text)) if len(text) <= _CHARS_MAX else []
+    if (
+        not parts
+        or "".join(part[0] for part in parts) != text
+        or any(part[2] not in _DURATION_UNITS_MS for part in parts)
+    ):
+        raise ValueError(f"{_quoted(text)} is no duration; write it like 500ms, 3s, 1m30s, 2h or 1d")
+    total_ms = sum(Fraction(part[1]) * _DURATION_UNITS_MS[part[2]] for part in parts)
+    if total_ms > DURATION_MS_MAX:
+        raise ValueError(f"{_quoted(text)} is too long; the longest duration is {format_duration_ms(DURATION_MS_MAX)}")
+    return -int(-total_ms // 1)
+
+
+def format_duration_ms(duration_ms: int) -> str:
+    """Write milliseconds in the form that parse_duration_ms reads back to the same number: `1m30s`, `0s`."""
+    assert duration_ms >= 0
+    parts = []
+    for unit in ("d", "h", "m", "s", "ms"):
+        count, duration_ms = divmod(duration_ms, int(_DURATION_UNITS_MS[unit]))
+        if count:
+            parts.append(f"{count}{unit}")
+    return "".join(parts) or "0s"
+
+
+def parse_size_bytes(text: str) -> int:
+    """Read a size into bytes; a fraction of a byte is rounded up.
+
+    Raises ValueError with a sentence that quotes the text and shows the form.
+    """
+    if text == "0":
+        return 0
+    match = _SIZE.fullmatch(text) if len(text) <= _CHARS_MAX else None
+    if match is None or match[2] not in _SIZE_UNITS_BYTES:
+        raise ValueError(f"{_quoted(text)} is no size; write it like 512KiB, 64MiB or 2GiB")
+    size_bytes = -int(-Fraction(match[1]) * _SIZE_UNITS_BYTES[match[2]] // 1)
+    if size_bytes > SIZE_BYTES_MAX:
+        raise ValueError(f"{_quoted(text)} is too large; the largest size is {SIZE_BYTES_MAX} bytes")
+    return size_bytes
+
+
+def format_size_bytes(size_bytes: int) -> str:
+    """Write bytes in the largest binary unit that keeps them whole: `64MiB`, `1000B`, `0B`."""
+    assert size_bytes >= 0
+    for unit in ("TiB", "GiB", "MiB", "KiB"):
+        count, rest = divmod(size_bytes, _SIZE_UNITS_BYTES[unit])
+        if count and not rest:
+            return f"{count}{unit}"
+    return f"{size_bytes}B"
+
+
+def _quoted(text: str) -> str:
+    """Quote user text for an error: control characters escaped, and no longer than a line."""
+    return repr(text if len(text) <= _CHARS_MAX else text[: _CHARS_MAX - 1] + "…")
