@@ -1,7 +1,7 @@
 """The bounds of the product, by name. Pure: numbers only, imported by every layer, imports nothing.
 
-Each bound names its unit last and says what happens at it. A deployment's own settings live in config.py; what stands here is
-fixed in a release, because the wire format, the store and the documentation rely on it.
+Each bound names its unit last and says what happens at it. A deployment's own settings live in config.py; what stands
+here is fixed in a release, because the wire format, the store and the documentation rely on it.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ JOBS_PER_SUBMIT_MAX = 10_000
 PAGE_ROWS_MAX = 1_000
 PAGE_ROWS_DEFAULT = 100
 
-# Output shown inside a job or a run, for each stream. The middle is left out, with a marker that names where the rest is.
+# Output shown inside a job or a run, for each stream. The middle is left out, with a marker that says where the rest is.
 LOGS_BYTES_SHOWN = 64 * KIB
 
 # --- Jobs -------------------------------------------------------------------------------------------------------------

@@ -1,7 +1,7 @@
-"""Durations and sizes as people write them. Pure: text in, integers out, and back; used by the configuration and by job specs.
+"""Durations and sizes as people write them. Pure: text in, integers out, and back; for configuration and job specs.
 
-Durations have Go's form with days added: `500ms`, `3s`, `1m30s`, `2h`, `1d`. Sizes name their unit: `64MiB`, `10MB`, `512B`.
-A bare number is refused in both, because nobody agrees on what it counts.
+Durations have Go's form with days added: `500ms`, `3s`, `1m30s`, `2h`, `1d`. Sizes name their unit: `64MiB`, `10MB`,
+`512B`. A bare number other than 0 is refused in both, because nobody agrees on what it counts.
 """
 
 from __future__ import annotations
