@@ -35,7 +35,7 @@ JOBS_PER_SUBMIT_MAX = 10_000
 PAGE_ROWS_MAX = 1_000
 PAGE_ROWS_DEFAULT = 100
 
-# Output shown inside a job or a run, for each stream. The middle is left out, with a marker that says where the rest is.
+# Output of each stream shown inside a job or a run. The middle is left out, with a marker that says where the rest is.
 LOGS_BYTES_SHOWN = 64 * KIB
 
 # --- Jobs -------------------------------------------------------------------------------------------------------------

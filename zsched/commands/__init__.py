@@ -1,0 +1,1 @@
+"""The programs: one module each, whose docopt text is the manual page."""

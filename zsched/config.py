@@ -1,0 +1,175 @@
+"""The configuration of each program: settled settings made into frozen dataclasses.
+
+Called by the programs in commands/. The keys, their defaults and the layers they come from stand in settings.py, the
+bounds that no deployment changes in limits.py. Nothing here prints or exits: what is wrong is a ConfigError of one line
+that names the origin, the key and the remedy.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os.path
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final, Generic, TypeVar
+from urllib.parse import quote, urlsplit
+
+from zsched.settings import SYSTEM_FOLDER, ConfigError, Setting, home_folder, settle, xdg_folder
+
+__all__ = ["ConfigError", "Loaded", "SchedulerConfig", "WorkerConfig", "scheduler_config", "worker_config"]
+
+# What a file system takes as one name is 255 bytes; longer names are cut here and told apart by a digest.
+_FILE_NAME_BYTES_MAX: Final = 200
+
+
+@dataclass(frozen=True, slots=True)
+class SchedulerConfig:
+    """What a scheduler runs with. Paths are absolute. A port of 0 means any free one."""
+
+    db: Path
+    data_dir: Path
+    host: str
+    port: int
+    zmq_host: str
+    zmq_port: int
+    worker_timeout_ms: int
+    threads: int
+    log_level: str
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerConfig:
+    """What a worker runs with. `state_dir` is absolute; `slots` 0 means the CPUs that this process may use."""
+
+    id: str
+    scheduler: str
+    slots: int
+    poll_interval_ms: int
+    heartbeat_interval_ms: int
+    shutdown_grace_ms: int
+    state_dir: Path
+    log_level: str
+
+
+ConfigT = TypeVar("ConfigT")
+
+
+@dataclass(frozen=True)
+class Loaded(Generic[ConfigT]):
+    """A configuration together with the setting that gave each of its values, in the table's order."""
+
+    config: ConfigT
+    settings: tuple[Setting, ...]
+
+
+def scheduler_config(
+    flags: Mapping[str, str],
+    config_file: Path | None,
+    environ: Mapping[str, str],
+    system_folder: Path = SYSTEM_FOLDER,
+) -> Loaded[SchedulerConfig]:
+    """Settle the [scheduler] section. `flags` are by long name without dashes: {"zmq-port": "5600"}.
+
+    Raises ConfigError. Reads files, makes none.
+    """
+    values = _Values(settle("scheduler", flags, config_file, environ, system_folder), environ)
+    db = values.path("db")
+    return Loaded(
+        SchedulerConfig(
+            db=db,
+            data_dir=values.path("data_dir", default=Path(f"{db}.d")),
+            host=values.text("host"),
+            port=values.number("port"),
+            zmq_host=values.text("zmq_host"),
+            zmq_port=values.number("zmq_port"),
+            worker_timeout_ms=values.number("worker_timeout"),
+            threads=values.number("threads"),
+            log_level=values.text("log_level"),
+        ),
+        tuple(values.settings.values()),
+    )
+
+
+def worker_config(
+    flags: Mapping[str, str],
+    config_file: Path | None,
+    environ: Mapping[str, str],
+    system_folder: Path = SYSTEM_FOLDER,
+) -> Loaded[WorkerConfig]:
+    """Settle the [worker] section, as scheduler_config does for a scheduler. Raises ConfigError, also without an id."""
+    values = _Values(settle("worker", flags, config_file, environ, system_folder), environ)
+    if not values.settings["id"].text:
+        raise ConfigError("a worker needs a name: give -id NAME, ZSCHED_WORKER_ID or id in the section [worker]")
+    worker_id = values.text("id")
+    scheduler = values.text("scheduler")
+    return Loaded(
+        WorkerConfig(
+            id=worker_id,
+            scheduler=scheduler,
+            slots=values.number("slots"),
+            poll_interval_ms=values.number("poll_interval"),
+            heartbeat_interval_ms=values.number("heartbeat_interval"),
+            shutdown_grace_ms=values.number("shutdown_grace"),
+            state_dir=values.path(
+                "state_dir", default=_state_folder(environ) / _place(scheduler) / _file_name(worker_id)
+            ),
+            log_level=values.text("log_level"),
+        ),
+        tuple(values.settings.values()),
+    )
+
+
+class _Values:
+    """The settled values of one section, each parsed when it is asked for, so that an error can name its origin."""
+
+    def __init__(self, settings: dict[str, Setting], environ: Mapping[str, str]) -> None:
+        self.settings = settings
+        self._environ = environ
+
+    def text(self, name: str) -> str:
+        value = self._parse(name)
+        assert isinstance(value, str)
+        return value
+
+    def number(self, name: str) -> int:
+        value = self._parse(name)
+        assert isinstance(value, int)
+        return value
+
+    def path(self, name: str, default: Path | None = None) -> Path:
+        """The path, absolute and without links, so that one file has one name; `default` stands for an empty one."""
+        text = self.text(name)
+        if not text:
+            assert default is not None
+            return default
+        if text == "~" or text.startswith("~/"):
+            text = str(home_folder(self._environ)) + text[1:]
+        return Path(os.path.realpath(self.settings[name].folder / text))
+
+    def _parse(self, name: str) -> object:
+        setting = self.settings[name]
+        try:
+            return setting.key.parse(setting.text)
+        except ValueError as error:
+            named = setting.origin if setting.origin.startswith(("-", "ZSCHED_")) else f"{setting.origin} {name}"
+            raise ConfigError(f"{named}: {error}") from error
+
+
+def _state_folder(environ: Mapping[str, str]) -> Path:
+    return xdg_folder(environ, "XDG_STATE_HOME", ".local/state") / "zsched"
+
+
+def _place(url: str) -> str:
+    """A scheduler's address as a folder name: `localhost_8080`."""
+    parts = urlsplit(url)
+    port = parts.port or {"http": 80, "https": 443}[parts.scheme]
+    return _file_name(f"{parts.hostname}_{port}")
+
+
+def _file_name(name: str) -> str:
+    """A name as one component of a path, different for different names: whatever is no plain character is %-escaped."""
+    escaped = quote(name, safe=":@+,=")
+    if len(escaped) > _FILE_NAME_BYTES_MAX:
+        return f"{escaped[:_FILE_NAME_BYTES_MAX]}~{hashlib.sha256(name.encode()).hexdigest()[:16]}"
+    return escaped if escaped.strip(".") else escaped.replace(".", "%2E")
