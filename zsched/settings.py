@@ -154,7 +154,7 @@ KEYS: Final = (
     Key("worker", "poll_interval", "5s", "DURATION", _duration_ms(100),
         "how often an idle worker announces itself again"),
     Key("worker", "heartbeat_interval", "10s", "DURATION", _duration_ms(100),
-        "how often a worker says that it lives; a third of the scheduler's timeout when that is less"),
+        "how often a worker says that it lives; at most a third of the scheduler's timeout"),
     Key("worker", "shutdown_grace", "30s", "DURATION", _duration_ms(0),
         "how long SIGTERM lets running jobs finish before it stops them"),
     Key("worker", "state_dir", "", "DIR", _optional_path,

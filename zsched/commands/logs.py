@@ -1,0 +1,45 @@
+"""Log lines: to stderr, one line a record, whatever the record holds.
+
+Called once by every program that logs. Text that came from outside (a worker's name, a path) may hold control
+characters; they are escaped here, in one place, so that nobody forges a line or talks to a terminal.
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+from datetime import UTC, datetime
+from typing import Final, TextIO
+
+_LEVELS: Final = {"DEBUG": logging.DEBUG, "INFO": logging.INFO, "WARN": logging.WARNING, "ERROR": logging.ERROR}
+_WORDS: Final = {logging.WARNING: "WARN", logging.CRITICAL: "ERROR"}
+
+# C0, DEL, C1 and the two separators that some viewers take for a line's end.
+_ESCAPES: Final = {
+    code: {9: r"\t", 10: r"\n", 13: r"\r"}.get(code, f"\\x{code:02x}" if code < 256 else f"\\u{code:04x}")
+    for code in (*range(0x20), *range(0x7F, 0xA0), 0x2028, 0x2029)
+}
+
+
+def start(level: str, stream: TextIO | None = None) -> None:
+    """Send the records of level (DEBUG, INFO, WARN or ERROR) and above to stream, which is stderr if not given.
+
+    A second call replaces the first.
+    """
+    handler = logging.StreamHandler(sys.stderr if stream is None else stream)
+    handler.setFormatter(Line())
+    logging.basicConfig(level=_LEVELS[level], handlers=[handler], force=True)
+    # A reader that went away (`worker 2>&1 | head`) must not make the logging of it fail in turn.
+    logging.raiseExceptions = False
+
+
+class Line(logging.Formatter):
+    """`2026-03-01T12:00:00.123Z INFO zsched.loop: the message`, a traceback appended with its line ends escaped."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        time = datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+        text = record.getMessage()
+        if record.exc_info:
+            text += "\n" + self.formatException(record.exc_info)
+        word = _WORDS.get(record.levelno, record.levelname)
+        return f"{time} {word} {record.name}: {text}".translate(_ESCAPES)

@@ -1,0 +1,135 @@
+"""Command lines: docopt reads them by the manual page; this module makes them forgiving in form and strict in names.
+
+Called by every program. A long option takes one dash or two, its value a space or `=`, and the last one given counts:
+`-port 8080`, `-port=8080`, `--port 8080`. A name must be exact. Wrong usage ends the program: one line that says what
+is wrong, the usage, exit code 2; `--help` and `--version` end it with 0.
+"""
+
+from __future__ import annotations
+
+import difflib
+import os
+import re
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final, NoReturn, TypeVar
+
+from docopt import DocoptExit, docopt
+
+from zsched import __version__
+from zsched.config import ConfigError, Loaded
+from zsched.settings import keys_of
+
+EXIT_USAGE: Final = 2
+
+# What docopt finds for one name of the manual page: a value, a switch, how often, several values, nothing.
+Value = str | bool | int | list[str] | None
+ConfigT = TypeVar("ConfigT")
+
+# A line of the manual page that declares an option: `  -q, --quiet  …` or `  --port=PORT  …`.
+_DECLARED: Final = re.compile(r"^ +(?:-(\w)(?: [A-Z]+)?, )?--([a-z][a-z0-9-]*)(=\S+)?", re.MULTILINE)
+_PROGRAM: Final = re.compile(r"^usage:\s+(\S+(?: [a-z]+)?)", re.MULTILINE | re.IGNORECASE)
+
+
+def parse(doc: str, argv: Sequence[str]) -> dict[str, Value]:
+    """Read the arguments of a program by its manual page; options by long name with dashes, as docopt has it.
+
+    Options stand before the first word that is none, so that a command's own options stay its own.
+    """
+    try:
+        given = exact(argv, _declared(doc))
+        if "--help" in given:
+            print(doc.strip())
+            raise SystemExit(0)
+        if "--version" in given:
+            print(f"zsched {__version__}")
+            raise SystemExit(0)
+        # Positionally, so that docopt and its kept fork docopt-ng, which named these arguments anew, both do.
+        return dict(docopt(doc, given, False, None, True))
+    except DocoptExit:
+        fail(doc, "these arguments do not fit together")
+    except ValueError as error:
+        fail(doc, str(error))
+
+
+def load(
+    doc: str,
+    argv: Sequence[str],
+    section: str,
+    loader: Callable[[Mapping[str, str], Path | None, Mapping[str, str]], Loaded[ConfigT]],
+) -> ConfigT:
+    """The configuration of a program whose manual page has `--config=FILE` and every key of a section as an option."""
+    found = parse(doc, argv)
+    named = {key.flag: found[f"--{key.flag}"] for key in keys_of(section)}
+    file = found["--config"]
+    try:
+        return loader(
+            {flag: text for flag, text in named.items() if isinstance(text, str)},
+            Path(file) if isinstance(file, str) else None,
+            os.environ,
+        ).config
+    except ConfigError as error:
+        fail(doc, str(error))
+
+
+def fail(doc: str, sentence: str) -> NoReturn:
+    """End the program for wrong usage: the sentence, then the usage, on stderr; exit code 2."""
+    usage = re.search(r"^usage:.*?(?=\n\s*\n|\Z)", doc, re.MULTILINE | re.IGNORECASE | re.DOTALL)
+    print(f"{program(doc)}: {sentence}\n{usage[0] if usage else ''}", file=sys.stderr)
+    raise SystemExit(EXIT_USAGE)
+
+
+def program(doc: str) -> str:
+    """The program's name, with the subcommand's if it is one, as the manual page's usage has it."""
+    match = _PROGRAM.search(doc)
+    assert match is not None
+    return match[1]
+
+
+@dataclass(frozen=True, slots=True)
+class Option:
+    """An option as a manual page declares it: its long name without dashes, and whether it takes a value."""
+
+    name: str
+    takes_value: bool
+
+
+def exact(argv: Sequence[str], declared: Mapping[str, Option]) -> list[str]:
+    """Write the options before `--` or the first plain word as `--name` or `--name=value`; the rest stays as it is.
+
+    `declared` has an option under its name and under its letter. Of an option given twice the last counts, as in Go's
+    flag package, so that a script may append to a command line. Raises ValueError with a sentence for a name that is not
+    declared, and for a value that is missing or too much.
+    """
+    options: dict[str, str] = {}
+    words = list(argv)
+    while words and words[0].startswith("-") and words[0] not in ("-", "--"):
+        word = words.pop(0)
+        name, equals, value = word.removeprefix("-").removeprefix("-").partition("=")
+        option = declared.get(name)
+        if option is None:
+            raise ValueError(f"no option {word.partition('=')[0]}{_suggestion(name, declared)}")
+        if equals and not option.takes_value:
+            raise ValueError(f"-{name} takes no value")
+        if option.takes_value and not equals:
+            if not words:
+                raise ValueError(f"-{name} needs a value")
+            value = words.pop(0)
+        options[option.name] = f"--{option.name}={value}" if option.takes_value else f"--{option.name}"
+    return [*options.values(), *words]
+
+
+def _declared(doc: str) -> dict[str, Option]:
+    declared = {}
+    for letter, name, value in _DECLARED.findall(doc):
+        declared[name] = Option(name, bool(value))
+        if letter:
+            declared[letter] = declared[name]
+    return declared
+
+
+def _suggestion(wrong: str, declared: Mapping[str, Option]) -> str:
+    near = difflib.get_close_matches(wrong, declared, n=1)
+    return f"; did you mean -{near[0]}?" if near else "; --help lists them all"

@@ -1,0 +1,52 @@
+"""zsched-worker: run a scheduler's jobs on this host.
+
+Usage:
+  zsched-worker [options]
+
+The worker asks the scheduler where its ZeroMQ port is, connects there and runs what it is handed, --slots at a time.
+SIGTERM or SIGINT lets running jobs finish for --shutdown-grace; a second one stops them. While the scheduler is away,
+running jobs go on, and their results wait in --state-dir.
+
+Options:
+  --id=NAME                      The worker's name, its own among all workers of a scheduler (required).
+  --scheduler=URL                Where the scheduler answers REST (http://localhost:8080).
+  --slots=COUNT                  Runs at the same time; 0 takes the CPUs that the worker may use (0).
+  --poll-interval=DURATION       How often an idle worker announces itself again (5s).
+  --heartbeat-interval=DURATION  How often it says that it lives; at most a third of the timeout (10s).
+  --shutdown-grace=DURATION      How long SIGTERM lets running jobs finish before it stops them (30s).
+  --state-dir=DIR                Results wait here until stored ($XDG_STATE_HOME/zsched/HOST_PORT/ID).
+  --log-level=LEVEL              DEBUG, INFO, WARN or ERROR (INFO).
+  --config=FILE                  An INI file with the same settings, in its section [worker].
+  -h, --help                     Show this.
+  --version                      Show the version.
+
+One dash does as well as two: -id worker-1. Durations: 500ms, 3s, 1m30s, 2h, 1d.
+Every option is also a line in an INI file (poll_interval = 3s) and a variable (ZSCHED_WORKER_POLL_INTERVAL=3s).
+A flag wins over a variable, a variable over --config, that over $XDG_CONFIG_HOME/zsched/*.ini and /etc/zsched/*.ini.
+
+Exit codes: 0 ended cleanly; 2 wrong usage or setting.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+
+from zsched.commands import logs, options
+from zsched.config import WorkerConfig, worker_config
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the program; returns its exit code."""
+    config = options.load(__doc__, sys.argv[1:] if argv is None else argv, "worker", worker_config)
+    logs.start(config.log_level)
+    return run(config)
+
+
+def run(config: WorkerConfig) -> int:
+    """Become the guard and run until told to end; returns the exit code."""
+    raise NotImplementedError
+
+
+if __name__ == "__main__":
+    sys.exit(main())
