@@ -3,12 +3,14 @@
 #   prepare run     .venv has what zsched needs
 #   prepare test    .venv also has what its tests need
 #
-# Both return 0 at once when .venv's stamp says what this checkout asks for (four short processes, some 5 ms). A stamp
+# Both return 0 at once when .venv's stamp says what this checkout asks for (a few short processes, some 5 ms). A stamp
 # is written last, so a build that was cut off has none, and is cleared and done again. $venv/bin/python is the result.
 
 root=${self%/*/*}
 venv=$root/.venv
 log=$root/.venv.log
+newline='
+'
 
 prepare() {
     kind=$1
@@ -104,8 +106,6 @@ base_of() {
 # Make an empty .venv with the first interpreter that can.
 make_venv() {
     found=
-    newline='
-'
     IFS=$newline
     for python in $(interpreters); do
         unset IFS
@@ -159,7 +159,7 @@ has_pip() {
 # An interpreter outside whose pip can install into .venv (pip 22.3 and later have --python).
 outer_pip() {
     IFS=$newline
-    for outer in "$python" $(interpreters) python3; do
+    for outer in $(interpreters) python3; do
         unset IFS
         if "$outer" -m pip --python "$venv/bin/python" --version >>"$log" 2>&1; then
             printf '%s\n' "$outer"
@@ -187,13 +187,14 @@ install_requirements() {
     set -- install --quiet --no-input --disable-pip-version-check -r "$venv/zsched.requirements"
     if has_pip; then
         "$venv/bin/python" -m pip "$@" >>"$log" 2>&1
-    elif command -v uv >/dev/null 2>&1; then
-        uv pip install --quiet --python "$venv/bin/python" -r "$venv/zsched.requirements" >>"$log" 2>&1
-    else
-        python=$venv/bin/python newline='
-'
-        outer=$(outer_pip) && "$outer" -m pip --python "$venv/bin/python" "$@" >>"$log" 2>&1
+        return
     fi
+    if command -v uv >/dev/null 2>&1; then
+        # It has certificates of its own, and a company's proxy has not; the second name is that of older releases.
+        UV_SYSTEM_CERTS=1 UV_NATIVE_TLS=1 \
+            uv pip install --quiet --python "$venv/bin/python" -r "$venv/zsched.requirements" >>"$log" 2>&1 && return
+    fi
+    outer=$(outer_pip) && "$outer" -m pip --python "$venv/bin/python" "$@" >>"$log" 2>&1
 }
 
 # Let .venv import zsched from the checkout, so that an edit counts at once.
