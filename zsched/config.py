@@ -7,20 +7,16 @@ that names the origin, the key and the remedy.
 
 from __future__ import annotations
 
-import hashlib
 import os.path
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final, Generic, TypeVar
+from typing import Generic, TypeVar
 from urllib.parse import quote, urlsplit
 
 from zsched.settings import SYSTEM_FOLDER, ConfigError, Setting, home_folder, settle, xdg_folder
 
 __all__ = ["ConfigError", "Loaded", "SchedulerConfig", "WorkerConfig", "scheduler_config", "worker_config"]
-
-# What a file system takes as one name is 255 bytes; longer names are cut here and told apart by a digest.
-_FILE_NAME_BYTES_MAX: Final = 200
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,9 +107,7 @@ def worker_config(
             poll_interval_ms=values.number("poll_interval"),
             heartbeat_interval_ms=values.number("heartbeat_interval"),
             shutdown_grace_ms=values.number("shutdown_grace"),
-            state_dir=values.path(
-                "state_dir", default=_state_folder(environ) / _place(scheduler) / _file_name(worker_id)
-            ),
+            state_dir=values.path("state_dir", default=_state_folder(environ) / _place(scheduler) / worker_id),
             log_level=values.text("log_level"),
         ),
         tuple(values.settings.values()),
@@ -164,12 +158,4 @@ def _place(url: str) -> str:
     """A scheduler's address as a folder name: `localhost_8080`."""
     parts = urlsplit(url)
     port = parts.port or {"http": 80, "https": 443}[parts.scheme]
-    return _file_name(f"{parts.hostname}_{port}")
-
-
-def _file_name(name: str) -> str:
-    """A name as one component of a path, different for different names: whatever is no plain character is %-escaped."""
-    escaped = quote(name, safe=":@+,=")
-    if len(escaped) > _FILE_NAME_BYTES_MAX:
-        return f"{escaped[:_FILE_NAME_BYTES_MAX]}~{hashlib.sha256(name.encode()).hexdigest()[:16]}"
-    return escaped if escaped.strip(".") else escaped.replace(".", "%2E")
+    return quote(f"{parts.hostname}_{port}", safe=":")

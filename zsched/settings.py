@@ -27,6 +27,9 @@ LOG_LEVELS: Final = ("DEBUG", "INFO", "WARN", "ERROR")
 # A file of settings is read whole. Ours have a page; a larger one is something else by mistake, and an error.
 INI_BYTES_MAX: Final = 1024 * 1024
 
+# A worker's name is part of addresses, paths and log lines. The protocol's rule, told before the first frame.
+WORKER_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@:-]{0,127}")
+
 
 class ConfigError(Exception):
     """A setting is wrong. The text is one line for the person who made it; the program exits 2."""
@@ -70,6 +73,14 @@ class Setting:
 def _line(text: str) -> str:
     if not text or not text.isprintable() or len(text) > NAME_CHARS_MAX:
         raise ValueError(f"must be 1 to {NAME_CHARS_MAX} printable characters")
+    return text
+
+
+def _worker_name(text: str) -> str:
+    if not WORKER_NAME.fullmatch(text):
+        raise ValueError(
+            f"{text!r} is no worker's name; give 1 to 128 letters, digits and . _ @ : - (a letter or digit first)"
+        )
     return text
 
 
@@ -145,7 +156,7 @@ KEYS: Final = (
     Key("scheduler", "threads", "16", "COUNT", _count(1, 1_024),
         "requests answered at the same time"),
     Key("scheduler", "log_level", "INFO", "LEVEL", _level, _LEVELS),
-    Key("worker", "id", "", "NAME", _line,
+    Key("worker", "id", "", "NAME", _worker_name,
         "the worker's name, its own among all workers of a scheduler; required"),
     Key("worker", "scheduler", "http://localhost:8080", "URL", _url,
         "where the scheduler answers REST"),

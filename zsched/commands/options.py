@@ -100,8 +100,8 @@ def exact(argv: Sequence[str], declared: Mapping[str, Option]) -> list[str]:
     """Write the options before `--` or the first plain word as `--name` or `--name=value`; the rest stays as it is.
 
     `declared` has an option under its name and under its letter. Of an option given twice the last counts, as in Go's
-    flag package, so that a script may append to a command line. Raises ValueError with a sentence for a name that is not
-    declared, and for a value that is missing or too much.
+    flag package, so that a script may append to a command line. Raises ValueError with a sentence for a name that is
+    not declared, and for a value that is missing or too much.
     """
     options: dict[str, str] = {}
     words = list(argv)

@@ -34,7 +34,8 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 
-from zsched.commands import logs, options
+from zsched import logs
+from zsched.commands import options
 from zsched.config import SchedulerConfig, scheduler_config
 
 

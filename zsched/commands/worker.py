@@ -24,7 +24,8 @@ One dash does as well as two: -id worker-1. Durations: 500ms, 3s, 1m30s, 2h, 1d.
 Every option is also a line in an INI file (poll_interval = 3s) and a variable (ZSCHED_WORKER_POLL_INTERVAL=3s).
 A flag wins over a variable, a variable over --config, that over $XDG_CONFIG_HOME/zsched/*.ini and /etc/zsched/*.ini.
 
-Exit codes: 0 ended cleanly; 2 wrong usage or setting.
+Exit codes: 0 ended cleanly; 2 wrong usage or setting; 73 --state-dir can't be used; 75 another worker uses it; 77 the
+scheduler refuses this worker for good.
 """
 
 from __future__ import annotations
@@ -32,8 +33,10 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 
-from zsched.commands import logs, options
+from zsched import logs
+from zsched.commands import options
 from zsched.config import WorkerConfig, worker_config
+from zsched.worker import guard
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -45,7 +48,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def run(config: WorkerConfig) -> int:
     """Become the guard and run until told to end; returns the exit code."""
-    raise NotImplementedError
+    return guard.run(config)
 
 
 if __name__ == "__main__":

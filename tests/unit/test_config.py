@@ -1,0 +1,307 @@
+"""Configuration: what a person writes, in which layer, and what comes of it."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from msgspec import ValidationError, convert
+
+from zsched.config import ConfigError, scheduler_config, worker_config
+from zsched.protocol import WorkerName
+from zsched.settings import KEYS, WORKER_NAME, Key, keys_of, settle
+from zsched.units import (
+    DURATION_MS_MAX,
+    SIZE_BYTES_MAX,
+    format_duration_ms,
+    format_size_bytes,
+    parse_duration_ms,
+    parse_size_bytes,
+)
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty home, which is the working folder too."""
+    folder = tmp_path.resolve() / "home"
+    folder.mkdir()
+    monkeypatch.chdir(folder)
+    return folder
+
+
+def write(path: Path, text: str) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+# --- Durations and sizes ----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("text", "duration_ms"),
+    [
+        ("3s", 3_000),
+        ("1m30s", 90_000),
+        ("500ms", 500),
+        ("2h", 7_200_000),
+        ("1d", 86_400_000),
+        ("1.5h", 5_400_000),
+        ("0", 0),
+        ("0s", 0),
+        ("1d2h3m4s5ms", 93_784_005),
+        ("1us", 1),
+        ("999ns", 1),
+    ],
+)
+def test_a_duration_reads_as_go_writes_it(text: str, duration_ms: int) -> None:
+    assert parse_duration_ms(text) == duration_ms
+
+
+@pytest.mark.parametrize(
+    "text", ["", "3", "-3s", "+3s", "3 s", " 3s", "3s\n", "s", "3x", "1e3s", "٣s", ".5s", "1s1", "9" * 99 + "s"]
+)
+def test_a_duration_of_another_form_is_refused_with_examples(text: str) -> None:
+    with pytest.raises(ValueError, match=r"is no duration; write it like 500ms, 3s, 1m30s, 2h or 1d$"):
+        parse_duration_ms(text)
+
+
+def test_a_duration_longer_than_a_century_is_refused() -> None:
+    with pytest.raises(ValueError, match="too long; the longest duration is 36525d"):
+        parse_duration_ms("36526d")
+
+
+@given(st.integers(0, DURATION_MS_MAX))
+def test_a_written_duration_reads_back_the_same(duration_ms: int) -> None:
+    assert parse_duration_ms(format_duration_ms(duration_ms)) == duration_ms
+
+
+@pytest.mark.parametrize(
+    ("text", "size_bytes"), [("64MiB", 67_108_864), ("10MB", 10_000_000), ("512B", 512), ("1.5 KiB", 1_536), ("0", 0)]
+)
+def test_a_size_names_its_unit(text: str, size_bytes: int) -> None:
+    assert parse_size_bytes(text) == size_bytes
+
+
+@pytest.mark.parametrize("text", ["", "64", "64mib", "-1B", "1 PB", "MiB", "1MiB\n"])
+def test_a_size_of_another_form_is_refused_with_examples(text: str) -> None:
+    with pytest.raises(ValueError, match=r"is no size; write it like 512KiB, 64MiB or 2GiB$"):
+        parse_size_bytes(text)
+
+
+@given(st.integers(0, SIZE_BYTES_MAX))
+def test_a_written_size_reads_back_the_same(size_bytes: int) -> None:
+    assert parse_size_bytes(format_size_bytes(size_bytes)) == size_bytes
+
+
+# --- Layers -----------------------------------------------------------------------------------------------------------
+
+
+def test_without_any_setting_a_scheduler_has_the_documented_defaults(home: Path) -> None:
+    config = scheduler_config({}, None, {"HOME": str(home)}, home).config
+    assert (config.db, config.data_dir) == (home / "scheduler.db", home / "scheduler.db.d")
+    assert (config.host, config.port, config.zmq_host, config.zmq_port) == ("0.0.0.0", 8080, "127.0.0.1", 5555)
+    assert (config.worker_timeout_ms, config.threads, config.log_level) == (30_000, 16, "INFO")
+
+
+def test_with_nothing_but_a_name_a_worker_has_the_documented_defaults(home: Path) -> None:
+    config = worker_config({"id": "worker-1"}, None, {"HOME": str(home)}, home).config
+    assert (config.id, config.scheduler, config.slots) == ("worker-1", "http://localhost:8080", 0)
+    assert (config.poll_interval_ms, config.heartbeat_interval_ms) == (5_000, 10_000)
+    assert (config.shutdown_grace_ms, config.log_level) == (30_000, "INFO")
+    assert config.state_dir == home / ".local/state/zsched/localhost_8080/worker-1"
+
+
+def test_a_worker_without_a_name_is_told_how_to_give_one(home: Path) -> None:
+    with pytest.raises(ConfigError, match=r"give -id NAME, ZSCHED_WORKER_ID or id in the section \[worker\]"):
+        worker_config({}, None, {"HOME": str(home)}, home)
+
+
+def test_each_layer_wins_over_the_one_before(home: Path) -> None:
+    system, user = home / "etc", home / "user"
+    environ = {"HOME": str(home), "XDG_CONFIG_HOME": str(user)}
+    flags: dict[str, str] = {}
+    file = None
+
+    def port() -> int:
+        return scheduler_config(flags, file, environ, system).config.port
+
+    assert port() == 8080
+    write(system / "a.ini", "[scheduler]\nport = 1\n")
+    assert port() == 1
+    write(system / "b.ini", "[scheduler]\nport = 2\n")
+    assert port() == 2
+    write(user / "zsched/a.ini", "[scheduler]\nport = 3\n")
+    assert port() == 3
+    file = write(home / "mine.ini", "[scheduler]\nport = 4\n")
+    assert port() == 4
+    environ["ZSCHED_SCHEDULER_PORT"] = "5"
+    assert port() == 5
+    flags["port"] = "6"
+    assert port() == 6
+
+
+def test_each_value_knows_where_it_came_from(home: Path) -> None:
+    file = write(home / "mine.ini", "[scheduler]\nthreads = 4\n[worker]\nslots = 1\n")
+    loaded = scheduler_config({"zmq-port": "0"}, file, {"HOME": str(home), "ZSCHED_SCHEDULER_PORT": "9"}, home / "etc")
+    origins = {setting.key.name: setting.origin for setting in loaded.settings}
+    assert list(origins) == [key.name for key in keys_of("scheduler")]
+    assert origins["host"] == "default"
+    assert origins["threads"] == f"{file} [scheduler]"
+    assert origins["port"] == "ZSCHED_SCHEDULER_PORT"
+    assert origins["zmq_port"] == "-zmq-port"
+
+
+def test_an_empty_variable_is_none(home: Path) -> None:
+    assert scheduler_config({}, None, {"HOME": str(home), "ZSCHED_SCHEDULER_PORT": ""}, home).config.port == 8080
+
+
+def test_the_variables_that_a_job_sees_are_no_settings(home: Path) -> None:
+    names = ["JOB_ID", "RUN_ID", "ATTEMPT", "TASK", "ENTRY", "WORKER", "MESSAGE_FILE", "URL", "TOKEN", "PYTHON"]
+    environ = {"HOME": str(home)} | {f"ZSCHED_{name}": "x" for name in names}
+    assert worker_config({"id": "w"}, None, environ, home).config.id == "w"
+
+
+# --- Paths ------------------------------------------------------------------------------------------------------------
+
+
+def test_a_relative_path_counts_from_its_file_or_else_from_the_working_folder(home: Path) -> None:
+    file = write(home / "conf/mine.ini", "[scheduler]\ndb = a.db\n")
+    environ = {"HOME": str(home)}
+    assert scheduler_config({}, file, environ, home / "etc").config.db == home / "conf/a.db"
+    assert scheduler_config({"db": "b.db"}, file, environ, home / "etc").config.db == home / "b.db"
+    environ["ZSCHED_SCHEDULER_DB"] = "c.db"
+    assert scheduler_config({}, file, environ, home / "etc").config.db == home / "c.db"
+
+
+def test_one_database_has_one_name_whichever_link_leads_to_it(home: Path) -> None:
+    (home / "real").mkdir()
+    (home / "link").symlink_to("real")
+    config = scheduler_config({"db": "link/a.db"}, None, {"HOME": str(home)}, home).config
+    assert (config.db, config.data_dir) == (home / "real/a.db", home / "real/a.db.d")
+
+
+def test_a_tilde_is_the_home_folder(home: Path) -> None:
+    assert scheduler_config({"db": "~/x/a.db"}, None, {"HOME": "/somewhere"}, home).config.db == Path(
+        "/somewhere/x/a.db"
+    )
+
+
+def test_the_state_folder_follows_xdg_state_home_unless_it_is_relative(home: Path) -> None:
+    flags = {"id": "w", "scheduler": "https://example.org/zsched/"}
+    absolute = worker_config(flags, None, {"HOME": str(home), "XDG_STATE_HOME": "/var/state"}, home).config
+    assert absolute.state_dir == Path("/var/state/zsched/example.org_443/w")
+    assert absolute.scheduler == "https://example.org/zsched"
+    relative = worker_config(flags, None, {"HOME": str(home), "XDG_STATE_HOME": "state"}, home).config
+    assert relative.state_dir == home / ".local/state/zsched/example.org_443/w"
+
+
+# --- Wrong settings ---------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        ("[scheduler]\nprot = 1\n", "[scheduler]: no key prot; did you mean port?"),
+        ("[scheduler]\nworker-timeout = 3s\n", "[scheduler]: no key worker-timeout; did you mean worker_timeout?"),
+        ("[worker]\nslts = 1\n", "[worker]: no key slts; did you mean slots?"),
+        ("[DEFAULT]\nport = 1\n", ": no section [DEFAULT]; there are [scheduler], [worker]"),
+        ("[sheduler]\nport = 1\n", ": no section [sheduler]; did you mean [scheduler]?"),
+        ("port = 1\n", ", line 1: a setting before the first [section]"),
+        ("[scheduler]\nport\n", ", line 2: neither a [section] nor `key = value`"),
+        ("[scheduler]\nport = 1\nport = 2\n", ", line 3: port is given twice in [scheduler]"),
+        ("[scheduler]\n[scheduler]\n", ", line 2: [scheduler] is given twice"),
+        ("[scheduler]\nport = %(x)s\n", " [scheduler] port: '%(x)s' is not a number from 0 to 65535"),
+    ],
+)
+def test_a_wrong_file_is_one_line_with_its_place_and_the_remedy(home: Path, text: str, sentence: str) -> None:
+    file = write(home / "mine.ini", text)
+    with pytest.raises(ConfigError) as caught:
+        scheduler_config({}, file, {"HOME": str(home)}, home / "etc")
+    assert str(caught.value).startswith(str(file))
+    assert str(caught.value).endswith(sentence)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_file_that_can_not_be_read_is_named(home: Path) -> None:
+    with pytest.raises(ConfigError, match=r"nowhere\.ini: can't be read: No such file"):
+        scheduler_config({}, home / "nowhere.ini", {"HOME": str(home)}, home)
+    (home / "bytes.ini").write_bytes(b"[scheduler]\n\xff\n")
+    with pytest.raises(ConfigError, match=r"bytes\.ini: is not UTF-8 at byte 12"):
+        scheduler_config({}, home / "bytes.ini", {"HOME": str(home)}, home / "etc")
+
+
+@pytest.mark.parametrize(
+    ("flags", "environ", "sentence"),
+    [
+        ({"port": "65536"}, {}, "-port: '65536' is not a number from 0 to 65535"),
+        ({"port": "٣"}, {}, "-port: '٣' is not a number from 0 to 65535"),
+        ({"worker-timeout": "999ms"}, {}, "-worker-timeout: '999ms' is too short; give at least 1s"),
+        ({"worker-timeout": "3"}, {}, "-worker-timeout: '3' is no duration; write it like 500ms, 3s, 1m30s, 2h or 1d"),
+        ({"db": ""}, {}, "-db: must name a file or folder"),
+        ({"prot": "1"}, {}, "no flag -prot; did you mean -port?"),
+        (
+            {},
+            {"ZSCHED_SCHEDULER_LOG_LEVEL": "LOUD"},
+            "ZSCHED_SCHEDULER_LOG_LEVEL: 'LOUD' is no log level; give one of DEBUG, INFO, WARN, ERROR",
+        ),
+        ({}, {"ZSCHED_SCHEDULER_PROT": "1"}, "no variable ZSCHED_SCHEDULER_PROT; did you mean ZSCHED_SCHEDULER_PORT?"),
+    ],
+)
+def test_a_wrong_value_names_its_origin_and_the_remedy(
+    home: Path, flags: dict[str, str], environ: dict[str, str], sentence: str
+) -> None:
+    with pytest.raises(ConfigError, match=f"^{re.escape(sentence)}$"):
+        scheduler_config(flags, None, {"HOME": str(home), **environ}, home)
+
+
+@pytest.mark.parametrize(
+    "url", ["localhost:8080", "ftp://x", "http://", "http://x:99999", "http://x:0", "http://x y", "http://x?q"]
+)
+def test_an_address_that_no_scheduler_can_have_is_refused(home: Path, url: str) -> None:
+    with pytest.raises(ConfigError, match=r"is no address of a scheduler; write it like http://localhost:8080$"):
+        worker_config({"id": "w", "scheduler": url}, None, {"HOME": str(home)}, home)
+
+
+@given(st.text(max_size=140) | st.from_regex(r"[A-Za-z0-9._@:-]{0,130}", fullmatch=True))
+def test_configuration_and_protocol_agree_on_what_a_worker_may_be_called(name: str) -> None:
+    try:
+        convert(name, WorkerName)
+    except ValidationError:
+        assert not WORKER_NAME.fullmatch(name)
+    else:
+        assert WORKER_NAME.fullmatch(name)
+
+
+@pytest.mark.parametrize(("text", "level"), [("debug", "DEBUG"), ("WARN", "WARN"), ("Warning", "WARN")])
+def test_log_levels_are_forgiving_in_case(home: Path, text: str, level: str) -> None:
+    assert scheduler_config({"log-level": text}, None, {"HOME": str(home)}, home).config.log_level == level
+
+
+# --- The table --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("key", [key for key in KEYS if key.default], ids=lambda key: key.variable)
+def test_every_default_is_a_value_that_its_key_accepts(key: Key) -> None:
+    key.parse(key.default)
+
+
+@pytest.mark.parametrize("section", ["scheduler", "worker"])
+def test_the_file_in_conf_shows_every_key_with_its_default_and_why(section: str) -> None:
+    text = (ROOT / "conf" / f"{section}.ini").read_text(encoding="utf-8")
+    shown = re.findall(r"^# (.+)\n#(\w+) =(?: (.+))?$", text, re.MULTILINE)
+    assert shown == [(key.why, key.name, key.default) for key in keys_of(section)]
+
+
+@pytest.mark.parametrize("section", ["scheduler", "worker"])
+def test_the_file_in_conf_loads_as_it_is_and_with_every_line_uncommented(home: Path, section: str) -> None:
+    text = (ROOT / "conf" / f"{section}.ini").read_text(encoding="utf-8")
+    defaults = {name: setting.text for name, setting in settle(section, {}, None, {"HOME": "/"}, home).items()}
+    for version in (text, re.sub(r"^#(\w+ =)", r"\1", text, flags=re.MULTILINE)):
+        settled = settle(section, {}, write(home / "all.ini", version), {"HOME": "/"}, home / "etc")
+        assert {name: setting.text for name, setting in settled.items()} == defaults

@@ -1,0 +1,178 @@
+"""Command lines: what a person types, and how wrong usage is told."""
+
+from __future__ import annotations
+
+import io
+import logging
+import re
+from collections.abc import Iterator
+
+import pytest
+
+from zsched import __version__, logs
+from zsched.commands import options, scheduler, worker
+from zsched.config import scheduler_config
+from zsched.settings import keys_of
+
+DOC = """a program
+
+Usage:
+  program [options] [<cmd>...]
+
+Options:
+  --id=NAME      A name.
+  --port=PORT    A port.
+  -q, --quiet    Say less.
+  -n COUNT, --count=COUNT  How many.
+  -h, --help     Show this.
+  --version      Show the version.
+"""
+PAGES = {"scheduler": scheduler.__doc__ or "", "worker": worker.__doc__ or ""}
+
+
+@pytest.mark.parametrize(
+    "argv",
+    [
+        ["-port", "80"],
+        ["-port=80"],
+        ["--port", "80"],
+        ["--port=80"],
+        ["-port", "1", "-port", "80"],
+    ],
+)
+def test_a_long_option_takes_one_dash_or_two_and_the_last_one_counts(argv: list[str]) -> None:
+    assert options.parse(DOC, argv)["--port"] == "80"
+
+
+@pytest.mark.parametrize("argv", [["-q", "-n", "3"], ["--quiet", "-n=3"], ["-quiet", "-count", "3"]])
+def test_letters_stay_letters(argv: list[str]) -> None:
+    found = options.parse(DOC, argv)
+    assert found["--quiet"] is True
+    assert found["--count"] == "3"
+
+
+def test_a_value_may_begin_with_a_dash_or_be_empty(capsys: pytest.CaptureFixture[str]) -> None:
+    found = options.parse(DOC, ["-id", "-port", "-port="])
+    assert found["--id"] == "-port"
+    assert found["--port"] == ""
+
+
+@pytest.mark.parametrize("argv", [["-q", "ls", "-port", "-x"], ["-q", "--", "ls", "-port", "-x"]])
+def test_the_words_of_a_command_are_left_alone(argv: list[str]) -> None:
+    found = options.parse(DOC, argv)
+    assert found["--quiet"] is True
+    assert found["--port"] is None
+    words = found["<cmd>"]
+    assert isinstance(words, list)
+    assert [word for word in words if word != "--"] == ["ls", "-port", "-x"]
+
+
+@pytest.mark.parametrize(
+    ("argv", "sentence"),
+    [
+        (["-prot", "80"], "no option -prot; did you mean -port?"),
+        (["--por=80"], "no option --por; did you mean -port?"),
+        (["-xyz"], "no option -xyz; --help lists them all"),
+        (["-port"], "-port needs a value"),
+        (["-quiet=yes"], "-quiet takes no value"),
+    ],
+)
+def test_wrong_usage_is_one_line_then_the_usage_and_exits_2(
+    argv: list[str], sentence: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as caught:
+        options.parse(DOC, argv)
+    assert caught.value.code == 2
+    out, err = capsys.readouterr()
+    assert (out, err) == ("", f"program: {sentence}\nUsage:\n  program [options] [<cmd>...]\n")
+
+
+def test_words_that_a_program_does_not_take_are_wrong_usage(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as caught:
+        options.parse(PAGES["worker"], ["-id", "w", "start"])
+    assert caught.value.code == 2
+    assert capsys.readouterr().err.startswith("zsched-worker: ")
+
+
+@pytest.mark.parametrize("argv", [["-h"], ["-help"], ["--help"], ["-port", "1", "--help"]])
+def test_help_is_the_manual_page_on_stdout(argv: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as caught:
+        options.parse(DOC, argv)
+    assert caught.value.code == 0
+    assert capsys.readouterr() == (DOC.strip() + "\n", "")
+
+
+def test_version_is_one_line_on_stdout(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as caught:
+        options.parse(DOC, ["-version"])
+    assert caught.value.code == 0
+    assert capsys.readouterr() == (f"zsched {__version__}\n", "")
+
+
+@pytest.mark.parametrize("section", ["scheduler", "worker"])
+def test_every_key_is_an_option_on_the_manual_page_with_its_default(section: str) -> None:
+    for key in keys_of(section):
+        match = re.search(rf"^  --{key.flag}={key.metavar} +(.+)$", PAGES[section], re.MULTILINE)
+        assert match is not None, f"{section} has no --{key.flag}={key.metavar}"
+        assert match[1].endswith(f"({key.default}).") or not key.default
+
+
+@pytest.mark.parametrize("section", ["scheduler", "worker"])
+def test_a_manual_page_has_no_option_that_is_no_key(section: str) -> None:
+    declared = re.findall(r"^  (?:-\w, )?--([a-z-]+)", PAGES[section], re.MULTILINE)
+    assert declared == [*(key.flag for key in keys_of(section)), "config", "help", "version"]
+
+
+@pytest.mark.parametrize("page", PAGES.values(), ids=PAGES)
+def test_a_manual_page_fits_a_terminal_of_120_columns(page: str) -> None:
+    assert max(map(len, page.splitlines())) <= 120
+
+
+def test_a_wrong_setting_is_one_line_then_the_usage_and_exits_2(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as caught:
+        options.load(PAGES["scheduler"], ["-port", "http"], "scheduler", scheduler_config)
+    assert caught.value.code == 2
+    assert capsys.readouterr().err.startswith(
+        "zsched-scheduler: -port: 'http' is not a number from 0 to 65535\nUsage:\n"
+    )
+
+
+# --- Log lines --------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def stream() -> Iterator[io.StringIO]:
+    """Where log lines go; afterwards the root logger is as it was."""
+    root = logging.getLogger()
+    handlers, level, raising = root.handlers[:], root.level, logging.raiseExceptions
+    root.handlers.clear()
+    yield io.StringIO()
+    root.handlers[:] = handlers
+    root.setLevel(level)
+    logging.raiseExceptions = raising
+
+
+def test_a_record_is_one_line_whatever_it_holds(stream: io.StringIO) -> None:
+    logs.start("INFO", stream)
+    logging.getLogger("zsched.x").warning("worker %s lost", "w1\n2026 INFO forged\x1b[2J\x85\u2028")
+    line = stream.getvalue()
+    assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z WARN zsched\.x: .*\n", line)
+    assert line.endswith(r"worker w1\n2026 INFO forged\x1b[2J\x85\u2028 lost" + "\n")
+
+
+def test_a_traceback_stays_on_the_line_of_its_record(stream: io.StringIO) -> None:
+    logs.start("INFO", stream)
+    try:
+        raise LookupError("gone")
+    except LookupError:
+        logging.getLogger("zsched.x").exception("turn failed")
+    assert stream.getvalue().count("\n") == 1
+    assert stream.getvalue().endswith(r"LookupError: gone" + "\n")
+
+
+def test_the_level_is_the_least_that_is_logged(stream: io.StringIO) -> None:
+    logs.start("WARN", stream)
+    logging.getLogger("zsched.x").info("no")
+    logging.getLogger("zsched.x").error("yes")
+    assert stream.getvalue().endswith("ERROR zsched.x: yes\n")
+    assert "no" not in stream.getvalue()
