@@ -1,0 +1,371 @@
+"""What a worker decides: when to register, what to ask for, what to start, report and give back.
+
+Deterministic: no clock, sockets, threads or random source; the link (or a simulator) calls on_… with the time and
+carries away what lies in the two outboxes. The rule it keeps: nothing starts without a live session, and what a
+session handed out and did not start in time is never started later.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Final
+
+from zsched import __version__
+from zsched.model import Now
+from zsched.protocol import (
+    INTEGER_MAX,
+    VERSIONS,
+    Cancel,
+    Error,
+    Heartbeat,
+    HeartbeatAck,
+    Held,
+    Phase,
+    Ready,
+    Register,
+    Registered,
+    Result,
+    ResultAck,
+    Return,
+    Run,
+    RunResult,
+    SchedulerBye,
+    SchedulerFrame,
+    Started,
+    WorkerBye,
+    WorkerFrame,
+)
+from zsched.worker import messages
+from zsched.worker.messages import FromAgent, FromGuard, Hello
+from zsched.worker.pace import Backoff, Pace
+from zsched.worker.reports import Reports
+
+# Unfinished runs that a worker holds at most, for each of its slots (architecture §6).
+WINDOW_PER_SLOT: Final = 10
+# A run on probation that lives so long has not killed its worker: the scheduler is told at once.
+_PROBATION_MS: Final = 1_000
+# Another worker holds our name: it may be a dead one that has not timed out yet.
+_DUPLICATE_RETRY_MS: Final = 1_000
+# sysexits.h EX_NOPERM: the scheduler refuses this worker for good.
+EXIT_REFUSED: Final = 77
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Session:
+    """What the scheduler gave us in `registered`. Over when no ack has come for timeout_ms."""
+
+    name: str
+    timeout_ms: int
+    heartbeat_ms: int
+
+
+class Agent:
+    """One worker's side of the dialogue. `to_scheduler` and `to_guard` are outboxes that the caller empties."""
+
+    def __init__(self, hello: Hello, now: Now, host: str = "") -> None:
+        self.to_scheduler: list[WorkerFrame] = []
+        self.to_guard: list[FromAgent] = []
+        # Set when this process shall end; `left` is for the guard's Leave, after which 0 is right.
+        self.exit_code: int | None = None
+        self._hello = hello
+        self._host = host
+        self._db = hello.db
+        self._stopping = hello.stopping
+        self._window = WINDOW_PER_SLOT * hello.slots
+        self._pace = Pace(hello.slots, self._window)
+        self._held: dict[int, Phase] = {held.run: held.phase for held in hello.held}
+        self._reports = Reports(hello.results)
+        self._dropped: set[int] = set()
+        self._session: Session | None = None
+        self._backoff = Backoff(hello.incarnation)
+        self._register_at_ms: int | None = now.mono_ms
+        self._withdrawing = False
+        self._duplicate = False
+        self._n = 0
+        self._seq = 0
+        self._acked_ms = 0
+        self._heartbeat_at_ms = 0
+        self._ready_at_ms = 0
+        self._asked = (0, 0)
+        self._probation: set[int] = set()
+        self._probation_at_ms: list[int] = []
+
+    @property
+    def registered(self) -> bool:
+        """Whether a session lives."""
+        return self._session is not None
+
+    # --- what happens ------------------------------------------------------------------------------------------------
+
+    def on_connected(self, now: Now) -> None:
+        """The link reaches a scheduler: register without waiting."""
+        self._backoff.reset()
+        if self._session is None and self._register_at_ms is not None:
+            self._register_at_ms = now.mono_ms
+
+    def on_disconnected(self, now: Now) -> None:
+        """The link is cut, so frames may be lost: only a new session counts."""
+        self._lose_session(now, "the connection is cut")
+
+    def on_frame(self, frame: SchedulerFrame, now: Now) -> None:
+        """A frame came. One of a session that is not ours is dropped."""
+        if isinstance(frame, Error):
+            self._on_error(frame, now)
+        elif isinstance(frame, Registered):
+            self._on_registered(frame, now)
+        elif self._session is not None and frame.s == self._session.name:
+            self._on_session_frame(frame, now)
+
+    def on_guard(self, message: FromGuard, now: Now) -> None:
+        """The guard says something."""
+        match message:
+            case messages.Ended(results):
+                self._on_ended(results, now)
+            case messages.Began(run, pid, at_ms):
+                self._on_began(run, pid, at_ms, now)
+            case messages.Unstarted(runs, withdrawn):
+                self._on_unstarted(runs, withdrawn, now)
+            case messages.Gone(runs):
+                for run in runs:
+                    self._forget(run)
+            case messages.Stopping():
+                self._stopping = True
+            case messages.Leave():
+                self._send_bye("shutdown")
+                self.exit_code = 0
+        self._say_ready(now)
+
+    def on_guard_lost(self) -> None:
+        """The guard has died, and all its runs with it."""
+        self._send_bye("guard_lost")
+
+    def on_tick(self, now: Now) -> int | None:
+        """Do what is due. Returns the monotonic time in ms at which to call again at the latest, or None."""
+        if self._session is not None and now.mono_ms >= self._acked_ms + self._session.timeout_ms:
+            self._lose_session(now, f"no answer for {now.mono_ms - self._acked_ms} ms")
+        if self._session is None:
+            if self._register_at_ms is not None and now.mono_ms >= self._register_at_ms:
+                self._register(now)
+            return self._register_at_ms
+        if now.mono_ms >= min([self._heartbeat_at_ms, *self._probation_at_ms]):
+            self._heartbeat(self._session, now)
+        self._say_ready(now)
+        self._send_results(self._reports.due(now.mono_ms))
+        return self._deadline_ms(self._session)
+
+    def _deadline_ms(self, session: Session) -> int:
+        deadlines = [self._heartbeat_at_ms, self._acked_ms + session.timeout_ms, *self._probation_at_ms]
+        if not self._held:
+            deadlines.append(self._ready_at_ms)
+        if (resend_ms := self._reports.deadline_ms()) is not None:
+            deadlines.append(resend_ms)
+        return min(deadlines)
+
+    # --- the session -------------------------------------------------------------------------------------------------
+
+    def _register(self, now: Now) -> None:
+        hello = self._hello
+        self.to_scheduler.append(
+            Register(
+                versions=VERSIONS,
+                worker=hello.worker,
+                incarnation=hello.incarnation,
+                boot_id=hello.boot_id,
+                lock=(hello.lock[0] & INTEGER_MAX - 1, hello.lock[1] & INTEGER_MAX - 1),
+                slots=hello.slots,
+                heartbeat_ms=hello.heartbeat_ms,
+                db=self._db,
+                host=self._host,
+                agent=__version__,
+                runs=self._all_held(),
+            )
+        )
+        self._register_at_ms = now.mono_ms + (_DUPLICATE_RETRY_MS if self._duplicate else self._backoff.next_ms())
+
+    def _on_registered(self, frame: Registered, now: Now) -> None:
+        if self._withdrawing:
+            # An answer to what we said before we lost that session. What we hold now is another thing.
+            return
+        beat_ms = min(self._hello.heartbeat_ms, frame.timeout_ms // 3)
+        self._session = Session(frame.s, frame.timeout_ms, max(1, beat_ms))
+        log.info("worker %s: registered, database %s, session %s", self._hello.worker, frame.db, frame.s)
+        self._register_at_ms = None
+        self._duplicate = False
+        self._backoff.reset()
+        self._n = 0
+        self._acked_ms = now.mono_ms
+        self._heartbeat_at_ms = now.mono_ms + self._session.heartbeat_ms
+        self._asked = (0, 0)
+        unwanted = set(frame.kill)
+        if self._db and frame.db != self._db and self._held:
+            log.warning("worker %s: %d runs of database %s dropped", self._hello.worker, len(self._held), self._db)
+            unwanted = set(self._held)
+        # What is running and not named at all was handed out by a session that this one replaced.
+        unwanted |= {run for run, phase in self._held.items() if phase != "finished"} - set(frame.keep)
+        if frame.db != self._db:
+            self._db = frame.db
+            self.to_guard.append(messages.Database(frame.db))
+        self._drop(unwanted)
+        self._send_results(self._reports.all(now.mono_ms))
+        self._say_ready(now)
+
+    def _lose_session(self, now: Now, why: str) -> None:
+        """Nothing that waits may start now. The next register is sent when the guard says what had not started."""
+        if self._session is None:
+            return
+        log.warning("worker %s: session %s lost: %s", self._hello.worker, self._session.name, why)
+        self._session = None
+        self._probation_at_ms.clear()
+        self._register_at_ms = None
+        self._withdrawing = True
+        self.to_guard.append(messages.Withdraw())
+
+    def _on_error(self, frame: Error, now: Now) -> None:
+        if frame.fatal:
+            log.error("worker %s: refused by the scheduler: %s", self._hello.worker, frame.detail)
+            self.to_guard.append(messages.Refused(EXIT_REFUSED))
+            self.exit_code = EXIT_REFUSED
+        elif frame.code == "E_SESSION":
+            self._lose_session(now, frame.detail)
+        elif frame.code == "E_DUP":
+            if not self._duplicate:
+                log.warning("worker %s: trying again each second: %s", self._hello.worker, frame.detail)
+            self._duplicate = True
+            if self._register_at_ms is not None:
+                self._register_at_ms = now.mono_ms + _DUPLICATE_RETRY_MS
+        else:
+            log.warning("worker %s: the scheduler says %s: %s", self._hello.worker, frame.code, frame.detail)
+
+    def _on_session_frame(self, frame: SchedulerFrame, now: Now) -> None:
+        match frame:
+            case Run():
+                self._on_run(frame)
+            case ResultAck():
+                self._acked_ms = now.mono_ms
+                self._on_result_ack(frame)
+            case HeartbeatAck():
+                self._acked_ms = now.mono_ms
+                self._drop(frame.kill)
+                self._stop(frame.cancel)
+            case Cancel():
+                self._stop(frame.runs)
+            case SchedulerBye():
+                self._lose_session(now, f"the scheduler says goodbye: {frame.reason}")
+        self._say_ready(now)
+
+    def _send_bye(self, reason: str) -> None:
+        if self._session is not None:
+            self.to_scheduler.append(WorkerBye(s=self._session.name, reason=reason))
+
+    # --- asking and telling ------------------------------------------------------------------------------------------
+
+    def _asking(self) -> tuple[int, int]:
+        return (0, 0) if self._stopping else (self._window, self._pace.ahead())
+
+    def _say_ready(self, now: Now) -> None:
+        """Send `ready` when it says something new, and now and then while idle."""
+        if self._session is None:
+            return
+        asking = self._asking()
+        if asking == self._asked and (self._held or now.mono_ms < self._ready_at_ms):
+            return
+        self._asked = asking
+        self._ready_at_ms = now.mono_ms + self._hello.poll_ms
+        self.to_scheduler.append(Ready(s=self._session.name, window=asking[0], ahead=asking[1]))
+
+    def _heartbeat(self, session: Session, now: Now) -> None:
+        self._seq += 1
+        self._heartbeat_at_ms = now.mono_ms + session.heartbeat_ms
+        self._probation_at_ms = [at_ms for at_ms in self._probation_at_ms if at_ms > now.mono_ms]
+        self._asked = window, ahead = self._asking()
+        self.to_scheduler.append(
+            Heartbeat(s=session.name, seq=self._seq, n=self._n, window=window, ahead=ahead, runs=self._all_held())
+        )
+
+    def _all_held(self) -> tuple[Held, ...]:
+        return tuple(Held(run, phase) for run, phase in self._held.items())
+
+    # --- runs --------------------------------------------------------------------------------------------------------
+
+    def _on_run(self, frame: Run) -> None:
+        self._n = frame.n
+        orders = tuple(order for order in frame.runs if order.run not in self._held)
+        for order in orders:
+            self._held[order.run] = "waiting"
+            if order.probation:
+                self._probation.add(order.run)
+        if orders:
+            self.to_guard.append(messages.Start(orders))
+
+    def _on_began(self, run: int, pid: int, at_ms: int, now: Now) -> None:
+        if run not in self._held:
+            return
+        self._held[run] = "running"
+        if self._session is None:
+            return
+        self.to_scheduler.append(Started(s=self._session.name, run=run, pid=pid, at_ms=at_ms))
+        if run in self._probation:
+            self._probation_at_ms.append(now.mono_ms + _PROBATION_MS)
+
+    def _on_ended(self, results: tuple[RunResult, ...], now: Now) -> None:
+        kept = [result for result in results if result.run in self._held and result.run not in self._dropped]
+        for result in kept:
+            self._held[result.run] = "finished"
+            if result.started_ms is not None:
+                self._pace.on_ended(result.finished_ms - result.started_ms)
+        self._reports.add(kept)
+        if self._session is not None:
+            self._send_results(self._reports.unsent(now.mono_ms))
+
+    def _on_unstarted(self, runs: tuple[int, ...], withdrawn: bool, now: Now) -> None:
+        known = tuple(run for run in runs if run in self._held)
+        for run in known:
+            self._forget(run)
+        if withdrawn:
+            self._withdrawing = False
+            self._register_at_ms = now.mono_ms
+            # Whatever is left of those that waited has started in the meantime.
+            self._held.update({run: "running" for run, phase in self._held.items() if phase == "waiting"})
+        elif known:
+            self._pace.on_returned()
+            if self._session is not None:
+                self.to_scheduler.append(Return(s=self._session.name, runs=known))
+
+    def _on_result_ack(self, frame: ResultAck) -> None:
+        runs = tuple(run for run, _ in frame.verdicts if self._held.get(run) == "finished")
+        for run, verdict in frame.verdicts:
+            if verdict in ("stale", "unknown"):
+                log.info("run %d: the scheduler did not take its result: %s", run, verdict)
+        for run in runs:
+            self._forget(run)
+        if runs:
+            self.to_guard.append(messages.Forget(runs))
+
+    def _send_results(self, batches: Iterable[tuple[RunResult, ...]]) -> None:
+        assert self._session is not None
+        for batch in batches:
+            self.to_scheduler.append(Result(s=self._session.name, results=batch))
+
+    def _stop(self, runs: Iterable[int]) -> None:
+        live = tuple(run for run in runs if self._held.get(run, "finished") != "finished")
+        if live:
+            self.to_guard.append(messages.Stop(live))
+
+    def _drop(self, runs: Iterable[int]) -> None:
+        """End runs of which nobody wants to hear. They stay held until the guard says that they are gone."""
+        known = tuple(run for run in runs if run in self._held)
+        for run in known:
+            self._dropped.add(run)
+            self._reports.forget(run)
+        if known:
+            self.to_guard.append(messages.Drop(known))
+
+    def _forget(self, run: int) -> None:
+        self._held.pop(run, None)
+        self._dropped.discard(run)
+        self._probation.discard(run)
+        self._reports.forget(run)

@@ -1,0 +1,68 @@
+"""Runs that wait in the guard for a slot. Pure: the guard and simulations use the same.
+
+A slot that gets free takes the next run from here at once, so that it never waits for the agent or the network. What
+waits for a second goes back to the scheduler, which may know a better place; so even when the agent hangs, the guard
+starts nothing that is older than that.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from zsched.protocol import RunOrder
+
+# architecture: a run that waits unstarted for a second is handed back.
+WAIT_MS_MAX: Final = 1_000
+
+
+class Backlog:
+    """First in, first out; each run knows since when it waits.
+
+    Its length is bounded by the window the agent asks for.
+    """
+
+    def __init__(self) -> None:
+        self._waiting: dict[int, tuple[RunOrder, int]] = {}
+
+    def __len__(self) -> int:
+        return len(self._waiting)
+
+    def __contains__(self, run: int) -> bool:
+        return run in self._waiting
+
+    def add(self, order: RunOrder, mono_ms: int) -> None:
+        self._waiting[order.run] = (order, mono_ms)
+
+    def take(self) -> RunOrder:
+        """The run that waited longest. Raises KeyError when none waits."""
+        run = next(iter(self._waiting), None)
+        if run is None:
+            raise KeyError("nothing waits")
+        return self._waiting.pop(run)[0]
+
+    def remove(self, run: int) -> bool:
+        """Whether it waited here."""
+        return self._waiting.pop(run, None) is not None
+
+    def withdraw(self) -> tuple[int, ...]:
+        """Take everything out."""
+        runs = tuple(self._waiting)
+        self._waiting.clear()
+        return runs
+
+    def expire(self, mono_ms: int) -> tuple[int, ...]:
+        """Take out what has waited for too long."""
+        late = []
+        for run, (_, since_ms) in self._waiting.items():
+            if mono_ms < since_ms + WAIT_MS_MAX:
+                break
+            late.append(run)
+        for run in late:
+            del self._waiting[run]
+        return tuple(late)
+
+    def deadline_ms(self) -> int | None:
+        """When expire has something to do; None when nothing waits."""
+        for _, since_ms in self._waiting.values():
+            return since_ms + WAIT_MS_MAX
+        return None

@@ -1,0 +1,44 @@
+"""What is kept of a stream: its first and last bytes, and the count of all. Pure."""
+
+from __future__ import annotations
+
+from collections import deque
+
+from zsched.protocol import Output
+
+
+class Capture:
+    """Takes a stream of any length and keeps at most `bytes_max` of it, half from its start and half from its end.
+
+    Holds little more than that in memory: the end is kept as whole chunks, of which the oldest go when the rest is
+    enough.
+    """
+
+    __slots__ = ("_head", "_head_max", "_tail", "_tail_bytes", "_tail_max", "_total")
+
+    def __init__(self, bytes_max: int) -> None:
+        self._head_max = bytes_max // 2
+        self._tail_max = bytes_max - self._head_max
+        self._head = b""
+        self._tail: deque[bytes] = deque()
+        self._tail_bytes = 0
+        self._total = 0
+
+    def feed(self, data: bytes) -> None:
+        self._total += len(data)
+        room = self._head_max - len(self._head)
+        if room > 0:
+            self._head += data[:room]
+            data = data[room:]
+        if data:
+            self._tail.append(data)
+            self._tail_bytes += len(data)
+            while self._tail_bytes - len(self._tail[0]) >= self._tail_max:
+                self._tail_bytes -= len(self._tail.popleft())
+
+    def output(self) -> Output:
+        """What was kept so far. Nothing is missing between head and tail when together they are `total` long."""
+        if not self._total:
+            return Output()
+        tail = b"".join(self._tail)
+        return Output(self._head, tail[max(0, len(tail) - self._tail_max) :], self._total)

@@ -1,0 +1,350 @@
+"""The guard: the process that bin/worker becomes. It starts jobs, watches them, ends them and keeps their results.
+
+Single-threaded, around one epoll. It imports neither ZeroMQ nor a database: all that concerns the scheduler is the
+agent's, its child, which may crash and be started again at any moment while jobs and results stay here. Decides
+nothing about which runs to take; keeps only the rules that must hold when the agent is dead: nothing waits here for
+longer than a second, and at most `slots` runs live at a time.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import select
+import signal
+import time
+from typing import Final
+
+from zsched.config import WorkerConfig
+from zsched.protocol import Held, RunOrder, RunResult
+from zsched.worker import messages
+from zsched.worker.backlog import Backlog
+from zsched.worker.cpus import usable_cpus
+from zsched.worker.keeper import Keeper
+from zsched.worker.messages import FromAgent, Message
+from zsched.worker.runs import Runs, wall_ms
+from zsched.worker.signals import Signals
+from zsched.worker.spawn import Spawner, keep_standard_fds
+from zsched.worker.spool import Spool
+from zsched.worker.state import State, StateError, StateLockedError, boot_id, open_state
+from zsched.worker.strays import Strays, become_subreaper
+from zsched.worker.sweep import sweep
+
+# BSD's sysexits.h: EX_TEMPFAIL, another worker has the state directory; EX_CANTCREAT, it can't be used.
+EXIT_LOCKED: Final = 75
+EXIT_STATE: Final = 73
+
+# While more runs wait for a slot, results are told together: each message costs both processes a wake-up.
+_TELL_WITHIN_MS: Final = 5
+# What one turn takes in. The rest waits for the next turn.
+_EVENTS_MAX: Final = 64
+# After the last run: how long results may wait for the scheduler's answer, and the agent may take to say goodbye.
+_DELIVERY_MS: Final = 5_000
+_GOODBYE_MS: Final = 2_000
+
+log = logging.getLogger(__name__)
+
+
+def run(config: WorkerConfig) -> int:
+    """Be the guard until told to end.
+
+    Returns the exit code: 0; 73, 75 (state directory); 77 (the scheduler refuses us).
+    """
+    keep_standard_fds()
+    os.umask(0o077)
+    try:
+        state = open_state(config.state_dir)
+    except StateLockedError as error:
+        log.error("%s", error)
+        return EXIT_LOCKED
+    except StateError as error:
+        log.error("%s", error)
+        return EXIT_STATE
+    left = sweep(state.spool_id)
+    if left:
+        log.warning("worker %s: killed %d processes that an earlier start had left", config.id, left)
+    return Guard(config, state).run()
+
+
+class Guard:
+    """All of the worker's state that outlives the agent."""
+
+    def __init__(self, config: WorkerConfig, state: State) -> None:
+        self._config = config
+        self._state = state
+        self._slots = config.slots or usable_cpus()
+        self._incarnation = os.urandom(16).hex()
+        self._db = ""
+        self._signals = Signals()
+        become_subreaper()
+        self._epoll = select.epoll()
+        self._epoll.register(self._signals.fd, select.EPOLLIN)
+        self._strays = Strays(state.spool_id)
+        self._runs = Runs(Spawner(config.id, state.spool_id), self._strays, self._epoll, wall_ms)
+        self._backlog = Backlog()
+        self._spool = Spool()
+        self._keeper = Keeper(self._epoll)
+        # Results that are kept and not yet told, and when they have to be.
+        self._untold: list[RunResult] = []
+        self._tell_at_ms: int | None = None
+        self._ending = _Ending()
+
+    def run(self) -> int:
+        """Turn until the end."""
+        folder = self._state.folder
+        log.info("worker %s: process %d, %d slots, state in %s", self._config.id, os.getpid(), self._slots, folder)
+        while not self._ending.done:
+            self._turn()
+        log.info("worker %s: ended", self._config.id)
+        return self._ending.exit_code
+
+    def _turn(self) -> None:
+        for fd, _ in self._epoll.poll(self._wait_s(), _EVENTS_MAX):
+            if self._runs.on_readable(fd):
+                continue
+            if fd == self._signals.fd:
+                self._on_signals()
+            elif self._keeper.owns(fd):
+                self._on_messages(self._keeper.receive())
+        now_ms = _mono_ms()
+        self._runs.on_tick(now_ms)
+        if late := self._backlog.expire(now_ms):
+            self._keeper.put(messages.Unstarted(late))
+        self._fill_slots(now_ms)
+        self._collect(now_ms)
+        self._on_ending(now_ms)
+        if self._keeper.on_tick(now_ms):
+            self._on_agent_started()
+        self._keeper.flush()
+
+    def _wait_s(self) -> float | None:
+        deadlines = (
+            self._runs.deadline_ms(),
+            self._backlog.deadline_ms(),
+            self._keeper.deadline_ms(),
+            self._tell_at_ms,
+            self._ending.deadline_ms,
+        )
+        due_ms = min((deadline for deadline in deadlines if deadline is not None), default=None)
+        return None if due_ms is None else max(0, due_ms - _mono_ms()) / 1000
+
+    # --- runs --------------------------------------------------------------------------------------------------------
+
+    def _fill_slots(self, now_ms: int) -> None:
+        while self._backlog and len(self._runs) < self._slots:
+            self._runs.start(self._backlog.take(), now_ms)
+
+    def _collect(self, now_ms: int) -> None:
+        """Keep what ended, and tell the agent: at once when nothing more waits here, else in batches."""
+        happened = self._runs.take()
+        for began in happened.began:
+            self._keeper.put(began)
+        if happened.dropped:
+            self._keeper.put(messages.Gone(tuple(happened.dropped)))
+        for result in happened.results:
+            self._spool.add(result)
+        self._untold += happened.results
+        if not self._untold:
+            return
+        if self._tell_at_ms is None:
+            self._tell_at_ms = now_ms + _TELL_WITHIN_MS
+        if not self._backlog or now_ms >= self._tell_at_ms:
+            self._keeper.put(messages.Ended(tuple(self._untold)))
+            self._forget_untold()
+
+    def _forget_untold(self) -> None:
+        self._untold = []
+        self._tell_at_ms = None
+
+    # --- the agent ---------------------------------------------------------------------------------------------------
+
+    def _on_agent_started(self) -> None:
+        """A new agent knows nothing.
+
+        What waited for a slot was dropped when the old one ended; all results are in Hello.
+        """
+        self._strays.spared = {self._keeper.pid} if self._keeper.pid is not None else set()
+        self._forget_untold()
+        running = [Held(run, "running") for run in self._runs.ids()]
+        finished = [Held(result.run, "finished") for result in self._spool.results()]
+        self._keeper.put(
+            messages.Hello(
+                worker=self._config.id,
+                scheduler=self._config.scheduler,
+                slots=self._slots,
+                heartbeat_ms=self._config.heartbeat_interval_ms,
+                poll_ms=self._config.poll_interval_ms,
+                log_level=self._config.log_level,
+                incarnation=self._incarnation,
+                boot_id=boot_id(),
+                lock=self._state.lock,
+                state_dir=str(self._state.folder),
+                spool_id=self._state.spool_id,
+                db=self._db,
+                stopping=self._ending.begun,
+                held=(*running, *finished),
+                results=self._spool.results(),
+            )
+        )
+
+    def _on_agent_exit(self) -> None:
+        self._strays.spared = set()
+        again = not self._ending.leaving and not self._ending.exit_code
+        self._on_messages(self._keeper.on_exit(_mono_ms(), again))
+        self._backlog.withdraw()
+
+    def _on_messages(self, received: list[FromAgent]) -> None:
+        for message in received:
+            answer = self._on_message(message)
+            if answer is not None:
+                self._keeper.put(answer)
+
+    def _on_message(self, message: FromAgent) -> Message | None:
+        match message:
+            case messages.Start(orders):
+                return self._on_start(orders)
+            case messages.Forget(runs):
+                for run in runs:
+                    self._spool.forget(run)
+            case messages.Stop(runs):
+                return self._on_stop(runs)
+            case messages.Drop(runs):
+                return self._on_drop(runs)
+            case messages.Withdraw():
+                return messages.Unstarted(self._backlog.withdraw(), withdrawn=True)
+            case messages.Database(db):
+                self._db = db
+            case messages.Refused(exit_code):
+                self._ending.exit_code = exit_code
+                self._stop_all()
+        return None
+
+    def _on_start(self, orders: tuple[RunOrder, ...]) -> Message | None:
+        if self._ending.begun:
+            return messages.Unstarted(tuple(order.run for order in orders))
+        now_ms = _mono_ms()
+        for order in orders:
+            if order.run in self._runs or order.run in self._backlog or order.run in self._spool:
+                continue
+            # One on probation shall meet its fate alone and soon, not after others.
+            if order.probation:
+                self._runs.start(order, now_ms)
+            else:
+                self._backlog.add(order, now_ms)
+        return None
+
+    def _on_stop(self, runs: tuple[int, ...]) -> Message | None:
+        unstarted = tuple(run for run in runs if self._backlog.remove(run))
+        for run in runs:
+            if run in self._runs:
+                self._runs.stop(run, "cancelled", _mono_ms())
+        return messages.Unstarted(unstarted) if unstarted else None
+
+    def _on_drop(self, runs: tuple[int, ...]) -> Message | None:
+        gone = []
+        for run in runs:
+            if run in self._runs:
+                self._runs.stop(run, "dropped", _mono_ms())
+                continue
+            self._backlog.remove(run)
+            self._spool.forget(run)
+            gone.append(run)
+        self._untold = [result for result in self._untold if result.run not in gone]
+        return messages.Gone(tuple(gone)) if gone else None
+
+    # --- signals -----------------------------------------------------------------------------------------------------
+
+    def _on_signals(self) -> None:
+        caught = self._signals.take()
+        if signal.SIGCHLD in caught:
+            self._reap()
+        for number in caught:
+            if number in (signal.SIGTERM, signal.SIGINT) or (number == signal.SIGHUP and self._signals.terminal):
+                self._on_end_wanted(signal.Signals(number).name)
+            elif number == signal.SIGHUP:
+                log.info("worker %s: SIGHUP, the agent starts anew", self._config.id)
+                self._keeper.kill()
+
+    def _reap(self) -> None:
+        """Take every child that has ended: a run's main process, the agent, or a stray."""
+        while True:
+            try:
+                ended = os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+            except ChildProcessError:
+                ended = None
+            if ended is None:
+                break
+            if self._runs.on_child(ended.si_pid, ended.si_code, ended.si_status, _mono_ms()):
+                continue
+            os.waitpid(ended.si_pid, 0)
+            if ended.si_pid == self._keeper.pid:
+                self._on_agent_exit()
+        self._runs.on_children_reaped()
+
+    # --- the end -----------------------------------------------------------------------------------------------------
+
+    def _on_end_wanted(self, name: str) -> None:
+        if self._ending.begun:
+            log.info("worker %s: %s again, stopping %d runs", self._config.id, name, len(self._runs))
+            self._stop_all()
+            return
+        log.info("worker %s: %s, finishing %d runs", self._config.id, name, len(self._runs))
+        self._ending.begun = True
+        self._ending.deadline_ms = _mono_ms() + self._config.shutdown_grace_ms
+        self._keeper.put(messages.Stopping())
+        if unstarted := self._backlog.withdraw():
+            self._keeper.put(messages.Unstarted(unstarted))
+
+    def _stop_all(self) -> None:
+        """End all runs without results: the scheduler lets them run anew elsewhere once we have said goodbye."""
+        self._ending.begun = self._ending.stopped = True
+        self._ending.deadline_ms = None
+        self._backlog.withdraw()
+        for run in self._runs.ids():
+            self._runs.stop(run, "dropped", _mono_ms())
+
+    def _on_ending(self, now_ms: int) -> None:
+        ending = self._ending
+        if not ending.begun:
+            return
+        late = ending.deadline_ms is not None and now_ms >= ending.deadline_ms
+        if len(self._runs):
+            if late and not ending.stopped:
+                log.info("worker %s: %d runs did not finish in time", self._config.id, len(self._runs))
+                self._stop_all()
+        elif ending.leaving:
+            self._on_leaving(late)
+        elif not ending.delivering:
+            ending.delivering = True
+            ending.deadline_ms = now_ms + _DELIVERY_MS
+            self._on_ending(now_ms)
+        elif late or ending.exit_code or not len(self._spool):
+            if len(self._spool):
+                log.warning("worker %s: %d results were not delivered", self._config.id, len(self._spool))
+            ending.leaving = True
+            ending.deadline_ms = now_ms + _GOODBYE_MS
+            self._keeper.put(messages.Leave())
+            self._on_leaving(late=False)
+
+    def _on_leaving(self, late: bool) -> None:
+        if late:
+            self._keeper.kill()
+            self._ending.deadline_ms = None
+        self._ending.done = self._keeper.pid is None
+
+
+class _Ending:
+    """How far the end has come. Each of its steps has a deadline, so that a worker always ends."""
+
+    def __init__(self) -> None:
+        self.begun = False
+        self.stopped = False
+        self.delivering = False
+        self.leaving = False
+        self.done = False
+        self.exit_code = 0
+        self.deadline_ms: int | None = None
+
+
+def _mono_ms() -> int:
+    return time.monotonic_ns() // 1_000_000

@@ -1,0 +1,115 @@
+"""The guard's side of the agent: starting it, talking to it, and starting it again when it dies."""
+
+from __future__ import annotations
+
+import logging
+import os
+import select
+import signal
+import socket
+import sys
+from typing import Final
+
+from zsched.worker.channel import Channel, ChannelClosedError
+from zsched.worker.messages import FromAgent, Message
+
+# The first restart is at once, since one death says little; an agent that dies again and again must not eat the host.
+_RESTART_MS: Final = (0, 100, 200, 500, 1_000, 2_000, 5_000)
+# An agent that lived for so long was well: what ends it now is something new.
+_WELL_MS: Final = 10_000
+
+log = logging.getLogger(__name__)
+
+
+class Keeper:
+    """One agent at a time. The guard calls on_exit when a child with `pid` has ended, and on_tick by deadline_ms."""
+
+    def __init__(self, epoll: select.epoll) -> None:
+        self._epoll = epoll
+        self._channel: Channel[FromAgent] | None = None
+        self._mask = 0
+        self._deaths = 0
+        self._started_ms = 0
+        self._start_at_ms: int | None = 0
+        self.pid: int | None = None
+
+    def deadline_ms(self) -> int | None:
+        """When the next agent is to be started; None while one runs, or none is wanted any more."""
+        return self._start_at_ms
+
+    def on_tick(self, mono_ms: int) -> bool:
+        """Start an agent when it is time. True if one was started: it has to be told everything."""
+        if self._start_at_ms is None or mono_ms < self._start_at_ms:
+            return False
+        ours, its = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
+        with its:
+            # A signal that a terminal or a service manager sends to all of us is the guard's to handle: blocked from
+            # birth on.
+            self.pid = os.posix_spawn(
+                sys.executable,
+                (sys.executable, "-m", "zsched.worker.link"),
+                os.environ,
+                file_actions=((os.POSIX_SPAWN_DUP2, its.fileno(), 0),),
+                setsigmask=(signal.SIGTERM, signal.SIGINT, signal.SIGHUP),
+            )
+        self._start_at_ms = None
+        self._started_ms = mono_ms
+        self._channel = Channel(ours, FromAgent)
+        self._mask = select.EPOLLIN
+        self._epoll.register(ours.fileno(), self._mask)
+        return True
+
+    def owns(self, fd: int) -> bool:
+        return self._channel is not None and fd == self._channel.fileno()
+
+    def receive(self) -> list[FromAgent]:
+        """What the agent says now. An agent that closed its end is killed: its exit follows."""
+        if self._channel is None:
+            return []
+        try:
+            return self._channel.receive()
+        except ChannelClosedError:
+            self._hang_up()
+            self.kill()
+            return []
+
+    def put(self, message: Message) -> None:
+        """Queue a message. Dropped while no agent runs: the next one is told everything anew."""
+        if self._channel is not None:
+            self._channel.put(message)
+
+    def flush(self) -> None:
+        """Send what is queued, as far as it goes; the rest when the agent reads again."""
+        if self._channel is None:
+            return
+        self._channel.flush()
+        mask = select.EPOLLIN | (select.EPOLLOUT if self._channel.backed_up else 0)
+        if mask != self._mask:
+            self._mask = mask
+            self._epoll.modify(self._channel.fileno(), mask)
+
+    def kill(self) -> None:
+        """End the agent at once; safe at any moment, since all it knows is told to the next one."""
+        if self.pid is not None:
+            os.kill(self.pid, signal.SIGKILL)
+
+    def on_exit(self, mono_ms: int, again: bool) -> list[FromAgent]:
+        """The agent has been reaped. Returns its last words; the next one starts soon if `again`."""
+        pid, self.pid = self.pid, None
+        words = []
+        while self._channel is not None:
+            words += self.receive()
+        if not again:
+            self._start_at_ms = None
+            return words
+        self._deaths = 0 if mono_ms - self._started_ms >= _WELL_MS else self._deaths + 1
+        delay_ms = _RESTART_MS[min(self._deaths, len(_RESTART_MS) - 1)]
+        self._start_at_ms = mono_ms + delay_ms
+        log.warning("agent process %s ended: the next one starts in %d ms", pid, delay_ms)
+        return words
+
+    def _hang_up(self) -> None:
+        assert self._channel is not None
+        self._epoll.unregister(self._channel.fileno())
+        self._channel.close()
+        self._channel = None

@@ -1,0 +1,252 @@
+"""The agent's process: one DEALER socket, the guard's channel, one thread, and the agent's decisions between them.
+
+Started by the guard as `python -m zsched.worker.link` with the channel as its standard input; nobody else starts it.
+When the guard dies, this process ends what the guard had started, tells the scheduler, and exits.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import socket
+import sys
+import time
+from pathlib import Path
+from typing import Final
+
+import zmq
+from zmq.utils.monitor import recv_monitor_message
+
+from zsched import logs
+from zsched.limits import FRAME_BYTES_MAX
+from zsched.model import Now
+from zsched.protocol import ProtocolError, pack, unpack_from_scheduler
+from zsched.worker.agent import Agent
+from zsched.worker.channel import Channel, ChannelClosedError
+from zsched.worker.enrol import EnrolError, Place, enrol
+from zsched.worker.messages import FromGuard, Hello
+from zsched.worker.pace import Backoff
+from zsched.worker.state import StateLockedError, lock
+from zsched.worker.sweep import sweep
+
+# No `registered` for so long after connecting: the scheduler may have another port now.
+_ENROL_AGAIN_MS: Final = 5_000
+# The last frame (bye) gets so long to leave.
+_LINGER_MS: Final = 500
+# Frames queued in each direction. More than a window's worth of orders never comes; what does not go out is sent again.
+_HIGH_WATER: Final = 1_000
+# Frames taken in one turn; the rest waits for the next, after the guard was heard.
+_FRAMES_MAX: Final = 100
+_RECONNECT_MS: Final = 100
+_RECONNECT_MS_MAX: Final = 1_000
+
+log = logging.getLogger(__name__)
+
+
+class Socket:
+    """A DEALER connected to one endpoint, and the monitor that tells when the connection comes and goes.
+
+    No routing id is ever set: a second socket with the same one would be deaf without an error.
+    """
+
+    def __init__(self, context: zmq.Context[zmq.Socket[bytes]], endpoint: str) -> None:
+        self.endpoint = endpoint
+        self.dealer = context.socket(zmq.DEALER)
+        # Nothing is queued for a scheduler that is not there: it would come late, under another session.
+        self.dealer.setsockopt(zmq.IMMEDIATE, 1)
+        self.dealer.setsockopt(zmq.LINGER, _LINGER_MS)
+        self.dealer.setsockopt(zmq.SNDHWM, _HIGH_WATER)
+        self.dealer.setsockopt(zmq.RCVHWM, _HIGH_WATER)
+        self.dealer.setsockopt(zmq.MAXMSGSIZE, FRAME_BYTES_MAX)
+        self.dealer.setsockopt(zmq.RECONNECT_IVL, _RECONNECT_MS)
+        self.dealer.setsockopt(zmq.RECONNECT_IVL_MAX, _RECONNECT_MS_MAX)
+        self.monitor = self.dealer.get_monitor_socket(zmq.EVENT_HANDSHAKE_SUCCEEDED | zmq.EVENT_DISCONNECTED)
+        self.dealer.connect(endpoint)
+
+    def connections(self) -> list[bool]:
+        """What happened to the connection since the last call: True for made, False for cut."""
+        events = []
+        while self.monitor.poll(0):
+            events.append(recv_monitor_message(self.monitor)["event"] == zmq.EVENT_HANDSHAKE_SUCCEEDED)
+        return events
+
+    def send(self, body: bytes) -> None:
+        """Send or drop: every frame that matters is sent again by the agent."""
+        try:
+            self.dealer.send(body, zmq.NOBLOCK)
+        except zmq.Again:
+            log.debug("a frame of %d bytes was dropped: not connected, or too much is under way", len(body))
+
+    def receive(self) -> bytes | None:
+        """The next frame's body, or None. A message of several parts is none of ours: dropped, and b"" returned."""
+        try:
+            parts = self.dealer.recv_multipart(zmq.NOBLOCK)
+        except zmq.Again:
+            return None
+        return parts[0] if len(parts) == 1 else b""
+
+    def close(self) -> None:
+        self.dealer.disable_monitor()
+        self.monitor.close(linger=0)
+        self.dealer.close()
+
+
+class Link:
+    """Carries frames and messages to and from the agent until one of the three wants to end."""
+
+    def __init__(self, channel: Channel[FromGuard], hello: Hello, early: list[FromGuard]) -> None:
+        self._channel = channel
+        self._hello = hello
+        self._early = early
+        self._agent = Agent(hello, _now(), socket.gethostname()[:255])
+        self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
+        self._poller = zmq.Poller()
+        self._poller.register(channel.fileno(), zmq.POLLIN)
+        self._socket: Socket | None = None
+        self._enrol_at_ms = 0
+        self._enrol_backoff = Backoff(hello.incarnation)
+        self._unreachable = ""
+
+    def run(self) -> int:
+        """Turn until the end; returns the process's exit code."""
+        for message in self._early:
+            self._agent.on_guard(message, _now())
+        try:
+            while self._agent.exit_code is None:
+                self._turn()
+        except ChannelClosedError:
+            self._on_guard_lost()
+        if self._socket is not None:
+            self._flush()
+            self._socket.close()
+        self._context.term()
+        return self._agent.exit_code or 0
+
+    def _turn(self) -> None:
+        now = _now()
+        deadline_ms = self._agent.on_tick(now)
+        if not self._agent.registered and now.mono_ms >= self._enrol_at_ms:
+            self._enrol()
+        self._flush()
+        if not self._agent.registered:
+            deadline_ms = min(self._enrol_at_ms, deadline_ms if deadline_ms is not None else self._enrol_at_ms)
+        wait_ms = None if deadline_ms is None else max(0, deadline_ms - _now().mono_ms)
+        ready = dict(self._poller.poll(wait_ms))
+        if self._channel.fileno() in ready:
+            self._on_messages()
+        if self._socket is not None and len(ready):
+            self._on_socket(self._socket)
+
+    def _on_messages(self) -> None:
+        messages = self._channel.receive()
+        now = _now()
+        for message in messages:
+            self._agent.on_guard(message, now)
+
+    def _on_socket(self, source: Socket) -> None:
+        now = _now()
+        for made in source.connections():
+            if made:
+                self._agent.on_connected(now)
+            else:
+                self._agent.on_disconnected(now)
+        for _ in range(_FRAMES_MAX):
+            body = source.receive()
+            if body is None:
+                break
+            try:
+                frame = unpack_from_scheduler(body)
+            except ProtocolError as error:
+                log.warning("worker %s: the scheduler sent what is no frame: %s", self._hello.worker, error)
+            else:
+                self._agent.on_frame(frame, now)
+
+    def _flush(self) -> None:
+        """Empty the agent's outboxes. The guard first: it has work to do while the scheduler is told."""
+        for message in self._agent.to_guard:
+            self._channel.put(message)
+        self._agent.to_guard.clear()
+        self._channel.flush()
+        flags = zmq.POLLIN | (zmq.POLLOUT if self._channel.backed_up else 0)
+        self._poller.modify(self._channel.fileno(), flags)
+        for frame in self._agent.to_scheduler:
+            if self._socket is not None:
+                self._socket.send(pack(frame))
+        self._agent.to_scheduler.clear()
+
+    # --- where the scheduler is --------------------------------------------------------------------------------------
+
+    def _enrol(self) -> None:
+        """Learn the endpoint, and connect if it is a new one. Blocks for some seconds at most."""
+        try:
+            place = enrol(self._hello.scheduler, self._hello.worker)
+        except EnrolError as error:
+            if not self._unreachable:
+                log.warning("worker %s: trying again until it works: %s", self._hello.worker, error)
+            self._unreachable = str(error)
+            self._enrol_at_ms = _now().mono_ms + self._enrol_backoff.next_ms()
+            return
+        if self._unreachable:
+            log.info("worker %s: the scheduler %s is reached", self._hello.worker, self._hello.scheduler)
+        self._unreachable = ""
+        self._enrol_backoff.reset()
+        self._enrol_at_ms = _now().mono_ms + _ENROL_AGAIN_MS
+        self._connect(place)
+
+    def _connect(self, place: Place) -> None:
+        if self._socket is not None:
+            if self._socket.endpoint == place.endpoint:
+                return
+            self._poller.unregister(self._socket.dealer)
+            self._poller.unregister(self._socket.monitor)
+            self._socket.close()
+        log.info("worker %s: connecting to %s", self._hello.worker, place.endpoint)
+        self._socket = Socket(self._context, place.endpoint)
+        self._poller.register(self._socket.dealer, zmq.POLLIN)
+        self._poller.register(self._socket.monitor, zmq.POLLIN)
+
+    # --- the guard's end ---------------------------------------------------------------------------------------------
+
+    def _on_guard_lost(self) -> None:
+        """End what it had started, then say so.
+
+        Under the lock: a new guard that came first has swept, and runs jobs by now.
+        """
+        log.error("worker %s: the guard has died", self._hello.worker)
+        try:
+            lock(Path(self._hello.state_dir), wait_s=0)
+        except StateLockedError:
+            log.info("worker %s: the next guard has taken over", self._hello.worker)
+        except OSError as error:
+            log.warning("worker %s: can't lock the state directory: %s", self._hello.worker, error)
+        else:
+            killed = sweep(self._hello.spool_id)
+            log.warning("worker %s: killed %d processes that the guard had left", self._hello.worker, killed)
+        self._agent.on_guard_lost()
+
+
+def _now() -> Now:
+    return Now(time.monotonic_ns() // 1_000_000, time.time_ns() // 1_000_000)
+
+
+def main() -> int:
+    """Be the agent. The first message of the guard says everything that is to be known."""
+    guard = socket.socket(fileno=os.dup(0))
+    channel: Channel[FromGuard] = Channel(guard, FromGuard)
+    messages: list[FromGuard] = []
+    poller = zmq.Poller()
+    poller.register(channel.fileno(), zmq.POLLIN)
+    while not messages:
+        poller.poll()
+        try:
+            messages = channel.receive()
+        except ChannelClosedError:
+            return 0
+    hello = messages[0]
+    assert isinstance(hello, Hello)
+    logs.start(hello.log_level)
+    return Link(channel, hello, messages[1:]).run()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,123 @@
+"""What guard and agent tell each other. Pure; channel.py carries it.
+
+Both ends are one release, started together, so these messages have no version. Each is a msgpack array that begins
+with its type's name.
+"""
+
+from __future__ import annotations
+
+from msgspec import Struct
+
+from zsched.protocol import Held, RunOrder, RunResult
+
+
+class Message(Struct, frozen=True, array_like=True, tag=True, gc=False):
+    """A message in either direction."""
+
+
+# --- from the guard --------------------------------------------------------------------------------------------------
+
+
+class Hello(Message, frozen=True):
+    """The first message to a new agent: who the worker is and all that the guard holds. No run of it waits for a slot.
+
+    `db` is the database whose runs these are, empty if none. `spool_id` is the mark of this worker's processes.
+    """
+
+    worker: str
+    scheduler: str
+    slots: int
+    heartbeat_ms: int
+    poll_ms: int
+    log_level: str
+    incarnation: str
+    boot_id: str
+    lock: tuple[int, int]
+    state_dir: str
+    spool_id: str
+    db: str
+    stopping: bool
+    held: tuple[Held, ...]
+    results: tuple[RunResult, ...]
+
+
+class Began(Message, frozen=True):
+    """A run's process exists. Told of runs that live for a while or are on probation, not of every run."""
+
+    run: int
+    pid: int
+    at_ms: int
+
+
+class Ended(Message, frozen=True):
+    """Runs that ended. The guard keeps these results until Forget."""
+
+    results: tuple[RunResult, ...]
+
+
+class Unstarted(Message, frozen=True):
+    """Runs that the guard no longer holds and never started. `withdrawn`: this answers Withdraw."""
+
+    runs: tuple[int, ...]
+    withdrawn: bool = False
+
+
+class Gone(Message, frozen=True):
+    """Runs that were dropped, with all their processes ended and no result kept."""
+
+    runs: tuple[int, ...]
+
+
+class Stopping(Message, frozen=True):
+    """The worker is to end: ask for nothing more."""
+
+
+class Leave(Message, frozen=True):
+    """Nothing is left to do: say goodbye to the scheduler and exit."""
+
+
+# --- from the agent --------------------------------------------------------------------------------------------------
+
+
+class Start(Message, frozen=True):
+    """Runs to execute, in this order, as slots get free."""
+
+    orders: tuple[RunOrder, ...]
+
+
+class Stop(Message, frozen=True):
+    """Runs to end: TERM, their grace, KILL. Each is answered by Ended (reason `cancelled`) or Unstarted."""
+
+    runs: tuple[int, ...]
+
+
+class Drop(Message, frozen=True):
+    """Runs to end in the same way, and results to forget: nobody wants to know. Each is answered by Gone."""
+
+    runs: tuple[int, ...]
+
+
+class Forget(Message, frozen=True):
+    """Results that the scheduler has answered."""
+
+    runs: tuple[int, ...]
+
+
+class Withdraw(Message, frozen=True):
+    """The session is lost: start nothing of what waits. Answered by one Unstarted, even if nothing waited."""
+
+
+class Database(Message, frozen=True):
+    """The database whose runs follow: a later agent is told so in Hello."""
+
+    db: str
+
+
+class Refused(Message, frozen=True):
+    """The scheduler will not have this worker: end with this exit code."""
+
+    exit_code: int
+
+
+FromGuard = Hello | Began | Ended | Unstarted | Gone | Stopping | Leave
+FromAgent = Start | Stop | Drop | Forget | Withdraw | Database | Refused

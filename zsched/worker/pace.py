@@ -1,0 +1,63 @@
+"""How fast things go: how many runs to ask for ahead, and when to try again. Pure."""
+
+from __future__ import annotations
+
+import zlib
+from typing import Final
+
+# What a slot may need until its next run comes from the scheduler: the guard's batch, two trips, a commit.
+_HORIZON_MS: Final = 20
+# Runs longer than this gain nothing by a next one that waits at hand, and it may wait for long.
+_LONG_MS: Final = 250
+# Where the mean starts: a new worker takes its runs for long ones until some were short.
+_MEAN_AT_START_MS: Final = 1_000.0
+
+
+class Pace:
+    """Watches how long runs take and says how many to ask for ahead: the shorter the more, none when they are long.
+
+    The mean follows short runs slowly and a long one at once, because too few ahead cost little and too many wait.
+    """
+
+    def __init__(self, slots: int, window: int) -> None:
+        self._slots = slots
+        self._per_slot_max = max(0, window // slots - 1)
+        self._mean_ms = _MEAN_AT_START_MS
+        self._stalled = False
+
+    def on_ended(self, run_ms: int) -> None:
+        weight = 0.5 if run_ms > self._mean_ms else 0.125
+        self._mean_ms += (max(0, run_ms) - self._mean_ms) * weight
+        self._stalled = False
+
+    def on_returned(self) -> None:
+        """A run waited in vain: none ahead until the next one ends."""
+        self._stalled = True
+
+    def ahead(self) -> int:
+        """In steps of doubled size, so that a small change of the mean needs no frame."""
+        if self._stalled or self._mean_ms > _LONG_MS:
+            return 0
+        wanted = max(1, _HORIZON_MS / max(1.0, self._mean_ms))
+        per_slot = 1
+        while per_slot < wanted:
+            per_slot *= 2
+        return self._slots * min(per_slot, self._per_slot_max)
+
+
+class Backoff:
+    """Gaps between attempts: 1, 2, 4, 8, 15, 15 … s, each less up to a fifth that differs by name and attempt."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+        self._attempt = 0
+
+    def reset(self) -> None:
+        self._attempt = 0
+
+    def next_ms(self) -> int:
+        gap_ms = min(1_000 << min(self._attempt, 4), 15_000)
+        self._attempt += 1
+        # No random source: the same worker does the same again, and different workers differ.
+        share = zlib.crc32(f"{self._name}:{self._attempt}".encode()) % 1_000
+        return gap_ms - gap_ms * share // 5_000

@@ -1,0 +1,277 @@
+"""The runs that live on this worker: started, watched, captured, ended. Single-threaded; only the guard calls it.
+
+A run is over when its main process has been reaped, not at the end of its output. Its process group is killed before
+that, while the zombie still keeps the number from being used again; then go its strays, processes that left the
+group. Only when none of them is left is the run given out.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import heapq
+import logging
+import os
+import select
+import signal
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Final, Literal
+
+from zsched.protocol import RunOrder, RunResult
+from zsched.worker.capture import Capture
+from zsched.worker.messages import Began
+from zsched.worker.spawn import Spawner, SpawnError
+from zsched.worker.strays import Strays
+
+# architecture §6: a run that ends earlier tells its start in its result only.
+BEGAN_AFTER_MS: Final = 100
+# Bytes read from a pipe at a time: what the pipe holds. A job that writes without end gets one read a turn, like all
+# others.
+_READ_BYTES: Final = 64 * 1024
+# The most a pipe can hold (fs.pipe-max-size): what is drained from it after the last process that could write has
+# ended.
+_DRAIN_BYTES_MAX: Final = 1024 * 1024
+# Processes that were killed and are still there are killed and looked at again.
+_STRAYS_AGAIN_MS: Final = 500
+# Timers of runs that ended stay in the heap until it is this much longer than the live runs can explain.
+_STALE_MAX: Final = 1_000
+
+log = logging.getLogger(__name__)
+
+Why = Literal["timeout", "cancelled", "dropped"]
+Due = Literal["began", "timeout", "kill", "strays"]
+
+
+class Stream:
+    """One output of a run: the pipe, None when closed, and what was kept of it."""
+
+    __slots__ = ("capture", "fd")
+
+    def __init__(self, fd: int, bytes_max: int) -> None:
+        self.fd: int | None = fd
+        self.capture = Capture(bytes_max)
+
+
+@dataclass(slots=True, eq=False)
+class Live:
+    """A run from the start of its process until all its processes are gone. `ended` is waitid's code and status."""
+
+    order: RunOrder
+    pid: int
+    started_ms: int
+    streams: tuple[Stream, Stream]
+    why: Why | None = None
+    ended: tuple[int, int] | None = None
+    finished_ms: int = 0
+
+
+@dataclass(slots=True)
+class Happened:
+    """What the guard has to tell since it last asked."""
+
+    began: list[Began] = field(default_factory=list)
+    results: list[RunResult] = field(default_factory=list)
+    dropped: list[int] = field(default_factory=list)
+
+
+class Runs:
+    """All live runs. Every method returns soon; deadline_ms says when on_tick has something to do."""
+
+    def __init__(self, spawner: Spawner, strays: Strays, epoll: select.epoll, wall_ms: Callable[[], int]) -> None:
+        self._spawner = spawner
+        self._strays = strays
+        self._epoll = epoll
+        self._wall_ms = wall_ms
+        self._live: dict[int, Live] = {}
+        # By main process, until it is reaped.
+        self._by_pid: dict[int, Live] = {}
+        # Reaped, but not yet free of strays.
+        self._closing: dict[int, Live] = {}
+        self._streams: dict[int, Stream] = {}
+        self._due: list[tuple[int, int, Due]] = []
+        self.happened = Happened()
+
+    def __len__(self) -> int:
+        return len(self._live)
+
+    def __contains__(self, run: int) -> bool:
+        return run in self._live
+
+    def ids(self) -> tuple[int, ...]:
+        return tuple(self._live)
+
+    def take(self) -> Happened:
+        """What happened since the last call."""
+        happened, self.happened = self.happened, Happened()
+        return happened
+
+    def start(self, order: RunOrder, mono_ms: int) -> None:
+        """Start a run. One that can't be started has ended by that, as failed with reason `spawn_error`."""
+        started_ms = self._wall_ms()
+        try:
+            spawned = self._spawner.spawn(order)
+        except SpawnError as error:
+            log.info("run %d of job %d can't start: %s", order.run, order.job, error)
+            self.happened.results.append(
+                RunResult(order.run, "failed", "spawn_error", finished_ms=started_ms, detail=str(error)[:1024])
+            )
+            return
+        streams = (self._watch(spawned.stdout, order), self._watch(spawned.stderr, order))
+        live = Live(order, spawned.pid, started_ms, streams)
+        self._live[order.run] = live
+        self._by_pid[spawned.pid] = live
+        if order.probation:
+            self.happened.began.append(Began(order.run, spawned.pid, started_ms))
+        else:
+            heapq.heappush(self._due, (mono_ms + BEGAN_AFTER_MS, order.run, "began"))
+        if order.timeout_ms is not None:
+            heapq.heappush(self._due, (mono_ms + order.timeout_ms, order.run, "timeout"))
+        log.debug("run %d of job %d started: process %d", order.run, order.job, spawned.pid)
+
+    def stop(self, run: int, why: Why, mono_ms: int) -> None:
+        """TERM to the run's group now, KILL when its grace is over.
+
+        Again for a run that is ending: only `dropped` counts.
+        """
+        live = self._live[run]
+        if live.why is not None or live.ended is not None:
+            live.why = "dropped" if why == "dropped" else live.why
+            return
+        live.why = why
+        log.info("run %d of job %d: stopping it, %s", run, live.order.job, why)
+        self._signal(live, signal.SIGTERM)
+        heapq.heappush(self._due, (mono_ms + live.order.grace_ms, run, "kill"))
+
+    def on_readable(self, fd: int) -> bool:
+        """Take what a pipe holds, one read at most. False: no pipe of a run."""
+        stream = self._streams.get(fd)
+        if stream is None:
+            return False
+        self._read(stream)
+        return True
+
+    def on_child(self, pid: int, code: int, status: int, mono_ms: int) -> bool:
+        """A child has ended and waits to be reaped; code and status are waitid's.
+
+        False: it was not a run's main process.
+        """
+        live = self._by_pid.get(pid)
+        if live is None:
+            return False
+        self._signal(live, signal.SIGKILL)
+        os.waitpid(pid, 0)
+        del self._by_pid[pid]
+        live.ended = (code, status)
+        live.finished_ms = max(self._wall_ms(), live.started_ms)
+        self._closing[live.order.run] = live
+        heapq.heappush(self._due, (mono_ms + _STRAYS_AGAIN_MS, live.order.run, "strays"))
+        return True
+
+    def on_children_reaped(self) -> None:
+        """All children that ended are reaped: kill strays, and give out the runs that have none."""
+        if not self._closing and self._by_pid:
+            return
+        haunted = self._strays.kill(self._by_pid.keys(), {live.order.run for live in self._by_pid.values()})
+        for live in [live for run, live in self._closing.items() if run not in haunted]:
+            self._finish(live)
+
+    def on_tick(self, mono_ms: int) -> None:
+        """Do what is due."""
+        while self._due and self._due[0][0] <= mono_ms:
+            _, run, due = heapq.heappop(self._due)
+            live = self._live.get(run)
+            if live is not None:
+                self._on_due(live, due, mono_ms)
+
+    def deadline_ms(self) -> int | None:
+        """When on_tick has something to do, or None. Entries of runs that have ended are thrown away on the way."""
+        if len(self._due) > 4 * len(self._live) + _STALE_MAX:
+            self._due = [entry for entry in self._due if entry[1] in self._live]
+            heapq.heapify(self._due)
+        while self._due and self._due[0][1] not in self._live:
+            heapq.heappop(self._due)
+        return self._due[0][0] if self._due else None
+
+    def _on_due(self, live: Live, due: Due, mono_ms: int) -> None:
+        if live.ended is not None:
+            if due == "strays":
+                heapq.heappush(self._due, (mono_ms + _STRAYS_AGAIN_MS, live.order.run, "strays"))
+                self.on_children_reaped()
+        elif due == "began":
+            self.happened.began.append(Began(live.order.run, live.pid, live.started_ms))
+        elif due == "timeout":
+            self.stop(live.order.run, "timeout", mono_ms)
+        elif due == "kill":
+            self._signal(live, signal.SIGKILL)
+
+    def _signal(self, live: Live, number: int) -> None:
+        """To the whole group. Its number is safe as long as the main process is not reaped."""
+        # Errors: nobody left but the zombie, or only processes of another user, which a job may start by setuid.
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(live.pid, number)
+
+    def _watch(self, fd: int, order: RunOrder) -> Stream:
+        stream = self._streams[fd] = Stream(fd, order.output_bytes_max)
+        self._epoll.register(fd, select.EPOLLIN)
+        return stream
+
+    def _read(self, stream: Stream) -> int:
+        """Bytes read; 0 when there is nothing now, or never again."""
+        assert stream.fd is not None
+        try:
+            data = os.read(stream.fd, _READ_BYTES)
+        except BlockingIOError:
+            return 0
+        if data:
+            stream.capture.feed(data)
+        else:
+            self._close(stream)
+        return len(data)
+
+    def _close(self, stream: Stream) -> None:
+        assert stream.fd is not None
+        # Before the close: a child being spawned can hold the pipe for a moment, and its events would go on.
+        self._epoll.unregister(stream.fd)
+        os.close(stream.fd)
+        del self._streams[stream.fd]
+        stream.fd = None
+
+    def _finish(self, live: Live) -> None:
+        for stream in live.streams:
+            drained = 0
+            while stream.fd is not None and drained < _DRAIN_BYTES_MAX and (count := self._read(stream)):
+                drained += count
+            if stream.fd is not None:
+                self._close(stream)
+        run = live.order.run
+        del self._closing[run], self._live[run]
+        if live.why == "dropped":
+            self.happened.dropped.append(run)
+        else:
+            self.happened.results.append(result_of(live))
+
+
+def result_of(live: Live) -> RunResult:
+    """How a run ended, once its main process is reaped."""
+    assert live.ended is not None
+    code, status = live.ended
+    exit_code = status if code == os.CLD_EXITED else None
+    stdout, stderr = (stream.capture.output() for stream in live.streams)
+    reason = live.why or ("signal" if exit_code is None else "exit")
+    return RunResult(
+        run=live.order.run,
+        status="success" if exit_code == 0 and live.why is None else "failed",
+        reason=reason,
+        finished_ms=live.finished_ms,
+        started_ms=live.started_ms,
+        exit_code=exit_code,
+        signal=status if exit_code is None else None,
+        stdout=stdout,
+        stderr=stderr,
+    )
+
+
+def wall_ms() -> int:
+    """Milliseconds since 1970 UTC."""
+    return time.time_ns() // 1_000_000
