@@ -45,8 +45,18 @@ ROOMS: dict[str, tuple[str, ...]] = {
     "zsched.config": (*WORDS, "zsched.settings"),
     "zsched.store": (*WORDS, *PURE, "zsched.model"),
     "zsched.worker": (*WORDS, *SETTINGS, "zsched.logs", "zsched.protocol", "zsched.model", *AGENT),
-    "zsched.loop": (*WORDS, *SETTINGS, *PURE, "zsched.model", "zsched.dispatcher", "zsched.store"),
-    "zsched.api": (*WORDS, *SETTINGS, *PURE, "zsched.model", "zsched.dispatcher", "zsched.store", "zsched.loop"),
+    "zsched.inbox": (*WORDS, *PURE, "zsched.model", "zsched.dispatcher"),
+    "zsched.loop": (*WORDS, *SETTINGS, *PURE, "zsched.model", "zsched.dispatcher", "zsched.store", "zsched.inbox"),
+    "zsched.api": (
+        *WORDS,
+        *SETTINGS,
+        *PURE,
+        "zsched.model",
+        "zsched.dispatcher",
+        "zsched.store",
+        "zsched.inbox",
+        "zsched.loop",
+    ),
 }
 ROOMS["zsched.commands"] = tuple(ROOMS)
 

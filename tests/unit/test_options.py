@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import io
 import logging
 import re
@@ -10,7 +11,7 @@ from collections.abc import Iterator
 import pytest
 
 from zsched import __version__, logs
-from zsched.commands import options, scheduler, worker
+from zsched.commands import options, scheduler, worker, zsched
 from zsched.config import scheduler_config
 from zsched.settings import keys_of
 
@@ -87,6 +88,15 @@ def test_wrong_usage_is_one_line_then_the_usage_and_exits_2(
     assert (out, err) == ("", f"program: {sentence}\nUsage:\n  program [options] [<cmd>...]\n")
 
 
+def test_the_page_of_a_subcommand_reads_what_stands_after_its_name(capsys: pytest.CaptureFixture[str]) -> None:
+    doc = "Usage:\n  zsched demo [options] [<word>]\n\nOptions:\n  --fast  Hurry.\n"
+    found = options.parse(doc, ["-fast", "x"])
+    assert (found["--fast"], found["<word>"]) == (True, "x")
+    with pytest.raises(SystemExit):
+        options.parse(doc, ["-fats"])
+    assert capsys.readouterr().err.startswith("zsched demo: no option -fats; did you mean -fast?\n")
+
+
 def test_words_that_a_program_does_not_take_are_wrong_usage(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as caught:
         options.parse(PAGES["worker"], ["-id", "w", "start"])
@@ -135,6 +145,34 @@ def test_a_wrong_setting_is_one_line_then_the_usage_and_exits_2(capsys: pytest.C
     assert capsys.readouterr().err.startswith(
         "zsched-scheduler: -port: 'http' is not a number from 0 to 65535\nUsage:\n"
     )
+
+
+def test_every_command_of_zsched_is_a_module_and_stands_on_its_manual_page() -> None:
+    page = zsched.__doc__ or ""
+    commands = page.partition("Commands:\n")[2].partition("\n\n")[0]
+    assert tuple(re.findall(r"^  (\w+)  ", commands, re.MULTILINE)) == zsched.COMMANDS
+    for command in zsched.COMMANDS:
+        module = importlib.import_module(f"zsched.commands.{command}")
+        assert callable(module.main)
+        assert (module.__doc__ or "").startswith(f"zsched {command}: ")
+
+
+@pytest.mark.parametrize(
+    ("argv", "sentence"),
+    [([], "which command? --help lists them all"), (["dem"], "no command dem; did you mean demo?")],
+)
+def test_zsched_without_a_command_that_exists_is_wrong_usage(
+    argv: list[str], sentence: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as caught:
+        zsched.main(argv)
+    assert caught.value.code == 2
+    assert capsys.readouterr().err.startswith(f"zsched: {sentence}\nUsage:\n")
+
+
+def test_zsched_version_is_one_line_on_stdout(capsys: pytest.CaptureFixture[str]) -> None:
+    assert zsched.main(["version"]) == 0
+    assert capsys.readouterr() == (f"zsched {__version__}\n", "")
 
 
 # --- Log lines --------------------------------------------------------------------------------------------------------

@@ -39,7 +39,7 @@ def parse(doc: str, argv: Sequence[str]) -> dict[str, Value]:
     Options stand before the first word that is none, so that a command's own options stay its own.
     """
     try:
-        given = exact(argv, _declared(doc))
+        given, words = exact(argv, _declared(doc))
         if "--help" in given:
             print(doc.strip())
             raise SystemExit(0)
@@ -47,7 +47,7 @@ def parse(doc: str, argv: Sequence[str]) -> dict[str, Value]:
             print(f"zsched {__version__}")
             raise SystemExit(0)
         # Positionally, so that docopt and its kept fork docopt-ng, which named these arguments anew, both do.
-        return dict(docopt(doc, given, False, None, True))
+        return dict(docopt(doc, [*given, *program(doc).split()[1:], *words], False, None, True))
     except DocoptExit:
         fail(doc, "these arguments do not fit together")
     except ValueError as error:
@@ -96,8 +96,8 @@ class Option:
     takes_value: bool
 
 
-def exact(argv: Sequence[str], declared: Mapping[str, Option]) -> list[str]:
-    """Write the options before `--` or the first plain word as `--name` or `--name=value`; the rest stays as it is.
+def exact(argv: Sequence[str], declared: Mapping[str, Option]) -> tuple[list[str], list[str]]:
+    """The options before `--` or the first plain word, written as `--name` or `--name=value`, and the rest as it is.
 
     `declared` has an option under its name and under its letter. Of an option given twice the last counts, as in Go's
     flag package, so that a script may append to a command line. Raises ValueError with a sentence for a name that is
@@ -118,7 +118,7 @@ def exact(argv: Sequence[str], declared: Mapping[str, Option]) -> list[str]:
                 raise ValueError(f"-{name} needs a value")
             value = words.pop(0)
         options[option.name] = f"--{option.name}={value}" if option.takes_value else f"--{option.name}"
-    return [*options.values(), *words]
+    return list(options.values()), words
 
 
 def _declared(doc: str) -> dict[str, Option]:

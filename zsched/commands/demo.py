@@ -1,0 +1,174 @@
+"""zsched demo: see zsched at work, and leave nothing behind.
+
+Usage:
+  zsched demo [options]
+
+Starts a scheduler and two workers on free ports of this host, with everything in a temporary folder; runs the hello job
+and 20 more over REST; prints what became of each; stops all.
+
+Options:
+  -h, --help  Show this.
+
+Exit codes: 0 every job succeeded; 1 one did not, or something else failed: the logs' last lines are shown;
+130 interrupted.
+"""
+
+from __future__ import annotations
+
+import signal
+import sys
+import tempfile
+import time
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any, Final
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.table import Table
+from rich.text import Text
+
+from zsched.commands import options
+from zsched.commands.cluster import LOOK_S, Cluster, ClusterError, stop_on_signals
+
+WORKERS: Final = 2
+SLOTS: Final = 2
+JOBS: Final = (
+    ("hello-job", "echo 'Hello World'"),
+    *((f"square-{number}", f"sleep 0.2; echo {number} squared is $(({number} * {number}))") for number in range(1, 21)),
+)
+
+# All of them need some 2 s.
+JOBS_S_MAX: Final = 60.0
+
+# Without a terminal there is a line for each of so many jobs done.
+LINE_JOBS: Final = 7
+
+# The table where no terminal tells its width.
+COLUMNS: Final = 100
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """What became of a job, as the table shows it."""
+
+    job_id: int
+    name: str
+    status: str
+    worker: str
+    seconds: float
+    output: str
+
+
+def main(argv: Sequence[str]) -> int:
+    """Run the command; returns its exit code."""
+    options.parse(__doc__, argv)
+    stop_on_signals()
+    err = Console(stderr=True, highlight=False)
+    with tempfile.TemporaryDirectory(prefix="zsched-demo-") as folder, Cluster(Path(folder), WORKERS, SLOTS) as cluster:
+        try:
+            rows, seconds = play(cluster, err)
+            unclean = stop(cluster)
+        except ClusterError as error:
+            stop(cluster)
+            print(cluster.tail(), file=sys.stderr)
+            print(f"zsched demo: {error}", file=sys.stderr)
+            return 1
+        except KeyboardInterrupt:
+            stop(cluster)
+            raise
+        show(rows)
+        failed = [row for row in rows if row.status != "success"]
+        if failed or unclean:
+            print(cluster.tail(), file=sys.stderr)
+        for name in unclean:
+            print(f"zsched demo: {name} did not end cleanly", file=sys.stderr)
+        say(err, f"{len(rows) - len(failed)} of {len(rows)} jobs succeeded, in {seconds:.1f} s on {WORKERS} workers")
+        return 1 if failed or unclean else 0
+
+
+def play(cluster: Cluster, err: Console) -> tuple[list[Row], float]:
+    """Start the cluster, run the jobs; returns what became of them, and the seconds from first submit to last end."""
+    say(err, f"starting a scheduler on {cluster.url} and {WORKERS} workers")
+    cluster.start()
+    begin = time.monotonic()
+    ids = [cluster.call("POST", "/jobs", {"name": name, "command": command})["id"] for name, command in JOBS]
+    say(err, f"submitted {len(ids)} jobs")
+    jobs = follow(cluster, ids, err)
+    return [row(job) for job in jobs], time.monotonic() - begin
+
+
+def follow(cluster: Cluster, ids: Sequence[int], err: Console) -> list[dict[str, Any]]:
+    """Wait until every job is done and show how far they are; returns the jobs in the order of ids.
+
+    Raises ClusterError when they take longer than JOBS_S_MAX.
+    """
+    deadline = time.monotonic() + JOBS_S_MAX
+    done: dict[int, dict[str, Any]] = {}
+    columns = (TextColumn("jobs"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=err, disable=not err.is_terminal, transient=True) as progress:
+        bar = progress.add_task("jobs", total=len(ids))
+        while len(done) < len(ids):
+            before = len(done)
+            done.update(ended(cluster, (job_id for job_id in ids if job_id not in done)))
+            progress.update(bar, completed=len(done))
+            if not err.is_terminal and len(done) // LINE_JOBS > before // LINE_JOBS:
+                say(err, f"{len(done)} of {len(ids)} jobs are done")
+            if time.monotonic() > deadline:
+                raise ClusterError(f"{len(ids) - len(done)} jobs were not done within {JOBS_S_MAX:.0f} s")
+            time.sleep(LOOK_S)
+    return [done[job_id] for job_id in ids]
+
+
+def ended(cluster: Cluster, ids: Iterable[int]) -> dict[int, dict[str, Any]]:
+    """Those of the jobs that are done, by id."""
+    jobs = (cluster.call("GET", f"/jobs/{job_id}") for job_id in ids)
+    return {job["id"]: job for job in jobs if job["status"] in ("success", "failed", "cancelled")}
+
+
+def row(job: dict[str, Any]) -> Row:
+    """Read a job as REST shows it."""
+    run = job["last_run"]
+    start, end = run.get("start_time"), run.get("end_time")
+    taken = datetime.fromisoformat(end) - datetime.fromisoformat(start) if start and end else None
+    return Row(
+        job_id=job["id"],
+        name=job["name"],
+        status=job["status"],
+        worker=run.get("worker_id") or "",
+        seconds=taken.total_seconds() if taken else 0.0,
+        output=run.get("logs", "").removeprefix("STDOUT:\n").partition("\n\nSTDERR:\n")[0].strip(),
+    )
+
+
+def show(rows: Sequence[Row]) -> None:
+    """Print the table on stdout; colours and width are the terminal's, if there is one."""
+    out = Console(highlight=False)
+    if not out.is_terminal:
+        out = Console(highlight=False, width=COLUMNS)
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for name in ("job", "name", "status", "worker", "seconds", "output"):
+        table.add_column(name, justify="right" if name in ("job", "seconds") else "left")
+    for each in rows:
+        style = "green" if each.status == "success" else "red"
+        cells = (str(each.job_id), each.name, each.status, each.worker, f"{each.seconds:.2f}", each.output)
+        # As Text, since a cell of plain str may hold markup.
+        table.add_row(*(Text(cell, style if cell is each.status else "") for cell in cells))
+    out.print(table)
+
+
+def stop(cluster: Cluster) -> list[str]:
+    """Stop the cluster undisturbed; a second Ctrl-C must not leave processes behind."""
+    before = [signal.signal(number, signal.SIG_IGN) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)]
+    try:
+        return cluster.stop()
+    finally:
+        for number, handler in zip((signal.SIGINT, signal.SIGTERM, signal.SIGHUP), before, strict=True):
+            signal.signal(number, handler)
+
+
+def say(err: Console, sentence: str) -> None:
+    """Tell on stderr what goes on."""
+    err.print(f"zsched demo: {sentence}", markup=False, soft_wrap=True)
