@@ -1,4 +1,4 @@
-"""A scheduler for tests of the worker: a real ROUTER and a real enrol endpoint, with everything else in the test's own hands.
+"""A scheduler for tests of the worker: a real ROUTER and a real enrol endpoint, all else in the test's own hands.
 
 The ROUTER belongs to the test's thread and is served only inside `until`. Nothing here decides as the real scheduler
 does beyond what a worker has to see: a window that is kept, results that are acked, registers that are answered.
@@ -20,6 +20,7 @@ import zmq
 
 from zsched.protocol import (
     Cancel,
+    Error,
     Heartbeat,
     HeartbeatAck,
     Ready,
@@ -50,11 +51,13 @@ class StubScheduler:
     Public attributes are what the test looks at, or sets before it lets things go on.
     """
 
-    def __init__(self, timeout_ms: int = 3_000, db: str = "db-1") -> None:
+    def __init__(self, timeout_ms: int = 3_000, db: str = "db-1", port: int = 0) -> None:
+        """`port` is the one for HTTP; 0 takes any."""
         self.timeout_ms = timeout_ms
         self.db = db
         self.acking = True
         self.answering = True
+        self.refusal: Error | None = None
         self.seen: list[WorkerFrame] = []
         self.registers: list[Register] = []
         self.started: dict[int, Started] = {}
@@ -67,11 +70,11 @@ class StubScheduler:
         self._peer = b""
         self._session = ""
         self._n = 0
-        self._window = self._ahead = self._slots = 0
+        self.window = self._ahead = self._slots = 0
         self._next_run = 1
         self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
         self._router = self._bind(0)
-        self._http = _serve_enrol(self)
+        self._http = _serve_enrol(self, port)
 
     def __enter__(self) -> Self:
         return self
@@ -118,6 +121,10 @@ class StubScheduler:
         self._n += 1
         self._send(Run(s=self._session, ep=1, n=self._n, runs=tuple(self.running[run] for run in runs)))
 
+    def push(self) -> None:
+        """Hand out everything, whatever the worker asked for."""
+        self._hand_out(len(self._pending))
+
     def run(self, command: str, **fields: int | bool | None) -> RunResult:
         """Submit, and wait for the result."""
         run = self.submit(command, **fields)
@@ -162,9 +169,9 @@ class StubScheduler:
             return
         match frame:
             case Ready(window=window, ahead=ahead):
-                self._window, self._ahead = window, ahead
+                self.window, self._ahead = window, ahead
             case Heartbeat(window=window, ahead=ahead, seq=seq):
-                self._window, self._ahead = window, ahead
+                self.window, self._ahead = window, ahead
                 self._send(HeartbeatAck(s=self._session, ep=1, seq=seq))
             case Started(run=run):
                 self.started[run] = frame
@@ -179,9 +186,13 @@ class StubScheduler:
 
     def _on_register(self, peer: bytes, frame: Register) -> None:
         self.registers.append(frame)
+        if self.refusal is not None:
+            self._peer = peer
+            self._send(self.refusal)
+            return
         self._peer, self._slots = peer, frame.slots
         self._session = f"session-{len(self.registers)}"
-        self._n = self._window = self._ahead = 0
+        self._n = self.window = self._ahead = 0
         listed = {held.run for held in frame.runs}
         # Unlisted ones were dropped unstarted, or lost with the worker's last start: to be handed out anew.
         for run in sorted(self.running.keys() - listed):
@@ -208,10 +219,12 @@ class StubScheduler:
         self._send(ResultAck(s=self._session, ep=1, verdicts=tuple((result.run, "stored") for result in results)))
 
     def _dispatch(self) -> None:
-        room = min(self._window, self._slots + self._ahead) - len(self.running)
-        if not self._pending or room <= 0 or not self.answering:
-            return
-        orders = tuple(self._pending.popleft() for _ in range(min(room, len(self._pending))))
+        room = min(self.window, self._slots + self._ahead) - len(self.running)
+        if self._pending and room > 0 and self.answering:
+            self._hand_out(min(room, len(self._pending)))
+
+    def _hand_out(self, count: int) -> None:
+        orders = tuple(self._pending.popleft() for _ in range(count))
         self.running.update({order.run: order for order in orders})
         self._n += 1
         self._send(Run(s=self._session, ep=1, n=self._n, runs=orders))
@@ -224,7 +237,7 @@ class StubScheduler:
             return
 
 
-def _serve_enrol(stub: StubScheduler) -> ThreadingHTTPServer:
+def _serve_enrol(stub: StubScheduler, port: int) -> ThreadingHTTPServer:
     class Handler(BaseHTTPRequestHandler):
         def do_POST(self) -> None:
             self.rfile.read(int(self.headers["Content-Length"]))
@@ -239,7 +252,7 @@ def _serve_enrol(stub: StubScheduler) -> ThreadingHTTPServer:
 
     # Asked for here: a ZeroMQ socket is used by its own thread only.
     endpoint = stub.endpoint
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    server = ThreadingHTTPServer(("127.0.0.1", port), Handler)
     server.daemon_threads = True
     threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True).start()
     return server

@@ -1,0 +1,101 @@
+"""A real worker process for tests, and what /proc says about it. Ends only what it started, by pid."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+ROOT = Path(__file__).parents[2]
+
+
+class WorkerProcess:
+    """`python -m zsched.commands.worker` with its log in a file."""
+
+    def __init__(self, url: str, folder: Path, slots: int = 2, **settings: str) -> None:
+        self.state_dir = folder / "state"
+        self.log_path = folder / "worker.log"
+        flags = {"id": "w1", "scheduler": url, "state-dir": str(self.state_dir), "slots": str(slots)} | settings
+        options = [part for name, value in flags.items() for part in (f"--{name.replace('_', '-')}", value)]
+        with self.log_path.open("ab") as log:
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", "zsched.commands.worker", *options],
+                cwd=ROOT,
+                stdin=subprocess.DEVNULL,
+                stderr=log,
+                start_new_session=True,
+            )
+        self.pid = self._process.pid
+        self._agents: set[int] = set()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """The agent goes by itself when the guard is gone, and sweeps what runs."""
+        self.agent()
+        if self._process.poll() is None:
+            self._process.kill()
+            self._process.wait()
+
+    def agent(self) -> int | None:
+        """The agent's pid, None while there is none."""
+        for pid in children(self.pid):
+            if "zsched.worker.link" in command_line(pid):
+                self._agents.add(pid)
+                return pid
+        return None
+
+    def jobs(self) -> list[int]:
+        """The main processes of its jobs, and strays that have become its children."""
+        return [pid for pid in children(self.pid) if "zsched.worker.link" not in command_line(pid)]
+
+    def send(self, number: signal.Signals) -> None:
+        self._process.send_signal(number)
+
+    def ended(self) -> bool:
+        return self._process.poll() is not None
+
+    def exit_code(self) -> int:
+        """Waits for the end."""
+        return self._process.wait(timeout=20)
+
+    def log(self) -> str:
+        return self.log_path.read_text("utf-8")
+
+
+def children(pid: int) -> list[int]:
+    with contextlib.suppress(OSError):
+        return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text("ascii").split()]
+    return []
+
+
+def command_line(pid: int) -> str:
+    with contextlib.suppress(OSError):
+        return Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode()
+    return ""
+
+
+def alive(pid: int) -> bool:
+    """Whether the process exists and is no zombie."""
+    try:
+        status = Path(f"/proc/{pid}/stat").read_text("utf-8")
+    except OSError:
+        return False
+    return status.rpartition(")")[2].split()[0] not in ("Z", "X")
+
+
+def rss_bytes(pid: int) -> int:
+    pages = int(Path(f"/proc/{pid}/statm").read_text("ascii").split()[1])
+    return pages * os.sysconf("SC_PAGE_SIZE")
+
+
+def open_fds(pid: int) -> int:
+    return len(os.listdir(f"/proc/{pid}/fd"))

@@ -1,0 +1,455 @@
+"""The worker as people run it: real processes, a real socket, a scheduler in the test's hands. Named after promises."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shlex
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.system.process import ROOT, WorkerProcess, alive, open_fds, rss_bytes
+from tests.system.stub import StubScheduler
+from zsched.protocol import Error, Output, Register
+
+MIB = 1024 * 1024
+
+
+@pytest.fixture
+def scheduler() -> Iterator[StubScheduler]:
+    with StubScheduler() as stub:
+        yield stub
+
+
+@pytest.fixture
+def worker(scheduler: StubScheduler, tmp_path: Path) -> Iterator[WorkerProcess]:
+    with WorkerProcess(scheduler.url, tmp_path) as process:
+        scheduler.until(lambda: scheduler.registers)
+        yield process
+
+
+def pid_in(path: Path) -> Callable[[], bool]:
+    """Whether a job has written its pid there."""
+    return lambda: path.exists() and path.read_text("ascii").endswith("\n")
+
+
+def read_pid(path: Path) -> int:
+    return int(path.read_text("ascii"))
+
+
+def python(code: str) -> str:
+    """A job that runs Python."""
+    return f"exec {shlex.quote(sys.executable)} -c {shlex.quote(code)}"
+
+
+# --- how a run ends --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.usefixtures("worker")
+def test_exit_codes_and_signals_are_told_as_they_were(scheduler: StubScheduler) -> None:
+    good, bad, killed = scheduler.run("exit 0"), scheduler.run("exit 3"), scheduler.run("kill -9 $$")
+
+    assert (good.status, good.reason, good.exit_code, good.signal) == ("success", "exit", 0, None)
+    assert (bad.status, bad.reason, bad.exit_code, bad.signal) == ("failed", "exit", 3, None)
+    assert (killed.status, killed.reason, killed.exit_code, killed.signal) == ("failed", "signal", None, 9)
+    assert good.started_ms is not None
+    assert 0 <= good.finished_ms - good.started_ms < 5_000
+
+
+@pytest.mark.usefixtures("worker")
+@pytest.mark.parametrize("command", ["true\0false", f": {'x' * 200_000}"], ids=["a NUL", "too long for exec"])
+def test_a_command_that_cannot_start_is_a_failed_run(scheduler: StubScheduler, command: str) -> None:
+    result = scheduler.run(command)
+
+    assert (result.status, result.reason, result.exit_code, result.started_ms) == ("failed", "spawn_error", None, None)
+    assert result.detail
+    assert scheduler.run("true").status == "success"
+
+
+@pytest.mark.usefixtures("worker")
+def test_output_keeps_its_bytes(scheduler: StubScheduler) -> None:
+    result = scheduler.run(r"printf 'a\000\377\376b'; printf 'e\200' >&2")
+
+    assert result.stdout == Output(b"a\0\xff\xfeb", b"", 5)
+    assert result.stderr == Output(b"e\x80", b"", 2)
+
+
+def test_of_long_output_the_ends_are_kept_and_the_rest_is_counted(
+    scheduler: StubScheduler, worker: WorkerProcess
+) -> None:
+    scheduler.run("true")
+    before = rss_bytes(worker.pid)
+    size, kept = 200 * MIB, 64 * 1024
+    code = f"import os; n = 0\nwhile n < {size}: n += os.write(1, b'%015d\\n' % (n // 16) * 4096)"
+
+    result = scheduler.run(python(code), output_bytes_max=kept)
+
+    whole = hashlib.sha256(b"".join(b"%015d\n" % (n // 65_536 * 4_096) for n in range(0, kept // 2, 16)))
+    assert result.status == "success"
+    assert result.stdout.total == size
+    assert len(result.stdout.head) == len(result.stdout.tail) == kept // 2
+    assert hashlib.sha256(result.stdout.head).digest() == whole.digest()
+    assert result.stdout.tail == b"%015d\n" % (size // 16 - 4_096) * (kept // 32)
+    assert rss_bytes(worker.pid) - before < 4 * MIB
+
+
+@pytest.mark.usefixtures("worker")
+def test_a_job_sees_an_environment_made_from_nothing(scheduler: StubScheduler) -> None:
+    result = scheduler.run(
+        "env | cut -d= -f1 | sort; umask; grep -E 'Sig(Ign|Blk)' /proc/self/status; ls /proc/self/fd"
+    )
+
+    names, rest = result.stdout.head.decode().split()[:10], result.stdout.head.decode().split()[10:]
+    own = ["ZSCHED_ATTEMPT", "ZSCHED_JOB_ID", "ZSCHED_RUN_ID", "ZSCHED_SPOOL", "ZSCHED_TASK", "ZSCHED_WORKER"]
+    assert names == ["HOME", "LANG", "PATH", "PWD", *own]
+    # Nothing ignored, nothing blocked, nothing open but the standard three and the one that ls reads.
+    assert rest == ["0077", "SigBlk:", "0" * 16, "SigIgn:", "0" * 16, "0", "1", "2", "3"]
+
+
+# --- what a run leaves behind ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.usefixtures("worker")
+@pytest.mark.parametrize("start", ["sleep 1000", "setsid sleep 1000", "setsid setsid sh -c 'sleep 1000; :'"])
+def test_nothing_is_left_of_a_run_and_nothing_delays_its_end(
+    scheduler: StubScheduler, tmp_path: Path, start: str
+) -> None:
+    pid_file = tmp_path / "pid"
+    began = time.monotonic()
+
+    result = scheduler.run(f"{start} & echo $! > {pid_file}; while ! grep -q . {pid_file}; do :; done")
+
+    assert result.status == "success"
+    assert time.monotonic() - began < 5
+    assert not alive(read_pid(pid_file))
+
+
+def test_a_daemon_of_a_run_goes_and_that_of_another_stays(
+    scheduler: StubScheduler, worker: WorkerProcess, tmp_path: Path
+) -> None:
+    gone, stays = tmp_path / "gone", tmp_path / "stays"
+    daemon = "setsid sh -c 'echo $$ > {0}; exec sleep 1000' & while ! grep -q . {0}; do sleep 0.01; done"
+    other = scheduler.submit(f"({daemon.format(stays)}); exec sleep 1000")
+    scheduler.until(pid_in(stays))
+
+    scheduler.run(f"({daemon.format(gone)})")
+
+    assert not alive(read_pid(gone))
+    assert alive(read_pid(stays))
+    scheduler.cancel(other)
+    scheduler.until(lambda: other in scheduler.results)
+    assert not alive(read_pid(stays))
+    assert worker.jobs() == []
+
+
+def test_after_many_runs_no_descriptor_and_no_zombie_is_left(scheduler: StubScheduler, worker: WorkerProcess) -> None:
+    scheduler.run("true")
+    before = open_fds(worker.pid)
+
+    runs = [scheduler.submit("echo out; echo err >&2; setsid true &") for _ in range(500)]
+    scheduler.until(lambda: len(scheduler.results) == 501)
+
+    assert {scheduler.results[run].stdout.head for run in runs} == {b"out\n"}
+    assert open_fds(worker.pid) == before
+    assert worker.jobs() == []
+    assert scheduler.running == {}
+
+
+# --- ended before its time -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.usefixtures("worker")
+def test_a_timeout_ends_everything_also_what_ignores_it(scheduler: StubScheduler, tmp_path: Path) -> None:
+    pid_file = tmp_path / "pid"
+    command = f"trap '' TERM; setsid sleep 1000 & echo $! > {pid_file}; sleep 1000 & wait; sleep 1000"
+
+    result = scheduler.run(command, timeout_ms=600, grace_ms=300)
+
+    assert (result.status, result.reason, result.signal) == ("failed", "timeout", 9)
+    assert result.started_ms is not None
+    assert 900 <= result.finished_ms - result.started_ms < 1_900
+    assert not alive(read_pid(pid_file))
+
+
+@pytest.mark.usefixtures("worker")
+def test_a_cancelled_run_gets_term_and_may_clean_up(scheduler: StubScheduler, tmp_path: Path) -> None:
+    ready, cleaned = tmp_path / "ready", tmp_path / "cleaned"
+    run = scheduler.submit(
+        f"trap 'echo > {cleaned}; exit 5' TERM; echo > {ready}; while :; do sleep 0.01; done", grace_ms=15_000
+    )
+    scheduler.until(ready.exists)
+
+    scheduler.cancel(run)
+    scheduler.until(lambda: run in scheduler.results)
+
+    result = scheduler.results[run]
+    assert (result.status, result.reason, result.exit_code) == ("failed", "cancelled", 5)
+    assert cleaned.exists()
+
+
+@pytest.mark.usefixtures("worker")
+def test_a_cancelled_run_that_ignores_term_is_killed_after_its_grace(scheduler: StubScheduler, tmp_path: Path) -> None:
+    ready = tmp_path / "ready"
+    run = scheduler.submit(f"trap '' TERM; echo > {ready}; while :; do sleep 0.01; done", grace_ms=300)
+    scheduler.until(ready.exists)
+
+    scheduler.cancel(run)
+    scheduler.until(lambda: run in scheduler.results)
+
+    assert (scheduler.results[run].reason, scheduler.results[run].signal) == ("cancelled", 9)
+
+
+@pytest.mark.usefixtures("worker")
+def test_an_order_that_comes_twice_is_started_once(scheduler: StubScheduler, tmp_path: Path) -> None:
+    witness, go = tmp_path / "witness", tmp_path / "go"
+    run = scheduler.submit(f"echo >> {witness}; while [ ! -e {go} ]; do sleep 0.01; done")
+    scheduler.until(witness.exists)
+
+    scheduler.send_again(run)
+    assert scheduler.run("true").status == "success"
+    go.touch()
+    scheduler.until(lambda: run in scheduler.results)
+
+    assert witness.read_text("ascii") == "\n"
+
+
+# --- one of the two processes dies -----------------------------------------------------------------------------------
+
+
+def test_the_death_of_the_agent_keeps_jobs_and_results(
+    scheduler: StubScheduler, worker: WorkerProcess, tmp_path: Path
+) -> None:
+    witness, go = tmp_path / "witness", tmp_path / "go"
+    run = scheduler.submit(f"echo $$ >> {witness}; while [ ! -e {go} ]; do sleep 0.01; done; echo done")
+    scheduler.until(lambda: run in scheduler.started)
+    scheduler.acking = False
+    ended = scheduler.submit("echo early")
+    scheduler.until(lambda: any(ended in [r.run for r in getattr(f, "results", ())] for f in scheduler.seen))
+    first = worker.agent()
+    assert first is not None
+
+    os.kill(first, signal.SIGKILL)
+    scheduler.acking = True
+    scheduler.until(lambda: ended in scheduler.results)
+    go.touch()
+    scheduler.until(lambda: run in scheduler.results)
+
+    assert worker.agent() != first
+    assert scheduler.results[ended].stdout.head == b"early\n"
+    assert scheduler.results[run].stdout.head == b"done\n"
+    assert len(witness.read_text("ascii").split()) == 1
+    earlier, later = scheduler.registers
+    assert later.incarnation == earlier.incarnation
+    assert {(held.run, held.phase) for held in later.runs} == {(run, "running"), (ended, "finished")}
+
+
+def test_the_death_of_the_guard_ends_all_its_processes(
+    scheduler: StubScheduler, worker: WorkerProcess, tmp_path: Path
+) -> None:
+    plain, stray = tmp_path / "plain", tmp_path / "stray"
+    scheduler.submit(f"echo $$ > {plain}; exec sleep 1000")
+    scheduler.submit(f"setsid sh -c 'echo $$ > {stray}; exec sleep 1000' & sleep 1000")
+    scheduler.until(lambda: pid_in(plain)() and pid_in(stray)())
+
+    worker.send(signal.SIGKILL)
+    scheduler.until(lambda: scheduler.byes)
+
+    assert scheduler.byes == ["guard_lost"]
+    assert not alive(read_pid(plain))
+    assert not alive(read_pid(stray))
+
+
+def test_what_an_earlier_start_left_is_swept_before_registering(scheduler: StubScheduler, tmp_path: Path) -> None:
+    with WorkerProcess(scheduler.url, tmp_path) as first:
+        scheduler.until(lambda: scheduler.registers)
+        first.send(signal.SIGTERM)
+        scheduler.until(first.ended)
+    mark = (first.state_dir / "spool_id").read_text("ascii").strip()
+    left = subprocess.Popen(["sleep", "1000"], env={"ZSCHED_SPOOL": mark, "ZSCHED_RUN_ID": "1"})
+    other = subprocess.Popen(["sleep", "1000"], env={"ZSCHED_SPOOL": "another", "ZSCHED_RUN_ID": "1"})
+    try:
+        with WorkerProcess(scheduler.url, tmp_path):
+            scheduler.until(lambda: len(scheduler.registers) == 2)
+            assert left.wait(timeout=0) == -signal.SIGKILL
+            assert other.poll() is None
+    finally:
+        for process in (left, other):
+            process.kill()
+            process.wait()
+
+
+def test_sighup_replaces_the_agent_and_keeps_the_jobs(scheduler: StubScheduler, worker: WorkerProcess) -> None:
+    run = scheduler.submit("sleep 1000")
+    scheduler.until(lambda: run in scheduler.started)
+    jobs, agent = worker.jobs(), worker.agent()
+
+    worker.send(signal.SIGHUP)
+    scheduler.until(lambda: len(scheduler.registers) == 2)
+
+    assert worker.jobs() == jobs
+    assert worker.agent() not in (agent, None)
+    assert [held.run for held in scheduler.registers[1].runs] == [run]
+
+
+# --- the scheduler goes and comes ------------------------------------------------------------------------------------
+
+
+def test_a_restart_of_the_scheduler_keeps_what_runs(
+    scheduler: StubScheduler, worker: WorkerProcess, tmp_path: Path
+) -> None:
+    witness, go = tmp_path / "witness", tmp_path / "go"
+    run = scheduler.submit(f"echo >> {witness}; while [ ! -e {go} ]; do sleep 0.01; done")
+    scheduler.until(lambda: run in scheduler.started)
+    jobs = worker.jobs()
+
+    scheduler.restart()
+    scheduler.until(lambda: len(scheduler.registers) == 2)
+    assert worker.jobs() == jobs
+    go.touch()
+    scheduler.until(lambda: run in scheduler.results)
+
+    assert witness.read_text("ascii") == "\n"
+    assert scheduler.registers[0].incarnation == scheduler.registers[1].incarnation
+
+
+def test_a_run_that_the_scheduler_has_given_away_is_killed_and_not_reported(
+    scheduler: StubScheduler, worker: WorkerProcess
+) -> None:
+    run = scheduler.submit("sleep 1000")
+    scheduler.until(lambda: run in scheduler.started)
+    scheduler.kill.add(run)
+
+    scheduler.restart()
+    scheduler.until(lambda: len(scheduler.registers) == 2)
+    scheduler.until(lambda: worker.jobs() == [])
+
+    assert scheduler.run("true").status == "success"
+    assert run not in scheduler.results
+
+
+def test_a_worker_waits_for_a_scheduler_that_is_not_up_yet(tmp_path: Path) -> None:
+    with StubScheduler() as gone:
+        url = gone.url
+    with WorkerProcess(url, tmp_path) as worker, StubScheduler(port=int(url.rpartition(":")[2])) as scheduler:
+        scheduler.until(lambda: scheduler.registers)
+        assert isinstance(scheduler.seen[0], Register)
+        assert worker.log().count("trying again until it works") <= 1
+
+
+# --- runs that wait --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.usefixtures("worker")
+def test_a_run_that_waits_for_a_second_is_handed_back(scheduler: StubScheduler, tmp_path: Path) -> None:
+    witness = tmp_path / "witness"
+    long = [scheduler.submit("sleep 1000") for _ in range(2)]
+    scheduler.until(lambda: scheduler.started.keys() >= set(long))
+
+    waiting = scheduler.submit(f"echo > {witness}")
+    scheduler.push()
+    scheduler.until(lambda: scheduler.returned)
+
+    assert scheduler.returned == [waiting]
+    assert not witness.exists()
+    scheduler.cancel(*long)
+    scheduler.until(lambda: scheduler.results.keys() >= set(long))
+
+
+@pytest.mark.usefixtures("worker")
+def test_a_cancelled_run_that_waits_is_handed_back_at_once(scheduler: StubScheduler) -> None:
+    long = [scheduler.submit("sleep 1000") for _ in range(2)]
+    scheduler.until(lambda: scheduler.started.keys() >= set(long))
+    waiting = scheduler.submit("true")
+    scheduler.push()
+
+    began = time.monotonic()
+    scheduler.cancel(waiting)
+    scheduler.until(lambda: scheduler.returned)
+
+    assert scheduler.returned == [waiting]
+    assert time.monotonic() - began < 0.9
+
+
+# --- the end of a worker ---------------------------------------------------------------------------------------------
+
+
+def test_sigterm_lets_running_jobs_finish(scheduler: StubScheduler, worker: WorkerProcess, tmp_path: Path) -> None:
+    ready, go = tmp_path / "ready", tmp_path / "go"
+    run = scheduler.submit(f"echo > {ready}; while [ ! -e {go} ]; do sleep 0.01; done; echo done")
+    scheduler.until(ready.exists)
+
+    worker.send(signal.SIGTERM)
+    scheduler.until(lambda: scheduler.window == 0)
+    go.touch()
+    scheduler.until(worker.ended)
+    scheduler.until(lambda: scheduler.byes)
+
+    assert worker.exit_code() == 0
+    assert scheduler.results[run].stdout.head == b"done\n"
+    assert scheduler.byes == ["shutdown"]
+
+
+def test_a_second_sigterm_stops_them(scheduler: StubScheduler, worker: WorkerProcess) -> None:
+    run = scheduler.submit("sleep 1000")
+    scheduler.until(lambda: run in scheduler.started)
+    jobs = worker.jobs()
+
+    worker.send(signal.SIGTERM)
+    scheduler.until(lambda: scheduler.window == 0)
+    worker.send(signal.SIGTERM)
+    scheduler.until(worker.ended)
+    scheduler.until(lambda: scheduler.byes)
+
+    assert worker.exit_code() == 0
+    assert not any(map(alive, jobs))
+    assert run not in scheduler.results
+
+
+def test_jobs_that_do_not_finish_within_the_grace_are_stopped(scheduler: StubScheduler, tmp_path: Path) -> None:
+    with WorkerProcess(scheduler.url, tmp_path, shutdown_grace="300ms") as worker:
+        run = scheduler.submit("sleep 1000")
+        scheduler.until(lambda: run in scheduler.started)
+
+        worker.send(signal.SIGTERM)
+        scheduler.until(worker.ended)
+
+        assert worker.exit_code() == 0
+
+
+def test_a_worker_ends_also_without_a_scheduler(tmp_path: Path) -> None:
+    with StubScheduler() as gone:
+        url = gone.url
+    with WorkerProcess(url, tmp_path) as worker:
+        while "can't be reached" not in worker.log():
+            os.sched_yield()
+        worker.send(signal.SIGTERM)
+        assert worker.exit_code() == 0
+
+
+@pytest.mark.usefixtures("worker")
+def test_a_second_worker_of_one_state_directory_is_refused(scheduler: StubScheduler, tmp_path: Path) -> None:
+    with WorkerProcess(scheduler.url, tmp_path) as second:
+        scheduler.until(second.ended)
+        assert second.exit_code() == 75
+    assert "another worker uses the state directory" in second.log()
+    assert scheduler.run("true").status == "success"
+
+
+def test_a_worker_that_is_refused_for_good_ends(scheduler: StubScheduler, tmp_path: Path) -> None:
+    scheduler.refusal = Error(code="E_VERSION", fatal=True, detail="speak version 9")
+    with WorkerProcess(scheduler.url, tmp_path) as worker:
+        scheduler.until(worker.ended)
+        assert worker.exit_code() == 77
+    assert "speak version 9" in worker.log()
+
+
+def test_the_guard_loads_neither_zeromq_nor_a_database() -> None:
+    code = "import sys, zsched.commands.worker; print({'zmq', 'apsw', 'falcon', 'waitress'} & set(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout == "set()\n"
