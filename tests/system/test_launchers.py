@@ -284,7 +284,9 @@ def test_what_only_the_tests_need_is_installed_by_bin_test_alone(fresh: Path, ho
 
 def assert_all_work_at_once(checkout: Path, env: dict[str, str]) -> None:
     """Call three launchers at once; each must work, and the environment be made once."""
-    commands = [[checkout / "bin" / program, "--version"] for program in ("scheduler", "worker", "zsched")]
+    commands: list[list[str | Path]] = [
+        [checkout / "bin" / program, "--version"] for program in ("scheduler", "worker", "zsched")
+    ]
     processes = [
         subprocess.Popen(command, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
         for command in commands

@@ -18,7 +18,7 @@ ROOT = Path(__file__).parents[2]
 # Who stands where, from the bottom up: a room, and the rooms below it that it may use. What is in one room may use the
 # rest of it. A module stands in the room with the longest name that it begins with; `zsched` itself holds the version.
 WORDS = ("zsched", "zsched.limits", "zsched.units")
-PURE = ("zsched.protocol", "zsched.matching", "zsched.schedule", "zsched.store.contract")
+PURE = ("zsched.protocol", "zsched.matching", "zsched.schedule", "zsched.spec", "zsched.store.contract")
 # The parts of the agent: they are the worker's, and as deterministic as the agent itself.
 AGENT = ("zsched.worker.messages", "zsched.worker.pace", "zsched.worker.reports", "zsched.worker.agent")
 SETTINGS = ("zsched.settings", "zsched.config")
@@ -33,6 +33,7 @@ ROOMS: dict[str, tuple[str, ...]] = {
     "zsched.protocol": (*WORDS, "zsched.model"),
     "zsched.matching": (*WORDS, "zsched.model"),
     "zsched.schedule": (*WORDS, "zsched.model"),
+    "zsched.spec": (*WORDS, "zsched.model", "zsched.schedule"),
     "zsched.store.contract": (*WORDS, "zsched.model", "zsched.matching"),
     # Deterministic.
     "zsched.dispatcher": (*WORDS, *PURE, "zsched.model"),

@@ -16,6 +16,7 @@ import sys
 import time
 import urllib.error
 import urllib.request
+from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, Final
@@ -71,13 +72,11 @@ class Cluster:
         """
         deadline = time.monotonic() + READY_S_MAX
         self._spawn("scheduler", "scheduler", *self._scheduler_flags())
+        # A worker that finds no scheduler tries again a second later, so they come when there is one.
+        self._wait(self._scheduler_ready, deadline)
         for name in self.workers:
             self._spawn(name, "worker", *self._worker_flags(name))
-        while not self._ready():
-            self._check()
-            if time.monotonic() > deadline:
-                raise ClusterError(f"not ready within {READY_S_MAX:.0f} s")
-            time.sleep(LOOK_S)
+        self._wait(self._workers_active, deadline)
 
     def call(self, method: str, path: str, body: object = None) -> Any:
         """Ask the scheduler; returns the JSON of its answer. Raises ClusterError for anything but a 2xx."""
@@ -149,14 +148,23 @@ class Cluster:
                 process_group=0,
             )
 
-    def _ready(self) -> bool:
+    def _wait(self, condition: Callable[[], bool], deadline: float) -> None:
+        while not condition():
+            self._check()
+            if time.monotonic() > deadline:
+                raise ClusterError(f"not ready within {READY_S_MAX:.0f} s")
+            time.sleep(LOOK_S)
+
+    def _scheduler_ready(self) -> bool:
         try:
             self.call("GET", "/readyz")
-            workers = self.call("GET", "/workers")
         except ClusterError:
             return False
-        active = {worker["worker_id"] for worker in workers if worker["status"] == "active"}
-        return active >= set(self.workers)
+        return True
+
+    def _workers_active(self) -> bool:
+        workers = self.call("GET", "/workers")
+        return {worker["worker_id"] for worker in workers if worker["status"] == "active"} >= set(self.workers)
 
     def _check(self) -> None:
         for name, process in self._processes.items():
