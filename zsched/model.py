@@ -1,7 +1,8 @@
-"""What zsched is about: jobs, their runs, the workers, and which changes of state exist. Pure; every other module builds on it.
+"""What zsched is about: jobs, their runs, the workers, and which changes of state exist. Pure; every other module
+builds on it.
 
-A **job** is what somebody wants done. Each attempt to do it is a **run** with an id of its own, which grows and is never used
-again: it is the fencing token that decides whose result counts. A **worker** executes runs.
+A **job** is what somebody wants done. Each attempt to do it is a **run** with an id of its own, which grows and is
+never used again: it is the fencing token that decides whose result counts. A **worker** executes runs.
 """
 
 from __future__ import annotations
@@ -115,8 +116,9 @@ class Job:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Run:
-    """One attempt of one task of a job, as it is stored. `claimed_ms` is when a worker got it, by the scheduler's clock;
-    `started_ms` and `finished_ms` are the worker's word. `attempt` counts from 1 the runs that started."""
+    """One attempt of one task of a job, as it is stored. `claimed_ms` is when a worker got it, by the scheduler's
+    clock; `started_ms` and `finished_ms` are the worker's word. `attempt` counts from 1 the runs that started.
+    """
 
     run_id: RunId
     job_id: JobId
@@ -168,7 +170,9 @@ class Outcome:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Worker:
-    """A worker as it is stored. `boot_id` and `lock` (device, inode) are what proves that an earlier start of it is dead."""
+    """A worker as it is stored. `boot_id` and `lock` (device, inode) are what proves that an earlier start of it is
+    dead.
+    """
 
     worker_id: WorkerId
     kind: WorkerKind

@@ -1,11 +1,11 @@
 """The frames that scheduler and workers exchange: their types, how they are packed, what is refused.
 
-Called by the loop and by the worker's link, which see bytes; dispatcher and agent see only the types below. Pure: bytes in,
-a frame or ProtocolError out, nothing else. docs/protocol.md describes the same frames for people who write a worker in another
-language, and changes in the same commit as this file.
+Called by the loop and by the worker's link, which see bytes; dispatcher and agent see only the types below. Pure: bytes
+in, a frame or ProtocolError out, nothing else. docs/protocol.md describes the same frames for people who write a worker
+in another language, and changes in the same commit as this file.
 
-One frame is one msgpack map of at most FRAME_BYTES_MAX bytes. `t` names its type and `v` the protocol's version; unknown keys
-are ignored, so a neighbouring release may add some. There are no floats: fractions travel as thousandths.
+One frame is one msgpack map of at most FRAME_BYTES_MAX bytes. `t` names its type and `v` the protocol's version;
+unknown keys are ignored, so a neighbouring release may add some. There are no floats: fractions travel as thousandths.
 """
 
 from typing import Annotated, Any, Final, Literal
@@ -57,7 +57,9 @@ class Output(Struct, frozen=True, gc=False):
 
 
 class RunResult(Struct, frozen=True, gc=False, omit_defaults=True):
-    """How a run ended. Times are milliseconds since 1970 UTC by the worker's clock; `started_ms` is None if it never started."""
+    """How a run ended. Times are milliseconds since 1970 UTC by the worker's clock; `started_ms` is None if it never
+    started.
+    """
 
     run: RunId
     status: Literal["success", "failed"]
@@ -110,8 +112,8 @@ class FromScheduler(Frame, frozen=True):
 class Register(Frame, frozen=True, tag="register"):
     """A worker introduces itself and tells all it holds. `lock` is (device, inode) of the file it holds locked.
 
-    `incarnation` is new at each start of the worker, and stays when only its agent is restarted. `db` is the database whose
-    runs it holds, empty if none.
+    `incarnation` is new at each start of the worker, and stays when only its agent is restarted. `db` is the database
+    whose runs it holds, empty if none.
     """
 
     versions: tuple[int, ...]
@@ -130,7 +132,9 @@ class Register(Frame, frozen=True, tag="register"):
 
 
 class Heartbeat(FromWorker, frozen=True, tag="heartbeat"):
-    """I live, and this is all I hold. `n` is the number of the last `run` frame seen in this session, 0 before the first."""
+    """I live, and this is all I hold. `n` is the number of the last `run` frame seen in this session, 0 before the
+    first.
+    """
 
     seq: Natural
     n: Natural
@@ -149,7 +153,9 @@ class Ready(FromWorker, frozen=True, tag="ready"):
 
 
 class Started(FromWorker, frozen=True, tag="started"):
-    """A run's process exists. Sent for runs that live longer than 100 ms or are on probation; repeating it does no harm."""
+    """A run's process exists. Sent for runs that live longer than 100 ms or are on probation; repeating it does no
+    harm.
+    """
 
     run: RunId
     pid: Natural
@@ -178,7 +184,9 @@ class WorkerBye(FromWorker, frozen=True, tag="bye"):
 
 
 class Registered(FromScheduler, frozen=True, tag="registered"):
-    """A new session. The worker goes on with the runs in `keep`, kills those in `kill`, and then sends what it has finished."""
+    """A new session. The worker goes on with the runs in `keep`, kills those in `kill`, and then sends what it has
+    finished.
+    """
 
     db: Word
     heartbeat_ms: Natural
@@ -196,7 +204,7 @@ class HeartbeatAck(FromScheduler, frozen=True, tag="heartbeat_ack"):
 
 
 class Run(FromScheduler, frozen=True, tag="run"):
-    """Runs to execute, stored as running on this worker before they were sent. `n` counts these frames in the session."""
+    """Runs to execute, already stored as running on this worker. `n` counts these frames in the session."""
 
     n: Natural
     runs: tuple[RunOrder, ...]
@@ -277,5 +285,5 @@ def _unique_keys(pairs: list[tuple[Any, Any]]) -> dict[Any, Any]:
     return found
 
 
-def _no_extensions(code: int, data: bytes) -> object:
+def _no_extensions(_code: int, _data: bytes) -> object:
     raise ProtocolError("msgpack extension types are not used here")

@@ -31,12 +31,37 @@ scheduler has the database; 78 the database is of a newer release.
 
 from __future__ import annotations
 
+import logging
+import os
+import secrets
+import signal
+import socket
 import sys
+import time
 from collections.abc import Sequence
+from contextlib import closing
+from functools import partial
+from typing import Final
 
-from zsched import logs
+import zmq
+
+from zsched import __version__, logs
+from zsched.api.app import make_app
+from zsched.api.context import Context, Facts
+from zsched.api.server import Server
 from zsched.commands import options
 from zsched.config import SchedulerConfig, scheduler_config
+from zsched.dispatcher import Dispatcher
+from zsched.inbox import Inbox
+from zsched.loop import Loop, bind, clock
+from zsched.store.contract import StoreCorrupt, StoreError, StoreLocked, StoreNewer, StoreUnsure
+from zsched.store.sqlite import Lock, open_reader, open_writer
+from zsched.store.writer import Writer
+
+log = logging.getLogger(__name__)
+
+# A loop that has not turned for longer is not ready: it turns at least once a second.
+READY_S: Final = 3.0
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -48,7 +73,83 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def run(config: SchedulerConfig) -> int:
     """Put the scheduler together and run it until it is told to end; returns the exit code."""
-    raise NotImplementedError
+    try:
+        with Lock(config.data_dir), closing(open_writer(config.db, clock().wall_ms)) as store:
+            return _serve(config, store)
+    except StoreError as error:
+        log.critical("%s", error)
+        return _exit_code(error)
+    except OSError as error:
+        log.critical("%s", error)
+        return os.EX_OSERR
+
+
+def _serve(config: SchedulerConfig, store: Writer) -> int:
+    """Bind both ports, turn until a signal comes, and leave in order. Raises OSError when a port can't be bound."""
+    inbox = Inbox()
+    with zmq.Context(io_threads=1) as context, closing(_bind(context, config)) as router:
+        endpoint = router.getsockopt_string(zmq.LAST_ENDPOINT)
+        epoch = _begin(store)
+        dispatcher = Dispatcher(
+            store,
+            epoch=epoch,
+            timeout_ms=config.worker_timeout_ms,
+            new_token=lambda: secrets.token_hex(8),
+            now=clock(),
+        )
+        loop = Loop(store, dispatcher, router, inbox)
+        facts = Facts(
+            db=store.identity,
+            zmq_host=config.zmq_host,
+            zmq_port=int(endpoint.rpartition(":")[2]),
+            ready=lambda: time.monotonic() - loop.turned_s < READY_S,
+        )
+        rest = Server(
+            make_app(Context(inbox, partial(open_reader, config.db), facts)), config.host, config.port, config.threads
+        )
+
+        def stop(*_: object) -> None:
+            rest.close_door()
+            loop.stop()
+
+        signal.signal(signal.SIGINT, stop)
+        signal.signal(signal.SIGTERM, stop)
+        rest.start()
+        log.info("listening on http://%s:%d, workers on %s; database %s", config.host, rest.port, endpoint, config.db)
+        try:
+            loop.run()
+        finally:
+            rest.stop()
+        store.begin()
+        store.end_epoch(epoch, clock().wall_ms)
+        store.commit()
+    log.info("ended cleanly")
+    return 0
+
+
+def _begin(store: Writer) -> int:
+    store.begin()
+    epoch = store.begin_epoch(socket.gethostname(), os.getpid(), __version__, clock().wall_ms)
+    store.commit()
+    return epoch
+
+
+def _bind(context: zmq.Context[zmq.Socket[bytes]], config: SchedulerConfig) -> zmq.Socket[bytes]:
+    try:
+        return bind(context, config.zmq_host, config.zmq_port)
+    except zmq.ZMQError as error:
+        raise OSError(f"can't listen for workers on {config.zmq_host}:{config.zmq_port} (zmq_port): {error}") from None
+
+
+def _exit_code(error: StoreError) -> int:
+    """The code of sysexits.h that tells a supervisor what happened."""
+    codes = {
+        StoreUnsure: os.EX_SOFTWARE,
+        StoreCorrupt: os.EX_IOERR,
+        StoreLocked: os.EX_TEMPFAIL,
+        StoreNewer: os.EX_CONFIG,
+    }
+    return codes.get(type(error), os.EX_IOERR)
 
 
 if __name__ == "__main__":

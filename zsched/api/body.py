@@ -1,0 +1,139 @@
+"""Request bodies: strict, bounded JSON, and the shapes that the endpoints take.
+
+What JSON lets pass and no request needs is refused with the place where it stands: duplicate keys, NaN, huge integers,
+lone surrogates, NUL, deep nesting, fields that nobody knows. An unknown field is most often a misspelt one.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import Annotated, Any, Final, Literal, NoReturn, TypeVar
+
+import falcon
+import msgspec
+from msgspec import Meta, Struct
+
+from zsched.api.problem import Problem
+from zsched.limits import BODY_BYTES_MAX
+from zsched.protocol import INTEGER_MAX, WorkerName
+
+_DEPTH_MAX: Final = 32
+_PATH: Final = re.compile(r"(?s)(.*?) - at `(?:key in )?\$(.*)`")
+
+Count = Annotated[int, Meta(ge=1, le=65_536)]
+Word = Annotated[str, Meta(max_length=64)]
+
+
+class RegisterBody(Struct, forbid_unknown_fields=True, frozen=True):
+    """POST /workers/register."""
+
+    worker_id: WorkerName
+    slots: Count = 1
+    can: Annotated[tuple[Word, ...], Meta(max_length=64)] = ()
+    labels: Annotated[dict[Word, Word], Meta(max_length=64)] = {}
+
+
+class WorkerBody(Struct, forbid_unknown_fields=True, frozen=True):
+    """POST /workers/heartbeat and /workers/enrol."""
+
+    worker_id: WorkerName
+
+
+class LogBody(Struct, forbid_unknown_fields=True, frozen=True):
+    """POST /jobs/{id}/log."""
+
+    worker_id: WorkerName
+    status: Literal["running", "success", "failed"]
+    logs: str | None = None
+    exit_code: Annotated[int, Meta(ge=-(2**31), le=2**31)] | None = None
+    run_id: Annotated[int, Meta(ge=1, le=INTEGER_MAX)] | None = None
+
+
+ShapeT = TypeVar("ShapeT", bound=Struct)
+
+
+def read(req: falcon.Request, shape: type[ShapeT], *, bytes_max: int = BODY_BYTES_MAX) -> ShapeT:
+    """The request's body in the shape of an endpoint. Raises a 400 or 413 Problem that names the field."""
+    return convert(read_json(req, bytes_max=bytes_max), shape, "#")
+
+
+def read_json(req: falcon.Request, *, bytes_max: int) -> Any:
+    """The request's body as strict JSON."""
+    length = req.content_length or 0
+    body = b"" if length > bytes_max else req.bounded_stream.read(bytes_max + 1)
+    if length > bytes_max or len(body) > bytes_max:
+        raise Problem(413, "too_large", f"The body of this request has at most {bytes_max} bytes")
+    return parse(body)
+
+
+def parse(body: bytes) -> Any:
+    """Bytes as strict JSON. Raises a 400 Problem."""
+    try:
+        value = json.loads(body.decode(), object_pairs_hook=_unique_keys, parse_constant=_no_constant)
+    except UnicodeDecodeError:
+        _refuse("#", "the body is not UTF-8")
+    except json.JSONDecodeError as error:
+        _refuse("#", f"the body is not JSON: {error}")
+    except RecursionError:
+        _refuse("#", f"nested deeper than {_DEPTH_MAX} levels")
+    # Python itself refuses integers of thousands of digits.
+    except ValueError:
+        _refuse("#", f"an integer lies outside ±{INTEGER_MAX}")
+    _check(value, "#", 1)
+    return value
+
+
+def convert(value: object, shape: type[ShapeT], pointer: str) -> ShapeT:
+    """A JSON value in the shape of an endpoint; `pointer` says where it stands in the body."""
+    try:
+        return msgspec.convert(value, shape)
+    except msgspec.ValidationError as error:
+        sentence = str(error)
+        if (found := _PATH.fullmatch(sentence)) is not None:
+            sentence = found[1]
+            pointer += found[2].replace("[...]", "").replace("[", "/").replace("]", "").replace(".", "/")
+        if (named := re.search(r"(?:unknown|required) field `(.*)`", sentence)) is not None:
+            pointer += f"/{named[1]}"
+            sentence = "unknown field" if "unknown" in sentence else "required"
+        _refuse(pointer, sentence)
+
+
+def _refuse(pointer: str, detail: str) -> NoReturn:
+    where = "" if pointer == "#" else f"{pointer.removeprefix('#/').replace('/', '.')}: "
+    raise Problem(400, "invalid_request", f"{where}{detail}", errors=((pointer, detail),))
+
+
+def _unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        names = [name for name, _ in pairs]
+        twice = next(name for name in names if names.count(name) > 1)
+        _refuse("#", f"the key {json.dumps(twice)} stands there twice")
+    return found
+
+
+def _no_constant(word: str) -> NoReturn:
+    _refuse("#", f"{word} is no JSON number")
+
+
+def _check(value: object, pointer: str, depth: int) -> None:
+    """Refuse what the store or a shell can't carry, wherever in the value it stands."""
+    match value:
+        case str():
+            if "\0" in value:
+                _refuse(pointer, "a NUL character can't be stored or run")
+            if not value.isascii() and any("\ud800" <= char <= "\udfff" for char in value):
+                _refuse(pointer, "a lone surrogate is no character")
+        case bool() | None:
+            pass
+        case int():
+            if abs(value) > INTEGER_MAX:
+                _refuse(pointer, f"an integer lies outside ±{INTEGER_MAX}")
+        case dict() | list():
+            if depth > _DEPTH_MAX:
+                _refuse(pointer, f"nested deeper than {_DEPTH_MAX} levels")
+            members = value.items() if isinstance(value, dict) else enumerate(value)
+            for name, member in members:
+                _check(name, pointer, depth)
+                _check(member, f"{pointer}/{name}", depth + 1)

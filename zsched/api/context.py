@@ -1,0 +1,95 @@
+"""What the handlers share: the way to the loop, the way to the store, and answers in JSON."""
+
+from __future__ import annotations
+
+import re
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import falcon
+import msgspec
+
+from zsched.api.problem import Problem
+from zsched.inbox import Inbox
+from zsched.model import JobId, RunId
+from zsched.protocol import INTEGER_MAX
+from zsched.store.contract import Reader
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """What this scheduler is: its database's identity, the port that workers connect to, and whether it is at work."""
+
+    db: str
+    zmq_host: str
+    zmq_port: int
+    ready: Callable[[], bool]
+
+
+class Context:
+    """Given to every handler. Thread-safe: each thread opens its own reader at its first read."""
+
+    def __init__(self, inbox: Inbox, open_reader: Callable[[], Reader], facts: Facts) -> None:
+        self.inbox = inbox
+        self.facts = facts
+        self._open_reader = open_reader
+        self._local = threading.local()
+
+    @property
+    def reader(self) -> Reader:
+        reader: Reader | None = getattr(self._local, "reader", None)
+        if reader is None:
+            reader = self._local.reader = self._open_reader()
+        return reader
+
+
+def answer(resp: falcon.Response, value: object, status: int = 200) -> None:
+    """Answer with a value as JSON."""
+    resp.status = status
+    resp.data = msgspec.json.encode(value)
+    resp.content_type = falcon.MEDIA_JSON
+
+
+def actor(req: falcon.Request) -> str:
+    """Who calls, for the events."""
+    return f"rest {req.remote_addr}"
+
+
+def job_id(text: str) -> JobId:
+    return JobId(_number(text, "job", "Job not found"))
+
+
+def run_id(text: str) -> RunId:
+    return RunId(_number(text, "run", "Run not found"))
+
+
+def _number(text: str, what: str, unknown: str) -> int:
+    if re.fullmatch(r"[0-9]+", text, re.ASCII) is None:
+        raise Problem(400, "invalid_id", f"Invalid {what} ID")
+    # A number that no id can be; also one so long that Python would refuse to read it.
+    if len(text) > 16 or int(text) > INTEGER_MAX:
+        raise Problem(404, f"unknown_{what}", unknown)
+    return int(text)
+
+
+def parameters(req: falcon.Request, *known: str) -> dict[str, str]:
+    """The query's parameters. Raises a 400 Problem for one that nobody knows, which is most often a misspelt one."""
+    found = {}
+    for name, value in req.params.items():
+        if name not in known:
+            detail = f"unknown parameter; there are {', '.join(known)}" if known else "no parameter is taken here"
+            raise Problem(400, "invalid_request", f"{name}: {detail}", errors=((name, detail),))
+        found[name] = value if isinstance(value, str) else value[-1]
+    return found
+
+
+def number(given: dict[str, str], name: str, default: int, least: int, most: int) -> int:
+    """A parameter as a whole number, cut to `most`. Raises a 400 Problem that names it."""
+    text = given.get(name)
+    if text is None:
+        return default
+    if re.fullmatch(r"[0-9]+", text, re.ASCII) is None or int(text[:17]) < least:
+        detail = f"a whole number, {least} or more"
+        raise Problem(400, "invalid_request", f"{name}: {detail}", errors=((name, detail),))
+    return min(int(text[:17]), most)

@@ -1,0 +1,168 @@
+"""/jobs: submit, list, look, cancel; and the log post of workers that poll."""
+
+from __future__ import annotations
+
+import falcon
+
+from zsched.api import views
+from zsched.api.body import LogBody, convert, read, read_json
+from zsched.api.context import Context, actor, answer, job_id, number, parameters
+from zsched.api.problem import Problem
+from zsched.dispatcher.commands import Cancel, Report, Submit
+from zsched.limits import (
+    JOBS_BODY_BYTES_MAX,
+    JOBS_PER_SUBMIT_MAX,
+    LOG_BODY_BYTES_MAX,
+    OUTPUT_BYTES_MAX,
+    PAGE_ROWS_DEFAULT,
+    PAGE_ROWS_MAX,
+)
+from zsched.model import Job, JobId, JobSpec, RunId, RunStatus, Stream, WorkerId
+from zsched.protocol import INTEGER_MAX
+from zsched.spec import JobBody, SpecError, job_spec
+
+
+class Jobs:
+    """/jobs"""
+
+    def __init__(self, context: Context) -> None:
+        self._context = context
+
+    def on_get(self, req: falcon.Request, resp: falcon.Response) -> None:
+        given = parameters(req, "status", "limit", "offset")
+        limit = number(given, "limit", PAGE_ROWS_DEFAULT, 1, PAGE_ROWS_MAX)
+        offset = number(given, "offset", 0, 0, INTEGER_MAX)
+        status = _status(given["status"]) if "status" in given else None
+        answer(resp, [views.job(job) for job in self._context.reader.jobs(status, limit, offset)])
+
+    on_head = on_get
+
+    def on_post(self, req: falcon.Request, resp: falcon.Response) -> None:
+        with self._context.inbox.writing():
+            asked = read_json(req, bytes_max=JOBS_BODY_BYTES_MAX)
+            many = isinstance(asked, list)
+            specs = _many(asked) if many else (_spec(asked, "#"),)
+            job_ids = self._context.inbox.call(Submit(specs, actor(req)))
+        assert isinstance(job_ids, list)
+        jobs = [views.job(_found(self._context.reader.job(made))) for made in job_ids]
+        if not many:
+            resp.location = f"/jobs/{job_ids[0]}"
+        answer(resp, jobs if many else jobs[0], 201)
+
+
+class JobItem:
+    """/jobs/{id}"""
+
+    def __init__(self, context: Context) -> None:
+        self._context = context
+
+    def on_get(self, req: falcon.Request, resp: falcon.Response, job: str) -> None:
+        parameters(req)
+        answer(resp, self.view(job_id(job)))
+
+    on_head = on_get
+
+    def view(self, number: JobId) -> views.View:
+        """The job with its last run. Raises a 404 Problem."""
+        reader = self._context.reader
+        view = views.job(_found(reader.job(number)))
+        last = reader.last_run(number)
+        if last is not None:
+            view["last_run"] = views.run(last, reader.output(last.run_id))
+        return view
+
+
+class JobRuns:
+    """/jobs/{id}/runs"""
+
+    def __init__(self, context: Context) -> None:
+        self._context = context
+
+    def on_get(self, req: falcon.Request, resp: falcon.Response, job: str) -> None:
+        given = parameters(req, "limit")
+        limit = number(given, "limit", PAGE_ROWS_DEFAULT, 1, PAGE_ROWS_MAX)
+        reader = self._context.reader
+        _found(reader.job(job_id(job)))
+        answer(resp, [views.run(run, reader.output(run.run_id)) for run in reader.runs(job_id(job), limit)])
+
+    on_head = on_get
+
+
+class JobCancel:
+    """/jobs/{id}/cancel"""
+
+    def __init__(self, context: Context) -> None:
+        self._context = context
+
+    def on_post(self, req: falcon.Request, resp: falcon.Response, job: str) -> None:
+        number = job_id(job)
+        self._context.inbox.call(Cancel(number, actor(req)))
+        answer(resp, JobItem(self._context).view(number))
+
+
+class JobLog:
+    """/jobs/{id}/log: what a worker that polls says of its run."""
+
+    def __init__(self, context: Context) -> None:
+        self._context = context
+
+    def on_post(self, req: falcon.Request, resp: falcon.Response, job: str) -> None:
+        number = job_id(job)
+        with self._context.inbox.writing():
+            body = read(req, LogBody, bytes_max=LOG_BODY_BYTES_MAX)
+            report = Report(
+                job_id=number,
+                worker_id=WorkerId(body.worker_id),
+                status=RunStatus(body.status),
+                run_id=None if body.run_id is None else RunId(body.run_id),
+                logs=_stream((body.logs or "").encode()),
+                exit_code=body.exit_code,
+            )
+            told = self._context.inbox.call(report)
+        assert isinstance(told, int)
+        reader = self._context.reader
+        run = reader.run(RunId(told))
+        assert run is not None
+        answer(resp, views.run(run, reader.output(run.run_id)))
+
+
+def _found(job: Job | None) -> Job:
+    if job is None:
+        raise Problem(404, "unknown_job", "Job not found")
+    return job
+
+
+def _status(word: str) -> RunStatus:
+    try:
+        return RunStatus(word)
+    except ValueError:
+        detail = f"one of {', '.join(RunStatus)}"
+        raise Problem(400, "invalid_request", f"status: {detail}", errors=(("status", detail),)) from None
+
+
+def _many(asked: list[object]) -> tuple[JobSpec, ...]:
+    if not asked:
+        raise Problem(400, "invalid_request", "an array of jobs has at least one")
+    if len(asked) > JOBS_PER_SUBMIT_MAX:
+        raise Problem(413, "too_many", f"One request takes at most {JOBS_PER_SUBMIT_MAX} jobs, not {len(asked)}")
+    return tuple(_spec(one, f"#/{place}") for place, one in enumerate(asked))
+
+
+def _spec(asked: object, pointer: str) -> JobSpec:
+    body = convert(asked, JobBody, pointer)
+    try:
+        return job_spec(body)
+    except SpecError as error:
+        where = f"{pointer}/{error.field}"
+        required = not getattr(body, error.field)
+        named = error.detail if required else f"{where.removeprefix('#/').replace('/', '.')}: {error.detail}"
+        told = "required" if required else error.detail
+        raise Problem(400, "invalid_request", named, errors=((where, told),)) from None
+
+
+def _stream(text: bytes) -> Stream:
+    """A posted text, of which a long one keeps its first and last bytes."""
+    if len(text) <= OUTPUT_BYTES_MAX:
+        return Stream(head=text, total=len(text))
+    half = OUTPUT_BYTES_MAX // 2
+    return Stream(head=text[:half], tail=text[-half:], total=len(text))

@@ -1,0 +1,110 @@
+"""The one error body, for the seed's clients and for RFC 9457 readers alike, and what turns exceptions into it."""
+
+from __future__ import annotations
+
+import logging
+import secrets
+from http import HTTPStatus
+
+import falcon
+import msgspec
+
+from zsched.dispatcher.commands import BusyError, ConflictError, NotFoundError, RefusedError
+from zsched.inbox import ClosedError
+from zsched.store.contract import StoreError
+
+log = logging.getLogger(__name__)
+
+
+class Problem(Exception):
+    """A request that can't be served. `code` is a stable word; `errors`: (JSON pointer or parameter, what is wrong)."""
+
+    def __init__(
+        self,
+        status: int,
+        code: str,
+        detail: str,
+        *,
+        errors: tuple[tuple[str, str], ...] = (),
+        headers: dict[str, str] | None = None,
+    ) -> None:
+        super().__init__(detail)
+        self.status = status
+        self.code = code
+        self.detail = detail
+        self.errors = errors
+        self.headers = headers or {}
+
+
+_TITLES = {400: "Invalid request", 403: "Not allowed", 404: "Not found", 405: "Method not allowed", 409: "Conflict"}
+
+
+def render(problem: Problem, path: str, accept: str) -> tuple[bytes, str]:
+    """The body of an error and its media type."""
+    body = {
+        "error": problem.detail,
+        "type": "about:blank",
+        "title": _TITLES.get(problem.status) or HTTPStatus(problem.status).phrase,
+        "status": problem.status,
+        "detail": problem.detail,
+        "instance": path,
+        "code": problem.code,
+        "errors": [{"pointer": pointer, "detail": detail} for pointer, detail in problem.errors],
+        "request_id": secrets.token_hex(8),
+    }
+    wanted = "application/problem+json" in accept
+    return msgspec.json.encode(body), "application/problem+json" if wanted else "application/json"
+
+
+def install(app: falcon.App[falcon.Request, falcon.Response]) -> None:
+    """Make every exception of the app end in the one error body."""
+    app.add_error_handler(Exception, _on_bug)
+    app.add_error_handler(falcon.HTTPError, _on_falcon)
+    app.add_error_handler(RefusedError, _on_refused)
+    app.add_error_handler(StoreError, _on_unavailable)
+    app.add_error_handler(ClosedError, _on_unavailable)
+    app.add_error_handler(TimeoutError, _on_unavailable)
+    app.add_error_handler(Problem, _on_problem)
+
+
+Params = dict[str, object]
+
+
+def _on_problem(req: falcon.Request, resp: falcon.Response, problem: Problem, _params: Params) -> None:
+    resp.status = problem.status
+    resp.data, resp.content_type = render(problem, req.path, req.get_header("Accept") or "")
+    for name, value in problem.headers.items():
+        resp.set_header(name, value)
+
+
+def _on_falcon(req: falcon.Request, resp: falcon.Response, error: falcon.HTTPError, params: Params) -> None:
+    headers = dict(error.headers or {})
+    status = error.status_code
+    code = {404: "not_found", 405: "method_not_allowed"}.get(status, "invalid_request")
+    detail = {
+        404: f"There is nothing at {req.path}",
+        405: f"{req.path} does not take {req.method}; it takes {headers.get('Allow', 'nothing')}",
+    }.get(status, error.description or error.title or "Invalid request")
+    _on_problem(req, resp, Problem(status, code, detail, headers=headers), params)
+
+
+def _on_refused(req: falcon.Request, resp: falcon.Response, error: RefusedError, params: Params) -> None:
+    status, headers = 400, {}
+    if isinstance(error, NotFoundError):
+        status = 404
+    elif isinstance(error, ConflictError):
+        status = 409
+    elif isinstance(error, BusyError):
+        status, headers = 503, {"Retry-After": "5"}
+    _on_problem(req, resp, Problem(status, error.code, str(error), headers=headers), params)
+
+
+def _on_unavailable(req: falcon.Request, resp: falcon.Response, error: Exception, params: Params) -> None:
+    reasons = {ClosedError: "The scheduler is stopping", TimeoutError: "The scheduler did not answer in time"}
+    detail = reasons.get(type(error), f"The store can't take this now: {error}")
+    _on_problem(req, resp, Problem(503, "unavailable", detail, headers={"Retry-After": "1"}), params)
+
+
+def _on_bug(req: falcon.Request, resp: falcon.Response, error: Exception, params: Params) -> None:
+    log.error("%s %s failed", req.method, req.path, exc_info=error)
+    _on_problem(req, resp, Problem(500, "internal", "The scheduler failed at this request; its log says why"), params)

@@ -1,0 +1,120 @@
+"""Jobs, runs and workers as the JSON that callers see. What is not set is left out, except where the seed's clients
+look for it.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+from zsched.limits import LOGS_BYTES_SHOWN
+from zsched.model import Job, Run, Stream, Worker
+from zsched.store.contract import Claimed, RunOutput
+from zsched.units import format_duration_ms
+
+View = dict[str, object]
+
+
+def time(at_ms: int | None) -> str | None:
+    """Milliseconds since 1970 as RFC 3339 in UTC, such as 2026-11-24T07:50:35.123Z."""
+    if at_ms is None:
+        return None
+    return datetime.fromtimestamp(at_ms / 1000, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def job(job: Job) -> View:
+    return _set(
+        {
+            "id": job.job_id,
+            "name": job.name,
+            "command": job.command,
+            "status": job.status,
+            "schedule": job.schedule,
+            "next_fire_at": time(job.next_fire_ms),
+            "timeout": None if job.timeout_ms is None else format_duration_ms(job.timeout_ms),
+            "cancelled_at": time(job.cancel_ms),
+            "created_at": time(job.created_ms),
+            "updated_at": time(job.updated_ms),
+        }
+    )
+
+
+def handed_job(claimed: Claimed) -> View:
+    """A job as a worker that polls gets it, with the run that it is to execute."""
+    return {
+        "id": claimed.job_id,
+        "name": claimed.name,
+        "command": claimed.command,
+        "created_at": time(claimed.job_created_ms),
+        "updated_at": time(claimed.job_updated_ms),
+        "run_id": claimed.run_id,
+        "attempt": claimed.attempt,
+        **({"timeout_ms": claimed.timeout_ms} if claimed.timeout_ms is not None else {}),
+    }
+
+
+def run(run: Run, output: RunOutput | None) -> View:
+    return _set(
+        {
+            "run_id": run.run_id,
+            "job_id": run.job_id,
+            "attempt": run.attempt,
+            "worker_id": run.worker_id,
+            "status": run.status,
+            "reason": run.reason,
+            "detail": run.detail,
+            "exit_code": run.exit_code,
+            "signal": run.signal,
+            "start_time": time(run.started_ms),
+            "end_time": time(run.finished_ms),
+            "logs": None if output is None else logs(run, output),
+            "created_at": time(run.created_ms),
+        }
+    )
+
+
+def logs(run: Run, output: RunOutput) -> str:
+    """What a run wrote, as the first workers wrote it down: both streams under their names, cut where they are long."""
+    if output.text:
+        return _shown(run, output.stdout, "stdout")
+    stdout, stderr = _shown(run, output.stdout, "stdout"), _shown(run, output.stderr, "stderr")
+    return f"STDOUT:\n{stdout}\n\nSTDERR:\n{stderr}"
+
+
+def _shown(run: Run, stream: Stream, name: str) -> str:
+    where = f"/runs/{run.run_id}/log?stream={name}"
+    return kept(stream, LOGS_BYTES_SHOWN, f"all that is kept: {where}").decode(errors="replace")
+
+
+def kept(stream: Stream, most: int, remark: str) -> bytes:
+    """A stream's kept bytes, at most so many, with a marker line where something is left out."""
+    if stream.cut == 0 and stream.total <= most:
+        return stream.head + stream.tail
+    if stream.cut == 0:
+        whole = stream.head + stream.tail
+        head, tail = whole[: most // 2], whole[-(most // 2) :]
+    else:
+        tail = stream.tail[-(most // 2) :]
+        head = stream.head[: most - len(tail)]
+    left_out = stream.total - len(head) - len(tail)
+    return head + f"\n[... {left_out} bytes left out; {remark} ...]\n".encode() + tail
+
+
+def worker(worker: Worker) -> View:
+    return _set(
+        {
+            "worker_id": worker.worker_id,
+            "status": worker.status,
+            "kind": worker.kind,
+            "slots": worker.slots,
+            "host": worker.host or None,
+            "agent": worker.agent or None,
+            "can": list(worker.can) or None,
+            "labels": dict(worker.labels or {}) or None,
+            "last_seen": time(worker.last_seen_ms),
+            "registered_at": time(worker.registered_ms),
+        }
+    )
+
+
+def _set(view: View) -> View:
+    return {name: value for name, value in view.items() if value is not None}

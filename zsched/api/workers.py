@@ -1,0 +1,99 @@
+"""/workers: who works here; enrolling for the ZeroMQ port; and the calls of workers that poll."""
+
+from __future__ import annotations
+
+import falcon
+
+from zsched.api import views
+from zsched.api.body import RegisterBody, WorkerBody, read
+from zsched.api.context import Context, answer, parameters
+from zsched.api.problem import Problem
+from zsched.dispatcher.commands import Beat, Next, RegisterWorker
+from zsched.model import WorkerId
+from zsched.store.contract import Claimed
+
+
+class Workers:
+    """/workers"""
+
+    def __init__(self, context: Context) -> None:
+        self._context = context
+
+    def on_get(self, req: falcon.Request, resp: falcon.Response) -> None:
+        parameters(req)
+        answer(resp, [views.worker(worker) for worker in self._context.reader.workers()])
+
+    on_head = on_get
+
+
+class WorkerItem:
+    """/workers/{id}"""
+
+    def __init__(self, context: Context) -> None:
+        self._context = context
+
+    def on_get(self, req: falcon.Request, resp: falcon.Response, worker: str) -> None:
+        parameters(req)
+        answer(resp, self.view(WorkerId(worker)))
+
+    on_head = on_get
+
+    def view(self, name: WorkerId) -> views.View:
+        """The worker. Raises a 404 Problem."""
+        found = self._context.reader.worker(name)
+        if found is None:
+            raise Problem(404, "unknown_worker", "Worker not found")
+        return views.worker(found)
+
+
+class Register:
+    """/workers/register"""
+
+    def __init__(self, context: Context) -> None:
+        self._context = context
+
+    def on_post(self, req: falcon.Request, resp: falcon.Response) -> None:
+        body = read(req, RegisterBody)
+        name = WorkerId(body.worker_id)
+        self._context.inbox.call(RegisterWorker(name, body.slots, body.can, body.labels))
+        answer(resp, WorkerItem(self._context).view(name))
+
+
+class Heartbeat:
+    """/workers/heartbeat"""
+
+    def __init__(self, context: Context) -> None:
+        self._context = context
+
+    def on_post(self, req: falcon.Request, resp: falcon.Response) -> None:
+        self._context.inbox.call(Beat(WorkerId(read(req, WorkerBody).worker_id)))
+        answer(resp, {"status": "ok"})
+
+
+class NextRun:
+    """/workers/{id}/next. Asking assigns, so there is no HEAD, and nothing may be cached."""
+
+    def __init__(self, context: Context) -> None:
+        self._context = context
+
+    def on_get(self, req: falcon.Request, resp: falcon.Response, worker: str) -> None:
+        parameters(req)
+        claimed = self._context.inbox.call(Next(WorkerId(worker)))
+        resp.cache_control = ["no-store"]
+        answer(resp, {"job": views.handed_job(claimed) if isinstance(claimed, Claimed) else None})
+
+
+class Enrol:
+    """/workers/enrol: where a worker finds the ZeroMQ port. The host is the one that it called, where the port is on
+    all.
+    """
+
+    def __init__(self, context: Context) -> None:
+        self._context = context
+
+    def on_post(self, req: falcon.Request, resp: falcon.Response) -> None:
+        read(req, WorkerBody)
+        facts = self._context.facts
+        host = req.host if facts.zmq_host in ("0.0.0.0", "::", "*") else facts.zmq_host  # noqa: S104  (a comparison)
+        address = f"[{host}]" if ":" in host and not host.startswith("[") else host
+        answer(resp, {"endpoint": f"tcp://{address}:{facts.zmq_port}", "db": facts.db})

@@ -1,0 +1,87 @@
+"""What callers ask of the dispatcher over REST, and how it refuses. Each command is one value, checked before it gets
+here.
+
+`actor` says who asks, for the event that the decision leaves.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from zsched.model import JobId, JobSpec, RunId, RunStatus, Stream, WorkerId
+
+
+class RefusedError(Exception):
+    """The command can't be done; nothing was changed. `code` is a stable word, the message a sentence for people."""
+
+    def __init__(self, code: str, sentence: str) -> None:
+        super().__init__(sentence)
+        self.code = code
+
+
+class NotFoundError(RefusedError):
+    """What the command speaks of does not exist."""
+
+
+class ConflictError(RefusedError):
+    """It exists, but its state does not allow the command."""
+
+
+class BusyError(RefusedError):
+    """A bound is reached; the same command may work later."""
+
+
+@dataclass(frozen=True, slots=True)
+class Submit:
+    """Store jobs, all or none. Replies with their ids, in order."""
+
+    specs: tuple[JobSpec, ...]
+    actor: str
+
+
+@dataclass(frozen=True, slots=True)
+class Cancel:
+    """Cancel what is live of a job. Replies with nothing."""
+
+    job_id: JobId
+    actor: str
+
+
+@dataclass(frozen=True, slots=True)
+class RegisterWorker:
+    """A worker that polls introduces itself. Ends what its name still held. Replies with nothing."""
+
+    worker_id: WorkerId
+    slots: int
+    can: tuple[str, ...]
+    labels: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class Beat:
+    """A sign of life of a worker that polls. Replies with nothing."""
+
+    worker_id: WorkerId
+
+
+@dataclass(frozen=True, slots=True)
+class Next:
+    """A worker that polls asks for a run. Replies with a Claimed, or None when there is nothing for it."""
+
+    worker_id: WorkerId
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """A worker that polls says that its run of a job runs, or how it ended. Replies with the run's id."""
+
+    job_id: JobId
+    worker_id: WorkerId
+    status: RunStatus
+    run_id: RunId | None
+    logs: Stream
+    exit_code: int | None
+
+
+Command = Submit | Cancel | RegisterWorker | Beat | Next | Report

@@ -1,0 +1,431 @@
+"""The dispatcher: what the scheduler does with each frame, each command, and the passing of time.
+
+Called only by the loop thread, inside the turn's transaction. It decides through the store and puts frames for workers
+into the outbox, which the loop sends after the commit. It never waits and never asks the world anything: `now` is
+given, and so are the tokens of new sessions.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+
+from zsched import protocol, schedule
+from zsched.dispatcher import losses, placement, polling, recurrence
+from zsched.dispatcher.commands import (
+    Beat,
+    Cancel,
+    Command,
+    ConflictError,
+    Next,
+    NotFoundError,
+    RegisterWorker,
+    Report,
+    Submit,
+)
+from zsched.dispatcher.session import Session, Sessions
+from zsched.limits import ERROR_INTERVAL_MS, OUTPUT_BYTES_MAX, SESSIONS_MAX, STALL_MS
+from zsched.model import (
+    JobId,
+    Now,
+    Outcome,
+    Reason,
+    RunId,
+    RunStatus,
+    Stream,
+    Worker,
+    WorkerId,
+    WorkerKind,
+    WorkerStatus,
+)
+from zsched.store.contract import Claimed, Store
+
+log = logging.getLogger(__name__)
+
+# The tick comes at least this often, so that a loop that stood still can tell.
+TICK_MS_MAX = 1_000
+
+# Peers whose last error frame is remembered. When more send nonsense, the memory starts anew.
+_SCOLDED_MAX = 4_096
+
+Reply = list[JobId] | Claimed | RunId | None
+
+
+class Dispatcher:
+    """The scheduler's decisions over one store. `outbox` holds (peer, frame) in the order of sending; the loop empties
+    it.
+    """
+
+    def __init__(self, store: Store, *, epoch: int, timeout_ms: int, new_token: Callable[[], str], now: Now) -> None:
+        self.outbox: list[tuple[bytes, protocol.SchedulerFrame]] = []
+        self._store = store
+        self._epoch = epoch
+        self._timeout_ms = timeout_ms
+        self._new_token = new_token
+        self._sessions = Sessions(timeout_ms)
+        self._last_tick_ms = now.mono_ms
+        self._scolded: dict[bytes, int] = {}
+        # Whoever was active when the last scheduler ended gets one full timeout to speak up.
+        for worker in store.active_workers():
+            self._sessions.open(Session(worker=worker, token="", peer=None, heard_ms=now.mono_ms))
+
+    # --- frames ------------------------------------------------------------------------------------------------------
+
+    def on_frame(self, peer: bytes, frame: protocol.WorkerFrame, now: Now) -> None:
+        """A worker says something."""
+        if isinstance(frame, protocol.Register):
+            self._on_register(peer, frame, now)
+            return
+        session = self._sessions.of_frame(frame.s, peer)
+        if session is None:
+            self._scold(peer, "E_SESSION", "no such session: register again", now)
+            return
+        session.heard_ms = now.mono_ms
+        if session.suspects:
+            losses.clear_suspects(self._store, session, now)
+        match frame:
+            case protocol.Result():
+                self._on_result(session, peer, frame, now)
+            case protocol.Heartbeat():
+                self._on_heartbeat(session, peer, frame, now)
+            case protocol.Ready():
+                session.window, session.ahead = frame.window, frame.ahead
+            case protocol.Started():
+                self._on_started(session, frame.run, frame.at_ms, now)
+            case protocol.Return():
+                self._on_return(session, frame, now)
+            case protocol.WorkerBye():
+                self._on_bye(session, frame, now)
+
+    def on_garbage(self, peer: bytes, why: str, now: Now) -> None:
+        """A peer sent what is no frame. It changes nothing."""
+        self._scold(peer, "E_BAD", why, now)
+
+    def on_unreachable(self, peer: bytes, frame: protocol.SchedulerFrame, now: Now) -> None:
+        """A frame surely did not leave: runs in it are pending again, and the worker gets none until it speaks."""
+        for session in self._sessions:
+            if session.peer == peer:
+                session.window = 0
+                session.load = None
+                if isinstance(frame, protocol.Run):
+                    for order in frame.runs:
+                        self._store.put_back(RunId(order.run), session.name, Reason.UNDELIVERED, now.wall_ms)
+                log.warning("worker %s can't be reached: a frame could not be sent", session.name)
+
+    def _on_register(self, peer: bytes, frame: protocol.Register, now: Now) -> None:
+        if protocol.VERSION not in frame.versions:
+            self._refuse(
+                peer, "E_VERSION", f"this scheduler speaks version {protocol.VERSION} of the protocol", fatal=True
+            )
+            return
+        name = WorkerId(frame.worker)
+        old = self._sessions.of_worker(name)
+        if old is None and len(self._sessions) >= SESSIONS_MAX:
+            self._refuse(peer, "E_BUSY", f"the scheduler serves at most {SESSIONS_MAX} workers", fatal=False)
+            return
+        if old is not None and not self._may_take_over(old, frame):
+            self._on_rival(old, peer, now)
+            return
+        worker = _introduced(frame, now)
+        same_start = old is not None and old.worker.incarnation == worker.incarnation
+        if old is not None and not same_start:
+            losses.lose_worker(self._store, name, "started anew", now, crash=True)
+        self._store.register(worker, now.wall_ms)
+        session = Session(worker=worker, token=self._new_token(), peer=peer, heard_ms=now.mono_ms)
+        self._sessions.open(session)
+        keep, kill = self._adopt(session, frame, now)
+        log.info("worker %s registered: %d slots, holds %d runs", name, worker.slots, len(keep))
+        if kill:
+            log.warning("worker %s is told to kill %d runs that are not its own any more", name, len(kill))
+        self._send(
+            session,
+            protocol.Registered(
+                s=session.token,
+                ep=self._epoch,
+                db=self._store.identity,
+                heartbeat_ms=min(frame.heartbeat_ms or self._timeout_ms, self._timeout_ms // 3),
+                timeout_ms=self._timeout_ms,
+                keep=tuple(keep),
+                kill=tuple(kill),
+            ),
+        )
+
+    @staticmethod
+    def _may_take_over(old: Session, frame: protocol.Register) -> bool:
+        """Whether a newcomer may have the name: it is the same start of the worker, or it proves that the old one is
+        dead.
+
+        Proof is the same boot of the same machine, and the lock file in hand that the old one held for all its life.
+        """
+        worker = old.worker
+        if worker.kind is not WorkerKind.ZMQ:
+            return False
+        proof = worker.boot_id == frame.boot_id != "" and worker.lock == frame.lock != (0, 0)
+        return proof or worker.incarnation == frame.incarnation
+
+    def _on_rival(self, old: Session, peer: bytes, now: Now) -> None:
+        """Somebody else wants a name that is taken: it waits until the old one times out, and gives up if that one
+        speaks.
+        """
+        alive = old.rival_ms is not None and old.heard_ms > old.rival_ms
+        if old.rival_ms is None:
+            log.warning("worker %s: another worker asks for the same name", old.name)
+        # A rival that is told to stop makes room for a later one, which is judged anew.
+        old.rival_ms = None if alive else old.rival_ms or now.mono_ms
+        if alive:
+            sentence = f"a worker named {old.name} is connected and alive: give this one another -id"
+        else:
+            sentence = f"a worker named {old.name} was connected until now: wait until it times out"
+        self._refuse(peer, "E_DUP", sentence, fatal=alive)
+
+    def _adopt(self, session: Session, frame: protocol.Register, now: Now) -> tuple[list[RunId], list[RunId]]:
+        """Reconcile a newcomer with the store: the runs that it goes on with, and those that it must kill."""
+        held = frame.runs if frame.db in ("", self._store.identity) else ()
+        kill = self._reconcile(session, held, None, now)
+        kill.extend(RunId(one.run) for one in frame.runs if one not in held)
+        unwanted = set(kill)
+        return [RunId(one.run) for one in held if one.run not in unwanted and one.phase != "finished"], kill
+
+    def _on_heartbeat(self, session: Session, peer: bytes, frame: protocol.Heartbeat, now: Now) -> None:
+        self._store.seen(session.name, now.wall_ms)
+        session.window, session.ahead = frame.window, frame.ahead
+        kill = self._reconcile(session, frame.runs, frame.n, now)
+        cancel = [run.run_id for run in self._store.held_by(session.name) if run.cancelled]
+        ack = protocol.HeartbeatAck(
+            s=session.token, ep=self._epoch, seq=frame.seq, kill=tuple(kill), cancel=tuple(cancel)
+        )
+        self._send(session, ack)
+
+    def _reconcile(
+        self, session: Session, listed: Sequence[protocol.Held], seen_n: int | None, now: Now
+    ) -> list[RunId]:
+        """Bring the store and what a worker really holds together; returns the runs that it must kill.
+
+        A run of the store that the worker does not list is missing, if it was handed out in a frame that the worker has
+        seen: a younger frame may still be on its way. `seen_n` None: in a new session no older frame can take effect
+        any more.
+        """
+        phases = {one.run: one.phase for one in listed}
+        session.load = None
+        own = set()
+        for run in self._store.held_by(session.name):
+            phase = phases.get(run.run_id)
+            if phase is None:
+                if seen_n is None or run.handed_n <= seen_n:
+                    losses.drop_run(self._store, session.name, run, "does not hold it", now)
+                continue
+            own.add(run.run_id)
+            if phase == "running" and not run.started:
+                self._store.start(run.run_id, session.name, now.wall_ms)
+            if phase == "running" and run.probation:
+                session.suspects.setdefault(run.run_id, now.mono_ms)
+        # A finished run is no business of this: its result comes and is judged by itself.
+        return [RunId(one.run) for one in listed if one.run not in own and one.phase != "finished"]
+
+    def _on_started(self, session: Session, run_id: int, at_ms: int, now: Now) -> None:
+        if self._store.start(RunId(run_id), session.name, at_ms) and placement.load(self._store, session).probation:
+            session.suspects.setdefault(RunId(run_id), now.mono_ms)
+
+    def _on_result(self, session: Session, peer: bytes, frame: protocol.Result, now: Now) -> None:
+        verdicts: list[tuple[int, protocol.Verdict]] = []
+        for result in frame.results:
+            verdict = self._store.finish(_outcome(result), session.name, now.wall_ms)
+            verdicts.append((result.run, verdict))
+            session.suspects.pop(RunId(result.run), None)
+            if verdict != "stored":
+                log.info("run %d: the result of worker %s is %s", result.run, session.name, verdict)
+        session.load = None
+        self._send(session, protocol.ResultAck(s=session.token, ep=self._epoch, verdicts=tuple(verdicts)))
+
+    def _on_return(self, session: Session, frame: protocol.Return, now: Now) -> None:
+        for run_id in frame.runs:
+            self._store.put_back(RunId(run_id), session.name, Reason.RETURNED, now.wall_ms)
+            session.suspects.pop(RunId(run_id), None)
+        session.load = None
+
+    def _on_bye(self, session: Session, frame: protocol.WorkerBye, now: Now) -> None:
+        lost = frame.reason == "guard_lost"
+        if lost:
+            losses.lose_worker(self._store, session.name, "lost its guard", now, crash=True)
+        else:
+            for run in self._store.held_by(session.name):
+                losses.drop_run(self._store, session.name, run, "said goodbye", now)
+        self._retire(session, frame.reason or "bye", now)
+
+    # --- commands ----------------------------------------------------------------------------------------------------
+
+    def on_command(self, command: Command, now: Now) -> Reply:
+        """Do what a caller asks and return the reply. Raises RefusedError, having changed nothing."""
+        match command:
+            case Submit():
+                return self._on_submit(command, now)
+            case Cancel():
+                self._on_cancel(command, now)
+            case RegisterWorker():
+                polling.register(self._store, self._sessions, command, now)
+            case Beat():
+                polling.beat(self._store, self._sessions, command.worker_id, now)
+            case Next():
+                session = polling.beat(self._store, self._sessions, command.worker_id, now)
+                return polling.next_run(self._store, session, self._timeout_ms, now)
+            case Report():
+                return polling.report(self._store, self._sessions, command, now)
+        return None
+
+    def _on_submit(self, command: Submit, now: Now) -> list[JobId]:
+        fires = [
+            None if spec.schedule is None else schedule.next_fire_ms(spec.schedule, now.wall_ms)
+            for spec in command.specs
+        ]
+        return self._store.submit(command.specs, fires, command.actor, now.wall_ms)
+
+    def _on_cancel(self, command: Cancel, now: Now) -> None:
+        if self._store.job(command.job_id) is None:
+            raise NotFoundError("unknown_job", "Job not found")
+        cancelled = self._store.cancel(command.job_id, command.actor, now.wall_ms)
+        if not cancelled.pending and not cancelled.running:
+            raise ConflictError("finished", f"Nothing of job {command.job_id} is pending or running")
+        for worker_id, run_id in cancelled.running:
+            session = self._sessions.of_worker(worker_id)
+            if session is not None and session.polls:
+                self._store.end_cancelled(run_id, now.wall_ms)
+                session.suspects.pop(run_id, None)
+                session.load = None
+            elif session is not None:
+                # Every heartbeat_ack repeats it until the result comes.
+                self._send(session, protocol.Cancel(s=session.token, ep=self._epoch, runs=(run_id,)))
+
+    # --- time --------------------------------------------------------------------------------------------------------
+
+    def on_tick(self, now: Now, *, drained: bool) -> int:
+        """Do what is due, hand out runs, and return the moment of the next tick by the steady clock, in ms.
+
+        `drained`: every frame that had arrived was read in this turn. Otherwise nobody is judged silent.
+        """
+        gap_ms = now.mono_ms - self._last_tick_ms - TICK_MS_MAX
+        self._last_tick_ms = now.mono_ms
+        if gap_ms > STALL_MS:
+            log.warning("the scheduler stood still for %d ms: no worker is judged by that time", gap_ms)
+            self._sessions.forgive(gap_ms, now.mono_ms)
+        due_ms = self._store.next_due_ms()
+        if due_ms is not None and due_ms <= now.wall_ms:
+            self._on_due(now)
+            due_ms = self._store.next_due_ms()
+        if drained:
+            self._judge(now)
+        placement.place(self._store, self._sessions, now, self._hand)
+        self._store.settle(now.wall_ms)
+        moments = [now.mono_ms + TICK_MS_MAX]
+        if due_ms is not None:
+            moments.append(now.mono_ms + max(0, due_ms - now.wall_ms))
+        if self._sessions.judge_at_ms is not None:
+            moments.append(max(now.mono_ms, self._sessions.judge_at_ms))
+        return min(moments)
+
+    def on_rollback(self) -> None:
+        """The turn's transaction was given up: nothing of it is sent, and the store is asked again for what workers
+        hold.
+        """
+        self.outbox.clear()
+        self._sessions.forget_loads()
+
+    def on_stop(self, now: Now) -> None:
+        """The scheduler stops: say goodbye to every worker. They keep their runs."""
+        for session in self._sessions:
+            self._send(session, protocol.SchedulerBye(s=session.token, ep=self._epoch, reason="stop"))
+
+    def _on_due(self, now: Now) -> None:
+        for worker_id, run_id in self._store.end_overdue(now.wall_ms):
+            log.info("run %d: its time is over, and worker %s had not said how it ended", run_id, worker_id)
+            session = self._sessions.of_worker(worker_id)
+            if session is not None:
+                session.load = None
+        self._store.release_due(now.wall_ms)
+        recurrence.fire_due(self._store, now)
+
+    def _judge(self, now: Now) -> None:
+        for session in self._sessions.silent(now.mono_ms):
+            silence_ms = now.mono_ms - session.heard_ms
+            log.warning("worker %s is inactive: silent for %d ms", session.name, silence_ms)
+            losses.lose_worker(self._store, session.name, f"silent for {silence_ms} ms", now, crash=True)
+            self._retire(session, "silent", now)
+
+    def _retire(self, session: Session, why: str, now: Now) -> None:
+        self._store.retire(session.name, why, now.wall_ms)
+        self._sessions.close(session.name)
+
+    # --- the outbox --------------------------------------------------------------------------------------------------
+
+    def _hand(self, session: Session, claimed: Sequence[Claimed]) -> None:
+        orders = tuple(
+            protocol.RunOrder(
+                run=run.run_id,
+                job=run.job_id,
+                task=run.task,
+                attempt=run.attempt,
+                command=run.command,
+                grace_ms=run.grace_ms,
+                output_bytes_max=OUTPUT_BYTES_MAX,
+                timeout_ms=run.timeout_ms,
+                probation=run.probation,
+            )
+            for run in claimed
+        )
+        self._send(session, protocol.Run(s=session.token, ep=self._epoch, n=session.n, runs=orders))
+
+    def _send(self, session: Session, frame: protocol.SchedulerFrame) -> None:
+        if session.peer is not None:
+            self.outbox.append((session.peer, frame))
+
+    def _refuse(self, peer: bytes, code: protocol.ErrorCode, sentence: str, *, fatal: bool) -> None:
+        self.outbox.append((peer, protocol.Error(code=code, fatal=fatal, detail=sentence)))
+
+    def _scold(self, peer: bytes, code: protocol.ErrorCode, sentence: str, now: Now) -> None:
+        """Answer nonsense, each peer at most once in ERROR_INTERVAL_MS."""
+        last_ms = self._scolded.get(peer)
+        if last_ms is not None and now.mono_ms - last_ms < ERROR_INTERVAL_MS:
+            return
+        if len(self._scolded) >= _SCOLDED_MAX:
+            self._scolded.clear()
+        self._scolded[peer] = now.mono_ms
+        self._refuse(peer, code, sentence[:1000], fatal=False)
+
+
+def _introduced(frame: protocol.Register, now: Now) -> Worker:
+    return Worker(
+        worker_id=WorkerId(frame.worker),
+        kind=WorkerKind.ZMQ,
+        status=WorkerStatus.ACTIVE,
+        slots=frame.slots,
+        registered_ms=now.wall_ms,
+        last_seen_ms=now.wall_ms,
+        host=frame.host,
+        incarnation=frame.incarnation,
+        boot_id=frame.boot_id,
+        lock=frame.lock,
+        agent=frame.agent,
+        can=frame.can,
+        labels=frame.labels,
+    )
+
+
+def _outcome(result: protocol.RunResult) -> Outcome:
+    return Outcome(
+        run_id=RunId(result.run),
+        status=RunStatus(result.status),
+        reason=result.reason,
+        detail=result.detail,
+        exit_code=result.exit_code,
+        signal=result.signal,
+        started_ms=result.started_ms,
+        finished_ms=result.finished_ms,
+        stdout=_kept(result.stdout),
+        stderr=_kept(result.stderr),
+    )
+
+
+def _kept(output: protocol.Output) -> Stream:
+    """A stream cut to the bound, whatever the worker sent: the first half of its head, the last half of its tail."""
+    half = OUTPUT_BYTES_MAX // 2
+    tail = output.tail[-half:] if output.tail else b""
+    return Stream(head=output.head[: OUTPUT_BYTES_MAX - len(tail)], tail=tail, total=output.total)

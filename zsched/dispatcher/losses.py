@@ -1,0 +1,65 @@
+"""What a worker's loss means for its runs: who starts again, and who is to blame.
+
+A worker that dies may have been killed by one of its jobs. A run is **suspect** when it was there, and its successor is
+then on **probation** until it has lived PROBATION_MS on another worker: at most one such run at a time on a worker, so
+that when it kills that worker too, it alone is blamed. After `crash_limit` crashes a run fails for good.
+"""
+
+from __future__ import annotations
+
+import logging
+
+from zsched.dispatcher.session import Session
+from zsched.limits import CRASH_DELAY_MS, CRASH_DELAY_MS_MAX, PROBATION_MS
+from zsched.model import Now, Reason, WorkerId
+from zsched.store.contract import Holding, Store
+
+log = logging.getLogger(__name__)
+
+
+def lose_worker(store: Store, worker_id: WorkerId, why: str, now: Now, *, crash: bool) -> None:
+    """End all that a worker held and make the successors pending. Without `crash` nobody is blamed.
+
+    When a run was on probation, it alone gets the crash, started or not. Otherwise each started run gets one, and those
+    that had not started become suspect.
+    """
+    held = store.held_by(worker_id)
+    caught = any(run.probation for run in held)
+    for run in held:
+        blamed = crash and (run.probation if caught else run.started)
+        suspect = crash and not caught and not run.started
+        lose_run(store, worker_id, run, why, now, crash=blamed, suspect=suspect)
+
+
+def lose_run(
+    store: Store, worker_id: WorkerId, run: Holding, why: str, now: Now, *, crash: bool, suspect: bool = False
+) -> None:
+    """End one run of a worker as lost; its successor waits a while if the run has crashed before."""
+    delay_ms = crash_delay_ms(run.crashes + 1) if crash else 0
+    due_ms = now.wall_ms + delay_ms if delay_ms else None
+    became = store.lose(run.run_id, why, crash=crash, suspect=suspect, due_ms=due_ms, now_ms=now.wall_ms)
+    log.warning("run %d of job %d lost: worker %s %s; its task is %s", run.run_id, run.job_id, worker_id, why, became)
+
+
+def drop_run(store: Store, worker_id: WorkerId, run: Holding, why: str, now: Now) -> None:
+    """A living worker does not hold a run that it was given: nobody's fault. Pending again if it never started, else
+    lost.
+    """
+    if run.started or not store.put_back(run.run_id, worker_id, Reason.RETURNED, now.wall_ms):
+        lose_run(store, worker_id, run, why, now, crash=False)
+
+
+def crash_delay_ms(crashes: int) -> int:
+    """How long the successor of a run with that many crashes waits: not at all after the first, then doubling."""
+    if crashes < 2:
+        return 0
+    return min(CRASH_DELAY_MS << min(crashes - 2, 16), CRASH_DELAY_MS_MAX)
+
+
+def clear_suspects(store: Store, session: Session, now: Now) -> None:
+    """Called when a worker is heard: those of its runs that have lived long enough beside it are no longer suspect."""
+    for run_id, since_ms in list(session.suspects.items()):
+        if now.mono_ms - since_ms >= PROBATION_MS:
+            store.clear_probation(run_id)
+            del session.suspects[run_id]
+            session.load = None

@@ -1,0 +1,121 @@
+"""Which ready run goes to which worker. Data flows one way: the store's ready demands and the sessions' room in, claims
+out.
+
+Free slots are filled first, over all workers alike; only then do plain runs go **ahead** to workers that ask for some,
+so that a slot never waits for the network between two short runs.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Callable, Iterable, Sequence
+from typing import Final
+
+from zsched.dispatcher.session import Session
+from zsched.limits import CLAIM_RUNS_MAX
+from zsched.matching import misfit
+from zsched.model import DemandId, Now
+from zsched.store.contract import Claimed, Load, Ready, Store
+
+# Where claimed runs go: the session, and the runs for it.
+Hand = Callable[[Session, Sequence[Claimed]], None]
+Room = Callable[[Store, Session], int]
+
+_LOWEST_PRIORITY: Final = -(2**31)
+
+
+def place(store: Store, sessions: Iterable[Session], now: Now, hand: Hand) -> None:
+    """Hand ready runs to the workers that have room for them."""
+    for room in (free_slots, ahead_room):
+        _fill(store, sessions, room, now, hand)
+
+
+def claim_one(store: Store, session: Session, now: Now) -> Claimed | None:
+    """The best ready run for a worker that polls, now its own; None when nothing fits it."""
+    for ready in store.ready():
+        if _fits(store, ready, session):
+            claimed = store.claim(
+                session.name, ready.demand_id, 1, ready.priority, session.n, now.wall_ms, ends=session.polls
+            )
+            session.load = None
+            if claimed:
+                return claimed[0]
+    return None
+
+
+def free_slots(store: Store, session: Session) -> int:
+    """How many runs the worker could start now."""
+    running = load(store, session).running
+    return min(session.worker.slots, session.window) - running
+
+
+def ahead_room(store: Store, session: Session) -> int:
+    """How many more runs the worker wants to hold, started or not."""
+    running = load(store, session).running
+    return min(session.worker.slots + session.ahead, session.window) - running
+
+
+def load(store: Store, session: Session) -> Load:
+    """What the worker holds, by the store's count."""
+    if session.load is None:
+        session.load = store.load(session.name)
+    return session.load
+
+
+def _fits(store: Store, ready: Ready, session: Session) -> bool:
+    if ready.demand.probation and load(store, session).probation:
+        return False
+    return misfit(ready.demand, session.worker) is None
+
+
+def _fill(store: Store, sessions: Iterable[Session], room: Room, now: Now, hand: Hand) -> None:
+    """Fill one kind of room, the best demand first, until no room or no run that fits is left."""
+    open_ = [session for session in sessions if session.window and room(store, session) > 0]
+    passed: set[DemandId] = set()
+    while open_:
+        ready = [
+            one for one in store.ready() if one.demand_id not in passed and (one.demand.plain or room is free_slots)
+        ]
+        if not ready:
+            return
+        best, *others = ready
+        # Runs of another demand may be better than the later ones of this: none below the next best priority is taken
+        # now.
+        floor = max((one.priority for one in others), default=_LOWEST_PRIORITY)
+        if not _spread(store, best, floor, open_, room, now, hand):
+            passed.add(best.demand_id)
+        open_ = [session for session in open_ if room(store, session) > 0]
+
+
+def _spread(
+    store: Store, best: Ready, floor: int, sessions: Sequence[Session], room: Room, now: Now, hand: Hand
+) -> int:
+    """Share one demand's ready runs among the workers that fit it, those with most room first; returns how many."""
+    most_room_first = [
+        (-room(store, session), place, session) for place, session in enumerate(sessions) if _fits(store, best, session)
+    ]
+    heapq.heapify(most_room_first)
+    waiting = store.ready_count(best.demand_id, sum(-entry[0] for entry in most_room_first))
+    taken = 0
+    while waiting > 0 and most_room_first:
+        # An even share, rounded up, of what waits; all of its room when there is enough for everybody.
+        share = -(-waiting // len(most_room_first))
+        negative_room, _, session = heapq.heappop(most_room_first)
+        count = 1 if best.demand.probation else min(-negative_room, share)
+        got = _claim(store, best, floor, session, count, now, hand)
+        taken += got
+        waiting -= count
+    return taken
+
+
+def _claim(store: Store, best: Ready, floor: int, session: Session, count: int, now: Now, hand: Hand) -> int:
+    """Claim count runs for a worker, in pieces that one statement may take; returns how many there were."""
+    got = 0
+    for piece in (min(CLAIM_RUNS_MAX, count - done) for done in range(0, count, CLAIM_RUNS_MAX)):
+        session.n += 1
+        claimed = store.claim(session.name, best.demand_id, piece, floor, session.n, now.wall_ms, ends=False)
+        session.load = None
+        if claimed:
+            hand(session, claimed)
+        got += len(claimed)
+    return got

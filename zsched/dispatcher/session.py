@@ -1,0 +1,112 @@
+"""Who is connected: one session for each worker that is believed alive, and when each was last heard.
+
+A session is soft state. What a worker holds is always asked of the store; a session only remembers that answer until
+something happens (`load`), so a turn that was rolled back costs nothing but a fresh look.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+from zsched.model import RunId, Worker, WorkerId, WorkerKind
+from zsched.store.contract import Load
+
+
+@dataclass(slots=True, eq=False)
+class Session:
+    """A worker believed alive. `heard_ms` is by the steady clock.
+
+    `peer` is the ROUTER's name of its connection: None for a worker that polls, and for one that has not registered
+    since this scheduler started. `window` and `ahead` are its last word on how much it takes. `n` counts the run frames
+    sent to it. `suspects` are its runs on probation, each with the moment its start was heard of. `rival_ms` is when
+    another worker first claimed its name.
+    """
+
+    worker: Worker
+    token: str
+    peer: bytes | None
+    heard_ms: int
+    window: int = 0
+    ahead: int = 0
+    n: int = 0
+    load: Load | None = None
+    suspects: dict[RunId, int] = field(default_factory=dict)
+    rival_ms: int | None = None
+
+    @property
+    def name(self) -> WorkerId:
+        return self.worker.worker_id
+
+    @property
+    def polls(self) -> bool:
+        return self.worker.kind is WorkerKind.REST
+
+
+class Sessions:
+    """The sessions, by worker and by token; and the first moment at which one of them may have been silent too long."""
+
+    def __init__(self, timeout_ms: int) -> None:
+        self._timeout_ms = timeout_ms
+        self._by_name: dict[WorkerId, Session] = {}
+        self._by_token: dict[str, Session] = {}
+        # heard_ms only grows, so the earliest deadline once computed is a lower bound until it is reached.
+        self._judge_at_ms: int | None = None
+
+    def __len__(self) -> int:
+        return len(self._by_name)
+
+    def __iter__(self) -> Iterator[Session]:
+        return iter(self._by_name.values())
+
+    def of_worker(self, worker_id: WorkerId) -> Session | None:
+        return self._by_name.get(worker_id)
+
+    def of_frame(self, token: str, peer: bytes) -> Session | None:
+        """The session of a frame; None when the token is unknown, or comes over another connection than it was given
+        to.
+
+        Frames to a connection that broke may be lost for good, so a worker that reconnects registers anew.
+        """
+        session = self._by_token.get(token)
+        return session if session is not None and session.peer == peer else None
+
+    def open(self, session: Session) -> None:
+        """Add a session in place of any other of the same worker."""
+        self.close(session.name)
+        self._by_name[session.name] = session
+        if session.token:
+            self._by_token[session.token] = session
+        deadline_ms = session.heard_ms + self._timeout_ms
+        self._judge_at_ms = deadline_ms if self._judge_at_ms is None else min(self._judge_at_ms, deadline_ms)
+
+    def close(self, worker_id: WorkerId) -> None:
+        session = self._by_name.pop(worker_id, None)
+        if session is not None:
+            self._by_token.pop(session.token, None)
+
+    def forgive(self, gap_ms: int, now_ms: int) -> None:
+        """The scheduler itself stood still for a while: nobody is to blame for a silence of that length."""
+        for session in self:
+            session.heard_ms = min(now_ms, session.heard_ms + gap_ms)
+
+    def silent(self, now_ms: int) -> list[Session]:
+        """The sessions not heard for longer than the timeout."""
+        if self._judge_at_ms is None or now_ms < self._judge_at_ms:
+            return []
+        silent = [session for session in self if now_ms - session.heard_ms >= self._timeout_ms]
+        alive = [
+            session.heard_ms + self._timeout_ms for session in self if now_ms - session.heard_ms < self._timeout_ms
+        ]
+        self._judge_at_ms = min(alive, default=None)
+        return silent
+
+    @property
+    def judge_at_ms(self) -> int | None:
+        """No session can be silent too long before this moment; None: there is none."""
+        return self._judge_at_ms
+
+    def forget_loads(self) -> None:
+        """The turn was rolled back: what sessions remember of the store may be wrong."""
+        for session in self:
+            session.load = None

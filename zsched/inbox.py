@@ -1,0 +1,100 @@
+"""The way into the loop for other threads: a command goes in, its reply comes back when the turn that did it is
+committed.
+
+Posting appends to a deque and writes one byte to a pipe that the loop polls beside its socket, because a thread can't
+otherwise wake a poll. The byte is only written when the loop has not been woken yet: it clears the mark first and
+empties the deque after, a poster appends first and looks at the mark after, so no command is left lying.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections import deque
+from collections.abc import Iterator
+from concurrent.futures import Future
+from contextlib import contextmanager
+from typing import Final
+
+from zsched.dispatcher.commands import Command
+from zsched.dispatcher.core import Reply
+from zsched.limits import COMMAND_WAIT_S, GATHER_S
+
+Posted = tuple[Command, "Future[Reply]"]
+
+# How often gather looks again.
+_GATHER_STEP_S: Final = 0.000_2
+
+
+class ClosedError(Exception):
+    """The loop takes no more commands: the scheduler stops."""
+
+
+class Inbox:
+    """Commands on their way to the loop. `call` and `writing` are for any thread, the rest for the loop's."""
+
+    def __init__(self) -> None:
+        self._posted: deque[Posted] = deque()
+        self._woken = False
+        self._closed = False
+        self._writers: set[object] = set()
+        self.descriptor, self._writable = os.pipe()
+        os.set_blocking(self.descriptor, False)
+        os.set_blocking(self._writable, False)
+
+    def call(self, command: Command) -> Reply:
+        """Post a command and wait for its reply.
+
+        Raises RefusedError as the dispatcher did, StoreError when the turn could not be stored, ClosedError, and
+        TimeoutError after COMMAND_WAIT_S: then the command may still be done.
+        """
+        if self._closed:
+            raise ClosedError
+        future: Future[Reply] = Future()
+        self._posted.append((command, future))
+        self.wake()
+        return future.result(COMMAND_WAIT_S)
+
+    @contextmanager
+    def writing(self) -> Iterator[None]:
+        """Around the handling of a request that will post a command, so that the loop can wait a moment to take it
+        along.
+        """
+        mark = object()
+        self._writers.add(mark)
+        try:
+            yield
+        finally:
+            self._writers.discard(mark)
+
+    def wake(self) -> None:
+        """Make the loop turn. Also safe in a signal handler."""
+        if not self._woken:
+            self._woken = True
+            os.write(self._writable, b"!")
+
+    def gather(self) -> None:
+        """Wait for requests that are about to post, at most GATHER_S: one sync to disk then serves them all.
+
+        A caller who is alone never waits: its own request has posted already.
+        """
+        until = time.monotonic() + GATHER_S
+        while len(self._writers) > len(self._posted) and time.monotonic() < until:
+            time.sleep(_GATHER_STEP_S)
+
+    def take(self, most: int) -> Iterator[Posted]:
+        """Up to most commands, in the order they came. What the caller leaves stays, without another wake."""
+        if self._woken:
+            os.read(self.descriptor, 4096)
+            self._woken = False
+        for _ in range(most):
+            if not self._posted:
+                return
+            yield self._posted.popleft()
+
+    def __bool__(self) -> bool:
+        return bool(self._posted)
+
+    def close(self) -> None:
+        """Refuse further commands; those already posted can still be taken."""
+        self._closed = True

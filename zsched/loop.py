@@ -1,0 +1,207 @@
+"""The scheduler's loop: one thread owns the ROUTER socket, the write connection and the dispatcher.
+
+One turn is one transaction. It takes in what has arrived, lets the dispatcher decide, commits, and only then sends
+frames and answers callers: so nobody is told what a crash could undo, and a hundred callers share one sync to disk.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections import deque
+from concurrent.futures import Future
+from typing import Final
+
+import zmq
+
+from zsched import protocol
+from zsched.dispatcher import Dispatcher
+from zsched.dispatcher.commands import Command, RefusedError
+from zsched.dispatcher.core import Reply
+from zsched.inbox import Inbox
+from zsched.limits import FRAME_BYTES_MAX, STORE_PAUSE_S, TURN_COMMANDS_MAX, TURN_FRAMES_MAX, TURN_ROWS_MAX
+from zsched.model import Now
+from zsched.store.contract import Store, StoreError, StoreUnsure
+
+log = logging.getLogger(__name__)
+
+# Frames waiting for one worker's connection, or from it. Beyond it a send says EAGAIN, and the runs in it go elsewhere.
+_FRAMES_QUEUED_MAX: Final = 1_000
+_LINGER_MS: Final = 500
+
+Answer = tuple["Future[Reply]", Reply | Exception]
+
+
+def clock() -> Now:
+    """The time of a turn, read anew for each."""
+    return Now(mono_ms=time.monotonic_ns() // 1_000_000, wall_ms=time.time_ns() // 1_000_000)
+
+
+def bind(context: zmq.Context[zmq.Socket[bytes]], host: str, port: int) -> zmq.Socket[bytes]:
+    """The ROUTER that workers connect to; port 0 takes any free one. Raises zmq.ZMQError when it can't be bound."""
+    router = context.socket(zmq.ROUTER)
+    # Without MANDATORY a frame to a worker that is gone, or slow, vanishes without a word. HANDOVER would let a
+    # newcomer with the same routing id silence another: workers set none.
+    router.setsockopt(zmq.ROUTER_MANDATORY, 1)
+    router.setsockopt(zmq.ROUTER_HANDOVER, 0)
+    router.setsockopt(zmq.MAXMSGSIZE, FRAME_BYTES_MAX)
+    router.setsockopt(zmq.SNDHWM, _FRAMES_QUEUED_MAX)
+    router.setsockopt(zmq.RCVHWM, _FRAMES_QUEUED_MAX)
+    router.setsockopt(zmq.LINGER, _LINGER_MS)
+    router.setsockopt(zmq.BACKLOG, 1_024)
+    router.setsockopt(zmq.IPV6, int(":" in host))
+    address = f"[{host}]" if ":" in host else host
+    try:
+        router.bind(f"tcp://{address}:{port or '*'}")
+    except zmq.ZMQError:
+        router.close(linger=0)
+        raise
+    return router
+
+
+class Loop:
+    """Turns until it is told to stop. Everything here runs in one thread, except `stop`."""
+
+    def __init__(self, store: Store, dispatcher: Dispatcher, router: zmq.Socket[bytes], inbox: Inbox) -> None:
+        self._store = store
+        self._dispatcher = dispatcher
+        self._router = router
+        self._inbox = inbox
+        self._poller = zmq.Poller()
+        self._poller.register(router, zmq.POLLIN)
+        self._poller.register(inbox.descriptor, zmq.POLLIN)
+        self._stopping = False
+        self._next_tick_ms = 0
+        self._frames: deque[tuple[bytes, protocol.WorkerFrame | protocol.ProtocolError]] = deque()
+        self._unsent: list[tuple[bytes, protocol.SchedulerFrame]] = []
+        self.turned_s = time.monotonic()
+
+    def stop(self) -> None:
+        """End the loop after the turn under way. For signal handlers and other threads."""
+        self._stopping = True
+        self._inbox.wake()
+
+    def run(self) -> None:
+        """Turn until `stop`; then say goodbye to the workers. Raises StoreUnsure when a sync failed: end then."""
+        while not self._stopping:
+            self._wait()
+            self._turn()
+        self._inbox.close()
+        self._turn(last=True)
+
+    def _wait(self) -> None:
+        """Sleep until a frame or a command arrives or the tick is due."""
+        self._poller.poll(max(0, self._next_tick_ms - clock().mono_ms))
+
+    def _turn(self, *, last: bool = False) -> None:
+        if self._inbox:
+            self._inbox.gather()
+        drained = self._receive()
+        now = clock()
+        answers: list[Answer] = []
+        try:
+            self._store.begin()
+            self._report_unsent(now)
+            self._handle_frames(now)
+            for posted in self._inbox.take(TURN_COMMANDS_MAX):
+                answers.append((posted[1], self._do(posted[0], now)))
+                if self._full():
+                    break
+            self._next_tick_ms = self._dispatcher.on_tick(now, drained=drained and not self._frames)
+            if last:
+                self._dispatcher.on_stop(now)
+            self._store.commit()
+        except StoreUnsure:
+            raise
+        except StoreError as error:
+            self._give_up(answers, error)
+            return
+        if self._frames or self._inbox:
+            self._next_tick_ms = now.mono_ms
+        self._send()
+        for future, answer in answers:
+            _resolve(future, answer)
+        self.turned_s = time.monotonic()
+
+    def _full(self) -> bool:
+        """Whether the turn has changed so many rows that what is left waits for the next."""
+        return self._store.rows_changed >= TURN_ROWS_MAX
+
+    def _receive(self) -> bool:
+        """Read the frames that have arrived, up to the bound; returns whether that was all."""
+        while len(self._frames) < TURN_FRAMES_MAX:
+            try:
+                peer, *parts = self._router.recv_multipart(zmq.NOBLOCK)
+            except zmq.Again:
+                return True
+            try:
+                if len(parts) != 1:
+                    raise protocol.ProtocolError(f"a message has one part, this one {len(parts)}")
+                self._frames.append((peer, protocol.unpack_from_worker(parts[0])))
+            except protocol.ProtocolError as error:
+                self._frames.append((peer, error))
+        return False
+
+    def _report_unsent(self, now: Now) -> None:
+        unsent, self._unsent = self._unsent, []
+        for peer, frame in unsent:
+            self._dispatcher.on_unreachable(peer, frame, now)
+
+    def _handle_frames(self, now: Now) -> None:
+        while self._frames and not self._full():
+            peer, frame = self._frames.popleft()
+            if isinstance(frame, protocol.ProtocolError):
+                self._dispatcher.on_garbage(peer, str(frame), now)
+                continue
+            try:
+                with self._store.attempt():
+                    self._dispatcher.on_frame(peer, frame, now)
+            except StoreError:
+                raise
+            except Exception:
+                # Our own bug: this frame has no effect, and the turn goes on.
+                log.exception("a %s frame could not be handled", type(frame).__name__)
+
+    def _do(self, command: Command, now: Now) -> Reply | Exception:
+        try:
+            with self._store.attempt():
+                return self._dispatcher.on_command(command, now)
+        except RefusedError as refused:
+            return refused
+        except StoreError:
+            raise
+        except Exception as error:
+            log.exception("a %s command could not be handled", type(command).__name__)
+            return error
+
+    def _give_up(self, answers: list[Answer], error: StoreError) -> None:
+        """The turn could not be stored: nothing of it has happened. Workers send again what is not acked."""
+        log.error("a turn could not be stored: %s", error)
+        self._store.rollback()
+        self._dispatcher.on_rollback()
+        for future, _ in answers:
+            _resolve(future, error)
+        for _, future in self._inbox.take(TURN_COMMANDS_MAX):
+            _resolve(future, error)
+        self._next_tick_ms = clock().mono_ms + int(STORE_PAUSE_S * 1000)
+
+    def _send(self) -> None:
+        """Send the outbox. A frame that surely did not leave is told to the dispatcher in the next turn, which comes at
+        once.
+        """
+        for peer, frame in self._dispatcher.outbox:
+            try:
+                self._router.send_multipart((peer, protocol.pack(frame)), zmq.NOBLOCK)
+            except zmq.ZMQError as error:
+                if error.errno not in (zmq.EAGAIN, zmq.EHOSTUNREACH):
+                    raise
+                self._unsent.append((peer, frame))
+                self._next_tick_ms = 0
+        self._dispatcher.outbox.clear()
+
+
+def _resolve(future: Future[Reply], answer: Reply | Exception) -> None:
+    if isinstance(answer, Exception):
+        future.set_exception(answer)
+    else:
+        future.set_result(answer)

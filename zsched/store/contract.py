@@ -1,0 +1,316 @@
+"""What a store promises to the scheduler. The dispatcher knows only this; the contract tests run it against every
+engine.
+
+All methods of `Store` are called by the loop thread, between `begin` and `commit`. What they write is durable when
+`commit` has returned (it survives a power cut), and not before: so the loop sends and answers only after it. A method
+that raises StoreError has changed nothing that a later `commit` would keep, once the caller has rolled back to where it
+stood.
+
+`Reader` is the other door: each thread its own, read-only, always a consistent committed state, never waiting for the
+loop.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from typing import Literal, Protocol
+
+from zsched.matching import Demand
+from zsched.model import DemandId, Job, JobId, JobSpec, Outcome, Reason, Run, RunId, RunStatus, Stream, Worker, WorkerId
+
+Verdict = Literal["stored", "duplicate", "stale", "unknown"]
+
+
+class StoreError(Exception):
+    """The store could not do it: the disk's or another process's fault. Nothing is half done; trying again later may
+    work.
+    """
+
+
+class StoreBusy(StoreError):
+    """Another process held the database for longer than the busy timeout."""
+
+
+class StoreFull(StoreError):
+    """No space is left for the database. Reads go on; writes work again when there is space."""
+
+
+class StoreUnsure(StoreError):
+    """A sync to disk failed, so what is durable is not known. The process must end and start anew; never retry."""
+
+
+class StoreCorrupt(StoreError):
+    """The database's file is damaged."""
+
+
+class StoreNewer(StoreError):
+    """The database was written by a newer release, which this one can't read."""
+
+
+class StoreLocked(StoreError):
+    """Another scheduler has this database open."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ready:
+    """A demand with runs that could start now: the highest priority among them, and the oldest run of that priority."""
+
+    demand_id: DemandId
+    demand: Demand
+    priority: int
+    run_id: RunId
+
+
+@dataclass(frozen=True, slots=True)
+class Claimed:
+    """A run that was just given to a worker, with all that the worker needs."""
+
+    run_id: RunId
+    job_id: JobId
+    task: int
+    attempt: int
+    name: str
+    command: str
+    timeout_ms: int | None
+    grace_ms: int
+    probation: bool
+    job_created_ms: int
+    job_updated_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class Holding:
+    """A run that is `running` on a worker, as the store believes."""
+
+    run_id: RunId
+    job_id: JobId
+    handed_n: int
+    claimed_ms: int
+    started: bool
+    probation: bool
+    cancelled: bool
+    crashes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Load:
+    """How many runs a worker holds, and how many of them are on probation."""
+
+    running: int
+    probation: int
+
+
+@dataclass(frozen=True, slots=True)
+class Cancelled:
+    """What a cancel met: how many pending runs it ended, and the running ones that it marked, with their workers."""
+
+    pending: int
+    running: list[tuple[WorkerId, RunId]]
+
+
+@dataclass(frozen=True, slots=True)
+class Due:
+    """A recurring job whose time has come. `live`: its last fire has not ended."""
+
+    job_id: JobId
+    schedule: str
+    next_fire_ms: int
+    live: bool
+
+
+@dataclass(frozen=True, slots=True)
+class RunOutput:
+    """What is kept of a run's output. `text`: a REST worker sent one text for both streams; it stands in stdout."""
+
+    text: bool
+    stdout: Stream
+    stderr: Stream
+
+
+class Store(Protocol):
+    """The scheduler's write side."""
+
+    # --- transactions ---
+
+    def begin(self) -> None:
+        """Open the turn's transaction, as the only writer. Raises StoreBusy."""
+
+    def commit(self) -> None:
+        """Make the turn durable. On StoreError the transaction is rolled back and nothing of the turn has happened."""
+
+    def rollback(self) -> None:
+        """Forget the turn. Does nothing when no transaction is open."""
+
+    def attempt(self) -> AbstractContextManager[None]:
+        """One frame's or command's work within the turn: when it raises, its own changes are undone and the turn goes
+        on.
+        """
+
+    @property
+    def rows_changed(self) -> int:
+        """Rows changed since `begin`, the measure of a turn's size."""
+
+    # --- who we are ---
+
+    @property
+    def identity(self) -> str:
+        """The database's own random name, made with it."""
+
+    def begin_epoch(self, host: str, pid: int, version: str, now_ms: int) -> int:
+        """Note that a scheduler starts; returns its epoch, larger than every earlier one."""
+
+    def end_epoch(self, epoch: int, now_ms: int) -> None:
+        """Note that this scheduler stopped cleanly."""
+
+    # --- jobs ---
+
+    def submit(
+        self, specs: Sequence[JobSpec], next_fires: Sequence[int | None], actor: str, now_ms: int
+    ) -> list[JobId]:
+        """Store jobs, in order, each with a pending run unless it only has a schedule. next_fires[i] belongs to
+        specs[i].
+        """
+
+    def job(self, job_id: JobId) -> Job | None:
+        """The job as this transaction sees it."""
+
+    def cancel(self, job_id: JobId, actor: str, now_ms: int) -> Cancelled:
+        """Cancel what is live of a job: pending runs end here, running ones are marked for their workers to stop."""
+
+    def due(self, now_ms: int, count: int) -> list[Due]:
+        """Up to count recurring jobs whose next fire is not in the future, the most overdue first."""
+
+    def fire(self, job_id: JobId, next_fire_ms: int | None, actor: str, now_ms: int) -> RunId:
+        """Make the run of a recurring job's fire. The job counts this fire alone from here on."""
+
+    def skip_fire(self, job_id: JobId, next_fire_ms: int | None, actor: str, detail: str, now_ms: int) -> None:
+        """Let a fire pass, with an event that says why."""
+
+    def release_due(self, now_ms: int) -> int:
+        """Unblock pending runs whose time has come; returns how many."""
+
+    def next_due_ms(self) -> int | None:
+        """When the next thing is due by the wall clock: a fire, a back-off, a REST run's end. None: nothing waits."""
+
+    # --- runs ---
+
+    def ready(self) -> list[Ready]:
+        """The demands that have ready runs, best first: by priority, then by age."""
+
+    def ready_count(self, demand_id: DemandId, most: int) -> int:
+        """How many runs of a demand are ready, counting no further than most."""
+
+    def claim(
+        self,
+        worker_id: WorkerId,
+        demand_id: DemandId,
+        count: int,
+        floor: int,
+        handed_n: int,
+        now_ms: int,
+        *,
+        ends: bool,
+    ) -> list[Claimed]:
+        """Move up to count ready runs of a demand, none of a priority below floor, to running on a worker.
+
+        Highest priority first, oldest first within one. Each run's id is its fencing token; the caller commits before
+        it sends. `ends`: the scheduler itself will end it at timeout plus grace. Runs that can't be handed out are
+        failed as `quarantined` and not returned. Returns fewer, or none, when ready runs run out.
+        """
+
+    def claimed(self, run_id: RunId) -> Claimed | None:
+        """A running run once more, as `claim` gave it."""
+
+    def load(self, worker_id: WorkerId) -> Load:
+        """What a worker holds, in numbers."""
+
+    def held_by(self, worker_id: WorkerId) -> list[Holding]:
+        """The runs that are running on a worker, oldest first."""
+
+    def start(self, run_id: RunId, worker_id: WorkerId, started_ms: int) -> bool:
+        """Note that a run's process exists; repeating it does no harm. False: it isn't running on that worker."""
+
+    def clear_probation(self, run_id: RunId) -> None:
+        """The run has lived long enough beside others to be trusted."""
+
+    def finish(self, outcome: Outcome, worker_id: WorkerId, now_ms: int, *, text: bool = False) -> Verdict:
+        """Store how a run ended, if it is running on that worker; a run with a cancel stored ends cancelled whatever it
+        says.
+
+        Otherwise nothing changes: `duplicate` when that worker's result stands already, `stale` (with an event) when
+        somebody else's decision does, `unknown` when there is no such run.
+        """
+
+    def put_back(self, run_id: RunId, worker_id: WorkerId, reason: Reason, now_ms: int) -> bool:
+        """A handed-out run that never started is pending again (cancelled, if its cancel is stored). False: not that
+        worker's.
+        """
+
+    def lose(
+        self, run_id: RunId, detail: str, *, crash: bool, suspect: bool, due_ms: int | None, now_ms: int
+    ) -> RunStatus:
+        """End a running run as failed/worker_lost and make its successor pending; returns the task's status then.
+
+        `crash` counts against the job's crash limit, at which the run fails for good (`crash_limit`). A successor that
+        carries a crash, or is `suspect`, is on probation. With its cancel stored the run ends cancelled. `due_ms`: not
+        before.
+        """
+
+    def end_overdue(self, now_ms: int) -> list[tuple[WorkerId, RunId]]:
+        """Fail (`timeout`) the runs that the scheduler itself has to end by now; returns them."""
+
+    def end_cancelled(self, run_id: RunId, now_ms: int) -> None:
+        """End a running run whose cancel is stored, without waiting for its worker."""
+
+    def run(self, run_id: RunId) -> Run | None:
+        """The run as this transaction sees it."""
+
+    def runs_on(self, worker_id: WorkerId, job_id: JobId) -> list[Run]:
+        """The runs of a job that a worker was given, newest first."""
+
+    # --- workers ---
+
+    def worker(self, worker_id: WorkerId) -> Worker | None:
+        """The worker as this transaction sees it."""
+
+    def register(self, worker: Worker, now_ms: int) -> None:
+        """Store a worker as it introduced itself; it is active. Its first registration's time is kept."""
+
+    def seen(self, worker_id: WorkerId, now_ms: int) -> None:
+        """The worker gave a sign of life; it is active."""
+
+    def retire(self, worker_id: WorkerId, reason: str, now_ms: int) -> None:
+        """The worker is inactive from now on."""
+
+    def active_workers(self) -> list[Worker]:
+        """All workers that the store believes active."""
+
+    def settle(self, now_ms: int) -> None:
+        """Write the counters of all jobs that the turn touched, each job once. Called last before commit."""
+
+
+class Reader(Protocol):
+    """The read side: one for each thread."""
+
+    def jobs(self, status: RunStatus | None, limit: int, offset: int) -> list[Job]:
+        """A page of jobs, newest first."""
+
+    def job(self, job_id: JobId) -> Job | None: ...
+
+    def last_run(self, job_id: JobId) -> Run | None:
+        """The job's run with the highest id; None before the first fire of a recurring job."""
+
+    def runs(self, job_id: JobId, limit: int) -> list[Run]:
+        """A job's runs, newest first."""
+
+    def run(self, run_id: RunId) -> Run | None: ...
+
+    def output(self, run_id: RunId) -> RunOutput | None:
+        """What is kept of the run's output; None while nothing is."""
+
+    def workers(self) -> list[Worker]:
+        """All workers ever registered, by name."""
+
+    def worker(self, worker_id: WorkerId) -> Worker | None: ...

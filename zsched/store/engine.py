@@ -1,0 +1,32 @@
+"""What a database engine does for the store: run the shared statements, and nothing more. sqlite.py has one."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any, Protocol
+
+Row = tuple[Any, ...]
+
+
+class Engine(Protocol):
+    """One connection, used by one thread. Every method raises StoreError for what is the database's fault."""
+
+    def execute(self, statement: str, parameters: Sequence[object] = ()) -> list[Row]:
+        """Run a statement to its end and return its rows."""
+
+    def executemany(self, statement: str, parameters: Iterable[Sequence[object]]) -> None:
+        """Run a statement that returns nothing once for each set of parameters."""
+
+    def begin(self) -> None:
+        """Open a transaction as the only writer."""
+
+    def commit(self) -> None:
+        """Make it durable; on an error it is rolled back."""
+
+    def rollback(self) -> None:
+        """Give it up; nothing happens when none is open."""
+
+    def changes(self) -> int:
+        """Rows changed since the connection was opened."""
+
+    def close(self) -> None: ...

@@ -1,0 +1,100 @@
+"""What a turn gathers and writes in its last moments: the events, in order, and the change of each job's counters.
+
+So a job's row is written once a turn, however many of its runs moved, and an event costs one row of one batch.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from typing import Final
+
+from zsched.model import JobId, RunId, RunStatus
+from zsched.store import sql
+from zsched.store.engine import Engine, Row
+
+_COUNTED: Final = (RunStatus.PENDING, RunStatus.RUNNING, RunStatus.SUCCESS, RunStatus.FAILED, RunStatus.CANCELLED)
+_PLACE: Final = {status: place for place, status in enumerate(_COUNTED)}
+
+
+class Ledger:
+    """Two lists that only grow until they are written, so undoing a part of the turn is cutting them back to a mark."""
+
+    def __init__(self) -> None:
+        self._events: list[Row] = []
+        self._moves: list[tuple[JobId, RunStatus | None, RunStatus | None]] = []
+
+    def moved(
+        self,
+        now_ms: int,
+        actor: str,
+        job_id: JobId,
+        run_id: RunId,
+        was: RunStatus | None,
+        became: RunStatus,
+        *,
+        worker_id: str | None = None,
+        reason: str | None = None,
+        detail: str | None = None,
+    ) -> None:
+        """A run changed its state, or was made (`was` None) as the first or the next of its task."""
+        self.counted(job_id, was, became)
+        self.event(
+            now_ms,
+            actor,
+            was,
+            became,
+            job_id=job_id,
+            runs=(run_id, run_id),
+            worker_id=worker_id,
+            reason=reason,
+            detail=detail,
+        )
+
+    def made(self, now_ms: int, actor: str, job_ids: list[JobId], first: RunId, last: RunId) -> None:
+        """Many runs were made by one statement, one for each job: one event stands for all."""
+        self._moves.extend((job_id, None, RunStatus.PENDING) for job_id in job_ids)
+        self.event(now_ms, actor, None, RunStatus.PENDING, runs=(first, last))
+
+    def counted(self, job_id: JobId, was: RunStatus | None, became: RunStatus | None) -> None:
+        """A task of a job went from one state to another; to None: its last run has a successor, which counts from now
+        on.
+        """
+        self._moves.append((job_id, was, became))
+
+    def event(
+        self,
+        now_ms: int,
+        actor: str,
+        was: str | None,
+        became: str,
+        *,
+        job_id: int | None = None,
+        runs: tuple[int, int] | tuple[None, None] = (None, None),
+        worker_id: str | None = None,
+        reason: str | None = None,
+        detail: str | None = None,
+    ) -> None:
+        """Something happened that no counter follows."""
+        self._events.append((now_ms, actor, job_id, *runs, worker_id, was, became, reason, detail or None))
+
+    def mark(self) -> tuple[int, int]:
+        """Where the lists stand now, for `cut`."""
+        return len(self._events), len(self._moves)
+
+    def cut(self, mark: tuple[int, int] = (0, 0)) -> None:
+        """Forget what was gathered since the mark."""
+        del self._events[mark[0] :]
+        del self._moves[mark[1] :]
+
+    def write(self, engine: Engine, now_ms: int) -> None:
+        """Write all and start anew."""
+        changed: dict[JobId, list[int]] = defaultdict(lambda: [0] * len(_COUNTED))
+        for job_id, was, became in self._moves:
+            counts = changed[job_id]
+            if became is not None:
+                counts[_PLACE[became]] += 1
+            if was is not None:
+                counts[_PLACE[was]] -= 1
+        engine.executemany(sql.COUNT_TASKS, ((*counts, now_ms, job_id) for job_id, counts in changed.items()))
+        engine.executemany(sql.ADD_EVENT, self._events)
+        self.cut()

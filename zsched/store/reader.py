@@ -1,0 +1,54 @@
+"""The store's read side, on any engine: one Reader for each thread (see contract.py)."""
+
+from __future__ import annotations
+
+from zsched.model import Job, JobId, Run, RunId, RunStatus, Stream, Worker, WorkerId
+from zsched.store import rows, sql
+from zsched.store.contract import RunOutput
+from zsched.store.engine import Engine
+
+
+class EngineReader:
+    """Implements contract.Reader; its methods' contracts stand there."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._execute = engine.execute
+        self.close = engine.close
+
+    def jobs(self, status: RunStatus | None, limit: int, offset: int) -> list[Job]:
+        if status is None:
+            found = self._execute(sql.JOBS, (limit, offset))
+        else:
+            found = self._execute(sql.JOBS_BY_STATUS, (status, limit, offset))
+        return [rows.job(row) for row in found]
+
+    def job(self, job_id: JobId) -> Job | None:
+        found = self._execute(sql.JOB, (job_id,))
+        return rows.job(found[0]) if found else None
+
+    def last_run(self, job_id: JobId) -> Run | None:
+        found = self.runs(job_id, 1)
+        return found[0] if found else None
+
+    def runs(self, job_id: JobId, limit: int) -> list[Run]:
+        return [rows.run(row) for row in self._execute(sql.RUNS_OF_JOB, (job_id, limit))]
+
+    def run(self, run_id: RunId) -> Run | None:
+        found = self._execute(sql.RUN, (run_id,))
+        return rows.run(found[0]) if found else None
+
+    def output(self, run_id: RunId) -> RunOutput | None:
+        found = self._execute(sql.OUTPUT, (run_id,))
+        if not found:
+            return None
+        form, *kept = found[0]
+        stdout = Stream(head=kept[0], tail=kept[1], total=kept[2])
+        stderr = Stream(head=kept[3], tail=kept[4], total=kept[5])
+        return RunOutput(form == "text", stdout, stderr)
+
+    def workers(self) -> list[Worker]:
+        return [rows.worker(row) for row in self._execute(sql.WORKERS)]
+
+    def worker(self, worker_id: WorkerId) -> Worker | None:
+        found = self._execute(sql.WORKER, (worker_id,))
+        return rows.worker(found[0]) if found else None

@@ -1,0 +1,83 @@
+"""Rows as the model's types, for the store's two doors. Columns stand in the order of sql.py."""
+
+from __future__ import annotations
+
+import json
+
+from zsched.matching import Demand
+from zsched.model import Job, JobId, Run, RunId, RunStatus, Worker, WorkerId, WorkerKind, WorkerStatus
+from zsched.store.engine import Row
+
+
+def job(row: Row) -> Job:
+    job_id, name, command, status, created_ms, updated_ms, schedule, next_fire_ms, timeout_ms, cancel_ms = row
+    return Job(
+        job_id=JobId(job_id),
+        name=name,
+        command=command,
+        status=RunStatus(status),
+        created_ms=created_ms,
+        updated_ms=updated_ms,
+        schedule=schedule,
+        next_fire_ms=next_fire_ms,
+        timeout_ms=timeout_ms,
+        cancel_ms=cancel_ms,
+    )
+
+
+def run(row: Row) -> Run:
+    (run_id, job_id, task, attempt, status, created_ms, worker_id, reason, detail, exit_code, signal, crashes) = row[
+        :12
+    ]
+    claimed_ms, started_ms, finished_ms, cancel_ms = row[12:]
+    return Run(
+        run_id=RunId(run_id),
+        job_id=JobId(job_id),
+        task=task,
+        attempt=attempt,
+        status=RunStatus(status),
+        created_ms=created_ms,
+        worker_id=worker_id,
+        reason=reason,
+        detail=detail,
+        exit_code=exit_code,
+        signal=signal,
+        crashes=crashes,
+        claimed_ms=claimed_ms,
+        started_ms=started_ms,
+        finished_ms=finished_ms,
+        cancel_ms=cancel_ms,
+    )
+
+
+def worker(row: Row) -> Worker:
+    (worker_id, kind, status, slots, registered_ms, last_seen_ms, host, incarnation, boot_id) = row[:9]
+    lock_device, lock_inode, agent, can, labels = row[9:]
+    return Worker(
+        worker_id=WorkerId(worker_id),
+        kind=WorkerKind(kind),
+        status=WorkerStatus(status),
+        slots=slots,
+        registered_ms=registered_ms,
+        last_seen_ms=last_seen_ms,
+        host=host,
+        incarnation=incarnation,
+        boot_id=boot_id,
+        lock=(lock_device, lock_inode),
+        agent=agent,
+        can=tuple(json.loads(can)),
+        labels=json.loads(labels),
+    )
+
+
+def wish(demand: Demand) -> str:
+    """A demand as the canonical text that makes it unique."""
+    return json.dumps(
+        {"needs": sorted(demand.needs), "probation": demand.probation}, sort_keys=True, separators=(",", ":")
+    )
+
+
+def demand(text: str) -> Demand:
+    """The demand that `wish` wrote."""
+    read = json.loads(text)
+    return Demand(needs=tuple(read["needs"]), probation=read["probation"])

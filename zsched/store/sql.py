@@ -1,0 +1,158 @@
+"""The statements that all engines share. `?` marks a parameter; what an engine says differently stands in its own
+module.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+IDENTITY: Final = "SELECT db FROM identity"
+ADD_IDENTITY: Final = "INSERT INTO identity (db, created_ms) VALUES (?, ?)"
+BEGIN_EPOCH: Final = "INSERT INTO schedulers (host, pid, version, started_ms) VALUES (?, ?, ?, ?) RETURNING epoch"
+END_EPOCH: Final = "UPDATE schedulers SET stopped_ms = ? WHERE epoch = ?"
+
+FIND_DEMAND: Final = "SELECT demand_id FROM demands WHERE wish = ?"
+ADD_DEMAND: Final = "INSERT INTO demands (wish) VALUES (?) RETURNING demand_id"
+DEMAND: Final = "SELECT wish FROM demands WHERE demand_id = ?"
+
+# --- jobs ---
+
+_JOB: Final = "job_id, name, command, status, created_ms, updated_ms, schedule, next_fire_ms, timeout_ms, cancel_ms"
+JOB: Final = f"SELECT {_JOB} FROM jobs WHERE job_id = ?"
+JOBS: Final = f"SELECT {_JOB} FROM jobs ORDER BY job_id DESC LIMIT ? OFFSET ?"
+JOBS_BY_STATUS: Final = f"SELECT {_JOB} FROM jobs WHERE status = ? ORDER BY job_id DESC LIMIT ? OFFSET ?"
+ADD_JOB: Final = """
+    INSERT INTO jobs (name, command, demand_id, timeout_ms, grace_ms, crash_limit, schedule, next_fire_ms,
+        created_ms, updated_ms)
+    VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?) RETURNING job_id"""
+COUNT_TASKS: Final = """
+    UPDATE jobs SET pending = pending + ?, running = running + ?, success = success + ?, failed = failed + ?,
+        cancelled = cancelled + ?, updated_ms = ? WHERE job_id = ?"""
+# Of a recurring job only the live fire is cancelled.
+MARK_JOB_CANCELLED: Final = """
+    UPDATE jobs SET cancel_by = ?, cancel_ms = ?,
+        updated_ms = ? WHERE job_id = ? AND cancel_ms IS NULL AND schedule IS NULL"""
+DUE_JOBS: Final = """
+    SELECT job_id, schedule, next_fire_ms, pending + running + unmade > 0 FROM jobs
+    WHERE next_fire_ms <= ? ORDER BY next_fire_ms, job_id LIMIT ?"""
+# A recurring job counts the tasks of its last fire alone.
+START_FIRE: Final = """
+    UPDATE jobs SET next_fire_ms = ?, unmade = 0, pending = 0, running = 0, success = 0, failed = 0,
+        cancelled = 0, updated_ms = ?
+    WHERE job_id = ? RETURNING demand_id, priority"""
+SET_NEXT_FIRE: Final = "UPDATE jobs SET next_fire_ms = ? WHERE job_id = ?"
+NEXT_DUE: Final = """
+    SELECT min(at_ms) FROM (
+        SELECT min(next_fire_ms) AS at_ms FROM jobs WHERE next_fire_ms IS NOT NULL
+        UNION ALL SELECT min(due_ms) FROM runs WHERE status = 'pending' AND due_ms IS NOT NULL
+        UNION ALL SELECT min(ends_ms) FROM runs WHERE status = 'running' AND ends_ms IS NOT NULL) AS due"""
+
+# --- runs ---
+
+_RUN: Final = (
+    "run_id, job_id, task, attempt, status, created_ms, worker_id, reason, detail, exit_code, signal,"
+    " crashes, claimed_ms, started_ms, finished_ms, cancel_ms"
+)
+RUN: Final = f"SELECT {_RUN} FROM runs WHERE run_id = ?"
+RUNS_OF_JOB: Final = f"SELECT {_RUN} FROM runs WHERE job_id = ? ORDER BY run_id DESC LIMIT ?"
+RUNS_ON_WORKER: Final = f"SELECT {_RUN} FROM runs WHERE job_id = ? AND worker_id = ? ORDER BY run_id DESC"
+ADD_RUN: Final = """
+    INSERT INTO runs (job_id, attempt, demand_id, priority, status, created_ms) VALUES (?, 1, ?, ?, 'pending', ?)
+    RETURNING run_id"""
+ADD_SUCCESSOR: Final = """
+    INSERT INTO runs (job_id, task, attempt, demand_id, priority, status, blocked, due_ms, crashes, created_ms)
+    SELECT job_id, task, ?, ?, priority, 'pending', ?, ?, ?, ? FROM runs WHERE run_id = ? RETURNING run_id"""
+# Jumps from one demand that has ready runs to the next, so its cost is that of the demands in use and not of the runs.
+READY: Final = """
+    WITH RECURSIVE waiting (demand_id) AS (
+        SELECT min(demand_id) FROM runs WHERE status = 'pending' AND blocked = 0
+        UNION ALL
+        SELECT (SELECT min(demand_id) FROM runs WHERE status = 'pending' AND blocked = 0
+        AND demand_id > waiting.demand_id)
+        FROM waiting WHERE waiting.demand_id IS NOT NULL)
+    SELECT run_id, demand_id, priority FROM runs WHERE run_id IN (
+        SELECT (SELECT run_id FROM runs WHERE status = 'pending' AND blocked = 0 AND demand_id = waiting.demand_id
+                ORDER BY priority DESC, run_id LIMIT 1)
+        FROM waiting WHERE waiting.demand_id IS NOT NULL)
+    ORDER BY priority DESC, run_id"""
+READY_COUNT: Final = """
+    SELECT count(*) FROM (
+        SELECT 1 FROM runs WHERE status = 'pending' AND blocked = 0 AND demand_id = ? LIMIT ?) AS some"""
+CLAIM: Final = """
+    UPDATE runs SET status = 'running', worker_id = ?, handed_n = ?, claimed_ms = ?, reason = NULL,
+        detail = NULL, due_ms = NULL
+    WHERE run_id IN (
+        SELECT run_id FROM runs WHERE status = 'pending' AND blocked = 0 AND demand_id = ? AND priority >= ?
+        ORDER BY priority DESC, run_id LIMIT ?)
+    RETURNING run_id, job_id, task, attempt, probation, priority"""
+ORDER: Final = "SELECT name, command, timeout_ms, grace_ms, created_ms, updated_ms FROM jobs WHERE job_id = ?"
+SET_PROBATION: Final = "UPDATE runs SET probation = ? WHERE run_id = ?"
+SET_END: Final = "UPDATE runs SET ends_ms = ? WHERE run_id = ?"
+LOAD: Final = "SELECT count(*), coalesce(sum(probation), 0) FROM runs WHERE worker_id = ? AND status = 'running'"
+HELD: Final = """
+    SELECT run_id, job_id, handed_n, claimed_ms, started_ms IS NOT NULL, probation, cancel_ms IS NOT NULL,
+        crashes FROM runs
+    WHERE worker_id = ? AND status = 'running' ORDER BY run_id"""
+# Every statement from here on that ends or moves a run carries its guard: the run is running, and the sender owns it.
+START: Final = """
+    UPDATE runs SET started_ms = coalesce(started_ms, ?) WHERE run_id = ? AND worker_id = ? AND status = 'running'
+    RETURNING job_id"""
+FINISH: Final = """
+    UPDATE runs SET status = CASE WHEN cancel_ms IS NULL THEN ? ELSE 'cancelled' END,
+        reason = CASE WHEN cancel_ms IS NULL THEN ? ELSE 'cancelled' END,
+        detail = ?, exit_code = ?, signal = ?, started_ms = coalesce(?, started_ms), finished_ms = ?, ends_ms = NULL
+    WHERE run_id = ? AND status = 'running' AND worker_id = ? RETURNING job_id, status, reason"""
+PUT_BACK: Final = """
+    UPDATE runs SET status = CASE WHEN cancel_ms IS NULL THEN 'pending' ELSE 'cancelled' END,
+        reason = CASE WHEN cancel_ms IS NULL THEN ? ELSE 'cancelled' END,
+        finished_ms = CASE WHEN cancel_ms IS NULL THEN NULL ELSE ? END,
+        worker_id = CASE WHEN cancel_ms IS NULL THEN NULL ELSE worker_id END, handed_n = NULL,
+        claimed_ms = NULL, ends_ms = NULL
+    WHERE run_id = ? AND worker_id = ? AND status = 'running' AND started_ms IS NULL RETURNING job_id, status, reason"""
+LOSING: Final = """
+    SELECT r.job_id, r.worker_id, r.attempt, r.crashes, r.started_ms IS NOT NULL, r.cancel_ms IS NOT NULL,
+        r.demand_id, j.crash_limit
+    FROM runs r JOIN jobs j ON j.job_id = r.job_id WHERE r.run_id = ? AND r.status = 'running'"""
+END: Final = """
+    UPDATE runs SET status = ?, reason = ?, detail = ?, crashes = crashes + ?, finished_ms = ?, ends_ms = NULL
+    WHERE run_id = ? AND status = 'running'"""
+CANCEL_PENDING: Final = """
+    UPDATE runs SET status = 'cancelled', reason = 'cancelled', cancel_by = ?, cancel_ms = ?,
+        finished_ms = ?, due_ms = NULL
+    WHERE job_id = ? AND status = 'pending' RETURNING run_id"""
+MARK_CANCELLED: Final = """
+    UPDATE runs SET cancel_by = ?, cancel_ms = ? WHERE job_id = ? AND status = 'running' AND cancel_ms IS NULL"""
+RUNNING_OF_JOB: Final = "SELECT worker_id, run_id FROM runs WHERE job_id = ? AND status = 'running' ORDER BY run_id"
+RELEASE_DUE: Final = """
+    UPDATE runs SET blocked = blocked - 2, due_ms = NULL WHERE status = 'pending' AND due_ms <= ? AND blocked % 4 >= 2
+    RETURNING run_id"""
+OVERDUE: Final = "SELECT run_id, worker_id, job_id FROM runs WHERE status = 'running' AND ends_ms <= ? ORDER BY ends_ms"
+ADD_OUTPUT: Final = """
+    INSERT INTO outputs (run_id, form, stdout_head, stdout_tail, stdout_total, stderr_head, stderr_tail, stderr_total)
+    VALUES (?, ?, ?, ?, ?, ?, ?, ?)"""
+OUTPUT: Final = """
+    SELECT form, stdout_head, stdout_tail, stdout_total, stderr_head, stderr_tail,
+        stderr_total FROM outputs WHERE run_id = ?"""
+
+# --- workers ---
+
+_WORKER: Final = (
+    "worker_id, kind, status, slots, registered_ms, last_seen_ms, host, incarnation, boot_id, lock_device,"
+    " lock_inode, agent, can, labels"
+)
+WORKER: Final = f"SELECT {_WORKER} FROM workers WHERE worker_id = ?"
+WORKERS: Final = f"SELECT {_WORKER} FROM workers ORDER BY worker_id"
+ACTIVE_WORKERS: Final = f"SELECT {_WORKER} FROM workers WHERE status = 'active' ORDER BY worker_id"
+REGISTER: Final = f"""
+    INSERT INTO workers ({_WORKER}) VALUES (?, ?, 'active', ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+    ON CONFLICT (worker_id) DO UPDATE SET kind = excluded.kind, status = 'active', slots = excluded.slots,
+        last_seen_ms = excluded.last_seen_ms, host = excluded.host, incarnation = excluded.incarnation,
+        boot_id = excluded.boot_id, lock_device = excluded.lock_device, lock_inode = excluded.lock_inode,
+        agent = excluded.agent, can = excluded.can, labels = excluded.labels"""
+WORKER_STATUS: Final = "SELECT status FROM workers WHERE worker_id = ?"
+SEEN: Final = "UPDATE workers SET last_seen_ms = ?, status = 'active' WHERE worker_id = ?"
+RETIRE: Final = "UPDATE workers SET status = 'inactive' WHERE worker_id = ? AND status = 'active'"
+
+ADD_EVENT: Final = """
+    INSERT INTO events (at_ms, actor, job_id, run_first, run_last, worker_id, was, became, reason, detail)
+    VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"""

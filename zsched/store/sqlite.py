@@ -1,0 +1,190 @@
+"""The SQLite engine, over APSW: opening, the lock, migrations, and SQLite's errors in our words.
+
+What SQLite says differently from another engine stands here: pragmas, files, error classes. Settings that decide what a
+commit means: WAL, `synchronous=FULL` (a commit is an fdatasync of the WAL: it survives a power cut), `busy_timeout`
+(APSW's default is none). Page size and auto_vacuum must come before the first table.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import secrets
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
+from importlib import resources
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Final, NoReturn
+
+import apsw
+
+from zsched.store import sql
+from zsched.store.contract import (
+    StoreBusy,
+    StoreCorrupt,
+    StoreError,
+    StoreFull,
+    StoreLocked,
+    StoreNewer,
+    StoreUnsure,
+)
+from zsched.store.reader import EngineReader
+from zsched.store.writer import Writer
+
+BUSY_TIMEOUT_MS: Final = 5_000
+
+_SYNC_ERRORS: Final = (apsw.SQLITE_IOERR_FSYNC, apsw.SQLITE_IOERR_DIR_FSYNC)
+
+
+class Lock:
+    """The exclusive right to a database: an flock on `<data_dir>/lock`, held until `close` or the process's end."""
+
+    def __init__(self, data_dir: Path) -> None:
+        """Make the folder (0700) if needed and take the lock. Raises StoreLocked when another process has it."""
+        data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+        path = data_dir / "lock"
+        self._descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            holder = os.read(self._descriptor, 32).decode(errors="replace").strip()
+            os.close(self._descriptor)
+            raise StoreLocked(f"another scheduler (process {holder or 'unknown'}) holds {path}") from None
+        os.ftruncate(self._descriptor, 0)
+        os.write(self._descriptor, f"{os.getpid()}\n".encode())
+
+    def close(self) -> None:
+        os.close(self._descriptor)
+
+    def __enter__(self) -> Lock:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+class SqliteEngine:
+    """One connection. Implements engine.Engine."""
+
+    def __init__(self, path: Path | str, *, read_only: bool = False) -> None:
+        """Open the database; a writer makes the file (0600) if there is none. Raises StoreError."""
+        flags = apsw.SQLITE_OPEN_READONLY if read_only else apsw.SQLITE_OPEN_READWRITE | apsw.SQLITE_OPEN_CREATE
+        try:
+            if not read_only and path != ":memory:":
+                os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
+            self._connection = apsw.Connection(str(path), flags=flags)
+            self._connection.set_busy_timeout(BUSY_TIMEOUT_MS)
+            if not read_only:
+                self._prepare()
+        except OSError as error:
+            raise StoreError(f"can't open the database {path}: {error.strerror}") from None
+        except apsw.Error as error:
+            _raise_ours(error)
+
+    def _prepare(self) -> None:
+        if not self.execute("SELECT count(*) FROM sqlite_master")[0][0]:
+            self._connection.pragma("page_size", 8192)
+            self._connection.pragma("auto_vacuum", 2)
+        self._connection.pragma("journal_mode", "wal")
+        self._connection.pragma("synchronous", "FULL")
+        self._connection.pragma("foreign_keys", 1)
+
+    def execute(self, statement: str, parameters: Sequence[object] = ()) -> list[tuple[Any, ...]]:
+        try:
+            return self._connection.execute(statement, parameters).fetchall()
+        except apsw.Error as error:
+            _raise_ours(error)
+
+    def executemany(self, statement: str, parameters: Iterable[Sequence[object]]) -> None:
+        try:
+            self._connection.executemany(statement, parameters)
+        except apsw.Error as error:
+            _raise_ours(error)
+
+    def begin(self) -> None:
+        self.execute("BEGIN IMMEDIATE")
+
+    def commit(self) -> None:
+        try:
+            self._connection.execute("COMMIT")
+        except apsw.Error as error:
+            with suppress(StoreError):
+                self.rollback()
+            _raise_ours(error)
+
+    def rollback(self) -> None:
+        if self._connection.in_transaction:
+            self.execute("ROLLBACK")
+
+    def changes(self) -> int:
+        return self._connection.total_changes()
+
+    def check(self) -> None:
+        """Raise StoreCorrupt unless SQLite's quick_check finds the file sound."""
+        found = self.execute("PRAGMA quick_check(1)")[0][0]
+        if found != "ok":
+            raise StoreCorrupt(f"the database is damaged: {found}")
+
+    def migrate(self, now_ms: int) -> None:
+        """Bring the schema to this release's version, each step in one transaction. Raises StoreNewer."""
+        steps = _schema_steps()
+        version = self.execute("PRAGMA user_version")[0][0]
+        if version > len(steps):
+            raise StoreNewer(f"the database has schema {version}, this release knows {len(steps)}: use a newer zsched")
+        for number in range(version + 1, len(steps) + 1):
+            self.begin()
+            try:
+                self.execute(steps[number - 1])
+                if number == 1:
+                    self.execute(sql.ADD_IDENTITY, (secrets.token_hex(16), now_ms))
+                self.execute(f"PRAGMA user_version = {number}")
+            except BaseException:
+                self.rollback()
+                raise
+            self.commit()
+
+    def close(self) -> None:
+        self._connection.close()
+
+
+def open_writer(path: Path | str, now_ms: int) -> Writer:
+    """Open the database for the scheduler: checked, its schema brought up to date. Raises StoreError."""
+    engine = SqliteEngine(path)
+    try:
+        engine.check()
+        engine.migrate(now_ms)
+        return Writer(engine)
+    except BaseException:
+        engine.close()
+        raise
+
+
+def open_reader(path: Path | str) -> EngineReader:
+    """Open the database for reading, in the thread that will use it."""
+    return EngineReader(SqliteEngine(path, read_only=True))
+
+
+def _schema_steps() -> list[str]:
+    """The numbered migrations, first to last."""
+    folder = resources.files("zsched.store") / "schema"
+    return [
+        file.read_text() for file in sorted(folder.iterdir(), key=lambda file: file.name) if file.name.endswith(".sql")
+    ]
+
+
+def _raise_ours(error: apsw.Error) -> NoReturn:
+    sentence = f"SQLite: {error}"
+    extended = getattr(error, "extendedresult", 0)
+    if isinstance(error, apsw.IOError) and extended in _SYNC_ERRORS:
+        raise StoreUnsure(sentence) from error
+    for theirs, ours in (
+        ((apsw.BusyError, apsw.LockedError), StoreBusy),
+        ((apsw.FullError,), StoreFull),
+        ((apsw.CorruptError, apsw.NotADBError), StoreCorrupt),
+    ):
+        if isinstance(error, theirs):
+            raise ours(sentence) from error
+    raise StoreError(sentence) from error
