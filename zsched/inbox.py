@@ -9,6 +9,7 @@ empties the deque after, a poster appends first and looks at the mark after, so 
 from __future__ import annotations
 
 import os
+import threading
 import time
 from collections import deque
 from collections.abc import Iterator
@@ -37,7 +38,8 @@ class Inbox:
         self._posted: deque[Posted] = deque()
         self._woken = False
         self._closed = False
-        self._writers: set[object] = set()
+        # The threads that handle a request which will post a command, and have not posted it yet.
+        self._writers: set[int] = set()
         self.descriptor, self._writable = os.pipe()
         os.set_blocking(self.descriptor, False)
         os.set_blocking(self._writable, False)
@@ -52,6 +54,7 @@ class Inbox:
             raise ClosedError
         future: Future[Reply] = Future()
         self._posted.append((command, future))
+        self._writers.discard(threading.get_ident())
         self.wake()
         return future.result(COMMAND_WAIT_S)
 
@@ -60,12 +63,12 @@ class Inbox:
         """Around the handling of a request that will post a command, so that the loop can wait a moment to take it
         along.
         """
-        mark = object()
-        self._writers.add(mark)
+        thread = threading.get_ident()
+        self._writers.add(thread)
         try:
             yield
         finally:
-            self._writers.discard(mark)
+            self._writers.discard(thread)
 
     def wake(self) -> None:
         """Make the loop turn. Also safe in a signal handler."""
@@ -79,7 +82,7 @@ class Inbox:
         A caller who is alone never waits: its own request has posted already.
         """
         until = time.monotonic() + GATHER_S
-        while len(self._writers) > len(self._posted) and time.monotonic() < until:
+        while self._writers and time.monotonic() < until:
             time.sleep(_GATHER_STEP_S)
 
     def take(self, most: int) -> Iterator[Posted]:

@@ -63,7 +63,7 @@ class RunResult(Struct, frozen=True, gc=False, omit_defaults=True):
 
     run: RunId
     status: Literal["success", "failed"]
-    reason: Word
+    reason: Literal["exit", "signal", "timeout", "cancelled", "spawn_error"]
     finished_ms: Natural
     started_ms: Natural | None = None
     exit_code: Annotated[int, Meta(ge=-(2**31), le=2**31)] | None = None

@@ -3,7 +3,8 @@ very code.
 
 `core` is the door: frames, commands and the tick come in, decisions go through the store, frames for workers go out by
 the outbox. `session` knows who is connected, `placement` hands ready runs to workers, `losses` says what a lost worker
-means for its runs, `polling` speaks with workers that ask over REST, `recurrence` fires recurring jobs.
+means for its runs, `arrival` reconciles what a worker holds, `polling` speaks with workers that ask over REST,
+`recurrence` fires recurring jobs.
 """
 
 from zsched.dispatcher.core import Dispatcher

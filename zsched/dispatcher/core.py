@@ -11,7 +11,7 @@ import logging
 from collections.abc import Callable, Sequence
 
 from zsched import protocol, schedule
-from zsched.dispatcher import losses, placement, polling, recurrence
+from zsched.dispatcher import arrival, losses, placement, polling, recurrence
 from zsched.dispatcher.commands import (
     Beat,
     Cancel,
@@ -23,21 +23,10 @@ from zsched.dispatcher.commands import (
     Report,
     Submit,
 )
+from zsched.dispatcher.orders import introduced, orders, outcome
 from zsched.dispatcher.session import Session, Sessions
-from zsched.limits import ERROR_INTERVAL_MS, OUTPUT_BYTES_MAX, SESSIONS_MAX, STALL_MS
-from zsched.model import (
-    JobId,
-    Now,
-    Outcome,
-    Reason,
-    RunId,
-    RunStatus,
-    Stream,
-    Worker,
-    WorkerId,
-    WorkerKind,
-    WorkerStatus,
-)
+from zsched.limits import ERROR_INTERVAL_MS, SESSIONS_MAX, STALL_MS
+from zsched.model import JobId, Now, Reason, RunId, WorkerId
 from zsched.store.contract import Claimed, Store
 
 log = logging.getLogger(__name__)
@@ -85,9 +74,9 @@ class Dispatcher:
             losses.clear_suspects(self._store, session, now)
         match frame:
             case protocol.Result():
-                self._on_result(session, peer, frame, now)
+                self._on_result(session, frame, now)
             case protocol.Heartbeat():
-                self._on_heartbeat(session, peer, frame, now)
+                self._on_heartbeat(session, frame, now)
             case protocol.Ready():
                 session.window, session.ahead = frame.window, frame.ahead
             case protocol.Started():
@@ -123,17 +112,18 @@ class Dispatcher:
         if old is None and len(self._sessions) >= SESSIONS_MAX:
             self._refuse(peer, "E_BUSY", f"the scheduler serves at most {SESSIONS_MAX} workers", fatal=False)
             return
-        if old is not None and not self._may_take_over(old, frame):
-            self._on_rival(old, peer, now)
+        if old is not None and not arrival.may_take_over(old, frame):
+            fatal, sentence = arrival.on_rival(old, now)
+            self._refuse(peer, "E_DUP", sentence, fatal=fatal)
             return
-        worker = _introduced(frame, now)
+        worker = introduced(frame, now)
         same_start = old is not None and old.worker.incarnation == worker.incarnation
         if old is not None and not same_start:
             losses.lose_worker(self._store, name, "started anew", now, crash=True)
         self._store.register(worker, now.wall_ms)
         session = Session(worker=worker, token=self._new_token(), peer=peer, heard_ms=now.mono_ms)
         self._sessions.open(session)
-        keep, kill = self._adopt(session, frame, now)
+        keep, kill = arrival.adopt(self._store, session, frame, now)
         log.info("worker %s registered: %d slots, holds %d runs", name, worker.slots, len(keep))
         if kill:
             log.warning("worker %s is told to kill %d runs that are not its own any more", name, len(kill))
@@ -150,86 +140,24 @@ class Dispatcher:
             ),
         )
 
-    @staticmethod
-    def _may_take_over(old: Session, frame: protocol.Register) -> bool:
-        """Whether a newcomer may have the name: it is the same start of the worker, or it proves that the old one is
-        dead.
-
-        Proof is the same boot of the same machine, and the lock file in hand that the old one held for all its life.
-        """
-        worker = old.worker
-        if worker.kind is not WorkerKind.ZMQ:
-            return False
-        proof = worker.boot_id == frame.boot_id != "" and worker.lock == frame.lock != (0, 0)
-        return proof or worker.incarnation == frame.incarnation
-
-    def _on_rival(self, old: Session, peer: bytes, now: Now) -> None:
-        """Somebody else wants a name that is taken: it waits until the old one times out, and gives up if that one
-        speaks.
-        """
-        alive = old.rival_ms is not None and old.heard_ms > old.rival_ms
-        if old.rival_ms is None:
-            log.warning("worker %s: another worker asks for the same name", old.name)
-        # A rival that is told to stop makes room for a later one, which is judged anew.
-        old.rival_ms = None if alive else old.rival_ms or now.mono_ms
-        if alive:
-            sentence = f"a worker named {old.name} is connected and alive: give this one another -id"
-        else:
-            sentence = f"a worker named {old.name} was connected until now: wait until it times out"
-        self._refuse(peer, "E_DUP", sentence, fatal=alive)
-
-    def _adopt(self, session: Session, frame: protocol.Register, now: Now) -> tuple[list[RunId], list[RunId]]:
-        """Reconcile a newcomer with the store: the runs that it goes on with, and those that it must kill."""
-        held = frame.runs if frame.db in ("", self._store.identity) else ()
-        kill = self._reconcile(session, held, None, now)
-        kill.extend(RunId(one.run) for one in frame.runs if one not in held)
-        unwanted = set(kill)
-        return [RunId(one.run) for one in held if one.run not in unwanted and one.phase != "finished"], kill
-
-    def _on_heartbeat(self, session: Session, peer: bytes, frame: protocol.Heartbeat, now: Now) -> None:
+    def _on_heartbeat(self, session: Session, frame: protocol.Heartbeat, now: Now) -> None:
         self._store.seen(session.name, now.wall_ms)
         session.window, session.ahead = frame.window, frame.ahead
-        kill = self._reconcile(session, frame.runs, frame.n, now)
+        kill = arrival.reconcile(self._store, session, frame.runs, frame.n, now)
         cancel = [run.run_id for run in self._store.held_by(session.name) if run.cancelled]
         ack = protocol.HeartbeatAck(
             s=session.token, ep=self._epoch, seq=frame.seq, kill=tuple(kill), cancel=tuple(cancel)
         )
         self._send(session, ack)
 
-    def _reconcile(
-        self, session: Session, listed: Sequence[protocol.Held], seen_n: int | None, now: Now
-    ) -> list[RunId]:
-        """Bring the store and what a worker really holds together; returns the runs that it must kill.
-
-        A run of the store that the worker does not list is missing, if it was handed out in a frame that the worker has
-        seen: a younger frame may still be on its way. `seen_n` None: in a new session no older frame can take effect
-        any more.
-        """
-        phases = {one.run: one.phase for one in listed}
-        session.load = None
-        own = set()
-        for run in self._store.held_by(session.name):
-            phase = phases.get(run.run_id)
-            if phase is None:
-                if seen_n is None or run.handed_n <= seen_n:
-                    losses.drop_run(self._store, session.name, run, "does not hold it", now)
-                continue
-            own.add(run.run_id)
-            if phase == "running" and not run.started:
-                self._store.start(run.run_id, session.name, now.wall_ms)
-            if phase == "running" and run.probation:
-                session.suspects.setdefault(run.run_id, now.mono_ms)
-        # A finished run is no business of this: its result comes and is judged by itself.
-        return [RunId(one.run) for one in listed if one.run not in own and one.phase != "finished"]
-
     def _on_started(self, session: Session, run_id: int, at_ms: int, now: Now) -> None:
         if self._store.start(RunId(run_id), session.name, at_ms) and placement.load(self._store, session).probation:
             session.suspects.setdefault(RunId(run_id), now.mono_ms)
 
-    def _on_result(self, session: Session, peer: bytes, frame: protocol.Result, now: Now) -> None:
+    def _on_result(self, session: Session, frame: protocol.Result, now: Now) -> None:
         verdicts: list[tuple[int, protocol.Verdict]] = []
         for result in frame.results:
-            verdict = self._store.finish(_outcome(result), session.name, now.wall_ms)
+            verdict = self._store.finish(outcome(result), session.name, now.wall_ms)
             verdicts.append((result.run, verdict))
             session.suspects.pop(RunId(result.run), None)
             if verdict != "stored":
@@ -244,13 +172,13 @@ class Dispatcher:
         session.load = None
 
     def _on_bye(self, session: Session, frame: protocol.WorkerBye, now: Now) -> None:
-        lost = frame.reason == "guard_lost"
-        if lost:
+        log.info("worker %s says goodbye: %s", session.name, frame.reason)
+        if frame.reason == "guard_lost":
             losses.lose_worker(self._store, session.name, "lost its guard", now, crash=True)
         else:
             for run in self._store.held_by(session.name):
                 losses.drop_run(self._store, session.name, run, "said goodbye", now)
-        self._retire(session, frame.reason or "bye", now)
+        self._retire(session, frame.reason, now)
 
     # --- commands ----------------------------------------------------------------------------------------------------
 
@@ -357,21 +285,7 @@ class Dispatcher:
     # --- the outbox --------------------------------------------------------------------------------------------------
 
     def _hand(self, session: Session, claimed: Sequence[Claimed]) -> None:
-        orders = tuple(
-            protocol.RunOrder(
-                run=run.run_id,
-                job=run.job_id,
-                task=run.task,
-                attempt=run.attempt,
-                command=run.command,
-                grace_ms=run.grace_ms,
-                output_bytes_max=OUTPUT_BYTES_MAX,
-                timeout_ms=run.timeout_ms,
-                probation=run.probation,
-            )
-            for run in claimed
-        )
-        self._send(session, protocol.Run(s=session.token, ep=self._epoch, n=session.n, runs=orders))
+        self._send(session, protocol.Run(s=session.token, ep=self._epoch, n=session.n, runs=orders(claimed)))
 
     def _send(self, session: Session, frame: protocol.SchedulerFrame) -> None:
         if session.peer is not None:
@@ -389,43 +303,3 @@ class Dispatcher:
             self._scolded.clear()
         self._scolded[peer] = now.mono_ms
         self._refuse(peer, code, sentence[:1000], fatal=False)
-
-
-def _introduced(frame: protocol.Register, now: Now) -> Worker:
-    return Worker(
-        worker_id=WorkerId(frame.worker),
-        kind=WorkerKind.ZMQ,
-        status=WorkerStatus.ACTIVE,
-        slots=frame.slots,
-        registered_ms=now.wall_ms,
-        last_seen_ms=now.wall_ms,
-        host=frame.host,
-        incarnation=frame.incarnation,
-        boot_id=frame.boot_id,
-        lock=frame.lock,
-        agent=frame.agent,
-        can=frame.can,
-        labels=frame.labels,
-    )
-
-
-def _outcome(result: protocol.RunResult) -> Outcome:
-    return Outcome(
-        run_id=RunId(result.run),
-        status=RunStatus(result.status),
-        reason=result.reason,
-        detail=result.detail,
-        exit_code=result.exit_code,
-        signal=result.signal,
-        started_ms=result.started_ms,
-        finished_ms=result.finished_ms,
-        stdout=_kept(result.stdout),
-        stderr=_kept(result.stderr),
-    )
-
-
-def _kept(output: protocol.Output) -> Stream:
-    """A stream cut to the bound, whatever the worker sent: the first half of its head, the last half of its tail."""
-    half = OUTPUT_BYTES_MAX // 2
-    tail = output.tail[-half:] if output.tail else b""
-    return Stream(head=output.head[: OUTPUT_BYTES_MAX - len(tail)], tail=tail, total=output.total)

@@ -129,7 +129,9 @@ class Writer:
                 self._ledger.event(now_ms, actor, None, "scheduled", job_id=job_id)
             if spec.schedule is None or spec.run_now:
                 runs.append((job_id, RunId(self._execute(sql.ADD_RUN, (job_id, demand_id, 0, now_ms))[0][0])))
-        if runs:
+        if len(runs) == 1:
+            self._moved(now_ms, actor, *runs[0], None, PENDING)
+        elif runs:
             self._ledger.made(now_ms, actor, [job_id for job_id, _ in runs], runs[0][1], runs[-1][1])
         return job_ids
 

@@ -1,0 +1,85 @@
+"""What happens when a worker arrives: whether it may have its name, and what it really holds against what the store
+believes.
+
+`reconcile` is the one self-healing step. It serves a register, a heartbeat and a scheduler's restart alike: the store's
+running runs that the worker doesn't hold are taken from it, and what it holds without right it is told to kill.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+
+from zsched import protocol
+from zsched.dispatcher import losses
+from zsched.dispatcher.session import Session
+from zsched.model import Now, RunId, WorkerKind
+from zsched.store.contract import Store
+
+log = logging.getLogger(__name__)
+
+
+def may_take_over(old: Session, frame: protocol.Register) -> bool:
+    """Whether a newcomer may have the name: it is the same start of the worker, or it proves that the old one is dead.
+
+    Proof is the same boot of the same machine, and the lock file in hand that the old one held for all its life.
+    """
+    worker = old.worker
+    if worker.kind is not WorkerKind.ZMQ:
+        return False
+    proof = worker.boot_id == frame.boot_id != "" and worker.lock == frame.lock != (0, 0)
+    return proof or worker.incarnation == frame.incarnation
+
+
+def on_rival(old: Session, now: Now) -> tuple[bool, str]:
+    """Somebody else wants a name that is taken. Returns whether it must give up, and the sentence for it.
+
+    It waits until the old one times out, and gives up when that one has spoken since the newcomer first asked.
+    """
+    alive = old.rival_ms is not None and old.heard_ms > old.rival_ms
+    if old.rival_ms is None:
+        log.warning("worker %s: another worker asks for the same name", old.name)
+    # Once one rival has been told to stop, a later one is judged anew.
+    old.rival_ms = None if alive else old.rival_ms or now.mono_ms
+    if alive:
+        return True, f"a worker named {old.name} is connected and alive: give this one another -id"
+    return False, f"a worker named {old.name} was connected until now: wait until it times out"
+
+
+def adopt(store: Store, session: Session, frame: protocol.Register, now: Now) -> tuple[list[RunId], list[RunId]]:
+    """Reconcile a newcomer with the store: the runs that it goes on with, and those that it must kill.
+
+    What it holds for another database is nothing to this one.
+    """
+    held = frame.runs if frame.db in ("", store.identity) else ()
+    kill = reconcile(store, session, held, None, now)
+    kill.extend(RunId(one.run) for one in frame.runs if one not in held)
+    unwanted = set(kill)
+    return [RunId(one.run) for one in held if one.run not in unwanted and one.phase != "finished"], kill
+
+
+def reconcile(
+    store: Store, session: Session, listed: Sequence[protocol.Held], seen_n: int | None, now: Now
+) -> list[RunId]:
+    """Bring the store and what a worker really holds together; returns the runs that it must kill.
+
+    A run of the store that the worker does not list is missing, if it was handed out in a frame that the worker has
+    seen: a younger frame may still be on its way. `seen_n` None: in a new session no older frame can take effect any
+    more.
+    """
+    phases = {one.run: one.phase for one in listed}
+    session.load = None
+    own = set()
+    for run in store.held_by(session.name):
+        phase = phases.get(run.run_id)
+        if phase is None:
+            if seen_n is None or run.handed_n <= seen_n:
+                losses.drop_run(store, session.name, run, "does not hold it", now)
+            continue
+        own.add(run.run_id)
+        if phase == "running" and not run.started:
+            store.start(run.run_id, session.name, now.wall_ms)
+        if phase == "running" and run.probation:
+            session.suspects.setdefault(run.run_id, now.mono_ms)
+    # A finished run is no business of this: its result comes and is judged by itself.
+    return [RunId(one.run) for one in listed if one.run not in own and one.phase != "finished"]
