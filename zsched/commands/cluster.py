@@ -79,7 +79,7 @@ class Cluster:
         self._wait(self._workers_active, deadline)
 
     def call(self, method: str, path: str, body: object = None) -> Any:
-        """Ask the scheduler; returns the JSON of its answer. Raises ClusterError for anything but a 2xx."""
+        """Ask the scheduler; returns its answer, read as what it is: JSON or text. Raises ClusterError for anything but a 2xx."""
         request = urllib.request.Request(  # noqa: S310 (our own http address)
             self.url + path,
             method=method,
@@ -88,7 +88,8 @@ class Cluster:
         )
         try:
             with self._opener.open(request, timeout=ANSWER_S_MAX) as answer:
-                return json.load(answer)
+                said = answer.read()
+                return json.loads(said) if answer.headers.get_content_type() == "application/json" else said.decode()
         except urllib.error.HTTPError as error:
             with error:
                 sentence = error.read(1024).decode(errors="replace").strip()

@@ -1,0 +1,106 @@
+"""Real jobs a second: N jobs of `true` through REST, scheduler, store and one worker, beside `xargs` in the same run.
+
+Usage: python bench/jobs.py [N] [SLOTS]      (10000 jobs and 2 slots, if not said)
+
+Everything is on: the database syncs each commit to disk, events are written, output is captured. A job is a real `sh -c`
+process. The time runs from the first byte of the first submit to the last result in the database. Ratios hold on a noisy
+machine, absolute numbers don't, so `xargs -P SLOTS` runs before and after.
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from zsched.commands.cluster import Cluster
+
+WARM_UP_JOBS = 1_000
+ROUNDS = 3
+CHUNK_JOBS = 10_000
+TICK_S = 1 / os.sysconf("SC_CLK_TCK")
+
+
+def main() -> None:
+    jobs, slots = (int(word) for word in [*sys.argv[1:], "10000", "2"][:2]) if len(sys.argv) < 3 else map(int, sys.argv[1:3])
+    print(machine())
+    before = xargs(jobs, slots)
+    with tempfile.TemporaryDirectory(prefix="zsched-bench-") as folder, Cluster(Path(folder), 1, slots) as cluster:
+        cluster.start()
+        run(cluster, WARM_UP_JOBS)
+        spent, busy = processes(), machine_cpu_s()
+        seconds = [run(cluster, jobs) for _ in range(ROUNDS)]
+        busy = machine_cpu_s() - busy
+        parts = {name: cpu_s - spent.get(name, 0.0) for name, cpu_s in processes().items()}
+    after = xargs(jobs, slots)
+    ours, theirs = jobs / statistics.median(seconds), jobs / statistics.mean([before, after])
+    print(f"zsched  {ours:7.0f} jobs/s   (median of {', '.join(f'{jobs / s:.0f}' for s in seconds)})")
+    print(f"xargs   {theirs:7.0f} jobs/s   (before {jobs / before:.0f}, after {jobs / after:.0f})")
+    print(f"ratio   {ours / theirs:7.2f}")
+    total = ROUNDS * jobs
+    for name, cpu_s in sorted(parts.items()):
+        print(f"  CPU µs per job, {name:10} {cpu_s / total * 1e6:7.0f}")
+    print(f"  CPU µs per job, whole machine {busy / total * 1e6:.0f}")
+
+
+def machine() -> str:
+    """The facts that a number is worthless without."""
+    model = next((line for line in Path("/proc/cpuinfo").read_text().splitlines() if "model name" in line), ":unknown")
+    disk = "tmp on " + subprocess.run(["df", "--output=source,fstype", tempfile.gettempdir()], capture_output=True, text=True)\
+        .stdout.splitlines()[-1]
+    return f"{model.split(':')[1].strip()}, {os.cpu_count()} CPUs, Linux {platform.release()}, Python {platform.python_version()}, {disk}"
+
+
+def run(cluster: Cluster, jobs: int) -> float:
+    """Submit so many jobs and wait for their end; returns the seconds."""
+    began = time.monotonic()
+    for first in range(0, jobs, CHUNK_JOBS):
+        count = min(CHUNK_JOBS, jobs - first)
+        cluster.call("POST", "/jobs", [{"name": "bench", "command": "true"}] * count)
+    while cluster.call("GET", "/jobs?status=pending&limit=1") or cluster.call("GET", "/jobs?status=running&limit=1"):
+        time.sleep(0.01)
+    seconds = time.monotonic() - began
+    failed = cluster.call("GET", "/jobs?status=failed&limit=1")
+    assert not failed, failed
+    return seconds
+
+
+def xargs(jobs: int, slots: int) -> float:
+    """The seconds that xargs takes for the same."""
+    began = time.monotonic()
+    subprocess.run(f"seq {jobs} | xargs -P{slots} -I{{}} sh -c true", shell=True, check=True)
+    return time.monotonic() - began
+
+
+def machine_cpu_s() -> float:
+    """The seconds of CPU that the whole machine has spent so far, not counting idle, waiting for disks and stolen time."""
+    fields = [int(word) for word in Path("/proc/stat").read_text().splitlines()[0].split()[1:]]
+    return (sum(fields) - fields[3] - fields[4] - fields[7]) * TICK_S
+
+
+def processes() -> dict[str, float]:
+    """The CPU seconds so far of scheduler, guard, agent and of all jobs that have ended."""
+    spent: dict[str, float] = {}
+    for process in Path("/proc").glob("[0-9]*"):
+        try:
+            words = (process / "cmdline").read_bytes().decode(errors="replace").split("\0")
+            user, system, ended_user, ended_system = (
+                int(word) for word in (process / "stat").read_text().rpartition(")")[2].split()[11:15]
+            )
+        except OSError:
+            continue
+        for name, module in (("scheduler", "zsched.commands.scheduler"), ("guard", "zsched.commands.worker"), ("agent", "zsched.worker.")):
+            if any(word.startswith(module) for word in words):
+                spent[name] = spent.get(name, 0.0) + (user + system) * TICK_S
+                if name == "guard":
+                    spent["jobs"] = spent.get("jobs", 0.0) + (ended_user + ended_system) * TICK_S
+    return spent
+
+
+if __name__ == "__main__":
+    main()
