@@ -42,4 +42,11 @@ class Line(logging.Formatter):
         if record.exc_info:
             text += "\n" + self.formatException(record.exc_info)
         word = _WORDS.get(record.levelno, record.levelname)
-        return f"{time} {word} {record.name}: {text}".translate(_ESCAPES)
+        # A program started by `python -m` has the name __main__; its own says more.
+        name = _program() if record.name == "__main__" else record.name
+        return f"{time} {word} {name}: {text}".translate(_ESCAPES)
+
+
+def _program() -> str:
+    spec = getattr(sys.modules["__main__"], "__spec__", None)
+    return spec.name if spec else "__main__"

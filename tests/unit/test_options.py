@@ -6,6 +6,7 @@ import importlib
 import io
 import logging
 import re
+import sys
 from collections.abc import Iterator
 
 import pytest
@@ -214,3 +215,11 @@ def test_the_level_is_the_least_that_is_logged(stream: io.StringIO) -> None:
     logging.getLogger("zsched.x").error("yes")
     assert stream.getvalue().endswith("ERROR zsched.x: yes\n")
     assert "no" not in stream.getvalue()
+
+
+def test_a_program_started_as_a_module_logs_under_its_own_name(stream: io.StringIO) -> None:
+    # pytest is such a program here: python -m pytest.
+    spec = sys.modules["__main__"].__spec__
+    logs.start("INFO", stream)
+    logging.getLogger("__main__").info("here")
+    assert stream.getvalue().endswith(f"INFO {spec.name if spec else '__main__'}: here\n")

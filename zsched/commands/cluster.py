@@ -79,22 +79,26 @@ class Cluster:
         self._wait(self._workers_active, deadline)
 
     def call(self, method: str, path: str, body: object = None) -> Any:
-        """Ask the scheduler; returns its answer, read as what it is: JSON or text. Raises ClusterError for anything but a 2xx."""
+        """Ask the scheduler; returns the JSON of its answer. Raises ClusterError for anything but a 2xx with JSON."""
+        answer = self._fetch(method, path, None if body is None else json.dumps(body).encode())
+        try:
+            return json.loads(answer)
+        except ValueError as error:
+            raise ClusterError(f"{method} {path} answered no JSON: {error}") from error
+
+    def _fetch(self, method: str, path: str, body: bytes | None = None) -> bytes:
         request = urllib.request.Request(  # noqa: S310 (our own http address)
-            self.url + path,
-            method=method,
-            data=None if body is None else json.dumps(body).encode(),
-            headers={"Content-Type": "application/json"},
+            self.url + path, method=method, data=body, headers={"Content-Type": "application/json"}
         )
         try:
             with self._opener.open(request, timeout=ANSWER_S_MAX) as answer:
-                said = answer.read()
-                return json.loads(said) if answer.headers.get_content_type() == "application/json" else said.decode()
+                content: bytes = answer.read()
+                return content
         except urllib.error.HTTPError as error:
             with error:
                 sentence = error.read(1024).decode(errors="replace").strip()
             raise ClusterError(f"{method} {path} answered {error.code}: {sentence}") from error
-        except (OSError, http.client.HTTPException, ValueError) as error:
+        except (OSError, http.client.HTTPException) as error:
             raise ClusterError(f"{method} {path} had no answer: {error}") from error
 
     def stop(self) -> list[str]:
@@ -158,7 +162,7 @@ class Cluster:
 
     def _scheduler_ready(self) -> bool:
         try:
-            self.call("GET", "/readyz")
+            self._fetch("GET", "/readyz")
         except ClusterError:
             return False
         return True
