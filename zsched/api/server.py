@@ -60,19 +60,23 @@ class Server:
 
     def __init__(self, app: Any, host: str, port: int, threads: int) -> None:
         """Bind; port 0 takes any free one. Raises OSError when it can't be bound."""
-        self._server = waitress.server.create_server(
-            app,
-            host=host,
-            port=port,
-            threads=threads,
-            ident=None,
-            clear_untrusted_proxy_headers=False,
-            max_request_body_size=_BODY_BYTES_MAX,
-            max_request_header_size=HEADER_BYTES_MAX,
-            connection_limit=CONNECTIONS_MAX,
-            channel_timeout=IDLE_CONNECTION_S,
-            asyncore_use_poll=True,
-        )
+        try:
+            self._server = waitress.server.create_server(
+                app,
+                host=host,
+                port=port,
+                threads=threads,
+                ident=None,
+                clear_untrusted_proxy_headers=False,
+                max_request_body_size=_BODY_BYTES_MAX,
+                max_request_header_size=HEADER_BYTES_MAX,
+                connection_limit=CONNECTIONS_MAX,
+                channel_timeout=IDLE_CONNECTION_S,
+                asyncore_use_poll=True,
+            )
+        # Waitress says ValueError for a host that has no address.
+        except (OSError, ValueError) as error:
+            raise OSError(f"can't listen for REST on {host}:{port} (host, port): {error}") from None
         self._all = _listeners(self._server)
         for listener in self._all:
             listener.channel_class = _Channel

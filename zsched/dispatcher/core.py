@@ -160,7 +160,9 @@ class Dispatcher:
             verdict = self._store.finish(outcome(result), session.name, now.wall_ms)
             verdicts.append((result.run, verdict))
             session.suspects.pop(RunId(result.run), None)
-            if verdict != "stored":
+            if verdict == "stored":
+                log.debug("run %d: %s (%s), says worker %s", result.run, result.status, result.reason, session.name)
+            else:
                 log.info("run %d: the result of worker %s is %s", result.run, session.name, verdict)
         session.load = None
         self._send(session, protocol.ResultAck(s=session.token, ep=self._epoch, verdicts=tuple(verdicts)))
@@ -205,7 +207,9 @@ class Dispatcher:
             None if spec.schedule is None else schedule.next_fire_ms(spec.schedule, now.wall_ms)
             for spec in command.specs
         ]
-        return self._store.submit(command.specs, fires, command.actor, now.wall_ms)
+        made = self._store.submit(command.specs, fires, command.actor, now.wall_ms)
+        log.debug("jobs %d to %d submitted by %s", made[0], made[-1], command.actor)
+        return made
 
     def _on_cancel(self, command: Cancel, now: Now) -> None:
         if self._store.job(command.job_id) is None:
@@ -285,6 +289,8 @@ class Dispatcher:
     # --- the outbox --------------------------------------------------------------------------------------------------
 
     def _hand(self, session: Session, claimed: Sequence[Claimed]) -> None:
+        for run in claimed:
+            log.debug("run %d of job %d: handed to worker %s", run.run_id, run.job_id, session.name)
         self._send(session, protocol.Run(s=session.token, ep=self._epoch, n=session.n, runs=orders(claimed)))
 
     def _send(self, session: Session, frame: protocol.SchedulerFrame) -> None:

@@ -41,10 +41,16 @@ class Lock:
     """The exclusive right to a database: an flock on `<data_dir>/lock`, held until `close` or the process's end."""
 
     def __init__(self, data_dir: Path) -> None:
-        """Make the folder (0700) if needed and take the lock. Raises StoreLocked when another process has it."""
-        data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+        """Make the folder (0700) if needed and take the lock.
+
+        Raises StoreLocked when another process has it, StoreError when the folder can't be used.
+        """
         path = data_dir / "lock"
-        self._descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            data_dir.mkdir(mode=0o700, exist_ok=True)
+            self._descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        except OSError as error:
+            raise StoreError(f"can't use the data directory {data_dir}: {error.strerror}") from None
         try:
             fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
