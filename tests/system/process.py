@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import select
 import signal
 import subprocess
 import sys
@@ -31,7 +32,6 @@ class WorkerProcess:
                 start_new_session=True,
             )
         self.pid = self._process.pid
-        self._agents: set[int] = set()
 
     def __enter__(self) -> Self:
         return self
@@ -39,17 +39,18 @@ class WorkerProcess:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """The agent goes by itself when the guard is gone, and sweeps what runs."""
-        self.agent()
+        """The agent goes by itself when the guard is gone, once it has ended what that had started."""
+        agent = self.agent()
         if self._process.poll() is None:
             self._process.kill()
             self._process.wait()
+        if agent is not None:
+            assert gone(agent, within_s=10), f"agent {agent} did not end"
 
     def agent(self) -> int | None:
         """The agent's pid, None while there is none."""
         for pid in children(self.pid):
             if "zsched.worker.link" in command_line(pid):
-                self._agents.add(pid)
                 return pid
         return None
 
@@ -90,6 +91,18 @@ def alive(pid: int) -> bool:
     except OSError:
         return False
     return status.rpartition(")")[2].split()[0] not in ("Z", "X")
+
+
+def gone(pid: int, within_s: float) -> bool:
+    """Wait for the end of a process that is no child of ours."""
+    try:
+        watched = os.pidfd_open(pid)
+    except ProcessLookupError:
+        return True
+    try:
+        return bool(select.select([watched], [], [], within_s)[0])
+    finally:
+        os.close(watched)
 
 
 def rss_bytes(pid: int) -> int:

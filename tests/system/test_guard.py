@@ -148,6 +148,18 @@ def test_a_daemon_of_a_run_goes_and_that_of_another_stays(
     assert worker.jobs() == []
 
 
+@pytest.mark.usefixtures("worker")
+def test_of_the_processes_without_a_mark_those_of_the_group_go(scheduler: StubScheduler, tmp_path: Path) -> None:
+    pid_file = tmp_path / "pid"
+    other = scheduler.submit("sleep 1000")
+    scheduler.until(lambda: other in scheduler.started)
+
+    scheduler.run(f"env -i sleep 1000 & echo $! > {pid_file}")
+
+    scheduler.until(lambda: not alive(read_pid(pid_file)))
+    assert other not in scheduler.results
+
+
 def test_after_many_runs_no_descriptor_and_no_zombie_is_left(scheduler: StubScheduler, worker: WorkerProcess) -> None:
     scheduler.run("true")
     before = open_fds(worker.pid)

@@ -214,7 +214,8 @@ class Link:
         """
         log.error("worker %s: the guard has died", self._hello.worker)
         try:
-            lock(Path(self._hello.state_dir), wait_s=0)
+            # Waits: the kernel may close a dead process's end of our channel before it lets go of its lock.
+            lock(Path(self._hello.state_dir))
         except StateLockedError:
             log.info("worker %s: the next guard has taken over", self._hello.worker)
         except OSError as error:

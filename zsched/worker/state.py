@@ -54,10 +54,10 @@ def open_state(folder: Path) -> State:
         raise StateError(f"the state directory {folder} can't be used: {error.strerror}") from error
 
 
-def lock(folder: Path, wait_s: float = _LOCK_WAIT_S) -> int:
-    """The descriptor that holds the lock. Raises StateLockedError when it isn't free within wait_s; OSError."""
+def lock(folder: Path) -> int:
+    """The descriptor that holds the lock. Raises StateLockedError when it isn't free within a second; OSError."""
     fd = os.open(folder / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    end = time.monotonic() + wait_s
+    end = time.monotonic() + _LOCK_WAIT_S
     while True:
         try:
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -1,0 +1,489 @@
+"""Dialogues with the agent. Each ends by showing that nothing was said that is not in it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from zsched.model import Now
+from zsched.protocol import (
+    Cancel,
+    Error,
+    Heartbeat,
+    HeartbeatAck,
+    Held,
+    Ready,
+    Register,
+    Registered,
+    Result,
+    ResultAck,
+    Return,
+    Run,
+    RunOrder,
+    RunResult,
+    SchedulerBye,
+    SchedulerFrame,
+    Started,
+    WorkerBye,
+    WorkerFrame,
+)
+from zsched.worker import messages
+from zsched.worker.agent import EXIT_REFUSED, Agent
+from zsched.worker.messages import FromAgent, FromGuard, Hello
+
+TIMEOUT_MS = 30_000
+HEARTBEAT_MS = 5_000
+POLL_MS = 2_000
+SLOTS = 2
+WINDOW = 20
+
+
+class Dialogue:
+    """An agent between a scheduler and a guard that are both the test, and the only clock there is."""
+
+    def __init__(self, held: tuple[Held, ...] = (), results: tuple[RunResult, ...] = (), db: str = "") -> None:
+        self.mono_ms = 1_000_000
+        hello = Hello(
+            worker="w1",
+            scheduler="http://localhost:8080",
+            slots=SLOTS,
+            heartbeat_ms=HEARTBEAT_MS,
+            poll_ms=POLL_MS,
+            log_level="INFO",
+            incarnation="i1",
+            boot_id="b1",
+            lock=(1, 2),
+            state_dir="/nowhere",
+            spool_id="m1",
+            db=db,
+            stopping=False,
+            held=held,
+            results=results,
+        )
+        self.agent = Agent(hello, self.now)
+
+    @property
+    def now(self) -> Now:
+        return Now(self.mono_ms, 1_700_000_000_000 + self.mono_ms)
+
+    def hear(self, *frames: SchedulerFrame) -> None:
+        for frame in frames:
+            self.agent.on_frame(frame, self.now)
+
+    def guard(self, *said: FromGuard) -> None:
+        for message in said:
+            self.agent.on_guard(message, self.now)
+
+    def wait(self, gap_ms: int) -> None:
+        """Let time pass as the link would: wake at each deadline."""
+        end_ms = self.mono_ms + gap_ms
+        due_ms = self.agent.on_tick(self.now)
+        while due_ms is not None and due_ms <= end_ms:
+            self.mono_ms = max(due_ms, self.mono_ms)
+            due_ms = self.agent.on_tick(self.now)
+        self.mono_ms = end_ms
+
+    def says(self, *frames: WorkerFrame) -> None:
+        """Exactly these frames were sent since the last look."""
+        sent = list(self.agent.to_scheduler)
+        self.agent.to_scheduler.clear()
+        assert sent == list(frames)
+
+    def orders(self, *said: FromAgent) -> None:
+        """Exactly these messages went to the guard since the last look."""
+        sent = list(self.agent.to_guard)
+        self.agent.to_guard.clear()
+        assert sent == list(said)
+
+    def sent(self) -> list[WorkerFrame]:
+        sent = list(self.agent.to_scheduler)
+        self.agent.to_scheduler.clear()
+        return sent
+
+    def register(self) -> None:
+        """Be registered, and have said what is wanted."""
+        self.wait(0)
+        assert isinstance(self.sent()[0], Register)
+        self.hear(registered())
+        self.says(ready())
+        self.orders(messages.Database("d1"))
+
+
+def registered(
+    session: str = "s1", db: str = "d1", keep: tuple[int, ...] = (), kill: tuple[int, ...] = ()
+) -> Registered:
+    return Registered(s=session, ep=1, db=db, heartbeat_ms=5_000, timeout_ms=TIMEOUT_MS, keep=keep, kill=kill)
+
+
+def ready(session: str = "s1", window: int = WINDOW, ahead: int = 0) -> Ready:
+    return Ready(s=session, window=window, ahead=ahead)
+
+
+def register(*held: Held, db: str = "") -> Register:
+    return Register(
+        versions=(1,),
+        worker="w1",
+        incarnation="i1",
+        boot_id="b1",
+        lock=(1, 2),
+        slots=SLOTS,
+        heartbeat_ms=HEARTBEAT_MS,
+        db=db,
+        agent="0.1.0",
+        runs=held,
+    )
+
+
+def heartbeat(seq: int, *held: Held, n: int = 0, session: str = "s1", ahead: int = 0) -> Heartbeat:
+    return Heartbeat(s=session, seq=seq, n=n, window=WINDOW, ahead=ahead, runs=held)
+
+
+def order(run: int, probation: bool = False) -> RunOrder:
+    return RunOrder(
+        run=run, job=run, task=0, attempt=1, command="true", grace_ms=1, output_bytes_max=1, probation=probation
+    )
+
+
+def run_frame(n: int, *runs: int, session: str = "s1") -> Run:
+    return Run(s=session, ep=1, n=n, runs=tuple(map(order, runs)))
+
+
+def start(*runs: int) -> messages.Start:
+    return messages.Start(tuple(map(order, runs)))
+
+
+def result(run: int, took_ms: int = 1_000) -> RunResult:
+    return RunResult(run, "success", "exit", finished_ms=5_000 + took_ms, started_ms=5_000, exit_code=0)
+
+
+def acked(*runs: int, session: str = "s1", verdict: str = "stored") -> ResultAck:
+    return ResultAck(s=session, ep=1, verdicts=tuple((run, verdict) for run in runs))  # type: ignore[misc]
+
+
+@pytest.fixture
+def d() -> Iterator[Dialogue]:
+    """A registered agent. At the end nothing is left in its outboxes."""
+    dialogue = Dialogue()
+    dialogue.register()
+    yield dialogue
+    dialogue.says()
+    dialogue.orders()
+
+
+# --- registering -----------------------------------------------------------------------------------------------------
+
+
+def test_it_registers_until_it_is_answered() -> None:
+    d = Dialogue()
+    gaps = []
+    for _ in range(7):
+        before = d.mono_ms
+        while not d.agent.to_scheduler:
+            due_ms = d.agent.on_tick(d.now)
+            assert due_ms is not None
+            d.mono_ms = d.mono_ms if d.agent.to_scheduler else due_ms
+        gaps.append(d.mono_ms - before)
+        d.says(register())
+    for gap, most in zip(gaps, [0, 1_000, 2_000, 4_000, 8_000, 15_000, 15_000], strict=True):
+        assert most * 0.8 <= gap <= most
+    d.orders()
+
+
+def test_registered_it_says_what_it_wants() -> None:
+    d = Dialogue()
+    d.wait(0)
+    d.says(register())
+    d.hear(registered())
+    d.says(ready())
+    d.orders(messages.Database("d1"))
+
+
+def test_what_it_held_is_registered_and_then_reported() -> None:
+    d = Dialogue((Held(1, "running"), Held(2, "finished"), Held(3, "running")), (result(2),), db="d1")
+    d.wait(0)
+    d.says(register(Held(1, "running"), Held(2, "finished"), Held(3, "running"), db="d1"))
+    d.hear(registered(keep=(1, 2), kill=(3,)))
+    d.orders(messages.Drop((3,)))
+    d.says(Result(s="s1", results=(result(2),)), ready())
+
+
+def test_the_result_of_a_killed_run_is_never_told() -> None:
+    d = Dialogue((Held(1, "running"), Held(2, "finished")), (result(2),), db="d1")
+    d.wait(0)
+    d.says(register(Held(1, "running"), Held(2, "finished"), db="d1"))
+    d.hear(registered(kill=(1, 2)))
+    d.orders(messages.Drop((1, 2)))
+    d.guard(messages.Ended((result(1),)), messages.Gone((1, 2)))
+    d.says(ready())
+    d.orders()
+
+
+def test_runs_of_another_database_are_dropped() -> None:
+    d = Dialogue((Held(1, "running"), Held(2, "finished")), (result(2),), db="d1")
+    d.wait(0)
+    d.says(register(Held(1, "running"), Held(2, "finished"), db="d1"))
+    d.hear(registered(db="d2"))
+    d.orders(messages.Database("d2"), messages.Drop((1, 2)))
+    d.guard(messages.Gone((1, 2)))
+    d.says(ready())
+
+
+def test_another_worker_of_that_name_is_waited_for() -> None:
+    d = Dialogue()
+    d.wait(0)
+    d.says(register())
+    for _ in range(3):
+        d.hear(Error(code="E_DUP", fatal=False, detail="w1 is there"))
+        d.wait(999)
+        d.says()
+        d.wait(1)
+        d.says(register())
+    d.orders()
+
+
+def test_a_fatal_refusal_ends_it() -> None:
+    d = Dialogue()
+    d.wait(0)
+    d.says(register())
+    d.hear(Error(code="E_KEY", fatal=True, detail="no"))
+    d.orders(messages.Refused(EXIT_REFUSED))
+    d.says()
+    assert d.agent.exit_code == EXIT_REFUSED
+
+
+# --- the session -----------------------------------------------------------------------------------------------------
+
+
+def test_an_idle_worker_announces_itself_and_its_life(d: Dialogue) -> None:
+    d.wait(HEARTBEAT_MS)
+    d.says(ready(), ready(), heartbeat(1))
+    d.hear(HeartbeatAck(s="s1", ep=1, seq=1))
+
+
+def test_frames_of_another_session_are_dropped(d: Dialogue) -> None:
+    d.hear(run_frame(1, 7, session="s0"), Cancel(s="s0", ep=1, runs=(7,)), SchedulerBye(s="s0", ep=1, reason="x"))
+
+
+@pytest.mark.parametrize("acks", [True, False])
+def test_a_session_ends_when_no_ack_has_come_for_the_timeout(acks: bool) -> None:
+    d = Dialogue()
+    d.register()
+    for seq in range(1, 13):
+        d.wait(HEARTBEAT_MS)
+        if acks:
+            d.hear(HeartbeatAck(s="s1", ep=1, seq=seq))
+    assert d.agent.registered is acks
+    assert (messages.Withdraw() in d.agent.to_guard) is not acks
+
+
+def test_nothing_starts_while_no_session_lives_and_what_waited_is_not_registered(d: Dialogue) -> None:
+    d.hear(run_frame(1, 1, 2, 3))
+    d.orders(start(1, 2, 3))
+    d.guard(messages.Began(1, 100, 5))
+    d.says(Started(s="s1", run=1, pid=100, at_ms=5))
+
+    d.agent.on_disconnected(d.now)
+    d.orders(messages.Withdraw())
+    d.hear(run_frame(2, 4))
+    d.wait(60_000)
+    # Not before the guard has said what had not started.
+    d.says()
+    d.guard(messages.Unstarted((3,), withdrawn=True))
+    d.wait(0)
+    d.says(register(Held(1, "running"), Held(2, "running"), db="d1"))
+
+
+def test_a_lost_session_is_replaced_at_once(d: Dialogue) -> None:
+    d.hear(Error(code="E_SESSION", fatal=False, detail="unknown"), Error(code="E_SESSION", fatal=False, detail="again"))
+    d.orders(messages.Withdraw())
+    d.guard(messages.Unstarted((), withdrawn=True))
+    d.wait(0)
+    d.says(register(db="d1"))
+    d.hear(registered("s2"))
+    d.says(ready("s2"))
+
+
+def test_a_late_answer_to_an_earlier_register_is_no_session(d: Dialogue) -> None:
+    d.agent.on_disconnected(d.now)
+    d.orders(messages.Withdraw())
+    d.hear(registered("s9"))
+    assert not d.agent.registered
+
+
+def test_a_run_of_a_session_that_was_replaced_is_dropped(d: Dialogue) -> None:
+    d.hear(run_frame(1, 1))
+    d.orders(start(1))
+    d.hear(registered("s2"))
+    d.orders(messages.Drop((1,)))
+    d.guard(messages.Gone((1,)))
+    d.says(ready("s2"))
+
+
+def test_a_goodbye_of_the_scheduler_keeps_the_runs(d: Dialogue) -> None:
+    d.hear(run_frame(1, 1))
+    d.orders(start(1))
+    d.hear(SchedulerBye(s="s1", ep=1, reason="stop"))
+    d.orders(messages.Withdraw())
+    d.guard(messages.Unstarted((), withdrawn=True))
+    d.wait(0)
+    d.says(register(Held(1, "running"), db="d1"))
+
+
+# --- runs ------------------------------------------------------------------------------------------------------------
+
+
+def test_a_run_is_started_reported_and_forgotten(d: Dialogue) -> None:
+    d.hear(run_frame(1, 1))
+    d.orders(start(1))
+    d.guard(messages.Ended((result(1),)))
+    d.says(Result(s="s1", results=(result(1),)))
+    d.hear(acked(1))
+    d.orders(messages.Forget((1,)))
+
+
+@pytest.mark.parametrize("verdict", ["stored", "duplicate", "stale", "unknown"])
+def test_whatever_the_verdict_is_the_result_is_forgotten(d: Dialogue, verdict: str) -> None:
+    d.hear(run_frame(1, 1))
+    d.guard(messages.Ended((result(1),)))
+    d.hear(acked(1, verdict=verdict))
+    d.says(Result(s="s1", results=(result(1),)))
+    d.orders(start(1), messages.Forget((1,)))
+
+
+def test_an_order_for_a_run_that_is_held_is_ignored(d: Dialogue) -> None:
+    d.hear(run_frame(1, 1), run_frame(2, 1))
+    d.orders(start(1))
+    d.guard(messages.Ended((result(1),)))
+    d.says(Result(s="s1", results=(result(1),)))
+    d.hear(run_frame(3, 1))
+
+
+def test_a_heartbeat_lists_all_that_is_held_and_the_last_run_frame(d: Dialogue) -> None:
+    d.hear(run_frame(1, 1, 2), run_frame(2, 3))
+    d.guard(messages.Began(1, 100, 5), messages.Ended((result(2),)))
+    d.orders(start(1, 2), start(3))
+    d.sent()
+    d.hear(acked())
+    d.wait(HEARTBEAT_MS)
+    beats = [frame for frame in d.sent() if isinstance(frame, Heartbeat)]
+    assert beats == [heartbeat(1, Held(1, "running"), Held(2, "finished"), Held(3, "waiting"), n=2)]
+
+
+def test_a_result_is_told_again_until_it_is_acked(d: Dialogue) -> None:
+    d.hear(run_frame(1, 1))
+    d.orders(start(1))
+    d.guard(messages.Ended((result(1),)))
+    d.says(Result(s="s1", results=(result(1),)))
+    told = 0
+    for seq in range(1, 11):
+        d.wait(HEARTBEAT_MS)
+        told += sum(isinstance(frame, Result) for frame in d.sent())
+        d.hear(HeartbeatAck(s="s1", ep=1, seq=seq))
+    # After 1, 2, 4, 8, 15 and 15 s, each a little less.
+    assert told == 6
+    d.hear(acked(1))
+    d.orders(messages.Forget((1,)))
+    d.says(ready())
+
+
+def test_a_result_without_a_session_waits_for_the_next(d: Dialogue) -> None:
+    d.hear(run_frame(1, 1))
+    d.orders(start(1))
+    d.agent.on_disconnected(d.now)
+    d.guard(messages.Unstarted((), withdrawn=True), messages.Ended((result(1),)))
+    d.orders(messages.Withdraw())
+    d.wait(0)
+    d.says(register(Held(1, "finished"), db="d1"))
+    d.hear(registered("s2", keep=(1,)))
+    d.says(Result(s="s2", results=(result(1),)), ready("s2"))
+
+
+def test_large_results_go_in_frames_of_a_megabyte(d: Dialogue) -> None:
+    d.hear(run_frame(1, *range(1, 6)))
+    d.orders(start(*range(1, 6)))
+    large = [
+        RunResult(run, "failed", "signal", finished_ms=1, signal=9, stdout=type(result(1).stdout)(b"x" * 400_000))
+        for run in range(1, 6)
+    ]
+    d.guard(messages.Ended(tuple(large)))
+    frames = [frame for frame in d.sent() if isinstance(frame, Result)]
+    assert [[told.run for told in frame.results] for frame in frames] == [[1, 2], [3, 4], [5]]
+
+
+def test_a_cancel_goes_to_the_guard_as_often_as_it_comes(d: Dialogue) -> None:
+    d.hear(run_frame(1, 1), Cancel(s="s1", ep=1, runs=(1, 99)), HeartbeatAck(s="s1", ep=1, seq=0, cancel=(1,)))
+    d.orders(start(1), messages.Stop((1,)), messages.Stop((1,)))
+    d.guard(messages.Unstarted((1,)))
+    d.says(Return(s="s1", runs=(1,)))
+
+
+def test_a_heartbeat_ack_may_kill(d: Dialogue) -> None:
+    d.hear(run_frame(1, 1), HeartbeatAck(s="s1", ep=1, seq=0, kill=(1, 99)))
+    d.orders(start(1), messages.Drop((1,)))
+    d.guard(messages.Gone((1,)))
+
+
+def test_a_run_on_probation_is_told_at_once_and_again_a_second_later(d: Dialogue) -> None:
+    d.hear(Run(s="s1", ep=1, n=1, runs=(order(1, probation=True),)))
+    d.orders(messages.Start((order(1, probation=True),)))
+    d.guard(messages.Began(1, 100, 5))
+    d.says(Started(s="s1", run=1, pid=100, at_ms=5))
+    d.wait(999)
+    d.says()
+    d.wait(1)
+    d.wait(0)
+    d.says(heartbeat(1, Held(1, "running"), n=1))
+
+
+# --- how much it asks for --------------------------------------------------------------------------------------------
+
+
+def run_short(d: Dialogue, count: int, took_ms: int = 1) -> None:
+    for run in range(1, count + 1):
+        d.hear(run_frame(run, run))
+        d.guard(messages.Ended((result(run, took_ms),)))
+        d.hear(acked(run))
+    d.agent.to_guard.clear()
+
+
+def asked(d: Dialogue) -> list[int]:
+    return [frame.ahead for frame in d.sent() if isinstance(frame, Ready)]
+
+
+def test_short_runs_make_it_ask_ahead_and_a_long_one_ends_that(d: Dialogue) -> None:
+    run_short(d, 60)
+    steps = asked(d)
+    assert steps == sorted(steps)
+    assert steps[-1] == WINDOW - SLOTS
+    run_short(d, 1, took_ms=1_000)
+    assert asked(d) == [0]
+
+
+def test_a_run_that_waited_in_vain_ends_it_until_a_slot_gets_free(d: Dialogue) -> None:
+    run_short(d, 60)
+    d.sent()
+    d.hear(run_frame(99, 101, 102))
+    d.guard(messages.Unstarted((102,)))
+    d.orders(start(101, 102))
+    d.says(Return(s="s1", runs=(102,)), ready(ahead=0))
+    d.guard(messages.Ended((result(101, 1),)))
+    d.says(Result(s="s1", results=(result(101, 1),)), ready(ahead=WINDOW - SLOTS))
+
+
+def test_a_worker_that_stops_asks_for_nothing_and_says_goodbye(d: Dialogue) -> None:
+    d.hear(run_frame(1, 1, 2))
+    d.orders(start(1, 2))
+    d.guard(messages.Stopping(), messages.Unstarted((2,)))
+    d.says(ready(window=0), Return(s="s1", runs=(2,)))
+    d.guard(messages.Ended((result(1),)))
+    d.hear(acked(1))
+    d.guard(messages.Leave())
+    d.says(Result(s="s1", results=(result(1),)), WorkerBye(s="s1", reason="shutdown"))
+    d.orders(messages.Forget((1,)))
+    assert d.agent.exit_code == 0
+
+
+def test_a_lost_guard_is_told(d: Dialogue) -> None:
+    d.agent.on_guard_lost()
+    d.says(WorkerBye(s="s1", reason="guard_lost"))

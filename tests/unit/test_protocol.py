@@ -1,0 +1,264 @@
+"""Bytes in, a frame or ProtocolError out, and nothing else; and every frame comes back as it was."""
+
+from __future__ import annotations
+
+import contextlib
+import datetime
+from typing import Any, get_args
+
+import msgpack
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from zsched import protocol
+from zsched.limits import FRAME_BYTES_MAX
+from zsched.protocol import (
+    Heartbeat,
+    Held,
+    Output,
+    ProtocolError,
+    Register,
+    Result,
+    RunResult,
+    SchedulerFrame,
+    WorkerFrame,
+    pack,
+    unpack_from_scheduler,
+    unpack_from_worker,
+)
+
+WORKER_FRAMES = get_args(WorkerFrame)
+SCHEDULER_FRAMES = get_args(SchedulerFrame)
+
+# What msgpack can carry, with integers and text that frames may not have.
+integers = st.integers(-(2**63), 2**64 - 1)
+values = st.recursive(
+    st.none() | st.booleans() | integers | st.floats() | st.text() | st.binary(),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text() | integers, inner, max_size=4),
+    max_leaves=20,
+)
+names = sorted({name for kind in (*WORKER_FRAMES, *SCHEDULER_FRAMES) for name in kind.__struct_fields__})
+# Maps that look like frames: a real type and real keys, with anything at all as values.
+almost_frames = st.fixed_dictionaries(
+    {"t": st.sampled_from([kind.__struct_config__.tag for kind in (*WORKER_FRAMES, *SCHEDULER_FRAMES)])},
+    optional=dict.fromkeys(names, values),
+)
+
+
+def read(body: bytes) -> None:
+    """By both readers; whatever they raise besides ProtocolError fails the test."""
+    for unpack, kinds in ((unpack_from_worker, WORKER_FRAMES), (unpack_from_scheduler, SCHEDULER_FRAMES)):
+        with contextlib.suppress(ProtocolError):
+            assert isinstance(unpack(body), kinds)
+
+
+@given(st.binary(max_size=200))
+def test_bytes_are_a_frame_or_refused(body: bytes) -> None:
+    read(body)
+
+
+@given(values)
+def test_any_msgpack_is_a_frame_or_refused(value: object) -> None:
+    read(msgpack.packb(value))
+
+
+@given(almost_frames)
+def test_a_map_that_looks_like_a_frame_is_one_or_refused(value: dict[str, object]) -> None:
+    read(msgpack.packb(value))
+
+
+@given(st.data())
+def test_a_damaged_frame_is_a_frame_or_refused(data: st.DataObject) -> None:
+    body = bytearray(pack(data.draw(worker_frames)))
+    for _ in range(data.draw(st.integers(1, 4))):
+        body[data.draw(st.integers(0, len(body) - 1))] = data.draw(st.integers(0, 255))
+    read(bytes(body[: data.draw(st.integers(0, len(body)))]))
+
+
+# --- what is packed comes back ---------------------------------------------------------------------------------------
+
+numbers = st.integers(0, protocol.INTEGER_MAX)
+run_ids = st.integers(1, protocol.INTEGER_MAX)
+words = st.text(max_size=64)
+lines = st.text(max_size=1024)
+runs = st.lists(run_ids, max_size=5).map(tuple)
+some_runs = st.lists(run_ids, min_size=1, max_size=5).map(tuple)
+phases = st.sampled_from(get_args(protocol.Phase))
+held = st.lists(st.builds(Held, run_ids, phases), max_size=5).map(tuple)
+outputs = st.builds(Output, st.binary(max_size=50), st.binary(max_size=50), numbers)
+results = st.builds(
+    RunResult,
+    run=run_ids,
+    status=st.sampled_from(["success", "failed"]),
+    reason=words,
+    finished_ms=numbers,
+    started_ms=st.none() | numbers,
+    exit_code=st.none() | st.integers(-(2**31), 2**31),
+    signal=st.none() | st.integers(1, 128),
+    detail=lines,
+    stdout=outputs,
+    stderr=outputs,
+)
+orders = st.builds(
+    protocol.RunOrder,
+    run=run_ids,
+    job=run_ids,
+    task=numbers,
+    attempt=numbers,
+    command=st.text(),
+    grace_ms=numbers,
+    output_bytes_max=numbers,
+    timeout_ms=st.none() | numbers,
+    probation=st.booleans(),
+)
+worker_frames = st.one_of(
+    st.builds(
+        Register,
+        v=st.just(1),
+        versions=st.lists(numbers, max_size=3).map(tuple),
+        worker=st.from_regex(r"[A-Za-z0-9][A-Za-z0-9._@:-]{0,127}", fullmatch=True),
+        incarnation=words,
+        boot_id=words,
+        lock=st.tuples(numbers, numbers),
+        slots=st.integers(1, 65_536),
+        heartbeat_ms=numbers,
+        db=words,
+        host=st.text(max_size=255),
+        agent=words,
+        can=st.lists(words, max_size=3).map(tuple),
+        labels=st.dictionaries(words, words, max_size=3),
+        runs=held,
+    ),
+    st.builds(
+        Heartbeat,
+        v=st.just(1),
+        s=words,
+        seq=numbers,
+        n=numbers,
+        window=numbers,
+        ahead=numbers,
+        runs=held,
+        load_milli=numbers,
+        disk_free_bytes=numbers,
+    ),
+    st.builds(protocol.Ready, v=st.just(1), s=words, window=numbers, ahead=numbers),
+    st.builds(protocol.Started, v=st.just(1), s=words, run=run_ids, pid=numbers, at_ms=numbers),
+    st.builds(Result, v=st.just(1), s=words, results=st.lists(results, min_size=1, max_size=3).map(tuple)),
+    st.builds(protocol.Return, v=st.just(1), s=words, runs=some_runs),
+    st.builds(protocol.WorkerBye, v=st.just(1), s=words, reason=words),
+)
+verdicts = st.lists(st.tuples(run_ids, st.sampled_from(get_args(protocol.Verdict))), max_size=5).map(tuple)
+scheduler_frames = st.one_of(
+    st.builds(
+        protocol.Registered,
+        v=st.just(1),
+        s=words,
+        ep=numbers,
+        db=words,
+        heartbeat_ms=numbers,
+        timeout_ms=numbers,
+        keep=runs,
+        kill=runs,
+    ),
+    st.builds(protocol.HeartbeatAck, v=st.just(1), s=words, ep=numbers, seq=numbers, kill=runs, cancel=runs),
+    st.builds(protocol.Run, v=st.just(1), s=words, ep=numbers, n=numbers, runs=st.lists(orders, max_size=3).map(tuple)),
+    st.builds(protocol.ResultAck, v=st.just(1), s=words, ep=numbers, verdicts=verdicts),
+    st.builds(protocol.Cancel, v=st.just(1), s=words, ep=numbers, runs=runs),
+    st.builds(protocol.SchedulerBye, v=st.just(1), s=words, ep=numbers, reason=words),
+    st.builds(
+        protocol.Error,
+        v=st.just(1),
+        code=st.sampled_from(get_args(protocol.ErrorCode)),
+        fatal=st.booleans(),
+        detail=lines,
+    ),
+)
+
+
+@given(worker_frames)
+def test_a_workers_frame_comes_back(frame: WorkerFrame) -> None:
+    assert unpack_from_worker(pack(frame)) == frame
+
+
+@given(scheduler_frames)
+def test_a_schedulers_frame_comes_back(frame: SchedulerFrame) -> None:
+    assert unpack_from_scheduler(pack(frame)) == frame
+
+
+def test_every_type_is_tried_above() -> None:
+    tried = {kind.__name__ for kind in (*WORKER_FRAMES, *SCHEDULER_FRAMES)}
+    assert tried == {
+        *("Register", "Heartbeat", "Ready", "Started", "Result", "Return", "WorkerBye"),
+        *("Registered", "HeartbeatAck", "Run", "ResultAck", "Cancel", "SchedulerBye", "Error"),
+    }
+
+
+def test_a_neighbouring_release_may_add_keys() -> None:
+    body = msgpack.packb({"t": "ready", "v": 1, "s": "s", "window": 1, "ahead": 0, "colour": "blue"})
+    assert unpack_from_worker(body) == protocol.Ready(s="s", window=1, ahead=0)
+
+
+# --- what msgpack lets pass and no frame may have --------------------------------------------------------------------
+
+READY = {"t": "ready", "s": "s", "window": 1, "ahead": 0}
+
+
+def repeated_key() -> bytes:
+    body = bytes(msgpack.packb(READY))
+    # A fixmap of four pairs becomes one of five.
+    return bytes([body[0] + 1]) + body[1:] + bytes(msgpack.packb("ahead")) + bytes(msgpack.packb(0))
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"",
+        msgpack.packb(1),
+        msgpack.packb(None),
+        msgpack.packb("ready"),
+        msgpack.packb([READY]),
+        msgpack.packb(READY) + b"\0",
+        msgpack.packb(READY)[:-1],
+        msgpack.packb(READY | {"t": "run"}),
+        msgpack.packb(READY | {"t": "nothing"}),
+        msgpack.packb(READY | {"s": b"s"}),
+        msgpack.packb(READY | {"window": 1.0}),
+        msgpack.packb(READY | {"window": float("nan")}),
+        msgpack.packb(READY | {"window": True}),
+        msgpack.packb(READY | {"window": -1}),
+        msgpack.packb(READY | {"window": 2**53 + 1}),
+        msgpack.packb(READY | {"window": msgpack.ExtType(5, b"x")}),
+        msgpack.packb(READY | {"x": msgpack.ExtType(5, b"x")}),
+        msgpack.packb(READY | {"window": datetime.datetime.now(datetime.UTC)}, datetime=True),
+        msgpack.packb({name: value for name, value in READY.items() if name != "s"}),
+        repeated_key(),
+        b"\xdf\xff\xff\xff\xff",
+        b"\x91" * 100_000,
+        b"\x81" * 2_000,
+        b"\x81\x90\x01",
+        b"\xa2\xff\xfe",
+        b"\0" * (FRAME_BYTES_MAX + 1),
+    ],
+    ids=range(26),
+)
+def test_what_is_no_frame_is_refused(body: bytes) -> None:
+    with pytest.raises(ProtocolError):
+        unpack_from_worker(body)
+
+
+@pytest.mark.parametrize("name", ["", "a b", "a/b", "-a", "a\n", "a" * 129, "é", "a\0"])
+def test_a_workers_name_is_one_plain_word(name: str) -> None:
+    fields: dict[str, Any] = {
+        "t": "register",
+        "versions": [1],
+        "worker": name,
+        "incarnation": "i",
+        "boot_id": "b",
+        "lock": [1, 2],
+        "slots": 1,
+        "heartbeat_ms": 1,
+    }
+    with pytest.raises(ProtocolError):
+        unpack_from_worker(msgpack.packb(fields))
+    assert isinstance(unpack_from_worker(msgpack.packb(fields | {"worker": "w-1.a@b:c"})), Register)
