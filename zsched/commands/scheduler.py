@@ -25,7 +25,7 @@ One dash does as well as two: -port 8080. Durations: 500ms, 3s, 1m30s, 2h, 1d.
 Every option is also a line in an INI file (worker_timeout = 3s) and a variable (ZSCHED_SCHEDULER_WORKER_TIMEOUT=3s).
 A flag wins over a variable, a variable over --config, that over $XDG_CONFIG_HOME/zsched/*.ini and /etc/zsched/*.ini.
 
-Exit codes: 0 ended cleanly; 2 wrong usage or setting; 70 the disk failed; 74 the database is damaged; 75 another
+Exit codes: 0 ended cleanly; 2 wrong usage or setting; 70 a sync to disk failed; 71 a port can't be used; 74 the database is damaged; 75 another
 scheduler has the database; 78 the database is of a newer release.
 """
 
