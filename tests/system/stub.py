@@ -84,8 +84,8 @@ class StubScheduler:
     ) -> None:
         self._http.shutdown()
         self._http.server_close()
-        self._router.close(0)
-        self._context.term()
+        # Not term(): that waits for sockets which a failed test may still refer to.
+        self._context.destroy(linger=0)
 
     @property
     def url(self) -> str:
@@ -143,8 +143,16 @@ class StubScheduler:
         router = self._context.socket(zmq.ROUTER)
         router.setsockopt(zmq.LINGER, 0)
         router.setsockopt(zmq.ROUTER_MANDATORY, 1)
-        router.bind(f"tcp://127.0.0.1:{port or '*'}")
-        return router
+        end = time.monotonic() + DEADLINE_S
+        while True:
+            try:
+                router.bind(f"tcp://127.0.0.1:{port or '*'}")
+                return router
+            # ZeroMQ closes in a thread of its own, so the port of a closed socket gets free a moment later.
+            except zmq.ZMQError as error:
+                if error.errno != zmq.EADDRINUSE or time.monotonic() > end:
+                    raise
+                time.sleep(0.01)
 
     def _serve(self, wait_s: float) -> None:
         self._dispatch()
