@@ -256,30 +256,14 @@ class Guard:
 
     def _on_signals(self) -> None:
         caught = self._signals.take()
-        if signal.SIGCHLD in caught:
-            self._reap()
+        if signal.SIGCHLD in caught and self._keeper.pid in self._runs.reap(_mono_ms()):
+            self._on_agent_exit()
         for number in caught:
             if number in (signal.SIGTERM, signal.SIGINT) or (number == signal.SIGHUP and self._signals.terminal):
                 self._on_end_wanted(signal.Signals(number).name)
             elif number == signal.SIGHUP:
                 log.info("worker %s: SIGHUP, the agent starts anew", self._config.id)
                 self._keeper.kill()
-
-    def _reap(self) -> None:
-        """Take every child that has ended: a run's main process, the agent, or a stray."""
-        while True:
-            try:
-                ended = os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
-            except ChildProcessError:
-                ended = None
-            if ended is None:
-                break
-            if self._runs.on_child(ended.si_pid, ended.si_code, ended.si_status, _mono_ms()):
-                continue
-            os.waitpid(ended.si_pid, 0)
-            if ended.si_pid == self._keeper.pid:
-                self._on_agent_exit()
-        self._runs.on_children_reaped()
 
     # --- the end -----------------------------------------------------------------------------------------------------
 

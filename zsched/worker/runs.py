@@ -151,30 +151,21 @@ class Runs:
         self._read(stream)
         return True
 
-    def on_child(self, pid: int, code: int, status: int, mono_ms: int) -> bool:
-        """A child has ended and waits to be reaped; code and status are waitid's.
-
-        False: it was not a run's main process.
-        """
-        live = self._by_pid.get(pid)
-        if live is None:
-            return False
-        self._signal(live, signal.SIGKILL)
-        os.waitpid(pid, 0)
-        del self._by_pid[pid]
-        live.ended = (code, status)
-        live.finished_ms = max(self._wall_ms(), live.started_ms)
-        self._closing[live.order.run] = live
-        heapq.heappush(self._due, (mono_ms + _STRAYS_AGAIN_MS, live.order.run, "strays"))
-        return True
-
-    def on_children_reaped(self) -> None:
-        """All children that ended are reaped: kill strays, and give out the runs that have none."""
-        if not self._closing and self._by_pid:
-            return
-        haunted = self._strays.kill(self._by_pid.keys(), {live.order.run for live in self._by_pid.values()})
-        for live in [live for run, live in self._closing.items() if run not in haunted]:
-            self._finish(live)
+    def reap(self, mono_ms: int) -> list[int]:
+        """Take every child that has ended. Returns those that were no run's main process: strays, or the agent."""
+        others = []
+        while (ended := _ended_child()) is not None:
+            live = self._by_pid.get(ended.si_pid)
+            if live is None:
+                others.append(ended.si_pid)
+                self._strays.spared.discard(ended.si_pid)
+            else:
+                self._signal(live, signal.SIGKILL)
+            os.waitpid(ended.si_pid, 0)
+            if live is not None:
+                self._on_main_reaped(live, ended.si_code, ended.si_status, mono_ms)
+        self._clear()
+        return others
 
     def on_tick(self, mono_ms: int) -> None:
         """Do what is due."""
@@ -197,13 +188,28 @@ class Runs:
         if live.ended is not None:
             if due == "strays":
                 heapq.heappush(self._due, (mono_ms + _STRAYS_AGAIN_MS, live.order.run, "strays"))
-                self.on_children_reaped()
+                self._clear()
         elif due == "began":
             self.happened.began.append(Began(live.order.run, live.pid, live.started_ms))
         elif due == "timeout":
             self.stop(live.order.run, "timeout", mono_ms)
         elif due == "kill":
             self._signal(live, signal.SIGKILL)
+
+    def _on_main_reaped(self, live: Live, code: int, status: int, mono_ms: int) -> None:
+        del self._by_pid[live.pid]
+        live.ended = (code, status)
+        live.finished_ms = max(self._wall_ms(), live.started_ms)
+        self._closing[live.order.run] = live
+        heapq.heappush(self._due, (mono_ms + _STRAYS_AGAIN_MS, live.order.run, "strays"))
+
+    def _clear(self) -> None:
+        """Kill the strays of runs that have ended, and give out those that have none."""
+        if not self._closing and self._by_pid:
+            return
+        haunted = self._strays.kill(self._by_pid.keys(), {live.order.run for live in self._by_pid.values()})
+        for live in [live for run, live in self._closing.items() if run not in haunted]:
+            self._finish(live)
 
     def _signal(self, live: Live, number: int) -> None:
         """To the whole group. Its number is safe as long as the main process is not reaped."""
@@ -252,13 +258,23 @@ class Runs:
             self.happened.results.append(result_of(live))
 
 
+def _ended_child() -> os.waitid_result | None:
+    """A child that has ended, left as a zombie; None when there is none."""
+    try:
+        return os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+    except ChildProcessError:
+        return None
+
+
 def result_of(live: Live) -> RunResult:
     """How a run ended, once its main process is reaped."""
     assert live.ended is not None
     code, status = live.ended
     exit_code = status if code == os.CLD_EXITED else None
     stdout, stderr = (stream.capture.output() for stream in live.streams)
-    reason = live.why or ("signal" if exit_code is None else "exit")
+    natural: Literal["exit", "signal"] = "signal" if exit_code is None else "exit"
+    # Nobody asks for the result of a dropped run.
+    reason = natural if live.why is None or live.why == "dropped" else live.why
     return RunResult(
         run=live.order.run,
         status="success" if exit_code == 0 and live.why is None else "failed",
