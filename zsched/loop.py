@@ -103,8 +103,10 @@ class Loop:
             self._store.begin()
             self._report_unsent(now)
             self._handle_frames(now)
-            for posted in self._inbox.take(TURN_COMMANDS_MAX):
-                answers.append((posted[1], self._do(posted[0], now)))
+            for command, future in self._inbox.take(TURN_COMMANDS_MAX):
+                # Listed before it is done: when the store fails in the middle of it, its caller is told too.
+                answers.append((future, None))
+                answers[-1] = (future, self._do(command, now))
                 if self._full():
                     break
             self._next_tick_ms = self._dispatcher.on_tick(now, drained=drained and not self._frames)

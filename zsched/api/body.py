@@ -93,8 +93,10 @@ def convert(value: object, shape: type[ShapeT], pointer: str) -> ShapeT:
         if (found := _PATH.fullmatch(sentence)) is not None:
             sentence = found[1]
             pointer += found[2].replace("[...]", "").replace("[", "/").replace("]", "").replace(".", "/")
+        if "matching regex" in sentence:
+            sentence = "1 to 128 letters, digits and . _ @ : - (a letter or digit first)"
         if (named := re.search(r"(?:unknown|required) field `(.*)`", sentence)) is not None:
-            pointer += f"/{named[1]}"
+            pointer += f"/{_escaped(named[1])}"
             sentence = "unknown field" if "unknown" in sentence else "required"
         _refuse(pointer, sentence)
 
@@ -104,12 +106,17 @@ def _refuse(pointer: str, detail: str) -> NoReturn:
     raise Problem(400, "invalid_request", f"{where}{detail}", errors=((pointer, detail),))
 
 
+def _escaped(name: str) -> str:
+    """A name as a step of a JSON pointer (RFC 6901)."""
+    return name.replace("~", "~0").replace("/", "~1")
+
+
 def _unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) != len(pairs):
-        names = [name for name, _ in pairs]
-        twice = next(name for name in names if names.count(name) > 1)
-        _refuse("#", f"the key {json.dumps(twice)} stands there twice")
+    found: dict[str, Any] = {}
+    for name, value in pairs:
+        if name in found:
+            _refuse("#", f"the key {json.dumps(name)} stands there twice")
+        found[name] = value
     return found
 
 
@@ -136,4 +143,4 @@ def _check(value: object, pointer: str, depth: int) -> None:
             members = value.items() if isinstance(value, dict) else enumerate(value)
             for name, member in members:
                 _check(name, pointer, depth)
-                _check(member, f"{pointer}/{name}", depth + 1)
+                _check(member, f"{pointer}/{_escaped(str(name))}", depth + 1)

@@ -19,7 +19,7 @@ from zsched.limits import (
 )
 from zsched.model import Job, JobId, JobSpec, RunId, RunStatus, Stream, WorkerId
 from zsched.protocol import INTEGER_MAX
-from zsched.spec import JobBody, SpecError, job_spec
+from zsched.spec import REQUIRED, JobBody, SpecError, job_spec
 
 
 class Jobs:
@@ -154,7 +154,7 @@ def _spec(asked: object, pointer: str) -> JobSpec:
         return job_spec(body)
     except SpecError as error:
         where = f"{pointer}/{error.field}"
-        required = not getattr(body, error.field)
+        required = error.detail == REQUIRED
         named = error.detail if required else f"{where.removeprefix('#/').replace('/', '.')}: {error.detail}"
         told = "required" if required else error.detail
         raise Problem(400, "invalid_request", named, errors=((where, told),)) from None

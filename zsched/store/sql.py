@@ -86,7 +86,7 @@ CLAIM: Final = """
         ORDER BY priority DESC, run_id LIMIT ?)
     RETURNING run_id, job_id, task, attempt, probation, priority"""
 ORDER: Final = "SELECT name, command, timeout_ms, grace_ms, created_ms, updated_ms FROM jobs WHERE job_id = ?"
-SET_PROBATION: Final = "UPDATE runs SET probation = ? WHERE run_id = ?"
+SET_PROBATION: Final = "UPDATE runs SET probation = ? WHERE run_id = ? AND status = 'running'"
 SET_END: Final = "UPDATE runs SET ends_ms = ? WHERE run_id = ?"
 LOAD: Final = "SELECT count(*), coalesce(sum(probation), 0) FROM runs WHERE worker_id = ? AND status = 'running'"
 HELD: Final = """

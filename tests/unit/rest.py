@@ -1,0 +1,186 @@
+"""REST for tests: the real app, the real loop in a thread of its own, and a real SQLite store in a folder.
+
+Only the sockets are left out: callers come by Falcon's test client, workers of ZeroMQ by `inproc`.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from contextlib import closing
+from functools import partial
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import zmq
+from falcon import testing
+
+from zsched import protocol
+from zsched.api.app import make_app
+from zsched.api.context import Context, Facts
+from zsched.api.gate import LOCAL_ADDRESS
+from zsched.dispatcher import Dispatcher
+from zsched.inbox import Inbox
+from zsched.loop import Loop, clock
+from zsched.store.sqlite import SqliteEngine, open_reader
+from zsched.store.writer import Writer
+
+DEADLINE_S = 20.0
+ADDRESS = "inproc://workers"
+
+
+class Rest:
+    """A scheduler without processes and ports. A context: leaving it stops the loop."""
+
+    def __init__(self, folder: Path, *, timeout_ms: int = 30_000, pages_free: int | None = None) -> None:
+        """`pages_free`: how many pages (4 KiB) the database may still grow by, as on a disk that is nearly full."""
+        self._path = folder / "scheduler.db"
+        self._timeout_ms = timeout_ms
+        self._pages_free = pages_free
+        self.zmq: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
+        self._inbox = Inbox()
+        self._running = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="loop")
+        self._loop: Loop | None = None
+        self.ready = True
+        self.db = ""
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        assert self._running.wait(DEADLINE_S)
+        facts = Facts(db=self.db, zmq_host="127.0.0.1", zmq_port=5555, ready=lambda: self.ready)
+        self._client = testing.TestClient(make_app(Context(self._inbox, partial(open_reader, self._path), facts)))
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.stop()
+        self.zmq.destroy(linger=0)
+
+    def stop(self) -> None:
+        """End the loop, as a signal does; the app goes on answering what it can."""
+        if self._loop is not None:
+            self._loop.stop()
+        self._thread.join(DEADLINE_S)
+        assert not self._thread.is_alive()
+
+    def _run(self) -> None:
+        engine = SqliteEngine(self._path)
+        engine.check()
+        engine.migrate(clock().wall_ms)
+        if self._pages_free is not None:
+            pages = engine.execute("PRAGMA page_count")[0][0]
+            engine.execute(f"PRAGMA max_page_count = {pages + self._pages_free}")
+        with closing(Writer(engine)) as store, closing(self.zmq.socket(zmq.ROUTER)) as router:
+            router.bind(ADDRESS)
+            store.begin()
+            epoch = store.begin_epoch("test", 1, "0", clock().wall_ms)
+            store.commit()
+            dispatcher = Dispatcher(
+                store, epoch=epoch, timeout_ms=self._timeout_ms, new_token=lambda: "session", now=clock()
+            )
+            self.db = store.identity
+            self._loop = Loop(store, dispatcher, router, self._inbox)
+            self._running.set()
+            self._loop.run()
+
+    def call(self, method: str, path: str, **more: Any) -> testing.Result:
+        """One request as a local caller sends it; headers, body and environment on top."""
+        more = {"host": "localhost", "remote_addr": "127.0.0.1", **more}
+        more["extras"] = {LOCAL_ADDRESS: "127.0.0.1", **more.get("extras", {})}
+        return self._client.simulate_request(method, path, **more)
+
+    def get(self, path: str, **more: Any) -> testing.Result:
+        return self.call("GET", path, **more)
+
+    def post(self, path: str, value: object = None, **more: Any) -> testing.Result:
+        """POST a value as JSON; with `body` instead, exactly those bytes."""
+        if "body" not in more and value is not None:
+            more["json"] = value
+        return self.call("POST", path, **more)
+
+    def submit(self, command: str = "true", **fields: object) -> int:
+        """A job that must be taken; returns its id."""
+        answer = self.post("/jobs", {"name": "j", "command": command, **fields})
+        assert answer.status_code == 201, answer.text
+        return int(answer.json["id"])
+
+    def register(self, name: str, **fields: object) -> testing.Result:
+        answer = self.post("/workers/register", {"worker_id": name, **fields})
+        assert answer.status_code == 200, answer.text
+        return answer
+
+    def take(self, name: str) -> dict[str, Any]:
+        """What a worker gets that asks; there must be something."""
+        answer = self.get(f"/workers/{name}/next")
+        assert answer.status_code == 200, answer.text
+        job: dict[str, Any] = answer.json["job"]
+        assert job is not None
+        return job
+
+    def report(self, job: int, worker: str, status: str, **fields: object) -> testing.Result:
+        return self.post(f"/jobs/{job}/log", {"worker_id": worker, "status": status, **fields})
+
+    def connect(self, worker: str) -> zmq.Socket[bytes]:
+        """A worker's ZeroMQ session: registered, and with no room for runs until it says so."""
+        dealer = self.zmq.socket(zmq.DEALER)
+        dealer.connect(ADDRESS)
+        register = protocol.Register(
+            versions=(protocol.VERSION,),
+            worker=worker,
+            incarnation="i",
+            boot_id="b",
+            lock=(1, 1),
+            slots=1,
+            heartbeat_ms=1_000,
+        )
+        dealer.send(protocol.pack(register))
+        assert isinstance(receive(dealer), protocol.Registered)
+        return dealer
+
+
+def receive(dealer: zmq.Socket[bytes]) -> protocol.SchedulerFrame:
+    """The next frame for a connected worker."""
+    assert dealer.poll(int(DEADLINE_S * 1000)), "no frame came"
+    return protocol.unpack_from_scheduler(dealer.recv())
+
+
+def until(condition: Callable[[], bool]) -> None:
+    """Wait for the scheduler to have done something by itself."""
+    deadline = time.monotonic() + DEADLINE_S
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+def problem(answer: testing.Result, status: int, code: str, detail: str, *errors: tuple[str, str]) -> None:
+    """The answer is exactly this error, in the one body of errors."""
+    assert answer.status_code == status, answer.text
+    body = answer.json
+    titles = {
+        400: "Invalid request",
+        403: "Not allowed",
+        404: "Not found",
+        405: "Method not allowed",
+        409: "Conflict",
+        503: "Service Unavailable",
+    }
+    request_id = body.pop("request_id")
+    assert isinstance(request_id, str)
+    assert len(request_id) == 16
+    expected = {
+        "error": detail,
+        "type": "about:blank",
+        "status": status,
+        "detail": detail,
+        "code": code,
+        "errors": [{"pointer": pointer, "detail": told} for pointer, told in errors],
+    }
+    title, instance = body.pop("title"), body.pop("instance")
+    assert body == expected
+    assert isinstance(instance, str)
+    assert instance.startswith("/")
+    assert title == titles.get(status, title)
