@@ -20,7 +20,8 @@ CALLERS = 100
 BODY = b'{"name": "durable", "command": "true"}'
 REQUEST = b"POST /jobs HTTP/1.1\r\nHost: localhost\r\nContent-Length: %d\r\n\r\n%b" % (len(BODY), BODY)
 
-# `123 sendto(7, "HTTP/1.1 201 Created"..., 200, 0, NULL, 0) = 200`, or cut in two lines when another thread came between.
+# `123 sendto(7, "HTTP/1.1 201 Created"..., 200, 0, NULL, 0) = 200`, or cut in two lines when another thread came
+# between.
 LINE = re.compile(r"(?P<thread>\d+)\s+(?:<\.\.\. (?P<resumed>\w+) resumed>|(?P<call>\w+)\((?P<fd>\d+))(?P<rest>.*)")
 
 pytestmark = pytest.mark.skipif(shutil.which("strace") is None, reason="strace is not installed")
@@ -68,7 +69,7 @@ def test_the_judge_sees_an_answer_that_came_too_early() -> None:
 
 
 def judge(lines: list[str]) -> tuple[int, list[int]]:
-    """How many syncs there were, and the connections whose 201 was sent with no sync begun and ended since the request."""
+    """How many syncs there were, and the connections whose 201 had no sync begun and ended since the request."""
     began: dict[str, int] = {}
     syncs: list[tuple[int, int]] = []
     asked: dict[int, int] = {}

@@ -154,7 +154,7 @@ def test_of_the_processes_without_a_mark_those_of_the_group_go(scheduler: StubSc
     other = scheduler.submit("sleep 1000")
     scheduler.until(lambda: other in scheduler.started)
 
-    scheduler.run(f"env -i sleep 1000 & echo $! > {pid_file}")
+    scheduler.run(f"env -i sleep 1000 & echo $! > {pid_file}; while grep -q ZSCHED /proc/$!/environ; do :; done")
 
     scheduler.until(lambda: not alive(read_pid(pid_file)))
     assert other not in scheduler.results

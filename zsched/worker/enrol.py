@@ -11,7 +11,7 @@ from zsched.limits import BODY_BYTES_MAX
 
 # Both for connecting and for each read of the answer. Nothing else waits meanwhile: without a session there is
 # nothing to do.
-_TIMEOUT_S = 5.0
+_TIMEOUT_S = 3.0
 
 
 class EnrolError(Exception):

@@ -43,15 +43,14 @@ class Keeper:
             return False
         ours, its = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
         with its:
-            # A signal that a terminal or a service manager sends to all of us is the guard's to handle: blocked from
-            # birth on.
-            self.pid = os.posix_spawn(
-                sys.executable,
-                (sys.executable, "-m", "zsched.worker.link"),
-                os.environ,
-                file_actions=((os.POSIX_SPAWN_DUP2, its.fileno(), 0),),
-                setsigmask=(signal.SIGTERM, signal.SIGINT, signal.SIGHUP),
-            )
+            try:
+                self.pid = _spawn(its)
+            # No memory or no processes left on this host: that passes, and the jobs go on meanwhile.
+            except OSError as error:
+                log.error("the agent can't be started: %s", error.strerror)
+                ours.close()
+                self._start_at_ms = mono_ms + _RESTART_MS[-1]
+                return False
         self._start_at_ms = None
         self._started_ms = mono_ms
         self._channel = Channel(ours, FromAgent)
@@ -113,3 +112,17 @@ class Keeper:
         self._epoll.unregister(self._channel.fileno())
         self._channel.close()
         self._channel = None
+
+
+def _spawn(its: socket.socket) -> int:
+    """Start an agent with that end of the channel as its standard input."""
+    # As we were started: a folder that happens to be the working directory holds no modules of ours.
+    options = ("-P",) if sys.flags.safe_path else ()
+    return os.posix_spawn(
+        sys.executable,
+        (sys.executable, *options, "-m", "zsched.worker.link"),
+        os.environ,
+        file_actions=((os.POSIX_SPAWN_DUP2, its.fileno(), 0),),
+        # What a terminal or a service manager sends to all of us is the guard's to handle: blocked from birth on.
+        setsigmask=(signal.SIGTERM, signal.SIGINT, signal.SIGHUP),
+    )

@@ -40,7 +40,8 @@ _FRAMES_MAX: Final = 100
 _RECONNECT_MS: Final = 100
 _RECONNECT_MS_MAX: Final = 1_000
 
-log = logging.getLogger(__name__)
+# By name: this module runs as __main__.
+log = logging.getLogger("zsched.worker.link")
 
 
 class Socket:

@@ -18,6 +18,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Final, Literal
 
+from zsched.limits import FRAME_BYTES_MAX
 from zsched.protocol import RunOrder, RunResult
 from zsched.worker.capture import Capture
 from zsched.worker.messages import Began
@@ -32,6 +33,8 @@ _READ_BYTES: Final = 64 * 1024
 # The most a pipe can hold (fs.pipe-max-size): what is drained from it after the last process that could write has
 # ended.
 _DRAIN_BYTES_MAX: Final = 1024 * 1024
+# Of two streams, so that a result always fits a frame, whatever an order asks for.
+_OUTPUT_BYTES_MAX: Final = FRAME_BYTES_MAX // 2 - 64 * 1024
 # Processes that were killed and are still there are killed and looked at again.
 _STRAYS_AGAIN_MS: Final = 500
 # Timers of runs that ended stay in the heap until it is this much longer than the live runs can explain.
@@ -218,7 +221,7 @@ class Runs:
             os.killpg(live.pid, number)
 
     def _watch(self, fd: int, order: RunOrder) -> Stream:
-        stream = self._streams[fd] = Stream(fd, order.output_bytes_max)
+        stream = self._streams[fd] = Stream(fd, min(order.output_bytes_max, _OUTPUT_BYTES_MAX))
         self._epoll.register(fd, select.EPOLLIN)
         return stream
 
