@@ -8,6 +8,7 @@ import json
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from typing import Final
 
 from zsched.limits import CRASH_LIMIT_DEFAULT, GRACE_MS_DEFAULT
 from zsched.matching import Demand
@@ -33,6 +34,9 @@ from zsched.store.ledger import Ledger
 
 PENDING, RUNNING = RunStatus.PENDING, RunStatus.RUNNING
 FAILED, CANCELLED = RunStatus.FAILED, RunStatus.CANCELLED
+
+# Ends that the scheduler decided: no word of a worker stands behind them.
+_DECIDED: Final = frozenset({Reason.WORKER_LOST, Reason.CRASH_LIMIT, Reason.QUARANTINED})
 
 
 class Writer:
@@ -301,7 +305,7 @@ class Writer:
         run = self.run(outcome.run_id)
         if run is None:
             return "unknown"
-        own_word = run.status in (RunStatus.SUCCESS, FAILED) and run.reason != Reason.WORKER_LOST
+        own_word = run.status in (RunStatus.SUCCESS, FAILED) and run.reason not in _DECIDED
         if run.worker_id == worker_id and (own_word or run.status is CANCELLED):
             return "duplicate"
         self._ledger.event(
@@ -405,8 +409,10 @@ class Writer:
             self._worker_event(now_ms, f"worker {worker_id}", was[0][0], WorkerStatus.ACTIVE, worker_id, "seen")
 
     def retire(self, worker_id: WorkerId, reason: str, now_ms: int) -> None:
+        was = self._execute(sql.WORKER_STATUS, (worker_id,))
         self._execute(sql.RETIRE, (worker_id,))
-        self._worker_event(now_ms, "scheduler", WorkerStatus.ACTIVE, WorkerStatus.INACTIVE, worker_id, reason)
+        if was and was[0][0] == WorkerStatus.ACTIVE:
+            self._worker_event(now_ms, "scheduler", WorkerStatus.ACTIVE, WorkerStatus.INACTIVE, worker_id, reason)
 
     def active_workers(self) -> list[Worker]:
         return [rows.worker(row) for row in self._execute(sql.ACTIVE_WORKERS)]

@@ -1,0 +1,225 @@
+"""A database under test, with the few words that the contract suite is written in."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+from zsched.model import (
+    JobId,
+    JobSpec,
+    Outcome,
+    Reason,
+    Run,
+    RunId,
+    RunStatus,
+    Stream,
+    Worker,
+    WorkerId,
+    WorkerKind,
+    WorkerStatus,
+)
+from zsched.store.contract import Claimed, Verdict
+from zsched.store.engine import Engine, Row
+from zsched.store.reader import EngineReader
+from zsched.store.sqlite import SqliteEngine, open_reader
+from zsched.store.writer import Writer
+
+NOW = 1_700_000_000_000
+LOWEST = -(2**31)
+W1, W2 = WorkerId("w1"), WorkerId("w2")
+
+
+class State(NamedTuple):
+    """What the events must be able to tell about a run."""
+
+    status: str
+    reason: str | None
+    worker_id: str | None
+
+
+class Base:
+    """One open database. Between the tests' steps a turn is always open; `turn` ends it and begins the next."""
+
+    def __init__(self, engine: Engine, open_door: Callable[[], EngineReader]) -> None:
+        self.engine = engine
+        self.store = Writer(engine)
+        self.open_door = open_door
+        # A test that changes rows by hand says so: then the tables owe nothing to the events.
+        self.by_hand = False
+        self.store.begin()
+
+    def turn(self, now_ms: int = NOW) -> None:
+        self.store.settle(now_ms)
+        self.store.commit()
+        if not self.by_hand:
+            self.check()
+        self.store.begin()
+
+    def end(self) -> None:
+        self.turn()
+        self.store.rollback()
+        self.store.close()
+
+    # --- verbs with the usual arguments ---
+
+    def submit(self, name: str = "job", *, command: str = "true", timeout_ms: int | None = None) -> JobId:
+        spec = JobSpec(name=name, command=command, timeout_ms=timeout_ms)
+        return self.store.submit([spec], [None], "test", NOW)[0]
+
+    def recurring(self, next_fire_ms: int, *, run_now: bool = False) -> JobId:
+        spec = JobSpec(name="cron", command="true", schedule="* * * * *", run_now=run_now)
+        return self.store.submit([spec], [next_fire_ms], "test", NOW)[0]
+
+    def claim(
+        self,
+        worker_id: WorkerId = W1,
+        count: int = 64,
+        *,
+        floor: int = LOWEST,
+        n: int = 1,
+        now_ms: int = NOW,
+        ends: bool = False,
+    ) -> list[Claimed]:
+        """Claim from the best demand; nothing when none is ready."""
+        ready = self.store.ready()
+        if not ready:
+            return []
+        return self.store.claim(worker_id, ready[0].demand_id, count, floor, n, now_ms, ends=ends)
+
+    def running(self, worker_id: WorkerId = W1, *, started: bool = False) -> RunId:
+        """A run of a new job that is running on a worker."""
+        self.submit()
+        (claimed,) = self.claim(worker_id)
+        if started:
+            assert self.store.start(claimed.run_id, worker_id, NOW)
+        return claimed.run_id
+
+    def finish(
+        self,
+        run_id: RunId,
+        worker_id: WorkerId = W1,
+        status: RunStatus = RunStatus.SUCCESS,
+        exit_code: int = 0,
+        stdout: Stream = Stream(),  # noqa: B008 - immutable
+    ) -> Verdict:
+        outcome = Outcome(
+            run_id=run_id,
+            status=status,
+            reason=Reason.EXIT,
+            exit_code=exit_code,
+            started_ms=NOW + 1,
+            finished_ms=NOW + 2,
+            stdout=stdout,
+        )
+        return self.store.finish(outcome, worker_id, NOW)
+
+    def lose(
+        self, run_id: RunId, *, crash: bool = False, suspect: bool = False, due_ms: int | None = None
+    ) -> RunStatus:
+        return self.store.lose(run_id, "gone", crash=crash, suspect=suspect, due_ms=due_ms, now_ms=NOW)
+
+    def register(self, worker_id: WorkerId = W1, kind: WorkerKind = WorkerKind.ZMQ, now_ms: int = NOW) -> None:
+        self.store.register(worker(worker_id, kind), now_ms)
+
+    # --- looking ---
+
+    def rows(self, statement: str, *parameters: object) -> list[Row]:
+        return self.engine.execute(statement, parameters)
+
+    def run(self, run_id: RunId) -> Run:
+        run = self.store.run(run_id)
+        assert run is not None
+        return run
+
+    def last_run(self, job_id: JobId) -> Run:
+        """The job's newest run, seen from within the turn."""
+        return self.run(RunId(self.rows("SELECT max(run_id) FROM runs WHERE job_id = ?", job_id)[0][0]))
+
+    def status(self, job_id: JobId) -> RunStatus:
+        """The job's status once what the turn counted is written."""
+        self.store.settle(NOW)
+        job = self.store.job(job_id)
+        assert job is not None
+        return job.status
+
+    def events(self) -> list[Row]:
+        """All that the turns so far, and this one, have written down."""
+        self.store.settle(NOW)
+        return self.rows("SELECT was, became, reason, run_first, worker_id, actor FROM events ORDER BY event_id")
+
+    def check(self) -> None:
+        """What must hold after every commit: counters and events say the same as the runs."""
+        self._check_counters()
+        self._check_events()
+
+    def _check_counters(self) -> None:
+        last = self.rows("SELECT job_id, task, status, max(run_id) FROM runs GROUP BY job_id, task")
+        expected = Counter((job_id, status) for job_id, _, status, _ in last)
+        stored: Counter[tuple[int, str]] = Counter()
+        for job_id, *counts in self.rows("SELECT job_id, pending, running, success, failed, cancelled FROM jobs"):
+            for status, count in zip(RunStatus, counts, strict=True):
+                stored[job_id, status] = count
+        assert +stored == expected
+
+    def _check_events(self) -> None:
+        runs, workers = replay(self.rows("SELECT * FROM events ORDER BY event_id"))
+        assert runs == {
+            run_id: State(*rest) for run_id, *rest in self.rows("SELECT run_id, status, reason, worker_id FROM runs")
+        }
+        assert workers == dict(self.rows("SELECT worker_id, status FROM workers"))
+
+
+def replay(events: list[Row]) -> tuple[dict[int, State], dict[str, str]]:
+    """The runs and the workers as the events alone tell them."""
+    runs: dict[int, State] = {}
+    workers: dict[str, str] = {}
+    for _, _, _, job_id, first, last, worker_id, was, became, reason, _ in events:
+        if first is None:
+            if job_id is None:
+                assert workers.get(worker_id) == was
+                workers[worker_id] = became
+            continue
+        assert job_id is not None or was is None, "only a creation spans jobs"
+        for run_id in range(first, last + 1):
+            if was is None:
+                assert run_id not in runs, "made twice"
+                runs[run_id] = State(became, None, None)
+                continue
+            assert runs[run_id].status == was, f"run {run_id} was {runs[run_id].status}, not {was}"
+            if became == was:
+                continue  # something was said about the run that did not change it
+            runs[run_id] = State(became, reason, None if became == RunStatus.PENDING else worker_id)
+    return runs, workers
+
+
+def worker(worker_id: WorkerId = W1, kind: WorkerKind = WorkerKind.ZMQ) -> Worker:
+    return Worker(
+        worker_id=worker_id,
+        kind=kind,
+        status=WorkerStatus.ACTIVE,
+        slots=2,
+        registered_ms=0,
+        last_seen_ms=0,
+        host="h",
+        incarnation="i",
+        boot_id="b",
+        lock=(1, 2),
+        agent="1.0",
+        can=("env", "cwd"),
+        labels={"zone": "a"},
+    )
+
+
+def open_sqlite(folder: Path) -> Base:
+    path = folder / "scheduler.db"
+    engine = SqliteEngine(path)
+    engine.check()
+    engine.migrate(NOW)
+    return Base(engine, lambda: open_reader(path))
+
+
+# The engines that keep the contract. A further one is a further line.
+ENGINES: dict[str, Callable[[Path], Base]] = {"sqlite": open_sqlite}

@@ -1,0 +1,17 @@
+"""Every test of the contract runs on every engine, and ends with counters and events that agree with the runs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.contract.base import ENGINES, Base
+
+
+@pytest.fixture(params=ENGINES)
+def base(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Base]:
+    opened = ENGINES[request.param](tmp_path)
+    yield opened
+    opened.end()

@@ -1,0 +1,256 @@
+"""What is SQLite's own: how the file is made and opened, the lock, the schema's version, and its errors in our words."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+
+import apsw
+import pytest
+
+from tests.contract.base import NOW, W1, Base, open_sqlite
+from zsched.model import JobSpec, RunStatus
+from zsched.store import sqlite
+from zsched.store.contract import (
+    StoreBusy,
+    StoreCorrupt,
+    StoreError,
+    StoreFull,
+    StoreLocked,
+    StoreNewer,
+    StoreUnsure,
+)
+from zsched.store.sqlite import Lock, SqliteEngine, open_reader, open_writer
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "scheduler.db"
+
+
+@pytest.fixture
+def small(tmp_path: Path) -> Iterator[Base]:
+    """A database with no space left, in a turn that has taken one job."""
+    base = open_sqlite(tmp_path)
+    base.submit("first")
+    base.turn()
+    pages = base.rows("PRAGMA page_count")[0][0]
+    base.rows(f"PRAGMA max_page_count = {pages}")
+    yield base
+    base.store.close()
+
+
+def mode(path: Path) -> int:
+    return path.stat().st_mode & 0o777
+
+
+# --- the file ---
+
+
+def test_the_settings_that_a_commit_relies_on_are_really_set(path: Path) -> None:
+    open_writer(path, NOW).close()
+    with closing(SqliteEngine(path)) as engine:
+
+        def pragma(name: str) -> object:
+            return engine.execute(f"PRAGMA {name}")[0][0]
+
+        assert pragma("page_size") == 8192
+        assert pragma("auto_vacuum") == 2  # incremental
+        assert pragma("journal_mode") == "wal"
+        assert pragma("synchronous") == 2  # FULL
+        assert pragma("foreign_keys") == 1
+        assert pragma("busy_timeout") == sqlite.BUSY_TIMEOUT_MS
+
+
+def test_a_row_that_points_nowhere_is_refused(path: Path) -> None:
+    open_writer(path, NOW).close()
+    with closing(SqliteEngine(path)) as engine, pytest.raises(StoreError, match="FOREIGN KEY"):
+        engine.execute(
+            "INSERT INTO runs (job_id, attempt, demand_id, priority, status, created_ms) VALUES (9, 1, 9, 0, 'pending', 0)"
+        )
+
+
+@pytest.mark.parametrize("umask", [0o000, 0o022, 0o077])
+def test_nobody_else_can_read_the_files(tmp_path: Path, umask: int) -> None:
+    folder = tmp_path / "data"
+    before = os.umask(umask)
+    try:
+        with Lock(folder), closing(open_writer(folder / "scheduler.db", NOW)) as store:
+            store.begin()
+            store.submit([JobSpec(name="a", command="true")], [None], "test", NOW)
+            store.commit()
+            assert mode(folder) == 0o700
+            assert {file.name: mode(file) for file in folder.iterdir()} == {
+                "lock": 0o600,
+                "scheduler.db": 0o600,
+                "scheduler.db-shm": 0o600,
+                "scheduler.db-wal": 0o600,
+            }
+    finally:
+        os.umask(before)
+
+
+def test_two_databases_have_two_identities_and_each_keeps_its_own(tmp_path: Path) -> None:
+    identities = []
+    for name in ("a.db", "b.db", "a.db"):
+        with closing(open_writer(tmp_path / name, NOW)) as store:
+            identities.append(store.identity)
+    assert identities[0] == identities[2] != identities[1]
+
+
+def test_a_reader_can_not_write_and_does_not_make_a_database(path: Path) -> None:
+    with pytest.raises(StoreError):
+        open_reader(path)
+    assert not path.exists()
+    open_writer(path, NOW).close()
+    with closing(SqliteEngine(path, read_only=True)) as engine, pytest.raises(StoreError, match="readonly"):
+        engine.execute("DELETE FROM identity")
+
+
+def test_a_folder_that_does_not_exist_is_a_store_error(tmp_path: Path) -> None:
+    with pytest.raises(StoreError, match="can't open the database"):
+        open_writer(tmp_path / "nowhere" / "scheduler.db", NOW)
+
+
+# --- the lock ---
+
+
+def test_a_second_scheduler_is_refused_and_told_who_is_first(tmp_path: Path) -> None:
+    with Lock(tmp_path), pytest.raises(StoreLocked, match=f"process {os.getpid()}"):
+        Lock(tmp_path)
+
+
+def test_the_lock_is_free_when_its_holder_is_gone(tmp_path: Path) -> None:
+    take_and_die = "import sys, os, pathlib; from zsched.store.sqlite import Lock; Lock(pathlib.Path(sys.argv[1])); os._exit(9)"
+    died = subprocess.run([sys.executable, "-c", take_and_die, str(tmp_path)], cwd=Path(__file__).parents[2])
+    assert died.returncode == 9
+    Lock(tmp_path).close()
+    Lock(tmp_path).close()
+
+
+def test_the_lock_does_not_pass_to_child_processes(tmp_path: Path) -> None:
+    with Lock(tmp_path):
+        child = subprocess.Popen(["sleep", "60"], close_fds=False)
+    try:
+        Lock(tmp_path).close()
+    finally:
+        child.kill()
+        child.wait()
+
+
+# --- the schema ---
+
+
+def test_a_newer_schema_is_refused_and_left_alone(path: Path) -> None:
+    open_writer(path, NOW).close()
+    with closing(SqliteEngine(path)) as engine:
+        engine.execute("PRAGMA user_version = 99")
+    with pytest.raises(StoreNewer, match="schema 99"):
+        open_writer(path, NOW)
+    with closing(SqliteEngine(path)) as engine:
+        assert engine.execute("PRAGMA user_version") == [(99,)]
+
+
+def test_a_migration_that_fails_leaves_the_database_as_it_was(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    steps = [*sqlite._schema_steps(), "CREATE TABLE half (a INTEGER) STRICT; CREATE TABLE identity (db TEXT)"]
+    monkeypatch.setattr(sqlite, "_schema_steps", lambda: steps)
+    with pytest.raises(StoreError, match="identity already exists"):
+        open_writer(path, NOW)
+    monkeypatch.undo()
+    with closing(open_writer(path, NOW)) as store:
+        assert store.identity
+    with closing(SqliteEngine(path)) as engine:
+        assert engine.execute("SELECT name FROM sqlite_master WHERE name = 'half'") == []
+
+
+# --- damage ---
+
+
+def test_a_file_that_is_no_database_is_corrupt(path: Path) -> None:
+    path.write_bytes(b"this is no database at all, but long enough to look like one" * 100)
+    with pytest.raises(StoreCorrupt):
+        open_writer(path, NOW)
+
+
+def test_a_damaged_database_is_found_when_it_is_opened(path: Path) -> None:
+    with closing(open_writer(path, NOW)) as store:
+        store.begin()
+        store.submit([JobSpec(name="a", command="x" * 900)] * 500, [None] * 500, "test", NOW)
+        store.commit()
+    content = bytearray(path.read_bytes())
+    for page in range(6, len(content) // 8192):
+        content[page * 8192 : page * 8192 + 2048] = b"\xa5" * 2048
+    path.write_bytes(content)
+    with pytest.raises(StoreCorrupt):
+        open_writer(path, NOW)
+
+
+# --- errors in the middle of work ---
+
+
+def test_another_writer_is_waited_for_and_then_busy(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sqlite, "BUSY_TIMEOUT_MS", 20)
+    with closing(open_writer(path, NOW)) as store, closing(SqliteEngine(path)) as other:
+        other.begin()
+        with pytest.raises(StoreBusy):
+            store.begin()
+        other.rollback()
+        store.begin()
+        store.rollback()
+
+
+def test_a_full_disk_fails_the_turn_whole_and_a_later_one_succeeds(small: Base) -> None:
+    with pytest.raises(StoreFull):
+        for _ in range(1_000):
+            small.submit("x" * 200)
+    small.store.rollback()
+    small.store.begin()
+    assert small.rows("SELECT count(*) FROM jobs") == [(1,)]
+    small.rows("PRAGMA max_page_count = 1000000")
+    for _ in range(100):
+        small.submit("x" * 200)
+    small.turn()
+
+
+def test_a_disk_that_fills_up_within_a_piece_of_work_is_still_said_to_be_full(small: Base) -> None:
+    with pytest.raises(StoreFull), small.store.attempt():
+        for _ in range(1_000):
+            small.submit("x" * 200)
+    small.store.rollback()
+    small.store.begin()
+    (claimed,) = small.claim(W1)
+    assert small.status(claimed.job_id) == RunStatus.RUNNING
+
+
+def test_reads_go_on_when_the_disk_is_full(small: Base) -> None:
+    with pytest.raises(StoreFull):
+        small.submit("x" * 200_000)
+    small.store.rollback()
+    with closing(small.open_door()) as door:
+        assert [job.name for job in door.jobs(None, 10, 0)] == ["first"]
+
+
+@pytest.mark.parametrize(
+    ("error", "extended", "ours"),
+    [
+        (apsw.IOError, apsw.SQLITE_IOERR_FSYNC, StoreUnsure),
+        (apsw.IOError, apsw.SQLITE_IOERR_DIR_FSYNC, StoreUnsure),
+        (apsw.IOError, apsw.SQLITE_IOERR_WRITE, StoreError),
+        (apsw.ReadOnlyError, apsw.SQLITE_READONLY, StoreError),
+        (apsw.BusyError, apsw.SQLITE_BUSY, StoreBusy),
+        (apsw.LockedError, apsw.SQLITE_LOCKED, StoreBusy),
+        (apsw.FullError, apsw.SQLITE_FULL, StoreFull),
+        (apsw.CorruptError, apsw.SQLITE_CORRUPT, StoreCorrupt),
+        (apsw.NotADBError, apsw.SQLITE_NOTADB, StoreCorrupt),
+    ],
+)
+def test_sqlites_errors_become_ours(error: type[apsw.Error], extended: int, ours: type[StoreError]) -> None:
+    theirs = error("disk trouble")
+    theirs.extendedresult = extended
+    with pytest.raises(StoreError, match="SQLite: disk trouble") as caught:
+        sqlite._raise_ours(theirs)
+    assert type(caught.value) is ours
