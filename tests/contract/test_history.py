@@ -46,6 +46,13 @@ class History:
     def step(self) -> None:
         self.chance.choice(self.steps)()
 
+    def botch(self) -> None:
+        """Steps that must be undone whole."""
+        with self.store.attempt():
+            self.step()
+            self.step()
+            raise Oops
+
     def any_run(self) -> RunId:
         last = self.base.rows("SELECT coalesce(max(run_id), 0) FROM runs")[0][0]
         # Mostly one of the last, which still move; now and then one that does not exist.
@@ -53,7 +60,7 @@ class History:
 
     def live_run(self) -> tuple[RunId, WorkerId] | None:
         found = self.base.rows("SELECT run_id, worker_id FROM runs WHERE status = 'running'")
-        return self.chance.choice(found) if found else None  # type: ignore[return-value]
+        return self.chance.choice(found) if found else None
 
     def worker(self) -> WorkerId:
         return self.chance.choice(WORKERS)
@@ -132,10 +139,8 @@ def test_events_and_counters_tell_the_state_of_every_run_after_any_history(base:
     for _ in range(STEPS):
         end = history.chance.random()
         if end < 0.05:
-            with pytest.raises(Oops), base.store.attempt():
-                history.step()
-                history.step()
-                raise Oops
+            with pytest.raises(Oops):
+                history.botch()
         elif end < 0.08:
             base.store.rollback()
             base.store.begin()

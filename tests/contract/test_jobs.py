@@ -79,9 +79,7 @@ def test_an_unknown_job_is_none(base: Base) -> None:
         ({"success": 1}, SUCCESS),
     ],
 )
-def test_the_status_of_a_job_follows_from_its_counters(
-    base: Base, counters: dict[str, int], status: RunStatus
-) -> None:
+def test_the_status_of_a_job_follows_from_its_counters(base: Base, counters: dict[str, int], status: RunStatus) -> None:
     job_id = base.submit()
     base.by_hand = True
     base.store.settle(NOW)

@@ -161,9 +161,7 @@ def test_a_result_of_a_run_that_does_not_exist_is_unknown(base: Base) -> None:
 
 @pytest.mark.parametrize("status", sorted(TERMINAL))
 @pytest.mark.parametrize("change", ["status = 'pending'", "status = status", "exit_code = 7", "worker_id = 'w9'"])
-def test_the_engine_itself_refuses_any_change_of_a_run_that_ended(
-    base: Base, status: RunStatus, change: str
-) -> None:
+def test_the_engine_itself_refuses_any_change_of_a_run_that_ended(base: Base, status: RunStatus, change: str) -> None:
     run_id = bring_to(base, status)
     before = base.run(run_id)
     with pytest.raises(StoreError, match="terminal is final"), base.store.attempt():

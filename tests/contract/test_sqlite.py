@@ -1,4 +1,4 @@
-"""What is SQLite's own: how the file is made and opened, the lock, the schema's version, and its errors in our words."""
+"""What is SQLite's own: how the file is made and opened, the lock, the schema's version, its errors in our words."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ import apsw
 import pytest
 
 from tests.contract.base import NOW, W1, Base, open_sqlite
+from tests.contract.disk import Disk, failing_disk
 from zsched.model import JobSpec, RunStatus
 from zsched.store import sqlite
 from zsched.store.contract import (
@@ -44,6 +45,11 @@ def small(tmp_path: Path) -> Iterator[Base]:
     base.store.close()
 
 
+def fill(base: Base) -> None:
+    for _ in range(1_000):
+        base.submit("x" * 200)
+
+
 def mode(path: Path) -> int:
     return path.stat().st_mode & 0o777
 
@@ -70,7 +76,8 @@ def test_a_row_that_points_nowhere_is_refused(path: Path) -> None:
     open_writer(path, NOW).close()
     with closing(SqliteEngine(path)) as engine, pytest.raises(StoreError, match="FOREIGN KEY"):
         engine.execute(
-            "INSERT INTO runs (job_id, attempt, demand_id, priority, status, created_ms) VALUES (9, 1, 9, 0, 'pending', 0)"
+            "INSERT INTO runs (job_id, attempt, demand_id, priority, status, created_ms)"
+            " VALUES (9, 1, 9, 0, 'pending', 0)"
         )
 
 
@@ -125,7 +132,7 @@ def test_a_second_scheduler_is_refused_and_told_who_is_first(tmp_path: Path) -> 
 
 
 def test_the_lock_is_free_when_its_holder_is_gone(tmp_path: Path) -> None:
-    take_and_die = "import sys, os, pathlib; from zsched.store.sqlite import Lock; Lock(pathlib.Path(sys.argv[1])); os._exit(9)"
+    take_and_die = "import os, sys; from zsched.store import sqlite; sqlite.Lock(sqlite.Path(sys.argv[1])); os._exit(9)"
     died = subprocess.run([sys.executable, "-c", take_and_die, str(tmp_path)], cwd=Path(__file__).parents[2])
     assert died.returncode == 9
     Lock(tmp_path).close()
@@ -205,8 +212,7 @@ def test_another_writer_is_waited_for_and_then_busy(path: Path, monkeypatch: pyt
 
 def test_a_full_disk_fails_the_turn_whole_and_a_later_one_succeeds(small: Base) -> None:
     with pytest.raises(StoreFull):
-        for _ in range(1_000):
-            small.submit("x" * 200)
+        fill(small)
     small.store.rollback()
     small.store.begin()
     assert small.rows("SELECT count(*) FROM jobs") == [(1,)]
@@ -218,8 +224,7 @@ def test_a_full_disk_fails_the_turn_whole_and_a_later_one_succeeds(small: Base) 
 
 def test_a_disk_that_fills_up_within_a_piece_of_work_is_still_said_to_be_full(small: Base) -> None:
     with pytest.raises(StoreFull), small.store.attempt():
-        for _ in range(1_000):
-            small.submit("x" * 200)
+        fill(small)
     small.store.rollback()
     small.store.begin()
     (claimed,) = small.claim(W1)
@@ -250,7 +255,106 @@ def test_reads_go_on_when_the_disk_is_full(small: Base) -> None:
 )
 def test_sqlites_errors_become_ours(error: type[apsw.Error], extended: int, ours: type[StoreError]) -> None:
     theirs = error("disk trouble")
-    theirs.extendedresult = extended
+    theirs.extendedresult = extended  # type: ignore[attr-defined]
     with pytest.raises(StoreError, match="SQLite: disk trouble") as caught:
         sqlite._raise_ours(theirs)
     assert type(caught.value) is ours
+
+
+# --- a disk that fails ---
+
+
+@pytest.fixture
+def disk() -> Iterator[Disk]:
+    with failing_disk() as disk:
+        yield disk
+
+
+def test_a_commit_is_one_sync_of_the_wal(disk: Disk, tmp_path: Path) -> None:
+    base = open_sqlite(tmp_path)
+    base.turn()
+    before = disk.syncs
+    for _ in range(50):
+        base.submit()
+    base.turn()
+    assert disk.syncs == before + 1
+    base.store.close()
+
+
+def test_a_failed_sync_is_unsure_and_not_a_mere_error(disk: Disk, tmp_path: Path) -> None:
+    base = open_sqlite(tmp_path)
+    base.submit()
+    disk.fails = {("sync", "-wal"): apsw.SQLITE_IOERR_FSYNC}
+    with pytest.raises(StoreUnsure):
+        base.turn()
+    disk.fails = {}
+    base.store.close()
+
+
+def test_a_turn_that_could_not_be_written_has_not_happened(disk: Disk, tmp_path: Path) -> None:
+    base = open_sqlite(tmp_path)
+    job_id = base.submit()
+    base.turn()
+    base.claim()
+    disk.fails = {("write", "-wal"): apsw.SQLITE_IOERR_WRITE}
+    with pytest.raises(StoreError, match="the disk fails"):
+        base.turn()
+    base.store.rollback()
+    disk.fails = {}
+    base.store.begin()
+    assert base.status(job_id) == RunStatus.PENDING
+    base.end()
+
+
+def test_a_disk_error_within_a_piece_of_work_is_told_as_what_it_is(disk: Disk, tmp_path: Path) -> None:
+    base = open_sqlite(tmp_path)
+    base.rows("PRAGMA cache_size = 3")  # so that the turn is written before its end
+    disk.fails = {("write", "-wal"): apsw.SQLITE_FULL}
+    with pytest.raises(StoreFull, match="the disk fails"), base.store.attempt():
+        fill(base)
+    base.store.rollback()
+    disk.fails = {}
+    base.store.begin()
+    assert base.rows("SELECT count(*) FROM jobs") == [(0,)]
+    base.end()
+
+
+@pytest.mark.parametrize("code", [apsw.SQLITE_FULL, apsw.SQLITE_IOERR_WRITE])
+def test_a_checkpoint_that_fails_takes_no_commit_back(
+    disk: Disk, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: int
+) -> None:
+    monkeypatch.setattr(sqlite, "CHECKPOINT_PAGES", 1)
+    base = open_sqlite(tmp_path)
+    disk.fails = {("write", ".db"): code}
+    for _ in range(3):
+        base.submit()
+        base.turn()
+    disk.fails = {}
+    base.submit()
+    base.turn()
+    assert base.rows("SELECT count(*) FROM jobs") == [(4,)]
+    base.end()
+
+
+def test_a_checkpoint_whose_sync_fails_is_unsure(disk: Disk, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sqlite, "CHECKPOINT_PAGES", 1)
+    base = open_sqlite(tmp_path)
+    base.submit()
+    disk.fails = {("sync", ".db"): apsw.SQLITE_IOERR_FSYNC}
+    with pytest.raises(StoreUnsure):
+        base.turn()
+    disk.fails = {}
+    base.store.close()
+
+
+def test_the_wal_is_moved_into_the_database_and_does_not_grow_for_ever(tmp_path: Path) -> None:
+    base = open_sqlite(tmp_path)
+    for _ in range(40):
+        for _ in range(100):
+            base.submit("x" * 200, command="y" * 900)
+        base.store.settle(NOW)
+        base.store.commit()
+        base.store.begin()
+    wal = tmp_path / "scheduler.db-wal"
+    assert wal.stat().st_size < 2 * sqlite.CHECKPOINT_PAGES * 8192
+    base.end()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 
 from tests.contract.base import NOW, W1, W2, Base, worker
@@ -11,6 +13,18 @@ from zsched.model import JobId, RunId, RunStatus, Worker, WorkerId, WorkerKind, 
 
 class Oops(Exception):
     """A bug of ours, in the middle of a piece of work."""
+
+
+def botch(base: Base, *work: Callable[[], object]) -> None:
+    """Do some work in one piece that raises in the end."""
+    with pytest.raises(Oops), base.store.attempt():
+        _do_and_raise(work)
+
+
+def _do_and_raise(work: tuple[Callable[[], object], ...]) -> None:
+    for step in work:
+        step()
+    raise Oops
 
 
 def test_nothing_of_a_turn_that_is_rolled_back_has_happened(base: Base) -> None:
@@ -47,11 +61,7 @@ def test_what_is_not_committed_is_gone_when_the_database_is_opened_again(base: B
 
 def test_a_piece_of_work_that_raises_is_undone_with_its_events_and_counters(base: Base) -> None:
     job_id = base.submit()
-    with pytest.raises(Oops), base.store.attempt():
-        base.claim()
-        base.submit()
-        base.register(W2)
-        raise Oops
+    botch(base, base.claim, base.submit, lambda: base.register(W2))
     base.turn()
     assert base.status(job_id) == RunStatus.PENDING
     assert base.store.worker(W2) is None
@@ -61,25 +71,20 @@ def test_a_piece_of_work_that_raises_is_undone_with_its_events_and_counters(base
 def test_a_piece_of_work_that_ends_well_stays_when_a_later_one_is_undone(base: Base) -> None:
     with base.store.attempt():
         job_id = base.submit()
-    with pytest.raises(Oops), base.store.attempt():
-        base.store.cancel(job_id, "ann", NOW)
-        raise Oops
+    botch(base, lambda: base.store.cancel(job_id, "ann", NOW))
     assert base.status(job_id) == RunStatus.PENDING
     assert len(base.claim()) == 1
 
 
 def test_a_demand_that_was_undone_is_stored_anew(base: Base) -> None:
-    job_id = base.submit()
-    wish = Demand(needs=("gpu",))
-    with pytest.raises(Oops), base.store.attempt():
-        undone = base.store._demand_id(wish)
-        base.rows("UPDATE runs SET demand_id = ?", undone)
-        assert base.store.ready()[0].demand == wish
-        raise Oops
-    other = base.store._demand_id(Demand(needs=("env",)))
-    base.rows("UPDATE runs SET demand_id = ?", other)
-    assert base.store.ready()[0].demand.needs == ("env",)
-    assert base.last_run(job_id).status == RunStatus.PENDING
+    base.submit()
+
+    def demand(need: str) -> None:
+        base.rows("UPDATE runs SET demand_id = ?", base.store._demand_id(Demand(needs=(need,))))
+        assert base.store.ready()[0].demand.needs == (need,)
+
+    botch(base, lambda: demand("gpu"))
+    demand("env")
 
 
 def test_changed_rows_are_counted_from_the_beginning_of_the_turn(base: Base) -> None:

@@ -180,7 +180,9 @@ class Store(Protocol):
         """Cancel what is live of a job: pending runs end here, running ones are marked for their workers to stop."""
 
     def due(self, now_ms: int, count: int) -> list[Due]:
-        """Up to count recurring jobs whose next fire is not in the future, the most overdue first. Not within `attempt`."""
+        """Up to count recurring jobs whose next fire is not in the future, the most overdue first. Not within
+        `attempt`.
+        """
 
     def fire(self, job_id: JobId, next_fire_ms: int | None, actor: str, now_ms: int) -> RunId:
         """Make the run of a recurring job's fire. The job counts this fire alone from here on."""

@@ -8,6 +8,7 @@ commit means: WAL, `synchronous=FULL` (a commit is an fdatasync of the WAL: it s
 from __future__ import annotations
 
 import fcntl
+import logging
 import os
 import secrets
 from collections.abc import Iterable, Sequence
@@ -32,7 +33,12 @@ from zsched.store.contract import (
 from zsched.store.reader import EngineReader
 from zsched.store.writer import Writer
 
+log = logging.getLogger(__name__)
+
 BUSY_TIMEOUT_MS: Final = 5_000
+
+# Pages in the WAL from which on a commit also moves them into the database: SQLite's own default.
+CHECKPOINT_PAGES: Final = 1_000
 
 _SYNC_ERRORS: Final = (apsw.SQLITE_IOERR_FSYNC, apsw.SQLITE_IOERR_DIR_FSYNC)
 
@@ -83,6 +89,7 @@ class SqliteEngine:
                 os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
             self._connection = apsw.Connection(str(path), flags=flags)
             self._connection.set_busy_timeout(BUSY_TIMEOUT_MS)
+            self._wal_pages = 0
             if not read_only:
                 self._prepare()
         except OSError as error:
@@ -97,6 +104,13 @@ class SqliteEngine:
         self._connection.pragma("journal_mode", "wal")
         self._connection.pragma("synchronous", "FULL")
         self._connection.pragma("foreign_keys", 1)
+        # SQLite's own checkpoint is part of COMMIT, which then fails although the turn is durable: a caller would be
+        # told that nothing happened. This hook takes its place.
+        self._connection.set_wal_hook(self._note_wal)
+
+    def _note_wal(self, _connection: apsw.Connection, _database: str, pages: int) -> int:
+        self._wal_pages = pages
+        return apsw.SQLITE_OK
 
     def execute(self, statement: str, parameters: Sequence[object] = ()) -> list[tuple[Any, ...]]:
         try:
@@ -120,6 +134,19 @@ class SqliteEngine:
             with suppress(StoreError):
                 self.rollback()
             _raise_ours(error)
+        if self._wal_pages >= CHECKPOINT_PAGES:
+            self._checkpoint()
+
+    def _checkpoint(self) -> None:
+        """Move the WAL into the database. Where that fails the commit stands all the same, and the next one tries
+        again; only a failed sync is never tried again.
+        """
+        try:
+            self._connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_PASSIVE)
+        except apsw.Error as error:
+            if getattr(error, "extendedresult", 0) in _SYNC_ERRORS:
+                _raise_ours(error)
+            log.warning("the WAL can't be moved into the database: %s", error)
 
     def rollback(self) -> None:
         if self._connection.in_transaction:

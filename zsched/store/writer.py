@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from typing import Final
 
@@ -28,7 +28,7 @@ from zsched.model import (
     WorkerStatus,
 )
 from zsched.store import rows, sql
-from zsched.store.contract import Cancelled, Claimed, Due, Holding, Load, Ready, StoreError, Verdict
+from zsched.store.contract import Cancelled, Claimed, Due, Holding, Load, Ready, StoreCorrupt, StoreError, Verdict
 from zsched.store.engine import Engine
 from zsched.store.ledger import Ledger
 
@@ -73,12 +73,20 @@ class Writer:
         self._execute("SAVEPOINT attempt")
         try:
             yield
-        except BaseException:
-            self._ledger.cut(mark)
-            self._demands.clear()
-            self._execute("ROLLBACK TO attempt")
-            self._execute("RELEASE attempt")
+        except StoreError:
+            # The engine may have given up the whole turn already, and the savepoint with it; its caller will.
+            with suppress(StoreError):
+                self._undo(mark)
             raise
+        except BaseException:
+            self._undo(mark)
+            raise
+        self._execute("RELEASE attempt")
+
+    def _undo(self, mark: tuple[int, int]) -> None:
+        self._ledger.cut(mark)
+        self._demands.clear()
+        self._execute("ROLLBACK TO attempt")
         self._execute("RELEASE attempt")
 
     @property
@@ -221,7 +229,7 @@ class Writer:
             run_id, job_id = RunId(row[0]), JobId(row[1])
             try:
                 order = self._order(run_id, job_id, row[2], row[3], probation)
-            except (StoreError, ValueError, TypeError, IndexError) as error:
+            except (StoreCorrupt, ValueError, TypeError, IndexError) as error:
                 self._quarantine(run_id, job_id, worker_id, repr(error), now_ms)
                 continue
             claimed.append(order)
