@@ -296,6 +296,17 @@ def test_what_an_earlier_start_left_is_swept_before_registering(scheduler: StubS
             process.wait()
 
 
+def test_a_signal_meant_for_all_does_not_end_the_agent(scheduler: StubScheduler, worker: WorkerProcess) -> None:
+    agent = worker.agent()
+    assert agent is not None
+
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        os.kill(agent, number)
+
+    assert scheduler.run("true").status == "success"
+    assert worker.agent() == agent
+
+
 def test_sighup_replaces_the_agent_and_keeps_the_jobs(scheduler: StubScheduler, worker: WorkerProcess) -> None:
     run = scheduler.submit("sleep 1000")
     scheduler.until(lambda: run in scheduler.started)

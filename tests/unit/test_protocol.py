@@ -91,7 +91,7 @@ results = st.builds(
     RunResult,
     run=run_ids,
     status=st.sampled_from(["success", "failed"]),
-    reason=words,
+    reason=st.sampled_from(["exit", "signal", "timeout", "cancelled", "spawn_error"]),
     finished_ms=numbers,
     started_ms=st.none() | numbers,
     exit_code=st.none() | st.integers(-(2**31), 2**31),

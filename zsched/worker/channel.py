@@ -1,7 +1,7 @@
 """The socket between guard and agent.
 
 A message on the wire is its length in four bytes, the highest first, and then the message in msgpack. msgspec's own
-coder, because it gives the types back at a tenth of the cost of msgpack and a conversion. Imports no ZeroMQ: the
+coder, because it gives the types back at a fifth of the cost of msgpack and a conversion. Imports no ZeroMQ: the
 guard uses this too.
 """
 
