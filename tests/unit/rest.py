@@ -14,6 +14,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+import falcon
 import zmq
 from falcon import testing
 
@@ -40,7 +41,7 @@ class Rest:
         self._timeout_ms = timeout_ms
         self._pages_free = pages_free
         self.zmq: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
-        self._inbox = Inbox()
+        self._inbox = Inbox(callers_max=1)
         self._running = threading.Event()
         self._thread = threading.Thread(target=self._run, name="loop")
         self._loop: Loop | None = None
@@ -51,7 +52,7 @@ class Rest:
         self._thread.start()
         assert self._running.wait(DEADLINE_S)
         facts = Facts(db=self.db, zmq_host="127.0.0.1", zmq_port=5555, ready=lambda: self.ready)
-        self._client = testing.TestClient(make_app(Context(self._inbox, partial(open_reader, self._path), facts)))
+        self.app = make_app(Context(self._inbox, partial(open_reader, self._path), facts))
         return self
 
     def __exit__(
@@ -89,9 +90,14 @@ class Rest:
 
     def call(self, method: str, path: str, **more: Any) -> testing.Result:
         """One request as a local caller sends it; headers, body and environment on top."""
+        return self.ask(self.app, method, path, **more)
+
+    @staticmethod
+    def ask(app: falcon.App[falcon.Request, falcon.Response], method: str, path: str, **more: Any) -> testing.Result:
+        """The same to an app without a scheduler behind it."""
         more = {"host": "localhost", "remote_addr": "127.0.0.1", **more}
         more["extras"] = {LOCAL_ADDRESS: "127.0.0.1", **more.get("extras", {})}
-        return self._client.simulate_request(method, path, **more)
+        return testing.simulate_request(app, method, path, **more)
 
     def get(self, path: str, **more: Any) -> testing.Result:
         return self.call("GET", path, **more)

@@ -184,7 +184,7 @@ def test_a_worker_that_asks_while_its_only_run_runs_has_lost_it(rest: Rest) -> N
 
 
 def test_a_worker_whose_run_was_lost_goes_on_being_heard(hasty: Rest) -> None:
-    """Also when the lost run had been watched for its first second: nothing may be written into a run that has ended."""
+    """Also when that run had been watched for its first second: nothing is written into a run that has ended."""
     job = hasty.submit()
     hasty.register("w1")
     hasty.take("w1")
@@ -276,9 +276,7 @@ def test_a_report_names_its_run_where_two_are_live(rest: Rest) -> None:
     rest.take("w1")
     # Two live runs of one job need a job of several tasks; of two jobs each is meant by its own path.
     assert rest.report(2, "w1", "success").json["run_id"] == 2
-    problem(
-        rest.report(1, "w1", "success", run_id=2), 409, "not_owner", "Worker w1 has no run of job 1 to report on"
-    )
+    problem(rest.report(1, "w1", "success", run_id=2), 409, "not_owner", "Worker w1 has no run of job 1 to report on")
     assert rest.report(1, "w1", "success", run_id=1).json["run_id"] == 1
 
 

@@ -19,7 +19,8 @@ LOCAL_ADDRESS: Final = "zsched.local_address"
 
 _LOCAL_NAMES: Final = frozenset({"localhost", "127.0.0.1", "[::1]"})
 _OPEN_PATHS: Final = frozenset({"/healthz", "/readyz"})
-_FORWARDING: Final = ("Forwarded", "X-Forwarded-For", "X-Forwarded-Host", "X-Forwarded-Proto", "X-Real-Ip", "Via")
+# Headers that proxies add, as WSGI names them; X-Forwarded-For has a whole family.
+_FORWARDING: Final = ("HTTP_FORWARDED", "HTTP_X_FORWARDED", "HTTP_X_REAL_IP", "HTTP_VIA")
 _REMEDY: Final = (
     "Without a token zsched serves only programs on its own host:"
     " call it there as http://localhost, for example through `ssh -L 8080:localhost:8080 HOST`"
@@ -51,7 +52,7 @@ def foreign(req: falcon.Request) -> str | None:
         return "The call comes from another site's page (Origin)"
     if req.get_header("Sec-Fetch-Site") in ("cross-site", "same-site"):
         return "The call comes from another site's page (Sec-Fetch-Site)"
-    if any(req.get_header(name) is not None for name in _FORWARDING):
+    if any(name.startswith(_FORWARDING) for name in req.env):
         return "The call was forwarded by a proxy"
     return None
 

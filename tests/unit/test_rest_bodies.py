@@ -1,0 +1,172 @@
+"""Request bodies: whatever bytes come, the answer is a 201, or a 4xx that says what is wrong; never a 500."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+
+import pytest
+from falcon import testing
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from tests.unit.rest import Rest, problem
+from zsched.limits import BODY_BYTES_MAX, JOBS_BODY_BYTES_MAX, LOG_BODY_BYTES_MAX
+
+JOB = b'{"name": "j", "command": "true"}'
+POSTS = ["/jobs", "/jobs/1/log", "/workers/register", "/workers/heartbeat", "/workers/enrol"]
+
+
+@pytest.fixture(scope="module")
+def rest(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Rest]:
+    with Rest(tmp_path_factory.mktemp("rest")) as started:
+        yield started
+
+
+def refused(answer: testing.Result, pointer: str, part: str) -> None:
+    """A 400 whose one error points there and says this."""
+    [error] = answer.json["errors"]
+    problem(answer, 400, "invalid_request", answer.json["error"], (error["pointer"], error["detail"]))
+    assert error["pointer"] == pointer
+    assert part in error["detail"]
+
+
+@pytest.mark.parametrize(
+    ("body", "pointer", "part"),
+    [
+        (b"", "#", "not JSON"),
+        (b" ", "#", "not JSON"),
+        (b"{", "#", "not JSON"),
+        (b"name=j&command=true", "#", "not JSON"),
+        (JOB + JOB, "#", "not JSON"),
+        (JOB + b"]", "#", "not JSON"),
+        (b"\xef\xbb\xbf" + JOB, "#", "not JSON"),
+        (b"{'name': 'j', 'command': 'true'}", "#", "not JSON"),
+        (b'{"name": "j\n", "command": "true"}', "#", "not JSON"),
+        (b"\xff\xfe", "#", "not UTF-8"),
+        (b'{"name": "\xff", "command": "true"}', "#", "not UTF-8"),
+        (b'{"name": "\xed\xa0\x80", "command": "true"}', "#", "not UTF-8"),
+        (JOB.decode().encode("utf-16"), "#", "not UTF-8"),
+        (b'{"name": "j", "name": "k", "command": "true"}', "#", 'the key "name" stands there twice'),
+        (b'{"name": "j", "command": "true", "x": {"a": 1, "a": 1}}', "#", 'the key "a" stands there twice'),
+        (b'{"name": "j", "command": "true", "timeout": NaN}', "#", "NaN is no JSON number"),
+        (b'{"name": "j", "command": "true", "timeout": Infinity}', "#", "Infinity is no JSON number"),
+        (b'{"name": "j", "command": "true", "timeout": -Infinity}', "#", "-Infinity is no JSON number"),
+        (b'{"name": "j", "command": "true", "timeout": 1e999}', "#/timeout", "float"),
+        (b'{"name": "j", "command": "true", "timeout": 9007199254740993}', "#/timeout", "an integer lies outside"),
+        (b'{"name": "j", "command": "true", "timeout": -9007199254740993}', "#/timeout", "an integer lies outside"),
+        (b'{"name": "j", "command": "true", "timeout": %s}' % (b"9" * 400), "#/timeout", "an integer lies outside"),
+        (b'{"name": "j", "command": "true", "timeout": %s}' % (b"9" * 9_999), "#", "an integer lies outside"),
+        (rb'{"name": "\ud800", "command": "true"}', "#/name", "a lone surrogate"),
+        (rb'{"name": "j", "command": "\udfff"}', "#/command", "a lone surrogate"),
+        (rb'{"name": "j", "command": "true", "\ud800": 1}', "#", "a lone surrogate"),
+        (rb'{"name": "j", "command": "a\u0000b"}', "#/command", "NUL"),
+        (rb'{"name": "a\u0000b", "command": "true"}', "#/name", "NUL"),
+        (b"[" * 33 + b"]" * 33, "#" + "/0" * 32, "nested deeper than 32"),
+        (b"[" * 100_000, "#", "nested deeper than 32"),
+        (b'{"a":' * 100_000, "#", "nested deeper than 32"),
+        (b"null", "#", "`object`"),
+        (b"true", "#", "`object`"),
+        (b'"job"', "#", "`object`"),
+        (b"[[]]", "#/0", "`object`"),
+        (b"[null]", "#/0", "`object`"),
+        (b'{"name": 1, "command": "true"}', "#/name", "`str | null`"),
+        (b'{"name": "j", "command": ["true"]}', "#/command", "`str | null`"),
+        (b'{"name": "j", "command": "true", "run_now": 1}', "#/run_now", "`bool`"),
+        (b'{"name": "j", "command": "true", "comand": "x"}', "#/comand", "unknown field"),
+        (b'{"name": "j", "command": "true", "id": 1}', "#/id", "unknown field"),
+        (b'{"name": "j", "command": "true", "a/b~c": 1}', "#/a~1b~0c", "unknown field"),
+        (b'{"name": "j", "command": "true", "": 1}', "#/", "unknown field"),
+    ],
+)
+def test_what_is_no_job_is_refused_with_its_place(rest: Rest, body: bytes, pointer: str, part: str) -> None:
+    before = rest.get("/jobs").text
+    refused(rest.post("/jobs", body=body), pointer, part)
+    assert rest.get("/jobs").text == before
+
+
+def test_what_json_may_escape_arrives_as_meant(rest: Rest) -> None:
+    body = rb'{"name": "\u00e9 \ud83d\ude00 \u202e", "command": "printf \"a\\tb\"\t\u2028"}'
+    job = rest.post("/jobs", body=body).json
+    assert (job["name"], job["command"]) == ("é 😀 \u202e", 'printf "a\\tb"\t\u2028')
+    assert rest.get(f"/jobs/{job['id']}").json["name"] == job["name"]
+
+
+@pytest.mark.parametrize(
+    "media",
+    [None, "application/json", "application/x-www-form-urlencoded", "text/plain", "application/json; charset=utf-8"],
+)
+def test_json_is_json_whatever_the_content_type_says(rest: Rest, media: str | None) -> None:
+    """`curl -d` without a header says that it sends a form."""
+    headers = {} if media is None else {"Content-Type": media}
+    assert rest.post("/jobs", body=JOB, headers=headers).status_code == 201
+
+
+@pytest.mark.parametrize("path", POSTS)
+def test_every_post_wants_a_body_of_json(rest: Rest, path: str) -> None:
+    refused(rest.post(path, body=b""), "#", "not JSON")
+    refused(rest.post(path, body=b"\xff"), "#", "not UTF-8")
+    refused(rest.post(path, body=b'"a word"'), "#", "`object`")
+    refused(rest.post(path, body=b'{"a": 1, "a": 1}'), "#", "twice")
+    refused(rest.post(path, body=b"[" * 100_000), "#", "nested deeper")
+
+
+@pytest.mark.parametrize(
+    ("path", "most"),
+    [
+        ("/jobs", JOBS_BODY_BYTES_MAX),
+        ("/jobs/1/log", LOG_BODY_BYTES_MAX),
+        ("/workers/register", BODY_BYTES_MAX),
+        ("/workers/heartbeat", BODY_BYTES_MAX),
+        ("/workers/enrol", BODY_BYTES_MAX),
+    ],
+)
+def test_a_body_has_a_bound(rest: Rest, path: str, most: int) -> None:
+    largest = b'"%s"' % (b"x" * (most - 2))
+    assert rest.post(path, body=largest).status_code == 400
+
+    sentence = f"The body of this request has at most {most} bytes"
+    problem(rest.post(path, body=largest + b" "), 413, "too_large", sentence)
+
+
+def test_many_keys_that_are_one_are_refused_quickly(rest: Rest) -> None:
+    """A minute of work for a mebibyte of body would hold everybody up."""
+    keys = b",".join(b'"%d":0' % number for number in range(500_000))
+    answer = rest.post("/jobs", body=b"{%s,%s}" % (keys, b'"499999":0'))
+    refused(answer, "#", 'the key "499999" stands there twice')
+
+
+# The words that matter, so that a search comes near to what could be accepted.
+NAMES = st.sampled_from(
+    ["name", "command", "schedule", "timeout", "run_now", "worker_id", "status", "logs", "slots", "x"]
+)
+NUMBERS = st.integers() | st.floats()
+VALUES = st.recursive(
+    st.none() | st.booleans() | NUMBERS | st.text() | st.sampled_from(["true", "w1", "success", "* * * * *", "5s"]),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(NAMES | st.text(), inner, max_size=5),
+    max_leaves=8,
+)
+BODIES = (
+    st.binary(max_size=200)
+    | VALUES.map(lambda value: json.dumps(value).encode())
+    | st.dictionaries(NAMES, VALUES, max_size=6).map(lambda value: json.dumps(value).encode())
+    | st.builds(lambda cut: JOB[:cut], st.integers(0, len(JOB)))
+)
+
+
+@pytest.mark.parametrize("path", POSTS)
+@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(body=BODIES)
+def test_whatever_bytes_come_the_answer_is_one_that_is_documented(rest: Rest, path: str, body: bytes) -> None:
+    answer = rest.post(path, body=body)
+    assert answer.status_code in {"/jobs": (201, 400), "/workers/register": (200, 400)}.get(path, (200, 400, 404, 409))
+    if answer.status_code >= 400:
+        assert answer.json["error"] == answer.json["detail"]
+
+
+@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(path=st.text(max_size=30), query=st.text(max_size=30))
+def test_whatever_path_and_query_come_no_read_fails(rest: Rest, path: str, query: str) -> None:
+    for known in ("", "jobs/", "runs/", "workers/"):
+        answer = rest.get(f"/{known}{path.replace('?', '')}", query_string=query.lstrip("?"))
+        assert answer.status_code in (200, 400, 404)

@@ -1,0 +1,193 @@
+"""Paths, methods and the error body: what is taken where, and how everything else is refused."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from pathlib import Path
+
+import falcon
+import pytest
+from falcon import inspect
+
+from tests.unit.rest import Rest, problem
+from zsched import __version__
+from zsched.api.app import make_app
+from zsched.api.context import Context, Facts
+from zsched.inbox import Inbox
+from zsched.limits import KIB
+
+TAKEN = {
+    "/jobs": {"GET", "HEAD", "POST"},
+    "/jobs/{job}": {"GET", "HEAD"},
+    "/jobs/{job}/runs": {"GET", "HEAD"},
+    "/jobs/{job}/cancel": {"POST"},
+    "/jobs/{job}/log": {"POST"},
+    "/runs/{run}": {"GET", "HEAD"},
+    "/runs/{run}/log": {"GET", "HEAD"},
+    "/workers": {"GET", "HEAD"},
+    "/workers/register": {"POST"},
+    "/workers/heartbeat": {"POST"},
+    "/workers/enrol": {"POST"},
+    "/workers/{worker}": {"GET", "HEAD"},
+    "/workers/{worker}/next": {"GET"},
+    "/healthz": {"GET", "HEAD"},
+    "/readyz": {"GET", "HEAD"},
+    "/version": {"GET", "HEAD"},
+}
+METHODS = {"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "TRACE"}
+
+
+@pytest.fixture
+def rest(tmp_path: Path) -> Iterator[Rest]:
+    with Rest(tmp_path) as started:
+        yield started
+
+
+def real(path: str) -> str:
+    return path.replace("{job}", "1").replace("{run}", "1").replace("{worker}", "w1")
+
+
+def allowed(value: str) -> set[str]:
+    return set(value.split(", "))
+
+
+def test_this_is_all_that_there_is(rest: Rest) -> None:
+    found = {
+        route.path: {method.method for method in route.methods if not method.internal}
+        for route in inspect.inspect_routes(rest.app)
+    }
+    assert found == TAKEN
+
+
+@pytest.mark.parametrize("path", TAKEN)
+def test_every_other_method_is_405_with_what_is_taken(rest: Rest, path: str) -> None:
+    rest.submit()
+    rest.register("w1")
+    before = rest.get("/jobs/1").text
+    for method in sorted(METHODS - TAKEN[path]):
+        answer = rest.call(method, real(path), body=b"{}" if method in ("PUT", "PATCH", "POST") else b"")
+        assert answer.status_code == 405, method
+        assert allowed(answer.headers["Allow"]) == TAKEN[path] | {"OPTIONS"}
+        if method != "HEAD":
+            assert answer.json["code"] == "method_not_allowed"
+            sentence = f"{real(path)} does not take {method}; it takes {answer.headers['Allow']}"
+            assert answer.json["error"] == answer.json["detail"] == sentence
+    assert rest.get("/jobs/1").text == before
+
+
+@pytest.mark.parametrize("path", TAKEN)
+def test_options_says_what_is_taken(rest: Rest, path: str) -> None:
+    answer = rest.call("OPTIONS", real(path))
+    assert (answer.status_code, answer.content) == (200, b"")
+    assert allowed(answer.headers["Allow"]) - {"OPTIONS"} == TAKEN[path]
+
+
+def test_head_is_a_get_without_its_body(rest: Rest) -> None:
+    rest.submit()
+    rest.register("w1")
+    for path in (real(path) for path, methods in TAKEN.items() if "HEAD" in methods):
+        head, get = rest.call("HEAD", path), rest.get(path)
+        assert (head.status_code, head.content) == (200, b"")
+        assert head.headers == get.headers
+
+
+def test_a_head_of_next_hands_out_nothing(rest: Rest) -> None:
+    """A HEAD whose body is thrown away would lose a job."""
+    rest.submit()
+    rest.register("w1")
+    answer = rest.call("HEAD", "/workers/w1/next")
+    assert answer.status_code == 405
+    assert allowed(answer.headers["Allow"]) == {"GET", "OPTIONS"}
+    assert rest.get("/jobs/1").json["status"] == "pending"
+
+
+@pytest.mark.parametrize("path", ["/", "/job", "/jobs/1/2/3", "/jobs/1/Log", "/JOBS", "/workers/w1/next/x", "/metrics"])
+@pytest.mark.parametrize("method", ["GET", "POST", "OPTIONS"])
+def test_a_path_that_is_not_there_is_404(rest: Rest, path: str, method: str) -> None:
+    problem(rest.call(method, path), 404, "not_found", f"There is nothing at {path}")
+
+
+@pytest.mark.parametrize(
+    ("accept", "media"),
+    [
+        (None, "application/json"),
+        ("*/*", "application/json"),
+        ("application/json", "application/json"),
+        ("application/problem+json", "application/problem+json"),
+        ("application/json, application/problem+json;q=0.9", "application/problem+json"),
+        ("text/html", "application/json"),
+    ],
+)
+def test_an_error_is_a_problem_document_for_whoever_asks_for_one(rest: Rest, accept: str | None, media: str) -> None:
+    headers = {} if accept is None else {"Accept": accept}
+    for answer in (
+        rest.post("/jobs", {}, headers=headers),
+        rest.get("/jobs/7", headers=headers),
+        rest.call("DELETE", "/jobs", headers=headers),
+        rest.get("/jobs", host="example.com", headers=headers),
+    ):
+        assert answer.headers["Content-Type"] == media
+        assert answer.json["status"] == answer.status_code
+        assert answer.json["type"] == "about:blank"
+
+
+def test_the_version_is_told(rest: Rest) -> None:
+    assert rest.get("/version").json == {"name": "zsched", "version": __version__}
+
+
+def test_health_is_one_word(rest: Rest) -> None:
+    answer = rest.get("/healthz")
+    assert (answer.status_code, answer.text) == (200, "ok\n")
+    answer = rest.get("/readyz")
+    assert (answer.status_code, answer.text) == (200, "ready\n")
+    rest.ready = False
+    answer = rest.get("/readyz")
+    assert (answer.status_code, answer.text) == (503, "unready\n")
+    assert rest.get("/healthz").status_code == 200
+
+
+# --- when the scheduler can't ---------------------------------------------------------------------------------------
+
+
+def test_a_scheduler_that_stops_says_try_again_and_still_answers_reads(rest: Rest) -> None:
+    job = rest.submit()
+    rest.register("w1")
+    rest.stop()
+
+    for answer in (
+        rest.post("/jobs", {"name": "j", "command": "true"}),
+        rest.post(f"/jobs/{job}/cancel"),
+        rest.get("/workers/w1/next"),
+        rest.post("/workers/heartbeat", {"worker_id": "w1"}),
+    ):
+        problem(answer, 503, "unavailable", "The scheduler is stopping")
+        assert answer.headers["Retry-After"] == "1"
+    assert rest.get(f"/jobs/{job}").json["status"] == "pending"
+
+
+def test_a_full_store_says_try_again_and_has_stored_nothing(tmp_path: Path) -> None:
+    with Rest(tmp_path, pages_free=8) as rest:
+        small = rest.submit()
+
+        answer = rest.post("/jobs", {"name": "j", "command": "x" * (90 * KIB)})
+        assert answer.status_code == 503
+        assert answer.headers["Retry-After"] == "1"
+        problem(answer, 503, "unavailable", answer.json["error"])
+        assert "full" in answer.json["error"]
+
+        assert [job["id"] for job in rest.get("/jobs").json] == [small]
+        assert rest.submit() == small + 1
+
+
+def test_a_bug_is_told_without_its_traceback_and_logged_with_it(caplog: pytest.LogCaptureFixture) -> None:
+    def open_reader() -> None:
+        raise ZeroDivisionError("a secret")
+
+    facts = Facts(db="", zmq_host="", zmq_port=0, ready=lambda: True)
+    app = make_app(Context(Inbox(1), open_reader, facts))  # type: ignore[arg-type]  # it never returns
+    with caplog.at_level(logging.ERROR):
+        answer = Rest.ask(app, "GET", "/jobs")
+    problem(answer, 500, "internal", "The scheduler failed at this request; its log says why")
+    assert "ZeroDivisionError: a secret" in caplog.text
+    assert isinstance(app, falcon.App)
