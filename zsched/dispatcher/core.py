@@ -54,14 +54,16 @@ class Dispatcher:
         self._sessions = Sessions(timeout_ms)
         self._last_tick_ms = now.mono_ms
         self._scolded: dict[bytes, int] = {}
-        # Whoever was active when the last scheduler ended gets one full timeout to speak up.
-        for worker in store.active_workers():
-            self._sessions.open(Session(worker=worker, token="", peer=None, heard_ms=now.mono_ms))
+        # Whether sessions may say what the store doesn't, because a turn was given up.
+        self._astray = False
+        self._follow_store(now)
 
     # --- frames ------------------------------------------------------------------------------------------------------
 
     def on_frame(self, peer: bytes, frame: protocol.WorkerFrame, now: Now) -> None:
         """A worker says something."""
+        if self._astray:
+            self._follow_store(now)
         if isinstance(frame, protocol.Register):
             self._on_register(peer, frame, now)
             return
@@ -186,6 +188,8 @@ class Dispatcher:
 
     def on_command(self, command: Command, now: Now) -> Reply:
         """Do what a caller asks and return the reply. Raises RefusedError, having changed nothing."""
+        if self._astray:
+            self._follow_store(now)
         match command:
             case Submit():
                 return self._on_submit(command, now)
@@ -234,6 +238,8 @@ class Dispatcher:
 
         `drained`: every frame that had arrived was read in this turn. Otherwise nobody is judged silent.
         """
+        if self._astray:
+            self._follow_store(now)
         gap_ms = now.mono_ms - self._last_tick_ms - TICK_MS_MAX
         self._last_tick_ms = now.mono_ms
         if gap_ms > STALL_MS:
@@ -255,16 +261,36 @@ class Dispatcher:
         return min(moments)
 
     def on_rollback(self) -> None:
-        """The turn's transaction was given up: nothing of it is sent, and the store is asked again for what workers
-        hold.
+        """The turn's transaction was given up: nothing of it is sent, and the store is asked again who is active and
+        what workers hold.
         """
         self.outbox.clear()
         self._sessions.forget_loads()
+        self._astray = True
 
     def on_stop(self, now: Now) -> None:
         """The scheduler stops: say goodbye to every worker. They keep their runs."""
         for session in self._sessions:
             self._send(session, protocol.SchedulerBye(s=session.token, ep=self._epoch, reason="stop"))
+
+    def _follow_store(self, now: Now) -> None:
+        """Have a session for each worker that the store believes active, and for nobody else. A worker that is known
+        from there alone gets one full timeout to speak up: so it is after a restart, and after a turn that took a
+        worker's session away was given up.
+        """
+        active = {worker.worker_id: worker for worker in self._store.active_workers()}
+        for session in list(self._sessions):
+            known = active.get(session.name)
+            if known is not None and (known.kind, known.incarnation) == (
+                session.worker.kind,
+                session.worker.incarnation,
+            ):
+                del active[session.name]
+            else:
+                self._sessions.close(session.name)
+        for worker in active.values():
+            self._sessions.open(Session(worker=worker, token="", peer=None, heard_ms=now.mono_ms))
+        self._astray = False
 
     def _on_due(self, now: Now) -> None:
         for worker_id, run_id in self._store.end_overdue(now.wall_ms):

@@ -67,6 +67,8 @@ def next_run(store: Store, session: Session, timeout_ms: int, now: Now) -> Claim
     if full:
         # It asks, so it is idle, so the oldest run that it said to be running isn't any more.
         losses.lose_run(store, session.name, held[0], "asked for another run", now, crash=True)
+        session.suspects.pop(held[0].run_id, None)
+        session.load = None
     claimed = placement.claim_one(store, session, now)
     if claimed is None and waiting and now.wall_ms - waiting[0].claimed_ms > timeout_ms:
         return store.claimed(waiting[0].run_id)
@@ -126,7 +128,9 @@ def _ended(store: Store, command: Report, run: Run, now: Now) -> None:
         stdout=command.logs,
     )
     verdict = store.finish(outcome, command.worker_id, now.wall_ms, text=True)
-    repeated = verdict == "duplicate" and run.status is command.status
+    # What the scheduler itself ended, at its timeout or by a cancel, is no end that the worker could repeat.
+    own_word = run.reason in (Reason.EXIT, Reason.REPORTED)
+    repeated = verdict == "duplicate" and own_word and run.status is command.status
     if verdict != "stored" and not repeated:
         raise ConflictError("not_running", f"Run {run.run_id} is {run.status}, not running")
 

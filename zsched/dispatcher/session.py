@@ -89,6 +89,8 @@ class Sessions:
         """The scheduler itself stood still for a while: nobody is to blame for a silence of that length."""
         for session in self:
             session.heard_ms = min(now_ms, session.heard_ms + gap_ms)
+            if session.rival_ms is not None:
+                session.rival_ms = min(now_ms, session.rival_ms + gap_ms)
 
     def silent(self, now_ms: int) -> list[Session]:
         """The sessions not heard for longer than the timeout."""
