@@ -137,6 +137,10 @@ class World:
         self._outbox = [one for one in self._outbox if one[0] != peer]
         return taken
 
+    def untake(self, peer: bytes, frames: list[SchedulerFrame]) -> None:
+        """Leave frames for whoever takes next."""
+        self._outbox += [(peer, frame) for frame in frames]
+
     def end(self) -> None:
         """Nothing was sent that the test did not take."""
         self.turn()
@@ -272,10 +276,8 @@ class Peer:
             "runs": self._list(),
         }
         self.say(Heartbeat(**(facts | other)))
-        ack, *rest = self.world.sent_to(self.peer)
-        assert isinstance(ack, HeartbeatAck)
+        ack: HeartbeatAck = self._answer(HeartbeatAck)
         assert ack.seq == self.seq
-        self.world._outbox += [(self.peer, frame) for frame in rest]
         return ack
 
     def quiet_beat(self) -> None:
@@ -309,10 +311,8 @@ class Peer:
     def finish(self, run_id: int, exit_code: int = 0) -> protocol.Verdict:
         """Tell a run's end and take the verdict."""
         self.say(Result(s=self.session, results=(self.result(run_id, exit_code),)))
-        ack, *rest = self.world.sent_to(self.peer)
-        assert isinstance(ack, ResultAck)
+        ack: ResultAck = self._answer(ResultAck)
         self.held.pop(run_id, None)
-        self.world._outbox += [(self.peer, frame) for frame in rest]
         ((acked, verdict),) = ack.verdicts
         assert acked == run_id
         return verdict
@@ -326,6 +326,13 @@ class Peer:
             started_ms=self.world.wall_ms,
             finished_ms=self.world.wall_ms,
         )
+
+    def _answer(self, kind: type[SchedulerFrame]) -> Any:
+        """Take the one frame of a kind that it was sent, and leave the others."""
+        frames = self.world.sent_to(self.peer)
+        (answer,) = [frame for frame in frames if isinstance(frame, kind)]
+        self.world.untake(self.peer, [frame for frame in frames if frame is not answer])
+        return answer
 
     def refused(self) -> protocol.Error:
         """Take the one error frame it was sent."""
