@@ -24,6 +24,8 @@ class Pace:
         self._per_slot_max = max(0, window // slots - 1)
         self._mean_ms = _MEAN_AT_START_MS
         self._stalled = False
+        # Before its bound, and always a power of two.
+        self._per_slot = 1
 
     def on_ended(self, run_ms: int) -> None:
         weight = 0.5 if run_ms > self._mean_ms else 0.125
@@ -35,14 +37,15 @@ class Pace:
         self._stalled = True
 
     def ahead(self) -> int:
-        """In steps of doubled size, so that a small change of the mean needs no frame."""
+        """Rises when a slot could run dry, falls only when it is four times too many: each change costs a frame."""
         if self._stalled or self._mean_ms > _LONG_MS:
             return 0
-        wanted = max(1, _HORIZON_MS / max(1.0, self._mean_ms))
-        per_slot = 1
-        while per_slot < wanted:
-            per_slot *= 2
-        return self._slots * min(per_slot, self._per_slot_max)
+        wanted = max(1.0, _HORIZON_MS / max(1.0, self._mean_ms))
+        if not self._per_slot / 4 < wanted <= self._per_slot:
+            self._per_slot = 1
+            while self._per_slot < wanted:
+                self._per_slot *= 2
+        return self._slots * min(self._per_slot, self._per_slot_max)
 
 
 class Backoff:
