@@ -1,0 +1,40 @@
+"""Which worker can take which run."""
+
+from __future__ import annotations
+
+import pytest
+
+from zsched.matching import Demand, misfit
+from zsched.model import Worker, WorkerId, WorkerKind, WorkerStatus
+
+
+def worker(*can: str) -> Worker:
+    return Worker(
+        worker_id=WorkerId("w1"),
+        kind=WorkerKind.REST,
+        status=WorkerStatus.ACTIVE,
+        slots=1,
+        registered_ms=0,
+        last_seen_ms=0,
+        can=can,
+    )
+
+
+def test_a_plain_command_fits_every_worker() -> None:
+    assert misfit(Demand(), worker()) is None
+    assert misfit(Demand(probation=True), worker()) is None
+
+
+def test_a_worker_that_can_do_all_that_is_needed_fits() -> None:
+    assert misfit(Demand(needs=("env", "cwd")), worker("cwd", "env", "gpu")) is None
+
+
+def test_what_a_worker_can_not_do_is_named() -> None:
+    assert misfit(Demand(needs=("env", "cwd", "gpu")), worker("cwd")) == "worker w1 can't do env, gpu"
+
+
+@pytest.mark.parametrize(
+    ("demand", "plain"), [(Demand(), True), (Demand(needs=("env",)), False), (Demand(probation=True), False)]
+)
+def test_only_plain_runs_may_go_ahead(demand: Demand, plain: bool) -> None:
+    assert demand.plain is plain
