@@ -41,7 +41,7 @@ class Rest:
         self._timeout_ms = timeout_ms
         self._pages_free = pages_free
         self.zmq: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
-        self._inbox = Inbox(callers_max=1)
+        self.inbox = Inbox(callers_max=1)
         self._running = threading.Event()
         self._thread = threading.Thread(target=self._run, name="loop")
         self._loop: Loop | None = None
@@ -52,7 +52,7 @@ class Rest:
         self._thread.start()
         assert self._running.wait(DEADLINE_S)
         facts = Facts(db=self.db, zmq_host="127.0.0.1", zmq_port=5555, ready=lambda: self.ready)
-        self.app = make_app(Context(self._inbox, partial(open_reader, self._path), facts))
+        self.app = make_app(Context(self.inbox, partial(open_reader, self._path), facts))
         return self
 
     def __exit__(
@@ -84,7 +84,7 @@ class Rest:
                 store, epoch=epoch, timeout_ms=self._timeout_ms, new_token=lambda: "session", now=clock()
             )
             self.db = store.identity
-            self._loop = Loop(store, dispatcher, router, self._inbox)
+            self._loop = Loop(store, dispatcher, router, self.inbox)
             self._running.set()
             self._loop.run()
 

@@ -1,0 +1,379 @@
+"""The REST server as it listens: real sockets, and requests as bytes, also those that no library would send."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import logging
+import socket
+import threading
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack
+from typing import Any
+
+import pytest
+
+from tests.unit.rest import Rest
+from zsched.api.server import Server
+from zsched.inbox import Inbox
+from zsched.limits import HEADER_BYTES_MAX, JOBS_BODY_BYTES_MAX, MIB
+
+TIMEOUT_S = 20.0
+JOB = b'{"name": "j", "command": "true"}'
+ERROR_FIELDS = {"error", "type", "title", "status", "detail", "instance", "code", "errors", "request_id"}
+
+
+@pytest.fixture(scope="module")
+def rest(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Rest]:
+    with Rest(tmp_path_factory.mktemp("rest")) as started:
+        yield started
+
+
+@pytest.fixture(scope="module")
+def server(rest: Rest) -> Iterator[Server]:
+    # On all addresses, as the scheduler listens unless told otherwise.
+    started = Server(rest.app, rest.inbox, "0.0.0.0", 0, 4)
+    started.start()
+    yield started
+    started.close_door()
+    started.stop()
+
+
+class Caller:
+    """A connection on which a test writes bytes and reads answers."""
+
+    def __init__(self, server: Server, address: str = "127.0.0.1") -> None:
+        self.socket = socket.create_connection((address, server.port), timeout=TIMEOUT_S)
+
+    def __enter__(self) -> Caller:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.socket.close()
+
+    def send(self, *parts: bytes) -> None:
+        self.socket.sendall(b"".join(parts))
+
+    def answer(self) -> tuple[int, dict[str, str], Any]:
+        """The next answer: status, headers in lower case, and the value of its JSON."""
+        response = http.client.HTTPResponse(self.socket)
+        response.begin()
+        body = response.read()
+        headers = {name.lower(): value for name, value in response.getheaders()}
+        return response.status, headers, json.loads(body) if body else None
+
+    def ask(self, request: bytes) -> tuple[int, dict[str, str], Any]:
+        self.send(request)
+        return self.answer()
+
+    def closed(self) -> bool:
+        """Whether the server closes the connection without another byte."""
+        try:
+            return self.socket.recv(1) == b""
+        except ConnectionError:
+            return True
+
+
+def post(body: bytes, *headers: bytes, path: bytes = b"/jobs", host: bytes = b"localhost") -> bytes:
+    lines = [b"POST " + path + b" HTTP/1.1", b"Host: " + host, b"Content-Length: %d" % len(body), *headers]
+    return b"\r\n".join(lines) + b"\r\n\r\n" + body
+
+
+def refused(answer: tuple[int, dict[str, str], Any], status: int, code: str) -> None:
+    """The answer is an error in the one body of errors, though the app never saw the request."""
+    found, headers, body = answer
+    assert found == status, body
+    assert headers["content-type"] == "application/json"
+    assert set(body) == ERROR_FIELDS
+    assert (body["status"], body["code"]) == (status, code)
+    assert body["error"] == body["detail"]
+    assert "waitress" not in json.dumps([headers, body]).lower()
+
+
+# --- bodies as clients send them -------------------------------------------------------------------------------------
+
+
+def test_a_client_that_waits_for_100_continue_gets_it(server: Server) -> None:
+    """PowerShell and .NET send the head first and wait."""
+    with Caller(server) as caller:
+        request = post(JOB, b"Expect: 100-continue", b"Content-Type: application/json")
+        caller.send(request[: -len(JOB)])
+        assert caller.socket.recv(1024) == b"HTTP/1.1 100 Continue\r\n\r\n"
+        caller.send(JOB)
+        status, headers, body = caller.answer()
+    assert (status, headers["location"]) == (201, f"/jobs/{body['id']}")
+
+
+def test_a_body_in_chunks_is_one_body(server: Server) -> None:
+    with Caller(server) as caller:
+        head = b"POST /jobs HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n"
+        caller.send(head, b"5\r\n", JOB[:5], b"\r\n")
+        caller.send(b"%x\r\n" % len(JOB[5:]), JOB[5:], b"\r\n0\r\n\r\n")
+        assert caller.answer()[0] == 201
+
+
+def test_a_body_in_endless_chunks_is_cut_off(server: Server) -> None:
+    with Caller(server) as caller:
+        caller.send(b"POST /jobs HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n")
+        chunk = b"100000\r\n" + b" " * MIB + b"\r\n"
+        try:
+            for _ in range(JOBS_BODY_BYTES_MAX // MIB + 8):
+                caller.send(chunk)
+        except ConnectionError:
+            return
+        refused(caller.answer(), 413, "too_large")
+
+
+def test_a_body_may_come_byte_by_byte_while_others_are_served(server: Server) -> None:
+    with Caller(server) as slow:
+        for byte in post(JOB):
+            slow.send(bytes([byte]))
+            if byte == ord("{"):
+                with Caller(server) as other:
+                    assert other.ask(post(JOB))[0] == 201
+        assert slow.answer()[0] == 201
+
+
+def test_more_half_sent_requests_than_threads_hold_nobody_up(server: Server) -> None:
+    with ExitStack() as held:
+        for _ in range(50):
+            held.enter_context(Caller(server)).send(post(JOB)[:-1])
+        with Caller(server) as other:
+            assert other.ask(post(JOB))[0] == 201
+
+
+# --- connections -----------------------------------------------------------------------------------------------------
+
+
+def test_a_connection_serves_many_requests(server: Server) -> None:
+    with Caller(server) as caller:
+        for _ in range(3):
+            assert caller.ask(post(JOB))[0] == 201
+            assert caller.ask(b"GET /jobs/1 HTTP/1.1\r\nHost: localhost\r\n\r\n")[0] == 200
+        assert caller.ask(post(b"{}"))[0] == 400
+        status, headers, _ = caller.ask(post(JOB, b"Connection: close"))
+        assert (status, headers["connection"]) == (201, "close")
+        assert caller.closed()
+
+
+def test_requests_sent_ahead_are_answered_in_order(server: Server) -> None:
+    with Caller(server) as caller:
+        caller.send(*(post(b'{"name": "n%d", "command": "true"}' % number) for number in range(3)))
+        raw = b""
+        while raw.count(b'"name":') < 3:
+            raw += caller.socket.recv(65_536)
+    assert [raw.index(b'"n%d"' % number) for number in range(3)] == sorted(
+        raw.index(b'"n%d"' % number) for number in range(3)
+    )
+
+
+def test_http_1_0_is_served(server: Server) -> None:
+    with Caller(server) as caller:
+        assert caller.ask(b"GET /jobs/1 HTTP/1.0\r\nHost: localhost\r\n\r\n")[0] == 200
+        assert caller.closed()
+
+
+def test_an_answer_says_nothing_of_the_server_software(server: Server) -> None:
+    with Caller(server) as caller:
+        _, headers, _ = caller.ask(b"GET /jobs HTTP/1.1\r\nHost: localhost\r\n\r\n")
+    assert "server" not in headers
+    assert set(headers) == {"content-length", "content-type", "date", "x-content-type-options"}
+
+
+# --- requests that never reach the app -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "request_",
+    [
+        pytest.param(b"nonsense\r\n\r\n", id="nonsense"),
+        pytest.param(b"GET\r\n\r\n", id="no path"),
+        pytest.param(b"GET /jobs HTTP/1.1\r\nno colon\r\n\r\n", id="a header without a colon"),
+        pytest.param(b"GET /jobs HTTP/1.1\r\nHost : localhost\r\n\r\n", id="a space before the colon"),
+        pytest.param(b"GET /jobs HTTP/1.1\r\n Host: localhost\r\n\r\n", id="a folded first line"),
+        pytest.param(b"GET /jobs HTTP/1.1\r\nHost: localhost\r\nA: b\x00c\r\n\r\n", id="a NUL"),
+        pytest.param(b"POST /jobs HTTP/1.1\r\nHost: localhost\r\nContent-Length: -1\r\n\r\n", id="a negative length"),
+        pytest.param(b"POST /jobs HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1x\r\n\r\n", id="a length with x"),
+        pytest.param(post(JOB, b"Content-Length: 1"), id="two lengths"),
+        pytest.param(
+            b"POST /jobs HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n", id="a bad chunk"
+        ),
+        pytest.param(b"GET http://[ HTTP/1.1\r\nHost: localhost\r\n\r\n", id="a broken address"),
+    ],
+)
+def test_what_is_no_http_is_refused_in_the_one_error_body(server: Server, request_: bytes) -> None:
+    with Caller(server) as caller:
+        status, headers, body = caller.ask(request_)
+        refused((status, headers, body), 400, "invalid_request")
+        assert caller.closed()
+
+
+def test_a_request_with_two_measures_of_its_length_is_not_read_twice(server: Server) -> None:
+    """Content-Length and Transfer-Encoding together: what one proxy takes for a body another takes for a request."""
+    inner = b"DELETE /jobs/1 HTTP/1.1\r\nHost: localhost\r\n\r\n"
+    with Caller(server) as caller:
+        refused(caller.ask(post(b"0\r\n\r\n" + inner, b"Transfer-Encoding: chunked")), 400, "invalid_request")
+        assert caller.closed()
+
+
+def test_a_head_that_is_too_large_is_431(server: Server) -> None:
+    with Caller(server) as caller:
+        caller.send(b"GET /jobs HTTP/1.1\r\nHost: localhost\r\nX: ", b"x" * HEADER_BYTES_MAX)
+        refused(caller.answer(), 431, "headers_too_large")
+    with Caller(server) as caller:
+        caller.send(b"GET /", b"x" * (HEADER_BYTES_MAX + 1))
+        refused(caller.answer(), 431, "headers_too_large")
+    with Caller(server) as caller:
+        small = b"x" * (HEADER_BYTES_MAX - 1_000)
+        assert caller.ask(b"GET /jobs HTTP/1.1\r\nHost: localhost\r\nX: " + small + b"\r\n\r\n")[0] == 200
+
+
+def test_a_body_that_is_too_large_is_413_before_it_is_read(server: Server) -> None:
+    with Caller(server) as caller:
+        head = b"POST /jobs HTTP/1.1\r\nHost: localhost\r\nContent-Length: %d\r\n\r\n" % (100 * JOBS_BODY_BYTES_MAX)
+        refused(caller.ask(head), 413, "too_large")
+        assert caller.closed()
+
+
+@pytest.mark.parametrize("method", [b"FOO", b"CONNECT", b"WEBSOCKET", b"PROPFIND", b"get"])
+def test_a_method_that_nobody_knows_is_refused(server: Server, method: bytes) -> None:
+    with Caller(server) as caller:
+        status, _, body = caller.ask(method + b" /jobs HTTP/1.1\r\nHost: localhost\r\n\r\n")
+    assert status in (400, 405, 501), body
+    assert set(body) == ERROR_FIELDS
+
+
+# --- who calls -------------------------------------------------------------------------------------------------------
+
+
+def own_addresses() -> list[str]:
+    """This machine's addresses beyond loopback."""
+    found = socket.getaddrinfo(socket.gethostname(), None, socket.AF_INET, socket.SOCK_STREAM)
+    addresses = {str(entry[4][0]) for entry in found}
+    # A datagram socket that is connected knows its own address; nothing is sent. 192.0.2.1 is nobody's (RFC 5737).
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        try:
+            probe.connect(("192.0.2.1", 9))
+            addresses.add(probe.getsockname()[0])
+        except OSError:
+            pass
+    return sorted(address for address in addresses if not address.startswith("127."))
+
+
+def test_a_caller_by_loopback_is_served(server: Server) -> None:
+    with Caller(server, "127.0.0.1") as caller:
+        assert caller.ask(post(JOB))[0] == 201
+
+
+def test_a_caller_by_this_hosts_own_address_is_not_local(server: Server) -> None:
+    """The peer's address is this host's too then, so it is the address that was called which tells."""
+    addresses = own_addresses()
+    if not addresses:
+        pytest.skip("this machine has no address but loopback")
+    for address in addresses:
+        with Caller(server, address) as caller:
+            refused(caller.ask(post(JOB)), 403, "protected_mode")
+            status, _, body = caller.ask(b"GET /jobs HTTP/1.1\r\nHost: localhost\r\n\r\n")
+            refused((status, {"content-type": "application/json"}, body), 403, "protected_mode")
+
+
+def test_a_second_host_header_is_no_way_in(server: Server) -> None:
+    for pair in ((b"localhost", b"example.com"), (b"example.com", b"localhost")):
+        with Caller(server) as caller:
+            status, _, body = caller.ask(post(JOB, b"Host: " + pair[1], host=pair[0]))
+        assert status in (400, 403)
+        assert set(body) == ERROR_FIELDS
+
+
+def test_a_request_without_a_host_is_refused(server: Server) -> None:
+    with Caller(server) as caller:
+        refused(caller.ask(b"GET /jobs HTTP/1.1\r\n\r\n"), 403, "protected_mode")
+
+
+def test_a_whole_address_in_the_request_line_is_no_way_around_the_host(server: Server) -> None:
+    with Caller(server) as caller:
+        status, _, body = caller.ask(b"GET http://example.com/jobs HTTP/1.1\r\nHost: example.com\r\n\r\n")
+    assert (status, body["code"]) == (403, "protected_mode")
+
+
+@pytest.mark.parametrize("name", [b"X-Forwarded-For", b"x_forwarded_for", b"Forwarded", b"Via", b"X-Real-IP"])
+def test_the_servers_own_handling_of_proxies_hides_none(server: Server, name: bytes) -> None:
+    """A header with underscores is dropped unread, so it can be no proxy's word either."""
+    with Caller(server) as caller:
+        status, _, body = caller.ask(post(JOB, name + b": 127.0.0.1"))
+    assert (status, body.get("code")) == ((201, None) if b"_" in name else (403, "protected_mode"))
+
+
+# --- starting and stopping -------------------------------------------------------------------------------------------
+
+
+def test_a_port_in_use_is_named(server: Server) -> None:
+    with pytest.raises(OSError, match=str(server.port)):
+        Server(None, Inbox(1), "127.0.0.1", server.port, 1)
+
+
+def test_stopping_is_quiet_while_requests_are_open(
+    capfd: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    entered, leave = threading.Semaphore(0), threading.Event()
+
+    def app(environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
+        if environ["PATH_INFO"] == "/wait":
+            entered.release()
+            leave.wait(TIMEOUT_S)
+        start_response("200 OK", [("Content-Length", "2")])
+        return [b"{}"]
+
+    with caplog.at_level(logging.DEBUG), ExitStack() as held:
+        server = Server(app, Inbox(2), "127.0.0.1", 0, 2)
+        server.start()
+        idle, half, queued = (held.enter_context(Caller(server)) for _ in range(3))
+        assert idle.ask(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n")[0] == 200
+        half.send(b"GET / HTTP/1.1\r\n")
+        waiting = [held.enter_context(Caller(server)) for _ in range(2)]
+        for caller in waiting:
+            caller.send(b"GET /wait HTTP/1.1\r\nHost: localhost\r\n\r\n")
+            assert entered.acquire(timeout=TIMEOUT_S)
+        queued.send(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n")
+
+        server.close_door()
+        server.stop()
+        for caller in (idle, half, *waiting):
+            assert caller.closed()
+        leave.set()
+
+    assert [record for record in caplog.records if record.levelno >= logging.ERROR] == []
+    assert capfd.readouterr() == ("", "")
+
+
+def test_a_request_under_way_is_answered_before_the_server_stops() -> None:
+    entered, leave = threading.Event(), threading.Event()
+
+    def app(environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
+        entered.set()
+        leave.wait(TIMEOUT_S)
+        start_response("200 OK", [("Content-Length", "2")])
+        return [b"{}"]
+
+    server = Server(app, Inbox(1), "127.0.0.1", 0, 1)
+    server.start()
+    with Caller(server) as caller:
+        caller.send(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        assert entered.wait(TIMEOUT_S)
+        server.close_door()
+        leave.set()
+        server.stop()
+        assert caller.answer()[0] == 200
+
+
+def test_with_the_door_closed_nobody_new_comes_in_and_who_is_in_is_served(rest: Rest) -> None:
+    server = Server(rest.app, rest.inbox, "127.0.0.1", 0, 2)
+    server.start()
+    with Caller(server) as inside:
+        assert inside.ask(post(JOB))[0] == 201
+        server.close_door()
+        assert inside.ask(post(JOB))[0] == 201
+        with pytest.raises(ConnectionError):
+            Caller(server)
+        server.stop()
+        assert inside.closed()
