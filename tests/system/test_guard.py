@@ -185,7 +185,8 @@ def test_a_timeout_ends_everything_also_what_ignores_it(scheduler: StubScheduler
 
     assert (result.status, result.reason, result.signal) == ("failed", "timeout", 9)
     assert result.started_ms is not None
-    assert 900 <= result.finished_ms - result.started_ms < 1_900
+    # Two clocks, each read at its own moment, and a machine that may be busy with other tests.
+    assert 850 <= result.finished_ms - result.started_ms < 5_000
     assert not alive(read_pid(pid_file))
 
 

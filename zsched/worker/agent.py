@@ -42,7 +42,7 @@ from zsched.worker.messages import FromAgent, FromGuard, Hello
 from zsched.worker.pace import Backoff, Pace
 from zsched.worker.reports import Reports
 
-# Unfinished runs that a worker holds at most, for each of its slots (architecture §6).
+# Unfinished runs that a worker holds at most, for each of its slots.
 WINDOW_PER_SLOT: Final = 10
 # A run on probation that lives so long has not killed its worker: the scheduler is told at once.
 _PROBATION_MS: Final = 1_000

@@ -11,7 +11,7 @@ from typing import Final
 
 from zsched.protocol import RunOrder
 
-# architecture: a run that waits unstarted for a second is handed back.
+# A run that waits unstarted for a second is handed back.
 WAIT_MS_MAX: Final = 1_000
 
 

@@ -25,7 +25,7 @@ from zsched.worker.messages import Began
 from zsched.worker.spawn import Spawner, SpawnError
 from zsched.worker.strays import Strays
 
-# architecture §6: a run that ends earlier tells its start in its result only.
+# A run that ends earlier tells its start in its result only.
 BEGAN_AFTER_MS: Final = 100
 # Bytes read from a pipe at a time: what the pipe holds. A job that writes without end gets one read a turn, like all
 # others.
