@@ -14,7 +14,7 @@ import time
 from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import Future
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Final
 
 from zsched.dispatcher.commands import Command
@@ -32,14 +32,17 @@ class ClosedError(Exception):
 
 
 class Inbox:
-    """Commands on their way to the loop. `call` and `writing` are for any thread, the rest for the loop's."""
+    """Commands on their way to the loop. `call`, `expect` and `serving` are for any thread, the rest for the loop's."""
 
-    def __init__(self) -> None:
+    def __init__(self, callers_max: int) -> None:
+        """`callers_max`: how many threads can be in `call` at the same time."""
+        self._callers_max = callers_max
         self._posted: deque[Posted] = deque()
         self._woken = False
         self._closed = False
-        # The threads that handle a request which will post a command, and have not posted it yet.
-        self._writers: set[int] = set()
+        # Requests that have come in and have not posted yet, and the one that each thread serves.
+        self._coming: set[object] = set()
+        self._local = threading.local()
         self.descriptor, self._writable = os.pipe()
         os.set_blocking(self.descriptor, False)
         os.set_blocking(self._writable, False)
@@ -54,21 +57,24 @@ class Inbox:
             raise ClosedError
         future: Future[Reply] = Future()
         self._posted.append((command, future))
-        self._writers.discard(threading.get_ident())
+        self._coming.discard(getattr(self._local, "mark", None))
         self.wake()
         return future.result(COMMAND_WAIT_S)
 
+    def expect(self, mark: object) -> None:
+        """A request that may post a command has come in; `mark` is its own, until it has been served."""
+        self._coming.add(mark)
+
     @contextmanager
-    def writing(self) -> Iterator[None]:
-        """Around the handling of a request that will post a command, so that the loop can wait a moment to take it
-        along.
+    def serving(self, mark: object) -> Iterator[None]:
+        """Around the serving of a request, in the thread that serves it: with its first command it is not expected any
+        more.
         """
-        thread = threading.get_ident()
-        self._writers.add(thread)
+        self._local.mark = mark
         try:
             yield
         finally:
-            self._writers.discard(thread)
+            self._coming.discard(mark)
 
     def wake(self) -> None:
         """Make the loop turn. Also safe in a signal handler."""
@@ -77,19 +83,22 @@ class Inbox:
             os.write(self._writable, b"!")
 
     def gather(self) -> None:
-        """Wait for requests that are about to post, at most GATHER_S: one sync to disk then serves them all.
+        """Wait for requests that have come in and are about to post, at most GATHER_S: one sync then serves them all.
 
-        A caller who is alone never waits: its own request has posted already.
+        A caller who is alone never waits, for its own request has posted already. When every serving thread has posted,
+        nobody else can.
         """
         until = time.monotonic() + GATHER_S
-        while self._writers and time.monotonic() < until:
+        while self._coming and len(self._posted) < self._callers_max and time.monotonic() < until:
             time.sleep(_GATHER_STEP_S)
 
     def take(self, most: int) -> Iterator[Posted]:
         """Up to most commands, in the order they came. What the caller leaves stays, without another wake."""
-        if self._woken:
+        # A poster sets the mark before it writes, so the byte may not be there yet, and may come when the mark is gone:
+        # it is always looked for, and its absence is no error.
+        with suppress(BlockingIOError):
             os.read(self.descriptor, 4096)
-            self._woken = False
+        self._woken = False
         for _ in range(most):
             if not self._posted:
                 return

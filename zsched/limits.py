@@ -96,8 +96,9 @@ ERROR_INTERVAL_MS = 1_000
 # done.
 COMMAND_WAIT_S = 30.0
 
-# How long a turn that has commands waits for others that are on their way, so that one sync to disk serves all.
-GATHER_S = 0.002
+# How long a turn that has commands waits for requests that have come in and will post theirs in a moment, so that one
+# sync to disk serves all. Mostly it is over much earlier, when the last of them has posted.
+GATHER_S = 0.01
 
 # After a turn that the store refused, the next one comes no sooner than this, or with the next frame or command.
 STORE_PAUSE_S = 0.1

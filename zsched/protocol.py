@@ -229,7 +229,7 @@ class SchedulerBye(FromScheduler, frozen=True, tag="bye"):
 
 
 class Error(Frame, frozen=True, tag="error"):
-    """Something the worker sent was refused. After a fatal one the worker stops; otherwise it registers again."""
+    """Something the worker sent was refused. After a fatal one it stops; after E_SESSION it registers again."""
 
     code: ErrorCode
     fatal: bool

@@ -38,11 +38,10 @@ class Jobs:
     on_head = on_get
 
     def on_post(self, req: falcon.Request, resp: falcon.Response) -> None:
-        with self._context.inbox.writing():
-            asked = read_json(req, bytes_max=JOBS_BODY_BYTES_MAX)
-            many = isinstance(asked, list)
-            specs = _many(asked) if many else (_spec(asked, "#"),)
-            job_ids = self._context.inbox.call(Submit(specs, actor(req)))
+        asked = read_json(req, bytes_max=JOBS_BODY_BYTES_MAX)
+        many = isinstance(asked, list)
+        specs = _many(asked) if many else (_spec(asked, "#"),)
+        job_ids = self._context.inbox.call(Submit(specs, actor(req)))
         assert isinstance(job_ids, list)
         jobs = [views.job(_found(self._context.reader.job(made))) for made in job_ids]
         if not many:
@@ -108,17 +107,16 @@ class JobLog:
 
     def on_post(self, req: falcon.Request, resp: falcon.Response, job: str) -> None:
         number = job_id(job)
-        with self._context.inbox.writing():
-            body = read(req, LogBody, bytes_max=LOG_BODY_BYTES_MAX)
-            report = Report(
-                job_id=number,
-                worker_id=WorkerId(body.worker_id),
-                status=RunStatus(body.status),
-                run_id=None if body.run_id is None else RunId(body.run_id),
-                logs=_stream((body.logs or "").encode()),
-                exit_code=body.exit_code,
-            )
-            told = self._context.inbox.call(report)
+        body = read(req, LogBody, bytes_max=LOG_BODY_BYTES_MAX)
+        report = Report(
+            job_id=number,
+            worker_id=WorkerId(body.worker_id),
+            status=RunStatus(body.status),
+            run_id=None if body.run_id is None else RunId(body.run_id),
+            logs=_stream((body.logs or "").encode()),
+            exit_code=body.exit_code,
+        )
+        told = self._context.inbox.call(report)
         assert isinstance(told, int)
         reader = self._context.reader
         run = reader.run(RunId(told))

@@ -6,20 +6,26 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import waitress.channel
+import waitress.parser
 import waitress.server
 import waitress.task
 from waitress import wasyncore
 
 from zsched.api.gate import LOCAL_ADDRESS
 from zsched.api.problem import Problem, render
+from zsched.inbox import Inbox
 from zsched.limits import CONNECTIONS_MAX, HEADER_BYTES_MAX, IDLE_CONNECTION_S, JOBS_BODY_BYTES_MAX
 
 # Waitress reads a body to its end before the app sees the request; a little more than the largest that any endpoint
 # takes lets the endpoint itself say what its bound is.
 _BODY_BYTES_MAX = JOBS_BODY_BYTES_MAX + 1024 * 1024
+
+# Connections accepted in one round of the poll, so that those which are open get their turn.
+_ACCEPTED_MAX = 64
 
 
 class _Task(waitress.task.WSGITask):  # type: ignore[misc]
@@ -45,21 +51,47 @@ class _ErrorTask(waitress.task.ErrorTask):  # type: ignore[misc]
         self.write(body)
 
 
+class _Parser(waitress.parser.HTTPRequestParser):  # type: ignore[misc]
+    """A request as it comes in."""
+
+    def parse_header(self, header_plus: bytes) -> None:
+        try:
+            super().parse_header(header_plus)
+        except ValueError as error:
+            # Python's urlsplit says so of an address with half a pair of brackets; Waitress lets it pass.
+            raise waitress.parser.ParsingError("Bad URI") from error
+        # What one reader takes for the body another takes for the next request (RFC 9112, 6.1): nobody sends both.
+        if self.chunked and "CONTENT_LENGTH" in self.headers:
+            raise waitress.parser.ParsingError("Content-Length and Transfer-Encoding exclude each other")
+
+
 class _Channel(waitress.channel.HTTPChannel):  # type: ignore[misc]
+    """A connection."""
+
+    parser_class = _Parser
     task_class = _Task
     error_task_class = _ErrorTask
 
-    def __init__(self, server: Any, sock: Any, *rest: Any, **named: Any) -> None:
+    def __init__(self, inbox: Inbox, server: Any, sock: Any, *rest: Any, **named: Any) -> None:
         # Asked once for each connection, while it certainly exists.
         self.local_address = sock.getsockname()[0]
+        self._inbox = inbox
         super().__init__(server, sock, *rest, **named)
+
+    def service(self) -> None:
+        with self._inbox.serving(self):
+            super().service()
+
+
+class ListenError(Exception):
+    """A port can't be bound. The sentence names its setting."""
 
 
 class Server:
     """The REST server, in threads of its own from `start` to `stop`."""
 
-    def __init__(self, app: Any, host: str, port: int, threads: int) -> None:
-        """Bind; port 0 takes any free one. Raises OSError when it can't be bound."""
+    def __init__(self, app: Any, inbox: Inbox, host: str, port: int, threads: int) -> None:
+        """Bind; port 0 takes any free one. The inbox is told of every POST that comes in. Raises ListenError."""
         try:
             self._server = waitress.server.create_server(
                 app,
@@ -76,10 +108,13 @@ class Server:
             )
         # Waitress says ValueError for a host that has no address.
         except (OSError, ValueError) as error:
-            raise OSError(f"can't listen for REST on {host}:{port} (host, port): {error}") from None
+            raise ListenError(f"can't listen for REST on {host}:{port} (host, port): {error}") from None
         self._all = _listeners(self._server)
         for listener in self._all:
-            listener.channel_class = _Channel
+            listener.channel_class = partial(_Channel, inbox)
+            # Waitress has no hooks at these two places, so they are put in front of its own methods.
+            listener.add_task = partial(_add_task, inbox, listener.add_task)
+            listener.handle_accept = partial(_accept_all, listener, listener.handle_accept)
         self._thread = threading.Thread(target=self._server.run, name="rest", daemon=True)
 
     @property
@@ -104,6 +139,23 @@ class Server:
     def _in_thread(self, act: Callable[[], object]) -> None:
         """Do something in the server's own thread, which alone may touch its connections."""
         self._all[0].trigger.pull_trigger(act)
+
+
+def _accept_all(listener: Any, accept_one: Callable[[], None]) -> None:
+    """Accept what waits, where Waitress accepts one in each round of its poll: so that a crowd is seen as one."""
+    for _ in range(_ACCEPTED_MAX):
+        before = len(listener._map)
+        accept_one()
+        if len(listener._map) == before:
+            break
+
+
+def _add_task(inbox: Inbox, add_task: Callable[[_Channel], None], channel: _Channel) -> None:
+    """A connection has a complete request: Waitress hands it to one of its threads."""
+    # A request that could not be parsed has no command.
+    if getattr(channel.requests[0], "command", None) == "POST":
+        inbox.expect(channel)
+    add_task(channel)
 
 
 def _listeners(server: Any) -> list[Any]:

@@ -25,8 +25,8 @@ One dash does as well as two: -port 8080. Durations: 500ms, 3s, 1m30s, 2h, 1d.
 Every option is also a line in an INI file (worker_timeout = 3s) and a variable (ZSCHED_SCHEDULER_WORKER_TIMEOUT=3s).
 A flag wins over a variable, a variable over --config, that over $XDG_CONFIG_HOME/zsched/*.ini and /etc/zsched/*.ini.
 
-Exit codes: 0 ended cleanly; 2 wrong usage or setting; 70 a sync to disk failed; 71 a port can't be used; 74 the database is damaged; 75 another
-scheduler has the database; 78 the database is of a newer release.
+Exit codes: 0 ended cleanly; 2 wrong usage or setting; 70 a sync to disk failed; 71 a port can't be used; 74 the
+database is damaged; 75 another scheduler has the database; 78 the database is of a newer release.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ import zmq
 from zsched import __version__, logs
 from zsched.api.app import make_app
 from zsched.api.context import Context, Facts
-from zsched.api.server import Server
+from zsched.api.server import ListenError, Server
 from zsched.commands import options
 from zsched.config import SchedulerConfig, scheduler_config
 from zsched.dispatcher import Dispatcher
@@ -62,6 +62,10 @@ log = logging.getLogger(__name__)
 
 # A loop that has not turned for longer is not ready: it turns at least once a second.
 READY_S: Final = 3.0
+
+# How long a thread may keep the interpreter while others want it. Python's 5 ms make a convoy of threads that each want
+# it for a moment between two system calls.
+SWITCH_S: Final = 0.000_5
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -79,14 +83,14 @@ def run(config: SchedulerConfig) -> int:
     except StoreError as error:
         log.critical("%s", error)
         return _exit_code(error)
-    except OSError as error:
+    except ListenError as error:
         log.critical("%s", error)
         return os.EX_OSERR
 
 
 def _serve(config: SchedulerConfig, store: Writer) -> int:
-    """Bind both ports, turn until a signal comes, and leave in order. Raises OSError when a port can't be bound."""
-    inbox = Inbox()
+    """Bind both ports, turn until a signal comes, and leave in order. Raises ListenError, StoreError."""
+    inbox = Inbox(config.threads)
     with zmq.Context(io_threads=1) as context, closing(_bind(context, config)) as router:
         endpoint = router.getsockopt_string(zmq.LAST_ENDPOINT)
         epoch = _begin(store)
@@ -105,13 +109,18 @@ def _serve(config: SchedulerConfig, store: Writer) -> int:
             ready=lambda: time.monotonic() - loop.turned_s < READY_S,
         )
         rest = Server(
-            make_app(Context(inbox, partial(open_reader, config.db), facts)), config.host, config.port, config.threads
+            make_app(Context(inbox, partial(open_reader, config.db), facts)),
+            inbox,
+            config.host,
+            config.port,
+            config.threads,
         )
 
         def stop(*_: object) -> None:
             rest.close_door()
             loop.stop()
 
+        sys.setswitchinterval(SWITCH_S)
         signal.signal(signal.SIGINT, stop)
         signal.signal(signal.SIGTERM, stop)
         rest.start()
@@ -138,7 +147,9 @@ def _bind(context: zmq.Context[zmq.Socket[bytes]], config: SchedulerConfig) -> z
     try:
         return bind(context, config.zmq_host, config.zmq_port)
     except zmq.ZMQError as error:
-        raise OSError(f"can't listen for workers on {config.zmq_host}:{config.zmq_port} (zmq_port): {error}") from None
+        raise ListenError(
+            f"can't listen for workers on {config.zmq_host}:{config.zmq_port} (zmq_port): {error}"
+        ) from None
 
 
 def _exit_code(error: StoreError) -> int:
