@@ -63,10 +63,6 @@ log = logging.getLogger(__name__)
 # A loop that has not turned for longer is not ready: it turns at least once a second.
 READY_S: Final = 3.0
 
-# How long a thread may keep the interpreter while others want it. Python's 5 ms make a convoy of threads that each want
-# it for a moment between two system calls.
-SWITCH_S: Final = 0.000_5
-
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the program; returns its exit code."""
@@ -120,7 +116,6 @@ def _serve(config: SchedulerConfig, store: Writer) -> int:
             rest.close_door()
             loop.stop()
 
-        sys.setswitchinterval(SWITCH_S)
         signal.signal(signal.SIGINT, stop)
         signal.signal(signal.SIGTERM, stop)
         rest.start()
