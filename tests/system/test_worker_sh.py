@@ -21,7 +21,7 @@ def scheduler(tmp_path: Path) -> Iterator[Scheduler]:
 
 
 def worker_sh(scheduler: Scheduler, name: str, **more: str) -> Program:
-    argv = [SCRIPT, name, scheduler.url]
+    argv: list[str | Path] = [SCRIPT, name, scheduler.url]
     return Program(name, argv, scheduler.folder, HEARTBEAT_S="1", POLL_S="0.1", TMPDIR=str(scheduler.folder), **more)
 
 
