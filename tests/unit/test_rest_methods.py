@@ -76,6 +76,19 @@ def test_every_other_method_is_405_with_what_is_taken(rest: Rest, path: str) -> 
     assert rest.get("/jobs/1").text == before
 
 
+@pytest.mark.parametrize("path", [path for path, methods in TAKEN.items() if methods == {"POST"} or path == "/jobs"])
+def test_a_post_with_a_parameter_that_nobody_knows_does_nothing(rest: Rest, path: str) -> None:
+    """What it was meant to change would be done without the change."""
+    rest.submit()
+    before = rest.get("/jobs").text
+    body = {"name": "j", "command": "true"} if path == "/jobs" else {"worker_id": "w2"}
+    answer = rest.post(real(path), body, query_string="dry_run=1")
+    detail = "no parameter is taken here"
+    problem(answer, 400, "invalid_request", f"dry_run: {detail}", ("dry_run", detail))
+    assert rest.get("/jobs").text == before
+    assert rest.get("/workers").json == []
+
+
 @pytest.mark.parametrize("path", TAKEN)
 def test_options_says_what_is_taken(rest: Rest, path: str) -> None:
     answer = rest.call("OPTIONS", real(path))

@@ -38,6 +38,7 @@ class Jobs:
     on_head = on_get
 
     def on_post(self, req: falcon.Request, resp: falcon.Response) -> None:
+        parameters(req)
         asked = read_json(req, bytes_max=JOBS_BODY_BYTES_MAX)
         many = isinstance(asked, list)
         specs = _many(asked) if many else (_spec(asked, "#"),)
@@ -94,6 +95,7 @@ class JobCancel:
         self._context = context
 
     def on_post(self, req: falcon.Request, resp: falcon.Response, job: str) -> None:
+        parameters(req)
         number = job_id(job)
         self._context.inbox.call(Cancel(number, actor(req)))
         answer(resp, JobItem(self._context).view(number))
@@ -106,6 +108,7 @@ class JobLog:
         self._context = context
 
     def on_post(self, req: falcon.Request, resp: falcon.Response, job: str) -> None:
+        parameters(req)
         number = job_id(job)
         body = read(req, LogBody, bytes_max=LOG_BODY_BYTES_MAX)
         report = Report(

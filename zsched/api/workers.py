@@ -53,6 +53,7 @@ class Register:
         self._context = context
 
     def on_post(self, req: falcon.Request, resp: falcon.Response) -> None:
+        parameters(req)
         body = read(req, RegisterBody)
         name = WorkerId(body.worker_id)
         self._context.inbox.call(RegisterWorker(name, body.slots, body.can, body.labels))
@@ -66,6 +67,7 @@ class Heartbeat:
         self._context = context
 
     def on_post(self, req: falcon.Request, resp: falcon.Response) -> None:
+        parameters(req)
         self._context.inbox.call(Beat(WorkerId(read(req, WorkerBody).worker_id)))
         answer(resp, {"status": "ok"})
 
@@ -92,6 +94,7 @@ class Enrol:
         self._context = context
 
     def on_post(self, req: falcon.Request, resp: falcon.Response) -> None:
+        parameters(req)
         read(req, WorkerBody)
         facts = self._context.facts
         host = req.host if facts.zmq_host in ("0.0.0.0", "::", "*") else facts.zmq_host  # noqa: S104  (a comparison)
