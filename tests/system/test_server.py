@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from tests.unit.rest import Rest
-from zsched.api.server import Server
+from zsched.api.server import ListenError, Server
 from zsched.inbox import Inbox
 from zsched.limits import HEADER_BYTES_MAX, JOBS_BODY_BYTES_MAX, MIB
 
@@ -308,8 +308,8 @@ def test_the_servers_own_handling_of_proxies_hides_none(server: Server, name: by
 
 
 def test_a_port_in_use_is_named(server: Server) -> None:
-    with pytest.raises(OSError, match=str(server.port)):
-        Server(None, Inbox(1), "127.0.0.1", server.port, 1)
+    with pytest.raises(ListenError, match=f"127.0.0.1:{server.port} .*in use"):
+        Server(lambda *_: [], Inbox(1), "127.0.0.1", server.port, 1)
 
 
 def test_stopping_is_quiet_while_requests_are_open(
