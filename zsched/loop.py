@@ -118,6 +118,8 @@ class Loop:
         except StoreError as error:
             self._give_up(answers, error)
             return
+        # Only now: a turn that was given up must tell of them again.
+        self._unsent.clear()
         if self._frames or self._inbox:
             self._next_tick_ms = now.mono_ms
         self._send()
@@ -145,8 +147,7 @@ class Loop:
         return False
 
     def _report_unsent(self, now: Now) -> None:
-        unsent, self._unsent = self._unsent, []
-        for peer, frame in unsent:
+        for peer, frame in self._unsent:
             self._dispatcher.on_unreachable(peer, frame, now)
 
     def _handle_frames(self, now: Now) -> None:

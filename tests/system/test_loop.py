@@ -1,0 +1,543 @@
+"""The loop on a real ROUTER socket: what a peer or a disk does to it, and what others are told and when."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import apsw
+import msgpack
+import pytest
+import zmq
+
+from tests.contract.disk import Disk, failing_disk
+from zsched import loop as loop_module
+from zsched import protocol
+from zsched.dispatcher import Dispatcher
+from zsched.dispatcher.commands import Cancel, NotFoundError, Submit
+from zsched.inbox import ClosedError, Inbox
+from zsched.limits import FRAME_BYTES_MAX
+from zsched.loop import Loop, bind, clock
+from zsched.model import JobId, JobSpec, RunStatus
+from zsched.protocol import (
+    Error,
+    Heartbeat,
+    HeartbeatAck,
+    Ready,
+    Register,
+    Registered,
+    Result,
+    ResultAck,
+    RunResult,
+    SchedulerBye,
+    SchedulerFrame,
+    WorkerFrame,
+)
+from zsched.store.contract import Store, StoreError, StoreUnsure
+from zsched.store.sqlite import open_reader, open_writer
+
+DEADLINE_S = 10.0
+# How long nothing must be heard to be believed silent.
+SILENCE_MS = 150
+
+
+class Watched:
+    """A real store that lets the test see its commits, hold one, and make calls fail."""
+
+    def __init__(self, inner: Store) -> None:
+        self._inner = inner
+        self.commits = 0
+        self.gate = threading.Event()
+        self.gate.set()
+        self.at_gate = threading.Event()
+        # Called before the method of that name.
+        self.before: dict[str, Callable[[], None]] = {}
+
+    def hold_next_submit(self) -> None:
+        """Keep the turn of the next submit from its commit until the gate is opened."""
+
+        def close() -> None:
+            del self.before["submit"]
+            self.gate.clear()
+
+        self.before["submit"] = close
+
+    def commit(self) -> None:
+        if not self.gate.is_set():
+            self.at_gate.set()
+            assert self.gate.wait(DEADLINE_S)
+        self.before.get("commit", lambda: None)()
+        self._inner.commit()
+        self.commits += 1
+
+    def __getattr__(self, name: str) -> Any:
+        self.before.get(name, lambda: None)()
+        return getattr(self._inner, name)
+
+
+class Scheduler:
+    """The loop in its thread, over a store in a folder. A context: leaving it stops the loop."""
+
+    def __init__(self, folder: Path, *, callers_max: int = 8) -> None:
+        self.path = folder / "scheduler.db"
+        self.inbox = Inbox(callers_max)
+        self.zmq: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
+        self.failure: BaseException | None = None
+        self.sockets: list[zmq.Socket[bytes]] = []
+        self._ready = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="loop")
+
+    def __enter__(self) -> Scheduler:
+        self._thread.start()
+        assert self._ready.wait(DEADLINE_S)
+        self.reader = open_reader(self.path)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        with suppress(apsw.IOError):  # the failing disk fails here too
+            self.reader.close()
+        self.stop()
+        for socket in self.sockets:
+            socket.close(linger=0)
+        self.zmq.term()
+
+    def _run(self) -> None:
+        writer = open_writer(self.path, clock().wall_ms)
+        self.store = Watched(writer)
+        router = bind(self.zmq, "127.0.0.1", 0)
+        self.endpoint = router.getsockopt_string(zmq.LAST_ENDPOINT)
+        tokens = iter(range(1, 1_000_000))
+        # The wrapper is a Store by all that the dispatcher can see.
+        store: Any = self.store
+        dispatcher = Dispatcher(store, epoch=1, timeout_ms=30_000, new_token=lambda: f"s{next(tokens)}", now=clock())
+        self.loop = Loop(store, dispatcher, router, self.inbox)
+        self._ready.set()
+        try:
+            self.loop.run()
+        except BaseException as failure:
+            self.failure = failure
+        finally:
+            router.close(linger=500)
+            with suppress(apsw.IOError):
+                writer.close()
+
+    def stop(self) -> None:
+        self.loop.stop()
+        self.wait()
+
+    def wait(self) -> None:
+        self._thread.join(DEADLINE_S)
+        assert not self._thread.is_alive()
+
+    def submit(self, count: int = 1) -> list[JobId]:
+        reply = self.inbox.call(Submit(tuple(JobSpec(name="a", command="true") for _ in range(count)), "test"))
+        assert isinstance(reply, list)
+        return reply
+
+    def submit_again(self) -> list[JobId]:
+        """Submit after a failed turn: who came while it was given up has been refused with it."""
+        while True:
+            with suppress(StoreError):
+                return self.submit()
+
+    def turn(self) -> None:
+        """Have a command refused: it is answered by a later turn than any answer before."""
+        with pytest.raises(NotFoundError):
+            self.inbox.call(Cancel(JobId(99_999), "ann"))
+
+    def states(self, job_id: JobId) -> list[str]:
+        return [f"{run.status}/{run.reason}" if run.reason else str(run.status) for run in self.reader.runs(job_id, 99)]
+
+    def until(self, true: Callable[[], bool]) -> None:
+        """Wait for what another thread will do."""
+        deadline = time.monotonic() + DEADLINE_S
+        while not true():
+            assert time.monotonic() < deadline
+            threading.Event().wait(0.002)
+
+
+class Dealer:
+    """A worker's socket and nothing else."""
+
+    def __init__(self, scheduler: Scheduler, name: str = "w1") -> None:
+        self.name = name
+        self.socket = scheduler.zmq.socket(zmq.DEALER)
+        self.socket.connect(scheduler.endpoint)
+        scheduler.sockets.append(self.socket)
+        self.session = ""
+
+    def say(self, *frames: WorkerFrame) -> None:
+        for frame in frames:
+            self.socket.send(protocol.pack(frame))
+
+    def hears_nothing(self) -> bool:
+        return not self.socket.poll(SILENCE_MS)
+
+    def hear(self) -> SchedulerFrame:
+        assert self.socket.poll(int(DEADLINE_S * 1000)), "nothing came"
+        return protocol.unpack_from_scheduler(self.socket.recv())
+
+    def introduce(self, slots: int = 4) -> None:
+        self.say(
+            Register(
+                versions=protocol.VERSIONS,
+                worker=self.name,
+                incarnation="i",
+                boot_id="b",
+                lock=(1, 2),
+                slots=slots,
+                heartbeat_ms=10_000,
+            )
+        )
+
+    def enter(self, slots: int = 4) -> Dealer:
+        """Register and be ready."""
+        self.introduce(slots)
+        answer = self.hear()
+        assert isinstance(answer, Registered)
+        self.session = answer.s
+        self.say(Ready(s=self.session, window=10 * slots, ahead=0))
+        return self
+
+    def join(self, slots: int = 4) -> Dealer:
+        """Register, and return when the scheduler knows that it is ready."""
+        self.enter(slots)
+        self.beat()
+        return self
+
+    def beat(self, seq: int = 0) -> None:
+        self.say(Heartbeat(s=self.session, seq=seq, n=0, window=40, ahead=0))
+        assert isinstance(self.hear(), HeartbeatAck)
+
+    def take(self) -> list[int]:
+        frame = self.hear()
+        assert isinstance(frame, protocol.Run)
+        return [order.run for order in frame.runs]
+
+    def result(self, run_id: int) -> Result:
+        result = RunResult(run=run_id, status="success", reason="exit", exit_code=0, finished_ms=1)
+        return Result(s=self.session, results=(result,))
+
+    def close(self) -> None:
+        self.socket.close(linger=0)
+
+
+@pytest.fixture
+def scheduler(tmp_path: Path) -> Iterator[Scheduler]:
+    with Scheduler(tmp_path) as running:
+        yield running
+    assert running.failure is None
+
+
+@pytest.fixture
+def disk() -> Iterator[Disk]:
+    with failing_disk() as disk:
+        yield disk
+
+
+@pytest.fixture
+def pool() -> Iterator[ThreadPoolExecutor]:
+    with ThreadPoolExecutor(64) as pool:
+        yield pool
+
+
+def fail(error: Exception, *, times: int = 1) -> Callable[[], None]:
+    """Something that raises a few times and then no more."""
+    left = [error] * times
+
+    def raise_one() -> None:
+        if left:
+            raise left.pop()
+
+    return raise_one
+
+
+# --- the plain way ---
+
+
+def test_a_job_goes_to_a_worker_and_its_result_comes_back(scheduler: Scheduler) -> None:
+    w1 = Dealer(scheduler).join()
+    (job_id,) = scheduler.submit()
+    (run_id,) = w1.take()
+    w1.say(w1.result(run_id))
+    assert w1.hear() == ResultAck(s=w1.session, ep=1, verdicts=((run_id, "stored"),))
+    assert scheduler.states(job_id) == ["success/exit"]
+
+
+def test_a_refused_command_is_raised_to_its_caller(scheduler: Scheduler) -> None:
+    with pytest.raises(NotFoundError):
+        scheduler.inbox.call(Cancel(JobId(99), "ann"))
+
+
+def test_what_does_not_fit_into_one_turn_is_done_in_the_next(
+    scheduler: Scheduler, pool: ThreadPoolExecutor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    w1 = Dealer(scheduler).join()
+    monkeypatch.setattr(loop_module, "TURN_FRAMES_MAX", 1)
+    monkeypatch.setattr(loop_module, "TURN_COMMANDS_MAX", 1)
+    monkeypatch.setattr(loop_module, "TURN_ROWS_MAX", 1)
+    w1.say(*(Heartbeat(s=w1.session, seq=seq, n=0, window=0, ahead=0) for seq in range(5)))
+    answers = [pool.submit(scheduler.submit) for _ in range(5)]
+    assert sorted(answer.result(DEADLINE_S)[0] for answer in answers) == [1, 2, 3, 4, 5]
+    acked: list[int] = []
+    while len(acked) < 5:
+        frame = w1.hear()
+        if isinstance(frame, HeartbeatAck):
+            acked.append(frame.seq)
+    assert acked == list(range(5))
+
+
+# --- peers that talk nonsense ---
+
+
+@pytest.mark.parametrize(
+    "parts",
+    [
+        [b""],
+        [b"hello"],
+        [b"\xc1" * 100],
+        [msgpack.packb({"t": "register"})],
+        [msgpack.packb({"t": "no such thing", "s": ""})],
+        [b"a", b"b"],
+        [msgpack.packb({"t": "ready", "v": 1, "s": "s1", "window": 1, "ahead": 0}), b""],
+        [b""] * 100,
+    ],
+    ids=["empty", "text", "bytes", "half a frame", "unknown type", "two parts", "a frame and a part", "many parts"],
+)
+def test_garbage_is_answered_and_changes_nothing(scheduler: Scheduler, parts: list[bytes]) -> None:
+    w1 = Dealer(scheduler).join()
+    before = scheduler.reader.workers()
+    stranger = Dealer(scheduler)
+    stranger.socket.send_multipart(parts)
+    error = stranger.hear()
+    assert isinstance(error, Error)
+    assert (error.code, error.fatal) == ("E_BAD", False)
+    # Once a second is enough.
+    stranger.socket.send_multipart(parts)
+    assert stranger.hears_nothing()
+    assert [worker.worker_id for worker in scheduler.reader.workers()] == [worker.worker_id for worker in before]
+    w1.beat()
+
+
+def test_a_frame_too_large_costs_its_sender_the_connection_and_nobody_else(scheduler: Scheduler) -> None:
+    w1 = Dealer(scheduler).join()
+    stranger = Dealer(scheduler)
+    stranger.socket.send(b"x" * (FRAME_BYTES_MAX + 1))
+    assert stranger.hears_nothing()
+    w1.beat()
+    scheduler.submit()
+    assert len(w1.take()) == 1
+
+
+# --- first the commit, then the word ---
+
+
+def test_nobody_is_told_anything_before_the_commit(scheduler: Scheduler, pool: ThreadPoolExecutor) -> None:
+    w1 = Dealer(scheduler).join()
+    scheduler.store.hold_next_submit()
+    answer = pool.submit(scheduler.submit)
+    assert scheduler.store.at_gate.wait(DEADLINE_S)
+    assert w1.hears_nothing()
+    assert not answer.done()
+    assert scheduler.reader.jobs(None, 10, 0) == []
+    scheduler.store.gate.set()
+    (job_id,) = answer.result(DEADLINE_S)
+    assert len(w1.take()) == 1
+    assert scheduler.states(job_id) == ["running"]
+
+
+def test_callers_who_come_together_share_few_commits(tmp_path: Path, pool: ThreadPoolExecutor) -> None:
+    count = 48
+    with Scheduler(tmp_path, callers_max=count) as scheduler:
+        together = threading.Barrier(count)
+        for mark in range(count):
+            scheduler.inbox.expect(mark)
+
+        def caller(mark: int) -> list[JobId]:
+            together.wait(DEADLINE_S)
+            with scheduler.inbox.serving(mark):
+                return scheduler.submit()
+
+        before = scheduler.store.commits
+        answers = [pool.submit(caller, mark) for mark in range(count)]
+        job_ids = [answer.result(DEADLINE_S)[0] for answer in answers]
+        assert sorted(job_ids) == list(range(1, count + 1))
+        assert scheduler.store.commits - before < count // 4
+
+
+def test_a_caller_alone_waits_for_nobody(scheduler: Scheduler, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("zsched.inbox.GATHER_S", DEADLINE_S)
+    scheduler.inbox.expect("mine")
+    began = time.monotonic()
+    with scheduler.inbox.serving("mine"):
+        scheduler.submit()
+    assert time.monotonic() - began < DEADLINE_S / 2
+
+
+# --- a store that fails ---
+
+
+def test_a_turn_that_can_not_be_stored_has_not_happened_and_the_loop_goes_on(disk: Disk, tmp_path: Path) -> None:
+    with Scheduler(tmp_path) as scheduler:
+        w1 = Dealer(scheduler).join()
+        disk.fails = {("write", "-wal"): apsw.SQLITE_FULL}
+        for _ in range(3):
+            with pytest.raises(StoreError):
+                scheduler.submit()
+        w1.say(Heartbeat(s=w1.session, seq=1, n=0, window=40, ahead=0))
+        assert w1.hears_nothing()
+        assert scheduler.reader.jobs(None, 10, 0) == []
+        disk.fails = {}
+        w1.beat(seq=2)
+        (job_id,) = scheduler.submit_again()
+        assert len(w1.take()) == 1
+        assert scheduler.states(job_id) == ["running"]
+    assert scheduler.failure is None
+
+
+def test_a_result_that_could_not_be_stored_is_not_acked_and_counts_when_it_comes_again(
+    disk: Disk, tmp_path: Path
+) -> None:
+    with Scheduler(tmp_path) as scheduler:
+        w1 = Dealer(scheduler).join()
+        (job_id,) = scheduler.submit()
+        (run_id,) = w1.take()
+        disk.fails = {("write", "-wal"): apsw.SQLITE_IOERR_WRITE}
+        w1.say(w1.result(run_id))
+        assert w1.hears_nothing()
+        disk.fails = {}
+        w1.say(w1.result(run_id))
+        assert w1.hear() == ResultAck(s=w1.session, ep=1, verdicts=((run_id, "stored"),))
+        assert scheduler.states(job_id) == ["success/exit"]
+
+
+def test_every_caller_of_a_turn_that_fails_is_told(scheduler: Scheduler, pool: ThreadPoolExecutor) -> None:
+    scheduler.store.hold_next_submit()
+    scheduler.store.before["commit"] = fail(StoreError("no space"))
+    answers: list[Future[list[JobId]]] = [pool.submit(scheduler.submit) for _ in range(5)]
+    assert scheduler.store.at_gate.wait(DEADLINE_S)
+    scheduler.store.gate.set()
+    told = [answer.exception(DEADLINE_S) for answer in answers]
+    # The loop may have taken only some of them into the failing turn.
+    assert any(isinstance(error, StoreError) for error in told)
+    stored = [answer.result()[0] for answer, error in zip(answers, told, strict=True) if error is None]
+    assert [job.job_id for job in scheduler.reader.jobs(None, 10, 0)] == sorted(stored, reverse=True)
+
+
+def test_a_store_that_fails_in_the_middle_of_a_command_tells_its_caller(scheduler: Scheduler) -> None:
+    scheduler.store.before["submit"] = fail(StoreError("no space"))
+    with pytest.raises(StoreError, match="no space"):
+        scheduler.submit()
+    assert scheduler.submit_again() == [1]
+
+
+def test_a_failed_sync_ends_the_loop(disk: Disk, tmp_path: Path) -> None:
+    with Scheduler(tmp_path) as scheduler:
+        w1 = Dealer(scheduler).join()
+        disk.fails = {("sync", "-wal"): apsw.SQLITE_IOERR_FSYNC}
+        w1.say(Heartbeat(s=w1.session, seq=1, n=0, window=40, ahead=0))
+        scheduler.wait()
+        disk.fails = {}
+        assert w1.hears_nothing()
+    assert isinstance(scheduler.failure, StoreUnsure)
+
+
+def test_a_bug_in_one_frame_undoes_that_frame_alone(scheduler: Scheduler) -> None:
+    w1 = Dealer(scheduler).join()
+    (job_id,) = scheduler.submit()
+    (run_id,) = w1.take()
+    scheduler.store.before["finish"] = fail(ValueError("a bug of ours"))
+    w1.say(w1.result(run_id))
+    w1.beat()
+    assert scheduler.states(job_id) == ["running"]
+    w1.say(w1.result(run_id))
+    assert isinstance(w1.hear(), ResultAck)
+
+
+def test_a_bug_in_one_command_is_told_to_its_caller_alone(scheduler: Scheduler) -> None:
+    scheduler.store.before["submit"] = fail(ValueError("a bug of ours"))
+    with pytest.raises(ValueError, match="a bug of ours"):
+        scheduler.submit()
+    assert scheduler.submit() == [1]
+
+
+# --- workers that are gone ---
+
+
+def submit_until_undelivered(scheduler: Scheduler) -> JobId:
+    """Submit until a run could not be sent: the ROUTER may take a moment to see that the connection is gone."""
+    for _ in range(500):
+        (job_id,) = scheduler.submit()
+        scheduler.turn()  # which tells of what could not be sent
+        if scheduler.states(job_id) == ["pending/undelivered"]:
+            return job_id
+    raise AssertionError("every frame was taken")
+
+
+def test_a_run_that_can_not_be_sent_is_pending_again_and_goes_to_another(scheduler: Scheduler) -> None:
+    w1 = Dealer(scheduler).join(slots=1_000)
+    w1.close()
+    job_id = submit_until_undelivered(scheduler)
+    w2 = Dealer(scheduler, "w2").enter()
+    (run_id, *_) = w2.take()
+    run = scheduler.reader.run(run_id)  # type: ignore[arg-type]
+    assert run is not None
+    assert (run.job_id, run.attempt, run.status) == (job_id, 1, RunStatus.RUNNING)
+
+
+def test_a_run_that_can_not_be_sent_is_not_forgotten_when_the_next_turn_fails(scheduler: Scheduler) -> None:
+    w1 = Dealer(scheduler).join(slots=1_000)
+    w1.close()
+
+    def spoil() -> None:
+        """The turn that puts the run back can't be stored."""
+        del scheduler.store.before["put_back"]
+        scheduler.store.before["commit"] = fail(StoreError("no space"))
+
+    scheduler.store.before["put_back"] = spoil
+    while "put_back" in scheduler.store.before:
+        try:
+            (job_id,) = scheduler.submit()
+        except StoreError:
+            break
+    scheduler.until(lambda: scheduler.states(job_id) == ["pending/undelivered"])
+
+
+# --- the end ---
+
+
+def test_a_stopping_scheduler_says_goodbye_and_takes_no_more_commands(scheduler: Scheduler) -> None:
+    w1 = Dealer(scheduler).join()
+    w2 = Dealer(scheduler, "w2").join()
+    (job_id,) = scheduler.submit()
+    scheduler.stop()
+    goodbyes = [frame for worker in (w1, w2) for frame in _rest(worker) if isinstance(frame, SchedulerBye)]
+    assert {bye.s for bye in goodbyes} == {w1.session, w2.session}
+    with pytest.raises(ClosedError):
+        scheduler.submit()
+    assert scheduler.states(job_id) == ["running"]
+
+
+def _rest(worker: Dealer) -> Iterator[SchedulerFrame]:
+    """All that comes until goodbye."""
+    while not isinstance(frame := worker.hear(), SchedulerBye):
+        yield frame
+    yield frame
+
+
+def test_commands_posted_before_the_stop_are_still_done(scheduler: Scheduler, pool: ThreadPoolExecutor) -> None:
+    scheduler.store.hold_next_submit()
+    first = pool.submit(scheduler.submit)
+    assert scheduler.store.at_gate.wait(DEADLINE_S)
+    later = [pool.submit(scheduler.submit) for _ in range(3)]
+    scheduler.until(lambda: len(scheduler.inbox._posted) == 3)
+    scheduler.loop.stop()
+    scheduler.store.gate.set()
+    answers: list[Future[list[JobId]]] = [first, *later]
+    assert sorted(answer.result(DEADLINE_S)[0] for answer in answers) == [1, 2, 3, 4]
+    scheduler.wait()
