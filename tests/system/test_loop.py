@@ -58,12 +58,14 @@ class Watched:
         # Called before the method of that name.
         self.before: dict[str, Callable[[], None]] = {}
 
-    def hold_next_submit(self) -> None:
-        """Keep the turn of the next submit from its commit until the gate is opened."""
+    def hold_next_submit(self, error: StoreError | None = None) -> None:
+        """Keep the turn of the next submit from its commit until the gate is opened; then let it fail, if asked."""
 
         def close() -> None:
             del self.before["submit"]
             self.gate.clear()
+            if error is not None:
+                self.before["commit"] = fail(error)
 
         self.before["submit"] = close
 
@@ -417,8 +419,7 @@ def test_a_result_that_could_not_be_stored_is_not_acked_and_counts_when_it_comes
 
 
 def test_every_caller_of_a_turn_that_fails_is_told(scheduler: Scheduler, pool: ThreadPoolExecutor) -> None:
-    scheduler.store.hold_next_submit()
-    scheduler.store.before["commit"] = fail(StoreError("no space"))
+    scheduler.store.hold_next_submit(StoreError("no space"))
     answers: list[Future[list[JobId]]] = [pool.submit(scheduler.submit) for _ in range(5)]
     assert scheduler.store.at_gate.wait(DEADLINE_S)
     scheduler.store.gate.set()
