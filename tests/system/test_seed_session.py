@@ -237,9 +237,10 @@ def test_a_worker_waits_for_its_scheduler_and_both_end_cleanly(tmp_path: Path) -
     with Program("w1", [WORKER, "-id", "w1", "-scheduler", scheduler.url], tmp_path) as worker:
         until(lambda: "w1" in worker.log() and scheduler.url in worker.log())
         with scheduler:
-            go = tmp_path / "go"
-            [job] = scheduler.submit(f"echo begun; until [ -e {go} ]; do sleep 0.05; done; echo done")
-            until(lambda: scheduler.last_run(job)["status"] == "running")
+            begun, go = tmp_path / "begun", tmp_path / "go"
+            [job] = scheduler.submit(f"echo begun; touch {begun}; until [ -e {go} ]; do sleep 0.05; done; echo done")
+            # The job itself must have said so: the scheduler calls a run running when it has handed it out.
+            until(begun.exists)
             worker.terminate()
             until(lambda: "SIGTERM, finishing 1 runs" in worker.log())
             [waiting] = scheduler.submit("true")
