@@ -169,4 +169,5 @@ def test_whatever_bytes_come_the_answer_is_one_that_is_documented(rest: Rest, pa
 def test_whatever_path_and_query_come_no_read_fails(rest: Rest, path: str, query: str) -> None:
     for known in ("", "jobs/", "runs/", "workers/"):
         answer = rest.get(f"/{known}{path.replace('?', '')}", query_string=query.lstrip("?"))
-        assert answer.status_code in (200, 400, 404)
+        # 405: a path that takes something else, such as /workers/register.
+        assert answer.status_code in (200, 400, 404, 405)
