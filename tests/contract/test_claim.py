@@ -110,6 +110,10 @@ def test_any_blocked_bit_keeps_a_run_from_being_ready(base: Base, bit: int) -> N
     base.submit()
     base.rows("UPDATE runs SET blocked = ?", bit)
     assert base.store.ready() == []
+    ready = base.last_run(base.submit()).run_id
+    demand_id = base.store.ready()[0].demand_id
+    assert base.store.ready_count(demand_id, 9) == 1
+    assert [run.run_id for run in base.claim()] == [ready]
 
 
 def test_load_counts_what_runs_on_that_worker(base: Base) -> None:
