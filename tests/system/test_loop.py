@@ -372,6 +372,27 @@ def test_callers_who_come_together_share_few_commits(tmp_path: Path, pool: Threa
         assert scheduler.store.commits - before < count // 4
 
 
+def test_a_turn_waits_for_a_caller_who_is_on_the_way(
+    scheduler: Scheduler, pool: ThreadPoolExecutor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("zsched.inbox.GATHER_S", DEADLINE_S)
+    w1 = Dealer(scheduler).join()
+
+    def caller(mark: str) -> list[JobId]:
+        with scheduler.inbox.serving(mark):
+            return scheduler.submit()
+
+    for mark in ("first", "second"):
+        scheduler.inbox.expect(mark)
+    first = pool.submit(caller, "first")
+    assert w1.hears_nothing()
+    assert not first.done()
+    second = pool.submit(caller, "second")
+    jobs = [scheduler.reader.job(answer.result(DEADLINE_S)[0]) for answer in (first, second)]
+    # One turn has one time.
+    assert len({job.created_ms for job in jobs if job is not None}) == 1
+
+
 def test_a_caller_alone_waits_for_nobody(scheduler: Scheduler, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("zsched.inbox.GATHER_S", DEADLINE_S)
     scheduler.inbox.expect("mine")

@@ -136,6 +136,17 @@ def test_better_priority_goes_first_whatever_its_age(world: World) -> None:
     assert world.run(w1.take_one()).job_id == low
 
 
+def test_a_demand_does_not_bring_its_lesser_runs_before_the_better_ones_of_another(world: World) -> None:
+    best, worst, between = world.submit(3)
+    world.by_hand("UPDATE runs SET priority = CASE job_id WHEN ? THEN 9 WHEN ? THEN 0 ELSE 5 END", best, worst)
+    world.by_hand("INSERT INTO demands (wish) VALUES (?)", '{"needs":["env"],"probation":false}')
+    world.by_hand("UPDATE runs SET demand_id = (SELECT max(demand_id) FROM demands) WHERE job_id = ?", between)
+    w1 = Peer(world, slots=2)
+    w1.can = ("env",)
+    w1.join()
+    assert [world.run(run_id).job_id for run_id in w1.take()] == [best, between]
+
+
 def test_more_runs_than_one_statement_claims_are_all_sent(world: World) -> None:
     w1 = Peer(world, slots=150)
     w1.register()
