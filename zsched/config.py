@@ -30,6 +30,7 @@ class SchedulerConfig:
     zmq_host: str
     zmq_port: int
     worker_timeout_ms: int
+    pending_max: int
     threads: int
     log_level: str
 
@@ -80,6 +81,7 @@ def scheduler_config(
             zmq_host=values.text("zmq_host"),
             zmq_port=values.number("zmq_port"),
             worker_timeout_ms=values.number("worker_timeout"),
+            pending_max=values.number("pending_max"),
             threads=values.number("threads"),
             log_level=values.text("log_level"),
         ),

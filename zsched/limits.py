@@ -49,7 +49,8 @@ NAME_CHARS_MAX = 256
 # Output kept of each stream of a run. Beyond it the first half and the last half are kept, and the rest is counted.
 OUTPUT_BYTES_MAX = 256 * KIB
 
-# Pending runs in the store. A submit beyond it is 503 with Retry-After; reruns of lost runs are never refused.
+# Pending runs in the store, unless a deployment sets less. A submit beyond it is 429 with Retry-After; the successor
+# of a lost run is never refused.
 PENDING_RUNS_MAX = 2_000_000
 
 # --- The turn ---------------------------------------------------------------------------------------------------------

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Final
 from urllib.parse import urlsplit
 
-from zsched.limits import NAME_CHARS_MAX
+from zsched.limits import NAME_CHARS_MAX, PENDING_RUNS_MAX
 from zsched.units import format_duration_ms, parse_duration_ms
 
 SYSTEM_FOLDER: Final = Path("/etc/zsched")
@@ -153,6 +153,8 @@ KEYS: Final = (
         "port that workers connect to by ZeroMQ; 0 takes any free one"),
     Key("scheduler", "worker_timeout", "30s", "DURATION", _duration_ms(1_000),
         "a worker silent for longer is lost, and its runs start anew elsewhere; at least 1s"),
+    Key("scheduler", "pending_max", "2000000", "COUNT", _count(1, PENDING_RUNS_MAX),
+        "runs that may be pending; a submit beyond it is told 429"),
     Key("scheduler", "threads", "16", "COUNT", _count(1, 1_024),
         "requests answered at the same time"),
     Key("scheduler", "log_level", "INFO", "LEVEL", _level, _LEVELS),

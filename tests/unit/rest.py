@@ -35,10 +35,18 @@ ADDRESS = "inproc://workers"
 class Rest:
     """A scheduler without processes and ports. A context: leaving it stops the loop."""
 
-    def __init__(self, folder: Path, *, timeout_ms: int = 30_000, pages_free: int | None = None) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        timeout_ms: int = 30_000,
+        pending_max: int = 1_000_000,
+        pages_free: int | None = None,
+    ) -> None:
         """`pages_free`: how many pages (4 KiB) the database may still grow by, as on a disk that is nearly full."""
         self._path = folder / "scheduler.db"
         self._timeout_ms = timeout_ms
+        self._pending_max = pending_max
         self._pages_free = pages_free
         self.zmq: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
         self.inbox = Inbox(callers_max=1)
@@ -81,7 +89,12 @@ class Rest:
             epoch = store.begin_epoch("test", 1, "0", clock().wall_ms)
             store.commit()
             dispatcher = Dispatcher(
-                store, epoch=epoch, timeout_ms=self._timeout_ms, new_token=lambda: "session", now=clock()
+                store,
+                epoch=epoch,
+                timeout_ms=self._timeout_ms,
+                new_token=lambda: "session",
+                now=clock(),
+                pending_max=self._pending_max,
             )
             self.db = store.identity
             self._loop = Loop(store, dispatcher, router, self.inbox)

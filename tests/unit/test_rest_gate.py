@@ -27,6 +27,7 @@ PATHS = [
     "/workers/enrol",
     "/workers/w1",
     "/workers/w1/next",
+    "/stats",
     "/version",
     "/",
     "/nothing",

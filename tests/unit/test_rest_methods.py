@@ -33,6 +33,7 @@ TAKEN = {
     "/workers/{worker}/next": {"GET"},
     "/healthz": {"GET", "HEAD"},
     "/readyz": {"GET", "HEAD"},
+    "/stats": {"GET", "HEAD"},
     "/version": {"GET", "HEAD"},
 }
 METHODS = {"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "TRACE"}
@@ -143,6 +144,34 @@ def test_an_error_is_a_problem_document_for_whoever_asks_for_one(rest: Rest, acc
         assert answer.headers["Content-Type"] == media
         assert answer.json["status"] == answer.status_code
         assert answer.json["type"] == "about:blank"
+
+
+def test_the_stats_count_tasks_and_workers_by_status(rest: Rest) -> None:
+    for _ in range(3):
+        rest.submit()
+    rest.register("w1")
+    assert rest.get("/workers/w1/next").json["job"]["id"] == 1
+    assert rest.get("/stats").json == {
+        "tasks": {"pending": 2, "running": 1, "success": 0, "failed": 0, "cancelled": 0},
+        "workers": {"active": 1, "inactive": 0},
+        "version": __version__,
+    }
+
+
+def test_a_submit_beyond_the_pending_runs_allowed_is_429_and_stores_nothing(tmp_path: Path) -> None:
+    with Rest(tmp_path, pending_max=2) as rest:
+        rest.submit()
+        refused = rest.post("/jobs", [{"name": "a", "command": "true"}, {"name": "b", "command": "true"}])
+        assert refused.status_code == 429
+        assert refused.json["code"] == "too_many_pending"
+        assert refused.headers["Retry-After"] == "1"
+        rest.submit()
+        assert len(rest.get("/jobs").json) == 2
+        # One starts, so another may wait.
+        rest.register("w1")
+        assert rest.post("/jobs", {"name": "c", "command": "true"}).status_code == 429
+        rest.get("/workers/w1/next")
+        rest.submit()
 
 
 def test_the_version_is_told(rest: Rest) -> None:

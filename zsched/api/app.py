@@ -31,5 +31,6 @@ def make_app(context: Context) -> falcon.App[falcon.Request, falcon.Response]:
     app.add_route("/workers/{worker}/next", workers.NextRun(context))
     app.add_route("/healthz", status.Health())
     app.add_route("/readyz", status.Readiness(context))
+    app.add_route("/stats", status.Stats(context))
     app.add_route("/version", status.Version())
     return app

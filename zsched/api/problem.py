@@ -9,7 +9,7 @@ from http import HTTPStatus
 import falcon
 import msgspec
 
-from zsched.dispatcher.commands import BusyError, ConflictError, NotFoundError, RefusedError
+from zsched.dispatcher.commands import BusyError, ConflictError, FullError, NotFoundError, RefusedError
 from zsched.inbox import ClosedError
 from zsched.store.contract import StoreError
 
@@ -94,6 +94,8 @@ def _on_refused(req: falcon.Request, resp: falcon.Response, error: RefusedError,
         status = 404
     elif isinstance(error, ConflictError):
         status = 409
+    elif isinstance(error, FullError):
+        status, headers = 429, {"Retry-After": "1"}
     elif isinstance(error, BusyError):
         status, headers = 503, {"Retry-After": "5"}
     _on_problem(req, resp, Problem(status, error.code, str(error), headers=headers), params)

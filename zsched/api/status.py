@@ -5,7 +5,7 @@ from __future__ import annotations
 import falcon
 
 from zsched import __version__
-from zsched.api.context import Context, answer
+from zsched.api.context import Context, answer, parameters
 
 
 class Health:
@@ -29,6 +29,20 @@ class Readiness:
         resp.status = 200 if ready else 503
         resp.content_type = falcon.MEDIA_TEXT
         resp.text = "ready\n" if ready else "unready\n"
+
+    on_head = on_get
+
+
+class Stats:
+    """/stats: how much of what there is, from counters."""
+
+    def __init__(self, context: Context) -> None:
+        self._context = context
+
+    def on_get(self, req: falcon.Request, resp: falcon.Response) -> None:
+        parameters(req)
+        reader = self._context.reader
+        answer(resp, {"tasks": reader.totals(), "workers": reader.workers_by_status(), "version": __version__})
 
     on_head = on_get
 

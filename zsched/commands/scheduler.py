@@ -15,6 +15,7 @@ Options:
   --zmq-host=HOST            Address that workers connect to by ZeroMQ (127.0.0.1).
   --zmq-port=PORT            Port that workers connect to by ZeroMQ; 0 takes any free one (5555).
   --worker-timeout=DURATION  A worker silent for longer is lost, and its runs start anew elsewhere; at least 1s (30s).
+  --pending-max=COUNT        Runs that may be pending; a submit beyond it is told 429 (2000000).
   --threads=COUNT            Requests answered at the same time (16).
   --log-level=LEVEL          DEBUG, INFO, WARN or ERROR (INFO).
   --config=FILE              An INI file with the same settings, in its section [scheduler].
@@ -94,6 +95,7 @@ def _serve(config: SchedulerConfig, store: Writer) -> int:
             store,
             epoch=epoch,
             timeout_ms=config.worker_timeout_ms,
+            pending_max=config.pending_max,
             new_token=lambda: secrets.token_hex(8),
             now=clock(),
         )

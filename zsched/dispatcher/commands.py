@@ -29,7 +29,11 @@ class ConflictError(RefusedError):
 
 
 class BusyError(RefusedError):
-    """A bound is reached; the same command may work later."""
+    """The scheduler serves as many as it can; the same command may work later."""
+
+
+class FullError(RefusedError):
+    """The callers have reached a bound; the same command works when some of their work is done."""
 
 
 @dataclass(frozen=True, slots=True)

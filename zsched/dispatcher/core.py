@@ -17,6 +17,7 @@ from zsched.dispatcher.commands import (
     Cancel,
     Command,
     ConflictError,
+    FullError,
     Next,
     NotFoundError,
     RegisterWorker,
@@ -25,7 +26,7 @@ from zsched.dispatcher.commands import (
 )
 from zsched.dispatcher.orders import introduced, orders, outcome
 from zsched.dispatcher.session import Session, Sessions
-from zsched.limits import ERROR_INTERVAL_MS, SESSIONS_MAX, STALL_MS
+from zsched.limits import ERROR_INTERVAL_MS, PENDING_RUNS_MAX, SESSIONS_MAX, STALL_MS
 from zsched.model import JobId, Now, Reason, RunId, WorkerId
 from zsched.store.contract import Claimed, Store
 
@@ -45,11 +46,21 @@ class Dispatcher:
     it.
     """
 
-    def __init__(self, store: Store, *, epoch: int, timeout_ms: int, new_token: Callable[[], str], now: Now) -> None:
+    def __init__(
+        self,
+        store: Store,
+        *,
+        epoch: int,
+        timeout_ms: int,
+        new_token: Callable[[], str],
+        now: Now,
+        pending_max: int = PENDING_RUNS_MAX,
+    ) -> None:
         self.outbox: list[tuple[bytes, protocol.SchedulerFrame]] = []
         self._store = store
         self._epoch = epoch
         self._timeout_ms = timeout_ms
+        self._pending_max = pending_max
         self._new_token = new_token
         self._sessions = Sessions(timeout_ms)
         self._last_tick_ms = now.mono_ms
@@ -207,6 +218,11 @@ class Dispatcher:
         return None
 
     def _on_submit(self, command: Submit, now: Now) -> list[JobId]:
+        if self._store.pending_tasks() + len(command.specs) > self._pending_max:
+            raise FullError(
+                "too_many_pending",
+                f"At most {self._pending_max} runs may be pending: submit again when some have started",
+            )
         fires = [
             None if spec.schedule is None else schedule.next_fire_ms(spec.schedule, now.wall_ms)
             for spec in command.specs

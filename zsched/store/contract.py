@@ -18,7 +18,21 @@ from dataclasses import dataclass
 from typing import Literal, Protocol
 
 from zsched.matching import Demand
-from zsched.model import DemandId, Job, JobId, JobSpec, Outcome, Reason, Run, RunId, RunStatus, Stream, Worker, WorkerId
+from zsched.model import (
+    DemandId,
+    Job,
+    JobId,
+    JobSpec,
+    Outcome,
+    Reason,
+    Run,
+    RunId,
+    RunStatus,
+    Stream,
+    Worker,
+    WorkerId,
+    WorkerStatus,
+)
 
 Verdict = Literal["stored", "duplicate", "stale", "unknown"]
 
@@ -173,6 +187,9 @@ class Store(Protocol):
         specs[i].
         """
 
+    def pending_tasks(self) -> int:
+        """How many tasks are pending, as this transaction sees it; from a counter."""
+
     def job(self, job_id: JobId) -> Job | None:
         """The job as this transaction sees it."""
 
@@ -312,7 +329,13 @@ class Reader(Protocol):
     def output(self, run_id: RunId) -> RunOutput | None:
         """What is kept of the run's output; None while nothing is."""
 
+    def totals(self) -> dict[RunStatus, int]:
+        """How many tasks are in each state, each by its last run; from counters."""
+
     def workers(self) -> list[Worker]:
         """All workers ever registered, by name."""
+
+    def workers_by_status(self) -> dict[WorkerStatus, int]:
+        """How many workers are in each state."""
 
     def worker(self, worker_id: WorkerId) -> Worker | None: ...

@@ -22,6 +22,8 @@ class Ledger:
     def __init__(self) -> None:
         self._events: list[Row] = []
         self._moves: list[tuple[JobId, RunStatus | None, RunStatus | None]] = []
+        # By how many the pending tasks have grown in all that is not yet written.
+        self.pending = 0
 
     def moved(
         self,
@@ -52,7 +54,8 @@ class Ledger:
 
     def made(self, now_ms: int, actor: str, job_ids: list[JobId], first: RunId, last: RunId) -> None:
         """Many runs were made by one statement, one for each job: one event stands for all."""
-        self._moves.extend((job_id, None, RunStatus.PENDING) for job_id in job_ids)
+        for job_id in job_ids:
+            self.counted(job_id, None, RunStatus.PENDING)
         self.event(now_ms, actor, None, RunStatus.PENDING, runs=(first, last))
 
     def counted(self, job_id: JobId, was: RunStatus | None, became: RunStatus | None) -> None:
@@ -60,6 +63,7 @@ class Ledger:
         on.
         """
         self._moves.append((job_id, was, became))
+        self.pending += (became is RunStatus.PENDING) - (was is RunStatus.PENDING)
 
     def event(
         self,
@@ -77,14 +81,15 @@ class Ledger:
         """Something happened that no counter follows."""
         self._events.append((now_ms, actor, job_id, *runs, worker_id, was, became, reason, detail or None))
 
-    def mark(self) -> tuple[int, int]:
+    def mark(self) -> tuple[int, int, int]:
         """Where the lists stand now, for `cut`."""
-        return len(self._events), len(self._moves)
+        return len(self._events), len(self._moves), self.pending
 
-    def cut(self, mark: tuple[int, int] = (0, 0)) -> None:
+    def cut(self, mark: tuple[int, int, int] = (0, 0, 0)) -> None:
         """Forget what was gathered since the mark."""
         del self._events[mark[0] :]
         del self._moves[mark[1] :]
+        self.pending = mark[2]
 
     def write(self, engine: Engine, now_ms: int) -> None:
         """Write all and start anew."""
@@ -95,6 +100,10 @@ class Ledger:
                 counts[_PLACE[became]] += 1
             if was is not None:
                 counts[_PLACE[was]] -= 1
+        grown = [sum(column) for column in zip(*changed.values(), strict=True)]
+        engine.executemany(
+            sql.ADD_TO_TOTALS, [(more, status) for status, more in zip(_COUNTED, grown, strict=False) if more]
+        )
         engine.executemany(sql.COUNT_TASKS, ((*counts, now_ms, job_id) for job_id, counts in changed.items()))
         engine.executemany(sql.ADD_EVENT, self._events)
         self.cut()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from zsched.model import Job, JobId, Run, RunId, RunStatus, Stream, Worker, WorkerId
+from zsched.model import Job, JobId, Run, RunId, RunStatus, Stream, Worker, WorkerId, WorkerStatus
 from zsched.store import rows, sql
 from zsched.store.contract import RunOutput
 from zsched.store.engine import Engine
@@ -45,6 +45,14 @@ class EngineReader:
         stdout = Stream(head=kept[0], tail=kept[1], total=kept[2])
         stderr = Stream(head=kept[3], tail=kept[4], total=kept[5])
         return RunOutput(form == "text", stdout, stderr)
+
+    def totals(self) -> dict[RunStatus, int]:
+        found = {RunStatus(status): tasks for status, tasks in self._execute(sql.TOTALS)}
+        return {status: found.get(status, 0) for status in RunStatus}
+
+    def workers_by_status(self) -> dict[WorkerStatus, int]:
+        found = {WorkerStatus(status): count for status, count in self._execute(sql.WORKERS_BY_STATUS)}
+        return {status: found.get(status, 0) for status in WorkerStatus}
 
     def workers(self) -> list[Worker]:
         return [rows.worker(row) for row in self._execute(sql.WORKERS)]

@@ -32,6 +32,9 @@ COUNT_TASKS: Final = """
 MARK_JOB_CANCELLED: Final = """
     UPDATE jobs SET cancel_by = ?, cancel_ms = ?,
         updated_ms = ? WHERE job_id = ? AND cancel_ms IS NULL AND schedule IS NULL"""
+ADD_TO_TOTALS: Final = "UPDATE totals SET tasks = tasks + ? WHERE status = ?"
+TOTALS: Final = "SELECT status, tasks FROM totals"
+TOTAL_PENDING: Final = "SELECT tasks FROM totals WHERE status = 'pending'"
 DUE_JOBS: Final = """
     SELECT job_id, schedule, next_fire_ms, pending + running + unmade > 0 FROM jobs
     WHERE next_fire_ms <= ? ORDER BY next_fire_ms, job_id LIMIT ?"""
@@ -142,6 +145,7 @@ _WORKER: Final = (
 )
 WORKER: Final = f"SELECT {_WORKER} FROM workers WHERE worker_id = ?"
 WORKERS: Final = f"SELECT {_WORKER} FROM workers ORDER BY worker_id"
+WORKERS_BY_STATUS: Final = "SELECT status, count(*) FROM workers GROUP BY status"
 ACTIVE_WORKERS: Final = f"SELECT {_WORKER} FROM workers WHERE status = 'active' ORDER BY worker_id"
 REGISTER: Final = f"""
     INSERT INTO workers ({_WORKER}) VALUES (?, ?, 'active', ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)

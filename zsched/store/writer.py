@@ -83,7 +83,7 @@ class Writer:
             raise
         self._execute("RELEASE attempt")
 
-    def _undo(self, mark: tuple[int, int]) -> None:
+    def _undo(self, mark: tuple[int, int, int]) -> None:
         self._ledger.cut(mark)
         self._demands.clear()
         self._execute("ROLLBACK TO attempt")
@@ -146,6 +146,9 @@ class Writer:
         elif runs:
             self._ledger.made(now_ms, actor, [job_id for job_id, _ in runs], runs[0][1], runs[-1][1])
         return job_ids
+
+    def pending_tasks(self) -> int:
+        return int(self._execute(sql.TOTAL_PENDING)[0][0]) + self._ledger.pending
 
     def job(self, job_id: JobId) -> Job | None:
         found = self._execute(sql.JOB, (job_id,))
