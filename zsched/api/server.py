@@ -92,9 +92,11 @@ class Server:
 
     def __init__(self, app: Any, inbox: Inbox, host: str, port: int, threads: int) -> None:
         """Bind; port 0 takes any free one. The inbox is told of every POST that comes in. Raises ListenError."""
+        opened: dict[int, Any] = {}
         try:
             self._server = waitress.server.create_server(
                 app,
+                map=opened,
                 host=host,
                 port=port,
                 threads=threads,
@@ -108,6 +110,8 @@ class Server:
             )
         # Waitress says ValueError for a host that has no address.
         except (OSError, ValueError) as error:
+            # What it had opened until then, it leaves open.
+            wasyncore.close_all(opened)
             raise ListenError(f"can't listen for REST on {host}:{port} (host, port): {error}") from None
         self._all = _listeners(self._server)
         for listener in self._all:
