@@ -182,9 +182,9 @@ class Loop:
         log.error("a turn could not be stored: %s", error)
         self._store.rollback()
         self._dispatcher.on_rollback()
-        for future, _ in answers:
-            _resolve(future, error)
-        for _, future in self._inbox.take(TURN_COMMANDS_MAX):
+        # Taken before anybody is told: a caller who tries again at once is not refused unheard.
+        waiting = [future for _, future in self._inbox.take(TURN_COMMANDS_MAX)]
+        for future in (*(future for future, _ in answers), *waiting):
             _resolve(future, error)
         self._next_tick_ms = clock().mono_ms + int(STORE_PAUSE_S * 1000)
 
