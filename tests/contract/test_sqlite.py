@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import closing
 from pathlib import Path
 
@@ -25,6 +25,7 @@ from zsched.store.contract import (
     StoreNewer,
     StoreUnsure,
 )
+from zsched.store.engine import Row
 from zsched.store.sqlite import Lock, SqliteEngine, open_reader, open_writer
 
 
@@ -357,4 +358,32 @@ def test_the_wal_is_moved_into_the_database_and_does_not_grow_for_ever(tmp_path:
         base.store.begin()
     wal = tmp_path / "scheduler.db-wal"
     assert wal.stat().st_size < 2 * sqlite.CHECKPOINT_PAGES * 8192
+    base.end()
+
+
+class FailingReads(SqliteEngine):
+    """An engine that can't read one kind of row, as from a disk with trouble that may pass."""
+
+    unreadable = ""
+
+    def execute(self, statement: str, parameters: Sequence[object] = ()) -> list[Row]:
+        if self.unreadable and self.unreadable in statement:
+            raise StoreError("SQLite: disk I/O error")
+        return super().execute(statement, parameters)
+
+
+def test_a_disk_that_can_not_be_read_for_a_moment_fails_no_job(path: Path) -> None:
+    engine = FailingReads(path)
+    engine.migrate(NOW)
+    base = Base(engine, lambda: open_reader(path))
+    job_id = base.submit()
+    base.turn()
+    engine.unreadable = "SELECT name, command"
+    with pytest.raises(StoreError, match="I/O"):
+        base.claim()
+    engine.unreadable = ""
+    base.store.rollback()
+    base.store.begin()
+    assert base.last_run(job_id).status == RunStatus.PENDING
+    assert [run.job_id for run in base.claim()] == [job_id]
     base.end()

@@ -87,6 +87,20 @@ def test_a_demand_that_was_undone_is_stored_anew(base: Base) -> None:
     demand("env")
 
 
+def test_pending_tasks_are_known_within_the_turn_and_after_what_was_undone(base: Base) -> None:
+    base.submit()
+    base.recurring(NOW)
+    assert base.store.pending_tasks() == 1
+    botch(base, base.submit, base.claim)
+    assert base.store.pending_tasks() == 1
+    base.turn()
+    base.claim()
+    assert base.store.pending_tasks() == 0
+    base.store.rollback()
+    base.store.begin()
+    assert base.store.pending_tasks() == 1
+
+
 def test_changed_rows_are_counted_from_the_beginning_of_the_turn(base: Base) -> None:
     assert base.store.rows_changed == 0
     base.submit()
