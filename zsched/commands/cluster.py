@@ -1,34 +1,27 @@
 """A scheduler and workers on this host, as child processes that live as long as the command that started them.
 
-Used by `zsched demo`. All their files are in one folder; what they log is there too, for when something fails. They are
-stopped by SIGTERM to exactly the pids that were started, workers first, so that their last results still arrive.
+Used by `zsched demo` and `zsched up`. They are stopped by SIGTERM to exactly the pids that were started, workers first,
+so that their last results still arrive.
 """
 
 from __future__ import annotations
 
-import http.client
-import json
 import os
 import signal
 import socket
 import subprocess
 import sys
 import time
-import urllib.error
-import urllib.request
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Final, Self
+
+from zsched.client import Client, ClientError
 
 # From the start of the processes until all answer; on a slow host importing alone takes a second or two.
 READY_S_MAX: Final = 30.0
-
-# From SIGTERM until SIGKILL. Workers get less for their jobs, so they end by themselves.
-STOP_S_MAX: Final = 15.0
-
-# One answer of the scheduler.
-ANSWER_S_MAX: Final = 10.0
 
 # Between two looks at what is not ready yet.
 LOOK_S: Final = 0.05
@@ -36,34 +29,44 @@ LOOK_S: Final = 0.05
 # What a failure shows of each log.
 TAIL_LINES: Final = 20
 
+SCHEDULER: Final = "scheduler"
+
 
 class ClusterError(Exception):
     """The cluster can't be used. The text is one line for a person."""
 
 
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What is to be started: the flags of each program, and the rest that its process gets."""
+
+    url: str
+    scheduler: Sequence[str]
+    # By the workers' names.
+    workers: Mapping[str, Sequence[str]]
+    folder: Path
+    environ: Mapping[str, str]
+    # Whether each process logs to a file in `folder`; else all log where the command does.
+    log_files: bool
+    # From SIGTERM until SIGKILL.
+    stop_s_max: float
+
+
 class Cluster:
     """Processes of one scheduler and its workers. A context: leaving it stops them all."""
 
-    def __init__(self, folder: Path, workers: int, slots: int) -> None:
-        """Take two free ports and start nothing yet. `folder` is empty and exists."""
-        self.folder = folder
-        self.workers = [f"worker-{number}" for number in range(1, workers + 1)]
-        self._slots = slots
-        self._port, self._zmq_port = _free_ports(2)
+    def __init__(self, plan: Plan) -> None:
+        """Starts nothing yet."""
+        self.client = Client(plan.url)
+        self._plan = plan
         self._processes: dict[str, subprocess.Popen[bytes]] = {}
-        # A proxy of the environment is for the world outside, never for this host.
-        self._opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 
-    @property
-    def url(self) -> str:
-        """Where the scheduler answers REST."""
-        return f"http://127.0.0.1:{self._port}"
-
-    def __enter__(self) -> Cluster:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
         self.stop()
+        self.client.close()
 
     def start(self) -> None:
         """Start all and return when the scheduler is ready and every worker is active.
@@ -71,81 +74,68 @@ class Cluster:
         Raises ClusterError when a process ends, or all of it takes longer than READY_S_MAX.
         """
         deadline = time.monotonic() + READY_S_MAX
-        self._spawn("scheduler", "scheduler", *self._scheduler_flags())
+        self._spawn(SCHEDULER, "scheduler", self._plan.scheduler)
         # A worker that finds no scheduler tries again a second later, so they come when there is one.
         self._wait(self._scheduler_ready, deadline)
-        for name in self.workers:
-            self._spawn(name, "worker", *self._worker_flags(name))
+        for name, flags in self._plan.workers.items():
+            self._spawn(name, "worker", flags)
         self._wait(self._workers_active, deadline)
 
-    def call(self, method: str, path: str, body: object = None) -> Any:
-        """Ask the scheduler; returns the JSON of its answer. Raises ClusterError for anything but a 2xx with JSON."""
-        answer = self._fetch(method, path, None if body is None else json.dumps(body).encode())
-        try:
-            return json.loads(answer)
-        except ValueError as error:
-            raise ClusterError(f"{method} {path} answered no JSON: {error}") from error
+    def watch(self) -> None:
+        """Return never; raises ClusterError when a process ends."""
+        while True:
+            self.check()
+            time.sleep(1.0)
 
-    def _fetch(self, method: str, path: str, body: bytes | None = None) -> bytes:
-        request = urllib.request.Request(  # noqa: S310 (our own http address)
-            self.url + path, method=method, data=body, headers={"Content-Type": "application/json"}
-        )
-        try:
-            with self._opener.open(request, timeout=ANSWER_S_MAX) as answer:
-                content: bytes = answer.read()
-                return content
-        except urllib.error.HTTPError as error:
-            with error:
-                sentence = error.read(1024).decode(errors="replace").strip()
-            raise ClusterError(f"{method} {path} answered {error.code}: {sentence}") from error
-        except (OSError, http.client.HTTPException) as error:
-            raise ClusterError(f"{method} {path} had no answer: {error}") from error
+    def check(self) -> None:
+        """Raises ClusterError when a process has ended."""
+        for name, process in self._processes.items():
+            code = process.poll()
+            if code is not None:
+                raise ClusterError(f"{name} ended with exit code {code}")
 
     def stop(self) -> list[str]:
         """Stop what runs, workers first; returns the names of those that did not end cleanly. Twice does no harm."""
         unclean = []
-        for names in (self.workers, ["scheduler"]):
-            started = {name: self._processes.pop(name) for name in names if name in self._processes}
+        for names in (list(self._plan.workers), [SCHEDULER]):
+            started = {name: self._processes[name] for name in names if name in self._processes}
             for process in started.values():
                 process.terminate()
-            deadline = time.monotonic() + STOP_S_MAX
+            deadline = time.monotonic() + self._plan.stop_s_max
             for name, process in started.items():
                 try:
                     code = process.wait(max(0.0, deadline - time.monotonic()))
                 except subprocess.TimeoutExpired:
                     process.kill()
                     code = process.wait()
+                del self._processes[name]
                 if code != 0:
                     unclean.append(f"{name} (exit code {code})")
         return unclean
 
+    def hurry(self) -> None:
+        """While it stops: tell the workers again, which makes them stop their jobs. For signal handlers."""
+        for name in self._plan.workers:
+            if name in self._processes:
+                self._processes[name].terminate()
+
     def tail(self) -> str:
-        """The last lines that each process logged, for a person who looks for the cause."""
+        """The last lines that each process logged to its file, for a person who looks for the cause."""
         parts = []
-        for name in ("scheduler", *self.workers):
-            log = self.folder / f"{name}.log"
+        for name in (SCHEDULER, *self._plan.workers):
+            log = self._plan.folder / f"{name}.log"
             lines = log.read_text(encoding="utf-8", errors="replace").splitlines() if log.exists() else []
             parts += [f"--- {name} logged last:", *lines[-TAIL_LINES:]]
         return "\n".join(parts)
 
-    def _scheduler_flags(self) -> list[str]:
-        db = self.folder / "scheduler.db"
-        rest = [f"--db={db}", f"--data-dir={db}.d", "--host=127.0.0.1", f"--port={self._port}"]
-        return [*rest, "--zmq-host=127.0.0.1", f"--zmq-port={self._zmq_port}"]
-
-    def _worker_flags(self, name: str) -> list[str]:
-        place = [f"--id={name}", f"--scheduler={self.url}", f"--state-dir={self.folder / name}"]
-        return [*place, f"--slots={self._slots}", "--shutdown-grace=5s"]
-
-    def _spawn(self, name: str, program: str, *flags: str) -> None:
-        # A person's own settings are for a person's own cluster.
-        environ = {key: value for key, value in os.environ.items() if not key.startswith("ZSCHED_")}
-        environ["XDG_CONFIG_HOME"] = str(self.folder)
-        with (self.folder / f"{name}.log").open("ab") as log:
+    def _spawn(self, name: str, program: str, flags: Sequence[str]) -> None:
+        with ExitStack() as opened:
+            place = self._plan.folder / f"{name}.log"
+            log = opened.enter_context(place.open("ab")) if self._plan.log_files else sys.stderr
             self._processes[name] = subprocess.Popen(
                 [sys.executable, "-P", "-m", f"zsched.commands.{program}", *flags],
-                cwd=self.folder,
-                env=environ,
+                cwd=self._plan.folder,
+                env=dict(self._plan.environ),
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
@@ -155,30 +145,56 @@ class Cluster:
 
     def _wait(self, condition: Callable[[], bool], deadline: float) -> None:
         while not condition():
-            self._check()
+            self.check()
             if time.monotonic() > deadline:
                 raise ClusterError(f"not ready within {READY_S_MAX:.0f} s")
             time.sleep(LOOK_S)
 
     def _scheduler_ready(self) -> bool:
         try:
-            self._fetch("GET", "/readyz")
-        except ClusterError:
+            self.client.ask("GET", "/readyz")
+        except ClientError:
             return False
         return True
 
     def _workers_active(self) -> bool:
-        workers = self.call("GET", "/workers")
-        return {worker["worker_id"] for worker in workers if worker["status"] == "active"} >= set(self.workers)
-
-    def _check(self) -> None:
-        for name, process in self._processes.items():
-            code = process.poll()
-            if code is not None:
-                raise ClusterError(f"{name} ended with exit code {code}")
+        active = {worker["worker_id"] for worker in self.client.workers() if worker["status"] == "active"}
+        return active >= set(self._plan.workers)
 
 
-def _free_ports(count: int) -> list[int]:
+def private(folder: Path, workers: int, slots: int) -> Plan:
+    """A cluster on free ports, all of whose files are in one folder, which is empty and exists."""
+    port, zmq_port = free_ports(2)
+    url = f"http://127.0.0.1:{port}"
+    db = folder / "scheduler.db"
+    # A person's own settings are for a person's own cluster.
+    environ = {key: value for key, value in os.environ.items() if not key.startswith("ZSCHED_")}
+    return Plan(
+        url=url,
+        scheduler=[
+            *(f"--db={db}", f"--data-dir={db}.d", "--host=127.0.0.1", f"--port={port}"),
+            *("--zmq-host=127.0.0.1", f"--zmq-port={zmq_port}"),
+        ],
+        workers={
+            name: [
+                *(f"--id={name}", f"--scheduler={url}", f"--state-dir={folder / name}"),
+                *(f"--slots={slots}", "--shutdown-grace=5s"),
+            ]
+            for name in names(workers)
+        },
+        folder=folder,
+        environ={**environ, "XDG_CONFIG_HOME": str(folder)},
+        log_files=True,
+        stop_s_max=15.0,
+    )
+
+
+def names(workers: int) -> list[str]:
+    """What the workers are called."""
+    return [f"worker-{number}" for number in range(1, workers + 1)]
+
+
+def free_ports(count: int) -> list[int]:
     """Ports of this host that are free now. Held all at once while they are chosen, so that they differ."""
     with ExitStack() as held:
         ends = [held.enter_context(socket.socket()) for _ in range(count)]

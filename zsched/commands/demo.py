@@ -19,19 +19,20 @@ import signal
 import sys
 import tempfile
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 from rich.text import Text
 
+from zsched.client import ClientError, Job
 from zsched.commands import options
-from zsched.commands.cluster import LOOK_S, Cluster, ClusterError, stop_on_signals
+from zsched.commands.cluster import LOOK_S, Cluster, ClusterError, private, stop_on_signals
 
 WORKERS: Final = 2
 SLOTS: Final = 2
@@ -64,14 +65,17 @@ class Row:
 
 def main(argv: Sequence[str]) -> int:
     """Run the command; returns its exit code."""
-    options.parse(__doc__, argv)
+    options.parse(__doc__, argv, mixed=True)
     stop_on_signals()
     err = Console(stderr=True, highlight=False)
-    with tempfile.TemporaryDirectory(prefix="zsched-demo-") as folder, Cluster(Path(folder), WORKERS, SLOTS) as cluster:
+    with (
+        tempfile.TemporaryDirectory(prefix="zsched-demo-") as folder,
+        Cluster(private(Path(folder), WORKERS, SLOTS)) as cluster,
+    ):
         try:
             rows, seconds = play(cluster, err)
             unclean = stop(cluster)
-        except ClusterError as error:
+        except (ClusterError, ClientError) as error:
             stop(cluster)
             print(cluster.tail(), file=sys.stderr)
             print(f"zsched demo: {error}", file=sys.stderr)
@@ -91,55 +95,43 @@ def main(argv: Sequence[str]) -> int:
 
 def play(cluster: Cluster, err: Console) -> tuple[list[Row], float]:
     """Start the cluster, run the jobs; returns what became of them, and the seconds from first submit to last end."""
-    say(err, f"starting a scheduler on {cluster.url} and {WORKERS} workers")
+    say(err, f"starting a scheduler on {cluster.client.url} and {WORKERS} workers")
     cluster.start()
     begin = time.monotonic()
-    ids = [cluster.call("POST", "/jobs", {"name": name, "command": command})["id"] for name, command in JOBS]
-    say(err, f"submitted {len(ids)} jobs")
-    jobs = follow(cluster, ids, err)
+    jobs = [cluster.client.submit(command, name=name) for name, command in JOBS]
+    say(err, f"submitted {len(jobs)} jobs")
+    follow(jobs, err)
     return [row(job) for job in jobs], time.monotonic() - begin
 
 
-def follow(cluster: Cluster, ids: Sequence[int], err: Console) -> list[dict[str, Any]]:
-    """Wait until every job is done and show how far they are; returns the jobs in the order of ids.
-
-    Raises ClusterError when they take longer than JOBS_S_MAX.
-    """
+def follow(jobs: Sequence[Job], err: Console) -> None:
+    """Wait until every job is done and show how far they are. Raises ClusterError when they take over JOBS_S_MAX."""
     deadline = time.monotonic() + JOBS_S_MAX
-    done: dict[int, dict[str, Any]] = {}
     columns = (TextColumn("jobs"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    done = 0
     with Progress(*columns, console=err, disable=not err.is_terminal, transient=True) as progress:
-        bar = progress.add_task("jobs", total=len(ids))
-        while len(done) < len(ids):
-            before = len(done)
-            done.update(ended(cluster, (job_id for job_id in ids if job_id not in done)))
-            progress.update(bar, completed=len(done))
-            if not err.is_terminal and len(done) // LINE_JOBS > before // LINE_JOBS:
-                say(err, f"{len(done)} of {len(ids)} jobs are done")
+        bar = progress.add_task("jobs", total=len(jobs))
+        while done < len(jobs):
+            before, done = done, sum(job.done or job.refresh().done for job in jobs)
+            progress.update(bar, completed=done)
+            if not err.is_terminal and done // LINE_JOBS > before // LINE_JOBS:
+                say(err, f"{done} of {len(jobs)} jobs are done")
             if time.monotonic() > deadline:
-                raise ClusterError(f"{len(ids) - len(done)} jobs were not done within {JOBS_S_MAX:.0f} s")
+                raise ClusterError(f"{len(jobs) - done} jobs were not done within {JOBS_S_MAX:.0f} s")
             time.sleep(LOOK_S)
-    return [done[job_id] for job_id in ids]
 
 
-def ended(cluster: Cluster, ids: Iterable[int]) -> dict[int, dict[str, Any]]:
-    """Those of the jobs that are done, by id."""
-    jobs = (cluster.call("GET", f"/jobs/{job_id}") for job_id in ids)
-    return {job["id"]: job for job in jobs if job["status"] in ("success", "failed", "cancelled")}
-
-
-def row(job: dict[str, Any]) -> Row:
-    """Read a job as REST shows it."""
-    run = job["last_run"]
-    start, end = run.get("start_time"), run.get("end_time")
+def row(job: Job) -> Row:
+    """What the table shows of a job."""
+    start, end = job.run.get("start_time"), job.run.get("end_time")
     taken = datetime.fromisoformat(end) - datetime.fromisoformat(start) if start and end else None
     return Row(
-        job_id=job["id"],
-        name=job["name"],
-        status=job["status"],
-        worker=run.get("worker_id") or "",
+        job_id=job.id,
+        name=job.name,
+        status=job.status,
+        worker=job.run.get("worker_id") or "",
         seconds=taken.total_seconds() if taken else 0.0,
-        output=run.get("logs", "").removeprefix("STDOUT:\n").partition("\n\nSTDERR:\n")[0].strip(),
+        output=job.logs().strip(),
     )
 
 

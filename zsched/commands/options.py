@@ -7,20 +7,22 @@ is wrong, the usage, exit code 2; `--help` and `--version` end it with 0.
 
 from __future__ import annotations
 
-import difflib
 import os
 import re
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Final, NoReturn, TypeVar
+from typing import TYPE_CHECKING, Final, NamedTuple, NoReturn, TypeVar
 
 from docopt import DocoptExit, docopt
 
 from zsched import __version__
-from zsched.config import ConfigError, Loaded
-from zsched.settings import keys_of
+
+# Commands that are run by hand have no configuration, and shall be there at once.
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from zsched.commands.selection import Selection
+    from zsched.config import Loaded
 
 EXIT_USAGE: Final = 2
 
@@ -33,13 +35,14 @@ _DECLARED: Final = re.compile(r"^ +(?:-(\w)(?: [A-Z]+)?, )?--([a-z][a-z0-9-]*)(=
 _PROGRAM: Final = re.compile(r"^usage:\s+(\S+(?: [a-z]+)?)", re.MULTILINE | re.IGNORECASE)
 
 
-def parse(doc: str, argv: Sequence[str]) -> dict[str, Value]:
+def parse(doc: str, argv: Sequence[str], *, mixed: bool = False) -> dict[str, Value]:
     """Read the arguments of a program by its manual page; options by long name with dashes, as docopt has it.
 
-    Options stand before the first word that is none, so that a command's own options stay its own.
+    Options stand before the first word that is none, so that a command's own options stay its own; where no command
+    is taken they may be `mixed` with the words.
     """
     try:
-        given, words = exact(argv, _declared(doc))
+        given, words = (anywhere if mixed else exact)(argv, _declared(doc))
         if "--help" in given:
             print(doc.strip())
             raise SystemExit(0)
@@ -61,6 +64,11 @@ def load(
     loader: Callable[[Mapping[str, str], Path | None, Mapping[str, str]], Loaded[ConfigT]],
 ) -> ConfigT:
     """The configuration of a program whose manual page has `--config=FILE` and every key of a section as an option."""
+    from pathlib import Path
+
+    from zsched.config import ConfigError
+    from zsched.settings import keys_of
+
     found = parse(doc, argv)
     named = {key.flag: found[f"--{key.flag}"] for key in keys_of(section)}
     file = found["--config"]
@@ -71,6 +79,63 @@ def load(
             os.environ,
         ).config
     except ConfigError as error:
+        fail(doc, str(error))
+
+
+def text(found: Mapping[str, Value], name: str) -> str | None:
+    """The value of an option or argument; None when it was not given."""
+    value = found[name]
+    assert value is None or isinstance(value, str)
+    return value
+
+
+def words(found: Mapping[str, Value], name: str) -> list[str]:
+    """The values of an argument that may be given several times; without the `--` in front of them."""
+    value = found[name]
+    assert isinstance(value, list)
+    return value[1:] if value[:1] == ["--"] else value
+
+
+def number(doc: str, found: Mapping[str, Value], name: str, least: int = 1) -> int | None:
+    """The value of an option as a whole number; None when it was not given. Another value is wrong usage."""
+    value = text(found, name)
+    if value is None:
+        return None
+    if not (value.isascii() and value.isdigit()) or len(value) > 16 or int(value) < least:
+        fail(doc, f"{name}: {value!r} is no whole number of {least} or more")
+    return int(value)
+
+
+def seconds(doc: str, found: Mapping[str, Value], name: str) -> float | None:
+    """The value of an option that is a duration; None when it was not given. Another value is wrong usage."""
+    value = text(found, name)
+    if value is None:
+        return None
+    from zsched.units import parse_duration_ms
+
+    try:
+        return parse_duration_ms(value) / 1000
+    except ValueError as error:
+        fail(doc, f"{name}: {error}")
+
+
+def selected(doc: str, found: Mapping[str, Value]) -> Selection:
+    """The jobs that the argument <selector> names. What names none is wrong usage."""
+    from zsched.commands import selection
+
+    try:
+        return selection.parse(words(found, "<selector>"))
+    except ValueError as error:
+        fail(doc, str(error))
+
+
+def single(doc: str, found: Mapping[str, Value]) -> Selection:
+    """The job that the argument <job> names. What names none or several is wrong usage."""
+    from zsched.commands import selection
+
+    try:
+        return selection.single(text(found, "<job>") or "")
+    except ValueError as error:
         fail(doc, str(error))
 
 
@@ -88,8 +153,7 @@ def program(doc: str) -> str:
     return match[1]
 
 
-@dataclass(frozen=True, slots=True)
-class Option:
+class Option(NamedTuple):
     """An option as a manual page declares it: its long name without dashes, and whether it takes a value."""
 
     name: str
@@ -121,6 +185,27 @@ def exact(argv: Sequence[str], declared: Mapping[str, Option]) -> tuple[list[str
     return list(options.values()), words
 
 
+def anywhere(argv: Sequence[str], declared: Mapping[str, Option]) -> tuple[list[str], list[str]]:
+    """As `exact` does, but with options between and after the words too, up to `--`. Raises ValueError as it does."""
+    options: list[str] = []
+    words: list[str] = []
+    rest = list(argv)
+    while rest:
+        given, rest = exact(rest, declared)
+        options = [*(old for old in options if not _same(old, given)), *given]
+        if rest[:1] == ["--"]:
+            words += rest[1:]
+            break
+        words += rest[:1]
+        rest = rest[1:]
+    return options, words
+
+
+def _same(old: str, given: Sequence[str]) -> bool:
+    """Whether an option is given again."""
+    return old.partition("=")[0] in [option.partition("=")[0] for option in given]
+
+
 def _declared(doc: str) -> dict[str, Option]:
     declared = {}
     for letter, name, value in _DECLARED.findall(doc):
@@ -131,5 +216,7 @@ def _declared(doc: str) -> dict[str, Option]:
 
 
 def _suggestion(wrong: str, declared: Mapping[str, Option]) -> str:
+    import difflib
+
     near = difflib.get_close_matches(wrong, declared, n=1)
     return f"; did you mean -{near[0]}?" if near else "; --help lists them all"

@@ -17,6 +17,6 @@ from zsched.commands import options
 
 def main(argv: Sequence[str]) -> int:
     """Run the command; returns its exit code."""
-    options.parse(__doc__, argv)
+    options.parse(__doc__, argv, mixed=True)
     print(f"zsched {__version__}")
     return 0

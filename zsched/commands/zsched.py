@@ -4,6 +4,16 @@ Usage:
   zsched [options] [<command> [<argument>...]]
 
 Commands:
+  up       Start a scheduler and workers on this host, until Ctrl-C.
+  submit   Submit a job, or one for each line of a file.
+  run      Submit a job, show what it writes as it comes, end with its exit code.
+  list     List jobs, newest first.
+  show     Show all about a job.
+  wait     Wait until jobs have ended.
+  logs     Show what a job wrote.
+  cancel   Cancel jobs.
+  workers  List the workers.
+  summary  Count tasks and workers.
   demo     Start a scheduler and two workers for a moment, run some jobs, show what became of them.
   version  Show the version.
 
@@ -11,25 +21,28 @@ Options:
   -h, --help  Show this. `zsched <command> --help` shows a command's own page.
   --version   Show the version.
 
-The scheduler is `zsched-scheduler`, a worker `zsched-worker`; in a checkout, bin/scheduler and bin/worker.
+The scheduler is asked at ZSCHED_URL (http://localhost:8080); --url of a command wins. By themselves the scheduler is
+`zsched-scheduler` and a worker `zsched-worker`; in a checkout, bin/scheduler and bin/worker.
 
-Exit codes: 0 done; 1 the operation failed; 2 wrong usage; 130 interrupted.
+Exit codes: 0 done; 1 the job or the operation failed; 2 wrong usage; 3 there is no such job; 4 no scheduler answers;
+124 waiting took too long; 130 interrupted. `run` and `submit --wait` end with the job's own code.
 """
 
 from __future__ import annotations
 
-import difflib
-import importlib
+import os
 import sys
 from collections.abc import Sequence
+from importlib import import_module
 from typing import Final
 
-from zsched.commands import options
-
-EXIT_INTERRUPTED: Final = 130
+from zsched.commands import exits, options
 
 # Each is a module of this package with main(argv) -> exit code, imported only when it is asked for.
-COMMANDS: Final = ("demo", "version")
+COMMANDS: Final = (
+    *("up", "submit", "run", "list", "show", "wait", "logs", "cancel"),
+    *("workers", "summary", "demo", "version"),
+)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -39,15 +52,28 @@ def main(argv: Sequence[str] | None = None) -> int:
     if command is None:
         options.fail(__doc__, "which command? --help lists them all")
     if command not in COMMANDS:
-        near = difflib.get_close_matches(str(command), COMMANDS, n=1)
-        options.fail(__doc__, f"no command {command}; " + (f"did you mean {near[0]}?" if near else "--help lists them"))
+        options.fail(__doc__, f"no command {command}; {_suggestion(str(command))}")
     assert isinstance(arguments, list)
-    module = importlib.import_module(f"zsched.commands.{command}")
     try:
-        code: int = module.main(arguments)
+        code: int = import_module(f"zsched.commands.{command}").main(arguments)
+        # Whoever reads may have gone, which shows only when all is written.
+        sys.stdout.flush()
     except KeyboardInterrupt:
-        return EXIT_INTERRUPTED
+        return exits.INTERRUPTED
+    except BrokenPipeError:
+        # Python's own last flush at exit must find no broken pipe.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return exits.BROKEN_PIPE
+    except Exception as error:
+        return exits.told(error)
     return code
+
+
+def _suggestion(wrong: str) -> str:
+    import difflib
+
+    near = difflib.get_close_matches(wrong, COMMANDS, n=1)
+    return f"did you mean {near[0]}?" if near else "--help lists them"
 
 
 if __name__ == "__main__":

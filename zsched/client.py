@@ -1,0 +1,497 @@
+"""The Python client: submit jobs to a scheduler, wait for them, read what they wrote. Over the standard library's HTTP.
+
+Used by people's programs as `zsched.Client`, and by the commands of `zsched`. It keeps connections open, and any number
+of threads may share one Client. Nothing is tried twice that might have been done: only reads are repeated.
+
+    with zsched.Client("http://localhost:8080") as client:
+        job = client.submit("make test", name="ci", timeout="10m")
+        if job.wait().status != "success":
+            print(job.exit_code, job.logs("stderr"))
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import select
+import shlex
+import time
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple, Self
+
+# http.client takes longer to import than all the rest, and a command line that is wrong needs none.
+if TYPE_CHECKING:
+    from http.client import HTTPConnection, HTTPMessage, HTTPResponse
+
+URL_DEFAULT: Final = "http://localhost:8080"
+
+# One answer of the scheduler that is not asked to wait.
+ANSWER_S_MAX: Final = 30.0
+
+# How long the scheduler holds an answer about output that has yet to come.
+HOLD_S: Final = 20.0
+
+# Between two looks at a job: from the first to the last, each longer than the one before by the factor.
+LOOK_S_MIN: Final = 0.05
+LOOK_S_MAX: Final = 1.0
+LOOK_FACTOR: Final = 1.5
+
+# Who waits for a job outlives a scheduler that is started again within this time.
+PATIENCE_S: Final = 60.0
+
+# Up to so many jobs are looked at one by one, more by the lists of those that have not ended.
+LOOKS_MAX: Final = 16
+
+# What one request takes and gives: jobs and bytes of a submit (the scheduler's bound is twice that), rows of a list.
+JOBS_MAX: Final = 10_000
+SUBMIT_BYTES_MAX: Final = 8 * 2**20
+ROWS_MAX: Final = 1_000
+
+# Of a command, what makes the name of a job that has no other.
+NAME_CHARS: Final = 60
+
+Stream = Literal["stdout", "stderr"]
+View = dict[str, Any]
+
+
+class ClientError(Exception):
+    """The scheduler could not be asked, or said no. The text is one sentence for a person."""
+
+
+class Unreachable(ClientError):
+    """No scheduler answers there."""
+
+
+class Refused(ClientError):
+    """The scheduler said no: `status` is HTTP's, `code` a word that stays the same, the text the scheduler's own."""
+
+    def __init__(self, status: int, code: str, detail: str, retry_after_s: float | None = None) -> None:
+        super().__init__(detail)
+        self.status = status
+        self.code = code
+        self.retry_after_s = retry_after_s
+
+
+class NotFound(Refused):
+    """There is no such job, run or worker."""
+
+
+class WaitTimeout(ClientError, TimeoutError):
+    """What was waited for did not come in the time given."""
+
+
+class Answer(NamedTuple):
+    """A 2xx answer."""
+
+    headers: HTTPMessage
+    body: bytes
+
+    def json(self) -> Any:
+        """The value in the body. Raises Unreachable: a zsched scheduler would have sent one."""
+        try:
+            return json.loads(self.body)
+        except ValueError:
+            raise Unreachable("what answers there is no zsched scheduler: it sends no JSON") from None
+
+
+class Chunk(NamedTuple):
+    """A piece of a run's output: the bytes from `offset` on, where to go on, and whether that is the stream's end."""
+
+    offset: int
+    data: bytes
+    next: int
+    end: bool
+
+
+class Job:
+    """A job as the scheduler last told. Its fields stay as they are until `refresh`, `wait` or `cancel`."""
+
+    def __init__(self, client: Client, view: View) -> None:
+        self._client = client
+        self.view = view
+
+    def __repr__(self) -> str:
+        return f"<Job {self.id} {self.status}: {self.name!r}>"
+
+    @property
+    def id(self) -> int:
+        """The job's number."""
+        return int(self.view["id"])
+
+    @property
+    def name(self) -> str:
+        """Its name."""
+        return str(self.view["name"])
+
+    @property
+    def command(self) -> str:
+        """What sh runs."""
+        return str(self.view["command"])
+
+    @property
+    def status(self) -> str:
+        """One of pending, running, success, failed, cancelled."""
+        return str(self.view["status"])
+
+    @property
+    def done(self) -> bool:
+        """Whether it has ended, one way or another."""
+        return self.status not in ("pending", "running")
+
+    @property
+    def run(self) -> View:
+        """Its last run as REST shows it; empty when none is known."""
+        run: View = self.view.get("last_run") or {}
+        return run
+
+    @property
+    def exit_code(self) -> int | None:
+        """The exit code of its last run; None when that ended otherwise, or not yet."""
+        code: int | None = self.run.get("exit_code")
+        return code
+
+    @property
+    def signal(self) -> int | None:
+        """The number of the signal that ended its last run, if one did."""
+        number: int | None = self.run.get("signal")
+        return number
+
+    @property
+    def reason(self) -> str | None:
+        """Why its last run ended: `exit`, `signal`, `timeout` and others that docs/rest.md lists."""
+        reason: str | None = self.run.get("reason")
+        return reason
+
+    def refresh(self, patience_s: float = 0.0) -> Self:
+        """Ask the scheduler anew."""
+        self.view = self._client.view(self.id, patience_s)
+        return self
+
+    def wait(self, timeout: float | None = None) -> Self:
+        """Return when the job has ended, whichever way. Raises WaitTimeout after so many seconds."""
+        for _ in self._client.as_completed([self], timeout):
+            pass
+        return self
+
+    def logs(self, stream: Stream = "stdout") -> str:
+        """What its last run wrote, as far as it is known and kept; what is no UTF-8 is replaced."""
+        if not self.run:
+            self.refresh()
+        return self._client.log(self.run["run_id"], stream).decode(errors="replace") if self.run else ""
+
+    def cancel(self) -> Self:
+        """Cancel what is pending or running of it. Raises Refused with code `finished` when nothing is."""
+        self.view = self._client.ask("POST", f"/jobs/{self.id}/cancel").json()
+        return self
+
+
+class Client:
+    """A scheduler's REST. A context: leaving it closes its connections."""
+
+    def __init__(self, url: str | None = None, token: str | None = None) -> None:
+        """Without arguments ZSCHED_URL and ZSCHED_TOKEN count, then http://localhost:8080. Connects at the first call.
+
+        Raises ClientError for what is no URL.
+        """
+        from urllib.parse import urlsplit
+
+        self.url = (url or os.environ.get("ZSCHED_URL") or URL_DEFAULT).rstrip("/")
+        self._token = token or os.environ.get("ZSCHED_TOKEN")
+        try:
+            parts = urlsplit(self.url)
+            self._secure, self._host, self._port = parts.scheme == "https", parts.hostname or "", parts.port
+        except ValueError:
+            raise ClientError(f"{self.url!r} is no URL; write it like {URL_DEFAULT}") from None
+        if parts.scheme not in ("http", "https") or not self._host:
+            raise ClientError(f"{self.url!r} is no URL of a scheduler; write it like {URL_DEFAULT}")
+        self._base = parts.path
+        # Each call takes a connection, and gives it back when its answer is complete.
+        self._idle: list[HTTPConnection] = []
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the connections that are not in use; a later call opens a new one."""
+        while self._idle:
+            self._idle.pop().close()
+
+    def submit(
+        self,
+        command: str,
+        *,
+        name: str | None = None,
+        timeout: str | float | None = None,
+        schedule: str | None = None,
+        run_now: bool = False,
+    ) -> Job:
+        """Submit a job; when this returns it is on the scheduler's disk. `command` is a line for sh."""
+        body = spec(command, name=name, timeout=timeout, schedule=schedule, run_now=run_now)
+        return Job(self, self.ask("POST", "/jobs", body).json())
+
+    def map(
+        self,
+        command: str,
+        inputs: Iterable[object],
+        *,
+        name: str | None = None,
+        timeout: str | float | None = None,
+    ) -> list[Job]:
+        """Submit one job for each input, in order: `{}` in the command is the input, quoted for sh.
+
+        What fits one request is stored as a whole or not at all; more than 10,000 jobs are several requests.
+        """
+        commands = (command.replace("{}", shlex.quote(str(one))) for one in inputs)
+        bodies = [spec(line, name=name, timeout=timeout) for line in commands]
+        return [job for batch in batches(bodies) for job in self.submit_all(batch)]
+
+    def submit_all(self, bodies: Sequence[View]) -> list[Job]:
+        """Submit jobs as docs/rest.md describes them, all or none, at most 10,000."""
+        return [Job(self, view) for view in self.ask("POST", "/jobs", list(bodies)).json()]
+
+    def get(self, job_id: int) -> Job:
+        """The job, with its last run. Raises NotFound."""
+        return Job(self, self.view(job_id))
+
+    def view(self, job_id: int, patience_s: float = 0.0) -> View:
+        """The job as REST shows it. Raises NotFound."""
+        try:
+            view: View = self.ask("GET", f"/jobs/{job_id}", patience_s=patience_s).json()
+        except NotFound as error:
+            raise NotFound(error.status, error.code, f"there is no job {job_id}") from None
+        return view
+
+    def jobs(self, status: str | None = None, limit: int | None = None, patience_s: float = 0.0) -> Iterator[Job]:
+        """Jobs, newest first, without their runs; asked for page by page as they are taken."""
+        chosen = f"&status={status}" if status else ""
+        offset = 0
+        while limit is None or offset < limit:
+            rows = ROWS_MAX if limit is None else min(ROWS_MAX, limit - offset)
+            page = self.ask("GET", f"/jobs?limit={rows}&offset={offset}{chosen}", patience_s=patience_s).json()
+            yield from (Job(self, view) for view in page)
+            offset += rows
+            if len(page) < rows:
+                return
+
+    def as_completed(self, jobs: Iterable[Job | int], timeout: float | None = None) -> Iterator[Job]:
+        """Each of the jobs, given as such or by number, when it has ended, with its last run.
+
+        Outlives a scheduler that starts again. Raises WaitTimeout when not all have ended after `timeout` seconds.
+        """
+        deadline = None if timeout is None else time.monotonic() + timeout
+        known = (job if isinstance(job, Job) else Job(self, {"id": job, "status": "pending"}) for job in jobs)
+        waiting = {job.id: job for job in known}
+        pause_s = LOOK_S_MIN
+        while True:
+            begin = time.monotonic()
+            ended = [job for job in self._ended(waiting) if job.refresh(PATIENCE_S).done]
+            for job in ended:
+                del waiting[job.id]
+                yield job
+            if not waiting:
+                return
+            now = time.monotonic()
+            # A look that costs the scheduler much is not repeated at once.
+            pause_s = max(LOOK_S_MIN if ended else min(pause_s * LOOK_FACTOR, LOOK_S_MAX), 4 * (now - begin))
+            if deadline is not None:
+                if now >= deadline:
+                    raise WaitTimeout(f"{len(waiting)} of the jobs had not ended after {timeout:g} s")
+                pause_s = min(pause_s, deadline - now)
+            time.sleep(pause_s)
+
+    def _ended(self, waiting: Mapping[int, Job]) -> list[Job]:
+        """Those of the jobs that may have ended. A job can pass from one list to the other while both are read."""
+        if len(waiting) <= LOOKS_MAX:
+            return list(waiting.values())
+        oldest = min(waiting)
+        live = set()
+        for status in ("pending", "running"):
+            for job in self.jobs(status, patience_s=PATIENCE_S):
+                if job.id < oldest:
+                    break
+                live.add(job.id)
+        return [job for job in waiting.values() if job.id not in live]
+
+    def run(self, run_id: int) -> View:
+        """A run as REST shows it. Raises NotFound."""
+        view: View = self.ask("GET", f"/runs/{run_id}").json()
+        return view
+
+    def log(self, run_id: int, stream: Stream = "stdout") -> bytes:
+        """What a run wrote to a stream, as far as it is known and kept; a line marks where something is left out."""
+        return self.ask("GET", f"/runs/{run_id}/log?stream={stream}").body
+
+    def read(self, run_id: int, stream: Stream, offset: int = 0, hold_s: float = 0.0, patience_s: float = 0.0) -> Chunk:
+        """What is known of a stream from a byte on; while that is nothing, the scheduler waits for up to hold_s.
+
+        The chunk begins later than asked for where bytes were not kept.
+        """
+        wait = f"&wait={hold_s:g}s" if hold_s else ""
+        path = f"/runs/{run_id}/log?stream={stream}&offset={offset}{wait}"
+        headers, body = self.ask("GET", path, patience_s=patience_s, hold_s=hold_s)
+        begin = int(headers.get("Zsched-Offset", offset))
+        following = int(headers.get("Zsched-Next", begin + len(body)))
+        return Chunk(begin, body, following, headers.get("Zsched-End", "true") == "true")
+
+    def follow(self, run_id: int, stream: Stream, offset: int = 0) -> Iterator[Chunk]:
+        """The chunks of a stream as they come, until its end. Outlives a scheduler that starts again."""
+        pause_s = 0.0
+        while True:
+            begin = time.monotonic()
+            chunk = self.read(run_id, stream, offset, HOLD_S, PATIENCE_S)
+            yield chunk
+            if chunk.end:
+                return
+            offset = chunk.next
+            # A scheduler that holds no more answers says so by an empty one: it is asked less often.
+            early = not chunk.data and time.monotonic() - begin < LOOK_S_MAX
+            pause_s = min(max(LOOK_S_MIN, pause_s * LOOK_FACTOR), LOOK_S_MAX) if early else 0.0
+            time.sleep(pause_s)
+
+    def workers(self) -> list[View]:
+        """All workers that ever registered, as REST shows them."""
+        views: list[View] = self.ask("GET", "/workers").json()
+        return views
+
+    def stats(self) -> View:
+        """How many tasks and workers there are, by status."""
+        view: View = self.ask("GET", "/stats").json()
+        return view
+
+    def ask(
+        self, method: str, path: str, body: object = None, *, patience_s: float = 0.0, hold_s: float = 0.0
+    ) -> Answer:
+        """One request; any path of docs/rest.md. Raises Unreachable, NotFound, Refused.
+
+        A read that finds no scheduler, or one that can't answer now, is tried again for patience_s.
+        """
+        assert method == "GET" or not patience_s
+        given_up = time.monotonic() + patience_s
+        pause_s = LOOK_S_MIN
+        while True:
+            try:
+                return self._ask(method, path, body, ANSWER_S_MAX + hold_s)
+            except (Unreachable, Refused) as error:
+                if isinstance(error, Refused) and error.status not in (429, 503):
+                    raise
+                if time.monotonic() + pause_s > given_up:
+                    raise
+            time.sleep(pause_s)
+            pause_s = min(pause_s * LOOK_FACTOR, LOOK_S_MAX)
+
+    def _ask(self, method: str, path: str, body: object, timeout_s: float) -> Answer:
+        headers = {"Accept": "*/*", "User-Agent": "zsched"}
+        content = None
+        if body is not None:
+            content = json.dumps(body, separators=(",", ":")).encode()
+            headers["Content-Type"] = "application/json"
+        if self._token:
+            headers["Authorization"] = f"Bearer {self._token}"
+        response, received = self._exchange(method, self._base + path, content, headers, timeout_s)
+        if 200 <= response.status < 300:
+            return Answer(response.headers, received)
+        raise _refusal(response, received)
+
+    def _exchange(
+        self, method: str, path: str, content: bytes | None, headers: dict[str, str], timeout_s: float
+    ) -> tuple[HTTPResponse, bytes]:
+        """Send a request and read its answer. Raises Unreachable."""
+        from http.client import HTTPException
+
+        while True:
+            connection, kept = self._connection(timeout_s)
+            try:
+                connection.request(method, path, content, headers)
+                response = connection.getresponse()
+                received = response.read()
+            except (OSError, HTTPException) as error:
+                connection.close()
+                # The scheduler may close a kept connection just when it is used again. Of a write nobody knows then
+                # whether it was done.
+                if kept and method == "GET" and not isinstance(error, TimeoutError):
+                    continue
+                raise Unreachable(f"no scheduler answers at {self.url}: {_cause(error)}") from error
+            except BaseException:
+                connection.close()
+                raise
+            self._idle.append(connection)
+            return response, received
+
+    def _connection(self, timeout_s: float) -> tuple[HTTPConnection, bool]:
+        """A connection, and whether it was kept from an earlier call. One that the scheduler has closed is left out."""
+        from http.client import HTTPConnection, HTTPSConnection
+
+        while self._idle:
+            connection = self._idle.pop()
+            if connection.sock is not None and not _readable(connection.sock.fileno()):
+                connection.timeout = timeout_s
+                connection.sock.settimeout(timeout_s)
+                return connection, True
+            connection.close()
+        kind = HTTPSConnection if self._secure else HTTPConnection
+        return kind(self._host, self._port, timeout=timeout_s), False
+
+
+def spec(
+    command: str,
+    *,
+    name: str | None = None,
+    timeout: str | float | None = None,
+    schedule: str | None = None,
+    run_now: bool = False,
+) -> View:
+    """A job as POST /jobs takes it. Without a name it is called by the beginning of its command."""
+    body: View = {"name": name or _title(command), "command": command}
+    if timeout is not None:
+        body["timeout"] = timeout
+    if schedule is not None:
+        body["schedule"] = schedule
+    if run_now:
+        body["run_now"] = True
+    return body
+
+
+def batches(bodies: Sequence[View]) -> Iterator[Sequence[View]]:
+    """Jobs in as few pieces as requests can carry, in order."""
+    begin, size = 0, 0
+    for place, body in enumerate(bodies):
+        length = len(json.dumps(body))
+        if place - begin == JOBS_MAX or (size + length > SUBMIT_BYTES_MAX and place > begin):
+            yield bodies[begin:place]
+            begin, size = place, 0
+        size += length
+    if begin < len(bodies):
+        yield bodies[begin:]
+
+
+def _title(command: str) -> str:
+    line = " ".join(command.split())
+    return line if len(line) <= NAME_CHARS else line[: NAME_CHARS - 1] + "…"
+
+
+def _readable(fd: int) -> bool:
+    """Whether something came that nobody asked for: on a kept connection only its end can."""
+    poll = select.poll()
+    poll.register(fd, select.POLLIN)
+    return bool(poll.poll(0))
+
+
+def _cause(error: Exception) -> str:
+    if isinstance(error, TimeoutError):
+        return "it took too long"
+    return (error.strerror if isinstance(error, OSError) else None) or str(error) or type(error).__name__
+
+
+def _refusal(response: HTTPResponse, received: bytes) -> Refused:
+    """The exception of an answer that is no 2xx."""
+    try:
+        problem = json.loads(received)
+        code, detail = str(problem["code"]), str(problem["error"])
+    except (ValueError, TypeError, KeyError):
+        code, detail = "unknown", f"the answer is {response.status} {response.reason}; is this a zsched scheduler?"
+    after = response.headers.get("Retry-After", "")
+    kind = NotFound if response.status == 404 else Refused
+    return kind(response.status, code, detail, float(after) if after.isdigit() else None)

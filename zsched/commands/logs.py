@@ -1,0 +1,73 @@
+"""zsched logs: show what a job wrote.
+
+Usage:
+  zsched logs [options] <job>
+
+<job> is its number, or last. What it wrote to stdout and stderr is shown on stdout and stderr, byte for byte; on a
+terminal without what would steer it.
+
+Options:
+  -f, --follow  Go on until the job has ended; if a worker is lost, with the run that starts elsewhere.
+  --run=RUN     The run of this number (the last one).
+  --tail=COUNT  Only the last lines of each stream.
+  --stderr      Only stderr, and on stdout.
+  --json        A JSON document; with --follow lines of JSON, piece by piece.
+  --url=URL     Where the scheduler answers (ZSCHED_URL, or http://localhost:8080).
+  -h, --help    Show this.
+
+Ctrl-C leaves the job to itself.
+
+Exit codes: 0 done, whatever became of the job; 2 wrong usage; 3 there is no such job or run; 4 no scheduler answers;
+130 interrupted.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from zsched.client import Chunk, Client, Job, Stream
+from zsched.commands import exits, options, selection, table
+from zsched.commands.watching import Plain, Records, Watch, last_lines, targets
+
+
+def main(argv: Sequence[str]) -> int:
+    """Run the command; returns its exit code."""
+    found = options.parse(__doc__, argv, mixed=True)
+    chosen = options.single(__doc__, found)
+    run_id = options.number(__doc__, found, "--run")
+    tail = options.number(__doc__, found, "--tail", least=0)
+    only: Stream | None = "stderr" if found["--stderr"] else None
+    streams: tuple[Stream, ...] = ("stderr",) if only else ("stdout", "stderr")
+    with Client(options.text(found, "--url")) as client:
+        job = client.get(selection.resolve(chosen, client)[0])
+        if run_id is not None and client.run(run_id)["job_id"] != job.id:
+            raise exits.Failure(f"run {run_id} is none of job {job.id}", exits.NOT_FOUND)
+        if found["--follow"]:
+            sink = Records() if found["--json"] else Plain(targets(only))
+            follow(Watch(client, sink, streams, tail), job, run_id)
+            return 0
+        run_id = run_id or job.run.get("run_id")
+        output: dict[Stream, bytes] = {}
+        for stream in streams:
+            data = client.log(run_id, stream) if run_id else b""
+            output[stream] = data if tail is None else last_lines(data, tail)
+    if found["--json"]:
+        texts = {stream: data.decode(errors="replace") for stream, data in output.items()}
+        table.document({"job_id": job.id, "run_id": run_id} | texts)
+        return 0
+    plain = Plain(targets(only))
+    for stream, data in output.items():
+        plain.write(run_id or 0, stream, Chunk(0, data, len(data), True), 0)
+    return 0
+
+
+def follow(watch: Watch, job: Job, run_id: int | None) -> None:
+    """Show what is written until the end, or Ctrl-C."""
+    try:
+        if run_id is None:
+            watch.job(job)
+        else:
+            watch.run(run_id)
+    except KeyboardInterrupt:
+        exits.say(f"no longer following; `zsched cancel {job.id}` cancels the job")
+        raise

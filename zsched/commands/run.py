@@ -1,0 +1,96 @@
+"""zsched run: submit a job, show what it writes as it comes, and end with its exit code.
+
+Usage:
+  zsched run [options] <cmd>...
+
+A single word is a line for sh, `zsched run 'make && make test'`; several are a program and its arguments, which sh gets
+quoted: `zsched run ls -la`. What the job writes to stdout and stderr is shown on stdout and stderr.
+
+Options:
+  --name=NAME         What the job is called (the beginning of the command).
+  --timeout=DURATION  A run that takes longer is ended and failed.
+  --json              Lines of JSON: what is written, piece by piece, and in the end the job.
+  --url=URL           Where the scheduler answers (ZSCHED_URL, or http://localhost:8080).
+  -h, --help          Show this.
+
+The first Ctrl-C cancels the job; the second leaves it to itself. If a worker is lost, the job starts again elsewhere,
+and what it writes there follows.
+
+Exit codes: the job's own, or 128+n when signal n ended it; 124 it took longer than --timeout; 130 interrupted; 125
+zsched itself failed, and stderr says why; 2 wrong usage.
+"""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Sequence
+from types import FrameType
+
+from zsched.client import Client, ClientError, Job, Refused
+from zsched.commands import exits, options, table
+from zsched.commands.line import command_line
+from zsched.commands.watching import Plain, Records, Watch, targets
+
+
+def main(argv: Sequence[str]) -> int:
+    """Run the command; returns its exit code."""
+    found = options.parse(__doc__, argv)
+    as_json = bool(found["--json"])
+    try:
+        with Client(options.text(found, "--url")) as client:
+            return Attendance(client, as_json).run(
+                command_line(options.words(found, "<cmd>")),
+                options.text(found, "--name"),
+                options.text(found, "--timeout"),
+            )
+    except ClientError as error:
+        exits.told(error)
+        return exits.OWN_FAULT
+
+
+class Attendance:
+    """One job from its submit to its end, with what Ctrl-C does meanwhile."""
+
+    def __init__(self, client: Client, as_json: bool) -> None:
+        self._client = client
+        self._as_json = as_json
+        self._watch = Watch(client, Records() if as_json else Plain(targets(None)), on_interrupt=self._cancel)
+        self._job: Job | None = None
+        # The signal that asked to cancel, once one has.
+        self._signal = 0
+
+    def run(self, command: str, name: str | None, timeout: str | None) -> int:
+        """Submit and follow; returns the exit code. Raises ClientError."""
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, self._on_signal)
+        try:
+            self._job = self._client.submit(command, name=name, timeout=timeout)
+            job = self._watch.job(self._job)
+        except KeyboardInterrupt:
+            if self._job is not None:
+                exits.say(f"left: job {self._job.id} may go on; `zsched show {self._job.id}` tells")
+            return exits.SIGNALLED + self._signal
+        if self._as_json:
+            table.record(job.view)
+        if job.reason not in ("exit", "reported"):
+            exits.say(f"job {job.id}: {exits.ending(job)}")
+        if self._signal and job.status == "cancelled":
+            return exits.SIGNALLED + self._signal
+        return exits.of_job(job)
+
+    def _on_signal(self, number: int, _frame: FrameType | None) -> None:
+        """The first is dealt with in its turn, between two pieces of output; the next leaves at once."""
+        if self._signal:
+            raise KeyboardInterrupt
+        self._signal = number
+        self._watch.interrupt()
+
+    def _cancel(self) -> None:
+        assert self._job is not None
+        exits.say(f"cancelling job {self._job.id}; Ctrl-C again leaves it to itself")
+        try:
+            Job(self._client, self._job.view).cancel()
+        except Refused as error:
+            # It ended by itself just now.
+            if error.code != "finished":
+                raise

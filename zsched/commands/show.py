@@ -1,0 +1,63 @@
+"""zsched show: show all about a job.
+
+Usage:
+  zsched show [options] <job>
+
+<job> is its number, or last.
+
+Options:
+  --json      Print the job as JSON, with its last run.
+  --url=URL   Where the scheduler answers (ZSCHED_URL, or http://localhost:8080).
+  -h, --help  Show this.
+
+Exit codes: 0 done; 2 wrong usage; 3 there is no such job; 4 no scheduler answers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from zsched.client import Client, Job
+from zsched.commands import exits, options, selection, table
+from zsched.commands.text import clean
+
+
+def main(argv: Sequence[str]) -> int:
+    """Run the command; returns its exit code."""
+    found = options.parse(__doc__, argv, mixed=True)
+    chosen = options.single(__doc__, found)
+    with Client(options.text(found, "--url")) as client:
+        job = client.get(selection.resolve(chosen, client)[0])
+    if found["--json"]:
+        table.document(job.view)
+        return 0
+    for name, value in facts(job):
+        # More lines than one stand under each other.
+        print(f"{name:<10} " + clean(str(value)).replace("\n", f"\n{'':<11}"))
+    return 0
+
+
+def facts(job: Job) -> Iterator[tuple[str, object]]:
+    """What is worth knowing of a job, in order."""
+    view, run = job.view, job.run
+    yield "job", job.id
+    yield "name", job.name
+    yield "command", job.command
+    yield "status", exits.ending(job)
+    for name, key in (("schedule", "schedule"), ("timeout", "timeout")):
+        if key in view:
+            yield name, view[key]
+    yield "submitted", table.moment(view["created_at"])
+    for name, key in (("next", "next_fire_at"), ("cancel", "cancelled_at")):
+        if key in view:
+            yield name, table.moment(view[key])
+    if not run:
+        return
+    yield "run", f"{run['run_id']} ({run['status']}, attempt {run['attempt']})"
+    if "worker_id" in run:
+        yield "worker", run["worker_id"]
+    for name, key in (("started", "start_time"), ("ended", "end_time")):
+        if key in run:
+            yield name, table.moment(run[key])
+    if "detail" in run:
+        yield "detail", run["detail"]

@@ -1,0 +1,155 @@
+"""zsched submit: submit a job, or one for each line of a file.
+
+Usage:
+  zsched submit [options] [<cmd>...]
+
+A single word is a line for sh, `zsched submit 'make && make test'`; several are a program and its arguments, which sh
+gets quoted: `zsched submit ls -la`. The job's number is printed when the job is on the scheduler's disk.
+
+Options:
+  --name=NAME         What the job is called (the beginning of the command).
+  --timeout=DURATION  A run that takes longer is ended and failed.
+  --cron=FIELDS       Run again and again: five cron fields in UTC, such as '*/5 * * * *'.
+  --run-now           With --cron, also run at once.
+  --each-line=FILE    A job for each line of FILE, or of stdin for `-`: {} in <cmd> is the line, quoted for sh; without
+                      {} it comes last; without <cmd> the line is the command. Empty lines are left out.
+  --wait              Wait until all have ended.
+  --dry-run           Print what would be submitted, and submit nothing.
+  -q, --quiet         Print numbers only.
+  --json              Print the jobs as JSON.
+  --url=URL           Where the scheduler answers (ZSCHED_URL, or http://localhost:8080).
+  -h, --help          Show this.
+
+Ctrl-C while it waits leaves the jobs to themselves.
+
+Exit codes: 0 done; 1 refused; 2 wrong usage; 4 no scheduler answers; 130 interrupted. With --wait: that of the job, or
+128+n when signal n ended it, 124 when it took longer than --timeout; of several 0 when all succeeded, else 1; 125 when
+zsched itself failed.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Iterator, Mapping, Sequence
+
+from zsched.client import Client, ClientError, Job, Refused, View, batches, spec
+from zsched.commands import exits, options, selection, table, waiting
+from zsched.commands.line import command_line, for_input
+
+
+def main(argv: Sequence[str]) -> int:
+    """Run the command; returns its exit code."""
+    found = options.parse(__doc__, argv)
+    try:
+        return submit(found)
+    except (ClientError, exits.Failure) as error:
+        code = exits.told(error)
+        return exits.OWN_FAULT if found["--wait"] else code
+
+
+def submit(found: Mapping[str, options.Value]) -> int:
+    """Submit what was asked for. Raises ClientError, Failure."""
+    bodies = wanted(found)
+    one = found["--each-line"] is None
+    if found["--dry-run"]:
+        if found["--json"]:
+            table.document(bodies[0] if one else bodies)
+        else:
+            print("\n".join(body["command"] for body in bodies))
+        return 0
+    with Client(options.text(found, "--url")) as client:
+        jobs: list[Job] = []
+        for batch in batches(bodies):
+            stored = stored_jobs(client, batch)
+            jobs += stored
+            if not found["--json"]:
+                # At once: what comes after may fail, and these are stored.
+                print(numbers(stored, bool(found["--quiet"])), flush=True)
+        code = wait(client, jobs, quiet=bool(found["--quiet"] or found["--json"])) if found["--wait"] else 0
+        if found["--json"]:
+            views = [job.view for job in jobs]
+            table.document(views[0] if one else views)
+        return code
+
+
+def wanted(found: Mapping[str, options.Value]) -> list[View]:
+    """The jobs that were asked for, as REST takes them. Wrong usage ends the program. Raises Failure."""
+    words = options.words(found, "<cmd>")
+    file = options.text(found, "--each-line")
+    cron = options.text(found, "--cron")
+    if not words and file is None:
+        options.fail(__doc__, "which command?")
+    if found["--run-now"] and cron is None:
+        options.fail(__doc__, "--run-now goes with --cron: other jobs run at once anyway")
+    if found["--wait"] and cron is not None:
+        options.fail(__doc__, "a job with --cron never ends, so there is nothing to --wait for")
+    commands = [command_line(words)] if file is None else [for_input(words, given) for given in lines(file)]
+    return [
+        spec(
+            command,
+            name=options.text(found, "--name"),
+            timeout=options.text(found, "--timeout"),
+            schedule=cron,
+            run_now=bool(found["--run-now"]),
+        )
+        for command in commands
+    ]
+
+
+def lines(file: str) -> Iterator[str]:
+    """The lines of a file that are not empty, without their ends. Raises Failure."""
+    try:
+        if file == "-":
+            content = sys.stdin.buffer.read()
+        else:
+            with open(file, "rb") as opened:
+                content = opened.read()
+    except OSError as error:
+        raise exits.Failure(f"can't read {file}: {error.strerror}") from None
+    for place, given in enumerate(content.split(b"\n"), 1):
+        try:
+            text = given.removesuffix(b"\r").decode()
+        except UnicodeDecodeError:
+            raise exits.Failure(f"line {place} of {file} is not UTF-8, which a job's command must be") from None
+        if text.strip():
+            yield text
+
+
+def stored_jobs(client: Client, bodies: Sequence[View]) -> list[Job]:
+    """Submit the jobs of one request; while the scheduler has more than it takes, wait as long as it says."""
+    while True:
+        try:
+            # A single one in its own form, so that an error names its field and no place in an array.
+            if len(bodies) == 1:
+                return [Job(client, client.ask("POST", "/jobs", bodies[0]).json())]
+            return client.submit_all(bodies)
+        except Refused as error:
+            # 429 says for sure that nothing was stored.
+            if error.status != 429 or error.retry_after_s is None or len(bodies) == 1:
+                raise
+            exits.say(f"{error}; trying again in {error.retry_after_s:g} s")
+            time.sleep(error.retry_after_s)
+
+
+def numbers(jobs: Sequence[Job], quiet: bool) -> str:
+    """The jobs' numbers for a person, or for a script."""
+    if quiet:
+        return "\n".join(str(job.id) for job in jobs)
+    return f"job{'s' if len(jobs) > 1 else ''} {selection.written(job.id for job in jobs)}"
+
+
+def wait(client: Client, jobs: Sequence[Job], quiet: bool) -> int:
+    """Wait for the jobs; returns the exit code. Raises ClientError."""
+    known = {job.id: job for job in jobs}
+    codes = []
+    try:
+        for job in waiting.each(client, list(known)):
+            known[job.id].view = job.view
+            codes.append(exits.of_job(job))
+            if not quiet:
+                print(waiting.line(job), flush=True)
+    except KeyboardInterrupt:
+        exits.say(f"no longer waiting; `zsched cancel {selection.written(known)}` cancels what goes on")
+        raise
+    return codes[0] if len(codes) == 1 else int(any(codes))

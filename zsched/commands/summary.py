@@ -1,0 +1,34 @@
+"""zsched summary: count tasks and workers.
+
+Usage:
+  zsched summary [options]
+
+Options:
+  --json      Print the counts as JSON.
+  --url=URL   Where the scheduler answers (ZSCHED_URL, or http://localhost:8080).
+  -h, --help  Show this.
+
+Exit codes: 0 done; 2 wrong usage; 4 no scheduler answers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from zsched.client import Client
+from zsched.commands import options, table
+from zsched.commands.text import line
+
+
+def main(argv: Sequence[str]) -> int:
+    """Run the command; returns its exit code."""
+    found = options.parse(__doc__, argv, mixed=True)
+    with Client(options.text(found, "--url")) as client:
+        stats = client.stats()
+    if found["--json"]:
+        table.document(stats)
+        return 0
+    for name, counts in stats.items():
+        told = ", ".join(f"{count} {word}" for word, count in counts.items()) if isinstance(counts, dict) else counts
+        print(line(f"{name}: {told}"))
+    return 0

@@ -1,0 +1,59 @@
+"""Text that others wrote, made fit for a terminal: a job may not move the cursor, name the window or hide its words.
+
+Pure. Escape sequences are taken out whole, other control characters alone; newline and tab stay. A carriage return,
+with which progress bars begin a line anew, becomes a newline.
+"""
+
+from __future__ import annotations
+
+import codecs
+import re
+from typing import Final
+
+# ECMA-48: CSI with its parameters, strings (OSC, DCS, SOS, PM, APC) up to their end, other escapes of two or three.
+_SEQUENCE: Final = re.compile(
+    r"(?:\x1b\[|\x9b)[0-?]*[ -/]*[@-~]"
+    r"|(?:\x1b[\]PX^_]|[\x9d\x90\x98\x9e\x9f])[^\x07\x1b\x9c\n]*(?:\x07|\x1b\\|\x9c)"
+    r"|\x1b[ -/]*[0-Z\\^-~]"
+)
+# The beginning of one at the end of a piece.
+_BEGUN: Final = re.compile(
+    r"(?:(?:\x1b\[|\x9b)[0-?]*[ -/]*"
+    r"|(?:\x1b[\]PX^_]|[\x9d\x90\x98\x9e\x9f])[^\x07\x1b\x9c\n]*\x1b?"
+    r"|\x1b[ -/]*"
+    r"|\r+)\Z"
+)
+_RETURN: Final = re.compile(r"\r+\n?")
+# Controls but for newline and tab, and the marks that let text run backwards.
+_CONTROL: Final = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069]")
+
+# A sequence that is longer is none.
+BEGUN_CHARS_MAX: Final = 4096
+
+
+def clean(text: str) -> str:
+    """Without what steers a terminal."""
+    return _CONTROL.sub("", _RETURN.sub("\n", _SEQUENCE.sub("", text)))
+
+
+def line(text: str) -> str:
+    """On one line and without what steers a terminal, for tables."""
+    return " ".join(clean(text).split())
+
+
+class Cleaner:
+    """Cleans a stream of bytes piece by piece; what is cut between two pieces is put together first."""
+
+    def __init__(self) -> None:
+        self._decoder = codecs.getincrementaldecoder("utf-8")(errors="replace")
+        self._begun = ""
+
+    def feed(self, data: bytes, end: bool = False) -> str:
+        """The text of the next piece; with `end` nothing is held back."""
+        text = self._begun + self._decoder.decode(data, end)
+        begun = None if end else _BEGUN.search(text)
+        self._begun = ""
+        if begun is not None and len(begun[0]) <= BEGUN_CHARS_MAX:
+            self._begun = begun[0]
+            text = text[: begun.start()]
+        return clean(text)

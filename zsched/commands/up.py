@@ -1,0 +1,126 @@
+"""zsched up: start a scheduler and workers on this host, until Ctrl-C.
+
+Usage:
+  zsched up [options]
+
+The scheduler keeps its jobs in scheduler.db in the working folder, as `zsched-scheduler` does; all settings of the
+environment and of INI files count. When all is ready, the URL is printed on stdout; the processes log to stderr.
+
+Options:
+  --workers=COUNT  How many workers, called worker-1, worker-2 … (1).
+  --slots=COUNT    Runs of each at the same time (its share of the CPUs).
+  --db=FILE        The SQLite database (scheduler.db).
+  --port=PORT      Port that REST listens on; 0 takes any free one (8080).
+  --zmq-port=PORT  Port that workers connect to by ZeroMQ; 0 takes any free one (5555).
+  --json           Print the URL and the names of the workers as a JSON document.
+  -h, --help       Show this.
+
+Ctrl-C or SIGTERM stop all: running jobs may finish for 30 s; a second one stops them, and they start again next time.
+
+Exit codes: 0 stopped by Ctrl-C or SIGTERM; 1 a process could not start, or ended; 2 wrong usage or setting.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Final
+
+from zsched.commands import exits, options, table
+from zsched.commands.cluster import Cluster, ClusterError, Plan, free_ports, names, stop_on_signals
+from zsched.config import ConfigError, scheduler_config
+from zsched.worker.cpus import usable_cpus
+
+# A worker's own time for its jobs, TERM and KILL after it, and some more; longer than shutdown_grace it never takes.
+STOP_S_MAX: Final = 60.0
+
+# What of the options is one of the scheduler's.
+PASSED: Final = ("db", "port", "zmq-port")
+
+
+def main(argv: Sequence[str]) -> int:
+    """Run the command; returns its exit code."""
+    found = options.parse(__doc__, argv, mixed=True)
+    plan = wanted(found)
+    stop_on_signals()
+    with Cluster(plan) as cluster:
+        code = 0
+        try:
+            cluster.start()
+            told(plan, bool(found["--json"]))
+            cluster.watch()
+        except ClusterError as error:
+            exits.say(f"{error}; what it logged is above")
+            code = exits.FAILED
+        except KeyboardInterrupt:
+            exits.say("stopping; running jobs may finish, Ctrl-C again stops them")
+        hurry_on_signals(cluster)
+        for name in cluster.stop():
+            exits.say(f"{name} did not end cleanly")
+            code = exits.FAILED
+    return code
+
+
+def wanted(found: Mapping[str, options.Value]) -> Plan:
+    """What is to be started. Wrong usage or settings end the program. Raises Failure when the port is taken."""
+    flags = {name: value for name in PASSED if (value := options.text(found, f"--{name}")) is not None}
+    for name, port in zip(("port", "zmq-port"), map(str, free_ports(2)), strict=True):
+        if flags.get(name) == "0":
+            flags[name] = port
+    try:
+        config = scheduler_config(flags, None, os.environ).config
+    except ConfigError as error:
+        options.fail(__doc__, str(error))
+    if config.port == 0:
+        options.fail(__doc__, "the port is set to 0: give --port, so that workers find it")
+    # As workers and commands call it by default, so that a worker's state folder is the same.
+    host = "localhost" if config.host in ("0.0.0.0", "::", "127.0.0.1", "localhost") else config.host  # noqa: S104
+    url = f"http://{f'[{host}]' if ':' in host else host}:{config.port}"
+    if answers(host, config.port):
+        raise exits.Failure(f"something answers at {url} already: use that one, or give another --port")
+    count = options.number(__doc__, found, "--workers") or 1
+    slots = options.number(__doc__, found, "--slots") or (share(count) if count > 1 else None)
+    return Plan(
+        url=url,
+        scheduler=[f"--{name}={value}" for name, value in flags.items()],
+        workers={
+            name: [f"--id={name}", f"--scheduler={url}", *([f"--slots={slots}"] if slots else [])]
+            for name in names(count)
+        },
+        folder=Path.cwd(),
+        environ=os.environ,
+        log_files=False,
+        stop_s_max=STOP_S_MAX,
+    )
+
+
+def share(workers: int) -> int:
+    """The slots of each of several workers, so that together they take the CPUs."""
+    return max(1, usable_cpus() // workers)
+
+
+def answers(host: str, port: int) -> bool:
+    """Whether something listens there."""
+    try:
+        socket.create_connection((host, port), timeout=1.0).close()
+    except OSError:
+        return False
+    return True
+
+
+def told(plan: Plan, as_json: bool) -> None:
+    """Say that all is ready."""
+    if as_json:
+        table.record({"url": plan.url, "workers": list(plan.workers)})
+    else:
+        print(plan.url, flush=True)
+        exits.say(f"ready: a scheduler and {len(plan.workers)} worker(s); Ctrl-C stops them")
+
+
+def hurry_on_signals(cluster: Cluster) -> None:
+    """From now on Ctrl-C makes the workers stop their jobs, and no longer ends this command."""
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, lambda *_: cluster.hurry())

@@ -1,0 +1,49 @@
+"""zsched wait: wait until jobs have ended.
+
+Usage:
+  zsched wait [options] <selector>...
+
+Prints each job when it has ended, and how. Selectors: 12, 3-8, 1,4,9, last, and all: those that have not ended now,
+without those that have a schedule.
+
+Options:
+  --timeout=DURATION  Wait no longer than this.
+  -q, --quiet         Print nothing.
+  --json              Print the jobs as a JSON array, when all have ended.
+  --url=URL           Where the scheduler answers (ZSCHED_URL, or http://localhost:8080).
+  -h, --help          Show this.
+
+Ctrl-C leaves the jobs to themselves. A scheduler that is started again meanwhile disturbs nothing.
+
+Exit codes: 0 all succeeded; 1 one failed or was cancelled; 2 wrong usage; 3 there is no such job; 4 no scheduler
+answers; 124 the time was over; 130 interrupted.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from zsched.client import Client, Job
+from zsched.commands import exits, options, selection, table, waiting
+
+
+def main(argv: Sequence[str]) -> int:
+    """Run the command; returns its exit code."""
+    found = options.parse(__doc__, argv, mixed=True)
+    timeout_s = options.seconds(__doc__, found, "--timeout")
+    chosen = options.selected(__doc__, found)
+    ended: dict[int, Job] = {}
+    with Client(options.text(found, "--url")) as client:
+        ids = selection.resolve(chosen, client, recurring=False)
+        try:
+            for job in waiting.each(client, ids, timeout_s):
+                ended[job.id] = job
+                if not found["--json"] and not found["--quiet"]:
+                    print(waiting.line(job), flush=True)
+        except KeyboardInterrupt:
+            left = selection.written(number for number in ids if number not in ended)
+            exits.say(f"no longer waiting; `zsched cancel {left}` cancels what goes on")
+            raise
+    if found["--json"]:
+        table.document([ended[number].view for number in ids])
+    return 0 if all(job.status == "success" for job in ended.values()) else exits.FAILED

@@ -1,0 +1,177 @@
+"""What a job writes, shown while it writes it. Used by `zsched run` and `zsched logs`.
+
+A thread for each stream asks the scheduler, which holds its answer until there is something; the command's own thread
+writes what they bring, so that a signal always finds it waiting in one place.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Mapping
+from queue import Empty, SimpleQueue
+from threading import Semaphore, Thread
+from typing import Final, NamedTuple, Protocol, TextIO
+
+from zsched.client import LOOK_FACTOR, LOOK_S_MAX, LOOK_S_MIN, PATIENCE_S, Chunk, Client, Job, Stream
+from zsched.commands import table
+from zsched.commands.exits import say
+from zsched.commands.text import Cleaner
+
+# So many pieces may wait for a slow reader, of some 256 KiB each; then no more are asked for.
+PIECES_MAX: Final = 8
+
+
+class Sink(Protocol):
+    """Where pieces go. `missing` bytes in front of one were not kept."""
+
+    def write(self, run_id: int, stream: Stream, chunk: Chunk, missing: int) -> None: ...
+
+
+class Plain:
+    """Each stream to a file of its own: the bytes as they are, but cleaned where a terminal shows them."""
+
+    def __init__(self, targets: Mapping[Stream, TextIO]) -> None:
+        self._targets = targets
+        self._cleaners = {stream: Cleaner() for stream, target in targets.items() if target.isatty()}
+
+    def write(self, run_id: int, stream: Stream, chunk: Chunk, missing: int) -> None:
+        if missing:
+            say(f"{missing} bytes of {stream} are left out here: they were not kept")
+        target = self._targets[stream]
+        cleaner = self._cleaners.get(stream)
+        if cleaner is None:
+            target.flush()
+            target.buffer.write(chunk.data)
+        else:
+            target.write(cleaner.feed(chunk.data, chunk.end))
+        target.flush()
+
+
+class Records:
+    """Both streams as lines of JSON on stdout."""
+
+    def write(self, run_id: int, stream: Stream, chunk: Chunk, missing: int) -> None:
+        if chunk.data:
+            text = chunk.data.decode(errors="replace")
+            table.record({"run_id": run_id, "stream": stream, "offset": chunk.offset, "text": text})
+
+
+class _Piece(NamedTuple):
+    stream: Stream
+    chunk: Chunk
+    missing: int
+
+
+class Watch:
+    """Follows a job, or one run of it, and writes what comes to a sink."""
+
+    def __init__(
+        self,
+        client: Client,
+        sink: Sink,
+        streams: tuple[Stream, ...] = ("stdout", "stderr"),
+        tail: int | None = None,
+        on_interrupt: Callable[[], None] | None = None,
+    ) -> None:
+        """With `tail`, of what is known already only so many lines are written."""
+        self._client = client
+        self._sink = sink
+        self._streams = streams
+        self._tail = tail
+        self._on_interrupt = on_interrupt
+        # What happened, in order: a piece came, its reading failed, somebody pressed Ctrl-C.
+        self._events: SimpleQueue[_Piece | Exception | None] = SimpleQueue()
+        self._room = Semaphore(PIECES_MAX)
+
+    def interrupt(self) -> None:
+        """Have on_interrupt called between two pieces. For signal handlers."""
+        self._events.put(None)
+
+    def job(self, job: Job) -> Job:
+        """Follow a job over all its runs from the present one on; returns it when it has ended."""
+        followed = 0
+        pause_s = LOOK_S_MIN
+        while True:
+            job.refresh(PATIENCE_S)
+            run_id = job.run.get("run_id", 0)
+            if run_id > followed:
+                self.run(run_id)
+                followed, pause_s, self._tail = run_id, LOOK_S_MIN, None
+            elif job.done:
+                return job
+            else:
+                self._pause(pause_s)
+                pause_s = min(pause_s * LOOK_FACTOR, LOOK_S_MAX)
+
+    def run(self, run_id: int) -> None:
+        """Follow one run to its end. Raises ClientError."""
+        for stream in self._streams:
+            Thread(target=self._read, args=(run_id, stream, self._tail), daemon=True).start()
+        live = len(self._streams)
+        while live:
+            match self._events.get():
+                case None:
+                    self._interrupted()
+                case Exception() as error:
+                    raise error
+                case piece:
+                    self._sink.write(run_id, *piece)
+                    self._room.release()
+                    live -= piece.chunk.end
+
+    def _pause(self, pause_s: float) -> None:
+        try:
+            event = self._events.get(timeout=pause_s)
+        except Empty:
+            return
+        assert event is None
+        self._interrupted()
+
+    def _interrupted(self) -> None:
+        if self._on_interrupt is not None:
+            self._on_interrupt()
+
+    def _read(self, run_id: int, stream: Stream, tail: int | None) -> None:
+        """A thread: bring the pieces of a stream, or what went wrong."""
+        try:
+            offset = 0
+            if tail is not None:
+                known = self._known(run_id, stream)
+                offset = known.next
+                self._bring(_Piece(stream, known._replace(data=last_lines(known.data, tail)), 0))
+                if known.end:
+                    return
+            for chunk in self._client.follow(run_id, stream, offset):
+                self._bring(_Piece(stream, chunk, chunk.offset - offset))
+                offset = chunk.next
+        except Exception as error:
+            self._events.put(error)
+
+    def _bring(self, piece: _Piece) -> None:
+        self._room.acquire()
+        self._events.put(piece)
+
+    def _known(self, run_id: int, stream: Stream) -> Chunk:
+        """All that is known of a stream now, as one chunk."""
+        parts, chunk = [], Chunk(0, b"", 0, False)
+        while not chunk.end:
+            chunk = self._client.read(run_id, stream, chunk.next)
+            parts.append(chunk.data)
+            if not chunk.data:
+                break
+        return chunk._replace(data=b"".join(parts))
+
+
+def targets(only: Stream | None) -> dict[Stream, TextIO]:
+    """Where each stream is shown: each in its own place, or one of them alone on stdout."""
+    return {only: sys.stdout} if only else {"stdout": sys.stdout, "stderr": sys.stderr}
+
+
+def last_lines(data: bytes, count: int) -> bytes:
+    """The last lines of some bytes, so many or fewer; what follows the last newline is a line."""
+    end = len(data) - data.endswith(b"\n")
+    for _ in range(count):
+        end = data.rfind(b"\n", 0, end)
+        if end < 0:
+            return data
+    return data[end + 1 :] if count else b""
