@@ -196,7 +196,7 @@ class Client:
         from urllib.parse import urlsplit
 
         self.url = (url or os.environ.get("ZSCHED_URL") or URL_DEFAULT).rstrip("/")
-        self._token = token or os.environ.get("ZSCHED_TOKEN")
+        self._token = (token or os.environ.get("ZSCHED_TOKEN") or "").strip()
         try:
             parts = urlsplit(self.url)
             self._secure, self._host, self._port = parts.scheme == "https", parts.hostname or "", parts.port
@@ -407,7 +407,7 @@ class Client:
                 connection.request(method, path, content, headers)
                 response = connection.getresponse()
                 received = response.read()
-            except (OSError, HTTPException) as error:
+            except (OSError, HTTPException, UnicodeError) as error:
                 connection.close()
                 # The scheduler may close a kept connection just when it is used again. Of a write nobody knows then
                 # whether it was done.

@@ -158,7 +158,11 @@ class Cluster:
         return True
 
     def _workers_active(self) -> bool:
-        active = {worker["worker_id"] for worker in self.client.workers() if worker["status"] == "active"}
+        try:
+            workers = self.client.workers()
+        except ClientError:
+            return False
+        active = {worker["worker_id"] for worker in workers if worker["status"] == "active"}
         return active >= set(self._plan.workers)
 
 

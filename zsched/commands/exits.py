@@ -48,6 +48,8 @@ def told(error: Exception) -> int:
     from zsched import client
 
     match error:
+        case BrokenPipeError():
+            return BROKEN_PIPE
         case Failure():
             say(str(error))
             return error.code
@@ -66,6 +68,9 @@ def told(error: Exception) -> int:
         case client.ClientError():
             say(str(error))
             return USAGE
+        case OSError():
+            say(f"the output can't be written: {error.strerror or error}")
+            return FAILED
     raise error
 
 

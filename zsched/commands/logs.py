@@ -27,7 +27,7 @@ from collections.abc import Sequence
 
 from zsched.client import Chunk, Client, Job, Stream
 from zsched.commands import exits, options, selection, table
-from zsched.commands.watching import Plain, Records, Watch, last_lines, targets
+from zsched.commands.watching import Plain, Records, Watch, known, last_lines, targets
 
 
 def main(argv: Sequence[str]) -> int:
@@ -49,16 +49,25 @@ def main(argv: Sequence[str]) -> int:
         run_id = run_id or job.run.get("run_id")
         output: dict[Stream, bytes] = {}
         for stream in streams:
-            data = client.log(run_id, stream) if run_id else b""
+            data = written(client, run_id, stream) if run_id else b""
             output[stream] = data if tail is None else last_lines(data, tail)
     if found["--json"]:
         texts = {stream: data.decode(errors="replace") for stream, data in output.items()}
         table.document({"job_id": job.id, "run_id": run_id} | texts)
         return 0
+    if run_id is None:
+        exits.say(f"job {job.id} has no run yet")
     plain = Plain(targets(only))
     for stream, data in output.items():
         plain.write(run_id or 0, stream, Chunk(0, data, len(data), True), 0)
     return 0
+
+
+def written(client: Client, run_id: int, stream: Stream) -> bytes:
+    """What a run has written to a stream by now."""
+    if client.run(run_id)["status"] == "running":
+        return known(client, run_id, stream).data
+    return client.log(run_id, stream)
 
 
 def follow(watch: Watch, job: Job, run_id: int | None) -> None:

@@ -54,7 +54,7 @@ class Attendance:
     def __init__(self, client: Client, as_json: bool) -> None:
         self._client = client
         self._as_json = as_json
-        self._watch = Watch(client, Records() if as_json else Plain(targets(None)), on_interrupt=self._cancel)
+        self._watch = Watch(client, Records() if as_json else Plain(targets(None)), on_interrupt=self._interrupted)
         self._job: Job | None = None
         # The signal that asked to cancel, once one has.
         self._signal = 0
@@ -70,6 +70,10 @@ class Attendance:
             if self._job is not None:
                 exits.say(f"left: job {self._job.id} may go on; `zsched show {self._job.id}` tells")
             return exits.SIGNALLED + self._signal
+        except BrokenPipeError:
+            # Nobody reads any more. On this host SIGPIPE would end the command at its next word.
+            self._cancel()
+            raise
         if self._as_json:
             table.record(job.view)
         if job.reason not in ("exit", "reported"):
@@ -85,9 +89,13 @@ class Attendance:
         self._signal = number
         self._watch.interrupt()
 
-    def _cancel(self) -> None:
+    def _interrupted(self) -> None:
         assert self._job is not None
         exits.say(f"cancelling job {self._job.id}; Ctrl-C again leaves it to itself")
+        self._cancel()
+
+    def _cancel(self) -> None:
+        assert self._job is not None
         try:
             Job(self._client, self._job.view).cancel()
         except Refused as error:

@@ -58,7 +58,7 @@ def moment(time: str) -> str:
 
 def document(value: object) -> None:
     """Print a value as one JSON document. In ASCII, so that nothing in it can steer a terminal."""
-    print(json.dumps(value, indent=2))
+    print(json.dumps(value, indent=2), flush=True)
 
 
 def record(value: object) -> None:

@@ -21,7 +21,7 @@ _BEGUN: Final = re.compile(
     r"(?:(?:\x1b\[|\x9b)[0-?]*[ -/]*"
     r"|(?:\x1b[\]PX^_]|[\x9d\x90\x98\x9e\x9f])[^\x07\x1b\x9c\n]*\x1b?"
     r"|\x1b[ -/]*"
-    r"|\r+)\Z"
+    r"|(?<!\r)\r+)\Z"
 )
 _RETURN: Final = re.compile(r"\r+\n?")
 # Controls but for newline and tab, and the marks that let text run backwards.

@@ -114,10 +114,10 @@ def answers(host: str, port: int) -> bool:
 def told(plan: Plan, as_json: bool) -> None:
     """Say that all is ready."""
     if as_json:
-        table.record({"url": plan.url, "workers": list(plan.workers)})
+        table.document({"url": plan.url, "workers": list(plan.workers)})
     else:
         print(plan.url, flush=True)
-        exits.say(f"ready: a scheduler and {len(plan.workers)} worker(s); Ctrl-C stops them")
+        exits.say(f"ready: a scheduler and {', '.join(plan.workers)}; Ctrl-C stops them")
 
 
 def hurry_on_signals(cluster: Cluster) -> None:

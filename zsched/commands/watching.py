@@ -20,6 +20,9 @@ from zsched.commands.text import Cleaner
 # So many pieces may wait for a slow reader, of some 256 KiB each; then no more are asked for.
 PIECES_MAX: Final = 8
 
+# How long the first word of a live run may take that nobody has looked at before.
+ASK_S: Final = 0.5
+
 
 class Sink(Protocol):
     """Where pieces go. `missing` bytes in front of one were not kept."""
@@ -136,10 +139,10 @@ class Watch:
         try:
             offset = 0
             if tail is not None:
-                known = self._known(run_id, stream)
-                offset = known.next
-                self._bring(_Piece(stream, known._replace(data=last_lines(known.data, tail)), 0))
-                if known.end:
+                now = known(self._client, run_id, stream)
+                offset = now.next
+                self._bring(_Piece(stream, now._replace(data=last_lines(now.data, tail)), 0))
+                if now.end:
                     return
             for chunk in self._client.follow(run_id, stream, offset):
                 self._bring(_Piece(stream, chunk, chunk.offset - offset))
@@ -151,15 +154,16 @@ class Watch:
         self._room.acquire()
         self._events.put(piece)
 
-    def _known(self, run_id: int, stream: Stream) -> Chunk:
-        """All that is known of a stream now, as one chunk."""
-        parts, chunk = [], Chunk(0, b"", 0, False)
-        while not chunk.end:
-            chunk = self._client.read(run_id, stream, chunk.next)
-            parts.append(chunk.data)
-            if not chunk.data:
-                break
-        return chunk._replace(data=b"".join(parts))
+
+def known(client: Client, run_id: int, stream: Stream) -> Chunk:
+    """All that a live run has written to a stream by now, as one chunk. Raises ClientError."""
+    # The worker tells what it has when somebody asks, so the first answer may take a moment.
+    chunk = client.read(run_id, stream, hold_s=ASK_S)
+    parts = [chunk.data]
+    while chunk.data and not chunk.end:
+        chunk = client.read(run_id, stream, chunk.next)
+        parts.append(chunk.data)
+    return chunk._replace(data=b"".join(parts))
 
 
 def targets(only: Stream | None) -> dict[Stream, TextIO]:

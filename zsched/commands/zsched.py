@@ -60,10 +60,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         sys.stdout.flush()
     except KeyboardInterrupt:
         return exits.INTERRUPTED
-    except BrokenPipeError:
-        # Python's own last flush at exit must find no broken pipe.
+    except OSError as error:
+        # Python's own last flush at exit must not fail as this one did.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return exits.BROKEN_PIPE
+        return exits.told(error)
     except Exception as error:
         return exits.told(error)
     return code
