@@ -91,6 +91,23 @@ STALL_MS = 1_000
 # An error frame to the same peer comes at most this often; what it sends meanwhile is dropped in silence.
 ERROR_INTERVAL_MS = 1_000
 
+# --- Output while it is written ---------------------------------------------------------------------------------------
+
+# One log frame. What a run writes faster than these come is left out; it is in the result, or counted there.
+LOG_BYTES_MAX = 64 * KIB
+
+# A watched run's new output is looked at this often.
+LOG_INTERVAL_MS = 25
+
+# How long a worker sends log frames of a run after somebody looked at it.
+WATCH_MS = 15_000
+
+# Runs whose output the scheduler holds while they run, for whoever looks. The one looked at longest ago makes room.
+WATCHED_RUNS_MAX = 64
+
+# The longest that a caller may wait for new output in one request.
+LOG_WAIT_MS_MAX = 20_000
+
 # --- Waiting ----------------------------------------------------------------------------------------------------------
 
 # How long a REST caller waits for the turn that does its command. After that it is told 503; the command may still be

@@ -18,8 +18,9 @@ from zsched import protocol
 from zsched.dispatcher import Dispatcher
 from zsched.dispatcher.commands import Command, RefusedError
 from zsched.dispatcher.core import Reply
-from zsched.inbox import Inbox
+from zsched.inbox import ClosedError, Inbox
 from zsched.limits import FRAME_BYTES_MAX, STORE_PAUSE_S, TURN_COMMANDS_MAX, TURN_FRAMES_MAX, TURN_ROWS_MAX
+from zsched.live import Live
 from zsched.model import Now
 from zsched.store.contract import Store, StoreError, StoreUnsure
 
@@ -62,11 +63,20 @@ def bind(context: zmq.Context[zmq.Socket[bytes]], host: str, port: int) -> zmq.S
 class Loop:
     """Turns until it is told to stop. Everything here runs in one thread, except `stop`."""
 
-    def __init__(self, store: Store, dispatcher: Dispatcher, router: zmq.Socket[bytes], inbox: Inbox) -> None:
+    def __init__(
+        self,
+        store: Store,
+        dispatcher: Dispatcher,
+        router: zmq.Socket[bytes],
+        inbox: Inbox,
+        live: Live | None = None,
+    ) -> None:
+        """`live`: where callers look at the output of running runs; None when nobody can."""
         self._store = store
         self._dispatcher = dispatcher
         self._router = router
         self._inbox = inbox
+        self._live = live
         self._poller = zmq.Poller()
         self._poller.register(router, zmq.POLLIN)
         self._poller.register(inbox.descriptor, zmq.POLLIN)
@@ -88,6 +98,8 @@ class Loop:
             self._turn()
         self._inbox.close()
         self._turn(last=True)
+        for _, future in self._inbox.take(TURN_COMMANDS_MAX):
+            _resolve(future, ClosedError())
 
     def _wait(self) -> None:
         """Sleep until a frame or a command arrives or the tick is due."""
@@ -125,7 +137,16 @@ class Loop:
         self._send()
         for future, answer in answers:
             _resolve(future, answer)
+        self._show()
         self.turned_s = time.monotonic()
+
+    def _show(self) -> None:
+        """Pass on what callers look at."""
+        output = self._dispatcher.output
+        if self._live is not None:
+            self._live.feed(output)
+            self._live.wake()
+        output.clear()
 
     def _full(self) -> bool:
         """Whether the turn has changed so many rows that what is left waits for the next."""

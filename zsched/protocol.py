@@ -14,7 +14,7 @@ import msgpack
 import msgspec
 from msgspec import Meta, Struct
 
-from zsched.limits import FRAME_BYTES_MAX
+from zsched.limits import FRAME_BYTES_MAX, LOG_BYTES_MAX
 
 VERSION: Final = 1
 VERSIONS: Final = (1,)
@@ -30,6 +30,7 @@ Word = Annotated[str, Meta(max_length=64)]
 Line = Annotated[str, Meta(max_length=1024)]
 
 Phase = Literal["waiting", "running", "finished"]
+StreamName = Literal["stdout", "stderr"]
 Verdict = Literal["stored", "duplicate", "stale", "unknown"]
 ErrorCode = Literal["E_VERSION", "E_KEY", "E_SESSION", "E_DUP", "E_BUSY", "E_BAD"]
 
@@ -174,6 +175,15 @@ class Return(FromWorker, frozen=True, tag="return"):
     runs: Annotated[tuple[RunId, ...], Meta(min_length=1)]
 
 
+class Log(FromWorker, frozen=True, tag="log"):
+    """What a watched run wrote to a stream from byte `offset` on. Best effort: the result has it all."""
+
+    run: RunId
+    stream: StreamName
+    offset: Natural
+    data: Annotated[bytes, Meta(max_length=LOG_BYTES_MAX)]
+
+
 class WorkerBye(FromWorker, frozen=True, tag="bye"):
     """The worker leaves. `guard_lost` counts as a loss of its runs; any other reason counts against nothing."""
 
@@ -222,6 +232,15 @@ class Cancel(FromScheduler, frozen=True, tag="cancel"):
     runs: tuple[RunId, ...]
 
 
+class Watch(FromScheduler, frozen=True, tag="watch"):
+    """Somebody looks at a running run: send `log` frames for `for_ms`, from these offsets of its streams on."""
+
+    run: RunId
+    stdout: Natural
+    stderr: Natural
+    for_ms: Natural
+
+
 class SchedulerBye(FromScheduler, frozen=True, tag="bye"):
     """The scheduler stops. The worker keeps its runs and looks for the next scheduler."""
 
@@ -236,8 +255,8 @@ class Error(Frame, frozen=True, tag="error"):
     detail: Line
 
 
-WorkerFrame = Register | Heartbeat | Ready | Started | Result | Return | WorkerBye
-SchedulerFrame = Registered | HeartbeatAck | Run | ResultAck | Cancel | SchedulerBye | Error
+WorkerFrame = Register | Heartbeat | Ready | Started | Result | Return | Log | WorkerBye
+SchedulerFrame = Registered | HeartbeatAck | Run | ResultAck | Cancel | Watch | SchedulerBye | Error
 
 
 def pack(frame: WorkerFrame | SchedulerFrame) -> bytes:

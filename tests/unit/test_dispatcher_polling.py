@@ -27,6 +27,15 @@ def refuse(code: str, worker: Poller, job_id: JobId, status: RunStatus, run_id: 
     assert worker.world.states(job_id) == before
 
 
+def test_a_report_that_comes_too_late_changes_nothing_and_leaves_an_event(world: World, r1: Poller) -> None:
+    job_id = world.submit_one()
+    r1.next_run()
+    world.wait(TIMEOUT_MS)
+    refuse("not_running", r1, job_id, SUCCESS)
+    events = world.engine.execute("SELECT run_first, worker_id FROM events WHERE reason = 'stale'")
+    assert events == [(1, "r1")]
+
+
 # --- the plain way ---
 
 

@@ -146,6 +146,15 @@ worker_frames = st.one_of(
     st.builds(protocol.Started, v=st.just(1), s=words, run=run_ids, pid=numbers, at_ms=numbers),
     st.builds(Result, v=st.just(1), s=words, results=st.lists(results, min_size=1, max_size=3).map(tuple)),
     st.builds(protocol.Return, v=st.just(1), s=words, runs=some_runs),
+    st.builds(
+        protocol.Log,
+        v=st.just(1),
+        s=words,
+        run=run_ids,
+        stream=st.sampled_from(get_args(protocol.StreamName)),
+        offset=numbers,
+        data=st.binary(max_size=100),
+    ),
     st.builds(protocol.WorkerBye, v=st.just(1), s=words, reason=words),
 )
 verdicts = st.lists(st.tuples(run_ids, st.sampled_from(get_args(protocol.Verdict))), max_size=5).map(tuple)
@@ -165,6 +174,9 @@ scheduler_frames = st.one_of(
     st.builds(protocol.Run, v=st.just(1), s=words, ep=numbers, n=numbers, runs=st.lists(orders, max_size=3).map(tuple)),
     st.builds(protocol.ResultAck, v=st.just(1), s=words, ep=numbers, verdicts=verdicts),
     st.builds(protocol.Cancel, v=st.just(1), s=words, ep=numbers, runs=runs),
+    st.builds(
+        protocol.Watch, v=st.just(1), s=words, ep=numbers, run=run_ids, stdout=numbers, stderr=numbers, for_ms=numbers
+    ),
     st.builds(protocol.SchedulerBye, v=st.just(1), s=words, ep=numbers, reason=words),
     st.builds(
         protocol.Error,
@@ -189,8 +201,8 @@ def test_a_schedulers_frame_comes_back(frame: SchedulerFrame) -> None:
 def test_every_type_is_tried_above() -> None:
     tried = {kind.__name__ for kind in (*WORKER_FRAMES, *SCHEDULER_FRAMES)}
     assert tried == {
-        *("Register", "Heartbeat", "Ready", "Started", "Result", "Return", "WorkerBye"),
-        *("Registered", "HeartbeatAck", "Run", "ResultAck", "Cancel", "SchedulerBye", "Error"),
+        *("Register", "Heartbeat", "Ready", "Started", "Result", "Return", "Log", "WorkerBye"),
+        *("Registered", "HeartbeatAck", "Run", "ResultAck", "Cancel", "Watch", "SchedulerBye", "Error"),
     }
 
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from zsched import protocol
 from zsched.dispatcher import Dispatcher
-from zsched.dispatcher.commands import Beat, Cancel, Command, Next, RegisterWorker, Report, Submit
+from zsched.dispatcher.commands import Beat, Cancel, Command, Next, RefusedError, RegisterWorker, Report, Submit
 from zsched.dispatcher.core import Reply
 from zsched.model import Job, JobId, JobSpec, Now, Run, RunId, RunStatus, Stream, Worker, WorkerId
 from zsched.protocol import (
@@ -396,5 +396,7 @@ class Poller:
                 exit_code,
             )
         )
+        if isinstance(reply, RefusedError):
+            raise reply
         assert isinstance(reply, int)
         return RunId(reply)

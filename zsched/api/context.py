@@ -12,9 +12,11 @@ import msgspec
 
 from zsched.api.problem import Problem
 from zsched.inbox import Inbox
+from zsched.live import Live
 from zsched.model import JobId, RunId
 from zsched.protocol import INTEGER_MAX
 from zsched.store.contract import Reader
+from zsched.units import parse_duration_ms
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,8 +32,9 @@ class Facts:
 class Context:
     """Given to every handler. Thread-safe: each thread opens its own reader at its first read."""
 
-    def __init__(self, inbox: Inbox, open_reader: Callable[[], Reader], facts: Facts) -> None:
+    def __init__(self, inbox: Inbox, open_reader: Callable[[], Reader], facts: Facts, live: Live | None = None) -> None:
         self.inbox = inbox
+        self.live = live or Live(waiters_max=0)
         self.facts = facts
         self._open_reader = open_reader
         self._local = threading.local()
@@ -93,3 +96,12 @@ def number(given: dict[str, str], name: str, default: int, least: int, most: int
         detail = f"a whole number, {least} or more"
         raise Problem(400, "invalid_request", f"{name}: {detail}", errors=((name, detail),))
     return min(int(text[:17]), most)
+
+
+def duration_ms(given: dict[str, str], name: str, most_ms: int) -> int:
+    """A parameter as a duration, cut to `most_ms`; 0 when it is not given. Raises a 400 Problem that names it."""
+    text = given.get(name, "0")
+    try:
+        return min(parse_duration_ms(text), most_ms)
+    except ValueError as error:
+        raise Problem(400, "invalid_request", f"{name}: {error}", errors=((name, str(error)),)) from None

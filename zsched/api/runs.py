@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import time
+from dataclasses import dataclass
+
 import falcon
 
 from zsched.api import views
-from zsched.api.context import Context, answer, parameters, run_id
+from zsched.api.context import Context, answer, duration_ms, number, parameters, run_id
 from zsched.api.problem import Problem
-from zsched.limits import OUTPUT_BYTES_MAX
-from zsched.model import Run, Stream
+from zsched.dispatcher.commands import Look
+from zsched.limits import LOG_WAIT_MS_MAX, OUTPUT_BYTES_MAX
+from zsched.live import RENEW_S
+from zsched.model import TERMINAL, Run, RunId, RunStatus, Stream
+from zsched.protocol import INTEGER_MAX, StreamName
 
 
 class RunItem:
@@ -25,24 +31,97 @@ class RunItem:
     on_head = on_get
 
 
+@dataclass(frozen=True, slots=True)
+class Part:
+    """A piece of a stream: where it begins, its bytes, and whether nothing comes after it."""
+
+    offset: int
+    data: bytes
+    end: bool
+
+    @property
+    def next(self) -> int:
+        return self.offset + len(self.data)
+
+
 class RunLog:
-    """/runs/{id}/log: the kept bytes of one stream, as they are."""
+    """/runs/{id}/log: what a run wrote to one stream. Whole, with a marker where something was not kept; or, from an
+    offset on, piece by piece, also while it runs.
+    """
 
     def __init__(self, context: Context) -> None:
         self._context = context
 
     def on_get(self, req: falcon.Request, resp: falcon.Response, run: str) -> None:
-        name = parameters(req, "stream").get("stream", "stdout")
-        if name not in ("stdout", "stderr"):
-            detail = "stdout or stderr"
-            raise Problem(400, "invalid_request", f"stream: {detail}", errors=(("stream", detail),))
+        given = parameters(req, "stream", "offset", "wait")
+        name = _stream_name(given.get("stream", "stdout"))
+        wait_s = duration_ms(given, "wait", LOG_WAIT_MS_MAX) / 1000
+        offset = number(given, "offset", 0, 0, INTEGER_MAX)
         found = _found(self._context.reader.run(run_id(run)))
-        output = self._context.reader.output(found.run_id)
-        stream = Stream() if output is None else output.stdout if name == "stdout" else output.stderr
         resp.content_type = falcon.MEDIA_TEXT
-        resp.data = views.kept(stream, OUTPUT_BYTES_MAX, "they were not kept")
+        resp.cache_control = ["no-store"]
+        if "offset" not in given and found.status in TERMINAL:
+            resp.data = views.kept(self._kept(found.run_id, name), OUTPUT_BYTES_MAX, "they were not kept")
+            return
+        part = self._wait_for(found.run_id, name, offset, wait_s)
+        resp.data = part.data
+        resp.set_header("Zsched-Offset", str(part.offset))
+        resp.set_header("Zsched-Next", str(part.next))
+        resp.set_header("Zsched-End", "true" if part.end else "false")
 
     on_head = on_get
+
+    def _wait_for(self, run: RunId, name: StreamName, offset: int, wait_s: float) -> Part:
+        """The next piece; while there is none and the run goes on, wait for one if there is a place to wait."""
+        live = self._context.live
+        until = time.monotonic() + wait_s
+        part = self._look(run, name, offset)
+        if part.data or part.end or not wait_s or not live.enter():
+            return part
+        try:
+            while not (part.data or part.end) and (left := until - time.monotonic()) > 0:
+                live.wait(min(left, RENEW_S))
+                part = self._look(run, name, offset)
+        finally:
+            live.leave()
+        return part
+
+    def _look(self, run: RunId, name: StreamName, offset: int) -> Part:
+        found = _found(self._context.reader.run(run))
+        if found.status in TERMINAL:
+            return _piece(self._kept(run, name), offset)
+        if found.status is RunStatus.RUNNING:
+            seen = self._context.live.look(run)
+            if seen is not None:
+                self._context.inbox.call(Look(run, *seen))
+            return Part(*self._context.live.read(run, name, offset), end=False)
+        return Part(offset, b"", end=False)
+
+    def _kept(self, run: RunId, name: StreamName) -> Stream:
+        output = self._context.reader.output(run)
+        if output is None:
+            return Stream()
+        return output.stdout if name == "stdout" else output.stderr
+
+
+def _piece(stream: Stream, offset: int) -> Part:
+    """What is kept of an ended run's stream from a byte on, up to where something is missing."""
+    gap, tail = len(stream.head), stream.total - len(stream.tail)
+    if offset < gap and stream.cut:
+        return Part(offset, stream.head[offset:], end=False)
+    if offset < gap:
+        return Part(offset, stream.head[offset:] + stream.tail, end=True)
+    begin = min(max(offset, tail), stream.total)
+    return Part(begin, stream.tail[begin - tail :] if begin >= tail else b"", end=True)
+
+
+def _stream_name(word: str) -> StreamName:
+    if word == "stdout":
+        return "stdout"
+    if word == "stderr":
+        return "stderr"
+    detail = "stdout or stderr"
+    raise Problem(400, "invalid_request", f"stream: {detail}", errors=(("stream", detail),))
 
 
 def _found(run: Run | None) -> Run:

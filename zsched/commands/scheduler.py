@@ -54,6 +54,7 @@ from zsched.commands import options
 from zsched.config import SchedulerConfig, scheduler_config
 from zsched.dispatcher import Dispatcher
 from zsched.inbox import Inbox
+from zsched.live import Live
 from zsched.loop import Loop, bind, clock
 from zsched.store.contract import StoreCorrupt, StoreError, StoreLocked, StoreNewer, StoreUnsure
 from zsched.store.sqlite import Lock, open_reader, open_writer
@@ -99,7 +100,9 @@ def _serve(config: SchedulerConfig, store: Writer) -> int:
             new_token=lambda: secrets.token_hex(8),
             now=clock(),
         )
-        loop = Loop(store, dispatcher, router, inbox)
+        # Half of the threads may wait for output, so that the others go on serving.
+        live = Live(waiters_max=config.threads // 2)
+        loop = Loop(store, dispatcher, router, inbox, live)
         facts = Facts(
             db=store.identity,
             zmq_host=config.zmq_host,
@@ -107,7 +110,7 @@ def _serve(config: SchedulerConfig, store: Writer) -> int:
             ready=lambda: time.monotonic() - loop.turned_s < READY_S,
         )
         rest = Server(
-            make_app(Context(inbox, partial(open_reader, config.db), facts)),
+            make_app(Context(inbox, partial(open_reader, config.db), facts, live)),
             inbox,
             config.host,
             config.port,

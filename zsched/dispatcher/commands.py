@@ -53,6 +53,15 @@ class Cancel:
 
 
 @dataclass(frozen=True, slots=True)
+class Look:
+    """Somebody looks at a running run's output, and has seen these offsets of its streams. Replies with nothing."""
+
+    run_id: RunId
+    stdout: int
+    stderr: int
+
+
+@dataclass(frozen=True, slots=True)
 class RegisterWorker:
     """A worker that polls introduces itself. Ends what its name still held. Replies with nothing."""
 
@@ -88,4 +97,4 @@ class Report:
     exit_code: int | None
 
 
-Command = Submit | Cancel | RegisterWorker | Beat | Next | Report
+Command = Submit | Cancel | Look | RegisterWorker | Beat | Next | Report

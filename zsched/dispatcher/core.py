@@ -18,16 +18,18 @@ from zsched.dispatcher.commands import (
     Command,
     ConflictError,
     FullError,
+    Look,
     Next,
     NotFoundError,
+    RefusedError,
     RegisterWorker,
     Report,
     Submit,
 )
 from zsched.dispatcher.orders import introduced, orders, outcome
 from zsched.dispatcher.session import Session, Sessions
-from zsched.limits import ERROR_INTERVAL_MS, PENDING_RUNS_MAX, SESSIONS_MAX, STALL_MS
-from zsched.model import JobId, Now, Reason, RunId, WorkerId
+from zsched.limits import ERROR_INTERVAL_MS, PENDING_RUNS_MAX, SESSIONS_MAX, STALL_MS, WATCH_MS
+from zsched.model import JobId, Now, Reason, RunId, RunStatus, WorkerId
 from zsched.store.contract import Claimed, Store
 
 log = logging.getLogger(__name__)
@@ -38,7 +40,7 @@ TICK_MS_MAX = 1_000
 # Peers whose last error frame is remembered. When more send nonsense, the memory starts anew.
 _SCOLDED_MAX = 4_096
 
-Reply = list[JobId] | Claimed | RunId | None
+Reply = list[JobId] | Claimed | RunId | RefusedError | None
 
 
 class Dispatcher:
@@ -57,6 +59,8 @@ class Dispatcher:
         pending_max: int = PENDING_RUNS_MAX,
     ) -> None:
         self.outbox: list[tuple[bytes, protocol.SchedulerFrame]] = []
+        # What running runs that somebody looks at have written; the loop passes it on.
+        self.output: list[protocol.Log] = []
         self._store = store
         self._epoch = epoch
         self._timeout_ms = timeout_ms
@@ -94,6 +98,9 @@ class Dispatcher:
                 session.window, session.ahead = frame.window, frame.ahead
             case protocol.Started():
                 self._on_started(session, frame.run, frame.at_ms, now)
+            case protocol.Log():
+                if session.watched.get(RunId(frame.run), 0) >= now.mono_ms:
+                    self.output.append(frame)
             case protocol.Return():
                 self._on_return(session, frame, now)
             case protocol.WorkerBye():
@@ -198,7 +205,9 @@ class Dispatcher:
     # --- commands ----------------------------------------------------------------------------------------------------
 
     def on_command(self, command: Command, now: Now) -> Reply:
-        """Do what a caller asks and return the reply. Raises RefusedError, having changed nothing."""
+        """Do what a caller asks and return the reply. Raises RefusedError, having changed nothing; one that has left an
+        event is the reply.
+        """
         if self._astray:
             self._follow_store(now)
         match command:
@@ -206,6 +215,8 @@ class Dispatcher:
                 return self._on_submit(command, now)
             case Cancel():
                 self._on_cancel(command, now)
+            case Look():
+                self._on_look(command, now)
             case RegisterWorker():
                 polling.register(self._store, self._sessions, command, now)
             case Beat():
@@ -247,6 +258,26 @@ class Dispatcher:
                 # Every heartbeat_ack repeats it until the result comes.
                 self._send(session, protocol.Cancel(s=session.token, ep=self._epoch, runs=(run_id,)))
 
+    def _on_look(self, command: Look, now: Now) -> None:
+        run = self._store.run(command.run_id)
+        if run is None or run.status is not RunStatus.RUNNING or run.worker_id is None:
+            return
+        session = self._sessions.of_worker(run.worker_id)
+        if session is None or session.peer is None:
+            return
+        for old in [old for old, until_ms in session.watched.items() if until_ms < now.mono_ms]:
+            del session.watched[old]
+        session.watched[command.run_id] = now.mono_ms + 2 * WATCH_MS
+        watch = protocol.Watch(
+            s=session.token,
+            ep=self._epoch,
+            run=command.run_id,
+            stdout=command.stdout,
+            stderr=command.stderr,
+            for_ms=WATCH_MS,
+        )
+        self._send(session, watch)
+
     # --- time --------------------------------------------------------------------------------------------------------
 
     def on_tick(self, now: Now, *, drained: bool) -> int:
@@ -281,6 +312,7 @@ class Dispatcher:
         what workers hold.
         """
         self.outbox.clear()
+        self.output.clear()
         self._sessions.forget_loads()
         self._astray = True
 

@@ -75,8 +75,11 @@ def next_run(store: Store, session: Session, timeout_ms: int, now: Now) -> Claim
     return claimed
 
 
-def report(store: Store, sessions: Sessions, command: Report, now: Now) -> RunId:
-    """Store what a worker says of its run. Raises NotFoundError, ConflictError."""
+def report(store: Store, sessions: Sessions, command: Report, now: Now) -> RunId | ConflictError:
+    """Store what a worker says of its run; returns the run. Raises NotFoundError, ConflictError.
+
+    A ConflictError is returned, not raised, where the refusal itself has left an event that must stay.
+    """
     if store.job(command.job_id) is None:
         raise NotFoundError("unknown_job", "Job not found")
     session = sessions.of_worker(command.worker_id)
@@ -88,7 +91,9 @@ def report(store: Store, sessions: Sessions, command: Report, now: Now) -> RunId
     if command.status is RunStatus.RUNNING:
         _started(store, session, run, now)
     else:
-        _ended(store, command, run, now)
+        refused = _ended(store, command, run, now)
+        if refused is not None:
+            return refused
         if session is not None:
             session.suspects.pop(run.run_id, None)
             session.load = None
@@ -117,7 +122,7 @@ def _started(store: Store, session: Session | None, run: Run, now: Now) -> None:
         session.suspects.setdefault(run.run_id, now.mono_ms)
 
 
-def _ended(store: Store, command: Report, run: Run, now: Now) -> None:
+def _ended(store: Store, command: Report, run: Run, now: Now) -> ConflictError | None:
     outcome = Outcome(
         run_id=run.run_id,
         status=command.status,
@@ -131,8 +136,9 @@ def _ended(store: Store, command: Report, run: Run, now: Now) -> None:
     # What the scheduler itself ended, at its timeout or by a cancel, is no end that the worker could repeat.
     own_word = run.reason in (Reason.EXIT, Reason.REPORTED)
     repeated = verdict == "duplicate" and own_word and run.status is command.status
-    if verdict != "stored" and not repeated:
-        raise ConflictError("not_running", f"Run {run.run_id} is {run.status}, not running")
+    if verdict == "stored" or repeated:
+        return None
+    return ConflictError("not_running", f"Run {run.run_id} is {run.status}, not running")
 
 
 def _refuse_connected(session: Session | None, worker_id: WorkerId) -> None:

@@ -19,8 +19,9 @@ class Session:
 
     `peer` is the ROUTER's name of its connection: None for a worker that polls, and for one that has not registered
     since this scheduler started. `window` and `ahead` are its last word on how much it takes. `n` counts the run frames
-    sent to it. `suspects` are its runs on probation, each with the moment its start was heard of. `rival_ms` is when
-    another worker first claimed its name.
+    sent to it. `suspects` are its runs on probation, each with the moment its start was heard of; `watched` those whose
+    output somebody looks at, each with the moment until which it may be told. `rival_ms` is when another worker first
+    claimed its name.
     """
 
     worker: Worker
@@ -32,6 +33,7 @@ class Session:
     n: int = 0
     load: Load | None = None
     suspects: dict[RunId, int] = field(default_factory=dict)
+    watched: dict[RunId, int] = field(default_factory=dict)
     rival_ms: int | None = None
 
     @property

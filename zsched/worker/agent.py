@@ -22,6 +22,7 @@ from zsched.protocol import (
     Heartbeat,
     HeartbeatAck,
     Held,
+    Log,
     Phase,
     Ready,
     Register,
@@ -34,6 +35,7 @@ from zsched.protocol import (
     SchedulerBye,
     SchedulerFrame,
     Started,
+    Watch,
     WorkerBye,
     WorkerFrame,
 )
@@ -127,6 +129,12 @@ class Agent:
                 self._on_ended(results, now)
             case messages.Began(run, pid, at_ms):
                 self._on_began(run, pid, at_ms, now)
+            case messages.Logged(run, stream, offset, data):
+                if self._session is not None:
+                    self.to_scheduler.append(
+                        Log(s=self._session.name, run=run, stream=stream, offset=offset, data=data)
+                    )
+                return
             case messages.Unstarted(runs, withdrawn):
                 self._on_unstarted(runs, withdrawn, now)
             case messages.Gone(runs):
@@ -253,6 +261,8 @@ class Agent:
                 self._stop(frame.cancel)
             case Cancel():
                 self._stop(frame.runs)
+            case Watch():
+                self.to_guard.append(messages.Look(frame.run, frame.stdout, frame.stderr, frame.for_ms))
             case SchedulerBye():
                 self._lose_session(now, f"the scheduler says goodbye: {frame.reason}")
         self._say_ready(now)

@@ -36,6 +36,20 @@ class Capture:
             while self._tail_bytes - len(self._tail[0]) >= self._tail_max:
                 self._tail_bytes -= len(self._tail.popleft())
 
+    def since(self, offset: int, bytes_max: int) -> tuple[int, bytes]:
+        """What was written from a byte on, as far as it is kept: where it begins, and at most so many bytes of it."""
+        if offset < len(self._head):
+            return offset, self._head[offset : offset + bytes_max]
+        tail = b"".join(self._tail)
+        begin = self._total - len(tail)
+        place = max(0, offset - begin)
+        return begin + place, tail[place : place + bytes_max]
+
+    @property
+    def total(self) -> int:
+        """How many bytes were written."""
+        return self._total
+
     def output(self) -> Output:
         """What was kept so far. Nothing is missing between head and tail when together they are `total` long."""
         if not self._total:

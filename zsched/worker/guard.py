@@ -29,6 +29,7 @@ from zsched.worker.spool import Spool
 from zsched.worker.state import State, StateError, StateLockedError, boot_id, open_state
 from zsched.worker.strays import Strays, become_subreaper
 from zsched.worker.sweep import sweep
+from zsched.worker.watches import Watches
 
 # BSD's sysexits.h: EX_TEMPFAIL, another worker has the state directory; EX_CANTCREAT, it can't be used.
 EXIT_LOCKED: Final = 75
@@ -82,6 +83,7 @@ class Guard:
         self._strays = Strays(state.spool_id)
         self._runs = Runs(Spawner(config.id, state.spool_id), self._strays, self._epoll, wall_ms)
         self._backlog = Backlog()
+        self._watches = Watches(self._runs.captures)
         self._spool = Spool()
         self._keeper = Keeper(self._epoll)
         # Results that are kept and not yet told, and when they have to be.
@@ -111,6 +113,7 @@ class Guard:
         if late := self._backlog.expire(now_ms):
             self._keeper.put(messages.Unstarted(late))
         self._fill_slots(now_ms)
+        self._tell_output(now_ms)
         self._collect(now_ms)
         self._on_ending(now_ms)
         if self._keeper.on_tick(now_ms):
@@ -121,6 +124,7 @@ class Guard:
         deadlines = (
             self._runs.deadline_ms(),
             self._backlog.deadline_ms(),
+            self._watches.deadline_ms(),
             self._keeper.deadline_ms(),
             self._tell_at_ms,
             self._ending.deadline_ms,
@@ -151,6 +155,12 @@ class Guard:
         if not self._backlog or now_ms >= self._tell_at_ms:
             self._keeper.put(messages.Ended(tuple(self._untold)))
             self._forget_untold()
+
+    def _tell_output(self, now_ms: int) -> None:
+        """What watched runs write. The first thing that is left out when the agent can't keep up."""
+        for logged in self._watches.take(now_ms):
+            if not self._keeper.backed_up:
+                self._keeper.put(logged)
 
     def _forget_untold(self) -> None:
         self._untold = []
@@ -210,6 +220,8 @@ class Guard:
                 return self._on_stop(runs)
             case messages.Drop(runs):
                 return self._on_drop(runs)
+            case messages.Look():
+                self._watches.add(message, _mono_ms())
             case messages.Withdraw():
                 return messages.Unstarted(self._backlog.withdraw(), withdrawn=True)
             case messages.Database(db):

@@ -72,6 +72,11 @@ class Keeper:
             self.kill()
             return []
 
+    @property
+    def backed_up(self) -> bool:
+        """Whether the agent has not taken yet what it was sent."""
+        return self._channel is not None and self._channel.backed_up
+
     def put(self, message: Message) -> None:
         """Queue a message. Dropped while no agent runs: the next one is told everything anew."""
         if self._channel is not None:

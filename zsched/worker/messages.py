@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from msgspec import Struct
 
-from zsched.protocol import Held, RunOrder, RunResult
+from zsched.protocol import Held, RunOrder, RunResult, StreamName
 
 
 class Message(Struct, frozen=True, array_like=True, tag=True, gc=False):
@@ -53,6 +53,15 @@ class Ended(Message, frozen=True):
     """Runs that ended. The guard keeps these results until Forget."""
 
     results: tuple[RunResult, ...]
+
+
+class Logged(Message, frozen=True):
+    """What a watched run wrote to a stream from byte `offset` on."""
+
+    run: int
+    stream: StreamName
+    offset: int
+    data: bytes
 
 
 class Unstarted(Message, frozen=True):
@@ -103,6 +112,15 @@ class Forget(Message, frozen=True):
     runs: tuple[int, ...]
 
 
+class Look(Message, frozen=True):
+    """Tell what a run writes, from these offsets of its streams on, for `for_ms`. Ignored when it does not live."""
+
+    run: int
+    stdout: int
+    stderr: int
+    for_ms: int
+
+
 class Withdraw(Message, frozen=True):
     """The session is lost: start nothing of what waits. Answered by one Unstarted, even if nothing waited."""
 
@@ -119,5 +137,5 @@ class Refused(Message, frozen=True):
     exit_code: int
 
 
-FromGuard = Hello | Began | Ended | Unstarted | Gone | Stopping | Leave
-FromAgent = Start | Stop | Drop | Forget | Withdraw | Database | Refused
+FromGuard = Hello | Began | Ended | Logged | Unstarted | Gone | Stopping | Leave
+FromAgent = Start | Stop | Drop | Forget | Look | Withdraw | Database | Refused

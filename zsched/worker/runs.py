@@ -104,6 +104,11 @@ class Runs:
     def ids(self) -> tuple[int, ...]:
         return tuple(self._live)
 
+    def captures(self, run: int) -> tuple[Capture, Capture] | None:
+        """What is kept so far of a live run's output; None when it does not live."""
+        live = self._live.get(run)
+        return None if live is None else (live.streams[0].capture, live.streams[1].capture)
+
     def take(self) -> Happened:
         """What happened since the last call."""
         happened, self.happened = self.happened, Happened()

@@ -1,0 +1,94 @@
+"""Live output: what is held for callers who look while a run writes."""
+
+from __future__ import annotations
+
+import threading
+
+from zsched.limits import OUTPUT_BYTES_MAX, WATCHED_RUNS_MAX
+from zsched.live import Live
+from zsched.protocol import Log, StreamName
+
+
+def log(offset: int, data: bytes, run: int = 1, stream: StreamName = "stdout") -> Log:
+    return Log(s="s", run=run, stream=stream, offset=offset, data=data)
+
+
+def watching(*runs: int) -> Live:
+    live = Live(waiters_max=2)
+    for run in runs or (1,):
+        assert live.look(run) == (0, 0)
+    return live
+
+
+def test_pieces_are_joined_and_read_from_any_byte() -> None:
+    live = watching()
+    live.feed([log(0, b"hel"), log(3, b"lo"), log(0, b"err", stream="stderr")])
+    assert live.read(1, "stdout", 0) == (0, b"hello")
+    assert live.read(1, "stdout", 4) == (4, b"o")
+    assert live.read(1, "stdout", 9) == (9, b"")
+    assert live.read(1, "stderr", 0) == (0, b"err")
+
+
+def test_a_piece_that_was_told_before_is_not_doubled() -> None:
+    live = watching()
+    live.feed([log(0, b"hello"), log(2, b"llo w"), log(0, b"he")])
+    assert live.read(1, "stdout", 0) == (0, b"hello w")
+
+
+def test_after_a_gap_the_reader_is_told_where_it_goes_on() -> None:
+    live = watching()
+    live.feed([log(0, b"start"), log(100, b"later")])
+    assert live.read(1, "stdout", 5) == (100, b"later")
+
+
+def test_only_the_last_bytes_of_a_stream_are_held() -> None:
+    live = watching()
+    live.feed([log(0, b"a" * OUTPUT_BYTES_MAX), log(OUTPUT_BYTES_MAX, b"b" * 10)])
+    offset, data = live.read(1, "stdout", 0)
+    assert (offset, len(data)) == (10, OUTPUT_BYTES_MAX)
+    assert data.endswith(b"a" + b"b" * 10)
+
+
+def test_what_nobody_looks_at_is_not_held() -> None:
+    live = watching(1)
+    live.feed([log(0, b"x", run=2)])
+    assert live.read(2, "stdout", 0) == (0, b"")
+
+
+def test_the_run_looked_at_longest_ago_makes_room() -> None:
+    runs = range(1, WATCHED_RUNS_MAX + 1)
+    live = watching(*runs)
+    live.feed([log(0, b"x", run=run) for run in runs])
+    live.look(1)
+    live.look(999)
+    assert live.read(1, "stdout", 0) == (0, b"x")
+    assert live.read(2, "stdout", 0) == (0, b"")
+
+
+def test_the_worker_is_not_asked_anew_by_each_look() -> None:
+    assert watching().look(1) is None
+
+
+def test_only_so_many_may_wait() -> None:
+    live = Live(waiters_max=1)
+    assert live.enter()
+    assert not live.enter()
+    live.leave()
+    assert live.enter()
+
+
+def test_who_waits_looks_again_after_a_turn() -> None:
+    live = watching()
+    looked = threading.Event()
+
+    def wait() -> None:
+        while live.read(1, "stdout", 0) == (0, b""):
+            live.wait(20)
+        looked.set()
+
+    waiter = threading.Thread(target=wait)
+    waiter.start()
+    live.feed([log(0, b"x")])
+    while not looked.wait(0.01):
+        live.wake()
+    waiter.join()

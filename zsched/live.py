@@ -1,0 +1,114 @@
+"""What running runs write, for callers who look while they run: between the loop, which gets it, and threads, which
+wait.
+
+Only what somebody looks at is here, the last OUTPUT_BYTES_MAX of each stream, of at most WATCHED_RUNS_MAX runs. It is a
+view and no store: what a run wrote is in its result, and a scheduler that restarts asks the worker anew.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from dataclasses import dataclass, field
+from typing import Final
+
+from zsched.limits import OUTPUT_BYTES_MAX, WATCHED_RUNS_MAX
+from zsched.protocol import Log, StreamName
+
+# Somebody who looks asks for a new watch so often; the worker's own lasts much longer.
+RENEW_S: Final = 1.0
+
+
+@dataclass(slots=True)
+class _Seen:
+    """The last bytes of a stream, which begin at `begin`."""
+
+    begin: int = 0
+    data: bytearray = field(default_factory=bytearray)
+
+    @property
+    def end(self) -> int:
+        return self.begin + len(self.data)
+
+    def add(self, offset: int, data: bytes) -> None:
+        if offset > self.end:
+            # What lies between was left out on the way.
+            self.begin = offset
+            self.data.clear()
+        self.data += data[self.end - offset :]
+        extra = len(self.data) - OUTPUT_BYTES_MAX
+        if extra > 0:
+            del self.data[:extra]
+            self.begin += extra
+
+
+@dataclass(slots=True)
+class _Watched:
+    stdout: _Seen = field(default_factory=_Seen)
+    stderr: _Seen = field(default_factory=_Seen)
+    asked_s: float = 0.0
+
+    def stream(self, name: StreamName) -> _Seen:
+        return self.stdout if name == "stdout" else self.stderr
+
+
+class Live:
+    """Thread-safe. `feed` and `wake` are the loop's, the rest the callers'."""
+
+    def __init__(self, waiters_max: int) -> None:
+        """`waiters_max`: callers that may wait at the same time; the others are answered at once."""
+        self._changed = threading.Condition()
+        self._runs: dict[int, _Watched] = {}
+        self._places = threading.Semaphore(waiters_max)
+        self._waiting = 0
+
+    def feed(self, output: list[Log]) -> None:
+        """The loop got output of runs that are looked at."""
+        with self._changed:
+            for log in output:
+                if (watched := self._runs.get(log.run)) is not None:
+                    watched.stream(log.stream).add(log.offset, log.data)
+
+    def wake(self) -> None:
+        """A turn is over: those who wait look again."""
+        if self._waiting:
+            with self._changed:
+                self._changed.notify_all()
+
+    def look(self, run: int) -> tuple[int, int] | None:
+        """Note that somebody looks at a run. The ends of its streams when the worker is to be asked anew, else None."""
+        now = time.monotonic()
+        with self._changed:
+            # The one looked at last stands last.
+            watched = self._runs.pop(run) if run in self._runs else _Watched()
+            self._runs[run] = watched
+            if len(self._runs) > WATCHED_RUNS_MAX:
+                del self._runs[next(iter(self._runs))]
+            if now - watched.asked_s < RENEW_S:
+                return None
+            watched.asked_s = now
+            return watched.stdout.end, watched.stderr.end
+
+    def read(self, run: int, stream: StreamName, offset: int) -> tuple[int, bytes]:
+        """What is known of a stream from a byte on, and where it begins; empty when nothing is."""
+        with self._changed:
+            watched = self._runs.get(run)
+            if watched is None:
+                return offset, b""
+            seen = watched.stream(stream)
+            begin = max(offset, seen.begin)
+            return begin, bytes(seen.data[begin - seen.begin :])
+
+    def enter(self) -> bool:
+        """Take one of the places of those who may wait. False: all are taken. Who has one calls `leave`."""
+        return self._places.acquire(blocking=False)
+
+    def leave(self) -> None:
+        self._places.release()
+
+    def wait(self, timeout_s: float) -> None:
+        """Until a turn is over, or so long."""
+        with self._changed:
+            self._waiting += 1
+            self._changed.wait(timeout_s)
+            self._waiting -= 1
