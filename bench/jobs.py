@@ -1,16 +1,15 @@
 """Real jobs a second: N jobs of `true` through REST, scheduler, store and one worker, beside `xargs` in the same run.
 
-Usage: python bench/jobs.py [N] [SLOTS]      (10000 jobs and 2 slots, if not said)
+Usage: python -m bench.jobs [N] [SLOTS]      (10000 jobs and 2 slots, if not said)
 
-Everything is on: the database syncs each commit to disk, events are written, output is captured. A job is a real `sh -c`
-process. The time runs from the first byte of the first submit to the last result in the database. Ratios hold on a noisy
-machine, absolute numbers don't, so `xargs -P SLOTS` runs before and after.
+Everything is on: the database syncs each commit to disk, events are written, output is captured. A job is a real `sh
+-c` process. The time runs from the first byte of the first submit to the last result in the database. Ratios hold on a
+noisy machine, absolute numbers don't, so `xargs -P SLOTS` runs before and after.
 """
 
 from __future__ import annotations
 
 import os
-import platform
 import statistics
 import subprocess
 import sys
@@ -18,19 +17,24 @@ import tempfile
 import time
 from pathlib import Path
 
-from zsched.commands.cluster import Cluster
+from bench.machine import facts
+from zsched.commands.cluster import Cluster, private
 
 WARM_UP_JOBS = 1_000
 ROUNDS = 3
 CHUNK_JOBS = 10_000
 TICK_S = 1 / os.sysconf("SC_CLK_TCK")
+MODULES = {"scheduler": "zsched.commands.scheduler", "guard": "zsched.commands.worker", "agent": "zsched.worker.link"}
 
 
 def main() -> None:
-    jobs, slots = (int(word) for word in [*sys.argv[1:], "10000", "2"][:2]) if len(sys.argv) < 3 else map(int, sys.argv[1:3])
-    print(machine())
+    jobs, slots = ([int(word) for word in sys.argv[1:]] + [10_000, 2][len(sys.argv) - 1 :])[:2]
+    print(facts())
     before = xargs(jobs, slots)
-    with tempfile.TemporaryDirectory(prefix="zsched-bench-") as folder, Cluster(Path(folder), 1, slots) as cluster:
+    with (
+        tempfile.TemporaryDirectory(prefix="zsched-bench-") as folder,
+        Cluster(private(Path(folder), 1, slots)) as cluster,
+    ):
         cluster.start()
         run(cluster, WARM_UP_JOBS)
         spent, busy = processes(), machine_cpu_s()
@@ -48,26 +52,23 @@ def main() -> None:
     print(f"  CPU µs per job, whole machine {busy / total * 1e6:.0f}")
 
 
-def machine() -> str:
-    """The facts that a number is worthless without."""
-    model = next((line for line in Path("/proc/cpuinfo").read_text().splitlines() if "model name" in line), ":unknown")
-    disk = "tmp on " + subprocess.run(["df", "--output=source,fstype", tempfile.gettempdir()], capture_output=True, text=True)\
-        .stdout.splitlines()[-1]
-    return f"{model.split(':')[1].strip()}, {os.cpu_count()} CPUs, Linux {platform.release()}, Python {platform.python_version()}, {disk}"
-
-
 def run(cluster: Cluster, jobs: int) -> float:
     """Submit so many jobs and wait for their end; returns the seconds."""
     began = time.monotonic()
     for first in range(0, jobs, CHUNK_JOBS):
         count = min(CHUNK_JOBS, jobs - first)
-        cluster.call("POST", "/jobs", [{"name": "bench", "command": "true"}] * count)
-    while cluster.call("GET", "/jobs?status=pending&limit=1") or cluster.call("GET", "/jobs?status=running&limit=1"):
+        cluster.client.submit_all([{"name": "bench", "command": "true"}] * count)
+    while unfinished(cluster):
         time.sleep(0.01)
     seconds = time.monotonic() - began
-    failed = cluster.call("GET", "/jobs?status=failed&limit=1")
-    assert not failed, failed
+    assert not cluster.client.stats()["tasks"]["failed"]
     return seconds
+
+
+def unfinished(cluster: Cluster) -> int:
+    """How many jobs have not ended."""
+    tasks = cluster.client.stats()["tasks"]
+    return int(tasks["pending"]) + int(tasks["running"])
 
 
 def xargs(jobs: int, slots: int) -> float:
@@ -78,7 +79,7 @@ def xargs(jobs: int, slots: int) -> float:
 
 
 def machine_cpu_s() -> float:
-    """The seconds of CPU that the whole machine has spent so far, not counting idle, waiting for disks and stolen time."""
+    """Seconds of CPU that the whole machine has spent, not counting idle, waiting for disks and stolen time."""
     fields = [int(word) for word in Path("/proc/stat").read_text().splitlines()[0].split()[1:]]
     return (sum(fields) - fields[3] - fields[4] - fields[7]) * TICK_S
 
@@ -94,7 +95,7 @@ def processes() -> dict[str, float]:
             )
         except OSError:
             continue
-        for name, module in (("scheduler", "zsched.commands.scheduler"), ("guard", "zsched.commands.worker"), ("agent", "zsched.worker.")):
+        for name, module in MODULES.items():
             if any(word.startswith(module) for word in words):
                 spent[name] = spent.get(name, 0.0) + (user + system) * TICK_S
                 if name == "guard":

@@ -1,6 +1,6 @@
 """How fast the guard starts and ends jobs, without agent, network and scheduler, beside xargs in the same minute.
 
-    python bench/spawn.py [JOBS] [SLOTS]
+    python -m bench.spawn [JOBS] [SLOTS]
 
 Runs JOBS (10,000) times the command `true`, SLOTS (2) at a time, with all that the guard does for a run: own session,
 two pipes, capture, group kill, stray search. Ratios hold on a noisy machine, absolute numbers don't.
@@ -9,7 +9,6 @@ two pipes, capture, group kill, stray search. Ratios hold on a noisy machine, ab
 from __future__ import annotations
 
 import os
-import platform
 import select
 import subprocess
 import sys
@@ -17,8 +16,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).parents[1]))
-
+from bench.machine import facts
 from zsched.protocol import RunOrder
 from zsched.worker.runs import Runs, wall_ms
 from zsched.worker.signals import Signals
@@ -65,17 +63,11 @@ def machine_cpu_s() -> float:
     return (sum(fields[0:3]) + sum(fields[5:7])) / os.sysconf("SC_CLK_TCK")
 
 
-def machine() -> str:
-    lines = Path("/proc/cpuinfo").read_text("utf-8").split("\n")
-    model = next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), "unknown CPU")
-    return f"{os.cpu_count()} x {model}, Linux {platform.release()}, Python {platform.python_version()}"
-
-
 def main() -> None:
     jobs = int(sys.argv[1]) if len(sys.argv) > 1 else 10_000
     slots = int(sys.argv[2]) if len(sys.argv) > 2 else 2
     peer = f"seq {jobs} | xargs -P{slots} -I{{}} sh -c true"
-    print(f"{machine()}; {jobs} jobs, {slots} slots")
+    print(f"{facts()}; {jobs} jobs, {slots} slots")
     loop = Loop()
     loop.run(jobs // 10, slots)
     before = timed("xargs", jobs, lambda: subprocess.run(peer, shell=True, check=True))

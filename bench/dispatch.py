@@ -1,0 +1,144 @@
+"""Runs a second through loop, dispatcher and store, with workers that answer at once.
+
+Usage: python -m bench.dispatch [RUNS] [WORKERS] [SLOTS]      (100000 runs, 8 workers of 8 slots, if not said)
+
+The scheduler's real loop on a real ROUTER socket and a real database that syncs each commit to disk, events on. The
+workers are fakes in one other process: they answer each run frame with its results and execute nothing. So this is what
+the scheduler itself can do; what jobs cost is in bench/jobs.py.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import statistics
+import sys
+import tempfile
+import threading
+import time
+from pathlib import Path
+
+import zmq
+
+from bench.machine import facts
+from zsched import protocol
+from zsched.dispatcher import Dispatcher
+from zsched.inbox import Inbox
+from zsched.loop import Loop, bind, clock
+from zsched.model import JobSpec, RunStatus
+from zsched.store.sqlite import open_reader, open_writer
+from zsched.store.writer import Writer
+
+ROUNDS = 3
+CHUNK_JOBS = 10_000
+
+
+def main() -> None:
+    runs, workers, slots = ([int(word) for word in sys.argv[1:]] + [100_000, 8, 8][len(sys.argv) - 1 :])[:3]
+    print(facts())
+    rates = []
+    for _ in range(ROUNDS):
+        seconds = measure(runs, workers, slots)
+        rates.append(runs / seconds)
+        print(f"{runs} runs in {seconds:.2f} s: {runs / seconds:.0f} runs/s")
+    print(f"median {statistics.median(rates):.0f} runs/s with {workers} workers of {slots} slots")
+
+
+def measure(runs: int, workers: int, slots: int) -> float:
+    """Seconds from the first run that was handed out to the last result stored."""
+    with tempfile.TemporaryDirectory(prefix="zsched-bench-") as folder:
+        path = Path(folder) / "bench.db"
+        store = open_writer(path, clock().wall_ms)
+        fill(store, runs)
+        context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
+        router = bind(context, "127.0.0.1", 0)
+        tokens = iter(range(1_000_000))
+        dispatcher = Dispatcher(store, epoch=1, timeout_ms=30_000, new_token=lambda: f"s{next(tokens)}", now=clock())
+        loop = Loop(store, dispatcher, router, Inbox(callers_max=1))
+        watch = Watch(path, runs, loop)
+        watch.start()
+        endpoint = router.getsockopt_string(zmq.LAST_ENDPOINT)
+        fakes = multiprocessing.get_context("spawn").Process(
+            target=answer, args=(endpoint, workers, slots), daemon=True
+        )
+        fakes.start()
+        loop.run()
+        watch.join()
+        fakes.terminate()
+        fakes.join()
+        router.close(linger=0)
+        context.term()
+        store.close()
+    return watch.seconds
+
+
+class Watch(threading.Thread):
+    """Looks at the counters from outside, and ends the loop when all is done."""
+
+    def __init__(self, path: Path, runs: int, loop: Loop) -> None:
+        super().__init__()
+        self._path = path
+        self._runs = runs
+        self._loop = loop
+        self.seconds = 0.0
+
+    def run(self) -> None:
+        reader = open_reader(self._path)
+        while reader.totals()[RunStatus.PENDING] == self._runs:
+            time.sleep(0.001)
+        began = time.monotonic()
+        while reader.totals()[RunStatus.SUCCESS] < self._runs:
+            time.sleep(0.005)
+        self.seconds = time.monotonic() - began
+        reader.close()
+        self._loop.stop()
+
+
+def fill(store: Writer, runs: int) -> None:
+    spec = JobSpec(name="bench", command="true")
+    for first in range(0, runs, CHUNK_JOBS):
+        count = min(CHUNK_JOBS, runs - first)
+        store.begin()
+        store.submit([spec] * count, [None] * count, "bench", 1)
+        store.settle(1)
+        store.commit()
+
+
+def answer(endpoint: str, workers: int, slots: int) -> None:
+    """Be all the workers."""
+    context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
+    poller = zmq.Poller()
+    sockets = {}
+    for number in range(workers):
+        dealer = context.socket(zmq.DEALER)
+        dealer.connect(endpoint)
+        dealer.send(protocol.pack(introduction(number, slots)))
+        poller.register(dealer, zmq.POLLIN)
+        sockets[dealer] = ""
+    while True:
+        for dealer, _ in poller.poll():
+            frame = protocol.unpack_from_scheduler(dealer.recv())
+            if isinstance(frame, protocol.Registered):
+                sockets[dealer] = frame.s
+                dealer.send(protocol.pack(protocol.Ready(s=frame.s, window=10 * slots, ahead=9 * slots)))
+            elif isinstance(frame, protocol.Run):
+                results = tuple(
+                    protocol.RunResult(order.run, "success", "exit", finished_ms=2, started_ms=1, exit_code=0)
+                    for order in frame.runs
+                )
+                dealer.send(protocol.pack(protocol.Result(s=frame.s, results=results)))
+
+
+def introduction(number: int, slots: int) -> protocol.Register:
+    return protocol.Register(
+        versions=protocol.VERSIONS,
+        worker=f"fake-{number}",
+        incarnation=f"i{number}",
+        boot_id="b",
+        lock=(1, number + 1),
+        slots=slots,
+        heartbeat_ms=10_000,
+    )
+
+
+if __name__ == "__main__":
+    main()
