@@ -36,6 +36,9 @@ LOOK_S_MIN: Final = 0.05
 LOOK_S_MAX: Final = 1.0
 LOOK_FACTOR: Final = 1.5
 
+# The pause after a look at many jobs, as a multiple of the time that it took: the scheduler has others to serve.
+LOOK_SHARE: Final = 4
+
 # Who waits for a job outlives a scheduler that is started again within this time.
 PATIENCE_S: Final = 60.0
 
@@ -288,19 +291,21 @@ class Client:
         while True:
             begin = time.monotonic()
             ended = [job for job in self._ended(waiting) if job.refresh(PATIENCE_S).done]
+            cost_s = time.monotonic() - begin
             for job in ended:
                 del waiting[job.id]
                 yield job
             if not waiting:
                 return
-            now = time.monotonic()
+            pause_s = LOOK_S_MIN if ended else min(pause_s * LOOK_FACTOR, LOOK_S_MAX)
             # A look that costs the scheduler much is not repeated at once.
-            pause_s = max(LOOK_S_MIN if ended else min(pause_s * LOOK_FACTOR, LOOK_S_MAX), 4 * (now - begin))
+            sleep_s = max(pause_s, LOOK_SHARE * cost_s)
             if deadline is not None:
-                if now >= deadline:
+                left_s = deadline - time.monotonic()
+                if left_s <= 0:
                     raise WaitTimeout(f"{len(waiting)} of the jobs had not ended after {timeout:g} s")
-                pause_s = min(pause_s, deadline - now)
-            time.sleep(pause_s)
+                sleep_s = min(sleep_s, left_s)
+            time.sleep(sleep_s)
 
     def _ended(self, waiting: Mapping[int, Job]) -> list[Job]:
         """Those of the jobs that may have ended. A job can pass from one list to the other while both are read."""

@@ -62,7 +62,9 @@ class Attendance:
     def run(self, command: str, name: str | None, timeout: str | None) -> int:
         """Submit and follow; returns the exit code. Raises ClientError."""
         for number in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(number, self._on_signal)
+            # A shell that starts it with & in a script has it ignore Ctrl-C.
+            if signal.getsignal(number) is not signal.SIG_IGN:
+                signal.signal(number, self._on_signal)
         try:
             self._job = self._client.submit(command, name=name, timeout=timeout)
             job = self._watch.job(self._job)

@@ -1,0 +1,299 @@
+"""The Python client against a server that answers as it is told: what no real scheduler does when one waits for it."""
+
+from __future__ import annotations
+
+import json
+import socket
+import threading
+from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+import pytest
+
+from zsched.client import Chunk, Client, NotFound, Refused, Unreachable, WaitTimeout
+from zsched.commands import submit, watching
+
+# Status, headers, body. None: the connection is closed without an answer.
+Reply = tuple[int, dict[str, str], bytes] | None
+
+
+class Stub:
+    """An HTTP server on a free port. `answer` is asked for each request: (method, path, body) -> reply."""
+
+    def __init__(self) -> None:
+        self.answer: Callable[[str, str, bytes], Reply] = lambda *_: (200, {}, b"{}")
+        self.asked: list[tuple[str, str]] = []
+        self.headers: list[dict[str, str]] = []
+        self.connections = 0
+        stub = self
+
+        class Handler(BaseHTTPRequestHandler):
+            protocol_version = "HTTP/1.1"
+            disable_nagle_algorithm = True
+
+            def setup(self) -> None:
+                super().setup()
+                stub.connections += 1
+
+            def do_GET(self) -> None:
+                stub.asked.append((self.command, self.path))
+                stub.headers.append(dict(self.headers))
+                body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
+                reply = stub.answer(self.command, self.path, body)
+                if reply is None:
+                    self.close_connection = True
+                    return
+                status, headers, content = reply
+                self.send_response(status)
+                for name, value in {**headers, "Content-Length": str(len(content))}.items():
+                    self.send_header(name, value)
+                self.end_headers()
+                self.wfile.write(content)
+                self.close_connection = headers.get("Connection") == "close"
+
+            do_POST = do_GET  # noqa: N815 (the name that the library asks for)
+
+            def log_message(self, *_: object) -> None:
+                pass
+
+        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self._server.daemon_threads = True
+        self.url = f"http://127.0.0.1:{self._server.server_port}"
+        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.01,))
+        self._thread.start()
+
+    def close(self) -> None:
+        self._server.shutdown()
+        self._thread.join()
+        self._server.server_close()
+
+
+@pytest.fixture
+def stub() -> Iterator[Stub]:
+    started = Stub()
+    yield started
+    started.close()
+
+
+@pytest.fixture
+def client(stub: Stub) -> Iterator[Client]:
+    with Client(stub.url) as opened:
+        yield opened
+
+
+def as_json(value: object, status: int = 200, **headers: str) -> Reply:
+    return status, headers, json.dumps(value).encode()
+
+
+def problem(status: int, code: str, **headers: str) -> Reply:
+    return as_json(
+        {"error": f"it is {code}", "code": code}, status, **{k.replace("_", "-"): v for k, v in headers.items()}
+    )
+
+
+def replies(*given: Reply) -> Callable[[str, str, bytes], Reply]:
+    """One reply after the other; the last for ever."""
+    left = list(given)
+    return lambda *_: left.pop(0) if len(left) > 1 else left[0]
+
+
+def job(number: int, status: str, **run: object) -> dict[str, Any]:
+    return {"id": number, "name": "j", "status": status, **({"last_run": run} if run else {})}
+
+
+def test_one_connection_serves_one_call_after_the_other(stub: Stub, client: Client) -> None:
+    for _ in range(3):
+        client.ask("GET", "/workers")
+    assert (len(stub.asked), stub.connections) == (3, 1)
+
+
+def test_a_kept_connection_that_was_closed_meanwhile_is_not_used_for_a_submit(stub: Stub, client: Client) -> None:
+    stub.answer = lambda *_: as_json(job(1, "pending"), Connection="close")
+    client.get(1)
+    client.submit("ls")
+    assert stub.asked == [("GET", "/jobs/1"), ("POST", "/jobs")]
+    assert stub.connections == 2
+
+
+def test_a_read_is_repeated_when_a_kept_connection_ends_under_it(stub: Stub, client: Client) -> None:
+    client.ask("GET", "/workers")
+    stub.answer = replies(None, as_json({"x": 1}))
+    assert client.stats() == {"x": 1}
+
+
+def test_a_submit_is_never_sent_twice(stub: Stub, client: Client) -> None:
+    client.ask("GET", "/workers")
+    stub.answer = lambda *_: None
+    with pytest.raises(Unreachable, match="no scheduler answers at http://127"):
+        client.submit("ls")
+    assert [method for method, _ in stub.asked] == ["GET", "POST"]
+
+
+def test_nobody_there_is_unreachable_and_says_where() -> None:
+    with socket.socket() as held:
+        held.bind(("127.0.0.1", 0))
+        url = f"http://127.0.0.1:{held.getsockname()[1]}"
+        with pytest.raises(Unreachable, match=f"no scheduler answers at {url}: Connection refused"):
+            Client(url).stats()
+    with pytest.raises(Unreachable):
+        Client("http://a..b").stats()
+
+
+def test_what_is_no_scheduler_is_told_so(stub: Stub, client: Client) -> None:
+    stub.answer = lambda *_: (200, {}, b"<html>")
+    with pytest.raises(Unreachable, match="no zsched scheduler"):
+        client.stats()
+    stub.answer = lambda *_: (502, {}, b"<html>")
+    with pytest.raises(Refused, match="502 Bad Gateway; is this a zsched scheduler"):
+        client.stats()
+
+
+def test_a_refusal_has_the_words_and_the_code_of_the_scheduler(stub: Stub, client: Client) -> None:
+    stub.answer = lambda *_: problem(429, "too_many_pending", Retry_After="7")
+    with pytest.raises(Refused, match="it is too_many_pending") as caught:
+        client.submit("ls")
+    assert (caught.value.status, caught.value.code, caught.value.retry_after_s) == (429, "too_many_pending", 7.0)
+    stub.answer = lambda *_: problem(404, "unknown_job")
+    with pytest.raises(NotFound, match="there is no job 12"):
+        client.get(12)
+
+
+def test_the_token_is_a_bearer_token_and_the_path_of_the_url_stands_in_front(stub: Stub) -> None:
+    with Client(f"{stub.url}/prefix/", token="secret") as client:
+        client.workers()
+    assert stub.asked == [("GET", "/prefix/workers")]
+    assert stub.headers[0]["Authorization"] == "Bearer secret"
+
+
+def test_a_client_is_for_many_threads(stub: Stub, client: Client) -> None:
+    stub.answer = lambda _method, path, _body: as_json(job(int(path.rpartition("/")[2]), "success"))
+    seen: list[int] = []
+    threads = [
+        threading.Thread(target=lambda first=first: seen.extend(client.get(n).id for n in range(first, first + 20)))
+        for first in range(0, 80, 20)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sorted(seen) == list(range(80))
+    assert stub.connections <= 4
+
+
+def test_who_waits_outlives_a_scheduler_that_can_not_answer_for_a_while(stub: Stub, client: Client) -> None:
+    stub.answer = replies(as_json(job(1, "running")), None, problem(503, "unavailable"), as_json(job(1, "success")))
+    assert client.get(1).wait().status == "success"
+
+
+def test_a_wait_that_takes_too_long_says_so(stub: Stub, client: Client) -> None:
+    stub.answer = lambda *_: as_json(job(1, "running"))
+    with pytest.raises(WaitTimeout, match=r"1 of the jobs had not ended after 0\.1 s"):
+        client.get(1).wait(timeout=0.1)
+
+
+def test_jobs_come_in_the_order_in_which_they_end(stub: Stub, client: Client) -> None:
+    looks = {1: 0, 2: 0}
+
+    def answer(_method: str, path: str, _body: bytes) -> Reply:
+        number = int(path.rpartition("/")[2])
+        looks[number] += 1
+        return as_json(job(number, "success" if looks[number] > (2 if number == 1 else 1) else "running"))
+
+    stub.answer = answer
+    assert [done.id for done in client.as_completed([1, 2])] == [2, 1]
+
+
+def test_many_jobs_are_waited_for_by_lists_and_each_end_is_asked_for(stub: Stub, client: Client) -> None:
+    # What the list of those that run has, look by look. In the first one it has none, as happens to who reads the
+    # lists while jobs pass from one to the other; a stranger's older job, where reading can stop, stands at the end.
+    lists = iter([[], [*range(30, 0, -1), 0], [*range(30, 19, -1), 0], []])
+    looks = 0
+
+    def answer(_method: str, path: str, _body: bytes) -> Reply:
+        nonlocal looks
+        if "status=pending" in path:
+            return as_json([])
+        if "status=running" in path:
+            looks += 1
+            return as_json([job(number, "running") for number in next(lists)])
+        return as_json(job(int(path.rpartition("/")[2]), "success" if looks > 2 else "running"))
+
+    stub.answer = answer
+    assert [done.id for done in client.as_completed(range(1, 31))] == list(range(1, 31))
+
+
+def test_pages_of_a_list_are_asked_for_as_they_are_taken(stub: Stub, client: Client) -> None:
+    stub.answer = lambda _method, path, _body: as_json(
+        [job(1, "success")] * (1000 if "offset=0" in path else 500 if "limit=500" in path else 3)
+    )
+    assert len(list(client.jobs(limit=1500))) == 1500
+    assert stub.asked == [("GET", "/jobs?limit=1000&offset=0"), ("GET", "/jobs?limit=500&offset=1000")]
+    assert len(list(client.jobs("failed"))) == 1003
+    assert stub.asked[-1] == ("GET", "/jobs?limit=1000&offset=1000&status=failed")
+
+
+def chunk(data: bytes, offset: int, end: bool = False) -> Reply:
+    headers = {"Zsched-Offset": str(offset), "Zsched-Next": str(offset + len(data)), "Zsched-End": str(end).lower()}
+    return 200, headers, data
+
+
+def test_output_is_followed_from_byte_to_byte_to_its_end(stub: Stub, client: Client) -> None:
+    stub.answer = replies(chunk(b"one\n", 0), chunk(b"", 4), chunk(b"late\xff", 90), chunk(b"", 95, end=True))
+    assert list(client.follow(7, "stdout")) == [
+        Chunk(0, b"one\n", 4, False),
+        Chunk(4, b"", 4, False),
+        Chunk(90, b"late\xff", 95, False),
+        Chunk(95, b"", 95, True),
+    ]
+    assert [path.partition("?")[2] for _, path in stub.asked] == [
+        f"stream=stdout&offset={offset}&wait=20s" for offset in (0, 4, 4, 95)
+    ]
+
+
+class Kept:
+    """A sink that keeps what it is given."""
+
+    def __init__(self) -> None:
+        self.pieces: list[tuple[int, str, bytes, int]] = []
+
+    def write(self, run_id: int, stream: str, chunk: Chunk, missing: int) -> None:
+        self.pieces.append((run_id, stream, chunk.data, missing))
+
+
+def test_a_job_is_followed_from_a_lost_run_to_the_next_one(stub: Stub, client: Client) -> None:
+    looks = iter([{}, {"run_id": 3}, {"run_id": 3}, {"run_id": 5}, {"run_id": 5, "exit_code": 0}])
+
+    def answer(_method: str, path: str, _body: bytes) -> Reply:
+        if path.startswith("/jobs/"):
+            run = next(looks)
+            return as_json(job(1, "success" if "exit_code" in run else "running", **run))
+        return chunk(b"lost" if "/3/" in path else b"won", 2, end=True)
+
+    stub.answer = answer
+    sink = Kept()
+    ended = watching.Watch(client, sink, ("stdout",)).job(client.get(1))
+    assert ended.status == "success"
+    assert sink.pieces == [(3, "stdout", b"lost", 2), (5, "stdout", b"won", 2)]
+
+
+def test_of_what_is_known_only_the_tail_is_shown_and_then_all(stub: Stub, client: Client) -> None:
+    stub.answer = replies(chunk(b"a\nb\n", 0), chunk(b"c\n", 4), chunk(b"", 6), chunk(b"d\ne\n", 6, end=True))
+    sink = Kept()
+    watching.Watch(client, sink, ("stdout",), tail=1).run(3)
+    assert [data for _, _, data, _ in sink.pieces] == [b"c\n", b"d\ne\n"]
+
+
+def test_a_failed_reading_ends_the_watch(stub: Stub, client: Client) -> None:
+    stub.answer = lambda *_: problem(404, "unknown_run")
+    with pytest.raises(NotFound, match="it is unknown_run"):
+        watching.Watch(client, Kept(), ("stdout",)).run(3)
+
+
+def test_a_full_scheduler_is_asked_again_after_the_time_that_it_says(
+    stub: Stub, client: Client, capsys: pytest.CaptureFixture[str]
+) -> None:
+    made = [job(1, "pending"), job(2, "pending")]
+    stub.answer = replies(problem(429, "full", Retry_After="0"), as_json(made, 201))
+    assert [one.id for one in submit.stored_jobs(client, [{}, {}])] == [1, 2]
+    assert capsys.readouterr().err == "zsched: it is full; trying again in 0 s\n"

@@ -1,0 +1,395 @@
+"""What a person types, and what the commands show: selectors, command lines, exit codes, text, tables."""
+
+from __future__ import annotations
+
+import io
+import json
+import re
+import sys
+from collections.abc import Sequence
+from importlib import import_module
+from pathlib import Path
+
+import pytest
+
+from zsched import client as client_module
+from zsched.client import Chunk, Client, ClientError, Job, NotFound, Refused, Unreachable, WaitTimeout
+from zsched.commands import exits, line, options, selection, submit, table, text, watching, zsched
+
+DOC = Path(__file__).parents[2] / "docs" / "cli.md"
+PAGES = {name: import_module(f"zsched.commands.{name}").__doc__ or "" for name in zsched.COMMANDS}
+
+
+def job(status: str, **run: object) -> Job:
+    """A job as the scheduler shows it."""
+    return Job(Client("http://localhost:1"), {"id": 12, "name": "j", "status": status, "last_run": run})
+
+
+# Selectors.
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        (["12"], selection.Selection((12,))),
+        (["3-8"], selection.Selection((3, 4, 5, 6, 7, 8))),
+        (["1,4,9"], selection.Selection((1, 4, 9))),
+        (["9", "1-2,9", "7-7"], selection.Selection((9, 1, 2, 7))),
+        (["last"], selection.Selection((), last=True)),
+        (["all"], selection.Selection((), every=True)),
+        (["5,last"], selection.Selection((5,), last=True)),
+    ],
+)
+def test_a_selector_names_jobs(words: list[str], expected: selection.Selection) -> None:
+    assert selection.parse(words) == expected
+
+
+@pytest.mark.parametrize("word", ["", "x", "-3", "3-", "1,,2", "1.5", "8-3", "LAST", "0-99999999999", "1-100001", "²"])
+def test_what_names_no_jobs_or_too_many_is_refused(word: str) -> None:
+    with pytest.raises(ValueError, match=r"names no jobs|runs backwards|are too many"):
+        selection.parse([word])
+
+
+@pytest.mark.parametrize("word", ["1-2", "1,2", "all", "1,last"])
+def test_where_one_job_is_meant_a_selector_of_several_is_refused(word: str) -> None:
+    with pytest.raises(ValueError, match="may name several jobs"):
+        selection.single(word)
+
+
+@pytest.mark.parametrize("word", ["12", "7-7", "last"])
+def test_where_one_job_is_meant_any_selector_of_one_will_do(word: str) -> None:
+    selection.single(word)
+
+
+@pytest.mark.parametrize(("ids", "expected"), [([], ""), ([5], "5"), ([3, 4, 5, 9, 11, 12], "3-5,9,11-12")])
+def test_numbers_are_written_as_a_selector_that_reads_back(ids: list[int], expected: str) -> None:
+    assert selection.written(ids) == expected
+    assert not ids or selection.parse([expected]).ids == tuple(ids)
+
+
+# Command lines.
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        (["make && make test"], "make && make test"),
+        (["ls", "-la"], "ls -la"),
+        (["echo", "a b", "$HOME"], "echo 'a b' '$HOME'"),
+    ],
+)
+def test_one_word_is_a_line_for_sh_and_several_are_quoted(words: list[str], expected: str) -> None:
+    assert line.command_line(words) == expected
+
+
+@pytest.mark.parametrize(
+    ("words", "given", "expected"),
+    [
+        ([], "echo $X", "echo $X"),
+        (["gzip"], "a b", "gzip 'a b'"),
+        (["gzip -9 {} && rm {}"], "a b", "gzip -9 'a b' && rm 'a b'"),
+        (["convert", "{}", "{}.png"], "it's", """convert 'it'"'"'s' 'it'"'"'s.png'"""),
+        (["cat", "-n"], "$(reboot)", "cat -n '$(reboot)'"),
+    ],
+)
+def test_a_line_of_input_stands_quoted_where_the_braces_are_or_last(
+    words: list[str], given: str, expected: str
+) -> None:
+    assert line.for_input(words, given) == expected
+
+
+@pytest.mark.parametrize(
+    "argv",
+    [["12", "-f", "--tail", "3"], ["-f", "12", "-tail=3"], ["--tail=9", "-f", "--tail=3", "--", "12"]],
+)
+def test_options_may_stand_after_the_words_where_no_command_is_taken(argv: list[str]) -> None:
+    found = options.parse(PAGES["logs"], argv, mixed=True)
+    assert (found["<job>"], found["--follow"], found["--tail"]) == ("12", True, "3")
+
+
+@pytest.mark.parametrize("argv", [["ls", "-la", "--name=x"], ["--", "ls", "-la", "--name=x"]])
+def test_a_submitted_command_keeps_its_own_options(argv: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert submit.main(["--dry-run", *argv]) == 0
+    assert capsys.readouterr().out == "ls -la --name=x\n"
+
+
+@pytest.mark.parametrize(
+    ("command", "argv", "sentence"),
+    [
+        ("submit", [], "which command?"),
+        ("submit", ["--run-now", "ls"], "--run-now goes with --cron"),
+        ("submit", ["--wait", "--cron=* * * * *", "ls"], "never ends"),
+        ("wait", ["x"], "'x' names no jobs"),
+        ("wait", ["--timeout", "5", "1"], "--timeout: '5' is no duration"),
+        ("cancel", [], "these arguments do not fit together"),
+        ("logs", ["1-2"], "may name several jobs"),
+        ("logs", ["1", "--tail", "-1"], "--tail: '-1' is no whole number of 0 or more"),
+        ("list", ["--status", "done"], "--status: 'done' is none of pending, running"),
+        ("list", ["--limit", "0"], "--limit: '0' is no whole number of 1 or more"),
+        ("show", ["all"], "may name several jobs"),
+        ("run", [], "these arguments do not fit together"),
+        ("up", ["--workers", "none"], "--workers: 'none' is no whole number"),
+        ("up", ["--port", "http"], "-port: 'http' is not a number"),
+    ],
+)
+def test_wrong_usage_is_told_before_anything_is_done(
+    command: str, argv: list[str], sentence: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as caught:
+        zsched.main([command, *argv])
+    assert caught.value.code == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.startswith(f"zsched {command}: ")
+    assert sentence in err.splitlines()[0]
+
+
+def test_a_command_that_nobody_knows_is_told_with_the_nearest(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as caught:
+        zsched.main(["sumbit", "ls"])
+    assert caught.value.code == 2
+    assert capsys.readouterr().err.startswith("zsched: no command sumbit; did you mean submit?\n")
+
+
+# A job for each line.
+
+
+def test_the_lines_of_a_file_that_are_not_empty_are_jobs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    names = tmp_path / "names"
+    names.write_bytes("a b\r\n\n  \nä\nlast".encode())
+    assert submit.main(["--dry-run", "--json", "--name=n", "--timeout=5s", f"--each-line={names}", "cat"]) == 0
+    assert json.loads(capsys.readouterr().out) == [
+        {"name": "n", "command": command, "timeout": "5s"} for command in ("cat 'a b'", "cat 'ä'", "cat last")
+    ]
+
+
+def test_a_line_that_is_not_utf_8_is_named(tmp_path: Path) -> None:
+    (tmp_path / "names").write_bytes(b"good\nbad\xff\n")
+    with pytest.raises(exits.Failure, match=r"line 2 of .* is not UTF-8"):
+        list(submit.lines(str(tmp_path / "names")))
+
+
+def test_a_file_that_is_not_there_is_one_line_and_exit_code_1(capsys: pytest.CaptureFixture[str]) -> None:
+    assert submit.main(["--each-line=/nowhere/names", "cat"]) == 1
+    assert capsys.readouterr() == ("", "zsched: can't read /nowhere/names: No such file or directory\n")
+
+
+# Exit codes.
+
+
+@pytest.mark.parametrize(
+    ("ended", "code", "told"),
+    [
+        (job("success", reason="exit", exit_code=0), 0, "success"),
+        (job("failed", reason="exit", exit_code=7), 7, "failed (exit code 7)"),
+        (job("failed", reason="signal", signal=9), 137, "failed (signal 9, SIGKILL)"),
+        (job("failed", reason="signal", signal=63), 191, "failed (signal 63, no name)"),
+        (job("failed", reason="timeout", signal=15), 124, "failed (timeout)"),
+        (job("cancelled", reason="cancelled", signal=15), 1, "cancelled"),
+        (job("failed", reason="reported"), 1, "failed (reported)"),
+        (job("failed", reason="reported", exit_code=4096), 1, "failed (exit code 4096)"),
+        (job("failed", reason="crash_limit"), 125, "failed (crash_limit)"),
+        (job("failed", reason="spawn_error", detail="no memory"), 125, "failed (spawn_error: no memory)"),
+        (job("failed"), 125, "failed"),
+    ],
+)
+def test_a_job_that_has_ended_gives_its_own_exit_code_or_128_and_the_signal(ended: Job, code: int, told: str) -> None:
+    assert exits.of_job(ended) == code
+    assert exits.ending(ended) == told
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [
+        (exits.Failure("no", 1), 1),
+        (Refused(409, "finished", "no"), 1),
+        (Refused(503, "unavailable", "no"), 1),
+        (Refused(400, "invalid_request", "no"), 2),
+        (ClientError("no URL"), 2),
+        (NotFound(404, "unknown_job", "no"), 3),
+        (Unreachable("no"), 4),
+        (WaitTimeout("no"), 124),
+        (OSError(28, "No space left on device"), 1),
+    ],
+)
+def test_each_error_is_one_line_and_has_its_exit_code(
+    error: Exception, code: int, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert exits.told(error) == code
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert re.fullmatch(r"zsched: .*\n", err)
+
+
+def test_an_unreachable_scheduler_is_told_with_the_remedy(capsys: pytest.CaptureFixture[str]) -> None:
+    exits.told(Unreachable("no scheduler answers at http://localhost:8080"))
+    assert "start one with `zsched up`, or name another by --url or ZSCHED_URL" in capsys.readouterr().err
+
+
+def test_a_fault_of_the_program_is_no_sentence() -> None:
+    with pytest.raises(LookupError):
+        exits.told(LookupError("bug"))
+
+
+def test_a_sentence_can_not_steer_the_terminal(capsys: pytest.CaptureFixture[str]) -> None:
+    exits.say("job \x1b[2J\x9b1m\x07x")
+    assert capsys.readouterr().err == "zsched: job x\n"
+
+
+# Text that jobs wrote.
+
+
+@pytest.mark.parametrize(
+    ("raw", "shown"),
+    [
+        ("plain\ttext\n", "plain\ttext\n"),
+        ("\x1b[1;31mred\x1b[0m", "red"),
+        ("\x1b]0;title\x07ok\x1b]8;;http://x\x1b\\link", "oklink"),
+        ("\x1b(B\x1b7a\x1bc", "a"),
+        ("\x9b31mred\x90q\x9cz", "redz"),
+        ("10%\r20%\r\nend\r\r\n", "10%\n20%\nend\n"),
+        ("a\x00\x07\x08\x7f\x1bz", "a"),
+        ("\x1b]never ended\nnext", "]never ended\nnext"),
+        ("abc\u202egnp.exe\u2066", "abcgnp.exe"),
+        ("äöü 漢字 🎈", "äöü 漢字 🎈"),
+    ],
+)
+def test_a_terminal_gets_text_without_what_would_steer_it(raw: str, shown: str) -> None:
+    assert text.clean(raw) == shown
+
+
+@pytest.mark.parametrize(
+    "raw", ["\x1b[1;31mred\x1b[0m ä\n", "\x1b]0;title\x07ok\r\n", "a\rb\x1b]8;;x\x1b\\c 🎈\n", "\x1b[38;5;200mX"]
+)
+def test_wherever_a_stream_is_cut_it_is_cleaned_as_a_whole(raw: str) -> None:
+    data = raw.encode()
+    for cut in range(len(data) + 1):
+        cleaner = text.Cleaner()
+        assert cleaner.feed(data[:cut]) + cleaner.feed(data[cut:], end=True) == text.clean(raw)
+
+
+def test_a_sequence_without_end_holds_back_no_more_than_its_bound() -> None:
+    cleaner = text.Cleaner()
+    assert cleaner.feed(b"\x1b]" + b"x" * (text.BEGUN_CHARS_MAX + 1)).startswith("]xxx")
+    assert text.Cleaner().feed(b"\r" * 300_000 + b"x") == "\nx"
+
+
+def test_a_stream_ends_with_what_was_held_back() -> None:
+    cleaner = text.Cleaner()
+    assert cleaner.feed(b"50%\r") == "50%"
+    assert cleaner.feed(b"\xc3", end=True) == "\n\ufffd"
+
+
+def test_text_in_a_table_stays_on_its_line() -> None:
+    assert text.line("a\n\tb\x1b[1mc\r") == "a bc"
+
+
+@pytest.mark.parametrize(
+    ("data", "count", "expected"),
+    [
+        (b"a\nb\nc\n", 2, b"b\nc\n"),
+        (b"a\nb\nc", 2, b"b\nc"),
+        (b"a\n", 5, b"a\n"),
+        (b"a\nb\n", 0, b""),
+        (b"", 3, b""),
+    ],
+)
+def test_the_last_lines(data: bytes, count: int, expected: bytes) -> None:
+    assert watching.last_lines(data, count) == expected
+
+
+# What is shown.
+
+
+class Screen(io.StringIO):
+    """A stdout that says it is a terminal."""
+
+    def isatty(self) -> bool:
+        return True
+
+
+ROWS: Sequence[Sequence[object]] = ((9, "success", "a\x1b[2J [bold]b"), (10, None, "c"))
+
+
+def test_a_table_is_plain_columns_where_there_is_no_terminal(capsys: pytest.CaptureFixture[str]) -> None:
+    table.show(("job", "status", "name"), ROWS)
+    assert capsys.readouterr().out.splitlines() == ["job  status   name", "  9  success  a [bold]b", " 10           c"]
+
+
+def test_a_table_without_rows_is_its_head(capsys: pytest.CaptureFixture[str]) -> None:
+    table.show(("job", "name"), ())
+    assert capsys.readouterr().out == "job  name\n"
+
+
+def test_a_table_on_a_terminal_has_colours_but_none_of_a_jobs_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setattr(sys, "stdout", screen := Screen())
+    table.show(("job", "status", "name"), ROWS)
+    assert "\x1b[32msuccess" in screen.getvalue()
+    assert "\x1b[2J" not in screen.getvalue()
+    assert "a [bold]b" in screen.getvalue()
+
+
+def test_no_color_is_honoured(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("NO_COLOR", "1")
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setattr(sys, "stdout", screen := Screen())
+    table.show(("job", "status", "name"), ROWS)
+    assert "\x1b[3" not in screen.getvalue()
+
+
+def test_json_can_not_steer_a_terminal(capsys: pytest.CaptureFixture[str]) -> None:
+    table.document({"name": "\x1b[2J\u202e\x9b"})
+    out = capsys.readouterr().out
+    assert out.isascii()
+    assert "\x1b" not in out
+    assert json.loads(out) == {"name": "\x1b[2J\u202e\x9b"}
+
+
+def test_bytes_go_out_as_they_are_where_there_is_no_terminal() -> None:
+    out = io.TextIOWrapper(io.BytesIO())
+    data = b"\x00\xff\x1b[31m\r\n"
+    watching.Plain({"stdout": out}).write(1, "stdout", Chunk(0, data, len(data), True), 0)
+    out.buffer.seek(0)
+    assert out.buffer.read() == data
+
+
+def test_bytes_that_were_not_kept_are_told(capsys: pytest.CaptureFixture[str]) -> None:
+    out = io.TextIOWrapper(io.BytesIO())
+    watching.Plain({"stdout": out}).write(1, "stdout", Chunk(500, b"x", 501, True), 400)
+    assert capsys.readouterr().err == "zsched: 400 bytes of stdout are left out here: they were not kept\n"
+
+
+# The manual pages.
+
+
+@pytest.mark.parametrize("name", zsched.COMMANDS)
+def test_a_manual_page_names_its_exit_codes_fits_a_terminal_and_is_told_of(
+    name: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    page = PAGES[name]
+    assert page.startswith(f"zsched {name}: ")
+    assert max(map(len, page.splitlines())) <= 120
+    assert "Exit codes:" in page or name == "version"
+    assert re.search(rf"^  {name} +[A-Z]", zsched.__doc__ or "", re.MULTILINE)
+    with pytest.raises(SystemExit) as caught:
+        zsched.main([name, "--help"])
+    assert caught.value.code == 0
+    assert capsys.readouterr().out == page.strip() + "\n"
+
+
+@pytest.mark.parametrize("name", zsched.COMMANDS)
+def test_the_reference_has_every_command_and_option(name: str) -> None:
+    section = re.search(rf"^### `zsched {name}.*?(?=^##|\Z)", DOC.read_text("utf-8"), re.MULTILINE | re.DOTALL)
+    assert section is not None
+    declared = re.findall(r"^  (?:-\w, )?(--[a-z-]+)", PAGES[name], re.MULTILINE)
+    everywhere = {"--help", "--url", "--json", "--quiet"}
+    assert [option for option in declared if option not in section[0] and option not in everywhere] == []
+
+
+def test_the_module_of_the_client_is_handed_out_by_the_package() -> None:
+    package = import_module("zsched")
+    assert package.Client is client_module.Client
+    with pytest.raises(AttributeError, match="has no attribute 'Clinet'"):
+        _ = package.Clinet
