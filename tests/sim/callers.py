@@ -1,0 +1,112 @@
+"""People who submit and cancel over REST, and what they were told."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from random import Random
+
+from tests.sim.jobs import Poison, Script
+from tests.sim.network import Path
+from tests.sim.scheduler import Answer, Done, Refused, Scheduler, Undone
+from tests.sim.story import Story
+from zsched.dispatcher.commands import Cancel, Submit
+from zsched.model import JobId, JobSpec
+
+
+@dataclass(slots=True)
+class Asked:
+    """One job that somebody asked for, by its unique name. `acked` is its id once the client read it."""
+
+    name: str
+    script: Script
+    acked: int | None = None
+    undone: bool = False
+    cancel_asked: bool = False
+    cancel_acked: bool = False
+    # The job's timeout.
+    timeout_ms: int | None = None
+    recurring: bool = False
+
+
+class Client:
+    """Remembers every job it asked for and every answer it got."""
+
+    def __init__(self, scheduler: Scheduler, path: Path, chance: Random, story: Story, poison: tuple[Poison, ...]) -> None:
+        self.asked: dict[str, Asked] = {}
+        self.jobs: dict[int, Asked] = {}
+        self._scheduler = scheduler
+        self._path = path
+        self._chance = chance
+        self._story = story
+        self._poison = poison
+
+    def submit(self) -> None:
+        """One to four jobs in one request."""
+        batch = [self._job() for _ in range(self._chance.randint(1, 4))]
+        specs = tuple(
+            JobSpec(
+                name=one.name,
+                command=one.script.command,
+                timeout_ms=one.timeout_ms,
+                schedule="* * * * *" if one.recurring else None,
+            )
+            for one in batch
+        )
+
+        def on_answer(answer: Answer) -> None:
+            self._story.tell("client", "submit of %s: %s", " ".join(one.name for one in batch), _short(answer))
+            for place, one in enumerate(batch):
+                if isinstance(answer, Done):
+                    assert isinstance(answer.reply, list)
+                    one.acked = answer.reply[place]
+                    self.jobs[answer.reply[place]] = one
+                one.undone = isinstance(answer, Undone | Refused)
+
+        self._story.tell("client", "submits %s", ", ".join(f"{one.name} ({one.script.command})" for one in batch))
+        self._scheduler.call(self._path, Submit(specs, "client"), on_answer)
+
+    def _job(self) -> Asked:
+        name = f"j{len(self.asked) + 1}"
+        lasts_ms = self._chance.choice((1, 20, 300, 1_500, 5_000, 12_000))
+        one = Asked(name, Script(self._chance.randint(0, lasts_ms)))
+        luck = self._chance.random()
+        if luck < 0.15:
+            one.script = Script(one.script.lasts_ms, code=self._chance.choice((1, 7)))
+        elif luck < 0.22:
+            one.script = Script(one.script.lasts_ms, deaf=True)
+        elif luck < 0.30:
+            one.timeout_ms = self._chance.choice((100, 2_000))
+        elif luck < 0.33:
+            one.recurring = True
+        elif luck < 0.37 and self._poison and sum(job.script.kills is not None for job in self.asked.values()) < 2:
+            one.script = Script(self._chance.choice((0, 0, 0, 50)), kills=self._chance.choice(self._poison))
+        self.asked[name] = one
+        return one
+
+    def cancel(self) -> None:
+        """One of the jobs it knows, mostly a young one."""
+        known = [job_id for job_id, one in self.jobs.items() if not one.cancel_asked]
+        if not known:
+            return
+        job_id = self._chance.choice(known[-8:])
+        one = self.jobs[job_id]
+        one.cancel_asked = True
+
+        def on_answer(answer: Answer) -> None:
+            self._story.tell("client", "cancel of job %d: %s", job_id, _short(answer))
+            one.cancel_acked = isinstance(answer, Done)
+            # Whoever is told that there is nothing to cancel, or that nothing was done, may ask once more.
+            one.cancel_asked = not isinstance(answer, Undone | Refused)
+
+        self._story.tell("client", "cancels job %d", job_id)
+        self._scheduler.call(self._path, Cancel(JobId(job_id), "client"), on_answer)
+
+
+def _short(answer: Answer) -> str:
+    match answer:
+        case Done(reply):
+            return f"done, {reply}"
+        case Refused(error):
+            return f"refused, {error.code}"
+        case _:
+            return type(answer).__name__.lower()

@@ -1,0 +1,252 @@
+"""What goes wrong, and when. Each method of Nemesis is one fault; each seed draws which of them it will see.
+
+A fault either passes by itself (a cut is mended, a process started again) or stays until `heal`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from tests.sim.machine import Machine
+from tests.sim.network import Path
+from tests.sim.strangers import Stranger
+
+if TYPE_CHECKING:
+    from tests.sim.simulation import Simulation
+
+
+class Nemesis:
+    """Acts until it is told to stop."""
+
+    def __init__(self, sim: Simulation) -> None:
+        self._sim = sim
+        self._chance = sim.chance
+        self._timeline = sim.timeline
+        self._acting = True
+        self._strangers = 0
+        self.jumps_ms: list[int] = [0]
+        everything: list[Callable[[], None]] = [
+            self.kill_worker,
+            self.reboot_host,
+            self.kill_agent,
+            self.kill_guard,
+            self.shut_worker_down,
+            self.cut_both_ways,
+            self.cut_one_way,
+            self.reset_connection,
+            self.stop_agent,
+            self.stop_guard,
+            self.kill_scheduler,
+            self.crash_scheduler,
+            self.end_scheduler,
+            self.stop_scheduler,
+            self.refuse_a_turn,
+            self.refuse_for_a_while,
+            self.slow_down,
+            self.set_a_clock,
+            self.add_a_rival,
+            self.take_a_worker_away,
+            self.kill_poller,
+            self.stop_poller,
+            self.send_a_stranger,
+        ]
+        # Few kinds at a time: a seed in which everything goes wrong hides what one fault alone would show.
+        share = self._chance.choice((0.1, 0.2, 0.5))
+        self._faults = [fault for fault in everything if self._chance.random() < share]
+        self._gap_ms = self._chance.choice((500, 1_500, 4_000))
+        if self._faults:
+            self._later()
+
+    def stop(self) -> None:
+        self._acting = False
+
+    @property
+    def names(self) -> list[str]:
+        return [fault.__name__ for fault in self._faults]
+
+    def _later(self) -> None:
+        self._timeline.after(self._chance.randint(1, 2 * self._gap_ms), self._act)
+
+    def _act(self) -> None:
+        if self._acting:
+            self._chance.choice(self._faults)()
+            self._later()
+
+    def _a_while_ms(self) -> int:
+        """From a moment to much longer than the timeout."""
+        timeout_ms = self._sim.habits.timeout_ms
+        return self._chance.choice((50, 300, 1_000, timeout_ms // 2, timeout_ms, 2 * timeout_ms))
+
+    def _machine(self) -> Machine:
+        return self._chance.choice([machine for machine in self._sim.machines.values()])
+
+    def _path(self) -> Path:
+        paths = [machine.path for machine in self._sim.machines.values()]
+        paths += [poller.path for poller in self._sim.pollers.values()]
+        return self._chance.choice([*paths, self._sim.client_path])
+
+    # --- workers ---
+
+    def kill_worker(self) -> None:
+        self._machine().kill()
+
+    def reboot_host(self) -> None:
+        machine = self._machine()
+        machine.reboot()
+
+    def kill_agent(self) -> None:
+        agent = self._machine().agent
+        if agent is not None:
+            agent.kill()
+
+    def kill_guard(self) -> None:
+        self._machine().kill_guard()
+
+    def shut_worker_down(self) -> None:
+        """It ends when its runs have, and is started again."""
+        self._machine().shut_down()
+
+    def stop_agent(self) -> None:
+        """SIGSTOP for a while."""
+        machine = self._machine()
+        if machine.agent is not None:
+            machine.agent.still_ms = self._timeline.now_ms + self._a_while_ms()
+            self._tell(machine.name, f"its agent stands still until {machine.agent.still_ms}")
+
+    def stop_guard(self) -> None:
+        machine = self._machine()
+        if machine.guard is not None:
+            machine.guard.still_ms = self._timeline.now_ms + self._a_while_ms()
+            self._tell(machine.name, f"its guard stands still until {machine.guard.still_ms}")
+
+    def add_a_rival(self) -> None:
+        """Somebody starts a worker with a name that is taken, on a host with the same lock or the same boot."""
+        self._sim.add_rival(self._machine())
+
+    def take_a_worker_away(self) -> None:
+        """One that was there at the beginning goes for ever, if another is left."""
+        there = [machine for machine in self._sim.machines.values() if machine.restarts and not machine.rival]
+        if len(there) > 1:
+            machine = self._chance.choice(there)
+            machine.restarts = False
+            machine.gone = True
+            machine.reboot()
+            self._tell(machine.name, "is gone for ever")
+
+    def kill_poller(self) -> None:
+        if self._sim.pollers:
+            poller = self._chance.choice(list(self._sim.pollers.values()))
+            poller.kill()
+            self._timeline.after(self._a_while_ms(), poller.start)
+
+    def stop_poller(self) -> None:
+        if self._sim.pollers:
+            poller = self._chance.choice(list(self._sim.pollers.values()))
+            poller.still_ms = self._timeline.now_ms + self._a_while_ms()
+            self._tell(poller.name, f"stands still until {poller.still_ms}")
+
+    # --- the network ---
+
+    def cut_both_ways(self) -> None:
+        path = self._path()
+        path.cut("up", "down")
+        self._tell("network", f"{path.name} is cut")
+        self._timeline.after(self._a_while_ms(), path.mend)
+
+    def cut_one_way(self) -> None:
+        path = self._path()
+        way = self._chance.choice(("up", "down"))
+        path.cut("up" if way == "up" else "down")
+        self._tell("network", f"{path.name} is cut {way}")
+        self._timeline.after(self._a_while_ms(), path.mend)
+
+    def reset_connection(self) -> None:
+        agent = self._machine().agent
+        if agent is not None and agent.connection is not None:
+            self._tell("network", f"{agent.connection.peer.decode()} breaks")
+            agent.connection.break_off()
+
+    def send_a_stranger(self) -> None:
+        if not self._sim.scheduler.up:
+            return
+        self._strangers += 1
+        stranger = Stranger(
+            self._timeline,
+            self._chance,
+            self._sim.story,
+            self._sim.scheduler,
+            self._sim.new_path("x"),
+            self._strangers,
+        )
+        what = self._chance.randint(0, 3)
+        sessions = self._sim.judge.sessions
+        if what == 0:
+            stranger.babble()
+        elif what == 1:
+            stranger.register()
+        elif what == 2 and sessions:
+            stranger.lie(self._chance.choice(sessions))
+        elif self._sim.pollers:
+            stranger.report(self._chance.choice(list(self._sim.pollers)))
+
+    # --- the scheduler ---
+
+    def _start_later(self) -> None:
+        self._timeline.after(self._a_while_ms(), self._sim.scheduler.start)
+
+    def kill_scheduler(self) -> None:
+        self._sim.scheduler.kill()
+        self._start_later()
+
+    def crash_scheduler(self) -> None:
+        """Killed inside its next turn: before the commit, after it, or while it sends; or a sync fails."""
+        self._sim.scheduler.engine.trouble = self._chance.choice(
+            ("kill", "kill after commit", "kill while sending", "unsure")
+        )
+        self._sim.scheduler.wake()
+        self._start_later()
+
+    def end_scheduler(self) -> None:
+        self._sim.scheduler.stop()
+        self._start_later()
+
+    def stop_scheduler(self) -> None:
+        self._sim.scheduler.stand_still(self._a_while_ms())
+
+    def refuse_a_turn(self) -> None:
+        self._sim.scheduler.engine.trouble = self._chance.choice(("refuse", "refuse a statement"))
+
+    def refuse_for_a_while(self) -> None:
+        engine = self._sim.scheduler.engine
+        engine.refusing = True
+        self._tell("store", "has no space left")
+
+        def accept() -> None:
+            engine.refusing = False
+            self._tell("store", "has space again")
+
+        self._timeline.after(self._a_while_ms(), accept)
+
+    def slow_down(self) -> None:
+        """Commits take long."""
+        habits = self._sim.scheduler.habits
+        habits.commit_ms = 900
+        self._tell("store", "is slow")
+
+        def speed_up() -> None:
+            habits.commit_ms = 2
+
+        self._timeline.after(self._a_while_ms(), speed_up)
+
+    def set_a_clock(self) -> None:
+        """Somebody's wall clock jumps."""
+        clocks = [self._sim.scheduler.clock, *(machine.clock for machine in self._sim.machines.values())]
+        jump_ms = self._chance.choice((-86_400_000, -5_000, 5_000, 3_600_000))
+        clock = self._chance.choice(clocks)
+        clock.wall_ms_off += jump_ms
+        self.jumps_ms.append(clock.wall_ms_off)
+        self._tell("clock", f"number {clocks.index(clock)} jumps by {jump_ms} ms")
+
+    def _tell(self, who: str, what: str) -> None:
+        self._sim.story.tell(who, "%s", what)

@@ -1,0 +1,352 @@
+"""A worker's guard: the real one's decisions over virtual processes, signals and an agent that is an object.
+
+The real Guard is one turn around an epoll. Here the epoll says what is ready in the simulation, and everything the
+guard owns that is the operating system's is replaced by something of the same shape.
+"""
+
+from __future__ import annotations
+
+import signal
+from collections import deque
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol, cast
+from unittest.mock import patch
+
+from tests.sim.jobs import Script, script
+from tests.sim.timeline import Alarm
+from zsched.config import WorkerConfig
+from zsched.protocol import RunOrder, RunResult
+from zsched.worker import guard as guard_module
+from zsched.worker.backlog import Backlog
+from zsched.worker.guard import Guard, _Ending
+from zsched.worker.messages import Began, FromAgent, Message
+from zsched.worker.runs import BEGAN_AFTER_MS, Happened, Why
+from zsched.worker.spool import Spool
+
+if TYPE_CHECKING:
+    from tests.sim.machine import Machine
+
+_SIGNALS, _CHANNEL = 3, 4
+# As keeper.py restarts an agent.
+_RESTART_MS = (0, 100, 200, 500, 1_000, 2_000, 5_000)
+
+
+class Process:
+    """A job's process on a host. It outlives its guard, until somebody sweeps it away."""
+
+    def __init__(self, machine: Machine, order: RunOrder, started_wall_ms: int) -> None:
+        self.order = order
+        self.script: Script = script(order.command)
+        self.started_wall_ms = started_wall_ms
+        self.finished_wall_ms = started_wall_ms
+        self.why: Why | None = None
+        self.code: int | None = None
+        self.on_exit: Callable[[], None] = lambda: None
+        self._machine = machine
+        machine.on_start(order)
+        machine.processes[order.run] = self
+        machine.timeline.after(self.script.lasts_ms, self._come_to_its_end)
+
+    def _come_to_its_end(self) -> None:
+        if self.code is None:
+            if self.script.kills is None:
+                self.exit(self.script.code)
+            else:
+                self._machine.on_poison(self.order, self.script.kills)
+
+    def signal(self, number: int) -> None:
+        if self.code is None and (number == signal.SIGKILL or not self.script.deaf):
+            gap_ms = self._machine.chance.randint(0, 30)
+            self._machine.timeline.after(gap_ms, lambda: self.exit(-number))
+
+    def exit(self, code: int) -> None:
+        if self.code is None:
+            self.code = code
+            self.finished_wall_ms = max(self.started_wall_ms, self._machine.clock.now().wall_ms)
+            self._machine.processes.pop(self.order.run, None)
+            self._machine.witness.end(self.order.run, code)
+            self.on_exit()
+
+    def result(self) -> RunResult:
+        assert self.code is not None
+        natural = "signal" if self.code < 0 else "exit"
+        return RunResult(
+            run=self.order.run,
+            status="success" if self.code == 0 and self.why is None else "failed",
+            reason=cast("Any", natural if self.why in (None, "dropped") else self.why),
+            finished_ms=self.finished_wall_ms,
+            started_ms=self.started_wall_ms,
+            exit_code=None if self.code < 0 else self.code,
+            signal=-self.code if self.code < 0 else None,
+        )
+
+
+class VirtualRuns:
+    """What runs.Runs is to the guard."""
+
+    def __init__(self, machine: Machine, on_sigchld: Callable[[], None]) -> None:
+        self._machine = machine
+        self._on_sigchld = on_sigchld
+        self._live: dict[int, Process] = {}
+        self._ended: list[Process] = []
+        self._due: list[tuple[int, int, str]] = []
+        self._happened = Happened()
+        self.dead_agents: list[int] = []
+
+    def __len__(self) -> int:
+        return len(self._live)
+
+    def __contains__(self, run: int) -> bool:
+        return run in self._live
+
+    def ids(self) -> tuple[int, ...]:
+        return tuple(self._live)
+
+    def why(self, run: int) -> Why | None:
+        return self._live[run].why
+
+    def take(self) -> Happened:
+        happened, self._happened = self._happened, Happened()
+        return happened
+
+    def start(self, order: RunOrder, mono_ms: int) -> None:
+        started_ms = self._machine.clock.now().wall_ms
+        if self._machine.chance.random() < self._machine.habits.spawn_errors:
+            self._happened.results.append(RunResult(order.run, "failed", "spawn_error", finished_ms=started_ms))
+            return
+        process = self._live[order.run] = Process(self._machine, order, started_ms)
+        process.on_exit = lambda: self._on_exit(process)
+        if order.probation:
+            self._happened.began.append(Began(order.run, order.run, started_ms))
+        else:
+            self._due.append((mono_ms + BEGAN_AFTER_MS, order.run, "began"))
+        if order.timeout_ms is not None:
+            self._due.append((mono_ms + order.timeout_ms, order.run, "timeout"))
+
+    def stop(self, run: int, why: Why, mono_ms: int) -> None:
+        process = self._live[run]
+        if process.why is not None or process.code is not None:
+            process.why = "dropped" if why == "dropped" else process.why
+            return
+        process.why = why
+        process.signal(signal.SIGTERM)
+        self._due.append((mono_ms + process.order.grace_ms, run, "kill"))
+
+    def on_readable(self, fd: int) -> bool:
+        return False
+
+    def reap(self, mono_ms: int) -> list[int]:
+        for process in self._ended:
+            run = process.order.run
+            del self._live[run]
+            if process.why == "dropped":
+                self._happened.dropped.append(run)
+            else:
+                self._happened.results.append(process.result())
+        self._ended.clear()
+        dead, self.dead_agents = self.dead_agents, []
+        return dead
+
+    def on_tick(self, mono_ms: int) -> None:
+        due = [entry for entry in self._due if entry[0] <= mono_ms]
+        self._due = [entry for entry in self._due if entry[0] > mono_ms]
+        for _, run, what in sorted(due):
+            process = self._live.get(run)
+            if process is None or process.code is not None:
+                continue
+            if what == "began":
+                self._happened.began.append(Began(run, run, process.started_wall_ms))
+            elif what == "timeout":
+                self.stop(run, "timeout", mono_ms)
+            else:
+                process.signal(signal.SIGKILL)
+
+    def deadline_ms(self) -> int | None:
+        self._due = [entry for entry in self._due if entry[1] in self._live]
+        return min((entry[0] for entry in self._due), default=None)
+
+    def _on_exit(self, process: Process) -> None:
+        self._ended.append(process)
+        self._on_sigchld()
+
+
+class AgentProcess(Protocol):
+    """The agent's side of the channel."""
+
+    pid: int
+
+    def receive(self, message: Message) -> None: ...
+
+    def kill(self) -> None: ...
+
+
+class VirtualKeeper:
+    """What keeper.Keeper is to the guard."""
+
+    def __init__(self, machine: Machine) -> None:
+        self._machine = machine
+        self._agent: AgentProcess | None = None
+        self._deaths = 0
+        self._started_ms = 0
+        self._start_at_ms: int | None = 0
+        self._outgoing: list[Message] = []
+        self.incoming: deque[FromAgent] = deque()
+
+    @property
+    def pid(self) -> int | None:
+        return self._agent.pid if self._agent is not None else None
+
+    @property
+    def agent(self) -> AgentProcess | None:
+        return self._agent
+
+    def deadline_ms(self) -> int | None:
+        return self._start_at_ms
+
+    def on_tick(self, mono_ms: int) -> bool:
+        if self._start_at_ms is None or mono_ms < self._start_at_ms:
+            return False
+        self._start_at_ms, self._started_ms = None, mono_ms
+        self._agent = self._machine.spawn_agent(self)
+        return True
+
+    def owns(self, fd: int) -> bool:
+        return fd == _CHANNEL
+
+    def receive(self) -> list[FromAgent]:
+        taken = list(self.incoming)
+        self.incoming.clear()
+        return taken
+
+    def put(self, message: Message) -> None:
+        if self._agent is not None:
+            self._outgoing.append(message)
+
+    def flush(self) -> None:
+        if self._agent is not None:
+            for message in self._outgoing:
+                self._agent.receive(message)
+        self._outgoing.clear()
+
+    def kill(self) -> None:
+        if self._agent is not None:
+            self._agent.kill()
+
+    def on_exit(self, mono_ms: int, again: bool) -> list[FromAgent]:
+        self._agent = None
+        self._outgoing.clear()
+        words = self.receive()
+        if not again:
+            self._start_at_ms = None
+            return words
+        self._deaths = 0 if mono_ms - self._started_ms >= 10_000 else self._deaths + 1
+        self._start_at_ms = mono_ms + _RESTART_MS[min(self._deaths, len(_RESTART_MS) - 1)]
+        return words
+
+
+class _Shape:
+    """Something that only has to have these attributes."""
+
+    def __init__(self, **attributes: object) -> None:
+        self.__dict__.update(attributes)
+
+
+class SimGuard(Guard):
+    """The real guard's turns. It owns none of its own attributes' types: see the module's head."""
+
+    def __init__(self, machine: Machine) -> None:
+        """Everything that the real one opens is replaced, so its own __init__ is not called."""
+        self._machine = machine
+        self._caught: list[int] = []
+        self._config = WorkerConfig(
+            id=machine.worker,
+            scheduler="",
+            slots=machine.habits.slots,
+            poll_interval_ms=1_000,
+            heartbeat_interval_ms=machine.habits.heartbeat_ms,
+            shutdown_grace_ms=machine.habits.shutdown_grace_ms,
+            state_dir=Path("/"),
+            log_level="info",
+        )
+        self._state = cast("Any", _Shape(folder=Path("/"), spool_id="mark", lock=machine.lock))
+        self._slots = machine.habits.slots
+        self._incarnation = machine.incarnation
+        self._db = ""
+        self._signals = cast("Any", _Shape(fd=_SIGNALS, terminal=False, take=self._take_signals))
+        self._epoll = cast("Any", _Shape(poll=self._poll))
+        self._strays = cast("Any", _Shape(spared=set()))
+        self.runs = VirtualRuns(machine, lambda: self.catch(signal.SIGCHLD))
+        self._runs = cast("Any", self.runs)
+        self._backlog = Backlog()
+        self._spool = Spool()
+        self.keeper = VirtualKeeper(machine)
+        self._keeper = cast("Any", self.keeper)
+        self._untold: list[RunResult] = []
+        self._tell_at_ms: int | None = None
+        self._ending = _Ending()
+        self._alarm = Alarm(machine.timeline, self._wake)
+        self.alive = True
+        # It is stopped until then.
+        self.still_ms = 0
+        # When it was told to start each run, on the timeline.
+        self.told_ms: dict[int, int] = {}
+        self._alarm.set(machine.timeline.now_ms)
+
+    def catch(self, number: int) -> None:
+        """A signal comes."""
+        self._caught.append(number)
+        self.wake()
+
+    def wake(self) -> None:
+        if self.alive:
+            self._alarm.set(self._machine.timeline.now_ms + self._machine.chance.randint(0, 1))
+
+    def holds(self, run: int) -> bool:
+        """Whether it has this run in hand, and has not been told to drop it."""
+        if run in self.runs:
+            return self.runs.why(run) != "dropped"
+        return run in self._backlog or run in self._spool
+
+    def _wake(self) -> None:
+        if not self.alive:
+            return
+        if self._machine.timeline.now_ms < self.still_ms:
+            self._alarm.set(self.still_ms)
+            return
+        self._turn()
+        wait_s = self._wait_s()
+        if self._ending.done:
+            self.alive = False
+            self._machine.on_guard_ended(self._ending.exit_code)
+        elif wait_s is not None:
+            self._alarm.set(self._machine.timeline.now_ms + round(wait_s * 1000))
+
+    @property
+    def ending(self) -> bool:
+        """Whether it was told to end."""
+        return self._ending.begun
+
+    def _on_start(self, orders: tuple[RunOrder, ...]) -> Message | None:
+        for order in orders:
+            if not self.holds(order.run):
+                self.told_ms[order.run] = self._machine.timeline.now_ms
+        return super()._on_start(orders)
+
+    def _on_agent_started(self) -> None:
+        with patch.object(guard_module, "boot_id", lambda: self._machine.boot_id):
+            super()._on_agent_started()
+
+    def _poll(self, timeout_s: float | None, events_max: int) -> list[tuple[int, int]]:
+        ready = []
+        if self._caught:
+            ready.append((_SIGNALS, 1))
+        if self.keeper.incoming:
+            ready.append((_CHANNEL, 1))
+        self._machine.chance.shuffle(ready)
+        return ready
+
+    def _take_signals(self) -> list[int]:
+        caught, self._caught = self._caught, []
+        return caught
+

@@ -1,0 +1,31 @@
+"""Virtual jobs: what a command means here. The command's text is all that a worker gets, as in the real thing."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+Poison = Literal["guard", "machine", "host"]
+
+
+@dataclass(frozen=True, slots=True)
+class Script:
+    """`lasts_ms` and then `code`; `deaf` to TERM; `kills` what it runs on: the guard alone, guard and agent, or the
+    whole host, which then boots anew.
+    """
+
+    lasts_ms: int
+    code: int = 0
+    deaf: bool = False
+    kills: Poison | None = None
+
+    @property
+    def command(self) -> str:
+        return f"{self.lasts_ms} {self.code} {int(self.deaf)} {self.kills or '-'}"
+
+
+def script(command: str) -> Script:
+    """The script that a command's text is."""
+    lasts, code, deaf, kills = command.split()
+    poison: dict[str, Poison | None] = {"-": None, "guard": "guard", "machine": "machine", "host": "host"}
+    return Script(int(lasts), int(code), deaf == "1", poison[kills])

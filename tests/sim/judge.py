@@ -1,0 +1,530 @@
+"""The judge: after every turn it compares what the store says with what really happened.
+
+`Judge.after_turn` checks safety. Each rule is a method whose docstring is the promise; what breaks it raises Violation.
+The judge keeps its own picture of the runs, from the turn before, and replays the events beside it.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, Final, NamedTuple
+
+import msgpack
+
+from tests.sim.callers import Asked, Client
+from tests.sim.machine import Machine
+from tests.sim.pollers import SimPoller
+from tests.sim.scheduler import Scheduler
+from tests.sim.story import Story, Violation
+from tests.sim.timeline import Timeline
+from tests.sim.witness import Witness
+from zsched.dispatcher.commands import Beat, Command, Next, RegisterWorker
+from zsched.limits import CRASH_LIMIT_DEFAULT, STALL_MS
+from zsched.model import TERMINAL, WorkerId
+from zsched.protocol import RunOrder
+
+_TERMINAL: Final = frozenset(str(status) for status in TERMINAL)
+_STATUSES: Final = ("pending", "running", "success", "failed", "cancelled")
+
+# What a worker's loss is called, by whether somebody is to blame for it.
+_BLAMING: Final = ("started anew", "lost its guard", "silent for", "registered anew", "asked for another run")
+_BLAMELESS: Final = ("does not hold it", "said goodbye")
+
+# Workers that a job may kill beyond its crash limit: when it meets another run on probation, that one pays.
+KILLS_BEYOND: Final = 3
+
+# The guard, and through it the agent's withdrawal, may be so late: two wake-ups and a signal.
+_LATE_MS: Final = 5
+
+
+class Row(NamedTuple):
+    """A run as the store has it."""
+
+    run: int
+    job: int
+    task: int
+    attempt: int
+    status: str
+    reason: str | None
+    worker: str | None
+    crashes: int
+    probation: int
+    started: int
+    cancelled: int
+
+    @property
+    def final(self) -> bool:
+        return self.status in _TERMINAL
+
+
+class Told(NamedTuple):
+    """A run as the events tell it."""
+
+    status: str
+    reason: str | None
+    worker: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Loss:
+    """A run that ended because its worker was lost, and why."""
+
+    run: int
+    worker: str
+    why: str
+
+
+RUNS: Final = """
+    SELECT run_id, job_id, task, attempt, status, reason, worker_id, crashes, probation, started_ms IS NOT NULL,
+        cancel_ms IS NOT NULL FROM runs ORDER BY run_id"""
+EVENTS: Final = """
+    SELECT event_id, job_id, run_first, run_last, worker_id, was, became, reason, detail FROM events
+    WHERE event_id > ? ORDER BY event_id"""
+
+
+class Judge:
+    """Knows everything, touches nothing."""
+
+    def __init__(
+        self,
+        timeline: Timeline,
+        story: Story,
+        scheduler: Scheduler,
+        witness: Witness,
+        client: Client,
+        machines: Mapping[str, Machine],
+        pollers: Mapping[str, SimPoller],
+    ) -> None:
+        self.checks = 0
+        # How often each job has killed what it ran on, and losses that no poison explains.
+        self.kills: Counter[int] = Counter()
+        self.faults = 0
+        self._timeline = timeline
+        self._story = story
+        self._scheduler = scheduler
+        self._witness = witness
+        self._client = client
+        self._machines = machines
+        self._pollers = pollers
+        self.rows: dict[int, Row] = {}
+        self._told: dict[int, Told] = {}
+        self._workers: dict[str, tuple[str, str, str]] = {}
+        self._told_workers: dict[str, str] = {}
+        self._tasks: dict[tuple[int, int], list[int]] = defaultdict(list)
+        self._suspects: set[int] = set()
+        self._last_event = 0
+        self._changes = -1
+        # When each session, and each polling worker, was last heard; whose sessions they are.
+        self._heard_ms: dict[str, int] = {}
+        self._sessions: dict[str, tuple[str, bytes]] = {}
+        # A frame that the store's failure swallowed was not heard.
+        self._deaf_ms = -(10**9)
+        self._deaf_turns = 0
+
+    @property
+    def sessions(self) -> list[str]:
+        """The tokens of the last session of each worker, for those who would misuse them."""
+        return [token for token, _ in self._sessions.values()]
+
+    # --- what it overhears -------------------------------------------------------------------------------------------
+
+    def on_arrival(self, peer: bytes, body: bytes) -> None:
+        """A frame lies in the ROUTER."""
+        try:
+            frame = msgpack.unpackb(body)
+            session = frame.get("s", "") if isinstance(frame, dict) else ""
+        except ValueError:
+            return
+        for worker, (token, its_peer) in self._sessions.items():
+            if token == session and its_peer == peer:
+                self._heard_ms[worker] = self._timeline.now_ms
+
+    def on_call(self, command: Command) -> None:
+        """A polling worker's request is with the loop."""
+        if isinstance(command, Beat | Next | RegisterWorker):
+            self._heard_ms[command.worker_id] = self._timeline.now_ms
+
+    def on_send(self, connection: Any, body: bytes) -> None:
+        """A frame leaves the scheduler: what it says is committed."""
+        frame = msgpack.unpackb(body)
+        worker = connection.dealer.worker
+        match frame["t"]:
+            case "registered":
+                self._sessions[worker] = (frame["s"], connection.peer)
+                self._heard_ms[worker] = self._timeline.now_ms
+            case "run":
+                for order in frame["runs"]:
+                    found = self._scheduler.engine.look(
+                        "SELECT status, worker_id, handed_n FROM runs WHERE run_id = ?", order["run"]
+                    )
+                    if found != [("running", worker, frame["n"])]:
+                        raise Violation(f"run {order['run']} is sent to {worker} in frame {frame['n']}, but is {found}")
+            case "result_ack":
+                for run, verdict in frame["verdicts"]:
+                    found = self._scheduler.engine.look("SELECT status FROM runs WHERE run_id = ?", run)
+                    if verdict == "stored" and found[0][0] not in _TERMINAL:
+                        raise Violation(f"run {run} is acked as stored, but is {found[0][0]}")
+
+    def on_start(self, machine: Machine, order: RunOrder) -> None:
+        """An agent that has no session starts nothing; what waited for a second is not started any more."""
+        guard, agent = machine.guard, machine.agent
+        assert guard is not None
+        now_ms = self._timeline.now_ms
+        if guard.ending:
+            raise Violation(f"run {order.run} starts on {machine.name}, which is told to end")
+        if now_ms - guard.told_ms.get(order.run, now_ms) > 1_000:
+            raise Violation(f"run {order.run} starts on {machine.name} after it waited for more than a second")
+        if agent is None or agent.agent is None:
+            raise Violation(f"run {order.run} starts on {machine.name}, which has no agent")
+        if not agent.agent.registered and now_ms - agent.lost_ms > _LATE_MS:
+            raise Violation(f"run {order.run} starts on {machine.name}, which has no session")
+
+    # --- after a turn ------------------------------------------------------------------------------------------------
+
+    def after_turn(self) -> None:
+        """Safety. Cheap when nothing has changed."""
+        if self._scheduler.broken:
+            raise Violation(self._scheduler.broken)
+        if self._scheduler.engine.deaf_turns != self._deaf_turns:
+            self._deaf_turns, self._deaf_ms = self._scheduler.engine.deaf_turns, self._timeline.now_ms
+        changes = self._scheduler.engine.changes()
+        if changes == self._changes:
+            return
+        self._changes = changes
+        self.checks += 1
+        rows = {row[0]: Row(*row) for row in self._scheduler.engine.look(RUNS)}
+        before, changed = self.rows, [row for run, row in rows.items() if self.rows.get(run) != row]
+        self.rows = rows
+        for row in changed:
+            if row.run not in before:
+                self._tasks[row.job, row.task].append(row.run)
+        losses = self._replay(rows)
+        for row in changed:
+            self._check_final(before.get(row.run), row)
+            self._check_end(row)
+        for row in changed:
+            if row.run not in before:
+                self._check_new(row)
+        self._check_losses(losses)
+        for row in changed:
+            self._check_probation(row)
+        self._check_tasks(changed)
+        self._check_counters({row.job for row in changed})
+        self._check_loads(before, changed)
+        self._check_workers()
+        self._check_told(changed)
+        self._check_answers()
+
+    def at_phase_end(self) -> None:
+        """Everything once more, over all rows."""
+        self._check_counters({row.job for row in self.rows.values()})
+        self._check_told(self.rows.values())
+        workers = dict(self._scheduler.engine.look("SELECT worker_id, status FROM workers"))
+        if workers != self._told_workers:
+            raise Violation(f"the events tell of workers {self._told_workers}, but they are {workers}")
+
+    # --- when all is healed ------------------------------------------------------------------------------------------
+
+    def all_ended(self) -> bool:
+        return not any(not row.final and not self._recurring(row.job) for row in self.rows.values())
+
+    def check_all_ended(self) -> None:
+        """An acked job ends, once there is somebody to run it."""
+        for row in self.rows.values():
+            if not row.final and not self._recurring(row.job):
+                raise Violation(f"{row} has not ended")
+
+    def check_nothing_left(self) -> None:
+        """What the store believes and what is real are the same; poison has ended, and the innocent have succeeded."""
+        for row in self.rows.values():
+            life = self._witness.lives.get(row.run)
+            if row.final and life is not None and life.code is None:
+                raise Violation(f"run {row.run} is {row.status}, but its process lives on {life.host}")
+            if row.status == "running" and not self._recurring(row.job) and (life is None or life.worker != row.worker):
+                raise Violation(f"run {row.run} is running on {row.worker}, but the witness says {life}")
+        for life in self._witness.alive():
+            if life.run not in self.rows:
+                raise Violation(f"{life} has no run in the store")
+        for job, one in self._client.jobs.items():
+            if not one.recurring and not one.cancel_asked:
+                self._check_fate(job, one)
+
+    def _check_fate(self, job: int, one: Asked) -> None:
+        row = self.rows[self._tasks[job, 0][-1]]
+        if one.script.kills is not None:
+            if self.kills[job] > CRASH_LIMIT_DEFAULT + KILLS_BEYOND:
+                raise Violation(f"job {job} has killed {self.kills[job]} workers")
+            if row.reason not in ("crash_limit", "spawn_error", "timeout"):
+                raise Violation(f"job {job} kills workers, but ended {row.status}/{row.reason}")
+            return
+        if row.reason == "crash_limit" and self.faults < CRASH_LIMIT_DEFAULT - 2:
+            raise Violation(f"job {job} is innocent, but was blamed {row.crashes} times")
+        if row.status == "failed" and row.reason == "exit" and one.script.code == 0:
+            raise Violation(f"job {job} exits with 0, but failed")
+
+    def _recurring(self, job: int) -> bool:
+        one = self._client.jobs.get(job)
+        return self._recurs(job) if one is None else one.recurring
+
+    # --- replaying ---------------------------------------------------------------------------------------------------
+
+    def _replay(self, rows: Mapping[int, Row]) -> list[Loss]:
+        """Every decision leaves an event: follow the new ones. Returns the runs that they say were lost."""
+        losses = []
+        for event, job, first, last, worker, was, became, reason, detail in self._scheduler.engine.look(
+            EVENTS, self._last_event
+        ):
+            self._last_event = event
+            if first is None:
+                if job is None:
+                    self._on_worker_event(worker, was, became, reason)
+                continue
+            for run in range(first, last + 1):
+                self._replay_run(run, worker, was, became, reason)
+                if was == "running" and became != "running" and detail and detail.startswith(_BLAMING + _BLAMELESS):
+                    losses.append(Loss(run, worker, detail))
+                if was == "running" and became == "pending":
+                    self._check_put_back(run, worker, reason)
+        return losses
+
+    def _replay_run(self, run: int, worker: str | None, was: str | None, became: str, reason: str | None) -> None:
+        known = self._told.get(run)
+        if (known.status if known else None) != was:
+            raise Violation(f"an event says that run {run} was {was}, but the events before say {known}")
+        if was is None:
+            self._told[run] = Told(became, None, None)
+        elif was != became:
+            self._told[run] = Told(became, reason, None if became == "pending" else worker)
+
+    # --- the rules of runs -------------------------------------------------------------------------------------------
+
+    def _check_final(self, before: Row | None, row: Row) -> None:
+        """Terminal is final."""
+        if before is not None and before.final:
+            raise Violation(f"run {row.run} was {before.status} and changed: {before} became {row}")
+
+    def _check_end(self, row: Row) -> None:
+        """A stored end is what the job's own process met, on the worker that owned the run. A cancel is decided once."""
+        if row.cancelled and row.status not in ("running", "cancelled"):
+            raise Violation(f"run {row.run} is {row.status}, though its cancel is stored")
+        if row.status == "cancelled" and not row.cancelled:
+            raise Violation(f"run {row.run} is cancelled, but nobody asked for it")
+        life = self._witness.lives.get(row.run)
+        if row.status == "success" and (life is None or life.code != 0 or life.worker != row.worker):
+            raise Violation(f"run {row.run} is a success of {row.worker}, but the witness says {life}")
+        if row.status == "failed" and row.reason in ("exit", "signal") and (
+            life is None or not life.code or life.worker != row.worker
+        ):
+            raise Violation(f"run {row.run} failed by {row.reason} on {row.worker}, but the witness says {life}")
+
+    def _check_put_back(self, run: int, worker: str, reason: str) -> None:
+        """Only what never started is pending again, so that a run executes once."""
+        life = self._witness.lives.get(run)
+        if life is not None:
+            raise Violation(f"run {run} of {worker} is pending again ({reason}), but has started: {life}")
+
+    def _check_new(self, row: Row) -> None:
+        """A run has a predecessor only when that was lost; it carries its crashes, and counts it if it had started."""
+        runs = self._tasks[row.job, row.task]
+        place = runs.index(row.run)
+        if place == 0 or (self.rows[runs[place - 1]].reason != "worker_lost" and self._recurs(row.job)):
+            expected = (1, 0)
+        else:
+            last = self.rows[runs[place - 1]]
+            if last.reason != "worker_lost":
+                raise Violation(f"run {row.run} follows run {last.run}, which ended {last.status}/{last.reason}")
+            expected = (last.attempt + last.started, last.crashes)
+        crashes = row.crashes - self._crashed(row)
+        if (row.attempt, crashes) != expected:
+            raise Violation(f"run {row.run} has attempt and crashes {row.attempt, crashes}, not {expected}")
+
+    def _recurs(self, job: int) -> bool:
+        return bool(self._scheduler.engine.look("SELECT schedule IS NOT NULL FROM jobs WHERE job_id = ?", job)[0][0])
+
+    def _crashed(self, row: Row) -> int:
+        """What the row's own end added to the crashes it was made with."""
+        runs = self._tasks[row.job, row.task]
+        place = runs.index(row.run)
+        last = self.rows[runs[place - 1]] if place else None
+        inherited = last.crashes if last is not None and last.reason == "worker_lost" else 0
+        return row.crashes - inherited
+
+    def _check_tasks(self, changed: Iterable[Row]) -> None:
+        """At most one live run of a task, and it is the last; a lost one always has a successor, a cancelled none."""
+        for job, task in {(row.job, row.task) for row in changed}:
+            runs = [self.rows[run] for run in self._tasks[job, task]]
+            for row in runs[:-1]:
+                if not row.final:
+                    raise Violation(f"run {row.run} of job {job} is {row.status} beside run {runs[-1].run}")
+                if row.status == "cancelled" and not self._recurs(job):
+                    raise Violation(f"run {row.run} of job {job} is cancelled, but run {runs[-1].run} follows it")
+            if runs[-1].reason == "worker_lost":
+                raise Violation(f"run {runs[-1].run} of job {job} was lost, and no run follows it")
+
+    def _check_counters(self, jobs: Iterable[int]) -> None:
+        """A job counts its tasks by their last runs, and its status follows."""
+        for job in jobs:
+            status, *counts = self._scheduler.engine.look(
+                "SELECT status, pending, running, success, failed, cancelled, schedule FROM jobs WHERE job_id = ?", job
+            )[0]
+            *counts, _ = counts
+            lasts = Counter(self.rows[runs[-1]].status for (owner, _), runs in self._tasks.items() if owner == job)
+            if counts != [lasts[one] for one in _STATUSES]:
+                raise Violation(f"job {job} counts {dict(zip(_STATUSES, counts, strict=True))}, but has {dict(lasts)}")
+            rule = [one for one in ("running", "pending", "failed", "cancelled", "success") if lasts[one]]
+            if status != (rule or ["pending"])[0]:
+                raise Violation(f"job {job} is {status}, but its runs are {dict(lasts)}")
+
+    def _check_told(self, rows: Iterable[Row]) -> None:
+        """Replaying the events gives the same state."""
+        for row in rows:
+            told = self._told.get(row.run)
+            if told != (row.status, row.reason, row.worker):
+                raise Violation(f"the events say {told} of run {row.run}, but it is {row}")
+
+    # --- blame -------------------------------------------------------------------------------------------------------
+
+    def _check_losses(self, losses: list[Loss]) -> None:
+        """Who was lost is lost for a true reason, and the crash goes to the right runs."""
+        groups: dict[tuple[str, str], list[Row]] = defaultdict(list)
+        for loss in losses:
+            groups[loss.worker, loss.why].append(self.rows[loss.run])
+            self._check_reason(loss)
+        for (worker, why), rows in groups.items():
+            if why.startswith(_BLAMELESS):
+                expected = dict.fromkeys((row.run for row in rows), 0)
+            elif why.startswith("asked"):
+                expected = dict.fromkeys((row.run for row in rows), 1)
+            elif any(row.probation for row in rows):
+                expected = {row.run: row.probation for row in rows}
+            else:
+                expected = {row.run: row.started for row in rows}
+                self._suspects |= {row.run for row in rows if not row.started}
+            blamed = {row.run: self._crashed(row) for row in rows}
+            if blamed != expected:
+                raise Violation(f"worker {worker} {why}: the crashes are {blamed}, not {expected}")
+            for row in rows:
+                self._check_limit(row)
+            if why.startswith(_BLAMING) and not any(self.kills[row.job] for row in rows):
+                self.faults += 1
+
+    def _check_limit(self, row: Row) -> None:
+        """A run that has crashed as often as the limit says fails for good, and no other."""
+        if row.cancelled:
+            return
+        at_limit = row.crashes >= CRASH_LIMIT_DEFAULT and self._crashed(row) > 0
+        if (row.reason == "crash_limit") != at_limit:
+            raise Violation(f"run {row.run} has {row.crashes} crashes and ended {row.reason}")
+
+    def _check_reason(self, loss: Loss) -> None:
+        """Is it true what is said of the worker?"""
+        what = f"run {loss.run} is lost because worker {loss.worker} {loss.why}"
+        _, incarnation, _ = self._workers.get(loss.worker, ("", "", ""))
+        machine = self._machines.get(incarnation.partition(".")[0])
+        alive = machine is not None and machine.guard is not None and machine.incarnation == incarnation
+        if loss.why.startswith(("started anew", "lost its guard")) and alive:
+            raise Violation(f"{what}, but it lives")
+        if loss.why.startswith("does not hold it") and alive:
+            assert machine is not None
+            assert machine.guard is not None
+            if machine.guard.holds(loss.run):
+                raise Violation(f"{what}, but it does")
+        poller = self._pollers.get(loss.worker)
+        if loss.why.startswith("asked") and poller is not None and poller.job is not None:
+            if poller.job.run == loss.run:
+                raise Violation(f"{what}, but it is busy with it")
+        if loss.why.startswith("silent"):
+            self._check_silence(loss.worker)
+
+    def _check_probation(self, row: Row) -> None:
+        """A run that carries a crash, or was there when a worker died, is on probation until it has lived a second."""
+        runs = self._tasks[row.job, row.task]
+        place = runs.index(row.run)
+        if place and runs[place - 1] in self._suspects and self.rows[runs[place - 1]].reason == "worker_lost":
+            self._suspects.add(row.run)
+        must = row.crashes > 0 or row.run in self._suspects
+        if row.status == "running" and not row.started and bool(row.probation) != must:
+            raise Violation(f"run {row.run} {'must be' if must else 'is'} on probation: {row}")
+
+    # --- the rules of workers ----------------------------------------------------------------------------------------
+
+    def _check_loads(self, before: Mapping[int, Row], changed: Iterable[Row]) -> None:
+        """No worker is given more than it asked for, and one run on probation at most."""
+        running = [row for row in self.rows.values() if row.status == "running"]
+        held = Counter(row.worker for row in running)
+        suspect = Counter(row.worker for row in running if row.probation)
+        for worker, count in suspect.items():
+            if count > 1:
+                raise Violation(f"worker {worker} has {count} runs on probation")
+        given = {
+            row.worker
+            for row in changed
+            if row.status == "running" and (row.run not in before or before[row.run].status != "running")
+        }
+        for worker in given:
+            session = self._scheduler.dispatcher._sessions.of_worker(WorkerId(worker or ""))
+            if session is None:
+                raise Violation(f"worker {worker} is given runs, but has no session")
+            most = session.worker.slots if session.polls else min(session.worker.slots + session.ahead, session.window)
+            if held[worker] > most:
+                raise Violation(f"worker {worker} is given runs until it holds {held[worker]}, but takes {most}")
+
+    def _on_worker_event(self, worker: str, was: str | None, became: str, reason: str) -> None:
+        if self._told_workers.get(worker) != was:
+            raise Violation(f"an event says that worker {worker} was {was}, but it was {self._told_workers.get(worker)}")
+        self._told_workers[worker] = became
+        if became == "inactive":
+            if reason == "silent":
+                self._check_silence(worker)
+            if worker in self._workers:
+                self._workers[worker] = (became, *self._workers[worker][1:])
+
+    def _check_workers(self) -> None:
+        """A living worker keeps its name: a newcomer gets it only when the old one is dead, or was silent too long."""
+        for worker, *state in self._scheduler.engine.look("SELECT worker_id, status, incarnation, kind FROM workers"):
+            old = self._workers.get(worker)
+            self._workers[worker] = (state[0], state[1], state[2])
+            if old is None or old[1] == state[1] or old[0] != "active" or old[2] != "zmq":
+                continue
+            machine = self._machines.get(old[1].partition(".")[0])
+            if machine is not None and machine.guard is not None and machine.incarnation == old[1]:
+                raise Violation(f"worker {worker}: {state[1]} takes over from {old[1]}, which lives")
+
+    def _check_silence(self, worker: str) -> None:
+        """Nobody is judged who was heard within the timeout, nor by the time in which the scheduler stood still, nor
+        before the scheduler itself has been up for so long.
+        """
+        now_ms = self._timeline.now_ms
+        timeout_ms = self._scheduler.habits.timeout_ms
+        if now_ms - self._deaf_ms <= timeout_ms:
+            return
+        since_ms = max(self._heard_ms.get(worker, 0), self._scheduler.started_ms)
+        forgiven_ms = 0
+        for start_ms, end_ms in self._scheduler.still:
+            gap_ms = min(end_ms, now_ms) - max(start_ms, since_ms)
+            # Up to a second of it may have been the tick's own pause; what is then short is not forgiven.
+            if gap_ms > 2 * STALL_MS:
+                forgiven_ms += gap_ms - STALL_MS
+        if now_ms - since_ms < timeout_ms + forgiven_ms:
+            raise Violation(
+                f"worker {worker} is judged silent, but was heard at {since_ms} ms, {now_ms - since_ms} ms ago,"
+                f" and the scheduler stood still for {forgiven_ms} ms"
+            )
+
+    # --- the rules of callers ----------------------------------------------------------------------------------------
+
+    def _check_answers(self) -> None:
+        """An acked submit exists, a refused one doesn't; what a cancel was acked for never runs again."""
+        names = dict(self._scheduler.engine.look("SELECT name, job_id FROM jobs"))
+        for name, one in self._client.asked.items():
+            if one.acked is not None and names.get(name) != one.acked:
+                raise Violation(f"job {one.acked} was acked, but is {names.get(name)}")
+            if one.undone and name in names:
+                raise Violation(f"job {names[name]} exists, though its submit was answered as not done")
+        for job, one in self._client.jobs.items():
+            if one.cancel_acked and not one.recurring:
+                row = self.rows[self._tasks[job, 0][-1]]
+                if not row.cancelled:
+                    raise Violation(f"run {row.run} of job {job} is {row.status}, though the cancel was acked")

@@ -1,0 +1,368 @@
+"""A host with a worker on it: the guard, its agent, and the processes of jobs. Each can die without the others."""
+
+from __future__ import annotations
+
+import signal
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+from random import Random
+
+from tests.sim.guard import Process, SimGuard, VirtualKeeper
+from tests.sim.jobs import Poison
+from tests.sim.network import Connection, Path
+from tests.sim.scheduler import Scheduler
+from tests.sim.story import Story
+from tests.sim.timeline import Alarm, Clock, Timeline
+from tests.sim.witness import KILLED, Witness
+from zsched.protocol import RunOrder, pack, unpack_from_scheduler
+from zsched.worker.agent import Agent
+from zsched.worker.messages import FromGuard, Hello, Message
+
+
+@dataclass(frozen=True, slots=True)
+class Habits:
+    """How a worker is set up, and its luck. `frames_max`: what its agent reads in one turn."""
+
+    slots: int
+    heartbeat_ms: int
+    shutdown_grace_ms: int
+    frames_max: int
+    spawn_errors: float
+
+
+class SimAgent:
+    """The agent's process: the real Agent, and what link.py is around it. Also the worker's end of its connections."""
+
+    def __init__(self, machine: Machine, keeper: VirtualKeeper, pid: int) -> None:
+        self.name = machine.name
+        self.worker = machine.worker
+        self.pid = pid
+        self.alive = True
+        self.agent: Agent | None = None
+        # It is stopped until then.
+        self.still_ms = 0
+        # When it last lost its session, on the timeline.
+        self.lost_ms = -(10**9)
+        self.connection: Connection | None = None
+        self._registered = False
+        self._machine = machine
+        self._keeper = keeper
+        self._heard: deque[FromGuard | None] = deque()
+        self._changes: deque[bool] = deque()
+        self._inboxes: dict[Connection, deque[bytes]] = {}
+        self._alarm = Alarm(machine.timeline, self._turn)
+        # A Python process takes a while to come up.
+        machine.timeline.after(machine.chance.randint(20, 300), self._come_up)
+        self._up = False
+
+    def _come_up(self) -> None:
+        self._up = True
+        self._wake()
+        self._connect()
+
+    # --- from outside ---
+
+    def receive(self, message: Message) -> None:
+        """The guard says something."""
+        self._heard.append(message)  # type: ignore[arg-type]
+        self._wake()
+
+    def on_guard_gone(self) -> None:
+        """The channel is closed at its other end."""
+        self._heard.append(None)
+        self._wake()
+
+    def kill(self) -> None:
+        if self.alive:
+            self._machine.story.tell(self.name, "its agent is killed")
+            self._end(clean=False)
+
+    def on_body(self, connection: Connection, body: bytes) -> None:
+        if self.alive:
+            self._inboxes.setdefault(connection, deque()).append(body)
+            self._wake()
+
+    def on_cut(self, connection: Connection) -> None:
+        if self.alive and connection is self.connection:
+            self._machine.story.tell(self.name, "its connection %s is cut", connection.peer.decode())
+            self.connection = None
+            self._notice(False)
+            self._machine.timeline.after(self._machine.chance.randint(100, 1_000), self._connect)
+
+    def _notice(self, made: bool) -> None:
+        """The socket's monitor tells a little later than the socket itself knows."""
+        self._changes.append(made)
+        self._machine.timeline.after(self._machine.chance.choice((0, 1, 20)), self._wake)
+
+    def _connect(self) -> None:
+        if not self.alive or self.connection is not None:
+            return
+        machine = self._machine
+        if not machine.scheduler.up or not machine.path.whole:
+            machine.timeline.after(machine.chance.randint(100, 1_000), self._connect)
+            return
+        peer = machine.new_peer().encode()
+        self.connection = Connection(
+            machine.timeline, machine.chance, machine.path, peer, self, machine.scheduler.router
+        )
+        machine.story.tell(self.name, "is connected as %s", peer.decode())
+        self._notice(True)
+
+    # --- its turns, as link.py does them ---
+
+    def _wake(self) -> None:
+        if self.alive and self._up:
+            self._alarm.set(self._machine.timeline.now_ms + self._machine.chance.randint(0, 1))
+
+    def _turn(self) -> None:
+        now_ms = self._machine.timeline.now_ms
+        if not self.alive or not self._up:
+            return
+        if now_ms < self.still_ms:
+            self._alarm.set(self.still_ms)
+            return
+        self._on_messages()
+        if self.agent is None:
+            return
+        if self.alive and self.agent.exit_code is None:
+            more = self._on_socket(self.agent)
+            deadline_ms = self.agent.on_tick(self._machine.clock.now())
+            self._flush(self.agent)
+            if deadline_ms is not None:
+                self._alarm.set(self._machine.clock.moment(deadline_ms))
+            if more:
+                self._alarm.set(now_ms + 1)
+        if self._registered and not self.agent.registered:
+            self.lost_ms = now_ms
+        self._registered = self.agent.registered
+        if self.alive and self.agent.exit_code is not None:
+            self._flush(self.agent)
+            self._machine.story.tell(self.name, "its agent exits: %d", self.agent.exit_code)
+            self._end(clean=True)
+
+    def _on_messages(self) -> None:
+        now = self._machine.clock.now()
+        while self._heard:
+            message = self._heard.popleft()
+            if message is None:
+                self._on_guard_lost()
+                return
+            if isinstance(message, Hello):
+                self.agent = Agent(message, now, self._machine.name)
+            elif self.agent is not None:
+                self.agent.on_guard(message, now)
+
+    def _on_socket(self, agent: Agent) -> bool:
+        """Returns whether some frames were left."""
+        now = self._machine.clock.now()
+        while self._changes:
+            if self._changes.popleft():
+                agent.on_connected(now)
+            else:
+                agent.on_disconnected(now)
+        for _ in range(self._machine.habits.frames_max):
+            # A DEALER takes from its connections in turn, also what an old one had brought.
+            full = [inbox for inbox in self._inboxes.values() if inbox]
+            if not full:
+                self._inboxes.clear()
+                return False
+            frame = unpack_from_scheduler(self._machine.chance.choice(full).popleft())
+            self._machine.story.tell(self.name, "hears %s", frame)
+            agent.on_frame(frame, now)
+        return True
+
+    def _flush(self, agent: Agent) -> None:
+        for message in agent.to_guard:
+            self._keeper.incoming.append(message)
+        if agent.to_guard:
+            self._machine.wake_guard()
+        agent.to_guard.clear()
+        for frame in agent.to_scheduler:
+            if self.connection is not None:
+                self._machine.story.tell(self.name, "says %s", frame)
+                self.connection.up.send(pack(frame))
+            else:
+                self._machine.story.tell(self.name, "can't say %s", frame)
+        agent.to_scheduler.clear()
+
+    def _on_guard_lost(self) -> None:
+        if self._machine.guard is None:
+            self._machine.sweep()
+        if self.agent is not None:
+            self.agent.on_guard_lost()
+            self._flush(self.agent)
+        self._end(clean=True)
+
+    def _end(self, *, clean: bool) -> None:
+        self.alive = False
+        if self.connection is not None:
+            if clean and self._machine.path.whole:
+                self.connection.up.close(self.connection.up.waiting)
+            self.connection.break_off()
+        self._machine.on_agent_ended(self)
+
+
+class Machine:
+    """One host. `worker` is the worker's name; two hosts may have the same by mistake."""
+
+    def __init__(
+        self,
+        timeline: Timeline,
+        chance: Random,
+        story: Story,
+        witness: Witness,
+        scheduler: Scheduler,
+        path: Path,
+        name: str,
+        worker: str,
+        habits: Habits,
+        lock: tuple[int, int],
+    ) -> None:
+        self.timeline = timeline
+        self.chance = chance
+        self.story = story
+        self.witness = witness
+        self.scheduler = scheduler
+        self.path = path
+        self.name = name
+        self.worker = worker
+        self.habits = habits
+        self.lock = lock
+        self.clock = Clock(timeline, chance.randint(0, 10**9))
+        self.processes: dict[int, Process] = {}
+        self.guard: SimGuard | None = None
+        self.agents: list[SimAgent] = []
+        # A worker that has ended for good is started again by hand only.
+        self.restarts = True
+        # Started by mistake with another's name; and one that was taken away.
+        self.rival = False
+        self.gone = False
+        # Somebody sees to it that it comes back even when it was refused.
+        self.stubborn = False
+        # The machine that it really is, if it is another's second worker.
+        self.boot_of: Machine = self
+        self.start_seen: Callable[[Machine, RunOrder], None] = lambda machine, order: None
+        self.on_kill: Callable[[int], None] = lambda job: None
+        self._boots = 0
+        self._starts = 0
+        self._agents_ever = 0
+        self._peers = 0
+        self._starting = False
+
+    @property
+    def boot_id(self) -> str:
+        return f"boot {self.boot_of._boots} of {self.boot_of.name}"
+
+    @property
+    def incarnation(self) -> str:
+        return f"{self.name}.{self._starts}"
+
+    @property
+    def agent(self) -> SimAgent | None:
+        """The agent that belongs to the living guard."""
+        found = self.guard.keeper.agent if self.guard is not None else None
+        return found if isinstance(found, SimAgent) else None
+
+    # --- the worker's life ---
+
+    def start(self) -> None:
+        if self.guard is not None or self.gone:
+            return
+        self._starts += 1
+        self.sweep()
+        self.story.tell(self.name, "worker %s starts as %s", self.worker, self.incarnation)
+        self.guard = SimGuard(self)
+
+    def start_later(self) -> None:
+        if self.restarts and not self._starting:
+            self._starting = True
+            self.timeline.after(self.chance.choice((50, 500, 3_000)), self._restart)
+
+    def _restart(self) -> None:
+        self._starting = False
+        if self.restarts:
+            self.start()
+
+    def sweep(self) -> None:
+        """End what an earlier start has left."""
+        for process in list(self.processes.values()):
+            process.exit(KILLED)
+
+    def kill_guard(self) -> None:
+        if self.guard is None:
+            return
+        self.story.tell(self.name, "its guard is killed")
+        self.guard.alive = False
+        self.guard = None
+        for agent in self.agents:
+            self.timeline.after(self.chance.randint(0, 3), agent.on_guard_gone)
+        self.start_later()
+
+    def kill(self) -> None:
+        """Guard and agent at once. Their processes are left, unless a service manager ends them too."""
+        for agent in list(self.agents):
+            agent.kill()
+        self.kill_guard()
+        if self.chance.random() < 0.5 or not self.restarts:
+            self.sweep()
+
+    def reboot(self) -> None:
+        self.story.tell(self.name, "the host goes down")
+        self.kill()
+        self.sweep()
+        self._boots += 1
+
+    def shut_down(self) -> None:
+        """A clean end, as by SIGTERM."""
+        if self.guard is not None:
+            self.story.tell(self.name, "is told to end")
+            self.guard.catch(signal.SIGTERM)
+
+    def on_guard_ended(self, exit_code: int) -> None:
+        self.story.tell(self.name, "worker %s ended: %d", self.worker, exit_code)
+        self.guard = None
+        for agent in self.agents:
+            agent.on_guard_gone()
+        if exit_code and not self.stubborn:
+            self.restarts = False
+        self.start_later()
+
+    def on_poison(self, order: RunOrder, kills: Poison) -> None:
+        self.story.tell(self.name, "run %d of job %d kills the %s", order.run, order.job, kills)
+        self.on_kill(order.job)
+        match kills:
+            case "guard":
+                self.kill_guard()
+            case "machine":
+                self.kill()
+            case "host":
+                self.reboot()
+
+    def on_start(self, order: RunOrder) -> None:
+        """A process of a job starts here."""
+        self.witness.start(order.run, order.job, self.worker, self.name, self.incarnation)
+        self.start_seen(self, order)
+
+    # --- the agent's ---
+
+    def spawn_agent(self, keeper: VirtualKeeper) -> SimAgent:
+        self._agents_ever += 1
+        agent = SimAgent(self, keeper, 10_000 + self._agents_ever)
+        self.agents.append(agent)
+        return agent
+
+    def on_agent_ended(self, agent: SimAgent) -> None:
+        self.agents.remove(agent)
+        guard = self.guard
+        if guard is not None and guard.keeper.agent is agent:
+            guard.runs.dead_agents.append(agent.pid)
+            guard.catch(signal.SIGCHLD)
+
+    def wake_guard(self) -> None:
+        if self.guard is not None:
+            self.guard.wake()
+
+    def new_peer(self) -> str:
+        self._peers += 1
+        return f"{self.name}/{self._peers}"

@@ -1,0 +1,47 @@
+"""Running a seed, and telling its story when it breaks a promise."""
+
+from __future__ import annotations
+
+import traceback
+
+from tests.sim.simulation import Outcome, Simulation
+from tests.sim.story import Violation
+
+# The end of a story says most.
+STORY_LINES = 400
+
+
+def run_seed(seed: int) -> tuple[str | None, Outcome | None]:
+    """The promise that was broken, or what the seed did. Any exception is a broken promise."""
+    try:
+        return None, Simulation(seed).run()
+    except Violation as violation:
+        return str(violation), None
+    except Exception as error:
+        where = traceback.extract_tb(error.__traceback__)[-1]
+        return f"{error!r} at {where.filename.rpartition('/')[2]}:{where.lineno}", None
+
+
+def story_of(seed: int, lines: int | None = None) -> str:
+    """The seed once more, told line by line, with its end."""
+    simulation = Simulation(seed, story=True)
+    try:
+        end = f"all went well: {simulation.run()}"
+    except Violation as violation:
+        end = f"BROKEN: {violation}"
+    except Exception:
+        end = f"BROKEN: {traceback.format_exc()}"
+    told = simulation.story.lines
+    cut = [] if lines is None or len(told) <= lines else [f"… {len(told) - lines} lines before"]
+    return "\n".join([*cut, *(told if lines is None else told[-lines:]), end])
+
+
+def check(seeds: range) -> None:
+    """Raise AssertionError with the story of the first seed that breaks a promise."""
+    for seed in seeds:
+        failure, _ = run_seed(seed)
+        if failure is not None:
+            raise AssertionError(
+                f"seed {seed}: {failure}\n{story_of(seed, STORY_LINES)}\n"
+                f"the whole story: python -m tests.sim --story {seed}"
+            )

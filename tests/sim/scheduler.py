@@ -1,0 +1,370 @@
+"""The scheduler's process: the real loop's turn over the real dispatcher and SQLite, a ROUTER and callers that are
+simulated. It can be killed at any point of a turn, stand still, and have a store that refuses.
+
+The database lies in memory and outlives the process. A crash rolls back what was not committed and throws the loop, the
+dispatcher and the writer away: what SQLite keeps then is what it keeps on a disk, and power cuts are tested elsewhere.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future
+from contextlib import contextmanager
+from dataclasses import dataclass
+from random import Random
+from typing import Any, Literal, cast
+from unittest.mock import patch
+
+import zmq
+
+from tests.sim.network import Path, Router
+from tests.sim.story import Story, Violation
+from tests.sim.timeline import Alarm, Clock, Timeline
+from zsched import loop as loop_module
+from zsched.dispatcher import Dispatcher
+from zsched.dispatcher.commands import Command, RefusedError
+from zsched.dispatcher.core import Reply
+from zsched.inbox import Inbox
+from zsched.loop import Loop
+from zsched.store.contract import StoreError, StoreFull, StoreUnsure
+from zsched.store.sqlite import SqliteEngine
+from zsched.store.writer import Writer
+
+# After so long a caller takes no answer for one.
+CALL_TIMEOUT_MS = 6_000
+
+Trouble = Literal["refuse", "refuse a statement", "unsure", "kill", "kill after commit", "kill while sending"]
+
+
+class Killed(BaseException):
+    """kill -9 in the middle of a turn."""
+
+
+class FaultyEngine(SqliteEngine):
+    """SQLite in memory with faults. `trouble` is what the next turn meets; `refusing` makes all turns fail."""
+
+    def __init__(self, chance: Random) -> None:
+        self._chance = chance
+        self.trouble: Trouble | None = None
+        self.refusing = False
+        self.in_turn = False
+        # Turns that were given up: what workers said in them had no effect.
+        self.deaf_turns = 0
+        self._countdown: int | None = None
+        super().__init__(":memory:")
+
+    def begin(self) -> None:
+        super().begin()
+        self.in_turn = True
+        if self.trouble in ("refuse a statement", "kill"):
+            self._countdown = self._chance.randint(0, 30)
+
+    def execute(self, statement: str, parameters: Sequence[object] = ()) -> list[tuple[Any, ...]]:
+        self._count_down()
+        return super().execute(statement, parameters)
+
+    def executemany(self, statement: str, parameters: Iterable[Sequence[object]]) -> None:
+        self._count_down()
+        super().executemany(statement, parameters)
+
+    def commit(self) -> None:
+        trouble, self.trouble, self._countdown = self.trouble, None, None
+        if trouble in ("refuse", "refuse a statement") or self.refusing:
+            self.deaf_turns += 1
+            self.rollback()
+            raise StoreFull("no space is left")
+        if trouble == "kill" or (trouble == "unsure" and self._chance.random() < 0.5):
+            self.rollback()
+        else:
+            super().commit()
+            self.in_turn = False
+        if trouble == "unsure":
+            raise StoreUnsure("the sync failed")
+        if trouble in ("kill", "kill after commit"):
+            raise Killed
+
+    def rollback(self) -> None:
+        super().rollback()
+        self.in_turn = False
+
+    def _count_down(self) -> None:
+        if self._countdown is None:
+            return
+        self._countdown -= 1
+        if self._countdown >= 0:
+            return
+        trouble, self._countdown = self.trouble, None
+        if trouble == "kill":
+            raise Killed
+        self.deaf_turns += 1
+        # SQLite gives some statements up alone, and with others the whole transaction.
+        if self._chance.random() < 0.5:
+            super().rollback()
+        self.trouble = "refuse"
+        raise StoreFull("no space is left")
+
+    def look(self, statement: str, *parameters: object) -> list[tuple[Any, ...]]:
+        """Read without a fault."""
+        return self._connection.execute(statement, cast("Any", parameters)).fetchall()
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    reply: Reply
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    error: RefusedError
+
+
+@dataclass(frozen=True, slots=True)
+class Undone:
+    """Surely nothing has happened: nobody was there, or the store refused the turn."""
+
+
+@dataclass(frozen=True, slots=True)
+class Unknown:
+    """No answer came: it may have happened, and it may still happen."""
+
+
+Answer = Done | Refused | Undone | Unknown
+OnAnswer = Callable[[Answer], None]
+
+
+class Mailbox:
+    """The loop's inbox as the loop uses it: part of inbox.Inbox."""
+
+    descriptor = -1
+
+    def __init__(self) -> None:
+        self._posted: deque[tuple[Command, Future[Reply]]] = deque()
+
+    def post(self, command: Command, future: Future[Reply]) -> None:
+        self._posted.append((command, future))
+
+    def gather(self) -> None:
+        """Nobody else is on the way: all that has arrived has posted."""
+
+    def take(self, most: int) -> Iterator[tuple[Command, Future[Reply]]]:
+        for _ in range(most):
+            if not self._posted:
+                return
+            yield self._posted.popleft()
+
+    def __bool__(self) -> bool:
+        return bool(self._posted)
+
+
+@dataclass(slots=True)
+class Habits:
+    """How this seed's scheduler is set up. `commit_ms` bounds how long a turn takes."""
+
+    timeout_ms: int
+    turn_frames_max: int
+    turn_rows_max: int
+    frames_queued_max: int
+    commit_ms: int = 2
+
+
+class Scheduler:
+    """The process, when `up`. `after_turn` is called after each turn, committed or not."""
+
+    def __init__(self, timeline: Timeline, chance: Random, story: Story, habits: Habits) -> None:
+        self.engine = FaultyEngine(chance)
+        self.clock = Clock(timeline, chance.randint(0, 10**9))
+        self.engine.migrate(self.clock.now().wall_ms)
+        self.habits = habits
+        self.up = False
+        self.after_turn: Callable[[], None] = lambda: None
+        self.before_send: Callable[[Any, bytes], None] = lambda connection, body: None
+        self.on_arrival: Callable[[bytes, bytes], None] = lambda peer, body: None
+        self.on_call: Callable[[Command], None] = lambda command: None
+        # Moments on the timeline: the last start, and each time it stood still, from and to.
+        self.started_ms = 0
+        self.still: list[tuple[int, int]] = []
+        self.kill_at_send: int | None = None
+        # What a future's callback found: it can't raise.
+        self.broken: str | None = None
+        self._timeline = timeline
+        self._chance = chance
+        self._story = story
+        self._alarm = Alarm(timeline, self._turn)
+        self._awake_ms = 0
+        self._tokens = 0
+        self._waiting: dict[Future[Reply], OnAnswer] = {}
+
+    # --- its life ---
+
+    def start(self) -> None:
+        """Start it, unless it is there; again and again until the store lets it."""
+        if self.up:
+            return
+        now = self.clock.now()
+        store = Writer(self.engine)
+        try:
+            store.begin()
+            epoch = store.begin_epoch("host", 1, "sim", now.wall_ms)
+            store.commit()
+        except (StoreError, Killed):
+            self._story.tell("scheduler", "can't start")
+            self.engine.rollback()
+            self._timeline.after(500, self.start)
+            return
+        self.up = True
+        self.started_ms = self._awake_ms = self._timeline.now_ms
+        self._mailbox = Mailbox()
+        self.router = Router(self.habits.frames_queued_max, self._on_arrival)
+        self.router.before_send = self._before_send
+        self.dispatcher = Dispatcher(
+            store, epoch=epoch, timeout_ms=self.habits.timeout_ms, new_token=self._new_token, now=now
+        )
+        self._loop = Loop(
+            store, self.dispatcher, cast("zmq.Socket[bytes]", self.router), cast("Inbox", self._mailbox)
+        )
+        self._story.tell("scheduler", "starts, epoch %d", epoch)
+        self._alarm.set(self._timeline.now_ms)
+
+    def kill(self, why: str = "killed") -> None:
+        if not self.up:
+            return
+        self._story.tell("scheduler", "is gone: %s", why)
+        self.up = False
+        self.engine.rollback()
+        self.engine.trouble = None
+        self.kill_at_send = None
+        if self.still:
+            since_ms, until_ms = self.still[-1]
+            self.still[-1] = since_ms, min(until_ms, self._timeline.now_ms)
+        self.router.close()
+        for on_answer in self._waiting.values():
+            self._timeline.after(self._chance.randint(0, 5), lambda tell=on_answer: tell(Unknown()))  # type: ignore[misc]
+        self._waiting.clear()
+
+    def stop(self) -> None:
+        """A clean end, as by SIGTERM."""
+        if not self.up:
+            return
+        self._take_turn(last=True)
+        self.after_turn()
+        if self.up:
+            self.kill("ended cleanly")
+
+    def stand_still(self, gap_ms: int) -> None:
+        """SIGSTOP, or a host that is suspended."""
+        if not self.up:
+            return
+        self._story.tell("scheduler", "stands still for %d ms", gap_ms)
+        now_ms = self._timeline.now_ms
+        self._awake_ms = max(self._awake_ms, now_ms + gap_ms)
+        if self.still and now_ms < self.still[-1][1]:
+            now_ms = self.still.pop()[0]
+        self.still.append((now_ms, self._awake_ms))
+
+    def _new_token(self) -> str:
+        self._tokens += 1
+        return f"s{self._tokens}"
+
+    # --- turns ---
+
+    def _on_arrival(self, peer: bytes, body: bytes) -> None:
+        self.on_arrival(peer, body)
+        self.wake()
+
+    def wake(self) -> None:
+        self._alarm.set(self._timeline.now_ms + self._chance.randint(0, 1))
+
+    def _turn(self) -> None:
+        if not self.up:
+            return
+        if self._timeline.now_ms < self._awake_ms:
+            self._alarm.set(self._awake_ms)
+            return
+        self._take_turn(last=False)
+        if self.up:
+            # The next turn can't come before this one's commit has ended.
+            self._awake_ms = max(self._awake_ms, self._timeline.now_ms + self._chance.randint(0, self.habits.commit_ms))
+            self._alarm.set(self.clock.moment(self._loop._next_tick_ms))
+        self.after_turn()
+
+    def _take_turn(self, *, last: bool) -> None:
+        if self.engine.trouble == "kill while sending":
+            self.engine.trouble = None
+            self.kill_at_send = self._chance.randint(0, 3)
+        try:
+            self._loop._turn(last=last)
+        except Killed:
+            self.kill("killed in the middle of a turn")
+        except StoreUnsure:
+            self.kill("a sync failed")
+        if self.kill_at_send is not None:
+            self.kill("killed after it has sent")
+
+    @contextmanager
+    def in_its_time(self) -> Iterator[None]:
+        """The loop is the edge where time comes from, so here the edge is moved: its clock, and its bounds."""
+        moved = {
+            "clock": self.clock.now,
+            "TURN_FRAMES_MAX": self.habits.turn_frames_max,
+            "TURN_ROWS_MAX": self.habits.turn_rows_max,
+        }
+        with patch.multiple(loop_module, **moved):
+            yield
+
+    def _before_send(self, connection: Any, body: bytes) -> None:
+        if self.engine.in_turn:
+            raise Violation("a frame is sent before the commit")
+        if self.kill_at_send is not None:
+            self.kill_at_send -= 1
+            if self.kill_at_send < 0:
+                raise Killed
+        self.before_send(connection, body)
+
+    # --- callers ---
+
+    def call(self, path: Path, command: Command, on_answer: OnAnswer) -> None:
+        """Ask over REST. Exactly one answer comes, in the end."""
+        answered = False
+
+        def answer(one: Answer) -> None:
+            nonlocal answered
+            if not answered:
+                answered = True
+                on_answer(one)
+
+        def back(one: Answer) -> None:
+            """The answer's way back. A cut swallows it, and the caller's patience ends by itself."""
+            if path.passes("down"):
+                self._timeline.after(path.delay_ms(), lambda: answer(one))
+
+        if not path.passes("up"):
+            self._timeline.after(CALL_TIMEOUT_MS, lambda: answer(Undone()))
+            return
+        self._timeline.after(CALL_TIMEOUT_MS, lambda: answer(Unknown()))
+        self._timeline.after(path.delay_ms(), lambda: self._post(command, back))
+
+    def _post(self, command: Command, back: OnAnswer) -> None:
+        if not self.up:
+            back(Undone())
+            return
+        future: Future[Reply] = Future()
+        self._waiting[future] = back
+        future.add_done_callback(self._on_done)
+        self._mailbox.post(command, future)
+        self.on_call(command)
+        self.wake()
+
+    def _on_done(self, future: Future[Reply]) -> None:
+        back = self._waiting.pop(future)
+        error = future.exception()
+        if error is None:
+            if self.engine.in_turn:
+                self.broken = "a caller is answered before the commit"
+            back(Done(future.result()))
+        elif isinstance(error, RefusedError):
+            back(Refused(error))
+        elif isinstance(error, StoreError):
+            back(Undone())
+        else:
+            self.broken = f"a command raised {error!r}"

@@ -1,0 +1,206 @@
+"""One seed: a scheduler, some workers, a client and a nemesis; first everything goes wrong, then all is healed."""
+
+from __future__ import annotations
+
+from contextlib import ExitStack
+from dataclasses import dataclass
+from random import Random
+from typing import Final
+from unittest.mock import patch
+
+from tests.sim.callers import Client
+from tests.sim.faults import Nemesis
+from tests.sim.jobs import Poison
+from tests.sim.judge import Judge
+from tests.sim.machine import Habits as WorkerHabits
+from tests.sim.machine import Machine
+from tests.sim.network import Path
+from tests.sim.pollers import SimPoller
+from tests.sim.scheduler import Habits, Scheduler
+from tests.sim.story import Story, Violation, listening
+from tests.sim.timeline import Timeline
+from tests.sim.witness import Witness
+from zsched.worker import guard as guard_module
+
+# Workers that somebody starts with a name that is taken.
+RIVALS_MAX: Final = 2
+# Once all is healed every job must have ended within this.
+HEALED_MS: Final = 300_000
+# And then what is left over must go: kills take their grace, results their turn.
+QUIET_MS: Final = 30_000
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What a seed that broke no promise did."""
+
+    seed: int
+    steps: int
+    virtual_ms: int
+    checks: int
+    runs: int
+    faults: int
+
+
+class Simulation:
+    """Everything that a seed decides is decided by `chance`, so the seed alone tells the whole story again."""
+
+    def __init__(self, seed: int, *, story: bool = False) -> None:
+        self.seed = seed
+        self.chance = chance = Random(seed)
+        self.timeline = timeline = Timeline()
+        self.story = Story(timeline, wanted=story)
+        self.witness = Witness(timeline, self.story)
+        timeout_ms = chance.choice((3_000, 3_000, 6_000, 15_000))
+        self._slowest_ms = chance.choice((5, 50, 400))
+        self.habits = Habits(
+            timeout_ms=timeout_ms,
+            turn_frames_max=chance.choice((2, 1_000)),
+            turn_rows_max=chance.choice((3, 20_000)),
+            frames_queued_max=chance.choice((3, 1_000)),
+        )
+        self.scheduler = Scheduler(timeline, chance, self.story, self.habits)
+        self.machines: dict[str, Machine] = {}
+        self.pollers: dict[str, SimPoller] = {}
+        self.client_path = self.new_path("client")
+        poisons: list[tuple[Poison, ...]] = [(), ("guard",), ("machine",), ("host",), ("guard", "machine", "host")]
+        self.client = Client(self.scheduler, self.client_path, chance, self.story, chance.choice(poisons))
+        self.judge = Judge(
+            timeline, self.story, self.scheduler, self.witness, self.client, self.machines, self.pollers
+        )
+        self.scheduler.after_turn = self.judge.after_turn
+        self.scheduler.before_send = self.judge.on_send
+        self.scheduler.on_arrival = self.judge.on_arrival
+        self.scheduler.on_call = self.judge.on_call
+        for number in range(chance.randint(1, 4)):
+            self._add_machine(f"w{number + 1}", f"w{number + 1}")
+        for number in range(chance.choice((0, 0, 1, 2))):
+            self._add_poller(f"r{number + 1}")
+        self._healing = False
+        self._submits = chance.randint(4, 16)
+        self.nemesis = Nemesis(self)
+
+    # --- the cast ---
+
+    def new_path(self, name: str) -> Path:
+        return Path(self.timeline, self.chance, name, self._slowest_ms)
+
+    def _add_machine(self, name: str, worker: str, *, lock: tuple[int, int] = (1, 2)) -> Machine:
+        habits = WorkerHabits(
+            slots=self.chance.randint(1, 3),
+            heartbeat_ms=self.chance.choice((500, 1_000, 10_000)),
+            shutdown_grace_ms=self.chance.choice((0, 2_000, 30_000)),
+            frames_max=self.chance.choice((1, 100)),
+            spawn_errors=self.chance.choice((0.0, 0.0, 0.05)),
+        )
+        machine = Machine(
+            self.timeline,
+            self.chance,
+            self.story,
+            self.witness,
+            self.scheduler,
+            self.new_path(name),
+            name,
+            worker,
+            habits,
+            lock,
+        )
+        machine.start_seen = self.judge.on_start
+        machine.on_kill = self._on_kill
+        self.machines[name] = machine
+        return machine
+
+    def add_rival(self, victim: Machine) -> None:
+        """Another worker with the same name: on another host, or on the same one with a state directory of its own."""
+        if sum(machine.rival for machine in self.machines.values()) == RIVALS_MAX:
+            return
+        name = f"{victim.worker}x{len(self.machines)}"
+        if self.chance.random() < 0.5:
+            rival = self._add_machine(name, victim.worker)
+        else:
+            rival = self._add_machine(name, victim.worker, lock=(1, 2 + len(self.machines)))
+            rival.boot_of = victim
+        rival.rival = True
+        rival.start()
+
+    def _add_poller(self, name: str) -> None:
+        poller = SimPoller(
+            self.timeline,
+            self.chance,
+            self.story,
+            self.witness,
+            self.scheduler,
+            self.new_path(name),
+            name,
+            self.habits.timeout_ms // 3,
+            1,
+        )
+        poller.on_kill = self._on_kill
+        self.pollers[name] = poller
+
+    def _on_kill(self, job: int) -> None:
+        self.judge.kills[job] += 1
+
+    # --- the two phases ---
+
+    def run(self) -> Outcome:
+        """Raises Violation with the promise that was broken."""
+        with ExitStack() as stack:
+            stack.enter_context(self.scheduler.in_its_time())
+            # Guards compare only moments of their own host, so one steady clock serves all of them.
+            stack.enter_context(patch.object(guard_module, "_mono_ms", lambda: self.timeline.now_ms))
+            ears = stack.enter_context(listening(self.story))
+            self._act()
+            if ears.bug is not None:
+                raise Violation(f"a bug was caught and logged: {ears.bug}")
+        return Outcome(
+            self.seed,
+            self.timeline.steps,
+            self.timeline.now_ms,
+            self.judge.checks,
+            len(self.judge.rows),
+            self.judge.faults,
+        )
+
+    def _act(self) -> None:
+        self.story.tell("nemesis", "will bring %s", ", ".join(self.nemesis.names) or "nothing")
+        self.scheduler.start()
+        for machine in list(self.machines.values()):
+            self.timeline.after(self.chance.randint(0, 500), machine.start)
+        for poller in self.pollers.values():
+            self.timeline.after(self.chance.randint(0, 500), poller.start)
+        end_ms = self.chance.choice((10_000, 30_000, 60_000))
+        for _ in range(self._submits):
+            self.timeline.at(self.chance.randint(0, end_ms), self.client.submit)
+            if self.chance.random() < 0.4:
+                self.timeline.at(self.chance.randint(0, end_ms), self.client.cancel)
+        self.timeline.run(end_ms)
+        self.judge.at_phase_end()
+        self._heal()
+        self.timeline.run(self.timeline.now_ms + HEALED_MS, self.judge.all_ended)
+        self.judge.check_all_ended()
+        self.timeline.run(self.timeline.now_ms + QUIET_MS)
+        self.judge.at_phase_end()
+        self.judge.check_nothing_left()
+
+    def _heal(self) -> None:
+        """All links are whole, all workers are there, the store works. Poison jobs still kill."""
+        self.story.tell("healer", "from here on nothing goes wrong")
+        self.nemesis.stop()
+        self.scheduler.engine.trouble = None
+        self.scheduler.engine.refusing = False
+        self.scheduler.habits.commit_ms = 2
+        # A wall clock that was set back is set right, since what waits for a moment waits by it.
+        self.scheduler.clock.wall_ms_off = max(0, self.scheduler.clock.wall_ms_off, *self.nemesis.jumps_ms)
+        self.client_path.mend()
+        for machine in self.machines.values():
+            machine.path.mend()
+            machine.restarts = machine.stubborn = not machine.rival and not machine.gone
+            if machine.rival:
+                machine.kill()
+            elif machine.restarts:
+                machine.start_later()
+        for poller in self.pollers.values():
+            poller.path.mend()
+            poller.start()
+        self.scheduler.start()

@@ -1,0 +1,99 @@
+"""Peers that have no right to what they say: garbage, frames of another's session, results of another's runs."""
+
+from __future__ import annotations
+
+from random import Random
+
+from tests.sim.network import Connection, Path
+from tests.sim.scheduler import Scheduler
+from tests.sim.story import Story
+from tests.sim.timeline import Timeline
+from zsched.dispatcher.commands import Report
+from zsched.model import JobId, RunId, RunStatus, Stream, WorkerId
+from zsched.protocol import (
+    Heartbeat,
+    Register,
+    Registered,
+    Result,
+    Return,
+    RunResult,
+    Started,
+    WorkerFrame,
+    pack,
+    unpack_from_scheduler,
+)
+
+
+class Stranger:
+    """Connects, and says one thing. `registers`: it has a session of its own, under its own name."""
+
+    def __init__(
+        self, timeline: Timeline, chance: Random, story: Story, scheduler: Scheduler, path: Path, number: int
+    ) -> None:
+        self.worker = f"x{number}"
+        self._timeline = timeline
+        self._chance = chance
+        self._story = story
+        self._scheduler = scheduler
+        self._path = path
+        self._connection = Connection(timeline, chance, path, f"x/{number}".encode(), self, scheduler.router)
+
+    def on_body(self, connection: Connection, body: bytes) -> None:
+        frame = unpack_from_scheduler(body)
+        if isinstance(frame, Registered):
+            self.lie(frame.s)
+
+    def on_cut(self, connection: Connection) -> None: ...
+
+    def babble(self) -> None:
+        """What is no frame."""
+        self._send_body(self._chance.randbytes(self._chance.randint(0, 40)))
+
+    def register(self) -> None:
+        """Be a worker that takes nothing, and lie then."""
+        self._send(
+            Register(
+                versions=(1,),
+                worker=self.worker,
+                incarnation=f"{self.worker}.1",
+                boot_id=self.worker,
+                lock=(0, 0),
+                slots=1,
+                heartbeat_ms=1_000,
+            )
+        )
+
+    def lie(self, session: str) -> None:
+        """Say something in a session about a run of somebody else."""
+        found = self._scheduler.engine.look("SELECT run_id FROM runs WHERE status = 'running'")
+        run = self._chance.choice(found)[0] if found else 1
+        now_ms = self._scheduler.clock.now().wall_ms
+        result = RunResult(
+            run, self._chance.choice(("success", "failed")), "exit", now_ms, now_ms, exit_code=self._chance.randint(0, 1)
+        )
+        lies: list[WorkerFrame] = [
+            Result(s=session, results=(result,)),
+            Return(s=session, runs=(run,)),
+            Started(s=session, run=run, pid=1, at_ms=now_ms),
+            Heartbeat(s=session, seq=1, n=1_000_000, window=0, ahead=0),
+        ]
+        self._send(self._chance.choice(lies))
+
+    def report(self, worker: str) -> None:
+        """The same over REST: the word of a worker about another's run."""
+        found = self._scheduler.engine.look(
+            "SELECT run_id, job_id FROM runs WHERE status = 'running' AND worker_id <> ?", worker
+        )
+        if found:
+            run, job = self._chance.choice(found)
+            status = self._chance.choice((RunStatus.SUCCESS, RunStatus.FAILED, RunStatus.RUNNING))
+            command = Report(JobId(job), WorkerId(worker), status, RunId(run), Stream(), None)
+            self._story.tell("stranger", "reports %s", command)
+            self._scheduler.call(self._path, command, lambda answer: None)
+
+    def _send(self, frame: WorkerFrame) -> None:
+        self._story.tell("stranger", "says as %s: %s", self._connection.peer.decode(), frame)
+        self._send_body(pack(frame))
+
+    def _send_body(self, body: bytes) -> None:
+        self._connection.up.send(body)

@@ -1,0 +1,53 @@
+"""The ground truth: what virtual jobs themselves write down when they start and end. zsched never reads it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+from tests.sim.story import Story, Violation
+from tests.sim.timeline import Timeline
+
+# How a process that was ended from outside is written down.
+KILLED: Final = -9
+
+
+@dataclass(slots=True)
+class Life:
+    """One process of a job. `code` is its exit code, negative for a signal; None while it lives."""
+
+    run: int
+    job: int
+    worker: str
+    host: str
+    incarnation: str
+    started_ms: int
+    ended_ms: int | None = None
+    code: int | None = None
+
+
+class Witness:
+    """Every process that ever was, by run: there may be one for each."""
+
+    def __init__(self, timeline: Timeline, story: Story) -> None:
+        self.lives: dict[int, Life] = {}
+        self._timeline = timeline
+        self._story = story
+
+    def start(self, run: int, job: int, worker: str, host: str, incarnation: str) -> None:
+        before = self.lives.get(run)
+        if before is not None:
+            raise Violation(
+                f"run {run} of job {job} starts on {host} at {self._timeline.now_ms} ms, but it has started before:"
+                f" on {before.host} at {before.started_ms} ms"
+            )
+        self.lives[run] = Life(run, job, worker, host, incarnation, self._timeline.now_ms)
+        self._story.tell(host, "run %d of job %d starts", run, job)
+
+    def end(self, run: int, code: int) -> None:
+        life = self.lives[run]
+        life.ended_ms, life.code = self._timeline.now_ms, code
+        self._story.tell(life.host, "run %d of job %d ends: %d", run, life.job, code)
+
+    def alive(self) -> list[Life]:
+        return [life for life in self.lives.values() if life.code is None]
