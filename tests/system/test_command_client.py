@@ -14,6 +14,8 @@ import pytest
 from zsched.client import Chunk, Client, NotFound, Refused, Unreachable, WaitTimeout
 from zsched.commands import submit, watching
 
+DEADLINE_S = 20.0
+
 # Status, headers, body. None: the connection is closed without an answer.
 Reply = tuple[int, dict[str, str], bytes] | None
 
@@ -26,6 +28,8 @@ class Stub:
         self.asked: list[tuple[str, str]] = []
         self.headers: list[dict[str, str]] = []
         self.connections = 0
+        # Whether it closes each connection after one answer, and without a word.
+        self.hasty = False
         stub = self
 
         class Handler(BaseHTTPRequestHandler):
@@ -50,14 +54,21 @@ class Stub:
                     self.send_header(name, value)
                 self.end_headers()
                 self.wfile.write(content)
-                self.close_connection = headers.get("Connection") == "close"
+                self.close_connection = stub.hasty
 
             do_POST = do_GET  # noqa: N815 (the name that the library asks for)
 
             def log_message(self, *_: object) -> None:
                 pass
 
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        class Server(ThreadingHTTPServer):
+            def shutdown_request(self, request: Any) -> None:
+                super().shutdown_request(request)
+                stub.closed.set()
+
+        # Whether the server has closed a connection.
+        self.closed = threading.Event()
+        self._server = Server(("127.0.0.1", 0), Handler)
         self._server.daemon_threads = True
         self.url = f"http://127.0.0.1:{self._server.server_port}"
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.01,))
@@ -109,8 +120,10 @@ def test_one_connection_serves_one_call_after_the_other(stub: Stub, client: Clie
 
 
 def test_a_kept_connection_that_was_closed_meanwhile_is_not_used_for_a_submit(stub: Stub, client: Client) -> None:
-    stub.answer = lambda *_: as_json(job(1, "pending"), Connection="close")
+    stub.hasty = True
+    stub.answer = lambda *_: as_json(job(1, "pending"))
     client.get(1)
+    assert stub.closed.wait(DEADLINE_S)
     client.submit("ls")
     assert stub.asked == [("GET", "/jobs/1"), ("POST", "/jobs")]
     assert stub.connections == 2
@@ -206,8 +219,8 @@ def test_jobs_come_in_the_order_in_which_they_end(stub: Stub, client: Client) ->
 
 def test_many_jobs_are_waited_for_by_lists_and_each_end_is_asked_for(stub: Stub, client: Client) -> None:
     # What the list of those that run has, look by look. In the first one it has none, as happens to who reads the
-    # lists while jobs pass from one to the other; a stranger's older job, where reading can stop, stands at the end.
-    lists = iter([[], [*range(30, 0, -1), 0], [*range(30, 19, -1), 0], []])
+    # lists while jobs pass from one to the other; strangers' older jobs, where reading can stop, stand at the end.
+    lists = iter([[], list(range(30, -970, -1)), list(range(30, 19, -1)), []])
     looks = 0
 
     def answer(_method: str, path: str, _body: bytes) -> Reply:
@@ -221,6 +234,7 @@ def test_many_jobs_are_waited_for_by_lists_and_each_end_is_asked_for(stub: Stub,
 
     stub.answer = answer
     assert [done.id for done in client.as_completed(range(1, 31))] == list(range(1, 31))
+    assert not [path for _, path in stub.asked if "offset=1000" in path]
 
 
 def test_pages_of_a_list_are_asked_for_as_they_are_taken(stub: Stub, client: Client) -> None:

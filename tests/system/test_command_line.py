@@ -11,7 +11,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -51,9 +51,12 @@ class Cli:
         self._env = environment(folder, ZSCHED_URL=scheduler.url, TERM="xterm")
         self._env.pop("NO_COLOR", None)
 
-    def start(self, *argv: str, **more: Any) -> subprocess.Popen[bytes]:
+    def start(
+        self, *words: str, argv: Sequence[str] = ZSCHED, extra: Mapping[str, str] | None = None, **more: Any
+    ) -> subprocess.Popen[bytes]:
         pipes: dict[str, Any] = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
-        return subprocess.Popen([*ZSCHED, *argv], cwd=self._folder, env=self._env, **(pipes | more))
+        env = {**self._env, **(extra or {})}
+        return subprocess.Popen([*argv, *words], cwd=self._folder, env=env, **(pipes | more))
 
     def __call__(self, *argv: str, given: bytes = b"") -> tuple[int, str, str]:
         """Exit code, stdout, stderr."""
@@ -334,6 +337,24 @@ def test_logs_wait_for_a_run_that_is_not_there_yet(cli: Cli) -> None:
     assert (process.returncode, out, err) == (0, b"done\n", b"")
 
 
+def test_who_follows_or_waits_outlives_a_scheduler_that_is_killed_and_started_again(tmp_path: Path) -> None:
+    with Scheduler(tmp_path) as scheduler, WorkerProcess(scheduler.url, tmp_path):
+        cli = Cli(scheduler, tmp_path)
+        until(lambda: scheduler.workers() == {"w1": "active"})
+        with cli.start("run", f"echo before; until test -e {tmp_path}/go; do sleep 0.05; done; echo after") as run:
+            assert run.stdout is not None
+            assert run.stdout.readline() == b"before\n"
+            with cli.start("wait", "1", str(cli.submit("true"))) as wait:
+                assert wait.stdout is not None
+                assert wait.stdout.readline() == b"2 success\n"
+                scheduler.kill()
+                scheduler.start()
+                (tmp_path / "go").touch()
+                assert wait.communicate(timeout=DEADLINE_S) == (b"1 success\n", b"")
+            assert run.communicate(timeout=DEADLINE_S) == (b"after\n", b"")
+    assert (run.returncode, wait.returncode) == (0, 0)
+
+
 # On a terminal.
 
 
@@ -365,6 +386,29 @@ def test_no_scheduler_is_one_line_with_the_remedy(cli: Cli, argv: list[str], cod
     assert (ended, out) == (code, "")
     assert err.startswith(said)
     assert err.count("\n") == 1
+
+
+def test_run_says_when_it_has_lost_sight_of_its_job(tmp_path: Path) -> None:
+    with Scheduler(tmp_path) as scheduler:
+        cli = Cli(scheduler, tmp_path)
+        # A test has less patience than a person.
+        script = "import sys, zsched.client as client; client.PATIENCE_S = 0.5\n"
+        script += "from zsched.commands.zsched import main; sys.exit(main(['run', 'sleep 60']))"
+        with cli.start(argv=[sys.executable, "-P", "-c", script]) as process:
+            until(lambda: bool(scheduler.get("/jobs")))
+            scheduler.kill()
+            _, err = process.communicate(timeout=DEADLINE_S)
+    assert process.returncode == 125
+    assert err.decode().splitlines()[1] == "zsched: lost sight of job 1, which may go on"
+
+
+def test_what_an_encoding_has_not_is_escaped(cli: Cli) -> None:
+    cli.submit("true")
+    cli.scheduler.submit("true", name="…日本")
+    process = cli.start("list", "--limit=1", extra={"PYTHONIOENCODING": "latin-1"})
+    out, err = process.communicate(timeout=DEADLINE_S)
+    assert (process.returncode, err) == (0, b"")
+    assert rb"\u2026\u65e5\u672c" in out
 
 
 def test_an_output_that_can_not_be_written_is_one_line(cli: Cli) -> None:

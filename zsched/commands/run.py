@@ -72,6 +72,12 @@ class Attendance:
             if self._job is not None:
                 exits.say(f"left: job {self._job.id} may go on; `zsched show {self._job.id}` tells")
             return exits.SIGNALLED + self._signal
+        except ClientError as error:
+            if self._job is None:
+                raise
+            exits.told(error)
+            exits.say(f"lost sight of job {self._job.id}, which may go on")
+            return exits.OWN_FAULT
         except BrokenPipeError:
             # Nobody reads any more. On this host SIGPIPE would end the command at its next word.
             self._cancel()

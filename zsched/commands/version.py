@@ -4,6 +4,7 @@ Usage:
   zsched version [options]
 
 Options:
+  --json      Print it as JSON.
   -h, --help  Show this.
 """
 
@@ -12,11 +13,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from zsched import __version__
-from zsched.commands import options
+from zsched.commands import options, table
 
 
 def main(argv: Sequence[str]) -> int:
     """Run the command; returns its exit code."""
-    options.parse(__doc__, argv, mixed=True)
-    print(f"zsched {__version__}")
+    found = options.parse(__doc__, argv, mixed=True)
+    if found["--json"]:
+        table.document({"name": "zsched", "version": __version__})
+    else:
+        print(f"zsched {__version__}")
     return 0

@@ -30,6 +30,7 @@ Exit codes: 0 done; 1 the job or the operation failed; 2 wrong usage; 3 there is
 
 from __future__ import annotations
 
+import io
 import os
 import sys
 from collections.abc import Sequence
@@ -54,6 +55,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     if command not in COMMANDS:
         options.fail(__doc__, f"no command {command}; {_suggestion(str(command))}")
     assert isinstance(arguments, list)
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        # A job's name may have characters that this terminal's encoding has not.
+        sys.stdout.reconfigure(errors="backslashreplace")
     try:
         code: int = import_module(f"zsched.commands.{command}").main(arguments)
         # Whoever reads may have gone, which shows only when all is written.
