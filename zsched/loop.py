@@ -120,6 +120,8 @@ class Loop:
                 answers.append((future, None))
                 answers[-1] = (future, self._do(command, now))
                 if self._full():
+                    # What is left may be a sign of life.
+                    drained = drained and not self._inbox
                     break
             self._next_tick_ms = self._dispatcher.on_tick(now, drained=drained and not self._frames)
             if last:

@@ -380,10 +380,19 @@ def test_a_clean_goodbye_counts_against_nothing(world: World) -> None:
     jobs = [world.run(run_id).job_id for run_id in (waiting, started)]
     w1.say(WorkerBye(s=w1.session, reason="stop"))
     assert world.worker("w1").status == WorkerStatus.INACTIVE
-    assert [world.states(job_id) for job_id in jobs] == [["pending/returned"], ["failed/worker_lost", "pending"]]
+    assert [world.states(job_id) for job_id in jobs] == [["failed/worker_lost", "pending"]] * 2
+    assert [world.runs(job_id)[-1].attempt for job_id in jobs] == [1, 2]
     assert [(world.runs(job_id)[-1].crashes, world.store.ready()[0].demand.probation) for job_id in jobs] == [
         (0, False)
     ] * 2
+
+
+def test_what_a_leaving_worker_did_not_return_gets_a_new_id_since_it_may_have_run_for_a_moment(world: World) -> None:
+    w1 = Peer(world).join()
+    run_id = running(world, w1, started=False)
+    w1.say(WorkerBye(s=w1.session, reason="shutdown"))
+    w2 = Peer(world, "w2").join()
+    assert w2.take_one() > run_id
 
 
 def test_a_goodbye_because_the_guard_is_lost_is_a_loss(world: World) -> None:

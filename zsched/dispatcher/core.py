@@ -198,8 +198,10 @@ class Dispatcher:
         if frame.reason == "guard_lost":
             losses.lose_worker(self._store, session.name, "lost its guard", now, crash=True)
         else:
+            # Also what was not said to have started may have run for a moment, and a run's id is used once: so nothing
+            # is put back.
             for run in self._store.held_by(session.name):
-                losses.drop_run(self._store, session.name, run, "said goodbye", now)
+                losses.lose_run(self._store, session.name, run, "said goodbye", now, crash=False)
         self._retire(session, frame.reason, now)
 
     # --- commands ----------------------------------------------------------------------------------------------------
@@ -334,6 +336,8 @@ class Dispatcher:
                 session.worker.incarnation,
             ):
                 del active[session.name]
+                # Who could not store could not hear either: its silence is no verdict.
+                session.heard_ms = now.mono_ms
             else:
                 self._sessions.close(session.name)
         for worker in active.values():
