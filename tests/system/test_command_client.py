@@ -235,6 +235,8 @@ def test_many_jobs_are_waited_for_by_lists_and_each_end_is_asked_for(stub: Stub,
     stub.answer = answer
     assert [done.id for done in client.as_completed(range(1, 31))] == list(range(1, 31))
     assert not [path for _, path in stub.asked if "offset=1000" in path]
+    # Each is asked for when no list has it: all, none, 19, and the other 11.
+    assert sum("?" not in path for _, path in stub.asked) == 60
 
 
 def test_pages_of_a_list_are_asked_for_as_they_are_taken(stub: Stub, client: Client) -> None:

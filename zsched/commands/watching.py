@@ -43,7 +43,6 @@ class Plain:
         target = self._targets[stream]
         cleaner = self._cleaners.get(stream)
         if cleaner is None:
-            target.flush()
             target.buffer.write(chunk.data)
         else:
             target.write(cleaner.feed(chunk.data, chunk.end))
