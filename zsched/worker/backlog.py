@@ -23,6 +23,8 @@ class Backlog:
 
     def __init__(self) -> None:
         self._waiting: dict[int, tuple[RunOrder, int]] = {}
+        # Those that don't wait for a slot, some of which may have left by now.
+        self._urgent: list[int] = []
 
     def __len__(self) -> int:
         return len(self._waiting)
@@ -32,6 +34,8 @@ class Backlog:
 
     def add(self, order: RunOrder, mono_ms: int) -> None:
         self._waiting[order.run] = (order, mono_ms)
+        if order.probation:
+            self._urgent.append(order.run)
 
     def take(self) -> RunOrder:
         """The run that waited longest. Raises KeyError when none waits."""
@@ -39,6 +43,12 @@ class Backlog:
         if run is None:
             raise KeyError("nothing waits")
         return self._waiting.pop(run)[0]
+
+    def take_urgent(self) -> list[RunOrder]:
+        """Those on probation: each shall meet its fate alone and soon, not after others."""
+        urgent = [self._waiting.pop(run)[0] for run in self._urgent if run in self._waiting]
+        self._urgent.clear()
+        return urgent
 
     def remove(self, run: int) -> bool:
         """Whether it waited here."""

@@ -135,6 +135,8 @@ class Guard:
     # --- runs --------------------------------------------------------------------------------------------------------
 
     def _fill_slots(self, now_ms: int) -> None:
+        for order in self._backlog.take_urgent():
+            self._runs.start(order, now_ms)
         while self._backlog and len(self._runs) < self._slots:
             self._runs.start(self._backlog.take(), now_ms)
 
@@ -238,11 +240,8 @@ class Guard:
         for order in orders:
             if order.run in self._runs or order.run in self._backlog or order.run in self._spool:
                 continue
-            # One on probation shall meet its fate alone and soon, not after others.
-            if order.probation:
-                self._runs.start(order, now_ms)
-            else:
-                self._backlog.add(order, now_ms)
+            # Started only when all that has come is read: the agent may have withdrawn it, or may be dead by now.
+            self._backlog.add(order, now_ms)
         return None
 
     def _on_stop(self, runs: tuple[int, ...]) -> Message | None:

@@ -1,0 +1,51 @@
+"""What waits in the guard for a slot."""
+
+from __future__ import annotations
+
+import pytest
+
+from zsched.protocol import RunOrder
+from zsched.worker.backlog import WAIT_MS_MAX, Backlog
+
+
+def order(run: int, *, probation: bool = False) -> RunOrder:
+    return RunOrder(
+        run=run, job=1, task=0, attempt=1, command="true", grace_ms=1, output_bytes_max=1, probation=probation
+    )
+
+
+@pytest.fixture
+def backlog() -> Backlog:
+    filled = Backlog()
+    for run in (1, 2, 3):
+        filled.add(order(run, probation=run == 2), run)
+    return filled
+
+
+def test_who_waited_longest_is_first(backlog: Backlog) -> None:
+    assert [backlog.take().run for _ in range(3)] == [1, 2, 3]
+    with pytest.raises(KeyError):
+        backlog.take()
+
+
+def test_one_on_probation_does_not_wait_for_a_slot(backlog: Backlog) -> None:
+    assert [one.run for one in backlog.take_urgent()] == [2]
+    assert backlog.take_urgent() == []
+    assert [backlog.take().run for _ in range(2)] == [1, 3]
+
+
+def test_what_was_withdrawn_or_removed_is_not_urgent_any_more(backlog: Backlog) -> None:
+    assert backlog.remove(2)
+    assert not backlog.remove(2)
+    assert backlog.take_urgent() == []
+    backlog.add(order(4, probation=True), 4)
+    assert backlog.withdraw() == (1, 3, 4)
+    assert backlog.take_urgent() == []
+
+
+def test_what_waits_for_a_second_goes_back(backlog: Backlog) -> None:
+    assert backlog.expire(1 + WAIT_MS_MAX - 1) == ()
+    assert backlog.expire(2 + WAIT_MS_MAX) == (1, 2)
+    assert backlog.deadline_ms() == 3 + WAIT_MS_MAX
+    assert len(backlog) == 1
+    assert 3 in backlog
