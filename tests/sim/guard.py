@@ -18,11 +18,10 @@ from tests.sim.timeline import Alarm
 from zsched.config import WorkerConfig
 from zsched.protocol import RunOrder, RunResult
 from zsched.worker import guard as guard_module
-from zsched.worker.backlog import Backlog
-from zsched.worker.guard import Guard, _Ending
+from zsched.worker.guard import Guard
 from zsched.worker.messages import Began, FromAgent, Message
 from zsched.worker.runs import BEGAN_AFTER_MS, Happened, Why
-from zsched.worker.spool import Spool
+from zsched.worker.state import State
 
 if TYPE_CHECKING:
     from tests.sim.machine import Machine
@@ -102,6 +101,9 @@ class VirtualRuns:
 
     def ids(self) -> tuple[int, ...]:
         return tuple(self._live)
+
+    def captures(self, run: int) -> None:
+        """Virtual jobs write nothing."""
 
     def why(self, run: int) -> Why | None:
         return self._live[run].why
@@ -192,6 +194,7 @@ class VirtualKeeper:
         self._start_at_ms: int | None = 0
         self._outgoing: list[Message] = []
         self.incoming: deque[FromAgent] = deque()
+        self.backed_up = False
 
     @property
     def pid(self) -> int | None:
@@ -253,13 +256,25 @@ class _Shape:
 
 
 class SimGuard(Guard):
-    """The real guard's turns. It owns none of its own attributes' types: see the module's head."""
+    """The real guard, and its turns as they are. What it would make of the operating system is virtual."""
 
     def __init__(self, machine: Machine) -> None:
-        """Everything that the real one opens is replaced, so its own __init__ is not called."""
         self._machine = machine
         self._caught: list[int] = []
-        self._config = WorkerConfig(
+        self.runs = VirtualRuns(machine, lambda: self.catch(signal.SIGCHLD))
+        self.keeper = VirtualKeeper(machine)
+        signals = _Shape(fd=_SIGNALS, terminal=False, take=self._take_signals)
+        epoll = _Shape(poll=self._poll, register=lambda fd, events: None)
+        virtual: dict[str, Any] = {
+            "Signals": lambda: signals,
+            "become_subreaper": lambda: None,
+            "select": _Shape(epoll=lambda: epoll, EPOLLIN=1),
+            "Strays": lambda spool_id: _Shape(spared=set()),
+            "Spawner": lambda worker, spool_id: None,
+            "Runs": lambda spawner, strays, epoll, wall_ms: self.runs,
+            "Keeper": lambda epoll: self.keeper,
+        }
+        config = WorkerConfig(
             id=machine.worker,
             scheduler="",
             slots=machine.habits.slots,
@@ -269,22 +284,9 @@ class SimGuard(Guard):
             state_dir=Path("/"),
             log_level="info",
         )
-        self._state = cast("Any", _Shape(folder=Path("/"), spool_id="mark", lock=machine.lock))
-        self._slots = machine.habits.slots
+        with patch.multiple(guard_module, **virtual):
+            super().__init__(config, State(Path("/"), "mark", machine.lock, -1))
         self._incarnation = machine.incarnation
-        self._db = ""
-        self._signals = cast("Any", _Shape(fd=_SIGNALS, terminal=False, take=self._take_signals))
-        self._epoll = cast("Any", _Shape(poll=self._poll))
-        self._strays = cast("Any", _Shape(spared=set()))
-        self.runs = VirtualRuns(machine, lambda: self.catch(signal.SIGCHLD))
-        self._runs = cast("Any", self.runs)
-        self._backlog = Backlog()
-        self._spool = Spool()
-        self.keeper = VirtualKeeper(machine)
-        self._keeper = cast("Any", self.keeper)
-        self._untold: list[RunResult] = []
-        self._tell_at_ms: int | None = None
-        self._ending = _Ending()
         self._alarm = Alarm(machine.timeline, self._wake)
         self.alive = True
         # It is stopped until then.

@@ -139,7 +139,10 @@ class Judge:
             return
         for worker, (token, its_peer) in self._sessions.items():
             if token == session and its_peer == peer:
-                self._heard_ms[worker] = self._timeline.now_ms
+                # A session of a turn that was given up, or whose news could not be sent, stands in its place.
+                current = self._scheduler.dispatcher._sessions.of_worker(WorkerId(worker))
+                if current is None or current.token == token:
+                    self._heard_ms[worker] = self._timeline.now_ms
 
     def on_call(self, command: Command) -> None:
         """A polling worker's request is with the loop."""
