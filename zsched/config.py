@@ -24,7 +24,6 @@ class SchedulerConfig:
     """What a scheduler runs with. Paths are absolute. A port of 0 means any free one."""
 
     db: Path
-    data_dir: Path
     host: str
     port: int
     zmq_host: str
@@ -75,7 +74,6 @@ def scheduler_config(
     return Loaded(
         SchedulerConfig(
             db=db,
-            data_dir=values.path("data_dir", default=Path(f"{db}.d")),
             host=values.text("host"),
             port=values.number("port"),
             zmq_host=values.text("zmq_host"),

@@ -14,6 +14,13 @@ MIB = 1024 * KIB
 # One frame on a ROUTER or DEALER socket. ZeroMQ itself cuts the connection of a peer that sends more (ZMQ_MAXMSGSIZE).
 FRAME_BYTES_MAX = 8 * MIB
 
+# Entries of one list, and keys of one map, in a frame. A longer one is no frame.
+FRAME_LIST_MAX = 131_072
+FRAME_KEYS_MAX = 1_024
+
+# Bytes of frames taken in by one turn, from which on the rest waits for the next.
+TURN_BYTES_MAX = 32 * MIB
+
 # Live sessions (one a worker) of one scheduler. A further register is refused; workers already there go on.
 SESSIONS_MAX = 16_384
 
@@ -45,6 +52,9 @@ COMMAND_BYTES_MAX = 96 * KIB
 
 # A job's name, in characters. More is 400.
 NAME_CHARS_MAX = 256
+
+# A schedule, in characters. More is 400.
+SCHEDULE_CHARS_MAX = 256
 
 # Output kept of each stream of a run. Beyond it the first half and the last half are kept, and the rest is counted.
 OUTPUT_BYTES_MAX = 256 * KIB
@@ -87,6 +97,16 @@ GRACE_MS_DEFAULT = 10_000
 
 # A loop that stood still for longer gives no verdict on silence: every worker gets the gap on top.
 STALL_MS = 1_000
+
+# The wall clock was set when it is so much off its distance to the steady one: then what waits for a span of time goes
+# on waiting for that span. Less is the slow work of NTP.
+JUMP_MS = 1_000
+
+# Runs that a worker may hold, whatever it asks for. More is cut to this.
+WINDOW_MAX = 1_000_000
+
+# How far in the future a worker's clock may be. A time beyond is cut to this.
+CLOCK_AHEAD_MS_MAX = 86_400_000
 
 # An error frame to the same peer comes at most this often; what it sends meanwhile is dropped in silence.
 ERROR_INTERVAL_MS = 1_000

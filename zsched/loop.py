@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import time
 from collections import deque
+from collections.abc import Callable
 from concurrent.futures import Future
 from typing import Final
 
@@ -19,7 +20,14 @@ from zsched.dispatcher import Dispatcher
 from zsched.dispatcher.commands import Command, RefusedError
 from zsched.dispatcher.core import Reply
 from zsched.inbox import ClosedError, Inbox
-from zsched.limits import FRAME_BYTES_MAX, STORE_PAUSE_S, TURN_COMMANDS_MAX, TURN_FRAMES_MAX, TURN_ROWS_MAX
+from zsched.limits import (
+    FRAME_BYTES_MAX,
+    STORE_PAUSE_S,
+    TURN_BYTES_MAX,
+    TURN_COMMANDS_MAX,
+    TURN_FRAMES_MAX,
+    TURN_ROWS_MAX,
+)
 from zsched.live import Live
 from zsched.model import Now
 from zsched.store.contract import Store, StoreError, StoreUnsure
@@ -91,11 +99,15 @@ class Loop:
         self._stopping = True
         self._inbox.wake()
 
-    def run(self) -> None:
-        """Turn until `stop`; then say goodbye to the workers. Raises StoreUnsure when a sync failed: end then."""
+    def run(self, close_door: Callable[[], None] = lambda: None) -> None:
+        """Turn until `stop`; then close the door to new callers, answer the others, and say goodbye to the workers.
+
+        Raises StoreUnsure when a sync failed: end then.
+        """
         while not self._stopping:
             self._wait()
             self._turn()
+        close_door()
         self._inbox.close()
         self._turn(last=True)
         for _, future in self._inbox.take(TURN_COMMANDS_MAX):
@@ -156,11 +168,13 @@ class Loop:
 
     def _receive(self) -> bool:
         """Read the frames that have arrived, up to the bound; returns whether that was all."""
-        while len(self._frames) < TURN_FRAMES_MAX:
+        room = TURN_BYTES_MAX
+        while len(self._frames) < TURN_FRAMES_MAX and room > 0:
             try:
                 peer, *parts = self._router.recv_multipart(zmq.NOBLOCK)
             except zmq.Again:
                 return True
+            room -= sum(map(len, parts))
             try:
                 if len(parts) != 1:
                     raise protocol.ProtocolError(f"a message has one part, this one {len(parts)}")

@@ -14,7 +14,7 @@ import msgpack
 import msgspec
 from msgspec import Meta, Struct
 
-from zsched.limits import FRAME_BYTES_MAX, LOG_BYTES_MAX
+from zsched.limits import FRAME_BYTES_MAX, FRAME_KEYS_MAX, FRAME_LIST_MAX, LOG_BYTES_MAX
 
 VERSION: Final = 1
 VERSIONS: Final = (1,)
@@ -289,7 +289,13 @@ def _decode(body: bytes) -> object:
     if len(body) > FRAME_BYTES_MAX:
         raise ProtocolError(f"a frame has at most {FRAME_BYTES_MAX} bytes, this one {len(body)}")
     try:
-        return msgpack.unpackb(body, object_pairs_hook=_unique_keys, ext_hook=_no_extensions)
+        return msgpack.unpackb(
+            body,
+            object_pairs_hook=_unique_keys,
+            ext_hook=_no_extensions,
+            max_array_len=FRAME_LIST_MAX,
+            max_map_len=FRAME_KEYS_MAX,
+        )
     except ProtocolError:
         raise
     # msgpack raises ValueError and its own classes, TypeError for unhashable keys, RecursionError for depth.

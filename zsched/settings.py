@@ -141,8 +141,6 @@ _LEVELS = "least urgent line that is logged: DEBUG, INFO, WARN or ERROR"
 KEYS: Final = (
     Key("scheduler", "db", "scheduler.db", "FILE", _path,
         "the SQLite database; a second scheduler on it exits 75"),
-    Key("scheduler", "data_dir", "", "DIR", _optional_path,
-        "keys and the lock live here; the database's name with .d added when empty"),
     Key("scheduler", "host", "0.0.0.0", "HOST", _line,  # noqa: S104 (who may speak is decided for each request)
         "address that REST listens on"),
     Key("scheduler", "port", "8080", "PORT", _port,

@@ -7,7 +7,7 @@ from typing import Final
 from msgspec import Struct
 
 from zsched import schedule
-from zsched.limits import COMMAND_BYTES_MAX, NAME_CHARS_MAX
+from zsched.limits import COMMAND_BYTES_MAX, NAME_CHARS_MAX, SCHEDULE_CHARS_MAX
 from zsched.model import JobSpec
 from zsched.units import parse_duration_ms
 
@@ -47,6 +47,8 @@ def job_spec(body: JobBody) -> JobSpec:
         raise SpecError("command", f"at most {COMMAND_BYTES_MAX} bytes, not {size}: put it into a script")
     # The first clients sent an empty schedule where there was none.
     cron = (body.schedule or "").strip() or None
+    if cron is not None and len(cron) > SCHEDULE_CHARS_MAX:
+        raise SpecError("schedule", f"at most {SCHEDULE_CHARS_MAX} characters, not {len(cron)}")
     if cron is not None:
         try:
             schedule.check(cron)

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import pytest
 
 from tests.contract.base import NOW, W1, W2, Base
-from zsched.model import TERMINAL, TRANSITIONS, Outcome, Reason, RunId, RunStatus, Stream
+from zsched.model import TERMINAL, TRANSITIONS, JobId, Outcome, Reason, RunId, RunStatus, Stream
 from zsched.store.contract import RunOutput, StoreError
 
 PENDING, RUNNING, SUCCESS = RunStatus.PENDING, RunStatus.RUNNING, RunStatus.SUCCESS
@@ -334,14 +334,35 @@ def test_a_waiting_successor_can_be_cancelled(base: Base) -> None:
     assert base.store.release_due(NOW + 500) == 0
 
 
-def test_the_runs_a_worker_was_given_of_a_job_stand_newest_first(base: Base) -> None:
+def test_of_the_runs_a_worker_was_given_of_a_job_the_live_and_the_last_are_found(base: Base) -> None:
     run_id = base.running(W1)
     job_id = base.run(run_id).job_id
+    assert [run.run_id for run in base.store.live_on(W1, job_id)] == [run_id]
     base.lose(run_id)
+    assert base.store.live_on(W1, job_id) == []
     (again,) = base.claim(W1)
     base.lose(again.run_id)
-    base.claim(W2)
-    assert [run.run_id for run in base.store.runs_on(W1, job_id)] == [again.run_id, run_id]
+    (elsewhere,) = base.claim(W2)
+    last = base.store.last_on(W1, job_id)
+    assert last is not None
+    assert last.run_id == again.run_id
+    assert [run.run_id for run in base.store.live_on(W2, job_id)] == [elsewhere.run_id]
+    assert base.store.last_on(W2, JobId(job_id + 1)) is None
+
+
+def test_adopted_runs_were_handed_out_before_the_session_began(base: Base) -> None:
+    run_id, other = base.running(W1), base.running(W2)
+    before = {held.run_id: held.handed_n for held in (*base.store.held_by(W1), *base.store.held_by(W2))}
+    base.store.adopt(W1)
+    assert [held.handed_n for held in base.store.held_by(W1)] == [0]
+    assert [held.handed_n for held in base.store.held_by(W2)] == [before[other]]
+    assert run_id in before
+
+
+def test_what_waits_for_a_span_of_time_waits_for_it_whatever_the_wall_clock_does(base: Base) -> None:
+    base.lose(base.running(), due_ms=NOW + 500)
+    base.store.shift(-86_400_000)
+    assert base.store.next_due_ms() == NOW + 500 - 86_400_000
 
 
 def test_held_runs_stand_oldest_first(base: Base) -> None:

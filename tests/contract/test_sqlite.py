@@ -20,6 +20,7 @@ from zsched.store.contract import (
     StoreBusy,
     StoreCorrupt,
     StoreError,
+    StoreForeign,
     StoreFull,
     StoreLocked,
     StoreNewer,
@@ -84,20 +85,20 @@ def test_a_row_that_points_nowhere_is_refused(path: Path) -> None:
 
 @pytest.mark.parametrize("umask", [0o000, 0o022, 0o077])
 def test_nobody_else_can_read_the_files(tmp_path: Path, umask: int) -> None:
-    folder = tmp_path / "data"
+    db = tmp_path / "scheduler.db"
     before = os.umask(umask)
     try:
-        with Lock(folder), closing(open_writer(folder / "scheduler.db", NOW)) as store:
+        with Lock(db), closing(open_writer(db, NOW)) as store:
             store.begin()
             store.submit([JobSpec(name="a", command="true")], [None], "test", NOW)
             store.commit()
-            assert mode(folder) == 0o700
-            assert {file.name: mode(file) for file in folder.iterdir()} == {
-                "lock": 0o600,
+            assert {file.name: mode(file) for file in tmp_path.iterdir()} == {
                 "scheduler.db": 0o600,
                 "scheduler.db-shm": 0o600,
                 "scheduler.db-wal": 0o600,
+                "scheduler.db.d": 0o700,
             }
+            assert mode(tmp_path / "scheduler.db.d" / "lock") == 0o600
     finally:
         os.umask(before)
 
@@ -130,6 +131,24 @@ def test_a_folder_that_does_not_exist_is_a_store_error(tmp_path: Path) -> None:
 def test_a_second_scheduler_is_refused_and_told_who_is_first(tmp_path: Path) -> None:
     with Lock(tmp_path), pytest.raises(StoreLocked, match=f"process {os.getpid()}"):
         Lock(tmp_path)
+
+
+def test_a_database_has_one_lock_whichever_name_leads_to_it(tmp_path: Path) -> None:
+    (tmp_path / "link").symlink_to(tmp_path)
+    (tmp_path / "alias.db").symlink_to(tmp_path / "scheduler.db")
+    with Lock(tmp_path / "scheduler.db"):
+        for name in (tmp_path / "link" / "scheduler.db", tmp_path / "alias.db"):
+            with pytest.raises(StoreLocked):
+                Lock(name)
+
+
+def test_a_database_of_another_program_is_refused_and_not_touched(path: Path) -> None:
+    with closing(SqliteEngine(path)) as engine:
+        engine.execute("CREATE TABLE theirs (x)")
+    with pytest.raises(StoreForeign):
+        open_writer(path, NOW)
+    with closing(SqliteEngine(path, read_only=True)) as engine:
+        assert engine.execute("SELECT name FROM sqlite_master") == [("theirs",)]
 
 
 def test_the_lock_is_free_when_its_holder_is_gone(tmp_path: Path) -> None:

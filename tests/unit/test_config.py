@@ -104,7 +104,7 @@ def test_a_written_size_reads_back_the_same(size_bytes: int) -> None:
 
 def test_without_any_setting_a_scheduler_has_the_documented_defaults(home: Path) -> None:
     config = scheduler_config({}, None, {"HOME": str(home)}, home).config
-    assert (config.db, config.data_dir) == (home / "scheduler.db", home / "scheduler.db.d")
+    assert config.db == home / "scheduler.db"
     assert (config.host, config.port, config.zmq_host, config.zmq_port) == ("0.0.0.0", 8080, "127.0.0.1", 5555)
     assert (config.worker_timeout_ms, config.threads, config.log_level) == (30_000, 16, "INFO")
 
@@ -183,7 +183,7 @@ def test_one_database_has_one_name_whichever_link_leads_to_it(home: Path) -> Non
     (home / "real").mkdir()
     (home / "link").symlink_to("real")
     config = scheduler_config({"db": "link/a.db"}, None, {"HOME": str(home)}, home).config
-    assert (config.db, config.data_dir) == (home / "real/a.db", home / "real/a.db.d")
+    assert config.db == home / "real/a.db"
 
 
 def test_a_tilde_is_the_home_folder(home: Path) -> None:

@@ -237,9 +237,19 @@ def test_the_same_end_again_is_200_and_changes_nothing(rest: Rest) -> None:
     rest.report(job, "w1", "running")
     first = rest.report(job, "w1", "success", logs="first", exit_code=0)
 
-    again = rest.report(job, "w1", "success", logs="second", exit_code=1)
+    again = rest.report(job, "w1", "success", logs="second")
     assert (again.status_code, again.json) == (200, first.json)
     assert rest.get("/runs/1").json == first.json
+
+
+def test_success_with_another_exit_code_than_0_is_refused(rest: Rest) -> None:
+    job = rest.submit()
+    rest.register("w1")
+    rest.take("w1")
+    refused = rest.report(job, "w1", "success", exit_code=5)
+    assert refused.status_code == 400
+    assert refused.json["errors"][0]["pointer"] == "#/exit_code"
+    assert rest.get("/runs/1").json["status"] == "running"
 
 
 def test_an_end_is_final(rest: Rest) -> None:

@@ -83,7 +83,8 @@ class JobRuns:
         limit = number(given, "limit", PAGE_ROWS_DEFAULT, 1, PAGE_ROWS_MAX)
         reader = self._context.reader
         _found(reader.job(job_id(job)))
-        answer(resp, [views.run(run, reader.output(run.run_id)) for run in reader.runs(job_id(job), limit)])
+        # Without logs: a thousand runs may have written a gigabyte. /runs/{id} has them.
+        answer(resp, [views.run(run, None) for run in reader.runs(job_id(job), limit)])
 
     on_head = on_get
 
@@ -111,6 +112,9 @@ class JobLog:
         parameters(req)
         number = job_id(job)
         body = read(req, LogBody, bytes_max=LOG_BODY_BYTES_MAX)
+        if body.status == "success" and body.exit_code not in (None, 0):
+            detail = "success means 0: send status failed, or no exit_code"
+            raise Problem(400, "invalid_request", f"exit_code: {detail}", errors=(("#/exit_code", detail),))
         report = Report(
             job_id=number,
             worker_id=WorkerId(body.worker_id),

@@ -4,8 +4,11 @@ refuses.
 
 from __future__ import annotations
 
+import logging
 import threading
+import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -26,6 +29,18 @@ _BODY_BYTES_MAX = JOBS_BODY_BYTES_MAX + 1024 * 1024
 
 # Connections accepted in one round of the poll, so that those which are open get their turn.
 _ACCEPTED_MAX = 64
+
+# How long it accepts nothing after an accept that failed.
+_ACCEPT_PAUSE_S = 1.0
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(slots=True)
+class Pause:
+    """Until when a listener accepts nothing, by the steady clock."""
+
+    until_s: float = 0.0
 
 
 class _Task(waitress.task.WSGITask):  # type: ignore[misc]
@@ -116,9 +131,11 @@ class Server:
         self._all = _listeners(self._server)
         for listener in self._all:
             listener.channel_class = partial(_Channel, inbox)
-            # Waitress has no hooks at these two places, so they are put in front of its own methods.
+            # Waitress has no hooks at these places, so they are put in front of its own methods.
             listener.add_task = partial(_add_task, inbox, listener.add_task)
-            listener.handle_accept = partial(_accept_all, listener, listener.handle_accept)
+            pause = Pause()
+            listener.handle_accept = partial(_accept_all, listener, pause)
+            listener.readable = partial(_is_open, listener.readable, pause)
         self._thread = threading.Thread(target=self._server.run, name="rest", daemon=True)
 
     @property
@@ -145,13 +162,27 @@ class Server:
         self._all[0].trigger.pull_trigger(act)
 
 
-def _accept_all(listener: Any, accept_one: Callable[[], None]) -> None:
-    """Accept what waits, where Waitress accepts one in each round of its poll: so that a crowd is seen as one."""
+def _accept_all(listener: Any, pause: Pause) -> None:
+    """Accept what waits, where Waitress accepts one in each round of its poll: so that a crowd is seen as one.
+
+    When no descriptor is left for a connection, it waits a while: the listening socket stays readable, and asking it
+    again and again would take all the time there is.
+    """
     for _ in range(_ACCEPTED_MAX):
-        before = len(listener._map)
-        accept_one()
-        if len(listener._map) == before:
-            break
+        try:
+            connection, address = listener.socket.accept()
+        except BlockingIOError:
+            return
+        except OSError as error:
+            log.warning("can't accept connections for a while: %s", error.strerror)
+            pause.until_s = time.monotonic() + _ACCEPT_PAUSE_S
+            return
+        listener.set_socket_options(connection)
+        listener.channel_class(listener, connection, listener.fix_addr(address), listener.adj, map=listener._map)
+
+
+def _is_open(readable: Callable[[], bool], pause: Pause) -> bool:
+    return time.monotonic() >= pause.until_s and readable()
 
 
 def _add_task(inbox: Inbox, add_task: Callable[[_Channel], None], channel: _Channel) -> None:

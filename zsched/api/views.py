@@ -5,6 +5,7 @@ look for it.
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from typing import Final
 
 from zsched.limits import LOGS_BYTES_SHOWN
 from zsched.model import Job, Run, Stream, Worker
@@ -13,12 +14,19 @@ from zsched.units import format_duration_ms
 
 View = dict[str, object]
 
+# The end of the year 9999, the last that RFC 3339 can write.
+_LATEST_MS: Final = 253_402_300_799_999
+
 
 def time(at_ms: int | None) -> str | None:
     """Milliseconds since 1970 as RFC 3339 in UTC, such as 2026-11-24T07:50:35.123Z."""
     if at_ms is None:
         return None
-    return datetime.fromtimestamp(at_ms / 1000, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    return (
+        datetime.fromtimestamp(min(at_ms, _LATEST_MS) / 1000, UTC)
+        .isoformat(timespec="milliseconds")
+        .replace("+00:00", "Z")
+    )
 
 
 def job(job: Job) -> View:

@@ -176,7 +176,7 @@ def private(folder: Path, workers: int, slots: int) -> Plan:
     return Plan(
         url=url,
         scheduler=[
-            *(f"--db={db}", f"--data-dir={db}.d", "--host=127.0.0.1", f"--port={port}"),
+            *(f"--db={db}", "--host=127.0.0.1", f"--port={port}"),
             *("--zmq-host=127.0.0.1", f"--zmq-port={zmq_port}"),
         ],
         workers={

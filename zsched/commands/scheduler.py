@@ -9,7 +9,6 @@ end it cleanly; jobs go on then too.
 
 Options:
   --db=FILE                  The SQLite database (scheduler.db).
-  --data-dir=DIR             Keys and the lock live here (the database's name with .d added).
   --host=HOST                Address that REST listens on (0.0.0.0).
   --port=PORT                Port that REST listens on; 0 takes any free one (8080).
   --zmq-host=HOST            Address that workers connect to by ZeroMQ (127.0.0.1).
@@ -27,20 +26,22 @@ Every option is also a line in an INI file (worker_timeout = 3s) and a variable 
 A flag wins over a variable, a variable over --config, that over $XDG_CONFIG_HOME/zsched/*.ini and /etc/zsched/*.ini.
 
 Exit codes: 0 ended cleanly; 2 wrong usage or setting; 70 a sync to disk failed; 71 a port can't be used; 74 the
-database is damaged; 75 another scheduler has the database; 78 the database is of a newer release.
+database is damaged; 75 another scheduler has the database; 78 the database is of a newer release, or of another
+program.
 """
 
 from __future__ import annotations
 
 import logging
 import os
+import resource
 import secrets
 import signal
 import socket
 import sys
 import time
 from collections.abc import Sequence
-from contextlib import closing
+from contextlib import closing, suppress
 from functools import partial
 from typing import Final
 
@@ -56,7 +57,7 @@ from zsched.dispatcher import Dispatcher
 from zsched.inbox import Inbox
 from zsched.live import Live
 from zsched.loop import Loop, bind, clock
-from zsched.store.contract import StoreCorrupt, StoreError, StoreLocked, StoreNewer, StoreUnsure
+from zsched.store.contract import StoreCorrupt, StoreError, StoreForeign, StoreLocked, StoreNewer, StoreUnsure
 from zsched.store.sqlite import Lock, open_reader, open_writer
 from zsched.store.writer import Writer
 
@@ -75,8 +76,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def run(config: SchedulerConfig) -> int:
     """Put the scheduler together and run it until it is told to end; returns the exit code."""
+    raise_descriptor_limit()
     try:
-        with Lock(config.data_dir), closing(open_writer(config.db, clock().wall_ms)) as store:
+        with Lock(config.db), closing(open_writer(config.db, clock().wall_ms)) as store:
             return _serve(config, store)
     except StoreError as error:
         log.critical("%s", error)
@@ -117,23 +119,30 @@ def _serve(config: SchedulerConfig, store: Writer) -> int:
             config.threads,
         )
 
-        def stop(*_: object) -> None:
-            rest.close_door()
-            loop.stop()
-
-        signal.signal(signal.SIGINT, stop)
-        signal.signal(signal.SIGTERM, stop)
+        # A handler may come between any two steps of any code, so it only sets a mark.
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, lambda *_: loop.stop())
         rest.start()
         log.info("listening on http://%s:%d, workers on %s; database %s", config.host, rest.port, endpoint, config.db)
         try:
-            loop.run()
+            loop.run(rest.close_door)
         finally:
+            # It is ending. Another signal has nothing to add, and must not cut it short.
+            for number in (signal.SIGINT, signal.SIGTERM):
+                signal.signal(number, signal.SIG_IGN)
             rest.stop()
         store.begin()
         store.end_epoch(epoch, clock().wall_ms)
         store.commit()
     log.info("ended cleanly")
     return 0
+
+
+def raise_descriptor_limit() -> None:
+    """Let this process open as many files and connections as the system allows it."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with suppress(ValueError, OSError):
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
 def _begin(store: Writer) -> int:
@@ -159,6 +168,7 @@ def _exit_code(error: StoreError) -> int:
         StoreCorrupt: os.EX_IOERR,
         StoreLocked: os.EX_TEMPFAIL,
         StoreNewer: os.EX_CONFIG,
+        StoreForeign: os.EX_CONFIG,
     }
     return codes.get(type(error), os.EX_IOERR)
 

@@ -54,6 +54,7 @@ def adopt(store: Store, session: Session, frame: protocol.Register, now: Now) ->
     held = frame.runs if frame.db in ("", store.identity) else ()
     kill = reconcile(store, session, held, None, now)
     kill.extend(RunId(one.run) for one in frame.runs if one not in held)
+    store.adopt(session.name)
     unwanted = set(kill)
     return [RunId(one.run) for one in held if one.run not in unwanted and one.phase != "finished"], kill
 

@@ -26,9 +26,9 @@ from zsched.dispatcher.commands import (
     Report,
     Submit,
 )
-from zsched.dispatcher.orders import introduced, orders, outcome
+from zsched.dispatcher.orders import introduced, moment, orders, outcome
 from zsched.dispatcher.session import Session, Sessions
-from zsched.limits import ERROR_INTERVAL_MS, PENDING_RUNS_MAX, SESSIONS_MAX, STALL_MS, WATCH_MS
+from zsched.limits import ERROR_INTERVAL_MS, JUMP_MS, PENDING_RUNS_MAX, SESSIONS_MAX, STALL_MS, WATCH_MS, WINDOW_MAX
 from zsched.model import JobId, Now, Reason, RunId, RunStatus, WorkerId
 from zsched.store.contract import Claimed, Store
 
@@ -68,6 +68,7 @@ class Dispatcher:
         self._new_token = new_token
         self._sessions = Sessions(timeout_ms)
         self._last_tick_ms = now.mono_ms
+        self._wall_ahead_ms = now.wall_ms - now.mono_ms
         self._scolded: dict[bytes, int] = {}
         # Whether sessions may say what the store doesn't, because a turn was given up.
         self._astray = False
@@ -95,7 +96,7 @@ class Dispatcher:
             case protocol.Heartbeat():
                 self._on_heartbeat(session, frame, now)
             case protocol.Ready():
-                session.window, session.ahead = frame.window, frame.ahead
+                session.window, session.ahead = min(frame.window, WINDOW_MAX), min(frame.ahead, WINDOW_MAX)
             case protocol.Started():
                 self._on_started(session, frame.run, frame.at_ms, now)
             case protocol.Log():
@@ -162,7 +163,7 @@ class Dispatcher:
 
     def _on_heartbeat(self, session: Session, frame: protocol.Heartbeat, now: Now) -> None:
         self._store.seen(session.name, now.wall_ms)
-        session.window, session.ahead = frame.window, frame.ahead
+        session.window, session.ahead = min(frame.window, WINDOW_MAX), min(frame.ahead, WINDOW_MAX)
         kill = arrival.reconcile(self._store, session, frame.runs, frame.n, now)
         cancel = [run.run_id for run in self._store.held_by(session.name) if run.cancelled]
         ack = protocol.HeartbeatAck(
@@ -171,13 +172,16 @@ class Dispatcher:
         self._send(session, ack)
 
     def _on_started(self, session: Session, run_id: int, at_ms: int, now: Now) -> None:
-        if self._store.start(RunId(run_id), session.name, at_ms) and placement.load(self._store, session).probation:
+        if (
+            self._store.start(RunId(run_id), session.name, moment(at_ms, now))
+            and placement.load(self._store, session).probation
+        ):
             session.suspects.setdefault(RunId(run_id), now.mono_ms)
 
     def _on_result(self, session: Session, frame: protocol.Result, now: Now) -> None:
         verdicts: list[tuple[int, protocol.Verdict]] = []
         for result in frame.results:
-            verdict = self._store.finish(outcome(result), session.name, now.wall_ms)
+            verdict = self._store.finish(outcome(result, now), session.name, now.wall_ms)
             verdicts.append((result.run, verdict))
             session.suspects.pop(RunId(result.run), None)
             if verdict == "stored":
@@ -294,6 +298,11 @@ class Dispatcher:
         if gap_ms > STALL_MS:
             log.warning("the scheduler stood still for %d ms: no worker is judged by that time", gap_ms)
             self._sessions.forgive(gap_ms, now.mono_ms)
+        jump_ms = now.wall_ms - now.mono_ms - self._wall_ahead_ms
+        if abs(jump_ms) > JUMP_MS:
+            log.warning("the wall clock jumped by %d ms", jump_ms)
+            self._store.shift(jump_ms)
+        self._wall_ahead_ms = now.wall_ms - now.mono_ms
         due_ms = self._store.next_due_ms()
         if due_ms is not None and due_ms <= now.wall_ms:
             self._on_due(now)

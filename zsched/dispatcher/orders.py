@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from zsched import protocol
-from zsched.limits import OUTPUT_BYTES_MAX
+from zsched.limits import CLOCK_AHEAD_MS_MAX, OUTPUT_BYTES_MAX
 from zsched.model import Now, Outcome, RunId, RunStatus, Stream, Worker, WorkerId, WorkerKind, WorkerStatus
 from zsched.store.contract import Claimed
 
@@ -47,17 +47,24 @@ def introduced(frame: protocol.Register, now: Now) -> Worker:
     )
 
 
-def outcome(result: protocol.RunResult) -> Outcome:
-    """How a run ended, as its worker tells it."""
+def moment(told_ms: int, now: Now) -> int:
+    """A time by a worker's clock, which may be wrong, but not without bound."""
+    return min(told_ms, now.wall_ms + CLOCK_AHEAD_MS_MAX)
+
+
+def outcome(result: protocol.RunResult, now: Now) -> Outcome:
+    """How a run ended, as its worker tells it; made to agree with itself where it doesn't."""
+    finished_ms = moment(result.finished_ms, now)
+    well = result.status == "success" and result.exit_code == 0 and result.signal is None
     return Outcome(
         run_id=RunId(result.run),
-        status=RunStatus(result.status),
+        status=RunStatus.SUCCESS if well else RunStatus.FAILED,
         reason=result.reason,
         detail=result.detail,
         exit_code=result.exit_code,
         signal=result.signal,
-        started_ms=result.started_ms,
-        finished_ms=result.finished_ms,
+        started_ms=None if result.started_ms is None else min(result.started_ms, finished_ms),
+        finished_ms=finished_ms,
         stdout=_kept(result.stdout),
         stderr=_kept(result.stderr),
     )
@@ -67,4 +74,5 @@ def _kept(output: protocol.Output) -> Stream:
     """A stream cut to the bound, whatever the worker sent: the first half of its head, the last half of its tail."""
     half = OUTPUT_BYTES_MAX // 2
     tail = output.tail[-half:] if output.tail else b""
-    return Stream(head=output.head[: OUTPUT_BYTES_MAX - len(tail)], tail=tail, total=output.total)
+    head = output.head[: OUTPUT_BYTES_MAX - len(tail)]
+    return Stream(head=head, tail=tail, total=max(output.total, len(head) + len(tail)))

@@ -70,9 +70,19 @@ def next_run(store: Store, session: Session, timeout_ms: int, now: Now) -> Claim
         session.suspects.pop(held[0].run_id, None)
         session.load = None
     claimed = placement.claim_one(store, session, now)
-    if claimed is None and waiting and now.wall_ms - waiting[0].claimed_ms > timeout_ms:
+    if claimed is not None:
+        session.handed = {run.run_id: session.handed.get(run.run_id, now.mono_ms) for run in waiting}
+        session.handed[claimed.run_id] = now.mono_ms
+    if claimed is None and waiting and _is_old(session, waiting[0].run_id, timeout_ms, now):
         return store.claimed(waiting[0].run_id)
     return claimed
+
+
+def _is_old(session: Session, run_id: RunId, timeout_ms: int, now: Now) -> bool:
+    """Whether a run was handed to a worker that long ago, by the steady clock; of one from before a restart that counts
+    from the first question since.
+    """
+    return now.mono_ms - session.handed.setdefault(run_id, now.mono_ms) > timeout_ms
 
 
 def report(store: Store, sessions: Sessions, command: Report, now: Now) -> RunId | ConflictError:
@@ -102,17 +112,20 @@ def report(store: Store, sessions: Sessions, command: Report, now: Now) -> RunId
 
 def _run_meant(store: Store, command: Report) -> Run:
     """The run that a report speaks of: the one it names, else the worker's only live run of the job, else its last."""
-    runs = store.runs_on(command.worker_id, command.job_id)
     if command.run_id is not None:
-        runs = [run for run in runs if run.run_id == command.run_id]
-    live = [run for run in runs if run.status is RunStatus.RUNNING]
-    if len(live) > 1:
-        raise ConflictError(
-            "run_id_required", f"Worker {command.worker_id} has {len(live)} live runs of this job: name run_id"
-        )
-    if not runs:
+        run = store.run(command.run_id)
+        if run is not None and (run.job_id, run.worker_id) != (command.job_id, command.worker_id):
+            run = None
+    else:
+        live = store.live_on(command.worker_id, command.job_id)
+        if len(live) > 1:
+            raise ConflictError(
+                "run_id_required", f"Worker {command.worker_id} has several live runs of this job: name run_id"
+            )
+        run = live[0] if live else store.last_on(command.worker_id, command.job_id)
+    if run is None:
         raise ConflictError("not_owner", f"Worker {command.worker_id} has no run of job {command.job_id} to report on")
-    return (live or runs)[0]
+    return run
 
 
 def _started(store: Store, session: Session | None, run: Run, now: Now) -> None:

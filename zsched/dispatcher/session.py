@@ -20,7 +20,8 @@ class Session:
     `peer` is the ROUTER's name of its connection: None for a worker that polls, and for one that has not registered
     since this scheduler started. `window` and `ahead` are its last word on how much it takes. `n` counts the run frames
     sent to it. `suspects` are its runs on probation, each with the moment its start was heard of; `watched` those whose
-    output somebody looks at, each with the moment until which it may be told. `rival_ms` is when another worker first
+    output somebody looks at, each with the moment until which it may be told. `handed` are, of one that polls, the runs
+    that it has not said to be running, each with the moment when it got it. `rival_ms` is when another worker first
     claimed its name.
     """
 
@@ -34,6 +35,7 @@ class Session:
     load: Load | None = None
     suspects: dict[RunId, int] = field(default_factory=dict)
     watched: dict[RunId, int] = field(default_factory=dict)
+    handed: dict[RunId, int] = field(default_factory=dict)
     rival_ms: int | None = None
 
     @property

@@ -63,6 +63,10 @@ class StoreNewer(StoreError):
     """The database was written by a newer release, which this one can't read."""
 
 
+class StoreForeign(StoreError):
+    """The file is a database of another program."""
+
+
 class StoreLocked(StoreError):
     """Another scheduler has this database open."""
 
@@ -248,6 +252,9 @@ class Store(Protocol):
     def held_by(self, worker_id: WorkerId) -> list[Holding]:
         """The runs that are running on a worker, oldest first."""
 
+    def adopt(self, worker_id: WorkerId) -> None:
+        """What runs on a worker was handed out before its new session began: `handed_n` is 0 from now on."""
+
     def start(self, run_id: RunId, worker_id: WorkerId, started_ms: int) -> bool:
         """Note that a run's process exists; repeating it does no harm. False: it isn't running on that worker."""
 
@@ -286,8 +293,14 @@ class Store(Protocol):
     def run(self, run_id: RunId) -> Run | None:
         """The run as this transaction sees it."""
 
-    def runs_on(self, worker_id: WorkerId, job_id: JobId) -> list[Run]:
-        """The runs of a job that a worker was given, newest first."""
+    def live_on(self, worker_id: WorkerId, job_id: JobId) -> list[Run]:
+        """The runs of a job that are running on a worker, newest first, two at most."""
+
+    def last_on(self, worker_id: WorkerId, job_id: JobId) -> Run | None:
+        """The newest run of a job that a worker was given, among the job's last hundred."""
+
+    def shift(self, by_ms: int) -> None:
+        """The wall clock jumped: what waits for a span of time, and not for a date, waits for the same span still."""
 
     # --- workers ---
 

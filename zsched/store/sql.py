@@ -58,7 +58,11 @@ _RUN: Final = (
 )
 RUN: Final = f"SELECT {_RUN} FROM runs WHERE run_id = ?"
 RUNS_OF_JOB: Final = f"SELECT {_RUN} FROM runs WHERE job_id = ? ORDER BY run_id DESC LIMIT ?"
-RUNS_ON_WORKER: Final = f"SELECT {_RUN} FROM runs WHERE job_id = ? AND worker_id = ? ORDER BY run_id DESC"
+LIVE_ON_WORKER: Final = f"""
+    SELECT {_RUN} FROM runs WHERE worker_id = ? AND status = 'running' AND job_id = ? ORDER BY run_id DESC LIMIT 2"""
+LAST_ON_WORKER: Final = f"""
+    SELECT {_RUN} FROM (SELECT * FROM runs WHERE job_id = ? ORDER BY run_id DESC LIMIT 100) AS latest
+    WHERE worker_id = ? ORDER BY run_id DESC LIMIT 1"""
 ADD_RUN: Final = """
     INSERT INTO runs (job_id, attempt, demand_id, priority, status, created_ms) VALUES (?, 1, ?, ?, 'pending', ?)
     RETURNING run_id"""
@@ -97,6 +101,9 @@ HELD: Final = """
         crashes FROM runs
     WHERE worker_id = ? AND status = 'running' ORDER BY run_id"""
 # Every statement from here on that ends or moves a run carries its guard: the run is running, and the sender owns it.
+ADOPT: Final = "UPDATE runs SET handed_n = 0 WHERE worker_id = ? AND status = 'running' AND handed_n > 0"
+SHIFT_DUE: Final = "UPDATE runs SET due_ms = due_ms + ? WHERE status = 'pending' AND due_ms IS NOT NULL"
+SHIFT_ENDS: Final = "UPDATE runs SET ends_ms = ends_ms + ? WHERE status = 'running' AND ends_ms IS NOT NULL"
 START: Final = """
     UPDATE runs SET started_ms = coalesce(started_ms, ?) WHERE run_id = ? AND worker_id = ? AND status = 'running'
     RETURNING job_id"""

@@ -25,6 +25,7 @@ from zsched.store.contract import (
     StoreBusy,
     StoreCorrupt,
     StoreError,
+    StoreForeign,
     StoreFull,
     StoreLocked,
     StoreNewer,
@@ -40,23 +41,33 @@ BUSY_TIMEOUT_MS: Final = 5_000
 # Pages in the WAL from which on a commit also moves them into the database: SQLite's own default.
 CHECKPOINT_PAGES: Final = 1_000
 
+# In the file's head: `file` and we ourselves know by it whose database it is. The letters "zsch".
+APPLICATION_ID: Final = 0x7A736368
+
 _SYNC_ERRORS: Final = (apsw.SQLITE_IOERR_FSYNC, apsw.SQLITE_IOERR_DIR_FSYNC)
 
 
 class Lock:
-    """The exclusive right to a database: an flock on `<data_dir>/lock`, held until `close` or the process's end."""
+    """The exclusive right to a database: an flock on `lock` in the folder beside it, held until `close` or the
+    process's end.
 
-    def __init__(self, data_dir: Path) -> None:
+    The folder is the database's own name with `.d`, links resolved, and no setting: two schedulers that name the same
+    file find the same lock.
+    """
+
+    def __init__(self, db: Path) -> None:
         """Make the folder (0700) if needed and take the lock.
 
         Raises StoreLocked when another process has it, StoreError when the folder can't be used.
         """
+        resolved = db.resolve()
+        data_dir = resolved.with_name(f"{resolved.name}.d")
         path = data_dir / "lock"
         try:
             data_dir.mkdir(mode=0o700, exist_ok=True)
             self._descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         except OSError as error:
-            raise StoreError(f"can't use the data directory {data_dir}: {error.strerror}") from None
+            raise StoreError(f"can't use the folder {data_dir}: {error.strerror}") from None
         try:
             fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -162,9 +173,12 @@ class SqliteEngine:
             raise StoreCorrupt(f"the database is damaged: {found}")
 
     def migrate(self, now_ms: int) -> None:
-        """Bring the schema to this release's version, each step in one transaction. Raises StoreNewer."""
+        """Bring the schema to this release's version, each step in one transaction. Raises StoreNewer, StoreForeign."""
         steps = _schema_steps()
         version = self.execute("PRAGMA user_version")[0][0]
+        ours = self.execute("PRAGMA application_id")[0][0] == APPLICATION_ID
+        if not ours and self.execute("SELECT count(*) FROM sqlite_master")[0][0]:
+            raise StoreForeign("the file is a database of another program: name another one")
         if version > len(steps):
             raise StoreNewer(f"the database has schema {version}, this release knows {len(steps)}: use a newer zsched")
         for number in range(version + 1, len(steps) + 1):
@@ -172,6 +186,7 @@ class SqliteEngine:
             try:
                 self.execute(steps[number - 1])
                 if number == 1:
+                    self.execute(f"PRAGMA application_id = {APPLICATION_ID}")
                     self.execute(sql.ADD_IDENTITY, (secrets.token_hex(16), now_ms))
                 self.execute(f"PRAGMA user_version = {number}")
             except BaseException:

@@ -274,6 +274,13 @@ class Writer:
             )
         ]
 
+    def adopt(self, worker_id: WorkerId) -> None:
+        self._execute(sql.ADOPT, (worker_id,))
+
+    def shift(self, by_ms: int) -> None:
+        self._execute(sql.SHIFT_DUE, (by_ms,))
+        self._execute(sql.SHIFT_ENDS, (by_ms,))
+
     def start(self, run_id: RunId, worker_id: WorkerId, started_ms: int) -> bool:
         return bool(self._execute(sql.START, (started_ms, run_id, worker_id)))
 
@@ -391,8 +398,12 @@ class Writer:
         found = self._execute(sql.RUN, (run_id,))
         return rows.run(found[0]) if found else None
 
-    def runs_on(self, worker_id: WorkerId, job_id: JobId) -> list[Run]:
-        return [rows.run(row) for row in self._execute(sql.RUNS_ON_WORKER, (job_id, worker_id))]
+    def live_on(self, worker_id: WorkerId, job_id: JobId) -> list[Run]:
+        return [rows.run(row) for row in self._execute(sql.LIVE_ON_WORKER, (worker_id, job_id))]
+
+    def last_on(self, worker_id: WorkerId, job_id: JobId) -> Run | None:
+        found = self._execute(sql.LAST_ON_WORKER, (job_id, worker_id))
+        return rows.run(found[0]) if found else None
 
     # --- workers ---
 
