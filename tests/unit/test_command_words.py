@@ -5,7 +5,9 @@ from __future__ import annotations
 import io
 import json
 import re
+import signal
 import sys
+import time
 from collections.abc import Sequence
 from importlib import import_module
 from pathlib import Path
@@ -14,7 +16,7 @@ import pytest
 
 from zsched import client as client_module
 from zsched.client import Chunk, Client, ClientError, Job, NotFound, Refused, Unreachable, WaitTimeout
-from zsched.commands import exits, line, options, selection, submit, table, text, watching, zsched
+from zsched.commands import cluster, exits, line, options, selection, submit, table, text, watching, zsched
 
 DOC = Path(__file__).parents[2] / "docs" / "cli.md"
 PAGES = {name: import_module(f"zsched.commands.{name}").__doc__ or "" for name in zsched.COMMANDS}
@@ -271,7 +273,13 @@ def test_wherever_a_stream_is_cut_it_is_cleaned_as_a_whole(raw: str) -> None:
 def test_a_sequence_without_end_holds_back_no_more_than_its_bound() -> None:
     cleaner = text.Cleaner()
     assert cleaner.feed(b"\x1b]" + b"x" * (text.BEGUN_CHARS_MAX + 1)).startswith("]xxx")
-    assert text.Cleaner().feed(b"\r" * 300_000 + b"x") == "\nx"
+
+
+def test_cleaning_takes_time_in_proportion_to_the_text() -> None:
+    before = time.process_time()
+    assert text.Cleaner().feed(b"\r" * 100_000 + b"x") == "\nx"
+    # Some milliseconds, where looking anew at each character would take half a minute.
+    assert time.process_time() - before < 5
 
 
 def test_a_stream_ends_with_what_was_held_back() -> None:
@@ -359,6 +367,22 @@ def test_bytes_that_were_not_kept_are_told(capsys: pytest.CaptureFixture[str]) -
     out = io.TextIOWrapper(io.BytesIO())
     watching.Plain({"stdout": out}).write(1, "stdout", Chunk(500, b"x", 501, True), 400)
     assert capsys.readouterr().err == "zsched: 400 bytes of stdout are left out here: they were not kept\n"
+
+
+def test_a_signal_that_comes_while_a_process_is_started_counts_when_it_is_noted() -> None:
+    noted = False
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        try:
+            with cluster.signals_put_off():
+                signal.raise_signal(signal.SIGTERM)
+                noted = True
+            pytest.fail("the signal was lost")
+        except KeyboardInterrupt:
+            assert noted
+        assert signal.getsignal(signal.SIGTERM) is signal.default_int_handler
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 # The manual pages.

@@ -12,11 +12,12 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final, Self
+from types import FrameType
+from typing import Any, Final, Self
 
 from zsched.client import Client, ClientError
 
@@ -132,6 +133,8 @@ class Cluster:
         with ExitStack() as opened:
             place = self._plan.folder / f"{name}.log"
             log = opened.enter_context(place.open("ab")) if self._plan.log_files else sys.stderr
+            # A process that runs and is not noted would never be stopped.
+            opened.enter_context(signals_put_off())
             self._processes[name] = subprocess.Popen(
                 [sys.executable, "-P", "-m", f"zsched.commands.{program}", *flags],
                 cwd=self._plan.folder,
@@ -205,6 +208,26 @@ def free_ports(count: int) -> list[int]:
         for end in ends:
             end.bind(("127.0.0.1", 0))
         return [int(end.getsockname()[1]) for end in ends]
+
+
+@contextmanager
+def signals_put_off() -> Iterator[None]:
+    """Have the signals that end the command do so after the block, when they come within it."""
+    came: list[int] = []
+    before: dict[int, Callable[[int, FrameType | None], Any]] = {}
+    try:
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            handler = signal.getsignal(number)
+            # What is ignored or ends the process at once stays so, also for a process that is started meanwhile.
+            if callable(handler) and not isinstance(handler, signal.Handlers):
+                before[number] = handler
+                signal.signal(number, lambda number, _: came.append(number))
+        yield
+    finally:
+        for replaced, handler in before.items():
+            signal.signal(replaced, handler)
+        for late in came:
+            signal.raise_signal(late)
 
 
 def stop_on_signals() -> None:
