@@ -1,0 +1,54 @@
+"""A scheduler ends cleanly however often it is told, also at awkward moments."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from pathlib import Path
+
+import pytest
+
+from tests.system.session import Scheduler, until
+
+
+@pytest.mark.parametrize("gap_s", [0.0, 0.01, 0.05, 0.15])
+def test_signals_that_follow_each_other_end_it_once_and_cleanly(tmp_path: Path, gap_s: float) -> None:
+    with Scheduler(tmp_path) as scheduler:
+        assert scheduler.program is not None
+        process = scheduler.program.process
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGINT):
+            process.send_signal(number)
+            # Not a wait for anything: the gap is what is tried.
+            threading.Event().wait(gap_s)
+        assert process.wait(20) == 0
+        assert "Traceback" not in scheduler.program.log()
+        assert "ended cleanly" in scheduler.program.log()
+
+
+def test_what_was_acked_while_it_ended_is_there_afterwards(tmp_path: Path) -> None:
+    with Scheduler(tmp_path) as scheduler:
+        acked: list[int] = []
+        ended = threading.Event()
+
+        def submit() -> None:
+            while not ended.is_set():
+                try:
+                    status, job = scheduler.ask("POST", "/jobs", {"name": "a", "command": "true"})
+                except OSError:
+                    return
+                if status == 201:
+                    acked.append(job["id"])
+
+        callers = [threading.Thread(target=submit) for _ in range(8)]
+        for caller in callers:
+            caller.start()
+        until(lambda: len(acked) > 50)
+        assert scheduler.program is not None
+        scheduler.program.process.terminate()
+        assert scheduler.program.process.wait(20) == 0
+        ended.set()
+        for caller in callers:
+            caller.join()
+        scheduler.start()
+        stored = {job["id"] for job in scheduler.get("/jobs?limit=1000")}
+        assert set(acked[-200:]) <= stored
