@@ -14,6 +14,7 @@ Commands:
   cancel   Cancel jobs.
   workers  List the workers.
   summary  Count tasks and workers.
+  db       Check the database.
   demo     Start a scheduler and two workers for a moment, run some jobs, show what became of them.
   version  Show the version.
 
@@ -42,24 +43,17 @@ from zsched.commands import exits, options
 # Each is a module of this package with main(argv) -> exit code, imported only when it is asked for.
 COMMANDS: Final = (
     *("up", "submit", "run", "list", "show", "wait", "logs", "cancel"),
-    *("workers", "summary", "demo", "version"),
+    *("workers", "summary", "db", "demo", "version"),
 )
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the program; returns its exit code."""
-    found = options.parse(__doc__, sys.argv[1:] if argv is None else argv)
-    command, arguments = found["<command>"], found["<argument>"]
-    if command is None:
-        options.fail(__doc__, "which command? --help lists them all")
-    if command not in COMMANDS:
-        options.fail(__doc__, f"no command {command}; {_suggestion(str(command))}")
-    assert isinstance(arguments, list)
     if isinstance(sys.stdout, io.TextIOWrapper):
         # A job's name may have characters that this terminal's encoding has not.
         sys.stdout.reconfigure(errors="backslashreplace")
     try:
-        code: int = import_module(f"zsched.commands.{command}").main(arguments)
+        code = _run(sys.argv[1:] if argv is None else argv)
         # Whoever reads may have gone, which shows only when all is written.
         sys.stdout.flush()
     except KeyboardInterrupt:
@@ -70,6 +64,19 @@ def main(argv: Sequence[str] | None = None) -> int:
         return exits.told(error)
     except Exception as error:
         return exits.told(error)
+    return code
+
+
+def _run(argv: Sequence[str]) -> int:
+    """Run the command that is named. Wrong usage ends the program."""
+    found = options.parse(__doc__, argv)
+    command, arguments = found["<command>"], found["<argument>"]
+    if command is None:
+        options.fail(__doc__, "which command? --help lists them all")
+    if command not in COMMANDS:
+        options.fail(__doc__, f"no command {command}; {_suggestion(str(command))}")
+    assert isinstance(arguments, list)
+    code: int = import_module(f"zsched.commands.{command}").main(arguments)
     return code
 
 

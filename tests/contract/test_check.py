@@ -1,0 +1,104 @@
+"""The check of a database: what agrees is found to agree, and each thing that does not is named."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from zsched.commands import db
+from zsched.model import JobSpec, Outcome, RunStatus, Worker, WorkerId, WorkerKind, WorkerStatus
+from zsched.store.check import Findings, check
+from zsched.store.sqlite import SqliteEngine, open_writer
+
+NOW = 1_700_000_000_000
+W1 = WorkerId("w1")
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    """A database with a bit of everything: runs in each state, a loss, a cancel, a recurring job."""
+    path = tmp_path / "scheduler.db"
+    with closing(open_writer(path, NOW)) as store:
+        store.begin()
+        store.register(
+            Worker(
+                worker_id=W1,
+                kind=WorkerKind.ZMQ,
+                status=WorkerStatus.ACTIVE,
+                slots=2,
+                registered_ms=NOW,
+                last_seen_ms=NOW,
+            ),
+            NOW,
+        )
+        store.submit([JobSpec(name="a", command="true")] * 5, [None] * 5, "test", NOW)
+        recurring = JobSpec(name="r", command="true", schedule="* * * * *")
+        (job_id,) = store.submit([recurring], [NOW], "test", NOW)
+        ready = store.ready()[0]
+        ended, failed, lost, cancelled = store.claim(W1, ready.demand_id, 4, 0, 1, NOW, ends=False)
+        for run, status in ((ended, RunStatus.SUCCESS), (failed, RunStatus.FAILED)):
+            store.finish(Outcome(run_id=run.run_id, status=status, reason="exit", finished_ms=NOW), W1, NOW)
+        store.lose(lost.run_id, "gone", crash=True, suspect=False, due_ms=None, now_ms=NOW)
+        store.cancel(cancelled.job_id, "test", NOW)
+        store.end_cancelled(cancelled.run_id, NOW)
+        store.fire(job_id, NOW + 60_000, "test", NOW)
+        store.settle(NOW)
+        store.commit()
+    return path
+
+
+@pytest.fixture
+def engine(path: Path) -> Iterator[SqliteEngine]:
+    with closing(SqliteEngine(path)) as engine:
+        yield engine
+
+
+def test_what_the_store_wrote_agrees(engine: SqliteEngine) -> None:
+    findings = check(engine)
+    assert (findings.count, findings.sentences) == (0, [])
+    assert (findings.runs, findings.events) == (7, len(engine.execute("SELECT 1 FROM events")))
+
+
+@pytest.mark.parametrize(
+    ("statement", "named"),
+    [
+        ("UPDATE runs SET reason = 'signal' WHERE reason = 'exit'", "run 1 is success (signal)"),
+        ("UPDATE runs SET worker_id = 'w2' WHERE run_id = 2", "run 2 is failed (exit) on w2"),
+        ("UPDATE runs SET status = 'running', worker_id = 'w1' WHERE status = 'pending'", "run 5 is running"),
+        ("DELETE FROM runs WHERE run_id = 1", "run 1 has events and is not there"),
+        ("UPDATE jobs SET failed = failed + 1 WHERE job_id = 1", "job 1 counts {'success': 1, 'failed': 1}"),
+        ("UPDATE jobs SET pending = 0 WHERE job_id = 5", "job 5 counts {}"),
+        ("UPDATE totals SET tasks = 9 WHERE status = 'success'", "9 tasks are counted success, and 1 are"),
+        ("UPDATE workers SET status = 'inactive'", "worker w1 is inactive; its events tell active"),
+        ("DELETE FROM events WHERE became = 'running' AND run_first = 1", "run 1 was pending, not running"),
+        ("UPDATE events SET became = 'success' WHERE became = 'running'", "went from pending to success"),
+        ("DELETE FROM jobs WHERE job_id = 1", "names a row of jobs that is not there"),
+    ],
+)
+def test_what_does_not_agree_is_named(engine: SqliteEngine, statement: str, named: str) -> None:
+    engine.execute("PRAGMA foreign_keys = 0")
+    engine.execute("DROP TRIGGER runs_change_by_the_table")
+    engine.execute(statement)
+    findings = check(engine)
+    assert findings.count > 0
+    assert any(named in sentence for sentence in findings.sentences), findings.sentences
+
+
+def test_only_the_first_findings_are_told_in_words() -> None:
+    findings = Findings(most=2)
+    for number in range(5):
+        findings.add(f"finding {number}")
+    assert (findings.count, findings.sentences) == (5, ["finding 0", "finding 1"])
+
+
+def test_the_command_says_what_it_found_by_its_exit_code(path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert db.main(["check", "--db", str(path)]) == 0
+    assert "all agrees" in capsys.readouterr().err
+    with closing(SqliteEngine(path)) as engine:
+        engine.execute("UPDATE totals SET tasks = 9 WHERE status = 'success'")
+    assert db.main(["check", "--db", str(path)]) == 1
+    assert "9 tasks are counted success" in capsys.readouterr().out
+    assert db.main(["check", "--db", str(path.with_name("nothing.db"))]) == 74

@@ -1,0 +1,135 @@
+"""Does the database agree with itself? The events are replayed, and what they tell is held against the tables.
+
+Reads only, in one transaction, so it may run beside a scheduler at work. Memory grows with the number of runs, about
+200 bytes each; the events themselves are read in pages.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Final
+
+from zsched.model import TRANSITIONS, Reason, RunStatus
+from zsched.store.engine import Engine, Row
+
+PAGE_ROWS: Final = 10_000
+
+_EVENTS: Final = """
+    SELECT event_id, job_id, run_first, run_last, worker_id, was, became, reason FROM events
+    WHERE event_id > ? ORDER BY event_id LIMIT ?"""
+_RUNS: Final = """
+    SELECT run_id, job_id, task, status, reason, worker_id FROM runs WHERE run_id > ? ORDER BY run_id LIMIT ?"""
+_JOBS: Final = """
+    SELECT job_id, pending, running, success, failed, cancelled FROM jobs
+    WHERE job_id > ? ORDER BY job_id LIMIT ?"""
+
+
+@dataclass(slots=True)
+class Findings:
+    """What does not agree, the first `most` in words, and how much was looked at."""
+
+    most: int = 20
+    count: int = 0
+    sentences: list[str] = field(default_factory=list)
+    runs: int = 0
+    events: int = 0
+
+    def add(self, sentence: str) -> None:
+        self.count += 1
+        if self.count <= self.most:
+            self.sentences.append(sentence)
+
+
+State = tuple[str, str | None, str | None]
+
+
+def check(engine: Engine) -> Findings:
+    """Compare everything with everything. Raises StoreError when the file can't be read."""
+    findings = Findings()
+    engine.execute("BEGIN")
+    try:
+        for (sentence,) in engine.execute("PRAGMA integrity_check(20)"):
+            if sentence != "ok":
+                findings.add(f"the file: {sentence}")
+        for table, row, parent, _ in engine.execute("PRAGMA foreign_key_check"):
+            findings.add(f"row {row} of {table} names a row of {parent} that is not there")
+        runs, workers = _replay(engine, findings)
+        last = _check_runs(engine, runs, findings)
+        _check_jobs(engine, last, findings)
+        _check_workers(engine, workers, findings)
+    finally:
+        engine.execute("ROLLBACK")
+    return findings
+
+
+def _pages(engine: Engine, statement: str) -> Iterator[Row]:
+    """The rows of a statement whose first column is the id that it is paged by."""
+    last = 0
+    while rows := engine.execute(statement, (last, PAGE_ROWS)):
+        yield from rows
+        last = rows[-1][0]
+
+
+def _replay(engine: Engine, findings: Findings) -> tuple[dict[int, State], dict[str, str]]:
+    """The state of each run and each worker as the events alone tell it."""
+    runs: dict[int, State] = {}
+    workers: dict[str, str] = {}
+    for event_id, job_id, first, last, worker_id, was, became, reason in _pages(engine, _EVENTS):
+        findings.events += 1
+        if first is None:
+            if job_id is None:
+                if workers.get(worker_id) != was:
+                    findings.add(f"event {event_id}: worker {worker_id} was {workers.get(worker_id)}, not {was}")
+                workers[worker_id] = became
+            continue
+        for run_id in range(first, last + 1):
+            known = runs.get(run_id)
+            if was is None and known is None:
+                runs[run_id] = (became, None, None)
+            elif known is None or known[0] != was:
+                findings.add(f"event {event_id}: run {run_id} was {known and known[0]}, not {was}")
+            elif became != was:
+                if RunStatus(became) not in TRANSITIONS[RunStatus(was)]:
+                    findings.add(f"event {event_id}: run {run_id} went from {was} to {became}")
+                runs[run_id] = (became, reason, None if became == RunStatus.PENDING else worker_id)
+    return runs, workers
+
+
+def _check_runs(engine: Engine, told: dict[int, State], findings: Findings) -> dict[int, dict[int, str]]:
+    """Hold the runs against the replay, and the totals against the runs; returns each job's tasks by their last run."""
+    last: dict[int, dict[int, str]] = defaultdict(dict)
+    tasks: Counter[str] = Counter()
+    for run_id, job_id, task, *stored in _pages(engine, _RUNS):
+        findings.runs += 1
+        status, reason, worker_id = stored
+        if told.pop(run_id, None) != (status, reason, worker_id):
+            findings.add(f"run {run_id} is {status} ({reason}) on {worker_id}; its events tell another story")
+        last[job_id][task] = status
+        # A lost run has a successor, which counts in its place.
+        if reason != Reason.WORKER_LOST:
+            tasks[status] += 1
+    for run_id in told:
+        findings.add(f"run {run_id} has events and is not there")
+    for status, count in engine.execute("SELECT status, tasks FROM totals"):
+        if tasks[status] != count:
+            findings.add(f"{count} tasks are counted {status}, and {tasks[status]} are")
+    return last
+
+
+def _check_jobs(engine: Engine, last: dict[int, dict[int, str]], findings: Findings) -> None:
+    for job_id, *counts in _pages(engine, _JOBS):
+        tasks = Counter(last.pop(job_id, {}).values())
+        counted = {str(status): count for status, count in zip(RunStatus, counts, strict=True) if count}
+        if counted != dict(tasks):
+            findings.add(f"job {job_id} counts {counted}, its runs are {dict(tasks)}")
+    for job_id in last:
+        findings.add(f"job {job_id} has runs and is not there")
+
+
+def _check_workers(engine: Engine, told: dict[str, str], findings: Findings) -> None:
+    stored: dict[str, str] = dict(engine.execute("SELECT worker_id, status FROM workers"))
+    for worker_id in stored.keys() | told.keys():
+        if stored.get(worker_id) != told.get(worker_id):
+            findings.add(f"worker {worker_id} is {stored.get(worker_id)}; its events tell {told.get(worker_id)}")
