@@ -411,9 +411,11 @@ def test_what_an_encoding_has_not_is_escaped(cli: Cli) -> None:
     assert rb"\u2026\u65e5\u672c" in out
 
 
-def test_an_output_that_can_not_be_written_is_one_line(cli: Cli) -> None:
+@pytest.mark.parametrize("argv", [["list"], ["--help"], ["list", "--help"]])
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+def test_an_output_that_can_not_be_written_is_one_line(cli: Cli, argv: list[str], unbuffered: str) -> None:
     with open("/dev/full", "wb") as full:
-        process = cli.start("list", stdout=full)
+        process = cli.start(*argv, stdout=full, extra={"PYTHONUNBUFFERED": unbuffered})
         _, err = process.communicate(timeout=DEADLINE_S)
     assert (process.returncode, err) == (1, b"zsched: the output can't be written: No space left on device\n")
 

@@ -44,10 +44,10 @@ def parse(doc: str, argv: Sequence[str], *, mixed: bool = False) -> dict[str, Va
     try:
         given, words = (anywhere if mixed else exact)(argv, _declared(doc))
         if "--help" in given:
-            print(doc.strip())
+            print(doc.strip(), flush=True)
             raise SystemExit(0)
         if "--version" in given:
-            print(f"zsched {__version__}")
+            print(f"zsched {__version__}", flush=True)
             raise SystemExit(0)
         # Positionally, so that docopt and its kept fork docopt-ng, which named these arguments anew, both do.
         return dict(docopt(doc, [*given, *program(doc).split()[1:], *words], False, None, True))

@@ -14,7 +14,6 @@ Commands:
   cancel   Cancel jobs.
   workers  List the workers.
   summary  Count tasks and workers.
-  db       Check the database.
   demo     Start a scheduler and two workers for a moment, run some jobs, show what became of them.
   version  Show the version.
 
@@ -43,7 +42,7 @@ from zsched.commands import exits, options
 # Each is a module of this package with main(argv) -> exit code, imported only when it is asked for.
 COMMANDS: Final = (
     *("up", "submit", "run", "list", "show", "wait", "logs", "cancel"),
-    *("workers", "summary", "db", "demo", "version"),
+    *("workers", "summary", "demo", "version"),
 )
 
 
