@@ -30,7 +30,7 @@ from zsched.limits import (
 )
 from zsched.live import Live
 from zsched.model import Now
-from zsched.store.contract import Store, StoreError, StoreUnsure
+from zsched.store.contract import Store, StoreCorrupt, StoreError, StoreUnsure
 
 log = logging.getLogger(__name__)
 
@@ -102,7 +102,7 @@ class Loop:
     def run(self, close_door: Callable[[], None] = lambda: None) -> None:
         """Turn until `stop`; then close the door to new callers, answer the others, and say goodbye to the workers.
 
-        Raises StoreUnsure when a sync failed: end then.
+        Raises StoreUnsure when a sync failed, StoreCorrupt when the file is damaged: end then.
         """
         while not self._stopping:
             self._wait()
@@ -139,7 +139,7 @@ class Loop:
             if last:
                 self._dispatcher.on_stop(now)
             self._store.commit()
-        except StoreUnsure:
+        except (StoreUnsure, StoreCorrupt):
             raise
         except StoreError as error:
             self._give_up(answers, error)

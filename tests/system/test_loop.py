@@ -38,7 +38,7 @@ from zsched.protocol import (
     SchedulerFrame,
     WorkerFrame,
 )
-from zsched.store.contract import Store, StoreError, StoreUnsure
+from zsched.store.contract import Store, StoreCorrupt, StoreError, StoreUnsure
 from zsched.store.sqlite import open_reader, open_writer
 
 DEADLINE_S = 10.0
@@ -467,6 +467,14 @@ def test_a_failed_sync_ends_the_loop(disk: Disk, tmp_path: Path) -> None:
         disk.fails = {}
         assert w1.hears_nothing()
     assert isinstance(scheduler.failure, StoreUnsure)
+
+
+def test_a_damaged_file_ends_the_loop(scheduler: Scheduler) -> None:
+    w1 = Dealer(scheduler).join()
+    scheduler.store.before["seen"] = fail(StoreCorrupt("malformed"))
+    w1.say(Heartbeat(s=w1.session, seq=1, n=0, window=40, ahead=0))
+    scheduler.wait()
+    assert isinstance(scheduler.failure, StoreCorrupt)
 
 
 def test_a_bug_in_one_frame_undoes_that_frame_alone(scheduler: Scheduler) -> None:
