@@ -14,6 +14,7 @@ Commands:
   cancel   Cancel jobs.
   workers  List the workers.
   summary  Count tasks and workers.
+  db       Check the database.
   demo     Start a scheduler and two workers for a moment, run some jobs, show what became of them.
   version  Show the version.
 
@@ -42,7 +43,7 @@ from zsched.commands import exits, options
 # Each is a module of this package with main(argv) -> exit code, imported only when it is asked for.
 COMMANDS: Final = (
     *("up", "submit", "run", "list", "show", "wait", "logs", "cancel"),
-    *("workers", "summary", "demo", "version"),
+    *("workers", "summary", "db", "demo", "version"),
 )
 
 
