@@ -60,7 +60,8 @@ class Live:
         self._changed = threading.Condition()
         self._runs: dict[int, _Watched] = {}
         self._places = threading.Semaphore(waiters_max)
-        self._waiting = 0
+        # Counted, so that who looks and then waits does not miss the turn between.
+        self._turns = 0
 
     def feed(self, output: list[Log]) -> None:
         """The loop got output of runs that are looked at."""
@@ -71,9 +72,14 @@ class Live:
 
     def wake(self) -> None:
         """A turn is over: those who wait look again."""
-        if self._waiting:
-            with self._changed:
-                self._changed.notify_all()
+        with self._changed:
+            self._turns += 1
+            self._changed.notify_all()
+
+    @property
+    def turn(self) -> int:
+        """The turn that was over last: read it before you look, and give it to `wait`."""
+        return self._turns
 
     def look(self, run: int) -> tuple[int, int] | None:
         """Note that somebody looks at a run. The ends of its streams when the worker is to be asked anew, else None."""
@@ -106,9 +112,7 @@ class Live:
     def leave(self) -> None:
         self._places.release()
 
-    def wait(self, timeout_s: float) -> None:
-        """Until a turn is over, or so long."""
+    def wait(self, turn: int, timeout_s: float) -> None:
+        """Until a later turn than that one is over, or so long."""
         with self._changed:
-            self._waiting += 1
-            self._changed.wait(timeout_s)
-            self._waiting -= 1
+            self._changed.wait_for(lambda: self._turns != turn, timeout_s)

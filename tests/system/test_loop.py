@@ -469,11 +469,12 @@ def test_a_failed_sync_ends_the_loop(disk: Disk, tmp_path: Path) -> None:
     assert isinstance(scheduler.failure, StoreUnsure)
 
 
-def test_a_damaged_file_ends_the_loop(scheduler: Scheduler) -> None:
-    w1 = Dealer(scheduler).join()
-    scheduler.store.before["seen"] = fail(StoreCorrupt("malformed"))
-    w1.say(Heartbeat(s=w1.session, seq=1, n=0, window=40, ahead=0))
-    scheduler.wait()
+def test_a_damaged_file_ends_the_loop(tmp_path: Path) -> None:
+    with Scheduler(tmp_path) as scheduler:
+        w1 = Dealer(scheduler).join()
+        scheduler.store.before["seen"] = fail(StoreCorrupt("malformed"))
+        w1.say(Heartbeat(s=w1.session, seq=1, n=0, window=40, ahead=0))
+        scheduler.wait()
     assert isinstance(scheduler.failure, StoreCorrupt)
 
 

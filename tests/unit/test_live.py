@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 
 from zsched.limits import OUTPUT_BYTES_MAX, WATCHED_RUNS_MAX
 from zsched.live import Live
@@ -82,8 +83,10 @@ def test_who_waits_looks_again_after_a_turn() -> None:
     looked = threading.Event()
 
     def wait() -> None:
+        turn = live.turn
         while live.read(1, "stdout", 0) == (0, b""):
-            live.wait(20)
+            live.wait(turn, 20)
+            turn = live.turn
         looked.set()
 
     waiter = threading.Thread(target=wait)
@@ -92,3 +95,14 @@ def test_who_waits_looks_again_after_a_turn() -> None:
     while not looked.wait(0.01):
         live.wake()
     waiter.join()
+
+
+def test_a_turn_between_the_look_and_the_wait_is_not_missed() -> None:
+    live = watching()
+    turn = live.turn
+    assert live.read(1, "stdout", 0) == (0, b"")
+    live.feed([log(0, b"x")])
+    live.wake()
+    began = time.monotonic()
+    live.wait(turn, 20)
+    assert time.monotonic() - began < 10

@@ -75,12 +75,14 @@ class RunLog:
         """The next piece; while there is none and the run goes on, wait for one if there is a place to wait."""
         live = self._context.live
         until = time.monotonic() + wait_s
+        turn = live.turn
         part = self._look(run, name, offset)
         if part.data or part.end or not wait_s or not live.enter():
             return part
         try:
             while not (part.data or part.end) and (left := until - time.monotonic()) > 0:
-                live.wait(min(left, RENEW_S))
+                live.wait(turn, min(left, RENEW_S))
+                turn = live.turn
                 part = self._look(run, name, offset)
         finally:
             live.leave()
