@@ -1,5 +1,6 @@
 """Run seeds by hand: python -m tests.sim --seeds 0-299 [--story 17] [--seconds 60]"""
 
+# ruff: noqa: T201  (stdout is the interface)
 from __future__ import annotations
 
 import argparse

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from random import Random
+from typing import Final
 
 from tests.sim.jobs import Poison, Script
 from tests.sim.network import Path
@@ -11,6 +12,10 @@ from tests.sim.scheduler import Answer, Done, Refused, Scheduler, Undone
 from tests.sim.story import Story
 from zsched.dispatcher.commands import Cancel, Submit
 from zsched.model import JobId, JobSpec
+
+# How long jobs take at most, each as likely as the next.
+_MIXED_MS: Final = (1, 20, 90, 300, 1_500, 5_000, 12_000, 90_000)
+_SHORT_MS: Final = (*(1, 2, 5, 10) * 3, 90, 1_500, 5_000)
 
 
 @dataclass(slots=True)
@@ -31,7 +36,9 @@ class Asked:
 class Client:
     """Remembers every job it asked for and every answer it got."""
 
-    def __init__(self, scheduler: Scheduler, path: Path, chance: Random, story: Story, poison: tuple[Poison, ...]) -> None:
+    def __init__(
+        self, scheduler: Scheduler, path: Path, chance: Random, story: Story, poison: tuple[Poison, ...]
+    ) -> None:
         self.asked: dict[str, Asked] = {}
         self.jobs: dict[int, Asked] = {}
         self._scheduler = scheduler
@@ -39,10 +46,13 @@ class Client:
         self._chance = chance
         self._story = story
         self._poison = poison
+        # So that workers ask for runs ahead.
+        self._short = chance.random() < 0.4
 
     def submit(self) -> None:
-        """One to four jobs in one request."""
-        batch = [self._job() for _ in range(self._chance.randint(1, 4))]
+        """Some jobs in one request: a few, or a crowd of short ones."""
+        most = self._chance.choice((4, 20)) if self._short else 4
+        batch = [self._job() for _ in range(self._chance.randint(1, most))]
         specs = tuple(
             JobSpec(
                 name=one.name,
@@ -67,7 +77,7 @@ class Client:
 
     def _job(self) -> Asked:
         name = f"j{len(self.asked) + 1}"
-        lasts_ms = self._chance.choice((1, 20, 300, 1_500, 5_000, 12_000))
+        lasts_ms = self._chance.choice(_SHORT_MS if self._short else _MIXED_MS)
         one = Asked(name, Script(self._chance.randint(0, lasts_ms)))
         luck = self._chance.random()
         if luck < 0.15:

@@ -79,7 +79,7 @@ class Nemesis:
         return self._chance.choice((50, 300, 1_000, timeout_ms // 2, timeout_ms, 2 * timeout_ms))
 
     def _machine(self) -> Machine:
-        return self._chance.choice([machine for machine in self._sim.machines.values()])
+        return self._chance.choice(list(self._sim.machines.values()))
 
     def _path(self) -> Path:
         paths = [machine.path for machine in self._sim.machines.values()]

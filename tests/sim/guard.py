@@ -351,4 +351,3 @@ class SimGuard(Guard):
     def _take_signals(self) -> list[int]:
         caught, self._caught = self._caught, []
         return caught
-

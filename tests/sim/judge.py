@@ -32,8 +32,12 @@ _STATUSES: Final = ("pending", "running", "success", "failed", "cancelled")
 _BLAMING: Final = ("started anew", "lost its guard", "silent for", "registered anew", "asked for another run")
 _BLAMELESS: Final = ("does not hold it", "said goodbye")
 
-# Workers that a job may kill beyond its crash limit: when it meets another run on probation, that one pays.
-KILLS_BEYOND: Final = 3
+# Workers that a job may kill beyond its crash limit: one before it is suspected, and one more whenever it meets another
+# run on probation, which then pays.
+KILLS_BEYOND: Final = 5
+
+# In a healed world: a worker is back within the longest back-off, and a process is killed within its grace.
+STRAY_MS: Final = 30_000
 
 # The guard, and through it the agent's withdrawal, may be so late: two wake-ups and a signal.
 _LATE_MS: Final = 5
@@ -114,6 +118,7 @@ class Judge:
         self._told_workers: dict[str, str] = {}
         self._tasks: dict[tuple[int, int], list[int]] = defaultdict(list)
         self._suspects: set[int] = set()
+        self._ended_ms: dict[int, int] = {}
         self._last_event = 0
         self._changes = -1
         # When each session, and each polling worker, was last heard; whose sessions they are.
@@ -205,6 +210,8 @@ class Judge:
                 self._tasks[row.job, row.task].append(row.run)
         losses = self._replay(rows)
         for row in changed:
+            if row.final:
+                self._ended_ms.setdefault(row.run, self._timeline.now_ms)
             self._check_final(before.get(row.run), row)
             self._check_end(row)
         for row in changed:
@@ -239,11 +246,25 @@ class Judge:
             if not row.final and not self._recurring(row.job):
                 raise Violation(f"{row} has not ended")
 
+    def check_strays(self) -> None:
+        """For a healed world: a process whose run has ended is soon killed, and what runs for long is known to run."""
+        now_ms = self._timeline.now_ms
+        for life in self._witness.alive():
+            row = self.rows.get(life.run)
+            if row is None or life.host in self._pollers:
+                continue  # nobody tells a polling worker that its run has ended
+            if row.final and now_ms - self._ended_ms.get(row.run, now_ms) > STRAY_MS:
+                raise Violation(f"run {row.run} is long {row.status}, but its process lives on {life.host}")
+            if row.status == "running" and now_ms - life.started_ms > STRAY_MS and not row.started:
+                raise Violation(f"run {row.run} lives on {life.host} for long, but is not known to have started")
+            if row.status == "running" and now_ms - life.started_ms > STRAY_MS and row.probation:
+                raise Violation(f"run {row.run} lives on {life.host} for long, but is still on probation")
+
     def check_nothing_left(self) -> None:
         """What the store believes and what is real are the same; poison has ended, and the innocent have succeeded."""
         for row in self.rows.values():
             life = self._witness.lives.get(row.run)
-            if row.final and life is not None and life.code is None:
+            if row.final and life is not None and life.code is None and life.host not in self._pollers:
                 raise Violation(f"run {row.run} is {row.status}, but its process lives on {life.host}")
             if row.status == "running" and not self._recurring(row.job) and (life is None or life.worker != row.worker):
                 raise Violation(f"run {row.run} is running on {row.worker}, but the witness says {life}")
@@ -309,7 +330,7 @@ class Judge:
             raise Violation(f"run {row.run} was {before.status} and changed: {before} became {row}")
 
     def _check_end(self, row: Row) -> None:
-        """A stored end is what the job's own process met, on the worker that owned the run. A cancel is decided once."""
+        """A stored end is what the job's own process met, on the worker that owned the run; a cancel stands."""
         if row.cancelled and row.status not in ("running", "cancelled"):
             raise Violation(f"run {row.run} is {row.status}, though its cancel is stored")
         if row.status == "cancelled" and not row.cancelled:
@@ -317,8 +338,10 @@ class Judge:
         life = self._witness.lives.get(row.run)
         if row.status == "success" and (life is None or life.code != 0 or life.worker != row.worker):
             raise Violation(f"run {row.run} is a success of {row.worker}, but the witness says {life}")
-        if row.status == "failed" and row.reason in ("exit", "signal") and (
-            life is None or not life.code or life.worker != row.worker
+        if (
+            row.status == "failed"
+            and row.reason in ("exit", "signal")
+            and (life is None or not life.code or life.worker != row.worker)
         ):
             raise Violation(f"run {row.run} failed by {row.reason} on {row.worker}, but the witness says {life}")
 
@@ -435,9 +458,9 @@ class Judge:
             if machine.guard.holds(loss.run):
                 raise Violation(f"{what}, but it does")
         poller = self._pollers.get(loss.worker)
-        if loss.why.startswith("asked") and poller is not None and poller.job is not None:
-            if poller.job.run == loss.run:
-                raise Violation(f"{what}, but it is busy with it")
+        busy = poller.job if poller is not None else None
+        if loss.why.startswith("asked") and busy is not None and busy.run == loss.run:
+            raise Violation(f"{what}, but it is busy with it")
         if loss.why.startswith("silent"):
             self._check_silence(loss.worker)
 
@@ -475,8 +498,9 @@ class Judge:
                 raise Violation(f"worker {worker} is given runs until it holds {held[worker]}, but takes {most}")
 
     def _on_worker_event(self, worker: str, was: str | None, became: str, reason: str) -> None:
-        if self._told_workers.get(worker) != was:
-            raise Violation(f"an event says that worker {worker} was {was}, but it was {self._told_workers.get(worker)}")
+        told = self._told_workers.get(worker)
+        if told != was:
+            raise Violation(f"an event says that worker {worker} was {was}, but it was {told}")
         self._told_workers[worker] = became
         if became == "inactive":
             if reason == "silent":

@@ -4,9 +4,11 @@ A mutant is an edit of one function's source, or of one SQL text, in this proces
 must be there: when the code changes, its mutants say so. By hand: python -m tests.sim.mutants [NAME …]
 """
 
+# ruff: noqa: E501  (what is replaced is as long as it is)
+# ruff: noqa: T201  (stdout is the interface)
 from __future__ import annotations
-
 import __future__
+
 import inspect
 import sys
 from collections.abc import Iterator
@@ -54,7 +56,12 @@ _MUTANTS: Final = (
     mutant("a result is stored whatever the run's status is", (sql, "FINISH", " AND status = 'running'", "")),
     mutant(
         "a run that is lost has no successor",
-        (Writer, "lose", "        if reason is not Reason.WORKER_LOST:\n            return status", "        return status"),
+        (
+            Writer,
+            "lose",
+            "        if reason is not Reason.WORKER_LOST:\n            return status",
+            "        return status",
+        ),
     ),
     mutant(
         "a run that is lost is pending again under its own id",
@@ -63,112 +70,350 @@ _MUTANTS: Final = (
     ),
     mutant(
         "a leaving worker's runs are pending again under their own ids",
-        (Dispatcher, "_on_bye", 'losses.lose_run(self._store, session.name, run, "said goodbye", now, crash=False)',
-         'losses.drop_run(self._store, session.name, run, "said goodbye", now)'),
+        (
+            Dispatcher,
+            "_on_bye",
+            'losses.lose_run(self._store, session.name, run, "said goodbye", now, crash=False)',
+            'losses.drop_run(self._store, session.name, run, "said goodbye", now)',
+        ),
     ),
     mutant("an attempt is not counted", (Writer, "lose", "attempt + started", "attempt")),
-    mutant("what a worker returns is not put back", (Dispatcher, "_on_return", "for run_id in frame.runs:", "for run_id in ():")),
+    mutant(
+        "what a worker returns is not put back",
+        (Dispatcher, "_on_return", "for run_id in frame.runs:", "for run_id in ():"),
+    ),
     mutant(
         "what could not be sent is not put back",
         (Dispatcher, "on_unreachable", "if isinstance(frame, protocol.Run):", "if False:"),
     ),
-    mutant("a job's counters forget a lost run's successor", (Writer, "lose", "self._ledger.counted(job_id, FAILED, None)", "pass")),
+    mutant(
+        "a job's counters forget a lost run's successor",
+        (Writer, "lose", "self._ledger.counted(job_id, FAILED, None)", "pass"),
+    ),
     # --- reconcile ---
-    mutant("a heartbeat takes back what is still on its way", (arrival, "reconcile", "seen_n is None or run.handed_n <= seen_n", "True")),
-    mutant("a heartbeat takes nothing back", (arrival, "reconcile", "seen_n is None or run.handed_n <= seen_n", "seen_n is None")),
-    mutant("a register takes nothing back", (arrival, "reconcile", "seen_n is None or run.handed_n <= seen_n", "seen_n is not None and run.handed_n <= seen_n")),
-    mutant("a worker is not told what to kill", (arrival, "reconcile", "return [RunId(one.run) for one in listed if one.run not in own", "return [RunId(one.run) for one in () if one.run not in own")),
-    mutant("a worker is not told what to go on with", (arrival, "adopt", "return [RunId(one.run) for one in held", "return [RunId(one.run) for one in ()")),
-    mutant("what runs unannounced is not noted as started", (arrival, "reconcile", 'if phase == "running" and not run.started:', "if False:")),
+    mutant(
+        "a heartbeat takes back what is still on its way",
+        (arrival, "reconcile", "seen_n is None or run.handed_n <= seen_n", "True"),
+    ),
+    mutant(
+        "a heartbeat takes nothing back",
+        (arrival, "reconcile", "seen_n is None or run.handed_n <= seen_n", "seen_n is None"),
+    ),
+    mutant(
+        "a register takes nothing back",
+        (
+            arrival,
+            "reconcile",
+            "seen_n is None or run.handed_n <= seen_n",
+            "seen_n is not None and run.handed_n <= seen_n",
+        ),
+    ),
+    mutant("nothing is ever taken back", (arrival, "reconcile", "seen_n is None or run.handed_n <= seen_n", "False")),
+    mutant("nobody kills what is not the worker's any more", (Agent, "_drop", "if known:", "if False:")),
+    mutant(
+        "a worker is not told what to kill",
+        (
+            arrival,
+            "reconcile",
+            "return [RunId(one.run) for one in listed if one.run not in own",
+            "return [RunId(one.run) for one in () if one.run not in own",
+        ),
+    ),
+    mutant(
+        "a worker is not told what to go on with",
+        (arrival, "adopt", "return [RunId(one.run) for one in held", "return [RunId(one.run) for one in ()"),
+    ),
+    mutant(
+        "what runs unannounced is not noted as started",
+        (arrival, "reconcile", 'if phase == "running" and not run.started:', "if False:"),
+    ),
     # --- names and sessions ---
     mutant("a newcomer takes over without proof", (arrival, "may_take_over", "return proof or", "return True or")),
     mutant("the same boot is proof enough", (arrival, "may_take_over", " and worker.lock == frame.lock != (0, 0)", "")),
-    mutant("the same lock is proof enough", (arrival, "may_take_over", "worker.boot_id == frame.boot_id != \"\" and ", "")),
-    mutant("a name is never refused", (Dispatcher, "_on_register", "if old is not None and not arrival.may_take_over(old, frame):", "if False:")),
-    mutant("a new start of a worker loses nothing", (Dispatcher, "_on_register", "if old is not None and not same_start:", "if False:")),
+    mutant(
+        "the same lock is proof enough", (arrival, "may_take_over", 'worker.boot_id == frame.boot_id != "" and ', "")
+    ),
+    mutant(
+        "a name is never refused",
+        (Dispatcher, "_on_register", "if old is not None and not arrival.may_take_over(old, frame):", "if False:"),
+    ),
+    mutant(
+        "a new start of a worker loses nothing",
+        (Dispatcher, "_on_register", "if old is not None and not same_start:", "if False:"),
+    ),
     mutant("a session's frames count from any connection", (Sessions, "of_frame", " and session.peer == peer", "")),
-    mutant("an unknown session is not answered", (Dispatcher, "on_frame", 'self._scold(peer, "E_SESSION", "no such session: register again", now)', "pass")),
+    mutant(
+        "an unknown session is not answered",
+        (Dispatcher, "on_frame", 'self._scold(peer, "E_SESSION", "no such session: register again", now)', "pass"),
+    ),
     # --- silence ---
     mutant("nobody is ever judged silent", (Dispatcher, "on_tick", "self._judge(now)", "pass")),
-    mutant("silence is judged though frames wait", (Loop, "_turn", "drained=drained and not self._frames", "drained=True")),
+    mutant(
+        "silence is judged though frames wait", (Loop, "_turn", "drained=drained and not self._frames", "drained=True")
+    ),
     mutant("silence is judged though commands wait", (Loop, "_turn", "drained = drained and not self._inbox", "pass")),
     mutant("a stall is not forgiven", (Dispatcher, "on_tick", "self._sessions.forgive(gap_ms, now.mono_ms)", "pass")),
     mutant("nobody gets time after a start", (Dispatcher, "_follow_store", "heard_ms=now.mono_ms", "heard_ms=0")),
-    mutant("those who were active before a start are forgotten", (Dispatcher, "_follow_store", "for worker in active.values():", "for worker in ():")),
+    mutant(
+        "those who were active before a start are forgotten",
+        (Dispatcher, "_follow_store", "for worker in active.values():", "for worker in ():"),
+    ),
     mutant("what a worker says is no sign of life", (Dispatcher, "on_frame", "session.heard_ms = now.mono_ms", "pass")),
     mutant("a silent worker keeps its runs", (Dispatcher, "_judge", "losses.lose_worker(", "(lambda *a, **k: None)(")),
     # --- blame ---
-    mutant("a crash is not counted", (Writer, "lose", "crashes += crash", "pass"), (sql, "END", "crashes = crashes + ?", "crashes = crashes + 0 * ?")),
+    mutant(
+        "a crash is not counted",
+        (Writer, "lose", "crashes += crash", "pass"),
+        (sql, "END", "crashes = crashes + ?", "crashes = crashes + 0 * ?"),
+    ),
     mutant("the crash limit is never reached", (Writer, "lose", "crash and crashes >= crash_limit", "False")),
-    mutant("all that a worker held are blamed", (losses, "lose_worker", "(run.probation if caught else run.started)", "True")),
-    mutant("those on probation are not blamed alone", (losses, "lose_worker", "caught = any(run.probation for run in held)", "caught = False")),
+    mutant(
+        "all that a worker held are blamed",
+        (losses, "lose_worker", "(run.probation if caught else run.started)", "True"),
+    ),
+    mutant(
+        "those on probation are not blamed alone",
+        (losses, "lose_worker", "caught = any(run.probation for run in held)", "caught = False"),
+    ),
     mutant("nobody is suspect", (losses, "lose_worker", "crash and not caught and not run.started", "False")),
     mutant("a crash brings no probation", (Writer, "lose", "if crashes or suspect:", "if suspect:")),
-    mutant("many runs are on probation at once", (placement, "_fits", "if ready.demand.probation and load(store, session).probation:", "if False:"), (placement, "_spread", "count = 1 if best.demand.probation else ", "count = ")),
-    mutant("one more run on probation beside another", (placement, "_fits", "if ready.demand.probation and load(store, session).probation:", "if False:")),
+    mutant(
+        "many runs are on probation at once",
+        (placement, "_fits", "if ready.demand.probation and load(store, session).probation:", "if False:"),
+        (placement, "_spread", "count = 1 if best.demand.probation else ", "count = "),
+    ),
+    mutant(
+        "one more run on probation beside another",
+        (placement, "_fits", "if ready.demand.probation and load(store, session).probation:", "if False:"),
+    ),
     mutant("nobody is ever cleared", (losses, "clear_suspects", "store.clear_probation(run_id)", "pass")),
-    mutant("everybody is cleared at once", (losses, "clear_suspects", "now.mono_ms - since_ms >= PROBATION_MS", "True")),
+    mutant(
+        "everybody is cleared at once", (losses, "clear_suspects", "now.mono_ms - since_ms >= PROBATION_MS", "True")
+    ),
     mutant("a clean goodbye is a crash", (Dispatcher, "_on_bye", 'if frame.reason == "guard_lost":', "if True:")),
     mutant("a lost guard is a clean goodbye", (Dispatcher, "_on_bye", 'if frame.reason == "guard_lost":', "if False:")),
     # --- cancel ---
     mutant("a cancel is forgotten when the run is lost", (Writer, "lose", "if cancelled:", "if False:")),
-    mutant("a cancelled run that comes back is pending again", (sql, "PUT_BACK", "CASE WHEN cancel_ms IS NULL THEN 'pending' ELSE 'cancelled' END", "'pending'"), (sql, "PUT_BACK", "CASE WHEN cancel_ms IS NULL THEN ? ELSE 'cancelled' END", "?")),
-    mutant("a cancelled run ends as its worker says", (sql, "FINISH", "status = CASE WHEN cancel_ms IS NULL THEN ? ELSE 'cancelled' END", "status = ?"), (sql, "FINISH", "reason = CASE WHEN cancel_ms IS NULL THEN ? ELSE 'cancelled' END", "reason = ?")),
-    mutant("a cancel marks no running run", (Writer, "cancel", "self._execute(sql.MARK_CANCELLED, (actor, now_ms, job_id))", "pass")),
+    mutant(
+        "a cancelled run that comes back is pending again",
+        (sql, "PUT_BACK", "CASE WHEN cancel_ms IS NULL THEN 'pending' ELSE 'cancelled' END", "'pending'"),
+        (sql, "PUT_BACK", "CASE WHEN cancel_ms IS NULL THEN ? ELSE 'cancelled' END", "?"),
+    ),
+    mutant(
+        "a cancelled run ends as its worker says",
+        (sql, "FINISH", "status = CASE WHEN cancel_ms IS NULL THEN ? ELSE 'cancelled' END", "status = ?"),
+        (sql, "FINISH", "reason = CASE WHEN cancel_ms IS NULL THEN ? ELSE 'cancelled' END", "reason = ?"),
+    ),
+    mutant(
+        "a cancel marks no running run",
+        (Writer, "cancel", "self._execute(sql.MARK_CANCELLED, (actor, now_ms, job_id))", "pass"),
+    ),
     mutant("a refused cancel leaves its traces", (Loop, "_do", "with self._store.attempt():", "if True:")),
     # --- the turn ---
-    mutant("frames are sent before the commit", (Loop, "_turn", "self._store.commit()", "self._send()\n            self._store.commit()")),
-    mutant("callers are answered before the commit", (Loop, "_turn", "            self._store.commit()", "            for future, answer in answers:\n                _resolve(future, answer)\n            answers = []\n            self._store.commit()")),
+    mutant(
+        "frames are sent before the commit",
+        (Loop, "_turn", "self._store.commit()", "self._send()\n            self._store.commit()"),
+    ),
+    mutant(
+        "callers are answered before the commit",
+        (
+            Loop,
+            "_turn",
+            "            self._store.commit()",
+            "            for future, answer in answers:\n                _resolve(future, answer)\n            answers = []\n            self._store.commit()",
+        ),
+    ),
     mutant("a turn that was given up leaves its frames", (Dispatcher, "on_rollback", "self.outbox.clear()", "pass")),
-    mutant("a turn that was given up is not rolled back", (Loop, "_give_up", "self._store.rollback()", "self._store._ledger.cut()")),
+    mutant(
+        "a turn that was given up is not rolled back",
+        (Loop, "_give_up", "self._store.rollback()", "self._store._ledger.cut()"),
+    ),
     mutant("a turn that was given up leaves its events", (Writer, "rollback", "self._ledger.cut()", "pass")),
-    mutant("sessions keep what a turn that was given up said", (Dispatcher, "on_rollback", "self._astray = True", "pass"), (Dispatcher, "on_rollback", "self._sessions.forget_loads()", "pass")),
-    mutant("callers of a turn that was given up are told it was done", (Loop, "_give_up", "_resolve(future, error)", "_resolve(future, None)")),
-    mutant("what could not be sent is forgotten when the next turn is given up", (Loop, "_report_unsent", "for peer, frame in self._unsent:", "unsent, self._unsent = self._unsent, []\n        for peer, frame in unsent:")),
+    mutant(
+        "sessions keep what a turn that was given up said",
+        (Dispatcher, "on_rollback", "self._astray = True", "pass"),
+        (Dispatcher, "on_rollback", "self._sessions.forget_loads()", "pass"),
+    ),
+    mutant(
+        "callers of a turn that was given up are told it was done",
+        (Loop, "_give_up", "_resolve(future, error)", "_resolve(future, None)"),
+    ),
+    mutant(
+        "what could not be sent is forgotten when the next turn is given up",
+        (
+            Loop,
+            "_report_unsent",
+            "for peer, frame in self._unsent:",
+            "unsent, self._unsent = self._unsent, []\n        for peer, frame in unsent:",
+        ),
+    ),
     # --- capacity ---
     mutant("a worker's load is not looked at again", (placement, "_claim", "session.load = None", "pass")),
-    mutant("the window does not count", (placement, "free_slots", "min(session.worker.slots, session.window)", "session.worker.slots")),
-    mutant("what is ahead is not limited", (placement, "ahead_room", "min(session.worker.slots + session.ahead, session.window)", "session.window")),
+    mutant(
+        "the window does not count",
+        (placement, "free_slots", "min(session.worker.slots, session.window)", "session.worker.slots"),
+    ),
+    mutant(
+        "what is ahead is not limited",
+        (placement, "ahead_room", "min(session.worker.slots + session.ahead, session.window)", "session.window"),
+    ),
     mutant("a back-off never ends", (Dispatcher, "_on_due", "self._store.release_due(now.wall_ms)", "pass")),
     # --- REST ---
-    mutant("a polling worker's lost answer is not given again", (polling, "next_run", "if full and waiting:", "if False:")),
+    mutant(
+        "a polling worker's lost answer is not given again", (polling, "next_run", "if full and waiting:", "if False:")
+    ),
     mutant("a polling worker that asks keeps what it had", (polling, "next_run", "if full:", "if False:")),
-    mutant("a polling worker reports on anybody's run", (polling, "_run_meant", "runs = store.runs_on(command.worker_id, command.job_id)", "runs = [one for one in [store.run(command.run_id)] if one]"), (polling, "_ended", "store.finish(outcome, command.worker_id,", "store.finish(outcome, run.worker_id,")),
-    mutant("a polling worker's new start loses nothing", (polling, "register", "losses.lose_worker(", "(lambda *a, **k: None)(")),
+    mutant(
+        "a polling worker reports on anybody's run",
+        (
+            polling,
+            "_run_meant",
+            "if run is not None and (run.job_id, run.worker_id) != (command.job_id, command.worker_id):",
+            "if False:",
+        ),
+        (polling, "_ended", "store.finish(outcome, command.worker_id,", "store.finish(outcome, run.worker_id,"),
+    ),
+    mutant(
+        "a polling worker's new start loses nothing",
+        (polling, "register", "losses.lose_worker(", "(lambda *a, **k: None)("),
+    ),
     # --- the worker's agent ---
-    mutant("an agent works for any session", (Agent, "on_frame", "elif self._session is not None and frame.s == self._session.name:", "else:"), (Agent, "_send_results", "assert self._session is not None", "if self._session is None: return")),
+    mutant(
+        "an agent works for any session",
+        (Agent, "on_frame", "elif self._session is not None and frame.s == self._session.name:", "else:"),
+        (Agent, "_send_results", "assert self._session is not None", "if self._session is None: return"),
+    ),
     mutant("an agent takes frames of an older session", (Agent, "on_frame", " and frame.s == self._session.name", "")),
-    mutant("an agent forgets what is not acked", (Agent, "_on_ended", "self._send_results(self._reports.unsent(now.mono_ms))", "self._send_results(self._reports.unsent(now.mono_ms))\n            for result in kept:\n                self._forget(result.run)")),
-    mutant("an agent tells each result once", (Agent, "on_tick", "self._send_results(self._reports.due(now.mono_ms))", "pass")),
-    mutant("an agent tells its results in no later session", (Agent, "_on_registered", "self._send_results(self._reports.all(now.mono_ms))", "pass"), (Agent, "on_tick", "self._send_results(self._reports.due(now.mono_ms))", "pass")),
-    mutant("an agent keeps what waits when its session is lost", (Agent, "_lose_session", "self.to_guard.append(messages.Withdraw())", "self._withdrawing, self._register_at_ms = False, now.mono_ms")),
-    mutant("an agent registers before it knows what had not started", (Agent, "_lose_session", "self._register_at_ms = None\n        self._withdrawing = True", "self._register_at_ms = now.mono_ms")),
-    mutant("an agent never ends a session by itself", (Agent, "on_tick", "now.mono_ms >= self._acked_ms + self._session.timeout_ms", "False"), (Agent, "_deadline_ms", "self._acked_ms + session.timeout_ms, ", "")),
-    mutant("an agent keeps its session when the connection is cut", (Agent, "on_disconnected", 'self._lose_session(now, "the connection is cut")', "pass")),
-    mutant("an agent does not register again when it is told to", (Agent, "_on_error", 'self._lose_session(now, frame.detail)', "pass")),
-    mutant("an agent reports what it was told to drop", (Agent, "_on_ended", " and result.run not in self._dropped", "")),
-    mutant("an agent does not kill what it is told to", (Agent, "_drop", "self.to_guard.append(messages.Drop(known))", "pass")),
-    mutant("an agent does not kill what a new session does not name", (Agent, "_on_registered", "unwanted |= {run", "unwanted = unwanted or {run")),
+    mutant(
+        "an agent forgets what is not acked",
+        (
+            Agent,
+            "_on_ended",
+            "self._send_results(self._reports.unsent(now.mono_ms))",
+            "self._send_results(self._reports.unsent(now.mono_ms))\n            for result in kept:\n                self._forget(result.run)",
+        ),
+    ),
+    mutant(
+        "an agent tells each result once",
+        (Agent, "on_tick", "self._send_results(self._reports.due(now.mono_ms))", "pass"),
+    ),
+    mutant(
+        "an agent tells its results in no later session",
+        (Agent, "_on_registered", "self._send_results(self._reports.all(now.mono_ms))", "pass"),
+        (Agent, "on_tick", "self._send_results(self._reports.due(now.mono_ms))", "pass"),
+    ),
+    mutant(
+        "an agent keeps what waits when its session is lost",
+        (
+            Agent,
+            "_lose_session",
+            "self.to_guard.append(messages.Withdraw())",
+            "self._withdrawing, self._register_at_ms = False, now.mono_ms",
+        ),
+    ),
+    mutant(
+        "an agent registers before it knows what had not started",
+        (
+            Agent,
+            "_lose_session",
+            "self._register_at_ms = None\n        self._withdrawing = True",
+            "self._register_at_ms = now.mono_ms",
+        ),
+    ),
+    mutant(
+        "an agent never ends a session by itself",
+        (Agent, "on_tick", "now.mono_ms >= self._acked_ms + self._session.timeout_ms", "False"),
+        (Agent, "_deadline_ms", "self._acked_ms + session.timeout_ms, ", ""),
+    ),
+    mutant(
+        "an agent keeps its session when the connection is cut",
+        (Agent, "on_disconnected", 'self._lose_session(now, "the connection is cut")', "pass"),
+    ),
+    mutant(
+        "an agent does not register again when it is told to",
+        (Agent, "_on_error", "self._lose_session(now, frame.detail)", "pass"),
+    ),
+    mutant(
+        "an agent reports what it was told to drop", (Agent, "_on_ended", " and result.run not in self._dropped", "")
+    ),
+    mutant(
+        "an agent does not kill what it is told to",
+        (Agent, "_drop", "self.to_guard.append(messages.Drop(known))", "pass"),
+    ),
+    mutant(
+        "an agent does not kill what a new session does not name",
+        (Agent, "_on_registered", "unwanted |= {run", "unwanted = unwanted or {run"),
+    ),
     mutant("an agent does not count the run frames", (Agent, "_on_run", "self._n = frame.n", "pass")),
-    mutant("an agent lists nothing", (Agent, "_all_held", "for run, phase in self._held.items()", "for run, phase in ()")),
+    mutant(
+        "an agent lists nothing", (Agent, "_all_held", "for run, phase in self._held.items()", "for run, phase in ()")
+    ),
     mutant("an agent takes the same order twice", (Agent, "_on_run", "if order.run not in self._held", "if True")),
     mutant("an agent that stops asks for more", (Agent, "_asking", "(0, 0) if self._stopping else ", "")),
-    mutant("an agent does not say what came back unstarted", (Agent, "_on_unstarted", "self.to_scheduler.append(Return(s=self._session.name, runs=known))", "pass")),
-    mutant("an agent says nothing of probation's end", (Agent, "_on_began", "self._probation_at_ms.append(now.mono_ms + _PROBATION_MS)", "pass")),
+    mutant(
+        "an agent does not say what came back unstarted",
+        (Agent, "_on_unstarted", "self.to_scheduler.append(Return(s=self._session.name, runs=known))", "pass"),
+    ),
+    mutant(
+        "an agent says nothing of probation's end",
+        (Agent, "_on_began", "self._probation_at_ms.append(now.mono_ms + _PROBATION_MS)", "pass"),
+    ),
     # --- the worker's guard ---
-    mutant("a guard keeps what waits when its agent dies", (Guard, "_on_agent_exit", "self._backlog.withdraw()", "pass")),
-    mutant("a guard starts what it was asked to give back", (Guard, "_on_message", "return messages.Unstarted(self._backlog.withdraw(), withdrawn=True)", "return messages.Unstarted((), withdrawn=True)")),
-    mutant("a guard starts the same run twice", (Guard, "_on_start", "if order.run in self._runs or order.run in self._backlog or order.run in self._spool:", "if False:")),
+    mutant(
+        "a guard keeps what waits when its agent dies", (Guard, "_on_agent_exit", "self._backlog.withdraw()", "pass")
+    ),
+    mutant(
+        "a guard starts what it was asked to give back",
+        (
+            Guard,
+            "_on_message",
+            "return messages.Unstarted(self._backlog.withdraw(), withdrawn=True)",
+            "return messages.Unstarted((), withdrawn=True)",
+        ),
+    ),
+    mutant(
+        "a guard starts the same run twice",
+        (
+            Guard,
+            "_on_start",
+            "if order.run in self._runs or order.run in self._backlog or order.run in self._spool:",
+            "if False:",
+        ),
+    ),
     mutant("a guard that is to end starts more", (Guard, "_on_start", "if self._ending.begun:", "if False:")),
-    mutant("a guard forgets its results when its agent dies", (Guard, "_on_agent_exit", "self._backlog.withdraw()", "self._backlog.withdraw()\n        self._spool._results.clear()")),
-    mutant("a guard tells a new agent nothing of what runs", (Guard, "_on_agent_started", "for run in self._runs.ids()", "for run in ()")),
-    mutant("a guard does not stop what is cancelled", (Guard, "_on_stop", 'self._runs.stop(run, "cancelled", _mono_ms())', "pass")),
-    mutant("what waits too long is started all the same", (Backlog, "expire", "if mono_ms < since_ms + WAIT_MS_MAX:", "if True:"), (Backlog, "deadline_ms", "return since_ms + WAIT_MS_MAX", "return None")),
+    mutant(
+        "a guard forgets its results when its agent dies",
+        (
+            Guard,
+            "_on_agent_exit",
+            "self._backlog.withdraw()",
+            "self._backlog.withdraw()\n        self._spool._results.clear()",
+        ),
+    ),
+    mutant(
+        "a guard tells a new agent nothing of what runs",
+        (Guard, "_on_agent_started", "for run in self._runs.ids()", "for run in ()"),
+    ),
+    mutant(
+        "a guard does not stop what is cancelled",
+        (Guard, "_on_stop", 'self._runs.stop(run, "cancelled", _mono_ms())', "pass"),
+    ),
+    mutant(
+        "what waits too long is started all the same",
+        (Backlog, "expire", "if mono_ms < since_ms + WAIT_MS_MAX:", "if True:"),
+        (Backlog, "deadline_ms", "return since_ms + WAIT_MS_MAX", "return None"),
+    ),
 )
 MUTANTS: Final = {one.name: one for one in _MUTANTS}
 
 # Guards that hold only against what can't happen while the others stand; each with the reason.
-EQUIVALENT: Final[dict[str, str]] = {}
+EQUIVALENT: Final[dict[str, str]] = {
+    "a register takes nothing back": "the first heartbeat does it, since a new session's numbers begin anew",
+    "a heartbeat takes nothing back": "while a session lives no frame of it is lost here, and a register takes all back",
+    "what a worker returns is not put back": "the next heartbeat does not list it, which takes it back a little later",
+    "a worker is not told what to kill": "it kills by itself what a new session does not tell it to go on with",
+    "an agent does not kill what a new session does not name": "the same session's `kill` names it too",
+}
 
 
 @contextmanager
@@ -199,7 +444,7 @@ def _edited(function: Any, edit: Edit) -> Any:
         flags=__future__.annotations.compiler_flag,
         dont_inherit=True,
     )
-    exec(code, function.__globals__, space)  # noqa: S102
+    exec(code, function.__globals__, space)
     changed = inspect.getattr_static(space["_"], edit.name) if method else space[edit.name]
     changed._source = source
     return changed

@@ -1,4 +1,4 @@
-"""Connections between workers and the scheduler: first in first out, late, cut, and broken with a loss of what was last.
+"""Connections between workers and the scheduler: first in, first out, late, cut, and broken with a loss of the last.
 
 A **path** is the way between one host and the scheduler. Each of its directions may be cut: what was sent waits there,
 as TCP would send it again, and goes on when the path is mended. A **connection** runs over a path and has a lane in
@@ -128,9 +128,7 @@ class Connection:
         self.peer = peer
         self.dealer = dealer
         self.up = Lane(timeline, path, "up", lambda body: router.arrive(peer, body), lambda: router.lose(peer))
-        self.down = Lane(
-            timeline, path, "down", lambda body: dealer.on_body(self, body), lambda: dealer.on_cut(self)
-        )
+        self.down = Lane(timeline, path, "down", lambda body: dealer.on_body(self, body), lambda: dealer.on_cut(self))
         router.peers[peer] = self
 
     def break_off(self) -> None:

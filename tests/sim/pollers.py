@@ -178,4 +178,3 @@ class SimPoller:
 
     def _report(self, run: int, job: int, status: RunStatus, code: int | None) -> Report:
         return Report(JobId(job), WorkerId(self.name), status, RunId(run), Stream(), code)
-

@@ -220,9 +220,7 @@ class Scheduler:
         self.dispatcher = Dispatcher(
             store, epoch=epoch, timeout_ms=self.habits.timeout_ms, new_token=self._new_token, now=now
         )
-        self._loop = Loop(
-            store, self.dispatcher, cast("zmq.Socket[bytes]", self.router), cast("Inbox", self._mailbox)
-        )
+        self._loop = Loop(store, self.dispatcher, cast("zmq.Socket[bytes]", self.router), cast("Inbox", self._mailbox))
         self._story.tell("scheduler", "starts, epoch %d", epoch)
         self._alarm.set(self._timeline.now_ms)
 
@@ -234,9 +232,7 @@ class Scheduler:
         self.engine.rollback()
         self.engine.trouble = None
         self.kill_at_send = None
-        if self.still:
-            since_ms, until_ms = self.still[-1]
-            self.still[-1] = since_ms, min(until_ms, self._timeline.now_ms)
+        self.go_on()
         self.router.close()
         for on_answer in self._waiting.values():
             self._timeline.after(self._chance.randint(0, 5), lambda tell=on_answer: tell(Unknown()))  # type: ignore[misc]
@@ -261,6 +257,14 @@ class Scheduler:
         if self.still and now_ms < self.still[-1][1]:
             now_ms = self.still.pop()[0]
         self.still.append((now_ms, self._awake_ms))
+
+    def go_on(self) -> None:
+        """SIGCONT."""
+        now_ms = self._timeline.now_ms
+        self._awake_ms = min(self._awake_ms, now_ms)
+        if self.still:
+            self.still[-1] = self.still[-1][0], min(self.still[-1][1], now_ms)
+        self._alarm.set(now_ms)
 
     def _new_token(self) -> str:
         self._tokens += 1
@@ -304,7 +308,7 @@ class Scheduler:
     @contextmanager
     def in_its_time(self) -> Iterator[None]:
         """The loop is the edge where time comes from, so here the edge is moved: its clock, and its bounds."""
-        moved = {
+        moved: dict[str, Any] = {
             "clock": self.clock.now,
             "TURN_FRAMES_MAX": self.habits.turn_frames_max,
             "TURN_ROWS_MAX": self.habits.turn_rows_max,

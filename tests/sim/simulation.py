@@ -11,12 +11,12 @@ from unittest.mock import patch
 from tests.sim.callers import Client
 from tests.sim.faults import Nemesis
 from tests.sim.jobs import Poison
-from tests.sim.judge import Judge
+from tests.sim.judge import STRAY_MS, Judge
 from tests.sim.machine import Habits as WorkerHabits
 from tests.sim.machine import Machine
 from tests.sim.network import Path
 from tests.sim.pollers import SimPoller
-from tests.sim.scheduler import Habits, Scheduler
+from tests.sim.scheduler import CALL_TIMEOUT_MS, Habits, Scheduler
 from tests.sim.story import Story, Violation, listening
 from tests.sim.timeline import Timeline
 from tests.sim.witness import Witness
@@ -65,9 +65,7 @@ class Simulation:
         self.client_path = self.new_path("client")
         poisons: list[tuple[Poison, ...]] = [(), ("guard",), ("machine",), ("host",), ("guard", "machine", "host")]
         self.client = Client(self.scheduler, self.client_path, chance, self.story, chance.choice(poisons))
-        self.judge = Judge(
-            timeline, self.story, self.scheduler, self.witness, self.client, self.machines, self.pollers
-        )
+        self.judge = Judge(timeline, self.story, self.scheduler, self.witness, self.client, self.machines, self.pollers)
         self.scheduler.after_turn = self.judge.after_turn
         self.scheduler.before_send = self.judge.on_send
         self.scheduler.on_arrival = self.judge.on_arrival
@@ -89,7 +87,7 @@ class Simulation:
         habits = WorkerHabits(
             slots=self.chance.randint(1, 3),
             heartbeat_ms=self.chance.choice((500, 1_000, 10_000)),
-            shutdown_grace_ms=self.chance.choice((0, 2_000, 30_000)),
+            shutdown_grace_ms=self.chance.choice((0, 0, 2_000, 30_000)),
             frames_max=self.chance.choice((1, 100)),
             spawn_errors=self.chance.choice((0.0, 0.0, 0.05)),
         )
@@ -177,6 +175,11 @@ class Simulation:
         self.timeline.run(end_ms)
         self.judge.at_phase_end()
         self._heal()
+        healed_ms = self.timeline.now_ms
+        for beat in range(1, 60):
+            self.timeline.at(healed_ms + STRAY_MS + 5_000 * beat, self.judge.check_strays)
+        # What callers have under way may still make work.
+        self.timeline.run(self.timeline.now_ms + CALL_TIMEOUT_MS)
         self.timeline.run(self.timeline.now_ms + HEALED_MS, self.judge.all_ended)
         self.judge.check_all_ended()
         self.timeline.run(self.timeline.now_ms + QUIET_MS)
@@ -203,4 +206,5 @@ class Simulation:
         for poller in self.pollers.values():
             poller.path.mend()
             poller.start()
+        self.scheduler.go_on()
         self.scheduler.start()

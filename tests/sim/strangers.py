@@ -68,9 +68,8 @@ class Stranger:
         found = self._scheduler.engine.look("SELECT run_id FROM runs WHERE status = 'running'")
         run = self._chance.choice(found)[0] if found else 1
         now_ms = self._scheduler.clock.now().wall_ms
-        result = RunResult(
-            run, self._chance.choice(("success", "failed")), "exit", now_ms, now_ms, exit_code=self._chance.randint(0, 1)
-        )
+        code = self._chance.randint(0, 1)
+        result = RunResult(run, "failed" if code else "success", "exit", now_ms, now_ms, exit_code=code)
         lies: list[WorkerFrame] = [
             Result(s=session, results=(result,)),
             Return(s=session, runs=(run,)),

@@ -7,7 +7,7 @@ import pytest
 from tests.sim.runner import check, story_of
 
 # Seeds of the quick suite: some seconds' worth. A promise broken by chance is mostly found by the first dozens.
-QUICK = 100
+QUICK = 75
 CHUNK = 25
 
 
