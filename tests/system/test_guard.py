@@ -191,6 +191,26 @@ def test_a_timeout_ends_everything_also_what_ignores_it(scheduler: StubScheduler
 
 
 @pytest.mark.usefixtures("worker")
+@pytest.mark.parametrize("days", [25, 10_000_000])
+def test_a_timeout_may_be_longer_than_epoll_can_wait(scheduler: StubScheduler, days: int) -> None:
+    result = scheduler.run("sleep 0.2", timeout_ms=days * 86_400_000)
+
+    assert (result.status, result.reason) == ("success", "exit")
+
+
+def test_a_grace_may_be_longer_than_epoll_can_wait(scheduler: StubScheduler, tmp_path: Path) -> None:
+    with WorkerProcess(scheduler.url, tmp_path, shutdown_grace="1000d") as worker:
+        run = scheduler.submit("sleep 0.5")
+        scheduler.until(lambda: run in scheduler.started)
+
+        worker.send(signal.SIGTERM)
+        scheduler.until(lambda: run in scheduler.results)
+        scheduler.until(worker.ended)
+
+        assert (worker.exit_code(), scheduler.results[run].status) == (0, "success")
+
+
+@pytest.mark.usefixtures("worker")
 def test_a_cancelled_run_gets_term_and_may_clean_up(scheduler: StubScheduler, tmp_path: Path) -> None:
     ready, cleaned = tmp_path / "ready", tmp_path / "cleaned"
     run = scheduler.submit(

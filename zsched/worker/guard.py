@@ -42,6 +42,8 @@ _EVENTS_MAX: Final = 64
 # After the last run: how long results may wait for the scheduler's answer, and the agent may take to say goodbye.
 _DELIVERY_MS: Final = 5_000
 _GOODBYE_MS: Final = 2_000
+# A deadline further away is looked at again on the way: epoll can't wait for more than 2^31 - 1 ms, 24.8 days.
+_WAIT_MS_MAX: Final = 3_600_000
 
 log = logging.getLogger(__name__)
 
@@ -130,7 +132,7 @@ class Guard:
             self._ending.deadline_ms,
         )
         due_ms = min((deadline for deadline in deadlines if deadline is not None), default=None)
-        return None if due_ms is None else max(0, due_ms - _mono_ms()) / 1000
+        return None if due_ms is None else min(max(0, due_ms - _mono_ms()), _WAIT_MS_MAX) / 1000
 
     # --- runs --------------------------------------------------------------------------------------------------------
 

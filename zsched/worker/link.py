@@ -39,6 +39,8 @@ _HIGH_WATER: Final = 1_000
 _FRAMES_MAX: Final = 100
 _RECONNECT_MS: Final = 100
 _RECONNECT_MS_MAX: Final = 1_000
+# A deadline further away is looked at again on the way: poll can't wait for more than 2^31 - 1 ms, 24.8 days.
+_WAIT_MS_MAX: Final = 3_600_000
 
 # By name: this module runs as __main__.
 log = logging.getLogger("zsched.worker.link")
@@ -131,7 +133,7 @@ class Link:
         self._flush()
         if not self._agent.registered:
             deadline_ms = min(self._enrol_at_ms, deadline_ms if deadline_ms is not None else self._enrol_at_ms)
-        wait_ms = None if deadline_ms is None else max(0, deadline_ms - _now().mono_ms)
+        wait_ms = None if deadline_ms is None else min(max(0, deadline_ms - _now().mono_ms), _WAIT_MS_MAX)
         ready = dict(self._poller.poll(wait_ms))
         if self._channel.fileno() in ready:
             self._on_messages()
