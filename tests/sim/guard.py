@@ -335,6 +335,12 @@ class SimGuard(Guard):
                 self.told_ms[order.run] = self._machine.timeline.now_ms
         return super()._on_start(orders)
 
+    def _on_drop(self, runs: tuple[int, ...]) -> Message | None:
+        for run in runs:
+            if run in self.runs:
+                self._machine.drop_seen(self._machine, run)
+        return super()._on_drop(runs)
+
     def _on_agent_started(self) -> None:
         with patch.object(guard_module, "boot_id", lambda: self._machine.boot_id):
             super()._on_agent_started()

@@ -189,6 +189,12 @@ class Judge:
         if not agent.agent.registered and now_ms - agent.lost_ms > _LATE_MS:
             raise Violation(f"run {order.run} starts on {machine.name}, which has no session")
 
+    def on_drop(self, machine: Machine, run: int) -> None:
+        """No work is thrown away that is still wanted: what a guard is told to drop is not its worker's any more."""
+        row = self.rows.get(run)
+        if row is not None and row.status == "running" and row.worker == machine.worker and not machine.rival:
+            raise Violation(f"run {run} is dropped on {machine.name}, but is running there: {row}")
+
     # --- after a turn ------------------------------------------------------------------------------------------------
 
     def after_turn(self) -> None:

@@ -243,6 +243,7 @@ class Machine:
         # The machine that it really is, if it is another's second worker.
         self.boot_of: Machine = self
         self.start_seen: Callable[[Machine, RunOrder], None] = lambda machine, order: None
+        self.drop_seen: Callable[[Machine, int], None] = lambda machine, run: None
         self.on_kill: Callable[[int], None] = lambda job: None
         self._boots = 0
         self._starts = 0

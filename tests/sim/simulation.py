@@ -104,6 +104,7 @@ class Simulation:
             lock,
         )
         machine.start_seen = self.judge.on_start
+        machine.drop_seen = self.judge.on_drop
         machine.on_kill = self._on_kill
         self.machines[name] = machine
         return machine
