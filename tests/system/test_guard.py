@@ -160,6 +160,20 @@ def test_of_the_processes_without_a_mark_those_of_the_group_go(scheduler: StubSc
     assert other not in scheduler.results
 
 
+@pytest.mark.usefixtures("worker")
+@pytest.mark.parametrize("mark", ["9" * 5_000, "²", "٣", "", "-1", "1 2"])
+def test_a_job_may_write_what_it_likes_in_place_of_its_mark(
+    scheduler: StubScheduler, tmp_path: Path, mark: str
+) -> None:
+    pid_file = tmp_path / "pid"
+    stray = f"ZSCHED_RUN_ID={shlex.quote(mark)} setsid sleep 1000"
+
+    assert scheduler.run(f"{stray} & echo $! > {pid_file}").status == "success"
+
+    assert scheduler.run("true").status == "success"
+    scheduler.until(lambda: not alive(read_pid(pid_file)))
+
+
 def test_after_many_runs_no_descriptor_and_no_zombie_is_left(scheduler: StubScheduler, worker: WorkerProcess) -> None:
     scheduler.run("true")
     before = open_fds(worker.pid)

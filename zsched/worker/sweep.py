@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 import signal
 import time
 from pathlib import Path
@@ -17,6 +18,8 @@ from typing import Final
 MARK: Final = "ZSCHED_SPOOL"
 RUN_MARK: Final = "ZSCHED_RUN_ID"
 
+# A run's number as we write it. A job may write anything in its place, and int() refuses what is too long.
+_RUN: Final = re.compile("[0-9]{1,16}")
 # A process that is being started has its mark a moment later: so the sweep looks again, and has to find nothing twice.
 _LOOK_AGAIN_S: Final = 0.02
 # Processes that do not die are in the kernel's hands, on a broken disk for example. Nobody can wait for them.
@@ -31,7 +34,7 @@ def run_of(pid: int, spool_id: str) -> int | None:
     if marks.get(MARK) != spool_id:
         return None
     run = marks.get(RUN_MARK, "")
-    return int(run) if run.isdecimal() else None
+    return int(run) if _RUN.fullmatch(run) else None
 
 
 def sweep(spool_id: str) -> int:
