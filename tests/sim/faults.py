@@ -231,7 +231,7 @@ class Nemesis:
     def slow_down(self) -> None:
         """Commits take long."""
         habits = self._sim.scheduler.habits
-        habits.commit_ms = 900
+        habits.commit_ms = 1_900
         self._tell("store", "is slow")
 
         def speed_up() -> None:

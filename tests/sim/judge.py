@@ -428,7 +428,10 @@ class Judge:
             if why.startswith(_BLAMELESS):
                 expected = dict.fromkeys((row.run for row in rows), 0)
             elif why.startswith("asked"):
-                expected = dict.fromkeys((row.run for row in rows), 1)
+                # Only what it had said to be running; what it has not said may be an answer that was lost.
+                expected = {row.run: row.started for row in rows}
+                if not all(expected.values()):
+                    raise Violation(f"worker {worker} {why}, and loses what it has never heard of: {rows}")
             elif any(row.probation for row in rows):
                 expected = {row.run: row.probation for row in rows}
             else:

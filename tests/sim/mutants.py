@@ -409,6 +409,7 @@ MUTANTS: Final = {one.name: one for one in _MUTANTS}
 # Guards that hold only against what can't happen while the others stand; each with the reason.
 EQUIVALENT: Final[dict[str, str]] = {
     "a register takes nothing back": "the first heartbeat does it, since a new session's numbers begin anew",
+    "an unknown session is not answered": "without an ack for the timeout the worker ends its session by itself",
     "a heartbeat takes nothing back": "while a session lives no frame of it is lost here, and a register takes all back",
     "what a worker returns is not put back": "the next heartbeat does not list it, which takes it back a little later",
     "a worker is not told what to kill": "it kills by itself what a new session does not tell it to go on with",

@@ -57,8 +57,10 @@ class FaultyEngine(SqliteEngine):
     def begin(self) -> None:
         super().begin()
         self.in_turn = True
+        if self.refusing and self._chance.random() < 0.5:
+            self.trouble = "refuse a statement"
         if self.trouble in ("refuse a statement", "kill"):
-            self._countdown = self._chance.randint(0, 30)
+            self._countdown = self._chance.randint(0, 15)
 
     def execute(self, statement: str, parameters: Sequence[object] = ()) -> list[tuple[Any, ...]]:
         self._count_down()
