@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import resource
 import shlex
 import signal
 import subprocess
@@ -110,6 +111,55 @@ def test_a_job_sees_an_environment_made_from_nothing(scheduler: StubScheduler) -
     assert names == ["HOME", "LANG", "PATH", "PWD", *own]
     # Nothing ignored, nothing blocked, nothing open but the standard three and the one that ls reads.
     assert rest == ["0077", "SigBlk:", "0" * 16, "SigIgn:", "0" * 16, "0", "1", "2", "3"]
+
+
+def test_more_slots_than_the_soft_limit_of_descriptors_and_a_job_has_that_limit(
+    scheduler: StubScheduler, tmp_path: Path
+) -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (64, hard))
+    try:
+        worker = WorkerProcess(scheduler.url, tmp_path, slots=60)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    with worker:
+        go = tmp_path / "go"
+        runs = [scheduler.submit(f"ulimit -n; while [ ! -e {go} ]; do sleep 0.1; done") for _ in range(60)]
+        scheduler.until(lambda: scheduler.started.keys() >= set(runs))
+        go.touch()
+        scheduler.until(lambda: scheduler.results.keys() >= set(runs))
+    assert {scheduler.results[run].stdout.head for run in runs} == {b"64\n"}
+
+
+def test_slots_for_which_there_are_no_descriptors_are_not_offered(scheduler: StubScheduler, tmp_path: Path) -> None:
+    with WorkerProcess(scheduler.url, tmp_path, slots=10_000) as worker:
+        # Its limit is lowered before it looks: Python takes some ms to come up.
+        resource.prlimit(worker.pid, resource.RLIMIT_NOFILE, (128, 128))
+        scheduler.until(lambda: scheduler.registers)
+        assert scheduler.registers[0].slots == 32
+        assert "32 slots instead of 10000" in worker.log()
+
+
+def test_a_run_for_which_the_host_has_no_room_goes_back_and_no_more_is_asked_for(
+    scheduler: StubScheduler, worker: WorkerProcess
+) -> None:
+    scheduler.run("true")
+    limits = resource.prlimit(worker.pid, resource.RLIMIT_NOFILE)
+    # The pipes of one run, and of the next one's start not all.
+    resource.prlimit(worker.pid, resource.RLIMIT_NOFILE, (open_fds(worker.pid) + 5, limits[1]))
+    first = scheduler.submit("sleep 1000")
+    scheduler.until(lambda: first in scheduler.started)
+
+    for _ in range(2):
+        second = scheduler.submit("true")
+        scheduler.until(lambda run=second: run in scheduler.returned)  # type: ignore[misc]
+        assert scheduler.window == 0
+        scheduler.until(lambda: scheduler.window > 0)
+
+    resource.prlimit(worker.pid, resource.RLIMIT_NOFILE, limits)
+    assert scheduler.run("true").status == "success"
+    assert worker.log().count("no process can be started: Too many open files") == 1
+    assert first not in scheduler.results
 
 
 # --- what a run leaves behind ----------------------------------------------------------------------------------------

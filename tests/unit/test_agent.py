@@ -466,9 +466,33 @@ def test_a_run_that_waited_in_vain_ends_it_until_a_slot_gets_free(d: Dialogue) -
     d.hear(run_frame(99, 101, 102))
     d.guard(messages.Unstarted((102,)))
     d.orders(start(101, 102))
-    d.says(Return(s="s1", runs=(102,)), ready(ahead=0))
+    d.says(ready(ahead=0), Return(s="s1", runs=(102,)))
     d.guard(messages.Ended((result(101, 1),)))
     d.says(Result(s="s1", results=(result(101, 1),)), ready(ahead=WINDOW - SLOTS))
+
+
+def test_a_host_without_room_asks_for_nothing_for_a_while(d: Dialogue) -> None:
+    gaps = []
+    for n in range(1, 7):
+        d.hear(run_frame(n, 1, 2))
+        d.orders(start(1, 2))
+        d.guard(messages.Unstarted((1, 2), no_room=True))
+        d.says(ready(window=0), Return(s="s1", runs=(1, 2)))
+        before = d.mono_ms
+        while (Ready(s="s1", window=WINDOW, ahead=0)) not in d.sent():
+            d.wait(50)
+            d.hear(HeartbeatAck(s="s1", ep=1, seq=0))
+        gaps.append(d.mono_ms - before)
+    for gap, most in zip(gaps, [1_000, 2_000, 4_000, 8_000, 15_000, 15_000], strict=True):
+        assert most * 0.8 <= gap <= most + 50
+    d.hear(run_frame(7, 3))
+    d.guard(messages.Ended((result(3),)))
+    d.hear(run_frame(8, 4))
+    d.guard(messages.Unstarted((4,), no_room=True))
+    d.sent()
+    d.wait(1_000)
+    assert ready() in d.sent()
+    d.orders(start(3), start(4))
 
 
 def test_a_worker_that_stops_asks_for_nothing_and_says_goodbye(d: Dialogue) -> None:

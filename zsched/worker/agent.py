@@ -93,6 +93,9 @@ class Agent:
         self._heartbeat_at_ms = 0
         self._ready_at_ms = 0
         self._asked = (0, 0)
+        # The host could start no process: nothing is asked for until then, and each time in a row for longer.
+        self._no_room_until_ms = 0
+        self._no_room = Backoff(hello.incarnation)
         self._probation: set[int] = set()
         self._probation_at_ms: list[int] = []
 
@@ -135,8 +138,8 @@ class Agent:
                         Log(s=self._session.name, run=run, stream=stream, offset=offset, data=data)
                     )
                 return
-            case messages.Unstarted(runs, withdrawn):
-                self._on_unstarted(runs, withdrawn, now)
+            case messages.Unstarted():
+                self._on_unstarted(message, now)
             case messages.Gone(runs):
                 for run in runs:
                     self._forget(run)
@@ -171,6 +174,8 @@ class Agent:
             deadlines.append(self._ready_at_ms)
         if (resend_ms := self._reports.deadline_ms()) is not None:
             deadlines.append(resend_ms)
+        if self._no_room_until_ms:
+            deadlines.append(self._no_room_until_ms)
         return min(deadlines)
 
     # --- the session -------------------------------------------------------------------------------------------------
@@ -273,14 +278,16 @@ class Agent:
 
     # --- asking and telling ------------------------------------------------------------------------------------------
 
-    def _asking(self) -> tuple[int, int]:
-        return (0, 0) if self._stopping else (self._window, self._pace.ahead())
+    def _asking(self, now: Now) -> tuple[int, int]:
+        if now.mono_ms >= self._no_room_until_ms:
+            self._no_room_until_ms = 0
+        return (0, 0) if self._stopping or self._no_room_until_ms else (self._window, self._pace.ahead())
 
     def _say_ready(self, now: Now) -> None:
         """Send `ready` when it says something new, and now and then while idle."""
         if self._session is None:
             return
-        asking = self._asking()
+        asking = self._asking(now)
         if asking == self._asked and (self._held or now.mono_ms < self._ready_at_ms):
             return
         self._asked = asking
@@ -291,7 +298,7 @@ class Agent:
         self._seq += 1
         self._heartbeat_at_ms = now.mono_ms + session.heartbeat_ms
         self._probation_at_ms = [at_ms for at_ms in self._probation_at_ms if at_ms > now.mono_ms]
-        self._asked = window, ahead = self._asking()
+        self._asked = window, ahead = self._asking(now)
         self.to_scheduler.append(
             Heartbeat(s=session.name, seq=self._seq, n=self._n, window=window, ahead=ahead, runs=self._all_held())
         )
@@ -326,22 +333,27 @@ class Agent:
         for result in kept:
             self._held[result.run] = "finished"
             if result.started_ms is not None:
+                self._no_room.reset()
                 self._pace.on_ended(result.finished_ms - result.started_ms)
         self._reports.add(kept)
         if self._session is not None:
             self._send_results(self._reports.unsent(now.mono_ms))
 
-    def _on_unstarted(self, runs: tuple[int, ...], withdrawn: bool, now: Now) -> None:
-        known = tuple(run for run in runs if run in self._held)
+    def _on_unstarted(self, message: messages.Unstarted, now: Now) -> None:
+        known = tuple(run for run in message.runs if run in self._held)
         for run in known:
             self._forget(run)
-        if withdrawn:
+        if message.no_room:
+            self._no_room_until_ms = now.mono_ms + self._no_room.next_ms()
+        if message.withdrawn:
             self._withdrawing = False
             self._register_at_ms = now.mono_ms
             # Whatever is left of those that waited has started in the meantime.
             self._held.update({run: "running" for run, phase in self._held.items() if phase == "waiting"})
         elif known:
             self._pace.on_returned()
+            # How much it takes comes before what it gives back, lest that comes again at once.
+            self._say_ready(now)
             if self._session is not None:
                 self.to_scheduler.append(Return(s=self._session.name, runs=known))
 

@@ -20,6 +20,7 @@ from zsched.protocol import Held, RunOrder, RunResult
 from zsched.worker import messages
 from zsched.worker.backlog import Backlog
 from zsched.worker.cpus import usable_cpus
+from zsched.worker.descriptors import make_room
 from zsched.worker.keeper import Keeper
 from zsched.worker.messages import FromAgent, Message
 from zsched.worker.runs import Runs, wall_ms
@@ -96,6 +97,7 @@ class Guard:
     def run(self) -> int:
         """Turn until the end."""
         folder = self._state.folder
+        self._slots = make_room(self._slots)
         log.info("worker %s: process %d, %d slots, state in %s", self._config.id, os.getpid(), self._slots, folder)
         while not self._ending.done:
             self._turn()
@@ -147,6 +149,8 @@ class Guard:
         happened = self._runs.take()
         for began in happened.began:
             self._keeper.put(began)
+        if happened.unstarted:
+            self._keeper.put(messages.Unstarted(tuple(happened.unstarted), no_room=True))
         if happened.dropped:
             self._keeper.put(messages.Gone(tuple(happened.dropped)))
         for result in happened.results:

@@ -41,22 +41,30 @@ class Keeper:
         """Start an agent when it is time. True if one was started: it has to be told everything."""
         if self._start_at_ms is None or mono_ms < self._start_at_ms:
             return False
-        ours, its = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
-        with its:
-            try:
-                self.pid = _spawn(its)
-            # No memory or no processes left on this host: that passes, and the jobs go on meanwhile.
-            except OSError as error:
-                log.error("the agent can't be started: %s", error.strerror)
-                ours.close()
-                self._start_at_ms = mono_ms + _RESTART_MS[-1]
-                return False
+        try:
+            ours = self._spawn_connected()
+        # No memory, no descriptors or no processes left on this host: that passes, and the jobs go on meanwhile.
+        except OSError as error:
+            log.error("the agent can't be started: %s", error.strerror)
+            self._start_at_ms = mono_ms + _RESTART_MS[-1]
+            return False
         self._start_at_ms = None
         self._started_ms = mono_ms
         self._channel = Channel(ours, FromAgent)
         self._mask = select.EPOLLIN
         self._epoll.register(ours.fileno(), self._mask)
         return True
+
+    def _spawn_connected(self) -> socket.socket:
+        """Start an agent; returns our end of the channel to it. Raises OSError, and then nothing is left open."""
+        ours, its = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
+        with its:
+            try:
+                self.pid = _spawn(its)
+            except OSError:
+                ours.close()
+                raise
+        return ours
 
     def owns(self, fd: int) -> bool:
         return self._channel is not None and fd == self._channel.fileno()

@@ -65,10 +65,14 @@ class Logged(Message, frozen=True):
 
 
 class Unstarted(Message, frozen=True):
-    """Runs that the guard no longer holds and never started. `withdrawn`: this answers Withdraw."""
+    """Runs that the guard no longer holds and never started.
+
+    `withdrawn`: this answers Withdraw. `no_room`: the host could start no process, so ask for none for a while.
+    """
 
     runs: tuple[int, ...]
     withdrawn: bool = False
+    no_room: bool = False
 
 
 class Gone(Message, frozen=True):

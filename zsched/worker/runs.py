@@ -22,7 +22,7 @@ from zsched.limits import FRAME_BYTES_MAX
 from zsched.protocol import RunOrder, RunResult
 from zsched.worker.capture import Capture
 from zsched.worker.messages import Began
-from zsched.worker.spawn import Spawner, SpawnError
+from zsched.worker.spawn import NoRoomError, Spawner, SpawnError
 from zsched.worker.strays import Strays
 
 # A run that ends earlier tells its start in its result only.
@@ -76,6 +76,8 @@ class Happened:
     began: list[Began] = field(default_factory=list)
     results: list[RunResult] = field(default_factory=list)
     dropped: list[int] = field(default_factory=list)
+    # Of these nothing was started, because the host had no room.
+    unstarted: list[int] = field(default_factory=list)
 
 
 class Runs:
@@ -93,6 +95,8 @@ class Runs:
         self._closing: dict[int, Live] = {}
         self._streams: dict[int, Stream] = {}
         self._due: list[tuple[int, int, Due]] = []
+        # The last start failed for want of room, and that has been logged.
+        self._no_room = False
         self.happened = Happened()
 
     def __len__(self) -> int:
@@ -115,7 +119,10 @@ class Runs:
         return happened
 
     def start(self, order: RunOrder, mono_ms: int) -> None:
-        """Start a run. One that can't be started has ended by that, as failed with reason `spawn_error`."""
+        """Start a run. One that can't be started has ended by that, as failed with reason `spawn_error`.
+
+        One for which this host has no room now is given back unstarted.
+        """
         started_ms = self._wall_ms()
         try:
             spawned = self._spawner.spawn(order)
@@ -125,6 +132,13 @@ class Runs:
                 RunResult(order.run, "failed", "spawn_error", finished_ms=started_ms, detail=str(error)[:1024])
             )
             return
+        except NoRoomError as error:
+            if not self._no_room:
+                log.warning("run %d of job %d goes back: no process can be started: %s", order.run, order.job, error)
+            self._no_room = True
+            self.happened.unstarted.append(order.run)
+            return
+        self._no_room = False
         streams = (self._watch(spawned.stdout, order), self._watch(spawned.stderr, order))
         live = Live(order, spawned.pid, started_ms, streams)
         self._live[order.run] = live
