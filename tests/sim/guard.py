@@ -268,6 +268,7 @@ class SimGuard(Guard):
         virtual: dict[str, Any] = {
             "Signals": lambda: signals,
             "become_subreaper": lambda: None,
+            "make_room": lambda slots: slots,
             "select": _Shape(epoll=lambda: epoll, EPOLLIN=1),
             "Strays": lambda spool_id: _Shape(spared=set()),
             "Spawner": lambda worker, spool_id: None,
@@ -284,7 +285,9 @@ class SimGuard(Guard):
             state_dir=Path("/"),
             log_level="info",
         )
-        with patch.multiple(guard_module, **virtual):
+        with patch.multiple(
+            guard_module, **{name: one for name, one in virtual.items() if hasattr(guard_module, name)}
+        ):
             super().__init__(config, State(Path("/"), "mark", machine.lock, -1))
         self._incarnation = machine.incarnation
         self._alarm = Alarm(machine.timeline, self._wake)

@@ -349,7 +349,7 @@ _MUTANTS: Final = (
         "an agent lists nothing", (Agent, "_all_held", "for run, phase in self._held.items()", "for run, phase in ()")
     ),
     mutant("an agent takes the same order twice", (Agent, "_on_run", "if order.run not in self._held", "if True")),
-    mutant("an agent that stops asks for more", (Agent, "_asking", "(0, 0) if self._stopping else ", "")),
+    mutant("an agent that stops asks for more", (Agent, "_asking", "(0, 0) if self._stopping", "(0, 0) if False")),
     mutant(
         "an agent does not say what came back unstarted",
         (Agent, "_on_unstarted", "self.to_scheduler.append(Return(s=self._session.name, runs=known))", "pass"),
