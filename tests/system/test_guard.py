@@ -470,6 +470,43 @@ def test_a_run_that_waits_for_a_second_is_handed_back(scheduler: StubScheduler, 
 
 
 @pytest.mark.usefixtures("worker")
+def test_one_on_probation_waits_for_a_slot_too_and_gets_the_first(scheduler: StubScheduler, tmp_path: Path) -> None:
+    order, go = tmp_path / "order", tmp_path / "go"
+    long = [scheduler.submit("sleep 1000"), scheduler.submit(f"until [ -e {go} ]; do sleep 0.01; done")]
+    scheduler.until(lambda: scheduler.started.keys() >= set(long))
+
+    plain = scheduler.submit(f"echo plain >> {order}")
+    suspect = scheduler.submit(f"echo suspect >> {order}", probation=True)
+    scheduler.push()
+    go.touch()
+    scheduler.until(lambda: scheduler.results.keys() >= {plain, suspect})
+    assert order.read_text("ascii") == "suspect\nplain\n"
+
+    again = scheduler.submit("sleep 1000")
+    scheduler.until(lambda: again in scheduler.started)
+    late = scheduler.submit(f"echo late >> {order}", probation=True)
+    scheduler.push()
+    scheduler.until(lambda: scheduler.returned == [late])
+
+
+def test_a_dying_run_has_its_slot_until_it_is_gone(scheduler: StubScheduler, tmp_path: Path) -> None:
+    with WorkerProcess(scheduler.url, tmp_path, slots=1) as worker:
+        pid_file = tmp_path / "pid"
+        deaf = f"trap '' TERM; echo $$ > {pid_file}; while :; do sleep 0.01; done"
+        old = scheduler.submit(deaf, grace_ms=1_500)
+        scheduler.until(lambda: old in scheduler.started)
+
+        # As after a timeout: the old one is lost, and its successor is on probation.
+        del scheduler.running[old]
+        new = scheduler.submit(f"kill -0 $(cat {pid_file})", probation=True)
+        scheduler.restart()
+        scheduler.until(lambda: new in scheduler.results)
+
+        assert scheduler.results[new].exit_code == 1, worker.log()
+        assert scheduler.returned == []
+
+
+@pytest.mark.usefixtures("worker")
 def test_a_cancelled_run_that_waits_is_handed_back_at_once(scheduler: StubScheduler) -> None:
     long = [scheduler.submit("sleep 1000") for _ in range(2)]
     scheduler.until(lambda: scheduler.started.keys() >= set(long))

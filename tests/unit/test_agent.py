@@ -42,7 +42,13 @@ WINDOW = 20
 class Dialogue:
     """An agent between a scheduler and a guard that are both the test, and the only clock there is."""
 
-    def __init__(self, held: tuple[Held, ...] = (), results: tuple[RunResult, ...] = (), db: str = "") -> None:
+    def __init__(
+        self,
+        held: tuple[Held, ...] = (),
+        results: tuple[RunResult, ...] = (),
+        db: str = "",
+        dying: tuple[int, ...] = (),
+    ) -> None:
         self.mono_ms = 1_000_000
         hello = Hello(
             worker="w1",
@@ -60,6 +66,7 @@ class Dialogue:
             stopping=False,
             held=held,
             results=results,
+            dying=dying,
         )
         self.agent = Agent(hello, self.now)
 
@@ -205,7 +212,9 @@ def test_what_it_held_is_registered_and_then_reported() -> None:
     d.says(register(Held(1, "running"), Held(2, "finished"), Held(3, "running"), db="d1"))
     d.hear(registered(keep=(1, 2), kill=(3,)))
     d.orders(messages.Drop((3,)))
-    d.says(Result(s="s1", results=(result(2),)), ready())
+    d.says(Result(s="s1", results=(result(2),)), ready(window=SLOTS - 1))
+    d.guard(messages.Gone((3,)))
+    d.says(ready())
 
 
 def test_the_result_of_a_killed_run_is_never_told() -> None:
@@ -215,6 +224,7 @@ def test_the_result_of_a_killed_run_is_never_told() -> None:
     d.hear(registered(kill=(1, 2)))
     d.orders(messages.Drop((1, 2)))
     d.guard(messages.Ended((result(1),)), messages.Gone((1, 2)))
+    # Two slots are taken until they are gone: nothing is asked for at first.
     d.says(ready())
     d.orders()
 
@@ -317,7 +327,7 @@ def test_a_run_of_a_session_that_was_replaced_is_dropped(d: Dialogue) -> None:
     d.hear(registered("s2"))
     d.orders(messages.Drop((1,)))
     d.guard(messages.Gone((1,)))
-    d.says(ready("s2"))
+    d.says(ready("s2", window=SLOTS - 1), ready("s2"))
 
 
 def test_a_goodbye_of_the_scheduler_keeps_the_runs(d: Dialogue) -> None:
@@ -422,6 +432,56 @@ def test_a_heartbeat_ack_may_kill(d: Dialogue) -> None:
     d.hear(run_frame(1, 1), HeartbeatAck(s="s1", ep=1, seq=0, kill=(1, 99)))
     d.orders(start(1), messages.Drop((1,)))
     d.guard(messages.Gone((1,)))
+    d.says(ready(window=SLOTS - 1), ready())
+
+
+@pytest.mark.parametrize("restart", [True, False])
+def test_a_dying_run_takes_a_slot_and_is_listed_nowhere(restart: bool) -> None:
+    d = Dialogue((Held(1, "running"), Held(2, "running")), db="d1", dying=(1,) if restart else ())
+    d.wait(0)
+    if not restart:
+        d.says(register(Held(1, "running"), Held(2, "running"), db="d1"))
+        d.hear(registered(keep=(2,), kill=(1,)))
+        d.orders(messages.Drop((1,)))
+    else:
+        d.says(register(Held(2, "running"), db="d1"))
+        d.hear(registered(keep=(2,)))
+    d.says(ready(window=SLOTS - 1))
+    d.wait(HEARTBEAT_MS)
+    d.says(Heartbeat(s="s1", seq=1, n=0, window=SLOTS - 1, ahead=0, runs=(Held(2, "running"),)))
+    # Again, as long as it is not gone: no news for the guard.
+    d.hear(HeartbeatAck(s="s1", ep=1, seq=1, kill=(1,)))
+    d.guard(messages.Gone((1,)))
+    d.says(ready())
+    d.orders()
+
+
+def test_a_worker_full_of_dying_runs_asks_for_nothing(d: Dialogue) -> None:
+    d.hear(run_frame(1, 1, 2, 3), HeartbeatAck(s="s1", ep=1, seq=0, kill=(1, 2, 3)))
+    d.orders(start(1, 2, 3), messages.Drop((1, 2, 3)))
+    d.says(ready(window=0))
+    d.guard(messages.Gone((3,)), messages.Gone((1,)))
+    d.says(ready(window=SLOTS - 1))
+    d.guard(messages.Gone((2,)))
+    d.says(ready())
+
+
+def test_a_run_whose_id_a_dying_one_has_goes_back(d: Dialogue) -> None:
+    d.hear(run_frame(1, 1))
+    d.hear(registered("s2", db="d2"))
+    d.orders(start(1), messages.Database("d2"), messages.Drop((1,)))
+    d.says(ready("s2", window=SLOTS - 1))
+
+    d.hear(run_frame(1, 1, 2, session="s2"))
+    d.orders(start(2))
+    # First that nothing more is taken, or it would come again at once.
+    d.says(ready("s2", window=0), Return(s="s2", runs=(1,)))
+    d.wait(HEARTBEAT_MS)
+    d.says(Heartbeat(s="s2", seq=1, n=1, window=0, ahead=0, runs=(Held(2, "waiting"),)))
+    d.guard(messages.Gone((1,)))
+    d.says(ready("s2"))
+    d.hear(run_frame(2, 1, session="s2"))
+    d.orders(start(1))
 
 
 def test_a_run_on_probation_is_told_at_once_and_again_a_second_later(d: Dialogue) -> None:

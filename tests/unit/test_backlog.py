@@ -18,7 +18,7 @@ def order(run: int, *, probation: bool = False) -> RunOrder:
 def backlog() -> Backlog:
     filled = Backlog()
     for run in (1, 2, 3):
-        filled.add(order(run, probation=run == 2), run)
+        filled.add(order(run), run)
     return filled
 
 
@@ -28,19 +28,23 @@ def test_who_waited_longest_is_first(backlog: Backlog) -> None:
         backlog.take()
 
 
-def test_one_on_probation_does_not_wait_for_a_slot(backlog: Backlog) -> None:
-    assert [one.run for one in backlog.take_urgent()] == [2]
-    assert backlog.take_urgent() == []
-    assert [backlog.take().run for _ in range(2)] == [1, 3]
-
-
-def test_what_was_withdrawn_or_removed_is_not_urgent_any_more(backlog: Backlog) -> None:
-    assert backlog.remove(2)
-    assert not backlog.remove(2)
-    assert backlog.take_urgent() == []
+def test_one_on_probation_is_before_all_others(backlog: Backlog) -> None:
     backlog.add(order(4, probation=True), 4)
-    assert backlog.withdraw() == (1, 3, 4)
-    assert backlog.take_urgent() == []
+    backlog.add(order(5, probation=True), 4)
+    assert [backlog.take().run for _ in range(5)] == [4, 5, 1, 2, 3]
+
+
+def test_what_was_withdrawn_removed_or_late_is_not_urgent_any_more(backlog: Backlog) -> None:
+    backlog.add(order(4, probation=True), 4)
+    assert backlog.remove(4)
+    assert not backlog.remove(4)
+    assert backlog.take().run == 1
+    backlog.add(order(5, probation=True), 5)
+    assert backlog.withdraw() == (2, 3, 5)
+    backlog.add(order(6, probation=True), 6)
+    assert backlog.expire(6 + WAIT_MS_MAX) == (6,)
+    backlog.add(order(7), 7)
+    assert backlog.take().run == 7
 
 
 def test_what_waits_for_a_second_goes_back(backlog: Backlog) -> None:

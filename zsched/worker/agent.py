@@ -81,7 +81,10 @@ class Agent:
         self._pace = Pace(hello.slots, self._window)
         self._held: dict[int, Phase] = {held.run: held.phase for held in hello.held}
         self._reports = Reports(hello.results)
-        self._dropped: set[int] = set()
+        # Of the held: nobody wants these any more, and their processes are not gone yet. Each still takes a slot.
+        self._dropped: set[int] = set(hello.dying)
+        # A run came that has the id of one of those.
+        self._clash = False
         self._session: Session | None = None
         self._backoff = Backoff(hello.incarnation)
         self._register_at_ms: int | None = now.mono_ms
@@ -256,7 +259,7 @@ class Agent:
     def _on_session_frame(self, frame: SchedulerFrame, now: Now) -> None:
         match frame:
             case Run():
-                self._on_run(frame)
+                self._on_run(frame, now)
             case ResultAck():
                 self._acked_ms = now.mono_ms
                 self._on_result_ack(frame)
@@ -279,9 +282,14 @@ class Agent:
     # --- asking and telling ------------------------------------------------------------------------------------------
 
     def _asking(self, now: Now) -> tuple[int, int]:
-        if now.mono_ms >= self._no_room_until_ms:
-            self._no_room_until_ms = 0
-        return (0, 0) if self._stopping or self._no_room_until_ms else (self._window, self._pace.ahead())
+        if self._clash or now.mono_ms < self._no_room_until_ms:
+            return 0, 0
+        self._no_room_until_ms = 0
+        window, ahead = self._window, self._pace.ahead()
+        if self._dropped:
+            # The scheduler does not count them.
+            window, ahead = max(0, self._hello.slots - len(self._dropped)), 0
+        return (0, 0) if self._stopping else (window, ahead)
 
     def _say_ready(self, now: Now) -> None:
         """Send `ready` when it says something new, and now and then while idle."""
@@ -304,12 +312,17 @@ class Agent:
         )
 
     def _all_held(self) -> tuple[Held, ...]:
-        return tuple(Held(run, phase) for run, phase in self._held.items())
+        return tuple(Held(run, phase) for run, phase in self._held.items() if run not in self._dropped)
 
     # --- runs --------------------------------------------------------------------------------------------------------
 
-    def _on_run(self, frame: Run) -> None:
+    def _on_run(self, frame: Run, now: Now) -> None:
         self._n = frame.n
+        if clashing := tuple(order.run for order in frame.runs if order.run in self._dropped):
+            # Of another database, mostly. They go back, and nothing is asked for until the old ones are gone.
+            self._clash = True
+            self._say_ready(now)
+            self.to_scheduler.append(Return(s=frame.s, runs=clashing))
         orders = tuple(order for order in frame.runs if order.run not in self._held)
         for order in orders:
             self._held[order.run] = "waiting"
@@ -379,7 +392,7 @@ class Agent:
 
     def _drop(self, runs: Iterable[int]) -> None:
         """End runs of which nobody wants to hear. They stay held until the guard says that they are gone."""
-        known = tuple(run for run in runs if run in self._held)
+        known = tuple(run for run in runs if run in self._held and run not in self._dropped)
         for run in known:
             self._dropped.add(run)
             self._reports.forget(run)
@@ -389,5 +402,6 @@ class Agent:
     def _forget(self, run: int) -> None:
         self._held.pop(run, None)
         self._dropped.discard(run)
+        self._clash = self._clash and bool(self._dropped)
         self._probation.discard(run)
         self._reports.forget(run)

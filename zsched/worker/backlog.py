@@ -16,15 +16,15 @@ WAIT_MS_MAX: Final = 1_000
 
 
 class Backlog:
-    """First in, first out; each run knows since when it waits.
+    """First in, first out, but those on probation first; each run knows since when it waits.
 
     Its length is bounded by the window the agent asks for.
     """
 
     def __init__(self) -> None:
         self._waiting: dict[int, tuple[RunOrder, int]] = {}
-        # Those that don't wait for a slot, some of which may have left by now.
-        self._urgent: list[int] = []
+        # Those on probation: each shall meet its fate soon, not after others.
+        self._urgent: dict[int, None] = {}
 
     def __len__(self) -> int:
         return len(self._waiting)
@@ -35,29 +35,26 @@ class Backlog:
     def add(self, order: RunOrder, mono_ms: int) -> None:
         self._waiting[order.run] = (order, mono_ms)
         if order.probation:
-            self._urgent.append(order.run)
+            self._urgent[order.run] = None
 
     def take(self) -> RunOrder:
-        """The run that waited longest. Raises KeyError when none waits."""
-        run = next(iter(self._waiting), None)
+        """The run that waited longest, of those on probation if any is. Raises KeyError when none waits."""
+        run = next(iter(self._urgent or self._waiting), None)
         if run is None:
             raise KeyError("nothing waits")
+        self._urgent.pop(run, None)
         return self._waiting.pop(run)[0]
-
-    def take_urgent(self) -> list[RunOrder]:
-        """Those on probation: each shall meet its fate alone and soon, not after others."""
-        urgent = [self._waiting.pop(run)[0] for run in self._urgent if run in self._waiting]
-        self._urgent.clear()
-        return urgent
 
     def remove(self, run: int) -> bool:
         """Whether it waited here."""
+        self._urgent.pop(run, None)
         return self._waiting.pop(run, None) is not None
 
     def withdraw(self) -> tuple[int, ...]:
         """Take everything out."""
         runs = tuple(self._waiting)
         self._waiting.clear()
+        self._urgent.clear()
         return runs
 
     def expire(self, mono_ms: int) -> tuple[int, ...]:
@@ -68,7 +65,7 @@ class Backlog:
                 break
             late.append(run)
         for run in late:
-            del self._waiting[run]
+            self.remove(run)
         return tuple(late)
 
     def deadline_ms(self) -> int | None:

@@ -88,6 +88,8 @@ class Guard:
         self._backlog = Backlog()
         self._watches = Watches(self._runs.captures)
         self._spool = Spool()
+        # Live runs that nobody wants any more.
+        self._dying: set[int] = set()
         self._keeper = Keeper(self._epoll)
         # Results that are kept and not yet told, and when they have to be.
         self._untold: list[RunResult] = []
@@ -139,8 +141,6 @@ class Guard:
     # --- runs --------------------------------------------------------------------------------------------------------
 
     def _fill_slots(self, now_ms: int) -> None:
-        for order in self._backlog.take_urgent():
-            self._runs.start(order, now_ms)
         while self._backlog and len(self._runs) < self._slots:
             self._runs.start(self._backlog.take(), now_ms)
 
@@ -152,6 +152,7 @@ class Guard:
         if happened.unstarted:
             self._keeper.put(messages.Unstarted(tuple(happened.unstarted), no_room=True))
         if happened.dropped:
+            self._dying.difference_update(happened.dropped)
             self._keeper.put(messages.Gone(tuple(happened.dropped)))
         for result in happened.results:
             self._spool.add(result)
@@ -201,6 +202,7 @@ class Guard:
                 db=self._db,
                 stopping=self._ending.begun,
                 held=(*running, *finished),
+                dying=tuple(self._dying),
                 results=self._spool.results(),
             )
         )
@@ -261,6 +263,7 @@ class Guard:
         gone = []
         for run in runs:
             if run in self._runs:
+                self._dying.add(run)
                 self._runs.stop(run, "dropped", _mono_ms())
                 continue
             self._backlog.remove(run)

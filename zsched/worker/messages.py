@@ -21,7 +21,8 @@ class Message(Struct, frozen=True, array_like=True, tag=True, gc=False):
 class Hello(Message, frozen=True):
     """The first message to a new agent: who the worker is and all that the guard holds. No run of it waits for a slot.
 
-    `db` is the database whose runs these are, empty if none. `spool_id` is the mark of this worker's processes.
+    `db` is the database whose runs these are, empty if none. `spool_id` is the mark of this worker's processes. `dying`
+    are those of the held runs that were dropped: Gone follows.
     """
 
     worker: str
@@ -39,6 +40,7 @@ class Hello(Message, frozen=True):
     stopping: bool
     held: tuple[Held, ...]
     results: tuple[RunResult, ...]
+    dying: tuple[int, ...] = ()
 
 
 class Began(Message, frozen=True):
