@@ -17,7 +17,7 @@ import pytest
 
 from tests.system.process import ROOT, WorkerProcess, alive, open_fds, rss_bytes
 from tests.system.stub import StubScheduler
-from zsched.protocol import Error, Output, Register
+from zsched.protocol import Error, Heartbeat, Output, Register
 
 MIB = 1024 * 1024
 
@@ -519,6 +519,31 @@ def test_a_cancelled_run_that_waits_is_handed_back_at_once(scheduler: StubSchedu
 
     assert scheduler.returned == [waiting]
     assert time.monotonic() - began < 0.9
+
+
+def test_a_guard_that_stood_still_starts_nothing_that_came_meanwhile(tmp_path: Path) -> None:
+    with (
+        StubScheduler(timeout_ms=30_000) as scheduler,
+        WorkerProcess(scheduler.url, tmp_path, heartbeat_interval="100ms") as worker,
+    ):
+        witness = tmp_path / "witness"
+        scheduler.until(lambda: scheduler.window)
+        agent = worker.agent()
+        assert agent is not None
+
+        worker.send(signal.SIGSTOP)
+        run = scheduler.submit(f"echo >> {witness}")
+        scheduler.until(lambda: any(isinstance(frame, Heartbeat) and frame.n for frame in scheduler.seen))
+        # The agent has passed it on. Now it can't take it back.
+        os.kill(agent, signal.SIGSTOP)
+        began = time.monotonic()
+        scheduler.until(lambda: time.monotonic() > began + 1.1)
+        worker.send(signal.SIGCONT)
+        os.kill(agent, signal.SIGCONT)
+        scheduler.until(lambda: run in scheduler.returned or run in scheduler.results)
+
+        assert scheduler.returned == [run]
+        assert not witness.exists()
 
 
 # --- the end of a worker ---------------------------------------------------------------------------------------------

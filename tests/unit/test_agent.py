@@ -108,6 +108,16 @@ class Dialogue:
         self.agent.to_scheduler.clear()
         return sent
 
+    def start(self, *runs: int) -> messages.Start:
+        """As the guard is told of these, if that is now."""
+        return messages.Start(tuple(map(order, runs)), self.mono_ms)
+
+    def ack(self) -> None:
+        """The last heartbeat."""
+        for frame in self.agent.to_scheduler:
+            if isinstance(frame, Heartbeat):
+                self.hear(HeartbeatAck(s=frame.s, ep=1, seq=frame.seq))
+
     def register(self) -> None:
         """Be registered, and have said what is wanted."""
         self.wait(0)
@@ -154,10 +164,6 @@ def order(run: int, probation: bool = False) -> RunOrder:
 
 def run_frame(n: int, *runs: int, session: str = "s1") -> Run:
     return Run(s=session, ep=1, n=n, runs=tuple(map(order, runs)))
-
-
-def start(*runs: int) -> messages.Start:
-    return messages.Start(tuple(map(order, runs)))
 
 
 def result(run: int, took_ms: int = 1_000) -> RunResult:
@@ -287,9 +293,36 @@ def test_a_session_ends_when_no_ack_has_come_for_the_timeout(acks: bool) -> None
     assert (messages.Withdraw() in d.agent.to_guard) is not acks
 
 
+def test_a_worker_that_stood_still_loses_its_session_before_it_acts_on_old_frames(d: Dialogue) -> None:
+    d.wait(0)
+    d.mono_ms += TIMEOUT_MS
+    d.hear(run_frame(1, 1), HeartbeatAck(s="s1", ep=1, seq=0))
+    d.orders(messages.Withdraw())
+    d.says()
+    assert not d.agent.registered
+
+
+def test_an_ack_counts_from_when_its_heartbeat_was_sent(d: Dialogue) -> None:
+    d.wait(HEARTBEAT_MS)
+    assert heartbeat(1) in d.agent.to_scheduler
+    d.wait(1)
+    # The ack comes at once, and lies unread.
+    d.mono_ms += TIMEOUT_MS - HEARTBEAT_MS - 2
+    d.hear(HeartbeatAck(s="s1", ep=1, seq=1), run_frame(1, 1))
+    d.orders(d.start(1))
+    d.mono_ms += HEARTBEAT_MS
+    d.hear(run_frame(2, 2))
+    assert d.agent.registered
+    d.mono_ms += 1
+    d.hear(run_frame(3, 3))
+    assert not d.agent.registered
+    d.sent()
+    d.orders(messages.Start((order(2),), d.mono_ms - 1), messages.Withdraw())
+
+
 def test_nothing_starts_while_no_session_lives_and_what_waited_is_not_registered(d: Dialogue) -> None:
     d.hear(run_frame(1, 1, 2, 3))
-    d.orders(start(1, 2, 3))
+    d.orders(d.start(1, 2, 3))
     d.guard(messages.Began(1, 100, 5))
     d.says(Started(s="s1", run=1, pid=100, at_ms=5))
 
@@ -323,7 +356,7 @@ def test_a_late_answer_to_an_earlier_register_is_no_session(d: Dialogue) -> None
 
 def test_a_run_of_a_session_that_was_replaced_is_dropped(d: Dialogue) -> None:
     d.hear(run_frame(1, 1))
-    d.orders(start(1))
+    d.orders(d.start(1))
     d.hear(registered("s2"))
     d.orders(messages.Drop((1,)))
     d.guard(messages.Gone((1,)))
@@ -332,7 +365,7 @@ def test_a_run_of_a_session_that_was_replaced_is_dropped(d: Dialogue) -> None:
 
 def test_a_goodbye_of_the_scheduler_keeps_the_runs(d: Dialogue) -> None:
     d.hear(run_frame(1, 1))
-    d.orders(start(1))
+    d.orders(d.start(1))
     d.hear(SchedulerBye(s="s1", ep=1, reason="stop"))
     d.orders(messages.Withdraw())
     d.guard(messages.Unstarted((), withdrawn=True))
@@ -345,7 +378,7 @@ def test_a_goodbye_of_the_scheduler_keeps_the_runs(d: Dialogue) -> None:
 
 def test_a_run_is_started_reported_and_forgotten(d: Dialogue) -> None:
     d.hear(run_frame(1, 1))
-    d.orders(start(1))
+    d.orders(d.start(1))
     d.guard(messages.Ended((result(1),)))
     d.says(Result(s="s1", results=(result(1),)))
     d.hear(acked(1))
@@ -358,12 +391,12 @@ def test_whatever_the_verdict_is_the_result_is_forgotten(d: Dialogue, verdict: s
     d.guard(messages.Ended((result(1),)))
     d.hear(acked(1, verdict=verdict))
     d.says(Result(s="s1", results=(result(1),)))
-    d.orders(start(1), messages.Forget((1,)))
+    d.orders(d.start(1), messages.Forget((1,)))
 
 
 def test_an_order_for_a_run_that_is_held_is_ignored(d: Dialogue) -> None:
     d.hear(run_frame(1, 1), run_frame(2, 1))
-    d.orders(start(1))
+    d.orders(d.start(1))
     d.guard(messages.Ended((result(1),)))
     d.says(Result(s="s1", results=(result(1),)))
     d.hear(run_frame(3, 1))
@@ -372,7 +405,7 @@ def test_an_order_for_a_run_that_is_held_is_ignored(d: Dialogue) -> None:
 def test_a_heartbeat_lists_all_that_is_held_and_the_last_run_frame(d: Dialogue) -> None:
     d.hear(run_frame(1, 1, 2), run_frame(2, 3))
     d.guard(messages.Began(1, 100, 5), messages.Ended((result(2),)))
-    d.orders(start(1, 2), start(3))
+    d.orders(d.start(1, 2), d.start(3))
     d.sent()
     d.hear(acked())
     d.wait(HEARTBEAT_MS)
@@ -382,7 +415,7 @@ def test_a_heartbeat_lists_all_that_is_held_and_the_last_run_frame(d: Dialogue) 
 
 def test_a_result_is_told_again_until_it_is_acked(d: Dialogue) -> None:
     d.hear(run_frame(1, 1))
-    d.orders(start(1))
+    d.orders(d.start(1))
     d.guard(messages.Ended((result(1),)))
     d.says(Result(s="s1", results=(result(1),)))
     told = 0
@@ -399,7 +432,7 @@ def test_a_result_is_told_again_until_it_is_acked(d: Dialogue) -> None:
 
 def test_a_result_without_a_session_waits_for_the_next(d: Dialogue) -> None:
     d.hear(run_frame(1, 1))
-    d.orders(start(1))
+    d.orders(d.start(1))
     d.agent.on_disconnected(d.now)
     d.guard(messages.Unstarted((), withdrawn=True), messages.Ended((result(1),)))
     d.orders(messages.Withdraw())
@@ -411,7 +444,7 @@ def test_a_result_without_a_session_waits_for_the_next(d: Dialogue) -> None:
 
 def test_large_results_go_in_frames_of_a_megabyte(d: Dialogue) -> None:
     d.hear(run_frame(1, *range(1, 6)))
-    d.orders(start(*range(1, 6)))
+    d.orders(d.start(*range(1, 6)))
     large = [
         RunResult(run, "failed", "signal", finished_ms=1, signal=9, stdout=type(result(1).stdout)(b"x" * 400_000))
         for run in range(1, 6)
@@ -423,14 +456,14 @@ def test_large_results_go_in_frames_of_a_megabyte(d: Dialogue) -> None:
 
 def test_a_cancel_goes_to_the_guard_as_often_as_it_comes(d: Dialogue) -> None:
     d.hear(run_frame(1, 1), Cancel(s="s1", ep=1, runs=(1, 99)), HeartbeatAck(s="s1", ep=1, seq=0, cancel=(1,)))
-    d.orders(start(1), messages.Stop((1,)), messages.Stop((1,)))
+    d.orders(d.start(1), messages.Stop((1,)), messages.Stop((1,)))
     d.guard(messages.Unstarted((1,)))
     d.says(Return(s="s1", runs=(1,)))
 
 
 def test_a_heartbeat_ack_may_kill(d: Dialogue) -> None:
     d.hear(run_frame(1, 1), HeartbeatAck(s="s1", ep=1, seq=0, kill=(1, 99)))
-    d.orders(start(1), messages.Drop((1,)))
+    d.orders(d.start(1), messages.Drop((1,)))
     d.guard(messages.Gone((1,)))
     d.says(ready(window=SLOTS - 1), ready())
 
@@ -458,7 +491,7 @@ def test_a_dying_run_takes_a_slot_and_is_listed_nowhere(restart: bool) -> None:
 
 def test_a_worker_full_of_dying_runs_asks_for_nothing(d: Dialogue) -> None:
     d.hear(run_frame(1, 1, 2, 3), HeartbeatAck(s="s1", ep=1, seq=0, kill=(1, 2, 3)))
-    d.orders(start(1, 2, 3), messages.Drop((1, 2, 3)))
+    d.orders(d.start(1, 2, 3), messages.Drop((1, 2, 3)))
     d.says(ready(window=0))
     d.guard(messages.Gone((3,)), messages.Gone((1,)))
     d.says(ready(window=SLOTS - 1))
@@ -469,11 +502,11 @@ def test_a_worker_full_of_dying_runs_asks_for_nothing(d: Dialogue) -> None:
 def test_a_run_whose_id_a_dying_one_has_goes_back(d: Dialogue) -> None:
     d.hear(run_frame(1, 1))
     d.hear(registered("s2", db="d2"))
-    d.orders(start(1), messages.Database("d2"), messages.Drop((1,)))
+    d.orders(d.start(1), messages.Database("d2"), messages.Drop((1,)))
     d.says(ready("s2", window=SLOTS - 1))
 
     d.hear(run_frame(1, 1, 2, session="s2"))
-    d.orders(start(2))
+    d.orders(d.start(2))
     # First that nothing more is taken, or it would come again at once.
     d.says(ready("s2", window=0), Return(s="s2", runs=(1,)))
     d.wait(HEARTBEAT_MS)
@@ -481,12 +514,12 @@ def test_a_run_whose_id_a_dying_one_has_goes_back(d: Dialogue) -> None:
     d.guard(messages.Gone((1,)))
     d.says(ready("s2"))
     d.hear(run_frame(2, 1, session="s2"))
-    d.orders(start(1))
+    d.orders(d.start(1))
 
 
 def test_a_run_on_probation_is_told_at_once_and_again_a_second_later(d: Dialogue) -> None:
     d.hear(Run(s="s1", ep=1, n=1, runs=(order(1, probation=True),)))
-    d.orders(messages.Start((order(1, probation=True),)))
+    d.orders(messages.Start((order(1, probation=True),), d.mono_ms))
     d.guard(messages.Began(1, 100, 5))
     d.says(Started(s="s1", run=1, pid=100, at_ms=5))
     d.wait(999)
@@ -525,7 +558,7 @@ def test_a_run_that_waited_in_vain_ends_it_until_a_slot_gets_free(d: Dialogue) -
     d.sent()
     d.hear(run_frame(99, 101, 102))
     d.guard(messages.Unstarted((102,)))
-    d.orders(start(101, 102))
+    d.orders(d.start(101, 102))
     d.says(ready(ahead=0), Return(s="s1", runs=(102,)))
     d.guard(messages.Ended((result(101, 1),)))
     d.says(Result(s="s1", results=(result(101, 1),)), ready(ahead=WINDOW - SLOTS))
@@ -535,13 +568,13 @@ def test_a_host_without_room_asks_for_nothing_for_a_while(d: Dialogue) -> None:
     gaps = []
     for n in range(1, 7):
         d.hear(run_frame(n, 1, 2))
-        d.orders(start(1, 2))
+        d.orders(d.start(1, 2))
         d.guard(messages.Unstarted((1, 2), no_room=True))
         d.says(ready(window=0), Return(s="s1", runs=(1, 2)))
         before = d.mono_ms
         while (Ready(s="s1", window=WINDOW, ahead=0)) not in d.sent():
             d.wait(50)
-            d.hear(HeartbeatAck(s="s1", ep=1, seq=0))
+            d.ack()
         gaps.append(d.mono_ms - before)
     for gap, most in zip(gaps, [1_000, 2_000, 4_000, 8_000, 15_000, 15_000], strict=True):
         assert most * 0.8 <= gap <= most + 50
@@ -549,15 +582,15 @@ def test_a_host_without_room_asks_for_nothing_for_a_while(d: Dialogue) -> None:
     d.guard(messages.Ended((result(3),)))
     d.hear(run_frame(8, 4))
     d.guard(messages.Unstarted((4,), no_room=True))
+    d.orders(d.start(3), d.start(4))
     d.sent()
     d.wait(1_000)
     assert ready() in d.sent()
-    d.orders(start(3), start(4))
 
 
 def test_a_worker_that_stops_asks_for_nothing_and_says_goodbye(d: Dialogue) -> None:
     d.hear(run_frame(1, 1, 2))
-    d.orders(start(1, 2))
+    d.orders(d.start(1, 2))
     d.guard(messages.Stopping(), messages.Unstarted((2,)))
     d.says(ready(window=0), Return(s="s1", runs=(2,)))
     d.guard(messages.Ended((result(1),)))

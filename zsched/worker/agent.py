@@ -58,7 +58,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Session:
-    """What the scheduler gave us in `registered`. Over when no ack has come for timeout_ms."""
+    """What the scheduler gave us in `registered`. Over timeout_ms after the last word of ours that was acked."""
 
     name: str
     timeout_ms: int
@@ -86,6 +86,8 @@ class Agent:
         # A run came that has the id of one of those.
         self._clash = False
         self._session: Session | None = None
+        # When on_tick has something to do.
+        self._due_ms: int | None = None
         self._backoff = Backoff(hello.incarnation)
         self._register_at_ms: int | None = now.mono_ms
         self._withdrawing = False
@@ -93,6 +95,8 @@ class Agent:
         self._n = 0
         self._seq = 0
         self._acked_ms = 0
+        # When each heartbeat was sent that is not acked yet.
+        self._beats: dict[int, int] = {}
         self._heartbeat_at_ms = 0
         self._ready_at_ms = 0
         self._asked = (0, 0)
@@ -121,6 +125,9 @@ class Agent:
 
     def on_frame(self, frame: SchedulerFrame, now: Now) -> None:
         """A frame came. One of a session that is not ours is dropped."""
+        # Who stood still may have lost the session, and this may have come before that.
+        if self._due_ms is not None and now.mono_ms >= self._due_ms:
+            self.on_tick(now)
         if isinstance(frame, Error):
             self._on_error(frame, now)
         elif isinstance(frame, Registered):
@@ -164,12 +171,14 @@ class Agent:
         if self._session is None:
             if self._register_at_ms is not None and now.mono_ms >= self._register_at_ms:
                 self._register(now)
-            return self._register_at_ms
+            self._due_ms = self._register_at_ms
+            return self._due_ms
         if now.mono_ms >= min([self._heartbeat_at_ms, *self._probation_at_ms]):
             self._heartbeat(self._session, now)
         self._say_ready(now)
         self._send_results(self._reports.due(now.mono_ms))
-        return self._deadline_ms(self._session)
+        self._due_ms = self._deadline_ms(self._session)
+        return self._due_ms
 
     def _deadline_ms(self, session: Session) -> int:
         deadlines = [self._heartbeat_at_ms, self._acked_ms + session.timeout_ms, *self._probation_at_ms]
@@ -214,6 +223,7 @@ class Agent:
         self._backoff.reset()
         self._n = 0
         self._acked_ms = now.mono_ms
+        self._beats.clear()
         self._heartbeat_at_ms = now.mono_ms + self._session.heartbeat_ms
         self._asked = (0, 0)
         unwanted = set(frame.kill)
@@ -264,7 +274,7 @@ class Agent:
                 self._acked_ms = now.mono_ms
                 self._on_result_ack(frame)
             case HeartbeatAck():
-                self._acked_ms = now.mono_ms
+                self._on_heartbeat_ack(frame.seq)
                 self._drop(frame.kill)
                 self._stop(frame.cancel)
             case Cancel():
@@ -274,6 +284,11 @@ class Agent:
             case SchedulerBye():
                 self._lose_session(now, f"the scheduler says goodbye: {frame.reason}")
         self._say_ready(now)
+
+    def _on_heartbeat_ack(self, seq: int) -> None:
+        """The scheduler has heard us since then. Not since now: the ack may have lain here while we stood still."""
+        for beat in [beat for beat in self._beats if beat <= seq]:
+            self._acked_ms = max(self._acked_ms, self._beats.pop(beat))
 
     def _send_bye(self, reason: str) -> None:
         if self._session is not None:
@@ -304,6 +319,7 @@ class Agent:
 
     def _heartbeat(self, session: Session, now: Now) -> None:
         self._seq += 1
+        self._beats[self._seq] = now.mono_ms
         self._heartbeat_at_ms = now.mono_ms + session.heartbeat_ms
         self._probation_at_ms = [at_ms for at_ms in self._probation_at_ms if at_ms > now.mono_ms]
         self._asked = window, ahead = self._asking(now)
@@ -329,7 +345,7 @@ class Agent:
             if order.probation:
                 self._probation.add(order.run)
         if orders:
-            self.to_guard.append(messages.Start(orders))
+            self.to_guard.append(messages.Start(orders, now.mono_ms))
 
     def _on_began(self, run: int, pid: int, at_ms: int, now: Now) -> None:
         if run not in self._held:

@@ -18,7 +18,7 @@ from typing import Final
 from zsched.config import WorkerConfig
 from zsched.protocol import Held, RunOrder, RunResult
 from zsched.worker import messages
-from zsched.worker.backlog import Backlog
+from zsched.worker.backlog import WAIT_MS_MAX, Backlog
 from zsched.worker.cpus import usable_cpus
 from zsched.worker.descriptors import make_room
 from zsched.worker.keeper import Keeper
@@ -221,7 +221,9 @@ class Guard:
 
     def _on_message(self, message: FromAgent) -> Message | None:
         match message:
-            case messages.Start(orders):
+            case messages.Start(orders, heard_ms):
+                if _mono_ms() - heard_ms >= WAIT_MS_MAX:
+                    return self._on_start_late(orders)
                 return self._on_start(orders)
             case messages.Forget(runs):
                 for run in runs:
@@ -251,6 +253,11 @@ class Guard:
             # Started only when all that has come is read: the agent may have withdrawn it, or may be dead by now.
             self._backlog.add(order, now_ms)
         return None
+
+    def _on_start_late(self, orders: tuple[RunOrder, ...]) -> Message:
+        """We stood still, and the agent may do so too: nobody knows whether its session lives."""
+        held = (self._runs, self._backlog, self._spool)
+        return messages.Unstarted(tuple(order.run for order in orders if not any(order.run in one for one in held)))
 
     def _on_stop(self, runs: tuple[int, ...]) -> Message | None:
         unstarted = tuple(run for run in runs if self._backlog.remove(run))

@@ -95,9 +95,13 @@ class Leave(Message, frozen=True):
 
 
 class Start(Message, frozen=True):
-    """Runs to execute, in this order, as slots get free."""
+    """Runs to execute, in this order, as slots get free.
+
+    `heard_ms`: when the agent heard of them, by the clock that both have.
+    """
 
     orders: tuple[RunOrder, ...]
+    heard_ms: int
 
 
 class Stop(Message, frozen=True):
