@@ -381,6 +381,52 @@ def test_what_an_earlier_start_left_is_swept_before_registering(scheduler: StubS
             process.wait()
 
 
+def test_an_agent_that_is_stopped_is_replaced_and_the_jobs_are_kept(
+    scheduler: StubScheduler, worker: WorkerProcess
+) -> None:
+    run = scheduler.submit("sleep 1000")
+    scheduler.until(lambda: run in scheduler.started)
+    jobs, agent = worker.jobs(), worker.agent()
+    assert agent is not None
+
+    os.kill(agent, signal.SIGSTOP)
+    scheduler.until(lambda: len(scheduler.registers) == 2)
+
+    assert worker.jobs() == jobs
+    assert not alive(agent)
+    assert [held.run for held in scheduler.registers[1].runs] == [run]
+
+
+def test_a_guard_that_is_stopped_makes_the_worker_silent_until_it_goes_on(tmp_path: Path) -> None:
+    with StubScheduler(timeout_ms=1_000) as scheduler, WorkerProcess(scheduler.url, tmp_path) as worker:
+        scheduler.until(lambda: scheduler.window)
+        agent = worker.agent()
+        worker.send(signal.SIGSTOP)
+        silence = Silence(scheduler)
+        # As long as it takes to be taken for dead.
+        scheduler.until(lambda: silence.lasts_s() > 1.5)
+
+        worker.send(signal.SIGCONT)
+        scheduler.until(lambda: len(scheduler.registers) == 2)
+        assert scheduler.run("true").status == "success"
+        assert worker.agent() == agent
+
+
+class Silence:
+    """How long nothing has come."""
+
+    def __init__(self, scheduler: StubScheduler) -> None:
+        self._scheduler = scheduler
+        self._count = -1
+        self._since = 0.0
+
+    def lasts_s(self) -> float:
+        now = time.monotonic()
+        if len(self._scheduler.seen) != self._count:
+            self._count, self._since = len(self._scheduler.seen), now
+        return now - self._since
+
+
 def test_a_signal_meant_for_all_does_not_end_the_agent(scheduler: StubScheduler, worker: WorkerProcess) -> None:
     agent = worker.agent()
     assert agent is not None

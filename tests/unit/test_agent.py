@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+import msgspec
 import pytest
 
 from zsched.model import Now
@@ -50,6 +51,8 @@ class Dialogue:
         dying: tuple[int, ...] = (),
     ) -> None:
         self.mono_ms = 1_000_000
+        # Whether the guard answers that it lives.
+        self.guard_lives = True
         hello = Hello(
             worker="w1",
             scheduler="http://localhost:8080",
@@ -85,11 +88,20 @@ class Dialogue:
     def wait(self, gap_ms: int) -> None:
         """Let time pass as the link would: wake at each deadline."""
         end_ms = self.mono_ms + gap_ms
-        due_ms = self.agent.on_tick(self.now)
+        due_ms = self.tick()
         while due_ms is not None and due_ms <= end_ms:
             self.mono_ms = max(due_ms, self.mono_ms)
-            due_ms = self.agent.on_tick(self.now)
+            due_ms = self.tick()
         self.mono_ms = end_ms
+
+    def tick(self) -> int | None:
+        due_ms = self.agent.on_tick(self.now)
+        asked = [message for message in self.agent.to_guard if isinstance(message, messages.Alive)]
+        if not asked or not self.guard_lives:
+            return due_ms
+        self.agent.to_guard = [message for message in self.agent.to_guard if message not in asked]
+        self.guard(messages.Alive())
+        return self.agent.on_tick(self.now)
 
     def says(self, *frames: WorkerFrame) -> None:
         """Exactly these frames were sent since the last look."""
@@ -98,8 +110,8 @@ class Dialogue:
         assert sent == list(frames)
 
     def orders(self, *said: FromAgent) -> None:
-        """Exactly these messages went to the guard since the last look."""
-        sent = list(self.agent.to_guard)
+        """Exactly these messages went to the guard since the last look, besides Alive."""
+        sent = [message for message in self.agent.to_guard if not isinstance(message, messages.Alive)]
         self.agent.to_guard.clear()
         assert sent == list(said)
 
@@ -193,7 +205,7 @@ def test_it_registers_until_it_is_answered() -> None:
     for _ in range(7):
         before = d.mono_ms
         while not d.agent.to_scheduler:
-            due_ms = d.agent.on_tick(d.now)
+            due_ms = d.tick()
             assert due_ms is not None
             d.mono_ms = d.mono_ms if d.agent.to_scheduler else due_ms
         gaps.append(d.mono_ms - before)
@@ -371,6 +383,59 @@ def test_a_goodbye_of_the_scheduler_keeps_the_runs(d: Dialogue) -> None:
     d.guard(messages.Unstarted((), withdrawn=True))
     d.wait(0)
     d.says(register(Held(1, "running"), db="d1"))
+
+
+@pytest.mark.parametrize("held", [True, False])
+def test_while_the_guard_is_silent_nothing_is_said_to_the_scheduler(d: Dialogue, held: bool) -> None:
+    if held:
+        d.hear(run_frame(1, 1, 2))
+        d.orders(d.start(1, 2))
+        d.guard(messages.Ended((result(1),)))
+        d.sent()
+    d.guard_lives = False
+    d.wait(TIMEOUT_MS // 2)
+    assert any(isinstance(frame, Heartbeat) for frame in d.agent.to_scheduler)
+    d.ack()
+    d.sent()
+
+    d.wait(TIMEOUT_MS // 2 - HEARTBEAT_MS)
+    d.hear(run_frame(2, 3), acked())
+    d.says()
+    assert d.agent.registered
+    # It is asked once.
+    assert sum(isinstance(message, messages.Alive) for message in d.agent.to_guard) == 1
+
+    d.guard(messages.Alive())
+    d.wait(0)
+    assert any(isinstance(frame, Heartbeat) for frame in d.sent())
+    d.orders(d.start(3))
+
+
+def test_a_session_that_ends_while_the_guard_is_silent_has_no_successor_until_it_speaks(d: Dialogue) -> None:
+    d.guard_lives = False
+    d.wait(2 * TIMEOUT_MS)
+    d.sent()
+    d.wait(10 * TIMEOUT_MS)
+    d.says()
+    d.orders(messages.Withdraw())
+    d.guard(messages.Unstarted((), withdrawn=True))
+    d.wait(0)
+    d.says(register(db="d1"))
+
+
+@pytest.mark.parametrize("timeout_ms", [1_000, 20_000, 30_000, 3_600_000])
+def test_the_guard_is_told_how_long_it_may_be_silent(timeout_ms: int) -> None:
+    d = Dialogue()
+    d.agent.on_seek()
+    assert d.agent.to_guard == [messages.Alive(60_000)]
+    d.wait(0)
+    d.hear(msgspec.structs.replace(registered(), timeout_ms=timeout_ms))
+    d.guard_lives = False
+    d.wait(2_000)
+    within_ms = max(5_000, min(10_000, timeout_ms // 3))
+    assert [message for message in d.agent.to_guard if isinstance(message, messages.Alive)] == [
+        messages.Alive(within_ms)
+    ]
 
 
 # --- runs ------------------------------------------------------------------------------------------------------------

@@ -50,6 +50,13 @@ WINDOW_PER_SLOT: Final = 10
 _PROBATION_MS: Final = 1_000
 # Another worker holds our name: it may be a dead one that has not timed out yet.
 _DUPLICATE_RETRY_MS: Final = 1_000
+# The guard is asked this often whether it lives, or each heartbeat; and told that we do.
+_ALIVE_MS: Final = 2_000
+# So long we are never silent towards the guard: a third of the scheduler's timeout, within these bounds. But to look for
+# the scheduler may take its time, to look up its name for example.
+_SILENT_MS_MIN: Final = 5_000
+_SILENT_MS_MAX: Final = 10_000
+_SEEKING_MS_MAX: Final = 60_000
 # sysexits.h EX_NOPERM: the scheduler refuses this worker for good.
 EXIT_REFUSED: Final = 77
 
@@ -100,6 +107,9 @@ class Agent:
         self._heartbeat_at_ms = 0
         self._ready_at_ms = 0
         self._asked = (0, 0)
+        # When the guard last spoke; and when to ask it again, None while that is not answered.
+        self._guard_heard_ms = now.mono_ms
+        self._alive_at_ms: int | None = now.mono_ms
         # The host could start no process: nothing is asked for until then, and each time in a row for longer.
         self._no_room_until_ms = 0
         self._no_room = Backoff(hello.incarnation)
@@ -119,6 +129,10 @@ class Agent:
         if self._session is None and self._register_at_ms is not None:
             self._register_at_ms = now.mono_ms
 
+    def on_seek(self) -> None:
+        """The link is about to look for the scheduler, and does nothing else meanwhile."""
+        self.to_guard.append(messages.Alive(_SEEKING_MS_MAX))
+
     def on_disconnected(self, now: Now) -> None:
         """The link is cut, so frames may be lost: only a new session counts."""
         self._lose_session(now, "the connection is cut")
@@ -137,7 +151,10 @@ class Agent:
 
     def on_guard(self, message: FromGuard, now: Now) -> None:
         """The guard says something."""
+        self._guard_heard_ms = now.mono_ms
         match message:
+            case messages.Alive():
+                self._alive_at_ms = now.mono_ms + self._alive_ms()
             case messages.Ended(results):
                 self._on_ended(results, now)
             case messages.Began(run, pid, at_ms):
@@ -168,20 +185,40 @@ class Agent:
         """Do what is due. Returns the monotonic time in ms at which to call again at the latest, or None."""
         if self._session is not None and now.mono_ms >= self._acked_ms + self._session.timeout_ms:
             self._lose_session(now, f"no answer for {now.mono_ms - self._acked_ms} ms")
+        if self._alive_at_ms is not None and now.mono_ms >= self._alive_at_ms:
+            self._alive_at_ms = None
+            self.to_guard.append(messages.Alive(self._silent_ms()))
         if self._session is None:
             if self._register_at_ms is not None and now.mono_ms >= self._register_at_ms:
                 self._register(now)
-            self._due_ms = self._register_at_ms
-            return self._due_ms
-        if now.mono_ms >= min([self._heartbeat_at_ms, *self._probation_at_ms]):
-            self._heartbeat(self._session, now)
-        self._say_ready(now)
-        self._send_results(self._reports.due(now.mono_ms))
-        self._due_ms = self._deadline_ms(self._session)
+        elif not self._guard_silent(now):
+            if now.mono_ms >= min([self._heartbeat_at_ms, *self._probation_at_ms]):
+                self._heartbeat(self._session, now)
+            self._say_ready(now)
+            self._send_results(self._reports.due(now.mono_ms))
+        self._due_ms = self._deadline_ms(now)
         return self._due_ms
 
-    def _deadline_ms(self, session: Session) -> int:
-        deadlines = [self._heartbeat_at_ms, self._acked_ms + session.timeout_ms, *self._probation_at_ms]
+    def _guard_silent(self, now: Now) -> bool:
+        """Whether the guard stands still. Then what we say is not true for long, so we say nothing, as if we had died."""
+        return self._session is not None and now.mono_ms > self._guard_heard_ms + self._session.timeout_ms // 2
+
+    def _alive_ms(self) -> int:
+        return _ALIVE_MS if self._session is None else min(_ALIVE_MS, self._session.heartbeat_ms)
+
+    def _silent_ms(self) -> int:
+        third_ms = _SILENT_MS_MAX if self._session is None else self._session.timeout_ms // 3
+        return max(_SILENT_MS_MIN, min(_SILENT_MS_MAX, third_ms))
+
+    def _deadline_ms(self, now: Now) -> int | None:
+        session = self._session
+        asking = [at_ms for at_ms in (self._alive_at_ms, self._register_at_ms) if at_ms is not None]
+        if session is None:
+            return min(asking, default=None)
+        deadlines = [self._acked_ms + session.timeout_ms, *asking]
+        if self._guard_silent(now):
+            return min(deadlines)
+        deadlines += [self._heartbeat_at_ms, *self._probation_at_ms]
         if not self._held:
             deadlines.append(self._ready_at_ms)
         if (resend_ms := self._reports.deadline_ms()) is not None:
@@ -224,6 +261,8 @@ class Agent:
         self._n = 0
         self._acked_ms = now.mono_ms
         self._beats.clear()
+        if self._alive_at_ms is not None:
+            self._alive_at_ms = now.mono_ms
         self._heartbeat_at_ms = now.mono_ms + self._session.heartbeat_ms
         self._asked = (0, 0)
         unwanted = set(frame.kill)
@@ -308,7 +347,7 @@ class Agent:
 
     def _say_ready(self, now: Now) -> None:
         """Send `ready` when it says something new, and now and then while idle."""
-        if self._session is None:
+        if self._session is None or self._guard_silent(now):
             return
         asking = self._asking(now)
         if asking == self._asked and (self._held or now.mono_ms < self._ready_at_ms):

@@ -221,6 +221,8 @@ class Guard:
 
     def _on_message(self, message: FromAgent) -> Message | None:
         match message:
+            case messages.Alive():
+                return messages.Alive()
             case messages.Start(orders, heard_ms):
                 if _mono_ms() - heard_ms >= WAIT_MS_MAX:
                     return self._on_start_late(orders)

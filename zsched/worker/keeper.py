@@ -11,10 +11,13 @@ import sys
 from typing import Final
 
 from zsched.worker.channel import Channel, ChannelClosedError
-from zsched.worker.messages import FromAgent, Message
+from zsched.worker.messages import Alive, FromAgent, Message
+from zsched.worker.pace import Patience
 
 # The first restart is at once, since one death says little; an agent that dies again and again must not eat the host.
 _RESTART_MS: Final = (0, 100, 200, 500, 1_000, 2_000, 5_000)
+# A new agent has this long until its first word: Python comes up, and what it has to be told may be long.
+_FIRST_WORD_MS: Final = 30_000
 # An agent that lived for so long was well: what ends it now is something new.
 _WELL_MS: Final = 10_000
 
@@ -31,14 +34,17 @@ class Keeper:
         self._deaths = 0
         self._started_ms = 0
         self._start_at_ms: int | None = 0
+        # With the agent that runs; None while none does, or it has been killed.
+        self._patience: Patience | None = None
         self.pid: int | None = None
 
     def deadline_ms(self) -> int | None:
-        """When the next agent is to be started; None while one runs, or none is wanted any more."""
-        return self._start_at_ms
+        """When the next agent is to be started, or the one that runs must have spoken; None when none is wanted."""
+        return self._start_at_ms if self._patience is None else self._patience.deadline_ms()
 
     def on_tick(self, mono_ms: int) -> bool:
         """Start an agent when it is time. True if one was started: it has to be told everything."""
+        self._judge(mono_ms)
         if self._start_at_ms is None or mono_ms < self._start_at_ms:
             return False
         try:
@@ -50,10 +56,18 @@ class Keeper:
             return False
         self._start_at_ms = None
         self._started_ms = mono_ms
+        self._patience = Patience(_FIRST_WORD_MS, mono_ms)
         self._channel = Channel(ours, FromAgent)
         self._mask = select.EPOLLIN
         self._epoll.register(ours.fileno(), self._mask)
         return True
+
+    def _judge(self, mono_ms: int) -> None:
+        """End an agent that does not speak: it hangs or is stopped, and the next one serves the jobs."""
+        if self._patience is not None and self._patience.over(mono_ms):
+            log.error("agent process %s has not spoken for too long: killed", self.pid)
+            self._patience = None
+            self.kill()
 
     def _spawn_connected(self) -> socket.socket:
         """Start an agent; returns our end of the channel to it. Raises OSError, and then nothing is left open."""
@@ -74,11 +88,15 @@ class Keeper:
         if self._channel is None:
             return []
         try:
-            return self._channel.receive()
+            words = self._channel.receive()
         except ChannelClosedError:
             self._hang_up()
             self.kill()
             return []
+        if self._patience is not None:
+            for word in words:
+                self._patience.hear(word.within_ms if isinstance(word, Alive) else None)
+        return words
 
     @property
     def backed_up(self) -> bool:
@@ -108,6 +126,7 @@ class Keeper:
     def on_exit(self, mono_ms: int, again: bool) -> list[FromAgent]:
         """The agent has been reaped. Returns its last words; the next one starts soon if `again`."""
         pid, self.pid = self.pid, None
+        self._patience = None
         words = []
         while self._channel is not None:
             words += self.receive()

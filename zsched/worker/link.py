@@ -181,6 +181,8 @@ class Link:
 
     def _enrol(self) -> None:
         """Learn the endpoint, and connect if it is a new one. Blocks for some seconds at most."""
+        self._agent.on_seek()
+        self._flush()
         try:
             place = enrol(self._hello.scheduler, self._hello.worker)
         except EnrolError as error:

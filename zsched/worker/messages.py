@@ -15,6 +15,17 @@ class Message(Struct, frozen=True, array_like=True, tag=True, gc=False):
     """A message in either direction."""
 
 
+# --- from both ---
+
+
+class Alive(Message, frozen=True):
+    """The agent says it now and then, and the guard answers with the same. `within_ms`: who says it will speak again
+    within that; the guard ends an agent that does not.
+    """
+
+    within_ms: int = 0
+
+
 # --- from the guard --------------------------------------------------------------------------------------------------
 
 
@@ -147,5 +158,5 @@ class Refused(Message, frozen=True):
     exit_code: int
 
 
-FromGuard = Hello | Began | Ended | Logged | Unstarted | Gone | Stopping | Leave
-FromAgent = Start | Stop | Drop | Forget | Look | Withdraw | Database | Refused
+FromGuard = Alive | Hello | Began | Ended | Logged | Unstarted | Gone | Stopping | Leave
+FromAgent = Alive | Start | Stop | Drop | Forget | Look | Withdraw | Database | Refused

@@ -1,4 +1,4 @@
-"""How fast things go: how many runs to ask for ahead, and when to try again. Pure."""
+"""How fast things go: how many runs to ask for ahead, when to try again, how long to wait for a word. Pure."""
 
 from __future__ import annotations
 
@@ -11,6 +11,8 @@ _HORIZON_MS: Final = 20
 _LONG_MS: Final = 250
 # Where the mean starts: a new worker takes its runs for long ones until some were short.
 _MEAN_AT_START_MS: Final = 1_000.0
+# Who comes so late to judge stood still as well.
+_STALL_MS: Final = 1_000
 
 
 class Pace:
@@ -64,3 +66,29 @@ class Backoff:
         # No random source: the same worker does the same again, and different workers differ.
         share = zlib.crc32(f"{self._name}:{self._attempt}".encode()) % 1_000
         return gap_ms - gap_ms * share // 5_000
+
+
+class Patience:
+    """Judges somebody by his silence, who says himself how long it may last."""
+
+    def __init__(self, within_ms: int, mono_ms: int) -> None:
+        """`within_ms`: how long until his first word."""
+        self._within_ms = within_ms
+        self._by_ms = mono_ms + within_ms
+        self._heard = False
+
+    def hear(self, within_ms: int | None = None) -> None:
+        """He has spoken since the last look, and said anew how long he may be silent, or not."""
+        self._heard = True
+        self._within_ms = self._within_ms if within_ms is None else within_ms
+
+    def over(self, mono_ms: int) -> bool:
+        """Whether he has been silent for too long. A judge who looks late gives him the whole time again."""
+        if self._heard or mono_ms > self._by_ms + _STALL_MS:
+            self._heard = False
+            self._by_ms = mono_ms + self._within_ms
+        return mono_ms >= self._by_ms
+
+    def deadline_ms(self) -> int:
+        """When to look."""
+        return self._by_ms
