@@ -215,6 +215,24 @@ def test_it_registers_until_it_is_answered() -> None:
     d.orders()
 
 
+@pytest.mark.parametrize(("timeout_ms", "most_ms"), [(1_000, 333), (6_000, 2_000), (30_000, 10_000), (90_000, 15_000)])
+def test_once_the_timeout_is_known_it_registers_three_times_within_it(timeout_ms: int, most_ms: int) -> None:
+    d = Dialogue(db="d1")
+    d.wait(0)
+    d.hear(msgspec.structs.replace(registered(), timeout_ms=timeout_ms))
+    d.agent.on_disconnected(d.now)
+    d.guard(messages.Unstarted((), withdrawn=True))
+    d.sent()
+    gaps, since_ms = [], d.mono_ms
+    while len(gaps) < 8:
+        d.wait(10)
+        if register(db="d1") in d.sent():
+            gaps.append(d.mono_ms - since_ms)
+            since_ms = d.mono_ms
+    assert max(gaps) <= most_ms + 10
+    assert gaps[-1] >= most_ms * 0.8 - 10
+
+
 def test_registered_it_says_what_it_wants() -> None:
     d = Dialogue()
     d.wait(0)

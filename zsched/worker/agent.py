@@ -52,8 +52,8 @@ _PROBATION_MS: Final = 1_000
 _DUPLICATE_RETRY_MS: Final = 1_000
 # The guard is asked this often whether it lives, or each heartbeat; and told that we do.
 _ALIVE_MS: Final = 2_000
-# So long we are never silent towards the guard: a third of the scheduler's timeout, within these bounds. But to look for
-# the scheduler may take its time, to look up its name for example.
+# So long we are never silent towards the guard: a third of the scheduler's timeout, within these bounds. But it may
+# take its time to look for the scheduler, to look up its name for example.
 _SILENT_MS_MIN: Final = 5_000
 _SILENT_MS_MAX: Final = 10_000
 _SEEKING_MS_MAX: Final = 60_000
@@ -96,6 +96,7 @@ class Agent:
         # When on_tick has something to do.
         self._due_ms: int | None = None
         self._backoff = Backoff(hello.incarnation)
+        self._timeout_ms: int | None = None
         self._register_at_ms: int | None = now.mono_ms
         self._withdrawing = False
         self._duplicate = False
@@ -120,6 +121,11 @@ class Agent:
     def registered(self) -> bool:
         """Whether a session lives."""
         return self._session is not None
+
+    @property
+    def timeout_ms(self) -> int | None:
+        """After so long the scheduler gives us up, as it last said; None when it never did."""
+        return self._timeout_ms
 
     # --- what happens ------------------------------------------------------------------------------------------------
 
@@ -200,7 +206,7 @@ class Agent:
         return self._due_ms
 
     def _guard_silent(self, now: Now) -> bool:
-        """Whether the guard stands still. Then what we say is not true for long, so we say nothing, as if we had died."""
+        """Whether the guard stands still. Then what we say is not true for long, and we say nothing, as if dead."""
         return self._session is not None and now.mono_ms > self._guard_heard_ms + self._session.timeout_ms // 2
 
     def _alive_ms(self) -> int:
@@ -258,6 +264,8 @@ class Agent:
         self._register_at_ms = None
         self._duplicate = False
         self._backoff.reset()
+        self._backoff.hurry(frame.timeout_ms)
+        self._timeout_ms = frame.timeout_ms
         self._n = 0
         self._acked_ms = now.mono_ms
         self._beats.clear()

@@ -189,6 +189,8 @@ class Link:
             if not self._unreachable:
                 log.warning("worker %s: trying again until it works: %s", self._hello.worker, error)
             self._unreachable = str(error)
+            if self._agent.timeout_ms is not None:
+                self._enrol_backoff.hurry(self._agent.timeout_ms)
             self._enrol_at_ms = _now().mono_ms + self._enrol_backoff.next_ms()
             return
         if self._unreachable:

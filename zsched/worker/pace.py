@@ -11,6 +11,8 @@ _HORIZON_MS: Final = 20
 _LONG_MS: Final = 250
 # Where the mean starts: a new worker takes its runs for long ones until some were short.
 _MEAN_AT_START_MS: Final = 1_000.0
+_GAP_MS_MAX: Final = 15_000
+_GAP_MS_MIN: Final = 100
 # Who comes so late to judge stood still as well.
 _STALL_MS: Final = 1_000
 
@@ -51,17 +53,25 @@ class Pace:
 
 
 class Backoff:
-    """Gaps between attempts: 1, 2, 4, 8, 15, 15 … s, each less up to a fifth that differs by name and attempt."""
+    """Gaps between attempts: 1, 2, 4, 8, 15, 15 … s, each less up to a fifth that differs by name and attempt.
+
+    `most_ms` may be set to less than the 15 s.
+    """
 
     def __init__(self, name: str) -> None:
         self._name = name
         self._attempt = 0
+        self.most_ms = _GAP_MS_MAX
 
     def reset(self) -> None:
         self._attempt = 0
 
+    def hurry(self, timeout_ms: int) -> None:
+        """Somebody gives us up after this time: three attempts within it."""
+        self.most_ms = max(_GAP_MS_MIN, min(_GAP_MS_MAX, timeout_ms // 3))
+
     def next_ms(self) -> int:
-        gap_ms = min(1_000 << min(self._attempt, 4), 15_000)
+        gap_ms = min(1_000 << min(self._attempt, 4), self.most_ms)
         self._attempt += 1
         # No random source: the same worker does the same again, and different workers differ.
         share = zlib.crc32(f"{self._name}:{self._attempt}".encode()) % 1_000
