@@ -39,12 +39,12 @@ def length_s(short: float) -> float:
 class Stage:
     """A scheduler and its workers. Leaving it kills what is left; `close_the_books` is the last word of every test."""
 
-    def __init__(self, folder: Path, *flags: str, db: Path | None = None) -> None:
-        """`db`: where the database is, if not in the folder."""
+    def __init__(self, folder: Path, *flags: str, db: Path | None = None, timeout_s: float = TIMEOUT_S) -> None:
+        """`db`: where the database is, if not in the folder. `timeout_s`: how long a worker may be silent."""
         self.folder = folder
         self.db = db or folder / "scheduler.db"
         self._held = ExitStack()
-        flags = ("-db", str(self.db), "-worker-timeout", f"{TIMEOUT_S:.0f}s", *flags)
+        flags = ("-db", str(self.db), "-worker-timeout", f"{timeout_s:.0f}s", *flags)
         self.scheduler = self._held.enter_context(Scheduler(folder, *flags))
         self.workers: dict[str, WorkerProcess] = {}
 
@@ -109,7 +109,7 @@ class Stage:
         words = [sys.executable, "-m", "zsched.commands.zsched", "db", "check", "--db", str(self.db)]
         checked = subprocess.run(words, env=environment(self.folder), capture_output=True, text=True, timeout=60)
         assert checked.returncode == 0, checked.stdout + checked.stderr
-        log.info("zsched db check: %s", checked.stdout.strip())
+        log.info("zsched db check: %s", (checked.stdout + checked.stderr).strip())
         for worker in self.workers.values():
             worker.send(signal.SIGTERM)
             assert worker.exit_code() == 0, worker.log()

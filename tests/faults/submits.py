@@ -14,7 +14,7 @@ import socket
 import sys
 import time
 
-CONNECTIONS_MAX = 200
+CONNECTIONS_MAX = 100
 # After the last submit, for the last answers.
 PATIENCE_S = 35.0
 

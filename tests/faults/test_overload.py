@@ -1,0 +1,63 @@
+"""More submits than it can ever serve: it says so at once, and the work that is there goes on."""
+
+from __future__ import annotations
+
+import logging
+import os
+import time
+from pathlib import Path
+
+from tests.faults.stage import HEARTBEAT_S, Callers, Stage, length_s, spread
+
+log = logging.getLogger(__name__)
+
+PENDING_MAX = 10_000
+CALLERS = 2
+SUBMITS_PER_S = 2_000
+# The callers take a CPU, the scheduler one, and the jobs as many as they get. Where that is more than there are, the
+# answers wait for their turn behind those of all other connections.
+REFUSED_MS_MAX = 100.0 if (os.cpu_count() or 1) >= 4 else 5_000.0
+# From the heartbeat that was due to the row in the table: half of what a worker may be silent.
+LATE_S_MAX = 1.5
+
+
+def test_what_is_too_much_is_refused_at_once_and_no_worker_no_run_and_no_acked_job_is_lost(tmp_path: Path) -> None:
+    seconds = length_s(8)
+    with Stage(tmp_path, "-pending-max", str(PENDING_MAX)) as stage:
+        stage.worker(slots=2)
+        stage.active()
+        first = stage.scheduler.submit(*["true"] * PENDING_MAX)
+
+        began, done = time.monotonic(), finished(stage)
+        callers = Callers(stage, CALLERS, SUBMITS_PER_S, seconds)
+        silences_s, pending = [], 0
+        while not callers.done():
+            ((status, seen_ms),) = stage.ask("SELECT status, last_seen_ms FROM workers")
+            assert status == "active"
+            silences_s.append(time.time() - seen_ms / 1000)
+            pending = max(pending, stage.number("SELECT tasks FROM totals WHERE status = 'pending'"))
+            time.sleep(0.1)
+        rate = (finished(stage) - done) / (time.monotonic() - began)
+        told = callers.told()
+        log.info("work meanwhile: %.0f jobs/s; at most %d pending", rate, pending)
+        log.info("longest silence of the worker %.2f s", max(silences_s))
+
+        assert set(told.times_ms) == {"201", "429"}
+        assert told.without_retry_after == 0
+        refused = told.times_ms["429"]
+        log.info("429: %s", spread(refused))
+        assert refused[int(len(refused) * 0.99)] <= REFUSED_MS_MAX
+        assert pending <= PENDING_MAX
+        assert max(silences_s) < HEARTBEAT_S + LATE_S_MAX
+        assert rate > 0
+
+        acked = first + told.jobs
+        assert len(acked) == len(set(acked)) == stage.holds(acked)
+        stage.all_end(within_s=120)
+        assert stage.number("SELECT count(*) FROM jobs WHERE status = 'success'") >= len(acked)
+        assert stage.lost_runs() == 0
+        stage.close_the_books()
+
+
+def finished(stage: Stage) -> int:
+    return stage.number("SELECT tasks FROM totals WHERE status = 'success'")
