@@ -34,8 +34,11 @@ from zsched.store.contract import Store, StoreCorrupt, StoreError, StoreUnsure
 
 log = logging.getLogger(__name__)
 
-# Frames waiting for one worker's connection, or from it. Beyond it a send says EAGAIN, and the runs in it go elsewhere.
+# Frames waiting for one worker's connection. Beyond it a send says EAGAIN, and the runs in it go elsewhere.
 _FRAMES_QUEUED_MAX: Final = 1_000
+# Frames of one peer that have been received and not read yet. Beyond it TCP makes the peer wait. Each may have
+# FRAME_BYTES_MAX, so it is what a peer that talks faster than it is listened to can cost.
+_FRAMES_RECEIVED_MAX: Final = 16
 _LINGER_MS: Final = 500
 
 Answer = tuple["Future[Reply]", Reply | Exception]
@@ -55,7 +58,7 @@ def bind(context: zmq.Context[zmq.Socket[bytes]], host: str, port: int) -> zmq.S
     router.setsockopt(zmq.ROUTER_HANDOVER, 0)
     router.setsockopt(zmq.MAXMSGSIZE, FRAME_BYTES_MAX)
     router.setsockopt(zmq.SNDHWM, _FRAMES_QUEUED_MAX)
-    router.setsockopt(zmq.RCVHWM, _FRAMES_QUEUED_MAX)
+    router.setsockopt(zmq.RCVHWM, _FRAMES_RECEIVED_MAX)
     router.setsockopt(zmq.LINGER, _LINGER_MS)
     router.setsockopt(zmq.BACKLOG, 1_024)
     router.setsockopt(zmq.IPV6, int(":" in host))
@@ -180,7 +183,8 @@ class Loop:
                     raise protocol.ProtocolError(f"a message has one part, this one {len(parts)}")
                 self._frames.append((peer, protocol.unpack_from_worker(parts[0])))
             except protocol.ProtocolError as error:
-                self._frames.append((peer, error))
+                # Its sentence alone: the error itself would keep all that had been read of the frame until its turn.
+                self._frames.append((peer, protocol.ProtocolError(str(error))))
         return False
 
     def _report_unsent(self, now: Now) -> None:
