@@ -9,13 +9,18 @@ import sys
 import time
 from pathlib import Path
 
-from tests.faults.stage import Memory, Stage, length_s
+import zmq
+
+from tests.faults.stage import MIB, Memory, Stage, length_s
 from tests.system.session import Program
+from zsched.limits import FRAME_BYTES_MAX
 
 log = logging.getLogger(__name__)
 
 KINDS = ("bytes", "msgpack", "frames")
 JOB_S_MAX = 1.0
+LONG_FRAMES = 200
+LONG_FRAMES_BYTES_MAX = 256 * MIB
 # What every heartbeat of the true worker changes.
 UNCOUNTED = {("workers", "last_seen_ms")}
 
@@ -50,6 +55,27 @@ def test_garbage_changes_nothing_and_a_real_job_still_ends_within_a_second(tmp_p
         memory.assert_bounded()
         assert stage.lost_runs() == 0
         assert stage.number("SELECT count(*) FROM workers") == 1
+        stage.close_the_books()
+
+
+def test_a_peer_that_sends_the_longest_frames_as_fast_as_it_can_costs_a_bounded_amount(tmp_path: Path) -> None:
+    """Some wait in its queue, as many again are taken in by one turn, and all of that is given back."""
+    with Stage(tmp_path) as stage:
+        stage.worker()
+        stage.active()
+        for job in stage.scheduler.submit(*["echo"] * 20):
+            stage.scheduler.finished(job)
+        memory, before = Memory(stage.pids()), checksum(stage)
+        frame = bytes(FRAME_BYTES_MAX)
+        with zmq.Context() as context, context.socket(zmq.DEALER) as dealer:
+            dealer.setsockopt(zmq.LINGER, -1)
+            dealer.setsockopt(zmq.SNDHWM, 1)
+            dealer.connect(f"tcp://127.0.0.1:{stage.scheduler.zmq_port}")
+            for _ in range(LONG_FRAMES):
+                dealer.send(frame)
+        log.info("%d frames of %d MiB sent", LONG_FRAMES, FRAME_BYTES_MAX // MIB)
+        memory.assert_bounded(LONG_FRAMES_BYTES_MAX)
+        assert checksum(stage) == before
         stage.close_the_books()
 
 
