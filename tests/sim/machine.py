@@ -22,12 +22,13 @@ from zsched.worker.messages import FromGuard, Hello, Message
 
 @dataclass(frozen=True, slots=True)
 class Habits:
-    """How a worker is set up, and its luck. `frames_max`: what its agent reads in one turn."""
+    """How a worker is set up, and its luck. `frames_max`: what its agent reads in one turn, which takes `read_ms`."""
 
     slots: int
     heartbeat_ms: int
     shutdown_grace_ms: int
     frames_max: int
+    read_ms: int
     spawn_errors: float
 
 
@@ -132,7 +133,7 @@ class SimAgent:
             if deadline_ms is not None:
                 self._alarm.set(self._machine.clock.moment(deadline_ms))
             if more:
-                self._alarm.set(now_ms + 1)
+                self._alarm.set(now_ms + self._machine.habits.read_ms)
         if self._registered and not self.agent.registered:
             self.lost_ms = now_ms
         self._registered = self.agent.registered

@@ -409,6 +409,10 @@ MUTANTS: Final = {one.name: one for one in _MUTANTS}
 # Guards that hold only against what can't happen while the others stand; each with the reason.
 EQUIVALENT: Final[dict[str, str]] = {
     "a register takes nothing back": "the first heartbeat does it, since a new session's numbers begin anew",
+    "what could not be sent is forgotten when the next turn is given up": "the next register, or the heartbeat after the"
+    " next run frame, takes it back",
+    "the window does not count": "zsched's own workers ask for none or for ten times their slots",
+    "a polling worker's new start loses nothing": "its first question loses what it had said to be running",
     "an unknown session is not answered": "without an ack for the timeout the worker ends its session by itself",
     "a heartbeat takes nothing back": "while a session lives no frame of it is lost here, and a register takes all back",
     "what a worker returns is not put back": "the next heartbeat does not list it, which takes it back a little later",

@@ -103,7 +103,8 @@ class FaultyEngine(SqliteEngine):
         # SQLite gives some statements up alone, and with others the whole transaction.
         if self._chance.random() < 0.5:
             super().rollback()
-        self.trouble = "refuse"
+        # The loop gives this turn up; the next one may be well.
+        self.trouble = None
         raise StoreFull("no space is left")
 
     def look(self, statement: str, *parameters: object) -> list[tuple[Any, ...]]:
@@ -185,6 +186,7 @@ class Scheduler:
         self.on_call: Callable[[Command], None] = lambda command: None
         # Moments on the timeline: the last start, and each time it stood still, from and to.
         self.started_ms = 0
+        self.turned_ms = 0
         self.still: list[tuple[int, int]] = []
         self.kill_at_send: int | None = None
         # What a future's callback found: it can't raise.
@@ -288,6 +290,7 @@ class Scheduler:
             self._alarm.set(self._awake_ms)
             return
         self._take_turn(last=False)
+        self.turned_ms = self._timeline.now_ms
         if self.up:
             # The next turn can't come before this one's commit has ended.
             self._awake_ms = max(self._awake_ms, self._timeline.now_ms + self._chance.randint(0, self.habits.commit_ms))

@@ -24,8 +24,8 @@ from zsched.worker import guard as guard_module
 
 # Workers that somebody starts with a name that is taken.
 RIVALS_MAX: Final = 2
-# Once all is healed every job must have ended within this.
-HEALED_MS: Final = 300_000
+# Once all is healed every job must have ended within this, and the time that they all take one after the other.
+HEALED_MS: Final = 250_000
 # And then what is left over must go: kills take their grace, results their turn.
 QUIET_MS: Final = 30_000
 
@@ -89,6 +89,7 @@ class Simulation:
             heartbeat_ms=self.chance.choice((500, 1_000, 10_000)),
             shutdown_grace_ms=self.chance.choice((0, 0, 2_000, 30_000)),
             frames_max=self.chance.choice((1, 100)),
+            read_ms=self.chance.choice((1, 1, 100)),
             spawn_errors=self.chance.choice((0.0, 0.0, 0.05)),
         )
         machine = Machine(
@@ -181,7 +182,8 @@ class Simulation:
             self.timeline.at(healed_ms + STRAY_MS + 5_000 * beat, self.judge.check_strays)
         # What callers have under way may still make work.
         self.timeline.run(self.timeline.now_ms + CALL_TIMEOUT_MS)
-        self.timeline.run(self.timeline.now_ms + HEALED_MS, self.judge.all_ended)
+        work_ms = sum(one.script.lasts_ms for one in self.client.asked.values())
+        self.timeline.run(self.timeline.now_ms + HEALED_MS + work_ms, self.judge.all_ended)
         self.judge.check_all_ended()
         self.timeline.run(self.timeline.now_ms + QUIET_MS)
         self.judge.at_phase_end()
