@@ -17,7 +17,7 @@ import pytest
 
 from tests.system.process import ROOT, WorkerProcess, alive, open_fds, rss_bytes
 from tests.system.stub import StubScheduler
-from zsched.protocol import Error, Heartbeat, Output, Register
+from zsched.protocol import Error, Heartbeat, Output, Register, Result
 
 MIB = 1024 * 1024
 
@@ -208,6 +208,27 @@ def test_of_the_processes_without_a_mark_those_of_the_group_go(scheduler: StubSc
 
     scheduler.until(lambda: not alive(read_pid(pid_file)))
     assert other not in scheduler.results
+
+
+def test_a_process_that_threw_its_mark_away_and_left_its_group_goes_with_the_last_run_that_was_there(
+    scheduler: StubScheduler, tmp_path: Path
+) -> None:
+    with WorkerProcess(scheduler.url, tmp_path, slots=3):
+        pid_file, go = tmp_path / "pid", tmp_path / "go"
+        early = scheduler.submit(f"until [ -e {go} ]; do sleep 0.01; done")
+        scheduler.until(lambda: early in scheduler.started)
+        stray = f"env -i setsid sleep 1000 & echo $! > {pid_file}; until grep -q ^sleep /proc/$!/cmdline; do :; done"
+        scheduler.run(stray)
+        late = scheduler.submit("sleep 1000")
+        scheduler.until(lambda: late in scheduler.started)
+        # It may be the early one's.
+        assert alive(read_pid(pid_file))
+
+        go.touch()
+        scheduler.until(lambda: early in scheduler.results)
+
+        scheduler.until(lambda: not alive(read_pid(pid_file)))
+        assert late not in scheduler.results
 
 
 @pytest.mark.usefixtures("worker")
@@ -636,6 +657,28 @@ def test_jobs_that_do_not_finish_within_the_grace_are_stopped(scheduler: StubSch
         scheduler.until(worker.ended)
 
         assert worker.exit_code() == 0
+
+
+@pytest.mark.parametrize("stopped", [True, False])
+def test_a_worker_ends_within_seconds_though_nobody_takes_its_results(
+    scheduler: StubScheduler, worker: WorkerProcess, stopped: bool
+) -> None:
+    scheduler.acking = False
+    scheduler.submit("true")
+    scheduler.until(lambda: any(isinstance(frame, Result) for frame in scheduler.seen))
+    agent = worker.agent()
+    assert agent is not None
+    if stopped:
+        os.kill(agent, signal.SIGSTOP)
+
+    began = time.monotonic()
+    worker.send(signal.SIGTERM)
+    scheduler.until(worker.ended)
+
+    # Five for the results, two for the goodbye, and a machine that may be busy.
+    assert time.monotonic() - began < 12
+    assert worker.exit_code() == 0
+    assert "1 results were not delivered" in worker.log()
 
 
 def test_a_worker_ends_also_without_a_scheduler(tmp_path: Path) -> None:
