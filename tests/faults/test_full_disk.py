@@ -40,7 +40,7 @@ def disk(tmp_path: Path) -> Iterator[Path]:
 def test_while_the_disk_is_full_nothing_is_acked_that_is_not_stored_and_no_work_is_lost(
     tmp_path: Path, disk: Path
 ) -> None:
-    seconds = length_s(8)
+    seconds = length_s(5)
     with Stage(tmp_path, db=disk / "scheduler.db") as stage:
         stage.worker(slots=4)
         stage.active()
