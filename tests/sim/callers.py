@@ -73,6 +73,8 @@ class Client:
                     one.acked = answer.reply[place]
                     self.jobs[answer.reply[place]] = one
                 one.undone = isinstance(answer, Undone | Refused)
+            if self._chance.random() < 0.2:
+                self.cancel()
 
         self._story.tell("client", "submits %s", ", ".join(f"{one.name} ({one.script.command})" for one in batch))
         self._scheduler.call(self._path, Submit(specs, "client"), on_answer)

@@ -51,6 +51,7 @@ class Nemesis:
             self.kill_poller,
             self.stop_poller,
             self.send_a_stranger,
+            self.lose_answers,
         ]
         # Few kinds at a time: a seed in which everything goes wrong hides what one fault alone would show.
         share = self._chance.choice((0.1, 0.2, 0.5))
@@ -168,6 +169,15 @@ class Nemesis:
             self._tell("network", f"{agent.connection.peer.decode()} breaks")
             agent.connection.break_off()
 
+    def lose_answers(self) -> None:
+        """For a while something between callers and the scheduler swallows answers."""
+        self._sim.scheduler.answers_lost = 0.4
+        self._tell("network", "swallows answers")
+        self._timeline.after(self._a_while_ms(), self.lose_no_answers)
+
+    def lose_no_answers(self) -> None:
+        self._sim.scheduler.answers_lost = 0.0
+
     def send_a_stranger(self) -> None:
         if not self._sim.scheduler.up:
             return
@@ -180,13 +190,13 @@ class Nemesis:
             self._sim.new_path("x"),
             self._strangers,
         )
-        what = self._chance.randint(0, 3)
+        what = self._chance.randint(0, 4)
         sessions = self._sim.judge.sessions
         if what == 0:
             stranger.babble()
-        elif what == 1:
-            stranger.register()
-        elif what == 2 and sessions:
+        elif what <= 2:
+            stranger.register(works=what == 2)
+        elif what == 3 and sessions:
             stranger.lie(self._chance.choice(sessions))
         elif self._sim.pollers:
             stranger.report(self._chance.choice(list(self._sim.pollers)))
@@ -242,7 +252,7 @@ class Nemesis:
         def speed_up() -> None:
             habits.commit_ms = 2
 
-        self._timeline.after(self._a_while_ms(), speed_up)
+        self._timeline.after(2 * self._a_while_ms(), speed_up)
 
     def set_a_clock(self) -> None:
         """Somebody's wall clock jumps."""

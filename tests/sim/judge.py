@@ -214,7 +214,7 @@ class Judge:
         for row in changed:
             if row.run not in before:
                 self._tasks[row.job, row.task].append(row.run)
-        losses = self._replay(rows)
+        losses = self._replay(before)
         for row in changed:
             if row.final:
                 self._ended_ms.setdefault(row.run, self._timeline.now_ms)
@@ -300,7 +300,7 @@ class Judge:
 
     # --- replaying ---------------------------------------------------------------------------------------------------
 
-    def _replay(self, rows: Mapping[int, Row]) -> list[Loss]:
+    def _replay(self, before: Mapping[int, Row]) -> list[Loss]:
         """Every decision leaves an event: follow the new ones. Returns the runs that they say were lost."""
         losses = []
         for event, job, first, last, worker, was, became, reason, detail in self._scheduler.engine.look(
@@ -316,7 +316,7 @@ class Judge:
                 if was == "running" and became != "running" and detail and detail.startswith(_BLAMING + _BLAMELESS):
                     losses.append(Loss(run, worker, detail))
                 if was == "running" and became == "pending":
-                    self._check_put_back(run, worker, reason)
+                    self._check_put_back(run, worker, reason, before.get(run))
         return losses
 
     def _replay_run(self, run: int, worker: str | None, was: str | None, became: str, reason: str | None) -> None:
@@ -351,11 +351,13 @@ class Judge:
         ):
             raise Violation(f"run {row.run} failed by {row.reason} on {row.worker}, but the witness says {life}")
 
-    def _check_put_back(self, run: int, worker: str, reason: str) -> None:
+    def _check_put_back(self, run: int, worker: str, reason: str, before: Row | None) -> None:
         """Only what never started is pending again, so that a run executes once."""
         life = self._witness.lives.get(run)
         if life is not None:
             raise Violation(f"run {run} of {worker} is pending again ({reason}), but has started: {life}")
+        if before is not None and before.started:
+            raise Violation(f"run {run} of {worker} is pending again ({reason}), but was said to have started")
 
     def _check_new(self, row: Row) -> None:
         """A run has a predecessor only when that was lost; it carries its crashes, and counts it if it had started."""

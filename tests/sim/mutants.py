@@ -413,6 +413,7 @@ EQUIVALENT: Final[dict[str, str]] = {
     " next run frame, takes it back",
     "the window does not count": "zsched's own workers ask for none or for ten times their slots",
     "a polling worker's new start loses nothing": "its first question loses what it had said to be running",
+    "an agent takes frames of an older session": "they arrive before the next one begins, when it has none and takes none",
     "an unknown session is not answered": "without an ack for the timeout the worker ends its session by itself",
     "a heartbeat takes nothing back": "while a session lives no frame of it is lost here, and a register takes all back",
     "what a worker returns is not put back": "the next heartbeat does not list it, which takes it back a little later",

@@ -189,6 +189,8 @@ class Scheduler:
         self.turned_ms = 0
         self.still: list[tuple[int, int]] = []
         self.kill_at_send: int | None = None
+        # The share of REST's answers that are lost on the way.
+        self.answers_lost = 0.0
         # What a future's callback found: it can't raise.
         self.broken: str | None = None
         self._timeline = timeline
@@ -344,7 +346,7 @@ class Scheduler:
 
         def back(one: Answer) -> None:
             """The answer's way back. A cut swallows it, and the caller's patience ends by itself."""
-            if path.passes("down"):
+            if path.passes("down") and self._chance.random() >= self.answers_lost:
                 self._timeline.after(path.delay_ms(), lambda: answer(one))
 
         if not path.passes("up"):

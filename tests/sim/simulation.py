@@ -72,7 +72,7 @@ class Simulation:
         self.scheduler.on_call = self.judge.on_call
         for number in range(chance.randint(1, 4)):
             self._add_machine(f"w{number + 1}", f"w{number + 1}")
-        for number in range(chance.choice((0, 0, 1, 2))):
+        for number in range(chance.choice((0, 1, 1, 3))):
             self._add_poller(f"r{number + 1}")
         self._healing = False
         self._submits = chance.randint(4, 16)
@@ -193,6 +193,7 @@ class Simulation:
         """All links are whole, all workers are there, the store works. Poison jobs still kill."""
         self.story.tell("healer", "from here on nothing goes wrong")
         self.nemesis.stop()
+        self.nemesis.lose_no_answers()
         self.scheduler.engine.trouble = None
         self.scheduler.engine.refusing = False
         self.scheduler.habits.commit_ms = 2

@@ -12,10 +12,12 @@ from zsched.dispatcher.commands import Report
 from zsched.model import JobId, RunId, RunStatus, Stream, WorkerId
 from zsched.protocol import (
     Heartbeat,
+    Ready,
     Register,
     Registered,
     Result,
     Return,
+    Run,
     RunResult,
     Started,
     WorkerFrame,
@@ -25,7 +27,9 @@ from zsched.protocol import (
 
 
 class Stranger:
-    """Connects, and says one thing. `registers`: it has a session of its own, under its own name."""
+    """Connects, and says one thing; or registers under its own name and goes on: with lies about the runs of others, or
+    if it `works`, with words that can't be true about its own.
+    """
 
     def __init__(
         self, timeline: Timeline, chance: Random, story: Story, scheduler: Scheduler, path: Path, number: int
@@ -36,12 +40,32 @@ class Stranger:
         self._story = story
         self._scheduler = scheduler
         self._path = path
+        self._works = False
+        self._session = ""
         self._connection = Connection(timeline, chance, path, f"x/{number}".encode(), self, scheduler.router)
 
     def on_body(self, connection: Connection, body: bytes) -> None:
         frame = unpack_from_scheduler(body)
         if isinstance(frame, Registered):
-            self.lie(frame.s)
+            self._session = frame.s
+            if self._works:
+                self._send(Ready(s=frame.s, window=1, ahead=0))
+            else:
+                self.lie(frame.s)
+        elif isinstance(frame, Run):
+            self._bungle(frame)
+
+    def _bungle(self, frame: Run) -> None:
+        """Say that runs have started, and then that they are not held, or were never started. Then fall silent."""
+        now_ms = self._scheduler.clock.now().wall_ms
+        runs = tuple(order.run for order in frame.runs)
+        for run in runs:
+            self._send(Started(s=self._session, run=run, pid=1, at_ms=now_ms))
+        words: list[WorkerFrame] = [
+            Return(s=self._session, runs=runs),
+            Heartbeat(s=self._session, seq=1, n=frame.n, window=0, ahead=0),
+        ]
+        self._send(self._chance.choice(words))
 
     def on_cut(self, connection: Connection) -> None: ...
 
@@ -49,8 +73,9 @@ class Stranger:
         """What is no frame."""
         self._send_body(self._chance.randbytes(self._chance.randint(0, 40)))
 
-    def register(self) -> None:
-        """Be a worker that takes nothing, and lie then."""
+    def register(self, *, works: bool) -> None:
+        """Be a worker."""
+        self._works = works
         self._send(
             Register(
                 versions=(1,),
