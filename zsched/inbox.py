@@ -38,6 +38,8 @@ class Inbox:
         """`callers_max`: how many threads can be in `call` at the same time."""
         self._callers_max = callers_max
         self._posted: deque[Posted] = deque()
+        # Whether as many runs are pending as may be, as of the last turn: a submit need not come in to hear that.
+        self.full = False
         self._woken = False
         self._closed = False
         # Requests that have come in and have not posted yet, and the one that each thread serves.

@@ -149,6 +149,7 @@ class Loop:
             return
         # Only now: a turn that was given up must tell of them again.
         self._unsent.clear()
+        self._inbox.full = self._dispatcher.full
         if self._frames or self._inbox:
             self._next_tick_ms = now.mono_ms
         self._send()

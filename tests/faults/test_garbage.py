@@ -42,7 +42,6 @@ def test_garbage_changes_nothing_and_a_real_job_still_ends_within_a_second(tmp_p
         assert checksum(stage) == before
         memory.assert_bounded()
 
-        memory = Memory(stage.pids())
         crowd, times_s = talkers(stage, seconds), []
         while any(program.process.poll() is None for program in crowd):
             began = time.monotonic()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 import time
 from pathlib import Path
 
@@ -15,9 +14,7 @@ log = logging.getLogger(__name__)
 PENDING_MAX = 10_000 if LENGTH_GIVEN else 2_000
 CALLERS = 2
 SUBMITS_PER_S = 2_000
-# The callers take a CPU, the scheduler one, and the jobs as many as they get. Where that is more than there are, the
-# answers wait for their turn behind those of all other connections.
-REFUSED_MS_MAX = 100.0 if (os.cpu_count() or 1) >= 4 else 5_000.0
+REFUSED_MS_MAX = 100.0
 # From the heartbeat that was due to the row in the table: half of what a worker may be silent.
 LATE_S_MAX = 1.5
 

@@ -8,7 +8,7 @@ from zsched.api import views
 from zsched.api.body import LogBody, convert, read, read_json
 from zsched.api.context import Context, actor, answer, job_id, number, parameters
 from zsched.api.problem import Problem
-from zsched.dispatcher.commands import Cancel, Report, Submit
+from zsched.dispatcher.commands import Cancel, FullError, Report, Submit
 from zsched.limits import (
     JOBS_BODY_BYTES_MAX,
     JOBS_PER_SUBMIT_MAX,
@@ -39,6 +39,9 @@ class Jobs:
 
     def on_post(self, req: falcon.Request, resp: falcon.Response) -> None:
         parameters(req)
+        # Told before the body is read: a crowd beyond the bound costs next to nothing.
+        if self._context.inbox.full:
+            raise FullError
         asked = read_json(req, bytes_max=JOBS_BODY_BYTES_MAX)
         many = isinstance(asked, list)
         specs = _many(asked) if many else (_spec(asked, "#"),)

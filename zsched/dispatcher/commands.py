@@ -33,7 +33,10 @@ class BusyError(RefusedError):
 
 
 class FullError(RefusedError):
-    """The callers have reached a bound; the same command works when some of their work is done."""
+    """As many runs are pending as may be; the same command works when some have started."""
+
+    def __init__(self) -> None:
+        super().__init__("too_many_pending", "As many runs are pending as may be: submit again when some have started")
 
 
 @dataclass(frozen=True, slots=True)

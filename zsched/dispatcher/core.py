@@ -70,6 +70,8 @@ class Dispatcher:
         self._last_tick_ms = now.mono_ms
         self._wall_ahead_ms = now.wall_ms - now.mono_ms
         self._scolded: dict[bytes, int] = {}
+        # Whether as many runs are pending as may be, at the end of the last turn.
+        self.full = False
         # Whether sessions may say what the store doesn't, because a turn was given up.
         self._astray = False
         self._follow_store(now)
@@ -236,10 +238,7 @@ class Dispatcher:
 
     def _on_submit(self, command: Submit, now: Now) -> list[JobId]:
         if self._store.pending_tasks() + len(command.specs) > self._pending_max:
-            raise FullError(
-                "too_many_pending",
-                f"At most {self._pending_max} runs may be pending: submit again when some have started",
-            )
+            raise FullError
         fires = [
             None if spec.schedule is None else schedule.next_fire_ms(spec.schedule, now.wall_ms)
             for spec in command.specs
@@ -310,6 +309,7 @@ class Dispatcher:
         if drained:
             self._judge(now)
         placement.place(self._store, self._sessions, now, self._hand)
+        self.full = self._store.pending_tasks() >= self._pending_max
         self._store.settle(now.wall_ms)
         moments = [now.mono_ms + TICK_MS_MAX]
         if due_ms is not None:
