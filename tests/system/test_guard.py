@@ -210,27 +210,6 @@ def test_of_the_processes_without_a_mark_those_of_the_group_go(scheduler: StubSc
     assert other not in scheduler.results
 
 
-def test_a_process_that_threw_its_mark_away_and_left_its_group_goes_with_the_last_run_that_was_there(
-    scheduler: StubScheduler, tmp_path: Path
-) -> None:
-    with WorkerProcess(scheduler.url, tmp_path, slots=3):
-        pid_file, go = tmp_path / "pid", tmp_path / "go"
-        early = scheduler.submit(f"until [ -e {go} ]; do sleep 0.01; done")
-        scheduler.until(lambda: early in scheduler.started)
-        stray = f"env -i setsid sleep 1000 & echo $! > {pid_file}; until grep -q ^sleep /proc/$!/cmdline; do :; done"
-        scheduler.run(stray)
-        late = scheduler.submit("sleep 1000")
-        scheduler.until(lambda: late in scheduler.started)
-        # It may be the early one's.
-        assert alive(read_pid(pid_file))
-
-        go.touch()
-        scheduler.until(lambda: early in scheduler.results)
-
-        scheduler.until(lambda: not alive(read_pid(pid_file)))
-        assert late not in scheduler.results
-
-
 @pytest.mark.usefixtures("worker")
 @pytest.mark.parametrize("mark", ["9" * 5_000, "²", "٣", "", "-1", "1 2"])
 def test_a_job_may_write_what_it_likes_in_place_of_its_mark(

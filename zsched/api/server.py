@@ -8,6 +8,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -154,7 +155,9 @@ class Server:
         """Wait for requests under way, a second at most, and end."""
         listener = self._all[0]
         listener.task_dispatcher.shutdown(cancel_pending=True, timeout=1)
-        self._in_thread(lambda: wasyncore.close_all(listener._map))
+        # The thread may be awake already and close all, its trigger too, before it is woken for that.
+        with suppress(OSError):
+            self._in_thread(lambda: wasyncore.close_all(listener._map))
         self._thread.join(1)
 
     def _in_thread(self, act: Callable[[], object]) -> None:

@@ -12,7 +12,6 @@ import os
 import signal
 import threading
 from collections.abc import Collection
-from pathlib import Path
 from typing import Final
 
 from zsched.worker.sweep import run_of
@@ -45,13 +44,13 @@ class Strays:
     def kill(self, mains: Collection[int], living: Collection[int]) -> set[int]:
         """Kill the strays of all runs but the living ones, whose main processes are `mains`.
 
-        Returns the runs that still had strays, which are dying now. A stray without a mark may belong to any run that
-        was there when it began: it is killed when none of those lives.
+        Returns the runs that still had strays, which are dying now. A stray without a mark belongs to somebody
+        unknown: it is killed when no run lives.
         """
         haunted: set[int] = set()
         for pid in self._unknown(mains):
             run = run_of(pid, self._spool_id)
-            if run in living or (run is None and _older(mains, pid)):
+            if run in living or (run is None and living):
                 continue
             if run is not None:
                 haunted.add(run)
@@ -80,18 +79,3 @@ class Strays:
             log.warning("process %d, a stray of run %s, can't be killed: %s", pid, run, error.strerror)
         else:
             log.debug("process %d killed: a stray of run %s", pid, run)
-
-
-def _older(mains: Collection[int], pid: int) -> bool:
-    """Whether one of them began when that process did, or earlier. Main processes are ours until we reap them."""
-    began = _began(pid)
-    return any(_began(main) <= began for main in mains)
-
-
-def _began(pid: int) -> int:
-    """When a process began, in clock ticks since the boot (proc_pid_stat(5), field 22); 0 when it is gone."""
-    try:
-        stat = Path(f"/proc/{pid}/stat").read_text("ascii", "replace")
-    except OSError:
-        return 0
-    return int(stat.rpartition(")")[2].split()[19])
