@@ -18,14 +18,16 @@ ROOT = Path(__file__).parents[2]
 class WorkerProcess:
     """`python -m zsched.commands.worker` with its log in a file."""
 
-    def __init__(self, url: str, folder: Path, slots: int = 2, **settings: str) -> None:
+    def __init__(self, url: str, folder: Path, slots: int = 2, nofile: str = "", **settings: str) -> None:
+        """`nofile`: the soft and the hard limit of descriptors that it starts with, as prlimit(1) reads them."""
         self.state_dir = folder / "state"
         self.log_path = folder / "worker.log"
         flags = {"id": "w1", "scheduler": url, "state-dir": str(self.state_dir), "slots": str(slots)} | settings
         options = [part for name, value in flags.items() for part in (f"--{name.replace('_', '-')}", value)]
+        limited = ["prlimit", f"--nofile={nofile}"] if nofile else []
         with self.log_path.open("ab") as log:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "zsched.commands.worker", *options],
+                [*limited, sys.executable, "-m", "zsched.commands.worker", *options],
                 cwd=ROOT,
                 stdin=subprocess.DEVNULL,
                 stderr=log,

@@ -116,13 +116,7 @@ def test_a_job_sees_an_environment_made_from_nothing(scheduler: StubScheduler) -
 def test_more_slots_than_the_soft_limit_of_descriptors_and_a_job_has_that_limit(
     scheduler: StubScheduler, tmp_path: Path
 ) -> None:
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (64, hard))
-    try:
-        worker = WorkerProcess(scheduler.url, tmp_path, slots=60)
-    finally:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
-    with worker:
+    with WorkerProcess(scheduler.url, tmp_path, slots=60, nofile="64:1024"):
         go = tmp_path / "go"
         runs = [scheduler.submit(f"ulimit -n; while [ ! -e {go} ]; do sleep 0.1; done") for _ in range(60)]
         scheduler.until(lambda: scheduler.started.keys() >= set(runs))
@@ -132,9 +126,7 @@ def test_more_slots_than_the_soft_limit_of_descriptors_and_a_job_has_that_limit(
 
 
 def test_slots_for_which_there_are_no_descriptors_are_not_offered(scheduler: StubScheduler, tmp_path: Path) -> None:
-    with WorkerProcess(scheduler.url, tmp_path, slots=10_000) as worker:
-        # Its limit is lowered before it looks: Python takes some ms to come up.
-        resource.prlimit(worker.pid, resource.RLIMIT_NOFILE, (128, 128))
+    with WorkerProcess(scheduler.url, tmp_path, slots=10_000, nofile="128:128") as worker:
         scheduler.until(lambda: scheduler.registers)
         assert scheduler.registers[0].slots == 32
         assert "32 slots instead of 10000" in worker.log()
