@@ -17,8 +17,9 @@ from tests.sim.callers import Asked, Client
 from tests.sim.machine import Machine
 from tests.sim.pollers import SimPoller
 from tests.sim.scheduler import Scheduler
-from tests.sim.story import Story, Violation
+from tests.sim.story import Story
 from tests.sim.timeline import Timeline
+from tests.sim.violation import Violation
 from tests.sim.witness import Witness
 from zsched.dispatcher.commands import Beat, Command, Next, RegisterWorker
 from zsched.limits import CRASH_LIMIT_DEFAULT, STALL_MS

@@ -5,7 +5,7 @@ from __future__ import annotations
 import traceback
 
 from tests.sim.simulation import Outcome, Simulation
-from tests.sim.story import Violation
+from tests.sim.violation import Violation
 
 # The end of a story says most.
 STORY_LINES = 400

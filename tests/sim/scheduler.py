@@ -19,8 +19,9 @@ from unittest.mock import patch
 import zmq
 
 from tests.sim.network import Path, Router
-from tests.sim.story import Story, Violation
+from tests.sim.story import Story
 from tests.sim.timeline import Alarm, Clock, Timeline
+from tests.sim.violation import Violation
 from zsched import loop as loop_module
 from zsched.dispatcher import Dispatcher
 from zsched.dispatcher.commands import Command, RefusedError

@@ -17,8 +17,9 @@ from tests.sim.machine import Machine
 from tests.sim.network import Path
 from tests.sim.pollers import SimPoller
 from tests.sim.scheduler import CALL_TIMEOUT_MS, Habits, Scheduler
-from tests.sim.story import Story, Violation, listening
+from tests.sim.story import Story, listening
 from tests.sim.timeline import Timeline
+from tests.sim.violation import Violation
 from tests.sim.witness import Witness
 from zsched.worker import guard as guard_module
 

@@ -9,10 +9,6 @@ from contextlib import contextmanager
 from tests.sim.timeline import Timeline
 
 
-class Violation(AssertionError):
-    """A promise was broken. The sentence says which, and with which ids."""
-
-
 class Story:
     """The lines so far. `wanted` False: nothing is kept, which is three times faster."""
 

@@ -5,12 +5,16 @@ from __future__ import annotations
 import heapq
 from collections.abc import Callable
 
+from tests.sim.violation import Violation
 from zsched.model import Now
 
 Action = Callable[[], None]
 
 # 2023-11-14T22:13:20Z: twenty seconds into a minute.
 WALL_MS = 1_700_000_000_000
+
+# A seed takes some thousands of steps; one that takes so many does something again and again without end.
+STEPS_MAX = 200_000
 
 
 class Timeline:
@@ -34,6 +38,8 @@ class Timeline:
         while self._heap and self._heap[0][0] <= end_ms and not done():
             self.now_ms, _, action = heapq.heappop(self._heap)
             self.steps += 1
+            if self.steps > STEPS_MAX:
+                raise Violation(f"the world spins: {self.steps} steps in {self.now_ms} ms")
             action()
         if not done():
             self.now_ms = end_ms

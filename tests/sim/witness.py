@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
-from tests.sim.story import Story, Violation
+from tests.sim.story import Story
 from tests.sim.timeline import Timeline
+from tests.sim.violation import Violation
 
 # How a process that was ended from outside is written down.
 KILLED: Final = -9
