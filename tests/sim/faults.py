@@ -25,12 +25,11 @@ class Nemesis:
         self._timeline = sim.timeline
         self._acting = True
         self._strangers = 0
-        self.jumps_ms: list[int] = [0]
-        self._jumped_ms = -(10**9)
         everything: list[Callable[[], None]] = [
             self.kill_worker,
             self.reboot_host,
             self.kill_agent,
+            self.kill_agent_that_holds,
             self.kill_guard,
             self.shut_worker_down,
             self.cut_both_ways,
@@ -101,6 +100,17 @@ class Nemesis:
         agent = self._machine().agent
         if agent is not None:
             agent.kill()
+
+    def kill_agent_that_holds(self) -> None:
+        """At the moment when something waits in the guard: runs for a slot, or results for their answer."""
+        self._kill_when_it_holds(self._machine(), 1_000)
+
+    def _kill_when_it_holds(self, machine: Machine, tries: int) -> None:
+        agent, guard = machine.agent, machine.guard
+        if agent is not None and guard is not None and guard.something_waits:
+            agent.kill()
+        elif tries and self._acting:
+            self._timeline.after(2, lambda: self._kill_when_it_holds(machine, tries - 1))
 
     def kill_guard(self) -> None:
         self._machine().kill_guard()
@@ -226,13 +236,9 @@ class Nemesis:
         self._sim.scheduler.stand_still(self._a_while_ms())
 
     def refuse_a_turn(self) -> None:
-        if self._jump_is_unseen():
-            return
         self._sim.scheduler.engine.trouble = self._chance.choice(("refuse", "refuse a statement"))
 
     def refuse_for_a_while(self) -> None:
-        if self._jump_is_unseen():
-            return
         engine = self._sim.scheduler.engine
         engine.refusing = True
         self._tell("store", "has no space left")
@@ -259,23 +265,14 @@ class Nemesis:
         clocks = [self._sim.scheduler.clock, *(machine.clock for machine in self._sim.machines.values())]
         jump_ms = self._chance.choice((-86_400_000, -5_000, 5_000, 3_600_000))
         clock = self._chance.choice(clocks)
-        if clock is self._sim.scheduler.clock and not self._store_is_well():
+        # A jump that the scheduler notices in a turn that is given up, or that does other work before the tick, sets
+        # back-offs wrong. That is known, and left out here: it is noticed by a quiet turn, at once, or does not happen.
+        if clock is self._sim.scheduler.clock and not self._sim.scheduler.quiet:
             return
         clock.wall_ms_off += jump_ms
-        self.jumps_ms.append(clock.wall_ms_off)
-        self._jumped_ms = self._timeline.now_ms
+        if clock is self._sim.scheduler.clock:
+            self._sim.scheduler.turn()
         self._tell("clock", f"number {clocks.index(clock)} jumps by {jump_ms} ms")
-
-    def _store_is_well(self) -> bool:
-        engine = self._sim.scheduler.engine
-        return self._sim.scheduler.up and not engine.refusing and engine.trouble is None
-
-    def _jump_is_unseen(self) -> bool:
-        """The scheduler may not have had a turn since its clock jumped. One that notices the jump in a turn that is
-        then given up forgets it, and back-offs are a day off: that is known, and left out here.
-        """
-        scheduler = self._sim.scheduler
-        return not scheduler.up or scheduler.turned_ms <= self._jumped_ms + 1
 
     def _tell(self, who: str, what: str) -> None:
         self._sim.story.tell(who, "%s", what)

@@ -307,6 +307,10 @@ class SimGuard(Guard):
         if self.alive:
             self._alarm.set(self._machine.timeline.now_ms + self._machine.chance.randint(0, 1))
 
+    @property
+    def something_waits(self) -> bool:
+        return bool(len(self._backlog) or len(self._spool))
+
     def holds(self, run: int) -> bool:
         """Whether it has this run in hand, and has not been told to drop it."""
         if run in self.runs:

@@ -37,6 +37,9 @@ _BLAMELESS: Final = ("does not hold it", "said goodbye")
 # run on probation, which then pays.
 KILLS_BEYOND: Final = 5
 
+# A run that nobody can start now waits; it is not handed back and forth.
+COME_BACK_MAX: Final = 40
+
 # In a healed world: a worker is back within the longest back-off, and a process is killed within its grace.
 STRAY_MS: Final = 30_000
 
@@ -120,6 +123,8 @@ class Judge:
         self._tasks: dict[tuple[int, int], list[int]] = defaultdict(list)
         self._suspects: set[int] = set()
         self._ended_ms: dict[int, int] = {}
+        self._cancelled_ms: dict[int, int] = {}
+        self._come_back: Counter[int] = Counter()
         self._last_event = 0
         self._changes = -1
         # When each session, and each polling worker, was last heard; whose sessions they are.
@@ -217,6 +222,8 @@ class Judge:
                 self._tasks[row.job, row.task].append(row.run)
         losses = self._replay(before)
         for row in changed:
+            if row.cancelled:
+                self._cancelled_ms.setdefault(row.run, self._timeline.now_ms)
             if row.final:
                 self._ended_ms.setdefault(row.run, self._timeline.now_ms)
             self._check_final(before.get(row.run), row)
@@ -264,6 +271,8 @@ class Judge:
                 raise Violation(f"run {row.run} is long {row.status}, but its process lives on {life.host}")
             if row.status == "running" and now_ms - life.started_ms > STRAY_MS and not row.started:
                 raise Violation(f"run {row.run} lives on {life.host} for long, but is not known to have started")
+            if row.status == "running" and now_ms - self._cancelled_ms.get(row.run, now_ms) > STRAY_MS:
+                raise Violation(f"run {row.run} was cancelled long ago, but lives on {life.host}")
             if row.status == "running" and now_ms - life.started_ms > STRAY_MS and row.probation:
                 raise Violation(f"run {row.run} lives on {life.host} for long, but is still on probation")
 
@@ -357,6 +366,9 @@ class Judge:
         life = self._witness.lives.get(run)
         if life is not None:
             raise Violation(f"run {run} of {worker} is pending again ({reason}), but has started: {life}")
+        self._come_back[run] += 1
+        if self._come_back[run] > COME_BACK_MAX:
+            raise Violation(f"run {run} has come back unstarted {COME_BACK_MAX} times")
         if before is not None and before.started:
             raise Violation(f"run {run} of {worker} is pending again ({reason}), but was said to have started")
 

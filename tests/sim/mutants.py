@@ -26,6 +26,7 @@ from zsched.store.writer import Writer
 from zsched.worker.agent import Agent
 from zsched.worker.backlog import Backlog
 from zsched.worker.guard import Guard
+from zsched.worker.reports import Reports
 
 SEEDS_MAX: Final = 300
 
@@ -295,7 +296,7 @@ _MUTANTS: Final = (
     ),
     mutant(
         "an agent tells each result once",
-        (Agent, "on_tick", "self._send_results(self._reports.due(now.mono_ms))", "pass"),
+        (Reports, "_batches", "report.due_ms = mono_ms + report.backoff.next_ms()", "report.due_ms = mono_ms + 10**9"),
     ),
     mutant(
         "an agent tells its results in no later session",
@@ -323,7 +324,7 @@ _MUTANTS: Final = (
     mutant(
         "an agent never ends a session by itself",
         (Agent, "on_tick", "now.mono_ms >= self._acked_ms + self._session.timeout_ms", "False"),
-        (Agent, "_deadline_ms", "self._acked_ms + session.timeout_ms, ", ""),
+        (Agent, "_deadline_ms", "self._acked_ms + session.timeout_ms", "10**15"),
     ),
     mutant(
         "an agent keeps its session when the connection is cut",
@@ -414,6 +415,12 @@ EQUIVALENT: Final[dict[str, str]] = {
     "the window does not count": "zsched's own workers ask for none or for ten times their slots",
     "a polling worker's new start loses nothing": "its first question loses what it had said to be running",
     "an agent takes frames of an older session": "they arrive before the next one begins, when it has none and takes none",
+    "an agent reports what it was told to drop": "its result is stale, and acked all the same",
+    "an agent does not register again when it is told to": "without an ack for the timeout it ends its session by itself",
+    "an agent does not count the run frames": "a heartbeat then takes nothing back, and a register all",
+    "an agent does not say what came back unstarted": "the next heartbeat does not list it",
+    "an agent takes the same order twice": "the scheduler says nothing twice in a session",
+    "a guard starts the same run twice": "its agent has asked the same before",
     "an unknown session is not answered": "without an ack for the timeout the worker ends its session by itself",
     "a heartbeat takes nothing back": "while a session lives no frame of it is lost here, and a register takes all back",
     "what a worker returns is not put back": "the next heartbeat does not list it, which takes it back a little later",

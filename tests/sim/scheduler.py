@@ -187,7 +187,6 @@ class Scheduler:
         self.on_call: Callable[[Command], None] = lambda command: None
         # Moments on the timeline: the last start, and each time it stood still, from and to.
         self.started_ms = 0
-        self.turned_ms = 0
         self.still: list[tuple[int, int]] = []
         self.kill_at_send: int | None = None
         # The share of REST's answers that are lost on the way.
@@ -197,7 +196,7 @@ class Scheduler:
         self._timeline = timeline
         self._chance = chance
         self._story = story
-        self._alarm = Alarm(timeline, self._turn)
+        self._alarm = Alarm(timeline, self.turn)
         self._awake_ms = 0
         self._tokens = 0
         self._waiting: dict[Future[Reply], OnAnswer] = {}
@@ -279,6 +278,14 @@ class Scheduler:
 
     # --- turns ---
 
+    @property
+    def quiet(self) -> bool:
+        """It is up and awake, its store is well, and nothing waits for it."""
+        if not self.up or self._timeline.now_ms < self._awake_ms:
+            return False
+        well = not self.engine.refusing and self.engine.trouble is None
+        return well and not (self.router.incoming or self._mailbox or self._loop._frames or self._loop._unsent)
+
     def _on_arrival(self, peer: bytes, body: bytes) -> None:
         self.on_arrival(peer, body)
         self.wake()
@@ -286,14 +293,14 @@ class Scheduler:
     def wake(self) -> None:
         self._alarm.set(self._timeline.now_ms + self._chance.randint(0, 1))
 
-    def _turn(self) -> None:
+    def turn(self) -> None:
+        """If it can take one now."""
         if not self.up:
             return
         if self._timeline.now_ms < self._awake_ms:
             self._alarm.set(self._awake_ms)
             return
         self._take_turn(last=False)
-        self.turned_ms = self._timeline.now_ms
         if self.up:
             # The next turn can't come before this one's commit has ended.
             self._awake_ms = max(self._awake_ms, self._timeline.now_ms + self._chance.randint(0, self.habits.commit_ms))

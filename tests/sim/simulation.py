@@ -179,6 +179,8 @@ class Simulation:
         self.judge.at_phase_end()
         self._heal()
         healed_ms = self.timeline.now_ms
+        for _ in range(3):
+            self.client.cancel()
         for beat in range(1, 60):
             self.timeline.at(healed_ms + STRAY_MS + 5_000 * beat, self.judge.check_strays)
         # What callers have under way may still make work.
@@ -198,8 +200,6 @@ class Simulation:
         self.scheduler.engine.trouble = None
         self.scheduler.engine.refusing = False
         self.scheduler.habits.commit_ms = 2
-        # A wall clock that was set back is set right, since what waits for a moment waits by it.
-        self.scheduler.clock.wall_ms_off = max(0, self.scheduler.clock.wall_ms_off, *self.nemesis.jumps_ms)
         self.client_path.mend()
         for machine in self.machines.values():
             machine.path.mend()
