@@ -469,6 +469,17 @@ def test_a_run_is_started_reported_and_forgotten(d: Dialogue) -> None:
     d.orders(messages.Forget((1,)))
 
 
+def test_what_the_guard_dropped_at_its_end_is_listed_until_the_goodbye(d: Dialogue) -> None:
+    d.hear(run_frame(1, 1))
+    d.orders(d.start(1))
+    d.guard(messages.Stopping(), messages.Gone((1,)))
+    d.sent()
+    d.hear(acked())
+    d.wait(HEARTBEAT_MS)
+    beats = [frame for frame in d.sent() if isinstance(frame, Heartbeat)]
+    assert [beat.runs for beat in beats] == [(Held(1, "running"),)]
+
+
 @pytest.mark.parametrize("verdict", ["stored", "duplicate", "stale", "unknown"])
 def test_whatever_the_verdict_is_the_result_is_forgotten(d: Dialogue, verdict: str) -> None:
     d.hear(run_frame(1, 1))

@@ -174,8 +174,7 @@ class Agent:
             case messages.Unstarted():
                 self._on_unstarted(message, now)
             case messages.Gone(runs):
-                for run in runs:
-                    self._forget(run)
+                self._on_gone(runs)
             case messages.Stopping():
                 self._stopping = True
             case messages.Leave():
@@ -432,6 +431,16 @@ class Agent:
             self._say_ready(now)
             if self._session is not None:
                 self.to_scheduler.append(Return(s=self._session.name, runs=known))
+
+    def _on_gone(self, runs: tuple[int, ...]) -> None:
+        """What we asked to drop is gone. What the guard dropped by itself, because the worker ends, has run: it is
+        listed until the goodbye, lest it be taken for a run that never started.
+        """
+        for run in runs:
+            if run in self._held and run not in self._dropped:
+                self._held[run] = "running"
+            else:
+                self._forget(run)
 
     def _on_result_ack(self, frame: ResultAck) -> None:
         runs = tuple(run for run, _ in frame.verdicts if self._held.get(run) == "finished")
