@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from tests.sim.guard import SimGuard
 from tests.sim.machine import Machine
 from tests.sim.network import Path
 from tests.sim.strangers import Stranger
@@ -97,27 +98,32 @@ class Nemesis:
         machine.reboot()
 
     def kill_agent(self) -> None:
-        agent = self._machine().agent
-        if agent is not None:
-            agent.kill()
+        self._machine().kill_agent()
 
     def kill_agent_that_holds(self) -> None:
         """At the moment when something waits in the guard: runs for a slot, or results for their answer."""
-        self._kill_when_it_holds(self._machine(), 1_000)
+        machine = self._machine()
+        self._when(machine, lambda guard: guard.something_waits, machine.kill_agent)
 
-    def _kill_when_it_holds(self, machine: Machine, tries: int) -> None:
-        agent, guard = machine.agent, machine.guard
-        if agent is not None and guard is not None and guard.something_waits:
-            agent.kill()
+    def _when(
+        self, machine: Machine, it: Callable[[SimGuard], bool], action: Callable[[], object], tries: int = 1_000
+    ) -> None:
+        """Wait for a bad moment of a guard, two seconds at most, and act in it."""
+        if machine.guard is not None and it(machine.guard):
+            action()
         elif tries and self._acting:
-            self._timeline.after(2, lambda: self._kill_when_it_holds(machine, tries - 1))
+            self._timeline.after(2, lambda: self._when(machine, it, action, tries - 1))
 
     def kill_guard(self) -> None:
         self._machine().kill_guard()
 
     def shut_worker_down(self) -> None:
-        """It ends when its runs have, and is started again."""
-        self._machine().shut_down()
+        """It ends when its runs have, and is started again. Sometimes just when one has begun."""
+        machine = self._machine()
+        if self._chance.random() < 0.5:
+            self._when(machine, lambda guard: guard.has_just_begun, machine.shut_down)
+        else:
+            machine.shut_down()
 
     def stop_agent(self) -> None:
         """SIGSTOP for a while."""
@@ -174,10 +180,19 @@ class Nemesis:
         self._timeline.after(self._a_while_ms(), path.mend)
 
     def reset_connection(self) -> None:
-        agent = self._machine().agent
-        if agent is not None and agent.connection is not None:
-            self._tell("network", f"{agent.connection.peer.decode()} breaks")
-            agent.connection.break_off()
+        """Sometimes just when runs wait for a slot."""
+        machine = self._machine()
+
+        def reset() -> None:
+            agent = machine.agent
+            if agent is not None and agent.connection is not None:
+                self._tell("network", f"{agent.connection.peer.decode()} breaks")
+                agent.connection.break_off()
+
+        if self._chance.random() < 0.5:
+            self._when(machine, lambda guard: guard.runs_wait, reset)
+        else:
+            reset()
 
     def lose_answers(self) -> None:
         """For a while something between callers and the scheduler swallows answers."""

@@ -102,6 +102,10 @@ class VirtualRuns:
     def ids(self) -> tuple[int, ...]:
         return tuple(self._live)
 
+    @property
+    def young(self) -> bool:
+        return any(what == "began" and run in self._live for _, run, what in self._due)
+
     def captures(self, run: int) -> None:
         """Virtual jobs write nothing."""
 
@@ -310,6 +314,15 @@ class SimGuard(Guard):
     @property
     def something_waits(self) -> bool:
         return bool(len(self._backlog) or len(self._spool))
+
+    @property
+    def runs_wait(self) -> bool:
+        return len(self._backlog) > 0
+
+    @property
+    def has_just_begun(self) -> bool:
+        """Whether a run lives whose start the scheduler can't know yet."""
+        return self.runs.young
 
     def holds(self, run: int) -> bool:
         """Whether it has this run in hand, and has not been told to drop it."""

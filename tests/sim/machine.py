@@ -291,6 +291,10 @@ class Machine:
         for process in list(self.processes.values()):
             process.exit(KILLED)
 
+    def kill_agent(self) -> None:
+        if self.agent is not None:
+            self.agent.kill()
+
     def kill_guard(self) -> None:
         if self.guard is None:
             return

@@ -327,6 +327,12 @@ _MUTANTS: Final = (
         (Agent, "_deadline_ms", "self._acked_ms + session.timeout_ms", "10**15"),
     ),
     mutant(
+        "an agent's session ends with its connection only",
+        (Agent, "on_tick", "now.mono_ms >= self._acked_ms + self._session.timeout_ms", "False"),
+        (Agent, "_deadline_ms", "self._acked_ms + session.timeout_ms", "10**15"),
+        (Agent, "_on_error", "self._lose_session(now, frame.detail)", "pass"),
+    ),
+    mutant(
         "an agent keeps its session when the connection is cut",
         (Agent, "on_disconnected", 'self._lose_session(now, "the connection is cut")', "pass"),
     ),
@@ -346,6 +352,10 @@ _MUTANTS: Final = (
         (Agent, "_on_registered", "unwanted |= {run", "unwanted = unwanted or {run"),
     ),
     mutant("an agent does not count the run frames", (Agent, "_on_run", "self._n = frame.n", "pass")),
+    mutant(
+        "an agent forgets what its guard dropped at the end",
+        (Agent, "_on_gone", "if run in self._held and run not in self._dropped:", "if False:"),
+    ),
     mutant(
         "an agent lists nothing", (Agent, "_all_held", "for run, phase in self._held.items()", "for run, phase in ()")
     ),
@@ -421,6 +431,8 @@ EQUIVALENT: Final[dict[str, str]] = {
     "an agent does not say what came back unstarted": "the next heartbeat does not list it",
     "an agent takes the same order twice": "the scheduler says nothing twice in a session",
     "a guard starts the same run twice": "its agent has asked the same before",
+    "an agent never ends a session by itself": "the scheduler answers that it does not know it",
+    "an agent says nothing of probation's end": "the next heartbeat says it a little later",
     "an unknown session is not answered": "without an ack for the timeout the worker ends its session by itself",
     "a heartbeat takes nothing back": "while a session lives no frame of it is lost here, and a register takes all back",
     "what a worker returns is not put back": "the next heartbeat does not list it, which takes it back a little later",
