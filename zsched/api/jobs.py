@@ -47,7 +47,7 @@ class Jobs:
         specs = _many(asked) if many else (_spec(asked, "#"),)
         job_ids = self._context.inbox.call(Submit(specs, actor(req)))
         assert isinstance(job_ids, list)
-        jobs = [views.job(_found(self._context.reader.job(made))) for made in job_ids]
+        jobs = [views.job(made) for made in self._context.reader.jobs_between(job_ids[0], job_ids[-1])]
         if not many:
             resp.location = f"/jobs/{job_ids[0]}"
         answer(resp, jobs if many else jobs[0], 201)

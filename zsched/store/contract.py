@@ -188,7 +188,7 @@ class Store(Protocol):
         self, specs: Sequence[JobSpec], next_fires: Sequence[int | None], actor: str, now_ms: int
     ) -> list[JobId]:
         """Store jobs, in order, each with a pending run unless it only has a schedule. next_fires[i] belongs to
-        specs[i].
+        specs[i]. The ids rise, and no other job's is between them.
         """
 
     def pending_tasks(self) -> int:
@@ -328,6 +328,9 @@ class Reader(Protocol):
 
     def jobs(self, status: RunStatus | None, limit: int, offset: int) -> list[Job]:
         """A page of jobs, newest first."""
+
+    def jobs_between(self, first: JobId, last: JobId) -> list[Job]:
+        """All jobs with such an id, these two included, oldest first."""
 
     def job(self, job_id: JobId) -> Job | None: ...
 

@@ -22,6 +22,9 @@ class EngineReader:
             found = self._execute(sql.JOBS_BY_STATUS, (status, limit, offset))
         return [rows.job(row) for row in found]
 
+    def jobs_between(self, first: JobId, last: JobId) -> list[Job]:
+        return [rows.job(row) for row in self._execute(sql.JOBS_BETWEEN, (first, last))]
+
     def job(self, job_id: JobId) -> Job | None:
         found = self._execute(sql.JOB, (job_id,))
         return rows.job(found[0]) if found else None

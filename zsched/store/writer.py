@@ -8,6 +8,7 @@ import json
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
+from itertools import chain
 from typing import Final
 
 from zsched.limits import CRASH_LIMIT_DEFAULT, GRACE_MS_DEFAULT
@@ -29,7 +30,7 @@ from zsched.model import (
 )
 from zsched.store import rows, sql
 from zsched.store.contract import Cancelled, Claimed, Due, Holding, Load, Ready, StoreCorrupt, StoreError, Verdict
-from zsched.store.engine import Engine
+from zsched.store.engine import Engine, Row
 from zsched.store.ledger import Ledger
 
 PENDING, RUNNING = RunStatus.PENDING, RunStatus.RUNNING
@@ -131,21 +132,34 @@ class Writer:
         self, specs: Sequence[JobSpec], next_fires: Sequence[int | None], actor: str, now_ms: int
     ) -> list[JobId]:
         demand_id = self._demand_id(Demand())
-        job_ids: list[JobId] = []
-        runs: list[tuple[JobId, RunId]] = []
-        for spec, next_fire_ms in zip(specs, next_fires, strict=True):
-            facts = (spec.name, spec.command, demand_id, spec.timeout_ms, GRACE_MS_DEFAULT, CRASH_LIMIT_DEFAULT)
-            job_id = JobId(self._execute(sql.ADD_JOB, (*facts, spec.schedule, next_fire_ms, now_ms, now_ms))[0][0])
-            job_ids.append(job_id)
+        facts: list[Row] = [
+            (
+                spec.name, spec.command, demand_id, spec.timeout_ms, GRACE_MS_DEFAULT, CRASH_LIMIT_DEFAULT,
+                spec.schedule, next_fire_ms, now_ms, now_ms,
+            )
+            for spec, next_fire_ms in zip(specs, next_fires, strict=True)
+        ]  # fmt: skip
+        job_ids = [JobId(number) for number in self._add(sql.ADD_JOB, facts)]
+        at_once = []
+        for job_id, spec in zip(job_ids, specs, strict=True):
             if spec.schedule is not None:
                 self._ledger.event(now_ms, actor, None, "scheduled", job_id=job_id)
             if spec.schedule is None or spec.run_now:
-                runs.append((job_id, RunId(self._execute(sql.ADD_RUN, (job_id, demand_id, 0, now_ms))[0][0])))
+                at_once.append(job_id)
+        runs = [RunId(number) for number in self._add(sql.ADD_RUN, [(one, demand_id, 0, now_ms) for one in at_once])]
         if len(runs) == 1:
-            self._moved(now_ms, actor, *runs[0], None, PENDING)
+            self._moved(now_ms, actor, at_once[0], runs[0], None, PENDING)
         elif runs:
-            self._ledger.made(now_ms, actor, [job_id for job_id, _ in runs], runs[0][1], runs[-1][1])
+            self._ledger.made(now_ms, actor, at_once, runs[0], runs[-1])
         return job_ids
+
+    def _add(self, insert: str, given: list[Row]) -> list[int]:
+        """Insert rows by few statements; returns their ids, which rise."""
+        added: list[Row] = []
+        for begin in range(0, len(given), sql.ROWS_PER_INSERT):
+            batch = given[begin : begin + sql.ROWS_PER_INSERT]
+            added += sorted(self._execute(sql.for_rows(insert, len(batch)), list(chain.from_iterable(batch))))
+        return [row[0] for row in added]
 
     def pending_tasks(self) -> int:
         return int(self._execute(sql.TOTAL_PENDING)[0][0]) + self._ledger.pending

@@ -45,7 +45,7 @@ from zsched.worker.pace import Backoff, Pace
 from zsched.worker.reports import Reports
 
 # Unfinished runs that a worker holds at most, for each of its slots.
-WINDOW_PER_SLOT: Final = 10
+WINDOW_PER_SLOT: Final = 64
 # A run on probation that lives so long has not killed its worker: the scheduler is told at once.
 _PROBATION_MS: Final = 1_000
 # Another worker holds our name: it may be a dead one that has not timed out yet.

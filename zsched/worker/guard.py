@@ -37,7 +37,7 @@ EXIT_LOCKED: Final = 75
 EXIT_STATE: Final = 73
 
 # While more runs wait for a slot, results are told together: each message costs both processes a wake-up.
-_TELL_WITHIN_MS: Final = 5
+_TELL_WITHIN_MS: Final = 20
 # What one turn takes in. The rest waits for the next turn.
 _EVENTS_MAX: Final = 64
 # After the last run: how long results may wait for the scheduler's answer, and the agent may take to say goodbye.

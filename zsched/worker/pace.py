@@ -6,7 +6,7 @@ import zlib
 from typing import Final
 
 # What a slot may need until its next run comes from the scheduler: the guard's batch, two trips, a commit.
-_HORIZON_MS: Final = 20
+_HORIZON_MS: Final = 80
 # Runs longer than this gain nothing by a next one that waits at hand, and it may wait for long.
 _LONG_MS: Final = 250
 # Where the mean starts: a new worker takes its runs for long ones until some were short.
