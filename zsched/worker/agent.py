@@ -41,11 +41,9 @@ from zsched.protocol import (
 )
 from zsched.worker import messages
 from zsched.worker.messages import FromAgent, FromGuard, Hello
-from zsched.worker.pace import Backoff, Pace
+from zsched.worker.pace import Backoff, Pace, window
 from zsched.worker.reports import Reports
 
-# Unfinished runs that a worker holds at most, for each of its slots.
-WINDOW_PER_SLOT: Final = 64
 # A run on probation that lives so long has not killed its worker: the scheduler is told at once.
 _PROBATION_MS: Final = 1_000
 # Another worker holds our name: it may be a dead one that has not timed out yet.
@@ -84,7 +82,7 @@ class Agent:
         self._host = host
         self._db = hello.db
         self._stopping = hello.stopping
-        self._window = WINDOW_PER_SLOT * hello.slots
+        self._window = window(hello.slots)
         self._pace = Pace(hello.slots, self._window)
         self._held: dict[int, Phase] = {held.run: held.phase for held in hello.held}
         self._reports = Reports(hello.results)
