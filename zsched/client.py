@@ -12,6 +12,7 @@ of threads may share one Client. Nothing is tried twice that might have been don
 from __future__ import annotations
 
 import json
+import math
 import os
 import select
 import shlex
@@ -28,7 +29,7 @@ URL_DEFAULT: Final = "http://localhost:8080"
 # One answer of the scheduler that is not asked to wait.
 ANSWER_S_MAX: Final = 30.0
 
-# How long the scheduler holds an answer about output that has yet to come.
+# How long the scheduler holds an answer about what has yet to come: output, a job's end.
 HOLD_S: Final = 20.0
 
 # Between two looks at a job: from the first to the last, each longer than the one before by the factor.
@@ -165,9 +166,9 @@ class Job:
         reason: str | None = self.run.get("reason")
         return reason
 
-    def refresh(self, patience_s: float = 0.0) -> Self:
-        """Ask the scheduler anew."""
-        self.view = self._client.view(self.id, patience_s)
+    def refresh(self, patience_s: float = 0.0, hold_s: float = 0.0) -> Self:
+        """Ask the scheduler anew; it may hold its answer so long until the job has ended."""
+        self.view = self._client.view(self.id, patience_s, hold_s)
         return self
 
     def wait(self, timeout: float | None = None) -> Self:
@@ -259,10 +260,11 @@ class Client:
         """The job, with its last run. Raises NotFound."""
         return Job(self, self.view(job_id))
 
-    def view(self, job_id: int, patience_s: float = 0.0) -> View:
-        """The job as REST shows it. Raises NotFound."""
+    def view(self, job_id: int, patience_s: float = 0.0, hold_s: float = 0.0) -> View:
+        """The job as REST shows it, at once or when it has ended, but no later than after hold_s. Raises NotFound."""
+        wait = f"?wait={hold_s:.3f}s" if hold_s else ""
         try:
-            view: View = self.ask("GET", f"/jobs/{job_id}", patience_s=patience_s).json()
+            view: View = self.ask("GET", f"/jobs/{job_id}{wait}", patience_s=patience_s, hold_s=hold_s).json()
         except NotFound as error:
             raise NotFound(error.status, error.code, f"there is no job {job_id}") from None
         return view
@@ -290,7 +292,10 @@ class Client:
         pause_s = LOOK_S_MIN
         while True:
             begin = time.monotonic()
-            ended = [job for job in self._ended(waiting) if job.refresh(PATIENCE_S).done]
+            left_s = math.inf if deadline is None else deadline - begin
+            # Of a single job the scheduler says by itself when it has ended.
+            hold_s = max(0.0, min(HOLD_S, left_s)) if len(waiting) == 1 else 0.0
+            ended = [job for job in self._ended(waiting) if job.refresh(PATIENCE_S, hold_s).done]
             cost_s = time.monotonic() - begin
             for job in ended:
                 del waiting[job.id]
@@ -298,14 +303,12 @@ class Client:
             if not waiting:
                 return
             pause_s = LOOK_S_MIN if ended else min(pause_s * LOOK_FACTOR, LOOK_S_MAX)
-            # A look that costs the scheduler much is not repeated at once.
-            sleep_s = max(pause_s, LOOK_SHARE * cost_s)
-            if deadline is not None:
-                left_s = deadline - time.monotonic()
-                if left_s <= 0:
-                    raise WaitTimeout(f"{len(waiting)} of the jobs had not ended after {timeout:g} s")
-                sleep_s = min(sleep_s, left_s)
-            time.sleep(sleep_s)
+            # A look that costs the scheduler much is not repeated at once; holding one costs it nothing.
+            sleep_s = pause_s if hold_s else max(pause_s, LOOK_SHARE * cost_s)
+            left_s -= cost_s
+            if left_s <= 0:
+                raise WaitTimeout(f"{len(waiting)} of the jobs had not ended after {timeout:g} s")
+            time.sleep(min(sleep_s, left_s))
 
     def _ended(self, waiting: Mapping[int, Job]) -> list[Job]:
         """Those of the jobs that may have ended. A job can pass from one list to the other while both are read."""

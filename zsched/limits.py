@@ -125,8 +125,8 @@ WATCH_MS = 15_000
 # Runs whose output the scheduler holds while they run, for whoever looks. The one looked at longest ago makes room.
 WATCHED_RUNS_MAX = 64
 
-# The longest that a caller may wait for new output in one request.
-LOG_WAIT_MS_MAX = 20_000
+# The longest that a caller may wait in one request for new output, or for a job's end.
+WAIT_MS_MAX = 20_000
 
 # --- Waiting ----------------------------------------------------------------------------------------------------------
 

@@ -1,22 +1,26 @@
-"""What running runs write, for callers who look while they run: between the loop, which gets it, and threads, which
-wait.
+"""What callers look at while it happens, jobs that end and what running runs write: between the loop, where it
+happens, and threads, which wait.
 
-Only what somebody looks at is here, the last OUTPUT_BYTES_MAX of each stream, of at most WATCHED_RUNS_MAX runs. It is a
-view and no store: what a run wrote is in its result, and a scheduler that restarts asks the worker anew.
+Of output only what somebody looks at is here, the last OUTPUT_BYTES_MAX of each stream, of at most WATCHED_RUNS_MAX
+runs. It is a view and no store: what a run wrote is in its result, and a scheduler that restarts asks the worker anew.
 """
 
 from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Final, TypeVar
 
 from zsched.limits import OUTPUT_BYTES_MAX, WATCHED_RUNS_MAX
 from zsched.protocol import Log, StreamName
 
 # Somebody who looks asks for a new watch so often; the worker's own lasts much longer.
 RENEW_S: Final = 1.0
+
+
+Found = TypeVar("Found")
 
 
 @dataclass(slots=True)
@@ -76,11 +80,6 @@ class Live:
             self._turns += 1
             self._changed.notify_all()
 
-    @property
-    def turn(self) -> int:
-        """The turn that was over last: read it before you look, and give it to `wait`."""
-        return self._turns
-
     def look(self, run: int) -> tuple[int, int] | None:
         """Note that somebody looks at a run. The ends of its streams when the worker is to be asked anew, else None."""
         now = time.monotonic()
@@ -105,14 +104,27 @@ class Live:
             begin = max(offset, seen.begin)
             return begin, bytes(seen.data[begin - seen.begin :])
 
-    def enter(self) -> bool:
-        """Take one of the places of those who may wait. False: all are taken. Who has one calls `leave`."""
-        return self._places.acquire(blocking=False)
+    def hold(self, look: Callable[[], Found], enough: Callable[[Found], bool], wait_s: float) -> Found:
+        """What a look finds: looked for after each turn until it is enough, or wait_s is over.
 
-    def leave(self) -> None:
-        self._places.release()
+        When as many wait as may, that of the first look, at once.
+        """
+        until_s = time.monotonic() + wait_s
+        # Read before the look, so that no turn between the two is missed.
+        turn = self._turns
+        found = look()
+        if enough(found) or not wait_s or not self._places.acquire(blocking=False):
+            return found
+        try:
+            while not enough(found) and (left_s := until_s - time.monotonic()) > 0:
+                turn = self._await_turn_after(turn, min(left_s, RENEW_S))
+                found = look()
+        finally:
+            self._places.release()
+        return found
 
-    def wait(self, turn: int, timeout_s: float) -> None:
-        """Until a later turn than that one is over, or so long."""
+    def _await_turn_after(self, turn: int, timeout_s: float) -> int:
+        """Wait for a later turn than that one, or so long. Returns the last that is over."""
         with self._changed:
             self._changed.wait_for(lambda: self._turns != turn, timeout_s)
+            return self._turns

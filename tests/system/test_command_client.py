@@ -93,6 +93,11 @@ def client(stub: Stub) -> Iterator[Client]:
         yield opened
 
 
+def job_of(path: str) -> int:
+    """The number in the path of a job."""
+    return int(path.partition("?")[0].rpartition("/")[2])
+
+
 def as_json(value: object, status: int = 200, **headers: str) -> Reply:
     return status, headers, json.dumps(value).encode()
 
@@ -180,7 +185,7 @@ def test_the_token_is_a_bearer_token_and_the_path_of_the_url_stands_in_front(stu
 
 
 def test_a_client_is_for_many_threads(stub: Stub, client: Client) -> None:
-    stub.answer = lambda _method, path, _body: as_json(job(int(path.rpartition("/")[2]), "success"))
+    stub.answer = lambda _method, path, _body: as_json(job(job_of(path), "success"))
     seen: list[int] = []
     threads = [
         threading.Thread(target=lambda first=first: seen.extend(client.get(n).id for n in range(first, first + 20)))
@@ -209,12 +214,20 @@ def test_jobs_come_in_the_order_in_which_they_end(stub: Stub, client: Client) ->
     looks = {1: 0, 2: 0}
 
     def answer(_method: str, path: str, _body: bytes) -> Reply:
-        number = int(path.rpartition("/")[2])
+        number = job_of(path)
         looks[number] += 1
         return as_json(job(number, "success" if looks[number] > (2 if number == 1 else 1) else "running"))
 
     stub.answer = answer
     assert [done.id for done in client.as_completed([1, 2])] == [2, 1]
+
+
+def test_the_answer_about_a_single_job_is_held_until_it_ends(stub: Stub, client: Client) -> None:
+    stub.answer = replies(as_json(job(1, "running")), as_json(job(1, "running")), as_json(job(1, "success")))
+    assert client.get(1).wait(timeout=5).done
+    assert [path for _, path in stub.asked][:2] == ["/jobs/1", "/jobs/1?wait=5.000s"]
+    (left_s,) = (float(path.removeprefix("/jobs/1?wait=").removesuffix("s")) for _, path in stub.asked[2:])
+    assert 4 < left_s < 5
 
 
 def test_many_jobs_are_waited_for_by_lists_and_each_end_is_asked_for(stub: Stub, client: Client) -> None:
@@ -230,13 +243,13 @@ def test_many_jobs_are_waited_for_by_lists_and_each_end_is_asked_for(stub: Stub,
         if "status=running" in path:
             looks += 1
             return as_json([job(number, "running") for number in next(lists)])
-        return as_json(job(int(path.rpartition("/")[2]), "success" if looks > 2 else "running"))
+        return as_json(job(job_of(path), "success" if looks > 2 else "running"))
 
     stub.answer = answer
     assert [done.id for done in client.as_completed(range(1, 31))] == list(range(1, 31))
     assert not [path for _, path in stub.asked if "offset=1000" in path]
     # Each is asked for when no list has it: all, none, 19, and the other 11.
-    assert sum("?" not in path for _, path in stub.asked) == 60
+    assert sum(path.startswith("/jobs/") for _, path in stub.asked) == 60
 
 
 def test_pages_of_a_list_are_asked_for_as_they_are_taken(stub: Stub, client: Client) -> None:

@@ -1,4 +1,4 @@
-"""What a job writes can be read while it writes it, by real processes."""
+"""What a job writes can be read while it writes it, and its end be waited for, by real processes."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import time
 import urllib.request
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from datetime import datetime
 
 import pytest
 
@@ -40,6 +41,10 @@ def running(scheduler: Scheduler, command: str) -> int:
     return int(scheduler.last_run(job)["run_id"])
 
 
+def milliseconds(when: str) -> float:
+    return datetime.fromisoformat(when).timestamp() * 1000
+
+
 def test_lines_come_as_they_are_written(scheduler: Scheduler) -> None:
     run = running(scheduler, "for i in 1 2 3; do echo $i; sleep 0.4; done")
     pieces = list(follow(scheduler, run))
@@ -57,6 +62,23 @@ def test_both_streams_are_followed_each_by_itself(scheduler: Scheduler) -> None:
 def test_any_bytes_come_through(scheduler: Scheduler) -> None:
     run = running(scheduler, r"sleep 0.2; printf '\377\000\376'; sleep 0.3")
     assert b"".join(data for _, data in follow(scheduler, run)) == b"\xff\x00\xfe"
+
+
+def test_a_held_answer_comes_when_the_job_has_ended(scheduler: Scheduler) -> None:
+    (job,) = scheduler.submit("sleep 0.3; exit 3")
+    ended = scheduler.get(f"/jobs/{job}?wait=20s")
+    answered_ms = time.time() * 1000
+    assert ended["status"] == "failed"
+    assert ended["last_run"]["exit_code"] == 3
+    # The last word counts milliseconds, and so does this.
+    assert 0 <= answered_ms - milliseconds(ended["last_run"]["end_time"]) < 500
+
+
+def test_an_answer_is_held_no_longer_than_asked_for(scheduler: Scheduler) -> None:
+    (job,) = scheduler.submit("sleep 2")
+    began = time.monotonic()
+    assert scheduler.get(f"/jobs/{job}?wait=0.2s")["status"] in ("pending", "running")
+    assert 0.2 <= time.monotonic() - began < 1.5
 
 
 def test_waiting_readers_leave_threads_for_the_others(scheduler: Scheduler) -> None:

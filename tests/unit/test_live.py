@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Iterator
 
 from zsched.limits import OUTPUT_BYTES_MAX, WATCHED_RUNS_MAX
-from zsched.live import Live
+from zsched.live import RENEW_S, Live
 from zsched.protocol import Log, StreamName
 
 
@@ -70,39 +71,58 @@ def test_the_worker_is_not_asked_anew_by_each_look() -> None:
     assert watching().look(1) is None
 
 
-def test_only_so_many_may_wait() -> None:
+def test_what_is_enough_is_found_at_once() -> None:
+    assert Live(waiters_max=1).hold(lambda: "x", bool, 20) == "x"
+
+
+def test_who_finds_no_place_is_answered_at_once() -> None:
+    assert Live(waiters_max=0).hold(lambda: "", bool, 20) == ""
+
+
+def test_a_place_is_given_back() -> None:
     live = Live(waiters_max=1)
-    assert live.enter()
-    assert not live.enter()
-    live.leave()
-    assert live.enter()
+    for _ in range(2):
+        answers = iter(["", "", "x"])
+
+        def look(answers: Iterator[str] = answers) -> str:
+            live.wake()
+            return next(answers)
+
+        assert live.hold(look, bool, 20) == "x"
 
 
-def test_who_waits_looks_again_after_a_turn() -> None:
+def test_who_waits_is_answered_in_the_end_with_what_there_is() -> None:
+    assert Live(waiters_max=1).hold(lambda: "", bool, 0.01) == ""
+
+
+def test_a_turn_wakes_who_waits() -> None:
     live = watching()
-    looked = threading.Event()
+    found: list[tuple[int, bytes]] = []
 
     def wait() -> None:
-        turn = live.turn
-        while live.read(1, "stdout", 0) == (0, b""):
-            live.wait(turn, 20)
-            turn = live.turn
-        looked.set()
+        found.append(live.hold(lambda: live.read(1, "stdout", 0), lambda piece: piece[1] != b"", 20))
 
     waiter = threading.Thread(target=wait)
     waiter.start()
+    began = time.monotonic()
     live.feed([log(0, b"x")])
-    while not looked.wait(0.01):
+    while waiter.is_alive():
         live.wake()
-    waiter.join()
+        waiter.join(0.001)
+    assert found == [(0, b"x")]
+    assert time.monotonic() - began < RENEW_S
 
 
 def test_a_turn_between_the_look_and_the_wait_is_not_missed() -> None:
     live = watching()
-    turn = live.turn
-    assert live.read(1, "stdout", 0) == (0, b"")
-    live.feed([log(0, b"x")])
-    live.wake()
+
+    def look() -> tuple[int, bytes]:
+        found = live.read(1, "stdout", 0)
+        if not found[1]:
+            live.feed([log(0, b"x")])
+            live.wake()
+        return found
+
     began = time.monotonic()
-    live.wait(turn, 20)
-    assert time.monotonic() - began < 10
+    assert live.hold(look, lambda piece: piece[1] != b"", 20) == (0, b"x")
+    assert time.monotonic() - began < RENEW_S

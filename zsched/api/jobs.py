@@ -6,7 +6,7 @@ import falcon
 
 from zsched.api import views
 from zsched.api.body import LogBody, convert, read, read_json
-from zsched.api.context import Context, actor, answer, job_id, number, parameters
+from zsched.api.context import Context, actor, answer, duration_ms, job_id, number, parameters
 from zsched.api.problem import Problem
 from zsched.dispatcher.commands import Cancel, FullError, Report, Submit
 from zsched.limits import (
@@ -16,8 +16,9 @@ from zsched.limits import (
     OUTPUT_BYTES_MAX,
     PAGE_ROWS_DEFAULT,
     PAGE_ROWS_MAX,
+    WAIT_MS_MAX,
 )
-from zsched.model import Job, JobId, JobSpec, RunId, RunStatus, Stream, WorkerId
+from zsched.model import TERMINAL, Job, JobId, JobSpec, RunId, RunStatus, Stream, WorkerId
 from zsched.protocol import INTEGER_MAX
 from zsched.spec import REQUIRED, JobBody, SpecError, job_spec
 
@@ -60,8 +61,14 @@ class JobItem:
         self._context = context
 
     def on_get(self, req: falcon.Request, resp: falcon.Response, job: str) -> None:
-        parameters(req)
-        answer(resp, self.view(job_id(job)))
+        given = parameters(req, "wait")
+        number = job_id(job)
+        wait_s = duration_ms(given, "wait", WAIT_MS_MAX) / 1000
+        if wait_s:
+            self._context.live.hold(
+                lambda: _found(self._context.reader.job(number)), lambda found: found.status in TERMINAL, wait_s
+            )
+        answer(resp, self.view(number))
 
     on_head = on_get
 

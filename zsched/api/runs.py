@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from dataclasses import dataclass
 
 import falcon
@@ -11,8 +10,7 @@ from zsched.api import views
 from zsched.api.context import Context, answer, duration_ms, number, parameters, run_id
 from zsched.api.problem import Problem
 from zsched.dispatcher.commands import Look
-from zsched.limits import LOG_WAIT_MS_MAX, OUTPUT_BYTES_MAX
-from zsched.live import RENEW_S
+from zsched.limits import OUTPUT_BYTES_MAX, WAIT_MS_MAX
 from zsched.model import TERMINAL, Run, RunId, RunStatus, Stream
 from zsched.protocol import INTEGER_MAX, StreamName
 
@@ -55,7 +53,7 @@ class RunLog:
     def on_get(self, req: falcon.Request, resp: falcon.Response, run: str) -> None:
         given = parameters(req, "stream", "offset", "wait")
         name = _stream_name(given.get("stream", "stdout"))
-        wait_s = duration_ms(given, "wait", LOG_WAIT_MS_MAX) / 1000
+        wait_s = duration_ms(given, "wait", WAIT_MS_MAX) / 1000
         offset = number(given, "offset", 0, 0, INTEGER_MAX)
         found = _found(self._context.reader.run(run_id(run)))
         resp.content_type = falcon.MEDIA_TEXT
@@ -63,30 +61,15 @@ class RunLog:
         if "offset" not in given and found.status in TERMINAL:
             resp.data = views.kept(self._kept(found.run_id, name), OUTPUT_BYTES_MAX, "they were not kept")
             return
-        part = self._wait_for(found.run_id, name, offset, wait_s)
+        part = self._context.live.hold(
+            lambda: self._look(found.run_id, name, offset), lambda part: bool(part.data) or part.end, wait_s
+        )
         resp.data = part.data
         resp.set_header("Zsched-Offset", str(part.offset))
         resp.set_header("Zsched-Next", str(part.next))
         resp.set_header("Zsched-End", "true" if part.end else "false")
 
     on_head = on_get
-
-    def _wait_for(self, run: RunId, name: StreamName, offset: int, wait_s: float) -> Part:
-        """The next piece; while there is none and the run goes on, wait for one if there is a place to wait."""
-        live = self._context.live
-        until = time.monotonic() + wait_s
-        turn = live.turn
-        part = self._look(run, name, offset)
-        if part.data or part.end or not wait_s or not live.enter():
-            return part
-        try:
-            while not (part.data or part.end) and (left := until - time.monotonic()) > 0:
-                live.wait(turn, min(left, RENEW_S))
-                turn = live.turn
-                part = self._look(run, name, offset)
-        finally:
-            live.leave()
-        return part
 
     def _look(self, run: RunId, name: StreamName, offset: int) -> Part:
         found = _found(self._context.reader.run(run))

@@ -100,6 +100,8 @@ class SqliteEngine:
                 os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
             self._connection = apsw.Connection(str(path), flags=flags)
             self._connection.set_busy_timeout(BUSY_TIMEOUT_MS)
+            # Otherwise SQLite makes a new plan whenever another LIMIT is bound: 0.1 ms for each claim.
+            self._connection.config(apsw.SQLITE_DBCONFIG_ENABLE_QPSG, 1)
             self._wal_pages = 0
             if not read_only:
                 self._prepare()
