@@ -29,6 +29,10 @@ WorkerName = Annotated[str, Meta(min_length=1, max_length=128, pattern=r"^[A-Za-
 Word = Annotated[str, Meta(max_length=64)]
 Line = Annotated[str, Meta(max_length=1024)]
 
+# Values of one frame in all, those inside others and the keys of maps too. msgpack makes an object of each, of up to
+# 100 bytes, before anything looks at it. A heartbeat with FRAME_LIST_MAX runs has 655,000. More is no frame.
+FRAME_VALUES_MAX: Final = 700_000
+
 Phase = Literal["waiting", "running", "finished"]
 StreamName = Literal["stdout", "stderr"]
 Verdict = Literal["stored", "duplicate", "stale", "unknown"]
@@ -288,6 +292,9 @@ def _decode(body: bytes) -> object:
     """msgpack's own limits stop nesting and false lengths; what it lets pass and no frame needs is refused here."""
     if len(body) > FRAME_BYTES_MAX:
         raise ProtocolError(f"a frame has at most {FRAME_BYTES_MAX} bytes, this one {len(body)}")
+    # A value has one byte at least, so most frames need not be counted.
+    if len(body) > FRAME_VALUES_MAX and _values_exceed(body, FRAME_VALUES_MAX):
+        raise ProtocolError(f"a frame has at most {FRAME_VALUES_MAX} values")
     try:
         return msgpack.unpackb(
             body,
@@ -301,6 +308,43 @@ def _decode(body: bytes) -> object:
     # msgpack raises ValueError and its own classes, TypeError for unhashable keys, RecursionError for depth.
     except Exception as error:
         raise ProtocolError(f"not a msgpack map: {type(error).__name__}") from None
+
+
+# The bytes of a value by its first one, of an array or a map without what is in it. 0: its length follows.
+_SIZES: Final = bytes(
+    (
+        *[1] * 0xA0,  # small integers, maps and arrays
+        *range(1, 33),  # short texts
+        *(1, 1, 1, 1),  # nil, one that is never used, false, true
+        *(0, 0, 0, 0, 0, 0),  # binaries, extensions
+        *(5, 9),  # floats
+        *(2, 3, 5, 9, 2, 3, 5, 9),  # integers
+        *(3, 4, 6, 10, 18),  # short extensions
+        *(0, 0, 0),  # texts
+        *(3, 5, 3, 5),  # arrays, maps
+        *[1] * 0x20,  # small negative integers
+    )
+)
+# In how many bytes the length is, and how many come before the content.
+_LENGTHS: Final = (
+    {0xC4: (1, 2), 0xC5: (2, 3), 0xC6: (4, 5)}  # binaries
+    | {0xC7: (1, 3), 0xC8: (2, 4), 0xC9: (4, 6)}  # extensions, which have a type too
+    | {0xD9: (1, 2), 0xDA: (2, 3), 0xDB: (4, 5)}  # texts
+)
+
+
+def _values_exceed(body: bytes, most: int) -> bool:
+    """Whether there are more values than that. Goes from head to head, however they are nested, and makes nothing."""
+    at, end = 0, len(body)
+    for _ in range(most + 1):
+        if at >= end:
+            return False
+        if size := _SIZES[body[at]]:
+            at += size
+        else:
+            width, before = _LENGTHS[body[at]]
+            at += before + int.from_bytes(body[at + 1 : at + 1 + width])
+    return True
 
 
 def _unique_keys(pairs: list[tuple[Any, Any]]) -> dict[Any, Any]:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import datetime
+import tracemalloc
+from collections.abc import Callable
 from typing import Any, get_args
 
 import msgpack
@@ -12,8 +14,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from zsched import protocol
-from zsched.limits import FRAME_BYTES_MAX
+from zsched.limits import FRAME_BYTES_MAX, FRAME_KEYS_MAX, FRAME_LIST_MAX
 from zsched.protocol import (
+    FRAME_VALUES_MAX,
     Heartbeat,
     Held,
     Output,
@@ -274,3 +277,105 @@ def test_a_workers_name_is_one_plain_word(name: str) -> None:
     with pytest.raises(ProtocolError):
         unpack_from_worker(msgpack.packb(fields))
     assert isinstance(unpack_from_worker(msgpack.packb(fields | {"worker": "w-1.a@b:c"})), Register)
+
+
+# --- what a frame may cost -------------------------------------------------------------------------------------------
+
+# What a neighbouring release may add to a frame: all that msgpack has, and bytes that look like more of it.
+ALL_KINDS: list[object] = [
+    *(None, True, False, 0, 127, 128, 2**8, 2**16, 2**32, -1, -32, -33, -(2**8), -(2**16), -(2**32), 0.5, []),
+    *("", "a", "é" * 10, "a" * 31, "a" * 32, "a" * 2**8, "a" * 2**16),
+    *(b"", b"\x91" * 10, b"\xc6" * 2**8, b"\xdd" * 2**16),
+    # The one extension that msgpack takes by itself, in its three lengths.
+    *(msgpack.Timestamp(0xC6FFFFFF), msgpack.Timestamp(2**33, 0xC6 << 22), msgpack.Timestamp(-(2**62))),
+    *([None] * 15, [None] * 16, [None] * 2**16, dict.fromkeys("abcdefghijklmno"), dict.fromkeys("abcdefghijklmnop")),
+]
+
+
+def with_key(value: bytes, key: str = "x", frame: dict[str, Any] = READY) -> bytes:
+    """A frame and one key more, whose value is packed already."""
+    body = bytes(msgpack.packb(frame))
+    return bytes([body[0] + 1]) + body[1:] + bytes(msgpack.packb(key)) + value
+
+
+def array(values: list[bytes]) -> bytes:
+    return b"\xdd" + len(values).to_bytes(4) + b"".join(values)
+
+
+def groups(value: bytes, count: int, rest: bytes = b"\xc0") -> bytes:
+    """So many of the value, and the rest, in arrays of which none is too long."""
+    sizes = [min(FRAME_LIST_MAX, count - done) for done in range(0, count, FRAME_LIST_MAX)]
+    return array([*(array([value] * size) for size in sizes), rest])
+
+
+def many(value: bytes) -> bytes:
+    """As many of the value as find place in a frame."""
+    return groups(value, (FRAME_BYTES_MAX - 1_000) // len(value))
+
+
+def allowed(value: bytes, values: int) -> bytes:
+    """As many of the value, which is so many values, as a frame may have, and bytes up to the length it may have."""
+    count = (FRAME_VALUES_MAX - 100) // values
+    rest = FRAME_BYTES_MAX - count * len(value) - 1_000
+    return groups(value, count, b"\xc6" + rest.to_bytes(4) + bytes(rest))
+
+
+KEYS = b"".join(msgpack.packb(f"{key:04}") + b"\x01" for key in range(FRAME_KEYS_MAX - 1))
+TOO_MANY: dict[str, Callable[[], bytes]] = {
+    "empty lists": lambda: many(b"\x90"),
+    "empty maps": lambda: many(b"\x80"),
+    "numbers": lambda: many(b"\xcd\x01\x2c"),
+    "texts": lambda: many(b"\xa2ab"),
+    "lists in lists": lambda: many(b"\x91" * 900 + b"\x90"),
+    "maps in maps": lambda: many(b"\x81\xa1a" * 900 + b"\x80"),
+    "maps of one key": lambda: many(b"\x81\xa2ab\x01"),
+    "maps of many keys": lambda: many(b"\xde\x03\xff" + KEYS),
+    # A timestamp that looks like the head of a long binary.
+    "what is behind an extension": lambda: array([b"\xd6\xff\xc6\0\x7f\0", many(b"\x90")]),
+    "lists that stay open": lambda: (b"\xdd\0\2\0\0" + b"\xa2ab" * (FRAME_LIST_MAX - 1)) * 21 + b"\xc0",
+    "maps that stay open": lambda: (b"\xde\4\0" + KEYS + b"\xa1a") * 900 + b"\xc0",
+}
+
+
+@pytest.mark.parametrize("value", TOO_MANY.values(), ids=TOO_MANY)
+def test_a_frame_of_very_many_values_is_refused_before_any_of_them_is_made(value: Callable[[], bytes]) -> None:
+    for body in (with_key(value()), with_key(value(), "results", {"t": "result", "s": "s"})):
+        assert len(body) <= FRAME_BYTES_MAX
+        with pytest.raises(ProtocolError, match=f"at most {FRAME_VALUES_MAX} values"):
+            unpack_from_worker(body)
+
+
+def test_as_many_values_as_are_allowed_cost_at_most_ten_times_the_bytes_of_the_longest_frame() -> None:
+    # Of all kinds these cost the most.
+    body = with_key(allowed(b"\x81\xa1a" * 900 + b"\x80", 1_801))
+    assert len(body) <= FRAME_BYTES_MAX
+    tracemalloc.start()
+    try:
+        assert isinstance(unpack_from_worker(body), protocol.Ready)
+        assert tracemalloc.get_traced_memory()[1] < 10 * FRAME_BYTES_MAX
+    finally:
+        tracemalloc.stop()
+
+
+def test_a_frame_has_at_most_so_many_values_of_whatever_kinds() -> None:
+    kinds = bytes(msgpack.packb(ALL_KINDS))
+    # Their list, they, and what is in some of them.
+    kinds_values = 1 + len(ALL_KINDS) + 15 + 16 + 2**16 + 2 * 15 + 2 * 16
+
+    def body(values: int) -> bytes:
+        # Ten are the frame and the key, six the arrays around the others.
+        return with_key(groups(b"\xc0", values - 16 - kinds_values, kinds))
+
+    assert len(body(FRAME_VALUES_MAX)) > FRAME_VALUES_MAX
+    assert isinstance(unpack_from_worker(body(FRAME_VALUES_MAX)), protocol.Ready)
+    with pytest.raises(ProtocolError, match="700000 values"):
+        unpack_from_worker(body(FRAME_VALUES_MAX + 1))
+
+
+def test_the_most_that_a_worker_may_rightly_say_is_a_frame() -> None:
+    held = tuple(Held(protocol.INTEGER_MAX - run, "running") for run in range(FRAME_LIST_MAX))
+    heartbeat = Heartbeat(s="s", seq=1, n=1, window=1, ahead=1, runs=held)
+    assert unpack_from_worker(pack(heartbeat)) == heartbeat
+    output = Output(b"\x90" * 2**17, b"\x90" * 2**17, 2**18)
+    result = Result(s="s", results=(RunResult(1, "success", "exit", 1, stdout=output, stderr=output),) * 15)
+    assert unpack_from_worker(pack(result)) == result
