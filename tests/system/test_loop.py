@@ -336,6 +336,45 @@ def test_a_frame_too_large_costs_its_sender_the_connection_and_nobody_else(sched
     assert len(w1.take()) == 1
 
 
+@pytest.mark.parametrize(
+    "parts",
+    [
+        [msgpack.packb({"t": "result", "s": "s1", "results": [{"run": run} for run in range(1_000)]})],
+        [msgpack.packb({"t": "ready", "s": "s1", "x": msgpack.ExtType(5, b"x" * 1_000)})],
+        [b"a", b"b"],
+    ],
+    ids=["half a frame", "extension", "two parts"],
+)
+def test_of_what_is_no_frame_only_the_sentence_waits_for_its_turn(scheduler: Scheduler, parts: list[bytes]) -> None:
+    waiting: list[object] = []
+    scheduler.store.before["begin"] = lambda: waiting.extend(frame for _, frame in scheduler.loop._frames)
+    stranger = Dealer(scheduler)
+    stranger.socket.send_multipart(parts)
+    answer = stranger.hear()
+    (error,) = waiting
+    assert isinstance(answer, Error)
+    assert isinstance(error, protocol.ProtocolError)
+    assert error.args == (answer.detail,)
+    # By each of these it would hold what had been read of the frame.
+    assert (error.__traceback__, error.__context__, error.__cause__) == (None, None, None)
+
+
+def test_a_peer_that_talks_faster_than_it_is_listened_to_has_to_wait() -> None:
+    frame, sent, most = bytes(FRAME_BYTES_MAX // 2), 0, 50
+    with zmq.Context() as context, bind(context, "127.0.0.1", 0) as router, context.socket(zmq.DEALER) as dealer:
+        dealer.setsockopt(zmq.SNDHWM, 1)
+        dealer.setsockopt(zmq.LINGER, 0)
+        dealer.connect(router.getsockopt_string(zmq.LAST_ENDPOINT))
+        while sent < most and dealer.poll(SILENCE_MS, zmq.POLLOUT):
+            dealer.send(frame)
+            sent += 1
+        # Those that the router holds unread, and what the kernel takes on the way.
+        assert 0 < sent < most
+        for _ in range(sent):
+            assert router.poll(int(DEADLINE_S * 1000))
+            assert router.recv_multipart()[1] == frame
+
+
 # --- first the commit, then the word ---
 
 
