@@ -1,7 +1,7 @@
-"""Log lines: to stderr, one line a record, whatever the record holds.
+"""Log lines: to stderr, one line a record, whatever the record holds; and few of what fails again and again.
 
-Called once by every program that logs. Text that came from outside (a worker's name, a path) may hold control
-characters; they are escaped here, in one place, so that nobody forges a line or talks to a terminal.
+`start` is called once by every program that logs. Text that came from outside (a worker's name, a path) may hold
+control characters; they are escaped here, in one place, so that nobody forges a line or talks to a terminal.
 """
 
 from __future__ import annotations
@@ -10,6 +10,9 @@ import logging
 import sys
 from datetime import UTC, datetime
 from typing import Final, TextIO
+
+# What fails again and again is told at most once in this time.
+QUIET_MS: Final = 10_000
 
 _LEVELS: Final = {"DEBUG": logging.DEBUG, "INFO": logging.INFO, "WARN": logging.WARNING, "ERROR": logging.ERROR}
 _WORDS: Final = {logging.WARNING: "WARN", logging.CRITICAL: "ERROR"}
@@ -45,6 +48,40 @@ class Line(logging.Formatter):
         # A program started by `python -m` has the name __main__; its own says more.
         name = _program() if record.name == "__main__" else record.name
         return f"{time} {word} {name}: {text}".translate(_ESCAPES)
+
+
+class Outage:
+    """Something that fails again and again: the first time is told at once, then how often it was, and then its end.
+
+    Each at most once in QUIET_MS, also when it works now and then.
+    """
+
+    def __init__(self, log: logging.Logger, failure: str, end: str) -> None:
+        """`failure` and `end`: "a turn could not be stored" and "turns are stored again"."""
+        self._log = log
+        self._failure = failure
+        self._end = end
+        self._since_ms: int | None = None
+        self._told = False
+        self._untold = 0
+        self._quiet_until_ms = 0
+
+    def failed(self, error: Exception, now_ms: int) -> None:
+        """It failed, at this time of the steady clock."""
+        if self._since_ms is None:
+            self._since_ms = now_ms
+        self._untold += 1
+        if now_ms < self._quiet_until_ms:
+            return
+        times = f" ({self._untold} times since this was last told)" if self._untold > 1 else ""
+        self._log.error("%s: %s%s", self._failure, error, times)
+        self._told, self._untold, self._quiet_until_ms = True, 0, now_ms + QUIET_MS
+
+    def worked(self, now_ms: int) -> None:
+        """It worked. That is told when it had failed before, and that had been told."""
+        if self._told and self._since_ms is not None:
+            self._log.info("%s, after %.1f s", self._end, (now_ms - self._since_ms) / 1000)
+        self._since_ms, self._told = None, False
 
 
 def _program() -> str:

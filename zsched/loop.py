@@ -29,6 +29,7 @@ from zsched.limits import (
     TURN_ROWS_MAX,
 )
 from zsched.live import Live
+from zsched.logs import Outage
 from zsched.model import Now
 from zsched.store.contract import Store, StoreCorrupt, StoreError, StoreUnsure
 
@@ -95,6 +96,7 @@ class Loop:
         self._next_tick_ms = 0
         self._frames: deque[tuple[bytes, protocol.WorkerFrame | protocol.ProtocolError]] = deque()
         self._unsent: list[tuple[bytes, protocol.SchedulerFrame]] = []
+        self._outage = Outage(log, "a turn could not be stored", "turns are stored again")
         self.turned_s = time.monotonic()
 
     def stop(self) -> None:
@@ -147,6 +149,9 @@ class Loop:
         except StoreError as error:
             self._give_up(answers, error)
             return
+        # One that changes nothing is stored on a full disk too.
+        if self._store.rows_changed:
+            self._outage.worked(now.mono_ms)
         # Only now: a turn that was given up must tell of them again.
         self._unsent.clear()
         self._inbox.full = self._dispatcher.full
@@ -221,7 +226,7 @@ class Loop:
 
     def _give_up(self, answers: list[Answer], error: StoreError) -> None:
         """The turn could not be stored: nothing of it has happened. Workers send again what is not acked."""
-        log.error("a turn could not be stored: %s", error)
+        self._outage.failed(error, clock().mono_ms)
         self._store.rollback()
         self._dispatcher.on_rollback()
         # Taken before anybody is told: a caller who tries again at once is not refused unheard.

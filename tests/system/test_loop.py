@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -460,6 +461,25 @@ def test_a_turn_that_can_not_be_stored_has_not_happened_and_the_loop_goes_on(dis
         assert len(w1.take()) == 1
         assert scheduler.states(job_id) == ["running"]
     assert scheduler.failure is None
+
+
+def test_a_full_disk_is_told_of_in_two_lines_and_a_turn_that_changes_nothing_is_no_end_of_it(
+    disk: Disk, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, logger="zsched.loop")
+    with Scheduler(tmp_path) as scheduler:
+        scheduler.submit()
+        disk.fails = {("write", "-wal"): apsw.SQLITE_FULL}
+        for _ in range(5):
+            with pytest.raises(StoreError):
+                scheduler.submit()
+            scheduler.turn()
+        assert [record.levelname for record in caplog.records] == ["ERROR"]
+        disk.fails = {}
+        scheduler.submit_again()
+    first, last = (record.getMessage() for record in caplog.records)
+    assert first.startswith("a turn could not be stored: ")
+    assert last.startswith("turns are stored again, after ")
 
 
 def test_a_result_that_could_not_be_stored_is_not_acked_and_counts_when_it_comes_again(

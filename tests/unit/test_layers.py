@@ -58,6 +58,7 @@ ROOMS: dict[str, tuple[str, ...]] = {
         "zsched.store",
         "zsched.inbox",
         "zsched.live",
+        "zsched.logs",
     ),
     "zsched.api": (
         *WORDS,
