@@ -44,6 +44,7 @@ class Nemesis:
             self.stop_scheduler,
             self.refuse_a_turn,
             self.refuse_for_a_while,
+            self.refuse_at_bad_moments,
             self.slow_down,
             self.set_a_clock,
             self.add_a_rival,
@@ -55,7 +56,9 @@ class Nemesis:
         ]
         # Few kinds at a time: a seed in which everything goes wrong hides what one fault alone would show.
         share = self._chance.choice((0.1, 0.2, 0.5))
-        self._faults = [fault for fault in everything if self._chance.random() < share]
+        # Bad moments are rare, so many seeds wait for some.
+        rare = self.refuse_at_bad_moments
+        self._faults = [fault for fault in everything if self._chance.random() < (0.5 if fault == rare else share)]
         self._gap_ms = self._chance.choice((500, 1_500, 4_000))
         if self._faults:
             self._later()
@@ -252,6 +255,10 @@ class Nemesis:
 
     def refuse_a_turn(self) -> None:
         self._sim.scheduler.engine.trouble = self._chance.choice(("refuse", "refuse a statement"))
+
+    def refuse_at_bad_moments(self) -> None:
+        """From now on each turn that hears of runs that come back, or of some that could not be sent."""
+        self._sim.scheduler.ambushes |= {"return", "unsent"}
 
     def refuse_for_a_while(self) -> None:
         engine = self._sim.scheduler.engine

@@ -118,7 +118,11 @@ class VirtualRuns:
 
     def start(self, order: RunOrder, mono_ms: int) -> None:
         started_ms = self._machine.clock.now().wall_ms
-        if self._machine.chance.random() < self._machine.habits.spawn_errors:
+        luck, habits = self._machine.chance.random(), self._machine.habits
+        if luck >= 1 - habits.no_room:
+            self._happened.unstarted.append(order.run)
+            return
+        if luck < habits.spawn_errors:
             self._happened.results.append(RunResult(order.run, "failed", "spawn_error", finished_ms=started_ms))
             return
         process = self._live[order.run] = Process(self._machine, order, started_ms)

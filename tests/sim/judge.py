@@ -46,6 +46,9 @@ STRAY_MS: Final = 30_000
 # The guard, and through it the agent's withdrawal, may be so late: two wake-ups and a signal.
 _LATE_MS: Final = 5
 
+# What an agent has heard may lie for a second on the way to its guard, and for another there.
+_HEARD_MS: Final = 2_000
+
 
 class Row(NamedTuple):
     """A run as the store has it."""
@@ -182,7 +185,9 @@ class Judge:
                         raise Violation(f"run {run} is acked as stored, but is {found[0][0]}")
 
     def on_start(self, machine: Machine, order: RunOrder) -> None:
-        """An agent that has no session starts nothing; what waited for a second is not started any more."""
+        """An agent that has no session starts nothing; what waited for a second is not started any more; and nothing is
+        started that a worker hears of when it has been lost.
+        """
         guard, agent = machine.guard, machine.agent
         assert guard is not None
         now_ms = self._timeline.now_ms
@@ -194,6 +199,9 @@ class Judge:
             raise Violation(f"run {order.run} starts on {machine.name}, which has no agent")
         if not agent.agent.registered and now_ms - agent.lost_ms > _LATE_MS:
             raise Violation(f"run {order.run} starts on {machine.name}, which has no session")
+        ended_ms = self._ended_ms.get(order.run, now_ms)
+        if now_ms - ended_ms > _HEARD_MS + _LATE_MS:
+            raise Violation(f"run {order.run} starts on {machine.name}, but has ended {now_ms - ended_ms} ms ago")
 
     def on_drop(self, machine: Machine, run: int) -> None:
         """No work is thrown away that is still wanted: what a guard is told to drop is not its worker's any more."""

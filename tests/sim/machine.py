@@ -22,7 +22,9 @@ from zsched.worker.messages import FromGuard, Hello, Message
 
 @dataclass(frozen=True, slots=True)
 class Habits:
-    """How a worker is set up, and its luck. `frames_max`: what its agent reads in one turn, which takes `read_ms`."""
+    """How a worker is set up, and its luck. `frames_max`: what its agent reads in one turn, which takes `read_ms`.
+    `spawn_errors` and `no_room`: how often a run's command can't be started, and its host can't start any process.
+    """
 
     slots: int
     heartbeat_ms: int
@@ -30,6 +32,7 @@ class Habits:
     frames_max: int
     read_ms: int
     spawn_errors: float
+    no_room: float
 
 
 class SimAgent:

@@ -167,8 +167,9 @@ class SimPoller:
 
     def _tell_end(self, job: Job) -> None:
         def on_answer(answer: Answer) -> None:
-            # Some give up telling it, and ask for the next.
-            if isinstance(answer, Done | Refused) or self._chance.random() < 0.3:
+            # Some give up telling it, and ask for the next. That says how it ended only if it is all that they take.
+            gives_up = self.slots == 1 and self._chance.random() < 0.3
+            if isinstance(answer, Done | Refused) or gives_up:
                 self.job = None
                 self._next()
             else:

@@ -28,6 +28,7 @@ from zsched.dispatcher.commands import Command, RefusedError
 from zsched.dispatcher.core import Reply
 from zsched.inbox import Inbox
 from zsched.loop import Loop
+from zsched.protocol import Run
 from zsched.store.contract import StoreError, StoreFull, StoreUnsure
 from zsched.store.sqlite import SqliteEngine
 from zsched.store.writer import Writer
@@ -36,6 +37,8 @@ from zsched.store.writer import Writer
 CALL_TIMEOUT_MS = 6_000
 
 Trouble = Literal["refuse", "refuse a statement", "unsure", "kill", "kill after commit", "kill while sending"]
+# What the store waits for, to refuse the turn that hears of it: runs that come back, or some that could not be sent.
+Ambush = Literal["return", "unsent"]
 
 
 class Killed(BaseException):
@@ -189,6 +192,7 @@ class Scheduler:
         self.started_ms = 0
         self.still: list[tuple[int, int]] = []
         self.kill_at_send: int | None = None
+        self.ambushes: set[Ambush] = set()
         # The share of REST's answers that are lost on the way.
         self.answers_lost = 0.0
         # What a future's callback found: it can't raise.
@@ -288,6 +292,7 @@ class Scheduler:
 
     def _on_arrival(self, peer: bytes, body: bytes) -> None:
         self.on_arrival(peer, body)
+        self._spring("return", b"return" in body)
         self.wake()
 
     def wake(self) -> None:
@@ -319,6 +324,14 @@ class Scheduler:
             self.kill("a sync failed")
         if self.kill_at_send is not None:
             self.kill("killed after it has sent")
+        stuck = (isinstance(frame, Run) and peer in self.router.peers for peer, frame in self._loop._unsent)
+        self._spring("unsent", any(stuck))
+
+    def _spring(self, ambush: Ambush, met: bool) -> None:
+        """The store refuses the next turn, if it waits for this."""
+        if self.up and met and ambush in self.ambushes:
+            self._story.tell("store", "will refuse a turn: %s", ambush)
+            self.engine.trouble = "refuse"
 
     @contextmanager
     def in_its_time(self) -> Iterator[None]:

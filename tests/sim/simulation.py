@@ -92,6 +92,7 @@ class Simulation:
             frames_max=self.chance.choice((1, 100)),
             read_ms=self.chance.choice((1, 1, 100)),
             spawn_errors=self.chance.choice((0.0, 0.0, 0.05)),
+            no_room=self.chance.choice((0.0, 0.0, 0.1)),
         )
         machine = Machine(
             self.timeline,
@@ -134,7 +135,7 @@ class Simulation:
             self.new_path(name),
             name,
             self.habits.timeout_ms // 3,
-            1,
+            self.chance.choice((1, 1, 2)),
         )
         poller.on_kill = self._on_kill
         self.pollers[name] = poller
@@ -198,6 +199,7 @@ class Simulation:
         self.nemesis.stop()
         self.nemesis.lose_no_answers()
         self.scheduler.engine.trouble = None
+        self.scheduler.ambushes.clear()
         self.scheduler.engine.refusing = False
         self.scheduler.habits.commit_ms = 2
         self.client_path.mend()
