@@ -32,6 +32,7 @@ program.
 
 from __future__ import annotations
 
+import ctypes
 import logging
 import os
 import resource
@@ -66,6 +67,11 @@ log = logging.getLogger(__name__)
 # A loop that has not turned for longer is not ready: it turns at least once a second.
 READY_S: Final = 3.0
 
+# Of malloc.h, and from how many bytes on a block is given back by itself.
+_M_TRIM_THRESHOLD: Final = -1
+_M_MMAP_THRESHOLD: Final = -3
+_LARGE_BYTES: Final = 64 * 1024
+
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the program; returns its exit code."""
@@ -76,6 +82,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def run(config: SchedulerConfig) -> int:
     """Put the scheduler together and run it until it is told to end; returns the exit code."""
+    give_memory_back()
     raise_descriptor_limit()
     try:
         with Lock(config.db), closing(open_writer(config.db, clock().wall_ms)) as store:
@@ -136,6 +143,18 @@ def _serve(config: SchedulerConfig, store: Writer) -> int:
         store.commit()
     log.info("ended cleanly")
     return 0
+
+
+def give_memory_back() -> None:
+    """Have glibc return large blocks to the system when they are freed.
+
+    By itself it keeps them from the first one on, for the next of that size, and small ones then settle in between: a
+    port that strangers talk to grew by 4 MiB in two minutes, and with this by 1.
+    """
+    with suppress(AttributeError):  # Another C library has no such thing.
+        mallopt = ctypes.CDLL(None).mallopt
+        mallopt(_M_MMAP_THRESHOLD, _LARGE_BYTES)
+        mallopt(_M_TRIM_THRESHOLD, 2 * _LARGE_BYTES)
 
 
 def raise_descriptor_limit() -> None:
