@@ -106,7 +106,10 @@ class Nemesis:
     def kill_agent_that_holds(self) -> None:
         """At the moment when something waits in the guard: runs for a slot, or results for their answer."""
         machine = self._machine()
-        self._when(machine, lambda guard: guard.something_waits, machine.kill_agent)
+        if self._chance.random() < 0.5:
+            self._when(machine, lambda guard: guard.runs_wait, machine.kill_agent)
+        else:
+            self._when(machine, lambda guard: guard.something_waits, machine.kill_agent)
 
     def _when(
         self, machine: Machine, it: Callable[[SimGuard], bool], action: Callable[[], object], tries: int = 1_000

@@ -433,6 +433,8 @@ EQUIVALENT: Final[dict[str, str]] = {
     "a register takes nothing back": "the first heartbeat does it, since a new session's numbers begin anew",
     "an agent takes frames of an older session": "what it has not read of an old connection comes before the answer to"
     " its next register, unless it is far behind. test_agent.py tests it",
+    "an agent keeps its session when the connection is cut": "its first word over the next connection is answered: there"
+    " the scheduler knows no such session. Until then it has its timeout",
     "an agent reports what it was told to drop": "a run that it is told to drop has ended for this scheduler, which finds"
     " its result stale; only another database may have a live run with that id. test_agent.py tests it",
     "an agent does not register again when it is told to": "without an ack for the timeout it ends its session by itself",
