@@ -70,7 +70,7 @@ READY_S: Final = 3.0
 # Of malloc.h, and from how many bytes on a block is given back by itself.
 _M_TRIM_THRESHOLD: Final = -1
 _M_MMAP_THRESHOLD: Final = -3
-_LARGE_BYTES: Final = 64 * 1024
+_LARGE_BYTES: Final = 128 * 1024
 
 
 def main(argv: Sequence[str] | None = None) -> int:
