@@ -263,6 +263,10 @@ def test_a_crash_is_counted_on_the_run_and_its_successor_is_on_probation(base: B
     assert claimed.probation
     assert base.store.load(W1).probation == 1
     assert [held.probation for held in base.store.held_by(W1)] == [True]
+    # Nobody has lived long who has not started.
+    base.store.clear_probation(claimed.run_id)
+    assert base.store.load(W1).probation == 1
+    base.store.start(claimed.run_id, W1, NOW)
     base.store.clear_probation(claimed.run_id)
     assert base.store.load(W1).probation == 0
 

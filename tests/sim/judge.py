@@ -457,6 +457,7 @@ class Judge:
                     raise Violation(f"worker {worker} {why}, and loses what it has never heard of: {rows}")
             elif any(row.probation for row in rows):
                 expected = {row.run: row.probation for row in rows}
+                self._suspects |= {row.run for row in rows if not row.probation}
             else:
                 expected = {row.run: row.started for row in rows}
                 self._suspects |= {row.run for row in rows if not row.started}

@@ -181,7 +181,7 @@ _MUTANTS: Final = (
         "those on probation are not blamed alone",
         (losses, "lose_worker", "caught = any(run.probation for run in held)", "caught = False"),
     ),
-    mutant("nobody is suspect", (losses, "lose_worker", "crash and not caught and not run.started", "False")),
+    mutant("nobody is suspect", (losses, "lose_worker", "crash and not blamed", "False")),
     mutant("a crash brings no probation", (Writer, "lose", "if crashes or suspect:", "if suspect:")),
     mutant(
         "many runs are on probation at once",

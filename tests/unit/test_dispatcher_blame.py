@@ -143,8 +143,8 @@ def test_a_run_on_probation_alone_is_blamed_started_or_not(world: World, started
         w1.start(run_of(world, suspect))
     die(world, w1)
     assert last(world, suspect) == (1 + started, 1, True)
-    assert last(world, beside) == (2, 0, False)
-    assert last(world, waiting) == (1, 0, False)
+    assert last(world, beside) == (2, 0, True)
+    assert last(world, waiting) == (1, 0, True)
 
 
 def test_a_trusted_suspect_is_blamed_like_anybody_else(world: World) -> None:

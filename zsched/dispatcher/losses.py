@@ -20,15 +20,14 @@ log = logging.getLogger(__name__)
 def lose_worker(store: Store, worker_id: WorkerId, why: str, now: Now, *, crash: bool) -> None:
     """End all that a worker held and make the successors pending. Without `crash` nobody is blamed.
 
-    When a run was on probation, it alone gets the crash, started or not. Otherwise each started run gets one, and those
-    that had not started become suspect.
+    When a run was on probation, it alone gets the crash, started or not; otherwise each started run gets one. All
+    others become suspect: one of them may have done it, and next time shall not let somebody else pay.
     """
     held = store.held_by(worker_id)
     caught = any(run.probation for run in held)
     for run in held:
         blamed = crash and (run.probation if caught else run.started)
-        suspect = crash and not caught and not run.started
-        lose_run(store, worker_id, run, why, now, crash=blamed, suspect=suspect)
+        lose_run(store, worker_id, run, why, now, crash=blamed, suspect=crash and not blamed)
 
 
 def lose_run(

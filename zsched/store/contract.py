@@ -259,7 +259,7 @@ class Store(Protocol):
         """Note that a run's process exists; repeating it does no harm. False: it isn't running on that worker."""
 
     def clear_probation(self, run_id: RunId) -> None:
-        """The run has lived long enough beside others to be trusted."""
+        """The run has lived long enough beside others to be trusted. Nothing happens to one that has not started."""
 
     def finish(self, outcome: Outcome, worker_id: WorkerId, now_ms: int, *, text: bool = False) -> Verdict:
         """Store how a run ended, if it is running on that worker; a run with a cancel stored ends cancelled whatever it

@@ -98,7 +98,10 @@ CLAIM: Final = """
         ORDER BY priority DESC, run_id LIMIT ?)
     RETURNING run_id, job_id, task, attempt, probation, priority"""
 ORDER: Final = "SELECT name, command, timeout_ms, grace_ms, created_ms, updated_ms FROM jobs WHERE job_id = ?"
-SET_PROBATION: Final = "UPDATE runs SET probation = ? WHERE run_id = ? AND status = 'running'"
+SET_PROBATION: Final = "UPDATE runs SET probation = 1 WHERE run_id = ? AND status = 'running'"
+# The start may have been told in a turn that was given up.
+CLEAR_PROBATION: Final = """
+    UPDATE runs SET probation = 0 WHERE run_id = ? AND status = 'running' AND started_ms IS NOT NULL"""
 SET_END: Final = "UPDATE runs SET ends_ms = ? WHERE run_id = ?"
 LOAD: Final = "SELECT count(*), coalesce(sum(probation), 0) FROM runs WHERE worker_id = ? AND status = 'running'"
 HELD: Final = """

@@ -251,7 +251,7 @@ class Writer:
                 continue
             claimed.append(order)
             if probation:
-                self._execute(sql.SET_PROBATION, (1, run_id))
+                self._execute(sql.SET_PROBATION, (run_id,))
             if ends and order.timeout_ms is not None:
                 self._execute(sql.SET_END, (now_ms + order.timeout_ms + order.grace_ms, run_id))
             self._moved(now_ms, "scheduler", job_id, run_id, PENDING, RUNNING, worker_id=worker_id)
@@ -299,7 +299,7 @@ class Writer:
         return bool(self._execute(sql.START, (started_ms, run_id, worker_id)))
 
     def clear_probation(self, run_id: RunId) -> None:
-        self._execute(sql.SET_PROBATION, (0, run_id))
+        self._execute(sql.CLEAR_PROBATION, (run_id,))
 
     def put_back(self, run_id: RunId, worker_id: WorkerId, reason: Reason, now_ms: int) -> bool:
         changed = self._execute(sql.PUT_BACK, (reason, now_ms, run_id, worker_id))

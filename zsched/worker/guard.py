@@ -90,6 +90,8 @@ class Guard:
         self._spool = Spool()
         # Live runs that nobody wants any more.
         self._dying: set[int] = set()
+        # Runs that it ended by itself, without a result: they have run, and every agent is told so until the goodbye.
+        self._given_up: set[int] = set()
         self._keeper = Keeper(self._epoll)
         # Results that are kept and not yet told, and when they have to be.
         self._untold: list[RunResult] = []
@@ -152,6 +154,7 @@ class Guard:
         if happened.unstarted:
             self._keeper.put(messages.Unstarted(tuple(happened.unstarted), no_room=True))
         if happened.dropped:
+            self._given_up.update(set(happened.dropped) - self._dying)
             self._dying.difference_update(happened.dropped)
             self._keeper.put(messages.Gone(tuple(happened.dropped)))
         for result in happened.results:
@@ -184,7 +187,7 @@ class Guard:
         """
         self._strays.spared = {self._keeper.pid} if self._keeper.pid is not None else set()
         self._forget_untold()
-        running = [Held(run, "running") for run in self._runs.ids()]
+        running = [Held(run, "running") for run in (*self._runs.ids(), *sorted(self._given_up))]
         finished = [Held(result.run, "finished") for result in self._spool.results()]
         self._keeper.put(
             messages.Hello(
