@@ -22,8 +22,9 @@ from zsched.dispatcher import Dispatcher
 from zsched.dispatcher.commands import Cancel, NotFoundError, Submit
 from zsched.inbox import ClosedError, Inbox
 from zsched.limits import FRAME_BYTES_MAX
-from zsched.loop import Loop, bind, clock
+from zsched.loop import Loop, clock
 from zsched.model import JobId, JobSpec, RunStatus
+from zsched.port import Port
 from zsched.protocol import (
     Error,
     Heartbeat,
@@ -111,20 +112,20 @@ class Scheduler:
     def _run(self) -> None:
         writer = open_writer(self.path, clock().wall_ms)
         self.store = Watched(writer)
-        router = bind(self.zmq, "127.0.0.1", 0)
-        self.endpoint = router.getsockopt_string(zmq.LAST_ENDPOINT)
+        port = Port(self.zmq, "127.0.0.1", 0)
+        self.endpoint = f"tcp://127.0.0.1:{port.number}"
         tokens = iter(range(1, 1_000_000))
         # The wrapper is a Store by all that the dispatcher can see.
         store: Any = self.store
         dispatcher = Dispatcher(store, epoch=1, timeout_ms=30_000, new_token=lambda: f"s{next(tokens)}", now=clock())
-        self.loop = Loop(store, dispatcher, router, self.inbox)
+        self.loop = Loop(store, dispatcher, port, self.inbox)
         self._ready.set()
         try:
             self.loop.run()
         except BaseException as failure:
             self.failure = failure
         finally:
-            router.close(linger=500)
+            port.close()
             with suppress(apsw.IOError):
                 writer.close()
 

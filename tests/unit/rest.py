@@ -1,10 +1,11 @@
 """REST for tests: the real app, the real loop in a thread of its own, and a real SQLite store in a folder.
 
-Only the sockets are left out: callers come by Falcon's test client, workers of ZeroMQ by `inproc`.
+REST's socket alone is left out: callers come by Falcon's test client, workers of ZeroMQ by a real port.
 """
 
 from __future__ import annotations
 
+import os
 import threading
 import time
 from collections.abc import Callable
@@ -21,15 +22,15 @@ from falcon import testing
 from zsched import protocol
 from zsched.api.app import make_app
 from zsched.api.context import Context, Facts
-from zsched.api.gate import LOCAL_ADDRESS
+from zsched.api.gate import LOCAL_ADDRESS, PEER_UID
 from zsched.dispatcher import Dispatcher
 from zsched.inbox import Inbox
 from zsched.loop import Loop, clock
+from zsched.port import Port
 from zsched.store.sqlite import SqliteEngine, open_reader
 from zsched.store.writer import Writer
 
 DEADLINE_S = 20.0
-ADDRESS = "inproc://workers"
 
 
 class Rest:
@@ -54,6 +55,7 @@ class Rest:
         self._thread = threading.Thread(target=self._run, name="loop")
         self._loop: Loop | None = None
         self.ready = True
+        self.zmq_port = 0
         self.db = ""
 
     def __enter__(self) -> Self:
@@ -83,8 +85,8 @@ class Rest:
         if self._pages_free is not None:
             pages = engine.execute("PRAGMA page_count")[0][0]
             engine.execute(f"PRAGMA max_page_count = {pages + self._pages_free}")
-        with closing(Writer(engine)) as store, closing(self.zmq.socket(zmq.ROUTER)) as router:
-            router.bind(ADDRESS)
+        with closing(Writer(engine)) as store, closing(Port(self.zmq, "127.0.0.1", 0)) as port:
+            self.zmq_port = port.number
             store.begin()
             epoch = store.begin_epoch("test", 1, "0", clock().wall_ms)
             store.commit()
@@ -97,7 +99,7 @@ class Rest:
                 pending_max=self._pending_max,
             )
             self.db = store.identity
-            self._loop = Loop(store, dispatcher, router, self.inbox)
+            self._loop = Loop(store, dispatcher, port, self.inbox)
             self._running.set()
             self._loop.run()
 
@@ -109,7 +111,7 @@ class Rest:
     def ask(app: falcon.App[falcon.Request, falcon.Response], method: str, path: str, **more: Any) -> testing.Result:
         """The same to an app without a scheduler behind it."""
         more = {"host": "localhost", "remote_addr": "127.0.0.1", **more}
-        more["extras"] = {LOCAL_ADDRESS: "127.0.0.1", **more.get("extras", {})}
+        more["extras"] = {LOCAL_ADDRESS: "127.0.0.1", PEER_UID: os.geteuid, **more.get("extras", {})}
         return testing.simulate_request(app, method, path, **more)
 
     def get(self, path: str, **more: Any) -> testing.Result:
@@ -146,7 +148,7 @@ class Rest:
     def connect(self, worker: str) -> zmq.Socket[bytes]:
         """A worker's ZeroMQ session: registered, and with no room for runs until it says so."""
         dealer = self.zmq.socket(zmq.DEALER)
-        dealer.connect(ADDRESS)
+        dealer.connect(f"tcp://127.0.0.1:{self.zmq_port}")
         register = protocol.Register(
             versions=(protocol.VERSION,),
             worker=worker,

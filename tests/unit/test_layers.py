@@ -45,8 +45,11 @@ ROOMS: dict[str, tuple[str, ...]] = {
     "zsched.client": WORDS,
     "zsched.settings": WORDS,
     "zsched.config": (*WORDS, "zsched.settings"),
+    "zsched.keys": (),
+    "zsched.tokens": ("zsched.model",),
+    "zsched.port": ("zsched.limits", "zsched.keys"),
     "zsched.store": (*WORDS, *PURE, "zsched.model"),
-    "zsched.worker": (*WORDS, *SETTINGS, "zsched.logs", "zsched.protocol", "zsched.model", *AGENT),
+    "zsched.worker": (*WORDS, *SETTINGS, "zsched.logs", "zsched.keys", "zsched.protocol", "zsched.model", *AGENT),
     "zsched.inbox": (*WORDS, *PURE, "zsched.model", "zsched.dispatcher"),
     "zsched.live": (*WORDS, "zsched.protocol", "zsched.model"),
     "zsched.loop": (
@@ -69,6 +72,8 @@ ROOMS: dict[str, tuple[str, ...]] = {
         "zsched.inbox",
         "zsched.live",
         "zsched.loop",
+        "zsched.keys",
+        "zsched.tokens",
     ),
 }
 ROOMS["zsched.commands"] = tuple(ROOMS)

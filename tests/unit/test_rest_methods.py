@@ -35,6 +35,11 @@ TAKEN = {
     "/readyz": {"GET", "HEAD"},
     "/stats": {"GET", "HEAD"},
     "/version": {"GET", "HEAD"},
+    "/tokens": {"GET", "HEAD", "POST"},
+    "/tokens/{token}": {"DELETE"},
+    "/access": {"GET", "HEAD"},
+    "/access/{worker}": {"DELETE"},
+    "/events": {"GET", "HEAD"},
 }
 METHODS = {"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "TRACE"}
 
@@ -46,7 +51,7 @@ def rest(tmp_path: Path) -> Iterator[Rest]:
 
 
 def real(path: str) -> str:
-    return path.replace("{job}", "1").replace("{run}", "1").replace("{worker}", "w1")
+    return path.replace("{job}", "1").replace("{run}", "1").replace("{worker}", "w1").replace("{token}", "0")
 
 
 def allowed(value: str) -> set[str]:

@@ -203,6 +203,8 @@ class Guard:
                 stopping=self._ending.begun,
                 held=(*running, *finished),
                 dying=tuple(self._dying),
+                access=str(self._config.access or ""),
+                token_file=str(self._config.token_file or ""),
                 results=self._spool.results(),
             )
         )
