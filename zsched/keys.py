@@ -12,6 +12,7 @@ import re
 import secrets
 import stat
 import struct
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
@@ -21,6 +22,7 @@ from zmq.utils import z85
 
 _CHARACTERS: Final = re.escape("0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ.-:+=^!/*?&<>()[]{}@%$#")
 _KEY: Final = re.compile(f"(?:[{_CHARACTERS}]{{5}}){{8}}", re.ASCII)
+_ENDPOINT: Final = re.compile(r"tcp://([A-Za-z0-9._-]+|\[[A-Za-z0-9:.%]+\]):([0-9]{1,5})", re.ASCII)
 # Far more than any of these files has.
 _FILE_BYTES_MAX: Final = 16 * 1024
 _SECTION: Final = "access"
@@ -52,6 +54,12 @@ class Access:
 def is_key(text: str) -> bool:
     """Whether that is a key, public or secret."""
     return _KEY.fullmatch(text) is not None and _value(text) is not None
+
+
+def is_endpoint(text: str) -> bool:
+    """Whether one can connect to that: tcp://HOST:PORT."""
+    match = _ENDPOINT.fullmatch(text)
+    return match is not None and 0 < int(match[2]) < 65_536
 
 
 def new_pair() -> Pair:
@@ -86,6 +94,8 @@ def read_access(path: Path) -> Access:
     pair = _pair(found["secret_key"], path)
     if not is_key(found["server_key"]) or pair.public != found["public_key"]:
         raise KeyFileError(f"the keys in {path} are damaged: make it anew with `zsched access new`")
+    if not is_endpoint(found["endpoint"]):
+        raise KeyFileError(f"the endpoint in {path} is no tcp://HOST:PORT: make it anew with `zsched access new`")
     return Access(found["worker"], found["endpoint"], found["server_key"], pair)
 
 
@@ -140,4 +150,6 @@ def _write_private(path: Path, text: str) -> None:
             os.fsync(file.fileno())
         aside.rename(path)
     except OSError as error:
+        with suppress(OSError):
+            aside.unlink(missing_ok=True)
         raise KeyFileError(f"{path} can't be written: {error.strerror}") from None

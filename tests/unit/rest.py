@@ -22,7 +22,7 @@ from falcon import testing
 from zsched import protocol
 from zsched.api.app import make_app
 from zsched.api.context import Context, Facts
-from zsched.api.gate import LOCAL_ADDRESS, PEER_UID
+from zsched.api.gate import LOCAL_ADDRESS, PEER_UID, Trust
 from zsched.dispatcher import Dispatcher
 from zsched.inbox import Inbox
 from zsched.loop import Loop, clock
@@ -43,12 +43,18 @@ class Rest:
         timeout_ms: int = 30_000,
         pending_max: int = 1_000_000,
         pages_free: int | None = None,
+        trust: Trust | None = None,
+        server_key: str = "",
     ) -> None:
-        """`pages_free`: how many pages (4 KiB) the database may still grow by, as on a disk that is nearly full."""
+        """`pages_free`: how many pages (4 KiB) the database may still grow by, as on a disk that is nearly full;
+        `server_key`: with one, whoever enrols has to bring a key of its own.
+        """
         self._path = folder / "scheduler.db"
         self._timeout_ms = timeout_ms
         self._pending_max = pending_max
         self._pages_free = pages_free
+        self._trust = trust
+        self._server_key = server_key
         self.zmq: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
         self.inbox = Inbox(callers_max=1)
         self._running = threading.Event()
@@ -61,8 +67,10 @@ class Rest:
     def __enter__(self) -> Self:
         self._thread.start()
         assert self._running.wait(DEADLINE_S)
-        facts = Facts(db=self.db, zmq_host="127.0.0.1", zmq_port=5555, ready=lambda: self.ready)
-        self.app = make_app(Context(self.inbox, partial(open_reader, self._path), facts))
+        facts = Facts(
+            db=self.db, zmq_host="127.0.0.1", zmq_port=5555, ready=lambda: self.ready, server_key=self._server_key
+        )
+        self.app = make_app(Context(self.inbox, partial(open_reader, self._path), facts, trust=self._trust))
         return self
 
     def __exit__(

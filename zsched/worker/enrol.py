@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from ipaddress import ip_address
 from urllib.parse import urlsplit
 
-from zsched.keys import is_key
+from zsched.keys import is_endpoint, is_key
 from zsched.limits import BODY_BYTES_MAX
 
 # Both for connecting and for each read of the answer. Nothing else waits meanwhile: without a session there is
@@ -80,8 +80,8 @@ def _place(status: int, body: bytes, worker: str) -> Place:
     if status not in (200, 201):
         raise EnrolError(f"the scheduler answers {status} to enrol: {answer.get('error', '')}")
     endpoint, server_key, db = (answer.get(name, "") for name in ("endpoint", "server_key", "db"))
-    if not isinstance(endpoint, str) or not endpoint.startswith("tcp://") or not isinstance(db, str):
-        raise EnrolError("the scheduler's answer to enrol has no endpoint that begins with tcp://")
+    if not isinstance(endpoint, str) or not is_endpoint(endpoint) or not isinstance(db, str):
+        raise EnrolError("the scheduler's answer to enrol has no endpoint tcp://HOST:PORT")
     if server_key == "" and not _loopback(endpoint):
         raise EnrolError(f"the scheduler names no key of its own for {endpoint}, and that is not this host: not safe")
     if server_key != "" and (not isinstance(server_key, str) or not is_key(server_key)):
