@@ -68,13 +68,17 @@ class Loop:
         port: WorkerPort,
         inbox: Inbox,
         live: Live | None = None,
+        on_turned: Callable[[Now], None] = lambda _: None,
     ) -> None:
-        """`live`: where callers look at the output of running runs; None when nobody can."""
+        """`live`: where callers look at the output of running runs; None when nobody can. `on_turned`: called after
+        each turn, also one that could not be stored: a full disk is no standing still, and a restart cures none.
+        """
         self._store = store
         self._dispatcher = dispatcher
         self._port = port
         self._inbox = inbox
         self._live = live
+        self._on_turned = on_turned
         self._poller = zmq.Poller()
         for one in port.sockets:
             self._poller.register(one, zmq.POLLIN)
@@ -98,6 +102,7 @@ class Loop:
         while not self._stopping:
             self._wait()
             self._turn()
+            self._on_turned(clock())
         close_door()
         self._inbox.close()
         self._turn(last=True)

@@ -28,6 +28,7 @@ ROOMS: dict[str, tuple[str, ...]] = {
     "zsched.limits": (),
     "zsched.units": (),
     "zsched.logs": (),
+    "zsched.notify": (),
     # Pure.
     "zsched.model": WORDS,
     "zsched.protocol": (*WORDS, "zsched.model"),
@@ -49,7 +50,16 @@ ROOMS: dict[str, tuple[str, ...]] = {
     "zsched.tokens": ("zsched.model",),
     "zsched.port": ("zsched.limits", "zsched.keys"),
     "zsched.store": (*WORDS, *PURE, "zsched.model"),
-    "zsched.worker": (*WORDS, *SETTINGS, "zsched.logs", "zsched.keys", "zsched.protocol", "zsched.model", *AGENT),
+    "zsched.worker": (
+        *WORDS,
+        *SETTINGS,
+        "zsched.logs",
+        "zsched.notify",
+        "zsched.keys",
+        "zsched.protocol",
+        "zsched.model",
+        *AGENT,
+    ),
     "zsched.inbox": (*WORDS, *PURE, "zsched.model", "zsched.dispatcher"),
     "zsched.live": (*WORDS, "zsched.protocol", "zsched.model"),
     "zsched.loop": (

@@ -67,6 +67,7 @@ from zsched.keys import KeyFileError, Pair, own_pair, read_private
 from zsched.live import Live
 from zsched.loop import Loop, clock
 from zsched.model import Scope, Token
+from zsched.notify import Notify
 from zsched.port import Port
 from zsched.store.contract import StoreCorrupt, StoreError, StoreForeign, StoreLocked, StoreNewer, StoreUnsure
 from zsched.store.sqlite import Lock, open_reader, open_writer
@@ -87,10 +88,11 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def run(config: SchedulerConfig) -> int:
     """Put the scheduler together and run it until it is told to end; returns the exit code."""
+    notify = Notify(os.environ)
     raise_descriptor_limit()
     try:
         with Lock(config.db) as lock, closing(open_writer(config.db, clock().wall_ms)) as store:
-            return _serve(config, store, lock.folder)
+            return _serve(config, store, lock.folder, notify)
     except StoreError as error:
         log.critical("%s", error)
         return _exit_code(error)
@@ -102,7 +104,7 @@ def run(config: SchedulerConfig) -> int:
         return os.EX_CONFIG
 
 
-def _serve(config: SchedulerConfig, store: Writer, folder: Path) -> int:
+def _serve(config: SchedulerConfig, store: Writer, folder: Path, notify: Notify) -> int:
     """Bind both ports, turn until a signal comes, and leave in order. `folder` has the keys.
 
     Raises ListenError, StoreError, KeyFileError.
@@ -126,7 +128,7 @@ def _serve(config: SchedulerConfig, store: Writer, folder: Path) -> int:
         )
         # Half of the threads may wait for output, so that the others go on serving.
         live = Live(waiters_max=config.threads // 2)
-        loop = Loop(store, dispatcher, port, inbox, live)
+        loop = Loop(store, dispatcher, port, inbox, live, lambda now: notify.alive(now.mono_ms))
         facts = Facts(
             db=store.identity,
             zmq_host=config.zmq_host,
@@ -147,12 +149,16 @@ def _serve(config: SchedulerConfig, store: Writer, folder: Path) -> int:
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, lambda *_: loop.stop())
         rest.start()
-        log.info(
-            "listening on http://%s:%d, workers on tcp://%s:%d; database %s",
-            *(config.host, rest.port, config.zmq_host, port.number, config.db),
-        )
+        where = f"listening on http://{config.host}:{rest.port}, workers on tcp://{config.zmq_host}:{port.number}"
+        log.info("%s; database %s", where, config.db)
+        notify.ready(where)
+
+        def close_door() -> None:
+            notify.stopping("answering who has asked, and ending")
+            rest.close_door()
+
         try:
-            loop.run(rest.close_door)
+            loop.run(close_door)
         finally:
             # It is ending. Another signal has nothing to add, and must not cut it short.
             for number in (signal.SIGINT, signal.SIGTERM):
