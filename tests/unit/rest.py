@@ -19,6 +19,7 @@ import falcon
 import zmq
 from falcon import testing
 
+from tests.unit.document import hold_against
 from zsched import protocol
 from zsched.api.app import make_app
 from zsched.api.context import Context, Facts
@@ -112,8 +113,12 @@ class Rest:
             self._loop.run()
 
     def call(self, method: str, path: str, **more: Any) -> testing.Result:
-        """One request as a local caller sends it; headers, body and environment on top."""
-        return self.ask(self.app, method, path, **more)
+        """One request as a local caller sends it; headers, body and environment on top. The answer has to be a
+        documented one.
+        """
+        answer = self.ask(self.app, method, path, **more)
+        hold_against(answer, method, path)
+        return answer
 
     @staticmethod
     def ask(app: falcon.App[falcon.Request, falcon.Response], method: str, path: str, **more: Any) -> testing.Result:

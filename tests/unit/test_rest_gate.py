@@ -34,6 +34,7 @@ PATHS = [
     "/access",
     "/access/w1",
     "/events",
+    "/openapi.json",
     "/",
     "/nothing",
     "/healthz/x",

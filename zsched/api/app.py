@@ -7,9 +7,9 @@ from typing import Final
 
 import falcon
 
-from zsched.api import access, events, jobs, problem, runs, status, workers
+from zsched.api import access, events, jobs, openapi, problem, runs, status, workers
 from zsched.api.context import Context
-from zsched.api.gate import Gate
+from zsched.api.gate import Gate, Needs
 from zsched.model import Scope
 
 READ, SUBMIT, WORKER, ADMIN = Scope.READ, Scope.SUBMIT, Scope.WORKER, Scope.ADMIN
@@ -39,13 +39,14 @@ ROUTES: Final[tuple[tuple[str, Callable[[Context], object], Mapping[str, Scope]]
     ("/readyz", status.Readiness, {}),
     ("/stats", status.Stats, {"GET": READ}),
     ("/version", lambda _: status.Version(), {"GET": READ}),
+    ("/openapi.json", lambda _: openapi.Document(NEEDS), {"GET": READ}),
 )
+NEEDS: Final[Needs] = {path: needed for path, _, needed in ROUTES}
 
 
 def make_app(context: Context) -> falcon.App[falcon.Request, falcon.Response]:
     """The WSGI application."""
-    needs = {path: needed for path, _, needed in ROUTES}
-    app = falcon.App(middleware=[Gate(context.trust, lambda: context.reader, needs)])
+    app = falcon.App(middleware=[Gate(context.trust, lambda: context.reader, NEEDS)])
     app.req_options.strip_url_path_trailing_slash = True
     app.req_options.auto_parse_qs_csv = False
     app.req_options.keep_blank_qs_values = True
