@@ -71,7 +71,8 @@ class Rest:
         facts = Facts(
             db=self.db, zmq_host="127.0.0.1", zmq_port=5555, ready=lambda: self.ready, server_key=self._server_key
         )
-        self.app = make_app(Context(self.inbox, partial(open_reader, self._path), facts, trust=self._trust))
+        self.context = Context(self.inbox, partial(open_reader, self._path), facts, trust=self._trust)
+        self.app = make_app(self.context)
         return self
 
     def __exit__(

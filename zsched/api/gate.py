@@ -102,15 +102,16 @@ class Gate:
 
     def _bearer(self, req: falcon.Request, header: str) -> Principal:
         """The caller by its token. One who shows a bad one is not taken for a local caller instead."""
-        if _HOST.fullmatch(req.get_header("Host") or "") is None:
-            raise Problem(400, "invalid_request", "Host: one header with a host's name or address, and its port")
+        _demand_host(req)
         # Behind a proxy that ends TLS our own page is an https one.
         _refuse_pages(req, "http", "https")
         kind, _, text = header.partition(" ")
         shown = tokens.read(text.strip()) if kind.lower() == "bearer" else None
-        kept = self._reader().token(shown.token_id) if shown is not None else None
-        if shown is not None and kept is not None and tokens.good(shown, kept, time.time_ns() // 1_000_000):
-            return Principal(f"token {shown.token_id}", kept.scopes)
+        if shown is not None:
+            kept = self._reader().token(shown.token_id)
+            if tokens.good(shown, kept, time.time_ns() // 1_000_000):
+                assert kept is not None
+                return Principal(f"token {shown.token_id}", kept.scopes)
         if self._attempts.too_many(req.remote_addr, time.monotonic()):
             raise Problem(
                 429, "too_many_attempts", "Too many bad tokens from this address", headers={"Retry-After": "60"}
@@ -121,6 +122,7 @@ class Gate:
     def _local(self, req: falcon.Request) -> Principal:
         """The caller without a token."""
         if self._trust.insecure:
+            _demand_host(req)
             _refuse_pages(req, "http")
             return Principal("anybody", frozenset({Scope.ADMIN}))
         why = "Callers without a token are not served" if self._trust.local == "none" else foreign(req)
@@ -135,6 +137,12 @@ class Gate:
             detail = f"{who}. {_REMEDY}; or list the user in local_uids, and start the scheduler anew"
             raise Problem(403, "protected_mode", detail)
         return Principal(f"user {uid}", frozenset({Scope.ADMIN}))
+
+
+def _demand_host(req: falcon.Request) -> None:
+    """Refuse what names no host, or several. Raises a 400 Problem."""
+    if _HOST.fullmatch(req.get_header("Host") or "") is None:
+        raise Problem(400, "invalid_request", "Host: one header with a host's name or address, and its port")
 
 
 def _refuse_pages(req: falcon.Request, *schemes: str) -> None:
