@@ -55,6 +55,8 @@ class WorkerConfig:
     log_level: str
     access: Path | None = None
     token_file: Path | None = None
+    umask: int = 0o077
+    no_new_privs: bool = True
 
 
 ConfigT = TypeVar("ConfigT")
@@ -132,6 +134,8 @@ def worker_config(
             shutdown_grace_ms=values.number("shutdown_grace"),
             state_dir=values.path("state_dir", default=_state_folder(environ) / _place(scheduler) / worker_id),
             log_level=values.text("log_level"),
+            umask=values.number("umask"),
+            no_new_privs=values.yes("no_new_privs"),
         ),
         tuple(values.settings.values()),
     )

@@ -147,6 +147,12 @@ def _flag_word(text: str) -> bool:
     return _one_of("yes", "no")(text) == "yes"
 
 
+def _umask(text: str) -> int:
+    if not re.fullmatch("0?[0-7]{3}", text, re.ASCII):
+        raise ValueError(f"{text!r} is no umask; write it like 077 or 022")
+    return int(text, 8)
+
+
 def _uids(text: str) -> frozenset[int]:
     words = re.split(r"[\s,]+", text) if text else []
     if not all(re.fullmatch("[0-9]{1,10}", word, re.ASCII) and int(word) < 2**32 - 1 for word in words):
@@ -212,6 +218,10 @@ KEYS: Final = (
         "how long SIGTERM lets running jobs finish before it stops them"),
     Key("worker", "state_dir", "", "DIR", _optional_path,
         "results wait here until stored; $XDG_STATE_HOME/zsched/HOST_PORT/ID when empty"),
+    Key("worker", "umask", "077", "UMASK", _umask,
+        "which rights files that a job makes don't have; 077: they are its user's alone"),
+    Key("worker", "no_new_privs", "yes", "WORD", _flag_word,
+        "yes: no job gets more rights by sudo or another setuid program"),
     Key("worker", "log_level", "INFO", "LEVEL", _level, _LEVELS),
 )
 # fmt: on

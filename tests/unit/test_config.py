@@ -268,6 +268,17 @@ def test_an_address_that_no_scheduler_can_have_is_refused(home: Path, url: str) 
         worker_config({"id": "w", "scheduler": url}, None, {"HOME": str(home)}, home)
 
 
+@pytest.mark.parametrize(("text", "umask"), [("077", 0o077), ("0022", 0o022), ("000", 0)])
+def test_a_umask_is_octal(home: Path, text: str, umask: int) -> None:
+    assert worker_config({"id": "w", "umask": text}, None, {"HOME": str(home)}, home).config.umask == umask
+
+
+@pytest.mark.parametrize("text", ["", "77", "078", "1077", "0o77", "-077", "077 "])
+def test_what_is_no_umask_is_refused(home: Path, text: str) -> None:
+    with pytest.raises(ConfigError, match=r"is no umask; write it like 077 or 022$"):
+        worker_config({"id": "w", "umask": text}, None, {"HOME": str(home)}, home)
+
+
 @given(st.text(max_size=140) | st.from_regex(r"[A-Za-z0-9._@:-]{0,130}", fullmatch=True))
 def test_configuration_and_protocol_agree_on_what_a_worker_may_be_called(name: str) -> None:
     try:

@@ -18,7 +18,7 @@ from typing import Final
 from zsched.config import WorkerConfig
 from zsched.notify import Notify
 from zsched.protocol import Held, RunOrder, RunResult
-from zsched.worker import messages
+from zsched.worker import messages, prctl
 from zsched.worker.backlog import WAIT_MS_MAX, Backlog
 from zsched.worker.cpus import usable_cpus
 from zsched.worker.descriptors import make_room
@@ -101,6 +101,11 @@ class Guard:
 
     def run(self) -> int:
         """Turn until the end."""
+        # What is ours is made by now. From here on umask and rights are those of the jobs, which inherit them.
+        os.umask(self._config.umask)
+        if self._config.no_new_privs:
+            prctl.gain_nothing()
+        prctl.close_to_others()
         folder = self._state.folder
         self._slots = make_room(self._slots)
         log.info("worker %s: process %d, %d slots, state in %s", self._config.id, os.getpid(), self._slots, folder)

@@ -22,6 +22,7 @@ from zsched.keys import KeyFileError, Pair
 from zsched.limits import FRAME_BYTES_MAX
 from zsched.model import Now
 from zsched.protocol import ProtocolError, pack, unpack_from_scheduler
+from zsched.worker import prctl
 from zsched.worker.agent import EXIT_REFUSED, Agent
 from zsched.worker.channel import Channel, ChannelClosedError
 from zsched.worker.door import Door
@@ -249,6 +250,8 @@ def _now() -> Now:
 
 def main() -> int:
     """Be the agent. The first message of the guard says everything that is to be known."""
+    # Before any key is read.
+    prctl.close_to_others()
     guard = socket.socket(fileno=os.dup(0))
     channel: Channel[FromGuard] = Channel(guard, FromGuard)
     messages: list[FromGuard] = []
