@@ -348,7 +348,7 @@ def test_a_frame_too_large_costs_its_sender_the_connection_and_nobody_else(sched
 )
 def test_of_what_is_no_frame_only_the_sentence_waits_for_its_turn(scheduler: Scheduler, parts: list[bytes]) -> None:
     waiting: list[object] = []
-    scheduler.store.before["begin"] = lambda: waiting.extend(frame for _, frame, _ in scheduler.loop._frames)
+    scheduler.store.before["begin"] = lambda: waiting.extend(frame for _, _, frame in scheduler.loop._frames)
     stranger = Dealer(scheduler)
     stranger.socket.send_multipart(parts)
     answer = stranger.hear()
