@@ -39,8 +39,8 @@ def bind_key(store: Store, sessions: Sessions, command: BindKey, now: Now) -> No
         raise ConflictError("key_taken", f"This key is that of worker {known.worker_id}")
     if known is not None:
         return
-    session = sessions.of_worker(name)
-    if session is not None and session.key:
+    # Asked of the store, which knows it also of a worker that has not come back since a restart.
+    if sessions.of_worker(name) is not None and store.access.key_of(name) is not None:
         raise ConflictError("name_taken", f"A worker named {name} with another key is connected, or was until now")
     store.access.bind_key(name, command.public_key, command.actor, now.wall_ms)
     log.info("worker %s: a key was bound to its name by %s", name, command.actor)
