@@ -23,8 +23,9 @@ from bench.machine import facts
 from zsched import protocol
 from zsched.dispatcher import Dispatcher
 from zsched.inbox import Inbox
-from zsched.loop import Loop, bind, clock
+from zsched.loop import Loop, clock
 from zsched.model import JobSpec, RunStatus
+from zsched.port import Port
 from zsched.store.sqlite import open_reader, open_writer
 from zsched.store.writer import Writer
 
@@ -50,13 +51,13 @@ def measure(runs: int, workers: int, slots: int) -> float:
         store = open_writer(path, clock().wall_ms)
         fill(store, runs)
         context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
-        router = bind(context, "127.0.0.1", 0)
+        port = Port(context, "127.0.0.1", 0)
         tokens = iter(range(1_000_000))
         dispatcher = Dispatcher(store, epoch=1, timeout_ms=30_000, new_token=lambda: f"s{next(tokens)}", now=clock())
-        loop = Loop(store, dispatcher, router, Inbox(callers_max=1))
+        loop = Loop(store, dispatcher, port, Inbox(callers_max=1))
         watch = Watch(path, runs, loop)
         watch.start()
-        endpoint = router.getsockopt_string(zmq.LAST_ENDPOINT)
+        endpoint = f"tcp://127.0.0.1:{port.number}"
         fakes = multiprocessing.get_context("spawn").Process(
             target=answer, args=(endpoint, workers, slots), daemon=True
         )
@@ -65,7 +66,7 @@ def measure(runs: int, workers: int, slots: int) -> float:
         watch.join()
         fakes.terminate()
         fakes.join()
-        router.close(linger=0)
+        port.close()
         context.term()
         store.close()
     return watch.seconds

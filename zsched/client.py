@@ -51,6 +51,9 @@ JOBS_MAX: Final = 10_000
 SUBMIT_BYTES_MAX: Final = 8 * 2**20
 ROWS_MAX: Final = 1_000
 
+# A file of a token is read so far; a longer one is refused.
+TOKEN_BYTES_MAX: Final = 4096
+
 # Of a command, what makes the name of a job that has no other.
 NAME_CHARS: Final = 60
 
@@ -193,14 +196,15 @@ class Client:
     """A scheduler's REST. A context: leaving it closes its connections."""
 
     def __init__(self, url: str | None = None, token: str | None = None) -> None:
-        """Without arguments ZSCHED_URL and ZSCHED_TOKEN count, then http://localhost:8080. Connects at the first call.
+        """Without arguments ZSCHED_URL and ZSCHED_TOKEN count, then http://localhost:8080 and the file of a token. An
+        empty token is none. Connects at the first call.
 
-        Raises ClientError for what is no URL.
+        Raises ClientError for what is no URL, and for a token that can't be used.
         """
         from urllib.parse import urlsplit
 
         self.url = (url or os.environ.get("ZSCHED_URL") or URL_DEFAULT).rstrip("/")
-        self._token = (token or os.environ.get("ZSCHED_TOKEN") or "").strip()
+        self._token = own_token() if token is None else _sound(token, "the argument token")
         try:
             parts = urlsplit(self.url)
             self._secure, self._host, self._port = parts.scheme == "https", parts.hostname or "", parts.port
@@ -460,6 +464,54 @@ def spec(
     if run_now:
         body["run_now"] = True
     return body
+
+
+def own_token() -> str:
+    """The token of whoever runs this: ZSCHED_TOKEN, else what the file ZSCHED_TOKEN_FILE has, else that of
+    $XDG_CONFIG_HOME/zsched/token. Empty when there is none. Raises ClientError.
+    """
+    # Set to nothing it means none, whatever file there is.
+    given = os.environ.get("ZSCHED_TOKEN")
+    if given is not None:
+        return _sound(given, "ZSCHED_TOKEN")
+    named = os.environ.get("ZSCHED_TOKEN_FILE")
+    path = named or _token_path()
+    try:
+        text = _private(path)
+    except OSError as error:
+        if not named and isinstance(error, FileNotFoundError | NotADirectoryError):
+            return ""
+        raise ClientError(f"the token in {path} can't be read: {error.strerror}") from None
+    # The own one is empty while a shell makes it: `zsched token add >` that file.
+    if named and not text.strip():
+        raise ClientError(f"{path} is empty: write a token into it, or name another by ZSCHED_TOKEN_FILE")
+    return _sound(text, path)
+
+
+def _token_path() -> str:
+    folder = os.environ.get("XDG_CONFIG_HOME", "")
+    # A relative one is ignored, as the XDG Base Directory Specification has it.
+    base = folder if os.path.isabs(folder) else os.path.expanduser("~/.config")
+    return os.path.join(base, "zsched", "token")
+
+
+def _private(path: str) -> str:
+    """The text of a small file that only its owner can read. Raises ClientError, OSError."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        if os.fstat(descriptor).st_mode & 0o077:
+            raise ClientError(f"others can read the token in {path}: chmod 600 {path}, or have a new one made")
+        return os.read(descriptor, TOKEN_BYTES_MAX).decode(errors="replace")
+    finally:
+        os.close(descriptor)
+
+
+def _sound(text: str, origin: str) -> str:
+    """A token as a header can carry it. Raises ClientError, which does not show it."""
+    token = text.strip()
+    if not token.isascii() or not token.isprintable() or " " in token or len(token) >= TOKEN_BYTES_MAX:
+        raise ClientError(f"what stands in {origin} is no token")
+    return token
 
 
 def batches(bodies: Sequence[View]) -> Iterator[Sequence[View]]:

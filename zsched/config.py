@@ -10,6 +10,7 @@ from __future__ import annotations
 import os.path
 from collections.abc import Mapping
 from dataclasses import dataclass
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Generic, TypeVar
 from urllib.parse import quote, urlsplit
@@ -28,6 +29,12 @@ class SchedulerConfig:
     port: int
     zmq_host: str
     zmq_port: int
+    zmq_advertise: str
+    worker_security: str
+    local_trust: str
+    local_uids: frozenset[int]
+    admin_token_file: Path | None
+    insecure: bool
     worker_timeout_ms: int
     pending_max: int
     threads: int
@@ -46,6 +53,10 @@ class WorkerConfig:
     shutdown_grace_ms: int
     state_dir: Path
     log_level: str
+    access: Path | None = None
+    token_file: Path | None = None
+    umask: int = 0o077
+    no_new_privs: bool = True
 
 
 ConfigT = TypeVar("ConfigT")
@@ -71,6 +82,9 @@ def scheduler_config(
     """
     values = _Values(settle("scheduler", flags, config_file, environ, system_folder), environ)
     db = values.path("db")
+    security = values.text("worker_security")
+    if security == "none" and not _loopback(values.text("zmq_host")):
+        raise ConfigError("worker_security none lets anybody be a worker: set zmq_host to 127.0.0.1 with it")
     return Loaded(
         SchedulerConfig(
             db=db,
@@ -78,6 +92,12 @@ def scheduler_config(
             port=values.number("port"),
             zmq_host=values.text("zmq_host"),
             zmq_port=values.number("zmq_port"),
+            zmq_advertise=values.text("zmq_advertise"),
+            worker_security=security,
+            local_trust=values.text("local_trust"),
+            local_uids=values.numbers("local_uids"),
+            admin_token_file=values.optional_path("admin_token_file"),
+            insecure=values.yes("insecure"),
             worker_timeout_ms=values.number("worker_timeout"),
             pending_max=values.number("pending_max"),
             threads=values.number("threads"),
@@ -99,16 +119,23 @@ def worker_config(
         raise ConfigError("a worker needs a name: give -id NAME, ZSCHED_WORKER_ID or id in the section [worker]")
     worker_id = values.text("id")
     scheduler = values.text("scheduler")
+    access = values.optional_path("access")
+    if scheduler.startswith("tcp:") and access is None:
+        raise ConfigError(f"the scheduler {scheduler} needs an access file: `zsched access new {worker_id}` there")
     return Loaded(
         WorkerConfig(
             id=worker_id,
             scheduler=scheduler,
+            access=access,
+            token_file=values.optional_path("token_file"),
             slots=values.number("slots"),
             poll_interval_ms=values.number("poll_interval"),
             heartbeat_interval_ms=values.number("heartbeat_interval"),
             shutdown_grace_ms=values.number("shutdown_grace"),
             state_dir=values.path("state_dir", default=_state_folder(environ) / _place(scheduler) / worker_id),
             log_level=values.text("log_level"),
+            umask=values.number("umask"),
+            no_new_privs=values.yes("no_new_privs"),
         ),
         tuple(values.settings.values()),
     )
@@ -131,6 +158,19 @@ class _Values:
         assert isinstance(value, int)
         return value
 
+    def yes(self, name: str) -> bool:
+        value = self._parse(name)
+        assert isinstance(value, bool)
+        return value
+
+    def numbers(self, name: str) -> frozenset[int]:
+        value = self._parse(name)
+        assert isinstance(value, frozenset)
+        return value
+
+    def optional_path(self, name: str) -> Path | None:
+        return self.path(name) if self.text(name) else None
+
     def path(self, name: str, default: Path | None = None) -> Path:
         """The path, absolute and without links, so that one file has one name; `default` stands for an empty one."""
         text = self.text(name)
@@ -148,6 +188,14 @@ class _Values:
         except ValueError as error:
             named = setting.origin if setting.origin.startswith(("-", "ZSCHED_")) else f"{setting.origin} {name}"
             raise ConfigError(f"{named}: {error}") from error
+
+
+def _loopback(host: str) -> bool:
+    """Whether an address to listen on is reached from this host alone."""
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
 
 
 def _state_folder(environ: Mapping[str, str]) -> Path:

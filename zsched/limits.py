@@ -128,6 +128,16 @@ WATCHED_RUNS_MAX = 64
 # The longest that a caller may wait in one request for new output, or for a job's end.
 WAIT_MS_MAX = 20_000
 
+# --- Access -----------------------------------------------------------------------------------------------------------
+
+# Bad tokens that one address may show within this time before it is told 429; good ones are served all the same.
+ATTEMPTS_MAX = 10
+ATTEMPTS_WINDOW_S = 60
+
+# A token's note, and how long it may be good.
+NOTE_CHARS_MAX = 200
+TOKEN_LIFE_MS_MAX = 10 * 365 * 86_400_000
+
 # --- Waiting ----------------------------------------------------------------------------------------------------------
 
 # How long a REST caller waits for the turn that does its command. After that it is told 503; the command may still be

@@ -9,9 +9,9 @@ from __future__ import annotations
 import logging
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
-from typing import Final
+from typing import Protocol
 
 import zmq
 
@@ -21,7 +21,6 @@ from zsched.dispatcher.commands import Command, RefusedError
 from zsched.dispatcher.core import Reply
 from zsched.inbox import ClosedError, Inbox
 from zsched.limits import (
-    FRAME_BYTES_MAX,
     STORE_PAUSE_S,
     TURN_BYTES_MAX,
     TURN_COMMANDS_MAX,
@@ -35,13 +34,6 @@ from zsched.store.contract import Store, StoreCorrupt, StoreError, StoreUnsure
 
 log = logging.getLogger(__name__)
 
-# Frames waiting for one worker's connection. Beyond it a send says EAGAIN, and the runs in it go elsewhere.
-_FRAMES_QUEUED_MAX: Final = 1_000
-# Frames of one peer that have been received and not read yet. Beyond it TCP makes the peer wait. Each may have
-# FRAME_BYTES_MAX, so it is what a peer that talks faster than it is listened to can cost.
-_FRAMES_RECEIVED_MAX: Final = 16
-_LINGER_MS: Final = 500
-
 Answer = tuple["Future[Reply]", Reply | Exception]
 
 
@@ -50,26 +42,21 @@ def clock() -> Now:
     return Now(mono_ms=time.monotonic_ns() // 1_000_000, wall_ms=time.time_ns() // 1_000_000)
 
 
-def bind(context: zmq.Context[zmq.Socket[bytes]], host: str, port: int) -> zmq.Socket[bytes]:
-    """The ROUTER that workers connect to; port 0 takes any free one. Raises zmq.ZMQError when it can't be bound."""
-    router = context.socket(zmq.ROUTER)
-    # Without MANDATORY a frame to a worker that is gone, or slow, vanishes without a word. HANDOVER would let a
-    # newcomer with the same routing id silence another: workers set none.
-    router.setsockopt(zmq.ROUTER_MANDATORY, 1)
-    router.setsockopt(zmq.ROUTER_HANDOVER, 0)
-    router.setsockopt(zmq.MAXMSGSIZE, FRAME_BYTES_MAX)
-    router.setsockopt(zmq.SNDHWM, _FRAMES_QUEUED_MAX)
-    router.setsockopt(zmq.RCVHWM, _FRAMES_RECEIVED_MAX)
-    router.setsockopt(zmq.LINGER, _LINGER_MS)
-    router.setsockopt(zmq.BACKLOG, 1_024)
-    router.setsockopt(zmq.IPV6, int(":" in host))
-    address = f"[{host}]" if ":" in host else host
-    try:
-        router.bind(f"tcp://{address}:{port or '*'}")
-    except zmq.ZMQError:
-        router.close(linger=0)
-        raise
-    return router
+class WorkerPort(Protocol):
+    """Where frames come from and go to: port.py has the real one."""
+
+    @property
+    def sockets(self) -> Sequence[zmq.Socket[bytes]]:
+        """What to poll."""
+
+    def receive(self) -> tuple[bytes, list[bytes], str] | None:
+        """The next message: its sender's name, its parts, the key that it came by. None when there is none."""
+
+    def send(self, peer: bytes, body: bytes) -> None:
+        """Raises zmq.ZMQError when it surely does not leave."""
+
+    def answer_strangers(self) -> None:
+        """Say who of those that want to connect may."""
 
 
 class Loop:
@@ -79,22 +66,27 @@ class Loop:
         self,
         store: Store,
         dispatcher: Dispatcher,
-        router: zmq.Socket[bytes],
+        port: WorkerPort,
         inbox: Inbox,
         live: Live | None = None,
+        on_turned: Callable[[Now], None] = lambda _: None,
     ) -> None:
-        """`live`: where callers look at the output of running runs; None when nobody can."""
+        """`live`: where callers look at the output of running runs; None when nobody can. `on_turned`: called after
+        each turn, also one that could not be stored: a full disk is no standing still, and a restart cures none.
+        """
         self._store = store
         self._dispatcher = dispatcher
-        self._router = router
+        self._port = port
         self._inbox = inbox
         self._live = live
+        self._on_turned = on_turned
         self._poller = zmq.Poller()
-        self._poller.register(router, zmq.POLLIN)
+        for one in port.sockets:
+            self._poller.register(one, zmq.POLLIN)
         self._poller.register(inbox.descriptor, zmq.POLLIN)
         self._stopping = False
         self._next_tick_ms = 0
-        self._frames: deque[tuple[bytes, protocol.WorkerFrame | protocol.ProtocolError]] = deque()
+        self._frames: deque[tuple[bytes, str, protocol.WorkerFrame | protocol.ProtocolError]] = deque()
         self._unsent: list[tuple[bytes, protocol.SchedulerFrame]] = []
         self._outage = Outage(log, "a turn could not be stored", "turns are stored again")
         self.turned_s = time.monotonic()
@@ -112,6 +104,7 @@ class Loop:
         while not self._stopping:
             self._wait()
             self._turn()
+            self._on_turned(clock())
         close_door()
         self._inbox.close()
         self._turn(last=True)
@@ -125,6 +118,7 @@ class Loop:
     def _turn(self, *, last: bool = False) -> None:
         if self._inbox:
             self._inbox.gather()
+        self._port.answer_strangers()
         drained = self._receive()
         now = clock()
         answers: list[Answer] = []
@@ -179,18 +173,18 @@ class Loop:
         """Read the frames that have arrived, up to the bound; returns whether that was all."""
         room = TURN_BYTES_MAX
         while len(self._frames) < TURN_FRAMES_MAX and room > 0:
-            try:
-                peer, *parts = self._router.recv_multipart(zmq.NOBLOCK)
-            except zmq.Again:
+            arrived = self._port.receive()
+            if arrived is None:
                 return True
+            peer, parts, key = arrived
             room -= sum(map(len, parts))
             try:
                 if len(parts) != 1:
                     raise protocol.ProtocolError(f"a message has one part, this one {len(parts)}")
-                self._frames.append((peer, protocol.unpack_from_worker(parts[0])))
+                self._frames.append((peer, key, protocol.unpack_from_worker(parts[0])))
             except protocol.ProtocolError as error:
                 # Its sentence alone: the error itself would keep all that had been read of the frame until its turn.
-                self._frames.append((peer, protocol.ProtocolError(str(error))))
+                self._frames.append((peer, key, protocol.ProtocolError(str(error))))
         return False
 
     def _report_unsent(self, now: Now) -> None:
@@ -199,13 +193,13 @@ class Loop:
 
     def _handle_frames(self, now: Now) -> None:
         while self._frames and not self._full():
-            peer, frame = self._frames.popleft()
+            peer, key, frame = self._frames.popleft()
             if isinstance(frame, protocol.ProtocolError):
                 self._dispatcher.on_garbage(peer, str(frame), now)
                 continue
             try:
                 with self._store.attempt():
-                    self._dispatcher.on_frame(peer, frame, now)
+                    self._dispatcher.on_frame(peer, frame, now, key)
             except StoreError:
                 raise
             except Exception:
@@ -241,7 +235,7 @@ class Loop:
         """
         for peer, frame in self._dispatcher.outbox:
             try:
-                self._router.send_multipart((peer, protocol.pack(frame)), zmq.NOBLOCK)
+                self._port.send(peer, protocol.pack(frame))
             except zmq.ZMQError as error:
                 if error.errno not in (zmq.EAGAIN, zmq.EHOSTUNREACH):
                     raise

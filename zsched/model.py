@@ -187,3 +187,56 @@ class Worker:
     agent: str = ""
     can: tuple[str, ...] = ()
     labels: Mapping[str, str] | None = None
+
+
+class Scope(StrEnum):
+    """What a caller may do. Each call needs one of these; `admin` may do all."""
+
+    READ = "read"
+    SUBMIT = "submit"
+    WORKER = "worker"
+    ADMIN = "admin"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Token:
+    """What is kept of a caller's token. `digest` is the SHA-256 of its secret; times as in a job."""
+
+    token_id: str
+    digest: bytes
+    scopes: frozenset[Scope]
+    note: str
+    created_ms: int
+    created_by: str
+    expires_ms: int | None = None
+    revoked_ms: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WorkerKey:
+    """A worker's public key, 40 characters of Z85 (ZeroMQ RFC 32); times as in a job."""
+
+    public_key: str
+    worker_id: WorkerId
+    created_ms: int
+    created_by: str
+    revoked_ms: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Event:
+    """Something that was done or happened. `actor` did it; `runs` are the first and the last run of a range.
+
+    `was` and `became` are states of a run or a worker; for anything else `became` says what was done.
+    """
+
+    event_id: int
+    at_ms: int
+    actor: str
+    became: str
+    job_id: JobId | None = None
+    runs: tuple[RunId, RunId] | None = None
+    worker_id: WorkerId | None = None
+    was: str | None = None
+    reason: str | None = None
+    detail: str | None = None

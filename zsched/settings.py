@@ -127,9 +127,41 @@ def _url(text: str) -> str:
         sound = parts.port != 0 and text.isprintable() and " " not in text
     except ValueError as error:
         raise ValueError(sentence) from error
-    if not sound or parts.scheme not in ("http", "https") or not parts.hostname or parts.query or parts.fragment:
+    if not sound or parts.scheme not in ("http", "https", "tcp") or not parts.hostname or parts.query or parts.fragment:
         raise ValueError(sentence)
+    if parts.scheme == "tcp" and (parts.port is None or parts.path):
+        raise ValueError(f"{text!r} is no address of a worker port; write it like tcp://host:5555")
     return text.rstrip("/")
+
+
+def _one_of(*words: str) -> Callable[[str], str]:
+    def parse(text: str) -> str:
+        if text not in words:
+            raise ValueError(f"{text!r} is none of {', '.join(words)}")
+        return text
+
+    return parse
+
+
+def _flag_word(text: str) -> bool:
+    return _one_of("yes", "no")(text) == "yes"
+
+
+def _umask(text: str) -> int:
+    if not re.fullmatch("0?[0-7]{3}", text, re.ASCII):
+        raise ValueError(f"{text!r} is no umask; write it like 077 or 022")
+    return int(text, 8)
+
+
+def _uids(text: str) -> frozenset[int]:
+    words = re.split(r"[\s,]+", text) if text else []
+    if not all(re.fullmatch("[0-9]{1,10}", word, re.ASCII) and int(word) < 2**32 - 1 for word in words):
+        raise ValueError(f"{text!r} is no list of user numbers; write it like 1000,1001")
+    return frozenset(map(int, words))
+
+
+def _optional_line(text: str) -> str:
+    return text and _line(text)
 
 
 # --- The table --------------------------------------------------------------------------------------------------------
@@ -145,10 +177,22 @@ KEYS: Final = (
         "address that REST listens on"),
     Key("scheduler", "port", "8080", "PORT", _port,
         "port that REST listens on; 0 takes any free one"),
-    Key("scheduler", "zmq_host", "127.0.0.1", "HOST", _line,
+    Key("scheduler", "zmq_host", "0.0.0.0", "HOST", _line,  # noqa: S104 (only keys that are known get through)
         "address that workers connect to by ZeroMQ"),
     Key("scheduler", "zmq_port", "5555", "PORT", _port,
         "port that workers connect to by ZeroMQ; 0 takes any free one"),
+    Key("scheduler", "zmq_advertise", "", "HOST", _optional_line,
+        "host that workers are told to connect to; when empty the one that they called"),
+    Key("scheduler", "worker_security", "curve", "WORD", _one_of("curve", "none"),
+        "curve: workers prove who they are by a key; none: they don't, and zmq_host is a loopback address"),
+    Key("scheduler", "local_trust", "uid", "WORD", _one_of("uid", "any", "none"),
+        "who on this host needs no token: uid (our own user, root, local_uids), any (all users), none"),
+    Key("scheduler", "local_uids", "", "UIDS", _uids,
+        "numbers of other users on this host who need no token, such as 1000,1001"),
+    Key("scheduler", "admin_token_file", "", "FILE", _optional_path,
+        "a file (0600) with a token that may do all, stored at each start; for containers"),
+    Key("scheduler", "insecure", "no", "WORD", _flag_word,
+        "yes: everybody who reaches REST may do all without a token"),
     Key("scheduler", "worker_timeout", "30s", "DURATION", _duration_ms(1_000),
         "a worker silent for longer is lost, and its runs start anew elsewhere; at least 1s"),
     Key("scheduler", "pending_max", "2000000", "COUNT", _count(1, PENDING_RUNS_MAX),
@@ -159,7 +203,11 @@ KEYS: Final = (
     Key("worker", "id", "", "NAME", _worker_name,
         "the worker's name, its own among all workers of a scheduler; required"),
     Key("worker", "scheduler", "http://localhost:8080", "URL", _url,
-        "where the scheduler answers REST"),
+        "where the scheduler answers REST; or, with access, its worker port: tcp://host:5555"),
+    Key("worker", "access", "", "FILE", _optional_path,
+        "what `zsched access new` wrote for this worker; needed on another host than the scheduler's"),
+    Key("worker", "token_file", "", "FILE", _optional_path,
+        "a file (0600) with a token of scope worker, by which it may enrol from elsewhere"),
     Key("worker", "slots", "0", "COUNT", _count(0, 10_000),
         "runs at the same time; 0 takes the CPUs that the worker may use"),
     Key("worker", "poll_interval", "5s", "DURATION", _duration_ms(100),
@@ -170,6 +218,10 @@ KEYS: Final = (
         "how long SIGTERM lets running jobs finish before it stops them"),
     Key("worker", "state_dir", "", "DIR", _optional_path,
         "results wait here until stored; $XDG_STATE_HOME/zsched/HOST_PORT/ID when empty"),
+    Key("worker", "umask", "077", "UMASK", _umask,
+        "which rights files that a job makes don't have; 077: they are its user's alone"),
+    Key("worker", "no_new_privs", "yes", "WORD", _flag_word,
+        "yes: no job gets more rights by sudo or another setuid program"),
     Key("worker", "log_level", "INFO", "LEVEL", _level, _LEVELS),
 )
 # fmt: on

@@ -16,6 +16,7 @@ from unittest.mock import patch
 from tests.sim.jobs import Script, script
 from tests.sim.timeline import Alarm
 from zsched.config import WorkerConfig
+from zsched.notify import Notify
 from zsched.protocol import RunOrder, RunResult
 from zsched.worker import guard as guard_module
 from zsched.worker.guard import Guard
@@ -296,7 +297,7 @@ class SimGuard(Guard):
         with patch.multiple(
             guard_module, **{name: one for name, one in virtual.items() if hasattr(guard_module, name)}
         ):
-            super().__init__(config, State(Path("/"), "mark", machine.lock, -1))
+            super().__init__(config, State(Path("/"), "mark", machine.lock, -1), Notify({}))
         self._incarnation = machine.incarnation
         self._alarm = Alarm(machine.timeline, self._wake)
         self.alive = True

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import errno
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from random import Random
 from typing import Literal, Protocol
 
@@ -138,7 +138,7 @@ class Connection:
 
 
 class Router:
-    """The scheduler's ROUTER as its loop uses it: part of zmq.Socket, over the connections of one process."""
+    """The scheduler's port as its loop uses it, over the connections of one process."""
 
     def __init__(self, frames_queued_max: int, on_arrival: Callable[[bytes, bytes], None]) -> None:
         self.peers: dict[bytes, Connection] = {}
@@ -166,14 +166,20 @@ class Router:
 
     # --- what the loop calls ---
 
-    def recv_multipart(self, flags: int) -> list[bytes]:
-        if not self.incoming:
-            raise zmq.Again
-        peer, body = self.incoming.popleft()
-        return [peer, body]
+    @property
+    def sockets(self) -> Sequence[zmq.Socket[bytes]]:
+        return []
 
-    def send_multipart(self, parts: tuple[bytes, bytes], flags: int) -> None:
-        peer, body = parts
+    def receive(self) -> tuple[bytes, list[bytes], str] | None:
+        if not self.incoming:
+            return None
+        peer, body = self.incoming.popleft()
+        return peer, [body], ""
+
+    def answer_strangers(self) -> None:
+        """There are none."""
+
+    def send(self, peer: bytes, body: bytes) -> None:
         connection = self.peers.get(peer)
         if connection is None:
             raise zmq.ZMQError(errno.EHOSTUNREACH)

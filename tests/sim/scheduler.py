@@ -16,8 +16,6 @@ from random import Random
 from typing import Any, Literal, cast
 from unittest.mock import patch
 
-import zmq
-
 from tests.sim.network import Path, Router
 from tests.sim.story import Story
 from tests.sim.timeline import Alarm, Clock, Timeline
@@ -230,7 +228,7 @@ class Scheduler:
         self.dispatcher = Dispatcher(
             store, epoch=epoch, timeout_ms=self.habits.timeout_ms, new_token=self._new_token, now=now
         )
-        self._loop = Loop(store, self.dispatcher, cast("zmq.Socket[bytes]", self.router), cast("Inbox", self._mailbox))
+        self._loop = Loop(store, self.dispatcher, self.router, cast("Inbox", self._mailbox))
         self._story.tell("scheduler", "starts, epoch %d", epoch)
         self._alarm.set(self._timeline.now_ms)
 

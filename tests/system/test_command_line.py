@@ -45,10 +45,11 @@ class Terminal:
 class Cli:
     """Runs `zsched` for one scheduler."""
 
-    def __init__(self, scheduler: Scheduler, folder: Path) -> None:
+    def __init__(self, scheduler: Scheduler, folder: Path, **more: str) -> None:
+        """`more` is added to the environment of the commands."""
         self.scheduler = scheduler
         self._folder = folder
-        self._env = environment(folder, ZSCHED_URL=scheduler.url, TERM="xterm")
+        self._env = environment(folder, ZSCHED_URL=scheduler.url, TERM="xterm", **more)
         self._env.pop("NO_COLOR", None)
 
     def start(

@@ -26,6 +26,7 @@ def env(tmp_path: Path) -> dict[str, str]:
         "HOME": str(tmp_path),
         "ZSCHED_SCHEDULER_PORT": "1",
         "ZSCHED_WORKER_ID": "mine",
+        "ZSCHED_TOKEN": "that-of-another-scheduler",
         "http_proxy": "http://127.0.0.1:9",
     }
 

@@ -7,7 +7,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any
 
@@ -23,8 +23,9 @@ from zsched.dispatcher import Dispatcher
 from zsched.dispatcher.commands import Cancel, NotFoundError, Submit
 from zsched.inbox import ClosedError, Inbox
 from zsched.limits import FRAME_BYTES_MAX
-from zsched.loop import Loop, bind, clock
+from zsched.loop import Loop, clock
 from zsched.model import JobId, JobSpec, RunStatus
+from zsched.port import Port
 from zsched.protocol import (
     Error,
     Heartbeat,
@@ -112,20 +113,20 @@ class Scheduler:
     def _run(self) -> None:
         writer = open_writer(self.path, clock().wall_ms)
         self.store = Watched(writer)
-        router = bind(self.zmq, "127.0.0.1", 0)
-        self.endpoint = router.getsockopt_string(zmq.LAST_ENDPOINT)
+        port = Port(self.zmq, "127.0.0.1", 0)
+        self.endpoint = f"tcp://127.0.0.1:{port.number}"
         tokens = iter(range(1, 1_000_000))
         # The wrapper is a Store by all that the dispatcher can see.
         store: Any = self.store
         dispatcher = Dispatcher(store, epoch=1, timeout_ms=30_000, new_token=lambda: f"s{next(tokens)}", now=clock())
-        self.loop = Loop(store, dispatcher, router, self.inbox)
+        self.loop = Loop(store, dispatcher, port, self.inbox)
         self._ready.set()
         try:
             self.loop.run()
         except BaseException as failure:
             self.failure = failure
         finally:
-            router.close(linger=500)
+            port.close()
             with suppress(apsw.IOError):
                 writer.close()
 
@@ -348,7 +349,7 @@ def test_a_frame_too_large_costs_its_sender_the_connection_and_nobody_else(sched
 )
 def test_of_what_is_no_frame_only_the_sentence_waits_for_its_turn(scheduler: Scheduler, parts: list[bytes]) -> None:
     waiting: list[object] = []
-    scheduler.store.before["begin"] = lambda: waiting.extend(frame for _, frame in scheduler.loop._frames)
+    scheduler.store.before["begin"] = lambda: waiting.extend(frame for _, _, frame in scheduler.loop._frames)
     stranger = Dealer(scheduler)
     stranger.socket.send_multipart(parts)
     answer = stranger.hear()
@@ -362,18 +363,20 @@ def test_of_what_is_no_frame_only_the_sentence_waits_for_its_turn(scheduler: Sch
 
 def test_a_peer_that_talks_faster_than_it_is_listened_to_has_to_wait() -> None:
     frame, sent, most = bytes(FRAME_BYTES_MAX // 2), 0, 50
-    with zmq.Context() as context, bind(context, "127.0.0.1", 0) as router, context.socket(zmq.DEALER) as dealer:
+    with zmq.Context() as context, closing(Port(context, "127.0.0.1", 0)) as port, context.socket(zmq.DEALER) as dealer:
         dealer.setsockopt(zmq.SNDHWM, 1)
         dealer.setsockopt(zmq.LINGER, 0)
-        dealer.connect(router.getsockopt_string(zmq.LAST_ENDPOINT))
+        dealer.connect(f"tcp://127.0.0.1:{port.number}")
         while sent < most and dealer.poll(SILENCE_MS, zmq.POLLOUT):
             dealer.send(frame)
             sent += 1
         # Those that the router holds unread, and what the kernel takes on the way.
         assert 0 < sent < most
         for _ in range(sent):
-            assert router.poll(int(DEADLINE_S * 1000))
-            assert router.recv_multipart()[1] == frame
+            assert port.sockets[0].poll(int(DEADLINE_S * 1000))
+            arrived = port.receive()
+            assert arrived is not None
+            assert arrived.parts == [frame]
 
 
 # --- first the commit, then the word ---

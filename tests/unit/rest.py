@@ -1,10 +1,11 @@
 """REST for tests: the real app, the real loop in a thread of its own, and a real SQLite store in a folder.
 
-Only the sockets are left out: callers come by Falcon's test client, workers of ZeroMQ by `inproc`.
+REST's socket alone is left out: callers come by Falcon's test client, workers of ZeroMQ by a real port.
 """
 
 from __future__ import annotations
 
+import os
 import threading
 import time
 from collections.abc import Callable
@@ -18,18 +19,19 @@ import falcon
 import zmq
 from falcon import testing
 
+from tests.unit.document import hold_against
 from zsched import protocol
 from zsched.api.app import make_app
 from zsched.api.context import Context, Facts
-from zsched.api.gate import LOCAL_ADDRESS
+from zsched.api.gate import LOCAL_ADDRESS, PEER_UID, Trust
 from zsched.dispatcher import Dispatcher
 from zsched.inbox import Inbox
 from zsched.loop import Loop, clock
+from zsched.port import Port
 from zsched.store.sqlite import SqliteEngine, open_reader
 from zsched.store.writer import Writer
 
 DEADLINE_S = 20.0
-ADDRESS = "inproc://workers"
 
 
 class Rest:
@@ -42,25 +44,35 @@ class Rest:
         timeout_ms: int = 30_000,
         pending_max: int = 1_000_000,
         pages_free: int | None = None,
+        trust: Trust | None = None,
+        server_key: str = "",
     ) -> None:
-        """`pages_free`: how many pages (4 KiB) the database may still grow by, as on a disk that is nearly full."""
+        """`pages_free`: how many pages (4 KiB) the database may still grow by, as on a disk that is nearly full;
+        `server_key`: with one, whoever enrols has to bring a key of its own.
+        """
         self._path = folder / "scheduler.db"
         self._timeout_ms = timeout_ms
         self._pending_max = pending_max
         self._pages_free = pages_free
+        self._trust = trust
+        self._server_key = server_key
         self.zmq: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
         self.inbox = Inbox(callers_max=1)
         self._running = threading.Event()
         self._thread = threading.Thread(target=self._run, name="loop")
         self._loop: Loop | None = None
         self.ready = True
+        self.zmq_port = 0
         self.db = ""
 
     def __enter__(self) -> Self:
         self._thread.start()
         assert self._running.wait(DEADLINE_S)
-        facts = Facts(db=self.db, zmq_host="127.0.0.1", zmq_port=5555, ready=lambda: self.ready)
-        self.app = make_app(Context(self.inbox, partial(open_reader, self._path), facts))
+        facts = Facts(
+            db=self.db, zmq_host="127.0.0.1", zmq_port=5555, ready=lambda: self.ready, server_key=self._server_key
+        )
+        self.context = Context(self.inbox, partial(open_reader, self._path), facts, trust=self._trust)
+        self.app = make_app(self.context)
         return self
 
     def __exit__(
@@ -83,8 +95,8 @@ class Rest:
         if self._pages_free is not None:
             pages = engine.execute("PRAGMA page_count")[0][0]
             engine.execute(f"PRAGMA max_page_count = {pages + self._pages_free}")
-        with closing(Writer(engine)) as store, closing(self.zmq.socket(zmq.ROUTER)) as router:
-            router.bind(ADDRESS)
+        with closing(Writer(engine)) as store, closing(Port(self.zmq, "127.0.0.1", 0)) as port:
+            self.zmq_port = port.number
             store.begin()
             epoch = store.begin_epoch("test", 1, "0", clock().wall_ms)
             store.commit()
@@ -97,19 +109,23 @@ class Rest:
                 pending_max=self._pending_max,
             )
             self.db = store.identity
-            self._loop = Loop(store, dispatcher, router, self.inbox)
+            self._loop = Loop(store, dispatcher, port, self.inbox)
             self._running.set()
             self._loop.run()
 
     def call(self, method: str, path: str, **more: Any) -> testing.Result:
-        """One request as a local caller sends it; headers, body and environment on top."""
-        return self.ask(self.app, method, path, **more)
+        """One request as a local caller sends it; headers, body and environment on top. The answer has to be a
+        documented one.
+        """
+        answer = self.ask(self.app, method, path, **more)
+        hold_against(answer, method, path)
+        return answer
 
     @staticmethod
     def ask(app: falcon.App[falcon.Request, falcon.Response], method: str, path: str, **more: Any) -> testing.Result:
         """The same to an app without a scheduler behind it."""
         more = {"host": "localhost", "remote_addr": "127.0.0.1", **more}
-        more["extras"] = {LOCAL_ADDRESS: "127.0.0.1", **more.get("extras", {})}
+        more["extras"] = {LOCAL_ADDRESS: "127.0.0.1", PEER_UID: os.geteuid, **more.get("extras", {})}
         return testing.simulate_request(app, method, path, **more)
 
     def get(self, path: str, **more: Any) -> testing.Result:
@@ -146,7 +162,7 @@ class Rest:
     def connect(self, worker: str) -> zmq.Socket[bytes]:
         """A worker's ZeroMQ session: registered, and with no room for runs until it says so."""
         dealer = self.zmq.socket(zmq.DEALER)
-        dealer.connect(ADDRESS)
+        dealer.connect(f"tcp://127.0.0.1:{self.zmq_port}")
         register = protocol.Register(
             versions=(protocol.VERSION,),
             worker=worker,

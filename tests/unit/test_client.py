@@ -2,9 +2,23 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
-from zsched.client import JOBS_MAX, NAME_CHARS, SUBMIT_BYTES_MAX, Client, ClientError, Job, View, batches, spec
+from zsched.client import (
+    JOBS_MAX,
+    NAME_CHARS,
+    SUBMIT_BYTES_MAX,
+    TOKEN_BYTES_MAX,
+    Client,
+    ClientError,
+    Job,
+    View,
+    batches,
+    own_token,
+    spec,
+)
 
 
 def test_a_job_without_a_name_is_called_by_the_beginning_of_its_command() -> None:
@@ -49,6 +63,95 @@ def test_the_url_comes_from_the_caller_then_the_environment_then_the_default(mon
     assert Client().url == "http://there:1"
     monkeypatch.delenv("ZSCHED_URL")
     assert Client().url == "http://localhost:8080"
+
+
+@pytest.fixture
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The folder of a person's own token, without one."""
+    for name in ("ZSCHED_TOKEN", "ZSCHED_TOKEN_FILE"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
+    (tmp_path / "zsched").mkdir()
+    return tmp_path / "zsched"
+
+
+def written(path: Path, text: str, mode: int = 0o600) -> Path:
+    path.write_text(text)
+    path.chmod(mode)
+    return path
+
+
+def test_the_token_comes_from_the_environment_then_the_named_file_then_the_own_one(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert own_token() == ""
+    written(home / "token", "own\n")
+    assert own_token() == "own"
+    monkeypatch.setenv("ZSCHED_TOKEN_FILE", str(written(home / "other", "  named \n")))
+    assert own_token() == "named"
+    monkeypatch.setenv("ZSCHED_TOKEN", "given ")
+    assert own_token() == "given"
+    monkeypatch.setenv("ZSCHED_TOKEN", "")
+    assert own_token() == ""
+
+
+def test_the_own_token_is_in_the_home_folder_where_no_other_is_named(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = home / ".config" / "zsched"
+    config.mkdir(parents=True)
+    written(config / "token", "home")
+    monkeypatch.setenv("HOME", str(home))
+    monkeypatch.delenv("XDG_CONFIG_HOME")
+    assert own_token() == "home"
+    monkeypatch.setenv("XDG_CONFIG_HOME", "relative")
+    assert own_token() == "home"
+    # What is no folder has no file in it.
+    monkeypatch.setenv("XDG_CONFIG_HOME", "/dev/null")
+    assert own_token() == ""
+
+
+@pytest.mark.parametrize("mode", [0o604, 0o640, 0o620, 0o601])
+def test_a_token_that_others_can_read_is_refused(home: Path, mode: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = written(home / "token", "secret", mode)
+    with pytest.raises(ClientError, match=f"others can read the token in {path}: chmod 600 {path}"):
+        Client()
+    monkeypatch.setenv("ZSCHED_TOKEN_FILE", str(path))
+    with pytest.raises(ClientError, match="others can read the token"):
+        Client()
+    # Where another token counts, nobody looks at the file.
+    Client(token="another")
+    Client(token="")
+
+
+def test_a_token_file_that_is_named_must_be_there(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ZSCHED_TOKEN_FILE", str(home / "missing"))
+    with pytest.raises(ClientError, match=r"missing can't be read: No such file or directory"):
+        Client()
+    monkeypatch.setenv("ZSCHED_TOKEN_FILE", str(home))
+    home.chmod(0o700)
+    with pytest.raises(ClientError, match="can't be read: Is a directory"):
+        Client()
+
+
+@pytest.mark.parametrize("text", ["two words", "secret\r\nX-Evil: 1", "geheimß", "s" * TOKEN_BYTES_MAX, "a\x1bb"])
+def test_what_no_header_can_carry_is_no_token_and_is_not_shown(home: Path, text: str) -> None:
+    written(home / "token", text)
+    with pytest.raises(ClientError, match=r"what stands in .*/token is no token") as caught:
+        Client()
+    assert text[:6] not in str(caught.value)
+    with pytest.raises(ClientError, match="what stands in the argument token is no token"):
+        Client(token=text)
+
+
+def test_an_empty_file_of_ones_own_is_no_token_and_one_that_is_named_is_an_error(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = written(home / "token", "\n")
+    assert own_token() == ""
+    monkeypatch.setenv("ZSCHED_TOKEN_FILE", str(path))
+    with pytest.raises(ClientError, match=f"{path} is empty: write a token into it"):
+        Client()
 
 
 def test_a_job_reads_as_the_scheduler_told() -> None:

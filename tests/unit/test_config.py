@@ -105,7 +105,7 @@ def test_a_written_size_reads_back_the_same(size_bytes: int) -> None:
 def test_without_any_setting_a_scheduler_has_the_documented_defaults(home: Path) -> None:
     config = scheduler_config({}, None, {"HOME": str(home)}, home).config
     assert config.db == home / "scheduler.db"
-    assert (config.host, config.port, config.zmq_host, config.zmq_port) == ("0.0.0.0", 8080, "127.0.0.1", 5555)
+    assert (config.host, config.port, config.zmq_host, config.zmq_port) == ("0.0.0.0", 8080, "0.0.0.0", 5555)
     assert (config.worker_timeout_ms, config.threads, config.log_level) == (30_000, 16, "INFO")
 
 
@@ -266,6 +266,17 @@ def test_a_wrong_value_names_its_origin_and_the_remedy(
 def test_an_address_that_no_scheduler_can_have_is_refused(home: Path, url: str) -> None:
     with pytest.raises(ConfigError, match=r"is no address of a scheduler; write it like http://localhost:8080$"):
         worker_config({"id": "w", "scheduler": url}, None, {"HOME": str(home)}, home)
+
+
+@pytest.mark.parametrize(("text", "umask"), [("077", 0o077), ("0022", 0o022), ("000", 0)])
+def test_a_umask_is_octal(home: Path, text: str, umask: int) -> None:
+    assert worker_config({"id": "w", "umask": text}, None, {"HOME": str(home)}, home).config.umask == umask
+
+
+@pytest.mark.parametrize("text", ["", "77", "078", "1077", "0o77", "-077", "077 "])
+def test_what_is_no_umask_is_refused(home: Path, text: str) -> None:
+    with pytest.raises(ConfigError, match=r"is no umask; write it like 077 or 022$"):
+        worker_config({"id": "w", "umask": text}, None, {"HOME": str(home)}, home)
 
 
 @given(st.text(max_size=140) | st.from_regex(r"[A-Za-z0-9._@:-]{0,130}", fullmatch=True))

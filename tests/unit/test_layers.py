@@ -28,6 +28,7 @@ ROOMS: dict[str, tuple[str, ...]] = {
     "zsched.limits": (),
     "zsched.units": (),
     "zsched.logs": (),
+    "zsched.notify": (),
     # Pure.
     "zsched.model": WORDS,
     "zsched.protocol": (*WORDS, "zsched.model"),
@@ -45,8 +46,20 @@ ROOMS: dict[str, tuple[str, ...]] = {
     "zsched.client": WORDS,
     "zsched.settings": WORDS,
     "zsched.config": (*WORDS, "zsched.settings"),
+    "zsched.keys": (),
+    "zsched.tokens": ("zsched.model",),
+    "zsched.port": ("zsched.limits", "zsched.keys"),
     "zsched.store": (*WORDS, *PURE, "zsched.model"),
-    "zsched.worker": (*WORDS, *SETTINGS, "zsched.logs", "zsched.protocol", "zsched.model", *AGENT),
+    "zsched.worker": (
+        *WORDS,
+        *SETTINGS,
+        "zsched.logs",
+        "zsched.notify",
+        "zsched.keys",
+        "zsched.protocol",
+        "zsched.model",
+        *AGENT,
+    ),
     "zsched.inbox": (*WORDS, *PURE, "zsched.model", "zsched.dispatcher"),
     "zsched.live": (*WORDS, "zsched.protocol", "zsched.model"),
     "zsched.loop": (
@@ -70,6 +83,8 @@ ROOMS: dict[str, tuple[str, ...]] = {
         "zsched.inbox",
         "zsched.live",
         "zsched.loop",
+        "zsched.keys",
+        "zsched.tokens",
     ),
 }
 ROOMS["zsched.commands"] = tuple(ROOMS)

@@ -69,6 +69,26 @@ def test_the_words_of_a_command_are_left_alone(argv: list[str]) -> None:
     assert [word for word in words if word != "--"] == ["ls", "-port", "-x"]
 
 
+REPEATED = """a program
+
+Usage:
+  program [--to=NAME]... [--port=PORT] [<word>]
+
+Options:
+  --to=NAME...  A name, or several.
+  --port=PORT   A port.
+"""
+
+
+@pytest.mark.parametrize("mixed", [False, True])
+def test_an_option_that_its_page_has_repeat_keeps_all_its_values(mixed: bool) -> None:
+    argv = ["-to", "a", "--port=1", "--to=b", "--port=2", *(["w", "--to", "c"] if mixed else ["w"])]
+    found = options.parse(REPEATED, argv, mixed=mixed)
+    assert options.words(found, "--to") == ["a", "b", "c"][: 3 if mixed else 2]
+    assert found["--port"] == "2"
+    assert options.words(options.parse(REPEATED, []), "--to") == []
+
+
 @pytest.mark.parametrize(
     ("argv", "sentence"),
     [

@@ -29,14 +29,21 @@ PATHS = [
     "/workers/w1/next",
     "/stats",
     "/version",
+    "/tokens",
+    "/tokens/1",
+    "/access",
+    "/access/w1",
+    "/events",
+    "/openapi.json",
     "/",
     "/nothing",
     "/healthz/x",
     "//healthz",
 ]
 REMEDY = (
-    "Without a token zsched serves only programs on its own host:"
-    " call it there as http://localhost, for example through `ssh -L 8080:localhost:8080 HOST`"
+    "Without a token zsched serves only programs on its own host: call it there as http://localhost, for example"
+    " through `ssh -L 8080:localhost:8080 HOST`; or make a token there with `zsched token add --scope submit`, and"
+    " send it as `Authorization: Bearer TOKEN`"
 )
 OTHER_HOST = "The call comes from another host"
 OTHER_NAME = "The Host header is not localhost, 127.0.0.1 or [::1]"

@@ -35,6 +35,12 @@ TAKEN = {
     "/readyz": {"GET", "HEAD"},
     "/stats": {"GET", "HEAD"},
     "/version": {"GET", "HEAD"},
+    "/tokens": {"GET", "HEAD", "POST"},
+    "/tokens/{token}": {"DELETE"},
+    "/access": {"GET", "HEAD"},
+    "/access/{worker}": {"DELETE"},
+    "/events": {"GET", "HEAD"},
+    "/openapi.json": {"GET", "HEAD"},
 }
 METHODS = {"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "TRACE"}
 
@@ -46,7 +52,7 @@ def rest(tmp_path: Path) -> Iterator[Rest]:
 
 
 def real(path: str) -> str:
-    return path.replace("{job}", "1").replace("{run}", "1").replace("{worker}", "w1")
+    return path.replace("{job}", "1").replace("{run}", "1").replace("{worker}", "w1").replace("{token}", "0")
 
 
 def allowed(value: str) -> set[str]:
@@ -88,6 +94,12 @@ def test_a_post_with_a_parameter_that_nobody_knows_does_nothing(rest: Rest, path
     problem(answer, 400, "invalid_request", f"dry_run: {detail}", ("dry_run", detail))
     assert rest.get("/jobs").text == before
     assert rest.get("/workers").json == []
+
+
+@pytest.mark.parametrize("path", ["/version", "/stats", "/openapi.json", "/workers", "/tokens", "/access"])
+def test_a_read_that_takes_no_parameters_says_so(rest: Rest, path: str) -> None:
+    detail = "no parameter is taken here"
+    problem(rest.get(path, query_string="x=1"), 400, "invalid_request", f"x: {detail}", ("x", detail))
 
 
 @pytest.mark.parametrize("path", TAKEN)

@@ -40,7 +40,9 @@ WALL_MS = 1_700_000_000_000
 class World:
     """A scheduler's core. `mono_ms` and `wall_ms` are its clocks; `jump` moves them apart."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, keyed: bool = False) -> None:
+        """`keyed`: workers need keys, bound to their names."""
+        self.keyed = keyed
         self.engine = SqliteEngine(":memory:")
         self.engine.migrate(WALL_MS)
         self.store = Writer(self.engine)
@@ -56,7 +58,12 @@ class World:
         """The scheduler was killed and starts anew on the same database."""
         self._epoch += 1
         self.dispatcher = Dispatcher(
-            self.store, epoch=self._epoch, timeout_ms=TIMEOUT_MS, new_token=self._token, now=self.now
+            self.store,
+            epoch=self._epoch,
+            timeout_ms=TIMEOUT_MS,
+            new_token=self._token,
+            now=self.now,
+            keyed=self.keyed,
         )
 
     def _token(self) -> str:
@@ -95,12 +102,12 @@ class World:
         self.store.rollback()
         self.dispatcher.on_rollback()
 
-    def hear(self, peer: bytes, *frames: WorkerFrame, drained: bool = True) -> None:
-        """Frames from a peer, in one turn."""
+    def hear(self, peer: bytes, *frames: WorkerFrame, drained: bool = True, key: str = "") -> None:
+        """Frames from a peer, in one turn. `key`: the one that its connection has proved to have."""
 
         def work() -> None:
             for frame in frames:
-                self.dispatcher.on_frame(peer, frame, self.now)
+                self.dispatcher.on_frame(peer, frame, self.now, key)
 
         self.turn(work, drained=drained)
 
@@ -209,6 +216,7 @@ class Peer:
         self.world = world
         self.name = name
         self.peer = (connection or name).encode()
+        self.key = ""
         self.slots = slots
         self.incarnation = incarnation
         self.boot_id = f"boot of {name}"
@@ -226,7 +234,7 @@ class Peer:
         self.orders: dict[int, RunOrder] = {}
 
     def say(self, *frames: WorkerFrame) -> None:
-        self.world.hear(self.peer, *frames)
+        self.world.hear(self.peer, *frames, key=self.key)
 
     def introduction(self) -> Register:
         return Register(
@@ -343,7 +351,7 @@ class Peer:
     def again(self, connection: str = "again", *, incarnation: str = "i2") -> Peer:
         """The same worker after a new start on the same machine, with nothing in hand."""
         again = Peer(self.world, self.name, connection=connection, slots=self.slots, incarnation=incarnation)
-        again.boot_id, again.lock, again.db = self.boot_id, self.lock, self.db
+        again.boot_id, again.lock, again.db, again.key = self.boot_id, self.lock, self.db, self.key
         return again
 
     def _list(self) -> tuple[Held, ...]:

@@ -1,36 +1,56 @@
-"""The Falcon app: the routes, the gate in front of them, the one error body behind them."""
+"""The Falcon app: the routes with what each call needs, the gate in front of them, the one error body behind them."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
+from typing import Final
+
 import falcon
 
-from zsched.api import jobs, problem, runs, status, workers
+from zsched.api import access, events, jobs, openapi, problem, runs, status, workers
 from zsched.api.context import Context
-from zsched.api.gate import Gate
+from zsched.api.gate import Gate, Needs
+from zsched.model import Scope
+
+READ, SUBMIT, WORKER, ADMIN = Scope.READ, Scope.SUBMIT, Scope.WORKER, Scope.ADMIN
+
+# The whole surface: path, handler, and the scope that each method needs. HEAD needs what GET does, OPTIONS none. Paths
+# without a scope answer anybody.
+ROUTES: Final[tuple[tuple[str, Callable[[Context], object], Mapping[str, Scope]], ...]] = (
+    ("/jobs", jobs.Jobs, {"GET": READ, "POST": SUBMIT}),
+    ("/jobs/{job}", jobs.JobItem, {"GET": READ}),
+    ("/jobs/{job}/runs", jobs.JobRuns, {"GET": READ}),
+    ("/jobs/{job}/cancel", jobs.JobCancel, {"POST": SUBMIT}),
+    ("/jobs/{job}/log", jobs.JobLog, {"POST": WORKER}),
+    ("/runs/{run}", runs.RunItem, {"GET": READ}),
+    ("/runs/{run}/log", runs.RunLog, {"GET": READ}),
+    ("/workers", workers.Workers, {"GET": READ}),
+    ("/workers/register", workers.Register, {"POST": WORKER}),
+    ("/workers/heartbeat", workers.Heartbeat, {"POST": WORKER}),
+    ("/workers/enrol", workers.Enrol, {"POST": WORKER}),
+    ("/workers/{worker}", workers.WorkerItem, {"GET": READ}),
+    ("/workers/{worker}/next", workers.NextRun, {"GET": WORKER}),
+    ("/tokens", access.Tokens, {"GET": ADMIN, "POST": ADMIN}),
+    ("/tokens/{token}", access.TokenItem, {"DELETE": ADMIN}),
+    ("/access", access.Keys, {"GET": ADMIN}),
+    ("/access/{worker}", access.KeyItem, {"DELETE": ADMIN}),
+    ("/events", events.Events, {"GET": READ}),
+    ("/healthz", lambda _: status.Health(), {}),
+    ("/readyz", status.Readiness, {}),
+    ("/stats", status.Stats, {"GET": READ}),
+    ("/version", lambda _: status.Version(), {"GET": READ}),
+    ("/openapi.json", lambda _: openapi.Document(NEEDS), {"GET": READ}),
+)
+NEEDS: Final[Needs] = {path: needed for path, _, needed in ROUTES}
 
 
 def make_app(context: Context) -> falcon.App[falcon.Request, falcon.Response]:
     """The WSGI application."""
-    app = falcon.App(middleware=[Gate()])
+    app = falcon.App(middleware=[Gate(context.trust, lambda: context.reader, NEEDS)])
     app.req_options.strip_url_path_trailing_slash = True
     app.req_options.auto_parse_qs_csv = False
     app.req_options.keep_blank_qs_values = True
     problem.install(app)
-    app.add_route("/jobs", jobs.Jobs(context))
-    app.add_route("/jobs/{job}", jobs.JobItem(context))
-    app.add_route("/jobs/{job}/runs", jobs.JobRuns(context))
-    app.add_route("/jobs/{job}/cancel", jobs.JobCancel(context))
-    app.add_route("/jobs/{job}/log", jobs.JobLog(context))
-    app.add_route("/runs/{run}", runs.RunItem(context))
-    app.add_route("/runs/{run}/log", runs.RunLog(context))
-    app.add_route("/workers", workers.Workers(context))
-    app.add_route("/workers/register", workers.Register(context))
-    app.add_route("/workers/heartbeat", workers.Heartbeat(context))
-    app.add_route("/workers/enrol", workers.Enrol(context))
-    app.add_route("/workers/{worker}", workers.WorkerItem(context))
-    app.add_route("/workers/{worker}/next", workers.NextRun(context))
-    app.add_route("/healthz", status.Health())
-    app.add_route("/readyz", status.Readiness(context))
-    app.add_route("/stats", status.Stats(context))
-    app.add_route("/version", status.Version())
+    for path, handler, _ in ROUTES:
+        app.add_route(path, handler(context))
     return app

@@ -15,7 +15,7 @@ import msgspec
 from msgspec import Meta, Struct
 
 from zsched.api.problem import Problem
-from zsched.limits import BODY_BYTES_MAX
+from zsched.limits import BODY_BYTES_MAX, NOTE_CHARS_MAX
 from zsched.protocol import INTEGER_MAX, WorkerName
 
 _DEPTH_MAX: Final = 32
@@ -35,9 +35,24 @@ class RegisterBody(Struct, forbid_unknown_fields=True, frozen=True):
 
 
 class WorkerBody(Struct, forbid_unknown_fields=True, frozen=True):
-    """POST /workers/heartbeat and /workers/enrol."""
+    """POST /workers/heartbeat."""
 
     worker_id: WorkerName
+
+
+class EnrolBody(Struct, forbid_unknown_fields=True, frozen=True):
+    """POST /workers/enrol. The key is Z85 (ZeroMQ RFC 32); a scheduler whose workers need none takes none."""
+
+    worker_id: WorkerName
+    public_key: str = ""
+
+
+class TokenBody(Struct, forbid_unknown_fields=True, frozen=True):
+    """POST /tokens."""
+
+    scopes: Annotated[tuple[Literal["read", "submit", "worker", "admin"], ...], Meta(min_length=1, max_length=4)]
+    note: Annotated[str, Meta(max_length=NOTE_CHARS_MAX)] = ""
+    expires: str | None = None
 
 
 class LogBody(Struct, forbid_unknown_fields=True, frozen=True):

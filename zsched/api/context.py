@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import falcon
 import msgspec
 
+from zsched.api.gate import Trust
 from zsched.api.problem import Problem
 from zsched.inbox import Inbox
 from zsched.live import Live
@@ -21,21 +22,35 @@ from zsched.units import parse_duration_ms
 
 @dataclass(frozen=True, slots=True)
 class Facts:
-    """What this scheduler is: its database's identity, the port that workers connect to, and whether it is at work."""
+    """What this scheduler is: its database's identity, whether it is at work, and where workers connect to.
+
+    `server_key` is the scheduler's public key, empty where workers need none. `advertise` is the host that workers are
+    told, empty: the one that they called.
+    """
 
     db: str
     zmq_host: str
     zmq_port: int
     ready: Callable[[], bool]
+    server_key: str = ""
+    advertise: str = ""
 
 
 class Context:
     """Given to every handler. Thread-safe: each thread opens its own reader at its first read."""
 
-    def __init__(self, inbox: Inbox, open_reader: Callable[[], Reader], facts: Facts, live: Live | None = None) -> None:
+    def __init__(
+        self,
+        inbox: Inbox,
+        open_reader: Callable[[], Reader],
+        facts: Facts,
+        live: Live | None = None,
+        trust: Trust | None = None,
+    ) -> None:
         self.inbox = inbox
         self.live = live or Live(waiters_max=0)
         self.facts = facts
+        self.trust = trust or Trust()
         self._open_reader = open_reader
         self._local = threading.local()
 
@@ -55,8 +70,8 @@ def answer(resp: falcon.Response, value: object, status: int = 200) -> None:
 
 
 def actor(req: falcon.Request) -> str:
-    """Who calls, for the events."""
-    return f"rest {req.remote_addr}"
+    """Who calls, for the events: `user 1000 at 127.0.0.1`."""
+    return f"{req.context.principal.name} at {req.remote_addr}"
 
 
 def job_id(text: str) -> JobId:

@@ -1,57 +1,169 @@
-"""Who may call: until there are keys, only programs on this very host, and no web page in somebody's browser.
+"""The one gate in front of every handler: who calls, and whether they may do this.
 
-Submitting a job is running a shell command, so this stands in front of every handler. A caller is local when both ends
-of its connection are loopback addresses, it speaks to us by a local name (a page that rebinds its DNS name does not),
-no other site's page sent it, and no proxy stands between.
+First it is told who calls: somebody with a token, or a program of the right user on this very host. A web page of
+another site is refused in either case. Then, when Falcon has found the handler, comes the scope that the call needs.
+Submitting a job is running a shell command, so what shows nothing gets nothing.
 """
 
 from __future__ import annotations
 
+import os
+import re
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from ipaddress import ip_address
 from typing import Final
 
 import falcon
 
+from zsched import tokens
+from zsched.api.attempts import Attempts
 from zsched.api.problem import Problem
+from zsched.model import Scope
+from zsched.store.contract import Reader
 
-# Set by the server on each request: the address that the caller connected to.
+# Set by the server on each request: the address that the caller connected to, and who can tell the caller's user.
 LOCAL_ADDRESS: Final = "zsched.local_address"
+PEER_UID: Final = "zsched.peer_uid"
 
 _LOCAL_NAMES: Final = frozenset({"localhost", "127.0.0.1", "[::1]"})
 _OPEN_PATHS: Final = frozenset({"/healthz", "/readyz"})
+# A host, with its port or not. Two Host headers arrive as one with a comma.
+_HOST: Final = re.compile(r"([A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])(:[0-9]{1,5})?", re.ASCII)
 # Headers that proxies add, as WSGI names them; X-Forwarded-For has a whole family.
 _FORWARDING: Final = ("HTTP_FORWARDED", "HTTP_X_FORWARDED", "HTTP_X_REAL_IP", "HTTP_VIA")
 _REMEDY: Final = (
-    "Without a token zsched serves only programs on its own host:"
-    " call it there as http://localhost, for example through `ssh -L 8080:localhost:8080 HOST`"
+    "Without a token zsched serves only programs on its own host: call it there as http://localhost, for example"
+    " through `ssh -L 8080:localhost:8080 HOST`; or make a token there with `zsched token add --scope submit`, and"
+    " send it as `Authorization: Bearer TOKEN`"
 )
+_HEADERS: Final = {
+    "X-Content-Type-Options": "nosniff",
+    "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
+}
+
+# What each method of a route needs, by Falcon's template of the route.
+Needs = Mapping[str, Mapping[str, Scope]]
+
+
+@dataclass(frozen=True, slots=True)
+class Trust:
+    """Who needs no token: programs of these users on this host (`uid`), any program on it, or none; `insecure`: all."""
+
+    local: str = "uid"
+    uids: frozenset[int] = frozenset()
+    insecure: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Principal:
+    """Who calls: a name for the events, and what they may do."""
+
+    name: str
+    scopes: frozenset[Scope]
+
+    def may(self, scope: Scope) -> bool:
+        return scope in self.scopes or Scope.ADMIN in self.scopes
 
 
 class Gate:
-    """Falcon middleware."""
+    """Falcon middleware. Leaves the Principal in `req.context.principal`."""
+
+    def __init__(self, trust: Trust, reader: Callable[[], Reader], needs: Needs) -> None:
+        self._trust = trust
+        self._reader = reader
+        self._needs = needs
+        self._attempts = Attempts()
 
     def process_request(self, req: falcon.Request, resp: falcon.Response) -> None:
-        """Raise the 403 Problem `protected_mode` unless the caller is local."""
-        resp.set_header("X-Content-Type-Options", "nosniff")
+        """Tell who calls. Raises a 400, 401, 403 or 429 Problem."""
+        for name, value in _HEADERS.items():
+            resp.set_header(name, value)
         if req.path in _OPEN_PATHS:
             return
-        why = foreign(req)
+        shown = req.get_header("Authorization")
+        req.context.principal = self._local(req) if shown is None else self._bearer(req, shown)
+
+    def process_resource(
+        self, req: falcon.Request, _resp: falcon.Response, _resource: object, _params: dict[str, str]
+    ) -> None:
+        """Refuse what the caller has no scope for. Raises a 403 Problem."""
+        assert req.uri_template is not None
+        needed = self._needs[req.uri_template].get("GET" if req.method == "HEAD" else req.method)
+        principal: Principal | None = getattr(req.context, "principal", None)
+        if needed is None or principal is None or principal.may(needed):
+            return
+        given = ", ".join(sorted(principal.scopes)) or "none"
+        detail = f"{req.method} {req.uri_template} needs the scope {needed}; this token has {given}"
+        raise Problem(
+            403, "scope", detail, headers={"WWW-Authenticate": f'Bearer error="insufficient_scope", scope="{needed}"'}
+        )
+
+    def _bearer(self, req: falcon.Request, header: str) -> Principal:
+        """The caller by its token. One who shows a bad one is not taken for a local caller instead."""
+        _demand_host(req)
+        # Behind a proxy that ends TLS our own page is an https one.
+        _refuse_pages(req, "http", "https")
+        kind, _, text = header.partition(" ")
+        shown = tokens.read(text.strip()) if kind.lower() == "bearer" else None
+        if shown is not None:
+            kept = self._reader().token(shown.token_id)
+            if tokens.good(shown, kept, time.time_ns() // 1_000_000):
+                assert kept is not None
+                return Principal(f"token {shown.token_id}", kept.scopes)
+        if self._attempts.too_many(req.remote_addr, time.monotonic()):
+            raise Problem(
+                429, "too_many_attempts", "Too many bad tokens from this address", headers={"Retry-After": "60"}
+            )
+        detail = "This token is not known, has expired or was revoked; `zsched token list` shows those that there are"
+        raise Problem(401, "bad_token", detail, headers={"WWW-Authenticate": 'Bearer error="invalid_token"'})
+
+    def _local(self, req: falcon.Request) -> Principal:
+        """The caller without a token."""
+        if self._trust.insecure:
+            _demand_host(req)
+            _refuse_pages(req, "http")
+            return Principal("anybody", frozenset({Scope.ADMIN}))
+        why = "Callers without a token are not served" if self._trust.local == "none" else foreign(req)
         if why is not None:
             raise Problem(403, "protected_mode", f"{why}. {_REMEDY}")
+        _refuse_pages(req, "http")
+        if self._trust.local == "any":
+            return Principal("local", frozenset({Scope.ADMIN}))
+        uid = req.env[PEER_UID]()
+        if uid not in (0, os.geteuid(), *self._trust.uids):
+            who = "The caller's user can't be told" if uid is None else f"The call comes from user {uid}"
+            detail = f"{who}. {_REMEDY}; or list the user in local_uids, and start the scheduler anew"
+            raise Problem(403, "protected_mode", detail)
+        return Principal(f"user {uid}", frozenset({Scope.ADMIN}))
+
+
+def _demand_host(req: falcon.Request) -> None:
+    """Refuse what names no host, or several. Raises a 400 Problem."""
+    if _HOST.fullmatch(req.get_header("Host") or "") is None:
+        raise Problem(400, "invalid_request", "Host: one header with a host's name or address, and its port")
+
+
+def _refuse_pages(req: falcon.Request, *schemes: str) -> None:
+    """Refuse what a page of another site sends, whoever's browser it is; our own has one of these schemes."""
+    origin = req.get_header("Origin")
+    if origin is not None and origin not in [f"{scheme}://{req.get_header('Host')}" for scheme in schemes]:
+        raise Problem(403, "protected_mode", f"The call comes from another site's page (Origin). {_REMEDY}")
+    if req.get_header("Sec-Fetch-Site") in ("cross-site", "same-site"):
+        raise Problem(403, "protected_mode", f"The call comes from another site's page (Sec-Fetch-Site). {_REMEDY}")
 
 
 def foreign(req: falcon.Request) -> str | None:
-    """What shows that a caller is not local; None when it is."""
+    """What shows that a caller is no program on this host; None when nothing does.
+
+    Both ends of a local connection are loopback addresses, it speaks to us by a local name (a page that rebinds its
+    DNS name does not), and no proxy stands between.
+    """
     if not (_loopback(req.env.get("REMOTE_ADDR")) and _loopback(req.env.get(LOCAL_ADDRESS))):
         return "The call comes from another host"
-    host = req.get_header("Host") or ""
-    if _name(host) not in _LOCAL_NAMES:
+    if _name(req.get_header("Host") or "") not in _LOCAL_NAMES:
         return "The Host header is not localhost, 127.0.0.1 or [::1]"
-    origin = req.get_header("Origin")
-    if origin is not None and origin != f"http://{host}":
-        return "The call comes from another site's page (Origin)"
-    if req.get_header("Sec-Fetch-Site") in ("cross-site", "same-site"):
-        return "The call comes from another site's page (Sec-Fetch-Site)"
     if any(name.startswith(_FORWARDING) for name in req.env):
         return "The call was forwarded by a proxy"
     return None

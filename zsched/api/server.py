@@ -19,7 +19,8 @@ import waitress.server
 import waitress.task
 from waitress import wasyncore
 
-from zsched.api.gate import LOCAL_ADDRESS
+from zsched.api import peer
+from zsched.api.gate import LOCAL_ADDRESS, PEER_UID
 from zsched.api.problem import Problem, render
 from zsched.inbox import Inbox
 from zsched.limits import CONNECTIONS_MAX, HEADER_BYTES_MAX, IDLE_CONNECTION_S, JOBS_BODY_BYTES_MAX
@@ -50,6 +51,7 @@ class _Task(waitress.task.WSGITask):  # type: ignore[misc]
     def get_environment(self) -> dict[str, Any]:
         environment: dict[str, Any] = super().get_environment()
         environment[LOCAL_ADDRESS] = self.channel.local_address
+        environment[PEER_UID] = self.channel.peer_uid
         return environment
 
 
@@ -90,9 +92,19 @@ class _Channel(waitress.channel.HTTPChannel):  # type: ignore[misc]
 
     def __init__(self, inbox: Inbox, server: Any, sock: Any, *rest: Any, **named: Any) -> None:
         # Asked once for each connection, while it certainly exists.
-        self.local_address = sock.getsockname()[0]
+        local = sock.getsockname()
+        self.local_address = local[0]
+        self._local_port = local[1]
         self._inbox = inbox
+        self._peer_uid: tuple[int | None] | None = None
         super().__init__(server, sock, *rest, **named)
+
+    def peer_uid(self) -> int | None:
+        """The user at the other end, which is on this host; None when that can't be told. Asked of the kernel once."""
+        if self._peer_uid is None:
+            caller, ours = peer.end(*self.addr[:2]), peer.end(self.local_address, self._local_port)
+            self._peer_uid = (peer.uid_of(caller, ours),)
+        return self._peer_uid[0]
 
     def service(self) -> None:
         with self._inbox.serving(self):

@@ -51,6 +51,7 @@ class Version:
     """/version"""
 
     def on_get(self, req: falcon.Request, resp: falcon.Response) -> None:
+        parameters(req)
         answer(resp, {"name": "zsched", "version": __version__})
 
     on_head = on_get

@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from typing import Final
 
 from zsched.limits import LOGS_BYTES_SHOWN
-from zsched.model import Job, Run, Stream, Worker
+from zsched.model import Event, Job, Run, Stream, Token, Worker, WorkerKey
 from zsched.store.contract import Claimed, RunOutput
 from zsched.units import format_duration_ms
 
@@ -120,6 +120,50 @@ def worker(worker: Worker) -> View:
             "labels": dict(worker.labels or {}) or None,
             "last_seen": time(worker.last_seen_ms),
             "registered_at": time(worker.registered_ms),
+        }
+    )
+
+
+def token(token: Token) -> View:
+    """A token without its secret, which nobody keeps."""
+    return _set(
+        {
+            "id": token.token_id,
+            "scopes": sorted(token.scopes),
+            "note": token.note,
+            "created_at": time(token.created_ms),
+            "created_by": token.created_by,
+            "expires_at": time(token.expires_ms),
+            "revoked_at": time(token.revoked_ms),
+        }
+    )
+
+
+def key(key: WorkerKey) -> View:
+    return _set(
+        {
+            "worker_id": key.worker_id,
+            "public_key": key.public_key,
+            "created_at": time(key.created_ms),
+            "created_by": key.created_by,
+            "revoked_at": time(key.revoked_ms),
+        }
+    )
+
+
+def event(event: Event) -> View:
+    return _set(
+        {
+            "id": event.event_id,
+            "at": time(event.at_ms),
+            "actor": event.actor,
+            "job_id": event.job_id,
+            "runs": event.runs,
+            "worker_id": event.worker_id,
+            "was": event.was,
+            "became": event.became,
+            "reason": event.reason,
+            "detail": event.detail,
         }
     )
 

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import falcon
 
+from zsched import keys
 from zsched.api import views
-from zsched.api.body import RegisterBody, WorkerBody, read
-from zsched.api.context import Context, answer, parameters
+from zsched.api.body import EnrolBody, RegisterBody, WorkerBody, read
+from zsched.api.context import Context, actor, answer, parameters
 from zsched.api.problem import Problem
-from zsched.dispatcher.commands import Beat, Next, RegisterWorker
+from zsched.dispatcher.commands import Beat, BindKey, Next, RegisterWorker
 from zsched.model import WorkerId
 from zsched.store.contract import Claimed
+
+# The addresses that mean every one of this host.
+_ALL = ("0.0.0.0", "::", "*")  # noqa: S104  (nothing is bound here)
 
 
 class Workers:
@@ -86,8 +90,8 @@ class NextRun:
 
 
 class Enrol:
-    """/workers/enrol: where a worker finds the ZeroMQ port. The host is the one that it called, where the port is on
-    all.
+    """/workers/enrol: a worker's key is bound to its name, and it is told where the ZeroMQ port is. The host is the one
+    that it called, where the port is on all and nothing else is to be told.
     """
 
     def __init__(self, context: Context) -> None:
@@ -95,8 +99,20 @@ class Enrol:
 
     def on_post(self, req: falcon.Request, resp: falcon.Response) -> None:
         parameters(req)
-        read(req, WorkerBody)
+        body = read(req, EnrolBody)
         facts = self._context.facts
-        host = req.host if facts.zmq_host in ("0.0.0.0", "::", "*") else facts.zmq_host  # noqa: S104  (a comparison)
+        if facts.server_key:
+            key = public_key(body.public_key)
+            self._context.inbox.call(BindKey(WorkerId(body.worker_id), key, actor(req)))
+        host = facts.advertise or (req.host if facts.zmq_host in _ALL else facts.zmq_host)
         address = f"[{host}]" if ":" in host and not host.startswith("[") else host
-        answer(resp, {"endpoint": f"tcp://{address}:{facts.zmq_port}", "db": facts.db})
+        place = {"endpoint": f"tcp://{address}:{facts.zmq_port}", "db": facts.db}
+        answer(resp, {**place, **({"server_key": facts.server_key} if facts.server_key else {})})
+
+
+def public_key(text: str) -> str:
+    """A key as it came. Raises a 400 Problem unless it is one."""
+    if not keys.is_key(text):
+        detail = "a public key of CURVE, 40 characters of Z85"
+        raise Problem(400, "invalid_request", f"public_key: {detail}", errors=(("#/public_key", detail),))
+    return text

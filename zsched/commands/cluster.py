@@ -51,6 +51,8 @@ class Plan:
     log_files: bool
     # From SIGTERM until SIGKILL.
     stop_s_max: float
+    # By which the scheduler is called: empty for none, None for that of whoever runs this.
+    token: str | None = None
 
 
 class Cluster:
@@ -58,7 +60,7 @@ class Cluster:
 
     def __init__(self, plan: Plan) -> None:
         """Starts nothing yet."""
-        self.client = Client(plan.url)
+        self.client = Client(plan.url, plan.token)
         self._plan = plan
         self._processes: dict[str, subprocess.Popen[bytes]] = {}
 
@@ -193,6 +195,7 @@ def private(folder: Path, workers: int, slots: int) -> Plan:
         environ={**environ, "XDG_CONFIG_HOME": str(folder)},
         log_files=True,
         stop_s_max=15.0,
+        token="",
     )
 
 

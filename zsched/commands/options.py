@@ -154,20 +154,23 @@ def program(doc: str) -> str:
 
 
 class Option(NamedTuple):
-    """An option as a manual page declares it: its long name without dashes, and whether it takes a value."""
+    """An option as a manual page declares it: its long name without dashes, whether it takes a value, and whether all
+    of its values count when it is given several times (`--scope=SCOPE...`).
+    """
 
     name: str
     takes_value: bool
+    repeats: bool
 
 
 def exact(argv: Sequence[str], declared: Mapping[str, Option]) -> tuple[list[str], list[str]]:
     """The options before `--` or the first plain word, written as `--name` or `--name=value`, and the rest as it is.
 
     `declared` has an option under its name and under its letter. Of an option given twice the last counts, as in Go's
-    flag package, so that a script may append to a command line. Raises ValueError with a sentence for a name that is
-    not declared, and for a value that is missing or too much.
+    flag package, so that a script may append to a command line; unless its page has it repeat. Raises ValueError with a
+    sentence for a name that is not declared, and for a value that is missing or too much.
     """
-    options: dict[str, str] = {}
+    options: dict[str, list[str]] = {}
     words = list(argv)
     while words and words[0].startswith("-") and words[0] not in ("-", "--"):
         word = words.pop(0)
@@ -181,8 +184,9 @@ def exact(argv: Sequence[str], declared: Mapping[str, Option]) -> tuple[list[str
             if not words:
                 raise ValueError(f"-{name} needs a value")
             value = words.pop(0)
-        options[option.name] = f"--{option.name}={value}" if option.takes_value else f"--{option.name}"
-    return list(options.values()), words
+        before = options.get(option.name, []) if option.repeats else []
+        options[option.name] = [*before, f"--{option.name}={value}" if option.takes_value else f"--{option.name}"]
+    return [written for several in options.values() for written in several], words
 
 
 def anywhere(argv: Sequence[str], declared: Mapping[str, Option]) -> tuple[list[str], list[str]]:
@@ -192,7 +196,8 @@ def anywhere(argv: Sequence[str], declared: Mapping[str, Option]) -> tuple[list[
     rest = list(argv)
     while rest:
         given, rest = exact(rest, declared)
-        options = [*(old for old in options if not _same(old, given)), *given]
+        again = {name for name in map(_name, given) if not declared[name].repeats}
+        options = [*(old for old in options if _name(old) not in again), *given]
         if rest[:1] == ["--"]:
             words += rest[1:]
             break
@@ -201,15 +206,15 @@ def anywhere(argv: Sequence[str], declared: Mapping[str, Option]) -> tuple[list[
     return options, words
 
 
-def _same(old: str, given: Sequence[str]) -> bool:
-    """Whether an option is given again."""
-    return old.partition("=")[0] in [option.partition("=")[0] for option in given]
+def _name(written: str) -> str:
+    """The name of an option as `exact` writes it."""
+    return written.removeprefix("--").partition("=")[0]
 
 
 def _declared(doc: str) -> dict[str, Option]:
     declared = {}
     for letter, name, value in _DECLARED.findall(doc):
-        declared[name] = Option(name, bool(value))
+        declared[name] = Option(name, bool(value), value.endswith("..."))
         if letter:
             declared[letter] = declared[name]
     return declared

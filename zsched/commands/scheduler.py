@@ -11,8 +11,14 @@ Options:
   --db=FILE                  The SQLite database (scheduler.db).
   --host=HOST                Address that REST listens on (0.0.0.0).
   --port=PORT                Port that REST listens on; 0 takes any free one (8080).
-  --zmq-host=HOST            Address that workers connect to by ZeroMQ (127.0.0.1).
+  --zmq-host=HOST            Address that workers connect to by ZeroMQ (0.0.0.0).
   --zmq-port=PORT            Port that workers connect to by ZeroMQ; 0 takes any free one (5555).
+  --zmq-advertise=HOST       Host that workers are told to connect to; when empty the one that they called.
+  --worker-security=WORD     curve: workers prove who they are by a key. none: on loopback only (curve).
+  --local-trust=WORD         Who on this host needs no token: uid (our own user, root, --local-uids), any, none (uid).
+  --local-uids=UIDS          Numbers of other users on this host who need no token: 1000,1001.
+  --admin-token-file=FILE    A file (0600) with a token that may do all, stored at each start.
+  --insecure=WORD            yes: everybody who reaches REST may do all without a token (no).
   --worker-timeout=DURATION  A worker silent for longer is lost, and its runs start anew elsewhere; at least 1s (30s).
   --pending-max=COUNT        Runs that may be pending; a submit beyond it is told 429 (2000000).
   --threads=COUNT            Requests answered at the same time (16).
@@ -44,20 +50,26 @@ import time
 from collections.abc import Sequence
 from contextlib import closing, suppress
 from functools import partial
+from pathlib import Path
 from typing import Final
 
 import zmq
 
-from zsched import __version__, logs
+from zsched import __version__, logs, tokens
 from zsched.api.app import make_app
 from zsched.api.context import Context, Facts
+from zsched.api.gate import Trust
 from zsched.api.server import ListenError, Server
 from zsched.commands import options
 from zsched.config import SchedulerConfig, scheduler_config
 from zsched.dispatcher import Dispatcher
 from zsched.inbox import Inbox
+from zsched.keys import KeyFileError, Pair, own_pair, read_private
 from zsched.live import Live
-from zsched.loop import Loop, bind, clock
+from zsched.loop import Loop, clock
+from zsched.model import Scope, Token
+from zsched.notify import Notify
+from zsched.port import Port
 from zsched.store.contract import StoreCorrupt, StoreError, StoreForeign, StoreLocked, StoreNewer, StoreUnsure
 from zsched.store.sqlite import Lock, open_reader, open_writer
 from zsched.store.writer import Writer
@@ -82,44 +94,58 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def run(config: SchedulerConfig) -> int:
     """Put the scheduler together and run it until it is told to end; returns the exit code."""
+    notify = Notify(os.environ)
     give_memory_back()
     raise_descriptor_limit()
     try:
-        with Lock(config.db), closing(open_writer(config.db, clock().wall_ms)) as store:
-            return _serve(config, store)
+        with Lock(config.db) as lock, closing(open_writer(config.db, clock().wall_ms)) as store:
+            return _serve(config, store, lock.folder, notify)
     except StoreError as error:
         log.critical("%s", error)
         return _exit_code(error)
     except ListenError as error:
         log.critical("%s", error)
         return os.EX_OSERR
+    except KeyFileError as error:
+        log.critical("%s", error)
+        return os.EX_CONFIG
 
 
-def _serve(config: SchedulerConfig, store: Writer) -> int:
-    """Bind both ports, turn until a signal comes, and leave in order. Raises ListenError, StoreError."""
+def _serve(config: SchedulerConfig, store: Writer, folder: Path, notify: Notify) -> int:
+    """Bind both ports, turn until a signal comes, and leave in order. `folder` has the keys.
+
+    Raises ListenError, StoreError, KeyFileError.
+    """
+    if config.insecure:
+        log.warning("INSECURE: whoever reaches http://%s:%d may run anything as this user", config.host, config.port)
+    if config.admin_token_file is not None:
+        _add_admin(store, config.admin_token_file)
     inbox = Inbox(config.threads)
-    with zmq.Context(io_threads=1) as context, closing(_bind(context, config)) as router:
-        endpoint = router.getsockopt_string(zmq.LAST_ENDPOINT)
+    pair = own_pair(folder / "curve.key") if config.worker_security == "curve" else None
+    with zmq.Context(io_threads=1) as context, closing(_bind(context, config, pair, store)) as port:
         epoch = _begin(store)
         dispatcher = Dispatcher(
             store,
             epoch=epoch,
             timeout_ms=config.worker_timeout_ms,
             pending_max=config.pending_max,
+            keyed=pair is not None,
             new_token=lambda: secrets.token_hex(8),
             now=clock(),
         )
         # Half of the threads may wait for output, so that the others go on serving.
         live = Live(waiters_max=config.threads // 2)
-        loop = Loop(store, dispatcher, router, inbox, live)
+        loop = Loop(store, dispatcher, port, inbox, live, lambda now: notify.alive(now.mono_ms))
         facts = Facts(
             db=store.identity,
             zmq_host=config.zmq_host,
-            zmq_port=int(endpoint.rpartition(":")[2]),
+            zmq_port=port.number,
+            server_key=pair.public if pair is not None else "",
+            advertise=config.zmq_advertise,
             ready=lambda: time.monotonic() - loop.turned_s < READY_S,
         )
         rest = Server(
-            make_app(Context(inbox, partial(open_reader, config.db), facts, live)),
+            make_app(Context(inbox, partial(open_reader, config.db), facts, live, _trust(config))),
             inbox,
             config.host,
             config.port,
@@ -130,9 +156,16 @@ def _serve(config: SchedulerConfig, store: Writer) -> int:
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, lambda *_: loop.stop())
         rest.start()
-        log.info("listening on http://%s:%d, workers on %s; database %s", config.host, rest.port, endpoint, config.db)
+        where = f"listening on http://{config.host}:{rest.port}, workers on tcp://{config.zmq_host}:{port.number}"
+        log.info("%s; database %s", where, config.db)
+        notify.ready(where)
+
+        def close_door() -> None:
+            notify.stopping("answering who has asked, and ending")
+            rest.close_door()
+
         try:
-            loop.run(rest.close_door)
+            loop.run(close_door)
         finally:
             # It is ending. Another signal has nothing to add, and must not cut it short.
             for number in (signal.SIGINT, signal.SIGTERM):
@@ -171,9 +204,42 @@ def _begin(store: Writer) -> int:
     return epoch
 
 
-def _bind(context: zmq.Context[zmq.Socket[bytes]], config: SchedulerConfig) -> zmq.Socket[bytes]:
+def _trust(config: SchedulerConfig) -> Trust:
+    return Trust(config.local_trust, config.local_uids, config.insecure)
+
+
+def _add_admin(store: Writer, file: Path) -> None:
+    """Store the token of a file, unless it is there. Raises KeyFileError, StoreError."""
+    shown = tokens.read(read_private(file).strip())
+    if shown is None:
+        raise KeyFileError(f"{file} has no token: make one with `zsched token new`")
+    now_ms = clock().wall_ms
+    store.begin()
+    if store.access.token(shown.token_id) is None:
+        store.access.add_token(
+            Token(
+                token_id=shown.token_id,
+                digest=shown.digest,
+                scopes=frozenset({Scope.ADMIN}),
+                note=f"from {file.name}",
+                created_ms=now_ms,
+                created_by="admin_token_file",
+            )
+        )
+        store.settle(now_ms)
+    store.commit()
+
+
+def _bind(context: zmq.Context[zmq.Socket[bytes]], config: SchedulerConfig, pair: Pair | None, store: Writer) -> Port:
+    def knows(key: str) -> bool:
+        try:
+            found = store.access.key(key)
+        except StoreError:
+            return False
+        return found is not None and found.revoked_ms is None
+
     try:
-        return bind(context, config.zmq_host, config.zmq_port)
+        return Port(context, config.zmq_host, config.zmq_port, pair, knows)
     except zmq.ZMQError as error:
         raise ListenError(
             f"can't listen for workers on {config.zmq_host}:{config.zmq_port} (zmq_port): {error}"

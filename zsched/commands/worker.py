@@ -10,11 +10,15 @@ running jobs go on, and their results wait in --state-dir.
 Options:
   --id=NAME                      The worker's name, its own among all workers of a scheduler (required).
   --scheduler=URL                Where the scheduler answers REST (http://localhost:8080).
+  --access=FILE                  What `zsched access new` wrote for this worker; needed on another host.
+  --token-file=FILE              A file (0600) with a token of scope worker, by which it may enrol from elsewhere.
   --slots=COUNT                  Runs at the same time; 0 takes the CPUs that the worker may use (0).
   --poll-interval=DURATION       How often an idle worker announces itself again (5s).
   --heartbeat-interval=DURATION  How often it says that it lives; at most a third of the timeout (10s).
   --shutdown-grace=DURATION      How long SIGTERM lets running jobs finish before it stops them (30s).
   --state-dir=DIR                Results wait here until stored ($XDG_STATE_HOME/zsched/HOST_PORT/ID).
+  --umask=UMASK                  Which rights files that a job makes don't have (077).
+  --no-new-privs=WORD            yes: no job gets more rights by sudo or another setuid program (yes).
   --log-level=LEVEL              DEBUG, INFO, WARN or ERROR (INFO).
   --config=FILE                  An INI file with the same settings, in its section [worker].
   -h, --help                     Show this.

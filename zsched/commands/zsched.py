@@ -14,6 +14,8 @@ Commands:
   cancel   Cancel jobs.
   workers  List the workers.
   summary  Count tasks and workers.
+  token    Make, list and revoke tokens, by which programs on other hosts may call.
+  access   Make, list and revoke the keys of workers, and the file that brings one to another host.
   db       Check the database.
   demo     Start a scheduler and two workers for a moment, run some jobs, show what became of them.
   version  Show the version.
@@ -22,11 +24,12 @@ Options:
   -h, --help  Show this. `zsched <command> --help` shows a command's own page.
   --version   Show the version.
 
-The scheduler is asked at ZSCHED_URL (http://localhost:8080); --url of a command wins. By themselves the scheduler is
+The scheduler is asked at ZSCHED_URL (http://localhost:8080); --url of a command wins. It is shown the token in
+ZSCHED_TOKEN, or in the file ZSCHED_TOKEN_FILE ($XDG_CONFIG_HOME/zsched/token). By themselves the scheduler is
 `zsched-scheduler` and a worker `zsched-worker`; in a checkout, bin/scheduler and bin/worker.
 
-Exit codes: 0 done; 1 the job or the operation failed; 2 wrong usage; 3 there is no such job; 4 no scheduler answers;
-124 waiting took too long; 130 interrupted. `run` and `submit --wait` end with the job's own code.
+Exit codes: 0 done; 1 the job or the operation failed, or is not allowed; 2 wrong usage; 3 there is no such job; 4 no
+scheduler answers; 124 waiting took too long; 130 interrupted. `run` and `submit --wait` end with the job's own code.
 """
 
 from __future__ import annotations
@@ -43,7 +46,7 @@ from zsched.commands import exits, options
 # Each is a module of this package with main(argv) -> exit code, imported only when it is asked for.
 COMMANDS: Final = (
     *("up", "submit", "run", "list", "show", "wait", "logs", "cancel"),
-    *("workers", "summary", "db", "demo", "version"),
+    *("workers", "summary", "token", "access", "db", "demo", "version"),
 )
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from zsched.model import JobId, JobSpec, RunId, RunStatus, Stream, WorkerId
+from zsched.model import JobId, JobSpec, RunId, RunStatus, Stream, Token, WorkerId
 
 
 class RefusedError(Exception):
@@ -100,4 +100,36 @@ class Report:
     exit_code: int | None
 
 
-Command = Submit | Cancel | Look | RegisterWorker | Beat | Next | Report
+@dataclass(frozen=True, slots=True)
+class AddToken:
+    """Store a token. Replies with nothing."""
+
+    token: Token
+
+
+@dataclass(frozen=True, slots=True)
+class RevokeToken:
+    """A token is worth nothing any more. Replies with nothing."""
+
+    token_id: str
+    actor: str
+
+
+@dataclass(frozen=True, slots=True)
+class BindKey:
+    """A worker's name is bound to its public key; again for the same key changes nothing. Replies with nothing."""
+
+    worker_id: WorkerId
+    public_key: str
+    actor: str
+
+
+@dataclass(frozen=True, slots=True)
+class RevokeKey:
+    """A worker's key is worth nothing any more; a live session of it ends. Replies with nothing."""
+
+    worker_id: WorkerId
+    actor: str
+
+
+Command = Submit | Cancel | Look | RegisterWorker | Beat | Next | Report | AddToken | RevokeToken | BindKey | RevokeKey

@@ -11,9 +11,11 @@ import logging
 from collections.abc import Callable, Sequence
 
 from zsched import protocol, schedule
-from zsched.dispatcher import arrival, losses, placement, polling, recurrence
+from zsched.dispatcher import access, arrival, losses, placement, polling, recurrence
 from zsched.dispatcher.commands import (
+    AddToken,
     Beat,
+    BindKey,
     Cancel,
     Command,
     ConflictError,
@@ -24,6 +26,8 @@ from zsched.dispatcher.commands import (
     RefusedError,
     RegisterWorker,
     Report,
+    RevokeKey,
+    RevokeToken,
     Submit,
 )
 from zsched.dispatcher.orders import introduced, moment, orders, outcome
@@ -57,7 +61,9 @@ class Dispatcher:
         new_token: Callable[[], str],
         now: Now,
         pending_max: int = PENDING_RUNS_MAX,
+        keyed: bool = False,
     ) -> None:
+        """`keyed`: workers prove who they are by a key; a frame that comes by none, or by another's, is refused."""
         self.outbox: list[tuple[bytes, protocol.SchedulerFrame]] = []
         # What running runs that somebody looks at have written; the loop passes it on.
         self.output: list[protocol.Log] = []
@@ -66,6 +72,7 @@ class Dispatcher:
         self._timeout_ms = timeout_ms
         self._pending_max = pending_max
         self._new_token = new_token
+        self._keyed = keyed
         self._sessions = Sessions(timeout_ms)
         self._last_tick_ms = now.mono_ms
         self._wall_ahead_ms = now.wall_ms - now.mono_ms
@@ -78,15 +85,15 @@ class Dispatcher:
 
     # --- frames ------------------------------------------------------------------------------------------------------
 
-    def on_frame(self, peer: bytes, frame: protocol.WorkerFrame, now: Now) -> None:
-        """A worker says something."""
+    def on_frame(self, peer: bytes, frame: protocol.WorkerFrame, now: Now, key: str = "") -> None:
+        """A worker says something. `key`: the public key that its connection has proved to own, if any."""
         if self._astray:
             self._follow_store(now)
         if isinstance(frame, protocol.Register):
-            self._on_register(peer, frame, now)
+            self._on_register(peer, frame, now, key)
             return
         session = self._sessions.of_frame(frame.s, peer)
-        if session is None:
+        if session is None or session.key != key:
             self._scold(peer, "E_SESSION", "no such session: register again", now)
             return
         session.heard_ms = now.mono_ms
@@ -124,7 +131,11 @@ class Dispatcher:
                         self._store.put_back(RunId(order.run), session.name, Reason.UNDELIVERED, now.wall_ms)
                 log.warning("worker %s can't be reached: a frame could not be sent", session.name)
 
-    def _on_register(self, peer: bytes, frame: protocol.Register, now: Now) -> None:
+    def _on_register(self, peer: bytes, frame: protocol.Register, now: Now, key: str) -> None:
+        if self._keyed and (wrong := access.wrong_key(self._store, WorkerId(frame.worker), key)) is not None:
+            log.warning("worker %s is refused: %s", frame.worker, wrong)
+            self._refuse(peer, "E_KEY", wrong, fatal=True)
+            return
         if protocol.VERSION not in frame.versions:
             self._refuse(
                 peer, "E_VERSION", f"this scheduler speaks version {protocol.VERSION} of the protocol", fatal=True
@@ -144,7 +155,7 @@ class Dispatcher:
         if old is not None and not same_start:
             losses.lose_worker(self._store, name, "started anew", now, crash=True)
         self._store.register(worker, now.wall_ms)
-        session = Session(worker=worker, token=self._new_token(), peer=peer, heard_ms=now.mono_ms)
+        session = Session(worker=worker, token=self._new_token(), peer=peer, heard_ms=now.mono_ms, key=key)
         self._sessions.open(session)
         keep, kill = arrival.adopt(self._store, session, frame, now)
         log.info("worker %s registered: %d slots, holds %d runs", name, worker.slots, len(keep))
@@ -234,6 +245,16 @@ class Dispatcher:
                 return polling.next_run(self._store, session, self._timeout_ms, now)
             case Report():
                 return polling.report(self._store, self._sessions, command, now)
+            case AddToken():
+                access.add_token(self._store, command)
+            case RevokeToken():
+                access.revoke_token(self._store, command, now)
+            case BindKey():
+                access.bind_key(self._store, self._sessions, command, now)
+            case RevokeKey():
+                ended = access.revoke_key(self._store, self._sessions, command, now)
+                if ended is not None and ended.peer is not None:
+                    self._refuse(ended.peer, "E_KEY", "this key was revoked", fatal=True)
         return None
 
     def _on_submit(self, command: Submit, now: Now) -> list[JobId]:

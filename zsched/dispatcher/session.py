@@ -18,7 +18,8 @@ class Session:
     """A worker believed alive. `heard_ms` is by the steady clock.
 
     `peer` is the ROUTER's name of its connection: None for a worker that polls, and for one that has not registered
-    since this scheduler started. `window` and `ahead` are its last word on how much it takes. `n` counts the run frames
+    since this scheduler started. `key` is the public key that its frames come by, empty where workers need none.
+    `window` and `ahead` are its last word on how much it takes. `n` counts the run frames
     sent to it. `suspects` are its runs on probation, each with the moment its start was heard of; `watched` those whose
     output somebody looks at, each with the moment until which it may be told. `handed` are, of one that polls, the runs
     that it has not said to be running, each with the moment when it got it. `rival_ms` is when another worker first
@@ -29,6 +30,7 @@ class Session:
     token: str
     peer: bytes | None
     heard_ms: int
+    key: str = ""
     window: int = 0
     ahead: int = 0
     n: int = 0

@@ -79,7 +79,7 @@ def _replay(engine: Engine, findings: Findings) -> tuple[dict[int, State], dict[
     for event_id, job_id, first, last, worker_id, was, became, reason in _pages(engine, _EVENTS):
         findings.events += 1
         if first is None:
-            if job_id is None:
+            if job_id is None and worker_id is not None:
                 if workers.get(worker_id) != was:
                     findings.add(f"event {event_id}: worker {worker_id} was {workers.get(worker_id)}, not {was}")
                 workers[worker_id] = became

@@ -20,6 +20,7 @@ from typing import Literal, Protocol
 from zsched.matching import Demand
 from zsched.model import (
     DemandId,
+    Event,
     Job,
     JobId,
     JobSpec,
@@ -29,8 +30,10 @@ from zsched.model import (
     RunId,
     RunStatus,
     Stream,
+    Token,
     Worker,
     WorkerId,
+    WorkerKey,
     WorkerStatus,
 )
 
@@ -147,8 +150,37 @@ class RunOutput:
     stderr: Stream
 
 
+class Access(Protocol):
+    """Who may come in: the tokens of callers and the keys of workers. A part of the write side."""
+
+    def token(self, token_id: str) -> Token | None:
+        """A token, also one that is worth nothing any more."""
+
+    def add_token(self, token: Token) -> None:
+        """Store a token that is new."""
+
+    def revoke_token(self, token_id: str, actor: str, now_ms: int) -> bool:
+        """The token is worth nothing from now on. False: there is none, or it was revoked before."""
+
+    def key(self, public_key: str) -> WorkerKey | None:
+        """A worker's key, also one that was revoked."""
+
+    def key_of(self, worker_id: WorkerId) -> WorkerKey | None:
+        """The key that a worker has now."""
+
+    def bind_key(self, worker_id: WorkerId, public_key: str, actor: str, now_ms: int) -> None:
+        """A key that is new is the worker's from now on; one that it had before is revoked."""
+
+    def revoke_key(self, worker_id: WorkerId, actor: str, now_ms: int) -> bool:
+        """The worker's key is worth nothing from now on. False: it has none."""
+
+
 class Store(Protocol):
     """The scheduler's write side."""
+
+    @property
+    def access(self) -> Access:
+        """Tokens and keys, within the same transactions."""
 
     # --- transactions ---
 
@@ -355,3 +387,16 @@ class Reader(Protocol):
         """How many workers are in each state."""
 
     def worker(self, worker_id: WorkerId) -> Worker | None: ...
+
+    # --- who may come in ---
+
+    def token(self, token_id: str) -> Token | None: ...
+
+    def tokens(self) -> list[Token]:
+        """All tokens ever made, oldest first."""
+
+    def worker_keys(self) -> list[WorkerKey]:
+        """All keys that workers ever had, by worker, oldest first."""
+
+    def events(self, after: int, limit: int) -> list[Event]:
+        """What happened after the event of that number, in order."""

@@ -2,7 +2,20 @@
 
 from __future__ import annotations
 
-from zsched.model import Job, JobId, Run, RunId, RunStatus, Stream, Worker, WorkerId, WorkerStatus
+from zsched.model import (
+    Event,
+    Job,
+    JobId,
+    Run,
+    RunId,
+    RunStatus,
+    Stream,
+    Token,
+    Worker,
+    WorkerId,
+    WorkerKey,
+    WorkerStatus,
+)
 from zsched.store import rows, sql
 from zsched.store.contract import RunOutput
 from zsched.store.engine import Engine
@@ -63,3 +76,16 @@ class EngineReader:
     def worker(self, worker_id: WorkerId) -> Worker | None:
         found = self._execute(sql.WORKER, (worker_id,))
         return rows.worker(found[0]) if found else None
+
+    def token(self, token_id: str) -> Token | None:
+        found = self._execute(sql.TOKEN, (token_id,))
+        return rows.token(found[0]) if found else None
+
+    def tokens(self) -> list[Token]:
+        return [rows.token(row) for row in self._execute(sql.TOKENS)]
+
+    def worker_keys(self) -> list[WorkerKey]:
+        return [rows.key(row) for row in self._execute(sql.KEYS)]
+
+    def events(self, after: int, limit: int) -> list[Event]:
+        return [rows.event(row) for row in self._execute(sql.EVENTS, (after, limit))]

@@ -5,7 +5,21 @@ from __future__ import annotations
 import json
 
 from zsched.matching import Demand
-from zsched.model import Job, JobId, Run, RunId, RunStatus, Worker, WorkerId, WorkerKind, WorkerStatus
+from zsched.model import (
+    Event,
+    Job,
+    JobId,
+    Run,
+    RunId,
+    RunStatus,
+    Scope,
+    Token,
+    Worker,
+    WorkerId,
+    WorkerKey,
+    WorkerKind,
+    WorkerStatus,
+)
 from zsched.store.engine import Row
 
 
@@ -81,3 +95,44 @@ def demand(text: str) -> Demand:
     """The demand that `wish` wrote."""
     read = json.loads(text)
     return Demand(needs=tuple(read["needs"]), probation=read["probation"])
+
+
+def token(row: Row) -> Token:
+    token_id, digest, scopes, note, created_ms, created_by, expires_ms, revoked_ms = row
+    return Token(
+        token_id=token_id,
+        digest=digest,
+        scopes=frozenset(Scope(word) for word in scopes.split()),
+        note=note,
+        created_ms=created_ms,
+        created_by=created_by,
+        expires_ms=expires_ms,
+        revoked_ms=revoked_ms,
+    )
+
+
+def key(row: Row) -> WorkerKey:
+    public_key, worker_id, created_ms, created_by, revoked_ms = row
+    return WorkerKey(
+        public_key=public_key,
+        worker_id=WorkerId(worker_id),
+        created_ms=created_ms,
+        created_by=created_by,
+        revoked_ms=revoked_ms,
+    )
+
+
+def event(row: Row) -> Event:
+    event_id, at_ms, actor, job_id, first, last, worker_id, was, became, reason, detail = row
+    return Event(
+        event_id=event_id,
+        at_ms=at_ms,
+        actor=actor,
+        became=became,
+        job_id=job_id,
+        runs=None if first is None else (RunId(first), RunId(last)),
+        worker_id=worker_id,
+        was=was,
+        reason=reason,
+        detail=detail,
+    )

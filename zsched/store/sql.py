@@ -177,6 +177,25 @@ ADD_EVENT: Final = """
     VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"""
 
 
+_EVENT: Final = "event_id, at_ms, actor, job_id, run_first, run_last, worker_id, was, became, reason, detail"
+EVENTS: Final = f"SELECT {_EVENT} FROM events WHERE event_id > ? ORDER BY event_id LIMIT ?"
+
+# --- who may come in ---
+
+_TOKEN: Final = "token_id, digest, scopes, note, created_ms, created_by, expires_ms, revoked_ms"  # noqa: S105
+TOKEN: Final = f"SELECT {_TOKEN} FROM tokens WHERE token_id = ?"
+TOKENS: Final = f"SELECT {_TOKEN} FROM tokens ORDER BY created_ms, token_id"
+ADD_TOKEN: Final = f"INSERT INTO tokens ({_TOKEN}) VALUES (?, ?, ?, ?, ?, ?, ?, NULL)"
+REVOKE_TOKEN: Final = "UPDATE tokens SET revoked_ms = ? WHERE token_id = ? AND revoked_ms IS NULL RETURNING token_id"  # noqa: S105
+
+_KEY: Final = "public_key, worker_id, created_ms, created_by, revoked_ms"
+KEY: Final = f"SELECT {_KEY} FROM keys WHERE public_key = ?"
+KEY_OF: Final = f"SELECT {_KEY} FROM keys WHERE worker_id = ? AND revoked_ms IS NULL"
+KEYS: Final = f"SELECT {_KEY} FROM keys ORDER BY worker_id, created_ms, public_key"
+ADD_KEY: Final = f"INSERT INTO keys ({_KEY}) VALUES (?, ?, ?, ?, NULL)"
+REVOKE_KEY: Final = "UPDATE keys SET revoked_ms = ? WHERE worker_id = ? AND revoked_ms IS NULL RETURNING public_key"
+
+
 @lru_cache(maxsize=2 * ROWS_PER_INSERT)
 def for_rows(insert: str, count: int) -> str:
     """The same INSERT for count rows: what it returns costs several times what a row does, and once a statement."""

@@ -61,7 +61,7 @@ class Lock:
         Raises StoreLocked when another process has it, StoreError when the folder can't be used.
         """
         resolved = db.resolve()
-        data_dir = resolved.with_name(f"{resolved.name}.d")
+        self.folder = data_dir = resolved.with_name(f"{resolved.name}.d")
         path = data_dir / "lock"
         try:
             data_dir.mkdir(mode=0o700, exist_ok=True)

@@ -29,6 +29,7 @@ from zsched.model import (
     WorkerStatus,
 )
 from zsched.store import rows, sql
+from zsched.store.access import AccessWriter
 from zsched.store.contract import Cancelled, Claimed, Due, Holding, Load, Ready, StoreCorrupt, StoreError, Verdict
 from zsched.store.engine import Engine, Row
 from zsched.store.ledger import Ledger
@@ -48,6 +49,7 @@ class Writer:
         self._execute = engine.execute
         self._ledger = Ledger()
         self._moved = self._ledger.moved
+        self.access = AccessWriter(engine, self._ledger)
         self._rows_before = 0
         # Demands never change once they are stored, so these two need no rollback: an id that was rolled back is asked
         # for anew.

@@ -137,6 +137,12 @@ class Agent:
         """The link is about to look for the scheduler, and does nothing else meanwhile."""
         self.to_guard.append(messages.Alive(_SEEKING_MS_MAX))
 
+    def on_refused(self, why: str) -> None:
+        """The scheduler won't have this worker, now or later: it ends."""
+        log.error("worker %s: refused by the scheduler: %s", self._hello.worker, why)
+        self.to_guard.append(messages.Refused(EXIT_REFUSED))
+        self.exit_code = EXIT_REFUSED
+
     def on_disconnected(self, now: Now) -> None:
         """The link is cut, so frames may be lost: only a new session counts."""
         self._lose_session(now, "the connection is cut")
@@ -296,9 +302,7 @@ class Agent:
 
     def _on_error(self, frame: Error, now: Now) -> None:
         if frame.fatal:
-            log.error("worker %s: refused by the scheduler: %s", self._hello.worker, frame.detail)
-            self.to_guard.append(messages.Refused(EXIT_REFUSED))
-            self.exit_code = EXIT_REFUSED
+            self.on_refused(frame.detail)
         elif frame.code == "E_SESSION":
             self._lose_session(now, frame.detail)
         elif frame.code == "E_DUP":

@@ -1,12 +1,14 @@
-"""How a worker learns where its scheduler's ZeroMQ port is."""
+"""How a worker learns where its scheduler's ZeroMQ port is, and has its key bound to its name."""
 
 from __future__ import annotations
 
 import http.client
 import json
 from dataclasses import dataclass
+from ipaddress import ip_address
 from urllib.parse import urlsplit
 
+from zsched.keys import is_endpoint, is_key
 from zsched.limits import BODY_BYTES_MAX
 
 # Both for connecting and for each read of the answer. Nothing else waits meanwhile: without a session there is
@@ -18,33 +20,41 @@ class EnrolError(Exception):
     """No endpoint was given. The sentence is for a log line; trying again later may help."""
 
 
+class EnrolRefusedError(EnrolError):
+    """The scheduler won't have this worker: trying again does not help. The sentence says what does."""
+
+
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where to connect. `db` is the scheduler's database, empty when it did not say."""
+    """Where to connect. `server_key` is the scheduler's public key, empty where connections are not encrypted; `db` its
+    database, empty when it did not say.
+    """
 
     endpoint: str
+    server_key: str = ""
     db: str = ""
 
 
-def enrol(scheduler: str, worker: str) -> Place:
-    """Ask the scheduler at an http:// URL; a tcp:// URL is a place already.
+def enrol(scheduler: str, worker: str, public_key: str, token: str = "") -> Place:
+    """Ask the scheduler at an http:// URL, with a token if there is one.
 
     Raises EnrolError after at most some seconds.
     """
     parts = urlsplit(scheduler)
-    if parts.scheme == "tcp":
-        return Place(scheduler)
     connect = http.client.HTTPSConnection if parts.scheme == "https" else http.client.HTTPConnection
     connection = connect(parts.hostname or "", parts.port, timeout=_TIMEOUT_S)
+    headers = {"Content-Type": "application/json", "Accept": "application/json"}
+    if token:
+        headers["Authorization"] = f"Bearer {token}"
     try:
         connection.request(
             "POST",
             f"{parts.path.rstrip('/')}/workers/enrol",
-            body=json.dumps({"worker_id": worker}),
-            headers={"Content-Type": "application/json", "Accept": "application/json"},
+            body=json.dumps({"worker_id": worker, "public_key": public_key}),
+            headers=headers,
         )
         answer = connection.getresponse()
-        return _place(answer.status, answer.read(BODY_BYTES_MAX))
+        return _place(answer.status, answer.read(BODY_BYTES_MAX), worker)
     except OSError as error:
         raise EnrolError(f"{scheduler} can't be reached: {error.strerror or error}") from error
     except http.client.HTTPException as error:
@@ -53,16 +63,36 @@ def enrol(scheduler: str, worker: str) -> Place:
         connection.close()
 
 
-def _place(status: int, body: bytes) -> Place:
+def _place(status: int, body: bytes, worker: str) -> Place:
     try:
         answer = json.loads(body)
     except (ValueError, RecursionError):
         answer = None
     if not isinstance(answer, dict):
         raise EnrolError(f"the scheduler's answer {status} to enrol is no JSON object")
-    endpoint, db = answer.get("endpoint"), answer.get("db", "")
+    if status in (401, 403):
+        raise EnrolRefusedError(
+            f"the scheduler does not let this worker enrol ({answer.get('error', status)}): run"
+            f" `zsched access new {worker} > {worker}.access` as the scheduler's user, and name that file with -access"
+        )
+    if status == 409 and answer.get("code") in ("key_revoked", "key_taken"):
+        raise EnrolRefusedError(f"the scheduler refuses this worker's key: {answer.get('error')}")
     if status not in (200, 201):
         raise EnrolError(f"the scheduler answers {status} to enrol: {answer.get('error', '')}")
-    if not isinstance(endpoint, str) or not endpoint.startswith("tcp://") or not isinstance(db, str):
-        raise EnrolError("the scheduler's answer to enrol has no endpoint that begins with tcp://")
-    return Place(endpoint, db)
+    endpoint, server_key, db = (answer.get(name, "") for name in ("endpoint", "server_key", "db"))
+    if not isinstance(endpoint, str) or not is_endpoint(endpoint) or not isinstance(db, str):
+        raise EnrolError("the scheduler's answer to enrol has no endpoint tcp://HOST:PORT")
+    if server_key == "" and not _loopback(endpoint):
+        raise EnrolError(f"the scheduler names no key of its own for {endpoint}, and that is not this host: not safe")
+    if server_key != "" and (not isinstance(server_key, str) or not is_key(server_key)):
+        raise EnrolError("the scheduler's answer to enrol has a server_key that is none")
+    return Place(endpoint, server_key, db)
+
+
+def _loopback(endpoint: str) -> bool:
+    """Whether an endpoint is on this host."""
+    host = urlsplit(endpoint).hostname or ""
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"

@@ -16,8 +16,9 @@ import time
 from typing import Final
 
 from zsched.config import WorkerConfig
+from zsched.notify import Notify
 from zsched.protocol import Held, RunOrder, RunResult
-from zsched.worker import messages
+from zsched.worker import messages, prctl
 from zsched.worker.backlog import WAIT_MS_MAX, Backlog
 from zsched.worker.cpus import usable_cpus
 from zsched.worker.descriptors import make_room
@@ -55,6 +56,7 @@ def run(config: WorkerConfig) -> int:
     Returns the exit code: 0; 73, 75 (state directory); 77 (the scheduler refuses us).
     """
     keep_standard_fds()
+    notify = Notify(os.environ)
     os.umask(0o077)
     try:
         state = open_state(config.state_dir)
@@ -67,14 +69,15 @@ def run(config: WorkerConfig) -> int:
     left = sweep(state.spool_id)
     if left:
         log.warning("worker %s: killed %d processes that an earlier start had left", config.id, left)
-    return Guard(config, state).run()
+    return Guard(config, state, notify).run()
 
 
 class Guard:
     """All of the worker's state that outlives the agent."""
 
-    def __init__(self, config: WorkerConfig, state: State) -> None:
+    def __init__(self, config: WorkerConfig, state: State, notify: Notify) -> None:
         self._config = config
+        self._notify = notify
         self._state = state
         self._slots = config.slots or usable_cpus()
         self._incarnation = os.urandom(16).hex()
@@ -100,9 +103,15 @@ class Guard:
 
     def run(self) -> int:
         """Turn until the end."""
+        # What is ours is made by now. From here on umask and rights are those of the jobs, which inherit them.
+        os.umask(self._config.umask)
+        if self._config.no_new_privs:
+            prctl.gain_nothing()
+        prctl.close_to_others()
         folder = self._state.folder
         self._slots = make_room(self._slots)
         log.info("worker %s: process %d, %d slots, state in %s", self._config.id, os.getpid(), self._slots, folder)
+        self._notify.ready(f"{self._slots} slots")
         while not self._ending.done:
             self._turn()
         log.info("worker %s: ended", self._config.id)
@@ -127,6 +136,7 @@ class Guard:
         if self._keeper.on_tick(now_ms):
             self._on_agent_started()
         self._keeper.flush()
+        self._notify.alive(now_ms)
 
     def _wait_s(self) -> float | None:
         deadlines = (
@@ -134,6 +144,7 @@ class Guard:
             self._backlog.deadline_ms(),
             self._watches.deadline_ms(),
             self._keeper.deadline_ms(),
+            self._notify.deadline_ms(),
             self._tell_at_ms,
             self._ending.deadline_ms,
         )
@@ -206,6 +217,8 @@ class Guard:
                 stopping=self._ending.begun,
                 held=(*running, *finished),
                 dying=tuple(self._dying),
+                access=str(self._config.access or ""),
+                token_file=str(self._config.token_file or ""),
                 results=self._spool.results(),
             )
         )
@@ -306,6 +319,7 @@ class Guard:
             return
         log.info("worker %s: %s, finishing %d runs", self._config.id, name, len(self._runs))
         self._ending.begun = True
+        self._notify.stopping(f"finishing {len(self._runs)} runs")
         self._ending.deadline_ms = _mono_ms() + self._config.shutdown_grace_ms
         self._keeper.put(messages.Stopping())
         if unstarted := self._backlog.withdraw():

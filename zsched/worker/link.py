@@ -18,13 +18,16 @@ import zmq
 from zmq.utils.monitor import recv_monitor_message
 
 from zsched import logs
+from zsched.keys import KeyFileError, Pair
 from zsched.limits import FRAME_BYTES_MAX
 from zsched.model import Now
 from zsched.protocol import ProtocolError, pack, unpack_from_scheduler
-from zsched.worker.agent import Agent
+from zsched.worker import prctl
+from zsched.worker.agent import EXIT_REFUSED, Agent
 from zsched.worker.channel import Channel, ChannelClosedError
-from zsched.worker.enrol import EnrolError, Place, enrol
-from zsched.worker.messages import FromGuard, Hello
+from zsched.worker.door import Door
+from zsched.worker.enrol import EnrolError, EnrolRefusedError, Place
+from zsched.worker.messages import FromGuard, Hello, Refused
 from zsched.worker.pace import Backoff
 from zsched.worker.state import StateLockedError, lock
 from zsched.worker.sweep import sweep
@@ -52,9 +55,13 @@ class Socket:
     No routing id is ever set: a second socket with the same one would be deaf without an error.
     """
 
-    def __init__(self, context: zmq.Context[zmq.Socket[bytes]], endpoint: str) -> None:
-        self.endpoint = endpoint
+    def __init__(self, context: zmq.Context[zmq.Socket[bytes]], place: Place, pair: Pair) -> None:
+        self.place = place
         self.dealer = context.socket(zmq.DEALER)
+        if place.server_key:
+            self.dealer.setsockopt(zmq.CURVE_SERVERKEY, place.server_key.encode())
+            self.dealer.setsockopt(zmq.CURVE_PUBLICKEY, pair.public.encode())
+            self.dealer.setsockopt(zmq.CURVE_SECRETKEY, pair.secret.encode())
         # Nothing is queued for a scheduler that is not there: it would come late, under another session.
         self.dealer.setsockopt(zmq.IMMEDIATE, 1)
         self.dealer.setsockopt(zmq.LINGER, _LINGER_MS)
@@ -64,7 +71,7 @@ class Socket:
         self.dealer.setsockopt(zmq.RECONNECT_IVL, _RECONNECT_MS)
         self.dealer.setsockopt(zmq.RECONNECT_IVL_MAX, _RECONNECT_MS_MAX)
         self.monitor = self.dealer.get_monitor_socket(zmq.EVENT_HANDSHAKE_SUCCEEDED | zmq.EVENT_DISCONNECTED)
-        self.dealer.connect(endpoint)
+        self.dealer.connect(place.endpoint)
 
     def connections(self) -> list[bool]:
         """What happened to the connection since the last call: True for made, False for cut."""
@@ -97,8 +104,9 @@ class Socket:
 class Link:
     """Carries frames and messages to and from the agent until one of the three wants to end."""
 
-    def __init__(self, channel: Channel[FromGuard], hello: Hello, early: list[FromGuard]) -> None:
+    def __init__(self, channel: Channel[FromGuard], hello: Hello, early: list[FromGuard], door: Door) -> None:
         self._channel = channel
+        self._door = door
         self._hello = hello
         self._early = early
         self._agent = Agent(hello, _now(), socket.gethostname()[:255])
@@ -184,7 +192,10 @@ class Link:
         self._agent.on_seek()
         self._flush()
         try:
-            place = enrol(self._hello.scheduler, self._hello.worker)
+            place = self._door.find()
+        except EnrolRefusedError as error:
+            self._agent.on_refused(str(error))
+            return
         except EnrolError as error:
             if not self._unreachable:
                 log.warning("worker %s: trying again until it works: %s", self._hello.worker, error)
@@ -202,13 +213,13 @@ class Link:
 
     def _connect(self, place: Place) -> None:
         if self._socket is not None:
-            if self._socket.endpoint == place.endpoint:
+            if self._socket.place == place:
                 return
             self._poller.unregister(self._socket.dealer)
             self._poller.unregister(self._socket.monitor)
             self._socket.close()
         log.info("worker %s: connecting to %s", self._hello.worker, place.endpoint)
-        self._socket = Socket(self._context, place.endpoint)
+        self._socket = Socket(self._context, place, self._door.pair)
         self._poller.register(self._socket.dealer, zmq.POLLIN)
         self._poller.register(self._socket.monitor, zmq.POLLIN)
 
@@ -239,6 +250,8 @@ def _now() -> Now:
 
 def main() -> int:
     """Be the agent. The first message of the guard says everything that is to be known."""
+    # Before any key is read.
+    prctl.close_to_others()
     guard = socket.socket(fileno=os.dup(0))
     channel: Channel[FromGuard] = Channel(guard, FromGuard)
     messages: list[FromGuard] = []
@@ -253,7 +266,14 @@ def main() -> int:
     hello = messages[0]
     assert isinstance(hello, Hello)
     logs.start(hello.log_level)
-    return Link(channel, hello, messages[1:]).run()
+    try:
+        door = Door(hello)
+    except KeyFileError as error:
+        log.error("worker %s: %s", hello.worker, error)
+        channel.put(Refused(EXIT_REFUSED))
+        channel.flush()
+        return EXIT_REFUSED
+    return Link(channel, hello, messages[1:], door).run()
 
 
 if __name__ == "__main__":

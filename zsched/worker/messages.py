@@ -33,7 +33,8 @@ class Hello(Message, frozen=True):
     """The first message to a new agent: who the worker is and all that the guard holds. No run of it waits for a slot.
 
     `db` is the database whose runs these are, empty if none. `spool_id` is the mark of this worker's processes. `dying`
-    are those of the held runs that were dropped: Gone follows.
+    are those of the held runs that were dropped: Gone follows. `access` and `token_file` are paths, empty where there
+    are none.
     """
 
     worker: str
@@ -52,6 +53,8 @@ class Hello(Message, frozen=True):
     held: tuple[Held, ...]
     results: tuple[RunResult, ...]
     dying: tuple[int, ...] = ()
+    access: str = ""
+    token_file: str = ""
 
 
 class Began(Message, frozen=True):

@@ -1,0 +1,32 @@
+"""How often an address showed a bad token of late."""
+
+from __future__ import annotations
+
+import threading
+from typing import Final
+
+from zsched.limits import ATTEMPTS_MAX, ATTEMPTS_WINDOW_S
+
+# Addresses that are remembered. When more fail at the same time, those that failed longest ago are forgotten.
+_ADDRESSES_MAX: Final = 10_000
+
+
+class Attempts:
+    """Counts in windows of ATTEMPTS_WINDOW_S that begin with an address's first bad token. Thread-safe."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        # By address: when the window began, and how many there were. The oldest window stands first.
+        self._seen: dict[str, tuple[float, int]] = {}
+
+    def too_many(self, address: str, mono_s: float) -> bool:
+        """Note another bad token; whether it was one too many."""
+        with self._lock:
+            begun_s, count = self._seen.get(address, (mono_s, 0))
+            if mono_s - begun_s >= ATTEMPTS_WINDOW_S:
+                self._seen.pop(address)
+                begun_s, count = mono_s, 0
+            if address not in self._seen and len(self._seen) >= _ADDRESSES_MAX:
+                self._seen.pop(next(iter(self._seen)))
+            self._seen[address] = (begun_s, count + 1)
+            return count >= ATTEMPTS_MAX

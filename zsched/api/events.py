@@ -1,0 +1,28 @@
+"""/events: what was done and what happened, in order."""
+
+from __future__ import annotations
+
+import falcon
+
+from zsched.api import views
+from zsched.api.context import Context, answer, duration_ms, number, parameters
+from zsched.limits import PAGE_ROWS_DEFAULT, PAGE_ROWS_MAX, WAIT_MS_MAX
+from zsched.protocol import INTEGER_MAX
+
+
+class Events:
+    """/events"""
+
+    def __init__(self, context: Context) -> None:
+        self._context = context
+
+    def on_get(self, req: falcon.Request, resp: falcon.Response) -> None:
+        given = parameters(req, "after", "limit", "wait")
+        after = number(given, "after", 0, 0, INTEGER_MAX)
+        limit = number(given, "limit", PAGE_ROWS_DEFAULT, 1, PAGE_ROWS_MAX)
+        wait_s = duration_ms(given, "wait", WAIT_MS_MAX) / 1000
+        found = self._context.live.hold(lambda: self._context.reader.events(after, limit), bool, wait_s)
+        resp.cache_control = ["no-store"]
+        answer(resp, [views.event(event) for event in found])
+
+    on_head = on_get

@@ -1,0 +1,365 @@
+"""/openapi.json: the whole surface as an OpenAPI 3.1 document, made from the routes, the bodies and the answers.
+
+What the routes and the types can't tell stands in one table, `OPERATIONS`. A route without an entry there fails at the
+first request, and so in every test.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+import falcon
+import msgspec
+
+from zsched import __version__
+from zsched.api import body, shapes
+from zsched.api.context import parameters
+from zsched.api.gate import Needs
+from zsched.limits import (
+    COMMAND_BYTES_MAX,
+    JOBS_PER_SUBMIT_MAX,
+    NAME_CHARS_MAX,
+    PAGE_ROWS_DEFAULT,
+    PAGE_ROWS_MAX,
+    SCHEDULE_CHARS_MAX,
+)
+from zsched.model import RunStatus
+from zsched.protocol import WorkerName
+from zsched.spec import JobBody
+
+Schema = dict[str, Any]
+
+_PREFIX: Final = "#/components/schemas/"
+# As units.py reads it.
+_DURATION: Final[Schema] = {
+    "type": "string",
+    "pattern": r"^(0|([0-9]+(\.[0-9]+)?(d|h|m|s|ms|us|µs|ns))+)$",
+    "maxLength": 64,
+}
+# A path without a scope is read.
+_OPEN: Final[Mapping[str, None]] = {"GET": None}
+_TEXT: Final = "text/plain"
+_ABOUT: Final = """\
+A job is a shell command, so a call needs a token with the scope in `x-scope`, sent as `Authorization: Bearer TOKEN`.
+Programs on the scheduler's own host need none.
+
+HEAD answers as GET does, without the body, except at `/workers/{worker}/next`. Any other method is 405, and `Allow`
+names those that there are. What is no HTTP is 400, a head of more than 32 KiB 431. New members may be added to answers.
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Operation:
+    """What a route can't tell: `answer` is the type of the JSON, None where the answer is text; `conflicts` and `lacks`
+    say what 409 and 404 mean.
+    """
+
+    name: str
+    summary: str
+    answer: object = None
+    status: int = 200
+    takes: object = None
+    example: object = None
+    query: tuple[str, ...] = ()
+    headers: tuple[str, ...] = ()
+    lacks: str = ""
+    conflicts: str = ""
+
+
+_CONNECTED: Final = "A worker of this name is connected over ZeroMQ"
+_NO_JOB, _NO_RUN, _NO_WORKER = "There is no such job", "There is no such run", "There is no such worker"
+
+OPERATIONS: Final[Mapping[str, Operation]] = {
+    "GET /jobs": Operation(
+        "list_jobs", "List jobs, newest first", list[shapes.Job], query=("status", "limit", "offset")
+    ),
+    "POST /jobs": Operation(
+        "submit",
+        "Submit a job, or an array of jobs that is stored as a whole or not at all",
+        shapes.Job | list[shapes.Job],
+        201,
+        JobBody | list[JobBody],
+        {"name": "hello-job", "command": "echo Hello World"},
+        headers=("Location",),
+    ),
+    "GET /jobs/{job}": Operation(
+        "get_job", "Look at a job and its last run", shapes.JobWithRun, query=("wait",), lacks=_NO_JOB
+    ),
+    "GET /jobs/{job}/runs": Operation(
+        "list_runs",
+        "The runs of a job, newest first, without their logs",
+        list[shapes.Run],
+        query=("limit",),
+        lacks=_NO_JOB,
+    ),
+    "POST /jobs/{job}/cancel": Operation(
+        "cancel", "Cancel what is live of a job", shapes.JobWithRun, lacks=_NO_JOB, conflicts="Nothing of it is live"
+    ),
+    "POST /jobs/{job}/log": Operation(
+        "report",
+        "A worker that polls tells how its run goes",
+        shapes.Run,
+        takes=body.LogBody,
+        example={"worker_id": "w1", "status": "success", "exit_code": 0, "logs": "Hello World\n"},
+        lacks=f"{_NO_JOB}, or no such worker",
+        conflicts="The worker is another, has no such run, or the run has ended",
+    ),
+    "GET /runs/{run}": Operation("get_run", "A run with what it wrote", shapes.Run, lacks=_NO_RUN),
+    "GET /runs/{run}/log": Operation(
+        "get_log",
+        "What a run wrote to one stream; from `offset` on also while it runs",
+        query=("stream", "offset", "wait"),
+        headers=("Zsched-Offset", "Zsched-Next", "Zsched-End"),
+        lacks=_NO_RUN,
+    ),
+    "GET /workers": Operation("list_workers", "All workers that ever registered", list[shapes.Worker]),
+    "POST /workers/register": Operation(
+        "register",
+        "A worker that polls begins",
+        shapes.Worker,
+        takes=body.RegisterBody,
+        example={"worker_id": "w1"},
+        conflicts=_CONNECTED,
+    ),
+    "POST /workers/heartbeat": Operation(
+        "heartbeat",
+        "A worker that polls lives",
+        shapes.Ok,
+        takes=body.WorkerBody,
+        example={"worker_id": "w1"},
+        lacks="Nobody registered this name",
+        conflicts=_CONNECTED,
+    ),
+    "POST /workers/enrol": Operation(
+        "enrol",
+        "A worker's key is bound to its name, and it is told where the ZeroMQ port is",
+        shapes.Enrolled,
+        takes=body.EnrolBody,
+        example={"worker_id": "worker-2", "public_key": "rq:rM>}U?@Lns47E1%kR.o@n%FcmmsL/@{H8]yf7"},
+        conflicts="The name or the key is another's, or the key was revoked",
+    ),
+    "GET /workers/{worker}": Operation("get_worker", "Look at a worker", shapes.Worker, lacks=_NO_WORKER),
+    "GET /workers/{worker}/next": Operation(
+        "next_run",
+        "A worker that polls asks for a run: asking assigns it",
+        shapes.Next,
+        lacks="Nobody registered this name",
+        conflicts=_CONNECTED,
+    ),
+    "GET /tokens": Operation("list_tokens", "The tokens of callers, without their secrets", list[shapes.Token]),
+    "POST /tokens": Operation(
+        "add_token",
+        "Make a token; this answer alone has its secret",
+        shapes.NewToken,
+        201,
+        body.TokenBody,
+        {"scopes": ["read"], "note": "dashboard", "expires": "30d"},
+    ),
+    "DELETE /tokens/{token}": Operation(
+        "revoke_token", "Revoke a token", shapes.Token, lacks="There is no such token, or it was revoked before"
+    ),
+    "GET /access": Operation("list_keys", "The keys of workers", list[shapes.Key]),
+    "DELETE /access/{worker}": Operation(
+        "revoke_key", "Revoke a worker's key; its session ends", shapes.Key, lacks="The worker has no key"
+    ),
+    "GET /events": Operation(
+        "list_events", "What was done and what happened, in order", list[shapes.Event], query=("after", "limit", "wait")
+    ),
+    "GET /healthz": Operation("health", "The process lives"),
+    "GET /readyz": Operation("readiness", "The loop turns, and the store takes what it decides"),
+    "GET /stats": Operation("stats", "How many tasks and workers are in each state", shapes.Stats),
+    "GET /version": Operation("version", "Name and version", shapes.Version),
+    "GET /openapi.json": Operation("openapi", "This document", dict[str, Any]),
+}
+
+_QUERY: Final[Mapping[str, Schema]] = {
+    "limit": {
+        "description": f"So many at most; more than {PAGE_ROWS_MAX} is cut to that",
+        "schema": {"type": "integer", "minimum": 1, "default": PAGE_ROWS_DEFAULT},
+    },
+    "offset": {"description": "What to leave out in front", "schema": {"type": "integer", "minimum": 0}},
+    "after": {"description": "The last id that was seen", "schema": {"type": "integer", "minimum": 0, "default": 0}},
+    "wait": {
+        "description": "How long to hold the answer until there is something to say; more than 20s is cut to that",
+        "schema": _DURATION,
+        "example": "10ms",
+    },
+    "stream": {"schema": {"enum": ["stdout", "stderr"], "default": "stdout"}},
+    "status": {"schema": {"enum": list(RunStatus)}},
+}
+_PATH: Final[Mapping[str, Schema]] = {
+    "job": {"schema": {"type": "integer", "minimum": 0}, "example": 1},
+    "run": {"schema": {"type": "integer", "minimum": 0}, "example": 1},
+    "worker": {"schema": {}, "example": "worker-1"},
+    "token": {"schema": {"type": "string", "pattern": "^[0-9a-f]{12}$"}, "example": "0123456789ab"},
+}
+_HEADERS: Final[Mapping[str, Schema]] = {
+    "Location": {"description": "The path of the job, when it is one", "schema": {"type": "string"}},
+    "Zsched-Offset": {"description": "Where the body begins", "schema": {"type": "integer", "minimum": 0}},
+    "Zsched-Next": {"description": "The offset to ask for next", "schema": {"type": "integer", "minimum": 0}},
+    "Zsched-End": {"description": "Whether nothing follows", "schema": {"enum": ["true", "false"]}},
+    "Retry-After": {"description": "Seconds", "schema": {"type": "integer", "minimum": 1}},
+    "WWW-Authenticate": {"schema": {"type": "string"}},
+    "Allow": {"schema": {"type": "string"}},
+}
+_ERRORS: Final[Mapping[int, tuple[str, tuple[str, ...]]]] = {
+    400: ("The body, a parameter or an id can't be read; `errors` says where", ()),
+    401: ("The token is not good", ("WWW-Authenticate",)),
+    403: ("A caller without a token is not on this host, or a token lacks the scope", ("WWW-Authenticate",)),
+    404: ("There is none", ()),
+    405: ("The path does not take this method", ("Allow",)),
+    409: ("It is not in a state for this", ()),
+    413: ("The body is too large, or has too many jobs", ()),
+    429: ("Too many bad tokens from this address, or too many runs wait already", ("Retry-After",)),
+    503: ("Not now", ("Retry-After",)),
+}
+# What a job's members must be like, where the type says less: it also takes what the answer then explains.
+_JOB: Final[Schema] = {
+    "name": {"type": "string", "minLength": 1, "maxLength": NAME_CHARS_MAX, "pattern": r"\S"},
+    "command": {
+        "description": f"Run by `sh -c`; at most {COMMAND_BYTES_MAX} bytes",
+        "type": "string",
+        "minLength": 1,
+        "maxLength": COMMAND_BYTES_MAX,
+        "pattern": r"\S",
+    },
+    "schedule": {
+        "description": "Five cron fields in UTC",
+        "anyOf": [{"type": "string", "maxLength": SCHEDULE_CHARS_MAX}, {"type": "null"}],
+        "examples": ["*/5 * * * *"],
+    },
+    "timeout": {
+        "description": "A duration, or a number of seconds",
+        "anyOf": [_DURATION, {"type": "integer", "minimum": 1}, {"type": "null"}],
+        "examples": ["10m", 600],
+    },
+}
+
+
+class Document:
+    """/openapi.json"""
+
+    def __init__(self, needs: Needs) -> None:
+        self._needs = needs
+        self._made: bytes | None = None
+
+    def on_get(self, req: falcon.Request, resp: falcon.Response) -> None:
+        parameters(req)
+        # Two threads that come first may both make it: it is the same.
+        if self._made is None:
+            self._made = msgspec.json.encode(document(self._needs))
+        resp.data = self._made
+        resp.content_type = falcon.MEDIA_JSON
+
+    on_head = on_get
+
+
+def document(needs: Needs) -> Schema:
+    """The document for these routes."""
+    types = [kind for one in OPERATIONS.values() for kind in (one.answer, one.takes) if kind is not None]
+    made, components = msgspec.json.schema_components(
+        [*types, shapes.Error, WorkerName], ref_template=_PREFIX + "{name}"
+    )
+    *of_types, _, worker = (_ecma(schema) for schema in made)
+    components = {name: _ecma(schema) for name, schema in components.items()}
+    components["JobBody"]["required"] = ["name", "command"]
+    components["JobBody"]["properties"] |= _JOB
+    # By identity: two types may be equal.
+    schemas = {id(kind): schema for kind, schema in zip(types, of_types, strict=True)}
+    path_parameters = {**_PATH, "worker": {**_PATH["worker"], "schema": worker}}
+    paths = {
+        path: {method.lower(): _operation(path, method, scope, schemas) for method, scope in (needed or _OPEN).items()}
+        | _path_item(path, path_parameters)
+        for path, needed in needs.items()
+    }
+    return {
+        "openapi": "3.1.0",
+        "info": {"title": "zsched", "version": __version__, "description": _ABOUT, "license": {"name": "MIT"}},
+        "paths": paths,
+        "components": {
+            "schemas": components,
+            "parameters": {name: {"name": name, "in": "query", **told} for name, told in _QUERY.items()},
+            "headers": dict(_HEADERS),
+            "responses": {f"Error{status}": _error(status) for status in _ERRORS},
+            "securitySchemes": {
+                "token": {"type": "http", "scheme": "bearer", "description": "`zsched token add` makes one"}
+            },
+        },
+    }
+
+
+def _path_item(path: str, known: Mapping[str, Schema]) -> Schema:
+    names = re.findall(r"\{(\w+)\}", path)
+    if not names:
+        return {}
+    return {"parameters": [{"name": name, "in": "path", "required": True, **known[name]} for name in names]}
+
+
+def _operation(path: str, method: str, scope: str | None, schemas: Mapping[int, Schema]) -> Schema:
+    one = OPERATIONS[f"{method} {path}"]
+    good: Schema = {"description": "Done" if method != "GET" else "Found", "content": _content(one, schemas)}
+    if one.headers:
+        good["headers"] = {name: {"$ref": f"#/components/headers/{name}"} for name in one.headers}
+    answers: Schema = {str(one.status): good}
+    for status in _statuses(one, scope):
+        answers[str(status)] = {"$ref": f"#/components/responses/Error{status}"}
+    if one.lacks:
+        answers["404"] = {**_error(404), "description": one.lacks}
+    if one.conflicts:
+        answers["409"] = {**_error(409), "description": one.conflicts}
+    if path == "/readyz":
+        answers["503"] = {"description": "Not now", "content": good["content"]}
+    made: Schema = {"operationId": one.name, "summary": one.summary}
+    if one.query:
+        made["parameters"] = [{"$ref": f"#/components/parameters/{name}"} for name in one.query]
+    if one.takes is not None:
+        told = {"schema": _bounded(schemas[id(one.takes)]), "example": one.example}
+        made["requestBody"] = {"required": True, "content": {"application/json": told}}
+    made["responses"] = answers
+    made["security"] = [] if scope is None else [{"token": [scope]}, {}]
+    return made if scope is None else {**made, "x-scope": scope}
+
+
+def _statuses(one: Operation, scope: str | None) -> list[int]:
+    """The errors that have no words of their own. Every call with a scope passes the gate, which reads the store."""
+    return [] if scope is None else [400, 401, 403, *([413] if one.takes is not None else []), 429, 503]
+
+
+def _content(one: Operation, schemas: Mapping[int, Schema]) -> Schema:
+    if one.answer is None:
+        return {_TEXT: {"schema": {"type": "string"}}}
+    return {"application/json": {"schema": schemas[id(one.answer)]}}
+
+
+def _error(status: int) -> Schema:
+    words, headers = _ERRORS[status]
+    schema = {"schema": {"$ref": f"{_PREFIX}Error"}}
+    made: Schema = {"description": words, "content": {"application/json": schema, "application/problem+json": schema}}
+    if headers:
+        made["headers"] = {name: {"$ref": f"#/components/headers/{name}"} for name in headers}
+    return made
+
+
+def _bounded(schema: Schema) -> Schema:
+    """A body's schema; an array of jobs in it with its bounds."""
+    return {
+        name: [
+            {**kind, "minItems": 1, "maxItems": JOBS_PER_SUBMIT_MAX} if kind.get("type") == "array" else kind
+            for kind in value
+        ]
+        if name == "anyOf"
+        else value
+        for name, value in schema.items()
+    }
+
+
+def _ecma(value: Any) -> Any:
+    """A schema with the patterns as JSON Schema has them: Python's end of the text is `$` there."""
+    if isinstance(value, dict):
+        return {name: _ecma(inner) for name, inner in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_ecma(inner) for inner in value]
+    return value.replace(r"\Z", "$") if isinstance(value, str) else value

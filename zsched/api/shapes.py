@@ -1,0 +1,198 @@
+"""The answers' JSON as types, for the OpenAPI document. views.py makes what these describe; a member without a value is
+left out. The tests hold every answer that they get against the document, so the two can't drift apart.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from msgspec import UNSET, Meta, Struct, UnsetType
+
+from zsched.model import Reason, RunStatus, Scope, WorkerKind, WorkerStatus
+
+Time = Annotated[str, Meta(extra_json_schema={"format": "date-time"}, description="RFC 3339 in UTC")]
+Id = Annotated[int, Meta(ge=1)]
+Natural = Annotated[int, Meta(ge=0)]
+
+
+class Run(Struct, kw_only=True):
+    """One attempt to do a job."""
+
+    run_id: Id
+    job_id: Id
+    attempt: Natural
+    status: RunStatus
+    created_at: Time
+    worker_id: str | UnsetType = UNSET
+    reason: Reason | UnsetType = UNSET
+    detail: str | UnsetType = UNSET
+    exit_code: int | UnsetType = UNSET
+    signal: int | UnsetType = UNSET
+    start_time: Time | UnsetType = UNSET
+    end_time: Time | UnsetType = UNSET
+    logs: str | UnsetType = UNSET
+
+
+class Job(Struct, kw_only=True):
+    """What somebody wants done."""
+
+    id: Id
+    name: str
+    command: str
+    status: RunStatus
+    created_at: Time
+    updated_at: Time
+    schedule: str | UnsetType = UNSET
+    next_fire_at: Time | UnsetType = UNSET
+    timeout: str | UnsetType = UNSET
+    cancelled_at: Time | UnsetType = UNSET
+
+
+class JobWithRun(Job, kw_only=True):
+    """A job, and its run with the highest id."""
+
+    last_run: Run | UnsetType = UNSET
+
+
+class HandedJob(Struct, kw_only=True):
+    """A job as a worker that polls gets it, with the run that it is to execute."""
+
+    id: Id
+    name: str
+    command: str
+    created_at: Time
+    updated_at: Time
+    run_id: Id
+    attempt: Id
+    timeout_ms: Natural | UnsetType = UNSET
+
+
+class Next(Struct):
+    """What a worker that asks gets; null when there is nothing for it."""
+
+    job: HandedJob | None
+
+
+class Worker(Struct, kw_only=True):
+    """Who executes runs."""
+
+    worker_id: str
+    status: WorkerStatus
+    kind: WorkerKind
+    slots: Id
+    last_seen: Time
+    registered_at: Time
+    host: str | UnsetType = UNSET
+    agent: str | UnsetType = UNSET
+    can: tuple[str, ...] | UnsetType = UNSET
+    labels: dict[str, str] | UnsetType = UNSET
+
+
+class Ok(Struct):
+    """It was heard."""
+
+    status: Literal["ok"]
+
+
+class Enrolled(Struct, kw_only=True):
+    """Where the ZeroMQ port is, the identity of the database, and the scheduler's public key where workers need one."""
+
+    endpoint: str
+    db: str
+    server_key: str | UnsetType = UNSET
+
+
+class Token(Struct, kw_only=True):
+    """A caller's token without its secret."""
+
+    id: str
+    scopes: tuple[Scope, ...]
+    note: str
+    created_at: Time
+    created_by: str
+    expires_at: Time | UnsetType = UNSET
+    revoked_at: Time | UnsetType = UNSET
+
+
+class NewToken(Token, kw_only=True):
+    """A token with its secret, which is shown this once."""
+
+    token: str
+
+
+class Key(Struct, kw_only=True):
+    """The public key that a worker's name is bound to."""
+
+    worker_id: str
+    public_key: str
+    created_at: Time
+    created_by: str
+    revoked_at: Time | UnsetType = UNSET
+
+
+class Event(Struct, kw_only=True):
+    """Something that was done or happened. `runs` are the first and the last run of a range."""
+
+    id: Id
+    at: Time
+    actor: str
+    became: str
+    job_id: Id | UnsetType = UNSET
+    runs: tuple[Id, Id] | UnsetType = UNSET
+    worker_id: str | UnsetType = UNSET
+    was: str | UnsetType = UNSET
+    reason: str | UnsetType = UNSET
+    detail: str | UnsetType = UNSET
+
+
+class Tasks(Struct):
+    """How many tasks are in each state."""
+
+    pending: Natural
+    running: Natural
+    success: Natural
+    failed: Natural
+    cancelled: Natural
+
+
+class WorkersByStatus(Struct):
+    """How many workers are in each state."""
+
+    active: Natural
+    inactive: Natural
+
+
+class Stats(Struct):
+    """How much of what there is."""
+
+    tasks: Tasks
+    workers: WorkersByStatus
+    version: str
+
+
+class Version(Struct):
+    """Who we are."""
+
+    name: Literal["zsched"]
+    version: str
+
+
+class Fault(Struct):
+    """Where and what is wrong: a JSON pointer into the body, or the name of a parameter."""
+
+    pointer: str
+    detail: str
+
+
+class Error(Struct):
+    """The one error body. `error` and `detail` are a sentence for people, `code` is a word for programs."""
+
+    error: str
+    type: Literal["about:blank"]
+    title: str
+    status: Annotated[int, Meta(ge=400, le=599)]
+    detail: str
+    instance: str
+    code: str
+    errors: tuple[Fault, ...]
+    request_id: str

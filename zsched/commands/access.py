@@ -1,0 +1,148 @@
+"""zsched access: by which keys workers come in.
+
+Usage:
+  zsched access new [--endpoint=ENDPOINT --url=URL] <worker>
+  zsched access list [--quiet --json --url=URL]
+  zsched access revoke [--url=URL] <worker>
+
+`new` prints the access file of a worker on another host: where the scheduler is, and a key pair that is made here. Only
+the public key is sent. Whoever reads the file is that worker, so keep others out:
+
+  (umask 077; zsched access new worker-2 > worker-2.access)
+
+There the worker takes it by `access = FILE` in worker.ini, or -access FILE. Workers of the scheduler's own user on its
+own host need none. `revoke` makes a worker's key worthless, and ends its session at once.
+
+Options:
+  --endpoint=ENDPOINT  Where the worker finds the scheduler's worker port: tcp://HOST:PORT. Without it, what the
+                       scheduler says, with this machine's name in place of localhost.
+  -q, --quiet          Print names only.
+  --json               Print the keys as a JSON array.
+  --url=URL            Where the scheduler answers (ZSCHED_URL, or http://localhost:8080).
+  -h, --help           Show this.
+
+Exit codes: 0 done; 1 it is not allowed, or can't be done; 2 wrong usage; 3 the worker has no key; 4 no scheduler
+answers.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import stat
+import sys
+from collections.abc import Mapping, Sequence
+from ipaddress import ip_address
+from urllib.parse import quote
+
+from zsched.client import Client, Refused
+from zsched.commands import exits, options, table
+from zsched.settings import WORKER_NAME
+
+
+def main(argv: Sequence[str]) -> int:
+    """Run the command; returns its exit code."""
+    found = options.parse(__doc__, argv, mixed=True)
+    worker = options.text(found, "<worker>")
+    if worker is not None and not WORKER_NAME.fullmatch(worker):
+        options.fail(__doc__, f"{worker!r} is no worker's name: letters, digits, . _ @ : - (a letter or digit first)")
+    with Client(options.text(found, "--url")) as client:
+        if worker is None:
+            return listed(client, found)
+        return made(client, worker, wanted(found)) if found["new"] else revoked(client, worker)
+
+
+def wanted(found: Mapping[str, options.Value]) -> str | None:
+    """The endpoint that is asked for, if one is. Another text is wrong usage."""
+    # ZeroMQ, which this imports, takes longer than all the rest.
+    from zsched.keys import is_endpoint
+
+    endpoint = options.text(found, "--endpoint")
+    if endpoint is not None and not is_endpoint(endpoint):
+        options.fail(__doc__, f"--endpoint: {endpoint!r} is no worker port; write it like tcp://host:5555")
+    return endpoint
+
+
+def made(client: Client, worker: str, endpoint: str | None) -> int:
+    """`new`. The access file is on stdout, and its secret key nowhere else."""
+    from zsched import keys
+
+    pair = keys.new_pair()
+    try:
+        place = client.ask("POST", "/workers/enrol", {"worker_id": worker, "public_key": pair.public}).json()
+    except Refused as error:
+        if error.code != "name_taken":
+            raise
+        raise exits.Failure(f"{error}: `zsched access revoke {worker}` ends that one first") from None
+    if "server_key" not in place:
+        raise exits.Failure("this scheduler has worker_security none: workers on its own host, without keys")
+    if not keys.is_key(str(place["server_key"])) or not keys.is_endpoint(str(place.get("endpoint"))):
+        raise exits.Failure("the scheduler's answer has no key of its own, or no worker port")
+    found = endpoint or outward(place["endpoint"], socket.gethostname())
+    if found != (endpoint or place["endpoint"]):
+        named = f"the scheduler names {place['endpoint']}, which other hosts can't use"
+        exits.say(f"{named}: the file has {found}; --endpoint gives another")
+    print(keys.written_access(keys.Access(worker, found, place["server_key"], pair)), end="", flush=True)
+    remark = exposure(sys.stdout.isatty(), os.fstat(sys.stdout.fileno()).st_mode)
+    if remark is not None:
+        exits.say(f"{remark}: (umask 077; zsched access new {worker} > {worker}.access)")
+    return 0
+
+
+def listed(client: Client, found: Mapping[str, options.Value]) -> int:
+    """`list`."""
+    views = client.ask("GET", "/access").json()
+    if found["--json"]:
+        table.document(views)
+    elif found["--quiet"]:
+        for name in dict.fromkeys(view["worker_id"] for view in views if "revoked_at" not in view):
+            print(name)
+    else:
+        rows = [
+            (
+                *(view["worker_id"], view["public_key"], table.moment(view["created_at"]), view["created_by"]),
+                table.moment(view["revoked_at"]) if "revoked_at" in view else None,
+            )
+            for view in views
+        ]
+        table.show(("worker", "public key", "bound", "by", "revoked"), rows)
+    return 0
+
+
+def revoked(client: Client, worker: str) -> int:
+    """`revoke`."""
+    client.ask("DELETE", f"/access/{quote(worker, safe='')}")
+    print(f"{worker} revoked")
+    return 0
+
+
+def outward(endpoint: str, host: str) -> str:
+    """The endpoint as another host can use it: with `host`, this machine's name, in place of a name of localhost.
+
+    Raises Failure when that is none either.
+    """
+    from zsched.keys import is_endpoint
+
+    named, _, port = endpoint.removeprefix("tcp://").rpartition(":")
+    if not _loopback(named):
+        return endpoint
+    ours = f"tcp://{host}:{port}"
+    if not is_endpoint(ours) or _loopback(host):
+        raise exits.Failure(f"other hosts can't use {endpoint}, and this machine has no name: give --endpoint")
+    return ours
+
+
+def exposure(terminal: bool, mode: int) -> str | None:
+    """What is wrong with a stdout, of which a file's mode is known, as a place for secrets; None when nothing is."""
+    if terminal:
+        return "it belongs into a file that only you can read"
+    if stat.S_ISREG(mode) and mode & (stat.S_IRWXG | stat.S_IRWXO):
+        return "others can read this file, and a worker will refuse it; better"
+    return None
+
+
+def _loopback(host: str) -> bool:
+    try:
+        return ip_address(host.strip("[]")).is_loopback
+    except ValueError:
+        return host.lower() in ("localhost", "localhost.localdomain")

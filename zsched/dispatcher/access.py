@@ -1,0 +1,73 @@
+"""Who may come in: tokens are made and revoked, keys are bound to the names of workers.
+
+A worker's name belongs to the key that it was bound to. Another key gets it only while no session of that name lives,
+so that nobody silences a worker by enrolling in its place; and one that was revoked never comes back.
+"""
+
+from __future__ import annotations
+
+import logging
+
+from zsched.dispatcher import losses
+from zsched.dispatcher.commands import AddToken, BindKey, ConflictError, NotFoundError, RevokeKey, RevokeToken
+from zsched.dispatcher.session import Session, Sessions
+from zsched.model import Now, WorkerId
+from zsched.store.contract import Store
+
+log = logging.getLogger(__name__)
+
+
+def add_token(store: Store, command: AddToken) -> None:
+    store.access.add_token(command.token)
+    log.info("token %s made by %s", command.token.token_id, command.token.created_by)
+
+
+def revoke_token(store: Store, command: RevokeToken, now: Now) -> None:
+    """Raises NotFoundError when there is no such token, or no more."""
+    if not store.access.revoke_token(command.token_id, command.actor, now.wall_ms):
+        raise NotFoundError("unknown_token", "No such token, or it was revoked before")
+    log.info("token %s revoked by %s", command.token_id, command.actor)
+
+
+def bind_key(store: Store, sessions: Sessions, command: BindKey, now: Now) -> None:
+    """Raises ConflictError when the key is another worker's or was revoked, or when the name is taken."""
+    name = command.worker_id
+    known = store.access.key(command.public_key)
+    if known is not None and known.revoked_ms is not None:
+        raise ConflictError("key_revoked", "This key was revoked: delete it, and a new one is made")
+    if known is not None and known.worker_id != name:
+        raise ConflictError("key_taken", f"This key is that of worker {known.worker_id}")
+    if known is not None:
+        return
+    # Asked of the store, which knows it also of a worker that has not come back since a restart.
+    if sessions.of_worker(name) is not None and store.access.key_of(name) is not None:
+        raise ConflictError("name_taken", f"A worker named {name} with another key is connected, or was until now")
+    store.access.bind_key(name, command.public_key, command.actor, now.wall_ms)
+    log.info("worker %s: a key was bound to its name by %s", name, command.actor)
+
+
+def revoke_key(store: Store, sessions: Sessions, command: RevokeKey, now: Now) -> Session | None:
+    """Returns the session that ended by it, whose worker has to be told. Raises NotFoundError."""
+    name = command.worker_id
+    if not store.access.revoke_key(name, command.actor, now.wall_ms):
+        raise NotFoundError("unknown_key", f"Worker {name} has no key")
+    log.warning("worker %s: its key was revoked by %s", name, command.actor)
+    session = sessions.of_worker(name)
+    if session is None or session.polls:
+        return None
+    losses.lose_worker(store, name, "had its key revoked", now, crash=False)
+    store.retire(name, "key_revoked", now.wall_ms)
+    sessions.close(name)
+    return session
+
+
+def wrong_key(store: Store, name: WorkerId, key: str) -> str | None:
+    """What is wrong with a key that speaks for a worker; None when nothing is."""
+    known = store.access.key(key) if key else None
+    if known is None:
+        return "this key is not known: enrol again"
+    if known.revoked_ms is not None:
+        return "this key was revoked"
+    if known.worker_id != name:
+        return f"this key is that of worker {known.worker_id}, not of {name}"
+    return None

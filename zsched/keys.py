@@ -1,0 +1,155 @@
+"""Keys of CURVE, ZeroMQ's encryption: the scheduler's, the workers', and the file that brings one to another host.
+
+A key is 32 bytes, written as 40 characters of Z85 (ZeroMQ RFC 32). Whoever has a secret key is who it says: such a file
+is its owner's alone (0600), and one that others can read is refused.
+"""
+
+from __future__ import annotations
+
+import configparser
+import os
+import re
+import secrets
+import stat
+import struct
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final
+
+import zmq
+from zmq.utils import z85
+
+_CHARACTERS: Final = re.escape("0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ.-:+=^!/*?&<>()[]{}@%$#")
+_KEY: Final = re.compile(f"(?:[{_CHARACTERS}]{{5}}){{8}}", re.ASCII)
+_ENDPOINT: Final = re.compile(r"tcp://([A-Za-z0-9._-]+|\[[A-Za-z0-9:.%]+\]):([0-9]{1,5})", re.ASCII)
+# Far more than any of these files has.
+_FILE_BYTES_MAX: Final = 16 * 1024
+_SECTION: Final = "access"
+_NAMES: Final = ("worker", "endpoint", "server_key", "public_key", "secret_key")
+
+
+class KeyFileError(Exception):
+    """A file of keys can't be used. The sentence names it and the remedy."""
+
+
+@dataclass(frozen=True, slots=True)
+class Pair:
+    """A public key and its secret one, which no representation shows."""
+
+    public: str
+    secret: str = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Access:
+    """What a worker on another host needs: who it is, where the scheduler is, and by which key it knows that it is."""
+
+    worker: str
+    endpoint: str
+    server_key: str
+    pair: Pair
+
+
+def is_key(text: str) -> bool:
+    """Whether that is a key, public or secret."""
+    return _KEY.fullmatch(text) is not None and _value(text) is not None
+
+
+def is_endpoint(text: str) -> bool:
+    """Whether one can connect to that: tcp://HOST:PORT."""
+    match = _ENDPOINT.fullmatch(text)
+    return match is not None and 0 < int(match[2]) < 65_536
+
+
+def new_pair() -> Pair:
+    public, secret = zmq.curve_keypair()
+    return Pair(public.decode(), secret.decode())
+
+
+def own_pair(path: Path) -> Pair:
+    """The pair whose secret key is in a file; made with it when there is none. Raises KeyFileError."""
+    try:
+        secret = read_private(path).strip()
+    except FileNotFoundError:
+        pair = new_pair()
+        _write_private(path, f"{pair.secret}\n")
+        return pair
+    return _pair(secret, path)
+
+
+def read_access(path: Path) -> Access:
+    """What stands in an access file. Raises KeyFileError."""
+    parser = configparser.ConfigParser(interpolation=None, delimiters=("=",), comment_prefixes=("# ",))
+    try:
+        parser.read_string(read_private(path), str(path))
+        found = dict(parser[_SECTION])
+    except FileNotFoundError:
+        raise KeyFileError(f"there is no access file {path}: make one with `zsched access new`") from None
+    except (configparser.Error, KeyError):
+        raise KeyFileError(f"{path} is no access file: make one with `zsched access new`") from None
+    for name in _NAMES:
+        if name not in found:
+            raise KeyFileError(f"{path} has no {name}: make it anew with `zsched access new`")
+    pair = _pair(found["secret_key"], path)
+    if not is_key(found["server_key"]) or pair.public != found["public_key"]:
+        raise KeyFileError(f"the keys in {path} are damaged: make it anew with `zsched access new`")
+    if not is_endpoint(found["endpoint"]):
+        raise KeyFileError(f"the endpoint in {path} is no tcp://HOST:PORT: make it anew with `zsched access new`")
+    return Access(found["worker"], found["endpoint"], found["server_key"], pair)
+
+
+def written_access(access: Access) -> str:
+    """An access file's text."""
+    values = (access.worker, access.endpoint, access.server_key, access.pair.public, access.pair.secret)
+    lines = [f"{name} = {value}" for name, value in zip(_NAMES, values, strict=True)]
+    about = f"# A worker named {access.worker} comes in by this, and whoever else reads it. Keep it 0600."
+    return "\n".join((about, f"[{_SECTION}]", *lines, ""))
+
+
+def _value(text: str) -> bytes | None:
+    """A key's bytes; None when five of its characters say more than 32 bits do."""
+    try:
+        return z85.decode(text)
+    except struct.error:
+        return None
+
+
+def _pair(secret: str, path: Path) -> Pair:
+    if not is_key(secret):
+        raise KeyFileError(f"what stands in {path} is no key: delete it, and a new one is made")
+    return Pair(zmq.curve_public(secret.encode()).decode(), secret)
+
+
+def read_private(path: Path) -> str:
+    """The text of a file that only its owner, who is we, can read. Raises FileNotFoundError, KeyFileError."""
+    try:
+        with path.open("rb") as file:
+            found = os.fstat(file.fileno())
+            if found.st_mode & (stat.S_IRWXG | stat.S_IRWXO):
+                raise KeyFileError(f"others can read the keys in {path}: chmod 600 {path}, or make new ones")
+            if found.st_uid not in (os.geteuid(), 0):
+                raise KeyFileError(f"{path} belongs to user {found.st_uid}: it must be ours or root's")
+            return file.read(_FILE_BYTES_MAX).decode("ascii")
+    except FileNotFoundError:
+        raise
+    except OSError as error:
+        raise KeyFileError(f"{path} can't be read: {error.strerror}") from None
+    except UnicodeDecodeError:
+        raise KeyFileError(f"{path} is no file of keys") from None
+
+
+def _write_private(path: Path, text: str) -> None:
+    """Make a file for its owner alone, whole or not at all. Raises KeyFileError."""
+    aside = path.with_name(f"{path.name}.{secrets.token_hex(4)}")
+    try:
+        descriptor = os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        with open(descriptor, "w", encoding="ascii") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        aside.rename(path)
+    except OSError as error:
+        with suppress(OSError):
+            aside.unlink(missing_ok=True)
+        raise KeyFileError(f"{path} can't be written: {error.strerror}") from None
