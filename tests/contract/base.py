@@ -181,7 +181,8 @@ def replay(events: list[Row]) -> tuple[dict[int, State], dict[str, str]]:
     workers: dict[str, str] = {}
     for _, _, _, job_id, first, last, worker_id, was, became, reason, _ in events:
         if first is None:
-            if job_id is None:
+            # What is about access is about no worker either.
+            if job_id is None and worker_id is not None:
                 assert workers.get(worker_id) == was
                 workers[worker_id] = became
             continue

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from zsched.commands import db
-from zsched.model import JobSpec, Outcome, RunStatus, Worker, WorkerId, WorkerKind, WorkerStatus
+from zsched.model import JobSpec, Outcome, RunStatus, Scope, Token, Worker, WorkerId, WorkerKind, WorkerStatus
 from zsched.store.check import Findings, check
 from zsched.store.sqlite import SqliteEngine, open_writer
 
@@ -19,7 +19,7 @@ W1 = WorkerId("w1")
 
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
-    """A database with a bit of everything: runs in each state, a loss, a cancel, a recurring job."""
+    """A database with a bit of everything: runs in each state, a loss, a cancel, a recurring job, a token, keys."""
     path = tmp_path / "scheduler.db"
     with closing(open_writer(path, NOW)) as store:
         store.begin()
@@ -45,6 +45,14 @@ def path(tmp_path: Path) -> Path:
         store.cancel(cancelled.job_id, "test", NOW)
         store.end_cancelled(cancelled.run_id, NOW)
         store.fire(job_id, NOW + 60_000, "test", NOW)
+        digest, scopes = b"d" * 32, frozenset({Scope.READ, Scope.ADMIN})
+        store.access.add_token(
+            Token(token_id="t1", digest=digest, scopes=scopes, note="", created_ms=NOW, created_by="test")
+        )
+        store.access.revoke_token("t1", "test", NOW)
+        for key in ("1" * 40, "2" * 40):
+            store.access.bind_key(W1, key, "test", NOW)
+        store.access.revoke_key(W1, "test", NOW)
         store.settle(NOW)
         store.commit()
     return path

@@ -50,7 +50,8 @@ def resolved(value: dict[str, Any]) -> dict[str, Any]:
 
 def template(path: str) -> str | None:
     """The documented path that a request's path is one of."""
-    bare = f"/{path.partition('?')[0].strip('/')}"
+    bare = path.partition("?")[0]
+    bare = bare[:1] + bare[1:].removesuffix("/")
     return next((name for pattern, name in PATTERNS if pattern.fullmatch(bare)), None)
 
 

@@ -20,7 +20,7 @@ from tests.unit.document import COMPONENTS, DOCUMENT, hold_against, validator
 from tests.unit.rest import Rest
 from zsched import __version__
 from zsched.api.app import NEEDS
-from zsched.api.openapi import OPERATIONS
+from zsched.api.operations import OPERATIONS
 from zsched.spec import JobBody
 from zsched.units import parse_duration_ms
 

@@ -102,6 +102,15 @@ def test_a_read_that_takes_no_parameters_says_so(rest: Rest, path: str) -> None:
     problem(rest.get(path, query_string="x=1"), 400, "invalid_request", f"x: {detail}", ("x", detail))
 
 
+def test_a_number_may_begin_with_any_number_of_zeros(rest: Rest) -> None:
+    for _ in range(3):
+        rest.submit()
+    zeros = "0" * 5_000
+    assert [job["id"] for job in rest.get("/jobs", query_string=f"limit={zeros}1&offset={zeros}1").json] == [2]
+    assert rest.get("/jobs", query_string=f"offset={'9' * 5_000}").json == []
+    assert rest.get("/jobs", query_string=f"limit={zeros}").status_code == 400
+
+
 @pytest.mark.parametrize("path", TAKEN)
 def test_options_says_what_is_taken(rest: Rest, path: str) -> None:
     answer = rest.call("OPTIONS", real(path))

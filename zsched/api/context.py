@@ -107,10 +107,12 @@ def number(given: dict[str, str], name: str, default: int, least: int, most: int
     text = given.get(name)
     if text is None:
         return default
-    if re.fullmatch(r"[0-9]+", text, re.ASCII) is None or int(text[:17]) < least:
+    # Of digits that no number here has, so many that Python would refuse to read them, 17 tell enough.
+    value = int(text.lstrip("0")[:17] or "0") if re.fullmatch(r"[0-9]+", text, re.ASCII) else -1
+    if value < least:
         detail = f"a whole number, {least} or more"
         raise Problem(400, "invalid_request", f"{name}: {detail}", errors=((name, detail),))
-    return min(int(text[:17]), most)
+    return min(value, most)
 
 
 def duration_ms(given: dict[str, str], name: str, most_ms: int) -> int:

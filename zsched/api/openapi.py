@@ -1,23 +1,23 @@
 """/openapi.json: the whole surface as an OpenAPI 3.1 document, made from the routes, the bodies and the answers.
 
-What the routes and the types can't tell stands in one table, `OPERATIONS`. A route without an entry there fails at the
-first request, and so in every test.
+What the routes and the types can't tell stands in the table of operations.py. A route without an entry there fails at
+the first request, and so in every test.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any, Final
 
 import falcon
 import msgspec
 
 from zsched import __version__
-from zsched.api import body, shapes
+from zsched.api import shapes
 from zsched.api.context import parameters
 from zsched.api.gate import Needs
+from zsched.api.operations import OPERATIONS, Operation
 from zsched.limits import (
     COMMAND_BYTES_MAX,
     JOBS_PER_SUBMIT_MAX,
@@ -28,7 +28,7 @@ from zsched.limits import (
 )
 from zsched.model import RunStatus
 from zsched.protocol import WorkerName
-from zsched.spec import JobBody
+from zsched.units import DURATION_MS_MAX
 
 Schema = dict[str, Any]
 
@@ -51,130 +51,6 @@ names those that there are. What is no HTTP is 400, a head of more than 32 KiB 4
 """
 
 
-@dataclass(frozen=True, slots=True)
-class Operation:
-    """What a route can't tell: `answer` is the type of the JSON, None where the answer is text; `conflicts` and `lacks`
-    say what 409 and 404 mean.
-    """
-
-    name: str
-    summary: str
-    answer: object = None
-    status: int = 200
-    takes: object = None
-    example: object = None
-    query: tuple[str, ...] = ()
-    headers: tuple[str, ...] = ()
-    lacks: str = ""
-    conflicts: str = ""
-
-
-_CONNECTED: Final = "A worker of this name is connected over ZeroMQ"
-_NO_JOB, _NO_RUN, _NO_WORKER = "There is no such job", "There is no such run", "There is no such worker"
-
-OPERATIONS: Final[Mapping[str, Operation]] = {
-    "GET /jobs": Operation(
-        "list_jobs", "List jobs, newest first", list[shapes.Job], query=("status", "limit", "offset")
-    ),
-    "POST /jobs": Operation(
-        "submit",
-        "Submit a job, or an array of jobs that is stored as a whole or not at all",
-        shapes.Job | list[shapes.Job],
-        201,
-        JobBody | list[JobBody],
-        {"name": "hello-job", "command": "echo Hello World"},
-        headers=("Location",),
-    ),
-    "GET /jobs/{job}": Operation(
-        "get_job", "Look at a job and its last run", shapes.JobWithRun, query=("wait",), lacks=_NO_JOB
-    ),
-    "GET /jobs/{job}/runs": Operation(
-        "list_runs",
-        "The runs of a job, newest first, without their logs",
-        list[shapes.Run],
-        query=("limit",),
-        lacks=_NO_JOB,
-    ),
-    "POST /jobs/{job}/cancel": Operation(
-        "cancel", "Cancel what is live of a job", shapes.JobWithRun, lacks=_NO_JOB, conflicts="Nothing of it is live"
-    ),
-    "POST /jobs/{job}/log": Operation(
-        "report",
-        "A worker that polls tells how its run goes",
-        shapes.Run,
-        takes=body.LogBody,
-        example={"worker_id": "w1", "status": "success", "exit_code": 0, "logs": "Hello World\n"},
-        lacks=f"{_NO_JOB}, or no such worker",
-        conflicts="The worker is another, has no such run, or the run has ended",
-    ),
-    "GET /runs/{run}": Operation("get_run", "A run with what it wrote", shapes.Run, lacks=_NO_RUN),
-    "GET /runs/{run}/log": Operation(
-        "get_log",
-        "What a run wrote to one stream; from `offset` on also while it runs",
-        query=("stream", "offset", "wait"),
-        headers=("Zsched-Offset", "Zsched-Next", "Zsched-End"),
-        lacks=_NO_RUN,
-    ),
-    "GET /workers": Operation("list_workers", "All workers that ever registered", list[shapes.Worker]),
-    "POST /workers/register": Operation(
-        "register",
-        "A worker that polls begins",
-        shapes.Worker,
-        takes=body.RegisterBody,
-        example={"worker_id": "w1"},
-        conflicts=_CONNECTED,
-    ),
-    "POST /workers/heartbeat": Operation(
-        "heartbeat",
-        "A worker that polls lives",
-        shapes.Ok,
-        takes=body.WorkerBody,
-        example={"worker_id": "w1"},
-        lacks="Nobody registered this name",
-        conflicts=_CONNECTED,
-    ),
-    "POST /workers/enrol": Operation(
-        "enrol",
-        "A worker's key is bound to its name, and it is told where the ZeroMQ port is",
-        shapes.Enrolled,
-        takes=body.EnrolBody,
-        example={"worker_id": "worker-2", "public_key": "rq:rM>}U?@Lns47E1%kR.o@n%FcmmsL/@{H8]yf7"},
-        conflicts="The name or the key is another's, or the key was revoked",
-    ),
-    "GET /workers/{worker}": Operation("get_worker", "Look at a worker", shapes.Worker, lacks=_NO_WORKER),
-    "GET /workers/{worker}/next": Operation(
-        "next_run",
-        "A worker that polls asks for a run: asking assigns it",
-        shapes.Next,
-        lacks="Nobody registered this name",
-        conflicts=_CONNECTED,
-    ),
-    "GET /tokens": Operation("list_tokens", "The tokens of callers, without their secrets", list[shapes.Token]),
-    "POST /tokens": Operation(
-        "add_token",
-        "Make a token; this answer alone has its secret",
-        shapes.NewToken,
-        201,
-        body.TokenBody,
-        {"scopes": ["read"], "note": "dashboard", "expires": "30d"},
-    ),
-    "DELETE /tokens/{token}": Operation(
-        "revoke_token", "Revoke a token", shapes.Token, lacks="There is no such token, or it was revoked before"
-    ),
-    "GET /access": Operation("list_keys", "The keys of workers", list[shapes.Key]),
-    "DELETE /access/{worker}": Operation(
-        "revoke_key", "Revoke a worker's key; its session ends", shapes.Key, lacks="The worker has no key"
-    ),
-    "GET /events": Operation(
-        "list_events", "What was done and what happened, in order", list[shapes.Event], query=("after", "limit", "wait")
-    ),
-    "GET /healthz": Operation("health", "The process lives"),
-    "GET /readyz": Operation("readiness", "The loop turns, and the store takes what it decides"),
-    "GET /stats": Operation("stats", "How many tasks and workers are in each state", shapes.Stats),
-    "GET /version": Operation("version", "Name and version", shapes.Version),
-    "GET /openapi.json": Operation("openapi", "This document", dict[str, Any]),
-}
-
 _QUERY: Final[Mapping[str, Schema]] = {
     "limit": {
         "description": f"So many at most; more than {PAGE_ROWS_MAX} is cut to that",
@@ -193,7 +69,7 @@ _QUERY: Final[Mapping[str, Schema]] = {
 _PATH: Final[Mapping[str, Schema]] = {
     "job": {"schema": {"type": "integer", "minimum": 0}, "example": 1},
     "run": {"schema": {"type": "integer", "minimum": 0}, "example": 1},
-    "worker": {"schema": {}, "example": "worker-1"},
+    "worker": {"schema": {}, "examples": {"connected": {"value": "worker-1"}, "polls": {"value": "w1"}}},
     "token": {"schema": {"type": "string", "pattern": "^[0-9a-f]{12}$"}, "example": "0123456789ab"},
 }
 _HEADERS: Final[Mapping[str, Schema]] = {
@@ -233,10 +109,12 @@ _JOB: Final[Schema] = {
     },
     "timeout": {
         "description": "A duration, or a number of seconds",
-        "anyOf": [_DURATION, {"type": "integer", "minimum": 1}, {"type": "null"}],
+        "anyOf": [_DURATION, {"type": "integer", "minimum": 1, "maximum": DURATION_MS_MAX // 1000}, {"type": "null"}],
         "examples": ["10m", 600],
     },
 }
+# Z85 (ZeroMQ RFC 32).
+_KEY: Final[Schema] = {"pattern": r"^(|[0-9a-zA-Z.:+=^!/*?&<>()[\]{}@%$#-]{40})$"}
 
 
 class Document:
@@ -267,6 +145,8 @@ def document(needs: Needs) -> Schema:
     components = {name: _ecma(schema) for name, schema in components.items()}
     components["JobBody"]["required"] = ["name", "command"]
     components["JobBody"]["properties"] |= _JOB
+    components["EnrolBody"]["properties"]["public_key"] |= _KEY
+    components["TokenBody"]["properties"]["expires"] = {"anyOf": [_DURATION, {"type": "null"}], "default": None}
     # By identity: two types may be equal.
     schemas = {id(kind): schema for kind, schema in zip(types, of_types, strict=True)}
     path_parameters = {**_PATH, "worker": {**_PATH["worker"], "schema": worker}}

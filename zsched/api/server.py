@@ -14,13 +14,13 @@ from functools import partial
 from typing import Any
 
 import waitress.channel
-import waitress.parser
 import waitress.server
 import waitress.task
 from waitress import wasyncore
 
 from zsched.api import peer
 from zsched.api.gate import LOCAL_ADDRESS, PEER_UID
+from zsched.api.parser import Parser
 from zsched.api.problem import Problem, render
 from zsched.inbox import Inbox
 from zsched.limits import CONNECTIONS_MAX, HEADER_BYTES_MAX, IDLE_CONNECTION_S, JOBS_BODY_BYTES_MAX
@@ -69,24 +69,10 @@ class _ErrorTask(waitress.task.ErrorTask):  # type: ignore[misc]
         self.write(body)
 
 
-class _Parser(waitress.parser.HTTPRequestParser):  # type: ignore[misc]
-    """A request as it comes in."""
-
-    def parse_header(self, header_plus: bytes) -> None:
-        try:
-            super().parse_header(header_plus)
-        except ValueError as error:
-            # Python's urlsplit says so of an address with half a pair of brackets; Waitress lets it pass.
-            raise waitress.parser.ParsingError("Bad URI") from error
-        # What one reader takes for the body another takes for the next request (RFC 9112, 6.1): nobody sends both.
-        if self.chunked and "CONTENT_LENGTH" in self.headers:
-            raise waitress.parser.ParsingError("Content-Length and Transfer-Encoding exclude each other")
-
-
 class _Channel(waitress.channel.HTTPChannel):  # type: ignore[misc]
     """A connection."""
 
-    parser_class = _Parser
+    parser_class = Parser
     task_class = _Task
     error_task_class = _ErrorTask
 

@@ -1,0 +1,228 @@
+"""Tokens and keys in the store: what is kept of them, when it counts, and what is written down."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from tests.contract.base import NOW, W1, W2, Base
+from zsched.model import Scope, Token, WorkerKey
+from zsched.store.check import check
+
+K1, K2, K3 = "1" * 40, "2" * 40, "#" * 40
+# Every character of Z85, quotes or not.
+ODD = "&<>()[]{}@%$#*?!/=^:.-+0aZ" + "0" * 14
+
+
+class OopsError(Exception):
+    """A bug of ours, in the middle of a piece of work."""
+
+
+def token(token_id: str = "t1", *scopes: Scope, expires_ms: int | None = None) -> Token:
+    return Token(
+        token_id=token_id,
+        digest=bytes(range(32)),
+        scopes=frozenset(scopes or {Scope.READ}),
+        note="für Ann",
+        created_ms=NOW,
+        created_by="user 1000 at 127.0.0.1",
+        expires_ms=expires_ms,
+    )
+
+
+def told(base: Base) -> list[tuple[object, ...]]:
+    """What is written down about access, all of it that is committed."""
+    with_runs = [event for event in base.open_door().events(0, 1_000) if event.runs is not None]
+    assert with_runs == []
+    return [
+        (event.at_ms, event.actor, event.was, event.became, event.detail) for event in base.open_door().events(0, 1_000)
+    ]
+
+
+# --- tokens ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("scopes", [{Scope.READ}, {Scope.SUBMIT, Scope.READ}, set(Scope)])
+@pytest.mark.parametrize("expires_ms", [None, NOW + 1])
+def test_a_token_is_kept_as_it_was_made(base: Base, scopes: set[Scope], expires_ms: int | None) -> None:
+    made = token("t1", *scopes, expires_ms=expires_ms)
+    base.store.access.add_token(made)
+    assert base.store.access.token("t1") == made
+    assert base.open_door().token("t1") is None
+    base.turn()
+    assert base.open_door().token("t1") == made
+    assert base.open_door().tokens() == [made]
+    assert base.store.access.token("t2") is None
+    assert base.open_door().token("t") is None
+
+
+def test_a_token_is_revoked_once_and_stays_in_the_list(base: Base) -> None:
+    base.store.access.add_token(token("t1"))
+    base.store.access.add_token(token("t2"))
+    assert base.store.access.revoke_token("t1", "eve", NOW + 5)
+    assert not base.store.access.revoke_token("t1", "eve", NOW + 6)
+    assert not base.store.access.revoke_token("t3", "eve", NOW + 6)
+    base.turn()
+    assert base.open_door().tokens() == [replace(token("t1"), revoked_ms=NOW + 5), token("t2")]
+
+
+def test_what_is_done_to_tokens_is_written_down_without_the_digest(base: Base) -> None:
+    base.store.access.add_token(token("t1", Scope.SUBMIT, Scope.READ))
+    base.store.access.revoke_token("t1", "eve", NOW + 5)
+    base.store.access.revoke_token("t1", "eve", NOW + 6)
+    base.turn()
+    assert told(base) == [
+        (NOW, "user 1000 at 127.0.0.1", None, "token_added", "t1: read submit"),
+        (NOW + 5, "eve", None, "token_revoked", "t1"),
+    ]
+
+
+# --- keys ------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("public_key", [K1, K3, ODD])
+def test_a_key_is_kept_as_it_was_bound(base: Base, public_key: str) -> None:
+    base.store.access.bind_key(W1, public_key, "ann", NOW)
+    made = WorkerKey(public_key=public_key, worker_id=W1, created_ms=NOW, created_by="ann")
+    assert base.store.access.key(public_key) == base.store.access.key_of(W1) == made
+    assert base.store.access.key_of(W2) is None
+    assert base.store.access.key(K2) is None
+    assert base.open_door().worker_keys() == []
+    base.turn()
+    assert base.open_door().worker_keys() == [made]
+
+
+def test_a_worker_has_one_key_and_the_one_before_is_revoked(base: Base) -> None:
+    base.store.access.bind_key(W1, K1, "ann", NOW)
+    base.store.access.bind_key(W2, K3, "ann", NOW)
+    base.store.access.bind_key(W1, K2, "bob", NOW + 5)
+    old, new = base.store.access.key(K1), base.store.access.key_of(W1)
+    assert old is not None
+    assert new is not None
+    assert (old.revoked_ms, new.public_key, new.revoked_ms) == (NOW + 5, K2, None)
+    other = base.store.access.key_of(W2)
+    assert other is not None
+    assert other.public_key == K3
+    base.turn()
+    assert [(key.public_key, key.revoked_ms) for key in base.open_door().worker_keys()] == [
+        (K1, NOW + 5),
+        (K2, None),
+        (K3, None),
+    ]
+
+
+def test_a_key_is_revoked_once(base: Base) -> None:
+    base.store.access.bind_key(W1, K1, "ann", NOW)
+    base.store.access.bind_key(W2, K2, "ann", NOW)
+    assert base.store.access.revoke_key(W1, "eve", NOW + 5)
+    assert not base.store.access.revoke_key(W1, "eve", NOW + 6)
+    assert base.store.access.key_of(W1) is None
+    revoked = base.store.access.key(K1)
+    assert revoked is not None
+    assert revoked.revoked_ms == NOW + 5
+    assert base.store.access.key_of(W2) is not None
+
+
+def test_what_is_done_to_keys_is_written_down(base: Base) -> None:
+    base.store.access.bind_key(W1, K1, "ann", NOW)
+    base.store.access.bind_key(W1, K2, "bob", NOW + 5)
+    base.store.access.revoke_key(W1, "eve", NOW + 6)
+    base.store.access.revoke_key(W1, "eve", NOW + 7)
+    base.turn()
+    assert told(base) == [
+        (NOW, "ann", None, "key_bound", f"w1: {K1}"),
+        (NOW + 5, "bob", None, "key_revoked", f"w1: {K1}"),
+        (NOW + 5, "bob", None, "key_bound", f"w1: {K2}"),
+        (NOW + 6, "eve", None, "key_revoked", f"w1: {K2}"),
+    ]
+
+
+# --- what is undone --------------------------------------------------------------------------------------------------
+
+
+def test_what_raises_takes_its_own_changes_back_and_no_others(base: Base) -> None:
+    base.store.access.add_token(token("t1"))
+    base.store.access.bind_key(W1, K1, "ann", NOW)
+
+    def botch() -> None:
+        with base.store.attempt():
+            base.store.access.add_token(token("t2"))
+            base.store.access.revoke_token("t1", "eve", NOW)
+            base.store.access.bind_key(W1, K2, "eve", NOW)
+            base.store.access.bind_key(W2, K3, "eve", NOW)
+            base.store.access.revoke_key(W1, "eve", NOW)
+            raise OopsError
+
+    with pytest.raises(OopsError):
+        botch()
+    assert base.store.access.token("t1") == token("t1")
+    assert base.store.access.token("t2") is None
+    mine = base.store.access.key_of(W1)
+    assert mine is not None
+    assert mine.public_key == K1
+    assert base.store.access.key(K2) is None
+    assert base.store.access.key_of(W2) is None
+    base.turn()
+    assert [became for _, _, _, became, _ in told(base)] == ["token_added", "key_bound"]
+
+
+def test_a_turn_that_is_given_up_leaves_nothing(base: Base) -> None:
+    base.store.access.add_token(token("t1"))
+    base.turn()
+    base.store.access.revoke_token("t1", "eve", NOW)
+    base.store.access.bind_key(W1, K1, "eve", NOW)
+    base.store.rollback()
+    base.store.begin()
+    assert base.store.access.token("t1") == token("t1")
+    assert base.store.access.key(K1) is None
+    base.turn()
+    assert len(told(base)) == 1
+
+
+def test_a_second_token_of_the_same_id_is_refused_and_changes_nothing(base: Base) -> None:
+    base.store.access.add_token(token("t1"))
+    with pytest.raises(Exception, match="UNIQUE"), base.store.attempt():
+        base.store.access.add_token(token("t1", Scope.ADMIN))
+    assert base.store.access.token("t1") == token("t1")
+
+
+def test_a_key_belongs_to_one_worker_whoever_forgets_to_ask(base: Base) -> None:
+    base.store.access.bind_key(W1, K1, "ann", NOW)
+    with pytest.raises(Exception, match="UNIQUE"), base.store.attempt():
+        base.store.access.bind_key(W2, K1, "ann", NOW)
+    mine = base.store.access.key_of(W1)
+    assert mine is not None
+    assert mine.public_key == K1
+
+
+# --- events and the check --------------------------------------------------------------------------------------------
+
+
+def test_events_come_in_order_after_an_id_and_no_more_than_asked_for(base: Base) -> None:
+    for number in range(5):
+        base.store.access.add_token(token(f"t{number}"))
+    base.submit()
+    base.turn()
+    found = base.open_door().events(0, 1_000)
+    assert [event.event_id for event in found] == sorted(event.event_id for event in found)
+    assert base.open_door().events(found[1].event_id, 2) == found[2:4]
+    assert base.open_door().events(found[-1].event_id, 10) == []
+    assert (found[-1].job_id, found[-1].became, found[0].job_id) == (1, "pending", None)
+
+
+def test_the_database_agrees_with_itself_with_tokens_and_keys_among_the_rest(base: Base) -> None:
+    run_id = base.running()
+    base.store.access.add_token(token())
+    base.register(W1)
+    base.store.access.bind_key(W1, K1, "ann", NOW)
+    base.finish(run_id)
+    base.store.access.bind_key(W1, K2, "ann", NOW)
+    base.store.access.revoke_token("t1", "eve", NOW)
+    base.store.access.revoke_key(W1, "eve", NOW)
+    base.turn()
+    base.store.rollback()
+    findings = check(base.engine)
+    base.store.begin()
+    assert (findings.count, findings.sentences) == (0, [])
+    assert findings.events >= 8

@@ -1,0 +1,135 @@
+"""What each call is: the words and the types that its route can't tell, for the OpenAPI document."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+from zsched.api import body, shapes
+from zsched.spec import JobBody
+
+
+@dataclass(frozen=True, slots=True)
+class Operation:
+    """What a route can't tell: `answer` is the type of the JSON, None where the answer is text; `conflicts` and `lacks`
+    say what 409 and 404 mean.
+    """
+
+    name: str
+    summary: str
+    answer: object = None
+    status: int = 200
+    takes: object = None
+    example: object = None
+    query: tuple[str, ...] = ()
+    headers: tuple[str, ...] = ()
+    lacks: str = ""
+    conflicts: str = ""
+
+
+_CONNECTED: Final = "A worker of this name is connected over ZeroMQ"
+_NO_JOB, _NO_RUN, _NO_WORKER = "There is no such job", "There is no such run", "There is no such worker"
+
+OPERATIONS: Final[Mapping[str, Operation]] = {
+    "GET /jobs": Operation(
+        "list_jobs", "List jobs, newest first", list[shapes.Job], query=("status", "limit", "offset")
+    ),
+    "POST /jobs": Operation(
+        "submit",
+        "Submit a job, or an array of jobs that is stored as a whole or not at all",
+        shapes.Job | list[shapes.Job],
+        201,
+        JobBody | list[JobBody],
+        {"name": "hello-job", "command": "echo Hello World"},
+        headers=("Location",),
+    ),
+    "GET /jobs/{job}": Operation(
+        "get_job", "Look at a job and its last run", shapes.JobWithRun, query=("wait",), lacks=_NO_JOB
+    ),
+    "GET /jobs/{job}/runs": Operation(
+        "list_runs",
+        "The runs of a job, newest first, without their logs",
+        list[shapes.Run],
+        query=("limit",),
+        lacks=_NO_JOB,
+    ),
+    "POST /jobs/{job}/cancel": Operation(
+        "cancel", "Cancel what is live of a job", shapes.JobWithRun, lacks=_NO_JOB, conflicts="Nothing of it is live"
+    ),
+    "POST /jobs/{job}/log": Operation(
+        "report",
+        "A worker that polls tells how its run goes",
+        shapes.Run,
+        takes=body.LogBody,
+        example={"worker_id": "w1", "status": "success", "exit_code": 0, "logs": "Hello World\n"},
+        lacks=f"{_NO_JOB}, or no such worker",
+        conflicts="The worker is another, has no such run, or the run has ended",
+    ),
+    "GET /runs/{run}": Operation("get_run", "A run with what it wrote", shapes.Run, lacks=_NO_RUN),
+    "GET /runs/{run}/log": Operation(
+        "get_log",
+        "What a run wrote to one stream; from `offset` on also while it runs",
+        query=("stream", "offset", "wait"),
+        headers=("Zsched-Offset", "Zsched-Next", "Zsched-End"),
+        lacks=_NO_RUN,
+    ),
+    "GET /workers": Operation("list_workers", "All workers that ever registered", list[shapes.Worker]),
+    "POST /workers/register": Operation(
+        "register",
+        "A worker that polls begins",
+        shapes.Worker,
+        takes=body.RegisterBody,
+        example={"worker_id": "w1"},
+        conflicts=_CONNECTED,
+    ),
+    "POST /workers/heartbeat": Operation(
+        "heartbeat",
+        "A worker that polls lives",
+        shapes.Ok,
+        takes=body.WorkerBody,
+        example={"worker_id": "w1"},
+        lacks="Nobody registered this name",
+        conflicts=_CONNECTED,
+    ),
+    "POST /workers/enrol": Operation(
+        "enrol",
+        "A worker's key is bound to its name, and it is told where the ZeroMQ port is",
+        shapes.Enrolled,
+        takes=body.EnrolBody,
+        example={"worker_id": "worker-2", "public_key": "rq:rM>}U?@Lns47E1%kR.o@n%FcmmsL/@{H8]yf7"},
+        conflicts="The name or the key is another's, or the key was revoked",
+    ),
+    "GET /workers/{worker}": Operation("get_worker", "Look at a worker", shapes.Worker, lacks=_NO_WORKER),
+    "GET /workers/{worker}/next": Operation(
+        "next_run",
+        "A worker that polls asks for a run: asking assigns it",
+        shapes.Next,
+        lacks="Nobody registered this name",
+        conflicts=_CONNECTED,
+    ),
+    "GET /tokens": Operation("list_tokens", "The tokens of callers, without their secrets", list[shapes.Token]),
+    "POST /tokens": Operation(
+        "add_token",
+        "Make a token; this answer alone has its secret",
+        shapes.NewToken,
+        201,
+        body.TokenBody,
+        {"scopes": ["read"], "note": "dashboard", "expires": "30d"},
+    ),
+    "DELETE /tokens/{token}": Operation(
+        "revoke_token", "Revoke a token", shapes.Token, lacks="There is no such token, or it was revoked before"
+    ),
+    "GET /access": Operation("list_keys", "The keys of workers", list[shapes.Key]),
+    "DELETE /access/{worker}": Operation(
+        "revoke_key", "Revoke a worker's key; its session ends", shapes.Key, lacks="The worker has no key"
+    ),
+    "GET /events": Operation(
+        "list_events", "What was done and what happened, in order", list[shapes.Event], query=("after", "limit", "wait")
+    ),
+    "GET /healthz": Operation("health", "The process lives"),
+    "GET /readyz": Operation("readiness", "The loop turns, and the store takes what it decides"),
+    "GET /stats": Operation("stats", "How many tasks and workers are in each state", shapes.Stats),
+    "GET /version": Operation("version", "Name and version", shapes.Version),
+    "GET /openapi.json": Operation("openapi", "This document", dict[str, Any]),
+}
