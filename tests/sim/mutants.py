@@ -413,7 +413,7 @@ _MUTANTS: Final = (
     ),
     mutant(
         "a guard tells a new agent nothing of what runs",
-        (Guard, "_on_agent_started", "for run in self._runs.ids()", "for run in ()"),
+        (Guard, "_on_agent_started", "for run in (*self._runs.ids(), *sorted(self._given_up))", "for run in ()"),
     ),
     mutant(
         "a guard does not stop what is cancelled",

@@ -71,6 +71,7 @@ def test_the_judge_sees_an_answer_that_came_too_early() -> None:
 def judge(lines: list[str]) -> tuple[int, list[int]]:
     """How many syncs there were, and the connections whose 201 had no sync begun and ended since the request."""
     began: dict[str, int] = {}
+    reads: dict[str, int] = {}
     syncs: list[tuple[int, int]] = []
     asked: dict[int, int] = {}
     unsynced = []
@@ -85,10 +86,10 @@ def judge(lines: list[str]) -> tuple[int, list[int]]:
             if "unfinished" not in line:
                 syncs.append((began[found["thread"]], place))
         elif call == "recvfrom" and "POST" in line:
-            # Also in a resumed line, which has no descriptor: the thread that reads is one, so its last fd is meant.
-            asked[int(found["fd"] or began["read"])] = place
+            # A resumed line has no descriptor: that of the thread's last call is meant.
+            asked[int(found["fd"] or reads[found["thread"]])] = place
         elif call == "recvfrom" and found["fd"]:
-            began["read"] = int(found["fd"])
+            reads[found["thread"]] = int(found["fd"])
         elif call == "sendto" and "201" in line and found["fd"]:
             request = asked[int(found["fd"])]
             if not any(request < start and end < place for start, end in syncs):
