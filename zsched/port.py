@@ -8,6 +8,7 @@ whose domain is enforced takes no peer that ZAP has not let through.
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Callable
 from typing import Final, NamedTuple
 
@@ -16,6 +17,7 @@ from zmq.utils import z85
 
 from zsched.keys import Pair
 from zsched.limits import FRAME_BYTES_MAX
+from zsched.logs import QUIET_MS
 
 log = logging.getLogger(__name__)
 
@@ -32,6 +34,8 @@ _ZAP_VERSION: Final = b"1.0"
 # A handshake that is not over by then is given up, so that who begins many holds few connections.
 _HANDSHAKE_MS: Final = 10_000
 _KEY_BYTES: Final = 32
+# Questions answered between two turns.
+_STRANGERS_MAX: Final = 100
 
 
 class Arrived(NamedTuple):
@@ -59,6 +63,8 @@ class Port:
         Raises zmq.ZMQError when the port can't be bound.
         """
         self._knows = knows
+        self._refused = 0
+        self._quiet_until_s = 0.0
         self._zap = context.socket(zmq.REP) if pair is not None else None
         self._router = context.socket(zmq.ROUTER)
         try:
@@ -117,12 +123,11 @@ class Port:
 
     def answer_strangers(self) -> None:
         """Say who of those that want to connect may."""
-        while self._zap is not None:
-            try:
-                asked = self._zap.recv_multipart(zmq.NOBLOCK)
-            except zmq.Again:
+        zap = self._zap
+        for _ in range(_STRANGERS_MAX):
+            if zap is None or not zap.poll(0):
                 return
-            self._zap.send_multipart(self._verdict(asked))
+            zap.send_multipart(self._verdict(zap.recv_multipart()))
 
     def _verdict(self, asked: list[bytes]) -> list[bytes]:
         """The answer to one question of ZAP: version, id, domain, address, routing id, mechanism, credentials."""
@@ -136,8 +141,15 @@ class Port:
                 if self._knows(key.decode()):
                     status, text, user = b"200", b"", key
         if status != b"200":
-            log.info("a connection from %s to the workers' port is refused: its key is not known", address)
+            self._note_refusal(address)
         return [_ZAP_VERSION, asked[1] if len(asked) > 1 else b"", status, text, user, b""]
+
+    def _note_refusal(self, address: str) -> None:
+        """Log it; one who tries again and again is told of at most once in QUIET_MS."""
+        self._refused += 1
+        if time.monotonic() >= self._quiet_until_s:
+            log.info("workers' port: %d connections refused, the last from %s: no known key", self._refused, address)
+            self._refused, self._quiet_until_s = 0, time.monotonic() + QUIET_MS / 1000
 
     def close(self) -> None:
         self._router.close()

@@ -86,11 +86,14 @@ class Gate:
         req.context.principal = self._local(req) if shown is None else self._bearer(req, shown)
 
     def process_resource(
-        self, req: falcon.Request, _resp: falcon.Response, _resource: object, _params: dict[str, str]
+        self, req: falcon.Request, _resp: falcon.Response, resource: object, _params: dict[str, str]
     ) -> None:
         """Refuse what the caller has no scope for. Raises a 403 Problem."""
         assert req.uri_template is not None
         needed = self._needs[req.uri_template].get("GET" if req.method == "HEAD" else req.method)
+        if needed is None and hasattr(resource, f"on_{req.method.lower()}"):
+            # Nobody has said who may do this: not just anybody, then.
+            needed = Scope.ADMIN
         principal: Principal | None = getattr(req.context, "principal", None)
         if needed is None or principal is None or principal.may(needed):
             return
