@@ -8,6 +8,7 @@ whose domain is enforced takes no peer that ZAP has not let through.
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Callable
 from typing import Final, NamedTuple
 
@@ -32,6 +33,8 @@ _ZAP_VERSION: Final = b"1.0"
 # A handshake that is not over by then is given up, so that who begins many holds few connections.
 _HANDSHAKE_MS: Final = 10_000
 _KEY_BYTES: Final = 32
+# Who is refused is told of this often: anybody can come again and again.
+_TELL_S: Final = 1.0
 
 
 class Arrived(NamedTuple):
@@ -59,6 +62,7 @@ class Port:
         Raises zmq.ZMQError when the port can't be bound.
         """
         self._knows = knows
+        self._refused, self._told_s = 0, 0.0
         self._zap = context.socket(zmq.REP) if pair is not None else None
         self._router = context.socket(zmq.ROUTER)
         try:
@@ -136,8 +140,16 @@ class Port:
                 if self._knows(key.decode()):
                     status, text, user = b"200", b"", key
         if status != b"200":
-            log.info("a connection from %s to the workers' port is refused: its key is not known", address)
+            self._tell_refused(address)
         return [_ZAP_VERSION, asked[1] if len(asked) > 1 else b"", status, text, user, b""]
+
+    def _tell_refused(self, address: str) -> None:
+        self._refused += 1
+        now_s = time.monotonic()
+        if now_s - self._told_s >= _TELL_S:
+            told = "connections to the workers' port refused for a key that is not known: %d, the last from %s"
+            log.info(told, self._refused, ascii(address)[1:-1])
+            self._refused, self._told_s = 0, now_s
 
     def close(self) -> None:
         self._router.close()
