@@ -55,6 +55,7 @@ class WorkerConfig:
     log_level: str
     access: Path | None = None
     token_file: Path | None = None
+    users: tuple[str, ...] = ()
     umask: int = 0o077
     no_new_privs: bool = True
 
@@ -134,6 +135,7 @@ def worker_config(
             shutdown_grace_ms=values.number("shutdown_grace"),
             state_dir=values.path("state_dir", default=_state_folder(environ) / _place(scheduler) / worker_id),
             log_level=values.text("log_level"),
+            users=values.names("users"),
             umask=values.number("umask"),
             no_new_privs=values.yes("no_new_privs"),
         ),
@@ -166,6 +168,11 @@ class _Values:
     def numbers(self, name: str) -> frozenset[int]:
         value = self._parse(name)
         assert isinstance(value, frozenset)
+        return value
+
+    def names(self, name: str) -> tuple[str, ...]:
+        value = self._parse(name)
+        assert isinstance(value, tuple)
         return value
 
     def optional_path(self, name: str) -> Path | None:

@@ -19,7 +19,7 @@ from typing import Final
 from urllib.parse import urlsplit
 
 from zsched.limits import NAME_CHARS_MAX, PENDING_RUNS_MAX
-from zsched.units import format_duration_ms, parse_duration_ms
+from zsched.units import USER_NAME, format_duration_ms, parse_duration_ms
 
 SYSTEM_FOLDER: Final = Path("/etc/zsched")
 LOG_LEVELS: Final = ("DEBUG", "INFO", "WARN", "ERROR")
@@ -160,6 +160,14 @@ def _uids(text: str) -> frozenset[int]:
     return frozenset(map(int, words))
 
 
+def _users(text: str) -> tuple[str, ...]:
+    names = tuple(re.split(r"[\s,]+", text.strip())) if text.strip() else ()
+    for name in names:
+        if not USER_NAME.fullmatch(name):
+            raise ValueError(f"{name!r} is no user's name; write them like alice,bob")
+    return names
+
+
 def _optional_line(text: str) -> str:
     return text and _line(text)
 
@@ -218,6 +226,8 @@ KEYS: Final = (
         "how long SIGTERM lets running jobs finish before it stops them"),
     Key("worker", "state_dir", "", "DIR", _optional_path,
         "results wait here until stored; $XDG_STATE_HOME/zsched/HOST_PORT/ID when empty"),
+    Key("worker", "users", "", "NAMES", _users,
+        "users that jobs may run as, such as alice,bob (needs root); when empty all run as the worker's own user"),
     Key("worker", "umask", "077", "UMASK", _umask,
         "which rights files that a job makes don't have; 077: they are its user's alone"),
     Key("worker", "no_new_privs", "yes", "WORD", _flag_word,

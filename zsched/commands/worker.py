@@ -17,6 +17,7 @@ Options:
   --heartbeat-interval=DURATION  How often it says that it lives; at most a third of the timeout (10s).
   --shutdown-grace=DURATION      How long SIGTERM lets running jobs finish before it stops them (30s).
   --state-dir=DIR                Results wait here until stored ($XDG_STATE_HOME/zsched/HOST_PORT/ID).
+  --users=NAMES                  Users that jobs may run as, such as alice,bob; needs root (its own user alone).
   --umask=UMASK                  Which rights files that a job makes don't have (077).
   --no-new-privs=WORD            yes: no job gets more rights by sudo or another setuid program (yes).
   --log-level=LEVEL              DEBUG, INFO, WARN or ERROR (INFO).

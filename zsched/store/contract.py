@@ -103,6 +103,7 @@ class Claimed:
     probation: bool
     job_created_ms: int
     job_updated_ms: int
+    user: str | None
 
 
 @dataclass(frozen=True, slots=True)
