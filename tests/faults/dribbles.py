@@ -1,6 +1,6 @@
 """A crowd of connections that send a request byte by byte, or none. A program: PORT COUNT SECONDS.
 
-Each that is cut off comes again. Prints how many there were.
+Each that is cut off comes again, once a second at most. Prints how many there were.
 """
 
 from __future__ import annotations
@@ -35,12 +35,12 @@ def main(port: int, count: int, seconds: float) -> None:
         selector.register(one, selectors.EVENT_READ | selectors.EVENT_WRITE, chance.choice(KINDS))
         made += 1
 
-    end, steps_s = time.monotonic() + seconds, time.monotonic()
-    while time.monotonic() < end:
+    began = steps_s = time.monotonic()
+    while (past_s := time.monotonic() - began) < seconds:
         # A hundred at a time, as fast as they can: the crowd comes with a rush.
-        for _ in range(min(100, count - len(selector.get_map()))):
+        for _ in range(min(100, count - len(selector.get_map()), int(count * (1 + past_s)) - made)):
             connect()
-        step = time.monotonic() >= steps_s
+        step = began + past_s >= steps_s
         steps_s += STEP_S if step else 0.0
         for key, events in selector.select(0.01):
             one = key.fileobj
