@@ -58,6 +58,9 @@ class WorkerConfig:
     users: tuple[str, ...] = ()
     umask: int = 0o077
     no_new_privs: bool = True
+    job_nofile: int | None = None
+    job_nproc: int | None = None
+    job_core: int | None = None
 
 
 ConfigT = TypeVar("ConfigT")
@@ -138,6 +141,9 @@ def worker_config(
             users=values.names("users"),
             umask=values.number("umask"),
             no_new_privs=values.yes("no_new_privs"),
+            job_nofile=values.optional_number("job_nofile"),
+            job_nproc=values.optional_number("job_nproc"),
+            job_core=values.optional_number("job_core"),
         ),
         tuple(values.settings.values()),
     )
@@ -158,6 +164,11 @@ class _Values:
     def number(self, name: str) -> int:
         value = self._parse(name)
         assert isinstance(value, int)
+        return value
+
+    def optional_number(self, name: str) -> int | None:
+        value = self._parse(name)
+        assert value is None or isinstance(value, int)
         return value
 
     def yes(self, name: str) -> bool:

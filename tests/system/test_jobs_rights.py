@@ -317,3 +317,29 @@ def test_a_list_that_cannot_be_followed_is_told_at_the_start(
     with WorkerProcess(scheduler.url, folder, under=("setpriv", *bounds) if bounds else (), users=users) as worker:
         assert worker.exit_code() == 2
         assert sentence in worker.log()
+
+
+# --- limits ----------------------------------------------------------------------------------------------------------
+
+LIMITS = "for hard in '' -H; do ulimit $hard -n; ulimit $hard -c; done; grep processes /proc/self/limits | tr -s ' '"
+
+
+def test_a_job_has_the_limits_that_its_worker_was_told(scheduler: StubScheduler, tmp_path: Path) -> None:
+    with WorkerProcess(scheduler.url, tmp_path, job_nofile="100", job_nproc="321", job_core="4KiB"):
+        limits = ["100", "8", "100", "8", "Max processes 321 321 processes "]
+        assert told(scheduler, LIMITS).splitlines() == limits
+        assert scheduler.run("exit 7").exit_code == 7
+        assert scheduler.run("printf '%s|' \"$0\" \"$#\" '$HOME'").stdout.head == b"/bin/sh|0|$HOME|"
+
+
+def test_limits_hold_for_other_users_too(scheduler: StubScheduler, folder: Path) -> None:
+    with WorkerProcess(scheduler.url, folder, users="nobody", job_nofile="100", job_core="0"):
+        found = scheduler.run("id -u; ulimit -n; ulimit -Hn; ulimit -c; ulimit -n 101", user="nobody")
+        assert found.stdout.head.split() == [str(NOBODY).encode(), b"100", b"100", b"0"]
+        assert found.exit_code != 0
+
+
+def test_a_limit_above_the_workers_own_is_told_at_its_start(scheduler: StubScheduler, tmp_path: Path) -> None:
+    with WorkerProcess(scheduler.url, tmp_path, nofile="128:128", job_nofile="129") as worker:
+        assert worker.exit_code() == 2
+        assert "job_nofile 129 is above the worker's own hard limit, 128" in worker.log()

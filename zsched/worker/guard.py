@@ -18,7 +18,7 @@ from typing import Final
 from zsched.config import WorkerConfig
 from zsched.notify import Notify
 from zsched.protocol import Held, RunOrder, RunResult
-from zsched.worker import messages, prctl
+from zsched.worker import messages, prctl, rlimits
 from zsched.worker.backlog import WAIT_MS_MAX, Backlog
 from zsched.worker.cpus import usable_cpus
 from zsched.worker.descriptors import make_room
@@ -34,8 +34,8 @@ from zsched.worker.sweep import sweep
 from zsched.worker.users import Users, UsersError
 from zsched.worker.watches import Watches
 
-# As for a wrong setting.
-EXIT_USERS: Final = 2
+# As for a wrong setting: users or limits that can't be had here.
+EXIT_SETTING: Final = 2
 # BSD's sysexits.h: EX_TEMPFAIL, another worker has the state directory; EX_CANTCREAT, it can't be used.
 EXIT_LOCKED: Final = 75
 EXIT_STATE: Final = 73
@@ -56,16 +56,17 @@ log = logging.getLogger(__name__)
 def run(config: WorkerConfig) -> int:
     """Be the guard until told to end.
 
-    Returns the exit code: 0; 2 (users); 73, 75 (state directory); 77 (the scheduler refuses us).
+    Returns the exit code: 0; 2 (users, limits); 73, 75 (state directory); 77 (the scheduler refuses us).
     """
     keep_standard_fds()
     notify = Notify(os.environ)
     os.umask(0o077)
     try:
-        users = Users(config.users, no_new_privs=config.no_new_privs)
-    except UsersError as error:
+        bounding = rlimits.bounding({"nofile": config.job_nofile, "nproc": config.job_nproc, "core": config.job_core})
+        users = Users(config.users, no_new_privs=config.no_new_privs, bounding=bounding)
+    except (UsersError, rlimits.LimitsError) as error:
         log.error("worker %s: %s", config.id, error)
-        return EXIT_USERS
+        return EXIT_SETTING
     if users.as_root:
         log.warning(
             "worker %s: jobs run as root: name the users that they may run as in `users`, or be another user", config.id

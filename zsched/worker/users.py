@@ -19,6 +19,7 @@ from typing import Final
 
 from zsched.worker.sweep import MARK, RUN_MARK, run_of
 
+_SHELL: Final = ("/bin/sh", "-c")
 # What the target user's own shell does first: it goes home. The job's command is an argument, never part of this text.
 _AT_HOME: Final = ("/bin/sh", "-c", 'cd -- "$HOME" 2>/dev/null || cd /; exec /bin/sh -c "$1"', "sh")
 _BECOME: Final = Path(__file__).with_name("become.py")
@@ -40,7 +41,7 @@ class NotAllowedError(Exception):
 class Guise:
     """How a job becomes its user: what comes before its command, up to `sh -c`'s; and what it finds in its environment.
 
-    Empty for the worker's own user.
+    Empty for the worker's own user without limits: then there is nothing between guard and shell.
     """
 
     argv: tuple[str, ...] = ()
@@ -50,15 +51,18 @@ class Guise:
 class Users:
     """The users of one worker, looked up once, at its start."""
 
-    def __init__(self, names: Sequence[str] = (), *, no_new_privs: bool = True) -> None:
-        """Raises UsersError when one of the names is unknown, or this process can't become that user."""
+    def __init__(self, names: Sequence[str] = (), *, no_new_privs: bool = True, bounding: tuple[str, ...] = ()) -> None:
+        """`bounding`: what each job goes through before its command. Raises UsersError when one of the names is
+        unknown, or this process can't become that user.
+        """
         self._own = _own_name()
         self._names = tuple(names)
         self._guises: dict[str, Guise] = {}
+        self._plain = Guise((*bounding, *_SHELL)) if bounding else Guise()
         if names and os.geteuid() != 0:
             raise UsersError("only a worker of root can run jobs as other users: start it as root, or set no `users`")
         for name in names:
-            self._guises[name] = Guise() if name == self._own else _guise(name, no_new_privs)
+            self._guises[name] = self._plain if name == self._own else _guise(name, no_new_privs, bounding)
 
     @property
     def as_root(self) -> bool:
@@ -70,7 +74,7 @@ class Users:
         if not self._names:
             if name not in (None, self._own):
                 raise NotAllowedError(f"this worker runs jobs as {self._own} only, not as {name}")
-            return Guise()
+            return self._plain
         # Nobody becomes root by leaving something out.
         found = self._guises.get(self._own if name is None else name)
         if found is None:
@@ -87,7 +91,7 @@ def _own_name() -> str:
         return f"user {uid}"
 
 
-def _guise(name: str, no_new_privs: bool) -> Guise:
+def _guise(name: str, no_new_privs: bool, bounding: tuple[str, ...]) -> Guise:
     try:
         found = pwd.getpwnam(name)
     except KeyError:
@@ -99,7 +103,7 @@ def _guise(name: str, no_new_privs: bool) -> Guise:
     for switch in _switches(found, no_new_privs):
         trouble = _trouble(switch)
         if not trouble:
-            return Guise((*switch, *_AT_HOME), environ)
+            return Guise((*switch, *bounding, *_AT_HOME), environ)
     raise UsersError(f"jobs can't be run as {name}: {trouble}")
 
 
