@@ -235,9 +235,10 @@ class Client:
         timeout: str | float | None = None,
         schedule: str | None = None,
         run_now: bool = False,
+        user: str | None = None,
     ) -> Job:
         """Submit a job; when this returns it is on the scheduler's disk. `command` is a line for sh."""
-        body = spec(command, name=name, timeout=timeout, schedule=schedule, run_now=run_now)
+        body = spec(command, name=name, timeout=timeout, schedule=schedule, run_now=run_now, user=user)
         return Job(self, self.ask("POST", "/jobs", body).json())
 
     def map(
@@ -247,13 +248,14 @@ class Client:
         *,
         name: str | None = None,
         timeout: str | float | None = None,
+        user: str | None = None,
     ) -> list[Job]:
         """Submit one job for each input, in order: `{}` in the command is the input, quoted for sh.
 
         What fits one request is stored as a whole or not at all; more than 10,000 jobs are several requests.
         """
         commands = (command.replace("{}", shlex.quote(str(one))) for one in inputs)
-        bodies = [spec(line, name=name, timeout=timeout) for line in commands]
+        bodies = [spec(line, name=name, timeout=timeout, user=user) for line in commands]
         return [job for batch in batches(bodies) for job in self.submit_all(batch)]
 
     def submit_all(self, bodies: Sequence[View]) -> list[Job]:
@@ -454,6 +456,7 @@ def spec(
     timeout: str | float | None = None,
     schedule: str | None = None,
     run_now: bool = False,
+    user: str | None = None,
 ) -> View:
     """A job as POST /jobs takes it. Without a name it is called by the beginning of its command."""
     body: View = {"name": name or _title(command), "command": command}
@@ -463,6 +466,8 @@ def spec(
         body["schedule"] = schedule
     if run_now:
         body["run_now"] = True
+    if user is not None:
+        body["user"] = user
     return body
 
 

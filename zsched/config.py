@@ -55,8 +55,12 @@ class WorkerConfig:
     log_level: str
     access: Path | None = None
     token_file: Path | None = None
+    users: tuple[str, ...] = ()
     umask: int = 0o077
     no_new_privs: bool = True
+    job_nofile: int | None = None
+    job_nproc: int | None = None
+    job_core: int | None = None
 
 
 ConfigT = TypeVar("ConfigT")
@@ -134,8 +138,12 @@ def worker_config(
             shutdown_grace_ms=values.number("shutdown_grace"),
             state_dir=values.path("state_dir", default=_state_folder(environ) / _place(scheduler) / worker_id),
             log_level=values.text("log_level"),
+            users=values.names("users"),
             umask=values.number("umask"),
             no_new_privs=values.yes("no_new_privs"),
+            job_nofile=values.optional_number("job_nofile"),
+            job_nproc=values.optional_number("job_nproc"),
+            job_core=values.optional_number("job_core"),
         ),
         tuple(values.settings.values()),
     )
@@ -158,6 +166,11 @@ class _Values:
         assert isinstance(value, int)
         return value
 
+    def optional_number(self, name: str) -> int | None:
+        value = self._parse(name)
+        assert value is None or isinstance(value, int)
+        return value
+
     def yes(self, name: str) -> bool:
         value = self._parse(name)
         assert isinstance(value, bool)
@@ -166,6 +179,11 @@ class _Values:
     def numbers(self, name: str) -> frozenset[int]:
         value = self._parse(name)
         assert isinstance(value, frozenset)
+        return value
+
+    def names(self, name: str) -> tuple[str, ...]:
+        value = self._parse(name)
+        assert isinstance(value, tuple)
         return value
 
     def optional_path(self, name: str) -> Path | None:

@@ -153,11 +153,23 @@ STORE_PAUSE_S = 0.1
 
 # --- Connections of REST ----------------------------------------------------------------------------------------------
 
-# Open connections. Further ones wait in the listening queue until one closes.
+# Open connections. At the bound one that waits makes room for a newcomer; what is in work is never cut off for it.
 CONNECTIONS_MAX = 1_000
+
+# Connections accepted in one round of the poll, so that those which are open get their turn.
+ACCEPTED_MAX = 64
 
 # A connection on which nothing has been asked for this long is closed.
 IDLE_CONNECTION_S = 60
+
+# From a request's first byte to its last, however steadily they come. One that takes longer is cut off.
+REQUEST_S = 60
+
+# From a request's last byte to the moment when its answer has been taken. One that takes longer is cut off.
+ANSWER_S = 180
+
+# Bodies that are not complete, all together. Beyond it the one that has waited longest is cut off.
+UNFINISHED_BYTES_MAX = 256 * MIB
 
 # The head of a request. A longer one is 431.
 HEADER_BYTES_MAX = 32 * KIB

@@ -88,7 +88,8 @@ class Blocked:
 class JobSpec:
     """What a caller asks for, checked. `schedule` is five cron fields in UTC; `timeout_ms` None means no limit.
 
-    A job with a schedule makes no run at submit unless `run_now` asks for one.
+    A job with a schedule makes no run at submit unless `run_now` asks for one. `user`: whom it runs as; None leaves
+    that to the worker.
     """
 
     name: str
@@ -96,6 +97,12 @@ class JobSpec:
     schedule: str | None = None
     run_now: bool = False
     timeout_ms: int | None = None
+    user: str | None = None
+
+    @property
+    def needs(self) -> tuple[str, ...]:
+        """What a worker must know of beyond a plain command line: one that did not would run something else."""
+        return ("user",) if self.user is not None else ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -112,6 +119,7 @@ class Job:
     next_fire_ms: int | None = None
     timeout_ms: int | None = None
     cancel_ms: int | None = None
+    user: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

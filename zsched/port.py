@@ -17,7 +17,6 @@ from zmq.utils import z85
 
 from zsched.keys import Pair
 from zsched.limits import FRAME_BYTES_MAX
-from zsched.logs import QUIET_MS
 
 log = logging.getLogger(__name__)
 
@@ -36,6 +35,8 @@ _HANDSHAKE_MS: Final = 10_000
 _KEY_BYTES: Final = 32
 # Questions answered between two turns.
 _STRANGERS_MAX: Final = 100
+# Who is refused is told of this often: anybody can come again and again.
+_TELL_S: Final = 1.0
 
 
 class Arrived(NamedTuple):
@@ -63,8 +64,7 @@ class Port:
         Raises zmq.ZMQError when the port can't be bound.
         """
         self._knows = knows
-        self._refused = 0
-        self._quiet_until_s = 0.0
+        self._refused, self._told_s = 0, 0.0
         self._zap = context.socket(zmq.REP) if pair is not None else None
         self._router = context.socket(zmq.ROUTER)
         try:
@@ -141,15 +141,16 @@ class Port:
                 if self._knows(key.decode()):
                     status, text, user = b"200", b"", key
         if status != b"200":
-            self._note_refusal(address)
+            self._tell_refused(address)
         return [_ZAP_VERSION, asked[1] if len(asked) > 1 else b"", status, text, user, b""]
 
-    def _note_refusal(self, address: str) -> None:
-        """Log it; one who tries again and again is told of at most once in QUIET_MS."""
+    def _tell_refused(self, address: str) -> None:
         self._refused += 1
-        if time.monotonic() >= self._quiet_until_s:
-            log.info("workers' port: %d connections refused, the last from %s: no known key", self._refused, address)
-            self._refused, self._quiet_until_s = 0, time.monotonic() + QUIET_MS / 1000
+        now_s = time.monotonic()
+        if now_s - self._told_s >= _TELL_S:
+            told = "connections to the workers' port refused for a key that is not known: %d, the last from %s"
+            log.info(told, self._refused, ascii(address)[1:-1])
+            self._refused, self._told_s = 0, now_s
 
     def close(self) -> None:
         self._router.close()

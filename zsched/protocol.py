@@ -79,7 +79,9 @@ class RunResult(Struct, frozen=True, gc=False, omit_defaults=True):
 
 
 class RunOrder(Struct, frozen=True, gc=False, omit_defaults=True):
-    """What a worker needs to execute one run. `command` goes to `/bin/sh -c`. `timeout_ms` None: no limit."""
+    """What a worker needs to execute one run. `command` goes to `/bin/sh -c`. `timeout_ms` None: no limit. `user`: whom
+    it runs as; None: that is the worker's to say.
+    """
 
     run: RunId
     job: RunId
@@ -90,6 +92,7 @@ class RunOrder(Struct, frozen=True, gc=False, omit_defaults=True):
     output_bytes_max: Natural
     timeout_ms: Natural | None = None
     probation: bool = False
+    user: Word | None = None
 
 
 class Frame(Struct, frozen=True, tag_field="t", kw_only=True):

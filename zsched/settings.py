@@ -19,7 +19,7 @@ from typing import Final
 from urllib.parse import urlsplit
 
 from zsched.limits import NAME_CHARS_MAX, PENDING_RUNS_MAX
-from zsched.units import format_duration_ms, parse_duration_ms
+from zsched.units import USER_NAME, format_duration_ms, parse_duration_ms, parse_size_bytes
 
 SYSTEM_FOLDER: Final = Path("/etc/zsched")
 LOG_LEVELS: Final = ("DEBUG", "INFO", "WARN", "ERROR")
@@ -160,6 +160,18 @@ def _uids(text: str) -> frozenset[int]:
     return frozenset(map(int, words))
 
 
+def _users(text: str) -> tuple[str, ...]:
+    names = tuple(re.split(r"[\s,]+", text.strip())) if text.strip() else ()
+    for name in names:
+        if not USER_NAME.fullmatch(name):
+            raise ValueError(f"{name!r} is no user's name; write them like alice,bob")
+    return names
+
+
+def _optional(parse: Callable[[str], int]) -> Callable[[str], int | None]:
+    return lambda text: parse(text) if text else None
+
+
 def _optional_line(text: str) -> str:
     return text and _line(text)
 
@@ -218,10 +230,18 @@ KEYS: Final = (
         "how long SIGTERM lets running jobs finish before it stops them"),
     Key("worker", "state_dir", "", "DIR", _optional_path,
         "results wait here until stored; $XDG_STATE_HOME/zsched/HOST_PORT/ID when empty"),
+    Key("worker", "users", "", "NAMES", _users,
+        "users that jobs may run as, such as alice,bob (needs root); when empty all run as the worker's own user"),
     Key("worker", "umask", "077", "UMASK", _umask,
         "which rights files that a job makes don't have; 077: they are its user's alone"),
     Key("worker", "no_new_privs", "yes", "WORD", _flag_word,
         "yes: no job gets more rights by sudo or another setuid program"),
+    Key("worker", "job_nofile", "", "COUNT", _optional(_count(16, 999_999_999)),
+        "open files that each process of a job may have; when empty as many as the worker could when it started"),
+    Key("worker", "job_nproc", "", "COUNT", _optional(_count(1, 999_999_999)),
+        "processes that a job's user may have on this host (root: no limit); when empty as the worker"),
+    Key("worker", "job_core", "", "SIZE", _optional(parse_size_bytes),
+        "bytes of a core file that a job's process may leave, such as 0 or 64MiB; when empty as the worker"),
     Key("worker", "log_level", "INFO", "LEVEL", _level, _LEVELS),
 )
 # fmt: on

@@ -9,7 +9,7 @@ from msgspec import Struct
 from zsched import schedule
 from zsched.limits import COMMAND_BYTES_MAX, NAME_CHARS_MAX, SCHEDULE_CHARS_MAX
 from zsched.model import JobSpec
-from zsched.units import parse_duration_ms
+from zsched.units import USER_NAME, parse_duration_ms
 
 
 class SpecError(Exception):
@@ -22,13 +22,16 @@ class SpecError(Exception):
 
 
 class JobBody(Struct, forbid_unknown_fields=True, frozen=True):
-    """A job as it is submitted. `timeout` is a duration (`10m`) or a number of seconds."""
+    """A job as it is submitted. `timeout` is a duration (`10m`) or a number of seconds, `user` a name on the worker's
+    host.
+    """
 
     name: str | None = None
     command: str | None = None
     schedule: str | None = None
     run_now: bool = False
     timeout: str | int | None = None
+    user: str | None = None
 
 
 REQUIRED: Final = "Name and command are required"
@@ -54,8 +57,15 @@ def job_spec(body: JobBody) -> JobSpec:
             schedule.check(cron)
         except schedule.ScheduleError as error:
             raise SpecError("schedule", str(error)) from None
+    if body.user is not None and not USER_NAME.fullmatch(body.user):
+        raise SpecError("user", "a user's name: a letter, then letters, digits and . _ -")
     return JobSpec(
-        name=name, command=command, schedule=cron, run_now=body.run_now, timeout_ms=_timeout_ms(body.timeout)
+        name=name,
+        command=command,
+        schedule=cron,
+        run_now=body.run_now,
+        timeout_ms=_timeout_ms(body.timeout),
+        user=body.user,
     )
 
 

@@ -6,7 +6,7 @@ import pytest
 
 from tests.contract.base import LOWEST, NOW, W1, W2, Base
 from zsched.matching import Demand
-from zsched.model import DemandId, Reason, RunId, RunStatus
+from zsched.model import DemandId, JobSpec, Reason, RunId, RunStatus
 from zsched.store.contract import Claimed, Holding, Load
 
 
@@ -61,10 +61,27 @@ def test_a_claimed_run_carries_all_that_its_worker_needs(base: Base) -> None:
         probation=False,
         job_created_ms=NOW,
         job_updated_ms=NOW,
+        user=None,
     )
     run = base.run(run_id)
     assert (run.status, run.worker_id, run.claimed_ms) == (RunStatus.RUNNING, W1, NOW + 4)
     assert base.store.held_by(W1) == [Holding(run_id, job_id, 7, NOW + 4, False, False, False, 0)]
+
+
+def test_a_job_that_names_a_user_is_for_workers_that_know_of_users(base: Base) -> None:
+    specs = [JobSpec(name="a", command="true", user=user) for user in (None, "alice", "bob")]
+    plain, alice, bob = base.store.submit(specs, [None] * 3, "test", NOW)
+    ready = {one.demand.needs: one.demand_id for one in base.store.ready()}
+    assert ready.keys() == {(), ("user",)}
+    claims = {
+        needs: base.store.claim(W1, demand_id, 64, LOWEST, 1, NOW, ends=False) for needs, demand_id in ready.items()
+    }
+    assert [(run.job_id, run.user) for run in claims[()]] == [(plain, None)]
+    assert [(run.job_id, run.user) for run in claims["user",]] == [(alice, "alice"), (bob, "bob")]
+    assert base.store.job(alice).user == "alice"  # type: ignore[union-attr]
+    # So does what follows when the worker is lost.
+    base.store.lose(claims["user",][0].run_id, "lost", crash=True, suspect=False, due_ms=None, now_ms=NOW)
+    assert [one.demand.needs for one in base.store.ready()] == [("user",)]
 
 
 def test_a_run_is_claimed_once(base: Base) -> None:

@@ -280,7 +280,7 @@ class SimGuard(Guard):
             "make_room": lambda slots: slots,
             "select": _Shape(epoll=lambda: epoll, EPOLLIN=1),
             "Strays": lambda spool_id: _Shape(spared=set()),
-            "Spawner": lambda worker, spool_id: None,
+            "Spawner": lambda worker, spool_id, users: None,
             "Runs": lambda spawner, strays, epoll, wall_ms: self.runs,
             "Keeper": lambda epoll: self.keeper,
         }

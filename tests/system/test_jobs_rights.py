@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import grp
 import os
+import pwd
 import shlex
 import shutil
 import subprocess
@@ -174,3 +176,170 @@ def test_an_agent_without_its_guard_ends_what_that_left(scheduler: StubScheduler
     assert scheduler.byes == ["guard_lost"]
     assert jobs
     assert not any(map(alive, jobs))
+
+
+# --- other users -----------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def switching(scheduler: StubScheduler, folder: Path) -> Iterator[WorkerProcess]:
+    """A worker of root that runs jobs as nobody and as no other."""
+    with WorkerProcess(scheduler.url, folder, under=IN_GROUPS, users="nobody") as process:
+        scheduler.until(lambda: scheduler.registers)
+        yield process
+
+
+# Root in some groups, so that a user who had them too would be noticed.
+IN_GROUPS = ("setpriv", "--groups=4,27")
+WHO = (
+    "id -un; id -gn; id -G; echo $HOME $USER $LOGNAME; pwd; umask;"
+    " grep -E '^(Cap(Prm|Eff|Bnd|Amb)|NoNew)' /proc/self/status"
+)
+
+
+def test_a_job_becomes_the_user_that_it_names_with_all_that_is_his(
+    scheduler: StubScheduler, switching: WorkerProcess
+) -> None:
+    found = scheduler.run(WHO, user="nobody")
+
+    user = pwd.getpwnam("nobody")
+    none = "0" * 16
+    assert found.stdout.head.decode().split("\n") == [
+        "nobody",
+        grp.getgrgid(user.pw_gid).gr_name,
+        " ".join(map(str, os.getgrouplist("nobody", user.pw_gid))),
+        f"{user.pw_dir} nobody nobody",
+        # Debian's nobody has a home that does not exist.
+        user.pw_dir if Path(user.pw_dir).is_dir() else "/",
+        "0077",
+        *(f"{name}:\t{none}" for name in ("CapPrm", "CapEff", "CapBnd", "CapAmb")),
+        "NoNewPrivs:\t1",
+        "",
+    ]
+
+
+@pytest.mark.parametrize("user", [None, "root", "daemon", "no-such-user", "0", "nobody "])
+@pytest.mark.usefixtures("switching")
+def test_a_job_of_any_other_user_is_a_failed_run(scheduler: StubScheduler, user: str | None) -> None:
+    result = scheduler.run("id", user=user)
+
+    assert (result.status, result.reason, result.started_ms) == ("failed", "spawn_error", None)
+    said = f"not as {user}" if user else "and this one names no user"
+    assert result.detail == f"this worker runs jobs as nobody only, {said}"
+
+
+@pytest.mark.usefixtures("switching")
+def test_a_command_is_one_word_whatever_is_in_it(scheduler: StubScheduler) -> None:
+    command = """printf '%s|' "$0" "$#" 'a"b' '$HOME' "`echo x`" --user=root; id -u; exit 7"""
+    result = scheduler.run(command, user="nobody")
+    assert (result.stdout.head.decode(), result.exit_code) == (f'/bin/sh|0|a"b|$HOME|x|--user=root|{NOBODY}\n', 7)
+
+
+@pytest.mark.usefixtures("switching")
+def test_root_watches_and_ends_the_processes_of_other_users(scheduler: StubScheduler, folder: Path) -> None:
+    pid_file, other = folder / "pid", scheduler.submit("exec sleep 1000", user="nobody")
+    scheduler.until(lambda: other in scheduler.started)
+
+    stray = f"setsid sleep 1000 & echo $! > {pid_file}; while ! grep -q sleep /proc/$!/comm; do :; done"
+    assert scheduler.run(stray, user="nobody").status == "success"
+
+    assert not alive(int(pid_file.read_text("ascii")))
+    scheduler.cancel(other)
+    scheduler.until(lambda: other in scheduler.results)
+    assert scheduler.results[other].reason == "cancelled"
+
+
+@pytest.mark.usefixtures("switching")
+def test_a_job_of_another_user_reaches_nothing_of_the_worker(scheduler: StubScheduler, folder: Path) -> None:
+    result = scheduler.run(f"cat {folder}/state/*; ls {folder}/state; kill -0 $PPID", user="nobody")
+    assert result.status == "failed"
+    assert result.stdout.total == 0
+
+
+def test_without_setpriv_a_program_of_ours_does_it(
+    scheduler: StubScheduler, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # In front of the worker a root that has no setpriv.
+    hidden = ("unshare", "--mount", "sh", "-c", 'mount --bind /bin/false "$(command -v setpriv)" && exec "$@"', "sh")
+    if subprocess.run([*hidden, "true"], capture_output=True).returncode != 0:
+        pytest.skip("can't hide setpriv here")
+    with WorkerProcess(scheduler.url, folder, under=(*IN_GROUPS, *hidden), users="nobody"):
+        found = scheduler.run("id -u; id -G; pwd; grep NoNew /proc/self/status", user="nobody").stdout.head.decode()
+        groups = " ".join(map(str, os.getgrouplist("nobody", pwd.getpwnam("nobody").pw_gid)))
+        assert found.split("\n")[:2] == [str(NOBODY), groups]
+        assert found.endswith("NoNewPrivs:\t1\n")
+        assert scheduler.run("exit 7", user="nobody").exit_code == 7
+
+
+def test_root_may_be_in_the_list(scheduler: StubScheduler, folder: Path) -> None:
+    with WorkerProcess(scheduler.url, folder, users="nobody,root") as worker:
+        names = [scheduler.run("id -un", user=user).stdout.head for user in (None, "root", "nobody")]
+        assert names == [b"root\n", b"root\n", b"nobody\n"]
+        assert "jobs run as root" not in worker.log()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
+def test_a_worker_of_root_without_a_list_says_so_and_runs_jobs_as_root(
+    scheduler: StubScheduler, tmp_path: Path
+) -> None:
+    with WorkerProcess(scheduler.url, tmp_path) as worker:
+        assert [scheduler.run("id -un", user=user).stdout.head for user in (None, "root")] == [b"root\n"] * 2
+        assert scheduler.run("id", user="nobody").detail == "this worker runs jobs as root only, not as nobody"
+        assert worker.log().count("jobs run as root: name the users that they may run as in `users`") == 1
+
+
+def test_a_worker_that_is_not_root_has_no_list(scheduler: StubScheduler, folder: Path) -> None:
+    with WorkerProcess(scheduler.url, folder, under=AS_NOBODY, users="nobody") as worker:
+        assert worker.exit_code() == 2
+        assert "only a worker of root can run jobs as other users" in worker.log()
+
+
+def test_a_worker_that_is_not_root_runs_jobs_that_name_its_own_user(
+    scheduler: StubScheduler, nobody: WorkerProcess
+) -> None:
+    assert scheduler.run("id -un", user="nobody").stdout.head == b"nobody\n"
+    assert scheduler.run("id -un", user="root").detail == "this worker runs jobs as nobody only, not as root"
+    assert "jobs run as root" not in nobody.log()
+
+
+@pytest.mark.parametrize(
+    ("users", "bounds", "sentence"),
+    [
+        ("no-such-user", (), "there is no user no-such-user on this host"),
+        ("nobody", ("--bounding-set=-setuid",), "jobs can't be run as nobody: become.py:"),
+        # Since Linux 6.15 the two others do as well.
+        ("nobody", ("--bounding-set=-sys_ptrace,-perfmon,-sys_admin",), "add the capability SYS_PTRACE"),
+    ],
+)
+def test_a_list_that_cannot_be_followed_is_told_at_the_start(
+    scheduler: StubScheduler, folder: Path, users: str, bounds: tuple[str, ...], sentence: str
+) -> None:
+    with WorkerProcess(scheduler.url, folder, under=("setpriv", *bounds) if bounds else (), users=users) as worker:
+        assert worker.exit_code() == 2
+        assert sentence in worker.log()
+
+
+# --- limits ----------------------------------------------------------------------------------------------------------
+
+LIMITS = "for hard in '' -H; do ulimit $hard -n; ulimit $hard -c; done; grep processes /proc/self/limits | tr -s ' '"
+
+
+def test_a_job_has_the_limits_that_its_worker_was_told(scheduler: StubScheduler, tmp_path: Path) -> None:
+    with WorkerProcess(scheduler.url, tmp_path, job_nofile="100", job_nproc="321", job_core="4KiB"):
+        limits = ["100", "8", "100", "8", "Max processes 321 321 processes "]
+        assert told(scheduler, LIMITS).splitlines() == limits
+        assert scheduler.run("exit 7").exit_code == 7
+        assert scheduler.run("printf '%s|' \"$0\" \"$#\" '$HOME'").stdout.head == b"/bin/sh|0|$HOME|"
+
+
+def test_limits_hold_for_other_users_too(scheduler: StubScheduler, folder: Path) -> None:
+    with WorkerProcess(scheduler.url, folder, users="nobody", job_nofile="100", job_core="0"):
+        found = scheduler.run("id -u; ulimit -n; ulimit -Hn; ulimit -c; ulimit -n 101", user="nobody")
+        assert found.stdout.head.split() == [str(NOBODY).encode(), b"100", b"100", b"0"]
+        assert found.exit_code != 0
+
+
+def test_a_limit_above_the_workers_own_is_told_at_its_start(scheduler: StubScheduler, tmp_path: Path) -> None:
+    with WorkerProcess(scheduler.url, tmp_path, nofile="128:128", job_nofile="129") as worker:
+        assert worker.exit_code() == 2
+        assert "job_nofile 129 is above the worker's own hard limit, 128" in worker.log()

@@ -30,7 +30,7 @@ from zsched.protocol import (
     WorkerFrame,
 )
 from zsched.worker import messages
-from zsched.worker.agent import EXIT_REFUSED, Agent
+from zsched.worker.agent import CAN, EXIT_REFUSED, Agent
 from zsched.worker.messages import FromAgent, FromGuard, Hello
 
 TIMEOUT_MS = 30_000
@@ -160,6 +160,7 @@ def register(*held: Held, db: str = "") -> Register:
         heartbeat_ms=HEARTBEAT_MS,
         db=db,
         agent="0.1.0",
+        can=CAN,
         runs=held,
     )
 

@@ -48,7 +48,7 @@ ROOMS: dict[str, tuple[str, ...]] = {
     "zsched.config": (*WORDS, "zsched.settings"),
     "zsched.keys": (),
     "zsched.tokens": ("zsched.model",),
-    "zsched.port": ("zsched.limits", "zsched.keys", "zsched.logs"),
+    "zsched.port": ("zsched.limits", "zsched.keys"),
     "zsched.store": (*WORDS, *PURE, "zsched.model"),
     "zsched.worker": (
         *WORDS,

@@ -37,6 +37,16 @@ def test_what_is_missing_is_named_in_the_documented_words(body: JobBody, field: 
     assert (error.field, error.detail) == (field, "Name and command are required")
 
 
+@pytest.mark.parametrize("user", ["alice", "_apt", "svc-1.x", "HOST$", "A"])
+def test_a_user_is_a_name(user: str) -> None:
+    assert job_spec(JobBody(name="a", command="true", user=user)).user == user
+
+
+@pytest.mark.parametrize("user", ["", "0", "1000", "-x", "--reuid=0", "a b", "a/b", "root\n", "a$(id)", "x" * 65, "ü"])
+def test_what_can_be_no_users_name_is_refused(user: str) -> None:
+    assert refusal(JobBody(name="a", command="true", user=user)).field == "user"
+
+
 def test_the_bounds_are_in_characters_for_names_and_in_bytes_for_commands() -> None:
     job_spec(JobBody(name="ü" * NAME_CHARS_MAX, command="x" * COMMAND_BYTES_MAX))
     assert refusal(JobBody(name="x" * (NAME_CHARS_MAX + 1), command="true")).field == "name"

@@ -19,18 +19,16 @@ import waitress.task
 from waitress import wasyncore
 
 from zsched.api import peer
+from zsched.api.crowd import Crowd, home
 from zsched.api.gate import LOCAL_ADDRESS, PEER_UID
 from zsched.api.parser import Parser
 from zsched.api.problem import Problem, render
 from zsched.inbox import Inbox
-from zsched.limits import CONNECTIONS_MAX, HEADER_BYTES_MAX, IDLE_CONNECTION_S, JOBS_BODY_BYTES_MAX
+from zsched.limits import ACCEPTED_MAX, ANSWER_S, CONNECTIONS_MAX, HEADER_BYTES_MAX, JOBS_BODY_BYTES_MAX
 
 # Waitress reads a body to its end before the app sees the request; a little more than the largest that any endpoint
 # takes lets the endpoint itself say what its bound is.
 _BODY_BYTES_MAX = JOBS_BODY_BYTES_MAX + 1024 * 1024
-
-# Connections accepted in one round of the poll, so that those which are open get their turn.
-_ACCEPTED_MAX = 64
 
 # How long it accepts nothing after an accept that failed.
 _ACCEPT_PAUSE_S = 1.0
@@ -76,14 +74,28 @@ class _Channel(waitress.channel.HTTPChannel):  # type: ignore[misc]
     task_class = _Task
     error_task_class = _ErrorTask
 
-    def __init__(self, inbox: Inbox, server: Any, sock: Any, *rest: Any, **named: Any) -> None:
+    def __init__(self, inbox: Inbox, crowd: Crowd, server: Any, sock: Any, *rest: Any, **named: Any) -> None:
         # Asked once for each connection, while it certainly exists.
         local = sock.getsockname()
         self.local_address = local[0]
         self._local_port = local[1]
         self._inbox = inbox
         self._peer_uid: tuple[int | None] | None = None
+        self.since_s = self.waits_s = time.monotonic()
+        self.begun = False
+        self.unfinished_bytes = 0
+        self._crowd = crowd
         super().__init__(server, sock, *rest, **named)
+        self.home = home(self.addr[0])
+        crowd.enter(self)
+
+    @property
+    def in_work(self) -> bool:
+        return bool(self.requests)
+
+    @property
+    def unsent(self) -> bool:
+        return bool(self.total_outbufs_len)
 
     def peer_uid(self) -> int | None:
         """The user at the other end, which is on this host; None when that can't be told. Asked of the kernel once."""
@@ -92,9 +104,34 @@ class _Channel(waitress.channel.HTTPChannel):  # type: ignore[misc]
             self._peer_uid = (peer.uid_of(caller, ours),)
         return self._peer_uid[0]
 
+    # One that was closed in this round of the poll is not polled, for another may have its descriptor by then.
+    def readable(self) -> bool:
+        return self.connected and bool(super().readable())
+
+    def writable(self) -> bool:
+        return self.connected and bool(super().writable())
+
+    def received(self, data: bytes) -> bool:
+        # Empty lines before a request are none, and do not begin one again and again.
+        if not self.begun:
+            self.begun, self.since_s = True, time.monotonic()
+        taken = bool(super().received(data))
+        self._crowd.holds(self, self.request.body_bytes_received if self.request is not None and self.connected else 0)
+        return taken
+
     def service(self) -> None:
+        self.since_s = time.monotonic()
         with self._inbox.serving(self):
             super().service()
+        self.begun = False
+        self.since_s = self.waits_s = time.monotonic()
+
+    def del_channel(self, map: Any = None) -> None:  # noqa: A002  (Waitress's name)
+        super().del_channel(map)
+        self._crowd.leave(self)
+        # A body that has not come whole may lie in a file.
+        if self.request is not None:
+            self.request.close()
 
 
 class ListenError(Exception):
@@ -118,8 +155,9 @@ class Server:
                 clear_untrusted_proxy_headers=False,
                 max_request_body_size=_BODY_BYTES_MAX,
                 max_request_header_size=HEADER_BYTES_MAX,
-                connection_limit=CONNECTIONS_MAX,
-                channel_timeout=IDLE_CONNECTION_S,
+                # The crowd sees to both; these are never reached.
+                connection_limit=2 * CONNECTIONS_MAX,
+                channel_timeout=2 * ANSWER_S,
                 asyncore_use_poll=True,
             )
         # Waitress says ValueError for a host that has no address.
@@ -128,13 +166,14 @@ class Server:
             wasyncore.close_all(opened)
             raise ListenError(f"can't listen for REST on {host}:{port} (host, port): {error}") from None
         self._all = _listeners(self._server)
+        crowd = Crowd()
         for listener in self._all:
-            listener.channel_class = partial(_Channel, inbox)
+            listener.channel_class = partial(_Channel, inbox, crowd)
             # Waitress has no hooks at these places, so they are put in front of its own methods.
             listener.add_task = partial(_add_task, inbox, listener.add_task)
             pause = Pause()
             listener.handle_accept = partial(_accept_all, listener, pause)
-            listener.readable = partial(_is_open, listener.readable, pause)
+            listener.readable = partial(_is_open, listener.readable, pause, crowd)
         self._thread = threading.Thread(target=self._server.run, name="rest", daemon=True)
 
     @property
@@ -169,7 +208,7 @@ def _accept_all(listener: Any, pause: Pause) -> None:
     When no descriptor is left for a connection, it waits a while: the listening socket stays readable, and asking it
     again and again would take all the time there is.
     """
-    for _ in range(_ACCEPTED_MAX):
+    for _ in range(ACCEPTED_MAX):
         try:
             connection, address = listener.socket.accept()
         except BlockingIOError:
@@ -182,8 +221,10 @@ def _accept_all(listener: Any, pause: Pause) -> None:
         listener.channel_class(listener, connection, listener.fix_addr(address), listener.adj, map=listener._map)
 
 
-def _is_open(readable: Callable[[], bool], pause: Pause) -> bool:
-    return time.monotonic() >= pause.until_s and readable()
+def _is_open(readable: Callable[[], bool], pause: Pause, crowd: Crowd) -> bool:
+    """Whether a listener takes newcomers. Asked before each round of the poll, when connections may be closed."""
+    now_s = time.monotonic()
+    return crowd.thin(now_s) and now_s >= pause.until_s and readable()
 
 
 def _add_task(inbox: Inbox, add_task: Callable[[_Channel], None], channel: _Channel) -> None:

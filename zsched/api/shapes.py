@@ -45,6 +45,7 @@ class Job(Struct, kw_only=True):
     schedule: str | UnsetType = UNSET
     next_fire_at: Time | UnsetType = UNSET
     timeout: str | UnsetType = UNSET
+    user: str | UnsetType = UNSET
     cancelled_at: Time | UnsetType = UNSET
 
 
@@ -65,6 +66,7 @@ class HandedJob(Struct, kw_only=True):
     run_id: Id
     attempt: Id
     timeout_ms: Natural | UnsetType = UNSET
+    user: str | UnsetType = UNSET
 
 
 class Next(Struct):

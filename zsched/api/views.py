@@ -39,6 +39,7 @@ def job(job: Job) -> View:
             "schedule": job.schedule,
             "next_fire_at": time(job.next_fire_ms),
             "timeout": None if job.timeout_ms is None else format_duration_ms(job.timeout_ms),
+            "user": job.user,
             "cancelled_at": time(job.cancel_ms),
             "created_at": time(job.created_ms),
             "updated_at": time(job.updated_ms),
@@ -57,6 +58,7 @@ def handed_job(claimed: Claimed) -> View:
         "run_id": claimed.run_id,
         "attempt": claimed.attempt,
         **({"timeout_ms": claimed.timeout_ms} if claimed.timeout_ms is not None else {}),
+        **({"user": claimed.user} if claimed.user is not None else {}),
     }
 
 

@@ -9,6 +9,7 @@ quoted: `zsched run ls -la`. What the job writes to stdout and stderr is shown o
 Options:
   --name=NAME         What the job is called (the beginning of the command).
   --timeout=DURATION  A run that takes longer is ended and failed.
+  --user=USER         Whom it runs as, if the worker may run jobs as that user (the worker's own user).
   --json              Lines of JSON: what is written, piece by piece, and in the end the job.
   --url=URL           Where the scheduler answers (ZSCHED_URL, or http://localhost:8080).
   -h, --help          Show this.
@@ -42,6 +43,7 @@ def main(argv: Sequence[str]) -> int:
                 command_line(options.words(found, "<cmd>")),
                 options.text(found, "--name"),
                 options.text(found, "--timeout"),
+                options.text(found, "--user"),
             )
     except ClientError as error:
         exits.told(error)
@@ -59,14 +61,14 @@ class Attendance:
         # The signal that asked to cancel, once one has.
         self._signal = 0
 
-    def run(self, command: str, name: str | None, timeout: str | None) -> int:
+    def run(self, command: str, name: str | None, timeout: str | None, user: str | None) -> int:
         """Submit and follow; returns the exit code. Raises ClientError."""
         for number in (signal.SIGINT, signal.SIGTERM):
             # A shell that starts it with & in a script has it ignore Ctrl-C.
             if signal.getsignal(number) is not signal.SIG_IGN:
                 signal.signal(number, self._on_signal)
         try:
-            self._job = self._client.submit(command, name=name, timeout=timeout)
+            self._job = self._client.submit(command, name=name, timeout=timeout, user=user)
             job = self._watch.job(self._job)
         except KeyboardInterrupt:
             if self._job is not None:

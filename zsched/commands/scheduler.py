@@ -32,8 +32,8 @@ Every option is also a line in an INI file (worker_timeout = 3s) and a variable 
 A flag wins over a variable, a variable over --config, that over $XDG_CONFIG_HOME/zsched/*.ini and /etc/zsched/*.ini.
 
 Exit codes: 0 ended cleanly; 2 wrong usage or setting; 70 a sync to disk failed; 71 a port can't be used; 74 the
-database is damaged; 75 another scheduler has the database; 78 the database is of a newer release, or of another
-program.
+database is damaged; 75 another scheduler has the database; 78 the database is of a newer release or of another program,
+or others can read it or the keys.
 """
 
 from __future__ import annotations
@@ -70,7 +70,15 @@ from zsched.loop import Loop, clock
 from zsched.model import Scope, Token
 from zsched.notify import Notify
 from zsched.port import Port
-from zsched.store.contract import StoreCorrupt, StoreError, StoreForeign, StoreLocked, StoreNewer, StoreUnsure
+from zsched.store.contract import (
+    StoreCorrupt,
+    StoreError,
+    StoreForeign,
+    StoreLocked,
+    StoreLoose,
+    StoreNewer,
+    StoreUnsure,
+)
 from zsched.store.sqlite import Lock, open_reader, open_writer
 from zsched.store.writer import Writer
 
@@ -254,6 +262,7 @@ def _exit_code(error: StoreError) -> int:
         StoreLocked: os.EX_TEMPFAIL,
         StoreNewer: os.EX_CONFIG,
         StoreForeign: os.EX_CONFIG,
+        StoreLoose: os.EX_CONFIG,
     }
     return codes.get(type(error), os.EX_IOERR)
 

@@ -44,7 +44,7 @@ def facts(job: Job) -> Iterator[tuple[str, object]]:
     yield "name", job.name
     yield "command", job.command
     yield "status", exits.ending(job)
-    for name, key in (("schedule", "schedule"), ("timeout", "timeout")):
+    for name, key in (("schedule", "schedule"), ("timeout", "timeout"), ("user", "user")):
         if key in view:
             yield name, view[key]
     yield "submitted", table.moment(view["created_at"])

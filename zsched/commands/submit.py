@@ -9,6 +9,7 @@ gets quoted: `zsched submit ls -la`. The job's number is printed when the job is
 Options:
   --name=NAME         What the job is called (the beginning of the command).
   --timeout=DURATION  A run that takes longer is ended and failed.
+  --user=USER         Whom it runs as, if the worker may run jobs as that user (the worker's own user).
   --cron=FIELDS       Run again and again: five cron fields in UTC, such as '*/5 * * * *'.
   --run-now           With --cron, also run at once.
   --each-line=FILE    A job for each line of FILE, or of stdin for `-`: {} in <cmd> is the line, quoted for sh; without
@@ -92,6 +93,7 @@ def wanted(found: Mapping[str, options.Value]) -> list[View]:
             timeout=options.text(found, "--timeout"),
             schedule=cron,
             run_now=bool(found["--run-now"]),
+            user=options.text(found, "--user"),
         )
         for command in commands
     ]

@@ -17,8 +17,12 @@ Options:
   --heartbeat-interval=DURATION  How often it says that it lives; at most a third of the timeout (10s).
   --shutdown-grace=DURATION      How long SIGTERM lets running jobs finish before it stops them (30s).
   --state-dir=DIR                Results wait here until stored ($XDG_STATE_HOME/zsched/HOST_PORT/ID).
+  --users=NAMES                  Users that jobs may run as, such as alice,bob; needs root (its own user alone).
   --umask=UMASK                  Which rights files that a job makes don't have (077).
   --no-new-privs=WORD            yes: no job gets more rights by sudo or another setuid program (yes).
+  --job-nofile=COUNT             Open files that each process of a job may have.
+  --job-nproc=COUNT              Processes that a job's user may have on this host.
+  --job-core=SIZE                Bytes of a core file that a job's process may leave.
   --log-level=LEVEL              DEBUG, INFO, WARN or ERROR (INFO).
   --config=FILE                  An INI file with the same settings, in its section [worker].
   -h, --help                     Show this.

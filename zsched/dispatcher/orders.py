@@ -23,6 +23,7 @@ def orders(claimed: Sequence[Claimed]) -> tuple[protocol.RunOrder, ...]:
             output_bytes_max=OUTPUT_BYTES_MAX,
             timeout_ms=run.timeout_ms,
             probation=run.probation,
+            user=run.user,
         )
         for run in claimed
     )

@@ -70,6 +70,10 @@ class StoreForeign(StoreError):
     """The file is a database of another program."""
 
 
+class StoreLoose(StoreError):
+    """Others than its owner can get at the database, or at the folder beside it."""
+
+
 class StoreLocked(StoreError):
     """Another scheduler has this database open."""
 
@@ -99,6 +103,7 @@ class Claimed:
     probation: bool
     job_created_ms: int
     job_updated_ms: int
+    user: str | None
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,7 +24,7 @@ from zsched.store.engine import Row
 
 
 def job(row: Row) -> Job:
-    job_id, name, command, status, created_ms, updated_ms, schedule, next_fire_ms, timeout_ms, cancel_ms = row
+    job_id, name, command, status, created_ms, updated_ms, schedule, next_fire_ms, timeout_ms, cancel_ms = row[:10]
     return Job(
         job_id=JobId(job_id),
         name=name,
@@ -36,6 +36,7 @@ def job(row: Row) -> Job:
         next_fire_ms=next_fire_ms,
         timeout_ms=timeout_ms,
         cancel_ms=cancel_ms,
+        user=row[10],
     )
 
 

@@ -11,6 +11,7 @@ import fcntl
 import logging
 import os
 import secrets
+import stat
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from importlib import resources
@@ -28,6 +29,7 @@ from zsched.store.contract import (
     StoreForeign,
     StoreFull,
     StoreLocked,
+    StoreLoose,
     StoreNewer,
     StoreUnsure,
 )
@@ -47,6 +49,14 @@ APPLICATION_ID: Final = 0x7A736368
 _SYNC_ERRORS: Final = (apsw.SQLITE_IOERR_FSYNC, apsw.SQLITE_IOERR_DIR_FSYNC)
 
 
+def _demand_private(path: Path) -> None:
+    """Raises StoreLoose when others than its owner can get at a file or a folder."""
+    found = path.stat().st_mode
+    if found & (stat.S_IRWXG | stat.S_IRWXO):
+        mode = "700" if stat.S_ISDIR(found) else "600"
+        raise StoreLoose(f"others than its owner can get at {path}: chmod {mode} {path}")
+
+
 class Lock:
     """The exclusive right to a database: an flock on `lock` in the folder beside it, held until `close` or the
     process's end.
@@ -58,13 +68,15 @@ class Lock:
     def __init__(self, db: Path) -> None:
         """Make the folder (0700) if needed and take the lock.
 
-        Raises StoreLocked when another process has it, StoreError when the folder can't be used.
+        Raises StoreLocked when another process has it, StoreLoose when others may enter the folder, StoreError when it
+        can't be used.
         """
         resolved = db.resolve()
         self.folder = data_dir = resolved.with_name(f"{resolved.name}.d")
         path = data_dir / "lock"
         try:
             data_dir.mkdir(mode=0o700, exist_ok=True)
+            _demand_private(data_dir)
             self._descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         except OSError as error:
             raise StoreError(f"can't use the folder {data_dir}: {error.strerror}") from None
@@ -105,6 +117,8 @@ class SqliteEngine:
             self._wal_pages = 0
             if not read_only:
                 self._prepare()
+                if path != ":memory:":
+                    _demand_private(Path(path))
         except OSError as error:
             raise StoreError(f"can't open the database {path}: {error.strerror}") from None
         except apsw.Error as error:

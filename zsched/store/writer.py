@@ -133,26 +133,27 @@ class Writer:
     def submit(
         self, specs: Sequence[JobSpec], next_fires: Sequence[int | None], actor: str, now_ms: int
     ) -> list[JobId]:
-        demand_id = self._demand_id(Demand())
+        demands = {needs: self._demand_id(Demand(needs=needs)) for needs in {spec.needs for spec in specs}}
         facts: list[Row] = [
             (
-                spec.name, spec.command, demand_id, spec.timeout_ms, GRACE_MS_DEFAULT, CRASH_LIMIT_DEFAULT,
-                spec.schedule, next_fire_ms, now_ms, now_ms,
+                spec.name, spec.command, demands[spec.needs], spec.timeout_ms, GRACE_MS_DEFAULT, CRASH_LIMIT_DEFAULT,
+                spec.schedule, next_fire_ms, now_ms, now_ms, spec.user,
             )
             for spec, next_fire_ms in zip(specs, next_fires, strict=True)
         ]  # fmt: skip
         job_ids = [JobId(number) for number in self._add(sql.ADD_JOB, facts)]
-        at_once = []
+        at_once: list[tuple[JobId, DemandId]] = []
         for job_id, spec in zip(job_ids, specs, strict=True):
             if spec.schedule is not None:
                 self._ledger.event(now_ms, actor, None, "scheduled", job_id=job_id)
             if spec.schedule is None or spec.run_now:
-                at_once.append(job_id)
-        runs = [RunId(number) for number in self._add(sql.ADD_RUN, [(one, demand_id, 0, now_ms) for one in at_once])]
+                at_once.append((job_id, demands[spec.needs]))
+        made: list[Row] = [(job_id, demand_id, 0, now_ms) for job_id, demand_id in at_once]
+        runs = [RunId(number) for number in self._add(sql.ADD_RUN, made)]
         if len(runs) == 1:
-            self._moved(now_ms, actor, at_once[0], runs[0], None, PENDING)
+            self._moved(now_ms, actor, at_once[0][0], runs[0], None, PENDING)
         elif runs:
-            self._ledger.made(now_ms, actor, at_once, runs[0], runs[-1])
+            self._ledger.made(now_ms, actor, [job_id for job_id, _ in at_once], runs[0], runs[-1])
         return job_ids
 
     def _add(self, insert: str, given: list[Row]) -> list[int]:
@@ -265,12 +266,13 @@ class Writer:
 
     def _order(self, run_id: RunId, job_id: JobId, task: int, attempt: int, probation: bool) -> Claimed:
         """All that a worker needs of a run. Raises what a damaged row may raise."""
-        name, command, timeout_ms, grace_ms, created_ms, updated_ms = self._execute(sql.ORDER, (job_id,))[0]
+        name, command, timeout_ms, grace_ms, created_ms, updated_ms, run_as = self._execute(sql.ORDER, (job_id,))[0]
         if not command:
             raise ValueError("the job has no command")
         return Claimed(
-            run_id, job_id, task, attempt, name, command, timeout_ms, grace_ms, probation, created_ms, updated_ms
-        )
+            run_id, job_id, task, attempt, name, command, timeout_ms, grace_ms, probation, created_ms, updated_ms,
+            run_as,
+        )  # fmt: skip
 
     def _quarantine(self, run_id: RunId, job_id: JobId, worker_id: WorkerId, why: str, now_ms: int) -> None:
         detail = f"the job's row can't be read: {why}"

@@ -44,6 +44,8 @@ from zsched.worker.messages import FromAgent, FromGuard, Hello
 from zsched.worker.pace import Backoff, Pace, window
 from zsched.worker.reports import Reports
 
+# What this worker knows of beyond a plain command line.
+CAN: Final = ("user",)
 # A run on probation that lives so long has not killed its worker: the scheduler is told at once.
 _PROBATION_MS: Final = 1_000
 # Another worker holds our name: it may be a dead one that has not timed out yet.
@@ -252,6 +254,7 @@ class Agent:
                 db=self._db,
                 host=self._host,
                 agent=__version__,
+                can=CAN,
                 runs=self._all_held(),
             )
         )

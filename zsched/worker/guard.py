@@ -18,7 +18,7 @@ from typing import Final
 from zsched.config import WorkerConfig
 from zsched.notify import Notify
 from zsched.protocol import Held, RunOrder, RunResult
-from zsched.worker import messages, prctl
+from zsched.worker import messages, prctl, rlimits
 from zsched.worker.backlog import WAIT_MS_MAX, Backlog
 from zsched.worker.cpus import usable_cpus
 from zsched.worker.descriptors import make_room
@@ -31,8 +31,11 @@ from zsched.worker.spool import Spool
 from zsched.worker.state import State, StateError, StateLockedError, boot_id, open_state
 from zsched.worker.strays import Strays, become_subreaper
 from zsched.worker.sweep import sweep
+from zsched.worker.users import Users, UsersError
 from zsched.worker.watches import Watches
 
+# As for a wrong setting: users or limits that can't be had here.
+EXIT_SETTING: Final = 2
 # BSD's sysexits.h: EX_TEMPFAIL, another worker has the state directory; EX_CANTCREAT, it can't be used.
 EXIT_LOCKED: Final = 75
 EXIT_STATE: Final = 73
@@ -53,11 +56,21 @@ log = logging.getLogger(__name__)
 def run(config: WorkerConfig) -> int:
     """Be the guard until told to end.
 
-    Returns the exit code: 0; 73, 75 (state directory); 77 (the scheduler refuses us).
+    Returns the exit code: 0; 2 (users, limits); 73, 75 (state directory); 77 (the scheduler refuses us).
     """
     keep_standard_fds()
     notify = Notify(os.environ)
     os.umask(0o077)
+    try:
+        bounding = rlimits.bounding({"nofile": config.job_nofile, "nproc": config.job_nproc, "core": config.job_core})
+        users = Users(config.users, no_new_privs=config.no_new_privs, bounding=bounding)
+    except (UsersError, rlimits.LimitsError) as error:
+        log.error("worker %s: %s", config.id, error)
+        return EXIT_SETTING
+    if users.as_root:
+        log.warning(
+            "worker %s: jobs run as root: name the users that they may run as in `users`, or be another user", config.id
+        )
     try:
         state = open_state(config.state_dir)
     except StateLockedError as error:
@@ -69,13 +82,13 @@ def run(config: WorkerConfig) -> int:
     left = sweep(state.spool_id)
     if left:
         log.warning("worker %s: killed %d processes that an earlier start had left", config.id, left)
-    return Guard(config, state, notify).run()
+    return Guard(config, state, notify, users).run()
 
 
 class Guard:
     """All of the worker's state that outlives the agent."""
 
-    def __init__(self, config: WorkerConfig, state: State, notify: Notify) -> None:
+    def __init__(self, config: WorkerConfig, state: State, notify: Notify, users: Users | None = None) -> None:
         self._config = config
         self._notify = notify
         self._state = state
@@ -87,7 +100,7 @@ class Guard:
         self._epoll = select.epoll()
         self._epoll.register(self._signals.fd, select.EPOLLIN)
         self._strays = Strays(state.spool_id)
-        self._runs = Runs(Spawner(config.id, state.spool_id), self._strays, self._epoll, wall_ms)
+        self._runs = Runs(Spawner(config.id, state.spool_id, users), self._strays, self._epoll, wall_ms)
         self._backlog = Backlog()
         self._watches = Watches(self._runs.captures)
         self._spool = Spool()

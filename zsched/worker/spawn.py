@@ -19,6 +19,7 @@ from typing import Final
 
 from zsched.protocol import RunOrder
 from zsched.worker.sweep import MARK, RUN_MARK
+from zsched.worker.users import Guise, NotAllowedError, Users
 
 # A job counts with the kernel as if it had half of the memory on top of its own: when there is no more, the largest is
 # ended, and that is never the guard.
@@ -52,7 +53,9 @@ class Spawner:
     guard closes its /proc.
     """
 
-    def __init__(self, worker: str, spool_id: str) -> None:
+    def __init__(self, worker: str, spool_id: str, users: Users | None = None) -> None:
+        """`users`: as whom jobs may run; None: as us."""
+        self._users = users or Users()
         self._environ = {
             "PATH": _PATH,
             "HOME": _home(),
@@ -77,12 +80,16 @@ class Spawner:
 
         Raises SpawnError or NoRoomError, and then nothing was started and nothing stays open.
         """
+        try:
+            guise = self._users.guise(order.user)
+        except NotAllowedError as error:
+            raise SpawnError(str(error)) from error
         fds: list[int] = []
         try:
             fds += os.pipe2(os.O_CLOEXEC)
             fds += os.pipe2(os.O_CLOEXEC)
             with self._oom:
-                pid = self._spawn_limited(order, fds[1], fds[3])
+                pid = self._spawn_limited(order, guise, fds[1], fds[3])
             # Only the reading ends: a job's own end would inherit this and its writes would fail.
             os.set_blocking(fds[0], False)
             os.set_blocking(fds[2], False)
@@ -98,35 +105,37 @@ class Spawner:
         os.close(fds[3])
         return Spawned(pid, fds[0], fds[2])
 
-    def _spawn_limited(self, order: RunOrder, stdout: int, stderr: int) -> int:
+    def _spawn_limited(self, order: RunOrder, guise: Guise, stdout: int, stderr: int) -> int:
         """posix_spawn can't set limits, so ours is the job's while it starts. What we have open stays open.
 
         But glibc takes no number above the limit, so the outputs get low ones meanwhile. All that costs 3 us of 700.
         """
         soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
         if soft == self._descriptors_max:
-            return self._spawn(order, stdout, stderr)
+            return self._spawn(order, guise, stdout, stderr)
         os.dup2(stdout, self._low[0], inheritable=False)
         os.dup2(stderr, self._low[1], inheritable=False)
         resource.setrlimit(resource.RLIMIT_NOFILE, (min(self._descriptors_max, hard), hard))
         try:
-            return self._spawn(order, *self._low)
+            return self._spawn(order, guise, *self._low)
         finally:
             resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
             for low in self._low:
                 os.dup2(self._null, low, inheritable=False)
 
-    def _spawn(self, order: RunOrder, stdout: int, stderr: int) -> int:
+    def _spawn(self, order: RunOrder, guise: Guise, stdout: int, stderr: int) -> int:
         environ = {
             **self._environ,
+            **guise.environ,
             RUN_MARK: str(order.run),
             "ZSCHED_JOB_ID": str(order.job),
             "ZSCHED_TASK": str(order.task),
             "ZSCHED_ATTEMPT": str(order.attempt),
         }
+        argv = (*guise.argv, order.command) if guise.argv else ("sh", "-c", order.command)
         return os.posix_spawn(
-            "/bin/sh",
-            ("sh", "-c", order.command),
+            guise.argv[0] if guise.argv else "/bin/sh",
+            argv,
             environ,
             file_actions=(
                 (os.POSIX_SPAWN_DUP2, self._null, 0),

@@ -1,0 +1,233 @@
+"""Connections on which little or nothing is said: how long they may stay, and that they keep nobody out."""
+
+from __future__ import annotations
+
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack, suppress
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.system.session import until
+from tests.system.test_server import JOB, Caller, post
+from tests.unit.rest import Rest
+from zsched.api import crowd
+from zsched.api.crowd import home
+from zsched.api.server import Server
+from zsched.inbox import Inbox
+from zsched.limits import MIB
+
+GET = b"GET /jobs/1 HTTP/1.1\r\nHost: localhost\r\n\r\n"
+# In seconds here, not minutes.
+SHORT_S = 1.0
+SOON_S = 4.0
+STEP_S = 0.05
+
+
+@pytest.fixture
+def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
+    monkeypatch.setattr(crowd, "CONNECTIONS_MAX", 84)
+    monkeypatch.setattr(crowd, "UNFINISHED_BYTES_MAX", 8 * MIB)
+    with Rest(tmp_path) as rest:
+        rest.submit()
+        started = Server(rest.app, rest.inbox, "127.0.0.1", 0, 4)
+        started.start()
+        yield started
+        started.close_door()
+        started.stop()
+
+
+def cut(caller: Caller) -> bool:
+    """Whether the server has closed a connection on which it owes nothing."""
+    caller.socket.setblocking(False)
+    try:
+        return caller.socket.recv(1) == b""
+    except BlockingIOError:
+        return False
+    except ConnectionError:
+        return True
+    finally:
+        caller.socket.settimeout(20)
+
+
+def cut_within(caller: Caller, keep_on: Callable[[], None] = lambda: None) -> float:
+    """Seconds until the server has cut the connection, whatever is sent meanwhile."""
+    began = time.monotonic()
+    while not cut(caller):
+        assert time.monotonic() - began < SOON_S
+        try:
+            keep_on()
+        except OSError:
+            break
+        time.sleep(STEP_S)
+    return time.monotonic() - began
+
+
+# --- how long --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("first", [b"", GET])
+def test_a_connection_on_which_nothing_is_asked_is_closed(
+    server: Server, monkeypatch: pytest.MonkeyPatch, first: bytes
+) -> None:
+    monkeypatch.setattr(crowd, "IDLE_CONNECTION_S", SHORT_S)
+    with Caller(server) as caller:
+        if first:
+            assert caller.ask(first)[0] == 200
+        assert SHORT_S - 0.2 < cut_within(caller) < SOON_S
+
+
+@pytest.mark.parametrize(
+    ("first", "byte"),
+    [
+        (b"G", b"E"),
+        (b"GET /jobs HTTP/1.1\r\nHost: localhost\r\nX: ", b"x"),
+        (b"\r\n", b"\r\n"),
+        (post(b"x" * 100_000)[:-99_999], b"x"),
+        (b"POST /jobs HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n", b"1\r\nx\r\n"),
+        (b"POST /jobs HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n5;", b"x"),
+    ],
+    ids=["method", "header", "empty lines", "body", "chunks", "a chunk's head"],
+)
+def test_a_request_that_comes_by_drops_is_cut_off_when_its_time_is_over(
+    server: Server, monkeypatch: pytest.MonkeyPatch, first: bytes, byte: bytes
+) -> None:
+    """However steadily they drop."""
+    monkeypatch.setattr(crowd, "REQUEST_S", SHORT_S)
+    with Caller(server) as caller:
+        caller.send(first)
+        assert SHORT_S - 0.2 < cut_within(caller, lambda: caller.send(byte)) < SOON_S
+
+
+def test_a_connection_that_asks_now_and_then_stays(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("IDLE_CONNECTION_S", "REQUEST_S", "ANSWER_S"):
+        monkeypatch.setattr(crowd, name, SHORT_S)
+    with Caller(server) as caller:
+        began = time.monotonic()
+        while time.monotonic() - began < 3 * SHORT_S:
+            time.sleep(SHORT_S / 3)
+            caller.send(GET[:10])
+            time.sleep(SHORT_S / 3)
+            assert caller.ask(GET[10:])[0] == 200
+
+
+def test_an_answer_that_nobody_takes_is_given_up(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(crowd, "ANSWER_S", SHORT_S)
+    with Caller(server) as caller:
+        caller.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        jobs = b"[" + b",".join([b'{"name": "j", "command": "%s"}' % (b"x" * 90_000)] * 90) + b"]"
+        with Caller(server) as other:
+            assert other.ask(post(jobs))[0] == 201
+        caller.send(b"GET /jobs HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        open_ = server._all[0].active_channels
+        until(lambda: any(one.unsent and not one.in_work for one in list(open_.values())), SOON_S)
+        until(lambda: not open_, SOON_S)
+
+
+# --- how many --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("part", [b"", post(JOB)[:-1]], ids=["nothing", "all but a byte"])
+def test_a_crowd_that_says_too_little_keeps_nobody_out_and_the_eldest_go(server: Server, part: bytes) -> None:
+    with ExitStack() as held:
+        crowd_ = []
+        for _ in range(200):
+            crowd_.append(held.enter_context(Caller(server)))
+            crowd_[-1].send(part)
+        with Caller(server) as other:
+            began = time.monotonic()
+            assert other.ask(post(JOB))[0] == 201
+            assert time.monotonic() - began < 1
+        until(lambda: sum(cut(caller) for caller in crowd_) >= 200 - 20)
+        assert all(cut(caller) for caller in crowd_[:150])
+        assert not any(cut(caller) for caller in crowd_[-15:])
+
+
+def test_who_is_being_served_is_not_cut_off_for_a_crowd(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(crowd, "CONNECTIONS_MAX", 84)
+    entered, leave = threading.Event(), threading.Event()
+
+    def app(environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
+        entered.set()
+        leave.wait(20)
+        start_response("200 OK", [("Content-Length", "2")])
+        return [b"{}"]
+
+    server = Server(app, Inbox(1), "127.0.0.1", 0, 1)
+    server.start()
+    with Caller(server) as served, ExitStack() as held:
+        served.send(GET)
+        assert entered.wait(20)
+        callers = [held.enter_context(Caller(server)) for _ in range(200)]
+        until(lambda: sum(cut(caller) for caller in callers) >= 200 - 20)
+        leave.set()
+        assert served.answer()[0] == 200
+    server.close_door()
+    server.stop()
+
+
+def test_unfinished_bodies_cost_a_bounded_amount_together(server: Server) -> None:
+    with ExitStack() as held:
+        callers = [held.enter_context(Caller(server)) for _ in range(12)]
+        for caller in callers:
+            with suppress(ConnectionError):
+                caller.send(post(b"x" * (2 * MIB))[:-1])
+        until(lambda: sum(not cut(caller) for caller in callers) <= 4)
+        assert sum(one.unfinished_bytes for one in list(server._all[0].active_channels.values())) <= 8 * MIB
+        with Caller(server) as other:
+            assert other.ask(post(JOB))[0] == 201
+        # What is gone counts no more.
+        for caller in callers:
+            caller.socket.close()
+        with Caller(server) as other:
+            body = b'{"name": "j", "command": "true"' + b" " * (7 * MIB) + b"}"
+            assert other.ask(post(body))[0] == 201
+
+
+def test_the_address_with_the_most_connections_pays_first() -> None:
+    class One:
+        def __init__(self, address: str, since_s: float) -> None:
+            self.home, self.since_s, self.waits_s = home(address), since_s, since_s
+            self.unfinished_bytes = 0
+            self.begun = self.in_work = self.unsent = self.closed = False
+
+        def handle_close(self) -> None:
+            self.closed = True
+            whole.leave(self)
+
+    whole = crowd.Crowd()
+    few = [One("192.0.2.1", 0.0) for _ in range(10)]
+    many = [One(f"2001:db8:0:1::{number:x}", 1.0 + number / 1_000) for number in range(1_000)]
+    busy = [One("2001:db8:0:1::1", 0.0) for _ in range(10)]
+    for one in busy:
+        one.in_work = True
+    for one in (*few, *many, *busy):
+        whole.enter(one)
+    assert whole.thin(2.0)
+    assert not any(one.closed for one in (*few, *busy))
+    gone = [one.closed for one in many]
+    assert gone == sorted(gone, reverse=True)
+    assert sum(gone) == 1_020 - 936
+    for one in few:
+        one.in_work = True
+    for one in many:
+        one.in_work = True
+    for _ in range(10):
+        whole.enter(One("192.0.2.2", 0.0))
+    assert whole.thin(2.0)
+    late = One("192.0.2.2", 0.0)
+    late.in_work = True
+    whole.enter(late)
+    assert not whole.thin(2.0)
+
+
+def test_loopback_is_one_home_and_a_subscribers_network_too() -> None:
+    assert home("127.0.0.1") == home("127.3.4.5") == home("::1") == home("::ffff:127.0.0.1")
+    assert home("192.0.2.1") != home("192.0.2.2")
+    assert home("192.0.2.1") == home("::ffff:192.0.2.1")
+    assert home("2001:db8::1") == home("2001:db8::ffff:1")
+    assert home("2001:db8::1") != home("2001:db8:0:1::1")

@@ -1,0 +1,112 @@
+"""Who holds the other end of a connection over loopback, by the kernel's word and by its tables."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import socket
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+
+import pytest
+
+from tests.system.session import until
+from zsched.api import peer
+from zsched.api.peer import End, end
+
+NOBODY = 65_534
+WAYS: dict[str, Callable[[End, End], int | None]] = {"netlink": peer._by_netlink, "table": peer._by_table}
+# What the server is bound to, what the caller calls.
+PLACES = [("127.0.0.1", "127.0.0.1"), ("0.0.0.0", "127.0.0.1"), ("::1", "::1"), ("::", "::1"), ("::", "127.0.0.1")]
+
+OTHER_USER = """
+import socket, sys
+with socket.create_connection((sys.argv[1], int(sys.argv[2]))):
+    sys.stdin.read()
+"""
+
+
+@pytest.fixture(params=PLACES, ids=" called ".join)
+def place(request: pytest.FixtureRequest) -> Iterator[tuple[socket.socket, str]]:
+    bound, called = request.param
+    family = socket.AF_INET6 if ":" in bound else socket.AF_INET
+    try:
+        listener = socket.create_server((bound, 0), family=family, dualstack_ipv6=bound == "::")
+    except OSError as error:
+        pytest.skip(f"no {bound} here: {error}")
+    with listener:
+        yield listener, called
+
+
+def ends(accepted: socket.socket, address: tuple[str, int]) -> tuple[End, End]:
+    return end(*address[:2]), end(*accepted.getsockname()[:2])
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_the_user_of_a_caller_is_told_as_long_as_it_holds_its_end(place: tuple[socket.socket, str], way: str) -> None:
+    listener, called = place
+    caller = socket.create_connection((called, listener.getsockname()[1]))
+    accepted, address = listener.accept()
+    with accepted:
+        ask = WAYS[way]
+        both = ends(accepted, address)
+        assert ask(*both) == os.geteuid()
+        caller.shutdown(socket.SHUT_WR)
+        assert ask(*both) == os.geteuid()
+        # Our own end is no caller's, and the pair of another connection is none.
+        assert ask(both[0], both[1]._replace(port=1)) is None
+        caller.close()
+        # By a socket that nobody has any more it would be user 0, who may do all.
+        assert ask(*both) is None
+        assert peer.uid_of(*both) is None
+
+
+def test_a_caller_that_sends_and_leaves_is_nobody(place: tuple[socket.socket, str]) -> None:
+    listener, called = place
+    for _ in range(20):
+        with socket.create_connection((called, listener.getsockname()[1])) as caller:
+            caller.sendall(b"x" * 100)
+        accepted, address = listener.accept()
+        with accepted:
+            assert peer.uid_of(*ends(accepted, address)) is None
+
+
+@pytest.mark.skipif(os.geteuid() != 0 or shutil.which("setpriv") is None, reason="only root can be another user")
+@pytest.mark.parametrize("way", WAYS)
+def test_another_user_is_told_from_root(place: tuple[socket.socket, str], way: str) -> None:
+    listener, called = place
+    words = ["setpriv", f"--reuid={NOBODY}", f"--regid={NOBODY}", "--clear-groups", os.path.realpath(sys.executable)]
+    port = str(listener.getsockname()[1])
+    with subprocess.Popen([*words, "-I", "-c", OTHER_USER, called, port], stdin=subprocess.PIPE) as other:
+        listener.settimeout(20)
+        accepted, address = listener.accept()
+        with accepted:
+            both = ends(accepted, address)
+            assert WAYS[way](*both) == NOBODY
+            other.kill()
+            other.wait()
+            until(lambda: peer.uid_of(*both) is None)
+
+
+def test_where_the_kernel_may_not_be_asked_the_table_tells(
+    place: tuple[socket.socket, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def forbidden(*_: End) -> int | None:
+        raise PermissionError
+
+    monkeypatch.setattr(peer, "_by_netlink", forbidden)
+    listener, called = place
+    with socket.create_connection((called, listener.getsockname()[1])) as caller:
+        accepted, address = listener.accept()
+        with accepted:
+            assert peer.uid_of(*ends(accepted, address)) == os.geteuid()
+        with suppress(OSError):
+            caller.shutdown(socket.SHUT_RDWR)
+
+
+def test_a_connection_that_is_none_belongs_to_nobody() -> None:
+    for ask in WAYS.values():
+        assert ask(end("127.0.0.1", 1), end("127.0.0.1", 2)) is None
+        assert ask(end("::1", 1), end("::1", 2)) is None

@@ -1,0 +1,107 @@
+"""The connections of REST together: how long each may take, and who goes when there are too many.
+
+Anybody can open a connection and then say little or nothing on it, so nobody's silence keeps another out: a newcomer is
+always taken, and in its place goes one on which nothing is being done, of the address that has most of them the one
+that has waited longest. What is in work is never cut off for it.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from ipaddress import ip_address
+from typing import Final, Protocol
+
+from zsched.limits import (
+    ACCEPTED_MAX,
+    ANSWER_S,
+    CONNECTIONS_MAX,
+    IDLE_CONNECTION_S,
+    REQUEST_S,
+    UNFINISHED_BYTES_MAX,
+)
+
+_SWEEP_S: Final = 1.0
+
+
+class Connection(Protocol):
+    """What has to be known of one, times by the steady clock. `since_s` is when its present state began: no byte of a
+    request is there, or not all of one, or an answer is made and taken. `waits_s` is since when it has been waiting for
+    a whole request; that a part comes changes nothing. `unfinished_bytes`: of a body.
+    """
+
+    home: bytes
+    since_s: float
+    waits_s: float
+    unfinished_bytes: int
+
+    @property
+    def begun(self) -> bool:
+        """Whether a part of a request has come."""
+
+    @property
+    def in_work(self) -> bool:
+        """Whether a whole request is there and has not been served."""
+
+    @property
+    def unsent(self) -> bool:
+        """Whether a part of an answer has not been taken."""
+
+    def handle_close(self) -> None: ...
+
+
+class Crowd:
+    """All open connections of one server. Only the server's own thread may use it."""
+
+    def __init__(self) -> None:
+        self._open: set[Connection] = set()
+        self._unfinished_bytes = 0
+        self._swept_s = 0.0
+
+    def enter(self, one: Connection) -> None:
+        self._open.add(one)
+
+    def leave(self, one: Connection) -> None:
+        self._open.discard(one)
+        self.holds(one, 0)
+
+    def holds(self, one: Connection, unfinished_bytes: int) -> None:
+        """So much of a request's body waits for its rest."""
+        self._unfinished_bytes += unfinished_bytes - one.unfinished_bytes
+        one.unfinished_bytes = unfinished_bytes
+
+    def thin(self, now_s: float) -> bool:
+        """Close what is late, and who has to make room; whether newcomers can be taken then."""
+        if now_s - self._swept_s >= _SWEEP_S:
+            self._swept_s = now_s
+            for one in [one for one in self._open if now_s - one.since_s >= _limit_s(one)]:
+                one.handle_close()
+        excess = len(self._open) - (CONNECTIONS_MAX - ACCEPTED_MAX)
+        if excess > 0:
+            for one in self._waiting()[:excess]:
+                one.handle_close()
+        if self._unfinished_bytes > UNFINISHED_BYTES_MAX:
+            for one in self._waiting():
+                if self._unfinished_bytes > UNFINISHED_BYTES_MAX and one.unfinished_bytes:
+                    one.handle_close()
+        return len(self._open) <= CONNECTIONS_MAX - ACCEPTED_MAX
+
+    def _waiting(self) -> list[Connection]:
+        """Those on which nothing is being done, in the order in which they go."""
+        many = Counter(one.home for one in self._open)
+        return sorted((one for one in self._open if not one.in_work), key=lambda one: (-many[one.home], one.waits_s))
+
+
+def _limit_s(one: Connection) -> float:
+    """How long it may be in its present state."""
+    if one.in_work or one.unsent:
+        return ANSWER_S
+    return REQUEST_S if one.begun else IDLE_CONNECTION_S
+
+
+def home(address: str) -> bytes:
+    """Where a caller comes from: its IPv4 address, the network that a subscriber has in IPv6, or this host."""
+    parsed = ip_address(address)
+    parsed = getattr(parsed, "ipv4_mapped", None) or parsed
+    if parsed.is_loopback:
+        return b""
+    return parsed.packed if parsed.version == 4 else parsed.packed[:8]
