@@ -48,6 +48,7 @@ ROOMS: dict[str, tuple[str, ...]] = {
     "zsched.config": (*WORDS, "zsched.settings"),
     "zsched.keys": (),
     "zsched.tokens": ("zsched.model",),
+    "zsched.vault": ("zsched.keys",),
     "zsched.port": ("zsched.limits", "zsched.keys"),
     "zsched.store": (*WORDS, *PURE, "zsched.model"),
     "zsched.worker": (
@@ -92,7 +93,19 @@ DETERMINISTIC = (*WORDS, "zsched.model", *PURE, "zsched.dispatcher", *AGENT)
 FORBIDDEN = frozenset(
     {
         *("time", "random", "secrets", "uuid", "socket", "select", "selectors", "threading", "multiprocessing"),
-        *("subprocess", "asyncio", "os", "pathlib", "zmq", "apsw", "sqlite3", "psycopg", "falcon", "waitress"),
+        *(
+            "subprocess",
+            "asyncio",
+            "os",
+            "pathlib",
+            "zmq",
+            "cryptography",
+            "apsw",
+            "sqlite3",
+            "psycopg",
+            "falcon",
+            "waitress",
+        ),
     }
 )
 # Reading the clock by another name.
@@ -211,5 +224,5 @@ def test_a_module_without_a_room_is_found() -> None:
 
 
 def test_the_forbidden_modules_of_the_standard_library_are_spelled_right() -> None:
-    known = sys.stdlib_module_names | {"zmq", "apsw", "psycopg", "falcon", "waitress"}
+    known = sys.stdlib_module_names | {"zmq", "cryptography", "apsw", "psycopg", "falcon", "waitress"}
     assert known >= FORBIDDEN
