@@ -236,9 +236,20 @@ class Client:
         schedule: str | None = None,
         run_now: bool = False,
         user: str | None = None,
+        env: Mapping[str, str] | None = None,
+        secret_env: Mapping[str, str] | None = None,
     ) -> Job:
         """Submit a job; when this returns it is on the scheduler's disk. `command` is a line for sh."""
-        body = spec(command, name=name, timeout=timeout, schedule=schedule, run_now=run_now, user=user)
+        body = spec(
+            command,
+            name=name,
+            timeout=timeout,
+            schedule=schedule,
+            run_now=run_now,
+            user=user,
+            env=env,
+            secret_env=secret_env,
+        )
         return Job(self, self.ask("POST", "/jobs", body).json())
 
     def map(
@@ -249,13 +260,17 @@ class Client:
         name: str | None = None,
         timeout: str | float | None = None,
         user: str | None = None,
+        env: Mapping[str, str] | None = None,
+        secret_env: Mapping[str, str] | None = None,
     ) -> list[Job]:
         """Submit one job for each input, in order: `{}` in the command is the input, quoted for sh.
 
         What fits one request is stored as a whole or not at all; more than 10,000 jobs are several requests.
         """
         commands = (command.replace("{}", shlex.quote(str(one))) for one in inputs)
-        bodies = [spec(line, name=name, timeout=timeout, user=user) for line in commands]
+        bodies = [
+            spec(line, name=name, timeout=timeout, user=user, env=env, secret_env=secret_env) for line in commands
+        ]
         return [job for batch in batches(bodies) for job in self.submit_all(batch)]
 
     def submit_all(self, bodies: Sequence[View]) -> list[Job]:
@@ -457,6 +472,8 @@ def spec(
     schedule: str | None = None,
     run_now: bool = False,
     user: str | None = None,
+    env: Mapping[str, str] | None = None,
+    secret_env: Mapping[str, str] | None = None,
 ) -> View:
     """A job as POST /jobs takes it. Without a name it is called by the beginning of its command."""
     body: View = {"name": name or _title(command), "command": command}
@@ -468,6 +485,10 @@ def spec(
         body["run_now"] = True
     if user is not None:
         body["user"] = user
+    if env:
+        body["env"] = dict(env)
+    if secret_env:
+        body["secret_env"] = dict(secret_env)
     return body
 
 

@@ -73,7 +73,7 @@ def own_pair(path: Path) -> Pair:
         secret = read_private(path).strip()
     except FileNotFoundError:
         pair = new_pair()
-        _write_private(path, f"{pair.secret}\n")
+        write_private(path, f"{pair.secret}\n")
         return pair
     return _pair(secret, path)
 
@@ -139,7 +139,7 @@ def read_private(path: Path) -> str:
         raise KeyFileError(f"{path} is no file of keys") from None
 
 
-def _write_private(path: Path, text: str) -> None:
+def write_private(path: Path, text: str) -> None:
     """Make a file for its owner alone, whole or not at all. Raises KeyFileError."""
     aside = path.with_name(f"{path.name}.{secrets.token_hex(4)}")
     try:

@@ -50,6 +50,16 @@ LOGS_BYTES_SHOWN = 64 * KIB
 # A command line, in UTF-8. More is 400. Linux takes 128 KiB for one argument of exec; the rest is for our wrapper.
 COMMAND_BYTES_MAX = 96 * KIB
 
+# What a job's own variables take, names and values in UTF-8, the secret ones included; and how many there may be of
+# each kind. More is 400.
+ENV_BYTES_MAX = 64 * KIB
+ENV_NAMES_MAX = 256
+SECRETS_MAX = 32
+
+# A secret value has so many bytes at least, in UTF-8: a shorter one would be found all over a job's output. Less is
+# 400.
+SECRET_BYTES_MIN = 8
+
 # A job's name, in characters. More is 400.
 NAME_CHARS_MAX = 256
 
@@ -76,6 +86,9 @@ TURN_ROWS_MAX = 20_000
 
 # Runs claimed by one statement. 64: 2.4 us a run against 53 us one by one.
 CLAIM_RUNS_MAX = 64
+
+# The same for runs that bring more than a command: as many as fit one frame, each with its command and its variables.
+CLAIM_LARGE_RUNS_MAX = 32
 
 # Due jobs fired, or workers judged, in one turn before the rest waits for the next.
 TICK_JOBS_MAX = 1_000

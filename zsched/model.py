@@ -89,7 +89,7 @@ class JobSpec:
     """What a caller asks for, checked. `schedule` is five cron fields in UTC; `timeout_ms` None means no limit.
 
     A job with a schedule makes no run at submit unless `run_now` asks for one. `user`: whom it runs as; None leaves
-    that to the worker.
+    that to the worker. `env` and `secret_env` are its own variables; the values of the secret ones are sealed.
     """
 
     name: str
@@ -98,11 +98,14 @@ class JobSpec:
     run_now: bool = False
     timeout_ms: int | None = None
     user: str | None = None
+    env: Mapping[str, str] | None = None
+    secret_env: Mapping[str, str] | None = None
 
     @property
     def needs(self) -> tuple[str, ...]:
         """What a worker must know of beyond a plain command line: one that did not would run something else."""
-        return ("user",) if self.user is not None else ()
+        asked = (("env", self.env), ("secret_env", self.secret_env), ("user", self.user))
+        return tuple(name for name, value in asked if value is not None)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -120,6 +123,8 @@ class Job:
     timeout_ms: int | None = None
     cancel_ms: int | None = None
     user: str | None = None
+    env: Mapping[str, str] | None = None
+    secret_env: Mapping[str, str] | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

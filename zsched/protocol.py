@@ -80,7 +80,8 @@ class RunResult(Struct, frozen=True, gc=False, omit_defaults=True):
 
 class RunOrder(Struct, frozen=True, gc=False, omit_defaults=True):
     """What a worker needs to execute one run. `command` goes to `/bin/sh -c`. `timeout_ms` None: no limit. `user`: whom
-    it runs as; None: that is the worker's to say.
+    it runs as; None: that is the worker's to say. `env` and `secret_env`: its own variables; what is secret is never
+    shown.
     """
 
     run: RunId
@@ -93,6 +94,8 @@ class RunOrder(Struct, frozen=True, gc=False, omit_defaults=True):
     timeout_ms: Natural | None = None
     probation: bool = False
     user: Word | None = None
+    env: dict[str, str] = {}
+    secret_env: dict[str, str] = {}
 
 
 class Frame(Struct, frozen=True, tag_field="t", kw_only=True):

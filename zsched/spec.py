@@ -2,14 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from typing import Final
 
 from msgspec import Struct
 
 from zsched import schedule
-from zsched.limits import COMMAND_BYTES_MAX, NAME_CHARS_MAX, SCHEDULE_CHARS_MAX
+from zsched.limits import (
+    COMMAND_BYTES_MAX,
+    ENV_BYTES_MAX,
+    ENV_NAMES_MAX,
+    NAME_CHARS_MAX,
+    SCHEDULE_CHARS_MAX,
+    SECRET_BYTES_MIN,
+    SECRETS_MAX,
+)
 from zsched.model import JobSpec
-from zsched.units import USER_NAME, parse_duration_ms
+from zsched.units import USER_NAME, VARIABLE_NAME, parse_duration_ms
 
 
 class SpecError(Exception):
@@ -32,13 +41,24 @@ class JobBody(Struct, forbid_unknown_fields=True, frozen=True):
     run_now: bool = False
     timeout: str | int | None = None
     user: str | None = None
+    env: dict[str, str] | None = None
+    secret_env: dict[str, str] | None = None
 
 
 REQUIRED: Final = "Name and command are required"
 
 
-def job_spec(body: JobBody) -> JobSpec:
-    """The job that a body asks for. Raises SpecError."""
+# Makes of a variable's name and value what may be stored of the value.
+Seal = Callable[[str, str], str]
+
+
+def keeps_none(_name: str, _value: str) -> str:
+    """The Seal of who has no key for secrets."""
+    raise SpecError("secret_env", "no secrets are kept here")
+
+
+def job_spec(body: JobBody, seal: Seal = keeps_none) -> JobSpec:
+    """The job that a body asks for, its secrets sealed. Raises SpecError, and what `seal` raises."""
     name, command = body.name or "", body.command or ""
     if not name.strip():
         raise SpecError("name", REQUIRED)
@@ -59,6 +79,8 @@ def job_spec(body: JobBody) -> JobSpec:
             raise SpecError("schedule", str(error)) from None
     if body.user is not None and not USER_NAME.fullmatch(body.user):
         raise SpecError("user", "a user's name: a letter, then letters, digits and . _ -")
+    _check_variables(body.env or {}, body.secret_env or {})
+    secrets = {name: seal(name, value) for name, value in (body.secret_env or {}).items()}
     return JobSpec(
         name=name,
         command=command,
@@ -66,7 +88,34 @@ def job_spec(body: JobBody) -> JobSpec:
         run_now=body.run_now,
         timeout_ms=_timeout_ms(body.timeout),
         user=body.user,
+        env=body.env or None,
+        secret_env=secrets or None,
     )
+
+
+def _check_variables(env: Mapping[str, str], secret_env: Mapping[str, str]) -> None:
+    """Raises SpecError, which shows no value."""
+    for kind, given, most in (("env", env, ENV_NAMES_MAX), ("secret_env", secret_env, SECRETS_MAX)):
+        if len(given) > most:
+            raise SpecError(kind, f"at most {most} variables, not {len(given)}")
+        for name, value in given.items():
+            # As a step of a JSON pointer (RFC 6901).
+            where = f"{kind}/{name.replace('~', '~0').replace('/', '~1')}"
+            if not VARIABLE_NAME.fullmatch(name):
+                raise SpecError(where, "a variable's name: letters, digits and _, no digit first")
+            if name.startswith("ZSCHED_"):
+                raise SpecError(where, "names that begin with ZSCHED_ are zsched's own")
+            if "\0" in value:
+                raise SpecError(where, "no variable can have a NUL")
+            if kind == "secret_env" and name in env:
+                raise SpecError(where, "it stands in env too")
+            if kind == "secret_env" and len(value.encode()) < SECRET_BYTES_MIN:
+                raise SpecError(
+                    where, f"at least {SECRET_BYTES_MIN} bytes: shorter ones can't be told from other output"
+                )
+    size = sum(len(name) + len(value.encode()) + 2 for name, value in (*env.items(), *secret_env.items()))
+    if size > ENV_BYTES_MAX:
+        raise SpecError("secret_env" if secret_env else "env", f"at most {ENV_BYTES_MAX} bytes in all, not {size}")
 
 
 def _timeout_ms(timeout: str | int | None) -> int | None:

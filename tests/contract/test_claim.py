@@ -61,7 +61,6 @@ def test_a_claimed_run_carries_all_that_its_worker_needs(base: Base) -> None:
         probation=False,
         job_created_ms=NOW,
         job_updated_ms=NOW,
-        user=None,
     )
     run = base.run(run_id)
     assert (run.status, run.worker_id, run.claimed_ms) == (RunStatus.RUNNING, W1, NOW + 4)

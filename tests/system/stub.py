@@ -105,7 +105,7 @@ class StubScheduler:
         self._session = ""
         self._router = self._bind(port)
 
-    def submit(self, command: str, **fields: int | bool | str | None) -> int:
+    def submit(self, command: str, **fields: object) -> int:
         """A run to be handed out as soon as the window allows; returns its id."""
         run = self._next_run
         self._next_run += 1
@@ -125,7 +125,7 @@ class StubScheduler:
         """Hand out everything, whatever the worker asked for."""
         self._hand_out(len(self._pending))
 
-    def run(self, command: str, **fields: int | bool | str | None) -> RunResult:
+    def run(self, command: str, **fields: object) -> RunResult:
         """Submit, and wait for the result."""
         run = self.submit(command, **fields)
         self.until(lambda: run in self.results)

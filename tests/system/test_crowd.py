@@ -115,6 +115,23 @@ def test_a_connection_that_asks_now_and_then_stays(server: Server, monkeypatch: 
             assert caller.ask(GET[10:])[0] == 200
 
 
+def test_the_time_in_which_it_is_served_is_not_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(crowd, "IDLE_CONNECTION_S", 2 * SHORT_S)
+
+    def app(environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
+        time.sleep(2 * SHORT_S)
+        start_response("200 OK", [("Content-Length", "2")])
+        return [b"{}"]
+
+    server = Server(app, Inbox(1), "127.0.0.1", 0, 1)
+    server.start()
+    with Caller(server) as caller:
+        assert caller.ask(GET)[0] == 200
+        assert 2 * SHORT_S - 0.2 < cut_within(caller) < SOON_S
+    server.close_door()
+    server.stop()
+
+
 def test_an_answer_that_nobody_takes_is_given_up(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(crowd, "ANSWER_S", SHORT_S)
     with Caller(server) as caller:

@@ -12,11 +12,15 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from tests.system.process import ROOT, WorkerProcess, alive
+from tests.system.session import Scheduler
 from tests.system.stub import StubScheduler
+from zsched.client import Client
+from zsched.protocol import Output
 
 NOBODY = 65_534
 AS_NOBODY = ("setpriv", f"--reuid={NOBODY}", f"--regid={NOBODY}", "--clear-groups")
@@ -343,3 +347,81 @@ def test_a_limit_above_the_workers_own_is_told_at_its_start(scheduler: StubSched
     with WorkerProcess(scheduler.url, tmp_path, nofile="128:128", job_nofile="129") as worker:
         assert worker.exit_code() == 2
         assert "job_nofile 129 is above the worker's own hard limit, 128" in worker.log()
+
+
+# --- variables of its own --------------------------------------------------------------------------------------------
+
+SECRET = "correct-horse-battery"
+BOTH: dict[str, Any] = {
+    "env": {"LEVEL": "3", "HOME": "/tmp", "ODD": "$(id) 'x' \n\"y"},
+    "secret_env": {"TOKEN": SECRET},
+}
+
+
+SHOW = 'printf \'%s|\' "$LEVEL" "$HOME" "$ODD" "${#TOKEN}" "$ZSCHED_ATTEMPT"; env | grep -c VARIABLE'
+
+
+def test_a_job_has_the_variables_that_it_was_given(scheduler: StubScheduler, tmp_path: Path) -> None:
+    with WorkerProcess(scheduler.url, tmp_path, job_core="0"):
+        shown = scheduler.run(SHOW, **BOTH).stdout.head.decode()
+    assert shown == f"3|/tmp|{BOTH['env']['ODD']}|{len(SECRET)}|1|0\n"
+
+
+@pytest.mark.usefixtures("switching")
+def test_a_job_of_another_user_has_them_too(scheduler: StubScheduler) -> None:
+    shown = scheduler.run(f"id -u; pwd; {SHOW}", user="nobody", **BOTH).stdout.head.decode()
+    assert shown == f"{NOBODY}\n/tmp\n3|/tmp|{BOTH['env']['ODD']}|{len(SECRET)}|1|0\n"
+
+
+@pytest.mark.usefixtures("switching")
+def test_no_program_that_is_root_obeys_a_variable_of_a_job(scheduler: StubScheduler, folder: Path) -> None:
+    # The linker writes down whom it was in each process that it comes into.
+    env = {"LD_DEBUG": "files", "LD_DEBUG_OUTPUT": str(folder / "loaded"), "PYTHONPROFILEIMPORTTIME": "1"}
+    result = scheduler.run("id -u", user="nobody", env=env)
+    assert (result.stdout.head, result.stderr.head) == (f"{NOBODY}\n".encode(), b"")
+    written = list(folder.glob("loaded.*"))
+    assert written
+    assert {path.stat().st_uid for path in written} == {NOBODY}
+
+
+def test_a_name_that_is_none_starts_nothing(scheduler: StubScheduler, tmp_path: Path) -> None:
+    with WorkerProcess(scheduler.url, tmp_path):
+        for env in ({"A=B": "x"}, {"": "x"}, {"A B": "x"}):
+            assert scheduler.run("true", env=env).detail == "a name in its env is no variable's name"
+        result = scheduler.run("echo $ZSCHED_SPOOL $ZSCHED_JOB_ID", env={"ZSCHED_SPOOL": "mine", "ZSCHED_JOB_ID": "0"})
+        mark = (tmp_path / "state" / "spool_id").read_text("ascii").strip()
+        assert result.stdout.head.decode() == f"{mark} {result.run}\n"
+
+
+def test_secrets_are_taken_out_of_what_a_job_writes(scheduler: StubScheduler, tmp_path: Path) -> None:
+    half = len(SECRET) // 2
+    slowly = f"printf %s '{SECRET[:half]}'; sleep 0.3; printf '%s\\n' '{SECRET[half:]}'"
+    with WorkerProcess(scheduler.url, tmp_path, log_level="DEBUG") as worker:
+        result = scheduler.run(f'echo "<$TOKEN>"; echo $TOKEN >&2; {slowly}; printf corr', **BOTH)
+        assert result.stdout == Output(b"<***>\n***\ncorr", b"", 14)
+        assert result.stderr == Output(b"***\n", b"", 4)
+        # Also where a stream is cut in its middle.
+        cut = scheduler.run("for i in 1 2 3 4 5 6 7 8 9; do printf $TOKEN; done", output_bytes_max=8, **BOTH).stdout
+        assert cut == Output(b"****", b"****", 27)
+        assert SECRET not in worker.log()
+    assert not any(SECRET.encode() in path.read_bytes() for path in (tmp_path / "state").iterdir())
+
+
+def test_a_secret_is_nowhere_but_in_its_job(tmp_path: Path) -> None:
+    with (
+        Scheduler(tmp_path) as scheduler,
+        WorkerProcess(scheduler.url, tmp_path) as worker,
+        Client(scheduler.url) as client,
+    ):
+        job = client.submit("echo $LEVEL $TOKEN; test ${#TOKEN} = 21", **BOTH)
+        job.wait(timeout=20)
+        assert (job.exit_code, job.logs()) == (0, "3 ***\n")
+        assert job.view["secret_env"] == {"TOKEN": "***"}
+        assert scheduler.program is not None
+        told = job.refresh().view, client.ask("GET", "/events").json(), worker.log(), scheduler.program.log()
+        assert SECRET not in str(told)
+        key = tmp_path / "scheduler.db.d" / "secret.key"
+        assert key.stat().st_mode & 0o777 == 0o600
+    kept = [path for path in tmp_path.rglob("*") if path.is_file()]
+    assert key in kept
+    assert not any(SECRET.encode() in path.read_bytes() for path in kept)

@@ -13,8 +13,8 @@ from contextlib import suppress
 import pytest
 
 from tests.system.session import until
-from zsched.api import peer
-from zsched.api.peer import End, end
+from zsched import peer
+from zsched.peer import End, end
 
 NOBODY = 65_534
 WAYS: dict[str, Callable[[End, End], int | None]] = {"netlink": peer._by_netlink, "table": peer._by_table}

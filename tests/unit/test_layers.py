@@ -46,14 +46,17 @@ ROOMS: dict[str, tuple[str, ...]] = {
     "zsched.client": WORDS,
     "zsched.settings": WORDS,
     "zsched.config": (*WORDS, "zsched.settings"),
+    "zsched.peer": (),
     "zsched.keys": (),
     "zsched.tokens": ("zsched.model",),
+    "zsched.vault": ("zsched.keys",),
     "zsched.port": ("zsched.limits", "zsched.keys"),
     "zsched.store": (*WORDS, *PURE, "zsched.model"),
     "zsched.worker": (
         *WORDS,
         *SETTINGS,
         "zsched.logs",
+        "zsched.peer",
         "zsched.notify",
         "zsched.keys",
         "zsched.protocol",
@@ -84,6 +87,7 @@ ROOMS: dict[str, tuple[str, ...]] = {
         "zsched.live",
         "zsched.loop",
         "zsched.keys",
+        "zsched.peer",
         "zsched.tokens",
     ),
 }
@@ -93,7 +97,19 @@ DETERMINISTIC = (*WORDS, "zsched.model", *PURE, "zsched.dispatcher", *AGENT)
 FORBIDDEN = frozenset(
     {
         *("time", "random", "secrets", "uuid", "socket", "select", "selectors", "threading", "multiprocessing"),
-        *("subprocess", "asyncio", "os", "pathlib", "zmq", "apsw", "sqlite3", "psycopg", "falcon", "waitress"),
+        *(
+            "subprocess",
+            "asyncio",
+            "os",
+            "pathlib",
+            "zmq",
+            "cryptography",
+            "apsw",
+            "sqlite3",
+            "psycopg",
+            "falcon",
+            "waitress",
+        ),
     }
 )
 # Reading the clock by another name.
@@ -212,5 +228,5 @@ def test_a_module_without_a_room_is_found() -> None:
 
 
 def test_the_forbidden_modules_of_the_standard_library_are_spelled_right() -> None:
-    known = sys.stdlib_module_names | {"zmq", "apsw", "psycopg", "falcon", "waitress"}
+    known = sys.stdlib_module_names | {"zmq", "cryptography", "apsw", "psycopg", "falcon", "waitress"}
     assert known >= FORBIDDEN

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from zsched.limits import COMMAND_BYTES_MAX, NAME_CHARS_MAX
+from zsched.limits import COMMAND_BYTES_MAX, ENV_BYTES_MAX, ENV_NAMES_MAX, NAME_CHARS_MAX, SECRETS_MAX
 from zsched.model import JobSpec
 from zsched.spec import JobBody, SpecError, job_spec
 
@@ -74,3 +74,69 @@ def test_a_timeout_is_a_duration_or_seconds(timeout: str | int | None, timeout_m
 @pytest.mark.parametrize("timeout", [0, "0", "0s", -1, "-5s", "soon", "10", 10**30, "9999999d"])
 def test_a_timeout_that_is_none_or_endless_is_refused(timeout: str | int) -> None:
     assert refusal(JobBody(name="a", command="true", timeout=timeout)).field == "timeout"
+
+
+# --- its own variables -----------------------------------------------------------------------------------------------
+
+
+def seal(name: str, value: str) -> str:
+    return f"sealed {name} {len(value)}"
+
+
+def test_variables_are_kept_as_they_are_and_secret_ones_sealed() -> None:
+    body = JobBody(name="a", command="true", env={"A": "", "b_2": "x\ny=ü"}, secret_env={"TOKEN": "12345678"})
+    spec = job_spec(body, seal)
+    assert (spec.env, spec.secret_env) == ({"A": "", "b_2": "x\ny=ü"}, {"TOKEN": "sealed TOKEN 8"})
+    assert spec.needs == ("env", "secret_env")
+    none = job_spec(JobBody(name="a", command="true", env={}, secret_env={}), seal)
+    assert (none.env, none.secret_env, none.needs) == (None, None, ())
+
+
+@pytest.mark.parametrize("kind", ["env", "secret_env"])
+@pytest.mark.parametrize(
+    ("name", "field"),
+    [
+        ("", ""),
+        ("1A", "1A"),
+        ("A-B", "A-B"),
+        ("A=B", "A=B"),
+        ("A B", "A B"),
+        ("Ä", "Ä"),
+        ("A\n", "A\n"),
+        ("a/b~c", "a~1b~0c"),
+        ("ZSCHED_SPOOL", "ZSCHED_SPOOL"),
+        ("ZSCHED_", "ZSCHED_"),
+    ],
+)
+def test_what_can_be_no_variable_is_refused_with_its_place(kind: str, name: str, field: str) -> None:
+    with pytest.raises(SpecError) as refused:
+        job_spec(JobBody(name="a", command="true", **{kind: {name: "12345678"}}), seal)  # type: ignore[arg-type]
+    assert refused.value.field == f"{kind}/{field}"
+
+
+@pytest.mark.parametrize(
+    ("env", "secret_env", "field"),
+    [
+        ({"A": "a\0b"}, {}, "env/A"),
+        ({}, {"A": "12345678\0"}, "secret_env/A"),
+        ({}, {"A": "1234567"}, "secret_env/A"),
+        ({"A": "x"}, {"A": "12345678"}, "secret_env/A"),
+        ({"A": "x" * ENV_BYTES_MAX}, {}, "env"),
+        ({"A": "x" * (ENV_BYTES_MAX // 2)}, {"B": "x" * (ENV_BYTES_MAX // 2)}, "secret_env"),
+        ({f"A{n}": "" for n in range(ENV_NAMES_MAX + 1)}, {}, "env"),
+        ({}, {f"A{n}": "12345678" for n in range(SECRETS_MAX + 1)}, "secret_env"),
+    ],
+)
+def test_a_value_that_can_not_be_is_refused_and_never_shown(
+    env: dict[str, str], secret_env: dict[str, str], field: str
+) -> None:
+    with pytest.raises(SpecError) as refused:
+        job_spec(JobBody(name="a", command="true", env=env, secret_env=secret_env), seal)
+    assert refused.value.field == field
+    assert "1234567" not in refused.value.detail
+
+
+def test_the_bounds_of_variables_are_exact() -> None:
+    job_spec(JobBody(name="a", command="true", env={"A": "x" * (ENV_BYTES_MAX - 3)}), seal)
+    job_spec(JobBody(name="a", command="true", env={f"A{n}": "" for n in range(ENV_NAMES_MAX)}), seal)
+    job_spec(JobBody(name="a", command="true", secret_env={"A": "üüüü"}), seal)

@@ -40,9 +40,10 @@ WALL_MS = 1_700_000_000_000
 class World:
     """A scheduler's core. `mono_ms` and `wall_ms` are its clocks; `jump` moves them apart."""
 
-    def __init__(self, *, keyed: bool = False) -> None:
-        """`keyed`: workers need keys, bound to their names."""
+    def __init__(self, *, keyed: bool = False, unseal: Callable[[str, str], str] | None = None) -> None:
+        """`keyed`: workers need keys, bound to their names. `unseal` opens secrets."""
         self.keyed = keyed
+        self.unseal = unseal
         self.engine = SqliteEngine(":memory:")
         self.engine.migrate(WALL_MS)
         self.store = Writer(self.engine)
@@ -64,6 +65,7 @@ class World:
             new_token=self._token,
             now=self.now,
             keyed=self.keyed,
+            unseal=self.unseal,
         )
 
     def _token(self) -> str:

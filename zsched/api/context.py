@@ -16,6 +16,7 @@ from zsched.inbox import Inbox
 from zsched.live import Live
 from zsched.model import JobId, RunId
 from zsched.protocol import INTEGER_MAX
+from zsched.spec import Seal, keeps_none
 from zsched.store.contract import Reader
 from zsched.units import parse_duration_ms
 
@@ -46,11 +47,13 @@ class Context:
         facts: Facts,
         live: Live | None = None,
         trust: Trust | None = None,
+        seal: Seal = keeps_none,
     ) -> None:
         self.inbox = inbox
         self.live = live or Live(waiters_max=0)
         self.facts = facts
         self.trust = trust or Trust()
+        self.seal = seal
         self._open_reader = open_reader
         self._local = threading.local()
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+
 import falcon
 
 from zsched.api import views
@@ -9,6 +11,7 @@ from zsched.api.body import LogBody, convert, read, read_json
 from zsched.api.context import Context, actor, answer, duration_ms, job_id, number, parameters
 from zsched.api.problem import Problem
 from zsched.dispatcher.commands import Cancel, FullError, Report, Submit
+from zsched.keys import KeyFileError
 from zsched.limits import (
     JOBS_BODY_BYTES_MAX,
     JOBS_PER_SUBMIT_MAX,
@@ -20,7 +23,9 @@ from zsched.limits import (
 )
 from zsched.model import TERMINAL, Job, JobId, JobSpec, RunId, RunStatus, Stream, WorkerId
 from zsched.protocol import INTEGER_MAX
-from zsched.spec import REQUIRED, JobBody, SpecError, job_spec
+from zsched.spec import REQUIRED, JobBody, Seal, SpecError, job_spec
+
+log = logging.getLogger(__name__)
 
 
 class Jobs:
@@ -45,7 +50,8 @@ class Jobs:
             raise FullError
         asked = read_json(req, bytes_max=JOBS_BODY_BYTES_MAX)
         many = isinstance(asked, list)
-        specs = _many(asked) if many else (_spec(asked, "#"),)
+        seal = self._context.seal
+        specs = _many(asked, seal) if many else (_spec(asked, "#", seal),)
         job_ids = self._context.inbox.call(Submit(specs, actor(req)))
         assert isinstance(job_ids, list)
         jobs = [views.job(made) for made in self._context.reader.jobs_between(job_ids[0], job_ids[-1])]
@@ -155,18 +161,21 @@ def _status(word: str) -> RunStatus:
         raise Problem(400, "invalid_request", f"status: {detail}", errors=(("status", detail),)) from None
 
 
-def _many(asked: list[object]) -> tuple[JobSpec, ...]:
+def _many(asked: list[object], seal: Seal) -> tuple[JobSpec, ...]:
     if not asked:
         raise Problem(400, "invalid_request", "an array of jobs has at least one")
     if len(asked) > JOBS_PER_SUBMIT_MAX:
         raise Problem(413, "too_many", f"One request takes at most {JOBS_PER_SUBMIT_MAX} jobs, not {len(asked)}")
-    return tuple(_spec(one, f"#/{place}") for place, one in enumerate(asked))
+    return tuple(_spec(one, f"#/{place}", seal) for place, one in enumerate(asked))
 
 
-def _spec(asked: object, pointer: str) -> JobSpec:
+def _spec(asked: object, pointer: str, seal: Seal) -> JobSpec:
     body = convert(asked, JobBody, pointer)
     try:
-        return job_spec(body)
+        return job_spec(body, seal)
+    except KeyFileError as error:
+        log.error("a secret can't be kept: %s", error)
+        raise Problem(503, "no_secrets", "The scheduler's key for secrets can't be used; its log says why") from None
     except SpecError as error:
         where = f"{pointer}/{error.field}"
         required = error.detail == REQUIRED

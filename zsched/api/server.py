@@ -18,7 +18,7 @@ import waitress.server
 import waitress.task
 from waitress import wasyncore
 
-from zsched.api import peer
+from zsched import peer
 from zsched.api.crowd import Crowd, home
 from zsched.api.gate import LOCAL_ADDRESS, PEER_UID
 from zsched.api.parser import Parser

@@ -46,6 +46,8 @@ class Job(Struct, kw_only=True):
     next_fire_at: Time | UnsetType = UNSET
     timeout: str | UnsetType = UNSET
     user: str | UnsetType = UNSET
+    env: dict[str, str] | UnsetType = UNSET
+    secret_env: dict[str, str] | UnsetType = UNSET
     cancelled_at: Time | UnsetType = UNSET
 
 
@@ -67,6 +69,7 @@ class HandedJob(Struct, kw_only=True):
     attempt: Id
     timeout_ms: Natural | UnsetType = UNSET
     user: str | UnsetType = UNSET
+    env: dict[str, str] | UnsetType = UNSET
 
 
 class Next(Struct):

@@ -40,6 +40,8 @@ def job(job: Job) -> View:
             "next_fire_at": time(job.next_fire_ms),
             "timeout": None if job.timeout_ms is None else format_duration_ms(job.timeout_ms),
             "user": job.user,
+            "env": job.env,
+            "secret_env": None if job.secret_env is None else dict.fromkeys(job.secret_env, "***"),
             "cancelled_at": time(job.cancel_ms),
             "created_at": time(job.created_ms),
             "updated_at": time(job.updated_ms),
@@ -59,6 +61,7 @@ def handed_job(claimed: Claimed) -> View:
         "attempt": claimed.attempt,
         **({"timeout_ms": claimed.timeout_ms} if claimed.timeout_ms is not None else {}),
         **({"user": claimed.user} if claimed.user is not None else {}),
+        **({"env": claimed.env} if claimed.env is not None else {}),
     }
 
 

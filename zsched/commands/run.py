@@ -1,7 +1,7 @@
 """zsched run: submit a job, show what it writes as it comes, and end with its exit code.
 
 Usage:
-  zsched run [options] <cmd>...
+  zsched run [--env=VARIABLE]... [--secret-env=VARIABLE]... [options] <cmd>...
 
 A single word is a line for sh, `zsched run 'make && make test'`; several are a program and its arguments, which sh gets
 quoted: `zsched run ls -la`. What the job writes to stdout and stderr is shown on stdout and stderr.
@@ -10,6 +10,10 @@ Options:
   --name=NAME         What the job is called (the beginning of the command).
   --timeout=DURATION  A run that takes longer is ended and failed.
   --user=USER         Whom it runs as, if the worker may run jobs as that user (the worker's own user).
+  --env=VARIABLE...   A variable of the job's own: NAME=VALUE. May be given several times, as the next.
+  --secret-env=VARIABLE...
+                      The same, with the value from your environment (NAME) or from a file (NAME=@FILE): it is stored
+                      encrypted, never shown, and taken out of what the job writes.
   --json              Lines of JSON: what is written, piece by piece, and in the end the job.
   --url=URL           Where the scheduler answers (ZSCHED_URL, or http://localhost:8080).
   -h, --help          Show this.
@@ -27,8 +31,8 @@ import signal
 from collections.abc import Sequence
 from types import FrameType
 
-from zsched.client import Client, ClientError, Job, Refused
-from zsched.commands import exits, options, table
+from zsched.client import Client, ClientError, Job, Refused, View
+from zsched.commands import exits, options, table, variables
 from zsched.commands.line import command_line
 from zsched.commands.watching import Plain, Records, Watch, targets
 
@@ -44,8 +48,10 @@ def main(argv: Sequence[str]) -> int:
                 options.text(found, "--name"),
                 options.text(found, "--timeout"),
                 options.text(found, "--user"),
+                variables.plain(__doc__, found),
+                variables.secret(__doc__, found),
             )
-    except ClientError as error:
+    except (ClientError, exits.Failure) as error:
         exits.told(error)
         return exits.OWN_FAULT
 
@@ -61,14 +67,18 @@ class Attendance:
         # The signal that asked to cancel, once one has.
         self._signal = 0
 
-    def run(self, command: str, name: str | None, timeout: str | None, user: str | None) -> int:
+    def run(
+        self, command: str, name: str | None, timeout: str | None, user: str | None, env: View, secret_env: View
+    ) -> int:
         """Submit and follow; returns the exit code. Raises ClientError."""
         for number in (signal.SIGINT, signal.SIGTERM):
             # A shell that starts it with & in a script has it ignore Ctrl-C.
             if signal.getsignal(number) is not signal.SIG_IGN:
                 signal.signal(number, self._on_signal)
         try:
-            self._job = self._client.submit(command, name=name, timeout=timeout, user=user)
+            self._job = self._client.submit(
+                command, name=name, timeout=timeout, user=user, env=env, secret_env=secret_env
+            )
             job = self._watch.job(self._job)
         except KeyboardInterrupt:
             if self._job is not None:

@@ -81,6 +81,7 @@ from zsched.store.contract import (
 )
 from zsched.store.sqlite import Lock, open_reader, open_writer
 from zsched.store.writer import Writer
+from zsched.vault import Vault
 
 log = logging.getLogger(__name__)
 
@@ -129,6 +130,7 @@ def _serve(config: SchedulerConfig, store: Writer, folder: Path, notify: Notify)
     if config.admin_token_file is not None:
         _add_admin(store, config.admin_token_file)
     inbox = Inbox(config.threads)
+    vault = Vault(folder / "secret.key")
     pair = own_pair(folder / "curve.key") if config.worker_security == "curve" else None
     with zmq.Context(io_threads=1) as context, closing(_bind(context, config, pair, store)) as port:
         epoch = _begin(store)
@@ -139,6 +141,7 @@ def _serve(config: SchedulerConfig, store: Writer, folder: Path, notify: Notify)
             pending_max=config.pending_max,
             keyed=pair is not None,
             new_token=lambda: secrets.token_hex(8),
+            unseal=vault.open,
             now=clock(),
         )
         # Half of the threads may wait for output, so that the others go on serving.
@@ -153,7 +156,7 @@ def _serve(config: SchedulerConfig, store: Writer, folder: Path, notify: Notify)
             ready=lambda: time.monotonic() - loop.turned_s < READY_S,
         )
         rest = Server(
-            make_app(Context(inbox, partial(open_reader, config.db), facts, live, _trust(config))),
+            make_app(Context(inbox, partial(open_reader, config.db), facts, live, _trust(config), vault.seal)),
             inbox,
             config.host,
             config.port,

@@ -47,6 +47,8 @@ def facts(job: Job) -> Iterator[tuple[str, object]]:
     for name, key in (("schedule", "schedule"), ("timeout", "timeout"), ("user", "user")):
         if key in view:
             yield name, view[key]
+    for variable, value in (*view.get("env", {}).items(), *view.get("secret_env", {}).items()):
+        yield "variable", f"{variable}={value}"
     yield "submitted", table.moment(view["created_at"])
     for name, key in (("next", "next_fire_at"), ("cancel", "cancelled_at")):
         if key in view:

@@ -1,7 +1,7 @@
 """zsched submit: submit a job, or one for each line of a file.
 
 Usage:
-  zsched submit [options] [<cmd>...]
+  zsched submit [--env=VARIABLE]... [--secret-env=VARIABLE]... [options] [<cmd>...]
 
 A single word is a line for sh, `zsched submit 'make && make test'`; several are a program and its arguments, which sh
 gets quoted: `zsched submit ls -la`. The job's number is printed when the job is on the scheduler's disk.
@@ -10,6 +10,10 @@ Options:
   --name=NAME         What the job is called (the beginning of the command).
   --timeout=DURATION  A run that takes longer is ended and failed.
   --user=USER         Whom it runs as, if the worker may run jobs as that user (the worker's own user).
+  --env=VARIABLE...   A variable of the job's own: NAME=VALUE. May be given several times, as the next.
+  --secret-env=VARIABLE...
+                      The same, with the value from your environment (NAME) or from a file (NAME=@FILE): it is stored
+                      encrypted, never shown, and taken out of what the job writes.
   --cron=FIELDS       Run again and again: five cron fields in UTC, such as '*/5 * * * *'.
   --run-now           With --cron, also run at once.
   --each-line=FILE    A job for each line of FILE, or of stdin for `-`: {} in <cmd> is the line, quoted for sh; without
@@ -35,7 +39,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 
 from zsched.client import Client, ClientError, Job, Refused, View, batches, spec
-from zsched.commands import exits, options, selection, table, waiting
+from zsched.commands import exits, options, selection, table, variables, waiting
 from zsched.commands.line import command_line, for_input
 
 
@@ -55,7 +59,8 @@ def submit(found: Mapping[str, options.Value]) -> int:
     one = found["--each-line"] is None
     if found["--dry-run"]:
         if found["--json"]:
-            table.document(bodies[0] if one else bodies)
+            shown = [variables.masked(body) for body in bodies]
+            table.document(shown[0] if one else shown)
         else:
             print("\n".join(body["command"] for body in bodies))
         return 0
@@ -85,6 +90,7 @@ def wanted(found: Mapping[str, options.Value]) -> list[View]:
         options.fail(__doc__, "--run-now goes with --cron: other jobs run at once anyway")
     if found["--wait"] and cron is not None:
         options.fail(__doc__, "a job with --cron never ends, so there is nothing to --wait for")
+    env, secret_env = variables.plain(__doc__, found), variables.secret(__doc__, found)
     commands = [command_line(words)] if file is None else [for_input(words, given) for given in lines(file)]
     return [
         spec(
@@ -94,6 +100,8 @@ def wanted(found: Mapping[str, options.Value]) -> list[View]:
             schedule=cron,
             run_now=bool(found["--run-now"]),
             user=options.text(found, "--user"),
+            env=env,
+            secret_env=secret_env,
         )
         for command in commands
     ]

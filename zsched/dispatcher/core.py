@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
+from functools import partial
 
 from zsched import protocol, schedule
 from zsched.dispatcher import access, arrival, losses, placement, polling, recurrence
@@ -30,10 +31,10 @@ from zsched.dispatcher.commands import (
     RevokeToken,
     Submit,
 )
-from zsched.dispatcher.orders import introduced, moment, orders, outcome
+from zsched.dispatcher.orders import Unseal, introduced, moment, order, outcome
 from zsched.dispatcher.session import Session, Sessions
 from zsched.limits import ERROR_INTERVAL_MS, JUMP_MS, PENDING_RUNS_MAX, SESSIONS_MAX, STALL_MS, WATCH_MS, WINDOW_MAX
-from zsched.model import JobId, Now, Reason, RunId, RunStatus, WorkerId
+from zsched.model import JobId, Now, Outcome, Reason, RunId, RunStatus, WorkerId
 from zsched.store.contract import Claimed, Store
 
 log = logging.getLogger(__name__)
@@ -62,8 +63,11 @@ class Dispatcher:
         now: Now,
         pending_max: int = PENDING_RUNS_MAX,
         keyed: bool = False,
+        unseal: Unseal | None = None,
     ) -> None:
-        """`keyed`: workers prove who they are by a key; a frame that comes by none, or by another's, is refused."""
+        """`keyed`: workers prove who they are by a key; a frame that comes by none, or by another's, is refused.
+        `unseal` opens jobs' secrets; None: none can be opened.
+        """
         self.outbox: list[tuple[bytes, protocol.SchedulerFrame]] = []
         # What running runs that somebody looks at have written; the loop passes it on.
         self.output: list[protocol.Log] = []
@@ -73,6 +77,7 @@ class Dispatcher:
         self._pending_max = pending_max
         self._new_token = new_token
         self._keyed = keyed
+        self._unseal = unseal or _closed
         self._sessions = Sessions(timeout_ms)
         self._last_tick_ms = now.mono_ms
         self._wall_ahead_ms = now.wall_ms - now.mono_ms
@@ -329,7 +334,7 @@ class Dispatcher:
             due_ms = self._store.next_due_ms()
         if drained:
             self._judge(now)
-        placement.place(self._store, self._sessions, now, self._hand)
+        placement.place(self._store, self._sessions, now, partial(self._hand, now))
         self.full = self._store.pending_tasks() >= self._pending_max
         self._store.settle(now.wall_ms)
         moments = [now.mono_ms + TICK_MS_MAX]
@@ -396,10 +401,29 @@ class Dispatcher:
 
     # --- the outbox --------------------------------------------------------------------------------------------------
 
-    def _hand(self, session: Session, claimed: Sequence[Claimed]) -> None:
+    def _hand(self, now: Now, session: Session, claimed: Sequence[Claimed]) -> None:
+        orders = []
         for run in claimed:
-            log.debug("run %d of job %d: handed to worker %s", run.run_id, run.job_id, session.name)
-        self._send(session, protocol.Run(s=session.token, ep=self._epoch, n=session.n, runs=orders(claimed)))
+            try:
+                orders.append(order(run, self._unseal))
+            except ValueError as error:
+                self._quarantine(session, run, str(error), now)
+            else:
+                log.debug("run %d of job %d: handed to worker %s", run.run_id, run.job_id, session.name)
+        self._send(session, protocol.Run(s=session.token, ep=self._epoch, n=session.n, runs=tuple(orders)))
+
+    def _quarantine(self, session: Session, run: Claimed, why: str, now: Now) -> None:
+        """No worker can run it: its secrets can't be read."""
+        log.error("run %d of job %d fails: %s", run.run_id, run.job_id, why)
+        ended = Outcome(
+            run_id=run.run_id,
+            status=RunStatus.FAILED,
+            reason=Reason.QUARANTINED,
+            detail=why,
+            finished_ms=now.wall_ms,
+        )
+        self._store.finish(ended, session.name, now.wall_ms)
+        session.load = None
 
     def _send(self, session: Session, frame: protocol.SchedulerFrame) -> None:
         if session.peer is not None:
@@ -417,3 +441,7 @@ class Dispatcher:
             self._scolded.clear()
         self._scolded[peer] = now.mono_ms
         self._refuse(peer, code, sentence[:1000], fatal=False)
+
+
+def _closed(name: str, _sealed: str) -> str:
+    raise ValueError(f"this scheduler has no key for the secret {name}")

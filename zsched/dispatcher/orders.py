@@ -2,30 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable
 
 from zsched import protocol
 from zsched.limits import CLOCK_AHEAD_MS_MAX, OUTPUT_BYTES_MAX
 from zsched.model import Now, Outcome, RunId, RunStatus, Stream, Worker, WorkerId, WorkerKind, WorkerStatus
 from zsched.store.contract import Claimed
 
+# Makes a variable's value of its name and of what is stored. Raises ValueError.
+Unseal = Callable[[str, str], str]
 
-def orders(claimed: Sequence[Claimed]) -> tuple[protocol.RunOrder, ...]:
-    """Claimed runs as a worker gets them."""
-    return tuple(
-        protocol.RunOrder(
-            run=run.run_id,
-            job=run.job_id,
-            task=run.task,
-            attempt=run.attempt,
-            command=run.command,
-            grace_ms=run.grace_ms,
-            output_bytes_max=OUTPUT_BYTES_MAX,
-            timeout_ms=run.timeout_ms,
-            probation=run.probation,
-            user=run.user,
-        )
-        for run in claimed
+
+def order(run: Claimed, unseal: Unseal) -> protocol.RunOrder:
+    """A claimed run as its worker gets it. Raises ValueError when a secret can't be opened."""
+    return protocol.RunOrder(
+        run=run.run_id,
+        job=run.job_id,
+        task=run.task,
+        attempt=run.attempt,
+        command=run.command,
+        grace_ms=run.grace_ms,
+        output_bytes_max=OUTPUT_BYTES_MAX,
+        timeout_ms=run.timeout_ms,
+        probation=run.probation,
+        user=run.user,
+        env=dict(run.env or {}),
+        secret_env={name: unseal(name, sealed) for name, sealed in (run.secret_env or {}).items()},
     )
 
 

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Final
 
 from zsched.dispatcher.session import Session
-from zsched.limits import CLAIM_RUNS_MAX
+from zsched.limits import CLAIM_LARGE_RUNS_MAX, CLAIM_RUNS_MAX
 from zsched.matching import misfit
 from zsched.model import DemandId, Now
 from zsched.store.contract import Claimed, Load, Ready, Store
@@ -111,7 +111,8 @@ def _spread(
 def _claim(store: Store, best: Ready, floor: int, session: Session, count: int, now: Now, hand: Hand) -> int:
     """Claim count runs for a worker, in pieces that one statement may take; returns how many there were."""
     got = 0
-    for piece in (min(CLAIM_RUNS_MAX, count - done) for done in range(0, count, CLAIM_RUNS_MAX)):
+    most = CLAIM_LARGE_RUNS_MAX if best.demand.needs else CLAIM_RUNS_MAX
+    for piece in (min(most, count - done) for done in range(0, count, most)):
         session.n += 1
         claimed = store.claim(session.name, best.demand_id, piece, floor, session.n, now.wall_ms, ends=False)
         session.load = None

@@ -31,7 +31,8 @@ def register(store: Store, sessions: Sessions, command: RegisterWorker, now: Now
         slots=command.slots,
         registered_ms=now.wall_ms,
         last_seen_ms=now.wall_ms,
-        can=command.can,
+        # Secrets go over the encrypted port only.
+        can=tuple(word for word in command.can if word != "secret_env"),
         labels=command.labels,
     )
     store.register(worker, now.wall_ms)

@@ -12,7 +12,7 @@ loop.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Literal, Protocol
@@ -90,7 +90,7 @@ class Ready:
 
 @dataclass(frozen=True, slots=True)
 class Claimed:
-    """A run that was just given to a worker, with all that the worker needs."""
+    """A run that was just given to a worker, with all that the worker needs. The secrets are sealed still."""
 
     run_id: RunId
     job_id: JobId
@@ -103,7 +103,9 @@ class Claimed:
     probation: bool
     job_created_ms: int
     job_updated_ms: int
-    user: str | None
+    user: str | None = None
+    env: Mapping[str, str] | None = None
+    secret_env: Mapping[str, str] | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 
 from zsched.matching import Demand
 from zsched.model import (
@@ -37,7 +38,24 @@ def job(row: Row) -> Job:
         timeout_ms=timeout_ms,
         cancel_ms=cancel_ms,
         user=row[10],
+        env=variables(row[11]),
+        secret_env=variables(row[12]),
     )
+
+
+def variables(text: str | None) -> dict[str, str] | None:
+    """A job's own variables as they are stored. Raises ValueError for what is none."""
+    if text is None:
+        return None
+    found = json.loads(text)
+    if not isinstance(found, dict) or not all(isinstance(value, str) for value in found.values()):
+        raise ValueError("what is stored are no variables")
+    return found
+
+
+def stored_variables(given: Mapping[str, str] | None) -> str | None:
+    """What `variables` reads."""
+    return None if given is None else json.dumps(dict(given), ensure_ascii=False, separators=(",", ":"))
 
 
 def run(row: Row) -> Run:

@@ -22,7 +22,8 @@ DEMAND: Final = "SELECT wish FROM demands WHERE demand_id = ?"
 # --- jobs ---
 
 _JOB: Final = (
-    "job_id, name, command, status, created_ms, updated_ms, schedule, next_fire_ms, timeout_ms, cancel_ms, run_as"
+    "job_id, name, command, status, created_ms, updated_ms, schedule, next_fire_ms, timeout_ms, cancel_ms, run_as,"
+    " env, secret_env"
 )
 JOB: Final = f"SELECT {_JOB} FROM jobs WHERE job_id = ?"
 JOBS: Final = f"SELECT {_JOB} FROM jobs ORDER BY job_id DESC LIMIT ? OFFSET ?"
@@ -30,8 +31,8 @@ JOBS_BETWEEN: Final = f"SELECT {_JOB} FROM jobs WHERE job_id BETWEEN ? AND ? ORD
 JOBS_BY_STATUS: Final = f"SELECT {_JOB} FROM jobs WHERE status = ? ORDER BY job_id DESC LIMIT ? OFFSET ?"
 ADD_JOB: Final = """
     INSERT INTO jobs (name, command, demand_id, timeout_ms, grace_ms, crash_limit, schedule, next_fire_ms,
-        created_ms, updated_ms, run_as)
-    VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) RETURNING job_id"""
+        created_ms, updated_ms, run_as, env, secret_env)
+    VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) RETURNING job_id"""
 COUNT_TASKS: Final = """
     UPDATE jobs SET pending = pending + ?, running = running + ?, success = success + ?, failed = failed + ?,
         cancelled = cancelled + ?, updated_ms = ? WHERE job_id = ?"""
@@ -99,7 +100,9 @@ CLAIM: Final = """
         SELECT run_id FROM runs WHERE status = 'pending' AND blocked = 0 AND demand_id = ? AND priority >= ?
         ORDER BY priority DESC, run_id LIMIT ?)
     RETURNING run_id, job_id, task, attempt, probation, priority"""
-ORDER: Final = "SELECT name, command, timeout_ms, grace_ms, created_ms, updated_ms, run_as FROM jobs WHERE job_id = ?"
+ORDER: Final = """
+    SELECT name, command, timeout_ms, grace_ms, created_ms, updated_ms, run_as, env, secret_env FROM jobs
+    WHERE job_id = ?"""
 SET_PROBATION: Final = "UPDATE runs SET probation = 1 WHERE run_id = ? AND status = 'running'"
 # The start may have been told in a turn that was given up.
 CLEAR_PROBATION: Final = """

@@ -137,7 +137,8 @@ class Writer:
         facts: list[Row] = [
             (
                 spec.name, spec.command, demands[spec.needs], spec.timeout_ms, GRACE_MS_DEFAULT, CRASH_LIMIT_DEFAULT,
-                spec.schedule, next_fire_ms, now_ms, now_ms, spec.user,
+                spec.schedule, next_fire_ms, now_ms, now_ms, spec.user, rows.stored_variables(spec.env),
+                rows.stored_variables(spec.secret_env),
             )
             for spec, next_fire_ms in zip(specs, next_fires, strict=True)
         ]  # fmt: skip
@@ -266,12 +267,12 @@ class Writer:
 
     def _order(self, run_id: RunId, job_id: JobId, task: int, attempt: int, probation: bool) -> Claimed:
         """All that a worker needs of a run. Raises what a damaged row may raise."""
-        name, command, timeout_ms, grace_ms, created_ms, updated_ms, run_as = self._execute(sql.ORDER, (job_id,))[0]
+        name, command, timeout_ms, grace_ms, created_ms, updated_ms, *own = self._execute(sql.ORDER, (job_id,))[0]
         if not command:
             raise ValueError("the job has no command")
         return Claimed(
             run_id, job_id, task, attempt, name, command, timeout_ms, grace_ms, probation, created_ms, updated_ms,
-            run_as,
+            own[0], rows.variables(own[1]), rows.variables(own[2]),
         )  # fmt: skip
 
     def _quarantine(self, run_id: RunId, job_id: JobId, worker_id: WorkerId, why: str, now_ms: int) -> None:

@@ -45,7 +45,7 @@ from zsched.worker.pace import Backoff, Pace, window
 from zsched.worker.reports import Reports
 
 # What this worker knows of beyond a plain command line.
-CAN: Final = ("user",)
+CAN: Final = ("env", "secret_env", "user")
 # A run on probation that lives so long has not killed its worker: the scheduler is told at once.
 _PROBATION_MS: Final = 1_000
 # Another worker holds our name: it may be a dead one that has not timed out yet.

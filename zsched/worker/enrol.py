@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import http.client
 import json
+import os
+import socket
 from dataclasses import dataclass
 from ipaddress import ip_address
 from urllib.parse import urlsplit
 
+from zsched import peer
 from zsched.keys import is_endpoint, is_key
 from zsched.limits import BODY_BYTES_MAX
 
@@ -47,6 +50,9 @@ def enrol(scheduler: str, worker: str, public_key: str, token: str = "") -> Plac
     if token:
         headers["Authorization"] = f"Bearer {token}"
     try:
+        connection.connect()
+        if not token:
+            _demand_ours(connection.sock, scheduler)
         connection.request(
             "POST",
             f"{parts.path.rstrip('/')}/workers/enrol",
@@ -61,6 +67,23 @@ def enrol(scheduler: str, worker: str, public_key: str, token: str = "") -> Plac
         raise EnrolError(f"{scheduler} does not answer as a scheduler does: {type(error).__name__}") from error
     finally:
         connection.close()
+
+
+def _demand_ours(connection: socket.socket, scheduler: str) -> None:
+    """While the scheduler is down, any user of this host can take its port, and hand its worker commands to run.
+
+    Raises EnrolError unless the other end, where that is on this host, is root's or of our own user.
+    """
+    ours, theirs = (peer.end(*name[:2]) for name in (connection.getsockname(), connection.getpeername()))
+    if not theirs.address.is_loopback:
+        return
+    uid = peer.uid_of(theirs, ours)
+    if uid not in (0, os.geteuid()):
+        who = "nobody knows whom" if uid is None else f"user {uid}"
+        raise EnrolError(
+            f"what answers at {scheduler} belongs to {who}, neither to root nor to this worker's user: to trust it, give"
+            " this worker an access file (-access) or a token (-token-file)"
+        )
 
 
 def _place(status: int, body: bytes, worker: str) -> Place:

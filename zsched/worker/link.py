@@ -57,6 +57,7 @@ class Socket:
 
     def __init__(self, context: zmq.Context[zmq.Socket[bytes]], place: Place, pair: Pair) -> None:
         self.place = place
+        self.connected = False
         self.dealer = context.socket(zmq.DEALER)
         if place.server_key:
             self.dealer.setsockopt(zmq.CURVE_SERVERKEY, place.server_key.encode())
@@ -77,7 +78,8 @@ class Socket:
         """What happened to the connection since the last call: True for made, False for cut."""
         events = []
         while self.monitor.poll(0):
-            events.append(recv_monitor_message(self.monitor)["event"] == zmq.EVENT_HANDSHAKE_SUCCEEDED)
+            self.connected = recv_monitor_message(self.monitor)["event"] == zmq.EVENT_HANDSHAKE_SUCCEEDED
+            events.append(self.connected)
         return events
 
     def send(self, body: bytes) -> None:
@@ -188,7 +190,7 @@ class Link:
     # --- where the scheduler is --------------------------------------------------------------------------------------
 
     def _enrol(self) -> None:
-        """Learn the endpoint, and connect if it is a new one. Blocks for some seconds at most."""
+        """Learn the endpoint, and connect if it is a new one, or not yet. Blocks for some seconds at most."""
         self._agent.on_seek()
         self._flush()
         try:
@@ -213,7 +215,8 @@ class Link:
 
     def _connect(self, place: Place) -> None:
         if self._socket is not None:
-            if self._socket.place == place:
+            # ZeroMQ never tries again when a handshake was refused, or was no handshake; and does not say so.
+            if self._socket.place == place and self._socket.connected:
                 return
             self._poller.unregister(self._socket.dealer)
             self._poller.unregister(self._socket.monitor)

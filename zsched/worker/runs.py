@@ -14,13 +14,14 @@ import os
 import select
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 from typing import Final, Literal
 
 from zsched.limits import FRAME_BYTES_MAX
 from zsched.protocol import RunOrder, RunResult
 from zsched.worker.capture import Capture
+from zsched.worker.mask import Mask
 from zsched.worker.messages import Began
 from zsched.worker.spawn import NoRoomError, Spawner, SpawnError
 from zsched.worker.strays import Strays
@@ -47,13 +48,22 @@ Due = Literal["began", "timeout", "kill", "strays"]
 
 
 class Stream:
-    """One output of a run: the pipe, None when closed, and what was kept of it."""
+    """One output of a run: the pipe, None when closed, and what was kept of it. Secrets are taken out on the way."""
 
-    __slots__ = ("capture", "fd")
+    __slots__ = ("_mask", "capture", "fd")
 
-    def __init__(self, fd: int, bytes_max: int) -> None:
+    def __init__(self, fd: int, bytes_max: int, secrets: Collection[str]) -> None:
         self.fd: int | None = fd
         self.capture = Capture(bytes_max)
+        self._mask = Mask(secret.encode() for secret in secrets) if secrets else None
+
+    def feed(self, data: bytes) -> None:
+        self.capture.feed(data if self._mask is None else self._mask.feed(data))
+
+    def end(self) -> None:
+        """Nothing more comes."""
+        if self._mask is not None:
+            self.capture.feed(self._mask.end())
 
 
 @dataclass(slots=True, eq=False)
@@ -240,7 +250,9 @@ class Runs:
             os.killpg(live.pid, number)
 
     def _watch(self, fd: int, order: RunOrder) -> Stream:
-        stream = self._streams[fd] = Stream(fd, min(order.output_bytes_max, _OUTPUT_BYTES_MAX))
+        stream = self._streams[fd] = Stream(
+            fd, min(order.output_bytes_max, _OUTPUT_BYTES_MAX), order.secret_env.values()
+        )
         self._epoll.register(fd, select.EPOLLIN)
         return stream
 
@@ -252,7 +264,7 @@ class Runs:
         except BlockingIOError:
             return 0
         if data:
-            stream.capture.feed(data)
+            stream.feed(data)
         else:
             self._close(stream)
         return len(data)
@@ -264,6 +276,7 @@ class Runs:
         os.close(stream.fd)
         del self._streams[stream.fd]
         stream.fd = None
+        stream.end()
 
     def _finish(self, live: Live) -> None:
         for stream in live.streams:

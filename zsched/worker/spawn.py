@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from zsched.protocol import RunOrder
+from zsched.units import VARIABLE_NAME
 from zsched.worker.sweep import MARK, RUN_MARK
 from zsched.worker.users import Guise, NotAllowedError, Users
 
@@ -60,9 +61,9 @@ class Spawner:
             "PATH": _PATH,
             "HOME": _home(),
             "LANG": "C.UTF-8",
-            "ZSCHED_WORKER": worker,
-            MARK: spool_id,
         }
+        # By these we know our processes, so no job has a say in them.
+        self._marks = {"ZSCHED_WORKER": worker, MARK: spool_id}
         self._descriptors_max, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
         self._null = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
         self._oom = _Oom()
@@ -84,6 +85,8 @@ class Spawner:
             guise = self._users.guise(order.user)
         except NotAllowedError as error:
             raise SpawnError(str(error)) from error
+        if not all(map(VARIABLE_NAME.fullmatch, (*order.env, *order.secret_env))):
+            raise SpawnError("a name in its env is no variable's name")
         fds: list[int] = []
         try:
             fds += os.pipe2(os.O_CLOEXEC)
@@ -124,18 +127,21 @@ class Spawner:
                 os.dup2(self._null, low, inheritable=False)
 
     def _spawn(self, order: RunOrder, guise: Guise, stdout: int, stderr: int) -> int:
+        before, own = guise.argv, guise.environ
+        if order.env or order.secret_env:
+            before, own = guise.dressed({**order.env, **order.secret_env})
         environ = {
             **self._environ,
-            **guise.environ,
+            **own,
+            **self._marks,
             RUN_MARK: str(order.run),
             "ZSCHED_JOB_ID": str(order.job),
             "ZSCHED_TASK": str(order.task),
             "ZSCHED_ATTEMPT": str(order.attempt),
         }
-        argv = (*guise.argv, order.command) if guise.argv else ("sh", "-c", order.command)
         return os.posix_spawn(
-            guise.argv[0] if guise.argv else "/bin/sh",
-            argv,
+            before[0] if before else "/bin/sh",
+            (*before, order.command) if before else ("sh", "-c", order.command),
             environ,
             file_actions=(
                 (os.POSIX_SPAWN_DUP2, self._null, 0),

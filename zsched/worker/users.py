@@ -23,6 +23,8 @@ _SHELL: Final = ("/bin/sh", "-c")
 # What the target user's own shell does first: it goes home. The job's command is an argument, never part of this text.
 _AT_HOME: Final = ("/bin/sh", "-c", 'cd -- "$HOME" 2>/dev/null || cd /; exec /bin/sh -c "$1"', "sh")
 _BECOME: Final = Path(__file__).with_name("become.py")
+# What become.py makes variables of: VARIABLE0=NAME=VALUE, and so on.
+VARIABLE: Final = "ZSCHED_VARIABLE_"
 _PROBE: Final = "echo ready; read -r _"
 _PROBE_RUN: Final = 1
 # Far more than the program's own sentence has when it fails.
@@ -46,6 +48,19 @@ class Guise:
 
     argv: tuple[str, ...] = ()
     environ: Mapping[str, str] = field(default_factory=dict)
+    # Of another user: what comes before a command that has variables of its own (see `dressed`).
+    dressing: tuple[str, ...] = ()
+
+    def dressed(self, own: Mapping[str, str]) -> tuple[tuple[str, ...], dict[str, str]]:
+        """What comes before the command of a job with variables of its own, and the environment to start it in.
+
+        No program that runs as root may see them under their names: LD_PRELOAD would be obeyed. So become.py gets them
+        under others, and gives them their names when it is the user.
+        """
+        if not self.dressing:
+            return self.argv, {**self.environ, **own}
+        disguised = {f"{VARIABLE}{place}": f"{name}={value}" for place, (name, value) in enumerate(own.items())}
+        return self.dressing, {**self.environ, **disguised}
 
 
 class Users:
@@ -100,20 +115,22 @@ def _guise(name: str, no_new_privs: bool, bounding: tuple[str, ...]) -> Guise:
         raise UsersError(f"{name} is root by another name: write root, if that is meant")
     environ = {"HOME": found.pw_dir, "USER": name, "LOGNAME": name}
     trouble = ""
-    for switch in _switches(found, no_new_privs):
+    python, *better = _switches(found, no_new_privs)
+    for switch in (*better, python):
         trouble = _trouble(switch)
         if not trouble:
-            return Guise((*switch, *bounding, *_AT_HOME), environ)
+            after = (*bounding, *_AT_HOME)
+            return Guise((*switch, *after), environ, (*python, *after))
     raise UsersError(f"jobs can't be run as {name}: {trouble}")
 
 
 def _switches(user: pwd.struct_passwd, no_new_privs: bool) -> list[tuple[str, ...]]:
-    """Programs that become the user and then what follows, the better one first."""
+    """Programs that become the user and then what follows: Python's, and a better one if there is one."""
     ids = (f"--reuid={user.pw_uid}", f"--regid={user.pw_gid}", "--init-groups", "--inh-caps=-all")
     bounds = ("--no-new-privs", "--bounding-set=-all") if no_new_privs else ()
     setpriv = shutil.which("setpriv", path=os.defpath)
     python = (sys.executable, "-I", "-S", str(_BECOME), user.pw_name, str(user.pw_uid), str(user.pw_gid))
-    return [*([(setpriv, *ids, *bounds, "--")] if setpriv else []), python]
+    return [python, *([(setpriv, *ids, *bounds, "--")] if setpriv else [])]
 
 
 def _trouble(switch: tuple[str, ...]) -> str:

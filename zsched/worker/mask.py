@@ -1,0 +1,84 @@
+"""Secrets in what a job writes, replaced by `***` before anything is kept or shown. Pure.
+
+A secret may come in two reads, so what could be the beginning of one waits for the next read, or for the stream's end.
+Found is what stands there byte for byte: a secret that a job encodes, or writes with something between, is not.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator
+from typing import Final
+
+_STARS: Final = b"***"
+
+
+class Mask:
+    """One stream. Holds back less than the longest secret."""
+
+    __slots__ = ("_covered", "_held", "_longest", "_patterns", "_secrets")
+
+    def __init__(self, secrets: Iterable[bytes]) -> None:
+        self._secrets = sorted(set(secrets), key=len)
+        self._longest = len(self._secrets[-1])
+        # Looking ahead, so that occurrences within each other are all found.
+        self._patterns = [re.compile(b"(?=" + re.escape(secret) + b")") for secret in self._secrets]
+        self._held = b""
+        # How many of the held bytes belong to a secret for which the stars have been given out.
+        self._covered = 0
+
+    def feed(self, data: bytes) -> bytes:
+        """What can be shown by now."""
+        return self._shown(self._held + data, ended=False)
+
+    def end(self) -> bytes:
+        """The rest, when nothing more comes."""
+        return self._shown(self._held, ended=True)
+
+    def _shown(self, data: bytes, *, ended: bool) -> bytes:
+        keep = len(data) if ended else self._begins(data)
+        if not keep:
+            self._held = data
+            return b""
+        shown: list[bytes] = []
+        done = covered = 0
+        for begin, end in self._found(data):
+            if begin >= keep:
+                break
+            shown.append(data[done:begin])
+            if begin or not self._covered:
+                shown.append(_STARS)
+            done = min(end, keep)
+            covered = max(0, end - keep)
+        shown.append(data[done:keep])
+        self._held, self._covered = data[keep:], covered
+        return b"".join(shown)
+
+    def _found(self, data: bytes) -> Iterator[tuple[int, int]]:
+        """The parts of the data that belong to secrets, in order; those that overlap are one."""
+        places = [(0, self._covered)] if self._covered else []
+        for secret, pattern in zip(self._secrets, self._patterns, strict=True):
+            places += [(found.start(), found.start() + len(secret)) for found in pattern.finditer(data)]
+        places.sort()
+        begin, end = 0, -1
+        for first, last in places:
+            if first < end:
+                end = max(end, last)
+                continue
+            if end > 0:
+                yield begin, end
+            begin, end = first, last
+        if end > 0:
+            yield begin, end
+
+    def _begins(self, data: bytes) -> int:
+        """Where in the data a secret may have begun that is not whole yet; its length when none has."""
+        first = len(data)
+        for secret in self._secrets:
+            place = data.find(secret[:1], max(0, len(data) - len(secret) + 1), first)
+            while place >= 0:
+                if secret.startswith(data[place:]):
+                    first = place
+                    break
+                place = data.find(secret[:1], place + 1, first)
+        return first
