@@ -6,6 +6,7 @@ import http.client
 import json
 import os
 import socket
+import time
 from dataclasses import dataclass
 from ipaddress import ip_address
 from urllib.parse import urlsplit
@@ -17,6 +18,8 @@ from zsched.limits import BODY_BYTES_MAX
 # Both for connecting and for each read of the answer. Nothing else waits meanwhile: without a session there is
 # nothing to do.
 _TIMEOUT_S = 3.0
+# Between two looks at whether the other end has accepted.
+_ACCEPT_S = 0.002
 
 
 class EnrolError(Exception):
@@ -77,12 +80,15 @@ def _demand_ours(connection: socket.socket, scheduler: str) -> None:
     ours, theirs = (peer.end(*name[:2]) for name in (connection.getsockname(), connection.getpeername()))
     if not theirs.address.is_loopback:
         return
-    uid = peer.uid_of(theirs, ours)
+    until_s = time.monotonic() + _TIMEOUT_S
+    # Until a program has accepted the connection, its end is nobody's.
+    while (uid := peer.uid_of(theirs, ours)) is None and time.monotonic() < until_s:
+        time.sleep(_ACCEPT_S)
     if uid not in (0, os.geteuid()):
         who = "nobody knows whom" if uid is None else f"user {uid}"
         raise EnrolError(
-            f"what answers at {scheduler} belongs to {who}, neither to root nor to this worker's user: to trust it, give"
-            " this worker an access file (-access) or a token (-token-file)"
+            f"what listens at {scheduler} belongs to {who}, neither to root nor to this worker's user: to trust it,"
+            " give this worker an access file (-access) or a token (-token-file)"
         )
 
 
