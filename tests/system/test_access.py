@@ -24,6 +24,9 @@ from tests.unit.test_rest_methods import METHODS, TAKEN, real
 from zsched import protocol
 from zsched.keys import Access, Pair, is_key, new_pair, own_pair, written_access
 
+# Many processes: the quick tests leave this to .ci/run.
+pytestmark = pytest.mark.slow
+
 NOBODY = 65_534
 AS_NOBODY = ("setpriv", f"--reuid={NOBODY}", f"--regid={NOBODY}", "--clear-groups")
 root = pytest.mark.skipif(

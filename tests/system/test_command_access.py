@@ -15,6 +15,9 @@ from tests.system.session import DEADLINE_S, Scheduler, until
 from tests.system.test_command_line import ZSCHED, Cli
 from zsched import keys, tokens
 
+# Many processes: the quick tests leave this to .ci/run.
+pytestmark = pytest.mark.slow
+
 ADMIN = tokens.new().text
 
 

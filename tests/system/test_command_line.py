@@ -389,14 +389,31 @@ def test_no_scheduler_is_one_line_with_the_remedy(cli: Cli, argv: list[str], cod
     assert err.count("\n") == 1
 
 
+# `zsched run` with less patience than a person has, and that says when its job has been taken.
+IMPATIENT = """
+import sys
+import zsched.client as client
+from zsched.commands.zsched import main
+
+submit = client.Client.submit
+
+def submit_and_say(*args, **named):
+    job = submit(*args, **named)
+    print("submitted", flush=True)
+    return job
+
+client.PATIENCE_S = 0.5
+client.Client.submit = submit_and_say
+sys.exit(main(["run", "sleep 60"]))
+"""
+
+
 def test_run_says_when_it_has_lost_sight_of_its_job(tmp_path: Path) -> None:
     with Scheduler(tmp_path) as scheduler:
         cli = Cli(scheduler, tmp_path)
-        # A test has less patience than a person.
-        script = "import sys, zsched.client as client; client.PATIENCE_S = 0.5\n"
-        script += "from zsched.commands.zsched import main; sys.exit(main(['run', 'sleep 60']))"
-        with cli.start(argv=[sys.executable, "-P", "-c", script]) as process:
-            until(lambda: bool(scheduler.get("/jobs")))
+        with cli.start(argv=[sys.executable, "-P", "-c", IMPATIENT]) as process:
+            assert process.stdout is not None
+            assert process.stdout.readline() == b"submitted\n"
             scheduler.kill()
             _, err = process.communicate(timeout=DEADLINE_S)
     assert process.returncode == 125

@@ -21,6 +21,9 @@ from zsched.api.server import Server
 from zsched.inbox import Inbox
 from zsched.limits import MIB
 
+# Many processes: the quick tests leave this to .ci/run.
+pytestmark = pytest.mark.slow
+
 GET = b"GET /jobs/1 HTTP/1.1\r\nHost: localhost\r\n\r\n"
 # In seconds here, not minutes.
 SHORT_S = 1.0

@@ -22,11 +22,15 @@ from tests.system.stub import StubScheduler
 from zsched.client import Client
 from zsched.protocol import Output
 
+# Many processes: the quick tests leave this to .ci/run.
+pytestmark = pytest.mark.slow
+
 NOBODY = 65_534
 AS_NOBODY = ("setpriv", f"--reuid={NOBODY}", f"--regid={NOBODY}", "--clear-groups")
 # Python that fails in its own way on each of the doors that /proc/PID and ptrace open, and prints which let it in.
 BURGLAR = """
 import ctypes, os, sys
+
 libc = ctypes.CDLL(None, use_errno=True)
 def read(path):
     with open(path, "rb") as file:

@@ -19,6 +19,9 @@ from tests.system.process import ROOT
 from tests.system.session import DEADLINE_S, Program, Scheduler, free_ports, until
 from zsched.limits import JOBS_BODY_BYTES_MAX
 
+# Many processes: the quick tests leave this to .ci/run.
+pytestmark = pytest.mark.slow
+
 EXAMPLE = (ROOT / "conf" / "nginx" / "zsched.conf").read_text("ascii")
 JOB = {"name": "j", "command": "true"}
 # One process, of this user, with all that it writes below its prefix.

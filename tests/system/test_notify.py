@@ -19,6 +19,9 @@ from tests.system.process import children, command_line
 from tests.system.session import SCHEDULER, Program, Scheduler, free_ports, until
 from zsched.notify import Notify
 
+# Many processes: the quick tests leave this to .ci/run.
+pytestmark = pytest.mark.slow
+
 # As WatchdogSec=1s, whose half it is: shorter than the loop's second, in which it turns at least once.
 EVERY_S = 0.5
 WATCHDOG = {"WATCHDOG_USEC": str(int(EVERY_S * 2e6))}

@@ -18,6 +18,9 @@ from tests.system.session import Scheduler, environment, until
 from zsched import tokens
 from zsched.keys import read_access
 
+# Many processes: the quick tests leave this to .ci/run.
+pytestmark = pytest.mark.slow
+
 COMMAND = (sys.executable, "-P", "-m", "zsched.commands.zsched")
 
 
