@@ -10,6 +10,7 @@ import sys
 from contextlib import ExitStack, suppress
 from pathlib import Path
 
+import pytest
 from zmq.utils import z85
 
 from tests.system.calls import Call, calls
