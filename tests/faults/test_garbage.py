@@ -18,6 +18,8 @@ from zsched.limits import FRAME_BYTES_MAX
 log = logging.getLogger(__name__)
 
 KINDS = ("bytes", "msgpack", "frames")
+# With keys no stranger's message is read at all: this is the port for whoever has one, or has none and needs none.
+KEYLESS = ("-worker-security", "none", "-zmq-host", "127.0.0.1")
 JOB_S_MAX = 1.0
 LONG_FRAMES = 200
 LONG_FRAMES_BYTES_MAX = 256 * MIB
@@ -28,7 +30,7 @@ UNCOUNTED = {("workers", "last_seen_ms")}
 def test_garbage_changes_nothing_and_a_real_job_still_ends_within_a_second(tmp_path: Path) -> None:
     """Each of its two halves lasts ZSCHED_FAULT_SECONDS."""
     seconds = length_s(5)
-    with Stage(tmp_path) as stage:
+    with Stage(tmp_path, *KEYLESS) as stage:
         stage.worker()
         stage.active()
         for job in stage.scheduler.submit(*["echo"] * 20):
@@ -60,7 +62,7 @@ def test_garbage_changes_nothing_and_a_real_job_still_ends_within_a_second(tmp_p
 
 def test_a_peer_that_sends_the_longest_frames_as_fast_as_it_can_costs_a_bounded_amount(tmp_path: Path) -> None:
     """Some wait in its queue, as many again are taken in by one turn, and all of that is given back."""
-    with Stage(tmp_path) as stage:
+    with Stage(tmp_path, *KEYLESS) as stage:
         stage.worker()
         stage.active()
         for job in stage.scheduler.submit(*["echo"] * 20):
