@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from random import Random
+from typing import Literal
 
 from tests.sim.network import Connection, Path
 from tests.sim.scheduler import Scheduler
@@ -89,19 +90,22 @@ class Stranger:
         )
 
     def lie(self, session: str) -> None:
-        """Say something in a session about a run of somebody else."""
+        """Say something in the session of somebody else: of all runs, for some are its."""
         found = self._scheduler.engine.look("SELECT run_id FROM runs WHERE status = 'running'")
         run = self._chance.choice(found)[0] if found else 1
         now_ms = self._scheduler.clock.now().wall_ms
         code = self._chance.randint(0, 1)
-        result = RunResult(run, "failed" if code else "success", "exit", now_ms, now_ms, exit_code=code)
+        runs = tuple(one for (one,) in found) or (run,)
+        status: Literal["success", "failed"] = "failed" if code else "success"
+        results = tuple(RunResult(one, status, "exit", now_ms, now_ms, exit_code=code) for one in runs)
         lies: list[WorkerFrame] = [
-            Result(s=session, results=(result,)),
-            Return(s=session, runs=(run,)),
+            Result(s=session, results=results),
+            Return(s=session, runs=runs),
             Started(s=session, run=run, pid=1, at_ms=now_ms),
             Heartbeat(s=session, seq=1, n=1_000_000, window=0, ahead=0),
         ]
-        self._send(self._chance.choice(lies))
+        for one in lies:
+            self._send(one)
 
     def report(self, worker: str) -> None:
         """The same over REST: the word of a worker about another's run."""
