@@ -15,6 +15,7 @@ import pytest
 from tests.system.session import until
 from zsched import peer
 from zsched.peer import End, end
+from zsched.worker.enrol import EnrolError, enrol
 
 NOBODY = 65_534
 WAYS: dict[str, Callable[[End, End], int | None]] = {"netlink": peer._by_netlink, "table": peer._by_table}
@@ -25,6 +26,14 @@ OTHER_USER = """
 import socket, sys
 with socket.create_connection((sys.argv[1], int(sys.argv[2]))):
     sys.stdin.read()
+"""
+
+# Takes the port of a scheduler that is down, and says what it hears.
+SQUATTER = """
+import socket, sys
+listener = socket.create_server(("127.0.0.1", 0))
+print(listener.getsockname()[1], flush=True)
+print("heard", listener.accept()[0].recv(100), flush=True)
 """
 
 
@@ -110,3 +119,17 @@ def test_a_connection_that_is_none_belongs_to_nobody() -> None:
     for ask in WAYS.values():
         assert ask(end("127.0.0.1", 1), end("127.0.0.1", 2)) is None
         assert ask(end("::1", 1), end("::1", 2)) is None
+
+
+@pytest.mark.skipif(
+    os.geteuid() != 0 or shutil.which("setpriv") is None, reason="only root can be another user, by setpriv(1)"
+)
+def test_a_worker_says_nothing_to_another_user_who_has_taken_its_schedulers_port() -> None:
+    """System Python, since other users may not enter the folder of ours."""
+    words = ["setpriv", f"--reuid={NOBODY}", "--clear-groups", "python3", "-c", SQUATTER]
+    with subprocess.Popen(words, stdout=subprocess.PIPE, env={"PATH": os.defpath}) as squatter:
+        assert squatter.stdout is not None
+        port = int(squatter.stdout.readline())
+        with pytest.raises(EnrolError, match=f"belongs to user {NOBODY}"):
+            enrol(f"http://127.0.0.1:{port}", "w1", "key")
+        assert squatter.stdout.readline() == b"heard b''\n"
