@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import signal
 import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
 
 from tests.sim.simulation import Outcome, Simulation
 from tests.sim.violation import Violation
@@ -10,16 +14,36 @@ from tests.sim.violation import Violation
 # The end of a story says most.
 STORY_LINES = 400
 
+# A seed takes a fifth of a second. One that takes so much of the processor hangs in one step, where time can't end it.
+SEED_SECONDS_MAX = 30.0
+
 
 def run_seed(seed: int) -> tuple[str | None, Outcome | None]:
     """The promise that was broken, or what the seed did. Any exception is a broken promise."""
     try:
-        return None, Simulation(seed).run()
+        with _bounded():
+            return None, Simulation(seed).run()
     except Violation as violation:
         return str(violation), None
     except Exception as error:
         where = traceback.extract_tb(error.__traceback__)[-1]
         return f"{error!r} at {where.filename.rpartition('/')[2]}:{where.lineno}", None
+
+
+@contextmanager
+def _bounded() -> Iterator[None]:
+    """Raise Violation in what takes more than a seed may. Only in a process's main thread."""
+
+    def hangs(number: int, frame: FrameType | None) -> None:
+        raise Violation(f"a step does not end: {SEED_SECONDS_MAX:g} s of the processor")
+
+    before = signal.signal(signal.SIGVTALRM, hangs)
+    signal.setitimer(signal.ITIMER_VIRTUAL, SEED_SECONDS_MAX)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_VIRTUAL, 0)
+        signal.signal(signal.SIGVTALRM, before)
 
 
 def story_of(seed: int, lines: int | None = None) -> str:
