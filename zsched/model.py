@@ -55,7 +55,9 @@ class Reason(StrEnum):
     CANCELLED = "cancelled"
     SPAWN_ERROR = "spawn_error"
     WORKER_LOST = "worker_lost"
+    LEASE_STOP = "lease_stop"  # its worker could not reach the scheduler, and ended it in time
     CRASH_LIMIT = "crash_limit"
+    UNKILLABLE = "unkillable"  # its worker was lost, and could not end its processes before
     QUARANTINED = "quarantined"
     REPORTED = "reported"  # a REST worker's own word, without an exit code
     RETURNED = "returned"  # handed back unstarted: pending again

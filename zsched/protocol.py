@@ -68,7 +68,7 @@ class RunResult(Struct, frozen=True, gc=False, omit_defaults=True):
 
     run: RunId
     status: Literal["success", "failed"]
-    reason: Literal["exit", "signal", "timeout", "cancelled", "spawn_error"]
+    reason: Literal["exit", "signal", "timeout", "cancelled", "spawn_error", "lease_stop"]
     finished_ms: Natural
     started_ms: Natural | None = None
     exit_code: Annotated[int, Meta(ge=-(2**31), le=2**31)] | None = None
@@ -81,7 +81,7 @@ class RunResult(Struct, frozen=True, gc=False, omit_defaults=True):
 class RunOrder(Struct, frozen=True, gc=False, omit_defaults=True):
     """What a worker needs to execute one run. `command` goes to `/bin/sh -c`. `timeout_ms` None: no limit. `user`: whom
     it runs as; None: that is the worker's to say. `env` and `secret_env`: its own variables; what is secret is never
-    shown.
+    shown. `lease_ms`: the worker ends the run before the scheduler has not heard it for so long; None: it goes on.
     """
 
     run: RunId
@@ -96,6 +96,7 @@ class RunOrder(Struct, frozen=True, gc=False, omit_defaults=True):
     user: Word | None = None
     env: dict[str, str] = {}
     secret_env: dict[str, str] = {}
+    lease_ms: Natural | None = None
 
 
 class Frame(Struct, frozen=True, tag_field="t", kw_only=True):
@@ -144,7 +145,7 @@ class Register(Frame, frozen=True, tag="register"):
 
 class Heartbeat(FromWorker, frozen=True, tag="heartbeat"):
     """I live, and this is all I hold. `n` is the number of the last `run` frame seen in this session, 0 before the
-    first.
+    first. `stuck`: those of the held runs whose processes were killed and do not end.
     """
 
     seq: Natural
@@ -152,6 +153,7 @@ class Heartbeat(FromWorker, frozen=True, tag="heartbeat"):
     window: Natural
     ahead: Natural
     runs: tuple[Held, ...] = ()
+    stuck: tuple[RunId, ...] = ()
     load_milli: Natural = 0
     disk_free_bytes: Natural = 0
 
