@@ -180,6 +180,12 @@ class Cluster:
         worker.send(signal.SIGKILL)
         worker.exit_code()
 
+    def kill_worker(self, name: str, back_after_s: float = RESTART_S) -> None:
+        """kill -9 of guard and agent; what they leave is ended, as a service manager does."""
+        self.signal(self.workers[name].agent(), signal.SIGKILL)
+        self.kill(name, back_after_s)
+        self.sweep(name)
+
     def tend(self) -> None:
         """Start again what has ended, when it is time."""
         now_s = time.monotonic()

@@ -41,7 +41,7 @@ class Draw:
 
     def seconds(self) -> float:
         """Mostly shorter than what a worker may be silent, now and then longer."""
-        low, high = self.chance.choices(((0.02, 0.4), (0.4, 1.0), (1.0, 1.6)), (6, 2, 2))[0]
+        low, high = self.chance.choices(((0.02, 0.4), (0.4, 1.0), (1.0, 2.2)), (6, 2, 2))[0]
         return self.chance.uniform(low, high) * self.cluster.timeout_s
 
 
@@ -84,10 +84,8 @@ def kill_worker(draw: Draw) -> Trouble | None:
     name = draw.worker()
     if name is None:
         return None
-    seconds, agent = draw.seconds(), draw.cluster.workers[name].agent()
-    draw.cluster.signal(agent, signal.SIGKILL)
-    draw.cluster.kill(name, seconds)
-    draw.cluster.sweep(name)
+    seconds = draw.seconds()
+    draw.cluster.kill_worker(name, seconds)
     return Trouble(f"kill -9 guard and agent of {name} for {seconds:.2f} s", frozenset({name}), seconds, _nothing)
 
 
