@@ -242,7 +242,7 @@ class Cluster:
 
     def cut(self, host: str, ways: Sequence[str] = ("in", "out")) -> None:
         """Drop all that comes to a host, or goes from it, or both."""
-        rules = f"table inet cut {{ {' '.join(CHAINS[way] for way in ways)} }}"
+        rules = "\n".join(("table inet cut {", *(CHAINS[way] for way in ways), "}"))
         subprocess.run([*self.hosts.at(host), "nft", "-f", "-"], input=rules, text=True, check=True, timeout=20)
 
     def uncut(self, host: str) -> None:

@@ -29,8 +29,8 @@ import apsw
 from tests.faults import faults, history
 from tests.faults.cluster import Cluster, MissingError, Weight, boottime_ms
 from tests.faults.faults import Draw, Trouble
-from tests.faults.history import Event, History, Job, Process, Run, Seen, Verdict
-from tests.faults.load import Load
+from tests.faults.history import Event, Fire, History, Job, Process, Run, Seen, Submit, Verdict
+from tests.faults.load import WITNESS, Load, Made
 from tests.system.session import environment
 
 log = logging.getLogger(__name__)
@@ -43,6 +43,11 @@ CALM_S: Final = 2.0
 GROWTH_MAX: Final = 0.10
 GROWTH_SECONDS: Final = 300
 DESCRIPTORS_SLACK: Final = 8
+MINUTE_MS: Final = 60_000
+# From here on a job that fires each minute takes part, unless the clock jumps.
+CRON_SECONDS: Final = 120
+# What has been due for so short a time need not have fired.
+CRON_DUE_MS: Final = 5_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,6 +138,7 @@ class Trial:
         self._chance = random.Random(f"faults {plan.seed}")
         self._troubles: list[tuple[float, Trouble]] = []
         self._counts: Counter[str] = Counter()
+        self._recurring_since_ms = 0
         self._story = (folder / "story").open("w", encoding="utf-8")
 
     def run(self) -> Result:
@@ -151,17 +157,21 @@ class Trial:
             watch = Watch(cluster)
             files = cluster.files()
             watch.begin()
+            if plan.seconds >= CRON_SECONDS and "clock" not in plan.faults:
+                self._submit_recurring(cluster, load)
             load.begin()
             try:
-                self._hurt(cluster)
+                try:
+                    self._hurt(cluster)
+                finally:
+                    load.end()
+                    self._heal_all(cluster)
+                ended_s = self._await_end(cluster)
             finally:
-                load.end()
-                self._heal_all(cluster)
-            ended_s = self._await_end(cluster)
+                watch.end()
             log.info("all ended %.1f s after the last fault", ended_s)
             zombies = cluster.zombies()
             executing = {run for name in cluster.names for run in cluster.job_processes(name).values()}
-            watch.end()
             grown = growth(watch, files, cluster.files()) if plan.seconds >= GROWTH_SECONDS else []
             ends = cluster.end()
             story = self._collect(cluster, load, watch)
@@ -172,6 +182,13 @@ class Trial:
             log.info("faults: %s", dict(self._counts))
             log.info("ended by themselves: %s; not sent: %d", cluster.deaths, load.done.unsent)
             return Result(history.check(story), story, grown, ends)
+
+    def _submit_recurring(self, cluster: Cluster, load: Load) -> None:
+        command, began_ms = WITNESS.format(path=self.witness) + "w start; w end 0", boottime_ms()
+        self._recurring_since_ms = time.time_ns() // 1_000_000
+        made = cluster.scheduler.post("/jobs", {"name": "cron", "command": command, "schedule": "* * * * *"})
+        load.done.submits.append(Submit("cron", None, began_ms, boottime_ms(), "ok", made["id"]))
+        load.made["cron"] = Made(recurring=True)
 
     # --- faults ------------------------------------------------------------------------------------------------------
 
@@ -228,8 +245,8 @@ class Trial:
 
     def _collect(self, cluster: Cluster, load: Load, watch: Watch) -> History:
         """What there is to know when all is over."""
-        unknown = {"stops": False, "fails": False}
         made = {name: asdict(one) for name, one in load.made.items()}
+        due_ms, fires = self._fires(cluster)
         words = [sys.executable, "-m", "zsched.commands.zsched", "db", "check", "--db", str(cluster.db)]
         checked = subprocess.run(words, env=environment(self.folder), capture_output=True, text=True, timeout=300)
         return History(
@@ -237,7 +254,7 @@ class Trial:
             cancels=load.done.cancels,
             lives=history.lives(self.witness.read_text("ascii").splitlines()),
             jobs=[
-                Job(job_id, name, status, **made.get(name, unknown))
+                Job(job_id, name, status, **made.get(name, {}))
                 for job_id, name, status in cluster.ask("SELECT job_id, name, status FROM jobs")
             ],
             runs=[Run(*row) for row in cluster.ask("SELECT run_id, job_id, task, status, reason, worker_id FROM runs")],
@@ -249,8 +266,24 @@ class Trial:
                 )
             ],
             seen=list(watch.seen.values()),
+            due_ms=due_ms,
+            fires=fires,
             replay=[] if checked.returncode == 0 else (checked.stdout + checked.stderr).splitlines(),
         )
+
+    def _fires(self, cluster: Cluster) -> tuple[dict[int, list[int]], list[Fire]]:
+        """When the recurring job should have fired, and when it did."""
+        end_ms = time.time_ns() // 1_000_000 - CRON_DUE_MS
+        first_ms = (self._recurring_since_ms // MINUTE_MS + 1) * MINUTE_MS
+        fires = [
+            Fire(job_id, round(at_ms / MINUTE_MS) * MINUTE_MS, at_ms)
+            for job_id, at_ms in cluster.ask(
+                "SELECT job_id, at_ms FROM events WHERE reason = 'fire' OR became = 'fire_skipped'"
+            )
+        ]
+        recurring = cluster.ask("SELECT job_id FROM jobs WHERE schedule IS NOT NULL")
+        due_ms = {job_id: list(range(first_ms, end_ms, MINUTE_MS)) for (job_id,) in recurring}
+        return due_ms, [fire for fire in fires if fire.due_ms < end_ms]
 
 
 def growth(watch: Watch, files_before: int, files_after: int) -> list[str]:

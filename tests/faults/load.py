@@ -55,6 +55,7 @@ class Made:
 
     stops: bool = False
     fails: bool = False
+    recurring: bool = False
 
 
 @dataclass(frozen=True, slots=True)
