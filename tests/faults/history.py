@@ -301,6 +301,9 @@ class _Case:
         newest: dict[tuple[int, int], int] = {}
         state: dict[int, tuple[str, str | None]] = {}
         for event in self.history.events:
+            # A cancel that is under way; a stale result that was refused.
+            if event.was == event.became:
+                continue
             for run_id in range(event.first, event.last + 1):
                 run = self.runs.get(run_id)
                 if run is None:
@@ -402,6 +405,7 @@ class _Case:
             "processes witnessed": len(self.history.lives),
             "runs seen ended": len(self.history.seen),
             "recovered": recovered,
+            "stale results refused": sum(event.reason == "stale" for event in self.history.events),
             "rerun": len(self.runs) - len(self.tasks),
             "overlaps of jobs that continue": self.overlaps_allowed,
         }

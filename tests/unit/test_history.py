@@ -71,6 +71,7 @@ def good() -> History:
             Event(2, 2, None, "pending"),
             Event(2, 2, "pending", "running", "w2"),
             Event(2, 2, "running", "success", "w2"),
+            Event(1, 1, "failed", "failed", "w1", "stale"),
             Event(3, 4, None, "pending"),
             Event(3, 3, "pending", "running", "w2"),
             Event(3, 3, "running", "pending", "w2", "returned"),
@@ -148,7 +149,7 @@ def stale_after_the_end(history: History) -> None:
 
 
 def stale_of_another(history: History) -> None:
-    history.events[13] = replace(history.events[13], worker="w1")
+    history.events[14] = replace(history.events[14], worker="w1")
 
 
 def stale_with_a_successor(history: History) -> None:
