@@ -108,13 +108,16 @@ def lives(lines: Iterable[str]) -> list[Life]:
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """`stops`: its runs end when their worker is cut off. `fails`: its script does not always end with 0."""
+    """`stops`: its runs end when their worker is cut off. `fails`: its script does not always end with 0. `once`: it
+    is not started again when its worker is lost.
+    """
 
     id: int
     name: str
     status: str
     stops: bool = False
     fails: bool = False
+    once: bool = False
     recurring: bool = False
 
 
@@ -293,6 +296,9 @@ class _Case:
                 )
         for (job_id, task), runs in self.tasks.items():
             winners = [run.id for run in runs if run.status == "success"]
+            last, job = runs[-1], self.jobs.get(job_id)
+            if last.reason in ("worker_lost", "lease_stop") and job is not None and not (job.fails or job.once):
+                self.wrong[Count.WRONG_LOSER].append(f"run {last.id} of job {job_id} was lost, and none followed it")
             if len(winners) > 1:
                 self.wrong[Count.WRONG_WINNER].append(f"job {job_id}, task {task}: runs {winners} are all a success")
 

@@ -55,6 +55,7 @@ class Made:
 
     stops: bool = False
     fails: bool = False
+    once: bool = False
     recurring: bool = False
 
 
@@ -158,6 +159,7 @@ class Load:
             self.made[name].stops = True
         if "on_lost" in FIELDS and chance.random() < 0.03:
             fields["on_lost"] = "fail"
+            self.made[name].once = True
         key = f"key-{name}" if KEYS and chance.random() < 0.3 else None
         cancelled = chance.random() < (0.03 if kind == "short" else 0.2)
         cancel_after_s = chance.uniform(0, CANCEL_WITHIN_S) if cancelled else None

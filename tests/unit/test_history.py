@@ -144,6 +144,11 @@ def wrong_loser(history: History) -> None:
     history.runs[0] = replace(history.runs[0], reason="signal")
 
 
+def lost_without_a_successor(history: History) -> None:
+    history.runs[3] = replace(history.runs[3], status="failed", reason="worker_lost")
+    history.jobs[2] = replace(history.jobs[2], status="failed")
+
+
 def stale_after_the_end(history: History) -> None:
     history.events.append(Event(1, 1, "running", "success", "w1"))
 
@@ -247,6 +252,7 @@ BAD: list[tuple[Callable[[History], None], Count]] = [
     (success_elsewhere, Count.WRONG_WINNER),
     (two_successes, Count.WRONG_WINNER),
     (wrong_loser, Count.WRONG_LOSER),
+    (lost_without_a_successor, Count.WRONG_LOSER),
     (stale_after_the_end, Count.STALE),
     (stale_of_another, Count.STALE),
     (stale_with_a_successor, Count.STALE),
