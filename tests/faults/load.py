@@ -45,7 +45,7 @@ WITNESS: Final = (
 LIVES: Final = "i={tenths}; while [ $i -gt 0 ]; do sleep 0.1; w alive; i=$((i-1)); done"
 
 # What jobs do, and how many of a thousand do so.
-MIX: Final = {"short": 640, "sleep": 140, "lives": 80, "stop": 100, "deaf": 20, "stray": 20}
+MIX: Final = {"short": 640, "sleep": 130, "lives": 70, "stop": 100, "deaf": 20, "stray": 40}
 POISON_EACH: Final = 400
 
 
@@ -173,7 +173,7 @@ class Load:
             "lives": f"{lives}; w end 0",
             "stop": f"{lives}; w end 0",
             "deaf": f"trap '' TERM; {lives}; w end 0",
-            "stray": "setsid sleep 600 & w end 0",
+            "stray": f"setsid sleep 600 & {lives}; w end 0",
             # The parent of a job is the guard.
             "poison": "kill -9 $PPID; sleep 5",
         }[kind]
