@@ -55,7 +55,8 @@ def _nothing() -> None:
 def kill_scheduler(draw: Draw) -> Trouble | None:
     if "scheduler" in draw.busy:
         return None
-    seconds = draw.seconds()
+    # Mostly it is back at once: while it is away nothing is submitted.
+    seconds = draw.seconds() * draw.chance.choice((0.1, 0.1, 1))
     draw.cluster.kill("scheduler", seconds)
     return Trouble(f"kill -9 scheduler for {seconds:.2f} s", frozenset({"scheduler"}), seconds, _nothing)
 

@@ -166,7 +166,7 @@ class Load:
         return Call(name, key, json.dumps(fields), 0, cancel_after_s)
 
     def _script(self, kind: str) -> str:
-        lives = LIVES.format(tenths=self._chance.randint(2, 30))
+        lives = LIVES.format(tenths=self._chance.randint(2, 15))
         return {
             "short": "w end 0",
             "sleep": f"sleep {self._chance.uniform(0.1, 3):.2f}; w end 0",
