@@ -196,6 +196,11 @@ class Cluster:
             if now_s >= self._back_s.get(name, float("inf")):
                 self.start(name)
 
+    @property
+    def whole(self) -> bool:
+        """Whether nobody has yet to come back."""
+        return not self._back_s and not any(self._ended(name) for name in ("scheduler", *self.names))
+
     def _ended(self, name: str) -> bool:
         if name == "scheduler":
             assert self.scheduler.program is not None

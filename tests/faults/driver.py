@@ -238,7 +238,7 @@ class Trial:
                 tasks = cluster.scheduler.get("/stats")["tasks"]
             except OSError:
                 tasks = {"pending": 1, "running": 0}
-            if tasks["pending"] + tasks["running"] == 0:
+            if tasks["pending"] + tasks["running"] == 0 and cluster.whole:
                 break
             time.sleep(0.2)
         return passed_s
