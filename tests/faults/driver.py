@@ -177,8 +177,7 @@ class Trial:
             story = self._collect(cluster, load, watch)
             story.executing = executing
             story.zombies = [Process(pid, "a child of a worker or the scheduler") for pid in zombies]
-            if not executing:
-                story.orphans = [Process(pid, what) for pid, what in cluster.left()]
+            story.orphans = [Process(pid, what) for pid, what in cluster.left()]
             log.info("faults: %s", dict(self._counts))
             log.info("ended by themselves: %s; not sent: %d", cluster.deaths, load.done.unsent)
             return Result(history.check(story), story, grown, ends)
