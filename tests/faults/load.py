@@ -226,5 +226,6 @@ def ask(connection: http.client.HTTPConnection, path: str, body: str, headers: d
         return "unknown", None
     if response.status < 300:
         return "ok", answer
-    # What had no turn in time may get one later.
-    return ("unknown" if response.status >= 500 and "in time" in answer["error"] else "fail"), answer
+    # What had no turn in time may get one later; and who stumbles over a request may have stored it.
+    unknown = response.status == 500 or (response.status == 503 and "in time" in answer["error"])
+    return ("unknown" if unknown else "fail"), answer
