@@ -96,6 +96,7 @@ class Cluster:
             self.hosts = Hosts(links)
             self._held.callback(self.hosts.close)
             self.disks = {name: self._disk(name, small_disks) for name in ("scheduler", *self.names)}
+            self._held.callback(self._sweep_all)
             self.db = self.disks["scheduler"] / "scheduler.db"
             flags = ("-db", str(self.db), "-worker-timeout", f"{timeout_s:g}s")
             self.scheduler = FarScheduler(folder, self.hosts, *flags, under=self._clock("scheduler"))
@@ -230,6 +231,11 @@ class Cluster:
         """Kill what a worker that has ended left of its jobs, as a service manager does."""
         for pid in self.job_processes(name):
             self.signal(pid, signal.SIGKILL)
+
+    def _sweep_all(self) -> None:
+        for name in self.workers:
+            with suppress(OSError):
+                self.sweep(name)
 
     def job_processes(self, name: str) -> dict[int, int]:
         """The processes of a worker's jobs: the run of each, by process."""
