@@ -303,7 +303,9 @@ class _Case:
                 self.wrong[Count.WRONG_WINNER].append(f"job {job_id}, task {task}: runs {winners} are all a success")
 
     def transitions(self) -> None:
-        """A result is stored for a run that is running, from its worker, and not for one that has a successor."""
+        """A result is stored for a run that is running, from its worker, and not for one that has a successor; what is
+        cancelled while it is pending never runs.
+        """
         newest: dict[tuple[int, int], int] = {}
         state: dict[int, tuple[str, str | None]] = {}
         for event in self.history.events:
@@ -318,6 +320,8 @@ class _Case:
                 if event.was is None:
                     newest[task] = max(run_id, newest.get(task, 0))
                 status, owner = state.get(run_id, (None, None))
+                if (event.was, event.became) == ("pending", "cancelled") and run_id in self.lives:
+                    self.wrong[Count.RESURRECTED].append(f"run {run_id} was cancelled before it started, and ran")
                 if status in TERMINAL:
                     self._stale(run_id, f"had ended ({status}) when it became {event.became}")
                 elif event.became == "success" and event.worker != owner:

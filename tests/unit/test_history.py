@@ -181,6 +181,10 @@ def cancelled_and_run_again(history: History) -> None:
     history.runs.append(Run(9, 2, 0, "cancelled", "cancelled"))
 
 
+def cancelled_before_it_ran(history: History) -> None:
+    history.events[9:13] = [Event(3, 3, "pending", "cancelled")]
+
+
 def stuck(history: History) -> None:
     history.jobs.append(Job(9, "s6", "pending"))
     history.runs.append(Run(9, 9, 0, "pending"))
@@ -261,6 +265,7 @@ BAD: list[tuple[Callable[[History], None], Count]] = [
     (started_after_its_end, Count.RESURRECTED),
     (cancelled_and_a_success, Count.RESURRECTED),
     (cancelled_and_run_again, Count.RESURRECTED),
+    (cancelled_before_it_ran, Count.RESURRECTED),
     (stuck, Count.STUCK),
     (stuck_in_execution, Count.STUCK),
     (phantom, Count.PHANTOM),
