@@ -12,7 +12,7 @@ from zsched import protocol
 from zsched.dispatcher import Dispatcher
 from zsched.dispatcher.commands import Beat, Cancel, Command, Next, RefusedError, RegisterWorker, Report, Submit
 from zsched.dispatcher.core import Reply
-from zsched.model import Job, JobId, JobSpec, Now, Run, RunId, RunStatus, Stream, Worker, WorkerId
+from zsched.model import Job, JobId, JobSpec, Now, Policy, Run, RunId, RunStatus, Stream, Worker, WorkerId
 from zsched.protocol import (
     Heartbeat,
     HeartbeatAck,
@@ -158,14 +158,17 @@ class World:
 
     # --- callers ---
 
-    def submit(self, count: int = 1, command: str = "true", timeout_ms: int | None = None) -> list[JobId]:
-        specs = tuple(JobSpec(name="job", command=command, timeout_ms=timeout_ms) for _ in range(count))
+    def submit(
+        self, count: int = 1, command: str = "true", timeout_ms: int | None = None, policy: Policy | None = None
+    ) -> list[JobId]:
+        policy = policy or Policy(timeout_ms=timeout_ms)
+        specs = tuple(JobSpec(name="job", command=command, policy=policy) for _ in range(count))
         reply = self.ask(Submit(specs, "test"))
         assert isinstance(reply, list)
         return reply
 
-    def submit_one(self, command: str = "true", timeout_ms: int | None = None) -> JobId:
-        return self.submit(1, command, timeout_ms)[0]
+    def submit_one(self, command: str = "true", timeout_ms: int | None = None, policy: Policy | None = None) -> JobId:
+        return self.submit(1, command, timeout_ms, policy)[0]
 
     def recurring(self, schedule: str, *, run_now: bool = False) -> JobId:
         reply = self.ask(Submit((JobSpec(name="cron", command="true", schedule=schedule, run_now=run_now),), "test"))
