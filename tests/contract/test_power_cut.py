@@ -9,19 +9,19 @@ from random import Random
 import pytest
 
 from tests.faults.images import SECTOR_BYTES, Medium, images
-from tests.faults.ledgers import cut
+from tests.faults.ledgers import cut_store
 from tests.faults.recording import recorded_os
 
 OLD, NEW = b"o" * 4 * SECTOR_BYTES, b"n" * 4 * SECTOR_BYTES
 
 
 def test_what_was_acked_is_there_after_a_power_cut() -> None:
-    tally = cut("FULL", rounds=8, count=100, seed=1)
+    tally = cut_store("FULL", rounds=8, count=100, seed=1)
     assert (tally.images, tally.sentences) == (100, [])
 
 
 def test_without_a_sync_at_each_commit_it_is_not() -> None:
-    assert cut("NORMAL", rounds=8, count=30, seed=1).lost > 0
+    assert cut_store("NORMAL", rounds=8, count=30, seed=1).lost > 0
 
 
 # What becomes of a file that is written beside another and takes its name, by the syncs that are left out.

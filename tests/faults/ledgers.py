@@ -9,19 +9,16 @@ from __future__ import annotations
 
 import hashlib
 import logging
-import os
-import shutil
 from collections import Counter
 from collections.abc import Callable
-from contextlib import closing, suppress
-from dataclasses import dataclass, field
+from contextlib import closing
 from pathlib import Path
 from random import Random
-from tempfile import TemporaryDirectory
 from typing import Final, Literal
 from unittest.mock import patch
 
-from tests.faults.images import Image, Medium, images
+from tests.faults.cuts import CorruptError, LostError, Tally, cut, in_memory
+from tests.faults.images import Medium
 from tests.faults.recording import recorded_sqlite
 from tests.unit.world import TIMEOUT_MS, WALL_MS, Peer, World
 from zsched import protocol
@@ -38,9 +35,6 @@ NAME: Final = "scheduler.db"
 
 # So few that checkpoints come every few turns.
 CHECKPOINT_PAGES: Final = 60
-
-# Where a sync costs nothing: the disk that loses power is a Medium.
-MEMORY: Final = "/dev/shm"
 
 Synchronous = Literal["FULL", "NORMAL", "OFF"]
 
@@ -155,92 +149,53 @@ def content(engine: SqliteEngine) -> bytes:
     return digest.digest()
 
 
-@dataclass(slots=True)
-class Tally:
-    """What the images were like. `lost`: sound, but something acked is missing. `corrupt`: not sound, or no turn's
-    content.
-    """
-
-    images: int = 0
-    again: int = 0
-    lost: int = 0
-    corrupt: int = 0
-    sentences: list[str] = field(default_factory=list)
-
-    def note(self, image: Image, found: int | str) -> None:
-        self.images += 1
-        if isinstance(found, str):
-            self.corrupt += 1
-            self.sentences.append(f"cut {image.at}: {found}")
-        elif found < image.told:
-            self.lost += 1
-            self.sentences.append(f"cut {image.at}: turn {image.told} was acked, turn {found} is the last there")
-
-
-def cut(synchronous: Synchronous, *, rounds: int, count: int, seed: int) -> Tally:
-    """Work, cut the power at `count` moments, and look at what is left. One image in four is cut again while it is
-    opened.
-    """
-    with TemporaryDirectory(dir=MEMORY if os.access(MEMORY, os.W_OK) else None) as folder:
-        return _cut(Path(folder), synchronous, rounds, count, Random(seed))
-
-
-def _cut(folder: Path, synchronous: Synchronous, rounds: int, count: int, chance: Random) -> Tally:
-    medium, tally = Medium(), Tally()
-    (folder / "work").mkdir()
-    with patch.object(sqlite, "CHECKPOINT_PAGES", CHECKPOINT_PAGES):
-        with recorded_sqlite(medium, folder / "work"):
-            core = Core(folder / "work", medium, synchronous)
+def cut_store(synchronous: Synchronous, *, rounds: int, count: int, seed: int) -> Tally:
+    """Let a scheduler's core work, cut its power at `count` moments, and look at what is left."""
+    chance = Random(seed)
+    medium = Medium()
+    with in_memory() as folder, patch.object(sqlite, "CHECKPOINT_PAGES", CHECKPOINT_PAGES):
+        with recorded_sqlite(medium, folder):
+            core = Core(folder, medium, synchronous)
             work(core, rounds, chance)
-        log.info("%s: acked %s; %d operations", synchronous, dict(core.acked), len(medium.log))
-        for image in images(medium, count, chance):
-            if chance.random() < 0.25:
-                tally.again += 1
-                image = _cut_again(image, folder / "again", chance)
-            tally.note(image, _look(image, folder / "image", core.turns, chance))
-    log.info(
-        "%s: %d images, %d of them cut twice; %d corrupt, %d lost acked work",
-        synchronous,
-        tally.images,
-        tally.again,
-        tally.corrupt,
-        tally.lost,
-    )
-    return tally
+        log.info("%s: acked %s", synchronous, dict(core.acked))
+        return cut(
+            medium,
+            count,
+            chance,
+            recorded=recorded_sqlite,
+            reopen=lambda folder: _open(folder).close(),
+            look=lambda folder, told: _look(folder, told, core.turns, chance),
+        )
 
 
-def _cut_again(image: Image, folder: Path, chance: Random) -> Image:
-    """The power fails a second time, while the store is opened or closed again."""
-    image.lay(folder)
-    medium = Medium(image.files)
-    medium.told(image.told)
+def _open(folder: Path) -> SqliteEngine:
+    """As a scheduler's start does it. Raises CorruptError."""
     try:
-        with recorded_sqlite(medium, folder), suppress(StoreError), closing(SqliteEngine(folder / NAME)) as engine:
+        engine = SqliteEngine(folder / NAME)
+        try:
             engine.check()
             engine.migrate(WALL_MS)
-    finally:
-        shutil.rmtree(folder)
-    (second,) = images(medium, 1, chance)
-    return Image(image.at, image.told, second.files)
+        except StoreError:
+            engine.close()
+            raise
+    except StoreError as error:
+        raise CorruptError(error) from error
+    return engine
 
 
-def _look(image: Image, folder: Path, turns: dict[bytes, int], chance: Random) -> int | str:
-    """The last turn that the image has, 0 when it has none or needs none; or what is wrong with it."""
-    image.lay(folder)
+def _look(folder: Path, told: int, turns: dict[bytes, int], chance: Random) -> None:
     # The file of shared memory is never synced: anything may be in it.
     if chance.random() < 0.5:
         (folder / f"{NAME}-shm").write_bytes(chance.randbytes(32_768))
-    try:
-        with closing(SqliteEngine(folder / NAME)) as engine:
-            engine.check()
-            engine.migrate(WALL_MS)
+    with closing(_open(folder)) as engine:
+        try:
             findings = check(engine)
             if findings.count:
-                return findings.sentences[0]
-            if not image.told or not findings.events:
-                return 0
-            return turns.get(content(engine), "its content is that of no turn")
-    except StoreError as error:
-        return str(error)
-    finally:
-        shutil.rmtree(folder)
+                raise CorruptError(findings.sentences[0])
+            found = turns.get(content(engine)) if findings.events else 0
+        except (StoreError, UnicodeDecodeError) as error:
+            raise CorruptError(error) from error
+    if found is None and told:
+        raise CorruptError("its content is that of no turn")
+    if found is not None and found < told:
+        raise LostError(f"turn {told} was acked, turn {found} is the last there")

@@ -7,7 +7,7 @@ import os
 
 import pytest
 
-from tests.faults.ledgers import Synchronous, cut
+from tests.faults.ledgers import Synchronous, cut_store
 
 log = logging.getLogger(__name__)
 
@@ -24,14 +24,14 @@ def terse(caplog: pytest.LogCaptureFixture) -> None:
 
 @pytest.mark.timeout(600 + CUTS)
 def test_after_a_power_cut_all_that_was_acked_is_there_and_the_database_is_sound() -> None:
-    tally = cut("FULL", rounds=ROUNDS, count=CUTS, seed=SEED)
+    tally = cut_store("FULL", rounds=ROUNDS, count=CUTS, seed=SEED)
     assert tally.images == CUTS
     assert tally.sentences == []
 
 
 @pytest.mark.parametrize("weaker", ["NORMAL", "OFF"])
 def test_with_fewer_syncs_the_same_cuts_are_seen_to_lose_work(weaker: Synchronous) -> None:
-    tally = cut(weaker, rounds=ROUNDS, count=200, seed=SEED)
+    tally = cut_store(weaker, rounds=ROUNDS, count=200, seed=SEED)
     assert tally.lost > 0
     if weaker == "NORMAL":
         assert tally.corrupt == 0
