@@ -11,11 +11,12 @@ import pytest
 from tests.faults.images import SECTOR_BYTES, Medium, images
 from tests.faults.ledgers import cut_store
 from tests.faults.recording import recorded_os
+from tests.faults.spools import cut_spool
 
 OLD, NEW = b"o" * 4 * SECTOR_BYTES, b"n" * 4 * SECTOR_BYTES
 
 
-def test_what_was_acked_is_there_after_a_power_cut() -> None:
+def test_what_was_acked_is_in_the_database_after_a_power_cut() -> None:
     tally = cut_store("FULL", rounds=8, count=100, seed=1)
     assert (tally.images, tally.sentences) == (100, [])
 
@@ -24,10 +25,20 @@ def test_without_a_sync_at_each_commit_it_is_not() -> None:
     assert cut_store("NORMAL", rounds=8, count=30, seed=1).lost > 0
 
 
+def test_a_result_that_was_told_is_in_the_spool_after_a_power_cut() -> None:
+    tally = cut_spool(rounds=60, count=150, seed=1)
+    assert (tally.images, tally.sentences) == (150, [])
+
+
+@pytest.mark.parametrize("missing", ["fdatasync", "fsync", "folder"])
+def test_without_any_one_kind_of_sync_it_is_not(missing: str) -> None:
+    assert cut_spool(rounds=60, count=50, seed=1, without={missing}).lost > 0
+
+
 # What becomes of a file that is written beside another and takes its name, by the syncs that are left out.
 @pytest.mark.parametrize(
     ("without", "content", "name"),
-    [((), True, True), (("fdatasync",), False, True), (("fsync",), True, False)],
+    [((), True, True), (("fdatasync",), False, True), (("folder",), True, False)],
     ids=["every sync", "not the file's", "not the folder's"],
 )
 def test_only_what_was_synced_is_in_every_image(

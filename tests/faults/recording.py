@@ -37,8 +37,8 @@ def recorded_sqlite(medium: Medium, folder: Path) -> Iterator[None]:
 
 @contextmanager
 def recorded_os(medium: Medium, folder: Path, *, without: Collection[str] = ()) -> Iterator[None]:
-    """What is done through `os` in the folder meanwhile is watched. Those of its syncs that are named in `without` are
-    called in vain.
+    """What is done through `os` in the folder meanwhile is watched. `without`: what is called in vain, `fdatasync` and
+    `fsync` of a file, and either of the `folder`.
     """
     calls = _Calls(medium, folder, without)
     with patch.multiple(os, **{name: getattr(calls, name) for name in _CALLS}):
@@ -163,8 +163,10 @@ class _Calls:
 
     def _sync(self, how: str, descriptor: int) -> None:
         self._os[how](descriptor)
-        if how not in self._without and descriptor in self._files:
-            inode = self._files[descriptor]
+        if descriptor not in self._files:
+            return
+        inode = self._files[descriptor]
+        if (how if inode is not None else "folder") not in self._without:
             self._medium.log.append(SyncFolder() if inode is None else Sync(inode))
 
     def rename(self, src: str, dst: str, *, src_dir_fd: int | None = None, dst_dir_fd: int | None = None) -> None:

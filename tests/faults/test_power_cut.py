@@ -1,15 +1,16 @@
-"""The power fails, at any moment, in the middle of any write: what was acked is there, and the database is sound."""
+"""The power fails, at any moment, in the middle of any write: what was acked is there, and the files are sound.
+
+ZSCHED_POWER_CUTS says how many cuts there are, ZSCHED_POWER_SEED which.
+"""
 
 from __future__ import annotations
 
-import logging
 import os
 
 import pytest
 
 from tests.faults.ledgers import Synchronous, cut_store
-
-log = logging.getLogger(__name__)
+from tests.faults.spools import cut_spool
 
 CUTS = int(os.environ.get("ZSCHED_POWER_CUTS", "1000"))
 SEED = int(os.environ.get("ZSCHED_POWER_SEED", "1"))
@@ -18,8 +19,8 @@ ROUNDS = 24
 
 @pytest.fixture(autouse=True)
 def terse(caplog: pytest.LogCaptureFixture) -> None:
-    """The scheduler at work says more than can be read."""
-    caplog.set_level("ERROR", "zsched")
+    """Scheduler and spool say more than can be read."""
+    caplog.set_level("CRITICAL", "zsched")
 
 
 @pytest.mark.timeout(600 + CUTS)
@@ -37,3 +38,15 @@ def test_with_fewer_syncs_the_same_cuts_are_seen_to_lose_work(weaker: Synchronou
         assert tally.corrupt == 0
     else:
         assert tally.corrupt > 0
+
+
+@pytest.mark.timeout(600 + CUTS)
+def test_after_a_power_cut_every_result_that_was_told_is_in_the_spool() -> None:
+    tally = cut_spool(rounds=150, count=CUTS, seed=SEED)
+    assert tally.images == CUTS
+    assert tally.sentences == []
+
+
+@pytest.mark.parametrize("missing", ["fdatasync", "fsync", "folder"])
+def test_without_any_one_kind_of_sync_the_same_cuts_are_seen_to_lose_results(missing: str) -> None:
+    assert cut_spool(rounds=150, count=200, seed=SEED, without={missing}).lost > 0
