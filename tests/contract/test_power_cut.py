@@ -17,12 +17,12 @@ OLD, NEW = b"o" * 4 * SECTOR_BYTES, b"n" * 4 * SECTOR_BYTES
 
 
 def test_what_was_acked_is_in_the_database_after_a_power_cut() -> None:
-    tally = cut_store("FULL", rounds=8, count=100, seed=1)
+    tally = cut_store(rounds=8, count=100, seed=1)
     assert (tally.images, tally.sentences) == (100, [])
 
 
 def test_without_a_sync_at_each_commit_it_is_not() -> None:
-    assert cut_store("NORMAL", rounds=8, count=30, seed=1).lost > 0
+    assert cut_store(rounds=8, count=30, seed=1, weaker="NORMAL").lost > 0
 
 
 def test_a_result_that_was_told_is_in_the_spool_after_a_power_cut() -> None:

@@ -36,23 +36,25 @@ NAME: Final = "scheduler.db"
 # So few that checkpoints come every few turns.
 CHECKPOINT_PAGES: Final = 60
 
-Synchronous = Literal["FULL", "NORMAL", "OFF"]
+# What is put in the place of the store's own setting.
+Weaker = Literal["NORMAL", "OFF"]
 
 
 class Core(World):
     """A scheduler's core on a disk that is watched. `turns` knows each content by its last turn."""
 
-    def __init__(self, folder: Path, medium: Medium, synchronous: Synchronous) -> None:
+    def __init__(self, folder: Path, medium: Medium, weaker: Weaker | None) -> None:
         self.path = folder / NAME
         self.turns: dict[bytes, int] = {}
         self.acked: Counter[str] = Counter()
         self._medium = medium
-        self._synchronous = synchronous
+        self._weaker = weaker
         super().__init__(db=self.path)
         self._weaken()
 
     def _weaken(self) -> None:
-        self.engine.execute(f"PRAGMA synchronous = {self._synchronous}")
+        if self._weaker is not None:
+            self.engine.execute(f"PRAGMA synchronous = {self._weaker}")
 
     def turn(self, work: Callable[[], Reply] = lambda: None, *, drained: bool = True) -> Reply:
         reply = super().turn(work, drained=drained)
@@ -149,15 +151,15 @@ def content(engine: SqliteEngine) -> bytes:
     return digest.digest()
 
 
-def cut_store(synchronous: Synchronous, *, rounds: int, count: int, seed: int) -> Tally:
+def cut_store(*, rounds: int, count: int, seed: int, weaker: Weaker | None = None) -> Tally:
     """Let a scheduler's core work, cut its power at `count` moments, and look at what is left."""
     chance = Random(seed)
     medium = Medium()
     with in_memory() as folder, patch.object(sqlite, "CHECKPOINT_PAGES", CHECKPOINT_PAGES):
         with recorded_sqlite(medium, folder):
-            core = Core(folder, medium, synchronous)
+            core = Core(folder, medium, weaker)
             work(core, rounds, chance)
-        log.info("%s: acked %s", synchronous, dict(core.acked))
+        log.info("synchronous = %s: acked %s", weaker or "as ever", dict(core.acked))
         return cut(
             medium,
             count,

@@ -9,7 +9,7 @@ import os
 
 import pytest
 
-from tests.faults.ledgers import Synchronous, cut_store
+from tests.faults.ledgers import Weaker, cut_store
 from tests.faults.spools import cut_spool
 
 CUTS = int(os.environ.get("ZSCHED_POWER_CUTS", "1000"))
@@ -25,14 +25,14 @@ def terse(caplog: pytest.LogCaptureFixture) -> None:
 
 @pytest.mark.timeout(600 + CUTS)
 def test_after_a_power_cut_all_that_was_acked_is_there_and_the_database_is_sound() -> None:
-    tally = cut_store("FULL", rounds=ROUNDS, count=CUTS, seed=SEED)
+    tally = cut_store(rounds=ROUNDS, count=CUTS, seed=SEED)
     assert tally.images == CUTS
     assert tally.sentences == []
 
 
 @pytest.mark.parametrize("weaker", ["NORMAL", "OFF"])
-def test_with_fewer_syncs_the_same_cuts_are_seen_to_lose_work(weaker: Synchronous) -> None:
-    tally = cut_store(weaker, rounds=ROUNDS, count=200, seed=SEED)
+def test_with_fewer_syncs_the_same_cuts_are_seen_to_lose_work(weaker: Weaker) -> None:
+    tally = cut_store(rounds=ROUNDS, count=200, seed=SEED, weaker=weaker)
     assert tally.lost > 0
     if weaker == "NORMAL":
         assert tally.corrupt == 0
