@@ -26,8 +26,8 @@ def test_without_a_sync_at_each_commit_it_is_not() -> None:
 
 
 def test_a_result_that_was_told_is_in_the_spool_after_a_power_cut() -> None:
-    tally = cut_spool(rounds=60, count=150, seed=1)
-    assert (tally.images, tally.sentences) == (150, [])
+    tally = cut_spool(rounds=60, count=600, seed=1)
+    assert (tally.images, tally.sentences) == (600, [])
 
 
 @pytest.mark.parametrize("missing", ["fdatasync", "fsync", "folder"])

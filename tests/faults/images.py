@@ -19,7 +19,7 @@ SECTOR_BYTES: Final = 512
 
 # How likely each unsafe write is to be there, by image: none of them is the cut that loses most.
 _CHANCES: Final = (0.0, 0.5, 0.5, 0.9)
-_TORN_SHARE: Final = 0.3
+_TORN_SHARE: Final = 0.6
 
 Files = Mapping[str, bytes]
 

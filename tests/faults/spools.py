@@ -78,7 +78,7 @@ class Keeper:
     def _finish(self) -> None:
         for _ in range(self._chance.randint(1, 3)):
             self._runs += 1
-            output = self._chance.randbytes(self._chance.choice((0, 0, 100, 9_000)))
+            output = self._chance.randbytes(self._chance.choice((0, 100, 2_000, 9_000)))
             result = RunResult(
                 run=self._runs,
                 status="success",
