@@ -483,7 +483,7 @@ def test_a_spool_that_can_not_be_read_when_its_database_comes_is_read_later(
     spool_file(tmp_path).rmdir()
     hidden.rename(spool_file(tmp_path))
     assert spool.on_tick(RETRY_MS) == (result(1), result(2))
-    assert not spool.failing
+    assert spool.deadline_ms() is None
     assert sorted(runs(opened(tmp_path))) == [1, 2, 3]
 
 

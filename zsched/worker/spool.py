@@ -23,7 +23,7 @@ from zsched.worker.state import StateError
 # The file may be twice as long as what is held in it, and this much longer.
 SLACK_BYTES: Final = 4 * MIB
 # After a failure of the disk: when a new file is tried.
-RETRY_MS: Final = 5_000
+RETRY_MS: Final = 2_000
 
 log = logging.getLogger(__name__)
 
