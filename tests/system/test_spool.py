@@ -113,6 +113,35 @@ def test_results_of_another_database_wait_until_it_comes_again(scheduler: StubSc
         assert not (worker.state_dir / "spool" / "db-2.spool").exists()
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("restart", [True, False])
+def test_a_result_waits_until_a_run_of_another_database_with_its_id_is_gone(
+    scheduler: StubScheduler, tmp_path: Path, restart: bool
+) -> None:
+    with WorkerProcess(scheduler.url, tmp_path) as worker:
+        scheduler.acking = False
+        run = scheduler.submit("echo first")
+        scheduler.until(lambda: any(isinstance(frame, Result) for frame in scheduler.seen))
+        scheduler.db, scheduler.acking = "db-2", True
+        orders, scheduler.running = scheduler.running, {}
+        scheduler.restart()
+        scheduler.until(lambda: len(scheduler.registers) == 2)
+        scheduler.submit("trap '' TERM; while :; do sleep 0.01; done", run=run, grace_ms=1_000)
+        scheduler.until(lambda: run in scheduler.started)
+
+        scheduler.db, scheduler.running = "db-1", orders
+        scheduler.restart()
+        scheduler.until(lambda: "1 runs of database db-2 dropped" in worker.log())
+        agent = worker.agent()
+        assert agent is not None
+        if restart:
+            os.kill(agent, signal.SIGKILL)
+        scheduler.until(lambda: run in scheduler.results)
+
+        assert scheduler.results[run].stdout.head == b"first\n"
+        assert worker.jobs() == []
+
+
 def test_a_full_disk_loses_no_result_and_no_more_runs_are_asked_for(scheduler: StubScheduler, tmp_path: Path) -> None:
     with WorkerProcess(scheduler.url, tmp_path) as worker:
         scheduler.run("true")
