@@ -17,6 +17,9 @@ class _File:
     written: list[bytes] = field(default_factory=list)
     synced: list[bytes] = field(default_factory=list)
 
+    def copy(self) -> _File:
+        return _File(list(self.written), list(self.synced))
+
 
 class Disk:
     """The files of the spool by database, and which one is the current."""

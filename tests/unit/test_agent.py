@@ -305,6 +305,16 @@ def test_results_that_waited_for_their_database_are_told_when_it_comes_again() -
     d.says()
 
 
+def test_a_run_that_is_handed_out_again_has_the_result_that_waited_for_its_database() -> None:
+    d = Dialogue(db="d2")
+    d.wait(0)
+    d.hear(registered(db="d1"), run_frame(1, 1))
+    d.guard(messages.Spooled("d1", (result(1),)))
+    d.says(register(db="d2"), ready(), Result(s="s1", results=(result(1),)))
+    d.hear(acked(1))
+    d.orders(messages.Database("d1"), d.start(1), messages.Forget((1,)))
+
+
 def test_results_that_come_from_disk_while_no_session_lives_are_registered_first() -> None:
     d = Dialogue(db="d1")
     d.guard(messages.Spooled("d1", (result(1),)))

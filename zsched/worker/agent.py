@@ -440,7 +440,8 @@ class Agent:
     def _on_spooled(self, message: messages.Spooled, now: Now) -> None:
         if message.db != self._db:
             return
-        found = [result for result in message.results if result.run not in self._held]
+        # Perhaps handed out again meanwhile: then the guard ignores that order.
+        found = [result for result in message.results if result.run not in self._dropped]
         self._held.update({result.run: "finished" for result in found})
         self._report(found, now)
 

@@ -129,6 +129,8 @@ class Guard:
         folder = self._state.folder
         self._slots = make_room(self._slots)
         log.info("worker %s: process %d, %d slots, state in %s", self._config.id, os.getpid(), self._slots, folder)
+        if len(self._spool):
+            log.info("worker %s: %d results of an earlier start are to be told", self._config.id, len(self._spool))
         self._notify.ready(f"{self._slots} slots")
         while not self._ending.done:
             self._turn()

@@ -23,16 +23,20 @@ from zsched.worker.state import StateError
 # The file may be twice as long as what is held in it, and this much longer.
 SLACK_BYTES: Final = 4 * MIB
 # After a failure of the disk: when a new file is tried.
-RETRY_MS: Final = 5_000
+RETRY_MS: Final = 2_000
 
 log = logging.getLogger(__name__)
 
 
-class _Kept(Struct, frozen=True, array_like=True, tag="kept", gc=False):
+class Kept(Struct, frozen=True, array_like=True, tag="kept", gc=False):
+    """A record of the file: this is held."""
+
     result: RunResult
 
 
-class _Forgotten(Struct, frozen=True, array_like=True, tag="forgotten", gc=False):
+class Forgotten(Struct, frozen=True, array_like=True, tag="forgotten", gc=False):
+    """A record of the file: these are not held any more."""
+
     runs: tuple[int, ...]
 
 
@@ -55,7 +59,7 @@ class Spool:
         """Those of the database that was the last one. Raises OSError when they can't be read."""
         self._journal = journal
         self._encoder = msgspec.msgpack.Encoder()
-        self._decoder: msgspec.msgpack.Decoder[_Kept | _Forgotten] = msgspec.msgpack.Decoder(_Kept | _Forgotten)
+        self._decoder: msgspec.msgpack.Decoder[Kept | Forgotten] = msgspec.msgpack.Decoder(Kept | Forgotten)
         self._results: dict[int, RunResult] = {}
         # Bytes in the open file, of each result that is synced, and of all.
         self._sizes: dict[int, int] = {}
@@ -118,7 +122,7 @@ class Spool:
             if not self._sizes and self._journal.size > SLACK_BYTES:
                 self._journal.clear()
             else:
-                self._journal.append([self._encoder.encode(_Forgotten(tuple(gone)))])
+                self._journal.append([self._encoder.encode(Forgotten(tuple(gone)))])
         except OSError as error:
             self._on_failure(error, mono_ms)
 
@@ -176,7 +180,7 @@ class Spool:
         self._journal.replace((self._pack(run) for run in self._results), room=self.failing)
 
     def _pack(self, run: int) -> bytes:
-        body = self._encoder.encode(_Kept(self._results[run]))
+        body = self._encoder.encode(Kept(self._results[run]))
         self._held_bytes += len(body) - self._sizes.get(run, 0)
         self._sizes[run] = len(body)
         return body
@@ -200,9 +204,9 @@ class Spool:
         for record in map(self._unpack, self._journal.load(self.db)):
             exists = True
             match record:
-                case _Kept(result):
+                case Kept(result):
                     read[result.run] = result
-                case _Forgotten(runs):
+                case Forgotten(runs):
                     for run in runs:
                         read.pop(run, None)
                 case None:
@@ -212,7 +216,7 @@ class Spool:
         self._results = read | self._results
         return exists
 
-    def _unpack(self, body: bytes) -> _Kept | _Forgotten | None:
+    def _unpack(self, body: bytes) -> Kept | Forgotten | None:
         """None for what another release may have written."""
         try:
             return self._decoder.decode(body)
