@@ -6,6 +6,7 @@ What is sent is collected. A test takes what it expects with `sent`, and ends by
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 from zsched import protocol
@@ -40,11 +41,17 @@ WALL_MS = 1_700_000_000_000
 class World:
     """A scheduler's core. `mono_ms` and `wall_ms` are its clocks; `jump` moves them apart."""
 
-    def __init__(self, *, keyed: bool = False, unseal: Callable[[str, str], str] | None = None) -> None:
-        """`keyed`: workers need keys, bound to their names. `unseal` opens secrets."""
+    def __init__(
+        self,
+        *,
+        keyed: bool = False,
+        unseal: Callable[[str, str], str] | None = None,
+        db: Path | str = ":memory:",
+    ) -> None:
+        """`keyed`: workers need keys, bound to their names. `unseal` opens secrets. `db`: where the database is."""
         self.keyed = keyed
         self.unseal = unseal
-        self.engine = SqliteEngine(":memory:")
+        self.engine = SqliteEngine(db)
         self.engine.migrate(WALL_MS)
         self.store = Writer(self.engine)
         self.mono_ms = 1_000_000
