@@ -18,7 +18,7 @@ import select
 import shlex
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple, Self
+from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple, Self, TypedDict, Unpack
 
 # http.client takes longer to import than all the rest, and a command line that is wrong needs none.
 if TYPE_CHECKING:
@@ -108,6 +108,29 @@ class Chunk(NamedTuple):
     data: bytes
     next: int
     end: bool
+
+
+class PolicyFields(TypedDict, total=False):
+    """How long a job's run may take, and what becomes of it when something goes wrong. Durations: `10m`, or seconds."""
+
+    timeout: str | float | None
+    kill_grace: str | float | None
+    retries: int | None
+    backoff: Mapping[str, str | float] | None
+    on_lost: Literal["requeue", "fail"] | None
+    on_disconnect: Literal["continue", "stop"] | None
+    crash_limit: int | None
+
+
+class Fields(PolicyFields, total=False):
+    """What may be said of a job besides its command, as docs/rest.md describes it."""
+
+    name: str | None
+    schedule: str | None
+    run_now: bool
+    user: str | None
+    env: Mapping[str, str] | None
+    secret_env: Mapping[str, str] | None
 
 
 class Job:
@@ -230,47 +253,18 @@ class Client:
     def submit(
         self,
         command: str,
-        *,
-        name: str | None = None,
-        timeout: str | float | None = None,
-        schedule: str | None = None,
-        run_now: bool = False,
-        user: str | None = None,
-        env: Mapping[str, str] | None = None,
-        secret_env: Mapping[str, str] | None = None,
+        **fields: Unpack[Fields],
     ) -> Job:
         """Submit a job; when this returns it is on the scheduler's disk. `command` is a line for sh."""
-        body = spec(
-            command,
-            name=name,
-            timeout=timeout,
-            schedule=schedule,
-            run_now=run_now,
-            user=user,
-            env=env,
-            secret_env=secret_env,
-        )
-        return Job(self, self.ask("POST", "/jobs", body).json())
+        return Job(self, self.ask("POST", "/jobs", spec(command, **fields)).json())
 
-    def map(
-        self,
-        command: str,
-        inputs: Iterable[object],
-        *,
-        name: str | None = None,
-        timeout: str | float | None = None,
-        user: str | None = None,
-        env: Mapping[str, str] | None = None,
-        secret_env: Mapping[str, str] | None = None,
-    ) -> list[Job]:
+    def map(self, command: str, inputs: Iterable[object], **fields: Unpack[Fields]) -> list[Job]:
         """Submit one job for each input, in order: `{}` in the command is the input, quoted for sh.
 
         What fits one request is stored as a whole or not at all; more than 10,000 jobs are several requests.
         """
         commands = (command.replace("{}", shlex.quote(str(one))) for one in inputs)
-        bodies = [
-            spec(line, name=name, timeout=timeout, user=user, env=env, secret_env=secret_env) for line in commands
-        ]
+        bodies = [spec(line, **fields) for line in commands]
         return [job for batch in batches(bodies) for job in self.submit_all(batch)]
 
     def submit_all(self, bodies: Sequence[View]) -> list[Job]:
@@ -464,32 +458,15 @@ class Client:
         return kind(self._host, self._port, timeout=timeout_s), False
 
 
-def spec(
-    command: str,
-    *,
-    name: str | None = None,
-    timeout: str | float | None = None,
-    schedule: str | None = None,
-    run_now: bool = False,
-    user: str | None = None,
-    env: Mapping[str, str] | None = None,
-    secret_env: Mapping[str, str] | None = None,
-) -> View:
+def spec(command: str, **fields: Unpack[Fields]) -> View:
     """A job as POST /jobs takes it. Without a name it is called by the beginning of its command."""
-    body: View = {"name": name or _title(command), "command": command}
-    if timeout is not None:
-        body["timeout"] = timeout
-    if schedule is not None:
-        body["schedule"] = schedule
-    if run_now:
-        body["run_now"] = True
-    if user is not None:
-        body["user"] = user
-    if env:
-        body["env"] = dict(env)
-    if secret_env:
-        body["secret_env"] = dict(secret_env)
-    return body
+    # What is off or empty is as if it were not said; 0 is not.
+    asked = {
+        name: dict(value) if isinstance(value, Mapping) else value
+        for name, value in fields.items()
+        if value is not None and value is not False and value != {}
+    }
+    return {**asked, "name": fields.get("name") or _title(command), "command": command}
 
 
 def own_token() -> str:

@@ -100,6 +100,21 @@ PROBATION_MS = 1_000
 
 # Crashes after which a run fails for good: this often a worker was lost while it ran.
 CRASH_LIMIT_DEFAULT = 5
+CRASH_LIMIT_MAX = 1_000
+
+# Retries of a task that failed. More is 400.
+RETRIES_MAX = 10_000
+
+# What a job may say of its retries' pauses, its timeout and its grace. More is 400.
+BACKOFF_MS_MAX = 30 * 86_400_000
+BACKOFF_FACTOR_MAX = 100
+GRACE_MS_MAX = 3_600_000
+
+# When more than half of at least so many workers fall silent together, the scheduler waits: see Sessions.
+MASS_WORKERS_MIN = 4
+
+# A worker that holds runs with a lease is given up later than others by this, or by a thirtieth of the lease.
+LEASE_MARGIN_MS = 1_000
 
 # A run whose worker crashed again waits this long, doubled with each further crash, up to the maximum.
 CRASH_DELAY_MS = 1_000

@@ -13,16 +13,23 @@ class Demand:
     run.
 
     `needs`: features beyond a plain command line that the worker must announce in `can`. `probation`: at most one such
-    run at a time on a worker, and never ahead of a free slot.
+    run at a time on a worker, and never ahead of a free slot. `once`: it may start at most once, so it never waits on
+    a worker either.
     """
 
     needs: tuple[str, ...] = ()
     probation: bool = False
+    once: bool = False
 
     @property
     def plain(self) -> bool:
         """Whether a worker may hold such runs before it has a free slot for them."""
-        return not self.probation and not self.needs
+        return not (self.probation or self.needs or self.once)
+
+    @property
+    def leased(self) -> bool:
+        """Whether a worker ends such a run when it can't reach the scheduler."""
+        return "stop" in self.needs
 
 
 def misfit(demand: Demand, worker: Worker) -> str | None:

@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final, NewType
 
+from zsched.limits import CRASH_LIMIT_DEFAULT, GRACE_MS_DEFAULT
+
 JobId = NewType("JobId", int)
 RunId = NewType("RunId", int)
 DemandId = NewType("DemandId", int)
@@ -64,6 +66,15 @@ class Reason(StrEnum):
     UNDELIVERED = "undelivered"  # surely never reached the worker: pending again
 
 
+class Succession(StrEnum):
+    """Why a task's run has a successor, in the event that makes it: its worker was lost, or it failed and is tried
+    again.
+    """
+
+    REQUEUED = "requeued"
+    RETRY = "retry"
+
+
 # The state table of a run. What is not in it does not exist, and the store's trigger aborts it.
 TRANSITIONS: Final[Mapping[RunStatus, frozenset[RunStatus]]] = {
     RunStatus.PENDING: frozenset({RunStatus.RUNNING, RunStatus.CANCELLED, RunStatus.FAILED}),
@@ -86,9 +97,52 @@ class Blocked:
     CANCEL: Final = 32
 
 
+class OnLost(StrEnum):
+    """What becomes of a task whose worker was lost: it runs again (at least once), or not (at most once)."""
+
+    REQUEUE = "requeue"
+    FAIL = "fail"
+
+
+class OnDisconnect(StrEnum):
+    """What a run does while its worker can't reach the scheduler: it goes on, or ends before another may start."""
+
+    CONTINUE = "continue"
+    STOP = "stop"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Backoff:
+    """How long a retry waits: `initial_ms` after the first failure, `factor` times longer after each further one, up
+    to `max_ms`; and less by a share of at most `jitter`, so that what failed together does not come back together.
+    """
+
+    initial_ms: int = 5_000
+    factor: float = 2.0
+    max_ms: int = 3_600_000
+    jitter: float = 0.1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Policy:
+    """How long a job's run may take, and what becomes of it when something goes wrong.
+
+    `timeout_ms` of one attempt, None for no limit; `grace_ms` from TERM to KILL. `retries`: how often a task that
+    failed is tried again. `crash_limit`: the crash with that number fails a task for good.
+    """
+
+    timeout_ms: int | None = None
+    grace_ms: int = GRACE_MS_DEFAULT
+    retries: int = 0
+    backoff: Backoff = Backoff()
+    on_lost: OnLost = OnLost.REQUEUE
+    on_disconnect: OnDisconnect = OnDisconnect.CONTINUE
+    crash_limit: int = CRASH_LIMIT_DEFAULT
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JobSpec:
-    """What a caller asks for, checked. `schedule` is five cron fields in UTC; `timeout_ms` None means no limit.
+    """What a caller asks for, checked. `schedule` is five cron fields in UTC.
 
     A job with a schedule makes no run at submit unless `run_now` asks for one. `user`: whom it runs as; None leaves
     that to the worker. `env` and `secret_env` are its own variables; the values of the secret ones are sealed.
@@ -98,7 +152,7 @@ class JobSpec:
     command: str
     schedule: str | None = None
     run_now: bool = False
-    timeout_ms: int | None = None
+    policy: Policy = Policy()
     user: str | None = None
     env: Mapping[str, str] | None = None
     secret_env: Mapping[str, str] | None = None
@@ -106,7 +160,8 @@ class JobSpec:
     @property
     def needs(self) -> tuple[str, ...]:
         """What a worker must know of beyond a plain command line: one that did not would run something else."""
-        asked = (("env", self.env), ("secret_env", self.secret_env), ("user", self.user))
+        stop = True if self.policy.on_disconnect is OnDisconnect.STOP else None
+        asked = (("env", self.env), ("secret_env", self.secret_env), ("stop", stop), ("user", self.user))
         return tuple(name for name, value in asked if value is not None)
 
 
@@ -122,7 +177,7 @@ class Job:
     updated_ms: int
     schedule: str | None = None
     next_fire_ms: int | None = None
-    timeout_ms: int | None = None
+    policy: Policy = Policy()
     cancel_ms: int | None = None
     user: str | None = None
     env: Mapping[str, str] | None = None
@@ -132,7 +187,8 @@ class Job:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Run:
     """One attempt of one task of a job, as it is stored. `claimed_ms` is when a worker got it, by the scheduler's
-    clock; `started_ms` and `finished_ms` are the worker's word. `attempt` counts from 1 the runs that started.
+    clock; `started_ms` and `finished_ms` are the worker's word. `attempt` counts from 1 the runs that started,
+    `failures` those before this one that failed by themselves, `crashes` those that took their worker with them.
     """
 
     run_id: RunId
@@ -147,6 +203,7 @@ class Run:
     exit_code: int | None = None
     signal: int | None = None
     crashes: int = 0
+    failures: int = 0
     claimed_ms: int | None = None
     started_ms: int | None = None
     finished_ms: int | None = None

@@ -3,22 +3,29 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Final
+from typing import Annotated, Final
 
-from msgspec import Struct
+from msgspec import Meta, Struct
 
 from zsched import schedule
 from zsched.limits import (
+    BACKOFF_FACTOR_MAX,
+    BACKOFF_MS_MAX,
     COMMAND_BYTES_MAX,
+    CRASH_LIMIT_DEFAULT,
+    CRASH_LIMIT_MAX,
     ENV_BYTES_MAX,
     ENV_NAMES_MAX,
+    GRACE_MS_DEFAULT,
+    GRACE_MS_MAX,
     NAME_CHARS_MAX,
+    RETRIES_MAX,
     SCHEDULE_CHARS_MAX,
     SECRET_BYTES_MIN,
     SECRETS_MAX,
 )
-from zsched.model import JobSpec
-from zsched.units import USER_NAME, VARIABLE_NAME, parse_duration_ms
+from zsched.model import Backoff, JobSpec, OnDisconnect, OnLost, Policy
+from zsched.units import DURATION_MS_MAX, USER_NAME, VARIABLE_NAME, format_duration_ms, parse_duration_ms
 
 
 class SpecError(Exception):
@@ -30,16 +37,34 @@ class SpecError(Exception):
         self.detail = detail
 
 
+Duration = str | int
+
+
+class BackoffBody(Struct, forbid_unknown_fields=True, frozen=True):
+    """How long retries wait. Durations as in JobBody; `jitter` is the share by which a pause may be shorter."""
+
+    initial: Duration = "5s"
+    factor: Annotated[float, Meta(ge=1, le=BACKOFF_FACTOR_MAX)] = 2.0
+    max: Duration = "1h"
+    jitter: Annotated[float, Meta(ge=0, le=1)] = 0.1
+
+
 class JobBody(Struct, forbid_unknown_fields=True, frozen=True):
-    """A job as it is submitted. `timeout` is a duration (`10m`) or a number of seconds, `user` a name on the worker's
-    host.
+    """A job as it is submitted. Durations are `10m` and the like, or a number of seconds; `user` is a name on the
+    worker's host.
     """
 
     name: str | None = None
     command: str | None = None
     schedule: str | None = None
     run_now: bool = False
-    timeout: str | int | None = None
+    timeout: Duration | None = None
+    kill_grace: Duration | None = None
+    retries: Annotated[int, Meta(ge=0, le=RETRIES_MAX)] = 0
+    backoff: BackoffBody | None = None
+    on_lost: OnLost = OnLost.REQUEUE
+    on_disconnect: OnDisconnect = OnDisconnect.CONTINUE
+    crash_limit: Annotated[int, Meta(ge=1, le=CRASH_LIMIT_MAX)] = CRASH_LIMIT_DEFAULT
     user: str | None = None
     env: dict[str, str] | None = None
     secret_env: dict[str, str] | None = None
@@ -86,7 +111,7 @@ def job_spec(body: JobBody, seal: Seal = keeps_none) -> JobSpec:
         command=command,
         schedule=cron,
         run_now=body.run_now,
-        timeout_ms=_timeout_ms(body.timeout),
+        policy=_policy(body),
         user=body.user,
         env=body.env or None,
         secret_env=secrets or None,
@@ -118,13 +143,38 @@ def _check_variables(env: Mapping[str, str], secret_env: Mapping[str, str]) -> N
         raise SpecError("secret_env" if secret_env else "env", f"at most {ENV_BYTES_MAX} bytes in all, not {size}")
 
 
-def _timeout_ms(timeout: str | int | None) -> int | None:
-    if timeout is None:
-        return None
-    try:
-        timeout_ms = parse_duration_ms(f"{timeout}s" if isinstance(timeout, int) else timeout)
-    except ValueError as error:
-        raise SpecError("timeout", str(error)) from None
-    if timeout_ms <= 0:
+def _policy(body: JobBody) -> Policy:
+    timeout_ms = None if body.timeout is None else _duration_ms("timeout", body.timeout)
+    if timeout_ms is not None and timeout_ms <= 0:
         raise SpecError("timeout", "longer than nothing: leave it out for no limit")
-    return timeout_ms
+    grace_ms = GRACE_MS_DEFAULT
+    if body.kill_grace is not None:
+        grace_ms = _duration_ms("kill_grace", body.kill_grace, GRACE_MS_MAX)
+    return Policy(
+        timeout_ms=timeout_ms,
+        grace_ms=grace_ms,
+        retries=body.retries,
+        backoff=_backoff(body.backoff or BackoffBody()),
+        on_lost=body.on_lost,
+        on_disconnect=body.on_disconnect,
+        crash_limit=body.crash_limit,
+    )
+
+
+def _backoff(body: BackoffBody) -> Backoff:
+    return Backoff(
+        initial_ms=_duration_ms("backoff/initial", body.initial, BACKOFF_MS_MAX),
+        factor=body.factor,
+        max_ms=_duration_ms("backoff/max", body.max, BACKOFF_MS_MAX),
+        jitter=body.jitter,
+    )
+
+
+def _duration_ms(field: str, given: Duration, most_ms: int = DURATION_MS_MAX) -> int:
+    try:
+        duration_ms = parse_duration_ms(f"{given}s" if isinstance(given, int) else given)
+    except ValueError as error:
+        raise SpecError(field, str(error)) from None
+    if duration_ms > most_ms:
+        raise SpecError(field, f"at most {format_duration_ms(most_ms)}")
+    return duration_ms

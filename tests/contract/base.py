@@ -11,6 +11,7 @@ from zsched.model import (
     JobId,
     JobSpec,
     Outcome,
+    Policy,
     Reason,
     Run,
     RunId,
@@ -65,8 +66,10 @@ class Base:
 
     # --- verbs with the usual arguments ---
 
-    def submit(self, name: str = "job", *, command: str = "true", timeout_ms: int | None = None) -> JobId:
-        spec = JobSpec(name=name, command=command, timeout_ms=timeout_ms)
+    def submit(
+        self, name: str = "job", *, command: str = "true", timeout_ms: int | None = None, policy: Policy | None = None
+    ) -> JobId:
+        spec = JobSpec(name=name, command=command, policy=policy or Policy(timeout_ms=timeout_ms))
         return self.store.submit([spec], [None], "test", NOW)[0]
 
     def recurring(self, next_fire_ms: int, *, run_now: bool = False) -> JobId:

@@ -11,7 +11,7 @@ from collections.abc import Callable
 import pytest
 
 from tests.contract.base import NOW, Base
-from zsched.model import JobSpec, Reason, RunId, RunStatus, WorkerId, WorkerKind
+from zsched.model import JobSpec, Policy, Reason, RunId, RunStatus, WorkerId, WorkerKind
 
 WORKERS = [WorkerId(name) for name in ("w1", "w2", "w3")]
 STEPS = 400
@@ -68,7 +68,7 @@ class History:
     def submit(self) -> None:
         kinds = [
             JobSpec(name="plain", command="true"),
-            JobSpec(name="limited", command="true", timeout_ms=self.chance.randrange(1, 30_000)),
+            JobSpec(name="limited", command="true", policy=Policy(timeout_ms=self.chance.randrange(1, 30_000))),
             JobSpec(name="cron", command="true", schedule="* * * * *", run_now=self.chance.random() < 0.5),
         ]
         specs = self.chance.choices(kinds, k=self.chance.randrange(4))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from tests.contract.base import NOW, W1, W2, Base
-from zsched.model import Job, JobId, JobSpec, Reason, RunStatus
+from zsched.model import Job, JobId, JobSpec, Policy, Reason, RunStatus
 from zsched.store.contract import Cancelled, Due
 
 PENDING, RUNNING, SUCCESS = RunStatus.PENDING, RunStatus.RUNNING, RunStatus.SUCCESS
@@ -22,7 +22,7 @@ def test_a_submitted_job_is_stored_as_it_was_asked_for_with_one_pending_run(base
         status=PENDING,
         created_ms=NOW,
         updated_ms=NOW,
-        timeout_ms=5_000,
+        policy=Policy(timeout_ms=5_000),
     )
     run = base.last_run(job_id)
     assert (run.status, run.attempt, run.task, run.worker_id) == (PENDING, 1, 0, None)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from random import Random
 from typing import Final
 
@@ -11,7 +11,7 @@ from tests.sim.network import Path
 from tests.sim.scheduler import Answer, Done, Refused, Scheduler, Undone
 from tests.sim.story import Story
 from zsched.dispatcher.commands import Cancel, Submit
-from zsched.model import JobId, JobSpec
+from zsched.model import Backoff, JobId, JobSpec, OnLost, Policy
 
 # How long jobs take at most, each as likely as the next.
 _MIXED_MS: Final = (1, 20, 90, 300, 1_500, 5_000, 12_000, 90_000)
@@ -30,8 +30,7 @@ class Asked:
     cancel_acked: bool = False
     # Whether some cancel may have been done.
     cancel_possible: bool = False
-    # The job's timeout.
-    timeout_ms: int | None = None
+    policy: Policy = field(default_factory=Policy)
     recurring: bool = False
 
 
@@ -59,7 +58,7 @@ class Client:
             JobSpec(
                 name=one.name,
                 command=one.script.command,
-                timeout_ms=one.timeout_ms,
+                policy=one.policy,
                 schedule="* * * * *" if one.recurring else None,
             )
             for one in batch
@@ -82,20 +81,32 @@ class Client:
     def _job(self) -> Asked:
         name = f"j{len(self.asked) + 1}"
         lasts_ms = self._chance.choice(_SHORT_MS if self._short else _MIXED_MS)
-        one = Asked(name, Script(self._chance.randint(0, lasts_ms)))
+        one = Asked(name, Script(self._chance.randint(0, lasts_ms)), policy=self._policy())
         luck = self._chance.random()
         if luck < 0.15:
             one.script = Script(one.script.lasts_ms, code=self._chance.choice((1, 7)))
         elif luck < 0.22:
             one.script = Script(one.script.lasts_ms, deaf=True)
         elif luck < 0.30:
-            one.timeout_ms = self._chance.choice((100, 2_000))
+            one.policy = replace(one.policy, timeout_ms=self._chance.choice((100, 2_000)))
         elif luck < 0.33:
             one.recurring = True
         elif luck < 0.37 and self._poison and sum(job.script.kills is not None for job in self.asked.values()) < 2:
             one.script = Script(self._chance.choice((0, 0, 0, 50)), kills=self._chance.choice(self._poison))
         self.asked[name] = one
         return one
+
+    def _policy(self) -> Policy:
+        """Most jobs leave it as it is."""
+        policy = Policy()
+        if self._chance.random() < 0.3:
+            backoff = Backoff(initial_ms=self._chance.choice((0, 100, 2_000)), factor=2)
+            policy = replace(policy, retries=self._chance.randint(1, 3), backoff=backoff)
+        if self._chance.random() < 0.15:
+            policy = replace(policy, on_lost=OnLost.FAIL)
+        if self._chance.random() < 0.1:
+            policy = replace(policy, crash_limit=self._chance.randint(1, 3))
+        return policy
 
     def cancel(self) -> None:
         """One of the jobs it knows, mostly a young one."""

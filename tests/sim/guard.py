@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, cast
 from unittest.mock import patch
 
+from tests.sim.disk import VirtualJournal
 from tests.sim.jobs import Script, script
 from tests.sim.timeline import Alarm
 from zsched.config import WorkerConfig
@@ -20,8 +21,9 @@ from zsched.notify import Notify
 from zsched.protocol import RunOrder, RunResult
 from zsched.worker import guard as guard_module
 from zsched.worker.guard import Guard
-from zsched.worker.messages import Began, FromAgent, Message
+from zsched.worker.messages import Began, Ended, FromAgent, Hello, Message, Spooled
 from zsched.worker.runs import BEGAN_AFTER_MS, Happened, Why
+from zsched.worker.spool import Spool
 from zsched.worker.state import State
 
 if TYPE_CHECKING:
@@ -202,6 +204,8 @@ class VirtualKeeper:
         self._started_ms = 0
         self._start_at_ms: int | None = 0
         self._outgoing: list[Message] = []
+        # Sees that nothing is told too early.
+        self.journal: VirtualJournal | None = None
         self.incoming: deque[FromAgent] = deque()
         self.backed_up = False
 
@@ -232,6 +236,8 @@ class VirtualKeeper:
         return taken
 
     def put(self, message: Message) -> None:
+        if self.journal is not None and isinstance(message, Ended | Hello | Spooled):
+            self.journal.see_told(message.results)
         if self._agent is not None:
             self._outgoing.append(message)
 
@@ -272,6 +278,7 @@ class SimGuard(Guard):
         self._caught: list[int] = []
         self.runs = VirtualRuns(machine, lambda: self.catch(signal.SIGCHLD))
         self.keeper = VirtualKeeper(machine)
+        self.keeper.journal = journal = VirtualJournal(machine.disk)
         signals = _Shape(fd=_SIGNALS, terminal=False, take=self._take_signals)
         epoll = _Shape(poll=self._poll, register=lambda fd, events: None)
         virtual: dict[str, Any] = {
@@ -297,7 +304,8 @@ class SimGuard(Guard):
         with patch.multiple(
             guard_module, **{name: one for name, one in virtual.items() if hasattr(guard_module, name)}
         ):
-            super().__init__(config, State(Path("/"), "mark", machine.lock, -1), Notify({}))
+            spool = Spool(cast("Any", journal), machine.timeline.now_ms)
+            super().__init__(config, State(Path("/"), "mark", machine.lock, -1), spool, Notify({}))
         self._incarnation = machine.incarnation
         self._alarm = Alarm(machine.timeline, self._wake)
         self.alive = True

@@ -22,8 +22,8 @@ from tests.sim.timeline import Timeline
 from tests.sim.violation import Violation
 from tests.sim.witness import Witness
 from zsched.dispatcher.commands import Beat, Command, Next, RegisterWorker
-from zsched.limits import CRASH_LIMIT_DEFAULT, STALL_MS
-from zsched.model import TERMINAL, WorkerId
+from zsched.limits import STALL_MS
+from zsched.model import TERMINAL, OnLost, WorkerId
 from zsched.protocol import RunOrder
 
 _TERMINAL: Final = frozenset(str(status) for status in TERMINAL)
@@ -32,6 +32,8 @@ _STATUSES: Final = ("pending", "running", "success", "failed", "cancelled")
 # What a worker's loss is called, by whether somebody is to blame for it.
 _BLAMING: Final = ("started anew", "lost its guard", "silent for", "registered anew", "asked for another run")
 _BLAMELESS: Final = ("does not hold it", "said goodbye")
+# Failures that a job may have tried again.
+_OWN_FAULT: Final = ("exit", "signal", "timeout", "spawn_error", "reported")
 
 # Workers that a job may kill beyond its crash limit: one before it is suspected, and one more whenever it meets another
 # run on probation, which then pays.
@@ -64,10 +66,20 @@ class Row(NamedTuple):
     probation: int
     started: int
     cancelled: int
+    failures: int
 
     @property
     def final(self) -> bool:
         return self.status in _TERMINAL
+
+
+class Wish(NamedTuple):
+    """What a job says of its failures, as the store has it."""
+
+    retries: int
+    crash_limit: int
+    on_lost: str
+    recurs: int
 
 
 class Told(NamedTuple):
@@ -89,7 +101,8 @@ class Loss:
 
 RUNS: Final = """
     SELECT run_id, job_id, task, attempt, status, reason, worker_id, crashes, probation, started_ms IS NOT NULL,
-        cancel_ms IS NOT NULL FROM runs ORDER BY run_id"""
+        cancel_ms IS NOT NULL, failures FROM runs ORDER BY run_id"""
+WISH: Final = "SELECT retries, crash_limit, on_lost, schedule IS NOT NULL FROM jobs WHERE job_id = ?"
 EVENTS: Final = """
     SELECT event_id, job_id, run_first, run_last, worker_id, was, became, reason, detail FROM events
     WHERE event_id > ? ORDER BY event_id"""
@@ -121,6 +134,10 @@ class Judge:
         self._pollers = pollers
         self.rows: dict[int, Row] = {}
         self._told: dict[int, Told] = {}
+        # Why each run was made, by its event; what each job wishes; and which runs workers have handed back.
+        self._made: dict[int, str | None] = {}
+        self._wishes: dict[int, Wish] = {}
+        self._returned: set[int] = set()
         self._workers: dict[str, tuple[str, str, str]] = {}
         self._told_workers: dict[str, str] = {}
         self._tasks: dict[tuple[int, int], list[int]] = defaultdict(list)
@@ -151,6 +168,8 @@ class Judge:
             session = frame.get("s", "") if isinstance(frame, dict) else ""
         except ValueError:
             return
+        if isinstance(frame, dict) and frame.get("t") == "return":
+            self._returned.update(frame["runs"])
         for worker, (token, its_peer) in self._sessions.items():
             if token == session and its_peer == peer:
                 # A session of a turn that was given up, or whose news could not be sent, stands in its place.
@@ -302,12 +321,13 @@ class Judge:
     def _check_fate(self, job: int, one: Asked) -> None:
         row = self.rows[self._tasks[job, 0][-1]]
         if one.script.kills is not None:
-            if self.kills[job] > CRASH_LIMIT_DEFAULT + KILLS_BEYOND:
+            if self.kills[job] > one.policy.crash_limit + KILLS_BEYOND:
                 raise Violation(f"job {job} has killed {self.kills[job]} workers")
-            if row.reason not in ("crash_limit", "spawn_error", "timeout"):
+            lost = ("worker_lost",) if one.policy.on_lost is OnLost.FAIL else ()
+            if row.reason not in ("crash_limit", "spawn_error", "timeout", *lost):
                 raise Violation(f"job {job} kills workers, but ended {row.status}/{row.reason}")
             return
-        if row.reason == "crash_limit" and self.faults < CRASH_LIMIT_DEFAULT - 2:
+        if row.reason == "crash_limit" and self.faults < one.policy.crash_limit - 2:
             raise Violation(f"job {job} is innocent, but was blamed {row.crashes} times")
         if row.status == "failed" and row.reason == "exit" and one.script.code == 0:
             raise Violation(f"job {job} exits with 0, but failed")
@@ -343,6 +363,7 @@ class Judge:
             raise Violation(f"an event says that run {run} was {was}, but the events before say {known}")
         if was is None:
             self._told[run] = Told(became, None, None)
+            self._made[run] = reason
         elif was != became:
             self._told[run] = Told(became, reason, None if became == "pending" else worker)
 
@@ -379,35 +400,57 @@ class Judge:
             raise Violation(f"run {run} has come back unstarted {COME_BACK_MAX} times")
         if before is not None and before.started:
             raise Violation(f"run {run} of {worker} is pending again ({reason}), but was said to have started")
+        if before is not None and self._once(before.job) and reason == "returned" and run not in self._returned:
+            raise Violation(f"run {run} of {worker} may start once and is pending again, but was not handed back")
 
     def _check_new(self, row: Row) -> None:
-        """A run has a predecessor only when that was lost; it carries its crashes, and counts it if it had started."""
-        runs = self._tasks[row.job, row.task]
-        place = runs.index(row.run)
-        if place == 0 or (self.rows[runs[place - 1]].reason != "worker_lost" and self._recurs(row.job)):
-            expected = (1, 0)
+        """A run has a predecessor only when that was lost, or failed and may be tried again; it carries its crashes and
+        failures, and counts it if it had started.
+        """
+        last = self._predecessor(row)
+        made = self._made[row.run]
+        if last is None:
+            if self._tasks[row.job, row.task][0] != row.run and not self._recurs(row.job):
+                raise Violation(f"run {row.run} is the second of its task, and nothing says why")
+            expected = (1, 0, 0)
         else:
-            last = self.rows[runs[place - 1]]
-            if last.reason != "worker_lost":
-                raise Violation(f"run {row.run} follows run {last.run}, which ended {last.status}/{last.reason}")
-            expected = (last.attempt + last.started, last.crashes)
-        crashes = row.crashes - self._crashed(row)
-        if (row.attempt, crashes) != expected:
-            raise Violation(f"run {row.run} has attempt and crashes {row.attempt, crashes}, not {expected}")
+            wish = self._wish(row.job)
+            if made == "requeued" and (last.reason != "worker_lost" or self._once(row.job)):
+                raise Violation(f"run {row.run} takes the place of run {last.run}, which ended {last.reason}")
+            if made == "retry" and (last.reason not in _OWN_FAULT or last.failures >= wish.retries):
+                raise Violation(f"run {row.run} tries run {last.run} again: {last.reason}, {last.failures} failures")
+            expected = (last.attempt + last.started, last.crashes, last.failures + (made == "retry"))
+        is_ = (row.attempt, row.crashes - self._crashed(row), row.failures)
+        if is_ != expected:
+            raise Violation(f"run {row.run} has attempt, crashes and failures {is_}, not {expected}")
+
+    def _predecessor(self, row: Row) -> Row | None:
+        """The run of its task that it was made to follow."""
+        if self._made[row.run] not in ("requeued", "retry"):
+            return None
+        runs = self._tasks[row.job, row.task]
+        return self.rows[runs[runs.index(row.run) - 1]]
+
+    def _wish(self, job: int) -> Wish:
+        if job not in self._wishes:
+            self._wishes[job] = Wish(*self._scheduler.engine.look(WISH, job)[0])
+        return self._wishes[job]
 
     def _recurs(self, job: int) -> bool:
-        return bool(self._scheduler.engine.look("SELECT schedule IS NOT NULL FROM jobs WHERE job_id = ?", job)[0][0])
+        return bool(self._wish(job).recurs)
+
+    def _once(self, job: int) -> bool:
+        return self._wish(job).on_lost == "fail"
 
     def _crashed(self, row: Row) -> int:
         """What the row's own end added to the crashes it was made with."""
-        runs = self._tasks[row.job, row.task]
-        place = runs.index(row.run)
-        last = self.rows[runs[place - 1]] if place else None
-        inherited = last.crashes if last is not None and last.reason == "worker_lost" else 0
-        return row.crashes - inherited
+        last = self._predecessor(row)
+        return row.crashes - (0 if last is None else last.crashes)
 
     def _check_tasks(self, changed: Iterable[Row]) -> None:
-        """At most one live run of a task, and it is the last; a lost one always has a successor, a cancelled none."""
+        """At most one live run of a task, and it is the last; a lost one has a successor unless it may start once only,
+        one that failed has one as long as it may be tried again, a cancelled one has none.
+        """
         for job, task in {(row.job, row.task) for row in changed}:
             runs = [self.rows[run] for run in self._tasks[job, task]]
             for row in runs[:-1]:
@@ -415,8 +458,11 @@ class Judge:
                     raise Violation(f"run {row.run} of job {job} is {row.status} beside run {runs[-1].run}")
                 if row.status == "cancelled" and not self._recurs(job):
                     raise Violation(f"run {row.run} of job {job} is cancelled, but run {runs[-1].run} follows it")
-            if runs[-1].reason == "worker_lost":
-                raise Violation(f"run {runs[-1].run} of job {job} was lost, and no run follows it")
+            last, wish = runs[-1], self._wish(job)
+            if last.reason == "worker_lost" and not self._once(job):
+                raise Violation(f"run {last.run} of job {job} was lost, and no run follows it")
+            if last.status == "failed" and last.reason in _OWN_FAULT and last.failures < wish.retries:
+                raise Violation(f"run {last.run} of job {job} failed {last.failures + 1} times, and no run follows it")
 
     def _check_counters(self, jobs: Iterable[int]) -> None:
         """A job counts its tasks by their last runs, and its status follows."""
@@ -473,7 +519,7 @@ class Judge:
         """A run that has crashed as often as the limit says fails for good, and no other."""
         if row.cancelled:
             return
-        at_limit = row.crashes >= CRASH_LIMIT_DEFAULT and self._crashed(row) > 0
+        at_limit = row.crashes >= self._wish(row.job).crash_limit and self._crashed(row) > 0
         if (row.reason == "crash_limit") != at_limit:
             raise Violation(f"run {row.run} has {row.crashes} crashes and ended {row.reason}")
 
@@ -499,9 +545,8 @@ class Judge:
 
     def _check_probation(self, row: Row) -> None:
         """A run that carries a crash, or was there when a worker died, is on probation until it has lived a second."""
-        runs = self._tasks[row.job, row.task]
-        place = runs.index(row.run)
-        if place and runs[place - 1] in self._suspects and self.rows[runs[place - 1]].reason == "worker_lost":
+        last = self._predecessor(row)
+        if last is not None and last.run in self._suspects:
             self._suspects.add(row.run)
         must = row.crashes > 0 or row.run in self._suspects
         if row.status == "running" and not row.started and bool(row.probation) != must:

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from random import Random
 
+from tests.sim.disk import Disk
 from tests.sim.guard import Process, SimGuard, VirtualKeeper
 from tests.sim.jobs import Poison
 from tests.sim.network import Connection, Path
@@ -235,6 +236,7 @@ class Machine:
         self.lock = lock
         self.clock = Clock(timeline, chance.randint(0, 10**9))
         self.processes: dict[int, Process] = {}
+        self.disk = Disk()
         self.guard: SimGuard | None = None
         self.agents: list[SimAgent] = []
         # A worker that has ended for good is started again by hand only.
@@ -320,6 +322,7 @@ class Machine:
         self.story.tell(self.name, "the host goes down")
         self.kill()
         self.sweep()
+        self.disk.cut_power(self.chance)
         self._boots += 1
 
     def shut_down(self) -> None:

@@ -30,6 +30,7 @@ from zsched.worker.agent import Agent
 from zsched.worker.backlog import Backlog
 from zsched.worker.guard import Guard
 from zsched.worker.reports import Reports
+from zsched.worker.spool import Spool
 
 SEEDS_MAX: Final = 300
 # What one process takes at a time when all seeds are run.
@@ -295,8 +296,8 @@ _MUTANTS: Final = (
         (
             Agent,
             "_on_ended",
-            "self._send_results(self._reports.unsent(now.mono_ms))",
-            "self._send_results(self._reports.unsent(now.mono_ms))\n            for result in kept:\n                self._forget(result.run)",
+            "self._report(kept, now)",
+            "self._report(kept, now)\n        for result in kept:\n            self._forget(result.run)",
         ),
     ),
     mutant(
@@ -411,6 +412,12 @@ _MUTANTS: Final = (
             "self._backlog.withdraw()\n        self._spool._results.clear()",
         ),
     ),
+    mutant("a guard tells results before they are synced", (Guard, "_collect", "self._spool.sync(now_ms)", "pass")),
+    mutant(
+        "a guard tells a new agent of results before they are synced",
+        (Guard, "_on_agent_started", "self._spool.sync(_mono_ms())", "pass"),
+    ),
+    mutant("a spool writes and does not sync", (Spool, "sync", "self._journal.sync()", "pass")),
     mutant(
         "a guard tells a new agent nothing of what runs",
         (Guard, "_on_agent_started", "for run in (*self._runs.ids(), *sorted(self._given_up))", "for run in ()"),

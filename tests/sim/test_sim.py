@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+from random import Random
+from typing import Any, cast
+
 import pytest
 
+from tests.sim.disk import Disk, VirtualJournal
 from tests.sim.runner import check, story_of
+from zsched.protocol import RunResult
+from zsched.worker.spool import Spool
 
 # Seeds of the quick suite: some seconds' worth. A promise broken by chance is mostly found by the first dozens.
 QUICK = 75
@@ -30,3 +36,33 @@ def test_a_seed_alone_tells_the_whole_story_again() -> None:
     assert [line for line in told if "db=" not in line and "database" not in line] == [
         line for line in again if "db=" not in line and "database" not in line
     ]
+
+
+def spool_on(disk: Disk) -> Spool:
+    return Spool(cast("Any", VirtualJournal(disk)), 0)
+
+
+def result(run: int) -> RunResult:
+    return RunResult(run, "success", "exit", 1)
+
+
+def test_a_virtual_disk_keeps_what_was_written_from_a_kill_and_what_was_synced_from_a_power_cut() -> None:
+    disk = Disk()
+    spool = spool_on(disk)
+    spool.change("d1", 0)
+    for run in (1, 2, 3):
+        spool.add(result(run))
+        spool.sync(0)
+    spool.forget((2,), 0)
+    assert [one.run for one in spool_on(disk).results()] == [1, 3]
+
+    spool = spool_on(disk)
+    spool.forget((1,), 0)
+    spool.forget((3,), 0)
+    left = set()
+    for seed in range(20):
+        image = Disk()
+        image.current, image.files = "d1", {"d1": disk.files["d1"].copy()}
+        image.cut_power(Random(seed))
+        left.add(tuple(one.run for one in spool_on(image).results()))
+    assert left == {(1, 3), (3,), ()}

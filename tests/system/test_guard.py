@@ -632,10 +632,10 @@ def test_jobs_that_do_not_finish_within_the_grace_are_stopped(scheduler: StubSch
 
 @pytest.mark.parametrize("stopped", [True, False])
 def test_a_worker_ends_within_seconds_though_nobody_takes_its_results(
-    scheduler: StubScheduler, worker: WorkerProcess, stopped: bool
+    scheduler: StubScheduler, worker: WorkerProcess, tmp_path: Path, stopped: bool
 ) -> None:
     scheduler.acking = False
-    scheduler.submit("true")
+    run = scheduler.submit("true")
     scheduler.until(lambda: any(isinstance(frame, Result) for frame in scheduler.seen))
     agent = worker.agent()
     assert agent is not None
@@ -649,7 +649,12 @@ def test_a_worker_ends_within_seconds_though_nobody_takes_its_results(
     # Five for the results, two for the goodbye, and a machine that may be busy.
     assert time.monotonic() - began < 12
     assert worker.exit_code() == 0
-    assert "1 results were not delivered" in worker.log()
+    assert "1 results were not delivered: kept on disk, the next start tells them" in worker.log()
+
+    scheduler.acking = True
+    with WorkerProcess(scheduler.url, tmp_path):
+        scheduler.until(lambda: run in scheduler.results)
+    assert [held.phase for held in scheduler.registers[-1].runs] == ["finished"]
 
 
 def test_a_worker_ends_also_without_a_scheduler(tmp_path: Path) -> None:

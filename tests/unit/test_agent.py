@@ -49,6 +49,7 @@ class Dialogue:
         results: tuple[RunResult, ...] = (),
         db: str = "",
         dying: tuple[int, ...] = (),
+        disk_fails: bool = False,
     ) -> None:
         self.mono_ms = 1_000_000
         # Whether the guard answers that it lives.
@@ -70,6 +71,7 @@ class Dialogue:
             held=held,
             results=results,
             dying=dying,
+            disk_fails=disk_fails,
         )
         self.agent = Agent(hello, self.now)
 
@@ -267,14 +269,78 @@ def test_the_result_of_a_killed_run_is_never_told() -> None:
     d.orders()
 
 
-def test_runs_of_another_database_are_dropped() -> None:
+def test_runs_of_another_database_are_dropped_and_their_results_not_told() -> None:
     d = Dialogue((Held(1, "running"), Held(2, "finished")), (result(2),), db="d1")
     d.wait(0)
     d.says(register(Held(1, "running"), Held(2, "finished"), db="d1"))
-    d.hear(registered(db="d2"))
-    d.orders(messages.Database("d2"), messages.Drop((1, 2)))
-    d.guard(messages.Gone((1, 2)))
+    d.hear(registered(db="d2", kill=(1, 2)))
+    # Not a drop of 2: the guard keeps its result for d1.
+    d.orders(messages.Database("d2", (1,)))
+    # It was on its way.
+    d.guard(messages.Ended((result(1),)))
+    d.says(ready(window=SLOTS - 1))
+    d.guard(messages.Gone((1,)))
     d.says(ready())
+    d.agent.on_disconnected(d.now)
+    d.guard(messages.Unstarted((), withdrawn=True))
+    d.wait(0)
+    d.says(register(db="d2"))
+    d.orders(messages.Withdraw())
+
+
+def test_results_that_waited_for_their_database_are_told_when_it_comes_again() -> None:
+    d = Dialogue((Held(1, "finished"),), (result(1),), db="d1")
+    d.wait(0)
+    d.says(register(Held(1, "finished"), db="d1"))
+    d.hear(registered(db="d2"))
+    d.orders(messages.Database("d2"))
+    d.says(ready())
+    d.hear(registered("s2", db="d1"))
+    # An answer to what was said before: of a database that is not the one any more.
+    d.guard(messages.Spooled("d2", (result(3),)))
+    d.guard(messages.Spooled("d1", (result(1),)))
+    d.says(ready("s2"), Result(s="s2", results=(result(1),)))
+    d.hear(acked(1, session="s2"))
+    d.orders(messages.Database("d1"), messages.Forget((1,)))
+    d.says()
+
+
+def test_a_run_that_is_handed_out_again_has_the_result_that_waited_for_its_database() -> None:
+    d = Dialogue(db="d2")
+    d.wait(0)
+    d.hear(registered(db="d1"), run_frame(1, 1))
+    d.guard(messages.Spooled("d1", (result(1),)))
+    d.says(register(db="d2"), ready(), Result(s="s1", results=(result(1),)))
+    d.hear(acked(1))
+    d.orders(messages.Database("d1"), d.start(1), messages.Forget((1,)))
+
+
+def test_results_that_come_from_disk_while_no_session_lives_are_registered_first() -> None:
+    d = Dialogue(db="d1")
+    d.guard(messages.Spooled("d1", (result(1),)))
+    d.says()
+    d.wait(0)
+    d.says(register(Held(1, "finished"), db="d1"))
+    d.hear(registered())
+    d.says(Result(s="s1", results=(result(1),)), ready())
+    d.orders()
+
+
+@pytest.mark.parametrize("restart", [True, False])
+def test_a_worker_whose_disk_fails_asks_for_nothing_and_tells_its_results(restart: bool) -> None:
+    d = Dialogue((Held(1, "finished"),), (result(1),), db="d1", disk_fails=restart)
+    d.wait(0)
+    d.says(register(Held(1, "finished"), db="d1"))
+    d.hear(registered())
+    if restart:
+        d.says(Result(s="s1", results=(result(1),)))
+    else:
+        d.says(Result(s="s1", results=(result(1),)), ready())
+        d.guard(messages.DiskFails(True))
+        d.says(ready(window=0))
+    d.guard(messages.DiskFails(False))
+    d.says(ready())
+    d.orders()
 
 
 def test_another_worker_of_that_name_is_waited_for() -> None:
@@ -598,7 +664,7 @@ def test_a_worker_full_of_dying_runs_asks_for_nothing(d: Dialogue) -> None:
 def test_a_run_whose_id_a_dying_one_has_goes_back(d: Dialogue) -> None:
     d.hear(run_frame(1, 1))
     d.hear(registered("s2", db="d2"))
-    d.orders(d.start(1), messages.Database("d2"), messages.Drop((1,)))
+    d.orders(d.start(1), messages.Database("d2", (1,)))
     d.says(ready("s2", window=SLOTS - 1))
 
     d.hear(run_frame(1, 1, 2, session="s2"))

@@ -1,4 +1,4 @@
-"""When a recurring job fires: five cron fields, in UTC."""
+"""When a recurring job fires: five cron fields, in UTC; and how long a retry waits."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from zsched import schedule
-from zsched.schedule import LATE_MS_MAX, ScheduleError
+from zsched.model import Backoff
+from zsched.schedule import LATE_MS_MAX, ScheduleError, retry_ms
 
 MINUTE_MS = 60_000
 
@@ -82,3 +83,21 @@ def test_the_latest_fire_is_never_in_the_future_and_late_only_when_all_are(minut
         later_ms = schedule.next_fire_ms(expression, now_ms - LATE_MS_MAX - 1)
         assert later_ms is not None
         assert later_ms > now_ms
+
+
+def test_each_pause_of_a_retry_is_longer_than_the_one_before_up_to_the_bound() -> None:
+    backoff = Backoff(initial_ms=1_000, factor=2, max_ms=5_000, jitter=0)
+    assert [retry_ms(backoff, failures, "job") for failures in range(1, 6)] == [1_000, 2_000, 4_000, 5_000, 5_000]
+    assert retry_ms(backoff, 10_000, "job") == 5_000
+
+
+def test_retries_of_different_jobs_come_at_different_times_and_each_always_at_the_same() -> None:
+    backoff = Backoff(initial_ms=10_000, jitter=0.5)
+    pauses = [retry_ms(backoff, 1, f"job {number}") for number in range(200)]
+    assert pauses == [retry_ms(backoff, 1, f"job {number}") for number in range(200)]
+    assert 5_000 <= min(pauses) < 5_500
+    assert 9_500 < max(pauses) <= 10_000
+
+
+def test_a_retry_may_come_at_once() -> None:
+    assert retry_ms(Backoff(initial_ms=0), 3, "job") == 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -21,6 +22,14 @@ def session(name: str = "w1", heard_ms: int = 0, token: str = "", peer: bytes | 
         last_seen_ms=0,
     )
     return Session(worker=worker, token=token, peer=peer, heard_ms=heard_ms)
+
+
+def usual(_: Session) -> int:
+    return TIMEOUT_MS
+
+
+def names(found: list[Session]) -> set[str]:
+    return {str(one.name) for one in found}
 
 
 def test_a_session_is_found_by_its_token_over_its_own_connection_only() -> None:
@@ -51,13 +60,13 @@ def test_closing_what_is_not_open_does_nothing() -> None:
     sessions = Sessions(TIMEOUT_MS)
     sessions.close(WorkerId("nobody"))
     assert sessions.judge_at_ms is None
-    assert sessions.silent(10**9) == []
+    assert sessions.silent(10**9, usual) == []
 
 
 @given(
     st.lists(
         st.tuples(
-            st.sampled_from(["open", "hear", "close", "wait", "forgive"]), st.integers(0, 3), st.integers(1, 1500)
+            st.sampled_from(["open", "hear", "close", "wait", "forgive"]), st.integers(0, 2), st.integers(1, 1500)
         ),
         max_size=40,
     )
@@ -81,8 +90,51 @@ def test_the_silent_are_found_whatever_happened_before(steps: list[tuple[str, in
             expected = {one.name for one in sessions if now_ms - one.heard_ms >= TIMEOUT_MS}
             due = sessions.judge_at_ms is not None and sessions.judge_at_ms <= now_ms
             assert due or not expected
-            assert {one.name for one in sessions.silent(now_ms)} == expected
+            assert {one.name for one in sessions.silent(now_ms, usual)} == expected
             for silent in expected:
                 sessions.close(silent)
             if len(sessions):
                 assert sessions.judge_at_ms is not None
+
+
+def test_who_has_more_patience_is_given_up_when_that_is_over_and_the_others_are_not_kept_waiting() -> None:
+    sessions = Sessions(TIMEOUT_MS)
+    sessions.open(session(WorkerId("w1"), 0))
+    sessions.open(session(WorkerId("w2"), 0))
+
+    def patient(one: Session) -> int:
+        return TIMEOUT_MS + 300 if one.name == "w1" else TIMEOUT_MS
+
+    assert names(sessions.silent(TIMEOUT_MS, patient)) == {"w2"}
+    sessions.close(WorkerId("w2"))
+    assert sessions.judge_at_ms == TIMEOUT_MS + 300
+    assert sessions.silent(TIMEOUT_MS + 299, patient) == []
+    assert names(sessions.silent(TIMEOUT_MS + 300, patient)) == {"w1"}
+
+
+def test_when_most_workers_are_silent_at_once_each_gets_the_timeout_once_more() -> None:
+    sessions = Sessions(TIMEOUT_MS)
+    for place in range(5):
+        sessions.open(session(WorkerId(f"w{place}"), 0))
+    assert sessions.silent(TIMEOUT_MS, usual) == []
+    assert sessions.silent(2 * TIMEOUT_MS - 1, usual) == []
+    assert len(sessions.silent(2 * TIMEOUT_MS, usual)) == 5
+
+
+def test_as_soon_as_most_workers_are_heard_the_silent_ones_are_given_up() -> None:
+    sessions = Sessions(TIMEOUT_MS)
+    for place in range(5):
+        sessions.open(session(WorkerId(f"w{place}"), 0))
+    assert sessions.silent(TIMEOUT_MS, usual) == []
+    for one in list(sessions)[:3]:
+        one.heard_ms = TIMEOUT_MS + 10
+    assert sessions.judge_at_ms is not None
+    assert names(sessions.silent(sessions.judge_at_ms, usual)) == {"w3", "w4"}
+
+
+@pytest.mark.parametrize(("workers", "silent"), [(3, 3), (4, 2), (5, 2)])
+def test_a_few_workers_or_a_few_silent_ones_are_no_outage_of_the_network(workers: int, silent: int) -> None:
+    sessions = Sessions(TIMEOUT_MS)
+    for place in range(workers):
+        sessions.open(session(WorkerId(f"w{place}"), 0 if place < silent else TIMEOUT_MS - 1))
+    assert len(sessions.silent(TIMEOUT_MS, usual)) == silent

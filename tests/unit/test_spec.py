@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from zsched.limits import COMMAND_BYTES_MAX, ENV_BYTES_MAX, ENV_NAMES_MAX, NAME_CHARS_MAX, SECRETS_MAX
-from zsched.model import JobSpec
-from zsched.spec import JobBody, SpecError, job_spec
+from zsched.model import Backoff, JobSpec, OnDisconnect, OnLost, Policy
+from zsched.spec import BackoffBody, JobBody, SpecError, job_spec
 
 
 def refusal(body: JobBody) -> SpecError:
@@ -68,7 +68,7 @@ def test_a_schedule_is_kept_and_checked() -> None:
 
 @pytest.mark.parametrize(("timeout", "timeout_ms"), [(None, None), ("10m", 600_000), (90, 90_000), ("1ns", 1)])
 def test_a_timeout_is_a_duration_or_seconds(timeout: str | int | None, timeout_ms: int | None) -> None:
-    assert job_spec(JobBody(name="a", command="true", timeout=timeout)).timeout_ms == timeout_ms
+    assert job_spec(JobBody(name="a", command="true", timeout=timeout)).policy.timeout_ms == timeout_ms
 
 
 @pytest.mark.parametrize("timeout", [0, "0", "0s", -1, "-5s", "soon", "10", 10**30, "9999999d"])
@@ -140,3 +140,43 @@ def test_the_bounds_of_variables_are_exact() -> None:
     job_spec(JobBody(name="a", command="true", env={"A": "x" * (ENV_BYTES_MAX - 3)}), seal)
     job_spec(JobBody(name="a", command="true", env={f"A{n}": "" for n in range(ENV_NAMES_MAX)}), seal)
     job_spec(JobBody(name="a", command="true", secret_env={"A": "üüüü"}), seal)
+
+
+def test_a_job_says_what_becomes_of_its_failures() -> None:
+    body = JobBody(
+        name="a",
+        command="true",
+        kill_grace="3s",
+        retries=4,
+        backoff=BackoffBody(initial=1, factor=3, max="1m", jitter=0),
+        on_lost=OnLost.FAIL,
+        on_disconnect=OnDisconnect.STOP,
+        crash_limit=2,
+    )
+    spec = job_spec(body)
+    assert spec.policy == Policy(
+        grace_ms=3_000,
+        retries=4,
+        backoff=Backoff(initial_ms=1_000, factor=3, max_ms=60_000, jitter=0),
+        on_lost=OnLost.FAIL,
+        on_disconnect=OnDisconnect.STOP,
+        crash_limit=2,
+    )
+    assert spec.needs == ("stop",)
+
+
+def test_a_job_that_says_nothing_of_its_failures_has_the_usual_policy() -> None:
+    assert job_spec(JobBody(name="a", command="true")).policy == Policy()
+
+
+@pytest.mark.parametrize(
+    ("body", "field"),
+    [
+        (JobBody(name="a", command="true", kill_grace="2h"), "kill_grace"),
+        (JobBody(name="a", command="true", kill_grace="soon"), "kill_grace"),
+        (JobBody(name="a", command="true", backoff=BackoffBody(initial="31d")), "backoff/initial"),
+        (JobBody(name="a", command="true", backoff=BackoffBody(max=-1)), "backoff/max"),
+    ],
+)
+def test_a_duration_that_is_none_or_too_long_is_refused_with_its_field(body: JobBody, field: str) -> None:
+    assert refusal(body).field == field

@@ -6,13 +6,14 @@ What is sent is collected. A test takes what it expects with `sent`, and ends by
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 from zsched import protocol
 from zsched.dispatcher import Dispatcher
 from zsched.dispatcher.commands import Beat, Cancel, Command, Next, RefusedError, RegisterWorker, Report, Submit
 from zsched.dispatcher.core import Reply
-from zsched.model import Job, JobId, JobSpec, Now, Run, RunId, RunStatus, Stream, Worker, WorkerId
+from zsched.model import Job, JobId, JobSpec, Now, Policy, Run, RunId, RunStatus, Stream, Worker, WorkerId
 from zsched.protocol import (
     Heartbeat,
     HeartbeatAck,
@@ -40,11 +41,17 @@ WALL_MS = 1_700_000_000_000
 class World:
     """A scheduler's core. `mono_ms` and `wall_ms` are its clocks; `jump` moves them apart."""
 
-    def __init__(self, *, keyed: bool = False, unseal: Callable[[str, str], str] | None = None) -> None:
-        """`keyed`: workers need keys, bound to their names. `unseal` opens secrets."""
+    def __init__(
+        self,
+        *,
+        keyed: bool = False,
+        unseal: Callable[[str, str], str] | None = None,
+        db: Path | str = ":memory:",
+    ) -> None:
+        """`keyed`: workers need keys, bound to their names. `unseal` opens secrets. `db`: where the database is."""
         self.keyed = keyed
         self.unseal = unseal
-        self.engine = SqliteEngine(":memory:")
+        self.engine = SqliteEngine(db)
         self.engine.migrate(WALL_MS)
         self.store = Writer(self.engine)
         self.mono_ms = 1_000_000
@@ -158,14 +165,17 @@ class World:
 
     # --- callers ---
 
-    def submit(self, count: int = 1, command: str = "true", timeout_ms: int | None = None) -> list[JobId]:
-        specs = tuple(JobSpec(name="job", command=command, timeout_ms=timeout_ms) for _ in range(count))
+    def submit(
+        self, count: int = 1, command: str = "true", timeout_ms: int | None = None, policy: Policy | None = None
+    ) -> list[JobId]:
+        policy = policy or Policy(timeout_ms=timeout_ms)
+        specs = tuple(JobSpec(name="job", command=command, policy=policy) for _ in range(count))
         reply = self.ask(Submit(specs, "test"))
         assert isinstance(reply, list)
         return reply
 
-    def submit_one(self, command: str = "true", timeout_ms: int | None = None) -> JobId:
-        return self.submit(1, command, timeout_ms)[0]
+    def submit_one(self, command: str = "true", timeout_ms: int | None = None, policy: Policy | None = None) -> JobId:
+        return self.submit(1, command, timeout_ms, policy)[0]
 
     def recurring(self, schedule: str, *, run_now: bool = False) -> JobId:
         reply = self.ask(Submit((JobSpec(name="cron", command="true", schedule=schedule, run_now=run_now),), "test"))

@@ -19,7 +19,9 @@ from zsched.api.context import parameters
 from zsched.api.gate import Needs
 from zsched.api.operations import OPERATIONS, Operation
 from zsched.limits import (
+    BACKOFF_MS_MAX,
     COMMAND_BYTES_MAX,
+    GRACE_MS_MAX,
     JOBS_PER_SUBMIT_MAX,
     NAME_CHARS_MAX,
     PAGE_ROWS_DEFAULT,
@@ -92,7 +94,14 @@ _ERRORS: Final[Mapping[int, tuple[str, tuple[str, ...]]]] = {
     429: ("Too many bad tokens from this address, or too many runs wait already", ("Retry-After",)),
     503: ("Not now", ("Retry-After",)),
 }
+
+
+def _seconds(least: int, most_ms: int) -> Schema:
+    return {"type": "integer", "minimum": least, "maximum": most_ms // 1000}
+
+
 # What a job's members must be like, where the type says less: it also takes what the answer then explains.
+_PAUSE: Final[Schema] = {"anyOf": [_DURATION, _seconds(0, BACKOFF_MS_MAX)]}
 _JOB: Final[Schema] = {
     "name": {"type": "string", "minLength": 1, "maxLength": NAME_CHARS_MAX, "pattern": r"\S"},
     "command": {
@@ -109,8 +118,13 @@ _JOB: Final[Schema] = {
     },
     "timeout": {
         "description": "A duration, or a number of seconds",
-        "anyOf": [_DURATION, {"type": "integer", "minimum": 1, "maximum": DURATION_MS_MAX // 1000}, {"type": "null"}],
+        "anyOf": [_DURATION, _seconds(1, DURATION_MS_MAX), {"type": "null"}],
         "examples": ["10m", 600],
+    },
+    "kill_grace": {
+        "description": "From TERM to KILL: a duration, or a number of seconds",
+        "anyOf": [_DURATION, _seconds(0, GRACE_MS_MAX), {"type": "null"}],
+        "examples": ["10s", 10],
     },
 }
 # Z85 (ZeroMQ RFC 32).
@@ -145,6 +159,8 @@ def document(needs: Needs) -> Schema:
     components = {name: _ecma(schema) for name, schema in components.items()}
     components["JobBody"]["required"] = ["name", "command"]
     components["JobBody"]["properties"] |= _JOB
+    for pause, usual in (("initial", "5s"), ("max", "1h")):
+        components["BackoffBody"]["properties"][pause] = {**_PAUSE, "default": usual}
     components["EnrolBody"]["properties"]["public_key"] |= _KEY
     components["TokenBody"]["properties"]["expires"] = {"anyOf": [_DURATION, {"type": "null"}], "default": None}
     # By identity: two types may be equal.

@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 
 from msgspec import UNSET, Meta, Struct, UnsetType
 
-from zsched.model import Reason, RunStatus, Scope, WorkerKind, WorkerStatus
+from zsched.model import OnDisconnect, OnLost, Reason, RunStatus, Scope, WorkerKind, WorkerStatus
 
 Time = Annotated[str, Meta(extra_json_schema={"format": "date-time"}, description="RFC 3339 in UTC")]
 Id = Annotated[int, Meta(ge=1)]
@@ -33,6 +33,15 @@ class Run(Struct, kw_only=True):
     logs: str | UnsetType = UNSET
 
 
+class Backoff(Struct, kw_only=True):
+    """How long retries wait."""
+
+    initial: str
+    factor: float
+    max: str
+    jitter: float
+
+
 class Job(Struct, kw_only=True):
     """What somebody wants done."""
 
@@ -45,6 +54,12 @@ class Job(Struct, kw_only=True):
     schedule: str | UnsetType = UNSET
     next_fire_at: Time | UnsetType = UNSET
     timeout: str | UnsetType = UNSET
+    kill_grace: str | UnsetType = UNSET
+    retries: Natural | UnsetType = UNSET
+    backoff: Backoff | UnsetType = UNSET
+    on_lost: OnLost | UnsetType = UNSET
+    on_disconnect: OnDisconnect | UnsetType = UNSET
+    crash_limit: Natural | UnsetType = UNSET
     user: str | UnsetType = UNSET
     env: dict[str, str] | UnsetType = UNSET
     secret_env: dict[str, str] | UnsetType = UNSET

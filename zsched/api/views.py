@@ -4,15 +4,17 @@ look for it.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import UTC, datetime
-from typing import Final
+from typing import Final, TypeVar
 
-from zsched.limits import LOGS_BYTES_SHOWN
-from zsched.model import Event, Job, Run, Stream, Token, Worker, WorkerKey
+from zsched.limits import CRASH_LIMIT_DEFAULT, GRACE_MS_DEFAULT, LOGS_BYTES_SHOWN
+from zsched.model import Backoff, Event, Job, OnDisconnect, OnLost, Run, Stream, Token, Worker, WorkerKey
 from zsched.store.contract import Claimed, RunOutput
 from zsched.units import format_duration_ms
 
 View = dict[str, object]
+T = TypeVar("T")
 
 # The end of the year 9999, the last that RFC 3339 can write.
 _LATEST_MS: Final = 253_402_300_799_999
@@ -30,6 +32,7 @@ def time(at_ms: int | None) -> str | None:
 
 
 def job(job: Job) -> View:
+    policy = job.policy
     return _set(
         {
             "id": job.job_id,
@@ -38,7 +41,13 @@ def job(job: Job) -> View:
             "status": job.status,
             "schedule": job.schedule,
             "next_fire_at": time(job.next_fire_ms),
-            "timeout": None if job.timeout_ms is None else format_duration_ms(job.timeout_ms),
+            "timeout": None if policy.timeout_ms is None else format_duration_ms(policy.timeout_ms),
+            "kill_grace": _unusual(policy.grace_ms, GRACE_MS_DEFAULT, format_duration_ms),
+            "retries": policy.retries or None,
+            "backoff": _unusual(policy.backoff, Backoff(), _backoff),
+            "on_lost": _unusual(policy.on_lost, OnLost.REQUEUE),
+            "on_disconnect": _unusual(policy.on_disconnect, OnDisconnect.CONTINUE),
+            "crash_limit": _unusual(policy.crash_limit, CRASH_LIMIT_DEFAULT),
             "user": job.user,
             "env": job.env,
             "secret_env": None if job.secret_env is None else dict.fromkeys(job.secret_env, "***"),
@@ -47,6 +56,20 @@ def job(job: Job) -> View:
             "updated_at": time(job.updated_ms),
         }
     )
+
+
+def _backoff(backoff: Backoff) -> View:
+    return {
+        "initial": format_duration_ms(backoff.initial_ms),
+        "factor": backoff.factor,
+        "max": format_duration_ms(backoff.max_ms),
+        "jitter": backoff.jitter,
+    }
+
+
+def _unusual(value: T, usual: T, shown: Callable[[T], object] = lambda value: value) -> object:
+    """Nothing for what most jobs leave as it is."""
+    return None if value == usual else shown(value)
 
 
 def handed_job(claimed: Claimed) -> View:

@@ -28,6 +28,7 @@ EXIT_USAGE: Final = 2
 
 # What docopt finds for one name of the manual page: a value, a switch, how often, several values, nothing.
 Value = str | bool | int | list[str] | None
+WordT = TypeVar("WordT", bound=str)
 ConfigT = TypeVar("ConfigT")
 
 # A line of the manual page that declares an option: `  -q, --quiet  …` or `  --port=PORT  …`.
@@ -94,6 +95,17 @@ def words(found: Mapping[str, Value], name: str) -> list[str]:
     value = found[name]
     assert isinstance(value, list)
     return value[1:] if value[:1] == ["--"] else value
+
+
+def choice(doc: str, found: Mapping[str, Value], name: str, words: tuple[WordT, ...]) -> WordT | None:
+    """The value of an option that is one of some words; None when it was not given. Another value is wrong usage."""
+    value = text(found, name)
+    for word in words:
+        if value == word:
+            return word
+    if value is not None:
+        fail(doc, f"{name}: {value!r} is none of {', '.join(words)}")
+    return None
 
 
 def number(doc: str, found: Mapping[str, Value], name: str, least: int = 1) -> int | None:

@@ -9,6 +9,16 @@ gets quoted: `zsched submit ls -la`. The job's number is printed when the job is
 Options:
   --name=NAME         What the job is called (the beginning of the command).
   --timeout=DURATION  A run that takes longer is ended and failed.
+  --kill-grace=DURATION
+                      From TERM to KILL, when it has to end (10s).
+  --retries=COUNT     Try again so often when it fails (0).
+  --backoff=DURATION  The pause before the first retry, twice as long before each further one (5s).
+  --on-lost=WHAT      When its worker is lost: requeue it, or let it fail, so that it starts at most once (requeue).
+  --on-disconnect=WHAT
+                      While its worker can't reach the scheduler: continue, or stop before it may start elsewhere
+                      (continue).
+  --crash-limit=COUNT
+                      Give it up when so many workers were lost while it ran (5).
   --user=USER         Whom it runs as, if the worker may run jobs as that user (the worker's own user).
   --env=VARIABLE...   A variable of the job's own: NAME=VALUE. May be given several times, as the next.
   --secret-env=VARIABLE...
@@ -38,7 +48,7 @@ import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
 
-from zsched.client import Client, ClientError, Job, Refused, View, batches, spec
+from zsched.client import Client, ClientError, Job, PolicyFields, Refused, View, batches, spec
 from zsched.commands import exits, options, selection, table, variables, waiting
 from zsched.commands.line import command_line, for_input
 
@@ -96,15 +106,30 @@ def wanted(found: Mapping[str, options.Value]) -> list[View]:
         spec(
             command,
             name=options.text(found, "--name"),
-            timeout=options.text(found, "--timeout"),
             schedule=cron,
             run_now=bool(found["--run-now"]),
             user=options.text(found, "--user"),
             env=env,
             secret_env=secret_env,
+            **policy(found),
         )
         for command in commands
     ]
+
+
+def policy(found: Mapping[str, options.Value]) -> PolicyFields:
+    """What was said of its time and of its failures. Wrong usage ends the program; what words mean REST says."""
+    fields: PolicyFields = {
+        "timeout": options.text(found, "--timeout"),
+        "kill_grace": options.text(found, "--kill-grace"),
+        "retries": options.number(__doc__, found, "--retries", least=0),
+        "crash_limit": options.number(__doc__, found, "--crash-limit"),
+        "on_lost": options.choice(__doc__, found, "--on-lost", ("requeue", "fail")),
+        "on_disconnect": options.choice(__doc__, found, "--on-disconnect", ("continue", "stop")),
+    }
+    if (pause := options.text(found, "--backoff")) is not None:
+        fields["backoff"] = {"initial": pause}
+    return fields
 
 
 def lines(file: str) -> Iterator[str]:

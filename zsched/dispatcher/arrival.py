@@ -46,6 +46,13 @@ def on_rival(old: Session, now: Now) -> tuple[bool, str]:
     return False, f"a worker named {old.name} was connected until now: wait until it times out"
 
 
+def finished(store: Store, frame: protocol.Register) -> set[int]:
+    """The runs of ours that a new start of a worker says have ended before it: their results are still to come."""
+    if frame.db not in ("", store.identity):
+        return set()
+    return {one.run for one in frame.runs if one.phase == "finished"}
+
+
 def adopt(store: Store, session: Session, frame: protocol.Register, now: Now) -> tuple[list[RunId], list[RunId]]:
     """Reconcile a newcomer with the store: the runs that it goes on with, and those that it must kill.
 

@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 
 from zsched import protocol, schedule
-from zsched.dispatcher import access, arrival, losses, placement, polling, recurrence
+from zsched.dispatcher import access, arrival, losses, placement, polling, recurrence, retries
 from zsched.dispatcher.commands import (
     AddToken,
     Beat,
@@ -33,7 +33,16 @@ from zsched.dispatcher.commands import (
 )
 from zsched.dispatcher.orders import Unseal, introduced, moment, order, outcome
 from zsched.dispatcher.session import Session, Sessions
-from zsched.limits import ERROR_INTERVAL_MS, JUMP_MS, PENDING_RUNS_MAX, SESSIONS_MAX, STALL_MS, WATCH_MS, WINDOW_MAX
+from zsched.limits import (
+    ERROR_INTERVAL_MS,
+    JUMP_MS,
+    LEASE_MARGIN_MS,
+    PENDING_RUNS_MAX,
+    SESSIONS_MAX,
+    STALL_MS,
+    WATCH_MS,
+    WINDOW_MAX,
+)
 from zsched.model import JobId, Now, Outcome, Reason, RunId, RunStatus, WorkerId
 from zsched.store.contract import Claimed, Store
 
@@ -158,7 +167,8 @@ class Dispatcher:
         worker = introduced(frame, now)
         same_start = old is not None and old.worker.incarnation == worker.incarnation
         if old is not None and not same_start:
-            losses.lose_worker(self._store, name, "started anew", now, crash=True)
+            spooled = arrival.finished(self._store, frame)
+            losses.lose_worker(self._store, name, "started anew", now, crash=True, spared=spooled)
         self._store.register(worker, now.wall_ms)
         session = Session(worker=worker, token=self._new_token(), peer=peer, heard_ms=now.mono_ms, key=key)
         self._sessions.open(session)
@@ -181,6 +191,9 @@ class Dispatcher:
 
     def _on_heartbeat(self, session: Session, frame: protocol.Heartbeat, now: Now) -> None:
         self._store.seen(session.name, now.wall_ms)
+        for run_id in frame.stuck:
+            if self._store.stick(RunId(run_id), session.name, now.wall_ms):
+                log.error("run %d: worker %s can't end its processes", run_id, session.name)
         session.window, session.ahead = min(frame.window, WINDOW_MAX), min(frame.ahead, WINDOW_MAX)
         kill = arrival.reconcile(self._store, session, frame.runs, frame.n, now)
         cancel = [run.run_id for run in self._store.held_by(session.name) if run.cancelled]
@@ -203,6 +216,8 @@ class Dispatcher:
             verdicts.append((result.run, verdict))
             session.suspects.pop(RunId(result.run), None)
             if verdict == "stored":
+                if result.status == "failed":
+                    retries.follow(self._store, RunId(result.run), now)
                 log.debug("run %d: %s (%s), says worker %s", result.run, result.status, result.reason, session.name)
             else:
                 log.info("run %d: the result of worker %s is %s", result.run, session.name, verdict)
@@ -334,7 +349,7 @@ class Dispatcher:
             due_ms = self._store.next_due_ms()
         if drained:
             self._judge(now)
-        placement.place(self._store, self._sessions, now, partial(self._hand, now))
+        placement.place(self._store, self._sessions, self._timeout_ms, now, partial(self._hand, now))
         self.full = self._store.pending_tasks() >= self._pending_max
         self._store.settle(now.wall_ms)
         moments = [now.mono_ms + TICK_MS_MAX]
@@ -382,6 +397,7 @@ class Dispatcher:
     def _on_due(self, now: Now) -> None:
         for worker_id, run_id in self._store.end_overdue(now.wall_ms):
             log.info("run %d: its time is over, and worker %s had not said how it ended", run_id, worker_id)
+            retries.follow(self._store, run_id, now)
             session = self._sessions.of_worker(worker_id)
             if session is not None:
                 session.load = None
@@ -389,11 +405,16 @@ class Dispatcher:
         recurrence.fire_due(self._store, now)
 
     def _judge(self, now: Now) -> None:
-        for session in self._sessions.silent(now.mono_ms):
+        for session in self._sessions.silent(now.mono_ms, self._patience_ms):
             silence_ms = now.mono_ms - session.heard_ms
             log.warning("worker %s is inactive: silent for %d ms", session.name, silence_ms)
             losses.lose_worker(self._store, session.name, f"silent for {silence_ms} ms", now, crash=True)
             self._retire(session, "silent", now)
+
+    def _patience_ms(self, session: Session) -> int:
+        """How long a worker may be silent: until the last lease of its runs is over by any clock, if it has any."""
+        lease_ms = placement.load(self._store, session).lease_ms
+        return max(self._timeout_ms, lease_ms + max(LEASE_MARGIN_MS, lease_ms // 30) if lease_ms else 0)
 
     def _retire(self, session: Session, why: str, now: Now) -> None:
         self._store.retire(session.name, why, now.wall_ms)

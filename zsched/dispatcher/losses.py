@@ -8,6 +8,7 @@ that when it kills that worker too, it alone is blamed. After `crash_limit` cras
 from __future__ import annotations
 
 import logging
+from collections.abc import Collection
 
 from zsched.dispatcher.session import Session
 from zsched.limits import CRASH_DELAY_MS, CRASH_DELAY_MS_MAX, PROBATION_MS
@@ -17,13 +18,16 @@ from zsched.store.contract import Holding, Store
 log = logging.getLogger(__name__)
 
 
-def lose_worker(store: Store, worker_id: WorkerId, why: str, now: Now, *, crash: bool) -> None:
-    """End all that a worker held and make the successors pending. Without `crash` nobody is blamed.
+def lose_worker(
+    store: Store, worker_id: WorkerId, why: str, now: Now, *, crash: bool, spared: Collection[int] = ()
+) -> None:
+    """End all that a worker held and make the successors pending. Without `crash` nobody is blamed. Those `spared`
+    have ended before: their results come.
 
     When a run was on probation, it alone gets the crash, started or not; otherwise each started run gets one. All
     others become suspect: one of them may have done it, and next time shall not let somebody else pay.
     """
-    held = store.held_by(worker_id)
+    held = [run for run in store.held_by(worker_id) if run.run_id not in spared]
     caught = any(run.probation for run in held)
     for run in held:
         blamed = crash and (run.probation if caught else run.started)
@@ -42,9 +46,9 @@ def lose_run(
 
 def drop_run(store: Store, worker_id: WorkerId, run: Holding, why: str, now: Now) -> None:
     """A living worker does not hold a run that it was given: nobody's fault. Pending again if it never started, else
-    lost.
+    lost. One that may start only once is lost in any case: it may have started all the same.
     """
-    if run.started or not store.put_back(run.run_id, worker_id, Reason.RETURNED, now.wall_ms):
+    if run.once or run.started or not store.put_back(run.run_id, worker_id, Reason.RETURNED, now.wall_ms):
         lose_run(store, worker_id, run, why, now, crash=False)
 
 

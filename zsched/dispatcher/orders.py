@@ -28,6 +28,7 @@ def order(run: Claimed, unseal: Unseal) -> protocol.RunOrder:
         user=run.user,
         env=dict(run.env or {}),
         secret_env={name: unseal(name, sealed) for name, sealed in (run.secret_env or {}).items()},
+        lease_ms=run.lease_ms,
     )
 
 

@@ -24,10 +24,10 @@ Room = Callable[[Store, Session], int]
 _LOWEST_PRIORITY: Final = -(2**31)
 
 
-def place(store: Store, sessions: Iterable[Session], now: Now, hand: Hand) -> None:
-    """Hand ready runs to the workers that have room for them."""
+def place(store: Store, sessions: Iterable[Session], lease_ms: int, now: Now, hand: Hand) -> None:
+    """Hand ready runs to the workers that have room for them. `lease_ms`: how long a lease is from now on."""
     for room in (free_slots, ahead_room):
-        _fill(store, sessions, room, now, hand)
+        _fill(store, sessions, room, lease_ms, now, hand)
 
 
 def claim_one(store: Store, session: Session, now: Now) -> Claimed | None:
@@ -35,7 +35,13 @@ def claim_one(store: Store, session: Session, now: Now) -> Claimed | None:
     for ready in store.ready():
         if _fits(store, ready, session):
             claimed = store.claim(
-                session.name, ready.demand_id, 1, ready.priority, session.n, now.wall_ms, ends=session.polls
+                session.name,
+                ready.demand_id,
+                1,
+                ready.priority,
+                session.n,
+                now.wall_ms,
+                ends=session.polls,
             )
             session.load = None
             if claimed:
@@ -68,7 +74,7 @@ def _fits(store: Store, ready: Ready, session: Session) -> bool:
     return misfit(ready.demand, session.worker) is None
 
 
-def _fill(store: Store, sessions: Iterable[Session], room: Room, now: Now, hand: Hand) -> None:
+def _fill(store: Store, sessions: Iterable[Session], room: Room, lease_ms: int, now: Now, hand: Hand) -> None:
     """Fill one kind of room, the best demand first, until no room or no run that fits is left."""
     open_ = [session for session in sessions if session.window and room(store, session) > 0]
     passed: set[DemandId] = set()
@@ -82,13 +88,13 @@ def _fill(store: Store, sessions: Iterable[Session], room: Room, now: Now, hand:
         # Runs of another demand may be better than the later ones of this: none below the next best priority is taken
         # now.
         floor = max((one.priority for one in others), default=_LOWEST_PRIORITY)
-        if not _spread(store, best, floor, open_, room, now, hand):
+        if not _spread(store, best, floor, open_, room, lease_ms, now, hand):
             passed.add(best.demand_id)
         open_ = [session for session in open_ if room(store, session) > 0]
 
 
 def _spread(
-    store: Store, best: Ready, floor: int, sessions: Sequence[Session], room: Room, now: Now, hand: Hand
+    store: Store, best: Ready, floor: int, sessions: Sequence[Session], room: Room, lease_ms: int, now: Now, hand: Hand
 ) -> int:
     """Share one demand's ready runs among the workers that fit it, those with most room first; returns how many."""
     most_room_first = [
@@ -102,19 +108,24 @@ def _spread(
         share = -(-waiting // len(most_room_first))
         negative_room, _, session = heapq.heappop(most_room_first)
         count = 1 if best.demand.probation else min(-negative_room, share)
-        got = _claim(store, best, floor, session, count, now, hand)
+        got = _claim(store, best, floor, session, count, lease_ms, now, hand)
         taken += got
         waiting -= count
     return taken
 
 
-def _claim(store: Store, best: Ready, floor: int, session: Session, count: int, now: Now, hand: Hand) -> int:
+def _claim(
+    store: Store, best: Ready, floor: int, session: Session, count: int, lease_ms: int, now: Now, hand: Hand
+) -> int:
     """Claim count runs for a worker, in pieces that one statement may take; returns how many there were."""
     got = 0
     most = CLAIM_LARGE_RUNS_MAX if best.demand.needs else CLAIM_RUNS_MAX
+    lease = lease_ms if best.demand.leased else None
     for piece in (min(most, count - done) for done in range(0, count, most)):
         session.n += 1
-        claimed = store.claim(session.name, best.demand_id, piece, floor, session.n, now.wall_ms, ends=False)
+        claimed = store.claim(
+            session.name, best.demand_id, piece, floor, session.n, now.wall_ms, lease_ms=lease, ends=False
+        )
         session.load = None
         if claimed:
             hand(session, claimed)

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import logging
 
-from zsched.dispatcher import losses, placement
+from zsched.dispatcher import losses, placement, retries
 from zsched.dispatcher.commands import BusyError, ConflictError, NotFoundError, RegisterWorker, Report
 from zsched.dispatcher.session import Session, Sessions
 from zsched.limits import SESSIONS_MAX
@@ -31,8 +31,8 @@ def register(store: Store, sessions: Sessions, command: RegisterWorker, now: Now
         slots=command.slots,
         registered_ms=now.wall_ms,
         last_seen_ms=now.wall_ms,
-        # Secrets go over the encrypted port only.
-        can=tuple(word for word in command.can if word != "secret_env"),
+        # Secrets go over the encrypted port only, and so does the lease.
+        can=tuple(word for word in command.can if word not in ("secret_env", "stop")),
         labels=command.labels,
     )
     store.register(worker, now.wall_ms)
@@ -150,6 +150,8 @@ def _ended(store: Store, command: Report, run: Run, now: Now) -> ConflictError |
     # What the scheduler itself ended, at its timeout or by a cancel, is no end that the worker could repeat.
     own_word = run.reason in (Reason.EXIT, Reason.REPORTED)
     repeated = verdict == "duplicate" and own_word and run.status is command.status
+    if verdict == "stored":
+        retries.follow(store, run.run_id, now)
     if verdict == "stored" or repeated:
         return None
     return ConflictError("not_running", f"Run {run.run_id} is {run.status}, not running")

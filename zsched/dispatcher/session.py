@@ -6,11 +6,15 @@ something happens (`load`), so a turn that was rolled back costs nothing but a f
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import logging
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
+from zsched.limits import MASS_WORKERS_MIN, STALL_MS
 from zsched.model import RunId, Worker, WorkerId, WorkerKind
 from zsched.store.contract import Load
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(slots=True, eq=False)
@@ -58,6 +62,8 @@ class Sessions:
         self._by_token: dict[str, Session] = {}
         # heard_ms only grows, so the earliest deadline once computed is a lower bound until it is reached.
         self._judge_at_ms: int | None = None
+        # Most are silent, and that has been logged.
+        self._waiting = False
 
     def __len__(self) -> int:
         return len(self._by_name)
@@ -98,16 +104,37 @@ class Sessions:
             if session.rival_ms is not None:
                 session.rival_ms = min(now_ms, session.rival_ms + gap_ms)
 
-    def silent(self, now_ms: int) -> list[Session]:
-        """The sessions not heard for longer than the timeout."""
+    def silent(self, now_ms: int, patience_ms: Callable[[Session], int]) -> list[Session]:
+        """The sessions not heard for longer than the timeout, and than patience_ms gives them.
+
+        When most workers are silent at once, it is rather the scheduler's own network: then each gets the timeout once
+        more, for as long as most of them are.
+        """
         if self._judge_at_ms is None or now_ms < self._judge_at_ms:
             return []
-        silent = [session for session in self if now_ms - session.heard_ms >= self._timeout_ms]
-        alive = [
-            session.heard_ms + self._timeout_ms for session in self if now_ms - session.heard_ms < self._timeout_ms
-        ]
-        self._judge_at_ms = min(alive, default=None)
+        waits = self._most_are_quiet(now_ms)
+        silent = []
+        self._judge_at_ms = None
+        for session in self:
+            end_ms = look_ms = session.heard_ms + self._timeout_ms
+            if now_ms >= end_ms:
+                end_ms = look_ms = session.heard_ms + patience_ms(session) + (self._timeout_ms if waits else 0)
+                if waits:
+                    look_ms = min(end_ms, now_ms + STALL_MS)
+            if now_ms >= end_ms:
+                silent.append(session)
+            else:
+                self._judge_at_ms = look_ms if self._judge_at_ms is None else min(self._judge_at_ms, look_ms)
         return silent
+
+    def _most_are_quiet(self, now_ms: int) -> bool:
+        """Whether more than half have missed a heartbeat: those come each third of the timeout at least."""
+        quiet = sum(now_ms - session.heard_ms >= self._timeout_ms * 2 // 3 for session in self)
+        most = len(self) >= MASS_WORKERS_MIN and 2 * quiet > len(self)
+        if most and not self._waiting:
+            log.warning("%d of %d workers are silent at once: nobody is given up for now", quiet, len(self))
+        self._waiting = most
+        return most
 
     @property
     def judge_at_ms(self) -> int | None:

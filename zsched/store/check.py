@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Final
 
-from zsched.model import TRANSITIONS, Reason, RunStatus
+from zsched.model import TRANSITIONS, RunStatus, Succession
 from zsched.store.engine import Engine, Row
 
 PAGE_ROWS: Final = 10_000
@@ -21,6 +21,7 @@ _EVENTS: Final = """
     WHERE event_id > ? ORDER BY event_id LIMIT ?"""
 _RUNS: Final = """
     SELECT run_id, job_id, task, status, reason, worker_id FROM runs WHERE run_id > ? ORDER BY run_id LIMIT ?"""
+_SUCCESSION: Final = frozenset(Succession)
 _JOBS: Final = """
     SELECT job_id, pending, running, success, failed, cancelled FROM jobs
     WHERE job_id > ? ORDER BY job_id LIMIT ?"""
@@ -35,6 +36,8 @@ class Findings:
     sentences: list[str] = field(default_factory=list)
     runs: int = 0
     events: int = 0
+    # Runs that came after another of their task, which they count in the place of.
+    successors: set[int] = field(default_factory=set)
 
     def add(self, sentence: str) -> None:
         self.count += 1
@@ -88,6 +91,8 @@ def _replay(engine: Engine, findings: Findings) -> tuple[dict[int, State], dict[
             known = runs.get(run_id)
             if was is None and known is None:
                 runs[run_id] = (became, None, None)
+                if reason in _SUCCESSION:
+                    findings.successors.add(run_id)
             elif known is None or known[0] != was:
                 findings.add(f"event {event_id}: run {run_id} was {known and known[0]}, not {was}")
             elif became != was:
@@ -103,13 +108,13 @@ def _check_runs(engine: Engine, told: dict[int, State], findings: Findings) -> d
     tasks: Counter[str] = Counter()
     for run_id, job_id, task, *stored in _pages(engine, _RUNS):
         findings.runs += 1
-        status, reason, worker_id = stored
-        if told.pop(run_id, None) != (status, reason, worker_id):
-            findings.add(f"run {run_id} is {status} ({reason}) on {worker_id}; its events tell another story")
+        status = stored[0]
+        if told.pop(run_id, None) != tuple(stored):
+            findings.add(f"run {run_id} is {status} ({stored[1]}) on {stored[2]}; its events tell another story")
+        if run_id in findings.successors:
+            tasks[last[job_id][task]] -= 1
+        tasks[status] += 1
         last[job_id][task] = status
-        # A lost run has a successor, which counts in its place.
-        if reason != Reason.WORKER_LOST:
-            tasks[status] += 1
     for run_id in told:
         findings.add(f"run {run_id} has events and is not there")
     for status, count in engine.execute("SELECT status, tasks FROM totals"):

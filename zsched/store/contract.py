@@ -19,6 +19,7 @@ from typing import Literal, Protocol
 
 from zsched.matching import Demand
 from zsched.model import (
+    Backoff,
     DemandId,
     Event,
     Job,
@@ -30,6 +31,7 @@ from zsched.model import (
     RunId,
     RunStatus,
     Stream,
+    Succession,
     Token,
     Worker,
     WorkerId,
@@ -106,11 +108,14 @@ class Claimed:
     user: str | None = None
     env: Mapping[str, str] | None = None
     secret_env: Mapping[str, str] | None = None
+    lease_ms: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Holding:
-    """A run that is `running` on a worker, as the store believes."""
+    """A run that is `running` on a worker, as the store believes. `once`: it may start at most once. `stuck`: its
+    processes were killed and do not end.
+    """
 
     run_id: RunId
     job_id: JobId
@@ -120,14 +125,37 @@ class Holding:
     probation: bool
     cancelled: bool
     crashes: int
+    stuck: bool = False
+    once: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Load:
-    """How many runs a worker holds, and how many of them are on probation."""
+    """How many runs a worker holds, how many of them are on probation, and the longest lease of any, 0 for none."""
 
     running: int
     probation: int
+    lease_ms: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Failed:
+    """A run that failed by itself, and what its job says of that. `failures` are those before it; `started`: it came
+    so far. `once`: it may start at most once if it was lost.
+    """
+
+    run_id: RunId
+    job_id: JobId
+    task: int
+    attempt: int
+    failures: int
+    crashes: int
+    reason: str
+    started: bool
+    demand_id: DemandId
+    once: bool
+    retries: int
+    backoff: Backoff
 
 
 @dataclass(frozen=True, slots=True)
@@ -273,13 +301,15 @@ class Store(Protocol):
         handed_n: int,
         now_ms: int,
         *,
+        lease_ms: int | None = None,
         ends: bool,
     ) -> list[Claimed]:
         """Move up to count ready runs of a demand, none of a priority below floor, to running on a worker.
 
         Highest priority first, oldest first within one. Each run's id is its fencing token; the caller commits before
-        it sends. `ends`: the scheduler itself will end it at timeout plus grace. Runs that can't be handed out are
-        failed as `quarantined` and not returned. Returns fewer, or none, when ready runs run out.
+        it sends. `lease_ms` is noted with each. `ends`: the scheduler itself will end it at timeout plus grace. Runs
+        that can't be handed out are failed as `quarantined` and not returned. Returns fewer, or none, when ready runs
+        run out.
         """
 
     def claimed(self, run_id: RunId) -> Claimed | None:
@@ -319,9 +349,20 @@ class Store(Protocol):
         """End a running run as failed/worker_lost and make its successor pending; returns the task's status then.
 
         `crash` counts against the job's crash limit, at which the run fails for good (`crash_limit`). A successor that
-        carries a crash, or is `suspect`, is on probation. With its cancel stored the run ends cancelled. `due_ms`: not
-        before.
+        carries a crash, or is `suspect`, is on probation. With its cancel stored the run ends cancelled. A run that may
+        start only once, or is stuck (`unkillable`), has no successor. `due_ms`: not before.
         """
+
+    def failed(self, run_id: RunId) -> Failed | None:
+        """A run that has just failed; None when it did not, when its job is cancelled, or its row is damaged."""
+
+    def retry(self, failed: Failed, why: Succession, due_ms: int | None, now_ms: int) -> RunId:
+        """Make the successor of a run that failed, not ready before due_ms. Only a RETRY counts as a failure of its
+        task.
+        """
+
+    def stick(self, run_id: RunId, worker_id: WorkerId, now_ms: int) -> bool:
+        """Note that a worker can't end a run. False: that is known, or it isn't running on that worker."""
 
     def end_overdue(self, now_ms: int) -> list[tuple[WorkerId, RunId]]:
         """Fail (`timeout`) the runs that the scheduler itself has to end by now; returns them."""

@@ -7,9 +7,13 @@ from collections.abc import Mapping
 
 from zsched.matching import Demand
 from zsched.model import (
+    Backoff,
     Event,
     Job,
     JobId,
+    OnDisconnect,
+    OnLost,
+    Policy,
     Run,
     RunId,
     RunStatus,
@@ -25,7 +29,7 @@ from zsched.store.engine import Row
 
 
 def job(row: Row) -> Job:
-    job_id, name, command, status, created_ms, updated_ms, schedule, next_fire_ms, timeout_ms, cancel_ms = row[:10]
+    job_id, name, command, status, created_ms, updated_ms, schedule, next_fire_ms, cancel_ms, *more = row[:12]
     return Job(
         job_id=JobId(job_id),
         name=name,
@@ -35,12 +39,49 @@ def job(row: Row) -> Job:
         updated_ms=updated_ms,
         schedule=schedule,
         next_fire_ms=next_fire_ms,
-        timeout_ms=timeout_ms,
+        policy=policy(row[12:]),
         cancel_ms=cancel_ms,
-        user=row[10],
-        env=variables(row[11]),
-        secret_env=variables(row[12]),
+        user=more[0],
+        env=variables(more[1]),
+        secret_env=variables(more[2]),
     )
+
+
+def policy(row: Row) -> Policy:
+    """A job's policy. Raises ValueError and the like for what is none."""
+    timeout_ms, grace_ms, crash_limit, retries, backoff_, on_lost, on_disconnect = row
+    return Policy(
+        timeout_ms=timeout_ms,
+        grace_ms=grace_ms,
+        crash_limit=crash_limit,
+        retries=retries,
+        backoff=backoff(backoff_),
+        on_lost=OnLost(on_lost),
+        on_disconnect=OnDisconnect(on_disconnect),
+    )
+
+
+def stored_policy(given: Policy) -> Row:
+    """What `policy` reads."""
+    return (
+        given.timeout_ms, given.grace_ms, given.crash_limit, given.retries, stored_backoff(given.backoff),
+        given.on_lost, given.on_disconnect,
+    )  # fmt: skip
+
+
+def backoff(text: str | None) -> Backoff:
+    """Raises ValueError and the like for what is none."""
+    if text is None:
+        return Backoff()
+    initial_ms, factor, max_ms, jitter = json.loads(text)
+    return Backoff(initial_ms=initial_ms, factor=factor, max_ms=max_ms, jitter=jitter)
+
+
+def stored_backoff(given: Backoff) -> str | None:
+    """What `backoff` reads; None for the usual one."""
+    if given == Backoff():
+        return None
+    return json.dumps([given.initial_ms, given.factor, given.max_ms, given.jitter])
 
 
 def variables(text: str | None) -> dict[str, str] | None:
@@ -62,7 +103,7 @@ def run(row: Row) -> Run:
     (run_id, job_id, task, attempt, status, created_ms, worker_id, reason, detail, exit_code, signal, crashes) = row[
         :12
     ]
-    claimed_ms, started_ms, finished_ms, cancel_ms = row[12:]
+    claimed_ms, started_ms, finished_ms, cancel_ms, failures = row[12:]
     return Run(
         run_id=RunId(run_id),
         job_id=JobId(job_id),
@@ -76,6 +117,7 @@ def run(row: Row) -> Run:
         exit_code=exit_code,
         signal=signal,
         crashes=crashes,
+        failures=failures,
         claimed_ms=claimed_ms,
         started_ms=started_ms,
         finished_ms=finished_ms,
@@ -105,15 +147,16 @@ def worker(row: Row) -> Worker:
 
 def wish(demand: Demand) -> str:
     """A demand as the canonical text that makes it unique."""
-    return json.dumps(
-        {"needs": sorted(demand.needs), "probation": demand.probation}, sort_keys=True, separators=(",", ":")
-    )
+    asked: dict[str, object] = {"needs": sorted(demand.needs), "probation": demand.probation}
+    if demand.once:
+        asked["once"] = True
+    return json.dumps(asked, sort_keys=True, separators=(",", ":"))
 
 
 def demand(text: str) -> Demand:
     """The demand that `wish` wrote."""
     read = json.loads(text)
-    return Demand(needs=tuple(read["needs"]), probation=read["probation"])
+    return Demand(needs=tuple(read["needs"]), probation=read["probation"], once=read.get("once", False))
 
 
 def token(row: Row) -> Token:

@@ -21,18 +21,19 @@ DEMAND: Final = "SELECT wish FROM demands WHERE demand_id = ?"
 
 # --- jobs ---
 
+_POLICY: Final = "timeout_ms, grace_ms, crash_limit, retries, backoff, on_lost, on_disconnect"
 _JOB: Final = (
-    "job_id, name, command, status, created_ms, updated_ms, schedule, next_fire_ms, timeout_ms, cancel_ms, run_as,"
-    " env, secret_env"
+    "job_id, name, command, status, created_ms, updated_ms, schedule, next_fire_ms, cancel_ms, run_as, env,"
+    f" secret_env, {_POLICY}"
 )
 JOB: Final = f"SELECT {_JOB} FROM jobs WHERE job_id = ?"
 JOBS: Final = f"SELECT {_JOB} FROM jobs ORDER BY job_id DESC LIMIT ? OFFSET ?"
 JOBS_BETWEEN: Final = f"SELECT {_JOB} FROM jobs WHERE job_id BETWEEN ? AND ? ORDER BY job_id"
 JOBS_BY_STATUS: Final = f"SELECT {_JOB} FROM jobs WHERE status = ? ORDER BY job_id DESC LIMIT ? OFFSET ?"
-ADD_JOB: Final = """
-    INSERT INTO jobs (name, command, demand_id, timeout_ms, grace_ms, crash_limit, schedule, next_fire_ms,
-        created_ms, updated_ms, run_as, env, secret_env)
-    VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) RETURNING job_id"""
+ADD_JOB: Final = f"""
+    INSERT INTO jobs (name, command, demand_id, schedule, next_fire_ms, created_ms, updated_ms, run_as, env,
+        secret_env, {_POLICY})
+    VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) RETURNING job_id"""
 COUNT_TASKS: Final = """
     UPDATE jobs SET pending = pending + ?, running = running + ?, success = success + ?, failed = failed + ?,
         cancelled = cancelled + ?, updated_ms = ? WHERE job_id = ?"""
@@ -62,7 +63,7 @@ NEXT_DUE: Final = """
 
 _RUN: Final = (
     "run_id, job_id, task, attempt, status, created_ms, worker_id, reason, detail, exit_code, signal,"
-    " crashes, claimed_ms, started_ms, finished_ms, cancel_ms"
+    " crashes, claimed_ms, started_ms, finished_ms, cancel_ms, failures"
 )
 RUN: Final = f"SELECT {_RUN} FROM runs WHERE run_id = ?"
 RUNS_OF_JOB: Final = f"SELECT {_RUN} FROM runs WHERE job_id = ? ORDER BY run_id DESC LIMIT ?"
@@ -75,8 +76,9 @@ ADD_RUN: Final = """
     INSERT INTO runs (job_id, attempt, demand_id, priority, status, created_ms) VALUES (?, 1, ?, ?, 'pending', ?)
     RETURNING run_id"""
 ADD_SUCCESSOR: Final = """
-    INSERT INTO runs (job_id, task, attempt, demand_id, priority, status, blocked, due_ms, crashes, created_ms)
-    SELECT job_id, task, ?, ?, priority, 'pending', ?, ?, ?, ? FROM runs WHERE run_id = ? RETURNING run_id"""
+    INSERT INTO runs (job_id, task, attempt, demand_id, priority, status, blocked, due_ms, crashes, failures,
+        created_ms)
+    SELECT job_id, task, ?, ?, priority, 'pending', ?, ?, ?, ?, ? FROM runs WHERE run_id = ? RETURNING run_id"""
 # Jumps from one demand that has ready runs to the next, so its cost is that of the demands in use and not of the runs.
 READY: Final = """
     WITH RECURSIVE waiting (demand_id) AS (
@@ -94,8 +96,8 @@ READY_COUNT: Final = """
     SELECT count(*) FROM (
         SELECT 1 FROM runs WHERE status = 'pending' AND blocked = 0 AND demand_id = ? LIMIT ?) AS some"""
 CLAIM: Final = """
-    UPDATE runs SET status = 'running', worker_id = ?, handed_n = ?, claimed_ms = ?, reason = NULL,
-        detail = NULL, due_ms = NULL
+    UPDATE runs SET status = 'running', worker_id = ?, handed_n = ?, claimed_ms = ?, lease_ms = ?,
+        reason = NULL, detail = NULL, due_ms = NULL
     WHERE run_id IN (
         SELECT run_id FROM runs WHERE status = 'pending' AND blocked = 0 AND demand_id = ? AND priority >= ?
         ORDER BY priority DESC, run_id LIMIT ?)
@@ -108,10 +110,12 @@ SET_PROBATION: Final = "UPDATE runs SET probation = 1 WHERE run_id = ? AND statu
 CLEAR_PROBATION: Final = """
     UPDATE runs SET probation = 0 WHERE run_id = ? AND status = 'running' AND started_ms IS NOT NULL"""
 SET_END: Final = "UPDATE runs SET ends_ms = ? WHERE run_id = ?"
-LOAD: Final = "SELECT count(*), coalesce(sum(probation), 0) FROM runs WHERE worker_id = ? AND status = 'running'"
+LOAD: Final = """
+    SELECT count(*), coalesce(sum(probation), 0), coalesce(max(lease_ms), 0) FROM runs
+    WHERE worker_id = ? AND status = 'running'"""
 HELD: Final = """
     SELECT run_id, job_id, handed_n, claimed_ms, started_ms IS NOT NULL, probation, cancel_ms IS NOT NULL,
-        crashes FROM runs
+        crashes, stuck, demand_id FROM runs
     WHERE worker_id = ? AND status = 'running' ORDER BY run_id"""
 # Every statement from here on that ends or moves a run carries its guard: the run is running, and the sender owns it.
 ADOPT: Final = "UPDATE runs SET handed_n = 0 WHERE worker_id = ? AND status = 'running' AND handed_n > 0"
@@ -130,12 +134,22 @@ PUT_BACK: Final = """
         reason = CASE WHEN cancel_ms IS NULL THEN ? ELSE 'cancelled' END,
         finished_ms = CASE WHEN cancel_ms IS NULL THEN NULL ELSE ? END,
         worker_id = CASE WHEN cancel_ms IS NULL THEN NULL ELSE worker_id END, handed_n = NULL,
-        claimed_ms = NULL, ends_ms = NULL
+        claimed_ms = NULL, lease_ms = NULL, ends_ms = NULL
     WHERE run_id = ? AND worker_id = ? AND status = 'running' AND started_ms IS NULL RETURNING job_id, status, reason"""
+# Only who is the first to say so changes something.
+SET_STUCK: Final = """
+    UPDATE runs SET stuck = 1 WHERE run_id = ? AND worker_id = ? AND status = 'running' AND stuck = 0
+    RETURNING job_id"""
 LOSING: Final = """
-    SELECT r.job_id, r.worker_id, r.attempt, r.crashes, r.started_ms IS NOT NULL, r.cancel_ms IS NOT NULL,
-        r.demand_id, j.crash_limit
+    SELECT r.job_id, r.worker_id, r.attempt, r.crashes, r.failures, r.started_ms IS NOT NULL,
+        r.cancel_ms IS NOT NULL, r.stuck, r.demand_id, j.crash_limit
     FROM runs r JOIN jobs j ON j.job_id = r.job_id WHERE r.run_id = ? AND r.status = 'running'"""
+# A run that failed by its own fault, and what its job says of that. Of a recurring job the run alone can be cancelled.
+FAILED: Final = """
+    SELECT r.job_id, r.task, r.attempt, r.failures, r.crashes, r.reason, r.started_ms IS NOT NULL, r.demand_id,
+        j.retries, j.backoff
+    FROM runs r JOIN jobs j ON j.job_id = r.job_id
+    WHERE r.run_id = ? AND r.status = 'failed' AND (j.cancel_ms IS NULL OR j.schedule IS NOT NULL)"""
 END: Final = """
     UPDATE runs SET status = ?, reason = ?, detail = ?, crashes = crashes + ?, finished_ms = ?, ends_ms = NULL
     WHERE run_id = ? AND status = 'running'"""

@@ -11,7 +11,6 @@ from dataclasses import replace
 from itertools import chain
 from typing import Final
 
-from zsched.limits import CRASH_LIMIT_DEFAULT, GRACE_MS_DEFAULT
 from zsched.matching import Demand
 from zsched.model import (
     Blocked,
@@ -19,18 +18,31 @@ from zsched.model import (
     Job,
     JobId,
     JobSpec,
+    OnLost,
     Outcome,
     Reason,
     Run,
     RunId,
     RunStatus,
+    Succession,
     Worker,
     WorkerId,
     WorkerStatus,
 )
 from zsched.store import rows, sql
 from zsched.store.access import AccessWriter
-from zsched.store.contract import Cancelled, Claimed, Due, Holding, Load, Ready, StoreCorrupt, StoreError, Verdict
+from zsched.store.contract import (
+    Cancelled,
+    Claimed,
+    Due,
+    Failed,
+    Holding,
+    Load,
+    Ready,
+    StoreCorrupt,
+    StoreError,
+    Verdict,
+)
 from zsched.store.engine import Engine, Row
 from zsched.store.ledger import Ledger
 
@@ -38,7 +50,7 @@ PENDING, RUNNING = RunStatus.PENDING, RunStatus.RUNNING
 FAILED, CANCELLED = RunStatus.FAILED, RunStatus.CANCELLED
 
 # Ends that the scheduler decided: no word of a worker stands behind them.
-_DECIDED: Final = frozenset({Reason.WORKER_LOST, Reason.CRASH_LIMIT, Reason.QUARANTINED})
+_DECIDED: Final = frozenset({Reason.WORKER_LOST, Reason.CRASH_LIMIT, Reason.UNKILLABLE, Reason.QUARANTINED})
 
 
 class Writer:
@@ -133,22 +145,24 @@ class Writer:
     def submit(
         self, specs: Sequence[JobSpec], next_fires: Sequence[int | None], actor: str, now_ms: int
     ) -> list[JobId]:
-        demands = {needs: self._demand_id(Demand(needs=needs)) for needs in {spec.needs for spec in specs}}
+        asked = [(spec.needs, spec.policy.on_lost is OnLost.FAIL) for spec in specs]
+        known = {(needs, once): self._demand_id(Demand(needs=needs, once=once)) for needs, once in set(asked)}
+        demands = [known[one] for one in asked]
         facts: list[Row] = [
             (
-                spec.name, spec.command, demands[spec.needs], spec.timeout_ms, GRACE_MS_DEFAULT, CRASH_LIMIT_DEFAULT,
-                spec.schedule, next_fire_ms, now_ms, now_ms, spec.user, rows.stored_variables(spec.env),
-                rows.stored_variables(spec.secret_env),
+                spec.name, spec.command, demand_id, spec.schedule, next_fire_ms, now_ms, now_ms, spec.user,
+                rows.stored_variables(spec.env), rows.stored_variables(spec.secret_env),
+                *rows.stored_policy(spec.policy),
             )
-            for spec, next_fire_ms in zip(specs, next_fires, strict=True)
+            for spec, demand_id, next_fire_ms in zip(specs, demands, next_fires, strict=True)
         ]  # fmt: skip
         job_ids = [JobId(number) for number in self._add(sql.ADD_JOB, facts)]
         at_once: list[tuple[JobId, DemandId]] = []
-        for job_id, spec in zip(job_ids, specs, strict=True):
+        for job_id, spec, demand_id in zip(job_ids, specs, demands, strict=True):
             if spec.schedule is not None:
                 self._ledger.event(now_ms, actor, None, "scheduled", job_id=job_id)
             if spec.schedule is None or spec.run_now:
-                at_once.append((job_id, demands[spec.needs]))
+                at_once.append((job_id, demand_id))
         made: list[Row] = [(job_id, demand_id, 0, now_ms) for job_id, demand_id in at_once]
         runs = [RunId(number) for number in self._add(sql.ADD_RUN, made)]
         if len(runs) == 1:
@@ -240,16 +254,17 @@ class Writer:
         handed_n: int,
         now_ms: int,
         *,
+        lease_ms: int | None = None,
         ends: bool,
     ) -> list[Claimed]:
-        taken = self._execute(sql.CLAIM, (worker_id, handed_n, now_ms, demand_id, floor, count))
+        taken = self._execute(sql.CLAIM, (worker_id, handed_n, now_ms, lease_ms, demand_id, floor, count))
         taken.sort(key=lambda row: (-row[5], row[0]))
         probation = self._demand(demand_id).probation
         claimed = []
         for row in taken:
             run_id, job_id = RunId(row[0]), JobId(row[1])
             try:
-                order = self._order(run_id, job_id, row[2], row[3], probation)
+                order = self._order(run_id, job_id, row[2], row[3], probation, lease_ms)
             except (StoreCorrupt, ValueError, TypeError, IndexError) as error:
                 self._quarantine(run_id, job_id, worker_id, repr(error), now_ms)
                 continue
@@ -263,16 +278,18 @@ class Writer:
 
     def claimed(self, run_id: RunId) -> Claimed | None:
         run = self.run(run_id)
-        return self._order(run.run_id, run.job_id, run.task, run.attempt, False) if run else None
+        return self._order(run.run_id, run.job_id, run.task, run.attempt, False, None) if run else None
 
-    def _order(self, run_id: RunId, job_id: JobId, task: int, attempt: int, probation: bool) -> Claimed:
+    def _order(
+        self, run_id: RunId, job_id: JobId, task: int, attempt: int, probation: bool, lease_ms: int | None
+    ) -> Claimed:
         """All that a worker needs of a run. Raises what a damaged row may raise."""
         name, command, timeout_ms, grace_ms, created_ms, updated_ms, *own = self._execute(sql.ORDER, (job_id,))[0]
         if not command:
             raise ValueError("the job has no command")
         return Claimed(
             run_id, job_id, task, attempt, name, command, timeout_ms, grace_ms, probation, created_ms, updated_ms,
-            own[0], rows.variables(own[1]), rows.variables(own[2]),
+            own[0], rows.variables(own[1]), rows.variables(own[2]), lease_ms,
         )  # fmt: skip
 
     def _quarantine(self, run_id: RunId, job_id: JobId, worker_id: WorkerId, why: str, now_ms: int) -> None:
@@ -280,16 +297,24 @@ class Writer:
         self._end(run_id, job_id, worker_id, FAILED, Reason.QUARANTINED, detail, now_ms, was=PENDING)
 
     def load(self, worker_id: WorkerId) -> Load:
-        running, probation = self._execute(sql.LOAD, (worker_id,))[0]
-        return Load(running, probation)
+        return Load(*self._execute(sql.LOAD, (worker_id,))[0])
 
     def held_by(self, worker_id: WorkerId) -> list[Holding]:
         return [
             Holding(
-                RunId(run_id), JobId(job_id), n, claimed_ms, bool(started), bool(probation), bool(cancelled), crashes
+                run_id=RunId(run_id),
+                job_id=JobId(job_id),
+                handed_n=n,
+                claimed_ms=claimed_ms,
+                started=bool(started),
+                probation=bool(probation),
+                cancelled=bool(cancelled),
+                crashes=crashes,
+                stuck=bool(stuck),
+                once=self._demand(DemandId(demand_id)).once,
             )
-            for run_id, job_id, n, claimed_ms, started, probation, cancelled, crashes in self._execute(
-                sql.HELD, (worker_id,)
+            for run_id, job_id, n, claimed_ms, started, probation, cancelled, crashes, stuck, demand_id in (
+                self._execute(sql.HELD, (worker_id,))
             )
         ]
 
@@ -363,25 +388,82 @@ class Writer:
     ) -> RunStatus:
         found = self._execute(sql.LOSING, (run_id,))
         assert found, "only a running run can be lost"
-        job_id, worker_id, attempt, crashes, started, cancelled, demand_id, crash_limit = found[0]
+        job_id, worker_id, attempt, crashes, failures, started, cancelled, stuck, demand_id, crash_limit = found[0]
         crashes += crash
         if cancelled:
             status, reason = CANCELLED, Reason.CANCELLED
+        elif stuck:
+            status, reason = FAILED, Reason.UNKILLABLE
         elif crash and crashes >= crash_limit:
             status, reason = FAILED, Reason.CRASH_LIMIT
         else:
             status, reason = FAILED, Reason.WORKER_LOST
         self._end(run_id, job_id, worker_id, status, reason, detail, now_ms, crash=crash)
-        if reason is not Reason.WORKER_LOST:
+        demand = self._demand(demand_id)
+        if reason is not Reason.WORKER_LOST or demand.once:
             return status
         if crashes or suspect:
-            demand_id = self._demand_id(replace(self._demand(demand_id), probation=True))
-        blocked = 0 if due_ms is None else Blocked.DUE
-        facts = (attempt + started, demand_id, blocked, due_ms, crashes, now_ms)
-        successor = self._execute(sql.ADD_SUCCESSOR, (*facts, run_id))[0][0]
-        self._ledger.counted(job_id, FAILED, None)
-        self._moved(now_ms, "scheduler", job_id, successor, None, PENDING, reason="requeued")
+            demand_id = self._demand_id(replace(demand, probation=True))
+        facts = (attempt + started, demand_id, due_ms, crashes, failures)
+        self._follow(run_id, job_id, facts, Succession.REQUEUED, now_ms)
         return PENDING
+
+    def failed(self, run_id: RunId) -> Failed | None:
+        found = self._execute(sql.FAILED, (run_id,))
+        if not found:
+            return None
+        job_id, task, attempt, failures, crashes, reason, started, demand_id, retries, backoff = found[0]
+        try:
+            return Failed(
+                run_id=run_id,
+                job_id=job_id,
+                task=task,
+                attempt=attempt,
+                failures=failures,
+                crashes=crashes,
+                reason=reason,
+                started=bool(started),
+                demand_id=demand_id,
+                once=self._demand(demand_id).once,
+                retries=retries,
+                backoff=rows.backoff(backoff),
+            )
+        except (ValueError, TypeError):
+            return None
+
+    def retry(self, failed: Failed, why: Succession, due_ms: int | None, now_ms: int) -> RunId:
+        attempt = failed.attempt + failed.started
+        failures = failed.failures + (why is Succession.RETRY)
+        facts = (attempt, failed.demand_id, due_ms, failed.crashes, failures)
+        return self._follow(failed.run_id, failed.job_id, facts, why, now_ms)
+
+    def _follow(
+        self,
+        run_id: RunId,
+        job_id: JobId,
+        facts: tuple[int, DemandId, int | None, int, int],
+        why: Succession,
+        now_ms: int,
+    ) -> RunId:
+        """Make the next run of a task whose run has failed. `facts`: its attempt, demand, due time, crashes and
+        failures.
+        """
+        attempt, demand_id, due_ms, crashes, failures = facts
+        blocked = 0 if due_ms is None else Blocked.DUE
+        values = (attempt, demand_id, blocked, due_ms, crashes, failures, now_ms, run_id)
+        successor = RunId(self._execute(sql.ADD_SUCCESSOR, values)[0][0])
+        self._ledger.counted(job_id, FAILED, None)
+        self._moved(now_ms, "scheduler", job_id, successor, None, PENDING, reason=why)
+        return successor
+
+    def stick(self, run_id: RunId, worker_id: WorkerId, now_ms: int) -> bool:
+        stuck = self._execute(sql.SET_STUCK, (run_id, worker_id))
+        for (job_id,) in stuck:
+            self._ledger.event(
+                now_ms, f"worker {worker_id}", RUNNING, RUNNING, job_id=job_id, runs=(run_id, run_id),
+                worker_id=worker_id, reason="stuck", detail="its processes were killed and do not end",
+            )  # fmt: skip
+        return bool(stuck)
 
     def end_overdue(self, now_ms: int) -> list[tuple[WorkerId, RunId]]:
         overdue = self._execute(sql.OVERDUE, (now_ms,))

@@ -84,6 +84,7 @@ class Agent:
         self._host = host
         self._db = hello.db
         self._stopping = hello.stopping
+        self._disk_fails = hello.disk_fails
         self._window = window(hello.slots)
         self._pace = Pace(hello.slots, self._window)
         self._held: dict[int, Phase] = {held.run: held.phase for held in hello.held}
@@ -169,6 +170,10 @@ class Agent:
                 self._alive_at_ms = now.mono_ms + self._alive_ms()
             case messages.Ended(results):
                 self._on_ended(results, now)
+            case messages.Spooled():
+                self._on_spooled(message, now)
+            case messages.DiskFails(fails):
+                self._disk_fails = fails
             case messages.Began(run, pid, at_ms):
                 self._on_began(run, pid, at_ms, now)
             case messages.Logged(run, stream, offset, data):
@@ -280,17 +285,32 @@ class Agent:
         self._heartbeat_at_ms = now.mono_ms + self._session.heartbeat_ms
         self._asked = (0, 0)
         unwanted = set(frame.kill)
-        if self._db and frame.db != self._db and self._held:
-            log.warning("worker %s: %d runs of database %s dropped", self._hello.worker, len(self._held), self._db)
-            unwanted = set(self._held)
         # What is running and not named at all was handed out by a session that this one replaced.
         unwanted |= {run for run, phase in self._held.items() if phase != "finished"} - set(frame.keep)
         if frame.db != self._db:
-            self._db = frame.db
-            self.to_guard.append(messages.Database(frame.db))
+            self._change_database(frame.db)
         self._drop(unwanted)
         self._send_results(self._reports.all(now.mono_ms))
         self._say_ready(now)
+
+    def _change_database(self, db: str) -> None:
+        """Nobody here wants the runs of the one before. What it would want to hear is kept by the guard."""
+        wanted = {run: phase for run, phase in self._held.items() if run not in self._dropped}
+        left = tuple(run for run, phase in wanted.items() if phase != "finished")
+        finished = wanted.keys() - set(left)
+        if self._held:
+            log.warning(
+                "worker %s: %d runs of database %s dropped, %d results kept for it",
+                self._hello.worker,
+                len(left),
+                self._db,
+                len(finished),
+            )
+        for run in finished:
+            self._forget(run)
+        self._dropped.update(left)
+        self._db = db
+        self.to_guard.append(messages.Database(db, left))
 
     def _lose_session(self, now: Now, why: str) -> None:
         """Nothing that waits may start now. The next register is sent when the guard says what had not started."""
@@ -348,7 +368,7 @@ class Agent:
     # --- asking and telling ------------------------------------------------------------------------------------------
 
     def _asking(self, now: Now) -> tuple[int, int]:
-        if self._clash or now.mono_ms < self._no_room_until_ms:
+        if self._clash or self._disk_fails or now.mono_ms < self._no_room_until_ms:
             return 0, 0
         self._no_room_until_ms = 0
         window, ahead = self._window, self._pace.ahead()
@@ -415,7 +435,18 @@ class Agent:
             if result.started_ms is not None:
                 self._no_room.reset()
                 self._pace.on_ended(result.finished_ms - result.started_ms)
-        self._reports.add(kept)
+        self._report(kept, now)
+
+    def _on_spooled(self, message: messages.Spooled, now: Now) -> None:
+        if message.db != self._db:
+            return
+        # Perhaps handed out again meanwhile: then the guard ignores that order.
+        found = [result for result in message.results if result.run not in self._dropped]
+        self._held.update({result.run: "finished" for result in found})
+        self._report(found, now)
+
+    def _report(self, results: list[RunResult], now: Now) -> None:
+        self._reports.add(results)
         if self._session is not None:
             self._send_results(self._reports.unsent(now.mono_ms))
 

@@ -13,6 +13,7 @@ import os
 import select
 import signal
 import time
+from collections.abc import Iterable
 from typing import Final
 
 from zsched.config import WorkerConfig
@@ -27,7 +28,7 @@ from zsched.worker.messages import FromAgent, Message
 from zsched.worker.runs import Runs, wall_ms
 from zsched.worker.signals import Signals
 from zsched.worker.spawn import Spawner, keep_standard_fds
-from zsched.worker.spool import Spool
+from zsched.worker.spool import Spool, open_spool
 from zsched.worker.state import State, StateError, StateLockedError, boot_id, open_state
 from zsched.worker.strays import Strays, become_subreaper
 from zsched.worker.sweep import sweep
@@ -73,6 +74,7 @@ def run(config: WorkerConfig) -> int:
         )
     try:
         state = open_state(config.state_dir)
+        spool = open_spool(state.folder, _mono_ms())
     except StateLockedError as error:
         log.error("%s", error)
         return EXIT_LOCKED
@@ -82,19 +84,20 @@ def run(config: WorkerConfig) -> int:
     left = sweep(state.spool_id)
     if left:
         log.warning("worker %s: killed %d processes that an earlier start had left", config.id, left)
-    return Guard(config, state, notify, users).run()
+    return Guard(config, state, spool, notify, users).run()
 
 
 class Guard:
     """All of the worker's state that outlives the agent."""
 
-    def __init__(self, config: WorkerConfig, state: State, notify: Notify, users: Users | None = None) -> None:
+    def __init__(
+        self, config: WorkerConfig, state: State, spool: Spool, notify: Notify, users: Users | None = None
+    ) -> None:
         self._config = config
         self._notify = notify
         self._state = state
         self._slots = config.slots or usable_cpus()
         self._incarnation = os.urandom(16).hex()
-        self._db = ""
         self._signals = Signals()
         become_subreaper()
         self._epoll = select.epoll()
@@ -103,7 +106,9 @@ class Guard:
         self._runs = Runs(Spawner(config.id, state.spool_id, users), self._strays, self._epoll, wall_ms)
         self._backlog = Backlog()
         self._watches = Watches(self._runs.captures)
-        self._spool = Spool()
+        self._spool = spool
+        # As the agent knows it.
+        self._disk_fails = spool.failing
         # Live runs that nobody wants any more.
         self._dying: set[int] = set()
         # Runs that it ended by itself, without a result: they have run, and every agent is told so until the goodbye.
@@ -124,6 +129,8 @@ class Guard:
         folder = self._state.folder
         self._slots = make_room(self._slots)
         log.info("worker %s: process %d, %d slots, state in %s", self._config.id, os.getpid(), self._slots, folder)
+        if len(self._spool):
+            log.info("worker %s: %d results of an earlier start are to be told", self._config.id, len(self._spool))
         self._notify.ready(f"{self._slots} slots")
         while not self._ending.done:
             self._turn()
@@ -140,6 +147,7 @@ class Guard:
                 self._on_messages(self._keeper.receive())
         now_ms = _mono_ms()
         self._runs.on_tick(now_ms)
+        self._mind_the_disk(now_ms)
         if late := self._backlog.expire(now_ms):
             self._keeper.put(messages.Unstarted(late))
         self._fill_slots(now_ms)
@@ -158,6 +166,7 @@ class Guard:
             self._watches.deadline_ms(),
             self._keeper.deadline_ms(),
             self._notify.deadline_ms(),
+            self._spool.deadline_ms(),
             self._tell_at_ms,
             self._ending.deadline_ms,
         )
@@ -172,6 +181,17 @@ class Guard:
 
     def _collect(self, now_ms: int) -> None:
         """Keep what ended, and tell the agent: at once when nothing more waits here, else in batches."""
+        self._take_happened()
+        if not self._untold:
+            return
+        if self._tell_at_ms is None:
+            self._tell_at_ms = now_ms + _TELL_WITHIN_MS
+        if not self._backlog or now_ms >= self._tell_at_ms:
+            self._spool.sync(now_ms)
+            self._keeper.put(messages.Ended(tuple(self._untold)))
+            self._forget_untold()
+
+    def _take_happened(self) -> None:
         happened = self._runs.take()
         for began in happened.began:
             self._keeper.put(began)
@@ -181,16 +201,23 @@ class Guard:
             self._given_up.update(set(happened.dropped) - self._dying)
             self._dying.difference_update(happened.dropped)
             self._keeper.put(messages.Gone(tuple(happened.dropped)))
+            # Of another database, mostly: now the results of this one's runs with the same ids can be told.
+            self._tell_spooled(happened.dropped)
         for result in happened.results:
             self._spool.add(result)
         self._untold += happened.results
-        if not self._untold:
-            return
-        if self._tell_at_ms is None:
-            self._tell_at_ms = now_ms + _TELL_WITHIN_MS
-        if not self._backlog or now_ms >= self._tell_at_ms:
-            self._keeper.put(messages.Ended(tuple(self._untold)))
-            self._forget_untold()
+
+    def _tell_spooled(self, runs: Iterable[int]) -> None:
+        """Those of these runs whose results are on disk; not of one that has the id of a live run."""
+        results = [self._spool.get(run) for run in runs if run not in self._runs]
+        if told := tuple(result for result in results if result is not None):
+            self._keeper.put(messages.Spooled(self._spool.db, told))
+
+    def _mind_the_disk(self, now_ms: int) -> None:
+        self._tell_spooled(result.run for result in self._spool.on_tick(now_ms))
+        if self._spool.failing != self._disk_fails:
+            self._disk_fails = self._spool.failing
+            self._keeper.put(messages.DiskFails(self._disk_fails))
 
     def _tell_output(self, now_ms: int) -> None:
         """What watched runs write. The first thing that is left out when the agent can't keep up."""
@@ -211,8 +238,12 @@ class Guard:
         """
         self._strays.spared = {self._keeper.pid} if self._keeper.pid is not None else set()
         self._forget_untold()
+        self._spool.sync(_mono_ms())
+        self._disk_fails = self._spool.failing
+        # A live run of another database may have the id of one of this database's.
+        results = tuple(result for result in self._spool.results() if result.run not in self._runs)
         running = [Held(run, "running") for run in (*self._runs.ids(), *sorted(self._given_up))]
-        finished = [Held(result.run, "finished") for result in self._spool.results()]
+        finished = [Held(result.run, "finished") for result in results]
         self._keeper.put(
             messages.Hello(
                 worker=self._config.id,
@@ -226,13 +257,14 @@ class Guard:
                 lock=self._state.lock,
                 state_dir=str(self._state.folder),
                 spool_id=self._state.spool_id,
-                db=self._db,
+                db=self._spool.db,
                 stopping=self._ending.begun,
                 held=(*running, *finished),
                 dying=tuple(self._dying),
                 access=str(self._config.access or ""),
                 token_file=str(self._config.token_file or ""),
-                results=self._spool.results(),
+                results=results,
+                disk_fails=self._disk_fails,
             )
         )
 
@@ -257,8 +289,7 @@ class Guard:
                     return self._on_start_late(orders)
                 return self._on_start(orders)
             case messages.Forget(runs):
-                for run in runs:
-                    self._spool.forget(run)
+                self._spool.forget(runs, _mono_ms())
             case messages.Stop(runs):
                 return self._on_stop(runs)
             case messages.Drop(runs):
@@ -267,8 +298,8 @@ class Guard:
                 self._watches.add(message, _mono_ms())
             case messages.Withdraw():
                 return messages.Unstarted(self._backlog.withdraw(), withdrawn=True)
-            case messages.Database(db):
-                self._db = db
+            case messages.Database(db, left):
+                self._on_database(db, left)
             case messages.Refused(exit_code):
                 self._ending.exit_code = exit_code
                 self._stop_all()
@@ -305,10 +336,25 @@ class Guard:
                 self._runs.stop(run, "dropped", _mono_ms())
                 continue
             self._backlog.remove(run)
-            self._spool.forget(run)
             gone.append(run)
+        self._spool.forget(gone, _mono_ms())
         self._untold = [result for result in self._untold if result.run not in gone]
         return messages.Gone(tuple(gone)) if gone else None
+
+    def _on_database(self, db: str, left: tuple[int, ...]) -> None:
+        """What has ended is kept for the database before, and what has not is dropped."""
+        now_ms = _mono_ms()
+        self._take_happened()
+        for run in self._runs.ids():
+            self._dying.add(run)
+            self._runs.stop(run, "dropped", now_ms)
+        self._backlog.withdraw()
+        self._given_up.clear()
+        self._forget_untold()
+        self._spool.change(db, now_ms)
+        if gone := tuple(run for run in left if run not in self._runs):
+            self._keeper.put(messages.Gone(gone))
+        self._tell_spooled(result.run for result in self._spool.results())
 
     # --- signals -----------------------------------------------------------------------------------------------------
 
@@ -363,11 +409,15 @@ class Guard:
             self._on_ending(now_ms)
         elif late or ending.exit_code or not len(self._spool):
             if len(self._spool):
-                log.warning("worker %s: %d results were not delivered", self._config.id, len(self._spool))
+                self._log_undelivered()
             ending.leaving = True
             ending.deadline_ms = now_ms + _GOODBYE_MS
             self._keeper.put(messages.Leave())
             self._on_leaving(late=False)
+
+    def _log_undelivered(self) -> None:
+        fate = "lost: the disk fails" if self._spool.failing else "kept on disk, the next start tells them"
+        log.warning("worker %s: %d results were not delivered: %s", self._config.id, len(self._spool), fate)
 
     def _on_leaving(self, late: bool) -> None:
         if late:

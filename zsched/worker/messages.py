@@ -34,7 +34,7 @@ class Hello(Message, frozen=True):
 
     `db` is the database whose runs these are, empty if none. `spool_id` is the mark of this worker's processes. `dying`
     are those of the held runs that were dropped: Gone follows. `access` and `token_file` are paths, empty where there
-    are none.
+    are none. `disk_fails`: see DiskFails.
     """
 
     worker: str
@@ -55,6 +55,7 @@ class Hello(Message, frozen=True):
     dying: tuple[int, ...] = ()
     access: str = ""
     token_file: str = ""
+    disk_fails: bool = False
 
 
 class Began(Message, frozen=True):
@@ -69,6 +70,19 @@ class Ended(Message, frozen=True):
     """Runs that ended. The guard keeps these results until Forget."""
 
     results: tuple[RunResult, ...]
+
+
+class Spooled(Message, frozen=True):
+    """Results that were on disk and that the agent does not know: it has come to their database."""
+
+    db: str
+    results: tuple[RunResult, ...]
+
+
+class DiskFails(Message, frozen=True):
+    """Whether results can't be kept on disk now. Ask for nothing meanwhile; those that come are told all the same."""
+
+    fails: bool
 
 
 class Logged(Message, frozen=True):
@@ -150,9 +164,12 @@ class Withdraw(Message, frozen=True):
 
 
 class Database(Message, frozen=True):
-    """The database whose runs follow: a later agent is told so in Hello."""
+    """The database whose runs follow: a later agent is told so in Hello. All runs of the one before are dropped, and
+    their results wait on disk until it comes again. `left`: those that the agent held unfinished, for which Gone comes.
+    """
 
     db: str
+    left: tuple[int, ...] = ()
 
 
 class Refused(Message, frozen=True):
@@ -161,5 +178,5 @@ class Refused(Message, frozen=True):
     exit_code: int
 
 
-FromGuard = Alive | Hello | Began | Ended | Logged | Unstarted | Gone | Stopping | Leave
+FromGuard = Alive | Hello | Began | Ended | Spooled | DiskFails | Logged | Unstarted | Gone | Stopping | Leave
 FromAgent = Alive | Start | Stop | Drop | Forget | Look | Withdraw | Database | Refused

@@ -6,6 +6,7 @@ system proves to the scheduler that an earlier guard of the same directory has e
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import os
 import time
@@ -45,13 +46,37 @@ def open_state(folder: Path) -> State:
     Raises StateLockedError when another worker holds it, StateError when it is no private directory of this user.
     """
     try:
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        make_folder(folder)
         _demand_private(folder)
         lock_fd = lock(folder)
         found = os.fstat(lock_fd)
         return State(folder, _spool_id(folder), (found.st_dev, found.st_ino), lock_fd)
     except OSError as error:
         raise StateError(f"the state directory {folder} can't be used: {error.strerror}") from error
+
+
+def make_folder(folder: Path) -> None:
+    """Make it if there is none, and what is missing above it, so that a power cut doesn't take it. Raises OSError."""
+    if not folder.parent.is_dir():
+        make_folder(folder.parent)
+    try:
+        folder.mkdir(mode=0o700)
+    except FileExistsError:
+        if not folder.is_dir():
+            raise
+        return
+    # One may write into a folder and not read it.
+    with contextlib.suppress(PermissionError):
+        sync_folder(folder.parent)
+
+
+def sync_folder(folder: Path) -> None:
+    """What was made or renamed in it is on the disk. Raises OSError."""
+    fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
 
 
 def lock(folder: Path) -> int:

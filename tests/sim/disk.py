@@ -1,0 +1,108 @@
+"""A host's disk, as far as a spool needs one: what was written outlives the guard, what was synced the host too."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from random import Random
+
+import msgspec
+
+from tests.sim.violation import Violation
+from zsched.protocol import RunResult
+
+
+@dataclass(slots=True)
+class _File:
+    written: list[bytes] = field(default_factory=list)
+    synced: list[bytes] = field(default_factory=list)
+
+    def copy(self) -> _File:
+        return _File(list(self.written), list(self.synced))
+
+
+class Disk:
+    """The files of the spool by database, and which one is the current."""
+
+    def __init__(self) -> None:
+        self.files: dict[str, _File] = {}
+        self.current = ""
+
+    def cut_power(self, chance: Random) -> None:
+        """Of what was not synced any part may be there."""
+        for file in self.files.values():
+            rest = file.written[len(file.synced) :]
+            if file.written[: len(file.synced)] == file.synced and rest:
+                file.written = file.synced + rest[: chance.randint(0, len(rest))]
+            else:
+                file.written = file.synced
+            file.synced = list(file.written)
+
+
+class VirtualJournal:
+    """What journal.Journal is to the spool."""
+
+    def __init__(self, disk: Disk) -> None:
+        self._disk = disk
+        self._db = ""
+        self._open = False
+        # Runs whose results are synced. For the judge's eyes only.
+        self._synced: set[int] = set()
+        self.size = 0
+
+    @property
+    def is_open(self) -> bool:
+        return self._open
+
+    @property
+    def current(self) -> str:
+        return self._disk.current
+
+    def remember(self, db: str) -> None:
+        self._disk.current = db
+
+    def load(self, db: str) -> Iterator[bytes]:
+        self._db, self._open = db, False
+        self._synced.clear()
+        yield from self._disk.files.get(db, _File()).written
+
+    def replace(self, bodies: Iterable[bytes], *, room: bool) -> None:
+        self._disk.files[self._db] = _File(list(bodies))
+        self._open = True
+        self.size = sum(map(len, self._file.written))
+        self.sync()
+
+    def append(self, bodies: Iterable[bytes]) -> None:
+        added = list(bodies)
+        self._file.written += added
+        self.size += sum(map(len, added))
+
+    def sync(self) -> None:
+        file = self._file
+        for body in file.written[len(file.synced) :]:
+            kind, what = msgspec.msgpack.decode(body)
+            if kind == "kept":
+                self._synced.add(what["run"])
+        file.synced = list(file.written)
+
+    def clear(self) -> None:
+        self._file.written = []
+        self.size = 0
+
+    def close(self) -> None:
+        self._open = False
+
+    def leave(self, *, keep: bool) -> None:
+        self._open = False
+        if not keep:
+            self._disk.files.pop(self._db, None)
+
+    def see_told(self, results: Iterable[RunResult]) -> None:
+        """No result is told before it is safe from a power cut."""
+        for result in results:
+            if result.run not in self._synced:
+                raise Violation(f"the result of run {result.run} is told before it is synced to disk")
+
+    @property
+    def _file(self) -> _File:
+        return self._disk.files[self._db]
