@@ -34,6 +34,7 @@ class Count(StrEnum):
     OVERLAP = "overlaps"
     WRONG_WINNER = "wrong winners"
     WRONG_LOSER = "wrong losers"
+    SECOND_START = "second starts"
     STALE = "accepted stale results"
     RESURRECTED = "resurrected states"
     STUCK = "stuck"
@@ -109,7 +110,7 @@ def lives(lines: Iterable[str]) -> list[Life]:
 @dataclass(frozen=True, slots=True)
 class Job:
     """`stops`: its runs end when their worker is cut off. `fails`: its script does not always end with 0. `once`: it
-    is not started again when its worker is lost.
+    is not started again when its worker is lost. `tried_again`: so often that it has a success in the end.
     """
 
     id: int
@@ -118,6 +119,7 @@ class Job:
     stops: bool = False
     fails: bool = False
     once: bool = False
+    tried_again: bool = False
     recurring: bool = False
 
 
@@ -299,8 +301,17 @@ class _Case:
             last, job = runs[-1], self.jobs.get(job_id)
             if last.reason in ("worker_lost", "lease_stop") and job is not None and not (job.fails or job.once):
                 self.wrong[Count.WRONG_LOSER].append(f"run {last.id} of job {job_id} was lost, and none followed it")
+            if last.reason == "exit" and last.status == "failed" and job is not None and job.tried_again:
+                self.wrong[Count.WRONG_LOSER].append(f"run {last.id} of job {job_id} failed, and was not tried again")
+            if job is not None and job.once and len(self._started(runs)) > 1:
+                self.wrong[Count.SECOND_START].append(
+                    f"job {job_id} may start once, and runs {self._started(runs)} did"
+                )
             if len(winners) > 1:
                 self.wrong[Count.WRONG_WINNER].append(f"job {job_id}, task {task}: runs {winners} are all a success")
+
+    def _started(self, runs: list[Run]) -> list[int]:
+        return [run.id for run in runs if run.id in self.lives]
 
     def transitions(self) -> None:
         """A result is stored for a run that is running, from its worker, and not for one that has a successor; what is

@@ -23,6 +23,7 @@ from tests.faults.cluster import boottime_ms
 from tests.faults.history import Cancel, Outcome, Submit
 from tests.system.hosts import PORT, Hosts
 from zsched.spec import JobBody
+from zsched.worker.agent import CAN
 
 CALLERS: Final = 24
 # Calls that wait for a caller. More of them are not made: they would come in a rush, later.
@@ -35,6 +36,7 @@ CANCEL_WITHIN_S: Final = 4.0
 
 # What the scheduler of this checkout understands: the mix has it as soon as it does.
 FIELDS: Final = frozenset(JobBody.__struct_fields__)
+STOPS: Final = "on_disconnect" in FIELDS and "stop" in CAN
 KEYS: Final = False
 
 # `w` writes a line; built into sh, so it costs no process.
@@ -45,8 +47,10 @@ WITNESS: Final = (
 LIVES: Final = "i={tenths}; while [ $i -gt 0 ]; do sleep 0.1; w alive; i=$((i-1)); done"
 
 # What jobs do, and how many of a thousand do so.
-MIX: Final = {"short": 640, "sleep": 130, "lives": 70, "stop": 100, "deaf": 20, "stray": 40}
+MIX: Final = {"short": 640, "sleep": 130, "lives": 70, "stop": 80, "deaf": 20, "stray": 40, "coin": 20}
 POISON_EACH: Final = 400
+# One that fails every other time is tried so often: that all fail is as good as never.
+COINS: Final = 30
 
 
 @dataclass(slots=True)
@@ -56,6 +60,7 @@ class Made:
     stops: bool = False
     fails: bool = False
     once: bool = False
+    tried_again: bool = False
     recurring: bool = False
 
 
@@ -153,13 +158,14 @@ class Load:
             kind = "poison"
         fields: dict[str, Any] = {"name": name}
         fields["command"] = WITNESS.format(path=self._witness) + "w start; " + self._script(kind)
-        self.made[name] = Made(fails=kind == "poison")
-        if kind == "stop" and "on_disconnect" in FIELDS:
-            fields["on_disconnect"] = "stop"
-            self.made[name].stops = True
+        made = self.made[name] = Made(fails=kind in ("poison", "coin"))
+        if kind == "stop" and STOPS:
+            fields["on_disconnect"], made.stops = "stop", True
         if "on_lost" in FIELDS and chance.random() < 0.03:
-            fields["on_lost"] = "fail"
-            self.made[name].once = True
+            fields["on_lost"], made.once = "fail", True
+        elif kind == "coin" and "retries" in FIELDS:
+            fields["retries"], made.tried_again = COINS, True
+            fields["backoff"] = {"initial": "100ms", "factor": 1}
         key = f"key-{name}" if KEYS and chance.random() < 0.3 else None
         cancelled = chance.random() < (0.03 if kind == "short" else 0.2)
         cancel_after_s = chance.uniform(0, CANCEL_WITHIN_S) if cancelled else None
@@ -174,6 +180,7 @@ class Load:
             "stop": f"{lives}; w end 0",
             "deaf": f"trap '' TERM; {lives}; w end 0",
             "stray": f"setsid sleep 600 & {lives}; w end 0",
+            "coin": "code=$(($$ % 2)); w end $code; exit $code",
             # The parent of a job is the guard.
             "poison": "kill -9 $PPID; sleep 5",
         }[kind]

@@ -149,6 +149,15 @@ def lost_without_a_successor(history: History) -> None:
     history.jobs[2] = replace(history.jobs[2], status="failed")
 
 
+def failed_with_retries_left(history: History) -> None:
+    history.jobs[2] = replace(history.jobs[2], status="failed", fails=True, tried_again=True)
+    history.runs[3] = replace(history.runs[3], status="failed")
+
+
+def started_again_against_its_wish(history: History) -> None:
+    history.jobs[0] = replace(history.jobs[0], once=True)
+
+
 def stale_after_the_end(history: History) -> None:
     history.events.append(Event(1, 1, "running", "success", "w1"))
 
@@ -257,6 +266,8 @@ BAD: list[tuple[Callable[[History], None], Count]] = [
     (two_successes, Count.WRONG_WINNER),
     (wrong_loser, Count.WRONG_LOSER),
     (lost_without_a_successor, Count.WRONG_LOSER),
+    (failed_with_retries_left, Count.WRONG_LOSER),
+    (started_again_against_its_wish, Count.SECOND_START),
     (stale_after_the_end, Count.STALE),
     (stale_of_another, Count.STALE),
     (stale_with_a_successor, Count.STALE),
