@@ -153,7 +153,9 @@ class Trial:
             small_disks=disks,
             own_clocks="clock" in plan.faults,
         ) as cluster:
-            load = Load(cluster.hosts, self.witness, plan.seed, plan.rate, poison="poison" in plan.faults)
+            load = Load(
+                cluster.hosts, self.witness, plan.seed, plan.rate, plan.timeout_s, poison="poison" in plan.faults
+            )
             watch = Watch(cluster)
             files = cluster.files()
             watch.begin()

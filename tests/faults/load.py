@@ -48,6 +48,7 @@ LIVES: Final = "i={tenths}; while [ $i -gt 0 ]; do sleep 0.1; w alive; i=$((i-1)
 
 # What jobs do, and how many of a thousand do so.
 MIX: Final = {"short": 640, "sleep": 130, "lives": 70, "stop": 80, "deaf": 20, "stray": 40, "coin": 20}
+LONG: Final = 0.1
 POISON_EACH: Final = 400
 # One that fails every other time is tried so often: that all fail is as good as never.
 COINS: Final = 30
@@ -89,14 +90,17 @@ class Done:
 class Load:
     """Runs in threads of its own from `begin` to `end`."""
 
-    def __init__(self, hosts: Hosts, witness: Path, seed: int, rate: float, *, poison: bool = False) -> None:
-        """`rate`: submits a second."""
+    def __init__(
+        self, hosts: Hosts, witness: Path, seed: int, rate: float, timeout_s: float, *, poison: bool = False
+    ) -> None:
+        """`rate`: submits a second. `timeout_s`: how long a worker may be silent."""
         self.done = Done()
         self.made: dict[str, Made] = {}
         self._hosts = hosts
         self._witness = witness
         self._chance = random.Random(f"load {seed}")
         self._rate = rate
+        self._long = int(timeout_s * 25)
         self._poison = poison
         self._numbers = itertools.count(1)
         self._calls: queue.Queue[Call | None] = queue.Queue()
@@ -172,7 +176,9 @@ class Load:
         return Call(name, key, json.dumps(fields), 0, cancel_after_s)
 
     def _script(self, kind: str) -> str:
-        lives = LIVES.format(tenths=self._chance.randint(2, 15))
+        # Some live for longer than it takes to give their worker up.
+        tenths = self._chance.randint(10, self._long) if self._chance.random() < LONG else self._chance.randint(2, 15)
+        lives = LIVES.format(tenths=tenths)
         return {
             "short": "w end 0",
             "sleep": f"sleep {self._chance.uniform(0.1, 3):.2f}; w end 0",
