@@ -39,9 +39,16 @@ class Draw:
         free = [name for name in self.cluster.names if prefix + name not in self.busy]
         return self.chance.choice(free) if free else None
 
-    def seconds(self) -> float:
-        """Mostly shorter than what a worker may be silent, now and then longer."""
-        low, high = self.chance.choices(((0.02, 0.4), (0.4, 1.0), (1.0, 2.2)), (6, 2, 2))[0]
+    def absence_s(self) -> float:
+        """How long who was killed is away: mostly shorter than what a worker may be silent."""
+        return self._span((6, 2, 2))
+
+    def silence_s(self) -> float:
+        """How long nothing is heard: more often than not for longer than that."""
+        return self._span((3, 2, 6))
+
+    def _span(self, weights: tuple[int, int, int]) -> float:
+        low, high = self.chance.choices(((0.02, 0.4), (0.4, 1.0), (1.0, 2.5)), weights)[0]
         return self.chance.uniform(low, high) * self.cluster.timeout_s
 
 
@@ -56,7 +63,7 @@ def kill_scheduler(draw: Draw) -> Trouble | None:
     if "scheduler" in draw.busy:
         return None
     # Mostly it is back at once: while it is away nothing is submitted.
-    seconds = draw.seconds() * draw.chance.choice((0.1, 0.1, 1))
+    seconds = draw.absence_s() * draw.chance.choice((0.1, 0.1, 1))
     draw.cluster.kill("scheduler", seconds)
     return Trouble(f"kill -9 scheduler for {seconds:.2f} s", frozenset({"scheduler"}), seconds, _nothing)
 
@@ -75,7 +82,7 @@ def kill_guard(draw: Draw) -> Trouble | None:
     name = draw.worker()
     if name is None:
         return None
-    seconds = draw.seconds()
+    seconds = draw.absence_s()
     draw.cluster.kill(name, seconds)
     return Trouble(f"kill -9 guard of {name} for {seconds:.2f} s", frozenset({name}), seconds, _nothing)
 
@@ -85,13 +92,13 @@ def kill_worker(draw: Draw) -> Trouble | None:
     name = draw.worker()
     if name is None:
         return None
-    seconds = draw.seconds()
+    seconds = draw.absence_s()
     draw.cluster.kill_worker(name, seconds)
     return Trouble(f"kill -9 guard and agent of {name} for {seconds:.2f} s", frozenset({name}), seconds, _nothing)
 
 
 def _stop(draw: Draw, target: str, what: str, pid: int) -> Trouble:
-    seconds = draw.seconds()
+    seconds = draw.silence_s()
     draw.cluster.signal(pid, signal.SIGSTOP)
     heal = partial(draw.cluster.signal, pid, signal.SIGCONT)
     return Trouble(f"SIGSTOP {what} for {seconds:.2f} s", frozenset({target}), seconds, heal)
@@ -122,7 +129,7 @@ def _cut(draw: Draw, *ways: str) -> Trouble | None:
     name = draw.worker("net ")
     if name is None:
         return None
-    seconds = draw.seconds()
+    seconds = draw.silence_s()
     draw.cluster.cut(name, ways)
     what = f"cut {' and '.join(ways)} of {name} for {seconds:.2f} s"
     return Trouble(what, frozenset({f"net {name}"}), seconds, partial(draw.cluster.uncut, name))
@@ -144,7 +151,7 @@ def cut_scheduler(draw: Draw) -> Trouble | None:
     """From all workers, in one direction or both."""
     if "net scheduler" in draw.busy:
         return None
-    seconds = draw.seconds()
+    seconds = draw.silence_s()
     ways = draw.chance.choice((("in",), ("out",), ("in", "out")))
     draw.cluster.cut("a", ways)
     what = f"cut {' and '.join(ways)} of the scheduler for {seconds:.2f} s"
@@ -157,7 +164,7 @@ def swizzle(draw: Draw) -> Iterator[Trouble]:
     draw.chance.shuffle(names)
     for name in names:
         draw.cluster.cut(name)
-        seconds = draw.seconds()
+        seconds = draw.silence_s()
         what = f"swizzle: cut {name} for {seconds:.2f} s"
         yield Trouble(what, frozenset({f"net {name}"}), seconds, partial(draw.cluster.uncut, name))
 
@@ -172,7 +179,7 @@ def disk_worker(draw: Draw) -> Trouble | None:
 
 
 def _fill(draw: Draw, name: str) -> Trouble:
-    seconds = draw.seconds()
+    seconds = draw.silence_s()
     draw.cluster.fill(name)
     heal = partial(draw.cluster.empty, name)
     return Trouble(f"full disk of {name} for {seconds:.2f} s", frozenset({f"disk {name}"}), seconds, heal)
@@ -184,7 +191,7 @@ def clock(draw: Draw) -> Trouble | None:
     if f"clock {name}" in draw.busy:
         return None
     ahead_s = draw.chance.choice((1, 3_600, DAY_S)) * draw.chance.choice((1, -1))
-    seconds = draw.seconds()
+    seconds = draw.silence_s()
     draw.cluster.set_clock(name, ahead_s)
     heal = partial(draw.cluster.set_clock, name, 0)
     what = f"clock of {name} jumps by {ahead_s} s for {seconds:.2f} s"

@@ -48,7 +48,7 @@ LIVES: Final = "i={tenths}; while [ $i -gt 0 ]; do sleep 0.1; w alive; i=$((i-1)
 
 # What jobs do, and how many of a thousand do so.
 MIX: Final = {"short": 640, "sleep": 130, "lives": 70, "stop": 80, "deaf": 20, "stray": 40, "coin": 20}
-LONG: Final = 0.1
+LONG: Final = 0.15
 POISON_EACH: Final = 400
 # One that fails every other time is tried so often: that all fail is as good as never.
 COINS: Final = 30
