@@ -57,7 +57,7 @@ class Plan:
     seed: int
     rate: float = 50
     workers: int = 3
-    slots: int = 12
+    slots: int = 16
     timeout_s: float = 5.0
     # Between the beginnings of two faults, on average.
     gap_s: float = 2.5
@@ -335,7 +335,7 @@ def main(words: Sequence[str]) -> int:
     parser.add_argument("--seed", type=int, default=None)
     parser.add_argument("--rate", type=float, default=50)
     parser.add_argument("--workers", type=int, default=3)
-    parser.add_argument("--slots", type=int, default=12)
+    parser.add_argument("--slots", type=int, default=16)
     parser.add_argument("--timeout", type=lambda text: float(text.removesuffix("s")), default=5.0)
     parser.add_argument("--gap", type=float, default=2.5, help="seconds from one fault to the next, on average")
     given = parser.parse_args(words)

@@ -48,7 +48,8 @@ LIVES: Final = "i={tenths}; while [ $i -gt 0 ]; do sleep 0.1; w alive; i=$((i-1)
 
 # What jobs do, and how many of a thousand do so.
 MIX: Final = {"short": 640, "sleep": 130, "lives": 70, "stop": 80, "deaf": 20, "stray": 40, "coin": 20}
-LONG: Final = 0.15
+LONG: Final = 0.1
+LONG_STOP: Final = 0.4
 POISON_EACH: Final = 400
 # One that fails every other time is tried so often: that all fail is as good as never.
 COINS: Final = 30
@@ -177,7 +178,8 @@ class Load:
 
     def _script(self, kind: str) -> str:
         # Some live for longer than it takes to give their worker up.
-        tenths = self._chance.randint(10, self._long) if self._chance.random() < LONG else self._chance.randint(2, 15)
+        long = self._chance.random() < (LONG_STOP if kind == "stop" else LONG)
+        tenths = self._chance.randint(10, self._long) if long else self._chance.randint(2, 15)
         lives = LIVES.format(tenths=tenths)
         return {
             "short": "w end 0",
