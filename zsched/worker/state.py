@@ -98,8 +98,8 @@ def _demand_private(folder: Path) -> None:
 def _spool_id(folder: Path) -> str:
     """The random mark of this directory, made with it. One that can't be read is made anew: no process has it."""
     path = folder / "spool_id"
-    with suppress(FileNotFoundError, UnicodeDecodeError):
-        found = path.read_text("ascii").strip()
+    with suppress(FileNotFoundError):
+        found = path.read_text("ascii", errors="replace").strip()
         if _MARK.fullmatch(found):
             return found
         log.error("%s is damaged: this worker's processes have a new mark from now on", path)
