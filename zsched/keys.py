@@ -9,16 +9,16 @@ from __future__ import annotations
 import configparser
 import os
 import re
-import secrets
 import stat
 import struct
-from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
 import zmq
 from zmq.utils import z85
+
+from zsched import files
 
 _CHARACTERS: Final = re.escape("0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ.-:+=^!/*?&<>()[]{}@%$#")
 _KEY: Final = re.compile(f"(?:[{_CHARACTERS}]{{5}}){{8}}", re.ASCII)
@@ -141,15 +141,7 @@ def read_private(path: Path) -> str:
 
 def write_private(path: Path, text: str) -> None:
     """Make a file for its owner alone, whole or not at all. Raises KeyFileError."""
-    aside = path.with_name(f"{path.name}.{secrets.token_hex(4)}")
     try:
-        descriptor = os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-        with open(descriptor, "w", encoding="ascii") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        aside.rename(path)
+        files.write_private(path, text)
     except OSError as error:
-        with suppress(OSError):
-            aside.unlink(missing_ok=True)
         raise KeyFileError(f"{path} can't be written: {error.strerror}") from None

@@ -144,6 +144,8 @@ class SqliteEngine:
             return self._connection.execute(statement, parameters).fetchall()
         except apsw.Error as error:
             _raise_ours(error)
+        except UnicodeDecodeError:
+            raise StoreCorrupt("the database is damaged: a text in it is no text") from None
 
     def executemany(self, statement: str, parameters: Iterable[Sequence[object]]) -> None:
         try:

@@ -20,8 +20,8 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import BinaryIO, Final
 
+from zsched.files import make_folder, sync_folder
 from zsched.limits import FRAME_BYTES_MAX, MIB
-from zsched.worker.state import make_folder, sync_folder
 
 _HEAD: Final = struct.Struct(">II")
 # More than any result takes. A length beyond it is a damaged one.

@@ -6,17 +6,24 @@ system proves to the scheduler that an earlier guard of the same directory has e
 
 from __future__ import annotations
 
-import contextlib
 import fcntl
+import logging
 import os
+import re
 import time
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from zsched import files
+
 # An agent that outlived its guard sweeps under the lock, for a fraction of a second.
 _LOCK_WAIT_S: Final = 1.0
 _LOCK_RETRY_S: Final = 0.02
+_MARK: Final = re.compile("[0-9a-f]{32}")
+
+log = logging.getLogger(__name__)
 
 
 class StateError(Exception):
@@ -46,37 +53,13 @@ def open_state(folder: Path) -> State:
     Raises StateLockedError when another worker holds it, StateError when it is no private directory of this user.
     """
     try:
-        make_folder(folder)
+        files.make_folder(folder)
         _demand_private(folder)
         lock_fd = lock(folder)
         found = os.fstat(lock_fd)
         return State(folder, _spool_id(folder), (found.st_dev, found.st_ino), lock_fd)
     except OSError as error:
         raise StateError(f"the state directory {folder} can't be used: {error.strerror}") from error
-
-
-def make_folder(folder: Path) -> None:
-    """Make it if there is none, and what is missing above it, so that a power cut doesn't take it. Raises OSError."""
-    if not folder.parent.is_dir():
-        make_folder(folder.parent)
-    try:
-        folder.mkdir(mode=0o700)
-    except FileExistsError:
-        if not folder.is_dir():
-            raise
-        return
-    # One may write into a folder and not read it.
-    with contextlib.suppress(PermissionError):
-        sync_folder(folder.parent)
-
-
-def sync_folder(folder: Path) -> None:
-    """What was made or renamed in it is on the disk. Raises OSError."""
-    fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)
 
 
 def lock(folder: Path) -> int:
@@ -113,13 +96,13 @@ def _demand_private(folder: Path) -> None:
 
 
 def _spool_id(folder: Path) -> str:
-    """The random mark of this directory, made with it. Written aside and renamed, so that no half mark is ever read."""
+    """The random mark of this directory, made with it. One that can't be read is made anew: no process has it."""
     path = folder / "spool_id"
-    try:
-        return path.read_text("ascii").strip()
-    except FileNotFoundError:
-        spool_id = os.urandom(16).hex()
-        fresh = folder / "spool_id.new"
-        fresh.write_text(f"{spool_id}\n", "ascii")
-        fresh.replace(path)
-        return spool_id
+    with suppress(FileNotFoundError):
+        found = path.read_text("ascii", errors="replace").strip()
+        if _MARK.fullmatch(found):
+            return found
+        log.error("%s is damaged: this worker's processes have a new mark from now on", path)
+    spool_id = os.urandom(16).hex()
+    files.write_private(path, f"{spool_id}\n")
+    return spool_id
