@@ -139,7 +139,6 @@ class Trial:
         self._troubles: list[tuple[float, Trouble]] = []
         self._counts: Counter[str] = Counter()
         self._recurring_since_ms = 0
-        self._story = (folder / "story").open("w", encoding="utf-8")
 
     def run(self) -> Result:
         """Raises MissingError when this machine can't do that."""
@@ -225,8 +224,8 @@ class Trial:
         self._tell("all is healed")
 
     def _tell(self, what: str) -> None:
-        self._story.write(f"{time.strftime('%H:%M:%S')} {boottime_ms()} {what}\n")
-        self._story.flush()
+        with (self.folder / "story").open("a", encoding="utf-8") as story:
+            story.write(f"{time.strftime('%H:%M:%S')} {boottime_ms()} {what}\n")
 
     # --- the end -----------------------------------------------------------------------------------------------------
 
