@@ -241,10 +241,11 @@ class Runs:
     def _on_due(self, live: Live, due: Due, mono_ms: int) -> None:
         if due == "again":
             self._kill_again(live, mono_ms)
+        elif due == "began":
+            # Also when all that is left of it are strays that do not die.
+            self.happened.began.append(Began(live.order.run, live.pid, live.started_ms))
         elif live.ended is not None:
             return
-        elif due == "began":
-            self.happened.began.append(Began(live.order.run, live.pid, live.started_ms))
         elif due == "timeout":
             self.stop(live.order.run, "timeout", mono_ms)
         elif due == "kill":
