@@ -25,8 +25,9 @@ pytestmark = pytest.mark.slow
 
 LEASE_MS = 3_000
 BEAT_S, TERM_S, KILL_S, GIVEN_AWAY_S = (part * LEASE_MS / 1_000 for part in (0.1, 0.7, 0.9, 1 + 1 / 3))
-# A machine that may be busy.
-LATE_S = 0.35
+# The ack of the last heartbeat may not have reached the guard; and the machine may be busy.
+EARLY_S = BEAT_S + 0.05
+LATE_S = 0.8
 
 
 def boot_s() -> float:
@@ -82,9 +83,10 @@ class Stage:
             time.sleep(0.005)
         log = self.worker.log()
         termed_s = float((self._folder / "termed").read_text("ascii"))
-        assert TERM_S - LATE_S < termed_s - heard_s < TERM_S + LATE_S, log
-        assert gone_s["polite"] - heard_s < KILL_S, log
-        assert KILL_S - LATE_S < gone_s["deaf"] - heard_s < KILL_S + LATE_S, log
+        assert TERM_S - EARLY_S < termed_s - heard_s < TERM_S + LATE_S, log
+        assert gone_s.keys() == {"polite", "deaf"}, log
+        assert gone_s["polite"] - heard_s < TERM_S + LATE_S, log
+        assert KILL_S - EARLY_S < gone_s["deaf"] - heard_s < KILL_S + LATE_S, log
         time.sleep(max(0.0, heard_s + GIVEN_AWAY_S - boot_s()))
         assert alive(self.pid("plain")), log
 
@@ -117,6 +119,13 @@ def test_while_the_scheduler_hears_the_worker_a_lease_ends_nothing(stage: Stage)
     assert stage._beats() - before >= 15
     assert all(alive(stage.pid(name)) for name in ("polite", "deaf", "plain"))
     assert stage.scheduler.run("exit 0", lease_ms=LEASE_MS).status == "success"
+
+
+def test_the_next_agent_goes_on_renewing_them(stage: Stage) -> None:
+    os.kill(agent_of(stage.worker), signal.SIGKILL)
+    stage.serve(2 * LEASE_MS / 1_000)
+    assert len(stage.scheduler.registers) == 2
+    assert all(alive(stage.pid(name)) for name in ("polite", "deaf", "plain"))
 
 
 def test_an_agent_that_is_stopped(stage: Stage) -> None:
@@ -217,7 +226,8 @@ def test_an_order_whose_lease_is_over_when_it_comes_goes_back(stage: Stage) -> N
 
 def test_such_a_job_finds_what_every_job_finds(stage: Stage) -> None:
     command = "env | sort; umask; grep -E 'Sig(Ign|Blk)|NoNew' /proc/self/status; ls /proc/self/fd; echo $A $B >&2"
-    own: dict[str, object] = {"env": {"A": "a=1"}, "secret_env": {"B": "b b"}}
+    # The loader complains of the last in each program that begins with it: the one before the job must not.
+    own: dict[str, object] = {"env": {"A": "a=1", "LD_PRELOAD": "/nowhere"}, "secret_env": {"B": "b b"}}
     plain, leased = (stage.scheduler.run(command, **own, **more) for more in ({}, {"lease_ms": LEASE_MS}))
     ids = ("ZSCHED_RUN_ID", "ZSCHED_JOB_ID")
     found = [
@@ -225,7 +235,8 @@ def test_such_a_job_finds_what_every_job_finds(stage: Stage) -> None:
         for result in (plain, leased)
     ]
     assert found[0] == found[1]
-    assert leased.stderr.head == b"a=1 ***\n"
+    assert leased.stderr == plain.stderr
+    assert leased.stderr.head.endswith(b"a=1 ***\n")
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to become another user")
