@@ -1,7 +1,7 @@
 """The Python client: submit jobs to a scheduler, wait for them, read what they wrote. Over the standard library's HTTP.
 
 Used by people's programs as `zsched.Client`, and by the commands of `zsched`. It keeps connections open, and any number
-of threads may share one Client. Nothing is tried twice that might have been done: only reads are repeated.
+of threads may share one Client. Nothing is done twice: reads are repeated, and submits, which have a key each.
 
     with zsched.Client("http://localhost:8080") as client:
         job = client.submit("make test", name="ci", timeout="10m")
@@ -14,6 +14,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import secrets
 import select
 import shlex
 import time
@@ -40,7 +41,7 @@ LOOK_FACTOR: Final = 1.5
 # The pause after a look at many jobs, as a multiple of the time that it took: the scheduler has others to serve.
 LOOK_SHARE: Final = 4
 
-# Who waits for a job outlives a scheduler that is started again within this time.
+# Who waits for a job, or submits one, outlives a scheduler that is started again within this time.
 PATIENCE_S: Final = 60.0
 
 # Up to so many jobs are looked at one by one, more by the lists of those that have not ended.
@@ -50,6 +51,9 @@ LOOKS_MAX: Final = 16
 JOBS_MAX: Final = 10_000
 SUBMIT_BYTES_MAX: Final = 8 * 2**20
 ROWS_MAX: Final = 1_000
+
+# The key of a submit, in characters.
+KEY_CHARS_MAX: Final = 255
 
 # A file of a token is read so far; a longer one is refused.
 TOKEN_BYTES_MAX: Final = 4096
@@ -66,7 +70,11 @@ class ClientError(Exception):
 
 
 class Unreachable(ClientError):
-    """No scheduler answers there."""
+    """No scheduler answers there. `sent`: it may have got the request all the same."""
+
+    def __init__(self, sentence: str, *, sent: bool = True) -> None:
+        super().__init__(sentence)
+        self.sent = sent
 
 
 class Refused(ClientError):
@@ -238,8 +246,14 @@ class Client:
         user: str | None = None,
         env: Mapping[str, str] | None = None,
         secret_env: Mapping[str, str] | None = None,
+        idempotency_key: str | None = None,
     ) -> Job:
-        """Submit a job; when this returns it is on the scheduler's disk. `command` is a line for sh."""
+        """Submit a job; when this returns it is on the scheduler's disk. `command` is a line for sh.
+
+        When the answer is lost, or the scheduler can't store now, it is sent again for a minute, and stored once by the
+        key, a random one unless given. With the same key the same job can be submitted again within seven days: it is
+        the first one that is returned. Raises Refused with code `idempotency_key_reused` for another job.
+        """
         body = spec(
             command,
             name=name,
@@ -250,7 +264,7 @@ class Client:
             env=env,
             secret_env=secret_env,
         )
-        return Job(self, self.ask("POST", "/jobs", body).json())
+        return Job(self, self._submit(body, idempotency_key))
 
     def map(
         self,
@@ -273,9 +287,13 @@ class Client:
         ]
         return [job for batch in batches(bodies) for job in self.submit_all(batch)]
 
-    def submit_all(self, bodies: Sequence[View]) -> list[Job]:
-        """Submit jobs as docs/rest.md describes them, all or none, at most 10,000."""
-        return [Job(self, view) for view in self.ask("POST", "/jobs", list(bodies)).json()]
+    def submit_all(self, bodies: Sequence[View], *, idempotency_key: str | None = None) -> list[Job]:
+        """Submit jobs as docs/rest.md describes them, all or none, at most 10,000. The key is as of `submit`."""
+        return [Job(self, view) for view in self._submit(list(bodies), idempotency_key)]
+
+    def _submit(self, body: object, key: str | None) -> Any:
+        key = secrets.token_hex(16) if key is None else key
+        return self.ask("POST", "/jobs", body, patience_s=PATIENCE_S, key=key).json()
 
     def get(self, job_id: int) -> Job:
         """The job, with its last run. Raises NotFound."""
@@ -391,28 +409,42 @@ class Client:
         return view
 
     def ask(
-        self, method: str, path: str, body: object = None, *, patience_s: float = 0.0, hold_s: float = 0.0
+        self,
+        method: str,
+        path: str,
+        body: object = None,
+        *,
+        patience_s: float = 0.0,
+        hold_s: float = 0.0,
+        key: str | None = None,
     ) -> Answer:
-        """One request; any path of docs/rest.md. Raises Unreachable, NotFound, Refused.
+        """One request; any path of docs/rest.md. `key`: the Idempotency-Key of a submit. Raises Unreachable, NotFound,
+        Refused.
 
-        A read that finds no scheduler, or one that can't answer now, is tried again for patience_s.
+        A read that finds no scheduler, or one that can't answer now, is tried again for patience_s. So is a submit with
+        a key whose answer is lost, or that can't be stored now; not one that nobody was there to take at first.
         """
-        assert method == "GET" or not patience_s
+        assert method == "GET" or key is not None or not patience_s
         given_up = time.monotonic() + patience_s
         pause_s = LOOK_S_MIN
+        first = True
         while True:
             try:
-                return self._ask(method, path, body, ANSWER_S_MAX + hold_s)
+                return self._ask(method, path, body, ANSWER_S_MAX + hold_s, key)
             except (Unreachable, Refused) as error:
-                if isinstance(error, Refused) and error.status not in (429, 503):
+                again = _may_pass(error) if method == "GET" else _may_be_done(error, first=first)
+                if not again or time.monotonic() + pause_s > given_up:
                     raise
-                if time.monotonic() + pause_s > given_up:
-                    raise
+                if isinstance(error, Refused):
+                    pause_s = max(pause_s, min(error.retry_after_s or 0.0, LOOK_S_MAX))
             time.sleep(pause_s)
             pause_s = min(pause_s * LOOK_FACTOR, LOOK_S_MAX)
+            first = False
 
-    def _ask(self, method: str, path: str, body: object, timeout_s: float) -> Answer:
+    def _ask(self, method: str, path: str, body: object, timeout_s: float, key: str | None) -> Answer:
         headers = {"Accept": "*/*", "User-Agent": "zsched"}
+        if key is not None:
+            headers["Idempotency-Key"] = _quoted(key)
         content = None
         if body is not None:
             content = json.dumps(body, separators=(",", ":")).encode()
@@ -432,7 +464,11 @@ class Client:
 
         while True:
             connection, kept = self._connection(timeout_s)
+            sent = kept
             try:
+                if not kept:
+                    connection.connect()
+                    sent = True
                 connection.request(method, path, content, headers)
                 response = connection.getresponse()
                 received = response.read()
@@ -442,7 +478,7 @@ class Client:
                 # whether it was done.
                 if kept and method == "GET" and not isinstance(error, TimeoutError):
                     continue
-                raise Unreachable(f"no scheduler answers at {self.url}: {_cause(error)}") from error
+                raise Unreachable(f"no scheduler answers at {self.url}: {_cause(error)}", sent=sent) from error
             except BaseException:
                 connection.close()
                 raise
@@ -563,6 +599,28 @@ def _readable(fd: int) -> bool:
     poll = select.poll()
     poll.register(fd, select.POLLIN)
     return bool(poll.poll(0))
+
+
+def _may_pass(error: Unreachable | Refused) -> bool:
+    """Whether a read that failed so can be answered later."""
+    return isinstance(error, Unreachable) or error.status in (429, 503)
+
+
+def _may_be_done(error: Unreachable | Refused, *, first: bool) -> bool:
+    """Whether a submit that failed so is sent again: nobody knows if it was done, or it is told to come back soon.
+    Where nobody listens at first, the address is wrong; that a scheduler has no room (429) its caller has to hear.
+    """
+    if isinstance(error, Unreachable):
+        return error.sent or not first
+    return error.status == 503 and error.retry_after_s is not None
+
+
+def _quoted(key: str) -> str:
+    """A key as the header has it: a string of a structured field (RFC 9651). Raises ClientError."""
+    if not (key.isascii() and key.isprintable() and 1 <= len(key) <= KEY_CHARS_MAX):
+        raise ClientError(f"an idempotency key has 1 to {KEY_CHARS_MAX} printable ASCII characters")
+    escaped = key.replace("\\", r"\\").replace('"', r"\"")
+    return f'"{escaped}"'
 
 
 def _cause(error: Exception) -> str:

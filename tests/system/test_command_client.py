@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from zsched.client import Chunk, Client, NotFound, Refused, Unreachable, WaitTimeout
+from zsched.client import Chunk, Client, ClientError, NotFound, Refused, Unreachable, WaitTimeout
 from zsched.commands import submit, watching
 
 DEADLINE_S = 20.0
@@ -140,12 +140,71 @@ def test_a_read_is_repeated_when_a_kept_connection_ends_under_it(stub: Stub, cli
     assert client.stats() == {"x": 1}
 
 
-def test_a_submit_is_never_sent_twice(stub: Stub, client: Client) -> None:
+def test_a_write_is_never_sent_twice(stub: Stub, client: Client) -> None:
     client.ask("GET", "/workers")
     stub.answer = lambda *_: None
     with pytest.raises(Unreachable, match="no scheduler answers at http://127"):
-        client.submit("ls")
+        client.ask("POST", "/jobs/1/cancel")
     assert [method for method, _ in stub.asked] == ["GET", "POST"]
+
+
+def test_a_submit_whose_answer_is_lost_or_that_comes_too_early_is_sent_again_with_its_key(
+    stub: Stub, client: Client
+) -> None:
+    early = problem(503, "unavailable", Retry_After="0")
+    stub.answer = replies(None, early, None, as_json(job(1, "pending"), 201), as_json([job(2, "pending")], 201))
+    assert client.submit("ls").id == 1
+    assert [one.id for one in client.submit_all([{}])] == [2]
+    assert stub.asked == [("POST", "/jobs")] * 5
+    keys = [headers["Idempotency-Key"] for headers in stub.headers]
+    assert len(set(keys[:4])) == 1
+    # Each submit has a key of its own.
+    assert keys[3] != keys[4]
+    assert len(keys[0]) == len(keys[4]) == 34
+
+
+def test_a_submit_outlives_a_scheduler_that_is_started_again(
+    stub: Stub, client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    refused = Unreachable("no scheduler answers", sent=False)
+    really = client._exchange
+    ends: list[Exception | None] = [Unreachable("it was cut off"), refused, refused, None]
+
+    def exchange(*given: Any) -> Any:
+        if (error := ends.pop(0)) is not None:
+            raise error
+        return really(*given)
+
+    monkeypatch.setattr(client, "_exchange", exchange)
+    stub.answer = lambda *_: as_json(job(1, "pending"), 201)
+    assert client.submit("ls").id == 1
+    ends[:] = [refused]
+    with pytest.raises(Unreachable) as caught:
+        client.submit("ls")
+    assert caught.value is refused
+
+
+def test_a_submit_that_is_refused_is_not_sent_again(stub: Stub, client: Client) -> None:
+    for status, headers in ((400, {}), (422, {}), (429, {"Retry_After": "0"}), (500, {}), (503, {})):
+        stub.answer = replies(problem(status, "no", **headers), as_json(job(1, "pending"), 201))
+        with pytest.raises(Refused) as caught:
+            client.submit("ls")
+        assert caught.value.status == status
+
+
+@pytest.mark.parametrize(("key", "sent"), [("k", '"k"'), ("a, b", '"a, b"'), ('\\"', r'"\\\""')])
+def test_a_key_is_sent_in_quotes(stub: Stub, client: Client, key: str, sent: str) -> None:
+    stub.answer = lambda *_: as_json(job(1, "pending"), 201)
+    client.submit("ls", idempotency_key=key)
+    client.submit("ls", idempotency_key=key)
+    assert [headers["Idempotency-Key"] for headers in stub.headers] == [sent] * 2
+
+
+@pytest.mark.parametrize("key", ["", "ß", "a\nb", "k" * 256])
+def test_what_can_be_no_key_is_not_sent(stub: Stub, client: Client, key: str) -> None:
+    with pytest.raises(ClientError, match="an idempotency key has 1 to 255 printable ASCII characters"):
+        client.submit("ls", idempotency_key=key)
+    assert stub.asked == []
 
 
 def test_nobody_there_is_unreachable_and_says_where() -> None:
@@ -324,5 +383,5 @@ def test_a_full_scheduler_is_asked_again_after_the_time_that_it_says(
 ) -> None:
     made = [job(1, "pending"), job(2, "pending")]
     stub.answer = replies(problem(429, "full", Retry_After="0"), as_json(made, 201))
-    assert [one.id for one in submit.stored_jobs(client, [{}, {}])] == [1, 2]
+    assert [one.id for one in submit.stored_jobs(client, [{}, {}], "k")] == [1, 2]
     assert capsys.readouterr().err == "zsched: it is full; trying again in 0 s\n"
