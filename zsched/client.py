@@ -70,11 +70,7 @@ class ClientError(Exception):
 
 
 class Unreachable(ClientError):
-    """No scheduler answers there. `sent`: it may have got the request all the same."""
-
-    def __init__(self, sentence: str, *, sent: bool = True) -> None:
-        super().__init__(sentence)
-        self.sent = sent
+    """No scheduler answers there."""
 
 
 class Refused(ClientError):
@@ -221,6 +217,8 @@ class Client:
         if parts.scheme not in ("http", "https") or not self._host:
             raise ClientError(f"{self.url!r} is no URL of a scheduler; write it like {URL_DEFAULT}")
         self._base = parts.path
+        # Whether anybody has ever listened there.
+        self._met = False
         # Each call takes a connection, and gives it back when its answer is complete.
         self._idle: list[HTTPConnection] = []
 
@@ -422,24 +420,22 @@ class Client:
         Refused.
 
         A read that finds no scheduler, or one that can't answer now, is tried again for patience_s. So is a submit with
-        a key whose answer is lost, or that can't be stored now; not one that nobody was there to take at first.
+        a key that may have been done, or can't be stored now; not one to an address where nobody has ever listened.
         """
         assert method == "GET" or key is not None or not patience_s
         given_up = time.monotonic() + patience_s
         pause_s = LOOK_S_MIN
-        first = True
         while True:
             try:
                 return self._ask(method, path, body, ANSWER_S_MAX + hold_s, key)
             except (Unreachable, Refused) as error:
-                again = _may_pass(error) if method == "GET" else _may_be_done(error, first=first)
+                again = _may_pass(error) if method == "GET" else _may_be_done(error, met=self._met)
                 if not again or time.monotonic() + pause_s > given_up:
                     raise
                 if isinstance(error, Refused):
                     pause_s = max(pause_s, min(error.retry_after_s or 0.0, LOOK_S_MAX))
             time.sleep(pause_s)
             pause_s = min(pause_s * LOOK_FACTOR, LOOK_S_MAX)
-            first = False
 
     def _ask(self, method: str, path: str, body: object, timeout_s: float, key: str | None) -> Answer:
         headers = {"Accept": "*/*", "User-Agent": "zsched"}
@@ -464,11 +460,10 @@ class Client:
 
         while True:
             connection, kept = self._connection(timeout_s)
-            sent = kept
             try:
                 if not kept:
                     connection.connect()
-                    sent = True
+                    self._met = True
                 connection.request(method, path, content, headers)
                 response = connection.getresponse()
                 received = response.read()
@@ -478,7 +473,7 @@ class Client:
                 # whether it was done.
                 if kept and method == "GET" and not isinstance(error, TimeoutError):
                     continue
-                raise Unreachable(f"no scheduler answers at {self.url}: {_cause(error)}", sent=sent) from error
+                raise Unreachable(f"no scheduler answers at {self.url}: {_cause(error)}") from error
             except BaseException:
                 connection.close()
                 raise
@@ -606,12 +601,12 @@ def _may_pass(error: Unreachable | Refused) -> bool:
     return isinstance(error, Unreachable) or error.status in (429, 503)
 
 
-def _may_be_done(error: Unreachable | Refused, *, first: bool) -> bool:
+def _may_be_done(error: Unreachable | Refused, *, met: bool) -> bool:
     """Whether a submit that failed so is sent again: nobody knows if it was done, or it is told to come back soon.
-    Where nobody listens at first, the address is wrong; that a scheduler has no room (429) its caller has to hear.
+    Where nobody has ever listened, the address is wrong; that a scheduler has no room (429) its caller has to hear.
     """
     if isinstance(error, Unreachable):
-        return error.sent or not first
+        return met
     return error.status == 503 and error.retry_after_s is not None
 
 
