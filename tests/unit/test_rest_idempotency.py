@@ -193,6 +193,8 @@ def test_a_full_scheduler_answers_what_it_has_done_and_takes_nothing_new(tmp_pat
         for headers in ({}, {HEADER: "l"}):
             answer = rest.post("/jobs", JOB, headers=headers)
             assert (answer.status_code, answer.json["code"]) == (429, "too_many_pending")
+            # Before anything of the body is looked at.
+            assert rest.post("/jobs", body=b"{", headers=headers).status_code == 429
         rest.post("/jobs/1/cancel")
         # What was refused for want of room is done when there is some.
         assert not replayed(post(rest, "l", JOB))

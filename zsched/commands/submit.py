@@ -98,6 +98,9 @@ def wanted(found: Mapping[str, options.Value]) -> list[View]:
         options.fail(__doc__, "--run-now goes with --cron: other jobs run at once anyway")
     if found["--wait"] and cron is not None:
         options.fail(__doc__, "a job with --cron never ends, so there is nothing to --wait for")
+    key = options.text(found, "--idempotency-key")
+    if key is not None and not (key.isascii() and key.isprintable() and 1 <= len(key) <= _KEY_CHARS_MAX):
+        options.fail(__doc__, f"--idempotency-key: 1 to {_KEY_CHARS_MAX} printable ASCII characters")
     env, secret_env = variables.plain(__doc__, found), variables.secret(__doc__, found)
     commands = [command_line(words)] if file is None else [for_input(words, given) for given in lines(file)]
     return [
@@ -135,12 +138,10 @@ def lines(file: str) -> Iterator[str]:
 
 
 def key_of(found: Mapping[str, options.Value], place: int) -> str:
-    """The key of a request, one of its own for each. Wrong usage ends the program."""
+    """The key of a request, one of its own for each."""
     key = options.text(found, "--idempotency-key")
     if key is None:
         return secrets.token_hex(16)
-    if not (key.isascii() and key.isprintable() and 1 <= len(key) <= _KEY_CHARS_MAX):
-        options.fail(__doc__, f"--idempotency-key: 1 to {_KEY_CHARS_MAX} printable ASCII characters")
     return f"{key}.{place + 1}" if place else key
 
 
