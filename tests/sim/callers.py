@@ -70,6 +70,8 @@ class Client:
         self._scheduler = scheduler
         self._path = path
         self._chance = chance
+        # How it uses keys: apart, so that a seed's other decisions don't hang on it.
+        self._habit = Random(chance.random())
         self._story = story
         self._poison = poison
         # So that workers ask for runs ahead.
@@ -80,15 +82,15 @@ class Client:
         most = self._chance.choice((4, 20)) if self._short else 4
         batch = [self._job() for _ in range(self._chance.randint(1, most))]
         once, tries = None, 1
-        if self._chance.random() < 0.5:
+        if self._habit.random() < 0.5:
             key = b"key %d" % len(self.asked)
-            once, tries = Once("client", key, key), self._chance.randint(2, 5)
+            once, tries = Once("client", key, key), self._habit.randint(2, 5)
         request = Request(batch, once, tries)
         self._story.tell("client", "submits %s", ", ".join(f"{one.name} ({one.script.command})" for one in batch))
         self._send(request)
-        if once is not None and self._chance.random() < 0.2:
+        if once is not None and self._habit.random() < 0.2:
             # Without patience for the answer.
-            self._timeline.after(self._chance.choice((0, 0, 5, 50)), lambda: self._send(request))
+            self._timeline.after(self._habit.choice((0, 0, 5, 50)), lambda: self._send(request))
 
     def _send(self, request: Request) -> None:
         request.tries -= 1
@@ -117,9 +119,9 @@ class Client:
         for one in request.batch:
             one.undone = not request.possible and not request.open
         again = request.once is not None and request.tries > 0
-        if again and (not isinstance(answer, Done) or self._chance.random() < 0.2):
-            self._timeline.after(self._chance.choice((0, 20, 1_000, 3_000)), lambda: self._send(request))
-        elif isinstance(answer, Done) and request.once is not None and self._chance.random() < 0.1:
+        if again and (not isinstance(answer, Done) or self._habit.random() < 0.2):
+            self._timeline.after(self._habit.choice((0, 20, 1_000, 3_000)), lambda: self._send(request))
+        elif isinstance(answer, Done) and request.once is not None and self._habit.random() < 0.1:
             self._misuse(request.once)
         if self._chance.random() < 0.2:
             self.cancel()
