@@ -430,10 +430,10 @@ class Client:
                 return self._ask(method, path, body, ANSWER_S_MAX + hold_s, key)
             except (Unreachable, Refused) as error:
                 again = _may_pass(error) if method == "GET" else _may_be_done(error, met=self._met)
+                if key is not None and isinstance(error, Refused):
+                    pause_s = max(pause_s, error.retry_after_s or 0.0)
                 if not again or time.monotonic() + pause_s > given_up:
                     raise
-                if isinstance(error, Refused):
-                    pause_s = max(pause_s, min(error.retry_after_s or 0.0, LOOK_S_MAX))
             time.sleep(pause_s)
             pause_s = min(pause_s * LOOK_FACTOR, LOOK_S_MAX)
 

@@ -164,6 +164,18 @@ def test_a_submit_whose_answer_is_lost_or_that_comes_too_early_is_sent_again_wit
     assert len(keys[0]) == len(keys[4]) == 34
 
 
+def test_a_submit_comes_again_no_sooner_than_it_is_told_and_not_after_a_minute(stub: Stub, client: Client) -> None:
+    stub.answer = replies(problem(503, "unavailable", Retry_After="1"), as_json(job(1, "pending"), 201))
+    begun_s = time.monotonic()
+    client.submit("ls")
+    assert time.monotonic() - begun_s >= 1
+    stub.answer = lambda *_: problem(503, "unavailable", Retry_After=f"{PATIENCE_S + 1:.0f}")
+    begun_s = time.monotonic()
+    with pytest.raises(Refused, match="it is unavailable"):
+        client.submit("ls")
+    assert time.monotonic() - begun_s < PATIENCE_S / 2
+
+
 def test_a_submit_that_is_refused_is_not_sent_again(stub: Stub, client: Client) -> None:
     for status, headers in ((400, {}), (422, {}), (429, {"Retry_After": "0"}), (500, {}), (503, {})):
         stub.answer = replies(problem(status, "no", **headers), as_json(job(1, "pending"), 201))
