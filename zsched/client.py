@@ -1,7 +1,7 @@
 """The Python client: submit jobs to a scheduler, wait for them, read what they wrote. Over the standard library's HTTP.
 
 Used by people's programs as `zsched.Client`, and by the commands of `zsched`. It keeps connections open, and any number
-of threads may share one Client. Nothing is tried twice that might have been done: only reads are repeated.
+of threads may share one Client. Nothing is done twice: reads are repeated, and submits, which have a key each.
 
     with zsched.Client("http://localhost:8080") as client:
         job = client.submit("make test", name="ci", timeout="10m")
@@ -14,6 +14,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import secrets
 import select
 import shlex
 import time
@@ -40,7 +41,7 @@ LOOK_FACTOR: Final = 1.5
 # The pause after a look at many jobs, as a multiple of the time that it took: the scheduler has others to serve.
 LOOK_SHARE: Final = 4
 
-# Who waits for a job outlives a scheduler that is started again within this time.
+# Who waits for a job, or submits one, outlives a scheduler that is started again within this time.
 PATIENCE_S: Final = 60.0
 
 # Up to so many jobs are looked at one by one, more by the lists of those that have not ended.
@@ -50,6 +51,9 @@ LOOKS_MAX: Final = 16
 JOBS_MAX: Final = 10_000
 SUBMIT_BYTES_MAX: Final = 8 * 2**20
 ROWS_MAX: Final = 1_000
+
+# The key of a submit, in characters.
+KEY_CHARS_MAX: Final = 255
 
 # A file of a token is read so far; a longer one is refused.
 TOKEN_BYTES_MAX: Final = 4096
@@ -236,6 +240,8 @@ class Client:
         if parts.scheme not in ("http", "https") or not self._host:
             raise ClientError(f"{self.url!r} is no URL of a scheduler; write it like {URL_DEFAULT}")
         self._base = parts.path
+        # Whether anybody has ever listened there.
+        self._met = False
         # Each call takes a connection, and gives it back when its answer is complete.
         self._idle: list[HTTPConnection] = []
 
@@ -253,10 +259,17 @@ class Client:
     def submit(
         self,
         command: str,
+        *,
+        idempotency_key: str | None = None,
         **fields: Unpack[Fields],
     ) -> Job:
-        """Submit a job; when this returns it is on the scheduler's disk. `command` is a line for sh."""
-        return Job(self, self.ask("POST", "/jobs", spec(command, **fields)).json())
+        """Submit a job; when this returns it is on the scheduler's disk. `command` is a line for sh.
+
+        When the answer is lost, or the scheduler can't store now, it is sent again for a minute, and stored once by the
+        key, a random one unless given. With the same key the same job can be submitted again within seven days: it is
+        the first one that is returned. Raises Refused with code `idempotency_key_reused` for another job.
+        """
+        return Job(self, self._submit(spec(command, **fields), idempotency_key))
 
     def map(self, command: str, inputs: Iterable[object], **fields: Unpack[Fields]) -> list[Job]:
         """Submit one job for each input, in order: `{}` in the command is the input, quoted for sh.
@@ -267,9 +280,13 @@ class Client:
         bodies = [spec(line, **fields) for line in commands]
         return [job for batch in batches(bodies) for job in self.submit_all(batch)]
 
-    def submit_all(self, bodies: Sequence[View]) -> list[Job]:
-        """Submit jobs as docs/rest.md describes them, all or none, at most 10,000."""
-        return [Job(self, view) for view in self.ask("POST", "/jobs", list(bodies)).json()]
+    def submit_all(self, bodies: Sequence[View], *, idempotency_key: str | None = None) -> list[Job]:
+        """Submit jobs as docs/rest.md describes them, all or none, at most 10,000. The key is as of `submit`."""
+        return [Job(self, view) for view in self._submit(list(bodies), idempotency_key)]
+
+    def _submit(self, body: object, key: str | None) -> Any:
+        key = secrets.token_hex(16) if key is None else key
+        return self.ask("POST", "/jobs", body, patience_s=PATIENCE_S, key=key).json()
 
     def get(self, job_id: int) -> Job:
         """The job, with its last run. Raises NotFound."""
@@ -385,28 +402,40 @@ class Client:
         return view
 
     def ask(
-        self, method: str, path: str, body: object = None, *, patience_s: float = 0.0, hold_s: float = 0.0
+        self,
+        method: str,
+        path: str,
+        body: object = None,
+        *,
+        patience_s: float = 0.0,
+        hold_s: float = 0.0,
+        key: str | None = None,
     ) -> Answer:
-        """One request; any path of docs/rest.md. Raises Unreachable, NotFound, Refused.
+        """One request; any path of docs/rest.md. `key`: the Idempotency-Key of a submit. Raises Unreachable, NotFound,
+        Refused.
 
-        A read that finds no scheduler, or one that can't answer now, is tried again for patience_s.
+        A read that finds no scheduler, or one that can't answer now, is tried again for patience_s. So is a submit with
+        a key that may have been done, or can't be stored now; not one to an address where nobody has ever listened.
         """
-        assert method == "GET" or not patience_s
+        assert method == "GET" or key is not None or not patience_s
         given_up = time.monotonic() + patience_s
         pause_s = LOOK_S_MIN
         while True:
             try:
-                return self._ask(method, path, body, ANSWER_S_MAX + hold_s)
+                return self._ask(method, path, body, ANSWER_S_MAX + hold_s, key)
             except (Unreachable, Refused) as error:
-                if isinstance(error, Refused) and error.status not in (429, 503):
-                    raise
-                if time.monotonic() + pause_s > given_up:
+                again = _may_pass(error) if method == "GET" else _may_be_done(error, met=self._met)
+                if key is not None and isinstance(error, Refused):
+                    pause_s = max(pause_s, error.retry_after_s or 0.0)
+                if not again or time.monotonic() + pause_s > given_up:
                     raise
             time.sleep(pause_s)
             pause_s = min(pause_s * LOOK_FACTOR, LOOK_S_MAX)
 
-    def _ask(self, method: str, path: str, body: object, timeout_s: float) -> Answer:
+    def _ask(self, method: str, path: str, body: object, timeout_s: float, key: str | None) -> Answer:
         headers = {"Accept": "*/*", "User-Agent": "zsched"}
+        if key is not None:
+            headers["Idempotency-Key"] = _quoted(key)
         content = None
         if body is not None:
             content = json.dumps(body, separators=(",", ":")).encode()
@@ -427,6 +456,9 @@ class Client:
         while True:
             connection, kept = self._connection(timeout_s)
             try:
+                if not kept:
+                    connection.connect()
+                    self._met = True
                 connection.request(method, path, content, headers)
                 response = connection.getresponse()
                 received = response.read()
@@ -540,6 +572,28 @@ def _readable(fd: int) -> bool:
     poll = select.poll()
     poll.register(fd, select.POLLIN)
     return bool(poll.poll(0))
+
+
+def _may_pass(error: Unreachable | Refused) -> bool:
+    """Whether a read that failed so can be answered later."""
+    return isinstance(error, Unreachable) or error.status in (429, 503)
+
+
+def _may_be_done(error: Unreachable | Refused, *, met: bool) -> bool:
+    """Whether a submit that failed so is sent again: nobody knows if it was done, or it is told to come back soon.
+    Where nobody has ever listened, the address is wrong; that a scheduler has no room (429) its caller has to hear.
+    """
+    if isinstance(error, Unreachable):
+        return met
+    return error.status == 503 and error.retry_after_s is not None
+
+
+def _quoted(key: str) -> str:
+    """A key as the header has it: a string of a structured field (RFC 9651). Raises ClientError."""
+    if not (key.isascii() and key.isprintable() and 1 <= len(key) <= KEY_CHARS_MAX):
+        raise ClientError(f"an idempotency key has 1 to {KEY_CHARS_MAX} printable ASCII characters")
+    escaped = key.replace("\\", r"\\").replace('"', r"\"")
+    return f'"{escaped}"'
 
 
 def _cause(error: Exception) -> str:

@@ -73,6 +73,12 @@ OUTPUT_BYTES_MAX = 256 * KIB
 # of a lost run is never refused.
 PENDING_RUNS_MAX = 2_000_000
 
+# What a submit with an Idempotency-Key stored is known for so long, by the wall clock. After that the key is a new one.
+IDEMPOTENCY_MS = 7 * 86_400_000
+
+# An Idempotency-Key, in characters. More is 400.
+IDEMPOTENCY_KEY_CHARS_MAX = 255
+
 # --- The turn ---------------------------------------------------------------------------------------------------------
 
 # Frames drained in one turn. At the bound the rest waits for the next turn, and no worker is judged silent in this one.
@@ -92,6 +98,11 @@ CLAIM_LARGE_RUNS_MAX = 32
 
 # Due jobs fired, or workers judged, in one turn before the rest waits for the next.
 TICK_JOBS_MAX = 1_000
+
+# Expired keys of submits that one turn drops: no fewer than a turn can bring, so that they never become more. They are
+# looked for so often, and in each turn while there are more.
+FORGET_KEYS_MAX = 1_000
+FORGET_INTERVAL_MS = 60_000
 
 # --- Liveness and loss ------------------------------------------------------------------------------------------------
 

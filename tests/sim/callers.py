@@ -10,8 +10,11 @@ from tests.sim.jobs import Poison, Script
 from tests.sim.network import Path
 from tests.sim.scheduler import Answer, Done, Refused, Scheduler, Undone
 from tests.sim.story import Story
-from zsched.dispatcher.commands import Cancel, Submit
+from tests.sim.timeline import Timeline
+from tests.sim.violation import Violation
+from zsched.dispatcher.commands import Cancel, Once, ReusedError, Submit
 from zsched.model import Backoff, JobId, JobSpec, OnLost, Policy
+from zsched.store.contract import Submitted
 
 # How long jobs take at most, each as likely as the next.
 _MIXED_MS: Final = (1, 20, 90, 300, 1_500, 5_000, 12_000, 90_000)
@@ -34,17 +37,40 @@ class Asked:
     recurring: bool = False
 
 
+@dataclass(slots=True)
+class Request:
+    """One submit, which may be sent several times when it has a key. `open` counts those that have no answer yet;
+    `possible`: one of them may have been done.
+    """
+
+    batch: list[Asked]
+    once: Once | None
+    tries: int = 1
+    open: int = 0
+    possible: bool = False
+    acked: list[int] = field(default_factory=list)
+
+
 class Client:
     """Remembers every job it asked for and every answer it got."""
 
     def __init__(
-        self, scheduler: Scheduler, path: Path, chance: Random, story: Story, poison: tuple[Poison, ...]
+        self,
+        timeline: Timeline,
+        scheduler: Scheduler,
+        path: Path,
+        chance: Random,
+        story: Story,
+        poison: tuple[Poison, ...],
     ) -> None:
         self.asked: dict[str, Asked] = {}
         self.jobs: dict[int, Asked] = {}
+        self._timeline = timeline
         self._scheduler = scheduler
         self._path = path
         self._chance = chance
+        # How it uses keys: apart, so that a seed's other decisions don't hang on it.
+        self._habit = Random(chance.random())
         self._story = story
         self._poison = poison
         # So that workers ask for runs ahead.
@@ -54,6 +80,22 @@ class Client:
         """Some jobs in one request: a few, or a crowd of short ones."""
         most = self._chance.choice((4, 20)) if self._short else 4
         batch = [self._job() for _ in range(self._chance.randint(1, most))]
+        once, tries = None, 1
+        if self._habit.random() < 0.5:
+            key = b"key %d" % len(self.asked)
+            once, tries = Once("client", key, key), self._habit.randint(2, 5)
+        request = Request(batch, once, tries)
+        self._story.tell("client", "submits %s", ", ".join(f"{one.name} ({one.script.command})" for one in batch))
+        self._send(request)
+        if once is not None and self._habit.random() < 0.2:
+            # Without patience for the answer.
+            self._timeline.after(self._habit.choice((0, 0, 5, 50)), lambda: self._send(request))
+
+    def _send(self, request: Request) -> None:
+        request.tries -= 1
+        request.open += 1
+        for one in request.batch:
+            one.undone = False
         specs = tuple(
             JobSpec(
                 name=one.name,
@@ -61,22 +103,53 @@ class Client:
                 policy=one.policy,
                 schedule="* * * * *" if one.recurring else None,
             )
-            for one in batch
+            for one in request.batch
+        )
+        self._scheduler.call(
+            self._path, Submit(specs, "client", request.once), lambda answer: self._on_submitted(request, answer)
         )
 
-        def on_answer(answer: Answer) -> None:
-            self._story.tell("client", "submit of %s: %s", " ".join(one.name for one in batch), _short(answer))
-            for place, one in enumerate(batch):
-                if isinstance(answer, Done):
-                    assert isinstance(answer.reply, list)
-                    one.acked = answer.reply[place]
-                    self.jobs[answer.reply[place]] = one
-                one.undone = isinstance(answer, Undone | Refused)
-            if self._chance.random() < 0.2:
-                self.cancel()
+    def _on_submitted(self, request: Request, answer: Answer) -> None:
+        self._story.tell("client", "submit of %s: %s", " ".join(one.name for one in request.batch), _short(answer))
+        request.open -= 1
+        request.possible |= not isinstance(answer, Undone | Refused)
+        if isinstance(answer, Done):
+            self._on_acked(request, answer.reply)
+        for one in request.batch:
+            one.undone = not request.possible and not request.open
+        again = request.once is not None and request.tries > 0
+        if again and (not isinstance(answer, Done) or self._habit.random() < 0.2):
+            self._timeline.after(self._habit.choice((0, 20, 1_000, 3_000)), lambda: self._send(request))
+        elif isinstance(answer, Done) and request.once is not None and self._habit.random() < 0.1:
+            self._misuse(request.once)
+        if self._chance.random() < 0.2:
+            self.cancel()
 
-        self._story.tell("client", "submits %s", ", ".join(f"{one.name} ({one.script.command})" for one in batch))
-        self._scheduler.call(self._path, Submit(specs, "client"), on_answer)
+    def _on_acked(self, request: Request, reply: object) -> None:
+        if isinstance(reply, Submitted):
+            ids = list(range(reply.first, reply.last + 1))
+        else:
+            assert isinstance(reply, list)
+            ids = reply
+        if request.acked and ids != request.acked:
+            raise Violation(f"a submit was acked as jobs {request.acked}, and then as {ids}")
+        request.acked = ids
+        for job_id, one in zip(ids, request.batch, strict=True):
+            one.acked = job_id
+            self.jobs[job_id] = one
+
+    def _misuse(self, used: Once) -> None:
+        """Send another job with a key that has been used: it has to be refused."""
+
+        def on_answer(answer: Answer) -> None:
+            self._story.tell("client", "another submit with the key of an earlier one: %s", _short(answer))
+            if isinstance(answer, Done) or (isinstance(answer, Refused) and not isinstance(answer.error, ReusedError)):
+                raise Violation(f"another submit with a used key was answered: {_short(answer)}")
+
+        other = Submit(
+            (JobSpec(name="never", command=Script(0).command),), "client", Once(used.caller, used.key, b"other")
+        )
+        self._scheduler.call(self._path, other, on_answer)
 
     def _job(self) -> Asked:
         name = f"j{len(self.asked) + 1}"

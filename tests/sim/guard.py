@@ -146,6 +146,13 @@ class VirtualRuns:
         process.signal(signal.SIGTERM)
         self._due.append((mono_ms + process.order.grace_ms, run, "kill"))
 
+    def kill(self, run: int, mono_ms: int) -> None:
+        self._live[run].signal(signal.SIGKILL)
+
+    def stuck(self) -> tuple[int, ...]:
+        """Virtual processes die when they are killed."""
+        return ()
+
     def on_readable(self, fd: int) -> bool:
         return False
 

@@ -621,8 +621,16 @@ class Judge:
     # --- the rules of callers ----------------------------------------------------------------------------------------
 
     def _check_answers(self) -> None:
-        """An acked submit exists, a refused one doesn't; what a cancel was acked for never runs again."""
-        names = dict(self._scheduler.engine.look("SELECT name, job_id FROM jobs"))
+        """An acked submit exists, a refused one doesn't, and one key makes at most one; what a cancel was acked for
+        never runs again.
+        """
+        found = self._scheduler.engine.look("SELECT name, job_id FROM jobs")
+        names = dict(found)
+        if len(names) < len(found):
+            doubled = [name for name, count in Counter(name for name, _ in found).items() if count > 1]
+            raise Violation(f"{', '.join(doubled)}: submitted once, by one key, and stored several times")
+        if unasked := names.keys() - self._client.asked.keys():
+            raise Violation(f"job {names[unasked.pop()]} exists, though its key belongs to another submit")
         for name, one in self._client.asked.items():
             if one.acked is not None and names.get(name) != one.acked:
                 raise Violation(f"job {one.acked} was acked, but is {names.get(name)}")

@@ -254,6 +254,41 @@ _MUTANTS: Final = (
             "unsent, self._unsent = self._unsent, []\n        for peer, frame in unsent:",
         ),
     ),
+    # --- submits that are done once ---
+    mutant("a key is never looked up", (Dispatcher, "_on_submit", "if before is not None:", "if False:")),
+    mutant("a key is never stored", (Dispatcher, "_on_submit", "self._store.idempotency.keep(", "(lambda *a: None)(")),
+    mutant("a key answers any request", (Dispatcher, "_on_submit", "if before.digest != once.digest:", "if False:")),
+    mutant(
+        "a key is stored with the next submit",
+        (
+            Dispatcher,
+            "_on_submit",
+            "self._store.idempotency.keep(once.caller, once.key, submitted, now.wall_ms)",
+            "self._late = (once.caller, once.key, submitted, now.wall_ms)",
+        ),
+        (
+            Dispatcher,
+            "_on_submit",
+            "once = command.once",
+            "once, late = command.once, self.__dict__.pop('_late', None)\n        if late:\n            self._store.idempotency.keep(*late)",
+        ),
+    ),
+    mutant(
+        "a key outlives the turn that was given up",
+        (
+            Dispatcher,
+            "_on_submit",
+            "            if before is not None:",
+            "            before = before or self.__dict__.get('_kept', {}).get(once.key)\n            if before is not None:",
+        ),
+        (
+            Dispatcher,
+            "_on_submit",
+            "            self._store.idempotency.keep(",
+            "            self.__dict__.setdefault('_kept', {})[once.key] = submitted\n            self._store.idempotency.keep(",
+        ),
+    ),
+    mutant("keys are forgotten at once", (Dispatcher, "_forget_keys", "now.wall_ms - IDEMPOTENCY_MS", "now.wall_ms")),
     # --- capacity ---
     mutant("a worker's load is not looked at again", (placement, "_claim", "session.load = None", "pass")),
     mutant(

@@ -27,6 +27,8 @@ from zsched.worker import guard as guard_module
 RIVALS_MAX: Final = 2
 # Once all is healed every job must have ended within this, and the time that they all take one after the other.
 HEALED_MS: Final = 250_000
+# What was lost before is sent again by then, and answered: its time, a pause, and the answer.
+RETRY_MS: Final = 2 * CALL_TIMEOUT_MS + 4_000
 # And then what is left over must go: kills take their grace, results their turn.
 QUIET_MS: Final = 30_000
 
@@ -65,7 +67,7 @@ class Simulation:
         self.pollers: dict[str, SimPoller] = {}
         self.client_path = self.new_path("client")
         poisons: list[tuple[Poison, ...]] = [(), ("guard",), ("machine",), ("host",), ("guard", "machine", "host")]
-        self.client = Client(self.scheduler, self.client_path, chance, self.story, chance.choice(poisons))
+        self.client = Client(timeline, self.scheduler, self.client_path, chance, self.story, chance.choice(poisons))
         self.judge = Judge(timeline, self.story, self.scheduler, self.witness, self.client, self.machines, self.pollers)
         self.scheduler.after_turn = self.judge.after_turn
         self.scheduler.before_send = self.judge.on_send
@@ -184,8 +186,8 @@ class Simulation:
             self.client.cancel()
         for beat in range(1, 60):
             self.timeline.at(healed_ms + STRAY_MS + 5_000 * beat, self.judge.check_strays)
-        # What callers have under way may still make work.
-        self.timeline.run(self.timeline.now_ms + CALL_TIMEOUT_MS)
+        # What callers have under way, and send once more, may still make work.
+        self.timeline.run(self.timeline.now_ms + RETRY_MS)
         work_ms = sum(one.script.lasts_ms for one in self.client.asked.values())
         self.timeline.run(self.timeline.now_ms + HEALED_MS + work_ms, self.judge.all_ended)
         self.judge.check_all_ended()

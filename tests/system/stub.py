@@ -72,6 +72,7 @@ class StubScheduler:
         self._n = 0
         self.window = self._ahead = self._slots = 0
         self._next_run = 1
+        self._port = 0
         self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
         self._router = self._bind(0)
         self._http = _serve_enrol(self, port)
@@ -100,10 +101,15 @@ class StubScheduler:
 
         the same port, and every session unknown. What is running stays known, as in a database.
         """
-        port = int(self.endpoint.rpartition(":")[2])
-        self._router.close(0)
+        if not self._router.closed:
+            self.hang_up()
         self._session = ""
-        self._router = self._bind(port)
+        self._router = self._bind(self._port)
+
+    def hang_up(self) -> None:
+        """Be gone. Serve nothing until `restart`."""
+        self._port = int(self.endpoint.rpartition(":")[2])
+        self._router.close(0)
 
     def submit(self, command: str, **fields: object) -> int:
         """A run to be handed out as soon as the window allows; returns its id."""

@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 import socket
 import threading
+import time
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 import pytest
 
-from zsched.client import Chunk, Client, NotFound, Refused, Unreachable, WaitTimeout
+from zsched.client import PATIENCE_S, Chunk, Client, ClientError, NotFound, Refused, Unreachable, WaitTimeout
 from zsched.commands import submit, watching
 
 DEADLINE_S = 20.0
@@ -140,12 +141,62 @@ def test_a_read_is_repeated_when_a_kept_connection_ends_under_it(stub: Stub, cli
     assert client.stats() == {"x": 1}
 
 
-def test_a_submit_is_never_sent_twice(stub: Stub, client: Client) -> None:
+def test_a_write_is_never_sent_twice(stub: Stub, client: Client) -> None:
     client.ask("GET", "/workers")
     stub.answer = lambda *_: None
     with pytest.raises(Unreachable, match="no scheduler answers at http://127"):
-        client.submit("ls")
+        client.ask("POST", "/jobs/1/cancel")
     assert [method for method, _ in stub.asked] == ["GET", "POST"]
+
+
+def test_a_submit_whose_answer_is_lost_or_that_comes_too_early_is_sent_again_with_its_key(
+    stub: Stub, client: Client
+) -> None:
+    early = problem(503, "unavailable", Retry_After="0")
+    stub.answer = replies(None, early, None, as_json(job(1, "pending"), 201), as_json([job(2, "pending")], 201))
+    assert client.submit("ls").id == 1
+    assert [one.id for one in client.submit_all([{}])] == [2]
+    assert stub.asked == [("POST", "/jobs")] * 5
+    keys = [headers["Idempotency-Key"] for headers in stub.headers]
+    assert len(set(keys[:4])) == 1
+    # Each submit has a key of its own.
+    assert keys[3] != keys[4]
+    assert len(keys[0]) == len(keys[4]) == 34
+
+
+def test_a_submit_comes_again_no_sooner_than_it_is_told_and_not_after_a_minute(stub: Stub, client: Client) -> None:
+    stub.answer = replies(problem(503, "unavailable", Retry_After="1"), as_json(job(1, "pending"), 201))
+    begun_s = time.monotonic()
+    client.submit("ls")
+    assert time.monotonic() - begun_s >= 1
+    stub.answer = lambda *_: problem(503, "unavailable", Retry_After=f"{PATIENCE_S + 1:.0f}")
+    begun_s = time.monotonic()
+    with pytest.raises(Refused, match="it is unavailable"):
+        client.submit("ls")
+    assert time.monotonic() - begun_s < PATIENCE_S / 2
+
+
+def test_a_submit_that_is_refused_is_not_sent_again(stub: Stub, client: Client) -> None:
+    for status, headers in ((400, {}), (422, {}), (429, {"Retry_After": "0"}), (500, {}), (503, {})):
+        stub.answer = replies(problem(status, "no", **headers), as_json(job(1, "pending"), 201))
+        with pytest.raises(Refused) as caught:
+            client.submit("ls")
+        assert caught.value.status == status
+
+
+@pytest.mark.parametrize(("key", "sent"), [("k", '"k"'), ("a, b", '"a, b"'), ('\\"', r'"\\\""')])
+def test_a_key_is_sent_in_quotes(stub: Stub, client: Client, key: str, sent: str) -> None:
+    stub.answer = lambda *_: as_json(job(1, "pending"), 201)
+    client.submit("ls", idempotency_key=key)
+    client.submit("ls", idempotency_key=key)
+    assert [headers["Idempotency-Key"] for headers in stub.headers] == [sent] * 2
+
+
+@pytest.mark.parametrize("key", ["", "ß", "a\nb", "k" * 256])
+def test_what_can_be_no_key_is_not_sent(stub: Stub, client: Client, key: str) -> None:
+    with pytest.raises(ClientError, match="an idempotency key has 1 to 255 printable ASCII characters"):
+        client.submit("ls", idempotency_key=key)
+    assert stub.asked == []
 
 
 def test_nobody_there_is_unreachable_and_says_where() -> None:
@@ -154,6 +205,11 @@ def test_nobody_there_is_unreachable_and_says_where() -> None:
         url = f"http://127.0.0.1:{held.getsockname()[1]}"
         with pytest.raises(Unreachable, match=f"no scheduler answers at {url}: Connection refused"):
             Client(url).stats()
+        # Nobody has ever listened there, so this is not waited for either.
+        begun_s = time.monotonic()
+        with pytest.raises(Unreachable, match="Connection refused"):
+            Client(url).submit("ls")
+        assert time.monotonic() - begun_s < PATIENCE_S / 2
     with pytest.raises(Unreachable):
         Client("http://a..b").stats()
 
@@ -324,5 +380,5 @@ def test_a_full_scheduler_is_asked_again_after_the_time_that_it_says(
 ) -> None:
     made = [job(1, "pending"), job(2, "pending")]
     stub.answer = replies(problem(429, "full", Retry_After="0"), as_json(made, 201))
-    assert [one.id for one in submit.stored_jobs(client, [{}, {}])] == [1, 2]
+    assert [one.id for one in submit.stored_jobs(client, [{}, {}], "k")] == [1, 2]
     assert capsys.readouterr().err == "zsched: it is full; trying again in 0 s\n"

@@ -117,6 +117,16 @@ def test_submit_prints_the_number_when_the_job_is_stored(cli: Cli) -> None:
     assert json.loads(cli.good("submit", "--json", "true"))["id"] == number + 2
 
 
+def test_submit_with_a_key_submits_once(cli: Cli) -> None:
+    once = ("submit", "-q", "--idempotency-key", "night, 1")
+    number = int(cli.good(*once, "true"))
+    assert int(cli.good(*once, "true")) == number
+    code, out, err = cli(*once, "false")
+    assert (code, out) == (1, "")
+    assert err.startswith("zsched: This Idempotency-Key was used for another request")
+    assert int(cli.good("submit", "-q", "true")) == number + 1
+
+
 def test_submit_of_a_recurring_job(cli: Cli) -> None:
     number = int(cli.good("submit", "-q", "--cron", "0 0 1 1 *", "true"))
     assert cli.scheduler.get(f"/jobs/{number}")["schedule"] == "0 0 1 1 *"

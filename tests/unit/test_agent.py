@@ -50,6 +50,8 @@ class Dialogue:
         db: str = "",
         dying: tuple[int, ...] = (),
         disk_fails: bool = False,
+        stuck: tuple[int, ...] = (),
+        leases: tuple[tuple[int, int], ...] = (),
     ) -> None:
         self.mono_ms = 1_000_000
         # Whether the guard answers that it lives.
@@ -72,6 +74,8 @@ class Dialogue:
             results=results,
             dying=dying,
             disk_fails=disk_fails,
+            stuck=stuck,
+            leases=leases,
         )
         self.agent = Agent(hello, self.now)
 
@@ -442,7 +446,8 @@ def test_a_lost_session_is_replaced_at_once(d: Dialogue) -> None:
     d.wait(0)
     d.says(register(db="d1"))
     d.hear(registered("s2"))
-    d.says(ready("s2"))
+    # A whole heartbeat: nobody has said yet which of the two registers this answers.
+    d.says(heartbeat(1, session="s2"))
 
 
 def test_a_late_answer_to_an_earlier_register_is_no_session(d: Dialogue) -> None:
@@ -601,7 +606,7 @@ def test_a_result_without_a_session_waits_for_the_next(d: Dialogue) -> None:
     d.wait(0)
     d.says(register(Held(1, "finished"), db="d1"))
     d.hear(registered("s2", keep=(1,)))
-    d.says(Result(s="s2", results=(result(1),)), ready("s2"))
+    d.says(heartbeat(1, Held(1, "finished"), session="s2"), Result(s="s2", results=(result(1),)))
 
 
 def test_large_results_go_in_frames_of_a_megabyte(d: Dialogue) -> None:
@@ -689,6 +694,184 @@ def test_a_run_on_probation_is_told_at_once_and_again_a_second_later(d: Dialogue
     d.wait(1)
     d.wait(0)
     d.says(heartbeat(1, Held(1, "running"), n=1))
+
+
+# --- leases ----------------------------------------------------------------------------------------------------------
+
+LEASE_MS = 20_000
+
+
+def leased(n: int, *runs: int, lease_ms: int = LEASE_MS, session: str = "s1") -> Run:
+    orders = tuple(msgspec.structs.replace(order(run), lease_ms=lease_ms) for run in runs)
+    return Run(s=session, ep=1, n=n, runs=orders)
+
+
+def told_leases(d: Dialogue) -> list[int]:
+    """From when the guard was told to count, since the last look."""
+    told = [message.at_ms for message in d.agent.to_guard if isinstance(message, messages.Lease)]
+    d.agent.to_guard.clear()
+    return told
+
+
+def test_the_guard_knows_the_lease_before_it_starts_the_first_run_that_has_one(d: Dialogue) -> None:
+    registered_ms = d.mono_ms
+    d.wait(1_000)
+    frame = leased(1, 1)
+    d.hear(frame)
+    d.orders(messages.Lease(registered_ms), messages.Start(frame.runs, d.mono_ms))
+    d.hear(frame := leased(2, 2))
+    d.orders(messages.Start(frame.runs, d.mono_ms))
+
+
+def test_without_such_a_run_the_guard_hears_nothing_of_leases(d: Dialogue) -> None:
+    d.hear(run_frame(1, 1))
+    d.wait(HEARTBEAT_MS)
+    d.hear(HeartbeatAck(s="s1", ep=1, seq=1))
+    d.sent()
+    d.orders(messages.Start((order(1),), d.mono_ms - HEARTBEAT_MS))
+
+
+def test_while_one_is_held_heartbeats_come_ten_times_in_a_lease(d: Dialogue) -> None:
+    d.wait(1_000)
+    d.hear(leased(1, 1), leased(2, 2, lease_ms=10 * LEASE_MS))
+    d.wait(LEASE_MS // 10)
+    d.wait(LEASE_MS // 10)
+    assert [frame.seq for frame in d.sent() if isinstance(frame, Heartbeat)] == [1, 2]
+    d.hear(HeartbeatAck(s="s1", ep=1, seq=2))
+    d.guard(messages.Ended((result(1),)))
+    d.wait(4_999)
+    assert [frame.seq for frame in d.sent() if isinstance(frame, Heartbeat)] == [3]
+    d.agent.to_guard.clear()
+    d.wait(3_000)
+    # One more that was due before it ended, and then the usual pace.
+    assert [frame.seq for frame in d.sent() if isinstance(frame, Heartbeat)] == [4]
+    d.orders()
+
+
+def test_an_ack_renews_the_lease_from_when_its_heartbeat_was_sent(d: Dialogue) -> None:
+    d.hear(leased(1, 1))
+    d.agent.to_guard.clear()
+    d.wait(LEASE_MS // 10)
+    sent_ms = d.mono_ms
+    d.sent()
+    d.wait(1_500)
+    d.hear(HeartbeatAck(s="s1", ep=1, seq=1))
+    assert told_leases(d) == [sent_ms]
+    # Once; and an older one changes nothing.
+    d.hear(HeartbeatAck(s="s1", ep=1, seq=1), HeartbeatAck(s="s1", ep=1, seq=0))
+    assert told_leases(d) == []
+
+
+def test_the_answer_to_a_result_renews_nothing(d: Dialogue) -> None:
+    d.hear(leased(1, 1), run_frame(2, 2))
+    d.guard(messages.Ended((result(2),)))
+    d.agent.to_guard.clear()
+    d.wait(TIMEOUT_MS - 1)
+    d.sent()
+    # It has lain there for long.
+    d.hear(acked(2))
+    assert told_leases(d) == []
+    d.wait(1)
+    assert not d.agent.registered
+    d.sent()
+    d.agent.to_guard.clear()
+
+
+def test_registered_renews_the_lease_from_the_first_register_that_it_may_answer() -> None:
+    d = Dialogue((Held(1, "running"),), db="d1", leases=((1, LEASE_MS),))
+    d.wait(0)
+    first_ms = d.mono_ms
+    d.wait(2_500)
+    assert d.sent() == [register(Held(1, "running"), db="d1")] * 3
+    d.hear(registered(keep=(1,)))
+    assert told_leases(d) == [first_ms]
+    # Which of the three it was is settled at once.
+    d.says(heartbeat(1, Held(1, "running")))
+    sent_ms = d.mono_ms
+    d.wait(10)
+    d.hear(HeartbeatAck(s="s1", ep=1, seq=1))
+    assert told_leases(d) == [sent_ms]
+    # The next register can be answered by nothing older.
+    d.agent.on_disconnected(d.now)
+    d.guard(messages.Unstarted((), withdrawn=True))
+    d.wait(0)
+    again_ms = d.mono_ms
+    d.sent()
+    d.agent.to_guard.clear()
+    d.wait(500)
+    d.hear(registered("s2", keep=(1,)))
+    assert told_leases(d) == [again_ms]
+
+
+def test_a_second_answer_to_the_same_register_renews_nothing_more() -> None:
+    d = Dialogue((Held(1, "running"),), db="d1", leases=((1, LEASE_MS),))
+    d.wait(0)
+    d.hear(registered(keep=(1,)))
+    assert told_leases(d) == [d.mono_ms]
+    d.wait(700)
+    d.hear(registered("s2", keep=(1,)))
+    assert told_leases(d) == []
+
+
+def test_without_a_session_such_a_run_is_registered_twenty_times_in_a_lease() -> None:
+    d = Dialogue((Held(1, "running"),), db="d1", leases=((1, LEASE_MS),))
+    d.wait(30_000)
+    assert len(d.sent()) >= 30
+    d.hear(Error(code="E_DUP", fatal=False, detail="w1 is connected"))
+    d.wait(5_000)
+    assert len(d.sent()) == 5
+
+
+def test_a_new_agent_renews_no_lease_before_it_is_answered() -> None:
+    d = Dialogue((Held(1, "running"),), db="d1", leases=((1, LEASE_MS),))
+    d.wait(30_000)
+    assert told_leases(d) == []
+
+
+# --- what can't be ended ---------------------------------------------------------------------------------------------
+
+
+def test_a_run_that_does_not_end_is_told_at_once_and_nothing_more_is_asked_for(d: Dialogue) -> None:
+    d.hear(run_frame(1, 1, 2))
+    d.orders(d.start(1, 2))
+    d.guard(messages.Began(1, 100, 5), messages.Began(2, 101, 5))
+    d.sent()
+    d.guard(messages.Stuck((1,)))
+    held = (Held(1, "running"), Held(2, "running"))
+    d.says(Heartbeat(s="s1", seq=1, n=1, window=0, ahead=0, runs=held, stuck=(1,)))
+    # It does end.
+    d.guard(messages.Ended((result(1),)))
+    d.says(Result(s="s1", results=(result(1),)), ready())
+    d.guard(messages.Stuck(()))
+    d.says(heartbeat(2, Held(1, "finished"), Held(2, "running"), n=1))
+
+
+def test_a_new_agent_tells_it_in_its_first_heartbeat() -> None:
+    d = Dialogue((Held(1, "running"),), db="d1", stuck=(1,))
+    d.wait(0)
+    d.says(register(Held(1, "running"), db="d1"))
+    d.hear(registered(keep=(1,)))
+    d.says(Heartbeat(s="s1", seq=1, n=0, window=0, ahead=0, runs=(Held(1, "running"),), stuck=(1,)))
+
+
+def test_before_the_goodbye_it_is_told_what_is_left_behind(d: Dialogue) -> None:
+    d.hear(run_frame(1, 1))
+    d.orders(d.start(1))
+    d.guard(messages.Began(1, 100, 5), messages.Stopping())
+    d.sent()
+    d.guard(messages.Stuck((1,)), messages.Leave())
+    told = Heartbeat(s="s1", seq=1, n=1, window=0, ahead=0, runs=(Held(1, "running"),), stuck=(1,))
+    d.says(told, WorkerBye(s="s1", reason="shutdown"))
+
+
+def test_one_that_nobody_wants_is_not_listed_and_holds_up_the_rest_all_the_same(d: Dialogue) -> None:
+    d.hear(run_frame(1, 1), HeartbeatAck(s="s1", ep=1, seq=0, kill=(1,)))
+    d.orders(d.start(1), messages.Drop((1,)))
+    d.sent()
+    d.guard(messages.Stuck((1,)))
+    d.says(Heartbeat(s="s1", seq=1, n=1, window=0, ahead=0))
+    d.guard(messages.Gone((1,)))
+    d.says(ready())
 
 
 # --- how much it asks for --------------------------------------------------------------------------------------------

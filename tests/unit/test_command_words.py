@@ -109,6 +109,13 @@ def test_options_may_stand_after_the_words_where_no_command_is_taken(argv: list[
     assert (found["<job>"], found["--follow"], found["--tail"]) == ("12", True, "3")
 
 
+def test_each_request_of_a_submit_has_a_key_of_its_own() -> None:
+    given = options.parse(PAGES["submit"], ["--idempotency-key=k", "ls"])
+    assert [submit.key_of(given, place) for place in (0, 1, 2)] == ["k", "k.2", "k.3"]
+    bare = options.parse(PAGES["submit"], ["ls"])
+    assert len({submit.key_of(bare, place) for place in (0, 0, 1)}) == 3
+
+
 @pytest.mark.parametrize("argv", [["ls", "-la", "--name=x"], ["--", "ls", "-la", "--name=x"]])
 def test_a_submitted_command_keeps_its_own_options(argv: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     assert submit.main(["--dry-run", *argv]) == 0
@@ -120,6 +127,9 @@ def test_a_submitted_command_keeps_its_own_options(argv: list[str], capsys: pyte
     [
         ("submit", [], "which command?"),
         ("submit", ["--run-now", "ls"], "--run-now goes with --cron"),
+        ("submit", ["--idempotency-key=", "ls"], "--idempotency-key: 1 to 240 printable ASCII characters"),
+        ("submit", [f"--idempotency-key={'k' * 241}", "ls"], "--idempotency-key: 1 to 240"),
+        ("submit", ["--idempotency-key=ß", "ls"], "--idempotency-key: 1 to 240"),
         ("submit", ["--wait", "--cron=* * * * *", "ls"], "never ends"),
         ("wait", ["x"], "'x' names no jobs"),
         ("wait", ["--timeout", "5", "1"], "--timeout: '5' is no duration"),

@@ -20,7 +20,13 @@ ROOT = Path(__file__).parents[2]
 WORDS = ("zsched", "zsched.limits", "zsched.units")
 PURE = ("zsched.protocol", "zsched.matching", "zsched.schedule", "zsched.spec", "zsched.store.contract")
 # The parts of the agent: they are the worker's, and as deterministic as the agent itself.
-AGENT = ("zsched.worker.messages", "zsched.worker.pace", "zsched.worker.reports", "zsched.worker.agent")
+AGENT = (
+    "zsched.worker.lease",
+    "zsched.worker.messages",
+    "zsched.worker.pace",
+    "zsched.worker.reports",
+    "zsched.worker.agent",
+)
 SETTINGS = ("zsched.settings", "zsched.config")
 ROOMS: dict[str, tuple[str, ...]] = {
     # Numbers, words and the version: used by all, using nothing.
@@ -40,6 +46,7 @@ ROOMS: dict[str, tuple[str, ...]] = {
     # Deterministic.
     "zsched.dispatcher": (*WORDS, *PURE, "zsched.model"),
     "zsched.worker.messages": (*WORDS, "zsched.protocol", "zsched.model"),
+    "zsched.worker.lease": (),
     "zsched.worker.pace": WORDS,
     "zsched.worker.reports": (*WORDS, "zsched.protocol", "zsched.model", "zsched.worker.pace"),
     "zsched.worker.agent": (*WORDS, *PURE, "zsched.model", *AGENT[:-1]),

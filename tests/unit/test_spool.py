@@ -189,7 +189,7 @@ def test_of_a_file_that_is_torn_at_any_byte_all_that_is_whole_is_kept(
         assert runs(opened(tmp_path)) == [*left, 9]
 
 
-@pytest.mark.parametrize("tail", [b"\0" * 4_096, b"\xff" * 100, b"\0\0\0\1", os.urandom(50)])
+@pytest.mark.parametrize("tail", [b"\0" * 4_096, b"\xff" * 100, b"\0\0\0\1", random.Random(1).randbytes(50)], ids=len)
 def test_whatever_follows_the_last_whole_record_is_cut_off(
     spool: Spool, tmp_path: Path, caplog: pytest.LogCaptureFixture, tail: bytes
 ) -> None:

@@ -70,16 +70,16 @@ ShapeT = TypeVar("ShapeT", bound=Struct)
 
 def read(req: falcon.Request, shape: type[ShapeT], *, bytes_max: int = BODY_BYTES_MAX) -> ShapeT:
     """The request's body in the shape of an endpoint. Raises a 400 or 413 Problem that names the field."""
-    return convert(read_json(req, bytes_max=bytes_max), shape, "#")
+    return convert(parse(read_bytes(req, bytes_max=bytes_max)), shape, "#")
 
 
-def read_json(req: falcon.Request, *, bytes_max: int) -> Any:
-    """The request's body as strict JSON."""
+def read_bytes(req: falcon.Request, *, bytes_max: int) -> bytes:
+    """The request's body. Raises a 413 Problem."""
     length = req.content_length or 0
     body = b"" if length > bytes_max else req.bounded_stream.read(bytes_max + 1)
     if length > bytes_max or len(body) > bytes_max:
         raise Problem(413, "too_large", f"The body of this request has at most {bytes_max} bytes")
-    return parse(body)
+    return bytes(body)
 
 
 def parse(body: bytes) -> Any:

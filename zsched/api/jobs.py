@@ -6,8 +6,8 @@ import logging
 
 import falcon
 
-from zsched.api import views
-from zsched.api.body import LogBody, convert, read, read_json
+from zsched.api import idempotency, views
+from zsched.api.body import LogBody, convert, parse, read, read_bytes
 from zsched.api.context import Context, actor, answer, duration_ms, job_id, number, parameters
 from zsched.api.problem import Problem
 from zsched.dispatcher.commands import Cancel, FullError, Report, Submit
@@ -24,6 +24,7 @@ from zsched.limits import (
 from zsched.model import TERMINAL, Job, JobId, JobSpec, RunId, RunStatus, Stream, WorkerId
 from zsched.protocol import INTEGER_MAX
 from zsched.spec import REQUIRED, JobBody, Seal, SpecError, job_spec
+from zsched.store.contract import Submitted
 
 log = logging.getLogger(__name__)
 
@@ -45,18 +46,28 @@ class Jobs:
 
     def on_post(self, req: falcon.Request, resp: falcon.Response) -> None:
         parameters(req)
-        # Told before the body is read: a crowd beyond the bound costs next to nothing.
-        if self._context.inbox.full:
+        key = idempotency.key(req)
+        # Told before the body is read: a crowd beyond the bound costs next to nothing. What was done needs no room.
+        if self._context.inbox.full and not (key and idempotency.known(req, key, self._context.reader)):
             raise FullError
-        asked = read_json(req, bytes_max=JOBS_BODY_BYTES_MAX)
+        body = read_bytes(req, bytes_max=JOBS_BODY_BYTES_MAX)
+        asked = parse(body)
         many = isinstance(asked, list)
         seal = self._context.seal
         specs = _many(asked, seal) if many else (_spec(asked, "#", seal),)
-        job_ids = self._context.inbox.call(Submit(specs, actor(req)))
-        assert isinstance(job_ids, list)
-        jobs = [views.job(made) for made in self._context.reader.jobs_between(job_ids[0], job_ids[-1])]
+        once = None if key is None else idempotency.once(req, key, body)
+        reply = self._context.inbox.call(Submit(specs, actor(req), once))
+        if isinstance(reply, Submitted):
+            first, last, count = reply.first, reply.last, reply.jobs
+            resp.set_header(idempotency.REPLAYED, "true")
+        else:
+            assert isinstance(reply, list)
+            first, last, count = reply[0], reply[-1], len(reply)
+        jobs = [views.job(made) for made in self._context.reader.jobs_between(first, last)]
+        if len(jobs) < count:
+            raise Problem(410, "purged", "What this Idempotency-Key has submitted was done, and is not kept any more")
         if not many:
-            resp.location = f"/jobs/{job_ids[0]}"
+            resp.location = f"/jobs/{first}"
         answer(resp, jobs if many else jobs[0], 201)
 
 

@@ -22,6 +22,7 @@ from zsched.limits import (
     BACKOFF_MS_MAX,
     COMMAND_BYTES_MAX,
     GRACE_MS_MAX,
+    IDEMPOTENCY_KEY_CHARS_MAX,
     JOBS_PER_SUBMIT_MAX,
     NAME_CHARS_MAX,
     PAGE_ROWS_DEFAULT,
@@ -68,6 +69,18 @@ _QUERY: Final[Mapping[str, Schema]] = {
     "stream": {"schema": {"enum": ["stdout", "stderr"], "default": "stdout"}},
     "status": {"schema": {"enum": list(RunStatus)}},
 }
+_ONCE: Final[Schema] = {
+    "name": "Idempotency-Key",
+    "in": "header",
+    "description": "With the same key and body again, within seven days, nothing new is stored. Quotes around it are no"
+    " part of it",
+    "schema": {
+        "type": "string",
+        "pattern": rf"""^("([ !#-\[\]-~]|\\["\\]){{1,{IDEMPOTENCY_KEY_CHARS_MAX}}}\""""
+        rf"|[!#-+\--~]([ -+\--~]{{0,{IDEMPOTENCY_KEY_CHARS_MAX - 2}}}[!-+\--~])?)$",
+    },
+    "example": "8e03978e-40d5-43dd-bc93-6894a57f9324",
+}
 _PATH: Final[Mapping[str, Schema]] = {
     "job": {"schema": {"type": "integer", "minimum": 0}, "example": 1},
     "run": {"schema": {"type": "integer", "minimum": 0}, "example": 1},
@@ -76,6 +89,10 @@ _PATH: Final[Mapping[str, Schema]] = {
 }
 _HEADERS: Final[Mapping[str, Schema]] = {
     "Location": {"description": "The path of the job, when it is one", "schema": {"type": "string"}},
+    "Idempotency-Replayed": {
+        "description": "Whether it was done before, by a request with the same Idempotency-Key",
+        "schema": {"const": "true"},
+    },
     "Zsched-Offset": {"description": "Where the body begins", "schema": {"type": "integer", "minimum": 0}},
     "Zsched-Next": {"description": "The offset to ask for next", "schema": {"type": "integer", "minimum": 0}},
     "Zsched-End": {"description": "Whether nothing follows", "schema": {"enum": ["true", "false"]}},
@@ -90,7 +107,9 @@ _ERRORS: Final[Mapping[int, tuple[str, tuple[str, ...]]]] = {
     404: ("There is none", ()),
     405: ("The path does not take this method", ("Allow",)),
     409: ("It is not in a state for this", ()),
+    410: ("What this Idempotency-Key has submitted is not kept any more", ()),
     413: ("The body is too large, or has too many jobs", ()),
+    422: ("This Idempotency-Key was used for another request", ()),
     429: ("Too many bad tokens from this address, or too many runs wait already", ("Retry-After",)),
     503: ("Not now", ("Retry-After",)),
 }
@@ -177,7 +196,8 @@ def document(needs: Needs) -> Schema:
         "paths": paths,
         "components": {
             "schemas": components,
-            "parameters": {name: {"name": name, "in": "query", **told} for name, told in _QUERY.items()},
+            "parameters": {name: {"name": name, "in": "query", **told} for name, told in _QUERY.items()}
+            | {_ONCE["name"]: _ONCE},
             "headers": dict(_HEADERS),
             "responses": {f"Error{status}": _error(status) for status in _ERRORS},
             "securitySchemes": {
@@ -209,8 +229,8 @@ def _operation(path: str, method: str, scope: str | None, schemas: Mapping[int, 
     if path == "/readyz":
         answers["503"] = {"description": "Not now", "content": good["content"]}
     made: Schema = {"operationId": one.name, "summary": one.summary}
-    if one.query:
-        made["parameters"] = [{"$ref": f"#/components/parameters/{name}"} for name in one.query]
+    if names := (*one.query, *((_ONCE["name"],) if one.once else ())):
+        made["parameters"] = [{"$ref": f"#/components/parameters/{name}"} for name in names]
     if one.takes is not None:
         told = {"schema": _bounded(schemas[id(one.takes)]), "example": one.example}
         made["requestBody"] = {"required": True, "content": {"application/json": told}}
@@ -221,7 +241,11 @@ def _operation(path: str, method: str, scope: str | None, schemas: Mapping[int, 
 
 def _statuses(one: Operation, scope: str | None) -> list[int]:
     """The errors that have no words of their own. Every call with a scope passes the gate, which reads the store."""
-    return [] if scope is None else [400, 401, 403, *([413] if one.takes is not None else []), 429, 503]
+    if scope is None:
+        return []
+    of_bodies = [413] if one.takes is not None else []
+    of_keys = [410, 422] if one.once else []
+    return [400, 401, 403, *of_bodies, *of_keys, 429, 503]
 
 
 def _content(one: Operation, schemas: Mapping[int, Schema]) -> Schema:

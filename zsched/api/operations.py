@@ -13,7 +13,7 @@ from zsched.spec import JobBody
 @dataclass(frozen=True, slots=True)
 class Operation:
     """What a route can't tell: `answer` is the type of the JSON, None where the answer is text; `conflicts` and `lacks`
-    say what 409 and 404 mean.
+    say what 409 and 404 mean. `once`: it takes an Idempotency-Key.
     """
 
     name: str
@@ -26,6 +26,7 @@ class Operation:
     headers: tuple[str, ...] = ()
     lacks: str = ""
     conflicts: str = ""
+    once: bool = False
 
 
 _CONNECTED: Final = "A worker of this name is connected over ZeroMQ"
@@ -42,7 +43,8 @@ OPERATIONS: Final[Mapping[str, Operation]] = {
         201,
         JobBody | list[JobBody],
         {"name": "hello-job", "command": "echo Hello World"},
-        headers=("Location",),
+        headers=("Location", "Idempotency-Replayed"),
+        once=True,
     ),
     "GET /jobs/{job}": Operation(
         "get_job", "Look at a job and its last run", shapes.JobWithRun, query=("wait",), lacks=_NO_JOB

@@ -9,7 +9,7 @@ from http import HTTPStatus
 import falcon
 import msgspec
 
-from zsched.dispatcher.commands import BusyError, ConflictError, FullError, NotFoundError, RefusedError
+from zsched.dispatcher.commands import BusyError, ConflictError, FullError, NotFoundError, RefusedError, ReusedError
 from zsched.inbox import ClosedError
 from zsched.store.contract import StoreError
 
@@ -36,7 +36,15 @@ class Problem(Exception):
         self.headers = headers or {}
 
 
-_TITLES = {400: "Invalid request", 403: "Not allowed", 404: "Not found", 405: "Method not allowed", 409: "Conflict"}
+_TITLES = {
+    400: "Invalid request",
+    403: "Not allowed",
+    404: "Not found",
+    405: "Method not allowed",
+    409: "Conflict",
+    # Pythons differ on this one.
+    422: "Unprocessable content",
+}
 
 
 def render(problem: Problem, path: str, accept: str) -> tuple[bytes, str]:
@@ -94,6 +102,8 @@ def _on_refused(req: falcon.Request, resp: falcon.Response, error: RefusedError,
         status = 404
     elif isinstance(error, ConflictError):
         status = 409
+    elif isinstance(error, ReusedError):
+        status = 422
     elif isinstance(error, FullError):
         status, headers = 429, {"Retry-After": "1"}
     elif isinstance(error, BusyError):

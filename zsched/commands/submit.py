@@ -28,6 +28,9 @@ Options:
   --run-now           With --cron, also run at once.
   --each-line=FILE    A job for each line of FILE, or of stdin for `-`: {} in <cmd> is the line, quoted for sh; without
                       {} it comes last; without <cmd> the line is the command. Empty lines are left out.
+  --idempotency-key=KEY
+                      Submit once: with the same KEY and the same jobs again, within seven days, these are shown and
+                      nothing is submitted (random).
   --wait              Wait until all have ended.
   --dry-run           Print what would be submitted, and submit nothing.
   -q, --quiet         Print numbers only.
@@ -44,13 +47,18 @@ zsched itself failed.
 
 from __future__ import annotations
 
+import secrets
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from typing import Final
 
-from zsched.client import Client, ClientError, Job, PolicyFields, Refused, View, batches, spec
+from zsched.client import PATIENCE_S, Client, ClientError, Job, PolicyFields, Refused, View, batches, spec
 from zsched.commands import exits, options, selection, table, variables, waiting
 from zsched.commands.line import command_line, for_input
+
+# With room for the number of a request: many jobs are several.
+_KEY_CHARS_MAX: Final = 240
 
 
 def main(argv: Sequence[str]) -> int:
@@ -76,8 +84,8 @@ def submit(found: Mapping[str, options.Value]) -> int:
         return 0
     with Client(options.text(found, "--url")) as client:
         jobs: list[Job] = []
-        for batch in batches(bodies):
-            stored = stored_jobs(client, batch)
+        for place, batch in enumerate(batches(bodies)):
+            stored = stored_jobs(client, batch, key_of(found, place))
             jobs += stored
             if not found["--json"]:
                 # At once: what comes after may fail, and these are stored.
@@ -100,6 +108,9 @@ def wanted(found: Mapping[str, options.Value]) -> list[View]:
         options.fail(__doc__, "--run-now goes with --cron: other jobs run at once anyway")
     if found["--wait"] and cron is not None:
         options.fail(__doc__, "a job with --cron never ends, so there is nothing to --wait for")
+    key = options.text(found, "--idempotency-key")
+    if key is not None and not (key.isascii() and key.isprintable() and 1 <= len(key) <= _KEY_CHARS_MAX):
+        options.fail(__doc__, f"--idempotency-key: 1 to {_KEY_CHARS_MAX} printable ASCII characters")
     env, secret_env = variables.plain(__doc__, found), variables.secret(__doc__, found)
     commands = [command_line(words)] if file is None else [for_input(words, given) for given in lines(file)]
     return [
@@ -151,14 +162,23 @@ def lines(file: str) -> Iterator[str]:
             yield text
 
 
-def stored_jobs(client: Client, bodies: Sequence[View]) -> list[Job]:
+def key_of(found: Mapping[str, options.Value], place: int) -> str:
+    """The key of a request, one of its own for each."""
+    key = options.text(found, "--idempotency-key")
+    if key is None:
+        return secrets.token_hex(16)
+    return f"{key}.{place + 1}" if place else key
+
+
+def stored_jobs(client: Client, bodies: Sequence[View], key: str) -> list[Job]:
     """Submit the jobs of one request; while the scheduler has more than it takes, wait as long as it says."""
     while True:
         try:
             # A single one in its own form, so that an error names its field and no place in an array.
             if len(bodies) == 1:
-                return [Job(client, client.ask("POST", "/jobs", bodies[0]).json())]
-            return client.submit_all(bodies)
+                answer = client.ask("POST", "/jobs", bodies[0], patience_s=PATIENCE_S, key=key)
+                return [Job(client, answer.json())]
+            return client.submit_all(bodies, idempotency_key=key)
         except Refused as error:
             # 429 says for sure that nothing was stored.
             if error.status != 429 or error.retry_after_s is None or len(bodies) == 1:

@@ -39,12 +39,34 @@ class FullError(RefusedError):
         super().__init__("too_many_pending", "As many runs are pending as may be: submit again when some have started")
 
 
+class ReusedError(RefusedError):
+    """The Idempotency-Key belongs to another request of this caller."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "idempotency_key_reused",
+            "This Idempotency-Key was used for another request: send the same one, or a new key with this one",
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Once:
+    """By what a submit is known again: who asks, the SHA-256 of the Idempotency-Key, and that of key and request."""
+
+    caller: str
+    key: bytes
+    digest: bytes
+
+
 @dataclass(frozen=True, slots=True)
 class Submit:
-    """Store jobs, all or none. Replies with their ids, in order."""
+    """Store jobs, all or none. Replies with their ids, in order. With `once`, when that has been done before: with the
+    Submitted of then, and nothing is stored.
+    """
 
     specs: tuple[JobSpec, ...]
     actor: str
+    once: Once | None = None
 
 
 @dataclass(frozen=True, slots=True)

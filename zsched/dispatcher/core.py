@@ -27,6 +27,7 @@ from zsched.dispatcher.commands import (
     RefusedError,
     RegisterWorker,
     Report,
+    ReusedError,
     RevokeKey,
     RevokeToken,
     Submit,
@@ -35,6 +36,9 @@ from zsched.dispatcher.orders import Unseal, introduced, moment, order, outcome
 from zsched.dispatcher.session import Session, Sessions
 from zsched.limits import (
     ERROR_INTERVAL_MS,
+    FORGET_INTERVAL_MS,
+    FORGET_KEYS_MAX,
+    IDEMPOTENCY_MS,
     JUMP_MS,
     LEASE_MARGIN_MS,
     PENDING_RUNS_MAX,
@@ -44,7 +48,7 @@ from zsched.limits import (
     WINDOW_MAX,
 )
 from zsched.model import JobId, Now, Outcome, Reason, RunId, RunStatus, WorkerId
-from zsched.store.contract import Claimed, Store
+from zsched.store.contract import Claimed, Store, Submitted
 
 log = logging.getLogger(__name__)
 
@@ -54,7 +58,7 @@ TICK_MS_MAX = 1_000
 # Peers whose last error frame is remembered. When more send nonsense, the memory starts anew.
 _SCOLDED_MAX = 4_096
 
-Reply = list[JobId] | Claimed | RunId | RefusedError | None
+Reply = list[JobId] | Submitted | Claimed | RunId | RefusedError | None
 
 
 class Dispatcher:
@@ -91,6 +95,7 @@ class Dispatcher:
         self._last_tick_ms = now.mono_ms
         self._wall_ahead_ms = now.wall_ms - now.mono_ms
         self._scolded: dict[bytes, int] = {}
+        self._forget_at_ms = now.mono_ms
         # Whether as many runs are pending as may be, at the end of the last turn.
         self.full = False
         # Whether sessions may say what the store doesn't, because a turn was given up.
@@ -277,7 +282,14 @@ class Dispatcher:
                     self._refuse(ended.peer, "E_KEY", "this key was revoked", fatal=True)
         return None
 
-    def _on_submit(self, command: Submit, now: Now) -> list[JobId]:
+    def _on_submit(self, command: Submit, now: Now) -> list[JobId] | Submitted:
+        once = command.once
+        if once is not None:
+            before = self._store.idempotency.find(once.caller, once.key, now.wall_ms - IDEMPOTENCY_MS)
+            if before is not None:
+                if before.digest != once.digest:
+                    raise ReusedError
+                return before
         if self._store.pending_tasks() + len(command.specs) > self._pending_max:
             raise FullError
         fires = [
@@ -285,6 +297,9 @@ class Dispatcher:
             for spec in command.specs
         ]
         made = self._store.submit(command.specs, fires, command.actor, now.wall_ms)
+        if once is not None:
+            submitted = Submitted(once.digest, made[0], made[-1], len(made))
+            self._store.idempotency.keep(once.caller, once.key, submitted, now.wall_ms)
         log.debug("jobs %d to %d submitted by %s", made[0], made[-1], command.actor)
         return made
 
@@ -347,6 +362,8 @@ class Dispatcher:
         if due_ms is not None and due_ms <= now.wall_ms:
             self._on_due(now)
             due_ms = self._store.next_due_ms()
+        if now.mono_ms >= self._forget_at_ms:
+            self._forget_keys(now)
         if drained:
             self._judge(now)
         placement.place(self._store, self._sessions, self._timeout_ms, now, partial(self._hand, now))
@@ -403,6 +420,12 @@ class Dispatcher:
                 session.load = None
         self._store.release_due(now.wall_ms)
         recurrence.fire_due(self._store, now)
+
+    def _forget_keys(self, now: Now) -> None:
+        """Drop the keys of submits that have expired. When there may be more, the next turn goes on."""
+        forgotten = self._store.idempotency.forget(now.wall_ms - IDEMPOTENCY_MS, FORGET_KEYS_MAX)
+        more = forgotten == FORGET_KEYS_MAX
+        self._forget_at_ms = now.mono_ms + (0 if more else FORGET_INTERVAL_MS)
 
     def _judge(self, now: Now) -> None:
         for session in self._sessions.silent(now.mono_ms, self._patience_ms):

@@ -185,6 +185,18 @@ class RunOutput:
     stderr: Stream
 
 
+@dataclass(frozen=True, slots=True)
+class Submitted:
+    """What a submit with an Idempotency-Key stored: so many jobs, the first and the last of them. `digest` is its
+    request's.
+    """
+
+    digest: bytes
+    first: JobId
+    last: JobId
+    jobs: int
+
+
 class Access(Protocol):
     """Who may come in: the tokens of callers and the keys of workers. A part of the write side."""
 
@@ -210,12 +222,29 @@ class Access(Protocol):
         """The worker's key is worth nothing from now on. False: it has none."""
 
 
+class Idempotency(Protocol):
+    """Submits that are done once, each by its caller and the SHA-256 of its key. A part of the write side."""
+
+    def find(self, caller: str, key: bytes, after_ms: int) -> Submitted | None:
+        """What the caller's submit with this key stored, if that was after after_ms."""
+
+    def keep(self, caller: str, key: bytes, submitted: Submitted, now_ms: int) -> None:
+        """Keep what a submit has stored in this transaction. It takes the place of an older one with its key."""
+
+    def forget(self, until_ms: int, count: int) -> int:
+        """Drop up to count of those that were kept until until_ms, the oldest first; returns how many."""
+
+
 class Store(Protocol):
     """The scheduler's write side."""
 
     @property
     def access(self) -> Access:
         """Tokens and keys, within the same transactions."""
+
+    @property
+    def idempotency(self) -> Idempotency:
+        """Submits that are done once, within the same transactions."""
 
     # --- transactions ---
 
@@ -435,6 +464,9 @@ class Reader(Protocol):
         """How many workers are in each state."""
 
     def worker(self, worker_id: WorkerId) -> Worker | None: ...
+
+    def submitted(self, caller: str, key: bytes, after_ms: int) -> Submitted | None:
+        """What the caller's submit with this key stored, if that was after after_ms."""
 
     # --- who may come in ---
 

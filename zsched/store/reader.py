@@ -17,7 +17,7 @@ from zsched.model import (
     WorkerStatus,
 )
 from zsched.store import rows, sql
-from zsched.store.contract import RunOutput
+from zsched.store.contract import RunOutput, Submitted
 from zsched.store.engine import Engine
 
 
@@ -76,6 +76,10 @@ class EngineReader:
     def worker(self, worker_id: WorkerId) -> Worker | None:
         found = self._execute(sql.WORKER, (worker_id,))
         return rows.worker(found[0]) if found else None
+
+    def submitted(self, caller: str, key: bytes, after_ms: int) -> Submitted | None:
+        found = self._execute(sql.SUBMITTED, (caller, key, after_ms))
+        return rows.submitted(found[0]) if found else None
 
     def token(self, token_id: str) -> Token | None:
         found = self._execute(sql.TOKEN, (token_id,))

@@ -25,6 +25,7 @@ from zsched.model import (
     WorkerKind,
     WorkerStatus,
 )
+from zsched.store.contract import Submitted
 from zsched.store.engine import Row
 
 
@@ -182,6 +183,11 @@ def key(row: Row) -> WorkerKey:
         created_by=created_by,
         revoked_ms=revoked_ms,
     )
+
+
+def submitted(row: Row) -> Submitted:
+    digest, first, last, jobs = row
+    return Submitted(digest, JobId(first), JobId(last), jobs)
 
 
 def event(row: Row) -> Event:

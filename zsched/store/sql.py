@@ -214,6 +214,20 @@ KEYS: Final = f"SELECT {_KEY} FROM keys ORDER BY worker_id, created_ms, public_k
 ADD_KEY: Final = f"INSERT INTO keys ({_KEY}) VALUES (?, ?, ?, ?, NULL)"
 REVOKE_KEY: Final = "UPDATE keys SET revoked_ms = ? WHERE worker_id = ? AND revoked_ms IS NULL RETURNING public_key"
 
+# --- submits that are done once ---
+
+SUBMITTED: Final = """
+    SELECT digest, first_job, last_job, jobs FROM idempotency WHERE caller = ? AND idem_key = ? AND made_ms > ?"""
+# One that has expired may still be there.
+KEEP_SUBMITTED: Final = """
+    INSERT INTO idempotency (caller, idem_key, digest, first_job, last_job, jobs, made_ms) VALUES (?, ?, ?, ?, ?, ?, ?)
+    ON CONFLICT (caller, idem_key) DO UPDATE SET digest = excluded.digest, first_job = excluded.first_job,
+        last_job = excluded.last_job, jobs = excluded.jobs, made_ms = excluded.made_ms"""
+FORGET_SUBMITTED: Final = """
+    DELETE FROM idempotency WHERE (caller, idem_key) IN (
+        SELECT caller, idem_key FROM idempotency WHERE made_ms <= ? ORDER BY made_ms LIMIT ?)
+    RETURNING made_ms"""
+
 
 @lru_cache(maxsize=2 * ROWS_PER_INSERT)
 def for_rows(insert: str, count: int) -> str:

@@ -44,6 +44,7 @@ from zsched.store.contract import (
     Verdict,
 )
 from zsched.store.engine import Engine, Row
+from zsched.store.idempotency import IdempotencyWriter
 from zsched.store.ledger import Ledger
 
 PENDING, RUNNING = RunStatus.PENDING, RunStatus.RUNNING
@@ -62,6 +63,7 @@ class Writer:
         self._ledger = Ledger()
         self._moved = self._ledger.moved
         self.access = AccessWriter(engine, self._ledger)
+        self.idempotency = IdempotencyWriter(engine)
         self._rows_before = 0
         # Demands never change once they are stored, so these two need no rollback: an id that was rolled back is asked
         # for anew.

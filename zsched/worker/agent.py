@@ -39,13 +39,13 @@ from zsched.protocol import (
     WorkerBye,
     WorkerFrame,
 )
-from zsched.worker import messages
+from zsched.worker import lease, messages
 from zsched.worker.messages import FromAgent, FromGuard, Hello
 from zsched.worker.pace import Backoff, Pace, window
 from zsched.worker.reports import Reports
 
 # What this worker knows of beyond a plain command line.
-CAN: Final = ("env", "secret_env", "user")
+CAN: Final = ("env", "secret_env", "stop", "user")
 # A run on probation that lives so long has not killed its worker: the scheduler is told at once.
 _PROBATION_MS: Final = 1_000
 # Another worker holds our name: it may be a dead one that has not timed out yet.
@@ -65,7 +65,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Session:
-    """What the scheduler gave us in `registered`. Over timeout_ms after the last word of ours that was acked."""
+    """What the scheduler gave us in `registered`. Over timeout_ms after the last word that it surely got was sent."""
 
     name: str
     timeout_ms: int
@@ -93,12 +93,22 @@ class Agent:
         self._dropped: set[int] = set(hello.dying)
         # A run came that has the id of one of those.
         self._clash = False
+        # Of the held: their processes were killed and do not end. Nothing more is taken meanwhile.
+        self._stuck: set[int] = set(hello.stuck)
+        # Of the held that have not ended: those with a lease, and its length.
+        self._leases: dict[int, int] = dict(hello.leases)
+        # The last moment at which something was sent that the scheduler surely got; and what the guard knows of it.
+        self._heard_ms: int | None = None
+        self._told_heard_ms: int | None = None
         self._session: Session | None = None
         # When on_tick has something to do.
         self._due_ms: int | None = None
         self._backoff = Backoff(hello.incarnation)
         self._timeout_ms: int | None = None
         self._register_at_ms: int | None = now.mono_ms
+        # When the registers were sent that may not have been answered: the first of them, and how many.
+        self._registering_since_ms: int | None = None
+        self._registers = 0
         self._withdrawing = False
         self._duplicate = False
         self._n = 0
@@ -186,6 +196,8 @@ class Agent:
                 self._on_unstarted(message, now)
             case messages.Gone(runs):
                 self._on_gone(runs)
+            case messages.Stuck(runs):
+                self._on_stuck(runs, now)
             case messages.Stopping():
                 self._stopping = True
             case messages.Leave():
@@ -263,7 +275,14 @@ class Agent:
                 runs=self._all_held(),
             )
         )
-        self._register_at_ms = now.mono_ms + (_DUPLICATE_RETRY_MS if self._duplicate else self._backoff.next_ms())
+        if self._registering_since_ms is None:
+            self._registering_since_ms = now.mono_ms
+        self._registers += 1
+        gap_ms = _DUPLICATE_RETRY_MS if self._duplicate else self._backoff.next_ms()
+        self._register_at_ms = now.mono_ms + self._register_gap_ms(gap_ms)
+
+    def _register_gap_ms(self, gap_ms: int) -> int:
+        return min([gap_ms, *map(lease.register_gap_ms, self._leases.values())])
 
     def _on_registered(self, frame: Registered, now: Now) -> None:
         if self._withdrawing:
@@ -279,10 +298,15 @@ class Agent:
         self._timeout_ms = frame.timeout_ms
         self._n = 0
         self._acked_ms = now.mono_ms
+        # Which register this answers is not said. Of several the first is the safe guess, until a heartbeat is acked.
+        sure = self._registers == 1
+        if self._registering_since_ms is not None:
+            self._heard_ms = max(self._heard_ms or 0, self._registering_since_ms)
+            self._acked_ms = self._registering_since_ms if sure else now.mono_ms
         self._beats.clear()
         if self._alive_at_ms is not None:
             self._alive_at_ms = now.mono_ms
-        self._heartbeat_at_ms = now.mono_ms + self._session.heartbeat_ms
+        self._heartbeat_at_ms = now.mono_ms + self._beat_ms(self._session)
         self._asked = (0, 0)
         unwanted = set(frame.kill)
         # What is running and not named at all was handed out by a session that this one replaced.
@@ -290,6 +314,9 @@ class Agent:
         if frame.db != self._db:
             self._change_database(frame.db)
         self._drop(unwanted)
+        if (self._leases or self._stuck or not sure) and not self._guard_silent(now):
+            self._heartbeat(self._session, now)
+        self._tell_lease()
         self._send_results(self._reports.all(now.mono_ms))
         self._say_ready(now)
 
@@ -333,7 +360,7 @@ class Agent:
                 log.warning("worker %s: trying again each second: %s", self._hello.worker, frame.detail)
             self._duplicate = True
             if self._register_at_ms is not None:
-                self._register_at_ms = now.mono_ms + _DUPLICATE_RETRY_MS
+                self._register_at_ms = now.mono_ms + self._register_gap_ms(_DUPLICATE_RETRY_MS)
         else:
             log.warning("worker %s: the scheduler says %s: %s", self._hello.worker, frame.code, frame.detail)
 
@@ -342,7 +369,7 @@ class Agent:
             case Run():
                 self._on_run(frame, now)
             case ResultAck():
-                self._acked_ms = now.mono_ms
+                # No sign of life: it may have lain here, and does not say which frame it answers.
                 self._on_result_ack(frame)
             case HeartbeatAck():
                 self._on_heartbeat_ack(frame.seq)
@@ -359,7 +386,18 @@ class Agent:
     def _on_heartbeat_ack(self, seq: int) -> None:
         """The scheduler has heard us since then. Not since now: the ack may have lain here while we stood still."""
         for beat in [beat for beat in self._beats if beat <= seq]:
-            self._acked_ms = max(self._acked_ms, self._beats.pop(beat))
+            sent_ms = self._beats.pop(beat)
+            self._acked_ms = max(self._acked_ms, sent_ms)
+            self._heard_ms = max(self._heard_ms or 0, sent_ms)
+            # Whatever registers there were before it, they have been answered by now.
+            self._registering_since_ms, self._registers = None, 0
+        self._tell_lease()
+
+    def _tell_lease(self) -> None:
+        """As long as the guard has such runs, or gets one now, it knows what we know."""
+        if self._leases and self._heard_ms is not None and self._heard_ms != self._told_heard_ms:
+            self._told_heard_ms = self._heard_ms
+            self.to_guard.append(messages.Lease(self._heard_ms))
 
     def _send_bye(self, reason: str) -> None:
         if self._session is not None:
@@ -368,7 +406,7 @@ class Agent:
     # --- asking and telling ------------------------------------------------------------------------------------------
 
     def _asking(self, now: Now) -> tuple[int, int]:
-        if self._clash or self._disk_fails or now.mono_ms < self._no_room_until_ms:
+        if self._clash or self._disk_fails or self._stuck or now.mono_ms < self._no_room_until_ms:
             return 0, 0
         self._no_room_until_ms = 0
         window, ahead = self._window, self._pace.ahead()
@@ -391,12 +429,17 @@ class Agent:
     def _heartbeat(self, session: Session, now: Now) -> None:
         self._seq += 1
         self._beats[self._seq] = now.mono_ms
-        self._heartbeat_at_ms = now.mono_ms + session.heartbeat_ms
+        self._heartbeat_at_ms = now.mono_ms + self._beat_ms(session)
         self._probation_at_ms = [at_ms for at_ms in self._probation_at_ms if at_ms > now.mono_ms]
         self._asked = window, ahead = self._asking(now)
+        runs = self._all_held()
+        stuck = tuple(held.run for held in runs if held.run in self._stuck and held.phase == "running")
         self.to_scheduler.append(
-            Heartbeat(s=session.name, seq=self._seq, n=self._n, window=window, ahead=ahead, runs=self._all_held())
+            Heartbeat(s=session.name, seq=self._seq, n=self._n, window=window, ahead=ahead, runs=runs, stuck=stuck)
         )
+
+    def _beat_ms(self, session: Session) -> int:
+        return min([session.heartbeat_ms, *map(lease.beat_ms, self._leases.values())])
 
     def _all_held(self) -> tuple[Held, ...]:
         return tuple(Held(run, phase) for run, phase in self._held.items() if run not in self._dropped)
@@ -415,6 +458,10 @@ class Agent:
             self._held[order.run] = "waiting"
             if order.probation:
                 self._probation.add(order.run)
+            if order.lease_ms is not None:
+                self._leases[order.run] = order.lease_ms
+                self._heartbeat_at_ms = min(self._heartbeat_at_ms, now.mono_ms + lease.beat_ms(order.lease_ms))
+        self._tell_lease()
         if orders:
             self.to_guard.append(messages.Start(orders, now.mono_ms))
 
@@ -432,6 +479,8 @@ class Agent:
         kept = [result for result in results if result.run in self._held and result.run not in self._dropped]
         for result in kept:
             self._held[result.run] = "finished"
+            self._leases.pop(result.run, None)
+            self._stuck.discard(result.run)
             if result.started_ms is not None:
                 self._no_room.reset()
                 self._pace.on_ended(result.finished_ms - result.started_ms)
@@ -478,6 +527,12 @@ class Agent:
             else:
                 self._forget(run)
 
+    def _on_stuck(self, runs: tuple[int, ...], now: Now) -> None:
+        """The scheduler is told at once: it may be the last that we say."""
+        self._stuck = set(runs)
+        if self._session is not None:
+            self._heartbeat(self._session, now)
+
     def _on_result_ack(self, frame: ResultAck) -> None:
         runs = tuple(run for run, _ in frame.verdicts if self._held.get(run) == "finished")
         for run, verdict in frame.verdicts:
@@ -512,4 +567,6 @@ class Agent:
         self._dropped.discard(run)
         self._clash = self._clash and bool(self._dropped)
         self._probation.discard(run)
+        self._leases.pop(run, None)
+        self._stuck.discard(run)
         self._reports.forget(run)

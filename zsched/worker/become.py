@@ -1,22 +1,46 @@
-"""Become another user, and then another program: `python -I -S become.py NAME UID GID PROGRAM ARGUMENT…`.
+"""Become another user, and then another program: `python -I -S become.py GUARD NAME UID GID PROGRAM ARGUMENT…`.
 
-A program of its own, for hosts without a setpriv that can do it, and for jobs with variables of their own: these come
-as ZSCHED_VARIABLE_0=NAME=VALUE and so on, and get their names when we are that user. Imports nothing of zsched, and
+A program of its own, for hosts without a setpriv that can do it; for jobs with variables of their own: these come as
+ZSCHED_VARIABLE_0=NAME=VALUE and so on, and get their names when we are that user; and for jobs that must not outlive
+their guard: GUARD is its process, 0 for others. With an empty NAME the user stays. Imports nothing of zsched, and
 follows no variable while it is root.
 """
 
 import os
+import signal
 import sys
+
+# linux/prctl.h
+_PR_SET_PDEATHSIG = 1
 
 
 def main(argv: list[str]) -> None:
     """Does not return. Raises OSError."""
-    name, uid, gid = argv[1], int(argv[2]), int(argv[3])
-    os.initgroups(name, gid)
-    os.setresgid(gid, gid, gid)
-    # With the last of the three the kernel takes all capabilities away.
-    os.setresuid(uid, uid, uid)
-    os.execve(argv[4], argv[4:], _environment())  # noqa: S606  (no shell is meant)
+    guard, name, uid, gid = int(argv[1]), argv[2], int(argv[3]), int(argv[4])
+    if name:
+        os.initgroups(name, gid)
+        os.setresgid(gid, gid, gid)
+        # With the last of the three the kernel takes all capabilities away.
+        os.setresuid(uid, uid, uid)
+    if guard:
+        _die_with(guard)
+    # Python ignores these, and what is ignored stays so in the next program.
+    for number in (signal.SIGPIPE, signal.SIGXFSZ):
+        signal.signal(number, signal.SIG_DFL)
+    os.execve(argv[5], argv[5:], _environment())  # noqa: S606  (no shell is meant)
+
+
+def _die_with(guard: int) -> None:
+    """The kernel kills us when the guard ends. It would forget that if we changed user later, and at no plain exec."""
+    # Not while we are root, and not for all.
+    import ctypes
+
+    libc = ctypes.CDLL(None, use_errno=True)
+    if libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0) != 0:
+        raise OSError(ctypes.get_errno(), "PR_SET_PDEATHSIG")
+    # It may have ended before: then somebody else is our parent by now.
+    if os.getppid() != guard:
+        raise OSError(0, "the guard has ended")
 
 
 def _environment() -> dict[bytes, bytes]:

@@ -12,7 +12,6 @@ import logging
 import os
 import select
 import signal
-import time
 from collections.abc import Iterable
 from typing import Final
 
@@ -21,9 +20,11 @@ from zsched.notify import Notify
 from zsched.protocol import Held, RunOrder, RunResult
 from zsched.worker import messages, prctl, rlimits
 from zsched.worker.backlog import WAIT_MS_MAX, Backlog
+from zsched.worker.clock import mono_ms as _mono_ms
 from zsched.worker.cpus import usable_cpus
 from zsched.worker.descriptors import make_room
 from zsched.worker.keeper import Keeper
+from zsched.worker.lease import Leases
 from zsched.worker.messages import FromAgent, Message
 from zsched.worker.runs import Runs, wall_ms
 from zsched.worker.signals import Signals
@@ -50,6 +51,8 @@ _DELIVERY_MS: Final = 5_000
 _GOODBYE_MS: Final = 2_000
 # A deadline further away is looked at again on the way: epoll can't wait for more than 2^31 - 1 ms, 24.8 days.
 _WAIT_MS_MAX: Final = 3_600_000
+# While a lease runs: what epoll waits does not count the time that the host is suspended, and the lease does.
+_LEASE_WAIT_MS_MAX: Final = 100
 
 log = logging.getLogger(__name__)
 
@@ -105,12 +108,15 @@ class Guard:
         self._strays = Strays(state.spool_id)
         self._runs = Runs(Spawner(config.id, state.spool_id, users), self._strays, self._epoll, wall_ms)
         self._backlog = Backlog()
+        self._leases = Leases()
         self._watches = Watches(self._runs.captures)
         self._spool = spool
         # As the agent knows it.
         self._disk_fails = spool.failing
         # Live runs that nobody wants any more.
         self._dying: set[int] = set()
+        # Those that can't be ended, as the agent knows them.
+        self._stuck: tuple[int, ...] = ()
         # Runs that it ended by itself, without a result: they have run, and every agent is told so until the goodbye.
         self._given_up: set[int] = set()
         self._keeper = Keeper(self._epoll)
@@ -138,7 +144,10 @@ class Guard:
         return self._ending.exit_code
 
     def _turn(self) -> None:
-        for fd, _ in self._epoll.poll(self._wait_s(), _EVENTS_MAX):
+        ready = self._epoll.poll(self._wait_s(), _EVENTS_MAX)
+        # Who stood still for so long does this before anything else.
+        self._kill_overdue()
+        for fd, _ in ready:
             if self._runs.on_readable(fd):
                 continue
             if fd == self._signals.fd:
@@ -146,6 +155,7 @@ class Guard:
             elif self._keeper.owns(fd):
                 self._on_messages(self._keeper.receive())
         now_ms = _mono_ms()
+        self._end_leases(now_ms)
         self._runs.on_tick(now_ms)
         self._mind_the_disk(now_ms)
         if late := self._backlog.expire(now_ms):
@@ -162,6 +172,7 @@ class Guard:
     def _wait_s(self) -> float | None:
         deadlines = (
             self._runs.deadline_ms(),
+            self._leases.deadline_ms(),
             self._backlog.deadline_ms(),
             self._watches.deadline_ms(),
             self._keeper.deadline_ms(),
@@ -171,13 +182,33 @@ class Guard:
             self._ending.deadline_ms,
         )
         due_ms = min((deadline for deadline in deadlines if deadline is not None), default=None)
-        return None if due_ms is None else min(max(0, due_ms - _mono_ms()), _WAIT_MS_MAX) / 1000
+        most_ms = _LEASE_WAIT_MS_MAX if len(self._leases) else _WAIT_MS_MAX
+        return None if due_ms is None else min(max(0, due_ms - _mono_ms()), most_ms) / 1000
 
     # --- runs --------------------------------------------------------------------------------------------------------
 
     def _fill_slots(self, now_ms: int) -> None:
         while self._backlog and len(self._runs) < self._slots:
-            self._runs.start(self._backlog.take(), now_ms)
+            order = self._backlog.take()
+            if order.lease_ms is None:
+                self._runs.start(order, now_ms)
+            elif self._leases.hold(order.lease_ms, now_ms):
+                self._leases.add(order.run, order.lease_ms)
+                self._runs.start(order, now_ms)
+            else:
+                self._keeper.put(messages.Unstarted((order.run,)))
+
+    def _end_leases(self, now_ms: int) -> None:
+        for run in self._leases.take_ended(now_ms):
+            # It may have ended in this turn.
+            if run in self._runs:
+                self._runs.stop(run, "lease_stop", now_ms)
+
+    def _kill_overdue(self) -> None:
+        now_ms = _mono_ms()
+        for run in self._leases.take_overdue(now_ms):
+            self._runs.stop(run, "lease_stop", now_ms)
+            self._runs.kill(run, now_ms)
 
     def _collect(self, now_ms: int) -> None:
         """Keep what ended, and tell the agent: at once when nothing more waits here, else in batches."""
@@ -195,6 +226,8 @@ class Guard:
         happened = self._runs.take()
         for began in happened.began:
             self._keeper.put(began)
+        for run in (*happened.unstarted, *happened.dropped, *(result.run for result in happened.results)):
+            self._leases.remove(run)
         if happened.unstarted:
             self._keeper.put(messages.Unstarted(tuple(happened.unstarted), no_room=True))
         if happened.dropped:
@@ -203,6 +236,9 @@ class Guard:
             self._keeper.put(messages.Gone(tuple(happened.dropped)))
             # Of another database, mostly: now the results of this one's runs with the same ids can be told.
             self._tell_spooled(happened.dropped)
+        if (stuck := self._runs.stuck()) != self._stuck:
+            self._stuck = stuck
+            self._keeper.put(messages.Stuck(stuck))
         for result in happened.results:
             self._spool.add(result)
         self._untold += happened.results
@@ -261,6 +297,8 @@ class Guard:
                 stopping=self._ending.begun,
                 held=(*running, *finished),
                 dying=tuple(self._dying),
+                stuck=self._stuck,
+                leases=self._leases.lengths(),
                 access=str(self._config.access or ""),
                 token_file=str(self._config.token_file or ""),
                 results=results,
@@ -288,6 +326,8 @@ class Guard:
                 if _mono_ms() - heard_ms >= WAIT_MS_MAX:
                     return self._on_start_late(orders)
                 return self._on_start(orders)
+            case messages.Lease(at_ms):
+                self._leases.renew(at_ms)
             case messages.Forget(runs):
                 self._spool.forget(runs, _mono_ms())
             case messages.Stop(runs):
@@ -397,7 +437,8 @@ class Guard:
         if not ending.begun:
             return
         late = ending.deadline_ms is not None and now_ms >= ending.deadline_ms
-        if len(self._runs):
+        # A run that can't be ended can't be waited for either. The scheduler has been told of it.
+        if len(self._runs) > (len(self._stuck) if ending.stopped else 0):
             if late and not ending.stopped:
                 log.info("worker %s: %d runs did not finish in time", self._config.id, len(self._runs))
                 self._stop_all()
@@ -408,6 +449,8 @@ class Guard:
             ending.deadline_ms = now_ms + _DELIVERY_MS
             self._on_ending(now_ms)
         elif late or ending.exit_code or not len(self._spool):
+            if self._stuck:
+                log.error("worker %s: runs %s are left behind: they do not end", self._config.id, self._stuck)
             if len(self._spool):
                 self._log_undelivered()
             ending.leaving = True
@@ -437,7 +480,3 @@ class _Ending:
         self.done = False
         self.exit_code = 0
         self.deadline_ms: int | None = None
-
-
-def _mono_ms() -> int:
-    return time.monotonic_ns() // 1_000_000

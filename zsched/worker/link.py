@@ -25,6 +25,7 @@ from zsched.protocol import ProtocolError, pack, unpack_from_scheduler
 from zsched.worker import prctl
 from zsched.worker.agent import EXIT_REFUSED, Agent
 from zsched.worker.channel import Channel, ChannelClosedError
+from zsched.worker.clock import mono_ms
 from zsched.worker.door import Door
 from zsched.worker.enrol import EnrolError, EnrolRefusedError, Place
 from zsched.worker.messages import FromGuard, Hello, Refused
@@ -248,7 +249,7 @@ class Link:
 
 
 def _now() -> Now:
-    return Now(time.monotonic_ns() // 1_000_000, time.time_ns() // 1_000_000)
+    return Now(mono_ms(), time.time_ns() // 1_000_000)
 
 
 def main() -> int:

@@ -33,8 +33,9 @@ class Hello(Message, frozen=True):
     """The first message to a new agent: who the worker is and all that the guard holds. No run of it waits for a slot.
 
     `db` is the database whose runs these are, empty if none. `spool_id` is the mark of this worker's processes. `dying`
-    are those of the held runs that were dropped: Gone follows. `access` and `token_file` are paths, empty where there
-    are none. `disk_fails`: see DiskFails.
+    are those of the held runs that were dropped: Gone follows. `stuck` as in Stuck, `disk_fails` as in DiskFails;
+    `leases` are pairs of a run that lives and its lease_ms. `access` and `token_file` are paths, empty where there are
+    none.
     """
 
     worker: str
@@ -53,6 +54,8 @@ class Hello(Message, frozen=True):
     held: tuple[Held, ...]
     results: tuple[RunResult, ...]
     dying: tuple[int, ...] = ()
+    stuck: tuple[int, ...] = ()
+    leases: tuple[tuple[int, int], ...] = ()
     access: str = ""
     token_file: str = ""
     disk_fails: bool = False
@@ -111,6 +114,12 @@ class Gone(Message, frozen=True):
     runs: tuple[int, ...]
 
 
+class Stuck(Message, frozen=True):
+    """All runs whose processes were killed a good while ago and do not end. Said when it changes."""
+
+    runs: tuple[int, ...]
+
+
 class Stopping(Message, frozen=True):
     """The worker is to end: ask for nothing more."""
 
@@ -130,6 +139,14 @@ class Start(Message, frozen=True):
 
     orders: tuple[RunOrder, ...]
     heard_ms: int
+
+
+class Lease(Message, frozen=True):
+    """The scheduler got a frame that was sent at that time, by the clock that both have: leases count from then. Comes
+    before the Start of the first run that has one.
+    """
+
+    at_ms: int
 
 
 class Stop(Message, frozen=True):
@@ -178,5 +195,5 @@ class Refused(Message, frozen=True):
     exit_code: int
 
 
-FromGuard = Alive | Hello | Began | Ended | Spooled | DiskFails | Logged | Unstarted | Gone | Stopping | Leave
-FromAgent = Alive | Start | Stop | Drop | Forget | Look | Withdraw | Database | Refused
+FromGuard = Alive | Hello | Began | Ended | Spooled | DiskFails | Logged | Unstarted | Gone | Stuck | Stopping | Leave
+FromAgent = Alive | Start | Lease | Stop | Drop | Forget | Look | Withdraw | Database | Refused

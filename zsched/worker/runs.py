@@ -37,14 +37,16 @@ _DRAIN_BYTES_MAX: Final = 1024 * 1024
 # Of two streams, so that a result always fits a frame, whatever an order asks for.
 _OUTPUT_BYTES_MAX: Final = FRAME_BYTES_MAX // 2 - 64 * 1024
 # Processes that were killed and are still there are killed and looked at again.
-_STRAYS_AGAIN_MS: Final = 500
+_AGAIN_MS: Final = 500
+# So long after that they count as stuck: in the kernel's hands, as on a dead network disk, or no longer ours to kill.
+STUCK_MS: Final = 10_000
 # Timers of runs that ended stay in the heap until it is this much longer than the live runs can explain.
 _STALE_MAX: Final = 1_000
 
 log = logging.getLogger(__name__)
 
-Why = Literal["timeout", "cancelled", "dropped"]
-Due = Literal["began", "timeout", "kill", "strays"]
+Why = Literal["timeout", "cancelled", "dropped", "lease_stop"]
+Due = Literal["began", "timeout", "kill", "again"]
 
 
 class Stream:
@@ -77,6 +79,8 @@ class Live:
     why: Why | None = None
     ended: tuple[int, int] | None = None
     finished_ms: int = 0
+    # When it was killed, or its strays were.
+    killed_ms: int | None = None
 
 
 @dataclass(slots=True)
@@ -103,6 +107,10 @@ class Runs:
         self._by_pid: dict[int, Live] = {}
         # Reaped, but not yet free of strays.
         self._closing: dict[int, Live] = {}
+        # By session, which has the number of its main process, and keeps it from being used again.
+        self._of_session: dict[int, int] = {}
+        # Killed a good while ago, and still there.
+        self._stuck: set[int] = set()
         self._streams: dict[int, Stream] = {}
         self._due: list[tuple[int, int, Due]] = []
         # The last start failed for want of room, and that has been logged.
@@ -117,6 +125,10 @@ class Runs:
 
     def ids(self) -> tuple[int, ...]:
         return tuple(self._live)
+
+    def stuck(self) -> tuple[int, ...]:
+        """The live runs whose processes were killed for STUCK_MS and do not end."""
+        return tuple(sorted(self._stuck))
 
     def captures(self, run: int) -> tuple[Capture, Capture] | None:
         """What is kept so far of a live run's output; None when it does not live."""
@@ -153,6 +165,7 @@ class Runs:
         live = Live(order, spawned.pid, started_ms, streams)
         self._live[order.run] = live
         self._by_pid[spawned.pid] = live
+        self._of_session[spawned.pid] = order.run
         if order.probation:
             self.happened.began.append(Began(order.run, spawned.pid, started_ms))
         else:
@@ -174,6 +187,15 @@ class Runs:
         log.info("run %d of job %d: stopping it, %s", run, live.order.job, why)
         self._signal(live, signal.SIGTERM)
         heapq.heappush(self._due, (mono_ms + live.order.grace_ms, run, "kill"))
+
+    def kill(self, run: int, mono_ms: int) -> None:
+        """KILL to the run's group now, and again until its main process is reaped."""
+        live = self._live[run]
+        if live.killed_ms is None:
+            live.killed_ms = mono_ms
+            heapq.heappush(self._due, (mono_ms + _AGAIN_MS, run, "again"))
+        if live.ended is None:
+            self._signal(live, signal.SIGKILL)
 
     def on_readable(self, fd: int) -> bool:
         """Take what a pipe holds, one read at most. False: no pipe of a run."""
@@ -217,31 +239,52 @@ class Runs:
         return self._due[0][0] if self._due else None
 
     def _on_due(self, live: Live, due: Due, mono_ms: int) -> None:
-        if live.ended is not None:
-            if due == "strays":
-                heapq.heappush(self._due, (mono_ms + _STRAYS_AGAIN_MS, live.order.run, "strays"))
-                self._clear()
+        if due == "again":
+            self._kill_again(live, mono_ms)
         elif due == "began":
+            # Also when all that is left of it are strays that do not die.
             self.happened.began.append(Began(live.order.run, live.pid, live.started_ms))
+        elif live.ended is not None:
+            return
         elif due == "timeout":
             self.stop(live.order.run, "timeout", mono_ms)
         elif due == "kill":
+            self.kill(live.order.run, mono_ms)
+
+    def _kill_again(self, live: Live, mono_ms: int) -> None:
+        run = live.order.run
+        if live.ended is None:
             self._signal(live, signal.SIGKILL)
+            left = [live.pid]
+        else:
+            left = self._clear().get(run, [])
+        if run not in self._live:
+            return
+        heapq.heappush(self._due, (mono_ms + _AGAIN_MS, run, "again"))
+        if run not in self._stuck and live.killed_ms is not None and mono_ms >= live.killed_ms + STUCK_MS:
+            self._stuck.add(run)
+            log.error(
+                "run %d of job %d is stuck: its processes %s were killed and do not end", run, live.order.job, left
+            )
 
     def _on_main_reaped(self, live: Live, code: int, status: int, mono_ms: int) -> None:
         del self._by_pid[live.pid]
         live.ended = (code, status)
         live.finished_ms = max(self._wall_ms(), live.started_ms)
         self._closing[live.order.run] = live
-        heapq.heappush(self._due, (mono_ms + _STRAYS_AGAIN_MS, live.order.run, "strays"))
+        if live.killed_ms is None:
+            live.killed_ms = mono_ms
+            heapq.heappush(self._due, (mono_ms + _AGAIN_MS, live.order.run, "again"))
 
-    def _clear(self) -> None:
-        """Kill the strays of runs that have ended, and give out those that have none."""
+    def _clear(self) -> dict[int, list[int]]:
+        """Kill the strays of runs that have ended, and give out those without. Returns the strays of the others."""
         if not self._closing and self._by_pid:
-            return
-        haunted = self._strays.kill(self._by_pid.keys(), {live.order.run for live in self._by_pid.values()})
+            return {}
+        living = {live.order.run for live in self._by_pid.values()}
+        haunted = self._strays.kill(self._by_pid.keys(), living, self._of_session)
         for live in [live for run, live in self._closing.items() if run not in haunted]:
             self._finish(live)
+        return haunted
 
     def _signal(self, live: Live, number: int) -> None:
         """To the whole group. Its number is safe as long as the main process is not reaped."""
@@ -287,6 +330,11 @@ class Runs:
                 self._close(stream)
         run = live.order.run
         del self._closing[run], self._live[run]
+        if self._of_session.get(live.pid) == run:
+            del self._of_session[live.pid]
+        if run in self._stuck:
+            self._stuck.remove(run)
+            log.warning("run %d of job %d is gone after all", run, live.order.job)
         if live.why == "dropped":
             self.happened.dropped.append(run)
         else:
@@ -310,6 +358,9 @@ def result_of(live: Live) -> RunResult:
     natural: Literal["exit", "signal"] = "signal" if exit_code is None else "exit"
     # Nobody asks for the result of a dropped run.
     reason = natural if live.why is None or live.why == "dropped" else live.why
+    detail = ""
+    if live.why == "lease_stop" and live.order.lease_ms is not None:
+        detail = f"its worker could not reach the scheduler: ended within its lease of {live.order.lease_ms / 1000:g} s"
     return RunResult(
         run=live.order.run,
         status="success" if exit_code == 0 and live.why is None else "failed",
@@ -318,6 +369,7 @@ def result_of(live: Live) -> RunResult:
         started_ms=live.started_ms,
         exit_code=exit_code,
         signal=status if exit_code is None else None,
+        detail=detail,
         stdout=stdout,
         stderr=stderr,
     )

@@ -128,8 +128,11 @@ class Spawner:
 
     def _spawn(self, order: RunOrder, guise: Guise, stdout: int, stderr: int) -> int:
         before, own = guise.argv, guise.environ
-        if order.env or order.secret_env:
-            before, own = guise.dressed({**order.env, **order.secret_env})
+        variables = {**order.env, **order.secret_env}
+        if order.lease_ms is not None:
+            before, own = guise.leashed(variables)
+        elif variables:
+            before, own = guise.dressed(variables)
         environ = {
             **self._environ,
             **own,

@@ -11,7 +11,7 @@ import logging
 import os
 import signal
 import threading
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from typing import Final
 
 from zsched.worker.sweep import run_of
@@ -41,19 +41,24 @@ class Strays:
         # because children leave it only when we reap them.
         self._children = os.open(f"/proc/self/task/{threading.get_native_id()}/children", os.O_RDONLY | os.O_CLOEXEC)
 
-    def kill(self, mains: Collection[int], living: Collection[int]) -> set[int]:
+    def kill(
+        self, mains: Collection[int], living: Collection[int], of_session: Mapping[int, int]
+    ) -> dict[int, list[int]]:
         """Kill the strays of all runs but the living ones, whose main processes are `mains`.
 
-        Returns the runs that still had strays, which are dying now. A stray without a mark belongs to somebody
-        unknown: it is killed when no run lives.
+        Returns the runs that still had strays, which are dying now, each with its strays. One whose mark can't be read
+        is known by its session (`of_session`: its run). Without either it belongs to somebody unknown: it is killed
+        when no run lives.
         """
-        haunted: set[int] = set()
+        haunted: dict[int, list[int]] = {}
         for pid in self._unknown(mains):
             run = run_of(pid, self._spool_id)
+            if run is None:
+                run = of_session.get(_session(pid))
             if run in living or (run is None and living):
                 continue
             if run is not None:
-                haunted.add(run)
+                haunted.setdefault(run, []).append(pid)
             self._kill(pid, run)
         return haunted
 
@@ -76,6 +81,15 @@ class Strays:
         try:
             os.kill(pid, signal.SIGKILL)
         except (ProcessLookupError, PermissionError) as error:
-            log.warning("process %d, a stray of run %s, can't be killed: %s", pid, run, error.strerror)
+            # Each half second: what is left of a run after a good while is told by those who wait for it.
+            log.debug("process %d, a stray of run %s, can't be killed: %s", pid, run, error.strerror)
         else:
             log.debug("process %d killed: a stray of run %s", pid, run)
+
+
+def _session(pid: int) -> int:
+    """0 when the process is gone."""
+    try:
+        return os.getsid(pid)
+    except OSError:
+        return 0

@@ -3,7 +3,8 @@
 A worker's setting `users` lists the names. Empty, jobs run as the worker's own user and no other. With names, the
 worker must be root's, each job has to name one of them, and a small program becomes that user before the job begins:
 setpriv of util-linux (1.3 ms a job), or become.py where there is none that can (25 ms). A job that runs as the worker's
-own user goes through neither.
+own user goes through neither, unless it has a lease: such a job always goes through become.py, which sees to it that it
+dies with the guard.
 """
 
 from __future__ import annotations
@@ -50,6 +51,8 @@ class Guise:
     environ: Mapping[str, str] = field(default_factory=dict)
     # Of another user: what comes before a command that has variables of its own (see `dressed`).
     dressing: tuple[str, ...] = ()
+    # What comes before a command that dies with the guard.
+    leash: tuple[str, ...] = ()
 
     def dressed(self, own: Mapping[str, str]) -> tuple[tuple[str, ...], dict[str, str]]:
         """What comes before the command of a job with variables of its own, and the environment to start it in.
@@ -59,8 +62,11 @@ class Guise:
         """
         if not self.dressing:
             return self.argv, {**self.environ, **own}
-        disguised = {f"{VARIABLE}{place}": f"{name}={value}" for place, (name, value) in enumerate(own.items())}
-        return self.dressing, {**self.environ, **disguised}
+        return self.dressing, {**self.environ, **_disguised(own)}
+
+    def leashed(self, own: Mapping[str, str]) -> tuple[tuple[str, ...], dict[str, str]]:
+        """The same for a job that dies with the guard, with variables of its own or without."""
+        return self.leash, {**self.environ, **_disguised(own)}
 
 
 class Users:
@@ -73,7 +79,8 @@ class Users:
         self._own = _own_name()
         self._names = tuple(names)
         self._guises: dict[str, Guise] = {}
-        self._plain = Guise((*bounding, *_SHELL)) if bounding else Guise()
+        shell = (*bounding, *_SHELL)
+        self._plain = Guise(shell if bounding else (), leash=(*_become(os.getpid()), *shell))
         if names and os.geteuid() != 0:
             raise UsersError("only a worker of root can run jobs as other users: start it as root, or set no `users`")
         for name in names:
@@ -98,6 +105,10 @@ class Users:
         return found
 
 
+def _disguised(own: Mapping[str, str]) -> dict[str, str]:
+    return {f"{VARIABLE}{place}": f"{name}={value}" for place, (name, value) in enumerate(own.items())}
+
+
 def _own_name() -> str:
     uid = os.geteuid()
     try:
@@ -120,7 +131,8 @@ def _guise(name: str, no_new_privs: bool, bounding: tuple[str, ...]) -> Guise:
         trouble = _trouble(switch)
         if not trouble:
             after = (*bounding, *_AT_HOME)
-            return Guise((*switch, *after), environ, (*python, *after))
+            leash = (*_become(os.getpid(), found), *after)
+            return Guise((*switch, *after), environ, (*python, *after), leash)
     raise UsersError(f"jobs can't be run as {name}: {trouble}")
 
 
@@ -129,8 +141,13 @@ def _switches(user: pwd.struct_passwd, no_new_privs: bool) -> list[tuple[str, ..
     ids = (f"--reuid={user.pw_uid}", f"--regid={user.pw_gid}", "--init-groups", "--inh-caps=-all")
     bounds = ("--no-new-privs", "--bounding-set=-all") if no_new_privs else ()
     setpriv = shutil.which("setpriv", path=os.defpath)
-    python = (sys.executable, "-I", "-S", str(_BECOME), user.pw_name, str(user.pw_uid), str(user.pw_gid))
-    return [python, *([(setpriv, *ids, *bounds, "--")] if setpriv else [])]
+    return [_become(0, user), *([(setpriv, *ids, *bounds, "--")] if setpriv else [])]
+
+
+def _become(guard: int, user: pwd.struct_passwd | None = None) -> tuple[str, ...]:
+    """become.py's command line, up to the program. `guard`: the process with which that dies; 0: with none."""
+    name, uid, gid = (user.pw_name, user.pw_uid, user.pw_gid) if user is not None else ("", 0, 0)
+    return (sys.executable, "-I", "-S", str(_BECOME), str(guard), name, str(uid), str(gid))
 
 
 def _trouble(switch: tuple[str, ...]) -> str:

@@ -1,0 +1,130 @@
+"""Runs whose processes do not die: a real process that no signal reaches; time is an argument, so nobody waits."""
+
+from __future__ import annotations
+
+import logging
+import os
+import select
+import signal
+from collections.abc import Collection, Iterator, Mapping
+
+import pytest
+
+from zsched.protocol import RunOrder
+from zsched.worker.runs import STUCK_MS, Runs, wall_ms
+from zsched.worker.spawn import Spawner
+from zsched.worker.strays import Strays
+
+KILLED_MS = 1_000_000
+
+
+class Haunts(Strays):
+    """Strays that are whatever the test says, instead of what this process has as children."""
+
+    def __init__(self) -> None:
+        super().__init__("m1")
+        self.left: dict[int, list[int]] = {}
+
+    def kill(
+        self, mains: Collection[int], living: Collection[int], of_session: Mapping[int, int]
+    ) -> dict[int, list[int]]:
+        return {run: pids for run, pids in self.left.items() if run not in living}
+
+
+class World:
+    """The runs of a worker on which one run lives, with a real process."""
+
+    def __init__(self) -> None:
+        self.strays = Haunts()
+        self._epoll = select.epoll()
+        self.runs = Runs(Spawner("w1", "m1"), self.strays, self._epoll, wall_ms)
+        order = RunOrder(run=1, job=1, task=0, attempt=1, command="exec sleep 1000", grace_ms=1, output_bytes_max=1)
+        self.runs.start(order, 0)
+        self.pid = next(iter(self.runs._by_pid))
+
+    def wait(self, until_ms: int) -> None:
+        """Do what is due until then, each at its own time."""
+        while (due_ms := self.runs.deadline_ms()) is not None and due_ms <= until_ms:
+            self.runs.on_tick(due_ms)
+
+    def end(self) -> None:
+        """The process ends after all."""
+        os.kill(self.pid, signal.SIGKILL)
+        os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOWAIT)
+
+    def close(self) -> None:
+        if self.pid in self.runs._by_pid:
+            self.end()
+            self.runs.reap(0)
+        self._epoll.close()
+
+
+@pytest.fixture
+def world() -> Iterator[World]:
+    made = World()
+    yield made
+    made.close()
+
+
+def lines(caplog: pytest.LogCaptureFixture, level: int) -> list[str]:
+    return [record.getMessage() for record in caplog.records if record.levelno == level]
+
+
+def test_a_main_process_in_the_kernels_hands_is_stuck_until_it_ends(
+    world: World, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    sent = []
+    # As for a process that waits for a disk: the signal is taken, and nothing happens.
+    monkeypatch.setattr(os, "killpg", lambda pid, number: sent.append((pid, number)))
+    world.runs.stop(1, "timeout", KILLED_MS - 1)
+
+    world.wait(KILLED_MS + STUCK_MS - 1)
+    assert world.runs.stuck() == ()
+    world.wait(KILLED_MS + STUCK_MS + 500)
+    assert world.runs.stuck() == (1,)
+    world.wait(KILLED_MS + 10 * STUCK_MS)
+    # Killed again and again, and told once.
+    assert sent[:2] == [(world.pid, signal.SIGTERM), (world.pid, signal.SIGKILL)]
+    assert len(sent) > 100
+    said = f"run 1 of job 1 is stuck: its processes [{world.pid}] were killed and do not end"
+    assert lines(caplog, logging.ERROR) == [said]
+
+    world.end()
+    assert world.runs.reap(KILLED_MS + 10 * STUCK_MS) == []
+    assert (world.runs.stuck(), len(world.runs)) == ((), 0)
+    (result,) = world.runs.take().results
+    assert (result.status, result.reason, result.signal) == ("failed", "timeout", 9)
+    assert lines(caplog, logging.WARNING) == ["run 1 of job 1 is gone after all"]
+
+
+def test_a_run_is_stuck_by_a_stray_too(world: World, caplog: pytest.LogCaptureFixture) -> None:
+    world.strays.left = {1: [4_711]}
+    world.end()
+    world.runs.reap(KILLED_MS)
+    assert world.runs.take().results == []
+
+    world.wait(KILLED_MS + STUCK_MS - 1)
+    assert world.runs.stuck() == ()
+    world.wait(KILLED_MS + STUCK_MS + 500)
+    assert world.runs.stuck() == (1,)
+    assert lines(caplog, logging.ERROR) == ["run 1 of job 1 is stuck: its processes [4711] were killed and do not end"]
+
+    world.strays.left = {}
+    world.wait(KILLED_MS + STUCK_MS + 1_000)
+    assert world.runs.stuck() == ()
+    assert [result.run for result in world.runs.take().results] == [1]
+
+
+def test_a_run_that_nobody_has_killed_is_never_stuck(world: World) -> None:
+    world.wait(KILLED_MS + 10 * STUCK_MS)
+    assert world.runs.stuck() == ()
+
+
+def test_killed_twice_it_is_looked_at_once(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    sent = []
+    monkeypatch.setattr(os, "killpg", lambda pid, number: sent.append(number))
+    # By its lease and by its grace.
+    world.runs.kill(1, KILLED_MS)
+    world.runs.kill(1, KILLED_MS)
+    world.wait(KILLED_MS + 5_000)
+    assert len(sent) == 2 + 10

@@ -1,0 +1,64 @@
+"""`Idempotency-Key`: a caller who got no answer sends the same request again, and it is done once.
+
+As draft-ietf-httpapi-idempotency-key-header has it, with two things of our own: a key may also stand there without the
+quotes of a structured field (RFC 9651), and another request with a used key is told 422.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import time
+from typing import Final
+
+import falcon
+
+from zsched.api.problem import Problem
+from zsched.dispatcher.commands import Once
+from zsched.limits import IDEMPOTENCY_KEY_CHARS_MAX, IDEMPOTENCY_MS
+from zsched.store.contract import Reader
+
+HEADER: Final = "Idempotency-Key"
+REPLAYED: Final = "Idempotency-Replayed"
+
+# A string of a structured field. Two headers arrive as one with a comma, which is why a bare key has none.
+_QUOTED: Final = re.compile(r'"((?:[ !#-\[\]-~]|\\["\\])*)"')
+_BARE: Final = re.compile(r"[!#-+\--~][ -+\--~]*")
+_REMEDY: Final = (
+    f"one key of 1 to {IDEMPOTENCY_KEY_CHARS_MAX} printable ASCII characters, such as a UUID, new for each request that"
+    " is to be done; in double quotes when it has a comma or begins with a quote"
+)
+
+
+def key(req: falcon.Request) -> str | None:
+    """The key that a request has, the same with quotes and without. Raises a 400 Problem."""
+    shown = req.get_header(HEADER)
+    if shown is None:
+        return None
+    quoted = _QUOTED.fullmatch(shown)
+    found = shown if quoted is None else re.sub(r"\\(.)", r"\1", quoted[1])
+    if (quoted is None and _BARE.fullmatch(shown) is None) or not 1 <= len(found) <= IDEMPOTENCY_KEY_CHARS_MAX:
+        raise Problem(400, "invalid_request", f"{HEADER}: {_REMEDY}", errors=((HEADER, _REMEDY),))
+    return found
+
+
+def once(req: falcon.Request, key: str, body: bytes) -> Once:
+    """By what the request is known again."""
+    head = f"{key}\n{req.method} {req.path}\n"
+    return Once(_caller(req), _hashed(key), hashlib.sha256(head.encode() + body).digest())
+
+
+def known(req: falcon.Request, key: str, reader: Reader) -> bool:
+    """Whether the caller has submitted something with this key."""
+    after_ms = time.time_ns() // 1_000_000 - IDEMPOTENCY_MS
+    return reader.submitted(_caller(req), _hashed(key), after_ms) is not None
+
+
+def _hashed(key: str) -> bytes:
+    return hashlib.sha256(key.encode()).digest()
+
+
+def _caller(req: falcon.Request) -> str:
+    """Whose keys they are: a token's, or a local user's, from wherever it calls."""
+    name: str = req.context.principal.name
+    return name
