@@ -48,7 +48,7 @@ class Draw:
         return self._span((3, 2, 6))
 
     def _span(self, weights: tuple[int, int, int]) -> float:
-        low, high = self.chance.choices(((0.02, 0.4), (0.4, 1.0), (1.0, 2.5)), weights)[0]
+        low, high = self.chance.choices(((0.02, 0.4), (0.4, 1.0), (1.0, 3.5)), weights)[0]
         return self.chance.uniform(low, high) * self.cluster.timeout_s
 
 

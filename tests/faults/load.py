@@ -101,7 +101,7 @@ class Load:
         self._witness = witness
         self._chance = random.Random(f"load {seed}")
         self._rate = rate
-        self._long = int(timeout_s * 25)
+        self._long = int(timeout_s * 40)
         self._poison = poison
         self._numbers = itertools.count(1)
         self._calls: queue.Queue[Call | None] = queue.Queue()
@@ -179,7 +179,8 @@ class Load:
     def _script(self, kind: str) -> str:
         # Some live for longer than it takes to give their worker up.
         long = self._chance.random() < (LONG_STOP if kind == "stop" else LONG)
-        tenths = self._chance.randint(10, self._long) if long else self._chance.randint(2, 15)
+        most = self._long if kind == "stop" else self._long // 2
+        tenths = self._chance.randint(10, most) if long else self._chance.randint(2, 15)
         lives = LIVES.format(tenths=tenths)
         return {
             "short": "w end 0",
