@@ -47,7 +47,7 @@ WITNESS: Final = (
 LIVES: Final = "i={tenths}; while [ $i -gt 0 ]; do sleep 0.1; w alive; i=$((i-1)); done"
 
 # What jobs do, and how many of a thousand do so.
-MIX: Final = {"short": 640, "sleep": 130, "lives": 70, "stop": 80, "deaf": 20, "stray": 40, "coin": 20}
+MIX: Final = {"short": 600, "sleep": 130, "lives": 70, "stop": 120, "deaf": 20, "stray": 40, "coin": 20}
 LONG: Final = 0.1
 LONG_STOP: Final = 0.4
 POISON_EACH: Final = 400
