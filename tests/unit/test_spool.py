@@ -36,9 +36,22 @@ def kept(spool: Spool, *results: RunResult, mono_ms: int = 0) -> None:
     spool.sync(mono_ms)
 
 
+_OPEN: list[Spool] = []
+
+
 def opened(state: Path) -> Spool:
-    """As after a kill -9: nothing was closed."""
-    return open_spool(state, 0)
+    """As after a kill -9: nothing was closed. That is done when the test is over."""
+    spool = open_spool(state, 0)
+    _OPEN.append(spool)
+    return spool
+
+
+@pytest.fixture(autouse=True)
+def closed() -> Iterator[None]:
+    yield
+    for spool in _OPEN:
+        spool._journal.close()
+    _OPEN.clear()
 
 
 def runs(spool: Spool) -> list[int]:
