@@ -8,7 +8,7 @@ import os
 import random
 import time
 import tracemalloc
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,16 @@ from zsched.worker.spool import RETRY_MS, Kept, Spool, open_spool
 from zsched.worker.state import StateError
 
 DAY_S = 86_400
+# All that a test has opened.
+JOURNALS: list[Journal] = []
+
+
+@pytest.fixture(autouse=True)
+def _close() -> Iterator[None]:
+    yield
+    for journal in JOURNALS:
+        journal.close()
+    JOURNALS.clear()
 
 
 def result(run: int, output: int = 0) -> RunResult:
@@ -38,7 +48,9 @@ def kept(spool: Spool, *results: RunResult, mono_ms: int = 0) -> None:
 
 def opened(state: Path) -> Spool:
     """As after a kill -9: nothing was closed."""
-    return open_spool(state, 0)
+    journal = Journal(state / "spool")
+    JOURNALS.append(journal)
+    return Spool(journal, 0)
 
 
 def runs(spool: Spool) -> list[int]:
@@ -190,7 +202,7 @@ def test_of_a_file_that_is_torn_at_any_byte_all_that_is_whole_is_kept(
         assert runs(opened(tmp_path)) == [*left, 9]
 
 
-@pytest.mark.parametrize("tail", [b"\0" * 4_096, b"\xff" * 100, b"\0\0\0\1", os.urandom(50)])
+@pytest.mark.parametrize("tail", [b"\0" * 4_096, b"\xff" * 100, b"\0\0\0\1", random.Random(1).randbytes(50)])
 def test_whatever_follows_the_last_whole_record_is_cut_off(
     spool: Spool, tmp_path: Path, caplog: pytest.LogCaptureFixture, tail: bytes
 ) -> None:
@@ -243,6 +255,7 @@ def test_a_whole_record_of_another_release_is_left_out_and_those_after_it_are_ke
 ) -> None:
     kept(spool, result(1))
     journal = Journal(tmp_path / "spool")
+    JOURNALS.append(journal)
     bodies = list(journal.load("d1"))
     unknown = [["kept", {"run": 7, "status": "perhaps"}], ["later"], 5, {"a": 1}, ["forgotten", ["x"]]]
     journal.replace([*map(msgspec.msgpack.encode, unknown), b"", b"\xc1", *bodies], room=False)
@@ -262,7 +275,7 @@ def test_a_spool_that_can_not_be_read_is_told_and_left_alone(spool: Spool, tmp_p
     spool_file(tmp_path).rename(tmp_path / "elsewhere")
     spool_file(tmp_path).mkdir()
     with pytest.raises(StateError, match="can't be read: Is a directory"):
-        opened(tmp_path)
+        open_spool(tmp_path, 0)
 
 
 # --- its size --------------------------------------------------------------------------------------------------------
