@@ -24,6 +24,16 @@ from zsched.worker.spool import RETRY_MS, Kept, Spool, open_spool
 from zsched.worker.state import StateError
 
 DAY_S = 86_400
+# All that a test has opened.
+JOURNALS: list[Journal] = []
+
+
+@pytest.fixture(autouse=True)
+def _close() -> Iterator[None]:
+    yield
+    for journal in JOURNALS:
+        journal.close()
+    JOURNALS.clear()
 
 
 def result(run: int, output: int = 0) -> RunResult:
@@ -36,22 +46,11 @@ def kept(spool: Spool, *results: RunResult, mono_ms: int = 0) -> None:
     spool.sync(mono_ms)
 
 
-_OPEN: list[Spool] = []
-
-
 def opened(state: Path) -> Spool:
-    """As after a kill -9: nothing was closed. That is done when the test is over."""
-    spool = open_spool(state, 0)
-    _OPEN.append(spool)
-    return spool
-
-
-@pytest.fixture(autouse=True)
-def closed() -> Iterator[None]:
-    yield
-    for spool in _OPEN:
-        spool._journal.close()
-    _OPEN.clear()
+    """As after a kill -9: nothing was closed."""
+    journal = Journal(state / "spool")
+    JOURNALS.append(journal)
+    return Spool(journal, 0)
 
 
 def runs(spool: Spool) -> list[int]:
@@ -256,6 +255,7 @@ def test_a_whole_record_of_another_release_is_left_out_and_those_after_it_are_ke
 ) -> None:
     kept(spool, result(1))
     journal = Journal(tmp_path / "spool")
+    JOURNALS.append(journal)
     bodies = list(journal.load("d1"))
     unknown = [["kept", {"run": 7, "status": "perhaps"}], ["later"], 5, {"a": 1}, ["forgotten", ["x"]]]
     journal.replace([*map(msgspec.msgpack.encode, unknown), b"", b"\xc1", *bodies], room=False)
@@ -275,7 +275,7 @@ def test_a_spool_that_can_not_be_read_is_told_and_left_alone(spool: Spool, tmp_p
     spool_file(tmp_path).rename(tmp_path / "elsewhere")
     spool_file(tmp_path).mkdir()
     with pytest.raises(StateError, match="can't be read: Is a directory"):
-        opened(tmp_path)
+        open_spool(tmp_path, 0)
 
 
 # --- its size --------------------------------------------------------------------------------------------------------
