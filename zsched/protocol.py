@@ -125,7 +125,8 @@ class Register(Frame, frozen=True, tag="register"):
     """A worker introduces itself and tells all it holds. `lock` is (device, inode) of the file it holds locked.
 
     `incarnation` is new at each start of the worker, and stays when only its agent is restarted. `db` is the database
-    whose runs it holds, empty if none.
+    whose runs it holds, empty if none. `sent_ms` is by a clock of the machine that never goes back during one boot; 0
+    if there is none.
     """
 
     versions: tuple[int, ...]
@@ -136,6 +137,7 @@ class Register(Frame, frozen=True, tag="register"):
     slots: Annotated[int, Meta(ge=1, le=65_536)]
     heartbeat_ms: Natural
     db: Word = ""
+    sent_ms: Natural = 0
     host: Annotated[str, Meta(max_length=255)] = ""
     agent: Word = ""
     can: tuple[Word, ...] = ()

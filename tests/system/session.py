@@ -109,14 +109,18 @@ class Scheduler:
 
     def start(self) -> None:
         """Start it and wait until it is ready."""
+        self.launch()
+        until(self.ready)
+
+    def launch(self) -> None:
+        """Start it, and wait for nothing."""
         self.program = Program("scheduler", self._argv, self.folder)
-        until(self._ready)
 
     def kill(self) -> None:
         if self.program is not None:
             self.program.kill()
 
-    def _ready(self) -> bool:
+    def ready(self) -> bool:
         assert self.program is not None
         assert self.program.process.poll() is None, self.program.log()
         try:

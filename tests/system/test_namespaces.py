@@ -1,98 +1,23 @@
-"""Several hosts: network namespaces with a scheduler in one and callers and workers in the others."""
+"""Several hosts: a scheduler on one, callers and workers on the others."""
 
 from __future__ import annotations
 
-import json
-import os
-import shutil
-import subprocess
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from tests.system.calls import Call, calls
-from tests.system.session import SCHEDULER, Program, Scheduler, environment, until
+from tests.system.hosts import LINKS, PORT, ZMQ_PORT, FarScheduler, Hosts, access_file, needs_hosts
+from tests.system.session import Program, until
 from tests.unit.test_rest_methods import METHODS, TAKEN, real
 from zsched import tokens
 
 WORKER = (sys.executable, "-P", "-m", "zsched.commands.worker")
-COMMAND = (sys.executable, "-P", "-m", "zsched.commands.zsched")
-# For documentation, so nobody's (RFC 5737): the scheduler's host has the first of each.
-LINKS = {"b": ("192.0.2.1", "192.0.2.2"), "c": ("198.51.100.1", "198.51.100.2")}
-PORT, ZMQ_PORT = 8080, 5555
 
-pytestmark = [
-    pytest.mark.slow,
-    pytest.mark.skipif(
-        os.geteuid() != 0 or shutil.which("ip") is None, reason="only root can make network namespaces, by ip(8)"
-    ),
-]
-
-
-class Hosts:
-    """Three of them: `a`, with a link to `b` and one to `c`."""
-
-    def __init__(self) -> None:
-        self._mark = f"zs{os.getpid()}"
-        self._made: list[str] = []
-        try:
-            for host in ("a", *LINKS):
-                ip("netns", "add", self.name(host))
-                self._made.append(host)
-                self.ip(host, "link", "set", "lo", "up")
-            for host, (near, far) in LINKS.items():
-                ends = {"a": (f"to-{host}", near), host: ("to-a", far)}
-                (one, _), (other, _) = ends.values()
-                peer = ("peer", "name", other, "netns", self.name(host))
-                ip("link", "add", one, "netns", self.name("a"), "type", "veth", *peer)
-                for place, (end, address) in ends.items():
-                    self.ip(place, "address", "add", f"{address}/24", "dev", end)
-                    self.ip(place, "link", "set", end, "up")
-        except BaseException:
-            self.close()
-            raise
-
-    def close(self) -> None:
-        for host in self._made:
-            ip("netns", "delete", self.name(host))
-
-    def name(self, host: str) -> str:
-        return f"{self._mark}{host}"
-
-    def at(self, host: str) -> tuple[str, ...]:
-        """The command that runs what follows on that host."""
-        return ("ip", "netns", "exec", self.name(host))
-
-    def ip(self, host: str, *words: str) -> None:
-        ip("-n", self.name(host), *words)
-
-
-def ip(*words: str) -> None:
-    subprocess.run(["ip", *words], check=True, timeout=20)
-
-
-class FarScheduler(Scheduler):
-    """The scheduler of host `a`; a test asks it there."""
-
-    def __init__(self, folder: Path, hosts: Hosts, *flags: str) -> None:
-        super().__init__(folder, argv=(*hosts.at("a"), *SCHEDULER))
-        self.port, self.zmq_port = PORT, ZMQ_PORT
-        self._argv = [*hosts.at("a"), *SCHEDULER, *flags]
-        self._hosts = hosts
-
-    def ask(self, method: str, path: str, value: object = None) -> tuple[int, Any]:
-        asked = Call(method, path, {}, "" if value is None else json.dumps(value))
-        try:
-            ((status, body),) = calls(self._hosts.at("a"), "127.0.0.1", PORT, [asked])
-        except AssertionError:
-            raise ConnectionError from None
-        with suppress(ValueError):
-            return status, json.loads(body)
-        return status, body
+pytestmark = [pytest.mark.slow, needs_hosts]
 
 
 @pytest.fixture
@@ -108,28 +33,6 @@ def hosts() -> Iterator[Hosts]:
 def scheduler(hosts: Hosts, tmp_path: Path) -> Iterator[FarScheduler]:
     with FarScheduler(tmp_path, hosts, "-worker-timeout", "3s") as started:
         yield started
-
-
-def command(scheduler: FarScheduler, prefix: Sequence[str], *words: str) -> str:
-    """What `zsched` prints, as it runs on a host."""
-    done = subprocess.run(
-        [*prefix, *COMMAND, *words],
-        cwd=scheduler.folder,
-        env=environment(scheduler.folder),
-        capture_output=True,
-        text=True,
-        timeout=30,
-    )
-    assert done.returncode == 0, done.stderr
-    return done.stdout
-
-
-def access_file(scheduler: FarScheduler, hosts: Hosts, name: str, host: str) -> Path:
-    path = scheduler.folder / f"{name}.access"
-    path.touch(0o600)
-    endpoint = f"tcp://{LINKS[host][0]}:{ZMQ_PORT}"
-    path.write_text(command(scheduler, hosts.at("a"), "access", "new", name, "--endpoint", endpoint), "ascii")
-    return path
 
 
 def worker(scheduler: FarScheduler, prefix: Sequence[str], name: str, *flags: str) -> Program:

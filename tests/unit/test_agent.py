@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 import msgspec
 import pytest
+from msgspec.structs import replace
 
 from zsched.model import Now
 from zsched.protocol import (
@@ -54,6 +55,7 @@ class Dialogue:
         leases: tuple[tuple[int, int], ...] = (),
     ) -> None:
         self.mono_ms = 1_000_000
+        self._registered_ms = 0
         # Whether the guard answers that it lives.
         self.guard_lives = True
         hello = Hello(
@@ -111,9 +113,7 @@ class Dialogue:
 
     def says(self, *frames: WorkerFrame) -> None:
         """Exactly these frames were sent since the last look."""
-        sent = list(self.agent.to_scheduler)
-        self.agent.to_scheduler.clear()
-        assert sent == list(frames)
+        assert self.sent() == list(frames)
 
     def orders(self, *said: FromAgent) -> None:
         """Exactly these messages went to the guard since the last look, besides Alive."""
@@ -122,7 +122,14 @@ class Dialogue:
         assert sent == list(said)
 
     def sent(self) -> list[WorkerFrame]:
-        sent = list(self.agent.to_scheduler)
+        """What was sent since the last look; a register without its time, which is looked at here."""
+        sent: list[WorkerFrame] = []
+        for frame in self.agent.to_scheduler:
+            if isinstance(frame, Register):
+                assert self._registered_ms <= frame.sent_ms <= self.mono_ms
+                self._registered_ms = frame.sent_ms
+                frame = replace(frame, sent_ms=0)
+            sent.append(frame)
         self.agent.to_scheduler.clear()
         return sent
 

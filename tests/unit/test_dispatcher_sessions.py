@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from msgspec.structs import replace
 
 from tests.unit.world import TIMEOUT_MS, Peer, Poller, World
 from zsched.dispatcher import core
@@ -138,6 +139,39 @@ def test_a_worker_that_never_knew_a_database_is_taken_at_its_word(world: World) 
     again = w1.again(incarnation="i1")
     again.db, again.held = "", {mine: "running"}
     assert again.register().keep == (mine,)
+
+
+def test_a_register_that_comes_after_a_later_one_is_not_looked_at(world: World) -> None:
+    """An agent was killed, and the next one has registered before what the first had written came."""
+    w1 = Peer(world)
+    late = w1.introduction()
+    world.jump(1)
+    w1.join()
+    run_id = running(world, w1)
+    world.hear(b"the connection before", late)
+    assert world.sent(Error).code == "E_SESSION"
+    assert w1.beat().kill == ()
+    assert world.run(run_id).status == RunStatus.RUNNING
+
+
+def test_a_late_register_of_an_earlier_start_does_not_end_the_next_one(world: World) -> None:
+    w1 = Peer(world).join()
+    late = w1.introduction()
+    world.jump(1)
+    again = w1.again()
+    again.register()
+    again.ready()
+    run_id = running(world, again)
+    world.hear(b"the connection before", late)
+    assert world.sent(Error).code == "E_SESSION"
+    assert again.beat().kill == ()
+    assert world.run(run_id).status == RunStatus.RUNNING
+
+
+def test_a_worker_that_says_no_time_is_never_late(world: World) -> None:
+    w1 = Peer(world).join()
+    world.hear(b"another", replace(w1.introduction(), sent_ms=0))
+    world.sent(Registered)
 
 
 # --- two workers with one name ---

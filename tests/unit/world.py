@@ -258,6 +258,7 @@ class Peer:
             slots=self.slots,
             heartbeat_ms=self.heartbeat_ms,
             db=self.db,
+            sent_ms=self.world.mono_ms,
             can=self.can,
             runs=self._list(),
         )

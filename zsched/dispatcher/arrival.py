@@ -19,6 +19,15 @@ from zsched.store.contract import Store
 log = logging.getLogger(__name__)
 
 
+def is_late(old: Session, frame: protocol.Register) -> bool:
+    """Whether a register was sent before the one that made the session that there is.
+
+    It comes over an earlier connection: the kernel delivers what was written to one, also when the process has ended
+    and another one was quicker. What it tells is no longer so.
+    """
+    return old.worker.boot_id == frame.boot_id != "" and 0 < frame.sent_ms < old.sent_ms
+
+
 def may_take_over(old: Session, frame: protocol.Register) -> bool:
     """Whether a newcomer may have the name: it is the same start of the worker, or it proves that the old one is dead.
 

@@ -165,6 +165,10 @@ class Dispatcher:
         if old is None and len(self._sessions) >= SESSIONS_MAX:
             self._refuse(peer, "E_BUSY", f"the scheduler serves at most {SESSIONS_MAX} workers", fatal=False)
             return
+        if old is not None and arrival.is_late(old, frame):
+            log.info("worker %s: a register from before its session is not looked at", name)
+            self._scold(peer, "E_SESSION", "your worker has registered since then", now)
+            return
         if old is not None and not arrival.may_take_over(old, frame):
             fatal, sentence = arrival.on_rival(old, now)
             self._refuse(peer, "E_DUP", sentence, fatal=fatal)
@@ -175,7 +179,14 @@ class Dispatcher:
             spooled = arrival.finished(self._store, frame)
             losses.lose_worker(self._store, name, "started anew", now, crash=True, spared=spooled)
         self._store.register(worker, now.wall_ms)
-        session = Session(worker=worker, token=self._new_token(), peer=peer, heard_ms=now.mono_ms, key=key)
+        session = Session(
+            worker=worker,
+            token=self._new_token(),
+            peer=peer,
+            heard_ms=now.mono_ms,
+            key=key,
+            sent_ms=frame.sent_ms,
+        )
         self._sessions.open(session)
         keep, kill = arrival.adopt(self._store, session, frame, now)
         log.info("worker %s registered: %d slots, holds %d runs", name, worker.slots, len(keep))

@@ -23,6 +23,7 @@ class Session:
 
     `peer` is the ROUTER's name of its connection: None for a worker that polls, and for one that has not registered
     since this scheduler started. `key` is the public key that its frames come by, empty where workers need none.
+    `sent_ms` is when its register was sent, by the clock of the worker's machine.
     `window` and `ahead` are its last word on how much it takes. `n` counts the run frames
     sent to it. `suspects` are its runs on probation, each with the moment its start was heard of; `watched` those whose
     output somebody looks at, each with the moment until which it may be told. `handed` are, of one that polls, the runs
@@ -35,6 +36,7 @@ class Session:
     peer: bytes | None
     heard_ms: int
     key: str = ""
+    sent_ms: int = 0
     window: int = 0
     ahead: int = 0
     n: int = 0

@@ -269,6 +269,7 @@ class Agent:
                 slots=hello.slots,
                 heartbeat_ms=hello.heartbeat_ms,
                 db=self._db,
+                sent_ms=now.mono_ms,
                 host=self._host,
                 agent=__version__,
                 can=CAN,

@@ -1,0 +1,247 @@
+"""Callers who submit and cancel at a rate, and write down what they did and were told; and the jobs that they submit.
+
+Each job writes into the witness file when it starts, while it lives and when it ends: one short line each, appended,
+with the time since boot as /proc/uptime has it. That is the ground truth; zsched never reads it.
+"""
+
+from __future__ import annotations
+
+import heapq
+import http.client
+import itertools
+import json
+import queue
+import random
+import threading
+import time
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+from tests.faults.cluster import boottime_ms
+from tests.faults.history import Cancel, Outcome, Submit
+from tests.system.hosts import PORT, Hosts
+from zsched.spec import JobBody
+from zsched.worker.agent import CAN
+
+CALLERS: Final = 24
+# Calls that wait for a caller. More of them are not made: they would come in a rush, later.
+WAITING_MAX: Final = 200
+ANSWER_S_MAX: Final = 5.0
+# A submit with a key is tried so often after answers that say nothing.
+TRIES_MAX: Final = 6
+TRY_AGAIN_S: Final = 0.5
+CANCEL_WITHIN_S: Final = 4.0
+
+# What the scheduler of this checkout understands: the mix has it as soon as it does.
+FIELDS: Final = frozenset(JobBody.__struct_fields__)
+STOPS: Final = "on_disconnect" in FIELDS and "stop" in CAN
+KEYS: Final = False
+
+# `w` writes a line; built into sh, so it costs no process.
+WITNESS: Final = (
+    'w() {{ read -r u _ </proc/uptime; echo "$ZSCHED_RUN_ID $ZSCHED_JOB_ID $ZSCHED_WORKER $$ $1 $u $2" >>{path}; }}\n'
+)
+# For tenths of a second, with a sign of life at each.
+LIVES: Final = "i={tenths}; while [ $i -gt 0 ]; do sleep 0.1; w alive; i=$((i-1)); done"
+
+# What jobs do, and how many of a thousand do so.
+MIX: Final = {"short": 640, "sleep": 130, "lives": 70, "stop": 80, "deaf": 20, "stray": 40, "coin": 20}
+LONG: Final = 0.1
+LONG_STOP: Final = 0.4
+POISON_EACH: Final = 400
+# One that fails every other time is tried so often: that all fail is as good as never.
+COINS: Final = 30
+
+
+@dataclass(slots=True)
+class Made:
+    """What is known of a job by its name."""
+
+    stops: bool = False
+    fails: bool = False
+    once: bool = False
+    tried_again: bool = False
+    recurring: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """A submit of `body`, or else the cancel of `job`."""
+
+    name: str = ""
+    key: str | None = None
+    body: str = ""
+    tries: int = 0
+    cancel_after_s: float | None = None
+    job: int = 0
+
+
+@dataclass(slots=True)
+class Done:
+    """What callers did."""
+
+    submits: list[Submit] = field(default_factory=list)
+    cancels: list[Cancel] = field(default_factory=list)
+    # Calls that were due when too many waited.
+    unsent: int = 0
+
+
+class Load:
+    """Runs in threads of its own from `begin` to `end`."""
+
+    def __init__(
+        self, hosts: Hosts, witness: Path, seed: int, rate: float, timeout_s: float, *, poison: bool = False
+    ) -> None:
+        """`rate`: submits a second. `timeout_s`: how long a worker may be silent."""
+        self.done = Done()
+        self.made: dict[str, Made] = {}
+        self._hosts = hosts
+        self._witness = witness
+        self._chance = random.Random(f"load {seed}")
+        self._rate = rate
+        self._long = int(timeout_s * 40)
+        self._poison = poison
+        self._numbers = itertools.count(1)
+        self._calls: queue.Queue[Call | None] = queue.Queue()
+        # Calls that are due later: when, a number to tell them apart, what.
+        self._later: list[tuple[float, int, Call]] = []
+        self._lock = threading.Lock()
+        self._ending = threading.Event()
+        self._pace = threading.Thread(target=self._submit_all)
+        self._callers = [threading.Thread(target=self._serve) for _ in range(CALLERS)]
+
+    def begin(self) -> None:
+        for thread in (self._pace, *self._callers):
+            thread.start()
+
+    def end(self) -> None:
+        """No new jobs; what was begun is brought to its end."""
+        self._ending.set()
+        self._pace.join()
+        for _ in self._callers:
+            self._calls.put(None)
+        for thread in self._callers:
+            thread.join()
+
+    # --- what is called ----------------------------------------------------------------------------------------------
+
+    def _submit_all(self) -> None:
+        began, submitted = time.monotonic(), 0
+        while not self._ending.wait(0.01):
+            now_s = time.monotonic()
+            while submitted < (now_s - began) * self._rate:
+                submitted += 1
+                call = self.job()
+                if self._calls.qsize() < WAITING_MAX:
+                    self._calls.put(call)
+                else:
+                    self.done.unsent += 1
+            self._put_due(now_s)
+        # Retries and cancels that are due soon.
+        end_s = time.monotonic() + TRIES_MAX * TRY_AGAIN_S
+        while self._later and time.monotonic() < end_s:
+            self._put_due(time.monotonic())
+            time.sleep(0.01)
+
+    def _put_due(self, now_s: float) -> None:
+        with self._lock:
+            while self._later and self._later[0][0] <= now_s:
+                self._calls.put(heapq.heappop(self._later)[2])
+
+    def _put_later(self, after_s: float, call: Call) -> None:
+        with self._lock:
+            heapq.heappush(self._later, (time.monotonic() + after_s, next(self._numbers), call))
+
+    def job(self) -> Call:
+        """The next job of the mix."""
+        chance = self._chance
+        name = f"job-{next(self._numbers)}"
+        kind = chance.choices(list(MIX), list(MIX.values()))[0]
+        if self._poison and chance.randrange(POISON_EACH) == 0:
+            kind = "poison"
+        fields: dict[str, Any] = {"name": name}
+        fields["command"] = WITNESS.format(path=self._witness) + "w start; " + self._script(kind)
+        made = self.made[name] = Made(fails=kind in ("poison", "coin"))
+        if kind == "stop" and STOPS:
+            fields["on_disconnect"], made.stops = "stop", True
+        if "on_lost" in FIELDS and chance.random() < 0.03:
+            fields["on_lost"], made.once = "fail", True
+        elif kind == "coin" and "retries" in FIELDS:
+            fields["retries"], made.tried_again = COINS, True
+            fields["backoff"] = {"initial": "100ms", "factor": 1}
+        key = f"key-{name}" if KEYS and chance.random() < 0.3 else None
+        cancelled = chance.random() < (0.03 if kind == "short" else 0.2)
+        cancel_after_s = chance.uniform(0, CANCEL_WITHIN_S) if cancelled else None
+        return Call(name, key, json.dumps(fields), 0, cancel_after_s)
+
+    def _script(self, kind: str) -> str:
+        # Some live for longer than it takes to give their worker up.
+        long = self._chance.random() < (LONG_STOP if kind == "stop" else LONG)
+        most = self._long if kind == "stop" else self._long // 2
+        tenths = self._chance.randint(10, most) if long else self._chance.randint(2, 15)
+        lives = LIVES.format(tenths=tenths)
+        return {
+            "short": "w end 0",
+            "sleep": f"sleep {self._chance.uniform(0.1, 3):.2f}; w end 0",
+            "lives": f"{lives}; w end 0",
+            "stop": f"{lives}; w end 0",
+            "deaf": f"trap '' TERM; {lives}; w end 0",
+            "stray": f"setsid sleep 600 & {lives}; w end 0",
+            "coin": "code=$(($$ % 2)); w end $code; exit $code",
+            # The parent of a job is the guard.
+            "poison": "kill -9 $PPID; sleep 5",
+        }[kind]
+
+    # --- calling -----------------------------------------------------------------------------------------------------
+
+    def _serve(self) -> None:
+        with self._hosts.inside("a"):
+            connection = http.client.HTTPConnection("127.0.0.1", PORT, timeout=ANSWER_S_MAX)
+            while (call := self._calls.get()) is not None:
+                if call.job:
+                    self._cancel(connection, call)
+                else:
+                    self._submit(connection, call)
+            connection.close()
+
+    def _submit(self, connection: http.client.HTTPConnection, call: Call) -> None:
+        began_ms = boottime_ms()
+        headers = {} if call.key is None else {"Idempotency-Key": call.key}
+        outcome, answer = ask(connection, "/jobs", call.body, headers)
+        job = answer["id"] if outcome == "ok" else None
+        self.done.submits.append(Submit(call.name, call.key, began_ms, boottime_ms(), outcome, job))
+        if job is not None and call.cancel_after_s is not None:
+            self._put_later(call.cancel_after_s, Call(job=job))
+        if outcome != "ok" and call.key is not None and call.tries < TRIES_MAX:
+            again = Call(call.name, call.key, call.body, call.tries + 1, call.cancel_after_s)
+            self._put_later(TRY_AGAIN_S, again)
+
+    def _cancel(self, connection: http.client.HTTPConnection, call: Call) -> None:
+        began_ms = boottime_ms()
+        outcome, _ = ask(connection, f"/jobs/{call.job}/cancel", "", {})
+        self.done.cancels.append(Cancel(call.job, began_ms, boottime_ms(), outcome))
+
+
+def ask(connection: http.client.HTTPConnection, path: str, body: str, headers: dict[str, str]) -> tuple[Outcome, Any]:
+    """POST. What is surely not done is `fail`; what may be is `unknown`. With the answer, if one came."""
+    try:
+        if connection.sock is None:
+            connection.connect()
+    except OSError:
+        connection.close()
+        return "fail", None
+    try:
+        connection.request("POST", path, body, headers)
+        response = connection.getresponse()
+        answer = json.loads(response.read())
+    except (OSError, http.client.HTTPException, ValueError):
+        with suppress(OSError):
+            connection.close()
+        return "unknown", None
+    if response.status < 300:
+        return "ok", answer
+    # What had no turn in time may get one later; and who stumbles over a request may have stored it.
+    unknown = response.status == 500 or (response.status == 503 and "in time" in answer["error"])
+    return ("unknown" if unknown else "fail"), answer
