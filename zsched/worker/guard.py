@@ -244,8 +244,8 @@ class Guard:
         self._untold += happened.results
 
     def _tell_spooled(self, runs: Iterable[int]) -> None:
-        """Those of these runs whose results are on disk; not of one that has the id of a live run."""
-        results = [self._spool.get(run) for run in runs if run not in self._runs]
+        """Those of these runs whose results are on disk. One that has the id of a live run is told again after Gone."""
+        results = [self._spool.get(run) for run in runs]
         if told := tuple(result for result in results if result is not None):
             self._keeper.put(messages.Spooled(self._spool.db, told))
 

@@ -1,0 +1,102 @@
+"""The guard's own decisions about results, turn by turn: the real one on a virtual host, with the test as its agent."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from random import Random
+from unittest.mock import patch
+
+import pytest
+
+from tests.sim.guard import SimGuard
+from tests.sim.jobs import Script
+from tests.sim.machine import Machine
+from tests.sim.simulation import Simulation
+from tests.sim.timeline import Timeline
+from zsched.protocol import RunOrder
+from zsched.worker import guard as guard_module
+from zsched.worker import messages
+from zsched.worker.messages import FromAgent, Message
+
+
+class Host:
+    """A worker whose agent is the test."""
+
+    pid = 1
+
+    def __init__(self, machine: Machine, timeline: Timeline) -> None:
+        self.told: list[Message] = []
+        self.machine = machine
+        self._timeline = timeline
+        machine.spawn_agent = lambda keeper: self  # type: ignore[method-assign,assignment,return-value]
+        machine.chance = Random(1)
+        self.guard = SimGuard(machine)
+        self.turn()
+
+    def receive(self, message: Message) -> None:
+        self.told.append(message)
+
+    def kill(self) -> None:
+        """Nobody does."""
+
+    def say(self, *said: FromAgent) -> None:
+        self.guard.keeper.incoming += said
+        self.turn()
+
+    def turn(self, wait_ms: int = 5) -> None:
+        self.guard.wake()
+        self._timeline.run(self._timeline.now_ms + wait_ms)
+
+    def hears(self, *told: Message) -> None:
+        """Exactly this since the last look."""
+        assert self.told == list(told)
+        self.told.clear()
+
+    def start(self, run: int, lasts_ms: int) -> None:
+        order = RunOrder(run, run, 0, 1, Script(lasts_ms).command, 100, 1)
+        self.say(messages.Start((order,), self._timeline.now_ms))
+
+
+@pytest.fixture
+def host() -> Iterator[Host]:
+    sim = Simulation(1)
+    machine = sim.machines["w1"]
+    machine.habits = replace(machine.habits, slots=2, no_room=0.0, spawn_errors=0.0)
+    machine.start_seen, machine.drop_seen = lambda machine, order: None, lambda machine, run: None
+    with patch.object(guard_module, "_mono_ms", lambda: sim.timeline.now_ms):
+        host = Host(machine, sim.timeline)
+        host.say(messages.Database("d1"))
+        host.told.clear()
+        yield host
+    host.hears()
+
+
+def test_what_ends_in_the_turn_in_which_another_database_comes_is_kept_for_its_own(host: Host) -> None:
+    host.start(1, 10_000)
+    host.start(2, 10_000)
+    host.machine.processes[1].exit(0)
+    # The guard has seen its end, and not told it, when it hears this.
+    host.guard.runs.reap(0)
+    host.say(messages.Database("d2", (1, 2)))
+    host.hears(messages.Gone((1,)))
+    host.turn(200)
+    host.hears(messages.Gone((2,)))
+
+    host.say(messages.Database("d1"))
+    [found] = host.told
+    assert isinstance(found, messages.Spooled)
+    assert (found.db, [result.run for result in found.results]) == ("d1", [1])
+    host.told.clear()
+    host.say(messages.Forget((1,)), messages.Database("d2"), messages.Database("d1"))
+
+
+def test_nothing_of_a_batch_is_on_disk_twice_and_all_is_there_before_it_is_told(host: Host) -> None:
+    host.start(1, 20)
+    host.turn(50)
+    [ended] = host.told
+    assert isinstance(ended, messages.Ended)
+    # The keeper of the simulation has seen to the order of sync and word.
+    assert len(host.machine.disk.files["d1"].synced) == 1
+    host.told.clear()
+    host.say(messages.Forget((1,)))
