@@ -189,6 +189,7 @@ class Run:
     """One attempt of one task of a job, as it is stored. `claimed_ms` is when a worker got it, by the scheduler's
     clock; `started_ms` and `finished_ms` are the worker's word. `attempt` counts from 1 the runs that started,
     `failures` those before this one that failed by themselves, `crashes` those that took their worker with them.
+    `due_ms`: it waits until then.
     """
 
     run_id: RunId
@@ -204,6 +205,7 @@ class Run:
     signal: int | None = None
     crashes: int = 0
     failures: int = 0
+    due_ms: int | None = None
     claimed_ms: int | None = None
     started_ms: int | None = None
     finished_ms: int | None = None

@@ -26,6 +26,7 @@ class Run(Struct, kw_only=True):
     worker_id: str | UnsetType = UNSET
     reason: Reason | UnsetType = UNSET
     detail: str | UnsetType = UNSET
+    due_at: Time | UnsetType = UNSET
     exit_code: int | UnsetType = UNSET
     signal: int | UnsetType = UNSET
     start_time: Time | UnsetType = UNSET

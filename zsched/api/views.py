@@ -98,6 +98,7 @@ def run(run: Run, output: RunOutput | None) -> View:
             "status": run.status,
             "reason": run.reason,
             "detail": run.detail,
+            "due_at": time(run.due_ms),
             "exit_code": run.exit_code,
             "signal": run.signal,
             "start_time": time(run.started_ms),

@@ -16,10 +16,14 @@ Exit codes: 0 done; 2 wrong usage; 3 there is no such job; 4 no scheduler answer
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from typing import Final
 
 from zsched.client import Client, Job
 from zsched.commands import exits, options, selection, table
 from zsched.commands.text import clean
+
+# As wide as the longest name of a fact.
+_NAME: Final = len("on disconnect")
 
 
 def main(argv: Sequence[str]) -> int:
@@ -33,7 +37,7 @@ def main(argv: Sequence[str]) -> int:
         return 0
     for name, value in facts(job):
         # More lines than one stand under each other.
-        print(f"{name:<10} " + clean(str(value)).replace("\n", f"\n{'':<11}"))
+        print(f"{name:<{_NAME}} " + clean(str(value)).replace("\n", "\n" + " " * (_NAME + 1)))
     return 0
 
 
@@ -44,9 +48,9 @@ def facts(job: Job) -> Iterator[tuple[str, object]]:
     yield "name", job.name
     yield "command", job.command
     yield "status", exits.ending(job)
-    for name, key in (("schedule", "schedule"), ("timeout", "timeout"), ("user", "user")):
+    for key in ("schedule", "timeout", "kill_grace", "retries", "on_lost", "on_disconnect", "crash_limit", "user"):
         if key in view:
-            yield name, view[key]
+            yield key.replace("_", " "), view[key]
     for variable, value in (*view.get("env", {}).items(), *view.get("secret_env", {}).items()):
         yield "variable", f"{variable}={value}"
     yield "submitted", table.moment(view["created_at"])
@@ -58,7 +62,7 @@ def facts(job: Job) -> Iterator[tuple[str, object]]:
     yield "run", f"{run['run_id']} ({run['status']}, attempt {run['attempt']})"
     if "worker_id" in run:
         yield "worker", run["worker_id"]
-    for name, key in (("started", "start_time"), ("ended", "end_time")):
+    for name, key in (("due", "due_at"), ("started", "start_time"), ("ended", "end_time")):
         if key in run:
             yield name, table.moment(run[key])
     if "detail" in run:

@@ -117,7 +117,7 @@ def run(row: Row) -> Run:
     (run_id, job_id, task, attempt, status, created_ms, worker_id, reason, detail, exit_code, signal, crashes) = row[
         :12
     ]
-    claimed_ms, started_ms, finished_ms, cancel_ms, failures = row[12:]
+    claimed_ms, started_ms, finished_ms, cancel_ms, failures, due_ms = row[12:]
     return Run(
         run_id=RunId(run_id),
         job_id=JobId(job_id),
@@ -132,6 +132,7 @@ def run(row: Row) -> Run:
         signal=signal,
         crashes=crashes,
         failures=failures,
+        due_ms=due_ms,
         claimed_ms=claimed_ms,
         started_ms=started_ms,
         finished_ms=finished_ms,

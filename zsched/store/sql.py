@@ -65,7 +65,7 @@ NEXT_DUE: Final = """
 
 _RUN: Final = (
     "run_id, job_id, task, attempt, status, created_ms, worker_id, reason, detail, exit_code, signal,"
-    " crashes, claimed_ms, started_ms, finished_ms, cancel_ms, failures"
+    " crashes, claimed_ms, started_ms, finished_ms, cancel_ms, failures, due_ms"
 )
 RUN: Final = f"SELECT {_RUN} FROM runs WHERE run_id = ?"
 RUNS_OF_JOB: Final = f"SELECT {_RUN} FROM runs WHERE job_id = ? ORDER BY run_id DESC LIMIT ?"
