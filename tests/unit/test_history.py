@@ -23,7 +23,7 @@ from tests.faults.history import (
 )
 
 # Run 1 was on w1, which was cut off; run 2 took its place after run 1 had ended. Run 3 was cancelled while it ran.
-# Run 4 had a key, and the answer to its first submit was lost. Job 5 is recurring: it fired once, and was late once.
+# Run 4 had a key, and the answer to its first submit was lost. Job 4 is recurring: it fired twice, once late.
 WITNESS = """\
 1 1 w1 100 start 10.00
 1 1 w1 100 alive 12.00
@@ -34,6 +34,8 @@ WITNESS = """\
 4 3 w2 201 end 21.01 0
 5 4 w2 202 start 60.00
 5 4 w2 202 end 60.00 0
+6 4 w2 203 start 129.00
+6 4 w2 203 end 129.00 0
 """
 MINUTE_MS = 60_000
 
@@ -63,6 +65,7 @@ def good() -> History:
             Run(3, 2, 0, "cancelled", "cancelled", "w1"),
             Run(4, 3, 0, "success", "exit", "w2"),
             Run(5, 4, 0, "success", "exit", "w2"),
+            Run(6, 4, 0, "success", "exit", "w2"),
         ],
         events=[
             Event(1, 1, None, "pending"),
@@ -83,6 +86,9 @@ def good() -> History:
             Event(5, 5, None, "pending", reason="fire"),
             Event(5, 5, "pending", "running", "w2"),
             Event(5, 5, "running", "success", "w2"),
+            Event(6, 6, None, "pending", reason="fire"),
+            Event(6, 6, "pending", "running", "w2"),
+            Event(6, 6, "running", "success", "w2"),
         ],
         seen=[Seen(1, "failed", 12_300), Seen(2, "success", 13_100)],
         due_ms={4: [MINUTE_MS, 2 * MINUTE_MS]},
