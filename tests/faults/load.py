@@ -37,7 +37,6 @@ CANCEL_WITHIN_S: Final = 4.0
 # What the scheduler of this checkout understands: the mix has it as soon as it does.
 FIELDS: Final = frozenset(JobBody.__struct_fields__)
 STOPS: Final = "on_disconnect" in FIELDS and "stop" in CAN
-KEYS: Final = False
 
 # `w` writes a line; built into sh, so it costs no process.
 WITNESS: Final = (
@@ -47,7 +46,7 @@ WITNESS: Final = (
 LIVES: Final = "i={tenths}; while [ $i -gt 0 ]; do sleep 0.1; w alive; i=$((i-1)); done"
 
 # What jobs do, and how many of a thousand do so.
-MIX: Final = {"short": 640, "sleep": 130, "lives": 70, "stop": 80, "deaf": 20, "stray": 40, "coin": 20}
+MIX: Final = {"short": 600, "sleep": 130, "lives": 70, "stop": 120, "deaf": 20, "stray": 40, "coin": 20}
 LONG: Final = 0.1
 LONG_STOP: Final = 0.4
 POISON_EACH: Final = 400
@@ -171,7 +170,7 @@ class Load:
         elif kind == "coin" and "retries" in FIELDS:
             fields["retries"], made.tried_again = COINS, True
             fields["backoff"] = {"initial": "100ms", "factor": 1}
-        key = f"key-{name}" if KEYS and chance.random() < 0.3 else None
+        key = f"key-{name}" if chance.random() < 0.3 else None
         cancelled = chance.random() < (0.03 if kind == "short" else 0.2)
         cancel_after_s = chance.uniform(0, CANCEL_WITHIN_S) if cancelled else None
         return Call(name, key, json.dumps(fields), 0, cancel_after_s)

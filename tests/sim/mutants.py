@@ -140,6 +140,7 @@ _MUTANTS: Final = (
     mutant(
         "the same lock is proof enough", (arrival, "may_take_over", 'worker.boot_id == frame.boot_id != "" and ', "")
     ),
+    mutant("a late register is taken", (arrival, "is_late", "0 < frame.sent_ms < old.sent_ms", "False")),
     mutant(
         "a name is never refused",
         (Dispatcher, "_on_register", "if old is not None and not arrival.may_take_over(old, frame):", "if False:"),

@@ -55,7 +55,10 @@ class Path:
             self._cut[way] = False
         self._lanes = [lane for lane in self._lanes if lane.waiting or not lane.closed]
         for lane in self._lanes:
-            self._timeline.after(self.delay_ms(), lane.pump)
+            # What an end that is gone has left is sent again by the kernel, at intervals that have grown meanwhile.
+            slow_ms = self._chance.randint(0, 3_000) if lane.closed else self.delay_ms()
+            lane.hold(slow_ms)
+            self._timeline.after(slow_ms, lane.pump)
 
     def add(self, lane: Lane) -> None:
         self._lanes.append(lane)
@@ -88,6 +91,12 @@ class Lane:
         self._last_ms = max(self._last_ms, self._timeline.now_ms + self._path.delay_ms())
         self._frames.append((self._last_ms, body))
         self._timeline.at(self._last_ms, self.pump)
+
+    def hold(self, gap_ms: int) -> None:
+        """Nothing arrives earlier than in gap_ms."""
+        at_ms = self._timeline.now_ms + gap_ms
+        self._frames = deque((max(at_ms, due_ms), body) for due_ms, body in self._frames)
+        self._last_ms = max(self._last_ms, at_ms) if self._frames else self._last_ms
 
     def close(self, kept: int) -> None:
         """Deliver the first `kept` of the frames under way, lose the others, then tell the end."""
