@@ -21,7 +21,7 @@ def main() -> int:
         print(story_of(asked.story))
         return 0
     begun = time.monotonic()
-    count = steps = virtual_ms = checks = runs = broken = 0
+    count = steps = virtual_ms = checks = runs = broken = excused = 0
     for seed in _seeds(asked.seeds):
         if asked.seconds is not None and time.monotonic() - begun > asked.seconds:
             break
@@ -36,9 +36,11 @@ def main() -> int:
         virtual_ms += outcome.virtual_ms
         checks += outcome.checks
         runs += outcome.runs
+        excused += outcome.excused
     took_s = time.monotonic() - begun
     print(
         f"{count} seeds, {broken} broken; {steps} steps, {checks} turns judged, {runs} runs,"
+        f" {excused} overlaps that nobody can prevent,"
         f" {virtual_ms / 3_600_000:.1f} virtual hours; {took_s:.1f} s, {steps / took_s:.0f} steps/s"
     )
     return 1 if broken else 0

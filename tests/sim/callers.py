@@ -6,14 +6,14 @@ from dataclasses import dataclass, field, replace
 from random import Random
 from typing import Final
 
-from tests.sim.jobs import Poison, Script
+from tests.sim.jobs import FOREVER, Poison, Script
 from tests.sim.network import Path
 from tests.sim.scheduler import Answer, Done, Refused, Scheduler, Undone
 from tests.sim.story import Story
 from tests.sim.timeline import Timeline
 from tests.sim.violation import Violation
 from zsched.dispatcher.commands import Cancel, Once, ReusedError, Submit
-from zsched.model import Backoff, JobId, JobSpec, OnLost, Policy
+from zsched.model import Backoff, JobId, JobSpec, OnDisconnect, OnLost, Policy
 from zsched.store.contract import Submitted
 
 # How long jobs take at most, each as likely as the next.
@@ -166,8 +166,20 @@ class Client:
             one.recurring = True
         elif luck < 0.37 and self._poison and sum(job.script.kills is not None for job in self.asked.values()) < 2:
             one.script = Script(self._chance.choice((0, 0, 0, 50)), kills=self._chance.choice(self._poison))
+        elif luck < 0.40 and sum(job.script.sticks_ms > 0 for job in self.asked.values()) < 2:
+            self._let_stick(one)
+        if one.policy.on_disconnect is OnDisconnect.STOP and one.script.kills is None:
+            lasts_ms = max(one.script.lasts_ms, self._chance.choice((0, 5_000, 30_000)))
+            one.script = replace(one.script, lasts_ms=lasts_ms, deaf=self._chance.random() < 0.4)
         self.asked[name] = one
         return one
+
+    def _let_stick(self, one: Asked) -> None:
+        """It will be killed at its timeout or by its lease, if nobody cancels it, and does not end by that."""
+        sticks_ms = self._chance.choice((12_000, 25_000, FOREVER))
+        one.script = Script(self._chance.choice((2_000, 90_000)), deaf=True, sticks_ms=sticks_ms)
+        timeout_ms = self._chance.choice((100, 2_000, None))
+        one.policy = replace(one.policy, timeout_ms=timeout_ms, grace_ms=self._chance.choice((0, 300)))
 
     def _policy(self) -> Policy:
         """Most jobs leave it as it is."""
@@ -179,6 +191,8 @@ class Client:
             policy = replace(policy, on_lost=OnLost.FAIL)
         if self._chance.random() < 0.1:
             policy = replace(policy, crash_limit=self._chance.randint(1, 3))
+        if self._chance.random() < 0.25:
+            policy = replace(policy, on_disconnect=OnDisconnect.STOP)
         return policy
 
     def cancel(self) -> None:

@@ -53,12 +53,16 @@ class Nemesis:
             self.stop_poller,
             self.send_a_stranger,
             self.lose_answers,
+            self.suspend_host,
+            self.cut_most_off,
+            self.restart_with_another_timeout,
+            self.lose_who_is_stuck,
         ]
         # Few kinds at a time: a seed in which everything goes wrong hides what one fault alone would show.
         share = self._chance.choice((0.1, 0.2, 0.5))
         # Bad moments are rare, so many seeds wait for some.
-        rare = self.refuse_at_bad_moments
-        self._faults = [fault for fault in everything if self._chance.random() < (0.5 if fault == rare else share)]
+        rare = (self.refuse_at_bad_moments, self.lose_who_is_stuck)
+        self._faults = [fault for fault in everything if self._chance.random() < (0.5 if fault in rare else share)]
         self._gap_ms = self._chance.choice((500, 1_500, 4_000))
         if self._faults:
             self._later()
@@ -87,9 +91,11 @@ class Nemesis:
         return self._chance.choice(list(self._sim.machines.values()))
 
     def _path(self) -> Path:
+        return self._chance.choice([*self._workers_paths(), self._sim.client_path])
+
+    def _workers_paths(self) -> list[Path]:
         paths = [machine.path for machine in self._sim.machines.values()]
-        paths += [poller.path for poller in self._sim.pollers.values()]
-        return self._chance.choice([*paths, self._sim.client_path])
+        return paths + [poller.path for poller in self._sim.pollers.values()]
 
     # --- workers ---
 
@@ -127,6 +133,17 @@ class Nemesis:
     def kill_guard(self) -> None:
         self._machine().kill_guard()
 
+    def lose_who_is_stuck(self) -> None:
+        """A worker that can't end a run is killed or cut off as well, if there is one."""
+        for machine in self._sim.machines.values():
+            if machine.guard is not None and machine.guard.runs.stuck():
+                if self._chance.random() < 0.5:
+                    machine.kill()
+                else:
+                    machine.path.cut("up", "down")
+                    self._tell("network", f"{machine.path.name} is cut")
+                    self._timeline.after(3 * self._sim.habits.timeout_ms, machine.path.mend)
+
     def shut_worker_down(self) -> None:
         """It ends when its runs have, and is started again. Sometimes just when one has begun."""
         machine = self._machine()
@@ -145,8 +162,17 @@ class Nemesis:
     def stop_guard(self) -> None:
         machine = self._machine()
         if machine.guard is not None:
-            machine.guard.still_ms = self._timeline.now_ms + self._a_while_ms()
+            machine.guard.stand_still(self._a_while_ms())
             self._tell(machine.name, f"its guard stands still until {machine.guard.still_ms}")
+
+    def suspend_host(self) -> None:
+        """Guard and agent stand still together, and go on together."""
+        machine = self._machine()
+        if machine.guard is not None:
+            machine.guard.stand_still(self._a_while_ms())
+            if machine.agent is not None:
+                machine.agent.still_ms = machine.guard.still_ms
+            self._tell(machine.name, f"is suspended until {machine.guard.still_ms}")
 
     def add_a_rival(self) -> None:
         """Somebody starts a worker with a name that is taken, on a host with the same lock or the same boot."""
@@ -188,6 +214,18 @@ class Nemesis:
         path.cut("up" if way == "up" else "down")
         self._tell("network", f"{path.name} is cut {way}")
         self._timeline.after(self._a_while_ms(), path.mend)
+
+    def cut_most_off(self) -> None:
+        """More than half of the workers at once, as when the scheduler's own network fails."""
+        paths = self._workers_paths()
+        self._chance.shuffle(paths)
+        cut = paths[: self._chance.randint(len(paths) // 2 + 1, len(paths))]
+        for path in cut:
+            path.cut("up", "down")
+        self._tell("network", f"{', '.join(path.name for path in cut)} are cut together")
+        gap_ms = self._a_while_ms()
+        for path in cut:
+            self._timeline.after(gap_ms, path.mend)
 
     def reset_connection(self) -> None:
         """Sometimes just when runs wait for a slot."""
@@ -243,6 +281,15 @@ class Nemesis:
 
     def kill_scheduler(self) -> None:
         self._sim.scheduler.kill()
+        self._start_later()
+
+    def restart_with_another_timeout(self) -> None:
+        """Somebody has set worker_timeout to another value. Workers that poll are told so by hand."""
+        self._sim.scheduler.kill()
+        self._sim.habits.timeout_ms = timeout_ms = self._chance.choice((3_000, 6_000, 15_000))
+        for poller in self._sim.pollers.values():
+            poller.heartbeat_ms = timeout_ms // 3
+        self._tell("nemesis", f"the timeout will be {timeout_ms} ms")
         self._start_later()
 
     def crash_scheduler(self) -> None:

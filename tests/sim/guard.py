@@ -16,13 +16,14 @@ from unittest.mock import patch
 from tests.sim.disk import VirtualJournal
 from tests.sim.jobs import Script, script
 from tests.sim.timeline import Alarm
+from tests.sim.witness import KILLED
 from zsched.config import WorkerConfig
 from zsched.notify import Notify
 from zsched.protocol import RunOrder, RunResult
 from zsched.worker import guard as guard_module
 from zsched.worker.guard import Guard
 from zsched.worker.messages import Began, Ended, FromAgent, Hello, Message, Spooled
-from zsched.worker.runs import BEGAN_AFTER_MS, Happened, Why
+from zsched.worker.runs import BEGAN_AFTER_MS, STUCK_MS, Happened, Why
 from zsched.worker.spool import Spool
 from zsched.worker.state import State
 
@@ -32,6 +33,8 @@ if TYPE_CHECKING:
 _SIGNALS, _CHANNEL = 3, 4
 # As keeper.py restarts an agent.
 _RESTART_MS = (0, 100, 200, 500, 1_000, 2_000, 5_000)
+# As runs.py looks at what it has killed.
+_AGAIN_MS = 500
 
 
 class Process:
@@ -44,26 +47,66 @@ class Process:
         self.finished_wall_ms = started_wall_ms
         self.why: Why | None = None
         self.code: int | None = None
+        # When it first got a signal, and KILL, on the timeline.
+        self.told_ms: int | None = None
+        self.killed_ms: int | None = None
         self.on_exit: Callable[[], None] = lambda: None
+        self._clinging = False
         self._machine = machine
         machine.on_start(order)
         machine.processes[order.run] = self
         machine.timeline.after(self.script.lasts_ms, self._come_to_its_end)
 
+    @property
+    def sticks(self) -> bool:
+        """It was killed, and lives on."""
+        return self.code is None and self.killed_ms is not None and self._clings
+
+    @property
+    def _clings(self) -> bool:
+        return self.script.sticks_ms > 0 and not self._machine.healed
+
     def _come_to_its_end(self) -> None:
-        if self.code is None:
+        if self.code is None and not self.sticks:
             if self.script.kills is None:
                 self.exit(self.script.code)
             else:
                 self._machine.on_poison(self.order, self.script.kills)
 
     def signal(self, number: int) -> None:
-        if self.code is None and (number == signal.SIGKILL or not self.script.deaf):
+        """Its guard sends it one."""
+        if self.code is not None:
+            return
+        self._machine.signal_seen(self._machine, self, number)
+        self._note(number)
+        if self.sticks:
+            self._cling()
+        elif number == signal.SIGKILL or not self.script.deaf:
             gap_ms = self._machine.chance.randint(0, 30)
             self._machine.timeline.after(gap_ms, lambda: self.exit(-number))
 
+    def die(self) -> None:
+        """KILL from somebody else: it ends at once, if it can."""
+        self._note(signal.SIGKILL)
+        if self.sticks:
+            self._cling()
+        else:
+            self.exit(KILLED)
+
+    def _note(self, number: int) -> None:
+        now_ms = self._machine.timeline.now_ms
+        self.told_ms = now_ms if self.told_ms is None else self.told_ms
+        if number == signal.SIGKILL and self.killed_ms is None:
+            self.killed_ms = now_ms
+
+    def _cling(self) -> None:
+        if not self._clinging:
+            self._clinging = True
+            self._machine.timeline.after(self.script.sticks_ms, lambda: self.exit(KILLED))
+
     def exit(self, code: int) -> None:
         if self.code is None:
+            self._machine.end_seen(self._machine, self)
             self.code = code
             self.finished_wall_ms = max(self.started_wall_ms, self._machine.clock.now().wall_ms)
             self._machine.processes.pop(self.order.run, None)
@@ -93,6 +136,9 @@ class VirtualRuns:
         self._live: dict[int, Process] = {}
         self._ended: list[Process] = []
         self._due: list[tuple[int, int, str]] = []
+        # When they were killed, and those that do not end by it.
+        self._killed_ms: dict[int, int] = {}
+        self._stuck: set[int] = set()
         self._happened = Happened()
         self.dead_agents: list[int] = []
 
@@ -147,11 +193,14 @@ class VirtualRuns:
         self._due.append((mono_ms + process.order.grace_ms, run, "kill"))
 
     def kill(self, run: int, mono_ms: int) -> None:
-        self._live[run].signal(signal.SIGKILL)
+        process = self._live[run]
+        process.signal(signal.SIGKILL)
+        if process.sticks and run not in self._killed_ms:
+            self._killed_ms[run] = mono_ms
+            self._due.append((mono_ms + _AGAIN_MS, run, "again"))
 
     def stuck(self) -> tuple[int, ...]:
-        """Virtual processes die when they are killed."""
-        return ()
+        return tuple(sorted(self._stuck))
 
     def on_readable(self, fd: int) -> bool:
         return False
@@ -160,6 +209,7 @@ class VirtualRuns:
         for process in self._ended:
             run = process.order.run
             del self._live[run]
+            self._stuck.discard(run)
             if process.why == "dropped":
                 self._happened.dropped.append(run)
             else:
@@ -179,8 +229,12 @@ class VirtualRuns:
                 self._happened.began.append(Began(run, run, process.started_wall_ms))
             elif what == "timeout":
                 self.stop(run, "timeout", mono_ms)
+            elif what == "kill":
+                self.kill(run, mono_ms)
+            elif mono_ms >= self._killed_ms[run] + STUCK_MS:
+                self._stuck.add(run)
             else:
-                process.signal(signal.SIGKILL)
+                self._due.append((mono_ms + _AGAIN_MS, run, "again"))
 
     def deadline_ms(self) -> int | None:
         self._due = [entry for entry in self._due if entry[1] in self._live]
@@ -311,14 +365,14 @@ class SimGuard(Guard):
         with patch.multiple(
             guard_module, **{name: one for name, one in virtual.items() if hasattr(guard_module, name)}
         ):
-            spool = Spool(cast("Any", journal), machine.timeline.now_ms)
+            spool = Spool(cast("Any", journal), machine.clock.mono_ms)
             super().__init__(config, State(Path("/"), "mark", machine.lock, -1), spool, Notify({}))
         self._incarnation = machine.incarnation
         self._alarm = Alarm(machine.timeline, self._wake)
         self.alive = True
-        # It is stopped until then.
-        self.still_ms = 0
-        # When it was told to start each run, on the timeline.
+        # When it was stopped last, and until when.
+        self.still_since_ms = self.still_ms = 0
+        # When it was told to start each run, by its host's clock.
         self.told_ms: dict[int, int] = {}
         self._alarm.set(machine.timeline.now_ms)
 
@@ -330,6 +384,13 @@ class SimGuard(Guard):
     def wake(self) -> None:
         if self.alive:
             self._alarm.set(self._machine.timeline.now_ms + self._machine.chance.randint(0, 1))
+
+    def stand_still(self, gap_ms: int) -> None:
+        """SIGSTOP for a while."""
+        now_ms = self._machine.timeline.now_ms
+        if now_ms > self.still_ms:
+            self.still_since_ms = now_ms
+        self.still_ms = max(self.still_ms, now_ms + gap_ms)
 
     @property
     def something_waits(self) -> bool:
@@ -344,6 +405,9 @@ class SimGuard(Guard):
         """Whether a run lives whose start the scheduler can't know yet."""
         return self.runs.young
 
+    def has_result(self, run: int) -> bool:
+        return run in self._spool
+
     def holds(self, run: int) -> bool:
         """Whether it has this run in hand, and has not been told to drop it."""
         if run in self.runs:
@@ -356,13 +420,14 @@ class SimGuard(Guard):
         if self._machine.timeline.now_ms < self.still_ms:
             self._alarm.set(self.still_ms)
             return
+        clock = self._machine.timeline.here = self._machine.clock
         self._turn()
         wait_s = self._wait_s()
         if self._ending.done:
             self.alive = False
             self._machine.on_guard_ended(self._ending.exit_code)
         elif wait_s is not None:
-            self._alarm.set(self._machine.timeline.now_ms + round(wait_s * 1000))
+            self._alarm.set(clock.moment(clock.mono_ms + round(wait_s * 1000)))
 
     @property
     def ending(self) -> bool:
@@ -372,7 +437,7 @@ class SimGuard(Guard):
     def _on_start(self, orders: tuple[RunOrder, ...]) -> Message | None:
         for order in orders:
             if not self.holds(order.run):
-                self.told_ms[order.run] = self._machine.timeline.now_ms
+                self.told_ms[order.run] = self._machine.clock.mono_ms
         return super()._on_start(orders)
 
     def _on_drop(self, runs: tuple[int, ...]) -> Message | None:

@@ -3,29 +3,33 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Final, Literal
 
 Poison = Literal["guard", "machine", "host"]
+
+# Until its host boots.
+FOREVER: Final = 10**9
 
 
 @dataclass(frozen=True, slots=True)
 class Script:
     """`lasts_ms` and then `code`; `deaf` to TERM; `kills` what it runs on: the guard alone, guard and agent, or the
-    whole host, which then boots anew.
+    whole host, which then boots anew; `sticks_ms`: so long it lives on when it was killed, as on a dead network disk.
     """
 
     lasts_ms: int
     code: int = 0
     deaf: bool = False
     kills: Poison | None = None
+    sticks_ms: int = 0
 
     @property
     def command(self) -> str:
-        return f"{self.lasts_ms} {self.code} {int(self.deaf)} {self.kills or '-'}"
+        return f"{self.lasts_ms} {self.code} {int(self.deaf)} {self.kills or '-'} {self.sticks_ms}"
 
 
 def script(command: str) -> Script:
     """The script that a command's text is."""
-    lasts, code, deaf, kills = command.split()
+    lasts, code, deaf, kills, sticks = command.split()
     poison: dict[str, Poison | None] = {"-": None, "guard": "guard", "machine": "machine", "host": "host"}
-    return Script(int(lasts), int(code), deaf == "1", poison[kills])
+    return Script(int(lasts), int(code), deaf == "1", poison[kills], int(sticks))

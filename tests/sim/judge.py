@@ -15,14 +15,15 @@ import msgpack
 
 from tests.sim.callers import Asked, Client
 from tests.sim.machine import Machine
+from tests.sim.overseer import Overseer
 from tests.sim.pollers import SimPoller
 from tests.sim.scheduler import Scheduler
 from tests.sim.story import Story
 from tests.sim.timeline import Timeline
 from tests.sim.violation import Violation
 from tests.sim.witness import Witness
-from zsched.dispatcher.commands import Beat, Command, Next, RegisterWorker
-from zsched.limits import STALL_MS
+from zsched.dispatcher.commands import Beat, Command, Next, RegisterWorker, Report
+from zsched.limits import LEASE_MARGIN_MS, MASS_WORKERS_MIN, STALL_MS
 from zsched.model import TERMINAL, OnLost, WorkerId
 from zsched.protocol import RunOrder
 
@@ -48,8 +49,11 @@ STRAY_MS: Final = 30_000
 # The guard, and through it the agent's withdrawal, may be so late: two wake-ups and a signal.
 _LATE_MS: Final = 5
 
-# What an agent has heard may lie for a second on the way to its guard, and for another there.
-_HEARD_MS: Final = 2_000
+# What an agent has heard may lie for a second on the way to its guard, and for another there, by a slow clock.
+_HEARD_MS: Final = 2_070
+
+# How long a frame may lie in the ROUTER of a scheduler that is well, until it counts as heard.
+_LIES_MS: Final = 300
 
 
 class Row(NamedTuple):
@@ -67,6 +71,7 @@ class Row(NamedTuple):
     started: int
     cancelled: int
     failures: int
+    stuck: int
 
     @property
     def final(self) -> bool:
@@ -80,6 +85,7 @@ class Wish(NamedTuple):
     crash_limit: int
     on_lost: str
     recurs: int
+    stops: int
 
 
 class Told(NamedTuple):
@@ -101,8 +107,9 @@ class Loss:
 
 RUNS: Final = """
     SELECT run_id, job_id, task, attempt, status, reason, worker_id, crashes, probation, started_ms IS NOT NULL,
-        cancel_ms IS NOT NULL, failures FROM runs ORDER BY run_id"""
-WISH: Final = "SELECT retries, crash_limit, on_lost, schedule IS NOT NULL FROM jobs WHERE job_id = ?"
+        cancel_ms IS NOT NULL, failures, stuck FROM runs ORDER BY run_id"""
+WISH: Final = """
+    SELECT retries, crash_limit, on_lost, schedule IS NOT NULL, on_disconnect = 'stop' FROM jobs WHERE job_id = ?"""
 EVENTS: Final = """
     SELECT event_id, job_id, run_first, run_last, worker_id, was, became, reason, detail FROM events
     WHERE event_id > ? ORDER BY event_id"""
@@ -125,6 +132,7 @@ class Judge:
         # How often each job has killed what it ran on, and losses that no poison explains.
         self.kills: Counter[int] = Counter()
         self.faults = 0
+        self.overseer = Overseer(timeline, witness, machines)
         self._timeline = timeline
         self._story = story
         self._scheduler = scheduler
@@ -133,6 +141,7 @@ class Judge:
         self._machines = machines
         self._pollers = pollers
         self.rows: dict[int, Row] = {}
+        self._before: dict[int, Row] = {}
         self._told: dict[int, Told] = {}
         # Why each run was made, by its event; what each job wishes; and which runs workers have handed back.
         self._made: dict[int, str | None] = {}
@@ -150,6 +159,17 @@ class Judge:
         # When each session, and each polling worker, was last heard; whose sessions they are.
         self._heard_ms: dict[str, int] = {}
         self._sessions: dict[str, tuple[str, bytes]] = {}
+        # Every word of it, also one that may not have counted.
+        self._word_ms: dict[str, int] = {}
+        # Who was active after the turn before, and the lease of each run that was handed out with one.
+        self._active: frozenset[str] = frozenset()
+        self._lease_ms: dict[int, int] = {}
+        # Runs that heartbeats named as stuck, by session and number; those that a heartbeat named that has arrived, and
+        # those that one named that was acked. Sessions whose last heartbeat named some.
+        self._named: dict[tuple[str, int], tuple[int, ...]] = {}
+        self._said_stuck: set[int] = set()
+        self._told_stuck: set[int] = set()
+        self._hampered: set[str] = set()
         # A frame that the store's failure swallowed was not heard.
         self._deaf_ms = -(10**9)
         self._deaf_turns = 0
@@ -168,30 +188,58 @@ class Judge:
             session = frame.get("s", "") if isinstance(frame, dict) else ""
         except ValueError:
             return
-        if isinstance(frame, dict) and frame.get("t") == "return":
-            self._returned.update(frame["runs"])
+        if not isinstance(frame, dict):
+            return
+        self.overseer.on_arrival(peer, frame)
+        match frame.get("t"):
+            case "return":
+                self._returned.update(frame["runs"])
+            case "heartbeat":
+                self._on_heartbeat(session, frame)
+            case "ready" if session in self._hampered and frame["window"]:
+                raise Violation(f"a worker says that it can't end runs, and takes {frame['window']}")
         for worker, (token, its_peer) in self._sessions.items():
+            if its_peer == peer:
+                self._word_ms[worker] = self._timeline.now_ms
             if token == session and its_peer == peer:
                 # A session of a turn that was given up, or whose news could not be sent, stands in its place.
                 current = self._scheduler.dispatcher._sessions.of_worker(WorkerId(worker))
                 if current is None or current.token == token:
                     self._heard_ms[worker] = self._timeline.now_ms
 
+    def _on_heartbeat(self, session: str, frame: Mapping[str, Any]) -> None:
+        stuck = tuple(frame.get("stuck", ()))
+        self._named[session, frame["seq"]] = stuck
+        self._said_stuck.update(stuck)
+        if stuck:
+            self._hampered.add(session)
+        else:
+            self._hampered.discard(session)
+
     def on_call(self, command: Command) -> None:
         """A polling worker's request is with the loop."""
         if isinstance(command, Beat | Next | RegisterWorker):
             self._heard_ms[command.worker_id] = self._timeline.now_ms
+        if isinstance(command, Beat | Next | RegisterWorker | Report):
+            self._word_ms[command.worker_id] = self._timeline.now_ms
 
     def on_send(self, connection: Any, body: bytes) -> None:
         """A frame leaves the scheduler: what it says is committed."""
         frame = msgpack.unpackb(body)
         worker = connection.dealer.worker
+        self.overseer.on_send(connection.peer, frame)
         match frame["t"]:
             case "registered":
                 self._sessions[worker] = (frame["s"], connection.peer)
-                self._heard_ms[worker] = self._timeline.now_ms
+                self._heard_ms[worker] = self._word_ms[worker] = self._timeline.now_ms
+            case "heartbeat_ack":
+                # What it named is committed, if it was true.
+                own = {run for run, row in self.rows.items() if row.worker == worker and row.status == "running"}
+                self._told_stuck |= own.intersection(self._named.get((frame["s"], frame["seq"]), ()))
             case "run":
                 for order in frame["runs"]:
+                    if order.get("lease_ms") is not None:
+                        self._lease_ms[order["run"]] = order["lease_ms"]
                     found = self._scheduler.engine.look(
                         "SELECT status, worker_id, handed_n FROM runs WHERE run_id = ?", order["run"]
                     )
@@ -212,7 +260,9 @@ class Judge:
         now_ms = self._timeline.now_ms
         if guard.ending:
             raise Violation(f"run {order.run} starts on {machine.name}, which is told to end")
-        if now_ms - guard.told_ms.get(order.run, now_ms) > 1_000:
+        self.overseer.on_start(machine, order, alone=bool(self._wish(order.job).stops))
+        mono_ms = machine.clock.mono_ms
+        if mono_ms - guard.told_ms.get(order.run, mono_ms) > 1_000:
             raise Violation(f"run {order.run} starts on {machine.name} after it waited for more than a second")
         if agent is None or agent.agent is None:
             raise Violation(f"run {order.run} starts on {machine.name}, which has no agent")
@@ -242,7 +292,8 @@ class Judge:
         self._changes = changes
         self.checks += 1
         rows = {row[0]: Row(*row) for row in self._scheduler.engine.look(RUNS)}
-        before, changed = self.rows, [row for run, row in rows.items() if self.rows.get(run) != row]
+        before = self._before = self.rows
+        changed = [row for run, row in rows.items() if before.get(run) != row]
         self.rows = rows
         for row in changed:
             if row.run not in before:
@@ -267,6 +318,7 @@ class Judge:
         self._check_workers()
         self._check_told(changed)
         self._check_answers()
+        self._active = frozenset(worker for worker, status in self._told_workers.items() if status == "active")
 
     def at_phase_end(self) -> None:
         """Everything once more, over all rows."""
@@ -389,6 +441,12 @@ class Judge:
             and (life is None or not life.code or life.worker != row.worker)
         ):
             raise Violation(f"run {row.run} failed by {row.reason} on {row.worker}, but the witness says {life}")
+        if row.reason == "worker_lost" and row.run in self._told_stuck:
+            raise Violation(f"run {row.run} is lost, though its worker {row.worker} had said that it can't end it")
+        if row.reason == "unkillable" and row.run not in self._said_stuck:
+            raise Violation(f"run {row.run} is unkillable, but worker {row.worker} has not said so")
+        if row.reason == "lease_stop" and row.run not in self._lease_ms:
+            raise Violation(f"run {row.run} of {row.worker} was ended by its lease, but has none")
 
     def _check_put_back(self, run: int, worker: str, reason: str, before: Row | None) -> None:
         """Only what never started is pending again, so that a run executes once."""
@@ -415,7 +473,7 @@ class Judge:
             expected = (1, 0, 0)
         else:
             wish = self._wish(row.job)
-            if made == "requeued" and (last.reason != "worker_lost" or self._once(row.job)):
+            if made == "requeued" and (last.reason not in ("worker_lost", "lease_stop") or self._once(row.job)):
                 raise Violation(f"run {row.run} takes the place of run {last.run}, which ended {last.reason}")
             if made == "retry" and (last.reason not in _OWN_FAULT or last.failures >= wish.retries):
                 raise Violation(f"run {row.run} tries run {last.run} again: {last.reason}, {last.failures} failures")
@@ -459,7 +517,7 @@ class Judge:
                 if row.status == "cancelled" and not self._recurs(job):
                     raise Violation(f"run {row.run} of job {job} is cancelled, but run {runs[-1].run} follows it")
             last, wish = runs[-1], self._wish(job)
-            if last.reason == "worker_lost" and not self._once(job):
+            if last.reason in ("worker_lost", "lease_stop") and not self._once(job):
                 raise Violation(f"run {last.run} of job {job} was lost, and no run follows it")
             if last.status == "failed" and last.reason in _OWN_FAULT and last.failures < wish.retries:
                 raise Violation(f"run {last.run} of job {job} failed {last.failures + 1} times, and no run follows it")
@@ -517,7 +575,7 @@ class Judge:
 
     def _check_limit(self, row: Row) -> None:
         """A run that has crashed as often as the limit says fails for good, and no other."""
-        if row.cancelled:
+        if row.cancelled or row.reason == "unkillable":
             return
         at_limit = row.crashes >= self._wish(row.job).crash_limit and self._crashed(row) > 0
         if (row.reason == "crash_limit") != at_limit:
@@ -536,12 +594,20 @@ class Judge:
             assert machine.guard is not None
             if machine.guard.holds(loss.run):
                 raise Violation(f"{what}, but it does")
+        newcomer = self._of_incarnation(loss.worker)
+        if loss.why.startswith("started anew") and newcomer is not None and newcomer.has_result(loss.run):
+            raise Violation(f"{what}, but its result lies on that worker's disk")
         poller = self._pollers.get(loss.worker)
         busy = poller.job if poller is not None else None
         if loss.why.startswith("asked") and busy is not None and busy.run == loss.run:
             raise Violation(f"{what}, but it is busy with it")
         if loss.why.startswith("silent"):
             self._check_silence(loss.worker)
+
+    def _of_incarnation(self, worker: str) -> Machine | None:
+        """The host of the start of a worker that the store knows now."""
+        found = self._scheduler.engine.look("SELECT incarnation FROM workers WHERE worker_id = ?", worker)
+        return self._machines.get(found[0][0].partition(".")[0]) if found else None
 
     def _check_probation(self, row: Row) -> None:
         """A run that carries a crash, or was there when a worker died, is on probation until it has lived a second."""
@@ -567,6 +633,11 @@ class Judge:
             for row in changed
             if row.status == "running" and (row.run not in before or before[row.run].status != "running")
         }
+        for row in changed:
+            if row.status == "running" and row.worker in self._pollers and self._wish(row.job).stops:
+                raise Violation(
+                    f"run {row.run} stops at a disconnect, but is given to {row.worker}, which can't do that"
+                )
         for worker in given:
             session = self._scheduler.dispatcher._sessions.of_worker(WorkerId(worker or ""))
             if session is None:
@@ -583,6 +654,7 @@ class Judge:
         if became == "inactive":
             if reason == "silent":
                 self._check_silence(worker)
+                self._check_mass(worker)
             if worker in self._workers:
                 self._workers[worker] = (became, *self._workers[worker][1:])
 
@@ -602,7 +674,7 @@ class Judge:
         before the scheduler itself has been up for so long.
         """
         now_ms = self._timeline.now_ms
-        timeout_ms = self._scheduler.habits.timeout_ms
+        timeout_ms = max(self._scheduler.habits.timeout_ms, self._longest_lease_ms(worker))
         if now_ms - self._deaf_ms <= timeout_ms:
             return
         since_ms = max(self._heard_ms.get(worker, 0), self._scheduler.started_ms)
@@ -616,6 +688,29 @@ class Judge:
             raise Violation(
                 f"worker {worker} is judged silent, but was heard at {since_ms} ms, {now_ms - since_ms} ms ago,"
                 f" and the scheduler stood still for {forgiven_ms} ms"
+            )
+
+    def _longest_lease_ms(self, worker: str) -> int:
+        """How long the leases of a worker's runs go on by anybody's clock."""
+        running = (row.run for row in self._before.values() if row.worker == worker and row.status == "running")
+        lease_ms = max((self._lease_ms.get(run, 0) for run in running), default=0)
+        return lease_ms + max(LEASE_MARGIN_MS, lease_ms // 30) if lease_ms else 0
+
+    def _check_mass(self, worker: str) -> None:
+        """While most of at least four workers are silent together, each is given twice the timeout."""
+        now_ms, timeout_ms = self._timeline.now_ms, self._scheduler.habits.timeout_ms
+        begun_ms = now_ms - 2 * timeout_ms - 2_000
+        disturbed = max([self._deaf_ms, self._scheduler.slow_ms, *(end_ms for _, end_ms in self._scheduler.still[-1:])])
+        if disturbed > begun_ms:
+            return
+        started_ms = self._scheduler.started_ms
+        silence_ms = {one: now_ms - max(self._word_ms.get(one, 0), started_ms) for one in self._active}
+        quiet = [one for one, ms in silence_ms.items() if ms > timeout_ms * 2 // 3 + _LIES_MS]
+        there = self._active | {one for one, status in self._told_workers.items() if status == "active"}
+        most = len(self._active) >= MASS_WORKERS_MIN and 2 * len(quiet) > len(there)
+        if most and silence_ms.get(worker, 10**9) < 2 * timeout_ms:
+            raise Violation(
+                f"worker {worker} is given up after {silence_ms[worker]} ms, but {len(quiet)} of {len(there)} are quiet"
             )
 
     # --- the rules of callers ----------------------------------------------------------------------------------------

@@ -9,14 +9,14 @@ from dataclasses import dataclass
 from random import Random
 
 from tests.sim.disk import Disk
-from tests.sim.guard import Process, SimGuard, VirtualKeeper
+from tests.sim.guard import Process, SimGuard, VirtualKeeper, VirtualRuns
 from tests.sim.jobs import Poison
 from tests.sim.network import Connection, Path
 from tests.sim.scheduler import Scheduler
 from tests.sim.story import Story
 from tests.sim.timeline import Alarm, Clock, Timeline
 from tests.sim.witness import KILLED, Witness
-from zsched.protocol import RunOrder, pack, unpack_from_scheduler
+from zsched.protocol import RunOrder, SchedulerFrame, WorkerFrame, pack, unpack_from_scheduler
 from zsched.worker.agent import Agent
 from zsched.worker.messages import FromGuard, Hello, Message
 
@@ -51,7 +51,7 @@ class SimAgent:
         self.lost_ms = -(10**9)
         self.connection: Connection | None = None
         self._registered = False
-        self._machine = machine
+        self.machine = machine
         self._keeper = keeper
         self._heard: deque[FromGuard | None] = deque()
         self._changes: deque[bool] = deque()
@@ -60,9 +60,11 @@ class SimAgent:
         # A Python process takes a while to come up.
         machine.timeline.after(machine.chance.randint(20, 300), self._come_up)
         self._up = False
+        self.up_ms = 0
 
     def _come_up(self) -> None:
         self._up = True
+        self.up_ms = self.machine.timeline.now_ms
         self._wake()
         self._connect()
 
@@ -80,7 +82,7 @@ class SimAgent:
 
     def kill(self) -> None:
         if self.alive:
-            self._machine.story.tell(self.name, "its agent is killed")
+            self.machine.story.tell(self.name, "its agent is killed")
             self._end(clean=False)
 
     def on_body(self, connection: Connection, body: bytes) -> None:
@@ -90,20 +92,20 @@ class SimAgent:
 
     def on_cut(self, connection: Connection) -> None:
         if self.alive and connection is self.connection:
-            self._machine.story.tell(self.name, "its connection %s is cut", connection.peer.decode())
+            self.machine.story.tell(self.name, "its connection %s is cut", connection.peer.decode())
             self.connection = None
             self._notice(False)
-            self._machine.timeline.after(self._machine.chance.randint(100, 1_000), self._connect)
+            self.machine.timeline.after(self.machine.chance.randint(100, 1_000), self._connect)
 
     def _notice(self, made: bool) -> None:
         """The socket's monitor tells a little later than the socket itself knows."""
         self._changes.append(made)
-        self._machine.timeline.after(self._machine.chance.choice((0, 1, 20)), self._wake)
+        self.machine.timeline.after(self.machine.chance.choice((0, 1, 20)), self._wake)
 
     def _connect(self) -> None:
         if not self.alive or self.connection is not None:
             return
-        machine = self._machine
+        machine = self.machine
         if not machine.scheduler.up or not machine.path.whole:
             machine.timeline.after(machine.chance.randint(100, 1_000), self._connect)
             return
@@ -118,10 +120,10 @@ class SimAgent:
 
     def _wake(self) -> None:
         if self.alive and self._up:
-            self._alarm.set(self._machine.timeline.now_ms + self._machine.chance.randint(0, 1))
+            self._alarm.set(self.machine.timeline.now_ms + self.machine.chance.randint(0, 1))
 
     def _turn(self) -> None:
-        now_ms = self._machine.timeline.now_ms
+        now_ms = self.machine.timeline.now_ms
         if not self.alive or not self._up:
             return
         if now_ms < self.still_ms:
@@ -132,68 +134,70 @@ class SimAgent:
             return
         if self.alive and self.agent.exit_code is None:
             more = self._on_socket(self.agent)
-            deadline_ms = self.agent.on_tick(self._machine.clock.now())
+            deadline_ms = self.agent.on_tick(self.machine.clock.now())
             self._flush(self.agent)
             if deadline_ms is not None:
-                self._alarm.set(self._machine.clock.moment(deadline_ms))
+                self._alarm.set(self.machine.clock.moment(deadline_ms))
             if more:
-                self._alarm.set(now_ms + self._machine.habits.read_ms)
+                self._alarm.set(now_ms + self.machine.habits.read_ms)
         if self._registered and not self.agent.registered:
             self.lost_ms = now_ms
         self._registered = self.agent.registered
         if self.alive and self.agent.exit_code is not None:
             self._flush(self.agent)
-            self._machine.story.tell(self.name, "its agent exits: %d", self.agent.exit_code)
+            self.machine.story.tell(self.name, "its agent exits: %d", self.agent.exit_code)
             self._end(clean=True)
 
     def _on_messages(self) -> None:
-        now = self._machine.clock.now()
+        now = self.machine.clock.now()
         while self._heard:
             message = self._heard.popleft()
             if message is None:
                 self._on_guard_lost()
                 return
             if isinstance(message, Hello):
-                self.agent = Agent(message, now, self._machine.name)
+                self.agent = Agent(message, now, self.machine.name)
             elif self.agent is not None:
                 self.agent.on_guard(message, now)
 
     def _on_socket(self, agent: Agent) -> bool:
         """Returns whether some frames were left."""
-        now = self._machine.clock.now()
+        now = self.machine.clock.now()
         while self._changes:
             if self._changes.popleft():
                 agent.on_connected(now)
             else:
                 agent.on_disconnected(now)
-        for _ in range(self._machine.habits.frames_max):
+        for _ in range(self.machine.habits.frames_max):
             # A DEALER takes from its connections in turn, also what an old one had brought.
             full = [inbox for inbox in self._inboxes.values() if inbox]
             if not full:
                 self._inboxes.clear()
                 return False
-            frame = unpack_from_scheduler(self._machine.chance.choice(full).popleft())
-            self._machine.story.tell(self.name, "hears %s", frame)
+            frame = unpack_from_scheduler(self.machine.chance.choice(full).popleft())
+            self.machine.story.tell(self.name, "hears %s", frame)
             agent.on_frame(frame, now)
+            self.machine.hear_seen(self, frame)
         return True
 
     def _flush(self, agent: Agent) -> None:
         for message in agent.to_guard:
             self._keeper.incoming.append(message)
         if agent.to_guard:
-            self._machine.wake_guard()
+            self.machine.wake_guard()
         agent.to_guard.clear()
         for frame in agent.to_scheduler:
+            self.machine.say_seen(self, frame)
             if self.connection is not None:
-                self._machine.story.tell(self.name, "says %s", frame)
+                self.machine.story.tell(self.name, "says %s", frame)
                 self.connection.up.send(pack(frame))
             else:
-                self._machine.story.tell(self.name, "can't say %s", frame)
+                self.machine.story.tell(self.name, "can't say %s", frame)
         agent.to_scheduler.clear()
 
     def _on_guard_lost(self) -> None:
-        if self._machine.guard is None:
-            self._machine.sweep()
+        if self.machine.guard is None:
+            self.machine.sweep()
         if self.agent is not None:
             self.agent.on_guard_lost()
             self._flush(self.agent)
@@ -202,10 +206,10 @@ class SimAgent:
     def _end(self, *, clean: bool) -> None:
         self.alive = False
         if self.connection is not None:
-            if clean and self._machine.path.whole:
+            if clean and self.machine.path.whole:
                 self.connection.up.close(self.connection.up.waiting)
             self.connection.break_off()
-        self._machine.on_agent_ended(self)
+        self.machine.on_agent_ended(self)
 
 
 class Machine:
@@ -234,7 +238,7 @@ class Machine:
         self.worker = worker
         self.habits = habits
         self.lock = lock
-        self.clock = Clock(timeline, chance.randint(0, 10**9))
+        self.clock = Clock(timeline, chance.randint(0, 10**9), chance.choice((970, 985, 1_000, 1_015, 1_030)))
         self.processes: dict[int, Process] = {}
         self.disk = Disk()
         self.guard: SimGuard | None = None
@@ -246,10 +250,16 @@ class Machine:
         self.gone = False
         # Somebody sees to it that it comes back even when it was refused.
         self.stubborn = False
+        # From then on whatever is killed ends by it.
+        self.healed = False
         # The machine that it really is, if it is another's second worker.
         self.boot_of: Machine = self
         self.start_seen: Callable[[Machine, RunOrder], None] = lambda machine, order: None
         self.drop_seen: Callable[[Machine, int], None] = lambda machine, run: None
+        self.say_seen: Callable[[SimAgent, WorkerFrame], None] = lambda agent, frame: None
+        self.hear_seen: Callable[[SimAgent, SchedulerFrame], None] = lambda agent, frame: None
+        self.signal_seen: Callable[[Machine, Process, int], None] = lambda machine, process, number: None
+        self.end_seen: Callable[[Machine, Process], None] = lambda machine, process: None
         self.on_kill: Callable[[int], None] = lambda job: None
         self._boots = 0
         self._starts = 0
@@ -270,6 +280,15 @@ class Machine:
         """The agent that belongs to the living guard."""
         found = self.guard.keeper.agent if self.guard is not None else None
         return found if isinstance(found, SimAgent) else None
+
+    def has_result(self, run: int) -> bool:
+        """Whether the living guard holds a run's result."""
+        return self.guard is not None and self.guard.has_result(run)
+
+    @property
+    def guard_runs(self) -> VirtualRuns | tuple[()]:
+        """What the living guard runs. Other processes were left by an earlier one."""
+        return self.guard.runs if self.guard is not None else ()
 
     # --- the worker's life ---
 
@@ -294,7 +313,15 @@ class Machine:
     def sweep(self) -> None:
         """End what an earlier start has left."""
         for process in list(self.processes.values()):
-            process.exit(KILLED)
+            process.die()
+
+    def heal(self) -> None:
+        """The link is whole, and its disks: what was killed and did not end does now."""
+        self.path.mend()
+        self.healed = True
+        for process in list(self.processes.values()):
+            if process.killed_ms is not None:
+                process.die()
 
     def kill_agent(self) -> None:
         if self.agent is not None:
@@ -305,10 +332,17 @@ class Machine:
             return
         self.story.tell(self.name, "its guard is killed")
         self.guard.alive = False
-        self.guard = None
+        self._on_guard_dead()
         for agent in self.agents:
             self.timeline.after(self.chance.randint(0, 3), agent.on_guard_gone)
         self.start_later()
+
+    def _on_guard_dead(self) -> None:
+        """By PR_SET_PDEATHSIG the kernel ends the runs that have a lease."""
+        self.guard = None
+        for process in list(self.processes.values()):
+            if process.order.lease_ms is not None:
+                process.die()
 
     def kill(self) -> None:
         """Guard and agent at once. Their processes are left, unless a service manager ends them too."""
@@ -321,7 +355,8 @@ class Machine:
     def reboot(self) -> None:
         self.story.tell(self.name, "the host goes down")
         self.kill()
-        self.sweep()
+        for process in list(self.processes.values()):
+            process.exit(KILLED)
         self.disk.cut_power(self.chance)
         self._boots += 1
 
@@ -333,7 +368,7 @@ class Machine:
 
     def on_guard_ended(self, exit_code: int) -> None:
         self.story.tell(self.name, "worker %s ended: %d", self.worker, exit_code)
-        self.guard = None
+        self._on_guard_dead()
         for agent in self.agents:
             agent.on_guard_gone()
         if exit_code and not self.stubborn:

@@ -20,15 +20,18 @@ from dataclasses import dataclass
 from typing import Any, Final
 from unittest.mock import patch
 
+from tests.sim.machine import Machine
 from tests.sim.runner import run_seed
-from zsched.dispatcher import Dispatcher, arrival, losses, placement, polling
+from zsched.dispatcher import Dispatcher, arrival, losses, placement, polling, retries
 from zsched.dispatcher.session import Sessions
 from zsched.loop import Loop
 from zsched.store import sql
 from zsched.store.writer import Writer
+from zsched.worker import lease
 from zsched.worker.agent import Agent
 from zsched.worker.backlog import Backlog
 from zsched.worker.guard import Guard
+from zsched.worker.lease import Leases
 from zsched.worker.reports import Reports
 from zsched.worker.spool import Spool
 
@@ -66,13 +69,13 @@ _MUTANTS: Final = (
         (
             Writer,
             "lose",
-            "        if reason is not Reason.WORKER_LOST:\n            return status",
+            "        if reason is not Reason.WORKER_LOST or demand.once:\n            return status",
             "        return status",
         ),
     ),
     mutant(
         "a run that is lost is pending again under its own id",
-        (losses, "drop_run", "if run.started or not", "if not"),
+        (losses, "drop_run", "run.started or not", "not"),
         (sql, "PUT_BACK", " AND started_ms IS NULL", ""),
     ),
     mutant(
@@ -95,7 +98,7 @@ _MUTANTS: Final = (
     ),
     mutant(
         "a job's counters forget a lost run's successor",
-        (Writer, "lose", "self._ledger.counted(job_id, FAILED, None)", "pass"),
+        (Writer, "_follow", "self._ledger.counted(job_id, FAILED, None)", "pass"),
     ),
     # --- reconcile ---
     mutant(
@@ -301,6 +304,218 @@ _MUTANTS: Final = (
         (placement, "ahead_room", "min(session.worker.slots + session.ahead, session.window)", "session.window"),
     ),
     mutant("a back-off never ends", (Dispatcher, "_on_due", "self._store.release_due(now.wall_ms)", "pass")),
+    # --- retries, and runs that may start once ---
+    mutant(
+        "a run that may start once has a successor when it is lost",
+        (Writer, "lose", "if reason is not Reason.WORKER_LOST or demand.once:", "if reason is not Reason.WORKER_LOST:"),
+    ),
+    mutant(
+        "a run that may start once is put back when its worker does not list it",
+        (losses, "drop_run", "if run.once or", "if"),
+    ),
+    mutant("a task is tried again without end", (retries, "follow", "failed.failures < failed.retries", "True")),
+    mutant("a failure is not counted", (Writer, "retry", "failed.failures + (why is Succession.RETRY)", "0")),
+    mutant("a crash is forgotten by the retry", (Writer, "retry", "failed.crashes, failures)", "0, failures)")),
+    mutant("nothing is ever tried again", (retries, "follow", "elif failed.failures < failed.retries:", "elif False:")),
+    mutant("a polling worker's run is not tried again", (polling, "_ended", 'if verdict == "stored":', "if False:")),
+    mutant(
+        "a cancelled job is tried again", (sql, "FAILED", " AND (j.cancel_ms IS NULL OR j.schedule IS NOT NULL)", "")
+    ),
+    mutant(
+        "a run that its lease has ended counts as a failure",
+        (retries, "follow", "if failed.reason == Reason.LEASE_STOP:", "if False:"),
+    ),
+    mutant(
+        "a run that its lease has ended has no successor",
+        (retries, "follow", "if not failed.once:", "if False:"),
+    ),
+    mutant(
+        "a run that may start once has a successor when its lease has ended",
+        (retries, "follow", "if not failed.once:", "if True:"),
+    ),
+    # --- leases: the scheduler's side ---
+    mutant(
+        "a worker with leases is given up as soon as any other",
+        (
+            Dispatcher,
+            "_patience_ms",
+            "return max(self._timeout_ms, lease_ms",
+            "return max(self._timeout_ms, 0 * lease_ms",
+        ),
+        (Dispatcher, "_patience_ms", "max(LEASE_MARGIN_MS, lease_ms // 30)", "0"),
+    ),
+    mutant(
+        "a lease ends at once when its length has passed",
+        (Dispatcher, "_patience_ms", " + max(LEASE_MARGIN_MS, lease_ms // 30)", ""),
+    ),
+    mutant(
+        "a lease is as long as the timeout is now",
+        (
+            Dispatcher,
+            "_patience_ms",
+            "lease_ms = placement.load(self._store, session).lease_ms",
+            "lease_ms = self._timeout_ms if placement.load(self._store, session).lease_ms else 0",
+        ),
+    ),
+    mutant("a lease is not stored", (sql, "CLAIM", "lease_ms = ?", "lease_ms = 0 * ?")),
+    mutant(
+        "a run that stops at a disconnect goes to any worker",
+        (placement, "_fits", "misfit(ready.demand, session.worker)", "None"),
+    ),
+    mutant(
+        "a run that stops at a disconnect has no lease",
+        (placement, "_claim", "lease_ms if best.demand.leased else None", "None"),
+    ),
+    # --- leases: the worker's side ---
+    mutant(
+        "no lease ever ends",
+        (lease, "term_at_ms", "lease_ms * 7 // 10", "10**12"),
+        (lease, "kill_at_ms", "lease_ms * 9 // 10", "10**12"),
+    ),
+    mutant("a lease ends with it", (lease, "term_at_ms", "lease_ms * 7 // 10", "lease_ms")),
+    mutant(
+        "a guard does not kill what outlives its lease",
+        (Guard, "_kill_overdue", "self._runs.kill(run, now_ms)", "pass"),
+    ),
+    mutant(
+        "a guard tells nothing to end when its lease does",
+        (Guard, "_end_leases", 'self._runs.stop(run, "lease_stop", now_ms)', "pass"),
+    ),
+    mutant(
+        "a guard that stood still reads before it kills",
+        (Guard, "_turn", "        self._kill_overdue()\n        for fd", "        for fd"),
+        (
+            Guard,
+            "_turn",
+            "        now_ms = _mono_ms()\n",
+            "        self._kill_overdue()\n        now_ms = _mono_ms()\n",
+        ),
+    ),
+    mutant(
+        "a run starts though its lease is over",
+        (Guard, "_fill_slots", "elif self._leases.hold(order.lease_ms, now_ms):", "elif True:"),
+    ),
+    mutant(
+        "a run that came back for its lease is asked for again at once",
+        (Agent, "_on_unstarted", "self._unheard = self._unheard or over", "pass"),
+    ),
+    mutant(
+        "a lease counts from when the ack is read",
+        (
+            Agent,
+            "_on_session_frame",
+            "self._on_heartbeat_ack(frame.seq)",
+            "self._on_heartbeat_ack(frame.seq)\n                self._heard_ms = now.mono_ms\n                self._tell_lease()",
+        ),
+    ),
+    mutant(
+        "a lease counts from when registered is read",
+        (
+            Agent,
+            "_on_registered",
+            "self._heard_ms = max(self._heard_ms or 0, self._registering_since_ms)",
+            "self._heard_ms = now.mono_ms",
+        ),
+    ),
+    mutant(
+        "a lease counts from the last of several registers",
+        (Agent, "_register", "if self._registering_since_ms is None:", "if True:"),
+    ),
+    mutant("a lease is not renewed", (Agent, "_on_heartbeat_ack", "self._tell_lease()", "pass")),
+    mutant(
+        "the answer to a result renews a lease",
+        (
+            Agent,
+            "_on_result_ack",
+            "runs = tuple",
+            "self._heard_ms = max(self._beats.values(), default=self._heard_ms)\n        self._tell_lease()\n        runs = tuple",
+        ),
+    ),
+    mutant(
+        "an agent with leases beats no faster",
+        (
+            Agent,
+            "_beat_ms",
+            "min([session.heartbeat_ms, *map(lease.beat_ms, self._leases.values())])",
+            "session.heartbeat_ms",
+        ),
+        (
+            Agent,
+            "_on_run",
+            "self._heartbeat_at_ms = min(self._heartbeat_at_ms, now.mono_ms + lease.beat_ms(order.lease_ms))",
+            "pass",
+        ),
+    ),
+    mutant(
+        "an agent with leases registers no faster",
+        (
+            Agent,
+            "_register_gap_ms",
+            "return min([gap_ms, *map(lease.register_gap_ms, self._leases.values())])",
+            "return gap_ms",
+        ),
+    ),
+    mutant(
+        "a new agent knows nothing of leases",
+        (Guard, "_on_agent_started", "leases=self._leases.lengths()", "leases=()"),
+    ),
+    mutant(
+        "a renewal revives what was told to end",
+        (Leases, "take_overdue", "if now_ms >= at_ms]", "if now_ms >= max(at_ms, self._heard_ms)]"),
+    ),
+    mutant(
+        "a killed guard's runs with a lease live on",
+        (Machine, "_on_guard_dead", "if process.order.lease_ms is not None:", "if False:"),
+    ),
+    # --- what can't be ended ---
+    mutant(
+        "a guard says nothing of what it can't end",
+        (Guard, "_take_happened", "self._keeper.put(messages.Stuck(stuck))", "pass"),
+    ),
+    mutant("an agent says nothing of what can't be ended", (Agent, "_on_stuck", "self._stuck = set(runs)", "pass")),
+    mutant(
+        "a new agent knows nothing of what can't be ended",
+        (Guard, "_on_agent_started", "stuck=self._stuck", "stuck=()"),
+    ),
+    mutant(
+        "a worker that can't end its runs takes more",
+        (Agent, "_asking", "self._disk_fails or self._stuck or", "self._disk_fails or"),
+    ),
+    mutant(
+        "what can't be ended is not noted",
+        (Dispatcher, "_on_heartbeat", "if self._store.stick(RunId(run_id), session.name, now.wall_ms):", "if False:"),
+    ),
+    mutant("what can't be ended has a successor when it is lost", (Writer, "lose", "elif stuck:", "elif False:")),
+    mutant(
+        "a worker that is to end waits for what can't be ended",
+        (Guard, "_on_ending", "(len(self._stuck) if ending.stopped else 0)", "0"),
+    ),
+    # --- most are silent ---
+    mutant(
+        "most that are silent at once are given up at once",
+        (Sessions, "silent", "self._most_are_quiet(now_ms)", "False"),
+    ),
+    mutant(
+        "most are silent, and each is given up at its own timeout",
+        (Sessions, "silent", " + (self._timeout_ms if waits else 0)", ""),
+    ),
+    # --- results of an earlier start ---
+    mutant(
+        "a new start of a worker loses what it had finished",
+        (losses, "lose_worker", "if run.run_id not in spared", "if True"),
+    ),
+    mutant(
+        "a new start of a worker spares what it has not finished",
+        (arrival, "finished", 'if one.phase == "finished"', "if True"),
+    ),
+    mutant(
+        "a new start of a worker does not say what it had finished",
+        (Guard, "_on_agent_started", "held=(*running, *finished)", "held=(*running,)"),
+    ),
+    mutant(
+        "a guard forgets the database whose runs it has",
+        (Spool, "__init__", "self.db = journal.current", 'self.db = ""'),
+    ),
     # --- REST ---
     mutant(
         "a polling worker's lost answer is not given again", (polling, "next_run", "if full and waiting:", "if False:")
@@ -430,6 +645,10 @@ _MUTANTS: Final = (
         ),
     ),
     mutant(
+        "a guard that stood still starts what its agent had heard before",
+        (Guard, "_on_message", "if _mono_ms() - heard_ms >= WAIT_MS_MAX:", "if False:"),
+    ),
+    mutant(
         "a guard starts the same run twice",
         (
             Guard,
@@ -490,6 +709,8 @@ EQUIVALENT: Final[dict[str, str]] = {
     " the same turn syncs what was held back for a batch, before there is a new one",
     "an unknown session is not answered": "without an ack for the timeout the worker ends its session by itself",
     "what a worker returns is not put back": "the next heartbeat does not list it, which takes it back a little later",
+    "a cancelled job is tried again": "a cancel marks the job's runs as well, and those end as cancelled whatever their"
+    " worker says",
     "an agent does not kill what a new session does not name": "what it had listed is named in `kill`, and the next"
     " heartbeat lists the rest",
 }

@@ -53,7 +53,7 @@ class SimPoller:
         self._story = story
         self._witness = witness
         self._scheduler = scheduler
-        self._heartbeat_ms = heartbeat_ms
+        self.heartbeat_ms = heartbeat_ms
         self.on_kill: Callable[[int], None] = lambda job: None
         self._starts = 0
         # It stands still until then.
@@ -71,7 +71,7 @@ class SimPoller:
         self._story.tell(self.name, "starts as %s", self.incarnation)
         self._register()
         start = self._starts
-        self._timeline.after(self._heartbeat_ms, lambda: self._beat(start))
+        self._timeline.after(self.heartbeat_ms, lambda: self._beat(start))
 
     def kill(self) -> None:
         """Its job dies with it."""
@@ -119,7 +119,7 @@ class SimPoller:
             return
         if self._timeline.now_ms >= self.still_ms:
             self._ask(Beat(WorkerId(self.name)), lambda answer: None)
-        self._timeline.after(self._heartbeat_ms, lambda: self._beat(start))
+        self._timeline.after(self.heartbeat_ms, lambda: self._beat(start))
 
     def _next(self) -> None:
         def on_answer(answer: Answer) -> None:

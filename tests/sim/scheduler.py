@@ -189,6 +189,8 @@ class Scheduler:
         # Moments on the timeline: the last start, and each time it stood still, from and to.
         self.started_ms = 0
         self.still: list[tuple[int, int]] = []
+        # When its commits were last slow.
+        self.slow_ms = -(10**9)
         self.kill_at_send: int | None = None
         self.ambushes: set[Ambush] = set()
         # The share of REST's answers that are lost on the way.
@@ -304,6 +306,8 @@ class Scheduler:
             self._alarm.set(self._awake_ms)
             return
         self._take_turn(last=False)
+        if self.habits.commit_ms > 2:
+            self.slow_ms = self._timeline.now_ms
         if self.up:
             # The next turn can't come before this one's commit has ended.
             self._awake_ms = max(self._awake_ms, self._timeline.now_ms + self._chance.randint(0, self.habits.commit_ms))

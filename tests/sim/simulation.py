@@ -43,6 +43,7 @@ class Outcome:
     checks: int
     runs: int
     faults: int
+    excused: int
 
 
 class Simulation:
@@ -73,7 +74,7 @@ class Simulation:
         self.scheduler.before_send = self.judge.on_send
         self.scheduler.on_arrival = self.judge.on_arrival
         self.scheduler.on_call = self.judge.on_call
-        for number in range(chance.randint(1, 4)):
+        for number in range(chance.choice((1, 2, 3, 4, 5))):
             self._add_machine(f"w{number + 1}", f"w{number + 1}")
         for number in range(chance.choice((0, 1, 1, 3))):
             self._add_poller(f"r{number + 1}")
@@ -110,6 +111,10 @@ class Simulation:
         )
         machine.start_seen = self.judge.on_start
         machine.drop_seen = self.judge.on_drop
+        machine.say_seen = self.judge.overseer.on_say
+        machine.hear_seen = self.judge.overseer.on_hear
+        machine.signal_seen = self.judge.overseer.on_signal
+        machine.end_seen = self.judge.overseer.on_end
         machine.on_kill = self._on_kill
         self.machines[name] = machine
         return machine
@@ -151,8 +156,7 @@ class Simulation:
         """Raises Violation with the promise that was broken."""
         with ExitStack() as stack:
             stack.enter_context(self.scheduler.in_its_time())
-            # Guards compare only moments of their own host, so one steady clock serves all of them.
-            stack.enter_context(patch.object(guard_module, "_mono_ms", lambda: self.timeline.now_ms))
+            stack.enter_context(patch.object(guard_module, "_mono_ms", self._guards_clock))
             ears = stack.enter_context(listening(self.story))
             self._act()
             if ears.bug is not None:
@@ -164,7 +168,12 @@ class Simulation:
             self.judge.checks,
             len(self.judge.rows),
             self.judge.faults,
+            self.judge.overseer.excused,
         )
+
+    def _guards_clock(self) -> int:
+        assert self.timeline.here is not None
+        return self.timeline.here.mono_ms
 
     def _act(self) -> None:
         self.story.tell("nemesis", "will bring %s", ", ".join(self.nemesis.names) or "nothing")
@@ -206,7 +215,7 @@ class Simulation:
         self.scheduler.habits.commit_ms = 2
         self.client_path.mend()
         for machine in self.machines.values():
-            machine.path.mend()
+            machine.heal()
             machine.restarts = machine.stubborn = not machine.rival and not machine.gone
             if machine.rival:
                 machine.kill()

@@ -9,6 +9,7 @@ import pytest
 
 from tests.sim.disk import Disk, VirtualJournal
 from tests.sim.runner import check, story_of
+from tests.sim.timeline import Clock, Timeline
 from zsched.protocol import RunResult
 from zsched.worker.spool import Spool
 
@@ -36,6 +37,15 @@ def test_a_seed_alone_tells_the_whole_story_again() -> None:
     assert [line for line in told if "db=" not in line and "database" not in line] == [
         line for line in again if "db=" not in line and "database" not in line
     ]
+
+
+@pytest.mark.parametrize("rate", [970, 1_000, 1_030])
+def test_a_host_wakes_at_the_first_moment_at_which_its_own_clock_says_so(rate: int) -> None:
+    clock = Clock(Timeline(), 12_345, rate)
+    for mono_ms in range(112_345, 114_345):
+        moment_ms = clock.moment(mono_ms)
+        assert clock.at(moment_ms - 1) < mono_ms <= clock.at(moment_ms)
+    assert clock.at(1_000_000) - clock.at(0) == 1_000 * rate
 
 
 def spool_on(disk: Disk) -> Spool:

@@ -23,6 +23,8 @@ class Timeline:
     def __init__(self) -> None:
         self.now_ms = 0
         self.steps = 0
+        # Of the host whose guard takes a turn: it asks the world what time it is.
+        self.here: Clock | None = None
         self._heap: list[tuple[int, int, Action]] = []
         self._count = 0
 
@@ -65,21 +67,27 @@ class Alarm:
 
 
 class Clock:
-    """One host's two clocks. The steady one began with the host; the wall clock may be set, so it may jump."""
+    """One host's two clocks. The steady one began with the host, and makes `rate` ms in a second of the timeline; the
+    wall clock may be set, so it may jump.
+    """
 
-    def __init__(self, timeline: Timeline, age_ms: int) -> None:
+    def __init__(self, timeline: Timeline, age_ms: int, rate: int = 1_000) -> None:
         self._timeline = timeline
         self._age_ms = age_ms
+        self._rate = rate
         self.wall_ms_off = 0
 
     def now(self) -> Now:
-        now_ms = self._timeline.now_ms
-        return Now(self._age_ms + now_ms, WALL_MS + now_ms + self.wall_ms_off)
+        return Now(self.mono_ms, WALL_MS + self._timeline.now_ms + self.wall_ms_off)
 
     @property
     def mono_ms(self) -> int:
-        return self._age_ms + self._timeline.now_ms
+        return self.at(self._timeline.now_ms)
+
+    def at(self, now_ms: int) -> int:
+        """What this host's steady clock says at a moment of the timeline."""
+        return self._age_ms + now_ms * self._rate // 1_000
 
     def moment(self, mono_ms: int) -> int:
-        """A moment of this host's steady clock on the timeline."""
-        return mono_ms - self._age_ms
+        """The moment on the timeline from which on this host's steady clock says so."""
+        return -((self._age_ms - mono_ms) * 1_000 // self._rate)

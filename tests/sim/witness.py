@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from dataclasses import dataclass
 from typing import Final
 
@@ -32,6 +33,8 @@ class Witness:
 
     def __init__(self, timeline: Timeline, story: Story) -> None:
         self.lives: dict[int, Life] = {}
+        # The runs of each job whose processes live.
+        self._living: dict[int, set[int]] = defaultdict(set)
         self._timeline = timeline
         self._story = story
 
@@ -43,12 +46,18 @@ class Witness:
                 f" on {before.host} at {before.started_ms} ms"
             )
         self.lives[run] = Life(run, job, worker, host, incarnation, self._timeline.now_ms)
+        self._living[job].add(run)
         self._story.tell(host, "run %d of job %d starts", run, job)
 
     def end(self, run: int, code: int) -> None:
         life = self.lives[run]
         life.ended_ms, life.code = self._timeline.now_ms, code
+        self._living[life.job].discard(run)
         self._story.tell(life.host, "run %d of job %d ends: %d", run, life.job, code)
+
+    def alive_of(self, job: int) -> list[Life]:
+        """The processes of one job that live now."""
+        return [self.lives[run] for run in self._living[job]]
 
     def alive(self) -> list[Life]:
         return [life for life in self.lives.values() if life.code is None]

@@ -100,6 +100,8 @@ class Agent:
         # The last moment at which something was sent that the scheduler surely got; and what the guard knows of it.
         self._heard_ms: int | None = None
         self._told_heard_ms: int | None = None
+        # A run came back because that was too long ago for its lease. Nothing is taken until a heartbeat is acked.
+        self._unheard = False
         self._session: Session | None = None
         # When on_tick has something to do.
         self._due_ms: int | None = None
@@ -305,6 +307,7 @@ class Agent:
             self._heard_ms = max(self._heard_ms or 0, self._registering_since_ms)
             self._acked_ms = self._registering_since_ms if sure else now.mono_ms
         self._beats.clear()
+        self._unheard = False
         if self._alive_at_ms is not None:
             self._alive_at_ms = now.mono_ms
         self._heartbeat_at_ms = now.mono_ms + self._beat_ms(self._session)
@@ -390,6 +393,7 @@ class Agent:
             sent_ms = self._beats.pop(beat)
             self._acked_ms = max(self._acked_ms, sent_ms)
             self._heard_ms = max(self._heard_ms or 0, sent_ms)
+            self._unheard = False
             # Whatever registers there were before it, they have been answered by now.
             self._registering_since_ms, self._registers = None, 0
         self._tell_lease()
@@ -407,7 +411,7 @@ class Agent:
     # --- asking and telling ------------------------------------------------------------------------------------------
 
     def _asking(self, now: Now) -> tuple[int, int]:
-        if self._clash or self._disk_fails or self._stuck or now.mono_ms < self._no_room_until_ms:
+        if self._clash or self._disk_fails or self._stuck or self._unheard or now.mono_ms < self._no_room_until_ms:
             return 0, 0
         self._no_room_until_ms = 0
         window, ahead = self._window, self._pace.ahead()
@@ -502,6 +506,7 @@ class Agent:
 
     def _on_unstarted(self, message: messages.Unstarted, now: Now) -> None:
         known = tuple(run for run in message.runs if run in self._held)
+        over = any(self._lease_over(run, now) for run in known)
         for run in known:
             self._forget(run)
         if message.no_room:
@@ -513,10 +518,20 @@ class Agent:
             self._held.update({run: "running" for run, phase in self._held.items() if phase == "waiting"})
         elif known:
             self._pace.on_returned()
+            self._unheard = self._unheard or over
             # How much it takes comes before what it gives back, lest that comes again at once.
             self._say_ready(now)
             if self._session is not None:
                 self.to_scheduler.append(Return(s=self._session.name, runs=known))
+            if self._session is not None and over:
+                self._heartbeat(self._session, now)
+
+    def _lease_over(self, run: int, now: Now) -> bool:
+        """Whether too much time has passed since the scheduler surely got a word of ours for such a run to start."""
+        lease_ms = self._leases.get(run)
+        if lease_ms is None:
+            return False
+        return self._heard_ms is None or now.mono_ms >= lease.term_at_ms(self._heard_ms, lease_ms)
 
     def _on_gone(self, runs: tuple[int, ...]) -> None:
         """What we asked to drop is gone. What the guard dropped by itself, because the worker ends, has run: it is

@@ -1,0 +1,205 @@
+"""Judges each worker by its own deeds: what it says and hears, and what it does to its processes. Leases, and runs that
+can't be ended; docs/protocol.md has the rules.
+
+Times are those of the worker's own host. Of a lease it knows from the wire when the last frame was sent of which the
+worker knows that the scheduler got it, and never more than the worker.
+"""
+
+from __future__ import annotations
+
+import signal
+from collections import defaultdict
+from collections.abc import Mapping
+from typing import Any, Final
+
+from tests.sim.guard import Process, SimGuard
+from tests.sim.machine import Machine, SimAgent
+from tests.sim.timeline import Timeline
+from tests.sim.violation import Violation
+from tests.sim.witness import Life, Witness
+from zsched.limits import LEASE_MARGIN_MS
+from zsched.protocol import Heartbeat, HeartbeatAck, Register, Registered, RunOrder, SchedulerFrame, WorkerFrame
+from zsched.worker.runs import STUCK_MS
+
+# Between a deadline and the deed: two wake-ups, and the moment until a killed process is gone.
+_LATE_MS: Final = 50
+# Until the guard's look at what it has killed has become a word of its agent.
+_TOLD_MS: Final = 3_000
+
+
+class Overseer:
+    """Part of the judge. `excused`: how often two runs of a task lived side by side as documented, which no worker can
+    prevent: its guard stood still, or a process does not die.
+    """
+
+    def __init__(self, timeline: Timeline, witness: Witness, machines: Mapping[str, Machine]) -> None:
+        self.excused = 0
+        self._timeline = timeline
+        self._witness = witness
+        self._machines = machines
+        # When registers were sent, by connection; how many have arrived; and, by session, which of them it answers.
+        self._registers: dict[bytes, list[int]] = defaultdict(list)
+        self._arrived: dict[bytes, int] = defaultdict(int)
+        self._answered: dict[str, int] = {}
+        # When each heartbeat of a session was sent.
+        self._beats: dict[tuple[str, int], int] = {}
+        # By host: until when its leases count from, and since when its guard has known it for an acked heartbeat.
+        self._renewed: dict[str, int] = {}
+        self._acked: dict[str, tuple[int, int]] = {}
+        # The last heartbeat or register of each agent: which of them, and when, by the timeline.
+        self._spoke: dict[SimAgent, tuple[type, int]] = {}
+
+    # --- the wire ----------------------------------------------------------------------------------------------------
+
+    def on_say(self, agent: SimAgent, frame: WorkerFrame) -> None:
+        """An agent sends a frame, or would if it were connected."""
+        machine = agent.machine
+        if isinstance(frame, Heartbeat | Register):
+            self._check_pace(agent, frame)
+            self._spoke[agent] = (type(frame), self._timeline.now_ms)
+        if isinstance(frame, Heartbeat):
+            self._beats[frame.s, frame.seq] = machine.clock.mono_ms
+            self._check_stuck(agent, frame)
+        elif isinstance(frame, Register) and agent.connection is not None:
+            self._registers[agent.connection.peer].append(machine.clock.mono_ms)
+
+    def on_arrival(self, peer: bytes, frame: Mapping[str, Any]) -> None:
+        if frame.get("t") == "register":
+            self._arrived[peer] += 1
+
+    def on_send(self, peer: bytes, frame: Mapping[str, Any]) -> None:
+        """A register is answered: at most the last that has arrived."""
+        if frame["t"] == "registered" and self._registers[peer]:
+            self._answered[frame["s"]] = self._registers[peer][self._arrived[peer] - 1]
+
+    def on_hear(self, agent: SimAgent, frame: SchedulerFrame) -> None:
+        """An agent has read a frame."""
+        machine = agent.machine
+        if isinstance(frame, Registered):
+            self._spoke.pop(agent, None)
+            self._renew(machine, self._answered[frame.s])
+        elif isinstance(frame, HeartbeatAck) and (frame.s, frame.seq) in self._beats:
+            sent_ms = self._beats[frame.s, frame.seq]
+            self._renew(machine, sent_ms)
+            if agent.agent is not None and agent.agent.registered:
+                self._acked[machine.name] = sent_ms, machine.clock.mono_ms
+
+    def _renew(self, machine: Machine, sent_ms: int) -> None:
+        for process in machine.processes.values():
+            self._check_late(machine, process)
+        self._renewed[machine.name] = max(self._renewed.get(machine.name, sent_ms), sent_ms)
+
+    def _check_pace(self, agent: SimAgent, frame: Heartbeat | Register) -> None:
+        """While a run with a lease lives, heartbeats come each tenth of it, and registers each twentieth."""
+        before, since_ms = self._spoke.get(agent, (None, 0))
+        guard = agent.machine.guard
+        stood_still = agent.still_ms >= since_ms or guard is None or guard.still_ms >= since_ms
+        if before is not type(frame) or stood_still:
+            return
+        clock = agent.machine.clock
+        gap_ms = clock.mono_ms - clock.at(since_ms)
+        for process in agent.machine.processes.values():
+            lease_ms = process.order.lease_ms
+            if lease_ms is None or process.order.run not in agent.machine.guard_runs:
+                continue
+            most_ms = max(50, lease_ms // (10 if isinstance(frame, Heartbeat) else 20)) + _LATE_MS
+            if gap_ms > most_ms and self._witness.lives[process.order.run].started_ms <= since_ms:
+                raise Violation(
+                    f"{agent.name} holds run {process.order.run} with a lease of {lease_ms} ms, but sends a"
+                    f" {type(frame).__name__.lower()} {gap_ms} ms after the last"
+                )
+
+    # --- leases ------------------------------------------------------------------------------------------------------
+
+    def on_start(self, machine: Machine, order: RunOrder, *, alone: bool) -> None:
+        """A process has started. `alone`: no other of its task may live."""
+        if alone:
+            if order.lease_ms is None:
+                raise Violation(f"run {order.run} stops at a disconnect, but starts on {machine.name} without a lease")
+            for life in self._witness.alive_of(order.job):
+                if life.run != order.run:
+                    self._check_overlap(machine, order, life)
+        if order.lease_ms is None:
+            return
+        since_ms = machine.clock.mono_ms - self._renewed[machine.name]
+        if since_ms >= order.lease_ms * 7 // 10:
+            raise Violation(f"run {order.run} starts on {machine.name} {since_ms} ms after its lease began to count")
+
+    def _check_overlap(self, machine: Machine, order: RunOrder, life: Life) -> None:
+        """Never two runs of a task that stops at a disconnect at once, whatever happens to its workers; but for a
+        process that no KILL ends, and for a guard that stands still from before it had to kill.
+        """
+        other = self._machines[life.host]
+        process = other.processes[life.run]
+        assert process.order.lease_ms is not None
+        margin_ms = max(LEASE_MARGIN_MS, process.order.lease_ms // 30)
+        if process.sticks or _stands_still(other.guard, self._timeline.now_ms, margin_ms):
+            self.excused += 1
+            return
+        raise Violation(
+            f"run {order.run} of job {order.job} starts on {machine.name}, but run {life.run} of the same task lives on"
+            f" {life.host}"
+        )
+
+    def on_signal(self, machine: Machine, process: Process, number: int) -> None:
+        """A guard sends a signal to a process, which has not noted it yet."""
+        self._check_late(machine, process)
+        if process.why == "lease_stop" and number == signal.SIGTERM:
+            self._check_early(machine, process)
+
+    def on_end(self, machine: Machine, process: Process) -> None:
+        """A process is about to end."""
+        self._check_late(machine, process)
+
+    def _check_late(self, machine: Machine, process: Process) -> None:
+        """A run is told to end at 0.7 of its lease, and killed at 0.9."""
+        lease_ms, guard = process.order.lease_ms, machine.guard
+        if lease_ms is None or guard is None or process.order.run not in machine.guard_runs:
+            return
+        clock = machine.clock
+        told_ms, killed_ms = process.told_ms, process.killed_ms
+        for done_ms, what, share in ((told_ms, "told to end", 7), (killed_ms, "killed", 9)):
+            due_ms = max(self._renewed[machine.name] + lease_ms * share // 10, clock.at(guard.still_ms))
+            late_ms = clock.mono_ms - due_ms
+            if done_ms is None and late_ms > _LATE_MS:
+                raise Violation(
+                    f"run {process.order.run} on {machine.name} should have been {what} {late_ms} ms ago by its lease"
+                )
+
+    def _check_early(self, machine: Machine, process: Process) -> None:
+        """No lease ends while the scheduler is reached."""
+        guard, now_ms = machine.guard, machine.clock.mono_ms
+        sent_ms, known_ms = self._acked.get(machine.name, (0, now_ms))
+        assert guard is not None
+        assert process.order.lease_ms is not None
+        if now_ms - known_ms <= _LATE_MS or self._timeline.now_ms - guard.still_ms <= _LATE_MS:
+            return
+        if now_ms < sent_ms + process.order.lease_ms * 7 // 10:
+            raise Violation(
+                f"run {process.order.run} is ended by its lease, but {machine.name} was heard {now_ms - sent_ms} ms ago"
+            )
+
+    # --- what does not end -------------------------------------------------------------------------------------------
+
+    def _check_stuck(self, agent: SimAgent, frame: Heartbeat) -> None:
+        """What was killed long ago and is there is named in each heartbeat, and no more is taken meanwhile."""
+        machine = agent.machine
+        guard, now_ms = machine.guard, self._timeline.now_ms
+        if frame.stuck and frame.window:
+            raise Violation(f"{agent.name} can't end runs {frame.stuck}, but takes {frame.window}")
+        stood_still = guard is None or now_ms - max(guard.still_ms, agent.still_ms, agent.up_ms) < _TOLD_MS
+        if stood_still or machine.agent is not agent:
+            return
+        for process in machine.processes.values():
+            run = process.order.run
+            if not process.sticks or run not in machine.guard_runs or process.why == "dropped" or run in frame.stuck:
+                continue
+            assert process.killed_ms is not None
+            since_ms = machine.clock.mono_ms - machine.clock.at(process.killed_ms)
+            if since_ms > STUCK_MS + _TOLD_MS:
+                raise Violation(f"{agent.name} says nothing of run {run}, which it killed {since_ms} ms ago")
+
+
+def _stands_still(guard: SimGuard | None, now_ms: int, margin_ms: int) -> bool:
+    """Whether it has stood still for so long, until now or until a moment ago."""
+    return guard is not None and guard.still_since_ms + margin_ms <= now_ms <= guard.still_ms + _LATE_MS
