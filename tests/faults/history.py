@@ -308,8 +308,11 @@ class _Case:
                     f"job {job_id} may start once, and runs {self._started(runs)} did"
                 )
             # Of a recurring job each fire may be one.
-            if len(winners) > 1 and not (job is not None and job.recurring):
+            if len(winners) > 1 and not self._recurs(job_id):
                 self.wrong[Count.WRONG_WINNER].append(f"job {job_id}, task {task}: runs {winners} are all a success")
+
+    def _recurs(self, job_id: int) -> bool:
+        return job_id in self.jobs and self.jobs[job_id].recurring
 
     def _started(self, runs: list[Run]) -> list[int]:
         return [run.id for run in runs if run.id in self.lives]
@@ -428,7 +431,7 @@ class _Case:
             "runs seen ended": len(self.history.seen),
             "recovered": recovered,
             "stale results refused": sum(event.reason == "stale" for event in self.history.events),
-            "rerun": len(self.runs) - len(self.tasks),
+            "rerun": sum(len(runs) - 1 for (job, _), runs in self.tasks.items() if not self._recurs(job)),
             "overlaps of jobs that continue": self.overlaps_allowed,
         }
         found |= {
