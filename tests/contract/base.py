@@ -87,7 +87,7 @@ class Base:
         ends: bool = False,
     ) -> list[Claimed]:
         """Claim from the best demand; nothing when none is ready."""
-        ready = self.store.ready()
+        ready = self.store.ready(NOW)
         if not ready:
             return []
         return self.store.claim(worker_id, ready[0].demand_id, count, floor, n, now_ms, ends=ends)

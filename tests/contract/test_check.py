@@ -37,7 +37,7 @@ def path(tmp_path: Path) -> Path:
         store.submit([JobSpec(name="a", command="true")] * 5, [None] * 5, "test", NOW)
         recurring = JobSpec(name="r", command="true", schedule="* * * * *")
         (job_id,) = store.submit([recurring], [NOW], "test", NOW)
-        ready = store.ready()[0]
+        ready = store.ready(NOW)[0]
         ended, failed, lost, cancelled = store.claim(W1, ready.demand_id, 4, 0, 1, NOW, ends=False)
         for run, status in ((ended, RunStatus.SUCCESS), (failed, RunStatus.FAILED)):
             store.finish(Outcome(run_id=run.run_id, status=status, reason="exit", finished_ms=NOW), W1, NOW)

@@ -38,7 +38,7 @@ def test_a_claim_takes_nothing_below_its_floor(base: Base) -> None:
 
 def test_a_claim_that_finds_nothing_is_empty_and_changes_nothing(base: Base) -> None:
     base.submit()
-    demand_id = base.store.ready()[0].demand_id
+    demand_id = base.store.ready(NOW)[0].demand_id
     base.claim()
     before = base.store.rows_changed
     assert base.store.claim(W1, demand_id, 64, LOWEST, 2, NOW, ends=False) == []
@@ -70,7 +70,7 @@ def test_a_claimed_run_carries_all_that_its_worker_needs(base: Base) -> None:
 def test_a_job_that_names_a_user_is_for_workers_that_know_of_users(base: Base) -> None:
     specs = [JobSpec(name="a", command="true", user=user) for user in (None, "alice", "bob")]
     plain, alice, bob = base.store.submit(specs, [None] * 3, "test", NOW)
-    ready = {one.demand.needs: one.demand_id for one in base.store.ready()}
+    ready = {one.demand.needs: one.demand_id for one in base.store.ready(NOW)}
     assert ready.keys() == {(), ("user",)}
     claims = {
         needs: base.store.claim(W1, demand_id, 64, LOWEST, 1, NOW, ends=False) for needs, demand_id in ready.items()
@@ -80,7 +80,7 @@ def test_a_job_that_names_a_user_is_for_workers_that_know_of_users(base: Base) -
     assert base.store.job(alice).user == "alice"  # type: ignore[union-attr]
     # So does what follows when the worker is lost.
     base.store.lose(claims["user",][0].run_id, "lost", crash=True, suspect=False, due_ms=None, now_ms=NOW)
-    assert [one.demand.needs for one in base.store.ready()] == [("user",)]
+    assert [one.demand.needs for one in base.store.ready(NOW)] == [("user",)]
 
 
 def test_a_run_is_claimed_once(base: Base) -> None:
@@ -103,7 +103,7 @@ def test_ready_demands_stand_by_priority_then_age(base: Base) -> None:
     third = base.store._demand_id(Demand(needs=("cwd",)))
     base.rows("UPDATE runs SET demand_id = ? WHERE run_id = ?", second, older)
     base.rows("UPDATE runs SET demand_id = ? WHERE run_id = ?", third, best)
-    ready = base.store.ready()
+    ready = base.store.ready(NOW)
     assert [(one.run_id, one.priority, one.demand.needs) for one in ready] == [
         (best, 4, ("cwd",)),
         (older, 3, ("env",)),
@@ -114,7 +114,7 @@ def test_ready_demands_stand_by_priority_then_age(base: Base) -> None:
 def test_ready_runs_are_counted_no_further_than_asked(base: Base) -> None:
     for _ in range(3):
         base.submit()
-    demand_id = base.store.ready()[0].demand_id
+    demand_id = base.store.ready(NOW)[0].demand_id
     assert base.store.ready_count(demand_id, 2) == 2
     assert base.store.ready_count(demand_id, 9) == 3
     assert base.store.ready_count(demand_id, 0) == 0
@@ -125,9 +125,9 @@ def test_ready_runs_are_counted_no_further_than_asked(base: Base) -> None:
 def test_any_blocked_bit_keeps_a_run_from_being_ready(base: Base, bit: int) -> None:
     base.submit()
     base.rows("UPDATE runs SET blocked = ?", bit)
-    assert base.store.ready() == []
+    assert base.store.ready(NOW) == []
     ready = base.last_run(base.submit()).run_id
-    demand_id = base.store.ready()[0].demand_id
+    demand_id = base.store.ready(NOW)[0].demand_id
     assert base.store.ready_count(demand_id, 9) == 1
     assert [run.run_id for run in base.claim()] == [ready]
 

@@ -76,7 +76,7 @@ class History:
         self.store.submit(specs, fires, "test", self.now_ms)
 
     def claim(self) -> None:
-        ready = self.store.ready()
+        ready = self.store.ready(NOW)
         if ready:
             one, count, ends = self.chance.choice(ready), self.chance.randrange(1, 4), self.chance.random() < 0.5
             self.store.claim(self.worker(), one.demand_id, count, one.priority, 1, self.now_ms, ends=ends)

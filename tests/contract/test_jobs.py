@@ -45,7 +45,7 @@ def test_nothing_submitted_is_nothing_made(base: Base) -> None:
 def test_a_recurring_job_makes_no_run_at_submit_unless_asked(base: Base) -> None:
     quiet = base.recurring(NOW + 60_000)
     eager = base.recurring(NOW + 60_000, run_now=True)
-    assert [ready.run_id for ready in base.store.ready()] == [base.last_run(eager).run_id]
+    assert [ready.run_id for ready in base.store.ready(NOW)] == [base.last_run(eager).run_id]
     assert base.status(quiet) == PENDING
 
 
@@ -182,7 +182,7 @@ def test_a_cancelled_run_that_is_put_back_ends_cancelled(base: Base) -> None:
     assert base.store.put_back(run_id, W1, Reason.RETURNED, NOW)
     run = base.run(run_id)
     assert (run.status, run.reason, run.worker_id) == (CANCELLED, "cancelled", W1)
-    assert base.store.ready() == []
+    assert base.store.ready(NOW) == []
 
 
 def test_a_running_run_is_ended_by_the_scheduler_alone_when_its_cancel_is_stored(base: Base) -> None:

@@ -250,7 +250,7 @@ def test_a_successor_keeps_the_priority(base: Base) -> None:
     run_id = base.running()
     base.rows("UPDATE runs SET priority = 7 WHERE run_id = ?", run_id)
     base.lose(run_id)
-    assert base.store.ready()[0].priority == 7
+    assert base.store.ready(NOW)[0].priority == 7
 
 
 def test_a_crash_is_counted_on_the_run_and_its_successor_is_on_probation(base: Base) -> None:
@@ -258,7 +258,7 @@ def test_a_crash_is_counted_on_the_run_and_its_successor_is_on_probation(base: B
     base.lose(run_id, crash=True)
     successor = base.last_run(base.run(run_id).job_id)
     assert (base.run(run_id).crashes, successor.crashes) == (1, 1)
-    assert base.store.ready()[0].demand.probation
+    assert base.store.ready(NOW)[0].demand.probation
     (claimed,) = base.claim()
     assert claimed.probation
     assert base.store.load(W1).probation == 1
@@ -275,18 +275,18 @@ def test_a_suspects_successor_is_on_probation_without_a_crash(base: Base) -> Non
     run_id = base.running()
     base.lose(run_id, suspect=True)
     assert base.last_run(base.run(run_id).job_id).crashes == 0
-    assert base.store.ready()[0].demand.probation
+    assert base.store.ready(NOW)[0].demand.probation
 
 
 def test_an_unblamed_successor_is_as_free_as_its_run_was(base: Base) -> None:
     run_id = base.running(started=True)
     base.lose(run_id)
-    assert not base.store.ready()[0].demand.probation
+    assert not base.store.ready(NOW)[0].demand.probation
     (claimed,) = base.claim()
     base.lose(claimed.run_id, suspect=True)
     (claimed,) = base.claim()
     base.lose(claimed.run_id)
-    assert base.store.ready()[0].demand.probation
+    assert base.store.ready(NOW)[0].demand.probation
 
 
 def test_a_run_fails_for_good_at_the_crash_limit(base: Base) -> None:
@@ -299,7 +299,7 @@ def test_a_run_fails_for_good_at_the_crash_limit(base: Base) -> None:
     last = base.last_run(job_id)
     assert (last.run_id, last.reason, last.crashes, last.attempt) == (run.run_id, "crash_limit", 5, 5)
     assert base.status(job_id) == FAILED
-    assert base.store.ready() == []
+    assert base.store.ready(NOW) == []
 
 
 def test_a_loss_without_a_crash_never_reaches_the_limit(base: Base) -> None:
@@ -312,10 +312,10 @@ def test_a_loss_without_a_crash_never_reaches_the_limit(base: Base) -> None:
 def test_a_successor_with_a_time_waits_for_it(base: Base) -> None:
     run_id = base.running(started=True)
     base.lose(run_id, crash=True, due_ms=NOW + 500)
-    assert base.store.ready() == []
+    assert base.store.ready(NOW) == []
     assert base.store.next_due_ms() == NOW + 500
     assert base.store.release_due(NOW + 499) == 0
-    assert base.store.ready() == []
+    assert base.store.ready(NOW) == []
     assert base.store.release_due(NOW + 500) == 1
     assert base.store.next_due_ms() is None
     assert len(base.claim()) == 1
@@ -326,7 +326,7 @@ def test_a_released_run_that_is_blocked_by_something_else_stays_blocked(base: Ba
     base.lose(run_id, due_ms=NOW)
     base.rows("UPDATE runs SET blocked = blocked + 4 WHERE status = 'pending'")
     assert base.store.release_due(NOW) == 1
-    assert base.store.ready() == []
+    assert base.store.ready(NOW) == []
     assert base.rows("SELECT blocked FROM runs WHERE status = 'pending'") == [(4,)]
 
 

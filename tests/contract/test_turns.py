@@ -81,7 +81,7 @@ def test_a_demand_that_was_undone_is_stored_anew(base: Base) -> None:
 
     def demand(need: str) -> None:
         base.rows("UPDATE runs SET demand_id = ?", base.store._demand_id(Demand(needs=(need,))))
-        assert base.store.ready()[0].demand.needs == (need,)
+        assert base.store.ready(NOW)[0].demand.needs == (need,)
 
     botch(base, lambda: demand("gpu"))
     demand("env")

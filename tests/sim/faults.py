@@ -107,7 +107,11 @@ class Nemesis:
         """At the moment when something waits in the guard: runs for a slot, or results for their answer."""
         machine = self._machine()
         if self._chance.random() < 0.5:
-            self._when(machine, lambda guard: guard.runs_wait, machine.kill_agent)
+            # The next agent takes longer to come each time, and slots get free meanwhile.
+            for after_ms in (0, 500, 1_000):
+                self._timeline.after(
+                    after_ms, lambda: self._when(machine, lambda guard: guard.runs_wait, machine.kill_agent)
+                )
         else:
             self._when(machine, lambda guard: guard.something_waits, machine.kill_agent)
 

@@ -485,6 +485,8 @@ EQUIVALENT: Final[dict[str, str]] = {
     " agent has forgotten it; and its guard asks the same. test_agent.py tests it",
     "a guard starts the same run twice": "its agent has asked the same before, and holds all that its guard has",
     "an agent says nothing of probation's end": "the next heartbeat says it a little later",
+    "a guard tells a new agent of results before they are synced": "nothing waits for a slot when an agent has ended, so"
+    " the same turn syncs what was held back for a batch, before there is a new one",
     "an unknown session is not answered": "without an ack for the timeout the worker ends its session by itself",
     "what a worker returns is not put back": "the next heartbeat does not list it, which takes it back a little later",
     "an agent does not kill what a new session does not name": "what it had listed is named in `kill`, and the next"

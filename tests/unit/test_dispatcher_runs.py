@@ -6,7 +6,7 @@ import pytest
 
 from tests.unit.world import TIMEOUT_MS, Peer, World
 from zsched import protocol
-from zsched.model import RunStatus
+from zsched.model import OnLost, Policy, RunStatus
 from zsched.protocol import Error, HeartbeatAck, Registered, Result, ResultAck, Return
 
 
@@ -351,6 +351,40 @@ def test_many_damaged_jobs_stop_nobody_either(world: World) -> None:
     world.wait(5_000)
     assert [world.run(run_id).job_id for run_id in w1.take()] == [good]
     assert {world.states(job_id)[0] for job_id in bad} == {"failed/quarantined"}
+
+
+@pytest.mark.parametrize("damage", ["nonsense", "[]", "{}", "null", '{"needs": 1, "probation": false}'])
+def test_a_wish_that_can_not_be_read_stops_nobody(world: World, damage: str) -> None:
+    bad, worse = world.submit(2, policy=Policy(on_lost=OnLost.FAIL))
+    good = world.submit_one()
+    world.by_hand("UPDATE demands SET wish = ? WHERE wish LIKE '%once%'", damage)
+    world.restart()
+    world.store.rollback()
+    w1 = Peer(world).join()
+    assert [world.run(run_id).job_id for run_id in w1.take()] == [good]
+    assert world.states(bad) == world.states(worse) == ["failed/quarantined"]
+    assert world.job(bad).status == RunStatus.FAILED
+
+
+@pytest.mark.parametrize("column", ["can", "labels"])
+def test_a_worker_whose_row_is_damaged_stops_no_scheduler(world: World, column: str) -> None:
+    w1 = Peer(world).join()
+    job_id = world.submit_one()
+    w1.take_one()
+    world.by_hand(f"UPDATE workers SET {column} = 'nonsense'")
+    world.restart()
+    world.wait(TIMEOUT_MS)
+    assert world.states(job_id) == ["failed/worker_lost", "pending"]
+    assert world.worker("w1").status == "inactive"
+
+
+@pytest.mark.parametrize("column", ["env", "secret_env", "backoff", "on_lost", "on_disconnect"])
+def test_a_job_whose_row_is_damaged_can_be_looked_at_and_cancelled(world: World, column: str) -> None:
+    job_id = world.submit_one()
+    world.by_hand(f"UPDATE jobs SET {column} = 'nonsense'")
+    assert world.job(job_id).name == "job"
+    world.cancel(job_id)
+    assert world.states(job_id) == ["cancelled/cancelled"]
 
 
 def test_garbage_is_answered_at_most_once_a_second_and_changes_nothing(world: World) -> None:

@@ -416,9 +416,9 @@ def test_a_clean_goodbye_counts_against_nothing(world: World) -> None:
     assert world.worker("w1").status == WorkerStatus.INACTIVE
     assert [world.states(job_id) for job_id in jobs] == [["failed/worker_lost", "pending"]] * 2
     assert [world.runs(job_id)[-1].attempt for job_id in jobs] == [1, 2]
-    assert [(world.runs(job_id)[-1].crashes, world.store.ready()[0].demand.probation) for job_id in jobs] == [
-        (0, False)
-    ] * 2
+    assert [
+        (world.runs(job_id)[-1].crashes, world.store.ready(world.wall_ms)[0].demand.probation) for job_id in jobs
+    ] == [(0, False)] * 2
 
 
 def test_what_a_leaving_worker_did_not_return_gets_a_new_id_since_it_may_have_run_for_a_moment(world: World) -> None:

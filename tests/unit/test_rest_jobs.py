@@ -113,6 +113,53 @@ def test_a_timeout_that_is_none_is_refused_by_name(rest: Rest, timeout: object) 
     problem(answer, 400, "invalid_request", f"timeout: {error['detail']}", ("#/timeout", error["detail"]))
 
 
+POLICY = {
+    "timeout": "1m",
+    "kill_grace": "3s",
+    "retries": 4,
+    "backoff": {"initial": "1s", "factor": 1.5, "max": "10m", "jitter": 0.0},
+    "on_lost": "fail",
+    "on_disconnect": "stop",
+    "crash_limit": 2,
+}
+
+
+def test_what_a_job_says_of_its_failures_is_shown_where_it_is_not_the_usual(rest: Rest) -> None:
+    asked = {"name": "j", "command": "true", **POLICY}
+    shown = rest.post("/jobs", asked).json
+    assert {name: shown[name] for name in POLICY} == POLICY
+    usual = rest.post("/jobs", {"name": "j", "command": "true", "retries": 0, "backoff": {}, "kill_grace": "10s"}).json
+    assert POLICY.keys() & usual.keys() == set()
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "detail"),
+    [
+        ("kill_grace", "61m", "at most 1h"),
+        ("retries", -1, "Expected `int` >= 0"),
+        ("retries", 10_001, "Expected `int` <= 10000"),
+        ("crash_limit", 0, "Expected `int` >= 1"),
+        ("on_lost", "maybe", "Invalid enum value 'maybe'; it is one of requeue, fail"),
+        ("on_disconnect", "", "Invalid enum value ''; it is one of continue, stop"),
+    ],
+)
+def test_what_a_job_can_not_say_of_its_failures_is_refused_with_the_remedy(
+    rest: Rest, field: str, value: object, detail: str
+) -> None:
+    answer = rest.post("/jobs", {"name": "j", "command": "true", field: value})
+    problem(answer, 400, "invalid_request", f"{field}: {detail}", (f"#/{field}", detail))
+
+
+@pytest.mark.parametrize(
+    ("backoff", "field"),
+    [({"initial": "soon"}, "initial"), ({"factor": 0.5}, "factor"), ({"max": "31d"}, "max"), ({"jitter": 2}, "jitter")],
+)
+def test_a_backoff_that_is_none_is_refused_by_name(rest: Rest, backoff: dict[str, object], field: str) -> None:
+    answer = rest.post("/jobs", {"name": "j", "command": "true", "backoff": backoff})
+    assert answer.json["errors"][0]["pointer"] == f"#/backoff/{field}"
+    assert answer.status_code == 400
+
+
 def test_a_job_with_a_schedule_waits_for_its_time(rest: Rest) -> None:
     answer = rest.post("/jobs", {"name": "j", "command": "true", "schedule": "*/5 * * * *"})
 

@@ -138,3 +138,12 @@ def test_a_few_workers_or_a_few_silent_ones_are_no_outage_of_the_network(workers
     for place in range(workers):
         sessions.open(session(WorkerId(f"w{place}"), 0 if place < silent else TIMEOUT_MS - 1))
     assert len(sessions.silent(TIMEOUT_MS, usual)) == silent
+
+
+def test_who_was_found_silent_in_a_turn_that_was_given_up_is_found_again() -> None:
+    sessions = Sessions(TIMEOUT_MS)
+    sessions.open(session(WorkerId("w1"), 0))
+    assert names(sessions.silent(TIMEOUT_MS, usual)) == {"w1"}
+    sessions.forget_loads()
+    assert sessions.judge_at_ms is not None
+    assert names(sessions.silent(TIMEOUT_MS + 1, usual)) == {"w1"}

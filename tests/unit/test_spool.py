@@ -7,7 +7,8 @@ import logging
 import os
 import random
 import time
-from collections.abc import Callable, Iterable
+import tracemalloc
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -35,9 +36,22 @@ def kept(spool: Spool, *results: RunResult, mono_ms: int = 0) -> None:
     spool.sync(mono_ms)
 
 
+_OPEN: list[Spool] = []
+
+
 def opened(state: Path) -> Spool:
-    """As after a kill -9: nothing was closed."""
-    return open_spool(state, 0)
+    """As after a kill -9: nothing was closed. That is done when the test is over."""
+    spool = open_spool(state, 0)
+    _OPEN.append(spool)
+    return spool
+
+
+@pytest.fixture(autouse=True)
+def closed() -> Iterator[None]:
+    yield
+    for spool in _OPEN:
+        spool._journal.close()
+    _OPEN.clear()
 
 
 def runs(spool: Spool) -> list[int]:
@@ -204,6 +218,16 @@ def test_whatever_follows_the_last_whole_record_is_cut_off(
     assert caplog.text == ""
 
 
+def test_a_damaged_length_takes_no_memory(spool: Spool, tmp_path: Path) -> None:
+    spool_file(tmp_path).write_bytes(b"\xff" * 100)
+    tracemalloc.start()
+    try:
+        assert runs(opened(tmp_path)) == []
+        assert tracemalloc.get_traced_memory()[1] < 64 * 1024 * 1024
+    finally:
+        tracemalloc.stop()
+
+
 @pytest.mark.usefixtures("unsynced")
 @pytest.mark.parametrize("seed", range(8))
 def test_no_damage_stops_a_start_or_makes_a_result_up(
@@ -353,6 +377,7 @@ def test_results_of_another_database_go_after_a_week(
 def test_what_a_crash_left_beside_the_files_is_removed(spool: Spool, tmp_path: Path) -> None:
     kept(spool, result(1))
     (tmp_path / "spool" / "d1.spool.new").write_bytes(b"half")
+    (tmp_path / "spool" / "d2.spool.new").write_bytes(b"half")
     assert runs(opened(tmp_path)) == [1]
     assert sorted(path.name for path in (tmp_path / "spool").iterdir()) == ["current", "d1.spool"]
 
@@ -485,6 +510,24 @@ def test_a_spool_that_can_not_be_read_when_its_database_comes_is_read_later(
     assert spool.on_tick(RETRY_MS) == (result(1), result(2))
     assert spool.deadline_ms() is None
     assert sorted(runs(opened(tmp_path))) == [1, 2, 3]
+
+
+def test_a_spool_that_could_not_be_read_is_not_thrown_away_as_empty(
+    spool: Spool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kept(spool, result(1))
+    spool.change("d2", 0)
+    with monkeypatch.context() as patch:
+
+        def refuse(self: Path, mode: str) -> None:
+            raise OSError(errno.EIO, "Input/output error", str(self))
+
+        patch.setattr(Path, "open", refuse)
+        spool.change("d1", 0)
+        assert (spool.failing, runs(spool)) == (True, [])
+        spool.change("d2", 0)
+    spool.change("d1", 0)
+    assert (spool.failing, runs(spool)) == (False, [1])
 
 
 def test_results_that_a_failing_disk_could_not_keep_for_their_database_are_counted(

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import json
 import re
+import typing
+from enum import Enum
 from typing import Annotated, Any, Final, Literal, NoReturn, TypeVar
 
 import falcon
@@ -110,6 +112,8 @@ def convert(value: object, shape: type[ShapeT], pointer: str) -> ShapeT:
             pointer += found[2].replace("[...]", "").replace("[", "/").replace("]", "").replace(".", "/")
         if "matching regex" in sentence:
             sentence = "1 to 128 letters, digits and . _ @ : - (a letter or digit first)"
+        if sentence.startswith("Invalid enum value"):
+            sentence += _choice(shape, pointer.rpartition("/")[2])
         if (named := re.search(r"(?:unknown|required) field `(.*)`", sentence)) is not None:
             pointer += f"/{_escaped(named[1])}"
             sentence = "unknown field" if "unknown" in sentence else "required"
@@ -119,6 +123,16 @@ def convert(value: object, shape: type[ShapeT], pointer: str) -> ShapeT:
 def _refuse(pointer: str, detail: str) -> NoReturn:
     where = "" if pointer == "#" else f"{pointer.removeprefix('#/').replace('/', '.')}: "
     raise Problem(400, "invalid_request", f"{where}{detail}", errors=((pointer, detail),))
+
+
+def _choice(shape: type[Struct], field: str) -> str:
+    """What a field may be, as the end of a sentence that says what it may not; empty when it is deeper within."""
+    kind = typing.get_type_hints(shape).get(field)
+    if isinstance(kind, type) and issubclass(kind, Enum):
+        return f"; it is one of {', '.join(str(one.value) for one in kind)}"
+    if typing.get_origin(kind) is Literal:
+        return f"; it is one of {', '.join(typing.get_args(kind))}"
+    return ""
 
 
 def _escaped(name: str) -> str:

@@ -32,7 +32,7 @@ def place(store: Store, sessions: Iterable[Session], lease_ms: int, now: Now, ha
 
 def claim_one(store: Store, session: Session, now: Now) -> Claimed | None:
     """The best ready run for a worker that polls, now its own; None when nothing fits it."""
-    for ready in store.ready():
+    for ready in store.ready(now.wall_ms):
         if _fits(store, ready, session):
             claimed = store.claim(
                 session.name,
@@ -80,7 +80,9 @@ def _fill(store: Store, sessions: Iterable[Session], room: Room, lease_ms: int, 
     passed: set[DemandId] = set()
     while open_:
         ready = [
-            one for one in store.ready() if one.demand_id not in passed and (one.demand.plain or room is free_slots)
+            one
+            for one in store.ready(now.wall_ms)
+            if one.demand_id not in passed and (one.demand.plain or room is free_slots)
         ]
         if not ready:
             return

@@ -144,6 +144,9 @@ class Sessions:
         return self._judge_at_ms
 
     def forget_loads(self) -> None:
-        """The turn was rolled back: what sessions remember of the store may be wrong."""
+        """The turn was rolled back: what sessions remember of the store may be wrong, and who was found silent was not
+        given up.
+        """
         for session in self:
             session.load = None
+        self._judge_at_ms = min((session.heard_ms + self._timeout_ms for session in self), default=None)

@@ -315,8 +315,10 @@ class Store(Protocol):
 
     # --- runs ---
 
-    def ready(self) -> list[Ready]:
-        """The demands that have ready runs, best first: by priority, then by age."""
+    def ready(self, now_ms: int) -> list[Ready]:
+        """The demands that have ready runs, best first: by priority, then by age. Runs of a demand that can't be read
+        are failed as `quarantined`.
+        """
 
     def ready_count(self, demand_id: DemandId, most: int) -> int:
         """How many runs of a demand are ready, counting no further than most."""

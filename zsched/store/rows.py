@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from typing import TypeVar
 
 from zsched.matching import Demand
 from zsched.model import (
@@ -28,8 +29,12 @@ from zsched.model import (
 from zsched.store.contract import Submitted
 from zsched.store.engine import Row
 
+A = TypeVar("A")
+B = TypeVar("B")
+
 
 def job(row: Row) -> Job:
+    """A job to look at. What is damaged of it looks as if it were not there; who hands it out reads it anew."""
     job_id, name, command, status, created_ms, updated_ms, schedule, next_fire_ms, cancel_ms, *more = row[:12]
     return Job(
         job_id=JobId(job_id),
@@ -40,11 +45,11 @@ def job(row: Row) -> Job:
         updated_ms=updated_ms,
         schedule=schedule,
         next_fire_ms=next_fire_ms,
-        policy=policy(row[12:]),
+        policy=_or_none(policy, row[12:]) or Policy(),
         cancel_ms=cancel_ms,
         user=more[0],
-        env=variables(more[1]),
-        secret_env=variables(more[2]),
+        env=_or_none(variables, more[1]),
+        secret_env=_or_none(variables, more[2]),
     )
 
 
@@ -83,6 +88,14 @@ def stored_backoff(given: Backoff) -> str | None:
     if given == Backoff():
         return None
     return json.dumps([given.initial_ms, given.factor, given.max_ms, given.jitter])
+
+
+def _or_none(read: Callable[[A], B], stored: A) -> B | None:
+    """Nothing for what is damaged."""
+    try:
+        return read(stored)
+    except (ValueError, TypeError):
+        return None
 
 
 def variables(text: str | None) -> dict[str, str] | None:
@@ -141,8 +154,8 @@ def worker(row: Row) -> Worker:
         boot_id=boot_id,
         lock=(lock_device, lock_inode),
         agent=agent,
-        can=tuple(json.loads(can)),
-        labels=json.loads(labels),
+        can=tuple(_or_none(json.loads, can) or ()),
+        labels=_or_none(json.loads, labels) or {},
     )
 
 

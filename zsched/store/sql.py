@@ -9,6 +9,8 @@ from typing import Final
 
 # Rows that one INSERT brings in at most: from here on more gain nothing, and no engine's bound of parameters is near.
 ROWS_PER_INSERT: Final = 100
+# Below every run's.
+PRIORITY_MIN: Final = -(2**63)
 
 IDENTITY: Final = "SELECT db FROM identity"
 ADD_IDENTITY: Final = "INSERT INTO identity (db, created_ms) VALUES (?, ?)"

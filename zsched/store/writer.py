@@ -11,6 +11,7 @@ from dataclasses import replace
 from itertools import chain
 from typing import Final
 
+from zsched.limits import CLAIM_RUNS_MAX
 from zsched.matching import Demand
 from zsched.model import (
     Blocked,
@@ -49,6 +50,9 @@ from zsched.store.ledger import Ledger
 
 PENDING, RUNNING = RunStatus.PENDING, RunStatus.RUNNING
 FAILED, CANCELLED = RunStatus.FAILED, RunStatus.CANCELLED
+
+# Stands for a demand whose row is damaged. No worker meets it, and none is asked to.
+_UNREADABLE: Final = Demand(needs=("?",))
 
 # Ends that the scheduler decided: no word of a worker stands behind them.
 _DECIDED: Final = frozenset({Reason.WORKER_LOST, Reason.CRASH_LIMIT, Reason.UNKILLABLE, Reason.QUARANTINED})
@@ -139,7 +143,11 @@ class Writer:
     def _demand(self, demand_id: DemandId) -> Demand:
         known = self._demands.get(demand_id)
         if known is None:
-            known = self._demands[demand_id] = rows.demand(self._execute(sql.DEMAND, (demand_id,))[0][0])
+            try:
+                known = rows.demand(self._execute(sql.DEMAND, (demand_id,))[0][0])
+            except (ValueError, TypeError, KeyError):
+                known = _UNREADABLE
+            self._demands[demand_id] = known
         return known
 
     # --- jobs ---
@@ -238,11 +246,21 @@ class Writer:
 
     # --- runs: from pending to running and back ---
 
-    def ready(self) -> list[Ready]:
-        return [
+    def ready(self, now_ms: int) -> list[Ready]:
+        found = [
             Ready(DemandId(demand_id), self._demand(DemandId(demand_id)), priority, RunId(run_id))
             for run_id, demand_id, priority in self._execute(sql.READY)
         ]
+        damaged = [one for one in found if one.demand is _UNREADABLE]
+        for one in damaged:
+            self._quarantine_all(one.demand_id, now_ms)
+        return found if not damaged else [one for one in found if one.demand is not _UNREADABLE]
+
+    def _quarantine_all(self, demand_id: DemandId, now_ms: int) -> None:
+        """As many as one turn may claim; those that are left come in the next."""
+        taken = self._execute(sql.CLAIM, (None, None, now_ms, None, demand_id, sql.PRIORITY_MIN, CLAIM_RUNS_MAX))
+        for run_id, job_id, *_ in sorted(taken):
+            self._quarantine(run_id, job_id, None, "what it asks of a worker makes no sense", now_ms)
 
     def ready_count(self, demand_id: DemandId, most: int) -> int:
         return int(self._execute(sql.READY_COUNT, (demand_id, most))[0][0])
@@ -294,7 +312,7 @@ class Writer:
             own[0], rows.variables(own[1]), rows.variables(own[2]), lease_ms,
         )  # fmt: skip
 
-    def _quarantine(self, run_id: RunId, job_id: JobId, worker_id: WorkerId, why: str, now_ms: int) -> None:
+    def _quarantine(self, run_id: RunId, job_id: JobId, worker_id: WorkerId | None, why: str, now_ms: int) -> None:
         detail = f"the job's row can't be read: {why}"
         self._end(run_id, job_id, worker_id, FAILED, Reason.QUARANTINED, detail, now_ms, was=PENDING)
 
@@ -484,7 +502,7 @@ class Writer:
         self,
         run_id: RunId,
         job_id: JobId,
-        worker_id: WorkerId,
+        worker_id: WorkerId | None,
         status: RunStatus,
         reason: Reason,
         detail: str,

@@ -61,7 +61,7 @@ class Spool:
         self._encoder = msgspec.msgpack.Encoder()
         self._decoder: msgspec.msgpack.Decoder[Kept | Forgotten] = msgspec.msgpack.Decoder(Kept | Forgotten)
         self._results: dict[int, RunResult] = {}
-        # Bytes in the open file, of each result that is synced, and of all.
+        # Bytes in the open file, of each result that is in it, and of all; none while the disk fails.
         self._sizes: dict[int, int] = {}
         self._held_bytes = 0
         # Held, but not yet in the file.
@@ -116,7 +116,7 @@ class Spool:
             if (size := self._sizes.pop(run, None)) is not None:
                 self._held_bytes -= size
                 gone.append(run)
-        if not gone or self.failing:
+        if not gone:
             return
         try:
             if not self._sizes and self._journal.size > SLACK_BYTES:
@@ -192,7 +192,6 @@ class Spool:
     def _on_failure(self, error: OSError, mono_ms: int) -> None:
         """Of this file nothing is known any more, and a sync that failed is never tried again."""
         self._outage.failed(error, mono_ms)
-        self._journal.close()
         self._forget_sizes()
         self.failing = True
         self._renew_at_ms = mono_ms + RETRY_MS
