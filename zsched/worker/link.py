@@ -35,6 +35,9 @@ from zsched.worker.sweep import sweep
 
 # No `registered` for so long after connecting: the scheduler may have another port now.
 _ENROL_AGAIN_MS: Final = 5_000
+# Without a session, a connection is given up when nothing has come over it for half of what makes a worker lost, or for
+# so long while that is not known. TCP would try it for a quarter of an hour, in the end every 2 min only.
+_DEAD_MS: Final = 15_000
 # The last frame (bye) gets so long to leave.
 _LINGER_MS: Final = 500
 # Frames queued in each direction. More than a window's worth of orders never comes; what does not go out is sent again.
@@ -59,6 +62,7 @@ class Socket:
     def __init__(self, context: zmq.Context[zmq.Socket[bytes]], place: Place, pair: Pair) -> None:
         self.place = place
         self.connected = False
+        self.heard_ms = mono_ms()
         self.dealer = context.socket(zmq.DEALER)
         if place.server_key:
             self.dealer.setsockopt(zmq.CURVE_SERVERKEY, place.server_key.encode())
@@ -80,6 +84,7 @@ class Socket:
         events = []
         while self.monitor.poll(0):
             self.connected = recv_monitor_message(self.monitor)["event"] == zmq.EVENT_HANDSHAKE_SUCCEEDED
+            self.heard_ms = mono_ms()
             events.append(self.connected)
         return events
 
@@ -96,6 +101,7 @@ class Socket:
             parts = self.dealer.recv_multipart(zmq.NOBLOCK)
         except zmq.Again:
             return None
+        self.heard_ms = mono_ms()
         return parts[0] if len(parts) == 1 else b""
 
     def close(self) -> None:
@@ -217,7 +223,7 @@ class Link:
     def _connect(self, place: Place) -> None:
         if self._socket is not None:
             # ZeroMQ never tries again when a handshake was refused, or was no handshake; and does not say so.
-            if self._socket.place == place and self._socket.connected:
+            if self._socket.place == place and self._socket.connected and not self._dead(self._socket):
                 return
             self._poller.unregister(self._socket.dealer)
             self._poller.unregister(self._socket.monitor)
@@ -226,6 +232,11 @@ class Link:
         self._socket = Socket(self._context, place, self._door.pair)
         self._poller.register(self._socket.dealer, zmq.POLLIN)
         self._poller.register(self._socket.monitor, zmq.POLLIN)
+
+    def _dead(self, source: Socket) -> bool:
+        """Whether a connection is one in name only: nobody is told that the network is cut."""
+        timeout_ms = self._agent.timeout_ms
+        return mono_ms() - source.heard_ms >= (_DEAD_MS if timeout_ms is None else timeout_ms // 2)
 
     # --- the guard's end ---------------------------------------------------------------------------------------------
 
