@@ -28,6 +28,17 @@ class Disk:
         self.files: dict[str, _File] = {}
         self.current = ""
 
+    def holds(self, run: int) -> bool:
+        """Whether a run's result is written, and not that it was forgotten."""
+        held = False
+        for body in self.files.get(self.current, _File()).written:
+            kind, what = msgspec.msgpack.decode(body)
+            if kind == "kept" and what["run"] == run:
+                held = True
+            elif kind == "forgotten" and run in what:
+                held = False
+        return held
+
     def cut_power(self, chance: Random) -> None:
         """Of what was not synced any part may be there."""
         for file in self.files.values():

@@ -57,6 +57,7 @@ class Nemesis:
             self.cut_most_off,
             self.restart_with_another_timeout,
             self.lose_who_is_stuck,
+            self.kill_worker_for_long,
         ]
         # Few kinds at a time: a seed in which everything goes wrong hides what one fault alone would show.
         share = self._chance.choice((0.1, 0.2, 0.5))
@@ -101,6 +102,21 @@ class Nemesis:
 
     def kill_worker(self) -> None:
         self._machine().kill()
+
+    def kill_worker_for_long(self) -> None:
+        """Until all that it held has long been lost. One that runs something, if there is one."""
+        there = [machine for machine in self._sim.machines.values() if machine.restarts and not machine.rival]
+        if not there:
+            return
+        machine = self._chance.choice([one for one in there if one.processes] or there)
+        machine.restarts = False
+        machine.kill_both()
+
+        def start() -> None:
+            machine.restarts = not machine.gone
+            machine.start()
+
+        self._timeline.after(3 * self._sim.habits.timeout_ms, start)
 
     def reboot_host(self) -> None:
         machine = self._machine()

@@ -405,9 +405,6 @@ class SimGuard(Guard):
         """Whether a run lives whose start the scheduler can't know yet."""
         return self.runs.young
 
-    def has_result(self, run: int) -> bool:
-        return run in self._spool
-
     def holds(self, run: int) -> bool:
         """Whether it has this run in hand, and has not been told to drop it."""
         if run in self.runs:

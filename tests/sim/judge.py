@@ -595,7 +595,7 @@ class Judge:
             if machine.guard.holds(loss.run):
                 raise Violation(f"{what}, but it does")
         newcomer = self._of_incarnation(loss.worker)
-        if loss.why.startswith("started anew") and newcomer is not None and newcomer.has_result(loss.run):
+        if loss.why.startswith("started anew") and newcomer is not None and newcomer.disk.holds(loss.run):
             raise Violation(f"{what}, but its result lies on that worker's disk")
         poller = self._pollers.get(loss.worker)
         busy = poller.job if poller is not None else None

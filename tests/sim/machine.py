@@ -281,10 +281,6 @@ class Machine:
         found = self.guard.keeper.agent if self.guard is not None else None
         return found if isinstance(found, SimAgent) else None
 
-    def has_result(self, run: int) -> bool:
-        """Whether the living guard holds a run's result."""
-        return self.guard is not None and self.guard.has_result(run)
-
     @property
     def guard_runs(self) -> VirtualRuns | tuple[()]:
         """What the living guard runs. Other processes were left by an earlier one."""
@@ -346,11 +342,15 @@ class Machine:
 
     def kill(self) -> None:
         """Guard and agent at once. Their processes are left, unless a service manager ends them too."""
+        self.kill_both()
+        if self.chance.random() < 0.5 or not self.restarts:
+            self.sweep()
+
+    def kill_both(self) -> None:
+        """And nobody else ends their processes."""
         for agent in list(self.agents):
             agent.kill()
         self.kill_guard()
-        if self.chance.random() < 0.5 or not self.restarts:
-            self.sweep()
 
     def reboot(self) -> None:
         self.story.tell(self.name, "the host goes down")

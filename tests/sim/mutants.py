@@ -31,7 +31,6 @@ from zsched.worker import lease
 from zsched.worker.agent import Agent
 from zsched.worker.backlog import Backlog
 from zsched.worker.guard import Guard
-from zsched.worker.lease import Leases
 from zsched.worker.reports import Reports
 from zsched.worker.spool import Spool
 
@@ -382,16 +381,6 @@ _MUTANTS: Final = (
         (Guard, "_end_leases", 'self._runs.stop(run, "lease_stop", now_ms)', "pass"),
     ),
     mutant(
-        "a guard that stood still reads before it kills",
-        (Guard, "_turn", "        self._kill_overdue()\n        for fd", "        for fd"),
-        (
-            Guard,
-            "_turn",
-            "        now_ms = _mono_ms()\n",
-            "        self._kill_overdue()\n        now_ms = _mono_ms()\n",
-        ),
-    ),
-    mutant(
         "a run starts though its lease is over",
         (Guard, "_fill_slots", "elif self._leases.hold(order.lease_ms, now_ms):", "elif True:"),
     ),
@@ -460,10 +449,6 @@ _MUTANTS: Final = (
         (Guard, "_on_agent_started", "leases=self._leases.lengths()", "leases=()"),
     ),
     mutant(
-        "a renewal revives what was told to end",
-        (Leases, "take_overdue", "if now_ms >= at_ms]", "if now_ms >= max(at_ms, self._heard_ms)]"),
-    ),
-    mutant(
         "a killed guard's runs with a lease live on",
         (Machine, "_on_guard_dead", "if process.order.lease_ms is not None:", "if False:"),
     ),
@@ -486,10 +471,6 @@ _MUTANTS: Final = (
         (Dispatcher, "_on_heartbeat", "if self._store.stick(RunId(run_id), session.name, now.wall_ms):", "if False:"),
     ),
     mutant("what can't be ended has a successor when it is lost", (Writer, "lose", "elif stuck:", "elif False:")),
-    mutant(
-        "a worker that is to end waits for what can't be ended",
-        (Guard, "_on_ending", "(len(self._stuck) if ending.stopped else 0)", "0"),
-    ),
     # --- most are silent ---
     mutant(
         "most that are silent at once are given up at once",
@@ -674,6 +655,10 @@ _MUTANTS: Final = (
     ),
     mutant("a spool writes and does not sync", (Spool, "sync", "self._journal.sync()", "pass")),
     mutant(
+        "a spool's new file leaves out what is held",
+        (Spool, "_renew", "(self._pack(run) for run in self._results)", "(self._pack(run) for run in ())"),
+    ),
+    mutant(
         "a guard tells a new agent nothing of what runs",
         (Guard, "_on_agent_started", "for run in (*self._runs.ids(), *sorted(self._given_up))", "for run in ()"),
     ),
@@ -711,6 +696,8 @@ EQUIVALENT: Final[dict[str, str]] = {
     "what a worker returns is not put back": "the next heartbeat does not list it, which takes it back a little later",
     "a cancelled job is tried again": "a cancel marks the job's runs as well, and those end as cancelled whatever their"
     " worker says",
+    "a new start of a worker spares what it has not finished": "it holds nothing else of an earlier one: what runs then"
+    " is swept before",
     "an agent does not kill what a new session does not name": "what it had listed is named in `kill`, and the next"
     " heartbeat lists the rest",
 }

@@ -18,7 +18,8 @@ from tests.sim.timeline import Timeline
 from tests.sim.violation import Violation
 from tests.sim.witness import Life, Witness
 from zsched.limits import LEASE_MARGIN_MS
-from zsched.protocol import Heartbeat, HeartbeatAck, Register, Registered, RunOrder, SchedulerFrame, WorkerFrame
+from zsched.protocol import Heartbeat, HeartbeatAck, Register, Registered, Run, RunOrder, SchedulerFrame, WorkerFrame
+from zsched.worker.backlog import WAIT_MS_MAX
 from zsched.worker.runs import STUCK_MS
 
 # Between a deadline and the deed: two wake-ups, and the moment until a killed process is gone.
@@ -46,6 +47,8 @@ class Overseer:
         # By host: until when its leases count from, and since when its guard has known it for an acked heartbeat.
         self._renewed: dict[str, int] = {}
         self._acked: dict[str, tuple[int, int]] = {}
+        # When an agent heard of each run last, by host.
+        self._heard: dict[tuple[str, int], int] = {}
         # The last heartbeat or register of each agent: which of them, and when, by the timeline.
         self._spoke: dict[SimAgent, tuple[type, int]] = {}
 
@@ -83,6 +86,8 @@ class Overseer:
             self._renew(machine, sent_ms)
             if agent.agent is not None and agent.agent.registered:
                 self._acked[machine.name] = sent_ms, machine.clock.mono_ms
+        elif isinstance(frame, Run):
+            self._heard.update(((machine.name, order.run), machine.clock.mono_ms) for order in frame.runs)
 
     def _renew(self, machine: Machine, sent_ms: int) -> None:
         for process in machine.processes.values():
@@ -112,7 +117,12 @@ class Overseer:
     # --- leases ------------------------------------------------------------------------------------------------------
 
     def on_start(self, machine: Machine, order: RunOrder, *, alone: bool) -> None:
-        """A process has started. `alone`: no other of its task may live."""
+        """A process has started. `alone`: no other of its task may live. Nothing starts that has waited for longer than
+        two seconds since the agent heard of it, on the way to the guard and there.
+        """
+        heard_ms = machine.clock.mono_ms - self._heard[machine.name, order.run]
+        if heard_ms > 2 * WAIT_MS_MAX:
+            raise Violation(f"run {order.run} starts on {machine.name} {heard_ms} ms after it was heard of")
         if alone:
             if order.lease_ms is None:
                 raise Violation(f"run {order.run} stops at a disconnect, but starts on {machine.name} without a lease")
@@ -182,7 +192,7 @@ class Overseer:
     # --- what does not end -------------------------------------------------------------------------------------------
 
     def _check_stuck(self, agent: SimAgent, frame: Heartbeat) -> None:
-        """What was killed long ago and is there is named in each heartbeat, and no more is taken meanwhile."""
+        """Of what a heartbeat lists it names those that were killed long ago, and no more is taken meanwhile."""
         machine = agent.machine
         guard, now_ms = machine.guard, self._timeline.now_ms
         if frame.stuck and frame.window:
@@ -190,9 +200,9 @@ class Overseer:
         stood_still = guard is None or now_ms - max(guard.still_ms, agent.still_ms, agent.up_ms) < _TOLD_MS
         if stood_still or machine.agent is not agent:
             return
-        for process in machine.processes.values():
-            run = process.order.run
-            if not process.sticks or run not in machine.guard_runs or process.why == "dropped" or run in frame.stuck:
+        for run in {held.run for held in frame.runs}.difference(frame.stuck):
+            process = machine.processes.get(run)
+            if process is None or not process.sticks or run not in machine.guard_runs:
                 continue
             assert process.killed_ms is not None
             since_ms = machine.clock.mono_ms - machine.clock.at(process.killed_ms)
