@@ -23,6 +23,7 @@ from zsched.store.contract import (
     StoreForeign,
     StoreFull,
     StoreLocked,
+    StoreLoose,
     StoreNewer,
     StoreUnsure,
 )
@@ -101,6 +102,19 @@ def test_nobody_else_can_read_the_files(tmp_path: Path, umask: int) -> None:
             assert mode(tmp_path / "scheduler.db.d" / "lock") == 0o600
     finally:
         os.umask(before)
+
+
+@pytest.mark.parametrize("more", [0o040, 0o004, 0o020, 0o002, 0o010, 0o001])
+def test_what_others_can_get_at_is_refused(path: Path, more: int) -> None:
+    with Lock(path):
+        open_writer(path, NOW).close()
+    path.chmod(0o600 | more)
+    with pytest.raises(StoreLoose, match=f"chmod 600 {path}"):
+        open_writer(path, NOW)
+    folder = path.with_name("scheduler.db.d")
+    folder.chmod(0o700 | more)
+    with pytest.raises(StoreLoose, match=f"chmod 700 {folder}"):
+        Lock(path)
 
 
 def test_two_databases_have_two_identities_and_each_keeps_its_own(tmp_path: Path) -> None:
@@ -367,7 +381,10 @@ def test_a_checkpoint_whose_sync_fails_is_unsure(disk: Disk, tmp_path: Path, mon
     base.store.close()
 
 
-def test_the_wal_is_moved_into_the_database_and_does_not_grow_for_ever(tmp_path: Path) -> None:
+def test_the_wal_is_moved_into_the_database_and_does_not_grow_for_ever(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sqlite, "CHECKPOINT_PAGES", 100)
     base = open_sqlite(tmp_path)
     for _ in range(40):
         for _ in range(100):

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import logging
 import os
-import re
 import signal
 import subprocess
 import sys
@@ -17,7 +16,7 @@ from typing import Any, Self
 import apsw
 import pytest
 
-from tests.system.process import WorkerProcess, rss_bytes
+from tests.system.process import WorkerProcess, peak_bytes, rss_bytes
 from tests.system.session import Program, Scheduler, environment, until
 
 log = logging.getLogger(__name__)
@@ -155,10 +154,7 @@ class Memory:
         """Bytes from the beginning to the peak since then, by process; logged, too."""
         found = {}
         for name, pid in self._pids.items():
-            status = Path(f"/proc/{pid}/status").read_text("utf-8")
-            peak = re.search(r"VmHWM:\s+(\d+) kB", status)
-            assert peak is not None
-            found[name] = max(0, int(peak[1]) * 1024 - self._before[name])
+            found[name] = max(0, peak_bytes(pid) - self._before[name])
             log.info("%s: %.1f MiB, at most %.1f MiB more", name, self._before[name] / MIB, found[name] / MIB)
         return found
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import select
 import signal
 import subprocess
@@ -126,6 +127,13 @@ def gone(pid: int, within_s: float) -> bool:
 def rss_bytes(pid: int) -> int:
     pages = int(Path(f"/proc/{pid}/statm").read_text("ascii").split()[1])
     return pages * os.sysconf("SC_PAGE_SIZE")
+
+
+def peak_bytes(pid: int) -> int:
+    """The most that rss_bytes ever was. The kernel keeps it, so that what was soon given back counts too."""
+    found = re.search(r"VmHWM:\s+(\d+) kB", Path(f"/proc/{pid}/status").read_text("utf-8"))
+    assert found is not None
+    return int(found[1]) * 1024
 
 
 def open_fds(pid: int) -> int:

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.system.process import ROOT, WorkerProcess, alive, open_fds, rss_bytes
+from tests.system.process import ROOT, WorkerProcess, alive, open_fds, peak_bytes
 from tests.system.stub import StubScheduler
 from zsched.protocol import Error, Heartbeat, Output, Register, Result
 
@@ -85,7 +85,7 @@ def test_of_long_output_the_ends_are_kept_and_the_rest_is_counted(
     scheduler: StubScheduler, worker: WorkerProcess
 ) -> None:
     scheduler.run("true")
-    before = rss_bytes(worker.pid)
+    before = peak_bytes(worker.pid)
     size, kept = 200 * MIB, 64 * 1024
     code = f"import os; n = 0\nwhile n < {size}: n += os.write(1, b'%015d\\n' % (n // 16) * 4096)"
 
@@ -97,7 +97,7 @@ def test_of_long_output_the_ends_are_kept_and_the_rest_is_counted(
     assert len(result.stdout.head) == len(result.stdout.tail) == kept // 2
     assert hashlib.sha256(result.stdout.head).digest() == whole.digest()
     assert result.stdout.tail == b"%015d\n" % (size // 16 - 4_096) * (kept // 32)
-    assert rss_bytes(worker.pid) - before < 4 * MIB
+    assert peak_bytes(worker.pid) - before < 4 * MIB
 
 
 @pytest.mark.usefixtures("worker")

@@ -119,6 +119,7 @@ def test_a_worker_may_be_told_otherwise(scheduler: StubScheduler, tmp_path: Path
             "lock": 0,
             "spool_id": 0,
             "curve.key": 0,
+            "spool": 0,
         }
 
 
@@ -408,7 +409,7 @@ def test_secrets_are_taken_out_of_what_a_job_writes(scheduler: StubScheduler, tm
         cut = scheduler.run("for i in 1 2 3 4 5 6 7 8 9; do printf $TOKEN; done", output_bytes_max=8, **BOTH).stdout
         assert cut == Output(b"****", b"****", 27)
         assert SECRET not in worker.log()
-    assert not any(SECRET.encode() in path.read_bytes() for path in (tmp_path / "state").iterdir())
+    assert not any(SECRET.encode() in path.read_bytes() for path in (tmp_path / "state").rglob("*") if path.is_file())
 
 
 def test_a_secret_is_nowhere_but_in_its_job(tmp_path: Path) -> None:

@@ -82,6 +82,7 @@ class Stage:
             }
             time.sleep(0.005)
         log = self.worker.log()
+        assert (self._folder / "termed").exists(), log
         termed_s = float((self._folder / "termed").read_text("ascii"))
         assert TERM_S - EARLY_S < termed_s - heard_s < TERM_S + LATE_S, log
         assert gone_s.keys() == {"polite", "deaf"}, log

@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing, suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -294,6 +295,30 @@ def test_what_does_not_fit_into_one_turn_is_done_in_the_next(
         if isinstance(frame, HeartbeatAck):
             acked.append(frame.seq)
     assert acked == list(range(5))
+
+
+def test_a_turn_that_has_changed_enough_leaves_what_has_come_to_later_ones(
+    scheduler: Scheduler, pool: ThreadPoolExecutor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(loop_module, "TURN_ROWS_MAX", 1)
+    w1 = Dealer(scheduler).join()
+    scheduler.store.hold_next_submit()
+    answers = [pool.submit(scheduler.submit)]
+    assert scheduler.store.at_gate.wait(DEADLINE_S)
+    before, count, done = scheduler.store.commits, 60, list[str]()
+    for verb in ("seen", "submit"):
+        scheduler.store.before[verb] = partial(done.append, verb)
+    w1.say(Heartbeat(s=w1.session, seq=1, n=0, window=0, ahead=0))
+    answers += [pool.submit(scheduler.submit) for _ in range(count)]
+    deadline = time.monotonic() + DEADLINE_S
+    while len(scheduler.inbox._posted) < count:
+        assert time.monotonic() < deadline
+        time.sleep(0.001)
+    scheduler.store.gate.set()
+    assert sorted(answer.result(DEADLINE_S)[0] for answer in answers) == list(range(1, count + 2))
+    assert scheduler.store.commits - before > count
+    # Signs of life come first, so that no crowd of callers keeps them waiting.
+    assert "seen" in done[: count // 2]
 
 
 # --- peers that talk nonsense ---

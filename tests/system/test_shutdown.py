@@ -1,14 +1,17 @@
-"""A scheduler ends cleanly however often it is told, also at awkward moments."""
+"""A scheduler ends cleanly however often it is told, also at awkward moments; and one that can't serve says why."""
 
 from __future__ import annotations
 
+import os
 import signal
 import threading
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 
-from tests.system.session import Scheduler, until
+from tests.system.session import Program, Scheduler, until
+from zsched.store.sqlite import SqliteEngine, open_writer
 
 
 @pytest.mark.parametrize("gap_s", [0.0, 0.01, 0.05, 0.15])
@@ -52,3 +55,31 @@ def test_what_was_acked_while_it_ended_is_there_afterwards(tmp_path: Path) -> No
         scheduler.start()
         stored = {job["id"] for job in scheduler.get("/jobs?limit=1000")}
         assert set(acked[-200:]) <= stored
+
+
+@pytest.mark.parametrize(
+    ("what", "code", "sentence"),
+    [
+        ("newer", os.EX_CONFIG, "the database has schema 99"),
+        ("another's", os.EX_CONFIG, "the file is a database of another program"),
+        ("damaged", os.EX_IOERR, "the database is damaged"),
+    ],
+)
+def test_a_file_that_it_can_not_serve_is_told_by_the_exit_code_and_left_as_it_is(
+    tmp_path: Path, what: str, code: int, sentence: str
+) -> None:
+    path = tmp_path / "scheduler.db"
+    if what != "another's":
+        open_writer(path, 0).close()
+    if what != "damaged":
+        with closing(SqliteEngine(path)) as engine:
+            engine.execute("PRAGMA user_version = 99" if what == "newer" else "CREATE TABLE theirs (x)")
+    else:
+        content = bytearray(path.read_bytes())
+        content[8192:] = b"\xa5" * len(content[8192:])
+        path.write_bytes(content)
+    before = path.read_bytes()
+    with Program(what, Scheduler(tmp_path)._argv, tmp_path) as program:
+        assert program.exit_code() == code
+        assert sentence in program.log()
+    assert path.read_bytes() == before

@@ -1,0 +1,952 @@
+"""What the simulator can't take away: zsched without one mechanism of one promise, by name. Its tests must notice.
+
+A removal is an edit of files under zsched/, made in a copy of this checkout. There the tests that hold the mechanism
+must pass as it is, and fail as it is then: by an assertion, not by a crash at import. The text that it replaces must be
+there: when the code changes, its removals say so. By hand: python -m tests.removals [NAME …]
+"""
+
+# ruff: noqa: E501  (what is replaced is as long as it is)
+# ruff: noqa: T201  (stdout is the interface)
+from __future__ import annotations
+
+import argparse
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+from xml.etree import ElementTree
+
+from tests.system.process import children
+from zsched.worker.strays import become_subreaper
+
+ROOT: Final = Path(__file__).parents[1]
+# What the tests need of a checkout.
+_COPIED: Final = ("zsched", "tests", "bench", "bin", "conf", "docs", "pyproject.toml", "setup.cfg")
+# A test that ends by one of these says that the edit makes no sense, not that something is missing.
+_CRASHES: Final = (AttributeError, ImportError, NameError, SyntaxError, TypeError)
+
+
+@dataclass(frozen=True, slots=True)
+class Edit:
+    """In a file under zsched/, `old`, which stands there once, becomes `new`."""
+
+    path: str
+    old: str
+    new: str
+
+
+@dataclass(frozen=True, slots=True)
+class Removal:
+    """`promise` is its number in docs/promises.md. Each of the `tests`, under tests/, must fail without the mechanism."""
+
+    promise: int
+    name: str
+    tests: tuple[str, ...]
+    edits: tuple[Edit, ...]
+
+
+def removal(promise: int, name: str, tests: str, *edits: tuple[str, str, str]) -> Removal:
+    return Removal(promise, name, tuple(tests.split()), tuple(Edit(*edit) for edit in edits))
+
+
+_REMOVALS: Final = (
+    # --- what is acked is stored ---
+    removal(
+        1,
+        "a commit is not synced",
+        "contract/test_power_cut.py::test_what_was_acked_is_in_the_database_after_a_power_cut"
+        " contract/test_sqlite.py::test_a_commit_is_one_sync_of_the_wal",
+        ("store/sqlite.py", '("synchronous", "FULL")', '("synchronous", "NORMAL")'),
+    ),
+    removal(
+        2,
+        "all callers share their keys",
+        "unit/test_rest_idempotency.py::test_a_token_has_keys_of_its_own_from_wherever_it_calls",
+        ("api/idempotency.py", "    return name\n", '    return ""\n'),
+    ),
+    removal(
+        3,
+        "a failed sync is an error like any other",
+        "contract/test_sqlite.py::test_a_failed_sync_is_unsure_and_not_a_mere_error system/test_loop.py::test_a_failed_sync_ends_the_loop",
+        ("store/sqlite.py", "    if isinstance(error, apsw.IOError) and extended in _SYNC_ERRORS:", "    if False:"),
+    ),
+    removal(
+        3,
+        "a checkpoint is a part of the commit",
+        "contract/test_sqlite.py::test_a_checkpoint_that_fails_takes_no_commit_back",
+        (
+            "store/sqlite.py",
+            'log.warning("the WAL can\'t be moved into the database: %s", error)',
+            "_raise_ours(error)",
+        ),
+    ),
+    removal(
+        4,
+        "the engine lets any change of a run pass",
+        "contract/test_runs.py::test_the_engine_itself_refuses_any_change_of_a_run_that_ended"
+        " contract/test_runs.py::test_the_engine_allows_the_transitions_of_the_table_and_no_other",
+        (
+            "store/schema/0001_start.sql",
+            "WHEN OLD.status IN ('success', 'failed', 'cancelled') OR (OLD.status = 'pending' AND NEW.status = 'success')",
+            "WHEN 0",
+        ),
+    ),
+    # --- leases ---
+    removal(
+        6,
+        "a run that is stopped gets no TERM",
+        "system/test_lease.py::test_a_scheduler_that_is_gone",
+        ("worker/runs.py", "        self._signal(live, signal.SIGTERM)\n", ""),
+    ),
+    removal(
+        6,
+        "a run that does not end gets no KILL",
+        "system/test_lease.py::test_a_scheduler_that_is_gone",
+        ("worker/runs.py", "        if live.ended is None:\n            self._signal(live, signal.SIGKILL)\n\n", "\n"),
+        (
+            "worker/runs.py",
+            "            self._signal(live, signal.SIGKILL)\n            left = ",
+            "            left = ",
+        ),
+    ),
+    removal(
+        6,
+        "a job with a lease outlives its guard",
+        "system/test_lease.py::test_they_die_with_the_guard_also_when_nobody_else_is_there_to_end_them",
+        ("worker/become.py", "    if guard:\n", "    if False:\n"),
+    ),
+    removal(
+        6,
+        "a job with a lease begins after its guard's end",
+        "system/test_lease.py::test_a_job_whose_guard_ended_before_it_began_does_not_begin",
+        ("worker/become.py", "    if os.getppid() != guard:", "    if False:"),
+    ),
+    # --- results ---
+    removal(
+        8,
+        "a result that is appended is not synced",
+        "contract/test_power_cut.py::test_a_result_that_was_told_is_in_the_spool_after_a_power_cut",
+        ("worker/journal.py", "        os.fdatasync(self._fd)\n", ""),
+    ),
+    removal(
+        8,
+        "a new file of the spool is not synced",
+        "contract/test_power_cut.py::test_a_result_that_was_told_is_in_the_spool_after_a_power_cut",
+        ("worker/journal.py", "            os.fsync(fd)\n", ""),
+    ),
+    removal(
+        8,
+        "a new file's name is not synced",
+        "contract/test_power_cut.py::test_a_result_that_was_told_is_in_the_spool_after_a_power_cut",
+        ("worker/journal.py", "            sync_folder(self._folder)\n", ""),
+    ),
+    removal(
+        8,
+        "a new folder's name is not synced",
+        "unit/test_spool.py::test_folders_that_are_made_are_there_after_a_power_cut",
+        ("files.py", "        return\n    sync_folder(folder.parent)\n", "        return\n"),
+    ),
+    removal(
+        8,
+        "a result that was told is forgotten at the next start",
+        "system/test_spool.py::test_results_outlive_guard_and_agent_while_no_scheduler_answers",
+        ("worker/spool.py", "        self._results = read | self._results\n", ""),
+    ),
+    # --- the ends of programs ---
+    removal(
+        10,
+        "two workers may have one state directory",
+        "system/test_guard.py::test_a_second_worker_of_one_state_directory_is_refused",
+        ("worker/state.py", "            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)\n", ""),
+    ),
+    removal(
+        11,
+        "an agent that stands still is kept",
+        "system/test_guard.py::test_an_agent_that_is_stopped_is_replaced_and_the_jobs_are_kept",
+        ("worker/keeper.py", "if self._patience is not None and self._patience.over(mono_ms):", "if False:"),
+    ),
+    removal(
+        14,
+        "a process without a mark is nobody's",
+        "system/test_guard.py::test_of_the_processes_without_a_mark_those_of_the_group_go",
+        (
+            "worker/runs.py",
+            "            else:\n                self._signal(live, signal.SIGKILL)\n            os.waitpid",
+            "            os.waitpid",
+        ),
+        ("worker/strays.py", "                run = of_session.get(_session(pid))", "                pass"),
+    ),
+    removal(
+        14,
+        "strays are not looked for",
+        "system/test_guard.py::test_a_daemon_of_a_run_goes_and_that_of_another_stays",
+        ("worker/strays.py", "        listed = self._listed()\n", "        return []\n"),
+    ),
+    removal(
+        14,
+        "the guard is no subreaper",
+        "system/test_guard.py::test_nothing_is_left_of_a_run_and_nothing_delays_its_end",
+        ("worker/guard.py", "        become_subreaper()\n", ""),
+    ),
+    removal(
+        14,
+        "nothing is swept before the start",
+        "system/test_guard.py::test_what_an_earlier_start_left_is_swept_before_registering",
+        ("worker/guard.py", "left = sweep(state.spool_id)", "left = 0"),
+    ),
+    removal(
+        14,
+        "an agent without its guard sweeps nothing",
+        "system/test_guard.py::test_the_death_of_the_guard_ends_all_its_processes",
+        ("worker/link.py", "killed = sweep(self._hello.spool_id)", "killed = 0"),
+    ),
+    removal(
+        14,
+        "the outputs of a run that ended stay open",
+        "system/test_guard.py::test_after_many_runs_no_descriptor_and_no_zombie_is_left",
+        ("worker/runs.py", "        os.close(stream.fd)\n", ""),
+    ),
+    # --- bounds ---
+    removal(
+        15,
+        "the body of a request has no bound",
+        "unit/test_rest_bodies.py::test_a_body_has_a_bound",
+        ("api/body.py", "    if length > bytes_max or len(body) > bytes_max:", "    if False:"),
+    ),
+    removal(
+        15,
+        "an array of jobs has no bound",
+        "unit/test_rest_jobs.py::test_an_array_has_at_most_ten_thousand_jobs",
+        ("limits.py", "JOBS_PER_SUBMIT_MAX = 10_000", "JOBS_PER_SUBMIT_MAX = 1_000_000"),
+    ),
+    removal(
+        15,
+        "a frame has no bound",
+        "system/test_loop.py::test_a_frame_too_large_costs_its_sender_the_connection_and_nobody_else",
+        ("port.py", "        router.setsockopt(zmq.MAXMSGSIZE, FRAME_BYTES_MAX)\n", ""),
+    ),
+    removal(
+        15,
+        "a frame has any number of values",
+        "unit/test_protocol.py::test_a_frame_of_very_many_values_is_refused_before_any_of_them_is_made",
+        (
+            "protocol.py",
+            "    if len(body) > FRAME_VALUES_MAX and _values_exceed(body, FRAME_VALUES_MAX):",
+            "    if False:",
+        ),
+    ),
+    removal(
+        15,
+        "any number of frames waits unread",
+        "system/test_loop.py::test_a_peer_that_talks_faster_than_it_is_listened_to_has_to_wait",
+        ("port.py", "zmq.RCVHWM, _FRAMES_RECEIVED_MAX", "zmq.RCVHWM, 0"),
+    ),
+    removal(
+        15,
+        "any number of workers has a session",
+        "unit/test_dispatcher_sessions.py::test_a_worker_too_many_waits_and_those_there_go_on",
+        ("dispatcher/core.py", "if old is None and len(self._sessions) >= SESSIONS_MAX:", "if False:"),
+    ),
+    removal(
+        15,
+        "all output is kept in memory",
+        "system/test_guard.py::test_of_long_output_the_ends_are_kept_and_the_rest_is_counted",
+        ("worker/capture.py", "while self._tail_bytes - len(self._tail[0]) >= self._tail_max:", "while False:"),
+    ),
+    removal(
+        15,
+        "a worker's output is stored as long as it comes",
+        "unit/test_dispatcher_runs.py::test_output_is_cut_to_the_bound_whatever_a_worker_sends",
+        (
+            "dispatcher/orders.py",
+            "    half = OUTPUT_BYTES_MAX // 2\n",
+            "    return Stream(head=output.head, tail=output.tail, total=output.total)\n",
+        ),
+    ),
+    removal(
+        15,
+        "any number of runs is watched",
+        "unit/test_live.py::test_the_run_looked_at_longest_ago_makes_room",
+        ("live.py", "if len(self._runs) > WATCHED_RUNS_MAX:", "if False:"),
+    ),
+    removal(
+        15,
+        "the file of the spool only grows",
+        "unit/test_spool.py::test_a_file_in_which_something_is_held_is_at_most_twice_as_long_and_some",
+        ("worker/spool.py", " or self._journal.size > 2 * self._held_bytes + SLACK_BYTES", ""),
+    ),
+    removal(
+        15,
+        "the WAL only grows",
+        "contract/test_sqlite.py::test_the_wal_is_moved_into_the_database_and_does_not_grow_for_ever",
+        ("store/sqlite.py", "        if self._wal_pages >= CHECKPOINT_PAGES:", "        if False:"),
+    ),
+    removal(
+        15,
+        "a crowd keeps others out",
+        "system/test_crowd.py::test_a_crowd_that_says_too_little_keeps_nobody_out_and_the_eldest_go",
+        ("api/crowd.py", "        if excess > 0:", "        if False:"),
+    ),
+    removal(
+        15,
+        "unfinished bodies have no bound",
+        "system/test_crowd.py::test_unfinished_bodies_cost_a_bounded_amount_together",
+        ("api/crowd.py", "        if self._unfinished_bytes > UNFINISHED_BYTES_MAX:\n", "        if False:\n"),
+    ),
+    removal(
+        15,
+        "a request may come by drops for ever",
+        "system/test_crowd.py::test_a_request_that_comes_by_drops_is_cut_off_when_its_time_is_over",
+        ("api/crowd.py", "    return REQUEST_S if one.begun else IDLE_CONNECTION_S", "    return 1e9"),
+    ),
+    # --- back-pressure ---
+    removal(
+        16,
+        "the cap is asked only within the turn",
+        "unit/test_rest_idempotency.py::test_a_full_scheduler_answers_what_it_has_done_and_takes_nothing_new",
+        ("api/jobs.py", "if self._context.inbox.full and not (", "if False and not ("),
+    ),
+    removal(
+        16,
+        "the cap is asked only before the turn",
+        "unit/test_rest_methods.py::test_a_submit_beyond_the_pending_runs_allowed_is_429_and_stores_nothing",
+        (
+            "dispatcher/core.py",
+            "        if self._store.pending_tasks() + len(command.specs) > self._pending_max:",
+            "        if False:",
+        ),
+    ),
+    removal(
+        16,
+        "a refusal does not say when to come again",
+        "unit/test_rest_methods.py::test_a_submit_beyond_the_pending_runs_allowed_is_429_and_stores_nothing",
+        ("api/problem.py", 'status, headers = 429, {"Retry-After": "1"}', "status, headers = 429, {}"),
+    ),
+    removal(
+        16,
+        "one turn does all that has come",
+        "system/test_loop.py::test_a_turn_that_has_changed_enough_leaves_what_has_come_to_later_ones",
+        ("loop.py", "        return self._store.rows_changed >= TURN_ROWS_MAX", "        return False"),
+    ),
+    removal(
+        16,
+        "commands are done before frames",
+        "system/test_loop.py::test_a_turn_that_has_changed_enough_leaves_what_has_come_to_later_ones",
+        ("loop.py", "            self._handle_frames(now)\n            for command", "            for command"),
+        (
+            "loop.py",
+            "            self._next_tick_ms = self._dispatcher.on_tick(",
+            "            self._handle_frames(now)\n            self._next_tick_ms = self._dispatcher.on_tick(",
+        ),
+    ),
+    # --- clocks ---
+    removal(
+        17,
+        "a jump of the wall clock is ignored",
+        "unit/test_dispatcher_clock.py::test_a_day_forward_ends_no_run_before_its_time"
+        " unit/test_dispatcher_clock.py::test_a_day_back_holds_back_no_run_for_longer",
+        ("dispatcher/core.py", "            self._store.shift(jump_ms)\n", ""),
+    ),
+    removal(
+        17,
+        "silence is judged by the wall clock",
+        "unit/test_dispatcher_sessions.py::test_the_wall_clock_decides_no_liveness",
+        (
+            "dispatcher/core.py",
+            "        self._scolded: dict[bytes, int] = {}\n",
+            "        self._scolded: dict[bytes, int] = {}\n        self._first_ms = now.wall_ms - now.mono_ms\n",
+        ),
+        (
+            "dispatcher/core.py",
+            "self._sessions.silent(now.mono_ms, ",
+            "self._sessions.silent(now.wall_ms - self._first_ms, ",
+        ),
+    ),
+    removal(
+        17,
+        "a worker's clock stands while its host is suspended",
+        "unit/test_worker_clock.py::test_it_is_the_one_that_counts_the_time_of_a_suspended_host",
+        ("worker/clock.py", "time.clock_gettime_ns(time.CLOCK_BOOTTIME)", "time.monotonic_ns()"),
+    ),
+    # --- garbage ---
+    removal(
+        19,
+        "a message may have many parts",
+        "system/test_loop.py::test_garbage_is_answered_and_changes_nothing",
+        ("loop.py", "                if len(parts) != 1:", "                if not parts:"),
+    ),
+    removal(
+        19,
+        "a map may have a key twice",
+        "unit/test_protocol.py::test_what_is_no_frame_is_refused",
+        ("protocol.py", "    if len(found) != len(pairs):", "    if False:"),
+    ),
+    removal(
+        19,
+        "a frame may have what msgpack has and we don't",
+        "unit/test_protocol.py::test_what_is_no_frame_is_refused",
+        ("protocol.py", '    raise ProtocolError("msgpack extension types are not used here")', "    return _data"),
+    ),
+    removal(
+        19,
+        "a JSON object may have a key twice",
+        "unit/test_rest_bodies.py::test_what_is_no_job_is_refused_with_its_place",
+        ("api/body.py", "        if name in found:", "        if False:"),
+    ),
+    removal(
+        19,
+        "what neither store nor shell can carry is taken",
+        "unit/test_rest_bodies.py::test_what_is_no_job_is_refused_with_its_place",
+        ("api/body.py", '    _check(value, "#", 1)\n', ""),
+    ),
+    removal(
+        19,
+        "all garbage is answered",
+        "unit/test_dispatcher_runs.py::test_garbage_is_answered_at_most_once_a_second_and_changes_nothing",
+        (
+            "dispatcher/core.py",
+            "        if last_ms is not None and now.mono_ms - last_ms < ERROR_INTERVAL_MS:",
+            "        if False:",
+        ),
+    ),
+    # --- the file ---
+    removal(
+        20,
+        "the lock is not asked for",
+        "contract/test_sqlite.py::test_a_second_scheduler_is_refused_and_told_who_is_first",
+        (
+            "store/sqlite.py",
+            "            fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)\n",
+            "            pass\n",
+        ),
+    ),
+    removal(
+        20,
+        "each name of a database has a lock",
+        "contract/test_sqlite.py::test_a_database_has_one_lock_whichever_name_leads_to_it",
+        ("store/sqlite.py", "        resolved = db.resolve()", "        resolved = db.absolute()"),
+    ),
+    removal(
+        21,
+        "a newer schema is taken for ours",
+        "contract/test_sqlite.py::test_a_newer_schema_is_refused_and_left_alone",
+        ("store/sqlite.py", "        if version > len(steps):", "        if False:"),
+    ),
+    removal(
+        21,
+        "a migration is no transaction",
+        "contract/test_sqlite.py::test_a_migration_that_fails_leaves_the_database_as_it_was",
+        (
+            "store/sqlite.py",
+            "            self.begin()\n            try:\n                self.execute(steps[number - 1])\n",
+            "            self.execute(steps[number - 1])\n            self.begin()\n            try:\n",
+        ),
+    ),
+    removal(
+        21,
+        "all that keeps it from starting is one exit code",
+        "system/test_shutdown.py::test_a_file_that_it_can_not_serve_is_told_by_the_exit_code_and_left_as_it_is",
+        ("commands/scheduler.py", "    return codes.get(type(error), os.EX_IOERR)", "    return os.EX_IOERR"),
+    ),
+    removal(
+        22,
+        "the file is not checked at the start",
+        "contract/test_sqlite.py::test_a_damaged_database_is_found_when_it_is_opened",
+        ("store/sqlite.py", '        if found != "ok":', "        if False:"),
+    ),
+    removal(
+        22,
+        "a damaged row is let through",
+        "contract/test_claim.py::test_a_damaged_job_fails_alone_and_stops_nobody"
+        " unit/test_dispatcher_runs.py::test_a_damaged_job_fails_with_its_reason_and_stops_nobody",
+        ("store/writer.py", "        if not command:", "        if False:"),
+    ),
+    removal(
+        22,
+        "a row that can't be read stops all",
+        "contract/test_claim.py::test_a_damaged_job_fails_alone_and_stops_nobody",
+        (
+            "store/writer.py",
+            "            except (StoreCorrupt, ValueError, TypeError, IndexError) as error:",
+            "            except IndexError as error:",
+        ),
+    ),
+    removal(
+        22,
+        "what a damaged demand asks for is asked of nobody",
+        "unit/test_dispatcher_runs.py::test_a_wish_that_can_not_be_read_stops_nobody",
+        ("store/writer.py", "            self._quarantine_all(one.demand_id, now_ms)", "            pass"),
+    ),
+    # --- truth ---
+    removal(
+        23,
+        "the middle is left out without a count",
+        "system/test_guard.py::test_of_long_output_the_ends_are_kept_and_the_rest_is_counted",
+        (
+            "worker/capture.py",
+            "tail[max(0, len(tail) - self._tail_max) :], self._total)",
+            "(end := tail[max(0, len(tail) - self._tail_max) :]), len(self._head) + len(end))",
+        ),
+    ),
+    removal(
+        23,
+        "a gap is shown without a mark",
+        "unit/test_rest_workers.py::test_long_logs_are_shown_by_head_and_tail_and_say_where_the_rest_is"
+        " unit/test_rest_workers.py::test_logs_longer_than_what_is_kept_keep_head_tail_and_the_true_count",
+        (
+            "api/views.py",
+            '    return head + f"\\n[... {left_out} bytes left out; {remark} ...]\\n".encode() + tail',
+            "    return head + tail",
+        ),
+    ),
+    removal(
+        23,
+        "a signal is told as an exit code",
+        "system/test_guard.py::test_exit_codes_and_signals_are_told_as_they_were",
+        (
+            "worker/runs.py",
+            "    exit_code = status if code == os.CLD_EXITED else None",
+            "    exit_code = status if code == os.CLD_EXITED else 128 + status",
+        ),
+    ),
+    removal(
+        23,
+        "what is left in the pipe at the end is lost",
+        "system/test_guard.py::test_after_many_runs_no_descriptor_and_no_zombie_is_left",
+        (
+            "worker/runs.py",
+            "while stream.fd is not None and drained < _DRAIN_BYTES_MAX and (count := self._read(stream)):",
+            "while False:",
+        ),
+    ),
+    removal(
+        24,
+        "what happens is not written down",
+        "contract/test_check.py::test_what_the_store_wrote_agrees contract/test_history.py::test_events_and_counters_tell_the_state_of_every_run_after_any_history",
+        ("store/ledger.py", "        engine.executemany(sql.ADD_EVENT, self._events)\n", ""),
+    ),
+    removal(
+        24,
+        "a result that is refused leaves no event",
+        "contract/test_runs.py::test_a_result_from_a_lost_run_is_stale_and_leaves_an_event",
+        (
+            "store/writer.py",
+            '        self._ledger.event(\n            now_ms,\n            f"worker {worker_id}",',
+            '        return "stale"\n        self._ledger.event(\n            now_ms,\n            f"worker {worker_id}",',
+        ),
+    ),
+    # --- who gets in ---
+    removal(
+        25,
+        "a caller from another host is local",
+        "unit/test_rest_gate.py::test_a_caller_who_is_not_local_is_refused_everywhere_and_nothing_is_stored",
+        (
+            "api/gate.py",
+            '    if not (_loopback(req.env.get("REMOTE_ADDR")) and _loopback(req.env.get(LOCAL_ADDRESS))):',
+            "    if False:",
+        ),
+    ),
+    removal(
+        25,
+        "any user of this host is ours",
+        "unit/test_rest_tokens.py::test_another_user_of_this_host_is_not_served",
+        ("api/gate.py", "        if uid not in (0, os.geteuid(), *self._trust.uids):", "        if False:"),
+    ),
+    removal(
+        25,
+        "a caller who has left is root",
+        "system/test_peer.py::test_a_caller_that_sends_and_leaves_is_nobody"
+        " system/test_peer.py::test_the_user_of_a_caller_is_told_as_long_as_it_holds_its_end",
+        ("peer.py", "    return int(uid) if inode else None", "    return int(uid)"),
+    ),
+    removal(
+        25,
+        "any Host is ours",
+        "unit/test_rest_gate.py::test_a_caller_who_is_not_local_is_refused_everywhere_and_nothing_is_stored",
+        ("api/gate.py", '    if _name(req.get_header("Host") or "") not in _LOCAL_NAMES:', "    if False:"),
+    ),
+    removal(
+        25,
+        "a page of any origin may call",
+        "unit/test_rest_gate.py::test_a_caller_who_is_not_local_is_refused_everywhere_and_nothing_is_stored"
+        " unit/test_rest_tokens.py::test_another_sites_page_is_refused_whatever_it_shows",
+        ("api/gate.py", "    if origin is not None and origin not in ", "    if False and origin not in "),
+    ),
+    removal(
+        25,
+        "a page of any site may call",
+        "unit/test_rest_gate.py::test_a_caller_who_is_not_local_is_refused_everywhere_and_nothing_is_stored"
+        " unit/test_rest_tokens.py::test_another_sites_page_is_refused_whatever_it_shows",
+        ("api/gate.py", '    if req.get_header("Sec-Fetch-Site") in ("cross-site", "same-site"):', "    if False:"),
+    ),
+    removal(
+        25,
+        "who comes through a proxy is local",
+        "unit/test_rest_gate.py::test_a_caller_who_is_not_local_is_refused_everywhere_and_nothing_is_stored"
+        " system/test_server.py::test_the_servers_own_handling_of_proxies_hides_none",
+        ("api/gate.py", "    if any(name.startswith(_FORWARDING) for name in req.env):", "    if False:"),
+    ),
+    removal(
+        25,
+        "a bad token is none",
+        "unit/test_rest_tokens.py::test_what_is_no_good_token_is_401_for_everybody",
+        (
+            "api/gate.py",
+            "        if self._attempts.too_many(",
+            "        if foreign(req) is None:\n            return self._local(req)\n        if self._attempts.too_many(",
+        ),
+    ),
+    removal(
+        25,
+        "a token is good by its id alone",
+        "unit/test_tokens.py::test_only_the_right_secret_of_the_right_id_is_good unit/test_rest_tokens.py::test_what_is_no_good_token_is_401_for_everybody",
+        ("tokens.py", "    return same and (", "    return ("),
+    ),
+    removal(
+        25,
+        "a token never expires",
+        "unit/test_tokens.py::test_it_is_good_until_the_very_millisecond_of_its_end",
+        ("tokens.py", "(kept.expires_ms is None or now_ms < kept.expires_ms)", "True"),
+    ),
+    removal(
+        25,
+        "a revoked token is good",
+        "unit/test_tokens.py::test_a_revoked_one_is_never_good_again",
+        ("tokens.py", "    if kept is None or kept.revoked_ms is not None:", "    if kept is None:"),
+    ),
+    removal(
+        25,
+        "bad tokens may be tried for ever",
+        "unit/test_rest_tokens.py::test_the_count_holds_over_all_paths_and_methods",
+        ("api/attempts.py", "            return count >= ATTEMPTS_MAX", "            return False"),
+    ),
+    removal(
+        25,
+        "a token does all, whatever its scopes",
+        "unit/test_rest_tokens.py::test_each_scope_does_what_is_its_own_and_nothing_else",
+        ("api/gate.py", "        if needed is None or principal is None or principal.may(needed):", "        if True:"),
+    ),
+    removal(
+        25,
+        "a key that nobody knows comes in",
+        "system/test_port.py::test_nothing_of_a_stranger_comes_in",
+        ("port.py", "                if self._knows(key.decode()):", "                if True:"),
+    ),
+    removal(
+        25,
+        "where nobody is asked everybody comes in",
+        "system/test_port.py::test_without_a_doorkeeper_nobody_comes_in",
+        (
+            "port.py",
+            "            router.setsockopt(zmq.ZAP_DOMAIN, _ZAP_DOMAIN)\n            router.setsockopt(zmq.ZAP_ENFORCE_DOMAIN, 1)\n",
+            "",
+        ),
+    ),
+    removal(
+        25,
+        "a worker needs no key",
+        "unit/test_dispatcher_access.py::test_a_name_that_nobody_has_is_not_had_by_the_first_who_asks",
+        ("dispatcher/core.py", "        if self._keyed and (wrong := ", "        if False and (wrong := "),
+    ),
+    removal(
+        25,
+        "a name is anybody's who has a key",
+        "unit/test_dispatcher_access.py::test_a_name_is_only_its_keys",
+        (
+            "dispatcher/access.py",
+            "    if known.worker_id != name:\n        return f",
+            "    if False:\n        return f",
+        ),
+    ),
+    removal(
+        25,
+        "a revoked key speaks for its worker",
+        "unit/test_dispatcher_access.py::test_a_revoked_key_gets_no_session",
+        (
+            "dispatcher/access.py",
+            "    if known.revoked_ms is not None:\n        return",
+            "    if False:\n        return",
+        ),
+    ),
+    removal(
+        25,
+        "a session is anybody's who has its token",
+        "unit/test_dispatcher_access.py::test_every_later_frame_by_another_key_is_refused"
+        " unit/test_dispatcher_access.py::test_a_frame_by_another_key_is_no_sign_of_life",
+        ("dispatcher/core.py", "if session is None or session.key != key:", "if session is None:"),
+    ),
+    removal(
+        25,
+        "a name that is taken gets a new key",
+        "unit/test_dispatcher_access.py::test_a_name_keeps_its_key_while_its_worker_lives",
+        (
+            "dispatcher/access.py",
+            "    if sessions.of_worker(name) is not None and store.access.key_of(name) is not None:",
+            "    if False:",
+        ),
+    ),
+    removal(
+        25,
+        "a worker trusts whoever has its scheduler's port",
+        "system/test_peer.py::test_a_worker_says_nothing_to_another_user_who_has_taken_its_schedulers_port",
+        ("worker/enrol.py", "    if uid not in (0, os.geteuid()):", "    if False:"),
+    ),
+    removal(
+        25,
+        "a key may be read by others",
+        "unit/test_keys.py::test_a_file_that_others_can_touch_is_refused_and_left_as_it_is",
+        ("keys.py", "            if found.st_mode & (stat.S_IRWXG | stat.S_IRWXO):", "            if False:"),
+    ),
+    removal(
+        25,
+        "a database may be read by others",
+        "contract/test_sqlite.py::test_what_others_can_get_at_is_refused",
+        ("store/sqlite.py", "    if found & (stat.S_IRWXG | stat.S_IRWXO):", "    if False:"),
+    ),
+    removal(
+        25,
+        "a length and chunks are both believed",
+        "system/test_smuggling.py::test_a_length_and_chunks_exclude_each_other",
+        ("api/parser.py", '        if codings and "CONTENT_LENGTH" in self.headers:', "        if False:"),
+    ),
+    removal(
+        25,
+        "a transfer coding is what Waitress takes for one",
+        "system/test_smuggling.py::test_a_transfer_coding_is_chunked_in_so_many_letters",
+        (
+            "api/parser.py",
+            '        if codings and (codings != [b"chunked"] or self.version != "1.1"):',
+            "        if False:",
+        ),
+    ),
+    removal(
+        25,
+        "a request line and its Host may differ",
+        "system/test_smuggling.py::test_a_head_that_can_be_read_in_two_ways_is_refused",
+        (
+            "api/parser.py",
+            '        if self.proxy_netloc and self.proxy_netloc != self.headers.get("HOST"):',
+            "        if False:",
+        ),
+    ),
+    removal(
+        25,
+        "a secret is stored as it is",
+        "system/test_jobs_rights.py::test_a_secret_is_nowhere_but_in_its_job",
+        ("vault.py", '        return b64encode(nonce + sealed).decode("ascii")', "        return value"),
+        ("vault.py", "        from cryptography.exceptions import InvalidTag\n", "        return sealed\n"),
+    ),
+    removal(
+        25,
+        "a secret is opened under any name",
+        "unit/test_vault.py::test_what_is_sealed_opens_by_the_same_key_and_the_same_name_only",
+        ("vault.py", "encrypt(nonce, value.encode(), name.encode())", 'encrypt(nonce, value.encode(), b"")'),
+        ("vault.py", "kept[_NONCE_BYTES:], name.encode())", 'kept[_NONCE_BYTES:], b"")'),
+    ),
+    removal(
+        25,
+        "a secret stands in what its job writes",
+        "system/test_jobs_rights.py::test_secrets_are_taken_out_of_what_a_job_writes",
+        ("worker/runs.py", "for secret in secrets) if secrets else None", "for secret in secrets) if False else None"),
+    ),
+    removal(
+        25,
+        "a secret that comes in two reads is shown",
+        "unit/test_mask.py::test_a_secret_between_two_reads_is_found_and_nothing_waits_without_need"
+        " unit/test_mask.py::test_it_does_not_matter_in_which_pieces_it_comes",
+        ("worker/mask.py", "        keep = len(data) if ended else self._begins(data)", "        keep = len(data)"),
+    ),
+    removal(
+        25,
+        "a job may get more rights by running a program",
+        "system/test_jobs_rights.py::test_files_of_a_job_are_its_users_alone_and_no_program_gives_it_more_rights",
+        ("worker/guard.py", "            prctl.gain_nothing()", "            pass"),
+    ),
+    removal(
+        25,
+        "a job may look into its worker",
+        "system/test_jobs_rights.py::test_a_job_can_look_into_neither_guard_nor_agent",
+        ("worker/guard.py", "        prctl.close_to_others()\n", ""),
+    ),
+    removal(
+        25,
+        "a job may be any user",
+        "system/test_jobs_rights.py::test_a_job_of_any_other_user_is_a_failed_run",
+        (
+            "worker/users.py",
+            "        found = self._guises.get(self._own if name is None else name)",
+            "        found = self._guises.get(name or self._own, self._plain)",
+        ),
+    ),
+    removal(
+        25,
+        "a job of another user keeps root's groups",
+        "system/test_jobs_rights.py::test_a_job_becomes_the_user_that_it_names_with_all_that_is_his",
+        ("worker/users.py", '"--init-groups"', '"--keep-groups"'),
+    ),
+    removal(
+        25,
+        "a job finds what its worker had in its environment",
+        "system/test_guard.py::test_a_job_sees_an_environment_made_from_nothing",
+        ("worker/spawn.py", "            **self._environ,\n", "            **os.environ,\n"),
+    ),
+    removal(
+        25,
+        "a job finds open what its worker had open",
+        "system/test_jobs_rights.py::test_what_the_worker_was_started_with_is_not_open_in_a_job",
+        ("worker/spawn.py", "                os.set_inheritable(int(name), False)", "                pass"),
+    ),
+)
+REMOVALS: Final = {one.name: one for one in _REMOVALS}
+
+
+class UnclearError(Exception):
+    """What the tests say is neither that all is well nor that something is missing. The sentence says what instead."""
+
+
+class Copy:
+    """The sources of this checkout in a folder of their own. `run` takes tests to what they say of it."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._report = folder / "report.xml"
+        for name in _COPIED:
+            source = ROOT / name
+            if source.is_dir():
+                shutil.copytree(source, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
+            elif source.exists():
+                shutil.copy(source, folder)
+        # Jobs of other users come here too.
+        folder.chmod(0o755)
+
+    @contextmanager
+    def without(self, one: Removal) -> Iterator[None]:
+        """The copy without that mechanism, for a while. Raises UnclearError when a text is not where it was."""
+        before: dict[Path, str] = {}
+        try:
+            for edit in one.edits:
+                path = self._folder / "zsched" / edit.path
+                text = path.read_text("utf-8")
+                if text.count(edit.old) != 1:
+                    raise UnclearError(f"{edit.path} has {text.count(edit.old)} times {edit.old!r}: write it anew")
+                before.setdefault(path, text)
+                path.write_text(text.replace(edit.old, edit.new), "utf-8")
+            yield
+        finally:
+            for path, text in before.items():
+                path.write_text(text, "utf-8")
+
+    def run(self, tests: Iterable[str]) -> list[Case]:
+        """What these say, each as often as it has parameters. Raises UnclearError when they say nothing."""
+        self._report.unlink(missing_ok=True)
+        named = [f"tests/{test}" for test in tests]
+        # Without what takes long to load and is not needed here.
+        options = ["-q", "--tb=short", *(f"-pno:{plugin}" for plugin in ("cacheprovider", "schemathesis", "xdist"))]
+        # Also what a test starts elsewhere imports the copy's zsched, not the one that the interpreter knows.
+        environ = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST_")}
+        environ["PYTHONPATH"] = str(self._folder)
+        ended = subprocess.run(
+            [sys.executable, "-P", "-m", "pytest", *options, f"--junitxml={self._report}", *named],
+            cwd=self._folder,
+            env=environ,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+        )
+        _end_children()
+        if not self._report.exists() or ended.returncode not in (0, 1):
+            raise UnclearError(f"the tests end with {ended.returncode}: {(ended.stdout + ended.stderr)[-300:]!r}")
+        return [Case.of(element) for element in ElementTree.parse(self._report).iter("testcase")]
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """What a test said: `passed`, `failed`, `crashed` (not by what it looks for), or `skipped`; and in which line."""
+
+    test: str
+    said: str
+    line: str = ""
+
+    @classmethod
+    def of(cls, element: ElementTree.Element) -> Case:
+        file = element.get("classname", "").removeprefix("tests.").replace(".", "/") + ".py"
+        test = f"{file}::{element.get('name', '').partition('[')[0]}"
+        for kind in ("error", "failure", "skipped"):
+            if (found := element.find(kind)) is not None:
+                why = found.get("message", "")
+                if kind == "skipped":
+                    return cls(test, "skipped", why)
+                crashed = kind == "error" or why.startswith(tuple(f"{crash.__name__}:" for crash in _CRASHES))
+                return cls(test, "crashed" if crashed else "failed", _line(file, found.text or why))
+        return cls(test, "passed")
+
+
+def _line(file: str, text: str) -> str:
+    """Where in that file it failed, and what stands there, of pytest's short traceback."""
+    places: list[tuple[str, str]] = re.findall(rf"^(tests/{file}:\d+): in .*\n +(.*)", text, re.MULTILINE)
+    return ": ".join(places[-1]) if places else text.strip().partition("\n")[0]
+
+
+def _end_children() -> None:
+    """What is left of the tests, which may be much where nobody ends what is left of a run. Their orphans are ours."""
+    while left := children(os.getpid()):
+        for pid in left:
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+            with suppress(ChildProcessError):
+                os.waitpid(pid, 0)
+
+
+def noticed(copy: Copy, one: Removal, before: list[Case]) -> tuple[str, str]:
+    """`red` when each of its tests fails; `skipped` when one can't be run here; `GREEN`. And what shows it. `before`:
+    what all tests say of the copy as it is. Raises UnclearError when that proves nothing.
+    """
+    for test in one.tests:
+        own = [case for case in before if case.test == test]
+        if not own or any(case.said in ("failed", "crashed") for case in own):
+            raise UnclearError(f"{test} does not pass as it is: {[case.line for case in own if case.line][:1]}")
+        if all(case.said == "skipped" for case in own):
+            return "skipped", f"{test}: {own[0].line}"
+    with copy.without(one):
+        cases = copy.run(one.tests)
+    for test in one.tests:
+        own = [case for case in cases if case.test == test]
+        if not any(case.said == "failed" for case in own):
+            if crashed := [case.line for case in own if case.said == "crashed"]:
+                raise UnclearError(f"{test} crashes: {crashed[0]}")
+            return "GREEN", test
+    return "red", next(case.line for case in cases if case.said == "failed")
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="python -m tests.removals", description="Take mechanisms away, one by one.")
+    parser.add_argument("names", nargs="*", metavar="NAME", help="a removal's name; without any all of them")
+    removals = [REMOVALS[name] for name in parser.parse_args().names or REMOVALS]
+    become_subreaper()
+    unseen = 0
+    with tempfile.TemporaryDirectory(prefix="zsched-removals-") as folder:
+        copy = Copy(Path(folder))
+        before = copy.run(dict.fromkeys(test for one in removals for test in one.tests))
+        for one in removals:
+            began_s = time.monotonic()
+            try:
+                said, line = noticed(copy, one, before)
+            except UnclearError as error:
+                said, line = "UNCLEAR", str(error)
+            unseen += said in ("GREEN", "UNCLEAR")
+            took_s = time.monotonic() - began_s
+            print(f"{one.promise} | {one.name} | {' '.join(one.tests)} | {said} | {took_s:.1f} s | {line}", flush=True)
+    return 1 if unseen else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
