@@ -220,9 +220,9 @@ def test_show_tells_what_became_of_a_job(cli: Cli) -> None:
     number = cli.submit("echo a\nexit 5")
     cli.scheduler.finished(number)
     shown = cli.good("show", str(number))
-    assert re.search(r"^command    echo a\n           exit 5\n", shown, re.MULTILINE)
-    assert re.search(r"^status     failed \(exit code 5\)$", shown, re.MULTILINE)
-    assert re.search(r"^worker     w1$", shown, re.MULTILINE)
+    assert re.search(r"^command +echo a\n {14}exit 5\n", shown, re.MULTILINE)
+    assert re.search(r"^status +failed \(exit code 5\)$", shown, re.MULTILINE)
+    assert re.search(r"^worker +w1$", shown, re.MULTILINE)
     assert json.loads(cli.good("show", "last", "--json"))["last_run"]["exit_code"] == 5
 
 
