@@ -386,6 +386,7 @@ _MUTANTS: Final = (
     mutant(
         "a run that came back for its lease is asked for again at once",
         (Agent, "_on_unstarted", "self._unheard = self._unheard or over", "pass"),
+        (Agent, "_on_unstarted", "if self._session is not None and over:", "if False:"),
     ),
     mutant(
         "a lease counts from when the ack is read",
