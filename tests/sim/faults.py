@@ -150,11 +150,14 @@ class Nemesis:
         self._machine().kill_guard()
 
     def lose_who_is_stuck(self) -> None:
-        """A worker that can't end a run is killed or cut off as well, if there is one."""
+        """A worker that can't end a run is killed or cut off as well, if there is one, or its agent is."""
         for machine in self._sim.machines.values():
             if machine.guard is not None and machine.guard.runs.stuck():
-                if self._chance.random() < 0.5:
+                luck = self._chance.random()
+                if luck < 0.4:
                     machine.kill()
+                elif luck < 0.7:
+                    machine.kill_agent()
                 else:
                     machine.path.cut("up", "down")
                     self._tell("network", f"{machine.path.name} is cut")

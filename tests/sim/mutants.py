@@ -387,6 +387,7 @@ _MUTANTS: Final = (
     mutant(
         "a run that came back for its lease is asked for again at once",
         (Agent, "_on_unstarted", "self._unheard = self._unheard or over", "pass"),
+        (Agent, "_on_unstarted", "if self._session is not None and over:", "if False:"),
     ),
     mutant(
         "a lease counts from when the ack is read",
@@ -694,6 +695,8 @@ EQUIVALENT: Final[dict[str, str]] = {
     " the same turn syncs what was held back for a batch, before there is a new one",
     "an unknown session is not answered": "without an ack for the timeout the worker ends its session by itself",
     "what a worker returns is not put back": "the next heartbeat does not list it, which takes it back a little later",
+    "a lease counts from the last of several registers": "a heartbeat follows `registered` at once, and its ack settles the"
+    " matter before 0.7 of a lease has passed; and it takes a link that breaks just then. test_agent.py tests it",
     "a cancelled job is tried again": "a cancel marks the job's runs as well, and those end as cancelled whatever their"
     " worker says",
     "a new start of a worker spares what it has not finished": "it holds nothing else of an earlier one: what runs then"
