@@ -158,14 +158,23 @@ def test_a_run_for_which_the_host_has_no_room_goes_back_and_no_more_is_asked_for
 
 
 @pytest.mark.usefixtures("worker")
-@pytest.mark.parametrize("start", ["sleep 1000", "setsid sleep 1000", "setsid setsid sh -c 'sleep 1000; :'"])
+@pytest.mark.parametrize(
+    "start",
+    [
+        "sh -c 'echo $$ > {0}; exec sleep 1000'",
+        "setsid sh -c 'echo $$ > {0}; exec sleep 1000'",
+        # Its parent is another one, whose own has ended.
+        "setsid setsid sh -c 'sleep 1000 & echo $! > {0}; wait'",
+    ],
+    ids=["in the group", "in a session of its own", "in a tree of its own"],
+)
 def test_nothing_is_left_of_a_run_and_nothing_delays_its_end(
     scheduler: StubScheduler, tmp_path: Path, start: str
 ) -> None:
     pid_file = tmp_path / "pid"
     began = time.monotonic()
 
-    result = scheduler.run(f"{start} & echo $! > {pid_file}; while ! grep -q . {pid_file}; do :; done")
+    result = scheduler.run(f"{start.format(pid_file)} & while ! grep -q . {pid_file}; do :; done")
 
     assert result.status == "success"
     assert time.monotonic() - began < 5
@@ -196,7 +205,7 @@ def test_of_the_processes_without_a_mark_those_of_the_group_go(scheduler: StubSc
     other = scheduler.submit("sleep 1000")
     scheduler.until(lambda: other in scheduler.started)
 
-    scheduler.run(f"env -i sleep 1000 & echo $! > {pid_file}; while grep -q ZSCHED /proc/$!/environ; do :; done")
+    scheduler.run(f"env -i sleep 1000 & echo $! > {pid_file}; while ! grep -q sleep /proc/$!/comm; do :; done")
 
     scheduler.until(lambda: not alive(read_pid(pid_file)))
     assert other not in scheduler.results
