@@ -45,10 +45,11 @@ BRIEF_S: Final = 0.4 * TIMEOUT_S
 # Jobs of each mode that are submitted when the scheduler does not know yet who is cut off.
 SHORT: Final = 8
 
-# TCP tries again at 0.2, 0.6, 1.4 s and so on, each pause twice the last one (RFC 6298). So after a short cut the
-# connection may be silent for as long again. Of what is left until 0.7 of the timeout, a tenth of the timeout is the
-# pause between two heartbeats, and the rest is for a busy machine.
-UNDISTURBED_S_MAX: Final = 0.25 * TIMEOUT_S
+# TCP tries again at 0.2, 0.6, 1.4 s and so on, each pause twice the last one (RFC 6298), and a worker makes a new
+# connection after 5 s. So after a cut that is shorter than that the old one may be silent for as long again. Of what is
+# left until 0.7 of the timeout, a tenth of the timeout is the pause between two heartbeats, and the rest is for a busy
+# machine.
+UNDISTURBED_S_MAX: Final = (0.25 if TIMEOUT_S < 15 else 0.5) * TIMEOUT_S
 # A worker whose session is gone makes a new connection each 5 s. The rest is for a busy machine.
 BACK_S_MAX: Final = 8.0
 # From here on the scheduler has given up whoever was cut off.

@@ -38,6 +38,10 @@ _ENROL_AGAIN_MS: Final = 5_000
 # Without a session, a connection is given up when nothing has come over it for half of what makes a worker lost, or for
 # so long while that is not known. TCP would try it for a quarter of an hour, in the end every 2 min only.
 _DEAD_MS: Final = 15_000
+# What the other host does not confirm within this cuts the connection: after a gap TCP would try again only after as
+# long as that was. And so long a new connection may take.
+_UNACKED_MS_MAX: Final = 5_000
+_CONNECT_MS_MAX: Final = 2_000
 # The last frame (bye) gets so long to leave.
 _LINGER_MS: Final = 500
 # Frames queued in each direction. More than a window's worth of orders never comes; what does not go out is sent again.
@@ -76,6 +80,8 @@ class Socket:
         self.dealer.setsockopt(zmq.MAXMSGSIZE, FRAME_BYTES_MAX)
         self.dealer.setsockopt(zmq.RECONNECT_IVL, _RECONNECT_MS)
         self.dealer.setsockopt(zmq.RECONNECT_IVL_MAX, _RECONNECT_MS_MAX)
+        self.dealer.setsockopt(zmq.TCP_MAXRT, _UNACKED_MS_MAX)
+        self.dealer.setsockopt(zmq.CONNECT_TIMEOUT, _CONNECT_MS_MAX)
         self.monitor = self.dealer.get_monitor_socket(zmq.EVENT_HANDSHAKE_SUCCEEDED | zmq.EVENT_DISCONNECTED)
         self.dealer.connect(place.endpoint)
 
