@@ -468,14 +468,14 @@ _REMOVALS: Final = (
         "a damaged row is let through",
         "contract/test_claim.py::test_a_damaged_job_fails_alone_and_stops_nobody"
         " unit/test_dispatcher_runs.py::test_a_damaged_job_fails_with_its_reason_and_stops_nobody",
-        ("store/writer.py", "        if not command:", "        if False:"),
+        ("store/claims.py", "        if not command:", "        if False:"),
     ),
     removal(
         22,
         "a row that can't be read stops all",
         "contract/test_claim.py::test_a_damaged_job_fails_alone_and_stops_nobody",
         (
-            "store/writer.py",
+            "store/claims.py",
             "            except (StoreCorrupt, ValueError, TypeError, IndexError) as error:",
             "            except IndexError as error:",
         ),
@@ -484,7 +484,7 @@ _REMOVALS: Final = (
         22,
         "what a damaged demand asks for is asked of nobody",
         "unit/test_dispatcher_runs.py::test_a_wish_that_can_not_be_read_stops_nobody",
-        ("store/writer.py", "            self._quarantine_all(one.demand_id, now_ms)", "            pass"),
+        ("store/claims.py", "            self._quarantine_all(one.demand_id, now_ms)", "            pass"),
     ),
     # --- truth ---
     removal(
@@ -539,7 +539,7 @@ _REMOVALS: Final = (
         "a result that is refused leaves no event",
         "contract/test_runs.py::test_a_result_from_a_lost_run_is_stale_and_leaves_an_event",
         (
-            "store/writer.py",
+            "store/ends.py",
             '        self._ledger.event(\n            now_ms,\n            f"worker {worker_id}",',
             '        return "stale"\n        self._ledger.event(\n            now_ms,\n            f"worker {worker_id}",',
         ),

@@ -26,7 +26,9 @@ from zsched.dispatcher import Dispatcher, arrival, losses, placement, polling, r
 from zsched.dispatcher.session import Sessions
 from zsched.loop import Loop
 from zsched.store import sql
-from zsched.store.writer import Writer
+from zsched.store.core import Core
+from zsched.store.ends import Ends
+from zsched.store.jobs import Jobs
 from zsched.worker import lease
 from zsched.worker.agent import Agent
 from zsched.worker.backlog import Backlog
@@ -66,7 +68,7 @@ _MUTANTS: Final = (
     mutant(
         "a run that is lost has no successor",
         (
-            Writer,
+            Ends,
             "lose",
             "        if reason is not Reason.WORKER_LOST or demand.once:\n            return status",
             "        return status",
@@ -86,7 +88,7 @@ _MUTANTS: Final = (
             'losses.drop_run(self._store, session.name, run, "said goodbye", now)',
         ),
     ),
-    mutant("an attempt is not counted", (Writer, "lose", "attempt + started", "attempt")),
+    mutant("an attempt is not counted", (Ends, "lose", "attempt + started", "attempt")),
     mutant(
         "what a worker returns is not put back",
         (Dispatcher, "_on_return", "for run_id in frame.runs:", "for run_id in ():"),
@@ -97,7 +99,7 @@ _MUTANTS: Final = (
     ),
     mutant(
         "a job's counters forget a lost run's successor",
-        (Writer, "_follow", "self._ledger.counted(job_id, FAILED, None)", "pass"),
+        (Ends, "_follow", "self._ledger.counted(job_id, FAILED, None)", "pass"),
     ),
     # --- reconcile ---
     mutant(
@@ -173,10 +175,10 @@ _MUTANTS: Final = (
     # --- blame ---
     mutant(
         "a crash is not counted",
-        (Writer, "lose", "crashes += crash", "pass"),
+        (Ends, "lose", "crashes += crash", "pass"),
         (sql, "END", "crashes = crashes + ?", "crashes = crashes + 0 * ?"),
     ),
-    mutant("the crash limit is never reached", (Writer, "lose", "crash and crashes >= crash_limit", "False")),
+    mutant("the crash limit is never reached", (Ends, "lose", "crash and crashes >= crash_limit", "False")),
     mutant(
         "all that a worker held are blamed",
         (losses, "lose_worker", "(run.probation if caught else run.started)", "True"),
@@ -186,7 +188,7 @@ _MUTANTS: Final = (
         (losses, "lose_worker", "caught = any(run.probation for run in held)", "caught = False"),
     ),
     mutant("nobody is suspect", (losses, "lose_worker", "crash and not blamed", "False")),
-    mutant("a crash brings no probation", (Writer, "lose", "if crashes or suspect:", "if suspect:")),
+    mutant("a crash brings no probation", (Ends, "lose", "if crashes or suspect:", "if suspect:")),
     mutant(
         "many runs are on probation at once",
         (placement, "_fits", "if ready.demand.probation and load(store, session).probation:", "if False:"),
@@ -203,7 +205,7 @@ _MUTANTS: Final = (
     mutant("a clean goodbye is a crash", (Dispatcher, "_on_bye", 'if frame.reason == "guard_lost":', "if True:")),
     mutant("a lost guard is a clean goodbye", (Dispatcher, "_on_bye", 'if frame.reason == "guard_lost":', "if False:")),
     # --- cancel ---
-    mutant("a cancel is forgotten when the run is lost", (Writer, "lose", "if cancelled:", "if False:")),
+    mutant("a cancel is forgotten when the run is lost", (Ends, "lose", "if cancelled:", "if False:")),
     mutant(
         "a cancelled run that comes back is pending again",
         (sql, "PUT_BACK", "CASE WHEN cancel_ms IS NULL THEN 'pending' ELSE 'cancelled' END", "'pending'"),
@@ -216,7 +218,7 @@ _MUTANTS: Final = (
     ),
     mutant(
         "a cancel marks no running run",
-        (Writer, "cancel", "self._execute(sql.MARK_CANCELLED, (actor, now_ms, job_id))", "pass"),
+        (Jobs, "cancel", "self._execute(sql.MARK_CANCELLED, (actor, now_ms, job_id))", "pass"),
     ),
     mutant("a refused cancel leaves its traces", (Loop, "_do", "with self._store.attempt():", "if True:")),
     # --- the turn ---
@@ -238,7 +240,7 @@ _MUTANTS: Final = (
         "a turn that was given up is not rolled back",
         (Loop, "_give_up", "self._store.rollback()", "self._store._ledger.cut()"),
     ),
-    mutant("a turn that was given up leaves its events", (Writer, "rollback", "self._ledger.cut()", "pass")),
+    mutant("a turn that was given up leaves its events", (Core, "rollback", "self._ledger.cut()", "pass")),
     mutant(
         "sessions keep what a turn that was given up said",
         (Dispatcher, "on_rollback", "self._astray = True", "pass"),
@@ -306,15 +308,15 @@ _MUTANTS: Final = (
     # --- retries, and runs that may start once ---
     mutant(
         "a run that may start once has a successor when it is lost",
-        (Writer, "lose", "if reason is not Reason.WORKER_LOST or demand.once:", "if reason is not Reason.WORKER_LOST:"),
+        (Ends, "lose", "if reason is not Reason.WORKER_LOST or demand.once:", "if reason is not Reason.WORKER_LOST:"),
     ),
     mutant(
         "a run that may start once is put back when its worker does not list it",
         (losses, "drop_run", "if run.once or", "if"),
     ),
     mutant("a task is tried again without end", (retries, "follow", "failed.failures < failed.retries", "True")),
-    mutant("a failure is not counted", (Writer, "retry", "failed.failures + (why is Succession.RETRY)", "0")),
-    mutant("a crash is forgotten by the retry", (Writer, "retry", "failed.crashes, failures)", "0, failures)")),
+    mutant("a failure is not counted", (Ends, "retry", "failed.failures + (why is Succession.RETRY)", "0")),
+    mutant("a crash is forgotten by the retry", (Ends, "retry", "failed.crashes, failures)", "0, failures)")),
     mutant("nothing is ever tried again", (retries, "follow", "elif failed.failures < failed.retries:", "elif False:")),
     mutant("a polling worker's run is not tried again", (polling, "_ended", 'if verdict == "stored":', "if False:")),
     mutant(
@@ -471,7 +473,7 @@ _MUTANTS: Final = (
         "what can't be ended is not noted",
         (Dispatcher, "_on_heartbeat", "if self._store.stick(RunId(run_id), session.name, now.wall_ms):", "if False:"),
     ),
-    mutant("what can't be ended has a successor when it is lost", (Writer, "lose", "elif stuck:", "elif False:")),
+    mutant("what can't be ended has a successor when it is lost", (Ends, "lose", "elif stuck:", "elif False:")),
     # --- most are silent ---
     mutant(
         "most that are silent at once are given up at once",

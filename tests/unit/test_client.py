@@ -10,15 +10,14 @@ from zsched.client import (
     JOBS_MAX,
     NAME_CHARS,
     SUBMIT_BYTES_MAX,
-    TOKEN_BYTES_MAX,
     Client,
     ClientError,
     Job,
     View,
     batches,
-    own_token,
     spec,
 )
+from zsched.wire import TOKEN_BYTES_MAX, own_token
 
 
 def test_a_job_without_a_name_is_called_by_the_beginning_of_its_command() -> None:

@@ -51,7 +51,8 @@ ROOMS: dict[str, tuple[str, ...]] = {
     "zsched.worker.reports": (*WORDS, "zsched.protocol", "zsched.model", "zsched.worker.pace"),
     "zsched.worker.agent": (*WORDS, *PURE, "zsched.model", *AGENT[:-1]),
     # The world: files, clocks, sockets, processes.
-    "zsched.client": WORDS,
+    "zsched.wire": (),
+    "zsched.client": ("zsched.wire",),
     "zsched.settings": WORDS,
     "zsched.config": (*WORDS, "zsched.settings"),
     "zsched.peer": (),

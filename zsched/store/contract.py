@@ -313,6 +313,9 @@ class Store(Protocol):
     def next_due_ms(self) -> int | None:
         """When the next thing is due by the wall clock: a fire, a back-off, a REST run's end. None: nothing waits."""
 
+    def shift(self, by_ms: int) -> None:
+        """The wall clock jumped: what waits for a span of time, and not for a date, waits for the same span still."""
+
     # --- runs ---
 
     def ready(self, now_ms: int) -> list[Ready]:
@@ -409,9 +412,6 @@ class Store(Protocol):
 
     def last_on(self, worker_id: WorkerId, job_id: JobId) -> Run | None:
         """The newest run of a job that a worker was given, among the job's last hundred."""
-
-    def shift(self, by_ms: int) -> None:
-        """The wall clock jumped: what waits for a span of time, and not for a date, waits for the same span still."""
 
     # --- workers ---
 
