@@ -33,6 +33,7 @@ from zsched.worker import lease
 from zsched.worker.agent import Agent
 from zsched.worker.backlog import Backlog
 from zsched.worker.guard import Guard
+from zsched.worker.renewal import Renewal
 from zsched.worker.reports import Reports
 from zsched.worker.spool import Spool
 
@@ -388,7 +389,7 @@ _MUTANTS: Final = (
     ),
     mutant(
         "a run that came back for its lease is asked for again at once",
-        (Agent, "_on_unstarted", "self._unheard = self._unheard or over", "pass"),
+        (Renewal, "lapse", "self._lapsed = True", "pass"),
         (Agent, "_on_unstarted", "if self._session is not None and over:", "if False:"),
     ),
     mutant(
@@ -396,55 +397,53 @@ _MUTANTS: Final = (
         (
             Agent,
             "_on_session_frame",
-            "self._on_heartbeat_ack(frame.seq)",
-            "self._on_heartbeat_ack(frame.seq)\n                self._heard_ms = now.mono_ms\n                self._tell_lease()",
+            "self._renewal.on_ack(frame.seq)",
+            "self._renewal.on_ack(frame.seq)\n                self._renewal._heard_ms = now.mono_ms",
         ),
     ),
     mutant(
         "a lease counts from when registered is read",
         (
-            Agent,
-            "_on_registered",
+            Renewal,
+            "on_registered",
             "self._heard_ms = max(self._heard_ms or 0, self._registering_since_ms)",
-            "self._heard_ms = now.mono_ms",
+            "self._heard_ms = mono_ms",
         ),
     ),
     mutant(
         "a lease counts from the last of several registers",
-        (Agent, "_register", "if self._registering_since_ms is None:", "if True:"),
+        (Renewal, "on_register", "if self._registering_since_ms is None:", "if True:"),
     ),
-    mutant("a lease is not renewed", (Agent, "_on_heartbeat_ack", "self._tell_lease()", "pass")),
+    mutant(
+        "a lease is not renewed",
+        (
+            Agent,
+            "_on_session_frame",
+            "self._renewal.on_ack(frame.seq)\n                self._tell_lease()",
+            "self._renewal.on_ack(frame.seq)",
+        ),
+    ),
     mutant(
         "the answer to a result renews a lease",
         (
             Agent,
             "_on_result_ack",
             "runs = tuple",
-            "self._heard_ms = max(self._beats.values(), default=self._heard_ms)\n        self._tell_lease()\n        runs = tuple",
+            "of = self._renewal\n        of._heard_ms = max(of._beats.values(), default=of._heard_ms)\n        self._tell_lease()\n        runs = tuple",
         ),
     ),
     mutant(
         "an agent with leases beats no faster",
-        (
-            Agent,
-            "_beat_ms",
-            "min([session.heartbeat_ms, *map(lease.beat_ms, self._leases.values())])",
-            "session.heartbeat_ms",
-        ),
-        (
-            Agent,
-            "_on_run",
-            "self._heartbeat_at_ms = min(self._heartbeat_at_ms, now.mono_ms + lease.beat_ms(order.lease_ms))",
-            "pass",
-        ),
+        (Renewal, "beat_ms", "return min([most_ms, *map(lease.beat_ms, self._lease_ms.values())])", "return most_ms"),
+        (Agent, "_on_run", "self._heartbeat_at_ms = min(self._heartbeat_at_ms, now.mono_ms + gap_ms)", "pass"),
     ),
     mutant(
         "an agent with leases registers no faster",
         (
-            Agent,
-            "_register_gap_ms",
-            "return min([gap_ms, *map(lease.register_gap_ms, self._leases.values())])",
-            "return gap_ms",
+            Renewal,
+            "register_gap_ms",
+            "return min([most_ms, *map(lease.register_gap_ms, self._lease_ms.values())])",
+            "return most_ms",
         ),
     ),
     mutant(
@@ -564,13 +563,13 @@ _MUTANTS: Final = (
     ),
     mutant(
         "an agent never ends a session by itself",
-        (Agent, "on_tick", "now.mono_ms >= self._acked_ms + self._session.timeout_ms", "False"),
-        (Agent, "_deadline_ms", "self._acked_ms + session.timeout_ms", "10**15"),
+        (Agent, "on_tick", "now.mono_ms >= self._renewal.acked_ms + self._session.timeout_ms", "False"),
+        (Agent, "_deadline_ms", "self._renewal.acked_ms + session.timeout_ms", "10**15"),
     ),
     mutant(
         "an agent's session ends with its connection only",
-        (Agent, "on_tick", "now.mono_ms >= self._acked_ms + self._session.timeout_ms", "False"),
-        (Agent, "_deadline_ms", "self._acked_ms + session.timeout_ms", "10**15"),
+        (Agent, "on_tick", "now.mono_ms >= self._renewal.acked_ms + self._session.timeout_ms", "False"),
+        (Agent, "_deadline_ms", "self._renewal.acked_ms + session.timeout_ms", "10**15"),
         (Agent, "_on_error", "self._lose_session(now, frame.detail)", "pass"),
     ),
     mutant(

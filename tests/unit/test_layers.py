@@ -24,6 +24,7 @@ AGENT = (
     "zsched.worker.lease",
     "zsched.worker.messages",
     "zsched.worker.pace",
+    "zsched.worker.renewal",
     "zsched.worker.reports",
     "zsched.worker.agent",
 )
@@ -48,6 +49,7 @@ ROOMS: dict[str, tuple[str, ...]] = {
     "zsched.worker.messages": (*WORDS, "zsched.protocol", "zsched.model"),
     "zsched.worker.lease": (),
     "zsched.worker.pace": WORDS,
+    "zsched.worker.renewal": ("zsched.worker.lease",),
     "zsched.worker.reports": (*WORDS, "zsched.protocol", "zsched.model", "zsched.worker.pace"),
     "zsched.worker.agent": (*WORDS, *PURE, "zsched.model", *AGENT[:-1]),
     # The world: files, clocks, sockets, processes.

@@ -39,9 +39,10 @@ from zsched.protocol import (
     WorkerBye,
     WorkerFrame,
 )
-from zsched.worker import lease, messages
+from zsched.worker import messages
 from zsched.worker.messages import FromAgent, FromGuard, Hello
 from zsched.worker.pace import Backoff, Pace, window
+from zsched.worker.renewal import Renewal
 from zsched.worker.reports import Reports
 
 # What this worker knows of beyond a plain command line.
@@ -95,29 +96,16 @@ class Agent:
         self._clash = False
         # Of the held: their processes were killed and do not end. Nothing more is taken meanwhile.
         self._stuck: set[int] = set(hello.stuck)
-        # Of the held that have not ended: those with a lease, and its length.
-        self._leases: dict[int, int] = dict(hello.leases)
-        # The last moment at which something was sent that the scheduler surely got; and what the guard knows of it.
-        self._heard_ms: int | None = None
-        self._told_heard_ms: int | None = None
-        # A run came back because that was too long ago for its lease. Nothing is taken until a heartbeat is acked.
-        self._unheard = False
+        self._renewal = Renewal(hello.leases)
         self._session: Session | None = None
         # When on_tick has something to do.
         self._due_ms: int | None = None
         self._backoff = Backoff(hello.incarnation)
         self._timeout_ms: int | None = None
         self._register_at_ms: int | None = now.mono_ms
-        # When the registers were sent that may not have been answered: the first of them, and how many.
-        self._registering_since_ms: int | None = None
-        self._registers = 0
         self._withdrawing = False
         self._duplicate = False
         self._n = 0
-        self._seq = 0
-        self._acked_ms = 0
-        # When each heartbeat was sent that is not acked yet.
-        self._beats: dict[int, int] = {}
         self._heartbeat_at_ms = 0
         self._ready_at_ms = 0
         self._asked = (0, 0)
@@ -213,8 +201,8 @@ class Agent:
 
     def on_tick(self, now: Now) -> int | None:
         """Do what is due. Returns the monotonic time in ms at which to call again at the latest, or None."""
-        if self._session is not None and now.mono_ms >= self._acked_ms + self._session.timeout_ms:
-            self._lose_session(now, f"no answer for {now.mono_ms - self._acked_ms} ms")
+        if self._session is not None and now.mono_ms >= self._renewal.acked_ms + self._session.timeout_ms:
+            self._lose_session(now, f"no answer for {now.mono_ms - self._renewal.acked_ms} ms")
         if self._alive_at_ms is not None and now.mono_ms >= self._alive_at_ms:
             self._alive_at_ms = None
             self.to_guard.append(messages.Alive(self._silent_ms()))
@@ -245,7 +233,7 @@ class Agent:
         asking = [at_ms for at_ms in (self._alive_at_ms, self._register_at_ms) if at_ms is not None]
         if session is None:
             return min(asking, default=None)
-        deadlines = [self._acked_ms + session.timeout_ms, *asking]
+        deadlines = [self._renewal.acked_ms + session.timeout_ms, *asking]
         if self._guard_silent(now):
             return min(deadlines)
         deadlines += [self._heartbeat_at_ms, *self._probation_at_ms]
@@ -278,14 +266,9 @@ class Agent:
                 runs=self._all_held(),
             )
         )
-        if self._registering_since_ms is None:
-            self._registering_since_ms = now.mono_ms
-        self._registers += 1
+        self._renewal.on_register(now.mono_ms)
         gap_ms = _DUPLICATE_RETRY_MS if self._duplicate else self._backoff.next_ms()
-        self._register_at_ms = now.mono_ms + self._register_gap_ms(gap_ms)
-
-    def _register_gap_ms(self, gap_ms: int) -> int:
-        return min([gap_ms, *map(lease.register_gap_ms, self._leases.values())])
+        self._register_at_ms = now.mono_ms + self._renewal.register_gap_ms(gap_ms)
 
     def _on_registered(self, frame: Registered, now: Now) -> None:
         if self._withdrawing:
@@ -300,17 +283,10 @@ class Agent:
         self._backoff.hurry(frame.timeout_ms)
         self._timeout_ms = frame.timeout_ms
         self._n = 0
-        self._acked_ms = now.mono_ms
-        # Which register this answers is not said. Of several the first is the safe guess, until a heartbeat is acked.
-        sure = self._registers == 1
-        if self._registering_since_ms is not None:
-            self._heard_ms = max(self._heard_ms or 0, self._registering_since_ms)
-            self._acked_ms = self._registering_since_ms if sure else now.mono_ms
-        self._beats.clear()
-        self._unheard = False
+        self._renewal.on_registered(now.mono_ms)
         if self._alive_at_ms is not None:
             self._alive_at_ms = now.mono_ms
-        self._heartbeat_at_ms = now.mono_ms + self._beat_ms(self._session)
+        self._heartbeat_at_ms = now.mono_ms + self._renewal.beat_ms(self._session.heartbeat_ms)
         self._asked = (0, 0)
         unwanted = set(frame.kill)
         # What is running and not named at all was handed out by a session that this one replaced.
@@ -318,7 +294,7 @@ class Agent:
         if frame.db != self._db:
             self._change_database(frame.db)
         self._drop(unwanted)
-        if (self._leases or self._stuck or not sure) and not self._guard_silent(now):
+        if (self._renewal.pressing or self._stuck) and not self._guard_silent(now):
             self._heartbeat(self._session, now)
         self._tell_lease()
         self._send_results(self._reports.all(now.mono_ms))
@@ -364,7 +340,7 @@ class Agent:
                 log.warning("worker %s: trying again each second: %s", self._hello.worker, frame.detail)
             self._duplicate = True
             if self._register_at_ms is not None:
-                self._register_at_ms = now.mono_ms + self._register_gap_ms(_DUPLICATE_RETRY_MS)
+                self._register_at_ms = now.mono_ms + self._renewal.register_gap_ms(_DUPLICATE_RETRY_MS)
         else:
             log.warning("worker %s: the scheduler says %s: %s", self._hello.worker, frame.code, frame.detail)
 
@@ -376,7 +352,8 @@ class Agent:
                 # No sign of life: it may have lain here, and does not say which frame it answers.
                 self._on_result_ack(frame)
             case HeartbeatAck():
-                self._on_heartbeat_ack(frame.seq)
+                self._renewal.on_ack(frame.seq)
+                self._tell_lease()
                 self._drop(frame.kill)
                 self._stop(frame.cancel)
             case Cancel():
@@ -387,22 +364,10 @@ class Agent:
                 self._lose_session(now, f"the scheduler says goodbye: {frame.reason}")
         self._say_ready(now)
 
-    def _on_heartbeat_ack(self, seq: int) -> None:
-        """The scheduler has heard us since then. Not since now: the ack may have lain here while we stood still."""
-        for beat in [beat for beat in self._beats if beat <= seq]:
-            sent_ms = self._beats.pop(beat)
-            self._acked_ms = max(self._acked_ms, sent_ms)
-            self._heard_ms = max(self._heard_ms or 0, sent_ms)
-            self._unheard = False
-            # Whatever registers there were before it, they have been answered by now.
-            self._registering_since_ms, self._registers = None, 0
-        self._tell_lease()
-
     def _tell_lease(self) -> None:
         """As long as the guard has such runs, or gets one now, it knows what we know."""
-        if self._leases and self._heard_ms is not None and self._heard_ms != self._told_heard_ms:
-            self._told_heard_ms = self._heard_ms
-            self.to_guard.append(messages.Lease(self._heard_ms))
+        if (heard_ms := self._renewal.take_untold()) is not None:
+            self.to_guard.append(messages.Lease(heard_ms))
 
     def _send_bye(self, reason: str) -> None:
         if self._session is not None:
@@ -411,7 +376,8 @@ class Agent:
     # --- asking and telling ------------------------------------------------------------------------------------------
 
     def _asking(self, now: Now) -> tuple[int, int]:
-        if self._clash or self._disk_fails or self._stuck or self._unheard or now.mono_ms < self._no_room_until_ms:
+        blocked = self._clash or self._disk_fails or self._stuck or self._renewal.lapsed
+        if blocked or now.mono_ms < self._no_room_until_ms:
             return 0, 0
         self._no_room_until_ms = 0
         window, ahead = self._window, self._pace.ahead()
@@ -432,19 +398,15 @@ class Agent:
         self.to_scheduler.append(Ready(s=self._session.name, window=asking[0], ahead=asking[1]))
 
     def _heartbeat(self, session: Session, now: Now) -> None:
-        self._seq += 1
-        self._beats[self._seq] = now.mono_ms
-        self._heartbeat_at_ms = now.mono_ms + self._beat_ms(session)
+        seq = self._renewal.on_heartbeat(now.mono_ms)
+        self._heartbeat_at_ms = now.mono_ms + self._renewal.beat_ms(session.heartbeat_ms)
         self._probation_at_ms = [at_ms for at_ms in self._probation_at_ms if at_ms > now.mono_ms]
         self._asked = window, ahead = self._asking(now)
         runs = self._all_held()
         stuck = tuple(held.run for held in runs if held.run in self._stuck and held.phase == "running")
         self.to_scheduler.append(
-            Heartbeat(s=session.name, seq=self._seq, n=self._n, window=window, ahead=ahead, runs=runs, stuck=stuck)
+            Heartbeat(s=session.name, seq=seq, n=self._n, window=window, ahead=ahead, runs=runs, stuck=stuck)
         )
-
-    def _beat_ms(self, session: Session) -> int:
-        return min([session.heartbeat_ms, *map(lease.beat_ms, self._leases.values())])
 
     def _all_held(self) -> tuple[Held, ...]:
         return tuple(Held(run, phase) for run, phase in self._held.items() if run not in self._dropped)
@@ -464,8 +426,8 @@ class Agent:
             if order.probation:
                 self._probation.add(order.run)
             if order.lease_ms is not None:
-                self._leases[order.run] = order.lease_ms
-                self._heartbeat_at_ms = min(self._heartbeat_at_ms, now.mono_ms + lease.beat_ms(order.lease_ms))
+                gap_ms = self._renewal.add(order.run, order.lease_ms)
+                self._heartbeat_at_ms = min(self._heartbeat_at_ms, now.mono_ms + gap_ms)
         self._tell_lease()
         if orders:
             self.to_guard.append(messages.Start(orders, now.mono_ms))
@@ -484,7 +446,7 @@ class Agent:
         kept = [result for result in results if result.run in self._held and result.run not in self._dropped]
         for result in kept:
             self._held[result.run] = "finished"
-            self._leases.pop(result.run, None)
+            self._renewal.remove(result.run)
             self._stuck.discard(result.run)
             if result.started_ms is not None:
                 self._no_room.reset()
@@ -506,7 +468,7 @@ class Agent:
 
     def _on_unstarted(self, message: messages.Unstarted, now: Now) -> None:
         known = tuple(run for run in message.runs if run in self._held)
-        over = any(self._lease_over(run, now) for run in known)
+        over = self._renewal.over(known, now.mono_ms)
         for run in known:
             self._forget(run)
         if message.no_room:
@@ -518,20 +480,14 @@ class Agent:
             self._held.update({run: "running" for run, phase in self._held.items() if phase == "waiting"})
         elif known:
             self._pace.on_returned()
-            self._unheard = self._unheard or over
+            if over:
+                self._renewal.lapse()
             # How much it takes comes before what it gives back, lest that comes again at once.
             self._say_ready(now)
             if self._session is not None:
                 self.to_scheduler.append(Return(s=self._session.name, runs=known))
             if self._session is not None and over:
                 self._heartbeat(self._session, now)
-
-    def _lease_over(self, run: int, now: Now) -> bool:
-        """Whether too much time has passed since the scheduler surely got a word of ours for such a run to start."""
-        lease_ms = self._leases.get(run)
-        if lease_ms is None:
-            return False
-        return self._heard_ms is None or now.mono_ms >= lease.term_at_ms(self._heard_ms, lease_ms)
 
     def _on_gone(self, runs: tuple[int, ...]) -> None:
         """What we asked to drop is gone. What the guard dropped by itself, because the worker ends, has run: it is
@@ -583,6 +539,6 @@ class Agent:
         self._dropped.discard(run)
         self._clash = self._clash and bool(self._dropped)
         self._probation.discard(run)
-        self._leases.pop(run, None)
+        self._renewal.remove(run)
         self._stuck.discard(run)
         self._reports.forget(run)
