@@ -129,11 +129,17 @@ class Nemesis:
         """At the moment when something waits in the guard: runs for a slot, or results for their answer."""
         machine = self._machine()
         if self._chance.random() < 0.5:
-            # The next agent takes longer to come each time, and slots get free meanwhile.
+            # The next agent takes longer to come each time, or can't reach anybody, and slots get free meanwhile.
+            cut_ms = self._chance.choice((0, 1_000))
+
+            def kill() -> None:
+                machine.kill_agent()
+                if cut_ms:
+                    machine.path.cut("up", "down")
+                    self._timeline.after(cut_ms, machine.path.mend)
+
             for after_ms in (0, 500, 1_000):
-                self._timeline.after(
-                    after_ms, lambda: self._when(machine, lambda guard: guard.runs_wait, machine.kill_agent)
-                )
+                self._timeline.after(after_ms, lambda: self._when(machine, lambda guard: guard.runs_wait, kill))
         else:
             self._when(machine, lambda guard: guard.something_waits, machine.kill_agent)
 
@@ -345,10 +351,12 @@ class Nemesis:
         self._timeline.after(self._a_while_ms(), accept)
 
     def slow_down(self) -> None:
-        """Commits take long."""
+        """Commits take long, and sometimes callers bring more than one turn takes, so that commands wait for others."""
         habits = self._sim.scheduler.habits
         habits.commit_ms = 1_900
         self._tell("store", "is slow")
+        for _ in range(self._chance.choice((0, 6))):
+            self._sim.client.submit()
 
         def speed_up() -> None:
             habits.commit_ms = 2

@@ -965,6 +965,18 @@ def test_a_host_without_room_asks_for_nothing_for_a_while(d: Dialogue) -> None:
     assert ready() in d.sent()
 
 
+@pytest.mark.parametrize("trouble", [messages.Stuck((2,)), messages.DiskFails(True)], ids=["stuck", "disk"])
+def test_while_it_asks_for_nothing_for_another_reason_it_sleeps_all_the_same(d: Dialogue, trouble: FromGuard) -> None:
+    d.hear(run_frame(1, 1, 2))
+    d.orders(d.start(1, 2))
+    d.guard(messages.Began(2, 100, 5), messages.Unstarted((1,), no_room=True), trouble)
+    d.mono_ms += 2_000
+    due_ms = d.tick()
+    assert due_ms is not None
+    assert due_ms > d.mono_ms
+    d.sent()
+
+
 def test_a_worker_that_stops_asks_for_nothing_and_says_goodbye(d: Dialogue) -> None:
     d.hear(run_frame(1, 1, 2))
     d.orders(d.start(1, 2))

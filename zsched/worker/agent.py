@@ -376,10 +376,10 @@ class Agent:
     # --- asking and telling ------------------------------------------------------------------------------------------
 
     def _asking(self, now: Now) -> tuple[int, int]:
-        blocked = self._clash or self._disk_fails or self._stuck or self._renewal.lapsed
-        if blocked or now.mono_ms < self._no_room_until_ms:
+        if now.mono_ms >= self._no_room_until_ms:
+            self._no_room_until_ms = 0
+        if self._clash or self._disk_fails or self._stuck or self._renewal.lapsed or self._no_room_until_ms:
             return 0, 0
-        self._no_room_until_ms = 0
         window, ahead = self._window, self._pace.ahead()
         if self._dropped:
             # The scheduler does not count them.
