@@ -143,6 +143,9 @@ def _check_variables(env: Mapping[str, str], secret_env: Mapping[str, str]) -> N
         raise SpecError("secret_env" if secret_env else "env", f"at most {ENV_BYTES_MAX} bytes in all, not {size}")
 
 
+_USUAL: Final = Backoff()
+
+
 def _policy(body: JobBody) -> Policy:
     timeout_ms = None if body.timeout is None else _duration_ms("timeout", body.timeout)
     if timeout_ms is not None and timeout_ms <= 0:
@@ -154,7 +157,7 @@ def _policy(body: JobBody) -> Policy:
         timeout_ms=timeout_ms,
         grace_ms=grace_ms,
         retries=body.retries,
-        backoff=_backoff(body.backoff or BackoffBody()),
+        backoff=_USUAL if body.backoff is None else _backoff(body.backoff),
         on_lost=body.on_lost,
         on_disconnect=body.on_disconnect,
         crash_limit=body.crash_limit,

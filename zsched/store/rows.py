@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
-from typing import TypeVar
+from typing import Final, TypeVar
 
 from zsched.matching import Demand
 from zsched.model import (
@@ -83,9 +83,12 @@ def backoff(text: str | None) -> Backoff:
     return Backoff(initial_ms=initial_ms, factor=factor, max_ms=max_ms, jitter=jitter)
 
 
+_USUAL: Final = Backoff()
+
+
 def stored_backoff(given: Backoff) -> str | None:
     """What `backoff` reads; None for the usual one."""
-    if given == Backoff():
+    if given == _USUAL:
         return None
     return json.dumps([given.initial_ms, given.factor, given.max_ms, given.jitter])
 
