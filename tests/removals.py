@@ -175,6 +175,17 @@ _REMOVALS: Final = (
         ("worker/keeper.py", "if self._patience is not None and self._patience.over(mono_ms):", "if False:"),
     ),
     removal(
+        11,
+        "what waits is started though its agent has died",
+        "system/test_guard.py::"
+        "test_what_waits_when_the_agent_dies_is_not_started_for_an_agent_that_does_not_know_of_it",
+        (
+            "worker/guard.py",
+            "self._on_messages(self._keeper.on_exit(_mono_ms(), again))\n        self._backlog.withdraw()",
+            "self._on_messages(self._keeper.on_exit(_mono_ms(), again))",
+        ),
+    ),
+    removal(
         14,
         "a process without a mark is nobody's",
         "system/test_guard.py::test_of_the_processes_without_a_mark_those_of_the_group_go",

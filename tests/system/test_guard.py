@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.system.process import ROOT, WorkerProcess, alive, open_fds, peak_bytes
+from tests.system.process import ROOT, WorkerProcess, alive, gone, open_fds, peak_bytes
 from tests.system.stub import StubScheduler
 from zsched.protocol import Error, Heartbeat, Output, Register, Result
 
@@ -534,6 +534,26 @@ def test_one_on_probation_waits_for_a_slot_too_and_gets_the_first(scheduler: Stu
     late = scheduler.submit(f"echo late >> {order}", probation=True)
     scheduler.push()
     scheduler.until(lambda: scheduler.returned == [late])
+
+
+def test_what_waits_when_the_agent_dies_is_not_started_for_an_agent_that_does_not_know_of_it(
+    scheduler: StubScheduler, worker: WorkerProcess, tmp_path: Path
+) -> None:
+    witness, go = tmp_path / "witness", tmp_path / "go"
+    long = [scheduler.submit("sleep 1000"), scheduler.submit(f"until [ -e {go} ]; do sleep 0.01; done")]
+    scheduler.until(lambda: scheduler.started.keys() >= set(long))
+    agent = worker.agent()
+    assert agent is not None
+    scheduler.submit(f"echo > {witness}")
+    scheduler.push()
+    scheduler.until(lambda: any(isinstance(frame, Heartbeat) and frame.n > 1 for frame in scheduler.seen))
+    # From here on the scheduler says nothing, so no agent can be told of it again; and a slot gets free.
+    os.kill(agent, signal.SIGKILL)
+    assert gone(agent, within_s=10)
+    go.touch()
+    time.sleep(0.3)
+    assert len(worker.jobs()) == 1
+    assert not witness.exists()
 
 
 def test_a_dying_run_has_its_slot_until_it_is_gone(scheduler: StubScheduler, tmp_path: Path) -> None:
