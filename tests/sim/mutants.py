@@ -690,6 +690,8 @@ EQUIVALENT: Final[dict[str, str]] = {
     "an agent does not say what came back unstarted": "the next heartbeat does not list it",
     "an agent takes the same order twice": "in one session a run is handed out again only when it came back, and then its"
     " agent has forgotten it; and its guard asks the same. test_agent.py tests it",
+    "an agent forgets what its guard dropped at the end": "only a heartbeat between the end of its runs and the goodbye"
+    " shows it: too rare for these seeds, of which some notice it with other draws. test_agent.py tests it",
     "a guard keeps what waits when its agent dies": "the next agent is there in a moment, and what waits goes back within"
     " a second: too rare for these seeds, of which some notice it with other draws. test_guard.py tests it",
     "a guard starts the same run twice": "its agent has asked the same before, and holds all that its guard has",
