@@ -29,9 +29,7 @@ STATUSES: Final = ("pending", "running", "success", "failed", "cancelled")
 def main(argv: Sequence[str]) -> int:
     """Run the command; returns its exit code."""
     found = options.parse(__doc__, argv, mixed=True)
-    status = options.text(found, "--status")
-    if status is not None and status not in STATUSES:
-        options.fail(__doc__, f"--status: {status!r} is none of {', '.join(STATUSES)}")
+    status = options.choice(__doc__, found, "--status", STATUSES)
     limit = options.number(__doc__, found, "--limit") or LIMIT
     with Client(options.text(found, "--url")) as client:
         jobs = list(client.jobs(status, limit))
