@@ -40,9 +40,8 @@ _OWN_FAULT: Final = ("exit", "signal", "timeout", "spawn_error", "reported")
 # run on probation, which then pays.
 KILLS_BEYOND: Final = 5
 
-# A run that nobody can start now waits; it is not handed back and forth. But each frame that lay there while the
-# scheduler stood still, of a worker that has gone, may have it handed out once more.
-COME_BACK_MAX: Final = 60
+# A run that nobody can start now waits; it is not handed back and forth.
+COME_BACK_MAX: Final = 40
 
 # In a healed world: a worker is back within the longest back-off, and a process is killed within its grace.
 STRAY_MS: Final = 30_000
