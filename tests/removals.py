@@ -562,7 +562,7 @@ _REMOVALS: Final = (
         "unit/test_rest_gate.py::test_a_caller_who_is_not_local_is_refused_everywhere_and_nothing_is_stored",
         (
             "api/gate.py",
-            '    if not (_loopback(req.env.get("REMOTE_ADDR")) and _loopback(req.env.get(LOCAL_ADDRESS))):',
+            '    if not (_loopback(str(req.env.get("REMOTE_ADDR"))) and _loopback(str(req.env.get(LOCAL_ADDRESS)))):',
             "    if False:",
         ),
     ),

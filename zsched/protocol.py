@@ -33,6 +33,9 @@ Line = Annotated[str, Meta(max_length=1024)]
 # 100 bytes, before anything looks at it. A heartbeat with FRAME_LIST_MAX runs has 655,000. More is no frame.
 FRAME_VALUES_MAX: Final = 700_000
 
+# What a frame is packed in at first. msgpack would take 256 KiB, which costs ten times what packing does.
+_PACK_BYTES: Final = 1024
+
 Phase = Literal["waiting", "running", "finished"]
 StreamName = Literal["stdout", "stderr"]
 Verdict = Literal["stored", "duplicate", "stale", "unknown"]
@@ -275,7 +278,9 @@ SchedulerFrame = Registered | HeartbeatAck | Run | ResultAck | Cancel | Watch | 
 
 def pack(frame: WorkerFrame | SchedulerFrame) -> bytes:
     """The frame as bytes."""
-    packed: bytes = msgpack.packb(msgspec.to_builtins(frame, builtin_types=(bytes,)), use_bin_type=True)
+    packed: bytes = msgpack.packb(
+        msgspec.to_builtins(frame, builtin_types=(bytes,)), use_bin_type=True, buf_size=_PACK_BYTES
+    )
     return packed
 
 

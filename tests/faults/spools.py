@@ -89,6 +89,7 @@ class Keeper:
             self.made[self._spool.db][self._runs] = result
             self._held[self._spool.db].add(self._runs)
             self._spool.add(result)
+        self._spool.write(0)
         self._spool.sync(0)
         self._promise(self._spool.db)
 

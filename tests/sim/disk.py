@@ -57,8 +57,10 @@ class VirtualJournal:
         self._disk = disk
         self._db = ""
         self._open = False
-        # Runs whose results are synced. For the judge's eyes only.
+        # Runs whose results are written, and synced; and those told in this turn. For the judge's eyes only.
+        self._written: set[int] = set()
         self._synced: set[int] = set()
+        self._told: set[int] = set()
         self.size = 0
 
     @property
@@ -74,27 +76,28 @@ class VirtualJournal:
 
     def load(self, db: str) -> Iterator[bytes]:
         self._db, self._open = db, False
+        self._written.clear()
         self._synced.clear()
         yield from self._disk.files.get(db, _File()).written
 
     def replace(self, bodies: Iterable[bytes], *, room: bool) -> None:
-        self._disk.files[self._db] = _File(list(bodies))
+        self._disk.files[self._db] = _File()
         self._open = True
-        self.size = sum(map(len, self._file.written))
+        self.size = 0
+        self.append(bodies)
         self.sync()
 
     def append(self, bodies: Iterable[bytes]) -> None:
-        added = list(bodies)
-        self._file.written += added
-        self.size += sum(map(len, added))
-
-    def sync(self) -> None:
-        file = self._file
-        for body in file.written[len(file.synced) :]:
+        for body in bodies:
+            self._file.written.append(body)
+            self.size += len(body)
             kind, what = msgspec.msgpack.decode(body)
             if kind == "kept":
-                self._synced.add(what["run"])
-        file.synced = list(file.written)
+                self._written.add(what["run"])
+
+    def sync(self) -> None:
+        self._file.synced = list(self._file.written)
+        self._synced |= self._written
 
     def clear(self) -> None:
         self._file.written = []
@@ -109,10 +112,17 @@ class VirtualJournal:
             self._disk.files.pop(self._db, None)
 
     def see_told(self, results: Iterable[RunResult]) -> None:
-        """No result is told before it is safe from a power cut."""
+        """No result is told before it is safe from the death of its guard."""
         for result in results:
-            if result.run not in self._synced:
-                raise Violation(f"the result of run {result.run} is told before it is synced to disk")
+            self._told.add(result.run)
+            if result.run not in self._written:
+                raise Violation(f"the result of run {result.run} is told before it is written to disk")
+
+    def see_turned(self) -> None:
+        """What was told is safe from a power cut soon after."""
+        if unsafe := self._told - self._synced:
+            raise Violation(f"the result of run {min(unsafe)} is told, and is not synced to disk")
+        self._told.clear()
 
     @property
     def _file(self) -> _File:

@@ -419,6 +419,8 @@ class SimGuard(Guard):
             return
         clock = self._machine.timeline.here = self._machine.clock
         self._turn()
+        if self.keeper.journal is not None:
+            self.keeper.journal.see_turned()
         wait_s = self._wait_s()
         if self._ending.done:
             self.alive = False

@@ -140,7 +140,9 @@ class Judge:
         self._client = client
         self._machines = machines
         self._pollers = pollers
+        # Of every run, and those that are pending or running.
         self.rows: dict[int, Row] = {}
+        self._open: set[int] = set()
         self._before: dict[int, Row] = {}
         self._told: dict[int, Told] = {}
         # Why each run was made, by its event; what each job wishes; and which runs workers have handed back.
@@ -291,10 +293,11 @@ class Judge:
             return
         self._changes = changes
         self.checks += 1
-        rows = {row[0]: Row(*row) for row in self._scheduler.engine.look(RUNS)}
         before = self._before = self.rows
-        changed = [row for run, row in rows.items() if before.get(run) != row]
-        self.rows = rows
+        changed = [Row(*row) for row in self._scheduler.engine.look(RUNS) if before.get(row[0]) != row]
+        self.rows = before | {row.run: row for row in changed}
+        self._open -= {row.run for row in changed if row.final}
+        self._open |= {row.run for row in changed if not row.final}
         for row in changed:
             if row.run not in before:
                 self._tasks[row.job, row.task].append(row.run)
@@ -331,7 +334,7 @@ class Judge:
     # --- when all is healed ------------------------------------------------------------------------------------------
 
     def all_ended(self) -> bool:
-        return not any(not row.final and not self._recurring(row.job) for row in self.rows.values())
+        return all(self._recurring(self.rows[run].job) for run in self._open)
 
     def check_all_ended(self) -> None:
         """An acked job ends, once there is somebody to run it."""
@@ -622,7 +625,7 @@ class Judge:
 
     def _check_loads(self, before: Mapping[int, Row], changed: Iterable[Row]) -> None:
         """No worker is given more than it asked for, and one run on probation at most."""
-        running = [row for row in self.rows.values() if row.status == "running"]
+        running = [row for run in self._open if (row := self.rows[run]).status == "running"]
         held = Counter(row.worker for row in running)
         suspect = Counter(row.worker for row in running if row.probation)
         for worker, count in suspect.items():

@@ -650,11 +650,12 @@ _MUTANTS: Final = (
             "self._backlog.withdraw()\n        self._spool._results.clear()",
         ),
     ),
-    mutant("a guard tells results before they are synced", (Guard, "_collect", "self._spool.sync(now_ms)", "pass")),
+    mutant("a guard tells results before they are written", (Guard, "_collect", "self._spool.write(now_ms)", "pass")),
     mutant(
-        "a guard tells a new agent of results before they are synced",
-        (Guard, "_on_agent_started", "self._spool.sync(_mono_ms())", "pass"),
+        "a guard tells a new agent of results before they are written",
+        (Guard, "_on_agent_started", "self._spool.write(_mono_ms())", "pass"),
     ),
+    mutant("a guard does not sync what it has told", (Guard, "_turn", "self._spool.sync(now_ms)", "pass")),
     mutant("a spool writes and does not sync", (Spool, "sync", "self._journal.sync()", "pass")),
     mutant(
         "a spool's new file leaves out what is held",
@@ -696,8 +697,8 @@ EQUIVALENT: Final[dict[str, str]] = {
     " a second: too rare for these seeds, of which some notice it with other draws. test_guard.py tests it",
     "a guard starts the same run twice": "its agent has asked the same before, and holds all that its guard has",
     "an agent says nothing of probation's end": "the next heartbeat says it a little later",
-    "a guard tells a new agent of results before they are synced": "nothing waits for a slot when an agent has ended, so"
-    " the same turn syncs what was held back for a batch, before there is a new one",
+    "a guard tells a new agent of results before they are written": "nothing waits for a slot when an agent has ended, so"
+    " the same turn writes what was held back for a batch, before there is a new one",
     "an unknown session is not answered": "without an ack for the timeout the worker ends its session by itself",
     "what a worker returns is not put back": "the next heartbeat does not list it, which takes it back a little later",
     "a lease counts from the last of several registers": "a heartbeat follows `registered` at once, and its ack settles the"

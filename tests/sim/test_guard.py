@@ -91,6 +91,22 @@ def test_what_ends_in_the_turn_in_which_another_database_comes_is_kept_for_its_o
     host.say(messages.Forget((1,)), messages.Database("d2"), messages.Database("d1"))
 
 
+def test_a_result_is_told_while_the_disk_is_busy_with_it(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+    journal = host.guard.keeper.journal
+    assert journal is not None
+    told_before = []
+    sync = journal.sync
+    monkeypatch.setattr(journal, "sync", lambda: (told_before.append(list(host.told)), sync()))
+    host.start(1, 20)
+    host.turn(50)
+    # The file is new with the first result, and synced as a whole.
+    host.start(2, 20)
+    host.turn(50)
+    assert [[type(one) for one in told] for told in told_before][-1][-1:] == [messages.Ended]
+    host.told.clear()
+    host.say(messages.Forget((1, 2)))
+
+
 def test_nothing_of_a_batch_is_on_disk_twice_and_all_is_there_before_it_is_told(host: Host) -> None:
     host.start(1, 20)
     host.turn(50)

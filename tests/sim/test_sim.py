@@ -62,6 +62,7 @@ def test_a_virtual_disk_keeps_what_was_written_from_a_kill_and_what_was_synced_f
     spool.change("d1", 0)
     for run in (1, 2, 3):
         spool.add(result(run))
+        spool.write(0)
         spool.sync(0)
     spool.forget((2,), 0)
     assert [one.run for one in spool_on(disk).results()] == [1, 3]

@@ -12,6 +12,7 @@ from contextlib import ExitStack
 from typing import Any
 
 import pytest
+from waitress.channel import HTTPChannel
 
 from tests.unit.rest import Rest
 from zsched.api.server import ListenError, Server
@@ -154,6 +155,26 @@ def test_a_connection_serves_many_requests(server: Server) -> None:
         status, headers, _ = caller.ask(post(JOB, b"Connection: close"))
         assert (status, headers["connection"]) == (201, "close")
         assert caller.closed()
+
+
+def test_an_answer_leaves_in_one_piece(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    pieces = []
+    write_soon = HTTPChannel.write_soon
+
+    def written(channel: HTTPChannel, data: bytes) -> Any:
+        pieces.append(data)
+        return write_soon(channel, data)
+
+    monkeypatch.setattr(HTTPChannel, "write_soon", written)
+    with Caller(server) as caller:
+        status, _, body = caller.ask(post(JOB))
+        [piece] = pieces
+        assert (status, json.loads(piece.partition(b"\r\n\r\n")[2])) == (201, body)
+        pieces.clear()
+        # An answer without a body.
+        caller.send(b"HEAD /jobs/1 HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        caller.socket.recv(65_536)
+        assert [piece[-4:] for piece in pieces] == [b"\r\n\r\n"]
 
 
 def test_requests_sent_ahead_are_answered_in_order(server: Server) -> None:

@@ -43,6 +43,7 @@ def result(run: int, output: int = 0) -> RunResult:
 def kept(spool: Spool, *results: RunResult, mono_ms: int = 0) -> None:
     for one in results:
         spool.add(one)
+    spool.write(mono_ms)
     spool.sync(mono_ms)
 
 
@@ -102,10 +103,10 @@ def test_what_was_forgotten_does_not_come_back(spool: Spool, tmp_path: Path) -> 
     assert runs(opened(tmp_path)) == []
 
 
-def test_what_was_forgotten_before_its_sync_is_never_written(spool: Spool, tmp_path: Path) -> None:
+def test_what_was_forgotten_before_it_was_written_never_is(spool: Spool, tmp_path: Path) -> None:
     spool.add(result(1))
     spool.forget((1,), 0)
-    spool.sync(0)
+    spool.write(0)
     assert not spool_file(tmp_path).exists()
 
 
@@ -144,7 +145,11 @@ class Calls:
 def test_a_batch_is_one_write_and_one_sync(spool: Spool, monkeypatch: pytest.MonkeyPatch) -> None:
     kept(spool, result(1))
     calls = Calls(monkeypatch)
-    kept(spool, result(2), result(3), result(4))
+    for run in (2, 3, 4):
+        spool.add(result(run))
+    spool.write(0)
+    assert calls.made == ["write"]
+    spool.sync(0)
     assert calls.made == ["write", "fdatasync"]
     spool.forget((1, 2), 0)
     assert calls.made == ["write", "fdatasync", "write"]

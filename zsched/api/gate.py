@@ -12,6 +12,7 @@ import re
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from ipaddress import ip_address
 from typing import Final
 
@@ -163,7 +164,7 @@ def foreign(req: falcon.Request) -> str | None:
     Both ends of a local connection are loopback addresses, it speaks to us by a local name (a page that rebinds its
     DNS name does not), and no proxy stands between.
     """
-    if not (_loopback(req.env.get("REMOTE_ADDR")) and _loopback(req.env.get(LOCAL_ADDRESS))):
+    if not (_loopback(str(req.env.get("REMOTE_ADDR"))) and _loopback(str(req.env.get(LOCAL_ADDRESS)))):
         return "The call comes from another host"
     if _name(req.get_header("Host") or "") not in _LOCAL_NAMES:
         return "The Host header is not localhost, 127.0.0.1 or [::1]"
@@ -178,9 +179,10 @@ def _name(host: str) -> str:
     return (name if colon and port.isdigit() else host).lower()
 
 
-def _loopback(address: object) -> bool:
+@lru_cache(maxsize=256)
+def _loopback(address: str) -> bool:
     try:
-        parsed = ip_address(str(address))
+        parsed = ip_address(address)
     except ValueError:
         return False
     mapped = getattr(parsed, "ipv4_mapped", None)

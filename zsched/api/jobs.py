@@ -80,20 +80,23 @@ class JobItem:
     def on_get(self, req: falcon.Request, resp: falcon.Response, job: str) -> None:
         given = parameters(req, "wait")
         number = job_id(job)
-        wait_s = duration_ms(given, "wait", WAIT_MS_MAX) / 1000
-        if wait_s:
-            self._context.live.hold(
-                lambda: _found(self._context.reader.job(number)), lambda found: found.status in TERMINAL, wait_s
-            )
-        answer(resp, self.view(number))
+        found = self._context.live.hold(
+            lambda: _found(self._context.reader.job(number)),
+            lambda found: found.status in TERMINAL,
+            duration_ms(given, "wait", WAIT_MS_MAX) / 1000,
+        )
+        answer(resp, self._view(found))
 
     on_head = on_get
 
     def view(self, number: JobId) -> views.View:
         """The job with its last run. Raises a 404 Problem."""
+        return self._view(_found(self._context.reader.job(number)))
+
+    def _view(self, job: Job) -> views.View:
         reader = self._context.reader
-        view = views.job(_found(reader.job(number)))
-        last = reader.last_run(number)
+        view = views.job(job)
+        last = reader.last_run(job.job_id)
         if last is not None:
             view["last_run"] = views.run(last, reader.output(last.run_id))
         return view

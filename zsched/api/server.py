@@ -44,13 +44,30 @@ class Pause:
 
 
 class _Task(waitress.task.WSGITask):  # type: ignore[misc]
-    """A request, with the address that the caller reached us by."""
+    """A request, with the address that the caller reached us by, and its answer in one piece."""
+
+    # Waitress's own names, of which it says no types.
+    wrote_header: bool
+    has_body: bool
+    content_length: int | None
 
     def get_environment(self) -> dict[str, Any]:
         environment: dict[str, Any] = super().get_environment()
         environment[LOCAL_ADDRESS] = self.channel.local_address
         environment[PEER_UID] = self.channel.peer_uid
         return environment
+
+    def write(self, data: bytes) -> None:
+        """Waitress sends the head by itself, and so wakes the caller twice: a quarter of the requests a second of many
+        callers.
+        """
+        if self.wrote_header or not self.has_body or self.content_length != len(data):
+            super().write(data)
+            return
+        head = self.build_response_header()
+        self.wrote_header = True
+        self.content_bytes_written = len(data)
+        self.channel.write_soon(head + data)
 
 
 class _ErrorTask(waitress.task.ErrorTask):  # type: ignore[misc]

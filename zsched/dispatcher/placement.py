@@ -27,7 +27,8 @@ _LOWEST_PRIORITY: Final = -(2**31)
 def place(store: Store, sessions: Iterable[Session], lease_ms: int, now: Now, hand: Hand) -> None:
     """Hand ready runs to the workers that have room for them. `lease_ms`: how long a lease is from now on."""
     for room in (free_slots, ahead_room):
-        _fill(store, sessions, room, lease_ms, now, hand)
+        if not _fill(store, sessions, room, lease_ms, now, hand):
+            return
 
 
 def claim_one(store: Store, session: Session, now: Now) -> Claimed | None:
@@ -74,18 +75,20 @@ def _fits(store: Store, ready: Ready, session: Session) -> bool:
     return misfit(ready.demand, session.worker) is None
 
 
-def _fill(store: Store, sessions: Iterable[Session], room: Room, lease_ms: int, now: Now, hand: Hand) -> None:
-    """Fill one kind of room, the best demand first, until no room or no run that fits is left."""
+def _fill(store: Store, sessions: Iterable[Session], room: Room, lease_ms: int, now: Now, hand: Hand) -> bool:
+    """Fill one kind of room, the best demand first, until no room or no run that fits is left.
+
+    False: nothing is ready any more.
+    """
     open_ = [session for session in sessions if session.window and room(store, session) > 0]
     passed: set[DemandId] = set()
     while open_:
-        ready = [
-            one
-            for one in store.ready(now.wall_ms)
-            if one.demand_id not in passed and (one.demand.plain or room is free_slots)
-        ]
+        found = store.ready(now.wall_ms)
+        if not found:
+            return False
+        ready = [one for one in found if one.demand_id not in passed and (one.demand.plain or room is free_slots)]
         if not ready:
-            return
+            return True
         best, *others = ready
         # Runs of another demand may be better than the later ones of this: none below the next best priority is taken
         # now.
@@ -93,6 +96,7 @@ def _fill(store: Store, sessions: Iterable[Session], room: Room, lease_ms: int, 
         if not _spread(store, best, floor, open_, room, lease_ms, now, hand):
             passed.add(best.demand_id)
         open_ = [session for session in open_ if room(store, session) > 0]
+    return True
 
 
 def _spread(

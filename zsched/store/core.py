@@ -33,6 +33,7 @@ class Core:
         # Demands never change once they are stored. But the id of one that is undone may come again for another, so
         # then all are forgotten.
         self._demands: dict[DemandId, Demand] = {}
+        self._demand_ids: dict[Demand, DemandId] = {}
 
     # --- transactions ---
 
@@ -45,7 +46,7 @@ class Core:
 
     def rollback(self) -> None:
         self._ledger.cut()
-        self._demands.clear()
+        self._forget_demands()
         self._engine.rollback()
 
     @contextmanager
@@ -66,7 +67,7 @@ class Core:
 
     def _undo(self, mark: tuple[int, int, int]) -> None:
         self._ledger.cut(mark)
-        self._demands.clear()
+        self._forget_demands()
         self._execute("ROLLBACK TO attempt")
         self._execute("RELEASE attempt")
 
@@ -84,9 +85,12 @@ class Core:
     # --- demands ---
 
     def _demand_id(self, demand: Demand) -> DemandId:
-        wish = rows.wish(demand)
-        found = self._execute(sql.FIND_DEMAND, (wish,)) or self._execute(sql.ADD_DEMAND, (wish,))
-        return DemandId(found[0][0])
+        known = self._demand_ids.get(demand)
+        if known is None:
+            wish = rows.wish(demand)
+            found = self._execute(sql.FIND_DEMAND, (wish,)) or self._execute(sql.ADD_DEMAND, (wish,))
+            known = self._demand_ids[demand] = DemandId(found[0][0])
+        return known
 
     def _demand(self, demand_id: DemandId) -> Demand:
         known = self._demands.get(demand_id)
@@ -97,6 +101,10 @@ class Core:
                 known = UNREADABLE
             self._demands[demand_id] = known
         return known
+
+    def _forget_demands(self) -> None:
+        self._demands.clear()
+        self._demand_ids.clear()
 
     # --- runs ---
 

@@ -167,6 +167,9 @@ class Guard:
         if self._keeper.on_tick(now_ms):
             self._on_agent_started()
         self._keeper.flush()
+        # The scheduler hears of a result while the disk is still busy with it. What a power cut takes before the end of
+        # that, it would have taken had the job ended a moment later.
+        self._spool.sync(now_ms)
         self._notify.alive(now_ms)
 
     def _wait_s(self) -> float | None:
@@ -218,7 +221,7 @@ class Guard:
         if self._tell_at_ms is None:
             self._tell_at_ms = now_ms + _TELL_WITHIN_MS
         if not self._backlog or now_ms >= self._tell_at_ms:
-            self._spool.sync(now_ms)
+            self._spool.write(now_ms)
             self._keeper.put(messages.Ended(tuple(self._untold)))
             self._forget_untold()
 
@@ -274,7 +277,7 @@ class Guard:
         """
         self._strays.spared = {self._keeper.pid} if self._keeper.pid is not None else set()
         self._forget_untold()
-        self._spool.sync(_mono_ms())
+        self._spool.write(_mono_ms())
         self._disk_fails = self._spool.failing
         # A live run of another database may have the id of one of this database's.
         results = tuple(result for result in self._spool.results() if result.run not in self._runs)

@@ -84,6 +84,7 @@ class Socket:
         self.dealer.setsockopt(zmq.CONNECT_TIMEOUT, _CONNECT_MS_MAX)
         self.monitor = self.dealer.get_monitor_socket(zmq.EVENT_HANDSHAKE_SUCCEEDED | zmq.EVENT_DISCONNECTED)
         self.dealer.connect(place.endpoint)
+        self.watched = (self.dealer, self.monitor)
 
     def connections(self) -> list[bool]:
         """What happened to the connection since the last call: True for made, False for cut."""
@@ -160,7 +161,7 @@ class Link:
         ready = dict(self._poller.poll(wait_ms))
         if self._channel.fileno() in ready:
             self._on_messages()
-        if self._socket is not None and len(ready):
+        if self._socket is not None and not ready.keys().isdisjoint(self._socket.watched):
             self._on_socket(self._socket)
 
     def _on_messages(self) -> None:
@@ -231,13 +232,13 @@ class Link:
             # ZeroMQ never tries again when a handshake was refused, or was no handshake; and does not say so.
             if self._socket.place == place and self._socket.connected and not self._dead(self._socket):
                 return
-            self._poller.unregister(self._socket.dealer)
-            self._poller.unregister(self._socket.monitor)
+            for one in self._socket.watched:
+                self._poller.unregister(one)
             self._socket.close()
         log.info("worker %s: connecting to %s", self._hello.worker, place.endpoint)
         self._socket = Socket(self._context, place, self._door.pair)
-        self._poller.register(self._socket.dealer, zmq.POLLIN)
-        self._poller.register(self._socket.monitor, zmq.POLLIN)
+        for one in self._socket.watched:
+            self._poller.register(one, zmq.POLLIN)
 
     def _dead(self, source: Socket) -> bool:
         """Whether a connection is one in name only: nobody is told that the network is cut."""

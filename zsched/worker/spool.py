@@ -1,7 +1,8 @@
 """The results that the guard holds until the scheduler has answered them. They survive guard, agent and power cuts.
 
-What was added is on disk when `sync` returns, and may be told from then on. When the disk fails, results are held in
-memory and told all the same; `failing` says so, and a new file is tried now and then.
+What was added survives us when `write` returns, and may be told from then on; after `sync` it survives a power cut.
+When the disk fails, results are held in memory and told all the same; `failing` says so, and a new file is tried now
+and then.
 """
 
 from __future__ import annotations
@@ -64,8 +65,9 @@ class Spool:
         # Bytes in the open file, of each result that is in it, and of all; none while the disk fails.
         self._sizes: dict[int, int] = {}
         self._held_bytes = 0
-        # Held, but not yet in the file.
+        # Held, but not yet in the file; and whether something in the file is not yet synced.
         self._fresh: list[int] = []
+        self._unsynced = False
         self._outage = Outage(log, "results can't be kept on disk", "results are kept on disk again")
         # When to read the file if it is `unread`, and to write what is held to a new one. None: nothing is wrong.
         self._renew_at_ms: int | None = None
@@ -89,12 +91,12 @@ class Spool:
         return tuple(self._results.values())
 
     def add(self, result: RunResult) -> None:
-        """Take a result. After the next sync it may be told to the agent."""
+        """Take a result. After the next write it may be told to the agent."""
         self._results[result.run] = result
         self._fresh.append(result.run)
 
-    def sync(self, mono_ms: int) -> None:
-        """What was added is on disk when this returns, unless the disk is failing."""
+    def write(self, mono_ms: int) -> None:
+        """What was added is in the file when this returns, unless the disk is failing."""
         fresh = [run for run in self._fresh if run in self._results]
         self._fresh.clear()
         if not fresh or self.failing:
@@ -104,7 +106,17 @@ class Spool:
                 self._renew()
             else:
                 self._journal.append([self._pack(run) for run in fresh])
-                self._journal.sync()
+                self._unsynced = True
+        except OSError as error:
+            self._on_failure(error, mono_ms)
+
+    def sync(self, mono_ms: int) -> None:
+        """What was written is on the disk when this returns, unless that is failing."""
+        if not self._unsynced:
+            return
+        try:
+            self._journal.sync()
+            self._unsynced = False
         except OSError as error:
             self._on_failure(error, mono_ms)
 
@@ -128,6 +140,7 @@ class Spool:
 
     def change(self, db: str, mono_ms: int) -> None:
         """Leave these results to their database, and hold those of another one."""
+        self.write(mono_ms)
         self.sync(mono_ms)
         if self.failing:
             self._renew_at_ms = mono_ms
@@ -177,6 +190,7 @@ class Spool:
 
     def _renew(self) -> None:
         self._forget_sizes()
+        self._unsynced = False
         self._journal.replace((self._pack(run) for run in self._results), room=self.failing)
 
     def _pack(self, run: int) -> bytes:
@@ -193,6 +207,7 @@ class Spool:
         """Of this file nothing is known any more, and a sync that failed is never tried again."""
         self._outage.failed(error, mono_ms)
         self._forget_sizes()
+        self._unsynced = False
         self.failing = True
         self._renew_at_ms = mono_ms + RETRY_MS
 
