@@ -94,15 +94,20 @@ def test_what_ends_in_the_turn_in_which_another_database_comes_is_kept_for_its_o
 def test_a_result_is_told_while_the_disk_is_busy_with_it(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
     journal = host.guard.keeper.journal
     assert journal is not None
-    told_before = []
+    told_before: list[list[type]] = []
     sync = journal.sync
-    monkeypatch.setattr(journal, "sync", lambda: (told_before.append(list(host.told)), sync()))
+
+    def synced() -> None:
+        told_before.append([type(one) for one in host.told])
+        sync()
+
+    monkeypatch.setattr(journal, "sync", synced)
     host.start(1, 20)
     host.turn(50)
     # The file is new with the first result, and synced as a whole.
     host.start(2, 20)
     host.turn(50)
-    assert [[type(one) for one in told] for told in told_before][-1][-1:] == [messages.Ended]
+    assert told_before[-1][-1] is messages.Ended
     host.told.clear()
     host.say(messages.Forget((1, 2)))
 
