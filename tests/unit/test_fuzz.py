@@ -27,7 +27,7 @@ from msgspec import Struct
 from tests.unit import damage
 from tests.unit.document import hold_against
 from tests.unit.rest import Rest
-from tests.unit.test_protocol import almost_frames, scheduler_frames, values, worker_frames
+from tests.unit.test_protocol import SCHEDULER_FRAMES, WORKER_FRAMES, scheduler_frames, worker_frames
 from zsched.api import body
 from zsched.api.app import NEEDS, make_app
 from zsched.api.context import Context, Facts
@@ -79,6 +79,19 @@ def figures(caplog: pytest.LogCaptureFixture) -> None:
 
 frames = worker_frames | scheduler_frames
 seeds = st.integers(0, 2**32)
+# What msgpack can carry, with integers and text that frames may not have.
+integers = st.integers(-(2**63), 2**64 - 1)
+values = st.recursive(
+    st.none() | st.booleans() | integers | st.floats() | st.text() | st.binary(),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text() | integers, inner, max_size=4),
+    max_leaves=20,
+)
+names = sorted({name for kind in (*WORKER_FRAMES, *SCHEDULER_FRAMES) for name in kind.__struct_fields__})
+# Maps that look like frames: a real type and real keys, with anything at all as values.
+almost_frames = st.fixed_dictionaries(
+    {"t": st.sampled_from([kind.__struct_config__.tag for kind in (*WORKER_FRAMES, *SCHEDULER_FRAMES)])},
+    optional=dict.fromkeys(names, values),
+)
 
 
 def frame_or_refused(body: bytes) -> int:

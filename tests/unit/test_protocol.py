@@ -1,8 +1,7 @@
-"""Bytes in, a frame or ProtocolError out, and nothing else; and every frame comes back as it was."""
+"""Every frame comes back as it was packed, and what is none is refused. Made-up ones: test_fuzz.py."""
 
 from __future__ import annotations
 
-import contextlib
 import datetime
 import tracemalloc
 from collections.abc import Callable
@@ -33,51 +32,6 @@ from zsched.protocol import (
 
 WORKER_FRAMES = get_args(WorkerFrame)
 SCHEDULER_FRAMES = get_args(SchedulerFrame)
-
-# What msgpack can carry, with integers and text that frames may not have.
-integers = st.integers(-(2**63), 2**64 - 1)
-values = st.recursive(
-    st.none() | st.booleans() | integers | st.floats() | st.text() | st.binary(),
-    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text() | integers, inner, max_size=4),
-    max_leaves=20,
-)
-names = sorted({name for kind in (*WORKER_FRAMES, *SCHEDULER_FRAMES) for name in kind.__struct_fields__})
-# Maps that look like frames: a real type and real keys, with anything at all as values.
-almost_frames = st.fixed_dictionaries(
-    {"t": st.sampled_from([kind.__struct_config__.tag for kind in (*WORKER_FRAMES, *SCHEDULER_FRAMES)])},
-    optional=dict.fromkeys(names, values),
-)
-
-
-def read(body: bytes) -> None:
-    """By both readers; whatever they raise besides ProtocolError fails the test."""
-    for unpack, kinds in ((unpack_from_worker, WORKER_FRAMES), (unpack_from_scheduler, SCHEDULER_FRAMES)):
-        with contextlib.suppress(ProtocolError):
-            assert isinstance(unpack(body), kinds)
-
-
-@given(st.binary(max_size=200))
-def test_bytes_are_a_frame_or_refused(body: bytes) -> None:
-    read(body)
-
-
-@given(values)
-def test_any_msgpack_is_a_frame_or_refused(value: object) -> None:
-    read(msgpack.packb(value))
-
-
-@given(almost_frames)
-def test_a_map_that_looks_like_a_frame_is_one_or_refused(value: dict[str, object]) -> None:
-    read(msgpack.packb(value))
-
-
-@given(st.data())
-def test_a_damaged_frame_is_a_frame_or_refused(data: st.DataObject) -> None:
-    body = bytearray(pack(data.draw(worker_frames)))
-    for _ in range(data.draw(st.integers(1, 4))):
-        body[data.draw(st.integers(0, len(body) - 1))] = data.draw(st.integers(0, 255))
-    read(bytes(body[: data.draw(st.integers(0, len(body)))]))
-
 
 # --- what is packed comes back ---------------------------------------------------------------------------------------
 
@@ -313,10 +267,10 @@ def many(value: bytes) -> bytes:
     return groups(value, (FRAME_BYTES_MAX - 1_000) // len(value))
 
 
-def allowed(value: bytes, values: int) -> bytes:
-    """As many of the value, which is so many values, as a frame may have, and bytes up to the length it may have."""
-    count = (FRAME_VALUES_MAX - 100) // values
-    rest = FRAME_BYTES_MAX - count * len(value) - 1_000
+def allowed(value: bytes, values: int, part: int) -> bytes:
+    """The value, which is so many values, again and again, and bytes: a part of what a frame may have of each."""
+    count = (FRAME_VALUES_MAX - 100) // part // values
+    rest = FRAME_BYTES_MAX // part - count * len(value) - 1_000
     return groups(value, count, b"\xc6" + rest.to_bytes(4) + bytes(rest))
 
 
@@ -346,13 +300,13 @@ def test_a_frame_of_very_many_values_is_refused_before_any_of_them_is_made(value
 
 
 def test_as_many_values_as_are_allowed_cost_at_most_ten_times_the_bytes_of_the_longest_frame() -> None:
-    # Of all kinds these cost the most.
-    body = with_key(allowed(b"\x81\xa1a" * 900 + b"\x80", 1_801))
-    assert len(body) <= FRAME_BYTES_MAX
+    # Of all kinds these cost the most. A fifth of them shows what all cost.
+    body = with_key(allowed(b"\x81\xa1a" * 900 + b"\x80", 1_801, part=5))
+    assert len(body) <= FRAME_BYTES_MAX // 5
     tracemalloc.start()
     try:
         assert isinstance(unpack_from_worker(body), protocol.Ready)
-        assert tracemalloc.get_traced_memory()[1] < 10 * FRAME_BYTES_MAX
+        assert tracemalloc.get_traced_memory()[1] < 10 * FRAME_BYTES_MAX // 5
     finally:
         tracemalloc.stop()
 
