@@ -18,6 +18,10 @@ FRAME_BYTES_MAX = 8 * MIB
 FRAME_LIST_MAX = 131_072
 FRAME_KEYS_MAX = 1_024
 
+# Values of one frame in all, those inside others and the keys of maps too. msgpack makes an object of each, of up to
+# 100 bytes, before anything looks at it. A heartbeat with FRAME_LIST_MAX runs has 655,000. More is no frame.
+FRAME_VALUES_MAX = 700_000
+
 # Bytes of frames taken in by one turn, from which on the rest waits for the next.
 TURN_BYTES_MAX = 32 * MIB
 

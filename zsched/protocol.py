@@ -14,7 +14,7 @@ import msgpack
 import msgspec
 from msgspec import Meta, Struct
 
-from zsched.limits import FRAME_BYTES_MAX, FRAME_KEYS_MAX, FRAME_LIST_MAX, LOG_BYTES_MAX
+from zsched.limits import FRAME_BYTES_MAX, FRAME_KEYS_MAX, FRAME_LIST_MAX, FRAME_VALUES_MAX, LOG_BYTES_MAX
 
 VERSION: Final = 1
 VERSIONS: Final = (1,)
@@ -28,10 +28,6 @@ RunId = Annotated[int, Meta(ge=1, le=INTEGER_MAX)]
 WorkerName = Annotated[str, Meta(min_length=1, max_length=128, pattern=r"^[A-Za-z0-9][A-Za-z0-9._@:-]*\Z")]
 Word = Annotated[str, Meta(max_length=64)]
 Line = Annotated[str, Meta(max_length=1024)]
-
-# Values of one frame in all, those inside others and the keys of maps too. msgpack makes an object of each, of up to
-# 100 bytes, before anything looks at it. A heartbeat with FRAME_LIST_MAX runs has 655,000. More is no frame.
-FRAME_VALUES_MAX: Final = 700_000
 
 # What a frame is packed in at first. msgpack would take 256 KiB, which costs ten times what packing does.
 _PACK_BYTES: Final = 1024

@@ -13,9 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from zsched import protocol
-from zsched.limits import FRAME_BYTES_MAX, FRAME_KEYS_MAX, FRAME_LIST_MAX
+from zsched.limits import FRAME_BYTES_MAX, FRAME_KEYS_MAX, FRAME_LIST_MAX, FRAME_VALUES_MAX
 from zsched.protocol import (
-    FRAME_VALUES_MAX,
     Heartbeat,
     Held,
     Output,
