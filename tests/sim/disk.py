@@ -75,6 +75,8 @@ class VirtualJournal:
         self._disk.current = db
 
     def load(self, db: str) -> Iterator[bytes]:
+        # What was told of another database's is synced by now.
+        self.see_turned()
         self._db, self._open = db, False
         self._written.clear()
         self._synced.clear()
@@ -117,6 +119,10 @@ class VirtualJournal:
             self._told.add(result.run)
             if result.run not in self._written:
                 raise Violation(f"the result of run {result.run} is told before it is written to disk")
+
+    def forgive(self) -> None:
+        """What was told until now could not be synced."""
+        self._told.clear()
 
     def see_turned(self) -> None:
         """What was told is safe from a power cut soon after."""

