@@ -123,6 +123,9 @@ class Backoff:
     jitter: float = 0.1
 
 
+USUAL_BACKOFF: Final = Backoff()
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Policy:
     """How long a job's run may take, and what becomes of it when something goes wrong.
@@ -134,7 +137,7 @@ class Policy:
     timeout_ms: int | None = None
     grace_ms: int = GRACE_MS_DEFAULT
     retries: int = 0
-    backoff: Backoff = Backoff()
+    backoff: Backoff = USUAL_BACKOFF
     on_lost: OnLost = OnLost.REQUEUE
     on_disconnect: OnDisconnect = OnDisconnect.CONTINUE
     crash_limit: int = CRASH_LIMIT_DEFAULT

@@ -24,7 +24,7 @@ from zsched.limits import (
     SECRET_BYTES_MIN,
     SECRETS_MAX,
 )
-from zsched.model import Backoff, JobSpec, OnDisconnect, OnLost, Policy
+from zsched.model import USUAL_BACKOFF, Backoff, JobSpec, OnDisconnect, OnLost, Policy
 from zsched.units import DURATION_MS_MAX, USER_NAME, VARIABLE_NAME, format_duration_ms, parse_duration_ms
 
 
@@ -143,9 +143,6 @@ def _check_variables(env: Mapping[str, str], secret_env: Mapping[str, str]) -> N
         raise SpecError("secret_env" if secret_env else "env", f"at most {ENV_BYTES_MAX} bytes in all, not {size}")
 
 
-_USUAL: Final = Backoff()
-
-
 def _policy(body: JobBody) -> Policy:
     timeout_ms = None if body.timeout is None else _duration_ms("timeout", body.timeout)
     if timeout_ms is not None and timeout_ms <= 0:
@@ -157,7 +154,7 @@ def _policy(body: JobBody) -> Policy:
         timeout_ms=timeout_ms,
         grace_ms=grace_ms,
         retries=body.retries,
-        backoff=_USUAL if body.backoff is None else _backoff(body.backoff),
+        backoff=USUAL_BACKOFF if body.backoff is None else _backoff(body.backoff),
         on_lost=body.on_lost,
         on_disconnect=body.on_disconnect,
         crash_limit=body.crash_limit,

@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from typing import Final, TypeVar
 
 from zsched.limits import CRASH_LIMIT_DEFAULT, GRACE_MS_DEFAULT, LOGS_BYTES_SHOWN
-from zsched.model import Backoff, Event, Job, OnDisconnect, OnLost, Run, Stream, Token, Worker, WorkerKey
+from zsched.model import USUAL_BACKOFF, Backoff, Event, Job, OnDisconnect, OnLost, Run, Stream, Token, Worker, WorkerKey
 from zsched.store.contract import Claimed, RunOutput
 from zsched.units import format_duration_ms
 
@@ -44,7 +44,7 @@ def job(job: Job) -> View:
             "timeout": None if policy.timeout_ms is None else format_duration_ms(policy.timeout_ms),
             "kill_grace": _unusual(policy.grace_ms, GRACE_MS_DEFAULT, format_duration_ms),
             "retries": policy.retries or None,
-            "backoff": _unusual(policy.backoff, Backoff(), _backoff),
+            "backoff": _unusual(policy.backoff, USUAL_BACKOFF, _backoff),
             "on_lost": _unusual(policy.on_lost, OnLost.REQUEUE),
             "on_disconnect": _unusual(policy.on_disconnect, OnDisconnect.CONTINUE),
             "crash_limit": _unusual(policy.crash_limit, CRASH_LIMIT_DEFAULT),

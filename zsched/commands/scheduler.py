@@ -194,9 +194,8 @@ def give_memory_back() -> None:
     """Have glibc return large blocks to the system when they are freed.
 
     By itself it keeps them from the first one on, for the next of that size, and small ones then settle in between: a
-    port that strangers talk to grew by 4 MiB in two minutes, and with this by 1. Of small ones some are kept: SQLite
-    takes one or two of 90 KiB for a statement, and to get them from the system each time made a turn of one job take
-    twice as long.
+    port that strangers talk to makes the process grow. Of small ones some are kept: SQLite takes one or two of 90 KiB
+    for a statement, and to get them from the system each time made a turn of one job take twice as long.
     """
     with suppress(AttributeError):  # Another C library has no such thing.
         mallopt = ctypes.CDLL(None).mallopt

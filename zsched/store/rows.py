@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
-from typing import Final, TypeVar
+from typing import TypeVar
 
 from zsched.matching import Demand
 from zsched.model import (
+    USUAL_BACKOFF,
     Backoff,
     Event,
     Job,
@@ -78,17 +79,14 @@ def stored_policy(given: Policy) -> Row:
 def backoff(text: str | None) -> Backoff:
     """Raises ValueError and the like for what is none."""
     if text is None:
-        return Backoff()
+        return USUAL_BACKOFF
     initial_ms, factor, max_ms, jitter = json.loads(text)
     return Backoff(initial_ms=initial_ms, factor=factor, max_ms=max_ms, jitter=jitter)
 
 
-_USUAL: Final = Backoff()
-
-
 def stored_backoff(given: Backoff) -> str | None:
     """What `backoff` reads; None for the usual one."""
-    if given == _USUAL:
+    if given == USUAL_BACKOFF:
         return None
     return json.dumps([given.initial_ms, given.factor, given.max_ms, given.jitter])
 
