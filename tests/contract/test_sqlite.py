@@ -67,7 +67,7 @@ def test_the_settings_that_a_commit_relies_on_are_really_set(path: Path) -> None
         def pragma(name: str) -> object:
             return engine.execute(f"PRAGMA {name}")[0][0]
 
-        assert pragma("page_size") == 8192
+        assert pragma("page_size") == 4096
         assert pragma("auto_vacuum") == 2  # incremental
         assert pragma("journal_mode") == "wal"
         assert pragma("synchronous") == 2  # FULL
@@ -223,8 +223,8 @@ def test_a_damaged_database_is_found_when_it_is_opened(path: Path) -> None:
         store.submit([JobSpec(name="a", command="x" * 900)] * 500, [None] * 500, "test", NOW)
         store.commit()
     content = bytearray(path.read_bytes())
-    for page in range(6, len(content) // 8192):
-        content[page * 8192 : page * 8192 + 2048] = b"\xa5" * 2048
+    for page in range(6, len(content) // 4096):
+        content[page * 4096 : page * 4096 + 2048] = b"\xa5" * 2048
     path.write_bytes(content)
     with pytest.raises(StoreCorrupt):
         open_writer(path, NOW)
@@ -393,7 +393,7 @@ def test_the_wal_is_moved_into_the_database_and_does_not_grow_for_ever(
         base.store.commit()
         base.store.begin()
     wal = tmp_path / "scheduler.db-wal"
-    assert wal.stat().st_size < 2 * sqlite.CHECKPOINT_PAGES * 8192
+    assert wal.stat().st_size < 2 * sqlite.CHECKPOINT_PAGES * 4096
     base.end()
 
 

@@ -141,6 +141,8 @@ class VirtualRuns:
         self._stuck: set[int] = set()
         self._happened = Happened()
         self.dead_agents: list[int] = []
+        # Virtual jobs have no outputs that end before them.
+        self.maybe_over = False
 
     def __len__(self) -> int:
         return len(self._live)

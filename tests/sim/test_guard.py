@@ -93,6 +93,20 @@ def test_what_ends_in_the_turn_in_which_another_database_comes_is_kept_for_its_o
     host.say(messages.Forget((1,)), messages.Database("d2"), messages.Database("d1"))
 
 
+def test_a_run_whose_outputs_end_is_reaped_without_a_signal(host: Host) -> None:
+    host.start(1, 10_000)
+    ended = host.machine.processes[1]
+    with patch.object(ended, "on_exit", lambda: host.guard.runs._ended.append(ended)):
+        ended.exit(0)
+    host.turn()
+    host.hears()
+    host.guard.runs.maybe_over = True
+    host.turn()
+    assert [type(one) for one in host.told] == [messages.Ended]
+    host.told.clear()
+    host.say(messages.Forget((1,)))
+
+
 def test_a_result_is_told_while_the_disk_is_busy_with_it(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
     journal = host.guard.keeper.journal
     assert journal is not None

@@ -128,3 +128,14 @@ def test_killed_twice_it_is_looked_at_once(world: World, monkeypatch: pytest.Mon
     world.runs.kill(1, KILLED_MS)
     world.wait(KILLED_MS + 5_000)
     assert len(sent) == 2 + 10
+
+
+def test_with_the_end_of_an_output_a_run_may_be_over(world: World) -> None:
+    seen = [world.runs.maybe_over]
+    world.end()
+    for fd in list(world.runs._streams):
+        assert world.runs.on_readable(fd)
+    seen.append(world.runs.maybe_over)
+    world.runs.reap(0)
+    assert [result.run for result in world.runs.take().results] == [1]
+    assert [*seen, world.runs.maybe_over] == [False, True, False]

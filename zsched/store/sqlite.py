@@ -40,8 +40,8 @@ log = logging.getLogger(__name__)
 
 BUSY_TIMEOUT_MS: Final = 5_000
 
-# Pages in the WAL from which on a commit also moves them into the database: SQLite's own default.
-CHECKPOINT_PAGES: Final = 1_000
+# Pages in the WAL from which on a commit also moves them into the database: 8 MB.
+CHECKPOINT_PAGES: Final = 2_000
 
 # In the file's head: `file` and we ourselves know by it whose database it is. The letters "zsch".
 APPLICATION_ID: Final = 0x7A736368
@@ -126,7 +126,7 @@ class SqliteEngine:
 
     def _prepare(self) -> None:
         if not self.execute("SELECT count(*) FROM sqlite_master")[0][0]:
-            self._connection.pragma("page_size", 8192)
+            self._connection.pragma("page_size", 4096)
             self._connection.pragma("auto_vacuum", 2)
         self._connection.pragma("journal_mode", "wal")
         self._connection.pragma("synchronous", "FULL")
@@ -246,10 +246,12 @@ def _raise_ours(error: apsw.Error) -> NoReturn:
     extended = getattr(error, "extendedresult", 0)
     if isinstance(error, apsw.IOError) and extended in _SYNC_ERRORS:
         raise StoreUnsure(sentence) from error
+    if isinstance(error, apsw.CorruptError):
+        raise StoreCorrupt(f"the database is damaged ({sentence})") from error
     for theirs, ours in (
         ((apsw.BusyError, apsw.LockedError), StoreBusy),
         ((apsw.FullError,), StoreFull),
-        ((apsw.CorruptError, apsw.NotADBError), StoreCorrupt),
+        ((apsw.NotADBError,), StoreCorrupt),
     ):
         if isinstance(error, theirs):
             raise ours(sentence) from error

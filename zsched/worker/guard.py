@@ -18,7 +18,7 @@ from typing import Final
 from zsched.config import WorkerConfig
 from zsched.notify import Notify
 from zsched.protocol import Held, RunOrder, RunResult
-from zsched.worker import messages, prctl, rlimits
+from zsched.worker import messages, prctl, rlimits, timeslice
 from zsched.worker.backlog import WAIT_MS_MAX, Backlog
 from zsched.worker.clock import mono_ms as _mono_ms
 from zsched.worker.cpus import usable_cpus
@@ -132,6 +132,7 @@ class Guard:
         if self._config.no_new_privs:
             prctl.gain_nothing()
         prctl.close_to_others()
+        timeslice.shorten()
         folder = self._state.folder
         self._slots = make_room(self._slots)
         log.info("worker %s: process %d, %d slots, state in %s", self._config.id, os.getpid(), self._slots, folder)
@@ -154,6 +155,8 @@ class Guard:
                 self._on_signals()
             elif self._keeper.owns(fd):
                 self._on_messages(self._keeper.receive())
+        if self._runs.maybe_over:
+            self._reap()
         now_ms = _mono_ms()
         self._end_leases(now_ms)
         self._runs.on_tick(now_ms)
@@ -403,14 +406,18 @@ class Guard:
 
     def _on_signals(self) -> None:
         caught = self._signals.take()
-        if signal.SIGCHLD in caught and self._keeper.pid in self._runs.reap(_mono_ms()):
-            self._on_agent_exit()
+        if signal.SIGCHLD in caught:
+            self._reap()
         for number in caught:
             if number in (signal.SIGTERM, signal.SIGINT) or (number == signal.SIGHUP and self._signals.terminal):
                 self._on_end_wanted(signal.Signals(number).name)
             elif number == signal.SIGHUP:
                 log.info("worker %s: SIGHUP, the agent starts anew", self._config.id)
                 self._keeper.kill()
+
+    def _reap(self) -> None:
+        if self._keeper.pid in self._runs.reap(_mono_ms()):
+            self._on_agent_exit()
 
     # --- the end -----------------------------------------------------------------------------------------------------
 

@@ -115,6 +115,8 @@ class Runs:
         self._due: list[tuple[int, int, Due]] = []
         # The last start failed for want of room, and that has been logged.
         self._no_room = False
+        # An output has ended since the last reap. Mostly its process has too, and the signal is still on its way.
+        self.maybe_over = False
         self.happened = Happened()
 
     def __len__(self) -> int:
@@ -219,6 +221,7 @@ class Runs:
             if live is not None:
                 self._on_main_reaped(live, ended.si_code, ended.si_status, mono_ms)
         self._clear()
+        self.maybe_over = False
         return others
 
     def on_tick(self, mono_ms: int) -> None:
@@ -310,6 +313,7 @@ class Runs:
             stream.feed(data)
         else:
             self._close(stream)
+            self.maybe_over = True
         return len(data)
 
     def _close(self, stream: Stream) -> None:

@@ -1,0 +1,75 @@
+"""Whose time slice is short: the guard's and no job's. As the kernel shows it in /proc/PID/sched."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+from zsched.worker.timeslice import SHORT_NS
+
+# Asks, and shows itself and a child of it.
+ASKING = """
+import pathlib, subprocess
+from zsched.worker import timeslice
+print(timeslice.shorten(), flush=True)
+print(pathlib.Path("/proc/self/sched").read_text(), flush=True)
+subprocess.run(["cat", "/proc/self/sched"], check=True)
+"""
+
+
+class Shown(NamedTuple):
+    """Of one process: its class (0: the usual one, 3: batch), its priority (120 is nice 0), its slice in ns."""
+
+    policy: int
+    priority: int
+    slice_ns: int
+
+
+def asked(*prefix: str) -> tuple[bool, Shown, Shown]:
+    """What `shorten` says, who asked and a child of it."""
+    ended = subprocess.run(
+        [*prefix, sys.executable, "-P", "-c", ASKING], check=True, capture_output=True, text=True, timeout=20
+    )
+    policies, priorities, slices = (
+        [int(value) for value in re.findall(rf"^{name} *: *(\d+)$", ended.stdout, re.MULTILINE)]
+        for name in ("policy", "prio", r"se\.slice")
+    )
+    own, child = map(Shown, policies, priorities, slices)
+    return ended.stdout.startswith("True"), own, child
+
+
+@pytest.fixture(autouse=True)
+def _shown() -> None:
+    try:
+        text = Path("/proc/self/sched").read_text()
+    except OSError:
+        pytest.skip("this kernel shows no /proc/PID/sched")
+    if re.search(r"^se\.slice", text, re.MULTILINE) is None:
+        pytest.skip("this kernel (before 6.12) has no slices to ask for")
+
+
+@pytest.mark.parametrize("nice", [0, 5])
+def test_who_asks_has_a_short_one_and_its_children_the_usual_one(nice: int) -> None:
+    could, own, child = asked("nice", "-n", str(nice))
+    assert (could, own) == (True, Shown(0, 120 + nice, SHORT_NS))
+    assert child[:2] == own[:2]
+    assert child.slice_ns > SHORT_NS
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root may give a negative nice value")
+def test_a_worker_that_was_given_more_weight_keeps_it_and_so_do_its_jobs() -> None:
+    could, own, child = asked("nice", "-n", "-5")
+    assert (could, own) == (False, child)
+    assert own[:2] == (0, 115)
+
+
+def test_a_worker_that_was_given_a_class_keeps_it_and_so_do_its_jobs() -> None:
+    could, own, child = asked("chrt", "--batch", "0")
+    assert (could, own) == (False, child)
+    assert own[:2] == (3, 120)
