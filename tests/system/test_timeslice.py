@@ -11,6 +11,8 @@ from typing import NamedTuple
 
 import pytest
 
+from tests.system.process import WorkerProcess
+from tests.system.stub import StubScheduler
 from zsched.worker.timeslice import SHORT_NS
 
 # Asks, and shows itself and a child of it.
@@ -31,16 +33,21 @@ class Shown(NamedTuple):
     slice_ns: int
 
 
+def shown(text: str) -> list[Shown]:
+    """Of each process in the text."""
+    policies, priorities, slices = (
+        [int(value) for value in re.findall(rf"^{name} *: *(\d+)$", text, re.MULTILINE)]
+        for name in ("policy", "prio", r"se\.slice")
+    )
+    return list(map(Shown, policies, priorities, slices))
+
+
 def asked(*prefix: str) -> tuple[bool, Shown, Shown]:
     """What `shorten` says, who asked and a child of it."""
     ended = subprocess.run(
         [*prefix, sys.executable, "-P", "-c", ASKING], check=True, capture_output=True, text=True, timeout=20
     )
-    policies, priorities, slices = (
-        [int(value) for value in re.findall(rf"^{name} *: *(\d+)$", ended.stdout, re.MULTILINE)]
-        for name in ("policy", "prio", r"se\.slice")
-    )
-    own, child = map(Shown, policies, priorities, slices)
+    own, child = shown(ended.stdout)
     return ended.stdout.startswith("True"), own, child
 
 
@@ -73,3 +80,14 @@ def test_a_worker_that_was_given_a_class_keeps_it_and_so_do_its_jobs() -> None:
     could, own, child = asked("chrt", "--batch", "0")
     assert (could, own) == (False, child)
     assert own[:2] == (3, 120)
+
+
+def test_the_guard_has_a_short_one_and_neither_agent_nor_job(tmp_path: Path) -> None:
+    with StubScheduler() as stub, WorkerProcess(stub.url, tmp_path) as worker:
+        stub.until(lambda: stub.registers)
+        job = stub.run("cat /proc/self/sched")
+        agents = Path(f"/proc/{worker.pid}/task/{worker.pid}/children").read_text().split()
+        [guard, agent] = [shown(Path(f"/proc/{pid}/sched").read_text())[0] for pid in (worker.pid, *agents)]
+    assert guard.slice_ns == SHORT_NS
+    assert agent.slice_ns > SHORT_NS
+    assert shown(job.stdout.head.decode())[0].slice_ns > SHORT_NS
