@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from fractions import Fraction
+from functools import lru_cache
 from typing import Final
 
 # A century. What is longer is a slip of the keyboard, and every sum of two still fits 63 bits with room to spare.
@@ -52,6 +53,8 @@ _PART: Final = re.compile(r"([0-9]+(?:\.[0-9]+)?)([a-zµ]+)")
 _SIZE: Final = re.compile(r"([0-9]+(?:\.[0-9]+)?) ?([A-Za-z]+)")
 
 
+# Most are a few that come again and again: `?wait=20s`.
+@lru_cache(maxsize=256)
 def parse_duration_ms(text: str) -> int:
     """Read a duration into whole milliseconds; what is finer is rounded up, so that it never becomes nothing.
 

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import Final, TypeVar
 
 from zsched.limits import CRASH_LIMIT_DEFAULT, GRACE_MS_DEFAULT, LOGS_BYTES_SHOWN
@@ -20,6 +21,8 @@ T = TypeVar("T")
 _LATEST_MS: Final = 253_402_300_799_999
 
 
+# Jobs that were submitted together have one time, and a job and its run mostly have one too.
+@lru_cache(maxsize=1024)
 def time(at_ms: int | None) -> str | None:
     """Milliseconds since 1970 as RFC 3339 in UTC, such as 2026-11-24T07:50:35.123Z."""
     if at_ms is None:

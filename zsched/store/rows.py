@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
+from functools import lru_cache
 from typing import TypeVar
 
 from zsched.matching import Demand
@@ -54,6 +55,8 @@ def job(row: Row) -> Job:
     )
 
 
+# Most jobs have one of a few.
+@lru_cache(maxsize=256)
 def policy(row: Row) -> Policy:
     """A job's policy. Raises ValueError and the like for what is none."""
     timeout_ms, grace_ms, crash_limit, retries, backoff_, on_lost, on_disconnect = row
