@@ -18,6 +18,7 @@ from pathlib import Path
 
 from bench.machine import facts
 from zsched.protocol import RunOrder
+from zsched.worker import timeslice
 from zsched.worker.runs import Runs, wall_ms
 from zsched.worker.signals import Signals
 from zsched.worker.spawn import Spawner
@@ -29,6 +30,7 @@ class Loop:
 
     def __init__(self) -> None:
         become_subreaper()
+        timeslice.shorten()
         self._signals = Signals()
         self._epoll = select.epoll()
         self._epoll.register(self._signals.fd, select.EPOLLIN)
@@ -45,6 +47,8 @@ class Loop:
                 if not self._runs.on_readable(fd):
                     self._signals.take()
                     self._runs.reap(now_ms)
+            if self._runs.maybe_over:
+                self._runs.reap(now_ms)
             ended += len(self._runs.take().results)
 
 

@@ -217,6 +217,7 @@ class VirtualRuns:
             else:
                 self._happened.results.append(process.result())
         self._ended.clear()
+        self.maybe_over = False
         dead, self.dead_agents = self.dead_agents, []
         return dead
 

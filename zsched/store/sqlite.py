@@ -40,7 +40,7 @@ log = logging.getLogger(__name__)
 
 BUSY_TIMEOUT_MS: Final = 5_000
 
-# Pages in the WAL from which on a commit also moves them into the database: 8 MB.
+# Pages in the WAL from which on a commit also moves them into the database: 8 MB, twice that with the pages of before.
 CHECKPOINT_PAGES: Final = 2_000
 
 # In the file's head: `file` and we ourselves know by it whose database it is. The letters "zsch".
