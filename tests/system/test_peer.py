@@ -87,6 +87,8 @@ def test_a_caller_that_sends_and_leaves_is_nobody(place: tuple[socket.socket, st
 def test_another_user_is_told_from_root(place: tuple[socket.socket, str], way: str) -> None:
     listener, called = place
     words = ["setpriv", f"--reuid={NOBODY}", f"--regid={NOBODY}", "--clear-groups", os.path.realpath(sys.executable)]
+    if subprocess.run([*words, "-I", "-c", ""], check=False, capture_output=True).returncode != 0:
+        pytest.skip(f"{words[-1]} lies where another user can't run it")
     port = str(listener.getsockname()[1])
     with subprocess.Popen([*words, "-I", "-c", OTHER_USER, called, port], stdin=subprocess.PIPE) as other:
         listener.settimeout(20)
