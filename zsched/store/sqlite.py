@@ -246,12 +246,11 @@ def _raise_ours(error: apsw.Error) -> NoReturn:
     extended = getattr(error, "extendedresult", 0)
     if isinstance(error, apsw.IOError) and extended in _SYNC_ERRORS:
         raise StoreUnsure(sentence) from error
-    if isinstance(error, apsw.CorruptError):
+    if isinstance(error, apsw.CorruptError | apsw.NotADBError):
         raise StoreCorrupt(f"the database is damaged ({sentence})") from error
     for theirs, ours in (
         ((apsw.BusyError, apsw.LockedError), StoreBusy),
         ((apsw.FullError,), StoreFull),
-        ((apsw.NotADBError,), StoreCorrupt),
     ):
         if isinstance(error, theirs):
             raise ours(sentence) from error
