@@ -389,7 +389,12 @@ class Client:
 
 
 def spec(command: str, **fields: Unpack[Fields]) -> View:
-    """A job as POST /jobs takes it. Without a name it is called by the beginning of its command."""
+    """A job as POST /jobs takes it. Without a name it is called by the beginning of its command.
+
+    Raises ClientError for a command that no job can have.
+    """
+    if fault := _fault(command):
+        raise ClientError(f"a command {fault}")
     # What is off or empty is as if it were not said; 0 is not.
     asked = {
         name: dict(value) if isinstance(value, Mapping) else value
@@ -410,6 +415,17 @@ def batches(bodies: Sequence[View]) -> Iterator[Sequence[View]]:
         size += length
     if begin < len(bodies):
         yield bodies[begin:]
+
+
+def _fault(command: str) -> str:
+    """Why this can't be a job's command; empty when it can."""
+    if "\0" in command:
+        return "can't have a NUL character"
+    try:
+        command.encode()
+    except UnicodeEncodeError:
+        return "must be UTF-8"
+    return ""
 
 
 def _title(command: str) -> str:

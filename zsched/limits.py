@@ -42,7 +42,7 @@ LOG_BODY_BYTES_MAX = 16 * MIB
 # Jobs in one POST /jobs: one transaction, one turn. More is 413.
 JOBS_PER_SUBMIT_MAX = 10_000
 
-# Rows of one page of a list. A larger `limit` is cut to the maximum, and Link names the next page.
+# Rows of one page of a list. A larger `limit` is cut to the maximum.
 PAGE_ROWS_MAX = 1_000
 PAGE_ROWS_DEFAULT = 100
 

@@ -17,6 +17,8 @@ from zsched.model import Backoff
 # A fire that is later than this is skipped: the scheduler was down, and the next one comes by itself.
 LATE_MS_MAX: Final = 60_000
 
+_FIELDS: Final = "minute 0-59, hour 0-23, day of month 1-31, month 1-12 or JAN-DEC, day of week 0-7 or SUN-SAT"
+
 
 class ScheduleError(ValueError):
     """No schedule can be read from the text. The sentence says what is wrong with it."""
@@ -36,7 +38,7 @@ def next_fire_ms(expression: str, after_ms: int) -> int | None:
     try:
         fire = next(CronSim(expression, after), None)
     except CronSimError as error:
-        raise ScheduleError(str(error)) from None
+        raise ScheduleError(f"{error} in {expression!r}; {_FIELDS}") from None
     return None if fire is None else int(fire.timestamp()) * 1000
 
 

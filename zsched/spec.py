@@ -37,7 +37,7 @@ class SpecError(Exception):
         self.detail = detail
 
 
-Duration = str | int
+Duration = str | int | float
 
 
 class BackoffBody(Struct, forbid_unknown_fields=True, frozen=True):
@@ -170,9 +170,14 @@ def _backoff(body: BackoffBody) -> Backoff:
     )
 
 
+def _seconds(given: float) -> str:
+    """A number of seconds as a duration is written; of a fraction so much that parse_duration_ms sees what is left."""
+    return f"{given}s" if isinstance(given, int) else f"{given:f}s"
+
+
 def _duration_ms(field: str, given: Duration, most_ms: int = DURATION_MS_MAX) -> int:
     try:
-        duration_ms = parse_duration_ms(f"{given}s" if isinstance(given, int) else given)
+        duration_ms = parse_duration_ms(given if isinstance(given, str) else _seconds(given))
     except ValueError as error:
         raise SpecError(field, str(error)) from None
     if duration_ms > most_ms:

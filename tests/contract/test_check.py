@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
@@ -100,6 +101,16 @@ def test_only_the_first_findings_are_told_in_words() -> None:
     for number in range(5):
         findings.add(f"finding {number}")
     assert (findings.count, findings.sentences) == (5, ["finding 0", "finding 1"])
+
+
+def test_a_database_that_is_not_there_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "none.db"
+    assert db.main(["check", "--db", str(path)]) == os.EX_IOERR
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.startswith(f"zsched: {path}: SQLite: ")
+    assert err.endswith("; there is none, name the one that is meant by --db\n")
+    assert not path.exists()
 
 
 def test_the_command_says_what_it_found_by_its_exit_code(path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -95,6 +95,19 @@ def test_the_keys_are_their_owners_alone(scheduler: Scheduler) -> None:
             assert path.stat().st_mode & 0o077 == 0, path
 
 
+def test_a_worker_whose_key_was_revoked_before_it_came_says_so_and_goes_on(scheduler: Scheduler) -> None:
+    path = scheduler.folder / "w2.access"
+    path.touch(0o600)
+    path.write_text(written_access(enrolled(scheduler, "w2")))
+    assert scheduler.ask("DELETE", "/access/w2")[0] == 200
+    with worker(scheduler, "w2", id="w2", access=str(path)) as w2:
+        until(lambda: "trying again until it works: no answer from tcp://" in w2.log())
+        assert "does not let this worker's key in" in w2.log()
+        assert w2.log().count("connecting to") == 1
+        w2.send(signal.SIGTERM)
+        assert w2.exit_code() == 0
+
+
 def test_a_worker_that_lost_its_key_comes_back_with_a_new_one(scheduler: Scheduler) -> None:
     with worker(scheduler) as w1:
         active(scheduler)

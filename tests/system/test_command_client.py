@@ -375,10 +375,18 @@ def test_a_failed_reading_ends_the_watch(stub: Stub, client: Client) -> None:
         watching.Watch(client, Kept(), ("stdout",)).run(3)
 
 
+@pytest.mark.parametrize("count", [1, 2])
 def test_a_full_scheduler_is_asked_again_after_the_time_that_it_says(
-    stub: Stub, client: Client, capsys: pytest.CaptureFixture[str]
+    stub: Stub, client: Client, capsys: pytest.CaptureFixture[str], count: int
 ) -> None:
-    made = [job(1, "pending"), job(2, "pending")]
-    stub.answer = replies(problem(429, "full", Retry_After="0"), as_json(made, 201))
-    assert [one.id for one in submit.stored_jobs(client, [{}, {}], "k")] == [1, 2]
+    made = [job(1 + place, "pending") for place in range(count)]
+    stub.answer = replies(problem(429, "full", Retry_After="0"), as_json(made if count > 1 else made[0], 201))
+    stored = submit.stored_jobs(client, [{}] * count, "k", patient=True)
+    assert [one.id for one in stored] == [one["id"] for one in made]
     assert capsys.readouterr().err == "zsched: it is full; trying again in 0 s\n"
+
+
+def test_who_submits_a_single_job_is_told_that_the_scheduler_is_full(stub: Stub, client: Client) -> None:
+    stub.answer = replies(problem(429, "full", Retry_After="0"))
+    with pytest.raises(Refused, match="it is full"):
+        submit.stored_jobs(client, [{}], "k", patient=False)

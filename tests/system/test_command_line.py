@@ -148,6 +148,12 @@ def test_submit_wait_ends_with_the_jobs_own_code(cli: Cli, command: str, code: i
     assert cli("submit", "--wait", "-q", command)[0] == code
 
 
+def test_submit_wait_says_why_there_is_no_code_of_the_job(cli: Cli) -> None:
+    code, out, err = cli("submit", "--wait", "-q", "--timeout=200ms", "sleep 60")
+    number = out.strip()
+    assert (code, err) == (124, f"zsched: job {number} failed (timeout after 200ms)\n")
+
+
 def test_submit_wait_of_several_fails_when_one_fails(cli: Cli) -> None:
     code, out, err = cli("submit", "--wait", "--json", "--each-line=-", given=b"exit 3\ntrue\n")
     assert (code, err) == (1, "")
@@ -185,7 +191,10 @@ def test_cancel(cli: Cli) -> None:
     cli.running()
     assert cli.good("cancel", "last") == f"{number} cancelling\n"
     assert cli("wait", str(number)) == (1, f"{number} cancelled\n", "")
-    assert cli("cancel", str(number)) == (1, "", f"zsched: job {number}: nothing of it is left to cancel\n")
+    assert cli("cancel", str(number)) == (1, "", f"zsched: Nothing of job {number} is pending or running\n")
+    recurring = cli.good("submit", "-q", "--cron=0 0 1 1 *", "true").strip()
+    said = f"zsched: Nothing of job {recurring} is pending or running now; its schedule goes on\n"
+    assert cli("cancel", recurring) == (1, "", said)
     other = cli.submit("sleep 60")
     code, out, err = cli("cancel", "-q", f"{number},{other}", "999999")
     assert (code, out) == (3, f"{other}\n")
@@ -217,11 +226,12 @@ def test_list_is_newest_first(cli: Cli) -> None:
 
 
 def test_show_tells_what_became_of_a_job(cli: Cli) -> None:
-    number = cli.submit("echo a\nexit 5")
+    number = int(cli.good("submit", "-q", "--backoff=1s", "echo a\nexit 5"))
     cli.scheduler.finished(number)
     shown = cli.good("show", str(number))
     assert re.search(r"^command +echo a\n {14}exit 5\n", shown, re.MULTILINE)
     assert re.search(r"^status +failed \(exit code 5\)$", shown, re.MULTILINE)
+    assert re.search(r"^backoff +1s, times 2 each time, at most 1h$", shown, re.MULTILINE)
     assert re.search(r"^worker +w1$", shown, re.MULTILINE)
     assert json.loads(cli.good("show", "last", "--json"))["last_run"]["exit_code"] == 5
 
@@ -312,6 +322,16 @@ def test_a_job_is_cancelled_when_nobody_reads_it_any_more(cli: Cli) -> None:
     assert process.stderr.read() == b""
     process.stderr.close()
     assert cli.scheduler.finished(job)["status"] == "cancelled"
+
+
+def test_a_job_is_cancelled_when_what_it_writes_can_not_be_written(cli: Cli) -> None:
+    with open("/dev/full", "wb") as full:
+        process = cli.start("run", "echo line; sleep 60", stdout=full)
+        _, err = process.communicate(timeout=DEADLINE_S)
+    number = cli.scheduler.get("/jobs?limit=1")[0]["id"]
+    said = f"zsched: cancelling job {number}\nzsched: the output can't be written: No space left on device\n"
+    assert (process.returncode, err.decode()) == (125, said)
+    assert cli.scheduler.finished(number)["status"] == "cancelled"
 
 
 def test_logs_of_an_ended_job(cli: Cli) -> None:
@@ -446,6 +466,31 @@ def test_an_output_that_can_not_be_written_is_one_line(cli: Cli, argv: list[str]
         process = cli.start(*argv, stdout=full, extra={"PYTHONUNBUFFERED": unbuffered})
         _, err = process.communicate(timeout=DEADLINE_S)
     assert (process.returncode, err) == (1, b"zsched: the output can't be written: No space left on device\n")
+
+
+@pytest.mark.parametrize("argv", [["submit", "true"], ["run", "true"], ["list"], ["token", "add", "--scope=read"]])
+def test_nothing_is_done_where_nobody_can_see_its_result(cli: Cli, argv: list[str]) -> None:
+    def stored() -> list[int]:
+        return [len(cli.scheduler.get("/jobs?limit=1000")), len(cli.scheduler.get("/tokens"))]
+
+    before = stored()
+    process = cli.start(*argv, argv=["sh", "-c", 'exec "$@" >&-', "sh", *ZSCHED])
+    _, err = process.communicate(timeout=DEADLINE_S)
+    assert process.returncode == 2
+    assert err == b"zsched: stdout is closed; where nobody reads, send it to /dev/null\n"
+    assert stored() == before
+
+
+def test_without_a_stderr_what_belongs_there_is_not_on_stdout(cli: Cli) -> None:
+    process = cli.start("show", "999999", argv=["sh", "-c", 'exec "$@" 2>&-', "sh", *ZSCHED])
+    assert process.communicate(timeout=DEADLINE_S) == (b"", b"")
+    assert process.returncode == 3
+
+
+def test_a_stdin_that_is_closed_has_no_lines(cli: Cli) -> None:
+    process = cli.start("submit", "--each-line=-", argv=["sh", "-c", 'exec "$@" <&-', "sh", *ZSCHED])
+    _, err = process.communicate(timeout=DEADLINE_S)
+    assert (process.returncode, err) == (2, b"zsched: stdin is closed, and --each-line is to read it\n")
 
 
 def test_a_plain_command_imports_nothing_heavy(cli: Cli) -> None:

@@ -55,7 +55,9 @@ def test_the_demo_runs_21_jobs_shows_them_and_leaves_nothing_behind(env: dict[st
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_an_interrupted_demo_stops_what_it_started(env: dict[str, str], tmp_path: Path, number: signal.Signals) -> None:
-    with subprocess.Popen(COMMAND, env=env, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+    # Tests that a script starts with & ignore SIGINT, and so would what they start.
+    command = ["env", f"--default-signal={number.name.removeprefix('SIG')}", *COMMAND]
+    with subprocess.Popen(command, env=env, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
         assert process.stderr is not None
         assert "starting a scheduler" in process.stderr.readline()
         process.send_signal(number)

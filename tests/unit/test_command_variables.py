@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from zsched.commands import options, submit
+from zsched.commands import options, submit, zsched
 
 SECRET = "correct-horse-battery"
 
@@ -52,7 +52,7 @@ def test_what_is_written_otherwise_is_wrong_usage_and_not_repeated(
 
 
 def test_a_secret_that_is_not_there_is_told(capsys: pytest.CaptureFixture[str]) -> None:
-    assert submit.main(["--secret-env", "NO_SUCH_VARIABLE", "true"]) == 1
+    assert zsched.main(["submit", "--secret-env", "NO_SUCH_VARIABLE", "true"]) == 1
     assert "your environment has no NO_SUCH_VARIABLE" in capsys.readouterr().err
-    assert submit.main(["--secret-env", "A=@/no/such/file", "true"]) == 1
+    assert zsched.main(["submit", "--secret-env", "A=@/no/such/file", "true"]) == 1
     assert "can't read /no/such/file" in capsys.readouterr().err

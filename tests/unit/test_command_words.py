@@ -131,18 +131,23 @@ def test_a_submitted_command_keeps_its_own_options(argv: list[str], capsys: pyte
         ("submit", [f"--idempotency-key={'k' * 241}", "ls"], "--idempotency-key: 1 to 240"),
         ("submit", ["--idempotency-key=ß", "ls"], "--idempotency-key: 1 to 240"),
         ("submit", ["--wait", "--cron=* * * * *", "ls"], "never ends"),
+        ("submit", ["--cron=", "ls"], "--cron is empty"),
+        ("submit", ["--name", " ", "ls"], "--name is empty"),
+        ("submit", ["--retries=x", "ls"], "--retries: 'x' is no whole number of 0 or more"),
+        ("submit", [f"--retries={10**16}", "ls"], "--retries: 10000000000000000 is too large"),
         ("wait", ["x"], "'x' names no jobs"),
         ("wait", ["--timeout", "5", "1"], "--timeout: '5' is no duration"),
-        ("cancel", [], "these arguments do not fit together"),
+        ("cancel", [], "a word is missing or one too many"),
         ("logs", ["1-2"], "may name several jobs"),
         ("logs", ["1", "--tail", "-1"], "--tail: '-1' is no whole number of 0 or more"),
         ("list", ["--status", "done"], "--status: 'done' is none of pending, running"),
         ("list", ["--limit", "0"], "--limit: '0' is no whole number of 1 or more"),
         ("show", ["all"], "may name several jobs"),
-        ("run", [], "these arguments do not fit together"),
+        ("show", ["x"], "'x' names no job; write its number, or last"),
+        ("run", [], "a word is missing or one too many"),
         ("up", ["--workers", "none"], "--workers: 'none' is no whole number"),
         ("up", ["--port", "http"], "-port: 'http' is not a number"),
-        ("token", [], "these arguments do not fit together"),
+        ("token", [], "a word is missing or one too many"),
         ("token", ["add"], "which --scope? There are read, submit, worker, admin"),
         ("token", ["add", "--scope", "read,write"], "--scope: 'write' is none of read, submit"),
         ("token", ["add", "--scope=read", "--scope="], "--scope: '' is none of read, submit"),
@@ -154,8 +159,8 @@ def test_a_submitted_command_keeps_its_own_options(argv: list[str], capsys: pyte
         ("token", ["list", "--db=x", "--url=http://h"], "--db and --url don't go together"),
         ("token", ["list", "--db="], "-db: must name a file or folder"),
         ("token", ["revoke", "7"], "that is no token's id"),
-        ("token", ["new", "--db=x"], "these arguments do not fit together"),
-        ("access", ["new"], "these arguments do not fit together"),
+        ("token", ["new", "--db=x"], "a word is missing or one too many"),
+        ("access", ["new"], "a word is missing or one too many"),
         ("access", ["new", "a/b"], "'a/b' is no worker's name"),
         ("access", ["new", "w", "--endpoint=host:5555"], "--endpoint: 'host:5555' is no worker port"),
         ("access", ["new", "w", "--endpoint=tcp://h:1\nx = y"], "is no worker port; write it like tcp://host:5555"),
@@ -199,8 +204,33 @@ def test_a_line_that_is_not_utf_8_is_named(tmp_path: Path) -> None:
         list(submit.lines(str(tmp_path / "names")))
 
 
+def test_a_mark_that_windows_puts_in_front_of_a_file_is_no_part_of_its_first_line(tmp_path: Path) -> None:
+    (tmp_path / "names").write_bytes(b"\xef\xbb\xbffirst\r\n\r\nthird")
+    assert list(submit.lines(str(tmp_path / "names"))) == [(1, "first"), (3, "third")]
+
+
+@pytest.mark.parametrize(
+    ("line", "fault"), [("a\0b", "can't have a NUL character"), ("x" * 98_305, "has 98305 bytes, at most 98304")]
+)
+def test_a_line_that_can_be_no_command_is_named(
+    line: str, fault: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "names").write_text(f"good\n\n{line}\n")
+    assert zsched.main(["submit", "--dry-run", f"--each-line={tmp_path}/names"]) == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.startswith(f"zsched: line 3 of {tmp_path}/names: ")
+    assert fault in err
+
+
+@pytest.mark.parametrize("command", ["submit", "run"])
+def test_a_command_that_is_not_utf_8_is_told(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert zsched.main([command, "--url=http://localhost:1", "echo \udcff"]) == 2
+    assert capsys.readouterr() == ("", "zsched: a command must be UTF-8\n")
+
+
 def test_a_file_that_is_not_there_is_one_line_and_exit_code_1(capsys: pytest.CaptureFixture[str]) -> None:
-    assert submit.main(["--each-line=/nowhere/names", "cat"]) == 1
+    assert zsched.main(["submit", "--each-line=/nowhere/names", "cat"]) == 1
     assert capsys.readouterr() == ("", "zsched: can't read /nowhere/names: No such file or directory\n")
 
 

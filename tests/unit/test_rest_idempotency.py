@@ -200,6 +200,14 @@ def test_a_full_scheduler_answers_what_it_has_done_and_takes_nothing_new(tmp_pat
         assert not replayed(post(rest, "l", JOB))
 
 
+def test_more_jobs_than_may_ever_be_pending_are_refused_for_good(tmp_path: Path) -> None:
+    with Rest(tmp_path, pending_max=2) as rest:
+        answer = rest.post("/jobs", [JOB] * 3)
+        assert (answer.status_code, answer.json["code"]) == (413, "too_many")
+        assert answer.json["error"] == "3 jobs at once, and at most 2 runs may be pending: submit fewer"
+        assert rest.post("/jobs", [JOB] * 2).status_code == 201
+
+
 def test_jobs_that_are_not_kept_any_more_are_410_and_not_done_again(rest: Rest, tmp_path: Path) -> None:
     post(rest, "k", [JOB, JOB, JOB])
     # By hand: nothing deletes a job yet.

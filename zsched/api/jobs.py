@@ -193,7 +193,12 @@ def _spec(asked: object, pointer: str, seal: Seal) -> JobSpec:
     except SpecError as error:
         where = f"{pointer}/{error.field}"
         required = error.detail == REQUIRED
-        named = error.detail if required else f"{where.removeprefix('#/').replace('/', '.')}: {error.detail}"
+        # Of a single job as the first clients know it.
+        named = (
+            error.detail
+            if required and pointer == "#"
+            else f"{where.removeprefix('#/').replace('/', '.')}: {error.detail}"
+        )
         told = "required" if required else error.detail
         raise Problem(400, "invalid_request", named, errors=((where, told),)) from None
 

@@ -9,7 +9,15 @@ from http import HTTPStatus
 import falcon
 import msgspec
 
-from zsched.dispatcher.commands import BusyError, ConflictError, FullError, NotFoundError, RefusedError, ReusedError
+from zsched.dispatcher.commands import (
+    BusyError,
+    ConflictError,
+    FullError,
+    NotFoundError,
+    RefusedError,
+    ReusedError,
+    TooManyError,
+)
 from zsched.inbox import ClosedError
 from zsched.store.contract import StoreError
 
@@ -102,6 +110,8 @@ def _on_refused(req: falcon.Request, resp: falcon.Response, error: RefusedError,
         status = 404
     elif isinstance(error, ConflictError):
         status = 409
+    elif isinstance(error, TooManyError):
+        status = 413
     elif isinstance(error, ReusedError):
         status = 422
     elif isinstance(error, FullError):

@@ -42,7 +42,7 @@ def main(argv: Sequence[str]) -> int:
                     raise
                 # What `all` found may have ended meanwhile; who named a job shall know.
                 if number in chosen.ids or chosen.last:
-                    exits.say(f"job {number}: nothing of it is left to cancel")
+                    exits.say(str(error))
                     code = code or exits.FAILED
             else:
                 cancelled.append(job)

@@ -38,7 +38,8 @@ def main(argv: Sequence[str]) -> int:
     except ConfigError as error:
         options.fail(__doc__, str(error))
     except StoreError as error:
-        exits.say(f"{db or 'the database'}: {error}")
+        there = "" if path.exists() else "; there is none, name the one that is meant by --db"
+        exits.say(f"{path}: {error}{there}")
         return os.EX_IOERR
     if found["--json"]:
         looked = {"runs": findings.runs, "events": findings.events}

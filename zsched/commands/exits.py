@@ -45,32 +45,39 @@ def say(sentence: str) -> None:
 
 def told(error: Exception) -> int:
     """Say what went wrong; returns the exit code. Raises the error when it is a fault of the program."""
+    failure = failed_by(error)
+    if str(failure):
+        say(str(failure))
+    return failure.code
+
+
+def in_place_of_job(error: Exception) -> Failure:
+    """How a command fails that else ends with a job's exit code: 125, which is no job's, but for wrong usage."""
+    failure = failed_by(error)
+    return failure if failure.code in (USAGE, BROKEN_PIPE) else Failure(str(failure), OWN_FAULT)
+
+
+def failed_by(error: Exception) -> Failure:
+    """An error as a sentence and an exit code; no sentence where nobody reads. Raises it when it is the program's."""
     from zsched import client
 
     match error:
         case BrokenPipeError():
-            return BROKEN_PIPE
+            return Failure("", BROKEN_PIPE)
         case Failure():
-            say(str(error))
-            return error.code
+            return error
         case client.WaitTimeout():
-            say(str(error))
-            return TIMEOUT
+            return Failure(str(error), TIMEOUT)
         case client.Unreachable():
-            say(f"{error}; {_START}")
-            return UNREACHABLE
+            return Failure(f"{error}; {_START}", UNREACHABLE)
         case client.NotFound():
-            say(str(error))
-            return NOT_FOUND
+            return Failure(str(error), NOT_FOUND)
         case client.Refused():
-            say(str(error))
-            return USAGE if error.status == 400 else FAILED
+            return Failure(str(error), USAGE if error.status in (400, 413) else FAILED)
         case client.ClientError():
-            say(str(error))
-            return USAGE
+            return Failure(str(error), USAGE)
         case OSError():
-            say(f"the output can't be written: {error.strerror or error}")
-            return FAILED
+            return Failure(f"the output can't be written: {error.strerror or error}")
     raise error
 
 

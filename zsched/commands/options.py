@@ -26,6 +26,9 @@ if TYPE_CHECKING:
 
 EXIT_USAGE: Final = 2
 
+# What has more is no number of anything here, and JSON would not carry it.
+_DIGITS_MAX: Final = 16
+
 # What docopt finds for one name of the manual page: a value, a switch, how often, several values, nothing.
 Value = str | bool | int | list[str] | None
 WordT = TypeVar("WordT", bound=str)
@@ -53,7 +56,7 @@ def parse(doc: str, argv: Sequence[str], *, mixed: bool = False) -> dict[str, Va
         # Positionally, so that docopt and its kept fork docopt-ng, which named these arguments anew, both do.
         return dict(docopt(doc, [*given, *program(doc).split()[1:], *words], False, None, True))
     except DocoptExit:
-        fail(doc, "these arguments do not fit together")
+        fail(doc, "these arguments do not fit: a word is missing or one too many, or options exclude each other")
     except ValueError as error:
         fail(doc, str(error))
 
@@ -113,8 +116,10 @@ def number(doc: str, found: Mapping[str, Value], name: str, least: int = 1) -> i
     value = text(found, name)
     if value is None:
         return None
-    if not (value.isascii() and value.isdigit()) or len(value) > 16 or int(value) < least:
+    if not (value.isascii() and value.isdigit()) or (len(value) <= _DIGITS_MAX and int(value) < least):
         fail(doc, f"{name}: {value!r} is no whole number of {least} or more")
+    if len(value) > _DIGITS_MAX:
+        fail(doc, f"{name}: {value} is too large")
     return int(value)
 
 

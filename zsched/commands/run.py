@@ -51,9 +51,8 @@ def main(argv: Sequence[str]) -> int:
                 variables.plain(__doc__, found),
                 variables.secret(__doc__, found),
             )
-    except (ClientError, exits.Failure) as error:
-        exits.told(error)
-        return exits.OWN_FAULT
+    except (ClientError, exits.Failure, OSError) as error:
+        raise exits.in_place_of_job(error) from None
 
 
 class Attendance:
@@ -90,9 +89,12 @@ class Attendance:
             exits.told(error)
             exits.say(f"lost sight of job {self._job.id}, which may go on")
             return exits.OWN_FAULT
-        except BrokenPipeError:
-            # Nobody reads any more. On this host SIGPIPE would end the command at its next word.
-            self._cancel()
+        except OSError as error:
+            # Nobody reads any more, or the disk is full. Run here, the command would end at its next word.
+            if self._job is not None:
+                self._cancel()
+                if not isinstance(error, BrokenPipeError):
+                    exits.say(f"cancelling job {self._job.id}")
             raise
         if self._as_json:
             table.record(job.view)

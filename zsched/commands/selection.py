@@ -74,7 +74,10 @@ def resolve(chosen: Selection, client: Client, recurring: bool = True) -> list[i
 
 def single(word: str) -> Selection:
     """Read a selector that names exactly one job. Raises ValueError with a sentence."""
-    chosen = parse([word])
+    try:
+        chosen = parse([word])
+    except ValueError:
+        raise ValueError(f"{word!r} names no job; write its number, or last") from None
     if chosen.every or len(chosen.ids) + chosen.last != 1:
         raise ValueError(f"{word!r} may name several jobs; name one by its number, or last")
     return chosen

@@ -48,7 +48,12 @@ def facts(job: Job) -> Iterator[tuple[str, object]]:
     yield "name", job.name
     yield "command", job.command
     yield "status", exits.ending(job)
-    for key in ("schedule", "timeout", "kill_grace", "retries", "on_lost", "on_disconnect", "crash_limit", "user"):
+    for key in ("schedule", "timeout", "kill_grace", "retries"):
+        if key in view:
+            yield key.replace("_", " "), view[key]
+    if "backoff" in view:
+        yield "backoff", "{initial}, times {factor:g} each time, at most {max}".format(**view["backoff"])
+    for key in ("on_lost", "on_disconnect", "crash_limit", "user"):
         if key in view:
             yield key.replace("_", " "), view[key]
     for variable, value in (*view.get("env", {}).items(), *view.get("secret_env", {}).items()):

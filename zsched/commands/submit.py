@@ -47,6 +47,7 @@ zsched itself failed.
 
 from __future__ import annotations
 
+import codecs
 import secrets
 import sys
 import time
@@ -56,6 +57,7 @@ from typing import Final
 from zsched.client import PATIENCE_S, Client, ClientError, Job, PolicyFields, Refused, View, batches, spec
 from zsched.commands import exits, options, selection, table, variables, waiting
 from zsched.commands.line import command_line, for_input
+from zsched.limits import COMMAND_BYTES_MAX
 
 # With room for the number of a request: many jobs are several.
 _KEY_CHARS_MAX: Final = 240
@@ -66,9 +68,10 @@ def main(argv: Sequence[str]) -> int:
     found = options.parse(__doc__, argv)
     try:
         return submit(found)
-    except (ClientError, exits.Failure) as error:
-        code = exits.told(error)
-        return exits.OWN_FAULT if found["--wait"] else code
+    except (ClientError, exits.Failure, OSError) as error:
+        if not found["--wait"]:
+            raise
+        raise exits.in_place_of_job(error) from None
 
 
 def submit(found: Mapping[str, options.Value]) -> int:
@@ -80,12 +83,13 @@ def submit(found: Mapping[str, options.Value]) -> int:
             shown = [variables.masked(body) for body in bodies]
             table.document(shown[0] if one else shown)
         else:
-            print("\n".join(body["command"] for body in bodies))
+            for body in bodies:
+                print(body["command"])
         return 0
     with Client(options.text(found, "--url")) as client:
         jobs: list[Job] = []
         for place, batch in enumerate(batches(bodies)):
-            stored = stored_jobs(client, batch, key_of(found, place))
+            stored = stored_jobs(client, batch, key_of(found, place), patient=not one)
             jobs += stored
             if not found["--json"]:
                 # At once: what comes after may fail, and these are stored.
@@ -104,6 +108,10 @@ def wanted(found: Mapping[str, options.Value]) -> list[View]:
     cron = options.text(found, "--cron")
     if not words and file is None:
         options.fail(__doc__, "which command?")
+    for option in ("--name", "--cron"):
+        # As where a script's variable is not set: without the fields the job would run at once.
+        if (value := options.text(found, option)) is not None and not value.strip():
+            options.fail(__doc__, f"{option} is empty")
     if found["--run-now"] and cron is None:
         options.fail(__doc__, "--run-now goes with --cron: other jobs run at once anyway")
     if found["--wait"] and cron is not None:
@@ -112,9 +120,9 @@ def wanted(found: Mapping[str, options.Value]) -> list[View]:
     if key is not None and not (key.isascii() and key.isprintable() and 1 <= len(key) <= _KEY_CHARS_MAX):
         options.fail(__doc__, f"--idempotency-key: 1 to {_KEY_CHARS_MAX} printable ASCII characters")
     env, secret_env = variables.plain(__doc__, found), variables.secret(__doc__, found)
-    commands = [command_line(words)] if file is None else [for_input(words, given) for given in lines(file)]
-    return [
-        spec(
+
+    def body(command: str) -> View:
+        return spec(
             command,
             name=options.text(found, "--name"),
             schedule=cron,
@@ -124,8 +132,19 @@ def wanted(found: Mapping[str, options.Value]) -> list[View]:
             secret_env=secret_env,
             **policy(found),
         )
-        for command in commands
-    ]
+
+    if file is None:
+        return [body(command_line(words))]
+    bodies = []
+    for place, line in lines(file):
+        try:
+            bodies.append(body(for_input(words, line)))
+        except ClientError as error:
+            raise exits.Failure(f"line {place} of {file}: {error}", exits.USAGE) from None
+        if (size := len(bodies[-1]["command"].encode())) > COMMAND_BYTES_MAX:
+            sentence = f"line {place} of {file}: its command has {size} bytes, at most {COMMAND_BYTES_MAX} are taken"
+            raise exits.Failure(sentence, exits.USAGE)
+    return bodies
 
 
 def policy(found: Mapping[str, options.Value]) -> PolicyFields:
@@ -143,8 +162,10 @@ def policy(found: Mapping[str, options.Value]) -> PolicyFields:
     return fields
 
 
-def lines(file: str) -> Iterator[str]:
-    """The lines of a file that are not empty, without their ends. Raises Failure."""
+def lines(file: str) -> Iterator[tuple[int, str]]:
+    """The lines of a file that are not empty, without their ends, each with its place from 1 on. Raises Failure."""
+    if file == "-" and sys.stdin is None:
+        raise exits.Failure("stdin is closed, and --each-line is to read it", exits.USAGE)
     try:
         if file == "-":
             content = sys.stdin.buffer.read()
@@ -153,13 +174,14 @@ def lines(file: str) -> Iterator[str]:
                 content = opened.read()
     except OSError as error:
         raise exits.Failure(f"can't read {file}: {error.strerror}") from None
-    for place, given in enumerate(content.split(b"\n"), 1):
+    # Editors on Windows begin a file with a mark.
+    for place, given in enumerate(content.removeprefix(codecs.BOM_UTF8).split(b"\n"), 1):
         try:
             text = given.removesuffix(b"\r").decode()
         except UnicodeDecodeError:
             raise exits.Failure(f"line {place} of {file} is not UTF-8, which a job's command must be") from None
         if text.strip():
-            yield text
+            yield place, text
 
 
 def key_of(found: Mapping[str, options.Value], place: int) -> str:
@@ -170,8 +192,8 @@ def key_of(found: Mapping[str, options.Value], place: int) -> str:
     return f"{key}.{place + 1}" if place else key
 
 
-def stored_jobs(client: Client, bodies: Sequence[View], key: str) -> list[Job]:
-    """Submit the jobs of one request; while the scheduler has more than it takes, wait as long as it says."""
+def stored_jobs(client: Client, bodies: Sequence[View], key: str, patient: bool) -> list[Job]:
+    """Submit the jobs of one request. While the scheduler has as many as it takes, who is `patient` waits."""
     while True:
         try:
             # A single one in its own form, so that an error names its field and no place in an array.
@@ -181,7 +203,7 @@ def stored_jobs(client: Client, bodies: Sequence[View], key: str) -> list[Job]:
             return client.submit_all(bodies, idempotency_key=key)
         except Refused as error:
             # 429 says for sure that nothing was stored.
-            if error.status != 429 or error.retry_after_s is None or len(bodies) == 1:
+            if error.status != 429 or error.retry_after_s is None or not patient:
                 raise
             exits.say(f"{error}; trying again in {error.retry_after_s:g} s")
             time.sleep(error.retry_after_s)
@@ -204,6 +226,8 @@ def wait(client: Client, jobs: Sequence[Job], quiet: bool) -> int:
             codes.append(exits.of_job(job))
             if not quiet:
                 print(waiting.line(job), flush=True)
+            elif codes[-1] in (exits.TIMEOUT, exits.OWN_FAULT):
+                exits.say(f"job {waiting.line(job)}")
     except KeyboardInterrupt:
         exits.say(f"no longer waiting; `zsched cancel {selection.written(known)}` cancels what goes on")
         raise

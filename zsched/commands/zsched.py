@@ -39,7 +39,7 @@ import os
 import sys
 from collections.abc import Sequence
 from importlib import import_module
-from typing import Final
+from typing import Final, TextIO
 
 from zsched.commands import exits, options
 
@@ -52,22 +52,46 @@ COMMANDS: Final = (
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the program; returns its exit code."""
-    if isinstance(sys.stdout, io.TextIOWrapper):
-        # A job's name may have characters that this terminal's encoding has not.
-        sys.stdout.reconfigure(errors="backslashreplace")
     try:
+        _check_standard_files()
         code = _run(sys.argv[1:] if argv is None else argv)
         # Whoever reads may have gone, which shows only when all is written.
         sys.stdout.flush()
     except KeyboardInterrupt:
         return exits.INTERRUPTED
-    except OSError as error:
-        # Python's own last flush at exit must not fail as this one did.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return exits.told(error)
     except Exception as error:
-        return exits.told(error)
+        code = exits.told(error)
+        _end_output()
     return code
+
+
+def _check_standard_files() -> None:
+    """Raises Failure when there is no stdout: what the command does would be done, and its result seen by nobody."""
+    # No connection shall get the number of one that is closed.
+    while (fd := os.open(os.devnull, os.O_RDWR)) <= 2:
+        pass
+    os.close(fd)
+    # Python has None for one that was closed.
+    if sys.stderr is None:
+        sys.stderr = _nowhere()
+    if sys.stdout is None:
+        sys.stdout = _nowhere()
+        raise exits.Failure("stdout is closed; where nobody reads, send it to /dev/null", exits.USAGE)
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        # A job's name may have characters that this terminal's encoding has not.
+        sys.stdout.reconfigure(errors="backslashreplace")
+
+
+def _nowhere() -> TextIO:
+    return open(os.devnull, "w", encoding="utf-8")
+
+
+def _end_output() -> None:
+    """Write what was said before a failure; where that fails too, Python's own flush at exit must not."""
+    try:
+        sys.stdout.flush()
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _run(argv: Sequence[str]) -> int:

@@ -39,6 +39,13 @@ class FullError(RefusedError):
         super().__init__("too_many_pending", "As many runs are pending as may be: submit again when some have started")
 
 
+class TooManyError(RefusedError):
+    """More jobs at once than may ever be pending."""
+
+    def __init__(self, jobs: int, most: int) -> None:
+        super().__init__("too_many", f"{jobs} jobs at once, and at most {most} runs may be pending: submit fewer")
+
+
 class ReusedError(RefusedError):
     """The Idempotency-Key belongs to another request of this caller."""
 

@@ -31,6 +31,7 @@ from zsched.dispatcher.commands import (
     RevokeKey,
     RevokeToken,
     Submit,
+    TooManyError,
 )
 from zsched.dispatcher.orders import Unseal, introduced, moment, order, outcome
 from zsched.dispatcher.session import Session, Sessions
@@ -301,6 +302,8 @@ class Dispatcher:
                 if before.digest != once.digest:
                     raise ReusedError
                 return before
+        if len(command.specs) > self._pending_max:
+            raise TooManyError(len(command.specs), self._pending_max)
         if self._store.pending_tasks() + len(command.specs) > self._pending_max:
             raise FullError
         fires = [
@@ -315,11 +318,13 @@ class Dispatcher:
         return made
 
     def _on_cancel(self, command: Cancel, now: Now) -> None:
-        if self._store.job(command.job_id) is None:
+        job = self._store.job(command.job_id)
+        if job is None:
             raise NotFoundError("unknown_job", "Job not found")
         cancelled = self._store.cancel(command.job_id, command.actor, now.wall_ms)
         if not cancelled.pending and not cancelled.running:
-            raise ConflictError("finished", f"Nothing of job {command.job_id} is pending or running")
+            after = "" if job.schedule is None else " now; its schedule goes on"
+            raise ConflictError("finished", f"Nothing of job {command.job_id} is pending or running{after}")
         for worker_id, run_id in cancelled.running:
             session = self._sessions.of_worker(worker_id)
             if session is not None and session.polls:

@@ -66,6 +66,8 @@ class Socket:
     def __init__(self, context: zmq.Context[zmq.Socket[bytes]], place: Place, pair: Pair) -> None:
         self.place = place
         self.connected = False
+        # It was connected at any time.
+        self.answered = False
         self.heard_ms = mono_ms()
         self.dealer = context.socket(zmq.DEALER)
         if place.server_key:
@@ -91,6 +93,7 @@ class Socket:
         events = []
         while self.monitor.poll(0):
             self.connected = recv_monitor_message(self.monitor)["event"] == zmq.EVENT_HANDSHAKE_SUCCEEDED
+            self.answered |= self.connected
             self.heard_ms = mono_ms()
             events.append(self.connected)
         return events
@@ -136,6 +139,8 @@ class Link:
         self._enrol_at_ms = 0
         self._enrol_backoff = Backoff(hello.incarnation)
         self._unreachable = ""
+        # It has been told that the worker port does not answer.
+        self._unanswered = False
 
     def run(self) -> int:
         """Turn until the end; returns the process's exit code."""
@@ -180,6 +185,7 @@ class Link:
         now = _now()
         for made in source.connections():
             if made:
+                self._unanswered = False
                 self._agent.on_connected(now)
             else:
                 self._agent.on_disconnected(now)
@@ -244,7 +250,16 @@ class Link:
             for one in self._socket.watched:
                 self._poller.unregister(one)
             self._socket.close()
-        log.info("worker %s: connecting to %s", self._hello.worker, place.endpoint)
+            if not (self._socket.answered or self._unanswered):
+                self._unanswered = True
+                log.warning(
+                    "worker %s: trying again until it works: no answer from %s: it is not up, can't be reached from"
+                    " here, or does not let this worker's key in (`zsched access list` there)",
+                    self._hello.worker,
+                    self._socket.place.endpoint,
+                )
+        if not self._unanswered:
+            log.info("worker %s: connecting to %s", self._hello.worker, place.endpoint)
         self._socket = Socket(self._context, place, self._door.pair)
         for one in self._socket.watched:
             self._poller.register(one, zmq.POLLIN)
