@@ -66,6 +66,7 @@ class Live:
         self._places = threading.Semaphore(waiters_max)
         # Counted, so that who looks and then waits does not miss the turn between.
         self._turns = 0
+        self._closed = False
 
     def feed(self, output: list[Log]) -> None:
         """The loop got output of runs that are looked at."""
@@ -78,6 +79,12 @@ class Live:
         """A turn is over: those who wait look again."""
         with self._changed:
             self._turns += 1
+            self._changed.notify_all()
+
+    def close(self) -> None:
+        """The scheduler ends: those who wait are answered with what there is, and nobody waits any more."""
+        with self._changed:
+            self._closed = True
             self._changed.notify_all()
 
     def look(self, run: int) -> tuple[int, int] | None:
@@ -116,7 +123,7 @@ class Live:
         if enough(found) or not wait_s or not self._places.acquire(blocking=False):
             return found
         try:
-            while not enough(found) and (left_s := until_s - time.monotonic()) > 0:
+            while not (enough(found) or self._closed) and (left_s := until_s - time.monotonic()) > 0:
                 turn = self._await_turn_after(turn, min(left_s, RENEW_S))
                 found = look()
         finally:
@@ -126,5 +133,5 @@ class Live:
     def _await_turn_after(self, turn: int, timeout_s: float) -> int:
         """Wait for a later turn than that one, or so long. Returns the last that is over."""
         with self._changed:
-            self._changed.wait_for(lambda: self._turns != turn, timeout_s)
+            self._changed.wait_for(lambda: self._turns != turn or self._closed, timeout_s)
             return self._turns

@@ -7,6 +7,7 @@ from collections.abc import Callable
 import pytest
 
 from tests.contract.base import NOW, W1, W2, Base
+from zsched.commands import scheduler
 from zsched.model import TERMINAL, TRANSITIONS, JobId, Outcome, Reason, RunId, RunStatus, Stream
 from zsched.store.contract import RunOutput, StoreError
 
@@ -366,6 +367,20 @@ def test_adopted_runs_were_handed_out_before_the_session_began(base: Base) -> No
 def test_what_waits_for_a_span_of_time_waits_for_it_whatever_the_wall_clock_does(base: Base) -> None:
     base.lose(base.running(), due_ms=NOW + 500)
     base.store.shift(-86_400_000)
+    assert base.store.next_due_ms() == NOW + 500 - 86_400_000
+
+
+def test_a_wall_clock_that_was_set_back_while_no_scheduler_ran_keeps_nothing_waiting(base: Base) -> None:
+    base.lose(base.running(), due_ms=NOW + 500)
+    base.turn()
+    base.store.rollback()
+    scheduler.begin(base.store, NOW - 86_400_000)
+    base.store.begin()
+    assert base.store.next_due_ms() == NOW + 500 - 86_400_000
+    base.store.rollback()
+    # Set forward: what waits may have waited long enough.
+    scheduler.begin(base.store, NOW + 100)
+    base.store.begin()
     assert base.store.next_due_ms() == NOW + 500 - 86_400_000
 
 

@@ -93,6 +93,17 @@ def test_what_ends_in_the_turn_in_which_another_database_comes_is_kept_for_its_o
     host.say(messages.Forget((1,)), messages.Database("d2"), messages.Database("d1"))
 
 
+def test_what_has_ended_in_the_turn_in_which_it_is_dropped_leaves_no_result(host: Host) -> None:
+    host.start(1, 10_000)
+    host.machine.processes[1].exit(0)
+    # The guard has seen its end, and not told it, when it hears this.
+    host.guard.runs.reap(0)
+    host.say(messages.Drop((1,)))
+    host.hears(messages.Gone((1,)))
+    host.turn(200)
+    host.hears()
+
+
 def test_a_run_whose_outputs_end_is_reaped_without_a_signal(host: Host) -> None:
     host.start(1, 10_000)
     ended = host.machine.processes[1]

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import http.client
+import io
 import json
 import logging
 import socket
 import threading
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack
+from pathlib import Path
 from typing import Any
 
 import pytest
+from waitress.buffers import TempfileBasedBuffer
 from waitress.channel import HTTPChannel
 
 from tests.unit.rest import Rest
@@ -399,3 +402,33 @@ def test_with_the_door_closed_nobody_new_comes_in_and_who_is_in_is_served(rest: 
             Caller(server)
         server.stop()
         assert inside.closed()
+
+
+def test_a_full_folder_for_temporary_files_keeps_no_job_out_and_cuts_no_answer(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    # Held here, for Waitress drops one that it could not fill without closing it.
+    files: list[io.FileIO] = []
+
+    def newfile(_: TempfileBasedBuffer) -> io.FileIO:
+        files.append(io.FileIO("/dev/full", "r+"))
+        return files[-1]
+
+    monkeypatch.setattr(TempfileBasedBuffer, "newfile", newfile)
+    job = {"name": "j", "command": f"true {'x' * 90_000}"}
+    with Rest(tmp_path) as rest:
+        server = Server(rest.app, rest.inbox, "127.0.0.1", 0, 2)
+        server.start()
+        with Caller(server) as caller:
+            status, _, made = caller.ask(post(json.dumps([job] * 60).encode()))
+            assert (status, len(made)) == (201, 60)
+            for _ in range(2):
+                status, _, jobs = caller.ask(b"GET /jobs?limit=60 HTTP/1.1\r\nHost: localhost\r\n\r\n")
+                assert (status, jobs) == (200, made[::-1])
+            assert caller.ask(post(JOB))[0] == 201
+        server.close_door()
+        server.stop()
+    assert [record for record in caplog.records if record.levelno > logging.INFO] == []
+    assert files
+    for file in files:
+        file.close()

@@ -126,3 +126,21 @@ def test_a_turn_between_the_look_and_the_wait_is_not_missed() -> None:
     began = time.monotonic()
     assert live.hold(look, lambda piece: piece[1] != b"", 20) == (0, b"x")
     assert time.monotonic() - began < RENEW_S
+
+
+def test_who_waits_is_answered_when_the_scheduler_ends_and_nobody_waits_after_that() -> None:
+    live = watching()
+    looked = threading.Event()
+    found: list[int] = []
+
+    def look() -> int:
+        looked.set()
+        return 7
+
+    waiter = threading.Thread(target=lambda: found.append(live.hold(look, lambda _: False, 60.0)))
+    waiter.start()
+    assert looked.wait(20)
+    live.close()
+    waiter.join(20)
+    assert found == [7]
+    assert live.hold(look, lambda _: False, 60.0) == 7

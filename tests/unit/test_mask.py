@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import time
+
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -50,6 +53,29 @@ def test_a_secret_between_two_reads_is_found_and_nothing_waits_without_need() ->
     assert mask.feed(b"se.\n") == b"***.\n"
     assert mask.feed(b"corrupt, co") == b"corrupt, "
     assert mask.end() == b"co"
+
+
+@pytest.mark.parametrize(
+    "secrets",
+    [
+        [b"a" * count + b"b" for count in range(1_900, 1_932)],
+        [b"b" + b"a" * count for count in range(1_900, 1_932)],
+        [b"a" * count for count in range(8, 40)],
+        [b"ab" * 15_000],
+        [b"a" * 15_000 + b"b" + b"a" * 15_000],
+    ],
+)
+@pytest.mark.parametrize("unit", [b"a", b"ab", b"a" * 1_900 + b"b"])
+def test_whatever_the_secrets_are_the_guard_does_not_stand_still_for_them(secrets: list[bytes], unit: bytes) -> None:
+    mask = Mask(secrets)
+    data = (unit * (65_536 // len(unit) + 1))[:65_536]
+    took_s = []
+    for _ in range(4):
+        begun_s = time.thread_time()
+        mask.feed(data)
+        took_s.append(time.thread_time() - begun_s)
+    # Some 10 ms; by looking at each place for each secret, seconds.
+    assert min(took_s) < 0.5
 
 
 def test_secrets_that_overlap_show_nothing_of_each_other() -> None:

@@ -211,7 +211,7 @@ def test_one_bad_job_of_an_array_keeps_out_all_of_them(rest: Rest) -> None:
     good = {"name": "j", "command": "true"}
 
     answer = rest.post("/jobs", [good, {"name": "j"}, good])
-    problem(answer, 400, "invalid_request", "Name and command are required", ("#/1/command", "required"))
+    problem(answer, 400, "invalid_request", "1.command: Name and command are required", ("#/1/command", "required"))
     answer = rest.post("/jobs", [good, {**good, "timeout": "x"}])
     assert answer.json["errors"][0]["pointer"] == "#/1/timeout"
     assert answer.json["error"].startswith("1.timeout: ")

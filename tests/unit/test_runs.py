@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
 import select
 import signal
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
+from pathlib import Path
 
 import pytest
 
@@ -16,6 +18,7 @@ from zsched.worker.spawn import Spawner
 from zsched.worker.strays import Strays
 
 KILLED_MS = 1_000_000
+OOM_SCORE_ADJ = Path("/proc/self/oom_score_adj")
 
 
 class Haunts(Strays):
@@ -139,3 +142,39 @@ def test_with_the_end_of_an_output_a_run_may_be_over(world: World) -> None:
     world.runs.reap(0)
     assert [result.run for result in world.runs.take().results] == [1]
     assert [*seen, world.runs.maybe_over] == [False, True, False]
+
+
+def test_a_timer_of_a_run_that_has_ended_is_not_that_of_another_databases_run_with_its_number(world: World) -> None:
+    world.runs.stop(1, "dropped", 0)
+    world.end()
+    world.runs.reap(0)
+    assert world.runs.take().dropped == [1]
+    order = RunOrder(run=1, job=1, task=0, attempt=1, command="exec sleep 1000", grace_ms=1, output_bytes_max=1)
+    world.runs.start(order, 0)
+    world.pid = next(iter(world.runs._by_pid))
+    # Its grace of 1 ms would end it here.
+    world.runs.on_tick(50)
+    assert os.waitid(os.P_PID, world.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None
+    assert world.runs._live[1].killed_ms is None
+
+
+def test_what_was_started_is_never_said_to_have_had_no_room(
+    world: World, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def write(fd: int, data: bytes, offset: int, real: Callable[[int, bytes, int], int] = os.pwrite) -> int:
+        # As when somebody who may has raised it: who may not can't come down again.
+        if data != b"1000" and data != str(500 + int(OOM_SCORE_ADJ.read_text())).encode():
+            raise PermissionError(errno.EACCES, "Permission denied")
+        return real(fd, data, offset)
+
+    world.runs.take()
+    monkeypatch.setattr(os, "pwrite", write)
+    order = RunOrder(run=2, job=2, task=0, attempt=1, command="exec true", grace_ms=1, output_bytes_max=1)
+    world.runs.start(order, 0)
+    assert world.runs.take().unstarted == []
+    assert 2 in world.runs
+    assert len(lines(caplog, logging.WARNING)) == 1
+    pid = next(pid for pid, live in world.runs._by_pid.items() if live.order.run == 2)
+    os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)
+    world.runs.reap(0)
+    assert [result.run for result in world.runs.take().results] == [2]

@@ -5,6 +5,7 @@ refuses.
 from __future__ import annotations
 
 import logging
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -17,6 +18,7 @@ import waitress.channel
 import waitress.server
 import waitress.task
 from waitress import wasyncore
+from waitress.buffers import OverflowableBuffer
 
 from zsched import peer
 from zsched.api.crowd import Crowd, home
@@ -64,10 +66,13 @@ class _Task(waitress.task.WSGITask):  # type: ignore[misc]
         if self.wrote_header or not self.has_body or self.content_length != len(data):
             super().write(data)
             return
-        head = self.build_response_header()
+        answer = self.build_response_header() + data
         self.wrote_header = True
         self.content_bytes_written = len(data)
-        self.channel.write_soon(head + data)
+        try:
+            self.channel.write_soon(answer)
+        except OSError:
+            self.channel.write_in_memory(answer)
 
 
 class _ErrorTask(waitress.task.ErrorTask):  # type: ignore[misc]
@@ -136,6 +141,17 @@ class _Channel(waitress.channel.HTTPChannel):  # type: ignore[misc]
         self._crowd.holds(self, self.request.body_bytes_received if self.request is not None and self.connected else 0)
         return taken
 
+    def write_in_memory(self, answer: bytes) -> None:
+        """As write_soon, when that could not make a file of a large answer: the folder for such files is full."""
+        with self.outbuf_lock:
+            # Each answer has a buffer of its own. What of this one is in it already would go out without its beginning.
+            self.outbufs.pop().close()
+            self.outbufs.append(OverflowableBuffer(sys.maxsize))
+            self.outbufs[-1].append(answer)
+            self.current_outbuf_count = len(answer)
+            self.total_outbufs_len += len(answer)
+        self.server.pull_trigger()
+
     def service(self) -> None:
         self.since_s = time.monotonic()
         with self._inbox.serving(self):
@@ -171,6 +187,8 @@ class Server:
                 ident=None,
                 clear_untrusted_proxy_headers=False,
                 max_request_body_size=_BODY_BYTES_MAX,
+                # In memory, which the crowd bounds: a full disk keeps no body out.
+                inbuf_overflow=_BODY_BYTES_MAX,
                 max_request_header_size=HEADER_BYTES_MAX,
                 # The crowd sees to both; these are never reached.
                 connection_limit=2 * CONNECTIONS_MAX,

@@ -65,6 +65,7 @@ from zsched.config import SchedulerConfig, scheduler_config
 from zsched.dispatcher import Dispatcher
 from zsched.inbox import Inbox
 from zsched.keys import KeyFileError, Pair, own_pair, read_private
+from zsched.limits import JUMP_MS
 from zsched.live import Live
 from zsched.loop import Loop, clock
 from zsched.model import Scope, Token
@@ -134,7 +135,7 @@ def _serve(config: SchedulerConfig, store: Writer, folder: Path, notify: Notify)
     vault = Vault(folder / "secret.key")
     pair = own_pair(folder / "curve.key") if config.worker_security == "curve" else None
     with zmq.Context(io_threads=1) as context, closing(_bind(context, config, pair, store)) as port:
-        epoch = _begin(store)
+        epoch = begin(store, clock().wall_ms)
         dispatcher = Dispatcher(
             store,
             epoch=epoch,
@@ -175,6 +176,7 @@ def _serve(config: SchedulerConfig, store: Writer, folder: Path, notify: Notify)
         def close_door() -> None:
             notify.stopping("answering who has asked, and ending")
             rest.close_door()
+            live.close()
 
         try:
             loop.run(close_door)
@@ -210,9 +212,15 @@ def raise_descriptor_limit() -> None:
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
-def _begin(store: Writer) -> int:
+def begin(store: Writer, wall_ms: int) -> int:
+    """Note in the store that a scheduler starts; returns its epoch."""
     store.begin()
-    epoch = store.begin_epoch(socket.gethostname(), os.getpid(), __version__, clock().wall_ms)
+    back_ms = store.latest_ms() - wall_ms
+    if back_ms > JUMP_MS:
+        # Set back while no scheduler ran: nobody saw it jump.
+        log.warning("the wall clock shows %d ms less than when something last happened", back_ms)
+        store.shift(-back_ms)
+    epoch = store.begin_epoch(socket.gethostname(), os.getpid(), __version__, wall_ms)
     store.commit()
     return epoch
 

@@ -313,6 +313,9 @@ class Store(Protocol):
     def next_due_ms(self) -> int | None:
         """When the next thing is due by the wall clock: a fire, a back-off, a REST run's end. None: nothing waits."""
 
+    def latest_ms(self) -> int:
+        """When the last event was, by the wall clock; 0 when there is none."""
+
     def shift(self, by_ms: int) -> None:
         """The wall clock jumped: what waits for a span of time, and not for a date, waits for the same span still."""
 

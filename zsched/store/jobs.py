@@ -112,6 +112,10 @@ class Jobs(Core):
         found = self._execute(sql.NEXT_DUE)[0][0]
         return None if found is None else int(found)
 
+    def latest_ms(self) -> int:
+        found = self._execute(sql.LATEST)
+        return int(found[0][0]) if found else 0
+
     def shift(self, by_ms: int) -> None:
         self._execute(sql.SHIFT_DUE, (by_ms,))
         self._execute(sql.SHIFT_ENDS, (by_ms,))

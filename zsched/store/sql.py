@@ -121,6 +121,7 @@ HELD: Final = """
     WHERE worker_id = ? AND status = 'running' ORDER BY run_id"""
 # Every statement from here on that ends or moves a run carries its guard: the run is running, and the sender owns it.
 ADOPT: Final = "UPDATE runs SET handed_n = 0 WHERE worker_id = ? AND status = 'running' AND handed_n > 0"
+LATEST: Final = "SELECT at_ms FROM events ORDER BY event_id DESC LIMIT 1"
 SHIFT_DUE: Final = "UPDATE runs SET due_ms = due_ms + ? WHERE status = 'pending' AND due_ms IS NOT NULL"
 SHIFT_ENDS: Final = "UPDATE runs SET ends_ms = ends_ms + ? WHERE status = 'running' AND ends_ms IS NOT NULL"
 START: Final = """

@@ -376,6 +376,8 @@ class Guard:
 
     def _on_drop(self, runs: tuple[int, ...]) -> Message | None:
         gone = []
+        # What has ended in this turn has a result, which goes too.
+        self._take_happened()
         for run in runs:
             if run in self._runs:
                 self._dying.add(run)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import heapq
+import itertools
 import logging
 import os
 import select
@@ -112,7 +113,9 @@ class Runs:
         # Killed a good while ago, and still there.
         self._stuck: set[int] = set()
         self._streams: dict[int, Stream] = {}
-        self._due: list[tuple[int, int, Due]] = []
+        # The number in the middle is of no meaning: two entries of one moment can be compared.
+        self._due: list[tuple[int, int, Live, Due]] = []
+        self._numbers = itertools.count()
         # The last start failed for want of room, and that has been logged.
         self._no_room = False
         # An output has ended since the last reap. Mostly its process has too, and the signal is still on its way.
@@ -171,9 +174,9 @@ class Runs:
         if order.probation:
             self.happened.began.append(Began(order.run, spawned.pid, started_ms))
         else:
-            heapq.heappush(self._due, (mono_ms + BEGAN_AFTER_MS, order.run, "began"))
+            self._put(mono_ms + BEGAN_AFTER_MS, live, "began")
         if order.timeout_ms is not None:
-            heapq.heappush(self._due, (mono_ms + order.timeout_ms, order.run, "timeout"))
+            self._put(mono_ms + order.timeout_ms, live, "timeout")
         log.debug("run %d of job %d started: process %d", order.run, order.job, spawned.pid)
 
     def stop(self, run: int, why: Why, mono_ms: int) -> None:
@@ -188,14 +191,14 @@ class Runs:
         live.why = why
         log.info("run %d of job %d: stopping it, %s", run, live.order.job, why)
         self._signal(live, signal.SIGTERM)
-        heapq.heappush(self._due, (mono_ms + live.order.grace_ms, run, "kill"))
+        self._put(mono_ms + live.order.grace_ms, live, "kill")
 
     def kill(self, run: int, mono_ms: int) -> None:
         """KILL to the run's group now, and again until its main process is reaped."""
         live = self._live[run]
         if live.killed_ms is None:
             live.killed_ms = mono_ms
-            heapq.heappush(self._due, (mono_ms + _AGAIN_MS, run, "again"))
+            self._put(mono_ms + _AGAIN_MS, live, "again")
         if live.ended is None:
             self._signal(live, signal.SIGKILL)
 
@@ -227,19 +230,25 @@ class Runs:
     def on_tick(self, mono_ms: int) -> None:
         """Do what is due."""
         while self._due and self._due[0][0] <= mono_ms:
-            _, run, due = heapq.heappop(self._due)
-            live = self._live.get(run)
-            if live is not None:
+            _, _, live, due = heapq.heappop(self._due)
+            if self._lives(live):
                 self._on_due(live, due, mono_ms)
 
     def deadline_ms(self) -> int | None:
         """When on_tick has something to do, or None. Entries of runs that have ended are thrown away on the way."""
         if len(self._due) > 4 * len(self._live) + _STALE_MAX:
-            self._due = [entry for entry in self._due if entry[1] in self._live]
+            self._due = [entry for entry in self._due if self._lives(entry[2])]
             heapq.heapify(self._due)
-        while self._due and self._due[0][1] not in self._live:
+        while self._due and not self._lives(self._due[0][2]):
             heapq.heappop(self._due)
         return self._due[0][0] if self._due else None
+
+    def _put(self, at_ms: int, live: Live, due: Due) -> None:
+        heapq.heappush(self._due, (at_ms, next(self._numbers), live, due))
+
+    def _lives(self, live: Live) -> bool:
+        """Whether this very run lives. Its number is no proof: each database counts from 1."""
+        return self._live.get(live.order.run) is live
 
     def _on_due(self, live: Live, due: Due, mono_ms: int) -> None:
         if due == "again":
@@ -263,7 +272,7 @@ class Runs:
             left = self._clear().get(run, [])
         if run not in self._live:
             return
-        heapq.heappush(self._due, (mono_ms + _AGAIN_MS, run, "again"))
+        self._put(mono_ms + _AGAIN_MS, live, "again")
         if run not in self._stuck and live.killed_ms is not None and mono_ms >= live.killed_ms + STUCK_MS:
             self._stuck.add(run)
             log.error(
@@ -277,7 +286,7 @@ class Runs:
         self._closing[live.order.run] = live
         if live.killed_ms is None:
             live.killed_ms = mono_ms
-            heapq.heappush(self._due, (mono_ms + _AGAIN_MS, live.order.run, "again"))
+            self._put(mono_ms + _AGAIN_MS, live, "again")
 
     def _clear(self) -> dict[int, list[int]]:
         """Kill the strays of runs that have ended, and give out those without. Returns the strays of the others."""

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import logging
 import os
 import pwd
 import resource
@@ -28,6 +29,8 @@ _OOM_MORE: Final = 500
 _OOM_MAX: Final = 1_000
 
 _PATH: Final = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+
+log = logging.getLogger(__name__)
 
 
 class SpawnError(Exception):
@@ -181,8 +184,14 @@ class _Oom:
             os.pwrite(self._fd, self._jobs, 0)
 
     def __exit__(self, *_: object) -> None:
-        if self._fd is not None:
+        if self._fd is None:
+            return
+        try:
             os.pwrite(self._fd, self._ours, 0)
+        except OSError as error:
+            # Somebody who may has raised it meanwhile. What was started is started: this must not say otherwise.
+            log.warning("the guard can't get its oom_score_adj of %s back: %s", self._ours.decode(), error.strerror)
+            self._fd = None
 
 
 def keep_standard_fds() -> None:
