@@ -369,6 +369,12 @@ _REMOVALS: Final = (
     ),
     removal(
         17,
+        "a wall clock that was set back while no scheduler ran is believed",
+        "contract/test_runs.py::test_a_wall_clock_that_was_set_back_while_no_scheduler_ran_keeps_nothing_waiting",
+        ("commands/scheduler.py", "        store.shift(-back_ms)\n", ""),
+    ),
+    removal(
+        17,
         "silence is judged by the wall clock",
         "unit/test_dispatcher_sessions.py::test_the_wall_clock_decides_no_liveness",
         (

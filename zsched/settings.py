@@ -87,6 +87,8 @@ def _worker_name(text: str) -> str:
 def _path(text: str) -> str:
     if not text or "\0" in text:
         raise ValueError("must name a file or folder")
+    if any("\ud800" <= char <= "\udfff" for char in text):
+        raise ValueError("must be UTF-8")
     return text
 
 
@@ -125,6 +127,8 @@ def _url(text: str) -> str:
     try:
         parts = urlsplit(text)
         sound = parts.port != 0 and text.isprintable() and " " not in text
+        # As it is looked up: no empty part, none that is too long.
+        (parts.hostname or "").encode("idna")
     except ValueError as error:
         raise ValueError(sentence) from error
     if not sound or parts.scheme not in ("http", "https", "tcp") or not parts.hostname or parts.query or parts.fragment:

@@ -244,6 +244,7 @@ def test_a_file_that_can_not_be_read_is_named(home: Path) -> None:
         ({"worker-timeout": "999ms"}, {}, "-worker-timeout: '999ms' is too short; give at least 1s"),
         ({"worker-timeout": "3"}, {}, "-worker-timeout: '3' is no duration; write it like 500ms, 3s, 1m30s, 2h or 1d"),
         ({"db": ""}, {}, "-db: must name a file or folder"),
+        ({"db": "a\udcff"}, {}, "-db: must be UTF-8"),
         ({"prot": "1"}, {}, "no flag -prot; did you mean -port?"),
         (
             {},
@@ -261,7 +262,8 @@ def test_a_wrong_value_names_its_origin_and_the_remedy(
 
 
 @pytest.mark.parametrize(
-    "url", ["localhost:8080", "ftp://x", "http://", "http://x:99999", "http://x:0", "http://x y", "http://x?q"]
+    "url",
+    ["localhost:8080", "ftp://x", "http://", "http://x:99999", "http://x:0", "http://x y", "http://x?q", "http://../x"],
 )
 def test_an_address_that_no_scheduler_can_have_is_refused(home: Path, url: str) -> None:
     with pytest.raises(ConfigError, match=r"is no address of a scheduler; write it like http://localhost:8080$"):
