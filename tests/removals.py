@@ -365,13 +365,13 @@ _REMOVALS: Final = (
         "a jump of the wall clock is ignored",
         "unit/test_dispatcher_clock.py::test_a_day_forward_ends_no_run_before_its_time"
         " unit/test_dispatcher_clock.py::test_a_day_back_holds_back_no_run_for_longer",
-        ("dispatcher/core.py", "            self._store.shift(jump_ms)\n", ""),
+        ("dispatcher/core.py", "            self._store.shift(jump_ms, now.wall_ms)\n", ""),
     ),
     removal(
         17,
         "a wall clock that was set back while no scheduler ran is believed",
         "contract/test_runs.py::test_a_wall_clock_that_was_set_back_while_no_scheduler_ran_keeps_nothing_waiting",
-        ("commands/scheduler.py", "        store.shift(-back_ms)\n", ""),
+        ("commands/scheduler.py", "        store.shift(-back_ms, wall_ms)\n", ""),
     ),
     removal(
         17,

@@ -171,8 +171,8 @@ def _backoff(body: BackoffBody) -> Backoff:
 
 
 def _seconds(given: float) -> str:
-    """A number of seconds as a duration is written; of a fraction so much that parse_duration_ms sees what is left."""
-    return f"{given}s" if isinstance(given, int) else f"{given:f}s"
+    """A number of seconds as a duration is written."""
+    return f"{given}s" if isinstance(given, int) else f"{given:.9f}s"
 
 
 def _duration_ms(field: str, given: Duration, most_ms: int = DURATION_MS_MAX) -> int:

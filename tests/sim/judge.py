@@ -401,7 +401,7 @@ class Judge:
         ):
             self._last_event = event
             if first is None:
-                if job is None:
+                if job is None and worker is not None:
                     self._on_worker_event(worker, was, became, reason)
                 continue
             for run in range(first, last + 1):

@@ -404,7 +404,7 @@ def test_with_the_door_closed_nobody_new_comes_in_and_who_is_in_is_served(rest: 
         assert inside.closed()
 
 
-def test_a_full_folder_for_temporary_files_keeps_no_job_out_and_cuts_no_answer(
+def test_a_full_folder_for_temporary_files_is_told_to_who_submits_and_cuts_no_answer(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     # Held here, for Waitress drops one that it could not fill without closing it.
@@ -420,8 +420,12 @@ def test_a_full_folder_for_temporary_files_keeps_no_job_out_and_cuts_no_answer(
         server = Server(rest.app, rest.inbox, "127.0.0.1", 0, 2)
         server.start()
         with Caller(server) as caller:
-            status, _, made = caller.ask(post(json.dumps([job] * 60).encode()))
-            assert (status, len(made)) == (201, 60)
+            status, headers, problem = caller.ask(post(json.dumps([job] * 60).encode()))
+            assert (status, problem["code"], headers["retry-after"]) == (503, "unavailable", "1")
+            assert problem["error"].endswith("the body can't be kept: No space left on device")
+            assert caller.closed()
+        with Caller(server) as caller:
+            made = [caller.ask(post(json.dumps(job).encode()))[2] for _ in range(30)]
             for _ in range(2):
                 status, _, jobs = caller.ask(b"GET /jobs?limit=60 HTTP/1.1\r\nHost: localhost\r\n\r\n")
                 assert (status, jobs) == (200, made[::-1])

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import threading
 from contextlib import closing
+from http.client import HTTPConnection
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import pytest
 
@@ -60,21 +63,15 @@ def test_what_was_acked_while_it_ended_is_there_afterwards(tmp_path: Path) -> No
 def test_who_waits_for_a_job_is_answered_when_the_scheduler_ends(tmp_path: Path) -> None:
     with Scheduler(tmp_path) as scheduler:
         job = scheduler.submit("true")[0]
-        answers: list[tuple[int, str]] = []
-
-        def wait() -> None:
-            status, view = scheduler.ask("GET", f"/jobs/{job}?wait=20s")
-            answers.append((status, view["status"]))
-
-        waiter = threading.Thread(target=wait)
-        waiter.start()
-        # Not a wait for anything that shows: whether it has come in is nobody's business but the scheduler's.
-        threading.Event().wait(0.5)
-        assert scheduler.program is not None
-        scheduler.program.process.terminate()
+        with closing(HTTPConnection(urlsplit(scheduler.url).netloc, timeout=20)) as waiter:
+            waiter.request("GET", f"/jobs/{job}?wait=20s")
+            # Who comes later and has been answered has been let in later.
+            assert scheduler.get(f"/jobs/{job}")["status"] == "pending"
+            assert scheduler.program is not None
+            scheduler.program.process.terminate()
+            answer = waiter.getresponse()
+            assert (answer.status, json.load(answer)["status"]) == (200, "pending")
         assert scheduler.program.process.wait(20) == 0
-        waiter.join()
-        assert answers == [(200, "pending")]
         assert "thread(s) still running" not in scheduler.program.log()
 
 

@@ -7,8 +7,7 @@ import logging
 import os
 import select
 import signal
-from collections.abc import Callable, Collection, Iterator, Mapping
-from pathlib import Path
+from collections.abc import Collection, Iterator, Mapping
 
 import pytest
 
@@ -18,7 +17,6 @@ from zsched.worker.spawn import Spawner
 from zsched.worker.strays import Strays
 
 KILLED_MS = 1_000_000
-OOM_SCORE_ADJ = Path("/proc/self/oom_score_adj")
 
 
 class Haunts(Strays):
@@ -158,23 +156,26 @@ def test_a_timer_of_a_run_that_has_ended_is_not_that_of_another_databases_run_wi
     assert world.runs._live[1].killed_ms is None
 
 
+@pytest.mark.parametrize("refused", [0, 1])
 def test_what_was_started_is_never_said_to_have_had_no_room(
-    world: World, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    world: World, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, refused: int
 ) -> None:
-    def write(fd: int, data: bytes, offset: int, real: Callable[[int, bytes, int], int] = os.pwrite) -> int:
-        # As when somebody who may has raised it: who may not can't come down again.
-        if data != b"1000" and data != str(500 + int(OOM_SCORE_ADJ.read_text())).encode():
-            raise PermissionError(errno.EACCES, "Permission denied")
-        return real(fd, data, offset)
+    written: list[bytes] = []
 
-    world.runs.take()
+    def write(fd: int, data: bytes, offset: int) -> int:
+        # As when somebody who may has raised it: who may not can't come down, before the start or after it.
+        written.append(data)
+        if len(written) > refused:
+            raise PermissionError(errno.EACCES, "Permission denied")
+        return len(data)
+
     monkeypatch.setattr(os, "pwrite", write)
     order = RunOrder(run=2, job=2, task=0, attempt=1, command="exec true", grace_ms=1, output_bytes_max=1)
     world.runs.start(order, 0)
+    assert len(written) == refused + 1
     assert world.runs.take().unstarted == []
-    assert 2 in world.runs
     assert len(lines(caplog, logging.WARNING)) == 1
-    pid = next(pid for pid, live in world.runs._by_pid.items() if live.order.run == 2)
+    (pid,) = (pid for pid, live in world.runs._by_pid.items() if live.order.run == 2)
     os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)
     world.runs.reap(0)
     assert [result.run for result in world.runs.take().results] == [2]

@@ -115,12 +115,12 @@ _ERRORS: Final[Mapping[int, tuple[str, tuple[str, ...]]]] = {
 }
 
 
-def _seconds(least: int, most_ms: int) -> Schema:
-    return {"type": "integer", "minimum": least, "maximum": most_ms // 1000}
+def _seconds(most_ms: int) -> Schema:
+    return {"type": "number", "minimum": 0, "maximum": most_ms // 1000}
 
 
 # What a job's members must be like, where the type says less: it also takes what the answer then explains.
-_PAUSE: Final[Schema] = {"anyOf": [_DURATION, _seconds(0, BACKOFF_MS_MAX)]}
+_PAUSE: Final[Schema] = {"anyOf": [_DURATION, _seconds(BACKOFF_MS_MAX)]}
 _JOB: Final[Schema] = {
     "name": {"type": "string", "minLength": 1, "maxLength": NAME_CHARS_MAX, "pattern": r"\S"},
     "command": {
@@ -137,12 +137,12 @@ _JOB: Final[Schema] = {
     },
     "timeout": {
         "description": "A duration, or a number of seconds",
-        "anyOf": [_DURATION, _seconds(1, DURATION_MS_MAX), {"type": "null"}],
+        "anyOf": [_DURATION, _seconds(DURATION_MS_MAX) | {"minimum": 0.001}, {"type": "null"}],
         "examples": ["10m", 600],
     },
     "kill_grace": {
         "description": "From TERM to KILL: a duration, or a number of seconds",
-        "anyOf": [_DURATION, _seconds(0, GRACE_MS_MAX), {"type": "null"}],
+        "anyOf": [_DURATION, _seconds(GRACE_MS_MAX), {"type": "null"}],
         "examples": ["10s", 10],
     },
 }

@@ -11,7 +11,7 @@ from typing import Any, Final
 
 import waitress.parser
 import waitress.receiver
-from waitress.utilities import BadRequest
+from waitress.utilities import BadRequest, Error
 
 _FOLDED: Final = re.compile(rb"\r\n[ \t]")
 _CODING: Final = re.compile(rb"(?i)\r\ntransfer-encoding:([^\r]*)")
@@ -22,6 +22,26 @@ _CONTROL_BYTES_MAX: Final = 4096
 # Waitress ends both with `$`, which lets a newline stand before the end: other readers take that for the line's end.
 waitress.receiver.ONLY_HEXDIG_RE = re.compile(rb"[0-9A-Fa-f]+\Z")
 waitress.receiver.CHUNK_EXT_RE = re.compile(waitress.receiver.CHUNK_EXT_RE.pattern.removesuffix(b"$") + rb"\Z")
+
+
+class NoRoom(Error):  # type: ignore[misc]
+    """A long body goes by a file, and the folder for temporary files is full."""
+
+    code = 503
+    reason = "Service Unavailable"
+
+
+class _Nowhere:
+    """Where a body goes that nobody will read."""
+
+    def __len__(self) -> int:
+        return 0
+
+    def append(self, data: bytes) -> None:
+        """Let go of it."""
+
+    def close(self) -> None:
+        """Nothing is open."""
 
 
 class Parser(waitress.parser.HTTPRequestParser):  # type: ignore[misc]
@@ -53,7 +73,17 @@ class Parser(waitress.parser.HTTPRequestParser):  # type: ignore[misc]
 
     def received(self, data: bytes) -> int:
         """Take in bytes; returns how many."""
-        taken = int(super().received(data))
+        try:
+            taken = int(super().received(data))
+        except OSError as error:
+            self.error = NoRoom(f"the body can't be kept: {error.strerror}")
+            if self.chunked:
+                self.completed = True
+                return len(data)
+            # The rest is read all the same: who still sends would not see the answer.
+            self.body_rcv.getbuf().close()
+            self.body_rcv.buf = _Nowhere()
+            taken = int(super().received(data))
         if self.chunked and not self.completed:
             control = len(self.body_rcv.control_line) + len(self.body_rcv.trailer)
             if control > _CONTROL_BYTES_MAX:

@@ -69,10 +69,7 @@ class _Task(waitress.task.WSGITask):  # type: ignore[misc]
         answer = self.build_response_header() + data
         self.wrote_header = True
         self.content_bytes_written = len(data)
-        try:
-            self.channel.write_soon(answer)
-        except OSError:
-            self.channel.write_in_memory(answer)
+        self.channel.write_whole(answer)
 
 
 class _ErrorTask(waitress.task.ErrorTask):  # type: ignore[misc]
@@ -80,10 +77,12 @@ class _ErrorTask(waitress.task.ErrorTask):  # type: ignore[misc]
 
     def execute(self) -> None:
         error = self.request.error
-        code = {413: "too_large", 431: "headers_too_large"}.get(error.code, "invalid_request")
+        code = {413: "too_large", 431: "headers_too_large", 503: "unavailable"}.get(error.code, "invalid_request")
         body, media = render(Problem(error.code, code, f"{error.reason}: {error.body}"), "", "")
         self.status = f"{error.code} {error.reason}"
         self.response_headers.append(("Content-Type", media))
+        if error.code == 503:
+            self.response_headers.append(("Retry-After", "1"))
         self.set_close_on_finish()
         self.content_length = len(body)
         self.write(body)
@@ -141,16 +140,20 @@ class _Channel(waitress.channel.HTTPChannel):  # type: ignore[misc]
         self._crowd.holds(self, self.request.body_bytes_received if self.request is not None and self.connected else 0)
         return taken
 
-    def write_in_memory(self, answer: bytes) -> None:
-        """As write_soon, when that could not make a file of a large answer: the folder for such files is full."""
+    def write_whole(self, answer: bytes) -> None:
+        """As write_soon; in memory when there is no room for the file by which a large answer goes."""
+        # Nothing may be sent between the two: what is in the buffer then is the answer without its beginning.
         with self.outbuf_lock:
-            # Each answer has a buffer of its own. What of this one is in it already would go out without its beginning.
-            self.outbufs.pop().close()
-            self.outbufs.append(OverflowableBuffer(sys.maxsize))
-            self.outbufs[-1].append(answer)
-            self.current_outbuf_count = len(answer)
-            self.total_outbufs_len += len(answer)
-        self.server.pull_trigger()
+            try:
+                self.write_soon(answer)
+            except OSError:
+                # Each answer has a buffer of its own.
+                self.outbufs.pop().close()
+                self.outbufs.append(OverflowableBuffer(sys.maxsize))
+                self.outbufs[-1].append(answer)
+                self.current_outbuf_count = len(answer)
+                self.total_outbufs_len += len(answer)
+                self.server.pull_trigger()
 
     def service(self) -> None:
         self.since_s = time.monotonic()
@@ -187,8 +190,6 @@ class Server:
                 ident=None,
                 clear_untrusted_proxy_headers=False,
                 max_request_body_size=_BODY_BYTES_MAX,
-                # In memory, which the crowd bounds: a full disk keeps no body out.
-                inbuf_overflow=_BODY_BYTES_MAX,
                 max_request_header_size=HEADER_BYTES_MAX,
                 # The crowd sees to both; these are never reached.
                 connection_limit=2 * CONNECTIONS_MAX,

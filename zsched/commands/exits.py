@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import signal
 import sys
+from contextlib import suppress
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
@@ -37,10 +38,11 @@ class Failure(Exception):
 
 
 def say(sentence: str) -> None:
-    """One line on stderr for a person."""
+    """One line on stderr for a person. Where it can't be written, the exit code has to do."""
     from zsched.commands.text import clean
 
-    print(f"zsched: {clean(sentence)}", file=sys.stderr)
+    with suppress(OSError):
+        print(f"zsched: {clean(sentence)}", file=sys.stderr, flush=True)
 
 
 def told(error: Exception) -> int:

@@ -219,8 +219,9 @@ def begin(store: Writer, wall_ms: int) -> int:
     if back_ms > JUMP_MS:
         # Set back while no scheduler ran: nobody saw it jump.
         log.warning("the wall clock shows %d ms less than when something last happened", back_ms)
-        store.shift(-back_ms)
+        store.shift(-back_ms, wall_ms)
     epoch = store.begin_epoch(socket.gethostname(), os.getpid(), __version__, wall_ms)
+    store.settle(wall_ms)
     store.commit()
     return epoch
 

@@ -372,7 +372,7 @@ class Dispatcher:
         jump_ms = now.wall_ms - now.mono_ms - self._wall_ahead_ms
         if abs(jump_ms) > JUMP_MS:
             log.warning("the wall clock jumped by %d ms", jump_ms)
-            self._store.shift(jump_ms)
+            self._store.shift(jump_ms, now.wall_ms)
         self._wall_ahead_ms = now.wall_ms - now.mono_ms
         due_ms = self._store.next_due_ms()
         if due_ms is not None and due_ms <= now.wall_ms:

@@ -316,8 +316,10 @@ class Store(Protocol):
     def latest_ms(self) -> int:
         """When the last event was, by the wall clock; 0 when there is none."""
 
-    def shift(self, by_ms: int) -> None:
-        """The wall clock jumped: what waits for a span of time, and not for a date, waits for the same span still."""
+    def shift(self, by_ms: int, now_ms: int) -> None:
+        """The wall clock jumped and shows now_ms: what waits for a span of time, and not for a date, waits for the same
+        span still. The event of it makes that moment the latest.
+        """
 
     # --- runs ---
 

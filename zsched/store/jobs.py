@@ -116,6 +116,7 @@ class Jobs(Core):
         found = self._execute(sql.LATEST)
         return int(found[0][0]) if found else 0
 
-    def shift(self, by_ms: int) -> None:
+    def shift(self, by_ms: int, now_ms: int) -> None:
+        self._ledger.event(now_ms, "scheduler", None, "clock_set", detail=f"by {by_ms} ms")
         self._execute(sql.SHIFT_DUE, (by_ms,))
         self._execute(sql.SHIFT_ENDS, (by_ms,))

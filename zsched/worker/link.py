@@ -243,7 +243,10 @@ class Link:
         self._connect(place)
 
     def _connect(self, place: Place) -> None:
+        before = self._socket.place if self._socket is not None else None
         if self._socket is not None:
+            # What it has to say of its connection may have come while the scheduler was asked.
+            self._on_connections(self._socket)
             # ZeroMQ never tries again when a handshake was refused, or was no handshake; and does not say so.
             if self._socket.place == place and self._socket.connected and not self._dead(self._socket):
                 return
@@ -252,13 +255,16 @@ class Link:
             self._socket.close()
             if not (self._socket.answered or self._unanswered):
                 self._unanswered = True
+                why = "it is not up, can't be reached from here"
+                if self._socket.place.server_key:
+                    why += ", or does not let this worker's key in (`zsched access list` there)"
                 log.warning(
-                    "worker %s: trying again until it works: no answer from %s: it is not up, can't be reached from"
-                    " here, or does not let this worker's key in (`zsched access list` there)",
+                    "worker %s: trying again until it works: no answer from %s: %s",
                     self._hello.worker,
                     self._socket.place.endpoint,
+                    why,
                 )
-        if not self._unanswered:
+        if place != before or not self._unanswered:
             log.info("worker %s: connecting to %s", self._hello.worker, place.endpoint)
         self._socket = Socket(self._context, place, self._door.pair)
         for one in self._socket.watched:

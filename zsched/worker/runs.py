@@ -74,6 +74,8 @@ class Live:
     """A run from the start of its process until all its processes are gone. `ended` is waitid's code and status."""
 
     order: RunOrder
+    # The how many-eth of this guard.
+    start: int
     pid: int
     started_ms: int
     streams: tuple[Stream, Stream]
@@ -113,9 +115,9 @@ class Runs:
         # Killed a good while ago, and still there.
         self._stuck: set[int] = set()
         self._streams: dict[int, Stream] = {}
-        # The number in the middle is of no meaning: two entries of one moment can be compared.
-        self._due: list[tuple[int, int, Live, Due]] = []
-        self._numbers = itertools.count()
+        # When, of which start, which run, what.
+        self._due: list[tuple[int, int, int, Due]] = []
+        self._starts = itertools.count()
         # The last start failed for want of room, and that has been logged.
         self._no_room = False
         # An output has ended since the last reap. Mostly its process has too, and the signal is still on its way.
@@ -167,7 +169,7 @@ class Runs:
             return
         self._no_room = False
         streams = (self._watch(spawned.stdout, order), self._watch(spawned.stderr, order))
-        live = Live(order, spawned.pid, started_ms, streams)
+        live = Live(order, next(self._starts), spawned.pid, started_ms, streams)
         self._live[order.run] = live
         self._by_pid[spawned.pid] = live
         self._of_session[spawned.pid] = order.run
@@ -230,25 +232,26 @@ class Runs:
     def on_tick(self, mono_ms: int) -> None:
         """Do what is due."""
         while self._due and self._due[0][0] <= mono_ms:
-            _, _, live, due = heapq.heappop(self._due)
-            if self._lives(live):
-                self._on_due(live, due, mono_ms)
+            _, start, run, due = heapq.heappop(self._due)
+            if self._lives(start, run):
+                self._on_due(self._live[run], due, mono_ms)
 
     def deadline_ms(self) -> int | None:
         """When on_tick has something to do, or None. Entries of runs that have ended are thrown away on the way."""
         if len(self._due) > 4 * len(self._live) + _STALE_MAX:
-            self._due = [entry for entry in self._due if self._lives(entry[2])]
+            self._due = [entry for entry in self._due if self._lives(*entry[1:3])]
             heapq.heapify(self._due)
-        while self._due and not self._lives(self._due[0][2]):
+        while self._due and not self._lives(*self._due[0][1:3]):
             heapq.heappop(self._due)
         return self._due[0][0] if self._due else None
 
     def _put(self, at_ms: int, live: Live, due: Due) -> None:
-        heapq.heappush(self._due, (at_ms, next(self._numbers), live, due))
+        heapq.heappush(self._due, (at_ms, live.start, live.order.run, due))
 
-    def _lives(self, live: Live) -> bool:
-        """Whether this very run lives. Its number is no proof: each database counts from 1."""
-        return self._live.get(live.order.run) is live
+    def _lives(self, start: int, run: int) -> bool:
+        """Whether the run of that start lives. Its number alone is no proof: each database counts from 1."""
+        live = self._live.get(run)
+        return live is not None and live.start == start
 
     def _on_due(self, live: Live, due: Due, mono_ms: int) -> None:
         if due == "again":

@@ -173,24 +173,27 @@ class _Oom:
             self._ours = os.pread(self._fd, 16, 0).strip()
             self._jobs = str(min(int(self._ours) + _OOM_MORE, _OOM_MAX)).encode()
             # Tried here once, so that no start fails by it.
-            with self:
-                pass
+            for score in (self._jobs, self._ours):
+                os.pwrite(self._fd, score, 0)
         # No /proc that may be written, as in some sandboxes: then jobs and guard count alike.
         except OSError:
             self._fd = None
 
     def __enter__(self) -> None:
-        if self._fd is not None:
-            os.pwrite(self._fd, self._jobs, 0)
+        self._write(self._jobs)
 
     def __exit__(self, *_: object) -> None:
+        self._write(self._ours)
+
+    def _write(self, score: bytes) -> None:
         if self._fd is None:
             return
         try:
-            os.pwrite(self._fd, self._ours, 0)
+            os.pwrite(self._fd, score, 0)
         except OSError as error:
-            # Somebody who may has raised it meanwhile. What was started is started: this must not say otherwise.
-            log.warning("the guard can't get its oom_score_adj of %s back: %s", self._ours.decode(), error.strerror)
+            # Somebody who may has raised it meanwhile. No start fails by it, and none is told to have failed.
+            log.warning("jobs can't count as larger than the guard any more: oom_score_adj: %s", error.strerror)
+            os.close(self._fd)
             self._fd = None
 
 
