@@ -22,8 +22,9 @@ from zsched import __version__
 ROOT = Path(__file__).parents[2]
 VERSION = f"zsched {__version__}\n"
 
-# A first call installs from a registry, and how long that takes is the network's to say.
-pytestmark = pytest.mark.timeout(600)
+# A first call installs from a registry, and how long that takes is the network's to say: the quick tests leave this to
+# .ci/run.
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
 # The interpreter under the one that runs the tests: a virtual environment must not be the base of another.
 BASE = os.path.realpath(getattr(sys, "_base_executable", sys.executable))
@@ -191,12 +192,10 @@ def test_a_python_that_can_make_no_environment_is_told_with_the_package_to_insta
     assert f"zsched: {python} can't make a virtual environment; on Debian: apt-get install python3-venv" in done.stderr
 
 
-@pytest.mark.slow
 def test_launchers_called_at_the_same_moment_make_it_once_and_all_work(fresh: Path, home: Path) -> None:
     assert_all_work_at_once(fresh, environment(home))
 
 
-@pytest.mark.slow
 def test_without_flock_a_link_is_the_lock_and_that_of_a_dead_holder_is_taken(
     fresh: Path, home: Path, tmp_path: Path
 ) -> None:
@@ -207,7 +206,6 @@ def test_without_flock_a_link_is_the_lock_and_that_of_a_dead_holder_is_taken(
     assert not (fresh / ".venv.lock.pid").is_symlink()
 
 
-@pytest.mark.slow
 def test_a_build_that_was_killed_is_done_again(fresh: Path, home: Path) -> None:
     process = subprocess.Popen(
         [fresh / "bin/zsched", "version"], env=environment(home), stderr=subprocess.PIPE, start_new_session=True
@@ -219,14 +217,12 @@ def test_a_build_that_was_killed_is_done_again(fresh: Path, home: Path) -> None:
     assert "making .venv" in succeeds(fresh / "bin/zsched", env=environment(home))
 
 
-@pytest.mark.slow
 def test_a_half_made_environment_is_cleared(fresh: Path, home: Path) -> None:
     (fresh / ".venv/bin").mkdir(parents=True)
     (fresh / ".venv/bin/python").symlink_to("/nowhere/python3")
     assert "making .venv" in succeeds(fresh / "bin/zsched", env=environment(home))
 
 
-@pytest.mark.slow
 def test_a_checkout_that_was_moved_makes_its_environment_anew(fresh: Path, home: Path) -> None:
     succeeds(fresh / "bin/zsched", env=environment(home))
     moved = fresh.rename(fresh.with_name("moved"))
@@ -237,7 +233,6 @@ def test_a_checkout_that_was_moved_makes_its_environment_anew(fresh: Path, home:
         moved.rename(fresh)
 
 
-@pytest.mark.slow
 def test_another_interpreter_makes_the_environment_anew(fresh: Path, home: Path) -> None:
     others = [
         path for path in map(shutil.which, ("/usr/bin/python3.11", "/usr/bin/python3.13", "/usr/bin/python3")) if path
@@ -250,7 +245,6 @@ def test_another_interpreter_makes_the_environment_anew(fresh: Path, home: Path)
     assert succeeds(fresh / "bin/zsched", env=environment(home, ZSCHED_PYTHON="")) == ""
 
 
-@pytest.mark.slow
 def test_where_ensurepip_is_missing_the_pip_outside_installs(fresh: Path, home: Path, tmp_path: Path) -> None:
     if subprocess.run([BASE, "-m", "pip", "--version"], capture_output=True).returncode != 0:
         pytest.skip("no pip outside")
@@ -264,7 +258,6 @@ def test_where_ensurepip_is_missing_the_pip_outside_installs(fresh: Path, home: 
     assert succeeds(fresh / "bin/zsched", env=env) == ""
 
 
-@pytest.mark.slow
 def test_what_only_the_tests_need_is_installed_by_bin_test_alone(fresh: Path, home: Path) -> None:
     env = environment(home)
     succeeds(fresh / "bin/zsched", env=env)
