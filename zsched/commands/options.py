@@ -116,10 +116,11 @@ def number(doc: str, found: Mapping[str, Value], name: str, least: int = 1) -> i
     value = text(found, name)
     if value is None:
         return None
-    if not (value.isascii() and value.isdigit()) or (len(value) <= _DIGITS_MAX and int(value) < least):
-        fail(doc, f"{name}: {value!r} is no whole number of {least} or more")
-    if len(value) > _DIGITS_MAX:
+    whole = value.isascii() and value.isdigit()
+    if whole and len(value) > _DIGITS_MAX:
         fail(doc, f"{name}: {value} is too large")
+    if not whole or int(value) < least:
+        fail(doc, f"{name}: {value!r} is no whole number of {least} or more")
     return int(value)
 
 

@@ -18,7 +18,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Final
 
-from zsched.client import Client, Job
+from zsched.client import Client, Job, View
 from zsched.commands import exits, options, selection, table
 from zsched.commands.text import clean
 
@@ -48,14 +48,12 @@ def facts(job: Job) -> Iterator[tuple[str, object]]:
     yield "name", job.name
     yield "command", job.command
     yield "status", exits.ending(job)
-    for key in ("schedule", "timeout", "kill_grace", "retries"):
+    for key in (
+        *("schedule", "timeout", "kill_grace", "retries", "backoff"),
+        *("on_lost", "on_disconnect", "crash_limit", "user"),
+    ):
         if key in view:
-            yield key.replace("_", " "), view[key]
-    if "backoff" in view:
-        yield "backoff", "{initial}, times {factor:g} each time, at most {max}".format(**view["backoff"])
-    for key in ("on_lost", "on_disconnect", "crash_limit", "user"):
-        if key in view:
-            yield key.replace("_", " "), view[key]
+            yield key.replace("_", " "), _pauses(view[key]) if key == "backoff" else view[key]
     for variable, value in (*view.get("env", {}).items(), *view.get("secret_env", {}).items()):
         yield "variable", f"{variable}={value}"
     yield "submitted", table.moment(view["created_at"])
@@ -72,3 +70,7 @@ def facts(job: Job) -> Iterator[tuple[str, object]]:
             yield name, table.moment(run[key])
     if "detail" in run:
         yield "detail", run["detail"]
+
+
+def _pauses(backoff: View) -> str:
+    return "{initial}, times {factor:g} each time, at most {max}".format(**backoff)

@@ -42,6 +42,7 @@ from contextlib import suppress
 from importlib import import_module
 from typing import Final, TextIO
 
+from zsched import standard
 from zsched.commands import exits, options
 
 # Each is a module of this package with main(argv) -> exit code, imported only when it is asked for.
@@ -68,10 +69,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _check_standard_files() -> None:
     """Raises Failure when there is no stdout: what the command does would be done, and its result seen by nobody."""
-    # No connection shall get the number of one that is closed.
-    while (fd := os.open(os.devnull, os.O_RDWR)) <= 2:
-        pass
-    os.close(fd)
+    standard.fill()
     # Python has None for one that was closed.
     if sys.stderr is None:
         sys.stderr = _nowhere()

@@ -55,6 +55,7 @@ START_FIRE: Final = """
         cancelled = 0, updated_ms = ?
     WHERE job_id = ? RETURNING demand_id, priority"""
 SET_NEXT_FIRE: Final = "UPDATE jobs SET next_fire_ms = ? WHERE job_id = ?"
+LATEST: Final = "SELECT at_ms FROM events ORDER BY event_id DESC LIMIT 1"
 NEXT_DUE: Final = """
     SELECT min(at_ms) FROM (
         SELECT min(next_fire_ms) AS at_ms FROM jobs WHERE next_fire_ms IS NOT NULL
@@ -121,7 +122,6 @@ HELD: Final = """
     WHERE worker_id = ? AND status = 'running' ORDER BY run_id"""
 # Every statement from here on that ends or moves a run carries its guard: the run is running, and the sender owns it.
 ADOPT: Final = "UPDATE runs SET handed_n = 0 WHERE worker_id = ? AND status = 'running' AND handed_n > 0"
-LATEST: Final = "SELECT at_ms FROM events ORDER BY event_id DESC LIMIT 1"
 SHIFT_DUE: Final = "UPDATE runs SET due_ms = due_ms + ? WHERE status = 'pending' AND due_ms IS NOT NULL"
 SHIFT_ENDS: Final = "UPDATE runs SET ends_ms = ends_ms + ? WHERE status = 'running' AND ends_ms IS NOT NULL"
 START: Final = """

@@ -74,7 +74,7 @@ class Live:
     """A run from the start of its process until all its processes are gone. `ended` is waitid's code and status."""
 
     order: RunOrder
-    # The how many-eth of this guard.
+    # Which of the guard's starts this was, from 0.
     start: int
     pid: int
     started_ms: int

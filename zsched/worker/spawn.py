@@ -18,6 +18,7 @@ import signal
 from dataclasses import dataclass
 from typing import Final
 
+from zsched import standard
 from zsched.protocol import RunOrder
 from zsched.units import VARIABLE_NAME
 from zsched.worker.sweep import MARK, RUN_MARK
@@ -202,10 +203,7 @@ def keep_standard_fds() -> None:
 
     All others that it was started with are its own: no job inherits them.
     """
-    fd = os.open(os.devnull, os.O_RDWR)
-    while fd <= 2:
-        fd = os.dup(fd)
-    os.close(fd)
+    standard.fill()
     for name in os.listdir("/proc/self/fd"):
         # One of them is the listing itself, closed by now.
         with contextlib.suppress(OSError):
