@@ -3,6 +3,10 @@
 #   prepare run     .venv has what zsched needs
 #   prepare test    .venv also has what its tests need
 #
+# Packages come from the lock file of that kind, requirements-run.txt or requirements-test.txt beside this file: each has
+# one version, and the registry's file must have one of its hashes. With ZSCHED_UNLOCKED=1 they come by the ranges of
+# setup.cfg instead, unchecked.
+#
 # Both return 0 at once when .venv's stamp says what this checkout asks for (a few short processes, some 5 ms). A stamp
 # is written last, so a build that was cut off has none, and is cleared and done again. $venv/bin/python is the result.
 
@@ -25,20 +29,31 @@ prepare() {
 # Has .venv the stamp that this checkout asks for? The first line of one is ZSCHED_PYTHON as it was when it was made.
 current() {
     { IFS= read -r asked && made=$(cat); } 2>/dev/null <"$venv/zsched.$1.stamp" || return 1
-    [ "$made" = "$(wanted)" ] || return 1
+    [ "$made" = "$(wanted "$1")" ] || return 1
     # No wish: any interpreter will do. A wish may be another name for the one that is there.
     [ -z "${ZSCHED_PYTHON:-}" ] || [ "$ZSCHED_PYTHON" = "$asked" ] ||
         [ "$(readlink -f -- "$(command -v -- "$ZSCHED_PYTHON")")" = "$(readlink -f "$venv/bin/python")" ]
 }
 
-# What a stamp says besides: the place (a virtual environment can't be moved), the interpreter under .venv with its size
-# and time (an upgrade may bring another version under the same name), and all that setup.cfg asks for.
+# The further lines of a stamp: the place (a virtual environment can't be moved), the file that names the packages and
+# its checksum, and the interpreter under .venv with its size and time (an upgrade may bring another version under the
+# same name). The argument is the kind.
 wanted() {
     printf '%s\n' "$root"
+    source_of "$1"
+    cksum <"$root/$(source_of "$1")"
     readlink -f "$venv/bin/python"
     stat -L -c '%s %Y' "$venv/bin/python"
-    cat "$root/setup.cfg"
 } 2>/dev/null
+
+# The file that names the packages of a kind.
+source_of() {
+    if locked; then printf 'bin/requirements-%s.txt\n' "$1"; else printf 'setup.cfg\n'; fi
+}
+
+locked() {
+    [ "${ZSCHED_UNLOCKED:-}" != 1 ]
+}
 
 # Run a function in a subshell, one launcher at a time. A pip that outlives its killed launcher keeps an flock.
 alone() {
@@ -79,11 +94,11 @@ build() {
         say "making .venv (once; it takes a minute or less)"
         make_venv || return 1
     else
-        say "setup.cfg or the interpreter changed, or the tests are run for the first time: bringing .venv up to date"
+        say "the packages or the interpreter changed, or the tests run for the first time: bringing .venv up to date"
     fi
     rm -f "$venv"/zsched.*.stamp
-    requirements >"$venv/zsched.requirements" 2>>"$log" && install_requirements && link_checkout || {
-        complain "what zsched needs could not be installed"
+    install_requirements && link_checkout || {
+        complain "$(reason)"
         return 1
     }
     # What the tests need includes what zsched needs.
@@ -92,9 +107,11 @@ build() {
 }
 
 # Was .venv once complete, in this place, on an interpreter that is the one wished for and still of the same version?
+# And by a lock file, if one is used now? pip checks no hash of a package that is there already.
 reusable() {
     for made in "$venv"/zsched.*.stamp; do :; done
     [ -f "$made" ] && [ "$(sed -n 2p "$made")" = "$root" ] || return 1
+    ! locked || sed -n 3p "$made" | grep -q '^bin/requirements-' || return 1
     "$venv/bin/python" -c "import apsw, docopt, zmq" >>"$log" 2>&1 || return 1
     [ -z "${ZSCHED_PYTHON:-}" ] || [ "$(base_of "$ZSCHED_PYTHON")" = "$(base_of "$venv/bin/python")" ]
 }
@@ -170,8 +187,9 @@ outer_pip() {
     return 1
 }
 
-requirements() {
-    "$venv/bin/python" - "$root/setup.cfg" "$kind" <<'END'
+# The packages of a kind by the ranges of setup.cfg, one a line.
+ranges() {
+    "$venv/bin/python" - "$root/setup.cfg" "$1" <<'END'
 import configparser
 import sys
 
@@ -183,18 +201,38 @@ if sys.argv[2] == "test":
 END
 }
 
+# Install the packages of $kind by the first installer that is there: .venv's pip, uv, or a pip outside.
 install_requirements() {
-    set -- install --quiet --no-input --disable-pip-version-check -r "$venv/zsched.requirements"
+    if locked; then
+        # Wheels only: to build a source package pip would fetch build tools, which no lock file names.
+        set -- install --quiet --require-hashes --only-binary :all: -r "$root/$(source_of "$kind")"
+    else
+        ranges "$kind" >"$venv/zsched.requirements" 2>>"$log" || return 1
+        set -- install --quiet -r "$venv/zsched.requirements"
+    fi
     if has_pip; then
-        "$venv/bin/python" -m pip "$@" >>"$log" 2>&1
+        "$venv/bin/python" -m pip "$@" --no-input --disable-pip-version-check >>"$log" 2>&1
         return
     fi
     if command -v uv >/dev/null 2>&1; then
         # It has certificates of its own, and a company's proxy has not; the second name is that of older releases.
-        UV_SYSTEM_CERTS=1 UV_NATIVE_TLS=1 \
-            uv pip install --quiet --python "$venv/bin/python" -r "$venv/zsched.requirements" >>"$log" 2>&1 && return
+        UV_SYSTEM_CERTS=1 UV_NATIVE_TLS=1 uv pip "$@" --python "$venv/bin/python" >>"$log" 2>&1 && return
     fi
-    outer=$(outer_pip) && "$outer" -m pip --python "$venv/bin/python" "$@" >>"$log" 2>&1
+    outer=$(outer_pip) &&
+        "$outer" -m pip --python "$venv/bin/python" "$@" --no-input --disable-pip-version-check >>"$log" 2>&1
+}
+
+# Why the packages could not be installed, as far as the log shows it.
+reason() {
+    file=$(source_of "$kind")
+    if grep -qi -e 'do not match the hashes' -e 'hash mismatch' "$log"; then
+        printf '%s\n' "a package has another hash than in $file, so it was not installed"
+    elif locked; then
+        printf '%s\n' "the packages of $file could not be installed; where they have no wheels for this Python or\
+ system, ZSCHED_UNLOCKED=1 installs by the ranges of setup.cfg, without hashes"
+    else
+        printf '%s\n' "the packages of setup.cfg could not be installed"
+    fi
 }
 
 # Let .venv import zsched from the checkout, so that an edit counts at once.
@@ -204,7 +242,7 @@ link_checkout() {
 }
 
 stamp() {
-    { printf '%s\n' "${ZSCHED_PYTHON:-}" && wanted; } >"$venv/zsched.$1.new" &&
+    { printf '%s\n' "${ZSCHED_PYTHON:-}" && wanted "$1"; } >"$venv/zsched.$1.new" &&
         mv -f "$venv/zsched.$1.new" "$venv/zsched.$1.stamp"
 }
 

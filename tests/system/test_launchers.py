@@ -6,7 +6,9 @@ space in it, since people's have.
 
 from __future__ import annotations
 
+import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -14,6 +16,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -136,8 +139,8 @@ def test_an_interpreter_by_another_name_is_the_same(ready: Path, home: Path, tmp
         assert succeeds(ready / "bin/zsched", env=environment(home, ZSCHED_PYTHON=wish)) == ""
 
 
-def test_a_changed_setup_cfg_brings_the_environment_up_to_date_once(ready: Path, home: Path) -> None:
-    with (ready / "setup.cfg").open("a") as file:
+def test_changed_lock_file_brings_the_environment_up_to_date_once(ready: Path, home: Path) -> None:
+    with (ready / "bin/requirements-run.txt").open("a") as file:
         file.write("# changed\n")
     said = succeeds(ready / "bin/zsched", env=environment(home))
     assert said.endswith("bringing .venv up to date\n")
@@ -246,16 +249,70 @@ def test_another_interpreter_makes_the_environment_anew(fresh: Path, home: Path)
 
 
 def test_where_ensurepip_is_missing_the_pip_outside_installs(fresh: Path, home: Path, tmp_path: Path) -> None:
-    if subprocess.run([BASE, "-m", "pip", "--version"], capture_output=True).returncode != 0:
-        pytest.skip("no pip outside")
-    # As Debian's python3 without python3-venv does: it leaves a folder behind and fails.
-    python = crippled(
-        tmp_path, '*--without-pip*) ;; "-m venv "*) mkdir -p "$3/bin"; exit 1 ;; "-m virtualenv "*) exit 1 ;;'
-    )
-    path = programs_without(tmp_path, "python", "uv", "virtualenv")
-    env = environment(home, PATH=str(path), ZSCHED_PYTHON=str(python))
+    env = environment(home, **by_outer_pip(tmp_path))
     assert "making .venv" in succeeds(fresh / "bin/zsched", env=env)
     assert succeeds(fresh / "bin/zsched", env=env) == ""
+
+
+def test_where_ensurepip_is_missing_uv_installs(fresh: Path, home: Path, tmp_path: Path) -> None:
+    env = environment(home, **by_uv(tmp_path))
+    assert "making .venv" in succeeds(fresh / "bin/zsched", env=env)
+    assert not list(fresh.glob(".venv/lib/python*/site-packages/pip"))
+    assert succeeds(fresh / "bin/zsched", env=env) == ""
+
+
+@pytest.mark.parametrize("way", ["pip", "uv", "outer pip"])
+def test_package_with_another_hash_is_not_installed(fresh: Path, home: Path, tmp_path: Path, way: str) -> None:
+    locked = fresh / "bin/requirements-run.txt"
+    before = locked.read_text()
+    name, entry = re.search(r"^(mdurl)==.*?^[^ ]", before, re.MULTILINE | re.DOTALL).group(1, 0)  # type: ignore[union-attr]
+    locked.write_text(before.replace(entry, re.sub("sha256:[0-9a-f]{64}", f"sha256:{'0' * 64}", entry)))
+    setting = {"pip": lambda _: {}, "uv": by_uv, "outer pip": by_outer_pip}[way](tmp_path)
+    done = call(fresh / "bin/zsched", "version", env=environment(home, **setting))
+    assert done.returncode == 1
+    assert "zsched: a package has another hash than in bin/requirements-run.txt, so it was not installed" in done.stderr
+    assert not list(fresh.glob(f".venv/lib/python*/site-packages/{name}*"))
+    # And the next call is no better: nothing counts as made.
+    assert call(fresh / "bin/zsched", "version", env=environment(home, **setting)).returncode == 1
+
+
+def test_without_the_lock_packages_come_by_ranges_and_are_not_kept_with_it(fresh: Path, home: Path) -> None:
+    locked = fresh / "bin/requirements-run.txt"
+    before = locked.read_text()
+    locked.write_text("docopt-ng==0.0.0 --hash=sha256:" + "0" * 64)
+    done = call(fresh / "bin/zsched", "version", env=environment(home))
+    assert done.returncode == 1
+    assert (
+        "; where they have no wheels for this Python or system, ZSCHED_UNLOCKED=1 installs by the ranges" in done.stderr
+    )
+    unlocked = environment(home, ZSCHED_UNLOCKED="1")
+    assert "making .venv" in succeeds(fresh / "bin/zsched", env=unlocked)
+    assert succeeds(fresh / "bin/zsched", env=unlocked) == ""
+    with (fresh / "setup.cfg").open("a") as file:
+        file.write("# changed\n")
+    assert succeeds(fresh / "bin/zsched", env=unlocked).endswith("bringing .venv up to date\n")
+    # Nobody checked what is there.
+    locked.write_text(before)
+    assert "making .venv" in succeeds(fresh / "bin/zsched", env=environment(home))
+
+
+def test_bill_of_materials_lists_exactly_the_locked_packages(fresh: Path, home: Path) -> None:
+    done = call(fresh / "bin/sbom", env=environment(home))
+    assert done.returncode == 0, done.stderr
+    bill = json.loads(done.stdout)
+    assert bill["bomFormat"] == "CycloneDX"
+    assert bill["metadata"]["component"]["version"] == __version__
+    listed = {f"{one['name']}=={one['version']}": hashes_of(one) for one in bill["components"]}
+    entries = re.split(r"^(?=[a-z0-9])", (fresh / "bin/requirements-run.txt").read_text(), flags=re.MULTILINE)[1:]
+    assert listed == {
+        entry.split(" ", 1)[0]: sorted(re.findall("--hash=sha256:([0-9a-f]{64})", entry)) for entry in entries
+    }
+    # For the same release always the same bytes.
+    assert call(fresh / "bin/sbom", env=environment(home)).stdout == done.stdout
+
+
+def hashes_of(component: dict[str, Any]) -> list[str]:
+    return sorted(one["content"] for place in component["externalReferences"] for one in place.get("hashes", ()))
 
 
 def test_what_only_the_tests_need_is_installed_by_bin_test_alone(fresh: Path, home: Path) -> None:
@@ -301,6 +358,28 @@ def programs_without(folder: Path, *names: str) -> Path:
             if not program.name.startswith(names) and not (path / program.name).is_symlink():
                 (path / program.name).symlink_to(program)
     return path
+
+
+# As Debian's python3 without python3-venv does: it leaves a folder behind and fails.
+NO_ENSUREPIP = '*--without-pip*) ;; "-m venv "*) mkdir -p "$3/bin"; exit 1 ;; "-m virtualenv "*) exit 1 ;;'
+
+
+def by_outer_pip(folder: Path) -> dict[str, str]:
+    """Variables that leave nothing to install with but the pip of the interpreter below."""
+    if subprocess.run([BASE, "-m", "pip", "--version"], capture_output=True).returncode != 0:
+        pytest.skip("no pip outside")
+    path = programs_without(folder, "python", "uv", "virtualenv")
+    return {"PATH": str(path), "ZSCHED_PYTHON": str(crippled(folder, NO_ENSUREPIP))}
+
+
+def by_uv(folder: Path) -> dict[str, str]:
+    """Variables that leave nothing to install with but uv."""
+    uv = shutil.which("uv", path=f"{Path(sys.executable).parent}:{os.environ['PATH']}")
+    if uv is None:
+        pytest.skip("no uv: the extra `test` of setup.cfg has it")
+    path = programs_without(folder, "python", "uv", "virtualenv")
+    (path / "uv").symlink_to(uv)
+    return {"PATH": str(path), "ZSCHED_PYTHON": str(crippled(folder, f'{NO_ENSUREPIP} "-m pip "*) exit 1 ;;'))}
 
 
 def crippled(folder: Path, cases: str) -> Path:
