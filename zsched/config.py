@@ -10,7 +10,7 @@ from __future__ import annotations
 import os.path
 from collections.abc import Mapping
 from dataclasses import dataclass
-from ipaddress import ip_address
+from ipaddress import IPv4Network, IPv6Network, ip_address
 from pathlib import Path
 from typing import Generic, TypeVar
 from urllib.parse import quote, urlsplit
@@ -34,6 +34,7 @@ class SchedulerConfig:
     local_trust: str
     local_uids: frozenset[int]
     admin_token_file: Path | None
+    trusted_proxies: tuple[IPv4Network | IPv6Network, ...]
     insecure: bool
     worker_timeout_ms: int
     pending_max: int
@@ -101,6 +102,7 @@ def scheduler_config(
             local_trust=values.text("local_trust"),
             local_uids=values.numbers("local_uids"),
             admin_token_file=values.optional_path("admin_token_file"),
+            trusted_proxies=values.networks("trusted_proxies"),
             insecure=values.yes("insecure"),
             worker_timeout_ms=values.number("worker_timeout"),
             pending_max=values.number("pending_max"),
@@ -179,6 +181,11 @@ class _Values:
     def numbers(self, name: str) -> frozenset[int]:
         value = self._parse(name)
         assert isinstance(value, frozenset)
+        return value
+
+    def networks(self, name: str) -> tuple[IPv4Network | IPv6Network, ...]:
+        value = self._parse(name)
+        assert isinstance(value, tuple)
         return value
 
     def names(self, name: str) -> tuple[str, ...]:

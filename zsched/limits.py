@@ -177,6 +177,15 @@ WAIT_MS_MAX = 20_000
 ATTEMPTS_MAX = 10
 ATTEMPTS_WINDOW_S = 60
 
+# The characters of an X-Request-Id that is taken over; a longer one is replaced by a random id.
+REQUEST_ID_CHARS_MAX = 64
+
+# What is read of X-Forwarded-For or Forwarded, from its right end. What stands further left is not read.
+FORWARDED_CHARS_MAX = 1024
+
+# Refused calls of one kind make one log line in this time, with their number.
+REFUSAL_LINE_MS = 1_000
+
 # A token's note, and how long it may be good.
 NOTE_CHARS_MAX = 200
 TOKEN_LIFE_MS_MAX = 10 * 365 * 86_400_000

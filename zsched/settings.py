@@ -14,6 +14,7 @@ import os.path
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
 from typing import Final
 from urllib.parse import urlsplit
@@ -164,6 +165,14 @@ def _uids(text: str) -> frozenset[int]:
     return frozenset(map(int, words))
 
 
+def _networks(text: str) -> tuple[IPv4Network | IPv6Network, ...]:
+    words = re.split(r"[\s,]+", text.strip()) if text.strip() else []
+    try:
+        return tuple(ip_network(word) for word in words)
+    except ValueError as error:
+        raise ValueError(f"{error}; write addresses and networks like 127.0.0.1,10.1.0.0/16") from error
+
+
 def _users(text: str) -> tuple[str, ...]:
     names = tuple(re.split(r"[\s,]+", text.strip())) if text.strip() else ()
     for name in names:
@@ -207,6 +216,8 @@ KEYS: Final = (
         "numbers of other users on this host who need no token, such as 1000,1001"),
     Key("scheduler", "admin_token_file", "", "FILE", _optional_path,
         "a file (0600) with a token that may do all, stored at each start; for containers"),
+    Key("scheduler", "trusted_proxies", "", "NETWORKS", _networks,
+        "proxies whose X-Forwarded-For names the caller for events and the log, such as 127.0.0.1,10.1.0.0/16"),
     Key("scheduler", "insecure", "no", "WORD", _flag_word,
         "yes: everybody who reaches REST may do all without a token"),
     Key("scheduler", "worker_timeout", "30s", "DURATION", _duration_ms(1_000),

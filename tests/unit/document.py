@@ -71,6 +71,7 @@ def hold_against(answer: testing.Result, method: str, path: str) -> None:
         return
     else:
         assert status in (*GATE, 404 if found is None else 405), (method, path, status)
+    called = answer.headers["X-Request-Id"]
     if answer.content:
         told = operation["responses"].get(str(status)) if operation is not None else None
         contents = resolved(told or {"$ref": f"#/components/responses/Error{status}"})["content"]
@@ -78,6 +79,7 @@ def hold_against(answer: testing.Result, method: str, path: str) -> None:
         assert media in contents, (method, path, status, media)
         if media in (JSON, PROBLEM):
             validator(json.dumps(contents[media]["schema"])).validate(answer.json)
+            assert status < 400 or answer.json["request_id"] == called, (method, path, status)
 
 
 @cache

@@ -94,6 +94,7 @@ ROOMS: dict[str, tuple[str, ...]] = {
         *WORDS,
         *SETTINGS,
         *PURE,
+        "zsched.logs",
         "zsched.model",
         "zsched.dispatcher",
         "zsched.store",

@@ -157,6 +157,7 @@ def made(status: int, value: object) -> testing.Result:
         def on_get(self, req: falcon.Request, resp: falcon.Response) -> None:
             resp.status = status
             resp.media = value
+            resp.set_header("X-Request-Id", "0")
 
     app: falcon.App[falcon.Request, falcon.Response] = falcon.App()
     app.add_route("/", Handler())

@@ -10,8 +10,10 @@ from dataclasses import dataclass
 import falcon
 import msgspec
 
+from zsched.api.forwarded import Proxies
 from zsched.api.gate import Trust
 from zsched.api.problem import Problem
+from zsched.api.refusals import Refusals
 from zsched.inbox import Inbox
 from zsched.live import Live
 from zsched.model import JobId, RunId
@@ -48,12 +50,16 @@ class Context:
         live: Live | None = None,
         trust: Trust | None = None,
         seal: Seal = keeps_none,
+        proxies: Proxies | None = None,
+        refusals: Refusals | None = None,
     ) -> None:
         self.inbox = inbox
         self.live = live or Live(waiters_max=0)
         self.facts = facts
         self.trust = trust or Trust()
         self.seal = seal
+        self.proxies = proxies or Proxies()
+        self.refusals = refusals or Refusals()
         self._open_reader = open_reader
         self._local = threading.local()
 
@@ -74,7 +80,7 @@ def answer(resp: falcon.Response, value: object, status: int = 200) -> None:
 
 def actor(req: falcon.Request) -> str:
     """Who calls, for the events: `user 1000 at 127.0.0.1`."""
-    return f"{req.context.principal.name} at {req.remote_addr}"
+    return f"{req.context.principal.name} at {req.context.address}"
 
 
 def job_id(text: str) -> JobId:

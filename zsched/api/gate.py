@@ -116,7 +116,9 @@ class Gate:
             if tokens.good(shown, kept, time.time_ns() // 1_000_000):
                 assert kept is not None
                 return Principal(f"token {shown.token_id}", kept.scopes)
-        if self._attempts.too_many(req.remote_addr, time.monotonic()):
+        if shown is not None:
+            req.context.claimed = f"token {shown.token_id}"
+        if self._attempts.too_many(req.context.address, time.monotonic()):
             raise Problem(
                 429, "too_many_attempts", "Too many bad tokens from this address", headers={"Retry-After": "60"}
             )
@@ -136,6 +138,8 @@ class Gate:
         if self._trust.local == "any":
             return Principal("local", frozenset({Scope.ADMIN}))
         uid = req.env[PEER_UID]()
+        if uid is not None:
+            req.context.claimed = f"user {uid}"
         if uid not in (0, os.geteuid(), *self._trust.uids):
             who = "The caller's user can't be told" if uid is None else f"The call comes from user {uid}"
             detail = f"{who}. {_REMEDY}; or list the user in local_uids, and start the scheduler anew"

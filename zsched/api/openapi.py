@@ -7,7 +7,7 @@ the first request, and so in every test.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
 import falcon
@@ -27,6 +27,7 @@ from zsched.limits import (
     NAME_CHARS_MAX,
     PAGE_ROWS_DEFAULT,
     PAGE_ROWS_MAX,
+    REQUEST_ID_CHARS_MAX,
     SCHEDULE_CHARS_MAX,
 )
 from zsched.model import RunStatus
@@ -51,6 +52,8 @@ Programs on the scheduler's own host need none.
 
 HEAD answers as GET does, without the body, except at `/workers/{worker}/next`. Any other method is 405, and `Allow`
 names those that there are. What is no HTTP is 400, a head of more than 32 KiB 431. New members may be added to answers.
+
+Every answer has an `X-Request-Id`: that of the request, if it is 1 to 64 letters, digits and `._-`, else a random one.
 """
 
 
@@ -87,6 +90,8 @@ _PATH: Final[Mapping[str, Schema]] = {
     "worker": {"schema": {}, "examples": {"connected": {"value": "worker-1"}, "polls": {"value": "w1"}}},
     "token": {"schema": {"type": "string", "pattern": "^[0-9a-f]{12}$"}, "example": "0123456789ab"},
 }
+_REQUEST_ID: Final = "X-Request-Id"
+_ID: Final[Schema] = {"type": "string", "pattern": f"^[A-Za-z0-9._-]{{1,{REQUEST_ID_CHARS_MAX}}}$"}
 _HEADERS: Final[Mapping[str, Schema]] = {
     "Location": {"description": "The path of the job, when it is one", "schema": {"type": "string"}},
     "Idempotency-Replayed": {
@@ -99,6 +104,7 @@ _HEADERS: Final[Mapping[str, Schema]] = {
     "Retry-After": {"description": "Seconds", "schema": {"type": "integer", "minimum": 1}},
     "WWW-Authenticate": {"schema": {"type": "string"}},
     "Allow": {"schema": {"type": "string"}},
+    _REQUEST_ID: {"description": "The request's id, as in the body of an error and in the log", "schema": _ID},
 }
 _ERRORS: Final[Mapping[int, tuple[str, tuple[str, ...]]]] = {
     400: ("The body, a parameter or an id can't be read; `errors` says where", ()),
@@ -217,8 +223,7 @@ def _path_item(path: str, known: Mapping[str, Schema]) -> Schema:
 def _operation(path: str, method: str, scope: str | None, schemas: Mapping[int, Schema]) -> Schema:
     one = OPERATIONS[f"{method} {path}"]
     good: Schema = {"description": "Done" if method != "GET" else "Found", "content": _content(one, schemas)}
-    if one.headers:
-        good["headers"] = {name: {"$ref": f"#/components/headers/{name}"} for name in one.headers}
+    good["headers"] = _headers(one.headers)
     answers: Schema = {str(one.status): good}
     for status in _statuses(one, scope):
         answers[str(status)] = {"$ref": f"#/components/responses/Error{status}"}
@@ -227,7 +232,7 @@ def _operation(path: str, method: str, scope: str | None, schemas: Mapping[int, 
     if one.conflicts:
         answers["409"] = {**_error(409), "description": one.conflicts}
     if path == "/readyz":
-        answers["503"] = {"description": "Not now", "content": good["content"]}
+        answers["503"] = {**good, "description": "Not now"}
     made: Schema = {"operationId": one.name, "summary": one.summary}
     if names := (*one.query, *((_ONCE["name"],) if one.once else ())):
         made["parameters"] = [{"$ref": f"#/components/parameters/{name}"} for name in names]
@@ -258,9 +263,12 @@ def _error(status: int) -> Schema:
     words, headers = _ERRORS[status]
     schema = {"schema": {"$ref": f"{_PREFIX}Error"}}
     made: Schema = {"description": words, "content": {"application/json": schema, "application/problem+json": schema}}
-    if headers:
-        made["headers"] = {name: {"$ref": f"#/components/headers/{name}"} for name in headers}
+    made["headers"] = _headers(headers)
     return made
+
+
+def _headers(names: Iterable[str]) -> Schema:
+    return {name: {"$ref": f"#/components/headers/{name}"} for name in (*names, _REQUEST_ID)}
 
 
 def _bounded(schema: Schema) -> Schema:

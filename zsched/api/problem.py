@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import logging
-import secrets
 from http import HTTPStatus
+from typing import Final
 
 import falcon
 import msgspec
@@ -22,6 +22,8 @@ from zsched.inbox import ClosedError
 from zsched.store.contract import StoreError
 
 log = logging.getLogger(__name__)
+
+_PATH_CHARS_LOGGED: Final = 200
 
 
 class Problem(Exception):
@@ -55,7 +57,7 @@ _TITLES = {
 }
 
 
-def render(problem: Problem, path: str, accept: str) -> tuple[bytes, str]:
+def render(problem: Problem, path: str, accept: str, request_id: str) -> tuple[bytes, str]:
     """The body of an error and its media type."""
     body = {
         "error": problem.detail,
@@ -66,7 +68,7 @@ def render(problem: Problem, path: str, accept: str) -> tuple[bytes, str]:
         "instance": path,
         "code": problem.code,
         "errors": [{"pointer": pointer, "detail": detail} for pointer, detail in problem.errors],
-        "request_id": secrets.token_hex(8),
+        "request_id": request_id,
     }
     wanted = "application/problem+json" in accept
     return msgspec.json.encode(body), "application/problem+json" if wanted else "application/json"
@@ -87,8 +89,9 @@ Params = dict[str, object]
 
 
 def _on_problem(req: falcon.Request, resp: falcon.Response, problem: Problem, _params: Params) -> None:
+    req.context.problem = problem
     resp.status = problem.status
-    resp.data, resp.content_type = render(problem, req.path, req.get_header("Accept") or "")
+    resp.data, resp.content_type = render(problem, req.path, req.get_header("Accept") or "", req.context.request_id)
     for name, value in problem.headers.items():
         resp.set_header(name, value)
 
@@ -128,5 +131,7 @@ def _on_unavailable(req: falcon.Request, resp: falcon.Response, error: Exception
 
 
 def _on_bug(req: falcon.Request, resp: falcon.Response, error: Exception, params: Params) -> None:
-    log.error("%s %s failed", req.method, req.path, exc_info=error)
+    # A path may be as long as the head of a request.
+    path = ascii(req.path[:_PATH_CHARS_LOGGED])[1:-1]
+    log.error("request %s: %s %s failed", req.context.request_id, req.method, path, exc_info=error)
     _on_problem(req, resp, Problem(500, "internal", "The scheduler failed at this request; its log says why"), params)

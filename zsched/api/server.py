@@ -25,6 +25,7 @@ from zsched.api.crowd import Crowd, home
 from zsched.api.gate import LOCAL_ADDRESS, PEER_UID
 from zsched.api.parser import Parser
 from zsched.api.problem import Problem, render
+from zsched.api.requests import request_id
 from zsched.inbox import Inbox
 from zsched.limits import ACCEPTED_MAX, ANSWER_S, CONNECTIONS_MAX, HEADER_BYTES_MAX, JOBS_BODY_BYTES_MAX
 
@@ -78,9 +79,10 @@ class _ErrorTask(waitress.task.ErrorTask):  # type: ignore[misc]
     def execute(self) -> None:
         error = self.request.error
         code = {413: "too_large", 431: "headers_too_large", 503: "unavailable"}.get(error.code, "invalid_request")
-        body, media = render(Problem(error.code, code, f"{error.reason}: {error.body}"), "", "")
+        called = request_id(self.request.headers.get("X_REQUEST_ID"))
+        body, media = render(Problem(error.code, code, f"{error.reason}: {error.body}"), "", "", called)
         self.status = f"{error.code} {error.reason}"
-        self.response_headers.append(("Content-Type", media))
+        self.response_headers += [("Content-Type", media), ("X-Request-Id", called)]
         if error.code == 503:
             self.response_headers.append(("Retry-After", "1"))
         self.set_close_on_finish()

@@ -188,6 +188,8 @@ class Stats(Struct):
 
     tasks: Tasks
     workers: WorkersByStatus
+    # By the `code` of the error, since the scheduler's start.
+    refused: dict[str, Natural]
     version: str
 
 

@@ -42,7 +42,13 @@ class Stats:
     def on_get(self, req: falcon.Request, resp: falcon.Response) -> None:
         parameters(req)
         reader = self._context.reader
-        answer(resp, {"tasks": reader.totals(), "workers": reader.workers_by_status(), "version": __version__})
+        found = {
+            "tasks": reader.totals(),
+            "workers": reader.workers_by_status(),
+            "refused": self._context.refusals.counts(),
+            "version": __version__,
+        }
+        answer(resp, found)
 
     on_head = on_get
 

@@ -18,6 +18,7 @@ Options:
   --local-trust=WORD         Who on this host needs no token: uid (our own user, root, --local-uids), any, none (uid).
   --local-uids=UIDS          Numbers of other users on this host who need no token: 1000,1001.
   --admin-token-file=FILE    A file (0600) with a token that may do all, stored at each start.
+  --trusted-proxies=NETWORKS  Proxies whose X-Forwarded-For names the caller for events and the log: 127.0.0.1.
   --insecure=WORD            yes: everybody who reaches REST may do all without a token (no).
   --worker-timeout=DURATION  A worker silent for longer is lost, and its runs start anew elsewhere; at least 1s (30s).
   --pending-max=COUNT        Runs that may be pending; a submit beyond it is told 429 (2000000).
@@ -58,7 +59,9 @@ import zmq
 from zsched import __version__, logs, tokens
 from zsched.api.app import make_app
 from zsched.api.context import Context, Facts
+from zsched.api.forwarded import Proxies
 from zsched.api.gate import Trust
+from zsched.api.refusals import Refusals
 from zsched.api.server import ListenError, Server
 from zsched.commands import options
 from zsched.config import SchedulerConfig, scheduler_config
@@ -68,7 +71,7 @@ from zsched.keys import KeyFileError, Pair, own_pair, read_private
 from zsched.limits import JUMP_MS
 from zsched.live import Live
 from zsched.loop import Loop, clock
-from zsched.model import Scope, Token
+from zsched.model import Now, Scope, Token
 from zsched.notify import Notify
 from zsched.port import Port
 from zsched.store.contract import (
@@ -148,7 +151,13 @@ def _serve(config: SchedulerConfig, store: Writer, folder: Path, notify: Notify)
         )
         # Half of the threads may wait for output, so that the others go on serving.
         live = Live(waiters_max=config.threads // 2)
-        loop = Loop(store, dispatcher, port, inbox, live, lambda now: notify.alive(now.mono_ms))
+        refusals = Refusals()
+
+        def turned(now: Now) -> None:
+            notify.alive(now.mono_ms)
+            refusals.flush(now.mono_ms)
+
+        loop = Loop(store, dispatcher, port, inbox, live, turned)
         facts = Facts(
             db=store.identity,
             zmq_host=config.zmq_host,
@@ -157,8 +166,12 @@ def _serve(config: SchedulerConfig, store: Writer, folder: Path, notify: Notify)
             advertise=config.zmq_advertise,
             ready=lambda: time.monotonic() - loop.turned_s < READY_S,
         )
+        proxies = Proxies(config.trusted_proxies)
+        shared = Context(
+            inbox, partial(open_reader, config.db), facts, live, _trust(config), vault.seal, proxies, refusals
+        )
         rest = Server(
-            make_app(Context(inbox, partial(open_reader, config.db), facts, live, _trust(config), vault.seal)),
+            make_app(shared),
             inbox,
             config.host,
             config.port,

@@ -1,0 +1,56 @@
+"""What is left of calls that were refused for their sender: counters since the start, and few log lines.
+
+Anybody can cause refusals. So they make no events, which would fill the database, and at most one log line an interval
+for each kind, with a count and the latest example.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from typing import Final
+
+from zsched.api.problem import Problem
+from zsched.limits import REFUSAL_LINE_MS
+from zsched.logs import Throttle
+
+log = logging.getLogger(__name__)
+
+KINDS: Final = ("bad_token", "too_many_attempts", "protected_mode", "scope", "not_owner")
+# Other errors are about what was sent, and not about its sender.
+_STATUSES: Final = (401, 403)
+
+
+def is_refusal(problem: Problem) -> bool:
+    return problem.status in _STATUSES or problem.code == "too_many_attempts"
+
+
+class Refusals:
+    """Thread-safe. A kind is the `code` of the error body; `flush` has to be called at least once a second."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._counts = dict.fromkeys(KINDS, 0)
+        self._lines: dict[str, Throttle] = {}
+
+    def note(self, kind: str, example: str, now_ms: int) -> None:
+        """Count a refused call, and log it unless a line of its kind was just logged. `now_ms` is of the steady clock;
+        `example` describes the call, without anything secret and of bounded length.
+        """
+        with self._lock:
+            self._counts[kind] = self._counts.get(kind, 0) + 1
+            line = self._lines.get(kind)
+            if line is None:
+                what = f"calls refused ({kind})"
+                line = self._lines[kind] = Throttle(log, logging.WARNING, what, REFUSAL_LINE_MS)
+        line.note(example, now_ms)
+
+    def counts(self) -> dict[str, int]:
+        """How many calls were refused since the start, by kind."""
+        with self._lock:
+            return dict(self._counts)
+
+    def flush(self, now_ms: int) -> None:
+        """Log what was counted since the last line, where the interval is over."""
+        for line in tuple(self._lines.values()):
+            line.flush(now_ms)

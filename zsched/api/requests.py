@@ -1,0 +1,79 @@
+"""What every call gets before the gate, an id and its sender's address; and the trace that a refused call leaves.
+
+Falcon middleware; the first one, so that every answer has the id.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+import secrets
+import time
+from collections.abc import Iterable
+from typing import Final
+
+import falcon
+
+from zsched.api.context import Context, actor
+from zsched.api.problem import Problem
+from zsched.api.refusals import is_refusal
+from zsched.limits import REQUEST_ID_CHARS_MAX
+
+log = logging.getLogger(__name__)
+
+_REQUEST_ID: Final = re.compile(rf"[A-Za-z0-9._-]{{1,{REQUEST_ID_CHARS_MAX}}}")
+_METHODS: Final = frozenset(falcon.COMBINED_METHODS)
+
+
+class Requests:
+    """Falcon middleware. Leaves `request_id` and `address` in `req.context`."""
+
+    def __init__(self, context: Context, templates: Iterable[str]) -> None:
+        self._proxies = context.proxies
+        self._refusals = context.refusals
+        self._templates = [(template, template.split("/")) for template in templates]
+
+    def process_request(self, req: falcon.Request, resp: falcon.Response) -> None:
+        call = req.context
+        call.begun_s = time.monotonic()
+        call.request_id = request_id(req.env.get("HTTP_X_REQUEST_ID"))
+        call.address = self._proxies.caller(req.remote_addr, req.env)
+        resp.set_header("X-Request-Id", call.request_id)
+
+    def process_response(self, req: falcon.Request, resp: falcon.Response, _resource: object, _fine: bool) -> None:
+        problem: Problem | None = getattr(req.context, "problem", None)
+        if problem is not None and is_refusal(problem):
+            self._refusals.note(problem.code, self._described(req), time.monotonic_ns() // 1_000_000)
+        if log.isEnabledFor(logging.DEBUG):
+            taken_ms = (time.monotonic() - req.context.begun_s) * 1000
+            log.debug("%s: %d in %.1f ms", self._described(req), resp.status_code, taken_ms)
+
+    def _described(self, req: falcon.Request) -> str:
+        """A call for the log: of bounded length, and without what its sender may have written by mistake, such as a
+        token in the path.
+        """
+        call = req.context
+        method = req.method if req.method in _METHODS else "(unknown method)"
+        if getattr(call, "principal", None) is not None:
+            caller = actor(req)
+        else:
+            claimed = getattr(call, "claimed", None)
+            caller = f"{claimed} at {call.address}" if claimed else call.address
+        by = "" if call.address == req.remote_addr else f" through {req.remote_addr}"
+        return f"request {call.request_id}: {method} {self._template(req.path)} by {caller}{by}"
+
+    def _template(self, path: str) -> str:
+        """The route of a path: `/jobs/{job}`. Falcon's own is not known yet when the gate refuses a call."""
+        parts = path[:1] + path[1:].removesuffix("/")
+        given = parts.split("/")
+        for template, wanted in self._templates:
+            if len(given) == len(wanted) and all(
+                part == word or word.startswith("{") for part, word in zip(given, wanted, strict=True)
+            ):
+                return template
+        return "(unknown path)"
+
+
+def request_id(sent: str | None) -> str:
+    """The id of a call: its X-Request-Id if that is a short plain word, else a random one."""
+    return sent if sent is not None and _REQUEST_ID.fullmatch(sent) else secrets.token_hex(8)
