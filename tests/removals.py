@@ -654,6 +654,55 @@ _REMOVALS: Final = (
     ),
     removal(
         25,
+        "refused calls leave no trace",
+        "unit/test_rest_requests.py::test_refused_calls_are_logged_and_counted_by_kind"
+        " system/test_refusals.py::test_burst_of_bad_tokens_is_logged_to_its_last_one_in_few_lines",
+        ("api/requests.py", "        if problem is not None and is_refusal(problem):", "        if False:"),
+    ),
+    removal(
+        25,
+        "the end of a burst of refused calls is not logged",
+        "system/test_refusals.py::test_burst_of_bad_tokens_is_logged_to_its_last_one_in_few_lines",
+        ("commands/scheduler.py", "            refusals.flush(now.mono_ms)\n", ""),
+    ),
+    removal(
+        25,
+        "each refused call makes a log line",
+        "unit/test_rest_requests.py::test_flood_of_refused_calls_makes_few_lines_and_is_counted",
+        ("logs.py", "        if self._count and now_ms >= self._quiet_until_ms:", "        if self._count:"),
+    ),
+    removal(
+        25,
+        "the log of refused calls shows any path",
+        "unit/test_rest_requests.py::test_refusal_line_has_nothing_that_the_caller_may_have_written",
+        ("api/requests.py", '        return "(unknown path)"', "        return path"),
+    ),
+    removal(
+        25,
+        "an error's id is found nowhere else",
+        "unit/test_rest_requests.py::test_request_id_of_the_caller_is_taken_over system/test_refusals.py::test_id_in_an_error_is_found_in_the_log",
+        ("api/problem.py", '"request_id": request_id,', '"request_id": request_id[::-1],'),
+    ),
+    removal(
+        25,
+        "every caller is a trusted proxy",
+        "unit/test_forwarded.py::test_header_of_a_peer_that_is_no_trusted_proxy_is_ignored"
+        " unit/test_rest_requests.py::test_forged_address_of_a_peer_that_is_no_proxy_is_ignored",
+        (
+            "api/forwarded.py",
+            "        if hop is None or not self._trusts(hop):\n            return peer",
+            "        if hop is None:\n            return peer",
+        ),
+    ),
+    removal(
+        25,
+        "a chain of proxies is read from its left end",
+        "unit/test_forwarded.py::test_x_forwarded_for_is_read_from_its_right_end"
+        " unit/test_rest_requests.py::test_bad_tokens_count_for_the_caller_behind_the_proxy",
+        ("api/forwarded.py", "        for node in reversed(chain):", "        for node in chain:"),
+    ),
+    removal(
+        25,
         "a key that nobody knows comes in",
         "system/test_port.py::test_nothing_of_a_stranger_comes_in",
         ("port.py", "                if self._knows(key.decode()):", "                if True:"),

@@ -62,10 +62,12 @@ class Front:
         self._trust = ssl.create_default_context(cafile=str(certificate))
 
     def ask(
-        self, method: str, path: str, value: object = None, token: str = "", **headers: str
+        self, method: str, path: str, value: object = None, token: str = "", source: str = "127.0.0.1", **headers: str
     ) -> tuple[int, dict[str, Any]]:
-        """The status, and the JSON that came with it; empty when it was none."""
-        connection = http.client.HTTPSConnection("localhost", self.port, timeout=DEADLINE_S, context=self._trust)
+        """The status, and the JSON that came with it; empty when it was none. `source`: the address it comes from."""
+        connection = http.client.HTTPSConnection(
+            "localhost", self.port, timeout=DEADLINE_S, source_address=(source, 0), context=self._trust
+        )
         try:
             shown = {"Authorization": f"Bearer {token}"} if token else {}
             body = None if value is None else json.dumps(value)
@@ -94,7 +96,7 @@ def front(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Front]:
     named = ("-addext", "subjectAltName=DNS:localhost", "-keyout", key, "-out", certificate)
     subprocess.run([openssl, "req", *kind.split(), *named], check=True, capture_output=True)
     (port,) = free_ports(1)
-    with Scheduler(folder) as scheduler:
+    with Scheduler(folder, "-trusted-proxies", "127.0.0.1") as scheduler:
         text = replaced(
             EXAMPLE,
             ("listen 443 ssl", f"listen 127.0.0.1:{port} ssl"),
@@ -138,6 +140,17 @@ def test_a_token_may_do_through_the_proxy_what_it_may_do(front: Front) -> None:
     assert front.ask("GET", "/jobs", token=token)[0] == 200
     assert front.ask("POST", "/jobs", JOB, token=token)[1]["code"] == "scope"
     assert front.ask("GET", "/jobs", token=f"{token[:-1]}{'1' if token[-1] == '0' else '0'}")[1]["code"] == "bad_token"
+
+
+def test_event_has_the_address_that_called_the_proxy_whatever_the_caller_says(front: Front) -> None:
+    token = front.token("submit")
+    for forged in ({}, {"X_Forwarded_For": "203.0.113.9"}, {"Forwarded": "for=203.0.113.9"}):
+        status, job = front.ask("POST", "/jobs", JOB, token=token, source="127.0.0.2", **forged)
+        assert status == 201
+        actors = [
+            event["actor"] for event in front.scheduler.get("/events?limit=1000") if event.get("job_id") == job["id"]
+        ]
+        assert actors[0].endswith(" at 127.0.0.2"), (forged, actors)
 
 
 def test_the_page_of_another_site_gets_nothing_and_our_own_does(front: Front) -> None:
