@@ -663,7 +663,7 @@ _REMOVALS: Final = (
         25,
         "the end of a burst of refused calls is not logged",
         "system/test_refusals.py::test_burst_of_bad_tokens_is_logged_to_its_last_one_in_few_lines",
-        ("commands/scheduler.py", "            refusals.flush(now.mono_ms)\n", ""),
+        ("commands/scheduler.py", "    refusals.flush(now.mono_ms)\n", ""),
     ),
     removal(
         25,

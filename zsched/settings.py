@@ -216,7 +216,7 @@ KEYS: Final = (
         "numbers of other users on this host who need no token, such as 1000,1001"),
     Key("scheduler", "admin_token_file", "", "FILE", _optional_path,
         "a file (0600) with a token that may do all, stored at each start; for containers"),
-    Key("scheduler", "trusted_proxies", "", "NETWORKS", _networks,
+    Key("scheduler", "trusted_proxies", "", "NETS", _networks,
         "proxies whose X-Forwarded-For names the caller for events and the log, such as 127.0.0.1,10.1.0.0/16"),
     Key("scheduler", "insecure", "no", "WORD", _flag_word,
         "yes: everybody who reaches REST may do all without a token"),

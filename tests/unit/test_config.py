@@ -291,6 +291,26 @@ def test_configuration_and_protocol_agree_on_what_a_worker_may_be_called(name: s
         assert WORKER_NAME.fullmatch(name)
 
 
+@pytest.mark.parametrize(
+    ("text", "networks"),
+    [
+        ("", []),
+        ("127.0.0.1", ["127.0.0.1/32"]),
+        (" 127.0.0.1, ::1 10.1.0.0/16,2001:db8::/32 ", ["127.0.0.1/32", "::1/128", "10.1.0.0/16", "2001:db8::/32"]),
+    ],
+)
+def test_trusted_proxies_are_addresses_and_networks(home: Path, text: str, networks: list[str]) -> None:
+    config = scheduler_config({"trusted-proxies": text}, None, {"HOME": str(home)}, home).config
+    assert [str(network) for network in config.trusted_proxies] == networks
+
+
+@pytest.mark.parametrize("text", ["localhost", "10.1.2.3/16", "127.0.0.1/33", "1", "127.0.0.1,,x", "*"])
+def test_trusted_proxies_of_another_form_are_refused(home: Path, text: str) -> None:
+    sentence = r"^-trusted-proxies: .*; write addresses and networks like 127\.0\.0\.1,10\.1\.0\.0/16$"
+    with pytest.raises(ConfigError, match=sentence):
+        scheduler_config({"trusted-proxies": text}, None, {"HOME": str(home)}, home)
+
+
 @pytest.mark.parametrize(("text", "level"), [("debug", "DEBUG"), ("WARN", "WARN"), ("Warning", "WARN")])
 def test_log_levels_are_forgiving_in_case(home: Path, text: str, level: str) -> None:
     assert scheduler_config({"log-level": text}, None, {"HOME": str(home)}, home).config.log_level == level

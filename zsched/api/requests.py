@@ -64,8 +64,10 @@ class Requests:
 
     def _template(self, path: str) -> str:
         """The route of a path: `/jobs/{job}`. Falcon's own is not known yet when the gate refuses a call."""
-        parts = path[:1] + path[1:].removesuffix("/")
-        given = parts.split("/")
+        given = path.split("/")
+        # Falcon takes `/jobs/` for `/jobs`.
+        if len(given) > 2 and given[-1] == "":
+            given.pop()
         for template, wanted in self._templates:
             if len(given) == len(wanted) and all(
                 part == word or word.startswith("{") for part, word in zip(given, wanted, strict=True)

@@ -18,7 +18,7 @@ Options:
   --local-trust=WORD         Who on this host needs no token: uid (our own user, root, --local-uids), any, none (uid).
   --local-uids=UIDS          Numbers of other users on this host who need no token: 1000,1001.
   --admin-token-file=FILE    A file (0600) with a token that may do all, stored at each start.
-  --trusted-proxies=NETWORKS  Proxies whose X-Forwarded-For names the caller for events and the log: 127.0.0.1.
+  --trusted-proxies=NETS     Proxies whose X-Forwarded-For names the caller for events and the log: 127.0.0.1.
   --insecure=WORD            yes: everybody who reaches REST may do all without a token (no).
   --worker-timeout=DURATION  A worker silent for longer is lost, and its runs start anew elsewhere; at least 1s (30s).
   --pending-max=COUNT        Runs that may be pending; a submit beyond it is told 429 (2000000).
@@ -152,12 +152,7 @@ def _serve(config: SchedulerConfig, store: Writer, folder: Path, notify: Notify)
         # Half of the threads may wait for output, so that the others go on serving.
         live = Live(waiters_max=config.threads // 2)
         refusals = Refusals()
-
-        def turned(now: Now) -> None:
-            notify.alive(now.mono_ms)
-            refusals.flush(now.mono_ms)
-
-        loop = Loop(store, dispatcher, port, inbox, live, turned)
+        loop = Loop(store, dispatcher, port, inbox, live, partial(_turned, notify, refusals))
         facts = Facts(
             db=store.identity,
             zmq_host=config.zmq_host,
@@ -166,17 +161,9 @@ def _serve(config: SchedulerConfig, store: Writer, folder: Path, notify: Notify)
             advertise=config.zmq_advertise,
             ready=lambda: time.monotonic() - loop.turned_s < READY_S,
         )
-        proxies = Proxies(config.trusted_proxies)
-        shared = Context(
-            inbox, partial(open_reader, config.db), facts, live, _trust(config), vault.seal, proxies, refusals
-        )
-        rest = Server(
-            make_app(shared),
-            inbox,
-            config.host,
-            config.port,
-            config.threads,
-        )
+        reader, proxies = partial(open_reader, config.db), Proxies(config.trusted_proxies)
+        shared = Context(inbox, reader, facts, live, _trust(config), vault.seal, proxies, refusals)
+        rest = Server(make_app(shared), inbox, config.host, config.port, config.threads)
 
         # A handler may come between any two steps of any code, so it only sets a mark.
         for number in (signal.SIGINT, signal.SIGTERM):
@@ -203,6 +190,12 @@ def _serve(config: SchedulerConfig, store: Writer, folder: Path, notify: Notify)
         store.commit()
     log.info("ended cleanly")
     return 0
+
+
+def _turned(notify: Notify, refusals: Refusals, now: Now) -> None:
+    """Called after each turn of the loop, at least once a second."""
+    notify.alive(now.mono_ms)
+    refusals.flush(now.mono_ms)
 
 
 def give_memory_back() -> None:
