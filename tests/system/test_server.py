@@ -201,7 +201,7 @@ def test_an_answer_says_nothing_of_the_server_software(server: Server) -> None:
     with Caller(server) as caller:
         _, headers, _ = caller.ask(b"GET /jobs HTTP/1.1\r\nHost: localhost\r\n\r\n")
     assert "server" not in headers
-    ours = {"content-security-policy", "x-content-type-options"}
+    ours = {"content-security-policy", "x-content-type-options", "x-request-id"}
     assert set(headers) == {"content-length", "content-type", "date", *ours}
 
 
@@ -263,9 +263,17 @@ def test_a_body_that_is_too_large_is_413_before_it_is_read(server: Server) -> No
 @pytest.mark.parametrize("method", [b"FOO", b"CONNECT", b"WEBSOCKET", b"PROPFIND", b"get"])
 def test_a_method_that_nobody_knows_is_refused(server: Server, method: bytes) -> None:
     with Caller(server) as caller:
-        status, _, body = caller.ask(method + b" /jobs HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        status, headers, body = caller.ask(method + b" /jobs HTTP/1.1\r\nHost: localhost\r\n\r\n")
     assert status in (400, 405, 501), body
     assert set(body) == ERROR_FIELDS
+    assert headers["x-request-id"] == body["request_id"]
+
+
+def test_method_of_no_middleware_is_refused_with_debug_lines_too(
+    server: Server, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.DEBUG, "zsched.api.requests")
+    test_a_method_that_nobody_knows_is_refused(server, b"WEBSOCKET")
 
 
 # --- who calls -------------------------------------------------------------------------------------------------------

@@ -9,6 +9,7 @@ from typing import Final
 import falcon
 import msgspec
 
+from zsched.api.ids import identify
 from zsched.dispatcher.commands import (
     BusyError,
     ConflictError,
@@ -91,7 +92,7 @@ Params = dict[str, object]
 def _on_problem(req: falcon.Request, resp: falcon.Response, problem: Problem, _params: Params) -> None:
     req.context.problem = problem
     resp.status = problem.status
-    resp.data, resp.content_type = render(problem, req.path, req.get_header("Accept") or "", req.context.request_id)
+    resp.data, resp.content_type = render(problem, req.path, req.get_header("Accept") or "", identify(req, resp))
     for name, value in problem.headers.items():
         resp.set_header(name, value)
 
@@ -133,5 +134,5 @@ def _on_unavailable(req: falcon.Request, resp: falcon.Response, error: Exception
 def _on_bug(req: falcon.Request, resp: falcon.Response, error: Exception, params: Params) -> None:
     # A path may be as long as the head of a request.
     path = ascii(req.path[:_PATH_CHARS_LOGGED])[1:-1]
-    log.error("request %s: %s %s failed", req.context.request_id, req.method, path, exc_info=error)
+    log.error("request %s: %s %s failed", identify(req, resp), req.method, path, exc_info=error)
     _on_problem(req, resp, Problem(500, "internal", "The scheduler failed at this request; its log says why"), params)

@@ -6,8 +6,6 @@ Falcon middleware; the first one, so that every answer has the id.
 from __future__ import annotations
 
 import logging
-import re
-import secrets
 import time
 from collections.abc import Iterable
 from typing import Final
@@ -15,13 +13,12 @@ from typing import Final
 import falcon
 
 from zsched.api.context import Context, actor
+from zsched.api.ids import identify
 from zsched.api.problem import Problem
 from zsched.api.refusals import is_refusal
-from zsched.limits import REQUEST_ID_CHARS_MAX
 
 log = logging.getLogger(__name__)
 
-_REQUEST_ID: Final = re.compile(rf"[A-Za-z0-9._-]{{1,{REQUEST_ID_CHARS_MAX}}}")
 _METHODS: Final = frozenset(falcon.COMBINED_METHODS)
 
 
@@ -36,11 +33,13 @@ class Requests:
     def process_request(self, req: falcon.Request, resp: falcon.Response) -> None:
         call = req.context
         call.begun_s = time.monotonic()
-        call.request_id = request_id(req.env.get("HTTP_X_REQUEST_ID"))
+        identify(req, resp)
         call.address = self._proxies.caller(req.remote_addr, req.env)
-        resp.set_header("X-Request-Id", call.request_id)
 
     def process_response(self, req: falcon.Request, resp: falcon.Response, _resource: object, _fine: bool) -> None:
+        if not hasattr(req.context, "begun_s"):
+            # Falcon refuses the method WEBSOCKET before it asks any middleware.
+            return
         problem: Problem | None = getattr(req.context, "problem", None)
         if problem is not None and is_refusal(problem):
             self._refusals.note(problem.code, self._described(req), time.monotonic_ns() // 1_000_000)
@@ -74,8 +73,3 @@ class Requests:
             ):
                 return template
         return "(unknown path)"
-
-
-def request_id(sent: str | None) -> str:
-    """The id of a call: its X-Request-Id if that is a short plain word, else a random one."""
-    return sent if sent is not None and _REQUEST_ID.fullmatch(sent) else secrets.token_hex(8)

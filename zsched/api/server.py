@@ -23,9 +23,9 @@ from waitress.buffers import OverflowableBuffer
 from zsched import peer
 from zsched.api.crowd import Crowd, home
 from zsched.api.gate import LOCAL_ADDRESS, PEER_UID
+from zsched.api.ids import request_id
 from zsched.api.parser import Parser
 from zsched.api.problem import Problem, render
-from zsched.api.requests import request_id
 from zsched.inbox import Inbox
 from zsched.limits import ACCEPTED_MAX, ANSWER_S, CONNECTIONS_MAX, HEADER_BYTES_MAX, JOBS_BODY_BYTES_MAX
 
