@@ -669,7 +669,7 @@ _REMOVALS: Final = (
         25,
         "each refused call makes a log line",
         "unit/test_rest_requests.py::test_flood_of_refused_calls_makes_few_lines_and_is_counted",
-        ("logs.py", "        if self._count and now_ms >= self._quiet_until_ms:", "        if self._count:"),
+        ("rate.py", "        if not self._count or now_ms < self._quiet_until_ms:", "        if not self._count:"),
     ),
     removal(
         25,

@@ -154,6 +154,9 @@ CLOCK_AHEAD_MS_MAX = 86_400_000
 # An error frame to the same peer comes at most this often; what it sends meanwhile is dropped in silence.
 ERROR_INTERVAL_MS = 1_000
 
+# A log line about what a peer can cause again and again comes at most this often, and says how often it was.
+LINE_INTERVAL_MS = 1_000
+
 # --- Output while it is written ---------------------------------------------------------------------------------------
 
 # One log frame. What a run writes faster than these come is left out; it is in the result, or counted there.
@@ -182,9 +185,6 @@ REQUEST_ID_CHARS_MAX = 64
 
 # What is read of X-Forwarded-For or Forwarded, from its right end. What stands further left is not read.
 FORWARDED_CHARS_MAX = 1024
-
-# Refused calls of one kind make one log line in this time, with their number.
-REFUSAL_LINE_MS = 1_000
 
 # A token's note, and how long it may be good.
 NOTE_CHARS_MAX = 200

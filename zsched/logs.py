@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import logging
 import sys
-import threading
 from datetime import UTC, datetime
 from typing import Final, TextIO
 
@@ -83,43 +82,6 @@ class Outage:
         if self._told and self._since_ms is not None:
             self._log.info("%s, after %.1f s", self._end, (now_ms - self._since_ms) / 1000)
         self._since_ms, self._told = None, False
-
-
-class Throttle:
-    """Lines about something that strangers can cause again and again: one an interval at most, each with a count and
-    the latest example. Thread-safe.
-
-    The first is logged at once. Those that come before the interval is over are counted, and logged with the next one
-    or by `flush`, which whoever has a clock calls now and then.
-    """
-
-    def __init__(self, log: logging.Logger, level: int, what: str, interval_ms: int) -> None:
-        """`what` is counted: "calls refused"."""
-        self._log = log
-        self._level = level
-        self._what = what
-        self._interval_ms = interval_ms
-        self._lock = threading.Lock()
-        self._count = 0
-        self._example = ""
-        self._quiet_until_ms = 0
-
-    def note(self, example: str, now_ms: int) -> None:
-        """It happened, at this time of the steady clock."""
-        with self._lock:
-            self._count += 1
-            self._example = example
-            self._log_if_due(now_ms)
-
-    def flush(self, now_ms: int) -> None:
-        """Log what was counted since the last line, if the interval is over."""
-        with self._lock:
-            self._log_if_due(now_ms)
-
-    def _log_if_due(self, now_ms: int) -> None:
-        if self._count and now_ms >= self._quiet_until_ms:
-            self._log.log(self._level, "%s: %d, the last: %s", self._what, self._count, self._example)
-            self._count, self._example, self._quiet_until_ms = 0, "", now_ms + self._interval_ms
 
 
 def _program() -> str:

@@ -17,7 +17,7 @@ ROOT = Path(__file__).parents[2]
 
 # Who stands where, from the bottom up: a room, and the rooms below it that it may use. What is in one room may use the
 # rest of it. A module stands in the room with the longest name that it begins with; `zsched` itself holds the version.
-WORDS = ("zsched", "zsched.limits", "zsched.units")
+WORDS = ("zsched", "zsched.limits", "zsched.units", "zsched.rate")
 PURE = ("zsched.protocol", "zsched.matching", "zsched.schedule", "zsched.spec", "zsched.store.contract")
 # The parts of the agent: they are the worker's, and as deterministic as the agent itself.
 AGENT = (
@@ -34,6 +34,7 @@ ROOMS: dict[str, tuple[str, ...]] = {
     "zsched": (),
     "zsched.limits": (),
     "zsched.units": (),
+    "zsched.rate": (),
     "zsched.logs": (),
     "zsched.notify": (),
     "zsched.files": (),
@@ -94,7 +95,6 @@ ROOMS: dict[str, tuple[str, ...]] = {
         *WORDS,
         *SETTINGS,
         *PURE,
-        "zsched.logs",
         "zsched.model",
         "zsched.dispatcher",
         "zsched.store",

@@ -6,7 +6,7 @@ import logging
 
 import pytest
 
-from zsched.logs import QUIET_MS, Outage, Throttle
+from zsched.logs import QUIET_MS, Outage
 
 FULL = OSError("disk full")
 
@@ -74,30 +74,3 @@ def test_one_that_begins_anew_in_the_quiet_time_and_lasts_is_told_after_it(
         error("it failed: disk full (2 times since this was last told)"),
         info("it works again, after 8.0 s"),
     ]
-
-
-@pytest.fixture
-def throttle() -> Throttle:
-    return Throttle(logging.getLogger("test"), logging.WARNING, "doors slammed", 1_000)
-
-
-def test_throttled_lines_are_one_an_interval_with_a_count_and_the_latest_example(
-    throttle: Throttle, caplog: pytest.LogCaptureFixture
-) -> None:
-    for now_ms in range(5_000, 7_500, 10):
-        throttle.note(f"by {now_ms}", now_ms)
-    assert caplog.messages == [
-        "doors slammed: 1, the last: by 5000",
-        "doors slammed: 100, the last: by 6000",
-        "doors slammed: 100, the last: by 7000",
-    ]
-
-
-def test_throttle_flush_logs_the_rest_of_a_burst_once(throttle: Throttle, caplog: pytest.LogCaptureFixture) -> None:
-    for number in range(1_000):
-        throttle.note(f"by {number}", 5_000)
-    throttle.flush(5_999)
-    assert caplog.messages == ["doors slammed: 1, the last: by 0"]
-    throttle.flush(6_000)
-    throttle.flush(9_000)
-    assert caplog.messages[1:] == ["doors slammed: 999, the last: by 999"]

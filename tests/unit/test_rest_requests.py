@@ -20,7 +20,7 @@ from zsched.api.context import Context
 from zsched.api.forwarded import Proxies
 from zsched.api.gate import LOCAL_ADDRESS, PEER_UID
 from zsched.api.refusals import Refusals
-from zsched.limits import ATTEMPTS_MAX, REFUSAL_LINE_MS, REQUEST_ID_CHARS_MAX
+from zsched.limits import ATTEMPTS_MAX, LINE_INTERVAL_MS, REQUEST_ID_CHARS_MAX
 from zsched.model import Scope
 
 PROXY: dict[str, Any] = {"remote_addr": "127.0.0.1", "host": "zsched.example"}
@@ -104,12 +104,12 @@ def test_refused_calls_are_logged_and_counted_by_kind(rest: Rest, caplog: pytest
     rest.post("/jobs", {}, headers={**shown, "Authorization": f"Bearer {reader}"}, **ELSEWHERE)
     rest.get("/runs/3/log", headers=shown, extras={PEER_UID: lambda: 4242})
     patterns = [
-        r"\(bad_token\): 1, the last: request r1: GET /jobs/\{job\} by token 0123456789ab at 192\.0\.2\.7",
-        r"\(scope\): 1, the last: request r1: POST /jobs by token [0-9a-f]{12} at 192\.0\.2\.7",
-        r"\(protected_mode\): 1, the last: request r1: GET /runs/\{run\}/log by user 4242 at 127\.0\.0\.1",
+        r"\(bad_token\): request r1: GET /jobs/\{job\} by token 0123456789ab at 192\.0\.2\.7",
+        r"\(scope\): request r1: POST /jobs by token [0-9a-f]{12} at 192\.0\.2\.7",
+        r"\(protected_mode\): request r1: GET /runs/\{run\}/log by user 4242 at 127\.0\.0\.1",
     ]
     for line, pattern in zip(caplog.messages, patterns, strict=True):
-        assert re.fullmatch("calls refused " + pattern, line), line
+        assert re.fullmatch("call refused " + pattern, line), line
     assert all(record.levelno == logging.WARNING for record in caplog.records)
     counts = rest.get("/stats").json["refused"]
     assert counts == {"bad_token": 1, "too_many_attempts": 0, "protected_mode": 1, "scope": 1, "not_owner": 0}
@@ -120,7 +120,7 @@ def test_too_many_attempts_are_a_kind_of_their_own(rest: Rest, caplog: pytest.Lo
         rest.get("/jobs", headers={"Authorization": "Bearer nothing"}, **ELSEWHERE)
     counts = rest.get("/stats").json["refused"]
     assert (counts["bad_token"], counts["too_many_attempts"]) == (ATTEMPTS_MAX, 3)
-    assert "calls refused (too_many_attempts): 1, the last: request " in caplog.text
+    assert "call refused (too_many_attempts): request " in caplog.text
 
 
 def test_errors_about_what_was_sent_are_no_refusals(rest: Rest, caplog: pytest.LogCaptureFixture) -> None:
@@ -161,7 +161,7 @@ def test_flood_of_refused_calls_makes_few_lines_and_is_counted(rest: Rest, caplo
     begun_s = time.monotonic()
     for _ in range(500):
         rest.get("/jobs", **ELSEWHERE)
-    most = 1 + (time.monotonic() - begun_s) * 1000 / REFUSAL_LINE_MS
+    most = 1 + (time.monotonic() - begun_s) * 1000 / LINE_INTERVAL_MS
     assert 1 <= len(caplog.messages) <= most
     assert rest.get("/stats").json["refused"]["protected_mode"] == 500
 
@@ -171,12 +171,13 @@ def test_flush_logs_the_end_of_each_kinds_burst(caplog: pytest.LogCaptureFixture
     for _ in range(100):
         refusals.note("scope", "one", 50)
         refusals.note("bad_token", "two", 50)
-    refusals.flush(50 + REFUSAL_LINE_MS)
-    assert caplog.messages == [
-        "calls refused (scope): 1, the last: one",
-        "calls refused (bad_token): 1, the last: two",
-        "calls refused (scope): 99, the last: one",
-        "calls refused (bad_token): 99, the last: two",
+    refusals.flush(50 + LINE_INTERVAL_MS - 1)
+    assert caplog.messages == ["call refused (scope): one", "call refused (bad_token): two"]
+    for _ in range(2):
+        refusals.flush(50 + LINE_INTERVAL_MS)
+    assert caplog.messages[2:] == [
+        "call refused (scope): one (99 times since the last such line)",
+        "call refused (bad_token): two (99 times since the last such line)",
     ]
 
 

@@ -11,8 +11,8 @@ import threading
 from typing import Final
 
 from zsched.api.problem import Problem
-from zsched.limits import REFUSAL_LINE_MS
-from zsched.logs import Throttle
+from zsched.limits import LINE_INTERVAL_MS
+from zsched.rate import Throttled
 
 log = logging.getLogger(__name__)
 
@@ -26,24 +26,22 @@ def is_refusal(problem: Problem) -> bool:
 
 
 class Refusals:
-    """Thread-safe. A kind is the `code` of the error body; `flush` has to be called at least once a second."""
+    """Thread-safe. A kind is the `code` of the error body. `flush` has to be called about once a second."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._counts = dict.fromkeys(KINDS, 0)
-        self._lines: dict[str, Throttle] = {}
+        self._lines: dict[str, Throttled] = {}
 
-    def note(self, kind: str, example: str, now_ms: int) -> None:
+    def note(self, kind: str, described: str, now_ms: int) -> None:
         """Count a refused call, and log it unless a line of its kind was just logged. `now_ms` is of the steady clock;
-        `example` describes the call, without anything secret and of bounded length.
+        `described` is the call, without anything secret and of bounded length.
         """
         with self._lock:
             self._counts[kind] = self._counts.get(kind, 0) + 1
-            line = self._lines.get(kind)
-            if line is None:
-                what = f"calls refused ({kind})"
-                line = self._lines[kind] = Throttle(log, logging.WARNING, what, REFUSAL_LINE_MS)
-        line.note(example, now_ms)
+            if kind not in self._lines:
+                self._lines[kind] = Throttled(log, logging.WARNING, LINE_INTERVAL_MS)
+            self._lines[kind].write(now_ms, "call refused (%s): %s", kind, described)
 
     def counts(self) -> dict[str, int]:
         """How many calls were refused since the start, by kind."""
@@ -51,6 +49,7 @@ class Refusals:
             return dict(self._counts)
 
     def flush(self, now_ms: int) -> None:
-        """Log what was counted since the last line, where the interval is over."""
-        for line in tuple(self._lines.values()):
-            line.flush(now_ms)
+        """Log the end of each burst, where the interval is over."""
+        with self._lock:
+            for line in self._lines.values():
+                line.flush(now_ms)
