@@ -861,6 +861,12 @@ _REMOVALS: Final = (
     ),
     removal(
         25,
+        "a job's variables count before its limits are set",
+        "system/test_jobs_rights.py::test_library_that_a_job_preloads_runs_within_its_limits",
+        ("worker/users.py", "            dressing=(*_become(0, limits), *_SHELL) if limits.text else (),\n", ""),
+    ),
+    removal(
+        25,
         "a job finds what its worker had in its environment",
         "system/test_guard.py::test_a_job_sees_an_environment_made_from_nothing",
         ("worker/spawn.py", "            **self._environ,\n", "            **os.environ,\n"),

@@ -348,6 +348,45 @@ def test_limits_hold_for_other_users_too(scheduler: StubScheduler, folder: Path)
         assert found.exit_code != 0
 
 
+# A library that notes the hard limit of open files in each program that loads it, before that program's own code runs.
+PRELOADED = """
+#define _GNU_SOURCE
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/resource.h>
+
+__attribute__((constructor)) static void note(void) {
+    struct rlimit limit;
+    FILE *file = fopen(getenv("NOTED"), "a");
+    getrlimit(RLIMIT_NOFILE, &limit);
+    fprintf(file, "%s %lu\\n", program_invocation_short_name, (unsigned long) limit.rlim_max);
+    fclose(file);
+}
+"""
+
+
+@pytest.mark.parametrize("lease_ms", [None, 60_000], ids=["no lease", "lease"])
+@pytest.mark.parametrize("user", [None, "nobody"], ids=["own user", "other user"])
+def test_library_that_a_job_preloads_runs_within_its_limits(
+    scheduler: StubScheduler, folder: Path, user: str | None, lease_ms: int | None
+) -> None:
+    compiler, library, noted = shutil.which("cc"), folder / "preloaded.so", folder / "noted"
+    if compiler is None:
+        pytest.skip("needs a C compiler, cc")
+    built = [compiler, "-shared", "-fPIC", "-x", "c", "-o", str(library), "-"]
+    subprocess.run(built, input=PRELOADED, text=True, check=True)
+    os.chown(library, NOBODY, NOBODY)
+    with WorkerProcess(scheduler.url, folder, job_nofile="64", users=user or ""):
+        env = {"LD_PRELOAD": str(library), "NOTED": str(noted)}
+        result = scheduler.run("/bin/echo ran", user=user, env=env, lease_ms=lease_ms)
+
+    assert (result.stdout.head, result.stderr.head) == (b"ran\n", b"")
+    found = [line.split() for line in noted.read_text("ascii").splitlines()]
+    assert {name for name, _ in found} >= {"sh", "echo"}
+    assert {limit for _, limit in found} == {"64"}, found
+
+
 def test_a_limit_above_the_workers_own_is_told_at_its_start(scheduler: StubScheduler, tmp_path: Path) -> None:
     with WorkerProcess(scheduler.url, tmp_path, nofile="128:128", job_nofile="129") as worker:
         assert worker.exit_code() == 2

@@ -1,9 +1,13 @@
-"""Become another user, and then another program: `python -I -S become.py GUARD NAME UID GID PROGRAM ARGUMENT…`.
+"""Become another user, and then another program: `python -I -S become.py GUARD NAME UID GID LIMITS PROGRAM ARGUMENT…`.
 
-A program of its own, for hosts without a setpriv that can do it; for jobs with variables of their own: these come as
-ZSCHED_VARIABLE_0=NAME=VALUE and so on, and get their names when we are that user; and for jobs that must not outlive
-their guard: GUARD is its process, 0 for others. With an empty NAME the user stays. Imports nothing of zsched, and
-follows no variable while it is root.
+A program of its own, for three kinds of jobs:
+
+- Jobs of another user, on hosts without a setpriv that can do it. With an empty NAME the user stays.
+- Jobs with variables of their own. These come as ZSCHED_VARIABLE_0=NAME=VALUE and so on, and get their names with the
+  last system call, execve: so no program obeys them before the user and LIMITS (`nofile=64,core=0`, or empty) are set.
+- Jobs that must not outlive their guard: GUARD is its process id, 0 for other jobs.
+
+Imports nothing of zsched.
 """
 
 import os
@@ -16,7 +20,7 @@ _PR_SET_PDEATHSIG = 1
 
 def main(argv: list[str]) -> None:
     """Does not return. Raises OSError."""
-    guard, name, uid, gid = int(argv[1]), argv[2], int(argv[3]), int(argv[4])
+    guard, name, uid, gid, limits = int(argv[1]), argv[2], int(argv[3]), int(argv[4]), argv[5]
     if name:
         os.initgroups(name, gid)
         os.setresgid(gid, gid, gid)
@@ -24,10 +28,21 @@ def main(argv: list[str]) -> None:
         os.setresuid(uid, uid, uid)
     if guard:
         _die_with(guard)
+    if limits:
+        _limit(limits)
     # Python ignores these, and what is ignored stays so in the next program.
     for number in (signal.SIGPIPE, signal.SIGXFSZ):
         signal.signal(number, signal.SIG_DFL)
-    os.execve(argv[5], argv[5:], _environment())  # noqa: S606  (no shell is meant)
+    os.execve(argv[6], argv[6:], _environment())  # noqa: S606  (no shell is meant)
+
+
+def _limit(limits: str) -> None:
+    """Set soft and hard limits. After the change of user: with RLIMIT_NPROC set before it, execve could fail."""
+    import resource
+
+    for limit in limits.split(","):
+        name, _, most = limit.partition("=")
+        resource.setrlimit(getattr(resource, f"RLIMIT_{name.upper()}"), (int(most), int(most)))
 
 
 def _die_with(guard: int) -> None:
@@ -58,5 +73,6 @@ def _environment() -> dict[bytes, bytes]:
 if __name__ == "__main__":
     try:
         main(sys.argv)
-    except OSError as error:
+    # ValueError: a limit that the kernel refuses.
+    except (OSError, ValueError) as error:
         sys.exit(f"become.py: {error}")

@@ -66,8 +66,8 @@ def run(config: WorkerConfig) -> int:
     notify = Notify(os.environ)
     os.umask(0o077)
     try:
-        bounding = rlimits.bounding({"nofile": config.job_nofile, "nproc": config.job_nproc, "core": config.job_core})
-        users = Users(config.users, no_new_privs=config.no_new_privs, bounding=bounding)
+        limits = rlimits.limits_of({"nofile": config.job_nofile, "nproc": config.job_nproc, "core": config.job_core})
+        users = Users(config.users, no_new_privs=config.no_new_privs, limits=limits)
     except (UsersError, rlimits.LimitsError) as error:
         log.error("worker %s: %s", config.id, error)
         return EXIT_SETTING

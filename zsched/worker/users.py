@@ -3,8 +3,8 @@
 A worker's setting `users` lists the names. Empty, jobs run as the worker's own user and no other. With names, the
 worker must be root's, each job has to name one of them, and a small program becomes that user before the job begins:
 setpriv of util-linux (1.3 ms a job), or become.py where there is none that can (25 ms). A job that runs as the worker's
-own user goes through neither, unless it has a lease: such a job always goes through become.py, which sees to it that it
-dies with the guard.
+own user goes through neither. become.py is also for jobs with a lease, which die with the guard, and for jobs with
+variables of their own where something must be done before those count: the change of user, or limits.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
+from zsched.worker.rlimits import Limits
 from zsched.worker.sweep import MARK, RUN_MARK, run_of
 
 _SHELL: Final = ("/bin/sh", "-c")
@@ -49,7 +50,7 @@ class Guise:
 
     argv: tuple[str, ...] = ()
     environ: Mapping[str, str] = field(default_factory=dict)
-    # Of another user: what comes before a command that has variables of its own (see `dressed`).
+    # Of another user, or with limits: what comes before a command that has variables of its own (see `dressed`).
     dressing: tuple[str, ...] = ()
     # What comes before a command that dies with the guard.
     leash: tuple[str, ...] = ()
@@ -57,8 +58,8 @@ class Guise:
     def dressed(self, own: Mapping[str, str]) -> tuple[tuple[str, ...], dict[str, str]]:
         """What comes before the command of a job with variables of its own, and the environment to start it in.
 
-        No program that runs as root may see them under their names: LD_PRELOAD would be obeyed. So become.py gets them
-        under others, and gives them their names when it is the user.
+        No program that runs as root, or without the job's limits, may see them under their names: the dynamic linker
+        would obey LD_PRELOAD. So become.py gets them under other names, and gives them their own with its execve.
         """
         if not self.dressing:
             return self.argv, {**self.environ, **own}
@@ -72,19 +73,23 @@ class Guise:
 class Users:
     """The users of one worker, looked up once, at its start."""
 
-    def __init__(self, names: Sequence[str] = (), *, no_new_privs: bool = True, bounding: tuple[str, ...] = ()) -> None:
-        """`bounding`: what each job goes through before its command. Raises UsersError when one of the names is
-        unknown, or this process can't become that user.
+    def __init__(self, names: Sequence[str] = (), *, no_new_privs: bool = True, limits: Limits | None = None) -> None:
+        """`limits`: those of each job. Raises UsersError when one of the names is unknown, or this process can't become
+        that user.
         """
+        limits = limits or Limits()
         self._own = _own_name()
         self._names = tuple(names)
         self._guises: dict[str, Guise] = {}
-        shell = (*bounding, *_SHELL)
-        self._plain = Guise(shell if bounding else (), leash=(*_become(os.getpid()), *shell))
+        self._plain = Guise(
+            argv=(*limits.prlimit, *_SHELL) if limits.prlimit else (),
+            dressing=(*_become(0, limits), *_SHELL) if limits.text else (),
+            leash=(*_become(os.getpid(), limits), *_SHELL),
+        )
         if names and os.geteuid() != 0:
             raise UsersError("only a worker of root can run jobs as other users: start it as root, or set no `users`")
         for name in names:
-            self._guises[name] = self._plain if name == self._own else _guise(name, no_new_privs, bounding)
+            self._guises[name] = self._plain if name == self._own else _guise(name, no_new_privs, limits)
 
     @property
     def as_root(self) -> bool:
@@ -117,7 +122,7 @@ def _own_name() -> str:
         return f"user {uid}"
 
 
-def _guise(name: str, no_new_privs: bool, bounding: tuple[str, ...]) -> Guise:
+def _guise(name: str, no_new_privs: bool, limits: Limits) -> Guise:
     try:
         found = pwd.getpwnam(name)
     except KeyError:
@@ -125,29 +130,30 @@ def _guise(name: str, no_new_privs: bool, bounding: tuple[str, ...]) -> Guise:
     if found.pw_uid == 0:
         raise UsersError(f"{name} is root by another name: write root, if that is meant")
     environ = {"HOME": found.pw_dir, "USER": name, "LOGNAME": name}
-    trouble = ""
-    python, *better = _switches(found, no_new_privs)
-    for switch in (*better, python):
-        trouble = _trouble(switch)
-        if not trouble:
-            after = (*bounding, *_AT_HOME)
-            leash = (*_become(os.getpid(), found), *after)
-            return Guise((*switch, *after), environ, (*python, *after), leash)
-    raise UsersError(f"jobs can't be run as {name}: {trouble}")
+    dressing = (*_become(0, limits, found), *_AT_HOME)
+    leash = (*_become(os.getpid(), limits, found), *_AT_HOME)
+    setpriv = _setpriv(found, no_new_privs)
+    if setpriv and not _trouble(setpriv):
+        return Guise((*setpriv, *limits.prlimit, *_AT_HOME), environ, dressing, leash)
+    if trouble := _trouble(_become(0, Limits(), found)):
+        raise UsersError(f"jobs can't be run as {name}: {trouble}")
+    return Guise(dressing, environ, dressing, leash)
 
 
-def _switches(user: pwd.struct_passwd, no_new_privs: bool) -> list[tuple[str, ...]]:
-    """Programs that become the user and then what follows: Python's, and a better one if there is one."""
+def _setpriv(user: pwd.struct_passwd, no_new_privs: bool) -> tuple[str, ...]:
+    """setpriv's command line, up to the program that it becomes; empty where there is no setpriv."""
+    setpriv = shutil.which("setpriv", path=os.defpath)
+    if setpriv is None:
+        return ()
     ids = (f"--reuid={user.pw_uid}", f"--regid={user.pw_gid}", "--init-groups", "--inh-caps=-all")
     bounds = ("--no-new-privs", "--bounding-set=-all") if no_new_privs else ()
-    setpriv = shutil.which("setpriv", path=os.defpath)
-    return [_become(0, user), *([(setpriv, *ids, *bounds, "--")] if setpriv else [])]
+    return (setpriv, *ids, *bounds, "--")
 
 
-def _become(guard: int, user: pwd.struct_passwd | None = None) -> tuple[str, ...]:
+def _become(guard: int, limits: Limits, user: pwd.struct_passwd | None = None) -> tuple[str, ...]:
     """become.py's command line, up to the program. `guard`: the process with which that dies; 0: with none."""
     name, uid, gid = (user.pw_name, user.pw_uid, user.pw_gid) if user is not None else ("", 0, 0)
-    return (sys.executable, "-I", "-S", str(_BECOME), str(guard), name, str(uid), str(gid))
+    return (sys.executable, "-I", "-S", str(_BECOME), str(guard), name, str(uid), str(gid), limits.text)
 
 
 def _trouble(switch: tuple[str, ...]) -> str:
