@@ -89,6 +89,9 @@ build() {
     current "$kind" && return 0
     # What a person set for another Python must not lead ours astray.
     unset PYTHONHOME PYTHONPATH PIP_USER PIP_TARGET PIP_PREFIX VIRTUAL_ENV
+    # As -P: no `python -m` below imports what stands in the working folder, which anybody may have written.
+    PYTHONSAFEPATH=1
+    export PYTHONSAFEPATH
     : >"$log" || return 1
     if ! reusable; then
         say "making .venv (once; it takes a minute or less)"

@@ -845,6 +845,18 @@ _REMOVALS: Final = (
     ),
     removal(
         25,
+        "an agent imports modules from its working directory",
+        "system/test_guard.py::test_agent_imports_nothing_that_a_job_planted",
+        ("worker/keeper.py", 'return ("-P",) if needed else ("-P", "-s")', 'return ("-s",)'),
+    ),
+    removal(
+        25,
+        "an agent imports the packages that its user installed",
+        "system/test_guard.py::test_agent_imports_nothing_that_a_job_planted",
+        ("worker/keeper.py", 'return ("-P",) if needed else ("-P", "-s")', 'return ("-P",)'),
+    ),
+    removal(
+        25,
         "a job may be any user",
         "system/test_jobs_rights.py::test_a_job_of_any_other_user_is_a_failed_run",
         (

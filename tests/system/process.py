@@ -17,10 +17,11 @@ from typing import Self
 import pytest
 
 ROOT = Path(__file__).parents[2]
+PROGRAM = (sys.executable, "-P", "-m", "zsched.commands.worker")
 
 
 class WorkerProcess:
-    """`python -m zsched.commands.worker` with its log in a file."""
+    """`python -P -m zsched.commands.worker` with its log in a file."""
 
     def __init__(
         self,
@@ -29,10 +30,12 @@ class WorkerProcess:
         slots: int = 2,
         nofile: str = "",
         under: Sequence[str] = (),
+        program: Sequence[str] = PROGRAM,
+        cwd: Path | str = ROOT,
         **settings: str,
     ) -> None:
         """`nofile`: the soft and the hard limit of descriptors that it starts with, as prlimit(1) reads them. `under`:
-        a program that becomes the worker, with its arguments.
+        a program that becomes the worker, with its arguments. `cwd`: where its jobs start too.
         """
         self.state_dir = folder / "state"
         self.log_path = folder / "worker.log"
@@ -41,8 +44,9 @@ class WorkerProcess:
         limited = ["prlimit", f"--nofile={nofile}"] if nofile else []
         with self.log_path.open("ab") as log:
             self._process = subprocess.Popen(
-                [*under, *limited, sys.executable, "-m", "zsched.commands.worker", *options],
-                cwd=ROOT,
+                [*under, *limited, *program, *options],
+                cwd=cwd,
+                env={"PYTHONPATH": str(ROOT)} | os.environ,
                 stdin=subprocess.DEVNULL,
                 stderr=log,
                 start_new_session=True,

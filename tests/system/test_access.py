@@ -410,7 +410,16 @@ def home() -> Iterator[Path]:
 
 def foreign_worker(scheduler: Scheduler, home: Path, *flags: str) -> Program:
     """A worker named w9 of another user."""
-    words = [os.path.abspath(sys.executable), "-m", "zsched.commands.worker", "-id", "w9", "-scheduler", scheduler.url]
+    words = [
+        os.path.abspath(sys.executable),
+        "-P",
+        "-m",
+        "zsched.commands.worker",
+        "-id",
+        "w9",
+        "-scheduler",
+        scheduler.url,
+    ]
     return Program("w9", [*AS_NOBODY, *words, "-state-dir", home / "state", *flags], home)
 
 

@@ -9,6 +9,7 @@ import shlex
 import signal
 import subprocess
 import sys
+import sysconfig
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -437,6 +438,38 @@ def test_a_signal_meant_for_all_does_not_end_the_agent(scheduler: StubScheduler,
 
     assert scheduler.run("true").status == "success"
     assert worker.agent() == agent
+
+
+# What pip makes of an entry point.
+SCRIPT = "import sys\nfrom zsched.commands.worker import main\nsys.exit(main())\n"
+
+
+@pytest.mark.parametrize("module", ["zsched/__init__.py", "logging.py", "usercustomize.py"])
+@pytest.mark.parametrize("python_path", [str(ROOT), f":{ROOT}:"], ids=["path", "path with empty entries"])
+def test_agent_imports_nothing_that_a_job_planted(
+    scheduler: StubScheduler, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, module: str, python_path: str
+) -> None:
+    script, cwd, planted = tmp_path / "zsched-worker", tmp_path / "cwd", tmp_path / "planted"
+    script.write_text(SCRIPT, "ascii")
+    cwd.mkdir()
+    # The interpreter under the virtual environment looks into the folder of its user's own packages too.
+    packages = f"{python_path}:{sysconfig.get_path('purelib')}"
+    monkeypatch.setenv("PYTHONPATH", packages)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    base = os.path.realpath(getattr(sys, "_base_executable", sys.executable))
+    version = f"python{sys.version_info.major}.{sys.version_info.minor}"
+    own = tmp_path / ".local" / "lib" / version / "site-packages"
+    place = (own if module == "usercustomize.py" else cwd) / module
+    code = f"open({str(planted)!r}, 'w').close()"
+
+    with WorkerProcess(scheduler.url, tmp_path, program=(base, str(script)), cwd=cwd) as worker:
+        result = scheduler.run(f"mkdir -p {place.parent} && echo {shlex.quote(code)} > {place} && pwd")
+        assert result.stdout.head.decode() == f"{cwd}\n"
+        worker.send(signal.SIGHUP)
+        scheduler.until(lambda: len(scheduler.registers) == 2 or planted.exists())
+
+    assert place.exists()
+    assert not planted.exists()
 
 
 def test_sighup_replaces_the_agent_and_keeps_the_jobs(scheduler: StubScheduler, worker: WorkerProcess) -> None:

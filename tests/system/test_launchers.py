@@ -74,8 +74,13 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def ready(tmp_path_factory: pytest.TempPathFactory, home: Path) -> Iterator[Path]:
     """A checkout whose launchers were called once."""
     checkout = checkout_at(tmp_path_factory.mktemp("ready"))
-    said = succeeds(checkout / "bin/zsched", env=environment(home))
+    # Called in a folder of modules that nobody is to import.
+    folder = tmp_path_factory.mktemp("hostile")
+    for name in ("venv", "pip", "virtualenv", "configparser", "apsw"):
+        (folder / f"{name}.py").write_text(f"open({str(folder / 'imported')!r}, 'w').close()\n", "ascii")
+    said = succeeds(checkout / "bin/zsched", env=environment(home), cwd=folder)
     assert said == "zsched: making .venv (once; it takes a minute or less)\n"
+    assert not (folder / "imported").exists()
     yield checkout
     shutil.rmtree(checkout)
 

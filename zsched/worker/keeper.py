@@ -6,6 +6,7 @@ import logging
 import os
 import select
 import signal
+import site
 import socket
 import sys
 from typing import Final
@@ -148,13 +149,29 @@ class Keeper:
 
 def _spawn(its: socket.socket) -> int:
     """Start an agent with that end of the channel as its standard input."""
-    # As we were started: a folder that happens to be the working directory holds no modules of ours.
-    options = ("-P",) if sys.flags.safe_path else ()
     return os.posix_spawn(
         sys.executable,
-        (sys.executable, *options, "-m", "zsched.worker.link"),
-        os.environ,
+        (sys.executable, *_isolation(), "-m", "zsched.worker.link"),
+        _environment(),
         file_actions=((os.POSIX_SPAWN_DUP2, its.fileno(), 0),),
         # What a terminal or a service manager sends to all of us is the guard's to handle: blocked from birth on.
         setsigmask=(signal.SIGTERM, signal.SIGINT, signal.SIGHUP),
     )
+
+
+def _isolation() -> tuple[str, ...]:
+    """Options that keep Python from importing modules out of folders where jobs of the worker's own user may write.
+
+    These are the working directory, where jobs start, and the folder of its user's own packages. The latter stays when
+    the worker itself is installed there.
+    """
+    folder = site.getusersitepackages()
+    needed = any(str(getattr(module, "__file__", "")).startswith(folder) for module in tuple(sys.modules.values()))
+    return ("-P",) if needed else ("-P", "-s")
+
+
+def _environment() -> dict[str, str]:
+    """Our environment. An empty entry of PYTHONPATH means the working directory, and is mostly an accident."""
+    environ = dict(os.environ)
+    folders = [folder for folder in environ.pop("PYTHONPATH", "").split(os.pathsep) if folder]
+    return {**environ, "PYTHONPATH": os.pathsep.join(folders)} if folders else environ
