@@ -450,7 +450,7 @@ _REMOVALS: Final = (
         20,
         "each name of a database has a lock",
         "contract/test_sqlite.py::test_a_database_has_one_lock_whichever_name_leads_to_it",
-        ("store/sqlite.py", "        resolved = db.resolve()", "        resolved = db.absolute()"),
+        ("store/sqlite.py", "            resolved = files.resolve(db)", "            resolved = db.absolute()"),
     ),
     removal(
         21,
@@ -776,7 +776,29 @@ _REMOVALS: Final = (
         25,
         "a database may be read by others",
         "contract/test_sqlite.py::test_what_others_can_get_at_is_refused",
-        ("store/sqlite.py", "    if found & (stat.S_IRWXG | stat.S_IRWXO):", "    if False:"),
+        ("files.py", "    if found.st_mode & (stat.S_IRWXG | stat.S_IRWXO):", "    if False:"),
+    ),
+    removal(
+        25,
+        "a database may be another user's",
+        "contract/test_sqlite.py::test_file_of_another_user_is_refused"
+        " system/test_shared_folder.py::test_lock_that_is_a_link_of_another_user_is_not_followed"
+        " system/test_shared_folder.py::test_database_of_another_user_is_not_served",
+        ("files.py", "    if found.st_uid != os.geteuid():", "    if False:"),
+    ),
+    removal(
+        25,
+        "links are anybody's",
+        "contract/test_sqlite.py::test_link_of_another_user_in_an_open_folder_is_refused"
+        " system/test_shared_folder.py::test_link_of_another_user_is_not_followed",
+        ("files.py", "        _demand_own_link(step)\n", ""),
+    ),
+    removal(
+        25,
+        "a lock may be another file",
+        "contract/test_sqlite.py::test_lock_that_is_another_file_is_left_as_it_is",
+        ("files.py", "os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC", "os.O_RDWR | os.O_CREAT | os.O_CLOEXEC"),
+        ("files.py", " or found.st_nlink > 1:", ":"),
     ),
     removal(
         25,

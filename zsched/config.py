@@ -7,7 +7,6 @@ that names the origin, the key and the remedy.
 
 from __future__ import annotations
 
-import os.path
 from collections.abc import Mapping
 from dataclasses import dataclass
 from ipaddress import IPv4Network, IPv6Network, ip_address
@@ -15,6 +14,7 @@ from pathlib import Path
 from typing import Generic, TypeVar
 from urllib.parse import quote, urlsplit
 
+from zsched import files
 from zsched.settings import SYSTEM_FOLDER, ConfigError, Setting, home_folder, settle, xdg_folder
 
 __all__ = ["ConfigError", "Loaded", "SchedulerConfig", "WorkerConfig", "scheduler_config", "worker_config"]
@@ -197,14 +197,22 @@ class _Values:
         return self.path(name) if self.text(name) else None
 
     def path(self, name: str, default: Path | None = None) -> Path:
-        """The path, absolute and without links, so that one file has one name; `default` stands for an empty one."""
+        """The path, absolute and without links, so that one file has one name; `default` stands for an empty one.
+
+        Raises ConfigError for a link that another user may have put there.
+        """
         text = self.text(name)
         if not text:
             assert default is not None
             return default
         if text == "~" or text.startswith("~/"):
             text = str(home_folder(self._environ)) + text[1:]
-        return Path(os.path.realpath(self.settings[name].folder / text))
+        try:
+            return files.resolve(self.settings[name].folder / text)
+        except files.InsecureError as error:
+            raise ConfigError(f"{name}: {error}") from None
+        except OSError as error:
+            raise ConfigError(f"{name}: {text} can't be used: {error.strerror}") from None
 
     def _parse(self, name: str) -> object:
         setting = self.settings[name]

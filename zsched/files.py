@@ -1,11 +1,111 @@
-"""Files that a power cut leaves whole: written aside, synced, renamed, and the folder synced. For its owner alone."""
+"""Files of ours alone: written so that a power cut leaves them whole, and checked so that no other user's is taken.
+
+A file is written aside, synced and renamed, and its folder is synced. Before a file or folder is trusted, its owner,
+permissions and the links that lead to it are checked: in a folder where others may write, any name may be theirs.
+"""
 
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import secrets
+import stat
 from pathlib import Path
+from typing import Final
+
+# As many as the kernel follows for one path (path_resolution(7)).
+_LINKS_MAX: Final = 40
+
+
+class InsecureError(Exception):
+    """Another user of this host may have made a file, or can read or change it. The sentence says what to do."""
+
+
+def resolve(path: Path) -> Path:
+    """The absolute path without links; names that are not there stay as they are. Raises InsecureError, OSError.
+
+    Refuses a link in a folder where everybody may write, unless the link is ours or root's.
+    """
+    found, names, links = Path("/"), list(path.absolute().parts[:0:-1]), 0
+    while names:
+        name = names.pop()
+        if name == "..":
+            found = found.parent
+            continue
+        step = found / name
+        try:
+            target = os.readlink(step)
+        except FileNotFoundError:
+            return step.joinpath(*reversed(names))
+        except OSError as error:
+            # It is no link.
+            if error.errno != errno.EINVAL:
+                raise
+            found = step
+            continue
+        _demand_own_link(step)
+        links += 1
+        if links > _LINKS_MAX:
+            raise OSError(errno.ELOOP, os.strerror(errno.ELOOP))
+        found = Path("/") if target.startswith("/") else found
+        names += [part for part in reversed(Path(target).parts) if part != "/"]
+    return found
+
+
+def _demand_own_link(link: Path) -> None:
+    owner = link.lstat().st_uid
+    if owner not in (0, os.geteuid()) and link.parent.stat().st_mode & stat.S_IWOTH:
+        raise InsecureError(
+            f"insecure link {link} (of user {owner}): everybody may write in its folder; give the path without the link"
+        )
+
+
+def demand_own(path: Path, found: os.stat_result) -> None:
+    """Raises InsecureError when a file or folder, of which `found` is known, belongs to another user."""
+    if found.st_uid != os.geteuid():
+        raise InsecureError(
+            f"insecure owner of {path} (user {found.st_uid}): that user can read and change it;"
+            f" name another place, move it away, or run this as user {found.st_uid}"
+        )
+
+
+def demand_private(path: Path, found: os.stat_result) -> None:
+    """Raises InsecureError unless a file or folder is ours, and nobody else can get at it."""
+    demand_own(path, found)
+    if found.st_mode & (stat.S_IRWXG | stat.S_IRWXO):
+        private = "700" if stat.S_ISDIR(found.st_mode) else "600"
+        raise InsecureError(
+            f"insecure permissions on {path} (mode {stat.S_IMODE(found.st_mode):o}): others can get at it;"
+            f" run chmod {private} {path}"
+        )
+
+
+def open_lock(folder: Path) -> int:
+    """A descriptor of the file `lock` in a private folder, made (0600) if there is none. Raises InsecureError, OSError.
+
+    What stands in that file may be overwritten: it is ours, and known by no other name.
+    """
+    path = folder / "lock"
+    within = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    try:
+        demand_private(folder, os.fstat(within))
+        lock = os.open("lock", os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600, dir_fd=within)
+    except OSError as error:
+        if error.errno == errno.ELOOP:
+            raise InsecureError(f"insecure lock {path}: it is a link; remove it") from None
+        raise
+    finally:
+        os.close(within)
+    try:
+        found = os.fstat(lock)
+        demand_own(path, found)
+        if not stat.S_ISREG(found.st_mode) or found.st_nlink > 1:
+            raise InsecureError(f"insecure lock {path}: it is another file too (a hard link), or no file; remove it")
+    except InsecureError:
+        os.close(lock)
+        raise
+    return lock
 
 
 def write_private(path: Path, text: str) -> None:

@@ -7,6 +7,7 @@ is its owner's alone (0600), and one that others can read is refused.
 from __future__ import annotations
 
 import configparser
+import errno
 import os
 import re
 import stat
@@ -70,7 +71,7 @@ def new_pair() -> Pair:
 def own_pair(path: Path) -> Pair:
     """The pair whose secret key is in a file; made with it when there is none. Raises KeyFileError."""
     try:
-        secret = read_private(path).strip()
+        secret = read_private(path, follow=False).strip()
     except FileNotFoundError:
         pair = new_pair()
         write_private(path, f"{pair.secret}\n")
@@ -121,11 +122,18 @@ def _pair(secret: str, path: Path) -> Pair:
     return Pair(zmq.curve_public(secret.encode()).decode(), secret)
 
 
-def read_private(path: Path) -> str:
-    """The text of a file that only its owner, who is we, can read. Raises FileNotFoundError, KeyFileError."""
+def read_private(path: Path, *, follow: bool = True) -> str:
+    """The text of a file that only its owner, we or root, can read. Raises FileNotFoundError, KeyFileError.
+
+    `follow`: the path may be a link, though not one that another user made where everybody may write.
+    """
     try:
-        with path.open("rb") as file:
-            found = os.fstat(file.fileno())
+        if follow:
+            files.resolve(path)
+        # Opened by its name: what is found in /dev/fd has no other path.
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | (0 if follow else os.O_NOFOLLOW))
+        with open(descriptor, "rb") as file:
+            found = os.fstat(descriptor)
             if found.st_mode & (stat.S_IRWXG | stat.S_IRWXO):
                 raise KeyFileError(f"others can read the keys in {path}: chmod 600 {path}, or make new ones")
             if found.st_uid not in (os.geteuid(), 0):
@@ -133,7 +141,11 @@ def read_private(path: Path) -> str:
             return file.read(_FILE_BYTES_MAX).decode("ascii")
     except FileNotFoundError:
         raise
+    except files.InsecureError as error:
+        raise KeyFileError(str(error)) from None
     except OSError as error:
+        if error.errno == errno.ELOOP and not follow:
+            raise KeyFileError(f"insecure key file {path}: it is a link; put the file itself there") from None
         raise KeyFileError(f"{path} can't be read: {error.strerror}") from None
     except UnicodeDecodeError:
         raise KeyFileError(f"{path} is no file of keys") from None

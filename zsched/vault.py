@@ -61,7 +61,7 @@ class Vault:
 
     def _key(self, make: bool) -> bytes:
         try:
-            text = read_private(self._path).strip()
+            text = read_private(self._path, follow=False).strip()
         except FileNotFoundError:
             if not make:
                 raise KeyFileError(f"there is no key {self._path}: it belongs to the database, put it back") from None

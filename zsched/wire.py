@@ -180,8 +180,11 @@ def _private(path: str) -> str:
     """The text of a small file that only its owner can read. Raises ClientError, OSError."""
     descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
-        if os.fstat(descriptor).st_mode & 0o077:
+        found = os.fstat(descriptor)
+        if found.st_mode & 0o077:
             raise ClientError(f"others can read the token in {path}: chmod 600 {path}, or have a new one made")
+        if found.st_uid not in (0, os.geteuid()):
+            raise ClientError(f"{path} belongs to user {found.st_uid}: it must be yours or root's; have a new one made")
         return os.read(descriptor, TOKEN_BYTES_MAX).decode(errors="replace")
     finally:
         os.close(descriptor)

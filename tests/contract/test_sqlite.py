@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from pathlib import Path
 
@@ -29,6 +29,9 @@ from zsched.store.contract import (
 )
 from zsched.store.engine import Row
 from zsched.store.sqlite import Lock, SqliteEngine, open_reader, open_writer
+
+STRANGER = 65_534
+root = pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to have files of another user")
 
 
 @pytest.fixture
@@ -115,6 +118,61 @@ def test_what_others_can_get_at_is_refused(path: Path, more: int) -> None:
     folder.chmod(0o700 | more)
     with pytest.raises(StoreLoose, match=f"chmod 700 {folder}"):
         Lock(path)
+
+
+@root
+@pytest.mark.parametrize("suffix", ["", "-wal", "-shm", "-journal", ".d", ".d/lock"])
+def test_file_of_another_user_is_refused(path: Path, suffix: str) -> None:
+    with Lock(path):
+        open_writer(path, NOW).close()
+    file = Path(f"{path}{suffix}")
+    if not file.exists():
+        file.touch(0o600)
+    os.chown(file, STRANGER, STRANGER)
+    with pytest.raises(StoreLoose, match=rf"insecure owner of {file} \(user {STRANGER}\)"), Lock(path):
+        open_writer(path, NOW)
+
+
+@root
+@pytest.mark.parametrize("open_it", [Lock, lambda path: open_writer(path, NOW)], ids=["lock", "writer"])
+def test_link_of_another_user_in_an_open_folder_is_refused(tmp_path: Path, open_it: Callable[[Path], object]) -> None:
+    real, link = tmp_path / "scheduler.db", tmp_path / "open" / "link.db"
+    open_writer(real, NOW).close()
+    link.parent.mkdir()
+    link.parent.chmod(0o777)
+    link.symlink_to(real)
+    os.lchown(link, STRANGER, STRANGER)
+    with pytest.raises(StoreLoose, match=rf"insecure link {link} \(of user {STRANGER}\)"):
+        open_it(link)
+
+
+def test_links_of_ours_are_followed_once_each(tmp_path: Path) -> None:
+    (tmp_path / "a.db").symlink_to("b.db")
+    (tmp_path / "b.db").symlink_to(tmp_path / "a.db")
+    with pytest.raises(StoreError, match="symbolic links"):
+        Lock(tmp_path / "a.db")
+
+
+@pytest.mark.parametrize("make", [Path.symlink_to, Path.hardlink_to])
+def test_lock_that_is_another_file_is_left_as_it_is(path: Path, make: Callable[[Path, Path], None]) -> None:
+    other = path.with_name("other")
+    other.write_text("precious", "ascii")
+    folder = path.with_name("scheduler.db.d")
+    folder.mkdir(mode=0o700)
+    make(folder / "lock", other)
+    with pytest.raises(StoreLoose, match=f"insecure lock {folder}/lock"):
+        Lock(path)
+    assert other.read_text("ascii") == "precious"
+
+
+def test_hard_link_and_open_folder_are_warned_of(path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    open_writer(path, NOW).close()
+    assert caplog.text == ""
+    path.with_name("second.db").hardlink_to(path)
+    path.parent.chmod(0o777)
+    open_writer(path, NOW).close()
+    assert f"{path} has 2 names (hard links)" in caplog.text
+    assert f"everybody may write in {path.parent}" in caplog.text
 
 
 def test_two_databases_have_two_identities_and_each_keeps_its_own(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -108,6 +109,14 @@ def test_the_own_token_is_in_the_home_folder_where_no_other_is_named(
     # What is no folder has no file in it.
     monkeypatch.setenv("XDG_CONFIG_HOME", "/dev/null")
     assert own_token() == ""
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to have a file of another user")
+def test_token_file_of_another_user_is_refused(home: Path) -> None:
+    path = written(home / "token", "secret")
+    os.chown(path, 65_534, 65_534)
+    with pytest.raises(ClientError, match=f"{path} belongs to user 65534"):
+        Client()
 
 
 @pytest.mark.parametrize("mode", [0o604, 0o640, 0o620, 0o601])

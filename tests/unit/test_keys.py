@@ -11,7 +11,7 @@ import zmq
 from zmq.utils import z85
 
 from zsched import keys
-from zsched.keys import Access, KeyFileError, Pair, is_key, new_pair, own_pair, read_access
+from zsched.keys import Access, KeyFileError, Pair, is_key, new_pair, own_pair, read_access, read_private
 
 Z85 = "0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ.-:+=^!/*?&<>()[]{}@%$#"
 LOOSE = [0o640, 0o604, 0o660, 0o620, 0o602, 0o610, 0o601, 0o644, 0o666, 0o777]
@@ -101,13 +101,36 @@ def test_a_file_of_another_user_is_refused(path: Path) -> None:
         own_pair(path)
 
 
-def test_by_a_link_it_is_the_file_itself_that_counts(path: Path) -> None:
+def test_link_to_private_file_is_checked_at_its_target(path: Path) -> None:
+    real = path.with_name("elsewhere")
+    private(real, b"text")
+    path.symlink_to(real)
+    assert read_private(path) == "text"
+    real.chmod(0o644)
+    with pytest.raises(KeyFileError, match="others can read"):
+        read_private(path)
+
+
+def test_link_in_place_of_own_key_is_refused(path: Path) -> None:
     real = path.with_name("elsewhere")
     own_pair(real)
-    real.chmod(0o644)
     path.symlink_to(real)
-    with pytest.raises(KeyFileError, match="others can read"):
+    with pytest.raises(KeyFileError, match=f"insecure key file {path}: it is a link"):
         own_pair(path)
+
+
+@root
+def test_link_of_another_user_in_an_open_folder_is_refused(path: Path) -> None:
+    real = path.with_name("elsewhere")
+    private(real, b"text")
+    path.parent.chmod(0o1777)
+    path.symlink_to(real)
+    os.lchown(path, 65_534, 65_534)
+    with pytest.raises(KeyFileError, match=f"insecure link {path} \\(of user 65534\\)"):
+        read_private(path)
+    # Only the owner of such a folder can put links into it.
+    path.parent.chmod(0o755)
+    assert read_private(path) == "text"
 
 
 @pytest.mark.parametrize(

@@ -34,7 +34,7 @@ A flag wins over a variable, a variable over --config, that over $XDG_CONFIG_HOM
 
 Exit codes: 0 ended cleanly; 2 wrong usage or setting; 70 a sync to disk failed; 71 a port can't be used; 74 the
 database is damaged; 75 another scheduler has the database; 78 the database is of a newer release or of another program,
-or others can read it or the keys.
+or it or a key is another user's, or others can read it.
 """
 
 from __future__ import annotations

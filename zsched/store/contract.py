@@ -73,7 +73,7 @@ class StoreForeign(StoreError):
 
 
 class StoreLoose(StoreError):
-    """Others than its owner can get at the database, or at the folder beside it."""
+    """The database, or the folder beside it, is another user's, or others than its owner can get at it."""
 
 
 class StoreLocked(StoreError):

@@ -21,6 +21,7 @@ from typing import Any, Final, NoReturn
 
 import apsw
 
+from zsched import files
 from zsched.store import sql
 from zsched.store.contract import (
     StoreBusy,
@@ -49,12 +50,26 @@ APPLICATION_ID: Final = 0x7A736368
 _SYNC_ERRORS: Final = (apsw.SQLITE_IOERR_FSYNC, apsw.SQLITE_IOERR_DIR_FSYNC)
 
 
-def _demand_private(path: Path) -> None:
-    """Raises StoreLoose when others than its owner can get at a file or a folder."""
-    found = path.stat().st_mode
-    if found & (stat.S_IRWXG | stat.S_IRWXO):
-        mode = "700" if stat.S_ISDIR(found) else "600"
-        raise StoreLoose(f"others than its owner can get at {path}: chmod {mode} {path}")
+# What SQLite keeps beside a database, and believes as it believes the database.
+_BESIDE: Final = ("-wal", "-shm", "-journal")
+
+
+def _make_own(path: Path) -> None:
+    """Make the database's file (0600) if there is none. Raises InsecureError when it is another user's, OSError."""
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+    try:
+        found = os.fstat(descriptor)
+    finally:
+        os.close(descriptor)
+    files.demand_own(path, found)
+    if found.st_nlink > 1:
+        log.warning("%s has %d names (hard links): a scheduler of another name has another lock", path, found.st_nlink)
+    for suffix in _BESIDE:
+        beside = path.with_name(path.name + suffix)
+        with suppress(FileNotFoundError):
+            files.demand_private(beside, beside.lstat())
+    if path.parent.stat().st_mode & stat.S_IWOTH:
+        log.warning("everybody may write in %s: keep the database in a folder of its owner alone", path.parent)
 
 
 class Lock:
@@ -68,18 +83,21 @@ class Lock:
     def __init__(self, db: Path) -> None:
         """Make the folder (0700) if needed and take the lock.
 
-        Raises StoreLocked when another process has it, StoreLoose when others may enter the folder, StoreError when it
+        Raises StoreLocked when another process has it, StoreLoose when the folder is not ours alone, StoreError when it
         can't be used.
         """
-        resolved = db.resolve()
-        self.folder = data_dir = resolved.with_name(f"{resolved.name}.d")
-        path = data_dir / "lock"
+        data_dir = db.with_name(f"{db.name}.d")
         try:
+            resolved = files.resolve(db)
+            data_dir = files.resolve(resolved.with_name(f"{resolved.name}.d"))
             data_dir.mkdir(mode=0o700, exist_ok=True)
-            _demand_private(data_dir)
-            self._descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            self._descriptor = files.open_lock(data_dir)
+        except files.InsecureError as error:
+            raise StoreLoose(str(error)) from None
         except OSError as error:
             raise StoreError(f"can't use the folder {data_dir}: {error.strerror}") from None
+        self.folder = data_dir
+        path = data_dir / "lock"
         try:
             fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -105,11 +123,16 @@ class SqliteEngine:
     """One connection. Implements engine.Engine."""
 
     def __init__(self, path: Path | str, *, read_only: bool = False) -> None:
-        """Open the database; a writer makes the file (0600) if there is none. Raises StoreError."""
+        """Open the database; a writer makes the file (0600) if there is none. Raises StoreError.
+
+        A writer refuses a file that is not ours alone (StoreLoose).
+        """
         flags = apsw.SQLITE_OPEN_READONLY if read_only else apsw.SQLITE_OPEN_READWRITE | apsw.SQLITE_OPEN_CREATE
         try:
-            if not read_only and path != ":memory:":
-                os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
+            if path != ":memory:":
+                path = files.resolve(Path(path))
+                if not read_only:
+                    _make_own(path)
             self._connection = apsw.Connection(str(path), flags=flags)
             self._connection.set_busy_timeout(BUSY_TIMEOUT_MS)
             # Otherwise SQLite makes a new plan whenever another LIMIT is bound: 0.1 ms for each claim.
@@ -118,7 +141,9 @@ class SqliteEngine:
             if not read_only:
                 self._prepare()
                 if path != ":memory:":
-                    _demand_private(Path(path))
+                    files.demand_private(Path(path), os.stat(path))
+        except files.InsecureError as error:
+            raise StoreLoose(str(error)) from None
         except OSError as error:
             raise StoreError(f"can't open the database {path}: {error.strerror}") from None
         except apsw.Error as error:

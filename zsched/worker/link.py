@@ -30,7 +30,7 @@ from zsched.worker.door import Door
 from zsched.worker.enrol import EnrolError, EnrolRefusedError, Place
 from zsched.worker.messages import FromGuard, Hello, Refused
 from zsched.worker.pace import Backoff
-from zsched.worker.state import StateLockedError, lock
+from zsched.worker.state import StateError, StateLockedError, lock
 from zsched.worker.sweep import sweep
 
 # No `registered` for so long after connecting: the scheduler may have another port now.
@@ -288,7 +288,7 @@ class Link:
             lock(Path(self._hello.state_dir))
         except StateLockedError:
             log.info("worker %s: the next guard has taken over", self._hello.worker)
-        except OSError as error:
+        except (StateError, OSError) as error:
             log.warning("worker %s: can't lock the state directory: %s", self._hello.worker, error)
         else:
             killed = sweep(self._hello.spool_id)

@@ -15,6 +15,7 @@ from typing import Final
 import msgspec
 from msgspec import Struct
 
+from zsched.files import InsecureError, demand_private, make_folder
 from zsched.limits import MIB
 from zsched.logs import Outage
 from zsched.protocol import RunResult
@@ -45,7 +46,11 @@ def open_spool(state_dir: Path, mono_ms: int) -> Spool:
     """The spool of an open state directory. Raises StateError."""
     folder = state_dir / "spool"
     try:
+        make_folder(folder)
+        demand_private(folder, folder.lstat())
         return Spool(Journal(folder), mono_ms)
+    except InsecureError as error:
+        raise StateError(str(error)) from error
     except OSError as error:
         raise StateError(f"the spool {folder} can't be read: {error.strerror}") from error
 

@@ -53,18 +53,26 @@ def open_state(folder: Path) -> State:
     Raises StateLockedError when another worker holds it, StateError when it is no private directory of this user.
     """
     try:
+        folder = files.resolve(folder)
         files.make_folder(folder)
-        _demand_private(folder)
         lock_fd = lock(folder)
         found = os.fstat(lock_fd)
         return State(folder, _spool_id(folder), (found.st_dev, found.st_ino), lock_fd)
+    except files.InsecureError as error:
+        raise StateError(str(error)) from error
     except OSError as error:
         raise StateError(f"the state directory {folder} can't be used: {error.strerror}") from error
 
 
 def lock(folder: Path) -> int:
-    """The descriptor that holds the lock. Raises StateLockedError when it isn't free within a second; OSError."""
-    fd = os.open(folder / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    """The descriptor that holds the lock. Raises StateLockedError when it isn't free within a second.
+
+    Raises StateError unless the directory is this user's alone; OSError.
+    """
+    try:
+        fd = files.open_lock(folder)
+    except files.InsecureError as error:
+        raise StateError(str(error)) from None
     end = time.monotonic() + _LOCK_WAIT_S
     while True:
         try:
@@ -85,14 +93,6 @@ def boot_id() -> str:
         return Path("/proc/sys/kernel/random/boot_id").read_text("ascii").strip()
     except OSError:
         return ""
-
-
-def _demand_private(folder: Path) -> None:
-    found = folder.stat()
-    if found.st_uid != os.geteuid():
-        raise StateError(f"the state directory {folder} belongs to user {found.st_uid}: give another -state-dir")
-    if found.st_mode & 0o077:
-        raise StateError(f"others may enter the state directory {folder}: chmod 700 it, or give another -state-dir")
 
 
 def _spool_id(folder: Path) -> str:
