@@ -194,7 +194,19 @@ _REMOVALS: Final = (
             "            else:\n                self._signal(live, signal.SIGKILL)\n            os.waitpid",
             "            os.waitpid",
         ),
-        ("worker/strays.py", "                run = of_session.get(_session(pid))", "                pass"),
+        ("worker/strays.py", "            run = of_session.get(_session(pid))", "            run = None"),
+    ),
+    removal(
+        14,
+        "the mark of a run is its number",
+        "system/test_guard.py::test_process_that_forges_its_mark_does_not_outlive_its_run",
+        ("worker/spawn.py", "mark = os.urandom(_MARK_BYTES).hex()", "mark = str(order.run)"),
+    ),
+    removal(
+        14,
+        "a forged mark is as good as none",
+        "system/test_guard.py::test_process_that_forges_its_mark_does_not_outlive_its_run",
+        ("worker/strays.py", "run is None and mark is None and living", "run is None and living"),
     ),
     removal(
         14,

@@ -107,9 +107,10 @@ def test_a_job_sees_an_environment_made_from_nothing(scheduler: StubScheduler) -
         "env | cut -d= -f1 | sort; umask; grep -E 'Sig(Ign|Blk)' /proc/self/status; ls /proc/self/fd"
     )
 
-    names, rest = result.stdout.head.decode().split()[:10], result.stdout.head.decode().split()[10:]
-    own = ["ZSCHED_ATTEMPT", "ZSCHED_JOB_ID", "ZSCHED_RUN_ID", "ZSCHED_SPOOL", "ZSCHED_TASK", "ZSCHED_WORKER"]
-    assert names == ["HOME", "LANG", "PATH", "PWD", *own]
+    words = result.stdout.head.decode().split()
+    names, rest = words[:11], words[11:]
+    own = ("ATTEMPT", "JOB_ID", "MARK", "RUN_ID", "SPOOL", "TASK", "WORKER")
+    assert names == ["HOME", "LANG", "PATH", "PWD", *(f"ZSCHED_{name}" for name in own)]
     # Nothing ignored, nothing blocked, nothing open but the standard three and the one that ls reads.
     assert rest == ["0077", "SigBlk:", "0" * 16, "SigIgn:", "0" * 16, "0", "1", "2", "3"]
 
@@ -213,17 +214,38 @@ def test_of_the_processes_without_a_mark_those_of_the_group_go(scheduler: StubSc
 
 
 @pytest.mark.usefixtures("worker")
-@pytest.mark.parametrize("mark", ["9" * 5_000, "²", "٣", "", "-1", "1 2"])
-def test_a_job_may_write_what_it_likes_in_place_of_its_mark(
-    scheduler: StubScheduler, tmp_path: Path, mark: str
+@pytest.mark.parametrize("name", ["ZSCHED_RUN_ID", "ZSCHED_MARK"])
+@pytest.mark.parametrize("value", ["{other}", "9" * 5_000, "²", ""])
+def test_process_that_forges_its_mark_does_not_outlive_its_run(
+    scheduler: StubScheduler, tmp_path: Path, name: str, value: str
 ) -> None:
     pid_file = tmp_path / "pid"
-    stray = f"ZSCHED_RUN_ID={shlex.quote(mark)} setsid sleep 1000"
+    other = scheduler.submit("exec sleep 1000")
+    scheduler.until(lambda: other in scheduler.started)
+    stray = f"{name}={shlex.quote(value.format(other=other))} setsid sleep 1000"
 
-    assert scheduler.run(f"{stray} & echo $! > {pid_file}").status == "success"
+    ended = f"{stray} & echo $! > {pid_file}; while ! grep -q sleep /proc/$!/comm; do :; done"
+    assert scheduler.run(ended).status == "success"
 
-    assert scheduler.run("true").status == "success"
+    # Neither is it waited for until the other run has ended.
     scheduler.until(lambda: not alive(read_pid(pid_file)))
+    assert other not in scheduler.results
+
+
+def test_process_in_the_session_of_a_live_run_belongs_to_it(scheduler: StubScheduler, tmp_path: Path) -> None:
+    """Whatever its environment says: nobody else can join a session."""
+    pid_file = tmp_path / "pid"
+    with WorkerProcess(scheduler.url, tmp_path, slots=3):
+        # Its parent ends, so it becomes a child of the guard.
+        orphan = f"(ZSCHED_MARK=x sleep 1000 & echo $! > {pid_file})"
+        run = scheduler.submit(f"{orphan}; exec sleep 1000")
+        scheduler.until(pid_in(pid_file))
+        scheduler.run("true")
+        scheduler.run("setsid true &")
+        assert alive(read_pid(pid_file))
+        scheduler.cancel(run)
+        scheduler.until(lambda: run in scheduler.results)
+        assert not alive(read_pid(pid_file))
 
 
 def test_after_many_runs_no_descriptor_and_no_zombie_is_left(scheduler: StubScheduler, worker: WorkerProcess) -> None:

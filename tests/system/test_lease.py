@@ -230,7 +230,7 @@ def test_such_a_job_finds_what_every_job_finds(stage: Stage) -> None:
     # The loader complains of the last in each program that begins with it: the one before the job must not.
     own: dict[str, object] = {"env": {"A": "a=1", "LD_PRELOAD": "/nowhere"}, "secret_env": {"B": "b b"}}
     plain, leased = (stage.scheduler.run(command, **own, **more) for more in ({}, {"lease_ms": LEASE_MS}))
-    ids = ("ZSCHED_RUN_ID", "ZSCHED_JOB_ID")
+    ids = ("ZSCHED_RUN_ID", "ZSCHED_JOB_ID", "ZSCHED_MARK")
     found = [
         [line for line in result.stdout.head.decode().splitlines() if not line.startswith(ids)]
         for result in (plain, leased)

@@ -27,7 +27,7 @@ class Haunts(Strays):
         self.left: dict[int, list[int]] = {}
 
     def kill(
-        self, mains: Collection[int], living: Collection[int], of_session: Mapping[int, int]
+        self, mains: Collection[int], living: Collection[int], of_session: Mapping[int, int], of_mark: Mapping[str, int]
     ) -> dict[int, list[int]]:
         return {run: pids for run, pids in self.left.items() if run not in living}
 

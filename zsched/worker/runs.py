@@ -77,6 +77,7 @@ class Live:
     # Which of the guard's starts this was, from 0.
     start: int
     pid: int
+    mark: str
     started_ms: int
     streams: tuple[Stream, Stream]
     why: Why | None = None
@@ -110,8 +111,9 @@ class Runs:
         self._by_pid: dict[int, Live] = {}
         # Reaped, but not yet free of strays.
         self._closing: dict[int, Live] = {}
-        # By session, which has the number of its main process, and keeps it from being used again.
+        # By session, which has the number of its main process, and keeps it from being used again; and by mark.
         self._of_session: dict[int, int] = {}
+        self._of_mark: dict[str, int] = {}
         # Killed a good while ago, and still there.
         self._stuck: set[int] = set()
         self._streams: dict[int, Stream] = {}
@@ -169,10 +171,10 @@ class Runs:
             return
         self._no_room = False
         streams = (self._watch(spawned.stdout, order), self._watch(spawned.stderr, order))
-        live = Live(order, next(self._starts), spawned.pid, started_ms, streams)
+        live = Live(order, next(self._starts), spawned.pid, spawned.mark, started_ms, streams)
         self._live[order.run] = live
         self._by_pid[spawned.pid] = live
-        self._of_session[spawned.pid] = order.run
+        self._of_session[spawned.pid] = self._of_mark[spawned.mark] = order.run
         if order.probation:
             self.happened.began.append(Began(order.run, spawned.pid, started_ms))
         else:
@@ -296,7 +298,7 @@ class Runs:
         if not self._closing and self._by_pid:
             return {}
         living = {live.order.run for live in self._by_pid.values()}
-        haunted = self._strays.kill(self._by_pid.keys(), living, self._of_session)
+        haunted = self._strays.kill(self._by_pid.keys(), living, self._of_session, self._of_mark)
         for live in [live for run, live in self._closing.items() if run not in haunted]:
             self._finish(live)
         return haunted
@@ -345,7 +347,7 @@ class Runs:
             if stream.fd is not None:
                 self._close(stream)
         run = live.order.run
-        del self._closing[run], self._live[run]
+        del self._closing[run], self._live[run], self._of_mark[live.mark]
         if self._of_session.get(live.pid) == run:
             del self._of_session[live.pid]
         if run in self._stuck:

@@ -29,6 +29,9 @@ from zsched.worker.users import Guise, NotAllowedError, Users
 _OOM_MORE: Final = 500
 _OOM_MAX: Final = 1_000
 
+# Of a run's mark, which no other job may guess.
+_MARK_BYTES: Final = 8
+
 _PATH: Final = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 log = logging.getLogger(__name__)
@@ -44,9 +47,10 @@ class NoRoomError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Spawned:
-    """A started process and the reading ends of its pipes, which are not blocking."""
+    """A started process, the mark that it carries, and the reading ends of its pipes, which are not blocking."""
 
     pid: int
+    mark: str
     stdout: int
     stderr: int
 
@@ -95,8 +99,9 @@ class Spawner:
         try:
             fds += os.pipe2(os.O_CLOEXEC)
             fds += os.pipe2(os.O_CLOEXEC)
+            mark = os.urandom(_MARK_BYTES).hex()
             with self._oom:
-                pid = self._spawn_limited(order, guise, fds[1], fds[3])
+                pid = self._spawn_limited(order, guise, mark, fds[1], fds[3])
             # Only the reading ends: a job's own end would inherit this and its writes would fail.
             os.set_blocking(fds[0], False)
             os.set_blocking(fds[2], False)
@@ -110,27 +115,27 @@ class Spawner:
             raise SpawnError(_sentence(error)) from error
         os.close(fds[1])
         os.close(fds[3])
-        return Spawned(pid, fds[0], fds[2])
+        return Spawned(pid, mark, fds[0], fds[2])
 
-    def _spawn_limited(self, order: RunOrder, guise: Guise, stdout: int, stderr: int) -> int:
+    def _spawn_limited(self, order: RunOrder, guise: Guise, mark: str, stdout: int, stderr: int) -> int:
         """posix_spawn can't set limits, so ours is the job's while it starts. What we have open stays open.
 
         But glibc takes no number above the limit, so the outputs get low ones meanwhile. All that costs 3 us of 700.
         """
         soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
         if soft == self._descriptors_max:
-            return self._spawn(order, guise, stdout, stderr)
+            return self._spawn(order, guise, mark, stdout, stderr)
         os.dup2(stdout, self._low[0], inheritable=False)
         os.dup2(stderr, self._low[1], inheritable=False)
         resource.setrlimit(resource.RLIMIT_NOFILE, (min(self._descriptors_max, hard), hard))
         try:
-            return self._spawn(order, guise, *self._low)
+            return self._spawn(order, guise, mark, *self._low)
         finally:
             resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
             for low in self._low:
                 os.dup2(self._null, low, inheritable=False)
 
-    def _spawn(self, order: RunOrder, guise: Guise, stdout: int, stderr: int) -> int:
+    def _spawn(self, order: RunOrder, guise: Guise, mark: str, stdout: int, stderr: int) -> int:
         before, own = guise.argv, guise.environ
         variables = {**order.env, **order.secret_env}
         if order.lease_ms is not None:
@@ -141,7 +146,8 @@ class Spawner:
             **self._environ,
             **own,
             **self._marks,
-            RUN_MARK: str(order.run),
+            RUN_MARK: mark,
+            "ZSCHED_RUN_ID": str(order.run),
             "ZSCHED_JOB_ID": str(order.job),
             "ZSCHED_TASK": str(order.task),
             "ZSCHED_ATTEMPT": str(order.attempt),

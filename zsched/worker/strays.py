@@ -1,7 +1,8 @@
 """Strays: processes of a run that left its process group. They become the guard's own children when their parents end.
 
-The guard is their subreaper, so the kernel's list of its children, less those it knows, is the list of strays. Whose
-they are stands in the environment they were started with. Only the guard uses this.
+The guard is their subreaper, so the kernel's list of its children, less those it knows, is the list of strays. A
+process that is still in its run's session is known by that: no other process can join it. The run of any other stands
+in the environment it was started with. Only the guard uses this.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ import threading
 from collections.abc import Collection, Mapping
 from typing import Final
 
-from zsched.worker.sweep import run_of
+from zsched.worker.sweep import mark_of
 
 _PR_SET_CHILD_SUBREAPER: Final = 36
 _READ_BYTES: Final = 64 * 1024
@@ -42,20 +43,22 @@ class Strays:
         self._children = os.open(f"/proc/self/task/{threading.get_native_id()}/children", os.O_RDONLY | os.O_CLOEXEC)
 
     def kill(
-        self, mains: Collection[int], living: Collection[int], of_session: Mapping[int, int]
+        self, mains: Collection[int], living: Collection[int], of_session: Mapping[int, int], of_mark: Mapping[str, int]
     ) -> dict[int, list[int]]:
         """Kill the strays of all runs but the living ones, whose main processes are `mains`.
 
-        Returns the runs that still had strays, which are dying now, each with its strays. One whose mark can't be read
-        is known by its session (`of_session`: its run). Without either it belongs to somebody unknown: it is killed
-        when no run lives.
+        Returns the runs that still had strays, which are dying now, each with its strays. `of_session` and `of_mark`
+        have the run of each session and mark. A stray with the mark of no run has a forged one, and is killed at once;
+        one without any mark is killed when no run lives.
         """
         haunted: dict[int, list[int]] = {}
         for pid in self._unknown(mains):
-            run = run_of(pid, self._spool_id)
+            mark = None
+            run = of_session.get(_session(pid))
             if run is None:
-                run = of_session.get(_session(pid))
-            if run in living or (run is None and living):
+                mark = mark_of(pid, self._spool_id)
+                run = of_mark.get(mark or "")
+            if run in living or (run is None and mark is None and living):
                 continue
             if run is not None:
                 haunted.setdefault(run, []).append(pid)

@@ -1,25 +1,25 @@
 """Which processes belong to a worker's jobs, told by their environment, and how to end those that nobody watches.
 
-Each job's processes carry ZSCHED_SPOOL, the worker's own mark, and ZSCHED_RUN_ID. Only processes with that mark are
-ever touched. Used by the guard for strays of a run, by both processes for what an ended guard left behind. Linux:
-reads /proc.
+Each job's processes carry ZSCHED_SPOOL, the worker's own mark, and ZSCHED_MARK, a random one of their run. Only
+processes with the worker's mark are ever touched. Used by the guard for strays of a run, by both processes for what an
+ended guard left behind. Linux: reads /proc.
+
+A job can change both for what it starts. But it can't guess the mark of another run; it would have to read it in the
+environment of a process of that run, which must be of the same user.
 """
 
 from __future__ import annotations
 
 import logging
 import os
-import re
 import signal
 import time
 from pathlib import Path
 from typing import Final
 
 MARK: Final = "ZSCHED_SPOOL"
-RUN_MARK: Final = "ZSCHED_RUN_ID"
+RUN_MARK: Final = "ZSCHED_MARK"
 
-# A run's number as we write it. A job may write anything in its place, and int() refuses what is too long.
-_RUN: Final = re.compile("[0-9]{1,16}")
 # A process that is being started has its mark a moment later: so the sweep looks again, and has to find nothing twice.
 _LOOK_AGAIN_S: Final = 0.02
 # Processes that do not die are in the kernel's hands, on a broken disk for example. Nobody can wait for them.
@@ -28,13 +28,13 @@ _SWEEP_S_MAX: Final = 10.0
 log = logging.getLogger(__name__)
 
 
-def run_of(pid: int, spool_id: str) -> int | None:
-    """The run that a process belongs to. None: no process of this worker, or already gone, or another user's."""
+def mark_of(pid: int, spool_id: str) -> str | None:
+    """What a process carries as the mark of its run, empty for nothing.
+
+    None: no process of this worker, or already gone, or another user's.
+    """
     marks = _marks(pid)
-    if marks.get(MARK) != spool_id:
-        return None
-    run = marks.get(RUN_MARK, "")
-    return int(run) if _RUN.fullmatch(run) else None
+    return marks.get(RUN_MARK, "") if marks.get(MARK) == spool_id else None
 
 
 def sweep(spool_id: str) -> int:
@@ -67,7 +67,7 @@ def _marked(spool_id: str) -> list[int]:
 
 
 def _marks(pid: int) -> dict[str, str]:
-    """ZSCHED_SPOOL and ZSCHED_RUN_ID in the environment that the process was started with. Empty for a zombie."""
+    """ZSCHED_SPOOL and ZSCHED_MARK in the environment that the process was started with. Empty for a zombie."""
     try:
         environ = Path(f"/proc/{pid}/environ").read_bytes()
     except OSError:
@@ -75,7 +75,7 @@ def _marks(pid: int) -> dict[str, str]:
     found = {}
     for entry in environ.split(b"\0"):
         name, _, value = entry.partition(b"=")
-        if name in (b"ZSCHED_SPOOL", b"ZSCHED_RUN_ID"):
+        if name in (b"ZSCHED_SPOOL", b"ZSCHED_MARK"):
             found[name.decode()] = value.decode(errors="replace")
     return found
 

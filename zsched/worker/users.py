@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Final
 
 from zsched.worker.rlimits import Limits
-from zsched.worker.sweep import MARK, RUN_MARK, run_of
+from zsched.worker.sweep import MARK, RUN_MARK, mark_of
 
 _SHELL: Final = ("/bin/sh", "-c")
 # What the target user's own shell does first: it goes home. The job's command is an argument, never part of this text.
@@ -28,7 +28,6 @@ _BECOME: Final = Path(__file__).with_name("become.py")
 # What become.py makes variables of: VARIABLE0=NAME=VALUE, and so on.
 VARIABLE: Final = "ZSCHED_VARIABLE_"
 _PROBE: Final = "echo ready; read -r _"
-_PROBE_RUN: Final = 1
 # Far more than the program's own sentence has when it fails.
 _SENTENCE_BYTES: Final = 1_000
 
@@ -168,7 +167,7 @@ def _trouble(switch: tuple[str, ...]) -> str:
         pid = os.posix_spawn(
             switch[0],
             (*switch, "/bin/sh", "-c", _PROBE),
-            {"PATH": os.defpath, MARK: mark, RUN_MARK: str(_PROBE_RUN)},
+            {"PATH": os.defpath, MARK: mark, RUN_MARK: mark},
             file_actions=(
                 (os.POSIX_SPAWN_DUP2, stdin, 0),
                 (os.POSIX_SPAWN_DUP2, stdout, 1),
@@ -178,7 +177,7 @@ def _trouble(switch: tuple[str, ...]) -> str:
         os.close(stdout)
         stdout = -1
         said = os.read(from_it, _SENTENCE_BYTES).decode(errors="replace").strip()
-        known = run_of(pid, mark) == _PROBE_RUN
+        known = mark_of(pid, mark) == mark
         os.write(to_it, b"\n")
         os.waitpid(pid, 0)
     except OSError as error:
