@@ -8,6 +8,7 @@ import re
 import signal
 import sys
 import time
+import unicodedata
 from collections.abc import Sequence
 from importlib import import_module
 from pathlib import Path
@@ -313,11 +314,28 @@ def test_a_sentence_can_not_steer_the_terminal(capsys: pytest.CaptureFixture[str
         ("a\x00\x07\x08\x7f\x1bz", "a"),
         ("\x1b]never ended\nnext", "]never ended\nnext"),
         ("abc\u202egnp.exe\u2066", "abcgnp.exe"),
+        ("a\u061cb\u2028c\u2029d\u200be\ufefff\u00adg\U000e0041h\u2060i", "abcdefghi"),
+        ("\u3164\u115f\u1160\uffa0\u034f", ""),
+        # Part of a number in Arabic, and seen.
+        ("\u0600\u0661", "\u0600\u0661"),
         ("äöü 漢字 🎈", "äöü 漢字 🎈"),
     ],
 )
 def test_a_terminal_gets_text_without_what_would_steer_it(raw: str, shown: str) -> None:
     assert text.clean(raw) == shown
+
+
+def test_invisible_characters_are_those_of_unicode() -> None:
+    formats = [char for char in map(chr, range(sys.maxunicode + 1)) if unicodedata.category(char) in ("Cf", "Zl", "Zp")]
+    # The marks that stand before a number or a word and are drawn (Prepended_Concatenation_Mark).
+    drawn = set("\u0600\u0601\u0602\u0603\u0604\u0605\u06dd\u070f\u0890\u0891\u08e2\U000110bd\U000110cd")
+    assert {char for char in formats if text.clean(char)} == drawn
+
+
+def test_joiners_of_scripts_and_emoji_are_kept_in_output_but_not_in_names() -> None:
+    written = "\u0645\u06cc\u200c\u062e\u0648\u0627\u0647\u0645 \U0001f468\u200d\U0001f467"
+    assert text.Cleaner().feed(written.encode(), end=True) == written
+    assert text.line(written) == written.replace("\u200c", "").replace("\u200d", "")
 
 
 @pytest.mark.parametrize(
