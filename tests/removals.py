@@ -856,7 +856,7 @@ _REMOVALS: Final = (
         25,
         "a secret stands in what its job writes",
         "system/test_jobs_rights.py::test_secrets_are_taken_out_of_what_a_job_writes",
-        ("worker/runs.py", "for secret in secrets) if secrets else None", "for secret in secrets) if False else None"),
+        ("worker/runs.py", "Mask(patterns(secrets)) if secrets else None", "None"),
     ),
     removal(
         25,

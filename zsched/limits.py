@@ -64,6 +64,10 @@ SECRETS_MAX = 32
 # 400.
 SECRET_BYTES_MIN = 8
 
+# Lines of a job's secrets that are taken out of its output each on its own, besides the whole values. Of more the
+# longest count: each costs a search through the output (6 us for 64 KiB, 1.2 ms at worst).
+SECRET_LINES_MAX = 128
+
 # A job's name, in characters. More is 400.
 NAME_CHARS_MAX = 256
 

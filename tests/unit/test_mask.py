@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import hashlib
 import time
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from zsched.worker.mask import Mask
+from zsched.limits import SECRET_LINES_MAX
+from zsched.worker.mask import Mask, patterns
 
 
 def whole(secrets: list[bytes], data: bytes) -> bytes:
@@ -75,6 +77,74 @@ def test_whatever_the_secrets_are_the_guard_does_not_stand_still_for_them(secret
         mask.feed(data)
         took_s.append(time.thread_time() - begun_s)
     # Less than 0.1 s; by looking at each place for each secret, seconds.
+    assert min(took_s) < 0.5
+
+
+# Its lines are as random as those of a private key.
+LINES = [hashlib.sha256(bytes([number])).hexdigest() for number in range(30)]
+KEY = "\n".join(["-----BEGIN PRIVATE KEY-----", *LINES, "Ag==", "-----END PRIVATE KEY-----", ""])
+
+
+@pytest.mark.parametrize(
+    "written",
+    [
+        # As `echo $KEY`, `echo "$KEY" | sed 's/^/> /'`, `tac` and `head -3` show it.
+        " ".join(KEY.split()),
+        "".join(f"> {line}\n" for line in KEY.splitlines()),
+        "\n".join(reversed(KEY.splitlines())),
+        "\n".join(KEY.splitlines()[:3]),
+    ],
+)
+@pytest.mark.parametrize("ending", ["\n", "\r\n", "  \n\t"])
+def test_lines_of_a_secret_are_masked_one_by_one(written: str, ending: str) -> None:
+    mask = Mask(patterns([KEY.replace("\n", ending)]))
+    shown = (mask.feed(written.encode()) + mask.end()).decode()
+    assert not [line for line in LINES if line in shown]
+    assert "PRIVATE KEY" not in shown
+    assert shown.count("***") == sum(line in written for line in KEY.splitlines() if len(line) > 8)
+
+
+def test_whole_secret_is_one_place_and_short_lines_are_masked_only_in_it() -> None:
+    mask = Mask(patterns([KEY]))
+    assert mask.feed(f"<{KEY}>".encode()) == b"<***>"
+    assert mask.feed(b"Ag== ") == b"Ag== "
+
+
+def test_value_is_masked_without_the_newline_at_its_end() -> None:
+    assert Mask(patterns(["correct horse\n"])).feed(b"<correct horse>") == b"<***>"
+
+
+def test_lines_that_are_masked_one_by_one_are_bounded() -> None:
+    values = ["\n".join(f"line {number:04} of secret {secret}" for number in range(200)) for secret in "ab"]
+    found = patterns([*values, "\n".join("x" * 100 for _ in range(10))])
+    assert {value.encode() for value in values} <= set(found)
+    # Of too many the longest count.
+    assert b"x" * 100 in found
+    assert len(found) == 3 + SECRET_LINES_MAX
+
+
+@pytest.mark.parametrize(
+    ("value", "unit"),
+    [
+        ("\n".join("a" * count + "b" for count in range(8, 264)), b"a"),
+        ("\n".join("a" * count for count in range(8, 264)), b"a" * 300 + b"b"),
+        ("\n".join(("0123456789abcdef" * 17)[:count] for count in range(8, 264)), b"0123456789abcdef" * 17 + b"-"),
+        ("\n".join(("01234567" * 34)[place : place + 200] for place in range(8)) + "\n" + "a" * 30_000, b"01234567"),
+        (
+            "\n".join(f"{number:04}" * 2 for number in range(256)),
+            "".join(f"{number:04}" * 2 for number in range(256)).encode(),
+        ),
+    ],
+    ids=["near", "nested", "nested and broken", "turned", "all of them"],
+)
+def test_whatever_the_lines_are_the_guard_does_not_stand_still_for_them(value: str, unit: bytes) -> None:
+    mask = Mask(patterns([value]))
+    data = (unit * (65_536 // len(unit) + 1))[:65_536]
+    took_s = []
+    for _ in range(4):
+        begun_s = time.thread_time()
+        mask.feed(data)
+        took_s.append(time.thread_time() - begun_s)
     assert min(took_s) < 0.5
 
 

