@@ -112,6 +112,9 @@ TICK_JOBS_MAX = 1_000
 FORGET_KEYS_MAX = 1_000
 FORGET_INTERVAL_MS = 60_000
 
+# Jobs whose secrets are sealed anew in one transaction, when secret.key is replaced. The rest is in the next ones.
+RESEAL_JOBS_MAX = 1_000
+
 # --- Liveness and loss ------------------------------------------------------------------------------------------------
 
 # How long a suspect run must have lived on a worker until it is trusted beside others.

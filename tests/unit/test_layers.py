@@ -106,6 +106,10 @@ ROOMS: dict[str, tuple[str, ...]] = {
         "zsched.tokens",
     ),
 }
+ROOMS["zsched.rotation"] = (
+    *("zsched.files", "zsched.keys", "zsched.vault", "zsched.model"),
+    *("zsched.store", "zsched.store.contract"),
+)
 ROOMS["zsched.commands"] = tuple(ROOMS)
 
 DETERMINISTIC = (*WORDS, "zsched.model", *PURE, "zsched.dispatcher", *AGENT)

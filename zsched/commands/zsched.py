@@ -16,6 +16,7 @@ Commands:
   summary  Count tasks and workers.
   token    Make, list and revoke tokens, by which programs on other hosts may call.
   access   Make, list and revoke the keys of workers, and the file that brings one to another host.
+  key      Replace the scheduler's keys.
   db       Check the database.
   demo     Start a scheduler and two workers for a moment, run some jobs, show what became of them.
   version  Show the version.
@@ -48,7 +49,7 @@ from zsched.commands import exits, options
 # Each is a module of this package with main(argv) -> exit code, imported only when it is asked for.
 COMMANDS: Final = (
     *("up", "submit", "run", "list", "show", "wait", "logs", "cancel"),
-    *("workers", "summary", "token", "access", "db", "demo", "version"),
+    *("workers", "summary", "token", "access", "key", "db", "demo", "version"),
 )
 
 

@@ -209,6 +209,10 @@ class SqliteEngine:
     def changes(self) -> int:
         return self._connection.total_changes()
 
+    def overwrite_deleted(self) -> None:
+        """From now on nothing of what is changed or deleted stays in the file, which makes writes slower."""
+        self._connection.pragma("secure_delete", 1)
+
     def check(self) -> None:
         """Raise StoreCorrupt unless SQLite's quick_check finds the file sound."""
         found = self.execute("PRAGMA quick_check(1)")[0][0]

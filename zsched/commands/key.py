@@ -1,0 +1,136 @@
+"""zsched key: replace the scheduler's keys.
+
+Usage:
+  zsched key rotate secret [--db=FILE]
+  zsched key rotate curve [--db=FILE --dir=DIR --endpoint=ENDPOINT] (--no-workers | <worker>...)
+
+Works on the database while no scheduler runs, as the scheduler's user. `rotate secret` replaces secret.key: all secrets
+of jobs are sealed anew. `rotate curve` replaces curve.key: each worker that is named gets a new key and a new access
+file, which takes the place of its old one. Name all workers that came in by an access file, and only those: workers of
+the scheduler's own user on its host, and those with a token, learn the new key by themselves.
+
+A rotation that was interrupted goes on when the same command is run again; until it is done the old key is good.
+
+Options:
+  --db=FILE            The database (scheduler.db, or what the settings of the scheduler say).
+  --dir=DIR            Folder for the access files, NAME.access, made if there is none (the working folder).
+  --endpoint=ENDPOINT  Where workers find the scheduler's worker port: tcp://HOST:PORT. Without it, what the settings of
+                       the scheduler say, or this machine's name.
+  --no-workers         No worker has an access file.
+  -h, --help           Show this.
+
+Exit codes: 0 done; 1 there is no such key; 2 wrong usage; 3 a worker has no key; 74 the database can't be used; 75 a
+scheduler has it; 78 it or a key is another user's, or others can read it.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from zsched.commands import exits, options
+from zsched.settings import WORKER_NAME
+
+if TYPE_CHECKING:
+    from zsched.config import SchedulerConfig
+    from zsched.store.sqlite import Lock
+
+
+def main(argv: Sequence[str]) -> int:
+    """Run the command; returns its exit code."""
+    found = options.parse(__doc__, argv, mixed=True)
+    for worker in options.words(found, "<worker>"):
+        if not WORKER_NAME.fullmatch(worker):
+            options.fail(__doc__, f"invalid worker name {worker!r}: use letters, digits, . _ @ : and -")
+    config = settings(options.text(found, "--db"))
+    return rotate_secret(config) if found["secret"] else rotate_curve(found, config)
+
+
+def rotate_secret(config: SchedulerConfig) -> int:
+    """`rotate secret`."""
+    from zsched import rotation
+    from zsched.store.sqlite import SqliteEngine
+
+    with locked(config) as lock, closing(SqliteEngine(config.db)) as engine:
+        engine.overwrite_deleted()
+        done = rotation.rotate_secret(lock.folder, engine)
+    print(f"{lock.folder / rotation.SECRET} replaced, the secrets of {done.jobs - done.unopened} jobs sealed anew")
+    if done.unopened:
+        exits.say(f"{done.unopened} jobs have secrets that no key opened: they stay as they were")
+    exits.say("backups of the database from before need the key from before")
+    return 0
+
+
+def rotate_curve(found: Mapping[str, options.Value], config: SchedulerConfig) -> int:
+    """`rotate curve`. The new access files are on stdout, a path a line."""
+    from zsched import rotation
+    from zsched.model import WorkerId
+    from zsched.store.sqlite import open_writer
+
+    workers = tuple(map(WorkerId, options.words(found, "<worker>")))
+    endpoint = place(options.text(found, "--endpoint"), config) if workers else ""
+    issue = rotation.Issue(workers, Path(options.text(found, "--dir") or "."), endpoint)
+    now_ms = time.time_ns() // 1_000_000
+    with locked(config) as lock, closing(open_writer(config.db, now_ms)) as store:
+        made = rotation.rotate_curve(lock.folder, store, issue, f"user {os.geteuid()} by --db", now_ms)
+    for path in made:
+        print(path)
+    if made:
+        exits.say("the scheduler's key is new: bring each of these files to its worker, in place of the old one")
+    return 0
+
+
+def place(given: str | None, config: SchedulerConfig) -> str:
+    """The endpoint for the access files. Wrong usage ends the program; raises Failure when there is none."""
+    from zsched.commands.access import outward, wanted
+
+    if given is not None:
+        return wanted({"--endpoint": given}) or ""
+    if config.zmq_port == 0:
+        options.fail(__doc__, "zmq_port is 0, so nobody knows the port: give --endpoint")
+    host = config.zmq_advertise or "localhost"
+    address = f"[{host}]" if ":" in host and not host.startswith("[") else host
+    return outward(f"tcp://{address}:{config.zmq_port}", socket.gethostname())
+
+
+def settings(db: str | None) -> SchedulerConfig:
+    """The settings of the scheduler. Wrong ones end the program."""
+    from zsched.config import ConfigError, scheduler_config
+
+    try:
+        return scheduler_config({} if db is None else {"db": db}, None, os.environ).config
+    except ConfigError as error:
+        options.fail(__doc__, str(error))
+
+
+@contextmanager
+def locked(config: SchedulerConfig) -> Iterator[Lock]:
+    """A database that no scheduler has, checked and of this release's schema. Raises Failure."""
+    from zsched import rotation
+    from zsched.keys import KeyFileError
+    from zsched.store.contract import StoreError, StoreLocked, StoreLoose
+    from zsched.store.sqlite import Lock, open_writer
+
+    if not config.db.exists():
+        raise exits.Failure(f"there is no database {config.db}: name the one that is meant by --db", os.EX_IOERR)
+    try:
+        with Lock(config.db) as lock:
+            open_writer(config.db, time.time_ns() // 1_000_000).close()
+            yield lock
+    except rotation.NoKeyError as error:
+        raise exits.Failure(str(error)) from None
+    except rotation.UnknownWorkerError as error:
+        raise exits.Failure(str(error), exits.NOT_FOUND) from None
+    except KeyFileError as error:
+        raise exits.Failure(str(error), os.EX_CONFIG) from None
+    except StoreLocked as error:
+        raise exits.Failure(f"{error}: stop it first", os.EX_TEMPFAIL) from None
+    except StoreLoose as error:
+        raise exits.Failure(str(error), os.EX_CONFIG) from None
+    except StoreError as error:
+        raise exits.Failure(f"{config.db}: {error}", os.EX_IOERR) from None
