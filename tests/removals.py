@@ -854,6 +854,28 @@ _REMOVALS: Final = (
     ),
     removal(
         25,
+        "the old key of secrets is dropped before they are sealed anew",
+        "unit/test_rotation.py::test_interrupted_rotation_of_secrets_goes_on_from_any_step",
+        (
+            "rotation.py",
+            "    done = reseal(engine, vault.reseal)\n    vault.drop_old_keys()\n",
+            "    vault.drop_old_keys()\n    done = reseal(engine, vault.reseal)\n",
+        ),
+    ),
+    removal(
+        25,
+        "an interrupted rotation is forgotten",
+        "unit/test_rotation.py::test_files_of_an_interrupted_rotation_are_kept",
+        ("rotation.py", "(found.server_key, found.endpoint) == (server_key, issue.endpoint) and not revoked", "False"),
+    ),
+    removal(
+        25,
+        "lines of a secret are not looked for",
+        "unit/test_mask.py::test_lines_of_a_secret_are_masked_one_by_one",
+        ("worker/mask.py", "    return [*whole, *long[:SECRET_LINES_MAX]]", "    return [*whole]"),
+    ),
+    removal(
+        25,
         "a secret stands in what its job writes",
         "system/test_jobs_rights.py::test_secrets_are_taken_out_of_what_a_job_writes",
         ("worker/runs.py", "Mask(patterns(secrets)) if secrets else None", "None"),
