@@ -133,6 +133,19 @@ def test_file_of_another_user_is_refused(path: Path, suffix: str) -> None:
         open_writer(path, NOW)
 
 
+@pytest.mark.parametrize("suffix", ["-wal", "-shm", "-journal"])
+def test_file_beside_the_database_that_others_can_write_is_refused(path: Path, suffix: str) -> None:
+    open_writer(path, NOW).close()
+    file = Path(f"{path}{suffix}")
+    file.touch()
+    file.chmod(0o644)
+    open_writer(path, NOW).close()
+    file.touch()
+    file.chmod(0o622)
+    with pytest.raises(StoreLoose, match=f"run chmod 600 {file}"):
+        open_writer(path, NOW)
+
+
 @root
 @pytest.mark.parametrize("open_it", [Lock, lambda path: open_writer(path, NOW)], ids=["lock", "writer"])
 def test_link_of_another_user_in_an_open_folder_is_refused(tmp_path: Path, open_it: Callable[[Path], object]) -> None:

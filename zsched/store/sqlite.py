@@ -67,7 +67,11 @@ def _make_own(path: Path) -> None:
     for suffix in _BESIDE:
         beside = path.with_name(path.name + suffix)
         with suppress(FileNotFoundError):
-            files.demand_private(beside, beside.lstat())
+            found = beside.lstat()
+            files.demand_own(beside, found)
+            # One that others can read says no more than a copy of the database would, and may be part of such a copy.
+            if found.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
+                files.demand_private(beside, found)
     if path.parent.stat().st_mode & stat.S_IWOTH:
         log.warning("everybody may write in %s: keep the database in a folder of its owner alone", path.parent)
 
