@@ -15,7 +15,7 @@ from typing import Final
 import msgspec
 from msgspec import Struct
 
-from zsched.files import InsecureError, demand_private, make_folder
+from zsched.files import InsecureError, demand_own, make_folder
 from zsched.limits import MIB
 from zsched.logs import Outage
 from zsched.protocol import RunResult
@@ -47,7 +47,7 @@ def open_spool(state_dir: Path, mono_ms: int) -> Spool:
     folder = state_dir / "spool"
     try:
         make_folder(folder)
-        demand_private(folder, folder.lstat())
+        demand_own(folder, folder.lstat())
         return Spool(Journal(folder), mono_ms)
     except InsecureError as error:
         raise StateError(str(error)) from error
