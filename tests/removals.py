@@ -763,8 +763,10 @@ _REMOVALS: Final = (
     removal(
         25,
         "a worker trusts whoever has its scheduler's port",
-        "system/test_peer.py::test_a_worker_says_nothing_to_another_user_who_has_taken_its_schedulers_port",
-        ("worker/enrol.py", "    if uid not in (0, os.geteuid()):", "    if False:"),
+        "system/test_peer.py::test_a_worker_says_nothing_to_another_user_who_has_taken_its_schedulers_port"
+        " system/test_impostor.py::test_worker_sends_nothing_to_another_user_on_the_schedulers_port"
+        " system/test_impostor.py::test_client_sends_nothing_to_another_user_on_the_schedulers_port",
+        ("endpoint.py", '        demand_trusted(uid, self._url, f"{host}:{theirs.port}")', "        pass"),
     ),
     removal(
         25,

@@ -1,15 +1,12 @@
 """A scheduler's REST endpoint: its URL, and connections to servers that are proven to be it.
 
-The client (wire.py) and the worker (worker/enrol.py) connect by this module alone. While a scheduler is down, any user of
-its host can take its port. Such a server would receive tokens and jobs, and could send commands to workers. So each new
-connection is checked before the first byte is sent:
+The client (wire.py) and the worker (worker/enrol.py) connect by this module alone. It checks each new connection before
+the first byte is sent; a connection that is kept for later requests is not checked again.
 
-- Unix socket: the kernel names the user who listens (SO_PEERCRED).
-- http:// to an address of this host: the kernel names the user who accepted the connection (peer.py).
+- Unix socket: the kernel names the user who listens (SO_PEERCRED); trust.py decides.
+- http:// to an address of this host: the kernel names the user who accepted the connection (peer.py); trust.py decides.
 - https://: the certificate is proof; no user is asked for.
 - http:// to another host: nothing can be checked.
-
-A user is trusted who is root, our own user, the owner of /run/zsched, or listed in ZSCHED_SERVER_USERS.
 """
 
 from __future__ import annotations
@@ -19,7 +16,6 @@ import math
 import os
 import select
 import socket
-import stat
 import struct
 import time
 from collections import deque
@@ -27,18 +23,13 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from zsched.limits import CONNECT_STAGGER_S, TLS_HANDSHAKE_S
+from zsched.trust import RUN_FOLDER, SERVER_USERS, UntrustedError, demand_trusted, trusts_all
 
 # These take long to import, and a command line that is wrong needs none of them.
 if TYPE_CHECKING:
     from http.client import HTTPConnection
 
 URL_DEFAULT: Final = "http://localhost:8080"
-
-# Names or numbers of other users whose servers are trusted, separated by commas or spaces; `any` trusts all.
-SERVER_USERS: Final = "ZSCHED_SERVER_USERS"
-
-# Only root can make it, so its owner is the user that root chose for the scheduler. The systemd unit makes it.
-RUN_FOLDER: Final = "/run/zsched"
 
 # The default socket is left for TCP where there is none, where it is not ours to open, and where nothing listens on it.
 _FALL_BACK: Final = frozenset({errno.ENOENT, errno.EACCES, errno.ECONNREFUSED})
@@ -57,10 +48,6 @@ _NAME_MISMATCH: Final = frozenset({62, 64})
 
 class EndpointError(ValueError):
     """The text is not the URL of a scheduler. The sentence says how to write one."""
-
-
-class UntrustedError(Exception):
-    """The server is not proven to be the scheduler, and nothing was sent. The sentence ends with the remedy."""
 
 
 class Endpoint(NamedTuple):
@@ -90,7 +77,7 @@ class Endpoint(NamedTuple):
         connection = HTTPConnection(self.host, self.port, timeout=timeout_s)
         # Connecting again would be without the check.
         connection.auto_open = 0
-        connection.sock = self._connect_socket(timeout_s) or _connect_tcp(self, timeout_s)
+        connection.sock = self._connect_socket(timeout_s) or _Dialer(self).dial(timeout_s)
         return connection
 
     def _connect_socket(self, timeout_s: float) -> socket.socket | None:
@@ -170,65 +157,13 @@ def socket_path(url: str) -> str:
 def default_socket(environ: Mapping[str, str]) -> str:
     """Where a scheduler on port 8080 keeps a link to its socket, for programs of its user; empty for nowhere.
 
-    XDG_RUNTIME_DIR counts if it is a folder of our own user: su(1) leaves another user's.
+    XDG_RUNTIME_DIR must be a folder of our own user: su(1) leaves another user's.
     """
     folder = environ.get("XDG_RUNTIME_DIR", "")
-    if os.path.isabs(folder) and _owner(folder) == os.geteuid():
-        return f"{folder.rstrip('/')}/zsched/default.sock"
+    if folder:
+        ours = os.path.isabs(folder) and _owner(folder) == os.geteuid()
+        return f"{folder.rstrip('/')}/zsched/default.sock" if ours else ""
     return f"{RUN_FOLDER}/default.sock" if os.geteuid() == 0 else ""
-
-
-# --- Whom to trust ----------------------------------------------------------------------------------------------------
-
-
-def _demand_trusted(uid: int, endpoint: Endpoint, place: str) -> None:
-    """Raises UntrustedError unless a server of this user is trusted."""
-    from zsched import peer
-
-    own, ambiguous = os.geteuid(), peer.ambiguous_uid()
-    if peer.trusted(uid, own, ambiguous=ambiguous) or _trusts_all():
-        return
-    if peer.trusted(uid, own, _named_users(), ambiguous):
-        return
-    remedy = f"if the scheduler runs as that user, set {SERVER_USERS}={uid}"
-    if uid == ambiguous:
-        remedy = f"that is any user whom this namespace does not map; to trust them all set {SERVER_USERS}=any"
-    raise UntrustedError(
-        f"refused to call {endpoint.url}: user {uid} listens at {place}, not root or user {own}; nothing was sent;"
-        f" {remedy}"
-    )
-
-
-def _trusts_all() -> bool:
-    return os.environ.get(SERVER_USERS, "").strip() == "any"
-
-
-def _named_users() -> frozenset[int]:
-    """The users whose servers are trusted besides root and our own user. Raises UntrustedError."""
-    named = frozenset(map(_uid, os.environ.get(SERVER_USERS, "").replace(",", " ").split()))
-    appointed = _appointed(RUN_FOLDER)
-    return named if appointed is None else named | {appointed}
-
-
-def _uid(word: str) -> int:
-    if word.isascii() and word.isdigit():
-        return int(word)
-    import pwd
-
-    try:
-        return pwd.getpwnam(word).pw_uid
-    except KeyError:
-        raise UntrustedError(f"invalid {SERVER_USERS}: no user {word!r} on this host; give names or numbers") from None
-
-
-def _appointed(folder: str) -> int | None:
-    """The owner of a folder that only root can have made, or None."""
-    try:
-        above, found = os.stat(os.path.dirname(folder)), os.lstat(folder)
-    except OSError:
-        return None
-    roots_alone = above.st_uid == 0 and not above.st_mode & 0o022
-    return found.st_uid if roots_alone and stat.S_ISDIR(found.st_mode) else None
 
 
 def _owner(folder: str) -> int | None:
@@ -254,7 +189,7 @@ def _connect_unix(endpoint: Endpoint, timeout_s: float) -> socket.socket:
             raise TimeoutError(errno.ETIMEDOUT, os.strerror(errno.ETIMEDOUT)) from None
         # struct ucred: pid, uid, gid of the process that listens, as they were when it began to.
         _, uid, _ = struct.unpack("=iII", connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))
-        _demand_trusted(uid, endpoint, endpoint.socket_path)
+        demand_trusted(uid, endpoint.url, endpoint.socket_path)
         connection.settimeout(timeout_s)
     except BaseException:
         connection.close()
@@ -279,14 +214,14 @@ def _connect_path(connection: socket.socket, path: str) -> None:
 class _Attempt:
     """A connection to one address on its way: first it is made, then the user of its server becomes known."""
 
-    def __init__(self, endpoint: Endpoint, family: int, address: tuple[Any, ...]) -> None:
+    def __init__(self, url: str, family: int, address: tuple[Any, ...]) -> None:
         """Begins to connect. Raises OSError."""
-        self._endpoint = endpoint
+        self._url = url
         self.connected = False
         self.socket = socket.socket(family, socket.SOCK_STREAM)
         try:
             self.socket.setblocking(False)
-            self._demand(self.socket.connect_ex(address), 0, errno.EINPROGRESS)
+            _demand(self.socket.connect_ex(address), 0, errno.EINPROGRESS)
         except BaseException:
             self.socket.close()
             raise
@@ -294,9 +229,9 @@ class _Attempt:
     def proven(self) -> bool:
         """Whether the server is known, and trusted. False: not known yet. Raises OSError, UntrustedError."""
         if not self.connected:
-            if not _wait_connected([self], 0.0):
+            if not _wait_connected([self.socket], 0.0):
                 return False
-            self._demand(self.socket.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR), 0)
+            _demand(self.socket.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR), 0)
             self.connected = True
         from zsched import peer
 
@@ -304,102 +239,102 @@ class _Attempt:
         # A connection within this host has loopback addresses, or one and the same address at both ends.
         if not theirs.address.is_loopback and theirs.address != ours.address:
             return True
-        # We ask after connecting and keep our end open, so the answer can be about no other connection.
+        # Asked after connecting. No other connection can have these two ends while ours is alive, and what is sent on
+        # a dead one arrives nowhere.
         uid = peer.uid_of(theirs, ours)
         if uid is None:
-            return _trusts_all()
+            return trusts_all()
         host = f"[{theirs.address}]" if theirs.address.version == 6 else str(theirs.address)
-        _demand_trusted(uid, self._endpoint, f"{host}:{theirs.port}")
+        demand_trusted(uid, self._url, f"{host}:{theirs.port}")
         return True
 
-    @staticmethod
-    def _demand(code: int, *allowed: int) -> None:
-        if code not in allowed:
-            raise OSError(code, os.strerror(code))
 
+class _Dialer:
+    """Finds the first address of a host where a trusted server listens.
 
-def _connect_tcp(endpoint: Endpoint, timeout_s: float) -> socket.socket:
-    """A connection to the first address of a host where a trusted server listens.
-
-    The attempts overlap, so a server that does not accept delays the next address by a moment, not by the timeout.
+    The attempts overlap, so a server that does not accept delays the next address for a moment, not for the timeout.
     """
-    addresses = deque(socket.getaddrinfo(endpoint.host, endpoint.port or 80, type=socket.SOCK_STREAM))
-    attempts: list[_Attempt] = []
-    errors: list[OSError | UntrustedError] = []
-    now_s = time.monotonic()
-    until_s, next_s, pause_s = now_s + timeout_s, now_s, _PAUSE_S_MIN
-    try:
-        while (addresses or attempts) and now_s <= until_s:
-            if addresses and (not attempts or now_s >= next_s):
-                family, _, _, _, address = addresses.popleft()
-                next_s, pause_s = now_s + CONNECT_STAGGER_S, _PAUSE_S_MIN
-                _begin(endpoint, family, address, attempts, errors)
-            connection = _first_proven(attempts, errors)
-            if connection is not None:
-                connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-                connection.settimeout(timeout_s)
-                return connection
-            if attempts:
-                _wait_connected(attempts, pause_s)
-                pause_s = min(pause_s * _PAUSE_FACTOR, _PAUSE_S_MAX)
-            now_s = time.monotonic()
-        raise _reason(endpoint, attempts, errors, timeout_s)
-    finally:
-        for attempt in attempts:
-            attempt.socket.close()
 
+    def __init__(self, endpoint: Endpoint) -> None:
+        """Looks the host up. Raises OSError, UnicodeError."""
+        self._url = endpoint.url
+        self._addresses = deque(socket.getaddrinfo(endpoint.host, endpoint.port or 80, type=socket.SOCK_STREAM))
+        self._attempts: list[_Attempt] = []
+        self._errors: list[OSError | UntrustedError] = []
 
-def _begin(
-    endpoint: Endpoint,
-    family: int,
-    address: tuple[Any, ...],
-    attempts: list[_Attempt],
-    errors: list[OSError | UntrustedError],
-) -> None:
-    try:
-        attempts.append(_Attempt(endpoint, family, address))
-    except OSError as error:
-        errors.append(error)
-
-
-def _first_proven(attempts: list[_Attempt], errors: list[OSError | UntrustedError]) -> socket.socket | None:
-    """Take the first attempt whose server is proven out of the list, and those that failed."""
-    for attempt in list(attempts):
+    def dial(self, timeout_s: float) -> socket.socket:
+        """The connection. Raises OSError, UntrustedError."""
+        now_s = time.monotonic()
+        until_s, next_s, pause_s = now_s + timeout_s, now_s, _PAUSE_S_MIN
         try:
-            if attempt.proven():
-                attempts.remove(attempt)
-                return attempt.socket
-        except (OSError, UntrustedError) as error:
-            errors.append(error)
-            attempts.remove(attempt)
-            attempt.socket.close()
-    return None
+            while (self._addresses or self._attempts) and now_s <= until_s:
+                if self._addresses and (not self._attempts or now_s >= next_s):
+                    next_s, pause_s = now_s + CONNECT_STAGGER_S, _PAUSE_S_MIN
+                    self._begin()
+                connection = self._first_proven()
+                if connection is not None:
+                    connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+                    connection.settimeout(timeout_s)
+                    return connection
+                if self._attempts:
+                    self._pause(pause_s)
+                    pause_s = min(pause_s * _PAUSE_FACTOR, _PAUSE_S_MAX)
+                now_s = time.monotonic()
+            raise self._failure(timeout_s)
+        finally:
+            for attempt in self._attempts:
+                attempt.socket.close()
+
+    def _begin(self) -> None:
+        family, _, _, _, address = self._addresses.popleft()
+        try:
+            self._attempts.append(_Attempt(self._url, family, address))
+        except OSError as error:
+            self._errors.append(error)
+
+    def _first_proven(self) -> socket.socket | None:
+        """Take the first attempt whose server is proven out of the list, and those that failed."""
+        for attempt in list(self._attempts):
+            try:
+                if attempt.proven():
+                    self._attempts.remove(attempt)
+                    return attempt.socket
+            except (OSError, UntrustedError) as error:
+                self._errors.append(error)
+                self._attempts.remove(attempt)
+                attempt.socket.close()
+        return None
+
+    def _pause(self, pause_s: float) -> None:
+        pending = [attempt.socket for attempt in self._attempts if not attempt.connected]
+        if pending:
+            _wait_connected(pending, pause_s)
+        else:
+            # No event tells that a server has accepted.
+            time.sleep(pause_s)
+
+    def _failure(self, timeout_s: float) -> OSError | UntrustedError:
+        """Why there is no connection. An untrusted server counts for more than an address where nothing listens."""
+        for error in self._errors:
+            if isinstance(error, UntrustedError):
+                return error
+        if any(attempt.connected for attempt in self._attempts):
+            return TimeoutError(
+                errno.ETIMEDOUT,
+                f"no process of this host accepted the connection within {timeout_s:g} s, so its user is unknown;"
+                f" where the port is a container's, set {SERVER_USERS}=any",
+            )
+        return self._errors[-1] if self._errors and not self._attempts else TimeoutError("timed out")
 
 
-def _wait_connected(attempts: list[_Attempt], pause_s: float) -> bool:
-    """Wait for a pause, or until one of the attempts has connected or failed. Returns whether one has."""
+def _wait_connected(sockets: list[socket.socket], pause_s: float) -> bool:
+    """Wait for a pause, or until one of the sockets is connected or has failed. Returns whether one has."""
     poll = select.poll()
-    pending = [attempt.socket for attempt in attempts if not attempt.connected]
-    for connection in pending:
+    for connection in sockets:
         poll.register(connection, select.POLLOUT)
-    if pending:
-        return bool(poll.poll(math.ceil(pause_s * 1_000)))
-    # No event tells that a server has accepted.
-    time.sleep(pause_s)
-    return False
+    return bool(poll.poll(math.ceil(pause_s * 1_000)))
 
 
-def _reason(
-    endpoint: Endpoint, attempts: list[_Attempt], errors: list[OSError | UntrustedError], timeout_s: float
-) -> OSError | UntrustedError:
-    """Why no connection was made. An untrusted server counts for more than an address where nothing listens."""
-    for error in errors:
-        if isinstance(error, UntrustedError):
-            return error
-    if any(attempt.connected for attempt in attempts):
-        return TimeoutError(
-            errno.ETIMEDOUT,
-            f"no process of this host accepted the connection within {timeout_s:g} s, so its user is unknown;"
-            f" where the port is a container's, set {SERVER_USERS}=any",
-        )
-    return errors[-1] if errors and not attempts else TimeoutError("timed out")
+def _demand(code: int, *allowed: int) -> None:
+    if code not in allowed:
+        raise OSError(code, os.strerror(code))

@@ -12,7 +12,8 @@ import select
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from zsched import endpoint
-from zsched.endpoint import EndpointError, UntrustedError
+from zsched.endpoint import EndpointError
+from zsched.trust import UntrustedError
 
 # http.client takes longer to import than all the rest, and a command line that is wrong needs none.
 if TYPE_CHECKING:

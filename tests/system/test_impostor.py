@@ -18,7 +18,9 @@ import pytest
 from tests.system.process import WorkerProcess
 from tests.system.session import Scheduler, environment, free_ports, until
 from tests.system.test_command_client import Stub
+from zsched import trust
 from zsched.client import Client, Unreachable
+from zsched.trust import SERVER_USERS
 
 OTHER = 2002
 TOKEN = "zs_abcdefabcdef_this-is-secret"
@@ -159,6 +161,28 @@ def test_client_sends_nothing_to_another_user_on_the_schedulers_port(port: int, 
             client.submit("id", secret_env={"DBPASS": SECRET})
         client.close()
         assert taken.heard() == ""
+
+
+@pytest.mark.parametrize("named", [str(OTHER), f"root,{OTHER}", "any"])
+def test_client_calls_a_server_of_a_user_that_is_named(port: int, named: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(SERVER_USERS, named)
+    with impostor(port, "127.0.0.1") as taken, Client(f"http://127.0.0.1:{port}", TOKEN) as client:
+        assert client.submit("id").id == 1
+        client.close()
+        assert taken.heard().count(TOKEN) == 1
+
+
+def test_client_calls_a_server_of_the_user_that_root_appointed(
+    port: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "zsched"
+    folder.mkdir()
+    os.chown(folder, OTHER, -1)
+    monkeypatch.setattr(trust, "RUN_FOLDER", str(folder))
+    with impostor(port, "127.0.0.1") as taken, Client(f"http://127.0.0.1:{port}", TOKEN) as client:
+        assert client.submit("id").id == 1
+        client.close()
+        assert taken.heard().count(TOKEN) == 1
 
 
 @pytest.mark.parametrize("kind", ["talks", "deaf"])

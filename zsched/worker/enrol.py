@@ -10,9 +10,9 @@ from ipaddress import ip_address
 from urllib.parse import urlsplit
 
 from zsched import endpoint
-from zsched.endpoint import UntrustedError
 from zsched.keys import is_endpoint, is_key
 from zsched.limits import BODY_BYTES_MAX
+from zsched.trust import UntrustedError
 
 # Both for connecting and for each read of the answer. Nothing else waits meanwhile: without a session there is
 # nothing to do.
