@@ -16,7 +16,8 @@ from pathlib import Path
 import pytest
 
 from tests.system.process import WorkerProcess
-from tests.system.session import Scheduler, environment, free_ports, until
+from tests.system.session import environment, free_ports, until
+from tests.system.stub import StubScheduler
 from tests.system.test_command_client import Stub
 from zsched import trust
 from zsched.client import Client, Unreachable
@@ -234,12 +235,14 @@ def test_worker_sends_nothing_to_another_user_on_the_schedulers_port(
 
 @pytest.mark.parametrize("kind", ["talks", "deaf"])
 def test_worker_with_a_token_finds_its_scheduler_behind_another_user(tmp_path: Path, kind: str) -> None:
-    with Scheduler(tmp_path) as scheduler:
-        path = token_file(tmp_path, scheduler.post("/tokens", {"scopes": ["worker"]})["token"])
+    """The scheduler listens on 127.0.0.1 only, so the other user can have [::1]."""
+    with StubScheduler() as scheduler:
+        port = int(scheduler.url.rpartition(":")[2])
+        settings = {"token_file": str(token_file(tmp_path))}
         under = localhost_twice(tmp_path)
-        with impostor(scheduler.port, "::1", kind=kind) as taken:
-            with WorkerProcess(scheduler.url, tmp_path, 2, "", under, token_file=str(path)):
-                until(lambda: scheduler.workers().get("w1") == "active")
+        with impostor(port, "::1", kind=kind) as taken:
+            with WorkerProcess(f"http://localhost:{port}", tmp_path, 2, "", under, **settings):
+                scheduler.until(lambda: scheduler.registers)
             assert taken.heard() == ""
 
 
