@@ -220,6 +220,24 @@ def test_command_sends_nothing_to_another_user_and_says_what_to_do(port: int, tm
         assert taken.heard() == ""
 
 
+def test_command_trusts_no_user_that_its_namespace_does_not_map(port: int, tmp_path: Path) -> None:
+    """There it sees itself, its scheduler and everybody else as one user."""
+    under = ("unshare", "--user")
+    if subprocess.run([*under, "true"], check=False, capture_output=True).returncode != 0:
+        pytest.skip("no user namespaces here")
+    with impostor(port, "127.0.0.1") as taken:
+        done = subprocess.run(
+            [*under, *COMMAND, "summary", "--url", f"http://127.0.0.1:{port}"],
+            env=environment(tmp_path, ZSCHED_TOKEN=TOKEN),
+            capture_output=True,
+            text=True,
+            timeout=30,
+        )
+        assert done.returncode == 4
+        assert "any user whom this namespace does not map" in done.stderr
+        assert taken.heard() == ""
+
+
 @pytest.mark.parametrize("with_token", [False, True], ids=["no token", "token"])
 def test_worker_sends_nothing_to_another_user_on_the_schedulers_port(
     port: int, tmp_path: Path, with_token: bool
