@@ -36,8 +36,9 @@ def demand_trusted(uid: int, url: str, place: str) -> None:
     remedy = f"if the scheduler runs as that user, set {SERVER_USERS}={uid}"
     if uid == ambiguous:
         remedy = f"that is any user whom this namespace does not map; to trust them all set {SERVER_USERS}=any"
+    ours = "root" if own == 0 else f"root or user {own}"
     raise UntrustedError(
-        f"refused to call {url}: user {uid} listens at {place}, not root or user {own}; nothing was sent; {remedy}"
+        f"refused to call {url}: user {uid} listens at {place}, not {ours}; nothing was sent; {remedy}"
     )
 
 
