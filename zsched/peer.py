@@ -17,7 +17,6 @@ from collections.abc import Collection
 from contextlib import suppress
 from functools import cache
 from ipaddress import IPv4Address, IPv6Address, ip_address
-from pathlib import Path
 from typing import Final, NamedTuple
 
 _SOCK_DIAG_BY_FAMILY: Final = 20
@@ -31,8 +30,8 @@ _QUESTION: Final = struct.Struct("=BBBxI")
 _ANSWER: Final = struct.Struct("=4B48xIIIII")
 _TIMEOUT_S: Final = 1.0
 
-_UID_MAP: Final = Path("/proc/self/uid_map")
-_OVERFLOW_UID: Final = Path("/proc/sys/kernel/overflowuid")
+_UID_MAP: Final = "/proc/self/uid_map"
+_OVERFLOW_UID: Final = "/proc/sys/kernel/overflowuid"
 # linux/highuid.h: DEFAULT_OVERFLOWUID, where the file can't be read.
 _OVERFLOW_UID_DEFAULT: Final = 65_534
 
@@ -59,6 +58,12 @@ def trusted(uid: int | None, own: int, extra: Collection[int] = (), ambiguous: i
     return uid is not None and uid != ambiguous and (uid in (0, own) or uid in extra)
 
 
+def _read(path: str) -> str:
+    # Not by pathlib: every start of a command imports this module, and pathlib takes longer than all of it.
+    with open(path, encoding="ascii") as file:
+        return file.read()
+
+
 def covers_all_users(uid_map: str) -> bool:
     """Whether a user namespace with this content of /proc/self/uid_map maps each user to the same number."""
     return uid_map.split() == ["0", "0", "4294967295"]
@@ -71,10 +76,10 @@ def overflow_is_ambiguous() -> bool:
     A map that can't be read counts as such. Read once: a process can't leave its namespace without a new program.
     """
     try:
-        return not covers_all_users(_UID_MAP.read_text("ascii"))
+        return not covers_all_users(_read(_UID_MAP))
     except FileNotFoundError:
         # A kernel without user namespaces has no such file; without /proc nothing is known.
-        return not _UID_MAP.parent.exists()
+        return not os.path.exists(os.path.dirname(_UID_MAP))
     except OSError:
         return True
 
@@ -85,7 +90,7 @@ def ambiguous_uid() -> int | None:
     if not overflow_is_ambiguous():
         return None
     try:
-        return int(_OVERFLOW_UID.read_text("ascii"))
+        return int(_read(_OVERFLOW_UID))
     except (OSError, ValueError):
         return _OVERFLOW_UID_DEFAULT
 
@@ -120,9 +125,9 @@ def _by_netlink(caller: End, ours: End) -> int | None:
 
 def _by_table(caller: End, ours: End) -> int | None:
     """Look for the socket in /proc/net: a line for each connection of the host."""
-    table = Path("/proc/net/tcp" if caller.address.version == 4 else "/proc/net/tcp6")
+    table = "/proc/net/tcp" if caller.address.version == 4 else "/proc/net/tcp6"
     wanted = [_written(caller), _written(ours)]
-    with suppress(OSError), table.open("rb") as lines:
+    with suppress(OSError), open(table, "rb") as lines:
         for line in lines:
             fields = line.split()
             if fields[1:3] == wanted:
