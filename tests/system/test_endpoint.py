@@ -7,6 +7,7 @@ import os
 import socket
 import ssl
 import subprocess
+import tempfile
 import threading
 import time
 from collections.abc import Iterator
@@ -166,16 +167,19 @@ def test_full_queue_of_a_socket_is_waited_for(tmp_path: Path) -> None:
         accepted[0].close()
 
 
+@pytest.fixture
+def theirs() -> Iterator[Path]:
+    """A folder of the other user, who can't enter the tests' own."""
+    with tempfile.TemporaryDirectory(prefix="zsched-") as folder:
+        os.chown(folder, OTHER, -1)
+        yield Path(folder)
+
+
 @as_root
 def test_client_sends_nothing_to_another_user_on_a_socket(
-    tmp_path: Path, tcp: Stub, monkeypatch: pytest.MonkeyPatch
+    theirs: Path, tcp: Stub, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for folder in (tmp_path, *tmp_path.parents[:2]):
-        folder.chmod(0o755)
-    folder = tmp_path / "theirs"
-    folder.mkdir()
-    os.chown(folder, OTHER, -1)
-    path = folder / "api.sock"
+    path = theirs / "api.sock"
     with impostor(0, str(path)) as taken, Client(f"unix:{path}", TOKEN) as client:
         with pytest.raises(Untrusted, match=f"user {OTHER} listens at {path}.*set {SERVER_USERS}={OTHER}"):
             client.submit("id", secret_env={"DBPASS": SECRET})
