@@ -775,8 +775,45 @@ _REMOVALS: Final = (
     removal(
         25,
         "a worker trusts whoever has its scheduler's port",
-        "system/test_peer.py::test_a_worker_says_nothing_to_another_user_who_has_taken_its_schedulers_port",
-        ("worker/enrol.py", "    if uid not in (0, os.geteuid()):", "    if False:"),
+        "system/test_peer.py::test_a_worker_says_nothing_to_another_user_who_has_taken_its_schedulers_port"
+        " system/test_impostor.py::test_worker_sends_nothing_to_another_user_on_the_schedulers_port"
+        " system/test_impostor.py::test_client_sends_nothing_to_another_user_on_the_schedulers_port",
+        ("endpoint.py", '        demand_trusted(uid, self._url, f"{host}:{theirs.port}")', "        pass"),
+    ),
+    removal(
+        25,
+        "a client trusts whoever listens on a scheduler's socket",
+        "system/test_endpoint.py::test_client_sends_nothing_to_another_user_on_a_socket",
+        ("endpoint.py", "        demand_trusted(uid, endpoint.url, endpoint.socket_path)", "        pass"),
+    ),
+    removal(
+        25,
+        "a server that is not trusted ends the search for the scheduler",
+        "system/test_impostor.py::test_client_passes_over_another_user_on_the_first_address"
+        " system/test_impostor.py::test_worker_with_a_token_finds_its_scheduler_behind_another_user",
+        (
+            "endpoint.py",
+            "            except (OSError, UntrustedError) as error:",
+            "            except OSError as error:",
+        ),
+    ),
+    removal(
+        25,
+        "a server that does not accept holds up the next address",
+        "system/test_impostor.py::test_client_passes_over_another_user_on_the_first_address",
+        ("endpoint.py", "(not self._attempts or now_s >= next_s)", "not self._attempts"),
+    ),
+    removal(
+        25,
+        "any failure of the default socket is left for TCP",
+        "system/test_endpoint.py::test_other_failures_of_the_default_socket_are_reported",
+        ("endpoint.py", "            if error.errno in _FALL_BACK:", "            if True:"),
+    ),
+    removal(
+        25,
+        "a folder that others can make says whom to trust",
+        "unit/test_endpoint.py::test_owner_of_a_folder_that_others_can_make_is_not_appointed",
+        ("trust.py", "    roots_alone = above.st_uid == 0 and not above.st_mode & 0o022", "    roots_alone = True"),
     ),
     removal(
         25,

@@ -19,7 +19,7 @@ import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Final, Literal, NamedTuple, Self, TypedDict, Unpack
 
-from zsched.wire import Answer, ClientError, NotFound, Refused, Unreachable, Wire
+from zsched.wire import Answer, ClientError, NotFound, Refused, Unreachable, Untrusted, Wire
 
 __all__ = [
     "Answer",
@@ -33,6 +33,7 @@ __all__ = [
     "Refused",
     "Stream",
     "Unreachable",
+    "Untrusted",
     "View",
     "WaitTimeout",
     "batches",
@@ -193,10 +194,12 @@ class Client:
     """A scheduler's REST. A context: leaving it closes its connections."""
 
     def __init__(self, url: str | None = None, token: str | None = None) -> None:
-        """Without arguments ZSCHED_URL and ZSCHED_TOKEN count, then http://localhost:8080 and the file of a token. An
-        empty token is none. Connects at the first call.
+        """`url` is `http://HOST:PORT`, `https://HOST` or `unix:/PATH` of a scheduler's socket. Without it ZSCHED_URL
+        counts, then the socket of a scheduler on this host, then http://localhost:8080. Without `token` ZSCHED_TOKEN
+        counts, then the file of a token. An empty token is none. Connects at the first call.
 
-        Raises ClientError for what is no URL, and for a token that can't be used.
+        Raises ClientError for what is no URL, and for a token that can't be used. A call raises Untrusted, and sends
+        nothing, where another user of this host listens; docs/security.md says who is trusted.
         """
         self._wire = Wire(url, token)
         self.url = self._wire.url
@@ -379,7 +382,8 @@ class Client:
             try:
                 return self._wire.send(method, path, body, ANSWER_S_MAX + hold_s, key)
             except (Unreachable, Refused) as error:
-                again = _may_pass(error) if method == "GET" else _may_be_done(error, met=self._wire.met)
+                met = self._wire.met
+                again = _may_pass(error, met=met) if method == "GET" else _may_be_done(error, met=met)
                 if key is not None and isinstance(error, Refused):
                     pause_s = max(pause_s, error.retry_after_s or 0.0)
                 if not again or time.monotonic() + pause_s > given_up:
@@ -433,8 +437,12 @@ def _title(command: str) -> str:
     return line if len(line) <= NAME_CHARS else line[: NAME_CHARS - 1] + "…"
 
 
-def _may_pass(error: Unreachable | Refused) -> bool:
-    """Whether a read that failed so can be answered later."""
+def _may_pass(error: Unreachable | Refused, *, met: bool) -> bool:
+    """Whether a read that failed so can be answered later. An untrusted server may have the port of a scheduler that is
+    down for a moment; without a scheduler before it, the address or the set-up is wrong.
+    """
+    if isinstance(error, Untrusted):
+        return met
     return isinstance(error, Unreachable) or error.status in (429, 503)
 
 

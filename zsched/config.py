@@ -7,6 +7,8 @@ that names the origin, the key and the remedy.
 
 from __future__ import annotations
 
+import hashlib
+import os.path
 from collections.abc import Mapping
 from dataclasses import dataclass
 from ipaddress import IPv4Network, IPv6Network, ip_address
@@ -15,6 +17,7 @@ from typing import Generic, TypeVar
 from urllib.parse import quote, urlsplit
 
 from zsched import files
+from zsched.endpoint import URL_DEFAULT, default_socket
 from zsched.settings import SYSTEM_FOLDER, ConfigError, Setting, home_folder, settle, xdg_folder
 
 __all__ = ["ConfigError", "Loaded", "SchedulerConfig", "WorkerConfig", "scheduler_config", "worker_config"]
@@ -44,7 +47,9 @@ class SchedulerConfig:
 
 @dataclass(frozen=True, slots=True)
 class WorkerConfig:
-    """What a worker runs with. `state_dir` is absolute; `slots` 0 means the CPUs that this process may use."""
+    """What a worker runs with. `state_dir` is absolute; `slots` 0 means the CPUs that this process may use; an empty
+    `scheduler` means the default endpoint.
+    """
 
     id: str
     scheduler: str
@@ -65,6 +70,9 @@ class WorkerConfig:
 
 
 ConfigT = TypeVar("ConfigT")
+
+# Of the name of a socket's folder, in the name of a state folder. What is longer is cut: a hash follows.
+_PLACE_CHARS_MAX = 100
 
 
 @dataclass(frozen=True)
@@ -138,7 +146,7 @@ def worker_config(
             poll_interval_ms=values.number("poll_interval"),
             heartbeat_interval_ms=values.number("heartbeat_interval"),
             shutdown_grace_ms=values.number("shutdown_grace"),
-            state_dir=values.path("state_dir", default=_state_folder(environ) / _place(scheduler) / worker_id),
+            state_dir=values.path("state_dir", default=_state_folder(environ) / _place(scheduler, environ) / worker_id),
             log_level=values.text("log_level"),
             users=values.names("users"),
             umask=values.number("umask"),
@@ -235,8 +243,17 @@ def _state_folder(environ: Mapping[str, str]) -> Path:
     return xdg_folder(environ, "XDG_STATE_HOME", ".local/state") / "zsched"
 
 
-def _place(url: str) -> str:
-    """A scheduler's address as a folder name: `localhost_8080`."""
+def _place(url: str, environ: Mapping[str, str]) -> str:
+    """A scheduler's address as a folder name: `localhost_8080`, also for the default endpoint, socket or not.
+
+    Another socket has the name of its folder and a part of its path's hash: `scheduler.db.d_3f2a9c015b77`.
+    """
+    path = url.removeprefix("unix:")
+    if not url or path == default_socket(environ):
+        url = URL_DEFAULT
+    elif path != url:
+        folder = quote(os.path.basename(os.path.dirname(path)), safe="")[:_PLACE_CHARS_MAX]
+        return f"{folder}_{hashlib.sha256(path.encode()).hexdigest()[:12]}"
     parts = urlsplit(url)
     port = parts.port or {"http": 80, "https": 443}[parts.scheme]
     return quote(f"{parts.hostname}_{port}", safe=":")

@@ -232,3 +232,12 @@ UNFINISHED_BYTES_MAX = 256 * MIB
 
 # The head of a request. A longer one is 431.
 HEADER_BYTES_MAX = 32 * KIB
+
+# --- Calling REST -----------------------------------------------------------------------------------------------------
+
+# A host name with several addresses: the next one is tried when those before have not answered for this long (RFC 8305,
+# section 5).
+CONNECT_STAGGER_S = 0.25
+
+# A TLS handshake that takes longer has failed: a plain HTTP server waits there for the end of a request line.
+TLS_HANDSHAKE_S = 5.0

@@ -1,8 +1,10 @@
-"""Which user of this host holds the other end of a connection over loopback. Linux alone knows: by `sock_diag`, or
-where a sandbox forbids that, by the tables under /proc/net.
+"""The user at the other end of a connection on this host, and whether that user is trusted without a token.
 
-Only a socket that some process still has open tells its user. Of one that its owner has closed the kernel says user 0,
-which would make a caller who sends and leaves into root; such a one has no inode.
+For a TCP connection over loopback the kernel is asked by `sock_diag`, or by the tables under /proc/net where a sandbox
+forbids that. Only a socket that some process still has open has a user: for a socket that its owner has closed the
+kernel reports user 0, which would make a caller that sends and leaves into root. Such a socket has no inode.
+
+The rule of trust is one pure function, `trusted`, for the scheduler, its clients and its workers alike.
 """
 
 from __future__ import annotations
@@ -11,9 +13,10 @@ import errno
 import os
 import socket
 import struct
+from collections.abc import Collection
 from contextlib import suppress
+from functools import cache
 from ipaddress import IPv4Address, IPv6Address, ip_address
-from pathlib import Path
 from typing import Final, NamedTuple
 
 _SOCK_DIAG_BY_FAMILY: Final = 20
@@ -27,6 +30,11 @@ _QUESTION: Final = struct.Struct("=BBBxI")
 _ANSWER: Final = struct.Struct("=4B48xIIIII")
 _TIMEOUT_S: Final = 1.0
 
+_UID_MAP: Final = "/proc/self/uid_map"
+_OVERFLOW_UID: Final = "/proc/sys/kernel/overflowuid"
+# linux/highuid.h: DEFAULT_OVERFLOWUID, where the file can't be read.
+_OVERFLOW_UID_DEFAULT: Final = 65_534
+
 
 class End(NamedTuple):
     """An address and a port."""
@@ -39,6 +47,52 @@ def end(address: str, port: int) -> End:
     """One end of a connection; an IPv4 address as IPv6 writes it becomes one again. Raises ValueError."""
     parsed = ip_address(address)
     return End(getattr(parsed, "ipv4_mapped", None) or parsed, port)
+
+
+def trusted(uid: int | None, own: int, extra: Collection[int] = (), ambiguous: int | None = None) -> bool:
+    """Whether user `uid` is trusted without a token by a program of user `own`: it is root, `own`, or one of `extra`.
+
+    `uid` None means unknown. `ambiguous` is `ambiguous_uid()`: a number that several users share is never trusted, not
+    even where it is `own` or one of `extra`.
+    """
+    return uid is not None and uid != ambiguous and (uid in (0, own) or uid in extra)
+
+
+def _read(path: str) -> str:
+    # Not by pathlib: every start of a command imports this module, and pathlib takes longer than all of it.
+    with open(path, encoding="ascii") as file:
+        return file.read()
+
+
+def covers_all_users(uid_map: str) -> bool:
+    """Whether a user namespace with this content of /proc/self/uid_map maps each user to the same number."""
+    return uid_map.split() == ["0", "0", "4294967295"]
+
+
+@cache
+def overflow_is_ambiguous() -> bool:
+    """Whether this process is in a user namespace without the full map, where the overflow uid stands for many users.
+
+    A map that can't be read counts as such. Read once: a process can't leave its namespace without a new program.
+    """
+    try:
+        return not covers_all_users(_read(_UID_MAP))
+    except FileNotFoundError:
+        # A kernel without user namespaces has no such file; without /proc nothing is known.
+        return not os.path.exists(os.path.dirname(_UID_MAP))
+    except OSError:
+        return True
+
+
+@cache
+def ambiguous_uid() -> int | None:
+    """The overflow uid, where it may be any user that this namespace does not map; else None."""
+    if not overflow_is_ambiguous():
+        return None
+    try:
+        return int(_read(_OVERFLOW_UID))
+    except (OSError, ValueError):
+        return _OVERFLOW_UID_DEFAULT
 
 
 def uid_of(caller: End, ours: End) -> int | None:
@@ -71,9 +125,9 @@ def _by_netlink(caller: End, ours: End) -> int | None:
 
 def _by_table(caller: End, ours: End) -> int | None:
     """Look for the socket in /proc/net: a line for each connection of the host."""
-    table = Path("/proc/net/tcp" if caller.address.version == 4 else "/proc/net/tcp6")
+    table = "/proc/net/tcp" if caller.address.version == 4 else "/proc/net/tcp6"
     wanted = [_written(caller), _written(ours)]
-    with suppress(OSError), table.open("rb") as lines:
+    with suppress(OSError), open(table, "rb") as lines:
         for line in lines:
             fields = line.split()
             if fields[1:3] == wanted:

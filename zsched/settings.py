@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Final
 from urllib.parse import urlsplit
 
+from zsched.endpoint import EndpointError, socket_path
 from zsched.limits import NAME_CHARS_MAX, PENDING_RUNS_MAX
 from zsched.units import USER_NAME, format_duration_ms, parse_duration_ms, parse_size_bytes
 
@@ -121,6 +122,18 @@ def _level(text: str) -> str:
     if level not in LOG_LEVELS:
         raise ValueError(f"{text!r} is no log level; give one of {', '.join(LOG_LEVELS)}")
     return level
+
+
+def _scheduler(text: str) -> str:
+    """A scheduler's URL in its one form, or empty for the default endpoint."""
+    if not text:
+        return ""
+    if text.startswith("unix:"):
+        try:
+            return f"unix:{socket_path(text)}"
+        except EndpointError as error:
+            raise ValueError(str(error)) from error
+    return _url(text)
 
 
 def _url(text: str) -> str:
@@ -229,8 +242,9 @@ KEYS: Final = (
     Key("scheduler", "log_level", "INFO", "LEVEL", _level, _LEVELS),
     Key("worker", "id", "", "NAME", _worker_name,
         "the worker's name, its own among all workers of a scheduler; required"),
-    Key("worker", "scheduler", "http://localhost:8080", "URL", _url,
-        "where the scheduler answers REST; or, with access, its worker port: tcp://host:5555"),
+    Key("worker", "scheduler", "", "URL", _scheduler,
+        "the scheduler: http, https, unix:/PATH, or with access tcp://host:5555; empty: its socket on this host, or"
+        " http://localhost:8080"),
     Key("worker", "access", "", "FILE", _optional_path,
         "what `zsched access new` wrote for this worker; needed on another host than the scheduler's"),
     Key("worker", "token_file", "", "FILE", _optional_path,

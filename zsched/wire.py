@@ -1,6 +1,7 @@
 """A scheduler's REST on the wire, over the standard library's HTTP: one request and its answer, the token, connections.
 
-The lower half of the client (client.py), which says what is asked, and how often. Threads may share one Wire.
+The lower half of the client (client.py), which says what is asked, and how often. Threads may share one Wire. How it
+connects, and to which servers, is endpoint.py's.
 """
 
 from __future__ import annotations
@@ -10,11 +11,13 @@ import os
 import select
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
+from zsched import endpoint
+from zsched.endpoint import EndpointError
+from zsched.trust import UntrustedError
+
 # http.client takes longer to import than all the rest, and a command line that is wrong needs none.
 if TYPE_CHECKING:
     from http.client import HTTPConnection, HTTPMessage, HTTPResponse
-
-URL_DEFAULT: Final = "http://localhost:8080"
 
 # The key of a submit, in characters.
 KEY_CHARS_MAX: Final = 255
@@ -29,6 +32,10 @@ class ClientError(Exception):
 
 class Unreachable(ClientError):
     """No scheduler answers there."""
+
+
+class Untrusted(Unreachable):
+    """The server that answers there is not proven to be the scheduler; nothing was sent to it."""
 
 
 class Refused(ClientError):
@@ -60,22 +67,16 @@ class Answer(NamedTuple):
 
 
 class Wire:
-    """One scheduler, as it is reached. `met`: whether anybody has ever listened there."""
+    """One scheduler, as it is reached. `met`: whether a trusted server has ever listened there."""
 
     def __init__(self, url: str | None, token: str | None) -> None:
         """What is not given comes from the environment, as zsched.Client says. Raises ClientError."""
-        from urllib.parse import urlsplit
-
-        self.url = (url or os.environ.get("ZSCHED_URL") or URL_DEFAULT).rstrip("/")
-        self._token = own_token() if token is None else _sound(token, "the argument token")
         try:
-            parts = urlsplit(self.url)
-            self._secure, self._host, self._port = parts.scheme == "https", parts.hostname or "", parts.port
-        except ValueError:
-            raise ClientError(f"{self.url!r} is no URL; write it like {URL_DEFAULT}") from None
-        if parts.scheme not in ("http", "https") or not self._host:
-            raise ClientError(f"{self.url!r} is no URL of a scheduler; write it like {URL_DEFAULT}")
-        self._base = parts.path
+            self._endpoint = endpoint.parse(url or os.environ.get("ZSCHED_URL"))
+        except EndpointError as error:
+            raise ClientError(str(error)) from None
+        self.url = self._endpoint.url
+        self._token = own_token() if token is None else _sound(token, "the argument token")
         self.met = False
         # Each call takes a connection, and gives it back when its answer is complete.
         self._idle: list[HTTPConnection] = []
@@ -99,7 +100,7 @@ class Wire:
             headers["Content-Type"] = "application/json"
         if self._token:
             headers["Authorization"] = f"Bearer {self._token}"
-        response, received = self._exchange(method, self._base + path, content, headers, timeout_s)
+        response, received = self._exchange(method, self._endpoint.base + path, content, headers, timeout_s)
         if 200 <= response.status < 300:
             return Answer(response.headers, received)
         raise _refusal(response, received)
@@ -111,40 +112,39 @@ class Wire:
         from http.client import HTTPException
 
         while True:
-            connection, kept = self._connection(timeout_s)
+            connection = kept = self._kept(timeout_s)
             try:
-                if not kept:
-                    connection.connect()
+                if connection is None:
+                    connection = self._endpoint.connect(timeout_s)
                     self.met = True
                 connection.request(method, path, content, headers)
                 response = connection.getresponse()
                 received = response.read()
+            except UntrustedError as error:
+                raise Untrusted(str(error)) from error
             except (OSError, HTTPException, UnicodeError) as error:
-                connection.close()
+                _close(connection)
                 # The scheduler may close a kept connection just when it is used again. Of a write nobody knows then
                 # whether it was done.
-                if kept and method == "GET" and not isinstance(error, TimeoutError):
+                if kept is not None and method == "GET" and not isinstance(error, TimeoutError):
                     continue
                 raise Unreachable(f"no scheduler answers at {self.url}: {_cause(error)}") from error
             except BaseException:
-                connection.close()
+                _close(connection)
                 raise
             self._idle.append(connection)
             return response, received
 
-    def _connection(self, timeout_s: float) -> tuple[HTTPConnection, bool]:
-        """A connection, and whether it was kept from an earlier call. One that the scheduler has closed is left out."""
-        from http.client import HTTPConnection, HTTPSConnection
-
+    def _kept(self, timeout_s: float) -> HTTPConnection | None:
+        """A connection that is kept from an earlier call, if there is one that the scheduler has not closed."""
         while self._idle:
             connection = self._idle.pop()
             if connection.sock is not None and not _readable(connection.sock.fileno()):
                 connection.timeout = timeout_s
                 connection.sock.settimeout(timeout_s)
-                return connection, True
+                return connection
             connection.close()
-        kind = HTTPSConnection if self._secure else HTTPConnection
-        return kind(self._host, self._port, timeout=timeout_s), False
+        return None
 
 
 def own_token() -> str:
@@ -198,6 +198,11 @@ def _sound(text: str, origin: str) -> str:
     return token
 
 
+def _close(connection: HTTPConnection | None) -> None:
+    if connection is not None:
+        connection.close()
+
+
 def _readable(fd: int) -> bool:
     """Whether something came that nobody asked for: on a kept connection only its end can."""
     poll = select.poll()
@@ -214,7 +219,8 @@ def _quoted(key: str) -> str:
 
 
 def _cause(error: Exception) -> str:
-    if isinstance(error, TimeoutError):
+    # A timeout of Python's own has no number.
+    if isinstance(error, TimeoutError) and error.errno is None:
         return "it took too long"
     return (error.strerror if isinstance(error, OSError) else None) or str(error) or type(error).__name__
 

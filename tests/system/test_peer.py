@@ -132,6 +132,6 @@ def test_a_worker_says_nothing_to_another_user_who_has_taken_its_schedulers_port
     with subprocess.Popen(words, stdout=subprocess.PIPE, env={"PATH": os.defpath}) as squatter:
         assert squatter.stdout is not None
         port = int(squatter.stdout.readline())
-        with pytest.raises(EnrolError, match=f"belongs to user {NOBODY}"):
+        with pytest.raises(EnrolError, match=f"user {NOBODY} listens at"):
             enrol(f"http://127.0.0.1:{port}", "w1", "key")
         assert squatter.stdout.readline() == b"heard b''\n"

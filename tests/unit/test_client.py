@@ -57,6 +57,17 @@ def test_what_is_no_url_of_a_scheduler_is_refused_with_the_form(url: str) -> Non
         Client(url)
 
 
+@pytest.mark.parametrize("url", ["unix:api.sock", "unix:", "unix://host/api.sock"])
+def test_socket_url_without_a_whole_path_is_refused(url: str) -> None:
+    with pytest.raises(ClientError, match="write it like unix:/PATH"):
+        Client(url)
+
+
+def test_url_of_a_socket_names_its_path() -> None:
+    assert Client("unix:/srv/s.db.d/api.sock").url == "unix:/srv/s.db.d/api.sock"
+    assert Client("unix:///srv/s.db.d/api.sock").url == "unix:/srv/s.db.d/api.sock"
+
+
 def test_the_url_comes_from_the_caller_then_the_environment_then_the_default(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ZSCHED_URL", "http://there:1/")
     assert Client("http://here:2").url == "http://here:2"

@@ -111,7 +111,7 @@ def test_without_any_setting_a_scheduler_has_the_documented_defaults(home: Path)
 
 def test_with_nothing_but_a_name_a_worker_has_the_documented_defaults(home: Path) -> None:
     config = worker_config({"id": "worker-1"}, None, {"HOME": str(home)}, home).config
-    assert (config.id, config.scheduler, config.slots) == ("worker-1", "http://localhost:8080", 0)
+    assert (config.id, config.scheduler, config.slots) == ("worker-1", "", 0)
     assert (config.poll_interval_ms, config.heartbeat_interval_ms) == (5_000, 10_000)
     assert (config.shutdown_grace_ms, config.log_level) == (30_000, "INFO")
     assert config.state_dir == home / ".local/state/zsched/localhost_8080/worker-1"
@@ -201,6 +201,26 @@ def test_the_state_folder_follows_xdg_state_home_unless_it_is_relative(home: Pat
     assert relative.state_dir == home / ".local/state/zsched/example.org_443/w"
 
 
+def state_place(home: Path, scheduler: str, environ: dict[str, str]) -> str:
+    config = worker_config({"id": "w", "scheduler": scheduler}, None, {"HOME": str(home), **environ}, home).config
+    return config.state_dir.parent.name
+
+
+def test_state_folder_has_one_name_by_socket_and_by_tcp(home: Path) -> None:
+    environ = {"XDG_RUNTIME_DIR": str(home)}
+    for scheduler in ("", "http://localhost:8080", f"unix:{home}/zsched/default.sock"):
+        assert state_place(home, scheduler, environ) == "localhost_8080"
+
+
+def test_state_folder_of_another_socket_is_named_by_its_path(home: Path) -> None:
+    names = [state_place(home, f"unix:/srv/{place}/api.sock", {}) for place in ("a/s.db.d", "b/s.db.d", "x" * 250)]
+    assert len(set(names)) == 3
+    assert re.fullmatch(r"s\.db\.d_[0-9a-f]{12}", names[0])
+    assert max(map(len, names)) < 128
+    # The two ways to write one socket.
+    assert state_place(home, "unix:///srv/a/s.db.d/api.sock", {}) == names[0]
+
+
 # --- Wrong settings ---------------------------------------------------------------------------------------------------
 
 
@@ -267,6 +287,12 @@ def test_a_wrong_value_names_its_origin_and_the_remedy(
 )
 def test_an_address_that_no_scheduler_can_have_is_refused(home: Path, url: str) -> None:
     with pytest.raises(ConfigError, match=r"is no address of a scheduler; write it like http://localhost:8080$"):
+        worker_config({"id": "w", "scheduler": url}, None, {"HOME": str(home)}, home)
+
+
+@pytest.mark.parametrize("url", ["unix:", "unix:api.sock", "unix://host/api.sock", "unix:/a\nb"])
+def test_socket_url_without_a_whole_path_is_refused(home: Path, url: str) -> None:
+    with pytest.raises(ConfigError, match=r"is no socket of a scheduler; write it like unix:/PATH"):
         worker_config({"id": "w", "scheduler": url}, None, {"HOME": str(home)}, home)
 
 

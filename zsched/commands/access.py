@@ -18,7 +18,7 @@ Options:
                        scheduler says, with this machine's name in place of localhost.
   -q, --quiet          Print names only.
   --json               Print the keys as a JSON array.
-  --url=URL            Where the scheduler answers (ZSCHED_URL, or http://localhost:8080).
+  --url=URL            Where the scheduler answers: http://…, https://… or unix:/PATH (ZSCHED_URL).
   -h, --help           Show this.
 
 Exit codes: 0 done; 1 it is not allowed, or can't be done; 2 wrong usage; 3 the worker has no key; 4 no scheduler

@@ -9,7 +9,7 @@ waits for that. A schedule goes on. Selectors: 12, 3-8, 1,4,9, last, and all: th
 Options:
   -q, --quiet  Print numbers only.
   --json       Print the jobs as a JSON array.
-  --url=URL    Where the scheduler answers (ZSCHED_URL, or http://localhost:8080).
+  --url=URL    Where the scheduler answers: http://…, https://… or unix:/PATH (ZSCHED_URL).
   -h, --help   Show this.
 
 Exit codes: 0 done; 1 there was nothing to cancel of one that was named; 2 wrong usage; 3 there is no such job; 4 no

@@ -41,9 +41,12 @@ class ClusterError(Exception):
 class Plan:
     """What is to be started: the flags of each program, and the rest that its process gets."""
 
+    # What people are shown; called only where the scheduler has no socket.
     url: str
+    # The scheduler's Unix socket. A file system may have none.
+    socket: Path
     scheduler: Sequence[str]
-    # By the workers' names.
+    # By the workers' names; without the flag of where the scheduler is.
     workers: Mapping[str, Sequence[str]]
     folder: Path
     environ: Mapping[str, str]
@@ -81,7 +84,7 @@ class Cluster:
         # A worker that finds no scheduler tries again a second later, so they come when there is one.
         self._wait(self._scheduler_ready, deadline)
         for name, flags in self._plan.workers.items():
-            self._spawn(name, "worker", flags)
+            self._spawn(name, "worker", [f"--scheduler={self.client.url}", *flags])
         self._wait(self._workers_active, deadline)
 
     def watch(self) -> None:
@@ -156,6 +159,9 @@ class Cluster:
             time.sleep(LOOK_S)
 
     def _scheduler_ready(self) -> bool:
+        if self._plan.socket.exists() and self.client.url == self._plan.url:
+            self.client.close()
+            self.client = Client(f"unix:{self._plan.socket}", self._plan.token)
         try:
             self.client.ask("GET", "/readyz")
         except ClientError:
@@ -180,13 +186,14 @@ def private(folder: Path, workers: int, slots: int) -> Plan:
     environ = {key: value for key, value in os.environ.items() if not key.startswith("ZSCHED_")}
     return Plan(
         url=url,
+        socket=socket_of(db),
         scheduler=[
             *(f"--db={db}", "--host=127.0.0.1", f"--port={port}"),
             *("--zmq-host=127.0.0.1", f"--zmq-port={zmq_port}"),
         ],
         workers={
             name: [
-                *(f"--id={name}", f"--scheduler={url}", f"--state-dir={folder / name}"),
+                *(f"--id={name}", f"--state-dir={folder / name}"),
                 *(f"--slots={slots}", "--shutdown-grace=5s"),
             ]
             for name in names(workers)
@@ -197,6 +204,11 @@ def private(folder: Path, workers: int, slots: int) -> Plan:
         stop_s_max=15.0,
         token="",
     )
+
+
+def socket_of(db: Path) -> Path:
+    """Where the scheduler of a database listens for programs on this host."""
+    return db.with_name(f"{db.name}.d") / "api.sock"
 
 
 def names(workers: int) -> list[str]:

@@ -95,7 +95,7 @@ def main(argv: Sequence[str]) -> int:
 
 def play(cluster: Cluster, err: Console) -> tuple[list[Row], float]:
     """Start the cluster, run the jobs; returns what became of them, and the seconds from first submit to last end."""
-    say(err, f"starting a scheduler on {cluster.client.url} and {WORKERS} workers")
+    say(err, f"starting a scheduler and {WORKERS} workers")
     cluster.start()
     begin = time.monotonic()
     jobs = [cluster.client.submit(command, name=name) for name, command in JOBS]

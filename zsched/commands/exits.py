@@ -70,6 +70,8 @@ def failed_by(error: Exception) -> Failure:
             return error
         case client.WaitTimeout():
             return Failure(str(error), TIMEOUT)
+        case client.Untrusted():
+            return Failure(str(error), UNREACHABLE)
         case client.Unreachable():
             return Failure(f"{error}; {_START}", UNREACHABLE)
         case client.NotFound():

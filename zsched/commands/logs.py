@@ -12,7 +12,7 @@ Options:
   --tail=COUNT  Only the last lines of each stream.
   --stderr      Only stderr, and on stdout.
   --json        A JSON document; with --follow lines of JSON, piece by piece.
-  --url=URL     Where the scheduler answers (ZSCHED_URL, or http://localhost:8080).
+  --url=URL     Where the scheduler answers: http://…, https://… or unix:/PATH (ZSCHED_URL).
   -h, --help    Show this.
 
 Ctrl-C leaves the job to itself.

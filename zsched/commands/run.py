@@ -15,7 +15,7 @@ Options:
                       The same, with the value from your environment (NAME) or from a file (NAME=@FILE): it is stored
                       encrypted, never shown, and taken out of what the job writes.
   --json              Lines of JSON: what is written, piece by piece, and in the end the job.
-  --url=URL           Where the scheduler answers (ZSCHED_URL, or http://localhost:8080).
+  --url=URL           Where the scheduler answers: http://…, https://… or unix:/PATH (ZSCHED_URL).
   -h, --help          Show this.
 
 The first Ctrl-C cancels the job; the second leaves it to itself. If a worker is lost, the job starts again elsewhere,

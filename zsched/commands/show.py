@@ -7,7 +7,7 @@ Usage:
 
 Options:
   --json      Print the job as JSON, with its last run.
-  --url=URL   Where the scheduler answers (ZSCHED_URL, or http://localhost:8080).
+  --url=URL   Where the scheduler answers: http://…, https://… or unix:/PATH (ZSCHED_URL).
   -h, --help  Show this.
 
 Exit codes: 0 done; 2 wrong usage; 3 there is no such job; 4 no scheduler answers.

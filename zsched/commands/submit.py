@@ -35,7 +35,7 @@ Options:
   --dry-run           Print what would be submitted, and submit nothing.
   -q, --quiet         Print numbers only.
   --json              Print the jobs as JSON.
-  --url=URL           Where the scheduler answers (ZSCHED_URL, or http://localhost:8080).
+  --url=URL           Where the scheduler answers: http://…, https://… or unix:/PATH (ZSCHED_URL).
   -h, --help          Show this.
 
 Ctrl-C while it waits leaves the jobs to themselves.

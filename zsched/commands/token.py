@@ -18,7 +18,7 @@ Options:
   --db=FILE           Don't ask a scheduler; work on its database, while it does not run.
   -q, --quiet         Print ids only.
   --json              Print the tokens as a JSON array.
-  --url=URL           Where the scheduler answers (ZSCHED_URL, or http://localhost:8080).
+  --url=URL           Where the scheduler answers: http://…, https://… or unix:/PATH (ZSCHED_URL).
   -h, --help          Show this.
 
 Exit codes: 0 done; 1 it is not allowed, or a scheduler has the database; 2 wrong usage; 3 there is no such token; 4 no

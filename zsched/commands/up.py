@@ -30,8 +30,8 @@ from pathlib import Path
 from typing import Final
 
 from zsched.commands import exits, options, table
-from zsched.commands.cluster import Cluster, ClusterError, Plan, free_ports, names, stop_on_signals
-from zsched.config import ConfigError, scheduler_config
+from zsched.commands.cluster import Cluster, ClusterError, Plan, free_ports, names, socket_of, stop_on_signals
+from zsched.config import ConfigError, scheduler_config, worker_config
 from zsched.worker.cpus import usable_cpus
 
 # A worker's own time for its jobs, TERM and KILL after it, and some more; longer than shutdown_grace it never takes.
@@ -85,9 +85,10 @@ def wanted(found: Mapping[str, options.Value]) -> Plan:
     slots = options.number(__doc__, found, "--slots") or (share(count) if count > 1 else None)
     return Plan(
         url=url,
+        socket=socket_of(config.db),
         scheduler=[f"--{name}={value}" for name, value in flags.items()],
         workers={
-            name: [f"--id={name}", f"--scheduler={url}", *([f"--slots={slots}"] if slots else [])]
+            name: [f"--id={name}", state_flag(name, url), *([f"--slots={slots}"] if slots else [])]
             for name in names(count)
         },
         folder=Path.cwd(),
@@ -95,6 +96,15 @@ def wanted(found: Mapping[str, options.Value]) -> Plan:
         log_files=False,
         stop_s_max=STOP_S_MAX,
     )
+
+
+def state_flag(worker: str, url: str) -> str:
+    """The state folder that a worker has when it is started with this URL. Wrong settings end the program."""
+    try:
+        config = worker_config({"id": worker, "scheduler": url}, None, os.environ).config
+    except ConfigError as error:
+        options.fail(__doc__, str(error))
+    return f"--state-dir={config.state_dir}"
 
 
 def share(workers: int) -> int:

@@ -10,7 +10,7 @@ Options:
   --timeout=DURATION  Wait no longer than this.
   -q, --quiet         Print nothing.
   --json              Print the jobs as a JSON array, when all have ended.
-  --url=URL           Where the scheduler answers (ZSCHED_URL, or http://localhost:8080).
+  --url=URL           Where the scheduler answers: http://…, https://… or unix:/PATH (ZSCHED_URL).
   -h, --help          Show this.
 
 Ctrl-C leaves the jobs to themselves. A scheduler that is started again meanwhile disturbs nothing.

@@ -9,7 +9,8 @@ running jobs go on, and their results wait in --state-dir.
 
 Options:
   --id=NAME                      The worker's name, its own among all workers of a scheduler (required).
-  --scheduler=URL                Where the scheduler answers REST (http://localhost:8080).
+  --scheduler=URL                Where the scheduler answers REST: http://…, https://… or unix:/PATH of its socket
+                                 (its socket on this host, else http://localhost:8080).
   --access=FILE                  What `zsched access new` wrote for this worker; needed on another host.
   --token-file=FILE              A file (0600) with a token of scope worker, by which it may enrol from elsewhere.
   --slots=COUNT                  Runs at the same time; 0 takes the CPUs that the worker may use (0).

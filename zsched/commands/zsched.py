@@ -25,7 +25,9 @@ Options:
   -h, --help  Show this. `zsched <command> --help` shows a command's own page.
   --version   Show the version.
 
-The scheduler is asked at ZSCHED_URL (http://localhost:8080); --url of a command wins. It is shown the token in
+The scheduler is asked at ZSCHED_URL: http://…, https://… or unix:/PATH of its socket; --url of a command wins. The
+default is the socket of your own scheduler on port 8080, else http://localhost:8080. Nothing is sent to a server of
+another user of this host, unless ZSCHED_SERVER_USERS names that user. The scheduler is shown the token in
 ZSCHED_TOKEN, or in the file ZSCHED_TOKEN_FILE ($XDG_CONFIG_HOME/zsched/token). By themselves the scheduler is
 `zsched-scheduler` and a worker `zsched-worker`; in a checkout, bin/scheduler and bin/worker.
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Final
 
+from zsched import endpoint
 from zsched.keys import KeyFileError, own_pair, read_access, read_private
 from zsched.worker.enrol import Place, enrol
 from zsched.worker.messages import Hello
@@ -33,10 +34,18 @@ class Door:
             )
         self.pair = self._access.pair
 
+    @property
+    def name(self) -> str:
+        """The scheduler's address, for a person."""
+        scheduler = self._hello.scheduler
+        if self._access is not None:
+            return scheduler or self._access.endpoint
+        return endpoint.parse(scheduler).url
+
     def find(self) -> Place:
         """Where the scheduler's port is; its REST may be asked for it. Raises EnrolError."""
         scheduler = self._hello.scheduler
         if self._access is None:
             return enrol(scheduler, self._hello.worker, self.pair.public, self._token)
-        endpoint = scheduler if scheduler.startswith("tcp:") else self._access.endpoint
-        return Place(endpoint, self._access.server_key)
+        place = scheduler if scheduler.startswith("tcp:") else self._access.endpoint
+        return Place(place, self._access.server_key)

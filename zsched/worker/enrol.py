@@ -2,24 +2,21 @@
 
 from __future__ import annotations
 
-import http.client
 import json
-import os
-import socket
-import time
+from contextlib import closing
 from dataclasses import dataclass
+from http.client import HTTPException
 from ipaddress import ip_address
 from urllib.parse import urlsplit
 
-from zsched import peer
+from zsched import endpoint
 from zsched.keys import is_endpoint, is_key
 from zsched.limits import BODY_BYTES_MAX
+from zsched.trust import UntrustedError
 
 # Both for connecting and for each read of the answer. Nothing else waits meanwhile: without a session there is
 # nothing to do.
 _TIMEOUT_S = 3.0
-# Between two looks at whether the other end has accepted.
-_ACCEPT_S = 0.002
 
 
 class EnrolError(Exception):
@@ -42,54 +39,32 @@ class Place:
 
 
 def enrol(scheduler: str, worker: str, public_key: str, token: str = "") -> Place:
-    """Ask the scheduler at an http:// URL, with a token if there is one.
+    """Ask the scheduler at a URL, or at the default endpoint for an empty text; with a token if there is one.
 
-    Raises EnrolError after at most some seconds.
+    Sends nothing to a server that is not proven to be the scheduler: it could send commands to this worker. Raises
+    EnrolError after at most some seconds.
     """
-    parts = urlsplit(scheduler)
-    connect = http.client.HTTPSConnection if parts.scheme == "https" else http.client.HTTPConnection
-    connection = connect(parts.hostname or "", parts.port, timeout=_TIMEOUT_S)
+    place = endpoint.parse(scheduler)
     headers = {"Content-Type": "application/json", "Accept": "application/json"}
     if token:
         headers["Authorization"] = f"Bearer {token}"
     try:
-        connection.connect()
-        if not token:
-            _demand_ours(connection.sock, scheduler)
-        connection.request(
-            "POST",
-            f"{parts.path.rstrip('/')}/workers/enrol",
-            body=json.dumps({"worker_id": worker, "public_key": public_key}),
-            headers=headers,
-        )
-        answer = connection.getresponse()
-        return _place(answer.status, answer.read(BODY_BYTES_MAX), worker)
-    except OSError as error:
-        raise EnrolError(f"{scheduler} can't be reached: {error.strerror or error}") from error
-    except http.client.HTTPException as error:
-        raise EnrolError(f"{scheduler} does not answer as a scheduler does: {type(error).__name__}") from error
-    finally:
-        connection.close()
-
-
-def _demand_ours(connection: socket.socket, scheduler: str) -> None:
-    """While the scheduler is down, any user of this host can take its port, and hand its worker commands to run.
-
-    Raises EnrolError unless the other end, where that is on this host, is root's or of our own user.
-    """
-    ours, theirs = (peer.end(*name[:2]) for name in (connection.getsockname(), connection.getpeername()))
-    if not theirs.address.is_loopback:
-        return
-    until_s = time.monotonic() + _TIMEOUT_S
-    # Until a program has accepted the connection, its end is nobody's.
-    while (uid := peer.uid_of(theirs, ours)) is None and time.monotonic() < until_s:
-        time.sleep(_ACCEPT_S)
-    if uid not in (0, os.geteuid()):
-        who = "nobody knows whom" if uid is None else f"user {uid}"
-        raise EnrolError(
-            f"what listens at {scheduler} belongs to {who}, neither to root nor to this worker's user: to trust it,"
-            " give this worker an access file (-access) or a token (-token-file)"
-        )
+        with closing(place.connect(_TIMEOUT_S)) as connection:
+            connection.request(
+                "POST",
+                f"{place.base}/workers/enrol",
+                body=json.dumps({"worker_id": worker, "public_key": public_key}),
+                headers=headers,
+            )
+            answer = connection.getresponse()
+            return _place(answer.status, answer.read(BODY_BYTES_MAX), worker)
+    except UntrustedError as error:
+        raise EnrolError(f"{error}, or give this worker an access file (-access)") from error
+    except (OSError, UnicodeError) as error:
+        cause = error.strerror if isinstance(error, OSError) else None
+        raise EnrolError(f"{place.url} can't be reached: {cause or error}") from error
+    except HTTPException as error:
+        raise EnrolError(f"{place.url} does not answer as a scheduler does: {type(error).__name__}") from error
 
 
 def _place(status: int, body: bytes, worker: str) -> Place:

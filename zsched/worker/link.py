@@ -236,7 +236,7 @@ class Link:
             self._enrol_at_ms = _now().mono_ms + self._enrol_backoff.next_ms()
             return
         if self._unreachable:
-            log.info("worker %s: the scheduler %s is reached", self._hello.worker, self._hello.scheduler)
+            log.info("worker %s: the scheduler %s is reached", self._hello.worker, self._door.name)
         self._unreachable = ""
         self._enrol_backoff.reset()
         self._enrol_at_ms = _now().mono_ms + _ENROL_AGAIN_MS

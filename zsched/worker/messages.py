@@ -32,10 +32,10 @@ class Alive(Message, frozen=True):
 class Hello(Message, frozen=True):
     """The first message to a new agent: who the worker is and all that the guard holds. No run of it waits for a slot.
 
-    `db` is the database whose runs these are, empty if none. `spool_id` is the mark of this worker's processes. `dying`
-    are those of the held runs that were dropped: Gone follows. `stuck` as in Stuck, `disk_fails` as in DiskFails;
-    `leases` are pairs of a run that lives and its lease_ms. `access` and `token_file` are paths, empty where there are
-    none.
+    `scheduler` is a URL, or empty for the default endpoint. `db` is the database whose runs these are, empty if none.
+    `spool_id` is the mark of this worker's processes. `dying` are those of the held runs that were dropped: Gone
+    follows. `stuck` as in Stuck, `disk_fails` as in DiskFails; `leases` are pairs of a run that lives and its lease_ms.
+    `access` and `token_file` are paths, empty where there are none.
     """
 
     worker: str
