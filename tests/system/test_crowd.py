@@ -144,7 +144,7 @@ def test_an_answer_that_nobody_takes_is_given_up(server: Server, monkeypatch: py
             assert other.ask(post(jobs))[0] == 201
         caller.send(b"GET /jobs HTTP/1.1\r\nHost: localhost\r\n\r\n")
         open_ = server._all[0].active_channels
-        until(lambda: any(one.unsent and not one.in_work for one in list(open_.values())), SOON_S)
+        until(lambda: any(one.unsent_bytes and not one.in_work for one in list(open_.values())), SOON_S)
         until(lambda: not open_, SOON_S)
 
 
@@ -211,9 +211,9 @@ def test_unfinished_bodies_cost_a_bounded_amount_together(server: Server) -> Non
 def test_the_address_with_the_most_connections_pays_first() -> None:
     class One:
         def __init__(self, address: str, since_s: float) -> None:
-            self.home, self.since_s, self.waits_s = home(address), since_s, since_s
-            self.unfinished_bytes = 0
-            self.begun = self.in_work = self.unsent = self.closed = False
+            self.home, self.since_s, self.waits_s, self.owes_s = home(address), since_s, since_s, since_s
+            self.unfinished_bytes = self.unsent_bytes = 0
+            self.begun = self.in_work = self.closed = False
 
         def handle_close(self) -> None:
             self.closed = True

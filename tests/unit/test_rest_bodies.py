@@ -131,9 +131,9 @@ def test_a_body_has_a_bound(rest: Rest, path: str, most: int) -> None:
 
 def test_many_keys_that_are_one_are_refused_quickly(rest: Rest) -> None:
     """A minute of work for a mebibyte of body would hold everybody up."""
-    keys = b",".join(b'"%d":0' % number for number in range(500_000))
-    answer = rest.post("/jobs", body=b"{%s,%s}" % (keys, b'"499999":0'))
-    refused(answer, "#", 'the key "499999" stands there twice')
+    keys = b",".join(b'"%d":0' % number for number in range(300_000))
+    answer = rest.post("/jobs", body=b"{%s,%s}" % (keys, b'"299999":0'))
+    refused(answer, "#", 'the key "299999" stands there twice')
 
 
 # The words that matter, so that a search comes near to what could be accepted.
