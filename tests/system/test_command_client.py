@@ -304,7 +304,7 @@ def test_many_jobs_are_waited_for_by_lists_and_each_end_is_asked_for(stub: Stub,
         if "status=running" in path:
             looks += 1
             found = [job(number, "running") for number in next(lists)]
-            return as_json(found, **({"Link": following("/jobs?more")} if len(found) == 1_000 else {}))
+            return as_json(found, Link=following("/jobs?more")) if len(found) == 1_000 else as_json(found)
         return as_json(job(job_of(path), "success" if looks > 2 else "running"))
 
     stub.answer = answer

@@ -245,6 +245,68 @@ def test_the_address_with_the_most_connections_pays_first() -> None:
     assert not whole.thin(2.0)
 
 
+def test_answers_that_nobody_takes_cost_a_bounded_amount_together(
+    server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(crowd, "UNSENT_BYTES_MAX", 24 * MIB)
+    jobs = b"[" + b",".join([b'{"name": "j", "command": "%s"}' % (b"x" * 90_000)] * 90) + b"]"
+    with Caller(server) as caller:
+        assert caller.ask(post(jobs))[0] == 201
+    open_ = server._all[0].active_channels
+
+    def unsent_bytes() -> int:
+        return sum(one.unsent_bytes for one in list(open_.values()))
+
+    with ExitStack() as held:
+        callers = [held.enter_context(Caller(server)) for _ in range(12)]
+        for caller in callers:
+            caller.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+            caller.send(b"GET /jobs HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        # The others were cut off, those who came first before those who came last.
+        until(lambda: len(open_) < 6 and not any(one.in_work for one in list(open_.values())))
+        assert 8 * MIB < unsent_bytes() <= 24 * MIB
+        with Caller(server) as other:
+            status, _, found = other.ask(b"GET /jobs HTTP/1.1\r\nHost: localhost\r\n\r\n")
+            assert (status, len(found)) == (200, 91)
+            # What was taken is kept no longer, though the connection stays.
+            until(lambda: min(one.unsent_bytes for one in list(open_.values())) == 0)
+            idle = [one for one in list(open_.values()) if not one.unsent_bytes]
+            assert [len(buffer._pieces) for one in idle for buffer in one.outbufs] == [0] * len(idle)
+
+
+def test_who_owes_the_most_for_the_longest_time_goes_first(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(crowd, "UNSENT_BYTES_MAX", 100)
+
+    class One:
+        home, since_s, waits_s, begun, in_work, unfinished_bytes = b"", 0.0, 0.0, False, False, 0
+
+        def __init__(self, name: str, address: bytes, unsent_bytes: int, owes_s: float) -> None:
+            self.name, self.home, self.unsent_bytes, self.owes_s = name, address, unsent_bytes, owes_s
+
+        def handle_close(self) -> None:
+            self.unsent_bytes = 0
+            gone.append(self.name)
+            whole.leave(self)
+
+    gone: list[str] = []
+    whole = crowd.Crowd()
+    alone = One("alone", b"a", 45, 0.0)
+    young, old, little = One("young", b"b", 20, 9.0), One("old", b"b", 20, 5.0), One("little", b"b", 1, 0.0)
+    for one in (alone, young, old, little):
+        whole.enter(one)
+    assert whole.thin(10.0)
+    assert gone == []
+    # Its address owes the most by now. In work or not makes no difference.
+    big = One("big", b"b", 30, 8.0)
+    big.in_work = True
+    whole.enter(big)
+    assert whole.thin(10.1)
+    assert gone == ["old"]
+    alone.unsent_bytes = 90
+    assert whole.thin(10.2)
+    assert gone == ["old", "alone"]
+
+
 def test_loopback_is_one_home_and_a_subscribers_network_too() -> None:
     assert home("127.0.0.1") == home("127.3.4.5") == home("::1") == home("::ffff:127.0.0.1")
     assert home("192.0.2.1") != home("192.0.2.2")
