@@ -239,8 +239,8 @@ ANSWER_S = 180
 # Bodies that are not complete, all together. Beyond it the one that has waited longest is cut off.
 UNFINISHED_BYTES_MAX = 256 * MIB
 
-# Bytes of answers that have not been sent, of all connections together. They lie in memory. Beyond it a connection is cut
-# off: of the address that owes most, the one whose answer has been waiting longest.
+# Bytes of answers that have not been sent, of all connections together. They are kept in memory. Beyond it a connection
+# is cut off: of the address that owes most, the one that has cost most, in bytes times seconds.
 UNSENT_BYTES_MAX = 64 * MIB
 
 # The head of a request. A longer one is 431.

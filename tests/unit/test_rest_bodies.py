@@ -197,7 +197,9 @@ def filled(unit: bytes) -> bytes:
 
 
 @pytest.mark.parametrize("path", ["/jobs", "/jobs/1/log"])
-@pytest.mark.parametrize("unit", [b"[],", b'{"a":[]},', b"[[[[[]]]]],", b"1,", b'"",', b'"\\\\\\"",', b"[" * 1_000, b"{"])
+@pytest.mark.parametrize(
+    "unit", [b"[],", b'{"a":[]},', b"[[[[[]]]]],", b"1,", b'"",', b'"\\\\\\"",', b"[" * 1_000, b"{"]
+)
 def test_a_body_of_too_many_values_is_refused_before_any_is_built(rest: Rest, path: str, unit: bytes) -> None:
     body = filled(unit)
     sentence = "The JSON of one request has at most 700000 values: send less in each"

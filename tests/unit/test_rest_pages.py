@@ -1,4 +1,4 @@
-"""Pages of lists: each is bounded in rows and bytes, none ends early without a link, and the links lead to every row."""
+"""Pages of lists: each is bounded in rows and bytes, and the links lead from each to the next until all was seen."""
 
 from __future__ import annotations
 
@@ -130,7 +130,9 @@ def test_a_single_row_is_far_below_a_page() -> None:
 
 
 @pytest.mark.usefixtures("small")
-@pytest.mark.parametrize("query", ["limit=1000", "status=pending", "limit=3", "limit=1", "offset=0", "limit=7&offset=2"])
+@pytest.mark.parametrize(
+    "query", ["limit=1000", "status=pending", "limit=3", "limit=1", "offset=0", "limit=7&offset=2"]
+)
 def test_jobs_keep_the_callers_parameters(rest: Rest, query: str) -> None:
     rest.post("/jobs", [{"name": "j", "command": "x" * 100 * number} for number in range(1, 21)])
     skipped = 2 if "offset=2" in query else 0

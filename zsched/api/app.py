@@ -49,8 +49,8 @@ NEEDS: Final[Needs] = {path: needed for path, _, needed in ROUTES}
 def make_app(context: Context) -> falcon.App[falcon.Request, falcon.Response]:
     """The WSGI application."""
     gate = Gate(context.trust, lambda: context.reader, NEEDS)
-    app = falcon.App(middleware=(Requests(context, NEEDS), gate))
-    app.add_middleware(Admission(context.bodies, context.inbox.postpone))
+    admission = Admission(context.bodies, context.inbox.postpone)
+    app = falcon.App(middleware=(Requests(context, NEEDS), gate, admission))
     app.req_options.strip_url_path_trailing_slash = True
     app.req_options.auto_parse_qs_csv = False
     app.req_options.keep_blank_qs_values = True

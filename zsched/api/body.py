@@ -93,7 +93,8 @@ def read_bytes(req: falcon.Request, *, bytes_max: int) -> bytes:
 def parse(body: bytes) -> Any:
     """Bytes as strict JSON. Raises a 400 Problem, and a 413 Problem for too many values, before it builds any."""
     if _too_many_values(body):
-        raise Problem(413, "too_many", f"The JSON of one request has at most {BODY_VALUES_MAX} values: send less in each")
+        detail = f"The JSON of one request has at most {BODY_VALUES_MAX} values: send less in each"
+        raise Problem(413, "too_many", detail)
     try:
         value = json.loads(body.decode(), object_pairs_hook=_unique_keys, parse_constant=_no_constant)
     except UnicodeDecodeError:

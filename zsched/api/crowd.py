@@ -95,8 +95,8 @@ class Crowd:
         return len(self._open) <= CONNECTIONS_MAX - ACCEPTED_MAX
 
     def _cut_debtors(self, now_s: float) -> None:
-        """Close connections until the unsent bytes of all are within their bound: of the address that owes most, the one
-        that costs most, in bytes times seconds. Served or not: another answer for it would only add to them.
+        """Close connections until the unsent bytes of all are within their bound: of the address that owes most, the
+        one that costs most, in bytes times seconds. In work or not: another answer for it would only add to them.
         """
         owed = {one: unsent for one in self._open if (unsent := one.unsent_bytes)}
         excess = sum(owed.values()) - UNSENT_BYTES_MAX

@@ -57,8 +57,9 @@ HEAD answers as GET does, without the body, except at `/workers/{{worker}}/next`
 names those that there are. What is no HTTP is 400, a head of more than 32 KiB 431. New members may be added to answers.
 
 Every answer has an `X-Request-Id`: that of the request, if it is 1 to 64 letters, digits and `._-`, else a random one.
-A list ends after {PAGE_BYTES_MAX // MIB} MiB of JSON at the latest. Where rows follow, `Link` has the address of the next page.
-The JSON of a request has at most {BODY_VALUES_MAX} values, the names of members included.
+
+A page of a list has at most {PAGE_BYTES_MAX // MIB} MiB of JSON. Where rows follow, `Link` has the address of the next
+page. The JSON of a request has at most {BODY_VALUES_MAX} values, the names of members included.
 """
 
 

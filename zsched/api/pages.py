@@ -43,8 +43,9 @@ class Pages:
         self._places = threading.Semaphore(LARGE_PAGES_MAX)
 
     def fill(self, found: Generator[T], view: Callable[[T], View], rows_max: int | None = None) -> Page[T]:
-        """A page of rows_max rows and PAGE_BYTES_MAX bytes at most, but of one row at least. `found` may have any number
-        of rows: one more than rows_max tells whether any follow. It is closed.
+        """A page of at most rows_max rows and PAGE_BYTES_MAX bytes, but of at least one row if there is any.
+
+        Closes `found`. It needs one row more than rows_max, so that the page knows whether any follow.
         """
         pieces: list[bytes] = []
         piece, before = bytearray(b"["), 0

@@ -1,8 +1,8 @@
 """How many large request bodies are in work at the same time.
 
-A body takes several times its size once it is read, until its request has been served, and reading it takes time in which
-Python runs nothing else. So those under way are bounded by their bytes. The next one waits, first come, first served.
-Few may wait, because each of them holds one of the threads that serve everybody.
+A body takes several times its size from when it is read until its request has been served, and parsing it takes time in
+which Python runs little else. So those in work are bounded by their bytes. The next one waits, first come, first
+served. Few may wait, because each of them holds one of the threads that serve everybody.
 """
 
 from __future__ import annotations
@@ -62,8 +62,8 @@ class Room:
 
 
 class Admission:
-    """Falcon middleware, `req.context.admission`: what a request took of the room is given back when it has been served,
-    whatever came of it.
+    """Falcon middleware, as `req.context.admission`. What a request took of the room is given back when it has been
+    served, whatever its answer.
     """
 
     def __init__(self, room: Room, postpone: Callable[[], None]) -> None:

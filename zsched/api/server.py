@@ -151,8 +151,8 @@ class _Channel(waitress.channel.HTTPChannel):  # type: ignore[misc]
         return taken
 
     def write_soon(self, data: bytes) -> int:
-        """Send what can be sent at once, and keep the rest in memory; the crowd bounds what is kept. For the thread that
-        serves the request. It never waits for the caller. Raises ClientDisconnected.
+        """Send what the socket takes at once, and keep the rest in memory; the crowd bounds what is kept. Called by the
+        thread that serves the request, and never waits for the caller. Raises ClientDisconnected.
         """
         with self.outbuf_lock:
             if not self.connected:

@@ -1,4 +1,4 @@
-"""The bytes of a connection's answers until they are sent. Takes the place of Waitress's buffer, which keeps what was sent
+"""The bytes of a connection's answers until they are sent. It replaces Waitress's buffer, which keeps what was sent
 until the next answer comes, and moves a large answer to a file.
 """
 
@@ -8,7 +8,7 @@ from collections import deque
 
 
 class Unsent:
-    """Pieces in order, in memory; each is let go when it is sent. The methods are those that Waitress's channel uses."""
+    """Pieces in order, in memory; each is dropped when it is sent. Has the methods that Waitress's channel uses."""
 
     def __init__(self) -> None:
         self._pieces: deque[memoryview] = deque()
