@@ -243,7 +243,7 @@ _REMOVALS: Final = (
         15,
         "the body of a request has no bound",
         "unit/test_rest_bodies.py::test_a_body_has_a_bound",
-        ("api/body.py", "    if length > bytes_max or len(body) > bytes_max:", "    if False:"),
+        ("api/body.py", "    if length > bytes_max:", "    if False:"),
     ),
     removal(
         15,
@@ -324,6 +324,53 @@ _REMOVALS: Final = (
         "unfinished bodies have no bound",
         "system/test_crowd.py::test_unfinished_bodies_cost_a_bounded_amount_together",
         ("api/crowd.py", "        if self._unfinished_bytes > UNFINISHED_BYTES_MAX:\n", "        if False:\n"),
+    ),
+    removal(
+        15,
+        "answers that nobody takes have no bound",
+        "system/test_crowd.py::test_answers_that_nobody_takes_cost_a_bounded_amount_together"
+        " system/test_crowd.py::test_who_owes_the_most_for_the_longest_time_goes_first",
+        ("api/crowd.py", "        while excess > 0 and owed:", "        while False:"),
+    ),
+    removal(
+        15,
+        "a page has no bound of bytes",
+        "unit/test_rest_pages.py::test_a_list_of_the_largest_jobs_is_pages_of_eight_mebibytes"
+        " unit/test_rest_pages.py::test_the_answer_to_an_array_ends_early_and_leads_to_all_of_its_jobs"
+        " unit/test_rest_pages.py::test_workers_tokens_and_keys",
+        ("api/pages.py", " or (rows and before + len(piece) + len(shown) + 2 > PAGE_BYTES_MAX):", ":"),
+    ),
+    removal(
+        15,
+        "a page that ends early has no link",
+        "unit/test_rest_pages.py::test_a_list_of_the_largest_jobs_is_pages_of_eight_mebibytes"
+        " unit/test_rest_pages.py::test_events unit/test_rest_pages.py::test_runs_of_a_job",
+        ("api/pages.py", "    if page.more:\n", "    if False:\n"),
+    ),
+    removal(
+        15,
+        "the values of a body are not counted",
+        "unit/test_rest_bodies.py::test_a_body_of_too_many_values_is_refused_before_any_is_built",
+        ("api/body.py", "    if _too_many_values(body):", "    if False:"),
+    ),
+    removal(
+        15,
+        "what stands in strings counts as values",
+        "unit/test_rest_bodies.py::test_what_looks_like_values_inside_strings_is_none"
+        " unit/test_rest_bodies.py::test_values_are_counted_exactly_whatever_their_strings_hold",
+        ("api/body.py", 'b"".join(parts[inside::2])', 'b"".join(parts)'),
+    ),
+    removal(
+        15,
+        "large bodies are all read at once",
+        "unit/test_rest_bodies.py::test_large_bodies_beyond_their_room_are_told_to_come_again_and_small_ones_are_read",
+        ("api/body.py", "    req.context.admission.admit(req, length)\n", ""),
+    ),
+    removal(
+        15,
+        "the room of a large body is not given back",
+        "unit/test_rest_bodies.py::test_room_is_given_back_whatever_came_of_the_request",
+        ("api/room.py", "            self._room.give_back(taken)", "            pass"),
     ),
     removal(
         15,

@@ -17,6 +17,7 @@ import secrets
 import shlex
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import islice
 from typing import Any, Final, Literal, NamedTuple, Self, TypedDict, Unpack
 
 from zsched.wire import Answer, ClientError, NotFound, Refused, Unreachable, Untrusted, Wire
@@ -60,9 +61,11 @@ PATIENCE_S: Final = 60.0
 # Up to so many jobs are looked at one by one, more by the lists of those that have not ended.
 LOOKS_MAX: Final = 16
 
-# What one request takes and gives: jobs and bytes of a submit (the scheduler's bound is twice that), rows of a list.
+# What one request takes and gives: jobs, bytes and JSON values of a submit (the scheduler's bounds are 16 MiB and
+# 700,000 values), rows of a list.
 JOBS_MAX: Final = 10_000
 SUBMIT_BYTES_MAX: Final = 8 * 2**20
+SUBMIT_VALUES_MAX: Final = 600_000
 ROWS_MAX: Final = 1_000
 
 # Of a command, what makes the name of a job that has no other.
@@ -227,7 +230,7 @@ class Client:
         key, a random one unless given. With the same key the same job can be submitted again within seven days: it is
         the first one that is returned. Raises Refused with code `idempotency_key_reused` for another job.
         """
-        return Job(self, self._submit(spec(command, **fields), idempotency_key))
+        return Job(self, self._submit(spec(command, **fields), idempotency_key).json())
 
     def map(self, command: str, inputs: Iterable[object], **fields: Unpack[Fields]) -> list[Job]:
         """Submit one job for each input, in order: `{}` in the command is the input, quoted for sh.
@@ -240,11 +243,25 @@ class Client:
 
     def submit_all(self, bodies: Sequence[View], *, idempotency_key: str | None = None) -> list[Job]:
         """Submit jobs as docs/rest.md describes them, all or none, at most 10,000. The key is as of `submit`."""
-        return [Job(self, view) for view in self._submit(list(bodies), idempotency_key)]
+        answer = self._submit(list(bodies), idempotency_key)
+        views: list[View] = answer.json()
+        try:
+            if answer.following:
+                views += self.rows(answer.following, PATIENCE_S)
+        except Refused as error:
+            if error.code != "scope":
+                raise
+            # A token that may submit need not be allowed to read. The numbers of one submit follow one another.
+            missing = enumerate(bodies[len(views) :], int(views[0]["id"]) + len(views))
+            views += [
+                {"id": number, "name": body["name"], "command": body["command"], "status": "pending"}
+                for number, body in missing
+            ]
+        return [Job(self, view) for view in views]
 
-    def _submit(self, body: object, key: str | None) -> Any:
+    def _submit(self, body: object, key: str | None) -> Answer:
         key = secrets.token_hex(16) if key is None else key
-        return self.ask("POST", "/jobs", body, patience_s=PATIENCE_S, key=key).json()
+        return self.ask("POST", "/jobs", body, patience_s=PATIENCE_S, key=key)
 
     def get(self, job_id: int) -> Job:
         """The job, with its last run. Raises NotFound."""
@@ -262,14 +279,17 @@ class Client:
     def jobs(self, status: str | None = None, limit: int | None = None, patience_s: float = 0.0) -> Iterator[Job]:
         """Jobs, newest first, without their runs; asked for page by page as they are taken."""
         chosen = f"&status={status}" if status else ""
-        offset = 0
-        while limit is None or offset < limit:
-            rows = ROWS_MAX if limit is None else min(ROWS_MAX, limit - offset)
-            page = self.ask("GET", f"/jobs?limit={rows}&offset={offset}{chosen}", patience_s=patience_s).json()
-            yield from (Job(self, view) for view in page)
-            offset += rows
-            if len(page) < rows:
-                return
+        rows = ROWS_MAX if limit is None else min(ROWS_MAX, limit)
+        found = islice(self.rows(f"/jobs?limit={rows}{chosen}", patience_s), limit)
+        return (Job(self, view) for view in found)
+
+    def rows(self, path: str, patience_s: float = 0.0) -> Iterator[View]:
+        """The rows of a list of docs/rest.md from this path on; asked for page by page as they are taken."""
+        following: str | None = path
+        while following:
+            answer = self.ask("GET", following, patience_s=patience_s)
+            yield from answer.json()
+            following = answer.following
 
     def as_completed(self, jobs: Iterable[Job | int], timeout: float | None = None) -> Iterator[Job]:
         """Each of the jobs, given as such or by number, when it has ended, with its last run.
@@ -351,8 +371,8 @@ class Client:
 
     def workers(self) -> list[View]:
         """All workers that ever registered, as REST shows them."""
-        views: list[View] = self.ask("GET", "/workers").json()
-        return views
+        # One that registers between two pages may move another from the first to the second.
+        return list({view["worker_id"]: view for view in self.rows("/workers")}.values())
 
     def stats(self) -> View:
         """How many tasks and workers there are, by status."""
@@ -410,15 +430,24 @@ def spec(command: str, **fields: Unpack[Fields]) -> View:
 
 def batches(bodies: Sequence[View]) -> Iterator[Sequence[View]]:
     """Jobs in as few pieces as requests can carry, in order."""
-    begin, size = 0, 0
+    begin, size, values = 0, 0, 0
     for place, body in enumerate(bodies):
-        length = len(json.dumps(body))
-        if place - begin == JOBS_MAX or (size + length > SUBMIT_BYTES_MAX and place > begin):
+        length, count = len(json.dumps(body)), _values(body)
+        large = size + length > SUBMIT_BYTES_MAX or values + count > SUBMIT_VALUES_MAX
+        if place - begin == JOBS_MAX or (large and place > begin):
             yield bodies[begin:place]
-            begin, size = place, 0
+            begin, size, values = place, 0, 0
         size += length
+        values += count
     if begin < len(bodies):
         yield bodies[begin:]
+
+
+def _values(value: object) -> int:
+    """How many JSON values there are in one, with itself and the names of members."""
+    if isinstance(value, Mapping):
+        return 1 + len(value) + sum(map(_values, value.values()))
+    return 1
 
 
 def _fault(command: str) -> str:

@@ -36,7 +36,7 @@ class Inbox:
 
     def __init__(self, callers_max: int) -> None:
         """`callers_max`: how many threads can be in `call` at the same time."""
-        self._callers_max = callers_max
+        self.callers_max = callers_max
         self._posted: deque[Posted] = deque()
         # Whether as many runs are pending as may be, as of the last turn: a submit need not come in to hear that.
         self.full = False
@@ -59,7 +59,7 @@ class Inbox:
             raise ClosedError
         future: Future[Reply] = Future()
         self._posted.append((command, future))
-        self._coming.discard(getattr(self._local, "mark", None))
+        self.postpone()
         self.wake()
         return future.result(COMMAND_WAIT_S)
 
@@ -78,6 +78,10 @@ class Inbox:
         finally:
             self._coming.discard(mark)
 
+    def postpone(self) -> None:
+        """The request that this thread serves will not post soon: no turn waits for it."""
+        self._coming.discard(getattr(self._local, "mark", None))
+
     def wake(self) -> None:
         """Make the loop turn. Also safe in a signal handler."""
         if not self._woken:
@@ -91,7 +95,7 @@ class Inbox:
         nobody else can.
         """
         until = time.monotonic() + GATHER_S
-        while self._coming and len(self._posted) < self._callers_max and time.monotonic() < until:
+        while self._coming and len(self._posted) < self.callers_max and time.monotonic() < until:
             time.sleep(_GATHER_STEP_S)
 
     def take(self, most: int) -> Iterator[Posted]:

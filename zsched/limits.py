@@ -39,12 +39,28 @@ JOBS_BODY_BYTES_MAX = 16 * MIB
 # The body of POST /jobs/{id}/log. Within it the output is cut to head and tail, never refused; a longer one is 413.
 LOG_BODY_BYTES_MAX = 16 * MIB
 
+# Values in one JSON body, counted before any is built: commas, colons and opening brackets outside of strings, and one.
+# So members' names count too, and an empty array or object counts twice. More is 413.
+BODY_VALUES_MAX = FRAME_VALUES_MAX
+
+# Bodies up to this size are read at once. Larger ones share BODIES_BYTES_MAX until their requests have been served;
+# one that is larger than that takes it alone. A quarter of the threads may wait for their turn; the next gets 503.
+SMALL_BODY_BYTES_MAX = 64 * KIB
+BODIES_BYTES_MAX = 4 * MIB
+
 # Jobs in one POST /jobs: one transaction, one turn. More is 413.
 JOBS_PER_SUBMIT_MAX = 10_000
 
 # Rows of one page of a list. A larger `limit` is cut to the maximum.
 PAGE_ROWS_MAX = 1_000
 PAGE_ROWS_DEFAULT = 100
+
+# Bytes of one page of a list, as JSON. It ends before the row that would pass this, and its Link names the next page.
+# A single row may be longer: a job with 96 KiB of command and 64 KiB of variables takes six times that at worst.
+PAGE_BYTES_MAX = 8 * MIB
+
+# Pages of more than 256 KiB made at the same time. The next one waits for milliseconds.
+LARGE_PAGES_MAX = 2
 
 # Output of each stream shown inside a job or a run. The middle is left out, with a marker that says where the rest is.
 LOGS_BYTES_SHOWN = 64 * KIB
@@ -229,6 +245,10 @@ ANSWER_S = 180
 
 # Bodies that are not complete, all together. Beyond it the one that has waited longest is cut off.
 UNFINISHED_BYTES_MAX = 256 * MIB
+
+# Bytes of answers that have not been sent, of all connections together. They are kept in memory. Beyond it a connection
+# is cut off: of the address that owes most, the one that has cost most, in bytes times seconds.
+UNSENT_BYTES_MAX = 64 * MIB
 
 # The head of a request. A longer one is 431.
 HEADER_BYTES_MAX = 32 * KIB

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import select
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
@@ -24,6 +25,9 @@ KEY_CHARS_MAX: Final = 255
 
 # A file of a token is read so far; a longer one is refused.
 TOKEN_BYTES_MAX: Final = 4096
+
+# A header of RFC 8288, as the scheduler writes it.
+_NEXT: Final = re.compile(r'<(/[^<>]*)>; rel="next"')
 
 
 class ClientError(Exception):
@@ -57,6 +61,12 @@ class Answer(NamedTuple):
 
     headers: HTTPMessage
     body: bytes
+
+    @property
+    def following(self) -> str | None:
+        """The path of the next page, None after the last one."""
+        found = _NEXT.search(self.headers.get("Link", ""))
+        return found and found[1]
 
     def json(self) -> Any:
         """The value in the body. Raises Unreachable: a zsched scheduler would have sent one."""

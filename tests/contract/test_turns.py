@@ -198,7 +198,7 @@ def test_a_reader_sees_committed_turns_and_never_half_of_one(base: Base) -> None
     door = base.open_door()
     assert door.job(job_id) is None
     base.store.settle(NOW)
-    assert door.jobs(None, 10, 0) == []
+    assert list(door.jobs(None, 10, 0)) == []
     base.turn()
     run_id = base.last_run(job_id).run_id
     base.claim()
@@ -222,7 +222,7 @@ def test_a_reader_pages_jobs_newest_first_and_by_status(base: Base) -> None:
     assert [job.job_id for job in door.jobs(None, 2, 1)] == [waiting[1], waiting[0]]
     assert [job.job_id for job in door.jobs(RunStatus.SUCCESS, 10, 0)] == [base.run(ended).job_id]
     assert [job.job_id for job in door.jobs(RunStatus.PENDING, 10, 0)] == waiting[::-1]
-    assert door.jobs(RunStatus.CANCELLED, 10, 0) == []
+    assert list(door.jobs(RunStatus.CANCELLED, 10, 0)) == []
     door.close()
 
 
@@ -235,7 +235,7 @@ def test_a_reader_shows_a_jobs_runs_newest_first(base: Base) -> None:
     door = base.open_door()
     newest = base.last_run(job_id)
     assert [run.run_id for run in door.runs(job_id, 10)] == [newest.run_id, lost]
-    assert door.runs(job_id, 1) == [newest]
+    assert list(door.runs(job_id, 1)) == [newest]
     assert door.last_run(job_id) == newest
     assert door.last_run(never) is None
     door.close()
@@ -258,5 +258,5 @@ def test_a_reader_knows_nothing_of_what_does_not_exist(base: Base) -> None:
     assert door.run(RunId(99)) is None
     assert door.output(RunId(99)) is None
     assert door.worker(WorkerId("nobody")) is None
-    assert door.runs(JobId(99), 10) == []
+    assert list(door.runs(JobId(99), 10)) == []
     door.close()

@@ -33,6 +33,7 @@ BEYOND_SCHEMAS = (
     "success means 0",
     "a public key of CURVE",
     "put it into a script",
+    "not together with first and last",
     # 1.0 is an integer to JSON Schema.
     "got `float`",
 )

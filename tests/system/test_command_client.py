@@ -109,6 +109,11 @@ def problem(status: int, code: str, **headers: str) -> Reply:
     )
 
 
+def following(path: str) -> str:
+    """The header of a list that goes on there."""
+    return f'<{path}>; rel="next"'
+
+
 def replies(*given: Reply) -> Callable[[str, str, bytes], Reply]:
     """One reply after the other; the last for ever."""
     left = list(given)
@@ -298,24 +303,62 @@ def test_many_jobs_are_waited_for_by_lists_and_each_end_is_asked_for(stub: Stub,
             return as_json([])
         if "status=running" in path:
             looks += 1
-            return as_json([job(number, "running") for number in next(lists)])
+            found = [job(number, "running") for number in next(lists)]
+            return as_json(found, Link=following("/jobs?more")) if len(found) == 1_000 else as_json(found)
         return as_json(job(job_of(path), "success" if looks > 2 else "running"))
 
     stub.answer = answer
     assert [done.id for done in client.as_completed(range(1, 31))] == list(range(1, 31))
-    assert not [path for _, path in stub.asked if "offset=1000" in path]
+    assert ("GET", "/jobs?more") not in stub.asked
     # Each is asked for when no list has it: all, none, 19, and the other 11.
     assert sum(path.startswith("/jobs/") for _, path in stub.asked) == 60
 
 
 def test_pages_of_a_list_are_asked_for_as_they_are_taken(stub: Stub, client: Client) -> None:
-    stub.answer = lambda _method, path, _body: as_json(
-        [job(1, "success")] * (1000 if "offset=0" in path else 500 if "limit=500" in path else 3)
-    )
-    assert len(list(client.jobs(limit=1500))) == 1500
-    assert stub.asked == [("GET", "/jobs?limit=1000&offset=0"), ("GET", "/jobs?limit=500&offset=1000")]
-    assert len(list(client.jobs("failed"))) == 1003
-    assert stub.asked[-1] == ("GET", "/jobs?limit=1000&offset=1000&status=failed")
+    """However many rows each has: a page may end early."""
+    first, second = "/jobs?limit=1000", "/jobs?limit=1000&before=7"
+    pages = {
+        first: as_json([job(9, "failed"), job(7, "failed")], Link=following(second)),
+        second: as_json([job(6, "failed")] * 3),
+    }
+    stub.answer = lambda _method, path, _body: pages[path.replace("&status=failed", "")]
+    found = client.jobs()
+    assert [next(found).id, next(found).id] == [9, 7]
+    assert stub.asked == [("GET", first)]
+    assert [job.id for job in found] == [6, 6, 6]
+    assert stub.asked == [("GET", first), ("GET", second)]
+    pages["/jobs?limit=3"] = pages[first]
+    assert [job.id for job in client.jobs(limit=3)] == [9, 7, 6]
+    assert [job.id for job in client.jobs("failed")] == [9, 7, 6, 6, 6]
+    assert ("GET", "/jobs?limit=1000&status=failed") in stub.asked
+
+
+def test_a_worker_on_two_pages_is_one_worker(stub: Stub, client: Client) -> None:
+    names = [{"worker_id": name} for name in ("a", "b", "c")]
+    stub.answer = replies(as_json(names[:2], Link=following("/workers?offset=2")), as_json(names[1:]))
+    assert client.workers() == names
+
+
+def test_all_jobs_of_a_submit_come_back_whose_answer_ends_early(stub: Stub, client: Client) -> None:
+    rest = "/jobs?first=5&last=6&limit=1000"
+    made = [job(number, "pending") for number in range(3, 7)]
+    bodies = [{"name": f"n{number}", "command": "true"} for number in range(4)]
+    early = as_json(made[:2], 201, Link=following(rest))
+    stub.answer = replies(early, as_json(made[2:]))
+    assert [made.id for made in client.submit_all(bodies)] == [3, 4, 5, 6]
+    assert stub.asked == [("POST", "/jobs"), ("GET", rest)]
+
+    # By a token that may not read, they are known by what was asked.
+    stub.answer = replies(early, problem(403, "scope"))
+    views = [made.view for made in client.submit_all(bodies)]
+    assert views[:2] == made[:2]
+    assert views[2:] == [
+        {"id": 5, "name": "n2", "command": "true", "status": "pending"},
+        {"id": 6, "name": "n3", "command": "true", "status": "pending"},
+    ]
+    stub.answer = replies(early, problem(403, "protected_mode"))
+    with pytest.raises(Refused):
+        client.submit_all(bodies)
 
 
 def chunk(data: bytes, offset: int, end: bool = False) -> Reply:

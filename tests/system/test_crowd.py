@@ -144,7 +144,7 @@ def test_an_answer_that_nobody_takes_is_given_up(server: Server, monkeypatch: py
             assert other.ask(post(jobs))[0] == 201
         caller.send(b"GET /jobs HTTP/1.1\r\nHost: localhost\r\n\r\n")
         open_ = server._all[0].active_channels
-        until(lambda: any(one.unsent and not one.in_work for one in list(open_.values())), SOON_S)
+        until(lambda: any(one.unsent_bytes and not one.in_work for one in list(open_.values())), SOON_S)
         until(lambda: not open_, SOON_S)
 
 
@@ -211,9 +211,9 @@ def test_unfinished_bodies_cost_a_bounded_amount_together(server: Server) -> Non
 def test_the_address_with_the_most_connections_pays_first() -> None:
     class One:
         def __init__(self, address: str, since_s: float) -> None:
-            self.home, self.since_s, self.waits_s = home(address), since_s, since_s
-            self.unfinished_bytes = 0
-            self.begun = self.in_work = self.unsent = self.closed = False
+            self.home, self.since_s, self.waits_s, self.owes_s = home(address), since_s, since_s, since_s
+            self.unfinished_bytes = self.unsent_bytes = 0
+            self.begun = self.in_work = self.closed = False
 
         def handle_close(self) -> None:
             self.closed = True
@@ -243,6 +243,71 @@ def test_the_address_with_the_most_connections_pays_first() -> None:
     late.in_work = True
     whole.enter(late)
     assert not whole.thin(2.0)
+
+
+def test_answers_that_nobody_takes_cost_a_bounded_amount_together(
+    server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(crowd, "UNSENT_BYTES_MAX", 24 * MIB)
+    jobs = b"[" + b",".join([b'{"name": "j", "command": "%s"}' % (b"x" * 90_000)] * 90) + b"]"
+    with Caller(server) as caller:
+        assert caller.ask(post(jobs))[0] == 201
+    open_ = server._all[0].active_channels
+
+    def unsent_bytes() -> int:
+        return sum(one.unsent_bytes for one in list(open_.values()))
+
+    with ExitStack() as held:
+        callers = [held.enter_context(Caller(server)) for _ in range(12)]
+        for caller in callers:
+            caller.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+            caller.send(b"GET /jobs HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        for caller in callers:
+            with suppress(ConnectionError):
+                caller.socket.recv(1, socket.MSG_PEEK)
+        # Each has been answered. The others were cut off.
+        until(lambda: not any(one.in_work for one in list(open_.values())) and unsent_bytes() <= 24 * MIB)
+        assert unsent_bytes() > 8 * MIB
+        with Caller(server) as other:
+            status, _, found = other.ask(b"GET /jobs HTTP/1.1\r\nHost: localhost\r\n\r\n")
+            assert (status, len(found)) == (200, 91)
+            # What was taken is kept no longer, though the connection stays.
+            until(lambda: min(one.unsent_bytes for one in list(open_.values())) == 0)
+            idle = [one for one in list(open_.values()) if not one.unsent_bytes]
+            assert [len(buffer._pieces) for one in idle for buffer in one.outbufs] == [0] * len(idle)
+
+
+def test_who_owes_the_most_for_the_longest_time_goes_first(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(crowd, "UNSENT_BYTES_MAX", 100)
+
+    class One:
+        home, since_s, waits_s, begun, in_work, unfinished_bytes = b"", 0.0, 0.0, False, False, 0
+
+        def __init__(self, name: str, address: bytes, unsent_bytes: int, owes_s: float) -> None:
+            self.name, self.home, self.unsent_bytes, self.owes_s = name, address, unsent_bytes, owes_s
+
+        def handle_close(self) -> None:
+            self.unsent_bytes = 0
+            gone.append(self.name)
+            whole.leave(self)
+
+    gone: list[str] = []
+    whole = crowd.Crowd()
+    alone = One("alone", b"a", 45, 0.0)
+    young, old, little = One("young", b"b", 20, 9.0), One("old", b"b", 20, 5.0), One("little", b"b", 1, 0.0)
+    for one in (alone, young, old, little):
+        whole.enter(one)
+    assert whole.thin(10.0)
+    assert gone == []
+    # Its address owes the most by now. In work or not makes no difference.
+    big = One("big", b"b", 30, 8.0)
+    big.in_work = True
+    whole.enter(big)
+    assert whole.thin(10.1)
+    assert gone == ["old"]
+    alone.unsent_bytes = 90
+    assert whole.thin(10.2)
+    assert gone == ["old", "alone"]
 
 
 def test_loopback_is_one_home_and_a_subscribers_network_too() -> None:

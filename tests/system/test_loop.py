@@ -414,7 +414,7 @@ def test_nobody_is_told_anything_before_the_commit(scheduler: Scheduler, pool: T
     assert scheduler.store.at_gate.wait(DEADLINE_S)
     assert w1.hears_nothing()
     assert not answer.done()
-    assert scheduler.reader.jobs(None, 10, 0) == []
+    assert list(scheduler.reader.jobs(None, 10, 0)) == []
     scheduler.store.gate.set()
     (job_id,) = answer.result(DEADLINE_S)
     assert len(w1.take()) == 1
@@ -482,7 +482,7 @@ def test_a_turn_that_can_not_be_stored_has_not_happened_and_the_loop_goes_on(dis
                 scheduler.submit()
         w1.say(Heartbeat(s=w1.session, seq=1, n=0, window=40, ahead=0))
         assert w1.hears_nothing()
-        assert scheduler.reader.jobs(None, 10, 0) == []
+        assert list(scheduler.reader.jobs(None, 10, 0)) == []
         disk.fails = {}
         w1.beat(seq=2)
         (job_id,) = scheduler.submit_again()

@@ -162,13 +162,13 @@ def test_a_connection_serves_many_requests(server: Server) -> None:
 
 def test_an_answer_leaves_in_one_piece(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
     pieces = []
-    write_soon = HTTPChannel.write_soon
+    send = HTTPChannel.send
 
-    def written(channel: HTTPChannel, data: bytes) -> Any:
-        pieces.append(data)
-        return write_soon(channel, data)
+    def sent(channel: HTTPChannel, data: bytes, **named: Any) -> Any:
+        pieces.append(bytes(data))
+        return send(channel, data, **named)
 
-    monkeypatch.setattr(HTTPChannel, "write_soon", written)
+    monkeypatch.setattr(HTTPChannel, "send", sent)
     with Caller(server) as caller:
         status, _, body = caller.ask(post(JOB))
         [piece] = pieces

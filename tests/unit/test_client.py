@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import json
 import os
 from pathlib import Path
 
 import pytest
 
+from zsched.api.body import _too_many_values
 from zsched.client import (
     JOBS_MAX,
     NAME_CHARS,
     SUBMIT_BYTES_MAX,
+    SUBMIT_VALUES_MAX,
     Client,
     ClientError,
     Job,
@@ -49,6 +52,14 @@ def test_a_request_stays_below_its_size_unless_one_job_alone_is_larger() -> None
     third: View = {"command": "x" * (SUBMIT_BYTES_MAX // 3)}
     huge: View = {"command": "x" * (SUBMIT_BYTES_MAX + 1)}
     assert [len(batch) for batch in batches([third, third, third, huge, third])] == [2, 1, 1, 1]
+
+
+def test_a_request_has_fewer_json_values_than_the_scheduler_takes() -> None:
+    names = (SUBMIT_VALUES_MAX // 4 - 4) // 2
+    body = {"name": "j", "env": {f"V{number}": "" for number in range(names)}}
+    assert [len(batch) for batch in batches([body] * 9)] == [3, 3, 3]
+    for batch in batches([body] * 9):
+        assert not _too_many_values(json.dumps(list(batch)).encode())
 
 
 @pytest.mark.parametrize("url", ["localhost:8080", "ftp://localhost", "http://", "http://[::1", "http://h:port"])

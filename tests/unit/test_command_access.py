@@ -66,7 +66,7 @@ def test_a_token_added_in_a_database_is_good_and_its_secret_is_not_kept(
     assert secret not in err
     reader = open_reader(db)
     kept = reader.token(shown.token_id)
-    events = reader.events(0, 10)
+    events = list(reader.events(0, 10))
     reader.close()
     assert kept is not None
     now_ms = time.time_ns() // 1_000_000

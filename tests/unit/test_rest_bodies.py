@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import threading
+import time
+import tracemalloc
 from collections.abc import Iterator
 
 import pytest
@@ -10,8 +13,20 @@ from falcon import testing
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tests.unit.rest import Rest, problem
-from zsched.limits import BODY_BYTES_MAX, JOBS_BODY_BYTES_MAX, LOG_BODY_BYTES_MAX
+from tests.unit.rest import Rest, problem, until
+from zsched.api import body as body_module
+from zsched.api.problem import Problem
+from zsched.api.room import Room
+from zsched.inbox import Inbox
+from zsched.limits import (
+    BODIES_BYTES_MAX,
+    BODY_BYTES_MAX,
+    BODY_VALUES_MAX,
+    GATHER_S,
+    JOBS_BODY_BYTES_MAX,
+    LOG_BODY_BYTES_MAX,
+    SMALL_BODY_BYTES_MAX,
+)
 
 JOB = b'{"name": "j", "command": "true"}'
 POSTS = ["/jobs", "/jobs/1/log", "/workers/register", "/workers/heartbeat", "/workers/enrol"]
@@ -131,9 +146,9 @@ def test_a_body_has_a_bound(rest: Rest, path: str, most: int) -> None:
 
 def test_many_keys_that_are_one_are_refused_quickly(rest: Rest) -> None:
     """A minute of work for a mebibyte of body would hold everybody up."""
-    keys = b",".join(b'"%d":0' % number for number in range(500_000))
-    answer = rest.post("/jobs", body=b"{%s,%s}" % (keys, b'"499999":0'))
-    refused(answer, "#", 'the key "499999" stands there twice')
+    keys = b",".join(b'"%d":0' % number for number in range(300_000))
+    answer = rest.post("/jobs", body=b"{%s,%s}" % (keys, b'"299999":0'))
+    refused(answer, "#", 'the key "299999" stands there twice')
 
 
 # The words that matter, so that a search comes near to what could be accepted.
@@ -171,3 +186,132 @@ def test_whatever_path_and_query_come_no_read_fails(rest: Rest, path: str, query
         answer = rest.get(f"/{known}{path.replace('?', '')}", query_string=query.lstrip("?"))
         # 405: a path that takes something else, such as /workers/register.
         assert answer.status_code in (200, 400, 404, 405)
+
+
+# --- how much one body may cost --------------------------------------------------------------------------------------
+
+
+def filled(unit: bytes) -> bytes:
+    """The largest body there is, an array of this over and over."""
+    return b"[%s1]" % (unit * ((JOBS_BODY_BYTES_MAX - 3) // len(unit)))
+
+
+@pytest.mark.parametrize("path", ["/jobs", "/jobs/1/log"])
+@pytest.mark.parametrize(
+    "unit", [b"[],", b'{"a":[]},', b"[[[[[]]]]],", b"1,", b'"",', b'"\\\\\\"",', b"[" * 1_000, b"{"]
+)
+def test_a_body_of_too_many_values_is_refused_before_any_is_built(rest: Rest, path: str, unit: bytes) -> None:
+    body = filled(unit)
+    sentence = "The JSON of one request has at most 700000 values: send less in each"
+    tracemalloc.start()
+    try:
+        answer = rest.post(path, body=body)
+        _, peak_bytes = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    problem(answer, 413, "too_many", sentence)
+    # Copies of its bytes, and nothing else.
+    assert peak_bytes < 4 * JOBS_BODY_BYTES_MAX
+
+
+def test_what_looks_like_values_inside_strings_is_none(rest: Rest) -> None:
+    """A command may be full of brackets, commas and quotes, and bring any number of backslashes."""
+    hostile = ",[{:" * 300 + '"\\' * 20 + ',"[' + "\\\\"
+    jobs = [{"name": 'j"', "command": f"true {hostile}{'x' * (number % 7)}"} for number in range(10_000)]
+    body = json.dumps(jobs).encode()
+    assert sum(body.count(mark) for mark in (b",", b"[", b"{", b":")) > 10 * BODY_VALUES_MAX
+    answer = rest.post("/jobs", body=body)
+    assert answer.status_code == 201, answer.text
+    first = answer.json[0]["id"]
+    assert rest.get(f"/jobs/{first + 9_999}").json["command"] == jobs[-1]["command"]
+
+
+def test_as_many_values_as_may_be_are_read(rest: Rest) -> None:
+    """An array with so many numbers is no job, but it is JSON."""
+    numbers = b"[%s0]" % (b"0," * (BODY_VALUES_MAX - 2))
+    assert rest.post("/jobs", body=numbers).json["code"] == "too_many"
+    assert "10000 jobs" in rest.post("/jobs", body=numbers).json["error"]
+    assert "700000 values" in rest.post("/jobs", body=b"[0," + numbers[1:]).json["error"]
+
+
+def marks(value: object) -> int:
+    """The commas, colons and opening brackets that a value is written with."""
+    if isinstance(value, dict):
+        return 1 + len(value) + max(len(value) - 1, 0) + sum(map(marks, value.values()))
+    if isinstance(value, list):
+        return 1 + max(len(value) - 1, 0) + sum(map(marks, value))
+    return 0
+
+
+@settings(max_examples=500, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    value=st.recursive(
+        st.none() | st.integers() | st.text(alphabet='a\\",:[]{} ', max_size=12),
+        lambda inner: st.lists(inner, max_size=6) | st.dictionaries(st.text(alphabet='a\\",:[{'), inner, max_size=5),
+        max_leaves=20,
+    ),
+    most=st.integers(1, 40),
+    piece=st.integers(1, 9),
+)
+def test_values_are_counted_exactly_whatever_their_strings_hold(
+    monkeypatch: pytest.MonkeyPatch, value: object, most: int, piece: int
+) -> None:
+    monkeypatch.setattr(body_module, "BODY_VALUES_MAX", most)
+    monkeypatch.setattr(body_module, "_SPLIT_BYTES", piece)
+    written = json.dumps(value).encode()
+    assert body_module._too_many_values(written) == (1 + marks(value) > most)
+
+
+LARGE = b'{"name": "j", "command": "true"%s}' % (b" " * SMALL_BODY_BYTES_MAX)
+
+
+def test_large_bodies_beyond_their_room_are_told_to_come_again_and_small_ones_are_read(rest: Rest) -> None:
+    taken = rest.context.bodies.take(10 * BODIES_BYTES_MAX)
+    answer = rest.post("/jobs", body=LARGE)
+    assert (answer.status_code, answer.json["code"], answer.headers["Retry-After"]) == (503, "unavailable", "1")
+    assert rest.post("/jobs", body=JOB).status_code == 201
+    rest.context.bodies.give_back(taken)
+    assert rest.post("/jobs", body=LARGE).status_code == 201
+
+
+@pytest.mark.parametrize("body", [LARGE, LARGE + b"]", LARGE.replace(b"name", b"mane"), filled(b"[],")])
+def test_room_is_given_back_whatever_came_of_the_request(rest: Rest, body: bytes) -> None:
+    for _ in range(3):
+        assert rest.post("/jobs", body=body).status_code in (201, 400, 413)
+    # All of it.
+    rest.context.bodies.give_back(rest.context.bodies.take(BODIES_BYTES_MAX))
+
+
+def test_large_bodies_have_their_turn_in_order_and_only_so_many_wait() -> None:
+    room = Room(100, waiters_max=2)
+    assert room.take(1_000) == 100
+    order: list[int] = []
+
+    def want(size: int) -> None:
+        taken = room.take(size)
+        order.append(size)
+        room.give_back(taken)
+
+    threads = []
+    for waiting, size in enumerate((100, 1), 1):
+        threads.append(threading.Thread(target=want, args=(size,)))
+        threads[-1].start()
+        until(lambda waiting=waiting: len(room._waiting) == waiting)  # type: ignore[misc]
+    with pytest.raises(Problem, match="Too many large request bodies"):
+        room.take(1)
+    room.give_back(100)
+    for thread in threads:
+        thread.join()
+    assert order == [100, 1]
+    assert room.take(100) == 100
+
+
+def test_a_turn_does_not_wait_for_a_request_with_a_large_body(rest: Rest) -> None:
+    inbox, mark = Inbox(2), object()
+    inbox.expect(mark)
+    with inbox.serving(mark):
+        began = time.monotonic()
+        inbox.gather()
+        assert time.monotonic() - began >= GATHER_S
+        inbox.postpone()
+        assert not inbox._coming

@@ -9,11 +9,13 @@ import falcon
 from zsched import tokens
 from zsched.api import views
 from zsched.api.body import TokenBody, read
-from zsched.api.context import Context, actor, answer, parameters
+from zsched.api.context import Context, actor, answer, number, parameters
+from zsched.api.pages import address, answer_page
 from zsched.api.problem import Problem
 from zsched.dispatcher.commands import AddToken, RevokeKey, RevokeToken
 from zsched.limits import TOKEN_LIFE_MS_MAX
 from zsched.model import Scope, Token, WorkerId
+from zsched.protocol import INTEGER_MAX
 from zsched.units import format_duration_ms, parse_duration_ms
 
 
@@ -24,8 +26,10 @@ class Tokens:
         self._context = context
 
     def on_get(self, req: falcon.Request, resp: falcon.Response) -> None:
-        parameters(req)
-        answer(resp, [views.token(token) for token in self._context.reader.tokens()])
+        given = parameters(req, "offset")
+        offset = number(given, "offset", 0, 0, INTEGER_MAX)
+        page = self._context.pages.fill(self._context.reader.tokens(offset), views.token)
+        answer_page(resp, page, address("/tokens", given, offset=offset + page.rows))
 
     on_head = on_get
 
@@ -70,8 +74,10 @@ class Keys:
         self._context = context
 
     def on_get(self, req: falcon.Request, resp: falcon.Response) -> None:
-        parameters(req)
-        answer(resp, [views.key(key) for key in self._context.reader.worker_keys()])
+        given = parameters(req, "offset")
+        offset = number(given, "offset", 0, 0, INTEGER_MAX)
+        page = self._context.pages.fill(self._context.reader.worker_keys(offset), views.key)
+        answer_page(resp, page, address("/access", given, offset=offset + page.rows))
 
     on_head = on_get
 
@@ -85,10 +91,9 @@ class KeyItem:
     def on_delete(self, req: falcon.Request, resp: falcon.Response, worker: str) -> None:
         parameters(req)
         self._context.inbox.call(RevokeKey(WorkerId(worker), actor(req)))
-        revoked = [
-            key for key in self._context.reader.worker_keys() if key.worker_id == worker and key.revoked_ms is not None
-        ]
-        answer(resp, views.key(max(revoked, key=lambda key: key.revoked_ms or 0)))
+        revoked = self._context.reader.last_revoked_key(WorkerId(worker))
+        assert revoked is not None
+        answer(resp, views.key(revoked))
 
 
 def _life_ms(text: str) -> int:

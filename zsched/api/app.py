@@ -11,6 +11,7 @@ from zsched.api import access, events, jobs, openapi, problem, runs, status, wor
 from zsched.api.context import Context
 from zsched.api.gate import Gate, Needs
 from zsched.api.requests import Requests
+from zsched.api.room import Admission
 from zsched.model import Scope
 
 READ, SUBMIT, WORKER, ADMIN = Scope.READ, Scope.SUBMIT, Scope.WORKER, Scope.ADMIN
@@ -48,7 +49,8 @@ NEEDS: Final[Needs] = {path: needed for path, _, needed in ROUTES}
 def make_app(context: Context) -> falcon.App[falcon.Request, falcon.Response]:
     """The WSGI application."""
     gate = Gate(context.trust, lambda: context.reader, NEEDS)
-    app = falcon.App(middleware=(Requests(context, NEEDS), gate))
+    admission = Admission(context.bodies, context.inbox.postpone)
+    app = falcon.App(middleware=(Requests(context, NEEDS), gate, admission))
     app.req_options.strip_url_path_trailing_slash = True
     app.req_options.auto_parse_qs_csv = False
     app.req_options.keep_blank_qs_values = True

@@ -17,10 +17,15 @@ import msgspec
 from msgspec import Meta, Struct
 
 from zsched.api.problem import Problem
-from zsched.limits import BODY_BYTES_MAX, NOTE_CHARS_MAX
+from zsched.limits import BODY_BYTES_MAX, BODY_VALUES_MAX, NOTE_CHARS_MAX
 from zsched.protocol import INTEGER_MAX, WorkerName
 
 _DEPTH_MAX: Final = 32
+# What begins or separates values, where it stands outside of strings.
+_MARKS: Final = b",:[{"
+# So much is split at a time, so that other threads get their turn and an end in sight comes soon.
+_SPLIT_BYTES: Final = 64 * 1024
+_SURROGATE: Final = re.compile("[\ud800-\udfff]")
 _PATH: Final = re.compile(r"(?s)(.*?) - at `(?:key in )?\$(.*)`")
 
 Count = Annotated[int, Meta(ge=1, le=65_536)]
@@ -76,16 +81,20 @@ def read(req: falcon.Request, shape: type[ShapeT], *, bytes_max: int = BODY_BYTE
 
 
 def read_bytes(req: falcon.Request, *, bytes_max: int) -> bytes:
-    """The request's body. Raises a 413 Problem."""
+    """The request's body. Raises a 413 Problem, and a 503 Problem when too many large ones are in work."""
+    # Waitress has the whole body, and so always its length.
     length = req.content_length or 0
-    body = b"" if length > bytes_max else req.bounded_stream.read(bytes_max + 1)
-    if length > bytes_max or len(body) > bytes_max:
+    if length > bytes_max:
         raise Problem(413, "too_large", f"The body of this request has at most {bytes_max} bytes")
-    return bytes(body)
+    req.context.admission.admit(req, length)
+    return bytes(req.bounded_stream.read(length))
 
 
 def parse(body: bytes) -> Any:
-    """Bytes as strict JSON. Raises a 400 Problem."""
+    """Bytes as strict JSON. Raises a 400 Problem, and a 413 Problem for too many values, before it builds any."""
+    if _too_many_values(body):
+        detail = f"The JSON of one request has at most {BODY_VALUES_MAX} values: send less in each"
+        raise Problem(413, "too_many", detail)
     try:
         value = json.loads(body.decode(), object_pairs_hook=_unique_keys, parse_constant=_no_constant)
     except UnicodeDecodeError:
@@ -99,6 +108,29 @@ def parse(body: bytes) -> Any:
         _refuse("#", f"an integer lies outside ±{INTEGER_MAX}")
     _check(value, "#", 1)
     return value
+
+
+def _too_many_values(body: bytes) -> bool:
+    """Whether JSON has more values than may be, as limits.py counts them. Linear in the body, and builds nothing. What
+    is no JSON is counted somehow: its parser refuses it.
+    """
+    # No body has more marks than bytes, and few have as many marks when those in strings count too.
+    if len(body) < BODY_VALUES_MAX or _marks(body) < BODY_VALUES_MAX:
+        return False
+    # Without escaped backslashes and quotes, every quote that is left begins or ends a string.
+    plain = body.replace(b"\\\\", b"").replace(b'\\"', b"")
+    count, inside = 1, 0
+    for begin in range(0, len(plain), _SPLIT_BYTES):
+        parts = plain[begin : begin + _SPLIT_BYTES].split(b'"')
+        count += _marks(b"".join(parts[inside::2]))
+        if count > BODY_VALUES_MAX:
+            return True
+        inside ^= (len(parts) - 1) % 2
+    return False
+
+
+def _marks(text: bytes) -> int:
+    return len(text) - len(text.translate(None, _MARKS))
 
 
 def convert(value: object, shape: type[ShapeT], pointer: str) -> ShapeT:
@@ -159,7 +191,7 @@ def _check(value: object, pointer: str, depth: int) -> None:
         case str():
             if "\0" in value:
                 _refuse(pointer, "a NUL character can't be stored or run")
-            if not value.isascii() and any("\ud800" <= char <= "\udfff" for char in value):
+            if not value.isascii() and _SURROGATE.search(value):
                 _refuse(pointer, "a lone surrogate is no character")
         case bool() | None:
             pass

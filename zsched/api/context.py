@@ -12,9 +12,12 @@ import msgspec
 
 from zsched.api.forwarded import Proxies
 from zsched.api.gate import Trust
+from zsched.api.pages import Pages
 from zsched.api.problem import Problem
 from zsched.api.refusals import Refusals
+from zsched.api.room import Room
 from zsched.inbox import Inbox
+from zsched.limits import BODIES_BYTES_MAX
 from zsched.live import Live
 from zsched.model import JobId, RunId
 from zsched.protocol import INTEGER_MAX
@@ -60,6 +63,8 @@ class Context:
         self.seal = seal
         self.proxies = proxies or Proxies()
         self.refusals = refusals or Refusals()
+        self.pages = Pages()
+        self.bodies = Room(BODIES_BYTES_MAX, waiters_max=inbox.callers_max // 4)
         self._open_reader = open_reader
         self._local = threading.local()
 

@@ -18,20 +18,25 @@ from zsched.limits import (
     IDLE_CONNECTION_S,
     REQUEST_S,
     UNFINISHED_BYTES_MAX,
+    UNSENT_BYTES_MAX,
 )
 
 _SWEEP_S: Final = 1.0
+# How often the unsent bytes are added up: threads that write answers change them at any time.
+_SUM_S: Final = 0.02
 
 
 class Connection(Protocol):
     """What has to be known of one, times by the steady clock. `since_s` is when its present state began: no byte of a
     request is there, or not all of one, or an answer is made and taken. `waits_s` is since when it has been waiting for
-    a whole request; that a part comes changes nothing. `unfinished_bytes`: of a body.
+    a whole request; that a part comes changes nothing. `unfinished_bytes`: of a body. `owes_s` is since when it has had
+    unsent bytes.
     """
 
     home: bytes
     since_s: float
     waits_s: float
+    owes_s: float
     unfinished_bytes: int
 
     @property
@@ -43,8 +48,8 @@ class Connection(Protocol):
         """Whether a whole request is there and has not been served."""
 
     @property
-    def unsent(self) -> bool:
-        """Whether a part of an answer has not been taken."""
+    def unsent_bytes(self) -> int:
+        """Bytes of answers that have not been taken."""
 
     def handle_close(self) -> None: ...
 
@@ -56,6 +61,7 @@ class Crowd:
         self._open: set[Connection] = set()
         self._unfinished_bytes = 0
         self._swept_s = 0.0
+        self._summed_s = 0.0
 
     def enter(self, one: Connection) -> None:
         self._open.add(one)
@@ -83,7 +89,26 @@ class Crowd:
             for one in self._waiting():
                 if self._unfinished_bytes > UNFINISHED_BYTES_MAX and one.unfinished_bytes:
                     one.handle_close()
+        if now_s - self._summed_s >= _SUM_S:
+            self._summed_s = now_s
+            self._cut_debtors(now_s)
         return len(self._open) <= CONNECTIONS_MAX - ACCEPTED_MAX
+
+    def _cut_debtors(self, now_s: float) -> None:
+        """Close connections until the unsent bytes of all are within their bound: of the address that owes most, the
+        one that costs most, in bytes times seconds. In work or not: another answer for it would only add to them.
+        """
+        owed = {one: unsent for one in self._open if (unsent := one.unsent_bytes)}
+        excess = sum(owed.values()) - UNSENT_BYTES_MAX
+        homes: Counter[bytes] = Counter()
+        for one, unsent in owed.items():
+            homes[one.home] += unsent
+        while excess > 0 and owed:
+            worst = max(owed, key=lambda one: (homes[one.home], owed[one] * (now_s - one.owes_s)))
+            unsent = owed.pop(worst)
+            homes[worst.home] -= unsent
+            excess -= unsent
+            worst.handle_close()
 
     def _waiting(self) -> list[Connection]:
         """Those on which nothing is being done, in the order in which they go."""
@@ -93,7 +118,7 @@ class Crowd:
 
 def _limit_s(one: Connection) -> float:
     """How long it may be in its present state."""
-    if one.in_work or one.unsent:
+    if one.in_work or one.unsent_bytes:
         return ANSWER_S
     return REQUEST_S if one.begun else IDLE_CONNECTION_S
 

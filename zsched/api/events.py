@@ -5,8 +5,10 @@ from __future__ import annotations
 import falcon
 
 from zsched.api import views
-from zsched.api.context import Context, answer, duration_ms, number, parameters
+from zsched.api.context import Context, duration_ms, number, parameters
+from zsched.api.pages import Page, address, answer_page
 from zsched.limits import PAGE_ROWS_DEFAULT, PAGE_ROWS_MAX, WAIT_MS_MAX
+from zsched.model import Event
 from zsched.protocol import INTEGER_MAX
 
 
@@ -21,8 +23,12 @@ class Events:
         after = number(given, "after", 0, 0, INTEGER_MAX)
         limit = number(given, "limit", PAGE_ROWS_DEFAULT, 1, PAGE_ROWS_MAX)
         wait_s = duration_ms(given, "wait", WAIT_MS_MAX) / 1000
-        found = self._context.live.hold(lambda: self._context.reader.events(after, limit), bool, wait_s)
+        page = self._context.live.hold(lambda: self._look(after, limit), lambda page: page.rows > 0, wait_s)
         resp.cache_control = ["no-store"]
-        answer(resp, [views.event(event) for event in found])
+        following = address("/events", given, after=page.last.event_id) if page.last else ""
+        answer_page(resp, page, following)
 
     on_head = on_get
+
+    def _look(self, after: int, limit: int) -> Page[Event]:
+        return self._context.pages.fill(self._context.reader.events(after, limit + 1), views.event, limit)

@@ -9,6 +9,7 @@ import falcon
 from zsched.api import idempotency, views
 from zsched.api.body import LogBody, convert, parse, read, read_bytes
 from zsched.api.context import Context, actor, answer, duration_ms, job_id, number, parameters
+from zsched.api.pages import address, answer_page
 from zsched.api.problem import Problem
 from zsched.dispatcher.commands import Cancel, FullError, Report, Submit
 from zsched.keys import KeyFileError
@@ -36,18 +37,41 @@ class Jobs:
         self._context = context
 
     def on_get(self, req: falcon.Request, resp: falcon.Response) -> None:
-        given = parameters(req, "status", "limit", "offset")
+        given = parameters(req, "status", "limit", "offset", "before", "first", "last")
         limit = number(given, "limit", PAGE_ROWS_DEFAULT, 1, PAGE_ROWS_MAX)
+        if "first" in given or "last" in given:
+            self._range(resp, given, limit)
+            return
         offset = number(given, "offset", 0, 0, INTEGER_MAX)
+        before = JobId(number(given, "before", 0, 1, INTEGER_MAX)) if "before" in given else None
         status = _status(given["status"]) if "status" in given else None
-        answer(resp, [views.job(job) for job in self._context.reader.jobs(status, limit, offset)])
+        found = self._context.reader.jobs(status, limit + 1, offset, before)
+        page = self._context.pages.fill(found, views.job, limit)
+        # By number unless the caller counts rows: an offset moves when jobs come in, or change their status.
+        if "offset" in given or page.last is None:
+            place = {"offset": offset + page.rows}
+        else:
+            place = {"before": page.last.job_id}
+        answer_page(resp, page, address("/jobs", given, **place))
 
     on_head = on_get
+
+    def _range(self, resp: falcon.Response, given: dict[str, str], limit: int) -> None:
+        """Jobs by their numbers, oldest first, as the submit that made them answers."""
+        for name in ("status", "offset", "before"):
+            if name in given:
+                detail = "not together with first and last"
+                raise Problem(400, "invalid_request", f"{name}: {detail}", errors=((name, detail),))
+        first = JobId(number(given, "first", 1, 1, INTEGER_MAX))
+        last = JobId(number(given, "last", INTEGER_MAX, 1, INTEGER_MAX))
+        page = self._context.pages.fill(self._context.reader.jobs_between(first, last, limit + 1), views.job, limit)
+        following = address("/jobs", given, first=page.last.job_id + 1) if page.last else ""
+        answer_page(resp, page, following)
 
     def on_post(self, req: falcon.Request, resp: falcon.Response) -> None:
         parameters(req)
         key = idempotency.key(req)
-        # Told before the body is read: a crowd beyond the bound costs next to nothing. What was done needs no room.
+        # Before the body is read: refusing a crowd costs next to nothing. What was done needs no room.
         if self._context.inbox.full and not (key and idempotency.known(req, key, self._context.reader)):
             raise FullError
         body = read_bytes(req, bytes_max=JOBS_BODY_BYTES_MAX)
@@ -63,12 +87,25 @@ class Jobs:
         else:
             assert isinstance(reply, list)
             first, last, count = reply[0], reply[-1], len(reply)
-        jobs = [views.job(made) for made in self._context.reader.jobs_between(first, last)]
-        if len(jobs) < count:
-            raise Problem(410, "purged", "What this Idempotency-Key has submitted was done, and is not kept any more")
-        if not many:
-            resp.location = f"/jobs/{first}"
-        answer(resp, jobs if many else jobs[0], 201)
+        if many:
+            self._answer_many(resp, first, last, count)
+            return
+        made = self._context.reader.job(first)
+        if made is None:
+            raise _purged()
+        resp.location = f"/jobs/{first}"
+        answer(resp, views.job(made), 201)
+
+    def _answer_many(self, resp: falcon.Response, first: JobId, last: JobId, count: int) -> None:
+        """The jobs of a submit, as far as one page goes. Their numbers are all in a header."""
+        reader = self._context.reader
+        if reader.count_jobs_between(first, last) < count:
+            raise _purged()
+        page = self._context.pages.fill(reader.jobs_between(first, last, count), views.job)
+        resp.set_header("Zsched-Jobs", f"{first}-{last}")
+        assert page.last is not None
+        following = address("/jobs", {}, first=page.last.job_id + 1, last=last, limit=PAGE_ROWS_MAX)
+        answer_page(resp, page, following, 201)
 
 
 class JobItem:
@@ -109,12 +146,15 @@ class JobRuns:
         self._context = context
 
     def on_get(self, req: falcon.Request, resp: falcon.Response, job: str) -> None:
-        given = parameters(req, "limit")
+        given = parameters(req, "limit", "before")
         limit = number(given, "limit", PAGE_ROWS_DEFAULT, 1, PAGE_ROWS_MAX)
-        reader = self._context.reader
-        _found(reader.job(job_id(job)))
+        before = RunId(number(given, "before", 0, 1, INTEGER_MAX)) if "before" in given else None
+        found = _found(self._context.reader.job(job_id(job)))
+        runs = self._context.reader.runs(found.job_id, limit + 1, before)
         # Without logs: a thousand runs may have written a gigabyte. /runs/{id} has them.
-        answer(resp, [views.run(run, None) for run in reader.runs(job_id(job), limit)])
+        page = self._context.pages.fill(runs, lambda run: views.run(run, None), limit)
+        path = f"/jobs/{found.job_id}/runs"
+        answer_page(resp, page, address(path, given, before=page.last.run_id) if page.last else "")
 
     on_head = on_get
 
@@ -159,6 +199,10 @@ class JobLog:
         run = reader.run(RunId(told))
         assert run is not None
         answer(resp, views.run(run, reader.output(run.run_id)))
+
+
+def _purged() -> Problem:
+    return Problem(410, "purged", "What this Idempotency-Key has submitted was done, and is not kept any more")
 
 
 def _found(job: Job | None) -> Job:

@@ -20,11 +20,14 @@ from zsched.api.gate import Needs
 from zsched.api.operations import OPERATIONS, Operation
 from zsched.limits import (
     BACKOFF_MS_MAX,
+    BODY_VALUES_MAX,
     COMMAND_BYTES_MAX,
     GRACE_MS_MAX,
     IDEMPOTENCY_KEY_CHARS_MAX,
     JOBS_PER_SUBMIT_MAX,
+    MIB,
     NAME_CHARS_MAX,
+    PAGE_BYTES_MAX,
     PAGE_ROWS_DEFAULT,
     PAGE_ROWS_MAX,
     REQUEST_ID_CHARS_MAX,
@@ -46,14 +49,17 @@ _DURATION: Final[Schema] = {
 # A path without a scope is read.
 _OPEN: Final[Mapping[str, None]] = {"GET": None}
 _TEXT: Final = "text/plain"
-_ABOUT: Final = """\
+_ABOUT: Final = f"""\
 A job is a shell command, so a call needs a token with the scope in `x-scope`, sent as `Authorization: Bearer TOKEN`.
 Programs on the scheduler's own host need none.
 
-HEAD answers as GET does, without the body, except at `/workers/{worker}/next`. Any other method is 405, and `Allow`
+HEAD answers as GET does, without the body, except at `/workers/{{worker}}/next`. Any other method is 405, and `Allow`
 names those that there are. What is no HTTP is 400, a head of more than 32 KiB 431. New members may be added to answers.
 
 Every answer has an `X-Request-Id`: that of the request, if it is 1 to 64 letters, digits and `._-`, else a random one.
+
+A page of a list has at most {PAGE_BYTES_MAX // MIB} MiB of JSON. Where rows follow, `Link` has the address of the next
+page. The JSON of a request has at most {BODY_VALUES_MAX} values, the names of members included.
 """
 
 
@@ -63,6 +69,18 @@ _QUERY: Final[Mapping[str, Schema]] = {
         "schema": {"type": "integer", "minimum": 1, "default": PAGE_ROWS_DEFAULT},
     },
     "offset": {"description": "What to leave out in front", "schema": {"type": "integer", "minimum": 0}},
+    "before": {
+        "description": "Only what has a smaller number: the last one that was seen",
+        "schema": {"type": "integer", "minimum": 1},
+    },
+    "first": {
+        "description": "Jobs from this number on, oldest first; not together with status, offset and before",
+        "schema": {"type": "integer", "minimum": 1},
+    },
+    "last": {
+        "description": "Jobs up to this number, oldest first; not together with status, offset and before",
+        "schema": {"type": "integer", "minimum": 1},
+    },
     "after": {"description": "The last id that was seen", "schema": {"type": "integer", "minimum": 0, "default": 0}},
     "wait": {
         "description": "How long to hold the answer until there is something to say; more than 20s is cut to that",
@@ -94,6 +112,14 @@ _REQUEST_ID: Final = "X-Request-Id"
 _ID: Final[Schema] = {"type": "string", "pattern": f"^[A-Za-z0-9._-]{{1,{REQUEST_ID_CHARS_MAX}}}$"}
 _HEADERS: Final[Mapping[str, Schema]] = {
     "Location": {"description": "The path of the job, when it is one", "schema": {"type": "string"}},
+    "Link": {
+        "description": 'Where rows follow, the address of the next page: `<…>; rel="next"` (RFC 8288)',
+        "schema": {"type": "string", "pattern": '^</[^<>]*>; rel="next"$'},
+    },
+    "Zsched-Jobs": {
+        "description": "The numbers of all jobs that an array has made, from the first to the last",
+        "schema": {"type": "string", "pattern": "^[0-9]+-[0-9]+$"},
+    },
     "Idempotency-Replayed": {
         "description": "Whether it was done before, by a request with the same Idempotency-Key",
         "schema": {"const": "true"},
@@ -114,7 +140,7 @@ _ERRORS: Final[Mapping[int, tuple[str, tuple[str, ...]]]] = {
     405: ("The path does not take this method", ("Allow",)),
     409: ("It is not in a state for this", ()),
     410: ("What this Idempotency-Key has submitted is not kept any more", ()),
-    413: ("The body is too large, or has too many jobs", ()),
+    413: ("The body is too large, or has too many jobs or values", ()),
     422: ("This Idempotency-Key was used for another request", ()),
     429: ("Too many bad tokens from this address, or too many runs wait already", ("Retry-After",)),
     503: ("Not now", ("Retry-After",)),

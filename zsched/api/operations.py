@@ -32,9 +32,16 @@ class Operation:
 _CONNECTED: Final = "A worker of this name is connected over ZeroMQ"
 _NO_JOB, _NO_RUN, _NO_WORKER = "There is no such job", "There is no such run", "There is no such worker"
 
+# What a list may have besides its rows.
+_LIST: Final = ("Link",)
+
 OPERATIONS: Final[Mapping[str, Operation]] = {
     "GET /jobs": Operation(
-        "list_jobs", "List jobs, newest first", list[shapes.Job], query=("status", "limit", "offset")
+        "list_jobs",
+        "List jobs, newest first, or some by their numbers",
+        list[shapes.Job],
+        query=("status", "limit", "offset", "before", "first", "last"),
+        headers=_LIST,
     ),
     "POST /jobs": Operation(
         "submit",
@@ -43,7 +50,7 @@ OPERATIONS: Final[Mapping[str, Operation]] = {
         201,
         JobBody | list[JobBody],
         {"name": "hello-job", "command": "echo Hello World"},
-        headers=("Location", "Idempotency-Replayed"),
+        headers=("Location", "Idempotency-Replayed", "Zsched-Jobs", *_LIST),
         once=True,
     ),
     "GET /jobs/{job}": Operation(
@@ -53,7 +60,8 @@ OPERATIONS: Final[Mapping[str, Operation]] = {
         "list_runs",
         "The runs of a job, newest first, without their logs",
         list[shapes.Run],
-        query=("limit",),
+        query=("limit", "before"),
+        headers=_LIST,
         lacks=_NO_JOB,
     ),
     "POST /jobs/{job}/cancel": Operation(
@@ -76,7 +84,9 @@ OPERATIONS: Final[Mapping[str, Operation]] = {
         headers=("Zsched-Offset", "Zsched-Next", "Zsched-End"),
         lacks=_NO_RUN,
     ),
-    "GET /workers": Operation("list_workers", "All workers that ever registered", list[shapes.Worker]),
+    "GET /workers": Operation(
+        "list_workers", "All workers that ever registered", list[shapes.Worker], query=("offset",), headers=_LIST
+    ),
     "POST /workers/register": Operation(
         "register",
         "A worker that polls begins",
@@ -110,7 +120,13 @@ OPERATIONS: Final[Mapping[str, Operation]] = {
         lacks="Nobody registered this name",
         conflicts=_CONNECTED,
     ),
-    "GET /tokens": Operation("list_tokens", "The tokens of callers, without their secrets", list[shapes.Token]),
+    "GET /tokens": Operation(
+        "list_tokens",
+        "The tokens of callers, without their secrets",
+        list[shapes.Token],
+        query=("offset",),
+        headers=_LIST,
+    ),
     "POST /tokens": Operation(
         "add_token",
         "Make a token; this answer alone has its secret",
@@ -122,12 +138,16 @@ OPERATIONS: Final[Mapping[str, Operation]] = {
     "DELETE /tokens/{token}": Operation(
         "revoke_token", "Revoke a token", shapes.Token, lacks="There is no such token, or it was revoked before"
     ),
-    "GET /access": Operation("list_keys", "The keys of workers", list[shapes.Key]),
+    "GET /access": Operation("list_keys", "The keys of workers", list[shapes.Key], query=("offset",), headers=_LIST),
     "DELETE /access/{worker}": Operation(
         "revoke_key", "Revoke a worker's key; its session ends", shapes.Key, lacks="The worker has no key"
     ),
     "GET /events": Operation(
-        "list_events", "What was done and what happened, in order", list[shapes.Event], query=("after", "limit", "wait")
+        "list_events",
+        "What was done and what happened, in order",
+        list[shapes.Event],
+        query=("after", "limit", "wait"),
+        headers=_LIST,
     ),
     "GET /healthz": Operation("health", "The process lives"),
     "GET /readyz": Operation("readiness", "The loop turns, and the store takes what it decides"),

@@ -5,7 +5,6 @@ refuses.
 from __future__ import annotations
 
 import logging
-import sys
 import threading
 import time
 from collections.abc import Callable
@@ -18,7 +17,7 @@ import waitress.channel
 import waitress.server
 import waitress.task
 from waitress import wasyncore
-from waitress.buffers import OverflowableBuffer
+from waitress.channel import ClientDisconnected
 
 from zsched import peer
 from zsched.api.crowd import Crowd, home
@@ -26,8 +25,16 @@ from zsched.api.gate import LOCAL_ADDRESS, PEER_UID
 from zsched.api.ids import request_id
 from zsched.api.parser import Parser
 from zsched.api.problem import Problem, render
+from zsched.api.unsent import Unsent
 from zsched.inbox import Inbox
-from zsched.limits import ACCEPTED_MAX, ANSWER_S, CONNECTIONS_MAX, HEADER_BYTES_MAX, JOBS_BODY_BYTES_MAX
+from zsched.limits import (
+    ACCEPTED_MAX,
+    ANSWER_S,
+    CONNECTIONS_MAX,
+    HEADER_BYTES_MAX,
+    JOBS_BODY_BYTES_MAX,
+    UNSENT_BYTES_MAX,
+)
 
 # Waitress reads a body to its end before the app sees the request; a little more than the largest that any endpoint
 # takes lets the endpoint itself say what its bound is.
@@ -70,7 +77,7 @@ class _Task(waitress.task.WSGITask):  # type: ignore[misc]
         answer = self.build_response_header() + data
         self.wrote_header = True
         self.content_bytes_written = len(data)
-        self.channel.write_whole(answer)
+        self.channel.write_soon(answer)
 
 
 class _ErrorTask(waitress.task.ErrorTask):  # type: ignore[misc]
@@ -104,11 +111,12 @@ class _Channel(waitress.channel.HTTPChannel):  # type: ignore[misc]
         self._local_port = local[1]
         self._inbox = inbox
         self._peer_uid: tuple[int | None] | None = None
-        self.since_s = self.waits_s = time.monotonic()
+        self.since_s = self.waits_s = self.owes_s = time.monotonic()
         self.begun = False
         self.unfinished_bytes = 0
         self._crowd = crowd
         super().__init__(server, sock, *rest, **named)
+        self.outbufs = [Unsent()]
         self.home = home(self.addr[0])
         crowd.enter(self)
 
@@ -117,8 +125,8 @@ class _Channel(waitress.channel.HTTPChannel):  # type: ignore[misc]
         return bool(self.requests)
 
     @property
-    def unsent(self) -> bool:
-        return bool(self.total_outbufs_len)
+    def unsent_bytes(self) -> int:
+        return int(self.total_outbufs_len)
 
     def peer_uid(self) -> int | None:
         """The user at the other end, which is on this host; None when that can't be told. Asked of the kernel once."""
@@ -142,20 +150,21 @@ class _Channel(waitress.channel.HTTPChannel):  # type: ignore[misc]
         self._crowd.holds(self, self.request.body_bytes_received if self.request is not None and self.connected else 0)
         return taken
 
-    def write_whole(self, answer: bytes) -> None:
-        """As write_soon; in memory when there is no room for the file by which a large answer goes."""
-        # Nothing may be sent between the two: what is in the buffer then is the answer without its beginning.
+    def write_soon(self, data: bytes) -> int:
+        """Send what the socket takes at once, and keep the rest in memory; the crowd bounds what is kept. Called by the
+        thread that serves the request, and never waits for the caller. Raises ClientDisconnected.
+        """
         with self.outbuf_lock:
-            try:
-                self.write_soon(answer)
-            except OSError:
-                # Each answer has a buffer of its own.
-                self.outbufs.pop().close()
-                self.outbufs.append(OverflowableBuffer(sys.maxsize))
-                self.outbufs[-1].append(answer)
-                self.current_outbuf_count = len(answer)
-                self.total_outbufs_len += len(answer)
+            if not self.connected:
+                raise ClientDisconnected
+            if not self.total_outbufs_len:
+                self.owes_s = time.monotonic()
+            self.outbufs[0].append(data)
+            self.total_outbufs_len += len(data)
+            _, failed = self._flush_exception(self._flush_some, do_close=False)
+            if failed or self.total_outbufs_len:
                 self.server.pull_trigger()
+        return len(data)
 
     def service(self) -> None:
         self.since_s = time.monotonic()
@@ -196,6 +205,7 @@ class Server:
                 # The crowd sees to both; these are never reached.
                 connection_limit=2 * CONNECTIONS_MAX,
                 channel_timeout=2 * ANSWER_S,
+                outbuf_high_watermark=2 * UNSENT_BYTES_MAX,
                 asyncore_use_poll=True,
             )
         # Waitress says ValueError for a host that has no address.

@@ -7,10 +7,12 @@ import falcon
 from zsched import keys
 from zsched.api import views
 from zsched.api.body import EnrolBody, RegisterBody, WorkerBody, read
-from zsched.api.context import Context, actor, answer, parameters
+from zsched.api.context import Context, actor, answer, number, parameters
+from zsched.api.pages import address, answer_page
 from zsched.api.problem import Problem
 from zsched.dispatcher.commands import Beat, BindKey, Next, RegisterWorker
 from zsched.model import WorkerId
+from zsched.protocol import INTEGER_MAX
 from zsched.store.contract import Claimed
 
 # The addresses that mean every one of this host.
@@ -24,8 +26,10 @@ class Workers:
         self._context = context
 
     def on_get(self, req: falcon.Request, resp: falcon.Response) -> None:
-        parameters(req)
-        answer(resp, [views.worker(worker) for worker in self._context.reader.workers()])
+        given = parameters(req, "offset")
+        offset = number(given, "offset", 0, 0, INTEGER_MAX)
+        page = self._context.pages.fill(self._context.reader.workers(offset), views.worker)
+        answer_page(resp, page, address("/workers", given, offset=offset + page.rows))
 
     on_head = on_get
 

@@ -91,7 +91,7 @@ def made(client: Client, worker: str, endpoint: str | None) -> int:
 
 def listed(client: Client, found: Mapping[str, options.Value]) -> int:
     """`list`."""
-    views = client.ask("GET", "/access").json()
+    views = list(client.rows("/access"))
     if found["--json"]:
         table.document(views)
     elif found["--quiet"]:

@@ -192,8 +192,7 @@ class Asked:
         return made
 
     def all(self) -> list[View]:
-        views: list[View] = self._client.ask("GET", "/tokens").json()
-        return views
+        return list(self._client.rows("/tokens"))
 
     def revoke(self, token_id: str) -> None:
         self._client.ask("DELETE", f"/tokens/{token_id}")

@@ -12,7 +12,7 @@ loop.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Literal, Protocol
@@ -440,21 +440,29 @@ class Store(Protocol):
 
 
 class Reader(Protocol):
-    """The read side: one for each thread."""
+    """The read side: one for each thread.
 
-    def jobs(self, status: RunStatus | None, limit: int, offset: int) -> list[Job]:
-        """A page of jobs, newest first."""
+    A list is a generator: each row is read when it is taken, all rows are of one moment. Close it unless it was read to
+    its end, because until then it holds a read transaction.
+    """
 
-    def jobs_between(self, first: JobId, last: JobId) -> list[Job]:
-        """All jobs with such an id, these two included, oldest first."""
+    def jobs(
+        self, status: RunStatus | None, limit: int, offset: int = 0, before: JobId | None = None
+    ) -> Generator[Job]:
+        """Jobs with an id below `before`, newest first, the first `offset` of them left out."""
+
+    def jobs_between(self, first: JobId, last: JobId, limit: int) -> Generator[Job]:
+        """Jobs with an id from `first` to `last`, both included, oldest first."""
+
+    def count_jobs_between(self, first: JobId, last: JobId) -> int: ...
 
     def job(self, job_id: JobId) -> Job | None: ...
 
     def last_run(self, job_id: JobId) -> Run | None:
         """The job's run with the highest id; None before the first fire of a recurring job."""
 
-    def runs(self, job_id: JobId, limit: int) -> list[Run]:
-        """A job's runs, newest first."""
+    def runs(self, job_id: JobId, limit: int, before: RunId | None = None) -> Generator[Run]:
+        """A job's runs with an id below `before`, newest first."""
 
     def run(self, run_id: RunId) -> Run | None: ...
 
@@ -464,7 +472,7 @@ class Reader(Protocol):
     def totals(self) -> dict[RunStatus, int]:
         """How many tasks are in each state, each by its last run; from counters."""
 
-    def workers(self) -> list[Worker]:
+    def workers(self, offset: int = 0) -> Generator[Worker]:
         """All workers ever registered, by name."""
 
     def workers_by_status(self) -> dict[WorkerStatus, int]:
@@ -479,11 +487,14 @@ class Reader(Protocol):
 
     def token(self, token_id: str) -> Token | None: ...
 
-    def tokens(self) -> list[Token]:
+    def tokens(self, offset: int = 0) -> Generator[Token]:
         """All tokens ever made, oldest first."""
 
-    def worker_keys(self) -> list[WorkerKey]:
+    def worker_keys(self, offset: int = 0) -> Generator[WorkerKey]:
         """All keys that workers ever had, by worker, oldest first."""
 
-    def events(self, after: int, limit: int) -> list[Event]:
+    def last_revoked_key(self, worker_id: WorkerId) -> WorkerKey | None:
+        """The key of this worker that was revoked last; None when none was."""
+
+    def events(self, after: int, limit: int) -> Generator[Event]:
         """What happened after the event of that number, in order."""

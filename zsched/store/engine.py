@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Generator, Iterable, Sequence
 from typing import Any, Protocol
 
 Row = tuple[Any, ...]
@@ -13,6 +13,11 @@ class Engine(Protocol):
 
     def execute(self, statement: str, parameters: Sequence[object] = ()) -> list[Row]:
         """Run a statement to its end and return its rows."""
+
+    def iterate(self, statement: str, parameters: Sequence[object] = ()) -> Generator[Row]:
+        """Rows of a SELECT, each read when it is taken, all of one moment. Close it when not all of them are taken: it
+        holds a read transaction until then.
+        """
 
     def executemany(self, statement: str, parameters: Iterable[Sequence[object]]) -> None:
         """Run a statement that returns nothing once for each set of parameters."""

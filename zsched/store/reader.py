@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Generator, Sequence
+from contextlib import closing
+from typing import Final, TypeVar
+
 from zsched.model import (
     Event,
     Job,
@@ -18,7 +22,12 @@ from zsched.model import (
 )
 from zsched.store import rows, sql
 from zsched.store.contract import RunOutput, Submitted
-from zsched.store.engine import Engine
+from zsched.store.engine import Engine, Row
+
+T = TypeVar("T")
+
+# Above every id, and more rows than there can be.
+_ENDLESS: Final = 2**63 - 1
 
 
 class EngineReader:
@@ -26,28 +35,37 @@ class EngineReader:
 
     def __init__(self, engine: Engine) -> None:
         self._execute = engine.execute
+        self._iterate = engine.iterate
         self.close = engine.close
 
-    def jobs(self, status: RunStatus | None, limit: int, offset: int) -> list[Job]:
-        if status is None:
-            found = self._execute(sql.JOBS, (limit, offset))
-        else:
-            found = self._execute(sql.JOBS_BY_STATUS, (status, limit, offset))
-        return [rows.job(row) for row in found]
+    def _each(self, read: Callable[[Row], T], statement: str, parameters: Sequence[object]) -> Generator[T]:
+        with closing(self._iterate(statement, parameters)) as found:
+            yield from map(read, found)
 
-    def jobs_between(self, first: JobId, last: JobId) -> list[Job]:
-        return [rows.job(row) for row in self._execute(sql.JOBS_BETWEEN, (first, last))]
+    def jobs(
+        self, status: RunStatus | None, limit: int, offset: int = 0, before: JobId | None = None
+    ) -> Generator[Job]:
+        place = (_ENDLESS if before is None else before, limit, offset)
+        if status is None:
+            return self._each(rows.job, sql.JOBS, place)
+        return self._each(rows.job, sql.JOBS_BY_STATUS, (status, *place))
+
+    def jobs_between(self, first: JobId, last: JobId, limit: int) -> Generator[Job]:
+        return self._each(rows.job, sql.JOBS_BETWEEN, (first, last, limit))
+
+    def count_jobs_between(self, first: JobId, last: JobId) -> int:
+        return int(self._execute(sql.COUNT_JOBS_BETWEEN, (first, last))[0][0])
 
     def job(self, job_id: JobId) -> Job | None:
         found = self._execute(sql.JOB, (job_id,))
         return rows.job(found[0]) if found else None
 
     def last_run(self, job_id: JobId) -> Run | None:
-        found = self.runs(job_id, 1)
-        return found[0] if found else None
+        found = self._execute(sql.RUNS_OF_JOB, (job_id, _ENDLESS, 1))
+        return rows.run(found[0]) if found else None
 
-    def runs(self, job_id: JobId, limit: int) -> list[Run]:
-        return [rows.run(row) for row in self._execute(sql.RUNS_OF_JOB, (job_id, limit))]
+    def runs(self, job_id: JobId, limit: int, before: RunId | None = None) -> Generator[Run]:
+        return self._each(rows.run, sql.RUNS_OF_JOB, (job_id, _ENDLESS if before is None else before, limit))
 
     def run(self, run_id: RunId) -> Run | None:
         found = self._execute(sql.RUN, (run_id,))
@@ -70,8 +88,8 @@ class EngineReader:
         found = {WorkerStatus(status): count for status, count in self._execute(sql.WORKERS_BY_STATUS)}
         return {status: found.get(status, 0) for status in WorkerStatus}
 
-    def workers(self) -> list[Worker]:
-        return [rows.worker(row) for row in self._execute(sql.WORKERS)]
+    def workers(self, offset: int = 0) -> Generator[Worker]:
+        return self._each(rows.worker, sql.WORKERS, (_ENDLESS, offset))
 
     def worker(self, worker_id: WorkerId) -> Worker | None:
         found = self._execute(sql.WORKER, (worker_id,))
@@ -85,11 +103,15 @@ class EngineReader:
         found = self._execute(sql.TOKEN, (token_id,))
         return rows.token(found[0]) if found else None
 
-    def tokens(self) -> list[Token]:
-        return [rows.token(row) for row in self._execute(sql.TOKENS)]
+    def tokens(self, offset: int = 0) -> Generator[Token]:
+        return self._each(rows.token, sql.TOKENS, (_ENDLESS, offset))
 
-    def worker_keys(self) -> list[WorkerKey]:
-        return [rows.key(row) for row in self._execute(sql.KEYS)]
+    def worker_keys(self, offset: int = 0) -> Generator[WorkerKey]:
+        return self._each(rows.key, sql.KEYS, (_ENDLESS, offset))
 
-    def events(self, after: int, limit: int) -> list[Event]:
-        return [rows.event(row) for row in self._execute(sql.EVENTS, (after, limit))]
+    def last_revoked_key(self, worker_id: WorkerId) -> WorkerKey | None:
+        found = self._execute(sql.LAST_REVOKED_KEY, (worker_id,))
+        return rows.key(found[0]) if found else None
+
+    def events(self, after: int, limit: int) -> Generator[Event]:
+        return self._each(rows.event, sql.EVENTS, (after, limit))

@@ -29,9 +29,11 @@ _JOB: Final = (
     f" secret_env, {_POLICY}"
 )
 JOB: Final = f"SELECT {_JOB} FROM jobs WHERE job_id = ?"
-JOBS: Final = f"SELECT {_JOB} FROM jobs ORDER BY job_id DESC LIMIT ? OFFSET ?"
-JOBS_BETWEEN: Final = f"SELECT {_JOB} FROM jobs WHERE job_id BETWEEN ? AND ? ORDER BY job_id"
-JOBS_BY_STATUS: Final = f"SELECT {_JOB} FROM jobs WHERE status = ? ORDER BY job_id DESC LIMIT ? OFFSET ?"
+JOBS: Final = f"SELECT {_JOB} FROM jobs WHERE job_id < ? ORDER BY job_id DESC LIMIT ? OFFSET ?"
+JOBS_BETWEEN: Final = f"SELECT {_JOB} FROM jobs WHERE job_id BETWEEN ? AND ? ORDER BY job_id LIMIT ?"
+COUNT_JOBS_BETWEEN: Final = "SELECT count(*) FROM jobs WHERE job_id BETWEEN ? AND ?"
+JOBS_BY_STATUS: Final = f"""
+    SELECT {_JOB} FROM jobs WHERE status = ? AND job_id < ? ORDER BY job_id DESC LIMIT ? OFFSET ?"""
 ADD_JOB: Final = f"""
     INSERT INTO jobs (name, command, demand_id, schedule, next_fire_ms, created_ms, updated_ms, run_as, env,
         secret_env, {_POLICY})
@@ -69,7 +71,7 @@ _RUN: Final = (
     " crashes, claimed_ms, started_ms, finished_ms, cancel_ms, failures, due_ms"
 )
 RUN: Final = f"SELECT {_RUN} FROM runs WHERE run_id = ?"
-RUNS_OF_JOB: Final = f"SELECT {_RUN} FROM runs WHERE job_id = ? ORDER BY run_id DESC LIMIT ?"
+RUNS_OF_JOB: Final = f"SELECT {_RUN} FROM runs WHERE job_id = ? AND run_id < ? ORDER BY run_id DESC LIMIT ?"
 LIVE_ON_WORKER: Final = f"""
     SELECT {_RUN} FROM runs WHERE worker_id = ? AND status = 'running' AND job_id = ? ORDER BY run_id DESC LIMIT 2"""
 LAST_ON_WORKER: Final = f"""
@@ -181,7 +183,7 @@ _WORKER: Final = (
     " lock_inode, agent, can, labels"
 )
 WORKER: Final = f"SELECT {_WORKER} FROM workers WHERE worker_id = ?"
-WORKERS: Final = f"SELECT {_WORKER} FROM workers ORDER BY worker_id"
+WORKERS: Final = f"SELECT {_WORKER} FROM workers ORDER BY worker_id LIMIT ? OFFSET ?"
 WORKERS_BY_STATUS: Final = "SELECT status, count(*) FROM workers GROUP BY status"
 ACTIVE_WORKERS: Final = f"SELECT {_WORKER} FROM workers WHERE status = 'active' ORDER BY worker_id"
 REGISTER: Final = f"""
@@ -206,14 +208,16 @@ EVENTS: Final = f"SELECT {_EVENT} FROM events WHERE event_id > ? ORDER BY event_
 
 _TOKEN: Final = "token_id, digest, scopes, note, created_ms, created_by, expires_ms, revoked_ms"  # noqa: S105
 TOKEN: Final = f"SELECT {_TOKEN} FROM tokens WHERE token_id = ?"
-TOKENS: Final = f"SELECT {_TOKEN} FROM tokens ORDER BY created_ms, token_id"
+TOKENS: Final = f"SELECT {_TOKEN} FROM tokens ORDER BY created_ms, token_id LIMIT ? OFFSET ?"
 ADD_TOKEN: Final = f"INSERT INTO tokens ({_TOKEN}) VALUES (?, ?, ?, ?, ?, ?, ?, NULL)"
 REVOKE_TOKEN: Final = "UPDATE tokens SET revoked_ms = ? WHERE token_id = ? AND revoked_ms IS NULL RETURNING token_id"  # noqa: S105
 
 _KEY: Final = "public_key, worker_id, created_ms, created_by, revoked_ms"
 KEY: Final = f"SELECT {_KEY} FROM keys WHERE public_key = ?"
 KEY_OF: Final = f"SELECT {_KEY} FROM keys WHERE worker_id = ? AND revoked_ms IS NULL"
-KEYS: Final = f"SELECT {_KEY} FROM keys ORDER BY worker_id, created_ms, public_key"
+KEYS: Final = f"SELECT {_KEY} FROM keys ORDER BY worker_id, created_ms, public_key LIMIT ? OFFSET ?"
+LAST_REVOKED_KEY: Final = f"""
+    SELECT {_KEY} FROM keys WHERE worker_id = ? AND revoked_ms IS NOT NULL ORDER BY revoked_ms DESC LIMIT 1"""
 ADD_KEY: Final = f"INSERT INTO keys ({_KEY}) VALUES (?, ?, ?, ?, NULL)"
 REVOKE_KEY: Final = "UPDATE keys SET revoked_ms = ? WHERE worker_id = ? AND revoked_ms IS NULL RETURNING public_key"
 

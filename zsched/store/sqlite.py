@@ -12,8 +12,8 @@ import logging
 import os
 import secrets
 import stat
-from collections.abc import Iterable, Sequence
-from contextlib import suppress
+from collections.abc import Generator, Iterable, Sequence
+from contextlib import closing, suppress
 from importlib import resources
 from pathlib import Path
 from types import TracebackType
@@ -174,7 +174,16 @@ class SqliteEngine:
         except apsw.Error as error:
             _raise_ours(error)
         except UnicodeDecodeError:
-            raise StoreCorrupt("the database is damaged: a text in it is no text") from None
+            raise _not_text() from None
+
+    def iterate(self, statement: str, parameters: Sequence[object] = ()) -> Generator[tuple[Any, ...]]:
+        try:
+            with closing(self._connection.cursor()) as cursor:
+                yield from cursor.execute(statement, parameters)
+        except apsw.Error as error:
+            _raise_ours(error)
+        except UnicodeDecodeError:
+            raise _not_text() from None
 
     def executemany(self, statement: str, parameters: Iterable[Sequence[object]]) -> None:
         try:
@@ -272,6 +281,10 @@ def _schema_steps() -> list[str]:
     return [
         file.read_text() for file in sorted(folder.iterdir(), key=lambda file: file.name) if file.name.endswith(".sql")
     ]
+
+
+def _not_text() -> StoreCorrupt:
+    return StoreCorrupt("the database is damaged: a text in it is no text")
 
 
 def _raise_ours(error: apsw.Error) -> NoReturn:

@@ -1,0 +1,93 @@
+"""How many large request bodies are in work at the same time.
+
+A body takes several times its size from when it is read until its request has been served, and parsing it takes time in
+which Python runs little else. So those in work are bounded by their bytes. The next one waits, first come, first
+served. Few may wait, because each of them holds one of the threads that serve everybody.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from collections.abc import Callable
+from typing import Final
+
+import falcon
+
+from zsched.api.problem import Problem
+from zsched.limits import SMALL_BODY_BYTES_MAX
+
+# How long a body waits for its turn.
+_WAIT_S: Final = 10.0
+
+
+class Room:
+    """Thread-safe."""
+
+    def __init__(self, bytes_max: int, waiters_max: int) -> None:
+        self._changed = threading.Condition()
+        self._bytes_max = bytes_max
+        self._free = bytes_max
+        self._waiters_max = waiters_max
+        self._waiting: deque[object] = deque()
+
+    def take(self, size: int) -> int:
+        """Take room for `size` bytes, or all of it for more; returns what `give_back` takes. Raises a 503 Problem when
+        too many wait already, or the wait takes too long.
+        """
+        taken = min(size, self._bytes_max)
+        with self._changed:
+            if self._waiting or self._free < taken:
+                self._wait(taken)
+            self._free -= taken
+        return taken
+
+    def give_back(self, taken: int) -> None:
+        with self._changed:
+            self._free += taken
+            self._changed.notify_all()
+
+    def _wait(self, taken: int) -> None:
+        place = object()
+        if len(self._waiting) >= self._waiters_max:
+            raise _busy()
+        self._waiting.append(place)
+        try:
+            if not self._changed.wait_for(lambda: self._waiting[0] is place and self._free >= taken, _WAIT_S):
+                raise _busy()
+        finally:
+            self._waiting.remove(place)
+            # Who stood behind it may fit now.
+            self._changed.notify_all()
+
+
+class Admission:
+    """Falcon middleware, as `req.context.admission`. What a request took of the room is given back when it has been
+    served, whatever its answer.
+    """
+
+    def __init__(self, room: Room, postpone: Callable[[], None]) -> None:
+        """`postpone` is called in the thread of a request with a large body: it will post no command soon."""
+        self._room = room
+        self._postpone = postpone
+
+    def process_request(self, req: falcon.Request, _resp: falcon.Response) -> None:
+        req.context.admission = self
+        req.context.room_taken = 0
+
+    def process_response(
+        self, req: falcon.Request, _resp: falcon.Response, _resource: object, _succeeded: bool
+    ) -> None:
+        if taken := getattr(req.context, "room_taken", 0):
+            self._room.give_back(taken)
+
+    def admit(self, req: falcon.Request, size: int) -> None:
+        """Let a body of this size be read. A large one waits for room; raises a 503 Problem when there is none."""
+        if size > SMALL_BODY_BYTES_MAX:
+            self._postpone()
+            req.context.room_taken = self._room.take(size)
+
+
+def _busy() -> Problem:
+    detail = "Too many large request bodies are in work: try again later, or send smaller ones"
+    return Problem(503, "unavailable", detail, headers={"Retry-After": "1"})
