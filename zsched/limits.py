@@ -128,8 +128,8 @@ TURN_FRAMES_MAX = 1_000
 # Commands taken from the inbox in one turn. The rest waits for the next turn.
 TURN_COMMANDS_MAX = 1_000
 
-# Entries in the lists of the frames handled in one turn (results, runs held or returned), from which on the rest waits for
-# the next. Most of them cost a statement each, whether or not they change a row.
+# Entries in the lists of the frames handled in one turn (results, runs held or returned), from which on the rest waits
+# for the next. Most of them cost a statement each, whether or not they change a row.
 TURN_ENTRIES_MAX = 10_000
 
 # Rows changed in one turn before it takes in no more work. A single command is never split by it.
@@ -199,8 +199,8 @@ REGISTER_GAP_MS = 500
 STALE_FRAMES_MAX = 32
 STALE_FRAME_GAP_MS = 1_000
 
-# Runs that one worker may return unstarted before it gets a pause without new runs. The pause doubles each time up to the
-# maximum, and is short again after the worker returned little for as long as the maximum.
+# Runs that one worker may return unstarted before it gets a pause without new runs. The pause doubles each time up to
+# the maximum, and is short again after the worker returned little for as long as the maximum.
 RETURNS_MAX = 1_024
 RETURNS_PAUSE_MS = 1_000
 RETURNS_PAUSE_MS_MAX = 60_000

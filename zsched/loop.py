@@ -17,13 +17,14 @@ import zmq
 
 from zsched import protocol
 from zsched.dispatcher import Dispatcher
-from zsched.dispatcher.commands import Command, RefusedError
+from zsched.dispatcher.commands import BusyError, Command, KeyBound, RefusedError
 from zsched.dispatcher.core import Reply
 from zsched.inbox import ClosedError, Inbox
 from zsched.limits import (
     STORE_PAUSE_S,
     TURN_BYTES_MAX,
     TURN_COMMANDS_MAX,
+    TURN_ENTRIES_MAX,
     TURN_FRAMES_MAX,
     TURN_ROWS_MAX,
 )
@@ -57,6 +58,9 @@ class WorkerPort(Protocol):
 
     def answer_strangers(self) -> None:
         """Say who of those that want to connect may."""
+
+    def open_outward(self) -> None:
+        """Listen on the addresses that other hosts reach, unless that is done. Raises OSError, zmq.ZMQError."""
 
 
 class Loop:
@@ -153,9 +157,24 @@ class Loop:
             self._next_tick_ms = now.mono_ms
         self._send()
         for future, answer in answers:
-            _resolve(future, answer)
+            _resolve(future, self._opened(answer))
         self._show()
         self.turned_s = time.monotonic()
+
+    def _opened(self, answer: Reply | Exception) -> Reply | Exception:
+        """The answer. One that gives a worker of another host its key opens the port to other hosts first."""
+        if not isinstance(answer, KeyBound) or not answer.outward:
+            return answer
+        try:
+            self._port.open_outward()
+        except (OSError, zmq.ZMQError) as error:
+            log.error("the workers' port can't be opened to other hosts: %s", error)
+            return BusyError(
+                "port_taken",
+                f"The key is stored, but the workers' port can't be opened to other hosts: {error}. Free that port, or"
+                " set zmq_port and start the scheduler again",
+            )
+        return answer
 
     def _show(self) -> None:
         """Pass on what callers look at."""
@@ -192,11 +211,13 @@ class Loop:
             self._dispatcher.on_unreachable(peer, frame, now)
 
     def _handle_frames(self, now: Now) -> None:
-        while self._frames and not self._full():
+        entries = 0
+        while self._frames and not self._full() and entries < TURN_ENTRIES_MAX:
             peer, key, frame = self._frames.popleft()
             if isinstance(frame, protocol.ProtocolError):
                 self._dispatcher.on_garbage(peer, str(frame), now)
                 continue
+            entries += protocol.entries(frame)
             try:
                 with self._store.attempt():
                     self._dispatcher.on_frame(peer, frame, now, key)

@@ -41,6 +41,15 @@ def end(address: str, port: int) -> End:
     return End(getattr(parsed, "ipv4_mapped", None) or parsed, port)
 
 
+def home(address: str) -> bytes:
+    """Where a caller comes from: its IPv4 address, the network that a subscriber has in IPv6, or this host."""
+    parsed = ip_address(address)
+    parsed = getattr(parsed, "ipv4_mapped", None) or parsed
+    if parsed.is_loopback:
+        return b""
+    return parsed.packed if parsed.version == 4 else parsed.packed[:8]
+
+
 def uid_of(caller: End, ours: End) -> int | None:
     """The user whose process holds the caller's end; None when that can't be told."""
     try:

@@ -4,8 +4,9 @@ Called by the loop and by the worker's link, which see bytes; dispatcher and age
 in, a frame or ProtocolError out, nothing else. docs/protocol.md describes the same frames for people who write a worker
 in another language, and changes in the same commit as this file.
 
-One frame is one msgpack map of at most FRAME_FROM_WORKER_BYTES_MAX or FRAME_TO_WORKER_BYTES_MAX bytes. `t` names its type and `v` the protocol's version;
-unknown keys are ignored, so a neighbouring release may add some. There are no floats: fractions travel as thousandths.
+One frame is one msgpack map of at most FRAME_FROM_WORKER_BYTES_MAX or FRAME_TO_WORKER_BYTES_MAX bytes. `t` names its
+type and `v` the protocol's version; unknown keys are ignored, so a neighbouring release may add some. There are no
+floats: fractions travel as thousandths.
 """
 
 from typing import Annotated, Any, Final, Literal

@@ -17,7 +17,7 @@ ROOT = Path(__file__).parents[2]
 
 # Who stands where, from the bottom up: a room, and the rooms below it that it may use. What is in one room may use the
 # rest of it. A module stands in the room with the longest name that it begins with; `zsched` itself holds the version.
-WORDS = ("zsched", "zsched.limits", "zsched.units")
+WORDS = ("zsched", "zsched.limits", "zsched.units", "zsched.rate")
 PURE = ("zsched.protocol", "zsched.matching", "zsched.schedule", "zsched.spec", "zsched.store.contract")
 # The parts of the agent: they are the worker's, and as deterministic as the agent itself.
 AGENT = (
@@ -34,7 +34,8 @@ ROOMS: dict[str, tuple[str, ...]] = {
     "zsched": (),
     "zsched.limits": (),
     "zsched.units": (),
-    "zsched.logs": (),
+    "zsched.rate": (),
+    "zsched.logs": ("zsched.rate",),
     "zsched.notify": (),
     "zsched.files": (),
     # Pure.
@@ -62,7 +63,12 @@ ROOMS: dict[str, tuple[str, ...]] = {
     "zsched.keys": ("zsched.files",),
     "zsched.tokens": ("zsched.model",),
     "zsched.vault": ("zsched.keys",),
-    "zsched.port": ("zsched.limits", "zsched.keys"),
+    "zsched.connections": ("zsched.limits", "zsched.peer", "zsched.rate"),
+    "zsched.listeners": (),
+    "zsched.port": (
+        *("zsched.limits", "zsched.keys", "zsched.rate"),
+        *("zsched.connections", "zsched.listeners"),
+    ),
     "zsched.store": (*WORDS, *PURE, "zsched.model"),
     "zsched.worker": (
         *WORDS,

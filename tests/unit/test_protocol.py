@@ -296,7 +296,9 @@ TOO_MANY: dict[str, Callable[[], bytes]] = {
     "maps of many keys": lambda: many(b"\xde\x03\xff" + KEYS),
     # A timestamp that looks like the head of a long binary.
     "what is behind an extension": lambda: array([b"\xd6\xff\xc6\0\x7f\0", many(b"\x90")]),
-    "lists that stay open": lambda: (b"\xdd" + FRAME_LIST_MAX.to_bytes(4) + b"\xa2ab" * (FRAME_LIST_MAX - 1)) * 14 + b"\xc0",
+    "lists that stay open": lambda: (
+        (b"\xdd" + FRAME_LIST_MAX.to_bytes(4) + b"\xa2ab" * (FRAME_LIST_MAX - 1)) * 14 + b"\xc0"
+    ),
     "maps that stay open": lambda: (b"\xde\4\0" + KEYS + b"\xa1a") * 165 + b"\xc0",
 }
 

@@ -21,7 +21,7 @@ from waitress import wasyncore
 from waitress.buffers import OverflowableBuffer
 
 from zsched import peer
-from zsched.api.crowd import Crowd, home
+from zsched.api.crowd import Crowd
 from zsched.api.gate import LOCAL_ADDRESS, PEER_UID
 from zsched.api.parser import Parser
 from zsched.api.problem import Problem, render
@@ -107,7 +107,7 @@ class _Channel(waitress.channel.HTTPChannel):  # type: ignore[misc]
         self.unfinished_bytes = 0
         self._crowd = crowd
         super().__init__(server, sock, *rest, **named)
-        self.home = home(self.addr[0])
+        self.home = peer.home(self.addr[0])
         crowd.enter(self)
 
     @property

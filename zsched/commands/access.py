@@ -69,11 +69,14 @@ def made(client: Client, worker: str, endpoint: str | None) -> int:
 
     pair = keys.new_pair()
     try:
-        place = client.ask("POST", "/workers/enrol", {"worker_id": worker, "public_key": pair.public}).json()
+        asked = {"worker_id": worker, "public_key": pair.public, "access_file": True}
+        place = client.ask("POST", "/workers/enrol", asked).json()
     except Refused as error:
-        if error.code != "name_taken":
+        if error.code != "name_has_key":
             raise
-        raise exits.Failure(f"{error}: `zsched access revoke {worker}` ends that one first") from None
+        raise exits.Failure(
+            f"worker {worker} has a key: run `zsched access revoke {worker}` first, which ends its session"
+        ) from None
     if "server_key" not in place:
         raise exits.Failure("this scheduler has worker_security none: workers on its own host, without keys")
     if not keys.is_key(str(place["server_key"])) or not keys.is_endpoint(str(place.get("endpoint"))):

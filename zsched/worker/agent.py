@@ -412,8 +412,8 @@ class Agent:
         )
 
     def _all_held(self) -> tuple[Held, ...]:
-        """All that is held. When that is more than a list may have, finished runs are left out: results found on the disk
-        after days, for example. The scheduler then runs those again.
+        """All that is held. When that is more than a list may have, finished runs are left out: results of many days
+        that were found on the disk, for example. The scheduler then runs those again.
         """
         held = [Held(run, phase) for run, phase in self._held.items() if run not in self._dropped]
         if len(held) > FRAME_LIST_MAX:

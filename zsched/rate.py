@@ -1,0 +1,55 @@
+"""How often something may happen: by a token bucket for each of many keys, and to a log line. Callers pass the time."""
+
+from __future__ import annotations
+
+import logging
+from typing import Final
+
+# Beyond this many keys, those whose bucket is full again are forgotten.
+_KEYS_MAX: Final = 20_000
+
+
+class Rate:
+    """At most `burst` events at once for each key, then one in each `gap_ms`. Only recent events take memory."""
+
+    def __init__(self, burst: int, gap_ms: int) -> None:
+        self._burst_ms = (burst - 1) * gap_ms
+        self._gap_ms = gap_ms
+        # When each key's bucket is full again, by the steady clock.
+        self._full_ms: dict[str, int] = {}
+
+    def take(self, key: str, now_ms: int) -> bool:
+        """Count an event of this key. False: it is one too many, and is not counted."""
+        full_ms = max(now_ms, self._full_ms.get(key, 0))
+        if full_ms - now_ms > self._burst_ms:
+            return False
+        if key not in self._full_ms and len(self._full_ms) >= _KEYS_MAX:
+            self._full_ms = {key: at_ms for key, at_ms in self._full_ms.items() if at_ms > now_ms}
+        self._full_ms[key] = full_ms + self._gap_ms
+        return True
+
+
+class Throttled:
+    """A line that others can cause again and again: the first is written at once, the next after `gap_ms`, with a count
+    of those that were left out. Not thread-safe.
+    """
+
+    def __init__(self, log: logging.Logger, level: int, gap_ms: int) -> None:
+        self._log = log
+        self._level = level
+        self._gap_ms = gap_ms
+        self._count = 0
+        self._quiet_until_ms = 0
+
+    def write(self, now_ms: int, text: str, *args: object) -> bool:
+        """Log the text, a format of `args`, unless the last line is too recent by the steady clock. Returns whether it
+        was logged.
+        """
+        self._count += 1
+        if now_ms < self._quiet_until_ms:
+            return False
+        if self._count > 1:
+            text, args = f"{text} (%d times since the last such line)", (*args, self._count)
+        self._log.log(self._level, text, *args)
+        self._count, self._quiet_until_ms = 0, now_ms + self._gap_ms
+        return True
