@@ -21,6 +21,7 @@ from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from random import Random, SystemRandom
 from typing import Final
 
 import zmq
@@ -89,10 +90,11 @@ class Limits:
     as gone.
     """
 
-    def __init__(self, connections_max: int) -> None:
+    def __init__(self, connections_max: int, random: Random) -> None:
         self._connections_max = connections_max
+        self._random = random
         self._open: dict[int, Connection] = {}
-        # Those not heard yet, by their network, the oldest first; and the heard ones by their key, likewise.
+        # Those not heard yet, by their network; and the heard ones by their key, the oldest first.
         self._unheard: dict[bytes, dict[int, Connection]] = defaultdict(dict)
         self._unheard_count = 0
         self._of_key: dict[str, dict[int, Connection]] = defaultdict(dict)
@@ -113,10 +115,12 @@ class Limits:
         self._unheard_count += 1
         excess = []
         while self._unheard_count > UNHEARD_CONNECTIONS_MAX or len(self._open) > self._connections_max:
+            # Not the oldest: when a fleet comes back at once, its newcomers would end one handshake after the other
+            # before any is over. Not the newest: who holds all places would keep everybody else out.
             most = max(self._unheard.values(), key=len)
-            oldest = next(iter(most.values()))
-            self.on_closed(oldest.descriptor)
-            excess.append(oldest)
+            one = self._random.choice(list(most.values()))
+            self.on_closed(one.descriptor)
+            excess.append(one)
         return excess
 
     def on_heard(self, descriptor: int, key: str) -> list[Connection]:
@@ -220,7 +224,7 @@ class ConnectionMonitor:
         """`port`: the number of the router's port. No connection may have been accepted yet."""
         self._router = router
         self._sockets = Sockets(port)
-        self._limits = Limits(connections_max)
+        self._limits = Limits(connections_max, SystemRandom())
         self._lock = threading.Lock()
         self._line = Throttled(log, logging.WARNING, LINE_INTERVAL_MS)
         endpoint = f"inproc://zsched.connections.{id(router)}"

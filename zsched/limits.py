@@ -43,8 +43,8 @@ SESSIONS_MAX = 16_384
 HANDSHAKE_MS = 2_000
 
 # Connections to the workers' port from which no frame has been read yet: most are in their handshake. Each can hold
-# FRAME_FROM_WORKER_BYTES_MAX. Beyond it the oldest is cut, of the address that has most of them.
-UNHEARD_CONNECTIONS_MAX = 64
+# FRAME_FROM_WORKER_BYTES_MAX. Beyond it one of them is cut, of the address that has most of them.
+UNHEARD_CONNECTIONS_MAX = 100
 
 # Connections to the workers' port in all, unless the limit of open files allows fewer. Beyond it an unheard one is cut,
 # and when all have been heard, the newest.
