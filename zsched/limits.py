@@ -33,7 +33,7 @@ RESULTS_PER_FRAME_MAX = 2_048
 # Runs that one heartbeat_ack asks to kill, or to stop. The next ack has more of them.
 ACK_RUNS_MAX = 1_024
 
-# Bytes of frames taken in by one turn, from which on the rest waits for the next.
+# Bytes of frames that wait for their turn, from which on no more are read.
 TURN_BYTES_MAX = 8 * MIB
 
 # Live sessions (one a worker) of one scheduler. A further register is refused; workers already there go on.
@@ -128,8 +128,8 @@ TURN_FRAMES_MAX = 1_000
 # Commands taken from the inbox in one turn. The rest waits for the next turn.
 TURN_COMMANDS_MAX = 1_000
 
-# Entries in the lists of the frames handled in one turn (results, runs held or returned), from which on the rest waits
-# for the next. Most of them cost a statement each, whether or not they change a row.
+# Entries in the lists of the frames that wait for their turn (results, runs held or returned), from which on no more are
+# read. Most entries cost a statement, whether or not they change a row.
 TURN_ENTRIES_MAX = 10_000
 
 # Rows changed in one turn before it takes in no more work. A single command is never split by it.

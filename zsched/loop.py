@@ -91,6 +91,9 @@ class Loop:
         self._stopping = False
         self._next_tick_ms = 0
         self._frames: deque[tuple[bytes, str, protocol.WorkerFrame | protocol.ProtocolError]] = deque()
+        # Of each of these, its bytes and how many runs its lists have; and the sums of both.
+        self._sizes: deque[tuple[int, int]] = deque()
+        self._bytes, self._entries = 0, 0
         self._unsent: list[tuple[bytes, protocol.SchedulerFrame]] = []
         self._outage = Outage(log, "a turn could not be stored", "turns are stored again")
         self.turned_s = time.monotonic()
@@ -189,35 +192,52 @@ class Loop:
         return self._store.rows_changed >= TURN_ROWS_MAX
 
     def _receive(self) -> bool:
-        """Read the frames that have arrived, up to the bound; returns whether that was all."""
-        room = TURN_BYTES_MAX
-        while len(self._frames) < TURN_FRAMES_MAX and room > 0:
+        """Read the frames that have arrived, until the bounds hold for all that wait for a turn; returns whether that
+        was all.
+        """
+        while (
+            len(self._frames) < TURN_FRAMES_MAX and self._bytes < TURN_BYTES_MAX and self._entries < TURN_ENTRIES_MAX
+        ):
             arrived = self._port.receive()
             if arrived is None:
                 return True
             peer, parts, key = arrived
-            room -= sum(map(len, parts))
+            entries = 0
             try:
                 if len(parts) != 1:
                     raise protocol.ProtocolError(f"a message has one part, this one {len(parts)}")
-                self._frames.append((peer, key, protocol.unpack_from_worker(parts[0])))
+                frame = protocol.unpack_from_worker(parts[0])
+                entries = protocol.entries(frame)
+                self._frames.append((peer, key, frame))
             except protocol.ProtocolError as error:
                 # Its sentence alone: the error itself would keep all that had been read of the frame until its turn.
                 self._frames.append((peer, key, protocol.ProtocolError(str(error))))
+            self._count(sum(map(len, parts)), entries)
         return False
+
+    def _count(self, size: int, entries: int) -> None:
+        """A frame waits for its turn."""
+        self._sizes.append((size, entries))
+        self._bytes += size
+        self._entries += entries
+
+    def _take(self) -> tuple[bytes, str, protocol.WorkerFrame | protocol.ProtocolError]:
+        """The frame that has waited longest, which waits no more."""
+        size, entries = self._sizes.popleft()
+        self._bytes -= size
+        self._entries -= entries
+        return self._frames.popleft()
 
     def _report_unsent(self, now: Now) -> None:
         for peer, frame in self._unsent:
             self._dispatcher.on_unreachable(peer, frame, now)
 
     def _handle_frames(self, now: Now) -> None:
-        entries = 0
-        while self._frames and not self._full() and entries < TURN_ENTRIES_MAX:
-            peer, key, frame = self._frames.popleft()
+        while self._frames and not self._full():
+            peer, key, frame = self._take()
             if isinstance(frame, protocol.ProtocolError):
                 self._dispatcher.on_garbage(peer, str(frame), now)
                 continue
-            entries += protocol.entries(frame)
             try:
                 with self._store.attempt():
                     self._dispatcher.on_frame(peer, frame, now, key)
