@@ -128,8 +128,8 @@ TURN_FRAMES_MAX = 1_000
 # Commands taken from the inbox in one turn. The rest waits for the next turn.
 TURN_COMMANDS_MAX = 1_000
 
-# Entries in the lists of the frames that wait for their turn (results, runs held or returned), from which on no more are
-# read. Most entries cost a statement, whether or not they change a row.
+# Entries in the lists of the frames that wait for their turn (results, runs held or returned), from which on no more
+# are read. Most entries cost a statement, whether or not they change a row.
 TURN_ENTRIES_MAX = 10_000
 
 # Rows changed in one turn before it takes in no more work. A single command is never split by it.

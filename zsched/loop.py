@@ -195,9 +195,7 @@ class Loop:
         """Read the frames that have arrived, until the bounds hold for all that wait for a turn; returns whether that
         was all.
         """
-        while (
-            len(self._frames) < TURN_FRAMES_MAX and self._bytes < TURN_BYTES_MAX and self._entries < TURN_ENTRIES_MAX
-        ):
+        while len(self._frames) < TURN_FRAMES_MAX and self._bytes < TURN_BYTES_MAX and self._entries < TURN_ENTRIES_MAX:
             arrived = self._port.receive()
             if arrived is None:
                 return True
