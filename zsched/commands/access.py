@@ -11,7 +11,8 @@ the public key is sent. Whoever reads the file is that worker, so keep others ou
   (umask 077; zsched access new worker-2 > worker-2.access)
 
 There the worker takes it by `access = FILE` in worker.ini, or -access FILE. Workers of the scheduler's own user on its
-own host need none. `revoke` makes a worker's key worthless, and ends its session at once.
+own host need none. `revoke` makes a worker's key worthless, and ends its session at once. A worker that has a key gets
+a new file only after that.
 
 Options:
   --endpoint=ENDPOINT  Where the worker finds the scheduler's worker port: tcp://HOST:PORT. Without it, what the
@@ -103,12 +104,18 @@ def listed(client: Client, found: Mapping[str, options.Value]) -> int:
     else:
         rows = [
             (
-                *(view["worker_id"], view["public_key"], table.moment(view["created_at"]), view["created_by"]),
+                *(
+                    view["worker_id"],
+                    view["public_key"],
+                    table.moment(view["created_at"]),
+                    view["created_by"],
+                    view["origin"],
+                ),
                 table.moment(view["revoked_at"]) if "revoked_at" in view else None,
             )
             for view in views
         ]
-        table.show(("worker", "public key", "bound", "by", "revoked"), rows)
+        table.show(("worker", "public key", "bound", "by", "origin", "revoked"), rows)
     return 0
 
 
