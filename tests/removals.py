@@ -255,7 +255,7 @@ _REMOVALS: Final = (
         15,
         "a frame has no bound",
         "system/test_loop.py::test_a_frame_too_large_costs_its_sender_the_connection_and_nobody_else",
-        ("port.py", "        router.setsockopt(zmq.MAXMSGSIZE, FRAME_BYTES_MAX)\n", ""),
+        ("port.py", "        router.setsockopt(zmq.MAXMSGSIZE, FRAME_FROM_WORKER_BYTES_MAX)\n", ""),
     ),
     removal(
         15,
@@ -271,7 +271,7 @@ _REMOVALS: Final = (
         15,
         "any number of frames waits unread",
         "system/test_loop.py::test_a_peer_that_talks_faster_than_it_is_listened_to_has_to_wait",
-        ("port.py", "zmq.RCVHWM, _FRAMES_RECEIVED_MAX", "zmq.RCVHWM, 0"),
+        ("port.py", "zmq.RCVHWM, UNREAD_FRAMES_MAX", "zmq.RCVHWM, 0"),
     ),
     removal(
         15,
@@ -438,8 +438,8 @@ _REMOVALS: Final = (
         "unit/test_dispatcher_sessions.py::test_the_wall_clock_decides_no_liveness",
         (
             "dispatcher/core.py",
-            "        self._scolded: dict[bytes, int] = {}\n",
-            "        self._scolded: dict[bytes, int] = {}\n        self._first_ms = now.wall_ms - now.mono_ms\n",
+            "        self._scolded: dict[tuple[bytes, str], int] = {}\n",
+            "        self._scolded: dict[tuple[bytes, str], int] = {}\n        self._first_ms = now.wall_ms - now.mono_ms\n",
         ),
         (
             "dispatcher/core.py",
@@ -616,8 +616,8 @@ _REMOVALS: Final = (
         "contract/test_runs.py::test_a_result_from_a_lost_run_is_stale_and_leaves_an_event",
         (
             "store/ends.py",
-            '        self._ledger.event(\n            now_ms,\n            f"worker {worker_id}",',
-            '        return "stale"\n        self._ledger.event(\n            now_ms,\n            f"worker {worker_id}",',
+            "        first = stale[0]\n",
+            "        return\n        first = stale[0]\n",
         ),
     ),
     # --- who gets in ---
@@ -764,7 +764,7 @@ _REMOVALS: Final = (
         25,
         "a key that nobody knows comes in",
         "system/test_port.py::test_nothing_of_a_stranger_comes_in",
-        ("port.py", "                if self._knows(key.decode()):", "                if True:"),
+        ("port.py", "                if not self._knows(key.decode()):", "                if False:"),
     ),
     removal(
         25,
@@ -815,7 +815,7 @@ _REMOVALS: Final = (
         "unit/test_dispatcher_access.py::test_a_name_keeps_its_key_while_its_worker_lives",
         (
             "dispatcher/access.py",
-            "    if sessions.of_worker(name) is not None and store.access.key_of(name) is not None:",
+            "    if before is not None and session is not None:",
             "    if False:",
         ),
     ),

@@ -96,7 +96,7 @@ def scheduler_config(
     values = _Values(settle("scheduler", flags, config_file, environ, system_folder), environ)
     db = values.path("db")
     security = values.text("worker_security")
-    if security == "none" and not _loopback(values.text("zmq_host")):
+    if security == "none" and values.text("zmq_host") and not _loopback(values.text("zmq_host")):
         raise ConfigError("worker_security none lets anybody be a worker: set zmq_host to 127.0.0.1 with it")
     return Loaded(
         SchedulerConfig(

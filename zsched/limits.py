@@ -11,22 +11,59 @@ MIB = 1024 * KIB
 
 # --- ZeroMQ -----------------------------------------------------------------------------------------------------------
 
-# One frame on a ROUTER or DEALER socket. ZeroMQ itself cuts the connection of a peer that sends more (ZMQ_MAXMSGSIZE).
-FRAME_BYTES_MAX = 8 * MIB
+# One frame from a worker. ZeroMQ itself cuts the connection of a peer that sends more (ZMQ_MAXMSGSIZE). The same bound
+# holds for what a stranger sends before its handshake is over, and ZeroMQ keeps all of that in memory meanwhile.
+FRAME_FROM_WORKER_BYTES_MAX = 1 * MIB
 
-# Entries of one list, and keys of one map, in a frame. A longer one is no frame.
-FRAME_LIST_MAX = 131_072
+# One frame to a worker, which talks only to the scheduler whose key it has. A worker cuts the connection at more.
+FRAME_TO_WORKER_BYTES_MAX = 8 * MIB
+
+# Entries of one list, and keys of one map, in a frame. A longer one is no frame. A heartbeat that lists this many runs
+# with the largest ids, all of them stuck, takes 0.9 MiB.
+FRAME_LIST_MAX = 24_576
 FRAME_KEYS_MAX = 1_024
 
 # Values of one frame in all, those inside others and the keys of maps too. msgpack makes an object of each, of up to
-# 100 bytes, before anything looks at it. A heartbeat with FRAME_LIST_MAX runs has 655,000. More is no frame.
-FRAME_VALUES_MAX = 700_000
+# 100 bytes, before anything looks at it. A heartbeat with FRAME_LIST_MAX stuck runs has 148,000. More is no frame.
+FRAME_VALUES_MAX = 160_000
 
-# Bytes of frames taken in by one turn, from which on the rest waits for the next.
-TURN_BYTES_MAX = 32 * MIB
+# Results in one frame. A longer list is no frame; a worker sends the rest in further frames.
+RESULTS_PER_FRAME_MAX = 2_048
+
+# Runs that one heartbeat_ack asks to kill, or to stop. The next ack has more of them.
+ACK_RUNS_MAX = 1_024
+
+# Bytes of frames that wait for their turn, from which on no more are read.
+TURN_BYTES_MAX = 8 * MIB
 
 # Live sessions (one a worker) of one scheduler. A further register is refused; workers already there go on.
 SESSIONS_MAX = 16_384
+
+# A handshake on the workers' port that takes longer is given up by ZeroMQ.
+HANDSHAKE_MS = 2_000
+
+# Connections to the workers' port from which no frame has been read yet: most are in their handshake. Each can hold
+# FRAME_FROM_WORKER_BYTES_MAX. Beyond it one of them is cut, of the address that has most of them.
+UNHEARD_CONNECTIONS_MAX = 100
+
+# Connections to the workers' port in all, unless the limit of open files allows fewer. Beyond it an unheard one is cut,
+# and when all have been heard, the newest.
+WORKER_CONNECTIONS_MAX = 20_000
+
+# Connections of one worker's key: the one in use, and those that it replaced and that the network has not ended yet.
+# Beyond it the oldest is cut.
+CONNECTIONS_PER_KEY_MAX = 3
+
+# New connections of one worker's key: this many at once, then one in each gap. Others are refused in the handshake.
+KEY_HANDSHAKES_MAX = 8
+KEY_HANDSHAKE_GAP_MS = 500
+
+# Frames of one connection that ZeroMQ has received and the loop has not read. Beyond it TCP makes the peer wait.
+UNREAD_FRAMES_MAX = 4
+
+# Open files kept for REST's connections, the database and the rest. Connections of workers leave this many free, as far
+# as the limit of open files (RLIMIT_NOFILE) is above it.
+FILES_RESERVED = 1_250
 
 # --- REST -------------------------------------------------------------------------------------------------------------
 
@@ -111,6 +148,10 @@ TURN_FRAMES_MAX = 1_000
 # Commands taken from the inbox in one turn. The rest waits for the next turn.
 TURN_COMMANDS_MAX = 1_000
 
+# Entries in the lists of the frames that wait for their turn (results, runs held or returned), from which on no more
+# are read. Most entries cost a statement, whether or not they change a row.
+TURN_ENTRIES_MAX = 10_000
+
 # Rows changed in one turn before it takes in no more work. A single command is never split by it.
 TURN_ROWS_MAX = 20_000
 
@@ -168,8 +209,24 @@ STALL_MS = 1_000
 # on waiting for that span. Less is the slow work of NTP.
 JUMP_MS = 1_000
 
-# Runs that a worker may hold, whatever it asks for. More is cut to this.
-WINDOW_MAX = 1_000_000
+# Unfinished runs that a worker may hold, whatever it asks for. More is cut to this. Below FRAME_LIST_MAX, so that a
+# list of all that a worker holds has room for finished runs whose results are not acked yet.
+WINDOW_MAX = 16_384
+
+# Accepted registers of one worker's name: this many at once, then one in each gap. Others are answered E_BUSY.
+REGISTERS_MAX = 20
+REGISTER_GAP_MS = 500
+
+# Frames with stale results of one worker: this many at once, then one in each gap. Each leaves an event. The stale
+# results of others are not acked, so the worker sends them again later.
+STALE_FRAMES_MAX = 32
+STALE_FRAME_GAP_MS = 1_000
+
+# Runs that one worker may return unstarted before it gets a pause without new runs. The pause doubles each time up to
+# the maximum, and is short again after the worker returned little for as long as the maximum.
+RETURNS_MAX = 1_024
+RETURNS_PAUSE_MS = 1_000
+RETURNS_PAUSE_MS_MAX = 60_000
 
 # How far in the future a worker's clock may be. A time beyond is cut to this.
 CLOCK_AHEAD_MS_MAX = 86_400_000

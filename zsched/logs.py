@@ -11,6 +11,8 @@ import sys
 from datetime import UTC, datetime
 from typing import Final, TextIO
 
+from zsched.rate import Throttled
+
 # What fails again and again is told at most once in this time.
 QUIET_MS: Final = 10_000
 
@@ -63,19 +65,14 @@ class Outage:
         self._end = end
         self._since_ms: int | None = None
         self._told = False
-        self._untold = 0
-        self._quiet_until_ms = 0
+        self._line = Throttled(log, logging.ERROR, QUIET_MS)
 
     def failed(self, error: Exception, now_ms: int) -> None:
         """It failed, at this time of the steady clock."""
         if self._since_ms is None:
             self._since_ms = now_ms
-        self._untold += 1
-        if now_ms < self._quiet_until_ms:
-            return
-        times = f" ({self._untold} times since this was last told)" if self._untold > 1 else ""
-        self._log.error("%s: %s%s", self._failure, error, times)
-        self._told, self._untold, self._quiet_until_ms = True, 0, now_ms + QUIET_MS
+        if self._line.write(now_ms, "%s: %s", self._failure, error):
+            self._told = True
 
     def worked(self, now_ms: int) -> None:
         """It worked. That is told when it had failed before, and that had been told."""

@@ -17,13 +17,14 @@ import zmq
 
 from zsched import protocol
 from zsched.dispatcher import Dispatcher
-from zsched.dispatcher.commands import Command, RefusedError
+from zsched.dispatcher.commands import BusyError, Command, KeyBound, RefusedError
 from zsched.dispatcher.core import Reply
 from zsched.inbox import ClosedError, Inbox
 from zsched.limits import (
     STORE_PAUSE_S,
     TURN_BYTES_MAX,
     TURN_COMMANDS_MAX,
+    TURN_ENTRIES_MAX,
     TURN_FRAMES_MAX,
     TURN_ROWS_MAX,
 )
@@ -58,6 +59,9 @@ class WorkerPort(Protocol):
     def answer_strangers(self) -> None:
         """Say who of those that want to connect may."""
 
+    def open_outward(self) -> None:
+        """Listen on the addresses that other hosts reach, unless that is done. Raises OSError, zmq.ZMQError."""
+
 
 class Loop:
     """Turns until it is told to stop. Everything here runs in one thread, except `stop`."""
@@ -87,6 +91,9 @@ class Loop:
         self._stopping = False
         self._next_tick_ms = 0
         self._frames: deque[tuple[bytes, str, protocol.WorkerFrame | protocol.ProtocolError]] = deque()
+        # Of each of these, its bytes and how many runs its lists have; and the sums of both.
+        self._sizes: deque[tuple[int, int]] = deque()
+        self._bytes, self._entries = 0, 0
         self._unsent: list[tuple[bytes, protocol.SchedulerFrame]] = []
         self._outage = Outage(log, "a turn could not be stored", "turns are stored again")
         self.turned_s = time.monotonic()
@@ -153,9 +160,24 @@ class Loop:
             self._next_tick_ms = now.mono_ms
         self._send()
         for future, answer in answers:
-            _resolve(future, answer)
+            _resolve(future, self._opened(answer))
         self._show()
         self.turned_s = time.monotonic()
+
+    def _opened(self, answer: Reply | Exception) -> Reply | Exception:
+        """The answer. One that gives a worker of another host its key opens the port to other hosts first."""
+        if not isinstance(answer, KeyBound) or not answer.outward:
+            return answer
+        try:
+            self._port.open_outward()
+        except (OSError, zmq.ZMQError) as error:
+            log.error("the workers' port can't be opened to other hosts: %s", error)
+            return BusyError(
+                "port_taken",
+                f"The key is stored, but the workers' port can't be opened to other hosts: {error}. Free that port, or"
+                " set zmq_port and start the scheduler again",
+            )
+        return answer
 
     def _show(self) -> None:
         """Pass on what callers look at."""
@@ -170,22 +192,39 @@ class Loop:
         return self._store.rows_changed >= TURN_ROWS_MAX
 
     def _receive(self) -> bool:
-        """Read the frames that have arrived, up to the bound; returns whether that was all."""
-        room = TURN_BYTES_MAX
-        while len(self._frames) < TURN_FRAMES_MAX and room > 0:
+        """Read the frames that have arrived, until the bounds hold for all that wait for a turn; returns whether that
+        was all.
+        """
+        while len(self._frames) < TURN_FRAMES_MAX and self._bytes < TURN_BYTES_MAX and self._entries < TURN_ENTRIES_MAX:
             arrived = self._port.receive()
             if arrived is None:
                 return True
             peer, parts, key = arrived
-            room -= sum(map(len, parts))
+            entries = 0
             try:
                 if len(parts) != 1:
                     raise protocol.ProtocolError(f"a message has one part, this one {len(parts)}")
-                self._frames.append((peer, key, protocol.unpack_from_worker(parts[0])))
+                frame = protocol.unpack_from_worker(parts[0])
+                entries = protocol.entries(frame)
+                self._frames.append((peer, key, frame))
             except protocol.ProtocolError as error:
                 # Its sentence alone: the error itself would keep all that had been read of the frame until its turn.
                 self._frames.append((peer, key, protocol.ProtocolError(str(error))))
+            self._count(sum(map(len, parts)), entries)
         return False
+
+    def _count(self, size: int, entries: int) -> None:
+        """A frame waits for its turn."""
+        self._sizes.append((size, entries))
+        self._bytes += size
+        self._entries += entries
+
+    def _take(self) -> tuple[bytes, str, protocol.WorkerFrame | protocol.ProtocolError]:
+        """The frame that has waited longest, which waits no more."""
+        size, entries = self._sizes.popleft()
+        self._bytes -= size
+        self._entries -= entries
+        return self._frames.popleft()
 
     def _report_unsent(self, now: Now) -> None:
         for peer, frame in self._unsent:
@@ -193,7 +232,7 @@ class Loop:
 
     def _handle_frames(self, now: Now) -> None:
         while self._frames and not self._full():
-            peer, key, frame = self._frames.popleft()
+            peer, key, frame = self._take()
             if isinstance(frame, protocol.ProtocolError):
                 self._dispatcher.on_garbage(peer, str(frame), now)
                 continue

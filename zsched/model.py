@@ -289,12 +289,24 @@ class Token:
     revoked_ms: int | None = None
 
 
+class KeyOrigin(StrEnum):
+    """How a worker's key came to the scheduler: see `dispatcher/access.py`."""
+
+    # By a worker on the scheduler's own host.
+    ENROLLED = "enrolled"
+    # By a worker elsewhere, with a token.
+    REMOTE = "remote"
+    # By `zsched access new`.
+    FILE = "file"
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WorkerKey:
     """A worker's public key, 40 characters of Z85 (ZeroMQ RFC 32); times as in a job."""
 
     public_key: str
     worker_id: WorkerId
+    origin: KeyOrigin
     created_ms: int
     created_by: str
     revoked_ms: int | None = None

@@ -93,6 +93,13 @@ def ambiguous_uid() -> int | None:
         return int(_read(_OVERFLOW_UID))
     except (OSError, ValueError):
         return _OVERFLOW_UID_DEFAULT
+def home(address: str) -> bytes:
+    """Where a caller comes from: its IPv4 address, the network that a subscriber has in IPv6, or this host."""
+    parsed = ip_address(address)
+    parsed = getattr(parsed, "ipv4_mapped", None) or parsed
+    if parsed.is_loopback:
+        return b""
+    return parsed.packed if parsed.version == 4 else parsed.packed[:8]
 
 
 def uid_of(caller: End, ours: End) -> int | None:

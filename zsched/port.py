@@ -2,12 +2,14 @@
 
 CURVE encrypts every connection and proves which key is at its other end; which keys may come in, ZeroMQ asks over an
 internal socket (ZAP, ZeroMQ RFC 27), and the loop answers between two turns. Without an answer nobody gets in: a ROUTER
-whose domain is enforced takes no peer that ZAP has not let through.
+whose domain is enforced takes no peer that ZAP has not let through. How many may connect, connections.py bounds.
 """
 
 from __future__ import annotations
 
 import logging
+import os
+import socket
 import time
 from collections.abc import Callable
 from typing import Final, NamedTuple
@@ -15,28 +17,32 @@ from typing import Final, NamedTuple
 import zmq
 from zmq.utils import z85
 
+from zsched import listeners
+from zsched.connections import ConnectionMonitor
 from zsched.keys import Pair
-from zsched.limits import FRAME_BYTES_MAX
+from zsched.limits import (
+    FRAME_FROM_WORKER_BYTES_MAX,
+    HANDSHAKE_MS,
+    KEY_HANDSHAKE_GAP_MS,
+    KEY_HANDSHAKES_MAX,
+    LINE_INTERVAL_MS,
+    UNREAD_FRAMES_MAX,
+    WORKER_CONNECTIONS_MAX,
+)
+from zsched.rate import Rate, Throttled
 
 log = logging.getLogger(__name__)
 
 # Frames waiting for one worker's connection. Beyond it a send says EAGAIN, and the runs in it go elsewhere.
 _FRAMES_QUEUED_MAX: Final = 1_000
-# Frames of one peer that have been received and not read yet. Beyond it TCP makes the peer wait. Each may have
-# FRAME_BYTES_MAX, so it is what a peer that talks faster than it is listened to can cost.
-_FRAMES_RECEIVED_MAX: Final = 16
 _LINGER_MS: Final = 500
 
 _ZAP_ENDPOINT: Final = "inproc://zeromq.zap.01"
 _ZAP_DOMAIN: Final = b"zsched"
 _ZAP_VERSION: Final = b"1.0"
-# A handshake that is not over by then is given up, so that who begins many holds few connections.
-_HANDSHAKE_MS: Final = 10_000
 _KEY_BYTES: Final = 32
 # Questions answered between two turns.
 _STRANGERS_MAX: Final = 100
-# Who is refused is told of this often: anybody can come again and again.
-_TELL_S: Final = 1.0
 
 
 class Arrived(NamedTuple):
@@ -57,51 +63,84 @@ class Port:
         port: int,
         pair: Pair | None = None,
         knows: Callable[[str], bool] = lambda _: False,
+        *,
+        outward: bool = False,
+        connections_max: int = WORKER_CONNECTIONS_MAX,
     ) -> None:
-        """Bind; port 0 takes any free one. `pair`: the scheduler's own, None to let everybody in; `knows`: whether a
-        worker's public key may come in.
+        """Bind; port 0 takes any free one. `host` empty: loopback, and all addresses if `outward`, or from the first
+        `open_outward` on. `pair`: the scheduler's own, None to let everybody in; `knows`: whether a worker's public key
+        may come in.
 
-        Raises zmq.ZMQError when the port can't be bound.
+        Raises OSError when the port can't be bound.
         """
         self._knows = knows
-        self._refused, self._told_s = 0, 0.0
+        # Whether other addresses are left out until they are needed.
+        self._inward = not host and not outward
+        self._refused = Throttled(log, logging.INFO, LINE_INTERVAL_MS)
+        self._handshakes = Rate(KEY_HANDSHAKES_MAX, KEY_HANDSHAKE_GAP_MS)
+        self._listening = listeners.listen(
+            listeners.EVERYWHERE if outward and not host else listeners.addresses(host), port
+        )
         self._zap = context.socket(zmq.REP) if pair is not None else None
         self._router = context.socket(zmq.ROUTER)
+        self._monitor = ConnectionMonitor(context, self._router, self.number, connections_max)
         try:
             if self._zap is not None:
                 self._zap.setsockopt(zmq.LINGER, 0)
                 self._zap.bind(_ZAP_ENDPOINT)
-            self._bind(host, port, pair)
+            self._set_up(pair)
+            self._serve(self._listening)
         except zmq.ZMQError:
             self.close()
             raise
 
-    def _bind(self, host: str, port: int, pair: Pair | None) -> None:
+    def _set_up(self, pair: Pair | None) -> None:
         router = self._router
         # Without MANDATORY a frame to a worker that is gone, or slow, vanishes without a word. HANDOVER would let a
         # newcomer with the same routing id silence another: workers set none.
         router.setsockopt(zmq.ROUTER_MANDATORY, 1)
         router.setsockopt(zmq.ROUTER_HANDOVER, 0)
-        router.setsockopt(zmq.MAXMSGSIZE, FRAME_BYTES_MAX)
+        router.setsockopt(zmq.MAXMSGSIZE, FRAME_FROM_WORKER_BYTES_MAX)
         router.setsockopt(zmq.SNDHWM, _FRAMES_QUEUED_MAX)
-        router.setsockopt(zmq.RCVHWM, _FRAMES_RECEIVED_MAX)
+        router.setsockopt(zmq.RCVHWM, UNREAD_FRAMES_MAX)
         router.setsockopt(zmq.LINGER, _LINGER_MS)
-        router.setsockopt(zmq.BACKLOG, 1_024)
-        router.setsockopt(zmq.HANDSHAKE_IVL, _HANDSHAKE_MS)
-        router.setsockopt(zmq.IPV6, int(":" in host))
+        router.setsockopt(zmq.HANDSHAKE_IVL, HANDSHAKE_MS)
+        router.setsockopt(zmq.IPV6, 1)
         if pair is not None:
             router.setsockopt(zmq.CURVE_SERVER, 1)
             router.setsockopt(zmq.CURVE_SECRETKEY, pair.secret.encode())
             # Before the bind: without a domain, or where it is not enforced, a missing ZAP handler lets everybody in.
             router.setsockopt(zmq.ZAP_DOMAIN, _ZAP_DOMAIN)
             router.setsockopt(zmq.ZAP_ENFORCE_DOMAIN, 1)
-        address = f"[{host}]" if ":" in host else host
-        router.bind(f"tcp://{address}:{port or '*'}")
+
+    def _serve(self, listening: list[socket.socket]) -> None:
+        """Give listening sockets to ZeroMQ, which closes its own descriptor of each."""
+        for one in listening:
+            self._router.setsockopt(zmq.USE_FD, os.dup(one.fileno()))
+            self._router.bind(f"tcp://{listeners.name(one)}")
+
+    def open_outward(self) -> None:
+        """Listen on the addresses that other hosts reach, unless that is done or the settings name an address.
+
+        Raises OSError when another program has the port there; loopback goes on then.
+        """
+        if not self._inward:
+            return
+        opened = listeners.listen(listeners.EVERYWHERE, self.number, self._listening)
+        self._listening += opened
+        self._serve(opened)
+        self._inward = False
+        log.info("the workers' port is open to other hosts: %s", self.where)
 
     @property
     def number(self) -> int:
         """The port in use."""
-        return int(self._router.getsockopt_string(zmq.LAST_ENDPOINT).rpartition(":")[2])
+        return int(self._listening[0].getsockname()[1])
+
+    @property
+    def where(self) -> str:
+        """The addresses in use, for people."""
+        return ", ".join(f"tcp://{listeners.name(one)}" for one in self._listening)
 
     @property
     def sockets(self) -> list[zmq.Socket[bytes]]:
@@ -117,7 +156,11 @@ class Port:
             peer, *parts = self._router.recv_multipart(zmq.NOBLOCK, copy=False)
         except zmq.Again:
             return None
-        key = str(parts[-1].get("User-Id")) if self._zap is not None and parts else ""
+        if not parts:
+            return Arrived(peer.bytes, [], "")
+        last = parts[-1]
+        key = str(last.get("User-Id")) if self._zap is not None else ""
+        self._monitor.on_frame(int(last.get(zmq.SRCFD)), key)
         return Arrived(peer.bytes, [part.bytes for part in parts], key)
 
     def send(self, peer: bytes, body: bytes) -> None:
@@ -141,24 +184,30 @@ class Port:
             address = told.decode(errors="replace")
             if domain == _ZAP_DOMAIN and mechanism == b"CURVE" and len(credentials) == _KEY_BYTES:
                 key = z85.encode(credentials)
-                if self._knows(key.decode()):
+                if not self._knows(key.decode()):
+                    self._refuse("for a key that is not known", address)
+                elif not self._handshakes.take(key.decode(), _mono_ms()):
+                    self._refuse("for too many of one worker in a short time", address)
+                    text = b"too many connections of this key"
+                else:
                     status, text, user = b"200", b"", key
-        if status != b"200":
-            self._tell_refused(address)
         return [_ZAP_VERSION, asked[1] if len(asked) > 1 else b"", status, text, user, b""]
 
-    def _tell_refused(self, address: str) -> None:
-        self._refused += 1
-        now_s = time.monotonic()
-        if now_s - self._told_s >= _TELL_S:
-            told = "connections to the workers' port refused for a key that is not known: %d, the last from %s"
-            log.info(told, self._refused, ascii(address)[1:-1])
-            self._refused, self._told_s = 0, now_s
+    def _refuse(self, why: str, address: str) -> None:
+        line = "a connection to the workers' port was refused %s; from %s"
+        self._refused.write(_mono_ms(), line, why, ascii(address)[1:-1])
 
     def close(self) -> None:
+        self._monitor.close()
         self._router.close()
         if self._zap is not None:
             self._zap.close()
+        for one in self._listening:
+            one.close()
+
+
+def _mono_ms() -> int:
+    return time.monotonic_ns() // 1_000_000
 
 
 def _holds(source: zmq.Socket[bytes]) -> bool:

@@ -4,8 +4,9 @@ Called by the loop and by the worker's link, which see bytes; dispatcher and age
 in, a frame or ProtocolError out, nothing else. docs/protocol.md describes the same frames for people who write a worker
 in another language, and changes in the same commit as this file.
 
-One frame is one msgpack map of at most FRAME_BYTES_MAX bytes. `t` names its type and `v` the protocol's version;
-unknown keys are ignored, so a neighbouring release may add some. There are no floats: fractions travel as thousandths.
+One frame is one msgpack map of at most FRAME_FROM_WORKER_BYTES_MAX or FRAME_TO_WORKER_BYTES_MAX bytes. `t` names its
+type and `v` the protocol's version; unknown keys are ignored, so a neighbouring release may add some. There are no
+floats: fractions travel as thousandths.
 """
 
 from typing import Annotated, Any, Final, Literal
@@ -14,7 +15,15 @@ import msgpack
 import msgspec
 from msgspec import Meta, Struct
 
-from zsched.limits import FRAME_BYTES_MAX, FRAME_KEYS_MAX, FRAME_LIST_MAX, FRAME_VALUES_MAX, LOG_BYTES_MAX
+from zsched.limits import (
+    FRAME_FROM_WORKER_BYTES_MAX,
+    FRAME_KEYS_MAX,
+    FRAME_LIST_MAX,
+    FRAME_TO_WORKER_BYTES_MAX,
+    FRAME_VALUES_MAX,
+    LOG_BYTES_MAX,
+    RESULTS_PER_FRAME_MAX,
+)
 
 VERSION: Final = 1
 VERSIONS: Final = (1,)
@@ -177,9 +186,9 @@ class Started(FromWorker, frozen=True, tag="started"):
 
 
 class Result(FromWorker, frozen=True, tag="result"):
-    """Runs that ended. Sent again until acked."""
+    """Runs that ended. Sent again until acked. Of several results for one run the first counts."""
 
-    results: Annotated[tuple[RunResult, ...], Meta(min_length=1)]
+    results: Annotated[tuple[RunResult, ...], Meta(min_length=1, max_length=RESULTS_PER_FRAME_MAX)]
 
 
 class Return(FromWorker, frozen=True, tag="return"):
@@ -282,27 +291,40 @@ def pack(frame: WorkerFrame | SchedulerFrame) -> bytes:
 
 def unpack_from_worker(body: bytes) -> WorkerFrame:
     """The frame that a worker sent. Raises ProtocolError, and nothing else, whatever the bytes are."""
-    frame: WorkerFrame = _convert(body, WorkerFrame)
+    frame: WorkerFrame = _convert(body, FRAME_FROM_WORKER_BYTES_MAX, WorkerFrame)
     return frame
 
 
 def unpack_from_scheduler(body: bytes) -> SchedulerFrame:
     """The frame that the scheduler sent. Raises ProtocolError, and nothing else, whatever the bytes are."""
-    frame: SchedulerFrame = _convert(body, SchedulerFrame)
+    frame: SchedulerFrame = _convert(body, FRAME_TO_WORKER_BYTES_MAX, SchedulerFrame)
     return frame
 
 
-def _convert(body: bytes, frames: Any) -> Any:
+def entries(frame: WorkerFrame) -> int:
+    """How many runs a frame speaks of in its lists: what handling it costs, beside the frame itself."""
+    match frame:
+        case Result():
+            return len(frame.results)
+        case Heartbeat():
+            return len(frame.runs) + len(frame.stuck)
+        case Register() | Return():
+            return len(frame.runs)
+        case _:
+            return 0
+
+
+def _convert(body: bytes, bytes_max: int, frames: Any) -> Any:
     try:
-        return msgspec.convert(_decode(body), frames)
+        return msgspec.convert(_decode(body, bytes_max), frames)
     except msgspec.ValidationError as error:
         raise ProtocolError(str(error)) from None
 
 
-def _decode(body: bytes) -> object:
+def _decode(body: bytes, bytes_max: int) -> object:
     """msgpack's own limits stop nesting and false lengths; what it lets pass and no frame needs is refused here."""
-    if len(body) > FRAME_BYTES_MAX:
-        raise ProtocolError(f"a frame has at most {FRAME_BYTES_MAX} bytes, this one {len(body)}")
+    if len(body) > bytes_max:
+        raise ProtocolError(f"a frame has at most {bytes_max} bytes, this one {len(body)}")
     # A value has one byte at least, so most frames need not be counted.
     if len(body) > FRAME_VALUES_MAX and _values_exceed(body, FRAME_VALUES_MAX):
         raise ProtocolError(f"a frame has at most {FRAME_VALUES_MAX} values")

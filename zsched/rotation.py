@@ -18,7 +18,7 @@ from typing import Final
 
 from zsched import files, keys
 from zsched.keys import Access, KeyFileError
-from zsched.model import WorkerId
+from zsched.model import KeyOrigin, WorkerId
 from zsched.store.contract import Store
 from zsched.store.engine import Engine
 from zsched.store.reseal import Resealed, reseal
@@ -108,7 +108,7 @@ def _bind(store: Store, issued: Iterable[Access], actor: str, now_ms: int) -> No
             name = WorkerId(access.worker)
             bound = store.access.key_of(name)
             if bound is None or bound.public_key != access.pair.public:
-                store.access.bind_key(name, access.pair.public, actor, now_ms)
+                store.access.bind_key(name, access.pair.public, KeyOrigin.FILE, actor, now_ms)
 
 
 @contextmanager

@@ -215,8 +215,8 @@ KEYS: Final = (
         "address that REST listens on"),
     Key("scheduler", "port", "8080", "PORT", _port,
         "port that REST listens on; 0 takes any free one"),
-    Key("scheduler", "zmq_host", "0.0.0.0", "HOST", _line,  # noqa: S104 (only keys that are known get through)
-        "address that workers connect to by ZeroMQ"),
+    Key("scheduler", "zmq_host", "", "HOST", _optional_line,
+        "address that workers connect to by ZeroMQ; empty: loopback, and all once a worker of another host has a key"),
     Key("scheduler", "zmq_port", "5555", "PORT", _port,
         "port that workers connect to by ZeroMQ; 0 takes any free one"),
     Key("scheduler", "zmq_advertise", "", "HOST", _optional_line,

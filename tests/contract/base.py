@@ -108,7 +108,16 @@ class Base:
         exit_code: int = 0,
         stdout: Stream = Stream(),  # noqa: B008 - immutable
     ) -> Verdict:
-        outcome = Outcome(
+        return self.store.finish(self.outcome(run_id, status, exit_code, stdout), worker_id, NOW)
+
+    def outcome(
+        self,
+        run_id: RunId,
+        status: RunStatus = RunStatus.SUCCESS,
+        exit_code: int = 0,
+        stdout: Stream = Stream(),  # noqa: B008 - immutable
+    ) -> Outcome:
+        return Outcome(
             run_id=run_id,
             status=status,
             reason=Reason.EXIT,
@@ -117,7 +126,6 @@ class Base:
             finished_ms=NOW + 2,
             stdout=stdout,
         )
-        return self.store.finish(outcome, worker_id, NOW)
 
     def lose(
         self, run_id: RunId, *, crash: bool = False, suspect: bool = False, due_ms: int | None = None

@@ -7,9 +7,10 @@ from dataclasses import replace
 import pytest
 
 from tests.contract.base import NOW, W1, W2, Base
-from zsched.model import Scope, Token, WorkerKey
+from zsched.model import KeyOrigin, Scope, Token, WorkerKey
 from zsched.store.check import check
 
+ORIGIN = KeyOrigin.ENROLLED
 K1, K2, K3 = "1" * 40, "2" * 40, "#" * 40
 # Every character of Z85, quotes or not.
 ODD = "&<>()[]{}@%$#*?!/=^:.-+0aZ" + "0" * 14
@@ -83,8 +84,8 @@ def test_what_is_done_to_tokens_is_written_down_without_the_digest(base: Base) -
 
 @pytest.mark.parametrize("public_key", [K1, K3, ODD])
 def test_a_key_is_kept_as_it_was_bound(base: Base, public_key: str) -> None:
-    base.store.access.bind_key(W1, public_key, "ann", NOW)
-    made = WorkerKey(public_key=public_key, worker_id=W1, created_ms=NOW, created_by="ann")
+    base.store.access.bind_key(W1, public_key, ORIGIN, "ann", NOW)
+    made = WorkerKey(public_key=public_key, worker_id=W1, origin=ORIGIN, created_ms=NOW, created_by="ann")
     assert base.store.access.key(public_key) == base.store.access.key_of(W1) == made
     assert base.store.access.key_of(W2) is None
     assert base.store.access.key(K2) is None
@@ -94,9 +95,9 @@ def test_a_key_is_kept_as_it_was_bound(base: Base, public_key: str) -> None:
 
 
 def test_a_worker_has_one_key_and_the_one_before_is_revoked(base: Base) -> None:
-    base.store.access.bind_key(W1, K1, "ann", NOW)
-    base.store.access.bind_key(W2, K3, "ann", NOW)
-    base.store.access.bind_key(W1, K2, "bob", NOW + 5)
+    base.store.access.bind_key(W1, K1, ORIGIN, "ann", NOW)
+    base.store.access.bind_key(W2, K3, ORIGIN, "ann", NOW)
+    base.store.access.bind_key(W1, K2, ORIGIN, "bob", NOW + 5)
     old, new = base.store.access.key(K1), base.store.access.key_of(W1)
     assert old is not None
     assert new is not None
@@ -113,8 +114,8 @@ def test_a_worker_has_one_key_and_the_one_before_is_revoked(base: Base) -> None:
 
 
 def test_a_key_is_revoked_once(base: Base) -> None:
-    base.store.access.bind_key(W1, K1, "ann", NOW)
-    base.store.access.bind_key(W2, K2, "ann", NOW)
+    base.store.access.bind_key(W1, K1, ORIGIN, "ann", NOW)
+    base.store.access.bind_key(W2, K2, ORIGIN, "ann", NOW)
     assert base.store.access.revoke_key(W1, "eve", NOW + 5)
     assert not base.store.access.revoke_key(W1, "eve", NOW + 6)
     assert base.store.access.key_of(W1) is None
@@ -125,8 +126,8 @@ def test_a_key_is_revoked_once(base: Base) -> None:
 
 
 def test_what_is_done_to_keys_is_written_down(base: Base) -> None:
-    base.store.access.bind_key(W1, K1, "ann", NOW)
-    base.store.access.bind_key(W1, K2, "bob", NOW + 5)
+    base.store.access.bind_key(W1, K1, ORIGIN, "ann", NOW)
+    base.store.access.bind_key(W1, K2, ORIGIN, "bob", NOW + 5)
     base.store.access.revoke_key(W1, "eve", NOW + 6)
     base.store.access.revoke_key(W1, "eve", NOW + 7)
     base.turn()
@@ -143,14 +144,14 @@ def test_what_is_done_to_keys_is_written_down(base: Base) -> None:
 
 def test_what_raises_takes_its_own_changes_back_and_no_others(base: Base) -> None:
     base.store.access.add_token(token("t1"))
-    base.store.access.bind_key(W1, K1, "ann", NOW)
+    base.store.access.bind_key(W1, K1, ORIGIN, "ann", NOW)
 
     def botch() -> None:
         with base.store.attempt():
             base.store.access.add_token(token("t2"))
             base.store.access.revoke_token("t1", "eve", NOW)
-            base.store.access.bind_key(W1, K2, "eve", NOW)
-            base.store.access.bind_key(W2, K3, "eve", NOW)
+            base.store.access.bind_key(W1, K2, ORIGIN, "eve", NOW)
+            base.store.access.bind_key(W2, K3, ORIGIN, "eve", NOW)
             base.store.access.revoke_key(W1, "eve", NOW)
             raise OopsError
 
@@ -171,7 +172,7 @@ def test_a_turn_that_is_given_up_leaves_nothing(base: Base) -> None:
     base.store.access.add_token(token("t1"))
     base.turn()
     base.store.access.revoke_token("t1", "eve", NOW)
-    base.store.access.bind_key(W1, K1, "eve", NOW)
+    base.store.access.bind_key(W1, K1, ORIGIN, "eve", NOW)
     base.store.rollback()
     base.store.begin()
     assert base.store.access.token("t1") == token("t1")
@@ -188,9 +189,9 @@ def test_a_second_token_of_the_same_id_is_refused_and_changes_nothing(base: Base
 
 
 def test_a_key_belongs_to_one_worker_whoever_forgets_to_ask(base: Base) -> None:
-    base.store.access.bind_key(W1, K1, "ann", NOW)
+    base.store.access.bind_key(W1, K1, ORIGIN, "ann", NOW)
     with pytest.raises(Exception, match="UNIQUE"), base.store.attempt():
-        base.store.access.bind_key(W2, K1, "ann", NOW)
+        base.store.access.bind_key(W2, K1, ORIGIN, "ann", NOW)
     mine = base.store.access.key_of(W1)
     assert mine is not None
     assert mine.public_key == K1
@@ -215,9 +216,9 @@ def test_the_database_agrees_with_itself_with_tokens_and_keys_among_the_rest(bas
     run_id = base.running()
     base.store.access.add_token(token())
     base.register(W1)
-    base.store.access.bind_key(W1, K1, "ann", NOW)
+    base.store.access.bind_key(W1, K1, ORIGIN, "ann", NOW)
     base.finish(run_id)
-    base.store.access.bind_key(W1, K2, "ann", NOW)
+    base.store.access.bind_key(W1, K2, ORIGIN, "ann", NOW)
     base.store.access.revoke_token("t1", "eve", NOW)
     base.store.access.revoke_key(W1, "eve", NOW)
     base.turn()
@@ -226,3 +227,23 @@ def test_the_database_agrees_with_itself_with_tokens_and_keys_among_the_rest(bas
     base.store.begin()
     assert (findings.count, findings.sentences) == (0, [])
     assert findings.events >= 8
+
+
+# --- where a key came from -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("origin", KeyOrigin)
+def test_origin_of_a_key_is_kept(base: Base, origin: KeyOrigin) -> None:
+    base.store.access.bind_key(W1, K1, origin, "ann", NOW)
+    found = base.store.access.key_of(W1)
+    assert found is not None
+    assert found.origin is origin
+    assert base.store.access.has_remote_key() == (origin is not KeyOrigin.ENROLLED)
+
+
+def test_revoked_key_is_no_remote_key(base: Base) -> None:
+    assert not base.store.access.has_remote_key()
+    base.store.access.bind_key(W1, K1, KeyOrigin.FILE, "ann", NOW)
+    base.store.access.bind_key(W2, K2, KeyOrigin.ENROLLED, "ann", NOW)
+    base.store.access.revoke_key(W1, "ann", NOW)
+    assert not base.store.access.has_remote_key()

@@ -10,7 +10,18 @@ from pathlib import Path
 import pytest
 
 from zsched.commands import db
-from zsched.model import JobSpec, Outcome, RunStatus, Scope, Token, Worker, WorkerId, WorkerKind, WorkerStatus
+from zsched.model import (
+    JobSpec,
+    KeyOrigin,
+    Outcome,
+    RunStatus,
+    Scope,
+    Token,
+    Worker,
+    WorkerId,
+    WorkerKind,
+    WorkerStatus,
+)
 from zsched.store.check import Findings, check
 from zsched.store.sqlite import SqliteEngine, open_writer
 
@@ -52,7 +63,7 @@ def path(tmp_path: Path) -> Path:
         )
         store.access.revoke_token("t1", "test", NOW)
         for key in ("1" * 40, "2" * 40):
-            store.access.bind_key(W1, key, "test", NOW)
+            store.access.bind_key(W1, key, KeyOrigin.FILE, "test", NOW)
         store.access.revoke_key(W1, "test", NOW)
         store.settle(NOW)
         store.commit()

@@ -140,9 +140,31 @@ def test_a_result_from_a_lost_run_is_stale_and_leaves_an_event(base: Base, crash
         base.lose(run.run_id, crash=True)
     before = base.run(run.run_id)
     assert base.finish(run.run_id) == "stale"
+    base.store.note_stale([base.outcome(run.run_id)], W1, NOW)
     assert base.run(run.run_id) == before
     assert base.events()[-1] == ("failed", "failed", "stale", run.run_id, "w1", "worker w1")
     assert base.status(job_id) == (PENDING if crashes == 1 else FAILED)
+
+
+@pytest.mark.parametrize(
+    ("count", "told"),
+    [
+        (1, ""),
+        (2, "; 2 such results came at once, for runs {0} to {1}: {0}, {1}"),
+        (
+            30,
+            "; 30 such results came at once, for runs {0} to {29}: {0}, {1}, {2}, {3}, {4}, {5}, {6}, {7}, {8}, {9}, …",
+        ),
+    ],
+)
+def test_stale_results_that_came_together_leave_one_event(base: Base, count: int, told: str) -> None:
+    runs = [base.running() for _ in range(count)]
+    base.events()
+    base.store.note_stale([base.outcome(run_id) for run_id in runs], W2, NOW)
+    base.events()
+    assert base.rows("SELECT run_first, run_last, worker_id, detail FROM events WHERE reason = 'stale'") == [
+        (runs[0], runs[0], "w2", "w2 says success, but the run is running" + told.format(*runs))
+    ]
 
 
 def test_a_result_of_a_quarantined_run_is_stale(base: Base) -> None:

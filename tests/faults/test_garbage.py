@@ -13,7 +13,7 @@ import zmq
 
 from tests.faults.stage import MIB, Memory, Stage, length_s
 from tests.system.session import Program
-from zsched.limits import FRAME_BYTES_MAX
+from zsched.limits import FRAME_FROM_WORKER_BYTES_MAX
 
 log = logging.getLogger(__name__)
 
@@ -68,14 +68,14 @@ def test_a_peer_that_sends_the_longest_frames_as_fast_as_it_can_costs_a_bounded_
         for job in stage.scheduler.submit(*["echo"] * 20):
             stage.scheduler.finished(job)
         memory, before = Memory(stage.pids()), checksum(stage)
-        frame = bytes(FRAME_BYTES_MAX)
+        frame = bytes(FRAME_FROM_WORKER_BYTES_MAX)
         with zmq.Context() as context, context.socket(zmq.DEALER) as dealer:
             dealer.setsockopt(zmq.LINGER, -1)
             dealer.setsockopt(zmq.SNDHWM, 1)
             dealer.connect(f"tcp://127.0.0.1:{stage.scheduler.zmq_port}")
             for _ in range(LONG_FRAMES):
                 dealer.send(frame)
-        log.info("%d frames of %d MiB sent", LONG_FRAMES, FRAME_BYTES_MAX // MIB)
+        log.info("%d frames of %d MiB sent", LONG_FRAMES, FRAME_FROM_WORKER_BYTES_MAX // MIB)
         memory.assert_bounded(LONG_FRAMES_BYTES_MAX)
         assert checksum(stage) == before
         stage.close_the_books()

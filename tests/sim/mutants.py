@@ -133,7 +133,7 @@ _MUTANTS: Final = (
     ),
     mutant(
         "a worker is not told what to go on with",
-        (arrival, "adopt", "return [RunId(one.run) for one in held", "return [RunId(one.run) for one in ()"),
+        (arrival, "adopt", "keep = [RunId(one.run) for one in held", "keep = [RunId(one.run) for one in ()"),
     ),
     mutant(
         "what runs unannounced is not noted as started",
@@ -152,7 +152,7 @@ _MUTANTS: Final = (
     ),
     mutant(
         "a new start of a worker loses nothing",
-        (Dispatcher, "_on_register", "if old is not None and not same_start:", "if False:"),
+        (Dispatcher, "_open_session", "if old is not None and not same_start:", "if False:"),
     ),
     mutant("a session's frames count from any connection", (Sessions, "of_frame", " and session.peer == peer", "")),
     mutant(

@@ -188,6 +188,9 @@ class Router:
     def answer_strangers(self) -> None:
         """There are none."""
 
+    def open_outward(self) -> None:
+        """There is one network here."""
+
     def send(self, peer: bytes, body: bytes) -> None:
         connection = self.peers.get(peer)
         if connection is None:

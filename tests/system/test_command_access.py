@@ -187,7 +187,7 @@ def test_a_worker_comes_in_by_its_access_file_alone_and_is_out_when_it_is_revoke
             until(lambda: scheduler.workers() == {"w1": "active"})
             code, out, err = cli("access", "new", "w1")
             assert (code, out) == (1, "")
-            assert err.endswith(": `zsched access revoke w1` ends that one first\n")
+            assert err.endswith(" has a key: run `zsched access revoke w1` first, which ends its session\n")
             cli.good("access", "revoke", "w1")
             until(lambda: scheduler.workers() == {"w1": "inactive"})
             assert cli("access", "new", "w1")[0] == 0

@@ -16,10 +16,10 @@ from tests.system.session import until
 from tests.system.test_server import JOB, Caller, post
 from tests.unit.rest import Rest
 from zsched.api import crowd
-from zsched.api.crowd import home
 from zsched.api.server import Server
 from zsched.inbox import Inbox
 from zsched.limits import MIB
+from zsched.peer import home
 
 # Many processes: the quick tests leave this to .ci/run.
 pytestmark = pytest.mark.slow

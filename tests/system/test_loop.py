@@ -23,7 +23,7 @@ from zsched import protocol
 from zsched.dispatcher import Dispatcher
 from zsched.dispatcher.commands import Cancel, NotFoundError, Submit
 from zsched.inbox import ClosedError, Inbox
-from zsched.limits import FRAME_BYTES_MAX
+from zsched.limits import FRAME_FROM_WORKER_BYTES_MAX
 from zsched.loop import Loop, clock
 from zsched.model import JobId, JobSpec, RunStatus
 from zsched.port import Port
@@ -356,7 +356,7 @@ def test_garbage_is_answered_and_changes_nothing(scheduler: Scheduler, parts: li
 def test_a_frame_too_large_costs_its_sender_the_connection_and_nobody_else(scheduler: Scheduler) -> None:
     w1 = Dealer(scheduler).join()
     stranger = Dealer(scheduler)
-    stranger.socket.send(b"x" * (FRAME_BYTES_MAX + 1))
+    stranger.socket.send(b"x" * (FRAME_FROM_WORKER_BYTES_MAX + 1))
     assert stranger.hears_nothing()
     w1.beat()
     scheduler.submit()
@@ -387,7 +387,7 @@ def test_of_what_is_no_frame_only_the_sentence_waits_for_its_turn(scheduler: Sch
 
 
 def test_a_peer_that_talks_faster_than_it_is_listened_to_has_to_wait() -> None:
-    frame, sent, most = bytes(FRAME_BYTES_MAX // 2), 0, 50
+    frame, sent, most = bytes(FRAME_FROM_WORKER_BYTES_MAX // 2), 0, 50
     with zmq.Context() as context, closing(Port(context, "127.0.0.1", 0)) as port, context.socket(zmq.DEALER) as dealer:
         dealer.setsockopt(zmq.SNDHWM, 1)
         dealer.setsockopt(zmq.LINGER, 0)

@@ -119,7 +119,7 @@ def test_nothing_of_a_stranger_comes_in(scene: Scene, kind: str, caplog: pytest.
     with caplog.at_level("INFO"):
         scene.caller(kinds[kind])
         assert scene.arrives(SILENCE_S) is None
-    refused = "connections to the workers' port refused for a key that is not known: 1, the last from 127.0.0.1"
+    refused = "a connection to the workers' port was refused for a key that is not known; from 127.0.0.1"
     assert (refused in caplog.text) == (kind in ("unknown key", "no worker's"))
     assert scene.server.secret not in caplog.text
     # And who is known comes in beside it.
@@ -246,7 +246,7 @@ def test_who_comes_again_and_again_fills_no_log(scene: Scene, caplog: pytest.Log
 
 
 def test_a_handshake_that_nobody_goes_on_with_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(port_module, "_HANDSHAKE_MS", 200)
+    monkeypatch.setattr(port_module, "HANDSHAKE_MS", 200)
     with (
         closing(Scene()) as scene,
         socket.create_connection(("127.0.0.1", scene.port.number), timeout=DEADLINE_S) as stranger,

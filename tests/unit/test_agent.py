@@ -8,6 +8,7 @@ import msgspec
 import pytest
 from msgspec.structs import replace
 
+from zsched.limits import FRAME_LIST_MAX, WINDOW_MAX
 from zsched.model import Now
 from zsched.protocol import (
     Cancel,
@@ -30,7 +31,7 @@ from zsched.protocol import (
     WorkerBye,
     WorkerFrame,
 )
-from zsched.worker import messages
+from zsched.worker import messages, pace
 from zsched.worker.agent import CAN, EXIT_REFUSED, Agent
 from zsched.worker.messages import FromAgent, FromGuard, Hello
 
@@ -993,3 +994,35 @@ def test_a_worker_that_stops_asks_for_nothing_and_says_goodbye(d: Dialogue) -> N
 def test_a_lost_guard_is_told(d: Dialogue) -> None:
     d.agent.on_guard_lost()
     d.says(WorkerBye(s="s1", reason="guard_lost"))
+
+
+# --- what fits a frame ---
+
+
+def test_lists_of_held_runs_are_bounded() -> None:
+    """Results of an earlier start, found on the disk: more than one list may have."""
+    finished = tuple(Held(run, "finished") for run in range(1, FRAME_LIST_MAX + 1))
+    running = Held(FRAME_LIST_MAX + 1, "running")
+    dialogue = Dialogue(held=(*finished, running))
+    dialogue.wait(0)
+    (said,) = dialogue.sent()
+    assert isinstance(said, Register)
+    assert len(said.runs) == FRAME_LIST_MAX
+    assert running in said.runs
+
+
+def test_window_leaves_room_for_results_that_are_not_acked() -> None:
+    results = tuple(
+        RunResult(run=run, status="success", reason="exit", finished_ms=1) for run in range(1, FRAME_LIST_MAX - 9)
+    )
+    held = tuple(Held(result.run, "finished") for result in results)
+    dialogue = Dialogue(held=held, results=results, db="d1")
+    dialogue.wait(0)
+    dialogue.hear(registered())
+    asked = [frame.window for frame in dialogue.sent() if isinstance(frame, Ready)]
+    assert asked == [10]
+
+
+@pytest.mark.parametrize("slots", [1, 2, 16, 1_000, 65_536])
+def test_window_of_any_number_of_slots_fits_a_list(slots: int) -> None:
+    assert pace.window(slots) <= WINDOW_MAX < FRAME_LIST_MAX

@@ -105,7 +105,7 @@ def test_a_written_size_reads_back_the_same(size_bytes: int) -> None:
 def test_without_any_setting_a_scheduler_has_the_documented_defaults(home: Path) -> None:
     config = scheduler_config({}, None, {"HOME": str(home)}, home).config
     assert config.db == home / "scheduler.db"
-    assert (config.host, config.port, config.zmq_host, config.zmq_port) == ("0.0.0.0", 8080, "0.0.0.0", 5555)
+    assert (config.host, config.port, config.zmq_host, config.zmq_port) == ("0.0.0.0", 8080, "", 5555)
     assert (config.worker_timeout_ms, config.threads, config.log_level) == (30_000, 16, "INFO")
 
 

@@ -12,12 +12,15 @@ from zsched.dispatcher.commands import (
     AddToken,
     BindKey,
     ConflictError,
+    KeyBound,
     NotFoundError,
     RefusedError,
+    RegisterWorker,
     RevokeKey,
     RevokeToken,
 )
-from zsched.model import RunStatus, Scope, Token, WorkerId, WorkerStatus
+from zsched.limits import ERROR_INTERVAL_MS
+from zsched.model import KeyOrigin, RunStatus, Scope, Token, WorkerId, WorkerStatus
 from zsched.protocol import (
     Error,
     Heartbeat,
@@ -41,15 +44,18 @@ def world() -> Iterator[World]:
     opened.end()
 
 
-def bind(world: World, name: str, key: str) -> None:
-    world.ask(BindKey(WorkerId(name), key, "ann"))
+def bind(world: World, name: str, key: str, origin: KeyOrigin = KeyOrigin.ENROLLED) -> bool:
+    """Returns whether the key may be of a worker on another host."""
+    reply = world.ask(BindKey(WorkerId(name), key, origin, "ann"))
+    assert isinstance(reply, KeyBound)
+    return reply.outward
 
 
-def taken(world: World, name: str, key: str, code: str) -> None:
+def taken(world: World, name: str, key: str, code: str, origin: KeyOrigin = KeyOrigin.ENROLLED) -> None:
     """The key is not bound, and why."""
     before = world.engine.execute("SELECT * FROM keys"), world.engine.execute("SELECT * FROM events")
     with pytest.raises(ConflictError) as refused:
-        bind(world, name, key)
+        bind(world, name, key, origin)
     assert refused.value.code == code
     assert (world.engine.execute("SELECT * FROM keys"), world.engine.execute("SELECT * FROM events")) == before
 
@@ -116,6 +122,8 @@ def test_a_name_that_nobody_has_is_not_had_by_the_first_who_asks(world: World) -
     refused(stranger)
     worker(world, "w2", K2)
     stranger.key = K2
+    # An answer of this kind comes once a second.
+    world.jump(ERROR_INTERVAL_MS)
     assert refused(stranger) == "this key is that of worker w2, not of w9"
     assert world.store.worker(WorkerId("w9")) is None
 
@@ -249,7 +257,7 @@ def test_a_worker_that_lost_its_key_gets_its_name_back_after_a_restart_and_a_tim
 
 
 def test_a_worker_that_came_by_no_key_gets_one_while_it_lives(world: World) -> None:
-    """From a time when none were needed, or by REST: then there is nobody's key to take away."""
+    """From a time when none were needed."""
     world.keyed = False
     world.restart()
     w1 = Peer(world).join()
@@ -277,6 +285,77 @@ def test_a_revoked_key_is_never_bound_again(world: World) -> None:
     world.ask(RevokeKey(WorkerId("w1"), "ann"))
     taken(world, "w1", K1, "key_revoked")
     taken(world, "w2", K1, "key_revoked")
+
+
+# --- which key replaces which ----------------------------------------------------------------------------------------
+
+ENROLLED, REMOTE, FILE = KeyOrigin
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "replaced"),
+    [
+        (ENROLLED, ENROLLED, True),
+        (ENROLLED, REMOTE, False),
+        (ENROLLED, FILE, False),
+        (REMOTE, ENROLLED, True),
+        (REMOTE, REMOTE, True),
+        (REMOTE, FILE, False),
+        (FILE, ENROLLED, False),
+        (FILE, REMOTE, False),
+        (FILE, FILE, False),
+    ],
+)
+def test_key_of_an_absent_worker_is_replaced_by_origin(
+    world: World, old: KeyOrigin, new: KeyOrigin, replaced: bool
+) -> None:
+    bind(world, "w1", K1, old)
+    if replaced:
+        bind(world, "w1", K2, new)
+        assert world.store.access.key(K1).revoked_ms is not None  # type: ignore[union-attr]
+        return
+    taken(world, "w1", K2, "name_has_key", new)
+    with pytest.raises(ConflictError, match="`zsched access revoke w1`"):
+        bind(world, "w1", K2, new)
+    w1 = Peer(world, "w1")
+    w1.key = K1
+    run_id = running(world, w1.join())
+    assert w1.finish(run_id) == "stored"
+
+
+def test_key_of_an_access_file_is_replaced_after_it_is_revoked(world: World) -> None:
+    bind(world, "w1", K1, FILE)
+    world.ask(RevokeKey(WorkerId("w1"), "ann"))
+    assert bind(world, "w1", K2, FILE)
+
+
+@pytest.mark.parametrize(("origin", "outward"), [(ENROLLED, False), (REMOTE, True), (FILE, True)])
+def test_key_of_another_host_opens_the_port_each_time_it_is_bound(
+    world: World, origin: KeyOrigin, outward: bool
+) -> None:
+    """Also again, so that a port that could not be opened is tried again."""
+    assert bind(world, "w1", K1, origin) == outward
+    assert bind(world, "w1", K1) == outward
+
+
+def test_rest_worker_gets_no_name_that_has_a_key(world: World) -> None:
+    w1 = worker(world).join()
+    w1.say(WorkerBye(s=w1.session, reason="stop"))
+    with pytest.raises(ConflictError, match="`zsched access revoke w1`") as refused:
+        world.ask(RegisterWorker(WorkerId("w1"), 1, (), {}))
+    assert refused.value.code == "name_has_key"
+    assert isinstance(w1.register(), Registered)
+    w1.say(WorkerBye(s=w1.session, reason="stop"))
+    world.ask(RevokeKey(WorkerId("w1"), "ann"))
+    Poller(world, "w1").register()
+
+
+def test_name_of_an_active_rest_worker_gets_no_key(world: World) -> None:
+    r1 = Poller(world).register()
+    taken(world, "r1", K1, "name_taken")
+    r1.register()
+    world.wait(TIMEOUT_MS)
+    bind(world, "r1", K1)
 
 
 # --- revoking --------------------------------------------------------------------------------------------------------
@@ -337,11 +416,11 @@ def running_on(world: World, peer: Peer) -> int:
 
 
 def test_a_worker_that_polls_has_no_key_to_lose(world: World) -> None:
-    bind(world, "r1", K1)
     poller = Poller(world).register()
     job = world.submit_one()
     claimed = poller.next_run()
-    world.ask(RevokeKey(WorkerId("r1"), "ann"))
+    with pytest.raises(NotFoundError):
+        world.ask(RevokeKey(WorkerId("r1"), "ann"))
     poller.report(job, RunStatus.SUCCESS)
     assert world.run(claimed.run_id).status == RunStatus.SUCCESS
 

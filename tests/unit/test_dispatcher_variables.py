@@ -8,7 +8,7 @@ import pytest
 
 from tests.unit.world import Peer, Poller, World
 from zsched.dispatcher.commands import Submit
-from zsched.limits import COMMAND_BYTES_MAX, ENV_BYTES_MAX, FRAME_BYTES_MAX
+from zsched.limits import COMMAND_BYTES_MAX, ENV_BYTES_MAX, FRAME_TO_WORKER_BYTES_MAX
 from zsched.model import JobSpec
 from zsched.protocol import Run, pack
 
@@ -99,4 +99,4 @@ def test_runs_with_the_largest_commands_and_variables_fit_their_frames(world: Wo
     world.ask(Submit((large,) * 100, "test"))
     frames = [frame for frame in world.sent_to(w1.peer) if isinstance(frame, Run)]
     assert sum(len(frame.runs) for frame in frames) == 100
-    assert all(len(pack(frame)) < FRAME_BYTES_MAX for frame in frames)
+    assert all(len(pack(frame)) < FRAME_TO_WORKER_BYTES_MAX for frame in frames)

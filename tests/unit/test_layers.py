@@ -35,7 +35,7 @@ ROOMS: dict[str, tuple[str, ...]] = {
     "zsched.limits": (),
     "zsched.units": (),
     "zsched.rate": (),
-    "zsched.logs": (),
+    "zsched.logs": ("zsched.rate",),
     "zsched.notify": (),
     "zsched.files": (),
     # Pure.
@@ -65,8 +65,13 @@ ROOMS: dict[str, tuple[str, ...]] = {
     "zsched.keys": ("zsched.files",),
     "zsched.tokens": ("zsched.model",),
     "zsched.vault": ("zsched.keys",),
-    "zsched.port": ("zsched.limits", "zsched.keys"),
     "zsched.store": (*WORDS, *PURE, "zsched.model", "zsched.files"),
+    "zsched.connections": ("zsched.limits", "zsched.peer", "zsched.rate"),
+    "zsched.listeners": (),
+    "zsched.port": (
+        *("zsched.limits", "zsched.keys", "zsched.rate"),
+        *("zsched.connections", "zsched.listeners"),
+    ),
     "zsched.worker": (
         *WORDS,
         *SETTINGS,

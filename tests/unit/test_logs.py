@@ -31,8 +31,8 @@ def test_the_first_failure_is_told_at_once_and_later_ones_once_in_ten_seconds_wi
         outage.failed(FULL, now_ms)
     assert caplog.record_tuples == [
         error("it failed: disk full"),
-        error("it failed: disk full (100 times since this was last told)"),
-        error("it failed: disk full (100 times since this was last told)"),
+        error("it failed: disk full (100 times since the last such line)"),
+        error("it failed: disk full (100 times since the last such line)"),
     ]
 
 
@@ -56,7 +56,7 @@ def test_what_fails_and_works_by_turns_is_told_no_more_often(outage: Outage, cap
     assert caplog.record_tuples == [
         error("it failed: disk full"),
         info("it works again, after 0.5 s"),
-        error("it failed: disk full (10 times since this was last told)"),
+        error("it failed: disk full (10 times since the last such line)"),
         info("it works again, after 0.5 s"),
     ]
 
@@ -71,6 +71,6 @@ def test_one_that_begins_anew_in_the_quiet_time_and_lasts_is_told_after_it(
     outage.failed(FULL, QUIET_MS)
     outage.worked(QUIET_MS + 2_000)
     assert caplog.record_tuples[2:] == [
-        error("it failed: disk full (2 times since this was last told)"),
+        error("it failed: disk full (2 times since the last such line)"),
         info("it works again, after 8.0 s"),
     ]

@@ -13,14 +13,25 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from zsched import protocol
-from zsched.limits import FRAME_BYTES_MAX, FRAME_KEYS_MAX, FRAME_LIST_MAX, FRAME_VALUES_MAX
+from zsched.limits import (
+    FRAME_FROM_WORKER_BYTES_MAX,
+    FRAME_KEYS_MAX,
+    FRAME_LIST_MAX,
+    FRAME_TO_WORKER_BYTES_MAX,
+    FRAME_VALUES_MAX,
+    OUTPUT_BYTES_MAX,
+    RESULTS_PER_FRAME_MAX,
+    WINDOW_MAX,
+)
 from zsched.protocol import (
     Heartbeat,
     Held,
     Output,
     ProtocolError,
+    Ready,
     Register,
     Result,
+    Return,
     RunResult,
     SchedulerFrame,
     WorkerFrame,
@@ -206,7 +217,7 @@ def repeated_key() -> bytes:
         b"\x81" * 2_000,
         b"\x81\x90\x01",
         b"\xa2\xff\xfe",
-        b"\0" * (FRAME_BYTES_MAX + 1),
+        b"\0" * (FRAME_FROM_WORKER_BYTES_MAX + 1),
     ],
     ids=range(26),
 )
@@ -241,7 +252,7 @@ ALL_KINDS: list[object] = [
     *(b"", b"\x91" * 10, b"\xc6" * 2**8, b"\xdd" * 2**16),
     # The one extension that msgpack takes by itself, in its three lengths.
     *(msgpack.Timestamp(0xC6FFFFFF), msgpack.Timestamp(2**33, 0xC6 << 22), msgpack.Timestamp(-(2**62))),
-    *([None] * 15, [None] * 16, [None] * 2**16, dict.fromkeys("abcdefghijklmno"), dict.fromkeys("abcdefghijklmnop")),
+    *([None] * 15, [None] * 16, [None] * 2**14, dict.fromkeys("abcdefghijklmno"), dict.fromkeys("abcdefghijklmnop")),
 ]
 
 
@@ -263,13 +274,13 @@ def groups(value: bytes, count: int, rest: bytes = b"\xc0") -> bytes:
 
 def many(value: bytes) -> bytes:
     """As many of the value as find place in a frame."""
-    return groups(value, (FRAME_BYTES_MAX - 1_000) // len(value))
+    return groups(value, (FRAME_FROM_WORKER_BYTES_MAX - 1_000) // len(value))
 
 
 def allowed(value: bytes, values: int, part: int) -> bytes:
     """The value, which is so many values, again and again, and bytes: a part of what a frame may have of each."""
     count = (FRAME_VALUES_MAX - 100) // part // values
-    rest = FRAME_BYTES_MAX // part - count * len(value) - 1_000
+    rest = FRAME_FROM_WORKER_BYTES_MAX // part - count * len(value) - 1_000
     return groups(value, count, b"\xc6" + rest.to_bytes(4) + bytes(rest))
 
 
@@ -285,27 +296,29 @@ TOO_MANY: dict[str, Callable[[], bytes]] = {
     "maps of many keys": lambda: many(b"\xde\x03\xff" + KEYS),
     # A timestamp that looks like the head of a long binary.
     "what is behind an extension": lambda: array([b"\xd6\xff\xc6\0\x7f\0", many(b"\x90")]),
-    "lists that stay open": lambda: (b"\xdd\0\2\0\0" + b"\xa2ab" * (FRAME_LIST_MAX - 1)) * 21 + b"\xc0",
-    "maps that stay open": lambda: (b"\xde\4\0" + KEYS + b"\xa1a") * 900 + b"\xc0",
+    "lists that stay open": lambda: (
+        (b"\xdd" + FRAME_LIST_MAX.to_bytes(4) + b"\xa2ab" * (FRAME_LIST_MAX - 1)) * 14 + b"\xc0"
+    ),
+    "maps that stay open": lambda: (b"\xde\4\0" + KEYS + b"\xa1a") * 165 + b"\xc0",
 }
 
 
 @pytest.mark.parametrize("value", TOO_MANY.values(), ids=TOO_MANY)
 def test_a_frame_of_very_many_values_is_refused_before_any_of_them_is_made(value: Callable[[], bytes]) -> None:
     for body in (with_key(value()), with_key(value(), "results", {"t": "result", "s": "s"})):
-        assert len(body) <= FRAME_BYTES_MAX
+        assert len(body) <= FRAME_FROM_WORKER_BYTES_MAX
         with pytest.raises(ProtocolError, match=f"at most {FRAME_VALUES_MAX} values"):
             unpack_from_worker(body)
 
 
-def test_as_many_values_as_are_allowed_cost_at_most_ten_times_the_bytes_of_the_longest_frame() -> None:
+def test_memory_of_a_frame_with_the_most_values_is_bounded() -> None:
     # Of all kinds these cost the most. A fifth of them shows what all cost.
     body = with_key(allowed(b"\x81\xa1a" * 900 + b"\x80", 1_801, part=5))
-    assert len(body) <= FRAME_BYTES_MAX // 5
+    assert len(body) <= FRAME_FROM_WORKER_BYTES_MAX // 5
     tracemalloc.start()
     try:
         assert isinstance(unpack_from_worker(body), protocol.Ready)
-        assert tracemalloc.get_traced_memory()[1] < 10 * FRAME_BYTES_MAX // 5
+        assert tracemalloc.get_traced_memory()[1] < 20 * FRAME_FROM_WORKER_BYTES_MAX // 5
     finally:
         tracemalloc.stop()
 
@@ -313,22 +326,81 @@ def test_as_many_values_as_are_allowed_cost_at_most_ten_times_the_bytes_of_the_l
 def test_a_frame_has_at_most_so_many_values_of_whatever_kinds() -> None:
     kinds = bytes(msgpack.packb(ALL_KINDS))
     # Their list, they, and what is in some of them.
-    kinds_values = 1 + len(ALL_KINDS) + 15 + 16 + 2**16 + 2 * 15 + 2 * 16
+    kinds_values = 1 + len(ALL_KINDS) + 15 + 16 + 2**14 + 2 * 15 + 2 * 16
 
     def body(values: int) -> bytes:
-        # Ten are the frame and the key, six the arrays around the others.
-        return with_key(groups(b"\xc0", values - 16 - kinds_values, kinds))
+        # Ten are the frame and the key, seven the arrays around the others.
+        return with_key(groups(b"\xc0", values - 17 - kinds_values, kinds))
 
     assert len(body(FRAME_VALUES_MAX)) > FRAME_VALUES_MAX
     assert isinstance(unpack_from_worker(body(FRAME_VALUES_MAX)), protocol.Ready)
-    with pytest.raises(ProtocolError, match="700000 values"):
+    with pytest.raises(ProtocolError, match=f"{FRAME_VALUES_MAX} values"):
         unpack_from_worker(body(FRAME_VALUES_MAX + 1))
 
 
-def test_the_most_that_a_worker_may_rightly_say_is_a_frame() -> None:
-    held = tuple(Held(protocol.INTEGER_MAX - run, "running") for run in range(FRAME_LIST_MAX))
-    heartbeat = Heartbeat(s="s", seq=1, n=1, window=1, ahead=1, runs=held)
-    assert unpack_from_worker(pack(heartbeat)) == heartbeat
-    output = Output(b"\x90" * 2**17, b"\x90" * 2**17, 2**18)
-    result = Result(s="s", results=(RunResult(1, "success", "exit", 1, stdout=output, stderr=output),) * 15)
-    assert unpack_from_worker(pack(result)) == result
+# The longest words that a session and a worker's name may have.
+LONGEST = "é" * 64
+
+
+def test_longest_legal_lists_of_runs_fit_a_frame() -> None:
+    assert WINDOW_MAX < FRAME_LIST_MAX
+    runs = [protocol.INTEGER_MAX - run for run in range(FRAME_LIST_MAX)]
+    held = tuple(Held(run, "finished") for run in runs)
+    most = protocol.INTEGER_MAX
+    heartbeat = Heartbeat(
+        s=LONGEST, seq=most, n=most, window=most, ahead=most, runs=held, stuck=tuple(runs), load_milli=most
+    )
+    register = Register(
+        versions=(1,), worker="w" * 128, incarnation=LONGEST, boot_id=LONGEST, lock=(most, most), slots=65_536,
+        heartbeat_ms=most, db=LONGEST, sent_ms=most, host="é" * 255, agent=LONGEST, can=(LONGEST,) * 16, runs=held,
+    )  # fmt: skip
+    for frame in (heartbeat, register, Return(s=LONGEST, runs=tuple(runs))):
+        body = pack(frame)
+        assert len(body) < FRAME_FROM_WORKER_BYTES_MAX
+        assert unpack_from_worker(body) == frame
+
+
+def test_largest_result_fits_a_frame() -> None:
+    half = b"\x90" * (OUTPUT_BYTES_MAX // 2)
+    output = Output(half, half, protocol.INTEGER_MAX)
+    result = Result(
+        s=LONGEST,
+        results=(
+            RunResult(
+                protocol.INTEGER_MAX, "failed", "spawn_error", protocol.INTEGER_MAX, protocol.INTEGER_MAX,
+                exit_code=-(2**31), signal=128, detail="\U0001f600" * 1024, stdout=output, stderr=output,
+            ),
+        ),
+    )  # fmt: skip
+    body = pack(result)
+    assert len(body) < FRAME_FROM_WORKER_BYTES_MAX
+    assert unpack_from_worker(body) == result
+
+
+def test_results_in_a_frame_are_bounded() -> None:
+    results = tuple(RunResult(run, "success", "exit", 1) for run in range(1, RESULTS_PER_FRAME_MAX + 2))
+    assert unpack_from_worker(pack(Result(s="s", results=results[1:]))) == Result(s="s", results=results[1:])
+    with pytest.raises(ProtocolError):
+        unpack_from_worker(pack(Result(s="s", results=results)))
+
+
+def test_frames_to_workers_may_be_longer_than_frames_from_them() -> None:
+    order = protocol.RunOrder(1, 1, 0, 1, "x" * 2 * FRAME_FROM_WORKER_BYTES_MAX, 1, 1)
+    frame = protocol.Run(s="s", ep=1, n=1, runs=(order,))
+    assert protocol.unpack_from_scheduler(pack(frame)) == frame
+    with pytest.raises(ProtocolError, match="bytes"):
+        protocol.unpack_from_scheduler(bytes(FRAME_TO_WORKER_BYTES_MAX + 1))
+
+
+@pytest.mark.parametrize(
+    ("frame", "count"),
+    [
+        (Result(s="s", results=(RunResult(1, "success", "exit", 1),) * 3), 3),
+        (Heartbeat(s="s", seq=1, n=1, window=1, ahead=1, runs=(Held(1, "running"),) * 2, stuck=(1,)), 3),
+        (Return(s="s", runs=(1, 2)), 2),
+        (Ready(s="s", window=1, ahead=1), 0),
+    ],
+    ids=lambda value: type(value).__name__,
+)
+def test_entries_of_a_frame_are_counted(frame: protocol.WorkerFrame, count: int) -> None:
+    assert protocol.entries(frame) == count

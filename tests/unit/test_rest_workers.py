@@ -6,12 +6,17 @@ import re
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from tests.unit.rest import Rest, problem, receive, until
+from tests.unit.test_rest_tokens import add
 from zsched import protocol
+from zsched.api.gate import LOCAL_ADDRESS
+from zsched.keys import new_pair
 from zsched.limits import KIB, MIB, OUTPUT_BYTES_MAX
+from zsched.model import Scope
 
 TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z")
 NOT_A_NAME = "1 to 128 letters, digits and . _ @ : - (a letter or digit first)"
@@ -462,3 +467,55 @@ def test_a_connected_workers_output_reads_in_the_documented_form(rest: Rest) -> 
     assert rest.get("/jobs/1").json["last_run"]["logs"] == "STDOUT:\nout\ufffd\n\n\nSTDERR:\nerr\n"
     assert rest.get("/runs/1/log").content == b"out\xff\n"
     assert rest.get("/runs/1/log", query_string="stream=stderr").content == b"err\n"
+
+
+# --- where the worker of a key is ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("more", "body", "origin"),
+    [
+        ({}, {}, "enrolled"),
+        ({"extras": {"HTTP_X_FORWARDED_FOR": "127.0.0.1"}}, {}, "remote"),
+        ({"remote_addr": "192.0.2.7", "extras": {LOCAL_ADDRESS: "192.0.2.1"}}, {}, "remote"),
+        ({"host": "zsched.example"}, {}, "remote"),
+        ({}, {"access_file": True}, "file"),
+        ({"remote_addr": "192.0.2.7", "extras": {LOCAL_ADDRESS: "192.0.2.1"}}, {"access_file": True}, "file"),
+    ],
+    ids=["this host", "a proxy", "another host", "by another name", "an access file", "an access file elsewhere"],
+)
+def test_origin_of_a_key_is_where_its_call_came_from(
+    tmp_path: Path, more: dict[str, Any], body: dict[str, object], origin: str
+) -> None:
+    pair, server = new_pair(), new_pair()
+    with Rest(tmp_path, server_key=server.public) as rest:
+        headers = {"Authorization": f"Bearer {add(rest, Scope.WORKER)}"}
+        enrolled = rest.post(
+            "/workers/enrol", {"worker_id": "w1", "public_key": pair.public, **body}, headers=headers, **more
+        )
+        assert enrolled.status_code == 200
+        (key,) = rest.get("/access").json
+        assert key["origin"] == origin
+
+
+def test_enrolling_with_a_token_from_elsewhere_ends_no_worker_of_this_host(tmp_path: Path) -> None:
+    """Nor the worker of an access file, though both are away."""
+    with Rest(tmp_path, server_key=new_pair().public) as rest:
+        headers = {"Authorization": f"Bearer {add(rest, Scope.WORKER)}"}
+        for name, body in (("local", {}), ("file", {"access_file": True})):
+            pair = new_pair()
+            assert (
+                rest.post("/workers/enrol", {"worker_id": name, "public_key": pair.public, **body}).status_code == 200
+            )
+            refused = rest.post(
+                "/workers/enrol",
+                {"worker_id": name, "public_key": new_pair().public},
+                headers=headers,
+                extras={"HTTP_X_FORWARDED_FOR": "192.0.2.7"},
+            )
+            assert (refused.status_code, refused.json["code"]) == (409, "name_has_key")
+            assert f"`zsched access revoke {name}`" in refused.json["error"]
+            taken = rest.post("/workers/register", {"worker_id": name, "slots": 1}, headers=headers)
+            assert (taken.status_code, taken.json["code"]) == (409, "name_has_key")
+            good = [key["public_key"] for key in rest.get("/access").json if key["worker_id"] == name]
+            assert good == [pair.public]

@@ -13,7 +13,7 @@ import pytest
 
 from zsched import keys
 from zsched.keys import KeyFileError, new_pair, own_pair, read_access
-from zsched.model import JobSpec, WorkerId
+from zsched.model import JobSpec, KeyOrigin, WorkerId
 from zsched.rotation import NEXT, Issue, NoKeyError, UnknownWorkerError, rotate_curve, rotate_secret
 from zsched.store import reseal as resealing
 from zsched.store.reseal import Resealed
@@ -81,7 +81,7 @@ def sealed(db: Path, folder: Path) -> list[dict[str, str]]:
 
 def stored(db: Path) -> list[dict[str, str]]:
     with closing(open_reader(db)) as reader:
-        return [dict(job.secret_env) for job in reversed(reader.jobs(None, 100, 0)) if job.secret_env is not None]
+        return [dict(job.secret_env) for job in reversed(list(reader.jobs(None, 100, 0))) if job.secret_env is not None]
 
 
 def opened(db: Path, folder: Path) -> list[dict[str, str]]:
@@ -177,7 +177,7 @@ def old_keys(db: Path, folder: Path) -> dict[WorkerId, str]:
     with closing(open_writer(db, NOW)) as store:
         store.begin()
         for name, public in found.items():
-            store.access.bind_key(name, public, "test", NOW)
+            store.access.bind_key(name, public, KeyOrigin.FILE, "test", NOW)
         store.settle(NOW)
         store.commit()
     return found

@@ -48,10 +48,13 @@ class WorkerBody(Struct, forbid_unknown_fields=True, frozen=True):
 
 
 class EnrolBody(Struct, forbid_unknown_fields=True, frozen=True):
-    """POST /workers/enrol. The key is Z85 (ZeroMQ RFC 32); a scheduler whose workers need none takes none."""
+    """POST /workers/enrol. The key is Z85 (ZeroMQ RFC 32); a scheduler whose workers need none takes none.
+    `access_file`: the key is for an access file, so it stays the worker's until it is revoked.
+    """
 
     worker_id: WorkerName
     public_key: str = ""
+    access_file: bool = False
 
 
 class TokenBody(Struct, forbid_unknown_fields=True, frozen=True):

@@ -8,7 +8,6 @@ that has waited longest. What is in work is never cut off for it.
 from __future__ import annotations
 
 from collections import Counter
-from ipaddress import ip_address
 from typing import Final, Protocol
 
 from zsched.limits import (
@@ -121,12 +120,3 @@ def _limit_s(one: Connection) -> float:
     if one.in_work or one.unsent_bytes:
         return ANSWER_S
     return REQUEST_S if one.begun else IDLE_CONNECTION_S
-
-
-def home(address: str) -> bytes:
-    """Where a caller comes from: its IPv4 address, the network that a subscriber has in IPv6, or this host."""
-    parsed = ip_address(address)
-    parsed = getattr(parsed, "ipv4_mapped", None) or parsed
-    if parsed.is_loopback:
-        return b""
-    return parsed.packed if parsed.version == 4 else parsed.packed[:8]

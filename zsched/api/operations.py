@@ -110,7 +110,7 @@ OPERATIONS: Final[Mapping[str, Operation]] = {
         shapes.Enrolled,
         takes=body.EnrolBody,
         example={"worker_id": "worker-2", "public_key": "rq:rM>}U?@Lns47E1%kR.o@n%FcmmsL/@{H8]yf7"},
-        conflicts="The name or the key is another's, or the key was revoked",
+        conflicts="The name or the key is another's, the key was revoked, or it can't replace the one of this name",
     ),
     "GET /workers/{worker}": Operation("get_worker", "Look at a worker", shapes.Worker, lacks=_NO_WORKER),
     "GET /workers/{worker}/next": Operation(

@@ -20,7 +20,7 @@ from waitress import wasyncore
 from waitress.channel import ClientDisconnected
 
 from zsched import peer
-from zsched.api.crowd import Crowd, home
+from zsched.api.crowd import Crowd
 from zsched.api.gate import LOCAL_ADDRESS, PEER_UID
 from zsched.api.ids import request_id
 from zsched.api.parser import Parser
@@ -117,7 +117,7 @@ class _Channel(waitress.channel.HTTPChannel):  # type: ignore[misc]
         self._crowd = crowd
         super().__init__(server, sock, *rest, **named)
         self.outbufs = [Unsent()]
-        self.home = home(self.addr[0])
+        self.home = peer.home(self.addr[0])
         crowd.enter(self)
 
     @property

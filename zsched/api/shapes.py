@@ -142,10 +142,13 @@ class NewToken(Token, kw_only=True):
 
 
 class Key(Struct, kw_only=True):
-    """The public key that a worker's name is bound to."""
+    """The public key that a worker's name is bound to. `origin`: enrolled by a worker on the scheduler's host, by one
+    elsewhere (`remote`), or made for an access file.
+    """
 
     worker_id: str
     public_key: str
+    origin: Literal["enrolled", "remote", "file"]
     created_at: Time
     created_by: str
     revoked_at: Time | UnsetType = UNSET

@@ -176,6 +176,7 @@ def key(key: WorkerKey) -> View:
         {
             "worker_id": key.worker_id,
             "public_key": key.public_key,
+            "origin": key.origin,
             "created_at": time(key.created_ms),
             "created_by": key.created_by,
             "revoked_at": time(key.revoked_ms),

@@ -8,15 +8,16 @@ from zsched import keys
 from zsched.api import views
 from zsched.api.body import EnrolBody, RegisterBody, WorkerBody, read
 from zsched.api.context import Context, actor, answer, number, parameters
+from zsched.api.gate import foreign
 from zsched.api.pages import address, answer_page
 from zsched.api.problem import Problem
 from zsched.dispatcher.commands import Beat, BindKey, Next, RegisterWorker
-from zsched.model import WorkerId
+from zsched.model import KeyOrigin, WorkerId
 from zsched.protocol import INTEGER_MAX
 from zsched.store.contract import Claimed
 
-# The addresses that mean every one of this host.
-_ALL = ("0.0.0.0", "::", "*")  # noqa: S104  (nothing is bound here)
+# Settings of zmq_host that mean every address of this host, or loopback until a worker elsewhere has a key.
+_ALL = ("", "0.0.0.0", "::", "*")  # noqa: S104  (nothing is bound here)
 
 
 class Workers:
@@ -107,11 +108,18 @@ class Enrol:
         facts = self._context.facts
         if facts.server_key:
             key = public_key(body.public_key)
-            self._context.inbox.call(BindKey(WorkerId(body.worker_id), key, actor(req)))
+            self._context.inbox.call(BindKey(WorkerId(body.worker_id), key, _origin(req, body), actor(req)))
         host = facts.advertise or (req.host if facts.zmq_host in _ALL else facts.zmq_host)
         address = f"[{host}]" if ":" in host and not host.startswith("[") else host
         place = {"endpoint": f"tcp://{address}:{facts.zmq_port}", "db": facts.db}
         answer(resp, {**place, **({"server_key": facts.server_key} if facts.server_key else {})})
+
+
+def _origin(req: falcon.Request, body: EnrolBody) -> KeyOrigin:
+    """Where the worker is that this key is for."""
+    if body.access_file:
+        return KeyOrigin.FILE
+    return KeyOrigin.ENROLLED if foreign(req) is None else KeyOrigin.REMOTE
 
 
 def public_key(text: str) -> str:

@@ -11,7 +11,8 @@ the public key is sent. Whoever reads the file is that worker, so keep others ou
   (umask 077; zsched access new worker-2 > worker-2.access)
 
 There the worker takes it by `access = FILE` in worker.ini, or -access FILE. Workers of the scheduler's own user on its
-own host need none. `revoke` makes a worker's key worthless, and ends its session at once.
+own host need none. `revoke` makes a worker's key worthless, and ends its session at once. A worker that has a key gets
+a new file only after that.
 
 Options:
   --endpoint=ENDPOINT  Where the worker finds the scheduler's worker port: tcp://HOST:PORT. Without it, what the
@@ -69,11 +70,14 @@ def made(client: Client, worker: str, endpoint: str | None) -> int:
 
     pair = keys.new_pair()
     try:
-        place = client.ask("POST", "/workers/enrol", {"worker_id": worker, "public_key": pair.public}).json()
+        asked = {"worker_id": worker, "public_key": pair.public, "access_file": True}
+        place = client.ask("POST", "/workers/enrol", asked).json()
     except Refused as error:
-        if error.code != "name_taken":
+        if error.code != "name_has_key":
             raise
-        raise exits.Failure(f"{error}: `zsched access revoke {worker}` ends that one first") from None
+        raise exits.Failure(
+            f"worker {worker} has a key: run `zsched access revoke {worker}` first, which ends its session"
+        ) from None
     if "server_key" not in place:
         raise exits.Failure("this scheduler has worker_security none: workers on its own host, without keys")
     if not keys.is_key(str(place["server_key"])) or not keys.is_endpoint(str(place.get("endpoint"))):
@@ -100,12 +104,18 @@ def listed(client: Client, found: Mapping[str, options.Value]) -> int:
     else:
         rows = [
             (
-                *(view["worker_id"], view["public_key"], table.moment(view["created_at"]), view["created_by"]),
+                *(
+                    view["worker_id"],
+                    view["public_key"],
+                    table.moment(view["created_at"]),
+                    view["created_by"],
+                    view["origin"],
+                ),
                 table.moment(view["revoked_at"]) if "revoked_at" in view else None,
             )
             for view in views
         ]
-        table.show(("worker", "public key", "bound", "by", "revoked"), rows)
+        table.show(("worker", "public key", "bound", "by", "origin", "revoked"), rows)
     return 0
 
 

@@ -11,7 +11,8 @@ Options:
   --db=FILE                  The SQLite database (scheduler.db).
   --host=HOST                Address that REST listens on (0.0.0.0).
   --port=PORT                Port that REST listens on; 0 takes any free one (8080).
-  --zmq-host=HOST            Address that workers connect to by ZeroMQ (0.0.0.0).
+  --zmq-host=HOST            Address that workers connect to by ZeroMQ, 0.0.0.0 for all; when empty loopback, and all
+                             once a worker of another host has a key.
   --zmq-port=PORT            Port that workers connect to by ZeroMQ; 0 takes any free one (5555).
   --zmq-advertise=HOST       Host that workers are told to connect to; when empty the one that they called.
   --worker-security=WORD     curve: workers prove who they are by a key. none: on loopback only (curve).
@@ -56,7 +57,7 @@ from typing import Final
 
 import zmq
 
-from zsched import __version__, logs, tokens
+from zsched import __version__, connections, logs, tokens
 from zsched.api.app import make_app
 from zsched.api.context import Context, Facts
 from zsched.api.forwarded import Proxies
@@ -110,7 +111,8 @@ def run(config: SchedulerConfig) -> int:
     """Put the scheduler together and run it until it is told to end; returns the exit code."""
     notify = Notify(os.environ)
     give_memory_back()
-    raise_descriptor_limit()
+    files_max = raise_descriptor_limit()
+    connections.warn_of_few_files(files_max)
     try:
         with Lock(config.db) as lock, closing(open_writer(config.db, clock().wall_ms)) as store:
             return _serve(config, store, lock.folder, notify)
@@ -169,7 +171,7 @@ def _serve(config: SchedulerConfig, store: Writer, folder: Path, notify: Notify)
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, lambda *_: loop.stop())
         rest.start()
-        where = f"listening on http://{config.host}:{rest.port}, workers on tcp://{config.zmq_host}:{port.number}"
+        where = f"listening on http://{config.host}:{rest.port}, workers on {port.where}"
         log.info("%s; database %s", where, config.db)
         notify.ready(where)
 
@@ -211,11 +213,12 @@ def give_memory_back() -> None:
         mallopt(_M_TRIM_THRESHOLD, _KEPT_BYTES)
 
 
-def raise_descriptor_limit() -> None:
-    """Let this process open as many files and connections as the system allows it."""
+def raise_descriptor_limit() -> int:
+    """Let this process open as many files and connections as the system allows it; returns that number."""
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     with suppress(ValueError, OSError):
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    return resource.getrlimit(resource.RLIMIT_NOFILE)[0]
 
 
 def begin(store: Writer, wall_ms: int) -> int:
@@ -267,11 +270,18 @@ def _bind(context: zmq.Context[zmq.Socket[bytes]], config: SchedulerConfig, pair
         return found is not None and found.revoked_ms is None
 
     try:
-        return Port(context, config.zmq_host, config.zmq_port, pair, knows)
-    except zmq.ZMQError as error:
-        raise ListenError(
-            f"can't listen for workers on {config.zmq_host}:{config.zmq_port} (zmq_port): {error}"
-        ) from None
+        return Port(
+            context,
+            config.zmq_host,
+            config.zmq_port,
+            pair,
+            knows,
+            outward=pair is not None and store.access.has_remote_key(),
+            connections_max=connections.connections_max(resource.getrlimit(resource.RLIMIT_NOFILE)[0]),
+        )
+    except (OSError, zmq.ZMQError) as error:
+        where = f"{config.zmq_host}:{config.zmq_port}" if config.zmq_host else f"port {config.zmq_port}"
+        raise ListenError(f"can't listen for workers on {where} (zmq_host, zmq_port): {error}") from None
 
 
 def _exit_code(error: StoreError) -> int:

@@ -1,20 +1,43 @@
 """Who may come in: tokens are made and revoked, keys are bound to the names of workers.
 
-A worker's name belongs to the key that it was bound to. Another key gets it only while no session of that name lives,
-so that nobody silences a worker by enrolling in its place; and one that was revoked never comes back.
+A worker's name belongs to the key that it was bound to. Enrolling replaces a key only while no session of that name
+lives, so that nobody silences a worker by enrolling in its place, and only where it can't end the worker of somebody
+else for good: the key of an access file is replaced by nothing, one that was enrolled on the scheduler's own host only
+from there. A key that was revoked never comes back.
 """
 
 from __future__ import annotations
 
 import logging
+from typing import Final
 
 from zsched.dispatcher import losses
-from zsched.dispatcher.commands import AddToken, BindKey, ConflictError, NotFoundError, RevokeKey, RevokeToken
+from zsched.dispatcher.commands import (
+    AddToken,
+    BindKey,
+    ConflictError,
+    KeyBound,
+    NotFoundError,
+    RevokeKey,
+    RevokeToken,
+)
 from zsched.dispatcher.session import Session, Sessions
-from zsched.model import Now, WorkerId
+from zsched.model import KeyOrigin, Now, WorkerId
 from zsched.store.contract import Store
 
 log = logging.getLogger(__name__)
+
+# Which keys a new one replaces, by the origins of both.
+_REPLACES: Final = {
+    KeyOrigin.ENROLLED: frozenset({KeyOrigin.ENROLLED, KeyOrigin.REMOTE}),
+    KeyOrigin.REMOTE: frozenset({KeyOrigin.REMOTE}),
+    KeyOrigin.FILE: frozenset[KeyOrigin](),
+}
+_OF: Final = {
+    KeyOrigin.ENROLLED: " that was enrolled on the scheduler's host",
+    KeyOrigin.REMOTE: " that was enrolled from elsewhere",
+    KeyOrigin.FILE: " from an access file",
+}
 
 
 def add_token(store: Store, command: AddToken) -> None:
@@ -29,7 +52,7 @@ def revoke_token(store: Store, command: RevokeToken, now: Now) -> None:
     log.info("token %s revoked by %s", command.token_id, command.actor)
 
 
-def bind_key(store: Store, sessions: Sessions, command: BindKey, now: Now) -> None:
+def bind_key(store: Store, sessions: Sessions, command: BindKey, now: Now) -> KeyBound:
     """Raises ConflictError when the key is another worker's or was revoked, or when the name is taken."""
     name = command.worker_id
     known = store.access.key(command.public_key)
@@ -38,12 +61,23 @@ def bind_key(store: Store, sessions: Sessions, command: BindKey, now: Now) -> No
     if known is not None and known.worker_id != name:
         raise ConflictError("key_taken", f"This key is that of worker {known.worker_id}")
     if known is not None:
-        return
+        return KeyBound(known.origin is not KeyOrigin.ENROLLED)
     # Asked of the store, which knows it also of a worker that has not come back since a restart.
-    if sessions.of_worker(name) is not None and store.access.key_of(name) is not None:
+    before = store.access.key_of(name)
+    if before is not None and before.origin not in _REPLACES[command.origin]:
+        raise ConflictError(
+            "name_has_key",
+            f"Worker {name} has another key{_OF[before.origin]}, which this one can't replace: revoke that with"
+            f" `zsched access revoke {name}`, then enrol again or run `zsched access new {name}`",
+        )
+    session = sessions.of_worker(name)
+    if session is not None and session.polls:
+        raise ConflictError("name_taken", f"A worker named {name} is active over REST")
+    if before is not None and session is not None:
         raise ConflictError("name_taken", f"A worker named {name} with another key is connected, or was until now")
-    store.access.bind_key(name, command.public_key, command.actor, now.wall_ms)
-    log.info("worker %s: a key was bound to its name by %s", name, command.actor)
+    store.access.bind_key(name, command.public_key, command.origin, command.actor, now.wall_ms)
+    log.info("worker %s: a key was bound to its name by %s (%s)", name, command.actor, command.origin)
+    return KeyBound(command.origin is not KeyOrigin.ENROLLED)
 
 
 def revoke_key(store: Store, sessions: Sessions, command: RevokeKey, now: Now) -> Session | None:

@@ -46,8 +46,6 @@ def on_rival(old: Session, now: Now) -> tuple[bool, str]:
     It waits until the old one times out, and gives up when that one has spoken since the newcomer first asked.
     """
     alive = old.rival_ms is not None and old.heard_ms > old.rival_ms
-    if old.rival_ms is None:
-        log.warning("worker %s: another worker asks for the same name", old.name)
     # Once one rival has been told to stop, a later one is judged anew.
     old.rival_ms = None if alive else old.rival_ms or now.mono_ms
     if alive:
@@ -62,23 +60,26 @@ def finished(store: Store, frame: protocol.Register) -> set[int]:
     return {one.run for one in frame.runs if one.phase == "finished"}
 
 
-def adopt(store: Store, session: Session, frame: protocol.Register, now: Now) -> tuple[list[RunId], list[RunId]]:
-    """Reconcile a newcomer with the store: the runs that it goes on with, and those that it must kill.
+def adopt(store: Store, session: Session, frame: protocol.Register, now: Now) -> tuple[list[RunId], list[RunId], int]:
+    """Reconcile a newcomer with the store: the runs that it goes on with, those that it must kill, and how many it was
+    handed and does not hold.
 
     What it holds for another database is nothing to this one.
     """
     held = frame.runs if frame.db in ("", store.identity) else ()
-    kill = reconcile(store, session, held, None, now)
+    kill, missing = reconcile(store, session, held, None, now)
     kill.extend(RunId(one.run) for one in frame.runs if one not in held)
     store.adopt(session.name)
     unwanted = set(kill)
-    return [RunId(one.run) for one in held if one.run not in unwanted and one.phase != "finished"], kill
+    keep = [RunId(one.run) for one in held if one.run not in unwanted and one.phase != "finished"]
+    return keep, kill, missing
 
 
 def reconcile(
     store: Store, session: Session, listed: Sequence[protocol.Held], seen_n: int | None, now: Now
-) -> list[RunId]:
-    """Bring the store and what a worker really holds together; returns the runs that it must kill.
+) -> tuple[list[RunId], int]:
+    """Bring the store and what a worker really holds together; returns the runs that it must kill, and how many it was
+    handed and does not hold.
 
     A run of the store that the worker does not list is missing, if it was handed out in a frame that the worker has
     seen: a younger frame may still be on its way. `seen_n` None: in a new session no older frame can take effect any
@@ -87,11 +88,13 @@ def reconcile(
     phases = {one.run: one.phase for one in listed}
     session.load = None
     own = set()
+    missing = 0
     for run in store.held_by(session.name):
         phase = phases.get(run.run_id)
         if phase is None:
             if seen_n is None or run.handed_n <= seen_n:
                 losses.drop_run(store, session.name, run, "does not hold it", now)
+                missing += 1
             continue
         own.add(run.run_id)
         if phase == "running" and not run.started:
@@ -99,4 +102,4 @@ def reconcile(
         if phase == "running" and run.probation:
             session.suspects.setdefault(run.run_id, now.mono_ms)
     # A finished run is no business of this: its result comes and is judged by itself.
-    return [RunId(one.run) for one in listed if one.run not in own and one.phase != "finished"]
+    return [RunId(one.run) for one in listed if one.run not in own and one.phase != "finished"], missing

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from zsched.model import JobId, JobSpec, RunId, RunStatus, Stream, Token, WorkerId
+from zsched.model import JobId, JobSpec, KeyOrigin, RunId, RunStatus, Stream, Token, WorkerId
 
 
 class RefusedError(Exception):
@@ -146,11 +146,19 @@ class RevokeToken:
 
 @dataclass(frozen=True, slots=True)
 class BindKey:
-    """A worker's name is bound to its public key; again for the same key changes nothing. Replies with nothing."""
+    """A worker's name is bound to its public key; again for the same key changes nothing. Replies with a KeyBound."""
 
     worker_id: WorkerId
     public_key: str
+    origin: KeyOrigin
     actor: str
+
+
+@dataclass(frozen=True, slots=True)
+class KeyBound:
+    """The key speaks for its worker, which may be on another host if `outward`."""
+
+    outward: bool
 
 
 @dataclass(frozen=True, slots=True)

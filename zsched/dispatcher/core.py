@@ -21,6 +21,7 @@ from zsched.dispatcher.commands import (
     Command,
     ConflictError,
     FullError,
+    KeyBound,
     Look,
     Next,
     NotFoundError,
@@ -34,21 +35,29 @@ from zsched.dispatcher.commands import (
     TooManyError,
 )
 from zsched.dispatcher.orders import Unseal, introduced, moment, order, outcome
+from zsched.dispatcher.returns import Returns
 from zsched.dispatcher.session import Session, Sessions
 from zsched.limits import (
+    ACK_RUNS_MAX,
     ERROR_INTERVAL_MS,
     FORGET_INTERVAL_MS,
     FORGET_KEYS_MAX,
     IDEMPOTENCY_MS,
     JUMP_MS,
     LEASE_MARGIN_MS,
+    LINE_INTERVAL_MS,
     PENDING_RUNS_MAX,
+    REGISTER_GAP_MS,
+    REGISTERS_MAX,
     SESSIONS_MAX,
+    STALE_FRAME_GAP_MS,
+    STALE_FRAMES_MAX,
     STALL_MS,
     WATCH_MS,
     WINDOW_MAX,
 )
 from zsched.model import JobId, Now, Outcome, Reason, RunId, RunStatus, WorkerId
+from zsched.rate import Rate, Throttled
 from zsched.store.contract import Claimed, Store, Submitted
 
 log = logging.getLogger(__name__)
@@ -56,10 +65,10 @@ log = logging.getLogger(__name__)
 # The tick comes at least this often, so that a loop that stood still can tell.
 TICK_MS_MAX = 1_000
 
-# Peers whose last error frame is remembered. When more send nonsense, the memory starts anew.
+# Peers and codes whose last error frame is remembered. When more send nonsense, the memory starts anew.
 _SCOLDED_MAX = 4_096
 
-Reply = list[JobId] | Submitted | Claimed | RunId | RefusedError | None
+Reply = list[JobId] | Submitted | Claimed | RunId | KeyBound | RefusedError | None
 
 
 class Dispatcher:
@@ -95,7 +104,15 @@ class Dispatcher:
         self._sessions = Sessions(timeout_ms)
         self._last_tick_ms = now.mono_ms
         self._wall_ahead_ms = now.wall_ms - now.mono_ms
-        self._scolded: dict[bytes, int] = {}
+        self._scolded: dict[tuple[bytes, str], int] = {}
+        self._registers = Rate(REGISTERS_MAX, REGISTER_GAP_MS)
+        self._stale_frames = Rate(STALE_FRAMES_MAX, STALE_FRAME_GAP_MS)
+        self._returns = Returns()
+        # Lines that a peer can cause with each of its frames.
+        self._refusals, self._rivals, self._results, self._unreachable = (
+            Throttled(log, level, LINE_INTERVAL_MS)
+            for level in (logging.WARNING, logging.WARNING, logging.INFO, logging.WARNING)
+        )
         self._forget_at_ms = now.mono_ms
         # Whether as many runs are pending as may be, at the end of the last turn.
         self.full = False
@@ -149,35 +166,45 @@ class Dispatcher:
                 if isinstance(frame, protocol.Run):
                     for order in frame.runs:
                         self._store.put_back(RunId(order.run), session.name, Reason.UNDELIVERED, now.wall_ms)
-                log.warning("worker %s can't be reached: a frame could not be sent", session.name)
+                line = "worker %s can't be reached: a frame could not be sent"
+                self._unreachable.write(now.mono_ms, line, session.name)
 
     def _on_register(self, peer: bytes, frame: protocol.Register, now: Now, key: str) -> None:
         if self._keyed and (wrong := access.wrong_key(self._store, WorkerId(frame.worker), key)) is not None:
-            log.warning("worker %s is refused: %s", frame.worker, wrong)
-            self._refuse(peer, "E_KEY", wrong, fatal=True)
+            self._refusals.write(now.mono_ms, "worker %s is refused: %s", frame.worker, wrong)
+            self._scold(peer, "E_KEY", wrong, now, fatal=True)
             return
         if protocol.VERSION not in frame.versions:
-            self._refuse(
-                peer, "E_VERSION", f"this scheduler speaks version {protocol.VERSION} of the protocol", fatal=True
-            )
+            sentence = f"this scheduler speaks version {protocol.VERSION} of the protocol"
+            self._scold(peer, "E_VERSION", sentence, now, fatal=True)
             return
         name = WorkerId(frame.worker)
         old = self._sessions.of_worker(name)
         if old is None and len(self._sessions) >= SESSIONS_MAX:
-            self._refuse(peer, "E_BUSY", f"the scheduler serves at most {SESSIONS_MAX} workers", fatal=False)
+            self._scold(peer, "E_BUSY", f"the scheduler serves at most {SESSIONS_MAX} workers", now)
             return
         if old is not None and arrival.is_late(old, frame):
-            log.info("worker %s: a register from before its session is not looked at", name)
+            self._rivals.write(now.mono_ms, "worker %s: a register from before its session is ignored", name)
             self._scold(peer, "E_SESSION", "your worker has registered since then", now)
             return
         if old is not None and not arrival.may_take_over(old, frame):
             fatal, sentence = arrival.on_rival(old, now)
+            self._rivals.write(now.mono_ms, "worker %s: another worker asks for the same name", name)
             self._refuse(peer, "E_DUP", sentence, fatal=fatal)
             return
+        if not self._registers.take(name, now.mono_ms):
+            self._scold(peer, "E_BUSY", f"worker {name} registers too often", now)
+            return
+        self._open_session(peer, frame, old, now, key)
+
+    def _open_session(self, peer: bytes, frame: protocol.Register, old: Session | None, now: Now, key: str) -> None:
+        """Let a worker in that may have its name, in place of its `old` session, and reconcile what it holds."""
+        name = WorkerId(frame.worker)
         worker = introduced(frame, now)
         same_start = old is not None and old.worker.incarnation == worker.incarnation
         if old is not None and not same_start:
             spooled = arrival.finished(self._store, frame)
+            self._returns.count(name, len(self._store.held_by(name)), now.mono_ms)
             losses.lose_worker(self._store, name, "started anew", now, crash=True, spared=spooled)
         self._store.register(worker, now.wall_ms)
         session = Session(
@@ -189,7 +216,8 @@ class Dispatcher:
             sent_ms=frame.sent_ms,
         )
         self._sessions.open(session)
-        keep, kill = arrival.adopt(self._store, session, frame, now)
+        keep, kill, missing = arrival.adopt(self._store, session, frame, now)
+        self._give_back(session, missing, now)
         log.info("worker %s registered: %d slots, holds %d runs", name, worker.slots, len(keep))
         if kill:
             log.warning("worker %s is told to kill %d runs that are not its own any more", name, len(kill))
@@ -212,10 +240,15 @@ class Dispatcher:
             if self._store.stick(RunId(run_id), session.name, now.wall_ms):
                 log.error("run %d: worker %s can't end its processes", run_id, session.name)
         session.window, session.ahead = min(frame.window, WINDOW_MAX), min(frame.ahead, WINDOW_MAX)
-        kill = arrival.reconcile(self._store, session, frame.runs, frame.n, now)
+        kill, missing = arrival.reconcile(self._store, session, frame.runs, frame.n, now)
+        self._give_back(session, missing, now)
         cancel = [run.run_id for run in self._store.held_by(session.name) if run.cancelled]
         ack = protocol.HeartbeatAck(
-            s=session.token, ep=self._epoch, seq=frame.seq, kill=tuple(kill), cancel=tuple(cancel)
+            s=session.token,
+            ep=self._epoch,
+            seq=frame.seq,
+            kill=tuple(kill[:ACK_RUNS_MAX]),
+            cancel=tuple(cancel[:ACK_RUNS_MAX]),
         )
         self._send(session, ack)
 
@@ -227,25 +260,56 @@ class Dispatcher:
             session.suspects.setdefault(RunId(run_id), now.mono_ms)
 
     def _on_result(self, session: Session, frame: protocol.Result, now: Now) -> None:
-        verdicts: list[tuple[int, protocol.Verdict]] = []
+        verdicts: dict[int, protocol.Verdict] = {}
+        refused: dict[int, Outcome] = {}
         for result in frame.results:
-            verdict = self._store.finish(outcome(result, now), session.name, now.wall_ms)
-            verdicts.append((result.run, verdict))
+            if result.run in verdicts:
+                continue
+            ended = outcome(result, now)
+            verdict = verdicts[result.run] = self._store.finish(ended, session.name, now.wall_ms)
             session.suspects.pop(RunId(result.run), None)
             if verdict == "stored":
                 if result.status == "failed":
                     retries.follow(self._store, RunId(result.run), now)
                 log.debug("run %d: %s (%s), says worker %s", result.run, result.status, result.reason, session.name)
             else:
-                log.info("run %d: the result of worker %s is %s", result.run, session.name, verdict)
+                refused[result.run] = ended
+        if refused:
+            self._on_refused(session, refused, verdicts, now)
         session.load = None
-        self._send(session, protocol.ResultAck(s=session.token, ep=self._epoch, verdicts=tuple(verdicts)))
+        if verdicts:
+            self._send(session, protocol.ResultAck(s=session.token, ep=self._epoch, verdicts=tuple(verdicts.items())))
+
+    def _on_refused(
+        self, session: Session, refused: dict[int, Outcome], verdicts: dict[int, protocol.Verdict], now: Now
+    ) -> None:
+        """Some results of a frame were not stored: one log line and one event for all of them. Stale ones that may not
+        leave an event now are taken out of the verdicts, so that the worker sends them again.
+        """
+        why = ", ".join(sorted({verdicts[run] for run in refused}))
+        line = "worker %s: %d results are not stored (%s), of runs %d to %d"
+        self._results.write(now.mono_ms, line, session.name, len(refused), why, min(refused), max(refused))
+        stale = [ended for run, ended in refused.items() if verdicts[run] == "stale"]
+        if not stale:
+            return
+        if self._stale_frames.take(session.name, now.mono_ms):
+            self._store.note_stale(stale, session.name, now.wall_ms)
+            return
+        for ended in stale:
+            del verdicts[ended.run_id]
 
     def _on_return(self, session: Session, frame: protocol.Return, now: Now) -> None:
+        returned = 0
         for run_id in frame.runs:
-            self._store.put_back(RunId(run_id), session.name, Reason.RETURNED, now.wall_ms)
+            returned += self._store.put_back(RunId(run_id), session.name, Reason.RETURNED, now.wall_ms)
             session.suspects.pop(RunId(run_id), None)
         session.load = None
+        self._give_back(session, returned, now)
+
+    def _give_back(self, session: Session, runs: int, now: Now) -> None:
+        """A worker did not keep this many runs that it was handed. When they are many, it gets none for a while."""
+        self._returns.count(session.name, runs, now.mono_ms)
+        session.paused_until_ms = self._returns.paused_until_ms(session.name)
 
     def _on_bye(self, session: Session, frame: protocol.WorkerBye, now: Now) -> None:
         log.info("worker %s says goodbye: %s", session.name, frame.reason)
@@ -254,7 +318,9 @@ class Dispatcher:
         else:
             # Also what was not said to have started may have run for a moment, and a run's id is used once: so nothing
             # is put back.
-            for run in self._store.held_by(session.name):
+            held = self._store.held_by(session.name)
+            self._returns.count(session.name, len(held), now.mono_ms)
+            for run in held:
                 losses.lose_run(self._store, session.name, run, "said goodbye", now, crash=False)
         self._retire(session, frame.reason, now)
 
@@ -287,7 +353,7 @@ class Dispatcher:
             case RevokeToken():
                 access.revoke_token(self._store, command, now)
             case BindKey():
-                access.bind_key(self._store, self._sessions, command, now)
+                return access.bind_key(self._store, self._sessions, command, now)
             case RevokeKey():
                 ended = access.revoke_key(self._store, self._sessions, command, now)
                 if ended is not None and ended.peer is not None:
@@ -492,15 +558,15 @@ class Dispatcher:
     def _refuse(self, peer: bytes, code: protocol.ErrorCode, sentence: str, *, fatal: bool) -> None:
         self.outbox.append((peer, protocol.Error(code=code, fatal=fatal, detail=sentence)))
 
-    def _scold(self, peer: bytes, code: protocol.ErrorCode, sentence: str, now: Now) -> None:
-        """Answer nonsense, each peer at most once in ERROR_INTERVAL_MS."""
-        last_ms = self._scolded.get(peer)
+    def _scold(self, peer: bytes, code: protocol.ErrorCode, sentence: str, now: Now, *, fatal: bool = False) -> None:
+        """Answer what is refused, with each code at most once in ERROR_INTERVAL_MS to each peer."""
+        last_ms = self._scolded.get((peer, code))
         if last_ms is not None and now.mono_ms - last_ms < ERROR_INTERVAL_MS:
             return
         if len(self._scolded) >= _SCOLDED_MAX:
             self._scolded.clear()
-        self._scolded[peer] = now.mono_ms
-        self._refuse(peer, code, sentence[:1000], fatal=False)
+        self._scolded[peer, code] = now.mono_ms
+        self._refuse(peer, code, sentence[:1000], fatal=fatal)
 
 
 def _closed(name: str, _sealed: str) -> str:

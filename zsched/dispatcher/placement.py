@@ -80,7 +80,11 @@ def _fill(store: Store, sessions: Iterable[Session], room: Room, lease_ms: int, 
 
     False: nothing is ready any more.
     """
-    open_ = [session for session in sessions if session.window and room(store, session) > 0]
+    open_ = [
+        session
+        for session in sessions
+        if session.window and session.paused_until_ms <= now.mono_ms and room(store, session) > 0
+    ]
     passed: set[DemandId] = set()
     while open_:
         found = store.ready(now.wall_ms)

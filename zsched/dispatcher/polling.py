@@ -21,8 +21,17 @@ log = logging.getLogger(__name__)
 
 
 def register(store: Store, sessions: Sessions, command: RegisterWorker, now: Now) -> None:
-    """A worker starts: what its name still held is lost, and it is active. Raises ConflictError, BusyError."""
+    """A worker starts: what its name still held is lost, and it is active. Raises ConflictError, BusyError.
+
+    A name that a key speaks for belongs to a worker on ZeroMQ, also while that one is away.
+    """
     _refuse_connected(sessions.of_worker(command.worker_id), command.worker_id)
+    if store.access.key_of(command.worker_id) is not None:
+        raise ConflictError(
+            "name_has_key",
+            f"Worker {command.worker_id} has a key for ZeroMQ: take another name, or revoke the key with"
+            f" `zsched access revoke {command.worker_id}`",
+        )
     losses.lose_worker(store, command.worker_id, "registered anew", now, crash=True)
     worker = Worker(
         worker_id=command.worker_id,
@@ -147,6 +156,8 @@ def _ended(store: Store, command: Report, run: Run, now: Now) -> ConflictError |
         stdout=command.logs,
     )
     verdict = store.finish(outcome, command.worker_id, now.wall_ms, text=True)
+    if verdict == "stale":
+        store.note_stale([outcome], command.worker_id, now.wall_ms)
     # What the scheduler itself ended, at its timeout or by a cancel, is no end that the worker could repeat.
     own_word = run.reason in (Reason.EXIT, Reason.REPORTED)
     repeated = verdict == "duplicate" and own_word and run.status is command.status

@@ -24,11 +24,11 @@ class Session:
     `peer` is the ROUTER's name of its connection: None for a worker that polls, and for one that has not registered
     since this scheduler started. `key` is the public key that its frames come by, empty where workers need none.
     `sent_ms` is when its register was sent, by the clock of the worker's machine.
-    `window` and `ahead` are its last word on how much it takes. `n` counts the run frames
-    sent to it. `suspects` are its runs on probation, each with the moment its start was heard of; `watched` those whose
-    output somebody looks at, each with the moment until which it may be told. `handed` are, of one that polls, the runs
-    that it has not said to be running, each with the moment when it got it. `rival_ms` is when another worker first
-    claimed its name.
+    `window` and `ahead` are its last word on how much it takes; until `paused_until_ms` it gets nothing. `n` counts
+    the run frames sent to it. `suspects` are its runs on probation, each with the moment its start was heard of;
+    `watched` those whose output somebody looks at, each with the moment until which it may be told. `handed` are, of
+    one that polls, the runs that it has not said to be running, each with the moment when it got it. `rival_ms` is
+    when another worker first claimed its name.
     """
 
     worker: Worker
@@ -39,6 +39,7 @@ class Session:
     sent_ms: int = 0
     window: int = 0
     ahead: int = 0
+    paused_until_ms: int = 0
     n: int = 0
     load: Load | None = None
     suspects: dict[RunId, int] = field(default_factory=dict)

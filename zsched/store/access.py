@@ -5,7 +5,7 @@ Each change leaves an event that is about no job, run or worker: `became` says w
 
 from __future__ import annotations
 
-from zsched.model import Token, WorkerId, WorkerKey
+from zsched.model import KeyOrigin, Token, WorkerId, WorkerKey
 from zsched.store import rows, sql
 from zsched.store.engine import Engine
 from zsched.store.ledger import Ledger
@@ -42,9 +42,12 @@ class AccessWriter:
         found = self._execute(sql.KEY_OF, (worker_id,))
         return rows.key(found[0]) if found else None
 
-    def bind_key(self, worker_id: WorkerId, public_key: str, actor: str, now_ms: int) -> None:
+    def has_remote_key(self) -> bool:
+        return bool(self._execute(sql.REMOTE_KEY))
+
+    def bind_key(self, worker_id: WorkerId, public_key: str, origin: KeyOrigin, actor: str, now_ms: int) -> None:
         self.revoke_key(worker_id, actor, now_ms)
-        self._execute(sql.ADD_KEY, (public_key, worker_id, now_ms, actor))
+        self._execute(sql.ADD_KEY, (public_key, worker_id, origin, now_ms, actor))
         self._event(now_ms, actor, None, "key_bound", detail=f"{worker_id}: {public_key}")
 
     def revoke_key(self, worker_id: WorkerId, actor: str, now_ms: int) -> bool:

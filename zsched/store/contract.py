@@ -25,6 +25,7 @@ from zsched.model import (
     Job,
     JobId,
     JobSpec,
+    KeyOrigin,
     Outcome,
     Reason,
     Run,
@@ -215,7 +216,10 @@ class Access(Protocol):
     def key_of(self, worker_id: WorkerId) -> WorkerKey | None:
         """The key that a worker has now."""
 
-    def bind_key(self, worker_id: WorkerId, public_key: str, actor: str, now_ms: int) -> None:
+    def has_remote_key(self) -> bool:
+        """Whether a worker of another host may have a key: one is not revoked and was not enrolled on this host."""
+
+    def bind_key(self, worker_id: WorkerId, public_key: str, origin: KeyOrigin, actor: str, now_ms: int) -> None:
         """A key that is new is the worker's from now on; one that it had before is revoked."""
 
     def revoke_key(self, worker_id: WorkerId, actor: str, now_ms: int) -> bool:
@@ -373,8 +377,13 @@ class Store(Protocol):
         """Store how a run ended, if it is running on that worker; a run with a cancel stored ends cancelled whatever it
         says.
 
-        Otherwise nothing changes: `duplicate` when that worker's result stands already, `stale` (with an event) when
-        somebody else's decision does, `unknown` when there is no such run.
+        Otherwise nothing changes: `duplicate` when that worker's result stands already, `stale` when somebody else's
+        decision does (see note_stale), `unknown` when there is no such run.
+        """
+
+    def note_stale(self, stale: Sequence[Outcome], worker_id: WorkerId, now_ms: int) -> None:
+        """Leave one event for stale results, at least one, that a worker sent together. It is about the run of the
+        first, and says how many there were, and for which runs.
         """
 
     def put_back(self, run_id: RunId, worker_id: WorkerId, reason: Reason, now_ms: int) -> bool:

@@ -5,6 +5,7 @@ Part of the write side (see core.py).
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Final
 
@@ -18,6 +19,10 @@ FAILED, CANCELLED = RunStatus.FAILED, RunStatus.CANCELLED
 
 # Ends that the scheduler decided: no word of a worker stands behind them.
 _DECIDED: Final = frozenset({Reason.WORKER_LOST, Reason.CRASH_LIMIT, Reason.UNKILLABLE, Reason.QUARANTINED})
+
+
+# Of many stale results that came at once, their event names this many runs.
+_STALE_NAMED: Final = 10
 
 
 class Ends(Core):
@@ -34,7 +39,7 @@ class Ends(Core):
             ),
         )  # fmt: skip
         if not ended:
-            return self._refused(outcome, worker_id, now_ms)
+            return self._refused(outcome, worker_id)
         job_id, status, reason = ended[0]
         actor = f"worker {worker_id}"
         self._moved(
@@ -47,13 +52,25 @@ class Ends(Core):
             self._execute(sql.ADD_OUTPUT, (outcome.run_id, *kept))
         return "stored"
 
-    def _refused(self, outcome: Outcome, worker_id: WorkerId, now_ms: int) -> Verdict:
+    def _refused(self, outcome: Outcome, worker_id: WorkerId) -> Verdict:
         run = self.run(outcome.run_id)
         if run is None:
             return "unknown"
         own_word = run.status in (RunStatus.SUCCESS, FAILED) and run.reason not in _DECIDED
         if run.worker_id == worker_id and (own_word or run.status is CANCELLED):
             return "duplicate"
+        return "stale"
+
+    def note_stale(self, stale: Sequence[Outcome], worker_id: WorkerId, now_ms: int) -> None:
+        first = stale[0]
+        run = self.run(first.run_id)
+        assert run is not None
+        detail = f"{worker_id} says {first.status}, but the run is {run.status}"
+        if len(stale) > 1:
+            runs = sorted(outcome.run_id for outcome in stale)
+            named = ", ".join(map(str, runs[:_STALE_NAMED]))
+            more = ", …" if len(runs) > _STALE_NAMED else ""
+            detail += f"; {len(runs)} such results came at once, for runs {runs[0]} to {runs[-1]}: {named}{more}"
         self._ledger.event(
             now_ms,
             f"worker {worker_id}",
@@ -63,9 +80,8 @@ class Ends(Core):
             runs=(run.run_id, run.run_id),
             worker_id=worker_id,
             reason="stale",
-            detail=f"{worker_id} says {outcome.status}, but the run is {run.status}",
+            detail=detail,
         )
-        return "stale"
 
     def stick(self, run_id: RunId, worker_id: WorkerId, now_ms: int) -> bool:
         stuck = self._execute(sql.SET_STUCK, (run_id, worker_id))

@@ -14,6 +14,7 @@ from zsched.model import (
     Event,
     Job,
     JobId,
+    KeyOrigin,
     OnDisconnect,
     OnLost,
     Policy,
@@ -193,10 +194,11 @@ def token(row: Row) -> Token:
 
 
 def key(row: Row) -> WorkerKey:
-    public_key, worker_id, created_ms, created_by, revoked_ms = row
+    public_key, worker_id, origin, created_ms, created_by, revoked_ms = row
     return WorkerKey(
         public_key=public_key,
         worker_id=WorkerId(worker_id),
+        origin=KeyOrigin(origin),
         created_ms=created_ms,
         created_by=created_by,
         revoked_ms=revoked_ms,

@@ -212,13 +212,14 @@ TOKENS: Final = f"SELECT {_TOKEN} FROM tokens ORDER BY created_ms, token_id LIMI
 ADD_TOKEN: Final = f"INSERT INTO tokens ({_TOKEN}) VALUES (?, ?, ?, ?, ?, ?, ?, NULL)"
 REVOKE_TOKEN: Final = "UPDATE tokens SET revoked_ms = ? WHERE token_id = ? AND revoked_ms IS NULL RETURNING token_id"  # noqa: S105
 
-_KEY: Final = "public_key, worker_id, created_ms, created_by, revoked_ms"
+_KEY: Final = "public_key, worker_id, origin, created_ms, created_by, revoked_ms"
 KEY: Final = f"SELECT {_KEY} FROM keys WHERE public_key = ?"
 KEY_OF: Final = f"SELECT {_KEY} FROM keys WHERE worker_id = ? AND revoked_ms IS NULL"
 KEYS: Final = f"SELECT {_KEY} FROM keys ORDER BY worker_id, created_ms, public_key LIMIT ? OFFSET ?"
 LAST_REVOKED_KEY: Final = f"""
     SELECT {_KEY} FROM keys WHERE worker_id = ? AND revoked_ms IS NOT NULL ORDER BY revoked_ms DESC LIMIT 1"""
-ADD_KEY: Final = f"INSERT INTO keys ({_KEY}) VALUES (?, ?, ?, ?, NULL)"
+REMOTE_KEY: Final = "SELECT 1 FROM keys WHERE revoked_ms IS NULL AND origin <> 'enrolled' LIMIT 1"
+ADD_KEY: Final = f"INSERT INTO keys ({_KEY}) VALUES (?, ?, ?, ?, ?, NULL)"
 REVOKE_KEY: Final = "UPDATE keys SET revoked_ms = ? WHERE worker_id = ? AND revoked_ms IS NULL RETURNING public_key"
 
 # --- submits that are done once ---

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from zsched import __version__
+from zsched.limits import FRAME_LIST_MAX
 from zsched.model import Now
 from zsched.protocol import (
     INTEGER_MAX,
@@ -381,6 +382,8 @@ class Agent:
         if self._clash or self._disk_fails or self._stuck or self._renewal.lapsed or self._no_room_until_ms:
             return 0, 0
         window, ahead = self._window, self._pace.ahead()
+        # A frame lists all that is held, results that are not acked too, and its lists are bounded.
+        window = min(window, max(0, FRAME_LIST_MAX - len(self._reports)))
         if self._dropped:
             # The scheduler does not count them.
             window, ahead = max(0, self._hello.slots - len(self._dropped)), 0
@@ -409,7 +412,13 @@ class Agent:
         )
 
     def _all_held(self) -> tuple[Held, ...]:
-        return tuple(Held(run, phase) for run, phase in self._held.items() if run not in self._dropped)
+        """All that is held. When that is more than a list may have, finished runs are left out: results of many days
+        that were found on the disk, for example. The scheduler then runs those again.
+        """
+        held = [Held(run, phase) for run, phase in self._held.items() if run not in self._dropped]
+        if len(held) > FRAME_LIST_MAX:
+            held.sort(key=lambda one: one.phase == "finished")
+        return tuple(held[:FRAME_LIST_MAX])
 
     # --- runs --------------------------------------------------------------------------------------------------------
 

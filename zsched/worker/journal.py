@@ -21,11 +21,11 @@ from pathlib import Path
 from typing import BinaryIO, Final
 
 from zsched.files import make_folder, sync_folder
-from zsched.limits import FRAME_BYTES_MAX, MIB
+from zsched.limits import FRAME_TO_WORKER_BYTES_MAX, MIB
 
 _HEAD: Final = struct.Struct(">II")
 # More than any result takes. A length beyond it is a damaged one.
-_BODY_BYTES_MAX: Final = 2 * FRAME_BYTES_MAX
+_BODY_BYTES_MAX: Final = 2 * FRAME_TO_WORKER_BYTES_MAX
 # What has to fit on the disk before a file that failed is followed by a new one.
 _ROOM_BYTES: Final = 1 * MIB
 _WRITE_BYTES: Final = 1 * MIB

@@ -19,7 +19,7 @@ from zmq.utils.monitor import recv_monitor_message
 
 from zsched import logs
 from zsched.keys import KeyFileError, Pair
-from zsched.limits import FRAME_BYTES_MAX
+from zsched.limits import FRAME_TO_WORKER_BYTES_MAX
 from zsched.model import Now
 from zsched.protocol import ProtocolError, pack, unpack_from_scheduler
 from zsched.worker import prctl
@@ -74,12 +74,14 @@ class Socket:
             self.dealer.setsockopt(zmq.CURVE_SERVERKEY, place.server_key.encode())
             self.dealer.setsockopt(zmq.CURVE_PUBLICKEY, pair.public.encode())
             self.dealer.setsockopt(zmq.CURVE_SECRETKEY, pair.secret.encode())
+        # For an IPv6 address only: with it a name that has both kinds of address is called by IPv6 alone.
+        self.dealer.setsockopt(zmq.IPV6, int("[" in place.endpoint))
         # Nothing is queued for a scheduler that is not there: it would come late, under another session.
         self.dealer.setsockopt(zmq.IMMEDIATE, 1)
         self.dealer.setsockopt(zmq.LINGER, _LINGER_MS)
         self.dealer.setsockopt(zmq.SNDHWM, _HIGH_WATER)
         self.dealer.setsockopt(zmq.RCVHWM, _HIGH_WATER)
-        self.dealer.setsockopt(zmq.MAXMSGSIZE, FRAME_BYTES_MAX)
+        self.dealer.setsockopt(zmq.MAXMSGSIZE, FRAME_TO_WORKER_BYTES_MAX)
         self.dealer.setsockopt(zmq.RECONNECT_IVL, _RECONNECT_MS)
         self.dealer.setsockopt(zmq.RECONNECT_IVL_MAX, _RECONNECT_MS_MAX)
         self.dealer.setsockopt(zmq.TCP_MAXRT, _UNACKED_MS_MAX)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import zlib
 from typing import Final
 
+from zsched.limits import WINDOW_MAX
+
 # What a slot may need until its next run comes from the scheduler: the guard's batch, two trips, a commit. A turn of
 # the scheduler costs nearly as much for few runs as for many, so a longer horizon makes short runs cheaper.
 _HORIZON_MS: Final = 80
@@ -24,7 +26,7 @@ _STALL_MS: Final = 1_000
 
 def window(slots: int) -> int:
     """How many unfinished runs a worker of so many slots holds at most."""
-    return max(_WINDOW_PER_SLOT_MIN * slots, min(_WINDOW_PER_SLOT_MAX * slots, _WINDOW))
+    return min(WINDOW_MAX, max(_WINDOW_PER_SLOT_MIN * slots, min(_WINDOW_PER_SLOT_MAX * slots, _WINDOW)))
 
 
 class Pace:

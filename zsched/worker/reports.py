@@ -6,12 +6,13 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Final
 
-from zsched.limits import MIB
+from zsched.limits import FRAME_FROM_WORKER_BYTES_MAX, KIB, RESULTS_PER_FRAME_MAX
 from zsched.protocol import RunResult
 from zsched.worker.pace import Backoff
 
-# A result frame is about this long at most, so that other frames get through; one large result goes alone.
-RESULT_BYTES_MAX: Final = 1 * MIB
+# The results of one frame take this many bytes at most, by the estimate below, which is never too low. A longer frame
+# would end the connection. What is left is for the frame's other fields.
+_RESULTS_BYTES_MAX: Final = FRAME_FROM_WORKER_BYTES_MAX - 1 * KIB
 # What a result takes in a frame besides its output and its sentence.
 _RESULT_BYTES: Final = 512
 
@@ -33,6 +34,9 @@ class Reports:
         self._look_at_ms: int | None = None
         self.add(results)
 
+    def __len__(self) -> int:
+        return len(self._reports)
+
     def add(self, results: Iterable[RunResult]) -> None:
         for result in results:
             report = self._reports[result.run] = _Report(result, Backoff(str(result.run)))
@@ -45,7 +49,8 @@ class Reports:
 
     def unsent(self, mono_ms: int) -> list[tuple[RunResult, ...]]:
         """What was never told, in batches that fit a frame. The caller sends them now."""
-        return self._batches([report for report in self._unsent if report.result.run in self._reports], mono_ms)
+        reports = [report for report in self._unsent if self._reports.get(report.result.run) is report]
+        return self._batches(reports, mono_ms)
 
     def all(self, mono_ms: int) -> list[tuple[RunResult, ...]]:
         """Everything, for a scheduler that may have heard nothing of it. The caller sends it now."""
@@ -69,14 +74,14 @@ class Reports:
     def _batches(self, reports: list[_Report], mono_ms: int) -> list[tuple[RunResult, ...]]:
         batches: list[tuple[RunResult, ...]] = []
         batch: list[RunResult] = []
-        room = RESULT_BYTES_MAX
+        room = _RESULTS_BYTES_MAX
         for report in reports:
             report.due_ms = mono_ms + report.backoff.next_ms()
             self._look_at_ms = min(self._look_at_ms or report.due_ms, report.due_ms)
             size = _size(report.result)
-            if batch and size > room:
+            if batch and (size > room or len(batch) == RESULTS_PER_FRAME_MAX):
                 batches.append(tuple(batch))
-                batch, room = [], RESULT_BYTES_MAX
+                batch, room = [], _RESULTS_BYTES_MAX
             batch.append(report.result)
             room -= size
         if batch:

@@ -19,7 +19,7 @@ from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 from typing import Final, Literal
 
-from zsched.limits import FRAME_BYTES_MAX
+from zsched.limits import FRAME_FROM_WORKER_BYTES_MAX
 from zsched.protocol import RunOrder, RunResult
 from zsched.worker.capture import Capture
 from zsched.worker.mask import Mask, patterns
@@ -36,7 +36,7 @@ _READ_BYTES: Final = 64 * 1024
 # ended.
 _DRAIN_BYTES_MAX: Final = 1024 * 1024
 # Of two streams, so that a result always fits a frame, whatever an order asks for.
-_OUTPUT_BYTES_MAX: Final = FRAME_BYTES_MAX // 2 - 64 * 1024
+_OUTPUT_BYTES_MAX: Final = FRAME_FROM_WORKER_BYTES_MAX // 2 - 64 * 1024
 # Processes that were killed and are still there are killed and looked at again.
 _AGAIN_MS: Final = 500
 # So long after that they count as stuck: in the kernel's hands, as on a dead network disk, or no longer ours to kill.

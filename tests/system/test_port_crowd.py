@@ -1,0 +1,388 @@
+"""Many connections to the workers' port: what they cost, whom they keep out, and that only they are ended."""
+
+from __future__ import annotations
+
+import os
+import resource
+import selectors
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, closing, contextmanager, suppress
+from pathlib import Path
+
+import pytest
+import zmq
+
+from tests.system.process import peak_bytes
+from tests.system.session import SCHEDULER, Scheduler, until
+from tests.system.test_port import DEADLINE_S, SILENCE_S, Options, Scene
+from zsched import listeners
+from zsched import port as port_module
+from zsched.connections import Connection, Sockets
+from zsched.keys import new_pair
+from zsched.limits import (
+    CONNECTIONS_PER_KEY_MAX,
+    FRAME_FROM_WORKER_BYTES_MAX,
+    KEY_HANDSHAKES_MAX,
+    MIB,
+    UNHEARD_CONNECTIONS_MAX,
+    UNREAD_FRAMES_MAX,
+)
+from zsched.port import Port
+
+# The greeting of ZMTP 3.0 of a CURVE client, and the head of a command that has 8 bytes for its length.
+GREETING = b"\xff" + bytes(8) + b"\x7f\x03\x00" + b"CURVE".ljust(20, b"\0") + b"\0" + bytes(31)
+LONG_COMMAND = b"\x06"
+# What ZeroMQ keeps of a stranger's command, nearly.
+COMMAND_BYTES = FRAME_FROM_WORKER_BYTES_MAX - 64
+# An address of this host that a listener on 127.0.0.1 does not cover.
+ELSEWHERE = "127.0.0.2"
+
+
+@pytest.fixture
+def scene() -> Iterator[Scene]:
+    with closing(Scene()) as opened:
+        yield opened
+
+
+@pytest.fixture
+def patient_scene(monkeypatch: pytest.MonkeyPatch) -> Iterator[Scene]:
+    """Its port gives up no handshake."""
+    monkeypatch.setattr(port_module, "HANDSHAKE_MS", 600_000)
+    with closing(Scene()) as opened:
+        yield opened
+
+
+def is_cut(stranger: socket.socket) -> bool:
+    """Whether the other end has closed the connection. What it says is dropped."""
+    stranger.setblocking(False)
+    try:
+        while stranger.recv(4096):
+            pass
+    except BlockingIOError:
+        return False
+    except OSError:
+        pass
+    return True
+
+
+@contextmanager
+def strangers(address: tuple[str, int], count: int) -> Iterator[list[socket.socket]]:
+    with ExitStack() as held:
+        yield [held.enter_context(socket.create_connection(address, timeout=DEADLINE_S)) for _ in range(count)]
+
+
+# --- bounds ----------------------------------------------------------------------------------------------------------
+
+
+def test_silent_connections_are_bounded(patient_scene: Scene) -> None:
+    address = ("127.0.0.1", patient_scene.port.number)
+    with strangers(address, UNHEARD_CONNECTIONS_MAX + 20) as opened:
+        until(lambda: sum(map(is_cut, opened)) == 20)
+        # And a worker comes in.
+        patient_scene.caller(patient_scene.curve(patient_scene.worker))
+        assert patient_scene.arrives() is not None
+
+
+def test_connections_of_one_key_are_bounded(scene: Scene) -> None:
+    """The newest stay: a worker's old connections may be ones in name only."""
+    dealers = []
+    for _ in range(KEY_HANDSHAKES_MAX):
+        dealers.append(scene.caller(scene.curve(scene.worker)))
+        assert scene.arrives() is not None
+    answered = 0
+    for dealer in dealers[-CONNECTIONS_PER_KEY_MAX:]:
+        dealer.send(b"again")
+        answered += scene.arrives() is not None
+    assert answered == CONNECTIONS_PER_KEY_MAX
+    # Those that were cut connect anew by themselves, and are refused for a while.
+    scene.caller(scene.curve(scene.worker))
+    assert scene.arrives(SILENCE_S / 2) is None
+
+
+def test_frames_that_wait_unread_are_bounded(scene: Scene) -> None:
+    frame, sent, most = bytes(FRAME_FROM_WORKER_BYTES_MAX - 1_000), 0, 100
+    dealer = scene.context.socket(zmq.DEALER)
+    dealer.setsockopt(zmq.LINGER, 0)
+    dealer.setsockopt(zmq.SNDHWM, 1)
+    scene.curve(scene.worker)(dealer)
+    dealer.connect(f"tcp://127.0.0.1:{scene.port.number}")
+    with closing(dealer):
+        dealer.send(b"hello")
+        assert scene.arrives() is not None
+        while sent < most and dealer.poll(int(SILENCE_S * 1_000), zmq.POLLOUT):
+            dealer.send(frame)
+            sent += 1
+        # The kernel's buffers hold some more on the way.
+        assert UNREAD_FRAMES_MAX <= sent < UNREAD_FRAMES_MAX + 30
+
+
+def test_fleet_behind_one_address_comes_in_at_once() -> None:
+    """After a restart of the scheduler all workers connect at the same moment."""
+    count = 300
+    with closing(Scene()) as scene:
+        pairs = [new_pair() for _ in range(count)]
+        scene.known |= {pair.public for pair in pairs}
+        scene.context.setsockopt(zmq.MAX_SOCKETS, 2_000)
+        began = time.monotonic()
+        for pair in pairs:
+            scene.caller(reconnecting(scene.curve(pair)))
+        seen: set[str] = set()
+        while len(seen) < count:
+            arrived = scene.arrives()
+            assert arrived is not None
+            seen.add(arrived.key)
+        assert time.monotonic() - began < DEADLINE_S
+
+
+def reconnecting(options: Options) -> Options:
+    """As a worker connects."""
+
+    def all_options(dealer: zmq.Socket[bytes]) -> None:
+        options(dealer)
+        dealer.setsockopt(zmq.RECONNECT_IVL, 100)
+        dealer.setsockopt(zmq.RECONNECT_IVL_MAX, 1_000)
+
+    return all_options
+
+
+# --- only they are ended ---------------------------------------------------------------------------------------------
+
+
+@contextmanager
+def connection(server: socket.socket) -> Iterator[tuple[socket.socket, socket.socket]]:
+    """Both ends of a connection to a listening socket, the caller's first."""
+    with socket.create_connection(server.getsockname(), timeout=DEADLINE_S) as caller:
+        accepted, _ = server.accept()
+        with accepted:
+            yield caller, accepted
+
+
+@pytest.fixture
+def server() -> Iterator[socket.socket]:
+    with socket.create_server(("127.0.0.1", 0)) as opened:
+        yield opened
+
+
+def test_descriptor_that_was_reused_is_left_alone(server: socket.socket) -> None:
+    """By another connection to the same port, by one to another port, by a file, by nothing."""
+    with closing(Sockets(server.getsockname()[1])) as sockets, connection(server) as (_, accepted):
+        number = accepted.fileno()
+        identity = sockets.identify(number)
+        assert identity is not None
+        ours = Connection(number, identity)
+        accepted.detach()
+        with connection(server) as (another, end):
+            os.dup2(end.fileno(), number)
+            sockets.end(ours)
+            assert not is_cut(another)
+        with socket.create_server(("127.0.0.1", 0)) as rest, connection(rest) as (caller, end):
+            os.dup2(end.fileno(), number)
+            sockets.end(ours)
+            assert sockets.identify(number) is None
+            assert not is_cut(caller)
+        with Path(os.devnull).open() as file:
+            os.dup2(file.fileno(), number)
+            sockets.end(ours)
+            assert sockets.identify(number) is None
+        os.close(number)
+        sockets.end(ours)
+        assert sockets.identify(number) is None
+
+
+def test_connection_is_ended_and_its_descriptor_left_to_its_owner(server: socket.socket) -> None:
+    with closing(Sockets(server.getsockname()[1])) as sockets, connection(server) as (caller, accepted):
+        identity = sockets.identify(accepted.fileno())
+        assert identity is not None
+        assert (identity.address, identity.home) == ("127.0.0.1", b"")
+        sockets.end(Connection(accepted.fileno(), identity))
+        assert is_cut(caller)
+        # The owner sees the end, and closes.
+        assert accepted.recv(1) == b""
+
+
+def test_no_free_descriptor_is_needed_and_none_is_kept(server: socket.socket) -> None:
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with closing(Sockets(server.getsockname()[1])) as sockets, connection(server) as (caller, accepted):
+        before = len(os.listdir("/proc/self/fd"))
+        resource.setrlimit(resource.RLIMIT_NOFILE, (max(map(int, os.listdir("/proc/self/fd"))) + 10, limits[1]))
+        taken: list[int] = []
+        try:
+            with suppress(OSError):
+                while True:
+                    taken.append(os.dup(0))
+            identity = sockets.identify(accepted.fileno())
+            assert identity is not None
+            sockets.end(Connection(accepted.fileno(), identity))
+        finally:
+            resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+            for number in taken:
+                os.close(number)
+        assert is_cut(caller)
+        assert len(os.listdir("/proc/self/fd")) == before
+
+
+# --- which addresses -------------------------------------------------------------------------------------------------
+
+
+def reaches(host: str, port: int) -> bool:
+    try:
+        socket.create_connection((host, port), timeout=DEADLINE_S).close()
+    except ConnectionRefusedError:
+        return False
+    return True
+
+
+@contextmanager
+def opened(host: str, *, outward: bool = False) -> Iterator[Port]:
+    with zmq.Context() as context, closing(Port(context, host, 0, outward=outward)) as port:
+        yield port
+
+
+def test_port_is_on_loopback_until_it_is_opened() -> None:
+    with opened("") as port:
+        assert reaches("127.0.0.1", port.number)
+        assert reaches("::1", port.number)
+        assert not reaches(ELSEWHERE, port.number)
+        assert port.where == f"tcp://127.0.0.1:{port.number}, tcp://[::1]:{port.number}"
+        for _ in range(2):
+            port.open_outward()
+            assert reaches(ELSEWHERE, port.number)
+            assert reaches("::1", port.number)
+            assert f"tcp://0.0.0.0:{port.number}" in port.where
+
+
+@pytest.mark.parametrize(
+    ("host", "outward", "elsewhere"),
+    [("", True, True), ("0.0.0.0", False, True), ("*", False, True), ("127.0.0.1", True, False), ("::1", True, False)],
+)
+def test_address_that_is_set_is_the_one(host: str, outward: bool, elsewhere: bool) -> None:
+    with opened(host, outward=outward) as port:
+        port.open_outward()
+        assert reaches(ELSEWHERE, port.number) == elsewhere
+
+
+def test_connections_outlive_the_opening(scene: Scene) -> None:
+    with zmq.Context() as context, closing(Port(context, "", 0)) as port, context.socket(zmq.DEALER) as dealer:
+        dealer.setsockopt(zmq.LINGER, 0)
+        dealer.connect(f"tcp://127.0.0.1:{port.number}")
+        peers = set()
+        for _ in range(2):
+            dealer.send(b"hello")
+            assert port.sockets[0].poll(int(DEADLINE_S * 1_000))
+            arrived = port.receive()
+            assert arrived is not None
+            peers.add(arrived.peer)
+            port.open_outward()
+        assert len(peers) == 1
+
+
+def test_port_taken_on_another_address_leaves_loopback_open() -> None:
+    with opened("") as port, socket.socket() as taker:
+        taker.bind((ELSEWHERE, port.number))
+        taker.listen()
+        with pytest.raises(OSError, match="Address already in use"):
+            port.open_outward()
+        assert reaches("127.0.0.1", port.number)
+        taker.close()
+        port.open_outward()
+        assert reaches(ELSEWHERE, port.number)
+
+
+def test_port_in_use_is_refused_also_after_it_was_opened() -> None:
+    with opened("") as port:
+        for _ in range(2):
+            with zmq.Context() as context, pytest.raises(OSError, match="Address already in use"):
+                Port(context, "", port.number)
+            port.open_outward()
+
+
+def test_name_stands_for_its_addresses() -> None:
+    assert "127.0.0.1" in listeners.addresses("localhost")
+    with pytest.raises(OSError, match=r"."):
+        listeners.addresses("no.such.host.invalid")
+
+
+# --- a whole scheduler -----------------------------------------------------------------------------------------------
+
+
+@contextmanager
+def descriptors(count: int) -> Iterator[None]:
+    """This process may have so many descriptors open."""
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if limits[1] < count:
+        pytest.skip(f"needs {count} open files, and {limits[1]} are allowed here")
+    resource.setrlimit(resource.RLIMIT_NOFILE, (count, limits[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+
+
+def slowest_answer_s(scheduler: Scheduler, stop: threading.Event) -> float:
+    """How long the slowest of many calls took, one after another until `stop`."""
+    slowest = 0.0
+    while not stop.wait(0.02):
+        began = time.monotonic()
+        assert scheduler.get("/version")
+        slowest = max(slowest, time.monotonic() - began)
+    return slowest
+
+
+def crowd(port: int, count: int, said: bytes, seconds: float) -> None:
+    """Strangers who connect at once, and send as fast as they can what they have to say. Those cut off stay away."""
+    with ExitStack() as held, selectors.DefaultSelector() as selector:
+        for _ in range(count):
+            one = held.enter_context(socket.socket())
+            one.setblocking(False)
+            with suppress(BlockingIOError):
+                one.connect(("127.0.0.1", port))
+            selector.register(one, selectors.EVENT_WRITE, memoryview(said))
+        end = time.monotonic() + seconds
+        while time.monotonic() < end:
+            for key, _ in selector.select(0.05):
+                stranger, rest = key.fileobj, key.data
+                assert isinstance(stranger, socket.socket)
+                try:
+                    rest = rest[stranger.send(rest[:MIB]) :] if rest else rest
+                except BlockingIOError:
+                    continue
+                except OSError:
+                    rest = rest[:0]
+                if rest:
+                    selector.modify(stranger, selectors.EVENT_WRITE, rest)
+                else:
+                    selector.unregister(stranger)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("count", "command_bytes"), [(150, 8_000_000), (1_000, 8_000_000), (1_000, COMMAND_BYTES)])
+def test_memory_of_unfinished_handshakes_is_bounded(tmp_path: Path, count: int, command_bytes: int) -> None:
+    """Each stranger sends one long command of a handshake, as fast as it goes."""
+    said = GREETING + LONG_COMMAND + command_bytes.to_bytes(8) + bytes(command_bytes)
+    with Scheduler(tmp_path, "-db", str(tmp_path / "s.db")) as scheduler, ThreadPoolExecutor(1) as pool:
+        assert scheduler.program is not None
+        stop = threading.Event()
+        slowest_s = pool.submit(slowest_answer_s, scheduler, stop)
+        with descriptors(count + 500):
+            crowd(scheduler.zmq_port, count, said, 4.0)
+        stop.set()
+        assert slowest_s.result(DEADLINE_S) < 1.0
+        assert peak_bytes(scheduler.program.pid) < 250 * MIB
+
+
+@pytest.mark.slow
+def test_connections_to_the_workers_port_leave_files_for_rest(tmp_path: Path) -> None:
+    argv = ("prlimit", "--nofile=2500:2500", *SCHEDULER)
+    with Scheduler(tmp_path, "-db", str(tmp_path / "s.db"), argv=argv) as scheduler, ThreadPoolExecutor(1) as pool:
+        assert scheduler.program is not None
+        stop = threading.Event()
+        slowest_s = pool.submit(slowest_answer_s, scheduler, stop)
+        with descriptors(3_500):
+            crowd(scheduler.zmq_port, 2_700, b"", 5.0)
+        stop.set()
+        assert slowest_s.result(DEADLINE_S) < 1.0
+        assert "Too many open files" not in scheduler.program.log()

@@ -1,0 +1,153 @@
+"""The bounds of connections to the workers' port, without any socket."""
+
+from __future__ import annotations
+
+import resource
+from random import Random
+
+import pytest
+
+from zsched import connections
+from zsched.connections import Connection, Identity, Limits, connections_max, warn_of_few_files
+from zsched.limits import (
+    CONNECTIONS_PER_KEY_MAX,
+    FILES_RESERVED,
+    UNHEARD_CONNECTIONS_MAX,
+    WORKER_CONNECTIONS_MAX,
+)
+from zsched.peer import home
+
+MANY = 100_000
+
+
+def identity(address: str = "192.0.2.1", number: int = 0) -> Identity:
+    return Identity(number.to_bytes(8), address, home(address))
+
+
+def accept(limits: Limits, descriptors: range, address: str = "192.0.2.1") -> list[int]:
+    """Accept connections from an address; returns the descriptors that have to go."""
+    return [
+        excess.descriptor
+        for descriptor in descriptors
+        for excess in limits.on_accepted(descriptor, identity(address, descriptor))
+    ]
+
+
+def descriptors(excess: list[Connection]) -> list[int]:
+    return [connection.descriptor for connection in excess]
+
+
+def test_unheard_connections_are_bounded() -> None:
+    limits = Limits(MANY, Random(1))
+    assert accept(limits, range(UNHEARD_CONNECTIONS_MAX)) == []
+    cut = accept(limits, range(1_000, 1_000 + 2 * UNHEARD_CONNECTIONS_MAX))
+    assert len(set(cut)) == 2 * UNHEARD_CONNECTIONS_MAX
+    assert limits.unheard == len(limits) == UNHEARD_CONNECTIONS_MAX
+    # Neither are all that were there before cut for newcomers, nor all newcomers.
+    assert 0 < sum(one >= 1_000 for one in cut) < len(cut)
+
+
+def test_address_with_most_unheard_connections_makes_room_for_others() -> None:
+    limits = Limits(MANY, Random(1))
+    flood = range(UNHEARD_CONNECTIONS_MAX)
+    accept(limits, flood, "192.0.2.1")
+    others = range(1_000, 1_000 + UNHEARD_CONNECTIONS_MAX // 2)
+    assert set(accept(limits, others, "198.51.100.7")) < set(flood)
+    # An address that goes on with most of them ends its own alone.
+    again = range(2_000, 2_000 + UNHEARD_CONNECTIONS_MAX)
+    assert set(accept(limits, again, "192.0.2.1")) < {*flood, *again}
+
+
+def test_network_of_an_ipv6_caller_counts_as_one() -> None:
+    limits = Limits(MANY, Random(1))
+    accept(limits, range(10), "2001:db8::9")
+    for number in range(UNHEARD_CONNECTIONS_MAX - 10):
+        accept(limits, range(100 + number, 101 + number), f"2001:db8:1:1::{number:x}")
+    (cut,) = accept(limits, range(5_000, 5_001), "2001:db8::9")
+    assert 100 <= cut < 5_000
+
+
+def test_heard_connections_are_not_cut_for_unheard_ones() -> None:
+    limits = Limits(MANY, Random(1))
+    accept(limits, range(1))
+    assert limits.on_heard(0, "key") == []
+    assert 0 not in accept(limits, range(1, 1_000))
+    assert limits.is_heard(0)
+
+
+def test_connections_of_one_key_are_bounded_and_the_newest_stay() -> None:
+    limits = Limits(MANY, Random(1))
+    accept(limits, range(10))
+    assert [descriptors(limits.on_heard(one, "key")) for one in range(5)] == [[], [], [], [0], [1]]
+    assert CONNECTIONS_PER_KEY_MAX == 3
+    assert descriptors(limits.on_heard(5, "another")) == []
+    # One that ends by itself leaves room.
+    limits.on_closed(2)
+    assert limits.on_heard(6, "key") == []
+
+
+def test_connections_without_keys_have_no_bound_by_key() -> None:
+    limits = Limits(MANY, Random(1))
+    accept(limits, range(20))
+    assert [limits.on_heard(one, "") for one in range(20)] == [[]] * 20
+    assert limits.unheard == 0
+
+
+def test_all_connections_together_are_bounded_and_those_in_use_stay() -> None:
+    limits = Limits(10, Random(1))
+    accept(limits, range(9))
+    for one in range(9):
+        limits.on_heard(one, f"key {one}")
+    assert accept(limits, range(9, 12)) == [9, 10]
+    limits.on_heard(11, "key 11")
+    # All have been heard: the newcomer goes.
+    assert accept(limits, range(12, 13)) == [12]
+    assert len(limits) == 10
+
+
+def test_descriptor_that_is_used_again_is_another_connection() -> None:
+    limits = Limits(MANY, Random(1))
+    accept(limits, range(1))
+    limits.on_heard(0, "key")
+    # Its end was not seen.
+    accept(limits, range(1))
+    assert not limits.is_heard(0)
+    assert (len(limits), limits.unheard) == (1, 1)
+
+
+def test_events_of_unknown_connections_change_nothing() -> None:
+    limits = Limits(MANY, Random(1))
+    limits.on_closed(5)
+    assert limits.on_heard(5, "key") == []
+    accept(limits, range(5, 6))
+    limits.on_heard(5, "key")
+    assert limits.on_heard(5, "another") == []
+    limits.on_closed(5)
+    limits.on_closed(5)
+    assert (len(limits), limits.unheard) == (0, 0)
+
+
+@pytest.mark.parametrize(
+    ("files", "most"),
+    [
+        (resource.RLIM_INFINITY, WORKER_CONNECTIONS_MAX),
+        (1_000_000, WORKER_CONNECTIONS_MAX),
+        (65_536, WORKER_CONNECTIONS_MAX),
+        (20_000, 20_000 - FILES_RESERVED),
+        (2_500, 2_500 - FILES_RESERVED),
+        (1_024, 256),
+        (64, 16),
+    ],
+)
+def test_open_files_are_left_for_everything_else(files: int, most: int) -> None:
+    assert connections_max(files) == most
+
+
+def test_limit_of_open_files_that_is_too_low_is_logged(caplog: pytest.LogCaptureFixture) -> None:
+    for enough in (resource.RLIM_INFINITY, 65_536, 2_500):
+        warn_of_few_files(enough)
+    assert caplog.records == []
+    warn_of_few_files(1_024)
+    (record,) = caplog.records
+    assert f"set it to {FILES_RESERVED + WORKER_CONNECTIONS_MAX}" in record.getMessage()
+    assert record.name == connections.__name__
