@@ -20,7 +20,7 @@ import struct
 import time
 from collections import deque
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final
 
 from zsched.limits import CONNECT_STAGGER_S, TLS_HANDSHAKE_S
 from zsched.trust import RUN_FOLDER, SERVER_USERS, UntrustedError, demand_trusted, trusts_all
@@ -50,19 +50,31 @@ class EndpointError(ValueError):
     """The text is not the URL of a scheduler. The sentence says how to write one."""
 
 
-class Endpoint(NamedTuple):
+class Endpoint:
     """Where a scheduler answers REST.
 
     `url` is what people read. `socket_path` is empty for TCP only; for the default endpoint it is the socket that is
     tried first. `base` is the path that each request's path begins with.
     """
 
-    url: str
-    scheme: str
-    host: str = "localhost"
-    port: int | None = None
-    base: str = ""
-    socket_path: str = ""
+    # By hand: making a class by NamedTuple or dataclasses takes a command longer than all else here.
+    __slots__ = ("base", "host", "port", "scheme", "socket_path", "url")
+
+    def __init__(
+        self,
+        url: str,
+        scheme: str,
+        host: str = "localhost",
+        port: int | None = None,
+        base: str = "",
+        socket_path: str = "",
+    ) -> None:
+        self.url = url
+        self.scheme = scheme
+        self.host = host
+        self.port = port
+        self.base = base
+        self.socket_path = socket_path
 
     def connect(self, timeout_s: float) -> HTTPConnection:
         """A new connection to a server that is proven; it does not reconnect by itself. `timeout_s` holds for each step

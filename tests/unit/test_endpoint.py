@@ -16,10 +16,9 @@ root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a folder
 
 def test_default_endpoint_is_the_socket_and_then_tcp(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
-    place = parse(None)
-    assert place == parse("")
-    assert (place.url, place.host, place.port) == ("http://localhost:8080", "localhost", 8080)
-    assert place.socket_path == f"{tmp_path}/zsched/default.sock"
+    for place in (parse(None), parse("")):
+        assert (place.url, place.host, place.port) == ("http://localhost:8080", "localhost", 8080)
+        assert place.socket_path == f"{tmp_path}/zsched/default.sock"
 
 
 def test_explicit_url_is_used_as_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
