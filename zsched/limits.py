@@ -78,7 +78,7 @@ LOG_BODY_BYTES_MAX = 16 * MIB
 
 # Values in one JSON body, counted before any is built: commas, colons and opening brackets outside of strings, and one.
 # So members' names count too, and an empty array or object counts twice. More is 413.
-BODY_VALUES_MAX = FRAME_VALUES_MAX
+BODY_VALUES_MAX = 700_000
 
 # Bodies up to this size are read at once. Larger ones share BODIES_BYTES_MAX until their requests have been served;
 # one that is larger than that takes it alone. A quarter of the threads may wait for their turn; the next gets 503.
