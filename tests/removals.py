@@ -71,7 +71,7 @@ _REMOVALS: Final = (
         2,
         "all callers share their keys",
         "unit/test_rest_idempotency.py::test_a_token_has_keys_of_its_own_from_wherever_it_calls",
-        ("api/idempotency.py", "    return name\n", '    return ""\n'),
+        ("api/idempotency.py", "    return account\n", '    return ""\n'),
     ),
     removal(
         3,
@@ -650,7 +650,11 @@ _REMOVALS: Final = (
         25,
         "a token does all, whatever its scopes",
         "unit/test_rest_tokens.py::test_each_scope_does_what_is_its_own_and_nothing_else",
-        ("api/gate.py", "        if needed is None or principal is None or principal.may(needed):", "        if True:"),
+        (
+            "api/gate.py",
+            "        if needed is None or principal is None or principal.may(*needed):",
+            "        if True:",
+        ),
     ),
     removal(
         25,

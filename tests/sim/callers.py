@@ -13,8 +13,10 @@ from tests.sim.story import Story
 from tests.sim.timeline import Timeline
 from tests.sim.violation import Violation
 from zsched.dispatcher.commands import Cancel, Once, ReusedError, Submit
-from zsched.model import Backoff, JobId, JobSpec, OnDisconnect, OnLost, Policy
+from zsched.model import Backoff, Caller, JobId, JobSpec, OnDisconnect, OnLost, Policy
 from zsched.store.contract import Submitted
+
+CLIENT: Final = Caller(owner="user:client", actor="client", all_jobs=True)
 
 # How long jobs take at most, each as likely as the next.
 _MIXED_MS: Final = (1, 20, 90, 300, 1_500, 5_000, 12_000, 90_000)
@@ -106,7 +108,7 @@ class Client:
             for one in request.batch
         )
         self._scheduler.call(
-            self._path, Submit(specs, "client", request.once), lambda answer: self._on_submitted(request, answer)
+            self._path, Submit(specs, CLIENT, request.once), lambda answer: self._on_submitted(request, answer)
         )
 
     def _on_submitted(self, request: Request, answer: Answer) -> None:
@@ -147,7 +149,7 @@ class Client:
                 raise Violation(f"another submit with a used key was answered: {_short(answer)}")
 
         other = Submit(
-            (JobSpec(name="never", command=Script(0).command),), "client", Once(used.caller, used.key, b"other")
+            (JobSpec(name="never", command=Script(0).command),), CLIENT, Once(used.caller, used.key, b"other")
         )
         self._scheduler.call(self._path, other, on_answer)
 
@@ -212,7 +214,7 @@ class Client:
             one.cancel_asked = not isinstance(answer, Undone | Refused)
 
         self._story.tell("client", "cancels job %d", job_id)
-        self._scheduler.call(self._path, Cancel(JobId(job_id), "client"), on_answer)
+        self._scheduler.call(self._path, Cancel(JobId(job_id), CLIENT), on_answer)
 
 
 def _short(answer: Answer) -> str:

@@ -6,6 +6,7 @@ REST's socket alone is left out: callers come by Falcon's test client, workers o
 from __future__ import annotations
 
 import os
+import pwd
 import threading
 import time
 from collections.abc import Callable
@@ -32,6 +33,8 @@ from zsched.store.sqlite import SqliteEngine, open_reader
 from zsched.store.writer import Writer
 
 DEADLINE_S = 20.0
+# The owner of what a local caller submits here.
+ME = f"user:{pwd.getpwuid(os.geteuid()).pw_name}"
 
 
 class Rest:

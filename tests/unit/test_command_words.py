@@ -148,7 +148,7 @@ def test_a_submitted_command_keeps_its_own_options(argv: list[str], capsys: pyte
         ("up", ["--workers", "none"], "--workers: 'none' is no whole number"),
         ("up", ["--port", "http"], "-port: 'http' is not a number"),
         ("token", [], "a word is missing or one too many"),
-        ("token", ["add"], "which --scope? There are read, submit, worker, admin"),
+        ("token", ["add"], "which --scope? There are read, submit, operate, worker, admin"),
         ("token", ["add", "--scope", "read,write"], "--scope: 'write' is none of read, submit"),
         ("token", ["add", "--scope=read", "--scope="], "--scope: '' is none of read, submit"),
         ("token", ["add", "--scope=read", "--expires=30"], "--expires: '30' is no duration"),

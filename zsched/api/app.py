@@ -9,18 +9,20 @@ import falcon
 
 from zsched.api import access, events, jobs, openapi, problem, runs, status, workers
 from zsched.api.context import Context
-from zsched.api.gate import Gate, Needs
+from zsched.api.gate import Gate, Needs, Scopes
 from zsched.model import Scope
 
-READ, SUBMIT, WORKER, ADMIN = Scope.READ, Scope.SUBMIT, Scope.WORKER, Scope.ADMIN
+READ, SUBMIT, WORKER, ADMIN = (Scope.READ,), (Scope.SUBMIT,), (Scope.WORKER,), (Scope.ADMIN,)
+# For calls that act on a job: on the caller's own, or on all.
+ACT: Final = (Scope.SUBMIT, Scope.OPERATE)
 
-# The whole surface: path, handler, and the scope that each method needs. HEAD needs what GET does, OPTIONS none. Paths
-# without a scope answer anybody.
-ROUTES: Final[tuple[tuple[str, Callable[[Context], object], Mapping[str, Scope]], ...]] = (
+# The whole surface: path, handler, and the scopes of which each method needs one. HEAD needs what GET does, OPTIONS
+# none. Paths without a scope answer anybody.
+ROUTES: Final[tuple[tuple[str, Callable[[Context], object], Mapping[str, Scopes]], ...]] = (
     ("/jobs", jobs.Jobs, {"GET": READ, "POST": SUBMIT}),
     ("/jobs/{job}", jobs.JobItem, {"GET": READ}),
     ("/jobs/{job}/runs", jobs.JobRuns, {"GET": READ}),
-    ("/jobs/{job}/cancel", jobs.JobCancel, {"POST": SUBMIT}),
+    ("/jobs/{job}/cancel", jobs.JobCancel, {"POST": ACT}),
     ("/jobs/{job}/log", jobs.JobLog, {"POST": WORKER}),
     ("/runs/{run}", runs.RunItem, {"GET": READ}),
     ("/runs/{run}/log", runs.RunLog, {"GET": READ}),

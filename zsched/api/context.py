@@ -10,11 +10,11 @@ from dataclasses import dataclass
 import falcon
 import msgspec
 
-from zsched.api.gate import Trust
+from zsched.api.gate import Principal, Trust
 from zsched.api.problem import Problem
 from zsched.inbox import Inbox
 from zsched.live import Live
-from zsched.model import JobId, RunId
+from zsched.model import Caller, JobId, RunId, Scope
 from zsched.protocol import INTEGER_MAX
 from zsched.spec import Seal, keeps_none
 from zsched.store.contract import Reader
@@ -73,8 +73,15 @@ def answer(resp: falcon.Response, value: object, status: int = 200) -> None:
 
 
 def actor(req: falcon.Request) -> str:
-    """Who calls, for the events: `user 1000 at 127.0.0.1`."""
-    return f"{req.context.principal.name} at {req.remote_addr}"
+    """The caller, for the events: `user:alice at 127.0.0.1`."""
+    return f"{req.context.principal.owner} at {req.remote_addr}"
+
+
+def caller(req: falcon.Request) -> Caller:
+    """The caller, for a command on jobs."""
+    principal: Principal = req.context.principal
+    token_id = None if principal.token is None else principal.token.token_id
+    return Caller(owner=principal.owner, actor=actor(req), all_jobs=principal.may(Scope.OPERATE), token_id=token_id)
 
 
 def job_id(text: str) -> JobId:

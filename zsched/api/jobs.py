@@ -8,7 +8,7 @@ import falcon
 
 from zsched.api import idempotency, views
 from zsched.api.body import LogBody, convert, parse, read, read_bytes
-from zsched.api.context import Context, actor, answer, duration_ms, job_id, number, parameters
+from zsched.api.context import Context, answer, caller, duration_ms, job_id, number, parameters
 from zsched.api.problem import Problem
 from zsched.dispatcher.commands import Cancel, FullError, Report, Submit
 from zsched.keys import KeyFileError
@@ -56,7 +56,7 @@ class Jobs:
         seal = self._context.seal
         specs = _many(asked, seal) if many else (_spec(asked, "#", seal),)
         once = None if key is None else idempotency.once(req, key, body)
-        reply = self._context.inbox.call(Submit(specs, actor(req), once))
+        reply = self._context.inbox.call(Submit(specs, caller(req), once))
         if isinstance(reply, Submitted):
             first, last, count = reply.first, reply.last, reply.jobs
             resp.set_header(idempotency.REPLAYED, "true")
@@ -128,7 +128,7 @@ class JobCancel:
     def on_post(self, req: falcon.Request, resp: falcon.Response, job: str) -> None:
         parameters(req)
         number = job_id(job)
-        self._context.inbox.call(Cancel(number, actor(req)))
+        self._context.inbox.call(Cancel(number, caller(req)))
         answer(resp, JobItem(self._context).view(number))
 
 

@@ -16,7 +16,7 @@ import msgspec
 from zsched import __version__
 from zsched.api import shapes
 from zsched.api.context import parameters
-from zsched.api.gate import Needs
+from zsched.api.gate import Needs, Scopes
 from zsched.api.operations import OPERATIONS, Operation
 from zsched.limits import (
     BACKOFF_MS_MAX,
@@ -46,7 +46,8 @@ _DURATION: Final[Schema] = {
 _OPEN: Final[Mapping[str, None]] = {"GET": None}
 _TEXT: Final = "text/plain"
 _ABOUT: Final = """\
-A job is a shell command, so a call needs a token with the scope in `x-scope`, sent as `Authorization: Bearer TOKEN`.
+A job is a shell command, so a call needs a token with one of the scopes in `x-scopes`, sent as
+`Authorization: Bearer TOKEN`. With `submit` alone a token acts on its own jobs only.
 Programs on the scheduler's own host need none.
 
 HEAD answers as GET does, without the body, except at `/workers/{worker}/next`. Any other method is 405, and `Allow`
@@ -103,7 +104,7 @@ _HEADERS: Final[Mapping[str, Schema]] = {
 _ERRORS: Final[Mapping[int, tuple[str, tuple[str, ...]]]] = {
     400: ("The body, a parameter or an id can't be read; `errors` says where", ()),
     401: ("The token is not good", ("WWW-Authenticate",)),
-    403: ("A caller without a token is not on this host, or a token lacks the scope", ("WWW-Authenticate",)),
+    403: ("A caller without a token is not on this host, or the token does not allow this", ("WWW-Authenticate",)),
     404: ("There is none", ()),
     405: ("The path does not take this method", ("Allow",)),
     409: ("It is not in a state for this", ()),
@@ -186,7 +187,9 @@ def document(needs: Needs) -> Schema:
     schemas = {id(kind): schema for kind, schema in zip(types, of_types, strict=True)}
     path_parameters = {**_PATH, "worker": {**_PATH["worker"], "schema": worker}}
     paths = {
-        path: {method.lower(): _operation(path, method, scope, schemas) for method, scope in (needed or _OPEN).items()}
+        path: {
+            method.lower(): _operation(path, method, scopes, schemas) for method, scopes in (needed or _OPEN).items()
+        }
         | _path_item(path, path_parameters)
         for path, needed in needs.items()
     }
@@ -214,13 +217,13 @@ def _path_item(path: str, known: Mapping[str, Schema]) -> Schema:
     return {"parameters": [{"name": name, "in": "path", "required": True, **known[name]} for name in names]}
 
 
-def _operation(path: str, method: str, scope: str | None, schemas: Mapping[int, Schema]) -> Schema:
+def _operation(path: str, method: str, scopes: Scopes | None, schemas: Mapping[int, Schema]) -> Schema:
     one = OPERATIONS[f"{method} {path}"]
     good: Schema = {"description": "Done" if method != "GET" else "Found", "content": _content(one, schemas)}
     if one.headers:
         good["headers"] = {name: {"$ref": f"#/components/headers/{name}"} for name in one.headers}
     answers: Schema = {str(one.status): good}
-    for status in _statuses(one, scope):
+    for status in _statuses(one, scopes):
         answers[str(status)] = {"$ref": f"#/components/responses/Error{status}"}
     if one.lacks:
         answers["404"] = {**_error(404), "description": one.lacks}
@@ -235,13 +238,13 @@ def _operation(path: str, method: str, scope: str | None, schemas: Mapping[int, 
         told = {"schema": _bounded(schemas[id(one.takes)]), "example": one.example}
         made["requestBody"] = {"required": True, "content": {"application/json": told}}
     made["responses"] = answers
-    made["security"] = [] if scope is None else [{"token": [scope]}, {}]
-    return made if scope is None else {**made, "x-scope": scope}
+    made["security"] = [] if scopes is None else [*({"token": [scope]} for scope in scopes), {}]
+    return made if scopes is None else {**made, "x-scopes": list(scopes)}
 
 
-def _statuses(one: Operation, scope: str | None) -> list[int]:
+def _statuses(one: Operation, scopes: Scopes | None) -> list[int]:
     """The errors that have no words of their own. Every call with a scope passes the gate, which reads the store."""
-    if scope is None:
+    if scopes is None:
         return []
     of_bodies = [413] if one.takes is not None else []
     of_keys = [410, 422] if one.once else []

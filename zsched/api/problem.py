@@ -12,6 +12,7 @@ import msgspec
 from zsched.dispatcher.commands import (
     BusyError,
     ConflictError,
+    ForbiddenError,
     FullError,
     NotFoundError,
     RefusedError,
@@ -110,6 +111,8 @@ def _on_refused(req: falcon.Request, resp: falcon.Response, error: RefusedError,
         status = 404
     elif isinstance(error, ConflictError):
         status = 409
+    elif isinstance(error, ForbiddenError):
+        status = 403
     elif isinstance(error, TooManyError):
         status = 413
     elif isinstance(error, ReusedError):

@@ -52,6 +52,7 @@ class Job(Struct, kw_only=True):
     status: RunStatus
     created_at: Time
     updated_at: Time
+    owner: str | UnsetType = UNSET
     schedule: str | UnsetType = UNSET
     next_fire_at: Time | UnsetType = UNSET
     timeout: str | UnsetType = UNSET

@@ -42,6 +42,7 @@ def job(job: Job) -> View:
             "name": job.name,
             "command": job.command,
             "status": job.status,
+            "owner": job.owner or None,
             "schedule": job.schedule,
             "next_fire_at": time(job.next_fire_ms),
             "timeout": None if policy.timeout_ms is None else format_duration_ms(policy.timeout_ms),

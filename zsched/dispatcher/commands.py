@@ -1,7 +1,7 @@
 """What callers ask of the dispatcher over REST, and how it refuses. Each command is one value, checked before it gets
 here.
 
-`actor` says who asks, for the event that the decision leaves.
+`by` is the caller of a command on jobs. `actor` is the same for other commands: a text for the event.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from zsched.model import JobId, JobSpec, RunId, RunStatus, Stream, Token, WorkerId
+from zsched.model import Caller, JobId, JobSpec, RunId, RunStatus, Stream, Token, WorkerId
 
 
 class RefusedError(Exception):
@@ -26,6 +26,18 @@ class NotFoundError(RefusedError):
 
 class ConflictError(RefusedError):
     """It exists, but its state does not allow the command."""
+
+
+class ForbiddenError(RefusedError):
+    """The caller may not do this, whatever the state of the object."""
+
+
+class NotOwnerError(ForbiddenError):
+    """The job belongs to another owner, and the caller's scopes cover only its own jobs."""
+
+    def __init__(self, job_id: JobId, owner: str) -> None:
+        whose = f"belongs to {owner}" if owner else "has no owner"
+        super().__init__("not_owner", f"Job {job_id} {whose}: a token needs the scope operate to act on it")
 
 
 class BusyError(RefusedError):
@@ -72,7 +84,7 @@ class Submit:
     """
 
     specs: tuple[JobSpec, ...]
-    actor: str
+    by: Caller
     once: Once | None = None
 
 
@@ -81,7 +93,7 @@ class Cancel:
     """Cancel what is live of a job. Replies with nothing."""
 
     job_id: JobId
-    actor: str
+    by: Caller
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 
 from zsched import protocol, schedule
-from zsched.dispatcher import access, arrival, losses, placement, polling, recurrence, retries
+from zsched.dispatcher import access, arrival, losses, owners, placement, polling, recurrence, retries
 from zsched.dispatcher.commands import (
     AddToken,
     Beat,
@@ -23,7 +23,6 @@ from zsched.dispatcher.commands import (
     FullError,
     Look,
     Next,
-    NotFoundError,
     RefusedError,
     RegisterWorker,
     Report,
@@ -310,18 +309,16 @@ class Dispatcher:
             None if spec.schedule is None else schedule.next_fire_ms(spec.schedule, now.wall_ms)
             for spec in command.specs
         ]
-        made = self._store.submit(command.specs, fires, command.actor, now.wall_ms)
+        made = self._store.submit(command.specs, fires, command.by.actor, now.wall_ms, owner=command.by.owner)
         if once is not None:
             submitted = Submitted(once.digest, made[0], made[-1], len(made))
             self._store.idempotency.keep(once.caller, once.key, submitted, now.wall_ms)
-        log.debug("jobs %d to %d submitted by %s", made[0], made[-1], command.actor)
+        log.debug("jobs %d to %d submitted by %s", made[0], made[-1], command.by.actor)
         return made
 
     def _on_cancel(self, command: Cancel, now: Now) -> None:
-        job = self._store.job(command.job_id)
-        if job is None:
-            raise NotFoundError("unknown_job", "Job not found")
-        cancelled = self._store.cancel(command.job_id, command.actor, now.wall_ms)
+        job = owners.find_job(self._store, command.job_id, command.by)
+        cancelled = self._store.cancel(command.job_id, command.by.actor, now.wall_ms)
         if not cancelled.pending and not cancelled.running:
             after = "" if job.schedule is None else " now; its schedule goes on"
             raise ConflictError("finished", f"Nothing of job {command.job_id} is pending or running{after}")

@@ -24,9 +24,15 @@ class AccessWriter:
 
     def add_token(self, token: Token) -> None:
         scopes = " ".join(sorted(token.scopes))
-        facts = (token.token_id, token.digest, scopes, token.note, token.created_ms, token.created_by, token.expires_ms)
+        name = token.name or token.token_id
+        facts = (
+            token.token_id, token.digest, scopes, token.note, token.created_ms, token.created_by, token.expires_ms,
+            name, token.run_as, token.pending_max, token.schedules_max, " ".join(token.workers) or None,
+            token.slots_max,
+        )  # fmt: skip
         self._execute(sql.ADD_TOKEN, facts)
-        self._event(token.created_ms, token.created_by, None, "token_added", detail=f"{token.token_id}: {scopes}")
+        whose = token.token_id if name == token.token_id else f"{token.token_id} ({name})"
+        self._event(token.created_ms, token.created_by, None, "token_added", detail=f"{whose}: {scopes}")
 
     def revoke_token(self, token_id: str, actor: str, now_ms: int) -> bool:
         if not self._execute(sql.REVOKE_TOKEN, (now_ms, token_id)):
@@ -42,10 +48,13 @@ class AccessWriter:
         found = self._execute(sql.KEY_OF, (worker_id,))
         return rows.key(found[0]) if found else None
 
-    def bind_key(self, worker_id: WorkerId, public_key: str, actor: str, now_ms: int) -> None:
+    def bind_key(
+        self, worker_id: WorkerId, public_key: str, actor: str, now_ms: int, *, slots_max: int | None = None
+    ) -> None:
         self.revoke_key(worker_id, actor, now_ms)
-        self._execute(sql.ADD_KEY, (public_key, worker_id, now_ms, actor))
-        self._event(now_ms, actor, None, "key_bound", detail=f"{worker_id}: {public_key}")
+        self._execute(sql.ADD_KEY, (public_key, worker_id, now_ms, actor, slots_max))
+        limit = "" if slots_max is None else f", at most {slots_max} slots"
+        self._event(now_ms, actor, None, "key_bound", detail=f"{worker_id}: {public_key}{limit}")
 
     def revoke_key(self, worker_id: WorkerId, actor: str, now_ms: int) -> bool:
         revoked = self._execute(sql.REVOKE_KEY, (now_ms, worker_id))

@@ -215,8 +215,12 @@ class Access(Protocol):
     def key_of(self, worker_id: WorkerId) -> WorkerKey | None:
         """The key that a worker has now."""
 
-    def bind_key(self, worker_id: WorkerId, public_key: str, actor: str, now_ms: int) -> None:
-        """A key that is new is the worker's from now on; one that it had before is revoked."""
+    def bind_key(
+        self, worker_id: WorkerId, public_key: str, actor: str, now_ms: int, *, slots_max: int | None = None
+    ) -> None:
+        """A key that is new is the worker's from now on; one that it had before is revoked. `slots_max`: the most slots
+        of a worker with this key.
+        """
 
     def revoke_key(self, worker_id: WorkerId, actor: str, now_ms: int) -> bool:
         """The worker's key is worth nothing from now on. False: it has none."""
@@ -281,10 +285,10 @@ class Store(Protocol):
     # --- jobs ---
 
     def submit(
-        self, specs: Sequence[JobSpec], next_fires: Sequence[int | None], actor: str, now_ms: int
+        self, specs: Sequence[JobSpec], next_fires: Sequence[int | None], actor: str, now_ms: int, *, owner: str = ""
     ) -> list[JobId]:
-        """Store jobs, in order, each with a pending run unless it only has a schedule. next_fires[i] belongs to
-        specs[i]. The ids rise, and no other job's is between them.
+        """Store jobs of an owner, in order, each with a pending run unless it only has a schedule. next_fires[i]
+        belongs to specs[i]. The ids rise, and no other job's is between them. An empty owner is none.
         """
 
     def pending_tasks(self) -> int:

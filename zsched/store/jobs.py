@@ -19,14 +19,15 @@ class Jobs(Core):
     """Of contract.Store what is about jobs and fires."""
 
     def submit(
-        self, specs: Sequence[JobSpec], next_fires: Sequence[int | None], actor: str, now_ms: int
+        self, specs: Sequence[JobSpec], next_fires: Sequence[int | None], actor: str, now_ms: int, *, owner: str = ""
     ) -> list[JobId]:
         asked = [(spec.needs, spec.policy.on_lost is OnLost.FAIL) for spec in specs]
         known = {(needs, once): self._demand_id(Demand(needs=needs, once=once)) for needs, once in set(asked)}
         demands = [known[one] for one in asked]
+        owner_id = self._owner_id(owner) if owner else None
         facts: list[Row] = [
             (
-                spec.name, spec.command, demand_id, spec.schedule, next_fire_ms, now_ms, now_ms, spec.user,
+                spec.name, spec.command, demand_id, spec.schedule, next_fire_ms, now_ms, now_ms, owner_id, spec.user,
                 rows.stored_variables(spec.env), rows.stored_variables(spec.secret_env),
                 *rows.stored_policy(spec.policy),
             )

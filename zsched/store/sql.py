@@ -21,21 +21,24 @@ FIND_DEMAND: Final = "SELECT demand_id FROM demands WHERE wish = ?"
 ADD_DEMAND: Final = "INSERT INTO demands (wish) VALUES (?) RETURNING demand_id"
 DEMAND: Final = "SELECT wish FROM demands WHERE demand_id = ?"
 
+FIND_OWNER: Final = "SELECT owner_id FROM owners WHERE owner = ?"
+ADD_OWNER: Final = "INSERT INTO owners (owner) VALUES (?) RETURNING owner_id"
+
 # --- jobs ---
 
 _POLICY: Final = "timeout_ms, grace_ms, crash_limit, retries, backoff, on_lost, on_disconnect"
 _JOB: Final = (
     "job_id, name, command, status, created_ms, updated_ms, schedule, next_fire_ms, cancel_ms, run_as, env,"
-    f" secret_env, {_POLICY}"
+    f" secret_env, {_POLICY}, (SELECT owner FROM owners WHERE owners.owner_id = jobs.owner_id)"
 )
 JOB: Final = f"SELECT {_JOB} FROM jobs WHERE job_id = ?"
 JOBS: Final = f"SELECT {_JOB} FROM jobs ORDER BY job_id DESC LIMIT ? OFFSET ?"
 JOBS_BETWEEN: Final = f"SELECT {_JOB} FROM jobs WHERE job_id BETWEEN ? AND ? ORDER BY job_id"
 JOBS_BY_STATUS: Final = f"SELECT {_JOB} FROM jobs WHERE status = ? ORDER BY job_id DESC LIMIT ? OFFSET ?"
 ADD_JOB: Final = f"""
-    INSERT INTO jobs (name, command, demand_id, schedule, next_fire_ms, created_ms, updated_ms, run_as, env,
+    INSERT INTO jobs (name, command, demand_id, schedule, next_fire_ms, created_ms, updated_ms, owner_id, run_as, env,
         secret_env, {_POLICY})
-    VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) RETURNING job_id"""
+    VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) RETURNING job_id"""
 COUNT_TASKS: Final = """
     UPDATE jobs SET pending = pending + ?, running = running + ?, success = success + ?, failed = failed + ?,
         cancelled = cancelled + ?, updated_ms = ? WHERE job_id = ?"""
@@ -204,17 +207,30 @@ EVENTS: Final = f"SELECT {_EVENT} FROM events WHERE event_id > ? ORDER BY event_
 
 # --- who may come in ---
 
-_TOKEN: Final = "token_id, digest, scopes, note, created_ms, created_by, expires_ms, revoked_ms"  # noqa: S105
-TOKEN: Final = f"SELECT {_TOKEN} FROM tokens WHERE token_id = ?"
-TOKENS: Final = f"SELECT {_TOKEN} FROM tokens ORDER BY created_ms, token_id"
-ADD_TOKEN: Final = f"INSERT INTO tokens ({_TOKEN}) VALUES (?, ?, ?, ?, ?, ?, ?, NULL)"
+_TOKEN: Final = (  # noqa: S105
+    "token_id, digest, scopes, note, created_ms, created_by, expires_ms, revoked_ms, name, run_as, pending_max,"
+    " schedules_max, workers, slots_max, last_used_ms"
+)
+_ENDING: Final = "ending_by IS NOT NULL"
+TOKEN: Final = f"SELECT {_TOKEN}, {_ENDING} FROM tokens WHERE token_id = ?"
+TOKEN_NAMED: Final = f"SELECT {_TOKEN}, {_ENDING} FROM tokens WHERE name = ?"
+TOKENS: Final = f"SELECT {_TOKEN}, {_ENDING} FROM tokens ORDER BY created_ms, token_id"
+ADD_TOKEN: Final = f"INSERT INTO tokens ({_TOKEN}) VALUES (?, ?, ?, ?, ?, ?, ?, NULL, ?, ?, ?, ?, ?, ?, NULL)"
+USE_TOKEN: Final = "UPDATE tokens SET last_used_ms = ? WHERE token_id = ?"  # noqa: S105
+# What a revoked token has left: `ended_to` is the last job that was cancelled.
+END_JOBS: Final = "UPDATE tokens SET ending_by = ?, ended_to = 0 WHERE token_id = ?"
+ENDING: Final = """
+    SELECT token_id, name, ending_by, ended_to FROM tokens WHERE ending_by IS NOT NULL ORDER BY token_id LIMIT 1"""
+ENDED_TO: Final = "UPDATE tokens SET ended_to = ? WHERE token_id = ?"
+ENDED_ALL: Final = "UPDATE tokens SET ending_by = NULL WHERE token_id = ?"
 REVOKE_TOKEN: Final = "UPDATE tokens SET revoked_ms = ? WHERE token_id = ? AND revoked_ms IS NULL RETURNING token_id"  # noqa: S105
 
-_KEY: Final = "public_key, worker_id, created_ms, created_by, revoked_ms"
+_KEY: Final = "public_key, worker_id, created_ms, created_by, revoked_ms, slots_max"
 KEY: Final = f"SELECT {_KEY} FROM keys WHERE public_key = ?"
 KEY_OF: Final = f"SELECT {_KEY} FROM keys WHERE worker_id = ? AND revoked_ms IS NULL"
 KEYS: Final = f"SELECT {_KEY} FROM keys ORDER BY worker_id, created_ms, public_key"
-ADD_KEY: Final = f"INSERT INTO keys ({_KEY}) VALUES (?, ?, ?, ?, NULL)"
+ADD_KEY: Final = f"INSERT INTO keys ({_KEY}) VALUES (?, ?, ?, ?, NULL, ?)"
+LIMIT_KEY: Final = "UPDATE keys SET slots_max = ? WHERE public_key = ?"
 REVOKE_KEY: Final = "UPDATE keys SET revoked_ms = ? WHERE worker_id = ? AND revoked_ms IS NULL RETURNING public_key"
 
 # --- submits that are done once ---
