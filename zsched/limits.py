@@ -64,6 +64,9 @@ SECRETS_MAX = 32
 # 400.
 SECRET_BYTES_MIN = 8
 
+# An owner of jobs, in characters, as a list is asked for. More is 400.
+OWNER_CHARS_MAX = 300
+
 # A job's name, in characters. More is 400.
 NAME_CHARS_MAX = 256
 
@@ -145,8 +148,10 @@ STALL_MS = 1_000
 # on waiting for that span. Less is the slow work of NTP.
 JUMP_MS = 1_000
 
-# Runs that a worker may hold, whatever it asks for. More is cut to this.
+# Runs that a worker may hold, whatever it asks for. More is cut to this. A worker whose key bounds its slots may hold
+# WINDOW_PER_SLOT_MAX for each of them, which is as much as our own worker asks for.
 WINDOW_MAX = 1_000_000
+WINDOW_PER_SLOT_MAX = 64
 
 # How far in the future a worker's clock may be. A time beyond is cut to this.
 CLOCK_AHEAD_MS_MAX = 86_400_000
@@ -177,9 +182,26 @@ WAIT_MS_MAX = 20_000
 ATTEMPTS_MAX = 10
 ATTEMPTS_WINDOW_S = 60
 
-# A token's note, and how long it may be good.
+# A token's note, and how long it may be good. More is 400.
 NOTE_CHARS_MAX = 200
 TOKEN_LIFE_MS_MAX = 10 * 365 * 86_400_000
+
+# How long a token is good unless its maker says otherwise.
+TOKEN_LIFE_MS_DEFAULT = 90 * 86_400_000
+
+# The last use of a token is written at most this often, so it may be late by that much.
+TOKEN_USED_MS = 5 * 60_000
+
+# Jobs and recurring jobs that a token may be bounded to. Each submit by such a token counts its jobs up to the bound:
+# 100,000 take 4 ms. More is 400.
+TOKEN_PENDING_MAX = 100_000
+TOKEN_SCHEDULES_MAX = 10_000
+
+# Names, or patterns of names, of workers that a token may be bound to. More is 400.
+TOKEN_WORKERS_MAX = 64
+
+# Jobs of a revoked token that one turn ends; the next turns end the rest.
+END_JOBS_MAX = 500
 
 # --- Waiting ----------------------------------------------------------------------------------------------------------
 

@@ -323,6 +323,11 @@ class Token:
     last_used_ms: int | None = None
     ending: bool = False
 
+    @property
+    def owner(self) -> str:
+        """The owner of the jobs that the token submits."""
+        return f"token:{self.name}"
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WorkerKey:

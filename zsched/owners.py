@@ -1,7 +1,7 @@
-"""How owners of jobs are written: `user:NAME` for a local caller, `token:NAME` for the holder of a token.
+"""Owners of jobs that call without a token: `user:NAME`, with the name from this host's password database.
 
-A local caller's name comes from the password database of this host. Two words stand for callers that have no name:
-`local` where every program of the host is trusted, `anybody` where everybody is.
+Two words stand for callers that have no name: `local` where every program of the host is trusted, `anybody` where
+everybody is. The owner that stands for a token is model.Token.owner.
 """
 
 from __future__ import annotations
@@ -23,8 +23,3 @@ def of_user(uid: int) -> str:
         name = ""
     # A name of digits would stand for the user with that number.
     return f"user:{name if name.isprintable() and not name.isdigit() and name else uid}"
-
-
-def of_token(name: str) -> str:
-    """The owner that stands for a token, by the token's name."""
-    return f"token:{name}"

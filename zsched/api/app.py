@@ -10,6 +10,7 @@ import falcon
 from zsched.api import access, events, jobs, openapi, problem, runs, status, workers
 from zsched.api.context import Context
 from zsched.api.gate import Gate, Needs, Scopes
+from zsched.dispatcher.commands import UseToken
 from zsched.model import Scope
 
 READ, SUBMIT, WORKER, ADMIN = (Scope.READ,), (Scope.SUBMIT,), (Scope.WORKER,), (Scope.ADMIN,)
@@ -48,7 +49,8 @@ NEEDS: Final[Needs] = {path: needed for path, _, needed in ROUTES}
 
 def make_app(context: Context) -> falcon.App[falcon.Request, falcon.Response]:
     """The WSGI application."""
-    app = falcon.App(middleware=[Gate(context.trust, lambda: context.reader, NEEDS)])
+    gate = Gate(context.trust, lambda: context.reader, NEEDS, lambda token_id: context.inbox.post(UseToken(token_id)))
+    app = falcon.App(middleware=[gate])
     app.req_options.strip_url_path_trailing_slash = True
     app.req_options.auto_parse_qs_csv = False
     app.req_options.keep_blank_qs_values = True

@@ -10,11 +10,12 @@ from dataclasses import dataclass
 import falcon
 import msgspec
 
+from zsched import tokens
 from zsched.api.gate import Principal, Trust
 from zsched.api.problem import Problem
 from zsched.inbox import Inbox
 from zsched.live import Live
-from zsched.model import Caller, JobId, RunId, Scope
+from zsched.model import Caller, JobId, RunId, Scope, Token, WorkerId
 from zsched.protocol import INTEGER_MAX
 from zsched.spec import Seal, keeps_none
 from zsched.store.contract import Reader
@@ -82,6 +83,21 @@ def caller(req: falcon.Request) -> Caller:
     principal: Principal = req.context.principal
     token_id = None if principal.token is None else principal.token.token_id
     return Caller(owner=principal.owner, actor=actor(req), all_jobs=principal.may(Scope.OPERATE), token_id=token_id)
+
+
+def worker_name(req: falcon.Request, name: str) -> WorkerId:
+    """The name of the worker that a caller speaks for. Raises a 403 Problem for one that its token is not bound to."""
+    token: Token | None = req.context.principal.token
+    if token is not None and not tokens.speaks_for(token, name):
+        detail = f"This token speaks for the workers {', '.join(token.workers)}, not for {name}"
+        raise Problem(403, "not_bound", detail)
+    return WorkerId(name)
+
+
+def bound_slots(req: falcon.Request) -> int | None:
+    """The most slots of each worker that the caller's token speaks for; None for any number."""
+    token: Token | None = req.context.principal.token
+    return None if token is None else token.slots_max
 
 
 def job_id(text: str) -> JobId:

@@ -21,6 +21,7 @@ import falcon
 from zsched import owners, tokens
 from zsched.api.attempts import Attempts
 from zsched.api.problem import Problem
+from zsched.limits import TOKEN_USED_MS
 from zsched.model import Scope, Token
 from zsched.store.contract import Reader
 
@@ -82,11 +83,17 @@ _ALL: Final = frozenset({Scope.ADMIN})
 class Gate:
     """Falcon middleware. Leaves the Principal in `req.context.principal`."""
 
-    def __init__(self, trust: Trust, reader: Callable[[], Reader], needs: Needs) -> None:
+    def __init__(
+        self, trust: Trust, reader: Callable[[], Reader], needs: Needs, on_use: Callable[[str], None] = lambda _: None
+    ) -> None:
+        """`on_use` is called with the id of a token whose last use is to be stored. It must not wait."""
         self._trust = trust
         self._reader = reader
         self._needs = needs
+        self._on_use = on_use
         self._attempts = Attempts()
+        # When `on_use` was last called for a token, by the steady clock; it may not be stored yet.
+        self._noted_s: dict[str, float] = {}
 
     def process_request(self, req: falcon.Request, resp: falcon.Response) -> None:
         """Tell who calls. Raises a 400, 401, 403 or 429 Problem."""
@@ -123,8 +130,10 @@ class Gate:
         shown = tokens.read(text.strip()) if kind.lower() == "bearer" else None
         if shown is not None:
             kept = self._reader().token(shown.token_id)
-            if tokens.good(shown, kept, time.time_ns() // 1_000_000):
+            now_ms = time.time_ns() // 1_000_000
+            if tokens.good(shown, kept, now_ms):
                 assert kept is not None
+                self._note_use(kept, now_ms)
                 return token_holder(kept)
         if self._attempts.too_many(req.remote_addr, time.monotonic()):
             raise Problem(
@@ -132,6 +141,17 @@ class Gate:
             )
         detail = "This token is not known, has expired or was revoked; `zsched token list` shows those that there are"
         raise Problem(401, "bad_token", detail, headers={"WWW-Authenticate": 'Bearer error="invalid_token"'})
+
+    def _note_use(self, token: Token, now_ms: int) -> None:
+        """Have the last use of a token stored, at most once in TOKEN_USED_MS."""
+        # The clock may have been set back.
+        if token.last_used_ms is not None and abs(now_ms - token.last_used_ms) < TOKEN_USED_MS:
+            return
+        now_s = time.monotonic()
+        noted_s = self._noted_s.get(token.token_id)
+        if noted_s is None or (now_s - noted_s) * 1000 >= TOKEN_USED_MS:
+            self._noted_s[token.token_id] = now_s
+            self._on_use(token.token_id)
 
     def _local(self, req: falcon.Request) -> Principal:
         """The caller without a token."""
@@ -160,7 +180,7 @@ def local_user(uid: int) -> Principal:
 
 def token_holder(token: Token) -> Principal:
     """The principal of a caller with a token that is good."""
-    return Principal(owners.of_token(token.name), token.scopes, f"token {token.token_id}", token)
+    return Principal(token.owner, token.scopes, f"token {token.token_id}", token)
 
 
 def _demand_host(req: falcon.Request) -> None:

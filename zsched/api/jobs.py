@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import logging
+import re
+from typing import Final
 
 import falcon
 
 from zsched.api import idempotency, views
 from zsched.api.body import LogBody, convert, parse, read, read_bytes
-from zsched.api.context import Context, answer, caller, duration_ms, job_id, number, parameters
+from zsched.api.context import Context, answer, caller, duration_ms, job_id, number, parameters, worker_name
+from zsched.api.gate import Principal
 from zsched.api.problem import Problem
 from zsched.dispatcher.commands import Cancel, FullError, Report, Submit
 from zsched.keys import KeyFileError
@@ -17,16 +20,20 @@ from zsched.limits import (
     JOBS_PER_SUBMIT_MAX,
     LOG_BODY_BYTES_MAX,
     OUTPUT_BYTES_MAX,
+    OWNER_CHARS_MAX,
     PAGE_ROWS_DEFAULT,
     PAGE_ROWS_MAX,
     WAIT_MS_MAX,
 )
-from zsched.model import TERMINAL, Job, JobId, JobSpec, RunId, RunStatus, Stream, WorkerId
+from zsched.model import TERMINAL, Job, JobId, JobSpec, RunId, RunStatus, Stream
 from zsched.protocol import INTEGER_MAX
 from zsched.spec import REQUIRED, JobBody, Seal, SpecError, job_spec
 from zsched.store.contract import Submitted
 
 log = logging.getLogger(__name__)
+
+# An owner as callers name it; the last two stand for callers that have no name (see owners.py).
+OWNER: Final = r"^((user|token):.+|me|local|anybody)\Z"
 
 
 class Jobs:
@@ -36,11 +43,12 @@ class Jobs:
         self._context = context
 
     def on_get(self, req: falcon.Request, resp: falcon.Response) -> None:
-        given = parameters(req, "status", "limit", "offset")
+        given = parameters(req, "status", "owner", "limit", "offset")
         limit = number(given, "limit", PAGE_ROWS_DEFAULT, 1, PAGE_ROWS_MAX)
         offset = number(given, "offset", 0, 0, INTEGER_MAX)
         status = _status(given["status"]) if "status" in given else None
-        answer(resp, [views.job(job) for job in self._context.reader.jobs(status, limit, offset)])
+        owner = _owner(req, given["owner"]) if "owner" in given else None
+        answer(resp, [views.job(job) for job in self._context.reader.jobs(status, limit, offset, owner)])
 
     on_head = on_get
 
@@ -147,7 +155,7 @@ class JobLog:
             raise Problem(400, "invalid_request", f"exit_code: {detail}", errors=(("#/exit_code", detail),))
         report = Report(
             job_id=number,
-            worker_id=WorkerId(body.worker_id),
+            worker_id=worker_name(req, body.worker_id),
             status=RunStatus(body.status),
             run_id=None if body.run_id is None else RunId(body.run_id),
             logs=_stream((body.logs or "").encode()),
@@ -173,6 +181,15 @@ def _status(word: str) -> RunStatus:
     except ValueError:
         detail = f"one of {', '.join(RunStatus)}"
         raise Problem(400, "invalid_request", f"status: {detail}", errors=(("status", detail),)) from None
+
+
+def _owner(req: falcon.Request, text: str) -> str:
+    """The owner that a parameter names; `me` is the caller. Raises a 400 Problem."""
+    if len(text) > OWNER_CHARS_MAX or re.match(OWNER, text) is None:
+        detail = "me, user:NAME or token:NAME"
+        raise Problem(400, "invalid_request", f"owner: {detail}", errors=(("owner", detail),))
+    principal: Principal = req.context.principal
+    return principal.owner if text == "me" else text
 
 
 def _many(asked: list[object], seal: Seal) -> tuple[JobSpec, ...]:

@@ -17,6 +17,7 @@ from zsched import __version__
 from zsched.api import shapes
 from zsched.api.context import parameters
 from zsched.api.gate import Needs, Scopes
+from zsched.api.jobs import OWNER
 from zsched.api.operations import OPERATIONS, Operation
 from zsched.limits import (
     BACKOFF_MS_MAX,
@@ -25,13 +26,16 @@ from zsched.limits import (
     IDEMPOTENCY_KEY_CHARS_MAX,
     JOBS_PER_SUBMIT_MAX,
     NAME_CHARS_MAX,
+    OWNER_CHARS_MAX,
     PAGE_ROWS_DEFAULT,
     PAGE_ROWS_MAX,
     SCHEDULE_CHARS_MAX,
+    TOKEN_LIFE_MS_DEFAULT,
 )
 from zsched.model import RunStatus
 from zsched.protocol import WorkerName
-from zsched.units import DURATION_MS_MAX
+from zsched.tokens import NEVER
+from zsched.units import DURATION_MS_MAX, format_duration_ms
 
 Schema = dict[str, Any]
 
@@ -69,6 +73,12 @@ _QUERY: Final[Mapping[str, Schema]] = {
     },
     "stream": {"schema": {"enum": ["stdout", "stderr"], "default": "stdout"}},
     "status": {"schema": {"enum": list(RunStatus)}},
+    "owner": {
+        "description": "`user:NAME` or `token:NAME`; `me` is the caller itself",
+        "schema": {"type": "string", "pattern": OWNER.replace(r"\Z", "$"), "maxLength": OWNER_CHARS_MAX},
+        "example": "me",
+    },
+    "jobs": {"description": "What becomes of the token's jobs", "schema": {"const": "cancel"}},
 }
 _ONCE: Final[Schema] = {
     "name": "Idempotency-Key",
@@ -86,7 +96,7 @@ _PATH: Final[Mapping[str, Schema]] = {
     "job": {"schema": {"type": "integer", "minimum": 0}, "example": 1},
     "run": {"schema": {"type": "integer", "minimum": 0}, "example": 1},
     "worker": {"schema": {}, "examples": {"connected": {"value": "worker-1"}, "polls": {"value": "w1"}}},
-    "token": {"schema": {"type": "string", "pattern": "^[0-9a-f]{12}$"}, "example": "0123456789ab"},
+    "token": {"schema": {"type": "string", "pattern": "^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"}, "example": "0123456789ab"},
 }
 _HEADERS: Final[Mapping[str, Schema]] = {
     "Location": {"description": "The path of the job, when it is one", "schema": {"type": "string"}},
@@ -182,7 +192,11 @@ def document(needs: Needs) -> Schema:
     for pause, usual in (("initial", "5s"), ("max", "1h")):
         components["BackoffBody"]["properties"][pause] = {**_PAUSE, "default": usual}
     components["EnrolBody"]["properties"]["public_key"] |= _KEY
-    components["TokenBody"]["properties"]["expires"] = {"anyOf": [_DURATION, {"type": "null"}], "default": None}
+    components["TokenBody"]["properties"]["expires"] = {
+        "description": f"A duration; {format_duration_ms(TOKEN_LIFE_MS_DEFAULT)} unless given",
+        "anyOf": [_DURATION, {"const": NEVER}, {"type": "null"}],
+        "default": None,
+    }
     # By identity: two types may be equal.
     schemas = {id(kind): schema for kind, schema in zip(types, of_types, strict=True)}
     path_parameters = {**_PATH, "worker": {**_PATH["worker"], "schema": worker}}

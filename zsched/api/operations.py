@@ -34,7 +34,7 @@ _NO_JOB, _NO_RUN, _NO_WORKER = "There is no such job", "There is no such run", "
 
 OPERATIONS: Final[Mapping[str, Operation]] = {
     "GET /jobs": Operation(
-        "list_jobs", "List jobs, newest first", list[shapes.Job], query=("status", "limit", "offset")
+        "list_jobs", "List jobs, newest first", list[shapes.Job], query=("status", "owner", "limit", "offset")
     ),
     "POST /jobs": Operation(
         "submit",
@@ -117,10 +117,15 @@ OPERATIONS: Final[Mapping[str, Operation]] = {
         shapes.NewToken,
         201,
         body.TokenBody,
-        {"scopes": ["read"], "note": "dashboard", "expires": "30d"},
+        {"scopes": ["read"], "name": "dashboard", "expires": "30d"},
+        conflicts="A token has this name, or had it",
     ),
     "DELETE /tokens/{token}": Operation(
-        "revoke_token", "Revoke a token", shapes.Token, lacks="There is no such token, or it was revoked before"
+        "revoke_token",
+        "Revoke a token, by its id or its name; with `jobs=cancel` its jobs and schedules are ended",
+        shapes.RevokedToken,
+        query=("jobs",),
+        lacks="There is no such token, or it was revoked before and `jobs` is not given",
     ),
     "GET /access": Operation("list_keys", "The keys of workers", list[shapes.Key]),
     "DELETE /access/{worker}": Operation(

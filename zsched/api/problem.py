@@ -10,6 +10,7 @@ import falcon
 import msgspec
 
 from zsched.dispatcher.commands import (
+    BadTokenError,
     BusyError,
     ConflictError,
     ForbiddenError,
@@ -113,6 +114,8 @@ def _on_refused(req: falcon.Request, resp: falcon.Response, error: RefusedError,
         status = 409
     elif isinstance(error, ForbiddenError):
         status = 403
+    elif isinstance(error, BadTokenError):
+        status, headers = 401, {"WWW-Authenticate": 'Bearer error="invalid_token"'}
     elif isinstance(error, TooManyError):
         status = 413
     elif isinstance(error, ReusedError):

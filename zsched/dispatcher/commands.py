@@ -40,6 +40,13 @@ class NotOwnerError(ForbiddenError):
         super().__init__("not_owner", f"Job {job_id} {whose}: a token needs the scope operate to act on it")
 
 
+class BadTokenError(RefusedError):
+    """The caller's token was revoked after it was looked at."""
+
+    def __init__(self) -> None:
+        super().__init__("bad_token", "This token was revoked")
+
+
 class BusyError(RefusedError):
     """The scheduler serves as many as it can; the same command may work later."""
 
@@ -49,6 +56,17 @@ class FullError(RefusedError):
 
     def __init__(self) -> None:
         super().__init__("too_many_pending", "As many runs are pending as may be: submit again when some have started")
+
+
+class QuotaError(FullError):
+    """As many jobs of the caller's token are pending as it may have."""
+
+    def __init__(self, most: int) -> None:
+        RefusedError.__init__(
+            self,
+            "too_many_pending",
+            f"{most} jobs of this token may be pending, and are: submit again when some have started",
+        )
 
 
 class TooManyError(RefusedError):
@@ -150,19 +168,32 @@ class AddToken:
 
 @dataclass(frozen=True, slots=True)
 class RevokeToken:
-    """A token is worth nothing any more. Replies with nothing."""
+    """A token is worth nothing any more. With `jobs`, its live jobs are cancelled and its schedules ended, also of one
+    that was revoked before. Replies with nothing.
+    """
 
     token_id: str
     actor: str
+    jobs: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class UseToken:
+    """A token was used. Nobody waits for the reply, which is nothing."""
+
+    token_id: str
 
 
 @dataclass(frozen=True, slots=True)
 class BindKey:
-    """A worker's name is bound to its public key; again for the same key changes nothing. Replies with nothing."""
+    """A worker's name is bound to its public key. `slots_max`: the most slots that a worker with this key gets; nothing
+    else changes when the same key is bound again. Replies with nothing.
+    """
 
     worker_id: WorkerId
     public_key: str
     actor: str
+    slots_max: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,4 +204,17 @@ class RevokeKey:
     actor: str
 
 
-Command = Submit | Cancel | Look | RegisterWorker | Beat | Next | Report | AddToken | RevokeToken | BindKey | RevokeKey
+Command = (
+    Submit
+    | Cancel
+    | Look
+    | RegisterWorker
+    | Beat
+    | Next
+    | Report
+    | AddToken
+    | RevokeToken
+    | UseToken
+    | BindKey
+    | RevokeKey
+)

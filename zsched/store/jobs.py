@@ -85,6 +85,27 @@ class Jobs(Core):
             )
         return Cancelled(len(pending), running)
 
+    def end_schedule(self, job_id: JobId, actor: str, now_ms: int) -> bool:
+        changed = self._execute(sql.END_SCHEDULE, (now_ms, job_id))
+        if changed:
+            self._ledger.event(now_ms, actor, None, "schedule_ended", job_id=job_id)
+        return bool(changed)
+
+    # --- jobs of an owner ---
+
+    def count_pending(self, owner: str, most: int) -> int:
+        return int(self._execute(sql.COUNT_PENDING_OF, (owner, most))[0][0])
+
+    def count_recurring(self, owner: str, most: int) -> int:
+        return int(self._execute(sql.COUNT_RECURRING_OF, (owner, most))[0][0])
+
+    def recurring(self, owner: str, count: int) -> list[JobId]:
+        return [JobId(job_id) for (job_id,) in self._execute(sql.RECURRING_OF, (owner, count))]
+
+    def live(self, owner: str, after: JobId, count: int) -> list[JobId]:
+        found = self._execute(sql.LIVE_OF, (owner, after, owner, after, count))
+        return [JobId(job_id) for (job_id,) in found]
+
     # --- what is due ---
 
     def due(self, now_ms: int, count: int) -> list[Due]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from zsched.limits import PENDING_RUNS_MAX
 from zsched.model import (
     Event,
     Job,
@@ -28,12 +29,17 @@ class EngineReader:
         self._execute = engine.execute
         self.close = engine.close
 
-    def jobs(self, status: RunStatus | None, limit: int, offset: int) -> list[Job]:
-        if status is None:
-            found = self._execute(sql.JOBS, (limit, offset))
+    def jobs(self, status: RunStatus | None, limit: int, offset: int, owner: str | None = None) -> list[Job]:
+        given = [value for value in (owner, status) if value is not None]
+        if owner is None:
+            statement = sql.JOBS if status is None else sql.JOBS_BY_STATUS
         else:
-            found = self._execute(sql.JOBS_BY_STATUS, (status, limit, offset))
-        return [rows.job(row) for row in found]
+            statement = sql.JOBS_BY_OWNER if status is None else sql.JOBS_BY_OWNER_AND_STATUS
+        return [rows.job(row) for row in self._execute(statement, (*given, limit, offset))]
+
+    def left(self, owner: str) -> tuple[int, int]:
+        live = self._execute(sql.COUNT_LIVE_OF, (owner,))[0][0]
+        return int(live), int(self._execute(sql.COUNT_RECURRING_OF, (owner, PENDING_RUNS_MAX))[0][0])
 
     def jobs_between(self, first: JobId, last: JobId) -> list[Job]:
         return [rows.job(row) for row in self._execute(sql.JOBS_BETWEEN, (first, last))]
@@ -83,6 +89,10 @@ class EngineReader:
 
     def token(self, token_id: str) -> Token | None:
         found = self._execute(sql.TOKEN, (token_id,))
+        return rows.token(found[0]) if found else None
+
+    def token_named(self, name: str) -> Token | None:
+        found = self._execute(sql.TOKEN_NAMED, (name,))
         return rows.token(found[0]) if found else None
 
     def tokens(self) -> list[Token]:
