@@ -34,23 +34,7 @@ class Tokens:
         """Make a token. This answer alone has its secret."""
         parameters(req)
         body = read(req, TokenBody)
-        now_ms = time.time_ns() // 1_000_000
-        shown = tokens.new()
-        token = Token(
-            token_id=shown.token_id,
-            name=body.name or shown.token_id,
-            digest=shown.digest,
-            scopes=frozenset(Scope(word) for word in body.scopes),
-            note=body.note,
-            created_ms=now_ms,
-            created_by=actor(req),
-            expires_ms=_expires_ms(body.expires, now_ms),
-            run_as=body.run_as,
-            pending_max=body.pending_max,
-            schedules_max=body.schedules_max,
-            workers=body.workers,
-            slots_max=body.slots_max,
-        )
+        shown, token = new_token(body, actor(req), time.time_ns() // 1_000_000)
         self._context.inbox.call(AddToken(token))
         resp.cache_control = ["no-store"]
         answer(resp, {"token": shown.text, **views.token(token)}, 201)
@@ -104,6 +88,27 @@ class KeyItem:
             key for key in self._context.reader.worker_keys() if key.worker_id == worker and key.revoked_ms is not None
         ]
         answer(resp, views.key(max(revoked, key=lambda key: key.revoked_ms or 0)))
+
+
+def new_token(body: TokenBody, actor: str, now_ms: int) -> tuple[tokens.Shown, Token]:
+    """The token that a body asks for: as its holder has it, and as it is stored. Raises a 400 Problem."""
+    shown = tokens.new()
+    token = Token(
+        token_id=shown.token_id,
+        name=body.name or shown.token_id,
+        digest=shown.digest,
+        scopes=frozenset(Scope(word) for word in body.scopes),
+        note=body.note,
+        created_ms=now_ms,
+        created_by=actor,
+        expires_ms=_expires_ms(body.expires, now_ms),
+        run_as=body.run_as,
+        pending_max=body.pending_max,
+        schedules_max=body.schedules_max,
+        workers=body.workers,
+        slots_max=body.slots_max,
+    )
+    return shown, token
 
 
 def _expires_ms(text: str | None, now_ms: int) -> int | None:
