@@ -158,7 +158,7 @@ def test_a_submitted_command_keeps_its_own_options(argv: list[str], capsys: pyte
         ("token", ["add", "--scope=read", f"--note={'x' * 201}"], "--note: at most 200 printable characters"),
         ("token", ["list", "--db=x", "--url=http://h"], "--db and --url don't go together"),
         ("token", ["list", "--db="], "-db: must name a file or folder"),
-        ("token", ["revoke", "7"], "that is no token's id"),
+        ("token", ["revoke", "a b"], "that is no token's id or name"),
         ("token", ["new", "--db=x"], "a word is missing or one too many"),
         ("access", ["new"], "a word is missing or one too many"),
         ("access", ["new", "a/b"], "'a/b' is no worker's name"),

@@ -429,7 +429,7 @@ def test_a_token_is_shown_once_and_stored_without_its_secret(rest: Rest) -> None
         {"scopes": []},
         {"scopes": ["root"]},
         {"scopes": "admin"},
-        {"scopes": ["read"] * 5},
+        {"scopes": ["read"] * 6},
         {"scopes": ["read"], "expires": "0s"},
         {"scopes": ["read"], "expires": "-1d"},
         {"scopes": ["read"], "expires": "100000d"},

@@ -121,7 +121,7 @@ def listed(found: Mapping[str, options.Value]) -> int:
     else:
         rows = [
             (
-                *(view["id"], view["name"], ", ".join(view["scopes"])),
+                *(view["id"], None if view["name"] == view["id"] else view["name"], ", ".join(view["scopes"])),
                 *(table.moment(view[time]) if time in view else None for time in _TIMES),
                 *(table.moment(view["created_at"]), view["created_by"], bounds(view), view["note"]),
             )
