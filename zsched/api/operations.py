@@ -44,6 +44,7 @@ OPERATIONS: Final[Mapping[str, Operation]] = {
         JobBody | list[JobBody],
         {"name": "hello-job", "command": "echo Hello World"},
         headers=("Location", "Idempotency-Replayed"),
+        conflicts="The token has as many recurring jobs as it may have",
         once=True,
     ),
     "GET /jobs/{job}": Operation(
