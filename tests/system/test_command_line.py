@@ -31,6 +31,9 @@ class Terminal:
         self.process = process
         self._end = end
 
+    def type(self, text: str) -> None:
+        os.write(self._end, text.encode())
+
     def text(self) -> str:
         """All that it shows until it ends."""
         shown = b""

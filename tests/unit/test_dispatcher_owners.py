@@ -182,7 +182,9 @@ def test_recurring_jobs_of_a_token_are_bounded(world: World) -> None:
         submit(world, none, CRON)
     submit(world, ci)
     submit(world, none)
-    world.turn(lambda: world.store.end_schedule(first, "ann", world.now.wall_ms) and None)
+    world.store.begin()
+    world.store.end_schedule(first, "ann", world.wall_ms)
+    world.store.commit()
     submit(world, ci, CRON)
 
 
@@ -191,10 +193,16 @@ def test_a_submit_without_a_token_reads_no_token(world: World) -> None:
     assert TEST.token_id is None
     world.submit_one()
     asked: list[str] = []
-    execute = world.store.access._execute
-    world.store.access._execute = lambda statement, given=(): asked.append(statement) or execute(statement, given)  # type: ignore[func-returns-value]
+
+    def trace(_cursor: object, statement: str, _given: object) -> bool:
+        asked.append(statement)
+        return True
+
+    world.engine._connection.exec_trace = trace
     world.submit_one()
-    assert asked == []
+    world.engine._connection.exec_trace = None
+    assert any("INSERT INTO jobs" in statement for statement in asked)
+    assert [statement for statement in asked if "tokens" in statement or "owners" in statement] == []
 
 
 # --- names of tokens -------------------------------------------------------------------------------------------------

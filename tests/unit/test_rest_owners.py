@@ -266,7 +266,9 @@ def test_the_last_use_is_stored_once_in_a_while(rest: Rest) -> None:
     ci = Holder(rest)
 
     def shown() -> str | None:
-        return next(view for view in rest.get("/tokens").json if view["id"] == ci.view["id"]).get("last_used_at")
+        (view,) = [view for view in rest.get("/tokens").json if view["id"] == ci.view["id"]]
+        last: str | None = view.get("last_used_at")
+        return last
 
     assert shown() is None
     assert ci.call("GET", "/jobs").status_code == 200
@@ -392,8 +394,8 @@ def test_a_token_bound_to_workers_speaks_for_no_other_on_any_call(rest: Rest) ->
     calls = as_worker(bound, "victim", job, new_pair().public)
     assert set(calls) == {path for path, _, needs in ROUTES if (Scope.WORKER,) in needs.values()}
     sentence = "This token speaks for the workers gpu-*, solo, n?, not for victim"
-    for path, answer in calls.items():
-        problem(answer, 403, "not_bound", sentence), path
+    for answer in calls.values():
+        problem(answer, 403, "not_bound", sentence)
     assert not [key for key in rest.get("/access").json if key["worker_id"] == "victim"]
     for name in ("gpu", "solo2", "xgpu-1", "n10", "GPU-1"):
         assert bound.call("POST", "/workers/register", {"worker_id": name}).json["code"] == "not_bound"
@@ -443,7 +445,11 @@ def test_a_database_of_before_is_taken_over(tmp_path: Path) -> None:
     open_writer(path, 1).close()
     reader = open_reader(path)
     (token,) = reader.tokens()
-    assert (token.name, token.owner, token.scopes) == ("0123456789ab", "token:0123456789ab", {Scope.SUBMIT})
+    assert (token.name, token.owner, token.scopes) == (
+        "0123456789ab",
+        "token:0123456789ab",
+        frozenset({Scope.SUBMIT}),
+    )
     assert [job.owner for job in reader.jobs(None, 10, 0)] == [""]
     reader.close()
     assert apsw.Connection(str(path)).pragma("foreign_key_check") is None

@@ -137,7 +137,9 @@ def convert(value: object, shape: type[ShapeT], pointer: str) -> ShapeT:
             sentence = found[1]
             pointer += found[2].replace("[...]", "").replace("[", "/").replace("]", "").replace(".", "/")
         if "matching regex" in sentence:
-            sentence = next((words for pattern, words in _PATTERNS.items() if pattern in sentence), _WORKER_NAME)
+            # msgspec writes the pattern as Python does.
+            named = (words for pattern, words in _PATTERNS.items() if repr(pattern)[1:-1] in sentence)
+            sentence = next(named, _WORKER_NAME)
         if sentence.startswith("Invalid enum value"):
             sentence += _choice(shape, pointer.rpartition("/")[2])
         if (named := re.search(r"(?:unknown|required) field `(.*)`", sentence)) is not None:
