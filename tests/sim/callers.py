@@ -12,11 +12,12 @@ from tests.sim.scheduler import Answer, Done, Refused, Scheduler, Undone
 from tests.sim.story import Story
 from tests.sim.timeline import Timeline
 from tests.sim.violation import Violation
-from zsched.dispatcher.commands import Cancel, Once, ReusedError, Submit
+from zsched.dispatcher.commands import Cancel, NotOwnerError, Once, ReusedError, Submit
 from zsched.model import Backoff, Caller, JobId, JobSpec, OnDisconnect, OnLost, Policy
 from zsched.store.contract import Submitted
 
-CLIENT: Final = Caller(owner="user:client", actor="client", all_jobs=True)
+# It may act on its own jobs only.
+CLIENT: Final = Caller(owner="token:client", actor="client", all_jobs=False)
 
 # How long jobs take at most, each as likely as the next.
 _MIXED_MS: Final = (1, 20, 90, 300, 1_500, 5_000, 12_000, 90_000)
@@ -208,6 +209,8 @@ class Client:
 
         def on_answer(answer: Answer) -> None:
             self._story.tell("client", "cancel of job %d: %s", job_id, _short(answer))
+            if isinstance(answer, Refused) and isinstance(answer.error, NotOwnerError):
+                raise Violation(f"job {job_id} was refused to its owner")
             one.cancel_acked = isinstance(answer, Done)
             one.cancel_possible |= not isinstance(answer, Undone | Refused)
             # Whoever is told that there is nothing to cancel, or that nothing was done, may ask once more.
