@@ -138,8 +138,8 @@ def convert(value: object, shape: type[ShapeT], pointer: str) -> ShapeT:
             pointer += found[2].replace("[...]", "").replace("[", "/").replace("]", "").replace(".", "/")
         if "matching regex" in sentence:
             # msgspec writes the pattern as Python does.
-            named = (words for pattern, words in _PATTERNS.items() if repr(pattern)[1:-1] in sentence)
-            sentence = next(named, _WORKER_NAME)
+            meant = (words for pattern, words in _PATTERNS.items() if repr(pattern)[1:-1] in sentence)
+            sentence = next(meant, _WORKER_NAME)
         if sentence.startswith("Invalid enum value"):
             sentence += _choice(shape, pointer.rpartition("/")[2])
         if (named := re.search(r"(?:unknown|required) field `(.*)`", sentence)) is not None:

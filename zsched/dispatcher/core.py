@@ -403,7 +403,8 @@ class Dispatcher:
         self.outbox.clear()
         self.output.clear()
         self._sessions.forget_loads()
-        self._astray = self._ending = True
+        self._astray = True
+        self._ending = True
 
     def on_stop(self, now: Now) -> None:
         """The scheduler stops: say goodbye to every worker. They keep their runs."""
