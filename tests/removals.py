@@ -71,7 +71,7 @@ _REMOVALS: Final = (
         2,
         "all callers share their keys",
         "unit/test_rest_idempotency.py::test_a_token_has_keys_of_its_own_from_wherever_it_calls",
-        ("api/idempotency.py", "    return name\n", '    return ""\n'),
+        ("api/idempotency.py", "    return account\n", '    return ""\n'),
     ),
     removal(
         3,
@@ -709,7 +709,125 @@ _REMOVALS: Final = (
         25,
         "a token does all, whatever its scopes",
         "unit/test_rest_tokens.py::test_each_scope_does_what_is_its_own_and_nothing_else",
-        ("api/gate.py", "        if needed is None or principal is None or principal.may(needed):", "        if True:"),
+        (
+            "api/gate.py",
+            "        if needed is None or principal is None or principal.may(*needed):",
+            "        if True:",
+        ),
+    ),
+    removal(
+        25,
+        "a token acts on everybody's jobs",
+        "unit/test_rest_owners.py::test_who_may_act_on_whose_job"
+        " unit/test_dispatcher_owners.py::test_own_jobs_can_be_cancelled_and_others_can_not",
+        (
+            "dispatcher/owners.py",
+            "    if not by.all_jobs and (not job.owner or job.owner != by.owner):",
+            "    if False:",
+        ),
+    ),
+    removal(
+        25,
+        "a job without an owner belongs to callers without one",
+        "unit/test_dispatcher_owners.py::test_a_job_without_owner_is_nobodys_own",
+        ("dispatcher/owners.py", "(not job.owner or job.owner != by.owner)", "(job.owner != by.owner)"),
+    ),
+    removal(
+        25,
+        "a token that was revoked meanwhile submits",
+        "unit/test_dispatcher_owners.py::test_a_token_revoked_since_it_was_looked_at_submits_nothing"
+        " unit/test_rest_owners.py::test_a_token_revoked_between_the_gate_and_the_turn_submits_nothing",
+        ("dispatcher/owners.py", "    if token is None or token.revoked_ms is not None:", "    if token is None:"),
+    ),
+    removal(
+        25,
+        "a token's jobs choose their user",
+        "unit/test_dispatcher_owners.py::test_jobs_of_a_token_with_run_as_run_as_that_user",
+        ("dispatcher/owners.py", "            if spec.user not in (None, token.run_as):", "            if False:"),
+    ),
+    removal(
+        25,
+        "a token has as many pending jobs as it likes",
+        "unit/test_dispatcher_owners.py::test_pending_jobs_of_a_token_are_bounded"
+        " unit/test_dispatcher_owners.py::test_the_bound_of_pending_jobs_holds_within_one_turn",
+        (
+            "dispatcher/owners.py",
+            "        if store.count_pending(token.owner, token.pending_max) + len(specs) > token.pending_max:",
+            "        if False:",
+        ),
+    ),
+    removal(
+        25,
+        "a token has as many schedules as it likes",
+        "unit/test_dispatcher_owners.py::test_recurring_jobs_of_a_token_are_bounded",
+        ("dispatcher/owners.py", "    if token.schedules_max is not None and recurring:", "    if False:"),
+    ),
+    removal(
+        25,
+        "schedules outlive the end of a token's jobs",
+        "unit/test_dispatcher_owners.py::test_revoking_a_token_with_its_jobs_ends_all_of_them_and_nobody_elses",
+        ("dispatcher/owners.py", "        store.end_schedule(job_id, ending.actor, now.wall_ms)", "        pass"),
+    ),
+    removal(
+        25,
+        "the end of a token's jobs is forgotten by a restart",
+        "unit/test_dispatcher_owners.py::test_the_end_of_jobs_survives",
+        (
+            "dispatcher/core.py",
+            "        # Whether a revoked token may have jobs that are still to be ended.\n        self._ending = True",
+            "        self._ending = False",
+        ),
+    ),
+    removal(
+        25,
+        "what ended in the turn of a revocation is cancelled",
+        "unit/test_dispatcher_owners.py::test_a_run_that_ends_in_the_same_turn_keeps_its_end",
+        ("dispatcher/owners.py", "    store.settle(now.wall_ms)\n", ""),
+    ),
+    removal(
+        25,
+        "a name of a token is used again",
+        "unit/test_dispatcher_owners.py::test_a_name_is_never_used_again",
+        ("dispatcher/access.py", "    if name and store.access.token_named(name) is not None:", "    if False:"),
+    ),
+    removal(
+        25,
+        "a bound token speaks for every worker",
+        "unit/test_rest_owners.py::test_a_token_bound_to_workers_speaks_for_no_other_on_any_call",
+        ("api/context.py", "    if token is not None and not tokens.speaks_for(token, name):", "    if False:"),
+    ),
+    removal(
+        25,
+        "a worker has as many slots as it announces",
+        "unit/test_dispatcher_owners.py::test_a_worker_gets_no_more_slots_than_its_key_allows",
+        (
+            "dispatcher/access.py",
+            "    if known is None or known.slots_max is None or worker.slots <= known.slots_max:",
+            "    if True:",
+        ),
+    ),
+    removal(
+        25,
+        "a worker with few slots holds as many runs as it asks for",
+        "unit/test_dispatcher_owners.py::test_a_worker_gets_no_more_slots_than_its_key_allows",
+        (
+            "dispatcher/core.py",
+            "WINDOW_PER_SLOT_MAX * worker.slots if worker.slots < frame.slots else WINDOW_MAX",
+            "WINDOW_MAX",
+        ),
+    ),
+    removal(
+        25,
+        "tokens are good for ever unless they are told otherwise",
+        "unit/test_rest_owners.py::test_a_token_expires_unless_it_is_made_for_ever",
+        ("api/access.py", "    if text == NEVER:", "    if text in (NEVER, None):"),
+    ),
+    removal(
+        25,
+        "the use of a token is written at every call",
+        "unit/test_rest_owners.py::test_the_last_use_is_stored_once_in_a_while",
+        ("api/gate.py", "abs(now_ms - token.last_used_ms) < TOKEN_USED_MS:", "False:"),
+        ("api/gate.py", "        if noted_s is None or (now_s - noted_s) * 1000 >= TOKEN_USED_MS:", "        if True:"),
     ),
     removal(
         25,

@@ -19,6 +19,7 @@ import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 from typing import Any, Final, Literal, NamedTuple, Self, TypedDict, Unpack
+from urllib.parse import quote
 
 from zsched.wire import Answer, ClientError, NotFound, Refused, Unreachable, Untrusted, Wire
 
@@ -277,9 +278,17 @@ class Client:
             raise NotFound(error.status, error.code, f"there is no job {job_id}") from None
         return view
 
-    def jobs(self, status: str | None = None, limit: int | None = None, patience_s: float = 0.0) -> Iterator[Job]:
-        """Jobs, newest first, without their runs; asked for page by page as they are taken."""
-        chosen = f"&status={status}" if status else ""
+    def jobs(
+        self,
+        status: str | None = None,
+        limit: int | None = None,
+        patience_s: float = 0.0,
+        owner: str | None = None,
+    ) -> Iterator[Job]:
+        """Jobs, newest first, without their runs; asked for page by page as they are taken. `owner`: those of
+        `user:NAME` or `token:NAME`, or `me` for the caller's own.
+        """
+        chosen = (f"&status={status}" if status else "") + (f"&owner={quote(owner)}" if owner else "")
         rows = ROWS_MAX if limit is None else min(ROWS_MAX, limit)
         found = islice(self.rows(f"/jobs?limit={rows}{chosen}", patience_s), limit)
         return (Job(self, view) for view in found)

@@ -32,7 +32,9 @@ class ClosedError(Exception):
 
 
 class Inbox:
-    """Commands on their way to the loop. `call`, `expect` and `serving` are for any thread, the rest for the loop's."""
+    """Commands on their way to the loop. `call`, `post`, `expect` and `serving` are for any thread, the others for the
+    loop's own.
+    """
 
     def __init__(self, callers_max: int) -> None:
         """`callers_max`: how many threads can be in `call` at the same time."""
@@ -62,6 +64,11 @@ class Inbox:
         self.postpone()
         self.wake()
         return future.result(COMMAND_WAIT_S)
+
+    def post(self, command: Command) -> None:
+        """Have a command done in the next turn, which comes within a second. Nobody learns whether it was."""
+        if not self._closed:
+            self._posted.append((command, Future()))
 
     def expect(self, mark: object) -> None:
         """A request that may post a command has come in; `mark` is its own, until it has been served."""

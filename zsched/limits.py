@@ -121,6 +121,9 @@ SECRET_BYTES_MIN = 8
 # longest count: each costs a search through the output (6 us for 64 KiB, 1.2 ms at worst).
 SECRET_LINES_MAX = 128
 
+# An owner of jobs, in characters, as a list is asked for. More is 400.
+OWNER_CHARS_MAX = 300
+
 # A job's name, in characters. More is 400.
 NAME_CHARS_MAX = 256
 
@@ -210,8 +213,10 @@ STALL_MS = 1_000
 JUMP_MS = 1_000
 
 # Unfinished runs that a worker may hold, whatever it asks for. More is cut to this. Below FRAME_LIST_MAX, so that a
-# list of all that a worker holds has room for finished runs whose results are not acked yet.
+# list of all that a worker holds has room for finished runs whose results are not acked yet. A worker whose key bounds
+# its slots may hold WINDOW_PER_SLOT_MAX for each of them, which is as much as our own worker asks for.
 WINDOW_MAX = 16_384
+WINDOW_PER_SLOT_MAX = 64
 
 # Accepted registers of one worker's name: this many at once, then one in each gap. Others are answered E_BUSY.
 REGISTERS_MAX = 20
@@ -266,9 +271,26 @@ REQUEST_ID_CHARS_MAX = 64
 # What is read of X-Forwarded-For or Forwarded, from its right end. What stands further left is not read.
 FORWARDED_CHARS_MAX = 1024
 
-# A token's note, and how long it may be good.
+# A token's note, and how long it may be good. More is 400.
 NOTE_CHARS_MAX = 200
 TOKEN_LIFE_MS_MAX = 10 * 365 * 86_400_000
+
+# How long a token is good unless its maker says otherwise.
+TOKEN_LIFE_MS_DEFAULT = 90 * 86_400_000
+
+# The last use of a token is written at most this often, so it may be late by that much.
+TOKEN_USED_MS = 5 * 60_000
+
+# Jobs and recurring jobs that a token may be bounded to. Each submit by such a token counts its jobs up to the bound:
+# 100,000 take 4 ms. More is 400.
+TOKEN_PENDING_MAX = 100_000
+TOKEN_SCHEDULES_MAX = 10_000
+
+# Names, or patterns of names, of workers that a token may be bound to. More is 400.
+TOKEN_WORKERS_MAX = 64
+
+# Jobs of a revoked token that one turn ends; the next turns end the rest.
+END_JOBS_MAX = 500
 
 # --- Waiting ----------------------------------------------------------------------------------------------------------
 

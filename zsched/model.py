@@ -170,7 +170,9 @@ class JobSpec:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Job:
-    """A job as it is stored. Times are milliseconds since 1970 UTC."""
+    """A job as it is stored. Times are milliseconds since 1970 UTC. `owner` as in Caller, or empty for a job that was
+    stored before jobs had owners.
+    """
 
     job_id: JobId
     name: str
@@ -185,6 +187,7 @@ class Job:
     user: str | None = None
     env: Mapping[str, str] | None = None
     secret_env: Mapping[str, str] | None = None
+    owner: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -267,19 +270,44 @@ class Worker:
 
 
 class Scope(StrEnum):
-    """What a caller may do. Each call needs one of these; `admin` may do all."""
+    """What a caller may do. Each call needs one of these; `admin` may do all.
+
+    `submit`: submit jobs, and act on the caller's own. `operate`: act on the jobs of all owners.
+    """
 
     READ = "read"
     SUBMIT = "submit"
+    OPERATE = "operate"
     WORKER = "worker"
     ADMIN = "admin"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Caller:
+    """The sender of a command. `owner` is `user:NAME` or `token:NAME`, and owns the jobs that the caller submits.
+
+    `actor` is the owner with the address of the call, for events. `all_jobs`: the caller may act on jobs of every
+    owner. `token_id` is None for a caller without a token.
+    """
+
+    owner: str
+    actor: str
+    all_jobs: bool
+    token_id: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Token:
-    """What is kept of a caller's token. `digest` is the SHA-256 of its secret; times as in a job."""
+    """What is kept of a caller's token. `digest` is the SHA-256 of its secret; times as in a job.
+
+    `name` is unique and never used again; a new token without a name gets its id as its name. `run_as`: all its jobs
+    run as that user. `pending_max` and `schedules_max` bound how many of its jobs may be pending, and how many of its
+    recurring jobs may live. `workers`: the names, or patterns of names, of the workers that it may speak for, empty for
+    all; `slots_max` bounds the slots of each. `last_used_ms` is coarse. `ending`: its jobs are being cancelled.
+    """
 
     token_id: str
+    name: str = ""
     digest: bytes
     scopes: frozenset[Scope]
     note: str
@@ -287,6 +315,18 @@ class Token:
     created_by: str
     expires_ms: int | None = None
     revoked_ms: int | None = None
+    run_as: str | None = None
+    pending_max: int | None = None
+    schedules_max: int | None = None
+    workers: tuple[str, ...] = ()
+    slots_max: int | None = None
+    last_used_ms: int | None = None
+    ending: bool = False
+
+    @property
+    def owner(self) -> str:
+        """The owner of the jobs that the token submits."""
+        return f"token:{self.name}"
 
 
 class KeyOrigin(StrEnum):
@@ -302,7 +342,9 @@ class KeyOrigin(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WorkerKey:
-    """A worker's public key, 40 characters of Z85 (ZeroMQ RFC 32); times as in a job."""
+    """A worker's public key, 40 characters of Z85 (ZeroMQ RFC 32); times as in a job. `slots_max`: the most slots that
+    a worker with this key gets.
+    """
 
     public_key: str
     worker_id: WorkerId
@@ -310,6 +352,7 @@ class WorkerKey:
     created_ms: int
     created_by: str
     revoked_ms: int | None = None
+    slots_max: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -10,9 +10,18 @@ import hashlib
 import hmac
 import re
 import secrets
+from fnmatch import fnmatchcase
 from typing import Final, NamedTuple
 
 from zsched.model import Token
+
+# In place of a duration: the token does not expire.
+NEVER: Final = "never"
+
+# Names of tokens, and of workers that a token is bound to, as regular expressions. A name that looks like an id would
+# name two tokens. `*` stands for any characters, `?` for one.
+NAME: Final = r"^(?![0-9a-f]{12}\Z)[A-Za-z0-9][A-Za-z0-9._-]{0,63}\Z"
+WORKERS: Final = r"^[A-Za-z0-9*?][A-Za-z0-9._@:*?-]{0,127}\Z"
 
 _ID_BYTES: Final = 6
 _SECRET_BYTES: Final = 32
@@ -38,6 +47,11 @@ def read(text: str) -> Shown | None:
     """A token from its text; None when it is none."""
     match = _FORM.fullmatch(text)
     return None if match is None else Shown(text, match[1], hashlib.sha256(match[2].encode()).digest())
+
+
+def speaks_for(token: Token, worker: str) -> bool:
+    """Whether a token may speak for the worker of a name."""
+    return not token.workers or any(fnmatchcase(worker, pattern) for pattern in token.workers)
 
 
 def good(shown: Shown, kept: Token | None, now_ms: int) -> bool:

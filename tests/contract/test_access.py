@@ -23,6 +23,7 @@ class OopsError(Exception):
 def token(token_id: str = "t1", *scopes: Scope, expires_ms: int | None = None) -> Token:
     return Token(
         token_id=token_id,
+        name=token_id,
         digest=bytes(range(32)),
         scopes=frozenset(scopes or {Scope.READ}),
         note="für Ann",

@@ -12,9 +12,12 @@ from tests.sim.scheduler import Answer, Done, Refused, Scheduler, Undone
 from tests.sim.story import Story
 from tests.sim.timeline import Timeline
 from tests.sim.violation import Violation
-from zsched.dispatcher.commands import Cancel, Once, ReusedError, Submit
-from zsched.model import Backoff, JobId, JobSpec, OnDisconnect, OnLost, Policy
+from zsched.dispatcher.commands import Cancel, NotOwnerError, Once, ReusedError, Submit
+from zsched.model import Backoff, Caller, JobId, JobSpec, OnDisconnect, OnLost, Policy
 from zsched.store.contract import Submitted
+
+# It may act on its own jobs only.
+CLIENT: Final = Caller(owner="token:client", actor="client", all_jobs=False)
 
 # How long jobs take at most, each as likely as the next.
 _MIXED_MS: Final = (1, 20, 90, 300, 1_500, 5_000, 12_000, 90_000)
@@ -106,7 +109,7 @@ class Client:
             for one in request.batch
         )
         self._scheduler.call(
-            self._path, Submit(specs, "client", request.once), lambda answer: self._on_submitted(request, answer)
+            self._path, Submit(specs, CLIENT, request.once), lambda answer: self._on_submitted(request, answer)
         )
 
     def _on_submitted(self, request: Request, answer: Answer) -> None:
@@ -147,7 +150,7 @@ class Client:
                 raise Violation(f"another submit with a used key was answered: {_short(answer)}")
 
         other = Submit(
-            (JobSpec(name="never", command=Script(0).command),), "client", Once(used.caller, used.key, b"other")
+            (JobSpec(name="never", command=Script(0).command),), CLIENT, Once(used.caller, used.key, b"other")
         )
         self._scheduler.call(self._path, other, on_answer)
 
@@ -206,13 +209,15 @@ class Client:
 
         def on_answer(answer: Answer) -> None:
             self._story.tell("client", "cancel of job %d: %s", job_id, _short(answer))
+            if isinstance(answer, Refused) and isinstance(answer.error, NotOwnerError):
+                raise Violation(f"job {job_id} was refused to its owner")
             one.cancel_acked = isinstance(answer, Done)
             one.cancel_possible |= not isinstance(answer, Undone | Refused)
             # Whoever is told that there is nothing to cancel, or that nothing was done, may ask once more.
             one.cancel_asked = not isinstance(answer, Undone | Refused)
 
         self._story.tell("client", "cancels job %d", job_id)
-        self._scheduler.call(self._path, Cancel(JobId(job_id), "client"), on_answer)
+        self._scheduler.call(self._path, Cancel(JobId(job_id), CLIENT), on_answer)
 
 
 def _short(answer: Answer) -> str:

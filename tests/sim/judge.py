@@ -13,7 +13,7 @@ from typing import Any, Final, NamedTuple
 
 import msgpack
 
-from tests.sim.callers import Asked, Client
+from tests.sim.callers import CLIENT, Asked, Client
 from tests.sim.machine import Machine
 from tests.sim.overseer import Overseer
 from tests.sim.pollers import SimPoller
@@ -724,6 +724,11 @@ class Judge:
         """
         found = self._scheduler.engine.look("SELECT name, job_id FROM jobs")
         names = dict(found)
+        for job, owner in self._scheduler.engine.look(
+            "SELECT job_id, owner FROM jobs LEFT JOIN owners ON owners.owner_id = jobs.owner_id WHERE owner IS NOT ?",
+            CLIENT.owner,
+        ):
+            raise Violation(f"job {job} belongs to {owner}, not to who submitted it")
         if len(names) < len(found):
             doubled = [name for name, count in Counter(name for name, _ in found).items() if count > 1]
             raise Violation(f"{', '.join(doubled)}: submitted once, by one key, and stored several times")

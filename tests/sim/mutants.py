@@ -22,7 +22,7 @@ from unittest.mock import patch
 
 from tests.sim.machine import Machine
 from tests.sim.runner import run_seed
-from zsched.dispatcher import Dispatcher, arrival, losses, placement, polling, retries
+from zsched.dispatcher import Dispatcher, arrival, losses, owners, placement, polling, retries
 from zsched.dispatcher.session import Sessions
 from zsched.loop import Loop
 from zsched.store import sql
@@ -221,6 +221,8 @@ _MUTANTS: Final = (
         "a cancel marks no running run",
         (Jobs, "cancel", "self._execute(sql.MARK_CANCELLED, (actor, now_ms, job_id))", "pass"),
     ),
+    mutant("a job is stored without its owner", (Jobs, "submit", "self._owner_id(owner) if owner else None", "None")),
+    mutant("nobody may act on its own job", (owners, "find_job", "(not job.owner or job.owner != by.owner)", "True")),
     mutant("a refused cancel leaves its traces", (Loop, "_do", "with self._store.attempt():", "if True:")),
     # --- the turn ---
     mutant(

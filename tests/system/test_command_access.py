@@ -65,7 +65,7 @@ def test_a_token_is_shown_once_lets_in_for_its_scopes_and_is_worthless_when_revo
     assert asked(cli, "token", "list", token=shown.text)[0] == 1
 
     listed = asked(cli, "token", "list")[1]
-    assert re.search(rf"^{shown.token_id}  read  .*for a test$", listed, re.MULTILINE)
+    assert re.search(rf"^{shown.token_id} +read  .*for a test$", listed, re.MULTILINE)
     assert shown.token_id in asked(cli, "token", "list", "-q")[1].splitlines()
     views = {view["id"]: view for view in json.loads(asked(cli, "token", "list", "--json")[1])}
     assert (views[shown.token_id]["scopes"], views[shown.token_id]["note"]) == (["read"], "for a test")

@@ -31,6 +31,9 @@ class Terminal:
         self.process = process
         self._end = end
 
+    def type(self, text: str) -> None:
+        os.write(self._end, text.encode())
+
     def text(self) -> str:
         """All that it shows until it ends."""
         shown = b""
@@ -206,7 +209,7 @@ def test_cancel_all_means_what_has_not_ended(cli: Cli) -> None:
     cancelled = [job["id"] for job in json.loads(cli.good("cancel", "all", "--json"))]
     assert set(numbers) <= set(cancelled)
     cli("wait", "all")
-    assert cli.good("list", "--status=running") == "job  status  submitted  name\n"
+    assert cli.good("list", "--status=running") == "job  status  submitted  owner  name\n"
 
 
 @pytest.mark.parametrize("argv", [["show", "999999"], ["wait", "999999"], ["logs", "999999"], ["cancel", "999999"]])
@@ -219,7 +222,7 @@ def test_list_is_newest_first(cli: Cli) -> None:
     for number in numbers:
         cli.scheduler.finished(number)
     lines = cli.good("list", "--limit=2").splitlines()
-    assert lines[0].split() == ["job", "status", "submitted", "name"]
+    assert lines[0].split() == ["job", "status", "submitted", "owner", "name"]
     assert [line.split()[:2] for line in lines[1:]] == [[str(numbers[1]), "failed"], [str(numbers[0]), "success"]]
     assert cli.good("list", "-q", "--limit=2") == f"{numbers[1]}\n{numbers[0]}\n"
     assert [job["id"] for job in json.loads(cli.good("list", "--json", "--limit", "1"))] == numbers[1:]

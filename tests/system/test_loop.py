@@ -18,6 +18,7 @@ import pytest
 import zmq
 
 from tests.contract.disk import Disk, failing_disk
+from tests.unit.world import TEST
 from zsched import loop as loop_module
 from zsched import protocol
 from zsched.dispatcher import Dispatcher
@@ -140,7 +141,7 @@ class Scheduler:
         assert not self._thread.is_alive()
 
     def submit(self, count: int = 1) -> list[JobId]:
-        reply = self.inbox.call(Submit(tuple(JobSpec(name="a", command="true") for _ in range(count)), "test"))
+        reply = self.inbox.call(Submit(tuple(JobSpec(name="a", command="true") for _ in range(count)), TEST))
         assert isinstance(reply, list)
         return reply
 
@@ -153,7 +154,7 @@ class Scheduler:
     def turn(self) -> None:
         """Have a command refused: it is answered by a later turn than any answer before."""
         with pytest.raises(NotFoundError):
-            self.inbox.call(Cancel(JobId(99_999), "ann"))
+            self.inbox.call(Cancel(JobId(99_999), TEST))
 
     def states(self, job_id: JobId) -> list[str]:
         return [f"{run.status}/{run.reason}" if run.reason else str(run.status) for run in self.reader.runs(job_id, 99)]
@@ -276,7 +277,7 @@ def test_a_job_goes_to_a_worker_and_its_result_comes_back(scheduler: Scheduler) 
 
 def test_a_refused_command_is_raised_to_its_caller(scheduler: Scheduler) -> None:
     with pytest.raises(NotFoundError):
-        scheduler.inbox.call(Cancel(JobId(99), "ann"))
+        scheduler.inbox.call(Cancel(JobId(99), TEST))
 
 
 def test_what_does_not_fit_into_one_turn_is_done_in_the_next(

@@ -6,6 +6,7 @@ REST's socket alone is left out: callers come by Falcon's test client, workers o
 from __future__ import annotations
 
 import os
+import pwd
 import threading
 import time
 from collections.abc import Callable
@@ -32,6 +33,8 @@ from zsched.store.sqlite import SqliteEngine, open_reader
 from zsched.store.writer import Writer
 
 DEADLINE_S = 20.0
+# The owner of what a local caller submits here.
+ME = f"user:{pwd.getpwuid(os.geteuid()).pw_name}"
 
 
 class Rest:
@@ -50,7 +53,7 @@ class Rest:
         """`pages_free`: how many pages (4 KiB) the database may still grow by, as on a disk that is nearly full;
         `server_key`: with one, whoever enrols has to bring a key of its own.
         """
-        self._path = folder / "scheduler.db"
+        self.path = folder / "scheduler.db"
         self._timeout_ms = timeout_ms
         self._pending_max = pending_max
         self._pages_free = pages_free
@@ -71,7 +74,7 @@ class Rest:
         facts = Facts(
             db=self.db, zmq_host="127.0.0.1", zmq_port=5555, ready=lambda: self.ready, server_key=self._server_key
         )
-        self.context = Context(self.inbox, partial(open_reader, self._path), facts, trust=self._trust)
+        self.context = Context(self.inbox, partial(open_reader, self.path), facts, trust=self._trust)
         self.app = make_app(self.context)
         return self
 
@@ -89,7 +92,7 @@ class Rest:
         assert not self._thread.is_alive()
 
     def _run(self) -> None:
-        engine = SqliteEngine(self._path)
+        engine = SqliteEngine(self.path)
         engine.check()
         engine.migrate(clock().wall_ms)
         if self._pages_free is not None:

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.unit.world import TIMEOUT_MS, World
+from tests.unit.world import TEST, TIMEOUT_MS, World
 from zsched.dispatcher import Dispatcher
 from zsched.dispatcher.commands import FullError, Once, RefusedError, ReusedError, Submit
 from zsched.dispatcher.core import Reply
@@ -25,7 +25,7 @@ def world() -> Iterator[World]:
 
 
 def submit(key: bytes = b"k", *, caller: str = "ann", digest: bytes = b"d", count: int = 1) -> Submit:
-    return Submit((SPEC,) * count, "test", Once(caller, key, digest))
+    return Submit((SPEC,) * count, TEST, Once(caller, key, digest))
 
 
 def kept(world: World) -> int:
@@ -73,8 +73,8 @@ def test_a_key_belongs_to_its_caller(world: World) -> None:
     assert world.ask(submit()) == [1]
     assert world.ask(submit(caller="bob", digest=b"e")) == [2]
     assert world.ask(submit(b"l")) == [3]
-    assert world.ask(Submit((SPEC,), "test")) == [4]
-    assert world.ask(Submit((SPEC,), "test")) == [5]
+    assert world.ask(Submit((SPEC,), TEST)) == [4]
+    assert world.ask(Submit((SPEC,), TEST)) == [5]
 
 
 def test_a_submit_that_a_turn_did_not_store_is_done_when_it_comes_again(world: World) -> None:

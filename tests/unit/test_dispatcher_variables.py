@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.unit.world import Peer, Poller, World
+from tests.unit.world import TEST, Peer, Poller, World
 from zsched.dispatcher.commands import Submit
 from zsched.limits import COMMAND_BYTES_MAX, ENV_BYTES_MAX, FRAME_TO_WORKER_BYTES_MAX
 from zsched.model import JobSpec
@@ -30,7 +30,7 @@ def world() -> Iterator[World]:
 
 
 def submit(world: World, **fields: object) -> int:
-    reply = world.ask(Submit((JobSpec(name="job", command="true", **fields),), "test"))  # type: ignore[arg-type]
+    reply = world.ask(Submit((JobSpec(name="job", command="true", **fields),), TEST))  # type: ignore[arg-type]
     assert isinstance(reply, list)
     return reply[0]
 
@@ -79,7 +79,7 @@ def test_a_secret_that_can_not_be_opened_fails_its_run_and_no_other(world: World
     specs = [
         JobSpec(name="job", command="true", secret_env={"B": sealed}) for sealed in ("damaged", "sealed correct horse")
     ]
-    reply = world.ask(Submit(tuple(specs), "test"))
+    reply = world.ask(Submit(tuple(specs), TEST))
     assert isinstance(reply, list)
     bad, good = reply
     assert w1.orders[w1.take_one()].job == good
@@ -96,7 +96,7 @@ def test_runs_with_the_largest_commands_and_variables_fit_their_frames(world: Wo
     w1.can = ALL
     w1.join()
     large = JobSpec(name="job", command="x" * COMMAND_BYTES_MAX, env={"A": "x" * (ENV_BYTES_MAX - 3)})
-    world.ask(Submit((large,) * 100, "test"))
+    world.ask(Submit((large,) * 100, TEST))
     frames = [frame for frame in world.sent_to(w1.peer) if isinstance(frame, Run)]
     assert sum(len(frame.runs) for frame in frames) == 100
     assert all(len(pack(frame)) < FRAME_TO_WORKER_BYTES_MAX for frame in frames)

@@ -55,6 +55,7 @@ ROOMS: dict[str, tuple[str, ...]] = {
     "zsched.worker.agent": (*WORDS, *PURE, "zsched.model", *AGENT[:-1]),
     # The world: files, clocks, sockets, processes.
     "zsched.peer": (),
+    "zsched.owners": (),
     "zsched.trust": ("zsched.peer",),
     "zsched.endpoint": ("zsched.limits", "zsched.peer", "zsched.trust"),
     "zsched.wire": ("zsched.endpoint", "zsched.trust"),
@@ -110,6 +111,7 @@ ROOMS: dict[str, tuple[str, ...]] = {
         "zsched.live",
         "zsched.loop",
         "zsched.keys",
+        "zsched.owners",
         "zsched.peer",
         "zsched.tokens",
     ),

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from tests.unit.rest import Rest, problem, until
+from tests.unit.rest import ME, Rest, problem, until
 from zsched.limits import COMMAND_BYTES_MAX, JOBS_PER_SUBMIT_MAX, NAME_CHARS_MAX, PAGE_ROWS_DEFAULT, PAGE_ROWS_MAX
 
 TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z")
@@ -39,7 +39,7 @@ def test_the_documented_submit_answers_201_with_the_job_and_its_place(rest: Rest
     job = answer.json
     assert job["created_at"] == job["updated_at"]
     times(job, "created_at", "updated_at")
-    assert job == {"id": 1, "name": "hello-job", "command": "echo 'Hello World'", "status": "pending"}
+    assert job == {"id": 1, "name": "hello-job", "command": "echo 'Hello World'", "status": "pending", "owner": ME}
 
 
 @pytest.mark.parametrize(
@@ -167,7 +167,7 @@ def test_a_job_with_a_schedule_waits_for_its_time(rest: Rest) -> None:
     assert answer.status_code == 201
     job = answer.json
     times(job, "created_at", "updated_at", "next_fire_at")
-    assert job == {"id": 1, "name": "j", "command": "true", "status": "pending", "schedule": "*/5 * * * *"}
+    assert job == {"id": 1, "name": "j", "command": "true", "status": "pending", "owner": ME, "schedule": "*/5 * * * *"}
     assert "last_run" not in rest.get("/jobs/1").json
     assert rest.get("/jobs/1/runs").json == []
     rest.register("w1")
@@ -374,7 +374,7 @@ def test_a_job_shows_its_last_run_from_pending_to_its_end(rest: Rest) -> None:
     view = rest.get(f"/jobs/{job}").json
     times(view, "created_at", "updated_at")
     last = view.pop("last_run")
-    assert view == {"id": job, "name": "j", "command": "echo hi", "status": "success"}
+    assert view == {"id": job, "name": "j", "command": "echo hi", "status": "success", "owner": ME}
     times(last, "created_at", "start_time", "end_time")
     ended = {"run_id": 1, "job_id": job, "attempt": 1, "worker_id": "w1", "status": "success"}
     assert last == {**ended, "reason": "exit", "exit_code": 0, "logs": "STDOUT:\nhi\n\n\nSTDERR:\n"}

@@ -13,7 +13,7 @@ from zsched import protocol
 from zsched.dispatcher import Dispatcher
 from zsched.dispatcher.commands import Beat, Cancel, Command, Next, RefusedError, RegisterWorker, Report, Submit
 from zsched.dispatcher.core import Reply
-from zsched.model import Job, JobId, JobSpec, Now, Policy, Run, RunId, RunStatus, Stream, Worker, WorkerId
+from zsched.model import Caller, Job, JobId, JobSpec, Now, Policy, Run, RunId, RunStatus, Stream, Worker, WorkerId
 from zsched.protocol import (
     Heartbeat,
     HeartbeatAck,
@@ -36,6 +36,14 @@ from zsched.store.writer import Writer
 TIMEOUT_MS = 30_000
 # 2023-11-14T22:13:20Z: twenty seconds into a minute.
 WALL_MS = 1_700_000_000_000
+
+
+def operator(name: str) -> Caller:
+    """A local caller: it may act on all jobs."""
+    return Caller(owner=f"user:{name}", actor=name, all_jobs=True)
+
+
+TEST = operator("test")
 
 
 class World:
@@ -166,24 +174,29 @@ class World:
     # --- callers ---
 
     def submit(
-        self, count: int = 1, command: str = "true", timeout_ms: int | None = None, policy: Policy | None = None
+        self,
+        count: int = 1,
+        command: str = "true",
+        timeout_ms: int | None = None,
+        policy: Policy | None = None,
+        by: Caller = TEST,
     ) -> list[JobId]:
         policy = policy or Policy(timeout_ms=timeout_ms)
         specs = tuple(JobSpec(name="job", command=command, policy=policy) for _ in range(count))
-        reply = self.ask(Submit(specs, "test"))
+        reply = self.ask(Submit(specs, by))
         assert isinstance(reply, list)
         return reply
 
     def submit_one(self, command: str = "true", timeout_ms: int | None = None, policy: Policy | None = None) -> JobId:
         return self.submit(1, command, timeout_ms, policy)[0]
 
-    def recurring(self, schedule: str, *, run_now: bool = False) -> JobId:
-        reply = self.ask(Submit((JobSpec(name="cron", command="true", schedule=schedule, run_now=run_now),), "test"))
+    def recurring(self, schedule: str, *, run_now: bool = False, by: Caller = TEST) -> JobId:
+        reply = self.ask(Submit((JobSpec(name="cron", command="true", schedule=schedule, run_now=run_now),), by))
         assert isinstance(reply, list)
         return reply[0]
 
-    def cancel(self, job_id: JobId) -> None:
-        self.ask(Cancel(job_id, "ann"))
+    def cancel(self, job_id: JobId, by: Caller | None = None) -> None:
+        self.ask(Cancel(job_id, by or operator("ann")))
 
     # --- looking ---
 

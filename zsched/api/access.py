@@ -13,9 +13,10 @@ from zsched.api.context import Context, actor, answer, number, parameters
 from zsched.api.pages import address, answer_page
 from zsched.api.problem import Problem
 from zsched.dispatcher.commands import AddToken, RevokeKey, RevokeToken
-from zsched.limits import TOKEN_LIFE_MS_MAX
+from zsched.limits import TOKEN_LIFE_MS_DEFAULT, TOKEN_LIFE_MS_MAX
 from zsched.model import Scope, Token, WorkerId
 from zsched.protocol import INTEGER_MAX
+from zsched.tokens import NEVER
 from zsched.units import format_duration_ms, parse_duration_ms
 
 
@@ -37,17 +38,7 @@ class Tokens:
         """Make a token. This answer alone has its secret."""
         parameters(req)
         body = read(req, TokenBody)
-        now_ms = time.time_ns() // 1_000_000
-        shown = tokens.new()
-        token = Token(
-            token_id=shown.token_id,
-            digest=shown.digest,
-            scopes=frozenset(Scope(word) for word in body.scopes),
-            note=body.note,
-            created_ms=now_ms,
-            created_by=actor(req),
-            expires_ms=None if body.expires is None else now_ms + _life_ms(body.expires),
-        )
+        shown, token = new_token(body, actor(req), time.time_ns() // 1_000_000)
         self._context.inbox.call(AddToken(token))
         resp.cache_control = ["no-store"]
         answer(resp, {"token": shown.text, **views.token(token)}, 201)
@@ -60,11 +51,19 @@ class TokenItem:
         self._context = context
 
     def on_delete(self, req: falcon.Request, resp: falcon.Response, token: str) -> None:
-        parameters(req)
-        self._context.inbox.call(RevokeToken(token, actor(req)))
-        found = self._context.reader.token(token)
+        """Revoke a token, by its id or its name. With `jobs=cancel` the scheduler goes on to end its jobs."""
+        given = parameters(req, "jobs")
+        if given.get("jobs", "cancel") != "cancel":
+            detail = "cancel, or leave the parameter out"
+            raise Problem(400, "invalid_request", f"jobs: {detail}", errors=(("jobs", detail),))
+        reader = self._context.reader
+        named = reader.token(token) or reader.token_named(token)
+        token_id = token if named is None else named.token_id
+        self._context.inbox.call(RevokeToken(token_id, actor(req), "jobs" in given))
+        found = reader.token(token_id)
         assert found is not None
-        answer(resp, views.token(found))
+        jobs, schedules = reader.left(found.owner)
+        answer(resp, {**views.token(found), "live_jobs": jobs, "live_schedules": schedules})
 
 
 class Keys:
@@ -96,6 +95,34 @@ class KeyItem:
         answer(resp, views.key(revoked))
 
 
+def new_token(body: TokenBody, actor: str, now_ms: int) -> tuple[tokens.Shown, Token]:
+    """The token that a body asks for: as its holder has it, and as it is stored. Raises a 400 Problem."""
+    shown = tokens.new()
+    token = Token(
+        token_id=shown.token_id,
+        name=body.name or shown.token_id,
+        digest=shown.digest,
+        scopes=frozenset(Scope(word) for word in body.scopes),
+        note=body.note,
+        created_ms=now_ms,
+        created_by=actor,
+        expires_ms=_expires_ms(body.expires, now_ms),
+        run_as=body.run_as,
+        pending_max=body.pending_max,
+        schedules_max=body.schedules_max,
+        workers=body.workers,
+        slots_max=body.slots_max,
+    )
+    return shown, token
+
+
+def _expires_ms(text: str | None, now_ms: int) -> int | None:
+    """When a token that is made now expires; None for never. Raises a 400 Problem."""
+    if text == NEVER:
+        return None
+    return now_ms + (TOKEN_LIFE_MS_DEFAULT if text is None else _life_ms(text))
+
+
 def _life_ms(text: str) -> int:
     """How long a token is good, from its text. Raises a 400 Problem."""
     try:
@@ -105,5 +132,5 @@ def _life_ms(text: str) -> int:
     else:
         if 0 < life_ms <= TOKEN_LIFE_MS_MAX:
             return life_ms
-        detail = f"more than nothing, and at most {format_duration_ms(TOKEN_LIFE_MS_MAX)}"
+        detail = f"more than nothing, and at most {format_duration_ms(TOKEN_LIFE_MS_MAX)}; or {NEVER}"
     raise Problem(400, "invalid_request", f"expires: {detail}", errors=(("#/expires", detail),))

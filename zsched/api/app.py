@@ -9,20 +9,23 @@ import falcon
 
 from zsched.api import access, events, jobs, openapi, problem, runs, status, workers
 from zsched.api.context import Context
-from zsched.api.gate import Gate, Needs
+from zsched.api.gate import Gate, Needs, Scopes
 from zsched.api.requests import Requests
 from zsched.api.room import Admission
+from zsched.dispatcher.commands import UseToken
 from zsched.model import Scope
 
-READ, SUBMIT, WORKER, ADMIN = Scope.READ, Scope.SUBMIT, Scope.WORKER, Scope.ADMIN
+READ, SUBMIT, WORKER, ADMIN = (Scope.READ,), (Scope.SUBMIT,), (Scope.WORKER,), (Scope.ADMIN,)
+# For calls that act on a job: on the caller's own, or on all.
+ACT: Final = (Scope.SUBMIT, Scope.OPERATE)
 
-# The whole surface: path, handler, and the scope that each method needs. HEAD needs what GET does, OPTIONS none. Paths
-# without a scope answer anybody.
-ROUTES: Final[tuple[tuple[str, Callable[[Context], object], Mapping[str, Scope]], ...]] = (
+# The whole surface: path, handler, and the scopes of which each method needs one. HEAD needs what GET does, OPTIONS
+# none. Paths without a scope answer anybody.
+ROUTES: Final[tuple[tuple[str, Callable[[Context], object], Mapping[str, Scopes]], ...]] = (
     ("/jobs", jobs.Jobs, {"GET": READ, "POST": SUBMIT}),
     ("/jobs/{job}", jobs.JobItem, {"GET": READ}),
     ("/jobs/{job}/runs", jobs.JobRuns, {"GET": READ}),
-    ("/jobs/{job}/cancel", jobs.JobCancel, {"POST": SUBMIT}),
+    ("/jobs/{job}/cancel", jobs.JobCancel, {"POST": ACT}),
     ("/jobs/{job}/log", jobs.JobLog, {"POST": WORKER}),
     ("/runs/{run}", runs.RunItem, {"GET": READ}),
     ("/runs/{run}/log", runs.RunLog, {"GET": READ}),
@@ -48,7 +51,7 @@ NEEDS: Final[Needs] = {path: needed for path, _, needed in ROUTES}
 
 def make_app(context: Context) -> falcon.App[falcon.Request, falcon.Response]:
     """The WSGI application."""
-    gate = Gate(context.trust, lambda: context.reader, NEEDS)
+    gate = Gate(context.trust, lambda: context.reader, NEEDS, lambda token_id: context.inbox.post(UseToken(token_id)))
     admission = Admission(context.bodies, context.inbox.postpone)
     app = falcon.App(middleware=(Requests(context, NEEDS), gate, admission))
     app.req_options.strip_url_path_trailing_slash = True

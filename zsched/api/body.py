@@ -16,9 +16,18 @@ import falcon
 import msgspec
 from msgspec import Meta, Struct
 
+from zsched import tokens
 from zsched.api.problem import Problem
-from zsched.limits import BODY_BYTES_MAX, BODY_VALUES_MAX, NOTE_CHARS_MAX
+from zsched.limits import (
+    BODY_BYTES_MAX,
+    BODY_VALUES_MAX,
+    NOTE_CHARS_MAX,
+    TOKEN_PENDING_MAX,
+    TOKEN_SCHEDULES_MAX,
+    TOKEN_WORKERS_MAX,
+)
 from zsched.protocol import INTEGER_MAX, WorkerName
+from zsched.units import USER_NAME
 
 _DEPTH_MAX: Final = 32
 # What begins or separates values, where it stands outside of strings.
@@ -60,9 +69,19 @@ class EnrolBody(Struct, forbid_unknown_fields=True, frozen=True):
 class TokenBody(Struct, forbid_unknown_fields=True, frozen=True):
     """POST /tokens."""
 
-    scopes: Annotated[tuple[Literal["read", "submit", "worker", "admin"], ...], Meta(min_length=1, max_length=4)]
+    scopes: Annotated[
+        tuple[Literal["read", "submit", "operate", "worker", "admin"], ...], Meta(min_length=1, max_length=5)
+    ]
+    name: Annotated[str, Meta(pattern=tokens.NAME)] | None = None
     note: Annotated[str, Meta(max_length=NOTE_CHARS_MAX)] = ""
     expires: str | None = None
+    run_as: Annotated[str, Meta(pattern=rf"^{USER_NAME.pattern}\Z")] | None = None
+    pending_max: Annotated[int, Meta(ge=1, le=TOKEN_PENDING_MAX)] | None = None
+    schedules_max: Annotated[int, Meta(ge=0, le=TOKEN_SCHEDULES_MAX)] | None = None
+    workers: Annotated[
+        tuple[Annotated[str, Meta(pattern=tokens.WORKERS)], ...], Meta(max_length=TOKEN_WORKERS_MAX)
+    ] = ()
+    slots_max: Count | None = None
 
 
 class LogBody(Struct, forbid_unknown_fields=True, frozen=True):
@@ -74,6 +93,14 @@ class LogBody(Struct, forbid_unknown_fields=True, frozen=True):
     exit_code: Annotated[int, Meta(ge=-(2**31), le=2**31)] | None = None
     run_id: Annotated[int, Meta(ge=1, le=INTEGER_MAX)] | None = None
 
+
+# What a text must be like, for people, by the pattern in msgspec's sentence.
+_WORKER_NAME: Final = "1 to 128 letters, digits and . _ @ : - (a letter or digit first)"
+_PATTERNS: Final = {
+    tokens.NAME: "1 to 64 letters, digits and . _ - (a letter or digit first), unlike an id",
+    tokens.WORKERS: "a worker's name, in which * stands for any characters and ? for one",
+    USER_NAME.pattern: "a user's name: a letter, then letters, digits and . _ -",
+}
 
 ShapeT = TypeVar("ShapeT", bound=Struct)
 
@@ -146,7 +173,9 @@ def convert(value: object, shape: type[ShapeT], pointer: str) -> ShapeT:
             sentence = found[1]
             pointer += found[2].replace("[...]", "").replace("[", "/").replace("]", "").replace(".", "/")
         if "matching regex" in sentence:
-            sentence = "1 to 128 letters, digits and . _ @ : - (a letter or digit first)"
+            # msgspec writes the pattern as Python does.
+            meant = (words for pattern, words in _PATTERNS.items() if repr(pattern)[1:-1] in sentence)
+            sentence = next(meant, _WORKER_NAME)
         if sentence.startswith("Invalid enum value"):
             sentence += _choice(shape, pointer.rpartition("/")[2])
         if (named := re.search(r"(?:unknown|required) field `(.*)`", sentence)) is not None:

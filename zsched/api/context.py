@@ -10,8 +10,9 @@ from dataclasses import dataclass
 import falcon
 import msgspec
 
+from zsched import tokens
 from zsched.api.forwarded import Proxies
-from zsched.api.gate import Trust
+from zsched.api.gate import Principal, Trust
 from zsched.api.pages import Pages
 from zsched.api.problem import Problem
 from zsched.api.refusals import Refusals
@@ -19,7 +20,7 @@ from zsched.api.room import Room
 from zsched.inbox import Inbox
 from zsched.limits import BODIES_BYTES_MAX
 from zsched.live import Live
-from zsched.model import JobId, RunId
+from zsched.model import Caller, JobId, RunId, Scope, Token, WorkerId
 from zsched.protocol import INTEGER_MAX
 from zsched.spec import Seal, keeps_none
 from zsched.store.contract import Reader
@@ -84,8 +85,30 @@ def answer(resp: falcon.Response, value: object, status: int = 200) -> None:
 
 
 def actor(req: falcon.Request) -> str:
-    """Who calls, for the events: `user 1000 at 127.0.0.1`."""
-    return f"{req.context.principal.name} at {req.context.address}"
+    """The caller, for the events: `user:alice at 127.0.0.1`."""
+    return f"{req.context.principal.owner} at {req.context.address}"
+
+
+def caller(req: falcon.Request) -> Caller:
+    """The caller, for a command on jobs."""
+    principal: Principal = req.context.principal
+    token_id = None if principal.token is None else principal.token.token_id
+    return Caller(owner=principal.owner, actor=actor(req), all_jobs=principal.may(Scope.OPERATE), token_id=token_id)
+
+
+def worker_name(req: falcon.Request, name: str) -> WorkerId:
+    """The name of the worker that a caller speaks for. Raises a 403 Problem for one that its token is not bound to."""
+    token: Token | None = req.context.principal.token
+    if token is not None and not tokens.speaks_for(token, name):
+        detail = f"This token speaks for the workers {', '.join(token.workers)}, not for {name}"
+        raise Problem(403, "not_bound", detail)
+    return WorkerId(name)
+
+
+def bound_slots(req: falcon.Request) -> int | None:
+    """The most slots of each worker that the caller's token speaks for; None for any number."""
+    token: Token | None = req.context.principal.token
+    return None if token is None else token.slots_max
 
 
 def job_id(text: str) -> JobId:

@@ -18,10 +18,11 @@ from typing import Final
 
 import falcon
 
-from zsched import tokens
+from zsched import owners, tokens
 from zsched.api.attempts import Attempts
 from zsched.api.problem import Problem
-from zsched.model import Scope
+from zsched.limits import TOKEN_USED_MS
+from zsched.model import Scope, Token
 from zsched.store.contract import Reader
 
 # Set by the server on each request: the address that the caller connected to, and who can tell the caller's user.
@@ -44,8 +45,9 @@ _HEADERS: Final = {
     "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
 }
 
-# What each method of a route needs, by Falcon's template of the route.
-Needs = Mapping[str, Mapping[str, Scope]]
+# The scopes that each method of a route needs, one of them, by Falcon's template of the route.
+Scopes = tuple[Scope, ...]
+Needs = Mapping[str, Mapping[str, Scopes]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,23 +61,39 @@ class Trust:
 
 @dataclass(frozen=True, slots=True)
 class Principal:
-    """Who calls: a name for the events, and what they may do."""
+    """An authenticated caller. `owner` is what its jobs belong to (see owners.py) and what events name.
 
-    name: str
+    `account` is what its Idempotency-Keys belong to: `user UID` or `token ID`, which never change. `token` is None for
+    a caller without a token.
+    """
+
+    owner: str
     scopes: frozenset[Scope]
+    account: str
+    token: Token | None = None
 
-    def may(self, scope: Scope) -> bool:
-        return scope in self.scopes or Scope.ADMIN in self.scopes
+    def may(self, *scopes: Scope) -> bool:
+        """Whether the caller has one of these scopes, or `admin`."""
+        return not self.scopes.isdisjoint((*scopes, Scope.ADMIN))
+
+
+_ALL: Final = frozenset({Scope.ADMIN})
 
 
 class Gate:
     """Falcon middleware. Leaves the Principal in `req.context.principal`."""
 
-    def __init__(self, trust: Trust, reader: Callable[[], Reader], needs: Needs) -> None:
+    def __init__(
+        self, trust: Trust, reader: Callable[[], Reader], needs: Needs, on_use: Callable[[str], None] = lambda _: None
+    ) -> None:
+        """`on_use` is called with the id of a token whose last use is to be stored. It must not wait."""
         self._trust = trust
         self._reader = reader
         self._needs = needs
+        self._on_use = on_use
         self._attempts = Attempts()
+        # When `on_use` was last called for a token, by the steady clock; it may not be stored yet.
+        self._noted_s: dict[str, float] = {}
 
     def process_request(self, req: falcon.Request, resp: falcon.Response) -> None:
         """Tell who calls. Raises a 400, 401, 403 or 429 Problem."""
@@ -94,15 +112,14 @@ class Gate:
         needed = self._needs[req.uri_template].get("GET" if req.method == "HEAD" else req.method)
         if needed is None and hasattr(resource, f"on_{req.method.lower()}"):
             # Nobody has said who may do this: not just anybody, then.
-            needed = Scope.ADMIN
+            needed = (Scope.ADMIN,)
         principal: Principal | None = getattr(req.context, "principal", None)
-        if needed is None or principal is None or principal.may(needed):
+        if needed is None or principal is None or principal.may(*needed):
             return
         given = ", ".join(sorted(principal.scopes)) or "none"
-        detail = f"{req.method} {req.uri_template} needs the scope {needed}; this token has {given}"
-        raise Problem(
-            403, "scope", detail, headers={"WWW-Authenticate": f'Bearer error="insufficient_scope", scope="{needed}"'}
-        )
+        detail = f"{req.method} {req.uri_template} needs the scope {' or '.join(needed)}; this token has {given}"
+        challenge = f'Bearer error="insufficient_scope", scope="{needed[0]}"'
+        raise Problem(403, "scope", detail, headers={"WWW-Authenticate": challenge})
 
     def _bearer(self, req: falcon.Request, header: str) -> Principal:
         """The caller by its token. One who shows a bad one is not taken for a local caller instead."""
@@ -113,9 +130,11 @@ class Gate:
         shown = tokens.read(text.strip()) if kind.lower() == "bearer" else None
         if shown is not None:
             kept = self._reader().token(shown.token_id)
-            if tokens.good(shown, kept, time.time_ns() // 1_000_000):
+            now_ms = time.time_ns() // 1_000_000
+            if tokens.good(shown, kept, now_ms):
                 assert kept is not None
-                return Principal(f"token {shown.token_id}", kept.scopes)
+                self._note_use(kept, now_ms)
+                return token_holder(kept)
         if shown is not None:
             req.context.claimed = f"token {shown.token_id}"
         if self._attempts.too_many(req.context.address, time.monotonic()):
@@ -125,18 +144,29 @@ class Gate:
         detail = "This token is not known, has expired or was revoked; `zsched token list` shows those that there are"
         raise Problem(401, "bad_token", detail, headers={"WWW-Authenticate": 'Bearer error="invalid_token"'})
 
+    def _note_use(self, token: Token, now_ms: int) -> None:
+        """Have the last use of a token stored, at most once in TOKEN_USED_MS."""
+        # The clock may have been set back.
+        if token.last_used_ms is not None and abs(now_ms - token.last_used_ms) < TOKEN_USED_MS:
+            return
+        now_s = time.monotonic()
+        noted_s = self._noted_s.get(token.token_id)
+        if noted_s is None or (now_s - noted_s) * 1000 >= TOKEN_USED_MS:
+            self._noted_s[token.token_id] = now_s
+            self._on_use(token.token_id)
+
     def _local(self, req: falcon.Request) -> Principal:
         """The caller without a token."""
         if self._trust.insecure:
             _demand_host(req)
             _refuse_pages(req, "http")
-            return Principal("anybody", frozenset({Scope.ADMIN}))
+            return Principal(owners.ANYBODY, _ALL, owners.ANYBODY)
         why = "Callers without a token are not served" if self._trust.local == "none" else foreign(req)
         if why is not None:
             raise Problem(403, "protected_mode", f"{why}. {_REMEDY}")
         _refuse_pages(req, "http")
         if self._trust.local == "any":
-            return Principal("local", frozenset({Scope.ADMIN}))
+            return Principal(owners.LOCAL, _ALL, owners.LOCAL)
         uid = req.env[PEER_UID]()
         if uid is not None:
             req.context.claimed = f"user {uid}"
@@ -144,7 +174,17 @@ class Gate:
             who = "The caller's user can't be told" if uid is None else f"The call comes from user {uid}"
             detail = f"{who}. {_REMEDY}; or list the user in local_uids, and start the scheduler anew"
             raise Problem(403, "protected_mode", detail)
-        return Principal(f"user {uid}", frozenset({Scope.ADMIN}))
+        return local_user(uid)
+
+
+def local_user(uid: int) -> Principal:
+    """The principal of a local caller without a token, by the socket or by TCP."""
+    return Principal(owners.of_user(uid), _ALL, f"user {uid}")
+
+
+def token_holder(token: Token) -> Principal:
+    """The principal of a caller with a token that is good."""
+    return Principal(token.owner, token.scopes, f"token {token.token_id}", token)
 
 
 def _demand_host(req: falcon.Request) -> None:

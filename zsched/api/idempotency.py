@@ -60,5 +60,5 @@ def _hashed(key: str) -> bytes:
 
 def _caller(req: falcon.Request) -> str:
     """Whose keys they are: a token's, or a local user's, from wherever it calls."""
-    name: str = req.context.principal.name
-    return name
+    account: str = req.context.principal.account
+    return account

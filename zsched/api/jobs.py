@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import logging
+import re
+from typing import Final
 
 import falcon
 
 from zsched.api import idempotency, views
 from zsched.api.body import LogBody, convert, parse, read, read_bytes
-from zsched.api.context import Context, actor, answer, duration_ms, job_id, number, parameters
+from zsched.api.context import Context, answer, caller, duration_ms, job_id, number, parameters, worker_name
+from zsched.api.gate import Principal
 from zsched.api.pages import address, answer_page
 from zsched.api.problem import Problem
 from zsched.dispatcher.commands import Cancel, FullError, Report, Submit
@@ -18,16 +21,20 @@ from zsched.limits import (
     JOBS_PER_SUBMIT_MAX,
     LOG_BODY_BYTES_MAX,
     OUTPUT_BYTES_MAX,
+    OWNER_CHARS_MAX,
     PAGE_ROWS_DEFAULT,
     PAGE_ROWS_MAX,
     WAIT_MS_MAX,
 )
-from zsched.model import TERMINAL, Job, JobId, JobSpec, RunId, RunStatus, Stream, WorkerId
+from zsched.model import TERMINAL, Job, JobId, JobSpec, RunId, RunStatus, Stream
 from zsched.protocol import INTEGER_MAX
 from zsched.spec import REQUIRED, JobBody, Seal, SpecError, job_spec
 from zsched.store.contract import Submitted
 
 log = logging.getLogger(__name__)
+
+# An owner as callers name it; the last two stand for callers that have no name (see owners.py).
+OWNER: Final = r"^((user|token):.+|me|local|anybody)\Z"
 
 
 class Jobs:
@@ -37,7 +44,7 @@ class Jobs:
         self._context = context
 
     def on_get(self, req: falcon.Request, resp: falcon.Response) -> None:
-        given = parameters(req, "status", "limit", "offset", "before", "first", "last")
+        given = parameters(req, "status", "owner", "limit", "offset", "before", "first", "last")
         limit = number(given, "limit", PAGE_ROWS_DEFAULT, 1, PAGE_ROWS_MAX)
         if "first" in given or "last" in given:
             self._range(resp, given, limit)
@@ -45,7 +52,8 @@ class Jobs:
         offset = number(given, "offset", 0, 0, INTEGER_MAX)
         before = JobId(number(given, "before", 0, 1, INTEGER_MAX)) if "before" in given else None
         status = _status(given["status"]) if "status" in given else None
-        found = self._context.reader.jobs(status, limit + 1, offset, before)
+        owner = _owner(req, given["owner"]) if "owner" in given else None
+        found = self._context.reader.jobs(status, limit + 1, offset, before, owner)
         page = self._context.pages.fill(found, views.job, limit)
         # By number unless the caller counts rows: an offset moves when jobs come in, or change their status.
         if "offset" in given or page.last is None:
@@ -80,7 +88,7 @@ class Jobs:
         seal = self._context.seal
         specs = _many(asked, seal) if many else (_spec(asked, "#", seal),)
         once = None if key is None else idempotency.once(req, key, body)
-        reply = self._context.inbox.call(Submit(specs, actor(req), once))
+        reply = self._context.inbox.call(Submit(specs, caller(req), once))
         if isinstance(reply, Submitted):
             first, last, count = reply.first, reply.last, reply.jobs
             resp.set_header(idempotency.REPLAYED, "true")
@@ -168,7 +176,7 @@ class JobCancel:
     def on_post(self, req: falcon.Request, resp: falcon.Response, job: str) -> None:
         parameters(req)
         number = job_id(job)
-        self._context.inbox.call(Cancel(number, actor(req)))
+        self._context.inbox.call(Cancel(number, caller(req)))
         answer(resp, JobItem(self._context).view(number))
 
 
@@ -187,7 +195,7 @@ class JobLog:
             raise Problem(400, "invalid_request", f"exit_code: {detail}", errors=(("#/exit_code", detail),))
         report = Report(
             job_id=number,
-            worker_id=WorkerId(body.worker_id),
+            worker_id=worker_name(req, body.worker_id),
             status=RunStatus(body.status),
             run_id=None if body.run_id is None else RunId(body.run_id),
             logs=_stream((body.logs or "").encode()),
@@ -217,6 +225,15 @@ def _status(word: str) -> RunStatus:
     except ValueError:
         detail = f"one of {', '.join(RunStatus)}"
         raise Problem(400, "invalid_request", f"status: {detail}", errors=(("status", detail),)) from None
+
+
+def _owner(req: falcon.Request, text: str) -> str:
+    """The owner that a parameter names; `me` is the caller. Raises a 400 Problem."""
+    if len(text) > OWNER_CHARS_MAX or re.match(OWNER, text) is None:
+        detail = "me, user:NAME or token:NAME"
+        raise Problem(400, "invalid_request", f"owner: {detail}", errors=(("owner", detail),))
+    principal: Principal = req.context.principal
+    return principal.owner if text == "me" else text
 
 
 def _many(asked: list[object], seal: Seal) -> tuple[JobSpec, ...]:

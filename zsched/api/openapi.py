@@ -16,7 +16,8 @@ import msgspec
 from zsched import __version__
 from zsched.api import shapes
 from zsched.api.context import parameters
-from zsched.api.gate import Needs
+from zsched.api.gate import Needs, Scopes
+from zsched.api.jobs import OWNER
 from zsched.api.operations import OPERATIONS, Operation
 from zsched.limits import (
     BACKOFF_MS_MAX,
@@ -27,15 +28,18 @@ from zsched.limits import (
     JOBS_PER_SUBMIT_MAX,
     MIB,
     NAME_CHARS_MAX,
+    OWNER_CHARS_MAX,
     PAGE_BYTES_MAX,
     PAGE_ROWS_DEFAULT,
     PAGE_ROWS_MAX,
     REQUEST_ID_CHARS_MAX,
     SCHEDULE_CHARS_MAX,
+    TOKEN_LIFE_MS_DEFAULT,
 )
 from zsched.model import RunStatus
 from zsched.protocol import WorkerName
-from zsched.units import DURATION_MS_MAX
+from zsched.tokens import NEVER
+from zsched.units import DURATION_MS_MAX, format_duration_ms
 
 Schema = dict[str, Any]
 
@@ -50,7 +54,8 @@ _DURATION: Final[Schema] = {
 _OPEN: Final[Mapping[str, None]] = {"GET": None}
 _TEXT: Final = "text/plain"
 _ABOUT: Final = f"""\
-A job is a shell command, so a call needs a token with the scope in `x-scope`, sent as `Authorization: Bearer TOKEN`.
+A job is a shell command, so a call needs a token with one of the scopes in `x-scopes`, sent as
+`Authorization: Bearer TOKEN`. With `submit` alone a token acts on its own jobs only.
 Programs on the scheduler's own host need none.
 
 HEAD answers as GET does, without the body, except at `/workers/{{worker}}/next`. Any other method is 405, and `Allow`
@@ -89,6 +94,12 @@ _QUERY: Final[Mapping[str, Schema]] = {
     },
     "stream": {"schema": {"enum": ["stdout", "stderr"], "default": "stdout"}},
     "status": {"schema": {"enum": list(RunStatus)}},
+    "owner": {
+        "description": "`user:NAME` or `token:NAME`; `me` is the caller itself",
+        "schema": {"type": "string", "pattern": OWNER.replace(r"\Z", "$"), "maxLength": OWNER_CHARS_MAX},
+        "example": "me",
+    },
+    "jobs": {"description": "What becomes of the token's jobs", "schema": {"const": "cancel"}},
 }
 _ONCE: Final[Schema] = {
     "name": "Idempotency-Key",
@@ -106,7 +117,7 @@ _PATH: Final[Mapping[str, Schema]] = {
     "job": {"schema": {"type": "integer", "minimum": 0}, "example": 1},
     "run": {"schema": {"type": "integer", "minimum": 0}, "example": 1},
     "worker": {"schema": {}, "examples": {"connected": {"value": "worker-1"}, "polls": {"value": "w1"}}},
-    "token": {"schema": {"type": "string", "pattern": "^[0-9a-f]{12}$"}, "example": "0123456789ab"},
+    "token": {"schema": {"type": "string", "pattern": "^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"}, "example": "0123456789ab"},
 }
 _REQUEST_ID: Final = "X-Request-Id"
 _ID: Final[Schema] = {"type": "string", "pattern": f"^[A-Za-z0-9._-]{{1,{REQUEST_ID_CHARS_MAX}}}$"}
@@ -135,7 +146,7 @@ _HEADERS: Final[Mapping[str, Schema]] = {
 _ERRORS: Final[Mapping[int, tuple[str, tuple[str, ...]]]] = {
     400: ("The body, a parameter or an id can't be read; `errors` says where", ()),
     401: ("The token is not good", ("WWW-Authenticate",)),
-    403: ("A caller without a token is not on this host, or a token lacks the scope", ("WWW-Authenticate",)),
+    403: ("A caller without a token is not on this host, or the token does not allow this", ("WWW-Authenticate",)),
     404: ("There is none", ()),
     405: ("The path does not take this method", ("Allow",)),
     409: ("It is not in a state for this", ()),
@@ -213,12 +224,18 @@ def document(needs: Needs) -> Schema:
     for pause, usual in (("initial", "5s"), ("max", "1h")):
         components["BackoffBody"]["properties"][pause] = {**_PAUSE, "default": usual}
     components["EnrolBody"]["properties"]["public_key"] |= _KEY
-    components["TokenBody"]["properties"]["expires"] = {"anyOf": [_DURATION, {"type": "null"}], "default": None}
+    components["TokenBody"]["properties"]["expires"] = {
+        "description": f"A duration; {format_duration_ms(TOKEN_LIFE_MS_DEFAULT)} unless given",
+        "anyOf": [_DURATION, {"const": NEVER}, {"type": "null"}],
+        "default": None,
+    }
     # By identity: two types may be equal.
     schemas = {id(kind): schema for kind, schema in zip(types, of_types, strict=True)}
     path_parameters = {**_PATH, "worker": {**_PATH["worker"], "schema": worker}}
     paths = {
-        path: {method.lower(): _operation(path, method, scope, schemas) for method, scope in (needed or _OPEN).items()}
+        path: {
+            method.lower(): _operation(path, method, scopes, schemas) for method, scopes in (needed or _OPEN).items()
+        }
         | _path_item(path, path_parameters)
         for path, needed in needs.items()
     }
@@ -246,12 +263,12 @@ def _path_item(path: str, known: Mapping[str, Schema]) -> Schema:
     return {"parameters": [{"name": name, "in": "path", "required": True, **known[name]} for name in names]}
 
 
-def _operation(path: str, method: str, scope: str | None, schemas: Mapping[int, Schema]) -> Schema:
+def _operation(path: str, method: str, scopes: Scopes | None, schemas: Mapping[int, Schema]) -> Schema:
     one = OPERATIONS[f"{method} {path}"]
     good: Schema = {"description": "Done" if method != "GET" else "Found", "content": _content(one, schemas)}
     good["headers"] = _headers(one.headers)
     answers: Schema = {str(one.status): good}
-    for status in _statuses(one, scope):
+    for status in _statuses(one, scopes):
         answers[str(status)] = {"$ref": f"#/components/responses/Error{status}"}
     if one.lacks:
         answers["404"] = {**_error(404), "description": one.lacks}
@@ -266,13 +283,13 @@ def _operation(path: str, method: str, scope: str | None, schemas: Mapping[int, 
         told = {"schema": _bounded(schemas[id(one.takes)]), "example": one.example}
         made["requestBody"] = {"required": True, "content": {"application/json": told}}
     made["responses"] = answers
-    made["security"] = [] if scope is None else [{"token": [scope]}, {}]
-    return made if scope is None else {**made, "x-scope": scope}
+    made["security"] = [] if scopes is None else [*({"token": [scope]} for scope in scopes), {}]
+    return made if scopes is None else {**made, "x-scopes": list(scopes)}
 
 
-def _statuses(one: Operation, scope: str | None) -> list[int]:
+def _statuses(one: Operation, scopes: Scopes | None) -> list[int]:
     """The errors that have no words of their own. Every call with a scope passes the gate, which reads the store."""
-    if scope is None:
+    if scopes is None:
         return []
     of_bodies = [413] if one.takes is not None else []
     of_keys = [410, 422] if one.once else []

@@ -40,7 +40,7 @@ OPERATIONS: Final[Mapping[str, Operation]] = {
         "list_jobs",
         "List jobs, newest first, or some by their numbers",
         list[shapes.Job],
-        query=("status", "limit", "offset", "before", "first", "last"),
+        query=("status", "owner", "limit", "offset", "before", "first", "last"),
         headers=_LIST,
     ),
     "POST /jobs": Operation(
@@ -51,6 +51,7 @@ OPERATIONS: Final[Mapping[str, Operation]] = {
         JobBody | list[JobBody],
         {"name": "hello-job", "command": "echo Hello World"},
         headers=("Location", "Idempotency-Replayed", "Zsched-Jobs", *_LIST),
+        conflicts="The token has as many recurring jobs as it may have",
         once=True,
     ),
     "GET /jobs/{job}": Operation(
@@ -133,10 +134,15 @@ OPERATIONS: Final[Mapping[str, Operation]] = {
         shapes.NewToken,
         201,
         body.TokenBody,
-        {"scopes": ["read"], "note": "dashboard", "expires": "30d"},
+        {"scopes": ["read"], "name": "dashboard", "expires": "30d"},
+        conflicts="A token has this name, or had it",
     ),
     "DELETE /tokens/{token}": Operation(
-        "revoke_token", "Revoke a token", shapes.Token, lacks="There is no such token, or it was revoked before"
+        "revoke_token",
+        "Revoke a token, by its id or its name; with `jobs=cancel` its jobs and schedules are ended",
+        shapes.RevokedToken,
+        query=("jobs",),
+        lacks="There is no such token, or it was revoked before and `jobs` is not given",
     ),
     "GET /access": Operation("list_keys", "The keys of workers", list[shapes.Key], query=("offset",), headers=_LIST),
     "DELETE /access/{worker}": Operation(

@@ -11,8 +11,10 @@ import msgspec
 
 from zsched.api.ids import identify
 from zsched.dispatcher.commands import (
+    BadTokenError,
     BusyError,
     ConflictError,
+    ForbiddenError,
     FullError,
     NotFoundError,
     RefusedError,
@@ -114,6 +116,10 @@ def _on_refused(req: falcon.Request, resp: falcon.Response, error: RefusedError,
         status = 404
     elif isinstance(error, ConflictError):
         status = 409
+    elif isinstance(error, ForbiddenError):
+        status = 403
+    elif isinstance(error, BadTokenError):
+        status, headers = 401, {"WWW-Authenticate": 'Bearer error="invalid_token"'}
     elif isinstance(error, TooManyError):
         status = 413
     elif isinstance(error, ReusedError):

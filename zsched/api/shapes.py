@@ -52,6 +52,7 @@ class Job(Struct, kw_only=True):
     status: RunStatus
     created_at: Time
     updated_at: Time
+    owner: str | UnsetType = UNSET
     schedule: str | UnsetType = UNSET
     next_fire_at: Time | UnsetType = UNSET
     timeout: str | UnsetType = UNSET
@@ -127,18 +128,33 @@ class Token(Struct, kw_only=True):
     """A caller's token without its secret."""
 
     id: str
+    name: str
     scopes: tuple[Scope, ...]
     note: str
     created_at: Time
     created_by: str
     expires_at: Time | UnsetType = UNSET
     revoked_at: Time | UnsetType = UNSET
+    last_used_at: Time | UnsetType = UNSET
+    run_as: str | UnsetType = UNSET
+    pending_max: Id | UnsetType = UNSET
+    schedules_max: Natural | UnsetType = UNSET
+    workers: tuple[str, ...] | UnsetType = UNSET
+    slots_max: Id | UnsetType = UNSET
+    ending: Literal[True] | UnsetType = UNSET
 
 
 class NewToken(Token, kw_only=True):
     """A token with its secret, which is shown this once."""
 
     token: str
+
+
+class RevokedToken(Token, kw_only=True):
+    """A revoked token, and how many of its jobs and schedules go on. With `ending` they are being ended."""
+
+    live_jobs: Natural
+    live_schedules: Natural
 
 
 class Key(Struct, kw_only=True):
@@ -152,6 +168,7 @@ class Key(Struct, kw_only=True):
     created_at: Time
     created_by: str
     revoked_at: Time | UnsetType = UNSET
+    slots_max: Id | UnsetType = UNSET
 
 
 class Event(Struct, kw_only=True):

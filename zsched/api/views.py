@@ -42,6 +42,7 @@ def job(job: Job) -> View:
             "name": job.name,
             "command": job.command,
             "status": job.status,
+            "owner": job.owner or None,
             "schedule": job.schedule,
             "next_fire_at": time(job.next_fire_ms),
             "timeout": None if policy.timeout_ms is None else format_duration_ms(policy.timeout_ms),
@@ -161,12 +162,20 @@ def token(token: Token) -> View:
     return _set(
         {
             "id": token.token_id,
+            "name": token.name,
             "scopes": sorted(token.scopes),
             "note": token.note,
             "created_at": time(token.created_ms),
             "created_by": token.created_by,
             "expires_at": time(token.expires_ms),
             "revoked_at": time(token.revoked_ms),
+            "last_used_at": time(token.last_used_ms),
+            "run_as": token.run_as,
+            "pending_max": token.pending_max,
+            "schedules_max": token.schedules_max,
+            "workers": token.workers or None,
+            "slots_max": token.slots_max,
+            "ending": token.ending or None,
         }
     )
 
@@ -180,6 +189,7 @@ def key(key: WorkerKey) -> View:
             "created_at": time(key.created_ms),
             "created_by": key.created_by,
             "revoked_at": time(key.revoked_ms),
+            "slots_max": key.slots_max,
         }
     )
 

@@ -7,7 +7,7 @@ import falcon
 from zsched import keys
 from zsched.api import views
 from zsched.api.body import EnrolBody, RegisterBody, WorkerBody, read
-from zsched.api.context import Context, actor, answer, number, parameters
+from zsched.api.context import Context, actor, answer, bound_slots, number, parameters, worker_name
 from zsched.api.gate import foreign
 from zsched.api.pages import address, answer_page
 from zsched.api.problem import Problem
@@ -64,7 +64,11 @@ class Register:
     def on_post(self, req: falcon.Request, resp: falcon.Response) -> None:
         parameters(req)
         body = read(req, RegisterBody)
-        name = WorkerId(body.worker_id)
+        name = worker_name(req, body.worker_id)
+        allowed = bound_slots(req)
+        if allowed is not None and body.slots > allowed:
+            detail = f"this token's workers have at most {allowed} slots, not {body.slots}"
+            raise Problem(403, "slots_max", f"slots: {detail}", errors=(("#/slots", detail),))
         self._context.inbox.call(RegisterWorker(name, body.slots, body.can, body.labels))
         answer(resp, WorkerItem(self._context).view(name))
 
@@ -77,7 +81,7 @@ class Heartbeat:
 
     def on_post(self, req: falcon.Request, resp: falcon.Response) -> None:
         parameters(req)
-        self._context.inbox.call(Beat(WorkerId(read(req, WorkerBody).worker_id)))
+        self._context.inbox.call(Beat(worker_name(req, read(req, WorkerBody).worker_id)))
         answer(resp, {"status": "ok"})
 
 
@@ -89,7 +93,7 @@ class NextRun:
 
     def on_get(self, req: falcon.Request, resp: falcon.Response, worker: str) -> None:
         parameters(req)
-        claimed = self._context.inbox.call(Next(WorkerId(worker)))
+        claimed = self._context.inbox.call(Next(worker_name(req, worker)))
         resp.cache_control = ["no-store"]
         answer(resp, {"job": views.handed_job(claimed) if isinstance(claimed, Claimed) else None})
 
@@ -105,10 +109,11 @@ class Enrol:
     def on_post(self, req: falcon.Request, resp: falcon.Response) -> None:
         parameters(req)
         body = read(req, EnrolBody)
+        name = worker_name(req, body.worker_id)
         facts = self._context.facts
         if facts.server_key:
             key = public_key(body.public_key)
-            self._context.inbox.call(BindKey(WorkerId(body.worker_id), key, _origin(req, body), actor(req)))
+            self._context.inbox.call(BindKey(name, key, _origin(req, body), actor(req), bound_slots(req)))
         host = facts.advertise or (req.host if facts.zmq_host in _ALL else facts.zmq_host)
         address = f"[{host}]" if ":" in host and not host.startswith("[") else host
         place = {"endpoint": f"tcp://{address}:{facts.zmq_port}", "db": facts.db}

@@ -5,6 +5,7 @@ Usage:
 
 Options:
   --status=STATUS  Only those that are pending, running, success, failed or cancelled.
+  --owner=OWNER    Only those of an owner: user:NAME, token:NAME, or me.
   --limit=COUNT    At most so many (20).
   -q, --quiet      Print numbers only.
   --json           Print the jobs as a JSON array.
@@ -32,13 +33,15 @@ def main(argv: Sequence[str]) -> int:
     status = options.choice(__doc__, found, "--status", STATUSES)
     limit = options.number(__doc__, found, "--limit") or LIMIT
     with Client(options.text(found, "--url")) as client:
-        jobs = list(client.jobs(status, limit))
+        jobs = list(client.jobs(status, limit, owner=options.text(found, "--owner")))
     if found["--json"]:
         table.document([job.view for job in jobs])
     elif found["--quiet"]:
         for job in jobs:
             print(job.id)
     else:
-        rows = [(job.id, job.status, table.moment(job.view["created_at"]), job.name) for job in jobs]
-        table.show(("job", "status", "submitted", "name"), rows)
+        rows = [
+            (job.id, job.status, table.moment(job.view["created_at"]), job.view.get("owner"), job.name) for job in jobs
+        ]
+        table.show(("job", "status", "submitted", "owner", "name"), rows)
     return 0

@@ -147,6 +147,15 @@ def selected(doc: str, found: Mapping[str, Value]) -> Selection:
         fail(doc, str(error))
 
 
+def owner(doc: str, found: Mapping[str, Value], chosen: Selection) -> str | None:
+    """The owner whose jobs `all` means, for selection.resolve. `--all-owners` without `all` is wrong usage."""
+    if not found["--all-owners"]:
+        return "me"
+    if not chosen.every:
+        fail(doc, "--all-owners is for the selector all")
+    return None
+
+
 def single(doc: str, found: Mapping[str, Value]) -> Selection:
     """The job that the argument <job> names. What names none or several is wrong usage."""
     from zsched.commands import selection

@@ -49,9 +49,9 @@ def parse(words: Sequence[str]) -> Selection:
     return Selection(tuple(found), last, every)
 
 
-def resolve(chosen: Selection, client: Client, recurring: bool = True) -> list[int]:
-    """The numbers of the jobs. `last` is the newest job, `all` are those that have not ended, newest last; among them
-    those with a schedule, unless told otherwise.
+def resolve(chosen: Selection, client: Client, recurring: bool = True, owner: str | None = "me") -> list[int]:
+    """The numbers of the jobs. `last` is the newest job. `all` are the caller's own that have not ended, newest last:
+    those of another `owner`, or with None of all owners. It leaves out jobs with a schedule unless `recurring`.
 
     Raises Failure when `last` finds none. What `all` finds may have ended meanwhile.
     """
@@ -65,7 +65,7 @@ def resolve(chosen: Selection, client: Client, recurring: bool = True) -> list[i
         live = {
             job.id
             for status in ("pending", "running")
-            for job in client.jobs(status)
+            for job in client.jobs(status, owner=owner)
             if recurring or "schedule" not in job.view
         }
         ids.update(dict.fromkeys(sorted(live)))

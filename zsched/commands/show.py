@@ -49,7 +49,7 @@ def facts(job: Job) -> Iterator[tuple[str, object]]:
     yield "command", job.command
     yield "status", exits.ending(job)
     for key in (
-        *("schedule", "timeout", "kill_grace", "retries", "backoff"),
+        *("owner", "schedule", "timeout", "kill_grace", "retries", "backoff"),
         *("on_lost", "on_disconnect", "crash_limit", "user"),
     ):
         if key in view:

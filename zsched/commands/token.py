@@ -1,20 +1,31 @@
 """zsched token: who may call from elsewhere.
 
 Usage:
-  zsched token add [--scope=SCOPE]... [--expires=DURATION --note=TEXT --db=FILE --url=URL]
+  zsched token add [--scope=SCOPE]... [--worker=NAME]... [--name=NAME --expires=DURATION --note=TEXT --run-as=USER
+      --pending-max=COUNT --schedules-max=COUNT --slots-max=COUNT --db=FILE --url=URL]
   zsched token list [--quiet --json --db=FILE --url=URL]
-  zsched token revoke [--db=FILE --url=URL] <id>
+  zsched token revoke [--with-jobs --db=FILE --url=URL] <id>
   zsched token new
 
 `add` makes a token and prints it, this once: the scheduler keeps only what it recognizes it by. `revoke` makes one
-worthless, from the next call on. `new` prints a token that no scheduler knows yet, for admin_token_file. Programs of
-the scheduler's own user on its own host need none.
+worthless, from the next call on; <id> is its id, or its name. `new` prints a token that no scheduler knows yet, for
+admin_token_file. Programs of the scheduler's own user on its own host need none.
 
 Options:
-  --scope=SCOPE...    What it is good for: read, submit, worker (enrol workers, be one over REST), or admin, which is
-                      all. Several times, or with commas: --scope read,submit.
-  --expires=DURATION  Good for so long: 12h, 30d. Without it, until it is revoked.
+  --scope=SCOPE...    What it is good for: read; submit (submit jobs, and act on its own); operate (act on all jobs);
+                      worker (enrol workers, be one over REST); admin, which is all. Several times, or with commas,
+                      as in --scope read,submit.
+  --name=NAME         Its name, which its jobs are listed by; no other token ever gets the same. Its id unless given.
+  --expires=DURATION  It is good for this time: 12h, 30d, never (90d).
   --note=TEXT         Whose it is, or what for; `list` shows it.
+  --run-as=USER       Its jobs run as this user, and can't choose another.
+  --pending-max=COUNT
+                      At most this number of its jobs may be pending.
+  --schedules-max=COUNT
+                      At most this number of its jobs may have a schedule.
+  --worker=NAME...    Speak for the workers of this name only: w1, or gpu-* for many. Several times for several.
+  --slots-max=COUNT   The workers that it speaks for, and enrols, have at most this number of slots.
+  --with-jobs         Also cancel the jobs of the token and end its schedules.
   --db=FILE           Don't ask a scheduler; work on its database, while it does not run.
   -q, --quiet         Print ids only.
   --json              Print the tokens as a JSON array.
@@ -34,6 +45,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from typing import TYPE_CHECKING, Final, Protocol
 
+from zsched import owners
 from zsched.client import Client, View
 from zsched.commands import exits, options, table
 
@@ -46,6 +58,10 @@ if TYPE_CHECKING:
 _ID: Final = re.compile(r"(?:zs_)?([0-9a-f]{12})(?:_[0-9a-f]*)?", re.ASCII)
 
 
+# What `list` shows of a token's life.
+_TIMES: Final = ("expires_at", "revoked_at", "last_used_at")
+
+
 class Tokens(Protocol):
     """Where the tokens are: with a scheduler, or in a database."""
 
@@ -55,8 +71,11 @@ class Tokens(Protocol):
     def all(self) -> list[View]:
         """All that were ever made, oldest first."""
 
-    def revoke(self, token_id: str) -> None:
-        """Make one worthless. Raises NotFound or Failure when there is none."""
+    def revoke(self, token: str, *, jobs: bool) -> View:
+        """Make one worthless, by its id or its name, and its jobs too; returns it as DELETE /tokens/{id} answers.
+
+        Raises NotFound or Failure when there is none.
+        """
 
 
 def main(argv: Sequence[str]) -> int:
@@ -84,8 +103,9 @@ def added(found: Mapping[str, options.Value]) -> int:
     with opened(found, make=True) as tokens:
         made = tokens.add(asked)
     print(made["token"], flush=True)
-    until = f", until {table.moment(made['expires_at'])}" if "expires_at" in made else ""
-    exits.say(f"token {made['id']} ({', '.join(made['scopes'])}{until}): it is shown only now, so keep it safe")
+    until = f", until {table.moment(made['expires_at'])}" if "expires_at" in made else ", never expires"
+    named = "" if made["name"] == made["id"] else f" {made['name']}"
+    exits.say(f"token {made['id']}{named} ({', '.join(made['scopes'])}{until}): it is shown only now, so keep it safe")
     return 0
 
 
@@ -101,24 +121,49 @@ def listed(found: Mapping[str, options.Value]) -> int:
     else:
         rows = [
             (
-                *(view["id"], ", ".join(view["scopes"])),
-                *(table.moment(view[name]) if name in view else None for name in ("expires_at", "revoked_at")),
-                *(table.moment(view["created_at"]), view["created_by"], view["note"]),
+                *(view["id"], None if view["name"] == view["id"] else view["name"], ", ".join(view["scopes"])),
+                *(table.moment(view[time]) if time in view else None for time in _TIMES),
+                *(table.moment(view["created_at"]), view["created_by"], bounds(view), view["note"]),
             )
             for view in views
         ]
-        table.show(("token", "scopes", "expires", "revoked", "made", "by", "note"), rows)
+        names = ("token", "name", "scopes", "expires", "revoked", "last used", "made", "by", "bounds", "note")
+        table.show(names, rows)
     return 0
+
+
+def bounds(view: View) -> str:
+    """What a token is bounded to, in a few words."""
+    words = {
+        "run_as": "as {}",
+        "pending_max": "{} pending",
+        "schedules_max": "{} schedules",
+        "workers": "workers {}",
+        "slots_max": "{} slots",
+    }
+    given = ((text, view[name]) for name, text in words.items() if name in view)
+    return ", ".join(
+        text.format(" ".join(value) if isinstance(value, list | tuple) else value) for text, value in given
+    )
 
 
 def revoked(found: Mapping[str, options.Value]) -> int:
     """`revoke`."""
-    match = _ID.fullmatch(options.text(found, "<id>") or "")
-    if match is None:
-        options.fail(__doc__, "that is no token's id; `zsched token list` shows them")
+    from zsched.tokens import NAME
+
+    given = options.text(found, "<id>") or ""
+    match = _ID.fullmatch(given)
+    if match is None and (given.startswith("zs_") or re.match(NAME, given) is None):
+        options.fail(__doc__, "that is no token's id or name; `zsched token list` shows them")
+    with_jobs = bool(found["--with-jobs"])
     with opened(found) as tokens:
-        tokens.revoke(match[1])
-    print(f"{match[1]} revoked")
+        view = tokens.revoke(given if match is None else match[1], jobs=with_jobs)
+    print(f"{view['id']} revoked")
+    left = f"jobs: {view['live_jobs']}, schedules: {view['live_schedules']}"
+    if with_jobs:
+        exits.say(f"its jobs are being cancelled and its schedules ended; at this moment still there: {left}")
+    elif view["live_jobs"] or view["live_schedules"]:
+        exits.say(f"what it has submitted goes on ({left}); `zsched token revoke --with-jobs {view['id']}` ends it")
     return 0
 
 
@@ -126,6 +171,7 @@ def wanted(found: Mapping[str, options.Value]) -> View:
     """The token that is asked for, as POST /tokens takes it. What can't be one is wrong usage."""
     from zsched.limits import NOTE_CHARS_MAX, TOKEN_LIFE_MS_MAX
     from zsched.model import Scope
+    from zsched.tokens import NEVER
     from zsched.units import format_duration_ms
 
     scopes = [word for given in options.words(found, "--scope") for word in given.split(",")]
@@ -140,12 +186,28 @@ def wanted(found: Mapping[str, options.Value]) -> View:
         if not note.isprintable() or len(note) > NOTE_CHARS_MAX:
             options.fail(__doc__, f"--note: at most {NOTE_CHARS_MAX} printable characters")
         asked["note"] = note
+    for option in ("--name", "--run-as"):
+        if (value := options.text(found, option)) is not None:
+            asked[_field(option)] = value
+    for option, least in (("--pending-max", 1), ("--schedules-max", 0), ("--slots-max", 1)):
+        if (count := options.number(__doc__, found, option, least)) is not None:
+            asked[_field(option)] = count
+    if workers := options.words(found, "--worker"):
+        asked["workers"] = workers
+    if options.text(found, "--expires") == NEVER:
+        asked["expires"] = NEVER
+        return asked
     life_s = options.seconds(__doc__, found, "--expires")
     if life_s is not None:
         if not 0 < life_s * 1000 <= TOKEN_LIFE_MS_MAX:
             options.fail(__doc__, f"--expires: more than nothing, at most {format_duration_ms(TOKEN_LIFE_MS_MAX)}")
         asked["expires"] = options.text(found, "--expires")
     return asked
+
+
+def _field(option: str) -> str:
+    """The field of POST /tokens that an option gives."""
+    return option.removeprefix("--").replace("-", "_")
 
 
 @contextmanager
@@ -194,8 +256,9 @@ class Asked:
     def all(self) -> list[View]:
         return list(self._client.rows("/tokens"))
 
-    def revoke(self, token_id: str) -> None:
-        self._client.ask("DELETE", f"/tokens/{token_id}")
+    def revoke(self, token: str, *, jobs: bool) -> View:
+        view: View = self._client.ask("DELETE", f"/tokens/{token}{'?jobs=cancel' if jobs else ''}").json()
+        return view
 
 
 class Kept:
@@ -204,29 +267,25 @@ class Kept:
     def __init__(self, store: Store, path: Path) -> None:
         self._store = store
         self._path = path
-        self._actor = f"user {os.geteuid()} by --db"
+        self._actor = f"{owners.of_user(os.geteuid())} by --db"
 
     def add(self, asked: View) -> View:
-        from zsched import tokens
         from zsched.api import views
+        from zsched.api.access import new_token
+        from zsched.api.body import TokenBody, convert
+        from zsched.api.problem import Problem
         from zsched.dispatcher import access
-        from zsched.dispatcher.commands import AddToken
-        from zsched.model import Scope, Token
-        from zsched.units import parse_duration_ms
+        from zsched.dispatcher.commands import AddToken, ConflictError
 
-        shown = tokens.new()
         now_ms = _now_ms()
-        token = Token(
-            token_id=shown.token_id,
-            digest=shown.digest,
-            scopes=frozenset(map(Scope, asked["scopes"])),
-            note=asked.get("note", ""),
-            created_ms=now_ms,
-            created_by=self._actor,
-            expires_ms=now_ms + parse_duration_ms(asked["expires"]) if "expires" in asked else None,
-        )
-        with self._turn(now_ms):
-            access.add_token(self._store, AddToken(token))
+        try:
+            shown, token = new_token(convert(asked, TokenBody, "#"), self._actor, now_ms)
+            with self._turn(now_ms):
+                access.add_token(self._store, AddToken(token))
+        except Problem as problem:
+            raise exits.Failure(problem.detail, exits.USAGE) from None
+        except ConflictError as error:
+            raise exits.Failure(str(error)) from None
         return {"token": shown.text, **views.token(token)}
 
     def all(self) -> list[View]:
@@ -236,17 +295,27 @@ class Kept:
         with closing(open_reader(self._path)) as reader:
             return [views.token(token) for token in reader.tokens()]
 
-    def revoke(self, token_id: str) -> None:
+    def revoke(self, token: str, *, jobs: bool) -> View:
+        """The scheduler ends the jobs, when it runs again."""
+        from zsched.api import views
         from zsched.dispatcher import access
         from zsched.dispatcher.commands import NotFoundError, RevokeToken
         from zsched.model import Now
+        from zsched.store.sqlite import open_reader
 
         now_ms = _now_ms()
-        try:
-            with self._turn(now_ms):
-                access.revoke_token(self._store, RevokeToken(token_id, self._actor), Now(0, now_ms))
-        except NotFoundError as error:
-            raise exits.Failure(str(error), exits.NOT_FOUND) from None
+        with closing(open_reader(self._path)) as reader:
+            named = reader.token(token) or reader.token_named(token)
+            token_id = token if named is None else named.token_id
+            try:
+                with self._turn(now_ms):
+                    access.revoke_token(self._store, RevokeToken(token_id, self._actor, jobs), Now(0, now_ms))
+            except NotFoundError as error:
+                raise exits.Failure(str(error), exits.NOT_FOUND) from None
+            found = reader.token(token_id)
+            assert found is not None
+            live, schedules = reader.left(found.owner)
+        return {**views.token(found), "live_jobs": live, "live_schedules": schedules}
 
     @contextmanager
     def _turn(self, now_ms: int) -> Iterator[None]:

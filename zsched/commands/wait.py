@@ -3,10 +3,11 @@
 Usage:
   zsched wait [options] <selector>...
 
-Prints each job when it has ended, and how. Selectors: 12, 3-8, 1,4,9, last, and all: those that have not ended now,
+Prints each job when it has ended, and how. Selectors: 12, 3-8, 1,4,9, last, and all: your own that have not ended now,
 without those that have a schedule.
 
 Options:
+  --all-owners        With all: the jobs of all owners.
   --timeout=DURATION  Wait no longer than this.
   -q, --quiet         Print nothing.
   --json              Print the jobs as a JSON array, when all have ended.
@@ -32,9 +33,10 @@ def main(argv: Sequence[str]) -> int:
     found = options.parse(__doc__, argv, mixed=True)
     timeout_s = options.seconds(__doc__, found, "--timeout")
     chosen = options.selected(__doc__, found)
+    owner = options.owner(__doc__, found, chosen)
     ended: dict[int, Job] = {}
     with Client(options.text(found, "--url")) as client:
-        ids = selection.resolve(chosen, client, recurring=False)
+        ids = selection.resolve(chosen, client, recurring=False, owner=owner)
         try:
             for job in waiting.each(client, ids, timeout_s):
                 ended[job.id] = job

@@ -9,6 +9,7 @@ from there. A key that was revoked never comes back.
 from __future__ import annotations
 
 import logging
+from dataclasses import replace
 from typing import Final
 
 from zsched.dispatcher import losses
@@ -22,7 +23,7 @@ from zsched.dispatcher.commands import (
     RevokeToken,
 )
 from zsched.dispatcher.session import Session, Sessions
-from zsched.model import KeyOrigin, Now, WorkerId
+from zsched.model import KeyOrigin, Now, Worker, WorkerId
 from zsched.store.contract import Store
 
 log = logging.getLogger(__name__)
@@ -41,15 +42,22 @@ _OF: Final = {
 
 
 def add_token(store: Store, command: AddToken) -> None:
+    """Raises ConflictError when another token has its name, or had it."""
+    name = command.token.name
+    if name and store.access.token_named(name) is not None:
+        raise ConflictError("token_name_taken", f"A token named {name} exists or was revoked: take another name")
     store.access.add_token(command.token)
     log.info("token %s made by %s", command.token.token_id, command.token.created_by)
 
 
 def revoke_token(store: Store, command: RevokeToken, now: Now) -> None:
-    """Raises NotFoundError when there is no such token, or no more."""
-    if not store.access.revoke_token(command.token_id, command.actor, now.wall_ms):
+    """Raises NotFoundError when there is no such token, or when it was revoked before and no jobs are to be ended."""
+    revoked = store.access.revoke_token(command.token_id, command.actor, now.wall_ms)
+    if not revoked and (not command.jobs or store.access.token(command.token_id) is None):
         raise NotFoundError("unknown_token", "No such token, or it was revoked before")
-    log.info("token %s revoked by %s", command.token_id, command.actor)
+    if command.jobs:
+        store.access.end_jobs(command.token_id, command.actor, now.wall_ms)
+    log.info("token %s revoked by %s%s", command.token_id, command.actor, ", with its jobs" if command.jobs else "")
 
 
 def bind_key(store: Store, sessions: Sessions, command: BindKey, now: Now) -> KeyBound:
@@ -61,6 +69,8 @@ def bind_key(store: Store, sessions: Sessions, command: BindKey, now: Now) -> Ke
     if known is not None and known.worker_id != name:
         raise ConflictError("key_taken", f"This key is that of worker {known.worker_id}")
     if known is not None:
+        if known.slots_max != command.slots_max:
+            store.access.limit_key(known.public_key, command.slots_max, command.actor, now.wall_ms)
         return KeyBound(known.origin is not KeyOrigin.ENROLLED)
     # Asked of the store, which knows it also of a worker that has not come back since a restart.
     before = store.access.key_of(name)
@@ -75,7 +85,9 @@ def bind_key(store: Store, sessions: Sessions, command: BindKey, now: Now) -> Ke
         raise ConflictError("name_taken", f"A worker named {name} is active over REST")
     if before is not None and session is not None:
         raise ConflictError("name_taken", f"A worker named {name} with another key is connected, or was until now")
-    store.access.bind_key(name, command.public_key, command.origin, command.actor, now.wall_ms)
+    store.access.bind_key(
+        name, command.public_key, command.origin, command.actor, now.wall_ms, slots_max=command.slots_max
+    )
     log.info("worker %s: a key was bound to its name by %s (%s)", name, command.actor, command.origin)
     return KeyBound(command.origin is not KeyOrigin.ENROLLED)
 
@@ -93,6 +105,17 @@ def revoke_key(store: Store, sessions: Sessions, command: RevokeKey, now: Now) -
     store.retire(name, "key_revoked", now.wall_ms)
     sessions.close(name)
     return session
+
+
+def within_slots(store: Store, worker: Worker, key: str) -> Worker:
+    """A worker with no more slots than its key allows."""
+    known = store.access.key(key)
+    if known is None or known.slots_max is None or worker.slots <= known.slots_max:
+        return worker
+    log.warning(
+        "worker %s asks for %d slots and gets %d, as its key allows", worker.worker_id, worker.slots, known.slots_max
+    )
+    return replace(worker, slots=known.slots_max)
 
 
 def wrong_key(store: Store, name: WorkerId, key: str) -> str | None:

@@ -1,7 +1,7 @@
 """What callers ask of the dispatcher over REST, and how it refuses. Each command is one value, checked before it gets
 here.
 
-`actor` says who asks, for the event that the decision leaves.
+`by` is the caller of a command on jobs. `actor` is the same for other commands: a text for the event.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from zsched.model import JobId, JobSpec, KeyOrigin, RunId, RunStatus, Stream, Token, WorkerId
+from zsched.model import Caller, JobId, JobSpec, KeyOrigin, RunId, RunStatus, Stream, Token, WorkerId
 
 
 class RefusedError(Exception):
@@ -28,6 +28,25 @@ class ConflictError(RefusedError):
     """It exists, but its state does not allow the command."""
 
 
+class ForbiddenError(RefusedError):
+    """The caller may not do this, whatever the state of the object."""
+
+
+class NotOwnerError(ForbiddenError):
+    """The job belongs to another owner, and the caller's scopes cover only its own jobs."""
+
+    def __init__(self, job_id: JobId, owner: str) -> None:
+        whose = f"belongs to {owner}" if owner else "has no owner"
+        super().__init__("not_owner", f"Job {job_id} {whose}: a token needs the scope operate to act on it")
+
+
+class BadTokenError(RefusedError):
+    """The caller's token was revoked after it was looked at."""
+
+    def __init__(self) -> None:
+        super().__init__("bad_token", "This token was revoked")
+
+
 class BusyError(RefusedError):
     """The scheduler serves as many as it can; the same command may work later."""
 
@@ -37,6 +56,17 @@ class FullError(RefusedError):
 
     def __init__(self) -> None:
         super().__init__("too_many_pending", "As many runs are pending as may be: submit again when some have started")
+
+
+class QuotaError(FullError):
+    """As many jobs of the caller's token are pending as it may have."""
+
+    def __init__(self, most: int) -> None:
+        RefusedError.__init__(
+            self,
+            "too_many_pending",
+            f"{most} jobs of this token may be pending, and are: submit again when some have started",
+        )
 
 
 class TooManyError(RefusedError):
@@ -72,7 +102,7 @@ class Submit:
     """
 
     specs: tuple[JobSpec, ...]
-    actor: str
+    by: Caller
     once: Once | None = None
 
 
@@ -81,7 +111,7 @@ class Cancel:
     """Cancel what is live of a job. Replies with nothing."""
 
     job_id: JobId
-    actor: str
+    by: Caller
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,20 +168,33 @@ class AddToken:
 
 @dataclass(frozen=True, slots=True)
 class RevokeToken:
-    """A token is worth nothing any more. Replies with nothing."""
+    """A token is worth nothing any more. With `jobs`, its live jobs are cancelled and its schedules ended, also of one
+    that was revoked before. Replies with nothing.
+    """
 
     token_id: str
     actor: str
+    jobs: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class UseToken:
+    """A token was used. Nobody waits for the reply, which is nothing."""
+
+    token_id: str
 
 
 @dataclass(frozen=True, slots=True)
 class BindKey:
-    """A worker's name is bound to its public key; again for the same key changes nothing. Replies with a KeyBound."""
+    """A worker's name is bound to its public key. `slots_max`: the most slots that a worker with this key gets; nothing
+    else changes when the same key is bound again. Replies with a KeyBound.
+    """
 
     worker_id: WorkerId
     public_key: str
     origin: KeyOrigin
     actor: str
+    slots_max: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,4 +212,17 @@ class RevokeKey:
     actor: str
 
 
-Command = Submit | Cancel | Look | RegisterWorker | Beat | Next | Report | AddToken | RevokeToken | BindKey | RevokeKey
+Command = (
+    Submit
+    | Cancel
+    | Look
+    | RegisterWorker
+    | Beat
+    | Next
+    | Report
+    | AddToken
+    | RevokeToken
+    | UseToken
+    | BindKey
+    | RevokeKey
+)

@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 
 from zsched import protocol, schedule
-from zsched.dispatcher import access, arrival, losses, placement, polling, recurrence, retries
+from zsched.dispatcher import access, arrival, cancels, losses, owners, placement, polling, recurrence, retries
 from zsched.dispatcher.commands import (
     AddToken,
     Beat,
@@ -24,7 +24,6 @@ from zsched.dispatcher.commands import (
     KeyBound,
     Look,
     Next,
-    NotFoundError,
     RefusedError,
     RegisterWorker,
     Report,
@@ -33,6 +32,7 @@ from zsched.dispatcher.commands import (
     RevokeToken,
     Submit,
     TooManyError,
+    UseToken,
 )
 from zsched.dispatcher.orders import Unseal, introduced, moment, order, outcome
 from zsched.dispatcher.returns import Returns
@@ -55,6 +55,7 @@ from zsched.limits import (
     STALL_MS,
     WATCH_MS,
     WINDOW_MAX,
+    WINDOW_PER_SLOT_MAX,
 )
 from zsched.model import JobId, Now, Outcome, Reason, RunId, RunStatus, WorkerId
 from zsched.rate import Rate, Throttled
@@ -118,6 +119,8 @@ class Dispatcher:
         self.full = False
         # Whether sessions may say what the store doesn't, because a turn was given up.
         self._astray = False
+        # Whether a revoked token may have jobs that are still to be ended.
+        self._ending = True
         self._follow_store(now)
 
     # --- frames ------------------------------------------------------------------------------------------------------
@@ -142,7 +145,7 @@ class Dispatcher:
             case protocol.Heartbeat():
                 self._on_heartbeat(session, frame, now)
             case protocol.Ready():
-                session.window, session.ahead = min(frame.window, WINDOW_MAX), min(frame.ahead, WINDOW_MAX)
+                session.ask(frame.window, frame.ahead)
             case protocol.Started():
                 self._on_started(session, frame.run, frame.at_ms, now)
             case protocol.Log():
@@ -200,7 +203,7 @@ class Dispatcher:
     def _open_session(self, peer: bytes, frame: protocol.Register, old: Session | None, now: Now, key: str) -> None:
         """Let a worker in that may have its name, in place of its `old` session, and reconcile what it holds."""
         name = WorkerId(frame.worker)
-        worker = introduced(frame, now)
+        worker = access.within_slots(self._store, introduced(frame, now), key)
         same_start = old is not None and old.worker.incarnation == worker.incarnation
         if old is not None and not same_start:
             spooled = arrival.finished(self._store, frame)
@@ -214,6 +217,7 @@ class Dispatcher:
             heard_ms=now.mono_ms,
             key=key,
             sent_ms=frame.sent_ms,
+            window_max=WINDOW_PER_SLOT_MAX * worker.slots if worker.slots < frame.slots else WINDOW_MAX,
         )
         self._sessions.open(session)
         keep, kill, missing = arrival.adopt(self._store, session, frame, now)
@@ -239,7 +243,7 @@ class Dispatcher:
         for run_id in frame.stuck:
             if self._store.stick(RunId(run_id), session.name, now.wall_ms):
                 log.error("run %d: worker %s can't end its processes", run_id, session.name)
-        session.window, session.ahead = min(frame.window, WINDOW_MAX), min(frame.ahead, WINDOW_MAX)
+        session.ask(frame.window, frame.ahead)
         kill, missing = arrival.reconcile(self._store, session, frame.runs, frame.n, now)
         self._give_back(session, missing, now)
         cancel = [run.run_id for run in self._store.held_by(session.name) if run.cancelled]
@@ -352,6 +356,9 @@ class Dispatcher:
                 access.add_token(self._store, command)
             case RevokeToken():
                 access.revoke_token(self._store, command, now)
+                self._ending = True
+            case UseToken():
+                self._store.access.use_token(command.token_id, now.wall_ms)
             case BindKey():
                 return access.bind_key(self._store, self._sessions, command, now)
             case RevokeKey():
@@ -361,6 +368,7 @@ class Dispatcher:
         return None
 
     def _on_submit(self, command: Submit, now: Now) -> list[JobId] | Submitted:
+        token = owners.find_token(self._store, command.by)
         once = command.once
         if once is not None:
             before = self._store.idempotency.find(once.caller, once.key, now.wall_ms - IDEMPOTENCY_MS)
@@ -372,34 +380,28 @@ class Dispatcher:
             raise TooManyError(len(command.specs), self._pending_max)
         if self._store.pending_tasks() + len(command.specs) > self._pending_max:
             raise FullError
-        fires = [
-            None if spec.schedule is None else schedule.next_fire_ms(spec.schedule, now.wall_ms)
-            for spec in command.specs
-        ]
-        made = self._store.submit(command.specs, fires, command.actor, now.wall_ms)
+        specs = command.specs if token is None else owners.admit(self._store, token, command.specs)
+        fires = [None if spec.schedule is None else schedule.next_fire_ms(spec.schedule, now.wall_ms) for spec in specs]
+        made = self._store.submit(specs, fires, command.by.actor, now.wall_ms, owner=command.by.owner)
         if once is not None:
             submitted = Submitted(once.digest, made[0], made[-1], len(made))
             self._store.idempotency.keep(once.caller, once.key, submitted, now.wall_ms)
-        log.debug("jobs %d to %d submitted by %s", made[0], made[-1], command.actor)
+        log.debug("jobs %d to %d submitted by %s", made[0], made[-1], command.by.actor)
         return made
 
     def _on_cancel(self, command: Cancel, now: Now) -> None:
-        job = self._store.job(command.job_id)
-        if job is None:
-            raise NotFoundError("unknown_job", "Job not found")
-        cancelled = self._store.cancel(command.job_id, command.actor, now.wall_ms)
-        if not cancelled.pending and not cancelled.running:
+        job = owners.find_job(self._store, command.job_id, command.by)
+        if not self._cancel(job.job_id, command.by.actor, now):
             after = "" if job.schedule is None else " now; its schedule goes on"
             raise ConflictError("finished", f"Nothing of job {command.job_id} is pending or running{after}")
-        for worker_id, run_id in cancelled.running:
-            session = self._sessions.of_worker(worker_id)
-            if session is not None and session.polls:
-                self._store.end_cancelled(run_id, now.wall_ms)
-                session.suspects.pop(run_id, None)
-                session.load = None
-            elif session is not None:
-                # Every heartbeat_ack repeats it until the result comes.
-                self._send(session, protocol.Cancel(s=session.token, ep=self._epoch, runs=(run_id,)))
+
+    def _cancel(self, job_id: JobId, actor: str, now: Now) -> bool:
+        """Cancel what is live of a job; False: nothing is."""
+
+        def tell(session: Session, run_id: RunId) -> None:
+            self._send(session, protocol.Cancel(s=session.token, ep=self._epoch, runs=(run_id,)))
+
+        return cancels.cancel(self._store, self._sessions, job_id, actor, now, tell)
 
     def _on_look(self, command: Look, now: Now) -> None:
         run = self._store.run(command.run_id)
@@ -446,12 +448,14 @@ class Dispatcher:
             due_ms = self._store.next_due_ms()
         if now.mono_ms >= self._forget_at_ms:
             self._forget_keys(now)
+        if self._ending:
+            self._ending = owners.end_jobs(self._store, self._cancel, now)
         if drained:
             self._judge(now)
         placement.place(self._store, self._sessions, self._timeout_ms, now, partial(self._hand, now))
         self.full = self._store.pending_tasks() >= self._pending_max
         self._store.settle(now.wall_ms)
-        moments = [now.mono_ms + TICK_MS_MAX]
+        moments = [now.mono_ms if self._ending else now.mono_ms + TICK_MS_MAX]
         if due_ms is not None:
             moments.append(now.mono_ms + max(0, due_ms - now.wall_ms))
         if self._sessions.judge_at_ms is not None:
@@ -466,6 +470,7 @@ class Dispatcher:
         self.output.clear()
         self._sessions.forget_loads()
         self._astray = True
+        self._ending = True
 
     def on_stop(self, now: Now) -> None:
         """The scheduler stops: say goodbye to every worker. They keep their runs."""

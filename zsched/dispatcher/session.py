@@ -10,7 +10,7 @@ import logging
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
-from zsched.limits import MASS_WORKERS_MIN, STALL_MS
+from zsched.limits import MASS_WORKERS_MIN, STALL_MS, WINDOW_MAX
 from zsched.model import RunId, Worker, WorkerId, WorkerKind
 from zsched.store.contract import Load
 
@@ -24,11 +24,12 @@ class Session:
     `peer` is the ROUTER's name of its connection: None for a worker that polls, and for one that has not registered
     since this scheduler started. `key` is the public key that its frames come by, empty where workers need none.
     `sent_ms` is when its register was sent, by the clock of the worker's machine.
-    `window` and `ahead` are its last word on how much it takes; until `paused_until_ms` it gets nothing. `n` counts
-    the run frames sent to it. `suspects` are its runs on probation, each with the moment its start was heard of;
-    `watched` those whose output somebody looks at, each with the moment until which it may be told. `handed` are, of
-    one that polls, the runs that it has not said to be running, each with the moment when it got it. `rival_ms` is
-    when another worker first claimed its name.
+
+    `window` and `ahead` are its last word on how much it takes, at most `window_max`; until `paused_until_ms` it gets
+    nothing. `n` counts the run frames sent to it. `suspects` are its runs on probation, each with the moment its start
+    was heard of; `watched` those whose output somebody looks at, each with the moment until which it is sent. `handed`
+    are, of one that polls, the runs that it has not said to be running, each with the moment when it got it.
+    `rival_ms` is when another worker first claimed its name.
     """
 
     worker: Worker
@@ -37,6 +38,7 @@ class Session:
     heard_ms: int
     key: str = ""
     sent_ms: int = 0
+    window_max: int = WINDOW_MAX
     window: int = 0
     ahead: int = 0
     paused_until_ms: int = 0
@@ -50,6 +52,10 @@ class Session:
     @property
     def name(self) -> WorkerId:
         return self.worker.worker_id
+
+    def ask(self, window: int, ahead: int) -> None:
+        """Note how much the worker takes."""
+        self.window, self.ahead = min(window, self.window_max), min(ahead, self.window_max)
 
     @property
     def polls(self) -> bool:

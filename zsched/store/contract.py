@@ -168,6 +168,16 @@ class Cancelled:
 
 
 @dataclass(frozen=True, slots=True)
+class Ending:
+    """A revoked token whose jobs are being ended: who asked for it, and the last job that was cancelled."""
+
+    token_id: str
+    owner: str
+    actor: str
+    ended_to: JobId
+
+
+@dataclass(frozen=True, slots=True)
 class Due:
     """A recurring job whose time has come. `live`: its last fire has not ended."""
 
@@ -204,11 +214,29 @@ class Access(Protocol):
     def token(self, token_id: str) -> Token | None:
         """A token, also one that is worth nothing any more."""
 
+    def token_named(self, name: str) -> Token | None:
+        """The token of a name, also a revoked one."""
+
     def add_token(self, token: Token) -> None:
-        """Store a token that is new."""
+        """Store a token that is new. Its name, or its id where it has no name, is new as well."""
+
+    def use_token(self, token_id: str, now_ms: int) -> None:
+        """Note that a token was used. There is no event of it."""
 
     def revoke_token(self, token_id: str, actor: str, now_ms: int) -> bool:
         """The token is worth nothing from now on. False: there is none, or it was revoked before."""
+
+    def end_jobs(self, token_id: str, actor: str, now_ms: int) -> None:
+        """Note, with an event, that the jobs of a revoked token shall be ended; `ending` has it until `ended`."""
+
+    def ending(self) -> Ending | None:
+        """The first token whose jobs are being ended; None when there is none."""
+
+    def ended_to(self, token_id: str, job_id: JobId) -> None:
+        """The token's jobs up to this one have been cancelled."""
+
+    def ended(self, token_id: str) -> None:
+        """None of the token's jobs is left to end."""
 
     def key(self, public_key: str) -> WorkerKey | None:
         """A worker's key, also one that was revoked."""
@@ -219,8 +247,22 @@ class Access(Protocol):
     def has_remote_key(self) -> bool:
         """Whether a worker of another host may have a key: one is not revoked and was not enrolled on this host."""
 
-    def bind_key(self, worker_id: WorkerId, public_key: str, origin: KeyOrigin, actor: str, now_ms: int) -> None:
-        """A key that is new is the worker's from now on; one that it had before is revoked."""
+    def bind_key(
+        self,
+        worker_id: WorkerId,
+        public_key: str,
+        origin: KeyOrigin,
+        actor: str,
+        now_ms: int,
+        *,
+        slots_max: int | None = None,
+    ) -> None:
+        """A key that is new is the worker's from now on; one that it had before is revoked. `slots_max`: the most slots
+        of a worker with this key.
+        """
+
+    def limit_key(self, public_key: str, slots_max: int | None, actor: str, now_ms: int) -> None:
+        """Set the most slots of a worker with this key, with an event; None: any number."""
 
     def revoke_key(self, worker_id: WorkerId, actor: str, now_ms: int) -> bool:
         """The worker's key is worth nothing from now on. False: it has none."""
@@ -285,10 +327,10 @@ class Store(Protocol):
     # --- jobs ---
 
     def submit(
-        self, specs: Sequence[JobSpec], next_fires: Sequence[int | None], actor: str, now_ms: int
+        self, specs: Sequence[JobSpec], next_fires: Sequence[int | None], actor: str, now_ms: int, *, owner: str = ""
     ) -> list[JobId]:
-        """Store jobs, in order, each with a pending run unless it only has a schedule. next_fires[i] belongs to
-        specs[i]. The ids rise, and no other job's is between them.
+        """Store jobs of an owner, in order, each with a pending run unless it only has a schedule. next_fires[i]
+        belongs to specs[i]. The ids rise, and no other job's is between them. An empty owner is none.
         """
 
     def pending_tasks(self) -> int:
@@ -299,6 +341,27 @@ class Store(Protocol):
 
     def cancel(self, job_id: JobId, actor: str, now_ms: int) -> Cancelled:
         """Cancel what is live of a job: pending runs end here, running ones are marked for their workers to stop."""
+
+    def end_schedule(self, job_id: JobId, actor: str, now_ms: int) -> bool:
+        """A recurring job never fires again; a live fire goes on. False: it has no schedule, or that ended before."""
+
+    # --- jobs of an owner ---
+
+    def count_pending(self, owner: str, most: int) -> int:
+        """How many jobs of an owner are pending, counting no further than most. A recurring job is, before its first
+        fire. Jobs that this turn has claimed or ended may still be counted.
+        """
+
+    def count_recurring(self, owner: str, most: int) -> int:
+        """How many recurring jobs of an owner still fire, counting no further than most."""
+
+    def recurring(self, owner: str, count: int) -> list[JobId]:
+        """Up to count recurring jobs of an owner that still fire, oldest first."""
+
+    def live(self, owner: str, after: JobId, count: int) -> list[JobId]:
+        """Up to count jobs of an owner that are pending or running, oldest first, none up to `after`. Exact after
+        `settle`.
+        """
 
     def due(self, now_ms: int, count: int) -> list[Due]:
         """Up to count recurring jobs whose next fire is not in the future, the most overdue first. Not within
@@ -456,9 +519,19 @@ class Reader(Protocol):
     """
 
     def jobs(
-        self, status: RunStatus | None, limit: int, offset: int = 0, before: JobId | None = None
+        self,
+        status: RunStatus | None,
+        limit: int,
+        offset: int = 0,
+        before: JobId | None = None,
+        owner: str | None = None,
     ) -> Generator[Job]:
-        """Jobs with an id below `before`, newest first, the first `offset` of them left out."""
+        """Jobs with an id below `before`, newest first, the first `offset` of them left out; of one owner alone where
+        it is given.
+        """
+
+    def left(self, owner: str) -> tuple[int, int]:
+        """How many jobs of an owner are pending or running, and how many of its recurring jobs still fire."""
 
     def jobs_between(self, first: JobId, last: JobId, limit: int) -> Generator[Job]:
         """Jobs with an id from `first` to `last`, both included, oldest first."""
@@ -495,6 +568,8 @@ class Reader(Protocol):
     # --- who may come in ---
 
     def token(self, token_id: str) -> Token | None: ...
+
+    def token_named(self, name: str) -> Token | None: ...
 
     def tokens(self, offset: int = 0) -> Generator[Token]:
         """All tokens ever made, oldest first."""

@@ -34,6 +34,8 @@ class Core:
         # then all are forgotten.
         self._demands: dict[DemandId, Demand] = {}
         self._demand_ids: dict[Demand, DemandId] = {}
+        # The same holds for owners.
+        self._owner_ids: dict[str, int] = {}
 
     # --- transactions ---
 
@@ -46,7 +48,7 @@ class Core:
 
     def rollback(self) -> None:
         self._ledger.cut()
-        self._forget_demands()
+        self._forget_ids()
         self._engine.rollback()
 
     @contextmanager
@@ -67,7 +69,7 @@ class Core:
 
     def _undo(self, mark: tuple[int, int, int]) -> None:
         self._ledger.cut(mark)
-        self._forget_demands()
+        self._forget_ids()
         self._execute("ROLLBACK TO attempt")
         self._execute("RELEASE attempt")
 
@@ -102,9 +104,20 @@ class Core:
             self._demands[demand_id] = known
         return known
 
-    def _forget_demands(self) -> None:
+    def _forget_ids(self) -> None:
         self._demands.clear()
         self._demand_ids.clear()
+        self._owner_ids.clear()
+
+    # --- owners ---
+
+    def _owner_id(self, owner: str) -> int:
+        """The number that an owner has in this database; a new owner gets the next one."""
+        known = self._owner_ids.get(owner)
+        if known is None:
+            found = self._execute(sql.FIND_OWNER, (owner,)) or self._execute(sql.ADD_OWNER, (owner,))
+            known = self._owner_ids[owner] = int(found[0][0])
+        return known
 
     # --- runs ---
 

@@ -19,14 +19,15 @@ class Jobs(Core):
     """Of contract.Store what is about jobs and fires."""
 
     def submit(
-        self, specs: Sequence[JobSpec], next_fires: Sequence[int | None], actor: str, now_ms: int
+        self, specs: Sequence[JobSpec], next_fires: Sequence[int | None], actor: str, now_ms: int, *, owner: str = ""
     ) -> list[JobId]:
         asked = [(spec.needs, spec.policy.on_lost is OnLost.FAIL) for spec in specs]
         known = {(needs, once): self._demand_id(Demand(needs=needs, once=once)) for needs, once in set(asked)}
         demands = [known[one] for one in asked]
+        owner_id = self._owner_id(owner) if owner else None
         facts: list[Row] = [
             (
-                spec.name, spec.command, demand_id, spec.schedule, next_fire_ms, now_ms, now_ms, spec.user,
+                spec.name, spec.command, demand_id, spec.schedule, next_fire_ms, now_ms, now_ms, owner_id, spec.user,
                 rows.stored_variables(spec.env), rows.stored_variables(spec.secret_env),
                 *rows.stored_policy(spec.policy),
             )
@@ -83,6 +84,27 @@ class Jobs(Core):
                 reason="cancel",
             )
         return Cancelled(len(pending), running)
+
+    def end_schedule(self, job_id: JobId, actor: str, now_ms: int) -> bool:
+        changed = self._execute(sql.END_SCHEDULE, (now_ms, job_id))
+        if changed:
+            self._ledger.event(now_ms, actor, None, "schedule_ended", job_id=job_id)
+        return bool(changed)
+
+    # --- jobs of an owner ---
+
+    def count_pending(self, owner: str, most: int) -> int:
+        return int(self._execute(sql.COUNT_PENDING_OF, (owner, most))[0][0])
+
+    def count_recurring(self, owner: str, most: int) -> int:
+        return int(self._execute(sql.COUNT_RECURRING_OF, (owner, most))[0][0])
+
+    def recurring(self, owner: str, count: int) -> list[JobId]:
+        return [JobId(job_id) for (job_id,) in self._execute(sql.RECURRING_OF, (owner, count))]
+
+    def live(self, owner: str, after: JobId, count: int) -> list[JobId]:
+        found = self._execute(sql.LIVE_OF, (owner, after, owner, after, count))
+        return [JobId(job_id) for (job_id,) in found]
 
     # --- what is due ---
 

@@ -6,6 +6,7 @@ from collections.abc import Callable, Generator, Sequence
 from contextlib import closing
 from typing import Final, TypeVar
 
+from zsched.limits import PENDING_RUNS_MAX
 from zsched.model import (
     Event,
     Job,
@@ -43,12 +44,23 @@ class EngineReader:
             yield from map(read, found)
 
     def jobs(
-        self, status: RunStatus | None, limit: int, offset: int = 0, before: JobId | None = None
+        self,
+        status: RunStatus | None,
+        limit: int,
+        offset: int = 0,
+        before: JobId | None = None,
+        owner: str | None = None,
     ) -> Generator[Job]:
-        place = (_ENDLESS if before is None else before, limit, offset)
-        if status is None:
-            return self._each(rows.job, sql.JOBS, place)
-        return self._each(rows.job, sql.JOBS_BY_STATUS, (status, *place))
+        chosen = [value for value in (owner, status) if value is not None]
+        if owner is None:
+            statement = sql.JOBS if status is None else sql.JOBS_BY_STATUS
+        else:
+            statement = sql.JOBS_BY_OWNER if status is None else sql.JOBS_BY_OWNER_AND_STATUS
+        return self._each(rows.job, statement, (*chosen, _ENDLESS if before is None else before, limit, offset))
+
+    def left(self, owner: str) -> tuple[int, int]:
+        live = self._execute(sql.COUNT_LIVE_OF, (owner,))[0][0]
+        return int(live), int(self._execute(sql.COUNT_RECURRING_OF, (owner, PENDING_RUNS_MAX))[0][0])
 
     def jobs_between(self, first: JobId, last: JobId, limit: int) -> Generator[Job]:
         return self._each(rows.job, sql.JOBS_BETWEEN, (first, last, limit))
@@ -101,6 +113,10 @@ class EngineReader:
 
     def token(self, token_id: str) -> Token | None:
         found = self._execute(sql.TOKEN, (token_id,))
+        return rows.token(found[0]) if found else None
+
+    def token_named(self, name: str) -> Token | None:
+        found = self._execute(sql.TOKEN_NAMED, (name,))
         return rows.token(found[0]) if found else None
 
     def tokens(self, offset: int = 0) -> Generator[Token]:

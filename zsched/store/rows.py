@@ -48,11 +48,12 @@ def job(row: Row) -> Job:
         updated_ms=updated_ms,
         schedule=schedule,
         next_fire_ms=next_fire_ms,
-        policy=_or_none(policy, row[12:]) or Policy(),
+        policy=_or_none(policy, row[12:19]) or Policy(),
         cancel_ms=cancel_ms,
         user=more[0],
         env=_or_none(variables, more[1]),
         secret_env=_or_none(variables, more[2]),
+        owner=row[19] or "",
     )
 
 
@@ -180,9 +181,11 @@ def demand(text: str) -> Demand:
 
 
 def token(row: Row) -> Token:
-    token_id, digest, scopes, note, created_ms, created_by, expires_ms, revoked_ms = row
+    token_id, digest, scopes, note, created_ms, created_by, expires_ms, revoked_ms, name, *more = row
+    run_as, pending_max, schedules_max, workers, slots_max, last_used_ms, ending = more
     return Token(
         token_id=token_id,
+        name=name,
         digest=digest,
         scopes=frozenset(Scope(word) for word in scopes.split()),
         note=note,
@@ -190,11 +193,18 @@ def token(row: Row) -> Token:
         created_by=created_by,
         expires_ms=expires_ms,
         revoked_ms=revoked_ms,
+        run_as=run_as,
+        pending_max=pending_max,
+        schedules_max=schedules_max,
+        workers=tuple((workers or "").split()),
+        slots_max=slots_max,
+        last_used_ms=last_used_ms,
+        ending=bool(ending),
     )
 
 
 def key(row: Row) -> WorkerKey:
-    public_key, worker_id, origin, created_ms, created_by, revoked_ms = row
+    public_key, worker_id, origin, created_ms, created_by, revoked_ms, slots_max = row
     return WorkerKey(
         public_key=public_key,
         worker_id=WorkerId(worker_id),
@@ -202,6 +212,7 @@ def key(row: Row) -> WorkerKey:
         created_ms=created_ms,
         created_by=created_by,
         revoked_ms=revoked_ms,
+        slots_max=slots_max,
     )
 
 

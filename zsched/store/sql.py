@@ -7,6 +7,8 @@ from __future__ import annotations
 from functools import lru_cache
 from typing import Final
 
+from zsched.model import RunStatus
+
 # Rows that one INSERT brings in at most: from here on more gain nothing, and no engine's bound of parameters is near.
 ROWS_PER_INSERT: Final = 100
 # Below every run's.
@@ -21,12 +23,15 @@ FIND_DEMAND: Final = "SELECT demand_id FROM demands WHERE wish = ?"
 ADD_DEMAND: Final = "INSERT INTO demands (wish) VALUES (?) RETURNING demand_id"
 DEMAND: Final = "SELECT wish FROM demands WHERE demand_id = ?"
 
+FIND_OWNER: Final = "SELECT owner_id FROM owners WHERE owner = ?"
+ADD_OWNER: Final = "INSERT INTO owners (owner) VALUES (?) RETURNING owner_id"
+
 # --- jobs ---
 
 _POLICY: Final = "timeout_ms, grace_ms, crash_limit, retries, backoff, on_lost, on_disconnect"
 _JOB: Final = (
     "job_id, name, command, status, created_ms, updated_ms, schedule, next_fire_ms, cancel_ms, run_as, env,"
-    f" secret_env, {_POLICY}"
+    f" secret_env, {_POLICY}, (SELECT owner FROM owners WHERE owners.owner_id = jobs.owner_id)"
 )
 JOB: Final = f"SELECT {_JOB} FROM jobs WHERE job_id = ?"
 JOBS: Final = f"SELECT {_JOB} FROM jobs WHERE job_id < ? ORDER BY job_id DESC LIMIT ? OFFSET ?"
@@ -34,10 +39,39 @@ JOBS_BETWEEN: Final = f"SELECT {_JOB} FROM jobs WHERE job_id BETWEEN ? AND ? ORD
 COUNT_JOBS_BETWEEN: Final = "SELECT count(*) FROM jobs WHERE job_id BETWEEN ? AND ?"
 JOBS_BY_STATUS: Final = f"""
     SELECT {_JOB} FROM jobs WHERE status = ? AND job_id < ? ORDER BY job_id DESC LIMIT ? OFFSET ?"""
+
+# --- jobs of an owner, all from the one index that has their status ---
+
+# A recurring job that still fires.
+_RECURS: Final = "schedule IS NOT NULL AND next_fire_ms IS NOT NULL"
+_OWNED: Final = "owner_id = (SELECT owner_id FROM owners WHERE owner = ?)"
+JOBS_BY_OWNER_AND_STATUS: Final = f"""
+    SELECT {_JOB} FROM jobs WHERE {_OWNED} AND status = ? AND job_id < ? ORDER BY job_id DESC LIMIT ? OFFSET ?"""
+# The index is in order within one status. SQLite merges the five, so a page costs no more than the rows up to its end.
+_OWNED_BY_ONE: Final = "owner_id = (SELECT owner_id FROM named) AND job_id < (SELECT before FROM named)"
+_OWNED_IDS: Final = " UNION ALL ".join(
+    f"SELECT job_id FROM jobs WHERE {_OWNED_BY_ONE} AND status = '{status}'" for status in RunStatus
+)
+JOBS_BY_OWNER: Final = f"""
+    WITH named (owner_id, before) AS (SELECT owner_id, ?2 FROM owners WHERE owner = ?1)
+    SELECT {_JOB} FROM jobs WHERE job_id IN ({_OWNED_IDS} ORDER BY job_id DESC LIMIT ?3 OFFSET ?4)
+    ORDER BY job_id DESC"""
+COUNT_PENDING_OF: Final = f"""
+    SELECT count(*) FROM (SELECT 1 FROM jobs WHERE {_OWNED} AND status = 'pending' LIMIT ?) AS some"""
+COUNT_RECURRING_OF: Final = f"""
+    SELECT count(*) FROM (SELECT 1 FROM jobs WHERE {_OWNED} AND {_RECURS} LIMIT ?) AS some"""
+RECURRING_OF: Final = f"SELECT job_id FROM jobs WHERE {_OWNED} AND {_RECURS} ORDER BY job_id LIMIT ?"
+LIVE_OF: Final = f"""
+    SELECT job_id FROM jobs WHERE {_OWNED} AND status = 'pending' AND job_id > ?
+    UNION ALL SELECT job_id FROM jobs WHERE {_OWNED} AND status = 'running' AND job_id > ?
+    ORDER BY job_id LIMIT ?"""
+COUNT_LIVE_OF: Final = f"""
+    SELECT count(*) FROM jobs
+    WHERE {_OWNED} AND status IN ('pending', 'running') AND pending + running + unmade > 0"""
 ADD_JOB: Final = f"""
-    INSERT INTO jobs (name, command, demand_id, schedule, next_fire_ms, created_ms, updated_ms, run_as, env,
+    INSERT INTO jobs (name, command, demand_id, schedule, next_fire_ms, created_ms, updated_ms, owner_id, run_as, env,
         secret_env, {_POLICY})
-    VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) RETURNING job_id"""
+    VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) RETURNING job_id"""
 COUNT_TASKS: Final = """
     UPDATE jobs SET pending = pending + ?, running = running + ?, success = success + ?, failed = failed + ?,
         cancelled = cancelled + ?, updated_ms = ? WHERE job_id = ?"""
@@ -56,6 +90,8 @@ START_FIRE: Final = """
     UPDATE jobs SET next_fire_ms = ?, unmade = 0, pending = 0, running = 0, success = 0, failed = 0,
         cancelled = 0, updated_ms = ?
     WHERE job_id = ? RETURNING demand_id, priority"""
+END_SCHEDULE: Final = f"""
+    UPDATE jobs SET next_fire_ms = NULL, updated_ms = ? WHERE job_id = ? AND {_RECURS} RETURNING job_id"""
 SET_NEXT_FIRE: Final = "UPDATE jobs SET next_fire_ms = ? WHERE job_id = ?"
 LATEST: Final = "SELECT at_ms FROM events ORDER BY event_id DESC LIMIT 1"
 NEXT_DUE: Final = """
@@ -206,20 +242,34 @@ EVENTS: Final = f"SELECT {_EVENT} FROM events WHERE event_id > ? ORDER BY event_
 
 # --- who may come in ---
 
-_TOKEN: Final = "token_id, digest, scopes, note, created_ms, created_by, expires_ms, revoked_ms"  # noqa: S105
-TOKEN: Final = f"SELECT {_TOKEN} FROM tokens WHERE token_id = ?"
-TOKENS: Final = f"SELECT {_TOKEN} FROM tokens ORDER BY created_ms, token_id LIMIT ? OFFSET ?"
-ADD_TOKEN: Final = f"INSERT INTO tokens ({_TOKEN}) VALUES (?, ?, ?, ?, ?, ?, ?, NULL)"
+_TOKEN: Final = (
+    "token_id, digest, scopes, note, created_ms, created_by, expires_ms, revoked_ms, name, run_as, pending_max,"  # noqa: S105
+    " schedules_max, workers, slots_max, last_used_ms"
+)
+_ENDING: Final = "ending_by IS NOT NULL"
+TOKEN: Final = f"SELECT {_TOKEN}, {_ENDING} FROM tokens WHERE token_id = ?"
+TOKEN_NAMED: Final = f"SELECT {_TOKEN}, {_ENDING} FROM tokens WHERE name = ?"
+TOKENS: Final = f"SELECT {_TOKEN}, {_ENDING} FROM tokens ORDER BY created_ms, token_id LIMIT ? OFFSET ?"
+ADD_TOKEN: Final = f"INSERT INTO tokens ({_TOKEN}) VALUES (?, ?, ?, ?, ?, ?, ?, NULL, ?, ?, ?, ?, ?, ?, NULL)"
+USE_TOKEN: Final = "UPDATE tokens SET last_used_ms = ? WHERE token_id = ?"  # noqa: S105
+# What a revoked token has left: `ended_to` is the last job that was cancelled.
+END_JOBS: Final = "UPDATE tokens SET ending_by = ?, ended_to = 0 WHERE token_id = ?"
+ENDING: Final = """
+    SELECT token_id, 'token:' || name, ending_by, ended_to FROM tokens
+    WHERE ending_by IS NOT NULL ORDER BY token_id LIMIT 1"""
+ENDED_TO: Final = "UPDATE tokens SET ended_to = ? WHERE token_id = ?"
+ENDED: Final = "UPDATE tokens SET ending_by = NULL WHERE token_id = ?"
 REVOKE_TOKEN: Final = "UPDATE tokens SET revoked_ms = ? WHERE token_id = ? AND revoked_ms IS NULL RETURNING token_id"  # noqa: S105
 
-_KEY: Final = "public_key, worker_id, origin, created_ms, created_by, revoked_ms"
+_KEY: Final = "public_key, worker_id, origin, created_ms, created_by, revoked_ms, slots_max"
 KEY: Final = f"SELECT {_KEY} FROM keys WHERE public_key = ?"
 KEY_OF: Final = f"SELECT {_KEY} FROM keys WHERE worker_id = ? AND revoked_ms IS NULL"
 KEYS: Final = f"SELECT {_KEY} FROM keys ORDER BY worker_id, created_ms, public_key LIMIT ? OFFSET ?"
 LAST_REVOKED_KEY: Final = f"""
     SELECT {_KEY} FROM keys WHERE worker_id = ? AND revoked_ms IS NOT NULL ORDER BY revoked_ms DESC LIMIT 1"""
 REMOTE_KEY: Final = "SELECT 1 FROM keys WHERE revoked_ms IS NULL AND origin <> 'enrolled' LIMIT 1"
-ADD_KEY: Final = f"INSERT INTO keys ({_KEY}) VALUES (?, ?, ?, ?, ?, NULL)"
+ADD_KEY: Final = f"INSERT INTO keys ({_KEY}) VALUES (?, ?, ?, ?, ?, NULL, NULL)"
+LIMIT_KEY: Final = "UPDATE keys SET slots_max = ? WHERE public_key = ?"
 REVOKE_KEY: Final = "UPDATE keys SET revoked_ms = ? WHERE worker_id = ? AND revoked_ms IS NULL RETURNING public_key"
 
 # --- submits that are done once ---

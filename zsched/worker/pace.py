@@ -5,14 +5,13 @@ from __future__ import annotations
 import zlib
 from typing import Final
 
-from zsched.limits import WINDOW_MAX
+from zsched.limits import WINDOW_MAX, WINDOW_PER_SLOT_MAX
 
 # What a slot may need until its next run comes from the scheduler: the guard's batch, two trips, a commit. A turn of
 # the scheduler costs nearly as much for few runs as for many, so a longer horizon makes short runs cheaper.
 _HORIZON_MS: Final = 80
 # Unfinished runs that a worker holds at most. Each may keep a whole result in memory, so many slots get fewer for each.
 _WINDOW: Final = 1_024
-_WINDOW_PER_SLOT_MAX: Final = 64
 _WINDOW_PER_SLOT_MIN: Final = 10
 # Runs longer than this gain nothing by a next one that waits at hand, and it may wait for long.
 _LONG_MS: Final = 250
@@ -26,7 +25,7 @@ _STALL_MS: Final = 1_000
 
 def window(slots: int) -> int:
     """How many unfinished runs a worker of so many slots holds at most."""
-    return min(WINDOW_MAX, max(_WINDOW_PER_SLOT_MIN * slots, min(_WINDOW_PER_SLOT_MAX * slots, _WINDOW)))
+    return min(WINDOW_MAX, max(_WINDOW_PER_SLOT_MIN * slots, min(WINDOW_PER_SLOT_MAX * slots, _WINDOW)))
 
 
 class Pace:

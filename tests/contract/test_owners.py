@@ -1,0 +1,222 @@
+"""What a store promises about owners: jobs by owner, counts up to a bound, and the end of a revoked token's jobs."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from itertools import product
+
+import pytest
+
+from tests.contract.base import NOW, W1, Base
+from zsched.model import JobId, JobSpec, RunStatus, Scope, Token
+from zsched.store.contract import Ending
+
+ANN, BOB = "user:ann", "token:bob"
+JOB = JobSpec(name="job", command="true")
+CRON = JobSpec(name="cron", command="true", schedule="* * * * *")
+
+
+def submit(base: Base, owner: str, count: int = 1, spec: JobSpec = JOB) -> list[JobId]:
+    fires = [NOW + 60_000 if spec.schedule else None] * count
+    return base.store.submit([spec] * count, fires, "test", NOW, owner=owner)
+
+
+def ids(base: Base, owner: str | None, status: RunStatus | None = None, limit: int = 100, offset: int = 0) -> list[int]:
+    reader = base.open_door()
+    try:
+        return [job.job_id for job in reader.jobs(status, limit, offset, None, owner)]
+    finally:
+        reader.close()
+
+
+def token(token_id: str, name: str = "") -> Token:
+    return Token(
+        token_id=token_id,
+        name=name,
+        digest=bytes(32),
+        scopes=frozenset({Scope.SUBMIT}),
+        note="",
+        created_ms=NOW,
+        created_by="test",
+    )
+
+
+# --- jobs ---
+
+
+@pytest.mark.parametrize("owner", [ANN, "user:Ünal", "user:DOM\\ann o'brien", ""])
+def test_a_job_keeps_its_owner(base: Base, owner: str) -> None:
+    (one, two) = submit(base, owner, 2)
+    for job_id in (one, two):
+        job = base.store.job(job_id)
+        assert job is not None
+        assert job.owner == owner
+
+
+def test_an_owner_is_stored_once(base: Base) -> None:
+    submit(base, ANN, 3)
+    base.turn()
+    submit(base, ANN)
+    submit(base, BOB)
+    assert base.rows("SELECT owner FROM owners ORDER BY owner_id") == [(ANN,), (BOB,)]
+
+
+@pytest.mark.parametrize("undo", ["attempt", "rollback"])
+def test_the_owner_of_what_is_undone_is_forgotten(base: Base, undo: str) -> None:
+    with suppress(LookupError), base.store.attempt():
+        submit(base, ANN)
+        if undo == "attempt":
+            raise LookupError
+    if undo == "rollback":
+        base.store.rollback()
+        base.store.begin()
+    (of_bob,), (of_ann,) = submit(base, BOB), submit(base, ANN)
+    base.turn()
+    assert (ids(base, BOB), ids(base, ANN)) == ([of_bob], [of_ann])
+
+
+def test_pages_of_an_owner_are_those_of_all_jobs_without_the_others(base: Base) -> None:
+    """By status and without, for each limit and offset."""
+    owned: dict[int, str] = {}
+    for number in range(30):
+        owner = (ANN, BOB, "")[number % 3]
+        owned |= dict.fromkeys(submit(base, owner), owner)
+    base.turn()
+    for run in base.claim(count=12):
+        base.finish(run.run_id, status=RunStatus.FAILED if run.run_id % 2 else RunStatus.SUCCESS)
+    base.claim(count=6)
+    base.store.cancel(JobId(25), "test", NOW)
+    base.store.cancel(JobId(26), "test", NOW)
+    base.turn()
+    for owner, status in product((ANN, BOB), (None, *RunStatus)):
+        expected = [job for job in ids(base, None, status) if owned[job] == owner]
+        assert ids(base, owner, status) == expected
+        for limit, offset in product((1, 3, 7), (0, 1, 5, 50)):
+            assert ids(base, owner, status, limit, offset) == expected[offset : offset + limit]
+    assert ids(base, "user:nobody") == []
+    base.claim(count=64)
+    base.turn()
+
+
+def test_pages_of_an_owner_are_read_from_its_index(base: Base) -> None:
+    """However many jobs others have, and in which state."""
+    from zsched.store import sql
+
+    plans = {
+        sql.JOBS_BY_OWNER: (ANN, 10, 0),
+        sql.JOBS_BY_OWNER_AND_STATUS: (ANN, "pending", 10, 0),
+        sql.COUNT_PENDING_OF: (ANN, 10),
+        sql.LIVE_OF: (ANN, 0, ANN, 0, 10),
+        sql.COUNT_LIVE_OF: (ANN,),
+        sql.RECURRING_OF: (ANN, 10),
+        sql.COUNT_RECURRING_OF: (ANN, 10),
+    }
+    for statement, given in plans.items():
+        steps = [row[-1] for row in base.rows(f"EXPLAIN QUERY PLAN {statement}", *given)]
+        assert not [step for step in steps if step.startswith("SCAN jobs") or "TEMP B-TREE" in step], steps
+        assert any("jobs_by_owner" in step or "jobs_recurring" in step for step in steps)
+
+
+# --- counts ---
+
+
+def test_pending_jobs_are_counted_up_to_a_bound(base: Base) -> None:
+    submit(base, ANN, 5)
+    submit(base, BOB, 3)
+    submit(base, "", 2)
+    assert [base.store.count_pending(ANN, most) for most in (1, 4, 5, 100)] == [1, 4, 5, 5]
+    base.turn()
+    base.claim(count=2)
+    base.turn()
+    assert base.store.count_pending(ANN, 100) == 3
+    submit(base, ANN, 2, CRON)
+    assert base.store.count_pending(ANN, 100) == 5
+    assert base.store.count_pending("user:nobody", 100) == 0
+    assert base.store.count_pending("", 100) == 0
+
+
+def test_recurring_jobs_are_counted_and_listed_until_their_schedule_ends(base: Base) -> None:
+    crons = submit(base, BOB, 3, CRON)
+    submit(base, BOB, 2)
+    submit(base, ANN, 1, CRON)
+    assert [base.store.count_recurring(BOB, most) for most in (2, 10)] == [2, 3]
+    assert base.store.recurring(BOB, 2) == crons[:2]
+    assert base.store.end_schedule(crons[0], "eve", NOW + 5)
+    assert not base.store.end_schedule(crons[0], "eve", NOW + 6)
+    assert base.store.recurring(BOB, 10) == crons[1:]
+    base.turn()
+    reader = base.open_door()
+    assert reader.left(BOB) == (2, 2)
+    assert reader.left("user:nobody") == (0, 0)
+    reader.close()
+    found = base.rows("SELECT job_id, actor, at_ms FROM events WHERE became = 'schedule_ended'")
+    assert found == [(crons[0], "eve", NOW + 5)]
+
+
+def test_a_job_without_a_schedule_has_none_to_end(base: Base) -> None:
+    (job,) = submit(base, ANN)
+    assert not base.store.end_schedule(job, "eve", NOW)
+    assert not base.store.end_schedule(JobId(99), "eve", NOW)
+
+
+def test_live_jobs_are_listed_in_order_from_a_job_on(base: Base) -> None:
+    jobs = submit(base, ANN, 6)
+    submit(base, BOB, 2)
+    base.turn()
+    taken = base.claim(W1, count=3)
+    base.finish(taken[0].run_id)
+    base.store.settle(NOW)
+    assert base.store.live(ANN, JobId(0), 100) == jobs[1:]
+    assert base.store.live(ANN, jobs[1], 2) == jobs[2:4]
+    assert base.store.live(ANN, jobs[-1], 100) == []
+
+
+# --- tokens ---
+
+
+def test_a_token_is_found_by_its_name(base: Base) -> None:
+    base.store.access.add_token(token("1", "ci"))
+    base.store.access.add_token(token("2"))
+    base.turn()
+    reader = base.open_door()
+    for door in (base.store.access, reader):
+        assert [one and one.token_id for one in map(door.token_named, ("ci", "2", "1", ""))] == ["1", "2", None, None]
+    reader.close()
+
+
+def test_two_tokens_never_share_a_name(base: Base) -> None:
+    base.store.access.add_token(token("1", "ci"))
+    base.store.access.revoke_token("1", "eve", NOW)
+    with pytest.raises(Exception, match="UNIQUE"), base.store.attempt():
+        base.store.access.add_token(token("2", "ci"))
+    assert base.store.access.token("2") is None
+
+
+def test_all_bounds_of_a_token_are_kept(base: Base) -> None:
+    from dataclasses import replace
+
+    made = replace(
+        token("1", "ci"), run_as="games", pending_max=3, schedules_max=0, workers=("gpu-*", "w1"), slots_max=4
+    )
+    base.store.access.add_token(made)
+    assert base.store.access.token("1") == made
+    base.store.access.use_token("1", NOW + 7)
+    assert base.store.access.token("1") == replace(made, last_used_ms=NOW + 7)
+
+
+def test_the_end_of_a_tokens_jobs_is_remembered_until_it_is_done(base: Base) -> None:
+    base.store.access.add_token(token("1", "ci"))
+    assert base.store.access.ending() is None
+    base.store.access.revoke_token("1", "eve", NOW)
+    base.store.access.end_jobs("1", "eve at ::1", NOW)
+    assert base.store.access.ending() == Ending("1", "token:ci", "eve at ::1", JobId(0))
+    assert base.store.access.token("1").ending  # type: ignore[union-attr]
+    base.store.access.ended_to("1", JobId(7))
+    base.turn()
+    assert base.store.access.ending() == Ending("1", "token:ci", "eve at ::1", JobId(7))
+    base.store.access.ended("1")
+    assert base.store.access.ending() is None
+    assert base.rows("SELECT actor, detail FROM events WHERE became = 'token_jobs_ended'") == [("eve at ::1", "1")]
+    # Asked for again, it begins anew.
+    base.store.access.end_jobs("1", "bob", NOW)
+    assert base.store.access.ending() == Ending("1", "token:ci", "bob", JobId(0))
