@@ -103,8 +103,8 @@ def test_pages_of_an_owner_are_read_from_its_index(base: Base) -> None:
     from zsched.store import sql
 
     plans = {
-        sql.JOBS_BY_OWNER: (ANN, 10, 0),
-        sql.JOBS_BY_OWNER_AND_STATUS: (ANN, "pending", 10, 0),
+        sql.JOBS_BY_OWNER: (ANN, 1_000, 10, 0),
+        sql.JOBS_BY_OWNER_AND_STATUS: (ANN, "pending", 1_000, 10, 0),
         sql.COUNT_PENDING_OF: (ANN, 10),
         sql.LIVE_OF: (ANN, 0, ANN, 0, 10),
         sql.COUNT_LIVE_OF: (ANN,),

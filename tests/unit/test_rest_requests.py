@@ -90,7 +90,7 @@ def test_each_call_is_one_debug_line(rest: Rest, caplog: pytest.LogCaptureFixtur
     caplog.set_level(logging.DEBUG, "zsched.api.requests")
     rest.get("/jobs/1/runs", headers={"X-Request-Id": "mine"})
     (line,) = caplog.messages
-    assert re.fullmatch(r"request mine: GET /jobs/\{job\}/runs by user \d+ at 127\.0\.0\.1: 404 in [0-9.]+ ms", line)
+    assert re.fullmatch(r"request mine: GET /jobs/\{job\}/runs by user:\S+ at 127\.0\.0\.1: 404 in [0-9.]+ ms", line)
 
 
 # --- Refused calls ----------------------------------------------------------------------------------------------------
@@ -105,7 +105,7 @@ def test_refused_calls_are_logged_and_counted_by_kind(rest: Rest, caplog: pytest
     rest.get("/runs/3/log", headers=shown, extras={PEER_UID: lambda: 4242})
     patterns = [
         r"\(bad_token\): request r1: GET /jobs/\{job\} by token 0123456789ab at 192\.0\.2\.7",
-        r"\(scope\): request r1: POST /jobs by token [0-9a-f]{12} at 192\.0\.2\.7",
+        r"\(scope\): request r1: POST /jobs by token:[0-9a-f]{12} at 192\.0\.2\.7",
         r"\(protected_mode\): request r1: GET /runs/\{run\}/log by user 4242 at 127\.0\.0\.1",
     ]
     for line, pattern in zip(caplog.messages, patterns, strict=True):
