@@ -83,7 +83,8 @@ def filter_failure(context: HookContext, failure: Failure, case: Case[Any], resp
     if failure.code != "ST202" or response.status_code != 400:
         return True
     errors = response.json()["errors"]
-    if case.operation.label == "POST /jobs" and not any(STATED & set(error["pointer"].split("/")) for error in errors):
+    of_job = case.operation.label in ("POST /jobs", "PATCH /jobs/{job}")
+    if of_job and not any(STATED & set(error["pointer"].split("/")) for error in errors):
         return False
     return not any(part in error["detail"] for error in errors for part in BEYOND_SCHEMAS)
 
