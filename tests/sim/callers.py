@@ -181,9 +181,8 @@ class Client:
                 one.schedule = becomes or None
             elif isinstance(answer, Refused | Undone):
                 one.schedule = before
-            # Of a change without an answer nobody knows: the next one that is acked tells.
-            if one.schedule != "ended":
-                self._timeline.after(self._whim.randint(0, 90_000), lambda: self._change_schedule(one))
+            # Whether a change without an answer was made, only the next acked one tells.
+            self._timeline.after(self._whim.randint(0, 90_000), lambda: self._change_schedule(one))
 
         self._scheduler.call(self._path, change, on_answer)
 

@@ -36,6 +36,20 @@ def refusal(do: Callable[[], None]) -> tuple[str, str]:
 # --- nothing fires ---------------------------------------------------------------------------------------------------
 
 
+def test_a_paused_job_does_not_fire(world: World) -> None:
+    job_id = world.recurring("* * * * *")
+    world.pause(job_id)
+    world.wait(10 * MINUTE_MS)
+    assert world.states(job_id) == []
+
+
+def test_an_ended_job_does_not_fire(world: World) -> None:
+    job_id = world.recurring("* * * * *")
+    world.end_schedule(job_id)
+    world.wait(10 * MINUTE_MS)
+    assert world.states(job_id) == []
+
+
 def test_a_stopped_schedule_makes_no_run_and_no_event(world: World, stop: Callable[[World, JobId], None]) -> None:
     job_id = world.recurring("* * * * *")
     stop(world, job_id)

@@ -63,7 +63,8 @@ def _fire(store: Store, due: Due, now: Now) -> None:
 def change(store: Store, job: Job, command: ScheduleChange, now: Now) -> None:
     """Pause, resume, end or edit a recurring job. A command that changes nothing leaves no event.
 
-    Raises ConflictError, and NotOwnerError for a command that the caller may not change. Cancelling the live fire of an ended schedule is the caller's part.
+    Raises ConflictError, and NotOwnerError for a command that the caller may not change. Cancelling the live fire of an
+    ended schedule is the caller's part.
     """
     match command:
         case PauseSchedule():
