@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.contract.base import NOW, Base
-from zsched.model import Job, JobId, Policy, RunStatus
+from zsched.model import Job, JobId, JobSpec, Policy, RunStatus
 from zsched.store import sqlite
 from zsched.store.sqlite import SqliteEngine, open_writer
 
@@ -156,3 +156,12 @@ def test_a_database_from_before_keeps_the_status_of_every_job(tmp_path: Path, mo
             found = engine.execute("SELECT job_id FROM jobs INDEXED BY jobs_by_status WHERE status = ?", (status,))
             assert found == [(job_id,) for job_id, named in statuses if named == status]
         assert engine.execute("PRAGMA integrity_check") == [("ok",)]
+
+
+def test_a_paused_schedule_is_still_its_owners_and_an_ended_one_is_not(base: Base) -> None:
+    spec = JobSpec(name="cron", command="true", schedule="* * * * *")
+    fires, paused, ended = base.store.submit([spec] * 3, [NOW] * 3, "test", NOW, owner="token:ci")
+    base.store.pause_schedule(paused, "ann", NOW)
+    base.store.end_schedule(ended, "ann", NOW)
+    assert base.store.recurring("token:ci", 10) == [fires, paused]
+    assert base.store.count_recurring("token:ci", 10) == 2

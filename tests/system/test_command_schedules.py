@@ -48,8 +48,8 @@ def row(cli: Cli, number: str) -> list[str]:
 def test_a_schedule_is_paused_and_resumed(cli: Cli) -> None:
     number = recurring(cli, "--name", "nightly")
     header = cli.good("list", "--limit=1").splitlines()[0]
-    assert re.split(r" {2,}", header.strip()) == ["job", "status", "submitted", "next fire", "name"]
-    assert re.fullmatch(rf"{number} scheduled [^|]* {FIRE} nightly", " ".join(row(cli, number)))
+    assert re.split(r" {2,}", header.strip()) == ["job", "status", "submitted", "next fire", "owner", "name"]
+    assert re.fullmatch(rf"{number} scheduled [^|]* {FIRE} user:\S+ nightly", " ".join(row(cli, number)))
     assert re.search(rf"^next fire +{FIRE}$", cli.good("show", number), re.MULTILINE)
 
     assert cli.good("pause", number) == f"{number} paused\n"

@@ -250,3 +250,30 @@ def test_an_ended_job_is_409(rest: Rest, method: str, call_: str) -> None:
 def test_a_job_that_is_not_there_is_404_and_no_number_400(rest: Rest, method: str, call_: str) -> None:
     problem(call(rest, method, f"/jobs/9{call_}"), 404, "unknown_job", "Job not found")
     problem(call(rest, method, f"/jobs/x{call_}"), 400, "invalid_id", "Invalid job ID")
+
+
+# --- whose jobs they are ---------------------------------------------------------------------------------------------
+
+
+def bearer(rest: Rest, *scopes: str) -> dict[str, str]:
+    """The header of a new token."""
+    return {"Authorization": f"Bearer {rest.post('/tokens', {'scopes': scopes}).json['token']}"}
+
+
+def test_a_token_changes_its_own_schedules_and_an_operator_all(rest: Rest) -> None:
+    own, other, operator = bearer(rest, "submit"), bearer(rest, "submit"), bearer(rest, "operate")
+    body = {"name": "j", "command": "true", "schedule": NEVER}
+    job = rest.post("/jobs", body, headers=own).json["id"]
+    for method, call_ in CALLS:
+        more: dict[str, Any] = {"json": {"name": "n"}} if method == "PATCH" else {}
+        answer = rest.call(method, f"/jobs/{job}{call_}", headers=other, **more)
+        assert (answer.status_code, answer.json["code"]) == (403, "not_owner"), (method, call_)
+    assert changes(rest) == []
+    for headers in (own, operator):
+        assert rest.post(f"/jobs/{job}/pause", headers=headers).status_code == 200
+        assert rest.post(f"/jobs/{job}/resume", headers=headers).status_code == 200
+        assert patch(rest, job, {"timeout": "1m"}, headers=headers).status_code == 200
+    answer = patch(rest, job, {"command": "env"}, headers=operator)
+    assert (answer.status_code, answer.json["code"]) == (403, "not_owner")
+    assert patch(rest, job, {"command": "id"}, headers=own).json["command"] == "id"
+    assert rest.call("DELETE", f"/jobs/{job}", headers=own).status_code == 200
