@@ -712,7 +712,7 @@ _REMOVALS: Final = (
         " unit/test_dispatcher_owners.py::test_own_jobs_can_be_cancelled_and_others_can_not",
         (
             "dispatcher/owners.py",
-            "    if not by.all_jobs and (not job.owner or job.owner != by.owner):",
+            "    if not by.all_jobs and not _owns(by, job):",
             "    if False:",
         ),
     ),
@@ -720,7 +720,7 @@ _REMOVALS: Final = (
         25,
         "a job without an owner belongs to callers without one",
         "unit/test_dispatcher_owners.py::test_a_job_without_owner_is_nobodys_own",
-        ("dispatcher/owners.py", "(not job.owner or job.owner != by.owner)", "(job.owner != by.owner)"),
+        ("dispatcher/owners.py", "return bool(job.owner) and job.owner == by.owner", "return job.owner == by.owner"),
     ),
     removal(
         25,

@@ -222,7 +222,7 @@ _MUTANTS: Final = (
         (Jobs, "cancel", "self._execute(sql.MARK_CANCELLED, (actor, now_ms, job_id))", "pass"),
     ),
     mutant("a job is stored without its owner", (Jobs, "submit", "self._owner_id(owner) if owner else None", "None")),
-    mutant("nobody may act on its own job", (owners, "find_job", "(not job.owner or job.owner != by.owner)", "True")),
+    mutant("nobody may act on its own job", (owners, "find_job", "not _owns(by, job)", "True")),
     mutant("a refused cancel leaves its traces", (Loop, "_do", "with self._store.attempt():", "if True:")),
     # --- the turn ---
     mutant(
