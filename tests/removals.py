@@ -453,6 +453,55 @@ _REMOVALS: Final = (
         "unit/test_worker_clock.py::test_it_is_the_one_that_counts_the_time_of_a_suspended_host",
         ("worker/clock.py", "time.clock_gettime_ns(time.CLOCK_BOOTTIME)", "time.monotonic_ns()"),
     ),
+    # --- schedules that were stopped ---
+    removal(
+        17,
+        "a paused schedule keeps its next fire",
+        "unit/test_dispatcher_schedules.py::test_a_paused_job_does_not_fire"
+        " contract/test_schedules.py::test_a_paused_job_is_never_due_until_it_is_resumed",
+        ("store/sql.py", "SET paused_ms = ?, next_fire_ms = NULL, updated_ms", "SET paused_ms = ?, updated_ms"),
+    ),
+    removal(
+        17,
+        "an ended schedule keeps its next fire",
+        "unit/test_dispatcher_schedules.py::test_an_ended_job_does_not_fire"
+        " contract/test_schedules.py::test_an_ended_job_is_never_due_and_can_not_be_resumed",
+        ("store/sql.py", "paused_ms = NULL, next_fire_ms = NULL, updated_ms", "paused_ms = NULL, updated_ms"),
+    ),
+    removal(
+        17,
+        "an edit sets the next fire of a paused job",
+        "unit/test_dispatcher_schedules.py::test_a_changed_schedule_of_a_paused_job_fires_only_after_its_resume",
+        (
+            "dispatcher/recurrence.py",
+            "edited.schedule != job.schedule and job.paused_ms is None",
+            "edited.schedule != job.schedule",
+        ),
+    ),
+    removal(
+        13,
+        "a schedule ends while its last fire is live",
+        "unit/test_dispatcher_schedules.py::test_a_schedule_is_not_ended_while_its_last_fire_is_live"
+        " unit/test_rest_schedules.py::test_a_live_job_is_ended_only_with_cancel",
+        ("dispatcher/recurrence.py", "if not command.cancel and store.last_fire_lives(job.job_id):", "if False:"),
+    ),
+    removal(
+        13,
+        "an ended job that never fired stays pending",
+        "contract/test_schedules.py::test_an_ended_job_has_the_status_of_its_last_fire_and_is_cancelled_without_one"
+        " unit/test_rest_schedules.py::test_an_ended_job_stays_visible_and_its_status_is_cancelled_when_it_never_fired",
+        (
+            "store/schema/0009_schedules.sql",
+            "WHEN ended_ms IS NOT NULL THEN 'cancelled'",
+            "WHEN ended_ms IS NOT NULL THEN 'pending'",
+        ),
+    ),
+    removal(
+        25,
+        "an operator changes what another owner's job runs",
+        "unit/test_dispatcher_schedules.py::test_an_operator_can_not_change_what_another_owners_job_runs",
+        ("dispatcher/recurrence.py", "        owners.demand_command(job, command.by)\n", "        pass\n"),
+    ),
     # --- garbage ---
     removal(
         19,
@@ -722,7 +771,7 @@ _REMOVALS: Final = (
         " unit/test_dispatcher_owners.py::test_own_jobs_can_be_cancelled_and_others_can_not",
         (
             "dispatcher/owners.py",
-            "    if not by.all_jobs and (not job.owner or job.owner != by.owner):",
+            "    if not by.all_jobs and not _owns(by, job):",
             "    if False:",
         ),
     ),
@@ -730,7 +779,7 @@ _REMOVALS: Final = (
         25,
         "a job without an owner belongs to callers without one",
         "unit/test_dispatcher_owners.py::test_a_job_without_owner_is_nobodys_own",
-        ("dispatcher/owners.py", "(not job.owner or job.owner != by.owner)", "(job.owner != by.owner)"),
+        ("dispatcher/owners.py", "return bool(job.owner) and job.owner == by.owner", "return job.owner == by.owner"),
     ),
     removal(
         25,

@@ -25,6 +25,7 @@ from zsched.wire import Answer, ClientError, NotFound, Refused, Unreachable, Unt
 
 __all__ = [
     "Answer",
+    "Changes",
     "Chunk",
     "Client",
     "ClientError",
@@ -112,8 +113,17 @@ class Fields(PolicyFields, total=False):
     secret_env: Mapping[str, str] | None
 
 
+class Changes(TypedDict, total=False):
+    """What can be changed of a recurring job."""
+
+    name: str
+    command: str
+    schedule: str
+    timeout: str | float | None
+
+
 class Job:
-    """A job as the scheduler last told. Its fields stay as they are until `refresh`, `wait` or `cancel`."""
+    """A job as the scheduler last told. Its fields stay as they are until `refresh`, `wait`, `cancel` or a change."""
 
     def __init__(self, client: Client, view: View) -> None:
         self._client = client
@@ -146,6 +156,12 @@ class Job:
     def done(self) -> bool:
         """Whether it has ended, one way or another."""
         return self.status not in ("pending", "running")
+
+    @property
+    def schedule(self) -> str | None:
+        """Its five cron fields; None for a job that runs once."""
+        fields: str | None = self.view.get("schedule")
+        return fields
 
     @property
     def run(self) -> View:
@@ -190,7 +206,33 @@ class Job:
 
     def cancel(self) -> Self:
         """Cancel what is pending or running of it. Raises Refused with code `finished` when nothing is."""
-        self.view = self._client.ask("POST", f"/jobs/{self.id}/cancel").json()
+        return self._change("POST", "/cancel")
+
+    def pause(self) -> Self:
+        """Stop the fires of a recurring job; a live run goes on. Raises Refused with code `no_schedule` for a job
+        without schedule, `schedule_ended` for one that has ended.
+        """
+        return self._change("POST", "/pause")
+
+    def resume(self) -> Self:
+        """Let a paused job fire again, next at the first time from now. Raises as `pause` does."""
+        return self._change("POST", "/resume")
+
+    def end(self, *, cancel: bool = False) -> Self:
+        """End the schedule of a recurring job for good, and with `cancel` its live run. Raises Refused with code `live`
+        while a run is live and `cancel` is not given, `no_schedule` for a job without schedule.
+        """
+        return self._change("DELETE", "?cancel=1" if cancel else "")
+
+    def edit(self, **changes: Unpack[Changes]) -> Self:
+        """Change a recurring job, for the runs that a worker gets from now on. A `timeout` of None removes the limit;
+        what is not given stays. Raises as `pause` does.
+        """
+        return self._change("PATCH", "", changes)
+
+    def _change(self, method: str, call: str, body: object = None) -> Self:
+        """Ask for a change; the answer is the job after it."""
+        self.view = self._client.ask(method, f"/jobs/{self.id}{call}", body).json()
         return self
 
 

@@ -8,7 +8,7 @@ never used again: it is the fencing token that decides whose result counts. A **
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Final, NewType
 
@@ -172,6 +172,9 @@ class JobSpec:
 class Job:
     """A job as it is stored. Times are milliseconds since 1970 UTC. `owner` as in Caller, or empty for a job that was
     stored before jobs had owners.
+
+    `paused_ms` and `ended_ms` are those of its schedule; with either it has no `next_fire_ms`. `live`: a run of it is
+    pending or running.
     """
 
     job_id: JobId
@@ -188,6 +191,32 @@ class Job:
     env: Mapping[str, str] | None = None
     secret_env: Mapping[str, str] | None = None
     owner: str = ""
+    paused_ms: int | None = None
+    ended_ms: int | None = None
+    live: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobEdit:
+    """What a caller changes of a recurring job, checked. None leaves a field as it is; a `timeout_ms` of 0 removes the
+    limit.
+    """
+
+    name: str | None = None
+    command: str | None = None
+    schedule: str | None = None
+    timeout_ms: int | None = None
+
+    def applied_to(self, job: Job) -> Job:
+        """The job with the changes. Its `next_fire_ms` is not touched."""
+        timeout_ms = job.policy.timeout_ms if self.timeout_ms is None else self.timeout_ms or None
+        return replace(
+            job,
+            name=self.name or job.name,
+            command=self.command or job.command,
+            schedule=self.schedule or job.schedule,
+            policy=replace(job.policy, timeout_ms=timeout_ms),
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -287,12 +316,13 @@ class Caller:
     """The sender of a command. `owner` is `user:NAME` or `token:NAME`, and owns the jobs that the caller submits.
 
     `actor` is the owner with the address of the call, for events. `all_jobs`: the caller may act on jobs of every
-    owner. `token_id` is None for a caller without a token.
+    owner. `admin`: it may also change what they run. `token_id` is None for a caller without a token.
     """
 
     owner: str
     actor: str
     all_jobs: bool
+    admin: bool = False
     token_id: str | None = None
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Annotated, Final
 
-from msgspec import Meta, Struct
+from msgspec import UNSET, Meta, Struct, UnsetType
 
 from zsched import schedule
 from zsched.limits import (
@@ -24,7 +24,7 @@ from zsched.limits import (
     SECRET_BYTES_MIN,
     SECRETS_MAX,
 )
-from zsched.model import USUAL_BACKOFF, Backoff, JobSpec, OnDisconnect, OnLost, Policy
+from zsched.model import USUAL_BACKOFF, Backoff, JobEdit, JobSpec, OnDisconnect, OnLost, Policy
 from zsched.units import DURATION_MS_MAX, USER_NAME, VARIABLE_NAME, format_duration_ms, parse_duration_ms
 
 
@@ -70,6 +70,15 @@ class JobBody(Struct, forbid_unknown_fields=True, frozen=True):
     secret_env: dict[str, str] | None = None
 
 
+class EditBody(Struct, forbid_unknown_fields=True, frozen=True):
+    """Changes of a recurring job, a JSON merge patch (RFC 7396): what is left out stays, `null` removes a timeout."""
+
+    name: str | UnsetType | None = UNSET
+    command: str | UnsetType | None = UNSET
+    schedule: str | UnsetType | None = UNSET
+    timeout: Duration | UnsetType | None = UNSET
+
+
 REQUIRED: Final = "Name and command are required"
 
 
@@ -84,24 +93,7 @@ def keeps_none(_name: str, _value: str) -> str:
 
 def job_spec(body: JobBody, seal: Seal = keeps_none) -> JobSpec:
     """The job that a body asks for, its secrets sealed. Raises SpecError, and what `seal` raises."""
-    name, command = body.name or "", body.command or ""
-    if not name.strip():
-        raise SpecError("name", REQUIRED)
-    if not command.strip():
-        raise SpecError("command", REQUIRED)
-    if len(name) > NAME_CHARS_MAX:
-        raise SpecError("name", f"at most {NAME_CHARS_MAX} characters, not {len(name)}")
-    if (size := len(command.encode())) > COMMAND_BYTES_MAX:
-        raise SpecError("command", f"at most {COMMAND_BYTES_MAX} bytes, not {size}: put it into a script")
-    # The first clients sent an empty schedule where there was none.
-    cron = (body.schedule or "").strip() or None
-    if cron is not None and len(cron) > SCHEDULE_CHARS_MAX:
-        raise SpecError("schedule", f"at most {SCHEDULE_CHARS_MAX} characters, not {len(cron)}")
-    if cron is not None:
-        try:
-            schedule.check(cron)
-        except schedule.ScheduleError as error:
-            raise SpecError("schedule", str(error)) from None
+    name, command, cron = _name(body.name), _command(body.command), _schedule(body.schedule)
     if body.user is not None and not USER_NAME.fullmatch(body.user):
         raise SpecError("user", "a user's name: a letter, then letters, digits and . _ -")
     _check_variables(body.env or {}, body.secret_env or {})
@@ -116,6 +108,62 @@ def job_spec(body: JobBody, seal: Seal = keeps_none) -> JobSpec:
         env=body.env or None,
         secret_env=secrets or None,
     )
+
+
+def job_edit(body: EditBody) -> JobEdit:
+    """The changes that a body asks for, by the rules of a submit. Raises SpecError."""
+    if body == EditBody():
+        raise SpecError("", f"nothing to change: give at least one of {', '.join(EditBody.__struct_fields__)}")
+    cron = None if body.schedule is UNSET else _schedule(body.schedule)
+    if cron is None and body.schedule is not UNSET:
+        raise SpecError("schedule", "a recurring job keeps a schedule: DELETE the job to end it")
+    timeout_ms = None
+    if body.timeout is not UNSET:
+        timeout_ms = 0 if body.timeout is None else _timeout_ms(body.timeout)
+    return JobEdit(
+        name=None if body.name is UNSET else _name(body.name),
+        command=None if body.command is UNSET else _command(body.command),
+        schedule=cron,
+        timeout_ms=timeout_ms,
+    )
+
+
+def _name(given: str | None) -> str:
+    name = given or ""
+    if not name.strip():
+        raise SpecError("name", REQUIRED)
+    if len(name) > NAME_CHARS_MAX:
+        raise SpecError("name", f"at most {NAME_CHARS_MAX} characters, not {len(name)}")
+    return name
+
+
+def _command(given: str | None) -> str:
+    command = given or ""
+    if not command.strip():
+        raise SpecError("command", REQUIRED)
+    if (size := len(command.encode())) > COMMAND_BYTES_MAX:
+        raise SpecError("command", f"at most {COMMAND_BYTES_MAX} bytes, not {size}: put it into a script")
+    return command
+
+
+def _schedule(given: str | None) -> str | None:
+    # The first clients sent an empty schedule where there was none.
+    cron = (given or "").strip() or None
+    if cron is not None and len(cron) > SCHEDULE_CHARS_MAX:
+        raise SpecError("schedule", f"at most {SCHEDULE_CHARS_MAX} characters, not {len(cron)}")
+    if cron is not None:
+        try:
+            schedule.check(cron)
+        except schedule.ScheduleError as error:
+            raise SpecError("schedule", str(error)) from None
+    return cron
+
+
+def _timeout_ms(given: Duration) -> int:
+    timeout_ms = _duration_ms("timeout", given)
+    if timeout_ms <= 0:
+        raise SpecError("timeout", "longer than nothing: null is no limit")
+    return timeout_ms
 
 
 def _check_variables(env: Mapping[str, str], secret_env: Mapping[str, str]) -> None:
@@ -144,9 +192,7 @@ def _check_variables(env: Mapping[str, str], secret_env: Mapping[str, str]) -> N
 
 
 def _policy(body: JobBody) -> Policy:
-    timeout_ms = None if body.timeout is None else _duration_ms("timeout", body.timeout)
-    if timeout_ms is not None and timeout_ms <= 0:
-        raise SpecError("timeout", "longer than nothing: leave it out for no limit")
+    timeout_ms = None if body.timeout is None else _timeout_ms(body.timeout)
     grace_ms = GRACE_MS_DEFAULT
     if body.kill_grace is not None:
         grace_ms = _duration_ms("kill_grace", body.kill_grace, GRACE_MS_MAX)

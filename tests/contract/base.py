@@ -179,11 +179,18 @@ class Base:
         assert {status: count for status, count in self.rows("SELECT * FROM totals") if count} == dict(tasks)
 
     def _check_events(self) -> None:
-        runs, workers = replay(self.rows("SELECT * FROM events ORDER BY event_id"))
+        events = self.rows("SELECT * FROM events ORDER BY event_id")
+        runs, workers = replay(events)
         assert runs == {
             run_id: State(*rest) for run_id, *rest in self.rows("SELECT run_id, status, reason, worker_id FROM runs")
         }
         assert workers == dict(self.rows("SELECT worker_id, status FROM workers"))
+        schedules = self.rows("SELECT job_id, paused_ms, ended_ms, next_fire_ms FROM jobs WHERE schedule IS NOT NULL")
+        assert replay_schedules(events) == {
+            job_id: "ended" if ended_ms is not None else "paused" if paused_ms is not None else "scheduled"
+            for job_id, paused_ms, ended_ms, _ in schedules
+        }
+        assert all(next_fire_ms is None for _, *stopped, next_fire_ms in schedules if any(stopped))
 
 
 def replay(events: list[Row]) -> tuple[dict[int, State], dict[str, str]]:
@@ -208,6 +215,18 @@ def replay(events: list[Row]) -> tuple[dict[int, State], dict[str, str]]:
                 continue  # something was said about the run that did not change it
             runs[run_id] = State(became, reason, None if became == RunStatus.PENDING else worker_id)
     return runs, workers
+
+
+def replay_schedules(events: list[Row]) -> dict[int, str]:
+    """The state of each schedule as the events alone tell it. Nothing fires while it is paused or after its end."""
+    states: dict[int, str] = {}
+    for _, _, _, job_id, first, _, _, _, became, reason, _ in events:
+        if became == "scheduled" or became.startswith("schedule_"):
+            assert states.get(job_id) != "ended"
+            states[job_id] = became.removeprefix("schedule_").replace("resumed", "scheduled")
+        elif first is not None and reason == "fire":
+            assert states[job_id] == "scheduled"
+    return states
 
 
 def worker(worker_id: WorkerId = W1, kind: WorkerKind = WorkerKind.ZMQ) -> Worker:

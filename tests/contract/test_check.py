@@ -57,6 +57,12 @@ def path(tmp_path: Path) -> Path:
         store.cancel(cancelled.job_id, "test", NOW)
         store.end_cancelled(cancelled.run_id, NOW)
         store.fire(job_id, NOW + 60_000, "test", NOW)
+        stopped = store.submit([recurring] * 2, [NOW] * 2, "test", NOW)
+        for _ in range(2):
+            store.pause_schedule(stopped[0], "test", NOW)
+            store.resume_schedule(stopped[0], NOW, "test", NOW)
+        store.pause_schedule(stopped[0], "test", NOW)
+        store.end_schedule(stopped[1], "test", NOW)
         digest, scopes = b"d" * 32, frozenset({Scope.READ, Scope.ADMIN})
         store.access.add_token(
             Token(token_id="t1", digest=digest, scopes=scopes, note="", created_ms=NOW, created_by="test")
@@ -95,6 +101,20 @@ def test_what_the_store_wrote_agrees(engine: SqliteEngine) -> None:
         ("UPDATE workers SET status = 'inactive'", "worker w1 is inactive; its events tell active"),
         ("DELETE FROM events WHERE became = 'running' AND run_first = 1", "run 1 was pending, not running"),
         ("UPDATE events SET became = 'success' WHERE became = 'running'", "went from pending to success"),
+        ("UPDATE jobs SET paused_ms = NULL", "the schedule of job 7 is scheduled; its events tell paused"),
+        ("UPDATE jobs SET ended_ms = NULL", "the schedule of job 8 is scheduled; its events tell ended"),
+        (
+            "UPDATE jobs SET next_fire_ms = 1 WHERE job_id = 7",
+            "the schedule of job 7 is paused, but it has a next fire",
+        ),
+        (
+            "UPDATE events SET job_id = 7, event_id = 999 WHERE reason = 'fire'",
+            "job 7 fired, but its schedule was paused",
+        ),
+        (
+            "UPDATE events SET job_id = 8, event_id = 999 + event_id WHERE became = 'schedule_resumed'",
+            "schedule_resumed, but the schedule of job 8 had ended",
+        ),
         ("DELETE FROM jobs WHERE job_id = 1", "names a row of jobs that is not there"),
     ],
 )

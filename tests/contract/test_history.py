@@ -11,7 +11,7 @@ from collections.abc import Callable
 import pytest
 
 from tests.contract.base import NOW, Base
-from zsched.model import JobSpec, Policy, Reason, RunId, RunStatus, WorkerId, WorkerKind
+from zsched.model import JobId, JobSpec, Policy, Reason, RunId, RunStatus, WorkerId, WorkerKind
 
 WORKERS = [WorkerId(name) for name in ("w1", "w2", "w3")]
 STEPS = 400
@@ -39,6 +39,7 @@ class History:
             self.put_back,
             self.lose,
             self.cancel,
+            self.change_schedule,
             self.meet_worker,
             self.clear,
         ]
@@ -108,6 +109,18 @@ class History:
             for _, run_id in cancelled.running:
                 if self.chance.random() < 0.3:
                     self.store.end_cancelled(run_id, self.now_ms)
+
+    def change_schedule(self) -> None:
+        jobs = [job_id for (job_id,) in self.base.rows("SELECT job_id FROM jobs")]
+        if not jobs:
+            return
+        job_id, what = JobId(self.chance.choice(jobs)), self.chance.random()
+        if what < 0.45:
+            self.store.pause_schedule(job_id, "ann", self.now_ms)
+        elif what < 0.9:
+            self.store.resume_schedule(job_id, self.now_ms + 1_000, "ann", self.now_ms)
+        else:
+            self.store.end_schedule(job_id, "ann", self.now_ms)
 
     def tick(self) -> None:
         """What the tick does by itself, outside of any attempt."""

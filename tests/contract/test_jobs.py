@@ -23,6 +23,7 @@ def test_a_submitted_job_is_stored_as_it_was_asked_for_with_one_pending_run(base
         created_ms=NOW,
         updated_ms=NOW,
         policy=Policy(timeout_ms=5_000),
+        live=True,
     )
     run = base.last_run(job_id)
     assert (run.status, run.attempt, run.task, run.worker_id) == (PENDING, 1, 0, None)

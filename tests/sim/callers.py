@@ -1,8 +1,9 @@
-"""People who submit and cancel over REST, and what they were told."""
+"""People who submit, cancel and change schedules over REST, and what they were told."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
+from functools import partial
 from random import Random
 from typing import Final
 
@@ -12,8 +13,18 @@ from tests.sim.scheduler import Answer, Done, Refused, Scheduler, Undone
 from tests.sim.story import Story
 from tests.sim.timeline import Timeline
 from tests.sim.violation import Violation
-from zsched.dispatcher.commands import Cancel, NotOwnerError, Once, ReusedError, Submit
-from zsched.model import Backoff, Caller, JobId, JobSpec, OnDisconnect, OnLost, Policy
+from zsched.dispatcher.commands import (
+    Cancel,
+    EditJob,
+    EndSchedule,
+    NotOwnerError,
+    Once,
+    PauseSchedule,
+    ResumeSchedule,
+    ReusedError,
+    Submit,
+)
+from zsched.model import Backoff, Caller, JobEdit, JobId, JobSpec, OnDisconnect, OnLost, Policy
 from zsched.store.contract import Submitted
 
 # It may act on its own jobs only.
@@ -38,6 +49,8 @@ class Asked:
     cancel_possible: bool = False
     policy: Policy = field(default_factory=Policy)
     recurring: bool = False
+    # What was acked of its schedule; None while a change is under way, for it may have been done.
+    schedule: str | None = "scheduled"
 
 
 @dataclass(slots=True)
@@ -74,6 +87,8 @@ class Client:
         self._chance = chance
         # How it uses keys: apart, so that a seed's other decisions don't hang on it.
         self._habit = Random(chance.random())
+        # The same for what it does to schedules.
+        self._whim = Random(repr(chance.getstate()))
         self._story = story
         self._poison = poison
         # So that workers ask for runs ahead.
@@ -138,8 +153,38 @@ class Client:
             raise Violation(f"a submit was acked as jobs {request.acked}, and then as {ids}")
         request.acked = ids
         for job_id, one in zip(ids, request.batch, strict=True):
+            if one.recurring and one.acked is None:
+                self._timeline.after(self._whim.randint(0, 20_000), partial(self._change_schedule, one))
             one.acked = job_id
             self.jobs[job_id] = one
+
+    def _change_schedule(self, one: Asked) -> None:
+        """Pause the schedule of a job, resume it, end it, or edit it; and again after a while."""
+        assert one.acked is not None
+        job_id, luck = JobId(one.acked), self._whim.random()
+        change: PauseSchedule | ResumeSchedule | EndSchedule | EditJob
+        if luck < 0.4:
+            change, becomes = PauseSchedule(job_id, CLIENT), "paused"
+        elif luck < 0.8:
+            change, becomes = ResumeSchedule(job_id, CLIENT), "scheduled"
+        elif luck < 0.9:
+            change, becomes = EndSchedule(job_id, CLIENT, cancel=self._whim.random() < 0.5), "ended"
+        else:
+            # It is every minute by either; paused it stays what it is.
+            schedule = self._whim.choice(("* * * * *", "*/1 * * * *"))
+            change, becomes = EditJob(job_id, JobEdit(schedule=schedule), CLIENT), one.schedule or ""
+        before, one.schedule = one.schedule, None
+
+        def on_answer(answer: Answer) -> None:
+            self._story.tell("client", "%s: %s", change, _short(answer))
+            if isinstance(answer, Done):
+                one.schedule = becomes or None
+            elif isinstance(answer, Refused | Undone):
+                one.schedule = before
+            # Whether a change without an answer was made, only the next acked one tells.
+            self._timeline.after(self._whim.randint(0, 90_000), lambda: self._change_schedule(one))
+
+        self._scheduler.call(self._path, change, on_answer)
 
     def _misuse(self, used: Once) -> None:
         """Send another job with a key that has been used: it has to be refused."""

@@ -151,6 +151,8 @@ class Judge:
         self._returned: set[int] = set()
         self._workers: dict[str, tuple[str, str, str]] = {}
         self._told_workers: dict[str, str] = {}
+        # The state of each schedule, as the events tell it.
+        self._schedules: dict[int, str] = {}
         self._tasks: dict[tuple[int, int], list[int]] = defaultdict(list)
         self._suspects: set[int] = set()
         self._ended_ms: dict[int, int] = {}
@@ -403,7 +405,11 @@ class Judge:
             if first is None:
                 if job is None and worker is not None:
                     self._on_worker_event(worker, was, became, reason)
+                elif job is not None:
+                    self._on_job_event(job, became)
                 continue
+            if reason == "fire" and self._schedules[job] != "scheduled":
+                raise Violation(f"job {job} fires, but its schedule is {self._schedules[job]}")
             for run in range(first, last + 1):
                 self._replay_run(run, worker, was, became, reason)
                 if was == "running" and became != "running" and detail and detail.startswith(_BLAMING + _BLAMELESS):
@@ -411,6 +417,16 @@ class Judge:
                 if was == "running" and became == "pending":
                     self._check_put_back(run, worker, reason, before.get(run))
         return losses
+
+    def _on_job_event(self, job: int, became: str) -> None:
+        """An ended schedule stays so, and nothing is skipped while a schedule is paused."""
+        known = self._schedules.get(job)
+        if became == "fire_skipped" and known != "scheduled":
+            raise Violation(f"job {job} skips a fire, but its schedule is {known}")
+        if became == "scheduled" or became.startswith("schedule_"):
+            if known == "ended":
+                raise Violation(f"an event says that the schedule of job {job} is {became}, but it had ended")
+            self._schedules[job] = became.removeprefix("schedule_").replace("resumed", "scheduled")
 
     def _replay_run(self, run: int, worker: str | None, was: str | None, became: str, reason: str | None) -> None:
         known = self._told.get(run)
@@ -529,9 +545,8 @@ class Judge:
         """A job counts its tasks by their last runs, and its status follows."""
         for job in jobs:
             status, *counts = self._scheduler.engine.look(
-                "SELECT status, pending, running, success, failed, cancelled, schedule FROM jobs WHERE job_id = ?", job
+                "SELECT status, pending, running, success, failed, cancelled FROM jobs WHERE job_id = ?", job
             )[0]
-            *counts, _ = counts
             lasts = Counter(self.rows[runs[-1]].status for (owner, _), runs in self._tasks.items() if owner == job)
             if counts != [lasts[one] for one in _STATUSES]:
                 raise Violation(f"job {job} counts {dict(zip(_STATUSES, counts, strict=True))}, but has {dict(lasts)}")
@@ -744,6 +759,8 @@ class Judge:
             if known is not None and not known.cancel_asked and not known.cancel_possible:
                 raise Violation(f"job {job} is marked as cancelled, but each of its cancels was refused")
         for job, one in self._client.jobs.items():
+            if one.recurring and one.schedule is not None and self._schedules[job] != one.schedule:
+                raise Violation(f"the schedule of job {job} was acked as {one.schedule}, but is {self._schedules[job]}")
             if one.cancel_acked and not one.recurring:
                 row = self.rows[self._tasks[job, 0][-1]]
                 if not row.cancelled:

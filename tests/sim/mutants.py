@@ -22,7 +22,7 @@ from unittest.mock import patch
 
 from tests.sim.machine import Machine
 from tests.sim.runner import run_seed
-from zsched.dispatcher import Dispatcher, arrival, losses, owners, placement, polling, retries
+from zsched.dispatcher import Dispatcher, arrival, losses, owners, placement, polling, recurrence, retries
 from zsched.dispatcher.session import Sessions
 from zsched.loop import Loop
 from zsched.store import sql
@@ -222,7 +222,7 @@ _MUTANTS: Final = (
         (Jobs, "cancel", "self._execute(sql.MARK_CANCELLED, (actor, now_ms, job_id))", "pass"),
     ),
     mutant("a job is stored without its owner", (Jobs, "submit", "self._owner_id(owner) if owner else None", "None")),
-    mutant("nobody may act on its own job", (owners, "find_job", "(not job.owner or job.owner != by.owner)", "True")),
+    mutant("nobody may act on its own job", (owners, "find_job", "not _owns(by, job)", "True")),
     mutant("a refused cancel leaves its traces", (Loop, "_do", "with self._store.attempt():", "if True:")),
     # --- the turn ---
     mutant(
@@ -670,6 +670,14 @@ _MUTANTS: Final = (
     mutant(
         "a guard does not stop what is cancelled",
         (Guard, "_on_stop", 'self._runs.stop(run, "cancelled", _mono_ms())', "pass"),
+    ),
+    # --- schedules ---
+    mutant("a paused schedule fires", (sql, "PAUSE_SCHEDULE", "next_fire_ms = NULL, ", "")),
+    mutant("an ended schedule fires", (sql, "END_SCHEDULE", "next_fire_ms = NULL, ", "")),
+    mutant(
+        "an ended schedule can be resumed",
+        (sql, "END_SCHEDULE", "paused_ms = NULL, ", ""),
+        (recurrence, "_demand_schedule", "if job.ended_ms is not None:", "if False:"),
     ),
     mutant(
         "what waits too long is started all the same",

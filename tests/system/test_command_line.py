@@ -196,7 +196,10 @@ def test_cancel(cli: Cli) -> None:
     assert cli("wait", str(number)) == (1, f"{number} cancelled\n", "")
     assert cli("cancel", str(number)) == (1, "", f"zsched: Nothing of job {number} is pending or running\n")
     recurring = cli.good("submit", "-q", "--cron=0 0 1 1 *", "true").strip()
-    said = f"zsched: Nothing of job {recurring} is pending or running now; its schedule goes on\n"
+    said = (
+        f"zsched: Nothing of job {recurring} is pending or running now; its schedule goes on: end it with"
+        f" `zsched end {recurring}` (DELETE /jobs/{recurring})\n"
+    )
     assert cli("cancel", recurring) == (1, "", said)
     other = cli.submit("sleep 60")
     code, out, err = cli("cancel", "-q", f"{number},{other}", "999999")

@@ -42,6 +42,7 @@ def test_whatever_is_called_the_answer_is_a_documented_one(
         assert scheduler.get("/workers/w1/next")["job"]["id"] == 1
         scheduler.post("/jobs/1/log", {"worker_id": "w1", "status": "success", "exit_code": 0})
         token = scheduler.post("/tokens", {"scopes": ["admin"]})
+        recurring = scheduler.post("/jobs", {"name": "yearly", "command": "true", "schedule": "0 0 1 1 *"})
         with WorkerProcess(scheduler.url, tmp_path, 2, id="worker-1"):
             until(lambda: scheduler.workers().get("worker-1") == "active")
             words = ["run", f"{scheduler.url}/openapi.json", "--checks", "all", "--request-timeout", "10"]
@@ -60,6 +61,7 @@ def test_whatever_is_called_the_answer_is_a_documented_one(
                 "SCHEMATHESIS_HOOKS": "tests.system.openapi_hooks",
                 "ZSCHED_ANSWERS": str(answers_path),
                 "ZSCHED_TOKEN_ID": token["id"],
+                "ZSCHED_RECURRING": str(recurring["id"]),
             }
             told = subprocess.run(
                 [SCHEMATHESIS, *words],

@@ -69,6 +69,26 @@ def test_the_words_of_a_command_are_left_alone(argv: list[str]) -> None:
     assert [word for word in words if word != "--"] == ["ls", "-port", "-x"]
 
 
+LED = DOC.replace("[<cmd>...]", "<job> [<cmd>...]")
+
+
+@pytest.mark.parametrize(
+    ("argv", "quiet", "words"),
+    [
+        (["-q", "12", "ls", "-q"], True, ["ls", "-q"]),
+        (["12", "-q", "ls", "-port", "1"], True, ["ls", "-port", "1"]),
+        (["12", "-q", "--", "-x"], True, ["-x"]),
+        (["12", "ls", "-q"], False, ["ls", "-q"]),
+        (["--", "12", "ls", "-q"], False, ["ls", "-q"]),
+        (["12", "-q"], True, []),
+    ],
+)
+def test_options_may_follow_a_word_that_leads_a_command(argv: list[str], quiet: bool, words: list[str]) -> None:
+    found = options.parse(LED, argv, lead=1)
+    assert (found["<job>"], found["--quiet"], options.words(found, "<cmd>")) == ("12", quiet, words)
+    assert found["--port"] is None
+
+
 REPEATED = """a program
 
 Usage:

@@ -167,7 +167,15 @@ def test_a_job_with_a_schedule_waits_for_its_time(rest: Rest) -> None:
     assert answer.status_code == 201
     job = answer.json
     times(job, "created_at", "updated_at", "next_fire_at")
-    assert job == {"id": 1, "name": "j", "command": "true", "status": "pending", "owner": ME, "schedule": "*/5 * * * *"}
+    assert job == {
+        "id": 1,
+        "name": "j",
+        "command": "true",
+        "status": "pending",
+        "owner": ME,
+        "schedule": "*/5 * * * *",
+        "live": False,
+    }
     assert "last_run" not in rest.get("/jobs/1").json
     assert rest.get("/jobs/1/runs").json == []
     rest.register("w1")
@@ -176,7 +184,8 @@ def test_a_job_with_a_schedule_waits_for_its_time(rest: Rest) -> None:
 
 def test_a_job_with_a_schedule_runs_at_once_when_asked_to(rest: Rest) -> None:
     job = rest.submit(schedule="0 0 1 1 *", run_now=True)
-    assert rest.get(f"/jobs/{job}").json["last_run"]["status"] == "pending"
+    found = rest.get(f"/jobs/{job}").json
+    assert (found["last_run"]["status"], found["live"]) == ("pending", True)
 
 
 @pytest.mark.parametrize("empty", ["", " ", None])

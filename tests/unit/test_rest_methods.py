@@ -19,9 +19,11 @@ from zsched.limits import KIB
 
 TAKEN = {
     "/jobs": {"GET", "HEAD", "POST"},
-    "/jobs/{job}": {"GET", "HEAD"},
+    "/jobs/{job}": {"GET", "HEAD", "PATCH", "DELETE"},
     "/jobs/{job}/runs": {"GET", "HEAD"},
     "/jobs/{job}/cancel": {"POST"},
+    "/jobs/{job}/pause": {"POST"},
+    "/jobs/{job}/resume": {"POST"},
     "/jobs/{job}/log": {"POST"},
     "/runs/{run}": {"GET", "HEAD"},
     "/runs/{run}/log": {"GET", "HEAD"},

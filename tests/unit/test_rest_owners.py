@@ -58,8 +58,9 @@ class Holder:
 
 # --- who may act on a job --------------------------------------------------------------------------------------------
 
-# A request that each call on a job accepts.
-BODIES: dict[tuple[str, str], object] = {}
+# A request that each call on a job accepts: its body, and what follows the path.
+BODIES: dict[tuple[str, str], object] = {("/jobs/{job}", "PATCH"): {"timeout": "1m"}}
+QUERIES = {("/jobs/{job}", "DELETE"): "?cancel=1"}
 ACTS = [
     (path, method) for path, _, needs in ROUTES for method, scopes in needs.items() if "{job}" in path and scopes == ACT
 ]
@@ -98,7 +99,7 @@ def test_who_may_act_on_whose_job(rest: Rest, path: str, method: str, whose: str
     if whose == "nobody's":
         orphan(rest, number)
     before = rest.get(f"/jobs/{number}").json
-    answer = caller.call(method, path.format(job=number), BODIES.get((path, method)))
+    answer = caller.call(method, asked(path, method, number), BODIES.get((path, method)))
     if whose == "own" or scopes != ("submit",):
         assert answer.status_code == 200, answer.text
         return
@@ -107,6 +108,11 @@ def test_who_may_act_on_whose_job(rest: Rest, path: str, method: str, whose: str
     sentence = f"Job {number} {named}: a token needs the scope operate to act on it"
     problem(answer, 403, "not_owner", sentence)
     assert rest.get(f"/jobs/{number}").json == before
+
+
+def asked(path: str, method: str, number: int) -> str:
+    """The path of a call on a job, with its parameters."""
+    return path.format(job=number) + QUERIES.get((path, method), "")
 
 
 def orphan(rest: Rest, number: int) -> None:
@@ -123,7 +129,7 @@ def orphan(rest: Rest, number: int) -> None:
 @pytest.mark.parametrize(("path", "method"), ACTS)
 def test_an_unknown_job_is_404_for_every_scope(rest: Rest, path: str, method: str) -> None:
     for scopes in (("submit",), ("operate",), ("admin",)):
-        answer = Holder(rest, *scopes).call(method, path.format(job=10**9), BODIES.get((path, method)))
+        answer = Holder(rest, *scopes).call(method, asked(path, method, 10**9), BODIES.get((path, method)))
         assert (answer.status_code, answer.json["code"]) == (404, "unknown_job")
 
 

@@ -11,9 +11,36 @@ from typing import Any
 
 from zsched import protocol
 from zsched.dispatcher import Dispatcher
-from zsched.dispatcher.commands import Beat, Cancel, Command, Next, RefusedError, RegisterWorker, Report, Submit
+from zsched.dispatcher.commands import (
+    Beat,
+    Cancel,
+    Command,
+    EditJob,
+    EndSchedule,
+    Next,
+    PauseSchedule,
+    RefusedError,
+    RegisterWorker,
+    Report,
+    ResumeSchedule,
+    Submit,
+)
 from zsched.dispatcher.core import Reply
-from zsched.model import Caller, Job, JobId, JobSpec, Now, Policy, Run, RunId, RunStatus, Stream, Worker, WorkerId
+from zsched.model import (
+    Caller,
+    Job,
+    JobEdit,
+    JobId,
+    JobSpec,
+    Now,
+    Policy,
+    Run,
+    RunId,
+    RunStatus,
+    Stream,
+    Worker,
+    WorkerId,
+)
 from zsched.protocol import (
     Heartbeat,
     HeartbeatAck,
@@ -40,7 +67,7 @@ WALL_MS = 1_700_000_000_000
 
 def operator(name: str) -> Caller:
     """A local caller: it may act on all jobs."""
-    return Caller(owner=f"user:{name}", actor=name, all_jobs=True)
+    return Caller(owner=f"user:{name}", actor=name, all_jobs=True, admin=True)
 
 
 TEST = operator("test")
@@ -190,13 +217,28 @@ class World:
     def submit_one(self, command: str = "true", timeout_ms: int | None = None, policy: Policy | None = None) -> JobId:
         return self.submit(1, command, timeout_ms, policy)[0]
 
-    def recurring(self, schedule: str, *, run_now: bool = False, by: Caller = TEST) -> JobId:
-        reply = self.ask(Submit((JobSpec(name="cron", command="true", schedule=schedule, run_now=run_now),), by))
+    def recurring(
+        self, schedule: str, *, run_now: bool = False, policy: Policy | None = None, by: Caller = TEST
+    ) -> JobId:
+        spec = JobSpec(name="cron", command="true", schedule=schedule, run_now=run_now, policy=policy or Policy())
+        reply = self.ask(Submit((spec,), by))
         assert isinstance(reply, list)
         return reply[0]
 
     def cancel(self, job_id: JobId, by: Caller | None = None) -> None:
         self.ask(Cancel(job_id, by or operator("ann")))
+
+    def pause(self, job_id: JobId, by: Caller | None = None) -> None:
+        self.ask(PauseSchedule(job_id, by or operator("ann")))
+
+    def resume(self, job_id: JobId, by: Caller | None = None) -> None:
+        self.ask(ResumeSchedule(job_id, by or operator("ann")))
+
+    def end_schedule(self, job_id: JobId, by: Caller | None = None, *, cancel: bool = False) -> None:
+        self.ask(EndSchedule(job_id, by or operator("ann"), cancel))
+
+    def edit(self, job_id: JobId, edit: JobEdit, by: Caller | None = None) -> None:
+        self.ask(EditJob(job_id, edit, by or operator("ann")))
 
     # --- looking ---
 

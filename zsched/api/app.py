@@ -23,9 +23,11 @@ ACT: Final = (Scope.SUBMIT, Scope.OPERATE)
 # none. Paths without a scope answer anybody.
 ROUTES: Final[tuple[tuple[str, Callable[[Context], object], Mapping[str, Scopes]], ...]] = (
     ("/jobs", jobs.Jobs, {"GET": READ, "POST": SUBMIT}),
-    ("/jobs/{job}", jobs.JobItem, {"GET": READ}),
+    ("/jobs/{job}", jobs.JobItem, {"GET": READ, "PATCH": ACT, "DELETE": ACT}),
     ("/jobs/{job}/runs", jobs.JobRuns, {"GET": READ}),
     ("/jobs/{job}/cancel", jobs.JobCancel, {"POST": ACT}),
+    ("/jobs/{job}/pause", jobs.JobPause, {"POST": ACT}),
+    ("/jobs/{job}/resume", jobs.JobResume, {"POST": ACT}),
     ("/jobs/{job}/log", jobs.JobLog, {"POST": WORKER}),
     ("/runs/{run}", runs.RunItem, {"GET": READ}),
     ("/runs/{run}/log", runs.RunLog, {"GET": READ}),

@@ -93,7 +93,13 @@ def caller(req: falcon.Request) -> Caller:
     """The caller, for a command on jobs."""
     principal: Principal = req.context.principal
     token_id = None if principal.token is None else principal.token.token_id
-    return Caller(owner=principal.owner, actor=actor(req), all_jobs=principal.may(Scope.OPERATE), token_id=token_id)
+    return Caller(
+        owner=principal.owner,
+        actor=actor(req),
+        all_jobs=principal.may(Scope.OPERATE),
+        admin=principal.may(Scope.ADMIN),
+        token_id=token_id,
+    )
 
 
 def worker_name(req: falcon.Request, name: str) -> WorkerId:
@@ -150,6 +156,15 @@ def number(given: dict[str, str], name: str, default: int, least: int, most: int
         detail = f"a whole number, {least} or more"
         raise Problem(400, "invalid_request", f"{name}: {detail}", errors=((name, detail),))
     return min(value, most)
+
+
+def flag(given: dict[str, str], name: str) -> bool:
+    """A parameter that is on or off; off when it is not given. Raises a 400 Problem that names it."""
+    text = given.get(name, "0")
+    if text not in ("1", "true", "0", "false"):
+        detail = "1 or 0"
+        raise Problem(400, "invalid_request", f"{name}: {detail}", errors=((name, detail),))
+    return text in ("1", "true")
 
 
 def duration_ms(given: dict[str, str], name: str, most_ms: int) -> int:

@@ -1,20 +1,39 @@
-"""/jobs: submit, list, look, cancel; and the log post of workers that poll."""
+"""/jobs: submit, list, look, cancel; pause, resume, edit and end recurring jobs; the log post of workers that poll."""
 
 from __future__ import annotations
 
 import logging
 import re
-from typing import Final
+from typing import Final, NoReturn
 
 import falcon
 
 from zsched.api import idempotency, views
 from zsched.api.body import LogBody, convert, parse, read, read_bytes
-from zsched.api.context import Context, answer, caller, duration_ms, job_id, number, parameters, worker_name
+from zsched.api.context import (
+    Context,
+    answer,
+    caller,
+    duration_ms,
+    flag,
+    job_id,
+    number,
+    parameters,
+    worker_name,
+)
 from zsched.api.gate import Principal
 from zsched.api.pages import address, answer_page
 from zsched.api.problem import Problem
-from zsched.dispatcher.commands import Cancel, FullError, Report, Submit
+from zsched.dispatcher.commands import (
+    Cancel,
+    EditJob,
+    EndSchedule,
+    FullError,
+    PauseSchedule,
+    Report,
+    ResumeSchedule,
+    Submit,
+)
 from zsched.keys import KeyFileError
 from zsched.limits import (
     JOBS_BODY_BYTES_MAX,
@@ -28,7 +47,7 @@ from zsched.limits import (
 )
 from zsched.model import TERMINAL, Job, JobId, JobSpec, RunId, RunStatus, Stream
 from zsched.protocol import INTEGER_MAX
-from zsched.spec import REQUIRED, JobBody, Seal, SpecError, job_spec
+from zsched.spec import REQUIRED, EditBody, JobBody, Seal, SpecError, job_edit, job_spec
 from zsched.store.contract import Submitted
 
 log = logging.getLogger(__name__)
@@ -134,6 +153,22 @@ class JobItem:
 
     on_head = on_get
 
+    def on_patch(self, req: falcon.Request, resp: falcon.Response, job: str) -> None:
+        parameters(req)
+        number = job_id(job)
+        try:
+            edit = job_edit(read(req, EditBody))
+        except SpecError as error:
+            _refuse(error, "#")
+        self._context.inbox.call(EditJob(number, edit, caller(req)))
+        answer(resp, self.view(number))
+
+    def on_delete(self, req: falcon.Request, resp: falcon.Response, job: str) -> None:
+        given = parameters(req, "cancel")
+        number = job_id(job)
+        self._context.inbox.call(EndSchedule(number, caller(req), flag(given, "cancel")))
+        answer(resp, self.view(number))
+
     def view(self, number: JobId) -> views.View:
         """The job with its last run. Raises a 404 Problem."""
         return self._view(_found(self._context.reader.job(number)))
@@ -177,6 +212,32 @@ class JobCancel:
         parameters(req)
         number = job_id(job)
         self._context.inbox.call(Cancel(number, caller(req)))
+        answer(resp, JobItem(self._context).view(number))
+
+
+class JobPause:
+    """/jobs/{id}/pause"""
+
+    def __init__(self, context: Context) -> None:
+        self._context = context
+
+    def on_post(self, req: falcon.Request, resp: falcon.Response, job: str) -> None:
+        parameters(req)
+        number = job_id(job)
+        self._context.inbox.call(PauseSchedule(number, caller(req)))
+        answer(resp, JobItem(self._context).view(number))
+
+
+class JobResume:
+    """/jobs/{id}/resume"""
+
+    def __init__(self, context: Context) -> None:
+        self._context = context
+
+    def on_post(self, req: falcon.Request, resp: falcon.Response, job: str) -> None:
+        parameters(req)
+        number = job_id(job)
+        self._context.inbox.call(ResumeSchedule(number, caller(req)))
         answer(resp, JobItem(self._context).view(number))
 
 
@@ -252,16 +313,21 @@ def _spec(asked: object, pointer: str, seal: Seal) -> JobSpec:
         log.error("a secret can't be kept: %s", error)
         raise Problem(503, "no_secrets", "The scheduler's key for secrets can't be used; its log says why") from None
     except SpecError as error:
-        where = f"{pointer}/{error.field}"
-        required = error.detail == REQUIRED
-        # Of a single job as the first clients know it.
-        named = (
-            error.detail
-            if required and pointer == "#"
-            else f"{where.removeprefix('#/').replace('/', '.')}: {error.detail}"
-        )
-        told = "required" if required else error.detail
-        raise Problem(400, "invalid_request", named, errors=((where, told),)) from None
+        _refuse(error, pointer)
+
+
+def _refuse(error: SpecError, pointer: str) -> NoReturn:
+    """Raises the 400 Problem of a job that can't be accepted; `pointer` says where it stands in the body."""
+    if not error.field:
+        raise Problem(400, "invalid_request", error.detail, errors=((pointer, error.detail),)) from None
+    where = f"{pointer}/{error.field}"
+    required = error.detail == REQUIRED
+    # Of a single job as the first clients know it.
+    named = (
+        error.detail if required and pointer == "#" else f"{where.removeprefix('#/').replace('/', '.')}: {error.detail}"
+    )
+    told = "required" if required else error.detail
+    raise Problem(400, "invalid_request", named, errors=((where, told),)) from None
 
 
 def _stream(text: bytes) -> Stream:

@@ -92,6 +92,10 @@ _QUERY: Final[Mapping[str, Schema]] = {
         "schema": _DURATION,
         "example": "10ms",
     },
+    "cancel": {
+        "description": "Whether to cancel the last fire as well, if it has not ended",
+        "schema": {"enum": ["1", "0", "true", "false"], "default": "0"},
+    },
     "stream": {"schema": {"enum": ["stdout", "stderr"], "default": "stdout"}},
     "status": {"schema": {"enum": list(RunStatus)}},
     "owner": {
@@ -221,6 +225,11 @@ def document(needs: Needs) -> Schema:
     components = {name: _ecma(schema) for name, schema in components.items()}
     components["JobBody"]["required"] = ["name", "command"]
     components["JobBody"]["properties"] |= _JOB
+    # Left out is not null: only a timeout can be removed.
+    components["EditBody"]["properties"] = {name: _JOB[name] for name in components["EditBody"]["properties"]} | {
+        "schedule": {**_JOB["schedule"]["anyOf"][0], "minLength": 1, "pattern": r"\S"}
+    }
+    components["EditBody"]["minProperties"] = 1
     for pause, usual in (("initial", "5s"), ("max", "1h")):
         components["BackoffBody"]["properties"][pause] = {**_PAUSE, "default": usual}
     components["EnrolBody"]["properties"]["public_key"] |= _KEY
@@ -281,7 +290,8 @@ def _operation(path: str, method: str, scopes: Scopes | None, schemas: Mapping[i
         made["parameters"] = [{"$ref": f"#/components/parameters/{name}"} for name in names]
     if one.takes is not None:
         told = {"schema": _bounded(schemas[id(one.takes)]), "example": one.example}
-        made["requestBody"] = {"required": True, "content": {"application/json": told}}
+        media = ("application/json", "application/merge-patch+json") if method == "PATCH" else ("application/json",)
+        made["requestBody"] = {"required": True, "content": dict.fromkeys(media, told)}
     made["responses"] = answers
     made["security"] = [] if scopes is None else [*({"token": [scope]} for scope in scopes), {}]
     return made if scopes is None else {**made, "x-scopes": list(scopes)}

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from zsched.api import body, shapes
-from zsched.spec import JobBody
+from zsched.spec import EditBody, JobBody
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +30,7 @@ class Operation:
 
 
 _CONNECTED: Final = "A worker of this name is connected over ZeroMQ"
+_NO_SCHEDULE: Final = "The job has no schedule, or its schedule has ended"
 _NO_JOB, _NO_RUN, _NO_WORKER = "There is no such job", "There is no such run", "There is no such worker"
 
 # What a list may have besides its rows.
@@ -56,6 +57,37 @@ OPERATIONS: Final[Mapping[str, Operation]] = {
     ),
     "GET /jobs/{job}": Operation(
         "get_job", "Look at a job and its last run", shapes.JobWithRun, query=("wait",), lacks=_NO_JOB
+    ),
+    "PATCH /jobs/{job}": Operation(
+        "edit_job",
+        "Change a recurring job, for the runs that are handed out from now on",
+        shapes.JobWithRun,
+        takes=EditBody,
+        example={"schedule": "30 3 * * *", "timeout": "10m"},
+        lacks=_NO_JOB,
+        conflicts=_NO_SCHEDULE,
+    ),
+    "DELETE /jobs/{job}": Operation(
+        "end_schedule",
+        "End the schedule of a recurring job for good; the job and its runs stay visible",
+        shapes.JobWithRun,
+        query=("cancel",),
+        lacks=_NO_JOB,
+        conflicts="The job has no schedule, or its last fire has not ended and `cancel` was not given",
+    ),
+    "POST /jobs/{job}/pause": Operation(
+        "pause_schedule",
+        "Pause the schedule of a recurring job; a live run goes on",
+        shapes.JobWithRun,
+        lacks=_NO_JOB,
+        conflicts=_NO_SCHEDULE,
+    ),
+    "POST /jobs/{job}/resume": Operation(
+        "resume_schedule",
+        "Resume a paused schedule: the next fire is the first one from now on",
+        shapes.JobWithRun,
+        lacks=_NO_JOB,
+        conflicts=_NO_SCHEDULE,
     ),
     "GET /jobs/{job}/runs": Operation(
         "list_runs",

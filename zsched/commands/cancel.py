@@ -4,7 +4,8 @@ Usage:
   zsched cancel [options] <selector>...
 
 A pending run never starts. A running one gets TERM, after 10 s KILL, with everything that it started; `zsched wait`
-waits for that. A schedule goes on. Selectors: 12, 3-8, 1,4,9, last, and all: your own that have not ended.
+waits for that. A schedule goes on: `zsched end` ends it. Selectors: 12, 3-8, 1,4,9, last, and all: your own that have
+not ended.
 
 Options:
   --all-owners  With all: the jobs of all owners. Asks first, on a terminal; elsewhere it needs --yes.

@@ -3,6 +3,8 @@
 Usage:
   zsched list [options]
 
+A recurring job of which no run is pending or running is shown as scheduled, paused or ended.
+
 Options:
   --status=STATUS  Only those that are pending, running, success, failed or cancelled.
   --owner=OWNER    Only those of an owner: user:NAME, token:NAME, or me.
@@ -20,8 +22,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final
 
-from zsched.client import Client
-from zsched.commands import options, table
+from zsched.client import Client, Job
+from zsched.commands import options, recurring, table
 
 LIMIT: Final = 20
 STATUSES: Final = ("pending", "running", "success", "failed", "cancelled")
@@ -40,8 +42,23 @@ def main(argv: Sequence[str]) -> int:
         for job in jobs:
             print(job.id)
     else:
-        rows = [
-            (job.id, job.status, table.moment(job.view["created_at"]), job.view.get("owner"), job.name) for job in jobs
-        ]
-        table.show(("job", "status", "submitted", "owner", "name"), rows)
+        show(jobs)
     return 0
+
+
+def show(jobs: Sequence[Job]) -> None:
+    """Print the jobs as a table; with the next fires when one of them is recurring."""
+    names, rows = (
+        ["job", "status", "submitted"],
+        [[job.id, recurring.state(job), _moment(job, "created_at")] for job in jobs],
+    )
+    if any(job.schedule is not None for job in jobs):
+        names.append("next fire")
+        for row, job in zip(rows, jobs, strict=True):
+            row.append(_moment(job, "next_fire_at"))
+    rows = [[*row, job.view.get("owner"), job.name] for row, job in zip(rows, jobs, strict=True)]
+    table.show([*names, "owner", "name"], rows)
+
+
+def _moment(job: Job, key: str) -> str:
+    return table.moment(job.view[key]) if key in job.view else ""

@@ -39,14 +39,16 @@ _DECLARED: Final = re.compile(r"^ +(?:-(\w)(?: [A-Z]+)?, )?--([a-z][a-z0-9-]*)(=
 _PROGRAM: Final = re.compile(r"^usage:\s+(\S+(?: [a-z]+)?)", re.MULTILINE | re.IGNORECASE)
 
 
-def parse(doc: str, argv: Sequence[str], *, mixed: bool = False) -> dict[str, Value]:
+def parse(doc: str, argv: Sequence[str], *, mixed: bool = False, lead: int = 0) -> dict[str, Value]:
     """Read the arguments of a program by its manual page; options by long name with dashes, as docopt has it.
 
     Options stand before the first word that is none, so that a command's own options stay its own; where no command
-    is taken they may be `mixed` with the words.
+    is taken they may be `mixed` with the words. `lead`: the number of words in front of the command, with which options
+    may be mixed.
     """
     try:
-        given, words = (anywhere if mixed else exact)(argv, _declared(doc))
+        declared = _declared(doc)
+        given, words = anywhere(argv, declared, None if mixed else lead) if mixed or lead else exact(argv, declared)
         if "--help" in given:
             print(doc.strip(), flush=True)
             raise SystemExit(0)
@@ -216,8 +218,13 @@ def exact(argv: Sequence[str], declared: Mapping[str, Option]) -> tuple[list[str
     return [written for several in options.values() for written in several], words
 
 
-def anywhere(argv: Sequence[str], declared: Mapping[str, Option]) -> tuple[list[str], list[str]]:
-    """As `exact` does, but with options between and after the words too, up to `--`. Raises ValueError as it does."""
+def anywhere(
+    argv: Sequence[str], declared: Mapping[str, Option], most: int | None = None
+) -> tuple[list[str], list[str]]:
+    """As `exact` does, but with options between and after the words too, up to `--`. Raises ValueError as it does.
+
+    `most`: after that many words and their options, the rest stays as it is.
+    """
     options: list[str] = []
     words: list[str] = []
     rest = list(argv)
@@ -227,6 +234,9 @@ def anywhere(argv: Sequence[str], declared: Mapping[str, Option]) -> tuple[list[
         options = [*(old for old in options if _name(old) not in again), *given]
         if rest[:1] == ["--"]:
             words += rest[1:]
+            break
+        if len(words) == most:
+            words += rest
             break
         words += rest[:1]
         rest = rest[1:]

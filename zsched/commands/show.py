@@ -19,7 +19,7 @@ from collections.abc import Iterator, Sequence
 from typing import Final
 
 from zsched.client import Client, Job, View
-from zsched.commands import exits, options, selection, table
+from zsched.commands import exits, options, recurring, selection, table
 from zsched.commands.text import clean
 
 # As wide as the longest name of a fact.
@@ -47,17 +47,18 @@ def facts(job: Job) -> Iterator[tuple[str, object]]:
     yield "job", job.id
     yield "name", job.name
     yield "command", job.command
-    yield "status", exits.ending(job)
+    state = recurring.state(job)
+    yield "status", exits.ending(job) if state == job.status else state
     for key in (
         *("owner", "schedule", "timeout", "kill_grace", "retries", "backoff"),
         *("on_lost", "on_disconnect", "crash_limit", "user"),
     ):
         if key in view:
-            yield key.replace("_", " "), _pauses(view[key]) if key == "backoff" else view[key]
+            yield key.replace("_", " "), _shown(job, key)
     for variable, value in (*view.get("env", {}).items(), *view.get("secret_env", {}).items()):
         yield "variable", f"{variable}={value}"
     yield "submitted", table.moment(view["created_at"])
-    for name, key in (("next", "next_fire_at"), ("cancel", "cancelled_at")):
+    for name, key in (("next fire", "next_fire_at"), ("cancel", "cancelled_at")):
         if key in view:
             yield name, table.moment(view[key])
     if not run:
@@ -70,6 +71,15 @@ def facts(job: Job) -> Iterator[tuple[str, object]]:
             yield name, table.moment(run[key])
     if "detail" in run:
         yield "detail", run["detail"]
+
+
+def _shown(job: Job, key: str) -> object:
+    match key:
+        case "backoff":
+            return _pauses(job.view[key])
+        case "schedule":
+            return recurring.fields(job)
+    return job.view[key]
 
 
 def _pauses(backoff: View) -> str:

@@ -17,6 +17,8 @@ _STYLES: Final = {
     "cancelled": "yellow",
     "running": "cyan",
     "inactive": "dim",
+    "paused": "yellow",
+    "ended": "dim",
 }
 
 

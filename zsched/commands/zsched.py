@@ -12,6 +12,10 @@ Commands:
   wait     Wait until jobs have ended.
   logs     Show what a job wrote.
   cancel   Cancel jobs.
+  pause    Pause recurring jobs.
+  resume   Resume recurring jobs that were paused.
+  edit     Change a recurring job: its schedule, command, name or timeout.
+  end      End the schedules of recurring jobs for good.
   workers  List the workers.
   summary  Count tasks and workers.
   token    Make, list and revoke tokens, by which programs on other hosts may call.
@@ -51,6 +55,7 @@ from zsched.commands import exits, options
 # Each is a module of this package with main(argv) -> exit code, imported only when it is asked for.
 COMMANDS: Final = (
     *("up", "submit", "run", "list", "show", "wait", "logs", "cancel"),
+    *("pause", "resume", "edit", "end"),
     *("workers", "summary", "token", "access", "key", "db", "demo", "version"),
 )
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from zsched.model import Caller, JobId, JobSpec, KeyOrigin, RunId, RunStatus, Stream, Token, WorkerId
+from zsched.model import Caller, JobEdit, JobId, JobSpec, KeyOrigin, RunId, RunStatus, Stream, Token, WorkerId
 
 
 class RefusedError(Exception):
@@ -33,11 +33,11 @@ class ForbiddenError(RefusedError):
 
 
 class NotOwnerError(ForbiddenError):
-    """The job belongs to another owner, and the caller's scopes cover only its own jobs."""
+    """The job belongs to another owner, and the caller's scopes do not cover this on it. `needed` ends the sentence."""
 
-    def __init__(self, job_id: JobId, owner: str) -> None:
+    def __init__(self, job_id: JobId, owner: str, needed: str = "the scope operate to act on it") -> None:
         whose = f"belongs to {owner}" if owner else "has no owner"
-        super().__init__("not_owner", f"Job {job_id} {whose}: a token needs the scope operate to act on it")
+        super().__init__("not_owner", f"Job {job_id} {whose}: a token needs {needed}")
 
 
 class BadTokenError(RefusedError):
@@ -111,6 +111,44 @@ class Cancel:
     """Cancel what is live of a job. Replies with nothing."""
 
     job_id: JobId
+    by: Caller
+
+
+@dataclass(frozen=True, slots=True)
+class PauseSchedule:
+    """A recurring job does not fire until it is resumed. Pausing a paused one changes nothing. Replies with nothing."""
+
+    job_id: JobId
+    by: Caller
+
+
+@dataclass(frozen=True, slots=True)
+class ResumeSchedule:
+    """A paused job fires again, first at the next time from now. Resuming another changes nothing. Replies with
+    nothing.
+    """
+
+    job_id: JobId
+    by: Caller
+
+
+@dataclass(frozen=True, slots=True)
+class EndSchedule:
+    """A recurring job never fires again. With `cancel`, its live fire is cancelled; without, a live fire is a
+    ConflictError. Ending an ended schedule changes nothing. Replies with nothing.
+    """
+
+    job_id: JobId
+    by: Caller
+    cancel: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class EditJob:
+    """Change a recurring job. Replies with nothing."""
+
+    job_id: JobId
+    edit: JobEdit
     by: Caller
 
 
@@ -212,9 +250,11 @@ class RevokeKey:
     actor: str
 
 
+ScheduleChange = PauseSchedule | ResumeSchedule | EndSchedule | EditJob
 Command = (
     Submit
     | Cancel
+    | ScheduleChange
     | Look
     | RegisterWorker
     | Beat

@@ -20,13 +20,17 @@ from zsched.dispatcher.commands import (
     Cancel,
     Command,
     ConflictError,
+    EditJob,
+    EndSchedule,
     FullError,
     KeyBound,
     Look,
     Next,
+    PauseSchedule,
     RefusedError,
     RegisterWorker,
     Report,
+    ResumeSchedule,
     ReusedError,
     RevokeKey,
     RevokeToken,
@@ -341,6 +345,11 @@ class Dispatcher:
                 return self._on_submit(command, now)
             case Cancel():
                 self._on_cancel(command, now)
+            case PauseSchedule() | ResumeSchedule() | EndSchedule() | EditJob():
+                job = owners.find_job(self._store, command.job_id, command.by)
+                recurrence.change(self._store, job, command, now)
+                if isinstance(command, EndSchedule) and command.cancel:
+                    self._cancel(job.job_id, command.by.actor, now)
             case Look():
                 self._on_look(command, now)
             case RegisterWorker():
@@ -392,8 +401,11 @@ class Dispatcher:
     def _on_cancel(self, command: Cancel, now: Now) -> None:
         job = owners.find_job(self._store, command.job_id, command.by)
         if not self._cancel(job.job_id, command.by.actor, now):
-            after = "" if job.schedule is None else " now; its schedule goes on"
-            raise ConflictError("finished", f"Nothing of job {command.job_id} is pending or running{after}")
+            sentence = f"Nothing of job {job.job_id} is pending or running"
+            if job.schedule is not None and job.ended_ms is None:
+                remedy = f"`zsched end {job.job_id}` (DELETE /jobs/{job.job_id})"
+                sentence += f" now; its schedule goes on: end it with {remedy}"
+            raise ConflictError("finished", sentence)
 
     def _cancel(self, job_id: JobId, actor: str, now: Now) -> bool:
         """Cancel what is live of a job; False: nothing is."""

@@ -33,10 +33,19 @@ def find_job(store: Store, job_id: JobId, by: Caller) -> Job:
     job = store.job(job_id)
     if job is None:
         raise NotFoundError("unknown_job", "Job not found")
-    # A job without an owner is nobody's own.
-    if not by.all_jobs and (not job.owner or job.owner != by.owner):
+    if not by.all_jobs and not _owns(by, job):
         raise NotOwnerError(job_id, job.owner)
     return job
+
+
+def demand_command(job: Job, by: Caller) -> None:
+    """Raises NotOwnerError unless the caller may change the command of a job.
+
+    The command runs as the job's user, with its secrets. So the scope operate, which covers other acts on all jobs, is
+    not enough.
+    """
+    if not by.admin and not _owns(by, job):
+        raise NotOwnerError(job.job_id, job.owner, "the scope admin to change its command")
 
 
 def find_token(store: Store, by: Caller) -> Token | None:
@@ -98,3 +107,8 @@ def end_jobs(store: Store, cancel: Callable[[JobId, str, Now], bool], now: Now) 
         store.access.ended(ending.token_id)
         log.info("token %s: its jobs are cancelled, and its schedules ended", ending.token_id)
     return True
+
+
+def _owns(by: Caller, job: Job) -> bool:
+    # A job without an owner is nobody's own.
+    return bool(job.owner) and job.owner == by.owner

@@ -22,6 +22,17 @@ _EVENTS: Final = """
 _RUNS: Final = """
     SELECT run_id, job_id, task, status, reason, worker_id FROM runs WHERE run_id > ? ORDER BY run_id LIMIT ?"""
 _SUCCESSION: Final = frozenset(Succession)
+_SCHEDULES: Final = """
+    SELECT job_id, CASE WHEN ended_ms IS NOT NULL THEN 'ended' WHEN paused_ms IS NOT NULL THEN 'paused'
+        ELSE 'scheduled' END, next_fire_ms IS NOT NULL
+    FROM jobs WHERE job_id > ? AND schedule IS NOT NULL ORDER BY job_id LIMIT ?"""
+# The state of a schedule after each event about it. Without one it is scheduled.
+_SCHEDULE_STATES: Final = {
+    "scheduled": "scheduled",
+    "schedule_paused": "paused",
+    "schedule_resumed": "scheduled",
+    "schedule_ended": "ended",
+}
 _JOBS: Final = """
     SELECT job_id, pending, running, success, failed, cancelled FROM jobs
     WHERE job_id > ? ORDER BY job_id LIMIT ?"""
@@ -58,9 +69,10 @@ def check(engine: Engine) -> Findings:
                 findings.add(f"the file: {sentence}")
         for table, row, parent, _ in engine.execute("PRAGMA foreign_key_check"):
             findings.add(f"row {row} of {table} names a row of {parent} that is not there")
-        runs, workers = _replay(engine, findings)
+        runs, workers, schedules = _replay(engine, findings)
         last = _check_runs(engine, runs, findings)
         _check_jobs(engine, last, findings)
+        _check_schedules(engine, schedules, findings)
         _check_workers(engine, workers, findings)
     finally:
         engine.execute("ROLLBACK")
@@ -75,10 +87,11 @@ def _pages(engine: Engine, statement: str) -> Iterator[Row]:
         last = rows[-1][0]
 
 
-def _replay(engine: Engine, findings: Findings) -> tuple[dict[int, State], dict[str, str]]:
-    """The state of each run and each worker as the events alone tell it."""
+def _replay(engine: Engine, findings: Findings) -> tuple[dict[int, State], dict[str, str], dict[int, str]]:
+    """The state of each run, each worker and each schedule as the events alone tell it."""
     runs: dict[int, State] = {}
     workers: dict[str, str] = {}
+    schedules: dict[int, str] = {}
     for event_id, job_id, first, last, worker_id, was, became, reason in _pages(engine, _EVENTS):
         findings.events += 1
         if first is None:
@@ -86,7 +99,11 @@ def _replay(engine: Engine, findings: Findings) -> tuple[dict[int, State], dict[
                 if workers.get(worker_id) != was:
                     findings.add(f"event {event_id}: worker {worker_id} was {workers.get(worker_id)}, not {was}")
                 workers[worker_id] = became
+            elif became in _SCHEDULE_STATES:
+                _replay_schedule(event_id, job_id, became, schedules, findings)
             continue
+        if reason == "fire" and schedules.get(job_id, "scheduled") != "scheduled":
+            findings.add(f"event {event_id}: job {job_id} fired, but its schedule was {schedules[job_id]}")
         for run_id in range(first, last + 1):
             known = runs.get(run_id)
             if was is None and known is None:
@@ -99,7 +116,13 @@ def _replay(engine: Engine, findings: Findings) -> tuple[dict[int, State], dict[
                 if RunStatus(became) not in TRANSITIONS[RunStatus(was)]:
                     findings.add(f"event {event_id}: run {run_id} went from {was} to {became}")
                 runs[run_id] = (became, reason, None if became == RunStatus.PENDING else worker_id)
-    return runs, workers
+    return runs, workers, schedules
+
+
+def _replay_schedule(event_id: int, job_id: int, became: str, schedules: dict[int, str], findings: Findings) -> None:
+    if schedules.get(job_id) == "ended":
+        findings.add(f"event {event_id}: {became}, but the schedule of job {job_id} had ended")
+    schedules[job_id] = _SCHEDULE_STATES[became]
 
 
 def _check_runs(engine: Engine, told: dict[int, State], findings: Findings) -> dict[int, dict[int, str]]:
@@ -131,6 +154,17 @@ def _check_jobs(engine: Engine, last: dict[int, dict[int, str]], findings: Findi
             findings.add(f"job {job_id} counts {counted}, its runs are {dict(tasks)}")
     for job_id in last:
         findings.add(f"job {job_id} has runs and is not there")
+
+
+def _check_schedules(engine: Engine, told: dict[int, str], findings: Findings) -> None:
+    if not engine.execute("SELECT 1 FROM pragma_table_info('jobs') WHERE name = 'ended_ms'"):
+        return  # a database from before schedules could be paused or ended
+    for job_id, state, fires in _pages(engine, _SCHEDULES):
+        expected = told.get(job_id, "scheduled")
+        if state != expected:
+            findings.add(f"the schedule of job {job_id} is {state}; its events tell {expected}")
+        if fires and state != "scheduled":
+            findings.add(f"the schedule of job {job_id} is {state}, but it has a next fire")
 
 
 def _check_workers(engine: Engine, told: dict[str, str], findings: Findings) -> None:

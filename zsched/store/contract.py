@@ -342,8 +342,24 @@ class Store(Protocol):
     def cancel(self, job_id: JobId, actor: str, now_ms: int) -> Cancelled:
         """Cancel what is live of a job: pending runs end here, running ones are marked for their workers to stop."""
 
+    def pause_schedule(self, job_id: JobId, actor: str, now_ms: int) -> bool:
+        """A recurring job does not fire until it is resumed; a live fire goes on. False: it has no schedule, is paused,
+        or its schedule has ended.
+        """
+
+    def resume_schedule(self, job_id: JobId, next_fire_ms: int | None, actor: str, now_ms: int) -> bool:
+        """A paused job fires again, next at next_fire_ms. False: it is not paused."""
+
     def end_schedule(self, job_id: JobId, actor: str, now_ms: int) -> bool:
         """A recurring job never fires again; a live fire goes on. False: it has no schedule, or that ended before."""
+
+    def edit(self, job: Job, actor: str, detail: str, now_ms: int) -> None:
+        """Store the name, command, schedule, timeout and next fire of a job. Runs that a worker has keep what they were
+        given. `detail` says what changed, in an event.
+        """
+
+    def last_fire_lives(self, job_id: JobId) -> bool:
+        """Whether the last fire of a recurring job is pending or running, as this transaction sees it."""
 
     # --- jobs of an owner ---
 
@@ -353,10 +369,10 @@ class Store(Protocol):
         """
 
     def count_recurring(self, owner: str, most: int) -> int:
-        """How many recurring jobs of an owner still fire, counting no further than most."""
+        """How many schedules of an owner have not ended, paused ones included, counting no further than most."""
 
     def recurring(self, owner: str, count: int) -> list[JobId]:
-        """Up to count recurring jobs of an owner that still fire, oldest first."""
+        """Up to count recurring jobs of an owner whose schedules have not ended, oldest first."""
 
     def live(self, owner: str, after: JobId, count: int) -> list[JobId]:
         """Up to count jobs of an owner that are pending or running, oldest first, none up to `after`. Exact after

@@ -85,11 +85,35 @@ class Jobs(Core):
             )
         return Cancelled(len(pending), running)
 
+    # --- recurring jobs ---
+
+    def pause_schedule(self, job_id: JobId, actor: str, now_ms: int) -> bool:
+        changed = self._execute(sql.PAUSE_SCHEDULE, (now_ms, now_ms, job_id))
+        return self._note_change(bool(changed), "schedule_paused", job_id, actor, now_ms)
+
+    def resume_schedule(self, job_id: JobId, next_fire_ms: int | None, actor: str, now_ms: int) -> bool:
+        changed = self._execute(sql.RESUME_SCHEDULE, (next_fire_ms, now_ms, job_id))
+        return self._note_change(bool(changed), "schedule_resumed", job_id, actor, now_ms)
+
     def end_schedule(self, job_id: JobId, actor: str, now_ms: int) -> bool:
-        changed = self._execute(sql.END_SCHEDULE, (now_ms, job_id))
+        changed = self._execute(sql.END_SCHEDULE, (now_ms, now_ms, job_id))
+        return self._note_change(bool(changed), "schedule_ended", job_id, actor, now_ms)
+
+    def _note_change(self, changed: bool, what: str, job_id: JobId, actor: str, now_ms: int) -> bool:
         if changed:
-            self._ledger.event(now_ms, actor, None, "schedule_ended", job_id=job_id)
-        return bool(changed)
+            self._ledger.event(now_ms, actor, None, what, job_id=job_id)
+        return changed
+
+    def edit(self, job: Job, actor: str, detail: str, now_ms: int) -> None:
+        timeout_ms = job.policy.timeout_ms
+        self._execute(
+            sql.EDIT_JOB, (job.name, job.command, job.schedule, timeout_ms, job.next_fire_ms, now_ms, job.job_id)
+        )
+        self._ledger.event(now_ms, actor, None, "job_edited", job_id=job.job_id, detail=detail)
+
+    def last_fire_lives(self, job_id: JobId) -> bool:
+        found = self._execute(sql.LAST_FIRE_LIVES, (job_id,))
+        return bool(found and found[0][0])
 
     # --- jobs of an owner ---
 

@@ -54,6 +54,9 @@ def job(row: Row) -> Job:
         env=_or_none(variables, more[1]),
         secret_env=_or_none(variables, more[2]),
         owner=row[19] or "",
+        paused_ms=row[20],
+        ended_ms=row[21],
+        live=bool(row[22]),
     )
 
 

@@ -29,9 +29,11 @@ ADD_OWNER: Final = "INSERT INTO owners (owner) VALUES (?) RETURNING owner_id"
 # --- jobs ---
 
 _POLICY: Final = "timeout_ms, grace_ms, crash_limit, retries, backoff, on_lost, on_disconnect"
+_LIVE: Final = "pending + running + unmade > 0"
 _JOB: Final = (
     "job_id, name, command, status, created_ms, updated_ms, schedule, next_fire_ms, cancel_ms, run_as, env,"
-    f" secret_env, {_POLICY}, (SELECT owner FROM owners WHERE owners.owner_id = jobs.owner_id)"
+    f" secret_env, {_POLICY}, (SELECT owner FROM owners WHERE owners.owner_id = jobs.owner_id), paused_ms, ended_ms,"
+    f" {_LIVE}"
 )
 JOB: Final = f"SELECT {_JOB} FROM jobs WHERE job_id = ?"
 JOBS: Final = f"SELECT {_JOB} FROM jobs WHERE job_id < ? ORDER BY job_id DESC LIMIT ? OFFSET ?"
@@ -42,8 +44,8 @@ JOBS_BY_STATUS: Final = f"""
 
 # --- jobs of an owner, all from the one index that has their status ---
 
-# A recurring job that still fires.
-_RECURS: Final = "schedule IS NOT NULL AND next_fire_ms IS NOT NULL"
+# A recurring job that fires, or can be resumed.
+_RECURS: Final = "schedule IS NOT NULL AND ended_ms IS NULL"
 _OWNED: Final = "owner_id = (SELECT owner_id FROM owners WHERE owner = ?)"
 JOBS_BY_OWNER_AND_STATUS: Final = f"""
     SELECT {_JOB} FROM jobs WHERE {_OWNED} AND status = ? AND job_id < ? ORDER BY job_id DESC LIMIT ? OFFSET ?"""
@@ -82,17 +84,31 @@ MARK_JOB_CANCELLED: Final = """
 ADD_TO_TOTALS: Final = "UPDATE totals SET tasks = tasks + ? WHERE status = ?"
 TOTALS: Final = "SELECT status, tasks FROM totals"
 TOTAL_PENDING: Final = "SELECT tasks FROM totals WHERE status = 'pending'"
-DUE_JOBS: Final = """
-    SELECT job_id, schedule, next_fire_ms, pending + running + unmade > 0 FROM jobs
+DUE_JOBS: Final = f"""
+    SELECT job_id, schedule, next_fire_ms, {_LIVE} FROM jobs
     WHERE next_fire_ms <= ? ORDER BY next_fire_ms, job_id LIMIT ?"""
 # A recurring job counts the tasks of its last fire alone.
 START_FIRE: Final = """
     UPDATE jobs SET next_fire_ms = ?, unmade = 0, pending = 0, running = 0, success = 0, failed = 0,
         cancelled = 0, updated_ms = ?
     WHERE job_id = ? RETURNING demand_id, priority"""
-END_SCHEDULE: Final = f"""
-    UPDATE jobs SET next_fire_ms = NULL, updated_ms = ? WHERE job_id = ? AND {_RECURS} RETURNING job_id"""
 SET_NEXT_FIRE: Final = "UPDATE jobs SET next_fire_ms = ? WHERE job_id = ?"
+# A schedule that has ended stays so. What these return says whether they changed anything.
+PAUSE_SCHEDULE: Final = """
+    UPDATE jobs SET paused_ms = ?, next_fire_ms = NULL, updated_ms = ?
+    WHERE job_id = ? AND schedule IS NOT NULL AND paused_ms IS NULL AND ended_ms IS NULL RETURNING job_id"""
+RESUME_SCHEDULE: Final = """
+    UPDATE jobs SET paused_ms = NULL, next_fire_ms = ?, updated_ms = ?
+    WHERE job_id = ? AND paused_ms IS NOT NULL RETURNING job_id"""
+END_SCHEDULE: Final = """
+    UPDATE jobs SET ended_ms = ?, paused_ms = NULL, next_fire_ms = NULL, updated_ms = ?
+    WHERE job_id = ? AND schedule IS NOT NULL AND ended_ms IS NULL RETURNING job_id"""
+EDIT_JOB: Final = """
+    UPDATE jobs SET name = ?, command = ?, schedule = ?, timeout_ms = ?, next_fire_ms = ?, updated_ms = ?
+    WHERE job_id = ?"""
+# Of a recurring job only the newest run can be live: a fire comes after the end of the one before.
+LAST_FIRE_LIVES: Final = """
+    SELECT status IN ('pending', 'running') FROM runs WHERE job_id = ? ORDER BY run_id DESC LIMIT 1"""
 LATEST: Final = "SELECT at_ms FROM events ORDER BY event_id DESC LIMIT 1"
 NEXT_DUE: Final = """
     SELECT min(at_ms) FROM (

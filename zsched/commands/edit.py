@@ -1,0 +1,73 @@
+"""zsched edit: change a recurring job.
+
+Usage:
+  zsched edit [options] <job> [<cmd>...]
+
+What is not given stays as it is. A command is written as for `zsched submit`, and replaces the whole one; options stand
+in front of it. A run that a worker has keeps what it was given; all later ones take the changes. <job> is its number,
+or last.
+
+Options:
+  --cron=FIELDS       Five cron fields in UTC. The next fire is the first one from now on, unless the job is paused.
+  --name=NAME         What the job is called.
+  --timeout=DURATION  A run that takes longer is ended and failed.
+  --no-timeout        A run may take any time.
+  -q, --quiet         Print the number only.
+  --json              Print the job as JSON.
+  --url=URL           Where the scheduler answers (ZSCHED_URL, or http://localhost:8080).
+  -h, --help          Show this.
+
+Exit codes: 0 done; 1 the job has no schedule, its schedule has ended, or this is not allowed; 2 wrong usage; 3 there is
+no such job; 4 no scheduler answers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from zsched.client import Changes, Client, Job, NotFound
+from zsched.commands import exits, options, recurring, selection, table
+from zsched.commands.line import command_line
+
+
+def main(argv: Sequence[str]) -> int:
+    """Run the command; returns its exit code."""
+    found = options.parse(__doc__, argv, lead=1)
+    chosen = options.single(__doc__, found)
+    changes = wanted(found)
+    with Client(options.text(found, "--url")) as client:
+        (number,) = selection.resolve(chosen, client)
+        try:
+            job = Job(client, {"id": number}).edit(**changes)
+        except NotFound:
+            raise exits.Failure(f"there is no job {number}", exits.NOT_FOUND) from None
+    if found["--json"]:
+        table.document(job.view)
+    else:
+        print(
+            number if found["--quiet"] else f"{number} edited, {recurring.of_schedule(job)}{recurring.next_fire(job)}"
+        )
+    return 0
+
+
+def wanted(found: Mapping[str, options.Value]) -> Changes:
+    """The changes that were asked for. Wrong usage ends the program."""
+    given = {option: options.text(found, option) for option in ("--cron", "--name", "--timeout")}
+    for option, value in given.items():
+        # As where a script's variable is not set.
+        if value is not None and not value.strip():
+            options.fail(__doc__, f"{option} is empty")
+    if found["--no-timeout"] and given["--timeout"] is not None:
+        options.fail(__doc__, "--timeout and --no-timeout exclude each other")
+    changes: Changes = {}
+    if (words := options.words(found, "<cmd>")) != []:
+        changes["command"] = command_line(words)
+    if (cron := given["--cron"]) is not None:
+        changes["schedule"] = cron
+    if (name := given["--name"]) is not None:
+        changes["name"] = name
+    if given["--timeout"] is not None or found["--no-timeout"]:
+        changes["timeout"] = given["--timeout"]
+    if not changes:
+        options.fail(__doc__, "nothing to change: give a command, --cron, --name, --timeout or --no-timeout")
+    return changes

@@ -1,0 +1,37 @@
+"""zsched end: end the schedules of recurring jobs for good.
+
+Usage:
+  zsched end [options] <selector>...
+
+The job never fires again; it and its runs stay visible. While its last run has not ended, --cancel is needed, or the
+job is paused and ended later. Selectors: 12, 3-8, 1,4,9 and last.
+
+Options:
+  --cancel     Also cancel the last run, if it has not ended.
+  -q, --quiet  Print numbers only.
+  --json       Print the jobs as a JSON array.
+  --url=URL    Where the scheduler answers (ZSCHED_URL, or http://localhost:8080).
+  -h, --help   Show this.
+
+Exit codes: 0 done; 1 one that was named has no schedule, its last run has not ended, or this is not allowed; 2 wrong
+usage; 3 there is no such job; 4 no scheduler answers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from zsched.client import Job
+from zsched.commands import options, recurring
+
+
+def main(argv: Sequence[str]) -> int:
+    """Run the command; returns its exit code."""
+    return recurring.change(__doc__, argv, _end)
+
+
+def _end(job: Job, found: Mapping[str, options.Value]) -> str:
+    job.end(cancel=bool(found["--cancel"]))
+    if not job.view["live"]:
+        return "ended"
+    return "ended; its last run is being cancelled" if found["--cancel"] else f"ended; its last run is {job.status}"

@@ -1,0 +1,34 @@
+"""zsched resume: resume recurring jobs that were paused.
+
+Usage:
+  zsched resume [options] <selector>...
+
+The next fire is the first one from now on; times that passed during the pause are not made up for. Resuming a job that
+is not paused changes nothing. Selectors: 12, 3-8, 1,4,9 and last.
+
+Options:
+  -q, --quiet  Print numbers only.
+  --json       Print the jobs as a JSON array.
+  --url=URL    Where the scheduler answers (ZSCHED_URL, or http://localhost:8080).
+  -h, --help   Show this.
+
+Exit codes: 0 done; 1 one that was named has no schedule, its schedule has ended, or this is not allowed; 2 wrong usage;
+3 there is no such job; 4 no scheduler answers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from zsched.client import Job
+from zsched.commands import options, recurring
+
+
+def main(argv: Sequence[str]) -> int:
+    """Run the command; returns its exit code."""
+    return recurring.change(__doc__, argv, _resume)
+
+
+def _resume(job: Job, _found: Mapping[str, options.Value]) -> str:
+    job.resume()
+    return f"scheduled{recurring.next_fire(job)}"
