@@ -198,7 +198,8 @@ def test_a_daemon_of_a_run_goes_and_that_of_another_stays(
     scheduler.cancel(other)
     scheduler.until(lambda: other in scheduler.results)
     assert not alive(read_pid(stays))
-    assert worker.jobs() == []
+    # A result may be there before the last process is reaped.
+    scheduler.until(lambda: worker.jobs() == [])
 
 
 @pytest.mark.usefixtures("worker")
