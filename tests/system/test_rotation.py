@@ -52,7 +52,9 @@ def test_old_access_files_are_worthless_and_new_ones_good(scheduler: Scheduler, 
     with ExitStack() as held:
         with scheduler:
             pair = new_pair()
-            place = scheduler.post("/workers/enrol", {"worker_id": "w2", "public_key": pair.public})
+            place = scheduler.post(
+                "/workers/enrol", {"worker_id": "w2", "public_key": pair.public, "access_file": True}
+            )
             write_private(file, written_access(Access("w2", endpoint, place["server_key"], pair)))
             w1, w2 = (
                 held.enter_context(WorkerProcess(scheduler.url, made(tmp_path / name), id=name, access=access))
@@ -60,7 +62,7 @@ def test_old_access_files_are_worthless_and_new_ones_good(scheduler: Scheduler, 
             )
             until(lambda: scheduler.workers() == {"w1": "active", "w2": "active"})
 
-        code, out, err = key(scheduler, "rotate", "curve", "--dir=new", f"--endpoint={endpoint}", "w2")
+        code, out, err = key(scheduler, "rotate", "curve", "--dir=new", f"--endpoint={endpoint}")
 
         assert (code, out) == (0, "new/w2.access\n"), err
         issued = read_access(tmp_path / "new" / "w2.access")

@@ -2,12 +2,12 @@
 
 Usage:
   zsched key rotate secret [--db=FILE]
-  zsched key rotate curve [--db=FILE --dir=DIR --endpoint=ENDPOINT] (--no-workers | <worker>...)
+  zsched key rotate curve [--db=FILE --dir=DIR --endpoint=ENDPOINT] [<worker>...]
 
 Works on the database while no scheduler runs, as the scheduler's user. `rotate secret` replaces secret.key: all secrets
-of jobs are sealed anew. `rotate curve` replaces curve.key: each worker that is named gets a new key and a new access
-file, which takes the place of its old one. Name all workers that came in by an access file, and only those: workers of
-the scheduler's own user on its host, and those with a token, learn the new key by themselves.
+of jobs are sealed again. `rotate curve` replaces curve.key: each worker with an access file gets a new key and a new
+access file, which takes the place of its old one. Workers that are named get one, and no others. Workers of the
+scheduler's own user on its host, and those with a token, learn the new key by themselves.
 
 A rotation that was interrupted goes on when the same command is run again; until it is done the old key is good.
 
@@ -16,7 +16,6 @@ Options:
   --dir=DIR            Folder for the access files, NAME.access, made if there is none (the working folder).
   --endpoint=ENDPOINT  Where workers find the scheduler's worker port: tcp://HOST:PORT. Without it, what the settings of
                        the scheduler say, or this machine's name.
-  --no-workers         No worker has an access file.
   -h, --help           Show this.
 
 Exit codes: 0 done; 1 there is no such key; 2 wrong usage; 3 a worker has no key; 74 the database can't be used; 75 a
@@ -38,6 +37,7 @@ from zsched.settings import WORKER_NAME
 
 if TYPE_CHECKING:
     from zsched.config import SchedulerConfig
+    from zsched.model import WorkerId
     from zsched.store.sqlite import Lock
 
 
@@ -72,17 +72,27 @@ def rotate_curve(found: Mapping[str, options.Value], config: SchedulerConfig) ->
     from zsched.model import WorkerId
     from zsched.store.sqlite import open_writer
 
-    workers = tuple(map(WorkerId, options.words(found, "<worker>")))
-    endpoint = place(options.text(found, "--endpoint"), config) if workers else ""
-    issue = rotation.Issue(workers, Path(options.text(found, "--dir") or "."), endpoint)
     now_ms = time.time_ns() // 1_000_000
     with locked(config) as lock, closing(open_writer(config.db, now_ms)) as store:
+        workers = tuple(map(WorkerId, options.words(found, "<worker>"))) or with_access_files(config.db)
+        endpoint = place(options.text(found, "--endpoint"), config) if workers else ""
+        issue = rotation.Issue(workers, Path(options.text(found, "--dir") or "."), endpoint)
         made = rotation.rotate_curve(lock.folder, store, issue, f"user {os.geteuid()} by --db", now_ms)
     for path in made:
         print(path)
     if made:
         exits.say("the scheduler's key is new: bring each of these files to its worker, in place of the old one")
     return 0
+
+
+def with_access_files(db: Path) -> tuple[WorkerId, ...]:
+    """The workers whose live key came in an access file, by name."""
+    from zsched.model import KeyOrigin
+    from zsched.store.sqlite import open_reader
+
+    with closing(open_reader(db)) as reader:
+        live = [key for key in reader.worker_keys() if key.revoked_ms is None]
+    return tuple(key.worker_id for key in live if key.origin is KeyOrigin.FILE)
 
 
 def place(given: str | None, config: SchedulerConfig) -> str:
