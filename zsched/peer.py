@@ -93,6 +93,8 @@ def ambiguous_uid() -> int | None:
         return int(_read(_OVERFLOW_UID))
     except (OSError, ValueError):
         return _OVERFLOW_UID_DEFAULT
+
+
 def home(address: str) -> bytes:
     """Where a caller comes from: its IPv4 address, the network that a subscriber has in IPv6, or this host."""
     parsed = ip_address(address)
