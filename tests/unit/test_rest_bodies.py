@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import threading
 import time
@@ -25,6 +26,7 @@ from zsched.limits import (
     GATHER_S,
     JOBS_BODY_BYTES_MAX,
     LOG_BODY_BYTES_MAX,
+    MIB,
     SMALL_BODY_BYTES_MAX,
 )
 
@@ -280,6 +282,35 @@ def test_room_is_given_back_whatever_came_of_the_request(rest: Rest, body: bytes
         assert rest.post("/jobs", body=body).status_code in (201, 400, 413)
     # All of it.
     rest.context.bodies.give_back(rest.context.bodies.take(BODIES_BYTES_MAX))
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b'{"name": "%s"}' % (b"x" * 4 * MIB),
+        b'{"name": "%s"' % (b"x" * 4 * MIB),
+        b'{"name": "j", "command": "%s"}' % (b"x" * 4 * MIB),
+        b'{"nome": "%s"}' % (b"x" * 4 * MIB),
+        b'{"name": "\\u0000%s"}' % (b"x" * 4 * MIB),
+        b'{"a": "%s", "a": 1}' % (b"x" * 4 * MIB),
+        b"[%s1]" % (b"[]," * MIB),
+    ],
+    ids=["no command", "no JSON", "too long", "unknown field", "NUL", "a key twice", "too many"],
+)
+def test_a_body_that_was_refused_is_kept_by_nothing(rest: Rest, body: bytes) -> None:
+    """Its room is given back, so it must be gone by then, and not only when Python looks for cycles."""
+    rest.post("/jobs", body=b'{"name": ""}')
+    gc.collect()
+    gc.disable()
+    tracemalloc.start()
+    try:
+        before_bytes, _ = tracemalloc.get_traced_memory()
+        assert rest.post("/jobs", body=body).status_code in (400, 413)
+        after_bytes, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+        gc.enable()
+    assert after_bytes - before_bytes < MIB
 
 
 def test_large_bodies_have_their_turn_in_order_and_only_so_many_wait() -> None:

@@ -92,6 +92,8 @@ Params = dict[str, object]
 
 
 def _on_problem(req: falcon.Request, resp: falcon.Response, problem: Problem, _params: Params) -> None:
+    # Kept until the log has it, so without the frames that it passed: they hold the request's body, and the request.
+    problem.__traceback__ = problem.__context__ = None
     req.context.problem = problem
     resp.status = problem.status
     resp.data, resp.content_type = render(problem, req.path, req.get_header("Accept") or "", identify(req, resp))
