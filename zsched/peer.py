@@ -1,8 +1,10 @@
-"""Which user of this host holds the other end of a connection over loopback. Linux alone knows: by `sock_diag`, or
-where a sandbox forbids that, by the tables under /proc/net.
+"""The user at the other end of a connection on this host, and whether that user is trusted without a token.
 
-Only a socket that some process still has open tells its user. Of one that its owner has closed the kernel says user 0,
-which would make a caller who sends and leaves into root; such a one has no inode.
+For a TCP connection over loopback the kernel is asked by `sock_diag`, or by the tables under /proc/net where a sandbox
+forbids that. Only a socket that some process still has open has a user: for a socket that its owner has closed the
+kernel reports user 0, which would make a caller that sends and leaves into root. Such a socket has no inode.
+
+The rule of trust is one pure function, `trusted`, for the scheduler, its clients and its workers alike.
 """
 
 from __future__ import annotations
@@ -11,7 +13,9 @@ import errno
 import os
 import socket
 import struct
+from collections.abc import Collection
 from contextlib import suppress
+from functools import cache
 from ipaddress import IPv4Address, IPv6Address, ip_address
 from pathlib import Path
 from typing import Final, NamedTuple
@@ -27,6 +31,11 @@ _QUESTION: Final = struct.Struct("=BBBxI")
 _ANSWER: Final = struct.Struct("=4B48xIIIII")
 _TIMEOUT_S: Final = 1.0
 
+_UID_MAP: Final = Path("/proc/self/uid_map")
+_OVERFLOW_UID: Final = Path("/proc/sys/kernel/overflowuid")
+# linux/highuid.h: DEFAULT_OVERFLOWUID, where the file can't be read.
+_OVERFLOW_UID_DEFAULT: Final = 65_534
+
 
 class End(NamedTuple):
     """An address and a port."""
@@ -39,6 +48,46 @@ def end(address: str, port: int) -> End:
     """One end of a connection; an IPv4 address as IPv6 writes it becomes one again. Raises ValueError."""
     parsed = ip_address(address)
     return End(getattr(parsed, "ipv4_mapped", None) or parsed, port)
+
+
+def trusted(uid: int | None, own: int, extra: Collection[int] = (), ambiguous: int | None = None) -> bool:
+    """Whether user `uid` is trusted without a token by a program of user `own`: it is root, `own`, or one of `extra`.
+
+    `uid` None means unknown. `ambiguous` is `ambiguous_uid()`: a number that several users share is never trusted, not
+    even where it is `own` or one of `extra`.
+    """
+    return uid is not None and uid != ambiguous and (uid in (0, own) or uid in extra)
+
+
+def covers_all_users(uid_map: str) -> bool:
+    """Whether a user namespace with this content of /proc/self/uid_map maps each user to the same number."""
+    return uid_map.split() == ["0", "0", "4294967295"]
+
+
+@cache
+def overflow_is_ambiguous() -> bool:
+    """Whether this process is in a user namespace without the full map, where the overflow uid stands for many users.
+
+    A map that can't be read counts as such. Read once: a process can't leave its namespace without a new program.
+    """
+    try:
+        return not covers_all_users(_UID_MAP.read_text("ascii"))
+    except FileNotFoundError:
+        # A kernel without user namespaces has no such file; without /proc nothing is known.
+        return not _UID_MAP.parent.exists()
+    except OSError:
+        return True
+
+
+@cache
+def ambiguous_uid() -> int | None:
+    """The overflow uid, where it may be any user that this namespace does not map; else None."""
+    if not overflow_is_ambiguous():
+        return None
+    try:
+        return int(_OVERFLOW_UID.read_text("ascii"))
+    except (OSError, ValueError):
+        return _OVERFLOW_UID_DEFAULT
 
 
 def uid_of(caller: End, ours: End) -> int | None:
