@@ -3,9 +3,9 @@
 Usage:
   zsched-scheduler [options]
 
-The scheduler answers REST on --port, workers on --zmq-port, and keeps everything in the SQLite database --db. It can be
-killed at any moment: what it has acknowledged is on the disk, and after a restart running jobs go on. SIGINT or SIGTERM
-end it cleanly; jobs go on then too.
+The scheduler answers REST on --port and on the Unix socket api.sock in the folder beside the database, and workers on
+--zmq-port. It keeps everything in the SQLite database --db. It can be killed at any moment: what it has acknowledged is
+on the disk, and after a restart running jobs go on. SIGINT or SIGTERM end it cleanly; jobs go on then too.
 
 Options:
   --db=FILE                  The SQLite database (scheduler.db).
@@ -15,7 +15,8 @@ Options:
   --zmq-port=PORT            Port that workers connect to by ZeroMQ; 0 takes any free one (5555).
   --zmq-advertise=HOST       Host that workers are told to connect to; when empty the one that they called.
   --worker-security=WORD     curve: workers prove who they are by a key. none: on loopback only (curve).
-  --local-trust=WORD         Who on this host needs no token: uid (our own user, root, --local-uids), any, none (uid).
+  --local-trust=WORD         Programs on this host that need no token: uid (own user, root, --local-uids), socket (these
+                             by the Unix socket only), any, none (uid; in a user namespace that lacks users: socket).
   --local-uids=UIDS          Numbers of other users on this host who need no token: 1000,1001.
   --admin-token-file=FILE    A file (0600) with a token that may do all, stored at each start.
   --trusted-proxies=NETS     Proxies whose X-Forwarded-For names the caller for events and the log: 127.0.0.1.
@@ -56,13 +57,14 @@ from typing import Final
 
 import zmq
 
-from zsched import __version__, logs, tokens
+from zsched import __version__, logs, peer, tokens
 from zsched.api.app import make_app
 from zsched.api.context import Context, Facts
 from zsched.api.forwarded import Proxies
 from zsched.api.gate import Trust
+from zsched.api.listeners import DEFAULT_PORT, ListenError, LocalSocket
 from zsched.api.refusals import Refusals
-from zsched.api.server import ListenError, Server
+from zsched.api.server import Server
 from zsched.commands import options
 from zsched.config import SchedulerConfig, scheduler_config
 from zsched.dispatcher import Dispatcher
@@ -137,7 +139,12 @@ def _serve(config: SchedulerConfig, store: Writer, folder: Path, notify: Notify)
     inbox = Inbox(config.threads)
     vault = Vault(folder / "secret.key")
     pair = own_pair(folder / "curve.key") if config.worker_security == "curve" else None
-    with zmq.Context(io_threads=1) as context, closing(_bind(context, config, pair, store)) as port:
+    trust = _trust(config)
+    with (
+        zmq.Context(io_threads=1) as context,
+        closing(_bind(context, config, pair, store)) as port,
+        closing(LocalSocket(folder, required=trust.local == "socket")) as local,
+    ):
         epoch = begin(store, clock().wall_ms)
         dispatcher = Dispatcher(
             store,
@@ -162,8 +169,10 @@ def _serve(config: SchedulerConfig, store: Writer, folder: Path, notify: Notify)
             ready=lambda: time.monotonic() - loop.turned_s < READY_S,
         )
         reader, proxies = partial(open_reader, config.db), Proxies(config.trusted_proxies)
-        shared = Context(inbox, reader, facts, live, _trust(config), vault.seal, proxies, refusals)
-        rest = Server(make_app(shared), inbox, config.host, config.port, config.threads)
+        shared = Context(inbox, reader, facts, live, trust, vault.seal, proxies, refusals)
+        rest = Server(make_app(shared), inbox, config.host, config.port, config.threads, local.listener)
+        if rest.port == DEFAULT_PORT:
+            local.keep_link(os.environ)
 
         # A handler may come between any two steps of any code, so it only sets a mark.
         for number in (signal.SIGINT, signal.SIGTERM):
@@ -233,7 +242,13 @@ def begin(store: Writer, wall_ms: int) -> int:
 
 
 def _trust(config: SchedulerConfig) -> Trust:
-    return Trust(config.local_trust, config.local_uids, config.insecure)
+    """Which callers need no token. Says so, where programs of this user are among them: its jobs are, too."""
+    ambiguous = peer.ambiguous_uid()
+    local = config.local_trust or ("uid" if ambiguous is None else "socket")
+    if local != "none" and not config.insecure:
+        users = "any user" if local == "any" else f"user {os.geteuid()}"
+        log.warning("programs of %s on this host, jobs among them, may administer it (local_trust = %s)", users, local)
+    return Trust(local, config.local_uids, config.insecure, ambiguous)
 
 
 def _add_admin(store: Writer, file: Path) -> None:
