@@ -170,10 +170,7 @@ def _serve(config: SchedulerConfig, store: Writer, folder: Path, notify: Notify)
         )
         reader, proxies = partial(open_reader, config.db), Proxies(config.trusted_proxies)
         shared = Context(inbox, reader, facts, live, trust, vault.seal, proxies, refusals)
-        rest = Server(make_app(shared), inbox, config.host, config.port, config.threads, local.listener)
-        if rest.port == DEFAULT_PORT:
-            local.keep_link(os.environ)
-
+        rest = _rest(config, shared, local)
         # A handler may come between any two steps of any code, so it only sets a mark.
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, lambda *_: loop.stop())
@@ -199,6 +196,14 @@ def _serve(config: SchedulerConfig, store: Writer, folder: Path, notify: Notify)
         store.commit()
     log.info("ended cleanly")
     return 0
+
+
+def _rest(config: SchedulerConfig, shared: Context, local: LocalSocket) -> Server:
+    """REST, bound; on the default port with the link for clients. Raises ListenError."""
+    rest = Server(make_app(shared), shared.inbox, config.host, config.port, config.threads, local.listener)
+    if rest.port == DEFAULT_PORT:
+        local.keep_link(os.environ)
+    return rest
 
 
 def _turned(notify: Notify, refusals: Refusals, now: Now) -> None:
