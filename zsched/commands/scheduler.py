@@ -177,6 +177,7 @@ def _serve(config: SchedulerConfig, store: Writer, folder: Path, notify: Notify)
         rest.start()
         where = f"listening on http://{config.host}:{rest.port}, workers on tcp://{config.zmq_host}:{port.number}"
         log.info("%s; database %s", where, config.db)
+        _warn(trust)
         notify.ready(where)
 
         def close_door() -> None:
@@ -247,13 +248,18 @@ def begin(store: Writer, wall_ms: int) -> int:
 
 
 def _trust(config: SchedulerConfig) -> Trust:
-    """Which callers need no token. Says so, where programs of this user are among them: its jobs are, too."""
     ambiguous = peer.ambiguous_uid()
     local = config.local_trust or ("uid" if ambiguous is None else "socket")
-    if local != "none" and not config.insecure:
-        users = "any user" if local == "any" else f"user {os.geteuid()}"
-        log.warning("programs of %s on this host, jobs among them, may administer it (local_trust = %s)", users, local)
     return Trust(local, config.local_uids, config.insecure, ambiguous)
+
+
+def _warn(trust: Trust) -> None:
+    """Say which programs need no token: where they are this user's, jobs of this user are among them."""
+    if trust.local != "none" and not trust.insecure:
+        users = "any user" if trust.local == "any" else f"user {os.geteuid()}"
+        log.warning(
+            "programs of %s on this host, jobs among them, may administer it (local_trust = %s)", users, trust.local
+        )
 
 
 def _add_admin(store: Writer, file: Path) -> None:
