@@ -321,6 +321,24 @@ _REMOVALS: Final = (
     ),
     removal(
         15,
+        "a crowd over TCP counts for the socket",
+        "system/test_crowd.py::test_crowd_over_tcp_takes_no_place_of_the_socket",
+        ("api/crowd.py", "        ours = self._open[by_socket]", "        ours = self._all()"),
+    ),
+    removal(
+        15,
+        "requests sent ahead are read at once",
+        "system/test_server.py::test_requests_sent_ahead_wait_unread",
+        ("api/server.py", "Ahead(adjustments) if self.requests else Parser(adjustments)", "Parser(adjustments)"),
+    ),
+    removal(
+        15,
+        "each request that waits for a thread has a line in the log",
+        "system/test_server.py::test_requests_sent_ahead_wait_unread",
+        ("api/server.py", 'logging.getLogger("waitress.queue").setLevel(logging.ERROR)', "pass"),
+    ),
+    removal(
+        15,
         "unfinished bodies have no bound",
         "system/test_crowd.py::test_unfinished_bodies_cost_a_bounded_amount_together",
         ("api/crowd.py", "        if self._unfinished_bytes > UNFINISHED_BYTES_MAX:\n", "        if False:\n"),
@@ -682,7 +700,7 @@ _REMOVALS: Final = (
         "unit/test_rest_gate.py::test_a_caller_who_is_not_local_is_refused_everywhere_and_nothing_is_stored",
         (
             "api/gate.py",
-            '    if not (_loopback(str(req.env.get("REMOTE_ADDR"))) and _loopback(str(req.env.get(LOCAL_ADDRESS)))):',
+            "    if not _by_socket(req) and not all(map(_loopback, both)):",
             "    if False:",
         ),
     ),
@@ -690,14 +708,36 @@ _REMOVALS: Final = (
         25,
         "any user of this host is ours",
         "unit/test_rest_tokens.py::test_another_user_of_this_host_is_not_served",
-        ("api/gate.py", "        if uid not in (0, os.geteuid(), *self._trust.uids):", "        if False:"),
+        (
+            "api/gate.py",
+            "        if not peer.trusted(uid, os.geteuid(), self._trust.uids, self._trust.ambiguous):",
+            "        if False:",
+        ),
     ),
     removal(
         25,
         "a caller who has left is root",
         "system/test_peer.py::test_a_caller_that_sends_and_leaves_is_nobody"
         " system/test_peer.py::test_the_user_of_a_caller_is_told_as_long_as_it_holds_its_end",
-        ("peer.py", "    return int(uid) if inode else None", "    return int(uid)"),
+        ("peer.py", "        return int(uid) if inode and state in _CONNECTED else None", "        return int(uid)"),
+    ),
+    removal(
+        25,
+        "a connection that was reset is its port's next owner's",
+        "system/test_server.py::test_reset_connection_is_not_served_as_another_socket_on_its_port",
+        ("api/caller.py", "(uid if peer.connected(self._connection) else None,)", "(uid,)"),
+    ),
+    removal(
+        25,
+        "a socket that still connects is a caller's",
+        "system/test_peer.py::test_socket_that_still_connects_is_nobodys_end",
+        ("peer.py", "if inode and state in _CONNECTED else None", "if inode else None"),
+    ),
+    removal(
+        25,
+        "a user of many faces is trusted",
+        "unit/test_peer.py::test_ambiguous_uid_is_never_trusted",
+        ("peer.py", "uid is not None and uid != ambiguous and", "uid is not None and"),
     ),
     removal(
         25,
@@ -1068,6 +1108,51 @@ _REMOVALS: Final = (
         "contract/test_sqlite.py::test_lock_that_is_another_file_is_left_as_it_is",
         ("files.py", "os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC", "os.O_RDWR | os.O_CREAT | os.O_CLOEXEC"),
         ("files.py", " or found.st_nlink > 1:", ":"),
+    ),
+    removal(
+        25,
+        "the socket's caller is whoever may open it",
+        "system/test_socket.py::test_peer_credentials_decide_where_the_modes_were_widened",
+        ("peer.py", "    return int(uid)\n\n\nclass SockDiag", "    return os.geteuid()\n\n\nclass SockDiag"),
+    ),
+    removal(
+        25,
+        "the socket has the mode of any other",
+        "system/test_socket.py::test_socket_of_another_user_can_not_be_opened",
+        ("api/listeners.py", "        os.fchmod(one.fileno(), 0o600)", "        pass"),
+    ),
+    removal(
+        25,
+        "the link is made in whatever folder there is",
+        "system/test_socket.py::test_link_is_not_made_in_a_folder_of_another_user",
+        ("api/listeners.py", "    if found.st_uid != os.geteuid():", "    if False:"),
+    ),
+    removal(
+        25,
+        "local_trust = socket is as uid",
+        "system/test_socket.py::test_local_trust_decides_for_tcp_and_socket",
+        (
+            "api/gate.py",
+            '        if why is None and self._trust.local == "socket" and not _by_socket(req):',
+            "        if False:",
+        ),
+    ),
+    removal(
+        25,
+        "the other loopback address is anybody's",
+        "system/test_socket.py::test_both_loopback_addresses_are_ours_at_one_port"
+        " system/test_socket.py::test_port_held_on_the_other_loopback_address_is_an_error",
+        (
+            "api/listeners.py",
+            "        if other is not None:\n            yield",
+            "        if False:\n            yield",
+        ),
+    ),
+    removal(
+        25,
+        "a path has many spellings",
+        "system/test_smuggling.py::test_path_with_a_second_spelling_is_refused",
+        ("api/parser.py", 'or _ALIAS.search(target["path"] or "")', ""),
     ),
     removal(
         25,

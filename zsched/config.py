@@ -25,7 +25,9 @@ __all__ = ["ConfigError", "Loaded", "SchedulerConfig", "WorkerConfig", "schedule
 
 @dataclass(frozen=True, slots=True)
 class SchedulerConfig:
-    """What a scheduler runs with. Paths are absolute. A port of 0 means any free one."""
+    """What a scheduler runs with. Paths are absolute. A port of 0 means any free one, an empty `local_trust` that the
+    namespace decides.
+    """
 
     db: Path
     host: str

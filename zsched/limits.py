@@ -307,10 +307,17 @@ STORE_PAUSE_S = 0.1
 
 # --- Connections of REST ----------------------------------------------------------------------------------------------
 
-# Open connections. At the bound one that waits makes room for a newcomer; what is in work is never cut off for it.
+# Open connections over TCP. At the bound one that waits makes room for a newcomer; none that is in work is cut off.
 CONNECTIONS_MAX = 1_000
 
-# Connections accepted in one round of the poll, so that those which are open get their turn.
+# The same on the Unix socket, where CONNECTIONS_MAX does not count.
+SOCKET_CONNECTIONS_MAX = 256
+
+# Connections that the kernel holds until they are accepted, on each listening socket. Further ones wait or are refused.
+BACKLOG_MAX = 1_024
+
+# Connections accepted in one round of the poll over TCP, and as many by the Unix socket, so that open ones get their
+# turn.
 ACCEPTED_MAX = 64
 
 # A connection on which nothing has been asked for this long is closed.

@@ -13,6 +13,7 @@ import errno
 import os
 import socket
 import struct
+import threading
 from collections.abc import Collection
 from contextlib import suppress
 from functools import cache
@@ -29,6 +30,12 @@ _HEAD: Final = struct.Struct("=IHHII")
 _QUESTION: Final = struct.Struct("=BBBxI")
 _ANSWER: Final = struct.Struct("=4B48xIIIII")
 _TIMEOUT_S: Final = 1.0
+# linux/tcp_states.h. A socket that is still connecting to us (SYN_SENT) is no end of a connection that we have: it may
+# have the port of a caller that is gone.
+_CONNECTED: Final = frozenset({1, 4, 5, 8, 9, 11})  # ESTABLISHED, FIN_WAIT1, FIN_WAIT2, CLOSE_WAIT, LAST_ACK, CLOSING
+_ALIVE: Final = frozenset({1, 8})  # ESTABLISHED, CLOSE_WAIT
+# unix(7), SO_PEERCRED: pid, uid, gid.
+_CREDENTIALS: Final = struct.Struct("=iII")
 
 _UID_MAP: Final = "/proc/self/uid_map"
 _OVERFLOW_UID: Final = "/proc/sys/kernel/overflowuid"
@@ -96,7 +103,7 @@ def ambiguous_uid() -> int | None:
 
 
 def home(address: str) -> bytes:
-    """Where a caller comes from: its IPv4 address, the network that a subscriber has in IPv6, or this host."""
+    """Where a TCP caller comes from: its IPv4 address, the network that a subscriber has in IPv6, or this host."""
     parsed = ip_address(address)
     parsed = getattr(parsed, "ipv4_mapped", None) or parsed
     if parsed.is_loopback:
@@ -104,32 +111,90 @@ def home(address: str) -> bytes:
     return parsed.packed if parsed.version == 4 else parsed.packed[:8]
 
 
-def uid_of(caller: End, ours: End) -> int | None:
-    """The user whose process holds the caller's end; None when that can't be told."""
+def uid_of(caller: End, ours: End, kernel: SockDiag | None = None) -> int | None:
+    """The user whose process holds the caller's end of a TCP connection; None when that can't be known.
+
+    `kernel` is asked if there is one, without a descriptor of its own. The answer is about the two addresses: whether
+    our own connection still has them, `connected` says, asked afterwards.
+    """
     try:
-        return _by_netlink(caller, ours)
+        return _by_netlink(caller, ours) if kernel is None else kernel.uid_of(caller, ours)
     except OSError:
         return _by_table(caller, ours)
 
 
+def connected(ours: socket.socket) -> bool:
+    """Whether our end of a TCP connection is still ESTABLISHED or CLOSE_WAIT, so that its addresses are still its own.
+
+    After a reset another program can have the caller's port.
+    """
+    try:
+        return ours.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 1)[0] in _ALIVE
+    except OSError:
+        return False
+
+
+def credentials(accepted: socket.socket) -> int:
+    """The user that connected to a Unix socket, as of that moment. Raises OSError."""
+    _, uid, _ = _CREDENTIALS.unpack(accepted.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size))
+    return int(uid)
+
+
+class SockDiag:
+    """A netlink socket to the kernel's table of connections. Thread-safe. A context: leaving it closes the socket.
+
+    Whoever keeps one open can look users up when no descriptor is left.
+    """
+
+    def __init__(self) -> None:
+        """Raises OSError where the kernel may not be asked."""
+        self._kernel = socket.socket(socket.AF_NETLINK, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC, _NETLINK_SOCK_DIAG)
+        self._kernel.settimeout(_TIMEOUT_S)
+        self._lock = threading.Lock()
+        self._asked = 0
+
+    def __enter__(self) -> SockDiag:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        self._kernel.close()
+
+    def uid_of(self, caller: End, ours: End) -> int | None:
+        """As the function of that name. Raises OSError when the kernel may not be asked, or does not answer."""
+        family = socket.AF_INET if caller.address.version == 4 else socket.AF_INET6
+        name = struct.pack("!HH16s16s", caller.port, ours.port, caller.address.packed, ours.address.packed)
+        body = _QUESTION.pack(family, socket.IPPROTO_TCP, 0, _TCP_STATES_ALL) + name + bytes(4) + _NO_COOKIE
+        kind, answer = self._ask(body)
+        if kind != _SOCK_DIAG_BY_FAMILY:
+            (code,) = struct.unpack_from("=i", answer)
+            if -code == errno.ENOENT:
+                return None
+            raise OSError(-code, os.strerror(-code))
+        _, state, *_, uid, inode = _ANSWER.unpack_from(answer)
+        return int(uid) if inode and state in _CONNECTED else None
+
+    def _ask(self, body: bytes) -> tuple[int, bytes]:
+        """The kind of the kernel's answer, and its body."""
+        with self._lock:
+            self._asked = number = (self._asked + 1) & 0xFFFFFFFF
+            self._kernel.send(
+                _HEAD.pack(_HEAD.size + len(body), _SOCK_DIAG_BY_FAMILY, _NLM_F_REQUEST, number, 0) + body
+            )
+            while True:
+                answer = self._kernel.recv(4096)
+                _, kind, _, answers, _ = _HEAD.unpack_from(answer)
+                # An answer to a question that was given up.
+                if answers == number:
+                    return kind, answer[_HEAD.size :]
+
+
 def _by_netlink(caller: End, ours: End) -> int | None:
     """Ask the kernel for that very socket. Raises OSError where it may not be asked."""
-    family = socket.AF_INET if caller.address.version == 4 else socket.AF_INET6
-    name = struct.pack("!HH16s16s", caller.port, ours.port, caller.address.packed, ours.address.packed)
-    body = _QUESTION.pack(family, socket.IPPROTO_TCP, 0, _TCP_STATES_ALL) + name + bytes(4) + _NO_COOKIE
-    head = _HEAD.pack(_HEAD.size + len(body), _SOCK_DIAG_BY_FAMILY, _NLM_F_REQUEST, 1, 0)
-    with socket.socket(socket.AF_NETLINK, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC, _NETLINK_SOCK_DIAG) as kernel:
-        kernel.settimeout(_TIMEOUT_S)
-        kernel.send(head + body)
-        answer = kernel.recv(4096)
-    _, kind, _, _, _ = _HEAD.unpack_from(answer)
-    if kind != _SOCK_DIAG_BY_FAMILY:
-        (code,) = struct.unpack_from("=i", answer, _HEAD.size)
-        if -code == errno.ENOENT:
-            return None
-        raise OSError(-code, os.strerror(-code))
-    *_, uid, inode = _ANSWER.unpack_from(answer, _HEAD.size)
-    return int(uid) if inode else None
+    with SockDiag() as kernel:
+        return kernel.uid_of(caller, ours)
 
 
 def _by_table(caller: End, ours: End) -> int | None:
@@ -140,7 +205,7 @@ def _by_table(caller: End, ours: End) -> int | None:
         for line in lines:
             fields = line.split()
             if fields[1:3] == wanted:
-                return int(fields[7]) if fields[9] != b"0" else None
+                return int(fields[7]) if fields[9] != b"0" and int(fields[3], 16) in _CONNECTED else None
     return None
 
 

@@ -161,6 +161,10 @@ def _one_of(*words: str) -> Callable[[str], str]:
     return parse
 
 
+def _optional_word(*words: str) -> Callable[[str], str]:
+    return lambda text: text and _one_of(*words)(text)
+
+
 def _flag_word(text: str) -> bool:
     return _one_of("yes", "no")(text) == "yes"
 
@@ -223,8 +227,9 @@ KEYS: Final = (
         "host that workers are told to connect to; when empty the one that they called"),
     Key("scheduler", "worker_security", "curve", "WORD", _one_of("curve", "none"),
         "curve: workers prove who they are by a key; none: they don't, and zmq_host is a loopback address"),
-    Key("scheduler", "local_trust", "uid", "WORD", _one_of("uid", "any", "none"),
-        "who on this host needs no token: uid (our own user, root, local_uids), any (all users), none"),
+    Key("scheduler", "local_trust", "", "WORD", _optional_word("uid", "socket", "any", "none"),
+        "programs on this host that need no token: uid (own user, root, local_uids), socket (these by the Unix socket"
+        " only), any, none; when empty uid, and socket in a user namespace that lacks users"),
     Key("scheduler", "local_uids", "", "UIDS", _uids,
         "numbers of other users on this host who need no token, such as 1000,1001"),
     Key("scheduler", "admin_token_file", "", "FILE", _optional_path,

@@ -9,7 +9,8 @@ import select
 import signal
 import subprocess
 import sys
-from collections.abc import Sequence
+import tempfile
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -90,6 +91,14 @@ class WorkerProcess:
 
     def log(self) -> str:
         return self.log_path.read_text("utf-8")
+
+
+@contextlib.contextmanager
+def open_folder() -> Iterator[Path]:
+    """A folder that other users may enter, as they may not enter pytest's."""
+    with tempfile.TemporaryDirectory(prefix="zsched-test-") as folder:
+        os.chmod(folder, 0o755)
+        yield Path(folder)
 
 
 def children(pid: int) -> list[int]:

@@ -45,7 +45,12 @@ def environment(folder: Path, **more: str) -> dict[str, str]:
     """A person's environment, without that person's own settings of zsched and proxies; `more` comes on top."""
     foreign = ("ZSCHED_SCHEDULER_", "ZSCHED_WORKER_", "http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY")
     kept = {name: value for name, value in os.environ.items() if not name.startswith(foreign)}
-    folders = {"XDG_CONFIG_HOME": str(folder / "config"), "XDG_STATE_HOME": str(folder / "state")}
+    # No folder for a link to the scheduler's socket: a test of it makes one.
+    folders = {
+        "XDG_CONFIG_HOME": str(folder / "config"),
+        "XDG_STATE_HOME": str(folder / "state"),
+        "XDG_RUNTIME_DIR": str(folder / "runtime"),
+    }
     return {**kept, **folders, "PYTHONPATH": str(ROOT), **more}
 
 

@@ -6,7 +6,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack, closing, suppress
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ from tests.system.session import until
 from tests.system.test_server import JOB, Caller, post
 from tests.unit.rest import Rest
 from zsched.api import crowd
+from zsched.api.listeners import LocalSocket
 from zsched.api.server import Server
 from zsched.inbox import Inbox
 from zsched.limits import MIB
@@ -213,7 +214,7 @@ def test_the_address_with_the_most_connections_pays_first() -> None:
         def __init__(self, address: str, since_s: float) -> None:
             self.home, self.since_s, self.waits_s, self.owes_s = home(address), since_s, since_s, since_s
             self.unfinished_bytes = self.unsent_bytes = 0
-            self.begun = self.in_work = self.closed = False
+            self.begun = self.in_work = self.closed = self.by_socket = False
 
         def handle_close(self) -> None:
             self.closed = True
@@ -281,7 +282,7 @@ def test_who_owes_the_most_for_the_longest_time_goes_first(monkeypatch: pytest.M
     monkeypatch.setattr(crowd, "UNSENT_BYTES_MAX", 100)
 
     class One:
-        home, since_s, waits_s, begun, in_work, unfinished_bytes = b"", 0.0, 0.0, False, False, 0
+        home, since_s, waits_s, begun, in_work, unfinished_bytes, by_socket = b"", 0.0, 0.0, False, False, 0, False
 
         def __init__(self, name: str, address: bytes, unsent_bytes: int, owes_s: float) -> None:
             self.name, self.home, self.unsent_bytes, self.owes_s = name, address, unsent_bytes, owes_s
@@ -308,6 +309,38 @@ def test_who_owes_the_most_for_the_longest_time_goes_first(monkeypatch: pytest.M
     alone.unsent_bytes = 90
     assert whole.thin(10.2)
     assert gone == ["old", "alone"]
+
+
+def test_crowd_over_tcp_takes_no_place_of_the_socket(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """All that TCP may have is in work, so that nothing of it can be closed for a newcomer."""
+    monkeypatch.setattr(crowd, "CONNECTIONS_MAX", 84)
+    entered, leave = threading.Semaphore(0), threading.Event()
+
+    def app(environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
+        if environ["PATH_INFO"] != "/healthz":
+            entered.release()
+            leave.wait(20)
+        start_response("200 OK", [("Content-Length", "2")])
+        return [b"{}"]
+
+    with closing(LocalSocket(tmp_path)) as local, ExitStack() as held:
+        server = Server(app, Inbox(1), "127.0.0.1", 0, 100, local.listener)
+        server.start()
+        idle = held.enter_context(socket.socket(socket.AF_UNIX))
+        idle.connect(str(local.path))
+        for _ in range(20 + 64):
+            held.enter_context(Caller(server)).send(GET)
+        for _ in range(20):
+            assert entered.acquire(timeout=20)
+        newcomer = held.enter_context(socket.socket(socket.AF_UNIX))
+        newcomer.connect(str(local.path))
+        for caller in (newcomer, idle):
+            caller.settimeout(20)
+            caller.sendall(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n")
+            assert caller.recv(100).startswith(b"HTTP/1.1 200 OK")
+        leave.set()
+        server.close_door()
+        server.stop()
 
 
 def test_loopback_is_one_home_and_a_subscribers_network_too() -> None:

@@ -12,6 +12,7 @@ import pytest
 from tests.system.calls import Call, calls
 from tests.system.hosts import LINKS, PORT, ZMQ_PORT, FarScheduler, Hosts, access_file, needs_hosts
 from tests.system.session import Program, until
+from tests.system.test_socket import ask
 from tests.unit.test_rest_methods import METHODS, TAKEN, real
 from zsched import tokens
 
@@ -70,8 +71,23 @@ def test_from_another_host_nothing_is_served_without_a_token_and_nothing_stored(
     ]
     allowed = {401, 429} if "Authorization" in forged else {403}
     for call, (status, _) in zip(asked, calls(hosts.at("b"), LINKS["b"][0], PORT, asked), strict=True):
-        assert status in ({200, 405} if call.path in ("/healthz", "/readyz") else allowed), (call, status)
+        expected = {"/healthz": {200, 405}, "/readyz": {200, 405}, "//jobs": {400}}.get(call.path, allowed)
+        assert status in expected, (call, status)
     assert [scheduler.get(path) for path in looked_at] == before
+
+
+def test_scheduler_on_the_default_port_keeps_the_link_for_clients(hosts: Hosts, tmp_path: Path) -> None:
+    link = tmp_path / "runtime" / "zsched" / "default.sock"
+    (tmp_path / "runtime").mkdir(0o700)
+    with FarScheduler(tmp_path, hosts) as scheduler:
+        assert link.readlink() == tmp_path / "scheduler.db.d" / "api.sock"
+        scheduler.post("/jobs", {"name": "j", "command": "true"})
+        status, jobs = ask(link, b"GET /jobs HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        assert (status, [job["id"] for job in jobs]) == (200, [1])
+        assert scheduler.program is not None
+        scheduler.program.terminate()
+        assert scheduler.program.exit_code() == 0
+    assert not link.is_symlink()
 
 
 def test_from_another_host_a_token_does_what_its_scope_says(hosts: Hosts, scheduler: FarScheduler) -> None:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import os
+import resource
 import shutil
 import socket
+import struct
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import suppress
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, suppress
 
 import pytest
 
@@ -18,6 +21,8 @@ from zsched.peer import End, end
 from zsched.worker.enrol import EnrolError, enrol
 
 NOBODY = 65_534
+# linux/tcp_states.h
+SYN_SENT = 2
 WAYS: dict[str, Callable[[End, End], int | None]] = {"netlink": peer._by_netlink, "table": peer._by_table}
 # What the server is bound to, what the caller calls.
 PLACES = [("127.0.0.1", "127.0.0.1"), ("0.0.0.0", "127.0.0.1"), ("::1", "::1"), ("::", "::1"), ("::", "127.0.0.1")]
@@ -70,6 +75,56 @@ def test_the_user_of_a_caller_is_told_as_long_as_it_holds_its_end(place: tuple[s
         # By a socket that nobody has any more it would be user 0, who may do all.
         assert ask(*both) is None
         assert peer.uid_of(*both) is None
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_socket_that_still_connects_is_nobodys_end(way: str) -> None:
+    """It may have the port of a caller whose reset has not been seen yet."""
+    with socket.create_server(("127.0.0.1", 0), backlog=0) as listener, ExitStack() as held:
+        callers = [held.enter_context(socket.socket()) for _ in range(4)]
+        for caller in callers:
+            caller.setblocking(False)
+            with suppress(BlockingIOError):
+                caller.connect(listener.getsockname())
+        waiting = [one for one in callers if one.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 1)[0] == SYN_SENT]
+        assert waiting
+        for caller in waiting:
+            assert WAYS[way](end(*caller.getsockname()), end(*listener.getsockname())) is None
+
+
+def test_our_end_is_connected_until_a_reset_also_when_the_caller_sends_no_more() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        caller = socket.create_connection(listener.getsockname())
+        accepted, _ = listener.accept()
+        with accepted:
+            assert peer.connected(accepted)
+            caller.shutdown(socket.SHUT_WR)
+            assert accepted.recv(1) == b""
+            assert peer.connected(accepted)
+            caller.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            caller.close()
+            until(lambda: not peer.connected(accepted))
+        assert not peer.connected(accepted)
+
+
+def test_look_ups_by_one_kept_socket_need_no_descriptor(place: tuple[socket.socket, str]) -> None:
+    listener, called = place
+    with socket.create_connection((called, listener.getsockname()[1])), peer.SockDiag() as kernel:
+        accepted, address = listener.accept()
+        with accepted, ThreadPoolExecutor(4) as threads:
+            both = ends(accepted, address)
+            stranger = (both[0], both[1]._replace(port=1))
+            soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+            threads.submit(lambda: None).result()
+            # No more than the standard files, which are open.
+            resource.setrlimit(resource.RLIMIT_NOFILE, (3, hard))
+            try:
+                # Each thread gets its own answer.
+                asked = [both, stranger] * 200
+                found = list(threads.map(lambda one: peer.uid_of(one[0], one[1], kernel), asked))
+            finally:
+                resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+            assert found == [os.geteuid(), None] * 200
 
 
 def test_a_caller_that_sends_and_leaves_is_nobody(place: tuple[socket.socket, str]) -> None:

@@ -7,9 +7,11 @@ import io
 import json
 import logging
 import socket
+import struct
 import threading
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +19,10 @@ import pytest
 from waitress.buffers import TempfileBasedBuffer
 from waitress.channel import HTTPChannel
 
+from tests.system.session import until
 from tests.unit.rest import Rest
-from zsched.api.server import ListenError, Server
+from zsched.api.listeners import ListenError
+from zsched.api.server import Server
 from zsched.inbox import Inbox
 from zsched.limits import HEADER_BYTES_MAX, JOBS_BODY_BYTES_MAX, MIB
 
@@ -191,6 +195,37 @@ def test_requests_sent_ahead_are_answered_in_order(server: Server) -> None:
     )
 
 
+def test_requests_sent_ahead_wait_unread(rest: Rest, caplog: pytest.LogCaptureFixture) -> None:
+    """A caller takes one place in the queue, however much it sends; and nobody's log is filled by callers that wait."""
+    entered, leave = threading.Semaphore(0), threading.Event()
+
+    def app(environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
+        entered.release()
+        leave.wait(TIMEOUT_S)
+        body = environ["PATH_INFO"].encode() + b"\n"
+        start_response("200 OK", [("Content-Length", str(len(body)))])
+        return [body]
+
+    ahead = 100
+    server = Server(app, rest.inbox, "127.0.0.1", 0, 1)
+    server.start()
+    with ExitStack() as held:
+        callers = [held.enter_context(Caller(server)) for _ in range(8)]
+        for caller in callers:
+            caller.send(*(b"GET /%d HTTP/1.1\r\nHost: localhost\r\n\r\n" % number for number in range(ahead)))
+        assert entered.acquire(timeout=TIMEOUT_S)
+        channels = server._all[0].active_channels
+        until(lambda: sum(len(channel.requests) for channel in list(channels.values())) == len(callers))
+        leave.set()
+        for caller in callers:
+            with caller.socket.makefile("rb") as answers:
+                paths = (line for line in answers if line.startswith(b"/"))
+                assert list(islice(paths, ahead)) == [b"/%d\n" % number for number in range(ahead)]
+        server.close_door()
+        server.stop()
+    assert [record for record in caplog.records if record.name.startswith("waitress")] == []
+
+
 def test_http_1_0_is_served(server: Server) -> None:
     with Caller(server) as caller:
         assert caller.ask(b"GET /jobs/1 HTTP/1.0\r\nHost: localhost\r\n\r\n")[0] == 200
@@ -335,6 +370,40 @@ def test_the_servers_own_handling_of_proxies_hides_none(server: Server, name: by
     with Caller(server) as caller:
         status, _, body = caller.ask(post(JOB, name + b": 127.0.0.1"))
     assert (status, body.get("code")) == ((201, None) if b"_" in name else (403, "protected_mode"))
+
+
+def test_reset_connection_is_not_served_as_another_socket_on_its_port(tmp_path: Path) -> None:
+    """The caller resets its connection while the request is queued, and a socket of a trusted user gets its port."""
+    entered, leave = threading.Event(), threading.Event()
+    with Rest(tmp_path) as rest, ExitStack() as held:
+
+        def app(environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
+            if environ["PATH_INFO"] == "/wait":
+                entered.set()
+                leave.wait(TIMEOUT_S)
+            return rest.app(environ, start_response)
+
+        server = Server(app, rest.inbox, "127.0.0.1", 0, 1)
+        server.start()
+        busy = held.enter_context(Caller(server))
+        busy.send(b"GET /wait HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        assert entered.wait(TIMEOUT_S)
+        gone = held.enter_context(Caller(server))
+        place = gone.socket.getsockname()
+        gone.send(post(JOB))
+        until(lambda: bool(server._all[0].task_dispatcher.queue))
+        gone.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        gone.socket.close()
+        heir = held.enter_context(socket.create_connection(("127.0.0.1", server.port), TIMEOUT_S, place))
+        leave.set()
+        assert busy.answer()[0] == 404
+        # The only thread serves requests in the order in which they came.
+        heir.sendall(b"GET /jobs HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        response = http.client.HTTPResponse(heir)
+        response.begin()
+        assert json.loads(response.read()) == []
+        server.close_door()
+        server.stop()
 
 
 # --- starting and stopping -------------------------------------------------------------------------------------------

@@ -143,6 +143,29 @@ SIZES = {
     "an open quote": b'%x;a="',
     "an extension without a name": b"%x;=a",
 }
+ALIASES = {
+    "an encoded letter": b"/%6aobs",
+    "an encoded capital letter, in small digits": b"/jobs/%4a",
+    "an encoded digit": b"/jobs/%31",
+    "an encoded dot": b"/jobs/%2e",
+    "an encoded tilde": b"/jobs/%7E",
+    "an encoded slash": b"/jobs%2f1",
+    "an encoded slash in capitals": b"/jobs%2F1",
+    "a double slash before": b"//jobs",
+    "a double slash within": b"/jobs//1",
+    "two slashes behind": b"/jobs//",
+    "a double slash behind a host": b"http://localhost//jobs",
+    "an encoded letter behind a host": b"http://localhost/%6Aobs",
+    "a percent sign alone": b"/jobs%",
+    "a percent sign and no number": b"/jobs/%zz",
+    "a fragment": b"/jobs#x",
+    "a fragment before a query": b"/jobs#?limit=1",
+    "a tab": b"/jo\tbs",
+    "a control character before": b"\x01/jobs",
+    "another scheme": b"x:/jobs",
+    "another scheme with a host": b"ftp://localhost/jobs",
+    "no slash": b"jobs",
+}
 VERSIONS = [b"HTTP/1.0", b"HTTP/1.2", b"HTTP/0.9", b"HTTP/2.0", b"HTTP/1.10", b"http/1.1", b"HTTP/1.1 x", b""]
 
 
@@ -166,6 +189,31 @@ def test_a_transfer_coding_is_chunked_in_so_many_letters(
 ) -> None:
     lengths = [b"Content-Length: %d" % len(chunks(HIDDEN))] if length else []
     is_refused(server, rest, head(*lengths, header) + chunks(HIDDEN))
+
+
+@pytest.mark.parametrize("target", ALIASES.values(), ids=ALIASES)
+def test_path_with_a_second_spelling_is_refused(server: Server, rest: Rest, target: bytes) -> None:
+    """A proxy compares paths as they are written, or decoded, or both."""
+    is_refused(server, rest, post(HIDDEN_JOB, path=target) + LAST)
+    assert answered(server, b"GET " + target + b" HTTP/1.1\r\nHost: localhost\r\n\r\n") == [400]
+
+
+@pytest.mark.parametrize(
+    "target",
+    [
+        b"/jobs",
+        b"/jobs/",
+        b"/jobs?limit=%31&status=a//b",
+        b"http://localhost/jobs",
+        b"/workers/a%40b%3A1",
+        b"/workers/a@b:1",
+    ],
+)
+def test_path_with_one_spelling_is_served(server: Server, target: bytes) -> None:
+    [status, last] = answered(server, b"GET " + target + b" HTTP/1.1\r\nHost: localhost\r\n\r\n")
+    # The worker is unknown, and so is that status.
+    assert (status, last) in ((200, 200), (400, 200), (404, 200))
+    assert (status == 404) is target.startswith(b"/workers")
 
 
 @pytest.mark.parametrize("version", VERSIONS)

@@ -49,6 +49,7 @@ class Rest:
         pages_free: int | None = None,
         trust: Trust | None = None,
         server_key: str = "",
+        zmq_host: str = "127.0.0.1",
     ) -> None:
         """`pages_free`: how many pages (4 KiB) the database may still grow by, as on a disk that is nearly full;
         `server_key`: with one, whoever enrols has to bring a key of its own.
@@ -59,6 +60,7 @@ class Rest:
         self._pages_free = pages_free
         self._trust = trust
         self._server_key = server_key
+        self._zmq_host = zmq_host
         self.zmq: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
         self.inbox = Inbox(callers_max=1)
         self._running = threading.Event()
@@ -72,7 +74,7 @@ class Rest:
         self._thread.start()
         assert self._running.wait(DEADLINE_S)
         facts = Facts(
-            db=self.db, zmq_host="127.0.0.1", zmq_port=5555, ready=lambda: self.ready, server_key=self._server_key
+            db=self.db, zmq_host=self._zmq_host, zmq_port=5555, ready=lambda: self.ready, server_key=self._server_key
         )
         self.context = Context(self.inbox, partial(open_reader, self.path), facts, trust=self._trust)
         self.app = make_app(self.context)

@@ -98,6 +98,27 @@ FOREIGN: dict[str, tuple[dict[str, Any], str]] = {
     "X-Forwarded": (header("X-Forwarded", "for=127.0.0.1"), PROXY),
     "X-Real-IP": (header("X-Real-IP", "127.0.0.1"), PROXY),
     "Via": (header("Via", "1.1 proxy"), PROXY),
+    **{
+        name: (header(name, "127.0.0.1"), PROXY)
+        for name in (
+            "CF-Connecting-IP",
+            "CF-Ray",
+            "CDN-Loop",
+            "Client-IP",
+            "Fastly-Client-IP",
+            "Fly-Client-IP",
+            "Proxy-Client-IP",
+            "Tailscale-User-Login",
+            "True-Client-IP",
+            "WL-Proxy-Client-IP",
+            "X-Amzn-Trace-Id",
+            "X-Azure-ClientIP",
+            "X-Client-IP",
+            "X-Cluster-Client-IP",
+            "X-Envoy-External-Address",
+            "X-Original-Forwarded-For",
+        )
+    },
 }
 
 

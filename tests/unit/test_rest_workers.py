@@ -104,6 +104,24 @@ def test_slots_are_a_number_within_bounds(rest: Rest, slots: object) -> None:
 def test_enrolling_tells_where_the_zeromq_port_is(rest: Rest) -> None:
     answer = rest.post("/workers/enrol", {"worker_id": "w1"})
     assert (answer.status_code, answer.json) == (200, {"endpoint": "tcp://127.0.0.1:5555", "db": rest.db})
+
+
+@pytest.mark.parametrize(
+    ("zmq_host", "called", "endpoint"),
+    [
+        ("0.0.0.0", "localhost:8080", "tcp://localhost:5555"),
+        ("0.0.0.0", "127.0.0.1", "tcp://127.0.0.1:5555"),
+        ("0.0.0.0", "[::1]:8080", "tcp://127.0.0.1:5555"),
+        ("::", "[::1]:8080", "tcp://[::1]:5555"),
+        ("192.0.2.1", "[::1]:8080", "tcp://192.0.2.1:5555"),
+    ],
+)
+def test_enrolled_worker_gets_an_address_on_which_the_port_is(
+    tmp_path: Path, zmq_host: str, called: str, endpoint: str
+) -> None:
+    with Rest(tmp_path, zmq_host=zmq_host) as rest:
+        answer = rest.post("/workers/enrol", {"worker_id": "w2"}, headers={"Host": called})
+        assert answer.json["endpoint"] == endpoint
     assert rest.get("/workers").json == []
 
 

@@ -8,6 +8,7 @@ that has waited longest. What is in work is never cut off for it.
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Collection
 from typing import Final, Protocol
 
 from zsched.limits import (
@@ -16,6 +17,7 @@ from zsched.limits import (
     CONNECTIONS_MAX,
     IDLE_CONNECTION_S,
     REQUEST_S,
+    SOCKET_CONNECTIONS_MAX,
     UNFINISHED_BYTES_MAX,
     UNSENT_BYTES_MAX,
 )
@@ -29,10 +31,11 @@ class Connection(Protocol):
     """What has to be known of one, times by the steady clock. `since_s` is when its present state began: no byte of a
     request is there, or not all of one, or an answer is made and taken. `waits_s` is since when it has been waiting for
     a whole request; that a part comes changes nothing. `unfinished_bytes`: of a body. `owes_s` is since when it has had
-    unsent bytes.
+    unsent bytes. `home`: where it comes from. `by_socket`: by the Unix socket.
     """
 
     home: bytes
+    by_socket: bool
     since_s: float
     waits_s: float
     owes_s: float
@@ -54,19 +57,22 @@ class Connection(Protocol):
 
 
 class Crowd:
-    """All open connections of one server. Only the server's own thread may use it."""
+    """All open connections of one server. Only the server's own thread may use it.
+
+    Those over TCP and those by the Unix socket have a bound each, so that no crowd of one kind keeps the other out.
+    """
 
     def __init__(self) -> None:
-        self._open: set[Connection] = set()
+        self._open: dict[bool, set[Connection]] = {False: set(), True: set()}
         self._unfinished_bytes = 0
         self._swept_s = 0.0
         self._summed_s = 0.0
 
     def enter(self, one: Connection) -> None:
-        self._open.add(one)
+        self._open[one.by_socket].add(one)
 
     def leave(self, one: Connection) -> None:
-        self._open.discard(one)
+        self._open[one.by_socket].discard(one)
         self.holds(one, 0)
 
     def holds(self, one: Connection, unfinished_bytes: int) -> None:
@@ -74,30 +80,34 @@ class Crowd:
         self._unfinished_bytes += unfinished_bytes - one.unfinished_bytes
         one.unfinished_bytes = unfinished_bytes
 
-    def thin(self, now_s: float) -> bool:
-        """Close what is late, and who has to make room; whether newcomers can be taken then."""
+    def thin(self, now_s: float, by_socket: bool = False) -> bool:
+        """Close late connections, and those of this kind that have to make room; whether newcomers of it can be
+        accepted then.
+        """
         if now_s - self._swept_s >= _SWEEP_S:
             self._swept_s = now_s
-            for one in [one for one in self._open if now_s - one.since_s >= _limit_s(one)]:
+            for one in [one for one in self._all() if now_s - one.since_s >= _limit_s(one)]:
                 one.handle_close()
-        excess = len(self._open) - (CONNECTIONS_MAX - ACCEPTED_MAX)
+        room = (SOCKET_CONNECTIONS_MAX if by_socket else CONNECTIONS_MAX) - ACCEPTED_MAX
+        ours = self._open[by_socket]
+        excess = len(ours) - room
         if excess > 0:
-            for one in self._waiting()[:excess]:
+            for one in _waiting(ours)[:excess]:
                 one.handle_close()
         if self._unfinished_bytes > UNFINISHED_BYTES_MAX:
-            for one in self._waiting():
+            for one in _waiting(self._all()):
                 if self._unfinished_bytes > UNFINISHED_BYTES_MAX and one.unfinished_bytes:
                     one.handle_close()
         if now_s - self._summed_s >= _SUM_S:
             self._summed_s = now_s
             self._cut_debtors(now_s)
-        return len(self._open) <= CONNECTIONS_MAX - ACCEPTED_MAX
+        return len(ours) <= room
 
     def _cut_debtors(self, now_s: float) -> None:
         """Close connections until the unsent bytes of all are within their bound: of the address that owes most, the
         one that costs most, in bytes times seconds. In work or not: another answer for it would only add to them.
         """
-        owed = {one: unsent for one in self._open if (unsent := one.unsent_bytes)}
+        owed = {one: unsent for one in self._all() if (unsent := one.unsent_bytes)}
         excess = sum(owed.values()) - UNSENT_BYTES_MAX
         homes: Counter[bytes] = Counter()
         for one, unsent in owed.items():
@@ -109,10 +119,14 @@ class Crowd:
             excess -= unsent
             worst.handle_close()
 
-    def _waiting(self) -> list[Connection]:
-        """Those on which nothing is being done, in the order in which they go."""
-        many = Counter(one.home for one in self._open)
-        return sorted((one for one in self._open if not one.in_work), key=lambda one: (-many[one.home], one.waits_s))
+    def _all(self) -> set[Connection]:
+        return self._open[False] | self._open[True]
+
+
+def _waiting(some: Collection[Connection]) -> list[Connection]:
+    """Those of some on which nothing is being done, in the order in which they go."""
+    many = Counter(one.home for one in some)
+    return sorted((one for one in some if not one.in_work), key=lambda one: (-many[one.home], one.waits_s))
 
 
 def _limit_s(one: Connection) -> float:

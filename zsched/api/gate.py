@@ -1,8 +1,8 @@
 """The one gate in front of every handler: who calls, and whether they may do this.
 
-First it is told who calls: somebody with a token, or a program of the right user on this very host. A web page of
-another site is refused in either case. Then, when Falcon has found the handler, comes the scope that the call needs.
-Submitting a job is running a shell command, so what shows nothing gets nothing.
+First the caller is found out: the holder of a token, or a program of a trusted user on this host, by the Unix socket or
+over loopback. A web page of another site is refused in either case. Then, when Falcon has found the handler, comes the
+scope that the call needs. Submitting a job is running a shell command, so without proof a caller gets nothing.
 """
 
 from __future__ import annotations
@@ -18,14 +18,15 @@ from typing import Final
 
 import falcon
 
-from zsched import owners, tokens
+from zsched import owners, peer, tokens
 from zsched.api.attempts import Attempts
+from zsched.api.caller import SOCKET_ADDRESS
 from zsched.api.problem import Problem
 from zsched.limits import TOKEN_USED_MS
 from zsched.model import Scope, Token
 from zsched.store.contract import Reader
 
-# Set by the server on each request: the address that the caller connected to, and who can tell the caller's user.
+# Set by the server on each request: the address that the caller connected to, and a function that finds its user.
 LOCAL_ADDRESS: Final = "zsched.local_address"
 PEER_UID: Final = "zsched.peer_uid"
 
@@ -33,12 +34,38 @@ _LOCAL_NAMES: Final = frozenset({"localhost", "127.0.0.1", "[::1]"})
 _OPEN_PATHS: Final = frozenset({"/healthz", "/readyz"})
 # A host, with its port or not. Two Host headers arrive as one with a comma.
 _HOST: Final = re.compile(r"([A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])(:[0-9]{1,5})?", re.ASCII)
-# Headers that proxies add, as WSGI names them; X-Forwarded-For has a whole family.
-_FORWARDING: Final = ("HTTP_FORWARDED", "HTTP_X_FORWARDED", "HTTP_X_REAL_IP", "HTTP_VIA")
+# Headers that proxies and content networks add, as WSGI names them: a prefix stands for its family.
+_FORWARDING: Final = (
+    "HTTP_FORWARDED",
+    "HTTP_X_FORWARDED",
+    "HTTP_X_ORIGINAL",
+    "HTTP_X_REAL_IP",
+    "HTTP_X_CLIENT_IP",
+    "HTTP_X_CLUSTER_CLIENT_IP",
+    "HTTP_X_ENVOY",
+    "HTTP_X_AZURE",
+    "HTTP_X_AMZN_TRACE_ID",
+    "HTTP_CLIENT_IP",
+    "HTTP_TRUE_CLIENT_IP",
+    "HTTP_PROXY_CLIENT_IP",
+    "HTTP_WL_PROXY",
+    "HTTP_CF_",
+    "HTTP_CDN_LOOP",
+    "HTTP_FASTLY",
+    "HTTP_FLY_",
+    "HTTP_TAILSCALE",
+    "HTTP_VIA",
+)
+_MAKE_ONE: Final = (
+    "make a token there with `zsched token add --scope submit`, and send it as `Authorization: Bearer TOKEN`"
+)
 _REMEDY: Final = (
     "Without a token zsched serves only programs on its own host: call it there as http://localhost, for example"
-    " through `ssh -L 8080:localhost:8080 HOST`; or make a token there with `zsched token add --scope submit`, and"
-    " send it as `Authorization: Bearer TOKEN`"
+    f" through `ssh -L 8080:localhost:8080 HOST`; or {_MAKE_ONE}"
+)
+_SOCKET_ONLY: Final = (
+    "Over TCP callers without a token are not served here (local_trust = socket): on the scheduler's host use its Unix"
+    f" socket, as in `curl --unix-socket scheduler.db.d/api.sock http://localhost/jobs`; or {_MAKE_ONE}"
 )
 _HEADERS: Final = {
     "X-Content-Type-Options": "nosniff",
@@ -52,11 +79,17 @@ Needs = Mapping[str, Mapping[str, Scopes]]
 
 @dataclass(frozen=True, slots=True)
 class Trust:
-    """Who needs no token: programs of these users on this host (`uid`), any program on it, or none; `insecure`: all."""
+    """Who needs no token.
+
+    `local`: programs of our own user, root and `uids` on this host (`uid`), the same by the Unix socket alone
+    (`socket`), any program on this host (`any`), or none (`none`). `ambiguous` is a uid that stands for several users
+    and is never trusted. `insecure`: everybody.
+    """
 
     local: str = "uid"
     uids: frozenset[int] = frozenset()
     insecure: bool = False
+    ambiguous: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,6 +195,8 @@ class Gate:
             _refuse_pages(req, "http")
             return Principal(owners.ANYBODY, _ALL, owners.ANYBODY)
         why = "Callers without a token are not served" if self._trust.local == "none" else foreign(req)
+        if why is None and self._trust.local == "socket" and not _by_socket(req):
+            raise Problem(403, "protected_mode", _SOCKET_ONLY)
         if why is not None:
             raise Problem(403, "protected_mode", f"{why}. {_REMEDY}")
         _refuse_pages(req, "http")
@@ -170,11 +205,19 @@ class Gate:
         uid = req.env[PEER_UID]()
         if uid is not None:
             req.context.claimed = f"user {uid}"
-        if uid not in (0, os.geteuid(), *self._trust.uids):
-            who = "The caller's user can't be told" if uid is None else f"The call comes from user {uid}"
-            detail = f"{who}. {_REMEDY}; or list the user in local_uids, and start the scheduler anew"
-            raise Problem(403, "protected_mode", detail)
+        if uid is None or not peer.trusted(uid, os.geteuid(), self._trust.uids, self._trust.ambiguous):
+            raise Problem(403, "protected_mode", self._stranger(uid))
         return local_user(uid)
+
+    def _stranger(self, uid: int | None) -> str:
+        """Why a user of this host is not served, and what helps."""
+        if uid is None:
+            return f"The caller's user can't be found out. {_REMEDY}"
+        if uid == self._trust.ambiguous:
+            return (
+                f"The caller's user has no number in the scheduler's user namespace ({uid} is any such user). {_REMEDY}"
+            )
+        return f"The call comes from user {uid}. {_REMEDY}; or list the user in local_uids, and restart the scheduler"
 
 
 def local_user(uid: int) -> Principal:
@@ -205,16 +248,22 @@ def _refuse_pages(req: falcon.Request, *schemes: str) -> None:
 def foreign(req: falcon.Request) -> str | None:
     """What shows that a caller is no program on this host; None when nothing does.
 
-    Both ends of a local connection are loopback addresses, it speaks to us by a local name (a page that rebinds its
-    DNS name does not), and no proxy stands between.
+    A local connection is one to the Unix socket, or has loopback addresses at both ends. The caller speaks to us by a
+    local name (a page that rebinds its DNS name does not), and no proxy stands between: either way, for both kinds can
+    be the end of a tunnel.
     """
-    if not (_loopback(str(req.env.get("REMOTE_ADDR"))) and _loopback(str(req.env.get(LOCAL_ADDRESS)))):
+    both = (str(req.env.get("REMOTE_ADDR")), str(req.env.get(LOCAL_ADDRESS)))
+    if not _by_socket(req) and not all(map(_loopback, both)):
         return "The call comes from another host"
     if _name(req.get_header("Host") or "") not in _LOCAL_NAMES:
         return "The Host header is not localhost, 127.0.0.1 or [::1]"
     if any(name.startswith(_FORWARDING) for name in req.env):
         return "The call was forwarded by a proxy"
     return None
+
+
+def _by_socket(req: falcon.Request) -> bool:
+    return req.env.get(LOCAL_ADDRESS) == req.env.get("REMOTE_ADDR") == SOCKET_ADDRESS
 
 
 def _name(host: str) -> str:

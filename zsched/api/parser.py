@@ -15,6 +15,13 @@ from waitress.utilities import BadRequest, Error
 
 _FOLDED: Final = re.compile(rb"\r\n[ \t]")
 _CODING: Final = re.compile(rb"(?i)\r\ntransfer-encoding:([^\r]*)")
+# What a request line may ask for: a path, one with its host before it, or nothing (OPTIONS *). No control characters:
+# Python drops some of them from an address.
+_TARGET: Final = re.compile(r"(?i)(?:https?://[^/?]*)?(?P<path>/[^?]*)?(?:\?.*)?|\*")
+_CONTROLS: Final = re.compile(r"[\x00-\x20\x7f#]")
+# Other spellings of a path: a letter, a digit, one of -._~ or a slash behind a percent sign (RFC 3986, 2.3), a percent
+# sign that encodes nothing, and an empty segment. A proxy that refuses /tokens would let /%74okens and //tokens pass.
+_ALIAS: Final = re.compile(r"(?i)%(?:2[def]|3[0-9]|4[1-9a-f]|5[0-9af]|6[1-9a-f]|7[0-9ae])|%(?![0-9a-f]{2})|//")
 # A chunk's size with its extensions, and what may come after the last chunk. Waitress copies these with each piece that
 # arrives, so that megabytes of them would cost seconds.
 _CONTROL_BYTES_MAX: Final = 4096
@@ -50,6 +57,7 @@ class Parser(waitress.parser.HTTPRequestParser):  # type: ignore[misc]
     body_rcv: Any
     completed: bool
     headers: dict[str, str]
+    request_uri: str
 
     def parse_header(self, header_plus: bytes) -> None:
         """The request line and the headers. Raises Waitress's ParsingError."""
@@ -60,6 +68,9 @@ class Parser(waitress.parser.HTTPRequestParser):  # type: ignore[misc]
         except ValueError:
             # Python says so of an address with half a pair of brackets, and of a number with thousands of digits.
             _refuse("Bad address or Content-Length")
+        target = _TARGET.fullmatch(self.request_uri)
+        if target is None or _CONTROLS.search(self.request_uri) or _ALIAS.search(target["path"] or ""):
+            _refuse("A path has one spelling: no encoded letter, digit or slash, no `//`, no control character, no `#`")
         if self.version not in ("1.0", "1.1"):
             _refuse("HTTP/1.0 and HTTP/1.1 are spoken here")
         codings = [coding.strip(b" \t").lower() for coding in _CODING.findall(header_plus)]
@@ -90,6 +101,21 @@ class Parser(waitress.parser.HTTPRequestParser):  # type: ignore[misc]
                 self.error = BadRequest(f"more than {_CONTROL_BYTES_MAX} bytes that are no chunk")
                 self.completed = True
         return taken
+
+
+class Ahead(Parser):
+    """Bytes that a caller sent before its request was answered, unread. It is never complete.
+
+    Bounded by what one read brings: nothing more is read from a connection with a request.
+    """
+
+    def __init__(self, adjustments: Any) -> None:
+        super().__init__(adjustments)
+        self.data = b""
+
+    def received(self, data: bytes) -> int:
+        self.data += data
+        return len(data)
 
 
 def _refuse(why: str) -> None:

@@ -5,6 +5,7 @@ refuses.
 from __future__ import annotations
 
 import logging
+import socket
 import threading
 import time
 from collections.abc import Callable
@@ -17,22 +18,27 @@ import waitress.channel
 import waitress.server
 import waitress.task
 from waitress import wasyncore
+from waitress.adjustments import Adjustments
 from waitress.channel import ClientDisconnected
 
 from zsched import peer
+from zsched.api.caller import SOCKET_ADDRESS, Caller, SocketCaller, TcpCaller
 from zsched.api.crowd import Crowd
 from zsched.api.gate import LOCAL_ADDRESS, PEER_UID
 from zsched.api.ids import request_id
-from zsched.api.parser import Parser
+from zsched.api.listeners import listen
+from zsched.api.parser import Ahead, Parser
 from zsched.api.problem import Problem, render
 from zsched.api.unsent import Unsent
 from zsched.inbox import Inbox
 from zsched.limits import (
     ACCEPTED_MAX,
     ANSWER_S,
+    BACKLOG_MAX,
     CONNECTIONS_MAX,
     HEADER_BYTES_MAX,
     JOBS_BODY_BYTES_MAX,
+    SOCKET_CONNECTIONS_MAX,
     UNSENT_BYTES_MAX,
 )
 
@@ -63,8 +69,8 @@ class _Task(waitress.task.WSGITask):  # type: ignore[misc]
 
     def get_environment(self) -> dict[str, Any]:
         environment: dict[str, Any] = super().get_environment()
-        environment[LOCAL_ADDRESS] = self.channel.local_address
-        environment[PEER_UID] = self.channel.peer_uid
+        environment[LOCAL_ADDRESS] = self.channel.caller.local_address
+        environment[PEER_UID] = self.channel.caller.uid
         return environment
 
     def write(self, data: bytes) -> None:
@@ -98,26 +104,28 @@ class _ErrorTask(waitress.task.ErrorTask):  # type: ignore[misc]
 
 
 class _Channel(waitress.channel.HTTPChannel):  # type: ignore[misc]
-    """A connection."""
+    """A connection. At most one request of it is read and not yet answered; what was sent ahead waits as bytes."""
 
-    parser_class = Parser
+    # Waitress's own names, of which it says no types.
+    request: Parser | None
+    connected: bool
+
     task_class = _Task
     error_task_class = _ErrorTask
 
-    def __init__(self, inbox: Inbox, crowd: Crowd, server: Any, sock: Any, *rest: Any, **named: Any) -> None:
-        # Asked once for each connection, while it certainly exists.
-        local = sock.getsockname()
-        self.local_address = local[0]
-        self._local_port = local[1]
+    def __init__(
+        self, inbox: Inbox, crowd: Crowd, caller: Caller, server: Any, sock: socket.socket, *rest: Any, **named: Any
+    ) -> None:
+        self.caller = caller
+        self.home = caller.home
+        self.by_socket = caller.local_address == SOCKET_ADDRESS
         self._inbox = inbox
-        self._peer_uid: tuple[int | None] | None = None
         self.since_s = self.waits_s = self.owes_s = time.monotonic()
         self.begun = False
         self.unfinished_bytes = 0
         self._crowd = crowd
         super().__init__(server, sock, *rest, **named)
         self.outbufs = [Unsent()]
-        self.home = peer.home(self.addr[0])
         crowd.enter(self)
 
     @property
@@ -128,15 +136,20 @@ class _Channel(waitress.channel.HTTPChannel):  # type: ignore[misc]
     def unsent_bytes(self) -> int:
         return int(self.total_outbufs_len)
 
-    def peer_uid(self) -> int | None:
-        """The user at the other end, which is on this host; None when that can't be told. Asked of the kernel once."""
-        if self._peer_uid is None:
-            caller, ours = peer.end(*self.addr[:2]), peer.end(self.local_address, self._local_port)
-            self._peer_uid = (peer.uid_of(caller, ours),)
-        return self._peer_uid[0]
+    def parser_class(self, adjustments: Any) -> Any:
+        """What reads the next bytes: a request, or nothing while one is not answered. Called under `requests_lock`."""
+        return Ahead(adjustments) if self.requests else Parser(adjustments)
 
     # One that was closed in this round of the poll is not polled, for another may have its descriptor by then.
     def readable(self) -> bool:
+        """Asked before each round of the poll, so also after an answer: then what was sent ahead is read first."""
+        if not (self.connected and super().readable()):
+            return False
+        if isinstance(self.request, Ahead):
+            # The thread that has just answered looks at it under the lock.
+            with self.requests_lock:
+                ahead, self.request = self.request.data, None
+            self.received(ahead)
         return self.connected and bool(super().readable())
 
     def writable(self) -> bool:
@@ -181,48 +194,69 @@ class _Channel(waitress.channel.HTTPChannel):  # type: ignore[misc]
             self.request.close()
 
 
-class ListenError(Exception):
-    """A port can't be bound. The sentence names its setting."""
+class _SocketListener(waitress.server.UnixWSGIServer):  # type: ignore[misc]
+    """Waitress's listener on a Unix socket, with an address in words where Waitress has a path."""
+
+    def getsockname(self) -> tuple[str, int]:
+        return SOCKET_ADDRESS, 0
+
+    def fix_addr(self, _: object) -> tuple[str, int]:
+        return SOCKET_ADDRESS, 0
 
 
 class Server:
     """The REST server, in threads of its own from `start` to `stop`."""
 
-    def __init__(self, app: Any, inbox: Inbox, host: str, port: int, threads: int) -> None:
-        """Bind; port 0 takes any free one. The inbox is told of every POST that comes in. Raises ListenError."""
-        opened: dict[int, Any] = {}
-        try:
-            self._server = waitress.server.create_server(
+    def __init__(
+        self, app: Any, inbox: Inbox, host: str, port: int, threads: int, by_socket: socket.socket | None = None
+    ) -> None:
+        """Bind; port 0 takes any free one. `by_socket` is a Unix socket that listens, and becomes the server's.
+
+        The inbox is told of every POST that comes in. Raises ListenError.
+        """
+        sockets = listen(host, port)
+        adjustments = Adjustments(
+            sockets=sockets,
+            threads=threads,
+            ident=None,
+            backlog=BACKLOG_MAX,
+            clear_untrusted_proxy_headers=False,
+            max_request_body_size=_BODY_BYTES_MAX,
+            max_request_header_size=HEADER_BYTES_MAX,
+            # The crowd sees to both; these are never reached.
+            connection_limit=2 * (CONNECTIONS_MAX + SOCKET_CONNECTIONS_MAX),
+            channel_timeout=2 * ANSWER_S,
+            outbuf_high_watermark=2 * UNSENT_BYTES_MAX,
+        )
+        # One line for each request that waits for a thread, and callers decide how many do.
+        logging.getLogger("waitress.queue").setLevel(logging.ERROR)
+        self._open: dict[int, Any] = {}
+        self._tasks = waitress.task.ThreadedTaskDispatcher()
+        self._tasks.set_thread_count(threads)
+        self._all = [
+            (waitress.server.TcpWSGIServer if one is not by_socket else _SocketListener)(
                 app,
-                map=opened,
-                host=host,
-                port=port,
-                threads=threads,
-                ident=None,
-                clear_untrusted_proxy_headers=False,
-                max_request_body_size=_BODY_BYTES_MAX,
-                max_request_header_size=HEADER_BYTES_MAX,
-                # The crowd sees to both; these are never reached.
-                connection_limit=2 * CONNECTIONS_MAX,
-                channel_timeout=2 * ANSWER_S,
-                outbuf_high_watermark=2 * UNSENT_BYTES_MAX,
-                asyncore_use_poll=True,
+                map=self._open,
+                _sock=one,
+                dispatcher=self._tasks,
+                adj=adjustments,
+                bind_socket=False,
+                sockinfo=(one.family, one.type, one.proto, one.getsockname()),
             )
-        # Waitress says ValueError for a host that has no address.
-        except (OSError, ValueError) as error:
-            # What it had opened until then, it leaves open.
-            wasyncore.close_all(opened)
-            raise ListenError(f"can't listen for REST on {host}:{port} (host, port): {error}") from None
-        self._all = _listeners(self._server)
+            for one in (*sockets, *([by_socket] if by_socket is not None else []))
+        ]
         crowd = Crowd()
+        self._kernel = _kernel()
         for listener in self._all:
-            listener.channel_class = partial(_Channel, inbox, crowd)
             # Waitress has no hooks at these places, so they are put in front of its own methods.
             listener.add_task = partial(_add_task, inbox, listener.add_task)
             pause = Pause()
-            listener.handle_accept = partial(_accept_all, listener, pause)
-            listener.readable = partial(_is_open, listener.readable, pause, crowd)
-        self._thread = threading.Thread(target=self._server.run, name="rest", daemon=True)
+            listener.channel_class = partial(_channel, inbox, crowd, self._kernel)
+            is_socket = listener.socket is by_socket
+            most = ACCEPTED_MAX // (1 if is_socket else len(sockets))
+            listener.handle_accept = partial(_accept_some, listener, pause, most)
+            listener.readable = partial(_is_open, listener.readable, pause, partial(crowd.thin, by_socket=is_socket))
+        self._thread = threading.Thread(target=self._poll, name="rest", daemon=True)
 
     @property
     def port(self) -> int:
@@ -238,25 +272,30 @@ class Server:
 
     def stop(self) -> None:
         """Wait for requests under way, a second at most, and end."""
-        listener = self._all[0]
-        listener.task_dispatcher.shutdown(cancel_pending=True, timeout=1)
+        self._tasks.shutdown(cancel_pending=True, timeout=1)
         # The thread may be awake already and close all, its trigger too, before it is woken for that.
         with suppress(OSError):
-            self._in_thread(lambda: wasyncore.close_all(listener._map))
+            self._in_thread(lambda: wasyncore.close_all(self._open))
         self._thread.join(1)
+        if self._kernel is not None:
+            self._kernel.close()
+
+    def _poll(self) -> None:
+        wasyncore.loop(timeout=1.0, use_poll=True, map=self._open)
 
     def _in_thread(self, act: Callable[[], object]) -> None:
         """Do something in the server's own thread, which alone may touch its connections."""
         self._all[0].trigger.pull_trigger(act)
 
 
-def _accept_all(listener: Any, pause: Pause) -> None:
-    """Accept what waits, where Waitress accepts one in each round of its poll: so that a crowd is seen as one.
+def _accept_some(listener: Any, pause: Pause, most: int) -> None:
+    """Accept what waits, up to a number, where Waitress accepts one in each round of its poll: so that a crowd is seen
+    as one.
 
     When no descriptor is left for a connection, it waits a while: the listening socket stays readable, and asking it
     again and again would take all the time there is.
     """
-    for _ in range(ACCEPTED_MAX):
+    for _ in range(most):
         try:
             connection, address = listener.socket.accept()
         except BlockingIOError:
@@ -269,10 +308,33 @@ def _accept_all(listener: Any, pause: Pause) -> None:
         listener.channel_class(listener, connection, listener.fix_addr(address), listener.adj, map=listener._map)
 
 
-def _is_open(readable: Callable[[], bool], pause: Pause, crowd: Crowd) -> bool:
+def _kernel() -> peer.SockDiag | None:
+    """Who looks callers over loopback up. Kept open, so that this needs no descriptor when none is left."""
+    try:
+        return peer.SockDiag()
+    except OSError:
+        return None
+
+
+def _channel(
+    inbox: Inbox,
+    crowd: Crowd,
+    kernel: peer.SockDiag | None,
+    listener: Any,
+    connection: socket.socket,
+    *rest: Any,
+    **named: Any,
+) -> _Channel:
+    """The connection that was accepted, with its caller."""
+    is_socket = connection.family == socket.AF_UNIX
+    caller: Caller = SocketCaller(connection) if is_socket else TcpCaller(connection, rest[0], kernel)
+    return _Channel(inbox, crowd, caller, listener, connection, *rest, **named)
+
+
+def _is_open(readable: Callable[[], bool], pause: Pause, thin: Callable[[float], bool]) -> bool:
     """Whether a listener takes newcomers. Asked before each round of the poll, when connections may be closed."""
     now_s = time.monotonic()
-    return crowd.thin(now_s) and now_s >= pause.until_s and readable()
+    return thin(now_s) and now_s >= pause.until_s and readable()
 
 
 def _add_task(inbox: Inbox, add_task: Callable[[_Channel], None], channel: _Channel) -> None:
@@ -281,10 +343,3 @@ def _add_task(inbox: Inbox, add_task: Callable[[_Channel], None], channel: _Chan
     if getattr(channel.requests[0], "command", None) == "POST":
         inbox.expect(channel)
     add_task(channel)
-
-
-def _listeners(server: Any) -> list[Any]:
-    """Waitress makes one listener, or for a name with several addresses a list behind one front."""
-    if isinstance(server, waitress.server.MultiSocketServer):
-        return [one for one in server.map.values() if isinstance(one, waitress.server.BaseWSGIServer)]
-    return [server]

@@ -3,9 +3,9 @@
 Usage:
   zsched-scheduler [options]
 
-The scheduler answers REST on --port, workers on --zmq-port, and keeps everything in the SQLite database --db. It can be
-killed at any moment: what it has acknowledged is on the disk, and after a restart running jobs go on. SIGINT or SIGTERM
-end it cleanly; jobs go on then too.
+The scheduler answers REST on --port and on the Unix socket api.sock in the folder beside the database, and workers on
+--zmq-port. It keeps everything in the SQLite database --db. It can be killed at any moment: what it has acknowledged is
+on the disk, and after a restart running jobs go on. SIGINT or SIGTERM end it cleanly; jobs go on then too.
 
 Options:
   --db=FILE                  The SQLite database (scheduler.db).
@@ -16,7 +16,8 @@ Options:
   --zmq-port=PORT            Port that workers connect to by ZeroMQ; 0 takes any free one (5555).
   --zmq-advertise=HOST       Host that workers are told to connect to; when empty the one that they called.
   --worker-security=WORD     curve: workers prove who they are by a key. none: on loopback only (curve).
-  --local-trust=WORD         Who on this host needs no token: uid (our own user, root, --local-uids), any, none (uid).
+  --local-trust=WORD         Programs on this host that need no token: uid (own user, root, --local-uids), socket (these
+                             by the Unix socket only), any, none (uid; in a user namespace that lacks users: socket).
   --local-uids=UIDS          Numbers of other users on this host who need no token: 1000,1001.
   --admin-token-file=FILE    A file (0600) with a token that may do all, stored at each start.
   --trusted-proxies=NETS     Proxies whose X-Forwarded-For names the caller for events and the log: 127.0.0.1.
@@ -57,13 +58,14 @@ from typing import Final
 
 import zmq
 
-from zsched import __version__, connections, logs, tokens
+from zsched import __version__, connections, logs, peer, tokens
 from zsched.api.app import make_app
 from zsched.api.context import Context, Facts
 from zsched.api.forwarded import Proxies
 from zsched.api.gate import Trust
+from zsched.api.listeners import DEFAULT_PORT, ListenError, LocalSocket
 from zsched.api.refusals import Refusals
-from zsched.api.server import ListenError, Server
+from zsched.api.server import Server
 from zsched.commands import options
 from zsched.config import SchedulerConfig, scheduler_config
 from zsched.dispatcher import Dispatcher
@@ -139,7 +141,12 @@ def _serve(config: SchedulerConfig, store: Writer, folder: Path, notify: Notify)
     inbox = Inbox(config.threads)
     vault = Vault(folder / "secret.key")
     pair = own_pair(folder / "curve.key") if config.worker_security == "curve" else None
-    with zmq.Context(io_threads=1) as context, closing(_bind(context, config, pair, store)) as port:
+    trust = _trust(config)
+    with (
+        zmq.Context(io_threads=1) as context,
+        closing(_bind(context, config, pair, store)) as port,
+        closing(LocalSocket(folder, required=trust.local == "socket")) as local,
+    ):
         epoch = begin(store, clock().wall_ms)
         dispatcher = Dispatcher(
             store,
@@ -164,15 +171,15 @@ def _serve(config: SchedulerConfig, store: Writer, folder: Path, notify: Notify)
             ready=lambda: time.monotonic() - loop.turned_s < READY_S,
         )
         reader, proxies = partial(open_reader, config.db), Proxies(config.trusted_proxies)
-        shared = Context(inbox, reader, facts, live, _trust(config), vault.seal, proxies, refusals)
-        rest = Server(make_app(shared), inbox, config.host, config.port, config.threads)
-
+        shared = Context(inbox, reader, facts, live, trust, vault.seal, proxies, refusals)
+        rest = _rest(config, shared, local)
         # A handler may come between any two steps of any code, so it only sets a mark.
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, lambda *_: loop.stop())
         rest.start()
         where = f"listening on http://{config.host}:{rest.port}, workers on {port.where}"
         log.info("%s; database %s", where, config.db)
+        _warn(trust)
         notify.ready(where)
 
         def close_door() -> None:
@@ -192,6 +199,14 @@ def _serve(config: SchedulerConfig, store: Writer, folder: Path, notify: Notify)
         store.commit()
     log.info("ended cleanly")
     return 0
+
+
+def _rest(config: SchedulerConfig, shared: Context, local: LocalSocket) -> Server:
+    """REST, bound; on the default port with the link for clients. Raises ListenError."""
+    rest = Server(make_app(shared), shared.inbox, config.host, config.port, config.threads, local.listener)
+    if rest.port == DEFAULT_PORT:
+        local.keep_link(os.environ)
+    return rest
 
 
 def _turned(notify: Notify, refusals: Refusals, now: Now) -> None:
@@ -236,7 +251,18 @@ def begin(store: Writer, wall_ms: int) -> int:
 
 
 def _trust(config: SchedulerConfig) -> Trust:
-    return Trust(config.local_trust, config.local_uids, config.insecure)
+    ambiguous = peer.ambiguous_uid()
+    local = config.local_trust or ("uid" if ambiguous is None else "socket")
+    return Trust(local, config.local_uids, config.insecure, ambiguous)
+
+
+def _warn(trust: Trust) -> None:
+    """Say which programs need no token: where they are this user's, jobs of this user are among them."""
+    if trust.local != "none" and not trust.insecure:
+        users = "any user" if trust.local == "any" else f"user {os.geteuid()}"
+        log.warning(
+            "programs of %s on this host, jobs among them, may administer it (local_trust = %s)", users, trust.local
+        )
 
 
 def _add_admin(store: Writer, file: Path) -> None:
