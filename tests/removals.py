@@ -710,7 +710,7 @@ _REMOVALS: Final = (
         "unit/test_rest_tokens.py::test_another_user_of_this_host_is_not_served",
         (
             "api/gate.py",
-            "        if not peer.trusted(uid, os.geteuid(), self._trust.uids, self._trust.ambiguous):",
+            "        if uid is None or not peer.trusted(uid, os.geteuid(), self._trust.uids, self._trust.ambiguous):",
             "        if False:",
         ),
     ),
