@@ -47,6 +47,8 @@ from zsched.store.sqlite import open_reader, open_writer
 DEADLINE_S = 10.0
 # How long nothing must be heard to be believed silent.
 SILENCE_MS = 150
+# How long a sender must be stuck to be believed held up.
+PAUSE_MS = 2_000
 
 
 class Watched:
@@ -356,7 +358,10 @@ def test_garbage_is_answered_and_changes_nothing(scheduler: Scheduler, parts: li
 def test_a_frame_too_large_costs_its_sender_the_connection_and_nobody_else(scheduler: Scheduler) -> None:
     w1 = Dealer(scheduler).join()
     stranger = Dealer(scheduler)
-    stranger.socket.send(b"x" * (FRAME_FROM_WORKER_BYTES_MAX + 1))
+    with closing(stranger.socket.get_monitor_socket(zmq.EVENT_DISCONNECTED)) as cut:
+        stranger.socket.send(b"x" * (FRAME_FROM_WORKER_BYTES_MAX + 1))
+        assert cut.poll(int(DEADLINE_S * 1000))
+        stranger.socket.disable_monitor()
     assert stranger.hears_nothing()
     w1.beat()
     scheduler.submit()
@@ -416,7 +421,8 @@ def test_a_peer_that_talks_faster_than_it_is_listened_to_has_to_wait() -> None:
         dealer.setsockopt(zmq.SNDHWM, 1)
         dealer.setsockopt(zmq.LINGER, 0)
         dealer.connect(f"tcp://127.0.0.1:{port.number}")
-        while sent < most and dealer.poll(SILENCE_MS, zmq.POLLOUT):
+        # TCP itself pauses for some 100 ms now and then.
+        while sent < most and dealer.poll(PAUSE_MS, zmq.POLLOUT):
             dealer.send(frame)
             sent += 1
         # Those that the router holds unread, and what the kernel takes on the way.
