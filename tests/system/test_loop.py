@@ -48,6 +48,8 @@ from zsched.store.sqlite import open_reader, open_writer
 DEADLINE_S = 10.0
 # How long nothing must be heard to be believed silent.
 SILENCE_MS = 150
+# How long a sender must be stuck to be believed held up.
+PAUSE_MS = 2_000
 
 
 class Watched:
@@ -357,7 +359,10 @@ def test_garbage_is_answered_and_changes_nothing(scheduler: Scheduler, parts: li
 def test_a_frame_too_large_costs_its_sender_the_connection_and_nobody_else(scheduler: Scheduler) -> None:
     w1 = Dealer(scheduler).join()
     stranger = Dealer(scheduler)
-    stranger.socket.send(b"x" * (FRAME_FROM_WORKER_BYTES_MAX + 1))
+    with closing(stranger.socket.get_monitor_socket(zmq.EVENT_DISCONNECTED)) as cut:
+        stranger.socket.send(b"x" * (FRAME_FROM_WORKER_BYTES_MAX + 1))
+        assert cut.poll(int(DEADLINE_S * 1000))
+        stranger.socket.disable_monitor()
     assert stranger.hears_nothing()
     w1.beat()
     scheduler.submit()
@@ -387,13 +392,38 @@ def test_of_what_is_no_frame_only_the_sentence_waits_for_its_turn(scheduler: Sch
     assert (error.__traceback__, error.__context__, error.__cause__) == (None, None, None)
 
 
+def test_frames_that_wait_for_their_turn_are_bounded_by_what_they_cost(
+    scheduler: Scheduler, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A turn that can't handle all that has come reads no more than the next can."""
+    monkeypatch.setattr(loop_module, "TURN_ENTRIES_MAX", 100)
+    w1 = Dealer(scheduler).join()
+    waiting: list[int] = []
+    scheduler.store.before["begin"] = lambda: waiting.append(scheduler.loop._entries)
+    results = tuple(one for run in range(1, 61) for one in w1.result(run).results)
+    # While a turn is under way, more comes than the next may take.
+    scheduler.store.hold_next_submit()
+    caller = threading.Thread(target=scheduler.submit)
+    caller.start()
+    assert scheduler.store.at_gate.wait(DEADLINE_S)
+    w1.say(*[Result(s=w1.session, results=results)] * 50)
+    scheduler.store.gate.set()
+    caller.join(DEADLINE_S)
+    acks = 0
+    while acks < 50:
+        acks += isinstance(w1.hear(), ResultAck)
+    assert 60 <= max(waiting) <= 160
+    assert scheduler.loop._entries == scheduler.loop._bytes == len(scheduler.loop._sizes) == 0
+
+
 def test_a_peer_that_talks_faster_than_it_is_listened_to_has_to_wait() -> None:
     frame, sent, most = bytes(FRAME_FROM_WORKER_BYTES_MAX // 2), 0, 50
     with zmq.Context() as context, closing(Port(context, "127.0.0.1", 0)) as port, context.socket(zmq.DEALER) as dealer:
         dealer.setsockopt(zmq.SNDHWM, 1)
         dealer.setsockopt(zmq.LINGER, 0)
         dealer.connect(f"tcp://127.0.0.1:{port.number}")
-        while sent < most and dealer.poll(SILENCE_MS, zmq.POLLOUT):
+        # TCP itself pauses for some 100 ms now and then.
+        while sent < most and dealer.poll(PAUSE_MS, zmq.POLLOUT):
             dealer.send(frame)
             sent += 1
         # Those that the router holds unread, and what the kernel takes on the way.
