@@ -190,6 +190,8 @@ def test_a_daemon_of_a_run_goes_and_that_of_another_stays(
     daemon = "setsid sh -c 'echo $$ > {0}; exec sleep 1000' & while ! grep -q . {0}; do sleep 0.01; done"
     other = scheduler.submit(f"({daemon.format(stays)}); exec sleep 1000")
     scheduler.until(pid_in(stays))
+    # While a process executes another program, its environment can't be read, and nobody knows its run.
+    scheduler.until(lambda: command_line(read_pid(stays)).startswith("sleep"))
 
     scheduler.run(f"({daemon.format(gone)})")
 

@@ -20,6 +20,7 @@ from tests.system.process import open_folder
 from tests.system.session import Scheduler
 from tests.system.test_server import JOB, TIMEOUT_S, post
 from tests.unit.rest import Rest
+from zsched import owners
 from zsched.api.listeners import ListenError, LocalSocket, listen
 from zsched.api.server import Server
 
@@ -86,7 +87,7 @@ def test_socket_caller_is_its_user_in_the_events(served: Path) -> None:
     assert status == 201
     events = ask(served, b"GET /events HTTP/1.1\r\nHost: localhost\r\n\r\n")[1]
     assert [event["actor"] for event in events if event.get("job_id") == job["id"]] == [
-        f"user {os.geteuid()} at socket"
+        f"{owners.of_user(os.geteuid())} at socket"
     ]
 
 
