@@ -847,7 +847,7 @@ _REMOVALS: Final = (
         " unit/test_dispatcher_owners.py::test_the_bound_of_pending_jobs_holds_within_one_turn",
         (
             "dispatcher/owners.py",
-            "        if store.count_pending(token.owner, token.pending_max) + len(specs) > token.pending_max:",
+            "        if store.count_metered(token.owner, token.pending_max) + len(specs) > token.pending_max:",
             "        if False:",
         ),
     ),

@@ -289,7 +289,7 @@ TOKEN_SCHEDULES_MAX = 10_000
 # Names, or patterns of names, of workers that a token may be bound to. More is 400.
 TOKEN_WORKERS_MAX = 64
 
-# Jobs of a revoked token that one turn ends; the next turns end the rest.
+# Jobs of a revoked token that one turn looks at, to end those that live. The next turns look at the rest.
 END_JOBS_MAX = 500
 
 # --- Waiting ----------------------------------------------------------------------------------------------------------

@@ -16,9 +16,9 @@ JOB = JobSpec(name="job", command="true")
 CRON = JobSpec(name="cron", command="true", schedule="* * * * *")
 
 
-def submit(base: Base, owner: str, count: int = 1, spec: JobSpec = JOB) -> list[JobId]:
+def submit(base: Base, owner: str, count: int = 1, spec: JobSpec = JOB, *, metered: bool = False) -> list[JobId]:
     fires = [NOW + 60_000 if spec.schedule else None] * count
-    return base.store.submit([spec] * count, fires, "test", NOW, owner=owner)
+    return base.store.submit([spec] * count, fires, "test", NOW, owner=owner, metered=metered)
 
 
 def ids(base: Base, owner: str | None, status: RunStatus | None = None, limit: int = 100, offset: int = 0) -> list[int]:
@@ -98,41 +98,41 @@ def test_pages_of_an_owner_are_those_of_all_jobs_without_the_others(base: Base) 
     base.turn()
 
 
-def test_pages_of_an_owner_are_read_from_its_index(base: Base) -> None:
+def test_what_is_asked_of_an_owner_comes_from_an_index(base: Base) -> None:
     """However many jobs others have, and in which state."""
     from zsched.store import sql
 
     plans = {
-        sql.JOBS_BY_OWNER: (ANN, 1_000, 10, 0),
-        sql.JOBS_BY_OWNER_AND_STATUS: (ANN, "pending", 1_000, 10, 0),
-        sql.COUNT_PENDING_OF: (ANN, 10),
-        sql.LIVE_OF: (ANN, 0, ANN, 0, 10),
-        sql.COUNT_LIVE_OF: (ANN,),
-        sql.RECURRING_OF: (ANN, 10),
-        sql.COUNT_RECURRING_OF: (ANN, 10),
+        sql.JOBS_BY_OWNER: ((ANN, 10, 10, 0), "jobs_by_owner (owner_id=? AND rowid<?)"),
+        sql.JOBS_BY_OWNER_AND_STATUS: ((ANN, "pending", 10, 10, 0), "jobs_by_status (status=? AND job_id<?)"),
+        sql.COUNT_METERED: ((ANN, 10), "INDEX jobs_metered (owner_id=? AND status=?)"),
+        sql.OWNED_FROM: ((ANN, 0, 10), "jobs_by_owner (owner_id=? AND rowid>?)"),
+        sql.COUNT_LIVE_OF: ((ANN,), "jobs_by_status (status=?)"),
+        sql.RECURRING_OF: ((ANN, 10), "jobs_recurring (owner_id=?)"),
+        sql.COUNT_RECURRING_OF: ((ANN, 10), "jobs_recurring (owner_id=?)"),
     }
-    for statement, given in plans.items():
+    for statement, (given, index) in plans.items():
         steps = [row[-1] for row in base.rows(f"EXPLAIN QUERY PLAN {statement}", *given)]
+        assert any(index in step for step in steps), steps
         assert not [step for step in steps if step.startswith("SCAN jobs") or "TEMP B-TREE" in step], steps
-        assert any("jobs_by_owner" in step or "jobs_recurring" in step for step in steps)
 
 
 # --- counts ---
 
 
-def test_pending_jobs_are_counted_up_to_a_bound(base: Base) -> None:
-    submit(base, ANN, 5)
-    submit(base, BOB, 3)
-    submit(base, "", 2)
-    assert [base.store.count_pending(ANN, most) for most in (1, 4, 5, 100)] == [1, 4, 5, 5]
+def test_metered_jobs_are_counted_up_to_a_bound_while_they_are_pending(base: Base) -> None:
+    submit(base, ANN, 5, metered=True)
+    submit(base, ANN, 4)
+    submit(base, BOB, 3, metered=True)
+    assert [base.store.count_metered(ANN, most) for most in (1, 4, 5, 100)] == [1, 4, 5, 5]
     base.turn()
     base.claim(count=2)
     base.turn()
-    assert base.store.count_pending(ANN, 100) == 3
-    submit(base, ANN, 2, CRON)
-    assert base.store.count_pending(ANN, 100) == 5
-    assert base.store.count_pending("user:nobody", 100) == 0
-    assert base.store.count_pending("", 100) == 0
+    assert base.store.count_metered(ANN, 100) == 3
+    submit(base, ANN, 2, CRON, metered=True)
+    assert base.store.count_metered(ANN, 100) == 5
+    assert base.store.count_metered("user:nobody", 100) == 0
+    assert base.store.count_metered("", 100) == 0
 
 
 def test_recurring_jobs_are_counted_and_listed_until_their_schedule_ends(base: Base) -> None:
@@ -159,16 +159,19 @@ def test_a_job_without_a_schedule_has_none_to_end(base: Base) -> None:
     assert not base.store.end_schedule(JobId(99), "eve", NOW)
 
 
-def test_live_jobs_are_listed_in_order_from_a_job_on(base: Base) -> None:
-    jobs = submit(base, ANN, 6)
+def test_jobs_of_an_owner_are_walked_in_order_with_whether_they_live(base: Base) -> None:
+    one, two, three = submit(base, ANN, 3)
     submit(base, BOB, 2)
+    (cron,) = submit(base, ANN, 1, CRON)
     base.turn()
-    taken = base.claim(W1, count=3)
-    base.finish(taken[0].run_id)
+    ended, running = base.claim(W1, count=2)
+    base.finish(ended.run_id)
     base.store.settle(NOW)
-    assert base.store.live(ANN, JobId(0), 100) == jobs[1:]
-    assert base.store.live(ANN, jobs[1], 2) == jobs[2:4]
-    assert base.store.live(ANN, jobs[-1], 100) == []
+    assert running.job_id == two
+    expected = [(one, False), (two, True), (three, True), (cron, False)]
+    assert base.store.owned(ANN, JobId(0), 100) == expected
+    assert base.store.owned(ANN, one, 2) == expected[1:3]
+    assert base.store.owned(ANN, cron, 100) == []
 
 
 # --- tokens ---

@@ -286,14 +286,18 @@ def test_a_run_on_a_worker_that_polls_is_cancelled_at_once(world: World) -> None
     assert world.states(job) == ["cancelled/cancelled"]
 
 
+def pending_runs(world: World) -> int:
+    return int(world.engine.execute("SELECT count(*) FROM runs WHERE status = 'pending'")[0][0])
+
+
 def test_many_jobs_are_ended_in_bounded_turns(world: World) -> None:
     ci = token(world, "ci")
     submit(world, ci, *[JOB] * (2 * END_JOBS_MAX + 5), *[CRON] * 7)
-    left = [world.store.count_pending("token:ci", 10_000)]
+    left = [pending_runs(world)]
     world.ask(RevokeToken("ci", ADMIN, jobs=True))
     while world.store.access.ending() is not None:
         assert world.next_tick_ms == world.mono_ms, "the next turn comes at once"
-        before, left = left, [*left, world.store.count_pending("token:ci", 10_000)]
+        before, left = left, [*left, pending_runs(world)]
         assert before[-1] - left[-1] <= END_JOBS_MAX
         world.turn()
     assert len(left) >= 3

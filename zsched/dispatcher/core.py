@@ -391,7 +391,8 @@ class Dispatcher:
             raise FullError
         specs = command.specs if token is None else owners.admit(self._store, token, command.specs)
         fires = [None if spec.schedule is None else schedule.next_fire_ms(spec.schedule, now.wall_ms) for spec in specs]
-        made = self._store.submit(specs, fires, command.by.actor, now.wall_ms, owner=command.by.owner)
+        metered = token is not None and token.pending_max is not None
+        made = self._store.submit(specs, fires, command.by.actor, now.wall_ms, owner=command.by.owner, metered=metered)
         if once is not None:
             submitted = Submitted(once.digest, made[0], made[-1], len(made))
             self._store.idempotency.keep(once.caller, once.key, submitted, now.wall_ms)

@@ -72,7 +72,7 @@ def admit(store: Store, token: Token, specs: Sequence[JobSpec]) -> Sequence[JobS
     if token.pending_max is not None:
         if len(specs) > token.pending_max:
             raise TooManyError(len(specs), token.pending_max)
-        if store.count_pending(token.owner, token.pending_max) + len(specs) > token.pending_max:
+        if store.count_metered(token.owner, token.pending_max) + len(specs) > token.pending_max:
             raise QuotaError(token.pending_max)
     recurring = sum(spec.schedule is not None for spec in specs)
     if token.schedules_max is not None and recurring:
@@ -85,7 +85,8 @@ def admit(store: Store, token: Token, specs: Sequence[JobSpec]) -> Sequence[JobS
 
 
 def end_jobs(store: Store, cancel: Callable[[JobId, str, Now], bool], now: Now) -> bool:
-    """End the next jobs of a revoked token, at most END_JOBS_MAX. False: no token has any left.
+    """Look at the next jobs of a revoked token, at most END_JOBS_MAX, and end those that live. False: no token has any
+    left.
 
     Schedules are ended first, so that none of them fires behind the last job that was cancelled. `cancel` is given the
     job, the actor and the time.
@@ -98,12 +99,13 @@ def end_jobs(store: Store, cancel: Callable[[JobId, str, Now], bool], now: Now) 
         store.end_schedule(job_id, ending.actor, now.wall_ms)
     # What is live follows from the jobs' counters, so the moves of this turn must be in them.
     store.settle(now.wall_ms)
-    live = store.live(ending.owner, ending.ended_to, END_JOBS_MAX - len(recurring))
-    for job_id in live:
-        cancel(job_id, ending.actor, now)
-    if live:
-        store.access.ended_to(ending.token_id, live[-1])
-    if len(recurring) + len(live) < END_JOBS_MAX:
+    owned = store.owned(ending.owner, ending.ended_to, END_JOBS_MAX - len(recurring))
+    for job_id, live in owned:
+        if live:
+            cancel(job_id, ending.actor, now)
+    if owned:
+        store.access.ended_to(ending.token_id, owned[-1][0])
+    if len(recurring) + len(owned) < END_JOBS_MAX:
         store.access.ended(ending.token_id)
         log.info("token %s: its jobs are cancelled, and its schedules ended", ending.token_id)
     return True

@@ -327,10 +327,18 @@ class Store(Protocol):
     # --- jobs ---
 
     def submit(
-        self, specs: Sequence[JobSpec], next_fires: Sequence[int | None], actor: str, now_ms: int, *, owner: str = ""
+        self,
+        specs: Sequence[JobSpec],
+        next_fires: Sequence[int | None],
+        actor: str,
+        now_ms: int,
+        *,
+        owner: str = "",
+        metered: bool = False,
     ) -> list[JobId]:
         """Store jobs of an owner, in order, each with a pending run unless it only has a schedule. next_fires[i]
-        belongs to specs[i]. The ids rise, and no other job's is between them. An empty owner is none.
+        belongs to specs[i]. The ids rise, and no other job's is between them. An empty owner is none. `metered`:
+        count_metered shall count them.
         """
 
     def pending_tasks(self) -> int:
@@ -363,9 +371,9 @@ class Store(Protocol):
 
     # --- jobs of an owner ---
 
-    def count_pending(self, owner: str, most: int) -> int:
-        """How many jobs of an owner are pending, counting no further than most. A recurring job is, before its first
-        fire. Jobs that this turn has claimed or ended may still be counted.
+    def count_metered(self, owner: str, most: int) -> int:
+        """How many metered jobs of an owner are pending, counting no further than most. A recurring job is, before its
+        first fire. Jobs that this turn has claimed or ended may still be counted.
         """
 
     def count_recurring(self, owner: str, most: int) -> int:
@@ -374,9 +382,9 @@ class Store(Protocol):
     def recurring(self, owner: str, count: int) -> list[JobId]:
         """Up to count recurring jobs of an owner whose schedules have not ended, oldest first."""
 
-    def live(self, owner: str, after: JobId, count: int) -> list[JobId]:
-        """Up to count jobs of an owner that are pending or running, oldest first, none up to `after`. Exact after
-        `settle`.
+    def owned(self, owner: str, after: JobId, count: int) -> list[tuple[JobId, bool]]:
+        """Up to count jobs of an owner behind the job `after`, oldest first, each with whether a run of it is pending
+        or running. Exact after `settle`.
         """
 
     def due(self, now_ms: int, count: int) -> list[Due]:

@@ -19,7 +19,14 @@ class Jobs(Core):
     """Of contract.Store what is about jobs and fires."""
 
     def submit(
-        self, specs: Sequence[JobSpec], next_fires: Sequence[int | None], actor: str, now_ms: int, *, owner: str = ""
+        self,
+        specs: Sequence[JobSpec],
+        next_fires: Sequence[int | None],
+        actor: str,
+        now_ms: int,
+        *,
+        owner: str = "",
+        metered: bool = False,
     ) -> list[JobId]:
         asked = [(spec.needs, spec.policy.on_lost is OnLost.FAIL) for spec in specs]
         known = {(needs, once): self._demand_id(Demand(needs=needs, once=once)) for needs, once in set(asked)}
@@ -27,8 +34,8 @@ class Jobs(Core):
         owner_id = self._owner_id(owner) if owner else None
         facts: list[Row] = [
             (
-                spec.name, spec.command, demand_id, spec.schedule, next_fire_ms, now_ms, now_ms, owner_id, spec.user,
-                rows.stored_variables(spec.env), rows.stored_variables(spec.secret_env),
+                spec.name, spec.command, demand_id, spec.schedule, next_fire_ms, now_ms, now_ms, owner_id, metered,
+                spec.user, rows.stored_variables(spec.env), rows.stored_variables(spec.secret_env),
                 *rows.stored_policy(spec.policy),
             )
             for spec, demand_id, next_fire_ms in zip(specs, demands, next_fires, strict=True)
@@ -117,8 +124,8 @@ class Jobs(Core):
 
     # --- jobs of an owner ---
 
-    def count_pending(self, owner: str, most: int) -> int:
-        return int(self._execute(sql.COUNT_PENDING_OF, (owner, most))[0][0])
+    def count_metered(self, owner: str, most: int) -> int:
+        return int(self._execute(sql.COUNT_METERED, (owner, most))[0][0])
 
     def count_recurring(self, owner: str, most: int) -> int:
         return int(self._execute(sql.COUNT_RECURRING_OF, (owner, most))[0][0])
@@ -126,9 +133,8 @@ class Jobs(Core):
     def recurring(self, owner: str, count: int) -> list[JobId]:
         return [JobId(job_id) for (job_id,) in self._execute(sql.RECURRING_OF, (owner, count))]
 
-    def live(self, owner: str, after: JobId, count: int) -> list[JobId]:
-        found = self._execute(sql.LIVE_OF, (owner, after, owner, after, count))
-        return [JobId(job_id) for (job_id,) in found]
+    def owned(self, owner: str, after: JobId, count: int) -> list[tuple[JobId, bool]]:
+        return [(JobId(job_id), bool(live)) for job_id, live in self._execute(sql.OWNED_FROM, (owner, after, count))]
 
     # --- what is due ---
 

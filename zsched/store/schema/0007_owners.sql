@@ -4,11 +4,12 @@ CREATE TABLE owners (
     owner    TEXT    NOT NULL UNIQUE
 ) STRICT;
 
--- NULL for jobs from before there were owners.
+-- `owner_id` is NULL for jobs from before there were owners. `metered`: submitted by a token that bounds its pending jobs.
 ALTER TABLE jobs ADD COLUMN owner_id INTEGER REFERENCES owners;
+ALTER TABLE jobs ADD COLUMN metered  INTEGER NOT NULL DEFAULT 0;
 
--- Serves the lists of an owner's jobs, also by status, and the count of its pending jobs.
-CREATE INDEX jobs_by_owner ON jobs (owner_id, status, job_id) WHERE owner_id IS NOT NULL;
+-- Without the status, so that only a submit writes it. 0009 has the indexes with the status.
+CREATE INDEX jobs_by_owner ON jobs (owner_id) WHERE owner_id IS NOT NULL;
 CREATE INDEX jobs_recurring ON jobs (owner_id) WHERE schedule IS NOT NULL;
 
 -- A token's name, by which its jobs are owned, is never used twice, also when the token is revoked. Older tokens are named
