@@ -86,9 +86,8 @@ def test_socket_caller_is_its_user_in_the_events(served: Path) -> None:
     status, job = ask(served, post(JOB))
     assert status == 201
     events = ask(served, b"GET /events HTTP/1.1\r\nHost: localhost\r\n\r\n")[1]
-    assert [event["actor"] for event in events if event.get("job_id") == job["id"]] == [
-        f"user {os.geteuid()} at socket"
-    ]
+    user = pwd.getpwuid(os.geteuid()).pw_name
+    assert [event["actor"] for event in events if event.get("job_id") == job["id"]] == [f"user:{user} at socket"]
 
 
 @pytest.mark.parametrize(
