@@ -18,6 +18,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -34,9 +35,11 @@ COMMIT_BYTES = 80_000
 def main() -> None:
     jobs = int(sys.argv[1]) if len(sys.argv) > 1 else 500
     print(facts())
-    with tempfile.TemporaryDirectory(prefix="zsched-bench-") as folder, Cluster(private(Path(folder), 1, 2)) as cluster:
-        cluster.start()
-        caller = http.client.HTTPConnection(urlsplit(cluster.client.url).netloc)
+    with ExitStack() as held:
+        folder = held.enter_context(tempfile.TemporaryDirectory(prefix="zsched-bench-"))
+        plan = private(Path(folder), 1, 2)
+        held.enter_context(Cluster(plan)).start()
+        caller = http.client.HTTPConnection(urlsplit(plan.url).netloc)
         for _ in range(WARM_UP_JOBS):
             one(caller)
         for pause_s in PAUSES_S:

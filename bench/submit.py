@@ -15,6 +15,7 @@ import socket
 import sys
 import tempfile
 import time
+from contextlib import ExitStack
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -32,10 +33,13 @@ Address = tuple[str, int] | str
 def main() -> None:
     seconds = float(sys.argv[1]) if len(sys.argv) > 1 else 3.0
     print(facts())
-    with tempfile.TemporaryDirectory(prefix="zsched-bench-") as folder, Cluster(private(Path(folder), 0, 1)) as cluster:
+    with ExitStack() as held:
+        folder = held.enter_context(tempfile.TemporaryDirectory(prefix="zsched-bench-"))
+        plan = private(Path(folder), 0, 1)
+        cluster = held.enter_context(Cluster(plan))
         cluster.start()
         for connections in CONNECTIONS:
-            for way, address in ways(cluster.client.url, Path(folder)).items():
+            for way, address in ways(plan.url, Path(folder)).items():
                 times = sorted(crowd(address, connections, seconds))
                 p50, p95 = (times[int(len(times) * share)] * 1e3 for share in (0.5, 0.95))
                 rate = len(times) / seconds

