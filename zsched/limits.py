@@ -96,7 +96,7 @@ PAGE_ROWS_DEFAULT = 100
 # A single row may be longer: a job with 96 KiB of command and 64 KiB of variables takes six times that at worst.
 PAGE_BYTES_MAX = 8 * MIB
 
-# Pages of more than 256 KiB made at the same time. The next one waits for milliseconds.
+# Pages of more than 256 KiB made at the same time. A few more wait for their turn; the others are 503 with Retry-After.
 LARGE_PAGES_MAX = 2
 
 # Output of each stream shown inside a job or a run. The middle is left out, with a marker that says where the rest is.

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
 from msgspec.structs import replace
 
 from tests.unit.world import TIMEOUT_MS, Peer, Poller, World
 from zsched.dispatcher import core
 from zsched.dispatcher.commands import RegisterWorker
+from zsched.limits import FRAME_LIST_MAX
 from zsched.model import RunStatus, WorkerId, WorkerStatus
 from zsched.protocol import Error, Heartbeat, Ready, Register, Registered, Result, SchedulerBye, WorkerBye
 
@@ -131,6 +134,15 @@ def test_a_worker_of_another_database_holds_nothing_for_this_one(world: World) -
     answer = again.register()
     assert (answer.keep, answer.kill, answer.db) == ((), (mine, 5), world.store.identity)
     assert world.states(job_id) == ["failed/worker_lost", "pending"]
+
+
+def test_longest_list_of_a_register_costs_little(world: World) -> None:
+    """It took seconds when the cost grew with the square of the list."""
+    w1 = Peer(world)
+    w1.held = dict.fromkeys(range(1, FRAME_LIST_MAX + 1), "finished")
+    began_s = time.process_time()
+    w1.register()
+    assert time.process_time() - began_s < 1.0
 
 
 def test_a_worker_that_never_knew_a_database_is_taken_at_its_word(world: World) -> None:

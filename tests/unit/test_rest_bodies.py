@@ -314,7 +314,7 @@ def test_a_body_that_was_refused_is_kept_by_nothing(rest: Rest, body: bytes) -> 
 
 
 def test_large_bodies_have_their_turn_in_order_and_only_so_many_wait() -> None:
-    room = Room(100, waiters_max=2)
+    room = Room(100, 2, "busy")
     assert room.take(1_000) == 100
     order: list[int] = []
 
@@ -328,7 +328,7 @@ def test_large_bodies_have_their_turn_in_order_and_only_so_many_wait() -> None:
         threads.append(threading.Thread(target=want, args=(size,)))
         threads[-1].start()
         until(lambda waiting=waiting: len(room._waiting) == waiting)  # type: ignore[misc]
-    with pytest.raises(Problem, match="Too many large request bodies"):
+    with pytest.raises(Problem, match="busy"):
         room.take(1)
     room.give_back(100)
     for thread in threads:

@@ -14,6 +14,8 @@ from falcon import testing
 
 from tests.unit.rest import Rest, problem
 from zsched.api import pages
+from zsched.api.problem import Problem
+from zsched.api.room import Room
 from zsched.api.views import kept
 from zsched.limits import (
     COMMAND_BYTES_MAX,
@@ -180,7 +182,7 @@ def test_jobs_by_their_numbers_are_in_the_order_of_their_submit(rest: Rest) -> N
     assert [job["id"] for job in rows(walk(rest, "/jobs?first=5&last=25"))] == list(range(5, 26))
     assert [job["id"] for job in rows(walk(rest, "/jobs?first=28"))] == [28, 29, 30]
     assert [job["id"] for job in rows(walk(rest, "/jobs?last=3&limit=1"))] == [1, 2, 3]
-    for other in ("status=pending", "offset=1", "before=7"):
+    for other in ("status=pending", "owner=me", "offset=1", "before=7"):
         name, detail = other.partition("=")[0], "not together with first and last"
         answer = rest.get(f"/jobs?first=1&{other}")
         problem(answer, 400, "invalid_request", f"{name}: {detail}", (name, detail))
@@ -243,9 +245,27 @@ def test_a_page_reads_no_more_rows_than_it_shows(rest: Rest) -> None:
             read += 1
             yield job
 
-    made = pages.Pages().fill((job for job in counted()), lambda job: {"command": job.command * 20})
+    made = pages.Pages(Room(1, 0, "busy")).fill((job for job in counted()), lambda job: {"command": job.command * 20})
     assert (made.rows, read, made.more) == (8, 9, True)
     assert len(json.loads(b"".join(made.pieces))) == 8
+
+
+def test_large_pages_beyond_those_that_may_wait_are_refused(rest: Rest) -> None:
+    """Each that waited would hold a thread, and nobody else would be served."""
+    for _ in range(8):
+        rest.submit("x" * 90_000)
+    room = Room(1, 0, "busy")
+    taken = room.take(1)
+    reader = rest.context.reader
+    with pytest.raises(Problem, match="busy") as refused:
+        pages.Pages(room).fill(reader.jobs(None, 1_000), lambda job: {"command": job.command})
+    assert (refused.value.status, refused.value.headers) == (503, {"Retry-After": "1"})
+    assert not reader._execute.__self__._connection.in_transaction  # type: ignore[attr-defined]
+    # A small one needs no place.
+    assert pages.Pages(room).fill(reader.jobs(None, 1_000), lambda job: {"id": job.job_id}).rows == 8
+    room.give_back(taken)
+    assert pages.Pages(room).fill(reader.jobs(None, 1_000), lambda job: {"command": job.command}).rows == 8
+    assert room.take(1) == 1
 
 
 def test_a_page_that_is_made_keeps_no_read_transaction(rest: Rest) -> None:
@@ -253,7 +273,7 @@ def test_a_page_that_is_made_keeps_no_read_transaction(rest: Rest) -> None:
     for _ in range(3):
         rest.submit()
     reader = rest.context.reader
-    pages.Pages().fill(reader.jobs(None, 1_000), lambda job: {"id": job.job_id}, 1)
+    pages.Pages(Room(1, 0, "busy")).fill(reader.jobs(None, 1_000), lambda job: {"id": job.job_id}, 1)
     newest = rest.submit()
     assert reader.job(newest) is not None  # type: ignore[arg-type]
     assert not reader._execute.__self__._connection.in_transaction  # type: ignore[attr-defined]

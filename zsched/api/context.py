@@ -18,7 +18,7 @@ from zsched.api.problem import Problem
 from zsched.api.refusals import Refusals
 from zsched.api.room import Room
 from zsched.inbox import Inbox
-from zsched.limits import BODIES_BYTES_MAX
+from zsched.limits import BODIES_BYTES_MAX, LARGE_PAGES_MAX
 from zsched.live import Live
 from zsched.model import Caller, JobId, RunId, Scope, Token, WorkerId
 from zsched.protocol import INTEGER_MAX
@@ -64,8 +64,15 @@ class Context:
         self.seal = seal
         self.proxies = proxies or Proxies()
         self.refusals = refusals or Refusals()
-        self.pages = Pages()
-        self.bodies = Room(BODIES_BYTES_MAX, waiters_max=inbox.callers_max // 4)
+        waiters_max = inbox.callers_max // 4
+        self.pages = Pages(
+            Room(LARGE_PAGES_MAX, waiters_max, "Too many large pages are being made: try again later, or ask for less")
+        )
+        self.bodies = Room(
+            BODIES_BYTES_MAX,
+            waiters_max,
+            "Too many large request bodies are in work: try again later, or send smaller ones",
+        )
         self._open_reader = open_reader
         self._local = threading.local()
 

@@ -5,7 +5,6 @@ A page is made row by row and closed before anything of it is sent, so a slow ca
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable, Generator, Mapping
 from contextlib import ExitStack, closing
 from dataclasses import dataclass
@@ -15,8 +14,9 @@ from urllib.parse import urlencode
 import falcon
 import msgspec
 
+from zsched.api.room import Room
 from zsched.api.views import View
-from zsched.limits import LARGE_PAGES_MAX, PAGE_BYTES_MAX
+from zsched.limits import PAGE_BYTES_MAX
 
 T = TypeVar("T")
 
@@ -37,16 +37,18 @@ class Page(Generic[T]):
 
 class Pages:
     """Makes pages, for any thread. Of large ones only a few at the same time, so that the loop gets its share of the
-    processor; the next waits for milliseconds, because making one waits for nobody.
+    processor; of the next ones a few wait, and the others are refused.
     """
 
-    def __init__(self) -> None:
-        self._places = threading.Semaphore(LARGE_PAGES_MAX)
+    def __init__(self, room: Room) -> None:
+        """`room` has a place for each large page."""
+        self._room = room
 
     def fill(self, found: Generator[T], view: Callable[[T], View], rows_max: int | None = None) -> Page[T]:
         """A page of at most rows_max rows and PAGE_BYTES_MAX bytes, but of at least one row if there is any.
 
-        Closes `found`. It needs one row more than rows_max, so that the page knows whether any follow.
+        Closes `found`. It needs one row more than rows_max, so that the page knows whether any follow. Raises a 503
+        Problem when too many large pages are wanted.
         """
         pieces: list[bytes] = []
         piece, before = bytearray(b"["), 0
@@ -69,7 +71,7 @@ class Pages:
                 rows, last = rows + 1, row
                 if len(piece) >= _PIECE_BYTES:
                     if not pieces:
-                        place.enter_context(self._places)
+                        place.callback(self._room.give_back, self._room.take(1))
                     pieces.append(bytes(piece))
                     before += len(piece)
                     piece.clear()

@@ -1,8 +1,8 @@
-"""How many large request bodies are in work at the same time.
+"""How much large work is done at the same time: request bodies, by their bytes, and pages of lists.
 
 A body takes several times its size from when it is read until its request has been served, and parsing it takes time in
-which Python runs little else. So those in work are bounded by their bytes. The next one waits, first come, first
-served. Few may wait, because each of them holds one of the threads that serve everybody.
+which Python runs little else; so does making a large page. The next one waits, first come, first served. Few may wait,
+because each of them holds one of the threads that serve everybody.
 """
 
 from __future__ import annotations
@@ -24,18 +24,20 @@ _WAIT_S: Final = 10.0
 class Room:
     """Thread-safe."""
 
-    def __init__(self, bytes_max: int, waiters_max: int) -> None:
+    def __init__(self, size_max: int, waiters_max: int, busy: str) -> None:
+        """`size_max` is in the unit that `take` is asked for. `busy` is the sentence of a 503 Problem."""
         self._changed = threading.Condition()
-        self._bytes_max = bytes_max
-        self._free = bytes_max
+        self._size_max = size_max
+        self._free = size_max
+        self._busy = busy
         self._waiters_max = waiters_max
         self._waiting: deque[object] = deque()
 
     def take(self, size: int) -> int:
-        """Take room for `size` bytes, or all of it for more; returns what `give_back` takes. Raises a 503 Problem when
+        """Take room for `size`, or all of it for more; returns what `give_back` takes. Raises a 503 Problem when
         too many wait already, or the wait takes too long.
         """
-        taken = min(size, self._bytes_max)
+        taken = min(size, self._size_max)
         with self._changed:
             if self._waiting or self._free < taken:
                 self._wait(taken)
@@ -50,15 +52,18 @@ class Room:
     def _wait(self, taken: int) -> None:
         place = object()
         if len(self._waiting) >= self._waiters_max:
-            raise _busy()
+            raise self._refusal()
         self._waiting.append(place)
         try:
             if not self._changed.wait_for(lambda: self._waiting[0] is place and self._free >= taken, _WAIT_S):
-                raise _busy()
+                raise self._refusal()
         finally:
             self._waiting.remove(place)
             # Who stood behind it may fit now.
             self._changed.notify_all()
+
+    def _refusal(self) -> Problem:
+        return Problem(503, "unavailable", self._busy, headers={"Retry-After": "1"})
 
 
 class Admission:
@@ -86,8 +91,3 @@ class Admission:
         if size > SMALL_BODY_BYTES_MAX:
             self._postpone()
             req.context.room_taken = self._room.take(size)
-
-
-def _busy() -> Problem:
-    detail = "Too many large request bodies are in work: try again later, or send smaller ones"
-    return Problem(503, "unavailable", detail, headers={"Retry-After": "1"})

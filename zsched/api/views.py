@@ -10,7 +10,20 @@ from functools import lru_cache
 from typing import Final, TypeVar
 
 from zsched.limits import CRASH_LIMIT_DEFAULT, GRACE_MS_DEFAULT, LOGS_BYTES_SHOWN
-from zsched.model import USUAL_BACKOFF, Backoff, Event, Job, OnDisconnect, OnLost, Run, Stream, Token, Worker, WorkerKey
+from zsched.model import (
+    USUAL_BACKOFF,
+    Backoff,
+    Event,
+    Job,
+    OnDisconnect,
+    OnLost,
+    Policy,
+    Run,
+    Stream,
+    Token,
+    Worker,
+    WorkerKey,
+)
 from zsched.store.contract import Claimed, RunOutput
 from zsched.units import format_duration_ms
 
@@ -35,19 +48,43 @@ def time(at_ms: int | None) -> str | None:
 
 
 def job(job: Job) -> View:
-    policy = job.policy
+    """A job. Lists have thousands of them, so what most jobs don't have is not looked at member by member."""
+    view: View = {"id": job.job_id, "name": job.name, "command": job.command, "status": job.status}
+    if job.owner:
+        view["owner"] = job.owner
+    if job.schedule is not None:
+        view |= _schedule(job)
+    view |= _policy(job.policy)
+    if job.user is not None:
+        view["user"] = job.user
+    if job.env is not None:
+        view["env"] = job.env
+    if job.secret_env is not None:
+        view["secret_env"] = dict.fromkeys(job.secret_env, "***")
+    if job.cancel_ms is not None:
+        view["cancelled_at"] = time(job.cancel_ms)
+    view["created_at"] = time(job.created_ms)
+    view["updated_at"] = time(job.updated_ms)
+    return view
+
+
+def _schedule(job: Job) -> View:
     return _set(
         {
-            "id": job.job_id,
-            "name": job.name,
-            "command": job.command,
-            "status": job.status,
-            "owner": job.owner or None,
             "schedule": job.schedule,
             "next_fire_at": time(job.next_fire_ms),
-            "live": None if job.schedule is None else job.live,
+            "live": job.live,
             "paused_at": time(job.paused_ms),
             "ended_at": time(job.ended_ms),
+        }
+    )
+
+
+# Most jobs have one of a few.
+@lru_cache(maxsize=256)
+def _policy(policy: Policy) -> View:
+    return _set(
+        {
             "timeout": None if policy.timeout_ms is None else format_duration_ms(policy.timeout_ms),
             "kill_grace": _unusual(policy.grace_ms, GRACE_MS_DEFAULT, format_duration_ms),
             "retries": policy.retries or None,
@@ -55,12 +92,6 @@ def job(job: Job) -> View:
             "on_lost": _unusual(policy.on_lost, OnLost.REQUEUE),
             "on_disconnect": _unusual(policy.on_disconnect, OnDisconnect.CONTINUE),
             "crash_limit": _unusual(policy.crash_limit, CRASH_LIMIT_DEFAULT),
-            "user": job.user,
-            "env": job.env,
-            "secret_env": None if job.secret_env is None else dict.fromkeys(job.secret_env, "***"),
-            "cancelled_at": time(job.cancel_ms),
-            "created_at": time(job.created_ms),
-            "updated_at": time(job.updated_ms),
         }
     )
 

@@ -66,9 +66,11 @@ def adopt(store: Store, session: Session, frame: protocol.Register, now: Now) ->
 
     What it holds for another database is nothing to this one.
     """
-    held = frame.runs if frame.db in ("", store.identity) else ()
+    ours = frame.db in ("", store.identity)
+    held = frame.runs if ours else ()
     kill, missing = reconcile(store, session, held, None, now)
-    kill.extend(RunId(one.run) for one in frame.runs if one not in held)
+    if not ours:
+        kill.extend(RunId(one.run) for one in frame.runs)
     store.adopt(session.name)
     unwanted = set(kill)
     keep = [RunId(one.run) for one in held if one.run not in unwanted and one.phase != "finished"]
