@@ -59,7 +59,7 @@ KEY_HANDSHAKES_MAX = 8
 KEY_HANDSHAKE_GAP_MS = 500
 
 # Frames of one connection that ZeroMQ has received and the loop has not read. Beyond it TCP makes the peer wait.
-UNREAD_FRAMES_MAX = 4
+UNREAD_FRAMES_MAX = 8
 
 # Open files kept for REST's connections, the database and the rest. Connections of workers leave this many free, as far
 # as the limit of open files (RLIMIT_NOFILE) is above it.
