@@ -59,11 +59,11 @@ KEY_HANDSHAKES_MAX = 8
 KEY_HANDSHAKE_GAP_MS = 500
 
 # Frames of one connection that ZeroMQ has received and the loop has not read. Beyond it TCP makes the peer wait.
-UNREAD_FRAMES_MAX = 4
+UNREAD_FRAMES_MAX = 8
 
-# Open files kept for REST's connections, the database and the rest. Connections of workers leave this many free, as far
-# as the limit of open files (RLIMIT_NOFILE) is above it.
-FILES_RESERVED = 1_250
+# Open files kept for REST: its CONNECTIONS_MAX and SOCKET_CONNECTIONS_MAX, the database in each of its threads, and the
+# rest. Connections of workers leave this many free, as far as the limit of open files (RLIMIT_NOFILE) is above it.
+FILES_RESERVED = 1_500
 
 # --- REST -------------------------------------------------------------------------------------------------------------
 

@@ -8,7 +8,7 @@ import selectors
 import socket
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing, contextmanager, suppress
 from pathlib import Path
@@ -18,8 +18,9 @@ import zmq
 
 from tests.system.process import peak_bytes
 from tests.system.session import SCHEDULER, Scheduler, until
+from tests.system.test_access import heard, introduction
 from tests.system.test_port import DEADLINE_S, SILENCE_S, Options, Scene
-from zsched import listeners
+from zsched import listeners, protocol
 from zsched import port as port_module
 from zsched.connections import Connection, Sockets
 from zsched.keys import new_pair
@@ -28,6 +29,8 @@ from zsched.limits import (
     FRAME_FROM_WORKER_BYTES_MAX,
     KEY_HANDSHAKES_MAX,
     MIB,
+    RESULTS_PER_FRAME_MAX,
+    STALE_FRAMES_MAX,
     UNHEARD_CONNECTIONS_MAX,
     UNREAD_FRAMES_MAX,
 )
@@ -386,3 +389,98 @@ def test_connections_to_the_workers_port_leave_files_for_rest(tmp_path: Path) ->
         stop.set()
         assert slowest_s.result(DEADLINE_S) < 1.0
         assert "Too many open files" not in scheduler.program.log()
+
+
+def slowest_turn_s(scheduler: Scheduler, stop: threading.Event) -> float:
+    """How long the slowest of many commands took that change nothing, and that a turn of the loop answers."""
+    key = {"worker_id": "other", "public_key": new_pair().public}
+    slowest = 0.0
+    while not stop.wait(0.02):
+        began = time.monotonic()
+        scheduler.post("/workers/enrol", key)
+        slowest = max(slowest, time.monotonic() - began)
+    return slowest
+
+
+@contextmanager
+def rogue(scheduler: Scheduler) -> Iterator[Callable[[], zmq.Socket[bytes]]]:
+    """A worker with a key, which makes connections."""
+    pair = new_pair()
+    place = scheduler.post("/workers/enrol", {"worker_id": "rogue", "public_key": pair.public})
+    with zmq.Context() as context, ExitStack() as held:
+
+        def connect() -> zmq.Socket[bytes]:
+            dealer = held.enter_context(context.socket(zmq.DEALER))
+            dealer.setsockopt(zmq.LINGER, 0)
+            dealer.setsockopt(zmq.SNDHWM, 50)
+            dealer.setsockopt(zmq.CURVE_SERVERKEY, place["server_key"].encode())
+            dealer.setsockopt(zmq.CURVE_PUBLICKEY, pair.public.encode())
+            dealer.setsockopt(zmq.CURVE_SECRETKEY, pair.secret.encode())
+            dealer.connect(place["endpoint"])
+            return dealer
+
+        yield connect
+
+
+@contextmanager
+def watched(folder: Path) -> Iterator[Scheduler]:
+    """A scheduler whose turns and whose log stay short, and whose memory stays small, whatever is done to it."""
+    with Scheduler(folder, "-db", str(folder / "s.db")) as scheduler, ThreadPoolExecutor(1) as pool:
+        stop = threading.Event()
+        slowest_s = pool.submit(slowest_turn_s, scheduler, stop)
+        try:
+            yield scheduler
+        finally:
+            stop.set()
+        assert slowest_s.result(DEADLINE_S) < 1.5
+        assert scheduler.program is not None
+        assert peak_bytes(scheduler.program.pid) < 250 * MIB
+        assert len(scheduler.program.log().splitlines()) < 100
+
+
+def flood(dealers: list[zmq.Socket[bytes]], body: bytes, seconds: float) -> int:
+    """Send as fast as it goes; returns how many were sent. Answers are dropped."""
+    sent, end = 0, time.monotonic() + seconds
+    while time.monotonic() < end:
+        for dealer in dealers:
+            with suppress(zmq.Again):
+                dealer.send(body, zmq.NOBLOCK)
+                sent += 1
+            with suppress(zmq.Again):
+                dealer.recv(zmq.NOBLOCK)
+        if not any(int(dealer.get(zmq.EVENTS)) & zmq.POLLOUT for dealer in dealers):
+            time.sleep(0.001)
+    return sent
+
+
+@pytest.mark.slow
+def test_memory_of_the_connections_of_one_key_is_bounded(tmp_path: Path) -> None:
+    with watched(tmp_path) as scheduler, rogue(scheduler) as connect:
+        assert flood([connect() for _ in range(20)], bytes(FRAME_FROM_WORKER_BYTES_MAX - 1_000), 5.0) > 50
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("count", [1, RESULTS_PER_FRAME_MAX])
+def test_stale_results_leave_few_events_and_lines(tmp_path: Path, count: int) -> None:
+    with watched(tmp_path) as scheduler, rogue(scheduler) as connect:
+        scheduler.submit(*["true"] * RESULTS_PER_FRAME_MAX)
+        dealer = connect()
+        dealer.send(protocol.pack(introduction("rogue")))
+        answer = heard(dealer)
+        assert isinstance(answer, protocol.Registered)
+        results = tuple(protocol.RunResult(run, "success", "exit", 1, exit_code=0) for run in range(1, count + 1))
+        sent = flood([dealer], protocol.pack(protocol.Result(s=answer.s, results=results)), 5.0)
+        assert sent > 50
+        until(lambda: scheduler.get("/version") is not None)
+        events = scheduler.get("/events?after=0&limit=1000")
+        stale = [event for event in events if event.get("reason") == "stale"]
+        assert 1 <= len(stale) <= STALE_FRAMES_MAX + 20
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["other", "rogue"])
+def test_registers_leave_few_events_and_lines(tmp_path: Path, name: str) -> None:
+    """For another's name, and for its own."""
+    with watched(tmp_path) as scheduler, rogue(scheduler) as connect:
+        assert flood([connect()], protocol.pack(introduction(name)), 4.0) > 5_000
+        assert len(scheduler.get("/events?after=0&limit=1000")) < 100

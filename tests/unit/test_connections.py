@@ -10,8 +10,10 @@ import pytest
 from zsched import connections
 from zsched.connections import Connection, Identity, Limits, connections_max, warn_of_few_files
 from zsched.limits import (
+    CONNECTIONS_MAX,
     CONNECTIONS_PER_KEY_MAX,
     FILES_RESERVED,
+    SOCKET_CONNECTIONS_MAX,
     UNHEARD_CONNECTIONS_MAX,
     WORKER_CONNECTIONS_MAX,
 )
@@ -140,6 +142,7 @@ def test_events_of_unknown_connections_change_nothing() -> None:
     ],
 )
 def test_open_files_are_left_for_everything_else(files: int, most: int) -> None:
+    assert FILES_RESERVED >= CONNECTIONS_MAX + SOCKET_CONNECTIONS_MAX + 200
     assert connections_max(files) == most
 
 

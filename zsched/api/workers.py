@@ -114,9 +114,7 @@ class Enrol:
         if facts.server_key:
             key = public_key(body.public_key)
             self._context.inbox.call(BindKey(name, key, _origin(req, body), actor(req), bound_slots(req)))
-        # REST listens on ::1 as well, the workers' port on IPv4 alone.
-        called = "127.0.0.1" if facts.zmq_host == "0.0.0.0" and req.host == "::1" else req.host  # noqa: S104
-        host = facts.advertise or (called if facts.zmq_host in _ALL else facts.zmq_host)
+        host = facts.advertise or (req.host if facts.zmq_host in _ALL else facts.zmq_host)
         address = f"[{host}]" if ":" in host and not host.startswith("[") else host
         place = {"endpoint": f"tcp://{address}:{facts.zmq_port}", "db": facts.db}
         answer(resp, {**place, **({"server_key": facts.server_key} if facts.server_key else {})})
