@@ -339,8 +339,8 @@ REQUEST_S = 60
 ANSWER_S = 180
 
 # Bytes of requests until they have been served, of all connections together. They are kept in memory. Beyond it a
-# connection is cut off: of the address that holds most, the one that has cost most, in bytes times seconds. Those that
-# threads serve count, and are never cut.
+# connection is cut off: of the address that holds most, the one whose request began first. Those that threads serve
+# count, and are never cut.
 UNFINISHED_BYTES_MAX = 64 * MIB
 
 # Bytes of answers that have not been sent, of all connections together. They are kept in memory. Beyond it a connection

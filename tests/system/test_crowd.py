@@ -246,7 +246,7 @@ def test_requests_that_wait_for_a_thread_count_and_the_served_one_goes_on(monkey
     server.stop()
 
 
-def test_who_holds_the_most_for_the_longest_time_goes_first(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_of_the_address_that_holds_most_the_request_that_began_first_goes(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(crowd, "UNFINISHED_BYTES_MAX", 100)
 
     class One:
@@ -265,7 +265,7 @@ def test_who_holds_the_most_for_the_longest_time_goes_first(monkeypatch: pytest.
     whole = crowd.Crowd()
     for one in (One("alone", b"a", 40, 0.0), One("served", b"b", 30, 0.0, served=True), One("late", b"b", 15, 9.0)):
         whole.enter(one)
-    for one in (One("small", b"b", 1, 0.0), One("early", b"b", 13, 5.0)):
+    for one in (One("small", b"b", 1, 6.0), One("early", b"b", 13, 5.0)):
         whole.enter(one)
     assert whole.thin(10.0)
     assert gone == []

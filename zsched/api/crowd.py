@@ -98,14 +98,16 @@ class Crowd:
         return len(ours) <= room
 
     def _cut_holders(self, now_s: float) -> None:
-        """Keep what requests take within its bound. What threads serve counts too, but goes on."""
+        """Keep what requests take within its bound: those that began first go. What threads serve counts too, but
+        goes on.
+        """
         held = {one: size for one in self._all() if (size := one.held_bytes)}
-        costs = {one: size * (now_s - one.since_s) for one, size in held.items() if not one.served}
+        costs = {one: now_s - one.since_s for one in held if not one.served}
         _cut(held, costs, UNFINISHED_BYTES_MAX)
 
     def _cut_debtors(self, now_s: float) -> None:
-        """Keep the unsent bytes of all within their bound. Connections go, in work or not: another answer for them
-        would only add to what they owe.
+        """Keep the unsent bytes of all within their bound: those that cost most go, in bytes times seconds. In work or
+        not: another answer for them would only add to what they owe.
         """
         owed = {one: unsent for one in self._all() if (unsent := one.unsent_bytes)}
         costs = {one: unsent * (now_s - one.owes_s) for one, unsent in owed.items()}
@@ -117,7 +119,7 @@ class Crowd:
 
 def _cut(sizes: dict[Connection, int], costs: dict[Connection, float], bytes_max: int) -> None:
     """Close connections that have a cost until the sizes of all are within a bound: of the address with the most bytes,
-    the one that costs most, in bytes times seconds.
+    the one that costs most.
     """
     excess = sum(sizes.values()) - bytes_max
     homes: Counter[bytes] = Counter()
