@@ -423,8 +423,7 @@ class Client:
 
     def workers(self) -> list[View]:
         """All workers that ever registered, as REST shows them."""
-        # One that registers between two pages may move another from the first to the second.
-        return list({view["worker_id"]: view for view in self.rows("/workers")}.values())
+        return list(self.rows("/workers"))
 
     def stats(self) -> View:
         """How many tasks and workers there are, by status."""

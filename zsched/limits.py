@@ -85,6 +85,15 @@ BODY_VALUES_MAX = 700_000
 SMALL_BODY_BYTES_MAX = 64 * KIB
 BODIES_BYTES_MAX = 4 * MIB
 
+# Bodies that wait for this, in bytes. The next one gets 503. So waiting and running ones leave room among
+# UNFINISHED_BYTES_MAX for those that come in.
+WAITING_BODIES_BYTES_MAX = 16 * MIB
+
+# Chunks of one body, besides one for each KiB that they bring. Each costs the server's only reading thread 2 us, so
+# bodies of tiny chunks would keep all others waiting. More is 400, at once. Ordinary clients send chunks of 4 KiB or
+# more.
+CHUNKS_MAX = 256
+
 # Jobs in one POST /jobs: one transaction, one turn. More is 413.
 JOBS_PER_SUBMIT_MAX = 10_000
 
@@ -329,8 +338,10 @@ REQUEST_S = 60
 # From a request's last byte to the moment when its answer has been taken. One that takes longer is cut off.
 ANSWER_S = 180
 
-# Bodies that are not complete, all together. Beyond it the one that has waited longest is cut off.
-UNFINISHED_BYTES_MAX = 256 * MIB
+# Bytes of requests until they have been served, of all connections together. They are kept in memory. Beyond it a
+# connection is cut off: of the address that holds most, the one whose request began first. Those that threads serve
+# count, and are never cut.
+UNFINISHED_BYTES_MAX = 48 * MIB
 
 # Bytes of answers that have not been sent, of all connections together. They are kept in memory. Beyond it a connection
 # is cut off: of the address that owes most, the one that has cost most, in bytes times seconds.

@@ -333,9 +333,9 @@ def test_pages_of_a_list_are_asked_for_as_they_are_taken(stub: Stub, client: Cli
     assert ("GET", "/jobs?limit=1000&status=failed") in stub.asked
 
 
-def test_a_worker_on_two_pages_is_one_worker(stub: Stub, client: Client) -> None:
+def test_workers_come_from_all_pages(stub: Stub, client: Client) -> None:
     names = [{"worker_id": name} for name in ("a", "b", "c")]
-    stub.answer = replies(as_json(names[:2], Link=following("/workers?offset=2")), as_json(names[1:]))
+    stub.answer = replies(as_json(names[:2], Link=following("/workers?after=b")), as_json(names[2:]))
     assert client.workers() == names
 
 

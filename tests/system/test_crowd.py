@@ -198,7 +198,7 @@ def test_unfinished_bodies_cost_a_bounded_amount_together(server: Server) -> Non
             with suppress(ConnectionError):
                 caller.send(post(b"x" * (2 * MIB))[:-1])
         until(lambda: sum(not cut(caller) for caller in callers) <= 4)
-        assert sum(one.unfinished_bytes for one in list(server._all[0].active_channels.values())) <= 8 * MIB
+        assert sum(one.held_bytes for one in list(server._all[0].active_channels.values())) <= 8 * MIB
         with Caller(server) as other:
             assert other.ask(post(JOB))[0] == 201
         # What is gone counts no more.
@@ -209,12 +209,77 @@ def test_unfinished_bodies_cost_a_bounded_amount_together(server: Server) -> Non
             assert other.ask(post(body))[0] == 201
 
 
+def test_requests_that_wait_for_a_thread_count_and_the_served_one_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(crowd, "UNFINISHED_BYTES_MAX", 8 * MIB)
+    entered, leave = threading.Event(), threading.Event()
+    read: list[int] = []
+
+    def app(environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
+        entered.set()
+        leave.wait(20)
+        read.append(len(environ["wsgi.input"].read()))
+        start_response("200 OK", [("Content-Length", "2")])
+        return [b"{}"]
+
+    server = Server(app, Inbox(1), "127.0.0.1", 0, 1)
+    server.start()
+    with Caller(server) as served, ExitStack() as held:
+        served.send(post(b"x" * (6 * MIB)))
+        assert entered.wait(20)
+        callers = [held.enter_context(Caller(server)) for _ in range(6)]
+        open_ = list(server._all[0].active_channels.values())
+        for caller in callers:
+            with suppress(ConnectionError):
+                caller.send(post(b"x" * (MIB // 2)))
+        small = held.enter_context(Caller(server))
+        small.send(post(b"y" * 100))
+        until(lambda: sum(cut(caller) for caller in callers) >= 3)
+        assert not cut(small)
+        # A body that will not be served is gone, though its place in the queue is not.
+        until(lambda: sum(one.held_bytes for one in open_) <= 8 * MIB)
+        leave.set()
+        assert served.answer()[0] == 200
+        assert small.answer()[0] == 200
+        until(lambda: max(read) == 6 * MIB and 100 in read and not any(one.held_bytes for one in open_))
+        assert not any(one.served or one._served for one in open_)
+    server.close_door()
+    server.stop()
+
+
+def test_of_the_address_that_holds_most_the_request_that_began_first_goes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(crowd, "UNFINISHED_BYTES_MAX", 100)
+
+    class One:
+        waits_s, owes_s, unsent_bytes = 0.0, 0.0, 0
+        begun = in_work = by_socket = False
+
+        def __init__(self, name: str, address: bytes, held_bytes: int, since_s: float, served: bool = False) -> None:
+            self.name, self.home, self.held_bytes, self.since_s = name, address, held_bytes, since_s
+            self.served = served
+
+        def handle_close(self) -> None:
+            gone.append(self.name)
+            whole.leave(self)
+
+    gone: list[str] = []
+    whole = crowd.Crowd()
+    for one in (One("alone", b"a", 40, 0.0), One("served", b"b", 30, 0.0, served=True), One("late", b"b", 15, 9.0)):
+        whole.enter(one)
+    for one in (One("small", b"b", 1, 6.0), One("early", b"b", 13, 5.0)):
+        whole.enter(one)
+    assert whole.thin(10.0)
+    assert gone == []
+    whole.enter(One("little", b"a", 2, 10.0))
+    assert whole.thin(10.1)
+    assert gone == ["early"]
+
+
 def test_the_address_with_the_most_connections_pays_first() -> None:
     class One:
         def __init__(self, address: str, since_s: float) -> None:
             self.home, self.since_s, self.waits_s, self.owes_s = home(address), since_s, since_s, since_s
-            self.unfinished_bytes = self.unsent_bytes = 0
-            self.begun = self.in_work = self.closed = self.by_socket = False
+            self.held_bytes = self.unsent_bytes = 0
+            self.begun = self.in_work = self.served = self.closed = self.by_socket = False
 
         def handle_close(self) -> None:
             self.closed = True
@@ -282,7 +347,8 @@ def test_who_owes_the_most_for_the_longest_time_goes_first(monkeypatch: pytest.M
     monkeypatch.setattr(crowd, "UNSENT_BYTES_MAX", 100)
 
     class One:
-        home, since_s, waits_s, begun, in_work, unfinished_bytes, by_socket = b"", 0.0, 0.0, False, False, 0, False
+        home, since_s, waits_s, held_bytes = b"", 0.0, 0.0, 0
+        begun = in_work = served = by_socket = False
 
         def __init__(self, name: str, address: bytes, unsent_bytes: int, owes_s: float) -> None:
             self.name, self.home, self.unsent_bytes, self.owes_s = name, address, unsent_bytes, owes_s

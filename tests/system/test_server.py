@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import http.client
-import io
 import json
 import logging
+import os
 import socket
 import struct
 import threading
@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from waitress.buffers import TempfileBasedBuffer
 from waitress.channel import HTTPChannel
 
 from tests.system.session import until
@@ -24,7 +23,7 @@ from tests.unit.rest import Rest
 from zsched.api.listeners import ListenError
 from zsched.api.server import Server
 from zsched.inbox import Inbox
-from zsched.limits import HEADER_BYTES_MAX, JOBS_BODY_BYTES_MAX, MIB
+from zsched.limits import CHUNKS_MAX, HEADER_BYTES_MAX, JOBS_BODY_BYTES_MAX, MIB
 
 TIMEOUT_S = 20.0
 JOB = b'{"name": "j", "command": "true"}'
@@ -481,35 +480,45 @@ def test_with_the_door_closed_nobody_new_comes_in_and_who_is_in_is_served(rest: 
         assert inside.closed()
 
 
-def test_a_full_folder_for_temporary_files_is_told_to_who_submits_and_cuts_no_answer(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    # Held here, for Waitress drops one that it could not fill without closing it.
-    files: list[io.FileIO] = []
+def test_large_bodies_take_no_descriptors(server: Server) -> None:
+    def descriptors() -> int:
+        return len(os.listdir("/proc/self/fd"))
 
-    def newfile(_: TempfileBasedBuffer) -> io.FileIO:
-        files.append(io.FileIO("/dev/full", "r+"))
-        return files[-1]
+    body = b'{"name": "j", "command": "true"' + b" " * (JOBS_BODY_BYTES_MAX - 32) + b"}"
+    chunk = b"%x\r\n%b\r\n" % (2 * MIB, b" " * (2 * MIB))
+    with Caller(server) as caller, Caller(server) as other:
+        before = descriptors()
+        caller.send(post(body)[:-1])
+        other.send(b"POST /jobs HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n", chunk)
+        open_ = server._all[0].active_channels
+        until(lambda: sum(one.held_bytes for one in list(open_.values())) >= len(body) + 2 * MIB)
+        # Two connections, each with an end here and one in the server.
+        assert descriptors() <= before + 2
+        assert caller.ask(body[-1:])[0] == 201
 
-    monkeypatch.setattr(TempfileBasedBuffer, "newfile", newfile)
-    job = {"name": "j", "command": f"true {'x' * 90_000}"}
-    with Rest(tmp_path) as rest:
-        server = Server(rest.app, rest.inbox, "127.0.0.1", 0, 2)
-        server.start()
-        with Caller(server) as caller:
-            status, headers, problem = caller.ask(post(json.dumps([job] * 60).encode()))
-            assert (status, problem["code"], headers["retry-after"]) == (503, "unavailable", "1")
-            assert problem["error"].endswith("the body can't be kept: No space left on device")
-            assert caller.closed()
-        with Caller(server) as caller:
-            made = [caller.ask(post(json.dumps(job).encode()))[2] for _ in range(30)]
-            for _ in range(2):
-                status, _, jobs = caller.ask(b"GET /jobs?limit=60 HTTP/1.1\r\nHost: localhost\r\n\r\n")
-                assert (status, jobs) == (200, made[::-1])
-            assert caller.ask(post(JOB))[0] == 201
-        server.close_door()
-        server.stop()
-    assert [record for record in caplog.records if record.levelno > logging.INFO] == []
-    assert files
-    for file in files:
-        file.close()
+
+# --- chunks ----------------------------------------------------------------------------------------------------------
+
+CHUNKED = b"POST /jobs HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n"
+
+
+@pytest.mark.parametrize("piece", [b"1\r\n \r\n", b"\r\n", b"1;a=b\r\n \r\n"], ids=["byte", "empty line", "extension"])
+def test_body_of_too_many_chunks_is_refused_before_its_end(server: Server, piece: bytes) -> None:
+    with Caller(server) as caller:
+        caller.send(CHUNKED, piece * (CHUNKS_MAX - 1))
+        caller.socket.settimeout(0.2)
+        with pytest.raises(TimeoutError):
+            caller.socket.recv(1)
+        caller.socket.settimeout(TIMEOUT_S)
+        caller.send(piece * 3)
+        refused(caller.answer(), 400, "invalid_request")
+        assert caller.closed()
+
+
+def test_chunks_of_a_kibibyte_are_any_number(server: Server) -> None:
+    body = JOB + b" " * (2 * MIB)
+    parts = [body[at : at + 1024] for at in range(0, len(body), 1024)]
+    connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=TIMEOUT_S)
+    connection.request("POST", "/jobs", iter(parts), encode_chunked=True, headers={"Transfer-Encoding": "chunked"})
+    assert connection.getresponse().status == 201
+    connection.close()

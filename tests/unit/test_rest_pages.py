@@ -227,10 +227,41 @@ def test_workers_tokens_and_keys(tmp_path: Path) -> None:
         assert [key["worker_id"] for key in rows(walk(rest, "/access"))] == [f"k{number:02}" for number in range(30)]
         for path in ("/workers", "/tokens", "/access"):
             assert len(walk(rest, path)) > 1
-            assert rows(walk(rest, f"{path}?offset=11")) == rows(walk(rest, path))[11:]
-            assert rest.get(f"{path}?offset=30").json == []
-            detail = "a whole number, 0 or more"
-            problem(rest.get(f"{path}?offset=x"), 400, "invalid_request", f"offset: {detail}", ("offset", detail))
+            assert rest.get(f"{path}?after=zzz").json == []
+            problem(
+                rest.get(f"{path}?offset=1"),
+                400,
+                "invalid_request",
+                "offset: unknown parameter; there are after",
+                ("offset", "unknown parameter; there are after"),
+            )
+
+
+@pytest.mark.usefixtures("small")
+def test_rows_that_come_in_during_a_walk_repeat_none(tmp_path: Path) -> None:
+    folder = tmp_path / "keyed"
+    folder.mkdir()
+
+    def add(rest: Rest, number: int) -> None:
+        rest.register(f"w{number:02}")
+        rest.post("/tokens", {"scopes": ["read"], "note": str(number)})
+        rest.post("/workers/enrol", {"worker_id": f"k{number:02}", "public_key": f"{number:040}"})
+
+    with Rest(folder, server_key="k" * 40) as rest:
+        for number in range(30, 60):
+            add(rest, number)
+        for path, name in (("/workers", "worker_id"), ("/tokens", "id"), ("/access", "public_key")):
+            before = [row[name] for row in rows(walk(rest, path))]
+            first = rest.get(path)
+            for _ in range(3):
+                # They come before all others by name.
+                add(rest, added := len(rows(walk(rest, "/workers"))) - 30)
+                assert added < 30
+            rest_of_it = following(first)
+            assert rest_of_it is not None
+            seen = [row[name] for row in (*first.json, *rows(walk(rest, rest_of_it)))]
+            assert len(set(seen)) == len(seen)
+            assert set(before) <= set(seen)
 
 
 def test_a_page_reads_no_more_rows_than_it_shows(rest: Rest) -> None:

@@ -9,13 +9,12 @@ import falcon
 from zsched import tokens
 from zsched.api import views
 from zsched.api.body import TokenBody, read
-from zsched.api.context import Context, actor, answer, number, parameters
+from zsched.api.context import Context, actor, answer, parameters
 from zsched.api.pages import address, answer_page
 from zsched.api.problem import Problem
 from zsched.dispatcher.commands import AddToken, RevokeKey, RevokeToken
 from zsched.limits import TOKEN_LIFE_MS_DEFAULT, TOKEN_LIFE_MS_MAX
 from zsched.model import Scope, Token, WorkerId
-from zsched.protocol import INTEGER_MAX
 from zsched.tokens import NEVER
 from zsched.units import format_duration_ms, parse_duration_ms
 
@@ -27,10 +26,9 @@ class Tokens:
         self._context = context
 
     def on_get(self, req: falcon.Request, resp: falcon.Response) -> None:
-        given = parameters(req, "offset")
-        offset = number(given, "offset", 0, 0, INTEGER_MAX)
-        page = self._context.pages.fill(self._context.reader.tokens(offset), views.token)
-        answer_page(resp, page, address("/tokens", given, offset=offset + page.rows))
+        given = parameters(req, "after")
+        page = self._context.pages.fill(self._context.reader.tokens(given.get("after", "")), views.token)
+        answer_page(resp, page, address("/tokens", {}, after=page.last.token_id) if page.last is not None else "")
 
     on_head = on_get
 
@@ -73,10 +71,9 @@ class Keys:
         self._context = context
 
     def on_get(self, req: falcon.Request, resp: falcon.Response) -> None:
-        given = parameters(req, "offset")
-        offset = number(given, "offset", 0, 0, INTEGER_MAX)
-        page = self._context.pages.fill(self._context.reader.worker_keys(offset), views.key)
-        answer_page(resp, page, address("/access", given, offset=offset + page.rows))
+        given = parameters(req, "after")
+        page = self._context.pages.fill(self._context.reader.worker_keys(given.get("after", "")), views.key)
+        answer_page(resp, page, address("/access", {}, after=page.last.public_key) if page.last is not None else "")
 
     on_head = on_get
 

@@ -23,15 +23,15 @@ from zsched.limits import (
 )
 
 _SWEEP_S: Final = 1.0
-# How often the unsent bytes are added up: threads that write answers change them at any time.
+# How often held and unsent bytes are added up: threads change them at any time.
 _SUM_S: Final = 0.02
 
 
 class Connection(Protocol):
     """What has to be known of one, times by the steady clock. `since_s` is when its present state began: no byte of a
     request is there, or not all of one, or an answer is made and taken. `waits_s` is since when it has been waiting for
-    a whole request; that a part comes changes nothing. `unfinished_bytes`: of a body. `owes_s` is since when it has had
-    unsent bytes. `home`: where it comes from. `by_socket`: by the Unix socket.
+    a whole request; that a part comes changes nothing. `served`: a thread has its request. `owes_s` is since when it
+    has had unsent bytes. `home`: where it comes from. `by_socket`: by the Unix socket.
     """
 
     home: bytes
@@ -39,7 +39,7 @@ class Connection(Protocol):
     since_s: float
     waits_s: float
     owes_s: float
-    unfinished_bytes: int
+    served: bool
 
     @property
     def begun(self) -> bool:
@@ -48,6 +48,10 @@ class Connection(Protocol):
     @property
     def in_work(self) -> bool:
         """Whether a whole request is there and has not been served."""
+
+    @property
+    def held_bytes(self) -> int:
+        """Bytes of requests that have not been served to the end, whole or in part."""
 
     @property
     def unsent_bytes(self) -> int:
@@ -64,7 +68,6 @@ class Crowd:
 
     def __init__(self) -> None:
         self._open: dict[bool, set[Connection]] = {False: set(), True: set()}
-        self._unfinished_bytes = 0
         self._swept_s = 0.0
         self._summed_s = 0.0
 
@@ -73,12 +76,6 @@ class Crowd:
 
     def leave(self, one: Connection) -> None:
         self._open[one.by_socket].discard(one)
-        self.holds(one, 0)
-
-    def holds(self, one: Connection, unfinished_bytes: int) -> None:
-        """So much of a request's body waits for its rest."""
-        self._unfinished_bytes += unfinished_bytes - one.unfinished_bytes
-        one.unfinished_bytes = unfinished_bytes
 
     def thin(self, now_s: float, by_socket: bool = False) -> bool:
         """Close late connections, and those of this kind that have to make room; whether newcomers of it can be
@@ -94,33 +91,46 @@ class Crowd:
         if excess > 0:
             for one in _waiting(ours)[:excess]:
                 one.handle_close()
-        if self._unfinished_bytes > UNFINISHED_BYTES_MAX:
-            for one in _waiting(self._all()):
-                if self._unfinished_bytes > UNFINISHED_BYTES_MAX and one.unfinished_bytes:
-                    one.handle_close()
         if now_s - self._summed_s >= _SUM_S:
             self._summed_s = now_s
+            self._cut_holders(now_s)
             self._cut_debtors(now_s)
         return len(ours) <= room
 
+    def _cut_holders(self, now_s: float) -> None:
+        """Keep what requests take within its bound: those that began first go. What threads serve counts too, but
+        goes on.
+        """
+        held = {one: size for one in self._all() if (size := one.held_bytes)}
+        costs = {one: now_s - one.since_s for one in held if not one.served}
+        _cut(held, costs, UNFINISHED_BYTES_MAX)
+
     def _cut_debtors(self, now_s: float) -> None:
-        """Close connections until the unsent bytes of all are within their bound: of the address that owes most, the
-        one that costs most, in bytes times seconds. In work or not: another answer for it would only add to them.
+        """Keep the unsent bytes of all within their bound: those that cost most go, in bytes times seconds. In work or
+        not: another answer for them would only add to what they owe.
         """
         owed = {one: unsent for one in self._all() if (unsent := one.unsent_bytes)}
-        excess = sum(owed.values()) - UNSENT_BYTES_MAX
-        homes: Counter[bytes] = Counter()
-        for one, unsent in owed.items():
-            homes[one.home] += unsent
-        while excess > 0 and owed:
-            worst = max(owed, key=lambda one: (homes[one.home], owed[one] * (now_s - one.owes_s)))
-            unsent = owed.pop(worst)
-            homes[worst.home] -= unsent
-            excess -= unsent
-            worst.handle_close()
+        costs = {one: unsent * (now_s - one.owes_s) for one, unsent in owed.items()}
+        _cut(owed, costs, UNSENT_BYTES_MAX)
 
     def _all(self) -> set[Connection]:
         return self._open[False] | self._open[True]
+
+
+def _cut(sizes: dict[Connection, int], costs: dict[Connection, float], bytes_max: int) -> None:
+    """Close connections that have a cost until the sizes of all are within a bound: of the address with the most bytes,
+    the one that costs most.
+    """
+    excess = sum(sizes.values()) - bytes_max
+    homes: Counter[bytes] = Counter()
+    for one, size in sizes.items():
+        homes[one.home] += size
+    while excess > 0 and costs:
+        worst = max(costs, key=lambda one: (homes[one.home], costs[one]))
+        del costs[worst]
+        homes[worst.home] -= sizes[worst]
+        excess -= sizes[worst]
+        worst.handle_close()
 
 
 def _waiting(some: Collection[Connection]) -> list[Connection]:

@@ -86,7 +86,11 @@ _QUERY: Final[Mapping[str, Schema]] = {
         "description": "Jobs up to this number, oldest first; not together with status, offset and before",
         "schema": {"type": "integer", "minimum": 1},
     },
-    "after": {"description": "The last id that was seen", "schema": {"type": "integer", "minimum": 0, "default": 0}},
+    "after": {
+        "description": "Only what follows this: the number of an event, the name of a worker, the id of a token, or a"
+        " public key. `Link` has it",
+        "schema": {"anyOf": [{"type": "integer", "minimum": 0}, {"type": "string"}]},
+    },
     "wait": {
         "description": "How long to hold the answer until there is something to say; more than 20s is cut to that",
         "schema": _DURATION,

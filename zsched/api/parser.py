@@ -11,7 +11,10 @@ from typing import Any, Final
 
 import waitress.parser
 import waitress.receiver
-from waitress.utilities import BadRequest, Error
+from waitress.utilities import BadRequest
+
+from zsched.api.received import Body, Chunks, TooManyChunksError
+from zsched.limits import CHUNKS_MAX
 
 _FOLDED: Final = re.compile(rb"\r\n[ \t]")
 _CODING: Final = re.compile(rb"(?i)\r\ntransfer-encoding:([^\r]*)")
@@ -31,31 +34,13 @@ waitress.receiver.ONLY_HEXDIG_RE = re.compile(rb"[0-9A-Fa-f]+\Z")
 waitress.receiver.CHUNK_EXT_RE = re.compile(waitress.receiver.CHUNK_EXT_RE.pattern.removesuffix(b"$") + rb"\Z")
 
 
-class NoRoom(Error):  # type: ignore[misc]
-    """A long body goes by a file, and the folder for temporary files is full."""
-
-    code = 503
-    reason = "Service Unavailable"
-
-
-class _Nowhere:
-    """Where a body goes that nobody will read."""
-
-    def __len__(self) -> int:
-        return 0
-
-    def append(self, data: bytes) -> None:
-        """Let go of it."""
-
-    def close(self) -> None:
-        """Nothing is open."""
-
-
 class Parser(waitress.parser.HTTPRequestParser):  # type: ignore[misc]
     """A request as it comes in."""
 
     body_rcv: Any
+    command: str
     completed: bool
+    header_bytes_received: int
     headers: dict[str, str]
     request_uri: str
 
@@ -81,20 +66,24 @@ class Parser(waitress.parser.HTTPRequestParser):  # type: ignore[misc]
         # Whoever reads the address in the line, and whoever reads Host, means the same one.
         if self.proxy_netloc and self.proxy_netloc != self.headers.get("HOST"):
             _refuse("The address in the request line is not that of Host")
+        if self.chunked:
+            self.body_rcv = Chunks(Body())
+        elif self.body_rcv is not None:
+            self.body_rcv.buf = Body()
+
+    @property
+    def held_bytes(self) -> int:
+        """What it takes in memory: head and body."""
+        return self.header_bytes_received + (len(self.body_rcv) if self.body_rcv is not None else 0)
 
     def received(self, data: bytes) -> int:
         """Take in bytes; returns how many."""
         try:
             taken = int(super().received(data))
-        except OSError as error:
-            self.error = NoRoom(f"the body can't be kept: {error.strerror}")
-            if self.chunked:
-                self.completed = True
-                return len(data)
-            # The rest is read all the same: who still sends would not see the answer.
-            self.body_rcv.getbuf().close()
-            self.body_rcv.buf = _Nowhere()
-            taken = int(super().received(data))
+        except TooManyChunksError:
+            self.error = BadRequest(f"more than {CHUNKS_MAX} chunks, and one for each KiB: send larger chunks")
+            self.completed = True
+            return len(data)
         if self.chunked and not self.completed:
             control = len(self.body_rcv.control_line) + len(self.body_rcv.trailer)
             if control > _CONTROL_BYTES_MAX:
@@ -116,6 +105,10 @@ class Ahead(Parser):
     def received(self, data: bytes) -> int:
         self.data += data
         return len(data)
+
+    @property
+    def held_bytes(self) -> int:
+        return len(self.data)
 
 
 def _refuse(why: str) -> None:

@@ -15,7 +15,7 @@ from typing import Final
 import falcon
 
 from zsched.api.problem import Problem
-from zsched.limits import SMALL_BODY_BYTES_MAX
+from zsched.limits import SMALL_BODY_BYTES_MAX, WAITING_BODIES_BYTES_MAX
 
 # How long a body waits for its turn.
 _WAIT_S: Final = 10.0
@@ -32,15 +32,16 @@ class Room:
         self._busy = busy
         self._waiters_max = waiters_max
         self._waiting: deque[object] = deque()
+        self._waiting_bytes = 0
 
     def take(self, size: int) -> int:
         """Take room for `size`, or all of it for more; returns what `give_back` takes. Raises a 503 Problem when
-        too many wait already, or the wait takes too long.
+        too many wait already, or too much, or the wait takes too long.
         """
         taken = min(size, self._size_max)
         with self._changed:
             if self._waiting or self._free < taken:
-                self._wait(taken)
+                self._wait(taken, size)
             self._free -= taken
         return taken
 
@@ -49,16 +50,18 @@ class Room:
             self._free += taken
             self._changed.notify_all()
 
-    def _wait(self, taken: int) -> None:
+    def _wait(self, taken: int, size: int) -> None:
         place = object()
-        if len(self._waiting) >= self._waiters_max:
+        if len(self._waiting) >= self._waiters_max or self._waiting_bytes + size > WAITING_BODIES_BYTES_MAX:
             raise self._refusal()
         self._waiting.append(place)
+        self._waiting_bytes += size
         try:
             if not self._changed.wait_for(lambda: self._waiting[0] is place and self._free >= taken, _WAIT_S):
                 raise self._refusal()
         finally:
             self._waiting.remove(place)
+            self._waiting_bytes -= size
             # Who stood behind it may fit now.
             self._changed.notify_all()
 

@@ -122,10 +122,12 @@ class _Channel(waitress.channel.HTTPChannel):  # type: ignore[misc]
         self._inbox = inbox
         self.since_s = self.waits_s = self.owes_s = time.monotonic()
         self.begun = False
-        self.unfinished_bytes = 0
+        self._served: Parser | None = None
         self._crowd = crowd
         super().__init__(server, sock, *rest, **named)
         self.outbufs = [Unsent()]
+        # Waitress holds it when it sends "100 Continue", and that may find the connection closed: see del_channel.
+        self.requests_lock = threading.RLock()
         crowd.enter(self)
 
     @property
@@ -133,8 +135,18 @@ class _Channel(waitress.channel.HTTPChannel):  # type: ignore[misc]
         return bool(self.requests)
 
     @property
+    def served(self) -> bool:
+        # A thread may take its request out at any time.
+        return self._served is not None and self._served in [*self.requests]
+
+    @property
     def unsent_bytes(self) -> int:
         return int(self.total_outbufs_len)
+
+    @property
+    def held_bytes(self) -> int:
+        held = [*self.requests, self.request]
+        return sum(one.held_bytes for one in held if one is not None)
 
     def parser_class(self, adjustments: Any) -> Any:
         """What reads the next bytes: a request, or nothing while one is not answered. Called under `requests_lock`."""
@@ -159,9 +171,7 @@ class _Channel(waitress.channel.HTTPChannel):  # type: ignore[misc]
         # Empty lines before a request are none, and do not begin one again and again.
         if not self.begun:
             self.begun, self.since_s = True, time.monotonic()
-        taken = bool(super().received(data))
-        self._crowd.holds(self, self.request.body_bytes_received if self.request is not None and self.connected else 0)
-        return taken
+        return bool(super().received(data))
 
     def write_soon(self, data: bytes) -> int:
         """Send what the socket takes at once, and keep the rest in memory; the crowd bounds what is kept. Called by the
@@ -180,18 +190,30 @@ class _Channel(waitress.channel.HTTPChannel):  # type: ignore[misc]
         return len(data)
 
     def service(self) -> None:
+        request = self.requests[0]
+        with self.requests_lock:
+            self._served = request
         self.since_s = time.monotonic()
+        # A call with this method may wait for long, and none looks at a body.
+        if getattr(request, "command", None) == "GET":
+            request.close()
         with self._inbox.serving(self):
             super().service()
+        with self.requests_lock:
+            # Another thread may serve the next request by now.
+            if self._served is request:
+                self._served = None
         self.begun = False
         self.since_s = self.waits_s = time.monotonic()
 
     def del_channel(self, map: Any = None) -> None:  # noqa: A002  (Waitress's name)
         super().del_channel(map)
         self._crowd.leave(self)
-        # A body that has not come whole may lie in a file.
-        if self.request is not None:
-            self.request.close()
+        # The queue of the threads keeps this connection until its turn comes, but not what was to be served.
+        with self.requests_lock:
+            for one in [*self.requests, self.request]:
+                if one is not None and one is not self._served:
+                    one.close()
 
 
 class _SocketListener(waitress.server.UnixWSGIServer):  # type: ignore[misc]

@@ -7,13 +7,12 @@ import falcon
 from zsched import keys
 from zsched.api import views
 from zsched.api.body import EnrolBody, RegisterBody, WorkerBody, read
-from zsched.api.context import Context, actor, answer, bound_slots, number, parameters, worker_name
+from zsched.api.context import Context, actor, answer, bound_slots, parameters, worker_name
 from zsched.api.gate import foreign
 from zsched.api.pages import address, answer_page
 from zsched.api.problem import Problem
 from zsched.dispatcher.commands import Beat, BindKey, Next, RegisterWorker
 from zsched.model import KeyOrigin, WorkerId
-from zsched.protocol import INTEGER_MAX
 from zsched.store.contract import Claimed
 
 # Settings of zmq_host that mean every address of this host, or loopback until a worker elsewhere has a key.
@@ -27,10 +26,9 @@ class Workers:
         self._context = context
 
     def on_get(self, req: falcon.Request, resp: falcon.Response) -> None:
-        given = parameters(req, "offset")
-        offset = number(given, "offset", 0, 0, INTEGER_MAX)
-        page = self._context.pages.fill(self._context.reader.workers(offset), views.worker)
-        answer_page(resp, page, address("/workers", given, offset=offset + page.rows))
+        given = parameters(req, "after")
+        page = self._context.pages.fill(self._context.reader.workers(given.get("after", "")), views.worker)
+        answer_page(resp, page, address("/workers", {}, after=page.last.worker_id) if page.last is not None else "")
 
     on_head = on_get
 

@@ -98,6 +98,8 @@ READY_S: Final = 3.0
 # Of malloc.h; from how many bytes on a block is given back by itself, and how many of the others are kept.
 _M_TRIM_THRESHOLD: Final = -1
 _M_MMAP_THRESHOLD: Final = -3
+# How many heaps it has. By itself it gives most threads one of their own, up to eight for each core.
+_M_ARENA_MAX: Final = -8
 _LARGE_BYTES: Final = 128 * 1024
 _KEPT_BYTES: Final = 1024 * 1024
 
@@ -224,6 +226,8 @@ def give_memory_back() -> None:
     """
     with suppress(AttributeError):  # Another C library has no such thing.
         mallopt = ctypes.CDLL(None).mallopt
+        # Each thread that ever served a large body would keep megabytes in its heap.
+        mallopt(_M_ARENA_MAX, 2)
         mallopt(_M_MMAP_THRESHOLD, _LARGE_BYTES)
         mallopt(_M_TRIM_THRESHOLD, _KEPT_BYTES)
 

@@ -578,8 +578,8 @@ class Reader(Protocol):
     def totals(self) -> dict[RunStatus, int]:
         """How many tasks are in each state, each by its last run; from counters."""
 
-    def workers(self, offset: int = 0) -> Generator[Worker]:
-        """All workers ever registered, by name."""
+    def workers(self, after: str = "") -> Generator[Worker]:
+        """The workers ever registered with a name after this one, by name."""
 
     def workers_by_status(self) -> dict[WorkerStatus, int]:
         """How many workers are in each state."""
@@ -595,11 +595,13 @@ class Reader(Protocol):
 
     def token_named(self, name: str) -> Token | None: ...
 
-    def tokens(self, offset: int = 0) -> Generator[Token]:
-        """All tokens ever made, oldest first."""
+    def tokens(self, after: str = "") -> Generator[Token]:
+        """The tokens ever made, oldest first: all, or those after the one with this id. None after an unknown id."""
 
-    def worker_keys(self, offset: int = 0) -> Generator[WorkerKey]:
-        """All keys that workers ever had, by worker, oldest first."""
+    def worker_keys(self, after: str = "") -> Generator[WorkerKey]:
+        """The keys that workers ever had, by worker, oldest first: all, or those after this public key. None after an
+        unknown key.
+        """
 
     def last_revoked_key(self, worker_id: WorkerId) -> WorkerKey | None:
         """The key of this worker that was revoked last; None when none was."""

@@ -100,8 +100,8 @@ class EngineReader:
         found = {WorkerStatus(status): count for status, count in self._execute(sql.WORKERS_BY_STATUS)}
         return {status: found.get(status, 0) for status in WorkerStatus}
 
-    def workers(self, offset: int = 0) -> Generator[Worker]:
-        return self._each(rows.worker, sql.WORKERS, (_ENDLESS, offset))
+    def workers(self, after: str = "") -> Generator[Worker]:
+        return self._each(rows.worker, sql.WORKERS, (after,))
 
     def worker(self, worker_id: WorkerId) -> Worker | None:
         found = self._execute(sql.WORKER, (worker_id,))
@@ -119,11 +119,15 @@ class EngineReader:
         found = self._execute(sql.TOKEN_NAMED, (name,))
         return rows.token(found[0]) if found else None
 
-    def tokens(self, offset: int = 0) -> Generator[Token]:
-        return self._each(rows.token, sql.TOKENS, (_ENDLESS, offset))
+    def tokens(self, after: str = "") -> Generator[Token]:
+        if not after:
+            return self._each(rows.token, sql.TOKENS, ())
+        return self._each(rows.token, sql.TOKENS_AFTER, (after,))
 
-    def worker_keys(self, offset: int = 0) -> Generator[WorkerKey]:
-        return self._each(rows.key, sql.KEYS, (_ENDLESS, offset))
+    def worker_keys(self, after: str = "") -> Generator[WorkerKey]:
+        if not after:
+            return self._each(rows.key, sql.KEYS, ())
+        return self._each(rows.key, sql.KEYS_AFTER, (after,))
 
     def last_revoked_key(self, worker_id: WorkerId) -> WorkerKey | None:
         found = self._execute(sql.LAST_REVOKED_KEY, (worker_id,))

@@ -225,7 +225,7 @@ _WORKER: Final = (
     " lock_inode, agent, can, labels"
 )
 WORKER: Final = f"SELECT {_WORKER} FROM workers WHERE worker_id = ?"
-WORKERS: Final = f"SELECT {_WORKER} FROM workers ORDER BY worker_id LIMIT ? OFFSET ?"
+WORKERS: Final = f"SELECT {_WORKER} FROM workers WHERE worker_id > ? ORDER BY worker_id"
 WORKERS_BY_STATUS: Final = "SELECT status, count(*) FROM workers GROUP BY status"
 ACTIVE_WORKERS: Final = f"SELECT {_WORKER} FROM workers WHERE status = 'active' ORDER BY worker_id"
 REGISTER: Final = f"""
@@ -255,7 +255,11 @@ _TOKEN: Final = (
 _ENDING: Final = "ending_by IS NOT NULL"
 TOKEN: Final = f"SELECT {_TOKEN}, {_ENDING} FROM tokens WHERE token_id = ?"
 TOKEN_NAMED: Final = f"SELECT {_TOKEN}, {_ENDING} FROM tokens WHERE name = ?"
-TOKENS: Final = f"SELECT {_TOKEN}, {_ENDING} FROM tokens ORDER BY created_ms, token_id LIMIT ? OFFSET ?"
+TOKENS: Final = f"SELECT {_TOKEN}, {_ENDING} FROM tokens ORDER BY created_ms, token_id"
+TOKENS_AFTER: Final = f"""
+    SELECT {_TOKEN}, {_ENDING} FROM tokens
+    WHERE (created_ms, token_id) > (SELECT created_ms, token_id FROM tokens WHERE token_id = ?)
+    ORDER BY created_ms, token_id"""
 ADD_TOKEN: Final = f"INSERT INTO tokens ({_TOKEN}) VALUES (?, ?, ?, ?, ?, ?, ?, NULL, ?, ?, ?, ?, ?, ?, NULL)"
 USE_TOKEN: Final = "UPDATE tokens SET last_used_ms = ? WHERE token_id = ?"  # noqa: S105
 # What a revoked token has left: `ended_to` is the last job that was cancelled.
@@ -270,7 +274,12 @@ REVOKE_TOKEN: Final = "UPDATE tokens SET revoked_ms = ? WHERE token_id = ? AND r
 _KEY: Final = "public_key, worker_id, origin, created_ms, created_by, revoked_ms, slots_max"
 KEY: Final = f"SELECT {_KEY} FROM keys WHERE public_key = ?"
 KEY_OF: Final = f"SELECT {_KEY} FROM keys WHERE worker_id = ? AND revoked_ms IS NULL"
-KEYS: Final = f"SELECT {_KEY} FROM keys ORDER BY worker_id, created_ms, public_key LIMIT ? OFFSET ?"
+KEYS: Final = f"SELECT {_KEY} FROM keys ORDER BY worker_id, created_ms, public_key"
+KEYS_AFTER: Final = f"""
+    SELECT {_KEY} FROM keys
+    WHERE (worker_id, created_ms, public_key) >
+        (SELECT worker_id, created_ms, public_key FROM keys WHERE public_key = ?)
+    ORDER BY worker_id, created_ms, public_key"""
 LAST_REVOKED_KEY: Final = f"""
     SELECT {_KEY} FROM keys WHERE worker_id = ? AND revoked_ms IS NOT NULL ORDER BY revoked_ms DESC LIMIT 1"""
 REMOTE_KEY: Final = "SELECT 1 FROM keys WHERE revoked_ms IS NULL AND origin <> 'enrolled' LIMIT 1"
