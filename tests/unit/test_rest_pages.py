@@ -180,7 +180,7 @@ def test_jobs_by_their_numbers_are_in_the_order_of_their_submit(rest: Rest) -> N
     assert [job["id"] for job in rows(walk(rest, "/jobs?first=5&last=25"))] == list(range(5, 26))
     assert [job["id"] for job in rows(walk(rest, "/jobs?first=28"))] == [28, 29, 30]
     assert [job["id"] for job in rows(walk(rest, "/jobs?last=3&limit=1"))] == [1, 2, 3]
-    for other in ("status=pending", "offset=1", "before=7"):
+    for other in ("status=pending", "owner=me", "offset=1", "before=7"):
         name, detail = other.partition("=")[0], "not together with first and last"
         answer = rest.get(f"/jobs?first=1&{other}")
         problem(answer, 400, "invalid_request", f"{name}: {detail}", (name, detail))

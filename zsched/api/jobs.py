@@ -85,7 +85,7 @@ class Jobs:
 
     def _range(self, resp: falcon.Response, given: dict[str, str], limit: int) -> None:
         """Jobs by their numbers, oldest first, as the submit that made them answers."""
-        for name in ("status", "offset", "before"):
+        for name in ("status", "owner", "offset", "before"):
             if name in given:
                 detail = "not together with first and last"
                 raise Problem(400, "invalid_request", f"{name}: {detail}", errors=((name, detail),))
