@@ -349,6 +349,30 @@ _REMOVALS: Final = (
     ),
     removal(
         25,
+        "a token over loopback replaces the key of a worker of this host",
+        "unit/test_rest_workers.py::test_enrolling_with_a_token_ends_no_worker_of_this_host",
+        ("api/workers.py", "req.context.principal.token is None and foreign", "foreign"),
+    ),
+    removal(
+        25,
+        "a caller that knows a public key changes its bound of slots",
+        "unit/test_rest_workers.py::test_token_that_did_not_bind_a_key_changes_no_bound_of_it",
+        ("dispatcher/access.py", " and _may_limit(command.caller, known):", ":"),
+    ),
+    removal(
+        25,
+        "access files go into a folder in which others can write",
+        "unit/test_rotation.py::test_folder_that_others_can_write_in_gets_no_access_file",
+        ("rotation.py", "        files.demand_unwritable(folder)\n", ""),
+    ),
+    removal(
+        25,
+        "a client follows another user's link to a token",
+        "unit/test_client.py::test_token_file_by_the_link_of_another_user_where_everybody_may_write_is_refused",
+        ("wire.py", "    _demand_no_strange_link(path)\n", ""),
+    ),
+    removal(
+        25,
         "a worker over REST takes the name of one on ZeroMQ",
         "unit/test_dispatcher_access.py::test_rest_worker_gets_no_name_that_has_a_key",
         ("dispatcher/polling.py", "    if store.access.key_of(command.worker_id) is not None:", "    if False:"),
@@ -1132,6 +1156,12 @@ _REMOVALS: Final = (
         " system/test_impostor.py::test_worker_sends_nothing_to_another_user_on_the_schedulers_port"
         " system/test_impostor.py::test_client_sends_nothing_to_another_user_on_the_schedulers_port",
         ("endpoint.py", '        demand_trusted(uid, self._url, f"{host}:{theirs.port}")', "        pass"),
+    ),
+    removal(
+        25,
+        "a second address of this host is taken for another host",
+        "system/test_impostor.py::test_server_on_an_address_of_this_host_that_does_not_accept_is_waited_for",
+        ("endpoint.py", " or peer.of_this_host(theirs.address))", ")"),
     ),
     removal(
         25,

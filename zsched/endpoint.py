@@ -248,14 +248,12 @@ class _Attempt:
         from zsched import peer
 
         ours, theirs = (peer.end(*name[:2]) for name in (self.socket.getsockname(), self.socket.getpeername()))
-        # A connection within this host has loopback addresses, or one and the same address at both ends.
-        if not theirs.address.is_loopback and theirs.address != ours.address:
-            return True
         # Asked after connecting. No other connection can have these two ends while ours is alive, and what is sent on
         # a dead one arrives nowhere.
         uid = peer.uid_of(theirs, ours)
         if uid is None:
-            return trusts_all()
+            # Not accepted yet, or on another host. The two ends' addresses may differ on one host too.
+            return trusts_all() or not (theirs.address == ours.address or peer.of_this_host(theirs.address))
         host = f"[{theirs.address}]" if theirs.address.version == 6 else str(theirs.address)
         demand_trusted(uid, self._url, f"{host}:{theirs.port}")
         return True

@@ -81,6 +81,27 @@ def demand_private(path: Path, found: os.stat_result) -> None:
         )
 
 
+def demand_unwritable(folder: Path) -> None:
+    """Raises InsecureError when another user can put a file into a folder, or another folder in its place; OSError.
+
+    The folder is ours. No link of another user leads to it, and others may remove nothing from the folders above it.
+    """
+    place, found = resolve(folder), folder.stat()
+    demand_own(folder, found)
+    if found.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
+        raise InsecureError(
+            f"insecure permissions on {folder} (mode {stat.S_IMODE(found.st_mode):o}): others can write in it;"
+            f" run chmod go-w {folder}, or name another folder"
+        )
+    for above in place.parents:
+        mode = above.stat().st_mode
+        if mode & stat.S_IWOTH and not mode & stat.S_ISVTX:
+            raise InsecureError(
+                f"insecure permissions on {above} (mode {stat.S_IMODE(mode):o}): everybody can replace {folder};"
+                " name another folder"
+            )
+
+
 def open_lock(folder: Path) -> int:
     """A descriptor of the file `lock` in a private folder, made (0600) if there is none. Raises InsecureError, OSError.
 

@@ -131,13 +131,15 @@ def read_private(path: Path, *, follow: bool = True) -> str:
         if follow:
             files.resolve(path)
         # Opened by its name: what is found in /dev/fd has no other path.
-        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | (0 if follow else os.O_NOFOLLOW))
+        # Opening another user's named pipe must not wait for a writer.
+        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | (0 if follow else os.O_NOFOLLOW))
         with open(descriptor, "rb") as file:
             found = os.fstat(descriptor)
             if found.st_mode & (stat.S_IRWXG | stat.S_IRWXO):
                 raise KeyFileError(f"others can read the keys in {path}: chmod 600 {path}, or make new ones")
             if found.st_uid not in (os.geteuid(), 0):
                 raise KeyFileError(f"{path} belongs to user {found.st_uid}: it must be ours or root's")
+            os.set_blocking(descriptor, True)
             return file.read(_FILE_BYTES_MAX).decode("ascii")
     except FileNotFoundError:
         raise

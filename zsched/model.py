@@ -362,9 +362,9 @@ class Token:
 class KeyOrigin(StrEnum):
     """How a worker's key came to the scheduler: see `dispatcher/access.py`."""
 
-    # By a worker on the scheduler's own host.
+    # By a worker on the scheduler's own host, without a token.
     ENROLLED = "enrolled"
-    # By a worker elsewhere, with a token.
+    # By a worker elsewhere, or with a token.
     REMOTE = "remote"
     # By `zsched access new`.
     FILE = "file"

@@ -30,6 +30,14 @@ _HEAD: Final = struct.Struct("=IHHII")
 _QUESTION: Final = struct.Struct("=BBBxI")
 _ANSWER: Final = struct.Struct("=4B48xIIIII")
 _TIMEOUT_S: Final = 1.0
+# linux/rtnetlink.h: the head of a question or an answer about a route, whose last byte before the flags is its type;
+# the head of an attribute.
+_RTM_GETROUTE: Final = 26
+_RTM_NEWROUTE: Final = 24
+_ROUTE: Final = struct.Struct("=8BI")
+_ATTRIBUTE: Final = struct.Struct("=HH")
+_RTA_DST: Final = 1
+_RTN_LOCAL: Final = 2
 # linux/tcp_states.h. A socket that is still connecting to us (SYN_SENT) is no end of a connection that we have: it may
 # have the port of a caller that is gone.
 _CONNECTED: Final = frozenset({1, 4, 5, 8, 9, 11})  # ESTABLISHED, FIN_WAIT1, FIN_WAIT2, CLOSE_WAIT, LAST_ACK, CLOSING
@@ -109,6 +117,27 @@ def home(address: str) -> bytes:
     if parsed.is_loopback:
         return b""
     return parsed.packed if parsed.version == 4 else parsed.packed[:8]
+
+
+def of_this_host(address: IPv4Address | IPv6Address) -> bool:
+    """Whether what is sent to an address stays on this host: the kernel has a local route to it.
+
+    Where the kernel may not be asked, only loopback addresses are known to be.
+    """
+    if address.is_loopback:
+        return True
+    family = socket.AF_INET if address.version == 4 else socket.AF_INET6
+    bits = 8 * len(address.packed)
+    body = _ROUTE.pack(family, bits, 0, 0, 0, 0, 0, 0, 0) + _ATTRIBUTE.pack(4 + bits // 8, _RTA_DST) + address.packed
+    try:
+        with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, socket.NETLINK_ROUTE) as kernel:
+            kernel.settimeout(_TIMEOUT_S)
+            kernel.send(_HEAD.pack(_HEAD.size + len(body), _RTM_GETROUTE, _NLM_F_REQUEST, 1, 0) + body)
+            answer = kernel.recv(4096)
+    except OSError:
+        return False
+    _, kind, *_ = _HEAD.unpack_from(answer)
+    return bool(kind == _RTM_NEWROUTE and _ROUTE.unpack_from(answer, _HEAD.size)[7] == _RTN_LOCAL)
 
 
 def uid_of(caller: End, ours: End, kernel: SockDiag | None = None) -> int | None:

@@ -67,8 +67,8 @@ def rotate_curve(folder: Path, store: Store, issue: Issue, actor: str, now_ms: i
     for worker in issue.workers:
         if store.access.key_of(worker) is None:
             raise UnknownWorkerError(f"worker {worker} has no key; `zsched access list` shows those that have one")
-    server_key = keys.own_pair(folder / NEXT).public
     _make_folder(issue.folder)
+    server_key = keys.own_pair(folder / NEXT).public
     issued = {issue.folder / f"{worker}.access": _issued(store, issue, worker, server_key) for worker in issue.workers}
     _bind(store, issued.values(), actor, now_ms)
     try:
@@ -80,8 +80,14 @@ def rotate_curve(folder: Path, store: Store, issue: Issue, actor: str, now_ms: i
 
 
 def _make_folder(folder: Path) -> None:
+    """Make a folder if there is none; nobody else can write in it. Raises KeyFileError."""
     try:
+        # A link of another user could say where it is made.
+        files.resolve(folder)
         files.make_folder(folder)
+        files.demand_unwritable(folder)
+    except files.InsecureError as error:
+        raise KeyFileError(str(error)) from None
     except OSError as error:
         raise KeyFileError(f"{folder} can't be made: {error.strerror}") from None
 

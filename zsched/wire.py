@@ -10,6 +10,7 @@ import json
 import os
 import re
 import select
+import stat
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from zsched import endpoint
@@ -187,10 +188,14 @@ def _token_path() -> str:
 
 
 def _private(path: str) -> str:
-    """The text of a small file that only its owner can read. Raises ClientError, OSError."""
-    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    """The text of a small regular file that only its owner can read. Raises ClientError, OSError."""
+    _demand_no_strange_link(path)
+    # A named pipe that nobody writes to would hold us up.
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     try:
         found = os.fstat(descriptor)
+        if not stat.S_ISREG(found.st_mode):
+            raise ClientError(f"{path} is not a regular file: write the token into a file")
         if found.st_mode & 0o077:
             raise ClientError(f"others can read the token in {path}: chmod 600 {path}, or have a new one made")
         if found.st_uid not in (0, os.geteuid()):
@@ -198,6 +203,21 @@ def _private(path: str) -> str:
         return os.read(descriptor, TOKEN_BYTES_MAX).decode(errors="replace")
     finally:
         os.close(descriptor)
+
+
+def _demand_no_strange_link(path: str) -> None:
+    """Raises ClientError when a link of another user, where everybody may write, leads to a file; OSError."""
+    # Nearly always there is no link on the way. pathlib, which files.py needs, takes a command long to import.
+    if os.path.realpath(path) == os.path.abspath(path):
+        return
+    from pathlib import Path
+
+    from zsched import files
+
+    try:
+        files.resolve(Path(path))
+    except files.InsecureError as error:
+        raise ClientError(str(error)) from None
 
 
 def _sound(text: str, origin: str) -> str:

@@ -158,7 +158,10 @@ def test_a_file_that_others_can_read_is_told_of_and_so_is_a_terminal(cli: Cli, t
     with path.open("wb") as file, cli.start(*argv, stdout=file, extra={"ZSCHED_TOKEN": ADMIN}) as process:
         _, err = process.communicate(timeout=DEADLINE_S)
     assert err.decode() == f"zsched: others can read this file, and a worker will refuse it; better: {hint}"
-    argv[2], hint = "w5", hint.replace("w4", "w5")
+    code, out, said = asked(cli, *argv)
+    assert (code, out) == (1, "")
+    assert "worker w4 has a key, which no new file replaces: run `zsched access revoke w4` first" in said
+    assert asked(cli, "access", "revoke", "w4") == (0, "w4 revoked\n", "")
     shown = Cli(cli.scheduler, tmp_path, ZSCHED_TOKEN=ADMIN).terminal(*argv)
     assert f"zsched: it belongs into a file that only you can read: {hint.strip()}" in shown.text()
     assert shown.process.wait() == 0
@@ -188,7 +191,7 @@ def test_a_worker_comes_in_by_its_access_file_alone_and_is_out_when_it_is_revoke
             until(lambda: scheduler.workers() == {"w1": "active"})
             code, out, err = cli("access", "new", "w1")
             assert (code, out) == (1, "")
-            assert err.endswith(" has a key: run `zsched access revoke w1` first, which ends its session\n")
+            assert err.endswith(" run `zsched access revoke w1` first; that ends its session\n")
             cli.good("access", "revoke", "w1")
             until(lambda: scheduler.workers() == {"w1": "inactive"})
             assert cli("access", "new", "w1")[0] == 0

@@ -10,22 +10,26 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from typing import Final
 
 import pytest
 
+from tests.system.hosts import LINKS, Hosts, needs_hosts
 from tests.system.process import WorkerProcess
 from tests.system.session import environment, free_ports, until
 from tests.system.stub import StubScheduler
 from tests.system.test_command_client import Stub
 from zsched import trust
 from zsched.client import Client, Unreachable
+from zsched.endpoint import parse
 from zsched.trust import SERVER_USERS
 
 OTHER = 2002
 TOKEN = "zs_abcdefabcdef_this-is-secret"
 SECRET = "hunter2hunter2"
+SECOND: Final = {"a": ("192.0.2.9/24", "2001:db8::9/64"), "b": ("192.0.2.7/24", "2001:db8::7/64")}
 COMMAND = (sys.executable, "-P", "-m", "zsched.commands.zsched")
 
 # Listens on each address, and answers as a scheduler would. When its input ends, it waits until its callers have closed
@@ -162,6 +166,62 @@ def test_client_sends_nothing_to_another_user_on_the_schedulers_port(port: int, 
             client.submit("id", secret_env={"DBPASS": SECRET})
         client.close()
         assert taken.heard() == ""
+
+
+@pytest.fixture
+def hosts() -> Iterator[Hosts]:
+    """Host `a` has second addresses, which it calls from its first."""
+    made = Hosts({"b": LINKS["b"]})
+    try:
+        for host in ("a", "b"):
+            made.ip(host, "address", "add", SECOND[host][0], "dev", "to-b" if host == "a" else "to-a")
+            made.ip(host, "-6", "address", "add", SECOND[host][1], "dev", "to-b" if host == "a" else "to-a", "nodad")
+        made.ip("a", "-6", "address", "add", "2001:db8::1/64", "dev", "to-b", "nodad")
+        yield made
+    finally:
+        made.close()
+
+
+@needs_hosts
+@pytest.mark.parametrize("address", ["192.0.2.9", "2001:db8::9", "192.0.2.1"])
+def test_client_sends_nothing_to_another_user_on_any_address_of_this_host(
+    hosts: Hosts, port: int, address: str
+) -> None:
+    url = f"http://[{address}]:{port}" if ":" in address else f"http://{address}:{port}"
+    with hosts.inside("a"), impostor(port, address) as taken, Client(url, TOKEN) as client:
+        with pytest.raises(Unreachable, match=f"user {OTHER} listens at"):
+            client.submit("id", secret_env={"DBPASS": SECRET})
+        client.close()
+        assert taken.heard() == ""
+
+
+@needs_hosts
+@pytest.mark.parametrize("address", ["192.0.2.9", "2001:db8::9", "192.0.2.1"])
+def test_server_on_an_address_of_this_host_that_does_not_accept_is_waited_for(
+    hosts: Hosts, port: int, address: str
+) -> None:
+    url = f"http://[{address}]:{port}" if ":" in address else f"http://{address}:{port}"
+    with (
+        hosts.inside("a"),
+        impostor(port, address, kind="deaf"),
+        pytest.raises(TimeoutError, match="no process of this host accepted the connection within"),
+    ):
+        parse(url).connect(0.5)
+
+
+@needs_hosts
+@pytest.mark.parametrize("address", ["192.0.2.2", "2001:db8::7"])
+def test_server_of_another_host_is_not_taken_for_a_listener_of_this_one(hosts: Hosts, port: int, address: str) -> None:
+    """This host has a listener on all addresses, by another user, on the same port."""
+    host = f"[{address}]" if ":" in address else address
+    with ExitStack() as held:
+        with hosts.inside("b"):
+            server = held.enter_context(impostor(port, address))
+        held.enter_context(hosts.inside("a"))
+        held.enter_context(impostor(port, "::" if ":" in address else "0.0.0.0"))
+        with Client(f"http://{host}:{port}", TOKEN) as client:
+            assert client.submit("id").id == 1
+        assert server.heard().count(TOKEN) == 1
 
 
 @pytest.mark.parametrize("named", [str(OTHER), f"root,{OTHER}", "any"])

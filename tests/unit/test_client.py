@@ -160,8 +160,43 @@ def test_a_token_file_that_is_named_must_be_there(home: Path, monkeypatch: pytes
         Client()
     monkeypatch.setenv("ZSCHED_TOKEN_FILE", str(home))
     home.chmod(0o700)
-    with pytest.raises(ClientError, match="can't be read: Is a directory"):
+    with pytest.raises(ClientError, match="zsched is not a regular file"):
         Client()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to have a link of another user")
+@pytest.mark.parametrize("owner", [0, 65_534])
+@pytest.mark.parametrize("named", [False, True])
+def test_token_file_by_the_link_of_another_user_where_everybody_may_write_is_refused(
+    home: Path, monkeypatch: pytest.MonkeyPatch, owner: int, named: bool
+) -> None:
+    written(home / "other", "secret")
+    shared = home / "shared"
+    shared.mkdir()
+    shared.chmod(0o1777)
+    link = shared / "zsched"
+    link.symlink_to(home)
+    os.chown(link, owner, owner, follow_symlinks=False)
+    if named:
+        monkeypatch.setenv("ZSCHED_TOKEN_FILE", str(link / "other"))
+    else:
+        written(home / "token", "secret")
+        monkeypatch.setenv("XDG_CONFIG_HOME", str(shared))
+    if owner == 0:
+        assert own_token() == "secret"
+        return
+    with pytest.raises(ClientError, match=f"insecure link {link} ") as refused:
+        own_token()
+    assert "secret" not in str(refused.value)
+
+
+def test_token_file_that_is_no_regular_file_is_refused_at_once(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    os.mkfifo(home / "token", 0o600)
+    for named in (None, str(home / "token")):
+        if named:
+            monkeypatch.setenv("ZSCHED_TOKEN_FILE", named)
+        with pytest.raises(ClientError, match="token is not a regular file"):
+            own_token()
 
 
 @pytest.mark.parametrize("text", ["two words", "secret\r\nX-Evil: 1", "geheimß", "s" * TOKEN_BYTES_MAX, "a\x1bb"])

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from tests.unit.world import TIMEOUT_MS, Peer, Poller, World
+from tests.unit.world import TIMEOUT_MS, Peer, Poller, World, operator
 from zsched.dispatcher.commands import (
     AddToken,
     BindKey,
@@ -46,7 +46,7 @@ def world() -> Iterator[World]:
 
 def bind(world: World, name: str, key: str, origin: KeyOrigin = KeyOrigin.ENROLLED) -> bool:
     """Returns whether the key may be of a worker on another host."""
-    reply = world.ask(BindKey(WorkerId(name), key, origin, "ann"))
+    reply = world.ask(BindKey(WorkerId(name), key, origin, operator("ann")))
     assert isinstance(reply, KeyBound)
     return reply.outward
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.unit.world import Peer, World
+from tests.unit.world import Peer, World, operator
 from zsched.dispatcher.commands import BindKey
 from zsched.dispatcher.returns import Returns
 from zsched.limits import (
@@ -116,8 +116,8 @@ def lines(caplog: pytest.LogCaptureFixture, text: str) -> list[str]:
 
 def test_registers_for_anothers_name_are_logged_and_answered_once_a_second(caplog: pytest.LogCaptureFixture) -> None:
     world = World(keyed=True)
-    world.ask(BindKey(WorkerId("w1"), K1, KeyOrigin.ENROLLED, "ann"))
-    world.ask(BindKey(WorkerId("w2"), K2, KeyOrigin.ENROLLED, "ann"))
+    world.ask(BindKey(WorkerId("w1"), K1, KeyOrigin.ENROLLED, operator("ann")))
+    world.ask(BindKey(WorkerId("w2"), K2, KeyOrigin.ENROLLED, operator("ann")))
     rogue = Peer(world, "w2")
     rogue.key = K1
     rogue.say(*[rogue.introduction()] * 1_000)

@@ -360,7 +360,7 @@ def test_a_run_that_ends_in_the_same_turn_keeps_its_end(world: World) -> None:
 
 def bound(slots_max: int | None, *, announced: int = 1_000) -> tuple[World, Peer]:
     world = World(keyed=True)
-    world.ask(BindKey(WorkerId("w1"), K1, KeyOrigin.REMOTE, "ann", slots_max))
+    world.ask(BindKey(WorkerId("w1"), K1, KeyOrigin.REMOTE, operator("ann"), slots_max))
     w1 = Peer(world, slots=announced)
     w1.key = K1
     return world, w1
@@ -392,10 +392,10 @@ def test_a_worker_below_its_bound_and_one_without_get_what_they_announce() -> No
 
 def test_the_last_enrolment_says_how_many_slots_a_key_allows() -> None:
     world, w1 = bound(4)
-    world.ask(BindKey(WorkerId("w1"), K1, KeyOrigin.REMOTE, "bob", 2))
+    world.ask(BindKey(WorkerId("w1"), K1, KeyOrigin.REMOTE, operator("bob"), 2))
     w1.register()
     assert world.worker("w1").slots == 2
-    world.ask(BindKey(WorkerId("w1"), K1, KeyOrigin.REMOTE, "root"))
+    world.ask(BindKey(WorkerId("w1"), K1, KeyOrigin.REMOTE, operator("root")))
     w1.register()
     assert world.worker("w1").slots == 1_000
     limits = world.engine.execute("SELECT actor, detail FROM events WHERE became = 'key_limited' ORDER BY event_id")

@@ -93,6 +93,25 @@ def test_a_file_that_others_can_touch_is_refused_and_left_as_it_is(path: Path, m
     own_pair(path)
 
 
+def test_named_pipe_without_a_writer_is_not_waited_for(path: Path) -> None:
+    """Any user may have put it there."""
+    os.mkfifo(path, 0o666)
+    path.chmod(0o666)
+    with pytest.raises(KeyFileError, match="others can read the keys"):
+        read_private(path)
+    path.chmod(0o600)
+    assert read_private(path) == ""
+
+
+def test_pipe_of_our_own_is_read_to_its_end() -> None:
+    """A shell's `-access <(...)` is one."""
+    read, write = os.pipe()
+    with open(read, "rb"):
+        with open(write, "w", encoding="ascii") as writer:
+            writer.write("text")
+        assert read_private(Path(f"/dev/fd/{read}")) == "text"
+
+
 @root
 def test_a_file_of_another_user_is_refused(path: Path) -> None:
     own_pair(path)

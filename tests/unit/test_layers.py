@@ -58,7 +58,7 @@ ROOMS: dict[str, tuple[str, ...]] = {
     "zsched.owners": (),
     "zsched.trust": ("zsched.peer",),
     "zsched.endpoint": ("zsched.limits", "zsched.peer", "zsched.trust"),
-    "zsched.wire": ("zsched.endpoint", "zsched.trust"),
+    "zsched.wire": ("zsched.endpoint", "zsched.files", "zsched.trust"),
     "zsched.client": ("zsched.wire",),
     "zsched.settings": (*WORDS, "zsched.endpoint"),
     "zsched.config": (*WORDS, "zsched.settings", "zsched.endpoint", "zsched.files"),

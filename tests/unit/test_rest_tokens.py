@@ -46,7 +46,7 @@ def holders(rest: Rest) -> dict[Scope, str]:
     return {scope: add(rest, scope) for scope in Scope}
 
 
-def add(rest: Rest, *scopes: Scope, expires_ms: int | None = None) -> str:
+def add(rest: Rest, *scopes: Scope, expires_ms: int | None = None, slots_max: int | None = None) -> str:
     shown = tokens.new()
     token = Token(
         token_id=shown.token_id,
@@ -56,6 +56,7 @@ def add(rest: Rest, *scopes: Scope, expires_ms: int | None = None) -> str:
         created_ms=1,
         created_by="test",
         expires_ms=expires_ms,
+        slots_max=slots_max,
     )
     rest.inbox.call(AddToken(token))
     return shown.text

@@ -13,7 +13,7 @@ import pytest
 from tests.unit.rest import Rest, problem, receive, until
 from tests.unit.test_rest_tokens import add
 from zsched import protocol
-from zsched.api.gate import LOCAL_ADDRESS
+from zsched.api.gate import LOCAL_ADDRESS, Trust
 from zsched.keys import new_pair
 from zsched.limits import KIB, MIB, OUTPUT_BYTES_MAX
 from zsched.model import Scope
@@ -494,16 +494,16 @@ def test_a_connected_workers_output_reads_in_the_documented_form(rest: Rest) -> 
 @pytest.mark.parametrize(
     ("more", "body", "origin"),
     [
-        ({}, {}, "enrolled"),
+        ({}, {}, "remote"),
         ({"extras": {"HTTP_X_FORWARDED_FOR": "127.0.0.1"}}, {}, "remote"),
         ({"remote_addr": "192.0.2.7", "extras": {LOCAL_ADDRESS: "192.0.2.1"}}, {}, "remote"),
         ({"host": "zsched.example"}, {}, "remote"),
         ({}, {"access_file": True}, "file"),
         ({"remote_addr": "192.0.2.7", "extras": {LOCAL_ADDRESS: "192.0.2.1"}}, {"access_file": True}, "file"),
     ],
-    ids=["this host", "a proxy", "another host", "by another name", "an access file", "an access file elsewhere"],
+    ids=["loopback", "a proxy", "another host", "by another name", "an access file", "an access file elsewhere"],
 )
-def test_origin_of_a_key_is_where_its_call_came_from(
+def test_key_that_was_enrolled_with_a_token_is_remote_wherever_the_call_came_from(
     tmp_path: Path, more: dict[str, Any], body: dict[str, object], origin: str
 ) -> None:
     pair, server = new_pair(), new_pair()
@@ -517,7 +517,55 @@ def test_origin_of_a_key_is_where_its_call_came_from(
         assert key["origin"] == origin
 
 
-def test_enrolling_with_a_token_from_elsewhere_ends_no_worker_of_this_host(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("more", "origin"),
+    [({}, "enrolled"), ({"extras": {"HTTP_X_FORWARDED_FOR": "127.0.0.1"}}, "remote")],
+    ids=["this host", "a proxy"],
+)
+@pytest.mark.parametrize("trust", [Trust(local="any"), Trust(insecure=True)], ids=["any", "insecure"])
+def test_key_that_was_enrolled_without_a_token_is_of_this_host_unless_the_call_came_from_elsewhere(
+    tmp_path: Path, trust: Trust, more: dict[str, Any], origin: str
+) -> None:
+    body = {"worker_id": "w1", "public_key": new_pair().public}
+    with Rest(tmp_path, trust=trust, server_key=new_pair().public) as rest:
+        answer = rest.post("/workers/enrol", body, **more)
+        if not trust.insecure and more:
+            assert answer.status_code == 403
+            return
+        assert answer.status_code == 200
+        assert [key["origin"] for key in rest.get("/access").json] == [origin]
+
+
+def test_token_that_did_not_bind_a_key_changes_no_bound_of_it(tmp_path: Path) -> None:
+    """Public keys are no secret: `GET /access` and `GET /events` show them."""
+    with Rest(tmp_path, server_key=new_pair().public) as rest:
+        four, two = (add(rest, Scope.WORKER, slots_max=count) for count in (4, 2))
+        admin = add(rest, Scope.ADMIN)
+
+        def enrol(worker: str, key: str, token: str = "") -> int:
+            headers = {"Authorization": f"Bearer {token}"} if token else {}
+            body = {"worker_id": worker, "public_key": key}
+            return rest.post("/workers/enrol", body, headers=headers).status_code
+
+        def limits() -> list[str]:
+            return [event["detail"] for event in rest.get("/events").json if event["became"] == "key_limited"]
+
+        ours, theirs = new_pair().public, new_pair().public
+        assert [enrol("ours", ours), enrol("theirs", theirs, four)] == [200, 200]
+        expected = [f"{theirs}: at most 4 slots"]
+        assert limits() == expected
+        assert [enrol("ours", ours, two), enrol("theirs", theirs, two), enrol("theirs", theirs, four)] == [200] * 3
+        assert limits() == expected
+        assert enrol("theirs", theirs, admin) == 200
+        expected.append(f"{theirs}: any number of slots")
+        assert limits() == expected
+        # The token that bound the key may give its own bound back.
+        assert enrol("theirs", theirs, four) == 200
+        assert limits() == [*expected, f"{theirs}: at most 4 slots"]
+
+
+@pytest.mark.parametrize("elsewhere", [{}, {"extras": {"HTTP_X_FORWARDED_FOR": "192.0.2.7"}}], ids=["here", "a proxy"])
+def test_enrolling_with_a_token_ends_no_worker_of_this_host(tmp_path: Path, elsewhere: dict[str, Any]) -> None:
     """Nor the worker of an access file, though both are away."""
     with Rest(tmp_path, server_key=new_pair().public) as rest:
         headers = {"Authorization": f"Bearer {add(rest, Scope.WORKER)}"}
@@ -530,7 +578,7 @@ def test_enrolling_with_a_token_from_elsewhere_ends_no_worker_of_this_host(tmp_p
                 "/workers/enrol",
                 {"worker_id": name, "public_key": new_pair().public},
                 headers=headers,
-                extras={"HTTP_X_FORWARDED_FOR": "192.0.2.7"},
+                **elsewhere,
             )
             assert (refused.status_code, refused.json["code"]) == (409, "name_has_key")
             assert f"`zsched access revoke {name}`" in refused.json["error"]

@@ -279,3 +279,49 @@ def test_without_a_curve_key_there_is_nothing_to_replace(db: Path, folder: Path)
     with pytest.raises(NoKeyError, match=r"there is no .*curve\.key"):
         rotated_curve(db, folder)
     assert list(folder.iterdir()) == [folder / "lock"]
+
+
+@pytest.mark.parametrize(
+    "case",
+    [
+        pytest.param(case, marks=pytest.mark.skipif(os.geteuid() != 0 and case != "loose", reason="needs root"))
+        for case in ("loose", "another user's", "link", "folder above")
+    ],
+)
+def test_folder_that_others_can_write_in_gets_no_access_file(
+    db: Path, folder: Path, old_keys: dict[WorkerId, str], case: str
+) -> None:
+    """Another user could put a file of its own in the place of one that is on its way to a worker."""
+    before, new = own_pair(folder / "curve.key"), db.with_name("new")
+    if case == "link":
+        shared = db.with_name("shared")
+        shared.mkdir()
+        shared.chmod(0o1777)
+        (shared / "link").symlink_to(db.with_name("else"))
+        os.chown(shared / "link", 65_534, 65_534, follow_symlinks=False)
+        db.with_name("else").mkdir(0o700)
+        new = shared / "link"
+    elif case == "folder above":
+        db.with_name("above").mkdir()
+        db.with_name("above").chmod(0o777)
+        new = db.with_name("above") / "new"
+    else:
+        new.mkdir(0o700)
+        if case == "loose":
+            new.chmod(0o770)
+        else:
+            os.chown(new, 65_534, 65_534)
+    with (
+        closing(open_writer(db, NOW)) as store,
+        pytest.raises(KeyFileError, match=r"insecure (link|owner of|permissions on) "),
+    ):
+        rotate_curve(folder, store, Issue((W2,), new, ENDPOINT), "test", NOW)
+    assert not new.exists() or list(new.iterdir()) == []
+    assert own_pair(folder / "curve.key") == before
+    assert live_keys(db) == old_keys
+
+
+def test_folder_that_others_can_read_gets_access_files(db: Path, folder: Path, old_keys: dict[WorkerId, str]) -> None:
+    db.with_name("new").mkdir(0o755)
+    (path,) = rotated_curve(db, folder, W2)
+    assert live_keys(db) == old_keys | {W2: read_access(path).pair.public}

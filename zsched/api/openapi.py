@@ -79,11 +79,11 @@ _QUERY: Final[Mapping[str, Schema]] = {
         "schema": {"type": "integer", "minimum": 1},
     },
     "first": {
-        "description": "Jobs from this number on, oldest first; not together with status, offset and before",
+        "description": "Jobs from this number on, oldest first; not together with status, owner, offset or before",
         "schema": {"type": "integer", "minimum": 1},
     },
     "last": {
-        "description": "Jobs up to this number, oldest first; not together with status, offset and before",
+        "description": "Jobs up to this number, oldest first; not together with status, owner, offset or before",
         "schema": {"type": "integer", "minimum": 1},
     },
     "after": {

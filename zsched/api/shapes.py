@@ -162,7 +162,7 @@ class RevokedToken(Token, kw_only=True):
 
 class Key(Struct, kw_only=True):
     """The public key that a worker's name is bound to. `origin`: enrolled by a worker on the scheduler's host, by one
-    elsewhere (`remote`), or made for an access file.
+    elsewhere or with a token (`remote`), or made for an access file.
     """
 
     worker_id: str

@@ -7,7 +7,7 @@ import falcon
 from zsched import keys
 from zsched.api import views
 from zsched.api.body import EnrolBody, RegisterBody, WorkerBody, read
-from zsched.api.context import Context, actor, answer, bound_slots, parameters, worker_name
+from zsched.api.context import Context, answer, bound_slots, caller, parameters, worker_name
 from zsched.api.gate import foreign
 from zsched.api.pages import address, answer_page
 from zsched.api.problem import Problem
@@ -111,7 +111,7 @@ class Enrol:
         facts = self._context.facts
         if facts.server_key:
             key = public_key(body.public_key)
-            self._context.inbox.call(BindKey(name, key, _origin(req, body), actor(req), bound_slots(req)))
+            self._context.inbox.call(BindKey(name, key, _origin(req, body), caller(req), bound_slots(req)))
         host = facts.advertise or (req.host if facts.zmq_host in _ALL else facts.zmq_host)
         address = f"[{host}]" if ":" in host and not host.startswith("[") else host
         place = {"endpoint": f"tcp://{address}:{facts.zmq_port}", "db": facts.db}
@@ -119,10 +119,15 @@ class Enrol:
 
 
 def _origin(req: falcon.Request, body: EnrolBody) -> KeyOrigin:
-    """Where the worker is that this key is for."""
+    """Where the worker is that this key is for.
+
+    Only a local caller without a token enrols a key of this host. A token works from everywhere, also by a tunnel that
+    ends at our loopback, so its key never replaces one of this host.
+    """
     if body.access_file:
         return KeyOrigin.FILE
-    return KeyOrigin.ENROLLED if foreign(req) is None else KeyOrigin.REMOTE
+    local = req.context.principal.token is None and foreign(req) is None
+    return KeyOrigin.ENROLLED if local else KeyOrigin.REMOTE
 
 
 def public_key(text: str) -> str:

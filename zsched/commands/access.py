@@ -76,7 +76,8 @@ def made(client: Client, worker: str, endpoint: str | None) -> int:
         if error.code != "name_has_key":
             raise
         raise exits.Failure(
-            f"worker {worker} has a key: run `zsched access revoke {worker}` first, which ends its session"
+            f"worker {worker} has a key, which no new file replaces: run `zsched access revoke {worker}` first;"
+            " that ends its session"
         ) from None
     if "server_key" not in place:
         raise exits.Failure("this scheduler has worker_security none: workers on its own host, without keys")

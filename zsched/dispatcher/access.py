@@ -3,7 +3,7 @@
 A worker's name belongs to the key that it was bound to. Enrolling replaces a key only while no session of that name
 lives, so that nobody silences a worker by enrolling in its place, and only where it can't end the worker of somebody
 else for good: the key of an access file is replaced by nothing, one that was enrolled on the scheduler's own host only
-from there. A key that was revoked never comes back.
+from there, without a token. A key that was revoked never comes back.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from zsched.dispatcher.commands import (
     RevokeToken,
 )
 from zsched.dispatcher.session import Session, Sessions
-from zsched.model import KeyOrigin, Now, Worker, WorkerId
+from zsched.model import Caller, KeyOrigin, Now, Worker, WorkerId, WorkerKey
 from zsched.store.contract import Store
 
 log = logging.getLogger(__name__)
@@ -36,7 +36,7 @@ _REPLACES: Final = {
 }
 _OF: Final = {
     KeyOrigin.ENROLLED: " that was enrolled on the scheduler's host",
-    KeyOrigin.REMOTE: " that was enrolled from elsewhere",
+    KeyOrigin.REMOTE: " that was enrolled with a token or from elsewhere",
     KeyOrigin.FILE: " from an access file",
 }
 
@@ -69,8 +69,8 @@ def bind_key(store: Store, sessions: Sessions, command: BindKey, now: Now) -> Ke
     if known is not None and known.worker_id != name:
         raise ConflictError("key_taken", f"This key is that of worker {known.worker_id}")
     if known is not None:
-        if known.slots_max != command.slots_max:
-            store.access.limit_key(known.public_key, command.slots_max, command.actor, now.wall_ms)
+        if known.slots_max != command.slots_max and _may_limit(command.caller, known):
+            store.access.limit_key(known.public_key, command.slots_max, command.caller.actor, now.wall_ms)
         return KeyBound(known.origin is not KeyOrigin.ENROLLED)
     # Asked of the store, which knows it also of a worker that has not come back since a restart.
     before = store.access.key_of(name)
@@ -86,10 +86,18 @@ def bind_key(store: Store, sessions: Sessions, command: BindKey, now: Now) -> Ke
     if before is not None and session is not None:
         raise ConflictError("name_taken", f"A worker named {name} with another key is connected, or was until now")
     store.access.bind_key(
-        name, command.public_key, command.origin, command.actor, now.wall_ms, slots_max=command.slots_max
+        name, command.public_key, command.origin, command.caller.actor, now.wall_ms, slots_max=command.slots_max
     )
-    log.info("worker %s: a key was bound to its name by %s (%s)", name, command.actor, command.origin)
+    log.info("worker %s: a key was bound to its name by %s (%s)", name, command.caller.actor, command.origin)
     return KeyBound(command.origin is not KeyOrigin.ENROLLED)
+
+
+def _may_limit(caller: Caller, key: WorkerKey) -> bool:
+    """Whether a caller may change how many slots a key allows. Public keys are no secret, so knowing it is not enough.
+
+    `created_by` begins with the owner that bound the key; a token's name is never used again.
+    """
+    return caller.admin or key.created_by.rpartition(" at ")[0] == caller.owner
 
 
 def revoke_key(store: Store, sessions: Sessions, command: RevokeKey, now: Now) -> Session | None:

@@ -224,14 +224,16 @@ class UseToken:
 
 @dataclass(frozen=True, slots=True)
 class BindKey:
-    """A worker's name is bound to its public key. `slots_max`: the most slots that a worker with this key gets; nothing
-    else changes when the same key is bound again. Replies with a KeyBound.
+    """A worker's name is bound to its public key. `slots_max`: the most slots that a worker with this key gets.
+
+    Binding the same key again changes its `slots_max` alone, and only for an admin or the owner that bound it. Replies
+    with a KeyBound.
     """
 
     worker_id: WorkerId
     public_key: str
     origin: KeyOrigin
-    actor: str
+    caller: Caller
     slots_max: int | None = None
 
 
