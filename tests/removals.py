@@ -297,8 +297,8 @@ _REMOVALS: Final = (
         "system/test_port_crowd.py::test_descriptor_that_was_reused_is_left_alone",
         (
             "connections.py",
-            "            if one.getsockopt(socket.SOL_SOCKET, _SO_COOKIE, 8) == connection.identity.cookie:",
-            "            if True:",
+            "            if _cookie(one) == connection.identity.cookie:\n                one.shutdown",
+            "            if True:\n                one.shutdown",
         ),
     ),
     removal(
@@ -546,7 +546,38 @@ _REMOVALS: Final = (
         16,
         "one turn does all that has come",
         "system/test_loop.py::test_a_turn_that_has_changed_enough_leaves_what_has_come_to_later_ones",
-        ("loop.py", "        return self._store.rows_changed >= TURN_ROWS_MAX", "        return False"),
+        ("loop.py", "self._store.rows_changed >= TURN_ROWS_MAX or ", ""),
+    ),
+    removal(
+        16,
+        "one turn reads all that the frames of it ask for",
+        "system/test_loop.py::test_runs_that_frames_make_a_turn_read_are_bounded",
+        ("loop.py", " or self._store.held_read >= TURN_HELD_MAX", ""),
+    ),
+    removal(
+        16,
+        "one turn hands out any number of bytes",
+        "unit/test_dispatcher_churn.py::test_one_turn_hands_out_a_bounded_number_of_bytes_and_the_next_comes_at_once",
+        ("dispatcher/placement.py", "return size < CLAIM_BYTES_MAX", "return True"),
+    ),
+    removal(
+        15,
+        "a message of many parts may be of any length",
+        "system/test_port_hostile.py::test_message_that_never_ends_costs_the_connection"
+        " unit/test_connections.py::test_connection_that_brings_much_and_no_frame_is_cut",
+        ("connections.py", "<= UNREAD_BYTES_MAX", ">= 0"),
+    ),
+    removal(
+        15,
+        "frames wait for a worker, however long they are",
+        "system/test_port_hostile.py::test_frames_that_wait_for_a_worker_are_bounded_by_their_bytes",
+        ("port.py", "        if not self._monitor.may_send(peer):", "        if False:"),
+    ),
+    removal(
+        15,
+        "a worker's labels may have any length",
+        "unit/test_rest_workers.py::test_what_a_worker_says_of_itself_is_bounded_in_bytes",
+        ("api/workers.py", "        if size > WORKER_FACTS_BYTES_MAX:", "        if False:"),
     ),
     removal(
         16,
@@ -647,8 +678,9 @@ _REMOVALS: Final = (
     removal(
         19,
         "a message may have many parts",
-        "system/test_loop.py::test_garbage_is_answered_and_changes_nothing",
-        ("loop.py", "                if len(parts) != 1:", "                if not parts:"),
+        "system/test_port_hostile.py::test_message_of_several_parts_costs_the_connection"
+        " system/test_loop.py::test_a_message_of_several_parts_costs_its_sender_the_connection_and_nobody_else",
+        ("port.py", "        self._monitor.on_parts(descriptor, peer)\n", ""),
     ),
     removal(
         19,

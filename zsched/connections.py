@@ -6,15 +6,21 @@ that the bounds hold while a turn of the loop is long, and ends excess connectio
 end of the stream and closes the descriptor. The monitor does not say which connection has finished its handshake, nor
 by which key. So a connection counts as **heard** when the loop has read its first frame, which carries the descriptor
 and the key. Until then it counts as unheard; workers send their first frame at once.
+
+The thread also looks at the bytes that each connection has brought (TCP_INFO). ZeroMQ keeps the parts of a message
+until the last one has come, and bounds neither their number nor their sum. What was sent to a worker and not taken is
+counted the same way: ZeroMQ's own bound counts frames.
 """
 
 from __future__ import annotations
 
+import fcntl
 import logging
 import os
 import resource
 import socket
 import struct
+import termios
 import threading
 import time
 from collections import defaultdict
@@ -30,7 +36,10 @@ from zsched.limits import (
     CONNECTIONS_PER_KEY_MAX,
     FILES_RESERVED,
     LINE_INTERVAL_MS,
+    TRAFFIC_LOOK_MS,
     UNHEARD_CONNECTIONS_MAX,
+    UNREAD_BYTES_MAX,
+    UNSENT_TO_WORKER_BYTES_MAX,
     WORKER_CONNECTIONS_MAX,
 )
 from zsched.peer import home
@@ -44,6 +53,20 @@ EVENTS: Final = zmq.EVENT_ACCEPTED | zmq.EVENT_DISCONNECTED | zmq.EVENT_MONITOR_
 _SO_COOKIE: Final = 57
 # Of a limit of open files that is too low for FILES_RESERVED, connections of workers may use this part.
 _PART: Final = 4
+# linux/tcp.h, struct tcp_info, since Linux 4.1: tcpi_bytes_acked and then tcpi_bytes_received, 64 bits each, come after
+# 8 bytes, 24 numbers of 32 bits and two of 64.
+_TCP_INFO: Final = struct.Struct("=QQ")
+_TCP_INFO_AT: Final = 8 + 24 * 4 + 2 * 8
+_TCP_INFO_BYTES: Final = _TCP_INFO_AT + _TCP_INFO.size
+_INT: Final = struct.Struct("=i")
+# ZMTP 3.1: the head of a short frame on the wire, up to so long, and of a longer one; and what CURVE adds (its name,
+# nonce, tag and flags).
+_SHORT_HEAD_BYTES: Final = 2
+_SHORT_BYTES_MAX: Final = 255
+_HEAD_BYTES: Final = 9
+_CURVE_BYTES: Final = 33
+# Of its time the thread spends no more than this part on looks.
+_LOOK_PART: Final = 20
 # libzmq's event: a 16-bit number and a 32-bit value, which is a descriptor in those of EVENTS.
 _EVENT: Final = struct.Struct("=Hi")
 
@@ -76,13 +99,32 @@ class Identity:
     home: bytes
 
 
+@dataclass(frozen=True, slots=True)
+class Traffic:
+    """What ZeroMQ has read from a connection, and what the kernel at the other end has taken of what it wrote."""
+
+    brought_bytes: int
+    taken_bytes: int
+
+
 @dataclass(slots=True, eq=False)
 class Connection:
-    """A connection by its descriptor in ZeroMQ. `key` is None until a frame of it has been read."""
+    """A connection by its descriptor in ZeroMQ. `key` is None until a frame of it has been read. Only the loop's thread
+    writes `frames` and `sent_bytes`, by single assignments.
+    """
 
     descriptor: int
     identity: Identity
     key: str | None = None
+    # The ROUTER's name of it, and the frames that the loop has read of it.
+    peer: bytes = b""
+    frames: int = 0
+    # What it had brought when the last look saw a new frame, and how many frames that look saw.
+    brought_bytes: int = 0
+    frames_seen: int = 0
+    # What was sent by it, as on the wire, and what of that the other end has taken, by the last look.
+    sent_bytes: int = 0
+    taken_bytes: int = 0
 
 
 class Limits:
@@ -98,6 +140,7 @@ class Limits:
         self._unheard: dict[bytes, dict[int, Connection]] = defaultdict(dict)
         self._unheard_count = 0
         self._of_key: dict[str, dict[int, Connection]] = defaultdict(dict)
+        self._of_peer: dict[bytes, Connection] = {}
 
     def __len__(self) -> int:
         return len(self._open)
@@ -123,13 +166,17 @@ class Limits:
             excess.append(one)
         return excess
 
-    def on_heard(self, descriptor: int, key: str) -> list[Connection]:
-        """A frame was read that came by this descriptor and by this key, empty where none is needed."""
+    def on_heard(self, descriptor: int, key: str, peer: bytes = b"") -> list[Connection]:
+        """A frame was read that came by this descriptor and by this key, empty where none is needed. `peer`: the
+        ROUTER's name of the connection.
+        """
         connection = self._open.get(descriptor)
         if connection is None or connection.key is not None:
             return []
         self._forget_unheard(connection)
         connection.key = key
+        connection.peer = peer
+        self._of_peer[peer] = connection
         if not key:
             return []
         same = self._of_key[key]
@@ -144,6 +191,8 @@ class Limits:
         connection = self._open.pop(descriptor, None)
         if connection is None:
             return
+        if self._of_peer.get(connection.peer) is connection:
+            del self._of_peer[connection.peer]
         if connection.key is None:
             self._forget_unheard(connection)
         elif connection.key:
@@ -154,6 +203,31 @@ class Limits:
     def is_heard(self, descriptor: int) -> bool:
         connection = self._open.get(descriptor)
         return connection is not None and connection.key is not None
+
+    def get(self, descriptor: int) -> Connection | None:
+        return self._open.get(descriptor)
+
+    def of_peer(self, peer: bytes) -> Connection | None:
+        """A connection that has been heard, by the ROUTER's name of it."""
+        return self._of_peer.get(peer)
+
+    def all(self) -> list[Connection]:
+        return list(self._open.values())
+
+    def on_traffic(self, connection: Connection, traffic: Traffic) -> bool:
+        """What a connection has brought and taken so far; returns whether it has brought too much since the loop last
+        read a frame of it, and counts it as gone then.
+
+        Bytes are counted from the look that saw the last frame, so commands of ZeroMQ itself never add up.
+        """
+        connection.taken_bytes = traffic.taken_bytes
+        frames = connection.frames
+        if frames != connection.frames_seen:
+            connection.frames_seen, connection.brought_bytes = frames, traffic.brought_bytes
+        if traffic.brought_bytes - connection.brought_bytes <= UNREAD_BYTES_MAX:
+            return False
+        self.on_closed(connection.descriptor)
+        return True
 
     def _forget_unheard(self, connection: Connection) -> None:
         home = connection.identity.home
@@ -183,13 +257,23 @@ class Sockets:
         with suppress(OSError), self._held(descriptor) as one:
             if one.getsockname()[1] == self._port:
                 address = str(one.getpeername()[0])
-                return Identity(one.getsockopt(socket.SOL_SOCKET, _SO_COOKIE, 8), address, home(address))
+                return Identity(_cookie(one), address, home(address))
+        return None
+
+    def traffic(self, connection: Connection) -> Traffic | None:
+        """What has come and gone by a connection; None when it is gone."""
+        with suppress(OSError), self._held(connection.descriptor) as one:
+            if _cookie(one) == connection.identity.cookie:
+                unread = _INT.unpack(fcntl.ioctl(one, termios.FIONREAD, bytes(_INT.size)))[0]
+                info = one.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _TCP_INFO_BYTES)
+                taken, received = _TCP_INFO.unpack_from(info, _TCP_INFO_AT)
+                return Traffic(received - unread, taken)
         return None
 
     def end(self, connection: Connection) -> None:
         """Shut a connection down, if it is still there."""
         with suppress(OSError), self._held(connection.descriptor) as one:
-            if one.getsockopt(socket.SOL_SOCKET, _SO_COOKIE, 8) == connection.identity.cookie:
+            if _cookie(one) == connection.identity.cookie:
                 one.shutdown(socket.SHUT_RDWR)
 
     @contextmanager
@@ -211,6 +295,10 @@ class Sockets:
         os.close(self._nothing)
 
 
+def _cookie(one: socket.socket) -> bytes:
+    return one.getsockopt(socket.SOL_SOCKET, _SO_COOKIE, 8)
+
+
 class ConnectionMonitor:
     """Follows the connections of a ROUTER in a thread of its own, from `start` until `close`."""
 
@@ -220,8 +308,13 @@ class ConnectionMonitor:
         router: zmq.Socket[bytes],
         port: int,
         connections_max: int = WORKER_CONNECTIONS_MAX,
+        *,
+        curve: bool = True,
     ) -> None:
-        """`port`: the number of the router's port. No connection may have been accepted yet."""
+        """`port`: the number of the router's port. `curve`: connections are encrypted. No connection may have been
+        accepted yet.
+        """
+        self._curve_bytes = _CURVE_BYTES if curve else 0
         self._router = router
         self._sockets = Sockets(port)
         self._limits = Limits(connections_max, SystemRandom())
@@ -231,18 +324,58 @@ class ConnectionMonitor:
         router.monitor(endpoint, EVENTS)
         self._events = context.socket(zmq.PAIR)
         self._events.connect(endpoint)
+        self._look_at_s = time.monotonic() + TRAFFIC_LOOK_MS / 1_000
         self._thread = threading.Thread(target=self._follow, name="connections", daemon=True)
         self._thread.start()
 
-    def on_frame(self, descriptor: int, key: str) -> None:
+    def on_frame(self, descriptor: int, key: str, peer: bytes) -> None:
         """A frame was read. Called by the loop for each."""
-        if self._limits.is_heard(descriptor):
+        connection = self._limits.get(descriptor)
+        if connection is None:
             return
+        connection.frames += 1
+        if connection.key is None:
+            with self._lock:
+                self._end(self._limits.on_heard(descriptor, key, peer), "there are too many of one key")
+
+    def on_parts(self, descriptor: int, peer: bytes) -> None:
+        """A message of several parts was read, which no worker sends. Called by the loop."""
         with self._lock:
-            self._end(self._limits.on_heard(descriptor, key), "of one key")
+            connection = self._limits.of_peer(peer)
+            # The loop may be quicker than the event by which the other thread learns of a connection.
+            if connection is None and (identity := self._sockets.identify(descriptor)) is not None:
+                connection = Connection(descriptor, identity)
+            if connection is not None:
+                self._limits.on_closed(connection.descriptor)
+                self._end([connection], "it sent a message of several parts")
+
+    def may_send(self, peer: bytes) -> bool:
+        """Whether fewer than UNSENT_TO_WORKER_BYTES_MAX wait for a peer. Called by the loop before each frame."""
+        connection = self._limits.of_peer(peer)
+        if connection is None:
+            return True
+        if connection.sent_bytes - connection.taken_bytes > UNSENT_TO_WORKER_BYTES_MAX:
+            with self._lock:
+                traffic = self._sockets.traffic(connection)
+            if traffic is not None:
+                connection.taken_bytes = traffic.taken_bytes
+        return connection.sent_bytes - connection.taken_bytes <= UNSENT_TO_WORKER_BYTES_MAX
+
+    def on_sent(self, peer: bytes, size: int) -> None:
+        """A frame of that size was sent. Called by the loop for each."""
+        connection = self._limits.of_peer(peer)
+        if connection is not None:
+            size += self._curve_bytes
+            size += _SHORT_HEAD_BYTES if size <= _SHORT_BYTES_MAX else _HEAD_BYTES
+            # The other end has taken more than is counted: the handshake, and commands of ZeroMQ.
+            connection.sent_bytes = max(connection.sent_bytes, connection.taken_bytes) + size
 
     def _follow(self) -> None:
         while True:
+            self._look()
+            wait_ms = max(0, int(1_000 * (self._look_at_s - time.monotonic())) + 1)
+            if not self._events.poll(wait_ms if len(self._limits) else None):
+                continue
             event, descriptor = _EVENT.unpack(self._events.recv_multipart()[0])
             if event == zmq.EVENT_MONITOR_STOPPED:
                 self._events.close(linger=0)
@@ -254,21 +387,37 @@ class ConnectionMonitor:
                     # Our own bug: the bounds of the other connections hold on.
                     log.exception("a connection to the workers' port could not be followed")
 
+    def _look(self) -> None:
+        """Cut connections that have brought too much unread, when it is time to look."""
+        began = time.monotonic()
+        if began < self._look_at_s:
+            return
+        with self._lock:
+            connections = self._limits.all()
+        for connection in connections:
+            # One by one: the loop waits for the lock when a connection is new.
+            with self._lock:
+                traffic = self._sockets.traffic(connection)
+                if traffic is not None and self._limits.on_traffic(connection, traffic):
+                    self._end([connection], "it sent too much that is no whole message")
+        now = time.monotonic()
+        self._look_at_s = now + max(TRAFFIC_LOOK_MS / 1_000, _LOOK_PART * (now - began))
+
     def _on_event(self, event: int, descriptor: int) -> None:
         if event == zmq.EVENT_DISCONNECTED:
             self._limits.on_closed(descriptor)
             return
         identity = self._sockets.identify(descriptor)
         if identity is not None:
-            self._end(self._limits.on_accepted(descriptor, identity), "that have sent nothing yet")
+            self._end(self._limits.on_accepted(descriptor, identity), "there are too many that have sent nothing yet")
 
-    def _end(self, excess: list[Connection], which: str) -> None:
+    def _end(self, excess: list[Connection], why: str) -> None:
         for connection in excess:
             self._sockets.end(connection)
             self._line.write(
                 time.monotonic_ns() // 1_000_000,
-                "a connection to the workers' port was cut: there are too many %s; from %s",
-                which,
+                "a connection to the workers' port was cut: %s; from %s",
+                why,
                 connection.identity.address,
             )
 

@@ -36,6 +36,13 @@ ACK_RUNS_MAX = 1_024
 # Bytes of frames that wait for their turn, from which on no more are read.
 TURN_BYTES_MAX = 8 * MIB
 
+# What a worker says of itself in `can` and `labels`, together in UTF-8. The scheduler keeps it in memory and in the
+# database for each worker. More is 400, or no frame.
+WORKER_FACTS_BYTES_MAX = 4 * KIB
+
+# Runs that a worker executes at the same time. More is 400, or no frame.
+SLOTS_MAX = 4_096
+
 # Live sessions (one a worker) of one scheduler. A further register is refused; workers already there go on.
 SESSIONS_MAX = 16_384
 
@@ -57,6 +64,19 @@ CONNECTIONS_PER_KEY_MAX = 3
 # New connections of one worker's key: this many at once, then one in each gap. Others are refused in the handshake.
 KEY_HANDSHAKES_MAX = 8
 KEY_HANDSHAKE_GAP_MS = 500
+
+# Bytes that ZeroMQ has read from a connection to the workers' port since the loop last read a frame of it. ZeroMQ keeps
+# the parts of a message until it is whole, however many they are. A worker sends one part, so UNREAD_FRAMES_MAX frames
+# and one more that is unfinished are all that can wait. Beyond the bound the connection is cut.
+UNREAD_BYTES_MAX = 8 * MIB
+
+# Bytes of frames that wait for one worker: sent by the loop, and not taken by the kernel of its host. Beyond it nothing
+# is sent, and the runs in it go elsewhere.
+UNSENT_TO_WORKER_BYTES_MAX = 32 * MIB
+
+# How often the bytes of connections are looked at. With thousands of connections it is less often, so that this takes
+# a twentieth of one core at most.
+TRAFFIC_LOOK_MS = 100
 
 # Frames of one connection that ZeroMQ has received and the loop has not read. Beyond it TCP makes the peer wait.
 UNREAD_FRAMES_MAX = 8
@@ -167,11 +187,18 @@ TURN_ENTRIES_MAX = 10_000
 # Rows changed in one turn before it takes in no more work. A single command is never split by it.
 TURN_ROWS_MAX = 20_000
 
+# Running runs of workers that one turn reads before it takes in no more work. A heartbeat of a worker reads all runs
+# that the worker holds, and so do a register and a bye. 3 us a run.
+TURN_HELD_MAX = 20_000
+
 # Runs claimed by one statement. 64: 2.4 us a run against 53 us one by one.
 CLAIM_RUNS_MAX = 64
 
 # The same for runs that bring more than a command: as many as fit one frame, each with its command and its variables.
 CLAIM_LARGE_RUNS_MAX = 32
+
+# Bytes of the runs that one turn hands out, from which on it claims no more. The next turn comes at once.
+CLAIM_BYTES_MAX = 8 * MIB
 
 # Due jobs fired, or workers judged, in one turn before the rest waits for the next.
 TICK_JOBS_MAX = 1_000
@@ -224,7 +251,7 @@ JUMP_MS = 1_000
 # Unfinished runs that a worker may hold, whatever it asks for. More is cut to this. Below FRAME_LIST_MAX, so that a
 # list of all that a worker holds has room for finished runs whose results are not acked yet. A worker whose key bounds
 # its slots may hold WINDOW_PER_SLOT_MAX for each of them, which is as much as our own worker asks for.
-WINDOW_MAX = 16_384
+WINDOW_MAX = 4_096
 WINDOW_PER_SLOT_MAX = 64
 
 # Accepted registers of one worker's name: this many at once, then one in each gap. Others are answered E_BUSY.

@@ -26,6 +26,7 @@ from zsched.limits import (
     TURN_COMMANDS_MAX,
     TURN_ENTRIES_MAX,
     TURN_FRAMES_MAX,
+    TURN_HELD_MAX,
     TURN_ROWS_MAX,
 )
 from zsched.live import Live
@@ -188,8 +189,8 @@ class Loop:
         output.clear()
 
     def _full(self) -> bool:
-        """Whether the turn has changed so many rows that what is left waits for the next."""
-        return self._store.rows_changed >= TURN_ROWS_MAX
+        """Whether the turn has changed or read so many rows that what is left waits for the next."""
+        return self._store.rows_changed >= TURN_ROWS_MAX or self._store.held_read >= TURN_HELD_MAX
 
     def _receive(self) -> bool:
         """Read the frames that have arrived, until the bounds hold for all that wait for a turn; returns whether that
@@ -203,7 +204,7 @@ class Loop:
             entries = 0
             try:
                 if len(parts) != 1:
-                    raise protocol.ProtocolError(f"a message has one part, this one {len(parts)}")
+                    raise protocol.ProtocolError("a message has one part")
                 frame = protocol.unpack_from_worker(parts[0])
                 entries = protocol.entries(frame)
                 self._frames.append((peer, key, frame))

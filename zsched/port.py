@@ -83,7 +83,7 @@ class Port:
         )
         self._zap = context.socket(zmq.REP) if pair is not None else None
         self._router = context.socket(zmq.ROUTER)
-        self._monitor = ConnectionMonitor(context, self._router, self.number, connections_max)
+        self._monitor = ConnectionMonitor(context, self._router, self.number, connections_max, curve=pair is not None)
         try:
             if self._zap is not None:
                 self._zap.setsockopt(zmq.LINGER, 0)
@@ -148,24 +148,34 @@ class Port:
         return [self._router] if self._zap is None else [self._router, self._zap]
 
     def receive(self) -> Arrived | None:
-        """The next message; None when there is none."""
+        """The next message; None when there is none. Of one with several parts, which costs its sender the connection,
+        there are none.
+        """
         # Asked once more than there are messages: the exception alone would cost three times as much.
         if not _holds(self._router):
             return None
         try:
-            peer, *parts = self._router.recv_multipart(zmq.NOBLOCK, copy=False)
+            peer = self._router.recv(zmq.NOBLOCK)
         except zmq.Again:
             return None
-        if not parts:
-            return Arrived(peer.bytes, [], "")
-        last = parts[-1]
-        key = str(last.get("User-Id")) if self._zap is not None else ""
-        self._monitor.on_frame(int(last.get(zmq.SRCFD)), key)
-        return Arrived(peer.bytes, [part.bytes for part in parts], key)
+        # The parts of a message come together: a ROUTER puts the peer's name before those of each.
+        part = self._router.recv(zmq.NOBLOCK, copy=False)
+        key = str(part.get("User-Id")) if self._zap is not None else ""
+        descriptor = int(part.get(zmq.SRCFD))
+        self._monitor.on_frame(descriptor, key, peer)
+        if not part.more:
+            return Arrived(peer, [part.bytes], key)
+        self._monitor.on_parts(descriptor, peer)
+        while self._router.get(zmq.RCVMORE):
+            self._router.recv(zmq.NOBLOCK, copy=False)
+        return Arrived(peer, [], key)
 
     def send(self, peer: bytes, body: bytes) -> None:
         """Raises zmq.ZMQError when it surely does not leave: no such peer, or too much waits for it already."""
+        if not self._monitor.may_send(peer):
+            raise zmq.Again
         self._router.send_multipart((peer, body), zmq.NOBLOCK)
+        self._monitor.on_sent(peer, len(body))
 
     def answer_strangers(self) -> None:
         """Say who of those that want to connect may."""

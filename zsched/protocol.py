@@ -9,6 +9,7 @@ type and `v` the protocol's version; unknown keys are ignored, so a neighbouring
 floats: fractions travel as thousandths.
 """
 
+from collections.abc import Iterable, Mapping
 from typing import Annotated, Any, Final, Literal
 
 import msgpack
@@ -23,6 +24,8 @@ from zsched.limits import (
     FRAME_VALUES_MAX,
     LOG_BYTES_MAX,
     RESULTS_PER_FRAME_MAX,
+    SLOTS_MAX,
+    WORKER_FACTS_BYTES_MAX,
 )
 
 VERSION: Final = 1
@@ -142,7 +145,7 @@ class Register(Frame, frozen=True, tag="register"):
     incarnation: Word
     boot_id: Word
     lock: tuple[Natural, Natural]
-    slots: Annotated[int, Meta(ge=1, le=65_536)]
+    slots: Annotated[int, Meta(ge=1, le=SLOTS_MAX)]
     heartbeat_ms: Natural
     db: Word = ""
     sent_ms: Natural = 0
@@ -151,6 +154,11 @@ class Register(Frame, frozen=True, tag="register"):
     can: tuple[Word, ...] = ()
     labels: dict[Word, Word] = {}
     runs: tuple[Held, ...] = ()
+
+    def __post_init__(self) -> None:
+        size = facts_bytes(self.can, self.labels)
+        if size > WORKER_FACTS_BYTES_MAX:
+            raise ValueError(too_many_facts(size))
 
 
 class Heartbeat(FromWorker, frozen=True, tag="heartbeat"):
@@ -299,6 +307,16 @@ def unpack_from_scheduler(body: bytes) -> SchedulerFrame:
     """The frame that the scheduler sent. Raises ProtocolError, and nothing else, whatever the bytes are."""
     frame: SchedulerFrame = _convert(body, FRAME_TO_WORKER_BYTES_MAX, SchedulerFrame)
     return frame
+
+
+def facts_bytes(can: Iterable[str], labels: Mapping[str, str]) -> int:
+    """What a worker says of itself, in bytes of UTF-8."""
+    return sum(len(text.encode(errors="replace")) for text in (*can, *labels, *labels.values()))
+
+
+def too_many_facts(size: int) -> str:
+    """The sentence that refuses a worker's `can` and `labels` of that size."""
+    return f"can and labels have at most {WORKER_FACTS_BYTES_MAX} bytes of UTF-8 together, these {size}: send fewer"
 
 
 def entries(frame: WorkerFrame) -> int:

@@ -20,7 +20,7 @@ from typing import Final
 from urllib.parse import urlsplit
 
 from zsched.endpoint import EndpointError, socket_path
-from zsched.limits import NAME_CHARS_MAX, PENDING_RUNS_MAX
+from zsched.limits import NAME_CHARS_MAX, PENDING_RUNS_MAX, SLOTS_MAX
 from zsched.units import USER_NAME, format_duration_ms, parse_duration_ms, parse_size_bytes
 
 SYSTEM_FOLDER: Final = Path("/etc/zsched")
@@ -254,7 +254,7 @@ KEYS: Final = (
         "what `zsched access new` wrote for this worker; needed on another host than the scheduler's"),
     Key("worker", "token_file", "", "FILE", _optional_path,
         "a file (0600) with a token of scope worker, by which it may enrol from elsewhere"),
-    Key("worker", "slots", "0", "COUNT", _count(0, 10_000),
+    Key("worker", "slots", "0", "COUNT", _count(0, SLOTS_MAX),
         "runs at the same time; 0 takes the CPUs that the worker may use"),
     Key("worker", "poll_interval", "5s", "DURATION", _duration_ms(100),
         "how often an idle worker announces itself again"),

@@ -335,11 +335,8 @@ def test_a_turn_that_has_changed_enough_leaves_what_has_come_to_later_ones(
         [b"\xc1" * 100],
         [msgpack.packb({"t": "register"})],
         [msgpack.packb({"t": "no such thing", "s": ""})],
-        [b"a", b"b"],
-        [msgpack.packb({"t": "ready", "v": 1, "s": "s1", "window": 1, "ahead": 0}), b""],
-        [b""] * 100,
     ],
-    ids=["empty", "text", "bytes", "half a frame", "unknown type", "two parts", "a frame and a part", "many parts"],
+    ids=["empty", "text", "bytes", "half a frame", "unknown type"],
 )
 def test_garbage_is_answered_and_changes_nothing(scheduler: Scheduler, parts: list[bytes]) -> None:
     w1 = Dealer(scheduler).join()
@@ -354,6 +351,28 @@ def test_garbage_is_answered_and_changes_nothing(scheduler: Scheduler, parts: li
     assert stranger.hears_nothing()
     assert [worker.worker_id for worker in scheduler.reader.workers()] == [worker.worker_id for worker in before]
     w1.beat()
+
+
+@pytest.mark.parametrize(
+    "parts",
+    [
+        [b"a", b"b"],
+        [msgpack.packb({"t": "ready", "v": 1, "s": "s1", "window": 1, "ahead": 0}), b""],
+        [b""] * 100,
+    ],
+    ids=["two parts", "a frame and a part", "many parts"],
+)
+def test_a_message_of_several_parts_costs_its_sender_the_connection_and_nobody_else(
+    scheduler: Scheduler, parts: list[bytes]
+) -> None:
+    w1 = Dealer(scheduler).join()
+    stranger = Dealer(scheduler)
+    with closing(stranger.socket.get_monitor_socket(zmq.EVENT_DISCONNECTED)) as cut:
+        stranger.socket.send_multipart(parts)
+        assert cut.poll(int(DEADLINE_S * 1000))
+        stranger.socket.disable_monitor()
+    w1.beat()
+    assert [worker.worker_id for worker in scheduler.reader.workers()] == ["w1"]
 
 
 def test_a_frame_too_large_costs_its_sender_the_connection_and_nobody_else(scheduler: Scheduler) -> None:
@@ -374,9 +393,8 @@ def test_a_frame_too_large_costs_its_sender_the_connection_and_nobody_else(sched
     [
         [msgpack.packb({"t": "result", "s": "s1", "results": [{"run": run} for run in range(1_000)]})],
         [msgpack.packb({"t": "ready", "s": "s1", "x": msgpack.ExtType(5, b"x" * 1_000)})],
-        [b"a", b"b"],
     ],
-    ids=["half a frame", "extension", "two parts"],
+    ids=["half a frame", "extension"],
 )
 def test_of_what_is_no_frame_only_the_sentence_waits_for_its_turn(scheduler: Scheduler, parts: list[bytes]) -> None:
     waiting: list[object] = []
@@ -414,6 +432,31 @@ def test_frames_that_wait_for_their_turn_are_bounded_by_what_they_cost(
         acks += isinstance(w1.hear(), ResultAck)
     assert 60 <= max(waiting) <= 160
     assert scheduler.loop._entries == scheduler.loop._bytes == len(scheduler.loop._sizes) == 0
+
+
+def test_runs_that_frames_make_a_turn_read_are_bounded(
+    scheduler: Scheduler, pool: ThreadPoolExecutor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A heartbeat of 50 bytes makes the store read all that its worker holds."""
+    monkeypatch.setattr(loop_module, "TURN_HELD_MAX", 10)
+    w1 = Dealer(scheduler).join()
+    scheduler.submit(4)
+    assert len(w1.take()) == 4
+    read: list[int] = []
+    scheduler.store.hold_next_submit()
+    answer = pool.submit(scheduler.submit)
+    assert scheduler.store.at_gate.wait(DEADLINE_S)
+    for seq in range(1, 31):
+        w1.say(Heartbeat(s=w1.session, seq=seq, n=0, window=4, ahead=0))
+    scheduler.store.before["commit"] = lambda: read.append(scheduler.store.held_read)
+    scheduler.store.gate.set()
+    answer.result(DEADLINE_S)
+    for seq in range(1, 31):
+        ack = w1.hear()
+        assert isinstance(ack, HeartbeatAck)
+        assert ack.seq == seq
+    assert sum(read) == 30 * 4
+    assert max(read) < 10 + 4
 
 
 def test_a_peer_that_talks_faster_than_it_is_listened_to_has_to_wait() -> None:

@@ -8,13 +8,14 @@ from random import Random
 import pytest
 
 from zsched import connections
-from zsched.connections import Connection, Identity, Limits, connections_max, warn_of_few_files
+from zsched.connections import Connection, Identity, Limits, Traffic, connections_max, warn_of_few_files
 from zsched.limits import (
     CONNECTIONS_MAX,
     CONNECTIONS_PER_KEY_MAX,
     FILES_RESERVED,
     SOCKET_CONNECTIONS_MAX,
     UNHEARD_CONNECTIONS_MAX,
+    UNREAD_BYTES_MAX,
     WORKER_CONNECTIONS_MAX,
 )
 from zsched.peer import home
@@ -127,6 +128,31 @@ def test_events_of_unknown_connections_change_nothing() -> None:
     limits.on_closed(5)
     limits.on_closed(5)
     assert (len(limits), limits.unheard) == (0, 0)
+
+
+def test_connection_that_brings_much_and_no_frame_is_cut() -> None:
+    limits = Limits(MANY, Random(1))
+    accept(limits, range(2))
+    silent, speaking = limits.all()
+    for look in range(1, 5):
+        # A frame was read since the last look, so bytes count from here on.
+        speaking.frames += 1
+        assert not limits.on_traffic(speaking, Traffic(look * UNREAD_BYTES_MAX, 0))
+    assert not limits.on_traffic(speaking, Traffic(5 * UNREAD_BYTES_MAX, 0))
+    assert limits.on_traffic(speaking, Traffic(5 * UNREAD_BYTES_MAX + 1, 0))
+    assert not limits.on_traffic(silent, Traffic(UNREAD_BYTES_MAX, 0))
+    assert limits.on_traffic(silent, Traffic(UNREAD_BYTES_MAX + 1, 0))
+    assert len(limits) == 0
+
+
+def test_connection_is_found_by_its_peer_until_it_is_gone() -> None:
+    limits = Limits(MANY, Random(1))
+    accept(limits, range(2))
+    limits.on_heard(0, "key", b"peer")
+    assert limits.of_peer(b"peer") is limits.get(0)
+    assert limits.of_peer(b"another") is None
+    limits.on_closed(0)
+    assert limits.of_peer(b"peer") is None
 
 
 @pytest.mark.parametrize(

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import pytest
 
-from tests.unit.world import Peer, World, operator
-from zsched.dispatcher.commands import BindKey
+from tests.unit.world import TEST, Peer, World, operator
+from zsched.dispatcher.commands import BindKey, Submit
 from zsched.dispatcher.returns import Returns
 from zsched.limits import (
     ACK_RUNS_MAX,
+    CLAIM_BYTES_MAX,
+    CLAIM_RUNS_MAX,
+    COMMAND_BYTES_MAX,
     LINE_INTERVAL_MS,
     REGISTER_GAP_MS,
     REGISTERS_MAX,
@@ -18,8 +21,8 @@ from zsched.limits import (
     STALE_FRAME_GAP_MS,
     STALE_FRAMES_MAX,
 )
-from zsched.model import KeyOrigin, RunStatus, WorkerId
-from zsched.protocol import Error, Heartbeat, Held, Result, ResultAck, Return, Run, WorkerBye
+from zsched.model import JobSpec, KeyOrigin, RunStatus, WorkerId
+from zsched.protocol import Error, Heartbeat, Held, Result, ResultAck, Return, Run, Started, WorkerBye
 
 K1, K2 = "1" * 40, "2" * 40
 
@@ -233,6 +236,73 @@ def test_runs_given_back_now_and_then_cause_no_pause() -> None:
     for minute in range(100):
         returns.count(WorkerId("w1"), RETURNS_MAX - 1, minute * (RETURNS_PAUSE_MS_MAX + 1))
     assert returns.paused_until_ms(WorkerId("w1")) == 0
+
+
+# --- one turn, one line ----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("why", ["shutdown", "guard_lost", "anew", "heartbeat"])
+def test_runs_lost_together_are_one_line_of_the_log(world: World, caplog: pytest.LogCaptureFixture, why: str) -> None:
+    world.submit(40)
+    w1 = Peer(world, slots=40)
+    w1.window = 40
+    w1.join()
+    runs = w1.take()
+    for run in runs:
+        w1.say(Started(s=w1.session, run=run, pid=1, at_ms=world.wall_ms))
+    with caplog.at_level("INFO"):
+        if why == "anew":
+            w1.incarnation = "i2"
+            w1.held.clear()
+            w1.register()
+        elif why == "heartbeat":
+            w1.beat(runs=(), n=w1.n)
+        else:
+            w1.say(WorkerBye(s=w1.session, reason=why))
+    (line,) = [one.getMessage() for one in caplog.records if "lost: " in one.getMessage()]
+    assert "40 of its runs are lost" in line
+    assert f" {runs[0]} of job " in line
+    assert len(line) < 500
+    world.sent_to(w1.peer)
+
+
+def test_runs_whose_processes_stay_are_one_line_of_the_log(world: World, caplog: pytest.LogCaptureFixture) -> None:
+    world.submit(40)
+    w1 = Peer(world, slots=40)
+    w1.window = 40
+    w1.join()
+    runs = w1.take()
+    with caplog.at_level("INFO"):
+        w1.beat(stuck=tuple(runs))
+    (line,) = [one.getMessage() for one in caplog.records if "can't end" in one.getMessage()]
+    assert "of 40 runs" in line
+
+
+def test_one_turn_hands_out_a_bounded_number_of_bytes_and_the_next_comes_at_once(world: World) -> None:
+    count, taken, turns = 400, 0, 0
+    w1 = Peer(world, slots=count)
+    w1.window = count
+    w1.join()
+    world.ask(Submit((JobSpec(name="job", command="x" * COMMAND_BYTES_MAX),) * count, TEST))
+    while taken < count:
+        frames = [frame for frame in world.sent_to(w1.peer) if isinstance(frame, Run)]
+        size = sum(len(order.command) for frame in frames for order in frame.runs)
+        assert 0 < size < CLAIM_BYTES_MAX + CLAIM_RUNS_MAX * COMMAND_BYTES_MAX
+        taken += sum(len(frame.runs) for frame in frames)
+        turns += 1
+        if taken < count:
+            assert world.next_tick_ms == world.mono_ms
+            world.turn()
+    assert turns > 2
+    assert world.next_tick_ms > world.mono_ms
+
+
+def test_short_jobs_fill_a_whole_window_in_one_turn(world: World) -> None:
+    w1 = Peer(world, slots=16)
+    w1.window, w1.ahead = 1_024, 1_008
+    w1.join()
+    world.submit(2_000)
+    assert sum(len(frame.runs) for frame in world.sent_to(w1.peer) if isinstance(frame, Run)) == 1_024
 
 
 # --- acks ------------------------------------------------------------------------------------------------------------

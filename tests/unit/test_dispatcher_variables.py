@@ -97,6 +97,9 @@ def test_runs_with_the_largest_commands_and_variables_fit_their_frames(world: Wo
     w1.join()
     large = JobSpec(name="job", command="x" * COMMAND_BYTES_MAX, env={"A": "x" * (ENV_BYTES_MAX - 3)})
     world.ask(Submit((large,) * 100, TEST))
+    # One turn hands out no more than CLAIM_BYTES_MAX, and the next comes at once.
+    assert world.next_tick_ms == world.mono_ms
+    world.turn()
     frames = [frame for frame in world.sent_to(w1.peer) if isinstance(frame, Run)]
     assert sum(len(frame.runs) for frame in frames) == 100
     assert all(len(pack(frame)) < FRAME_TO_WORKER_BYTES_MAX for frame in frames)

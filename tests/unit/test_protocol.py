@@ -21,7 +21,9 @@ from zsched.limits import (
     FRAME_VALUES_MAX,
     OUTPUT_BYTES_MAX,
     RESULTS_PER_FRAME_MAX,
+    SLOTS_MAX,
     WINDOW_MAX,
+    WORKER_FACTS_BYTES_MAX,
 )
 from zsched.protocol import (
     Heartbeat,
@@ -88,7 +90,7 @@ worker_frames = st.one_of(
         incarnation=words,
         boot_id=words,
         lock=st.tuples(numbers, numbers),
-        slots=st.integers(1, 65_536),
+        slots=st.integers(1, SLOTS_MAX),
         heartbeat_ms=numbers,
         db=words,
         host=st.text(max_size=255),
@@ -351,7 +353,7 @@ def test_longest_legal_lists_of_runs_fit_a_frame() -> None:
         s=LONGEST, seq=most, n=most, window=most, ahead=most, runs=held, stuck=tuple(runs), load_milli=most
     )
     register = Register(
-        versions=(1,), worker="w" * 128, incarnation=LONGEST, boot_id=LONGEST, lock=(most, most), slots=65_536,
+        versions=(1,), worker="w" * 128, incarnation=LONGEST, boot_id=LONGEST, lock=(most, most), slots=SLOTS_MAX,
         heartbeat_ms=most, db=LONGEST, sent_ms=most, host="é" * 255, agent=LONGEST, can=(LONGEST,) * 16, runs=held,
     )  # fmt: skip
     for frame in (heartbeat, register, Return(s=LONGEST, runs=tuple(runs))):
@@ -404,3 +406,18 @@ def test_frames_to_workers_may_be_longer_than_frames_from_them() -> None:
 )
 def test_entries_of_a_frame_are_counted(frame: protocol.WorkerFrame, count: int) -> None:
     assert protocol.entries(frame) == count
+
+
+def test_what_a_worker_says_of_itself_is_bounded_in_bytes() -> None:
+    facts = {
+        "t": "register", "versions": [1], "worker": "w1", "incarnation": "i", "boot_id": "b", "lock": [0, 0],
+        "slots": 1, "heartbeat_ms": 1,
+    }  # fmt: skip
+    whole = WORKER_FACTS_BYTES_MAX // 64
+    for field in ("can", "labels"):
+        words = [f"{number:04}" + "x" * 60 for number in range(whole + 1)]
+        value: object = words if field == "can" else dict.fromkeys(words, "")
+        with pytest.raises(ProtocolError, match="at most 4096 bytes of UTF-8 together"):
+            unpack_from_worker(msgpack.packb({**facts, field: value}))
+        fits: object = words[:-1] if field == "can" else dict.fromkeys(words[:-1], "")
+        unpack_from_worker(msgpack.packb({**facts, field: fits}))

@@ -94,7 +94,17 @@ def test_a_workers_name_is_required_and_safe_in_a_path(rest: Rest, path: str) ->
     assert rest.get("/workers").json == []
 
 
-@pytest.mark.parametrize("slots", [0, -1, 65_537, 1.5, "2", None, True])
+@pytest.mark.parametrize(
+    "facts", [{"labels": {f"{n:02}" + "\U0001f600" * 62: "x" for n in range(17)}}, {"can": ["\U0001f600" * 64] * 17}]
+)
+def test_what_a_worker_says_of_itself_is_bounded_in_bytes(rest: Rest, facts: dict[str, object]) -> None:
+    answer = rest.post("/workers/register", {"worker_id": "w1", **facts})
+    assert (answer.status_code, answer.json["errors"][0]["pointer"]) == (400, "#/labels")
+    assert "at most 4096 bytes of UTF-8 together" in answer.json["detail"]
+    assert rest.get("/workers").json == []
+
+
+@pytest.mark.parametrize("slots", [0, -1, 4_097, 1.5, "2", None, True])
 def test_slots_are_a_number_within_bounds(rest: Rest, slots: object) -> None:
     answer = rest.post("/workers/register", {"worker_id": "w1", "slots": slots})
     assert answer.status_code == 400

@@ -22,6 +22,7 @@ from zsched.limits import (
     BODY_BYTES_MAX,
     BODY_VALUES_MAX,
     NOTE_CHARS_MAX,
+    SLOTS_MAX,
     TOKEN_PENDING_MAX,
     TOKEN_SCHEDULES_MAX,
     TOKEN_WORKERS_MAX,
@@ -37,7 +38,7 @@ _SPLIT_BYTES: Final = 64 * 1024
 _SURROGATE: Final = re.compile("[\ud800-\udfff]")
 _PATH: Final = re.compile(r"(?s)(.*?) - at `(?:key in )?\$(.*)`")
 
-Count = Annotated[int, Meta(ge=1, le=65_536)]
+Count = Annotated[int, Meta(ge=1, le=SLOTS_MAX)]
 Word = Annotated[str, Meta(max_length=64)]
 
 

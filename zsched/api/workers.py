@@ -12,7 +12,9 @@ from zsched.api.gate import foreign
 from zsched.api.pages import address, answer_page
 from zsched.api.problem import Problem
 from zsched.dispatcher.commands import Beat, BindKey, Next, RegisterWorker
+from zsched.limits import WORKER_FACTS_BYTES_MAX
 from zsched.model import KeyOrigin, WorkerId
+from zsched.protocol import facts_bytes, too_many_facts
 from zsched.store.contract import Claimed
 
 # Settings of zmq_host that mean every address of this host, or loopback until a worker elsewhere has a key.
@@ -67,6 +69,10 @@ class Register:
         if allowed is not None and body.slots > allowed:
             detail = f"this token's workers have at most {allowed} slots, not {body.slots}"
             raise Problem(403, "slots_max", f"slots: {detail}", errors=(("#/slots", detail),))
+        size = facts_bytes(body.can, body.labels)
+        if size > WORKER_FACTS_BYTES_MAX:
+            detail = too_many_facts(size)
+            raise Problem(400, "invalid_request", f"labels: {detail}", errors=(("#/labels", detail),))
         self._context.inbox.call(RegisterWorker(name, body.slots, body.can, body.labels))
         answer(resp, WorkerItem(self._context).view(name))
 

@@ -9,14 +9,17 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
+from typing import Final
 
 from zsched import protocol
 from zsched.dispatcher import losses
 from zsched.dispatcher.session import Session
 from zsched.model import Now, RunId, WorkerKind
-from zsched.store.contract import Store
+from zsched.store.contract import Holding, Store
 
 log = logging.getLogger(__name__)
+
+_NOT_HELD: Final = "does not hold it"
 
 
 def is_late(old: Session, frame: protocol.Register) -> bool:
@@ -68,7 +71,7 @@ def adopt(store: Store, session: Session, frame: protocol.Register, now: Now) ->
     """
     ours = frame.db in ("", store.identity)
     held = frame.runs if ours else ()
-    kill, missing = reconcile(store, session, held, None, now)
+    kill, _, missing = reconcile(store, session, held, None, now)
     if not ours:
         kill.extend(RunId(one.run) for one in frame.runs)
     store.adopt(session.name)
@@ -79,9 +82,9 @@ def adopt(store: Store, session: Session, frame: protocol.Register, now: Now) ->
 
 def reconcile(
     store: Store, session: Session, listed: Sequence[protocol.Held], seen_n: int | None, now: Now
-) -> tuple[list[RunId], int]:
-    """Bring the store and what a worker really holds together; returns the runs that it must kill, and how many it was
-    handed and does not hold.
+) -> tuple[list[RunId], list[RunId], int]:
+    """Bring the store and what a worker really holds together; returns the runs that it must kill, its own that shall
+    stop, and how many it was handed and does not hold.
 
     A run of the store that the worker does not list is missing, if it was handed out in a frame that the worker has
     seen: a younger frame may still be on its way. `seen_n` None: in a new session no older frame can take effect any
@@ -90,18 +93,25 @@ def reconcile(
     phases = {one.run: one.phase for one in listed}
     session.load = None
     own = set()
+    cancel, lost = list[RunId](), list[Holding]()
     missing = 0
     for run in store.held_by(session.name):
         phase = phases.get(run.run_id)
         if phase is None:
             if seen_n is None or run.handed_n <= seen_n:
-                losses.drop_run(store, session.name, run, "does not hold it", now)
                 missing += 1
+                if losses.drop_run(store, session.name, run, _NOT_HELD, now):
+                    lost.append(run)
+            elif run.cancelled:
+                cancel.append(run.run_id)
             continue
+        if run.cancelled:
+            cancel.append(run.run_id)
         own.add(run.run_id)
         if phase == "running" and not run.started:
             store.start(run.run_id, session.name, now.wall_ms)
         if phase == "running" and run.probation:
             session.suspects.setdefault(run.run_id, now.mono_ms)
+    losses.log_lost(session.name, _NOT_HELD, lost)
     # A finished run is no business of this: its result comes and is judged by itself.
-    return [RunId(one.run) for one in listed if one.run not in own and one.phase != "finished"], missing
+    return [RunId(one.run) for one in listed if one.run not in own and one.phase != "finished"], cancel, missing

@@ -70,6 +70,9 @@ log = logging.getLogger(__name__)
 # The tick comes at least this often, so that a loop that stood still can tell.
 TICK_MS_MAX = 1_000
 
+# Runs that one line of the log names.
+_NAMED_MAX = 10
+
 # Peers and codes whose last error frame is remembered. When more send nonsense, the memory starts anew.
 _SCOLDED_MAX = 4_096
 
@@ -171,8 +174,10 @@ class Dispatcher:
                 session.window = 0
                 session.load = None
                 if isinstance(frame, protocol.Run):
-                    for order in frame.runs:
-                        self._store.put_back(RunId(order.run), session.name, Reason.UNDELIVERED, now.wall_ms)
+                    runs = [RunId(order.run) for order in frame.runs]
+                    back = sum(self._store.put_back(run, session.name, Reason.UNDELIVERED, now.wall_ms) for run in runs)
+                    # A worker that reads nothing and asks for more would else get them again and again.
+                    self._give_back(session, back, now)
                 line = "worker %s can't be reached: a frame could not be sent"
                 self._unreachable.write(now.mono_ms, line, session.name)
 
@@ -244,13 +249,16 @@ class Dispatcher:
 
     def _on_heartbeat(self, session: Session, frame: protocol.Heartbeat, now: Now) -> None:
         self._store.seen(session.name, now.wall_ms)
+        stuck = []
         for run_id in frame.stuck:
             if self._store.stick(RunId(run_id), session.name, now.wall_ms):
-                log.error("run %d: worker %s can't end its processes", run_id, session.name)
+                stuck.append(run_id)
+        if stuck:
+            named = ", ".join(map(str, stuck[:_NAMED_MAX]))
+            log.error("worker %s can't end the processes of %d runs: %s", session.name, len(stuck), named)
         session.ask(frame.window, frame.ahead)
-        kill, missing = arrival.reconcile(self._store, session, frame.runs, frame.n, now)
+        kill, cancel, missing = arrival.reconcile(self._store, session, frame.runs, frame.n, now)
         self._give_back(session, missing, now)
-        cancel = [run.run_id for run in self._store.held_by(session.name) if run.cancelled]
         ack = protocol.HeartbeatAck(
             s=session.token,
             ep=self._epoch,
@@ -330,6 +338,7 @@ class Dispatcher:
             self._returns.count(session.name, len(held), now.mono_ms)
             for run in held:
                 losses.lose_run(self._store, session.name, run, "said goodbye", now, crash=False)
+            losses.log_lost(session.name, "said goodbye", held)
         self._retire(session, frame.reason, now)
 
     # --- commands ----------------------------------------------------------------------------------------------------
@@ -465,10 +474,10 @@ class Dispatcher:
             self._ending = owners.end_jobs(self._store, self._cancel, now)
         if drained:
             self._judge(now)
-        placement.place(self._store, self._sessions, self._timeout_ms, now, partial(self._hand, now))
+        more = placement.place(self._store, self._sessions, self._timeout_ms, now, partial(self._hand, now))
         self.full = self._store.pending_tasks() >= self._pending_max
         self._store.settle(now.wall_ms)
-        moments = [now.mono_ms if self._ending else now.mono_ms + TICK_MS_MAX]
+        moments = [now.mono_ms if self._ending or more else now.mono_ms + TICK_MS_MAX]
         if due_ms is not None:
             moments.append(now.mono_ms + max(0, due_ms - now.wall_ms))
         if self._sessions.judge_at_ms is not None:

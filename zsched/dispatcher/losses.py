@@ -8,7 +8,8 @@ that when it kills that worker too, it alone is blamed. After `crash_limit` cras
 from __future__ import annotations
 
 import logging
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
+from typing import Final
 
 from zsched.dispatcher.session import Session
 from zsched.limits import CRASH_DELAY_MS, CRASH_DELAY_MS_MAX, PROBATION_MS
@@ -16,6 +17,9 @@ from zsched.model import Now, Reason, WorkerId
 from zsched.store.contract import Holding, Store
 
 log = logging.getLogger(__name__)
+
+# Lost runs that a line of the log names.
+_NAMED_MAX: Final = 10
 
 
 def lose_worker(
@@ -32,24 +36,39 @@ def lose_worker(
     for run in held:
         blamed = crash and (run.probation if caught else run.started)
         lose_run(store, worker_id, run, why, now, crash=blamed, suspect=crash and not blamed)
+    log_lost(worker_id, why, held)
 
 
 def lose_run(
     store: Store, worker_id: WorkerId, run: Holding, why: str, now: Now, *, crash: bool, suspect: bool = False
 ) -> None:
-    """End one run of a worker as lost; its successor waits a while if the run has crashed before."""
+    """End one run of a worker as lost; its successor waits a while if the run has crashed before. The caller logs it
+    by `log_lost`, in one line with the others.
+    """
     delay_ms = crash_delay_ms(run.crashes + 1) if crash else 0
     due_ms = now.wall_ms + delay_ms if delay_ms else None
     became = store.lose(run.run_id, why, crash=crash, suspect=suspect, due_ms=due_ms, now_ms=now.wall_ms)
-    log.warning("run %d of job %d lost: worker %s %s; its task is %s", run.run_id, run.job_id, worker_id, why, became)
+    log.debug("run %d of job %d lost: worker %s %s; its task is %s", run.run_id, run.job_id, worker_id, why, became)
 
 
-def drop_run(store: Store, worker_id: WorkerId, run: Holding, why: str, now: Now) -> None:
+def log_lost(worker_id: WorkerId, why: str, runs: Sequence[Holding]) -> None:
+    """Log the runs that were lost together: a worker may hold thousands."""
+    if not runs:
+        return
+    named = ", ".join(f"{run.run_id} of job {run.job_id}" for run in runs[:_NAMED_MAX])
+    more = ", …" if len(runs) > _NAMED_MAX else ""
+    log.warning("worker %s %s: %d of its runs are lost: %s%s", worker_id, why, len(runs), named, more)
+
+
+def drop_run(store: Store, worker_id: WorkerId, run: Holding, why: str, now: Now) -> bool:
     """A living worker does not hold a run that it was given: nobody's fault. Pending again if it never started, else
-    lost. One that may start only once is lost in any case: it may have started all the same.
+    lost. One that may start only once is lost in any case: it may have started all the same. Returns whether it
+    is lost.
     """
     if run.once or run.started or not store.put_back(run.run_id, worker_id, Reason.RETURNED, now.wall_ms):
         lose_run(store, worker_id, run, why, now, crash=False)
+        return True
+    return False
 
 
 def crash_delay_ms(crashes: int) -> int:

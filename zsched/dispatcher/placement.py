@@ -12,23 +12,36 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Final
 
 from zsched.dispatcher.session import Session
-from zsched.limits import CLAIM_LARGE_RUNS_MAX, CLAIM_RUNS_MAX
+from zsched.limits import CLAIM_BYTES_MAX, CLAIM_LARGE_RUNS_MAX, CLAIM_RUNS_MAX
 from zsched.matching import misfit
 from zsched.model import DemandId, Now
 from zsched.store.contract import Claimed, Load, Ready, Store
 
-# Where claimed runs go: the session, and the runs for it.
+# Where claimed runs go: the session, and the runs for it. `_Hand` returns whether more may be claimed in this turn.
 Hand = Callable[[Session, Sequence[Claimed]], None]
+_Hand = Callable[[Session, Sequence[Claimed]], bool]
 Room = Callable[[Store, Session], int]
 
 _LOWEST_PRIORITY: Final = -(2**31)
 
 
-def place(store: Store, sessions: Iterable[Session], lease_ms: int, now: Now, hand: Hand) -> None:
-    """Hand ready runs to the workers that have room for them. `lease_ms`: how long a lease is from now on."""
+def place(store: Store, sessions: Iterable[Session], lease_ms: int, now: Now, hand: Hand) -> bool:
+    """Hand ready runs to the workers that have room for them. `lease_ms`: how long a lease is from now on.
+
+    Returns whether it has stopped at CLAIM_BYTES_MAX, so that the next turn must go on.
+    """
+    size = 0
+
+    def count_and_hand(session: Session, claimed: Sequence[Claimed]) -> bool:
+        nonlocal size
+        size += sum(run.size for run in claimed)
+        hand(session, claimed)
+        return size < CLAIM_BYTES_MAX
+
     for room in (free_slots, ahead_room):
-        if not _fill(store, sessions, room, lease_ms, now, hand):
-            return
+        if not _fill(store, sessions, room, lease_ms, now, count_and_hand):
+            break
+    return size >= CLAIM_BYTES_MAX
 
 
 def claim_one(store: Store, session: Session, now: Now) -> Claimed | None:
@@ -75,10 +88,10 @@ def _fits(store: Store, ready: Ready, session: Session) -> bool:
     return misfit(ready.demand, session.worker) is None
 
 
-def _fill(store: Store, sessions: Iterable[Session], room: Room, lease_ms: int, now: Now, hand: Hand) -> bool:
+def _fill(store: Store, sessions: Iterable[Session], room: Room, lease_ms: int, now: Now, hand: _Hand) -> bool:
     """Fill one kind of room, the best demand first, until no room or no run that fits is left.
 
-    False: nothing is ready any more.
+    False: nothing is ready any more, or nothing more may be claimed in this turn.
     """
     open_ = [
         session
@@ -97,38 +110,45 @@ def _fill(store: Store, sessions: Iterable[Session], room: Room, lease_ms: int, 
         # Runs of another demand may be better than the later ones of this: none below the next best priority is taken
         # now.
         floor = max((one.priority for one in others), default=_LOWEST_PRIORITY)
-        if not _spread(store, best, floor, open_, room, lease_ms, now, hand):
+        taken, more = _spread(store, best, floor, open_, room, lease_ms, now, hand)
+        if not more:
+            return False
+        if not taken:
             passed.add(best.demand_id)
         open_ = [session for session in open_ if room(store, session) > 0]
     return True
 
 
 def _spread(
-    store: Store, best: Ready, floor: int, sessions: Sequence[Session], room: Room, lease_ms: int, now: Now, hand: Hand
-) -> int:
-    """Share one demand's ready runs among the workers that fit it, those with most room first; returns how many."""
+    store: Store, best: Ready, floor: int, sessions: Sequence[Session], room: Room, lease_ms: int, now: Now, hand: _Hand
+) -> tuple[int, bool]:
+    """Share one demand's ready runs among the workers that fit it, those with most room first; returns how many, and
+    whether more may be claimed in this turn.
+    """
     most_room_first = [
         (-room(store, session), place, session) for place, session in enumerate(sessions) if _fits(store, best, session)
     ]
     heapq.heapify(most_room_first)
     waiting = store.ready_count(best.demand_id, sum(-entry[0] for entry in most_room_first))
-    taken = 0
-    while waiting > 0 and most_room_first:
+    taken, more = 0, True
+    while more and waiting > 0 and most_room_first:
         # An even share, rounded up, of what waits; all of its room when there is enough for everybody.
         share = -(-waiting // len(most_room_first))
         negative_room, _, session = heapq.heappop(most_room_first)
         count = 1 if best.demand.probation else min(-negative_room, share)
-        got = _claim(store, best, floor, session, count, lease_ms, now, hand)
+        got, more = _claim(store, best, floor, session, count, lease_ms, now, hand)
         taken += got
         waiting -= count
-    return taken
+    return taken, more
 
 
 def _claim(
-    store: Store, best: Ready, floor: int, session: Session, count: int, lease_ms: int, now: Now, hand: Hand
-) -> int:
-    """Claim count runs for a worker, in pieces that one statement may take; returns how many there were."""
-    got = 0
+    store: Store, best: Ready, floor: int, session: Session, count: int, lease_ms: int, now: Now, hand: _Hand
+) -> tuple[int, bool]:
+    """Claim count runs for a worker, in pieces that one statement may take; returns how many there were, and whether
+    more may be claimed in this turn.
+    """
+    got, more = 0, True
     most = CLAIM_LARGE_RUNS_MAX if best.demand.needs else CLAIM_RUNS_MAX
     lease = lease_ms if best.demand.leased else None
     for piece in (min(most, count - done) for done in range(0, count, most)):
@@ -137,7 +157,9 @@ def _claim(
             session.name, best.demand_id, piece, floor, session.n, now.wall_ms, lease_ms=lease, ends=False
         )
         session.load = None
-        if claimed:
-            hand(session, claimed)
         got += len(claimed)
-    return got
+        if claimed:
+            more = hand(session, claimed)
+        if not more:
+            break
+    return got, more

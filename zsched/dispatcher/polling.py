@@ -77,6 +77,7 @@ def next_run(store: Store, session: Session, timeout_ms: int, now: Now) -> Claim
     if full:
         # It asks, so it is idle, so the oldest run that it said to be running isn't any more.
         losses.lose_run(store, session.name, held[0], "asked for another run", now, crash=True)
+        losses.log_lost(session.name, "asked for another run", held[:1])
         session.suspects.pop(held[0].run_id, None)
         session.load = None
     claimed = placement.claim_one(store, session, now)

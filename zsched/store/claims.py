@@ -95,7 +95,7 @@ class Claims(Core):
         return Load(*self._execute(sql.LOAD, (worker_id,))[0])
 
     def held_by(self, worker_id: WorkerId) -> list[Holding]:
-        return [
+        held = [
             Holding(
                 run_id=RunId(run_id),
                 job_id=JobId(job_id),
@@ -112,6 +112,8 @@ class Claims(Core):
                 self._execute(sql.HELD, (worker_id,))
             )
         ]
+        self._held_read += len(held)
+        return held
 
     def live_on(self, worker_id: WorkerId, job_id: JobId) -> list[Run]:
         return [rows.run(row) for row in self._execute(sql.LIVE_ON_WORKER, (worker_id, job_id))]

@@ -111,6 +111,14 @@ class Claimed:
     secret_env: Mapping[str, str] | None = None
     lease_ms: int | None = None
 
+    @property
+    def size(self) -> int:
+        """What it takes in a frame, in characters, without what is small."""
+        if not self.env and not self.secret_env:
+            return len(self.command)
+        own = (*(self.env or {}).items(), *(self.secret_env or {}).items())
+        return len(self.command) + sum(len(name) + len(value) for name, value in own)
+
 
 @dataclass(frozen=True, slots=True)
 class Holding:
@@ -311,6 +319,10 @@ class Store(Protocol):
     @property
     def rows_changed(self) -> int:
         """Rows changed since `begin`, the measure of a turn's size."""
+
+    @property
+    def held_read(self) -> int:
+        """Runs that `held_by` has returned since `begin`: what a turn costs that changes nothing."""
 
     # --- who we are ---
 

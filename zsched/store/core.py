@@ -30,6 +30,7 @@ class Core:
         self._ledger = Ledger()
         self._moved = self._ledger.moved
         self._rows_before = 0
+        self._held_read = 0
         # Demands never change once they are stored. But the id of one that is undone may come again for another, so
         # then all are forgotten.
         self._demands: dict[DemandId, Demand] = {}
@@ -42,6 +43,7 @@ class Core:
     def begin(self) -> None:
         self._engine.begin()
         self._rows_before = self._engine.changes()
+        self._held_read = 0
 
     def commit(self) -> None:
         self._engine.commit()
@@ -76,6 +78,10 @@ class Core:
     @property
     def rows_changed(self) -> int:
         return self._engine.changes() - self._rows_before
+
+    @property
+    def held_read(self) -> int:
+        return self._held_read
 
     def settle(self, now_ms: int) -> None:
         self._ledger.write(self._engine, now_ms)
