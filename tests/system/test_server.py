@@ -491,7 +491,7 @@ def test_large_bodies_take_no_descriptors(server: Server) -> None:
         caller.send(post(body)[:-1])
         other.send(b"POST /jobs HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n", chunk)
         open_ = server._all[0].active_channels
-        until(lambda: sum(one.held_bytes for one in list(open_.values())) >= len(body) + 2 * MIB)
+        until(lambda: sum(one.held_bytes for one in list(open_.values())) >= len(body) + 2 * MIB, TIMEOUT_S)
         # Two connections, each with an end here and one in the server.
         assert descriptors() <= before + 2
         assert caller.ask(body[-1:])[0] == 201
