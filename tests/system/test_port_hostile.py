@@ -10,6 +10,7 @@ from contextlib import closing, nullcontext, suppress
 import pytest
 import zmq
 
+from tests.system.session import until
 from tests.system.test_port import DEADLINE_S, Scene
 from zsched.limits import MIB, UNREAD_BYTES_MAX, UNSENT_TO_WORKER_BYTES_MAX
 from zsched.port import Port
@@ -142,6 +143,8 @@ def test_bytes_sent_are_counted_as_they_are_on_the_wire(scene: Scene, encrypted:
         dealer.send(b"hello")
         first = scene.arrives() if encrypted else port.receive() if port.sockets[0].poll(10_000) else None
         assert first is not None
+        # The monitor's thread may hear of the connection after the loop has its first frame.
+        until(lambda: len(port._monitor._limits.all()) == 1)
         (connection,) = port._monitor._limits.all()
         handshake = port._monitor._sockets.traffic(connection)
         assert handshake is not None
