@@ -161,7 +161,7 @@ class Port:
         # The parts of a message come together: a ROUTER puts the peer's name before those of each.
         part = self._router.recv(zmq.NOBLOCK, copy=False)
         key = str(part.get("User-Id")) if self._zap is not None else ""
-        descriptor = int(part.get(zmq.SRCFD))
+        descriptor = _descriptor(part)
         self._monitor.on_frame(descriptor, key, peer)
         if not part.more:
             return Arrived(peer, [part.bytes], key)
@@ -223,3 +223,15 @@ def _mono_ms() -> int:
 def _holds(source: zmq.Socket[bytes]) -> bool:
     """Whether a message waits there."""
     return bool(int(source.get(zmq.EVENTS)) & zmq.POLLIN)
+
+
+def _descriptor(part: zmq.Frame) -> int:
+    """The descriptor of the connection that a part came by, -1 when ZeroMQ does not say.
+
+    It does not for peers of an early version of ZMTP. That has no mechanism, so they come in only where no keys are
+    needed.
+    """
+    try:
+        return int(part.get(zmq.SRCFD))
+    except zmq.ZMQError:
+        return -1

@@ -270,3 +270,14 @@ def test_a_port_without_a_key_takes_everybody_and_believes_no_key() -> None:
         arrived = port.receive()
         assert arrived is not None
         assert (arrived.parts, arrived.key) == ([b"hello"], "")
+
+
+def test_peer_of_an_early_zmtp_is_heard_and_harms_nothing() -> None:
+    """ZMTP 1.0: a frame is a length, flags and a body; the first names the peer. libzmq keeps no descriptor of it."""
+    with zmq.Context() as context, closing(Port(context, "127.0.0.1", 0)) as port:
+        with socket.create_connection(("127.0.0.1", port.number), timeout=DEADLINE_S) as peer:
+            peer.sendall(b"\x01\x00" + b"\x06\x00hello")
+            assert port.sockets[0].poll(int(DEADLINE_S * 1000))
+            arrived = port.receive()
+        assert arrived is not None
+        assert (arrived.parts, arrived.key) == ([b"hello"], "")
