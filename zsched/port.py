@@ -127,8 +127,8 @@ class Port:
         if not self._inward:
             return
         opened = listeners.listen(listeners.EVERYWHERE, self.number, self._listening)
-        self._listening += opened
         self._serve(opened)
+        self._listening += opened
         self._inward = False
         log.info("the workers' port is open to other hosts: %s", self.where)
 
