@@ -87,9 +87,13 @@ _QUERY: Final[Mapping[str, Schema]] = {
         "schema": {"type": "integer", "minimum": 1},
     },
     "after": {
-        "description": "Only what follows this: the number of an event, the name of a worker, the id of a token, or a"
-        " public key. `Link` has it",
-        "schema": {"anyOf": [{"type": "integer", "minimum": 0}, {"type": "string"}]},
+        "description": "Only what follows the event of this number. `Link` has it",
+        "schema": {"type": "integer", "minimum": 0},
+    },
+    "after_name": {
+        "name": "after",
+        "description": "Only what follows this name of a worker, id of a token, or public key. `Link` has it",
+        "schema": {"type": "string"},
     },
     "wait": {
         "description": "How long to hold the answer until there is something to say; more than 20s is cut to that",
@@ -258,7 +262,7 @@ def document(needs: Needs) -> Schema:
         "paths": paths,
         "components": {
             "schemas": components,
-            "parameters": {name: {"name": name, "in": "query", **told} for name, told in _QUERY.items()}
+            "parameters": {name: {"name": name, "in": "query", **schema} for name, schema in _QUERY.items()}
             | {_ONCE["name"]: _ONCE},
             "headers": dict(_HEADERS),
             "responses": {f"Error{status}": _error(status) for status in _ERRORS},

@@ -118,7 +118,7 @@ OPERATIONS: Final[Mapping[str, Operation]] = {
         lacks=_NO_RUN,
     ),
     "GET /workers": Operation(
-        "list_workers", "All workers that ever registered", list[shapes.Worker], query=("after",), headers=_LIST
+        "list_workers", "All workers that ever registered", list[shapes.Worker], query=("after_name",), headers=_LIST
     ),
     "POST /workers/register": Operation(
         "register",
@@ -157,7 +157,7 @@ OPERATIONS: Final[Mapping[str, Operation]] = {
         "list_tokens",
         "The tokens of callers, without their secrets",
         list[shapes.Token],
-        query=("after",),
+        query=("after_name",),
         headers=_LIST,
     ),
     "POST /tokens": Operation(
@@ -176,7 +176,9 @@ OPERATIONS: Final[Mapping[str, Operation]] = {
         query=("jobs",),
         lacks="There is no such token, or it was revoked before and `jobs` is not given",
     ),
-    "GET /access": Operation("list_keys", "The keys of workers", list[shapes.Key], query=("after",), headers=_LIST),
+    "GET /access": Operation(
+        "list_keys", "The keys of workers", list[shapes.Key], query=("after_name",), headers=_LIST
+    ),
     "DELETE /access/{worker}": Operation(
         "revoke_key", "Revoke a worker's key; its session ends", shapes.Key, lacks="The worker has no key"
     ),
