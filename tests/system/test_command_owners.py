@@ -14,6 +14,9 @@ from tests.system.session import Scheduler, until
 from tests.system.test_command_access import ADMIN, asked, private
 from tests.system.test_command_line import Cli
 
+# Many processes: the quick tests leave this to .ci/run.
+pytestmark = pytest.mark.slow
+
 _names = count(1)
 
 

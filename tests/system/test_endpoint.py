@@ -204,6 +204,7 @@ def test_kept_connection_is_not_checked_again(tcp: Stub) -> None:
 # --- TLS --------------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_tls_to_a_plain_port_fails_soon_and_says_why() -> None:
     """A server that waits for the rest of what it takes for a request."""
     with socket.create_server(("127.0.0.1", 0)) as listener:

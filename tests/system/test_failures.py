@@ -18,6 +18,9 @@ import pytest
 from tests.system.process import WorkerProcess, alive, gone
 from tests.system.session import Scheduler, until
 
+# Many processes: the quick tests leave this to .ci/run.
+pytestmark = pytest.mark.slow
+
 log = logging.getLogger(__name__)
 
 TIMEOUT_S = 3.0

@@ -18,6 +18,7 @@ import pytest
 
 from tests.system.process import ROOT, WorkerProcess, alive, command_line, gone, open_fds, peak_bytes
 from tests.system.stub import StubScheduler
+from zsched.limits import SLOTS_MAX
 from zsched.protocol import Error, Heartbeat, Output, Register, Result
 
 MIB = 1024 * 1024
@@ -128,10 +129,10 @@ def test_more_slots_than_the_soft_limit_of_descriptors_and_a_job_has_that_limit(
 
 
 def test_slots_for_which_there_are_no_descriptors_are_not_offered(scheduler: StubScheduler, tmp_path: Path) -> None:
-    with WorkerProcess(scheduler.url, tmp_path, slots=10_000, nofile="128:128") as worker:
+    with WorkerProcess(scheduler.url, tmp_path, slots=SLOTS_MAX, nofile="128:128") as worker:
         scheduler.until(lambda: scheduler.registers)
         assert scheduler.registers[0].slots == 32
-        assert "32 slots instead of 10000" in worker.log()
+        assert f"32 slots instead of {SLOTS_MAX}" in worker.log()
 
 
 def test_a_run_for_which_the_host_has_no_room_goes_back_and_no_more_is_asked_for(
@@ -408,6 +409,7 @@ def test_what_an_earlier_start_left_is_swept_before_registering(scheduler: StubS
             process.wait()
 
 
+@pytest.mark.slow
 def test_an_agent_that_is_stopped_is_replaced_and_the_jobs_are_kept(
     scheduler: StubScheduler, worker: WorkerProcess
 ) -> None:
@@ -717,6 +719,7 @@ def test_jobs_that_do_not_finish_within_the_grace_are_stopped(scheduler: StubSch
         assert worker.exit_code() == 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("stopped", [True, False])
 def test_a_worker_ends_within_seconds_though_nobody_takes_its_results(
     scheduler: StubScheduler, worker: WorkerProcess, tmp_path: Path, stopped: bool

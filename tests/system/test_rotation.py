@@ -14,6 +14,9 @@ from tests.system.session import Scheduler, environment, until
 from tests.system.test_command_line import ZSCHED
 from zsched.keys import Access, new_pair, read_access, write_private, written_access
 
+# Many processes: the quick tests leave this to .ci/run.
+pytestmark = pytest.mark.slow
+
 SECRET = "correct-horse-battery"
 
 
