@@ -14,6 +14,9 @@ from tests.system.session import Scheduler, until
 from tests.system.test_command_line import Cli
 from zsched.client import Client, NotFound, Refused
 
+# Many processes: the quick tests leave this to .ci/run.
+pytestmark = pytest.mark.slow
+
 NEVER = "0 0 1 1 *"
 FIRE = r"\d{4}-01-01 00:00:00Z"
 

@@ -16,6 +16,9 @@ import pytest
 from tests.system.session import Program, Scheduler, until
 from zsched.store.sqlite import SqliteEngine, open_writer
 
+# Many processes: the quick tests leave this to .ci/run.
+pytestmark = pytest.mark.slow
+
 
 @pytest.mark.parametrize("gap_s", [0.0, 0.01, 0.05, 0.15])
 def test_signals_that_follow_each_other_end_it_once_and_cleanly(tmp_path: Path, gap_s: float) -> None:
