@@ -90,7 +90,8 @@ def judge(lines: list[str]) -> tuple[int, list[int]]:
             asked[int(found["fd"] or reads[found["thread"]])] = place
         elif call == "recvfrom" and found["fd"]:
             reads[found["thread"]] = int(found["fd"])
-        elif call == "sendto" and "201" in line and found["fd"]:
+        # Not any 201: the kernel is asked for callers' users by sendto as well, with numbers in it.
+        elif call == "sendto" and "HTTP/1.1 201" in line and found["fd"]:
             request = asked[int(found["fd"])]
             if not any(request < start and end < place for start, end in syncs):
                 unsynced.append(int(found["fd"]))
