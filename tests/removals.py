@@ -421,13 +421,17 @@ _REMOVALS: Final = (
         15,
         "a crowd keeps others out",
         "system/test_crowd.py::test_a_crowd_that_says_too_little_keeps_nobody_out_and_the_eldest_go",
-        ("api/crowd.py", "        if excess > 0:", "        if False:"),
+        ("api/crowd.py", "            if excess > 0:", "            if False:"),
     ),
     removal(
         15,
         "a crowd over TCP counts for the socket",
         "system/test_crowd.py::test_crowd_over_tcp_takes_no_place_of_the_socket",
-        ("api/crowd.py", "        ours = self._open[by_socket]", "        ours = self._all()"),
+        (
+            "api/crowd.py",
+            "            excess = len(ours) - _room(by_socket)",
+            "            excess = len(self._all()) - _room(by_socket)",
+        ),
     ),
     removal(
         15,
@@ -446,7 +450,7 @@ _REMOVALS: Final = (
         "unfinished bodies have no bound",
         "system/test_crowd.py::test_unfinished_bodies_cost_a_bounded_amount_together"
         " system/test_crowd.py::test_requests_that_wait_for_a_thread_count_and_the_served_one_goes_on",
-        ("api/crowd.py", "        _cut(held, costs, UNFINISHED_BYTES_MAX)", "        pass"),
+        ("api/crowd.py", "_excess(held, costs, UNFINISHED_BYTES_MAX)", "()"),
     ),
     removal(
         15,
@@ -465,7 +469,7 @@ _REMOVALS: Final = (
         "answers that nobody takes have no bound",
         "system/test_crowd.py::test_answers_that_nobody_takes_cost_a_bounded_amount_together"
         " system/test_crowd.py::test_who_owes_the_most_for_the_longest_time_goes_first",
-        ("api/crowd.py", "        _cut(owed, costs, UNSENT_BYTES_MAX)", "        pass"),
+        ("api/crowd.py", "_excess(owed, costs, UNSENT_BYTES_MAX)", "()"),
     ),
     removal(
         15,

@@ -194,18 +194,23 @@ def test_who_is_being_served_is_not_cut_off_for_a_crowd(monkeypatch: pytest.Monk
 def test_unfinished_bodies_cost_a_bounded_amount_together(server: Server) -> None:
     with ExitStack() as held:
         callers = [held.enter_context(Caller(server)) for _ in range(12)]
-        for caller in callers:
-            with suppress(ConnectionError):
-                caller.send(post(b"x" * (2 * MIB))[:-1])
-        until(lambda: sum(not cut(caller) for caller in callers) <= 4)
-        # The bytes are added up every 20 ms.
         open_ = server._all[0].active_channels
-        until(lambda: sum(one.held_bytes for one in list(open_.values())) <= 8 * MIB)
+        for caller in callers:
+            caller.send(post(b"x" * (2 * MIB))[:-1])
+        # The bytes are added up every 20 ms.
+        until(lambda: len(open_) == 12 and sum(one.held_bytes for one in list(open_.values())) <= 8 * MIB)
         with Caller(server) as other:
             assert other.ask(post(JOB))[0] == 201
-        # What is gone counts no more.
+        # Each gets an answer, also those whose bodies were let go.
         for caller in callers:
-            caller.socket.close()
+            caller.send(b"x")
+        answers = [caller.answer() for caller in callers]
+        statuses = [status for status, _, _ in answers]
+        assert set(statuses) == {400, 503}
+        assert statuses.count(503) >= 8
+        refused = answers[statuses.index(503)]
+        assert refused[1]["retry-after"] == "1"
+        assert refused[2]["code"] == "unavailable"
         with Caller(server) as other:
             body = b'{"name": "j", "command": "true"' + b" " * (7 * MIB) + b"}"
             assert other.ask(post(body))[0] == 201
@@ -231,24 +236,27 @@ def test_requests_that_wait_for_a_thread_count_and_the_served_one_goes_on(monkey
         callers = [held.enter_context(Caller(server)) for _ in range(6)]
         open_ = list(server._all[0].active_channels.values())
         for caller in callers:
-            with suppress(ConnectionError):
-                caller.send(post(b"x" * (MIB // 2)))
+            caller.send(post(b"x" * (MIB // 2)))
         small = held.enter_context(Caller(server))
         small.send(post(b"y" * 100))
-        until(lambda: sum(cut(caller) for caller in callers) >= 3)
-        assert not cut(small)
         # A body that will not be served is gone, though its place in the queue is not.
+        until(lambda: sum(bool(one.requests and one.requests[0].error) for one in open_) >= 3)
         until(lambda: sum(one.held_bytes for one in open_) <= 8 * MIB)
         leave.set()
         assert served.answer()[0] == 200
         assert small.answer()[0] == 200
-        until(lambda: max(read) == 6 * MIB and 100 in read and not any(one.held_bytes for one in open_))
+        statuses = [caller.answer()[0] for caller in callers]
+        assert set(statuses) <= {200, 503}
+        assert statuses.count(503) >= 3
+        assert max(read) == 6 * MIB
+        assert 100 in read
+        until(lambda: not any(one.held_bytes for one in open_))
         assert not any(one.served or one._served for one in open_)
     server.close_door()
     server.stop()
 
 
-def test_of_the_address_that_holds_most_the_request_that_began_first_goes(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_of_the_address_that_holds_most_the_costliest_request_goes(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(crowd, "UNFINISHED_BYTES_MAX", 100)
 
     class One:
@@ -259,9 +267,12 @@ def test_of_the_address_that_holds_most_the_request_that_began_first_goes(monkey
             self.name, self.home, self.held_bytes, self.since_s = name, address, held_bytes, since_s
             self.served = served
 
-        def handle_close(self) -> None:
+        def refuse(self) -> None:
             gone.append(self.name)
-            whole.leave(self)
+            self.held_bytes = 0
+
+        def handle_close(self) -> None:
+            raise AssertionError
 
     gone: list[str] = []
     whole = crowd.Crowd()
@@ -269,10 +280,12 @@ def test_of_the_address_that_holds_most_the_request_that_began_first_goes(monkey
         whole.enter(one)
     for one in (One("small", b"b", 1, 6.0), One("early", b"b", 13, 5.0)):
         whole.enter(one)
-    assert whole.thin(10.0)
+    whole.thin(10.0)
+    assert whole.has_room(by_socket=False)
     assert gone == []
     whole.enter(One("little", b"a", 2, 10.0))
-    assert whole.thin(10.1)
+    whole.thin(10.1)
+    assert whole.has_room(by_socket=False)
     assert gone == ["early"]
 
 
@@ -282,6 +295,9 @@ def test_the_address_with_the_most_connections_pays_first() -> None:
             self.home, self.since_s, self.waits_s, self.owes_s = home(address), since_s, since_s, since_s
             self.held_bytes = self.unsent_bytes = 0
             self.begun = self.in_work = self.served = self.closed = self.by_socket = False
+
+        def refuse(self) -> None:
+            raise AssertionError
 
         def handle_close(self) -> None:
             self.closed = True
@@ -295,7 +311,8 @@ def test_the_address_with_the_most_connections_pays_first() -> None:
         one.in_work = True
     for one in (*few, *many, *busy):
         whole.enter(one)
-    assert whole.thin(2.0)
+    whole.thin(2.0)
+    assert whole.has_room(by_socket=False)
     assert not any(one.closed for one in (*few, *busy))
     gone = [one.closed for one in many]
     assert gone == sorted(gone, reverse=True)
@@ -306,11 +323,13 @@ def test_the_address_with_the_most_connections_pays_first() -> None:
         one.in_work = True
     for _ in range(10):
         whole.enter(One("192.0.2.2", 0.0))
-    assert whole.thin(2.0)
+    whole.thin(2.0)
+    assert whole.has_room(by_socket=False)
     late = One("192.0.2.2", 0.0)
     late.in_work = True
     whole.enter(late)
-    assert not whole.thin(2.0)
+    whole.thin(2.0)
+    assert not whole.has_room(by_socket=False)
 
 
 def test_answers_that_nobody_takes_cost_a_bounded_amount_together(
@@ -355,6 +374,9 @@ def test_who_owes_the_most_for_the_longest_time_goes_first(monkeypatch: pytest.M
         def __init__(self, name: str, address: bytes, unsent_bytes: int, owes_s: float) -> None:
             self.name, self.home, self.unsent_bytes, self.owes_s = name, address, unsent_bytes, owes_s
 
+        def refuse(self) -> None:
+            raise AssertionError
+
         def handle_close(self) -> None:
             self.unsent_bytes = 0
             gone.append(self.name)
@@ -366,16 +388,19 @@ def test_who_owes_the_most_for_the_longest_time_goes_first(monkeypatch: pytest.M
     young, old, little = One("young", b"b", 20, 9.0), One("old", b"b", 20, 5.0), One("little", b"b", 1, 0.0)
     for one in (alone, young, old, little):
         whole.enter(one)
-    assert whole.thin(10.0)
+    whole.thin(10.0)
+    assert whole.has_room(by_socket=False)
     assert gone == []
     # Its address owes the most by now. In work or not makes no difference.
     big = One("big", b"b", 30, 8.0)
     big.in_work = True
     whole.enter(big)
-    assert whole.thin(10.1)
+    whole.thin(10.1)
+    assert whole.has_room(by_socket=False)
     assert gone == ["old"]
     alone.unsent_bytes = 90
-    assert whole.thin(10.2)
+    whole.thin(10.2)
+    assert whole.has_room(by_socket=False)
     assert gone == ["old", "alone"]
 
 

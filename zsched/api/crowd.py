@@ -8,7 +8,7 @@ that has waited longest. What is in work is never cut off for it.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 from typing import Final, Protocol
 
 from zsched.limits import (
@@ -57,6 +57,9 @@ class Connection(Protocol):
     def unsent_bytes(self) -> int:
         """Bytes of answers that have not been taken."""
 
+    def refuse(self) -> None:
+        """Free what its requests hold, and answer them 503; or close it."""
+
     def handle_close(self) -> None: ...
 
 
@@ -77,33 +80,36 @@ class Crowd:
     def leave(self, one: Connection) -> None:
         self._open[one.by_socket].discard(one)
 
-    def thin(self, now_s: float, by_socket: bool = False) -> bool:
-        """Close late connections, and those of this kind that have to make room; whether newcomers of it can be
-        accepted then.
+    def has_room(self, by_socket: bool) -> bool:
+        """Whether newcomers of this kind can be accepted."""
+        return len(self._open[by_socket]) <= _room(by_socket)
+
+    def thin(self, now_s: float) -> None:
+        """Close late connections and those that have to make room, and bound what all hold. Called before each round
+        of the poll.
         """
         if now_s - self._swept_s >= _SWEEP_S:
             self._swept_s = now_s
             for one in [one for one in self._all() if now_s - one.since_s >= _limit_s(one)]:
                 one.handle_close()
-        room = (SOCKET_CONNECTIONS_MAX if by_socket else CONNECTIONS_MAX) - ACCEPTED_MAX
-        ours = self._open[by_socket]
-        excess = len(ours) - room
-        if excess > 0:
-            for one in _waiting(ours)[:excess]:
-                one.handle_close()
+        for by_socket, ours in self._open.items():
+            excess = len(ours) - _room(by_socket)
+            if excess > 0:
+                for one in _waiting(ours)[:excess]:
+                    one.handle_close()
         if now_s - self._summed_s >= _SUM_S:
             self._summed_s = now_s
             self._cut_holders(now_s)
             self._cut_debtors(now_s)
-        return len(ours) <= room
 
     def _cut_holders(self, now_s: float) -> None:
-        """Keep what requests take within its bound: those that began first go. What threads serve counts too, but
-        goes on.
+        """Keep what requests take within its bound: those that cost most are refused, in bytes times seconds. What
+        threads serve counts too, but goes on.
         """
         held = {one: size for one in self._all() if (size := one.held_bytes)}
-        costs = {one: now_s - one.since_s for one in held if not one.served}
-        _cut(held, costs, UNFINISHED_BYTES_MAX)
+        costs = {one: size * (now_s - one.since_s) for one, size in held.items() if not one.served}
+        for one in _excess(held, costs, UNFINISHED_BYTES_MAX):
+            one.refuse()
 
     def _cut_debtors(self, now_s: float) -> None:
         """Keep the unsent bytes of all within their bound: those that cost most go, in bytes times seconds. In work or
@@ -111,15 +117,21 @@ class Crowd:
         """
         owed = {one: unsent for one in self._all() if (unsent := one.unsent_bytes)}
         costs = {one: unsent * (now_s - one.owes_s) for one, unsent in owed.items()}
-        _cut(owed, costs, UNSENT_BYTES_MAX)
+        for one in _excess(owed, costs, UNSENT_BYTES_MAX):
+            one.handle_close()
 
     def _all(self) -> set[Connection]:
         return self._open[False] | self._open[True]
 
 
-def _cut(sizes: dict[Connection, int], costs: dict[Connection, float], bytes_max: int) -> None:
-    """Close connections that have a cost until the sizes of all are within a bound: of the address with the most bytes,
-    the one that costs most.
+def _room(by_socket: bool) -> int:
+    """How many connections of a kind may be open when a crowd of newcomers comes."""
+    return (SOCKET_CONNECTIONS_MAX if by_socket else CONNECTIONS_MAX) - ACCEPTED_MAX
+
+
+def _excess(sizes: dict[Connection, int], costs: dict[Connection, float], bytes_max: int) -> Iterator[Connection]:
+    """The connections that must go until the sizes of all are within a bound: of the address with the most bytes, the
+    connection that costs most. One without a cost stays.
     """
     excess = sum(sizes.values()) - bytes_max
     homes: Counter[bytes] = Counter()
@@ -130,7 +142,7 @@ def _cut(sizes: dict[Connection, int], costs: dict[Connection, float], bytes_max
         del costs[worst]
         homes[worst.home] -= sizes[worst]
         excess -= sizes[worst]
-        worst.handle_close()
+        yield worst
 
 
 def _waiting(some: Collection[Connection]) -> list[Connection]:

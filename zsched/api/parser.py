@@ -11,7 +11,7 @@ from typing import Any, Final
 
 import waitress.parser
 import waitress.receiver
-from waitress.utilities import BadRequest
+from waitress.utilities import BadRequest, Error
 
 from zsched.api.received import Body, Chunks, TooManyChunksError
 from zsched.limits import CHUNKS_MAX
@@ -32,6 +32,13 @@ _CONTROL_BYTES_MAX: Final = 4096
 # Waitress ends both with `$`, which lets a newline stand before the end: other readers take that for the line's end.
 waitress.receiver.ONLY_HEXDIG_RE = re.compile(rb"[0-9A-Fa-f]+\Z")
 waitress.receiver.CHUNK_EXT_RE = re.compile(waitress.receiver.CHUNK_EXT_RE.pattern.removesuffix(b"$") + rb"\Z")
+
+
+class BusyError(Error):  # type: ignore[misc]
+    """There is no room for a request's body."""
+
+    code = 503
+    reason = "Service Unavailable"
 
 
 class Parser(waitress.parser.HTTPRequestParser):  # type: ignore[misc]
@@ -74,7 +81,19 @@ class Parser(waitress.parser.HTTPRequestParser):  # type: ignore[misc]
     @property
     def held_bytes(self) -> int:
         """What it takes in memory: head and body."""
-        return self.header_bytes_received + (len(self.body_rcv) if self.body_rcv is not None else 0)
+        return self.header_bytes_received + self.body_bytes
+
+    @property
+    def body_bytes(self) -> int:
+        """What its body takes in memory."""
+        return 0 if self.body_rcv is None or isinstance(self.error, BusyError) else len(self.body_rcv)
+
+    def discard_body(self) -> None:
+        """Free the body. The request is answered 503, when all of it has come: a caller that is still sending would
+        not see an earlier answer.
+        """
+        self.body_rcv.buf.discard()
+        self.error = BusyError("Too many bytes of request bodies are in memory: try again later")
 
     def received(self, data: bytes) -> int:
         """Take in bytes; returns how many."""

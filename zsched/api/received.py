@@ -22,13 +22,21 @@ class Body:
     def __init__(self) -> None:
         self._file = io.BytesIO()
         self._length = 0
+        self._discarded = False
 
     def __len__(self) -> int:
+        """Bytes that have come, kept or discarded."""
         return self._length
 
     def append(self, data: bytes) -> None:
-        self._file.write(data)
+        if not self._discarded:
+            self._file.write(data)
         self._length += len(data)
+
+    def discard(self) -> None:
+        """Free what has come, and keep nothing of what still comes."""
+        self._discarded = True
+        self._file = io.BytesIO()
 
     def getfile(self) -> io.BytesIO:
         """The whole body, to be read once. Reading all of it at once makes no copy."""

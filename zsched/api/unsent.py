@@ -17,7 +17,7 @@ class Unsent:
     def __len__(self) -> int:
         return self._length
 
-    def append(self, data: bytes) -> None:
+    def append(self, data: bytes | memoryview) -> None:
         if data:
             self._pieces.append(memoryview(data))
             self._length += len(data)
