@@ -234,10 +234,11 @@ def test_requests_that_wait_for_a_thread_count_and_the_served_one_goes_on(monkey
         served.send(post(b"x" * (6 * MIB)))
         assert entered.wait(20)
         callers = [held.enter_context(Caller(server)) for _ in range(6)]
+        small = held.enter_context(Caller(server))
+        until(lambda: len(server._all[0].active_channels) == 8)
         open_ = list(server._all[0].active_channels.values())
         for caller in callers:
             caller.send(post(b"x" * (MIB // 2)))
-        small = held.enter_context(Caller(server))
         small.send(post(b"y" * 100))
         # A body that will not be served is gone, though its place in the queue is not.
         until(lambda: sum(bool(one.requests and one.requests[0].error) for one in open_) >= 3)
