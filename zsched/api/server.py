@@ -55,6 +55,10 @@ _ACCEPT_PAUSE_S = 1.0
 log = logging.getLogger(__name__)
 
 
+class ServerError(Exception):
+    """An error in the server's own thread, which is its cause."""
+
+
 @dataclass(slots=True)
 class Pause:
     """Until when a listener accepts nothing, by the steady clock."""
@@ -301,6 +305,7 @@ class Server:
             most = ACCEPTED_MAX // (1 if is_socket else len(sockets))
             listener.handle_accept = partial(_accept_some, listener, pause, most)
             listener.readable = partial(_is_open, listener.readable, pause, partial(crowd.has_room, is_socket))
+        self._failure: Exception | None = None
         self._thread = threading.Thread(target=self._poll, name="rest", daemon=True)
 
     @property
@@ -310,6 +315,11 @@ class Server:
 
     def start(self) -> None:
         self._thread.start()
+
+    def check(self) -> None:
+        """Raises ServerError when the server's thread has ended by an error, so that nobody is served any more."""
+        if self._failure is not None:
+            raise ServerError("the thread of REST has ended") from self._failure
 
     def close_door(self) -> None:
         """Accept no more connections; those that are open are served on."""
@@ -326,9 +336,12 @@ class Server:
             self._kernel.close()
 
     def _poll(self) -> None:
-        while self._open:
-            self._crowd.thin(time.monotonic())
-            wasyncore.poll2(_POLL_S, self._open)
+        try:
+            while self._open:
+                self._crowd.thin(time.monotonic())
+                wasyncore.poll2(_POLL_S, self._open)
+        except Exception as error:
+            self._failure = error
 
     def _in_thread(self, act: Callable[[], object]) -> None:
         """Do something in the server's own thread, which alone may touch its connections."""

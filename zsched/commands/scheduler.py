@@ -65,7 +65,7 @@ from zsched.api.forwarded import Proxies
 from zsched.api.gate import Trust
 from zsched.api.listeners import DEFAULT_PORT, ListenError, LocalSocket
 from zsched.api.refusals import Refusals
-from zsched.api.server import Server
+from zsched.api.server import Server, ServerError
 from zsched.commands import options
 from zsched.config import SchedulerConfig, scheduler_config
 from zsched.dispatcher import Dispatcher
@@ -129,12 +129,15 @@ def run(config: SchedulerConfig) -> int:
     except KeyFileError as error:
         log.critical("%s", error)
         return os.EX_CONFIG
+    except ServerError as error:
+        log.critical("%s", error, exc_info=error)
+        return os.EX_SOFTWARE
 
 
 def _serve(config: SchedulerConfig, store: Writer, folder: Path, notify: Notify) -> int:
     """Bind both ports, turn until a signal comes, and leave in order. `folder` has the keys.
 
-    Raises ListenError, StoreError, KeyFileError.
+    Raises ListenError, StoreError, KeyFileError, ServerError.
     """
     if config.insecure:
         log.warning("INSECURE: whoever reaches http://%s:%d may run anything as this user", config.host, config.port)
@@ -163,7 +166,14 @@ def _serve(config: SchedulerConfig, store: Writer, folder: Path, notify: Notify)
         # Half of the threads may wait for output, so that the others go on serving.
         live = Live(waiters_max=config.threads // 2)
         refusals = Refusals()
-        loop = Loop(store, dispatcher, port, inbox, live, partial(_turned, notify, refusals))
+
+        def turned(now: Now) -> None:
+            """Called after each turn of the loop, at least once a second."""
+            rest.check()
+            notify.alive(now.mono_ms)
+            refusals.flush(now.mono_ms)
+
+        loop = Loop(store, dispatcher, port, inbox, live, turned)
         facts = Facts(
             db=store.identity,
             zmq_host=config.zmq_host,
@@ -209,12 +219,6 @@ def _rest(config: SchedulerConfig, shared: Context, local: LocalSocket) -> Serve
     if rest.port == DEFAULT_PORT:
         local.keep_link(os.environ)
     return rest
-
-
-def _turned(notify: Notify, refusals: Refusals, now: Now) -> None:
-    """Called after each turn of the loop, at least once a second."""
-    notify.alive(now.mono_ms)
-    refusals.flush(now.mono_ms)
 
 
 def give_memory_back() -> None:
