@@ -484,7 +484,7 @@ def test_a_request_under_way_is_answered_before_the_server_stops() -> None:
         assert caller.answer()[0] == 200
 
 
-def refused(server: Server) -> bool:
+def shut(server: Server) -> bool:
     """Whether a newcomer can't connect."""
     try:
         with Caller(server):
@@ -500,7 +500,7 @@ def test_with_the_door_closed_nobody_new_comes_in_and_who_is_in_is_served(rest: 
         assert inside.ask(post(JOB))[0] == 201
         server.close_door()
         assert inside.ask(post(JOB))[0] == 201
-        until(lambda: refused(server))
+        until(lambda: shut(server))
         assert inside.ask(post(JOB))[0] == 201
         server.stop()
         assert inside.closed()
