@@ -49,8 +49,8 @@ def server(rest: Rest) -> Iterator[Server]:
 class Caller:
     """A connection on which a test writes bytes and reads answers."""
 
-    def __init__(self, server: Server, address: str = "127.0.0.1") -> None:
-        self.socket = socket.create_connection((address, server.port), timeout=TIMEOUT_S)
+    def __init__(self, server: Server, address: str = "127.0.0.1", source: tuple[str, int] | None = None) -> None:
+        self.socket = socket.create_connection((address, server.port), TIMEOUT_S, source)
 
     def __enter__(self) -> Caller:
         return self
@@ -387,7 +387,8 @@ def test_reset_connection_is_not_served_as_another_socket_on_its_port(tmp_path: 
         busy = held.enter_context(Caller(server))
         busy.send(b"GET /wait HTTP/1.1\r\nHost: localhost\r\n\r\n")
         assert entered.wait(TIMEOUT_S)
-        gone = held.enter_context(Caller(server))
+        # No other program of this host has connections from this address, so its ports stay free.
+        gone = held.enter_context(Caller(server, source=("127.19.84.5", 0)))
         place = gone.socket.getsockname()
         gone.send(post(JOB))
         until(lambda: bool(server._all[0].task_dispatcher.queue))

@@ -332,6 +332,8 @@ class Server:
         with suppress(OSError):
             self._in_thread(lambda: wasyncore.close_all(self._open))
         self._thread.join(1)
+        if self._failure is not None:
+            wasyncore.close_all(self._open)
         if self._kernel is not None:
             self._kernel.close()
 
