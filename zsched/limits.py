@@ -366,8 +366,8 @@ REQUEST_S = 60
 ANSWER_S = 180
 
 # Bytes of requests until they have been served, of all connections together. They are kept in memory. Beyond it a
-# connection is cut off: of the address that holds most, the one whose request began first. Those that threads serve
-# count, and are never cut.
+# request loses its body and is answered 503: of the address that holds most, the request that costs most, in bytes
+# times seconds. Those that threads serve count, and are never refused.
 UNFINISHED_BYTES_MAX = 48 * MIB
 
 # Bytes of answers that have not been sent, of all connections together. They are kept in memory. Beyond it a connection
