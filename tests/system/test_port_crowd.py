@@ -1,16 +1,24 @@
-"""Many connections to the workers' port: what they cost, whom they keep out, and that only they are ended."""
+"""Many connections to the workers' port: what they cost, whom they keep out, and that only they are ended.
+
+By hand, with the figures of this machine: python -m tests.system.test_port_crowd
+"""
+
+# ruff: noqa: T201  (stdout is the interface)
 
 from __future__ import annotations
 
+import http.client
 import os
 import resource
 import selectors
 import socket
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing, contextmanager, suppress
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -484,3 +492,93 @@ def test_registers_leave_few_events_and_lines(tmp_path: Path, name: str) -> None
     with watched(tmp_path) as scheduler, rogue(scheduler) as connect:
         assert flood([connect()], protocol.pack(introduction(name)), 4.0) > 5_000
         assert len(scheduler.get("/events?after=0&limit=1000")) < 100
+
+
+# --- by hand ---------------------------------------------------------------------------------------------------------
+
+
+def slowest_health_s(scheduler: Scheduler, stop: threading.Event) -> float:
+    """How long the slowest of many GET /healthz took, each by a connection of its own."""
+    slowest = 0.0
+    while not stop.wait(0.02):
+        began = time.monotonic()
+        connection = http.client.HTTPConnection("127.0.0.1", scheduler.port, timeout=60)
+        connection.request("GET", "/healthz")
+        assert connection.getresponse().status == 200
+        connection.close()
+        slowest = max(slowest, time.monotonic() - began)
+    return slowest
+
+
+def figures(name: str, attack: Callable[[Scheduler], object], argv: tuple[str, ...] = SCHEDULER) -> None:
+    with (
+        tempfile.TemporaryDirectory(dir="/var/tmp") as folder,
+        Scheduler(Path(folder), "-db", f"{folder}/s.db", argv=argv) as scheduler,
+        ThreadPoolExecutor(2) as pool,
+    ):
+        assert scheduler.program is not None
+        scheduler.submit(*["true"] * RESULTS_PER_FRAME_MAX)
+        stop, before = threading.Event(), len(scheduler.program.log())
+        health_s, turn_s = (pool.submit(probe, scheduler, stop) for probe in (slowest_health_s, slowest_turn_s))
+        attack(scheduler)
+        stop.set()
+        slowest = f"/healthz {health_s.result():.3f} s, command {turn_s.result():.3f} s"
+        peak_mb = peak_bytes(scheduler.program.pid) / 1e6
+        print(f"{name}: peak {peak_mb:.0f} MB, slowest {slowest}, {len(scheduler.program.log()) - before} bytes of log")
+
+
+def attack_by_handshakes(scheduler: Scheduler, count: int, command_bytes: int) -> None:
+    with descriptors(count + 500):
+        said = GREETING + LONG_COMMAND + command_bytes.to_bytes(8) + bytes(command_bytes)
+        crowd(scheduler.zmq_port, count, said, 4.0)
+
+
+def attack_by_silence(scheduler: Scheduler) -> None:
+    with descriptors(3_500):
+        crowd(scheduler.zmq_port, 2_700, b"", 10.0)
+
+
+def attack_by_frames(scheduler: Scheduler) -> None:
+    with rogue(scheduler) as connect:
+        flood([connect() for _ in range(20)], bytes(FRAME_FROM_WORKER_BYTES_MAX - 1_000), 5.0)
+
+
+def attack_by_results(scheduler: Scheduler) -> None:
+    with rogue(scheduler) as connect:
+        dealer = connect()
+        dealer.send(protocol.pack(introduction("rogue")))
+        answer = heard(dealer)
+        assert isinstance(answer, protocol.Registered)
+        runs = range(1, RESULTS_PER_FRAME_MAX + 1)
+        results = tuple(protocol.RunResult(run, "success", "exit", 1, exit_code=0) for run in runs)
+        flood([dealer], protocol.pack(protocol.Result(s=answer.s, results=results)), 5.0)
+
+
+def attack_by_registers(scheduler: Scheduler) -> None:
+    with rogue(scheduler) as connect:
+        flood([connect()], protocol.pack(introduction("other")), 4.0)
+
+
+def attack_by_pipelining(scheduler: Scheduler) -> None:
+    """Connections to REST, each with requests sent ahead that are refused."""
+    said = b"GET /jobs HTTP/1.1\r\nHost: example.org\r\n\r\n" * 100
+    end = time.monotonic() + 15
+    with descriptors(1_500):
+        while time.monotonic() < end:
+            crowd(scheduler.port, 800, said, min(5.0, end - time.monotonic()))
+
+
+def main() -> None:
+    for count, command_bytes in ((150, 8_000_000), (1_000, 8_000_000), (1_000, COMMAND_BYTES)):
+        name = f"{count} handshakes of {command_bytes} bytes"
+        figures(name, partial(attack_by_handshakes, count=count, command_bytes=command_bytes))
+    few = ("prlimit", "--nofile=2500:2500", *SCHEDULER)
+    figures("2,700 silent connections, 2,500 descriptors", attack_by_silence, few)
+    figures("20 connections of one key, 1 MiB frames", attack_by_frames)
+    figures(f"frames of {RESULTS_PER_FRAME_MAX} stale results", attack_by_results)
+    figures("registers for another worker's name", attack_by_registers)
+    figures("800 connections to REST, requests sent ahead, 15 s", attack_by_pipelining)
+
+
+if __name__ == "__main__":
+    main()
