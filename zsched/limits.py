@@ -244,6 +244,17 @@ GRACE_MS_DEFAULT = 10_000
 # A loop that stood still for longer gives no verdict on silence: every worker gets the gap on top.
 STALL_MS = 1_000
 
+# The loop looks at its sockets at least this often, so that a loop that stood still can tell.
+TICK_MS_MAX = 1_000
+
+# How much of a turn that failed counts as waiting for the store, and not as standing still: SQLite waits 5 s for a
+# database that is locked. More is forgiven to workers like any other stall.
+STORE_WAIT_MS_MAX = 6_000
+
+# After two turns running that gave workers up could not be stored, nobody is judged for so long: other turns may be
+# small enough for what is left of the disk.
+VERDICT_PAUSE_MS = 1_000
+
 # The wall clock was set when it is so much off its distance to the steady one: then what waits for a span of time goes
 # on waiting for that span. Less is the slow work of NTP.
 JUMP_MS = 1_000

@@ -11,6 +11,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
+from itertools import islice
 from typing import Protocol
 
 import zmq
@@ -127,11 +128,14 @@ class Loop:
         if self._inbox:
             self._inbox.gather()
         self._port.answer_strangers()
+        waiting = len(self._frames)
         drained = self._receive()
         now = clock()
+        self._hear(waiting, now, drained=drained)
         answers: list[Answer] = []
         try:
             self._store.begin()
+            self._dispatcher.on_begin(now)
             self._report_unsent(now)
             self._handle_frames(now)
             for command, future in self._inbox.take(TURN_COMMANDS_MAX):
@@ -149,8 +153,9 @@ class Loop:
         except (StoreUnsure, StoreCorrupt):
             raise
         except StoreError as error:
-            self._give_up(answers, error)
+            self._give_up(answers, error, now)
             return
+        self._dispatcher.on_commit()
         # One that changes nothing is stored on a full disk too.
         if self._store.rows_changed:
             self._outage.worked(now.mono_ms)
@@ -227,6 +232,14 @@ class Loop:
         self._entries -= entries
         return self._frames.popleft()
 
+    def _hear(self, known: int, now: Now, *, drained: bool) -> None:
+        """Note which workers have spoken: all waiting frames but the first `known` are new."""
+        hearing = self._dispatcher.hearing
+        hearing.on_look(now, drained=drained)
+        for peer, key, frame in islice(self._frames, known, None):
+            if not isinstance(frame, protocol.ProtocolError):
+                hearing.on_frame(peer, frame, now, key)
+
     def _report_unsent(self, now: Now) -> None:
         for peer, frame in self._unsent:
             self._dispatcher.on_unreachable(peer, frame, now)
@@ -247,6 +260,7 @@ class Loop:
                 log.exception("a %s frame could not be handled", type(frame).__name__)
 
     def _do(self, command: Command, now: Now) -> Reply | Exception:
+        self._dispatcher.hearing.on_command(command, now)
         try:
             with self._store.attempt():
                 return self._dispatcher.on_command(command, now)
@@ -258,16 +272,20 @@ class Loop:
             log.exception("a %s command could not be handled", type(command).__name__)
             return error
 
-    def _give_up(self, answers: list[Answer], error: StoreError) -> None:
+    def _give_up(self, answers: list[Answer], error: StoreError, begun: Now) -> None:
         """The turn could not be stored: nothing of it has happened. Workers send again what is not acked."""
-        self._outage.failed(error, clock().mono_ms)
+        now = clock()
+        self._outage.failed(error, now.mono_ms)
         self._store.rollback()
         self._dispatcher.on_rollback()
-        # Taken before anybody is told: a caller who tries again at once is not refused unheard.
-        waiting = [future for _, future in self._inbox.take(TURN_COMMANDS_MAX)]
-        for future in (*(future for future, _ in answers), *waiting):
+        self._dispatcher.hearing.on_store_wait(now.mono_ms - begun.mono_ms)
+        # Taken before anybody is answered: a caller who tries again at once is not refused unheard.
+        waiting = list(self._inbox.take(TURN_COMMANDS_MAX))
+        for command, _ in waiting:
+            self._dispatcher.hearing.on_command(command, now)
+        for future in (*(future for future, _ in answers), *(future for _, future in waiting)):
             _resolve(future, error)
-        self._next_tick_ms = clock().mono_ms + int(STORE_PAUSE_S * 1000)
+        self._next_tick_ms = now.mono_ms + int(STORE_PAUSE_S * 1000)
 
     def _send(self) -> None:
         """Send the outbox. A frame that surely did not leave is told to the dispatcher in the next turn, which comes at

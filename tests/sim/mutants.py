@@ -23,6 +23,7 @@ from unittest.mock import patch
 from tests.sim.machine import Machine
 from tests.sim.runner import run_seed
 from zsched.dispatcher import Dispatcher, arrival, losses, owners, placement, polling, recurrence, retries
+from zsched.dispatcher.hearing import Hearing
 from zsched.dispatcher.session import Sessions
 from zsched.loop import Loop
 from zsched.store import sql
@@ -126,9 +127,9 @@ _MUTANTS: Final = (
         "a worker is not told what to kill",
         (
             arrival,
-            "reconcile",
-            "return [RunId(one.run) for one in listed if one.run not in own",
-            "return [RunId(one.run) for one in () if one.run not in own",
+            "unwanted",
+            "kill = [RunId(one.run) for one in listed",
+            "kill = [RunId(one.run) for one in ()",
         ),
     ),
     mutant(
@@ -165,13 +166,13 @@ _MUTANTS: Final = (
         "silence is judged though frames wait", (Loop, "_turn", "drained=drained and not self._frames", "drained=True")
     ),
     mutant("silence is judged though commands wait", (Loop, "_turn", "drained = drained and not self._inbox", "pass")),
-    mutant("a stall is not forgiven", (Dispatcher, "on_tick", "self._sessions.forgive(gap_ms, now.mono_ms)", "pass")),
-    mutant("nobody gets time after a start", (Dispatcher, "_follow_store", "heard_ms=now.mono_ms", "heard_ms=0")),
+    mutant("a stall is not forgiven", (Hearing, "on_look", "self._sessions.forgive(gap_ms, now.mono_ms)", "pass")),
+    mutant("nobody gets time after a start", (Dispatcher, "_await_workers", "heard_ms=now.mono_ms", "heard_ms=0")),
     mutant(
         "those who were active before a start are forgotten",
-        (Dispatcher, "_follow_store", "for worker in active.values():", "for worker in ():"),
+        (Dispatcher, "_await_workers", "for worker in self._store.active_workers():", "for worker in ():"),
     ),
-    mutant("what a worker says is no sign of life", (Dispatcher, "on_frame", "session.heard_ms = now.mono_ms", "pass")),
+    mutant("what a worker says is no sign of life", (Hearing, "on_frame", "session.hear(now)", "pass")),
     mutant("a silent worker keeps its runs", (Dispatcher, "_judge", "losses.lose_worker(", "(lambda *a, **k: None)(")),
     # --- blame ---
     mutant(
@@ -246,8 +247,7 @@ _MUTANTS: Final = (
     mutant("a turn that was given up leaves its events", (Core, "rollback", "self._ledger.cut()", "pass")),
     mutant(
         "sessions keep what a turn that was given up said",
-        (Dispatcher, "on_rollback", "self._astray = True", "pass"),
-        (Dispatcher, "on_rollback", "self._sessions.forget_loads()", "pass"),
+        (Dispatcher, "on_rollback", "self._sessions.restore()", "pass"),
     ),
     mutant(
         "callers of a turn that was given up are told it was done",

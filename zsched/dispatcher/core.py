@@ -38,6 +38,7 @@ from zsched.dispatcher.commands import (
     TooManyError,
     UseToken,
 )
+from zsched.dispatcher.hearing import Hearing
 from zsched.dispatcher.orders import Unseal, introduced, moment, order, outcome
 from zsched.dispatcher.returns import Returns
 from zsched.dispatcher.session import Session, Sessions
@@ -56,7 +57,7 @@ from zsched.limits import (
     SESSIONS_MAX,
     STALE_FRAME_GAP_MS,
     STALE_FRAMES_MAX,
-    STALL_MS,
+    TICK_MS_MAX,
     WATCH_MS,
     WINDOW_MAX,
     WINDOW_PER_SLOT_MAX,
@@ -66,9 +67,6 @@ from zsched.rate import Rate, Throttled
 from zsched.store.contract import Claimed, Store, Submitted
 
 log = logging.getLogger(__name__)
-
-# The tick comes at least this often, so that a loop that stood still can tell.
-TICK_MS_MAX = 1_000
 
 # Runs that one line of the log names.
 _NAMED_MAX = 10
@@ -110,8 +108,10 @@ class Dispatcher:
         self._keyed = keyed
         self._unseal = unseal or _closed
         self._sessions = Sessions(timeout_ms)
-        self._last_tick_ms = now.mono_ms
-        self._wall_ahead_ms = now.wall_ms - now.mono_ms
+        # Signs of life. The loop tells it of each frame and command that it reads, stored or not.
+        self.hearing = Hearing(self._sessions, now)
+        # How much the wall clock is ahead of the steady one, in this turn and in the last that was stored.
+        self._wall_ahead_ms = self._stored_wall_ahead_ms = now.wall_ms - now.mono_ms
         self._scolded: dict[tuple[bytes, str], int] = {}
         self._registers = Rate(REGISTERS_MAX, REGISTER_GAP_MS)
         self._stale_frames = Rate(STALE_FRAMES_MAX, STALE_FRAME_GAP_MS)
@@ -124,18 +124,45 @@ class Dispatcher:
         self._forget_at_ms = now.mono_ms
         # Whether as many runs are pending as may be, at the end of the last turn.
         self.full = False
-        # Whether sessions may say what the store doesn't, because a turn was given up.
-        self._astray = False
         # Whether a revoked token may have jobs that are still to be ended.
         self._ending = True
-        self._follow_store(now)
+        self._await_workers(now)
+
+    def _await_workers(self, now: Now) -> None:
+        """Give each worker that was active before this start one full timeout to speak up."""
+        for worker in self._store.active_workers():
+            session = Session(worker=worker, token="", peer=None, heard_ms=now.mono_ms, seen_ms=worker.last_seen_ms)
+            self._sessions.open(session)
+        self._sessions.keep()
+
+    # --- the turn ----------------------------------------------------------------------------------------------------
+
+    def on_begin(self, now: Now) -> None:
+        """A turn's transaction has begun. A jump of the wall clock comes first, before anything is timed by the new
+        one.
+        """
+        self._wall_ahead_ms = now.wall_ms - now.mono_ms
+        jump_ms = self._wall_ahead_ms - self._stored_wall_ahead_ms
+        if abs(jump_ms) > JUMP_MS:
+            log.warning("the wall clock jumped by %d ms", jump_ms)
+            self._store.shift(jump_ms, now.wall_ms)
+
+    def on_commit(self) -> None:
+        """The turn is stored."""
+        self._sessions.keep()
+        self._stored_wall_ahead_ms = self._wall_ahead_ms
+
+    def on_rollback(self) -> None:
+        """The turn's transaction was rolled back: nothing of it is sent, and the sessions are those from before it."""
+        self.outbox.clear()
+        self.output.clear()
+        self._sessions.restore()
+        self._ending = True
 
     # --- frames ------------------------------------------------------------------------------------------------------
 
     def on_frame(self, peer: bytes, frame: protocol.WorkerFrame, now: Now, key: str = "") -> None:
-        """A worker says something. `key`: the public key that its connection has proved to own, if any."""
-        if self._astray:
-            self._follow_store(now)
+        """Handle a worker's frame. `key`: the public key that its connection has proved to own, if any."""
         if isinstance(frame, protocol.Register):
             self._on_register(peer, frame, now, key)
             return
@@ -143,7 +170,6 @@ class Dispatcher:
         if session is None or session.key != key:
             self._scold(peer, "E_SESSION", "no such session: register again", now)
             return
-        session.heard_ms = now.mono_ms
         if session.suspects:
             losses.clear_suspects(self._store, session, now)
         match frame:
@@ -347,8 +373,6 @@ class Dispatcher:
         """Do what a caller asks and return the reply. Raises RefusedError, having changed nothing; one that has left an
         event is the reply.
         """
-        if self._astray:
-            self._follow_store(now)
         match command:
             case Submit():
                 return self._on_submit(command, now)
@@ -452,18 +476,6 @@ class Dispatcher:
 
         `drained`: every frame that had arrived was read in this turn. Otherwise nobody is judged silent.
         """
-        if self._astray:
-            self._follow_store(now)
-        gap_ms = now.mono_ms - self._last_tick_ms - TICK_MS_MAX
-        self._last_tick_ms = now.mono_ms
-        if gap_ms > STALL_MS:
-            log.warning("the scheduler stood still for %d ms: no worker is judged by that time", gap_ms)
-            self._sessions.forgive(gap_ms, now.mono_ms)
-        jump_ms = now.wall_ms - now.mono_ms - self._wall_ahead_ms
-        if abs(jump_ms) > JUMP_MS:
-            log.warning("the wall clock jumped by %d ms", jump_ms)
-            self._store.shift(jump_ms, now.wall_ms)
-        self._wall_ahead_ms = now.wall_ms - now.mono_ms
         due_ms = self._store.next_due_ms()
         if due_ms is not None and due_ms <= now.wall_ms:
             self._on_due(now)
@@ -484,41 +496,10 @@ class Dispatcher:
             moments.append(max(now.mono_ms, self._sessions.judge_at_ms))
         return min(moments)
 
-    def on_rollback(self) -> None:
-        """The turn's transaction was given up: nothing of it is sent, and the store is asked again who is active and
-        what workers hold.
-        """
-        self.outbox.clear()
-        self.output.clear()
-        self._sessions.forget_loads()
-        self._astray = True
-        self._ending = True
-
     def on_stop(self, now: Now) -> None:
         """The scheduler stops: say goodbye to every worker. They keep their runs."""
         for session in self._sessions:
             self._send(session, protocol.SchedulerBye(s=session.token, ep=self._epoch, reason="stop"))
-
-    def _follow_store(self, now: Now) -> None:
-        """Have a session for each worker that the store believes active, and for nobody else. A worker that is known
-        from there alone gets one full timeout to speak up: so it is after a restart, and after a turn that took a
-        worker's session away was given up.
-        """
-        active = {worker.worker_id: worker for worker in self._store.active_workers()}
-        for session in list(self._sessions):
-            known = active.get(session.name)
-            if known is not None and (known.kind, known.incarnation) == (
-                session.worker.kind,
-                session.worker.incarnation,
-            ):
-                del active[session.name]
-                # Who could not store could not hear either: its silence is no verdict.
-                session.heard_ms = now.mono_ms
-            else:
-                self._sessions.close(session.name)
-        for worker in active.values():
-            self._sessions.open(Session(worker=worker, token="", peer=None, heard_ms=now.mono_ms))
-        self._astray = False
 
     def _on_due(self, now: Now) -> None:
         for worker_id, run_id in self._store.end_overdue(now.wall_ms):

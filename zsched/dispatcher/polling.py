@@ -59,7 +59,6 @@ def beat(store: Store, sessions: Sessions, worker_id: WorkerId, now: Now) -> Ses
             raise NotFoundError("unknown_worker", f"Worker {worker_id} is not registered: POST /workers/register first")
         session = _open(sessions, worker, now)
         log.info("worker %s is back", worker_id)
-    session.heard_ms = now.mono_ms
     losses.clear_suspects(store, session, now)
     store.seen(worker_id, now.wall_ms)
     return session
@@ -107,7 +106,6 @@ def report(store: Store, sessions: Sessions, command: Report, now: Now) -> RunId
     _refuse_connected(session, command.worker_id)
     run = _run_meant(store, command)
     if session is not None:
-        session.heard_ms = now.mono_ms
         store.seen(command.worker_id, now.wall_ms)
     if command.status is RunStatus.RUNNING:
         _started(store, session, run, now)
@@ -177,6 +175,6 @@ def _refuse_connected(session: Session | None, worker_id: WorkerId) -> None:
 def _open(sessions: Sessions, worker: Worker, now: Now) -> Session:
     if len(sessions) >= SESSIONS_MAX and sessions.of_worker(worker.worker_id) is None:
         raise BusyError("too_many_workers", f"The scheduler serves at most {SESSIONS_MAX} workers")
-    session = Session(worker=worker, token="", peer=None, heard_ms=now.mono_ms)
+    session = Session(worker=worker, token="", peer=None, heard_ms=now.mono_ms, seen_ms=now.wall_ms)
     sessions.open(session)
     return session
