@@ -1169,7 +1169,7 @@ _REMOVALS: Final = (
         "a session is anybody's who has its token",
         "unit/test_dispatcher_access.py::test_every_later_frame_by_another_key_is_refused"
         " unit/test_dispatcher_access.py::test_a_frame_by_another_key_is_no_sign_of_life",
-        ("dispatcher/core.py", "if session is None or session.key != key:", "if session is None:"),
+        ("dispatcher/session.py", " and session.peer == peer and session.key == key", " and session.peer == peer"),
     ),
     removal(
         25,

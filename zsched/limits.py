@@ -231,6 +231,11 @@ GRACE_MS_MAX = 3_600_000
 # When more than half of at least so many workers fall silent together, the scheduler waits: see Sessions.
 MASS_WORKERS_MIN = 4
 
+# When a worker was last heard is stored with a turn that writes anyway, once in SEEN_MS_MIN, and otherwise once in
+# SEEN_MS_MAX. After a crash of the scheduler `last_seen` of a worker that does not come back may be so much too old.
+SEEN_MS_MIN = 10_000
+SEEN_MS_MAX = 300_000
+
 # A worker that holds runs with a lease is given up later than others by this, or by a thirtieth of the lease.
 LEASE_MARGIN_MS = 1_000
 

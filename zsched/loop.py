@@ -96,6 +96,8 @@ class Loop:
         # Of each of these, its bytes and how many runs its lists have; and the sums of both.
         self._sizes: deque[tuple[int, int]] = deque()
         self._bytes, self._entries = 0, 0
+        # Heartbeats that this turn has handled.
+        self._beats: list[tuple[bytes, str, protocol.Heartbeat]] = []
         self._unsent: list[tuple[bytes, protocol.SchedulerFrame]] = []
         self._outage = Outage(log, "a turn could not be stored", "turns are stored again")
         self.turned_s = time.monotonic()
@@ -132,6 +134,7 @@ class Loop:
         drained = self._receive()
         now = clock()
         self._hear(waiting, now, drained=drained)
+        self._beats.clear()
         answers: list[Answer] = []
         try:
             self._store.begin()
@@ -250,6 +253,8 @@ class Loop:
             if isinstance(frame, protocol.ProtocolError):
                 self._dispatcher.on_garbage(peer, str(frame), now)
                 continue
+            if isinstance(frame, protocol.Heartbeat):
+                self._beats.append((peer, key, frame))
             try:
                 with self._store.attempt():
                     self._dispatcher.on_frame(peer, frame, now, key)
@@ -285,7 +290,25 @@ class Loop:
             self._dispatcher.hearing.on_command(command, now)
         for future in (*(future for future, _ in answers), *(future for _, future in waiting)):
             _resolve(future, error)
+        self._ack_unstored()
         self._next_tick_ms = now.mono_ms + int(STORE_PAUSE_S * 1000)
+
+    def _ack_unstored(self) -> None:
+        """Answer the heartbeats of a turn that failed, and those that wait for the next: reading may still work."""
+        for _ in range(len(self._frames)):
+            size, entries = self._sizes[0]
+            peer, key, frame = self._take()
+            if isinstance(frame, protocol.Heartbeat):
+                self._beats.append((peer, key, frame))
+            else:
+                self._frames.append((peer, key, frame))
+                self._count(size, entries)
+        try:
+            for peer, key, beat in self._beats:
+                self._dispatcher.ack_unstored(peer, beat, key)
+        except StoreError as error:
+            log.debug("heartbeats are not answered: %s", error)
+        self._send()
 
     def _send(self) -> None:
         """Send the outbox. A frame that surely did not leave is told to the dispatcher in the next turn, which comes at

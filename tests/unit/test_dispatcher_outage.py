@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from tests.unit.world import TIMEOUT_MS, Peer, Poller, World
-from zsched.model import Backoff, Policy, WorkerStatus
+from zsched.limits import SEEN_MS_MAX, SEEN_MS_MIN
+from zsched.model import Backoff, OnDisconnect, Policy, WorkerId, WorkerStatus
+from zsched.protocol import Cancel, HeartbeatAck, Held
 
 DAY_MS = 86_400_000
 
@@ -35,6 +37,7 @@ def test_a_living_worker_keeps_its_name_when_its_words_come_in_turns_that_fail(w
     assert rival.refused().fatal is False
     world.jump(1_000)
     world.hear_in_failing_turn(w1.peer, w1.heartbeat())
+    world.sent(HeartbeatAck)
     world.jump(1_000)
     rival.say(rival.introduction())
     assert rival.refused().fatal is True
@@ -69,6 +72,7 @@ def test_a_worker_is_not_lost_when_all_it_says_comes_in_turns_that_fail(world: W
     for _ in range(TIMEOUT_MS // 1_000 + 5):
         world.jump(1_000)
         world.hear_in_failing_turn(w1.peer, w1.heartbeat())
+        world.sent(HeartbeatAck)
         world.ask_in_failing_turn(r1.beat_command())
     world.turn()
     assert (world.worker("w1").status, world.worker("r1").status) == (WorkerStatus.ACTIVE, WorkerStatus.ACTIVE)
@@ -157,3 +161,121 @@ def test_a_jump_of_the_clock_moves_nothing_that_its_own_turn_makes(world: World)
     assert w1.take() == []
     world.wait(1_500, w1)
     assert len(w1.take()) == 1, world.states(job_id)
+
+
+# --- heartbeats ------------------------------------------------------------------------------------------------------
+
+
+def stopping() -> Policy:
+    return Policy(on_disconnect=OnDisconnect.STOP)
+
+
+def test_a_heartbeat_that_says_nothing_new_is_acked_without_a_write(world: World) -> None:
+    w1 = Peer(world)
+    w1.can = ("stop",)
+    w1.join()
+    r1 = Poller(world).register()
+    world.submit_one(policy=stopping())
+    w1.start(w1.take_one())
+    world.jump(1_000)
+    before = world.engine.changes()
+    w1.quiet_beat()
+    r1.beat()
+    assert world.engine.changes() == before
+
+
+def test_a_heartbeat_is_acked_though_its_turn_fails(world: World) -> None:
+    w1 = Peer(world).join()
+    world.submit_one()
+    kept = w1.take_one()
+    w1.start(kept)
+    cancelled = world.submit_one()
+    w1.start(w1.take_one())
+    world.cancel(cancelled)
+    world.sent(Cancel)
+    world.hear_in_failing_turn(w1.peer, w1.heartbeat(runs=(*w1.listed(), Held(99, "running"), Held(98, "finished"))))
+    ack = world.sent(HeartbeatAck)
+    assert (ack.seq, ack.kill, ack.cancel) == (w1.seq, (99,), (2,))
+
+
+def test_what_a_heartbeat_has_to_store_is_stored_by_a_later_one(world: World) -> None:
+    w1 = Peer(world).join()
+    job_id = world.submit_one()
+    run_id = w1.take_one()
+    w1.held = {}
+    world.hear_in_failing_turn(w1.peer, w1.heartbeat(window=0))
+    world.sent(HeartbeatAck)
+    assert world.states(job_id) == ["running"]
+    w1.held = {run_id: "running"}
+    world.hear_in_failing_turn(w1.peer, w1.heartbeat(window=0))
+    world.sent(HeartbeatAck)
+    assert world.run(run_id).started_ms is None
+    w1.beat(window=0)
+    assert world.run(run_id).started_ms is not None
+
+
+def test_a_stuck_run_is_not_acked_before_it_is_stored(world: World) -> None:
+    w1 = Peer(world).join()
+    world.submit_one()
+    run_id = w1.take_one()
+    w1.start(run_id)
+    world.hear_in_failing_turn(w1.peer, w1.heartbeat(stuck=(run_id,), window=0))
+    world.sent()
+    w1.beat(stuck=(run_id,), window=0)
+    world.hear_in_failing_turn(w1.peer, w1.heartbeat(stuck=(run_id,), window=0))
+    world.sent(HeartbeatAck)
+
+
+def test_a_heartbeat_of_a_session_that_the_rollback_undid_is_not_acked(world: World) -> None:
+    w1 = Peer(world).join()
+    again = w1.again()
+    world.failing_turn(lambda: world.dispatcher.on_frame(again.peer, again.introduction(), world.now))
+    again.session = "s2"
+    world.hear_in_failing_turn(again.peer, again.heartbeat())
+    world.sent()
+    w1.quiet_beat()
+
+
+# --- last seen -------------------------------------------------------------------------------------------------------
+
+
+def test_readers_see_when_a_worker_was_heard_also_while_it_is_not_stored(world: World) -> None:
+    w1 = Peer(world).join()
+    joined_ms = world.wall_ms
+    world.wait(20_000, w1)
+    assert world.dispatcher.seen_ms(WorkerId("w1")) == world.wall_ms
+    assert world.worker("w1").last_seen_ms == joined_ms
+    heard_ms = world.wall_ms
+    world.wait(TIMEOUT_MS + 1_000)
+    assert world.dispatcher.seen_ms(WorkerId("w1")) is None
+    assert (world.worker("w1").status, world.worker("w1").last_seen_ms) == (WorkerStatus.INACTIVE, heard_ms)
+
+
+def test_when_workers_were_heard_is_stored_with_other_writes_and_otherwise_rarely(world: World) -> None:
+    w1 = Peer(world).join()
+    world.wait(SEEN_MS_MIN, w1)
+    world.submit_one()
+    assert world.worker("w1").last_seen_ms == world.wall_ms
+    w1.finish(w1.take_one())
+    world.jump(1_000)
+    w1.quiet_beat()
+    world.submit_one()
+    assert world.worker("w1").last_seen_ms == world.wall_ms - 1_000
+    w1.finish(w1.take_one())
+    before = world.engine.changes()
+    world.wait(SEEN_MS_MAX - 2_000, w1)
+    assert world.engine.changes() == before
+    world.wait(2_000, w1)
+    assert world.engine.changes() == before + 1
+
+
+def test_after_a_restart_a_worker_was_seen_when_it_was_heard_before(world: World) -> None:
+    w1 = Peer(world).join()
+    world.wait(5_000, w1)
+    heard_ms = world.wall_ms
+    world.turn(world.dispatcher.store_seen)
+    world.jump(7_000)
+    world.restart()
+    assert world.dispatcher.seen_ms(WorkerId("w1")) == heard_ms
+    world.wait(TIMEOUT_MS + 1_000)
+    assert world.worker("w1").last_seen_ms == heard_ms

@@ -146,6 +146,7 @@ class World:
     def failing_turn(self, work: Callable[[], Reply] = lambda: None, *, waited_ms: int = 0) -> None:
         """A turn that the store refuses at its end, after it has let the loop wait for so long."""
         self.dispatcher.hearing.on_look(self.now, drained=True)
+        heard = list(self._read)
         self._hear()
         self.store.begin()
         self.dispatcher.on_begin(self.now)
@@ -155,6 +156,11 @@ class World:
         self.store.rollback()
         self.dispatcher.on_rollback()
         self.dispatcher.hearing.on_store_wait(waited_ms)
+        for peer, frame, key in heard:
+            if isinstance(frame, Heartbeat):
+                self.dispatcher.ack_unstored(peer, frame, key)
+        self._outbox += self.dispatcher.outbox
+        self.dispatcher.outbox.clear()
 
     def read(self, *frames: tuple[bytes, WorkerFrame], key: str = "") -> None:
         """Frames are read by the next turn."""
@@ -346,7 +352,7 @@ class Peer:
             db=self.db,
             sent_ms=self.world.mono_ms,
             can=self.can,
-            runs=self._list(),
+            runs=self.listed(),
         )
 
     def register(self) -> Registered:
@@ -380,7 +386,7 @@ class Peer:
             "n": self.n,
             "window": self.window,
             "ahead": self.ahead,
-            "runs": self._list(),
+            "runs": self.listed(),
         }
         return Heartbeat(**(facts | other))
 
@@ -457,7 +463,7 @@ class Peer:
         again.boot_id, again.lock, again.db, again.key = self.boot_id, self.lock, self.db, self.key
         return again
 
-    def _list(self) -> tuple[Held, ...]:
+    def listed(self) -> tuple[Held, ...]:
         return tuple(Held(run=run_id, phase=phase) for run_id, phase in self.held.items())
 
 

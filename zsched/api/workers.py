@@ -29,7 +29,7 @@ class Workers:
 
     def on_get(self, req: falcon.Request, resp: falcon.Response) -> None:
         given = parameters(req, "after")
-        page = self._context.pages.fill(self._context.reader.workers(given.get("after", "")), views.worker)
+        page = self._context.pages.fill(self._context.reader.workers(given.get("after", "")), self._context.view_worker)
         answer_page(resp, page, address("/workers", {}, after=page.last.worker_id) if page.last is not None else "")
 
     on_head = on_get
@@ -52,7 +52,7 @@ class WorkerItem:
         found = self._context.reader.worker(name)
         if found is None:
             raise Problem(404, "unknown_worker", "Worker not found")
-        return views.worker(found)
+        return self._context.view_worker(found)
 
 
 class Register:

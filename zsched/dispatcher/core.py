@@ -54,6 +54,8 @@ from zsched.limits import (
     PENDING_RUNS_MAX,
     REGISTER_GAP_MS,
     REGISTERS_MAX,
+    SEEN_MS_MAX,
+    SEEN_MS_MIN,
     SESSIONS_MAX,
     STALE_FRAME_GAP_MS,
     STALE_FRAMES_MAX,
@@ -122,6 +124,8 @@ class Dispatcher:
             for level in (logging.WARNING, logging.WARNING, logging.INFO, logging.WARNING)
         )
         self._forget_at_ms = now.mono_ms
+        # When the moments at which workers were last heard were last stored.
+        self._seen_stored_ms = now.mono_ms
         # Whether as many runs are pending as may be, at the end of the last turn.
         self.full = False
         # Whether a revoked token may have jobs that are still to be ended.
@@ -166,8 +170,8 @@ class Dispatcher:
         if isinstance(frame, protocol.Register):
             self._on_register(peer, frame, now, key)
             return
-        session = self._sessions.of_frame(frame.s, peer)
-        if session is None or session.key != key:
+        session = self._sessions.of_frame(frame.s, peer, key)
+        if session is None:
             self._scold(peer, "E_SESSION", "no such session: register again", now)
             return
         if session.suspects:
@@ -274,7 +278,6 @@ class Dispatcher:
         )
 
     def _on_heartbeat(self, session: Session, frame: protocol.Heartbeat, now: Now) -> None:
-        self._store.seen(session.name, now.wall_ms)
         stuck = []
         for run_id in frame.stuck:
             if self._store.stick(RunId(run_id), session.name, now.wall_ms):
@@ -285,6 +288,9 @@ class Dispatcher:
         session.ask(frame.window, frame.ahead)
         kill, cancel, missing = arrival.reconcile(self._store, session, frame.runs, frame.n, now)
         self._give_back(session, missing, now)
+        self._ack(session, frame, kill, cancel)
+
+    def _ack(self, session: Session, frame: protocol.Heartbeat, kill: list[RunId], cancel: list[RunId]) -> None:
         ack = protocol.HeartbeatAck(
             s=session.token,
             ep=self._epoch,
@@ -293,6 +299,19 @@ class Dispatcher:
             cancel=tuple(cancel[:ACK_RUNS_MAX]),
         )
         self._send(session, ack)
+
+    def ack_unstored(self, peer: bytes, frame: protocol.Heartbeat, key: str) -> None:
+        """Ack a heartbeat of a turn that was rolled back, by what the store says now. Its worker is heard, and no lease
+        may end because of the disk. What the heartbeat has to store, its successor brings again.
+        """
+        session = self._sessions.of_frame(frame.s, peer, key)
+        if session is None:
+            return
+        held = self._store.held_by(session.name)
+        known = {run.run_id for run in held if run.stuck}
+        # An ack says that stuck runs are stored as such.
+        if known.issuperset(RunId(run) for run in frame.stuck):
+            self._ack(session, frame, *arrival.unwanted(held, frame.runs))
 
     def _on_started(self, session: Session, run_id: int, at_ms: int, now: Now) -> None:
         if (
@@ -489,6 +508,7 @@ class Dispatcher:
         more = placement.place(self._store, self._sessions, self._timeout_ms, now, partial(self._hand, now))
         self.full = self._store.pending_tasks() >= self._pending_max
         self._store.settle(now.wall_ms)
+        self._note_seen(now)
         moments = [now.mono_ms if self._ending or more else now.mono_ms + TICK_MS_MAX]
         if due_ms is not None:
             moments.append(now.mono_ms + max(0, due_ms - now.wall_ms))
@@ -500,6 +520,27 @@ class Dispatcher:
         """The scheduler stops: say goodbye to every worker. They keep their runs."""
         for session in self._sessions:
             self._send(session, protocol.SchedulerBye(s=session.token, ep=self._epoch, reason="stop"))
+
+    def seen_ms(self, worker_id: WorkerId) -> int | None:
+        """When a worker was last heard, by the wall clock; None without a session: then the store knows. For any
+        thread.
+        """
+        session = self._sessions.of_worker(worker_id)
+        return None if session is None else session.seen_ms
+
+    def _note_seen(self, now: Now) -> None:
+        """Store when workers were last heard: now and then with a turn that writes anyway, else rarely. For readers
+        after a crash; until then they ask `seen_ms`.
+        """
+        every_ms = SEEN_MS_MIN if self._store.rows_changed else SEEN_MS_MAX
+        if now.mono_ms - self._seen_stored_ms >= every_ms:
+            # Also when the turn fails: it must not be this that makes the next one fail.
+            self._seen_stored_ms = now.mono_ms
+            self.store_seen()
+
+    def store_seen(self) -> None:
+        """Store when each worker was last heard. Within a transaction."""
+        self._store.note_seen({session.name: session.seen_ms for session in self._sessions})
 
     def _on_due(self, now: Now) -> None:
         for worker_id, run_id in self._store.end_overdue(now.wall_ms):
@@ -530,6 +571,7 @@ class Dispatcher:
         return max(self._timeout_ms, lease_ms + max(LEASE_MARGIN_MS, lease_ms // 30) if lease_ms else 0)
 
     def _retire(self, session: Session, why: str, now: Now) -> None:
+        self._store.note_seen({session.name: session.seen_ms})
         self._store.retire(session.name, why, now.wall_ms)
         self._sessions.close(session.name)
 

@@ -47,9 +47,7 @@ class Hearing:
         if isinstance(frame, protocol.Register):
             session = self._registering(frame, key)
         else:
-            session = self._sessions.of_frame(frame.s, peer)
-            if session is not None and session.key != key:
-                session = None
+            session = self._sessions.of_frame(frame.s, peer, key)
         if session is not None:
             session.hear(now)
 

@@ -58,9 +58,9 @@ def beat(store: Store, sessions: Sessions, worker_id: WorkerId, now: Now) -> Ses
         if worker is None or worker.kind is not WorkerKind.REST:
             raise NotFoundError("unknown_worker", f"Worker {worker_id} is not registered: POST /workers/register first")
         session = _open(sessions, worker, now)
+        store.seen(worker_id, now.wall_ms)
         log.info("worker %s is back", worker_id)
     losses.clear_suspects(store, session, now)
-    store.seen(worker_id, now.wall_ms)
     return session
 
 
@@ -105,8 +105,6 @@ def report(store: Store, sessions: Sessions, command: Report, now: Now) -> RunId
     session = sessions.of_worker(command.worker_id)
     _refuse_connected(session, command.worker_id)
     run = _run_meant(store, command)
-    if session is not None:
-        store.seen(command.worker_id, now.wall_ms)
     if command.status is RunStatus.RUNNING:
         _started(store, session, run, now)
     else:

@@ -21,7 +21,7 @@ log = logging.getLogger(__name__)
 class Session:
     """A worker believed alive.
 
-    `heard_ms` is when its last word was read, by the steady clock, and `seen_ms` the same by the wall clock. Its silence
+    `heard_ms` is when its last word was read, by the steady clock; `seen_ms`, by the wall clock. Its silence
     counts from there, or from `excused_ms` where that is later: the scheduler itself could not hear until then.
 
     `peer` is the ROUTER's name of its connection: None for a worker that polls, and for one that has not registered
@@ -86,8 +86,8 @@ class Sessions:
         self._stored: list[Session] | None = None
         # silent_since_ms only grows, so the earliest deadline once computed is a lower bound until it is reached.
         self._judge_at_ms: int | None = None
-        # When somebody was last found silent, in this turn if `_verdict`; how many such turns were rolled back one after
-        # the other; and until when nobody is judged because of that.
+        # When a worker was last found silent, in this turn if `_verdict`; how many such turns failed in a row; and until
+        # when nobody is judged because of that.
         self._judged_ms = 0
         self._verdict = False
         self._failed_verdicts = 0
@@ -104,14 +104,14 @@ class Sessions:
     def of_worker(self, worker_id: WorkerId) -> Session | None:
         return self._by_name.get(worker_id)
 
-    def of_frame(self, token: str, peer: bytes) -> Session | None:
+    def of_frame(self, token: str, peer: bytes, key: str = "") -> Session | None:
         """The session of a frame; None when the token is unknown, or comes over another connection than it was given
-        to.
+        to, or by another key.
 
         Frames to a connection that broke may be lost for good, so a worker that reconnects registers anew.
         """
         session = self._by_token.get(token)
-        return session if session is not None and session.peer == peer else None
+        return session if session is not None and session.peer == peer and session.key == key else None
 
     def open(self, session: Session) -> None:
         """Add a session in place of any other of the same worker."""
@@ -137,8 +137,8 @@ class Sessions:
         """The turn was rolled back: the sessions are those from before it, and what they remember of the store may be
         wrong. A worker that was found silent was not given up.
 
-        The next turn judges it again. When that fails too, verdicts pause, so that a verdict too large for a disk that is
-        nearly full does not take all smaller turns with it.
+        The next turn judges it again. When that fails too, verdicts pause: one that is too large for a disk that is
+        nearly full must not make all smaller turns fail.
         """
         if self._verdict:
             self._verdict = False
