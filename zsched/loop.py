@@ -18,8 +18,7 @@ import zmq
 
 from zsched import protocol
 from zsched.dispatcher import Dispatcher
-from zsched.dispatcher.commands import BusyError, Command, KeyBound, RefusedError
-from zsched.dispatcher.core import Reply
+from zsched.dispatcher.commands import BusyError, Command, KeyBound, RefusedError, Reply
 from zsched.inbox import ClosedError, Inbox
 from zsched.limits import (
     STORE_PAUSE_S,
@@ -37,7 +36,7 @@ from zsched.store.contract import Store, StoreCorrupt, StoreError, StoreUnsure
 
 log = logging.getLogger(__name__)
 
-Answer = tuple["Future[Reply]", Reply | Exception]
+Answer = tuple[Command, "Future[Reply]", Reply | Exception]
 
 
 def clock() -> Now:
@@ -143,13 +142,14 @@ class Loop:
             self._handle_frames(now)
             for command, future in self._inbox.take(TURN_COMMANDS_MAX):
                 # Listed before it is done: when the store fails in the middle of it, its caller is told too.
-                answers.append((future, None))
-                answers[-1] = (future, self._do(command, now))
+                answers.append((command, future, None))
+                answers[-1] = (command, future, self._do(command, now))
                 if self._full():
                     # What is left may be a sign of life.
                     drained = drained and not self._inbox
                     break
             self._next_tick_ms = self._dispatcher.on_tick(now, drained=drained and not self._frames)
+            answers = [self._complete(*answer) for answer in answers]
             if last:
                 self._dispatcher.on_stop(now)
             self._store.commit()
@@ -168,7 +168,7 @@ class Loop:
         if self._frames or self._inbox:
             self._next_tick_ms = now.mono_ms
         self._send()
-        for future, answer in answers:
+        for _, future, answer in answers:
             _resolve(future, self._opened(answer))
         self._show()
         self.turned_s = time.monotonic()
@@ -277,6 +277,18 @@ class Loop:
             log.exception("a %s command could not be handled", type(command).__name__)
             return error
 
+    def _complete(self, command: Command, future: Future[Reply], answer: Reply | Exception) -> Answer:
+        """The answer as its caller gets it. Raises StoreError: what can't be answered is not done."""
+        if isinstance(answer, Exception):
+            return command, future, answer
+        try:
+            return command, future, self._dispatcher.complete(command, answer)
+        except StoreError:
+            raise
+        except Exception as error:
+            log.exception("a %s command could not be answered", type(command).__name__)
+            return command, future, error
+
     def _give_up(self, answers: list[Answer], error: StoreError, begun: Now) -> None:
         """The turn could not be stored: nothing of it has happened. Workers send again what is not acked."""
         now = clock()
@@ -288,7 +300,7 @@ class Loop:
         waiting = list(self._inbox.take(TURN_COMMANDS_MAX))
         for command, _ in waiting:
             self._dispatcher.hearing.on_command(command, now)
-        for future in (*(future for future, _ in answers), *(future for _, future in waiting)):
+        for future in (*(future for _, future, _ in answers), *(future for _, future in waiting)):
             _resolve(future, error)
         self._ack_unstored()
         self._next_tick_ms = now.mono_ms + int(STORE_PAUSE_S * 1000)

@@ -22,8 +22,7 @@ from tests.sim.timeline import Alarm, Clock, Timeline
 from tests.sim.violation import Violation
 from zsched import loop as loop_module
 from zsched.dispatcher import Dispatcher
-from zsched.dispatcher.commands import Command, RefusedError
-from zsched.dispatcher.core import Reply
+from zsched.dispatcher.commands import Command, RefusedError, Reply
 from zsched.inbox import Inbox
 from zsched.loop import Loop
 from zsched.protocol import Run

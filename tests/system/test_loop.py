@@ -22,7 +22,7 @@ from tests.unit.world import TEST
 from zsched import loop as loop_module
 from zsched import protocol
 from zsched.dispatcher import Dispatcher
-from zsched.dispatcher.commands import Cancel, NotFoundError, Submit
+from zsched.dispatcher.commands import Cancel, Made, NotFoundError, Submit
 from zsched.inbox import ClosedError, Inbox
 from zsched.limits import FRAME_FROM_WORKER_BYTES_MAX
 from zsched.loop import Loop, clock
@@ -144,8 +144,8 @@ class Scheduler:
 
     def submit(self, count: int = 1) -> list[JobId]:
         reply = self.inbox.call(Submit(tuple(JobSpec(name="a", command="true") for _ in range(count)), TEST))
-        assert isinstance(reply, list)
-        return reply
+        assert isinstance(reply, Made)
+        return list(reply.ids)
 
     def submit_again(self) -> list[JobId]:
         """Submit after a failed turn: who came while it was given up has been refused with it."""

@@ -17,15 +17,16 @@ from zsched.dispatcher.commands import (
     Command,
     EditJob,
     EndSchedule,
+    Made,
     Next,
     PauseSchedule,
     RefusedError,
     RegisterWorker,
+    Reply,
     Report,
     ResumeSchedule,
     Submit,
 )
-from zsched.dispatcher.core import Reply
 from zsched.model import (
     Caller,
     Job,
@@ -248,8 +249,8 @@ class World:
         policy = policy or Policy(timeout_ms=timeout_ms)
         specs = tuple(JobSpec(name="job", command=command, policy=policy) for _ in range(count))
         reply = self.ask(Submit(specs, by))
-        assert isinstance(reply, list)
-        return reply
+        assert isinstance(reply, Made)
+        return list(reply.ids)
 
     def submit_one(self, command: str = "true", timeout_ms: int | None = None, policy: Policy | None = None) -> JobId:
         return self.submit(1, command, timeout_ms, policy)[0]
@@ -259,8 +260,8 @@ class World:
     ) -> JobId:
         spec = JobSpec(name="cron", command="true", schedule=schedule, run_now=run_now, policy=policy or Policy())
         reply = self.ask(Submit((spec,), by))
-        assert isinstance(reply, list)
-        return reply[0]
+        assert isinstance(reply, Made)
+        return reply.ids[0]
 
     def cancel(self, job_id: JobId, by: Caller | None = None) -> None:
         self.ask(Cancel(job_id, by or operator("ann")))

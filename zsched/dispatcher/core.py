@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 
 from zsched import protocol, schedule
-from zsched.dispatcher import access, arrival, cancels, losses, owners, placement, polling, recurrence, retries
+from zsched.dispatcher import access, answers, arrival, cancels, losses, owners, placement, polling, recurrence, retries
 from zsched.dispatcher.commands import (
     AddToken,
     Beat,
@@ -23,12 +23,12 @@ from zsched.dispatcher.commands import (
     EditJob,
     EndSchedule,
     FullError,
-    KeyBound,
     Look,
+    Made,
     Next,
     PauseSchedule,
-    RefusedError,
     RegisterWorker,
+    Reply,
     Report,
     ResumeSchedule,
     ReusedError,
@@ -75,8 +75,6 @@ _NAMED_MAX = 10
 
 # Peers and codes whose last error frame is remembered. When more send nonsense, the memory starts anew.
 _SCOLDED_MAX = 4_096
-
-Reply = list[JobId] | Submitted | Claimed | RunId | KeyBound | RefusedError | None
 
 
 class Dispatcher:
@@ -389,8 +387,8 @@ class Dispatcher:
     # --- commands ----------------------------------------------------------------------------------------------------
 
     def on_command(self, command: Command, now: Now) -> Reply:
-        """Do what a caller asks and return the reply. Raises RefusedError, having changed nothing; one that has left an
-        event is the reply.
+        """Do what a caller asks and return the reply, which `complete` fills. Raises RefusedError, having changed
+        nothing; one that has left an event is the reply.
         """
         match command:
             case Submit():
@@ -428,7 +426,11 @@ class Dispatcher:
                     self._refuse(ended.peer, "E_KEY", "this key was revoked", fatal=True)
         return None
 
-    def _on_submit(self, command: Submit, now: Now) -> list[JobId] | Submitted:
+    def complete(self, command: Command, reply: Reply) -> Reply:
+        """The reply with the rows that the turn has written, read after its tick and before its commit."""
+        return answers.complete(self._store.reads, command, reply)
+
+    def _on_submit(self, command: Submit, now: Now) -> Made | Submitted:
         token = owners.find_token(self._store, command.by)
         once = command.once
         if once is not None:
@@ -449,7 +451,7 @@ class Dispatcher:
             submitted = Submitted(once.digest, made[0], made[-1], len(made))
             self._store.idempotency.keep(once.caller, once.key, submitted, now.wall_ms)
         log.debug("jobs %d to %d submitted by %s", made[0], made[-1], command.by.actor)
-        return made
+        return Made(made, specs, fires, command.by.owner, now.wall_ms)
 
     def _on_cancel(self, command: Cancel, now: Now) -> None:
         job = owners.find_job(self._store, command.job_id, command.by)

@@ -300,6 +300,10 @@ class Store(Protocol):
     def idempotency(self) -> Idempotency:
         """Submits that are done once, within the same transactions."""
 
+    @property
+    def reads(self) -> Reader:
+        """The read side within the same transactions. What `settle` writes is there after it."""
+
     # --- transactions ---
 
     def begin(self) -> None:
