@@ -17,6 +17,7 @@ from zsched.dispatcher.commands import (
     Command,
     EditJob,
     EndSchedule,
+    JobState,
     Made,
     Next,
     PauseSchedule,
@@ -268,6 +269,13 @@ class World:
 
     def pause(self, job_id: JobId, by: Caller | None = None) -> None:
         self.ask(PauseSchedule(job_id, by or operator("ann")))
+
+    def pause_and_complete(self, job_id: JobId) -> JobState:
+        """Pause a schedule, and what its caller is answered."""
+        pause = PauseSchedule(job_id, operator("ann"))
+        state = self.turn(lambda: self.dispatcher.complete(pause, self._do(pause)))
+        assert isinstance(state, JobState)
+        return state
 
     def resume(self, job_id: JobId, by: Caller | None = None) -> None:
         self.ask(ResumeSchedule(job_id, by or operator("ann")))
