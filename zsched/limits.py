@@ -256,6 +256,10 @@ TICK_MS_MAX = 1_000
 # database that is locked. More is forgiven to workers like any other stall.
 STORE_WAIT_MS_MAX = 6_000
 
+# Other workers that claim the name of a connected one, and are remembered. With more, all are judged from their next
+# register on.
+RIVALS_MAX = 16
+
 # After two turns running that gave workers up could not be stored, nobody is judged for so long: other turns may be
 # small enough for what is left of the disk.
 VERDICT_PAUSE_MS = 1_000

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from tests.unit.world import TIMEOUT_MS, Peer, Poller, World
-from zsched.limits import SEEN_MS_MAX, SEEN_MS_MIN
+from zsched.limits import RIVALS_MAX, SEEN_MS_MAX, SEEN_MS_MIN
 from zsched.model import Backoff, OnDisconnect, Policy, WorkerId, WorkerStatus
 from zsched.protocol import Cancel, HeartbeatAck, Held
 
@@ -41,6 +41,37 @@ def test_a_living_worker_keeps_its_name_when_its_words_come_in_turns_that_fail(w
     world.jump(1_000)
     rival.say(rival.introduction())
     assert rival.refused().fatal is True
+
+
+def test_a_rebooted_worker_is_not_refused_for_what_another_rival_has_seen(world: World) -> None:
+    w1 = Peer(world).join()
+    stranger = rival_of(world, w1)
+    stranger.say(stranger.introduction())
+    assert stranger.refused().fatal is False
+    world.jump(1_000)
+    w1.quiet_beat()
+    world.jump(1_000)
+    rebooted = rival_of(world, w1)
+    rebooted.peer, rebooted.incarnation = b"rebooted", "i10"
+    for _ in range(3):
+        world.jump(1_000)
+        rebooted.say(rebooted.introduction())
+        assert rebooted.refused().fatal is False
+    stranger.say(stranger.introduction())
+    assert stranger.refused().fatal is True
+
+
+def test_rivals_are_remembered_up_to_a_bound(world: World) -> None:
+    w1 = Peer(world).join()
+    for number in range(RIVALS_MAX + 1):
+        rival = Peer(world, "w1", connection=f"c{number}", incarnation=f"r{number}")
+        rival.boot_id = "another boot"
+        rival.say(rival.introduction())
+        assert rival.refused().fatal is False
+    session = world.dispatcher._sessions.of_worker(WorkerId("w1"))
+    assert session is not None
+    assert set(session.rivals) == {f"r{RIVALS_MAX}"}
+    assert w1.session == session.token
 
 
 def test_silence_is_judged_although_every_other_turn_fails(world: World) -> None:

@@ -14,6 +14,7 @@ from typing import Final
 from zsched import protocol
 from zsched.dispatcher import losses
 from zsched.dispatcher.session import Session
+from zsched.limits import RIVALS_MAX
 from zsched.model import Now, RunId, WorkerKind
 from zsched.store.contract import Holding, Store
 
@@ -43,16 +44,16 @@ def may_take_over(old: Session, frame: protocol.Register) -> bool:
     return proof or worker.incarnation == frame.incarnation
 
 
-def on_rival(old: Session, now: Now) -> tuple[bool, str]:
+def on_rival(old: Session, frame: protocol.Register, now: Now) -> tuple[bool, str]:
     """Another worker asks for a name that is taken. Returns whether it must give up, and the sentence for it.
 
     It waits until the old worker times out, and gives up when a word of that worker was read after the rival first
     asked. Only a word counts: an excuse for its silence (`excused_ms`) proves no life.
     """
-    alive = old.rival_ms is not None and old.heard_ms > old.rival_ms
-    # After one rival has been refused, a later one is judged by itself.
-    old.rival_ms = None if alive else old.rival_ms or now.mono_ms
-    if alive:
+    if frame.incarnation not in old.rivals and len(old.rivals) >= RIVALS_MAX:
+        old.rivals.clear()
+    if old.heard_ms > old.rivals.setdefault(frame.incarnation, now.mono_ms):
+        del old.rivals[frame.incarnation]
         return True, f"a worker named {old.name} is connected and alive: give this one another -id"
     return False, f"a worker named {old.name} was connected until now: wait until it times out"
 

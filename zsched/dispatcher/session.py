@@ -32,7 +32,7 @@ class Session:
     nothing. `n` counts the run frames sent to it. `suspects` are its runs on probation, each with the moment its start
     was heard of; `watched` those whose output somebody looks at, each with the moment until which it is sent. `handed`
     are, of one that polls, the runs that it has not said to be running, each with the moment when it got it.
-    `rival_ms` is when another worker first claimed its name.
+    `rivals` are other starts of workers that claim its name, by incarnation, each with the moment when it first asked.
     """
 
     worker: Worker
@@ -52,7 +52,7 @@ class Session:
     suspects: dict[RunId, int] = field(default_factory=dict)
     watched: dict[RunId, int] = field(default_factory=dict)
     handed: dict[RunId, int] = field(default_factory=dict)
-    rival_ms: int | None = None
+    rivals: dict[str, int] = field(default_factory=dict)
 
     @property
     def name(self) -> WorkerId:
@@ -86,8 +86,8 @@ class Sessions:
         self._stored: list[Session] | None = None
         # silent_since_ms only grows, so the earliest deadline once computed is a lower bound until it is reached.
         self._judge_at_ms: int | None = None
-        # When a worker was last found silent, in this turn if `_verdict`; how many such turns failed in a row; and until
-        # when nobody is judged because of that.
+        # When a worker was last found silent, in this turn if `_verdict`; how many such turns failed running; and until
+        # when no worker is judged because of that.
         self._judged_ms = 0
         self._verdict = False
         self._failed_verdicts = 0
@@ -168,8 +168,7 @@ class Sessions:
     def postpone_rivals(self, now_ms: int) -> None:
         """What is read now may have lain there since before the rivals asked."""
         for session in self:
-            if session.rival_ms is not None:
-                session.rival_ms = now_ms
+            session.rivals = dict.fromkeys(session.rivals, now_ms)
 
     def silent(self, now_ms: int, patience_ms: Callable[[Session], int]) -> list[Session]:
         """The sessions not heard for longer than the timeout, and than patience_ms gives them.
