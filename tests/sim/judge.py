@@ -674,6 +674,9 @@ class Judge:
         if told != was:
             raise Violation(f"an event says that worker {worker} was {was}, but it was {told}")
         self._told_workers[worker] = became
+        if reason == "registered":
+            # Also when the answer could not be sent.
+            self._word_ms[worker] = self._timeline.now_ms
         if became == "inactive":
             if reason == "silent":
                 self._check_silence(worker)

@@ -45,13 +45,15 @@ class Killed(BaseException):
 
 class FaultyEngine(SqliteEngine):
     """SQLite in memory with faults. `trouble` is what the next turn meets; `refusing` makes turns fail as a full disk
-    does: half of them whatever they do, and the others when they change something.
+    does: half of them whatever they do, and the others when they change something; `flapping` every other one.
     """
 
     def __init__(self, chance: Random) -> None:
         self._chance = chance
         self.trouble: Trouble | None = None
         self.refusing = False
+        self.flapping = False
+        self._turns = 0
         self.in_turn = False
         # Turns that were given up.
         self.failed_turns = 0
@@ -63,6 +65,9 @@ class FaultyEngine(SqliteEngine):
         super().begin()
         self.in_turn = True
         self._changes_before = self.changes()
+        self._turns += 1
+        if self.flapping and self._turns % 2 and self.trouble is None:
+            self.trouble = "refuse"
         if self.refusing and self._chance.random() < 0.5:
             self.trouble = "refuse a statement"
         if self.trouble in ("refuse a statement", "kill"):
