@@ -309,7 +309,7 @@ def test_a_turn_that_has_changed_enough_leaves_what_has_come_to_later_ones(
     answers = [pool.submit(scheduler.submit)]
     assert scheduler.store.at_gate.wait(DEADLINE_S)
     before, count, done = scheduler.store.commits, 60, list[str]()
-    for verb in ("seen", "submit"):
+    for verb in ("held_by", "submit"):
         scheduler.store.before[verb] = partial(done.append, verb)
     w1.say(Heartbeat(s=w1.session, seq=1, n=0, window=0, ahead=0))
     answers += [pool.submit(scheduler.submit) for _ in range(count)]
@@ -321,7 +321,7 @@ def test_a_turn_that_has_changed_enough_leaves_what_has_come_to_later_ones(
     assert sorted(answer.result(DEADLINE_S)[0] for answer in answers) == list(range(1, count + 2))
     assert scheduler.store.commits - before > count
     # Signs of life come first, so that no crowd of callers keeps them waiting.
-    assert "seen" in done[: count // 2]
+    assert "held_by" in done[: count // 2]
 
 
 # --- peers that talk nonsense ---
@@ -554,8 +554,8 @@ def test_a_turn_that_can_not_be_stored_has_not_happened_and_the_loop_goes_on(dis
         for _ in range(3):
             with pytest.raises(StoreError):
                 scheduler.submit()
-        w1.say(Heartbeat(s=w1.session, seq=1, n=0, window=40, ahead=0))
-        assert w1.hears_nothing()
+        # It asks for nothing to be stored.
+        w1.beat(seq=1)
         assert list(scheduler.reader.jobs(None, 10, 0)) == []
         disk.fails = {}
         w1.beat(seq=2)
@@ -622,8 +622,10 @@ def test_a_store_that_fails_in_the_middle_of_a_command_tells_its_caller(schedule
 def test_a_failed_sync_ends_the_loop(disk: Disk, tmp_path: Path) -> None:
     with Scheduler(tmp_path) as scheduler:
         w1 = Dealer(scheduler).join()
+        scheduler.submit()
+        (run_id,) = w1.take()
         disk.fails = {("sync", "-wal"): apsw.SQLITE_IOERR_FSYNC}
-        w1.say(Heartbeat(s=w1.session, seq=1, n=0, window=40, ahead=0))
+        w1.say(w1.result(run_id))
         scheduler.wait()
         disk.fails = {}
         assert w1.hears_nothing()
@@ -633,7 +635,7 @@ def test_a_failed_sync_ends_the_loop(disk: Disk, tmp_path: Path) -> None:
 def test_a_damaged_file_ends_the_loop(tmp_path: Path) -> None:
     with Scheduler(tmp_path) as scheduler:
         w1 = Dealer(scheduler).join()
-        scheduler.store.before["seen"] = fail(StoreCorrupt("malformed"))
+        scheduler.store.before["held_by"] = fail(StoreCorrupt("malformed"))
         w1.say(Heartbeat(s=w1.session, seq=1, n=0, window=40, ahead=0))
         scheduler.wait()
     assert isinstance(scheduler.failure, StoreCorrupt)
