@@ -21,8 +21,8 @@ def test_an_idle_fleet_is_heard_and_writes_nothing(tmp_path: Path) -> None:
         scheduler = held.enter_context(Scheduler(tmp_path))
         for name in ("w1", "w2"):
             (tmp_path / name).mkdir()
-            settings = {"id": name, "heartbeat_interval": HEARTBEAT}
-            held.enter_context(WorkerProcess(scheduler.url, tmp_path / name, **settings))
+            worker = WorkerProcess(scheduler.url, tmp_path / name, id=name, heartbeat_interval=HEARTBEAT)
+            held.enter_context(worker)
         until(lambda: scheduler.workers() == {"w1": "active", "w2": "active"})
         # The first job ends, and with it all that a start writes.
         job = scheduler.submit("true")[0]

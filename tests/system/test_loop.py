@@ -565,6 +565,27 @@ def test_a_turn_that_can_not_be_stored_has_not_happened_and_the_loop_goes_on(dis
     assert scheduler.failure is None
 
 
+def test_a_heartbeat_is_acked_though_its_turn_fails(disk: Disk, tmp_path: Path) -> None:
+    with Scheduler(tmp_path) as scheduler:
+        w1 = Dealer(scheduler).join()
+        scheduler.submit()
+        (run_id,) = w1.take()
+        disk.fails = {("write", "-wal"): apsw.SQLITE_FULL}
+        # Each result makes its turn fail, and most turns take in several frames.
+        for seq in range(50):
+            beat = Heartbeat(s=w1.session, seq=seq, n=0, window=40, ahead=0)
+            w1.say(w1.result(run_id), beat)
+        acked = set[int]()
+        while len(acked) < 50:
+            ack = w1.hear()
+            assert isinstance(ack, HeartbeatAck)
+            acked.add(ack.seq)
+        disk.fails = {}
+        w1.say(w1.result(run_id))
+        assert isinstance(w1.hear(), ResultAck)
+    assert scheduler.failure is None
+
+
 def test_a_full_disk_is_told_of_in_two_lines_and_a_turn_that_changes_nothing_is_no_end_of_it(
     disk: Disk, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

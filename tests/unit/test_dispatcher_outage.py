@@ -270,6 +270,13 @@ def test_a_heartbeat_of_a_session_that_the_rollback_undid_is_not_acked(world: Wo
 # --- last seen -------------------------------------------------------------------------------------------------------
 
 
+def test_a_worker_is_seen_when_it_registers(world: World) -> None:
+    Peer(world).register()
+    assert world.dispatcher.seen_ms(WorkerId("w1")) == world.wall_ms
+    Poller(world).register()
+    assert world.dispatcher.seen_ms(WorkerId("r1")) == world.wall_ms
+
+
 def test_readers_see_when_a_worker_was_heard_also_while_it_is_not_stored(world: World) -> None:
     w1 = Peer(world).join()
     joined_ms = world.wall_ms

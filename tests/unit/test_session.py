@@ -21,7 +21,7 @@ def session(name: str = "w1", heard_ms: int = 0, token: str = "", peer: bytes | 
         registered_ms=0,
         last_seen_ms=0,
     )
-    return Session(worker=worker, token=token, peer=peer, heard_ms=heard_ms)
+    return Session(worker=worker, token=token, peer=peer, heard_ms=heard_ms, seen_ms=heard_ms)
 
 
 def usual(_: Session) -> int:

@@ -112,6 +112,8 @@ class Dispatcher:
         self.hearing = Hearing(self._sessions, now)
         # How much the wall clock is ahead of the steady one, in this turn and in the last that was stored.
         self._wall_ahead_ms = self._stored_wall_ahead_ms = now.wall_ms - now.mono_ms
+        # The jump of it that this turn has seen, 0 for none.
+        self._jump_ms = 0
         self._scolded: dict[tuple[bytes, str], int] = {}
         self._registers = Rate(REGISTERS_MAX, REGISTER_GAP_MS)
         self._stale_frames = Rate(STALE_FRAMES_MAX, STALE_FRAME_GAP_MS)
@@ -145,14 +147,16 @@ class Dispatcher:
         """
         self._wall_ahead_ms = now.wall_ms - now.mono_ms
         jump_ms = self._wall_ahead_ms - self._stored_wall_ahead_ms
-        if abs(jump_ms) > JUMP_MS:
-            log.warning("the wall clock jumped by %d ms", jump_ms)
+        self._jump_ms = jump_ms if abs(jump_ms) > JUMP_MS else 0
+        if self._jump_ms:
             self._store.shift(jump_ms, now.wall_ms)
 
     def on_commit(self) -> None:
         """The turn is stored."""
         self._sessions.keep()
         self._stored_wall_ahead_ms = self._wall_ahead_ms
+        if self._jump_ms:
+            log.warning("the wall clock jumped by %d ms", self._jump_ms)
 
     def on_rollback(self) -> None:
         """The turn's transaction was rolled back: nothing of it is sent, and the sessions are those from before it."""
@@ -252,6 +256,7 @@ class Dispatcher:
             token=self._new_token(),
             peer=peer,
             heard_ms=now.mono_ms,
+            seen_ms=now.wall_ms,
             key=key,
             sent_ms=frame.sent_ms,
             window_max=WINDOW_PER_SLOT_MAX * worker.slots if worker.slots < frame.slots else WINDOW_MAX,

@@ -39,7 +39,7 @@ class Session:
     token: str
     peer: bytes | None
     heard_ms: int
-    seen_ms: int = 0
+    seen_ms: int
     excused_ms: int = 0
     key: str = ""
     sent_ms: int = 0
