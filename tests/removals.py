@@ -75,6 +75,69 @@ _REMOVALS: Final = (
     ),
     removal(
         3,
+        "an answer is read by its caller's thread, after the commit",
+        "unit/test_rest_answers.py::test_changes_of_a_job_are_answered_with_the_job",
+        (
+            "api/jobs.py",
+            "        _answer_state(resp, self._context.inbox.call(Cancel(number, caller(req))))\n",
+            "        self._context.inbox.call(Cancel(number, caller(req)))\n"
+            + "        _answer_state(resp, JobItem(self._context)._state(_found(self._context.reader.job(number))))\n",
+        ),
+    ),
+    removal(
+        6,
+        "heartbeats of a turn that fails are not acked",
+        "system/test_loop.py::test_a_heartbeat_is_acked_though_its_turn_fails"
+        " faults/test_full_disk.py::test_while_the_disk_is_full_no_lease_ends",
+        ("loop.py", "        self._ack_unstored()\n", ""),
+    ),
+    removal(
+        10,
+        "a turn that fails is a word of every worker",
+        "unit/test_dispatcher_outage.py::test_silence_is_judged_although_every_other_turn_fails"
+        " unit/test_dispatcher_outage.py::test_a_rebooted_worker_gets_its_name_when_turns_have_failed",
+        (
+            "dispatcher/hearing.py",
+            "        self._looked_ms += min(wait_ms, STORE_WAIT_MS_MAX)\n",
+            "        for one in self._sessions:\n            one.heard_ms = self._looked_ms\n",
+        ),
+    ),
+    removal(
+        10,
+        "a heartbeat is heard only when its turn is stored",
+        "unit/test_dispatcher_outage.py::test_a_worker_is_not_lost_when_all_it_says_comes_in_turns_that_fail"
+        " unit/test_dispatcher_outage.py::test_a_worker_that_can_only_register_is_not_lost_when_that_cannot_be_stored",
+        (
+            "dispatcher/session.py",
+            "        self.heard_ms, self.seen_ms = now.mono_ms, now.wall_ms\n",
+            "        return\n",
+        ),
+    ),
+    removal(
+        15,
+        "each heartbeat is written",
+        "unit/test_dispatcher_outage.py::test_a_heartbeat_that_says_nothing_new_is_acked_without_a_write"
+        " system/test_idle.py::test_an_idle_fleet_is_heard_and_writes_nothing",
+        ("dispatcher/core.py", "        stuck = []\n", "        stuck = []\n        self.store_seen()\n"),
+    ),
+    removal(
+        17,
+        "a jump of the clock in a turn that fails is lost",
+        "unit/test_dispatcher_outage.py::test_a_jump_of_the_clock_in_a_turn_that_fails_is_made_good_in_the_next",
+        (
+            "dispatcher/core.py",
+            "        jump_ms = self._wall_ahead_ms - self._stored_wall_ahead_ms\n",
+            "        jump_ms = self._wall_ahead_ms - self._stored_wall_ahead_ms\n        self._stored_wall_ahead_ms += jump_ms\n",
+        ),
+    ),
+    removal(
+        18,
+        "waiting for the store is standing still",
+        "unit/test_dispatcher_outage.py::test_waiting_for_a_locked_store_is_no_standing_still",
+        ("dispatcher/hearing.py", "        self._looked_ms += min(wait_ms, STORE_WAIT_MS_MAX)\n", "        return\n"),
+    ),
+    removal(
+        3,
         "a failed sync is an error like any other",
         "contract/test_sqlite.py::test_a_failed_sync_is_unsure_and_not_a_mere_error system/test_loop.py::test_a_failed_sync_ends_the_loop",
         ("store/sqlite.py", "    if isinstance(error, apsw.IOError) and extended in _SYNC_ERRORS:", "    if False:"),
@@ -600,7 +663,7 @@ _REMOVALS: Final = (
         "a jump of the wall clock is ignored",
         "unit/test_dispatcher_clock.py::test_a_day_forward_ends_no_run_before_its_time"
         " unit/test_dispatcher_clock.py::test_a_day_back_holds_back_no_run_for_longer",
-        ("dispatcher/core.py", "            self._store.shift(jump_ms, now.wall_ms)\n", ""),
+        ("dispatcher/core.py", "            self._store.shift(jump_ms, now.wall_ms)\n", "            pass\n"),
     ),
     removal(
         17,
@@ -1173,7 +1236,7 @@ _REMOVALS: Final = (
         "a session is anybody's who has its token",
         "unit/test_dispatcher_access.py::test_every_later_frame_by_another_key_is_refused"
         " unit/test_dispatcher_access.py::test_a_frame_by_another_key_is_no_sign_of_life",
-        ("dispatcher/core.py", "if session is None or session.key != key:", "if session is None:"),
+        ("dispatcher/session.py", " and session.peer == peer and session.key == key", " and session.peer == peer"),
     ),
     removal(
         25,

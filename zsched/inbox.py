@@ -17,8 +17,7 @@ from concurrent.futures import Future
 from contextlib import contextmanager, suppress
 from typing import Final
 
-from zsched.dispatcher.commands import Command
-from zsched.dispatcher.core import Reply
+from zsched.dispatcher.commands import Command, Reply
 from zsched.limits import COMMAND_WAIT_S, GATHER_S
 
 Posted = tuple[Command, "Future[Reply]"]

@@ -231,6 +231,11 @@ GRACE_MS_MAX = 3_600_000
 # When more than half of at least so many workers fall silent together, the scheduler waits: see Sessions.
 MASS_WORKERS_MIN = 4
 
+# When a worker was last heard is stored with a turn that writes anyway, once in SEEN_MS_MIN, and otherwise once in
+# SEEN_MS_MAX. After a crash of the scheduler `last_seen` of a worker that does not come back may be so much too old.
+SEEN_MS_MIN = 10_000
+SEEN_MS_MAX = 300_000
+
 # A worker that holds runs with a lease is given up later than others by this, or by a thirtieth of the lease.
 LEASE_MARGIN_MS = 1_000
 
@@ -243,6 +248,21 @@ GRACE_MS_DEFAULT = 10_000
 
 # A loop that stood still for longer gives no verdict on silence: every worker gets the gap on top.
 STALL_MS = 1_000
+
+# The loop looks at its sockets at least this often, so that a loop that stood still can tell.
+TICK_MS_MAX = 1_000
+
+# How much of a turn that failed counts as waiting for the store, and not as standing still: SQLite waits 5 s for a
+# database that is locked. More is forgiven to workers like any other stall.
+STORE_WAIT_MS_MAX = 6_000
+
+# Other workers that claim the name of a connected one, and are remembered. With more, all are judged from their next
+# register on.
+RIVALS_MAX = 16
+
+# After two turns running that gave workers up could not be stored, nobody is judged for so long: other turns may be
+# small enough for what is left of the disk.
+VERDICT_PAUSE_MS = 1_000
 
 # The wall clock was set when it is so much off its distance to the steady one: then what waits for a span of time goes
 # on waiting for that span. Less is the slow work of NTP.

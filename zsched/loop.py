@@ -11,14 +11,14 @@ import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
+from itertools import islice
 from typing import Protocol
 
 import zmq
 
 from zsched import protocol
 from zsched.dispatcher import Dispatcher
-from zsched.dispatcher.commands import BusyError, Command, KeyBound, RefusedError
-from zsched.dispatcher.core import Reply
+from zsched.dispatcher.commands import BusyError, Command, KeyBound, RefusedError, Reply
 from zsched.inbox import ClosedError, Inbox
 from zsched.limits import (
     STORE_PAUSE_S,
@@ -36,7 +36,7 @@ from zsched.store.contract import Store, StoreCorrupt, StoreError, StoreUnsure
 
 log = logging.getLogger(__name__)
 
-Answer = tuple["Future[Reply]", Reply | Exception]
+Answer = tuple[Command, "Future[Reply]", Reply | Exception]
 
 
 def clock() -> Now:
@@ -95,6 +95,8 @@ class Loop:
         # Of each of these, its bytes and how many runs its lists have; and the sums of both.
         self._sizes: deque[tuple[int, int]] = deque()
         self._bytes, self._entries = 0, 0
+        # Heartbeats that this turn has handled.
+        self._beats: list[tuple[bytes, str, protocol.Heartbeat]] = []
         self._unsent: list[tuple[bytes, protocol.SchedulerFrame]] = []
         self._outage = Outage(log, "a turn could not be stored", "turns are stored again")
         self.turned_s = time.monotonic()
@@ -127,30 +129,36 @@ class Loop:
         if self._inbox:
             self._inbox.gather()
         self._port.answer_strangers()
+        waiting = len(self._frames)
         drained = self._receive()
         now = clock()
+        self._hear(waiting, now, drained=drained)
+        self._beats.clear()
         answers: list[Answer] = []
         try:
             self._store.begin()
+            self._dispatcher.on_begin(now)
             self._report_unsent(now)
             self._handle_frames(now)
             for command, future in self._inbox.take(TURN_COMMANDS_MAX):
                 # Listed before it is done: when the store fails in the middle of it, its caller is told too.
-                answers.append((future, None))
-                answers[-1] = (future, self._do(command, now))
+                answers.append((command, future, None))
+                answers[-1] = (command, future, self._do(command, now))
                 if self._full():
                     # What is left may be a sign of life.
                     drained = drained and not self._inbox
                     break
             self._next_tick_ms = self._dispatcher.on_tick(now, drained=drained and not self._frames)
+            answers = [self._complete(*answer) for answer in answers]
             if last:
                 self._dispatcher.on_stop(now)
             self._store.commit()
         except (StoreUnsure, StoreCorrupt):
             raise
         except StoreError as error:
-            self._give_up(answers, error)
+            self._give_up(answers, error, now)
             return
+        self._dispatcher.on_commit()
         # One that changes nothing is stored on a full disk too.
         if self._store.rows_changed:
             self._outage.worked(now.mono_ms)
@@ -160,7 +168,7 @@ class Loop:
         if self._frames or self._inbox:
             self._next_tick_ms = now.mono_ms
         self._send()
-        for future, answer in answers:
+        for _, future, answer in answers:
             _resolve(future, self._opened(answer))
         self._show()
         self.turned_s = time.monotonic()
@@ -227,6 +235,14 @@ class Loop:
         self._entries -= entries
         return self._frames.popleft()
 
+    def _hear(self, known: int, now: Now, *, drained: bool) -> None:
+        """Note which workers have spoken: all waiting frames but the first `known` are new."""
+        hearing = self._dispatcher.hearing
+        hearing.on_look(now, drained=drained)
+        for peer, key, frame in islice(self._frames, known, None):
+            if not isinstance(frame, protocol.ProtocolError):
+                hearing.on_frame(peer, frame, now, key)
+
     def _report_unsent(self, now: Now) -> None:
         for peer, frame in self._unsent:
             self._dispatcher.on_unreachable(peer, frame, now)
@@ -237,6 +253,8 @@ class Loop:
             if isinstance(frame, protocol.ProtocolError):
                 self._dispatcher.on_garbage(peer, str(frame), now)
                 continue
+            if isinstance(frame, protocol.Heartbeat):
+                self._beats.append((peer, key, frame))
             try:
                 with self._store.attempt():
                     self._dispatcher.on_frame(peer, frame, now, key)
@@ -247,6 +265,7 @@ class Loop:
                 log.exception("a %s frame could not be handled", type(frame).__name__)
 
     def _do(self, command: Command, now: Now) -> Reply | Exception:
+        self._dispatcher.hearing.on_command(command, now)
         try:
             with self._store.attempt():
                 return self._dispatcher.on_command(command, now)
@@ -258,16 +277,50 @@ class Loop:
             log.exception("a %s command could not be handled", type(command).__name__)
             return error
 
-    def _give_up(self, answers: list[Answer], error: StoreError) -> None:
+    def _complete(self, command: Command, future: Future[Reply], answer: Reply | Exception) -> Answer:
+        """The answer as its caller gets it. Raises StoreError: what can't be answered is not done."""
+        if isinstance(answer, Exception):
+            return command, future, answer
+        try:
+            return command, future, self._dispatcher.complete(command, answer)
+        except StoreError:
+            raise
+        except Exception as error:
+            log.exception("a %s command could not be answered", type(command).__name__)
+            return command, future, error
+
+    def _give_up(self, answers: list[Answer], error: StoreError, begun: Now) -> None:
         """The turn could not be stored: nothing of it has happened. Workers send again what is not acked."""
-        self._outage.failed(error, clock().mono_ms)
+        now = clock()
+        self._outage.failed(error, now.mono_ms)
         self._store.rollback()
         self._dispatcher.on_rollback()
-        # Taken before anybody is told: a caller who tries again at once is not refused unheard.
-        waiting = [future for _, future in self._inbox.take(TURN_COMMANDS_MAX)]
-        for future in (*(future for future, _ in answers), *waiting):
+        self._dispatcher.hearing.on_store_wait(now.mono_ms - begun.mono_ms)
+        # Taken before anybody is answered: a caller who tries again at once is not refused unheard.
+        waiting = list(self._inbox.take(TURN_COMMANDS_MAX))
+        for command, _ in waiting:
+            self._dispatcher.hearing.on_command(command, now)
+        for future in (*(future for _, future, _ in answers), *(future for _, future in waiting)):
             _resolve(future, error)
-        self._next_tick_ms = clock().mono_ms + int(STORE_PAUSE_S * 1000)
+        self._ack_unstored()
+        self._next_tick_ms = now.mono_ms + int(STORE_PAUSE_S * 1000)
+
+    def _ack_unstored(self) -> None:
+        """Answer the heartbeats of a turn that failed, and those that wait for the next: reading may still work."""
+        for _ in range(len(self._frames)):
+            size, entries = self._sizes[0]
+            peer, key, frame = self._take()
+            if isinstance(frame, protocol.Heartbeat):
+                self._beats.append((peer, key, frame))
+            else:
+                self._frames.append((peer, key, frame))
+                self._count(size, entries)
+        try:
+            for peer, key, beat in self._beats:
+                self._dispatcher.ack_unstored(peer, beat, key)
+        except StoreError as error:
+            log.debug("heartbeats are not answered: %s", error)
+        self._send()
 
     def _send(self) -> None:
         """Send the outbox. A frame that surely did not leave is told to the dispatcher in the next turn, which comes at

@@ -190,6 +190,19 @@ def test_a_worker_nobody_knows_is_none_and_seeing_it_makes_none(base: Base) -> N
     assert base.events() == []
 
 
+def test_noting_when_workers_were_heard_changes_nothing_else_of_them(base: Base) -> None:
+    base.register(now_ms=NOW)
+    base.store.retire(W1, "silent", NOW + 1)
+    base.store.note_seen({W1: NOW + 7, WorkerId("nobody"): NOW})
+    stored = base.store.worker(W1)
+    assert stored is not None
+    assert (stored.status, stored.last_seen_ms) == (WorkerStatus.INACTIVE, NOW + 7)
+    before = base.store.rows_changed
+    base.store.note_seen({W1: NOW + 7})
+    assert base.store.rows_changed == before
+    assert base.store.worker(WorkerId("nobody")) is None
+
+
 # --- the read side ---
 
 

@@ -22,7 +22,7 @@ from tests.faults.images import Medium
 from tests.faults.recording import recorded_sqlite
 from tests.unit.world import TIMEOUT_MS, WALL_MS, Peer, World
 from zsched import protocol
-from zsched.dispatcher.core import Reply
+from zsched.dispatcher.commands import Reply
 from zsched.store import sqlite
 from zsched.store.check import check
 from zsched.store.contract import StoreError

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import logging
 import os
+import shutil
+import signal
 import subprocess
 import time
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
 from tests.faults.stage import TIMEOUT_S, Callers, Stage, length_s
+from tests.system.session import until
 
 log = logging.getLogger(__name__)
 
@@ -85,4 +89,104 @@ def test_while_the_disk_is_full_nothing_is_acked_that_is_not_stored_and_no_work_
         lengths = stage.ask("SELECT DISTINCT stdout_total FROM outputs JOIN runs USING (run_id) WHERE stdout_total > 5")
         assert lengths == [(20_000,)]
         assert stage.ask("PRAGMA quick_check") == [("ok",)]
+        stage.close_the_books()
+
+
+# --- a disk that is full to the last byte ------------------------------------------------------------------------
+
+
+class Full:
+    """A file system that something else has filled."""
+
+    def __init__(self, disk: Path) -> None:
+        self._disk = disk
+        self._filler = disk / "filler"
+
+    def fill(self) -> None:
+        with self._filler.open("wb", buffering=0) as file:
+            # What SQLite has not taken so far is taken now; single pages last.
+            for size in (1 << 20, 4096):
+                with suppress(OSError):
+                    while True:
+                        file.write(b"\0" * size)
+
+    def empty(self) -> None:
+        self._filler.unlink()
+
+
+def refused(stage: Stage) -> bool:
+    """Whether a submit can't be stored; small ones may fit into what the WAL has already."""
+    return stage.scheduler.ask("POST", "/jobs", {"name": "j", "command": "true"})[0] == 503
+
+
+def test_a_worker_that_boots_again_while_the_disk_is_full_gets_its_name_when_there_is_room(
+    tmp_path: Path, disk: Path
+) -> None:
+    with Stage(tmp_path, db=disk / "scheduler.db") as stage:
+        dead = stage.worker()
+        stage.active()
+        (job,) = stage.scheduler.submit("sleep 3")
+        until(lambda: "start_time" in stage.scheduler.last_run(job))
+        full = Full(disk)
+        full.fill()
+        until(lambda: refused(stage))
+        agent = dead.agent()
+        assert agent is not None
+        os.kill(agent, signal.SIGKILL)
+        dead.send(signal.SIGKILL)
+        dead.exit_code()
+        killed_s = time.monotonic()
+        # The same worker on a host that has been made anew: its state from a copy, its lock another file.
+        shutil.copytree(tmp_path / "w1", tmp_path / "again", ignore=shutil.ignore_patterns("*.sock"))
+        again = stage.worker(host="again")
+        while time.monotonic() < killed_s + TIMEOUT_S + 3:
+            assert refused(stage)
+            assert not again.ended(), again.log()
+            time.sleep(0.3)
+        full.empty()
+        emptied_s = time.monotonic()
+        until(lambda: stage.number("SELECT count(*) FROM events WHERE became = 'inactive'") == 1)
+        stage.active()
+        log.info("registered %.1f s after there was room", time.monotonic() - emptied_s)
+        stage.all_end(within_s=30)
+        run = stage.scheduler.last_run(job)
+        assert (run["status"], run["attempt"]) == ("success", 2)
+        stage.close_the_books()
+
+
+def test_while_the_disk_is_full_no_lease_ends(tmp_path: Path, disk: Path) -> None:
+    seconds = length_s(8)
+    timeout_s = float(os.environ.get("ZSCHED_FAULT_TIMEOUT", TIMEOUT_S))
+    with Stage(tmp_path, db=disk / "scheduler.db", timeout_s=timeout_s) as stage:
+        for name in ("w1", "w2"):
+            stage.worker(name, slots=3)
+        stage.active()
+        # Some end while nothing can be stored, and keep turns failing.
+        jobs = stage.scheduler.submit(*["sleep 600"] * 3, on_disconnect="stop")
+        short = stage.scheduler.submit("sleep 2", on_disconnect="stop")
+        for job in (*jobs, *short):
+            until(lambda job=job: "start_time" in stage.scheduler.last_run(job))  # type: ignore[misc]
+        full = Full(disk)
+        full.fill()
+        until(lambda: refused(stage))
+        end_s = time.monotonic() + seconds
+        submits = Counter[bool]()
+        while time.monotonic() < end_s:
+            submits[refused(stage)] += 1
+            time.sleep(0.2)
+        log.info(
+            "full for %.0f s with L = %.0f s; submits by whether they were refused: %s", seconds, timeout_s, submits
+        )
+        assert submits[True] > submits[False]
+        full.empty()
+        until(lambda: not refused(stage))
+        stage.scheduler.finished(short[0])
+        assert stage.ask("SELECT job_id, count(*) FROM runs WHERE job_id <= 4 GROUP BY job_id") == [
+            (job, 1) for job in (*jobs, *short)
+        ]
+        assert stage.number("SELECT count(*) FROM runs WHERE reason IN ('lease_stop', 'worker_lost')") == 0
+        for job in jobs:
+            assert stage.scheduler.last_run(job)["status"] == "running"
+            stage.scheduler.post(f"/jobs/{job}/cancel")
+        stage.all_end(within_s=60)
         stage.close_the_books()

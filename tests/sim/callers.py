@@ -17,6 +17,7 @@ from zsched.dispatcher.commands import (
     Cancel,
     EditJob,
     EndSchedule,
+    Made,
     NotOwnerError,
     Once,
     PauseSchedule,
@@ -147,8 +148,8 @@ class Client:
         if isinstance(reply, Submitted):
             ids = list(range(reply.first, reply.last + 1))
         else:
-            assert isinstance(reply, list)
-            ids = reply
+            assert isinstance(reply, Made)
+            ids = list(reply.ids)
         if request.acked and ids != request.acked:
             raise Violation(f"a submit was acked as jobs {request.acked}, and then as {ids}")
         request.acked = ids

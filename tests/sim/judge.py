@@ -15,6 +15,7 @@ import msgpack
 
 from tests.sim.callers import CLIENT, Asked, Client
 from tests.sim.machine import Machine
+from tests.sim.outages import Outages
 from tests.sim.overseer import Overseer
 from tests.sim.pollers import SimPoller
 from tests.sim.scheduler import Scheduler
@@ -165,6 +166,7 @@ class Judge:
         self._sessions: dict[str, tuple[str, bytes]] = {}
         # Every word of it, also one that may not have counted.
         self._word_ms: dict[str, int] = {}
+        self.outages = Outages(timeline, scheduler, self._word_ms)
         # Who was active after the turn before, and the lease of each run that was handed out with one.
         self._active: frozenset[str] = frozenset()
         self._lease_ms: dict[int, int] = {}
@@ -174,9 +176,6 @@ class Judge:
         self._said_stuck: set[int] = set()
         self._told_stuck: set[int] = set()
         self._hampered: set[str] = set()
-        # A frame that the store's failure swallowed was not heard.
-        self._deaf_ms = -(10**9)
-        self._deaf_turns = 0
 
     @property
     def sessions(self) -> list[str]:
@@ -195,11 +194,14 @@ class Judge:
         if not isinstance(frame, dict):
             return
         self.overseer.on_arrival(peer, frame)
+        self.outages.on_arrival(peer, frame)
         match frame.get("t"):
             case "return":
                 self._returned.update(frame["runs"])
             case "heartbeat":
                 self._on_heartbeat(session, frame)
+            case "register" if frame["incarnation"] == self._workers.get(frame["worker"], ("", "", ""))[1]:
+                self._word_ms[frame["worker"]] = self._heard_ms[frame["worker"]] = self._timeline.now_ms
             case "ready" if session in self._hampered and frame["window"]:
                 raise Violation(f"a worker says that it can't end runs, and takes {frame['window']}")
         for worker, (token, its_peer) in self._sessions.items():
@@ -232,6 +234,7 @@ class Judge:
         frame = msgpack.unpackb(body)
         worker = connection.dealer.worker
         self.overseer.on_send(connection.peer, frame)
+        self.outages.on_send(connection.peer, worker, frame)
         match frame["t"]:
             case "registered":
                 self._sessions[worker] = (frame["s"], connection.peer)
@@ -288,8 +291,10 @@ class Judge:
         """Safety. Cheap when nothing has changed."""
         if self._scheduler.broken:
             raise Violation(self._scheduler.broken)
-        if self._scheduler.engine.deaf_turns != self._deaf_turns:
-            self._deaf_turns, self._deaf_ms = self._scheduler.engine.deaf_turns, self._timeline.now_ms
+        self._check_changes()
+        self.outages.after_turn(self._active)
+
+    def _check_changes(self) -> None:
         changes = self._scheduler.engine.changes()
         if changes == self._changes:
             return
@@ -669,6 +674,9 @@ class Judge:
         if told != was:
             raise Violation(f"an event says that worker {worker} was {was}, but it was {told}")
         self._told_workers[worker] = became
+        if reason == "registered":
+            # Also when the answer could not be sent.
+            self._word_ms[worker] = self._timeline.now_ms
         if became == "inactive":
             if reason == "silent":
                 self._check_silence(worker)
@@ -693,8 +701,6 @@ class Judge:
         """
         now_ms = self._timeline.now_ms
         timeout_ms = max(self._scheduler.habits.timeout_ms, self._longest_lease_ms(worker))
-        if now_ms - self._deaf_ms <= timeout_ms:
-            return
         since_ms = max(self._heard_ms.get(worker, 0), self._scheduler.started_ms)
         forgiven_ms = 0
         for start_ms, end_ms in self._scheduler.still:
@@ -718,7 +724,7 @@ class Judge:
         """While most of at least four workers are silent together, each is given twice the timeout."""
         now_ms, timeout_ms = self._timeline.now_ms, self._scheduler.habits.timeout_ms
         begun_ms = now_ms - 2 * timeout_ms - 2_000
-        disturbed = max([self._deaf_ms, self._scheduler.slow_ms, *(end_ms for _, end_ms in self._scheduler.still[-1:])])
+        disturbed = max([self._scheduler.slow_ms, *(end_ms for _, end_ms in self._scheduler.still[-1:])])
         if disturbed > begun_ms:
             return
         started_ms = self._scheduler.started_ms

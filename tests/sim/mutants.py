@@ -23,6 +23,7 @@ from unittest.mock import patch
 from tests.sim.machine import Machine
 from tests.sim.runner import run_seed
 from zsched.dispatcher import Dispatcher, arrival, losses, owners, placement, polling, recurrence, retries
+from zsched.dispatcher.hearing import Hearing
 from zsched.dispatcher.session import Sessions
 from zsched.loop import Loop
 from zsched.store import sql
@@ -126,9 +127,9 @@ _MUTANTS: Final = (
         "a worker is not told what to kill",
         (
             arrival,
-            "reconcile",
-            "return [RunId(one.run) for one in listed if one.run not in own",
-            "return [RunId(one.run) for one in () if one.run not in own",
+            "unwanted",
+            "kill = [RunId(one.run) for one in listed",
+            "kill = [RunId(one.run) for one in ()",
         ),
     ),
     mutant(
@@ -165,13 +166,45 @@ _MUTANTS: Final = (
         "silence is judged though frames wait", (Loop, "_turn", "drained=drained and not self._frames", "drained=True")
     ),
     mutant("silence is judged though commands wait", (Loop, "_turn", "drained = drained and not self._inbox", "pass")),
-    mutant("a stall is not forgiven", (Dispatcher, "on_tick", "self._sessions.forgive(gap_ms, now.mono_ms)", "pass")),
-    mutant("nobody gets time after a start", (Dispatcher, "_follow_store", "heard_ms=now.mono_ms", "heard_ms=0")),
+    mutant("a stall is not forgiven", (Hearing, "on_look", "self._sessions.forgive(gap_ms, now.mono_ms)", "pass")),
+    mutant("nobody gets time after a start", (Dispatcher, "_await_workers", "heard_ms=now.mono_ms", "heard_ms=0")),
     mutant(
         "those who were active before a start are forgotten",
-        (Dispatcher, "_follow_store", "for worker in active.values():", "for worker in ():"),
+        (Dispatcher, "_await_workers", "for worker in self._store.active_workers():", "for worker in ():"),
     ),
-    mutant("what a worker says is no sign of life", (Dispatcher, "on_frame", "session.heard_ms = now.mono_ms", "pass")),
+    mutant("what a worker says is no sign of life", (Hearing, "on_frame", "session.hear(now)", "pass")),
+    mutant(
+        "a turn that fails is a word of every worker",
+        (
+            Hearing,
+            "on_store_wait",
+            "self._looked_ms += min(wait_ms, STORE_WAIT_MS_MAX)",
+            "[setattr(one, 'heard_ms', self._looked_ms) for one in self._sessions]",
+        ),
+    ),
+    mutant(
+        "silence begins anew with each turn that fails",
+        (
+            Hearing,
+            "on_store_wait",
+            "self._looked_ms += min(wait_ms, STORE_WAIT_MS_MAX)",
+            "[setattr(one, 'excused_ms', self._looked_ms) for one in self._sessions]",
+        ),
+    ),
+    mutant(
+        "a worker that can only register is not heard",
+        (Hearing, "_registering", "if known and not", "if not known and not"),
+    ),
+    mutant("an excuse is a sign of life", (arrival, "on_rival", "old.heard_ms >", "old.silent_since_ms >")),
+    mutant(
+        "what lay unread is a later word than a rival's",
+        (Sessions, "postpone_rivals", "for session in self:", "for session in ():"),
+    ),
+    mutant(
+        "rivals are judged together",
+        (arrival, "on_rival", "setdefault(frame.incarnation,", "setdefault('',"),
+        (arrival, "on_rival", "del old.rivals[frame.incarnation]", "del old.rivals['']"),
+    ),
     mutant("a silent worker keeps its runs", (Dispatcher, "_judge", "losses.lose_worker(", "(lambda *a, **k: None)(")),
     # --- blame ---
     mutant(
@@ -238,6 +271,30 @@ _MUTANTS: Final = (
             "            for future, answer in answers:\n                _resolve(future, answer)\n            answers = []\n            self._store.commit()",
         ),
     ),
+    mutant("heartbeats of a turn that was given up are not acked", (Loop, "_give_up", "self._ack_unstored()", "pass")),
+    mutant(
+        "an ack of a turn that was given up says that stuck runs are stored",
+        (Dispatcher, "ack_unstored", "if known.issuperset(RunId(run) for run in frame.stuck):", "if True:"),
+    ),
+    mutant(
+        "a jump of the clock in a turn that was given up is lost",
+        (
+            Dispatcher,
+            "on_begin",
+            "jump_ms = self._wall_ahead_ms - self._stored_wall_ahead_ms",
+            "jump_ms = self._wall_ahead_ms - self._stored_wall_ahead_ms\n        self._stored_wall_ahead_ms = self._wall_ahead_ms",
+        ),
+    ),
+    mutant(
+        "a jump of the clock moves what its own turn makes",
+        (Loop, "_turn", "self._dispatcher.on_begin(now)", "pass"),
+        (
+            Loop,
+            "_turn",
+            "self._next_tick_ms = self._dispatcher.on_tick(",
+            "self._dispatcher.on_begin(now)\n            self._next_tick_ms = self._dispatcher.on_tick(",
+        ),
+    ),
     mutant("a turn that was given up leaves its frames", (Dispatcher, "on_rollback", "self.outbox.clear()", "pass")),
     mutant(
         "a turn that was given up is not rolled back",
@@ -246,8 +303,7 @@ _MUTANTS: Final = (
     mutant("a turn that was given up leaves its events", (Core, "rollback", "self._ledger.cut()", "pass")),
     mutant(
         "sessions keep what a turn that was given up said",
-        (Dispatcher, "on_rollback", "self._astray = True", "pass"),
-        (Dispatcher, "on_rollback", "self._sessions.forget_loads()", "pass"),
+        (Dispatcher, "on_rollback", "self._sessions.restore()", "pass"),
     ),
     mutant(
         "callers of a turn that was given up are told it was done",

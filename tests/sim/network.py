@@ -155,6 +155,8 @@ class Router:
         self.before_send: Callable[[Connection, bytes], None] = lambda connection, body: None
         self._frames_queued_max = frames_queued_max
         self._on_arrival = on_arrival
+        # Connections that did not take a frame, since somebody last looked.
+        self.full: set[bytes] = set()
         self.open = True
 
     def arrive(self, peer: bytes, body: bytes) -> None:
@@ -196,6 +198,7 @@ class Router:
         if connection is None:
             raise zmq.ZMQError(errno.EHOSTUNREACH)
         if connection.down.waiting >= self._frames_queued_max:
+            self.full.add(peer)
             raise zmq.ZMQError(errno.EAGAIN)
         self.before_send(connection, body)
         connection.down.send(body)

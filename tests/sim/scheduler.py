@@ -21,9 +21,9 @@ from tests.sim.story import Story
 from tests.sim.timeline import Alarm, Clock, Timeline
 from tests.sim.violation import Violation
 from zsched import loop as loop_module
+from zsched.commands.scheduler import begin
 from zsched.dispatcher import Dispatcher
-from zsched.dispatcher.commands import Command, RefusedError
-from zsched.dispatcher.core import Reply
+from zsched.dispatcher.commands import Command, RefusedError, Reply
 from zsched.inbox import Inbox
 from zsched.loop import Loop
 from zsched.protocol import Run
@@ -44,21 +44,30 @@ class Killed(BaseException):
 
 
 class FaultyEngine(SqliteEngine):
-    """SQLite in memory with faults. `trouble` is what the next turn meets; `refusing` makes all turns fail."""
+    """SQLite in memory with faults. `trouble` is what the next turn meets; `refusing` makes turns fail as a full disk
+    does: half of them whatever they do, and the others when they change something; `flapping` every other one.
+    """
 
     def __init__(self, chance: Random) -> None:
         self._chance = chance
         self.trouble: Trouble | None = None
         self.refusing = False
+        self.flapping = False
+        self._turns = 0
         self.in_turn = False
-        # Turns that were given up: what workers said in them had no effect.
-        self.deaf_turns = 0
+        # Turns that were given up.
+        self.failed_turns = 0
+        self._changes_before = 0
         self._countdown: int | None = None
         super().__init__(":memory:")
 
     def begin(self) -> None:
         super().begin()
         self.in_turn = True
+        self._changes_before = self.changes()
+        self._turns += 1
+        if self.flapping and self._turns % 2 and self.trouble is None:
+            self.trouble = "refuse"
         if self.refusing and self._chance.random() < 0.5:
             self.trouble = "refuse a statement"
         if self.trouble in ("refuse a statement", "kill"):
@@ -74,8 +83,9 @@ class FaultyEngine(SqliteEngine):
 
     def commit(self) -> None:
         trouble, self.trouble, self._countdown = self.trouble, None, None
-        if trouble in ("refuse", "refuse a statement") or self.refusing:
-            self.deaf_turns += 1
+        full = self.refusing and self.changes() != self._changes_before
+        if trouble in ("refuse", "refuse a statement") or full:
+            self.failed_turns += 1
             self.rollback()
             raise StoreFull("no space is left")
         if trouble == "kill" or (trouble == "unsure" and self._chance.random() < 0.5):
@@ -101,7 +111,7 @@ class FaultyEngine(SqliteEngine):
         trouble, self._countdown = self.trouble, None
         if trouble == "kill":
             raise Killed
-        self.deaf_turns += 1
+        self.failed_turns += 1
         # SQLite gives some statements up alone, and with others the whole transaction.
         if self._chance.random() < 0.5:
             super().rollback()
@@ -182,6 +192,8 @@ class Scheduler:
         self.engine.migrate(self.clock.now().wall_ms)
         self.habits = habits
         self.up = False
+        # Whether its last turn was.
+        self.stored = False
         self.after_turn: Callable[[], None] = lambda: None
         self.before_send: Callable[[Any, bytes], None] = lambda connection, body: None
         self.on_arrival: Callable[[bytes, bytes], None] = lambda peer, body: None
@@ -214,9 +226,7 @@ class Scheduler:
         now = self.clock.now()
         store = Writer(self.engine)
         try:
-            store.begin()
-            epoch = store.begin_epoch("host", 1, "sim", now.wall_ms)
-            store.commit()
+            epoch = begin(store, now.wall_ms)
         except (StoreError, Killed):
             self._story.tell("scheduler", "can't start")
             self.engine.rollback()
@@ -283,12 +293,17 @@ class Scheduler:
     # --- turns ---
 
     @property
-    def quiet(self) -> bool:
-        """It is up and awake, its store is well, and nothing waits for it."""
-        if not self.up or self._timeline.now_ms < self._awake_ms:
-            return False
-        well = not self.engine.refusing and self.engine.trouble is None
-        return well and not (self.router.incoming or self._mailbox or self._loop._frames or self._loop._unsent)
+    def drained(self) -> bool:
+        """Nothing that workers said waits for a turn, or to be sent."""
+        return not (self.router.incoming or self._mailbox or self._loop._frames or self._loop._unsent)
+
+    def reaches(self, peer: bytes) -> bool:
+        """Whether this connection is there and has taken all frames."""
+        return peer in self.router.peers and peer not in self.router.full
+
+    def knows(self, token: str, peer: bytes) -> bool:
+        """Whether a session is that of its worker now."""
+        return self.dispatcher._sessions.of_frame(token, peer) is not None
 
     def _on_arrival(self, peer: bytes, body: bytes) -> None:
         self.on_arrival(peer, body)
@@ -318,12 +333,14 @@ class Scheduler:
         if self.engine.trouble == "kill while sending":
             self.engine.trouble = None
             self.kill_at_send = self._chance.randint(0, 3)
+        failed_before = self.engine.failed_turns
         try:
             self._loop._turn(last=last)
         except Killed:
             self.kill("killed in the middle of a turn")
         except StoreUnsure:
             self.kill("a sync failed")
+        self.stored = self.up and self.engine.failed_turns == failed_before
         if self.kill_at_send is not None:
             self.kill("killed after it has sent")
         stuck = (isinstance(frame, Run) and peer in self.router.peers for peer, frame in self._loop._unsent)

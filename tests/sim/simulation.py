@@ -211,7 +211,7 @@ class Simulation:
         self.nemesis.lose_no_answers()
         self.scheduler.engine.trouble = None
         self.scheduler.ambushes.clear()
-        self.scheduler.engine.refusing = False
+        self.scheduler.engine.refusing = self.scheduler.engine.flapping = False
         self.scheduler.habits.commit_ms = 2
         self.client_path.mend()
         for machine in self.machines.values():

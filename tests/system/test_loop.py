@@ -22,7 +22,7 @@ from tests.unit.world import TEST
 from zsched import loop as loop_module
 from zsched import protocol
 from zsched.dispatcher import Dispatcher
-from zsched.dispatcher.commands import Cancel, NotFoundError, Submit
+from zsched.dispatcher.commands import Cancel, Made, NotFoundError, Submit
 from zsched.inbox import ClosedError, Inbox
 from zsched.limits import FRAME_FROM_WORKER_BYTES_MAX
 from zsched.loop import Loop, clock
@@ -144,8 +144,8 @@ class Scheduler:
 
     def submit(self, count: int = 1) -> list[JobId]:
         reply = self.inbox.call(Submit(tuple(JobSpec(name="a", command="true") for _ in range(count)), TEST))
-        assert isinstance(reply, list)
-        return reply
+        assert isinstance(reply, Made)
+        return list(reply.ids)
 
     def submit_again(self) -> list[JobId]:
         """Submit after a failed turn: who came while it was given up has been refused with it."""
@@ -309,7 +309,7 @@ def test_a_turn_that_has_changed_enough_leaves_what_has_come_to_later_ones(
     answers = [pool.submit(scheduler.submit)]
     assert scheduler.store.at_gate.wait(DEADLINE_S)
     before, count, done = scheduler.store.commits, 60, list[str]()
-    for verb in ("seen", "submit"):
+    for verb in ("held_by", "submit"):
         scheduler.store.before[verb] = partial(done.append, verb)
     w1.say(Heartbeat(s=w1.session, seq=1, n=0, window=0, ahead=0))
     answers += [pool.submit(scheduler.submit) for _ in range(count)]
@@ -321,7 +321,7 @@ def test_a_turn_that_has_changed_enough_leaves_what_has_come_to_later_ones(
     assert sorted(answer.result(DEADLINE_S)[0] for answer in answers) == list(range(1, count + 2))
     assert scheduler.store.commits - before > count
     # Signs of life come first, so that no crowd of callers keeps them waiting.
-    assert "seen" in done[: count // 2]
+    assert "held_by" in done[: count // 2]
 
 
 # --- peers that talk nonsense ---
@@ -554,14 +554,35 @@ def test_a_turn_that_can_not_be_stored_has_not_happened_and_the_loop_goes_on(dis
         for _ in range(3):
             with pytest.raises(StoreError):
                 scheduler.submit()
-        w1.say(Heartbeat(s=w1.session, seq=1, n=0, window=40, ahead=0))
-        assert w1.hears_nothing()
+        # It asks for nothing to be stored.
+        w1.beat(seq=1)
         assert list(scheduler.reader.jobs(None, 10, 0)) == []
         disk.fails = {}
         w1.beat(seq=2)
         (job_id,) = scheduler.submit_again()
         assert len(w1.take()) == 1
         assert scheduler.states(job_id) == ["running"]
+    assert scheduler.failure is None
+
+
+def test_a_heartbeat_is_acked_though_its_turn_fails(disk: Disk, tmp_path: Path) -> None:
+    with Scheduler(tmp_path) as scheduler:
+        w1 = Dealer(scheduler).join()
+        scheduler.submit()
+        (run_id,) = w1.take()
+        disk.fails = {("write", "-wal"): apsw.SQLITE_FULL}
+        # Each result makes its turn fail, and most turns take in several frames.
+        for seq in range(50):
+            beat = Heartbeat(s=w1.session, seq=seq, n=0, window=40, ahead=0)
+            w1.say(w1.result(run_id), beat)
+        acked = set[int]()
+        while len(acked) < 50:
+            ack = w1.hear()
+            assert isinstance(ack, HeartbeatAck)
+            acked.add(ack.seq)
+        disk.fails = {}
+        w1.say(w1.result(run_id))
+        assert isinstance(w1.hear(), ResultAck)
     assert scheduler.failure is None
 
 
@@ -622,8 +643,10 @@ def test_a_store_that_fails_in_the_middle_of_a_command_tells_its_caller(schedule
 def test_a_failed_sync_ends_the_loop(disk: Disk, tmp_path: Path) -> None:
     with Scheduler(tmp_path) as scheduler:
         w1 = Dealer(scheduler).join()
+        scheduler.submit()
+        (run_id,) = w1.take()
         disk.fails = {("sync", "-wal"): apsw.SQLITE_IOERR_FSYNC}
-        w1.say(Heartbeat(s=w1.session, seq=1, n=0, window=40, ahead=0))
+        w1.say(w1.result(run_id))
         scheduler.wait()
         disk.fails = {}
         assert w1.hears_nothing()
@@ -633,7 +656,7 @@ def test_a_failed_sync_ends_the_loop(disk: Disk, tmp_path: Path) -> None:
 def test_a_damaged_file_ends_the_loop(tmp_path: Path) -> None:
     with Scheduler(tmp_path) as scheduler:
         w1 = Dealer(scheduler).join()
-        scheduler.store.before["seen"] = fail(StoreCorrupt("malformed"))
+        scheduler.store.before["held_by"] = fail(StoreCorrupt("malformed"))
         w1.say(Heartbeat(s=w1.session, seq=1, n=0, window=40, ahead=0))
         scheduler.wait()
     assert isinstance(scheduler.failure, StoreCorrupt)

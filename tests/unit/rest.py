@@ -76,7 +76,9 @@ class Rest:
         facts = Facts(
             db=self.db, zmq_host=self._zmq_host, zmq_port=5555, ready=lambda: self.ready, server_key=self._server_key
         )
-        self.context = Context(self.inbox, partial(open_reader, self.path), facts, trust=self._trust)
+        self.context = Context(
+            self.inbox, partial(open_reader, self.path), facts, trust=self._trust, seen_ms=self._seen_ms
+        )
         self.app = make_app(self.context)
         return self
 
@@ -115,6 +117,7 @@ class Rest:
             )
             self.db = store.identity
             self._loop = Loop(store, dispatcher, port, self.inbox)
+            self._seen_ms = dispatcher.seen_ms
             self._running.set()
             self._loop.run()
 

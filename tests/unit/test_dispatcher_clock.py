@@ -37,21 +37,6 @@ def test_a_day_back_holds_back_no_run_for_longer(world: World) -> None:
     assert len(w3.take()) == 1
 
 
-def test_a_worker_is_not_lost_because_the_store_could_not_hear_it(world: World) -> None:
-    w1 = Peer(world).join()
-    job_id = world.submit_one()
-    w1.start(w1.take_one())
-    for _ in range(TIMEOUT_MS // 1_000 + 5):
-        world.jump(1_000)
-        world.failing_turn()
-    world.turn()
-    assert world.states(job_id) == ["running"]
-    world.wait(TIMEOUT_MS - 1)
-    assert world.states(job_id) == ["running"]
-    world.wait(2)
-    assert world.states(job_id) == ["failed/worker_lost", "pending"]
-
-
 def test_a_run_that_is_adopted_and_then_not_held_is_missing(world: World) -> None:
     w1 = Peer(world).join()
     for _ in range(3):

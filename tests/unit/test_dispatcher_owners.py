@@ -12,6 +12,7 @@ from zsched.dispatcher.commands import (
     Cancel,
     ConflictError,
     ForbiddenError,
+    Made,
     NotFoundError,
     NotOwnerError,
     QuotaError,
@@ -59,8 +60,8 @@ def token(
 
 def submit(world: World, by: Caller, *specs: JobSpec) -> list[JobId]:
     reply = world.ask(Submit(specs or (JOB,), by))
-    assert isinstance(reply, list)
-    return reply
+    assert isinstance(reply, Made)
+    return list(reply.ids)
 
 
 # --- who may act on a job --------------------------------------------------------------------------------------------

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 
 from tests.unit.world import TEST, Peer, Poller, World
-from zsched.dispatcher.commands import Submit
+from zsched.dispatcher.commands import Made, Submit
 from zsched.limits import COMMAND_BYTES_MAX, ENV_BYTES_MAX, FRAME_TO_WORKER_BYTES_MAX
 from zsched.model import JobSpec
 from zsched.protocol import Run, pack
@@ -31,8 +31,8 @@ def world() -> Iterator[World]:
 
 def submit(world: World, **fields: object) -> int:
     reply = world.ask(Submit((JobSpec(name="job", command="true", **fields),), TEST))  # type: ignore[arg-type]
-    assert isinstance(reply, list)
-    return reply[0]
+    assert isinstance(reply, Made)
+    return reply.ids[0]
 
 
 def able(world: World, name: str = "w1", *can: str) -> Peer:
@@ -80,8 +80,8 @@ def test_a_secret_that_can_not_be_opened_fails_its_run_and_no_other(world: World
         JobSpec(name="job", command="true", secret_env={"B": sealed}) for sealed in ("damaged", "sealed correct horse")
     ]
     reply = world.ask(Submit(tuple(specs), TEST))
-    assert isinstance(reply, list)
-    bad, good = reply
+    assert isinstance(reply, Made)
+    bad, good = reply.ids
     assert w1.orders[w1.take_one()].job == good
     assert world.states(bad) == ["failed/quarantined"]
     assert world.runs(bad)[0].detail == "B was sealed by somebody else"

@@ -21,7 +21,7 @@ def session(name: str = "w1", heard_ms: int = 0, token: str = "", peer: bytes | 
         registered_ms=0,
         last_seen_ms=0,
     )
-    return Session(worker=worker, token=token, peer=peer, heard_ms=heard_ms)
+    return Session(worker=worker, token=token, peer=peer, heard_ms=heard_ms, seen_ms=heard_ms)
 
 
 def usual(_: Session) -> int:
@@ -87,7 +87,7 @@ def test_the_silent_are_found_whatever_happened_before(steps: list[tuple[str, in
             sessions.forgive(gap_ms, now_ms)
         elif what == "wait":
             now_ms += gap_ms
-            expected = {one.name for one in sessions if now_ms - one.heard_ms >= TIMEOUT_MS}
+            expected = {one.name for one in sessions if now_ms - one.silent_since_ms >= TIMEOUT_MS}
             due = sessions.judge_at_ms is not None and sessions.judge_at_ms <= now_ms
             assert due or not expected
             assert {one.name for one in sessions.silent(now_ms, usual)} == expected
@@ -143,7 +143,37 @@ def test_a_few_workers_or_a_few_silent_ones_are_no_outage_of_the_network(workers
 def test_who_was_found_silent_in_a_turn_that_was_given_up_is_found_again() -> None:
     sessions = Sessions(TIMEOUT_MS)
     sessions.open(session(WorkerId("w1"), 0))
+    sessions.keep()
     assert names(sessions.silent(TIMEOUT_MS, usual)) == {"w1"}
-    sessions.forget_loads()
+    sessions.restore()
     assert sessions.judge_at_ms is not None
     assert names(sessions.silent(TIMEOUT_MS + 1, usual)) == {"w1"}
+
+
+def test_verdicts_that_cannot_be_stored_leave_room_for_other_turns() -> None:
+    sessions = Sessions(TIMEOUT_MS)
+    sessions.open(session(WorkerId("w1"), 0))
+    sessions.keep()
+    found = []
+    for now_ms in range(TIMEOUT_MS, TIMEOUT_MS + 2_000, 100):
+        found.append(bool(sessions.silent(now_ms, usual)))
+        if found[-1]:
+            sessions.restore()
+        else:
+            sessions.keep()
+    assert found == [*[True] * 2, *[False] * 9, *[True] * 2, *[False] * 7]
+
+
+def test_sessions_of_a_turn_that_is_rolled_back_are_those_from_before_it() -> None:
+    sessions = Sessions(TIMEOUT_MS)
+    old, other = session("w1", token="old", peer=b"a"), session("w2", token="other", peer=b"b")
+    sessions.open(old)
+    sessions.open(other)
+    sessions.keep()
+    sessions.open(session("w1", token="new", peer=b"c"))
+    sessions.open(session("w3", token="third", peer=b"d"))
+    sessions.close(WorkerId("w2"))
+    sessions.restore()
+    assert {one.name: one for one in sessions} == {"w1": old, "w2": other}
+    assert (sessions.of_frame("old", b"a"), sessions.of_frame("other", b"b")) == (old, other)
+    assert (sessions.of_frame("new", b"c"), sessions.of_frame("third", b"d")) == (None, None)

@@ -17,15 +17,17 @@ from zsched.dispatcher.commands import (
     Command,
     EditJob,
     EndSchedule,
+    JobState,
+    Made,
     Next,
     PauseSchedule,
     RefusedError,
     RegisterWorker,
+    Reply,
     Report,
     ResumeSchedule,
     Submit,
 )
-from zsched.dispatcher.core import Reply
 from zsched.model import (
     Caller,
     Job,
@@ -93,6 +95,7 @@ class World:
         self.wall_ms = WALL_MS
         self.next_tick_ms = 0
         self._outbox: list[tuple[bytes, SchedulerFrame]] = []
+        self._read: list[tuple[bytes, WorkerFrame, str]] = []
         self._epoch = 0
         self._tokens = 0
         self.restart()
@@ -124,7 +127,10 @@ class World:
         """One turn as the loop does it. What `work` raises undoes its own changes and is raised after the commit."""
         raised: Exception | None = None
         reply: Reply = None
+        self.dispatcher.hearing.on_look(self.now, drained=drained)
+        self._hear()
         self.store.begin()
+        self.dispatcher.on_begin(self.now)
         try:
             with self.store.attempt():
                 reply = work()
@@ -132,19 +138,40 @@ class World:
             raised = error
         self.next_tick_ms = self.dispatcher.on_tick(self.now, drained=drained)
         self.store.commit()
+        self.dispatcher.on_commit()
         self._outbox += self.dispatcher.outbox
         self.dispatcher.outbox.clear()
         if raised is not None:
             raise raised
         return reply
 
-    def failing_turn(self, work: Callable[[], Reply] = lambda: None) -> None:
-        """A turn that the store refuses at its end."""
+    def failing_turn(self, work: Callable[[], Reply] = lambda: None, *, waited_ms: int = 0) -> None:
+        """A turn that the store refuses at its end, after it has let the loop wait for so long."""
+        self.dispatcher.hearing.on_look(self.now, drained=True)
+        heard = list(self._read)
+        self._hear()
         self.store.begin()
+        self.dispatcher.on_begin(self.now)
         work()
         self.dispatcher.on_tick(self.now, drained=True)
+        self.jump(waited_ms)
         self.store.rollback()
         self.dispatcher.on_rollback()
+        self.dispatcher.hearing.on_store_wait(waited_ms)
+        for peer, frame, key in heard:
+            if isinstance(frame, Heartbeat):
+                self.dispatcher.ack_unstored(peer, frame, key)
+        self._outbox += self.dispatcher.outbox
+        self.dispatcher.outbox.clear()
+
+    def read(self, *frames: tuple[bytes, WorkerFrame], key: str = "") -> None:
+        """Frames are read by the next turn."""
+        self._read += ((peer, frame, key) for peer, frame in frames)
+
+    def _hear(self) -> None:
+        for peer, frame, key in self._read:
+            self.dispatcher.hearing.on_frame(peer, frame, self.now, key)
+        self._read.clear()
 
     def hear(self, peer: bytes, *frames: WorkerFrame, drained: bool = True, key: str = "") -> None:
         """Frames from a peer, in one turn. `key`: the one that its connection has proved to have."""
@@ -153,11 +180,23 @@ class World:
             for frame in frames:
                 self.dispatcher.on_frame(peer, frame, self.now, key)
 
+        self.read(*((peer, frame) for frame in frames), key=key)
         self.turn(work, drained=drained)
+
+    def hear_in_failing_turn(self, peer: bytes, frame: WorkerFrame) -> None:
+        self.read((peer, frame))
+        self.failing_turn(lambda: self.dispatcher.on_frame(peer, frame, self.now))
 
     def ask(self, command: Command) -> Reply:
         """A caller's command, in a turn of its own."""
-        return self.turn(lambda: self.dispatcher.on_command(command, self.now))
+        return self.turn(lambda: self._do(command))
+
+    def ask_in_failing_turn(self, command: Command) -> None:
+        self.failing_turn(lambda: self._do(command))
+
+    def _do(self, command: Command) -> Reply:
+        self.dispatcher.hearing.on_command(command, self.now)
+        return self.dispatcher.on_command(command, self.now)
 
     def jump(self, gap_ms: int) -> None:
         """Let time pass at once, without a turn."""
@@ -211,8 +250,8 @@ class World:
         policy = policy or Policy(timeout_ms=timeout_ms)
         specs = tuple(JobSpec(name="job", command=command, policy=policy) for _ in range(count))
         reply = self.ask(Submit(specs, by))
-        assert isinstance(reply, list)
-        return reply
+        assert isinstance(reply, Made)
+        return list(reply.ids)
 
     def submit_one(self, command: str = "true", timeout_ms: int | None = None, policy: Policy | None = None) -> JobId:
         return self.submit(1, command, timeout_ms, policy)[0]
@@ -222,14 +261,21 @@ class World:
     ) -> JobId:
         spec = JobSpec(name="cron", command="true", schedule=schedule, run_now=run_now, policy=policy or Policy())
         reply = self.ask(Submit((spec,), by))
-        assert isinstance(reply, list)
-        return reply[0]
+        assert isinstance(reply, Made)
+        return reply.ids[0]
 
     def cancel(self, job_id: JobId, by: Caller | None = None) -> None:
         self.ask(Cancel(job_id, by or operator("ann")))
 
     def pause(self, job_id: JobId, by: Caller | None = None) -> None:
         self.ask(PauseSchedule(job_id, by or operator("ann")))
+
+    def pause_and_complete(self, job_id: JobId) -> JobState:
+        """Pause a schedule, and what its caller is answered."""
+        pause = PauseSchedule(job_id, operator("ann"))
+        state = self.turn(lambda: self.dispatcher.complete(pause, self._do(pause)))
+        assert isinstance(state, JobState)
+        return state
 
     def resume(self, job_id: JobId, by: Caller | None = None) -> None:
         self.ask(ResumeSchedule(job_id, by or operator("ann")))
@@ -315,7 +361,7 @@ class Peer:
             db=self.db,
             sent_ms=self.world.mono_ms,
             can=self.can,
-            runs=self._list(),
+            runs=self.listed(),
         )
 
     def register(self) -> Registered:
@@ -340,8 +386,8 @@ class Peer:
         self.ahead = self.ahead if ahead is None else ahead
         self.say(Ready(s=self.session, window=self.window, ahead=self.ahead))
 
-    def beat(self, **other: Any) -> HeartbeatAck:
-        """Send a heartbeat with all it holds and take the ack."""
+    def heartbeat(self, **other: Any) -> Heartbeat:
+        """The next heartbeat, with all it holds."""
         self.seq += 1
         facts: dict[str, Any] = {
             "s": self.session,
@@ -349,9 +395,13 @@ class Peer:
             "n": self.n,
             "window": self.window,
             "ahead": self.ahead,
-            "runs": self._list(),
+            "runs": self.listed(),
         }
-        self.say(Heartbeat(**(facts | other)))
+        return Heartbeat(**(facts | other))
+
+    def beat(self, **other: Any) -> HeartbeatAck:
+        """Send a heartbeat with all it holds and take the ack."""
+        self.say(self.heartbeat(**other))
         ack: HeartbeatAck = self._answer(HeartbeatAck)
         assert ack.seq == self.seq
         return ack
@@ -422,7 +472,7 @@ class Peer:
         again.boot_id, again.lock, again.db, again.key = self.boot_id, self.lock, self.db, self.key
         return again
 
-    def _list(self) -> tuple[Held, ...]:
+    def listed(self) -> tuple[Held, ...]:
         return tuple(Held(run=run_id, phase=phase) for run_id, phase in self.held.items())
 
 
@@ -439,8 +489,11 @@ class Poller:
         self.world.ask(RegisterWorker(self.worker_id, self.slots, self.can, {}))
         return self
 
+    def beat_command(self) -> Beat:
+        return Beat(self.worker_id)
+
     def beat(self) -> None:
-        self.world.ask(Beat(self.worker_id))
+        self.world.ask(self.beat_command())
 
     quiet_beat = beat
 

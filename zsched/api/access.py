@@ -12,9 +12,9 @@ from zsched.api.body import TokenBody, read
 from zsched.api.context import Context, actor, answer, parameters
 from zsched.api.pages import address, answer_page
 from zsched.api.problem import Problem
-from zsched.dispatcher.commands import AddToken, RevokeKey, RevokeToken
+from zsched.dispatcher.commands import AddToken, RevokeKey, RevokeToken, TokenState
 from zsched.limits import TOKEN_LIFE_MS_DEFAULT, TOKEN_LIFE_MS_MAX
-from zsched.model import Scope, Token, WorkerId
+from zsched.model import Scope, Token, WorkerId, WorkerKey
 from zsched.tokens import NEVER
 from zsched.units import format_duration_ms, parse_duration_ms
 
@@ -57,11 +57,9 @@ class TokenItem:
         reader = self._context.reader
         named = reader.token(token) or reader.token_named(token)
         token_id = token if named is None else named.token_id
-        self._context.inbox.call(RevokeToken(token_id, actor(req), "jobs" in given))
-        found = reader.token(token_id)
-        assert found is not None
-        jobs, schedules = reader.left(found.owner)
-        answer(resp, {**views.token(found), "live_jobs": jobs, "live_schedules": schedules})
+        state = self._context.inbox.call(RevokeToken(token_id, actor(req), "jobs" in given))
+        assert isinstance(state, TokenState)
+        answer(resp, {**views.token(state.token), "live_jobs": state.jobs, "live_schedules": state.schedules})
 
 
 class Keys:
@@ -86,9 +84,8 @@ class KeyItem:
 
     def on_delete(self, req: falcon.Request, resp: falcon.Response, worker: str) -> None:
         parameters(req)
-        self._context.inbox.call(RevokeKey(WorkerId(worker), actor(req)))
-        revoked = self._context.reader.last_revoked_key(WorkerId(worker))
-        assert revoked is not None
+        revoked = self._context.inbox.call(RevokeKey(WorkerId(worker), actor(req)))
+        assert isinstance(revoked, WorkerKey)
         answer(resp, views.key(revoked))
 
 

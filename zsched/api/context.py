@@ -5,12 +5,13 @@ from __future__ import annotations
 import re
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import falcon
 import msgspec
 
 from zsched import tokens
+from zsched.api import views
 from zsched.api.forwarded import Proxies
 from zsched.api.gate import Principal, Trust
 from zsched.api.pages import Pages
@@ -20,7 +21,7 @@ from zsched.api.room import Room
 from zsched.inbox import Inbox
 from zsched.limits import BODIES_BYTES_MAX, LARGE_PAGES_MAX
 from zsched.live import Live
-from zsched.model import Caller, JobId, RunId, Scope, Token, WorkerId
+from zsched.model import Caller, JobId, RunId, Scope, Token, Worker, WorkerId
 from zsched.protocol import INTEGER_MAX
 from zsched.spec import Seal, keeps_none
 from zsched.store.contract import Reader
@@ -56,7 +57,9 @@ class Context:
         seal: Seal = keeps_none,
         proxies: Proxies | None = None,
         refusals: Refusals | None = None,
+        seen_ms: Callable[[WorkerId], int | None] = lambda _: None,
     ) -> None:
+        """`seen_ms`: when a worker was last heard, where the store may not know yet."""
         self.inbox = inbox
         self.live = live or Live(waiters_max=0)
         self.facts = facts
@@ -64,6 +67,7 @@ class Context:
         self.seal = seal
         self.proxies = proxies or Proxies()
         self.refusals = refusals or Refusals()
+        self._seen_ms = seen_ms
         waiters_max = inbox.callers_max // 4
         self.pages = Pages(
             Room(LARGE_PAGES_MAX, waiters_max, "Too many large pages are being made: try again later, or ask for less")
@@ -82,6 +86,11 @@ class Context:
         if reader is None:
             reader = self._local.reader = self._open_reader()
         return reader
+
+    def view_worker(self, worker: Worker) -> views.View:
+        """A worker as it is stored, and when it was really heard last."""
+        seen_ms = self._seen_ms(worker.worker_id)
+        return views.worker(worker if seen_ms is None else replace(worker, last_seen_ms=seen_ms))
 
 
 def answer(resp: falcon.Response, value: object, status: int = 200) -> None:

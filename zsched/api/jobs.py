@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import logging
 import re
+from collections.abc import Generator
+from contextlib import closing
+from dataclasses import dataclass
 from typing import Final, NoReturn
 
 import falcon
@@ -29,9 +32,13 @@ from zsched.dispatcher.commands import (
     EditJob,
     EndSchedule,
     FullError,
+    JobState,
+    Made,
     PauseSchedule,
+    Reply,
     Report,
     ResumeSchedule,
+    RunState,
     Submit,
 )
 from zsched.keys import KeyFileError
@@ -48,7 +55,7 @@ from zsched.limits import (
 from zsched.model import TERMINAL, Job, JobId, JobSpec, RunId, RunStatus, Stream
 from zsched.protocol import INTEGER_MAX
 from zsched.spec import REQUIRED, EditBody, JobBody, Seal, SpecError, job_edit, job_spec
-from zsched.store.contract import Submitted
+from zsched.store.contract import Reader, Submitted
 
 log = logging.getLogger(__name__)
 
@@ -108,31 +115,51 @@ class Jobs:
         specs = _many(asked, seal) if many else (_spec(asked, "#", seal),)
         once = None if key is None else idempotency.once(req, key, body)
         reply = self._context.inbox.call(Submit(specs, caller(req), once))
+        found: Made | _Stored
         if isinstance(reply, Submitted):
-            first, last, count = reply.first, reply.last, reply.jobs
             resp.set_header(idempotency.REPLAYED, "true")
+            found = self._stored(reply)
         else:
-            assert isinstance(reply, list)
-            first, last, count = reply[0], reply[-1], len(reply)
+            assert isinstance(reply, Made)
+            found = reply
         if many:
-            self._answer_many(resp, first, last, count)
+            self._answer_many(resp, found)
             return
-        made = self._context.reader.job(first)
-        if made is None:
-            raise _purged()
-        resp.location = f"/jobs/{first}"
+        with closing(found.jobs()) as jobs:
+            made = next(jobs)
+        resp.location = f"/jobs/{made.job_id}"
         answer(resp, views.job(made), 201)
 
-    def _answer_many(self, resp: falcon.Response, first: JobId, last: JobId, count: int) -> None:
-        """The jobs of a submit, as far as one page goes. Their numbers are all in a header."""
+    def _stored(self, done: Submitted) -> _Stored:
+        """What an earlier request has submitted. Raises a 410 Problem."""
         reader = self._context.reader
-        if reader.count_jobs_between(first, last) < count:
-            raise _purged()
-        page = self._context.pages.fill(reader.jobs_between(first, last, count), views.job)
+        if reader.count_jobs_between(done.first, done.last) < done.jobs:
+            raise Problem(410, "purged", "What this Idempotency-Key has submitted was done, and is not kept any more")
+        return _Stored(reader, done)
+
+    def _answer_many(self, resp: falcon.Response, found: Made | _Stored) -> None:
+        """The jobs of a submit, as far as one page goes. Their numbers are all in a header."""
+        first, last = found.ids[0], found.ids[-1]
+        page = self._context.pages.fill(found.jobs(), views.job)
         resp.set_header("Zsched-Jobs", f"{first}-{last}")
         assert page.last is not None
         following = address("/jobs", {}, first=page.last.job_id + 1, last=last, limit=PAGE_ROWS_MAX)
         answer_page(resp, page, following, 201)
+
+
+@dataclass(frozen=True, slots=True)
+class _Stored:
+    """The jobs of an earlier submit."""
+
+    reader: Reader
+    done: Submitted
+
+    @property
+    def ids(self) -> tuple[JobId, JobId]:
+        return self.done.first, self.done.last
+
+    def jobs(self) -> Generator[Job]:
+        return self.reader.jobs_between(self.done.first, self.done.last, self.done.jobs)
 
 
 class JobItem:
@@ -149,7 +176,7 @@ class JobItem:
             lambda found: found.status in TERMINAL,
             duration_ms(given, "wait", WAIT_MS_MAX) / 1000,
         )
-        answer(resp, self._view(found))
+        _answer_state(resp, self._state(found))
 
     on_head = on_get
 
@@ -160,26 +187,17 @@ class JobItem:
             edit = job_edit(read(req, EditBody))
         except SpecError as error:
             _refuse(error, "#")
-        self._context.inbox.call(EditJob(number, edit, caller(req)))
-        answer(resp, self.view(number))
+        _answer_state(resp, self._context.inbox.call(EditJob(number, edit, caller(req))))
 
     def on_delete(self, req: falcon.Request, resp: falcon.Response, job: str) -> None:
         given = parameters(req, "cancel")
         number = job_id(job)
-        self._context.inbox.call(EndSchedule(number, caller(req), flag(given, "cancel")))
-        answer(resp, self.view(number))
+        _answer_state(resp, self._context.inbox.call(EndSchedule(number, caller(req), flag(given, "cancel"))))
 
-    def view(self, number: JobId) -> views.View:
-        """The job with its last run. Raises a 404 Problem."""
-        return self._view(_found(self._context.reader.job(number)))
-
-    def _view(self, job: Job) -> views.View:
+    def _state(self, job: Job) -> JobState:
         reader = self._context.reader
-        view = views.job(job)
         last = reader.last_run(job.job_id)
-        if last is not None:
-            view["last_run"] = views.run(last, reader.output(last.run_id))
-        return view
+        return JobState(job, last, None if last is None else reader.output(last.run_id))
 
 
 class JobRuns:
@@ -211,8 +229,7 @@ class JobCancel:
     def on_post(self, req: falcon.Request, resp: falcon.Response, job: str) -> None:
         parameters(req)
         number = job_id(job)
-        self._context.inbox.call(Cancel(number, caller(req)))
-        answer(resp, JobItem(self._context).view(number))
+        _answer_state(resp, self._context.inbox.call(Cancel(number, caller(req))))
 
 
 class JobPause:
@@ -224,8 +241,7 @@ class JobPause:
     def on_post(self, req: falcon.Request, resp: falcon.Response, job: str) -> None:
         parameters(req)
         number = job_id(job)
-        self._context.inbox.call(PauseSchedule(number, caller(req)))
-        answer(resp, JobItem(self._context).view(number))
+        _answer_state(resp, self._context.inbox.call(PauseSchedule(number, caller(req))))
 
 
 class JobResume:
@@ -237,8 +253,7 @@ class JobResume:
     def on_post(self, req: falcon.Request, resp: falcon.Response, job: str) -> None:
         parameters(req)
         number = job_id(job)
-        self._context.inbox.call(ResumeSchedule(number, caller(req)))
-        answer(resp, JobItem(self._context).view(number))
+        _answer_state(resp, self._context.inbox.call(ResumeSchedule(number, caller(req))))
 
 
 class JobLog:
@@ -262,16 +277,18 @@ class JobLog:
             logs=_stream((body.logs or "").encode()),
             exit_code=body.exit_code,
         )
-        told = self._context.inbox.call(report)
-        assert isinstance(told, int)
-        reader = self._context.reader
-        run = reader.run(RunId(told))
-        assert run is not None
-        answer(resp, views.run(run, reader.output(run.run_id)))
+        state = self._context.inbox.call(report)
+        assert isinstance(state, RunState)
+        answer(resp, views.run(state.run, state.output))
 
 
-def _purged() -> Problem:
-    return Problem(410, "purged", "What this Idempotency-Key has submitted was done, and is not kept any more")
+def _answer_state(resp: falcon.Response, state: Reply) -> None:
+    """Answer with a job and its last run."""
+    assert isinstance(state, JobState)
+    view = views.job(state.job)
+    if state.last is not None:
+        view["last_run"] = views.run(state.last, state.output)
+    answer(resp, view)
 
 
 def _found(job: Job | None) -> Job:

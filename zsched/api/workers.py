@@ -13,7 +13,7 @@ from zsched.api.pages import address, answer_page
 from zsched.api.problem import Problem
 from zsched.dispatcher.commands import Beat, BindKey, Next, RegisterWorker
 from zsched.limits import WORKER_FACTS_BYTES_MAX
-from zsched.model import KeyOrigin, WorkerId
+from zsched.model import KeyOrigin, Worker, WorkerId
 from zsched.protocol import facts_bytes, too_many_facts
 from zsched.store.contract import Claimed
 
@@ -29,7 +29,7 @@ class Workers:
 
     def on_get(self, req: falcon.Request, resp: falcon.Response) -> None:
         given = parameters(req, "after")
-        page = self._context.pages.fill(self._context.reader.workers(given.get("after", "")), views.worker)
+        page = self._context.pages.fill(self._context.reader.workers(given.get("after", "")), self._context.view_worker)
         answer_page(resp, page, address("/workers", {}, after=page.last.worker_id) if page.last is not None else "")
 
     on_head = on_get
@@ -43,16 +43,12 @@ class WorkerItem:
 
     def on_get(self, req: falcon.Request, resp: falcon.Response, worker: str) -> None:
         parameters(req)
-        answer(resp, self.view(WorkerId(worker)))
-
-    on_head = on_get
-
-    def view(self, name: WorkerId) -> views.View:
-        """The worker. Raises a 404 Problem."""
-        found = self._context.reader.worker(name)
+        found = self._context.reader.worker(WorkerId(worker))
         if found is None:
             raise Problem(404, "unknown_worker", "Worker not found")
-        return views.worker(found)
+        answer(resp, self._context.view_worker(found))
+
+    on_head = on_get
 
 
 class Register:
@@ -73,8 +69,9 @@ class Register:
         if size > WORKER_FACTS_BYTES_MAX:
             detail = too_many_facts(size)
             raise Problem(400, "invalid_request", f"labels: {detail}", errors=(("#/labels", detail),))
-        self._context.inbox.call(RegisterWorker(name, body.slots, body.can, body.labels))
-        answer(resp, WorkerItem(self._context).view(name))
+        worker = self._context.inbox.call(RegisterWorker(name, body.slots, body.can, body.labels))
+        assert isinstance(worker, Worker)
+        answer(resp, views.worker(worker))
 
 
 class Heartbeat:

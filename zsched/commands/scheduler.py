@@ -183,7 +183,7 @@ def _serve(config: SchedulerConfig, store: Writer, folder: Path, notify: Notify)
             ready=lambda: time.monotonic() - loop.turned_s < READY_S,
         )
         reader, proxies = partial(open_reader, config.db), Proxies(config.trusted_proxies)
-        shared = Context(inbox, reader, facts, live, trust, vault.seal, proxies, refusals)
+        shared = Context(inbox, reader, facts, live, trust, vault.seal, proxies, refusals, dispatcher.seen_ms)
         rest = _rest(config, shared, local)
         # A handler may come between any two steps of any code, so it only sets a mark.
         for number in (signal.SIGINT, signal.SIGTERM):
@@ -207,6 +207,7 @@ def _serve(config: SchedulerConfig, store: Writer, folder: Path, notify: Notify)
                 signal.signal(number, signal.SIG_IGN)
             rest.stop()
         store.begin()
+        dispatcher.store_seen()
         store.end_epoch(epoch, clock().wall_ms)
         store.commit()
     log.info("ended cleanly")

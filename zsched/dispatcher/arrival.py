@@ -14,6 +14,7 @@ from typing import Final
 from zsched import protocol
 from zsched.dispatcher import losses
 from zsched.dispatcher.session import Session
+from zsched.limits import RIVALS_MAX
 from zsched.model import Now, RunId, WorkerKind
 from zsched.store.contract import Holding, Store
 
@@ -43,15 +44,16 @@ def may_take_over(old: Session, frame: protocol.Register) -> bool:
     return proof or worker.incarnation == frame.incarnation
 
 
-def on_rival(old: Session, now: Now) -> tuple[bool, str]:
-    """Somebody else wants a name that is taken. Returns whether it must give up, and the sentence for it.
+def on_rival(old: Session, frame: protocol.Register, now: Now) -> tuple[bool, str]:
+    """Another worker asks for a name that is taken. Returns whether it must give up, and the sentence for it.
 
-    It waits until the old one times out, and gives up when that one has spoken since the newcomer first asked.
+    It waits until the old worker times out, and gives up when a word of that worker was read after the rival first
+    asked. Only a word counts: an excuse for its silence (`excused_ms`) proves no life.
     """
-    alive = old.rival_ms is not None and old.heard_ms > old.rival_ms
-    # Once one rival has been told to stop, a later one is judged anew.
-    old.rival_ms = None if alive else old.rival_ms or now.mono_ms
-    if alive:
+    if frame.incarnation not in old.rivals and len(old.rivals) >= RIVALS_MAX:
+        old.rivals.clear()
+    if old.heard_ms > old.rivals.setdefault(frame.incarnation, now.mono_ms):
+        del old.rivals[frame.incarnation]
         return True, f"a worker named {old.name} is connected and alive: give this one another -id"
     return False, f"a worker named {old.name} was connected until now: wait until it times out"
 
@@ -92,8 +94,7 @@ def reconcile(
     """
     phases = {one.run: one.phase for one in listed}
     session.load = None
-    own = set()
-    cancel, lost = list[RunId](), list[Holding]()
+    own, lost = list[Holding](), list[Holding]()
     missing = 0
     for run in store.held_by(session.name):
         phase = phases.get(run.run_id)
@@ -102,16 +103,22 @@ def reconcile(
                 missing += 1
                 if losses.drop_run(store, session.name, run, _NOT_HELD, now):
                     lost.append(run)
-            elif run.cancelled:
-                cancel.append(run.run_id)
+            else:
+                own.append(run)
             continue
-        if run.cancelled:
-            cancel.append(run.run_id)
-        own.add(run.run_id)
+        own.append(run)
         if phase == "running" and not run.started:
             store.start(run.run_id, session.name, now.wall_ms)
         if phase == "running" and run.probation:
             session.suspects.setdefault(run.run_id, now.mono_ms)
     losses.log_lost(session.name, _NOT_HELD, lost)
-    # A finished run is no business of this: its result comes and is judged by itself.
-    return [RunId(one.run) for one in listed if one.run not in own and one.phase != "finished"], cancel, missing
+    return *unwanted(own, listed), missing
+
+
+def unwanted(own: Sequence[Holding], listed: Sequence[protocol.Held]) -> tuple[list[RunId], list[RunId]]:
+    """Of the runs that a worker lists, those that it must kill because they are not its `own`; and of its own, those
+    whose cancel is stored. A finished run is never killed: its result comes and is judged by itself.
+    """
+    ids = {run.run_id for run in own}
+    kill = [RunId(one.run) for one in listed if one.run not in ids and one.phase != "finished"]
+    return kill, [run.run_id for run in own if run.cancelled]

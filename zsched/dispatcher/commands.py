@@ -6,10 +6,26 @@ here.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass
 
-from zsched.model import Caller, JobEdit, JobId, JobSpec, KeyOrigin, RunId, RunStatus, Stream, Token, WorkerId
+from zsched.model import (
+    Caller,
+    Job,
+    JobEdit,
+    JobId,
+    JobSpec,
+    KeyOrigin,
+    Run,
+    RunId,
+    RunStatus,
+    Stream,
+    Token,
+    Worker,
+    WorkerId,
+    WorkerKey,
+)
+from zsched.store.contract import Claimed, RunOutput, Submitted
 
 
 class RefusedError(Exception):
@@ -97,7 +113,7 @@ class Once:
 
 @dataclass(frozen=True, slots=True)
 class Submit:
-    """Store jobs, all or none. Replies with their ids, in order. With `once`, when that has been done before: with the
+    """Store jobs, all or none. Replies with the Made ones. With `once`, when that has been done before: with the
     Submitted of then, and nothing is stored.
     """
 
@@ -107,8 +123,48 @@ class Submit:
 
 
 @dataclass(frozen=True, slots=True)
+class Made:
+    """Jobs that a submit has stored, in its order. `specs` are as they were admitted, `next_fires` those of each."""
+
+    ids: Sequence[JobId]
+    specs: Sequence[JobSpec]
+    next_fires: Sequence[int | None]
+    owner: str
+    now_ms: int
+
+    def jobs(self) -> Generator[Job]:
+        """The jobs as they were stored. Each is made when it is taken, so by the caller's thread."""
+        for job_id, spec, next_fire_ms in zip(self.ids, self.specs, self.next_fires, strict=True):
+            yield Job(
+                job_id=job_id,
+                name=spec.name,
+                command=spec.command,
+                status=RunStatus.PENDING,
+                created_ms=self.now_ms,
+                updated_ms=self.now_ms,
+                schedule=spec.schedule,
+                next_fire_ms=next_fire_ms,
+                policy=spec.policy,
+                user=spec.user,
+                env=spec.env,
+                secret_env=spec.secret_env,
+                owner=self.owner,
+                live=spec.schedule is None or spec.run_now,
+            )
+
+
+@dataclass(frozen=True, slots=True)
+class JobState:
+    """A job, its last run, and what is kept of that run's output."""
+
+    job: Job
+    last: Run | None
+    output: RunOutput | None
+
+
+@dataclass(frozen=True, slots=True)
 class Cancel:
-    """Cancel what is live of a job. Replies with nothing."""
+    """Cancel what is live of a job. Replies with the JobState."""
 
     job_id: JobId
     by: Caller
@@ -116,7 +172,9 @@ class Cancel:
 
 @dataclass(frozen=True, slots=True)
 class PauseSchedule:
-    """A recurring job does not fire until it is resumed. Pausing a paused one changes nothing. Replies with nothing."""
+    """A recurring job does not fire until it is resumed. Pausing a paused one changes nothing. Replies with the
+    JobState.
+    """
 
     job_id: JobId
     by: Caller
@@ -125,7 +183,7 @@ class PauseSchedule:
 @dataclass(frozen=True, slots=True)
 class ResumeSchedule:
     """A paused job fires again, first at the next time from now. Resuming another changes nothing. Replies with
-    nothing.
+    the JobState.
     """
 
     job_id: JobId
@@ -135,7 +193,7 @@ class ResumeSchedule:
 @dataclass(frozen=True, slots=True)
 class EndSchedule:
     """A recurring job never fires again. With `cancel`, its live fire is cancelled; without, a live fire is a
-    ConflictError. Ending an ended schedule changes nothing. Replies with nothing.
+    ConflictError. Ending an ended schedule changes nothing. Replies with the JobState.
     """
 
     job_id: JobId
@@ -145,7 +203,7 @@ class EndSchedule:
 
 @dataclass(frozen=True, slots=True)
 class EditJob:
-    """Change a recurring job. Replies with nothing."""
+    """Change a recurring job. Replies with the JobState."""
 
     job_id: JobId
     edit: JobEdit
@@ -163,7 +221,7 @@ class Look:
 
 @dataclass(frozen=True, slots=True)
 class RegisterWorker:
-    """A worker that polls introduces itself. Ends what its name still held. Replies with nothing."""
+    """A worker that polls introduces itself. Ends what its name still held. Replies with the Worker."""
 
     worker_id: WorkerId
     slots: int
@@ -187,7 +245,7 @@ class Next:
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """A worker that polls says that its run of a job runs, or how it ended. Replies with the run's id."""
+    """A worker that polls says that its run of a job runs, or how it ended. Replies with the RunState."""
 
     job_id: JobId
     worker_id: WorkerId
@@ -195,6 +253,14 @@ class Report:
     run_id: RunId | None
     logs: Stream
     exit_code: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class RunState:
+    """A run, and what is kept of its output."""
+
+    run: Run
+    output: RunOutput | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -207,12 +273,21 @@ class AddToken:
 @dataclass(frozen=True, slots=True)
 class RevokeToken:
     """A token is worth nothing any more. With `jobs`, its live jobs are cancelled and its schedules ended, also of one
-    that was revoked before. Replies with nothing.
+    that was revoked before. Replies with the TokenState.
     """
 
     token_id: str
     actor: str
     jobs: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class TokenState:
+    """A token, how many of its owner's jobs are pending or running, and how many of its schedules still fire."""
+
+    token: Token
+    jobs: int
+    schedules: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -246,7 +321,7 @@ class KeyBound:
 
 @dataclass(frozen=True, slots=True)
 class RevokeKey:
-    """A worker's key is worth nothing any more; a live session of it ends. Replies with nothing."""
+    """A worker's key is worth nothing any more; a live session of it ends. Replies with the WorkerKey."""
 
     worker_id: WorkerId
     actor: str
@@ -267,4 +342,19 @@ Command = (
     | UseToken
     | BindKey
     | RevokeKey
+)
+
+Reply = (
+    Made
+    | Submitted
+    | JobState
+    | RunState
+    | TokenState
+    | KeyBound
+    | WorkerKey
+    | Worker
+    | Claimed
+    | RunId
+    | RefusedError
+    | None
 )

@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 
 from zsched import protocol, schedule
-from zsched.dispatcher import access, arrival, cancels, losses, owners, placement, polling, recurrence, retries
+from zsched.dispatcher import access, answers, arrival, cancels, losses, owners, placement, polling, recurrence, retries
 from zsched.dispatcher.commands import (
     AddToken,
     Beat,
@@ -23,12 +23,12 @@ from zsched.dispatcher.commands import (
     EditJob,
     EndSchedule,
     FullError,
-    KeyBound,
     Look,
+    Made,
     Next,
     PauseSchedule,
-    RefusedError,
     RegisterWorker,
+    Reply,
     Report,
     ResumeSchedule,
     ReusedError,
@@ -38,6 +38,7 @@ from zsched.dispatcher.commands import (
     TooManyError,
     UseToken,
 )
+from zsched.dispatcher.hearing import Hearing
 from zsched.dispatcher.orders import Unseal, introduced, moment, order, outcome
 from zsched.dispatcher.returns import Returns
 from zsched.dispatcher.session import Session, Sessions
@@ -53,10 +54,12 @@ from zsched.limits import (
     PENDING_RUNS_MAX,
     REGISTER_GAP_MS,
     REGISTERS_MAX,
+    SEEN_MS_MAX,
+    SEEN_MS_MIN,
     SESSIONS_MAX,
     STALE_FRAME_GAP_MS,
     STALE_FRAMES_MAX,
-    STALL_MS,
+    TICK_MS_MAX,
     WATCH_MS,
     WINDOW_MAX,
     WINDOW_PER_SLOT_MAX,
@@ -67,16 +70,11 @@ from zsched.store.contract import Claimed, Store, Submitted
 
 log = logging.getLogger(__name__)
 
-# The tick comes at least this often, so that a loop that stood still can tell.
-TICK_MS_MAX = 1_000
-
 # Runs that one line of the log names.
 _NAMED_MAX = 10
 
 # Peers and codes whose last error frame is remembered. When more send nonsense, the memory starts anew.
 _SCOLDED_MAX = 4_096
-
-Reply = list[JobId] | Submitted | Claimed | RunId | KeyBound | RefusedError | None
 
 
 class Dispatcher:
@@ -110,8 +108,12 @@ class Dispatcher:
         self._keyed = keyed
         self._unseal = unseal or _closed
         self._sessions = Sessions(timeout_ms)
-        self._last_tick_ms = now.mono_ms
-        self._wall_ahead_ms = now.wall_ms - now.mono_ms
+        # Signs of life. The loop tells it of each frame and command that it reads, stored or not.
+        self.hearing = Hearing(self._sessions, now)
+        # How much the wall clock is ahead of the steady one, in this turn and in the last that was stored.
+        self._wall_ahead_ms = self._stored_wall_ahead_ms = now.wall_ms - now.mono_ms
+        # The jump of it that this turn has seen, 0 for none.
+        self._jump_ms = 0
         self._scolded: dict[tuple[bytes, str], int] = {}
         self._registers = Rate(REGISTERS_MAX, REGISTER_GAP_MS)
         self._stale_frames = Rate(STALE_FRAMES_MAX, STALE_FRAME_GAP_MS)
@@ -122,28 +124,58 @@ class Dispatcher:
             for level in (logging.WARNING, logging.WARNING, logging.INFO, logging.WARNING)
         )
         self._forget_at_ms = now.mono_ms
+        # When the moments at which workers were last heard were last stored.
+        self._seen_stored_ms = now.mono_ms
         # Whether as many runs are pending as may be, at the end of the last turn.
         self.full = False
-        # Whether sessions may say what the store doesn't, because a turn was given up.
-        self._astray = False
         # Whether a revoked token may have jobs that are still to be ended.
         self._ending = True
-        self._follow_store(now)
+        self._await_workers(now)
+
+    def _await_workers(self, now: Now) -> None:
+        """Give each worker that was active before this start one full timeout to speak up."""
+        for worker in self._store.active_workers():
+            session = Session(worker=worker, token="", peer=None, heard_ms=now.mono_ms, seen_ms=worker.last_seen_ms)
+            self._sessions.open(session)
+        self._sessions.keep()
+
+    # --- the turn ----------------------------------------------------------------------------------------------------
+
+    def on_begin(self, now: Now) -> None:
+        """A turn's transaction has begun. A jump of the wall clock comes first, before anything is timed by the new
+        one.
+        """
+        self._wall_ahead_ms = now.wall_ms - now.mono_ms
+        jump_ms = self._wall_ahead_ms - self._stored_wall_ahead_ms
+        self._jump_ms = jump_ms if abs(jump_ms) > JUMP_MS else 0
+        if self._jump_ms:
+            self._store.shift(jump_ms, now.wall_ms)
+
+    def on_commit(self) -> None:
+        """The turn is stored."""
+        self._sessions.keep()
+        self._stored_wall_ahead_ms = self._wall_ahead_ms
+        if self._jump_ms:
+            log.warning("the wall clock jumped by %d ms", self._jump_ms)
+
+    def on_rollback(self) -> None:
+        """The turn's transaction was rolled back: nothing of it is sent, and the sessions are those from before it."""
+        self.outbox.clear()
+        self.output.clear()
+        self._sessions.restore()
+        self._ending = True
 
     # --- frames ------------------------------------------------------------------------------------------------------
 
     def on_frame(self, peer: bytes, frame: protocol.WorkerFrame, now: Now, key: str = "") -> None:
-        """A worker says something. `key`: the public key that its connection has proved to own, if any."""
-        if self._astray:
-            self._follow_store(now)
+        """Handle a worker's frame. `key`: the public key that its connection has proved to own, if any."""
         if isinstance(frame, protocol.Register):
             self._on_register(peer, frame, now, key)
             return
-        session = self._sessions.of_frame(frame.s, peer)
-        if session is None or session.key != key:
+        session = self._sessions.of_frame(frame.s, peer, key)
+        if session is None:
             self._scold(peer, "E_SESSION", "no such session: register again", now)
             return
-        session.heard_ms = now.mono_ms
         if session.suspects:
             losses.clear_suspects(self._store, session, now)
         match frame:
@@ -200,7 +232,7 @@ class Dispatcher:
             self._scold(peer, "E_SESSION", "your worker has registered since then", now)
             return
         if old is not None and not arrival.may_take_over(old, frame):
-            fatal, sentence = arrival.on_rival(old, now)
+            fatal, sentence = arrival.on_rival(old, frame, now)
             self._rivals.write(now.mono_ms, "worker %s: another worker asks for the same name", name)
             self._refuse(peer, "E_DUP", sentence, fatal=fatal)
             return
@@ -224,6 +256,7 @@ class Dispatcher:
             token=self._new_token(),
             peer=peer,
             heard_ms=now.mono_ms,
+            seen_ms=now.wall_ms,
             key=key,
             sent_ms=frame.sent_ms,
             window_max=WINDOW_PER_SLOT_MAX * worker.slots if worker.slots < frame.slots else WINDOW_MAX,
@@ -248,7 +281,6 @@ class Dispatcher:
         )
 
     def _on_heartbeat(self, session: Session, frame: protocol.Heartbeat, now: Now) -> None:
-        self._store.seen(session.name, now.wall_ms)
         stuck = []
         for run_id in frame.stuck:
             if self._store.stick(RunId(run_id), session.name, now.wall_ms):
@@ -259,6 +291,9 @@ class Dispatcher:
         session.ask(frame.window, frame.ahead)
         kill, cancel, missing = arrival.reconcile(self._store, session, frame.runs, frame.n, now)
         self._give_back(session, missing, now)
+        self._ack(session, frame, kill, cancel)
+
+    def _ack(self, session: Session, frame: protocol.Heartbeat, kill: list[RunId], cancel: list[RunId]) -> None:
         ack = protocol.HeartbeatAck(
             s=session.token,
             ep=self._epoch,
@@ -267,6 +302,19 @@ class Dispatcher:
             cancel=tuple(cancel[:ACK_RUNS_MAX]),
         )
         self._send(session, ack)
+
+    def ack_unstored(self, peer: bytes, frame: protocol.Heartbeat, key: str) -> None:
+        """Ack a heartbeat of a turn that was rolled back, by what the store says now. Its worker is heard, and no lease
+        may end because of the disk. What the heartbeat has to store, its successor brings again.
+        """
+        session = self._sessions.of_frame(frame.s, peer, key)
+        if session is None:
+            return
+        held = self._store.held_by(session.name)
+        known = {run.run_id for run in held if run.stuck}
+        # An ack says that stuck runs are stored as such.
+        if known.issuperset(RunId(run) for run in frame.stuck):
+            self._ack(session, frame, *arrival.unwanted(held, frame.runs))
 
     def _on_started(self, session: Session, run_id: int, at_ms: int, now: Now) -> None:
         if (
@@ -344,11 +392,9 @@ class Dispatcher:
     # --- commands ----------------------------------------------------------------------------------------------------
 
     def on_command(self, command: Command, now: Now) -> Reply:
-        """Do what a caller asks and return the reply. Raises RefusedError, having changed nothing; one that has left an
-        event is the reply.
+        """Do what a caller asks and return the reply, which `complete` fills. Raises RefusedError, having changed
+        nothing; one that has left an event is the reply.
         """
-        if self._astray:
-            self._follow_store(now)
         match command:
             case Submit():
                 return self._on_submit(command, now)
@@ -385,7 +431,11 @@ class Dispatcher:
                     self._refuse(ended.peer, "E_KEY", "this key was revoked", fatal=True)
         return None
 
-    def _on_submit(self, command: Submit, now: Now) -> list[JobId] | Submitted:
+    def complete(self, command: Command, reply: Reply) -> Reply:
+        """The reply with the rows that the turn has written, read after its tick and before its commit."""
+        return answers.complete(self._store.reads, command, reply)
+
+    def _on_submit(self, command: Submit, now: Now) -> Made | Submitted:
         token = owners.find_token(self._store, command.by)
         once = command.once
         if once is not None:
@@ -406,7 +456,7 @@ class Dispatcher:
             submitted = Submitted(once.digest, made[0], made[-1], len(made))
             self._store.idempotency.keep(once.caller, once.key, submitted, now.wall_ms)
         log.debug("jobs %d to %d submitted by %s", made[0], made[-1], command.by.actor)
-        return made
+        return Made(made, specs, fires, command.by.owner, now.wall_ms)
 
     def _on_cancel(self, command: Cancel, now: Now) -> None:
         job = owners.find_job(self._store, command.job_id, command.by)
@@ -452,18 +502,6 @@ class Dispatcher:
 
         `drained`: every frame that had arrived was read in this turn. Otherwise nobody is judged silent.
         """
-        if self._astray:
-            self._follow_store(now)
-        gap_ms = now.mono_ms - self._last_tick_ms - TICK_MS_MAX
-        self._last_tick_ms = now.mono_ms
-        if gap_ms > STALL_MS:
-            log.warning("the scheduler stood still for %d ms: no worker is judged by that time", gap_ms)
-            self._sessions.forgive(gap_ms, now.mono_ms)
-        jump_ms = now.wall_ms - now.mono_ms - self._wall_ahead_ms
-        if abs(jump_ms) > JUMP_MS:
-            log.warning("the wall clock jumped by %d ms", jump_ms)
-            self._store.shift(jump_ms, now.wall_ms)
-        self._wall_ahead_ms = now.wall_ms - now.mono_ms
         due_ms = self._store.next_due_ms()
         if due_ms is not None and due_ms <= now.wall_ms:
             self._on_due(now)
@@ -477,6 +515,7 @@ class Dispatcher:
         more = placement.place(self._store, self._sessions, self._timeout_ms, now, partial(self._hand, now))
         self.full = self._store.pending_tasks() >= self._pending_max
         self._store.settle(now.wall_ms)
+        self._note_seen(now)
         moments = [now.mono_ms if self._ending or more else now.mono_ms + TICK_MS_MAX]
         if due_ms is not None:
             moments.append(now.mono_ms + max(0, due_ms - now.wall_ms))
@@ -484,41 +523,31 @@ class Dispatcher:
             moments.append(max(now.mono_ms, self._sessions.judge_at_ms))
         return min(moments)
 
-    def on_rollback(self) -> None:
-        """The turn's transaction was given up: nothing of it is sent, and the store is asked again who is active and
-        what workers hold.
-        """
-        self.outbox.clear()
-        self.output.clear()
-        self._sessions.forget_loads()
-        self._astray = True
-        self._ending = True
-
     def on_stop(self, now: Now) -> None:
         """The scheduler stops: say goodbye to every worker. They keep their runs."""
         for session in self._sessions:
             self._send(session, protocol.SchedulerBye(s=session.token, ep=self._epoch, reason="stop"))
 
-    def _follow_store(self, now: Now) -> None:
-        """Have a session for each worker that the store believes active, and for nobody else. A worker that is known
-        from there alone gets one full timeout to speak up: so it is after a restart, and after a turn that took a
-        worker's session away was given up.
+    def seen_ms(self, worker_id: WorkerId) -> int | None:
+        """When a worker was last heard, by the wall clock; None without a session: then the store knows. For any
+        thread.
         """
-        active = {worker.worker_id: worker for worker in self._store.active_workers()}
-        for session in list(self._sessions):
-            known = active.get(session.name)
-            if known is not None and (known.kind, known.incarnation) == (
-                session.worker.kind,
-                session.worker.incarnation,
-            ):
-                del active[session.name]
-                # Who could not store could not hear either: its silence is no verdict.
-                session.heard_ms = now.mono_ms
-            else:
-                self._sessions.close(session.name)
-        for worker in active.values():
-            self._sessions.open(Session(worker=worker, token="", peer=None, heard_ms=now.mono_ms))
-        self._astray = False
+        session = self._sessions.of_worker(worker_id)
+        return None if session is None else session.seen_ms
+
+    def _note_seen(self, now: Now) -> None:
+        """Store when workers were last heard: now and then with a turn that writes anyway, else rarely. For readers
+        after a crash; until then they ask `seen_ms`.
+        """
+        every_ms = SEEN_MS_MIN if self._store.rows_changed else SEEN_MS_MAX
+        if now.mono_ms - self._seen_stored_ms >= every_ms:
+            # Also when the turn fails: it must not be this that makes the next one fail.
+            self._seen_stored_ms = now.mono_ms
+            self.store_seen()
+
+    def store_seen(self) -> None:
+        """Store when each worker was last heard. Within a transaction."""
+        self._store.note_seen({session.name: session.seen_ms for session in self._sessions})
 
     def _on_due(self, now: Now) -> None:
         for worker_id, run_id in self._store.end_overdue(now.wall_ms):
@@ -549,6 +578,7 @@ class Dispatcher:
         return max(self._timeout_ms, lease_ms + max(LEASE_MARGIN_MS, lease_ms // 30) if lease_ms else 0)
 
     def _retire(self, session: Session, why: str, now: Now) -> None:
+        self._store.note_seen({session.name: session.seen_ms})
         self._store.retire(session.name, why, now.wall_ms)
         self._sessions.close(session.name)
 

@@ -58,10 +58,9 @@ def beat(store: Store, sessions: Sessions, worker_id: WorkerId, now: Now) -> Ses
         if worker is None or worker.kind is not WorkerKind.REST:
             raise NotFoundError("unknown_worker", f"Worker {worker_id} is not registered: POST /workers/register first")
         session = _open(sessions, worker, now)
+        store.seen(worker_id, now.wall_ms)
         log.info("worker %s is back", worker_id)
-    session.heard_ms = now.mono_ms
     losses.clear_suspects(store, session, now)
-    store.seen(worker_id, now.wall_ms)
     return session
 
 
@@ -106,9 +105,6 @@ def report(store: Store, sessions: Sessions, command: Report, now: Now) -> RunId
     session = sessions.of_worker(command.worker_id)
     _refuse_connected(session, command.worker_id)
     run = _run_meant(store, command)
-    if session is not None:
-        session.heard_ms = now.mono_ms
-        store.seen(command.worker_id, now.wall_ms)
     if command.status is RunStatus.RUNNING:
         _started(store, session, run, now)
     else:
@@ -177,6 +173,6 @@ def _refuse_connected(session: Session | None, worker_id: WorkerId) -> None:
 def _open(sessions: Sessions, worker: Worker, now: Now) -> Session:
     if len(sessions) >= SESSIONS_MAX and sessions.of_worker(worker.worker_id) is None:
         raise BusyError("too_many_workers", f"The scheduler serves at most {SESSIONS_MAX} workers")
-    session = Session(worker=worker, token="", peer=None, heard_ms=now.mono_ms)
+    session = Session(worker=worker, token="", peer=None, heard_ms=now.mono_ms, seen_ms=now.wall_ms)
     sessions.open(session)
     return session

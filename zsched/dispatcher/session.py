@@ -1,7 +1,7 @@
-"""Who is connected: one session for each worker that is believed alive, and when each was last heard.
+"""Sessions: one for each worker that is believed alive, with the time when it was last heard.
 
-A session is soft state. What a worker holds is always asked of the store; a session only remembers that answer until
-something happens (`load`), so a turn that was rolled back costs nothing but a fresh look.
+A session is soft state. The store knows what a worker holds; a session caches that answer (`load`) until something
+happens. A turn that is rolled back undoes which sessions there are (`Sessions.restore`), but never what was heard.
 """
 
 from __future__ import annotations
@@ -10,8 +10,8 @@ import logging
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
-from zsched.limits import MASS_WORKERS_MIN, STALL_MS, WINDOW_MAX
-from zsched.model import RunId, Worker, WorkerId, WorkerKind
+from zsched.limits import MASS_WORKERS_MIN, STALL_MS, VERDICT_PAUSE_MS, WINDOW_MAX
+from zsched.model import Now, RunId, Worker, WorkerId, WorkerKind
 from zsched.store.contract import Load
 
 log = logging.getLogger(__name__)
@@ -19,7 +19,10 @@ log = logging.getLogger(__name__)
 
 @dataclass(slots=True, eq=False)
 class Session:
-    """A worker believed alive. `heard_ms` is by the steady clock.
+    """A worker believed alive.
+
+    `heard_ms` is when its last word was read, by the steady clock; `seen_ms`, by the wall clock. Its silence
+    counts from there, or from `excused_ms` where that is later: the scheduler itself could not hear until then.
 
     `peer` is the ROUTER's name of its connection: None for a worker that polls, and for one that has not registered
     since this scheduler started. `key` is the public key that its frames come by, empty where workers need none.
@@ -29,13 +32,15 @@ class Session:
     nothing. `n` counts the run frames sent to it. `suspects` are its runs on probation, each with the moment its start
     was heard of; `watched` those whose output somebody looks at, each with the moment until which it is sent. `handed`
     are, of one that polls, the runs that it has not said to be running, each with the moment when it got it.
-    `rival_ms` is when another worker first claimed its name.
+    `rivals` are other starts of workers that claim its name, by incarnation, each with the moment when it first asked.
     """
 
     worker: Worker
     token: str
     peer: bytes | None
     heard_ms: int
+    seen_ms: int
+    excused_ms: int = 0
     key: str = ""
     sent_ms: int = 0
     window_max: int = WINDOW_MAX
@@ -47,11 +52,19 @@ class Session:
     suspects: dict[RunId, int] = field(default_factory=dict)
     watched: dict[RunId, int] = field(default_factory=dict)
     handed: dict[RunId, int] = field(default_factory=dict)
-    rival_ms: int | None = None
+    rivals: dict[str, int] = field(default_factory=dict)
 
     @property
     def name(self) -> WorkerId:
         return self.worker.worker_id
+
+    @property
+    def silent_since_ms(self) -> int:
+        return max(self.heard_ms, self.excused_ms)
+
+    def hear(self, now: Now) -> None:
+        """A word of the worker was read."""
+        self.heard_ms, self.seen_ms = now.mono_ms, now.wall_ms
 
     def ask(self, window: int, ahead: int) -> None:
         """Note how much the worker takes."""
@@ -69,8 +82,16 @@ class Sessions:
         self._timeout_ms = timeout_ms
         self._by_name: dict[WorkerId, Session] = {}
         self._by_token: dict[str, Session] = {}
-        # heard_ms only grows, so the earliest deadline once computed is a lower bound until it is reached.
+        # The sessions at the end of the last turn that was stored, once this turn has opened or closed some.
+        self._stored: list[Session] | None = None
+        # silent_since_ms only grows, so the earliest deadline once computed is a lower bound until it is reached.
         self._judge_at_ms: int | None = None
+        # When a worker was last found silent, in this turn if `_verdict`; how many such turns failed running; and until
+        # when no worker is judged because of that.
+        self._judged_ms = 0
+        self._verdict = False
+        self._failed_verdicts = 0
+        self._pause_until_ms = 0
         # Most are silent, and that has been logged.
         self._waiting = False
 
@@ -83,35 +104,71 @@ class Sessions:
     def of_worker(self, worker_id: WorkerId) -> Session | None:
         return self._by_name.get(worker_id)
 
-    def of_frame(self, token: str, peer: bytes) -> Session | None:
+    def of_frame(self, token: str, peer: bytes, key: str = "") -> Session | None:
         """The session of a frame; None when the token is unknown, or comes over another connection than it was given
-        to.
+        to, or by another key.
 
         Frames to a connection that broke may be lost for good, so a worker that reconnects registers anew.
         """
         session = self._by_token.get(token)
-        return session if session is not None and session.peer == peer else None
+        return session if session is not None and session.peer == peer and session.key == key else None
 
     def open(self, session: Session) -> None:
         """Add a session in place of any other of the same worker."""
         self.close(session.name)
-        self._by_name[session.name] = session
-        if session.token:
-            self._by_token[session.token] = session
-        deadline_ms = session.heard_ms + self._timeout_ms
+        self._add(session)
+        deadline_ms = session.silent_since_ms + self._timeout_ms
         self._judge_at_ms = deadline_ms if self._judge_at_ms is None else min(self._judge_at_ms, deadline_ms)
 
     def close(self, worker_id: WorkerId) -> None:
+        if self._stored is None:
+            self._stored = list(self)
         session = self._by_name.pop(worker_id, None)
         if session is not None:
             self._by_token.pop(session.token, None)
 
-    def forgive(self, gap_ms: int, now_ms: int) -> None:
-        """The scheduler itself stood still for a while: nobody is to blame for a silence of that length."""
+    def keep(self) -> None:
+        """The turn is stored."""
+        self._stored = None
+        if self._verdict:
+            self._verdict, self._failed_verdicts = False, 0
+
+    def restore(self) -> None:
+        """The turn was rolled back: the sessions are those from before it, and what they remember of the store may be
+        wrong. A worker that was found silent was not given up.
+
+        The next turn judges it again. When that fails too, verdicts pause: one that is too large for a disk that is
+        nearly full must not make all smaller turns fail.
+        """
+        if self._verdict:
+            self._verdict = False
+            self._failed_verdicts += 1
+            if self._failed_verdicts % 2 == 0:
+                self._pause_until_ms = self._judged_ms + VERDICT_PAUSE_MS
+        if self._stored is not None:
+            self._by_name.clear()
+            self._by_token.clear()
+            for session in self._stored:
+                self._add(session)
+            self._stored = None
         for session in self:
-            session.heard_ms = min(now_ms, session.heard_ms + gap_ms)
-            if session.rival_ms is not None:
-                session.rival_ms = min(now_ms, session.rival_ms + gap_ms)
+            session.load = None
+        self._judge_at_ms = min((session.silent_since_ms + self._timeout_ms for session in self), default=None)
+
+    def _add(self, session: Session) -> None:
+        self._by_name[session.name] = session
+        if session.token:
+            self._by_token[session.token] = session
+
+    def forgive(self, gap_ms: int, now_ms: int) -> None:
+        """The scheduler itself stood still for a while, and no silence of that length counts."""
+        for session in self:
+            session.excused_ms = min(now_ms, session.silent_since_ms + gap_ms)
+
+    def postpone_rivals(self, now_ms: int) -> None:
+        """What is read now may have lain there since before the rivals asked."""
+        for session in self:
+            session.rivals = dict.fromkeys(session.rivals, now_ms)
 
     def silent(self, now_ms: int, patience_ms: Callable[[Session], int]) -> list[Session]:
         """The sessions not heard for longer than the timeout, and than patience_ms gives them.
@@ -119,26 +176,28 @@ class Sessions:
         When most workers are silent at once, it is rather the scheduler's own network: then each gets the timeout once
         more, for as long as most of them are.
         """
-        if self._judge_at_ms is None or now_ms < self._judge_at_ms:
+        if self._judge_at_ms is None or now_ms < max(self._judge_at_ms, self._pause_until_ms):
             return []
         waits = self._most_are_quiet(now_ms)
         silent = []
         self._judge_at_ms = None
         for session in self:
-            end_ms = look_ms = session.heard_ms + self._timeout_ms
+            end_ms = look_ms = session.silent_since_ms + self._timeout_ms
             if now_ms >= end_ms:
-                end_ms = look_ms = session.heard_ms + patience_ms(session) + (self._timeout_ms if waits else 0)
+                end_ms = look_ms = session.silent_since_ms + patience_ms(session) + (self._timeout_ms if waits else 0)
                 if waits:
                     look_ms = min(end_ms, now_ms + STALL_MS)
             if now_ms >= end_ms:
                 silent.append(session)
             else:
                 self._judge_at_ms = look_ms if self._judge_at_ms is None else min(self._judge_at_ms, look_ms)
+        if silent:
+            self._judged_ms, self._verdict = now_ms, True
         return silent
 
     def _most_are_quiet(self, now_ms: int) -> bool:
         """Whether more than half have missed a heartbeat: those come each third of the timeout at least."""
-        quiet = sum(now_ms - session.heard_ms >= self._timeout_ms * 2 // 3 for session in self)
+        quiet = sum(now_ms - session.silent_since_ms >= self._timeout_ms * 2 // 3 for session in self)
         most = len(self) >= MASS_WORKERS_MIN and 2 * quiet > len(self)
         if most and not self._waiting:
             log.warning("%d of %d workers are silent at once: nobody is given up for now", quiet, len(self))
@@ -147,13 +206,5 @@ class Sessions:
 
     @property
     def judge_at_ms(self) -> int | None:
-        """No session can be silent too long before this moment; None: there is none."""
-        return self._judge_at_ms
-
-    def forget_loads(self) -> None:
-        """The turn was rolled back: what sessions remember of the store may be wrong, and who was found silent was not
-        given up.
-        """
-        for session in self:
-            session.load = None
-        self._judge_at_ms = min((session.heard_ms + self._timeout_ms for session in self), default=None)
+        """No session is judged before this moment; None: there is none."""
+        return None if self._judge_at_ms is None else max(self._judge_at_ms, self._pause_until_ms)

@@ -300,6 +300,10 @@ class Store(Protocol):
     def idempotency(self) -> Idempotency:
         """Submits that are done once, within the same transactions."""
 
+    @property
+    def reads(self) -> Reader:
+        """The read side within the same transactions. What `settle` writes is there after it."""
+
     # --- transactions ---
 
     def begin(self) -> None:
@@ -536,6 +540,9 @@ class Store(Protocol):
 
     def seen(self, worker_id: WorkerId, now_ms: int) -> None:
         """The worker gave a sign of life; it is active."""
+
+    def note_seen(self, seen: Mapping[WorkerId, int]) -> None:
+        """When workers were last heard. It changes nothing else of them, and what is stored already is not written."""
 
     def retire(self, worker_id: WorkerId, reason: str, now_ms: int) -> None:
         """The worker is inactive from now on."""

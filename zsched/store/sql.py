@@ -236,6 +236,7 @@ REGISTER: Final = f"""
         agent = excluded.agent, can = excluded.can, labels = excluded.labels"""
 WORKER_STATUS: Final = "SELECT status FROM workers WHERE worker_id = ?"
 SEEN: Final = "UPDATE workers SET last_seen_ms = ?, status = 'active' WHERE worker_id = ?"
+NOTE_SEEN: Final = "UPDATE workers SET last_seen_ms = ? WHERE worker_id = ? AND last_seen_ms <> ?"
 RETIRE: Final = "UPDATE workers SET status = 'inactive' WHERE worker_id = ? AND status = 'active'"
 
 ADD_EVENT: Final = """

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 
 from zsched.model import Worker, WorkerId, WorkerStatus
 from zsched.store import rows, sql
@@ -34,6 +35,9 @@ class Workers(Core):
         self._execute(sql.SEEN, (now_ms, worker_id))
         if was and was[0][0] != WorkerStatus.ACTIVE:
             self._worker_event(now_ms, f"worker {worker_id}", was[0][0], WorkerStatus.ACTIVE, worker_id, "seen")
+
+    def note_seen(self, seen: Mapping[WorkerId, int]) -> None:
+        self._engine.executemany(sql.NOTE_SEEN, ((ms, worker_id, ms) for worker_id, ms in seen.items()))
 
     def retire(self, worker_id: WorkerId, reason: str, now_ms: int) -> None:
         was = self._execute(sql.WORKER_STATUS, (worker_id,))

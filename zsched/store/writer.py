@@ -11,6 +11,7 @@ from zsched.store.ends import Ends
 from zsched.store.engine import Engine
 from zsched.store.idempotency import IdempotencyWriter
 from zsched.store.jobs import Jobs
+from zsched.store.reader import EngineReader
 from zsched.store.workers import Workers
 
 
@@ -21,6 +22,7 @@ class Writer(Jobs, Claims, Ends, Workers):
         super().__init__(engine)
         self.access = AccessWriter(engine, self._ledger)
         self.idempotency = IdempotencyWriter(engine)
+        self.reads = EngineReader(engine)
         self._identity = str(self._execute(sql.IDENTITY)[0][0])
 
     @property
