@@ -296,7 +296,7 @@ def test_a_crash_is_counted_on_the_run_and_its_successor_is_on_probation(base: B
 
 def test_a_suspects_successor_is_on_probation_without_a_crash(base: Base) -> None:
     run_id = base.running()
-    base.lose(run_id, suspect=True)
+    base.lose(run_id, together=4)
     assert base.last_run(base.run(run_id).job_id).crashes == 0
     assert base.store.ready(NOW)[0].demand.probation
 
@@ -306,7 +306,7 @@ def test_an_unblamed_successor_is_as_free_as_its_run_was(base: Base) -> None:
     base.lose(run_id)
     assert not base.store.ready(NOW)[0].demand.probation
     (claimed,) = base.claim()
-    base.lose(claimed.run_id, suspect=True)
+    base.lose(claimed.run_id, together=4)
     (claimed,) = base.claim()
     base.lose(claimed.run_id)
     assert base.store.ready(NOW)[0].demand.probation

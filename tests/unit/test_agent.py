@@ -892,7 +892,7 @@ def test_before_the_goodbye_it_is_told_what_is_left_behind(d: Dialogue) -> None:
     d.guard(messages.Began(1, 100, 5), messages.Stopping())
     d.sent()
     d.guard(messages.Stuck((1,)), messages.Leave())
-    told = Heartbeat(s="s1", seq=1, n=1, window=0, ahead=0, runs=(Held(1, "running"),), stuck=(1,))
+    told = Heartbeat(s="s1", seq=1, n=1, window=0, ahead=0, runs=(Held(1, "running"),), stuck=(1,), leaving=True)
     d.says(told, WorkerBye(s="s1", reason="shutdown"))
 
 
@@ -982,7 +982,7 @@ def test_a_worker_that_stops_asks_for_nothing_and_says_goodbye(d: Dialogue) -> N
     d.hear(run_frame(1, 1, 2))
     d.orders(d.start(1, 2))
     d.guard(messages.Stopping(), messages.Unstarted((2,)))
-    d.says(ready(window=0), Return(s="s1", runs=(2,)))
+    d.says(Ready(s="s1", window=0, ahead=0, leaving=True), Return(s="s1", runs=(2,)))
     d.guard(messages.Ended((result(1),)))
     d.hear(acked(1))
     d.guard(messages.Leave())

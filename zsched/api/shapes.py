@@ -64,7 +64,7 @@ class Job(Struct, kw_only=True):
     backoff: Backoff | UnsetType = UNSET
     on_lost: OnLost | UnsetType = UNSET
     on_disconnect: OnDisconnect | UnsetType = UNSET
-    crash_limit: Natural | UnsetType = UNSET
+    crash_limit: Natural | Literal["never"] | UnsetType = UNSET
     user: str | UnsetType = UNSET
     env: dict[str, str] | UnsetType = UNSET
     secret_env: dict[str, str] | UnsetType = UNSET
@@ -111,6 +111,7 @@ class Worker(Struct, kw_only=True):
     agent: str | UnsetType = UNSET
     can: tuple[str, ...] | UnsetType = UNSET
     labels: dict[str, str] | UnsetType = UNSET
+    leaving_at: Time | UnsetType = UNSET
 
 
 class Ok(Struct):

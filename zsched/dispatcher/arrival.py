@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Final
 
 from zsched import protocol
@@ -54,6 +55,13 @@ def on_rival(old: Session, now: Now) -> tuple[bool, str]:
     if alive:
         return True, f"a worker named {old.name} is connected and alive: give this one another -id"
     return False, f"a worker named {old.name} was connected until now: wait until it times out"
+
+
+def leave(store: Store, session: Session, now: Now) -> None:
+    """A worker announces its end. It goes on with its runs, and may be killed before they have ended."""
+    log.info("worker %s is about to end", session.name)
+    store.leave(session.name, now.wall_ms)
+    session.worker = replace(session.worker, leaving_ms=now.wall_ms)
 
 
 def finished(store: Store, frame: protocol.Register) -> set[int]:

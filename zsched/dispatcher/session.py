@@ -27,9 +27,9 @@ class Session:
 
     `window` and `ahead` are its last word on how much it takes, at most `window_max`; until `paused_until_ms` it gets
     nothing. `n` counts the run frames sent to it. `suspects` are its runs on probation, each with the moment its start
-    was heard of; `watched` those whose output somebody looks at, each with the moment until which it is sent. `handed`
-    are, of one that polls, the runs that it has not said to be running, each with the moment when it got it.
-    `rival_ms` is when another worker first claimed its name.
+    was heard of; `survived` counts those that it outlived. `watched` are those whose output somebody looks at, each
+    with the moment until which it is sent. `handed` are, of one that polls, the runs that it has not said to be
+    running, each with the moment when it got it. `rival_ms` is when another worker first claimed its name.
     """
 
     worker: Worker
@@ -45,6 +45,7 @@ class Session:
     n: int = 0
     load: Load | None = None
     suspects: dict[RunId, int] = field(default_factory=dict)
+    survived: int = 0
     watched: dict[RunId, int] = field(default_factory=dict)
     handed: dict[RunId, int] = field(default_factory=dict)
     rival_ms: int | None = None
@@ -52,6 +53,11 @@ class Session:
     @property
     def name(self) -> WorkerId:
         return self.worker.worker_id
+
+    @property
+    def leaving(self) -> bool:
+        """Whether the worker announced its end: then its loss is nobody's fault."""
+        return self.worker.leaving_ms is not None
 
     def ask(self, window: int, ahead: int) -> None:
         """Note how much the worker takes."""
@@ -156,4 +162,5 @@ class Sessions:
         """
         for session in self:
             session.load = None
+            session.survived = 0
         self._judge_at_ms = min((session.heard_ms + self._timeout_ms for session in self), default=None)
