@@ -24,6 +24,7 @@ from zsched.api.context import (
 from zsched.api.gate import Principal
 from zsched.api.pages import address, answer_page
 from zsched.api.problem import Problem
+from zsched.api.why import why
 from zsched.dispatcher.commands import (
     Cancel,
     EditJob,
@@ -179,6 +180,8 @@ class JobItem:
         last = reader.last_run(job.job_id)
         if last is not None:
             view["last_run"] = views.run(last, reader.output(last.run_id))
+        if (cause := why(reader, job, last)) is not None:
+            view["why"] = cause
         return view
 
 

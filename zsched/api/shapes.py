@@ -71,10 +71,18 @@ class Job(Struct, kw_only=True):
     cancelled_at: Time | UnsetType = UNSET
 
 
+class Why(Struct):
+    """Why a job waits: a stable word, and a sentence that may change."""
+
+    code: Literal["scheduled", "paused", "backoff", "no_workers", "no_match", "draining", "probation", "no_capacity"]
+    detail: str
+
+
 class JobWithRun(Job, kw_only=True):
-    """A job, and its run with the highest id."""
+    """A job, its run with the highest id, and why it is pending if it is."""
 
     last_run: Run | UnsetType = UNSET
+    why: Why | UnsetType = UNSET
 
 
 class HandedJob(Struct, kw_only=True):

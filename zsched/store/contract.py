@@ -593,6 +593,9 @@ class Reader(Protocol):
 
     def run(self, run_id: RunId) -> Run | None: ...
 
+    def demand(self, run_id: RunId) -> Demand | None:
+        """What a run asks of a worker; None when there is no such run, or that can't be read."""
+
     def output(self, run_id: RunId) -> RunOutput | None:
         """What is kept of the run's output; None while nothing is."""
 

@@ -192,6 +192,14 @@ def demand(text: str) -> Demand:
     return Demand(needs=tuple(read["needs"]), probation=int(read["probation"]), once=read.get("once", False))
 
 
+def readable_demand(text: str) -> Demand | None:
+    """The demand that `wish` wrote; None for what is damaged."""
+    try:
+        return demand(text)
+    except (ValueError, TypeError, KeyError):
+        return None
+
+
 def token(row: Row) -> Token:
     token_id, digest, scopes, note, created_ms, created_by, expires_ms, revoked_ms, name, *more = row
     run_as, pending_max, schedules_max, workers, slots_max, last_used_ms, ending = more

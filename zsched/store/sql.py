@@ -18,6 +18,7 @@ BEGIN_EPOCH: Final = "INSERT INTO schedulers (host, pid, version, started_ms) VA
 END_EPOCH: Final = "UPDATE schedulers SET stopped_ms = ? WHERE epoch = ?"
 
 FIND_DEMAND: Final = "SELECT demand_id FROM demands WHERE wish = ?"
+DEMAND_OF: Final = "SELECT wish FROM runs JOIN demands USING (demand_id) WHERE run_id = ?"
 ADD_DEMAND: Final = "INSERT INTO demands (wish) VALUES (?) RETURNING demand_id"
 DEMAND: Final = "SELECT wish FROM demands WHERE demand_id = ?"
 
