@@ -220,7 +220,6 @@ _MUTANTS: Final = (
             "old.survived if old is not None",
         ),
     ),
-    mutant("a turn that was given up has survivors", (Sessions, "forget_loads", "session.survived = 0", "pass")),
     mutant("suspects that died together are not halved", (losses, "half", "group // 2", "group")),
     mutant("a group may grow again", (Ends, "lose", "min(together, demand.probation or together)", "together")),
     mutant(
