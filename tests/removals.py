@@ -81,7 +81,7 @@ _REMOVALS: Final = (
             "api/jobs.py",
             "        _answer_state(resp, self._context.inbox.call(Cancel(number, caller(req))))\n",
             "        self._context.inbox.call(Cancel(number, caller(req)))\n"
-            + "        _answer_state(resp, JobItem(self._context)._state(_found(self._context.reader.job(number))))\n",
+            "        _answer_state(resp, JobItem(self._context)._state(_found(self._context.reader.job(number))))\n",
         ),
     ),
     removal(
@@ -656,6 +656,54 @@ _REMOVALS: Final = (
             "            self._next_tick_ms = self._dispatcher.on_tick(",
             "            self._handle_frames(now)\n            self._next_tick_ms = self._dispatcher.on_tick(",
         ),
+    ),
+    # --- blame ---
+    removal(
+        12,
+        "several on probation are each to blame",
+        "unit/test_dispatcher_blame.py::test_several_on_probation_are_not_blamed_and_are_tried_in_half_the_number"
+        " unit/test_dispatcher_blame.py::test_a_poison_among_many_is_found_after_few_deaths_and_none_of_them_pays",
+        ("dispatcher/losses.py", "group == 1 if run.probation", "True if run.probation"),
+    ),
+    removal(
+        12,
+        "suspects that died together are tried together",
+        "unit/test_dispatcher_blame.py::test_a_pair_is_told_apart_one_by_one",
+        ("dispatcher/losses.py", "(group // 2).bit_length()", "group.bit_length()"),
+    ),
+    removal(
+        12,
+        "a worker takes as many suspects as it can",
+        "unit/test_dispatcher_blame.py::test_the_number_on_probation_doubles_each_time_a_worker_outlives_it"
+        " unit/test_dispatcher_blame.py::test_a_new_start_of_a_worker_begins_with_one_again",
+        ("dispatcher/placement.py", ", 1 + session.survived)", ")"),
+    ),
+    removal(
+        12,
+        "a worker takes one suspect at a time",
+        "unit/test_dispatcher_blame.py::test_the_number_on_probation_doubles_each_time_a_worker_outlives_it"
+        " unit/test_dispatcher_blame.py::test_a_suspect_that_ends_by_itself_makes_room_for_two",
+        ("dispatcher/losses.py", "        session.survived += 1\n", ""),
+    ),
+    removal(
+        12,
+        "a turn that was given up has survivors",
+        "unit/test_dispatcher_blame.py::test_a_turn_that_was_given_up_counts_no_survivor",
+        ("dispatcher/session.py", "            session.survived = 0\n", ""),
+    ),
+    removal(
+        12,
+        "an announced end is not stored",
+        "unit/test_dispatcher_blame.py::test_an_announced_end_outlives_the_scheduler"
+        " contract/test_turns.py::test_an_announced_end_is_kept_until_the_next_registration",
+        ("store/sql.py", "UPDATE workers SET leaving_ms = ? WHERE", "UPDATE workers SET leaving_ms = ? WHERE 0 AND"),
+    ),
+    removal(
+        12,
+        "a worker does not announce its end",
+        "unit/test_agent.py::test_the_end_is_announced_at_once_and_in_each_heartbeat_and_register"
+        " system/test_recovery.py::test_a_worker_that_is_killed_after_sigterm_blames_nobody",
+        ("worker/agent.py", "                self._stopping = True\n", "                pass\n"),
     ),
     # --- clocks ---
     removal(

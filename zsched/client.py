@@ -99,7 +99,7 @@ class PolicyFields(TypedDict, total=False):
     backoff: Mapping[str, str | float] | None
     on_lost: Literal["requeue", "fail"] | None
     on_disconnect: Literal["continue", "stop"] | None
-    crash_limit: int | None
+    crash_limit: int | Literal["never"] | None
 
 
 class Fields(PolicyFields, total=False):

@@ -12,13 +12,13 @@ class Demand:
     """What a run asks of a worker. Runs that ask the same share one demand, so matching costs per demand and not per
     run.
 
-    `needs`: features beyond a plain command line that the worker must announce in `can`. `probation`: at most one such
-    run at a time on a worker, and never ahead of a free slot. `once`: it may start at most once, so it never waits on
-    a worker either.
+    `needs`: features beyond a plain command line that the worker must announce in `can`. `probation`: the run may kill
+    its worker, so at most that many such runs, itself included, are on probation at once on a worker, and none goes
+    ahead of a free slot; 0: it is not suspect. `once`: it may start at most once, so it never waits on a worker either.
     """
 
     needs: tuple[str, ...] = ()
-    probation: bool = False
+    probation: int = 0
     once: bool = False
 
     @property

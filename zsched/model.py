@@ -131,7 +131,7 @@ class Policy:
     """How long a job's run may take, and what becomes of it when something goes wrong.
 
     `timeout_ms` of one attempt, None for no limit; `grace_ms` from TERM to KILL. `retries`: how often a task that
-    failed is tried again. `crash_limit`: the crash with that number fails a task for good.
+    failed is tried again. `crash_limit`: the crash with that number fails a task for good; None: no crash does.
     """
 
     timeout_ms: int | None = None
@@ -140,7 +140,7 @@ class Policy:
     backoff: Backoff = USUAL_BACKOFF
     on_lost: OnLost = OnLost.REQUEUE
     on_disconnect: OnDisconnect = OnDisconnect.CONTINUE
-    crash_limit: int = CRASH_LIMIT_DEFAULT
+    crash_limit: int | None = CRASH_LIMIT_DEFAULT
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -280,7 +280,7 @@ class Outcome:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Worker:
     """A worker as it is stored. `boot_id` and `lock` (device, inode) are what proves that an earlier start of it is
-    dead.
+    dead. `leaving_ms` is when it announced its end; None: it did not.
     """
 
     worker_id: WorkerId
@@ -296,6 +296,7 @@ class Worker:
     agent: str = ""
     can: tuple[str, ...] = ()
     labels: Mapping[str, str] | None = None
+    leaving_ms: int | None = None
 
 
 class Scope(StrEnum):

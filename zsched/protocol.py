@@ -137,7 +137,7 @@ class Register(Frame, frozen=True, tag="register"):
 
     `incarnation` is new at each start of the worker, and stays when only its agent is restarted. `db` is the database
     whose runs it holds, empty if none. `sent_ms` is by a clock of the machine that never goes back during one boot; 0
-    if there is none.
+    if there is none. `leaving`: as in Ready.
     """
 
     versions: tuple[int, ...]
@@ -154,6 +154,7 @@ class Register(Frame, frozen=True, tag="register"):
     can: tuple[Word, ...] = ()
     labels: dict[Word, Word] = {}
     runs: tuple[Held, ...] = ()
+    leaving: bool = False
 
     def __post_init__(self) -> None:
         size = facts_bytes(self.can, self.labels)
@@ -163,7 +164,7 @@ class Register(Frame, frozen=True, tag="register"):
 
 class Heartbeat(FromWorker, frozen=True, tag="heartbeat"):
     """I live, and this is all I hold. `n` is the number of the last `run` frame seen in this session, 0 before the
-    first. `stuck`: those of the held runs whose processes were killed and do not end.
+    first. `stuck`: those of the held runs whose processes were killed and do not end. `leaving`: as in Ready.
     """
 
     seq: Natural
@@ -174,13 +175,17 @@ class Heartbeat(FromWorker, frozen=True, tag="heartbeat"):
     stuck: tuple[RunId, ...] = ()
     load_milli: Natural = 0
     disk_free_bytes: Natural = 0
+    leaving: bool = False
 
 
 class Ready(FromWorker, frozen=True, tag="ready"):
-    """How much the worker takes: at most `window` unfinished runs, `ahead` of them beyond its slots."""
+    """How much the worker takes: at most `window` unfinished runs, `ahead` of them beyond its slots. `leaving`: it was
+    told to end, so none of its runs is to blame when it is lost from now on.
+    """
 
     window: Natural
     ahead: Natural
+    leaving: bool = False
 
 
 class Started(FromWorker, frozen=True, tag="started"):

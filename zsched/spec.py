@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Annotated, Final
+from typing import Annotated, Final, Literal
 
 from msgspec import UNSET, Meta, Struct, UnsetType
 
@@ -38,6 +38,8 @@ class SpecError(Exception):
 
 
 Duration = str | int | float
+# `never`: no number of lost workers ends the task.
+CrashLimit = Annotated[int, Meta(ge=1, le=CRASH_LIMIT_MAX)] | Literal["never"]
 
 
 class BackoffBody(Struct, forbid_unknown_fields=True, frozen=True):
@@ -64,7 +66,7 @@ class JobBody(Struct, forbid_unknown_fields=True, frozen=True):
     backoff: BackoffBody | None = None
     on_lost: OnLost = OnLost.REQUEUE
     on_disconnect: OnDisconnect = OnDisconnect.CONTINUE
-    crash_limit: Annotated[int, Meta(ge=1, le=CRASH_LIMIT_MAX)] = CRASH_LIMIT_DEFAULT
+    crash_limit: CrashLimit = CRASH_LIMIT_DEFAULT
     user: str | None = None
     env: dict[str, str] | None = None
     secret_env: dict[str, str] | None = None
@@ -203,7 +205,7 @@ def _policy(body: JobBody) -> Policy:
         backoff=USUAL_BACKOFF if body.backoff is None else _backoff(body.backoff),
         on_lost=body.on_lost,
         on_disconnect=body.on_disconnect,
-        crash_limit=body.crash_limit,
+        crash_limit=None if body.crash_limit == "never" else body.crash_limit,
     )
 
 

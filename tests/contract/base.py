@@ -127,10 +127,8 @@ class Base:
             stdout=stdout,
         )
 
-    def lose(
-        self, run_id: RunId, *, crash: bool = False, suspect: bool = False, due_ms: int | None = None
-    ) -> RunStatus:
-        return self.store.lose(run_id, "gone", crash=crash, suspect=suspect, due_ms=due_ms, now_ms=NOW)
+    def lose(self, run_id: RunId, *, crash: bool = False, together: int = 0, due_ms: int | None = None) -> RunStatus:
+        return self.store.lose(run_id, "gone", crash=crash, together=together, due_ms=due_ms, now_ms=NOW)
 
     def register(self, worker_id: WorkerId = W1, kind: WorkerKind = WorkerKind.ZMQ, now_ms: int = NOW) -> None:
         self.store.register(worker(worker_id, kind), now_ms)

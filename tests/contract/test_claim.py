@@ -79,7 +79,7 @@ def test_a_job_that_names_a_user_is_for_workers_that_know_of_users(base: Base) -
     assert [(run.job_id, run.user) for run in claims["user",]] == [(alice, "alice"), (bob, "bob")]
     assert base.store.job(alice).user == "alice"  # type: ignore[union-attr]
     # So does what follows when the worker is lost.
-    base.store.lose(claims["user",][0].run_id, "lost", crash=True, suspect=False, due_ms=None, now_ms=NOW)
+    base.store.lose(claims["user",][0].run_id, "lost", crash=True, together=1, due_ms=None, now_ms=NOW)
     assert [one.demand.needs for one in base.store.ready(NOW)] == [("user",)]
 
 

@@ -100,7 +100,7 @@ class History:
         if live:
             due_ms = self.now_ms + 500 if self.chance.random() < 0.5 else None
             crash = self.chance.random() < 0.5
-            self.store.lose(live[0], "gone", crash=crash, suspect=not crash, due_ms=due_ms, now_ms=self.now_ms)
+            self.store.lose(live[0], "gone", crash=crash, together=0 if crash else 4, due_ms=due_ms, now_ms=self.now_ms)
 
     def cancel(self) -> None:
         found = self.base.rows("SELECT job_id FROM runs WHERE run_id = ?", self.any_run())

@@ -8,8 +8,9 @@ import pytest
 
 from tests.contract.base import NOW, W1, W2, Base
 from zsched.commands import scheduler
-from zsched.model import TERMINAL, TRANSITIONS, JobId, Outcome, Reason, RunId, RunStatus, Stream
-from zsched.store.contract import RunOutput, StoreError
+from zsched.matching import Demand
+from zsched.model import TERMINAL, TRANSITIONS, JobId, Outcome, Policy, Reason, RunId, RunStatus, Stream
+from zsched.store.contract import Load, RunOutput, StoreError
 
 PENDING, RUNNING, SUCCESS = RunStatus.PENDING, RunStatus.RUNNING, RunStatus.SUCCESS
 FAILED, CANCELLED = RunStatus.FAILED, RunStatus.CANCELLED
@@ -285,18 +286,47 @@ def test_a_crash_is_counted_on_the_run_and_its_successor_is_on_probation(base: B
     (claimed,) = base.claim()
     assert claimed.probation
     assert base.store.load(W1).probation == 1
-    assert [held.probation for held in base.store.held_by(W1)] == [True]
+    assert [held.probation for held in base.store.held_by(W1)] == [1]
     # Nobody has lived long who has not started.
-    base.store.clear_probation(claimed.run_id)
+    assert not base.store.clear_probation(claimed.run_id)
     assert base.store.load(W1).probation == 1
     base.store.start(claimed.run_id, W1, NOW)
-    base.store.clear_probation(claimed.run_id)
+    assert base.store.clear_probation(claimed.run_id)
     assert base.store.load(W1).probation == 0
+    assert not base.store.clear_probation(claimed.run_id)
+
+
+def test_the_most_suspects_together_only_ever_become_fewer(base: Base) -> None:
+    run_id = base.running()
+    for together, most in ((8, 8), (64, 8), (2, 2), (0, 2)):
+        base.lose(run_id, together=together)
+        assert base.store.ready(NOW)[0].demand.probation == most
+        (claimed,) = base.claim()
+        run_id = claimed.run_id
+
+
+def test_a_load_has_the_least_of_what_its_suspects_bear(base: Base) -> None:
+    for together in (4, 0, 8):
+        run_id = base.running()
+        if together:
+            base.lose(run_id, together=together)
+            base.claim()
+    assert base.store.load(W1) == Load(running=3, probation=2, together=4)
+
+
+def test_what_earlier_releases_wrote_of_probation_is_understood(base: Base) -> None:
+    base.submit()
+    for text, probation in (("true", 1), ("false", 0)):
+        base.engine.execute("UPDATE demands SET wish = ?", (f'{{"needs":[],"probation":{text}}}',))
+        base.turn()
+        base.store.rollback()
+        base.store.begin()
+        assert base.store.ready(NOW)[0].demand == Demand(probation=probation)
 
 
 def test_a_suspects_successor_is_on_probation_without_a_crash(base: Base) -> None:
     run_id = base.running()
-    base.lose(run_id, suspect=True)
+    base.lose(run_id, together=4)
     assert base.last_run(base.run(run_id).job_id).crashes == 0
     assert base.store.ready(NOW)[0].demand.probation
 
@@ -306,7 +336,7 @@ def test_an_unblamed_successor_is_as_free_as_its_run_was(base: Base) -> None:
     base.lose(run_id)
     assert not base.store.ready(NOW)[0].demand.probation
     (claimed,) = base.claim()
-    base.lose(claimed.run_id, suspect=True)
+    base.lose(claimed.run_id, together=4)
     (claimed,) = base.claim()
     base.lose(claimed.run_id)
     assert base.store.ready(NOW)[0].demand.probation
@@ -323,6 +353,17 @@ def test_a_run_fails_for_good_at_the_crash_limit(base: Base) -> None:
     assert (last.run_id, last.reason, last.crashes, last.attempt) == (run.run_id, "crash_limit", 5, 5)
     assert base.status(job_id) == FAILED
     assert base.store.ready(NOW) == []
+
+
+def test_no_crash_fails_a_run_whose_limit_is_never(base: Base) -> None:
+    job_id = base.submit(policy=Policy(crash_limit=None))
+    for _ in range(7):
+        (run,) = base.claim()
+        assert base.lose(run.run_id, crash=True) == PENDING
+    assert base.last_run(job_id).crashes == 7
+    job = base.store.job(job_id)
+    assert job is not None
+    assert job.policy.crash_limit is None
 
 
 def test_a_loss_without_a_crash_never_reaches_the_limit(base: Base) -> None:

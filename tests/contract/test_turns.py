@@ -170,6 +170,20 @@ def test_a_worker_that_is_seen_is_active_again(base: Base) -> None:
     assert (stored.status, stored.last_seen_ms) == (WorkerStatus.ACTIVE, NOW + 5)
 
 
+def test_an_announced_end_is_kept_until_the_next_registration(base: Base) -> None:
+    base.register(now_ms=NOW)
+    base.store.leave(W1, NOW + 1)
+    base.store.leave(W1, NOW + 2)
+    base.store.retire(W1, "silent", NOW + 3)
+    found = base.store.worker(W1)
+    assert found is not None
+    assert (found.leaving_ms, found.status) == (NOW + 1, WorkerStatus.INACTIVE)
+    base.turn()
+    assert base.rows("SELECT was, became FROM events WHERE reason = 'leaving'") == [("active", "active")]
+    base.register(now_ms=NOW + 4)
+    assert [worker.leaving_ms for worker in base.store.active_workers()] == [None]
+
+
 def test_only_a_change_of_a_workers_state_is_an_event(base: Base) -> None:
     base.register()
     base.store.seen(W1, NOW + 1)

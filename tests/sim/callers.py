@@ -215,6 +215,8 @@ class Client:
             one.recurring = True
         elif luck < 0.37 and self._poison and sum(job.script.kills is not None for job in self.asked.values()) < 2:
             one.script = Script(self._chance.choice((0, 0, 0, 50)), kills=self._chance.choice(self._poison))
+            # One that no crash ends would kill workers for ever.
+            one.policy = replace(one.policy, crash_limit=one.policy.crash_limit or 5)
         elif luck < 0.40 and sum(job.script.sticks_ms > 0 for job in self.asked.values()) < 2:
             self._let_stick(one)
         if one.policy.on_disconnect is OnDisconnect.STOP and one.script.kills is None:
@@ -239,7 +241,7 @@ class Client:
         if self._chance.random() < 0.15:
             policy = replace(policy, on_lost=OnLost.FAIL)
         if self._chance.random() < 0.1:
-            policy = replace(policy, crash_limit=self._chance.randint(1, 3))
+            policy = replace(policy, crash_limit=self._chance.choice((1, 2, 3, None)))
         if self._chance.random() < 0.25:
             policy = replace(policy, on_disconnect=OnDisconnect.STOP)
         return policy

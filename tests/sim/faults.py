@@ -34,6 +34,7 @@ class Nemesis:
             self.kill_agent_that_holds,
             self.kill_guard,
             self.shut_worker_down,
+            self.preempt_host,
             self.cut_both_ways,
             self.cut_one_way,
             self.reset_connection,
@@ -181,6 +182,13 @@ class Nemesis:
             self._when(machine, lambda guard: guard.has_just_begun, machine.shut_down)
         else:
             machine.shut_down()
+
+    def preempt_host(self) -> None:
+        """As a cloud takes a machine back: its worker is told to end, and all is killed before its jobs are over."""
+        machine = self._machine()
+        machine.shut_down()
+        end = self._chance.choice((machine.kill, machine.kill_both, machine.kill_guard, machine.reboot))
+        self._timeline.after(self._chance.choice((0, 50, 500, 2_000)), end)
 
     def stop_agent(self) -> None:
         """SIGSTOP for a while."""

@@ -24,7 +24,7 @@ from tests.sim.timeline import Timeline
 from tests.sim.violation import Violation
 from tests.sim.witness import Witness
 from zsched.dispatcher.commands import Beat, Command, Next, RegisterWorker, Report
-from zsched.limits import LEASE_MARGIN_MS, MASS_WORKERS_MIN, STALL_MS
+from zsched.limits import LEASE_MARGIN_MS, MASS_WORKERS_MIN, PROBATION_MS, STALL_MS
 from zsched.model import TERMINAL, OnLost, WorkerId
 from zsched.protocol import RunOrder
 
@@ -37,9 +37,11 @@ _BLAMELESS: Final = ("does not hold it", "said goodbye")
 # Failures that a job may have tried again.
 _OWN_FAULT: Final = ("exit", "signal", "timeout", "spawn_error", "reported")
 
-# Workers that a job may kill beyond its crash limit: one before it is suspected, and one more whenever it meets another
-# run on probation, which then pays.
-KILLS_BEYOND: Final = 5
+# Workers that a job may kill beyond its crash limit: one before it is suspected; one more whenever it meets another run
+# alone on probation, which then pays; and those by which it is told from the others of its group.
+KILLS_BEYOND: Final = 8
+# What a run must have lived to be trusted, by clocks that may be slow.
+_TRUSTED_MS: Final = PROBATION_MS * 97 // 100
 
 # A run that nobody can start now waits; it is not handed back and forth.
 COME_BACK_MAX: Final = 40
@@ -99,11 +101,12 @@ class Told(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Loss:
-    """A run that ended because its worker was lost, and why."""
+    """A run that ended because its worker was lost, and why. `announced`: that one had said that it would end."""
 
     run: int
     worker: str
     why: str
+    announced: bool
 
 
 RUNS: Final = """
@@ -155,7 +158,14 @@ class Judge:
         # The state of each schedule, as the events tell it.
         self._schedules: dict[int, str] = {}
         self._tasks: dict[tuple[int, int], list[int]] = defaultdict(list)
-        self._suspects: set[int] = set()
+        # Runs that must be on probation, each with the most suspects that may be so at once with it on a worker.
+        self._suspects: dict[int, int] = {}
+        # How many on probation each worker has outlived since its last start.
+        self._survived: Counter[str] = Counter()
+        # Workers that have announced their end, as events tell it; the sessions and starts that did; and heartbeats.
+        self._leaving: set[str] = set()
+        self._announced: set[str] = set()
+        self._last_words: set[tuple[str, int]] = set()
         self._ended_ms: dict[int, int] = {}
         self._cancelled_ms: dict[int, int] = {}
         self._come_back: Counter[int] = Counter()
@@ -195,6 +205,8 @@ class Judge:
             return
         self.overseer.on_arrival(peer, frame)
         self.outages.on_arrival(peer, frame)
+        if frame.get("leaving"):
+            self._announced.add(session or frame["incarnation"])
         match frame.get("t"):
             case "return":
                 self._returned.update(frame["runs"])
@@ -216,6 +228,8 @@ class Judge:
     def _on_heartbeat(self, session: str, frame: Mapping[str, Any]) -> None:
         stuck = tuple(frame.get("stuck", ()))
         self._named[session, frame["seq"]] = stuck
+        if frame.get("leaving"):
+            self._last_words.add((session, frame["seq"]))
         self._said_stuck.update(stuck)
         if stuck:
             self._hampered.add(session)
@@ -243,6 +257,8 @@ class Judge:
                 # What it named is committed, if it was true.
                 own = {run for run, row in self.rows.items() if row.worker == worker and row.status == "running"}
                 self._told_stuck |= own.intersection(self._named.get((frame["s"], frame["seq"]), ()))
+                if (frame["s"], frame["seq"]) in self._last_words:
+                    self._check_known(worker, frame["s"])
             case "run":
                 for order in frame["runs"]:
                     if order.get("lease_ms") is not None:
@@ -322,6 +338,7 @@ class Judge:
         self._check_losses(losses)
         for row in changed:
             self._check_probation(row)
+            self._check_trust(before.get(row.run), row)
         self._check_tasks(changed)
         self._check_counters({row.job for row in changed})
         self._check_loads(before, changed)
@@ -383,13 +400,14 @@ class Judge:
     def _check_fate(self, job: int, one: Asked) -> None:
         row = self.rows[self._tasks[job, 0][-1]]
         if one.script.kills is not None:
-            if self.kills[job] > one.policy.crash_limit + KILLS_BEYOND:
+            limit = one.policy.crash_limit
+            if limit is None or self.kills[job] > limit + KILLS_BEYOND:
                 raise Violation(f"job {job} has killed {self.kills[job]} workers")
             lost = ("worker_lost",) if one.policy.on_lost is OnLost.FAIL else ()
             if row.reason not in ("crash_limit", "spawn_error", "timeout", *lost):
                 raise Violation(f"job {job} kills workers, but ended {row.status}/{row.reason}")
             return
-        if row.reason == "crash_limit" and self.faults < one.policy.crash_limit - 2:
+        if row.reason == "crash_limit" and self.faults < self._wish(job).crash_limit - 2:
             raise Violation(f"job {job} is innocent, but was blamed {row.crashes} times")
         if row.status == "failed" and row.reason == "exit" and one.script.code == 0:
             raise Violation(f"job {job} exits with 0, but failed")
@@ -418,7 +436,7 @@ class Judge:
             for run in range(first, last + 1):
                 self._replay_run(run, worker, was, became, reason)
                 if was == "running" and became != "running" and detail and detail.startswith(_BLAMING + _BLAMELESS):
-                    losses.append(Loss(run, worker, detail))
+                    losses.append(Loss(run, worker, detail, worker in self._leaving))
                 if was == "running" and became == "pending":
                     self._check_put_back(run, worker, reason, before.get(run))
         return losses
@@ -570,37 +588,46 @@ class Judge:
 
     def _check_losses(self, losses: list[Loss]) -> None:
         """Who was lost is lost for a true reason, and the crash goes to the right runs."""
-        groups: dict[tuple[str, str], list[Row]] = defaultdict(list)
+        groups: dict[tuple[str, str, bool], list[Row]] = defaultdict(list)
         for loss in losses:
-            groups[loss.worker, loss.why].append(self.rows[loss.run])
+            groups[loss.worker, loss.why, loss.announced].append(self.rows[loss.run])
             self._check_reason(loss)
-        for (worker, why), rows in groups.items():
-            if why.startswith(_BLAMELESS):
+        for (worker, why, announced), rows in groups.items():
+            suspects = sum(row.probation > 0 for row in rows)
+            if why.startswith(_BLAMELESS) or (announced and not why.startswith("asked")):
                 expected = dict.fromkeys((row.run for row in rows), 0)
             elif why.startswith("asked"):
                 # Only what it had said to be running; what it has not said may be an answer that was lost.
                 expected = {row.run: row.started for row in rows}
                 if not all(expected.values()):
                     raise Violation(f"worker {worker} {why}, and loses what it has never heard of: {rows}")
-            elif any(row.probation for row in rows):
-                expected = {row.run: row.probation for row in rows}
-                self._suspects |= {row.run for row in rows if not row.probation}
+            elif suspects:
+                expected = {row.run: int(row.probation > 0 and suspects == 1) for row in rows}
+                self._suspect(row.run for row in rows if row.probation)
+                self._suspect(row.run for row in rows if not row.probation)
             else:
                 expected = {row.run: row.started for row in rows}
-                self._suspects |= {row.run for row in rows if not row.started}
+                self._suspect(row.run for row in rows)
             blamed = {row.run: self._crashed(row) for row in rows}
             if blamed != expected:
                 raise Violation(f"worker {worker} {why}: the crashes are {blamed}, not {expected}")
             for row in rows:
                 self._check_limit(row)
-            if why.startswith(_BLAMING) and not any(self.kills[row.job] for row in rows):
+            if why.startswith(_BLAMING) and not announced and not any(self.kills[row.job] for row in rows):
                 self.faults += 1
+
+    def _suspect(self, runs: Iterable[int]) -> None:
+        """One of these may have killed their worker: at most half of them may be on probation at once on another."""
+        group = list(runs)
+        for run in group:
+            self._suspects[run] = min(max(1, len(group) // 2), self._suspects.get(run, len(group)))
 
     def _check_limit(self, row: Row) -> None:
         """A run that has crashed as often as the limit says fails for good, and no other."""
         if row.cancelled or row.reason == "unkillable":
             return
-        at_limit = row.crashes >= self._wish(row.job).crash_limit and self._crashed(row) > 0
+        limit = self._wish(row.job).crash_limit
+        at_limit = 0 < limit <= row.crashes and self._crashed(row) > 0
         if (row.reason == "crash_limit") != at_limit:
             raise Violation(f"run {row.run} has {row.crashes} crashes and ended {row.reason}")
 
@@ -636,21 +663,44 @@ class Judge:
         """A run that carries a crash, or was there when a worker died, is on probation until it has lived a second."""
         last = self._predecessor(row)
         if last is not None and last.run in self._suspects:
-            self._suspects.add(row.run)
+            self._suspects.setdefault(row.run, self._suspects[last.run])
         must = row.crashes > 0 or row.run in self._suspects
         if row.status == "running" and not row.started and bool(row.probation) != must:
             raise Violation(f"run {row.run} {'must be' if must else 'is'} on probation: {row}")
 
+    def _check_trust(self, before: Row | None, row: Row) -> None:
+        """A run is on probation until it has lived a second, or ended by itself. Each makes room for one more."""
+        if before is None or before.status != "running" or not before.probation or row.probation:
+            return
+        life = self._witness.lives.get(row.run)
+        if row.worker in self._pollers:
+            # One that polls says that a run has started before it starts it.
+            pass
+        elif life is None:
+            raise Violation(f"run {row.run} is trusted, but has never started")
+        elif row.status == "running" and self._timeline.now_ms - life.started_ms < _TRUSTED_MS:
+            raise Violation(f"run {row.run} is trusted {self._timeline.now_ms - life.started_ms} ms after its start")
+        if before.worker is not None:
+            self._survived[before.worker] += 1
+
     # --- the rules of workers ----------------------------------------------------------------------------------------
 
     def _check_loads(self, before: Mapping[int, Row], changed: Iterable[Row]) -> None:
-        """No worker is given more than it asked for, and one run on probation at most."""
+        """No worker is given more than it asked for; nor more runs on probation than it has outlived and one more, nor
+        more than any of them may be together with.
+        """
         running = [row for run in self._open if (row := self.rows[run]).status == "running"]
         held = Counter(row.worker for row in running)
-        suspect = Counter(row.worker for row in running if row.probation)
-        for worker, count in suspect.items():
-            if count > 1:
-                raise Violation(f"worker {worker} has {count} runs on probation")
+        suspects: dict[str, list[int]] = defaultdict(list)
+        for row in running:
+            if row.probation and row.worker is not None:
+                suspects[row.worker].append(row.run)
+        for its_worker, runs in suspects.items():
+            together = min(self._suspects.get(run, 1) for run in runs)
+            grown = any(run not in before or before[run].status != "running" for run in runs)
+            if len(runs) > together or (grown and len(runs) > 1 + self._survived[its_worker]):
+                survived = self._survived[its_worker]
+                raise Violation(f"worker {its_worker} has {runs} on probation, of {together}, and outlived {survived}")
         given = {
             row.worker
             for row in changed
@@ -677,6 +727,10 @@ class Judge:
         if reason == "registered":
             # Also when the answer could not be sent.
             self._word_ms[worker] = self._timeline.now_ms
+            self._leaving.discard(worker)
+        elif reason == "leaving":
+            self._leaving.add(worker)
+            self._check_announced(worker)
         if became == "inactive":
             if reason == "silent":
                 self._check_silence(worker)
@@ -684,11 +738,26 @@ class Judge:
             if worker in self._workers:
                 self._workers[worker] = (became, *self._workers[worker][1:])
 
+    def _check_announced(self, worker: str) -> None:
+        """Only a worker that says so is about to end."""
+        ((incarnation,),) = self._scheduler.engine.look("SELECT incarnation FROM workers WHERE worker_id = ?", worker)
+        if not self._announced.intersection((self._sessions.get(worker, ("", b""))[0], incarnation)):
+            raise Violation(f"worker {worker} is said to end, but has not announced it")
+
+    def _check_known(self, worker: str, session: str) -> None:
+        """An announced end is stored before it is answered. In the same turn a new start may have taken the name."""
+        ((leaving,),) = self._scheduler.engine.look("SELECT leaving_ms FROM workers WHERE worker_id = ?", worker)
+        current = self._scheduler.dispatcher._sessions.of_worker(WorkerId(worker))
+        if leaving is None and current is not None and current.token == session:
+            raise Violation(f"worker {worker} has announced its end and was answered, but that is not stored")
+
     def _check_workers(self) -> None:
         """A living worker keeps its name: a newcomer gets it only when the old one is dead, or was silent too long."""
         for worker, *state in self._scheduler.engine.look("SELECT worker_id, status, incarnation, kind FROM workers"):
             old = self._workers.get(worker)
             self._workers[worker] = (state[0], state[1], state[2])
+            if old is not None and old[1] != state[1]:
+                self._survived[worker] = 0
             if old is None or old[1] == state[1] or old[0] != "active" or old[2] != "zmq":
                 continue
             machine = self._machines.get(old[1].partition(".")[0])

@@ -212,32 +212,91 @@ _MUTANTS: Final = (
         (Ends, "lose", "crashes += crash", "pass"),
         (sql, "END", "crashes = crashes + ?", "crashes = crashes + 0 * ?"),
     ),
-    mutant("the crash limit is never reached", (Ends, "lose", "crash and crashes >= crash_limit", "False")),
+    mutant("the crash limit is never reached", (Ends, "lose", "crash and 0 < crash_limit <= crashes", "False")),
+    mutant(
+        "a crash limit of never is one of none", (Ends, "lose", "0 < crash_limit <= crashes", "crash_limit <= crashes")
+    ),
     mutant(
         "all that a worker held are blamed",
-        (losses, "lose_worker", "(run.probation if caught else run.started)", "True"),
+        (losses, "lose_worker", "group == 1 if run.probation else run.started and not suspects", "True"),
     ),
     mutant(
         "those on probation are not blamed alone",
-        (losses, "lose_worker", "caught = any(run.probation for run in held)", "caught = False"),
+        (losses, "lose_worker", "group == 1 if run.probation else run.started and not suspects", "run.started"),
     ),
-    mutant("nobody is suspect", (losses, "lose_worker", "crash and not blamed", "False")),
-    mutant("a crash brings no probation", (Ends, "lose", "if crashes or suspect:", "if suspect:")),
+    mutant("each of several on probation is blamed", (losses, "lose_worker", "group == 1 if", "True if")),
+    mutant("nobody is suspect", (losses, "lose_worker", "half(group) if crash else 0", "0")),
+    mutant(
+        "a crash brings no probation",
+        (losses, "lose_worker", "half(group) if crash else 0", "half(group) if crash and not blamed else 0"),
+        (Ends, "lose", "together or int(crash)", "together"),
+    ),
     mutant(
         "many runs are on probation at once",
-        (placement, "_fits", "if ready.demand.probation and load(store, session).probation:", "if False:"),
-        (placement, "_spread", "count = 1 if best.demand.probation else ", "count = "),
+        (
+            placement,
+            "probation_room",
+            "min(demand.probation, held.together or demand.probation, 1 + session.survived) - held.probation",
+            "held.running + 9",
+        ),
+    ),
+    mutant("one more run on probation beside another", (placement, "probation_room", "return min(", "return 1 + min(")),
+    mutant(
+        "a worker is trusted with many suspects at once", (placement, "probation_room", ", 1 + session.survived", "")
     ),
     mutant(
-        "one more run on probation beside another",
-        (placement, "_fits", "if ready.demand.probation and load(store, session).probation:", "if False:"),
+        "a new start of a worker is trusted as the one before",
+        (
+            Dispatcher,
+            "_open_session",
+            "old.survived if old is not None and same_start",
+            "old.survived if old is not None",
+        ),
     ),
-    mutant("nobody is ever cleared", (losses, "clear_suspects", "store.clear_probation(run_id)", "pass")),
+    mutant("suspects that died together are not halved", (losses, "half", "group // 2", "group")),
+    mutant("a group may grow again", (Ends, "lose", "min(together, demand.probation or together)", "together")),
+    mutant(
+        "a suspect does not bind those that come after it",
+        (placement, "probation_room", "held.together or demand.probation", "demand.probation"),
+    ),
+    mutant("nobody is ever cleared", (losses, "outlive", "store.clear_probation(run_id)", "False")),
     mutant(
         "everybody is cleared at once", (losses, "clear_suspects", "now.mono_ms - since_ms >= PROBATION_MS", "True")
     ),
     mutant("a clean goodbye is a crash", (Dispatcher, "_on_bye", 'if frame.reason == "guard_lost":', "if True:")),
     mutant("a lost guard is a clean goodbye", (Dispatcher, "_on_bye", 'if frame.reason == "guard_lost":', "if False:")),
+    # --- announced ends ---
+    mutant(
+        "the silence of a worker that announced its end is a crash",
+        (Dispatcher, "_judge", "crash=not session.leaving", "crash=True"),
+    ),
+    mutant(
+        "a new start after an announced end is a crash",
+        (Dispatcher, "_open_session", "crash=not old.leaving", "crash=True"),
+    ),
+    mutant(
+        "a lost guard after an announced end is a crash",
+        (Dispatcher, "_on_bye", "crash=not session.leaving", "crash=True"),
+    ),
+    mutant("a silent worker is never a crash", (Dispatcher, "_judge", "crash=not session.leaving", "crash=False")),
+    mutant(
+        "an announced end is not stored",
+        (sql, "LEAVE", "SET leaving_ms = ?", "SET leaving_ms = nullif(?, last_seen_ms) * NULL"),
+    ),
+    mutant("an announced end is for ever", (sql, "REGISTER", ", leaving_ms = NULL", "")),
+    mutant(
+        "an announcement of a turn that was given up counts",
+        (Dispatcher, "_follow_store", "session.worker = active.pop(session.name)", "active.pop(session.name)"),
+    ),
+    mutant("every worker that asks is about to end", (Dispatcher, "_on_asking", "if frame.leaving:", "if True:")),
+    mutant(
+        "an agent that starts anew does not announce its end",
+        (Dispatcher, "_open_session", "if frame.leaving:", "if False:"),
+    ),
+    mutant(
+        "no worker is heard to announce its end",
+        (Dispatcher, "_on_asking", "if frame.leaving:", "if False:"),
+    ),
     # --- cancel ---
     mutant("a cancel is forgotten when the run is lost", (Ends, "lose", "if cancelled:", "if False:")),
     mutant(
@@ -670,7 +729,7 @@ _MUTANTS: Final = (
     ),
     mutant(
         "an agent says nothing of probation's end",
-        (Agent, "_on_began", "self._probation_at_ms.append(now.mono_ms + _PROBATION_MS)", "pass"),
+        (Agent, "_on_began", "if run in self._probation:", "if False:"),
     ),
     # --- the worker's guard ---
     mutant(

@@ -18,7 +18,17 @@ from tests.sim.timeline import Timeline
 from tests.sim.violation import Violation
 from tests.sim.witness import Life, Witness
 from zsched.limits import LEASE_MARGIN_MS
-from zsched.protocol import Heartbeat, HeartbeatAck, Register, Registered, Run, RunOrder, SchedulerFrame, WorkerFrame
+from zsched.protocol import (
+    Heartbeat,
+    HeartbeatAck,
+    Ready,
+    Register,
+    Registered,
+    Run,
+    RunOrder,
+    SchedulerFrame,
+    WorkerFrame,
+)
 from zsched.worker.backlog import WAIT_MS_MAX
 from zsched.worker.runs import STUCK_MS
 
@@ -57,6 +67,8 @@ class Overseer:
     def on_say(self, agent: SimAgent, frame: WorkerFrame) -> None:
         """An agent sends a frame, or would if it were connected."""
         machine = agent.machine
+        if isinstance(frame, Heartbeat | Ready | Register) and frame.leaving and machine.agent is agent:
+            self._check_leaving(machine)
         if isinstance(frame, Heartbeat | Register):
             self._check_pace(agent, frame)
             self._spoke[agent] = (type(frame), self._timeline.now_ms)
@@ -65,6 +77,11 @@ class Overseer:
             self._check_stuck(agent, frame)
         elif isinstance(frame, Register) and agent.connection is not None:
             self._registers[agent.connection.peer].append(machine.clock.mono_ms)
+
+    def _check_leaving(self, machine: Machine) -> None:
+        """Only who was told to end announces it."""
+        if machine.guard is not None and not machine.guard.ending:
+            raise Violation(f"{machine.name} announces its end, but was not told to end")
 
     def on_arrival(self, peer: bytes, frame: Mapping[str, Any]) -> None:
         if frame.get("t") == "register":

@@ -89,7 +89,7 @@ class Simulation:
 
     def _add_machine(self, name: str, worker: str, *, lock: tuple[int, int] = (1, 2)) -> Machine:
         habits = WorkerHabits(
-            slots=self.chance.randint(1, 3),
+            slots=self.chance.choice((1, 2, 3, 3, 12)),
             heartbeat_ms=self.chance.choice((500, 1_000, 10_000)),
             shutdown_grace_ms=self.chance.choice((0, 0, 2_000, 30_000)),
             frames_max=self.chance.choice((1, 100)),

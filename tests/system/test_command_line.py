@@ -120,6 +120,19 @@ def test_submit_prints_the_number_when_the_job_is_stored(cli: Cli) -> None:
     assert json.loads(cli.good("submit", "--json", "true"))["id"] == number + 2
 
 
+def test_submit_with_a_crash_limit_of_never_and_show_says_so_and_why_it_waits(cli: Cli) -> None:
+    number = int(cli.good("submit", "-q", "--crash-limit", "never", "--retries", "1", "--backoff", "1h", "false"))
+    assert cli.scheduler.get(f"/jobs/{number}")["crash_limit"] == "never"
+    until(lambda: "due_at" in cli.scheduler.last_run(number))
+    shown = cli.good("show", str(number))
+    assert re.search(r"^crash limit +never$", shown, re.MULTILINE)
+    assert re.search(r"^waits +after 1 failure: it is tried again at .* \(backoff\)$", shown, re.MULTILINE)
+    cli.good("cancel", str(number))
+    code, out, err = cli("submit", "--crash-limit", "ever", "true")
+    assert (code, out) == (2, "")
+    assert err.startswith("zsched submit: --crash-limit: 'ever' is no whole number of 1 or more")
+
+
 def test_submit_with_a_key_submits_once(cli: Cli) -> None:
     once = ("submit", "-q", "--idempotency-key", "night, 1")
     number = int(cli.good(*once, "true"))

@@ -892,7 +892,7 @@ def test_before_the_goodbye_it_is_told_what_is_left_behind(d: Dialogue) -> None:
     d.guard(messages.Began(1, 100, 5), messages.Stopping())
     d.sent()
     d.guard(messages.Stuck((1,)), messages.Leave())
-    told = Heartbeat(s="s1", seq=1, n=1, window=0, ahead=0, runs=(Held(1, "running"),), stuck=(1,))
+    told = Heartbeat(s="s1", seq=1, n=1, window=0, ahead=0, runs=(Held(1, "running"),), stuck=(1,), leaving=True)
     d.says(told, WorkerBye(s="s1", reason="shutdown"))
 
 
@@ -982,13 +982,43 @@ def test_a_worker_that_stops_asks_for_nothing_and_says_goodbye(d: Dialogue) -> N
     d.hear(run_frame(1, 1, 2))
     d.orders(d.start(1, 2))
     d.guard(messages.Stopping(), messages.Unstarted((2,)))
-    d.says(ready(window=0), Return(s="s1", runs=(2,)))
+    d.says(Ready(s="s1", window=0, ahead=0, leaving=True), Return(s="s1", runs=(2,)))
     d.guard(messages.Ended((result(1),)))
     d.hear(acked(1))
     d.guard(messages.Leave())
     d.says(Result(s="s1", results=(result(1),)), WorkerBye(s="s1", reason="shutdown"))
     d.orders(messages.Forget((1,)))
     assert d.agent.exit_code == 0
+
+
+def test_the_end_is_announced_at_once_and_in_each_heartbeat_and_register(d: Dialogue) -> None:
+    d.guard(messages.Stuck((7,)), messages.DiskFails(True))
+    d.sent()
+    # It asked for nothing before either.
+    d.guard(messages.Stopping())
+    d.says(Ready(s="s1", window=0, ahead=0, leaving=True))
+    d.wait(HEARTBEAT_MS)
+    assert [frame.leaving for frame in d.sent() if isinstance(frame, Heartbeat | Ready)] != []
+    d.agent.on_disconnected(d.now)
+    d.orders(messages.Withdraw())
+    d.guard(messages.Unstarted((), withdrawn=True))
+    d.tick()
+    assert [frame.leaving for frame in d.sent() if isinstance(frame, Register)] == [True]
+
+
+def test_many_that_live_for_a_second_on_probation_are_told_of_by_few_heartbeats(d: Dialogue) -> None:
+    runs = tuple(range(1, 41))
+    orders = tuple(order(run, probation=True) for run in runs)
+    d.hear(Run(s="s1", ep=1, n=1, runs=orders))
+    d.orders(messages.Start(orders, d.mono_ms))
+    began_ms = d.mono_ms
+    for run in runs:
+        d.guard(messages.Began(run, run, 5))
+        d.mono_ms += 2
+    d.sent()
+    d.mono_ms = began_ms + 1_000
+    d.wait(200)
+    assert len([frame for frame in d.sent() if isinstance(frame, Heartbeat)]) <= 4
 
 
 def test_a_lost_guard_is_told(d: Dialogue) -> None:

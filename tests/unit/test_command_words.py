@@ -17,7 +17,7 @@ import pytest
 
 from zsched import client as client_module
 from zsched.client import Chunk, Client, ClientError, Job, NotFound, Refused, Unreachable, WaitTimeout
-from zsched.commands import cluster, exits, line, options, selection, submit, table, text, watching, zsched
+from zsched.commands import cluster, exits, line, options, selection, submit, table, text, watching, workers, zsched
 
 DOC = Path(__file__).parents[2] / "docs" / "cli.md"
 PAGES = {name: import_module(f"zsched.commands.{name}").__doc__ or "" for name in zsched.COMMANDS}
@@ -495,3 +495,9 @@ def test_the_module_of_the_client_is_handed_out_by_the_package() -> None:
     assert package.Client is client_module.Client
     with pytest.raises(AttributeError, match="has no attribute 'Clinet'"):
         _ = package.Clinet
+
+
+def test_a_worker_that_announced_its_end_is_shown_as_leaving_until_it_has_gone() -> None:
+    assert workers.state({"status": "active"}) == "active"
+    assert workers.state({"status": "active", "leaving_at": "2026-11-24T08:20:00.000Z"}) == "leaving"
+    assert workers.state({"status": "inactive", "leaving_at": "2026-11-24T08:20:00.000Z"}) == "inactive"

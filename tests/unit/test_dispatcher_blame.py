@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import pytest
+from msgspec.structs import replace
 
 from tests.unit.world import TIMEOUT_MS, Peer, World
 from zsched.dispatcher.losses import crash_delay_ms
 from zsched.limits import CRASH_LIMIT_DEFAULT, PROBATION_MS
-from zsched.model import JobId, RunStatus
-from zsched.protocol import Return
+from zsched.matching import Demand
+from zsched.model import JobId, Policy, RunStatus
+from zsched.protocol import Ready, Result, ResultAck, Return, WorkerBye
+from zsched.store import rows
 
 
 def die(world: World, worker: Peer) -> Peer:
@@ -258,3 +261,264 @@ def test_a_poison_job_meets_few_workers_and_the_innocent_all_succeed(world: Worl
     assert world.states(poison)[-1] == "failed/crash_limit"
     assert {world.job(job_id).status for job_id in innocent} == {RunStatus.SUCCESS}
     assert deaths == CRASH_LIMIT_DEFAULT
+
+
+# --- groups on probation ---
+
+
+def suspects_of(worker: Peer) -> int:
+    """How many runs on probation the worker takes now, which all start."""
+    taken = worker.take()
+    worker.start(*taken)
+    return sum(worker.orders[run_id].probation for run_id in taken)
+
+
+def outlive(world: World, worker: Peer) -> None:
+    world.jump(PROBATION_MS)
+    worker.beat()
+
+
+def crowd(world: World, count: int) -> tuple[Peer, list[JobId]]:
+    """A worker that has died with so many runs, and is back."""
+    w1 = Peer(world, slots=count).join()
+    jobs = world.submit(count)
+    assert len(w1.take()) == count
+    w1 = die(world, w1)
+    w1.ready()
+    return w1, jobs
+
+
+def test_the_number_on_probation_doubles_each_time_a_worker_outlives_it(world: World) -> None:
+    w1, _ = crowd(world, 40)
+    groups = []
+    while (count := suspects_of(w1)) > 0:
+        groups.append(count)
+        outlive(world, w1)
+    # At most half of the 40 that died together, as a power of two.
+    assert groups == [1, 2, 4, 8, 16, 9]
+
+
+def test_a_suspect_that_ends_by_itself_makes_room_for_two(world: World) -> None:
+    w1, _ = crowd(world, 40)
+    groups = []
+    while taken := w1.take():
+        groups.append(len(taken))
+        w1.start(*taken)
+        w1.say(Result(s=w1.session, results=tuple(w1.result(run_id) for run_id in taken)))
+        w1._answer(ResultAck)
+        w1.held.clear()
+    assert groups == [1, 2, 4, 8, 16, 9]
+
+
+def test_a_new_start_of_a_worker_begins_with_one_again(world: World) -> None:
+    w1, _ = crowd(world, 40)
+    for _ in range(3):
+        suspects_of(w1)
+        outlive(world, w1)
+    w1.take()
+    w1 = die(world, w1)
+    w1.ready()
+    assert suspects_of(w1) == 1
+
+
+def test_an_agent_that_starts_again_keeps_what_the_worker_outlived(world: World) -> None:
+    w1, _ = crowd(world, 40)
+    for _ in range(3):
+        suspects_of(w1)
+        outlive(world, w1)
+    suspects_of(w1)
+    again = w1.again("agent", incarnation=w1.incarnation)
+    again.held = dict(w1.held)
+    again.register()
+    outlive(world, again)
+    again.ready()
+    assert suspects_of(again) == 16
+
+
+def test_several_on_probation_are_not_blamed_and_are_tried_in_half_the_number(world: World) -> None:
+    w1, jobs = crowd(world, 40)
+    for expected in (1, 2, 4):
+        assert suspects_of(w1) == expected
+        outlive(world, w1)
+    group = w1.take()
+    assert len(group) == 8
+    tried = [world.run(run_id).job_id for run_id in group]
+    others = [job_id for job_id in jobs[:7] if job_id not in tried]
+    w1 = die(world, w1)
+    assert {last(world, job_id)[1] for job_id in (*tried, *others)} == {0}
+    assert {wish(world, job_id).probation for job_id in tried} == {4}
+    # Seven that had been trusted were there as well: next time they shall not be beside a suspect unnoticed.
+    assert {wish(world, job_id).probation for job_id in others} == {2}
+
+
+def test_a_pair_is_told_apart_one_by_one(world: World) -> None:
+    w1, jobs = crowd(world, 4)
+    suspects_of(w1)
+    outlive(world, w1)
+    pair = [world.run(run_id).job_id for run_id in w1.take()]
+    assert len(pair) == 2
+    w1 = die(world, w1)
+    assert {last(world, job_id)[1:] for job_id in pair} == {(0, True)}
+    world.by_hand("UPDATE runs SET priority = 1 WHERE status = 'pending' AND job_id = ?", pair[1])
+    w1.ready()
+    (alone,) = [run_id for run_id in w1.take() if w1.orders[run_id].probation]
+    assert world.run(alone).job_id == pair[1]
+    die(world, w1)
+    assert [last(world, job_id)[1] for job_id in jobs] == [int(job_id == pair[1]) for job_id in jobs]
+
+
+def test_no_crash_makes_a_group_larger(world: World) -> None:
+    w1, jobs = crowd(world, 4)
+    w1.take()
+    w1 = die(world, w1)
+    assert wish(world, jobs[0]).probation == 1
+    # Now it is one of forty that die together.
+    w1 = Peer(world, "w2", slots=40).join()
+    others = world.submit(40 - len(w1.take()))
+    w1.start(*w1.take())
+    outlive(world, w1)
+    die(world, w1)
+    assert wish(world, others[0]).probation == 16
+    assert wish(world, jobs[0]).probation == 1
+
+
+def test_a_turn_that_was_given_up_counts_no_survivor(world: World) -> None:
+    w1, _ = crowd(world, 40)
+    suspects_of(w1)
+    world.jump(PROBATION_MS)
+    world.failing_turn(lambda: world.dispatcher.on_frame(w1.peer, Ready(s=w1.session, window=40, ahead=0), world.now))
+    w1.beat()
+    assert suspects_of(w1) == 0
+
+
+def wish(world: World, job_id: JobId) -> Demand:
+    """What the job's newest run asks for."""
+    run_id = world.runs(job_id)[-1].run_id
+    ((text,),) = world.engine.execute(
+        "SELECT wish FROM runs JOIN demands USING (demand_id) WHERE run_id = ?", (run_id,)
+    )
+    return rows.demand(text)
+
+
+@pytest.mark.parametrize("place", [0, 1, 99, 198, 199])
+def test_a_poison_among_many_is_found_after_few_deaths_and_none_of_them_pays(world: World, place: int) -> None:
+    w1, jobs = crowd(world, 200)
+    poison, deaths = jobs[place], 1
+    for _ in range(600):
+        taken = w1.take()
+        if poison in [world.run(run_id).job_id for run_id in taken]:
+            deaths += 1
+            w1 = die(world, w1)
+            w1.ready()
+        else:
+            w1.start(*taken)
+            world.jump(PROBATION_MS)
+            w1.beat()
+        if world.states(poison)[-1] == "failed/crash_limit":
+            break
+    w1.take()
+    assert world.states(poison)[-1] == "failed/crash_limit"
+    assert deaths <= CRASH_LIMIT_DEFAULT + 7
+    assert [world.runs(job_id)[-1].crashes for job_id in jobs if job_id != poison] == [0] * 199
+
+
+def test_no_number_of_crashes_ends_a_job_whose_limit_is_never(world: World) -> None:
+    w1 = Peer(world).join()
+    job_id = world.submit_one(policy=Policy(crash_limit=None))
+    for _ in range(CRASH_LIMIT_DEFAULT + 2):
+        w1.start(w1.take_one())
+        w1 = die(world, w1)
+        w1.ready()
+        world.wait(60_000, w1)
+    assert last(world, job_id)[1:] == (CRASH_LIMIT_DEFAULT + 2, True)
+    w1.finish(w1.take_one())
+    assert world.states(job_id)[-1] == "success/exit"
+
+
+# --- announced ends ---
+
+
+def leaving(world: World) -> tuple[Peer, JobId, JobId]:
+    """A worker that has announced its end, and its jobs: one runs, one was only handed to it."""
+    w1 = Peer(world).join()
+    started, waiting = submit_two(world, w1)
+    w1.start(run_of(world, started))
+    w1.say(Ready(s=w1.session, window=0, ahead=0, leaving=True))
+    return w1, started, waiting
+
+
+def is_blameless(world: World, *jobs: JobId) -> bool:
+    return [last(world, job_id)[1:] for job_id in jobs] == [(0, False)] * len(jobs)
+
+
+def test_the_silence_of_a_worker_that_announced_its_end_blames_nobody(world: World) -> None:
+    _, *jobs = leaving(world)
+    world.wait(TIMEOUT_MS)
+    assert is_blameless(world, *jobs)
+
+
+def test_a_new_start_after_an_announced_end_blames_nobody(world: World) -> None:
+    w1, *jobs = leaving(world)
+    die(world, w1)
+    assert is_blameless(world, *jobs)
+
+
+def test_a_guard_that_is_killed_after_its_announced_end_blames_nobody(world: World) -> None:
+    w1, *jobs = leaving(world)
+    w1.say(WorkerBye(s=w1.session, reason="guard_lost"))
+    assert is_blameless(world, *jobs)
+
+
+def test_an_announced_end_outlives_the_scheduler(world: World) -> None:
+    w1, *jobs = leaving(world)
+    world.restart()
+    die(world, w1)
+    assert is_blameless(world, *jobs)
+
+
+def test_an_agent_that_starts_anew_announces_the_end_of_its_worker_again(world: World) -> None:
+    w1, *jobs = leaving(world)
+    again = w1.again("agent", incarnation=w1.incarnation)
+    again.held = dict(w1.held)
+    world.hear(again.peer, replace(again.introduction(), leaving=True))
+    world.sent_to(again.peer)
+    die(world, again)
+    assert is_blameless(world, *jobs)
+
+
+def test_an_announced_end_is_forgotten_by_the_next_start(world: World) -> None:
+    w1, *jobs = leaving(world)
+    w1 = die(world, w1)
+    assert world.worker("w1").leaving_ms is None
+    w1.ready()
+    w1.start(*w1.take())
+    die(world, w1)
+    assert [last(world, job_id)[1] for job_id in jobs] == [1, 1]
+
+
+def test_an_announced_end_of_a_turn_that_was_given_up_is_heard_again(world: World) -> None:
+    w1 = Peer(world).join()
+    job_id = world.submit_one()
+    w1.start(w1.take_one())
+    told = Ready(s=w1.session, window=0, ahead=0, leaving=True)
+    world.failing_turn(lambda: world.dispatcher.on_frame(w1.peer, told, world.now))
+    w1.beat(leaving=True)
+    world.restart()
+    die(world, w1)
+    assert is_blameless(world, job_id)
+
+
+def test_a_worker_that_only_takes_nothing_more_has_not_announced_its_end(world: World) -> None:
+    w1 = Peer(world).join()
+    job_id = world.submit_one()
+    w1.start(w1.take_one())
+    w1.ready(window=0)
+    die(world, w1)
+    assert last(world, job_id)[1] == 1
+
+
+def test_an_announced_end_leaves_one_event(world: World) -> None:
+    w1, *_ = leaving(world)
+    w1.beat(leaving=True)
+    found = world.engine.execute("SELECT actor, was, became FROM events WHERE reason = 'leaving'")
+    assert found == [("worker w1", "active", "active")]

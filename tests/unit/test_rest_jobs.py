@@ -133,6 +133,12 @@ def test_what_a_job_says_of_its_failures_is_shown_where_it_is_not_the_usual(rest
     assert POLICY.keys() & usual.keys() == set()
 
 
+def test_a_crash_limit_of_never_is_stored_and_shown(rest: Rest) -> None:
+    job = rest.post("/jobs", {"name": "j", "command": "true", "crash_limit": "never"}).json
+    assert job["crash_limit"] == "never"
+    assert rest.get(f"/jobs/{job['id']}").json["crash_limit"] == "never"
+
+
 @pytest.mark.parametrize(
     ("field", "value", "detail"),
     [
@@ -140,6 +146,8 @@ def test_what_a_job_says_of_its_failures_is_shown_where_it_is_not_the_usual(rest
         ("retries", -1, "Expected `int` >= 0"),
         ("retries", 10_001, "Expected `int` <= 10000"),
         ("crash_limit", 0, "Expected `int` >= 1"),
+        ("crash_limit", 1_001, "Expected `int` <= 1000"),
+        ("crash_limit", "always", "Invalid enum value 'always'; it is a number or never"),
         ("on_lost", "maybe", "Invalid enum value 'maybe'; it is one of requeue, fail"),
         ("on_disconnect", "", "Invalid enum value ''; it is one of continue, stop"),
     ],

@@ -165,6 +165,10 @@ def test_a_job_says_what_becomes_of_its_failures() -> None:
     assert spec.needs == ("stop",)
 
 
+def test_a_crash_limit_of_never_is_none() -> None:
+    assert job_spec(JobBody(name="a", command="true", crash_limit="never")).policy == Policy(crash_limit=None)
+
+
 def test_a_job_that_says_nothing_of_its_failures_has_the_usual_policy() -> None:
     assert job_spec(JobBody(name="a", command="true")).policy == Policy()
 

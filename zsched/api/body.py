@@ -197,7 +197,8 @@ def _choice(shape: type[Struct], field: str) -> str:
         return f"; it is one of {', '.join(str(one.value) for one in kind)}"
     if typing.get_origin(kind) is Literal:
         return f"; it is one of {', '.join(typing.get_args(kind))}"
-    return ""
+    words = [typing.get_args(part) for part in typing.get_args(kind) if typing.get_origin(part) is Literal]
+    return f"; it is a number or {', '.join(words[0])}" if words else ""
 
 
 def _escaped(name: str) -> str:

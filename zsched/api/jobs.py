@@ -27,6 +27,7 @@ from zsched.api.context import (
 from zsched.api.gate import Principal
 from zsched.api.pages import address, answer_page
 from zsched.api.problem import Problem
+from zsched.api.why import why
 from zsched.dispatcher.commands import (
     Cancel,
     EditJob,
@@ -176,7 +177,8 @@ class JobItem:
             lambda found: found.status in TERMINAL,
             duration_ms(given, "wait", WAIT_MS_MAX) / 1000,
         )
-        _answer_state(resp, self._state(found))
+        state = self._state(found)
+        _answer_state(resp, state, why(self._context.reader, found, state.last))
 
     on_head = on_get
 
@@ -282,12 +284,14 @@ class JobLog:
         answer(resp, views.run(state.run, state.output))
 
 
-def _answer_state(resp: falcon.Response, state: Reply) -> None:
-    """Answer with a job and its last run."""
+def _answer_state(resp: falcon.Response, state: Reply, cause: views.View | None = None) -> None:
+    """Answer with a job and its last run, and why it waits."""
     assert isinstance(state, JobState)
     view = views.job(state.job)
     if state.last is not None:
         view["last_run"] = views.run(state.last, state.output)
+    if cause is not None:
+        view["why"] = cause
     answer(resp, view)
 
 

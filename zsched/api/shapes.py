@@ -64,17 +64,25 @@ class Job(Struct, kw_only=True):
     backoff: Backoff | UnsetType = UNSET
     on_lost: OnLost | UnsetType = UNSET
     on_disconnect: OnDisconnect | UnsetType = UNSET
-    crash_limit: Natural | UnsetType = UNSET
+    crash_limit: Natural | Literal["never"] | UnsetType = UNSET
     user: str | UnsetType = UNSET
     env: dict[str, str] | UnsetType = UNSET
     secret_env: dict[str, str] | UnsetType = UNSET
     cancelled_at: Time | UnsetType = UNSET
 
 
+class Why(Struct):
+    """Why a job waits: a stable word, and a sentence that may change."""
+
+    code: Literal["scheduled", "paused", "backoff", "no_workers", "no_match", "draining", "probation", "no_capacity"]
+    detail: str
+
+
 class JobWithRun(Job, kw_only=True):
-    """A job, and its run with the highest id."""
+    """A job, its run with the highest id, and why it is pending if it is."""
 
     last_run: Run | UnsetType = UNSET
+    why: Why | UnsetType = UNSET
 
 
 class HandedJob(Struct, kw_only=True):
@@ -111,6 +119,7 @@ class Worker(Struct, kw_only=True):
     agent: str | UnsetType = UNSET
     can: tuple[str, ...] | UnsetType = UNSET
     labels: dict[str, str] | UnsetType = UNSET
+    leaving_at: Time | UnsetType = UNSET
 
 
 class Ok(Struct):

@@ -91,9 +91,13 @@ def _policy(policy: Policy) -> View:
             "backoff": _unusual(policy.backoff, USUAL_BACKOFF, _backoff),
             "on_lost": _unusual(policy.on_lost, OnLost.REQUEUE),
             "on_disconnect": _unusual(policy.on_disconnect, OnDisconnect.CONTINUE),
-            "crash_limit": _unusual(policy.crash_limit, CRASH_LIMIT_DEFAULT),
+            "crash_limit": _unusual(policy.crash_limit, CRASH_LIMIT_DEFAULT, _crash_limit),
         }
     )
+
+
+def _crash_limit(limit: int | None) -> object:
+    return "never" if limit is None else limit
 
 
 def _backoff(backoff: Backoff) -> View:
@@ -185,6 +189,7 @@ def worker(worker: Worker) -> View:
             "agent": worker.agent or None,
             "can": list(worker.can) or None,
             "labels": dict(worker.labels or {}) or None,
+            "leaving_at": time(worker.leaving_ms),
             "last_seen": time(worker.last_seen_ms),
             "registered_at": time(worker.registered_ms),
         }

@@ -49,6 +49,8 @@ def facts(job: Job) -> Iterator[tuple[str, object]]:
     yield "command", job.command
     state = recurring.state(job)
     yield "status", exits.ending(job) if state == job.status else state
+    if "why" in view:
+        yield "waits", "{detail} ({code})".format(**view["why"])
     for key in (
         *("owner", "schedule", "timeout", "kill_grace", "retries", "backoff"),
         *("on_lost", "on_disconnect", "crash_limit", "user"),

@@ -18,7 +18,7 @@ Options:
                       While its worker can't reach the scheduler: continue, or stop before it may start elsewhere
                       (continue).
   --crash-limit=COUNT
-                      Give it up when so many workers were lost while it ran (5).
+                      Give it up when it may have killed so many workers; never is a number too (5).
   --user=USER         Whom it runs as, if the worker may run jobs as that user (the worker's own user).
   --env=VARIABLE...   A variable of the job's own: NAME=VALUE. May be given several times, as the next.
   --secret-env=VARIABLE...
@@ -149,11 +149,12 @@ def wanted(found: Mapping[str, options.Value]) -> list[View]:
 
 def policy(found: Mapping[str, options.Value]) -> PolicyFields:
     """What was said of its time and of its failures. Wrong usage ends the program; what words mean REST says."""
+    never = options.text(found, "--crash-limit") == "never"
     fields: PolicyFields = {
         "timeout": options.text(found, "--timeout"),
         "kill_grace": options.text(found, "--kill-grace"),
         "retries": options.number(__doc__, found, "--retries", least=0),
-        "crash_limit": options.number(__doc__, found, "--crash-limit"),
+        "crash_limit": "never" if never else options.number(__doc__, found, "--crash-limit"),
         "on_lost": options.choice(__doc__, found, "--on-lost", ("requeue", "fail")),
         "on_disconnect": options.choice(__doc__, found, "--on-disconnect", ("continue", "stop")),
     }

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from zsched.client import Client
+from zsched.client import Client, View
 from zsched.commands import options, table
 
 
@@ -32,7 +32,16 @@ def main(argv: Sequence[str]) -> int:
             print(worker["worker_id"])
     else:
         names = ("worker", "status", "kind", "slots", "host", "last seen")
-        keys = ("worker_id", "status", "kind", "slots", "host")
-        rows = [(*map(worker.get, keys), table.moment(worker["last_seen"])) for worker in workers]
+        keys = ("kind", "slots", "host")
+        rows = [
+            (worker["worker_id"], state(worker), *map(worker.get, keys), table.moment(worker["last_seen"]))
+            for worker in workers
+        ]
         table.show(names, rows)
     return 0
+
+
+def state(worker: View) -> str:
+    """The status of a worker; `leaving` for an active one that has announced its end."""
+    leaving = worker["status"] == "active" and "leaving_at" in worker
+    return "leaving" if leaving else str(worker["status"])

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Final
 
 from zsched import protocol
@@ -56,6 +57,16 @@ def on_rival(old: Session, frame: protocol.Register, now: Now) -> tuple[bool, st
         del old.rivals[frame.incarnation]
         return True, f"a worker named {old.name} is connected and alive: give this one another -id"
     return False, f"a worker named {old.name} was connected until now: wait until it times out"
+
+
+def leave(store: Store, session: Session, now: Now) -> None:
+    """A worker announces its end, in each frame from now on: one of them is stored. It continues with its runs, and may
+    be killed before they have ended.
+    """
+    store.leave(session.name, now.wall_ms)
+    if not session.leaving:
+        log.info("worker %s is about to end", session.name)
+        session.worker = replace(session.worker, leaving_ms=now.wall_ms)
 
 
 def finished(store: Store, frame: protocol.Register) -> set[int]:

@@ -184,7 +184,7 @@ class Dispatcher:
             case protocol.Heartbeat():
                 self._on_heartbeat(session, frame, now)
             case protocol.Ready():
-                session.ask(frame.window, frame.ahead)
+                self._on_asking(session, frame, now)
             case protocol.Started():
                 self._on_started(session, frame.run, frame.at_ms, now)
             case protocol.Log():
@@ -249,7 +249,7 @@ class Dispatcher:
         if old is not None and not same_start:
             spooled = arrival.finished(self._store, frame)
             self._returns.count(name, len(self._store.held_by(name)), now.mono_ms)
-            losses.lose_worker(self._store, name, "started anew", now, crash=True, spared=spooled)
+            losses.lose_worker(self._store, name, "started anew", now, crash=not old.leaving, spared=spooled)
         self._store.register(worker, now.wall_ms)
         session = Session(
             worker=worker,
@@ -260,8 +260,11 @@ class Dispatcher:
             key=key,
             sent_ms=frame.sent_ms,
             window_max=WINDOW_PER_SLOT_MAX * worker.slots if worker.slots < frame.slots else WINDOW_MAX,
+            survived=old.survived if old is not None and same_start else 0,
         )
         self._sessions.open(session)
+        if frame.leaving:
+            arrival.leave(self._store, session, now)
         keep, kill, missing = arrival.adopt(self._store, session, frame, now)
         self._give_back(session, missing, now)
         log.info("worker %s registered: %d slots, holds %d runs", name, worker.slots, len(keep))
@@ -288,7 +291,7 @@ class Dispatcher:
         if stuck:
             named = ", ".join(map(str, stuck[:_NAMED_MAX]))
             log.error("worker %s can't end the processes of %d runs: %s", session.name, len(stuck), named)
-        session.ask(frame.window, frame.ahead)
+        self._on_asking(session, frame, now)
         kill, cancel, missing = arrival.reconcile(self._store, session, frame.runs, frame.n, now)
         self._give_back(session, missing, now)
         self._ack(session, frame, kill, cancel)
@@ -316,6 +319,11 @@ class Dispatcher:
         if known.issuperset(RunId(run) for run in frame.stuck):
             self._ack(session, frame, *arrival.unwanted(held, frame.runs))
 
+    def _on_asking(self, session: Session, frame: protocol.Ready | protocol.Heartbeat, now: Now) -> None:
+        session.ask(frame.window, frame.ahead)
+        if frame.leaving:
+            arrival.leave(self._store, session, now)
+
     def _on_started(self, session: Session, run_id: int, at_ms: int, now: Now) -> None:
         if (
             self._store.start(RunId(run_id), session.name, moment(at_ms, now))
@@ -330,8 +338,8 @@ class Dispatcher:
             if result.run in verdicts:
                 continue
             ended = outcome(result, now)
+            losses.outlive(self._store, session, ended.run_id)
             verdict = verdicts[result.run] = self._store.finish(ended, session.name, now.wall_ms)
-            session.suspects.pop(RunId(result.run), None)
             if verdict == "stored":
                 if result.status == "failed":
                     retries.follow(self._store, RunId(result.run), now)
@@ -378,7 +386,7 @@ class Dispatcher:
     def _on_bye(self, session: Session, frame: protocol.WorkerBye, now: Now) -> None:
         log.info("worker %s says goodbye: %s", session.name, frame.reason)
         if frame.reason == "guard_lost":
-            losses.lose_worker(self._store, session.name, "lost its guard", now, crash=True)
+            losses.lose_worker(self._store, session.name, "lost its guard", now, crash=not session.leaving)
         else:
             # Also what was not said to have started may have run for a moment, and a run's id is used once: so nothing
             # is put back.
@@ -569,7 +577,8 @@ class Dispatcher:
         for session in self._sessions.silent(now.mono_ms, self._patience_ms):
             silence_ms = now.mono_ms - session.heard_ms
             log.warning("worker %s is inactive: silent for %d ms", session.name, silence_ms)
-            losses.lose_worker(self._store, session.name, f"silent for {silence_ms} ms", now, crash=True)
+            why = f"silent for {silence_ms} ms"
+            losses.lose_worker(self._store, session.name, why, now, crash=not session.leaving)
             self._retire(session, "silent", now)
 
     def _patience_ms(self, session: Session) -> int:

@@ -13,7 +13,7 @@ from typing import Final
 
 from zsched.dispatcher.session import Session
 from zsched.limits import CLAIM_BYTES_MAX, CLAIM_LARGE_RUNS_MAX, CLAIM_RUNS_MAX
-from zsched.matching import misfit
+from zsched.matching import Demand, misfit
 from zsched.model import DemandId, Now
 from zsched.store.contract import Claimed, Load, Ready, Store
 
@@ -82,8 +82,14 @@ def load(store: Store, session: Session) -> Load:
     return session.load
 
 
+def probation_room(store: Store, session: Session, demand: Demand) -> int:
+    """How many more runs of a suspect demand may be on probation on the worker; see losses.py for its bounds."""
+    held = load(store, session)
+    return min(demand.probation, held.together or demand.probation, 1 + session.survived) - held.probation
+
+
 def _fits(store: Store, ready: Ready, session: Session) -> bool:
-    if ready.demand.probation and load(store, session).probation:
+    if ready.demand.probation and probation_room(store, session, ready.demand) <= 0:
         return False
     return misfit(ready.demand, session.worker) is None
 
@@ -135,7 +141,9 @@ def _spread(
         # An even share, rounded up, of what waits; all of its room when there is enough for everybody.
         share = -(-waiting // len(most_room_first))
         negative_room, _, session = heapq.heappop(most_room_first)
-        count = 1 if best.demand.probation else min(-negative_room, share)
+        count = min(-negative_room, share)
+        if best.demand.probation:
+            count = min(count, probation_room(store, session, best.demand))
         got, more = _claim(store, best, floor, session, count, lease_ms, now, hand)
         taken += got
         waiting -= count

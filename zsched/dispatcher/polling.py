@@ -108,11 +108,12 @@ def report(store: Store, sessions: Sessions, command: Report, now: Now) -> RunId
     if command.status is RunStatus.RUNNING:
         _started(store, session, run, now)
     else:
+        if session is not None:
+            losses.outlive(store, session, run.run_id)
         refused = _ended(store, command, run, now)
         if refused is not None:
             return refused
         if session is not None:
-            session.suspects.pop(run.run_id, None)
             session.load = None
     return run.run_id
 

@@ -30,9 +30,10 @@ class Session:
 
     `window` and `ahead` are its last word on how much it takes, at most `window_max`; until `paused_until_ms` it gets
     nothing. `n` counts the run frames sent to it. `suspects` are its runs on probation, each with the moment its start
-    was heard of; `watched` those whose output somebody looks at, each with the moment until which it is sent. `handed`
-    are, of one that polls, the runs that it has not said to be running, each with the moment when it got it.
-    `rivals` are other starts of workers that claim its name, by incarnation, each with the moment when it first asked.
+    was heard of; `survived` counts those that it outlived. `watched` are those whose output somebody looks at, each
+    with the moment until which it is sent. `handed` are, of one that polls, the runs that it has not said to be
+    running, each with the moment when it got it. `rivals` are other starts of workers that claim its name, by
+    incarnation, each with the moment when it first asked.
     """
 
     worker: Worker
@@ -50,6 +51,7 @@ class Session:
     n: int = 0
     load: Load | None = None
     suspects: dict[RunId, int] = field(default_factory=dict)
+    survived: int = 0
     watched: dict[RunId, int] = field(default_factory=dict)
     handed: dict[RunId, int] = field(default_factory=dict)
     rivals: dict[str, int] = field(default_factory=dict)
@@ -61,6 +63,11 @@ class Session:
     @property
     def silent_since_ms(self) -> int:
         return max(self.heard_ms, self.excused_ms)
+
+    @property
+    def leaving(self) -> bool:
+        """Whether the worker announced its end: then its loss is nobody's fault."""
+        return self.worker.leaving_ms is not None
 
     def hear(self, now: Now) -> None:
         """A word of the worker was read."""
@@ -153,6 +160,7 @@ class Sessions:
             self._stored = None
         for session in self:
             session.load = None
+            session.survived = 0
         self._judge_at_ms = min((session.silent_since_ms + self._timeout_ms for session in self), default=None)
 
     def _add(self, session: Session) -> None:

@@ -57,13 +57,13 @@ class Claims(Core):
         for row in taken:
             run_id, job_id = RunId(row[0]), JobId(row[1])
             try:
-                order = self._order(run_id, job_id, row[2], row[3], probation, lease_ms)
+                order = self._order(run_id, job_id, row[2], row[3], probation > 0, lease_ms)
             except (StoreCorrupt, ValueError, TypeError, IndexError) as error:
                 self._quarantine(run_id, job_id, worker_id, repr(error), now_ms)
                 continue
             claimed.append(order)
             if probation:
-                self._execute(sql.SET_PROBATION, (run_id,))
+                self._execute(sql.SET_PROBATION, (probation, run_id))
             if ends and order.timeout_ms is not None:
                 self._execute(sql.SET_END, (now_ms + order.timeout_ms + order.grace_ms, run_id))
             self._moved(now_ms, "scheduler", job_id, run_id, PENDING, RUNNING, worker_id=worker_id)
@@ -102,7 +102,7 @@ class Claims(Core):
                 handed_n=n,
                 claimed_ms=claimed_ms,
                 started=bool(started),
-                probation=bool(probation),
+                probation=probation,
                 cancelled=bool(cancelled),
                 crashes=crashes,
                 stuck=bool(stuck),
@@ -128,8 +128,8 @@ class Claims(Core):
     def start(self, run_id: RunId, worker_id: WorkerId, started_ms: int) -> bool:
         return bool(self._execute(sql.START, (started_ms, run_id, worker_id)))
 
-    def clear_probation(self, run_id: RunId) -> None:
-        self._execute(sql.CLEAR_PROBATION, (run_id,))
+    def clear_probation(self, run_id: RunId) -> bool:
+        return bool(self._execute(sql.CLEAR_PROBATION, (run_id,)))
 
     def put_back(self, run_id: RunId, worker_id: WorkerId, reason: Reason, now_ms: int) -> bool:
         changed = self._execute(sql.PUT_BACK, (reason, now_ms, run_id, worker_id))

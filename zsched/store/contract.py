@@ -122,8 +122,8 @@ class Claimed:
 
 @dataclass(frozen=True, slots=True)
 class Holding:
-    """A run that is `running` on a worker, as the store believes. `once`: it may start at most once. `stuck`: its
-    processes were killed and do not end.
+    """A run that is `running` on a worker, as the store believes. `probation` as in Demand, 0 from when it was cleared.
+    `once`: it may start at most once. `stuck`: its processes were killed and do not end.
     """
 
     run_id: RunId
@@ -131,7 +131,7 @@ class Holding:
     handed_n: int
     claimed_ms: int
     started: bool
-    probation: bool
+    probation: int
     cancelled: bool
     crashes: int
     stuck: bool = False
@@ -140,10 +140,13 @@ class Holding:
 
 @dataclass(frozen=True, slots=True)
 class Load:
-    """How many runs a worker holds, how many of them are on probation, and the longest lease of any, 0 for none."""
+    """How many runs a worker holds, and how many of them are on probation. `together`: the least that one of these lets
+    be on probation at once; `lease_ms`: the longest lease of any run. Both are 0 for none.
+    """
 
     running: int
     probation: int
+    together: int = 0
     lease_ms: int = 0
 
 
@@ -473,8 +476,8 @@ class Store(Protocol):
     def start(self, run_id: RunId, worker_id: WorkerId, started_ms: int) -> bool:
         """Note that a run's process exists; repeating it does no harm. False: it isn't running on that worker."""
 
-    def clear_probation(self, run_id: RunId) -> None:
-        """The run has lived long enough beside others to be trusted. Nothing happens to one that has not started."""
+    def clear_probation(self, run_id: RunId) -> bool:
+        """The run has lived long enough to be trusted. False: it has not started, or was not on probation."""
 
     def finish(self, outcome: Outcome, worker_id: WorkerId, now_ms: int, *, text: bool = False) -> Verdict:
         """Store how a run ended, if it is running on that worker; a run with a cancel stored ends cancelled whatever it
@@ -495,13 +498,14 @@ class Store(Protocol):
         """
 
     def lose(
-        self, run_id: RunId, detail: str, *, crash: bool, suspect: bool, due_ms: int | None, now_ms: int
+        self, run_id: RunId, detail: str, *, crash: bool, together: int, due_ms: int | None, now_ms: int
     ) -> RunStatus:
         """End a running run as failed/worker_lost and make its successor pending; returns the task's status then.
 
-        `crash` counts against the job's crash limit, at which the run fails for good (`crash_limit`). A successor that
-        carries a crash, or is `suspect`, is on probation. With its cancel stored the run ends cancelled. A run that may
-        start only once, or is stuck (`unkillable`), has no successor. `due_ms`: not before.
+        `crash` counts against the job's crash limit, at which the run fails for good (`crash_limit`). `together`: the
+        successor is on probation, with at most that many at once on a worker; 0: as its predecessor was. One that
+        carries a crash is in any case, and that number never grows. With its cancel stored the run ends cancelled. A
+        run that may start only once, or is stuck (`unkillable`), has no successor. `due_ms`: not before.
         """
 
     def failed(self, run_id: RunId) -> Failed | None:
@@ -536,13 +540,18 @@ class Store(Protocol):
         """The worker as this transaction sees it."""
 
     def register(self, worker: Worker, now_ms: int) -> None:
-        """Store a worker as it introduced itself; it is active. Its first registration's time is kept."""
+        """Store a worker as it introduced itself. It is active, and not leaving; its first registration's time is
+        kept.
+        """
 
     def seen(self, worker_id: WorkerId, now_ms: int) -> None:
         """The worker gave a sign of life; it is active."""
 
     def note_seen(self, seen: Mapping[WorkerId, int]) -> None:
         """When workers were last heard. It changes nothing else of them, and what is stored already is not written."""
+
+    def leave(self, worker_id: WorkerId, now_ms: int) -> None:
+        """The worker announced its end. Repeating it does nothing."""
 
     def retire(self, worker_id: WorkerId, reason: str, now_ms: int) -> None:
         """The worker is inactive from now on."""
@@ -590,6 +599,9 @@ class Reader(Protocol):
         """A job's runs with an id below `before`, newest first."""
 
     def run(self, run_id: RunId) -> Run | None: ...
+
+    def demand(self, run_id: RunId) -> Demand | None:
+        """What a run asks of a worker; None when there is no such run, or that can't be read."""
 
     def output(self, run_id: RunId) -> RunOutput | None:
         """What is kept of the run's output; None while nothing is."""

@@ -103,10 +103,7 @@ class Core:
     def _demand(self, demand_id: DemandId) -> Demand:
         known = self._demands.get(demand_id)
         if known is None:
-            try:
-                known = rows.demand(self._execute(sql.DEMAND, (demand_id,))[0][0])
-            except (ValueError, TypeError, KeyError):
-                known = UNREADABLE
+            known = rows.readable_demand(self._execute(sql.DEMAND, (demand_id,))[0][0]) or UNREADABLE
             self._demands[demand_id] = known
         return known
 

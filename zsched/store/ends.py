@@ -95,7 +95,7 @@ class Ends(Core):
     # --- what is lost or failed, and its successors ---
 
     def lose(
-        self, run_id: RunId, detail: str, *, crash: bool, suspect: bool, due_ms: int | None, now_ms: int
+        self, run_id: RunId, detail: str, *, crash: bool, together: int, due_ms: int | None, now_ms: int
     ) -> RunStatus:
         found = self._execute(sql.LOSING, (run_id,))
         assert found, "only a running run can be lost"
@@ -105,7 +105,7 @@ class Ends(Core):
             status, reason = CANCELLED, Reason.CANCELLED
         elif stuck:
             status, reason = FAILED, Reason.UNKILLABLE
-        elif crash and crashes >= crash_limit:
+        elif crash and 0 < crash_limit <= crashes:
             status, reason = FAILED, Reason.CRASH_LIMIT
         else:
             status, reason = FAILED, Reason.WORKER_LOST
@@ -113,8 +113,8 @@ class Ends(Core):
         demand = self._demand(demand_id)
         if reason is not Reason.WORKER_LOST or demand.once:
             return status
-        if crashes or suspect:
-            demand_id = self._demand_id(replace(demand, probation=True))
+        if together := together or int(crash):
+            demand_id = self._demand_id(replace(demand, probation=min(together, demand.probation or together)))
         facts = (attempt + started, demand_id, due_ms, crashes, failures)
         self._follow(run_id, job_id, facts, Succession.REQUEUED, now_ms)
         return PENDING

@@ -7,6 +7,7 @@ from contextlib import closing
 from typing import Final, TypeVar
 
 from zsched.limits import PENDING_RUNS_MAX
+from zsched.matching import Demand
 from zsched.model import (
     Event,
     Job,
@@ -82,6 +83,10 @@ class EngineReader:
     def run(self, run_id: RunId) -> Run | None:
         found = self._execute(sql.RUN, (run_id,))
         return rows.run(found[0]) if found else None
+
+    def demand(self, run_id: RunId) -> Demand | None:
+        found = self._execute(sql.DEMAND_OF, (run_id,))
+        return rows.readable_demand(found[0][0]) if found else None
 
     def output(self, run_id: RunId) -> RunOutput | None:
         found = self._execute(sql.OUTPUT, (run_id,))

@@ -74,7 +74,7 @@ def policy(row: Row) -> Policy:
     return Policy(
         timeout_ms=timeout_ms,
         grace_ms=grace_ms,
-        crash_limit=crash_limit,
+        crash_limit=crash_limit or None,
         retries=retries,
         backoff=backoff(backoff_),
         on_lost=OnLost(on_lost),
@@ -85,7 +85,7 @@ def policy(row: Row) -> Policy:
 def stored_policy(given: Policy) -> Row:
     """What `policy` reads."""
     return (
-        given.timeout_ms, given.grace_ms, given.crash_limit, given.retries, stored_backoff(given.backoff),
+        given.timeout_ms, given.grace_ms, given.crash_limit or 0, given.retries, stored_backoff(given.backoff),
         given.on_lost, given.on_disconnect,
     )  # fmt: skip
 
@@ -157,7 +157,7 @@ def run(row: Row) -> Run:
 
 def worker(row: Row) -> Worker:
     (worker_id, kind, status, slots, registered_ms, last_seen_ms, host, incarnation, boot_id) = row[:9]
-    lock_device, lock_inode, agent, can, labels = row[9:]
+    lock_device, lock_inode, agent, can, labels, leaving_ms = row[9:]
     return Worker(
         worker_id=WorkerId(worker_id),
         kind=WorkerKind(kind),
@@ -172,12 +172,15 @@ def worker(row: Row) -> Worker:
         agent=agent,
         can=tuple(_or_none(json.loads, can) or ()),
         labels=_or_none(json.loads, labels) or {},
+        leaving_ms=leaving_ms,
     )
 
 
 def wish(demand: Demand) -> str:
     """A demand as the canonical text that makes it unique."""
-    asked: dict[str, object] = {"needs": sorted(demand.needs), "probation": demand.probation}
+    # A truth value where it says the same: so earlier releases wrote it.
+    probation = demand.probation if demand.probation > 1 else bool(demand.probation)
+    asked: dict[str, object] = {"needs": sorted(demand.needs), "probation": probation}
     if demand.once:
         asked["once"] = True
     return json.dumps(asked, sort_keys=True, separators=(",", ":"))
@@ -186,7 +189,15 @@ def wish(demand: Demand) -> str:
 def demand(text: str) -> Demand:
     """The demand that `wish` wrote."""
     read = json.loads(text)
-    return Demand(needs=tuple(read["needs"]), probation=read["probation"], once=read.get("once", False))
+    return Demand(needs=tuple(read["needs"]), probation=int(read["probation"]), once=read.get("once", False))
+
+
+def readable_demand(text: str) -> Demand | None:
+    """The demand that `wish` wrote; None for what is damaged."""
+    try:
+        return demand(text)
+    except (ValueError, TypeError, KeyError):
+        return None
 
 
 def token(row: Row) -> Token:

@@ -18,6 +18,7 @@ BEGIN_EPOCH: Final = "INSERT INTO schedulers (host, pid, version, started_ms) VA
 END_EPOCH: Final = "UPDATE schedulers SET stopped_ms = ? WHERE epoch = ?"
 
 FIND_DEMAND: Final = "SELECT demand_id FROM demands WHERE wish = ?"
+DEMAND_OF: Final = "SELECT wish FROM runs JOIN demands USING (demand_id) WHERE run_id = ?"
 ADD_DEMAND: Final = "INSERT INTO demands (wish) VALUES (?) RETURNING demand_id"
 DEMAND: Final = "SELECT wish FROM demands WHERE demand_id = ?"
 
@@ -152,13 +153,15 @@ CLAIM: Final = """
 ORDER: Final = """
     SELECT name, command, timeout_ms, grace_ms, created_ms, updated_ms, run_as, env, secret_env FROM jobs
     WHERE job_id = ?"""
-SET_PROBATION: Final = "UPDATE runs SET probation = 1 WHERE run_id = ? AND status = 'running'"
+SET_PROBATION: Final = "UPDATE runs SET probation = ? WHERE run_id = ? AND status = 'running'"
 # The start may have been told in a turn that was given up.
 CLEAR_PROBATION: Final = """
-    UPDATE runs SET probation = 0 WHERE run_id = ? AND status = 'running' AND started_ms IS NOT NULL"""
+    UPDATE runs SET probation = 0
+    WHERE run_id = ? AND status = 'running' AND started_ms IS NOT NULL AND probation > 0 RETURNING run_id"""
 SET_END: Final = "UPDATE runs SET ends_ms = ? WHERE run_id = ?"
 LOAD: Final = """
-    SELECT count(*), coalesce(sum(probation), 0), coalesce(max(lease_ms), 0) FROM runs
+    SELECT count(*), count(nullif(probation, 0)), coalesce(min(nullif(probation, 0)), 0), coalesce(max(lease_ms), 0)
+    FROM runs
     WHERE worker_id = ? AND status = 'running'"""
 HELD: Final = """
     SELECT run_id, job_id, handed_n, claimed_ms, started_ms IS NOT NULL, probation, cancel_ms IS NOT NULL,
@@ -220,23 +223,25 @@ OUTPUT: Final = """
 
 # --- workers ---
 
-_WORKER: Final = (
+_INTRODUCED: Final = (
     "worker_id, kind, status, slots, registered_ms, last_seen_ms, host, incarnation, boot_id, lock_device,"
     " lock_inode, agent, can, labels"
 )
+_WORKER: Final = f"{_INTRODUCED}, leaving_ms"
 WORKER: Final = f"SELECT {_WORKER} FROM workers WHERE worker_id = ?"
 WORKERS: Final = f"SELECT {_WORKER} FROM workers WHERE worker_id > ? ORDER BY worker_id"
 WORKERS_BY_STATUS: Final = "SELECT status, count(*) FROM workers GROUP BY status"
 ACTIVE_WORKERS: Final = f"SELECT {_WORKER} FROM workers WHERE status = 'active' ORDER BY worker_id"
 REGISTER: Final = f"""
-    INSERT INTO workers ({_WORKER}) VALUES (?, ?, 'active', ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+    INSERT INTO workers ({_INTRODUCED}) VALUES (?, ?, 'active', ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
     ON CONFLICT (worker_id) DO UPDATE SET kind = excluded.kind, status = 'active', slots = excluded.slots,
         last_seen_ms = excluded.last_seen_ms, host = excluded.host, incarnation = excluded.incarnation,
         boot_id = excluded.boot_id, lock_device = excluded.lock_device, lock_inode = excluded.lock_inode,
-        agent = excluded.agent, can = excluded.can, labels = excluded.labels"""
+        agent = excluded.agent, can = excluded.can, labels = excluded.labels, leaving_ms = NULL"""
 WORKER_STATUS: Final = "SELECT status FROM workers WHERE worker_id = ?"
 SEEN: Final = "UPDATE workers SET last_seen_ms = ?, status = 'active' WHERE worker_id = ?"
 NOTE_SEEN: Final = "UPDATE workers SET last_seen_ms = ? WHERE worker_id = ? AND last_seen_ms <> ?"
+LEAVE: Final = "UPDATE workers SET leaving_ms = ? WHERE worker_id = ? AND leaving_ms IS NULL RETURNING status"
 RETIRE: Final = "UPDATE workers SET status = 'inactive' WHERE worker_id = ? AND status = 'active'"
 
 ADD_EVENT: Final = """

@@ -39,6 +39,10 @@ class Workers(Core):
     def note_seen(self, seen: Mapping[WorkerId, int]) -> None:
         self._engine.executemany(sql.NOTE_SEEN, ((ms, worker_id, ms) for worker_id, ms in seen.items()))
 
+    def leave(self, worker_id: WorkerId, now_ms: int) -> None:
+        for (status,) in self._execute(sql.LEAVE, (now_ms, worker_id)):
+            self._worker_event(now_ms, f"worker {worker_id}", status, status, worker_id, "leaving")
+
     def retire(self, worker_id: WorkerId, reason: str, now_ms: int) -> None:
         was = self._execute(sql.WORKER_STATUS, (worker_id,))
         self._execute(sql.RETIRE, (worker_id,))

@@ -48,8 +48,10 @@ from zsched.worker.reports import Reports
 
 # What this worker knows of beyond a plain command line.
 CAN: Final = ("env", "secret_env", "stop", "user")
-# A run on probation that lives so long has not killed its worker: the scheduler is told at once.
+# A run on probation that lives so long has not killed its worker: the scheduler is told at once, of all that do so
+# within a step by one heartbeat.
 _PROBATION_MS: Final = 1_000
+_PROBATION_STEP_MS: Final = 50
 # Another worker holds our name: it may be a dead one that has not timed out yet.
 _DUPLICATE_RETRY_MS: Final = 1_000
 # The guard is asked this often whether it lives, or each heartbeat; and told that we do.
@@ -109,7 +111,8 @@ class Agent:
         self._n = 0
         self._heartbeat_at_ms = 0
         self._ready_at_ms = 0
-        self._asked = (0, 0)
+        # Window, ahead and whether we leave, as the scheduler last got them.
+        self._asked = (0, 0, False)
         # When the guard last spoke; and when to ask it again, None while that is not answered.
         self._guard_heard_ms = now.mono_ms
         self._alive_at_ms: int | None = now.mono_ms
@@ -265,6 +268,7 @@ class Agent:
                 agent=__version__,
                 can=CAN,
                 runs=self._all_held(),
+                leaving=self._stopping,
             )
         )
         self._renewal.on_register(now.mono_ms)
@@ -288,7 +292,7 @@ class Agent:
         if self._alive_at_ms is not None:
             self._alive_at_ms = now.mono_ms
         self._heartbeat_at_ms = now.mono_ms + self._renewal.beat_ms(self._session.heartbeat_ms)
-        self._asked = (0, 0)
+        self._asked = (0, 0, self._stopping)
         unwanted = set(frame.kill)
         # What is running and not named at all was handed out by a session that this one replaced.
         unwanted |= {run for run, phase in self._held.items() if phase != "finished"} - set(frame.keep)
@@ -393,22 +397,33 @@ class Agent:
         """Send `ready` when it says something new, and now and then while idle."""
         if self._session is None or self._guard_silent(now):
             return
-        asking = self._asking(now)
+        window, ahead = self._asking(now)
+        asking = window, ahead, self._stopping
         if asking == self._asked and (self._held or now.mono_ms < self._ready_at_ms):
             return
         self._asked = asking
         self._ready_at_ms = now.mono_ms + self._hello.poll_ms
-        self.to_scheduler.append(Ready(s=self._session.name, window=asking[0], ahead=asking[1]))
+        self.to_scheduler.append(Ready(s=self._session.name, window=window, ahead=ahead, leaving=self._stopping))
 
     def _heartbeat(self, session: Session, now: Now) -> None:
         seq = self._renewal.on_heartbeat(now.mono_ms)
         self._heartbeat_at_ms = now.mono_ms + self._renewal.beat_ms(session.heartbeat_ms)
         self._probation_at_ms = [at_ms for at_ms in self._probation_at_ms if at_ms > now.mono_ms]
-        self._asked = window, ahead = self._asking(now)
+        window, ahead = self._asking(now)
+        self._asked = window, ahead, self._stopping
         runs = self._all_held()
         stuck = tuple(held.run for held in runs if held.run in self._stuck and held.phase == "running")
         self.to_scheduler.append(
-            Heartbeat(s=session.name, seq=seq, n=self._n, window=window, ahead=ahead, runs=runs, stuck=stuck)
+            Heartbeat(
+                s=session.name,
+                seq=seq,
+                n=self._n,
+                window=window,
+                ahead=ahead,
+                runs=runs,
+                stuck=stuck,
+                leaving=self._stopping,
+            )
         )
 
     def _all_held(self) -> tuple[Held, ...]:
@@ -449,7 +464,7 @@ class Agent:
             return
         self.to_scheduler.append(Started(s=self._session.name, run=run, pid=pid, at_ms=at_ms))
         if run in self._probation:
-            self._probation_at_ms.append(now.mono_ms + _PROBATION_MS)
+            self._probation_at_ms.append(-(-(now.mono_ms + _PROBATION_MS) // _PROBATION_STEP_MS) * _PROBATION_STEP_MS)
 
     def _on_ended(self, results: tuple[RunResult, ...], now: Now) -> None:
         kept = [result for result in results if result.run in self._held and result.run not in self._dropped]
