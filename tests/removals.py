@@ -80,8 +80,9 @@ _REMOVALS: Final = (
         (
             "api/jobs.py",
             "        _answer_state(resp, self._context.inbox.call(Cancel(number, caller(req))))\n",
-            "        self._context.inbox.call(Cancel(number, caller(req)))\n"
-            "        _answer_state(resp, JobItem(self._context)._state(_found(self._context.reader.job(number))))\n",
+            """        self._context.inbox.call(Cancel(number, caller(req)))
+        _answer_state(resp, JobItem(self._context)._state(_found(self._context.reader.job(number))))
+""",
         ),
     ),
     removal(

@@ -1,4 +1,4 @@
-"""Durations, sizes and names as people write them. Pure: text in, integers out, and back; for configuration
+"""Durations, times, sizes and names as people write them. Pure: text in, integers out, and back; for configuration
 and job specs.
 
 Durations have Go's form with days added: `500ms`, `3s`, `1m30s`, `2h`, `1d`. Sizes name their unit: `64MiB`, `10MB`,
@@ -8,6 +8,7 @@ Durations have Go's form with days added: `500ms`, `3s`, `1m30s`, `2h`, `1d`. Si
 from __future__ import annotations
 
 import re
+from datetime import UTC, datetime
 from fractions import Fraction
 from functools import lru_cache
 from typing import Final
@@ -26,6 +27,9 @@ VARIABLE_NAME: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
 # Text longer than this is refused unread.
 _CHARS_MAX: Final = 64
+
+# The end of the year 9999, the last that RFC 3339 can write.
+_LATEST_MS: Final = 253_402_300_799_999
 
 _DURATION_UNITS_MS: Final[dict[str, Fraction]] = {
     "d": Fraction(86_400_000),
@@ -73,6 +77,14 @@ def parse_duration_ms(text: str) -> int:
     if total_ms > DURATION_MS_MAX:
         raise ValueError(f"{_quoted(text)} is too long; the longest duration is {format_duration_ms(DURATION_MS_MAX)}")
     return -int(-total_ms // 1)
+
+
+# Jobs that were submitted together have one time, and a job and its run mostly have one too.
+@lru_cache(maxsize=1024)
+def format_time(at_ms: int) -> str:
+    """Milliseconds since 1970 as RFC 3339 in UTC, such as 2026-11-24T07:50:35.123Z."""
+    at = datetime.fromtimestamp(min(at_ms, _LATEST_MS) / 1000, UTC)
+    return at.isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 def format_duration_ms(duration_ms: int) -> str:

@@ -27,7 +27,6 @@ from zsched.api.context import (
 from zsched.api.gate import Principal
 from zsched.api.pages import address, answer_page
 from zsched.api.problem import Problem
-from zsched.api.why import why
 from zsched.dispatcher.commands import (
     Cancel,
     EditJob,
@@ -42,6 +41,7 @@ from zsched.dispatcher.commands import (
     RunState,
     Submit,
 )
+from zsched.dispatcher.why import why
 from zsched.keys import KeyFileError
 from zsched.limits import (
     JOBS_BODY_BYTES_MAX,
@@ -177,8 +177,7 @@ class JobItem:
             lambda found: found.status in TERMINAL,
             duration_ms(given, "wait", WAIT_MS_MAX) / 1000,
         )
-        state = self._state(found)
-        _answer_state(resp, state, why(self._context.reader, found, state.last))
+        _answer_state(resp, self._state(found))
 
     on_head = on_get
 
@@ -199,7 +198,8 @@ class JobItem:
     def _state(self, job: Job) -> JobState:
         reader = self._context.reader
         last = reader.last_run(job.job_id)
-        return JobState(job, last, None if last is None else reader.output(last.run_id))
+        output = None if last is None else reader.output(last.run_id)
+        return JobState(job, last, output, why(reader, job, last))
 
 
 class JobRuns:
@@ -284,14 +284,14 @@ class JobLog:
         answer(resp, views.run(state.run, state.output))
 
 
-def _answer_state(resp: falcon.Response, state: Reply, cause: views.View | None = None) -> None:
+def _answer_state(resp: falcon.Response, state: Reply) -> None:
     """Answer with a job and its last run, and why it waits."""
     assert isinstance(state, JobState)
     view = views.job(state.job)
     if state.last is not None:
         view["last_run"] = views.run(state.last, state.output)
-    if cause is not None:
-        view["why"] = cause
+    if state.cause is not None:
+        view["why"] = {"code": state.cause.code, "detail": state.cause.detail}
     answer(resp, view)
 
 

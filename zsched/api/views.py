@@ -5,9 +5,8 @@ look for it.
 from __future__ import annotations
 
 from collections.abc import Callable
-from datetime import UTC, datetime
 from functools import lru_cache
-from typing import Final, TypeVar
+from typing import TypeVar
 
 from zsched.limits import CRASH_LIMIT_DEFAULT, GRACE_MS_DEFAULT, LOGS_BYTES_SHOWN
 from zsched.model import (
@@ -25,26 +24,15 @@ from zsched.model import (
     WorkerKey,
 )
 from zsched.store.contract import Claimed, RunOutput
-from zsched.units import format_duration_ms
+from zsched.units import format_duration_ms, format_time
 
 View = dict[str, object]
 T = TypeVar("T")
 
-# The end of the year 9999, the last that RFC 3339 can write.
-_LATEST_MS: Final = 253_402_300_799_999
 
-
-# Jobs that were submitted together have one time, and a job and its run mostly have one too.
-@lru_cache(maxsize=1024)
 def time(at_ms: int | None) -> str | None:
-    """Milliseconds since 1970 as RFC 3339 in UTC, such as 2026-11-24T07:50:35.123Z."""
-    if at_ms is None:
-        return None
-    return (
-        datetime.fromtimestamp(min(at_ms, _LATEST_MS) / 1000, UTC)
-        .isoformat(timespec="milliseconds")
-        .replace("+00:00", "Z")
-    )
+    """Milliseconds since 1970 as RFC 3339; None for none."""
+    return None if at_ms is None else format_time(at_ms)
 
 
 def job(job: Job) -> View:

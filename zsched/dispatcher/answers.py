@@ -26,6 +26,7 @@ from zsched.dispatcher.commands import (
     RunState,
     TokenState,
 )
+from zsched.dispatcher.why import why
 from zsched.model import Job, RunId
 from zsched.store.contract import Reader, StoreCorrupt
 
@@ -60,7 +61,8 @@ def complete(reads: Reader, command: Command, reply: Reply) -> Reply:
 
 def _job_state(reads: Reader, job: Job) -> JobState:
     last = _unless_damaged(lambda: reads.last_run(job.job_id))
-    return JobState(job, last, None if last is None else _unless_damaged(lambda: reads.output(last.run_id)))
+    output = None if last is None else _unless_damaged(lambda: reads.output(last.run_id))
+    return JobState(job, last, output, why(reads, job, last))
 
 
 def _unless_damaged(read: Callable[[], T | None]) -> T | None:

@@ -154,12 +154,21 @@ class Made:
 
 
 @dataclass(frozen=True, slots=True)
+class Cause:
+    """Why a job waits: a stable code, and a sentence."""
+
+    code: str
+    detail: str
+
+
+@dataclass(frozen=True, slots=True)
 class JobState:
-    """A job, its last run, and what is kept of that run's output."""
+    """A job, its last run, what is kept of that run's output, and why the job waits if it does."""
 
     job: Job
     last: Run | None
     output: RunOutput | None
+    cause: Cause | None
 
 
 @dataclass(frozen=True, slots=True)

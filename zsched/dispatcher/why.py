@@ -9,20 +9,21 @@ from __future__ import annotations
 from collections.abc import Iterable
 from contextlib import closing
 
-from zsched.api.views import View, time
+from zsched.dispatcher.commands import Cause
 from zsched.matching import Demand, misfit
 from zsched.model import Job, Run, RunStatus, Worker, WorkerStatus
 from zsched.store.contract import Reader
+from zsched.units import format_time
 
 
-def why(reader: Reader, job: Job, last: Run | None) -> View | None:
+def why(reader: Reader, job: Job, last: Run | None) -> Cause | None:
     """Why the job waits; `last` is its run with the highest id. None for a job that is not pending."""
     if job.status is not RunStatus.PENDING:
         return None
     if last is None or last.status is not RunStatus.PENDING:
         return _unfired(job)
     if last.due_ms is not None:
-        return _cause("backoff", f"{_history(last)}: it is tried again at {time(last.due_ms)}")
+        return Cause("backoff", f"{_history(last)}: it is tried again at {format_time(last.due_ms)}")
     demand = reader.demand(last.run_id)
     if demand is None:
         return None
@@ -31,17 +32,17 @@ def why(reader: Reader, job: Job, last: Run | None) -> View | None:
     if unfit is not None:
         return unfit
     if demand.probation:
-        return _cause("probation", _on_probation(last, demand))
-    return _cause("no_capacity", "it waits for a free slot on a worker")
+        return Cause("probation", _on_probation(last, demand))
+    return Cause("no_capacity", "it waits for a free slot on a worker")
 
 
-def _unfired(job: Job) -> View | None:
+def _unfired(job: Job) -> Cause | None:
     if job.paused_ms is not None:
-        return _cause("paused", "its schedule is paused")
-    return None if job.next_fire_ms is None else _cause("scheduled", "it waits for its next fire")
+        return Cause("paused", "its schedule is paused")
+    return None if job.next_fire_ms is None else Cause("scheduled", "it waits for its next fire")
 
 
-def _unfit(demand: Demand, workers: Iterable[Worker]) -> View | None:
+def _unfit(demand: Demand, workers: Iterable[Worker]) -> Cause | None:
     """Why no worker can take the run now or later; None: one can when it has a free slot."""
     ends, wrong = "", ""
     for worker in workers:
@@ -55,10 +56,10 @@ def _unfit(demand: Demand, workers: Iterable[Worker]) -> View | None:
         else:
             return None
     if ends:
-        return _cause("draining", ends)
+        return Cause("draining", ends)
     if wrong:
-        return _cause("no_match", f"no active worker can take it: {wrong}")
-    return _cause("no_workers", "no worker is active")
+        return Cause("no_match", f"no active worker can take it: {wrong}")
+    return Cause("no_workers", "no worker is active")
 
 
 def _on_probation(run: Run, demand: Demand) -> str:
@@ -71,7 +72,3 @@ def _history(run: Run) -> str:
     counted = ((run.failures, "failure", "failures"), (run.crashes, "crash", "crashes"))
     happened = [f"{count} {single if count == 1 else several}" for count, single, several in counted if count]
     return f"after {' and '.join(happened) or 'the loss of its worker'}"
-
-
-def _cause(code: str, detail: str) -> View:
-    return {"code": code, "detail": detail}
