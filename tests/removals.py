@@ -80,16 +80,16 @@ _REMOVALS: Final = (
         (
             "api/jobs.py",
             "        _answer_state(resp, self._context.inbox.call(Cancel(number, caller(req))))\n",
-            """        self._context.inbox.call(Cancel(number, caller(req)))
-        _answer_state(resp, JobItem(self._context)._state(_found(self._context.reader.job(number))))
-""",
+            (
+                "        self._context.inbox.call(Cancel(number, caller(req)))\n"
+                "        _answer_state(resp, JobItem(self._context)._state(_found(self._context.reader.job(number))))\n"
+            ),
         ),
     ),
     removal(
         6,
         "heartbeats of a turn that fails are not acked",
-        "system/test_loop.py::test_a_heartbeat_is_acked_though_its_turn_fails"
-        " faults/test_full_disk.py::test_while_the_disk_is_full_no_lease_ends",
+        "system/test_loop.py::test_a_heartbeat_is_acked_though_its_turn_fails",
         ("loop.py", "        self._ack_unstored()\n", ""),
     ),
     removal(
