@@ -41,12 +41,12 @@ def length_s(short: float) -> float:
 class Stage:
     """A scheduler and its workers. Leaving it kills what is left; `close_the_books` is the last word of every test."""
 
-    def __init__(self, folder: Path, *flags: str, db: Path | None = None) -> None:
-        """`db`: where the database is, if not in the folder."""
+    def __init__(self, folder: Path, *flags: str, db: Path | None = None, timeout_s: float = TIMEOUT_S) -> None:
+        """`db`: where the database is, if not in the folder. `timeout_s`: the worker timeout."""
         self.folder = folder
         self.db = db or folder / "scheduler.db"
         self._held = ExitStack()
-        flags = ("-db", str(self.db), "-worker-timeout", f"{TIMEOUT_S:.0f}s", *flags)
+        flags = ("-db", str(self.db), "-worker-timeout", f"{timeout_s:.0f}s", *flags)
         self.scheduler = self._held.enter_context(Scheduler(folder, *flags))
         self.workers: dict[str, WorkerProcess] = {}
 

@@ -127,7 +127,7 @@ class Dialogue:
         sent: list[WorkerFrame] = []
         for frame in self.agent.to_scheduler:
             if isinstance(frame, Register):
-                assert self._registered_ms <= frame.sent_ms <= self.mono_ms
+                assert self._registered_ms < frame.sent_ms <= max(self.mono_ms, self._registered_ms + 1)
                 self._registered_ms = frame.sent_ms
                 frame = replace(frame, sent_ms=0)
             sent.append(frame)
@@ -893,7 +893,7 @@ def test_before_the_goodbye_it_is_told_what_is_left_behind(d: Dialogue) -> None:
     d.sent()
     d.guard(messages.Stuck((1,)), messages.Leave())
     told = Heartbeat(s="s1", seq=1, n=1, window=0, ahead=0, runs=(Held(1, "running"),), stuck=(1,))
-    d.says(told, WorkerBye(s="s1", reason="shutdown"))
+    d.says(told, WorkerBye(s="s1", reason="shutdown", runs=(Held(1, "running"),)))
 
 
 def test_one_that_nobody_wants_is_not_listed_and_holds_up_the_rest_all_the_same(d: Dialogue) -> None:
@@ -986,9 +986,20 @@ def test_a_worker_that_stops_asks_for_nothing_and_says_goodbye(d: Dialogue) -> N
     d.guard(messages.Ended((result(1),)))
     d.hear(acked(1))
     d.guard(messages.Leave())
-    d.says(Result(s="s1", results=(result(1),)), WorkerBye(s="s1", reason="shutdown"))
+    d.says(Result(s="s1", results=(result(1),)), WorkerBye(s="s1", reason="shutdown", runs=()))
     d.orders(messages.Forget((1,)))
     assert d.agent.exit_code == 0
+
+
+def test_the_goodbye_lists_all_that_is_held_but_what_never_starts(d: Dialogue) -> None:
+    d.hear(run_frame(1, 1, 2))
+    d.guard(messages.Ended((result(1),)), messages.Stopping())
+    # The guard ends before it reads of run 3.
+    d.hear(run_frame(2, 3))
+    d.orders(d.start(1, 2), d.start(3))
+    d.guard(messages.Gone((2,)), messages.Leave())
+    *_, bye = d.sent()
+    assert bye == WorkerBye(s="s1", reason="shutdown", runs=(Held(1, "finished"), Held(2, "running")))
 
 
 def test_a_lost_guard_is_told(d: Dialogue) -> None:

@@ -332,13 +332,7 @@ class Dispatcher:
         if frame.reason == "guard_lost":
             losses.lose_worker(self._store, session.name, "lost its guard", now, crash=True)
         else:
-            # Also what was not said to have started may have run for a moment, and a run's id is used once: so nothing
-            # is put back.
-            held = self._store.held_by(session.name)
-            self._returns.count(session.name, len(held), now.mono_ms)
-            for run in held:
-                losses.lose_run(self._store, session.name, run, "said goodbye", now, crash=False)
-            losses.log_lost(session.name, "said goodbye", held)
+            self._returns.count(session.name, arrival.leave(self._store, session, frame, now), now.mono_ms)
         self._retire(session, frame.reason, now)
 
     # --- commands ----------------------------------------------------------------------------------------------------

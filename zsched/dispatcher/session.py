@@ -29,6 +29,7 @@ class Session:
     nothing. `n` counts the run frames sent to it. `suspects` are its runs on probation, each with the moment its start
     was heard of; `watched` those whose output somebody looks at, each with the moment until which it is sent. `handed`
     are, of one that polls, the runs that it has not said to be running, each with the moment when it got it.
+    `finished` are its runs that may start only once, and that it said to have ended: their results are on their way.
     `rival_ms` is when another worker first claimed its name.
     """
 
@@ -47,6 +48,7 @@ class Session:
     suspects: dict[RunId, int] = field(default_factory=dict)
     watched: dict[RunId, int] = field(default_factory=dict)
     handed: dict[RunId, int] = field(default_factory=dict)
+    finished: frozenset[RunId] = frozenset()
     rival_ms: int | None = None
 
     @property
