@@ -215,8 +215,8 @@ class Log(FromWorker, frozen=True, tag="log"):
 
 
 class WorkerBye(FromWorker, frozen=True, tag="bye"):
-    """The worker leaves. `guard_lost` counts as a loss of its runs; any other reason counts against nothing. `runs`: all
-    that it still holds; None: it does not say.
+    """The worker leaves. `guard_lost` counts as a loss of its runs; any other reason counts against nothing. `runs` are
+    all that it still holds; None: it does not say.
     """
 
     reason: Word

@@ -196,19 +196,21 @@ class Nemesis:
             self._tell(machine.name, f"its guard stands still until {machine.guard.still_ms}")
 
     def strand_runs(self) -> None:
-        """A session is lost while orders of it lie before a guard that stands still: none of them may start."""
-        machine = self._machine()
-        if machine.guard is None:
-            return
-        machine.guard.stand_still(900)
-        self._tell(machine.name, "its guard stands still until it has orders and no session")
+        """Sessions are lost while orders of them lie before guards that stand still: none of those may start."""
+        for machine in list(self._sim.machines.values()):
+            if machine.guard is not None:
+                machine.guard.stand_still(900)
+                self._tell(machine.name, "its guard stands still until it has orders and no session")
+                self._when(machine, lambda guard: guard.orders_lie, self._end_of_session(machine), 450)
+        for _ in range(3):
+            self._sim.client.submit()
 
+    def _end_of_session(self, machine: Machine) -> Callable[[], None]:
         def break_off() -> None:
             if machine.agent is not None and machine.agent.connection is not None:
                 machine.agent.connection.break_off()
 
-        end = self._chance.choice((break_off, machine.kill_agent, self.kill_scheduler, machine.shut_down))
-        self._when(machine, lambda guard: guard.orders_lie, end, 450)
+        return self._chance.choice((break_off, machine.kill_agent, self.kill_scheduler, machine.shut_down))
 
     def suspend_host(self) -> None:
         """Guard and agent stand still together, and go on together."""

@@ -270,10 +270,8 @@ class Judge:
         if not agent.agent.registered and now_ms - agent.lost_ms > _LATE_MS:
             raise Violation(f"run {order.run} starts on {machine.name}, which has no session")
         row = self.rows.get(order.run)
-        if row is not None and self._once(order.job) and row.status == "pending":
-            raise Violation(f"run {order.run} may start once and starts on {machine.name}, but is pending: {row}")
         if row is not None and self._once(order.job) and row.worker != machine.worker:
-            raise Violation(f"run {order.run} may start once and starts on {machine.name}, but is {row.worker}'s: {row}")
+            raise Violation(f"run {order.run} may start once and starts on {machine.name}, but is elsewhere: {row}")
         ended_ms = self._ended_ms.get(order.run, now_ms)
         if now_ms - ended_ms > _HEARD_MS + _LATE_MS:
             raise Violation(f"run {order.run} starts on {machine.name}, but has ended {now_ms - ended_ms} ms ago")
@@ -605,9 +603,9 @@ class Judge:
         row = self.rows[loss.run]
         ours = any(loss.worker == one.worker for one in self._machines.values())
         # A worker that is lost says nothing any more; a living one of ours knows what it has started.
-        if ours and loss.why.startswith(_BLAMELESS) and self._once(row.job) and not row.cancelled:
-            if row.run not in self._witness.lives:
-                raise Violation(f"{what}, but it may start once and has never started")
+        knows = ours and loss.why.startswith(_BLAMELESS) and row.run not in self._witness.lives
+        if knows and self._once(row.job) and not row.cancelled:
+            raise Violation(f"{what}, but it may start once and has never started")
         _, incarnation, _ = self._workers.get(loss.worker, ("", "", ""))
         machine = self._machines.get(incarnation.partition(".")[0])
         alive = machine is not None and machine.guard is not None and machine.incarnation == incarnation

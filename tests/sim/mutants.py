@@ -337,7 +337,12 @@ _MUTANTS: Final = (
     ),
     mutant(
         "a heartbeat proves that a run has not started that is still on its way",
-        (arrival, "reconcile", "seen_n is None or run.handed_n <= seen_n", "run.once or seen_n is None or run.handed_n <= seen_n"),
+        (
+            arrival,
+            "reconcile",
+            "seen_n is None or run.handed_n <= seen_n",
+            "run.once or seen_n is None or run.handed_n <= seen_n",
+        ),
     ),
     mutant(
         "a guard does not say what it has not started",

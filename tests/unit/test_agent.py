@@ -249,6 +249,19 @@ def test_once_the_timeout_is_known_it_registers_three_times_within_it(timeout_ms
     assert gaps[-1] >= most_ms * 0.8 - 10
 
 
+def test_each_register_has_a_later_time_than_the_one_before() -> None:
+    """Also when a new connection comes in the millisecond of the register over the last."""
+    d = Dialogue()
+    for _ in range(2):
+        d.agent.on_connected(d.now)
+        d.tick()
+    first, second = d.agent.to_scheduler
+    assert isinstance(first, Register)
+    assert isinstance(second, Register)
+    assert first.sent_ms < second.sent_ms
+    d.says(register(), register())
+
+
 def test_registered_it_says_what_it_wants() -> None:
     d = Dialogue()
     d.wait(0)
