@@ -164,6 +164,51 @@ _REMOVALS: Final = (
             "WHEN 0",
         ),
     ),
+    # --- runs that may start only once ---
+    removal(
+        7,
+        "a run that may start once is lost when its worker does not list it",
+        "unit/test_dispatcher_retries.py::test_a_job_that_may_start_only_once_is_pending_again_when_a_register_lacks_it"
+        " unit/test_dispatcher_retries.py::test_a_job_that_may_start_only_once_is_pending_again_when_a_heartbeat_lacks_it"
+        " system/test_once.py::test_a_job_that_never_started_runs_once_when_its_session_is_lost",
+        ("dispatcher/losses.py", "back = unstarted or not run.once", "back = not run.once"),
+    ),
+    removal(
+        7,
+        "a register for another database proves that a run has not started",
+        "unit/test_dispatcher_retries.py::test_a_register_of_a_new_guard_or_another_database_does_not_prove_that_a_run_never_started",
+        ("dispatcher/arrival.py", "now, knows=ours)", "now)"),
+    ),
+    removal(
+        7,
+        "a full list proves that a run has not started",
+        "unit/test_dispatcher_retries.py::test_a_list_that_is_full_does_not_prove_that_a_run_never_started",
+        ("dispatcher/arrival.py", "len(listed) < FRAME_LIST_MAX and ", ""),
+    ),
+    removal(
+        7,
+        "a late register proves that a run has not started",
+        "unit/test_dispatcher_retries.py::test_a_register_that_may_be_a_late_one_does_not_prove_that_a_run_never_started",
+        ("dispatcher/arrival.py", ' and session.sent_ms > 0 and session.worker.boot_id != ""', ""),
+    ),
+    removal(
+        7,
+        "a run that has ended is unstarted when a later list lacks it",
+        "unit/test_dispatcher_retries.py::test_a_run_that_was_listed_as_finished_is_not_unstarted_when_a_later_list_lacks_it",
+        ("dispatcher/arrival.py", "unstarted and run.run_id not in session.finished", "unstarted"),
+    ),
+    removal(
+        7,
+        "a worker that leaves does not say what it holds",
+        "unit/test_agent.py::test_the_goodbye_lists_all_that_is_held_but_what_never_starts",
+        ("worker/agent.py", 'reason="shutdown", runs=left', 'reason="shutdown"'),
+    ),
+    removal(
+        7,
+        "two registers may have the same time",
+        "unit/test_agent.py::test_each_register_has_a_later_time_than_the_one_before",
+        ("worker/agent.py", "max(now.mono_ms, self._sent_ms + 1)", "now.mono_ms"),
+    ),
     # --- leases ---
     removal(
         6,

@@ -220,9 +220,12 @@ class Log(FromWorker, frozen=True, tag="log"):
 
 
 class WorkerBye(FromWorker, frozen=True, tag="bye"):
-    """The worker leaves. `guard_lost` counts as a loss of its runs; any other reason counts against nothing."""
+    """The worker leaves. `guard_lost` counts as a loss of its runs; any other reason counts against nothing. `runs` are
+    all that it still holds; None: it does not say.
+    """
 
     reason: Word
+    runs: tuple[Held, ...] | None = None
 
 
 # --- from the scheduler ----------------------------------------------------------------------------------------------
@@ -333,6 +336,8 @@ def entries(frame: WorkerFrame) -> int:
             return len(frame.runs) + len(frame.stuck)
         case Register() | Return():
             return len(frame.runs)
+        case WorkerBye():
+            return len(frame.runs or ())
         case _:
             return 0
 

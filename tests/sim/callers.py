@@ -92,6 +92,9 @@ class Client:
         self._whim = Random(repr(chance.getstate()))
         self._story = story
         self._poison = poison
+        # Whether most of its jobs may start only once, and which.
+        self._care = Random(repr(chance.getstate()) + "care")
+        self._careful = self._care.random() < 0.3
         # So that workers ask for runs ahead.
         self._short = chance.random() < 0.4
 
@@ -239,6 +242,8 @@ class Client:
             backoff = Backoff(initial_ms=self._chance.choice((0, 100, 2_000)), factor=2)
             policy = replace(policy, retries=self._chance.randint(1, 3), backoff=backoff)
         if self._chance.random() < 0.15:
+            policy = replace(policy, on_lost=OnLost.FAIL)
+        if self._careful and self._care.random() < 0.6:
             policy = replace(policy, on_lost=OnLost.FAIL)
         if self._chance.random() < 0.1:
             policy = replace(policy, crash_limit=self._chance.choice((1, 2, 3, None)))

@@ -66,6 +66,10 @@ class Nemesis:
         # Bad moments are rare, so many seeds wait for some.
         rare = (self.refuse_at_bad_moments, self.lose_who_is_stuck)
         self._faults = [fault for fault in everything if self._chance.random() < (0.5 if fault in rare else share)]
+        # Drawn apart, so that the other seeds stay as they were.
+        aside = Random(repr(self._chance.getstate()) + "strand")
+        if aside.random() < 0.3:
+            self._faults.append(self.strand_runs)
         self._gap_ms = self._chance.choice((500, 1_500, 4_000))
         if self._faults:
             self._later()
@@ -202,6 +206,23 @@ class Nemesis:
         if machine.guard is not None:
             machine.guard.stand_still(self._a_while_ms())
             self._tell(machine.name, f"its guard stands still until {machine.guard.still_ms}")
+
+    def strand_runs(self) -> None:
+        """Sessions are lost while orders of them lie before guards that stand still: none of those may start."""
+        for machine in list(self._sim.machines.values()):
+            if machine.guard is not None:
+                machine.guard.stand_still(900)
+                self._tell(machine.name, "its guard stands still until it has orders and no session")
+                self._when(machine, lambda guard: guard.orders_lie, self._end_of_session(machine), 450)
+        for _ in range(3):
+            self._sim.client.submit()
+
+    def _end_of_session(self, machine: Machine) -> Callable[[], None]:
+        def break_off() -> None:
+            if machine.agent is not None and machine.agent.connection is not None:
+                machine.agent.connection.break_off()
+
+        return self._chance.choice((break_off, machine.kill_agent, self.kill_scheduler, machine.shut_down))
 
     def suspend_host(self) -> None:
         """Guard and agent stand still together, and go on together."""

@@ -22,7 +22,7 @@ from zsched.notify import Notify
 from zsched.protocol import RunOrder, RunResult
 from zsched.worker import guard as guard_module
 from zsched.worker.guard import Guard
-from zsched.worker.messages import Began, Ended, FromAgent, Hello, Message, Spooled
+from zsched.worker.messages import Began, Ended, FromAgent, Hello, Message, Spooled, Start
 from zsched.worker.runs import BEGAN_AFTER_MS, STUCK_MS, Happened, Why
 from zsched.worker.spool import Spool
 from zsched.worker.state import State
@@ -402,6 +402,11 @@ class SimGuard(Guard):
     @property
     def runs_wait(self) -> bool:
         return len(self._backlog) > 0
+
+    @property
+    def orders_lie(self) -> bool:
+        """Whether its agent has sent it orders that it has not read."""
+        return any(isinstance(message, Start) for message in self.keeper.incoming)
 
     @property
     def has_just_begun(self) -> bool:

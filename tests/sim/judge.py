@@ -149,10 +149,9 @@ class Judge:
         self._open: set[int] = set()
         self._before: dict[int, Row] = {}
         self._told: dict[int, Told] = {}
-        # Why each run was made, by its event; what each job wishes; and which runs workers have handed back.
+        # Why each run was made, by its event, and what each job wishes.
         self._made: dict[int, str | None] = {}
         self._wishes: dict[int, Wish] = {}
-        self._returned: set[int] = set()
         self._workers: dict[str, tuple[str, str, str]] = {}
         self._told_workers: dict[str, str] = {}
         # The state of each schedule, as the events tell it.
@@ -208,8 +207,6 @@ class Judge:
         if frame.get("leaving"):
             self._announced.add(session or frame["incarnation"])
         match frame.get("t"):
-            case "return":
-                self._returned.update(frame["runs"])
             case "heartbeat":
                 self._on_heartbeat(session, frame)
             case "register" if frame["incarnation"] == self._workers.get(frame["worker"], ("", "", ""))[1]:
@@ -275,8 +272,8 @@ class Judge:
                         raise Violation(f"run {run} is acked as stored, but is {found[0][0]}")
 
     def on_start(self, machine: Machine, order: RunOrder) -> None:
-        """An agent that has no session starts nothing; what waited for a second is not started any more; and nothing is
-        started that a worker hears of when it has been lost.
+        """An agent that has no session starts nothing; what waited for a second is not started any more; nothing is
+        started that a worker hears of when it has been lost; and a run that may start once starts only where it is.
         """
         guard, agent = machine.guard, machine.agent
         assert guard is not None
@@ -291,6 +288,9 @@ class Judge:
             raise Violation(f"run {order.run} starts on {machine.name}, which has no agent")
         if not agent.agent.registered and now_ms - agent.lost_ms > _LATE_MS:
             raise Violation(f"run {order.run} starts on {machine.name}, which has no session")
+        row = self.rows.get(order.run)
+        if row is not None and self._once(order.job) and row.worker != machine.worker:
+            raise Violation(f"run {order.run} may start once and starts on {machine.name}, but is elsewhere: {row}")
         ended_ms = self._ended_ms.get(order.run, now_ms)
         if now_ms - ended_ms > _HEARD_MS + _LATE_MS:
             raise Violation(f"run {order.run} starts on {machine.name}, but has ended {now_ms - ended_ms} ms ago")
@@ -500,8 +500,6 @@ class Judge:
             raise Violation(f"run {run} has come back unstarted {COME_BACK_MAX} times")
         if before is not None and before.started:
             raise Violation(f"run {run} of {worker} is pending again ({reason}), but was said to have started")
-        if before is not None and self._once(before.job) and reason == "returned" and run not in self._returned:
-            raise Violation(f"run {run} of {worker} may start once and is pending again, but was not handed back")
 
     def _check_new(self, row: Row) -> None:
         """A run has a predecessor only when that was lost, or failed and may be tried again; it carries its crashes and
@@ -634,6 +632,12 @@ class Judge:
     def _check_reason(self, loss: Loss) -> None:
         """Is it true what is said of the worker?"""
         what = f"run {loss.run} is lost because worker {loss.worker} {loss.why}"
+        row = self.rows[loss.run]
+        ours = any(loss.worker == one.worker for one in self._machines.values())
+        # A worker that is lost says nothing any more; a living one of ours knows what it has started.
+        knows = ours and loss.why.startswith(_BLAMELESS) and row.run not in self._witness.lives
+        if knows and self._once(row.job) and not row.cancelled:
+            raise Violation(f"{what}, but it may start once and has never started")
         _, incarnation, _ = self._workers.get(loss.worker, ("", "", ""))
         machine = self._machines.get(incarnation.partition(".")[0])
         alive = machine is not None and machine.guard is not None and machine.incarnation == incarnation

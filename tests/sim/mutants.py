@@ -84,10 +84,10 @@ _MUTANTS: Final = (
     mutant(
         "a leaving worker's runs are pending again under their own ids",
         (
-            Dispatcher,
-            "_on_bye",
-            'losses.lose_run(self._store, session.name, run, "said goodbye", now, crash=False)',
-            'losses.drop_run(self._store, session.name, run, "said goodbye", now)',
+            arrival,
+            "leave",
+            "losses.lose_run(store, session.name, run, _LEFT, now, crash=False)",
+            "losses.drop_run(store, session.name, run, _LEFT, now, unstarted=True)",
         ),
     ),
     mutant("an attempt is not counted", (Ends, "lose", "attempt + started", "attempt")),
@@ -429,8 +429,66 @@ _MUTANTS: Final = (
         (Ends, "lose", "if reason is not Reason.WORKER_LOST or demand.once:", "if reason is not Reason.WORKER_LOST:"),
     ),
     mutant(
-        "a run that may start once is put back when its worker does not list it",
-        (losses, "drop_run", "if run.once or", "if"),
+        "a run that may start once is lost when its worker does not list it",
+        (losses, "drop_run", "back = unstarted or not run.once", "back = not run.once"),
+    ),
+    mutant(
+        "a register of a new guard proves that a run that may start once has not started",
+        (
+            losses,
+            "lose_worker",
+            "        lose_run(store,",
+            "        if run.once and why == 'started anew' and not drop_run(store, worker_id, run, why, now, unstarted=True):\n            continue\n        lose_run(store,",
+        ),
+    ),
+    mutant(
+        "the silence of a worker proves that a run that may start once has not started",
+        (
+            losses,
+            "lose_worker",
+            "        lose_run(store,",
+            "        if run.once and why.startswith('silent') and not drop_run(store, worker_id, run, why, now, unstarted=True):\n            continue\n        lose_run(store,",
+        ),
+    ),
+    mutant(
+        "a heartbeat proves that a run has not started that is still on its way",
+        (
+            arrival,
+            "reconcile",
+            "seen_n is None or run.handed_n <= seen_n",
+            "run.once or seen_n is None or run.handed_n <= seen_n",
+        ),
+    ),
+    mutant(
+        "a guard does not say what it has not started",
+        (
+            Guard,
+            "_on_message",
+            "messages.Unstarted(self._backlog.withdraw(), withdrawn=True)",
+            "messages.Unstarted(self._backlog.withdraw() and (), withdrawn=True)",
+        ),
+    ),
+    mutant(
+        "a guard starts what it has said not to have started",
+        (
+            Guard,
+            "_on_message",
+            "messages.Unstarted(self._backlog.withdraw(), withdrawn=True)",
+            "messages.Unstarted(tuple(self._backlog._waiting), withdrawn=True)",
+        ),
+    ),
+    mutant(
+        "an agent registers before its guard has said what it has not started",
+        (Agent, "_lose_session", "self._register_at_ms = None", "self._register_at_ms = now.mono_ms"),
+        (Agent, "_all_held", "if run not in self._dropped", "if run not in self._dropped and phase != 'waiting'"),
+    ),
+    mutant(
+        "a worker that leaves does not say what it holds",
+        (Agent, "_on_leave", 'reason="shutdown", runs=left', 'reason="shutdown"'),
+    ),
+    mutant(
+        "a worker that leaves lists what it has not started",
+        (Agent, "_on_leave", ' if held.phase != "waiting"', ""),
     ),
     mutant("a task is tried again without end", (retries, "follow", "failed.failures < failed.retries", "True")),
     mutant("a failure is not counted", (Ends, "retry", "failed.failures + (why is Succession.RETRY)", "0")),

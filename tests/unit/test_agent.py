@@ -127,7 +127,7 @@ class Dialogue:
         sent: list[WorkerFrame] = []
         for frame in self.agent.to_scheduler:
             if isinstance(frame, Register):
-                assert self._registered_ms <= frame.sent_ms <= self.mono_ms
+                assert self._registered_ms < frame.sent_ms <= max(self.mono_ms, self._registered_ms + 1)
                 self._registered_ms = frame.sent_ms
                 frame = replace(frame, sent_ms=0)
             sent.append(frame)
@@ -247,6 +247,19 @@ def test_once_the_timeout_is_known_it_registers_three_times_within_it(timeout_ms
             since_ms = d.mono_ms
     assert max(gaps) <= most_ms + 10
     assert gaps[-1] >= most_ms * 0.8 - 10
+
+
+def test_each_register_has_a_later_time_than_the_one_before() -> None:
+    """Also when a new connection comes in the millisecond of the register over the last."""
+    d = Dialogue()
+    for _ in range(2):
+        d.agent.on_connected(d.now)
+        d.tick()
+    first, second = d.agent.to_scheduler
+    assert isinstance(first, Register)
+    assert isinstance(second, Register)
+    assert first.sent_ms < second.sent_ms
+    d.says(register(), register())
 
 
 def test_registered_it_says_what_it_wants() -> None:
@@ -893,7 +906,7 @@ def test_before_the_goodbye_it_is_told_what_is_left_behind(d: Dialogue) -> None:
     d.sent()
     d.guard(messages.Stuck((1,)), messages.Leave())
     told = Heartbeat(s="s1", seq=1, n=1, window=0, ahead=0, runs=(Held(1, "running"),), stuck=(1,), leaving=True)
-    d.says(told, WorkerBye(s="s1", reason="shutdown"))
+    d.says(told, WorkerBye(s="s1", reason="shutdown", runs=(Held(1, "running"),)))
 
 
 def test_one_that_nobody_wants_is_not_listed_and_holds_up_the_rest_all_the_same(d: Dialogue) -> None:
@@ -986,7 +999,7 @@ def test_a_worker_that_stops_asks_for_nothing_and_says_goodbye(d: Dialogue) -> N
     d.guard(messages.Ended((result(1),)))
     d.hear(acked(1))
     d.guard(messages.Leave())
-    d.says(Result(s="s1", results=(result(1),)), WorkerBye(s="s1", reason="shutdown"))
+    d.says(Result(s="s1", results=(result(1),)), WorkerBye(s="s1", reason="shutdown", runs=()))
     d.orders(messages.Forget((1,)))
     assert d.agent.exit_code == 0
 
@@ -1019,6 +1032,17 @@ def test_many_that_live_for_a_second_on_probation_are_told_of_by_few_heartbeats(
     d.mono_ms = began_ms + 1_000
     d.wait(200)
     assert len([frame for frame in d.sent() if isinstance(frame, Heartbeat)]) <= 4
+
+
+def test_the_goodbye_lists_all_that_is_held_but_what_never_starts(d: Dialogue) -> None:
+    d.hear(run_frame(1, 1, 2))
+    d.guard(messages.Ended((result(1),)), messages.Stopping())
+    # The guard ends before it reads of run 3.
+    d.hear(run_frame(2, 3))
+    d.orders(d.start(1, 2), d.start(3))
+    d.guard(messages.Gone((2,)), messages.Leave())
+    *_, bye = d.sent()
+    assert bye == WorkerBye(s="s1", reason="shutdown", runs=(Held(1, "finished"), Held(2, "running")))
 
 
 def test_a_lost_guard_is_told(d: Dialogue) -> None:

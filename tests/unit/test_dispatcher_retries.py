@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
+from msgspec import structs
 
 from tests.unit.world import TIMEOUT_MS, Peer, Poller, World
+from zsched.dispatcher import arrival
 from zsched.limits import LEASE_MARGIN_MS
 from zsched.model import Backoff, JobId, OnDisconnect, OnLost, Policy, RunStatus
-from zsched.protocol import Heartbeat, Result, ResultAck, Return, RunResult
+from zsched.protocol import Heartbeat, Held, Registered, Result, ResultAck, Return, RunResult, WorkerBye
 
 STEADY = Backoff(initial_ms=1_000, factor=2, max_ms=3_000, jitter=0)
 STOP = Policy(on_disconnect=OnDisconnect.STOP)
@@ -163,13 +167,102 @@ def test_a_job_that_may_start_only_once_fails_when_its_worker_is_lost(world: Wor
     assert world.job(job_id).status == RunStatus.FAILED
 
 
-def test_a_job_that_may_start_only_once_fails_when_its_worker_does_not_list_it(world: World) -> None:
+def test_a_job_that_may_start_only_once_is_pending_again_when_a_heartbeat_lacks_it(world: World) -> None:
+    w1 = Peer(world).join()
+    job_id = world.submit_one(policy=ONCE)
+    run_id = w1.take_one()
+    w1.held.clear()
+    w1.beat()
+    assert w1.take() == [run_id]
+    assert [(run.attempt, run.crashes) for run in world.runs(job_id)] == [(1, 0)]
+
+
+@pytest.mark.parametrize("restarted", [True, False])
+def test_a_job_that_may_start_only_once_is_pending_again_when_a_register_lacks_it(
+    world: World, restarted: bool
+) -> None:
+    w1 = Peer(world).join()
+    job_id = world.submit_one(policy=ONCE)
+    run_id = w1.take_one()
+    w1.held.clear()
+    if restarted:
+        world.restart()
+    w1.register()
+    assert world.states(job_id) == ["pending/returned"]
+    w1.ready()
+    assert w1.take() == [run_id]
+
+
+def test_a_job_that_may_start_only_once_fails_when_it_has_started_and_is_not_listed(world: World) -> None:
+    w1 = Peer(world).join()
+    job_id = world.submit_one(policy=ONCE)
+    w1.start(w1.take_one())
+    w1.held.clear()
+    w1.register()
+    assert world.states(job_id) == ["failed/worker_lost"]
+
+
+@pytest.mark.parametrize("new", [{"incarnation": "i2"}, {"db": "another"}])
+def test_a_register_of_a_new_guard_or_another_database_does_not_prove_that_a_run_never_started(
+    world: World, new: dict[str, str]
+) -> None:
     w1 = Peer(world).join()
     job_id = world.submit_one(policy=ONCE)
     w1.take_one()
     w1.held.clear()
+    for name, value in new.items():
+        setattr(w1, name, value)
+    w1.register()
+    assert world.states(job_id) == ["failed/worker_lost"]
+
+
+@pytest.mark.parametrize("unknown", [{"sent_ms": 0}, {"boot_id": ""}])
+def test_a_register_that_may_be_a_late_one_does_not_prove_that_a_run_never_started(
+    world: World, unknown: dict[str, Any]
+) -> None:
+    w1 = Peer(world).join()
+    job_id = world.submit_one(policy=ONCE)
+    w1.take_one()
+    w1.held.clear()
+    w1.say(structs.replace(w1.introduction(), **unknown))
+    world.sent(Registered)
+    assert world.states(job_id) == ["failed/worker_lost"]
+
+
+def test_a_list_that_is_full_does_not_prove_that_a_run_never_started(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(arrival, "FRAME_LIST_MAX", 2)
+    w1 = Peer(world).join()
+    jobs = world.submit(2, policy=ONCE)
+    first, _ = w1.take()
+    w1.held = {first: "finished", 1_000: "finished"}
+    w1.beat()
+    assert [world.states(job_id) for job_id in jobs] == [["running"], ["failed/worker_lost"]]
+
+
+def test_a_run_that_was_listed_as_finished_is_not_unstarted_when_a_later_list_lacks_it(world: World) -> None:
+    w1 = Peer(world).join()
+    job_id = world.submit_one(policy=ONCE)
+    w1.held[w1.take_one()] = "finished"
+    w1.register()
+    w1.held.clear()
     w1.beat()
     assert world.states(job_id) == ["failed/worker_lost"]
+
+
+@pytest.mark.parametrize(
+    ("said", "state"),
+    [(None, "failed/worker_lost"), ((), "pending/returned"), ((Held(1, "running"),), "failed/worker_lost")],
+)
+def test_a_job_that_may_start_only_once_is_pending_again_when_a_goodbye_lacks_it(
+    world: World, said: tuple[Held, ...] | None, state: str
+) -> None:
+    w1 = Peer(world).join()
+    job_id = world.submit_one(policy=ONCE)
+    assert w1.take_one() == 1
+    w1.say(WorkerBye(s=w1.session, reason="shutdown", runs=said))
+    assert world.states(job_id) == [state]
 
 
 def test_a_job_that_may_start_only_once_and_comes_back_unstarted_may_start(world: World) -> None:

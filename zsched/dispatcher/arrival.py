@@ -8,20 +8,21 @@ running runs that the worker doesn't hold are taken from it, and what it holds w
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Final
 
 from zsched import protocol
 from zsched.dispatcher import losses
 from zsched.dispatcher.session import Session
-from zsched.limits import RIVALS_MAX
+from zsched.limits import FRAME_LIST_MAX, RIVALS_MAX
 from zsched.model import Now, RunId, WorkerKind
 from zsched.store.contract import Holding, Store
 
 log = logging.getLogger(__name__)
 
 _NOT_HELD: Final = "does not hold it"
+_LEFT: Final = "said goodbye"
 
 
 def is_late(old: Session, frame: protocol.Register) -> bool:
@@ -59,7 +60,7 @@ def on_rival(old: Session, frame: protocol.Register, now: Now) -> tuple[bool, st
     return False, f"a worker named {old.name} was connected until now: wait until it times out"
 
 
-def leave(store: Store, session: Session, now: Now) -> None:
+def announce_end(store: Store, session: Session, now: Now) -> None:
     """A worker announces its end, in each frame from now on: one of them is stored. It continues with its runs, and may
     be killed before they have ended.
     """
@@ -84,7 +85,8 @@ def adopt(store: Store, session: Session, frame: protocol.Register, now: Now) ->
     """
     ours = frame.db in ("", store.identity)
     held = frame.runs if ours else ()
-    kill, _, missing = reconcile(store, session, held, None, now)
+    # A worker that has had another database since then has forgotten which of our runs it started.
+    kill, _, missing = reconcile(store, session, held, None, now, knows=ours)
     if not ours:
         kill.extend(RunId(one.run) for one in frame.runs)
     store.adopt(session.name)
@@ -94,25 +96,36 @@ def adopt(store: Store, session: Session, frame: protocol.Register, now: Now) ->
 
 
 def reconcile(
-    store: Store, session: Session, listed: Sequence[protocol.Held], seen_n: int | None, now: Now
+    store: Store,
+    session: Session,
+    listed: Sequence[protocol.Held],
+    seen_n: int | None,
+    now: Now,
+    *,
+    knows: bool = True,
 ) -> tuple[list[RunId], list[RunId], int]:
     """Bring the store and what a worker really holds together; returns the runs that it must kill, its own that shall
     stop, and how many it was handed and does not hold.
 
     A run of the store that the worker does not list is missing, if it was handed out in a frame that the worker has
-    seen: a younger frame may still be on its way. `seen_n` None: in a new session no older frame can take effect any
-    more.
+    seen: a younger frame may still be on its way. `seen_n` None: this is a register, and the worker has given up the
+    session that the run was handed out in. `knows`: the list has every run of this database that the worker started. So
+    a missing run has not started and never will; docs/protocol.md, "Missing runs", has the proof.
     """
     phases = {one.run: one.phase for one in listed}
     session.load = None
+    had = store.held_by(session.name)
+    _note_finished(session, had, phases)
+    unstarted = knows and _proves_absence(session, listed)
     own, lost = list[Holding](), list[Holding]()
     missing = 0
-    for run in store.held_by(session.name):
+    for run in had:
         phase = phases.get(run.run_id)
         if phase is None:
             if seen_n is None or run.handed_n <= seen_n:
                 missing += 1
-                if losses.drop_run(store, session.name, run, _NOT_HELD, now):
+                never = unstarted and run.run_id not in session.finished
+                if losses.drop_run(store, session.name, run, _NOT_HELD, now, unstarted=never):
                     lost.append(run)
             else:
                 own.append(run)
@@ -133,3 +146,35 @@ def unwanted(own: Sequence[Holding], listed: Sequence[protocol.Held]) -> tuple[l
     ids = {run.run_id for run in own}
     kill = [RunId(one.run) for one in listed if one.run not in ids and one.phase != "finished"]
     return kill, [run.run_id for run in own if run.cancelled]
+
+
+def _note_finished(session: Session, had: Sequence[Holding], phases: Mapping[int, protocol.Phase]) -> None:
+    """A run that the worker once said to have ended is not unstarted when a later list lacks it."""
+    ended = (run.run_id for run in had if run.once and phases.get(run.run_id) == "finished")
+    session.finished = session.finished.intersection(run.run_id for run in had).union(ended)
+
+
+def _proves_absence(session: Session, listed: Sequence[protocol.Held]) -> bool:
+    """Whether a list shows that the worker has not started what it lacks. A full list may lack runs that have finished,
+    and a register without a time of sending may be a late one.
+    """
+    return len(listed) < FRAME_LIST_MAX and session.sent_ms > 0 and session.worker.boot_id != ""
+
+
+def leave(store: Store, session: Session, frame: protocol.WorkerBye, now: Now) -> int:
+    """A worker leaves of its own accord. What it still holds is lost; what it was handed and did not start is pending
+    again. Returns how many runs it had.
+    """
+    had = store.held_by(session.name)
+    # A worker that lists nothing may have started any of them.
+    listed = {run.run_id for run in had} if frame.runs is None else {one.run for one in frame.runs}
+    unstarted = _proves_absence(session, frame.runs or ())
+    lost = []
+    for run in had:
+        if run.run_id in listed:
+            losses.lose_run(store, session.name, run, _LEFT, now, crash=False)
+            lost.append(run)
+        elif losses.drop_run(store, session.name, run, _LEFT, now, unstarted=unstarted):
+            lost.append(run)
+    losses.log_lost(session.name, _LEFT, lost)
+    return len(had)

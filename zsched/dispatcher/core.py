@@ -264,7 +264,7 @@ class Dispatcher:
         )
         self._sessions.open(session)
         if frame.leaving:
-            arrival.leave(self._store, session, now)
+            arrival.announce_end(self._store, session, now)
         keep, kill, missing = arrival.adopt(self._store, session, frame, now)
         self._give_back(session, missing, now)
         log.info("worker %s registered: %d slots, holds %d runs", name, worker.slots, len(keep))
@@ -322,7 +322,7 @@ class Dispatcher:
     def _on_asking(self, session: Session, frame: protocol.Ready | protocol.Heartbeat, now: Now) -> None:
         session.ask(frame.window, frame.ahead)
         if frame.leaving:
-            arrival.leave(self._store, session, now)
+            arrival.announce_end(self._store, session, now)
 
     def _on_started(self, session: Session, run_id: int, at_ms: int, now: Now) -> None:
         if (
@@ -388,13 +388,7 @@ class Dispatcher:
         if frame.reason == "guard_lost":
             losses.lose_worker(self._store, session.name, "lost its guard", now, crash=not session.leaving)
         else:
-            # Also what was not said to have started may have run for a moment, and a run's id is used once: so nothing
-            # is put back.
-            held = self._store.held_by(session.name)
-            self._returns.count(session.name, len(held), now.mono_ms)
-            for run in held:
-                losses.lose_run(self._store, session.name, run, "said goodbye", now, crash=False)
-            losses.log_lost(session.name, "said goodbye", held)
+            self._returns.count(session.name, arrival.leave(self._store, session, frame, now), now.mono_ms)
         self._retire(session, frame.reason, now)
 
     # --- commands ----------------------------------------------------------------------------------------------------

@@ -73,15 +73,16 @@ def log_lost(worker_id: WorkerId, why: str, runs: Sequence[Holding]) -> None:
     log.warning("worker %s %s: %d of its runs are lost: %s%s", worker_id, why, len(runs), named, more)
 
 
-def drop_run(store: Store, worker_id: WorkerId, run: Holding, why: str, now: Now) -> bool:
-    """A living worker does not hold a run that it was given: nobody's fault. Pending again if it never started, else
-    lost. One that may start only once is lost in any case: it may have started all the same. Returns whether it
-    is lost.
+def drop_run(store: Store, worker_id: WorkerId, run: Holding, why: str, now: Now, *, unstarted: bool) -> bool:
+    """A worker does not hold a run that it was given: nobody's fault. Pending again if it never started, else lost.
+    `unstarted`: it is sure that the run has not started and never will. A run that may start only once is lost without
+    that. Returns whether the run is lost.
     """
-    if run.once or run.started or not store.put_back(run.run_id, worker_id, Reason.RETURNED, now.wall_ms):
-        lose_run(store, worker_id, run, why, now, crash=False)
-        return True
-    return False
+    back = unstarted or not run.once
+    if back and not run.started and store.put_back(run.run_id, worker_id, Reason.RETURNED, now.wall_ms):
+        return False
+    lose_run(store, worker_id, run, why, now, crash=False)
+    return True
 
 
 def crash_delay_ms(crashes: int) -> int:

@@ -32,7 +32,8 @@ class Session:
     nothing. `n` counts the run frames sent to it. `suspects` are its runs on probation, each with the moment its start
     was heard of; `survived` counts those that it outlived. `watched` are those whose output somebody looks at, each
     with the moment until which it is sent. `handed` are, of one that polls, the runs that it has not said to be
-    running, each with the moment when it got it. `rivals` are other starts of workers that claim its name, by
+    running, each with the moment when it got it. `finished` are its runs that may start only once, and that it said to
+    have ended: their results are on their way. `rivals` are other starts of workers that claim its name, by
     incarnation, each with the moment when it first asked.
     """
 
@@ -54,6 +55,7 @@ class Session:
     survived: int = 0
     watched: dict[RunId, int] = field(default_factory=dict)
     handed: dict[RunId, int] = field(default_factory=dict)
+    finished: frozenset[RunId] = frozenset()
     rivals: dict[str, int] = field(default_factory=dict)
 
     @property

@@ -106,6 +106,8 @@ class Agent:
         self._backoff = Backoff(hello.incarnation)
         self._timeout_ms: int | None = None
         self._register_at_ms: int | None = now.mono_ms
+        # `sent_ms` of the last register.
+        self._sent_ms = 0
         self._withdrawing = False
         self._duplicate = False
         self._n = 0
@@ -195,13 +197,13 @@ class Agent:
             case messages.Stopping():
                 self._stopping = True
             case messages.Leave():
-                self._send_bye("shutdown")
-                self.exit_code = 0
+                self._on_leave()
         self._say_ready(now)
 
     def on_guard_lost(self) -> None:
         """The guard has died, and all its runs with it."""
-        self._send_bye("guard_lost")
+        if self._session is not None:
+            self.to_scheduler.append(WorkerBye(s=self._session.name, reason="guard_lost"))
 
     def on_tick(self, now: Now) -> int | None:
         """Do what is due. Returns the monotonic time in ms at which to call again at the latest, or None."""
@@ -253,6 +255,8 @@ class Agent:
 
     def _register(self, now: Now) -> None:
         hello = self._hello
+        # Each is later than the one before, or the scheduler could not see which of two came late.
+        self._sent_ms = max(now.mono_ms, self._sent_ms + 1)
         self.to_scheduler.append(
             Register(
                 versions=VERSIONS,
@@ -263,7 +267,7 @@ class Agent:
                 slots=hello.slots,
                 heartbeat_ms=hello.heartbeat_ms,
                 db=self._db,
-                sent_ms=now.mono_ms,
+                sent_ms=self._sent_ms,
                 host=self._host,
                 agent=__version__,
                 can=CAN,
@@ -374,9 +378,12 @@ class Agent:
         if (heard_ms := self._renewal.take_untold()) is not None:
             self.to_guard.append(messages.Lease(heard_ms))
 
-    def _send_bye(self, reason: str) -> None:
+    def _on_leave(self) -> None:
+        """Say goodbye. A run that still waits crossed with the guard's end: it never starts, and is not listed."""
         if self._session is not None:
-            self.to_scheduler.append(WorkerBye(s=self._session.name, reason=reason))
+            left = tuple(held for held in self._all_held() if held.phase != "waiting")
+            self.to_scheduler.append(WorkerBye(s=self._session.name, reason="shutdown", runs=left))
+        self.exit_code = 0
 
     # --- asking and telling ------------------------------------------------------------------------------------------
 
