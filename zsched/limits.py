@@ -278,6 +278,17 @@ ERROR_INTERVAL_MS = 1_000
 # A log line about what a peer can cause again and again comes at most this often, and says how often it was.
 LINE_INTERVAL_MS = 1_000
 
+# What a worker says of other databases than the scheduler's: how many databases, and how many results of each it lists
+# by run. Results beyond are counted alone, so their own scheduler runs those tasks again when it comes back.
+FOREIGN_DATABASES_MAX = 16
+FOREIGN_LISTED_MAX = 4_096
+
+# Running foreign runs that are kept by number in the database for each worker, for people. More are counted alone.
+FOREIGN_NAMED_MAX = 100
+
+# How long a worker keeps results of another database on its disk. Older ones are removed with a line in its log.
+FOREIGN_RESULTS_S = 7 * 86_400
+
 # --- Output while it is written ---------------------------------------------------------------------------------------
 
 # One log frame. What a run writes faster than these come is left out; it is in the result, or counted there.
