@@ -328,7 +328,17 @@ class Store(Protocol):
 
     @property
     def identity(self) -> str:
-        """The database's own random name, made with it."""
+        """The database's own random name, made with it. A restored database has a new identity."""
+
+    def predecessors(self) -> tuple[str, ...]:
+        """The identities of the databases that this database was restored from, newest first; empty if it never was.
+        A worker may hold runs of a predecessor: their ids are not ours, also when a run of ours has the same id.
+        """
+
+    def succeed(self, identity: str, made_ms: int | None, now_ms: int) -> None:
+        """Give the database a new identity; the old identity becomes a predecessor. `made_ms`: when the backup was
+        made, None if unknown. Job, run and event ids go on far above those that were given out after the backup.
+        """
 
     def begin_epoch(self, host: str, pid: int, version: str, now_ms: int) -> int:
         """Note that a scheduler starts; returns its epoch, larger than every earlier one."""

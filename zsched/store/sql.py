@@ -14,6 +14,12 @@ PRIORITY_MIN: Final = -(2**63)
 
 IDENTITY: Final = "SELECT db FROM identity"
 ADD_IDENTITY: Final = "INSERT INTO identity (db, created_ms) VALUES (?, ?)"
+REPLACE_IDENTITY: Final = "UPDATE identity SET db = ?, created_ms = ?"
+PREDECESSORS: Final = "SELECT db FROM predecessors ORDER BY generation DESC"
+ADD_PREDECESSOR: Final = "INSERT INTO predecessors (db, made_ms, restored_ms) VALUES (?, ?, ?)"
+# The counters of AUTOINCREMENT. A table that never had a row has none.
+RAISE_IDS: Final = "UPDATE sqlite_sequence SET seq = seq + ? WHERE name = ? RETURNING seq"
+START_IDS: Final = "INSERT INTO sqlite_sequence (name, seq) VALUES (?, ?)"
 BEGIN_EPOCH: Final = "INSERT INTO schedulers (host, pid, version, started_ms) VALUES (?, ?, ?, ?) RETURNING epoch"
 END_EPOCH: Final = "UPDATE schedulers SET stopped_ms = ? WHERE epoch = ?"
 
