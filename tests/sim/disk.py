@@ -113,6 +113,22 @@ class VirtualJournal:
         if not keep:
             self._disk.files.pop(self._db, None)
 
+    # --- files of other databases ---
+
+    def others(self) -> list[str]:
+        return [db for db in self._disk.files if db != self._db]
+
+    def read_other(self, db: str) -> Iterator[bytes]:
+        yield from self._disk.files.get(db, _File()).written
+
+    def append_other(self, db: str, bodies: Iterable[bytes]) -> None:
+        file = self._disk.files.setdefault(db, _File())
+        file.written += bodies
+        file.synced = list(file.written)
+
+    def remove_other(self, db: str) -> None:
+        self._disk.files.pop(db, None)
+
     def see_told(self, results: Iterable[RunResult]) -> None:
         """No result is told before it is safe from the death of its guard."""
         for result in results:

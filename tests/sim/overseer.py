@@ -105,7 +105,7 @@ class Overseer:
         gap_ms = clock.mono_ms - clock.at(since_ms)
         for process in agent.machine.processes.values():
             lease_ms = process.order.lease_ms
-            if lease_ms is None or process.order.run not in agent.machine.guard_runs:
+            if lease_ms is None or not agent.machine.guards(process):
                 continue
             most_ms = max(50, lease_ms // (10 if isinstance(frame, Heartbeat) else 20)) + _LATE_MS
             if gap_ms > most_ms and self._witness.lives[process.order.run].started_ms <= since_ms:
@@ -164,7 +164,7 @@ class Overseer:
     def _check_late(self, machine: Machine, process: Process) -> None:
         """A run is told to end at 0.7 of its lease, and killed at 0.9."""
         lease_ms, guard = process.order.lease_ms, machine.guard
-        if lease_ms is None or guard is None or process.order.run not in machine.guard_runs:
+        if lease_ms is None or guard is None or not machine.guards(process):
             return
         clock = machine.clock
         told_ms, killed_ms = process.told_ms, process.killed_ms
@@ -202,7 +202,7 @@ class Overseer:
             return
         for run in {held.run for held in frame.runs}.difference(frame.stuck):
             process = machine.processes.get(run)
-            if process is None or not process.sticks or run not in machine.guard_runs:
+            if process is None or not process.sticks or not machine.guards(process):
                 continue
             assert process.killed_ms is not None
             since_ms = machine.clock.mono_ms - machine.clock.at(process.killed_ms)

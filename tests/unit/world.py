@@ -290,6 +290,7 @@ class Peer:
         self.lock = (1, 2)
         self.can: tuple[str, ...] = ()
         self.db = ""
+        self.foreign: tuple[protocol.Foreign, ...] = ()
         self.heartbeat_ms = 10_000
         self.versions = protocol.VERSIONS
         self.session = "none"
@@ -316,6 +317,7 @@ class Peer:
             sent_ms=self.world.mono_ms,
             can=self.can,
             runs=self._list(),
+            foreign=self.foreign,
         )
 
     def register(self) -> Registered:
@@ -350,6 +352,7 @@ class Peer:
             "window": self.window,
             "ahead": self.ahead,
             "runs": self._list(),
+            "foreign": self.foreign,
         }
         self.say(Heartbeat(**(facts | other)))
         ack: HeartbeatAck = self._answer(HeartbeatAck)

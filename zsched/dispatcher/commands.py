@@ -9,7 +9,19 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from zsched.model import Caller, JobEdit, JobId, JobSpec, KeyOrigin, RunId, RunStatus, Stream, Token, WorkerId
+from zsched.model import (
+    Caller,
+    ForeignDecision,
+    JobEdit,
+    JobId,
+    JobSpec,
+    KeyOrigin,
+    RunId,
+    RunStatus,
+    Stream,
+    Token,
+    WorkerId,
+)
 
 
 class RefusedError(Exception):
@@ -252,6 +264,17 @@ class RevokeKey:
     actor: str
 
 
+@dataclass(frozen=True, slots=True)
+class DecideForeign:
+    """What becomes of all that a worker holds for other databases. Deciding the same again changes nothing. Replies
+    with nothing.
+    """
+
+    worker_id: WorkerId
+    decision: ForeignDecision
+    actor: str
+
+
 ScheduleChange = PauseSchedule | ResumeSchedule | EndSchedule | EditJob
 Command = (
     Submit
@@ -267,4 +290,5 @@ Command = (
     | UseToken
     | BindKey
     | RevokeKey
+    | DecideForeign
 )

@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 
 from zsched import protocol, schedule
-from zsched.dispatcher import access, arrival, cancels, losses, owners, placement, polling, recurrence, retries
+from zsched.dispatcher import access, arrival, cancels, foreign, losses, owners, placement, polling, recurrence, retries
 from zsched.dispatcher.commands import (
     AddToken,
     Beat,
@@ -20,6 +20,7 @@ from zsched.dispatcher.commands import (
     Cancel,
     Command,
     ConflictError,
+    DecideForeign,
     EditJob,
     EndSchedule,
     FullError,
@@ -207,6 +208,11 @@ class Dispatcher:
         if not self._registers.take(name, now.mono_ms):
             self._scold(peer, "E_BUSY", f"worker {name} registers too often", now)
             return
+        if foreign.must_wait(self._store, frame, now):
+            decide = f"zsched foreign discard {name}"
+            sentence = f"this worker's release can't keep runs of another database: wait for their end, or run `{decide}`"
+            self._scold(peer, "E_BUSY", sentence, now)
+            return
         self._open_session(peer, frame, old, now, key)
 
     def _open_session(self, peer: bytes, frame: protocol.Register, old: Session | None, now: Now, key: str) -> None:
@@ -230,6 +236,7 @@ class Dispatcher:
         )
         self._sessions.open(session)
         keep, kill, missing = arrival.adopt(self._store, session, frame, now)
+        foreign.note(self._store, session, foreign.others(self._store, frame), now)
         self._give_back(session, missing, now)
         log.info("worker %s registered: %d slots, holds %d runs", name, worker.slots, len(keep))
         if kill:
@@ -244,6 +251,7 @@ class Dispatcher:
                 timeout_ms=self._timeout_ms,
                 keep=tuple(keep),
                 kill=tuple(kill),
+                discard=session.discard,
             ),
         )
 
@@ -257,6 +265,7 @@ class Dispatcher:
             named = ", ".join(map(str, stuck[:_NAMED_MAX]))
             log.error("worker %s can't end the processes of %d runs: %s", session.name, len(stuck), named)
         session.ask(frame.window, frame.ahead)
+        foreign.note(self._store, session, frame.foreign, now)
         kill, cancel, missing = arrival.reconcile(self._store, session, frame.runs, frame.n, now)
         self._give_back(session, missing, now)
         ack = protocol.HeartbeatAck(
@@ -265,6 +274,7 @@ class Dispatcher:
             seq=frame.seq,
             kill=tuple(kill[:ACK_RUNS_MAX]),
             cancel=tuple(cancel[:ACK_RUNS_MAX]),
+            discard=session.discard,
         )
         self._send(session, ack)
 
@@ -339,6 +349,7 @@ class Dispatcher:
             for run in held:
                 losses.lose_run(self._store, session.name, run, "said goodbye", now, crash=False)
             losses.log_lost(session.name, "said goodbye", held)
+        foreign.forget_processes(self._store, session.name, now)
         self._retire(session, frame.reason, now)
 
     # --- commands ----------------------------------------------------------------------------------------------------
@@ -383,6 +394,8 @@ class Dispatcher:
                 ended = access.revoke_key(self._store, self._sessions, command, now)
                 if ended is not None and ended.peer is not None:
                     self._refuse(ended.peer, "E_KEY", "this key was revoked", fatal=True)
+            case DecideForeign():
+                self._on_decide_foreign(command, now)
         return None
 
     def _on_submit(self, command: Submit, now: Now) -> list[JobId] | Submitted:
@@ -424,6 +437,15 @@ class Dispatcher:
             self._send(session, protocol.Cancel(s=session.token, ep=self._epoch, runs=(run_id,)))
 
         return cancels.cancel(self._store, self._sessions, job_id, actor, now, tell)
+
+    def _on_decide_foreign(self, command: DecideForeign, now: Now) -> None:
+        session = self._sessions.of_worker(command.worker_id)
+        foreign.decide(self._store, session, command, now)
+        if session is not None and session.discard:
+            # Repeated in each heartbeat_ack until they are gone.
+            self._send(
+                session, protocol.Cancel(s=session.token, ep=self._epoch, runs=(), discard=session.discard)
+            )
 
     def _on_look(self, command: Look, now: Now) -> None:
         run = self._store.run(command.run_id)

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 
 from zsched.limits import MASS_WORKERS_MIN, STALL_MS, WINDOW_MAX
 from zsched.model import RunId, Worker, WorkerId, WorkerKind
+from zsched.protocol import Foreign
 from zsched.store.contract import Load
 
 log = logging.getLogger(__name__)
@@ -30,6 +31,9 @@ class Session:
     was heard of; `watched` those whose output somebody looks at, each with the moment until which it is sent. `handed`
     are, of one that polls, the runs that it has not said to be running, each with the moment when it got it.
     `rival_ms` is when another worker first claimed its name.
+
+    `foreign` is what it last said that it holds for other databases, None if that may not be stored. Of these, `discard`
+    are to be dropped, with their runs. While it is `withheld`, because of them, it gets nothing.
     """
 
     worker: Worker
@@ -48,6 +52,9 @@ class Session:
     watched: dict[RunId, int] = field(default_factory=dict)
     handed: dict[RunId, int] = field(default_factory=dict)
     rival_ms: int | None = None
+    foreign: tuple[Foreign, ...] | None = None
+    discard: tuple[str, ...] = ()
+    withheld: bool = False
 
     @property
     def name(self) -> WorkerId:
@@ -155,5 +162,5 @@ class Sessions:
         given up.
         """
         for session in self:
-            session.load = None
+            session.load = session.foreign = None
         self._judge_at_ms = min((session.heard_ms + self._timeout_ms for session in self), default=None)

@@ -22,6 +22,8 @@ from zsched.model import (
     Backoff,
     DemandId,
     Event,
+    ForeignDecision,
+    ForeignRuns,
     Job,
     JobId,
     JobSpec,
@@ -289,6 +291,25 @@ class Idempotency(Protocol):
         """Drop up to count of those that were kept until until_ms, the oldest first; returns how many."""
 
 
+class Foreign(Protocol):
+    """What workers hold for other databases, and the operator's decisions. A part of the write side."""
+
+    def of(self, worker_id: WorkerId) -> list[ForeignRuns]:
+        """What a worker holds, by database."""
+
+    def found(self, held: ForeignRuns, actor: str) -> None:
+        """Store what a worker holds for a database of which it said nothing before, with an event."""
+
+    def update(self, held: ForeignRuns) -> None:
+        """Store how many runs and results there are now. There is no event of it."""
+
+    def gone(self, held: ForeignRuns, actor: str, now_ms: int) -> None:
+        """Forget what a worker no longer holds, and what was decided of it, with an event."""
+
+    def decide(self, held: ForeignRuns, decision: ForeignDecision, actor: str, now_ms: int) -> None:
+        """Store a decision, with an event."""
+
+
 class Store(Protocol):
     """The scheduler's write side."""
 
@@ -299,6 +320,10 @@ class Store(Protocol):
     @property
     def idempotency(self) -> Idempotency:
         """Submits that are done once, within the same transactions."""
+
+    @property
+    def foreign(self) -> Foreign:
+        """Foreign runs, within the same transactions."""
 
     # --- transactions ---
 
@@ -607,6 +632,14 @@ class Reader(Protocol):
         """How many workers are in each state."""
 
     def worker(self, worker_id: WorkerId) -> Worker | None: ...
+
+    def foreign(self, after: str = "") -> Generator[ForeignRuns]:
+        """What workers with a name after this one hold for other databases, by worker and database."""
+
+    def foreign_of(self, worker_id: WorkerId) -> list[ForeignRuns]: ...
+
+    def foreign_undecided(self) -> tuple[int, int]:
+        """How many foreign runs wait for a decision, and on how many workers."""
 
     def submitted(self, caller: str, key: bytes, after_ms: int) -> Submitted | None:
         """What the caller's submit with this key stored, if that was after after_ms."""

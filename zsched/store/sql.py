@@ -293,6 +293,21 @@ ADD_KEY: Final = f"INSERT INTO keys ({_KEY}) VALUES (?, ?, ?, ?, ?, NULL, NULL)"
 LIMIT_KEY: Final = "UPDATE keys SET slots_max = ? WHERE public_key = ?"
 REVOKE_KEY: Final = "UPDATE keys SET revoked_ms = ? WHERE worker_id = ? AND revoked_ms IS NULL RETURNING public_key"
 
+# --- foreign runs ---
+
+_FOREIGN: Final = "worker_id, db, running, results, runs, since_ms, decision, decided_by, decided_ms"
+FOREIGN_OF: Final = f"SELECT {_FOREIGN} FROM foreign_runs WHERE worker_id = ? ORDER BY db"
+FOREIGN: Final = f"SELECT {_FOREIGN} FROM foreign_runs WHERE worker_id > ? ORDER BY worker_id, db"
+FOREIGN_FOUND: Final = """
+    INSERT INTO foreign_runs (worker_id, db, running, results, runs, since_ms) VALUES (?, ?, ?, ?, ?, ?)"""
+FOREIGN_UPDATE: Final = "UPDATE foreign_runs SET running = ?, results = ?, runs = ? WHERE worker_id = ? AND db = ?"
+FOREIGN_GONE: Final = "DELETE FROM foreign_runs WHERE worker_id = ? AND db = ?"
+FOREIGN_DECIDE: Final = """
+    UPDATE foreign_runs SET decision = ?, decided_by = ?, decided_ms = ? WHERE worker_id = ? AND db = ?"""
+FOREIGN_UNDECIDED: Final = """
+    SELECT coalesce(sum(running), 0), count(DISTINCT worker_id) FROM foreign_runs
+    WHERE running > 0 AND decision IS NULL"""
+
 # --- submits that are done once ---
 
 SUBMITTED: Final = """

@@ -12,6 +12,7 @@ from zsched.store.access import AccessWriter
 from zsched.store.claims import Claims
 from zsched.store.ends import Ends
 from zsched.store.engine import Engine
+from zsched.store.foreign import ForeignWriter
 from zsched.store.idempotency import IdempotencyWriter
 from zsched.store.jobs import Jobs
 from zsched.store.workers import Workers
@@ -26,6 +27,7 @@ class Writer(Jobs, Claims, Ends, Workers):
     def __init__(self, engine: Engine) -> None:
         super().__init__(engine)
         self.access = AccessWriter(engine, self._ledger)
+        self.foreign = ForeignWriter(engine, self._ledger)
         self.idempotency = IdempotencyWriter(engine)
         self._identity = str(self._execute(sql.IDENTITY)[0][0])
 

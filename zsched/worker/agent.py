@@ -323,6 +323,8 @@ class Agent:
         """
         others = {held.db: held for held in self._foreign}
         back = others.pop(db, ForeignRuns(db))
+        # Where nothing is held, nothing that the guard says can be mistaken.
+        self._changing = bool(self._held or back != ForeignRuns(db))
         if self._held:
             running = [run for run, phase in self._held.items() if phase != "finished" and run not in self._dropped]
             results = len(self._held) - len(running) - len(self._dropped)
@@ -343,15 +345,15 @@ class Agent:
         self._expected = set(back.finished)
         self._foreign = tuple(others.values())
         self._db = db
-        self._changing = True
         self.to_guard.append(messages.Database(db))
 
     def _on_foreign(self, message: messages.Foreign, now: Now) -> None:
         if message.db != self._db:
             return
+        news = self._changing or message.held != self._foreign
         self._changing = False
         self._foreign = message.held
-        if self._session is not None and not self._guard_silent(now):
+        if news and self._session is not None and not self._guard_silent(now):
             # Work for this database may wait for it.
             self._heartbeat(self._session, now)
 
@@ -461,7 +463,7 @@ class Agent:
                 ahead=ahead,
                 runs=runs,
                 stuck=stuck,
-                foreign=tuple(Foreign(held.db, held.running, held.ending, held.results) for held in self._foreign),
+                foreign=tuple(_brief(held) for held in self._foreign if held.running or held.ending or held.results),
             )
         )
 
@@ -609,6 +611,10 @@ class Agent:
         self._renewal.remove(run)
         self._stuck.discard(run)
         self._reports.forget(run)
+
+
+def _brief(held: ForeignRuns) -> Foreign:
+    return Foreign(held.db, held.running, held.ending, held.results)
 
 
 def _listed(held: ForeignRuns) -> Foreign:
