@@ -279,8 +279,8 @@ class ResultAck(FromScheduler, frozen=True, tag="result_ack"):
 
 
 class Cancel(FromScheduler, frozen=True, tag="cancel"):
-    """Runs that shall stop: TERM, their grace, KILL. Repeated in each heartbeat_ack until the result comes. `discard` as
-    in `registered`.
+    """Runs that shall stop: TERM, their grace, KILL. Repeated in each heartbeat_ack until the result comes. `discard`
+    as in `registered`.
     """
 
     runs: tuple[RunId, ...]

@@ -209,9 +209,7 @@ class Dispatcher:
             self._scold(peer, "E_BUSY", f"worker {name} registers too often", now)
             return
         if foreign.must_wait(self._store, frame, now):
-            decide = f"zsched foreign discard {name}"
-            sentence = f"this worker's release can't keep runs of another database: wait for their end, or run `{decide}`"
-            self._scold(peer, "E_BUSY", sentence, now)
+            self._scold(peer, "E_BUSY", foreign.why_wait(name), now)
             return
         self._open_session(peer, frame, old, now, key)
 
@@ -443,9 +441,7 @@ class Dispatcher:
         foreign.decide(self._store, session, command, now)
         if session is not None and session.discard:
             # Repeated in each heartbeat_ack until they are gone.
-            self._send(
-                session, protocol.Cancel(s=session.token, ep=self._epoch, runs=(), discard=session.discard)
-            )
+            self._send(session, protocol.Cancel(s=session.token, ep=self._epoch, runs=(), discard=session.discard))
 
     def _on_look(self, command: Look, now: Now) -> None:
         run = self._store.run(command.run_id)

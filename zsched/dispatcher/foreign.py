@@ -61,6 +61,12 @@ def must_wait(store: Store, frame: protocol.Register, now: Now) -> bool:
     return any(held.running and held.db not in discard for held in found)
 
 
+def why_wait(name: WorkerId) -> str:
+    """The sentence for a worker that has to register later."""
+    remedy = f"wait for their end, or run `zsched foreign discard {name}`"
+    return f"this worker's release can't keep its runs of another database: {remedy}"
+
+
 def note(store: Store, session: Session, found: tuple[protocol.Foreign, ...], now: Now) -> None:
     """Store what a worker holds for other databases, and find out whether it may get work."""
     found = _trimmed(found)
@@ -140,9 +146,9 @@ def _warn(store: Store, held: ForeignRuns) -> None:
         log.warning(line, held.worker_id, held.running, held.results, held.db)
     elif held.running:
         log.warning(
-            "worker %s holds %d runs of database %s, and this scheduler has database %s: they go on, and the worker gets"
-            " no work. If this is the wrong database, stop this scheduler and start it with the right -db. Otherwise run"
-            " `zsched foreign keep %s` or `zsched foreign discard %s`",
+            "worker %s holds %d runs of database %s, and this scheduler has database %s: they go on, and the worker"
+            " gets no work. If this is the wrong database, stop this scheduler and start it with the right -db. Otherwise"
+            " run `zsched foreign keep %s` or `zsched foreign discard %s`",
             *(held.worker_id, held.running, held.db, store.identity, held.worker_id, held.worker_id),
         )
     else:

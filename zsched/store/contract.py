@@ -633,8 +633,8 @@ class Reader(Protocol):
 
     def worker(self, worker_id: WorkerId) -> Worker | None: ...
 
-    def foreign(self, after: str = "") -> Generator[ForeignRuns]:
-        """What workers with a name after this one hold for other databases, by worker and database."""
+    def foreign(self, worker: str = "", db: str = "") -> Generator[ForeignRuns]:
+        """What workers hold for other databases, by worker and database, after these two."""
 
     def foreign_of(self, worker_id: WorkerId) -> list[ForeignRuns]: ...
 

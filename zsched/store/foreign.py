@@ -25,16 +25,12 @@ class ForeignWriter:
 
     def found(self, held: ForeignRuns, actor: str) -> None:
         named = json.dumps(held.runs)
-        self._execute(
-            sql.FOREIGN_FOUND, (held.worker_id, held.db, held.running, held.results, named, held.since_ms)
-        )
+        self._execute(sql.FOREIGN_FOUND, (held.worker_id, held.db, held.running, held.results, named, held.since_ms))
         detail = f"{held.worker_id}: {held.running} runs and {held.results} results of database {held.db}"
         self._event(held.since_ms, actor, None, "foreign_found", detail=detail)
 
     def update(self, held: ForeignRuns) -> None:
-        self._execute(
-            sql.FOREIGN_UPDATE, (held.running, held.results, json.dumps(held.runs), held.worker_id, held.db)
-        )
+        self._execute(sql.FOREIGN_UPDATE, (held.running, held.results, json.dumps(held.runs), held.worker_id, held.db))
 
     def gone(self, held: ForeignRuns, actor: str, now_ms: int) -> None:
         self._execute(sql.FOREIGN_GONE, (held.worker_id, held.db))

@@ -108,8 +108,8 @@ class EngineReader:
         found = self._execute(sql.WORKER, (worker_id,))
         return rows.worker(found[0]) if found else None
 
-    def foreign(self, after: str = "") -> Generator[ForeignRuns]:
-        return self._each(rows.foreign, sql.FOREIGN, (after,))
+    def foreign(self, worker: str = "", db: str = "") -> Generator[ForeignRuns]:
+        return self._each(rows.foreign, sql.FOREIGN, (worker, db))
 
     def foreign_of(self, worker_id: WorkerId) -> list[ForeignRuns]:
         return [rows.foreign(row) for row in self._execute(sql.FOREIGN_OF, (worker_id,))]

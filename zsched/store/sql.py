@@ -297,7 +297,7 @@ REVOKE_KEY: Final = "UPDATE keys SET revoked_ms = ? WHERE worker_id = ? AND revo
 
 _FOREIGN: Final = "worker_id, db, running, results, runs, since_ms, decision, decided_by, decided_ms"
 FOREIGN_OF: Final = f"SELECT {_FOREIGN} FROM foreign_runs WHERE worker_id = ? ORDER BY db"
-FOREIGN: Final = f"SELECT {_FOREIGN} FROM foreign_runs WHERE worker_id > ? ORDER BY worker_id, db"
+FOREIGN: Final = f"SELECT {_FOREIGN} FROM foreign_runs WHERE (worker_id, db) > (?, ?) ORDER BY worker_id, db"
 FOREIGN_FOUND: Final = """
     INSERT INTO foreign_runs (worker_id, db, running, results, runs, since_ms) VALUES (?, ?, ?, ?, ?, ?)"""
 FOREIGN_UPDATE: Final = "UPDATE foreign_runs SET running = ?, results = ?, runs = ? WHERE worker_id = ? AND db = ?"

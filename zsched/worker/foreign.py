@@ -1,9 +1,9 @@
 """Runs of databases other than the scheduler's, which the guard keeps until their own scheduler is back.
 
-A scheduler that starts on an empty or wrong database must not end the work of a whole fleet. So a change of the database
-sets the live runs aside: they keep their slots, their leases are not renewed any more, and their results go to the file
-of their own database. Only `discard` ends them. Each database numbers its runs from 1, so runs that are set aside have
-negative keys in `Runs`; within this module they are known by database and number. Only the guard uses this.
+A scheduler that starts on an empty or wrong database must not end the work of a whole fleet. So a change of the
+database sets the live runs aside: they keep their slots, their leases are not renewed any more, and their results go to
+the file of their own database. Only `discard` ends them. Each database numbers its runs from 1, so runs that are set
+aside have negative keys in `Runs`; here they are known by database and number. Only the guard uses this.
 """
 
 from __future__ import annotations
@@ -12,7 +12,6 @@ import logging
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from itertools import islice
-from typing import Final
 
 from zsched.limits import FOREIGN_DATABASES_MAX, FOREIGN_LISTED_MAX
 from zsched.logs import Outage
@@ -23,7 +22,6 @@ from zsched.worker.runs import Runs
 from zsched.worker.spool import RETRY_MS, Spool
 
 log = logging.getLogger(__name__)
-
 
 
 @dataclass(slots=True)

@@ -217,7 +217,8 @@ class Journal:
     def _sweep(self) -> None:
         """What is left of a crash goes, and what has waited for too long."""
         for path in self._folder.iterdir():
-            old = path.suffix == ".spool" and path != self._path and time.time() - path.stat().st_mtime > FOREIGN_RESULTS_S
+            waits = path.suffix == ".spool" and path != self._path
+            old = waits and time.time() - path.stat().st_mtime > FOREIGN_RESULTS_S
             if old:
                 log.warning("%s is removed: its database has not been met for a week", path)
             if old or path.suffix == ".new":

@@ -50,9 +50,8 @@ class Hello(Message, frozen=True):
 
     `scheduler` is a URL, or empty for the default endpoint. `db` is the database whose runs these are, empty if none.
     `spool_id` is the mark of this worker's processes. `dying` are those of the held runs that were dropped: Gone
-    follows. `stuck` as in Stuck, `disk_fails` as in DiskFails, `foreign` as in Foreign; `leases` are pairs of a run that
-    lives and its lease_ms.
-    `access` and `token_file` are paths, empty where there are none.
+    follows. `stuck` as in Stuck, `disk_fails` as in DiskFails, `foreign` as in Foreign; `leases` are pairs of a run
+    that lives and its lease_ms. `access` and `token_file` are paths, empty where there are none.
     """
 
     worker: str

@@ -281,8 +281,8 @@ class Runs:
         if due == "again":
             self._kill_again(live, mono_ms)
         elif due == "began":
-            # Also when all that is left of it are strays that do not die. The scheduler of another database's run is not
-            # there; it learns of the start from the worker's next register.
+            # Also when all that is left of it are strays that do not die. The scheduler of a foreign run is not there,
+            # and learns of the start from the next register.
             if live.key > 0:
                 self.happened.began.append(Began(live.key, live.pid, live.started_ms))
         elif live.ended is not None:
