@@ -28,10 +28,10 @@ class Disk:
         self.files: dict[str, _File] = {}
         self.current = ""
 
-    def holds(self, run: int) -> bool:
-        """Whether a run's result is written, and not that it was forgotten."""
+    def holds(self, run: int, db: str | None = None) -> bool:
+        """Whether a run's result is written, and not that it was forgotten. `db`: not the current database."""
         held = False
-        for body in self.files.get(self.current, _File()).written:
+        for body in self.files.get(db or self.current, _File()).written:
             kind, what = msgspec.msgpack.decode(body)
             if kind == "kept" and what["run"] == run:
                 held = True

@@ -426,11 +426,25 @@ class SimGuard(Guard):
         """Whether a run lives whose start the scheduler can't know yet."""
         return self.runs.young
 
+    @property
+    def db(self) -> str:
+        """The current database."""
+        return self._spool.db
+
     def holds(self, run: int) -> bool:
-        """Whether it has this run in hand, and has not been told to drop it."""
+        """Whether it has this run of the current database in hand, and has not been told to drop it."""
         if run in self.runs:
             return self.runs.why(run) != "dropped"
         return run in self._backlog or run in self._spool
+
+    def holds_for(self, db: str, world: int, run: int) -> bool:
+        """The same for a run of any database."""
+        if db == self.db:
+            return self.holds(run)
+        process = self._machine.processes.get(run + WORLD * world)
+        if process is not None and self.runs.has(process):
+            return process.why != "dropped"
+        return self._machine.disk.holds(run, db)
 
     def _wake(self) -> None:
         if not self.alive:

@@ -1,0 +1,204 @@
+"""Somebody starts the scheduler on another database beside the living fleet, decides or not, and goes back.
+
+The first database is world 0, and the judge's. Each other one is empty, or was restored from the first: then that is its
+predecessor. All number their jobs and runs from 1, so the ids of several worlds overlap on the workers; a job's command
+names its world, and by that the witness knows them apart. Part of the judge: it checks what schedulers and workers do
+about runs of other worlds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from concurrent.futures import Future
+from random import Random
+from typing import TYPE_CHECKING, Any, Final
+
+from tests.sim.guard import Process
+from tests.sim.jobs import WORLD, Script
+from tests.sim.machine import Machine, SimAgent
+from tests.sim.scheduler import FaultyEngine
+from tests.sim.violation import Violation
+from zsched.dispatcher.commands import Command, DecideForeign, Submit
+from zsched.dispatcher.core import Reply
+from zsched.model import Caller, ForeignDecision, JobSpec, OnDisconnect, Policy, WorkerId
+from zsched.protocol import Result, WorkerFrame
+from zsched.store import sql
+from zsched.store.contract import StoreError
+
+if TYPE_CHECKING:
+    from tests.sim.simulation import Simulation
+
+_SHARE: Final = 0.35
+_CALLER: Final = Caller(owner="user:other", actor="other", all_jobs=True, admin=True)
+# So long a run of another world lasts at most: all must have ended when the simulation does.
+_LASTS_MS: Final = 12_000
+
+
+def name_of(world: int) -> str:
+    """The identity of a world's database."""
+    return f"world{world}"
+
+
+def world_of(db: str) -> int:
+    """The world of a database; -1 for none."""
+    return int(db.removeprefix("world")) if db.startswith("world") else -1
+
+
+class Elsewhere:
+    """`world` is that of the scheduler's database now."""
+
+    def __init__(self, sim: Simulation) -> None:
+        self.world = 0
+        self._sim = sim
+        # Apart, so that other seeds stay as they are.
+        self._chance = Random(f"elsewhere {sim.seed}")
+        self._home = sim.scheduler.engine
+        self._worlds = 0
+        self._predecessors: dict[int, set[int]] = {0: set()}
+        # Since when runs of a world on a worker may be dropped: somebody decided so.
+        self._dropped_ms: dict[tuple[str, int], int] = {}
+        # By worker and world: that the runs go on was decided in this world.
+        self._kept: set[tuple[str, int, int]] = set()
+        self._waiting: list[Future[Reply]] = []
+        sim.scheduler.engine.execute("UPDATE identity SET db = ?", (name_of(0),))
+
+    def plan(self, end_ms: int) -> None:
+        """In some seeds it happens, once or twice."""
+        if self._chance.random() < _SHARE:
+            for _ in range(self._chance.choice((1, 1, 2))):
+                self._sim.timeline.at(self._chance.randint(2_000, end_ms), self.leave)
+
+    # --- what somebody does ------------------------------------------------------------------------------------------
+
+    def leave(self) -> None:
+        """Start the scheduler on another database, for a while."""
+        if self.world:
+            return
+        scheduler, timeline = self._sim.scheduler, self._sim.timeline
+        self._worlds += 1
+        world = self._worlds
+        restored = self._chance.random() < 0.4
+        scheduler.kill("another database is put in its place")
+        engine = FaultyEngine(self._chance)
+        now_ms = scheduler.clock.now().wall_ms
+        engine.migrate(now_ms)
+        engine.execute("UPDATE identity SET db = ?", (name_of(world),))
+        self._predecessors[world] = set()
+        if restored:
+            engine.execute(sql.ADD_PREDECESSOR, (name_of(0), None, now_ms))
+            self._predecessors[world].add(0)
+            for machine in self._sim.machines.values():
+                self._dropped_ms[machine.worker, 0] = timeline.now_ms
+        self._move(world, engine)
+        stay_ms = self._chance.choice((2_000, 8_000, 20_000))
+        for _ in range(self._chance.randint(1, 5)):
+            timeline.after(self._chance.randint(500, stay_ms), self._submit)
+        for _ in range(self._chance.choice((0, 1, 3))):
+            timeline.after(self._chance.randint(500, stay_ms + 5_000), self._decide)
+        timeline.after(stay_ms, self.go_home)
+
+    def go_home(self) -> None:
+        """The first database again."""
+        if self.world:
+            self._sim.scheduler.kill("the first database is put back")
+            self._move(0, self._home)
+
+    def _move(self, world: int, engine: FaultyEngine) -> None:
+        scheduler = self._sim.scheduler
+        self.world = self._sim.judge.overseer.world = world
+        scheduler.away = world != 0
+        scheduler.engine.trouble = None
+        scheduler.engine = engine
+        engine.trouble = None
+        self._sim.story.tell("somebody", "starts the scheduler on the database of world %d", world)
+        self._sim.timeline.after(self._chance.choice((50, 2_000)), scheduler.start)
+
+    def _submit(self) -> None:
+        """Jobs of this world."""
+        if not self.world or not self._sim.scheduler.up:
+            return
+        stop = Policy(on_disconnect=OnDisconnect.STOP, grace_ms=200)
+        specs = tuple(
+            JobSpec(
+                name="elsewhere",
+                command=Script(self._chance.choice((50, 1_000, _LASTS_MS)), world=self.world).command,
+                policy=self._chance.choice((Policy(grace_ms=200), stop)),
+            )
+            for _ in range(self._chance.randint(1, 4))
+        )
+        self._ask(Submit(specs, _CALLER))
+
+    def _decide(self) -> None:
+        """About all foreign runs of some workers."""
+        if not self._sim.scheduler.up:
+            return
+        found = self._sim.scheduler.engine.look("SELECT DISTINCT worker_id FROM foreign_runs ORDER BY worker_id")
+        for (worker,) in found:
+            if self._chance.random() < 0.6:
+                decision = self._chance.choice(list(ForeignDecision))
+                self._sim.story.tell("somebody", "decides to %s what %s holds for others", decision, worker)
+                self._ask(DecideForeign(WorkerId(worker), decision, "other"))
+
+    def _ask(self, command: Command) -> None:
+        future: Future[Reply] = Future()
+        self._waiting.append(future)
+        self._sim.scheduler._mailbox.post(command, future)
+        self._sim.scheduler.wake()
+
+    # --- what is judged ----------------------------------------------------------------------------------------------
+
+    def after_turn(self) -> None:
+        """Of every world: what was decided."""
+        if self._waiting:
+            for future in self._waiting:
+                if future.done() and not isinstance(future.exception(), StoreError | None):
+                    self._sim.story.tell("somebody", "is refused: %s", future.exception())
+            self._waiting.clear()
+        for worker, db, decision in self._sim.scheduler.engine.look(
+            "SELECT worker_id, db, decision FROM foreign_runs WHERE decision IS NOT NULL"
+        ):
+            if decision == "discard":
+                self._dropped_ms[worker, world_of(db)] = self._sim.timeline.now_ms
+            else:
+                self._kept.add((worker, world_of(db), self.world))
+
+    def on_send(self, dealer: object, frame: Mapping[str, Any]) -> None:
+        """While a worker has processes of another world, it gets no run, unless somebody has decided that they go on.
+        Those of a predecessor are gone by then in any case.
+        """
+        if frame["t"] != "run" or not isinstance(dealer, SimAgent):
+            return
+        machine = dealer.machine
+        for process in self._foreign(machine):
+            world = process.script.world
+            kept = (machine.worker, world, self.world) in self._kept and world not in self._predecessors[self.world]
+            if not kept:
+                raise Violation(f"{machine.name} gets runs of world {self.world}, but run {process.ident} lives there")
+
+    def on_signal(self, machine: Machine, process: Process) -> None:
+        """A process of another world than its guard's is dropped only when somebody has decided so."""
+        guard, world = machine.guard, process.script.world
+        if process.why != "dropped" or process.told_ms is not None or guard is None or guard.ending:
+            return
+        if world == world_of(guard.db):
+            return
+        started_ms = self._sim.witness.lives[process.ident].started_ms
+        if self._dropped_ms.get((machine.worker, world), -1) < started_ms:
+            raise Violation(f"run {process.ident} is ended on {machine.name} for another database")
+
+    def on_say(self, agent: SimAgent, frame: WorkerFrame) -> None:
+        """A worker tells a scheduler the results of its own world's runs alone."""
+        if not isinstance(frame, Result):
+            return
+        world = self._sim.judge.overseer.world_of_session(frame.s)
+        for result in frame.results:
+            life = self._sim.witness.lives.get(result.run + WORLD * world)
+            if result.started_ms is not None and (life is None or life.code is None):
+                raise Violation(f"{agent.name} tells world {world} of the end of run {result.run}, which is {life}")
+
+    def _foreign(self, machine: Machine) -> Iterable[Process]:
+        return [
+            process
+            for process in machine.processes.values()
+            if process.script.world != self.world and machine.guards(process)
+        ]
