@@ -28,7 +28,7 @@ from zsched.store.contract import StoreError
 if TYPE_CHECKING:
     from tests.sim.simulation import Simulation
 
-_SHARE: Final = 0.35
+_SHARE: Final = 0.4
 _CALLER: Final = Caller(owner="user:other", actor="other", all_jobs=True, admin=True)
 # So long a run of another world lasts at most: all must have ended when the simulation does.
 _LASTS_MS: Final = 12_000
@@ -54,6 +54,7 @@ class Elsewhere:
         self._chance = Random(f"elsewhere {sim.seed}")
         self._home = sim.scheduler.engine
         self._worlds = 0
+        self._over = False
         self._predecessors: dict[int, set[int]] = {0: set()}
         # Since when runs of a world on a worker may be dropped: somebody decided so.
         self._dropped_ms: dict[tuple[str, int], int] = {}
@@ -66,9 +67,21 @@ class Elsewhere:
         """In some seeds it happens, once or twice."""
         if self._chance.random() < _SHARE:
             for _ in range(self._chance.choice((1, 1, 2))):
-                self._sim.timeline.at(self._chance.randint(2_000, end_ms), self.leave)
+                self._sim.timeline.at(self._chance.randint(1_000, end_ms), self._leave_soon)
 
     # --- what somebody does ------------------------------------------------------------------------------------------
+
+    def _leave_soon(self, tries: int = 200) -> None:
+        """When some worker has a run that lasts, if that is within a few seconds."""
+        if tries and not any(map(self._is_at_work, self._sim.machines.values())):
+            self._sim.timeline.after(25, lambda: self._leave_soon(tries - 1))
+        elif not self._over:
+            self.leave()
+
+    def _is_at_work(self, machine: Machine) -> bool:
+        lasting_ms = self._sim.timeline.now_ms + 5_000
+        lives = [(self._sim.witness.lives[ident], one.script) for ident, one in machine.processes.items()]
+        return any(life.started_ms + script.lasts_ms > lasting_ms for life, script in lives)
 
     def leave(self) -> None:
         """Start the scheduler on another database, for a while."""
@@ -90,12 +103,17 @@ class Elsewhere:
             for machine in self._sim.machines.values():
                 self._dropped_ms[machine.worker, 0] = timeline.now_ms
         self._move(world, engine)
-        stay_ms = self._chance.choice((2_000, 8_000, 20_000))
+        stay_ms = self._chance.choice((3_000, 10_000, 25_000))
         for _ in range(self._chance.randint(1, 5)):
             timeline.after(self._chance.randint(500, stay_ms), self._submit)
-        for _ in range(self._chance.choice((0, 1, 3))):
-            timeline.after(self._chance.randint(500, stay_ms + 5_000), self._decide)
+        for _ in range(self._chance.choice((0, 1, 4))):
+            timeline.after(self._chance.randint(1_000, stay_ms + 5_000), self._decide)
         timeline.after(stay_ms, self.go_home)
+
+    def end(self) -> None:
+        """From here on it is the first database."""
+        self._over = True
+        self.go_home()
 
     def go_home(self) -> None:
         """The first database again."""

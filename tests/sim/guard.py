@@ -191,9 +191,8 @@ class VirtualRuns:
             self._due.append((mono_ms + order.timeout_ms, order.run, "timeout"))
 
     def rename(self, keys: Mapping[int, int]) -> None:
-        for runs in (self._live, self._killed_ms):
-            moved = {key: runs.pop(run) for run, key in keys.items() if run in runs}  # type: ignore[attr-defined]
-            runs.update(moved)  # type: ignore[attr-defined]
+        self._live = {keys.get(run, run): process for run, process in self._live.items()}
+        self._killed_ms = {keys.get(run, run): at_ms for run, at_ms in self._killed_ms.items()}
         self._stuck = {keys.get(run, run) for run in self._stuck}
         self._due = [(at_ms, keys.get(run, run), what) for at_ms, run, what in self._due]
 

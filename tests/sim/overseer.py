@@ -217,7 +217,7 @@ class Overseer:
         if frame.stuck and frame.window:
             raise Violation(f"{agent.name} can't end runs {frame.stuck}, but takes {frame.window}")
         stood_still = guard is None or now_ms - max(guard.still_ms, agent.still_ms, agent.up_ms) < _TOLD_MS
-        if stood_still or machine.agent is not agent:
+        if stood_still or machine.agent is not agent or agent.agent is None or agent.agent._changing:
             return
         for run in {held.run for held in frame.runs}.difference(frame.stuck):
             process = machine.processes.get(run + WORLD * self._worlds[frame.s])

@@ -192,7 +192,7 @@ class Simulation:
                 self.timeline.at(self.chance.randint(0, end_ms), self.client.cancel)
         self.elsewhere.plan(end_ms)
         self.timeline.run(end_ms)
-        self.elsewhere.go_home()
+        self.elsewhere.end()
         self.judge.at_phase_end()
         self._heal()
         healed_ms = self.timeline.now_ms

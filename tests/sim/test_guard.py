@@ -94,7 +94,7 @@ def test_what_ends_in_the_turn_in_which_another_database_comes_is_kept_for_its_o
 
     host.say(messages.Database("d1"))
     [nothing, found] = host.told
-    assert nothing == messages.Foreign("d1", ())
+    assert nothing == messages.Foreign("d1", (), live=(2,))
     assert isinstance(found, messages.Spooled)
     assert (found.db, [result.run for result in found.results]) == ("d1", [1])
     host.told.clear()
@@ -167,10 +167,8 @@ def test_no_lease_of_a_foreign_run_is_renewed(host: Host) -> None:
         host.turn(500)
         host.say(messages.Lease(host.now_ms))
     process = host.machine.processes[1]
-    assert process.told_ms is None
     host.turn(1_000)
-    assert process.told_ms is not None
-    assert process.told_ms - told_ms == pytest.approx(7_000, abs=150)
+    assert (process.told_ms or 0) - told_ms == pytest.approx(7_000, abs=150)
     host.hears(messages.Foreign("d2", (messages.ForeignRuns("d1", results=1, finished=(1,)),)))
 
 

@@ -58,7 +58,7 @@ def test_what_the_guard_said_before_it_knew_of_the_change_is_not_about_new_runs(
     # A run of d2 with the same number, which ended before the guard knew.
     d.guard(messages.Ended((result(1),)), messages.Began(1, 1, 1), messages.Gone((1,)), messages.Stuck((1,)))
     d.says()
-    d.guard(messages.Foreign("d1", ()), messages.Spooled("d1", (result(2),)))
+    d.guard(messages.Foreign("d1", (), live=(1,)), messages.Spooled("d1", (result(2),)))
     [first, second] = d.sent()
     assert first == beat(1 + 1, 128, session="s2", runs=(Held(1, "running"), Held(2, "finished")))
     assert second == Result(s="s2", results=(result(2),))
@@ -70,7 +70,7 @@ def test_when_the_old_database_returns_its_runs_are_held_again() -> None:
     d.sent()
     d.hear(registered("s2", db="d1", keep=(1,)))
     d.orders(messages.Database("d1"), messages.Lease(d.mono_ms))
-    d.guard(messages.Foreign("d1", ()), messages.Spooled("d1", ()), messages.Ended((result(1),)))
+    d.guard(messages.Foreign("d1", (), live=(1,)), messages.Spooled("d1", ()), messages.Ended((result(1),)))
     assert d.sent()[-1] == Result(s="s2", results=(result(1),))
     d.hear(acked(1, session="s2"))
     d.orders(messages.Forget((1,)))
@@ -95,12 +95,39 @@ def test_a_result_that_has_gone_from_the_disk_is_not_held_for_ever() -> None:
     d.guard(ANSWER, messages.Spooled("d2", ()))
     d.sent()
     d.hear(registered("s2", db="d1", keep=(1,)))
-    d.guard(messages.Foreign("d1", ()), messages.Spooled("d1", ()))
+    d.guard(messages.Foreign("d1", (), live=(1,)), messages.Spooled("d1", ()))
     d.sent()
     d.wait(5_000)
     [again] = d.sent()
     assert isinstance(again, Heartbeat)
     assert again.runs == (Held(1, "running"),)
+
+
+def test_what_ended_before_the_guard_knew_of_the_change_is_not_held_for_ever() -> None:
+    d = away()
+    d.guard(ANSWER, messages.Spooled("d2", ()))
+    d.sent()
+    d.hear(registered("s2", db="d1", keep=(1,)))
+    # Run 1 was discarded a moment ago, and run 2 has its result.
+    d.guard(messages.Foreign("d1", ()), messages.Spooled("d1", (result(2),)))
+    d.sent()
+    d.wait(5_000)
+    assert Held(1, "running") not in [held for frame in d.sent() if isinstance(frame, Heartbeat) for held in frame.runs]
+
+
+def test_a_discarded_run_is_held_until_it_is_gone_when_its_database_returns() -> None:
+    """Its scheduler must not start another before."""
+    d = away()
+    d.guard(messages.Foreign("d2", (ForeignRuns("d1", ending=(1,)),)), messages.Spooled("d2", ()))
+    d.sent()
+    d.hear(registered("s2", db="d1", keep=(1,)))
+    d.guard(messages.Foreign("d1", (), live=(1,), doomed=(1,)), messages.Spooled("d1", ()))
+    [beat] = [frame for frame in d.sent() if isinstance(frame, Heartbeat)]
+    assert beat.runs == (Held(1, "running"),)
+    d.guard(messages.Gone((1,)))
+    d.wait(5_000)
+    [beat] = [frame for frame in d.sent() if isinstance(frame, Heartbeat)]
+    assert beat.runs == ()
 
 
 def test_databases_are_discarded_as_long_as_something_of_them_is_held() -> None:

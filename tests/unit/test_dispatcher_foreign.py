@@ -241,8 +241,8 @@ def test_a_worker_that_leaves_takes_its_processes_along(world: World) -> None:
 def test_what_could_not_be_stored_is_stored_by_the_next_heartbeat(world: World) -> None:
     w1 = stranger(world)
     w1.foreign = (Foreign("d1", (6,), results=1),)
-    beat = {"s": w1.session, "seq": 9, "n": 0, "window": 1, "ahead": 0, "foreign": w1.foreign}
-    world.failing_turn(lambda: world.dispatcher.on_frame(w1.peer, Heartbeat(**beat), world.now))
+    beat = Heartbeat(s=w1.session, seq=9, n=0, window=1, ahead=0, foreign=w1.foreign)
+    world.failing_turn(lambda: world.dispatcher.on_frame(w1.peer, beat, world.now))
     assert rows(world) == [("w1", "d1", 2, 1, None)]
     w1.beat()
     assert rows(world) == [("w1", "d1", 1, 1, None)]

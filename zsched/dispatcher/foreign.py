@@ -30,15 +30,15 @@ def own(store: Store, frame: protocol.Register) -> Sequence[protocol.Held]:
         return frame.runs
     for held in frame.foreign:
         if held.db == store.identity:
-            running = [protocol.Held(run, "running") for run in held.running]
+            # Those that are ending are lost when they are gone, and not before: others may have to wait for their end.
+            running = [protocol.Held(run, "running") for run in (*held.running, *held.ending)]
             return [*running, *(protocol.Held(run, "finished") for run in held.finished)]
     return ()
 
 
 def discarded(store: Store, frame: protocol.Register) -> list[int]:
-    """The runs of this database that a worker has discarded for the scheduler of another one."""
-    mine = [held for held in frame.foreign if held.db == store.identity]
-    return [run for held in mine for run in (*held.ending, *held.ended)]
+    """The runs of this database that a worker has discarded for the scheduler of another one, and that are gone."""
+    return [run for held in frame.foreign if held.db == store.identity for run in held.ended]
 
 
 def others(store: Store, frame: protocol.Register) -> tuple[protocol.Foreign, ...]:

@@ -94,13 +94,15 @@ class Agent:
         self._reports = Reports(hello.results)
         # Of the held: nobody wants these any more, and their processes are not gone yet. Each still takes a slot.
         self._dropped: set[int] = set(hello.dying)
+        # Of the held: discarded for another database, and not gone yet. They are listed until they are.
+        self._doomed: set[int] = set(hello.doomed)
         # A run came that has the id of one of those.
         self._clash = False
         # Of the held: their processes were killed and do not end. Nothing more is taken meanwhile.
         self._stuck: set[int] = set(hello.stuck)
         self._foreign = hello.foreign
-        # The guard has not answered a change of the database. Of the runs that are then held as finished, these are the
-        # ones whose results have still to come from it.
+        # The guard has not answered a change of the database. Of the runs that are then held, these do not live: their
+        # results come next.
         self._changing = False
         self._expected: set[int] = set()
         self._renewal = Renewal(hello.leases)
@@ -339,10 +341,8 @@ class Agent:
         self._stuck.clear()
         self._held.update(dict.fromkeys((*back.running, *back.ending), "running"))
         self._held.update(dict.fromkeys(back.finished, "finished"))
-        self._dropped.update(back.ending)
         for run, lease_ms in back.leases:
             self._renewal.add(run, lease_ms)
-        self._expected = set(back.finished)
         self._foreign = tuple(others.values())
         self._db = db
         self.to_guard.append(messages.Database(db))
@@ -351,8 +351,13 @@ class Agent:
         if message.db != self._db:
             return
         news = self._changing or message.held != self._foreign
+        if self._changing:
+            self._doomed = set(message.doomed)
+            # What has ended since the guard last said so has a result, which comes next, or was discarded.
+            self._expected = self._held.keys() - set(message.live)
         self._changing = False
         self._foreign = message.held
+        self._stuck = set(message.stuck)
         if news and self._session is not None and not self._guard_silent(now):
             # Work for this database may wait for it.
             self._heartbeat(self._session, now)
@@ -524,7 +529,7 @@ class Agent:
         # Perhaps handed out again meanwhile: then the guard ignores that order.
         found = [result for result in message.results if result.run not in self._dropped]
         for run in self._expected.difference(result.run for result in found):
-            # Its file was damaged, or too old. The next heartbeat does not list it, so it runs again.
+            # Discarded; or its file was damaged or too old. The next heartbeat does not list it, so it runs again.
             self._forget(run)
         self._expected.clear()
         self._held.update({result.run: "finished" for result in found})
@@ -563,7 +568,7 @@ class Agent:
         listed until the goodbye, lest it be taken for a run that never started.
         """
         for run in runs:
-            if run in self._held and run not in self._dropped:
+            if run in self._held and run not in self._dropped and run not in self._doomed:
                 self._held[run] = "running"
             else:
                 self._forget(run)
@@ -606,6 +611,7 @@ class Agent:
     def _forget(self, run: int) -> None:
         self._held.pop(run, None)
         self._dropped.discard(run)
+        self._doomed.discard(run)
         self._clash = self._clash and bool(self._dropped)
         self._probation.discard(run)
         self._renewal.remove(run)

@@ -48,7 +48,7 @@ class Returned:
     """What the guard goes on with when a database is the current one again."""
 
     leases: Leases
-    dying: set[int]
+    doomed: set[int]
     unwritten: list[RunResult]
 
 

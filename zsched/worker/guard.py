@@ -117,6 +117,8 @@ class Guard:
         self._disk_fails = spool.failing
         # Live runs that nobody wants any more.
         self._dying: set[int] = set()
+        # Live runs that were discarded for the scheduler of another database, before this one came back.
+        self._doomed: set[int] = set()
         # Those that can't be ended, as the agent knows them.
         self._stuck: tuple[int, ...] = ()
         # Runs that it ended by itself, without a result: they have run, and every agent is told so until the goodbye.
@@ -226,7 +228,8 @@ class Guard:
         """Keep what ended, and tell the agent: at once when nothing more waits here, else in batches."""
         self._take_happened()
         if self._foreign.changed:
-            self._keeper.put(messages.Foreign(self._spool.db, self._foreign.told()))
+            self._stuck = self._runs.stuck()
+            self._keeper.put(messages.Foreign(self._spool.db, self._foreign.told(), self._stuck))
         if not self._untold:
             return
         if self._tell_at_ms is None:
@@ -247,8 +250,9 @@ class Guard:
         if happened.unstarted:
             self._keeper.put(messages.Unstarted(tuple(happened.unstarted), no_room=True))
         if happened.dropped:
-            self._given_up.update(set(happened.dropped) - self._dying)
+            self._given_up.update(set(happened.dropped) - self._dying - self._doomed)
             self._dying.difference_update(happened.dropped)
+            self._doomed.difference_update(happened.dropped)
             self._keeper.put(messages.Gone(tuple(happened.dropped)))
         if (stuck := self._runs.stuck()) != self._stuck:
             self._stuck = stuck
@@ -310,6 +314,7 @@ class Guard:
                 stopping=self._ending.begun,
                 held=(*running, *finished),
                 dying=tuple(self._dying),
+                doomed=tuple(self._doomed),
                 stuck=self._stuck,
                 leases=self._leases.lengths(),
                 access=str(self._config.access or ""),
@@ -411,14 +416,16 @@ class Guard:
         self._given_up.clear()
         self._watches = Watches(self._runs.captures)
         self._forget_untold()
-        self._foreign.leave(self._spool.db, self._leases, self._dying)
+        self._foreign.leave(self._spool.db, self._leases, self._dying | self._doomed)
         back = self._foreign.enter(db)
-        self._leases, self._dying = back.leases, back.dying
+        self._leases, self._dying, self._doomed = back.leases, set(), back.doomed
         self._spool.change(db, now_ms)
         for result in back.unwritten:
             self._spool.add(result)
         self._spool.write(now_ms)
-        self._keeper.put(messages.Foreign(db, self._foreign.told()))
+        self._stuck = self._runs.stuck()
+        live, doomed = self._own_runs(), tuple(self._doomed)
+        self._keeper.put(messages.Foreign(db, self._foreign.told(), self._stuck, live, doomed))
         self._keeper.put(messages.Spooled(db, self._spool.results()))
 
     # --- signals -----------------------------------------------------------------------------------------------------

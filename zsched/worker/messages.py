@@ -50,7 +50,7 @@ class Hello(Message, frozen=True):
 
     `scheduler` is a URL, or empty for the default endpoint. `db` is the database whose runs these are, empty if none.
     `spool_id` is the mark of this worker's processes. `dying` are those of the held runs that were dropped: Gone
-    follows. `stuck` as in Stuck, `disk_fails` as in DiskFails, `foreign` as in Foreign; `leases` are pairs of a run
+    follows. `doomed` were discarded for another database: their own one is back, and Gone follows too. `stuck` as in Stuck, `disk_fails` as in DiskFails, `foreign` as in Foreign; `leases` are pairs of a run
     that lives and its lease_ms. `access` and `token_file` are paths, empty where there are none.
     """
 
@@ -76,6 +76,7 @@ class Hello(Message, frozen=True):
     token_file: str = ""
     disk_fails: bool = False
     foreign: tuple[ForeignRuns, ...] = ()
+    doomed: tuple[int, ...] = ()
 
 
 class Began(Message, frozen=True):
@@ -101,11 +102,15 @@ class Spooled(Message, frozen=True):
 
 class Foreign(Message, frozen=True):
     """All that the guard holds for databases other than `db`, the current one. Sent when it changes, and in answer to
-    Database: what the guard said before that answer was about the runs of the database before.
+    Database: what the guard said before that answer was about the runs of the database before. `stuck` as in Stuck. Only
+    in the answer: the runs of `db` that `live`, and as in Hello the `doomed` ones among them.
     """
 
     db: str
     held: tuple[ForeignRuns, ...]
+    stuck: tuple[int, ...] = ()
+    live: tuple[int, ...] = ()
+    doomed: tuple[int, ...] = ()
 
 
 class DiskFails(Message, frozen=True):
