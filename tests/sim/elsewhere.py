@@ -18,6 +18,7 @@ from tests.sim.jobs import WORLD, Script
 from tests.sim.machine import Machine, SimAgent
 from tests.sim.scheduler import FaultyEngine
 from tests.sim.violation import Violation
+from tests.sim.witness import Life
 from zsched.dispatcher.commands import Command, DecideForeign, Submit
 from zsched.dispatcher.core import Reply
 from zsched.model import Caller, ForeignDecision, JobSpec, OnDisconnect, Policy, WorkerId
@@ -58,9 +59,9 @@ class Elsewhere:
         self._predecessors: dict[int, set[int]] = {0: set()}
         # Since when runs of a world on a worker may be dropped: somebody decided so.
         self._dropped_ms: dict[tuple[str, int], int] = {}
-        # By worker and world: that the runs go on was decided in this world.
-        self._kept: set[tuple[str, int, int]] = set()
         self._waiting: list[Future[Reply]] = []
+        # Runs that were dropped, by the witness's numbers.
+        self._dropped: set[int] = set()
         sim.scheduler.engine.execute("UPDATE identity SET db = ?", (name_of(0),))
 
     def plan(self, end_ms: int) -> None:
@@ -172,13 +173,10 @@ class Elsewhere:
                 if future.done() and not isinstance(future.exception(), StoreError | None):
                     self._sim.story.tell("somebody", "is refused: %s", future.exception())
             self._waiting.clear()
-        for worker, db, decision in self._sim.scheduler.engine.look(
-            "SELECT worker_id, db, decision FROM foreign_runs WHERE decision IS NOT NULL"
+        for worker, db in self._sim.scheduler.engine.look(
+            "SELECT worker_id, db FROM foreign_runs WHERE decision = 'discard'"
         ):
-            if decision == "discard":
-                self._dropped_ms[worker, world_of(db)] = self._sim.timeline.now_ms
-            else:
-                self._kept.add((worker, world_of(db), self.world))
+            self._dropped_ms[worker, world_of(db)] = self._sim.timeline.now_ms
 
     def on_send(self, dealer: object, frame: Mapping[str, Any]) -> None:
         """While a worker has processes of another world, it gets no run, unless somebody has decided that they go on.
@@ -189,8 +187,9 @@ class Elsewhere:
         machine = dealer.machine
         for process in self._foreign(machine):
             world = process.script.world
-            kept = (machine.worker, world, self.world) in self._kept and world not in self._predecessors[self.world]
-            if not kept:
+            statement = "SELECT decision FROM foreign_runs WHERE worker_id = ? AND db = ?"
+            kept = self._sim.scheduler.engine.look(statement, machine.worker, name_of(world)) == [("keep",)]
+            if not kept or world in self._predecessors[self.world]:
                 raise Violation(f"{machine.name} gets runs of world {self.world}, but run {process.ident} lives there")
 
     def on_signal(self, machine: Machine, process: Process) -> None:
@@ -203,6 +202,15 @@ class Elsewhere:
         started_ms = self._sim.witness.lives[process.ident].started_ms
         if self._dropped_ms.get((machine.worker, world), -1) < started_ms:
             raise Violation(f"run {process.ident} is ended on {machine.name} for another database")
+
+    def on_end(self, process: Process) -> None:
+        """A process is about to end."""
+        if process.why == "dropped":
+            self._dropped.add(process.ident)
+
+    def was_dropped(self, life: Life) -> bool:
+        """Whether the result of an ended run of the first database is wanted by nobody."""
+        return life.run in self._dropped or self._dropped_ms.get((life.worker, 0), -1) >= life.started_ms
 
     def on_say(self, agent: SimAgent, frame: WorkerFrame) -> None:
         """A worker tells a scheduler the results of its own world's runs alone."""

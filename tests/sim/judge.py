@@ -23,7 +23,7 @@ from tests.sim.scheduler import Scheduler
 from tests.sim.story import Story
 from tests.sim.timeline import Timeline
 from tests.sim.violation import Violation
-from tests.sim.witness import Witness
+from tests.sim.witness import Life, Witness
 from zsched.dispatcher.commands import Beat, Command, Next, RegisterWorker, Report
 from zsched.limits import LEASE_MARGIN_MS, MASS_WORKERS_MIN, STALL_MS
 from zsched.model import TERMINAL, OnLost, WorkerId
@@ -279,6 +279,12 @@ class Judge:
         self.overseer.on_signal(machine, process, number)
         if self.elsewhere is not None:
             self.elsewhere.on_signal(machine, process)
+
+    def on_end(self, machine: Machine, process: Process) -> None:
+        """A process is about to end."""
+        self.overseer.on_end(machine, process)
+        if self.elsewhere is not None:
+            self.elsewhere.on_end(process)
 
     def on_start(self, machine: Machine, process: Process) -> None:
         """An agent that has no session starts nothing; what waited for a second is not started any more; and nothing is
@@ -646,6 +652,9 @@ class Judge:
             assert machine.guard is not None
             if machine.guard.holds_for(HOME, 0, loss.run):
                 raise Violation(f"{what}, but it does")
+            life = self._witness.lives.get(loss.run)
+            if life is not None and life.incarnation == incarnation and self._elsewhere_told(life):
+                raise Violation(f"{what}, but its result must have been kept: {life}")
         newcomer = self._of_incarnation(loss.worker)
         if loss.why.startswith("started anew") and newcomer is not None and newcomer.disk.holds(loss.run, HOME):
             raise Violation(f"{what}, but its result lies on that worker's disk")
@@ -655,6 +664,10 @@ class Judge:
             raise Violation(f"{what}, but it is busy with it")
         if loss.why.startswith("silent"):
             self._check_silence(loss.worker)
+
+    def _elsewhere_told(self, life: Life) -> bool:
+        """Whether a run ended by itself, so that its result is kept until its database has it."""
+        return life.code is not None and self.elsewhere is not None and not self.elsewhere.was_dropped(life)
 
     def _of_incarnation(self, worker: str) -> Machine | None:
         """The host of the start of a worker that the store knows now."""

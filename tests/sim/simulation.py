@@ -117,7 +117,7 @@ class Simulation:
         machine.say_seen = self.judge.on_say
         machine.hear_seen = self.judge.overseer.on_hear
         machine.signal_seen = self.judge.on_signal
-        machine.end_seen = self.judge.overseer.on_end
+        machine.end_seen = self.judge.on_end
         machine.on_kill = self._on_kill
         self.machines[name] = machine
         return machine

@@ -160,7 +160,7 @@ class Journal:
             size = os.fstat(fd).st_size
             try:
                 _write(fd, b"".join(map(_record, bodies)))
-                os.fsync(fd)
+                os.fdatasync(fd)
             except OSError:
                 self._sound.discard(db)
                 os.ftruncate(fd, size)
@@ -171,6 +171,7 @@ class Journal:
 
     def remove_other(self, db: str) -> None:
         """Nothing of another database is wanted any more."""
+        self._sound.discard(db)
         (self._folder / _file_name(db)).unlink(missing_ok=True)
         sync_folder(self._folder)
 
