@@ -1,9 +1,9 @@
 """Somebody starts the scheduler on another database beside the living fleet, decides or not, and goes back.
 
-The first database is world 0, and the judge's. Each other one is empty, or was restored from the first: then that is its
-predecessor. All number their jobs and runs from 1, so the ids of several worlds overlap on the workers; a job's command
-names its world, and by that the witness knows them apart. Part of the judge: it checks what schedulers and workers do
-about runs of other worlds.
+The first database is world 0, and the judge's. Each other one is empty, or was restored from the first: then that is
+its predecessor. All number their jobs and runs from 1, so the ids of several worlds overlap on the workers; a job's
+command names its world, and by that the witness knows them apart. Part of the judge: it checks what schedulers and
+workers do about runs of other worlds.
 """
 
 from __future__ import annotations

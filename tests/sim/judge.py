@@ -298,7 +298,8 @@ class Judge:
         now_ms = self._timeline.now_ms
         if guard.ending:
             raise Violation(f"run {order.run} starts on {machine.name}, which is told to end")
-        self.overseer.on_start(machine, process, alone=bool(self._wish(order.job).stops) if home else bool(order.lease_ms))
+        alone = self._wish(order.job).stops if home else order.lease_ms
+        self.overseer.on_start(machine, process, alone=bool(alone))
         mono_ms = machine.clock.mono_ms
         if mono_ms - guard.told_ms.get(order.run, mono_ms) > 1_000:
             raise Violation(f"run {order.run} starts on {machine.name} after it waited for more than a second")

@@ -535,9 +535,7 @@ _MUTANTS: Final = (
         (Foreign, "_write", "self._spool.add_other(db, holding.unwritten)", "pass"),
     ),
     mutant("no lease of a foreign run ends", (Foreign, "_leased", "if len(holding.leases)", "if False")),
-    mutant(
-        "a new agent does not know what is foreign", (Guard, "_on_agent_started", "self._foreign.told()", "()")
-    ),
+    mutant("a new agent does not know what is foreign", (Guard, "_on_agent_started", "self._foreign.told()", "()")),
     mutant(
         "a new guard does not know what waits for other databases",
         (Foreign, "__init__", "spool.others().items()", "()"),
@@ -650,7 +648,12 @@ _MUTANTS: Final = (
     mutant("an agent does not count the run frames", (Agent, "_on_run", "self._n = frame.n", "pass")),
     mutant(
         "an agent forgets what its guard dropped at the end",
-        (Agent, "_on_gone", "if run in self._held and run not in self._dropped and run not in self._doomed:", "if False:"),
+        (
+            Agent,
+            "_on_gone",
+            "if run in self._held and run not in self._dropped and run not in self._doomed:",
+            "if False:",
+        ),
     ),
     mutant(
         "an agent lists nothing", (Agent, "_all_held", "for run, phase in self._held.items()", "for run, phase in ()")

@@ -86,4 +86,6 @@ def test_a_discard_reaches_the_worker(rest: Rest) -> None:
 def test_nothing_can_be_decided_of_what_is_not_held(rest: Rest) -> None:
     rest.connect("w1")
     for name in ("w1", "nobody"):
-        problem(rest.post(f"/foreign/{name}/keep"), 404, "no_foreign", f"Worker {name} holds nothing of another database")
+        problem(
+            rest.post(f"/foreign/{name}/keep"), 404, "no_foreign", f"Worker {name} holds nothing of another database"
+        )

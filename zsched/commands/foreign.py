@@ -10,9 +10,9 @@ runs go on, and their workers get nothing from this scheduler until they have en
 database? Stop the scheduler and start it with the right -db: the runs and their results are its own again.
 
 `keep` lets foreign runs go on to their end; their workers take new work on their other slots. `discard` ends them
-(TERM, their kill grace, KILL) and drops their results; then their workers take new work. Without <worker> both are about
-all workers that `zsched foreign` lists. What was kept can be discarded later. Results that are kept wait on the worker's
-disk for 7 days.
+(TERM, their kill grace, KILL) and drops their results; then their workers take new work. Without <worker> both are
+about all workers that `zsched foreign` lists. What was kept can be discarded later. Results that are kept wait on the
+worker's disk for 7 days.
 
 Options:
   --yes        Don't ask before all foreign runs are discarded.

@@ -147,8 +147,8 @@ def _warn(store: Store, held: ForeignRuns) -> None:
     elif held.running:
         log.warning(
             "worker %s holds %d runs of database %s, and this scheduler has database %s: they go on, and the worker"
-            " gets no work. If this is the wrong database, stop this scheduler and start it with the right -db. Otherwise"
-            " run `zsched foreign keep %s` or `zsched foreign discard %s`",
+            " gets no work. If this is the wrong database, stop this scheduler and start it with the right -db."
+            " Otherwise run `zsched foreign keep %s` or `zsched foreign discard %s`",
             *(held.worker_id, held.running, held.db, store.identity, held.worker_id, held.worker_id),
         )
     else:

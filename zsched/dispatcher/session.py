@@ -32,8 +32,8 @@ class Session:
     are, of one that polls, the runs that it has not said to be running, each with the moment when it got it.
     `rival_ms` is when another worker first claimed its name.
 
-    `foreign` is what it last said that it holds for other databases, None if that may not be stored. Of these databases,
-    the runs of those in `discard` are to be dropped. While it is `withheld`, because of such runs, it gets nothing.
+    `foreign` is what it last said that it holds for other databases, None if that may not be stored. Runs of the
+    databases in `discard` are to be dropped. While foreign runs keep it `withheld`, it gets nothing.
     """
 
     worker: Worker

@@ -49,9 +49,10 @@ class Hello(Message, frozen=True):
     """The first message to a new agent: who the worker is and all that the guard holds. No run of it waits for a slot.
 
     `scheduler` is a URL, or empty for the default endpoint. `db` is the database whose runs these are, empty if none.
-    `spool_id` is the mark of this worker's processes. `dying` are those of the held runs that were dropped: Gone
-    follows. `doomed` were discarded for another database: their own one is back, and Gone follows too. `stuck` as in Stuck, `disk_fails` as in DiskFails, `foreign` as in Foreign; `leases` are pairs of a run
-    that lives and its lease_ms. `access` and `token_file` are paths, empty where there are none.
+    `spool_id` is the mark of this worker's processes. `dying` are those of the held runs that were dropped, `doomed`
+    those that were discarded before their database came back: Gone follows. `stuck` as in Stuck, `disk_fails` as in
+    DiskFails, `foreign` as in Foreign; `leases` are pairs of a run that lives and its lease_ms. `access` and
+    `token_file` are paths, empty where there are none.
     """
 
     worker: str
@@ -102,8 +103,8 @@ class Spooled(Message, frozen=True):
 
 class Foreign(Message, frozen=True):
     """All that the guard holds for databases other than `db`, the current one. Sent when it changes, and in answer to
-    Database: what the guard said before that answer was about the runs of the database before. `stuck` as in Stuck. Only
-    in the answer: the runs of `db` that `live`, and as in Hello the `doomed` ones among them.
+    Database: what the guard said before that answer was about the runs of the database before. `stuck` as in Stuck.
+    Only in the answer: the runs of `db` that `live`, and the `doomed` ones among them (see Hello).
     """
 
     db: str
