@@ -282,8 +282,9 @@ ERROR_INTERVAL_MS = 1_000
 # A log line about what a peer can cause again and again comes at most this often, and says how often it was.
 LINE_INTERVAL_MS = 1_000
 
-# What a worker says of other databases than the scheduler's: how many databases, and how many results of each it lists
-# by run. Results beyond are counted alone, so their own scheduler runs those tasks again when it comes back.
+# What a worker says of other databases than the scheduler's: how many databases, and of all together how many results
+# and how many discarded runs it lists by number, so that a register fits its frame. Results beyond are counted alone,
+# and their own scheduler runs those tasks again when it comes back.
 FOREIGN_DATABASES_MAX = 16
 FOREIGN_LISTED_MAX = 4_096
 

@@ -9,15 +9,20 @@ from random import Random
 from unittest.mock import patch
 
 import pytest
+from msgspec import structs
 
 from tests.sim.guard import SimGuard
 from tests.sim.jobs import Script
 from tests.sim.machine import Machine
 from tests.sim.simulation import Simulation
 from tests.sim.timeline import Timeline
-from zsched.protocol import RunOrder
+from zsched.limits import FOREIGN_DATABASES_MAX, FOREIGN_LISTED_MAX, FRAME_LIST_MAX, SLOTS_MAX
+from zsched.protocol import INTEGER_MAX, Held, Register, RunOrder, pack, unpack_from_worker
 from zsched.worker import guard as guard_module
 from zsched.worker import messages
+from zsched.worker.agent import _listed
+from zsched.worker.foreign import _Holding
+from zsched.worker.lease import Leases
 from zsched.worker.messages import FromAgent, Message
 from zsched.worker.spool import RETRY_MS
 
@@ -279,3 +284,31 @@ def test_nothing_of_a_batch_is_on_disk_twice_and_all_is_there_before_it_is_told(
     assert len(host.machine.disk.files["d1"].synced) == 1
     host.told.clear()
     host.say(messages.Forget((1,)))
+
+
+def test_longest_register_with_foreign_runs_is_a_frame(host: Host) -> None:
+    foreign = host.guard._foreign
+    largest = INTEGER_MAX - 1
+    runs = frozenset(range(largest - FRAME_LIST_MAX, largest))
+    foreign._holdings = {
+        f"f{number:063}": _Holding(Leases(), finished=set(runs), ended=dict.fromkeys(runs)) for number in range(20)
+    }
+    told = foreign.told()
+    assert len(told) == FOREIGN_DATABASES_MAX
+    assert sum(len(held.finished) for held in told) == sum(len(held.ended) for held in told) == FOREIGN_LISTED_MAX
+    assert told[0].results == FRAME_LIST_MAX
+    processes = tuple(range(largest - SLOTS_MAX, largest))
+    register = Register(
+        versions=(1,),
+        worker="w" * 128,
+        incarnation="i" * 64,
+        boot_id="b" * 64,
+        lock=(largest, largest),
+        slots=SLOTS_MAX,
+        heartbeat_ms=1,
+        runs=tuple(Held(run, "finished") for run in runs),
+        foreign=(_listed(structs.replace(told[0], running=processes)), *map(_listed, told[1:])),
+    )
+    assert unpack_from_worker(pack(register)) == register
+    foreign._holdings.clear()
+    host.told.clear()

@@ -203,6 +203,25 @@ def test_a_discarded_run_of_the_old_database_is_lost_and_never_pending_again(wor
     assert rows(world) == []
 
 
+def test_a_discarded_run_that_is_ending_is_held_until_it_is_gone(world: World) -> None:
+    """Another run of a task that stops at a disconnect must not start before."""
+    w0 = Peer(world, slots=2)
+    w0.can = ("foreign",)
+    w0.join()
+    job = world.submit_one()
+    run = w0.take_one()
+    again = w0.again(incarnation=w0.incarnation)
+    again.can, again.db = w0.can, "d2"
+    again.foreign = (Foreign(world.store.identity, ending=(run,)),)
+    assert again.register().keep == (run,)
+    again.foreign, again.held = (), {run: "running"}
+    again.beat(window=0)
+    assert world.states(job) == ["running"]
+    again.held = {}
+    again.beat(window=0)
+    assert world.states(job) == ["failed/worker_lost", "pending"]
+
+
 def test_a_worker_that_can_not_keep_foreign_runs_has_to_wait_for_their_end(world: World) -> None:
     w1 = Peer(world)
     w1.db, w1.held = "d1", {5: "running", 7: "finished"}

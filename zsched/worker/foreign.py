@@ -66,10 +66,17 @@ class Foreign:
         self.changed = False
 
     def told(self) -> tuple[ForeignRuns, ...]:
-        """All that is held, for the agent. Databases with live runs come first, up to the bound."""
+        """All that is held, for the agent, as far as a frame has room for it. Databases with live runs come first."""
         self.changed = False
         held = sorted(self._holdings.items(), key=lambda item: not item[1].live)
-        return tuple(_told(db, holding) for db, holding in held[:FOREIGN_DATABASES_MAX])
+        told = []
+        finished_max = ended_max = FOREIGN_LISTED_MAX
+        for db, holding in held[:FOREIGN_DATABASES_MAX]:
+            one = _told(db, holding, finished_max, ended_max)
+            finished_max -= len(one.finished)
+            ended_max -= len(one.ended)
+            told.append(one)
+        return tuple(told)
 
     # --- a change of the database ------------------------------------------------------------------------------------
 
@@ -198,14 +205,14 @@ class Foreign:
             holding.unwritten.clear()
 
 
-def _told(db: str, holding: _Holding) -> ForeignRuns:
+def _told(db: str, holding: _Holding, finished_max: int, ended_max: int) -> ForeignRuns:
     return ForeignRuns(
         db=db,
         running=tuple(sorted(holding.live.keys() - holding.ending)),
         ending=tuple(sorted(holding.ending)),
         results=len(holding.finished),
-        finished=tuple(islice(holding.finished, FOREIGN_LISTED_MAX)),
-        ended=tuple(holding.ended),
+        finished=tuple(islice(holding.finished, finished_max)),
+        ended=tuple(islice(holding.ended, ended_max)),
         leases=tuple(pair for pair in holding.leases.lengths() if pair[0] in holding.live),
     )
 
