@@ -36,10 +36,14 @@ class Fleet:
             self.workers.append(stack.enter_context(worker))
         until(lambda: self.scheduler.workers() == {"w1": "active", "w2": "active"})
 
-    def submit(self, name: str, seconds: float, **fields: object) -> int:
-        """A job whose shell lives for so long. Its pid stands in a file."""
-        command = f"echo $$ >> {self.folder}/{name}.pid; sleep {seconds}; echo done {name}"
+    def submit(self, name: str, seconds: float | None, **fields: object) -> int:
+        """A job whose shell lives for so long, or with None until `let_go`. Its pid stands in a file."""
+        wait = f"while [ ! -e {self.folder}/go ]; do sleep 0.1; done" if seconds is None else f"sleep {seconds}"
+        command = f"echo $$ >> {self.folder}/{name}.pid; {wait}; echo done {name}"
         return self.scheduler.submit(command, **fields)[0]
+
+    def let_go(self) -> None:
+        (self.folder / "go").touch()
 
     def pids(self, name: str) -> list[int]:
         """Of every start of a job."""
@@ -81,13 +85,14 @@ def test_jobs_survive_a_scheduler_on_an_empty_database(fleet: Fleet) -> None:
     jobs = {name: fleet.submit(name, 600) for name in longs}
     fleet.started(*longs)
     # Each worker has two of them, and one of these.
-    jobs["short"], jobs["stop"] = fleet.submit("short", 8), fleet.submit("stop", 600, on_disconnect="stop")
+    jobs["short"], jobs["stop"] = fleet.submit("short", None), fleet.submit("stop", 600, on_disconnect="stop")
     fleet.started("short", "stop")
     on_w2 = {name for name in jobs if fleet.pids(name)[0] in fleet.workers[1].jobs()}
     assert len(on_w2) == 3
     fleet.move("b.db")
     # The new database numbers its jobs and runs from 1 too, and nobody gets them.
     waiting = fleet.submit("waiting", 0)
+    fleet.let_go()
     # The short one has ended by itself, and the other one by its lease.
     until(lambda: fleet.foreign() == {"w1": (2, 1), "w2": (2, 1)})
     assert all(alive(fleet.pids(name)[0]) for name in longs)
@@ -130,9 +135,11 @@ def test_jobs_survive_a_scheduler_on_an_empty_database(fleet: Fleet) -> None:
 def test_results_wait_for_the_database_that_comes_back(fleet: Fleet) -> None:
     scheduler = fleet.scheduler
     names = [f"j{number}" for number in range(4)]
-    jobs = [fleet.submit(name, 6) for name in names]
+    jobs = [fleet.submit(name, None) for name in names]
     fleet.started(*names)
     fleet.move("b.db")
+    until(lambda: sum(running for running, _ in fleet.foreign().values()) == 4)
+    fleet.let_go()
     until(lambda: sum(results for _, results in fleet.foreign().values()) == 4)
     # Nothing runs any more, so there is nothing to decide.
     waiting = fleet.submit("waiting", 0)
