@@ -425,6 +425,10 @@ class Client:
         """All workers that ever registered, as REST shows them."""
         return list(self.rows("/workers"))
 
+    def foreign(self) -> list[View]:
+        """What workers hold for other databases, as REST shows it."""
+        return list(self.rows("/foreign"))
+
     def stats(self) -> View:
         """How many tasks and workers there are, by status."""
         view: View = self.ask("GET", "/stats").json()

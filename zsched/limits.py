@@ -211,6 +211,10 @@ FORGET_INTERVAL_MS = 60_000
 # Jobs whose secrets are sealed anew in one transaction, when secret.key is replaced. The rest is in the next ones.
 RESEAL_JOBS_MAX = 1_000
 
+# How far a restore raises the ids of jobs and runs. Ids that were given out after the backup are not used again, unless
+# there were more than these.
+RESTORE_IDS_GAP = 1_000_000
+
 # --- Liveness and loss ------------------------------------------------------------------------------------------------
 
 # How long a suspect run must have lived on a worker until it is trusted beside others.
@@ -297,6 +301,18 @@ ERROR_INTERVAL_MS = 1_000
 
 # A log line about what a peer can cause again and again comes at most this often, and says how often it was.
 LINE_INTERVAL_MS = 1_000
+
+# What a worker says of other databases than the scheduler's: how many databases, and of all together how many results
+# and how many discarded runs it lists by number, so that a register fits its frame. Results beyond are counted alone,
+# and their own scheduler runs those tasks again when it comes back.
+FOREIGN_DATABASES_MAX = 16
+FOREIGN_LISTED_MAX = 4_096
+
+# Running foreign runs that are kept by number in the database for each worker, for people. More are counted alone.
+FOREIGN_NAMED_MAX = 100
+
+# How long a worker keeps results of another database on its disk. Older ones are removed with a line in its log.
+FOREIGN_RESULTS_S = 7 * 86_400
 
 # --- Output while it is written ---------------------------------------------------------------------------------------
 

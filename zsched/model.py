@@ -299,6 +299,31 @@ class Worker:
     leaving_ms: int | None = None
 
 
+class ForeignDecision(StrEnum):
+    """What the operator decided of a worker's foreign runs: they go on beside new work, or they are ended."""
+
+    KEEP = "keep"
+    DISCARD = "discard"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ForeignRuns:
+    """What a worker holds for a database other than the scheduler's, as it last said. `running` counts the runs whose
+    processes exist, and `runs` names the first of them; `results` counts results on its disk. `since_ms` is when this
+    scheduler first heard of it.
+    """
+
+    worker_id: WorkerId
+    db: str
+    running: int
+    results: int
+    runs: tuple[int, ...] = ()
+    since_ms: int
+    decision: ForeignDecision | None = None
+    decided_by: str | None = None
+    decided_ms: int | None = None
+
+
 class Scope(StrEnum):
     """What a caller may do. Each call needs one of these; `admin` may do all.
 

@@ -110,6 +110,21 @@ class RunOrder(Struct, frozen=True, gc=False, omit_defaults=True):
     lease_ms: Natural | None = None
 
 
+class Foreign(Struct, frozen=True, gc=False, omit_defaults=True):
+    """What a worker holds for another database. `running`: processes exist and go on. `ending`: they exist, and were
+    killed by a `discard`. `results` counts the results on the worker's disk.
+
+    Only in a register: `finished`, the runs of these results, and `ended`, the discarded runs that are gone.
+    """
+
+    db: Word
+    running: tuple[RunId, ...] = ()
+    ending: tuple[RunId, ...] = ()
+    results: Natural = 0
+    finished: tuple[RunId, ...] = ()
+    ended: tuple[RunId, ...] = ()
+
+
 class Frame(Struct, frozen=True, tag_field="t", kw_only=True):
     """What every frame carries besides its type."""
 
@@ -136,8 +151,8 @@ class Register(Frame, frozen=True, tag="register"):
     """A worker introduces itself and tells all it holds. `lock` is (device, inode) of the file it holds locked.
 
     `incarnation` is new at each start of the worker, and stays when only its agent is restarted. `db` is the database
-    whose runs it holds, empty if none. `sent_ms` is by a clock of the machine that never goes back during one boot; 0
-    if there is none. `leaving`: as in Ready.
+    of its `runs`, empty if none; `foreign` is what it holds for other databases. `sent_ms` is by a clock of the machine
+    that never goes back during one boot; 0 if there is none. `leaving`: as in Ready.
     """
 
     versions: tuple[int, ...]
@@ -154,6 +169,7 @@ class Register(Frame, frozen=True, tag="register"):
     can: tuple[Word, ...] = ()
     labels: dict[Word, Word] = {}
     runs: tuple[Held, ...] = ()
+    foreign: tuple[Foreign, ...] = ()
     leaving: bool = False
 
     def __post_init__(self) -> None:
@@ -164,7 +180,8 @@ class Register(Frame, frozen=True, tag="register"):
 
 class Heartbeat(FromWorker, frozen=True, tag="heartbeat"):
     """I live, and this is all I hold. `n` is the number of the last `run` frame seen in this session, 0 before the
-    first. `stuck`: those of the held runs whose processes were killed and do not end. `leaving`: as in Ready.
+    first. `stuck`: those of the held runs whose processes were killed and do not end. `foreign`: what is held for
+    other databases. `leaving`: as in Ready.
     """
 
     seq: Natural
@@ -173,6 +190,7 @@ class Heartbeat(FromWorker, frozen=True, tag="heartbeat"):
     ahead: Natural
     runs: tuple[Held, ...] = ()
     stuck: tuple[RunId, ...] = ()
+    foreign: tuple[Foreign, ...] = ()
     load_milli: Natural = 0
     disk_free_bytes: Natural = 0
     leaving: bool = False
@@ -233,7 +251,7 @@ class WorkerBye(FromWorker, frozen=True, tag="bye"):
 
 class Registered(FromScheduler, frozen=True, tag="registered"):
     """A new session. The worker goes on with the runs in `keep`, kills those in `kill`, and then sends what it has
-    finished.
+    finished. `discard`: databases whose runs it kills and whose results it drops; it keeps those of all others.
     """
 
     db: Word
@@ -241,14 +259,18 @@ class Registered(FromScheduler, frozen=True, tag="registered"):
     timeout_ms: Natural
     keep: tuple[RunId, ...] = ()
     kill: tuple[RunId, ...] = ()
+    discard: tuple[Word, ...] = ()
 
 
 class HeartbeatAck(FromScheduler, frozen=True, tag="heartbeat_ack"):
-    """The heartbeat `seq` came. `kill`: held, but not this worker's to run. `cancel`: its own runs that shall stop."""
+    """The heartbeat `seq` came. `kill`: held, but not this worker's to run. `cancel`: its own runs that shall stop.
+    `discard` as in `registered`.
+    """
 
     seq: Natural
     kill: tuple[RunId, ...] = ()
     cancel: tuple[RunId, ...] = ()
+    discard: tuple[Word, ...] = ()
 
 
 class Run(FromScheduler, frozen=True, tag="run"):
@@ -265,9 +287,12 @@ class ResultAck(FromScheduler, frozen=True, tag="result_ack"):
 
 
 class Cancel(FromScheduler, frozen=True, tag="cancel"):
-    """Runs that shall stop: TERM, their grace, KILL. Repeated in each heartbeat_ack until the result comes."""
+    """Runs that shall stop: TERM, their grace, KILL. Repeated in each heartbeat_ack until the result comes. `discard`
+    as in `registered`.
+    """
 
     runs: tuple[RunId, ...]
+    discard: tuple[Word, ...] = ()
 
 
 class Watch(FromScheduler, frozen=True, tag="watch"):
@@ -333,13 +358,19 @@ def entries(frame: WorkerFrame) -> int:
         case Result():
             return len(frame.results)
         case Heartbeat():
-            return len(frame.runs) + len(frame.stuck)
-        case Register() | Return():
+            return len(frame.runs) + len(frame.stuck) + sum(map(_foreign_entries, frame.foreign))
+        case Register():
+            return len(frame.runs) + sum(map(_foreign_entries, frame.foreign))
+        case Return():
             return len(frame.runs)
         case WorkerBye():
             return len(frame.runs or ())
         case _:
             return 0
+
+
+def _foreign_entries(held: Foreign) -> int:
+    return 1 + len(held.running) + len(held.ending) + len(held.finished) + len(held.ended)
 
 
 def _convert(body: bytes, bytes_max: int, frames: Any) -> Any:

@@ -7,6 +7,7 @@ from collections.abc import Callable
 import pytest
 
 from tests.contract.base import NOW, W1, W2, Base, worker
+from zsched import limits
 from zsched.matching import Demand
 from zsched.model import JobId, RunId, RunStatus, Worker, WorkerId, WorkerKind, WorkerStatus
 
@@ -123,6 +124,25 @@ def test_each_start_of_a_scheduler_has_a_larger_epoch(base: Base) -> None:
     second = base.store.begin_epoch("h", 2, "1.0", NOW + 6)
     assert second > first
     assert base.rows("SELECT stopped_ms FROM schedulers ORDER BY epoch") == [(NOW + 5,), (None,)]
+
+
+def test_successor_has_a_new_identity_and_unused_ids(base: Base) -> None:
+    old = base.store.identity
+    assert base.store.predecessors() == ()
+    before = base.running()
+    base.turn()
+    base.store.succeed("first", 5, NOW)
+    base.store.succeed("second", None, NOW)
+    assert base.store.identity == "second"
+    assert base.rows("SELECT db FROM identity") == [("second",)]
+    assert base.store.predecessors() == ("first", old)
+    assert base.store.run(before) is not None
+    assert base.running() == before + 2 * limits.RESTORE_IDS_GAP + 1
+
+
+def test_successor_of_an_empty_database_leaves_the_gap_too(base: Base) -> None:
+    base.store.succeed("next", None, NOW)
+    assert base.submit() == limits.RESTORE_IDS_GAP + 1
 
 
 # --- workers ---

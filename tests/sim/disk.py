@@ -28,10 +28,10 @@ class Disk:
         self.files: dict[str, _File] = {}
         self.current = ""
 
-    def holds(self, run: int) -> bool:
-        """Whether a run's result is written, and not that it was forgotten."""
+    def holds(self, run: int, db: str | None = None) -> bool:
+        """Whether a run's result is written, and not that it was forgotten. `db`: not the current database."""
         held = False
-        for body in self.files.get(self.current, _File()).written:
+        for body in self.files.get(db or self.current, _File()).written:
             kind, what = msgspec.msgpack.decode(body)
             if kind == "kept" and what["run"] == run:
                 held = True
@@ -112,6 +112,22 @@ class VirtualJournal:
         self._open = False
         if not keep:
             self._disk.files.pop(self._db, None)
+
+    # --- files of other databases ---
+
+    def others(self) -> list[str]:
+        return [db for db in self._disk.files if db != self._db]
+
+    def read_other(self, db: str) -> Iterator[bytes]:
+        yield from self._disk.files.get(db, _File()).written
+
+    def append_other(self, db: str, bodies: Iterable[bytes]) -> None:
+        file = self._disk.files.setdefault(db, _File())
+        file.written += bodies
+        file.synced = list(file.written)
+
+    def remove_other(self, db: str) -> None:
+        self._disk.files.pop(db, None)
 
     def see_told(self, results: Iterable[RunResult]) -> None:
         """No result is told before it is safe from the death of its guard."""

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import signal
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, cast
 from unittest.mock import patch
 
 from tests.sim.disk import VirtualJournal
-from tests.sim.jobs import Script, script
+from tests.sim.jobs import WORLD, Script, script
 from tests.sim.timeline import Alarm
 from tests.sim.witness import KILLED
 from zsched.config import WorkerConfig
@@ -43,6 +43,8 @@ class Process:
     def __init__(self, machine: Machine, order: RunOrder, started_wall_ms: int) -> None:
         self.order = order
         self.script: Script = script(order.command)
+        # Its run, as the witness knows it.
+        self.ident = order.run + WORLD * self.script.world
         self.started_wall_ms = started_wall_ms
         self.finished_wall_ms = started_wall_ms
         self.why: Why | None = None
@@ -53,8 +55,8 @@ class Process:
         self.on_exit: Callable[[], None] = lambda: None
         self._clinging = False
         self._machine = machine
-        machine.on_start(order)
-        machine.processes[order.run] = self
+        machine.on_start(self)
+        machine.processes[self.ident] = self
         machine.timeline.after(self.script.lasts_ms, self._come_to_its_end)
 
     @property
@@ -109,8 +111,8 @@ class Process:
             self._machine.end_seen(self._machine, self)
             self.code = code
             self.finished_wall_ms = max(self.started_wall_ms, self._machine.clock.now().wall_ms)
-            self._machine.processes.pop(self.order.run, None)
-            self._machine.witness.end(self.order.run, code)
+            self._machine.processes.pop(self.ident, None)
+            self._machine.witness.end(self.ident, code)
             self.on_exit()
 
     def result(self) -> RunResult:
@@ -153,6 +155,9 @@ class VirtualRuns:
     def ids(self) -> tuple[int, ...]:
         return tuple(self._live)
 
+    def has(self, process: Process) -> bool:
+        return any(one is process for one in self._live.values())
+
     @property
     def young(self) -> bool:
         return any(what == "began" and run in self._live for _, run, what in self._due)
@@ -185,6 +190,15 @@ class VirtualRuns:
         if order.timeout_ms is not None:
             self._due.append((mono_ms + order.timeout_ms, order.run, "timeout"))
 
+    def rename(self, keys: Mapping[int, int]) -> None:
+        self._live = {keys.get(run, run): process for run, process in self._live.items()}
+        self._killed_ms = {keys.get(run, run): at_ms for run, at_ms in self._killed_ms.items()}
+        self._stuck = {keys.get(run, run) for run in self._stuck}
+        self._due = [(at_ms, keys.get(run, run), what) for at_ms, run, what in self._due]
+
+    def _key(self, process: Process) -> int:
+        return next(key for key, one in self._live.items() if one is process)
+
     def stop(self, run: int, why: Why, mono_ms: int) -> None:
         process = self._live[run]
         if process.why is not None or process.code is not None:
@@ -209,10 +223,12 @@ class VirtualRuns:
 
     def reap(self, mono_ms: int) -> list[int]:
         for process in self._ended:
-            run = process.order.run
+            run = self._key(process)
             del self._live[run]
             self._stuck.discard(run)
-            if process.why == "dropped":
+            if run < 0:
+                self._happened.foreign.append((run, None if process.why == "dropped" else process.result()))
+            elif process.why == "dropped":
                 self._happened.dropped.append(run)
             else:
                 self._happened.results.append(process.result())
@@ -229,7 +245,8 @@ class VirtualRuns:
             if process is None or process.code is not None:
                 continue
             if what == "began":
-                self._happened.began.append(Began(run, run, process.started_wall_ms))
+                if run > 0:
+                    self._happened.began.append(Began(run, run, process.started_wall_ms))
             elif what == "timeout":
                 self.stop(run, "timeout", mono_ms)
             elif what == "kill":
@@ -413,11 +430,25 @@ class SimGuard(Guard):
         """Whether a run lives whose start the scheduler can't know yet."""
         return self.runs.young
 
+    @property
+    def db(self) -> str:
+        """The current database."""
+        return self._spool.db
+
     def holds(self, run: int) -> bool:
-        """Whether it has this run in hand, and has not been told to drop it."""
+        """Whether it has this run of the current database in hand, and has not been told to drop it."""
         if run in self.runs:
             return self.runs.why(run) != "dropped"
         return run in self._backlog or run in self._spool
+
+    def holds_for(self, db: str, world: int, run: int) -> bool:
+        """The same for a run of any database."""
+        if db == self.db:
+            return self.holds(run)
+        process = self._machine.processes.get(run + WORLD * world)
+        if process is not None and self.runs.has(process):
+            return process.why != "dropped"
+        return self._machine.disk.holds(run, db)
 
     def _wake(self) -> None:
         if not self.alive:

@@ -7,6 +7,9 @@ from typing import Final, Literal
 
 Poison = Literal["guard", "machine", "host"]
 
+# Each database numbers its jobs and runs from 1. For the simulation's own books those of the next one go on from here.
+WORLD: Final = 10**6
+
 # Until its host boots.
 FOREVER: Final = 10**9
 
@@ -15,6 +18,7 @@ FOREVER: Final = 10**9
 class Script:
     """`lasts_ms` and then `code`; `deaf` to TERM; `kills` what it runs on: the guard alone, guard and agent, or the
     whole host, which then boots anew; `sticks_ms`: so long it lives on when it was killed, as on a dead network disk.
+    `world`: which database its job is in, 0 for the first.
     """
 
     lasts_ms: int
@@ -22,14 +26,15 @@ class Script:
     deaf: bool = False
     kills: Poison | None = None
     sticks_ms: int = 0
+    world: int = 0
 
     @property
     def command(self) -> str:
-        return f"{self.lasts_ms} {self.code} {int(self.deaf)} {self.kills or '-'} {self.sticks_ms}"
+        return f"{self.lasts_ms} {self.code} {int(self.deaf)} {self.kills or '-'} {self.sticks_ms} {self.world}"
 
 
 def script(command: str) -> Script:
     """The script that a command's text is."""
-    lasts, code, deaf, kills, sticks = command.split()
+    lasts, code, deaf, kills, sticks, world = command.split()
     poison: dict[str, Poison | None] = {"-": None, "guard": "guard", "machine": "machine", "host": "host"}
-    return Script(int(lasts), int(code), deaf == "1", poison[kills], int(sticks))
+    return Script(int(lasts), int(code), deaf == "1", poison[kills], int(sticks), int(world))

@@ -14,7 +14,9 @@ from typing import Any, Final, NamedTuple
 import msgpack
 
 from tests.sim.callers import CLIENT, Asked, Client
-from tests.sim.machine import Machine
+from tests.sim.elsewhere import Elsewhere, name_of
+from tests.sim.guard import Process
+from tests.sim.machine import Machine, SimAgent
 from tests.sim.outages import Outages
 from tests.sim.overseer import Overseer
 from tests.sim.pollers import SimPoller
@@ -22,11 +24,14 @@ from tests.sim.scheduler import Scheduler
 from tests.sim.story import Story
 from tests.sim.timeline import Timeline
 from tests.sim.violation import Violation
-from tests.sim.witness import Witness
+from tests.sim.witness import Life, Witness
 from zsched.dispatcher.commands import Beat, Command, Next, RegisterWorker, Report
 from zsched.limits import LEASE_MARGIN_MS, MASS_WORKERS_MIN, PROBATION_MS, STALL_MS
 from zsched.model import TERMINAL, OnLost, WorkerId
-from zsched.protocol import RunOrder
+from zsched.protocol import WorkerFrame
+
+# The first database, which the judge follows.
+HOME: Final = name_of(0)
 
 _TERMINAL: Final = frozenset(str(status) for status in TERMINAL)
 _STATUSES: Final = ("pending", "running", "success", "failed", "cancelled")
@@ -137,6 +142,7 @@ class Judge:
         self.kills: Counter[int] = Counter()
         self.faults = 0
         self.overseer = Overseer(timeline, witness, machines)
+        self.elsewhere: Elsewhere | None = None
         self._timeline = timeline
         self._story = story
         self._scheduler = scheduler
@@ -203,6 +209,8 @@ class Judge:
         if not isinstance(frame, dict):
             return
         self.overseer.on_arrival(peer, frame)
+        if self._scheduler.away:
+            return
         self.outages.on_arrival(peer, frame)
         if frame.get("leaving"):
             self._announced.add(session or frame["incarnation"])
@@ -235,6 +243,7 @@ class Judge:
 
     def on_call(self, command: Command) -> None:
         """A polling worker's request is with the loop."""
+        assert not self._scheduler.away
         if isinstance(command, Beat | Next | RegisterWorker):
             self._heard_ms[command.worker_id] = self._timeline.now_ms
         if isinstance(command, Beat | Next | RegisterWorker | Report):
@@ -245,6 +254,10 @@ class Judge:
         frame = msgpack.unpackb(body)
         worker = connection.dealer.worker
         self.overseer.on_send(connection.peer, frame)
+        if self.elsewhere is not None:
+            self.elsewhere.on_send(connection.dealer, frame)
+        if self._scheduler.away:
+            return
         self.outages.on_send(connection.peer, worker, frame)
         match frame["t"]:
             case "registered":
@@ -271,16 +284,38 @@ class Judge:
                     if verdict == "stored" and found[0][0] not in _TERMINAL:
                         raise Violation(f"run {run} is acked as stored, but is {found[0][0]}")
 
-    def on_start(self, machine: Machine, order: RunOrder) -> None:
+    def on_say(self, agent: SimAgent, frame: WorkerFrame) -> None:
+        """An agent sends a frame."""
+        self.overseer.on_say(agent, frame)
+        if self.elsewhere is not None:
+            self.elsewhere.on_say(agent, frame)
+
+    def on_signal(self, machine: Machine, process: Process, number: int) -> None:
+        """A guard sends a signal to a process, which has not noted it yet."""
+        self.overseer.on_signal(machine, process, number)
+        if self.elsewhere is not None:
+            self.elsewhere.on_signal(machine, process)
+
+    def on_end(self, machine: Machine, process: Process) -> None:
+        """A process is about to end."""
+        self.overseer.on_end(machine, process)
+        if self.elsewhere is not None:
+            self.elsewhere.on_end(process)
+
+    def on_start(self, machine: Machine, process: Process) -> None:
         """An agent that has no session starts nothing; what waited for a second is not started any more; nothing is
         started that a worker hears of when it has been lost; and a run that may start once starts only where it is.
         """
-        guard, agent = machine.guard, machine.agent
+        guard, agent, order = machine.guard, machine.agent, process.order
         assert guard is not None
+        home = not process.script.world
+        if home and self._scheduler.away and self._timeline.now_ms - self._scheduler.started_ms > _HEARD_MS:
+            raise Violation(f"run {order.run} starts on {machine.name}, but the scheduler has another database")
         now_ms = self._timeline.now_ms
         if guard.ending:
             raise Violation(f"run {order.run} starts on {machine.name}, which is told to end")
-        self.overseer.on_start(machine, order, alone=bool(self._wish(order.job).stops))
+        alone = self._wish(order.job).stops if home else order.lease_ms
+        self.overseer.on_start(machine, process, alone=bool(alone))
         mono_ms = machine.clock.mono_ms
         if mono_ms - guard.told_ms.get(order.run, mono_ms) > 1_000:
             raise Violation(f"run {order.run} starts on {machine.name} after it waited for more than a second")
@@ -289,15 +324,17 @@ class Judge:
         if not agent.agent.registered and now_ms - agent.lost_ms > _LATE_MS:
             raise Violation(f"run {order.run} starts on {machine.name}, which has no session")
         row = self.rows.get(order.run)
-        if row is not None and self._once(order.job) and row.worker != machine.worker:
+        if home and row is not None and self._once(order.job) and row.worker != machine.worker:
             raise Violation(f"run {order.run} may start once and starts on {machine.name}, but is elsewhere: {row}")
-        ended_ms = self._ended_ms.get(order.run, now_ms)
+        ended_ms = self._ended_ms.get(process.ident, now_ms)
         if now_ms - ended_ms > _HEARD_MS + _LATE_MS:
             raise Violation(f"run {order.run} starts on {machine.name}, but has ended {now_ms - ended_ms} ms ago")
 
     def on_drop(self, machine: Machine, run: int) -> None:
         """No work is thrown away that is still wanted: what a guard is told to drop is not its worker's any more."""
         row = self.rows.get(run)
+        if machine.guard is None or machine.guard.db != HOME:
+            return
         if row is not None and row.status == "running" and row.worker == machine.worker and not machine.rival:
             raise Violation(f"run {run} is dropped on {machine.name}, but is running there: {row}")
 
@@ -307,6 +344,10 @@ class Judge:
         """Safety. Cheap when nothing has changed."""
         if self._scheduler.broken:
             raise Violation(self._scheduler.broken)
+        if self.elsewhere is not None:
+            self.elsewhere.after_turn()
+        if self._scheduler.away:
+            return
         self._check_changes()
         self.outages.after_turn(self._active)
 
@@ -646,10 +687,13 @@ class Judge:
         if loss.why.startswith("does not hold it") and alive:
             assert machine is not None
             assert machine.guard is not None
-            if machine.guard.holds(loss.run):
+            if machine.guard.holds_for(HOME, 0, loss.run):
                 raise Violation(f"{what}, but it does")
+            life = self._witness.lives.get(loss.run)
+            if life is not None and life.incarnation == incarnation and self._elsewhere_told(life):
+                raise Violation(f"{what}, but its result must have been kept: {life}")
         newcomer = self._of_incarnation(loss.worker)
-        if loss.why.startswith("started anew") and newcomer is not None and newcomer.disk.holds(loss.run):
+        if loss.why.startswith("started anew") and newcomer is not None and newcomer.disk.holds(loss.run, HOME):
             raise Violation(f"{what}, but its result lies on that worker's disk")
         poller = self._pollers.get(loss.worker)
         busy = poller.job if poller is not None else None
@@ -657,6 +701,10 @@ class Judge:
             raise Violation(f"{what}, but it is busy with it")
         if loss.why.startswith("silent"):
             self._check_silence(loss.worker)
+
+    def _elsewhere_told(self, life: Life) -> bool:
+        """Whether a run ended by itself, so that its result is kept until its database has it."""
+        return life.code is not None and self.elsewhere is not None and not self.elsewhere.was_dropped(life)
 
     def _of_incarnation(self, worker: str) -> Machine | None:
         """The host of the start of a worker that the store knows now."""

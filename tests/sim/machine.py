@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from random import Random
 
 from tests.sim.disk import Disk
-from tests.sim.guard import Process, SimGuard, VirtualKeeper, VirtualRuns
-from tests.sim.jobs import Poison
+from tests.sim.guard import Process, SimGuard, VirtualKeeper
+from tests.sim.jobs import WORLD, Poison
 from tests.sim.network import Connection, Path
 from tests.sim.scheduler import Scheduler
 from tests.sim.story import Story
@@ -254,7 +254,7 @@ class Machine:
         self.healed = False
         # The machine that it really is, if it is another's second worker.
         self.boot_of: Machine = self
-        self.start_seen: Callable[[Machine, RunOrder], None] = lambda machine, order: None
+        self.start_seen: Callable[[Machine, Process], None] = lambda machine, process: None
         self.drop_seen: Callable[[Machine, int], None] = lambda machine, run: None
         self.say_seen: Callable[[SimAgent, WorkerFrame], None] = lambda agent, frame: None
         self.hear_seen: Callable[[SimAgent, SchedulerFrame], None] = lambda agent, frame: None
@@ -281,10 +281,9 @@ class Machine:
         found = self.guard.keeper.agent if self.guard is not None else None
         return found if isinstance(found, SimAgent) else None
 
-    @property
-    def guard_runs(self) -> VirtualRuns | tuple[()]:
-        """What the living guard runs. Other processes were left by an earlier one."""
-        return self.guard.runs if self.guard is not None else ()
+    def guards(self, process: Process) -> bool:
+        """Whether the living guard runs it. Other processes were left by an earlier one."""
+        return self.guard is not None and self.guard.runs.has(process)
 
     # --- the worker's life ---
 
@@ -386,10 +385,11 @@ class Machine:
             case "host":
                 self.reboot()
 
-    def on_start(self, order: RunOrder) -> None:
+    def on_start(self, process: Process) -> None:
         """A process of a job starts here."""
-        self.witness.start(order.run, order.job, self.worker, self.name, self.incarnation)
-        self.start_seen(self, order)
+        job = process.order.job + WORLD * process.script.world
+        self.witness.start(process.ident, job, self.worker, self.name, self.incarnation)
+        self.start_seen(self, process)
 
     # --- the agent's ---
 

@@ -22,7 +22,7 @@ from unittest.mock import patch
 
 from tests.sim.machine import Machine
 from tests.sim.runner import run_seed
-from zsched.dispatcher import Dispatcher, arrival, losses, owners, placement, polling, recurrence, retries
+from zsched.dispatcher import Dispatcher, arrival, foreign, losses, owners, placement, polling, recurrence, retries
 from zsched.dispatcher.hearing import Hearing
 from zsched.dispatcher.session import Sessions
 from zsched.loop import Loop
@@ -33,6 +33,7 @@ from zsched.store.jobs import Jobs
 from zsched.worker import lease
 from zsched.worker.agent import Agent
 from zsched.worker.backlog import Backlog
+from zsched.worker.foreign import Foreign
 from zsched.worker.guard import Guard
 from zsched.worker.renewal import Renewal
 from zsched.worker.reports import Reports
@@ -674,6 +675,52 @@ _MUTANTS: Final = (
         "a guard forgets the database whose runs it has",
         (Spool, "__init__", "self.db = journal.current", 'self.db = ""'),
     ),
+    # --- another database ---
+    mutant(
+        "a scheduler ends the runs of every other database",
+        (foreign, "_to_discard", "if held.db in decided.union(store.predecessors())", "if True"),
+    ),
+    mutant(
+        "a worker with foreign runs gets work before a decision", (placement, "_fill", "and not session.withheld", "")
+    ),
+    mutant(
+        "a predecessor's runs are those of any other database",
+        (foreign, "_to_discard", "decided.union(store.predecessors())", "decided"),
+        (foreign, "_judge", "held.db in session.discard or ", ""),
+    ),
+    mutant(
+        "a worker gets work while discarded runs are ending",
+        (foreign, "_judge", "held.ending or ", ""),
+    ),
+    mutant(
+        "a database that returns does not know its runs", (foreign, "own", "if held.db == store.identity:", "if False:")
+    ),
+    mutant(
+        "discarded runs that are ending count as gone when their database returns",
+        (foreign, "own", "(*held.running, *held.ending)", "held.running"),
+    ),
+    mutant(
+        "a run that was discarded is pending again",
+        (arrival, "adopt", "store.start(RunId(run_id), session.name, now.wall_ms)", "pass"),
+    ),
+    mutant(
+        "results of foreign runs are not kept",
+        (Foreign, "_write", "self._spool.add_other(db, holding.unwritten)", "pass"),
+    ),
+    mutant("no lease of a foreign run ends", (Foreign, "_leased", "if len(holding.leases)", "if False")),
+    mutant("a new agent does not know what is foreign", (Guard, "_on_agent_started", "self._foreign.told()", "()")),
+    mutant(
+        "a new guard does not know what waits for other databases",
+        (Foreign, "__init__", "spool.others().items()", "()"),
+    ),
+    mutant(
+        "a new database gets the results of the one before",
+        (Agent, "_change_database", "for run in list(self._held):", "for run in ():"),
+    ),
+    mutant(
+        "what was said of runs of the database before is taken for new ones",
+        (Agent, "on_guard", "if self._changing and", "if False and"),
+    ),
     # --- REST ---
     mutant(
         "a polling worker's lost answer is not given again", (polling, "next_run", "if full and waiting:", "if False:")
@@ -774,7 +821,12 @@ _MUTANTS: Final = (
     mutant("an agent does not count the run frames", (Agent, "_on_run", "self._n = frame.n", "pass")),
     mutant(
         "an agent forgets what its guard dropped at the end",
-        (Agent, "_on_gone", "if run in self._held and run not in self._dropped:", "if False:"),
+        (
+            Agent,
+            "_on_gone",
+            "if run in self._held and run not in self._dropped and run not in self._doomed:",
+            "if False:",
+        ),
     ),
     mutant(
         "an agent lists nothing", (Agent, "_all_held", "for run, phase in self._held.items()", "for run, phase in ()")
@@ -838,7 +890,7 @@ _MUTANTS: Final = (
     ),
     mutant(
         "a guard tells a new agent nothing of what runs",
-        (Guard, "_on_agent_started", "for run in (*self._runs.ids(), *sorted(self._given_up))", "for run in ()"),
+        (Guard, "_on_agent_started", "for run in (*self._own_runs(), *sorted(self._given_up))", "for run in ()"),
     ),
     mutant(
         "a guard does not stop what is cancelled",
@@ -869,7 +921,7 @@ EQUIVALENT: Final[dict[str, str]] = {
     "an agent keeps its session when the connection is cut": "its first word over the next connection is answered: there"
     " the scheduler knows no such session. Until then it has its timeout",
     "an agent reports what it was told to drop": "a run that it is told to drop has ended for this scheduler, which finds"
-    " its result stale; only another database may have a live run with that id. test_agent.py tests it",
+    " its result stale. test_agent.py tests it",
     "an agent does not register again when it is told to": "without an ack for the timeout it ends its session by itself",
     "an agent does not say what came back unstarted": "the next heartbeat does not list it",
     "an agent takes the same order twice": "in one session a run is handed out again only when it came back, and then its"

@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from tests.sim.guard import Process, SimGuard
+from tests.sim.jobs import WORLD
 from tests.sim.machine import Machine, SimAgent
 from tests.sim.timeline import Timeline
 from tests.sim.violation import Violation
@@ -52,11 +53,15 @@ class Overseer:
         self._registers: dict[bytes, list[int]] = defaultdict(list)
         self._arrived: dict[bytes, int] = defaultdict(int)
         self._answered: dict[str, int] = {}
+        # The world of the scheduler's database now, and that of each session; see elsewhere.py.
+        self.world = 0
+        self._worlds: dict[str, int] = {}
         # When each heartbeat of a session was sent.
         self._beats: dict[tuple[str, int], int] = {}
-        # By host: until when its leases count from, and since when its guard has known it for an acked heartbeat.
-        self._renewed: dict[str, int] = {}
-        self._acked: dict[str, tuple[int, int]] = {}
+        # By host and world: until when its leases count from, and since when its guard has known it for an acked
+        # heartbeat.
+        self._renewed: dict[tuple[str, int], int] = {}
+        self._acked: dict[tuple[str, int], tuple[int, int]] = {}
         # When an agent heard of each run last, by host.
         self._heard: dict[tuple[str, int], int] = {}
         # The last heartbeat or register of each agent: which of them, and when, by the timeline.
@@ -89,6 +94,8 @@ class Overseer:
 
     def on_send(self, peer: bytes, frame: Mapping[str, Any]) -> None:
         """A register is answered: at most the last that has arrived."""
+        if frame["t"] == "registered":
+            self._worlds[frame["s"]] = self.world
         if frame["t"] == "registered" and self._registers[peer]:
             self._answered[frame["s"]] = self._registers[peer][self._arrived[peer] - 1]
 
@@ -97,19 +104,26 @@ class Overseer:
         machine = agent.machine
         if isinstance(frame, Registered):
             self._spoke.pop(agent, None)
-            self._renew(machine, self._answered[frame.s])
+            self._renew(machine, self._worlds[frame.s], self._answered[frame.s])
         elif isinstance(frame, HeartbeatAck) and (frame.s, frame.seq) in self._beats:
             sent_ms = self._beats[frame.s, frame.seq]
-            self._renew(machine, sent_ms)
+            world = self._worlds[frame.s]
+            self._renew(machine, world, sent_ms)
             if agent.agent is not None and agent.agent.registered:
-                self._acked[machine.name] = sent_ms, machine.clock.mono_ms
+                self._acked[machine.name, world] = sent_ms, machine.clock.mono_ms
         elif isinstance(frame, Run):
-            self._heard.update(((machine.name, order.run), machine.clock.mono_ms) for order in frame.runs)
+            first = WORLD * self._worlds[frame.s]
+            self._heard.update(((machine.name, first + order.run), machine.clock.mono_ms) for order in frame.runs)
 
-    def _renew(self, machine: Machine, sent_ms: int) -> None:
+    def world_of_session(self, session: str) -> int:
+        """The world of the database that its scheduler had."""
+        return self._worlds[session]
+
+    def _renew(self, machine: Machine, world: int, sent_ms: int) -> None:
         for process in machine.processes.values():
             self._check_late(machine, process)
-        self._renewed[machine.name] = max(self._renewed.get(machine.name, sent_ms), sent_ms)
+        place = machine.name, world
+        self._renewed[place] = max(self._renewed.get(place, sent_ms), sent_ms)
 
     def _check_pace(self, agent: SimAgent, frame: Heartbeat | Register) -> None:
         """While a run with a lease lives, heartbeats come each tenth of it, and registers each twentieth."""
@@ -122,10 +136,13 @@ class Overseer:
         gap_ms = clock.mono_ms - clock.at(since_ms)
         for process in agent.machine.processes.values():
             lease_ms = process.order.lease_ms
-            if lease_ms is None or process.order.run not in agent.machine.guard_runs:
+            if lease_ms is None or not agent.machine.guards(process):
+                continue
+            if agent.agent is None or agent.agent._db != f"world{process.script.world}":
+                # Nobody renews the lease of a run of another database.
                 continue
             most_ms = max(50, lease_ms // (10 if isinstance(frame, Heartbeat) else 20)) + _LATE_MS
-            if gap_ms > most_ms and self._witness.lives[process.order.run].started_ms <= since_ms:
+            if gap_ms > most_ms and self._witness.lives[process.ident].started_ms <= since_ms:
                 raise Violation(
                     f"{agent.name} holds run {process.order.run} with a lease of {lease_ms} ms, but sends a"
                     f" {type(frame).__name__.lower()} {gap_ms} ms after the last"
@@ -133,22 +150,23 @@ class Overseer:
 
     # --- leases ------------------------------------------------------------------------------------------------------
 
-    def on_start(self, machine: Machine, order: RunOrder, *, alone: bool) -> None:
+    def on_start(self, machine: Machine, process: Process, *, alone: bool) -> None:
         """A process has started. `alone`: no other of its task may live. Nothing starts that has waited for longer than
         two seconds since the agent heard of it, on the way to the guard and there.
         """
-        heard_ms = machine.clock.mono_ms - self._heard[machine.name, order.run]
+        order = process.order
+        heard_ms = machine.clock.mono_ms - self._heard[machine.name, process.ident]
         if heard_ms > 2 * WAIT_MS_MAX:
             raise Violation(f"run {order.run} starts on {machine.name} {heard_ms} ms after it was heard of")
         if alone:
             if order.lease_ms is None:
                 raise Violation(f"run {order.run} stops at a disconnect, but starts on {machine.name} without a lease")
-            for life in self._witness.alive_of(order.job):
-                if life.run != order.run:
+            for life in self._witness.alive_of(order.job + WORLD * process.script.world):
+                if life.run != process.ident:
                     self._check_overlap(machine, order, life)
         if order.lease_ms is None:
             return
-        since_ms = machine.clock.mono_ms - self._renewed[machine.name]
+        since_ms = machine.clock.mono_ms - self._renewed[machine.name, process.script.world]
         if since_ms >= order.lease_ms * 7 // 10:
             raise Violation(f"run {order.run} starts on {machine.name} {since_ms} ms after its lease began to count")
 
@@ -181,12 +199,13 @@ class Overseer:
     def _check_late(self, machine: Machine, process: Process) -> None:
         """A run is told to end at 0.7 of its lease, and killed at 0.9."""
         lease_ms, guard = process.order.lease_ms, machine.guard
-        if lease_ms is None or guard is None or process.order.run not in machine.guard_runs:
+        if lease_ms is None or guard is None or not machine.guards(process):
             return
         clock = machine.clock
+        renewed_ms = self._renewed[machine.name, process.script.world]
         told_ms, killed_ms = process.told_ms, process.killed_ms
         for done_ms, what, share in ((told_ms, "told to end", 7), (killed_ms, "killed", 9)):
-            due_ms = max(self._renewed[machine.name] + lease_ms * share // 10, clock.at(guard.still_ms))
+            due_ms = max(renewed_ms + lease_ms * share // 10, clock.at(guard.still_ms))
             late_ms = clock.mono_ms - due_ms
             if done_ms is None and late_ms > _LATE_MS:
                 raise Violation(
@@ -196,7 +215,7 @@ class Overseer:
     def _check_early(self, machine: Machine, process: Process) -> None:
         """No lease ends while the scheduler is reached."""
         guard, now_ms = machine.guard, machine.clock.mono_ms
-        sent_ms, known_ms = self._acked.get(machine.name, (0, now_ms))
+        sent_ms, known_ms = self._acked.get((machine.name, process.script.world), (0, now_ms))
         assert guard is not None
         assert process.order.lease_ms is not None
         if now_ms - known_ms <= _LATE_MS or self._timeline.now_ms - guard.still_ms <= _LATE_MS:
@@ -215,11 +234,11 @@ class Overseer:
         if frame.stuck and frame.window:
             raise Violation(f"{agent.name} can't end runs {frame.stuck}, but takes {frame.window}")
         stood_still = guard is None or now_ms - max(guard.still_ms, agent.still_ms, agent.up_ms) < _TOLD_MS
-        if stood_still or machine.agent is not agent:
+        if stood_still or machine.agent is not agent or agent.agent is None or agent.agent._changing:
             return
         for run in {held.run for held in frame.runs}.difference(frame.stuck):
-            process = machine.processes.get(run)
-            if process is None or not process.sticks or run not in machine.guard_runs:
+            process = machine.processes.get(run + WORLD * self._worlds[frame.s])
+            if process is None or not process.sticks or not machine.guards(process):
                 continue
             assert process.killed_ms is not None
             since_ms = machine.clock.mono_ms - machine.clock.at(process.killed_ms)

@@ -194,6 +194,8 @@ class Scheduler:
         self.up = False
         # Whether its last turn was.
         self.stored = False
+        # Another database is in the place of the first, and no caller finds it.
+        self.away = False
         self.after_turn: Callable[[], None] = lambda: None
         self.before_send: Callable[[Any, bytes], None] = lambda connection, body: None
         self.on_arrival: Callable[[bytes, bytes], None] = lambda peer, body: None
@@ -396,7 +398,7 @@ class Scheduler:
         self._timeline.after(path.delay_ms(), lambda: self._post(command, back))
 
     def _post(self, command: Command, back: OnAnswer) -> None:
-        if not self.up:
+        if not self.up or self.away:
             back(Undone())
             return
         future: Future[Reply] = Future()

@@ -9,6 +9,7 @@ from typing import Final
 from unittest.mock import patch
 
 from tests.sim.callers import Client
+from tests.sim.elsewhere import Elsewhere
 from tests.sim.faults import Nemesis
 from tests.sim.jobs import Poison
 from tests.sim.judge import STRAY_MS, Judge
@@ -81,6 +82,8 @@ class Simulation:
         self._healing = False
         self._submits = chance.randint(4, 16)
         self.nemesis = Nemesis(self)
+        self.elsewhere = Elsewhere(self)
+        self.judge.elsewhere = self.elsewhere
 
     # --- the cast ---
 
@@ -111,10 +114,10 @@ class Simulation:
         )
         machine.start_seen = self.judge.on_start
         machine.drop_seen = self.judge.on_drop
-        machine.say_seen = self.judge.overseer.on_say
+        machine.say_seen = self.judge.on_say
         machine.hear_seen = self.judge.overseer.on_hear
-        machine.signal_seen = self.judge.overseer.on_signal
-        machine.end_seen = self.judge.overseer.on_end
+        machine.signal_seen = self.judge.on_signal
+        machine.end_seen = self.judge.on_end
         machine.on_kill = self._on_kill
         self.machines[name] = machine
         return machine
@@ -187,7 +190,9 @@ class Simulation:
             self.timeline.at(self.chance.randint(0, end_ms), self.client.submit)
             if self.chance.random() < 0.4:
                 self.timeline.at(self.chance.randint(0, end_ms), self.client.cancel)
+        self.elsewhere.plan(end_ms)
         self.timeline.run(end_ms)
+        self.elsewhere.end()
         self.judge.at_phase_end()
         self._heal()
         healed_ms = self.timeline.now_ms

@@ -11,7 +11,12 @@ from tests.unit.test_rest_methods import TAKEN
 
 TEXT = (ROOT / "docs" / "rest.md").read_text("utf-8")
 # On a fresh scheduler nobody is called worker-1, and the run that w1 reports on has been cancelled by an earlier line.
-REFUSED = {"workers/worker-1": "404", "jobs/1/log": "409"}
+REFUSED = {
+    "workers/worker-1": "404",
+    "foreign/worker-1/keep": "404",
+    "foreign/worker-1/discard": "404",
+    "jobs/1/log": "409",
+}
 
 
 def test_every_documented_curl_line_is_understood(tmp_path: Path) -> None:

@@ -68,6 +68,8 @@ class Rest:
         self._loop: Loop | None = None
         self.ready = True
         self.zmq_port = 0
+        # Closed at the end, for tests that don't close theirs.
+        self._dealers: list[zmq.Socket[bytes]] = []
         self.db = ""
 
     def __enter__(self) -> Self:
@@ -167,9 +169,12 @@ class Rest:
     def report(self, job: int, worker: str, status: str, **fields: object) -> testing.Result:
         return self.post(f"/jobs/{job}/log", {"worker_id": worker, "status": status, **fields})
 
-    def connect(self, worker: str) -> zmq.Socket[bytes]:
-        """A worker's ZeroMQ session: registered, and with no room for runs until it says so."""
+    def connect(self, worker: str, foreign: tuple[protocol.Foreign, ...] = ()) -> zmq.Socket[bytes]:
+        """A worker's ZeroMQ session: registered, and with no room for runs until it says so. `foreign`: what it holds
+        for other databases.
+        """
         dealer = self.zmq.socket(zmq.DEALER)
+        self._dealers.append(dealer)
         dealer.connect(f"tcp://127.0.0.1:{self.zmq_port}")
         register = protocol.Register(
             versions=(protocol.VERSION,),
@@ -179,6 +184,8 @@ class Rest:
             lock=(1, 1),
             slots=1,
             heartbeat_ms=1_000,
+            can=("foreign",),
+            foreign=foreign,
         )
         dealer.send(protocol.pack(register))
         assert isinstance(receive(dealer), protocol.Registered)

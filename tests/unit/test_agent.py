@@ -54,6 +54,7 @@ class Dialogue:
         disk_fails: bool = False,
         stuck: tuple[int, ...] = (),
         leases: tuple[tuple[int, int], ...] = (),
+        foreign: tuple[messages.ForeignRuns, ...] = (),
     ) -> None:
         self.mono_ms = 1_000_000
         self._registered_ms = 0
@@ -79,6 +80,7 @@ class Dialogue:
             disk_fails=disk_fails,
             stuck=stuck,
             leases=leases,
+            foreign=foreign,
         )
         self.agent = Agent(hello, self.now)
 
@@ -294,37 +296,20 @@ def test_the_result_of_a_killed_run_is_never_told() -> None:
     d.orders()
 
 
-def test_runs_of_another_database_are_dropped_and_their_results_not_told() -> None:
-    d = Dialogue((Held(1, "running"), Held(2, "finished")), (result(2),), db="d1")
-    d.wait(0)
-    d.says(register(Held(1, "running"), Held(2, "finished"), db="d1"))
-    d.hear(registered(db="d2", kill=(1, 2)))
-    # Not a drop of 2: the guard keeps its result for d1.
-    d.orders(messages.Database("d2", (1,)))
-    # It was on its way.
-    d.guard(messages.Ended((result(1),)))
-    d.says(ready(window=SLOTS - 1))
-    d.guard(messages.Gone((1,)))
-    d.says(ready())
-    d.agent.on_disconnected(d.now)
-    d.guard(messages.Unstarted((), withdrawn=True))
-    d.wait(0)
-    d.says(register(db="d2"))
-    d.orders(messages.Withdraw())
-
-
 def test_results_that_waited_for_their_database_are_told_when_it_comes_again() -> None:
     d = Dialogue((Held(1, "finished"),), (result(1),), db="d1")
     d.wait(0)
     d.says(register(Held(1, "finished"), db="d1"))
     d.hear(registered(db="d2"))
     d.orders(messages.Database("d2"))
-    d.says(ready())
+    waits = (messages.ForeignRuns("d1", results=1, finished=(1,)),)
+    d.guard(messages.Foreign("d2", waits), messages.Spooled("d2", ()))
+    d.sent()
     d.hear(registered("s2", db="d1"))
     # An answer to what was said before: of a database that is not the one any more.
-    d.guard(messages.Spooled("d2", (result(3),)))
-    d.guard(messages.Spooled("d1", (result(1),)))
-    d.says(ready("s2"), Result(s="s2", results=(result(1),)))
+    d.guard(messages.Foreign("d2", waits), messages.Spooled("d2", (result(3),)))
+    d.guard(messages.Foreign("d1", ()), messages.Spooled("d1", (result(1),)))
+    assert d.sent()[-1] == Result(s="s2", results=(result(1),))
     d.hear(acked(1, session="s2"))
     d.orders(messages.Database("d1"), messages.Forget((1,)))
     d.says()
@@ -689,8 +674,8 @@ def test_a_worker_full_of_dying_runs_asks_for_nothing(d: Dialogue) -> None:
 
 def test_a_run_whose_id_a_dying_one_has_goes_back(d: Dialogue) -> None:
     d.hear(run_frame(1, 1))
-    d.hear(registered("s2", db="d2"))
-    d.orders(d.start(1), messages.Database("d2", (1,)))
+    d.hear(registered("s2", kill=(1,)))
+    d.orders(d.start(1), messages.Drop((1,)))
     d.says(ready("s2", window=SLOTS - 1))
 
     d.hear(run_frame(1, 1, 2, session="s2"))

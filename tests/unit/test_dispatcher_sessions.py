@@ -125,17 +125,6 @@ def test_a_worker_is_told_to_kill_what_was_given_to_another(world: World) -> Non
     assert (answer.keep, answer.kill) == ((mine,), (77,))
 
 
-def test_a_worker_of_another_database_holds_nothing_for_this_one(world: World) -> None:
-    w1 = Peer(world).join()
-    mine = running(world, w1)
-    job_id = world.run(mine).job_id
-    again = w1.again(incarnation="i1")
-    again.db, again.held = "another", {mine: "running", 5: "finished"}
-    answer = again.register()
-    assert (answer.keep, answer.kill, answer.db) == ((), (mine, 5), world.store.identity)
-    assert world.states(job_id) == ["failed/worker_lost", "pending"]
-
-
 def test_longest_list_of_a_register_costs_little(world: World) -> None:
     """It took seconds when the cost grew with the square of the list."""
     w1 = Peer(world)

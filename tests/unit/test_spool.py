@@ -379,6 +379,61 @@ def test_results_of_another_database_go_after_a_week(
     assert runs(again) == [2]
 
 
+def test_results_can_be_added_for_a_database_that_is_not_the_current_one(spool: Spool, tmp_path: Path) -> None:
+    kept(spool, result(1), result(2))
+    spool.forget((1,), 0)
+    spool.change("d2", 0)
+    spool.add_other("d1", [result(3)])
+    spool.add_other("d3", [result(1)])
+    kept(spool, result(1, 5))
+    again = opened(tmp_path)
+    assert again.others() == {"d1": {2, 3}, "d3": {1}}
+    again.drop_other("d3")
+    assert again.others() == {"d1": {2, 3}}
+    again.change("d1", 0)
+    assert runs(again) == [2, 3]
+    assert again.others() == {"d2": {1}}
+
+
+def test_nothing_is_added_behind_a_torn_record(spool: Spool, tmp_path: Path) -> None:
+    kept(spool, result(1), result(2))
+    spool.change("d2", 0)
+    whole = spool_file(tmp_path).read_bytes()
+    spool_file(tmp_path).write_bytes(whole[:-3])
+    again = opened(tmp_path)
+    again.add_other("d1", [result(3)])
+    assert again.others() == {"d1": {1, 3}}
+
+
+def test_a_record_that_could_not_be_added_leaves_nothing_behind(
+    spool: Spool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spool.change("d2", 0)
+    spool.add_other("d1", [result(1)])
+    before = spool_file(tmp_path).read_bytes()
+
+    def fail(fd: int) -> None:
+        raise OSError(errno.EIO, "the disk fails")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "fdatasync", fail)
+        with pytest.raises(OSError, match="the disk fails"):
+            spool.add_other("d1", [result(2)])
+    assert spool_file(tmp_path).read_bytes() == before
+    spool.add_other("d1", [result(3)])
+    assert opened(tmp_path).others() == {"d1": {1, 3}}
+
+
+def test_a_result_that_was_added_for_another_database_is_synced(
+    spool: Spool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spool.change("d2", 0)
+    synced: list[bytes] = []
+    monkeypatch.setattr(os, "fdatasync", lambda fd: synced.append(spool_file(tmp_path).read_bytes()))
+    spool.add_other("d1", [result(1)])
+    assert synced == [spool_file(tmp_path).read_bytes()]
+
+
 def test_what_a_crash_left_beside_the_files_is_removed(spool: Spool, tmp_path: Path) -> None:
     kept(spool, result(1))
     (tmp_path / "spool" / "d1.spool.new").write_bytes(b"half")

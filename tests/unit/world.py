@@ -336,6 +336,7 @@ class Peer:
         self.lock = (1, 2)
         self.can: tuple[str, ...] = ()
         self.db = ""
+        self.foreign: tuple[protocol.Foreign, ...] = ()
         self.heartbeat_ms = 10_000
         self.versions = protocol.VERSIONS
         self.session = "none"
@@ -362,6 +363,7 @@ class Peer:
             sent_ms=self.world.mono_ms,
             can=self.can,
             runs=self.listed(),
+            foreign=self.foreign,
         )
 
     def register(self) -> Registered:
@@ -396,6 +398,7 @@ class Peer:
             "window": self.window,
             "ahead": self.ahead,
             "runs": self.listed(),
+            "foreign": self.foreign,
         }
         return Heartbeat(**(facts | other))
 

@@ -7,7 +7,7 @@ from typing import Final
 
 import falcon
 
-from zsched.api import access, events, jobs, openapi, problem, runs, status, workers
+from zsched.api import access, events, foreign, jobs, openapi, problem, runs, status, workers
 from zsched.api.context import Context
 from zsched.api.gate import Gate, Needs, Scopes
 from zsched.api.requests import Requests
@@ -37,6 +37,9 @@ ROUTES: Final[tuple[tuple[str, Callable[[Context], object], Mapping[str, Scopes]
     ("/workers/enrol", workers.Enrol, {"POST": WORKER}),
     ("/workers/{worker}", workers.WorkerItem, {"GET": READ}),
     ("/workers/{worker}/next", workers.NextRun, {"GET": WORKER}),
+    ("/foreign", foreign.Foreign, {"GET": READ}),
+    ("/foreign/{worker}/keep", foreign.Keep, {"POST": ADMIN}),
+    ("/foreign/{worker}/discard", foreign.Discard, {"POST": ADMIN}),
     ("/tokens", access.Tokens, {"GET": ADMIN, "POST": ADMIN}),
     ("/tokens/{token}", access.TokenItem, {"DELETE": ADMIN}),
     ("/access", access.Keys, {"GET": ADMIN}),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import falcon
@@ -21,7 +21,7 @@ from zsched.api.room import Room
 from zsched.inbox import Inbox
 from zsched.limits import BODIES_BYTES_MAX, LARGE_PAGES_MAX
 from zsched.live import Live
-from zsched.model import Caller, JobId, RunId, Scope, Token, Worker, WorkerId
+from zsched.model import Caller, ForeignRuns, JobId, RunId, Scope, Token, Worker, WorkerId
 from zsched.protocol import INTEGER_MAX
 from zsched.spec import Seal, keeps_none
 from zsched.store.contract import Reader
@@ -87,10 +87,10 @@ class Context:
             reader = self._local.reader = self._open_reader()
         return reader
 
-    def view_worker(self, worker: Worker) -> views.View:
-        """A worker as it is stored, and when it was really heard last."""
+    def view_worker(self, worker: Worker, held: Sequence[ForeignRuns] = ()) -> views.View:
+        """A worker as it is stored, and when it was really heard last. `held`: what it holds for other databases."""
         seen_ms = self._seen_ms(worker.worker_id)
-        return views.worker(worker if seen_ms is None else replace(worker, last_seen_ms=seen_ms))
+        return views.worker(worker if seen_ms is None else replace(worker, last_seen_ms=seen_ms), held)
 
 
 def answer(resp: falcon.Response, value: object, status: int = 200) -> None:

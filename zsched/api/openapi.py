@@ -92,7 +92,7 @@ _QUERY: Final[Mapping[str, Schema]] = {
     },
     "after_name": {
         "name": "after",
-        "description": "Only what follows this name of a worker, id of a token, or public key. `Link` has it",
+        "description": "Only what follows this worker, token id, public key, or WORKER/DATABASE. `Link` has it",
         "schema": {"type": "string"},
     },
     "wait": {

@@ -32,6 +32,7 @@ class Operation:
 _CONNECTED: Final = "A worker of this name is connected over ZeroMQ"
 _NO_SCHEDULE: Final = "The job has no schedule, or its schedule has ended"
 _NO_JOB, _NO_RUN, _NO_WORKER = "There is no such job", "There is no such run", "There is no such worker"
+_NO_FOREIGN: Final = "The worker holds nothing for another database"
 
 # What a list may have besides its rows.
 _LIST: Final = ("Link",)
@@ -153,6 +154,25 @@ OPERATIONS: Final[Mapping[str, Operation]] = {
         lacks="Nobody registered this name",
         conflicts=_CONNECTED,
     ),
+    "GET /foreign": Operation(
+        "list_foreign",
+        "The runs and results that workers hold for other databases",
+        list[shapes.Foreign],
+        query=("after_name",),
+        headers=_LIST,
+    ),
+    "POST /foreign/{worker}/keep": Operation(
+        "keep_foreign",
+        "Let a worker's foreign runs go on, beside new work on its other slots",
+        list[shapes.Foreign],
+        lacks=_NO_FOREIGN,
+    ),
+    "POST /foreign/{worker}/discard": Operation(
+        "discard_foreign",
+        "End a worker's foreign runs and drop their results; then it gets work",
+        list[shapes.Foreign],
+        lacks=_NO_FOREIGN,
+    ),
     "GET /tokens": Operation(
         "list_tokens",
         "The tokens of callers, without their secrets",
@@ -190,7 +210,10 @@ OPERATIONS: Final[Mapping[str, Operation]] = {
         headers=_LIST,
     ),
     "GET /healthz": Operation("health", "The process lives"),
-    "GET /readyz": Operation("readiness", "The loop turns, and the store takes what it decides"),
+    "GET /readyz": Operation(
+        "readiness",
+        "The loop turns, and the store takes what it decides. A second line counts undecided foreign runs",
+    ),
     "GET /stats": Operation("stats", "How many tasks and workers are in each state", shapes.Stats),
     "GET /version": Operation("version", "Name and version", shapes.Version),
     "GET /openapi.json": Operation("openapi", "This document", dict[str, Any]),

@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 
 from msgspec import UNSET, Meta, Struct, UnsetType
 
-from zsched.model import OnDisconnect, OnLost, Reason, RunStatus, Scope, WorkerKind, WorkerStatus
+from zsched.model import ForeignDecision, OnDisconnect, OnLost, Reason, RunStatus, Scope, WorkerKind, WorkerStatus
 
 Time = Annotated[str, Meta(extra_json_schema={"format": "date-time"}, description="RFC 3339 in UTC")]
 Id = Annotated[int, Meta(ge=1)]
@@ -106,6 +106,22 @@ class Next(Struct):
     job: HandedJob | None
 
 
+class Foreign(Struct, kw_only=True):
+    """What a worker holds for a database other than the scheduler's, as it last said: how many runs whose processes
+    exist, the numbers of the first of them, and how many results on its disk.
+    """
+
+    worker_id: str
+    db: str
+    running: Natural
+    results: Natural
+    runs: tuple[Id, ...]
+    since: Time
+    decision: ForeignDecision | UnsetType = UNSET
+    decided_by: str | UnsetType = UNSET
+    decided_at: Time | UnsetType = UNSET
+
+
 class Worker(Struct, kw_only=True):
     """Who executes runs."""
 
@@ -120,6 +136,7 @@ class Worker(Struct, kw_only=True):
     can: tuple[str, ...] | UnsetType = UNSET
     labels: dict[str, str] | UnsetType = UNSET
     leaving_at: Time | UnsetType = UNSET
+    foreign: tuple[Foreign, ...] | UnsetType = UNSET
 
 
 class Ok(Struct):

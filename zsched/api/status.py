@@ -6,6 +6,7 @@ import falcon
 
 from zsched import __version__
 from zsched.api.context import Context, answer, parameters
+from zsched.store.contract import StoreError
 
 
 class Health:
@@ -19,7 +20,7 @@ class Health:
 
 
 class Readiness:
-    """/readyz: the loop turns and the store takes what it decides."""
+    """/readyz: the loop turns and the store takes what it decides. The first line is one word."""
 
     def __init__(self, context: Context) -> None:
         self._context = context
@@ -28,7 +29,16 @@ class Readiness:
         ready = self._context.facts.ready()
         resp.status = 200 if ready else 503
         resp.content_type = falcon.MEDIA_TEXT
-        resp.text = "ready\n" if ready else "unready\n"
+        resp.text = f"ready\n{self._undecided()}" if ready else "unready\n"
+
+    def _undecided(self) -> str:
+        """A line about foreign runs that wait for a decision; empty when there are none."""
+        try:
+            runs, workers = self._context.reader.foreign_undecided()
+        except StoreError:
+            # The store's own troubles are the matter of `ready`.
+            return ""
+        return f"{runs} foreign runs on {workers} workers wait for `zsched foreign keep` or `discard`\n" if runs else ""
 
     on_head = on_get
 

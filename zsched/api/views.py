@@ -4,7 +4,7 @@ look for it.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import lru_cache
 from typing import TypeVar
 
@@ -13,6 +13,7 @@ from zsched.model import (
     USUAL_BACKOFF,
     Backoff,
     Event,
+    ForeignRuns,
     Job,
     OnDisconnect,
     OnLost,
@@ -166,7 +167,8 @@ def kept(stream: Stream, most: int, remark: str) -> bytes:
     return head + f"\n[... {left_out} bytes left out; {remark} ...]\n".encode() + tail
 
 
-def worker(worker: Worker) -> View:
+def worker(worker: Worker, held: Sequence[ForeignRuns] = ()) -> View:
+    """A worker. `held`: what it holds for other databases."""
     return _set(
         {
             "worker_id": worker.worker_id,
@@ -180,6 +182,23 @@ def worker(worker: Worker) -> View:
             "leaving_at": time(worker.leaving_ms),
             "last_seen": time(worker.last_seen_ms),
             "registered_at": time(worker.registered_ms),
+            "foreign": [foreign(one) for one in held] or None,
+        }
+    )
+
+
+def foreign(held: ForeignRuns) -> View:
+    return _set(
+        {
+            "worker_id": held.worker_id,
+            "db": held.db,
+            "running": held.running,
+            "results": held.results,
+            "runs": held.runs,
+            "since": time(held.since_ms),
+            "decision": held.decision,
+            "decided_by": held.decided_by,
+            "decided_at": time(held.decided_ms),
         }
     )
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
+
 import falcon
 
 from zsched import keys
@@ -13,7 +15,7 @@ from zsched.api.pages import address, answer_page
 from zsched.api.problem import Problem
 from zsched.dispatcher.commands import Beat, BindKey, Next, RegisterWorker
 from zsched.limits import WORKER_FACTS_BYTES_MAX
-from zsched.model import KeyOrigin, Worker, WorkerId
+from zsched.model import ForeignRuns, KeyOrigin, Worker, WorkerId
 from zsched.protocol import facts_bytes, too_many_facts
 from zsched.store.contract import Claimed
 
@@ -29,7 +31,13 @@ class Workers:
 
     def on_get(self, req: falcon.Request, resp: falcon.Response) -> None:
         given = parameters(req, "after")
-        page = self._context.pages.fill(self._context.reader.workers(given.get("after", "")), self._context.view_worker)
+        reader, view = self._context.reader, self._context.view_worker
+        held = defaultdict[WorkerId, list[ForeignRuns]](list)
+        for one in reader.foreign():
+            held[one.worker_id].append(one)
+        page = self._context.pages.fill(
+            reader.workers(given.get("after", "")), lambda worker: view(worker, held.get(worker.worker_id, ()))
+        )
         answer_page(resp, page, address("/workers", {}, after=page.last.worker_id) if page.last is not None else "")
 
     on_head = on_get
@@ -46,7 +54,7 @@ class WorkerItem:
         found = self._context.reader.worker(WorkerId(worker))
         if found is None:
             raise Problem(404, "unknown_worker", "Worker not found")
-        answer(resp, self._context.view_worker(found))
+        answer(resp, self._context.view_worker(found, self._context.reader.foreign_of(found.worker_id)))
 
     on_head = on_get
 

@@ -17,6 +17,7 @@ Commands:
   edit     Change a recurring job: its schedule, command, name or timeout.
   end      End the schedules of recurring jobs for good.
   workers  List the workers.
+  foreign  List, keep or discard runs that workers hold for another database.
   summary  Count tasks and workers.
   token    Make, list and revoke tokens, by which programs on other hosts may call.
   access   Make, list and revoke the keys of workers, and the file that brings one to another host.
@@ -56,7 +57,7 @@ from zsched.commands import exits, options
 COMMANDS: Final = (
     *("up", "submit", "run", "list", "show", "wait", "logs", "cancel"),
     *("pause", "resume", "edit", "end"),
-    *("workers", "summary", "token", "access", "key", "db", "demo", "version"),
+    *("workers", "foreign", "summary", "token", "access", "key", "db", "demo", "version"),
 )
 
 

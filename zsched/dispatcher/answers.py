@@ -13,8 +13,10 @@ from typing import TypeVar
 from zsched.dispatcher.commands import (
     Cancel,
     Command,
+    DecideForeign,
     EditJob,
     EndSchedule,
+    ForeignState,
     JobState,
     PauseSchedule,
     RegisterWorker,
@@ -55,6 +57,8 @@ def complete(reads: Reader, command: Command, reply: Reply) -> Reply:
             return TokenState(token, *reads.left(token.owner))
         case RevokeKey(worker_id):
             return reads.last_revoked_key(worker_id)
+        case DecideForeign(worker_id):
+            return ForeignState(tuple(reads.foreign_of(worker_id)))
         case _:
             return reply
 

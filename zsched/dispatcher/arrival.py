@@ -13,7 +13,7 @@ from dataclasses import replace
 from typing import Final
 
 from zsched import protocol
-from zsched.dispatcher import losses
+from zsched.dispatcher import foreign, losses
 from zsched.dispatcher.session import Session
 from zsched.limits import FRAME_LIST_MAX, RIVALS_MAX
 from zsched.model import Now, RunId, WorkerKind
@@ -72,22 +72,22 @@ def announce_end(store: Store, session: Session, now: Now) -> None:
 
 def finished(store: Store, frame: protocol.Register) -> set[int]:
     """The runs of ours that a new start of a worker says have ended before it: their results are still to come."""
-    if frame.db not in ("", store.identity):
-        return set()
-    return {one.run for one in frame.runs if one.phase == "finished"}
+    return {one.run for one in foreign.own(store, frame) if one.phase == "finished"}
 
 
 def adopt(store: Store, session: Session, frame: protocol.Register, now: Now) -> tuple[list[RunId], list[RunId], int]:
     """Reconcile a newcomer with the store: the runs that it goes on with, those that it must kill, and how many it was
     handed and does not hold.
 
-    What it holds for another database is nothing to this one.
+    What it holds for another database is no matter of this, unless it can't keep that.
     """
-    ours = frame.db in ("", store.identity)
-    held = frame.runs if ours else ()
-    # A worker that has had another database since then has forgotten which of our runs it started.
+    ours, held = frame.db in ("", store.identity), foreign.own(store, frame)
+    for run_id in foreign.discarded(store, frame):
+        # It has run, so it is lost now, and never pending again under its own id.
+        store.start(RunId(run_id), session.name, now.wall_ms)
+    # A worker that has had another database since then may have forgotten which of our runs it started.
     kill, _, missing = reconcile(store, session, held, None, now, knows=ours)
-    if not ours:
+    if foreign.ABILITY not in frame.can and not ours:
         kill.extend(RunId(one.run) for one in frame.runs)
     store.adopt(session.name)
     unwanted = set(kill)

@@ -11,6 +11,8 @@ from dataclasses import dataclass
 
 from zsched.model import (
     Caller,
+    ForeignDecision,
+    ForeignRuns,
     Job,
     JobEdit,
     JobId,
@@ -291,6 +293,13 @@ class RevokeToken:
 
 
 @dataclass(frozen=True, slots=True)
+class ForeignState:
+    """What a worker holds for other databases, and what was decided about it."""
+
+    held: tuple[ForeignRuns, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class TokenState:
     """A token, how many of its owner's jobs are pending or running, and how many of its schedules still fire."""
 
@@ -336,6 +345,17 @@ class RevokeKey:
     actor: str
 
 
+@dataclass(frozen=True, slots=True)
+class DecideForeign:
+    """What becomes of all that a worker holds for other databases. Deciding the same again changes nothing. Replies
+    with the ForeignState.
+    """
+
+    worker_id: WorkerId
+    decision: ForeignDecision
+    actor: str
+
+
 ScheduleChange = PauseSchedule | ResumeSchedule | EndSchedule | EditJob
 Command = (
     Submit
@@ -351,6 +371,7 @@ Command = (
     | UseToken
     | BindKey
     | RevokeKey
+    | DecideForeign
 )
 
 Reply = (
@@ -359,6 +380,7 @@ Reply = (
     | JobState
     | RunState
     | TokenState
+    | ForeignState
     | KeyBound
     | WorkerKey
     | Worker

@@ -12,7 +12,19 @@ from collections.abc import Callable, Sequence
 from functools import partial
 
 from zsched import protocol, schedule
-from zsched.dispatcher import access, answers, arrival, cancels, losses, owners, placement, polling, recurrence, retries
+from zsched.dispatcher import (
+    access,
+    answers,
+    arrival,
+    cancels,
+    foreign,
+    losses,
+    owners,
+    placement,
+    polling,
+    recurrence,
+    retries,
+)
 from zsched.dispatcher.commands import (
     AddToken,
     Beat,
@@ -20,6 +32,7 @@ from zsched.dispatcher.commands import (
     Cancel,
     Command,
     ConflictError,
+    DecideForeign,
     EditJob,
     EndSchedule,
     FullError,
@@ -239,6 +252,9 @@ class Dispatcher:
         if not self._registers.take(name, now.mono_ms):
             self._scold(peer, "E_BUSY", f"worker {name} registers too often", now)
             return
+        if foreign.must_wait(self._store, frame, now):
+            self._scold(peer, "E_BUSY", foreign.why_wait(name), now)
+            return
         self._open_session(peer, frame, old, now, key)
 
     def _open_session(self, peer: bytes, frame: protocol.Register, old: Session | None, now: Now, key: str) -> None:
@@ -266,6 +282,7 @@ class Dispatcher:
         if frame.leaving:
             arrival.announce_end(self._store, session, now)
         keep, kill, missing = arrival.adopt(self._store, session, frame, now)
+        foreign.note(self._store, session, foreign.others(self._store, frame), now)
         self._give_back(session, missing, now)
         log.info("worker %s registered: %d slots, holds %d runs", name, worker.slots, len(keep))
         if kill:
@@ -280,6 +297,7 @@ class Dispatcher:
                 timeout_ms=self._timeout_ms,
                 keep=tuple(keep),
                 kill=tuple(kill),
+                discard=session.discard,
             ),
         )
 
@@ -292,6 +310,7 @@ class Dispatcher:
             named = ", ".join(map(str, stuck[:_NAMED_MAX]))
             log.error("worker %s can't end the processes of %d runs: %s", session.name, len(stuck), named)
         self._on_asking(session, frame, now)
+        foreign.note(self._store, session, frame.foreign, now)
         kill, cancel, missing = arrival.reconcile(self._store, session, frame.runs, frame.n, now)
         self._give_back(session, missing, now)
         self._ack(session, frame, kill, cancel)
@@ -303,6 +322,7 @@ class Dispatcher:
             seq=frame.seq,
             kill=tuple(kill[:ACK_RUNS_MAX]),
             cancel=tuple(cancel[:ACK_RUNS_MAX]),
+            discard=session.discard,
         )
         self._send(session, ack)
 
@@ -389,6 +409,7 @@ class Dispatcher:
             losses.lose_worker(self._store, session.name, "lost its guard", now, crash=not session.leaving)
         else:
             self._returns.count(session.name, arrival.leave(self._store, session, frame, now), now.mono_ms)
+        foreign.forget_processes(self._store, session.name, now)
         self._retire(session, frame.reason, now)
 
     # --- commands ----------------------------------------------------------------------------------------------------
@@ -431,6 +452,8 @@ class Dispatcher:
                 ended = access.revoke_key(self._store, self._sessions, command, now)
                 if ended is not None and ended.peer is not None:
                     self._refuse(ended.peer, "E_KEY", "this key was revoked", fatal=True)
+            case DecideForeign():
+                self._on_decide_foreign(command, now)
         return None
 
     def complete(self, command: Command, reply: Reply) -> Reply:
@@ -476,6 +499,13 @@ class Dispatcher:
             self._send(session, protocol.Cancel(s=session.token, ep=self._epoch, runs=(run_id,)))
 
         return cancels.cancel(self._store, self._sessions, job_id, actor, now, tell)
+
+    def _on_decide_foreign(self, command: DecideForeign, now: Now) -> None:
+        session = self._sessions.of_worker(command.worker_id)
+        foreign.decide(self._store, session, command, now)
+        if session is not None and session.discard:
+            # Repeated in each heartbeat_ack until they are gone.
+            self._send(session, protocol.Cancel(s=session.token, ep=self._epoch, runs=(), discard=session.discard))
 
     def _on_look(self, command: Look, now: Now) -> None:
         run = self._store.run(command.run_id)

@@ -102,7 +102,10 @@ def _fill(store: Store, sessions: Iterable[Session], room: Room, lease_ms: int, 
     open_ = [
         session
         for session in sessions
-        if session.window and session.paused_until_ms <= now.mono_ms and room(store, session) > 0
+        if session.window
+        and not session.withheld
+        and session.paused_until_ms <= now.mono_ms
+        and room(store, session) > 0
     ]
     passed: set[DemandId] = set()
     while open_:

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 
 from zsched.limits import MASS_WORKERS_MIN, STALL_MS, VERDICT_PAUSE_MS, WINDOW_MAX
 from zsched.model import Now, RunId, Worker, WorkerId, WorkerKind
+from zsched.protocol import Foreign
 from zsched.store.contract import Load
 
 log = logging.getLogger(__name__)
@@ -35,6 +36,9 @@ class Session:
     running, each with the moment when it got it. `finished` are its runs that may start only once, and that it said to
     have ended: their results are on their way. `rivals` are other starts of workers that claim its name, by
     incarnation, each with the moment when it first asked.
+
+    `foreign` is what it last said that it holds for other databases, None if that may not be stored. Runs of the
+    databases in `discard` are to be dropped. While foreign runs keep it `withheld`, it gets nothing.
     """
 
     worker: Worker
@@ -57,6 +61,9 @@ class Session:
     handed: dict[RunId, int] = field(default_factory=dict)
     finished: frozenset[RunId] = frozenset()
     rivals: dict[str, int] = field(default_factory=dict)
+    foreign: tuple[Foreign, ...] | None = None
+    discard: tuple[str, ...] = ()
+    withheld: bool = False
 
     @property
     def name(self) -> WorkerId:
@@ -161,7 +168,10 @@ class Sessions:
                 self._add(session)
             self._stored = None
         for session in self:
-            session.load = None
+            # What was decided on its foreign runs may not be stored: its next frame finds that out.
+            session.withheld |= bool(session.foreign)
+            session.discard = ()
+            session.load = session.foreign = None
             session.survived = 0
         self._judge_at_ms = min((session.silent_since_ms + self._timeout_ms for session in self), default=None)
 

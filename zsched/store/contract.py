@@ -22,6 +22,8 @@ from zsched.model import (
     Backoff,
     DemandId,
     Event,
+    ForeignDecision,
+    ForeignRuns,
     Job,
     JobId,
     JobSpec,
@@ -292,6 +294,25 @@ class Idempotency(Protocol):
         """Drop up to count of those that were kept until until_ms, the oldest first; returns how many."""
 
 
+class Foreign(Protocol):
+    """What workers hold for other databases, and the operator's decisions. A part of the write side."""
+
+    def of(self, worker_id: WorkerId) -> list[ForeignRuns]:
+        """What a worker holds, by database."""
+
+    def found(self, held: ForeignRuns, actor: str) -> None:
+        """Store what a worker holds for a database of which it said nothing before, with an event."""
+
+    def update(self, held: ForeignRuns) -> None:
+        """Store how many runs and results there are now. There is no event of it."""
+
+    def gone(self, held: ForeignRuns, actor: str, now_ms: int) -> None:
+        """Forget what a worker no longer holds, and what was decided of it, with an event."""
+
+    def decide(self, held: ForeignRuns, decision: ForeignDecision, actor: str, now_ms: int) -> None:
+        """Store a decision, with an event."""
+
+
 class Store(Protocol):
     """The scheduler's write side."""
 
@@ -306,6 +327,10 @@ class Store(Protocol):
     @property
     def reads(self) -> Reader:
         """The read side within the same transactions. What `settle` writes is there after it."""
+
+    @property
+    def foreign(self) -> Foreign:
+        """Foreign runs, within the same transactions."""
 
     # --- transactions ---
 
@@ -335,7 +360,17 @@ class Store(Protocol):
 
     @property
     def identity(self) -> str:
-        """The database's own random name, made with it."""
+        """The database's own random name, made with it. A restored database has a new identity."""
+
+    def predecessors(self) -> tuple[str, ...]:
+        """The identities of the databases that this database was restored from, newest first; empty if it never was.
+        A worker may hold runs of a predecessor: their ids are not ours, also when a run of ours has the same id.
+        """
+
+    def succeed(self, identity: str, made_ms: int | None, now_ms: int) -> None:
+        """Give the database a new identity; the old identity becomes a predecessor. `made_ms`: when the backup was
+        made, None if unknown. Job, run and event ids go on far above those that were given out after the backup.
+        """
 
     def begin_epoch(self, host: str, pid: int, version: str, now_ms: int) -> int:
         """Note that a scheduler starts; returns its epoch, larger than every earlier one."""
@@ -616,6 +651,14 @@ class Reader(Protocol):
         """How many workers are in each state."""
 
     def worker(self, worker_id: WorkerId) -> Worker | None: ...
+
+    def foreign(self, worker: str = "", db: str = "") -> Generator[ForeignRuns]:
+        """What workers hold for other databases, by worker and database, after these two."""
+
+    def foreign_of(self, worker_id: WorkerId) -> list[ForeignRuns]: ...
+
+    def foreign_undecided(self) -> tuple[int, int]:
+        """How many foreign runs wait for a decision, and on how many workers."""
 
     def submitted(self, caller: str, key: bytes, after_ms: int) -> Submitted | None:
         """What the caller's submit with this key stored, if that was after after_ms."""

@@ -10,6 +10,7 @@ from zsched.limits import PENDING_RUNS_MAX
 from zsched.matching import Demand
 from zsched.model import (
     Event,
+    ForeignRuns,
     Job,
     JobId,
     Run,
@@ -111,6 +112,16 @@ class EngineReader:
     def worker(self, worker_id: WorkerId) -> Worker | None:
         found = self._execute(sql.WORKER, (worker_id,))
         return rows.worker(found[0]) if found else None
+
+    def foreign(self, worker: str = "", db: str = "") -> Generator[ForeignRuns]:
+        return self._each(rows.foreign, sql.FOREIGN, (worker, db))
+
+    def foreign_of(self, worker_id: WorkerId) -> list[ForeignRuns]:
+        return [rows.foreign(row) for row in self._execute(sql.FOREIGN_OF, (worker_id,))]
+
+    def foreign_undecided(self) -> tuple[int, int]:
+        runs, workers = self._execute(sql.FOREIGN_UNDECIDED)[0]
+        return int(runs), int(workers)
 
     def submitted(self, caller: str, key: bytes, after_ms: int) -> Submitted | None:
         found = self._execute(sql.SUBMITTED, (caller, key, after_ms))

@@ -12,6 +12,8 @@ from zsched.model import (
     USUAL_BACKOFF,
     Backoff,
     Event,
+    ForeignDecision,
+    ForeignRuns,
     Job,
     JobId,
     KeyOrigin,
@@ -173,6 +175,21 @@ def worker(row: Row) -> Worker:
         can=tuple(_or_none(json.loads, can) or ()),
         labels=_or_none(json.loads, labels) or {},
         leaving_ms=leaving_ms,
+    )
+
+
+def foreign(row: Row) -> ForeignRuns:
+    worker_id, db, running, results, runs, since_ms, decision, decided_by, decided_ms = row
+    return ForeignRuns(
+        worker_id=WorkerId(worker_id),
+        db=db,
+        running=running,
+        results=results,
+        runs=tuple(_or_none(json.loads, runs) or ()),
+        since_ms=since_ms,
+        decision=None if decision is None else ForeignDecision(decision),
+        decided_by=decided_by,
+        decided_ms=decided_ms,
     )
 
 

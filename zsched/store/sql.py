@@ -14,6 +14,12 @@ PRIORITY_MIN: Final = -(2**63)
 
 IDENTITY: Final = "SELECT db FROM identity"
 ADD_IDENTITY: Final = "INSERT INTO identity (db, created_ms) VALUES (?, ?)"
+REPLACE_IDENTITY: Final = "UPDATE identity SET db = ?, created_ms = ?"
+PREDECESSORS: Final = "SELECT db FROM predecessors ORDER BY generation DESC"
+ADD_PREDECESSOR: Final = "INSERT INTO predecessors (db, made_ms, restored_ms) VALUES (?, ?, ?)"
+# The counters of AUTOINCREMENT. A table that never had a row has none.
+RAISE_IDS: Final = "UPDATE sqlite_sequence SET seq = seq + ? WHERE name = ? RETURNING seq"
+START_IDS: Final = "INSERT INTO sqlite_sequence (name, seq) VALUES (?, ?)"
 BEGIN_EPOCH: Final = "INSERT INTO schedulers (host, pid, version, started_ms) VALUES (?, ?, ?, ?) RETURNING epoch"
 END_EPOCH: Final = "UPDATE schedulers SET stopped_ms = ? WHERE epoch = ?"
 
@@ -292,6 +298,21 @@ REMOTE_KEY: Final = "SELECT 1 FROM keys WHERE revoked_ms IS NULL AND origin <> '
 ADD_KEY: Final = f"INSERT INTO keys ({_KEY}) VALUES (?, ?, ?, ?, ?, NULL, NULL)"
 LIMIT_KEY: Final = "UPDATE keys SET slots_max = ? WHERE public_key = ?"
 REVOKE_KEY: Final = "UPDATE keys SET revoked_ms = ? WHERE worker_id = ? AND revoked_ms IS NULL RETURNING public_key"
+
+# --- foreign runs ---
+
+_FOREIGN: Final = "worker_id, db, running, results, runs, since_ms, decision, decided_by, decided_ms"
+FOREIGN_OF: Final = f"SELECT {_FOREIGN} FROM foreign_runs WHERE worker_id = ? ORDER BY db"
+FOREIGN: Final = f"SELECT {_FOREIGN} FROM foreign_runs WHERE (worker_id, db) > (?, ?) ORDER BY worker_id, db"
+FOREIGN_FOUND: Final = """
+    INSERT INTO foreign_runs (worker_id, db, running, results, runs, since_ms) VALUES (?, ?, ?, ?, ?, ?)"""
+FOREIGN_UPDATE: Final = "UPDATE foreign_runs SET running = ?, results = ?, runs = ? WHERE worker_id = ? AND db = ?"
+FOREIGN_GONE: Final = "DELETE FROM foreign_runs WHERE worker_id = ? AND db = ?"
+FOREIGN_DECIDE: Final = """
+    UPDATE foreign_runs SET decision = ?, decided_by = ?, decided_ms = ? WHERE worker_id = ? AND db = ?"""
+FOREIGN_UNDECIDED: Final = """
+    SELECT coalesce(sum(running), 0), count(DISTINCT worker_id) FROM foreign_runs
+    WHERE running > 0 AND decision IS NULL"""
 
 # --- submits that are done once ---
 

@@ -4,15 +4,22 @@ transaction (see contract.py).
 
 from __future__ import annotations
 
+from typing import Final
+
+from zsched.limits import RESTORE_IDS_GAP
 from zsched.store import sql
 from zsched.store.access import AccessWriter
 from zsched.store.claims import Claims
 from zsched.store.ends import Ends
 from zsched.store.engine import Engine
+from zsched.store.foreign import ForeignWriter
 from zsched.store.idempotency import IdempotencyWriter
 from zsched.store.jobs import Jobs
 from zsched.store.reader import EngineReader
 from zsched.store.workers import Workers
+
+# How far a restored database raises the ids of each table. A run has up to four events.
+ID_GAPS: Final = {"jobs": RESTORE_IDS_GAP, "runs": RESTORE_IDS_GAP, "events": 10 * RESTORE_IDS_GAP, "schedulers": 1_000}
 
 
 class Writer(Jobs, Claims, Ends, Workers):
@@ -21,6 +28,7 @@ class Writer(Jobs, Claims, Ends, Workers):
     def __init__(self, engine: Engine) -> None:
         super().__init__(engine)
         self.access = AccessWriter(engine, self._ledger)
+        self.foreign = ForeignWriter(engine, self._ledger)
         self.idempotency = IdempotencyWriter(engine)
         self.reads = EngineReader(engine)
         self._identity = str(self._execute(sql.IDENTITY)[0][0])
@@ -28,6 +36,17 @@ class Writer(Jobs, Claims, Ends, Workers):
     @property
     def identity(self) -> str:
         return self._identity
+
+    def predecessors(self) -> tuple[str, ...]:
+        return tuple(str(db) for (db,) in self._execute(sql.PREDECESSORS))
+
+    def succeed(self, identity: str, made_ms: int | None, now_ms: int) -> None:
+        self._execute(sql.ADD_PREDECESSOR, (self._identity, made_ms, now_ms))
+        self._execute(sql.REPLACE_IDENTITY, (identity, now_ms))
+        for table, count in ID_GAPS.items():
+            if not self._execute(sql.RAISE_IDS, (count, table)):
+                self._execute(sql.START_IDS, (table, count))
+        self._identity = identity
 
     def begin_epoch(self, host: str, pid: int, version: str, now_ms: int) -> int:
         return int(self._execute(sql.BEGIN_EPOCH, (host, pid, version, now_ms))[0][0])

@@ -20,6 +20,7 @@ from zsched.protocol import (
     VERSIONS,
     Cancel,
     Error,
+    Foreign,
     Heartbeat,
     HeartbeatAck,
     Held,
@@ -41,13 +42,13 @@ from zsched.protocol import (
     WorkerFrame,
 )
 from zsched.worker import messages
-from zsched.worker.messages import FromAgent, FromGuard, Hello
+from zsched.worker.messages import ForeignRuns, FromAgent, FromGuard, Hello
 from zsched.worker.pace import Backoff, Pace, window
 from zsched.worker.renewal import Renewal
 from zsched.worker.reports import Reports
 
 # What this worker knows of beyond a plain command line.
-CAN: Final = ("env", "secret_env", "stop", "user")
+CAN: Final = ("env", "foreign", "secret_env", "stop", "user")
 # A run on probation that lives so long has not killed its worker: the scheduler is told at once, of all that do so
 # within a step by one heartbeat.
 _PROBATION_MS: Final = 1_000
@@ -95,10 +96,17 @@ class Agent:
         self._reports = Reports(hello.results)
         # Of the held: nobody wants these any more, and their processes are not gone yet. Each still takes a slot.
         self._dropped: set[int] = set(hello.dying)
+        # Of the held: discarded for another database, and not gone yet. They are listed until they are.
+        self._doomed: set[int] = set(hello.doomed)
         # A run came that has the id of one of those.
         self._clash = False
         # Of the held: their processes were killed and do not end. Nothing more is taken meanwhile.
         self._stuck: set[int] = set(hello.stuck)
+        self._foreign = hello.foreign
+        # The guard has not answered a change of the database. Of the runs that are then held, these do not live: their
+        # results come next.
+        self._changing = False
+        self._expected: set[int] = set()
         self._renewal = Renewal(hello.leases)
         self._session: Session | None = None
         # When on_tick has something to do.
@@ -171,6 +179,9 @@ class Agent:
     def on_guard(self, message: FromGuard, now: Now) -> None:
         """The guard says something."""
         self._guard_heard_ms = now.mono_ms
+        if self._changing and isinstance(message, messages.OF_RUNS):
+            # Said before the guard had read of the change: the number is that of another database's run.
+            return
         match message:
             case messages.Alive():
                 self._alive_at_ms = now.mono_ms + self._alive_ms()
@@ -178,6 +189,8 @@ class Agent:
                 self._on_ended(results, now)
             case messages.Spooled():
                 self._on_spooled(message, now)
+            case messages.Foreign():
+                self._on_foreign(message, now)
             case messages.DiskFails(fails):
                 self._disk_fails = fails
             case messages.Began(run, pid, at_ms):
@@ -272,6 +285,7 @@ class Agent:
                 agent=__version__,
                 can=CAN,
                 runs=self._all_held(),
+                foreign=tuple(_listed(held) for held in self._foreign),
                 leaving=self._stopping,
             )
         )
@@ -292,16 +306,19 @@ class Agent:
         self._backoff.hurry(frame.timeout_ms)
         self._timeout_ms = frame.timeout_ms
         self._n = 0
+        if frame.db != self._db:
+            self._renewal.on_database()
         self._renewal.on_registered(now.mono_ms)
         if self._alive_at_ms is not None:
             self._alive_at_ms = now.mono_ms
         self._heartbeat_at_ms = now.mono_ms + self._renewal.beat_ms(self._session.heartbeat_ms)
         self._asked = (0, 0, self._stopping)
+        if frame.db != self._db:
+            self._change_database(frame.db)
+        self._discard(frame.discard)
         unwanted = set(frame.kill)
         # What is running and not named at all was handed out by a session that this one replaced.
         unwanted |= {run for run, phase in self._held.items() if phase != "finished"} - set(frame.keep)
-        if frame.db != self._db:
-            self._change_database(frame.db)
         self._drop(unwanted)
         if (self._renewal.pressing or self._stuck) and not self._guard_silent(now):
             self._heartbeat(self._session, now)
@@ -310,23 +327,53 @@ class Agent:
         self._say_ready(now)
 
     def _change_database(self, db: str) -> None:
-        """Nobody here wants the runs of the one before. What it would want to hear is kept by the guard."""
-        wanted = {run: phase for run, phase in self._held.items() if run not in self._dropped}
-        left = tuple(run for run, phase in wanted.items() if phase != "finished")
-        finished = wanted.keys() - set(left)
+        """What was held becomes foreign: it goes on, and nothing of it is said to this scheduler but that it is there.
+        What was held for the new database is held again. The guard's answer will say the same, with what has happened
+        meanwhile.
+        """
+        others = {held.db: held for held in self._foreign}
+        back = others.pop(db, ForeignRuns(db))
+        # Where nothing is held, nothing that the guard says can be mistaken.
+        self._changing = bool(self._held or back != ForeignRuns(db))
         if self._held:
+            running = [run for run, phase in self._held.items() if phase != "finished" and run not in self._dropped]
+            results = len(self._held) - len(running) - len(self._dropped)
+            others[self._db] = ForeignRuns(self._db, tuple(running), tuple(self._dropped), results)
             log.warning(
-                "worker %s: %d runs of database %s dropped, %d results kept for it",
-                self._hello.worker,
-                len(left),
-                self._db,
-                len(finished),
+                "worker %s: the scheduler has database %s: %d runs of database %s go on, %d results wait for it",
+                *(self._hello.worker, db, len(running), self._db or "(none)", results),
             )
-        for run in finished:
+        for run in list(self._held):
             self._forget(run)
-        self._dropped.update(left)
+        self._probation_at_ms.clear()
+        self._stuck.clear()
+        self._held.update(dict.fromkeys((*back.running, *back.ending), "running"))
+        self._held.update(dict.fromkeys(back.finished, "finished"))
+        for run, lease_ms in back.leases:
+            self._renewal.add(run, lease_ms)
+        self._foreign = tuple(others.values())
         self._db = db
-        self.to_guard.append(messages.Database(db, left))
+        self.to_guard.append(messages.Database(db))
+
+    def _on_foreign(self, message: messages.Foreign, now: Now) -> None:
+        if message.db != self._db:
+            return
+        news = self._changing or message.held != self._foreign
+        if self._changing:
+            self._doomed = set(message.doomed)
+            # What has ended since the guard last said so has a result, which comes next, or was discarded.
+            self._expected = self._held.keys() - set(message.live)
+        self._changing = False
+        self._foreign = message.held
+        self._stuck = set(message.stuck)
+        if news and self._session is not None and not self._guard_silent(now):
+            # Work for this database may wait for it.
+            self._heartbeat(self._session, now)
+
+    def _discard(self, dbs: tuple[str, ...]) -> None:
+        """Databases whose runs shall end. Named until they have."""
+        if known := tuple(held.db for held in self._foreign if held.db in dbs):
+            self.to_guard.append(messages.Discard(known))
 
     def _lose_session(self, now: Now, why: str) -> None:
         """Nothing that waits may start now. The next register is sent when the guard says what had not started."""
@@ -363,9 +410,11 @@ class Agent:
             case HeartbeatAck():
                 self._renewal.on_ack(frame.seq)
                 self._tell_lease()
+                self._discard(frame.discard)
                 self._drop(frame.kill)
                 self._stop(frame.cancel)
             case Cancel():
+                self._discard(frame.discard)
                 self._stop(frame.runs)
             case Watch():
                 self.to_guard.append(messages.Look(frame.run, frame.stdout, frame.stderr, frame.for_ms))
@@ -392,12 +441,15 @@ class Agent:
             self._no_room_until_ms = 0
         if self._clash or self._disk_fails or self._stuck or self._renewal.lapsed or self._no_room_until_ms:
             return 0, 0
+        if self._changing:
+            return 0, 0
         window, ahead = self._window, self._pace.ahead()
         # A frame lists all that is held, results that are not acked too, and its lists are bounded.
         window = min(window, max(0, FRAME_LIST_MAX - len(self._reports)))
-        if self._dropped:
-            # The scheduler does not count them.
-            window, ahead = max(0, self._hello.slots - len(self._dropped)), 0
+        # The scheduler does not count these.
+        taken = len(self._dropped) + sum(len(held.running) + len(held.ending) for held in self._foreign)
+        if taken:
+            window, ahead = max(0, self._hello.slots - taken), 0
         return (0, 0) if self._stopping else (window, ahead)
 
     def _say_ready(self, now: Now) -> None:
@@ -429,6 +481,7 @@ class Agent:
                 ahead=ahead,
                 runs=runs,
                 stuck=stuck,
+                foreign=tuple(_brief(held) for held in self._foreign if held.running or held.ending or held.results),
                 leaving=self._stopping,
             )
         )
@@ -489,6 +542,10 @@ class Agent:
             return
         # Perhaps handed out again meanwhile: then the guard ignores that order.
         found = [result for result in message.results if result.run not in self._dropped]
+        for run in self._expected.difference(result.run for result in found):
+            # Discarded; or its file was damaged or too old. The next heartbeat does not list it, so it runs again.
+            self._forget(run)
+        self._expected.clear()
         self._held.update({result.run: "finished" for result in found})
         self._report(found, now)
 
@@ -525,7 +582,7 @@ class Agent:
         listed until the goodbye, lest it be taken for a run that never started.
         """
         for run in runs:
-            if run in self._held and run not in self._dropped:
+            if run in self._held and run not in self._dropped and run not in self._doomed:
                 self._held[run] = "running"
             else:
                 self._forget(run)
@@ -568,8 +625,17 @@ class Agent:
     def _forget(self, run: int) -> None:
         self._held.pop(run, None)
         self._dropped.discard(run)
+        self._doomed.discard(run)
         self._clash = self._clash and bool(self._dropped)
         self._probation.discard(run)
         self._renewal.remove(run)
         self._stuck.discard(run)
         self._reports.forget(run)
+
+
+def _brief(held: ForeignRuns) -> Foreign:
+    return Foreign(held.db, held.running, held.ending, held.results)
+
+
+def _listed(held: ForeignRuns) -> Foreign:
+    return Foreign(held.db, held.running, held.ending, held.results, held.finished, held.ended)

@@ -23,6 +23,7 @@ from zsched.worker.backlog import WAIT_MS_MAX, Backlog
 from zsched.worker.clock import mono_ms as _mono_ms
 from zsched.worker.cpus import usable_cpus
 from zsched.worker.descriptors import make_room
+from zsched.worker.foreign import Foreign
 from zsched.worker.keeper import Keeper
 from zsched.worker.lease import Leases
 from zsched.worker.messages import FromAgent, Message
@@ -111,10 +112,13 @@ class Guard:
         self._leases = Leases()
         self._watches = Watches(self._runs.captures)
         self._spool = spool
+        self._foreign = Foreign(self._runs, spool)
         # As the agent knows it.
         self._disk_fails = spool.failing
         # Live runs that nobody wants any more.
         self._dying: set[int] = set()
+        # Live runs that were discarded for the scheduler of another database, before this one came back.
+        self._doomed: set[int] = set()
         # Those that can't be ended, as the agent knows them.
         self._stuck: tuple[int, ...] = ()
         # Runs that it ended by itself, without a result: they have run, and every agent is told so until the goodbye.
@@ -161,6 +165,7 @@ class Guard:
         self._end_leases(now_ms)
         self._runs.on_tick(now_ms)
         self._mind_the_disk(now_ms)
+        self._foreign.on_tick(now_ms)
         if late := self._backlog.expire(now_ms):
             self._keeper.put(messages.Unstarted(late))
         self._fill_slots(now_ms)
@@ -179,6 +184,7 @@ class Guard:
         deadlines = (
             self._runs.deadline_ms(),
             self._leases.deadline_ms(),
+            self._foreign.deadline_ms(),
             self._backlog.deadline_ms(),
             self._watches.deadline_ms(),
             self._keeper.deadline_ms(),
@@ -188,7 +194,7 @@ class Guard:
             self._ending.deadline_ms,
         )
         due_ms = min((deadline for deadline in deadlines if deadline is not None), default=None)
-        most_ms = _LEASE_WAIT_MS_MAX if len(self._leases) else _WAIT_MS_MAX
+        most_ms = _LEASE_WAIT_MS_MAX if len(self._leases) or self._foreign.leased else _WAIT_MS_MAX
         return None if due_ms is None else min(max(0, due_ms - _mono_ms()), most_ms) / 1000
 
     # --- runs --------------------------------------------------------------------------------------------------------
@@ -205,6 +211,7 @@ class Guard:
                 self._keeper.put(messages.Unstarted((order.run,)))
 
     def _end_leases(self, now_ms: int) -> None:
+        self._foreign.end_leases(now_ms)
         for run in self._leases.take_ended(now_ms):
             # It may have ended in this turn.
             if run in self._runs:
@@ -212,6 +219,7 @@ class Guard:
 
     def _kill_overdue(self) -> None:
         now_ms = _mono_ms()
+        self._foreign.kill_overdue(now_ms)
         for run in self._leases.take_overdue(now_ms):
             self._runs.stop(run, "lease_stop", now_ms)
             self._runs.kill(run, now_ms)
@@ -219,6 +227,9 @@ class Guard:
     def _collect(self, now_ms: int) -> None:
         """Keep what ended, and tell the agent: at once when nothing more waits here, else in batches."""
         self._take_happened()
+        if self._foreign.changed:
+            self._stuck = self._runs.stuck()
+            self._keeper.put(messages.Foreign(self._spool.db, self._foreign.told(), self._stuck))
         if not self._untold:
             return
         if self._tell_at_ms is None:
@@ -230,6 +241,8 @@ class Guard:
 
     def _take_happened(self) -> None:
         happened = self._runs.take()
+        if happened.foreign:
+            self._foreign.on_ends(happened.foreign, _mono_ms())
         for began in happened.began:
             self._keeper.put(began)
         for run in (*happened.unstarted, *happened.dropped, *(result.run for result in happened.results)):
@@ -237,11 +250,10 @@ class Guard:
         if happened.unstarted:
             self._keeper.put(messages.Unstarted(tuple(happened.unstarted), no_room=True))
         if happened.dropped:
-            self._given_up.update(set(happened.dropped) - self._dying)
+            self._given_up.update(set(happened.dropped) - self._dying - self._doomed)
             self._dying.difference_update(happened.dropped)
+            self._doomed.difference_update(happened.dropped)
             self._keeper.put(messages.Gone(tuple(happened.dropped)))
-            # Of another database, mostly: now the results of this one's runs with the same ids can be told.
-            self._tell_spooled(happened.dropped)
         if (stuck := self._runs.stuck()) != self._stuck:
             self._stuck = stuck
             self._keeper.put(messages.Stuck(stuck))
@@ -250,7 +262,7 @@ class Guard:
         self._untold += happened.results
 
     def _tell_spooled(self, runs: Iterable[int]) -> None:
-        """Those of these runs whose results are on disk. One that has the id of a live run is told again after Gone."""
+        """Those of these runs whose results are on disk."""
         results = [self._spool.get(run) for run in runs]
         if told := tuple(result for result in results if result is not None):
             self._keeper.put(messages.Spooled(self._spool.db, told))
@@ -282,9 +294,8 @@ class Guard:
         self._forget_untold()
         self._spool.write(_mono_ms())
         self._disk_fails = self._spool.failing
-        # A live run of another database may have the id of one of this database's.
-        results = tuple(result for result in self._spool.results() if result.run not in self._runs)
-        running = [Held(run, "running") for run in (*self._runs.ids(), *sorted(self._given_up))]
+        results = self._spool.results()
+        running = [Held(run, "running") for run in (*self._own_runs(), *sorted(self._given_up))]
         finished = [Held(result.run, "finished") for result in results]
         self._keeper.put(
             messages.Hello(
@@ -303,14 +314,20 @@ class Guard:
                 stopping=self._ending.begun,
                 held=(*running, *finished),
                 dying=tuple(self._dying),
+                doomed=tuple(self._doomed),
                 stuck=self._stuck,
                 leases=self._leases.lengths(),
                 access=str(self._config.access or ""),
                 token_file=str(self._config.token_file or ""),
                 results=results,
                 disk_fails=self._disk_fails,
+                foreign=self._foreign.told(),
             )
         )
+
+    def _own_runs(self) -> tuple[int, ...]:
+        """The live runs of the current database."""
+        return tuple(run for run in self._runs.ids() if run > 0)
 
     def _on_agent_exit(self) -> None:
         self._strays.spared = set()
@@ -344,8 +361,10 @@ class Guard:
                 self._watches.add(message, _mono_ms())
             case messages.Withdraw():
                 return messages.Unstarted(self._backlog.withdraw(), withdrawn=True)
-            case messages.Database(db, left):
-                self._on_database(db, left)
+            case messages.Database(db):
+                self._on_database(db)
+            case messages.Discard(dbs):
+                self._foreign.discard(dbs, _mono_ms())
             case messages.Refused(exit_code):
                 self._ending.exit_code = exit_code
                 self._stop_all()
@@ -389,20 +408,25 @@ class Guard:
         self._untold = [result for result in self._untold if result.run not in gone]
         return messages.Gone(tuple(gone)) if gone else None
 
-    def _on_database(self, db: str, left: tuple[int, ...]) -> None:
-        """What has ended is kept for the database before, and what has not is dropped."""
+    def _on_database(self, db: str) -> None:
+        """The runs of the database before are set aside, and those of this one come back; see Foreign."""
         now_ms = _mono_ms()
         self._take_happened()
-        for run in self._runs.ids():
-            self._dying.add(run)
-            self._runs.stop(run, "dropped", now_ms)
         self._backlog.withdraw()
         self._given_up.clear()
+        self._watches = Watches(self._runs.captures)
         self._forget_untold()
+        self._foreign.leave(self._spool.db, self._leases, self._dying | self._doomed)
+        back = self._foreign.enter(db)
+        self._leases, self._dying, self._doomed = back.leases, set(), back.doomed
         self._spool.change(db, now_ms)
-        if gone := tuple(run for run in left if run not in self._runs):
-            self._keeper.put(messages.Gone(gone))
-        self._tell_spooled(result.run for result in self._spool.results())
+        for result in back.unwritten:
+            self._spool.add(result)
+        self._spool.write(now_ms)
+        self._stuck = self._runs.stuck()
+        live, doomed = self._own_runs(), tuple(self._doomed)
+        self._keeper.put(messages.Foreign(db, self._foreign.told(), self._stuck, live, doomed))
+        self._keeper.put(messages.Spooled(db, self._spool.results()))
 
     # --- signals -----------------------------------------------------------------------------------------------------
 

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import BinaryIO, Final
 
 from zsched.files import make_folder, sync_folder
-from zsched.limits import FRAME_TO_WORKER_BYTES_MAX, MIB
+from zsched.limits import FOREIGN_RESULTS_S, FRAME_TO_WORKER_BYTES_MAX, MIB
 
 _HEAD: Final = struct.Struct(">II")
 # More than any result takes. A length beyond it is a damaged one.
@@ -29,8 +29,6 @@ _BODY_BYTES_MAX: Final = 2 * FRAME_TO_WORKER_BYTES_MAX
 # What has to fit on the disk before a file that failed is followed by a new one.
 _ROOM_BYTES: Final = 1 * MIB
 _WRITE_BYTES: Final = 1 * MIB
-# Results of another database wait so long for it.
-_WAIT_S: Final = 7 * 86_400
 # What names of databases are file names as they are. Others are hashed, to a name that none of these can have.
 _PLAIN: Final = re.compile(r"[A-Za-z0-9-]{1,64}", re.ASCII)
 _WORD_MAX: Final = 64
@@ -48,6 +46,8 @@ class Journal:
         self._path = folder / _file_name("")
         self._fd: int | None = None
         self._current = self._read_current()
+        # Databases whose files are known to end with a whole record.
+        self._sound: set[str] = set()
         # Of the open file.
         self.size = 0
 
@@ -126,11 +126,54 @@ class Journal:
     def leave(self, *, keep: bool) -> None:
         """Close it for another database's. What is kept waits from now on."""
         self.close()
+        self._sound.clear()
         with contextlib.suppress(FileNotFoundError):
             if keep:
                 os.utime(self._path)
             else:
                 self._path.unlink()
+
+    # --- files of other databases ------------------------------------------------------------------------------------
+
+    def others(self) -> list[str]:
+        """Databases that have files here, without the open one. A name that had to be hashed is not among them."""
+        names = [path.stem for path in self._folder.glob("*.spool") if path != self._path]
+        return [name for name in names if _PLAIN.fullmatch(name)]
+
+    def read_other(self, db: str) -> Iterator[bytes]:
+        """The bodies of another database's file, as far as it is whole."""
+        try:
+            with (self._folder / _file_name(db)).open("rb") as file:
+                yield from _bodies(file)
+        except FileNotFoundError:
+            return
+
+    def append_other(self, db: str, bodies: Iterable[bytes]) -> None:
+        """Add to another database's file, synced. When this raises OSError, nothing was added."""
+        flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC
+        fd = os.open(self._folder / _file_name(db), flags, 0o600)
+        try:
+            if db not in self._sound:
+                # Records behind a torn one would never be found.
+                os.ftruncate(fd, sum(_HEAD.size + len(body) for body in self.read_other(db)))
+                self._sound.add(db)
+            size = os.fstat(fd).st_size
+            try:
+                _write(fd, b"".join(map(_record, bodies)))
+                os.fdatasync(fd)
+            except OSError:
+                self._sound.discard(db)
+                os.ftruncate(fd, size)
+                raise
+        finally:
+            os.close(fd)
+        sync_folder(self._folder)
+
+    def remove_other(self, db: str) -> None:
+        """Nothing of another database is wanted any more."""
+        self._sound.discard(db)
+        (self._folder / _file_name(db)).unlink(missing_ok=True)
+        sync_folder(self._folder)
 
     def _put_aside(self, path: Path, bodies: Iterable[bytes], *, room: bool = False) -> int:
         """Write a new file beside the old one, sync it and rename it over that. Returns its descriptor."""
@@ -175,7 +218,8 @@ class Journal:
     def _sweep(self) -> None:
         """What is left of a crash goes, and what has waited for too long."""
         for path in self._folder.iterdir():
-            old = path.suffix == ".spool" and path != self._path and time.time() - path.stat().st_mtime > _WAIT_S
+            waits = path.suffix == ".spool" and path != self._path
+            old = waits and time.time() - path.stat().st_mtime > FOREIGN_RESULTS_S
             if old:
                 log.warning("%s is removed: its database has not been met for a week", path)
             if old or path.suffix == ".new":

@@ -6,9 +6,25 @@ with its type's name.
 
 from __future__ import annotations
 
+from typing import Final
+
 from msgspec import Struct
 
 from zsched.protocol import Held, RunOrder, RunResult, StreamName
+
+
+class ForeignRuns(Struct, frozen=True, array_like=True, gc=False):
+    """What the guard holds for a database other than the current one. Lists as in protocol.Foreign; `leases` as in
+    Hello.
+    """
+
+    db: str
+    running: tuple[int, ...] = ()
+    ending: tuple[int, ...] = ()
+    results: int = 0
+    finished: tuple[int, ...] = ()
+    ended: tuple[int, ...] = ()
+    leases: tuple[tuple[int, int], ...] = ()
 
 
 class Message(Struct, frozen=True, array_like=True, tag=True, gc=False):
@@ -33,9 +49,10 @@ class Hello(Message, frozen=True):
     """The first message to a new agent: who the worker is and all that the guard holds. No run of it waits for a slot.
 
     `scheduler` is a URL, or empty for the default endpoint. `db` is the database whose runs these are, empty if none.
-    `spool_id` is the mark of this worker's processes. `dying` are those of the held runs that were dropped: Gone
-    follows. `stuck` as in Stuck, `disk_fails` as in DiskFails; `leases` are pairs of a run that lives and its lease_ms.
-    `access` and `token_file` are paths, empty where there are none.
+    `spool_id` is the mark of this worker's processes. `dying` are those of the held runs that were dropped, `doomed`
+    those that were discarded before their database came back: Gone follows. `stuck` as in Stuck, `disk_fails` as in
+    DiskFails, `foreign` as in Foreign; `leases` are pairs of a run that lives and its lease_ms. `access` and
+    `token_file` are paths, empty where there are none.
     """
 
     worker: str
@@ -59,6 +76,8 @@ class Hello(Message, frozen=True):
     access: str = ""
     token_file: str = ""
     disk_fails: bool = False
+    foreign: tuple[ForeignRuns, ...] = ()
+    doomed: tuple[int, ...] = ()
 
 
 class Began(Message, frozen=True):
@@ -80,6 +99,19 @@ class Spooled(Message, frozen=True):
 
     db: str
     results: tuple[RunResult, ...]
+
+
+class Foreign(Message, frozen=True):
+    """All that the guard holds for databases other than `db`, the current one. Sent when it changes, and in answer to
+    Database: what the guard said before that answer was about the runs of the database before. `stuck` as in Stuck.
+    Only in the answer: the runs of `db` that `live`, and the `doomed` ones among them (see Hello).
+    """
+
+    db: str
+    held: tuple[ForeignRuns, ...]
+    stuck: tuple[int, ...] = ()
+    live: tuple[int, ...] = ()
+    doomed: tuple[int, ...] = ()
 
 
 class DiskFails(Message, frozen=True):
@@ -181,12 +213,19 @@ class Withdraw(Message, frozen=True):
 
 
 class Database(Message, frozen=True):
-    """The database whose runs follow: a later agent is told so in Hello. All runs of the one before are dropped, and
-    their results wait on disk until it comes again. `left`: those that the agent held unfinished, for which Gone comes.
+    """The database whose runs follow: a later agent gets it in Hello. Runs of the one before become foreign, and their
+    results wait on disk. Answered by Foreign, then by Spooled if this database has results here.
     """
 
     db: str
-    left: tuple[int, ...] = ()
+
+
+class Discard(Message, frozen=True):
+    """Databases whose runs are to end without results, and whose results on disk are to be removed. Answered by
+    Foreign.
+    """
+
+    dbs: tuple[str, ...]
 
 
 class Refused(Message, frozen=True):
@@ -195,5 +234,10 @@ class Refused(Message, frozen=True):
     exit_code: int
 
 
-FromGuard = Alive | Hello | Began | Ended | Spooled | DiskFails | Logged | Unstarted | Gone | Stuck | Stopping | Leave
-FromAgent = Alive | Start | Lease | Stop | Drop | Forget | Look | Withdraw | Database | Refused
+# What speaks of runs of the current database by number alone.
+OF_RUNS: Final = (Began, Ended, Logged, Unstarted, Gone, Stuck)
+
+FromGuard = (
+    Alive | Hello | Began | Ended | Spooled | Foreign | DiskFails | Logged | Unstarted | Gone | Stuck | Stopping | Leave
+)
+FromAgent = Alive | Start | Lease | Stop | Drop | Forget | Look | Withdraw | Database | Discard | Refused

@@ -61,6 +61,10 @@ class Renewal:
         self._beats.clear()
         self._lapsed = False
 
+    def on_database(self) -> None:
+        """The scheduler has another database: what the one before got renews nothing for this one."""
+        self._heard_ms = self._told_heard_ms = None
+
     def on_heartbeat(self, mono_ms: int) -> int:
         """A heartbeat is sent now. Returns its number."""
         self._seq += 1

@@ -15,7 +15,7 @@ import os
 import select
 import signal
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Final, Literal
 
@@ -71,8 +71,12 @@ class Stream:
 
 @dataclass(slots=True, eq=False)
 class Live:
-    """A run from the start of its process until all its processes are gone. `ended` is waitid's code and status."""
+    """A run from the start of its process until all its processes are gone. `ended` is waitid's code and status.
 
+    `key` is what `Runs` knows it by: the number of its run, or a negative one if that is another database's.
+    """
+
+    key: int
     order: RunOrder
     # Which of the guard's starts this was, from 0.
     start: int
@@ -96,6 +100,8 @@ class Happened:
     dropped: list[int] = field(default_factory=list)
     # Of these nothing was started, because the host had no room.
     unstarted: list[int] = field(default_factory=list)
+    # Ends of other databases' runs, by key: a result, or None for one that was dropped.
+    foreign: list[tuple[int, RunResult | None]] = field(default_factory=list)
 
 
 class Runs:
@@ -171,7 +177,7 @@ class Runs:
             return
         self._no_room = False
         streams = (self._watch(spawned.stdout, order), self._watch(spawned.stderr, order))
-        live = Live(order, next(self._starts), spawned.pid, spawned.mark, started_ms, streams)
+        live = Live(order.run, order, next(self._starts), spawned.pid, spawned.mark, started_ms, streams)
         self._live[order.run] = live
         self._by_pid[spawned.pid] = live
         self._of_session[spawned.pid] = self._of_mark[spawned.mark] = order.run
@@ -183,6 +189,22 @@ class Runs:
             self._put(mono_ms + order.timeout_ms, live, "timeout")
         log.debug("run %d of job %d started: process %d", order.run, order.job, spawned.pid)
 
+    def rename(self, keys: Mapping[int, int]) -> None:
+        """Know live runs by other keys: those of another database have negative ones, since each counts from 1."""
+        starts = {self._live[run].start: key for run, key in keys.items()}
+        for runs in (self._live, self._closing):
+            moved = {key: runs.pop(run) for run, key in keys.items() if run in runs}
+            runs.update(moved)
+        for run, key in keys.items():
+            live = self._live[key]
+            live.key = key
+            self._of_mark[live.mark] = key
+            if self._of_session.get(live.pid) == run:
+                self._of_session[live.pid] = key
+        self._stuck = {keys.get(run, run) for run in self._stuck}
+        self._due = [(at_ms, start, starts.get(start, run), due) for at_ms, start, run, due in self._due]
+        heapq.heapify(self._due)
+
     def stop(self, run: int, why: Why, mono_ms: int) -> None:
         """TERM to the run's group now, KILL when its grace is over.
 
@@ -193,7 +215,7 @@ class Runs:
             live.why = "dropped" if why == "dropped" else live.why
             return
         live.why = why
-        log.info("run %d of job %d: stopping it, %s", run, live.order.job, why)
+        log.info("run %d of job %d: stopping it, %s", live.order.run, live.order.job, why)
         self._signal(live, signal.SIGTERM)
         self._put(mono_ms + live.order.grace_ms, live, "kill")
 
@@ -248,7 +270,7 @@ class Runs:
         return self._due[0][0] if self._due else None
 
     def _put(self, at_ms: int, live: Live, due: Due) -> None:
-        heapq.heappush(self._due, (at_ms, live.start, live.order.run, due))
+        heapq.heappush(self._due, (at_ms, live.start, live.key, due))
 
     def _lives(self, start: int, run: int) -> bool:
         """Whether the run of that start lives. Its number alone is no proof: each database counts from 1."""
@@ -259,17 +281,19 @@ class Runs:
         if due == "again":
             self._kill_again(live, mono_ms)
         elif due == "began":
-            # Also when all that is left of it are strays that do not die.
-            self.happened.began.append(Began(live.order.run, live.pid, live.started_ms))
+            # Also when all that is left of it are strays that do not die. The scheduler of a foreign run is not there,
+            # and learns of the start from the next register.
+            if live.key > 0:
+                self.happened.began.append(Began(live.key, live.pid, live.started_ms))
         elif live.ended is not None:
             return
         elif due == "timeout":
-            self.stop(live.order.run, "timeout", mono_ms)
+            self.stop(live.key, "timeout", mono_ms)
         elif due == "kill":
-            self.kill(live.order.run, mono_ms)
+            self.kill(live.key, mono_ms)
 
     def _kill_again(self, live: Live, mono_ms: int) -> None:
-        run = live.order.run
+        run = live.key
         if live.ended is None:
             self._signal(live, signal.SIGKILL)
             left = [live.pid]
@@ -281,14 +305,17 @@ class Runs:
         if run not in self._stuck and live.killed_ms is not None and mono_ms >= live.killed_ms + STUCK_MS:
             self._stuck.add(run)
             log.error(
-                "run %d of job %d is stuck: its processes %s were killed and do not end", run, live.order.job, left
+                "run %d of job %d is stuck: its processes %s were killed and do not end",
+                live.order.run,
+                live.order.job,
+                left,
             )
 
     def _on_main_reaped(self, live: Live, code: int, status: int, mono_ms: int) -> None:
         del self._by_pid[live.pid]
         live.ended = (code, status)
         live.finished_ms = max(self._wall_ms(), live.started_ms)
-        self._closing[live.order.run] = live
+        self._closing[live.key] = live
         if live.killed_ms is None:
             live.killed_ms = mono_ms
             self._put(mono_ms + _AGAIN_MS, live, "again")
@@ -297,7 +324,7 @@ class Runs:
         """Kill the strays of runs that have ended, and give out those without. Returns the strays of the others."""
         if not self._closing and self._by_pid:
             return {}
-        living = {live.order.run for live in self._by_pid.values()}
+        living = {live.key for live in self._by_pid.values()}
         haunted = self._strays.kill(self._by_pid.keys(), living, self._of_session, self._of_mark)
         for live in [live for run, live in self._closing.items() if run not in haunted]:
             self._finish(live)
@@ -346,14 +373,16 @@ class Runs:
                 drained += count
             if stream.fd is not None:
                 self._close(stream)
-        run = live.order.run
+        run = live.key
         del self._closing[run], self._live[run], self._of_mark[live.mark]
         if self._of_session.get(live.pid) == run:
             del self._of_session[live.pid]
         if run in self._stuck:
             self._stuck.remove(run)
-            log.warning("run %d of job %d is gone after all", run, live.order.job)
-        if live.why == "dropped":
+            log.warning("run %d of job %d is gone after all", live.order.run, live.order.job)
+        if run < 0:
+            self.happened.foreign.append((run, None if live.why == "dropped" else result_of(live)))
+        elif live.why == "dropped":
             self.happened.dropped.append(run)
         else:
             self.happened.results.append(result_of(live))

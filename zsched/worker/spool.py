@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable
+from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
@@ -164,6 +165,24 @@ class Spool:
         self._renew_at_ms = mono_ms
         self.on_tick(mono_ms)
 
+    # --- results of other databases ----------------------------------------------------------------------------------
+
+    def others(self) -> dict[str, set[int]]:
+        """The runs of the results that wait on disk for other databases. A file that can't be read is left out."""
+        found = {}
+        for db in self._journal.others():
+            with suppress(OSError):
+                found[db] = set(self._replay(self._journal.read_other(db))[0])
+        return {db: runs for db, runs in found.items() if runs}
+
+    def add_other(self, db: str, results: Iterable[RunResult]) -> None:
+        """Keep results for another database on disk. Raises OSError, and then none is kept."""
+        self._journal.append_other(db, [self._encoder.encode(Kept(result)) for result in results])
+
+    def drop_other(self, db: str) -> None:
+        """Remove the results of another database. Raises OSError."""
+        self._journal.remove_other(db)
+
     def deadline_ms(self) -> int | None:
         """When on_tick has something to do; None when all is well."""
         return self._renew_at_ms
@@ -218,22 +237,27 @@ class Spool:
 
     def _read(self) -> bool:
         """Add what the file holds; whether there is anything in it. Raises OSError, and then nothing is added."""
-        read: dict[int, RunResult] = {}
-        exists, unknown = False, 0
-        for record in map(self._unpack, self._journal.load(self.db)):
-            exists = True
-            match record:
-                case Kept(result):
-                    read[result.run] = result
-                case Forgotten(runs):
-                    for run in runs:
-                        read.pop(run, None)
-                case None:
-                    unknown += 1
+        read, records, unknown = self._replay(self._journal.load(self.db))
         if unknown:
             log.error("%d records in the spool of database %s make no sense here: left out", unknown, self.db)
         self._results = read | self._results
-        return exists
+        return records > 0
+
+    def _replay(self, bodies: Iterable[bytes]) -> tuple[dict[int, RunResult], int, int]:
+        """The results that a file holds, how many records it has, and how many of them are unknown here."""
+        held: dict[int, RunResult] = {}
+        records = unknown = 0
+        for record in map(self._unpack, bodies):
+            records += 1
+            match record:
+                case Kept(result):
+                    held[result.run] = result
+                case Forgotten(runs):
+                    for run in runs:
+                        held.pop(run, None)
+                case None:
+                    unknown += 1
+        return held, records, unknown
 
     def _unpack(self, body: bytes) -> Kept | Forgotten | None:
         """None for what another release may have written."""

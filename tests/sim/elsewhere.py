@@ -1,0 +1,229 @@
+"""Somebody starts the scheduler on another database beside the living fleet, decides or not, and goes back.
+
+The first database is world 0, and the judge's. Each other one is empty, or was restored from the first: then that is
+its predecessor. All number their jobs and runs from 1, so the ids of several worlds overlap on the workers; a job's
+command names its world, and by that the witness knows them apart. Part of the judge: it checks what schedulers and
+workers do about runs of other worlds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from concurrent.futures import Future
+from random import Random
+from typing import TYPE_CHECKING, Any, Final
+
+from tests.sim.guard import Process
+from tests.sim.jobs import WORLD, Script
+from tests.sim.machine import Machine, SimAgent
+from tests.sim.scheduler import FaultyEngine
+from tests.sim.violation import Violation
+from tests.sim.witness import Life
+from zsched.dispatcher.commands import Command, DecideForeign, Reply, Submit
+from zsched.model import Caller, ForeignDecision, JobSpec, OnDisconnect, Policy, WorkerId
+from zsched.protocol import Result, WorkerFrame
+from zsched.store import sql
+from zsched.store.contract import StoreError
+
+if TYPE_CHECKING:
+    from tests.sim.simulation import Simulation
+
+_SHARE: Final = 0.4
+_CALLER: Final = Caller(owner="user:other", actor="other", all_jobs=True, admin=True)
+# So long a run of another world lasts at most: all must have ended when the simulation does.
+_LASTS_MS: Final = 12_000
+
+
+def name_of(world: int) -> str:
+    """The identity of a world's database."""
+    return f"world{world}"
+
+
+def world_of(db: str) -> int:
+    """The world of a database; -1 for none."""
+    return int(db.removeprefix("world")) if db.startswith("world") else -1
+
+
+class Elsewhere:
+    """`world` is that of the scheduler's database now."""
+
+    def __init__(self, sim: Simulation) -> None:
+        self.world = 0
+        self._sim = sim
+        # Apart, so that other seeds stay as they are.
+        self._chance = Random(f"elsewhere {sim.seed}")
+        self._home = sim.scheduler.engine
+        self._worlds = 0
+        self._over = False
+        self._predecessors: dict[int, set[int]] = {0: set()}
+        # Since when runs of a world on a worker may be dropped: somebody decided so.
+        self._dropped_ms: dict[tuple[str, int], int] = {}
+        self._waiting: list[Future[Reply]] = []
+        # Runs that were dropped, by the witness's numbers.
+        self._dropped: set[int] = set()
+        sim.scheduler.engine.execute("UPDATE identity SET db = ?", (name_of(0),))
+
+    def plan(self, end_ms: int) -> None:
+        """In some seeds it happens, once or twice."""
+        if self._chance.random() < _SHARE:
+            for _ in range(self._chance.choice((1, 1, 2))):
+                self._sim.timeline.at(self._chance.randint(1_000, end_ms), self._leave_soon)
+
+    # --- what somebody does ------------------------------------------------------------------------------------------
+
+    def _leave_soon(self, tries: int = 200) -> None:
+        """When some worker has a run that lasts, if that is within a few seconds."""
+        if tries and not any(map(self._is_at_work, self._sim.machines.values())):
+            self._sim.timeline.after(25, lambda: self._leave_soon(tries - 1))
+        elif not self._over:
+            self.leave()
+
+    def _is_at_work(self, machine: Machine) -> bool:
+        lasting_ms = self._sim.timeline.now_ms + 5_000
+        lives = [(self._sim.witness.lives[ident], one.script) for ident, one in machine.processes.items()]
+        return any(life.started_ms + script.lasts_ms > lasting_ms for life, script in lives)
+
+    def leave(self) -> None:
+        """Start the scheduler on another database, for a while."""
+        if self.world:
+            return
+        scheduler, timeline = self._sim.scheduler, self._sim.timeline
+        self._worlds += 1
+        world = self._worlds
+        restored = self._chance.random() < 0.4
+        scheduler.kill("another database is put in its place")
+        engine = FaultyEngine(self._chance)
+        now_ms = scheduler.clock.now().wall_ms
+        engine.migrate(now_ms)
+        engine.execute("UPDATE identity SET db = ?", (name_of(world),))
+        self._predecessors[world] = set()
+        if restored:
+            engine.execute(sql.ADD_PREDECESSOR, (name_of(0), None, now_ms))
+            self._predecessors[world].add(0)
+            for machine in self._sim.machines.values():
+                self._dropped_ms[machine.worker, 0] = timeline.now_ms
+        self._move(world, engine)
+        stay_ms = self._chance.choice((3_000, 10_000, 25_000))
+        for _ in range(self._chance.randint(1, 5)):
+            timeline.after(self._chance.randint(500, stay_ms), self._submit)
+        for _ in range(self._chance.choice((0, 1, 4))):
+            timeline.after(self._chance.randint(1_000, stay_ms + 5_000), self._decide)
+        timeline.after(stay_ms, self.go_home)
+
+    def end(self) -> None:
+        """From here on it is the first database."""
+        self._over = True
+        self.go_home()
+
+    def go_home(self) -> None:
+        """The first database again."""
+        if self.world:
+            self._sim.scheduler.kill("the first database is put back")
+            self._move(0, self._home)
+
+    def _move(self, world: int, engine: FaultyEngine) -> None:
+        scheduler = self._sim.scheduler
+        self.world = self._sim.judge.overseer.world = world
+        scheduler.away = world != 0
+        scheduler.engine.trouble = None
+        scheduler.engine = engine
+        engine.trouble = None
+        self._sim.story.tell("somebody", "starts the scheduler on the database of world %d", world)
+        self._sim.timeline.after(self._chance.choice((50, 2_000)), scheduler.start)
+
+    def _submit(self) -> None:
+        """Jobs of this world."""
+        if not self.world or not self._sim.scheduler.up:
+            return
+        stop = Policy(on_disconnect=OnDisconnect.STOP, grace_ms=200)
+        specs = tuple(
+            JobSpec(
+                name="elsewhere",
+                command=Script(self._chance.choice((50, 1_000, _LASTS_MS)), world=self.world).command,
+                policy=self._chance.choice((Policy(grace_ms=200), stop)),
+            )
+            for _ in range(self._chance.randint(1, 4))
+        )
+        self._ask(Submit(specs, _CALLER))
+
+    def _decide(self) -> None:
+        """About all foreign runs of some workers."""
+        if not self._sim.scheduler.up:
+            return
+        found = self._sim.scheduler.engine.look("SELECT DISTINCT worker_id FROM foreign_runs ORDER BY worker_id")
+        for (worker,) in found:
+            if self._chance.random() < 0.6:
+                decision = self._chance.choice(list(ForeignDecision))
+                self._sim.story.tell("somebody", "decides to %s what %s holds for others", decision, worker)
+                self._ask(DecideForeign(WorkerId(worker), decision, "other"))
+
+    def _ask(self, command: Command) -> None:
+        future: Future[Reply] = Future()
+        self._waiting.append(future)
+        self._sim.scheduler._mailbox.post(command, future)
+        self._sim.scheduler.wake()
+
+    # --- what is judged ----------------------------------------------------------------------------------------------
+
+    def after_turn(self) -> None:
+        """Of every world: what was decided."""
+        if self._waiting:
+            for future in self._waiting:
+                if future.done() and not isinstance(future.exception(), StoreError | None):
+                    self._sim.story.tell("somebody", "is refused: %s", future.exception())
+            self._waiting.clear()
+        for worker, db in self._sim.scheduler.engine.look(
+            "SELECT worker_id, db FROM foreign_runs WHERE decision = 'discard'"
+        ):
+            self._dropped_ms[worker, world_of(db)] = self._sim.timeline.now_ms
+
+    def on_send(self, dealer: object, frame: Mapping[str, Any]) -> None:
+        """While a worker has processes of another world, it gets no run, unless somebody has decided that they go on.
+        Those of a predecessor are gone by then in any case.
+        """
+        if frame["t"] != "run" or not isinstance(dealer, SimAgent):
+            return
+        machine = dealer.machine
+        for process in self._foreign(machine):
+            world = process.script.world
+            statement = "SELECT decision FROM foreign_runs WHERE worker_id = ? AND db = ?"
+            kept = self._sim.scheduler.engine.look(statement, machine.worker, name_of(world)) == [("keep",)]
+            if not kept or world in self._predecessors[self.world]:
+                raise Violation(f"{machine.name} gets runs of world {self.world}, but run {process.ident} lives there")
+
+    def on_signal(self, machine: Machine, process: Process) -> None:
+        """A process of another world than its guard's is dropped only when somebody has decided so."""
+        guard, world = machine.guard, process.script.world
+        if process.why != "dropped" or process.told_ms is not None or guard is None or guard.ending:
+            return
+        if world == world_of(guard.db):
+            return
+        started_ms = self._sim.witness.lives[process.ident].started_ms
+        if self._dropped_ms.get((machine.worker, world), -1) < started_ms:
+            raise Violation(f"run {process.ident} is ended on {machine.name} for another database")
+
+    def on_end(self, process: Process) -> None:
+        """A process is about to end."""
+        if process.why == "dropped":
+            self._dropped.add(process.ident)
+
+    def was_dropped(self, life: Life) -> bool:
+        """Whether the result of an ended run of the first database is wanted by nobody."""
+        return life.run in self._dropped or self._dropped_ms.get((life.worker, 0), -1) >= life.started_ms
+
+    def on_say(self, agent: SimAgent, frame: WorkerFrame) -> None:
+        """A worker tells a scheduler the results of its own world's runs alone."""
+        if not isinstance(frame, Result):
+            return
+        world = self._sim.judge.overseer.world_of_session(frame.s)
+        for result in frame.results:
+            life = self._sim.witness.lives.get(result.run + WORLD * world)
+            if result.started_ms is not None and (life is None or life.code is None):
+                raise Violation(f"{agent.name} tells world {world} of the end of run {result.run}, which is {life}")
+
+    def _foreign(self, machine: Machine) -> Iterable[Process]:
+        return [
+            process
+            for process in machine.processes.values()
+            if process.script.world != self.world and machine.guards(process)
+        ]

@@ -1,0 +1,95 @@
+"""zsched foreign: runs that workers hold for another database.
+
+Usage:
+  zsched foreign [options]
+  zsched foreign keep [options] [<worker>...]
+  zsched foreign discard [options] [<worker>...]
+
+A scheduler that starts on another database than before meets workers that still run jobs of the old one. Such foreign
+runs go on, and their workers get nothing from this scheduler until they have ended or you decide. Was it the wrong
+database? Stop the scheduler and start it with the right -db: the runs and their results are its own again.
+
+`keep` lets foreign runs go on to their end; their workers take new work on their other slots. `discard` ends them
+(TERM, their kill grace, KILL) and drops their results; then their workers take new work. Without <worker> both are
+about all workers that `zsched foreign` lists. What was kept can be discarded later. Results that are kept wait on the
+worker's disk for 7 days.
+
+Options:
+  --yes        Don't ask before all foreign runs are discarded.
+  -q, --quiet  Print the workers' names only.
+  --json       Print a JSON array.
+  --url=URL    Where the scheduler answers: http://…, https://… or unix:/PATH (ZSCHED_URL).
+  -h, --help   Show this.
+
+Exit codes: 0 done; 1 it is not allowed, or the answer was no; 2 wrong usage; 3 a worker holds nothing for another
+database; 4 no scheduler answers.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping, Sequence
+from urllib.parse import quote
+
+from zsched.client import Client, NotFound, View
+from zsched.commands import exits, options, table
+from zsched.commands.cancel import agreed
+
+
+def main(argv: Sequence[str]) -> int:
+    """Run the command; returns its exit code."""
+    found = options.parse(__doc__, argv, mixed=True)
+    with Client(options.text(found, "--url")) as client:
+        if found["keep"]:
+            return decide(client, found, "keep")
+        if found["discard"]:
+            return decide(client, found, "discard")
+        show(client.foreign(), found)
+    return 0
+
+
+def decide(client: Client, found: Mapping[str, options.Value], decision: str) -> int:
+    """`keep` and `discard`."""
+    named = found["<worker>"]
+    assert isinstance(named, list)
+    workers = named or list(dict.fromkeys(str(view["worker_id"]) for view in client.foreign()))
+    if decision == "discard" and not named and workers and not found["--yes"]:
+        if not sys.stdin.isatty():
+            options.fail(__doc__, "discard without WORKER ends the foreign runs of all workers: give --yes too")
+        if not agreed(f"end the foreign runs of {len(workers)} workers and drop their results?"):
+            return exits.FAILED
+    code = 0
+    views: list[View] = []
+    for worker in workers:
+        try:
+            views += client.ask("POST", f"/foreign/{quote(worker, safe='')}/{decision}").json()
+        except NotFound as error:
+            exits.say(str(error))
+            code = exits.NOT_FOUND
+    show(views, found)
+    return code
+
+
+def show(views: Sequence[View], found: Mapping[str, options.Value]) -> None:
+    """Print what workers hold."""
+    if found["--json"]:
+        table.document(views)
+    elif found["--quiet"]:
+        for worker in dict.fromkeys(view["worker_id"] for view in views):
+            print(worker)
+    else:
+        names = ("worker", "database", "running", "results", "runs", "since", "decision")
+        rows = [
+            (
+                *(view["worker_id"], view["db"], view["running"], view["results"], _numbers(view)),
+                *(table.moment(view["since"]), view.get("decision", "none yet")),
+            )
+            for view in views
+        ]
+        table.show(names, rows)
+
+
+def _numbers(view: View) -> str:
+    """The first runs, for one cell."""
+    first = ",".join(map(str, view["runs"][:5]))
+    return f"{first},…" if view["running"] > 5 else first
