@@ -586,6 +586,20 @@ def test_a_heartbeat_is_acked_though_its_turn_fails(disk: Disk, tmp_path: Path) 
     assert scheduler.failure is None
 
 
+@pytest.mark.slow
+def test_heartbeats_are_acked_while_another_program_locks_the_database(tmp_path: Path) -> None:
+    with Scheduler(tmp_path) as scheduler:
+        w1 = Dealer(scheduler).join()
+        with closing(apsw.Connection(str(scheduler.path))) as other:
+            other.execute("BEGIN IMMEDIATE")
+            w1.beat(seq=1)
+            other.execute("ROLLBACK")
+        (job_id,) = scheduler.submit_again()
+        assert len(w1.take()) == 1
+        assert scheduler.states(job_id) == ["running"]
+    assert scheduler.failure is None
+
+
 def test_a_full_disk_is_told_of_in_two_lines_and_a_turn_that_changes_nothing_is_no_end_of_it(
     disk: Disk, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
