@@ -810,6 +810,26 @@ _REMOVALS: Final = (
     ),
     removal(
         12,
+        "an announcement of a turn that was given up counts",
+        "unit/test_dispatcher_blame.py::test_an_announced_end_of_a_turn_that_was_given_up_is_heard_again",
+        (
+            "dispatcher/core.py",
+            "ask(frame.window, frame.ahead)\n        if frame.leaving:\n",
+            "ask(frame.window, frame.ahead)\n        if frame.leaving and not session.leaving:\n",
+        ),
+    ),
+    removal(
+        12,
+        "an agent that starts anew takes the announced end back",
+        "unit/test_dispatcher_blame.py::test_an_agent_that_starts_anew_announces_the_end_of_its_worker_again",
+        (
+            "dispatcher/core.py",
+            "open(session)\n        if frame.leaving:\n",
+            "open(session)\n        if False:\n",
+        ),
+    ),
+    removal(
+        12,
         "a worker does not announce its end",
         "unit/test_agent.py::test_the_end_is_announced_at_once_and_in_each_heartbeat_and_register"
         " system/test_recovery.py::test_a_worker_that_is_killed_after_sigterm_blames_nobody",

@@ -285,15 +285,7 @@ _MUTANTS: Final = (
         (sql, "LEAVE", "SET leaving_ms = ?", "SET leaving_ms = nullif(?, last_seen_ms) * NULL"),
     ),
     mutant("an announced end is for ever", (sql, "REGISTER", ", leaving_ms = NULL", "")),
-    mutant(
-        "an announcement of a turn that was given up counts",
-        (Dispatcher, "_follow_store", "session.worker = active.pop(session.name)", "active.pop(session.name)"),
-    ),
     mutant("every worker that asks is about to end", (Dispatcher, "_on_asking", "if frame.leaving:", "if True:")),
-    mutant(
-        "an agent that starts anew does not announce its end",
-        (Dispatcher, "_open_session", "if frame.leaving:", "if False:"),
-    ),
     mutant(
         "no worker is heard to announce its end",
         (Dispatcher, "_on_asking", "if frame.leaving:", "if False:"),
