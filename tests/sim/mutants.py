@@ -769,8 +769,6 @@ EQUIVALENT: Final[dict[str, str]] = {
     " worker says",
     "a new start of a worker spares what it has not finished": "it holds nothing else of an earlier one: what runs then"
     " is swept before",
-    "what was said of runs of the database before is taken for new ones": "it takes a run that ends in the moment between"
-    " the answer to a register and the guard's next turn, and one with its number. test_agent_foreign.py tests it",
     "a run that was discarded is pending again": "a run that is discarded has mostly been said to have started."
     " test_dispatcher_foreign.py tests it",
     "an agent does not kill what a new session does not name": "what it had listed is named in `kill`, and the next"
