@@ -7,8 +7,8 @@ from collections.abc import Callable
 import pytest
 
 from tests.contract.base import NOW, W1, W2, Base, worker
-from zsched.matching import Demand
 from zsched import limits
+from zsched.matching import Demand
 from zsched.model import JobId, RunId, RunStatus, Worker, WorkerId, WorkerKind, WorkerStatus
 
 

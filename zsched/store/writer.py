@@ -7,6 +7,7 @@ from __future__ import annotations
 from typing import Final
 
 from zsched.limits import RESTORE_IDS_GAP
+from zsched.model import DemandId, RunId
 from zsched.store import sql
 from zsched.store.access import AccessWriter
 from zsched.store.claims import Claims
@@ -36,13 +37,31 @@ class Writer(Jobs, Claims, Ends, Workers):
     def predecessors(self) -> tuple[str, ...]:
         return tuple(str(db) for (db,) in self._execute(sql.PREDECESSORS))
 
-    def succeed(self, identity: str, made_ms: int | None, now_ms: int) -> None:
+    def succeed(
+        self,
+        identity: str,
+        made_ms: int | None,
+        now_ms: int,
+        *,
+        actor: str = "scheduler",
+        detail: str = "",
+        lease_ms: int = 0,
+    ) -> int:
         self._execute(sql.ADD_PREDECESSOR, (self._identity, made_ms, now_ms))
         self._execute(sql.REPLACE_IDENTITY, (identity, now_ms))
         for table, count in ID_GAPS.items():
             if not self._execute(sql.RAISE_IDS, (count, table)):
                 self._execute(sql.START_IDS, (table, count))
+        self._ledger.event(now_ms, actor, None, "restored", detail=f"{detail}; it was {self._identity}")
         self._identity = identity
+        running = self._execute(sql.RUNNING)
+        for (run_id,) in running:
+            why = "the database was restored from a backup, which does not know how the run ended"
+            self.lose(RunId(run_id), why, crash=False, suspect=False, due_ms=None, now_ms=now_ms)
+        for (demand_id,) in self._execute(sql.PENDING_DEMANDS) if lease_ms else ():
+            if self._demand(DemandId(demand_id)).leased:
+                self._execute(sql.DELAY, (now_ms + lease_ms, demand_id))
+        return len(running)
 
     def begin_epoch(self, host: str, pid: int, version: str, now_ms: int) -> int:
         return int(self._execute(sql.BEGIN_EPOCH, (host, pid, version, now_ms))[0][0])
