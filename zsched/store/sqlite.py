@@ -321,9 +321,8 @@ def demand_sound(lock: Lock) -> None:
     file = lock.head()
     if file is not None and file.application_id == BACKUP_ID:
         raise StoreMisplaced(f"{lock.path} is a backup: {how_to_restore(lock.path, lock.path)}")
-    if not wal_has_frames(lock.path):
-        return
-    if not belongs(file, together(lock.path)):
+    # SQLite removes the WAL of an empty file.
+    if wal_has_frames(lock.path) and (file is None or not belongs(file, together(lock.path))):
         raise StoreMisplaced(
             f"{lock.path} is not the file that its WAL {lock.path}-wal was written for, as after a copy over it:"
             f" {how_to_restore(lock.path)}"
