@@ -21,7 +21,7 @@ import socket
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -30,6 +30,7 @@ from zsched import __version__, files
 from zsched.keys import read_private, write_private
 from zsched.limits import LEASE_MARGIN_MS
 from zsched.store import copies
+from zsched.store.check import check
 from zsched.store.contract import StoreCorrupt, StoreError
 from zsched.store.copies import Content, Origin, Succession
 from zsched.store.head import BACKUP_ID
@@ -96,7 +97,8 @@ def back_up(db: Path, target: Path, now_ms: int, *, keys: bool = True) -> Made:
 
 def rescue(engine: SqliteEngine, db: Path, now_ms: int, on_step: Callable[[], None]) -> tuple[Path, bool]:
     """Save an open database whose file was deleted, replaced or overwritten, as a backup. Returns the path, and whether
-    SQLite finds the copy sound. Tries the database's folder, the working folder and the folder for temporary files.
+    the copy agrees with itself: pages of a file that was overwritten are lost. Tries the database's folder, the working
+    folder and the folder for temporary files.
 
     Raises StoreError, OSError: it could not be saved in any of them.
     """
@@ -114,7 +116,7 @@ def rescue(engine: SqliteEngine, db: Path, now_ms: int, on_step: Callable[[], No
             if number == len(folders):
                 raise
         else:
-            return path, sound
+            return path, sound and _agrees(path)
     raise AssertionError
 
 
@@ -144,6 +146,11 @@ def restore(lock: Lock, backup: Path, actor: str, now_ms: int, worker_timeout_ms
         # It has served; a scheduler would else refuse to start beside it.
         backup.rename(_unused(backup.with_name(backup.name.replace(".rescue-", ".restored-"))))
     return Restored(content.origin, replaced, lost, keys)
+
+
+def _agrees(path: Path) -> bool:
+    with closing(SqliteEngine(path, read_only=True)) as engine:
+        return check(engine).count == 0
 
 
 # --- files ---

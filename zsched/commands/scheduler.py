@@ -251,7 +251,9 @@ def _rescue(engine: SqliteEngine, db: Path, error: StoreMisplaced, notify: Notif
         engine.forsake()
         log.critical("%s: all that was acknowledged is in %s; %s", error, saved, advice)
     else:
-        log.critical("%s: what could be saved is in %s, and is damaged; restore a backup, or %s", error, saved, advice)
+        log.critical(
+            "%s: what could be saved is in %s, and is damaged; restore a backup instead, or %s", error, saved, advice
+        )
     return os.EX_IOERR
 
 
