@@ -6,6 +6,7 @@ The judge keeps its own picture of the runs, from the turn before, and replays t
 
 from __future__ import annotations
 
+import copy
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -54,6 +55,13 @@ _HEARD_MS: Final = 2_070
 
 # How long a frame may lie in the ROUTER of a scheduler that is well, until it counts as heard.
 _LIES_MS: Final = 300
+
+
+# The judge's attributes that follow from the store.
+_PICTURE: Final = (
+    *("rows", "_open", "_before", "_told", "_made", "_workers", "_told_workers", "_schedules", "_tasks", "_suspects"),
+    *("_ended_ms", "_cancelled_ms", "_come_back", "_last_event", "_active", "_told_stuck", "kills"),
+)
 
 
 class Row(NamedTuple):
@@ -177,6 +185,19 @@ class Judge:
         # A frame that the store's failure swallowed was not heard.
         self._deaf_ms = -(10**9)
         self._deaf_turns = 0
+
+    def picture(self) -> dict[str, Any]:
+        """What the judge knows of the store, to go back to when the store does."""
+        self.after_turn()
+        return {name: copy.deepcopy(getattr(self, name)) for name in _PICTURE}
+
+    def on_restored(self, picture: Mapping[str, Any]) -> None:
+        """The store is that of an earlier moment again, and its runs are lost."""
+        for name, value in picture.items():
+            setattr(self, name, value)
+        self._changes = -1
+        self._client.forget({job for (job,) in self._scheduler.engine.look("SELECT job_id FROM jobs")})
+        self.after_turn()
 
     @property
     def sessions(self) -> list[str]:

@@ -357,8 +357,10 @@ class Store(Protocol):
         lease_ms: int = 0,
     ) -> int:
         """Make a backup's content the content of a new database, with an event. It gets the identity given, and its old
-        identity becomes a predecessor. Job, run and event ids go on far above those given out after the backup. Runs
-        found running are lost, without blame; returns how many.
+        identity becomes a predecessor. Job, run and event ids go on far above those given out after the backup.
+
+        Runs found running are lost, without blame; returns how many. So are those found pending, unless their time has
+        not come: they may have started since, and a run's id is given out once.
 
         `made_ms`: when the backup was made, None if unknown. `lease_ms`: for how long a worker of the predecessor may
         go on with a run that must not execute twice; pending runs with a lease start no earlier.

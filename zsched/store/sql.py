@@ -20,6 +20,12 @@ ADD_PREDECESSOR: Final = "INSERT INTO predecessors (db, made_ms, restored_ms) VA
 # The counters of AUTOINCREMENT. A table that never had a row has none.
 RAISE_IDS: Final = "UPDATE sqlite_sequence SET seq = seq + ? WHERE name = ? RETURNING seq"
 RUNNING: Final = "SELECT run_id FROM runs WHERE status = 'running' ORDER BY run_id"
+WAITING: Final = """
+    SELECT run_id, job_id, demand_id, attempt, due_ms, crashes, failures FROM runs
+    WHERE status = 'pending' AND (due_ms IS NULL OR due_ms <= ?) ORDER BY run_id"""
+END_WAITING: Final = """
+    UPDATE runs SET status = 'failed', reason = 'worker_lost', detail = ?, finished_ms = ?, due_ms = NULL
+    WHERE run_id = ? AND status = 'pending'"""
 PENDING_DEMANDS: Final = "SELECT DISTINCT demand_id FROM runs WHERE status = 'pending'"
 # 2 is Blocked.DUE.
 DELAY: Final = """
