@@ -114,6 +114,10 @@ _MUTANTS: Final = (
     mutant(
         "a restored database does not wait for leases", (Writer, "succeed", "if lease_ms else ()", "if False else ()")
     ),
+    mutant(
+        "a restore gives pending runs out again",
+        (Writer, "succeed", "enumerate(waiting, 1)", "enumerate((), 1)"),
+    ),
     # --- reconcile ---
     mutant(
         "a heartbeat takes back what is still on its way",
