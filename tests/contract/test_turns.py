@@ -7,8 +7,8 @@ from collections.abc import Callable
 import pytest
 
 from tests.contract.base import NOW, W1, W2, Base, worker
-from zsched.matching import Demand
 from zsched import limits
+from zsched.matching import Demand
 from zsched.model import JobId, RunId, RunStatus, Worker, WorkerId, WorkerKind, WorkerStatus
 
 
@@ -130,6 +130,7 @@ def test_successor_has_a_new_identity_and_unused_ids(base: Base) -> None:
     old = base.store.identity
     assert base.store.predecessors() == ()
     before = base.running()
+    base.finish(before)
     base.turn()
     base.store.succeed("first", 5, NOW)
     base.store.succeed("second", None, NOW)
