@@ -967,8 +967,8 @@ _REMOVALS: Final = (
         "the lock is not asked for",
         "contract/test_sqlite.py::test_a_second_scheduler_is_refused_and_told_who_is_first",
         (
-            "store/sqlite.py",
-            "            fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)\n",
+            "store/lock.py",
+            "            fcntl.flock(self._names, fcntl.LOCK_EX | fcntl.LOCK_NB)\n",
             "            pass\n",
         ),
     ),
@@ -976,7 +976,91 @@ _REMOVALS: Final = (
         20,
         "each name of a database has a lock",
         "contract/test_sqlite.py::test_a_database_has_one_lock_whichever_name_leads_to_it",
-        ("store/sqlite.py", "            resolved = files.resolve(db)", "            resolved = db.absolute()"),
+        ("store/lock.py", "            self.path = files.resolve(db)", "            self.path = db.absolute()"),
+    ),
+    removal(
+        20,
+        "the inode of a database has no lock",
+        "contract/test_file.py::test_lock_holds_by_a_hard_link_and_without_the_folder"
+        " system/test_database_file.py::test_second_scheduler_by_another_name_is_refused"
+        " system/test_database_file.py::test_second_scheduler_by_a_bind_mount_is_refused",
+        (
+            "store/lock.py",
+            "            fcntl.fcntl(self._file, fcntl.F_OFD_SETLK, record)\n            found",
+            "            found",
+        ),
+    ),
+    removal(
+        20,
+        "the locks of SQLite are dropped",
+        "contract/test_file.py::test_locks_of_sqlite_stay_when_another_connection_is_opened",
+        (
+            "store/sqlite.py",
+            "os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW",
+            "os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW",
+        ),
+    ),
+    removal(
+        22,
+        "a WAL is replayed over any file",
+        "contract/test_file.py::test_copy_put_over_a_database_with_a_wal_is_refused"
+        " contract/test_file.py::test_wal_without_its_file_is_refused_and_kept"
+        " system/test_database_file.py::test_copy_over_a_live_wal_is_refused_with_the_command",
+        ("store/sqlite.py", "        demand_sound(lock)\n", "        pass\n"),
+    ),
+    removal(
+        22,
+        "a new WAL has the generation of the one before",
+        "contract/test_file.py::test_copy_of_a_stopped_database_put_over_a_later_one_is_refused",
+        ("store/sqlite.py", "self._advance_due = self._marks and pages == moved", "self._advance_due = False"),
+    ),
+    removal(
+        22,
+        "a copy by SQLite is taken for the file",
+        "contract/test_file.py::test_copy_put_over_a_database_with_a_wal_is_refused",
+        ("store/head.py", "0 <= together.cookie - file.cookie <= _COOKIE_LAG_MAX and ", ""),
+    ),
+    removal(
+        22,
+        "a displaced database is not noticed",
+        "system/test_database_file.py::test_file_that_is_displaced_ends_the_scheduler_and_loses_nothing",
+        ("commands/scheduler.py", "            watch.look(now.mono_ms)\n", ""),
+    ),
+    removal(
+        22,
+        "a displaced database is not noticed at the end",
+        "system/test_database_file.py::test_file_that_is_displaced_shortly_before_the_end_is_noticed",
+        (
+            "commands/scheduler.py",
+            "            store.verify()\n        except StoreMisplaced",
+            "        except StoreMisplaced",
+        ),
+    ),
+    removal(
+        22,
+        "the WAL is moved into whatever file has the name",
+        "contract/test_file.py::test_nothing_is_written_into_a_file_that_was_put_in_place",
+        (
+            "store/sqlite.py",
+            "        if self._displaced() is not None:\n            return\n        try:\n            pages",
+            "        try:\n            pages",
+        ),
+    ),
+    removal(
+        22,
+        "a rescue copy is forgotten",
+        "unit/test_backup.py::test_rescue_copy_stands_in_the_way_of_a_start_until_it_is_restored",
+        ("store/lock.py", "            self._demand_no_remains()\n", "            pass\n"),
+    ),
+    removal(
+        22,
+        "a restore leaves the old WAL",
+        "unit/test_backup.py::test_replaced_database_is_kept_with_its_wal",
+        (
+            "backup.py",
+            "        db.with_name(db.name + suffix).unlink(missing_ok=True)\n    files",
+            "        pass\n    files",
+        ),
     ),
     removal(
         21,

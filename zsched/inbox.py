@@ -122,3 +122,9 @@ class Inbox:
     def close(self) -> None:
         """Refuse further commands; those already posted can still be taken."""
         self._closed = True
+
+    def refuse(self) -> None:
+        """Refuse further commands, and those already posted."""
+        self.close()
+        for _, future in self.take(len(self._posted)):
+            future.set_exception(ClosedError())

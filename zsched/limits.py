@@ -211,6 +211,13 @@ FORGET_INTERVAL_MS = 60_000
 # Jobs whose secrets are sealed anew in one transaction, when secret.key is replaced. The rest is in the next ones.
 RESEAL_JOBS_MAX = 1_000
 
+# Pending runs that a restore replaces before it writes their events. It keeps these in memory until then.
+RESTORE_RUNS_MAX = 5_000
+
+# How often the scheduler looks whether the database's file is still in its place. In between it may still be deleted or
+# replaced: what is acknowledged until the next look is in the copy that is saved then.
+FILE_CHECK_MS = 1_000
+
 # How far a restore raises the ids of jobs and runs. Ids that were given out after the backup are not used again, unless
 # there were more than these.
 RESTORE_IDS_GAP = 1_000_000

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from zsched.commands import db
+from zsched.commands import zsched
 from zsched.model import (
     JobSpec,
     KeyOrigin,
@@ -136,7 +136,7 @@ def test_only_the_first_findings_are_told_in_words() -> None:
 
 def test_a_database_that_is_not_there_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = tmp_path / "none.db"
-    assert db.main(["check", "--db", str(path)]) == os.EX_IOERR
+    assert zsched.main(["db", "check", "--db", str(path)]) == os.EX_IOERR
     out, err = capsys.readouterr()
     assert out == ""
     assert err.startswith(f"zsched: {path}: SQLite: ")
@@ -145,10 +145,10 @@ def test_a_database_that_is_not_there_is_named(tmp_path: Path, capsys: pytest.Ca
 
 
 def test_the_command_says_what_it_found_by_its_exit_code(path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert db.main(["check", "--db", str(path)]) == 0
+    assert zsched.main(["db", "check", "--db", str(path)]) == 0
     assert "all agrees" in capsys.readouterr().err
     with closing(SqliteEngine(path)) as engine:
         engine.execute("UPDATE totals SET tasks = 9 WHERE status = 'success'")
-    assert db.main(["check", "--db", str(path)]) == 1
+    assert zsched.main(["db", "check", "--db", str(path)]) == 1
     assert "9 tasks are counted success" in capsys.readouterr().out
-    assert db.main(["check", "--db", str(path.with_name("nothing.db"))]) == 74
+    assert zsched.main(["db", "check", "--db", str(path.with_name("nothing.db"))]) == 74

@@ -28,7 +28,8 @@ from zsched.store.contract import (
     StoreUnsure,
 )
 from zsched.store.engine import Row
-from zsched.store.sqlite import Lock, SqliteEngine, open_reader, open_writer
+from zsched.store.lock import Lock
+from zsched.store.sqlite import SqliteEngine, open_reader, open_writer
 
 STRANGER = 65_534
 root = pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to have files of another user")
@@ -180,10 +181,11 @@ def test_lock_that_is_another_file_is_left_as_it_is(path: Path, make: Callable[[
 
 def test_hard_link_and_open_folder_are_warned_of(path: Path, caplog: pytest.LogCaptureFixture) -> None:
     open_writer(path, NOW).close()
+    Lock(path).close()
     assert caplog.text == ""
     path.with_name("second.db").hardlink_to(path)
     path.parent.chmod(0o777)
-    open_writer(path, NOW).close()
+    Lock(path).close()
     assert f"{path} has 2 names (hard links)" in caplog.text
     assert f"everybody may write in {path.parent}" in caplog.text
 
@@ -213,9 +215,9 @@ def test_a_folder_that_does_not_exist_is_a_store_error(tmp_path: Path) -> None:
 # --- the lock ---
 
 
-def test_a_second_scheduler_is_refused_and_told_who_is_first(tmp_path: Path) -> None:
-    with Lock(tmp_path), pytest.raises(StoreLocked, match=f"process {os.getpid()}"):
-        Lock(tmp_path)
+def test_a_second_scheduler_is_refused_and_told_who_is_first(path: Path) -> None:
+    with Lock(path), pytest.raises(StoreLocked, match=f"process {os.getpid()}"):
+        Lock(path)
 
 
 def test_a_database_has_one_lock_whichever_name_leads_to_it(tmp_path: Path) -> None:
@@ -236,19 +238,19 @@ def test_a_database_of_another_program_is_refused_and_not_touched(path: Path) ->
         assert engine.execute("SELECT name FROM sqlite_master") == [("theirs",)]
 
 
-def test_the_lock_is_free_when_its_holder_is_gone(tmp_path: Path) -> None:
+def test_the_lock_is_free_when_its_holder_is_gone(path: Path) -> None:
     take_and_die = "import os, sys; from zsched.store import sqlite; sqlite.Lock(sqlite.Path(sys.argv[1])); os._exit(9)"
-    died = subprocess.run([sys.executable, "-c", take_and_die, str(tmp_path)], cwd=Path(__file__).parents[2])
+    died = subprocess.run([sys.executable, "-c", take_and_die, str(path)], cwd=Path(__file__).parents[2])
     assert died.returncode == 9
-    Lock(tmp_path).close()
-    Lock(tmp_path).close()
+    Lock(path).close()
+    Lock(path).close()
 
 
-def test_the_lock_does_not_pass_to_child_processes(tmp_path: Path) -> None:
-    with Lock(tmp_path):
+def test_the_lock_does_not_pass_to_child_processes(path: Path) -> None:
+    with Lock(path):
         child = subprocess.Popen(["sleep", "60"], close_fds=False)
     try:
-        Lock(tmp_path).close()
+        Lock(path).close()
     finally:
         child.kill()
         child.wait()

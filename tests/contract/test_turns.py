@@ -130,6 +130,7 @@ def test_successor_has_a_new_identity_and_unused_ids(base: Base) -> None:
     old = base.store.identity
     assert base.store.predecessors() == ()
     before = base.running()
+    base.finish(before)
     base.turn()
     base.store.succeed("first", 5, NOW)
     base.store.succeed("second", None, NOW)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Set
 from dataclasses import dataclass, field, replace
 from functools import partial
 from random import Random
@@ -82,6 +83,7 @@ class Client:
     ) -> None:
         self.asked: dict[str, Asked] = {}
         self.jobs: dict[int, Asked] = {}
+        self._requests: list[Request] = []
         self._timeline = timeline
         self._scheduler = scheduler
         self._path = path
@@ -98,6 +100,20 @@ class Client:
         # So that workers ask for runs ahead.
         self._short = chance.random() < 0.4
 
+    def forget(self, jobs: Set[int]) -> None:
+        """The scheduler's database is that of an earlier moment again, and has these jobs. What was acked since then is
+        not so any more.
+        """
+        for one in self.asked.values():
+            if one.acked not in jobs:
+                one.acked = None
+            one.cancel_acked = False
+            one.schedule = None
+        self.jobs = {job: one for job, one in self.jobs.items() if job in jobs}
+        for request in self._requests:
+            if not set(request.acked) <= jobs:
+                request.acked = []
+
     def submit(self) -> None:
         """Some jobs in one request: a few, or a crowd of short ones."""
         most = self._chance.choice((4, 20)) if self._short else 4
@@ -107,6 +123,7 @@ class Client:
             key = b"key %d" % len(self.asked)
             once, tries = Once("client", key, key), self._habit.randint(2, 5)
         request = Request(batch, once, tries)
+        self._requests.append(request)
         self._story.tell("client", "submits %s", ", ".join(f"{one.name} ({one.script.command})" for one in batch))
         self._send(request)
         if once is not None and self._habit.random() < 0.2:
@@ -164,7 +181,8 @@ class Client:
 
     def _change_schedule(self, one: Asked) -> None:
         """Pause the schedule of a job, resume it, end it, or edit it; and again after a while."""
-        assert one.acked is not None
+        if one.acked is None:
+            return  # It was acked, and a restore has lost it.
         job_id, luck = JobId(one.acked), self._whim.random()
         change: PauseSchedule | ResumeSchedule | EndSchedule | EditJob
         if luck < 0.4:

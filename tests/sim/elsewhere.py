@@ -14,7 +14,7 @@ from random import Random
 from typing import TYPE_CHECKING, Any, Final
 
 from tests.sim.guard import Process
-from tests.sim.jobs import WORLD, Script
+from tests.sim.jobs import WORLD, Script, name_of, world_of
 from tests.sim.machine import Machine, SimAgent
 from tests.sim.scheduler import FaultyEngine
 from tests.sim.violation import Violation
@@ -32,16 +32,6 @@ _SHARE: Final = 0.4
 _CALLER: Final = Caller(owner="user:other", actor="other", all_jobs=True, admin=True)
 # So long a run of another world lasts at most: all must have ended when the simulation does.
 _LASTS_MS: Final = 12_000
-
-
-def name_of(world: int) -> str:
-    """The identity of a world's database."""
-    return f"world{world}"
-
-
-def world_of(db: str) -> int:
-    """The world of a database; -1 for none."""
-    return int(db.removeprefix("world")) if db.startswith("world") else -1
 
 
 class Elsewhere:

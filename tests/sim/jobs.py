@@ -38,3 +38,15 @@ def script(command: str) -> Script:
     lasts, code, deaf, kills, sticks, world = command.split()
     poison: dict[str, Poison | None] = {"-": None, "guard": "guard", "machine": "machine", "host": "host"}
     return Script(int(lasts), int(code), deaf == "1", poison[kills], int(sticks), int(world))
+
+
+def name_of(world: int) -> str:
+    """The identity of a world's database."""
+    return f"world{world}"
+
+
+def world_of(db: str) -> int:
+    """The world of a database; -1 for none. A restored copy of the first goes on in its world."""
+    if not db.startswith("world"):
+        return 0 if db else -1
+    return int(db.removeprefix("world"))

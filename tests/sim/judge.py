@@ -6,6 +6,7 @@ The judge keeps its own picture of the runs, from the turn before, and replays t
 
 from __future__ import annotations
 
+import copy
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -14,8 +15,9 @@ from typing import Any, Final, NamedTuple
 import msgpack
 
 from tests.sim.callers import CLIENT, Asked, Client
-from tests.sim.elsewhere import Elsewhere, name_of
+from tests.sim.elsewhere import Elsewhere
 from tests.sim.guard import Process
+from tests.sim.jobs import name_of
 from tests.sim.machine import Machine, SimAgent
 from tests.sim.outages import Outages
 from tests.sim.overseer import Overseer
@@ -29,9 +31,6 @@ from zsched.dispatcher.commands import Beat, Command, Next, RegisterWorker, Repo
 from zsched.limits import LEASE_MARGIN_MS, MASS_WORKERS_MIN, PROBATION_MS, STALL_MS
 from zsched.model import TERMINAL, OnLost, WorkerId
 from zsched.protocol import WorkerFrame
-
-# The first database, which the judge follows.
-HOME: Final = name_of(0)
 
 _TERMINAL: Final = frozenset(str(status) for status in TERMINAL)
 _STATUSES: Final = ("pending", "running", "success", "failed", "cancelled")
@@ -62,6 +61,13 @@ _HEARD_MS: Final = 2_070
 
 # How long a frame may lie in the ROUTER of a scheduler that is well, until it counts as heard.
 _LIES_MS: Final = 300
+
+
+# The judge's attributes that follow from the store.
+_PICTURE: Final = (
+    *("rows", "_open", "_before", "_told", "_made", "_workers", "_told_workers", "_schedules", "_tasks", "_suspects"),
+    *("_ended_ms", "_cancelled_ms", "_come_back", "_last_event", "_active", "_told_stuck", "kills"),
+)
 
 
 class Row(NamedTuple):
@@ -143,6 +149,8 @@ class Judge:
         self.faults = 0
         self.overseer = Overseer(timeline, witness, machines)
         self.elsewhere: Elsewhere | None = None
+        # The identity of the database that it follows.
+        self.home = name_of(0)
         self._timeline = timeline
         self._story = story
         self._scheduler = scheduler
@@ -191,6 +199,20 @@ class Judge:
         self._said_stuck: set[int] = set()
         self._told_stuck: set[int] = set()
         self._hampered: set[str] = set()
+
+    def picture(self) -> dict[str, Any]:
+        """What the judge knows of the store, to go back to when the store does."""
+        self.after_turn()
+        return {name: copy.deepcopy(getattr(self, name)) for name in _PICTURE}
+
+    def on_restored(self, picture: Mapping[str, Any]) -> None:
+        """The store is that of an earlier moment again, and its runs are lost."""
+        for name, value in picture.items():
+            setattr(self, name, value)
+        [(self.home,)] = self._scheduler.engine.look("SELECT db FROM identity")
+        self._changes = -1
+        self._client.forget({job for (job,) in self._scheduler.engine.look("SELECT job_id FROM jobs")})
+        self.after_turn()
 
     @property
     def sessions(self) -> list[str]:
@@ -333,7 +355,7 @@ class Judge:
     def on_drop(self, machine: Machine, run: int) -> None:
         """No work is thrown away that is still wanted: what a guard is told to drop is not its worker's any more."""
         row = self.rows.get(run)
-        if machine.guard is None or machine.guard.db != HOME:
+        if machine.guard is None or machine.guard.db != self.home:
             return
         if row is not None and row.status == "running" and row.worker == machine.worker and not machine.rival:
             raise Violation(f"run {run} is dropped on {machine.name}, but is running there: {row}")
@@ -687,13 +709,13 @@ class Judge:
         if loss.why.startswith("does not hold it") and alive:
             assert machine is not None
             assert machine.guard is not None
-            if machine.guard.holds_for(HOME, 0, loss.run):
+            if machine.guard.holds_for(self.home, 0, loss.run):
                 raise Violation(f"{what}, but it does")
             life = self._witness.lives.get(loss.run)
             if life is not None and life.incarnation == incarnation and self._elsewhere_told(life):
                 raise Violation(f"{what}, but its result must have been kept: {life}")
         newcomer = self._of_incarnation(loss.worker)
-        if loss.why.startswith("started anew") and newcomer is not None and newcomer.disk.holds(loss.run, HOME):
+        if loss.why.startswith("started anew") and newcomer is not None and newcomer.disk.holds(loss.run, self.home):
             raise Violation(f"{what}, but its result lies on that worker's disk")
         poller = self._pollers.get(loss.worker)
         busy = poller.job if poller is not None else None

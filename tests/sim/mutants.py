@@ -30,6 +30,7 @@ from zsched.store import sql
 from zsched.store.core import Core
 from zsched.store.ends import Ends
 from zsched.store.jobs import Jobs
+from zsched.store.writer import Writer
 from zsched.worker import lease
 from zsched.worker.agent import Agent
 from zsched.worker.backlog import Backlog
@@ -103,6 +104,21 @@ _MUTANTS: Final = (
     mutant(
         "a job's counters forget a lost run's successor",
         (Ends, "_follow", "self._ledger.counted(job_id, FAILED, None)", "pass"),
+    ),
+    # --- a restored database ---
+    mutant("a restore leaves the counters of ids as they are", (Writer, "succeed", "ID_GAPS.items()", "()")),
+    mutant(
+        "a restored database keeps its identity",
+        (Writer, "succeed", "(identity, now_ms)", "(self._identity, now_ms)"),
+        (Writer, "succeed", "self._identity = identity", "pass"),
+    ),
+    mutant("a restore leaves runs running", (Writer, "succeed", "for (run_id,) in running:", "for (run_id,) in ():")),
+    mutant(
+        "a restored database does not wait for leases", (Writer, "succeed", "if lease_ms else ()", "if False else ()")
+    ),
+    mutant(
+        "a restore gives pending runs out again",
+        (Writer, "succeed", "enumerate(waiting, 1)", "enumerate((), 1)"),
     ),
     # --- reconcile ---
     mutant(
@@ -934,6 +950,8 @@ EQUIVALENT: Final[dict[str, str]] = {
     " worker says",
     "a new start of a worker spares what it has not finished": "it holds nothing else of an earlier one: what runs then"
     " is swept before",
+    "a run that was discarded is pending again": "a run that is discarded has mostly been said to have started."
+    " test_dispatcher_foreign.py tests it",
     "an agent does not kill what a new session does not name": "what it had listed is named in `kill`, and the next"
     " heartbeat lists the rest",
 }

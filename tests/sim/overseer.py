@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from tests.sim.guard import Process, SimGuard
-from tests.sim.jobs import WORLD
+from tests.sim.jobs import WORLD, world_of
 from tests.sim.machine import Machine, SimAgent
 from tests.sim.timeline import Timeline
 from tests.sim.violation import Violation
@@ -138,7 +138,8 @@ class Overseer:
             lease_ms = process.order.lease_ms
             if lease_ms is None or not agent.machine.guards(process):
                 continue
-            if agent.agent is None or agent.agent._db != f"world{process.script.world}":
+            home = agent.agent is not None and world_of(agent.agent._db) == process.script.world
+            if not home or process.why == "dropped":
                 # Nobody renews the lease of a run of another database.
                 continue
             most_ms = max(50, lease_ms // (10 if isinstance(frame, Heartbeat) else 20)) + _LATE_MS

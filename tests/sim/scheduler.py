@@ -16,6 +16,8 @@ from random import Random
 from typing import Any, Literal, cast
 from unittest.mock import patch
 
+import apsw
+
 from tests.sim.network import Path, Router
 from tests.sim.story import Story
 from tests.sim.timeline import Alarm, Clock, Timeline
@@ -25,11 +27,15 @@ from zsched.commands.scheduler import begin
 from zsched.dispatcher import Dispatcher
 from zsched.dispatcher.commands import Command, RefusedError, Reply
 from zsched.inbox import Inbox
+from zsched.limits import LEASE_MARGIN_MS
 from zsched.loop import Loop
 from zsched.protocol import Run
 from zsched.store.contract import StoreError, StoreFull, StoreUnsure
 from zsched.store.sqlite import SqliteEngine
 from zsched.store.writer import Writer
+
+# How long runs of a database may go on beside its successor, by the longest timeout that a seed may have.
+_PATIENCE_MS = 15_000 + LEASE_MARGIN_MS
 
 # After so long a caller takes no answer for one.
 CALL_TIMEOUT_MS = 6_000
@@ -196,6 +202,8 @@ class Scheduler:
         self.stored = False
         # Another database is in the place of the first, and no caller finds it.
         self.away = False
+        # Somebody is about to restore a backup, and starts no scheduler.
+        self.restoring = False
         self.after_turn: Callable[[], None] = lambda: None
         self.before_send: Callable[[Any, bytes], None] = lambda connection, body: None
         self.on_arrival: Callable[[bytes, bytes], None] = lambda peer, body: None
@@ -223,7 +231,7 @@ class Scheduler:
 
     def start(self) -> None:
         """Start it, unless it is there; again and again until the store lets it."""
-        if self.up:
+        if self.up or self.restoring:
             return
         now = self.clock.now()
         store = Writer(self.engine)
@@ -245,6 +253,29 @@ class Scheduler:
         self._loop = Loop(store, self.dispatcher, self.router, cast("Inbox", self._mailbox))
         self._story.tell("scheduler", "starts, epoch %d", epoch)
         self._alarm.set(self._timeline.now_ms)
+
+    def back_up(self) -> apsw.Connection:
+        """A copy of what is committed."""
+        assert not self.engine.in_turn
+        copy = apsw.Connection(":memory:")
+        with copy.backup("main", self.engine._connection, "main") as steps:
+            steps.step()
+        return copy
+
+    def restore(self, copy: apsw.Connection, identity: str) -> None:
+        """What `zsched db restore` makes of a backup. Nobody runs."""
+        assert not self.up
+        now_ms = self.clock.now().wall_ms
+        with self.engine._connection.backup("main", copy, "main") as steps:
+            steps.step()
+        refusing, self.engine.refusing, self.engine.trouble = self.engine.refusing, False, None
+        store = Writer(self.engine)
+        store.begin()
+        lost = store.succeed(identity, None, now_ms, lease_ms=_PATIENCE_MS)
+        store.settle(now_ms)
+        store.commit()
+        self.engine.refusing = refusing
+        self._story.tell("scheduler", "is restored from a backup, %d runs are lost", lost)
 
     def kill(self, why: str = "killed") -> None:
         if not self.up:

@@ -5,8 +5,10 @@ from __future__ import annotations
 from contextlib import ExitStack
 from dataclasses import dataclass
 from random import Random
-from typing import Final
+from typing import Any, Final
 from unittest.mock import patch
+
+import apsw
 
 from tests.sim.callers import Client
 from tests.sim.elsewhere import Elsewhere
@@ -26,6 +28,8 @@ from zsched.worker import guard as guard_module
 
 # Workers that somebody starts with a name that is taken.
 RIVALS_MAX: Final = 2
+# The share of seeds in which a backup is restored.
+RESTORES: Final = 0.15
 # Once all is healed every job must have ended within this, and the time that they all take one after the other.
 HEALED_MS: Final = 250_000
 # What was lost before is sent again by then, and answered: its time, a pause, and the answer.
@@ -190,7 +194,8 @@ class Simulation:
             self.timeline.at(self.chance.randint(0, end_ms), self.client.submit)
             if self.chance.random() < 0.4:
                 self.timeline.at(self.chance.randint(0, end_ms), self.client.cancel)
-        self.elsewhere.plan(end_ms)
+        if not self._plan_restore(end_ms):
+            self.elsewhere.plan(end_ms)
         self.timeline.run(end_ms)
         self.elsewhere.end()
         self.judge.at_phase_end()
@@ -208,6 +213,37 @@ class Simulation:
         self.timeline.run(self.timeline.now_ms + QUIET_MS)
         self.judge.at_phase_end()
         self.judge.check_nothing_left()
+
+    def _plan_restore(self, end_ms: int) -> bool:
+        """In some seeds somebody makes a backup and restores it later, while workers hold runs of the time between.
+        Decided apart, so that a seed's other decisions don't hang on it. Returns whether it will happen.
+        """
+        whim = Random(f"restore {self.seed}")
+        if whim.random() >= RESTORES:
+            return False
+        pause_ms = CALL_TIMEOUT_MS + 1_000
+        backup_ms = whim.randint(500, (end_ms - pause_ms) * 2 // 3)
+        restore_ms = whim.randint(backup_ms, end_ms - pause_ms - 1)
+
+        def back_up() -> None:
+            copy, picture = self.scheduler.back_up(), self.judge.picture()
+            self.story.tell("nemesis", "makes a backup")
+            self.timeline.at(restore_ms, lambda: end(copy, picture))
+
+        def end(copy: apsw.Connection, picture: dict[str, Any]) -> None:
+            self.scheduler.kill("somebody restores a backup")
+            self.scheduler.restoring = True
+            # Until no answer of the time before is on its way.
+            self.timeline.after(pause_ms, lambda: restore(copy, picture))
+
+        def restore(copy: apsw.Connection, picture: dict[str, Any]) -> None:
+            self.scheduler.restore(copy, f"successor of seed {self.seed}")
+            self.judge.on_restored(picture)
+            self.scheduler.restoring = False
+            self.scheduler.start()
+
+        self.timeline.at(backup_ms, back_up)
+        return True
 
     def _heal(self) -> None:
         """All links are whole, all workers are there, the store works. Poison jobs still kill."""

@@ -10,7 +10,8 @@ import pytest
 
 from zsched import tokens
 from zsched.commands import access, exits, token, zsched
-from zsched.store.sqlite import Lock, open_reader
+from zsched.store.lock import Lock
+from zsched.store.sqlite import open_reader
 
 
 @pytest.mark.parametrize("host", ["localhost", "127.0.0.1", "127.8.8.8", "[::1]", "LOCALHOST"])

@@ -154,7 +154,9 @@ def test_a_predecessors_runs_are_discarded_before_anything_is_dispatched(world: 
     first, second = w0.take()
     w0.start(first, second)
     before = world.store.identity
-    world.turn(lambda: world.store.succeed("restored", None, world.wall_ms))
+    world.store.begin()
+    world.store.succeed("restored", None, world.wall_ms)
+    world.store.commit()
     world.restart()
     w1 = w0.again(incarnation=w0.incarnation)
     w1.can, w1.held = w0.can, {first: "running", second: "finished"}

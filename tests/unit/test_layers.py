@@ -120,6 +120,14 @@ ROOMS["zsched.rotation"] = (
     *("zsched.files", "zsched.keys", "zsched.vault", "zsched.model"),
     *("zsched.store", "zsched.store.contract"),
 )
+ROOMS["zsched.backup"] = (
+    "zsched",
+    "zsched.files",
+    "zsched.keys",
+    "zsched.limits",
+    "zsched.store",
+    "zsched.store.contract",
+)
 ROOMS["zsched.commands"] = tuple(ROOMS)
 
 DETERMINISTIC = (*WORDS, "zsched.model", *PURE, "zsched.dispatcher", *AGENT)

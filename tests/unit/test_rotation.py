@@ -16,8 +16,9 @@ from zsched.keys import KeyFileError, new_pair, own_pair, read_access
 from zsched.model import JobSpec, KeyOrigin, WorkerId
 from zsched.rotation import NEXT, Issue, NoKeyError, UnknownWorkerError, rotate_curve, rotate_secret
 from zsched.store import reseal as resealing
+from zsched.store.lock import Lock
 from zsched.store.reseal import Resealed
-from zsched.store.sqlite import Lock, SqliteEngine, open_reader, open_writer
+from zsched.store.sqlite import SqliteEngine, open_reader, open_writer
 from zsched.store.writer import Writer
 from zsched.vault import Vault
 

@@ -1,29 +1,48 @@
-"""zsched db: look after a scheduler's database.
+"""zsched db: check, back up and restore a scheduler's database.
 
 Usage:
   zsched db check [options]
+  zsched db backup [options] [--no-keys] <file>
+  zsched db restore [options] <backup>
 
 `check` replays the events and holds what they tell against the tables: runs, counters, workers. It only reads, and may
 run while the scheduler works.
 
+`backup` writes the database and the keys in the folder beside it (secret.key, curve.key) into one file of mode 0600. It
+may run while the scheduler works: everything that was acknowledged before the command began is in the backup.
+
+`restore` puts a backup in the place of the database and its keys, while no scheduler runs. What was there is kept under
+names that end with .replaced-TIME. The restored database gets a new identity, and job and run ids go on 1,000,000
+higher. Runs that were running in the backup are lost: they end as their jobs' on_lost says. A plain copy of a database
+can be restored too.
+
 Options:
   --db=FILE   The database (scheduler.db, or what the settings of the scheduler say).
-  --json      Print what was found as JSON.
+  --json      Of `check`: print what was found as JSON.
+  --no-keys   Leave the keys out. Keep copies of them elsewhere: secrets of jobs can't be opened without secret.key.
   -h, --help  Show this.
 
-Exit codes: 0 all agrees; 1 something does not; 2 wrong usage; 74 the file can't be read.
+Exit codes: 0 done, or all agrees; 1 something does not agree; 2 wrong usage; 73 the backup can't be written; 74 a file
+can't be read, is damaged or is not what it should be; 75 a scheduler has the database; 78 a file is another user's, of
+another program or of a newer release.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
-from contextlib import closing
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
 
+from zsched import backup, files, owners
 from zsched.commands import exits, options, table
-from zsched.config import ConfigError, scheduler_config
+from zsched.config import ConfigError, SchedulerConfig, scheduler_config
+from zsched.keys import KeyFileError
 from zsched.store.check import check
-from zsched.store.contract import StoreError
+from zsched.store.contract import StoreError, StoreForeign, StoreLocked, StoreLoose, StoreNewer
+from zsched.store.lock import Lock
 from zsched.store.sqlite import SqliteEngine
 
 
@@ -32,15 +51,37 @@ def main(argv: Sequence[str]) -> int:
     found = options.parse(__doc__, argv, mixed=True)
     db = options.text(found, "--db")
     try:
-        path = scheduler_config({} if db is None else {"db": db}, None, os.environ).config.db
-        with closing(SqliteEngine(path, read_only=True)) as engine:
-            findings = check(engine)
+        config = scheduler_config({} if db is None else {"db": db}, None, os.environ).config
     except ConfigError as error:
         options.fail(__doc__, str(error))
+    with _failures(config.db):
+        if found["check"]:
+            return check_database(config.db, found)
+        if found["backup"]:
+            return back_up(config.db, Path(options.text(found, "<file>") or ""), keys=not found["--no-keys"])
+        return restore(config, Path(options.text(found, "<backup>") or ""))
+
+
+@contextmanager
+def _failures(db: Path) -> Iterator[None]:
+    """Faults of files become sentences and exit codes."""
+    try:
+        yield
+    except backup.TakenError as error:
+        raise exits.Failure(str(error), os.EX_CANTCREAT) from None
+    except StoreLocked as error:
+        raise exits.Failure(f"{error}: stop it first", os.EX_TEMPFAIL) from None
+    except (KeyFileError, files.InsecureError, StoreLoose, StoreForeign, StoreNewer) as error:
+        raise exits.Failure(str(error), os.EX_CONFIG) from None
     except StoreError as error:
-        there = "" if path.exists() else "; there is none, name the one that is meant by --db"
-        exits.say(f"{path}: {error}{there}")
-        return os.EX_IOERR
+        there = "" if db.exists() else "; there is none, name the one that is meant by --db"
+        raise exits.Failure(f"{db}: {error}{there}", os.EX_IOERR) from None
+
+
+def check_database(db: Path, found: Mapping[str, options.Value]) -> int:
+    """`check`."""
+    with closing(SqliteEngine(db, read_only=True)) as engine:
+        findings = check(engine)
     if found["--json"]:
         looked = {"runs": findings.runs, "events": findings.events}
         table.document({"findings": findings.count, "sentences": findings.sentences, **looked})
@@ -49,6 +90,63 @@ def main(argv: Sequence[str]) -> int:
             print(sentence)
         if findings.count > len(findings.sentences):
             print(f"and {findings.count - len(findings.sentences)} more")
-        told = f"{findings.runs} runs and {findings.events} events of {path}"
+        told = f"{findings.runs} runs and {findings.events} events of {db}"
         exits.say(f"{told}: {findings.count} do not agree" if findings.count else f"{told}: all agrees")
     return exits.FAILED if findings.count else 0
+
+
+def back_up(db: Path, target: Path, *, keys: bool) -> int:
+    """`backup`. The backup's path is on stdout."""
+    if not db.exists():
+        raise exits.Failure(f"there is no database {db}: name the one that is meant by --db", os.EX_IOERR)
+    try:
+        made = backup.back_up(db, target, _now_ms(), keys=keys)
+    except OSError as error:
+        raise exits.Failure(f"{target} can't be written: {error.strerror}", os.EX_CANTCREAT) from None
+    print(target)
+    exits.say(f"{made.size} bytes of {db}, with {' and '.join(made.keys) or 'no keys'}")
+    return 0
+
+
+def restore(config: SchedulerConfig, source: Path) -> int:
+    """`restore`. The database's path is on stdout."""
+    _demand_right_user(config.db)
+    actor = f"{owners.of_user(os.geteuid())} by --db"
+    try:
+        with Lock(config.db, make=False) as lock:
+            done = backup.restore(lock, source, actor, _now_ms(), config.worker_timeout_ms)
+    except OSError as error:
+        raise exits.Failure(f"{config.db} can't be restored: {error.strerror}", os.EX_CANTCREAT) from None
+    print(config.db)
+    exits.say(f"{config.db} is restored from {source}{_origin(done)}")
+    if done.replaced is not None:
+        exits.say(f"the database that was there is {done.replaced}")
+    if done.keys:
+        exits.say(f"{' and '.join(done.keys)} of the backup replaced those that were there")
+    if done.lost:
+        exits.say(f"{done.lost} runs were running in the backup: they are lost, and run again where on_lost says so")
+    return 0
+
+
+def _origin(done: backup.Restored) -> str:
+    """Where and when the backup was made, as the end of a sentence."""
+    if done.origin is None:
+        return ", a plain copy of a database"
+    made = datetime.fromtimestamp(done.origin.made_ms / 1000, UTC).isoformat(timespec="seconds")
+    return f", a backup of {done.origin.path} made at {made}"
+
+
+def _demand_right_user(db: Path) -> None:
+    """Raises Failure where root would make a database that a scheduler of another user then can't use."""
+    place = db if db.exists() else db.absolute().parent
+    owner = place.stat().st_uid if place.exists() else 0
+    if os.geteuid() == 0 and owner != 0:
+        raise exits.Failure(
+            f"{place} belongs to user {owner}: run this as that user, `setpriv --reuid={owner} --clear-groups -- zsched"
+            " db restore ...`",
+            os.EX_CONFIG,
+        )
+
+
+def _now_ms() -> int:
+    return time.time_ns() // 1_000_000

@@ -38,7 +38,7 @@ from zsched.settings import WORKER_NAME
 if TYPE_CHECKING:
     from zsched.config import SchedulerConfig
     from zsched.model import WorkerId
-    from zsched.store.sqlite import Lock
+    from zsched.store.lock import Lock
 
 
 def main(argv: Sequence[str]) -> int:
@@ -124,13 +124,14 @@ def locked(config: SchedulerConfig) -> Iterator[Lock]:
     from zsched import rotation
     from zsched.keys import KeyFileError
     from zsched.store.contract import StoreError, StoreLocked, StoreLoose
-    from zsched.store.sqlite import Lock, open_writer
+    from zsched.store.lock import Lock
+    from zsched.store.sqlite import open_writer
 
     if not config.db.exists():
         raise exits.Failure(f"there is no database {config.db}: name the one that is meant by --db", os.EX_IOERR)
     try:
         with Lock(config.db) as lock:
-            open_writer(config.db, time.time_ns() // 1_000_000).close()
+            open_writer(config.db, time.time_ns() // 1_000_000, lock).close()
             yield lock
     except rotation.NoKeyError as error:
         raise exits.Failure(str(error)) from None

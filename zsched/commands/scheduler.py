@@ -35,8 +35,8 @@ Every option is also a line in an INI file (worker_timeout = 3s) and a variable 
 A flag wins over a variable, a variable over --config, that over $XDG_CONFIG_HOME/zsched/*.ini and /etc/zsched/*.ini.
 
 Exit codes: 0 ended cleanly; 2 wrong usage or setting; 70 a sync to disk failed; 71 a port can't be used; 74 the
-database is damaged; 75 another scheduler has the database; 78 the database is of a newer release or of another program,
-or it or a key is another user's, or others can read it.
+database is damaged, is a backup, or was deleted, replaced or overwritten; 75 another scheduler has the database; 78 the
+database is of a newer release or of another program, or it or a key is another user's, or others can read it.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ from typing import Final
 
 import zmq
 
-from zsched import __version__, connections, logs, peer, tokens
+from zsched import __version__, backup, connections, logs, peer, tokens
 from zsched.api.app import make_app
 from zsched.api.context import Context, Facts
 from zsched.api.forwarded import Proxies
@@ -71,7 +71,7 @@ from zsched.config import SchedulerConfig, scheduler_config
 from zsched.dispatcher import Dispatcher
 from zsched.inbox import Inbox
 from zsched.keys import KeyFileError, Pair, own_pair, read_private
-from zsched.limits import JUMP_MS
+from zsched.limits import FILE_CHECK_MS, JUMP_MS
 from zsched.live import Live
 from zsched.loop import Loop, clock
 from zsched.model import Now, Scope, Token
@@ -83,10 +83,12 @@ from zsched.store.contract import (
     StoreForeign,
     StoreLocked,
     StoreLoose,
+    StoreMisplaced,
     StoreNewer,
     StoreUnsure,
 )
-from zsched.store.sqlite import Lock, open_reader, open_writer
+from zsched.store.lock import Lock, how_to_restore
+from zsched.store.sqlite import SqliteEngine, open_engine, open_reader
 from zsched.store.writer import Writer
 from zsched.vault import Vault
 
@@ -118,8 +120,14 @@ def run(config: SchedulerConfig) -> int:
     files_max = raise_descriptor_limit()
     connections.warn_of_few_files(files_max)
     try:
-        with Lock(config.db) as lock, closing(open_writer(config.db, clock().wall_ms)) as store:
-            return _serve(config, store, lock.folder, notify)
+        with Lock(config.db) as lock:
+            engine = open_engine(config.db, clock().wall_ms, lock)
+            try:
+                return _serve(config, Writer(engine), lock.folder, notify)
+            except StoreMisplaced as error:
+                return _rescue(engine, lock.path, error, notify)
+            finally:
+                engine.close()
     except StoreError as error:
         log.critical("%s", error)
         return _exit_code(error)
@@ -166,10 +174,12 @@ def _serve(config: SchedulerConfig, store: Writer, folder: Path, notify: Notify)
         # Half of the threads may wait for output, so that the others go on serving.
         live = Live(waiters_max=config.threads // 2)
         refusals = Refusals()
+        watch = FileWatch(store)
 
         def turned(now: Now) -> None:
             """Called after each turn of the loop, at least once a second."""
             rest.check()
+            watch.look(now.mono_ms)
             notify.alive(now.mono_ms)
             refusals.flush(now.mono_ms)
 
@@ -201,6 +211,11 @@ def _serve(config: SchedulerConfig, store: Writer, folder: Path, notify: Notify)
 
         try:
             loop.run(close_door)
+            store.verify()
+        except StoreMisplaced:
+            close_door()
+            inbox.refuse()
+            raise
         finally:
             # It is ending. Another signal has nothing to add, and must not cut it short.
             for number in (signal.SIGINT, signal.SIGTERM):
@@ -220,6 +235,39 @@ def _rest(config: SchedulerConfig, shared: Context, local: LocalSocket) -> Serve
     if rest.port == DEFAULT_PORT:
         local.keep_link(os.environ)
     return rest
+
+
+class FileWatch:
+    """Has the database's file looked at, at most once in FILE_CHECK_MS."""
+
+    def __init__(self, store: Writer) -> None:
+        self._store = store
+        self._next_ms = 0
+
+    def look(self, mono_ms: int) -> None:
+        """Raises StoreMisplaced."""
+        if mono_ms >= self._next_ms:
+            self._next_ms = mono_ms + FILE_CHECK_MS
+            self._store.verify()
+
+
+def _rescue(engine: SqliteEngine, db: Path, error: StoreMisplaced, notify: Notify) -> int:
+    """Save what is committed of a database whose file is not ours any more; returns the exit code."""
+    now = clock()
+    try:
+        saved, sound = backup.rescue(engine, db, now.wall_ms, lambda: notify.alive(clock().mono_ms))
+    except (StoreError, OSError, KeyFileError) as failed:
+        log.critical("%s, and no copy could be saved: %s; its WAL %s-wal is left as it is", error, failed, db)
+        return os.EX_IOERR
+    advice = how_to_restore(db, saved)
+    if sound:
+        engine.forsake()
+        log.critical("%s: all that was acknowledged is in %s; %s", error, saved, advice)
+    else:
+        log.critical(
+            "%s: what could be saved is in %s, and is damaged; restore a backup instead, or %s", error, saved, advice
+        )
+    return os.EX_IOERR
 
 
 def give_memory_back() -> None:

@@ -225,7 +225,8 @@ def opened(found: Mapping[str, options.Value], *, make: bool = False) -> Iterato
         options.fail(__doc__, "--db and --url don't go together")
     from zsched.config import ConfigError, scheduler_config
     from zsched.store.contract import StoreError, StoreLocked
-    from zsched.store.sqlite import Lock, open_writer
+    from zsched.store.lock import Lock
+    from zsched.store.sqlite import open_writer
 
     try:
         path = scheduler_config({"db": db}, None, os.environ).config.db
@@ -233,7 +234,7 @@ def opened(found: Mapping[str, options.Value], *, make: bool = False) -> Iterato
             if not make:
                 raise exits.Failure(f"there is no database {path}", os.EX_IOERR)
             exits.say(f"{path} is new: a scheduler takes it by --db {path}")
-        with Lock(path), closing(open_writer(path, _now_ms())) as store:
+        with Lock(path) as lock, closing(open_writer(path, _now_ms(), lock)) as store:
             yield Kept(store, path)
     except ConfigError as error:
         options.fail(__doc__, str(error))

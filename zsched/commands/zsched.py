@@ -22,7 +22,7 @@ Commands:
   token    Make, list and revoke tokens, by which programs on other hosts may call.
   access   Make, list and revoke the keys of workers, and the file that brings one to another host.
   key      Replace the scheduler's keys.
-  db       Check the database.
+  db       Check, back up and restore the database.
   demo     Start a scheduler and two workers for a moment, run some jobs, show what became of them.
   version  Show the version.
 

@@ -67,6 +67,12 @@ class StoreCorrupt(StoreError):
     """The database's file is damaged."""
 
 
+class StoreMisplaced(StoreError):
+    """The file under the database's name is a backup, or another file than the one its WAL was written for; or it was
+    deleted or replaced while it was open. The sentence says what to do.
+    """
+
+
 class StoreNewer(StoreError):
     """The database was written by a newer release, which this one can't read."""
 
@@ -356,6 +362,11 @@ class Store(Protocol):
     def held_read(self) -> int:
         """Runs that `held_by` has returned since `begin`: what a turn costs that changes nothing."""
 
+    def verify(self) -> None:
+        """Raises StoreMisplaced when the database was deleted, replaced or overwritten since it was opened: what is
+        committed from now on may be lost. Called between two turns.
+        """
+
     # --- who we are ---
 
     @property
@@ -367,9 +378,24 @@ class Store(Protocol):
         A worker may hold runs of a predecessor: their ids are not ours, also when a run of ours has the same id.
         """
 
-    def succeed(self, identity: str, made_ms: int | None, now_ms: int) -> None:
-        """Give the database a new identity; the old identity becomes a predecessor. `made_ms`: when the backup was
-        made, None if unknown. Job, run and event ids go on far above those that were given out after the backup.
+    def succeed(
+        self,
+        identity: str,
+        made_ms: int | None,
+        now_ms: int,
+        *,
+        actor: str = "scheduler",
+        detail: str = "",
+        lease_ms: int = 0,
+    ) -> int:
+        """Make a backup's content the content of a new database, with an event. It gets the identity given, and its old
+        identity becomes a predecessor. Job, run and event ids go on far above those given out after the backup.
+
+        Runs found running are lost, without blame; returns how many. So are those found pending, unless their time has
+        not come: they may have started since, and a run's id is given out once.
+
+        `made_ms`: when the backup was made, None if unknown. `lease_ms`: for how long a worker of the predecessor may
+        go on with a run that must not execute twice; pending runs with a lease start no earlier.
         """
 
     def begin_epoch(self, host: str, pid: int, version: str, now_ms: int) -> int:

@@ -86,6 +86,9 @@ class Core:
     def settle(self, now_ms: int) -> None:
         self._ledger.write(self._engine, now_ms)
 
+    def verify(self) -> None:
+        self._engine.verify()
+
     def close(self) -> None:
         """Close the connection; what was not committed is gone."""
         self._engine.close()

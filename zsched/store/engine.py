@@ -34,4 +34,7 @@ class Engine(Protocol):
     def changes(self) -> int:
         """Rows changed since the connection was opened."""
 
+    def verify(self) -> None:
+        """Raises StoreMisplaced when the database was deleted or replaced while it was open."""
+
     def close(self) -> None: ...

@@ -19,6 +19,18 @@ PREDECESSORS: Final = "SELECT db FROM predecessors ORDER BY generation DESC"
 ADD_PREDECESSOR: Final = "INSERT INTO predecessors (db, made_ms, restored_ms) VALUES (?, ?, ?)"
 # The counters of AUTOINCREMENT. A table that never had a row has none.
 RAISE_IDS: Final = "UPDATE sqlite_sequence SET seq = seq + ? WHERE name = ? RETURNING seq"
+RUNNING: Final = "SELECT run_id FROM runs WHERE status = 'running' ORDER BY run_id"
+WAITING: Final = """
+    SELECT run_id, job_id, demand_id, attempt, due_ms, crashes, failures FROM runs
+    WHERE status = 'pending' AND (due_ms IS NULL OR due_ms <= ?) ORDER BY run_id"""
+END_WAITING: Final = """
+    UPDATE runs SET status = 'failed', reason = 'worker_lost', detail = ?, finished_ms = ?, due_ms = NULL
+    WHERE run_id = ? AND status = 'pending'"""
+PENDING_DEMANDS: Final = "SELECT DISTINCT demand_id FROM runs WHERE status = 'pending'"
+# 2 is Blocked.DUE.
+DELAY: Final = """
+    UPDATE runs SET blocked = blocked | 2, due_ms = max(coalesce(due_ms, 0), ?)
+    WHERE status = 'pending' AND demand_id = ?"""
 START_IDS: Final = "INSERT INTO sqlite_sequence (name, seq) VALUES (?, ?)"
 BEGIN_EPOCH: Final = "INSERT INTO schedulers (host, pid, version, started_ms) VALUES (?, ?, ?, ?) RETURNING epoch"
 END_EPOCH: Final = "UPDATE schedulers SET stopped_ms = ? WHERE epoch = ?"

@@ -1,4 +1,4 @@
-"""The SQLite engine, over APSW: opening, the lock, migrations, and SQLite's errors in our words.
+"""The SQLite engine, over APSW: opening, migrations, the file and its WAL, and SQLite's errors in our words.
 
 What SQLite says differently from another engine stands here: pragmas, files, error classes. Settings that decide what a
 commit means: WAL, `synchronous=FULL` (a commit is an fdatasync of the WAL: it survives a power cut), `busy_timeout`
@@ -7,17 +7,15 @@ commit means: WAL, `synchronous=FULL` (a commit is an fdatasync of the WAL: it s
 
 from __future__ import annotations
 
-import fcntl
 import logging
 import os
 import secrets
-import stat
-from collections.abc import Generator, Iterable, Sequence
+from collections.abc import Callable, Generator, Iterable, Sequence
 from contextlib import closing, suppress
 from importlib import resources
 from pathlib import Path
-from types import TracebackType
 from typing import Any, Final, NoReturn
+from urllib.parse import quote
 
 import apsw
 
@@ -29,11 +27,13 @@ from zsched.store.contract import (
     StoreError,
     StoreForeign,
     StoreFull,
-    StoreLocked,
     StoreLoose,
+    StoreMisplaced,
     StoreNewer,
     StoreUnsure,
 )
+from zsched.store.head import APPLICATION_ID, BACKUP_ID, Head, belongs
+from zsched.store.lock import Companions, Lock, demand_own_files, how_to_restore, wal_has_frames
 from zsched.store.reader import EngineReader
 from zsched.store.writer import Writer
 
@@ -44,104 +44,47 @@ BUSY_TIMEOUT_MS: Final = 5_000
 # Pages in the WAL from which on a commit also moves them into the database: 8 MB, twice that with the pages of before.
 CHECKPOINT_PAGES: Final = 2_000
 
-# In the file's head: `file` and we ourselves know by it whose database it is. The letters "zsch".
-APPLICATION_ID: Final = 0x7A736368
-
 _SYNC_ERRORS: Final = (apsw.SQLITE_IOERR_FSYNC, apsw.SQLITE_IOERR_DIR_FSYNC)
 
 
-# What SQLite keeps beside a database, and believes as it believes the database.
-_BESIDE: Final = ("-wal", "-shm", "-journal")
-
-
-def _make_own(path: Path) -> None:
-    """Make the database's file (0600) if there is none. Raises InsecureError when it is another user's, OSError."""
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
-    try:
-        found = os.fstat(descriptor)
-    finally:
-        os.close(descriptor)
-    files.demand_own(path, found)
-    if found.st_nlink > 1:
-        log.warning("%s has %d names (hard links): a scheduler of another name has another lock", path, found.st_nlink)
-    for suffix in _BESIDE:
-        beside = path.with_name(path.name + suffix)
-        with suppress(FileNotFoundError):
-            found = beside.lstat()
-            files.demand_own(beside, found)
-            # One that others can read says no more than a copy of the database would, and may be part of such a copy.
-            if found.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
-                files.demand_private(beside, found)
-    if path.parent.stat().st_mode & stat.S_IWOTH:
-        log.warning("everybody may write in %s: keep the database in a folder of its owner alone", path.parent)
-
-
-class Lock:
-    """The exclusive right to a database: an flock on `lock` in the folder beside it, held until `close` or the
-    process's end.
-
-    The folder is the database's own name with `.d`, links resolved, and no setting: two schedulers that name the same
-    file find the same lock.
-    """
-
-    def __init__(self, db: Path) -> None:
-        """Make the folder (0700) if needed and take the lock.
-
-        Raises StoreLocked when another process has it, StoreLoose when the folder is not ours alone, StoreError when it
-        can't be used.
-        """
-        data_dir = db.with_name(f"{db.name}.d")
-        try:
-            resolved = files.resolve(db)
-            data_dir = files.resolve(resolved.with_name(f"{resolved.name}.d"))
-            data_dir.mkdir(mode=0o700, exist_ok=True)
-            self._descriptor = files.open_lock(data_dir)
-        except files.InsecureError as error:
-            raise StoreLoose(str(error)) from None
-        except OSError as error:
-            raise StoreError(f"can't use the folder {data_dir}: {error.strerror}") from None
-        self.folder = data_dir
-        path = data_dir / "lock"
-        try:
-            fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            holder = os.read(self._descriptor, 32).decode(errors="replace").strip()
-            os.close(self._descriptor)
-            raise StoreLocked(f"another scheduler (process {holder or 'unknown'}) holds {path}") from None
-        os.ftruncate(self._descriptor, 0)
-        os.write(self._descriptor, f"{os.getpid()}\n".encode())
-
-    def close(self) -> None:
-        os.close(self._descriptor)
-
-    def __enter__(self) -> Lock:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
+# Pages that a copy reads at a time; between two such steps its caller can show that it is alive.
+_COPY_PAGES: Final = 4_096
 
 
 class SqliteEngine:
     """One connection. Implements engine.Engine."""
 
-    def __init__(self, path: Path | str, *, read_only: bool = False) -> None:
+    def __init__(
+        self, path: Path | str, *, read_only: bool = False, immutable: bool = False, lock: Lock | None = None
+    ) -> None:
         """Open the database; a writer makes the file (0600) if there is none. Raises StoreError.
 
-        A writer refuses a file that is not ours alone (StoreLoose).
+        A writer refuses a file that is not ours alone (StoreLoose). With its `lock`, `verify` watches the file.
+        `immutable`: nobody writes to the file, and it has no WAL; nothing is made beside it.
         """
+        self._lock = lock
+        self._companions: Companions | None = None
         flags = apsw.SQLITE_OPEN_READONLY if read_only else apsw.SQLITE_OPEN_READWRITE | apsw.SQLITE_OPEN_CREATE
         try:
             if path != ":memory:":
                 path = files.resolve(Path(path))
                 if not read_only:
                     _make_own(path)
-            self._connection = apsw.Connection(str(path), flags=flags)
+            self._path = Path(path)
+            name = str(path)
+            if immutable:
+                flags |= apsw.SQLITE_OPEN_URI
+                name = f"file:{quote(name)}?immutable=1"
+            self._connection = apsw.Connection(name, flags=flags)
             self._connection.set_busy_timeout(BUSY_TIMEOUT_MS)
             # Otherwise SQLite makes a new plan whenever another LIMIT is bound: 0.1 ms for each claim.
             self._connection.config(apsw.SQLITE_DBCONFIG_ENABLE_QPSG, 1)
             self._wal_pages = 0
+            # Whether generations are kept, as `confirm` begins to.
+            self._marks = False
+            # The next commit that changes something begins a new generation (head.py).
+            self._advance_due = False
+            self._changes_before = 0
             if not read_only:
                 self._prepare()
                 if path != ":memory:":
@@ -193,31 +136,114 @@ class SqliteEngine:
 
     def begin(self) -> None:
         self.execute("BEGIN IMMEDIATE")
+        self._changes_before = self._connection.total_changes()
 
     def commit(self) -> None:
+        # Not for a turn that changes nothing: it can be stored on a full disk.
+        advance = self._advance_due and self._connection.total_changes() != self._changes_before
         try:
+            if advance:
+                self._advance()
             self._connection.execute("COMMIT")
         except apsw.Error as error:
             with suppress(StoreError):
                 self.rollback()
             _raise_ours(error)
+        if advance:
+            self._advance_due = False
         if self._wal_pages >= CHECKPOINT_PAGES:
             self._checkpoint()
 
     def _checkpoint(self) -> None:
         """Move the WAL into the database. Where that fails the commit stands all the same, and the next one tries
-        again; only a failed sync is never tried again.
+        again; only a failed sync is never tried again. Nothing is moved into a file that is not ours.
         """
+        if self._displaced() is not None:
+            return
         try:
-            self._connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_PASSIVE)
+            pages, moved = self._connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_PASSIVE)
         except apsw.Error as error:
             if getattr(error, "extendedresult", 0) in _SYNC_ERRORS:
                 _raise_ours(error)
             log.warning("the WAL can't be moved into the database: %s", error)
+            return
+        # SQLite begins the WAL again with the next commit, unless a reader needs it still.
+        self._advance_due = self._marks and pages == moved
 
     def rollback(self) -> None:
         if self._connection.in_transaction:
             self.execute("ROLLBACK")
+
+    # --- the file and its WAL ---
+
+    def head(self) -> Head:
+        """The header as this connection reads it, from the file and its WAL. Raises StoreError."""
+        try:
+            return self._head()
+        except apsw.Error as error:
+            _raise_ours(error)
+
+    def _head(self) -> Head:
+        application_id, user_version, cookie = (
+            int(self._connection.pragma(name)) for name in ("application_id", "user_version", "schema_version")
+        )
+        return Head(application_id, user_version & 0xFFFF_FFFF, cookie)
+
+    def _advance(self) -> None:
+        self._connection.pragma("user_version", self._head().advanced())
+
+    def confirm(self) -> None:
+        """Called once at each start, when the database has been checked and migrated: the file gets a generation that
+        no copy of it has. The WAL gets the next one with the first commit that follows.
+        """
+        self._marks = True
+        # First, so that file and WAL have the same schema.
+        self._checkpoint()
+        # A reader may need the WAL still. Then all stays as it was, until a later checkpoint.
+        if self._advance_due:
+            self.begin()
+            try:
+                self._advance()
+            except BaseException:
+                self.rollback()
+                raise
+            self.commit()
+            self._checkpoint()
+        if self._lock is not None:
+            self._companions = Companions(self._path)
+
+    def verify(self) -> None:
+        """Raises StoreMisplaced when the database's file was deleted, replaced or overwritten while it was open."""
+        what = self._displaced()
+        if what is not None:
+            raise StoreMisplaced(f"{what} while the scheduler had it open")
+
+    def _displaced(self) -> str | None:
+        if self._lock is None or self._companions is None:
+            return None
+        what = self._lock.displaced()
+        if what is not None:
+            return f"{self._path} {what}"
+        what = self._companions.displaced()
+        if what is None and not belongs(self._lock.head(), self.head()):
+            return f"{self._path} was overwritten"
+        return what
+
+    def copy_to(self, path: Path, on_step: Callable[[], None] = lambda: None) -> None:
+        """Copy what is committed now into an empty file, in steps. Writers go on meanwhile. Raises StoreError."""
+        try:
+            # The snapshot of the copy. Without it a commit between two steps would start the copy again.
+            self._connection.execute("BEGIN; SELECT count(*) FROM sqlite_master")
+            with closing(apsw.Connection(str(path), flags=apsw.SQLITE_OPEN_READWRITE)) as target:
+                target.pragma("synchronous", "OFF")
+                with target.backup("main", self._connection, "main") as copy:
+                    while not copy.done:
+                        copy.step(_COPY_PAGES)
+                        on_step()
+        except apsw.Error as error:
+            _raise_ours(error)
+        finally:
+            self.rollback()
 
     def changes(self) -> int:
         return self._connection.total_changes()
@@ -235,9 +261,11 @@ class SqliteEngine:
     def migrate(self, now_ms: int) -> None:
         """Bring the schema to this release's version, each step in one transaction. Raises StoreNewer, StoreForeign."""
         steps = _schema_steps()
-        version = self.execute("PRAGMA user_version")[0][0]
-        ours = self.execute("PRAGMA application_id")[0][0] == APPLICATION_ID
-        if not ours and self.execute("SELECT count(*) FROM sqlite_master")[0][0]:
+        head = self.head()
+        version = head.schema
+        if head.application_id == BACKUP_ID:
+            raise StoreMisplaced(f"{self._path} is a backup: {how_to_restore(self._path, self._path)}")
+        if head.application_id != APPLICATION_ID and self.execute("SELECT count(*) FROM sqlite_master")[0][0]:
             raise StoreForeign("the file is a database of another program: name another one")
         if version > len(steps):
             raise StoreNewer(f"the database has schema {version}, this release knows {len(steps)}: use a newer zsched")
@@ -248,26 +276,94 @@ class SqliteEngine:
                 if number == 1:
                     self.execute(f"PRAGMA application_id = {APPLICATION_ID}")
                     self.execute(sql.ADD_IDENTITY, (secrets.token_hex(16), now_ms))
+                # Without a generation until `confirm`: the file has another schema than the WAL for a moment.
                 self.execute(f"PRAGMA user_version = {number}")
             except BaseException:
                 self.rollback()
                 raise
             self.commit()
 
+    def keep_wal(self, *, keep: bool = True) -> None:
+        """Whether `close` leaves the WAL as it is. Otherwise it moves the WAL into the database and removes it."""
+        self._connection.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, int(keep))
+
     def close(self) -> None:
+        """Close the connection. Nothing is moved into a file that is not ours, nor is another file's WAL removed."""
+        with suppress(apsw.Error, StoreError):
+            if self._displaced() is not None:
+                self.keep_wal()
         self._connection.close()
 
+    def forsake(self) -> None:
+        """Close a database that was copied elsewhere because its file was displaced. A file that was moved away gets
+        what its WAL has, one that was overwritten gets nothing, and the WAL goes.
+        """
+        assert self._lock is not None
+        assert self._companions is not None
+        moved = self._lock.displaced() is not None
+        self.keep_wal()
+        if moved:
+            with suppress(apsw.Error):
+                self._connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_PASSIVE)
+        self._connection.close()
+        self._companions.remove()
 
-def open_writer(path: Path | str, now_ms: int) -> Writer:
-    """Open the database for the scheduler: checked, its schema brought up to date. Raises StoreError."""
-    engine = SqliteEngine(path)
+
+def _make_own(path: Path) -> None:
+    """Make the database's file (0600) if there is none. Raises InsecureError when it is another user's, OSError."""
+    with suppress(FileExistsError):
+        os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600))
+    demand_own_files(path)
+
+
+def demand_sound(lock: Lock) -> None:
+    """Raises StoreMisplaced when the file is a backup, or its WAL was written for another file. Changes neither."""
+    file = lock.head()
+    if file is not None and file.application_id == BACKUP_ID:
+        raise StoreMisplaced(f"{lock.path} is a backup: {how_to_restore(lock.path, lock.path)}")
+    # SQLite removes the WAL of an empty file.
+    if wal_has_frames(lock.path) and (file is None or not belongs(file, together(lock.path))):
+        raise StoreMisplaced(
+            f"{lock.path} is not the file that its WAL {lock.path}-wal was written for, as after a copy over it:"
+            f" {how_to_restore(lock.path)}"
+        )
+
+
+def together(path: Path) -> Head:
+    """The header that SQLite reads from a file and its WAL. Changes neither. Raises StoreError."""
+    with closing(SqliteEngine(path, read_only=True)) as engine:
+        engine.keep_wal()
+        return engine.head()
+
+
+def open_writer(path: Path | str, now_ms: int, lock: Lock | None = None) -> Writer:
+    """As open_engine, behind the store's write side."""
+    engine = open_engine(path, now_ms, lock)
     try:
-        engine.check()
-        engine.migrate(now_ms)
         return Writer(engine)
     except BaseException:
         engine.close()
         raise
+
+
+def open_engine(path: Path | str, now_ms: int, lock: Lock | None = None) -> SqliteEngine:
+    """Open the database for the scheduler: checked, its schema brought up to date. Raises StoreError.
+
+    With its `lock` it must be the file that the WAL beside it belongs to (StoreMisplaced), and `verify` watches it.
+    """
+    if lock is not None:
+        demand_sound(lock)
+    engine = SqliteEngine(path, lock=lock)
+    try:
+        engine.keep_wal()
+        engine.check()
+        engine.migrate(now_ms)
+        engine.confirm()
+        engine.keep_wal(keep=False)
+    except BaseException:
+        engine.close()
+        raise
+    return engine
 
 
 def open_reader(path: Path | str) -> EngineReader:

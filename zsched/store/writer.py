@@ -6,17 +6,23 @@ from __future__ import annotations
 
 from typing import Final
 
-from zsched.limits import RESTORE_IDS_GAP
+from zsched.limits import RESTORE_IDS_GAP, RESTORE_RUNS_MAX
+from zsched.model import DemandId, Reason, RunId, RunStatus, Succession
 from zsched.store import sql
 from zsched.store.access import AccessWriter
 from zsched.store.claims import Claims
 from zsched.store.ends import Ends
-from zsched.store.engine import Engine
+from zsched.store.engine import Engine, Row
 from zsched.store.foreign import ForeignWriter
 from zsched.store.idempotency import IdempotencyWriter
 from zsched.store.jobs import Jobs
 from zsched.store.reader import EngineReader
 from zsched.store.workers import Workers
+
+PENDING, FAILED = RunStatus.PENDING, RunStatus.FAILED
+
+_UNKNOWN_END: Final = "the database was restored from a backup, which does not know how the run ended"
+_UNKNOWN_START: Final = "the database was restored from a backup, which does not know whether the run has started"
 
 # How far a restored database raises the ids of each table. A run has up to four events.
 ID_GAPS: Final = {"jobs": RESTORE_IDS_GAP, "runs": RESTORE_IDS_GAP, "events": 10 * RESTORE_IDS_GAP, "schedulers": 1_000}
@@ -40,13 +46,46 @@ class Writer(Jobs, Claims, Ends, Workers):
     def predecessors(self) -> tuple[str, ...]:
         return tuple(str(db) for (db,) in self._execute(sql.PREDECESSORS))
 
-    def succeed(self, identity: str, made_ms: int | None, now_ms: int) -> None:
+    def succeed(
+        self,
+        identity: str,
+        made_ms: int | None,
+        now_ms: int,
+        *,
+        actor: str = "scheduler",
+        detail: str = "",
+        lease_ms: int = 0,
+    ) -> int:
         self._execute(sql.ADD_PREDECESSOR, (self._identity, made_ms, now_ms))
         self._execute(sql.REPLACE_IDENTITY, (identity, now_ms))
         for table, count in ID_GAPS.items():
             if not self._execute(sql.RAISE_IDS, (count, table)):
                 self._execute(sql.START_IDS, (table, count))
+        self._ledger.event(now_ms, actor, None, "restored", detail=f"{detail}; it was {self._identity}")
         self._identity = identity
+        running = self._execute(sql.RUNNING)
+        waiting = self._execute(sql.WAITING, (now_ms,))
+        for (run_id,) in running:
+            self.lose(RunId(run_id), _UNKNOWN_END, crash=False, together=0, due_ms=None, now_ms=now_ms)
+        for number, row in enumerate(waiting, 1):
+            self._replace_waiting(row, now_ms)
+            if number % RESTORE_RUNS_MAX == 0:
+                self.settle(now_ms)
+        for (demand_id,) in self._execute(sql.PENDING_DEMANDS) if lease_ms else ():
+            if self._demand(DemandId(demand_id)).leased:
+                self._execute(sql.DELAY, (now_ms + lease_ms, demand_id))
+        return len(running)
+
+    def _replace_waiting(self, row: Row, now_ms: int) -> None:
+        """A run that was pending may have started since, so its id is not given out again."""
+        run_id, job_id, demand_id, attempt, due_ms, crashes, failures = row
+        self._execute(sql.END_WAITING, (_UNKNOWN_START, now_ms, run_id))
+        self._moved(
+            now_ms, "scheduler", job_id, run_id, PENDING, FAILED, reason=Reason.WORKER_LOST, detail=_UNKNOWN_START
+        )
+        if not self._demand(demand_id).once:
+            facts = (attempt, demand_id, due_ms, crashes, failures)
+            self._follow(run_id, job_id, facts, Succession.REQUEUED, now_ms)
 
     def begin_epoch(self, host: str, pid: int, version: str, now_ms: int) -> int:
         return int(self._execute(sql.BEGIN_EPOCH, (host, pid, version, now_ms))[0][0])

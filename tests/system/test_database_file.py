@@ -1,0 +1,280 @@
+"""The database's file under a scheduler at work, and after a crash: backed up, restored, deleted, replaced, linked."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import sqlite3
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from tests.system.session import Program, Scheduler, environment
+from zsched.limits import FILE_CHECK_MS, RESTORE_IDS_GAP
+
+# Many processes: the quick tests leave this to .ci/run.
+pytestmark = pytest.mark.slow
+
+ZSCHED = (sys.executable, "-P", "-m", "zsched.commands.zsched")
+DB = "scheduler.db"
+
+
+def zsched(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [*ZSCHED, *words], cwd=folder, env=environment(folder), capture_output=True, text=True, timeout=60
+    )
+
+
+def backed_up(folder: Path) -> Path:
+    done = zsched(folder, "db", "backup", "backup.db")
+    assert (done.returncode, done.stdout) == (0, "backup.db\n"), done.stderr
+    return folder / "backup.db"
+
+
+def copied(folder: Path) -> Path:
+    """By SQLite's own program, or what does the same."""
+    with closing(sqlite3.connect(folder / DB)) as source, closing(sqlite3.connect(folder / "copy.db")) as target:
+        source.backup(target)
+    return folder / "copy.db"
+
+
+def overwrite(path: Path, by: Path) -> None:
+    """cp BY PATH: the inode stays."""
+    shutil.copyfile(by, path)
+
+
+def replace(path: Path, by: Path) -> None:
+    """mv BY PATH"""
+    second = by.with_name("second.db")
+    shutil.copy(by, second)
+    second.rename(path)
+
+
+def delete(path: Path, by: Path) -> None:
+    path.unlink()
+
+
+def jobs(scheduler: Scheduler) -> list[int]:
+    return sorted(job["id"] for job in scheduler.get("/jobs?limit=1000"))
+
+
+def ended(scheduler: Scheduler) -> tuple[int, str]:
+    assert scheduler.program is not None
+    return scheduler.program.exit_code(), scheduler.program.log()
+
+
+def restored(folder: Path, source: Path) -> str:
+    done = zsched(folder, "db", "restore", str(source))
+    assert done.returncode == 0, done.stderr
+    return done.stderr
+
+
+def test_restore_after_a_crash_gives_exactly_the_backup(tmp_path: Path) -> None:
+    with Scheduler(tmp_path) as scheduler:
+        before = scheduler.submit(*["true"] * 3)
+        source = backed_up(tmp_path)
+        scheduler.submit(*["true"] * 5)
+        scheduler.kill()
+        assert (tmp_path / f"{DB}-wal").stat().st_size > 4096
+        restored(tmp_path, source)
+        scheduler.start()
+        assert jobs(scheduler) == before
+        assert scheduler.submit("true") == [before[-1] + RESTORE_IDS_GAP + 1]
+    assert zsched(tmp_path, "db", "check").returncode == 0
+
+
+@pytest.mark.parametrize("make", [backed_up, copied])
+def test_copy_over_a_live_wal_is_refused_with_the_command(tmp_path: Path, make: Callable[[Path], Path]) -> None:
+    with Scheduler(tmp_path) as scheduler:
+        before = scheduler.submit(*["true"] * 3)
+        source = make(tmp_path)
+        scheduler.submit(*["true"] * 5)
+        scheduler.kill()
+        overwrite(tmp_path / DB, source)
+        scheduler.launch()
+        code, log = ended(scheduler)
+        assert code == os.EX_IOERR
+        assert "run `zsched db restore" in log.splitlines()[-1]
+        restored(tmp_path, source)
+        scheduler.start()
+        assert jobs(scheduler) == before
+
+
+def test_crash_is_no_mixture(tmp_path: Path) -> None:
+    with Scheduler(tmp_path) as scheduler:
+        acked: list[int] = []
+        for _ in range(3):
+            acked += scheduler.submit(*["true"] * 3)
+            scheduler.kill()
+            scheduler.start()
+        assert jobs(scheduler) == acked
+
+
+@pytest.mark.parametrize("make", [backed_up, copied])
+@pytest.mark.parametrize("what", [delete, replace, overwrite])
+def test_file_that_is_displaced_ends_the_scheduler_and_loses_nothing(
+    tmp_path: Path, make: Callable[[Path], Path], what: Callable[[Path, Path], None]
+) -> None:
+    with Scheduler(tmp_path) as scheduler:
+        acked = scheduler.submit(*["true"] * 3)
+        source = make(tmp_path)
+        put_back = source.read_bytes()
+        acked += scheduler.submit(*["true"] * 5)
+        last_ack = [0.0]
+
+        def submit() -> None:
+            while True:
+                try:
+                    status, job = scheduler.ask("POST", "/jobs", {"name": "a", "command": "true"})
+                except OSError:
+                    return
+                if status == 201:
+                    acked.append(job["id"])
+                    last_ack[0] = time.monotonic()
+
+        caller = threading.Thread(target=submit)
+        caller.start()
+        what(tmp_path / DB, source)
+        displaced = time.monotonic()
+        code, log = ended(scheduler)
+        took_s = time.monotonic() - displaced
+        caller.join()
+        assert code == os.EX_IOERR
+        assert took_s < FILE_CHECK_MS / 1000 + 4
+        assert last_ack[0] < displaced + FILE_CHECK_MS / 1000 + 0.5
+        (saved,) = tmp_path.glob(f"{DB}.rescue-*")
+        assert f"run `zsched db restore {saved} --db={tmp_path / DB}`" in log.splitlines()[-1]
+        if what is not delete:
+            assert (tmp_path / DB).read_bytes() == put_back
+        # It is not forgotten.
+        scheduler.launch()
+        assert ended(scheduler)[0] == os.EX_IOERR
+        restored(tmp_path, saved)
+        scheduler.start()
+        assert set(acked) <= set(jobs(scheduler))
+
+
+def test_file_that_is_displaced_shortly_before_the_end_is_noticed(tmp_path: Path) -> None:
+    with Scheduler(tmp_path) as scheduler:
+        acked = scheduler.submit(*["true"] * 3)
+        assert scheduler.program is not None
+        (tmp_path / DB).unlink()
+        scheduler.program.terminate()
+        assert scheduler.program.exit_code() == os.EX_IOERR
+        (saved,) = tmp_path.glob(f"{DB}.rescue-*")
+        restored(tmp_path, saved)
+        scheduler.start()
+        assert jobs(scheduler) == acked
+
+
+def test_second_scheduler_by_another_name_is_refused(tmp_path: Path) -> None:
+    with Scheduler(tmp_path) as scheduler:
+        (tmp_path / "second.db").hardlink_to(tmp_path / DB)
+        for name, flags in (("linked", ("--db", "second.db")), ("unlocked", ())):
+            if name == "unlocked":
+                shutil.rmtree(tmp_path / f"{DB}.d")
+            second = Scheduler(tmp_path, *flags)
+            with Program(name, second._argv, tmp_path) as program:
+                assert program.exit_code() == os.EX_TEMPFAIL
+                assert "another scheduler has" in program.log()
+        assert scheduler.submit("true")
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to mount")
+def test_second_scheduler_by_a_bind_mount_is_refused(tmp_path: Path) -> None:
+    with Scheduler(tmp_path) as scheduler:
+        second = Scheduler(tmp_path, "--db", "mounted.db")
+        (tmp_path / "mounted.db").touch(0o600)
+        line = f'mount --bind {DB} mounted.db && exec "$@"'
+        argv = ["unshare", "--mount", "sh", "-c", line, "sh", *map(str, second._argv)]
+        with Program("mounted", argv, tmp_path) as program:
+            assert program.exit_code() == os.EX_TEMPFAIL, program.log()
+            assert "another scheduler has" in program.log()
+        assert scheduler.submit("true")
+
+
+def test_hard_link_is_warned_of(tmp_path: Path) -> None:
+    with Scheduler(tmp_path) as scheduler:
+        scheduler.kill()
+        (tmp_path / "second.db").hardlink_to(tmp_path / DB)
+        scheduler.start()
+        assert scheduler.program is not None
+        assert "has 2 names (hard links)" in scheduler.program.log()
+
+
+def test_backup_under_load_has_what_was_acked_before(tmp_path: Path) -> None:
+    acked: list[int] = []
+    done = threading.Event()
+    with Scheduler(tmp_path) as scheduler:
+
+        def submit() -> None:
+            while not done.is_set():
+                acked.extend(scheduler.submit(*["true"] * 10))
+
+        callers = [threading.Thread(target=submit) for _ in range(4)]
+        for caller in callers:
+            caller.start()
+        for _ in range(3):
+            while not acked:
+                time.sleep(0.01)
+            before = sorted(acked)
+            source = backed_up(tmp_path)
+            with closing(sqlite3.connect(source)) as connection:
+                found = {job for (job,) in connection.execute("SELECT job_id FROM jobs")}
+            assert set(before) <= found
+        done.set()
+        for caller in callers:
+            caller.join()
+
+
+def test_restore_beside_a_scheduler_is_refused(tmp_path: Path) -> None:
+    with Scheduler(tmp_path) as scheduler:
+        source = backed_up(tmp_path)
+        done = zsched(tmp_path, "db", "restore", str(source))
+        assert done.returncode == os.EX_TEMPFAIL
+        assert "stop it first" in done.stderr
+        assert scheduler.submit("true")
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "sentence"),
+    [
+        (("backup", "notes"), os.EX_CANTCREAT, "notes exists and is no backup: name another file"),
+        (("backup", "nowhere/b.db"), os.EX_CANTCREAT, "nowhere/b.db can't be written"),
+        (("backup", "--db=none.db", "b.db"), os.EX_IOERR, "there is no database"),
+        (("restore", "none.db"), os.EX_IOERR, "can't open none.db: No such file or directory"),
+        (("restore", "notes"), os.EX_CONFIG, "notes is no database: name another file"),
+        (("restore",), 2, "Usage"),
+    ],
+)
+def test_commands_say_what_is_wrong(tmp_path: Path, words: tuple[str, ...], code: int, sentence: str) -> None:
+    (tmp_path / "notes").write_text("notes", "ascii")
+    assert zsched(tmp_path, "token", "add", "--scope=read", f"--db={DB}").returncode == 0
+    done = zsched(tmp_path, "db", *words)
+    assert (done.returncode, sentence in done.stderr) == (code, True), done.stderr
+
+
+def test_secrets_and_workers_of_a_backup_go_to_another_folder(tmp_path: Path) -> None:
+    first, second = tmp_path / "first", tmp_path / "second"
+    first.mkdir()
+    second.mkdir()
+    with Scheduler(first) as scheduler:
+        scheduler.submit("true", secret_env={"TOKEN": "correct horse"})
+        source = backed_up(first)
+    assert b"secret.key" in source.read_bytes()
+    restored(second, source)
+    for name in ("secret.key", "curve.key"):
+        put, taken = (folder / f"{DB}.d" / name for folder in (second, first))
+        assert put.read_bytes() == taken.read_bytes()
+        assert put.stat().st_mode & 0o777 == 0o600
+    with Scheduler(second) as scheduler:
+        assert jobs(scheduler) == [1]
+    shown = json.loads(zsched(second, "db", "check", "--json").stdout)
+    assert shown["findings"] == 0

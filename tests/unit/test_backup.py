@@ -1,0 +1,406 @@
+"""Backups and restores: a backup has all that is needed, and what is restored is the backup, under a new identity."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from contextlib import closing
+from pathlib import Path
+
+import apsw
+import pytest
+
+from tests.contract.base import NOW, W1, worker
+from tests.unit.test_rotation import Interrupted, interrupting
+from zsched import backup, files, limits
+from zsched.keys import own_pair
+from zsched.model import JobId, JobSpec, OnDisconnect, OnLost, Policy
+from zsched.store.check import check
+from zsched.store.contract import StoreCorrupt, StoreError, StoreForeign, StoreLocked, StoreMisplaced, StoreNewer
+from zsched.store.lock import Lock
+from zsched.store.sqlite import SqliteEngine, open_engine, open_reader, open_writer
+from zsched.store.writer import Writer
+from zsched.vault import Vault
+
+LATER = NOW + 86_400_000
+LEASE_MS = 30_000
+PATIENCE_MS = LEASE_MS + limits.LEASE_MARGIN_MS
+POLICIES = {
+    "requeued": Policy(),
+    "once": Policy(on_lost=OnLost.FAIL),
+    "leased": Policy(on_disconnect=OnDisconnect.STOP),
+}
+
+
+@pytest.fixture
+def db(tmp_path: Path) -> Path:
+    return tmp_path / "s.db"
+
+
+@pytest.fixture
+def copy(tmp_path: Path) -> Path:
+    return tmp_path / "backup.db"
+
+
+def submit(store: Writer, *names: str) -> list[JobId]:
+    store.begin()
+    specs = [JobSpec(name=name, command="true", policy=POLICIES.get(name, Policy())) for name in names]
+    made = store.submit(specs, [None] * len(specs), "test", NOW)
+    store.settle(NOW)
+    store.commit()
+    return made
+
+
+def run_all(store: Writer) -> None:
+    """Everything that is pending runs on W1."""
+    store.begin()
+    store.register(worker(), NOW)
+    for ready in store.ready(NOW):
+        store.claim(W1, ready.demand_id, 64, -(2**31), 1, NOW, lease_ms=LEASE_MS, ends=False)
+    store.settle(NOW)
+    store.commit()
+
+
+def restore(db: Path, source: Path) -> backup.Restored:
+    with Lock(db, make=False) as lock:
+        return backup.restore(lock, source, "user root by --db", LATER, LEASE_MS)
+
+
+def names(db: Path) -> list[str]:
+    with Lock(db) as lock, closing(open_writer(db, NOW, lock)), closing(open_reader(db)) as reader:
+        return sorted(job.name for job in reader.jobs(None, 100))
+
+
+def look(db: Path, statement: str) -> list[tuple[object, ...]]:
+    with closing(SqliteEngine(db, read_only=True)) as engine:
+        return engine.execute(statement)
+
+
+# --- what is in a backup ---
+
+
+def test_backup_of_an_open_database_has_all_that_is_committed(db: Path, copy: Path) -> None:
+    with Lock(db) as lock, closing(open_writer(db, NOW, lock)) as store:
+        submit(store, "before")
+        store.begin()
+        store.submit([JobSpec(name="uncommitted", command="true")], [None], "test", NOW)
+        made = backup.back_up(db, copy, NOW)
+        store.rollback()
+        submit(store, "after")
+    assert (made.size, made.keys) == (copy.stat().st_size, ())
+    assert copy.stat().st_mode & 0o777 == 0o600
+    assert not list(copy.parent.glob("backup.db-*"))
+    assert not list(copy.parent.glob(".backup.db*"))
+    restore(db, copy)
+    assert names(db) == ["before"]
+
+
+def test_backup_has_the_keys_and_restore_puts_them_back(db: Path, copy: Path) -> None:
+    with Lock(db) as lock:
+        open_writer(db, NOW, lock).close()
+    public = own_pair(lock.folder / "curve.key").public
+    sealed = Vault(lock.folder / "secret.key").seal("TOKEN", "correct horse")
+    assert backup.back_up(db, copy, NOW).keys == backup.KEYS
+    for name in backup.KEYS:
+        (lock.folder / name).unlink()
+    other = own_pair(lock.folder / "curve.key").secret
+    done = restore(db, copy)
+    assert done.keys == backup.KEYS
+    assert own_pair(lock.folder / "curve.key").public == public
+    assert Vault(lock.folder / "secret.key").open("TOKEN", sealed) == "correct horse"
+    (kept,) = lock.folder.glob("curve.key.replaced-*")
+    assert kept.read_text("ascii").strip() == other
+    assert restore(db, copy).keys == ()
+
+
+def test_restored_database_has_no_trace_of_the_keys(db: Path, copy: Path) -> None:
+    with Lock(db) as lock:
+        open_writer(db, NOW, lock).close()
+    secret = own_pair(lock.folder / "curve.key").secret.encode()
+    backup.back_up(db, copy, NOW)
+    assert secret in copy.read_bytes()
+    restore(db, copy)
+    assert secret not in db.read_bytes()
+    backup.back_up(db, copy, NOW, keys=False)
+    assert secret not in copy.read_bytes()
+
+
+def test_backup_replaces_an_older_backup_and_nothing_else(db: Path, copy: Path) -> None:
+    with closing(open_writer(db, NOW)) as store:
+        submit(store, "first")
+        backup.back_up(db, copy, NOW)
+        submit(store, "second")
+        backup.back_up(db, copy, NOW)
+        for taken in (db, copy.with_name("notes")):
+            taken.touch()
+            before = taken.read_bytes()
+            with pytest.raises(backup.TakenError, match="is no backup"):
+                backup.back_up(db, taken, NOW)
+            assert taken.read_bytes() == before
+    restore(db, copy)
+    assert names(db) == ["first", "second"]
+
+
+def test_key_that_changes_during_a_backup_makes_it_fail(db: Path, copy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with Lock(db) as lock:
+        open_writer(db, NOW, lock).close()
+    vault = Vault(lock.folder / "secret.key")
+    vault.seal("A", "b")
+
+    def rotate(engine: SqliteEngine, path: Path, on_step: object) -> None:
+        assert vault.add_key()
+        copy_to(engine, path)
+
+    copy_to = SqliteEngine.copy_to
+    monkeypatch.setattr(SqliteEngine, "copy_to", rotate)
+    with pytest.raises(StoreError, match="changed meanwhile"):
+        backup.back_up(db, copy, NOW)
+    assert not copy.exists()
+
+
+def test_damaged_database_is_not_backed_up(db: Path, copy: Path) -> None:
+    with closing(open_writer(db, NOW)) as store:
+        submit(store, *["x" * 200] * 500)
+    content = bytearray(db.read_bytes())
+    content[-20 * 4096 :] = b"\xa5" * (20 * 4096)
+    db.write_bytes(content)
+    with pytest.raises(StoreCorrupt):
+        backup.back_up(db, copy, NOW)
+    assert not copy.exists()
+
+
+# --- what a restore makes of it ---
+
+
+def test_restored_database_is_a_successor(db: Path, copy: Path) -> None:
+    with closing(open_writer(db, NOW)) as store:
+        first = store.identity
+        (job,) = submit(store, "before")
+        backup.back_up(db, copy, NOW)
+        submit(store, "after")
+    done = restore(db, copy)
+    assert done.origin is not None
+    assert (done.origin.db, done.origin.made_ms, done.origin.path) == (first, NOW, str(db))
+    with Lock(db) as lock, closing(open_writer(db, NOW, lock)) as store:
+        assert store.predecessors() == (first,)
+        assert store.identity != first
+        assert submit(store, "next") == [job + limits.RESTORE_IDS_GAP + 1]
+    assert look(db, "SELECT made_ms, restored_ms FROM predecessors") == [(NOW, LATER)]
+    assert look(db, "SELECT actor, detail FROM events WHERE became = 'restored'") == [
+        ("user root by --db", f"from backup.db; it was {first}")
+    ]
+
+
+def test_runs_of_the_backup_are_lost_and_go_on_as_their_jobs_say(db: Path, copy: Path) -> None:
+    with closing(open_writer(db, NOW)) as store:
+        submit(store, *POLICIES)
+        run_all(store)
+        submit(store, *POLICIES)
+        backup.back_up(db, copy, NOW)
+    assert restore(db, copy).lost == 3
+    ended = look(db, "SELECT DISTINCT status, reason FROM runs WHERE run_id < 1000")
+    assert ended == [("failed", "worker_lost")]
+    statuses = look(db, "SELECT name, status FROM jobs ORDER BY job_id")
+    assert statuses == [(name, "failed" if name == "once" else "pending") for name in (*POLICIES, *POLICIES)]
+    (ids,) = look(db, "SELECT count(*), min(run_id) FROM runs WHERE status = 'pending'")
+    assert ids == (4, 5 + limits.RESTORE_IDS_GAP + 2)
+    # A worker may go on with a run of the predecessor until its lease ends. So may one that started after the backup.
+    held = look(db, "SELECT DISTINCT name FROM runs JOIN jobs USING (job_id) WHERE due_ms IS NOT NULL")
+    assert held == [("leased",)]
+    due = look(db, "SELECT blocked, due_ms FROM runs WHERE status = 'pending' AND job_id IN (3, 6)")
+    assert due == [(2, LATER + PATIENCE_MS)] * 2
+    with closing(SqliteEngine(db, read_only=True)) as engine:
+        assert check(engine).sentences == []
+
+
+def test_replaced_database_is_kept_with_its_wal(db: Path, copy: Path, tmp_path: Path) -> None:
+    with closing(open_writer(db, NOW)) as store:
+        backup.back_up(db, copy, NOW)
+        submit(store, "after")
+        for suffix in ("", "-wal"):
+            shutil.copy(f"{db}{suffix}", tmp_path / f"crashed.db{suffix}")
+    crashed = tmp_path / "crashed.db"
+    done = restore(crashed, copy)
+    assert done.replaced is not None
+    assert names(crashed) == []
+    assert names(done.replaced) == ["after"]
+    assert crashed.stat().st_mode & 0o777 == 0o600
+
+
+def test_restore_needs_no_database_that_is_there(db: Path, copy: Path) -> None:
+    with closing(open_writer(db, NOW)) as store:
+        submit(store, "before")
+        backup.back_up(db, copy, NOW)
+    db.unlink()
+    assert restore(db, copy).replaced is None
+    assert names(db) == ["before"]
+
+
+def test_backup_that_was_copied_to_the_place_of_the_database_is_restored(db: Path, copy: Path) -> None:
+    with closing(open_writer(db, NOW)) as store:
+        submit(store, "before")
+        backup.back_up(db, copy, NOW)
+        submit(store, "after")
+    shutil.copy(copy, db)
+    with Lock(db) as lock, pytest.raises(StoreMisplaced, match=f"zsched db restore {db} --db={db}"):
+        open_writer(db, NOW, lock)
+    restore(db, db)
+    assert names(db) == ["before"]
+
+
+def test_plain_copy_is_restored_too(db: Path, copy: Path) -> None:
+    with closing(open_writer(db, NOW)) as store:
+        submit(store, "before")
+        first = store.identity
+        with (
+            closing(apsw.Connection(str(db))) as source,
+            closing(apsw.Connection(str(copy))) as target,
+            target.backup("main", source, "main") as steps,
+        ):
+            steps.step()
+        submit(store, "after")
+    done = restore(db, copy)
+    assert done.origin is None
+    assert names(db) == ["before"]
+    assert look(db, "SELECT db, made_ms FROM predecessors") == [(first, None)]
+    assert not list(copy.parent.glob("backup.db-*"))
+
+
+def test_restore_beside_a_scheduler_is_refused(db: Path, copy: Path) -> None:
+    with Lock(db) as lock, closing(open_writer(db, NOW, lock)):
+        backup.back_up(db, copy, NOW)
+        with pytest.raises(StoreLocked):
+            restore(db, copy)
+        shutil.rmtree(lock.folder)
+        with pytest.raises(StoreLocked):
+            restore(db, copy)
+
+
+@pytest.mark.parametrize("what", ["newer", "another's", "text", "mixture", "damaged"])
+def test_file_that_is_no_sound_backup_changes_nothing(db: Path, copy: Path, what: str) -> None:
+    with Lock(db) as lock, closing(open_writer(db, NOW, lock)) as store:
+        submit(store, *["x" * 200] * 500)
+        backup.back_up(db, copy, NOW)
+    error: type[StoreError] = StoreForeign
+    if what in ("newer", "another's"):
+        with closing(apsw.Connection(str(copy))) as connection:
+            connection.pragma(*("user_version", 99) if what == "newer" else ("application_id", 5))
+        error = StoreNewer if what == "newer" else StoreForeign
+    elif what == "text":
+        copy.write_text("x" * 5_000, "ascii")
+    elif what == "mixture":
+        with Lock(db) as lock, closing(open_writer(db, NOW, lock)) as store:
+            submit(store, "after")
+            shutil.copy(f"{db}-wal", f"{copy}-wal")
+        error = StoreMisplaced
+    else:
+        content = bytearray(copy.read_bytes())
+        content[-20 * 4096 :] = b"\xa5" * (20 * 4096)
+        copy.write_bytes(content)
+        error = StoreCorrupt
+    before = db.read_bytes()
+    with pytest.raises(error):
+        restore(db, copy)
+    assert db.read_bytes() == before
+    assert sorted(file.name for file in db.parent.glob("*s.db*")) == ["s.db", "s.db.d"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("step", range(32))
+def test_interrupted_restore_leaves_the_old_or_the_new_database(
+    db: Path, copy: Path, tmp_path: Path, step: int
+) -> None:
+    """And both open their secrets; or a scheduler refuses to start, and the same command completes it."""
+    with Lock(db) as lock:
+        open_writer(db, NOW, lock).close()
+    vault = Vault(lock.folder / "secret.key")
+    old = vault.seal("A", "old")
+    with Lock(db) as lock, closing(open_writer(db, NOW, lock)) as store:
+        submit(store, "before")
+        backup.back_up(db, copy, NOW)
+        submit(store, "after")
+        shutil.copy(f"{db}-wal", tmp_path / "wal")
+        shutil.copy(db, tmp_path / "db")
+    (lock.folder / "secret.key").unlink()
+    new = Vault(lock.folder / "secret.key").seal("A", "new")
+    shutil.copy(tmp_path / "db", db)
+    shutil.copy(tmp_path / "wal", f"{db}-wal")
+    with pytest.MonkeyPatch.context() as patched:
+        calls = ((Path, "rename"), (Path, "hardlink_to"), (Path, "unlink"), (files, "write_private"))
+        interrupting(patched, step, *calls)
+        with pytest.raises(Interrupted):
+            restore(db, copy)
+    opens = Vault(lock.folder / "secret.key")
+    try:
+        found = names(db)
+    except StoreMisplaced:
+        found = []
+    assert found in (["after", "before"], ["before"], [])
+    if found != ["before"]:
+        assert opens.open("A", new) == "new"
+    if found != ["after", "before"]:
+        assert opens.open("A", old) == "old"
+    restore(db, copy)
+    assert names(db) == ["before"]
+    assert Vault(lock.folder / "secret.key").open("A", old) == "old"
+
+
+# --- a rescue copy ---
+
+
+def test_rescue_copy_stands_in_the_way_of_a_start_until_it_is_restored(db: Path) -> None:
+    with Lock(db) as lock:
+        engine = open_engine(db, NOW, lock)
+        submit(Writer(engine), "first")
+        db.unlink()
+        saved, sound = backup.rescue(engine, db, NOW, lambda: None)
+        engine.forsake()
+    assert sound
+    assert saved.parent == db.parent
+    assert saved.stat().st_mode & 0o777 == 0o600
+    with pytest.raises(StoreMisplaced, match=f"zsched db restore {saved} --db={db}"):
+        Lock(db)
+    restore(db, saved)
+    assert names(db) == ["first"]
+    assert not saved.exists()
+    assert list(db.parent.glob("s.db.restored-*"))
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root, for a folder that is gone")
+def test_rescue_goes_elsewhere_when_the_folder_is_gone(
+    db: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    db = folder / "s.db"
+    monkeypatch.chdir(tmp_path)
+    with Lock(db) as lock:
+        engine = open_engine(db, NOW, lock)
+        submit(Writer(engine), "first")
+        shutil.rmtree(folder)
+        saved, sound = backup.rescue(engine, db, NOW, lambda: None)
+        engine.forsake()
+    assert sound
+    assert saved.parent == tmp_path
+
+
+def test_rescue_of_an_overwritten_database_says_what_it_is_worth(db: Path, copy: Path) -> None:
+    with closing(open_writer(db, NOW)) as store:
+        submit(store, "first")
+        backup.back_up(db, copy, NOW)
+        for _ in range(5):
+            submit(store, *["x" * 200] * 300)
+    with Lock(db) as lock:
+        engine = open_engine(db, NOW, lock)
+        submit(Writer(engine), "last")
+        shutil.copy(copy, db)
+        with pytest.raises(StoreMisplaced):
+            engine.verify()
+        engine.execute("PRAGMA shrink_memory")
+        try:
+            _, sound = backup.rescue(engine, db, NOW, lambda: None)
+        except StoreError:
+            sound = False
+        engine.close()
+    assert not sound
+    assert db.read_bytes() == copy.read_bytes()
