@@ -12,11 +12,13 @@ from collections.abc import Callable, Sequence
 from functools import partial
 
 from zsched import protocol, schedule
-from zsched.dispatcher import access, arrival, cancels, losses, owners, placement, polling, recurrence, retries
+from zsched.dispatcher import access, arrival, bulk, cancels, losses, owners, placement, polling, recurrence, retries
 from zsched.dispatcher.commands import (
     AddToken,
     Beat,
     BindKey,
+    Bulk,
+    BulkDone,
     Cancel,
     Command,
     ConflictError,
@@ -76,7 +78,7 @@ _NAMED_MAX = 10
 # Peers and codes whose last error frame is remembered. When more send nonsense, the memory starts anew.
 _SCOLDED_MAX = 4_096
 
-Reply = list[JobId] | Submitted | Claimed | RunId | KeyBound | RefusedError | None
+Reply = list[JobId] | Submitted | Claimed | RunId | KeyBound | BulkDone | RefusedError | None
 
 
 class Dispatcher:
@@ -359,6 +361,8 @@ class Dispatcher:
                 recurrence.change(self._store, job, command, now)
                 if isinstance(command, EndSchedule) and command.cancel:
                     self._cancel(job.job_id, command.by.actor, now)
+            case Bulk():
+                return bulk.step(self._store, command, self._cancel, now)
             case Look():
                 self._on_look(command, now)
             case RegisterWorker():
@@ -417,8 +421,8 @@ class Dispatcher:
                 sentence += f" now; its schedule goes on: end it with {remedy}"
             raise ConflictError("finished", sentence)
 
-    def _cancel(self, job_id: JobId, actor: str, now: Now) -> bool:
-        """Cancel what is live of a job; False: nothing is."""
+    def _cancel(self, job_id: JobId, actor: str, now: Now) -> cancels.Met | None:
+        """Cancel what is live of a job; None: nothing is."""
 
         def tell(session: Session, run_id: RunId) -> None:
             self._send(session, protocol.Cancel(s=session.token, ep=self._epoch, runs=(run_id,)))
