@@ -84,14 +84,16 @@ def single(client: Client, number: int, *, quiet: bool) -> dict[str, Group]:
 
 def complain(met: Mapping[str, Group], *, quiet: bool) -> None:
     """Say which jobs were not cancelled, and why."""
-    for name, why in (
-        ("finished", "had already ended"),
-        ("not_owner", "belong to other owners; a token needs the scope operate to act on them"),
-        ("unknown_job", "do not exist"),
-    ):
+    sentences = {
+        "finished": "{count} had already ended: {jobs}",
+        "not_owner": "not allowed: {jobs} belong to other owners; a token needs the scope operate to act on them",
+        "unknown_job": "there is no job {jobs}",
+    }
+    for name, sentence in sentences.items():
         if name in met and not (quiet and name == "finished"):
             shown = met[name].jobs.head(LINES_MAX)
-            exits.say(f"{met[name].size} {why}: {shown}{', …' if len(shown) < met[name].size else ''}")
+            more = "" if len(shown) == met[name].size else " and others"
+            exits.say(sentence.format(count=met[name].size, jobs=f"{shown}{more}"))
 
 
 def show(met: Mapping[str, Group]) -> None:

@@ -229,12 +229,13 @@ def wait(client: Client, jobs: Sequence[Job], found: Mapping[str, options.Value]
     if len(ids) > waiting.LINES_MAX and not found["--json"]:
         counts = waiting.sums(client, ids, None, quiet=quiet)
         return int(bool(counts["failed"] or counts["cancelled"]))
-    codes = []
-    for job in waiting.each(client, ids):
-        known[job.id].view = job.view
-        codes.append(exits.of_job(job))
-        if not quiet and not found["--json"]:
-            print(waiting.line(job), flush=True)
-        elif codes[-1] in (exits.TIMEOUT, exits.OWN_FAULT):
-            exits.say(f"job {waiting.line(job)}")
-    return codes[0] if len(codes) == 1 else int(any(codes))
+    codes: dict[int, int] = {}
+    with waiting.telling(lambda: ids - spans.of_numbers(codes)):
+        for job in waiting.each(client, ids):
+            known[job.id].view = job.view
+            code = codes[job.id] = exits.of_job(job)
+            if not quiet and not found["--json"]:
+                print(waiting.line(job), flush=True)
+            elif code in (exits.TIMEOUT, exits.OWN_FAULT):
+                exits.say(f"job {waiting.line(job)}")
+    return next(iter(codes.values())) if len(codes) == 1 else int(any(codes.values()))

@@ -27,7 +27,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from zsched.client import Client
+from zsched import spans
+from zsched.client import Client, Job
 from zsched.commands import exits, options, selection, table, waiting
 
 
@@ -43,11 +44,12 @@ def main(argv: Sequence[str]) -> int:
         if not as_json and (quiet or len(ids) > waiting.LINES_MAX):
             counts = waiting.sums(client, ids, timeout_s, quiet=quiet)
             return exits.FAILED if counts["failed"] or counts["cancelled"] else 0
-        ended = {}
-        for job in waiting.each(client, ids, timeout_s):
-            ended[job.id] = job
-            if not as_json:
-                print(waiting.line(job), flush=True)
+        ended: dict[int, Job] = {}
+        with waiting.telling(lambda: ids - spans.of_numbers(ended)):
+            for job in waiting.each(client, ids, timeout_s):
+                ended[job.id] = job
+                if not as_json:
+                    print(waiting.line(job), flush=True)
     if as_json:
         table.document([ended[number].view for number in ids])
     return 0 if all(job.status == "success" for job in ended.values()) else exits.FAILED

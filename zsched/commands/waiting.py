@@ -6,6 +6,7 @@ import sys
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from itertools import islice
 from typing import TYPE_CHECKING, Final
 
 from zsched.commands import exits
@@ -20,21 +21,11 @@ FAILED_MAX: Final = 100
 
 
 def each(client: Client, ids: Spans, timeout_s: float | None = None) -> Iterator[Job]:
-    """The jobs in the order in which they end. Raises WaitTimeout, NotFound, Unreachable; and KeyboardInterrupt, after
-    a line that says how to cancel those that go on.
-    """
-    left = set(ids)
-    try:
-        with bar(len(left)) as advance:
-            for job in client.as_completed(ids, timeout_s):
-                left.remove(job.id)
-                advance(1, 0)
-                yield job
-    except KeyboardInterrupt:
-        from zsched.spans import of_numbers
-
-        _leave(of_numbers(left))
-        raise
+    """The jobs in the order in which they end. Raises WaitTimeout, NotFound, Unreachable."""
+    with bar(len(ids)) as advance:
+        for job in client.as_completed(ids, timeout_s):
+            advance(1, int(job.status == "failed"))
+            yield job
 
 
 def sums(client: Client, ids: Spans, timeout_s: float | None, *, quiet: bool) -> Counter[str]:
@@ -43,18 +34,14 @@ def sums(client: Client, ids: Spans, timeout_s: float | None, *, quiet: bool) ->
     """
     left = ids
     counts: Counter[str] = Counter()
-    try:
-        with bar(len(ids)) as advance:
-            for status, jobs in client.ended(ids, timeout_s):
-                left -= jobs
-                advance(len(jobs), len(jobs) if status == "failed" else 0)
-                if status == "failed" and not quiet:
-                    for number in list(jobs)[: max(0, FAILED_MAX - counts["failed"])]:
-                        print(line(client.get(number)), flush=True)
-                counts[status] += len(jobs)
-    except KeyboardInterrupt:
-        _leave(left)
-        raise
+    with telling(lambda: left), bar(len(ids)) as advance:
+        for status, jobs in client.ended(ids, timeout_s):
+            left -= jobs
+            advance(len(jobs), len(jobs) if status == "failed" else 0)
+            if status == "failed" and not quiet:
+                for number in islice(jobs, max(0, FAILED_MAX - counts["failed"])):
+                    print(line(client.get(number)), flush=True)
+            counts[status] += len(jobs)
     if not quiet:
         print(
             ", ".join(f"{counts[status]} {status}" for status in ("success", "failed", "cancelled") if counts[status])
@@ -69,8 +56,14 @@ def line(job: Job) -> str:
     return f"{job.id} {exits.ending(job)}"
 
 
-def _leave(left: Spans) -> None:
-    exits.say(f"no longer waiting; `zsched cancel {left}` cancels what goes on")
+@contextmanager
+def telling(left: Callable[[], Spans]) -> Iterator[None]:
+    """Around a wait: after Ctrl-C a line says how to cancel the jobs that are left."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        exits.say(f"no longer waiting; `zsched cancel {left()}` cancels what goes on")
+        raise
 
 
 @contextmanager
