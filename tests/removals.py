@@ -1057,25 +1057,35 @@ _REMOVALS: Final = (
         ),
     ),
     removal(
-        2,
+        3,
+        "a command that fails in the middle is half done",
+        "system/test_loop.py::test_a_bug_in_the_middle_of_a_command_undoes_all_of_it",
+        (
+            "loop.py",
+            "            with self._store.attempt():\n                return self._dispatcher.on_command(",
+            "            if True:\n                return self._dispatcher.on_command(",
+        ),
+    ),
+    removal(
+        15,
         "a bulk call takes a turn as long as its jobs",
         "unit/test_dispatcher_bulk.py::test_one_turn_looks_at_a_bounded_number_of_jobs",
         ("dispatcher/bulk.py", "from zsched.limits import BULK_JOBS_MAX", "BULK_JOBS_MAX = 1_000_000"),
     ),
     removal(
-        2,
+        15,
         "every bulk call has a step in each turn",
         "unit/test_rest_many.py::test_bulk_calls_take_turns",
         ("api/context.py", "        self.steps = Room(1, ", "        self.steps = Room(100, "),
     ),
     removal(
-        2,
+        15,
         "a waiting call reads all its jobs at each look",
         "unit/test_rest_many.py::test_a_look_reads_what_has_happened_and_not_what_is_waited_for",
         ("api/many.py", "            roll.follow(context.reader)", "            roll.read(context.reader)"),
     ),
     removal(
-        2,
+        24,
         "a job that ends while all are read is missed",
         "unit/test_rest_many.py::test_a_job_that_ends_while_all_are_read_is_not_missed",
         (
