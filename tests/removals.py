@@ -1028,8 +1028,8 @@ _REMOVALS: Final = (
     ),
     removal(
         25,
-        "what ended in the turn of a revocation is cancelled",
-        "unit/test_dispatcher_owners.py::test_a_run_that_ends_in_the_same_turn_keeps_its_end"
+        "what ended in the turn of a cancel is marked as cancelled",
+        "unit/test_dispatcher_bulk.py::test_a_job_that_ends_in_the_turn_of_a_bulk_cancel_keeps_its_end"
         " contract/test_owners.py::test_a_cancel_of_a_job_that_has_ended_changes_nothing",
         ("store/jobs.py", "        if pending or running:", "        if True:"),
     ),

@@ -19,7 +19,7 @@ from zsched.dispatcher import commands
 from zsched.dispatcher.commands import Action, BulkDone, Selection
 from zsched.limits import BULK_MS_MAX, SELECTED_JOBS_MAX, SPANS_SHOWN_MAX, WAIT_MS_MAX
 from zsched.model import TERMINAL, JobId, RunStatus, Scope
-from zsched.spans import Spans, TooMany
+from zsched.spans import Span, Spans, TooMany
 from zsched.units import parse_duration_ms
 
 ALL: Final = "all"
@@ -43,7 +43,7 @@ class Bulk:
         others = body.all_owners or selection.owner not in (None, principal.owner)
         if selection.ids is None and others and not principal.may(Scope.OPERATE):
             raise Problem(403, "scope", "The jobs of other owners need the scope operate")
-        found: dict[str, Spans] = {}
+        found: dict[str, list[Span]] = {}
         until_s = time.monotonic() + BULK_MS_MAX / 1000
         after: JobId | None = JobId(body.after)
         while after is not None:
@@ -56,11 +56,11 @@ class Bulk:
                     raise
                 break
             for outcome, ids in done.outcomes.items():
-                found[outcome] = found.get(outcome, Spans()) | ids
+                found.setdefault(outcome, []).extend(ids.spans)
             after = done.after
             if time.monotonic() >= until_s:
                 break
-        groups: View = {outcome: _group(ids) for outcome, ids in found.items()}
+        groups: View = {outcome: _group(spans.of(parts)) for outcome, parts in found.items()}
         answer(resp, {"action": body.action, **groups, **({} if after is None else {"next": after})})
 
     def _step(self, command: commands.Bulk) -> BulkDone:
