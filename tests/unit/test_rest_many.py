@@ -293,8 +293,11 @@ def test_a_wait_is_answered_when_one_job_has_ended_or_all(tmp_path: Path) -> Non
         assert answers["all"]["failed"] == group(last, last)
         assert "pending" not in answers["all"]
         assert time.monotonic() - begin < 10
-        # Nothing can be waited for of a job that does not exist.
+        # There is nothing to wait for where no job is live, or where one does not exist.
+        begin = time.monotonic()
+        assert list(good(rest.post("/jobs/wait", {"select": "all"}))) == ["next"]
         assert good(rest.post("/jobs/wait", {"select": "999"}))["unknown_job"] == group(999, 999)
+        assert time.monotonic() - begin < 10
 
 
 def test_a_look_reads_what_has_happened_and_not_what_is_waited_for(

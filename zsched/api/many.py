@@ -99,9 +99,11 @@ class Wait:
             return roll
 
         def enough(roll: Roll) -> bool:
+            # With `after` no more is known than what has changed.
+            nothing = body.after is None and not roll.has(RunStatus.PENDING, RunStatus.RUNNING)
             if body.until == ALL:
-                return not roll.has(RunStatus.PENDING, RunStatus.RUNNING)
-            return roll.has(*TERMINAL) or (body.after is None and roll.has(None))
+                return nothing
+            return nothing or roll.has(*TERMINAL) or (body.after is None and roll.has(None))
 
         context.live.hold(look, enough, wait_s)
         resp.cache_control = ["no-store"]
