@@ -1295,7 +1295,7 @@ _REMOVALS: Final = (
         " unit/test_dispatcher_owners.py::test_own_jobs_can_be_cancelled_and_others_can_not",
         (
             "dispatcher/owners.py",
-            "    if not by.all_jobs and not _owns(by, job):",
+            "    if not may_act(by, job.owner):",
             "    if False:",
         ),
     ),
@@ -1303,7 +1303,7 @@ _REMOVALS: Final = (
         25,
         "a job without an owner belongs to callers without one",
         "unit/test_dispatcher_owners.py::test_a_job_without_owner_is_nobodys_own",
-        ("dispatcher/owners.py", "return bool(job.owner) and job.owner == by.owner", "return job.owner == by.owner"),
+        ("dispatcher/owners.py", "return bool(owner) and owner == by.owner", "return owner == by.owner"),
     ),
     removal(
         25,
@@ -1339,7 +1339,11 @@ _REMOVALS: Final = (
         25,
         "schedules outlive the end of a token's jobs",
         "unit/test_dispatcher_owners.py::test_revoking_a_token_with_its_jobs_ends_all_of_them_and_nobody_elses",
-        ("dispatcher/owners.py", "        store.end_schedule(job_id, ending.actor, now.wall_ms)", "        pass"),
+        (
+            "dispatcher/owners.py",
+            "        store.end_schedule(target.job_id, ending.actor, now.wall_ms)",
+            "        pass",
+        ),
     ),
     removal(
         25,
@@ -1353,9 +1357,76 @@ _REMOVALS: Final = (
     ),
     removal(
         25,
-        "what ended in the turn of a revocation is cancelled",
-        "unit/test_dispatcher_owners.py::test_a_run_that_ends_in_the_same_turn_keeps_its_end",
+        "what ended in the turn of a cancel is marked as cancelled",
+        "unit/test_dispatcher_bulk.py::test_a_job_that_ends_in_the_turn_of_a_bulk_cancel_keeps_its_end"
+        " contract/test_owners.py::test_a_cancel_of_a_job_that_has_ended_changes_nothing",
+        ("store/jobs.py", "        if pending or running:", "        if True:"),
+    ),
+    removal(
+        25,
+        "jobs submitted in the turn of a revocation outlive it",
+        "unit/test_dispatcher_owners.py::test_jobs_submitted_in_the_turn_of_a_revocation_are_ended",
         ("dispatcher/owners.py", "    store.settle(now.wall_ms)\n", ""),
+    ),
+    removal(
+        25,
+        "a bulk call acts on everybody's jobs",
+        "unit/test_dispatcher_bulk.py::test_bulk_cancel_leaves_jobs_of_other_owners_alone"
+        " unit/test_rest_many.py::test_bulk_of_a_submit_token_is_for_its_own_jobs",
+        ("dispatcher/bulk.py", "    if not owners.may_act(command.by, target.owner):", "    if False:"),
+    ),
+    removal(
+        25,
+        "a token with submit selects the jobs of all owners",
+        "unit/test_rest_many.py::test_selecting_other_owners_needs_operate",
+        (
+            "api/many.py",
+            "        if selection.ids is None and others and not principal.may(Scope.OPERATE):",
+            "        if False:",
+        ),
+    ),
+    removal(
+        3,
+        "a command that fails in the middle is half done",
+        "system/test_loop.py::test_a_bug_in_the_middle_of_a_command_undoes_all_of_it",
+        (
+            "loop.py",
+            "            with self._store.attempt():\n                return self._dispatcher.on_command(",
+            "            if True:\n                return self._dispatcher.on_command(",
+        ),
+    ),
+    removal(
+        15,
+        "a bulk call takes a turn as long as its jobs",
+        "unit/test_dispatcher_bulk.py::test_one_turn_looks_at_a_bounded_number_of_jobs",
+        ("dispatcher/bulk.py", "from zsched.limits import BULK_JOBS_MAX", "BULK_JOBS_MAX = 1_000_000"),
+    ),
+    removal(
+        15,
+        "every bulk call has a step in each turn",
+        "unit/test_rest_many.py::test_bulk_calls_take_turns",
+        ("api/context.py", "        self.steps = Room(1, ", "        self.steps = Room(100, "),
+    ),
+    removal(
+        15,
+        "a waiting call reads all its jobs at each look",
+        "unit/test_rest_many.py::test_a_look_reads_what_has_happened_and_not_what_is_waited_for",
+        ("api/many.py", "            roll.follow(context.reader)", "            roll.read(context.reader)"),
+    ),
+    removal(
+        24,
+        "a job that ends while all are read is missed",
+        "unit/test_rest_many.py::test_a_job_that_ends_while_all_are_read_is_not_missed",
+        (
+            "api/roll.py",
+            "        self.next = reader.last_event()\n        for begin,",
+            "        for begin,",
+        ),
+        (
+            "api/roll.py",
+            "                    self._codes[begin + job_id - first] = _CODES[status]\n",
+            "                    self._codes[begin + job_id - first] = _CODES[status]\n        self.next = reader.last_event()\n",
+        ),
     ),
     removal(
         25,

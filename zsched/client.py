@@ -21,15 +21,38 @@ from itertools import islice
 from typing import Any, Final, Literal, NamedTuple, Self, TypedDict, Unpack
 from urllib.parse import quote
 
-from zsched.wire import Answer, ClientError, NotFound, Refused, Unreachable, Untrusted, Wire
+from zsched import many, spans
+from zsched.many import Action, Group, WaitTimeout
+from zsched.spans import Spans
+from zsched.wire import (
+    HOLD_S,
+    LOOK_FACTOR,
+    LOOK_S_MAX,
+    LOOK_S_MIN,
+    PATIENCE_S,
+    Answer,
+    ClientError,
+    NotFound,
+    Refused,
+    Unreachable,
+    Untrusted,
+    Wire,
+)
 
 __all__ = [
+    "HOLD_S",
+    "LOOK_FACTOR",
+    "LOOK_S_MAX",
+    "LOOK_S_MIN",
+    "PATIENCE_S",
+    "Action",
     "Answer",
     "Changes",
     "Chunk",
     "Client",
     "ClientError",
     "Fields",
+    "Group",
     "Job",
     "NotFound",
     "PolicyFields",
@@ -46,23 +69,6 @@ __all__ = [
 # One answer of the scheduler that is not asked to wait.
 ANSWER_S_MAX: Final = 30.0
 
-# How long the scheduler holds an answer about what has yet to come: output, a job's end.
-HOLD_S: Final = 20.0
-
-# Between two looks at a job: from the first to the last, each longer than the one before by the factor.
-LOOK_S_MIN: Final = 0.05
-LOOK_S_MAX: Final = 1.0
-LOOK_FACTOR: Final = 1.5
-
-# The pause after a look at many jobs, as a multiple of the time that it took: the scheduler has others to serve.
-LOOK_SHARE: Final = 4
-
-# Who waits for a job, or submits one, outlives a scheduler that is started again within this time.
-PATIENCE_S: Final = 60.0
-
-# Up to so many jobs are looked at one by one, more by the lists of those that have not ended.
-LOOKS_MAX: Final = 16
-
 # What one request takes and gives: jobs, bytes and JSON values of a submit (the scheduler's bounds are 16 MiB and
 # 700,000 values), rows of a list.
 JOBS_MAX: Final = 10_000
@@ -75,10 +81,6 @@ NAME_CHARS: Final = 60
 
 Stream = Literal["stdout", "stderr"]
 View = dict[str, Any]
-
-
-class WaitTimeout(ClientError, TimeoutError):
-    """What was waited for did not come in the time given."""
 
 
 class Chunk(NamedTuple):
@@ -194,9 +196,18 @@ class Job:
 
     def wait(self, timeout: float | None = None) -> Self:
         """Return when the job has ended, whichever way. Raises WaitTimeout after so many seconds."""
-        for _ in self._client.as_completed([self], timeout):
-            pass
-        return self
+        deadline = math.inf if timeout is None else time.monotonic() + timeout
+        pause_s = LOOK_S_MIN
+        while True:
+            begin = time.monotonic()
+            if self.refresh(PATIENCE_S, max(0.0, min(HOLD_S, deadline - begin))).done:
+                return self
+            left_s = deadline - time.monotonic()
+            if left_s <= 0:
+                raise WaitTimeout(f"job {self.id} had not ended after {timeout:g} s")
+            # A scheduler that holds no more answers is asked less often.
+            pause_s = min(pause_s * LOOK_FACTOR, LOOK_S_MAX)
+            time.sleep(min(pause_s, left_s))
 
     def logs(self, stream: Stream = "stdout") -> str:
         """What its last run wrote, as far as it is known and kept; what is no UTF-8 is replaced."""
@@ -348,42 +359,61 @@ class Client:
 
         Outlives a scheduler that starts again. Raises WaitTimeout when not all have ended after `timeout` seconds.
         """
-        deadline = None if timeout is None else time.monotonic() + timeout
-        known = (job if isinstance(job, Job) else Job(self, {"id": job, "status": "pending"}) for job in jobs)
-        waiting = {job.id: job for job in known}
-        pause_s = LOOK_S_MIN
-        while True:
-            begin = time.monotonic()
-            left_s = math.inf if deadline is None else deadline - begin
-            # Of a single job the scheduler says by itself when it has ended.
-            hold_s = max(0.0, min(HOLD_S, left_s)) if len(waiting) == 1 else 0.0
-            ended = [job for job in self._ended(waiting) if job.refresh(PATIENCE_S, hold_s).done]
-            cost_s = time.monotonic() - begin
-            for job in ended:
-                del waiting[job.id]
-                yield job
-            if not waiting:
-                return
-            pause_s = LOOK_S_MIN if ended else min(pause_s * LOOK_FACTOR, LOOK_S_MAX)
-            # A look that costs the scheduler much is not repeated at once; holding one costs it nothing.
-            sleep_s = pause_s if hold_s else max(pause_s, LOOK_SHARE * cost_s)
-            left_s -= cost_s
-            if left_s <= 0:
-                raise WaitTimeout(f"{len(waiting)} of the jobs had not ended after {timeout:g} s")
-            time.sleep(min(sleep_s, left_s))
+        known = {job if isinstance(job, int) else job.id: job for job in jobs}
+        if len(known) == 1:
+            # Its answer is held, and brings the job itself.
+            yield from (self._job(job).wait(timeout) for job in known.values())
+            return
+        for _, ended in self.ended(spans.of_numbers(known), timeout):
+            for number in ended:
+                yield self._job(known[number]).refresh(PATIENCE_S)
 
-    def _ended(self, waiting: Mapping[int, Job]) -> list[Job]:
-        """Those of the jobs that may have ended. A job can pass from one list to the other while both are read."""
-        if len(waiting) <= LOOKS_MAX:
-            return list(waiting.values())
-        oldest = min(waiting)
-        live = set()
-        for status in ("pending", "running"):
-            for job in self.jobs(status, patience_s=PATIENCE_S):
-                if job.id < oldest:
-                    break
-                live.add(job.id)
-        return [job for job in waiting.values() if job.id not in live]
+    def _job(self, job: Job | int) -> Job:
+        return Job(self, {"id": job, "status": "pending"}) if isinstance(job, int) else job
+
+    def wait(self, jobs: Iterable[Job | int], timeout: float | None = None) -> dict[int, str]:
+        """Return when all of the jobs have ended, with the status of each by its number.
+
+        Raises WaitTimeout after `timeout` seconds, NotFound. A failed job is no error.
+        """
+        numbers = spans.of_numbers(job if isinstance(job, int) else job.id for job in jobs)
+        return {number: status for status, ended in self.ended(numbers, timeout) for number in ended}
+
+    def ended(self, jobs: Spans, timeout: float | None = None) -> Iterator[tuple[str, Spans]]:
+        """The jobs by status, as they end, each job once. Raises as `wait` does."""
+        return many.ended(self.ask, jobs, timeout)
+
+    def unfinished(self, owner: str | None = "me") -> Spans:
+        """The jobs of an owner that have not ended, None for those of all owners, without recurring jobs."""
+        jobs = Spans()
+        for status, group in many.unfinished(self.ask, owner).items():
+            if group.size == len(group.jobs):
+                jobs |= group.jobs
+            else:
+                found = self.jobs(status, owner=owner)
+                jobs |= spans.of_numbers(job.id for job in found if job.schedule is None)
+        return jobs
+
+    def cancel(self, jobs: Iterable[Job | int]) -> dict[str, Group]:
+        """Cancel many jobs by one call. Returns what became of them: `done`; `ending` while workers end their runs;
+        `finished` for those that had ended before; `not_owner`; `unknown_job`. Empty groups are left out.
+        """
+        return self.bulk("cancel", spans.of_numbers(job if isinstance(job, int) else job.id for job in jobs))
+
+    def bulk(
+        self,
+        action: Action,
+        jobs: Spans | None,
+        *,
+        owner: str | None = "me",
+        status: str | None = None,
+        cancel: bool = False,
+    ) -> dict[str, Group]:
+        """Do something to many jobs, as POST /jobs/bulk of docs/rest.md does. `jobs` None: all jobs of `owner`, and
+        with `owner` None of all owners. Repeated for a minute when the answer is lost; what had been done by then is
+        counted as `finished`.
+        """
+        return many.bulk(self.ask, action, jobs, owner, status, cancel=cancel)
 
     def run(self, run_id: int) -> View:
         """A run as REST shows it. Raises NotFound."""
@@ -443,14 +473,16 @@ class Client:
         patience_s: float = 0.0,
         hold_s: float = 0.0,
         key: str | None = None,
+        repeatable: bool = False,
     ) -> Answer:
-        """One request; any path of docs/rest.md. `key`: the Idempotency-Key of a submit. Raises Unreachable, NotFound,
-        Refused.
+        """One request; any path of docs/rest.md. `key`: the Idempotency-Key of a submit. `repeatable`: doing it twice
+        does no harm, as with every GET. Raises Unreachable, NotFound, Refused.
 
         A read that finds no scheduler, or one that can't answer now, is tried again for patience_s. So is a submit with
         a key that may have been done, or can't be stored now; not one to an address where nobody has ever listened.
         """
-        assert method == "GET" or key is not None or not patience_s
+        repeatable |= method == "GET"
+        assert repeatable or key is not None or not patience_s
         given_up = time.monotonic() + patience_s
         pause_s = LOOK_S_MIN
         while True:
@@ -458,7 +490,7 @@ class Client:
                 return self._wire.send(method, path, body, ANSWER_S_MAX + hold_s, key)
             except (Unreachable, Refused) as error:
                 met = self._wire.met
-                again = _may_pass(error, met=met) if method == "GET" else _may_be_done(error, met=met)
+                again = _may_pass(error, met=met) if repeatable else _may_be_done(error, met=met)
                 if key is not None and isinstance(error, Refused):
                     pause_s = max(pause_s, error.retry_after_s or 0.0)
                 if not again or time.monotonic() + pause_s > given_up:

@@ -368,8 +368,23 @@ TOKEN_SCHEDULES_MAX = 10_000
 # Names, or patterns of names, of workers that a token may be bound to. More is 400.
 TOKEN_WORKERS_MAX = 64
 
-# Jobs of a revoked token that one turn looks at, to end those that live. The next turns look at the rest.
-END_JOBS_MAX = 500
+# --- Many jobs by one call --------------------------------------------------------------------------------------------
+
+# Jobs that one turn looks at for a call on many jobs, and as many to end those of a revoked token. The next turns look
+# at the rest. 500 cancels take 30 to 60 ms.
+BULK_JOBS_MAX = 500
+
+# How long one POST /jobs/bulk goes on. An answer after that time has `next`, from where the caller continues.
+BULK_MS_MAX = 20_000
+
+# Jobs that one call may name by their numbers. A call that waits holds one byte for each of them. More is 413.
+SELECTED_JOBS_MAX = 1_000_000
+
+# Spans of job numbers (`1-5000,7001` has two) in one list of an answer. A longer list is cut; its count is not.
+SPANS_SHOWN_MAX = 10_000
+
+# Events that one look of a waiting call reads. The next look, or the next call, reads the rest.
+WAIT_EVENTS_MAX = 10_000
 
 # --- Waiting ----------------------------------------------------------------------------------------------------------
 

@@ -31,6 +31,18 @@ TOKEN_BYTES_MAX: Final = 4096
 _NEXT: Final = re.compile(r'<(/[^<>]*)>; rel="next"')
 
 
+# How long the scheduler holds an answer about what has yet to come: output, a job's end.
+HOLD_S: Final = 20.0
+
+# Between two looks at a job: from the first to the last, each longer than the one before by the factor.
+LOOK_S_MIN: Final = 0.05
+LOOK_S_MAX: Final = 1.0
+LOOK_FACTOR: Final = 1.5
+
+# A scheduler that is started again within this time is waited for.
+PATIENCE_S: Final = 60.0
+
+
 class ClientError(Exception):
     """The scheduler could not be asked, or said no. The text is one sentence for a person."""
 

@@ -9,7 +9,7 @@ import pytest
 
 from tests.contract.base import NOW, W1, Base
 from zsched.model import JobId, JobSpec, RunStatus, Scope, Token
-from zsched.store.contract import Ending
+from zsched.store.contract import Cancelled, Ending, Target
 
 ANN, BOB = "user:ann", "token:bob"
 JOB = JobSpec(name="job", command="true")
@@ -106,9 +106,12 @@ def test_what_is_asked_of_an_owner_comes_from_an_index(base: Base) -> None:
         sql.JOBS_BY_OWNER: ((ANN, 10, 10, 0), "jobs_by_owner (owner_id=? AND rowid<?)"),
         sql.JOBS_BY_OWNER_AND_STATUS: ((ANN, "pending", 10, 10, 0), "jobs_by_status (status=? AND job_id<?)"),
         sql.COUNT_METERED: ((ANN, 10), "INDEX jobs_metered (owner_id=? AND status=?)"),
-        sql.OWNED_FROM: ((ANN, 0, 10), "jobs_by_owner (owner_id=? AND rowid>?)"),
+        sql.LIVE_OF: ((ANN, "pending", 5, 10), "jobs_by_status (status=? AND job_id>?)"),
+        sql.LIVE: (("pending", 5, 10), "jobs_by_status (status=? AND job_id>?)"),
+        sql.UNFINISHED: ((), "jobs_by_status (status=?)"),
+        sql.UNFINISHED_OF: ((ANN,), "jobs_by_status (status=?)"),
         sql.COUNT_LIVE_OF: ((ANN,), "jobs_by_status (status=?)"),
-        sql.RECURRING_OF: ((ANN, 10), "jobs_recurring (owner_id=?)"),
+        sql.RECURRING_OF: ((ANN, 5, 10), "jobs_recurring (owner_id=? AND rowid>?)"),
         sql.COUNT_RECURRING_OF: ((ANN, 10), "jobs_recurring (owner_id=?)"),
     }
     for statement, (given, index) in plans.items():
@@ -140,10 +143,12 @@ def test_recurring_jobs_are_counted_and_listed_until_their_schedule_ends(base: B
     submit(base, BOB, 2)
     submit(base, ANN, 1, CRON)
     assert [base.store.count_recurring(BOB, most) for most in (2, 10)] == [2, 3]
-    assert base.store.recurring(BOB, 2) == crons[:2]
+    assert recurring(base, BOB, 2) == crons[:2]
+    assert recurring(base, BOB, 10, after=crons[0]) == crons[1:]
+    assert len(recurring(base, None, 10)) == 4
     assert base.store.end_schedule(crons[0], "eve", NOW + 5)
     assert not base.store.end_schedule(crons[0], "eve", NOW + 6)
-    assert base.store.recurring(BOB, 10) == crons[1:]
+    assert recurring(base, BOB, 10) == crons[1:]
     base.turn()
     reader = base.open_door()
     assert reader.left(BOB) == (2, 2)
@@ -159,19 +164,61 @@ def test_a_job_without_a_schedule_has_none_to_end(base: Base) -> None:
     assert not base.store.end_schedule(JobId(99), "eve", NOW)
 
 
-def test_jobs_of_an_owner_are_walked_in_order_with_whether_they_live(base: Base) -> None:
+def recurring(base: Base, owner: str | None, count: int, after: int = 0) -> list[JobId]:
+    return [target.job_id for target in base.store.recurring(owner, JobId(after), count)]
+
+
+def test_all_recurring_jobs_are_found_without_a_look_at_all_jobs(base: Base) -> None:
+    from zsched.store import sql
+
+    steps = [row[-1] for row in base.rows(f"EXPLAIN QUERY PLAN {sql.RECURRING}", 5, 10)]
+    assert any("INDEX jobs_recurring" in step for step in steps), steps
+
+
+def test_live_jobs_are_walked_in_the_order_of_their_numbers(base: Base) -> None:
     one, two, three = submit(base, ANN, 3)
-    submit(base, BOB, 2)
-    (cron,) = submit(base, ANN, 1, CRON)
+    others = submit(base, BOB, 2)
+    submit(base, ANN, 1, CRON)
     base.turn()
     ended, running = base.claim(W1, count=2)
     base.finish(ended.run_id)
     base.store.settle(NOW)
-    assert running.job_id == two
-    expected = [(one, False), (two, True), (three, True), (cron, False)]
-    assert base.store.owned(ANN, JobId(0), 100) == expected
-    assert base.store.owned(ANN, one, 2) == expected[1:3]
-    assert base.store.owned(ANN, cron, 100) == []
+    assert (ended.job_id, running.job_id) == (one, two)
+    expected = [Target(two, ANN, RunStatus.RUNNING), Target(three, ANN, RunStatus.PENDING)]
+    assert base.store.live(ANN, JobId(0), 100) == expected
+    assert base.store.live(ANN, JobId(0), 1) == expected[:1]
+    assert base.store.live(ANN, two, 100) == expected[1:]
+    assert base.store.live(ANN, three, 100) == []
+    assert [target.job_id for target in base.store.live(None, two, 100)] == [three, *others]
+    assert base.store.between(one, three, 2) == [Target(one, ANN, RunStatus.SUCCESS), *expected[:1]]
+
+
+def test_a_reader_tells_the_status_of_many_jobs_and_which_events_speak_of_them(base: Base) -> None:
+    one, two, three = submit(base, ANN, 3)
+    (other,) = submit(base, BOB)
+    submit(base, ANN, 1, CRON)
+    base.turn()
+    reader = base.open_door()
+    position = reader.last_event()
+    base.finish(base.claim(W1, count=1)[0].run_id)
+    base.turn()
+    assert list(reader.statuses_between(one, two)) == [(one, RunStatus.SUCCESS), (two, RunStatus.PENDING)]
+    assert (reader.status(one), reader.status(JobId(99))) == (RunStatus.SUCCESS, None)
+    assert sorted(reader.unfinished(ANN)) == [two, three]
+    assert sorted(reader.unfinished(None)) == [two, three, other]
+    events = reader.jobs_of_events(position, 100)
+    assert [job_id for _, job_id in events if job_id is not None] == [one, one]
+    assert reader.jobs_of_events(position, 1) == events[:1]
+    assert reader.last_event() == events[-1][0]
+    reader.close()
+
+
+def test_a_cancel_of_a_job_that_has_ended_changes_nothing(base: Base) -> None:
+    (job,) = submit(base, ANN)
+    base.finish(base.claim(W1, count=1)[0].run_id)
+    before = base.store.rows_changed
+    assert base.store.cancel(job, "eve", NOW) == Cancelled(0, [])
+    assert base.store.rows_changed == before
 
 
 # --- tokens ---

@@ -163,5 +163,5 @@ def test_a_paused_schedule_is_still_its_owners_and_an_ended_one_is_not(base: Bas
     fires, paused, ended = base.store.submit([spec] * 3, [NOW] * 3, "test", NOW, owner="token:ci")
     base.store.pause_schedule(paused, "ann", NOW)
     base.store.end_schedule(ended, "ann", NOW)
-    assert base.store.recurring("token:ci", 10) == [fires, paused]
+    assert [target.job_id for target in base.store.recurring("token:ci", JobId(0), 10)] == [fires, paused]
     assert base.store.count_recurring("token:ci", 10) == 2

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Set
 from dataclasses import dataclass, field, replace
 from functools import partial
+from itertools import chain
 from random import Random
 from typing import Final
 
@@ -15,6 +16,9 @@ from tests.sim.story import Story
 from tests.sim.timeline import Timeline
 from tests.sim.violation import Violation
 from zsched.dispatcher.commands import (
+    Action,
+    Bulk,
+    BulkDone,
     Cancel,
     EditJob,
     EndSchedule,
@@ -24,9 +28,11 @@ from zsched.dispatcher.commands import (
     PauseSchedule,
     ResumeSchedule,
     ReusedError,
+    Selection,
     Submit,
 )
 from zsched.model import Backoff, Caller, JobEdit, JobId, JobSpec, OnDisconnect, OnLost, Policy
+from zsched.spans import Spans, of_numbers
 from zsched.store.contract import Submitted
 
 # It may act on its own jobs only.
@@ -92,6 +98,8 @@ class Client:
         self._habit = Random(chance.random())
         # The same for what it does to schedules.
         self._whim = Random(repr(chance.getstate()))
+        # The same for what it cancels by one call.
+        self._sweep = Random(f"bulk {chance.getstate()}")
         self._story = story
         self._poison = poison
         # Whether most of its jobs may start only once, and which.
@@ -275,6 +283,9 @@ class Client:
         if not known:
             return
         job_id = self._chance.choice(known[-8:])
+        if self._sweep.random() < 0.3:
+            self._cancel_many(known[-self._sweep.randint(1, 8) :])
+            return
         one = self.jobs[job_id]
         one.cancel_asked = True
 
@@ -289,6 +300,29 @@ class Client:
 
         self._story.tell("client", "cancels job %d", job_id)
         self._scheduler.call(self._path, Cancel(JobId(job_id), CLIENT), on_answer)
+
+    def _cancel_many(self, jobs: list[int]) -> None:
+        """Some jobs by one call: each is cancelled, or has ended."""
+        for job_id in jobs:
+            self.jobs[job_id].cancel_asked = True
+
+        def on_answer(answer: Answer) -> None:
+            self._story.tell("client", "cancel of jobs %s: %s", of_numbers(jobs), _short(answer))
+            met = answer.reply.outcomes if isinstance(answer, Done) and isinstance(answer.reply, BulkDone) else {}
+            if isinstance(answer, Done) and (
+                met.keys() - {"done", "ending", "finished"} or sorted(chain(*met.values())) != sorted(jobs)
+            ):
+                raise Violation(f"a cancel of the jobs {of_numbers(jobs)} was answered: {_short(answer)}")
+            for job_id in jobs:
+                one = self.jobs[job_id]
+                finished = job_id in met.get("finished", Spans())
+                one.cancel_acked = isinstance(answer, Done) and not finished
+                one.cancel_possible |= not isinstance(answer, Undone | Refused) and not finished
+                one.cancel_asked = not isinstance(answer, Undone | Refused) and not finished
+
+        self._story.tell("client", "cancels jobs %s", of_numbers(jobs))
+        command = Bulk(Action.CANCEL, Selection(of_numbers(jobs)), CLIENT, JobId(0))
+        self._scheduler.call(self._path, command, on_answer)
 
 
 def _short(answer: Answer) -> str:

@@ -22,7 +22,18 @@ from unittest.mock import patch
 
 from tests.sim.machine import Machine
 from tests.sim.runner import run_seed
-from zsched.dispatcher import Dispatcher, arrival, foreign, losses, owners, placement, polling, recurrence, retries
+from zsched.dispatcher import (
+    Dispatcher,
+    arrival,
+    bulk,
+    foreign,
+    losses,
+    owners,
+    placement,
+    polling,
+    recurrence,
+    retries,
+)
 from zsched.dispatcher.hearing import Hearing
 from zsched.dispatcher.session import Sessions
 from zsched.loop import Loop
@@ -323,8 +334,12 @@ _MUTANTS: Final = (
         (Jobs, "cancel", "self._execute(sql.MARK_CANCELLED, (actor, now_ms, job_id))", "pass"),
     ),
     mutant("a job is stored without its owner", (Jobs, "submit", "self._owner_id(owner) if owner else None", "None")),
-    mutant("nobody may act on its own job", (owners, "find_job", "not _owns(by, job)", "True")),
-    mutant("a refused cancel leaves its traces", (Loop, "_do", "with self._store.attempt():", "if True:")),
+    mutant("nobody may act on its own job", (owners, "may_act", "by.all_jobs or _owns(by, owner)", "by.all_jobs")),
+    mutant("a cancel marks a job that has ended", (Jobs, "cancel", "if pending or running:", "if True:")),
+    mutant(
+        "a bulk cancel passes jobs over",
+        (bulk, "_act", "cancel(target.job_id, actor, now)\n        return met", "'done'\n        return met"),
+    ),
     # --- the turn ---
     mutant(
         "frames are sent before the commit",

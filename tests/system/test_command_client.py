@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from zsched import spans
 from zsched.client import PATIENCE_S, Chunk, Client, ClientError, NotFound, Refused, Unreachable, WaitTimeout
 from zsched.commands import submit, watching
 
@@ -267,20 +268,100 @@ def test_who_waits_outlives_a_scheduler_that_can_not_answer_for_a_while(stub: St
 
 def test_a_wait_that_takes_too_long_says_so(stub: Stub, client: Client) -> None:
     stub.answer = lambda *_: as_json(job(1, "running"))
-    with pytest.raises(WaitTimeout, match=r"1 of the jobs had not ended after 0\.1 s"):
+    with pytest.raises(WaitTimeout, match=r"job 1 had not ended after 0\.1 s"):
         client.get(1).wait(timeout=0.1)
 
 
-def test_jobs_come_in_the_order_in_which_they_end(stub: Stub, client: Client) -> None:
-    looks = {1: 0, 2: 0}
+def waited(**groups: object) -> Reply:
+    """An answer of POST /jobs/wait: the position, and the numbers of each status as a text."""
+    counted = {
+        name: {"count": len(spans.parse(jobs.split(","), 10**6)), "jobs": jobs}
+        for name, jobs in groups.items()
+        if isinstance(jobs, str)
+    }
+    return as_json({"next": groups["next"], **counted})
 
-    def answer(_method: str, path: str, _body: bytes) -> Reply:
-        number = job_of(path)
-        looks[number] += 1
-        return as_json(job(number, "success" if looks[number] > (2 if number == 1 else 1) else "running"))
+
+def asked_to_wait(stub: Stub, *answers: Reply) -> list[dict[str, Any]]:
+    """The stub answers waits by these in turn, and has each job as it ended; returns where the bodies of waits go."""
+    bodies: list[dict[str, Any]] = []
+    left = iter(answers)
+
+    def answer(_method: str, path: str, body: bytes) -> Reply:
+        if path == "/jobs/wait":
+            bodies.append(json.loads(body))
+            return next(left)
+        return as_json(job(job_of(path), "success"))
 
     stub.answer = answer
-    assert [done.id for done in client.as_completed([1, 2])] == [2, 1]
+    return bodies
+
+
+def test_jobs_come_in_the_order_in_which_they_end(stub: Stub, client: Client) -> None:
+    bodies = asked_to_wait(
+        stub,
+        waited(next=7, pending="1-2", success="3"),
+        waited(next=9, failed="2"),
+        waited(next=9),
+        waited(next=9, pending="1"),
+        waited(next=12, cancelled="1"),
+    )
+    assert [done.id for done in client.as_completed([1, 2, 3])] == [3, 2, 1]
+    # After news only what is new is asked for; when nothing came, everything once more: the scheduler may have been
+    # started again on an older database.
+    assert [(body["select"], body.get("after")) for body in bodies] == [
+        ("1-3", None),
+        ("1-2", 7),
+        ("1", 9),
+        ("1", None),
+        ("1", None),
+    ]
+
+
+def test_what_an_answer_left_out_is_asked_for_again(stub: Stub, client: Client) -> None:
+    cut = as_json({"next": 7, "success": {"count": 5, "jobs": "1-3"}, "pending": {"count": 1, "jobs": "9"}})
+    bodies = asked_to_wait(stub, cut, waited(next=7, success="4-5", pending="9"), waited(next=8, success="9"))
+    assert client.wait([1, 2, 3, 4, 5, 9]) == dict.fromkeys((1, 2, 3, 4, 5, 9), "success")
+    assert [(body["select"], body.get("after")) for body in bodies] == [("1-5,9", None), ("4-5,9", None), ("9", 7)]
+
+
+def test_a_wait_for_many_that_takes_too_long_says_how_many_are_left(stub: Stub, client: Client) -> None:
+    stub.answer = lambda *_: waited(next=7, pending="1-2", success="3")
+    with pytest.raises(WaitTimeout, match=r"2 of the jobs had not ended after 0\.1 s"):
+        client.wait([1, 2, 3], timeout=0.1)
+
+
+def test_a_job_that_does_not_exist_ends_a_wait_for_many(stub: Stub, client: Client) -> None:
+    stub.answer = lambda *_: waited(next=7, pending="1", unknown_job="2-3")
+    with pytest.raises(NotFound, match="there is no job 2-3"):
+        client.wait([1, 2, 3])
+
+
+def test_who_waits_for_many_outlives_a_scheduler_that_can_not_answer_for_a_while(stub: Stub, client: Client) -> None:
+    stub.answer = replies(
+        waited(next=7, pending="1-2"), None, problem(503, "unavailable"), waited(next=7, success="1-2")
+    )
+    assert client.wait([1, 2]) == {1: "success", 2: "success"}
+
+
+def test_a_bulk_call_goes_on_until_all_is_done(stub: Stub, client: Client) -> None:
+    """Also when an answer is lost: a cancel that is repeated does no harm."""
+    bodies = []
+    first = as_json({"action": "cancel", "done": {"count": 2, "jobs": "1-2"}, "next": 2})
+    second = as_json({"action": "cancel", "done": {"count": 1, "jobs": "3"}, "finished": {"count": 1, "jobs": "4"}})
+    answers = replies(first, None, second)
+
+    def answer(method: str, path: str, body: bytes) -> Reply:
+        bodies.append(json.loads(body))
+        return answers(method, path, body)
+
+    stub.answer = answer
+    met = client.cancel([1, 2, 3, 4])
+    assert {name: (group.size, str(group.jobs)) for name, group in met.items()} == {
+        "done": (3, "1-3"),
+        "finished": (1, "4"),
+    }
+    assert [body["after"] for body in bodies] == [0, 2, 2]
 
 
 def test_the_answer_about_a_single_job_is_held_until_it_ends(stub: Stub, client: Client) -> None:
@@ -289,29 +370,6 @@ def test_the_answer_about_a_single_job_is_held_until_it_ends(stub: Stub, client:
     assert [path for _, path in stub.asked][:2] == ["/jobs/1", "/jobs/1?wait=5.000s"]
     (left_s,) = (float(path.removeprefix("/jobs/1?wait=").removesuffix("s")) for _, path in stub.asked[2:])
     assert 4 < left_s < 5
-
-
-def test_many_jobs_are_waited_for_by_lists_and_each_end_is_asked_for(stub: Stub, client: Client) -> None:
-    # What the list of those that run has, look by look. In the first one it has none, as happens to who reads the
-    # lists while jobs pass from one to the other; strangers' older jobs, where reading can stop, stand at the end.
-    lists = iter([[], list(range(30, -970, -1)), list(range(30, 19, -1)), []])
-    looks = 0
-
-    def answer(_method: str, path: str, _body: bytes) -> Reply:
-        nonlocal looks
-        if "status=pending" in path:
-            return as_json([])
-        if "status=running" in path:
-            looks += 1
-            found = [job(number, "running") for number in next(lists)]
-            return as_json(found, Link=following("/jobs?more")) if len(found) == 1_000 else as_json(found)
-        return as_json(job(job_of(path), "success" if looks > 2 else "running"))
-
-    stub.answer = answer
-    assert [done.id for done in client.as_completed(range(1, 31))] == list(range(1, 31))
-    assert ("GET", "/jobs?more") not in stub.asked
-    # Each is asked for when no list has it: all, none, 19, and the other 11.
-    assert sum(path.startswith("/jobs/") for _, path in stub.asked) == 60
 
 
 def test_pages_of_a_list_are_asked_for_as_they_are_taken(stub: Stub, client: Client) -> None:

@@ -22,7 +22,7 @@ from tests.unit.world import TEST
 from zsched import loop as loop_module
 from zsched import protocol
 from zsched.dispatcher import Dispatcher
-from zsched.dispatcher.commands import Cancel, Made, NotFoundError, Submit
+from zsched.dispatcher.commands import Cancel, EndSchedule, Made, NotFoundError, Submit
 from zsched.inbox import ClosedError, Inbox
 from zsched.limits import FRAME_FROM_WORKER_BYTES_MAX
 from zsched.loop import Loop, clock
@@ -693,6 +693,18 @@ def test_a_bug_in_one_command_is_told_to_its_caller_alone(scheduler: Scheduler) 
     with pytest.raises(ValueError, match="a bug of ours"):
         scheduler.submit()
     assert scheduler.submit() == [1]
+
+
+def test_a_bug_in_the_middle_of_a_command_undoes_all_of_it(scheduler: Scheduler) -> None:
+    cron = JobSpec(name="a", command="true", schedule="0 0 1 1 *", run_now=True)
+    reply = scheduler.inbox.call(Submit((cron,), TEST))
+    assert isinstance(reply, Made)
+    scheduler.store.before["cancel"] = fail(ValueError("a bug of ours"))
+    with pytest.raises(ValueError, match="a bug of ours"):
+        scheduler.inbox.call(EndSchedule(reply.ids[0], TEST, cancel=True))
+    job = scheduler.reader.job(reply.ids[0])
+    assert job is not None
+    assert job.ended_ms is None
 
 
 # --- workers that are gone ---

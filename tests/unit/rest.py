@@ -27,6 +27,7 @@ from zsched.api.context import Context, Facts
 from zsched.api.gate import LOCAL_ADDRESS, PEER_UID, Trust
 from zsched.dispatcher import Dispatcher
 from zsched.inbox import Inbox
+from zsched.live import Live
 from zsched.loop import Loop, clock
 from zsched.port import Port
 from zsched.store.sqlite import SqliteEngine, open_reader
@@ -50,9 +51,11 @@ class Rest:
         trust: Trust | None = None,
         server_key: str = "",
         zmq_host: str = "127.0.0.1",
+        threads: int = 1,
     ) -> None:
         """`pages_free`: how many pages (4 KiB) the database may still grow by, as on a disk that is nearly full;
-        `server_key`: with one, whoever enrols has to bring a key of its own.
+        `server_key`: with one, whoever enrols has to bring a key of its own. `threads`: how many callers there can be
+        at the same time, half of whom may wait.
         """
         self.path = folder / "scheduler.db"
         self._timeout_ms = timeout_ms
@@ -62,7 +65,8 @@ class Rest:
         self._server_key = server_key
         self._zmq_host = zmq_host
         self.zmq: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
-        self.inbox = Inbox(callers_max=1)
+        self.inbox = Inbox(callers_max=threads)
+        self.live = Live(waiters_max=threads // 2)
         self._running = threading.Event()
         self._thread = threading.Thread(target=self._run, name="loop")
         self._loop: Loop | None = None
@@ -79,7 +83,7 @@ class Rest:
             db=self.db, zmq_host=self._zmq_host, zmq_port=5555, ready=lambda: self.ready, server_key=self._server_key
         )
         self.context = Context(
-            self.inbox, partial(open_reader, self.path), facts, trust=self._trust, seen_ms=self._seen_ms
+            self.inbox, partial(open_reader, self.path), facts, self.live, self._trust, seen_ms=self._seen_ms
         )
         self.app = make_app(self.context)
         return self
@@ -118,7 +122,7 @@ class Rest:
                 pending_max=self._pending_max,
             )
             self.db = store.identity
-            self._loop = Loop(store, dispatcher, port, self.inbox)
+            self._loop = Loop(store, dispatcher, port, self.inbox, self.live)
             self._seen_ms = dispatcher.seen_ms
             self._running.set()
             self._loop.run()

@@ -34,20 +34,22 @@ def job(status: str, **run: object) -> Job:
 @pytest.mark.parametrize(
     ("words", "expected"),
     [
-        (["12"], selection.Selection((12,))),
-        (["3-8"], selection.Selection((3, 4, 5, 6, 7, 8))),
-        (["1,4,9"], selection.Selection((1, 4, 9))),
-        (["9", "1-2,9", "7-7"], selection.Selection((9, 1, 2, 7))),
-        (["last"], selection.Selection((), last=True)),
-        (["all"], selection.Selection((), every=True)),
-        (["5,last"], selection.Selection((5,), last=True)),
+        (["12"], ([12], False, False)),
+        (["3-8"], ([3, 4, 5, 6, 7, 8], False, False)),
+        (["1,4,9"], ([1, 4, 9], False, False)),
+        (["9", "1-2,9", "7-7"], ([1, 2, 7, 9], False, False)),
+        (["last"], ([], True, False)),
+        (["all"], ([], False, True)),
+        (["5,last"], ([5], True, False)),
+        (["1-1000000"], (list(range(1, 1_000_001)), False, False)),
     ],
 )
-def test_a_selector_names_jobs(words: list[str], expected: selection.Selection) -> None:
-    assert selection.parse(words) == expected
+def test_a_selector_names_jobs(words: list[str], expected: tuple[list[int], bool, bool]) -> None:
+    ids, last, every = selection.parse(words)
+    assert (list(ids), last, every) == expected
 
 
-@pytest.mark.parametrize("word", ["", "x", "-3", "3-", "1,,2", "1.5", "8-3", "LAST", "0-99999999999", "1-100001", "²"])
+@pytest.mark.parametrize("word", ["", "x", "-3", "3-", "1,,2", "1.5", "8-3", "LAST", "0-99999999999", "1-1000001", "²"])
 def test_what_names_no_jobs_or_too_many_is_refused(word: str) -> None:
     with pytest.raises(ValueError, match=r"names no jobs|runs backwards|are too many"):
         selection.parse([word])
@@ -62,12 +64,6 @@ def test_where_one_job_is_meant_a_selector_of_several_is_refused(word: str) -> N
 @pytest.mark.parametrize("word", ["12", "7-7", "last"])
 def test_where_one_job_is_meant_any_selector_of_one_will_do(word: str) -> None:
     selection.single(word)
-
-
-@pytest.mark.parametrize(("ids", "expected"), [([], ""), ([5], "5"), ([3, 4, 5, 9, 11, 12], "3-5,9,11-12")])
-def test_numbers_are_written_as_a_selector_that_reads_back(ids: list[int], expected: str) -> None:
-    assert selection.written(ids) == expected
-    assert not ids or selection.parse([expected]).ids == tuple(ids)
 
 
 # Command lines.

@@ -21,7 +21,7 @@ from zsched.dispatcher.commands import (
     TooManyError,
     UseToken,
 )
-from zsched.limits import END_JOBS_MAX, WINDOW_PER_SLOT_MAX
+from zsched.limits import BULK_JOBS_MAX, WINDOW_PER_SLOT_MAX
 from zsched.model import Caller, JobId, JobSpec, KeyOrigin, RunStatus, Scope, Token, WorkerId
 from zsched.protocol import Cancel as CancelFrame
 from zsched.protocol import Ready
@@ -293,13 +293,13 @@ def pending_runs(world: World) -> int:
 
 def test_many_jobs_are_ended_in_bounded_turns(world: World) -> None:
     ci = token(world, "ci")
-    submit(world, ci, *[JOB] * (2 * END_JOBS_MAX + 5), *[CRON] * 7)
+    submit(world, ci, *[JOB] * (2 * BULK_JOBS_MAX + 5), *[CRON] * 7)
     left = [pending_runs(world)]
     world.ask(RevokeToken("ci", ADMIN, jobs=True))
     while world.store.access.ending() is not None:
         assert world.next_tick_ms == world.mono_ms, "the next turn comes at once"
         before, left = left, [*left, pending_runs(world)]
-        assert before[-1] - left[-1] <= END_JOBS_MAX
+        assert before[-1] - left[-1] <= BULK_JOBS_MAX
         world.turn()
     assert len(left) >= 3
     live = world.engine.execute("SELECT count(*) FROM runs WHERE status = 'pending'")
@@ -312,7 +312,7 @@ def test_many_jobs_are_ended_in_bounded_turns(world: World) -> None:
 @pytest.mark.parametrize("trouble", ["restart", "rollback"])
 def test_the_end_of_jobs_survives(world: World, trouble: str) -> None:
     ci = token(world, "ci")
-    submit(world, ci, *[JOB] * (END_JOBS_MAX + 5))
+    submit(world, ci, *[JOB] * (BULK_JOBS_MAX + 5))
     world.ask(RevokeToken("ci", ADMIN, jobs=True))
     if trouble == "restart":
         world.restart()
@@ -323,7 +323,7 @@ def test_the_end_of_jobs_survives(world: World, trouble: str) -> None:
     assert world.engine.execute("SELECT count(*) FROM runs WHERE status = 'pending'") == [(0,)]
     # Each of them was cancelled once.
     events = world.engine.execute("SELECT count(*) FROM events WHERE was = 'pending' AND became = 'cancelled'")
-    assert events == [(END_JOBS_MAX + 5,)]
+    assert events == [(BULK_JOBS_MAX + 5,)]
 
 
 def test_jobs_of_a_token_revoked_before_can_be_ended_later(world: World) -> None:
@@ -354,6 +354,19 @@ def test_a_run_that_ends_in_the_same_turn_keeps_its_end(world: World) -> None:
     world.sent_to(w1.peer)
     assert world.states(job) == ["success/exit"]
     assert world.job(job).cancel_ms is None
+
+
+def test_jobs_submitted_in_the_turn_of_a_revocation_are_ended(world: World) -> None:
+    ci = token(world, "ci")
+
+    def work() -> None:
+        specs = (JOB, JobSpec(name="cron", command="true", schedule="* * * * *", run_now=True))
+        world.dispatcher.on_command(Submit(specs, ci), world.now)
+        world.dispatcher.on_command(RevokeToken("ci", ADMIN, jobs=True), world.now)
+
+    world.turn(work)
+    assert [world.states(JobId(number)) for number in (1, 2)] == [["cancelled/cancelled"]] * 2
+    assert world.job(JobId(2)).ended_ms is not None
 
 
 # --- slots of a key --------------------------------------------------------------------------------------------------

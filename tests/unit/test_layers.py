@@ -17,7 +17,7 @@ ROOT = Path(__file__).parents[2]
 
 # Who stands where, from the bottom up: a room, and the rooms below it that it may use. What is in one room may use the
 # rest of it. A module stands in the room with the longest name that it begins with; `zsched` itself holds the version.
-WORDS = ("zsched", "zsched.limits", "zsched.units", "zsched.rate")
+WORDS = ("zsched", "zsched.limits", "zsched.units", "zsched.rate", "zsched.spans")
 PURE = ("zsched.protocol", "zsched.matching", "zsched.schedule", "zsched.spec", "zsched.store.contract")
 # The parts of the agent: they are the worker's, and as deterministic as the agent itself.
 AGENT = (
@@ -35,6 +35,7 @@ ROOMS: dict[str, tuple[str, ...]] = {
     "zsched.limits": (),
     "zsched.units": (),
     "zsched.rate": (),
+    "zsched.spans": (),
     "zsched.logs": ("zsched.rate",),
     "zsched.notify": (),
     "zsched.files": (),
@@ -59,7 +60,8 @@ ROOMS: dict[str, tuple[str, ...]] = {
     "zsched.trust": ("zsched.peer",),
     "zsched.endpoint": ("zsched.limits", "zsched.peer", "zsched.trust"),
     "zsched.wire": ("zsched.endpoint", "zsched.files", "zsched.trust"),
-    "zsched.client": ("zsched.wire",),
+    "zsched.many": ("zsched.wire", "zsched.spans"),
+    "zsched.client": ("zsched.wire", "zsched.spans", "zsched.many"),
     "zsched.settings": (*WORDS, "zsched.endpoint"),
     "zsched.config": (*WORDS, "zsched.settings", "zsched.endpoint", "zsched.files"),
     "zsched.standard": (),

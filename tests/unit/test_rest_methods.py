@@ -19,6 +19,8 @@ from zsched.limits import KIB
 
 TAKEN = {
     "/jobs": {"GET", "HEAD", "POST"},
+    "/jobs/bulk": {"POST"},
+    "/jobs/wait": {"POST"},
     "/jobs/{job}": {"GET", "HEAD", "PATCH", "DELETE"},
     "/jobs/{job}/runs": {"GET", "HEAD"},
     "/jobs/{job}/cancel": {"POST"},

@@ -7,7 +7,7 @@ from typing import Final
 
 import falcon
 
-from zsched.api import access, events, foreign, jobs, openapi, problem, runs, status, workers
+from zsched.api import access, events, foreign, jobs, many, openapi, problem, runs, status, workers
 from zsched.api.context import Context
 from zsched.api.gate import Gate, Needs, Scopes
 from zsched.api.requests import Requests
@@ -23,6 +23,8 @@ ACT: Final = (Scope.SUBMIT, Scope.OPERATE)
 # none. Paths without a scope answer anybody.
 ROUTES: Final[tuple[tuple[str, Callable[[Context], object], Mapping[str, Scopes]], ...]] = (
     ("/jobs", jobs.Jobs, {"GET": READ, "POST": SUBMIT}),
+    ("/jobs/bulk", many.Bulk, {"POST": ACT}),
+    ("/jobs/wait", many.Wait, {"POST": READ}),
     ("/jobs/{job}", jobs.JobItem, {"GET": READ, "PATCH": ACT, "DELETE": ACT}),
     ("/jobs/{job}/runs", jobs.JobRuns, {"GET": READ}),
     ("/jobs/{job}/cancel", jobs.JobCancel, {"POST": ACT}),

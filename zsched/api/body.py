@@ -22,6 +22,7 @@ from zsched.limits import (
     BODY_BYTES_MAX,
     BODY_VALUES_MAX,
     NOTE_CHARS_MAX,
+    OWNER_CHARS_MAX,
     SLOTS_MAX,
     TOKEN_PENDING_MAX,
     TOKEN_SCHEDULES_MAX,
@@ -37,6 +38,9 @@ _MARKS: Final = b",:[{"
 _SPLIT_BYTES: Final = 64 * 1024
 _SURROGATE: Final = re.compile("[\ud800-\udfff]")
 _PATH: Final = re.compile(r"(?s)(.*?) - at `(?:key in )?\$(.*)`")
+
+# An owner as callers name it; the last two stand for callers that have no name (see owners.py).
+OWNER: Final = r"^((user|token):.+|me|local|anybody)\Z"
 
 Count = Annotated[int, Meta(ge=1, le=SLOTS_MAX)]
 Word = Annotated[str, Meta(max_length=64)]
@@ -85,6 +89,37 @@ class TokenBody(Struct, forbid_unknown_fields=True, frozen=True):
     slots_max: Count | None = None
 
 
+class SelectBody(Struct, forbid_unknown_fields=True, frozen=True, kw_only=True):
+    """Which jobs a call on many jobs is for. `select`: numbers, ranges such as `1-5000,7001`, or `all`, the caller's
+    own. `owner` leaves out the jobs of others; `all_owners`: `all` means the jobs of all owners.
+    """
+
+    select: str | tuple[Annotated[int, Meta(ge=1, le=INTEGER_MAX)], ...]
+    owner: Annotated[str, Meta(pattern=OWNER, max_length=OWNER_CHARS_MAX)] | None = None
+    all_owners: bool = False
+
+
+class BulkBody(SelectBody, frozen=True, kw_only=True):
+    """POST /jobs/bulk. Only jobs with this `status` and with a number above `after`. `cancel` is for `end`: also cancel
+    what is live.
+    """
+
+    action: Literal["cancel", "pause", "resume", "end"]
+    status: Literal["pending", "running", "success", "failed", "cancelled"] | None = None
+    cancel: bool = False
+    after: Annotated[int, Meta(ge=0, le=INTEGER_MAX)] = 0
+
+
+class WaitBody(SelectBody, frozen=True, kw_only=True):
+    """POST /jobs/wait. `until` any or all of the jobs have ended, but no longer than `timeout`. `after`: the number
+    `next` of an earlier answer; only what has happened since then counts.
+    """
+
+    timeout: str | Annotated[float, Meta(ge=0)] = "20s"
+    until: Literal["any", "all"] = "any"
+    after: Annotated[int, Meta(ge=0, le=INTEGER_MAX)] | None = None
+
+
 class LogBody(Struct, forbid_unknown_fields=True, frozen=True):
     """POST /jobs/{id}/log."""
 
@@ -101,6 +136,7 @@ _PATTERNS: Final = {
     tokens.NAME: "1 to 64 letters, digits and . _ - (a letter or digit first), unlike an id",
     tokens.WORKERS: "a worker's name, in which * stands for any characters and ? for one",
     USER_NAME.pattern: "a user's name: a letter, then letters, digits and . _ -",
+    OWNER: "me, user:NAME or token:NAME",
 }
 
 ShapeT = TypeVar("ShapeT", bound=Struct)

@@ -77,6 +77,9 @@ class Context:
             waiters_max,
             "Too many large request bodies are in work: try again later, or send smaller ones",
         )
+        # One step of a bulk call in each turn, and one large look at many jobs.
+        self.steps = Room(1, waiters_max, "Too many calls on many jobs are in work: try again later")
+        self.looks = Room(1, waiters_max, "Too many calls that wait for many jobs are in work: try again later")
         self._open_reader = open_reader
         self._local = threading.local()
 

@@ -7,12 +7,12 @@ import re
 from collections.abc import Generator
 from contextlib import closing
 from dataclasses import dataclass
-from typing import Final, NoReturn
+from typing import NoReturn
 
 import falcon
 
 from zsched.api import idempotency, views
-from zsched.api.body import LogBody, convert, parse, read, read_bytes
+from zsched.api.body import OWNER, LogBody, convert, parse, read, read_bytes
 from zsched.api.context import (
     Context,
     answer,
@@ -59,9 +59,6 @@ from zsched.spec import REQUIRED, EditBody, JobBody, Seal, SpecError, job_edit, 
 from zsched.store.contract import Reader, Submitted
 
 log = logging.getLogger(__name__)
-
-# An owner as callers name it; the last two stand for callers that have no name (see owners.py).
-OWNER: Final = r"^((user|token):.+|me|local|anybody)\Z"
 
 
 class Jobs:

@@ -15,9 +15,9 @@ import msgspec
 
 from zsched import __version__
 from zsched.api import shapes
+from zsched.api.body import OWNER
 from zsched.api.context import parameters
 from zsched.api.gate import Needs, Scopes
-from zsched.api.jobs import OWNER
 from zsched.api.operations import OPERATIONS, Operation
 from zsched.limits import (
     BACKOFF_MS_MAX,
@@ -201,6 +201,14 @@ _JOB: Final[Schema] = {
         "examples": ["10s", 10],
     },
 }
+_SELECT: Final[Schema] = {
+    "description": "The numbers of jobs as a text such as `1-5000,7001` or as an array; or `all`: the caller's own",
+    "anyOf": [
+        {"type": "string", "pattern": "^(all|[0-9]{1,16}(-[0-9]{1,16})?(,[0-9]{1,16}(-[0-9]{1,16})?)*)$"},
+        {"type": "array", "items": {"type": "integer", "minimum": 1}, "minItems": 1},
+    ],
+    "examples": ["1-5000,7001", [1, 2, 3], "all"],
+}
 # Z85 (ZeroMQ RFC 32).
 _KEY: Final[Schema] = {"pattern": r"^(|[0-9a-zA-Z.:+=^!/*?&<>()[\]{}@%$#-]{40})$"}
 
@@ -241,6 +249,13 @@ def document(needs: Needs) -> Schema:
     for pause, usual in (("initial", "5s"), ("max", "1h")):
         components["BackoffBody"]["properties"][pause] = {**_PAUSE, "default": usual}
     components["EnrolBody"]["properties"]["public_key"] |= _KEY
+    for name in ("BulkBody", "WaitBody"):
+        components[name]["properties"]["select"] = _SELECT
+    components["WaitBody"]["properties"]["timeout"] = {
+        "description": "A duration, or a number of seconds; more than 20 s is cut to that",
+        "anyOf": [_DURATION, {"type": "number", "minimum": 0}],
+        "default": "20s",
+    }
     components["TokenBody"]["properties"]["expires"] = {
         "description": f"A duration; {format_duration_ms(TOKEN_LIFE_MS_DEFAULT)} unless given",
         "anyOf": [_DURATION, {"const": NEVER}, {"type": "null"}],

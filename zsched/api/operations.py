@@ -56,6 +56,20 @@ OPERATIONS: Final[Mapping[str, Operation]] = {
         conflicts="The token has as many recurring jobs as it may have",
         once=True,
     ),
+    "POST /jobs/bulk": Operation(
+        "bulk",
+        "Cancel many jobs, or pause, resume or end many schedules",
+        shapes.BulkDone,
+        takes=body.BulkBody,
+        example={"action": "cancel", "select": "5001-6000,7001"},
+    ),
+    "POST /jobs/wait": Operation(
+        "wait",
+        "Wait until any or all of many jobs have ended",
+        shapes.Waited,
+        takes=body.WaitBody,
+        example={"select": "1-3", "timeout": "10ms"},
+    ),
     "GET /jobs/{job}": Operation(
         "get_job", "Look at a job and its last run", shapes.JobWithRun, query=("wait",), lacks=_NO_JOB
     ),

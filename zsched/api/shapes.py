@@ -85,6 +85,47 @@ class JobWithRun(Job, kw_only=True):
     why: Why | UnsetType = UNSET
 
 
+class Group(Struct):
+    """Some jobs: how many, and their numbers as a text such as `1-5000,7001`. The text of very many parts is cut; the
+    count is not.
+    """
+
+    count: Id
+    jobs: str
+
+
+class BulkDone(Struct, kw_only=True):
+    """What became of the jobs: `done`; `ending`: cancelled, and a worker still has to end the run. The others have the
+    code of the error that a call on the single job is answered with. With `next`, there are more jobs: send the same
+    request with `after` set to it.
+    """
+
+    action: Literal["cancel", "pause", "resume", "end"]
+    done: Group | UnsetType = UNSET
+    ending: Group | UnsetType = UNSET
+    finished: Group | UnsetType = UNSET
+    no_schedule: Group | UnsetType = UNSET
+    schedule_ended: Group | UnsetType = UNSET
+    live: Group | UnsetType = UNSET
+    not_owner: Group | UnsetType = UNSET
+    unknown_job: Group | UnsetType = UNSET
+    next: Id | UnsetType = UNSET
+
+
+class Waited(Struct, kw_only=True):
+    """The jobs by their status. With `after` in the request only those that have changed since then. `unknown_job`:
+    there are no such jobs. `next` is for `after` in the next request.
+    """
+
+    next: Natural
+    pending: Group | UnsetType = UNSET
+    running: Group | UnsetType = UNSET
+    success: Group | UnsetType = UNSET
+    failed: Group | UnsetType = UNSET
+    cancelled: Group | UnsetType = UNSET
+    unknown_job: Group | UnsetType = UNSET
+
+
 class HandedJob(Struct, kw_only=True):
     """A job as a worker that polls gets it, with the run that it is to execute."""
 

@@ -4,16 +4,17 @@ Usage:
   zsched cancel [options] <selector>...
 
 A pending run never starts. A running one gets TERM, after 10 s KILL, with everything that it started; `zsched wait`
-waits for that. A schedule goes on: `zsched end` ends it. Selectors: 12, 3-8, 1,4,9, last, and all: your own that have
-not ended.
+waits for that. A schedule goes on: `zsched end` ends it. Prints each job, and of more than 20 their number. Selectors:
+12, 3-8, 1,4,9, last, and all: your own that have not ended.
 
 Options:
-  --all-owners  With all: the jobs of all owners. Asks first, on a terminal; elsewhere it needs --yes.
-  --yes         Don't ask.
-  -q, --quiet   Print numbers only.
-  --json        Print the jobs as a JSON array.
-  --url=URL     Where the scheduler answers: http://…, https://… or unix:/PATH (ZSCHED_URL).
-  -h, --help    Show this.
+  --status=STATUS  Only jobs that are pending, or only those that are running.
+  --all-owners     With all: the jobs of all owners. Asks first, on a terminal; elsewhere it needs --yes.
+  --yes            Don't ask.
+  -q, --quiet      Print nothing of what was cancelled, and nothing of what had ended before.
+  --json           Print as JSON what became of the jobs: how many and which.
+  --url=URL        Where the scheduler answers: http://…, https://… or unix:/PATH (ZSCHED_URL).
+  -h, --help       Show this.
 
 Exit codes: 0 done; 1 nothing was left to cancel of a job that was named, it is another owner's, or the answer was no;
 2 wrong usage; 3 there is no such job; 4 no scheduler answers.
@@ -22,10 +23,15 @@ Exit codes: 0 done; 1 nothing was left to cancel of a job that was named, it is 
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Final
 
-from zsched.client import Client, Job, NotFound, Refused
+from zsched.client import Client, Group, Job, NotFound, Refused
 from zsched.commands import exits, options, selection, table
+from zsched.spans import Spans
+
+# Up to so many jobs have a line each.
+LINES_MAX: Final = 20
 
 
 def main(argv: Sequence[str]) -> int:
@@ -33,35 +39,72 @@ def main(argv: Sequence[str]) -> int:
     found = options.parse(__doc__, argv, mixed=True)
     chosen = options.selected(__doc__, found)
     owner = options.owner(__doc__, found, chosen)
+    status = options.choice(__doc__, found, "--status", ("pending", "running"))
     asks = owner is None and not found["--yes"]
     if asks and not sys.stdin.isatty():
         options.fail(__doc__, "--all-owners cancels the jobs of all owners: give --yes too")
-    cancelled: list[Job] = []
-    code = 0
     with Client(options.text(found, "--url")) as client:
-        numbers = selection.resolve(chosen, client, owner=owner)
-        if asks and numbers and not agreed(f"cancel {len(numbers)} jobs, whoever owns them?"):
+        ids = selection.named(chosen, client)
+        if asks and not agreed(f"cancel {len(ids | client.unfinished(None))} jobs, whoever owns them?"):
             return exits.FAILED
-        for number in numbers:
-            try:
-                job = Job(client, {"id": number}).cancel()
-            except NotFound:
-                exits.say(f"there is no job {number}")
-                code = exits.NOT_FOUND
-            except Refused as error:
-                if error.code not in ("finished", "not_owner"):
-                    raise
-                # What `all` found may have ended meanwhile; who named a job shall know.
-                if error.code != "finished" or number in chosen.ids or chosen.last:
-                    exits.say(str(error))
-                    code = code or exits.FAILED
-            else:
-                cancelled.append(job)
-                if not found["--json"]:
-                    print(number if found["--quiet"] else f"{number} {'cancelled' if job.done else 'cancelling'}")
+        met: dict[str, Group] = {}
+        if len(ids) == 1 and status is None:
+            met = single(client, next(iter(ids)), quiet=bool(found["--quiet"]))
+        elif ids:
+            met = client.bulk("cancel", ids, status=status)
+            complain(met, quiet=bool(found["--quiet"]))
+        code = exits.NOT_FOUND if "unknown_job" in met else int("finished" in met or "not_owner" in met)
+        if chosen.every:
+            for name, group in client.bulk("cancel", None, owner=owner, status=status).items():
+                before = met.get(name, Group(0, Spans()))
+                met[name] = Group(before.size + group.size, before.jobs | group.jobs)
     if found["--json"]:
-        table.document([job.view for job in cancelled])
+        table.document({name: {"count": group.size, "jobs": str(group.jobs)} for name, group in met.items()})
+    elif not found["--quiet"]:
+        show(met)
     return code
+
+
+def single(client: Client, number: int, *, quiet: bool) -> dict[str, Group]:
+    """Cancel one job; where that fails, say what the scheduler says. Returns what became of it, as Client.bulk does."""
+    jobs = Spans(((number, number),))
+    try:
+        job = Job(client, {"id": number}).cancel()
+    except NotFound:
+        exits.say(f"there is no job {number}")
+        return {"unknown_job": Group(1, jobs)}
+    except Refused as error:
+        if error.code not in ("finished", "not_owner"):
+            raise
+        if error.code != "finished" or not quiet:
+            exits.say(str(error))
+        return {error.code: Group(1, jobs)}
+    return {"done" if job.done else "ending": Group(1, jobs)}
+
+
+def complain(met: Mapping[str, Group], *, quiet: bool) -> None:
+    """Say which jobs were not cancelled, and why."""
+    sentences = {
+        "finished": "{count} had already ended: {jobs}",
+        "not_owner": "not allowed: {jobs} belong to other owners; a token needs the scope operate to act on them",
+        "unknown_job": "there is no job {jobs}",
+    }
+    for name, sentence in sentences.items():
+        if name in met and not (quiet and name == "finished"):
+            shown = met[name].jobs.head(LINES_MAX)
+            more = "" if len(shown) == met[name].size else " and others"
+            exits.say(sentence.format(count=met[name].size, jobs=f"{shown}{more}"))
+
+
+def show(met: Mapping[str, Group]) -> None:
+    """Print what was cancelled: a line for each job, or for many how many they are."""
+    words = {"done": "cancelled", "ending": "cancelling"}
+    groups = {word: met[name] for name, word in words.items() if name in met}
+    if sum(group.size for group in groups.values()) > LINES_MAX:
+        print(", ".join(f"{group.size} {word}" for word, group in groups.items()))
+        return
+    for number, word in sorted((number, word) for word, group in groups.items() for number in group.jobs):
+        print(number, word)
 
 
 def agreed(question: str) -> bool:

@@ -36,7 +36,7 @@ def main(argv: Sequence[str]) -> int:
     chosen = options.single(__doc__, found)
     changes = wanted(found)
     with Client(options.text(found, "--url")) as client:
-        (number,) = selection.resolve(chosen, client)
+        number = selection.only(chosen, client)
         try:
             job = Job(client, {"id": number}).edit(**changes)
         except NotFound:

@@ -39,7 +39,7 @@ def main(argv: Sequence[str]) -> int:
     only: Stream | None = "stderr" if found["--stderr"] else None
     streams: tuple[Stream, ...] = ("stderr",) if only else ("stdout", "stderr")
     with Client(options.text(found, "--url")) as client:
-        job = client.get(selection.resolve(chosen, client)[0])
+        job = client.get(selection.only(chosen, client))
         if run_id is not None and client.run(run_id)["job_id"] != job.id:
             raise exits.Failure(f"run {run_id} is none of job {job.id}", exits.NOT_FOUND)
         if found["--follow"]:

@@ -20,7 +20,7 @@ def change(doc: str, argv: Sequence[str], do: Callable[[Job, Mapping[str, option
     changed: list[Job] = []
     code = 0
     with Client(options.text(found, "--url")) as client:
-        for number in selection.resolve(chosen, client):
+        for number in selection.named(chosen, client):
             job = Job(client, {"id": number})
             try:
                 outcome = do(job, found)

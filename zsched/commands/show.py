@@ -31,7 +31,7 @@ def main(argv: Sequence[str]) -> int:
     found = options.parse(__doc__, argv, mixed=True)
     chosen = options.single(__doc__, found)
     with Client(options.text(found, "--url")) as client:
-        job = client.get(selection.resolve(chosen, client)[0])
+        job = client.get(selection.only(chosen, client))
     if found["--json"]:
         table.document(job.view)
         return 0

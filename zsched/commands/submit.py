@@ -33,7 +33,8 @@ Options:
                       nothing is submitted (random).
   --wait              Wait until all have ended.
   --dry-run           Print what would be submitted, and submit nothing.
-  -q, --quiet         Print numbers only.
+  -q, --quiet         Print numbers only, one on each line.
+  --range             Print numbers as ranges, such as 1-5000: what `zsched wait` and `zsched cancel` take.
   --json              Print the jobs as JSON.
   --url=URL           Where the scheduler answers: http://…, https://… or unix:/PATH (ZSCHED_URL).
   -h, --help          Show this.
@@ -54,8 +55,9 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Final
 
+from zsched import spans
 from zsched.client import PATIENCE_S, Client, ClientError, Job, PolicyFields, Refused, View, batches, spec
-from zsched.commands import exits, options, selection, table, variables, waiting
+from zsched.commands import exits, options, table, variables, waiting
 from zsched.commands.line import command_line, for_input
 from zsched.limits import COMMAND_BYTES_MAX
 
@@ -93,8 +95,8 @@ def submit(found: Mapping[str, options.Value]) -> int:
             jobs += stored
             if not found["--json"]:
                 # At once: what comes after may fail, and these are stored.
-                print(numbers(stored, bool(found["--quiet"])), flush=True)
-        code = wait(client, jobs, quiet=bool(found["--quiet"] or found["--json"])) if found["--wait"] else 0
+                print(numbers(stored, found), flush=True)
+        code = wait(client, jobs, found) if found["--wait"] else 0
         if found["--json"]:
             views = [job.view for job in jobs]
             table.document(views[0] if one else views)
@@ -210,26 +212,31 @@ def stored_jobs(client: Client, bodies: Sequence[View], key: str, patient: bool)
             time.sleep(error.retry_after_s)
 
 
-def numbers(jobs: Sequence[Job], quiet: bool) -> str:
+def numbers(jobs: Sequence[Job], found: Mapping[str, options.Value]) -> str:
     """The jobs' numbers for a person, or for a script."""
-    if quiet:
-        return "\n".join(str(job.id) for job in jobs)
-    return f"job{'s' if len(jobs) > 1 else ''} {selection.written(job.id for job in jobs)}"
+    ids = spans.of_numbers(job.id for job in jobs)
+    if found["--range"]:
+        return str(ids)
+    if found["--quiet"]:
+        return "\n".join(map(str, ids))
+    return f"job{'s' if len(jobs) > 1 else ''} {ids}"
 
 
-def wait(client: Client, jobs: Sequence[Job], quiet: bool) -> int:
+def wait(client: Client, jobs: Sequence[Job], found: Mapping[str, options.Value]) -> int:
     """Wait for the jobs; returns the exit code. Raises ClientError."""
+    quiet = bool(found["--quiet"] or found["--range"])
     known = {job.id: job for job in jobs}
-    codes = []
-    try:
-        for job in waiting.each(client, list(known)):
+    ids = spans.of_numbers(known)
+    if len(ids) > waiting.LINES_MAX and not found["--json"]:
+        counts = waiting.sums(client, ids, None, quiet=quiet)
+        return int(bool(counts["failed"] or counts["cancelled"]))
+    codes: dict[int, int] = {}
+    with waiting.telling(lambda: ids - spans.of_numbers(codes)):
+        for job in waiting.each(client, ids):
             known[job.id].view = job.view
-            codes.append(exits.of_job(job))
-            if not quiet:
+            code = codes[job.id] = exits.of_job(job)
+            if not quiet and not found["--json"]:
                 print(waiting.line(job), flush=True)
-            elif codes[-1] in (exits.TIMEOUT, exits.OWN_FAULT):
+            elif code in (exits.TIMEOUT, exits.OWN_FAULT):
                 exits.say(f"job {waiting.line(job)}")
-    except KeyboardInterrupt:
-        exits.say(f"no longer waiting; `zsched cancel {selection.written(known)}` cancels what goes on")
-        raise
-    return codes[0] if len(codes) == 1 else int(any(codes))
+    return next(iter(codes.values())) if len(codes) == 1 else int(any(codes.values()))

@@ -3,8 +3,11 @@
 Usage:
   zsched wait [options] <selector>...
 
-Prints each job when it has ended, and how. Selectors: 12, 3-8, 1,4,9, last, and all: your own that have not ended now,
-without those that have a schedule.
+Prints each job when it has ended, and how; of more than 20 jobs only those that failed, and in the end the sums.
+Selectors: 12, 3-8, 1,4,9, last, and all: your own that have not ended when the command starts, without those that have
+a schedule. A job that ended before is not among them, so a script should name its jobs:
+
+  ids=$(zsched submit --range --each-line FILE) && zsched wait $ids
 
 Options:
   --all-owners        With all: the jobs of all owners.
@@ -24,6 +27,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from zsched import spans
 from zsched.client import Client, Job
 from zsched.commands import exits, options, selection, table, waiting
 
@@ -34,18 +38,18 @@ def main(argv: Sequence[str]) -> int:
     timeout_s = options.seconds(__doc__, found, "--timeout")
     chosen = options.selected(__doc__, found)
     owner = options.owner(__doc__, found, chosen)
-    ended: dict[int, Job] = {}
+    quiet, as_json = bool(found["--quiet"]), bool(found["--json"])
     with Client(options.text(found, "--url")) as client:
-        ids = selection.resolve(chosen, client, recurring=False, owner=owner)
-        try:
+        ids = selection.resolve(chosen, client, owner)
+        if not as_json and (quiet or len(ids) > waiting.LINES_MAX):
+            counts = waiting.sums(client, ids, timeout_s, quiet=quiet)
+            return exits.FAILED if counts["failed"] or counts["cancelled"] else 0
+        ended: dict[int, Job] = {}
+        with waiting.telling(lambda: ids - spans.of_numbers(ended)):
             for job in waiting.each(client, ids, timeout_s):
                 ended[job.id] = job
-                if not found["--json"] and not found["--quiet"]:
+                if not as_json:
                     print(waiting.line(job), flush=True)
-        except KeyboardInterrupt:
-            left = selection.written(number for number in ids if number not in ended)
-            exits.say(f"no longer waiting; `zsched cancel {left}` cancels what goes on")
-            raise
-    if found["--json"]:
+    if as_json:
         table.document([ended[number].view for number in ids])
     return 0 if all(job.status == "success" for job in ended.values()) else exits.FAILED

@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Literal
 
 from zsched.dispatcher.session import Session, Sessions
 from zsched.model import JobId, Now, RunId
 from zsched.store.contract import Store
 
+# What a cancel did: all that was live has ended, or a worker still has to end a run.
+Met = Literal["done", "ending"]
+
 
 def cancel(
     store: Store, sessions: Sessions, job_id: JobId, actor: str, now: Now, tell: Callable[[Session, RunId], None]
-) -> bool:
-    """Cancel what is live of a job; False: nothing is. `tell` sends the cancel of a run to its worker."""
+) -> Met | None:
+    """Cancel what is live of a job; None: nothing is. `tell` sends the cancel of a run to its worker."""
     cancelled = store.cancel(job_id, actor, now.wall_ms)
+    ending = False
     for worker_id, run_id in cancelled.running:
         session = sessions.of_worker(worker_id)
         if session is not None and session.polls:
@@ -23,4 +28,7 @@ def cancel(
         elif session is not None:
             # Every heartbeat_ack repeats it until the result comes.
             tell(session, run_id)
-    return bool(cancelled.pending or cancelled.running)
+        ending |= session is None or not session.polls
+    if not cancelled.pending and not cancelled.running:
+        return None
+    return "ending" if ending else "done"

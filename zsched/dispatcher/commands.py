@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass
+from enum import StrEnum
 
 from zsched.model import (
     Caller,
@@ -27,6 +28,7 @@ from zsched.model import (
     WorkerId,
     WorkerKey,
 )
+from zsched.spans import Spans
 from zsched.store.contract import Claimed, RunOutput, Submitted
 
 
@@ -221,6 +223,49 @@ class EditJob:
     by: Caller
 
 
+class Action(StrEnum):
+    """What one call does to many jobs, each as the call on a single job does it."""
+
+    CANCEL = "cancel"
+    PAUSE = "pause"
+    RESUME = "resume"
+    END = "end"
+
+
+@dataclass(frozen=True, slots=True)
+class Selection:
+    """Which jobs. `ids` names them; None means all that the action can change: for a cancel those that have not ended,
+    else those with a schedule. Of these only the jobs of `owner` and with `status`, where given.
+    """
+
+    ids: Spans | None
+    owner: str | None = None
+    status: RunStatus | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Bulk:
+    """Do something to the selected jobs with an id above `after`, in the order of their ids, BULK_JOBS_MAX at most. No
+    job's refusal stops the others. Replies with a BulkDone. `cancel`: as of EndSchedule.
+    """
+
+    action: Action
+    selection: Selection
+    by: Caller
+    after: JobId
+    cancel: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class BulkDone:
+    """What became of the jobs: `done`; `ending`: cancelled, and a worker still has to end its run; or the code of the
+    refusal that a call on the single job would have got. `after` is the last id looked at, None at the end.
+    """
+
+    outcomes: Mapping[str, Spans]
+    after: JobId | None
+
+
 @dataclass(frozen=True, slots=True)
 class Look:
     """Somebody looks at a running run's output, and has seen these offsets of its streams. Replies with nothing."""
@@ -361,6 +406,7 @@ Command = (
     Submit
     | Cancel
     | ScheduleChange
+    | Bulk
     | Look
     | RegisterWorker
     | Beat
@@ -380,6 +426,7 @@ Reply = (
     | JobState
     | RunState
     | TokenState
+    | BulkDone
     | ForeignState
     | KeyBound
     | WorkerKey

@@ -16,6 +16,7 @@ from zsched.dispatcher import (
     access,
     answers,
     arrival,
+    bulk,
     cancels,
     foreign,
     losses,
@@ -29,6 +30,7 @@ from zsched.dispatcher.commands import (
     AddToken,
     Beat,
     BindKey,
+    Bulk,
     Cancel,
     Command,
     ConflictError,
@@ -428,6 +430,8 @@ class Dispatcher:
                 recurrence.change(self._store, job, command, now)
                 if isinstance(command, EndSchedule) and command.cancel:
                     self._cancel(job.job_id, command.by.actor, now)
+            case Bulk():
+                return bulk.step(self._store, command, self._cancel, now)
             case Look():
                 self._on_look(command, now)
             case RegisterWorker():
@@ -492,8 +496,8 @@ class Dispatcher:
                 sentence += f" now; its schedule goes on: end it with {remedy}"
             raise ConflictError("finished", sentence)
 
-    def _cancel(self, job_id: JobId, actor: str, now: Now) -> bool:
-        """Cancel what is live of a job; False: nothing is."""
+    def _cancel(self, job_id: JobId, actor: str, now: Now) -> cancels.Met | None:
+        """Cancel what is live of a job; None: nothing is."""
 
         def tell(session: Session, run_id: RunId) -> None:
             self._send(session, protocol.Cancel(s=session.token, ep=self._epoch, runs=(run_id,)))

@@ -18,7 +18,7 @@ from zsched.dispatcher.commands import (
     QuotaError,
     TooManyError,
 )
-from zsched.limits import END_JOBS_MAX
+from zsched.limits import BULK_JOBS_MAX
 from zsched.model import Caller, Job, JobId, JobSpec, Now, Token
 from zsched.store.contract import Store
 
@@ -33,9 +33,14 @@ def find_job(store: Store, job_id: JobId, by: Caller) -> Job:
     job = store.job(job_id)
     if job is None:
         raise NotFoundError("unknown_job", "Job not found")
-    if not by.all_jobs and not _owns(by, job):
+    if not may_act(by, job.owner):
         raise NotOwnerError(job_id, job.owner)
     return job
+
+
+def may_act(by: Caller, owner: str) -> bool:
+    """Whether a caller may act on the jobs of an owner, which is empty for jobs without an owner."""
+    return by.all_jobs or _owns(by, owner)
 
 
 def demand_command(job: Job, by: Caller) -> None:
@@ -44,7 +49,7 @@ def demand_command(job: Job, by: Caller) -> None:
     The command runs as the job's user, with its secrets. So the scope operate, which covers other acts on all jobs, is
     not enough.
     """
-    if not by.admin and not _owns(by, job):
+    if not by.admin and not _owns(by, job.owner):
         raise NotOwnerError(job.job_id, job.owner, "the scope admin to change its command")
 
 
@@ -84,9 +89,8 @@ def admit(store: Store, token: Token, specs: Sequence[JobSpec]) -> Sequence[JobS
     return specs
 
 
-def end_jobs(store: Store, cancel: Callable[[JobId, str, Now], bool], now: Now) -> bool:
-    """Look at the next jobs of a revoked token, at most END_JOBS_MAX, and end those that live. False: no token has any
-    left.
+def end_jobs(store: Store, cancel: Callable[[JobId, str, Now], object], now: Now) -> bool:
+    """End the next jobs of a revoked token, at most BULK_JOBS_MAX. False: no token has any left.
 
     Schedules are ended first, so that none of them fires behind the last job that was cancelled. `cancel` is given the
     job, the actor and the time.
@@ -94,23 +98,22 @@ def end_jobs(store: Store, cancel: Callable[[JobId, str, Now], bool], now: Now) 
     ending = store.access.ending()
     if ending is None:
         return False
-    recurring = store.recurring(ending.owner, END_JOBS_MAX)
-    for job_id in recurring:
-        store.end_schedule(job_id, ending.actor, now.wall_ms)
+    recurring = store.recurring(ending.owner, JobId(0), BULK_JOBS_MAX)
+    for target in recurring:
+        store.end_schedule(target.job_id, ending.actor, now.wall_ms)
     # What is live follows from the jobs' counters, so the moves of this turn must be in them.
     store.settle(now.wall_ms)
-    owned = store.owned(ending.owner, ending.ended_to, END_JOBS_MAX - len(recurring))
-    for job_id, live in owned:
-        if live:
-            cancel(job_id, ending.actor, now)
-    if owned:
-        store.access.ended_to(ending.token_id, owned[-1][0])
-    if len(recurring) + len(owned) < END_JOBS_MAX:
+    live = store.live(ending.owner, ending.ended_to, BULK_JOBS_MAX - len(recurring))
+    for target in live:
+        cancel(target.job_id, ending.actor, now)
+    if live:
+        store.access.ended_to(ending.token_id, live[-1].job_id)
+    if len(recurring) + len(live) < BULK_JOBS_MAX:
         store.access.ended(ending.token_id)
         log.info("token %s: its jobs are cancelled, and its schedules ended", ending.token_id)
     return True
 
 
-def _owns(by: Caller, job: Job) -> bool:
+def _owns(by: Caller, owner: str) -> bool:
     # A job without an owner is nobody's own.
-    return bool(job.owner) and job.owner == by.owner
+    return bool(owner) and owner == by.owner

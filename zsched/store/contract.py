@@ -187,6 +187,15 @@ class Cancelled:
 
 
 @dataclass(frozen=True, slots=True)
+class Target:
+    """A job that a call on many jobs may change: its owner, empty for none, and its status by the counters."""
+
+    job_id: JobId
+    owner: str
+    status: RunStatus
+
+
+@dataclass(frozen=True, slots=True)
 class Ending:
     """A revoked token whose jobs are being ended: who asked for it, and the last job that was cancelled."""
 
@@ -428,7 +437,9 @@ class Store(Protocol):
         """The job as this transaction sees it."""
 
     def cancel(self, job_id: JobId, actor: str, now_ms: int) -> Cancelled:
-        """Cancel what is live of a job: pending runs end here, running ones are marked for their workers to stop."""
+        """Cancel what is live of a job: pending runs end here, running ones are marked for their workers to stop. A job
+        with neither stays as it is.
+        """
 
     def pause_schedule(self, job_id: JobId, actor: str, now_ms: int) -> bool:
         """A recurring job does not fire until it is resumed; a live fire goes on. False: it has no schedule, is paused,
@@ -459,13 +470,18 @@ class Store(Protocol):
     def count_recurring(self, owner: str, most: int) -> int:
         """How many schedules of an owner have not ended, paused ones included, counting no further than most."""
 
-    def recurring(self, owner: str, count: int) -> list[JobId]:
-        """Up to count recurring jobs of an owner whose schedules have not ended, oldest first."""
-
-    def owned(self, owner: str, after: JobId, count: int) -> list[tuple[JobId, bool]]:
-        """Up to count jobs of an owner behind the job `after`, oldest first, each with whether a run of it is pending
-        or running. Exact after `settle`.
+    def recurring(self, owner: str | None, after: JobId, count: int) -> list[Target]:
+        """Up to count recurring jobs of an owner, None for all owners, with an id above `after` and a schedule that has
+        not ended, oldest first.
         """
+
+    def live(self, owner: str | None, after: JobId, count: int) -> list[Target]:
+        """Up to count jobs of an owner, None for all owners, with an id above `after` and a pending or running task,
+        oldest first. Exact after `settle`.
+        """
+
+    def between(self, first: JobId, last: JobId, count: int) -> list[Target]:
+        """Up to count jobs with an id from `first` to `last`, both included, oldest first."""
 
     def due(self, now_ms: int, count: int) -> list[Due]:
         """Up to count recurring jobs whose next fire is not in the future, the most overdue first. Not within
@@ -651,6 +667,14 @@ class Reader(Protocol):
 
     def count_jobs_between(self, first: JobId, last: JobId) -> int: ...
 
+    def status(self, job_id: JobId) -> RunStatus | None: ...
+
+    def statuses_between(self, first: JobId, last: JobId) -> Generator[tuple[JobId, RunStatus]]:
+        """The status of each job with an id from `first` to `last`, both included, oldest first."""
+
+    def unfinished(self, owner: str | None) -> Generator[JobId]:
+        """The pending and running jobs of an owner, None for all owners, without recurring jobs; in any order."""
+
     def job(self, job_id: JobId) -> Job | None: ...
 
     def last_run(self, job_id: JobId) -> Run | None:
@@ -708,3 +732,9 @@ class Reader(Protocol):
 
     def events(self, after: int, limit: int) -> Generator[Event]:
         """What happened after the event of that number, in order."""
+
+    def last_event(self) -> int:
+        """The number of the newest event; 0 when there is none."""
+
+    def jobs_of_events(self, after: int, limit: int) -> list[tuple[int, JobId | None]]:
+        """The numbers of the events after that one, in order, each with its job if it has one."""

@@ -8,7 +8,7 @@ from itertools import chain
 from zsched.matching import Demand
 from zsched.model import DemandId, Job, JobId, JobSpec, OnLost, Reason, RunId, RunStatus, WorkerId
 from zsched.store import rows, sql
-from zsched.store.contract import Cancelled, Due
+from zsched.store.contract import Cancelled, Due, Target
 from zsched.store.core import Core
 from zsched.store.engine import Row
 
@@ -74,11 +74,13 @@ class Jobs(Core):
         pending = self._execute(sql.CANCEL_PENDING, (actor, now_ms, now_ms, job_id))
         for (run_id,) in pending:
             self._moved(now_ms, actor, job_id, run_id, PENDING, CANCELLED, reason=Reason.CANCELLED)
-        self._execute(sql.MARK_JOB_CANCELLED, (actor, now_ms, now_ms, job_id))
-        self._execute(sql.MARK_CANCELLED, (actor, now_ms, job_id))
         running = [
             (WorkerId(worker_id), RunId(run_id)) for worker_id, run_id in self._execute(sql.RUNNING_OF_JOB, (job_id,))
         ]
+        if pending or running:
+            self._execute(sql.MARK_JOB_CANCELLED, (actor, now_ms, now_ms, job_id))
+        if running:
+            self._execute(sql.MARK_CANCELLED, (actor, now_ms, job_id))
         for worker_id, run_id in running:
             self._ledger.event(
                 now_ms,
@@ -130,11 +132,30 @@ class Jobs(Core):
     def count_recurring(self, owner: str, most: int) -> int:
         return int(self._execute(sql.COUNT_RECURRING_OF, (owner, most))[0][0])
 
-    def recurring(self, owner: str, count: int) -> list[JobId]:
-        return [JobId(job_id) for (job_id,) in self._execute(sql.RECURRING_OF, (owner, count))]
+    def recurring(self, owner: str | None, after: JobId, count: int) -> list[Target]:
+        if owner is None:
+            return self._targets(sql.RECURRING, (after, count))
+        return self._targets(sql.RECURRING_OF, (owner, after, count))
 
-    def owned(self, owner: str, after: JobId, count: int) -> list[tuple[JobId, bool]]:
-        return [(JobId(job_id), bool(live)) for job_id, live in self._execute(sql.OWNED_FROM, (owner, after, count))]
+    def live(self, owner: str | None, after: JobId, count: int) -> list[Target]:
+        # One statement for each status, so that both come from the index in the order of their ids.
+        found: list[Target] = []
+        for status in (PENDING, RUNNING):
+            if owner is None:
+                found += self._targets(sql.LIVE, (status, after, count))
+            else:
+                found += self._targets(sql.LIVE_OF, (owner, status, after, count))
+        found.sort(key=lambda target: target.job_id)
+        return found[:count]
+
+    def between(self, first: JobId, last: JobId, count: int) -> list[Target]:
+        return self._targets(sql.TARGETS_BETWEEN, (first, last, count))
+
+    def _targets(self, statement: str, parameters: Row) -> list[Target]:
+        return [
+            Target(JobId(job_id), owner or "", RunStatus(status))
+            for job_id, owner, status in self._execute(statement, parameters)
+        ]
 
     # --- what is due ---
 

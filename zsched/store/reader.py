@@ -32,6 +32,9 @@ T = TypeVar("T")
 # Above every id, and more rows than there can be.
 _ENDLESS: Final = 2**63 - 1
 
+# The look-up of an enum by its value takes three times as long.
+_STATUS: Final = {str(status): status for status in RunStatus}
+
 
 class EngineReader:
     """Implements contract.Reader; its methods' contracts stand there."""
@@ -69,6 +72,18 @@ class EngineReader:
 
     def count_jobs_between(self, first: JobId, last: JobId) -> int:
         return int(self._execute(sql.COUNT_JOBS_BETWEEN, (first, last))[0][0])
+
+    def status(self, job_id: JobId) -> RunStatus | None:
+        found = self._execute(sql.STATUS, (job_id,))
+        return RunStatus(found[0][0]) if found else None
+
+    def statuses_between(self, first: JobId, last: JobId) -> Generator[tuple[JobId, RunStatus]]:
+        return self._each(_status, sql.STATUSES_BETWEEN, (first, last))
+
+    def unfinished(self, owner: str | None) -> Generator[JobId]:
+        if owner is None:
+            return self._each(_job_id, sql.UNFINISHED, ())
+        return self._each(_job_id, sql.UNFINISHED_OF, (owner,))
 
     def job(self, job_id: JobId) -> Job | None:
         found = self._execute(sql.JOB, (job_id,))
@@ -151,3 +166,20 @@ class EngineReader:
 
     def events(self, after: int, limit: int) -> Generator[Event]:
         return self._each(rows.event, sql.EVENTS, (after, limit))
+
+    def last_event(self) -> int:
+        return int(self._execute(sql.LAST_EVENT)[0][0])
+
+    def jobs_of_events(self, after: int, limit: int) -> list[tuple[int, JobId | None]]:
+        return [
+            (event_id, None if job_id is None else JobId(job_id))
+            for event_id, job_id in self._execute(sql.JOBS_OF_EVENTS, (after, limit))
+        ]
+
+
+def _job_id(row: Row) -> JobId:
+    return JobId(row[0])
+
+
+def _status(row: Row) -> tuple[JobId, RunStatus]:
+    return JobId(row[0]), _STATUS[row[1]]

@@ -1,0 +1,170 @@
+"""/jobs/bulk and /jobs/wait: one call for many jobs, by their numbers or as all of an owner's."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import replace
+from typing import Final
+
+import falcon
+
+from zsched import spans
+from zsched.api.body import BulkBody, SelectBody, WaitBody, read
+from zsched.api.context import Context, answer, caller, parameters
+from zsched.api.gate import Principal
+from zsched.api.problem import Problem
+from zsched.api.roll import Roll
+from zsched.api.views import View
+from zsched.dispatcher import commands
+from zsched.dispatcher.commands import Action, BulkDone, Selection
+from zsched.limits import BULK_MS_MAX, SELECTED_JOBS_MAX, SPANS_SHOWN_MAX, WAIT_MS_MAX
+from zsched.model import TERMINAL, JobId, RunStatus, Scope
+from zsched.spans import Span, Spans, TooMany
+from zsched.units import parse_duration_ms
+
+ALL: Final = "all"
+
+# Up to so many jobs are read without waiting for a turn.
+_SMALL_LOOK: Final = 1_000
+
+
+class Bulk:
+    """/jobs/bulk"""
+
+    def __init__(self, context: Context) -> None:
+        self._context = context
+
+    def on_post(self, req: falcon.Request, resp: falcon.Response) -> None:
+        parameters(req)
+        body = read(req, BulkBody)
+        status = None if body.status is None else RunStatus(body.status)
+        selection = replace(_selected(req, body), status=status)
+        principal: Principal = req.context.principal
+        others = body.all_owners or selection.owner not in (None, principal.owner)
+        if selection.ids is None and others and not principal.may(Scope.OPERATE):
+            raise Problem(403, "scope", "The jobs of other owners need the scope operate")
+        found: dict[str, list[Span]] = {}
+        until_s = time.monotonic() + BULK_MS_MAX / 1000
+        after: JobId | None = JobId(body.after)
+        while after is not None:
+            command = commands.Bulk(Action(body.action), selection, caller(req), after, body.cancel)
+            try:
+                done = self._step(command)
+            except Problem:
+                # Others have all the room now. What was done stands, and the caller may go on.
+                if not found:
+                    raise
+                break
+            for outcome, ids in done.outcomes.items():
+                found.setdefault(outcome, []).extend(ids.spans)
+            after = done.after
+            if time.monotonic() >= until_s:
+                break
+        groups: View = {outcome: _group(spans.of(parts)) for outcome, parts in found.items()}
+        answer(resp, {"action": body.action, **groups, **({} if after is None else {"next": after})})
+
+    def _step(self, command: commands.Bulk) -> BulkDone:
+        """One step, in one turn. Raises a 503 Problem when too many calls wait for theirs."""
+        taken = self._context.steps.take(1)
+        try:
+            done = self._context.inbox.call(command)
+        finally:
+            self._context.steps.give_back(taken)
+        assert isinstance(done, BulkDone)
+        return done
+
+
+class Wait:
+    """/jobs/wait"""
+
+    def __init__(self, context: Context) -> None:
+        self._context = context
+
+    def on_post(self, req: falcon.Request, resp: falcon.Response) -> None:
+        parameters(req)
+        body = read(req, WaitBody)
+        wait_s = _wait_ms(body.timeout) / 1000
+        selection = _selected(req, body)
+        if selection.ids is not None and selection.owner is not None:
+            detail = "only with select all"
+            raise Problem(400, "invalid_request", f"owner: {detail}", errors=(("#/owner", detail),))
+        if body.after is not None and (body.until == ALL or selection.ids is None):
+            detail = "not together with until all or select all"
+            raise Problem(400, "invalid_request", f"after: {detail}", errors=(("#/after", detail),))
+        context = self._context
+        roll = self._begin(selection, body.after)
+
+        def look() -> Roll:
+            roll.follow(context.reader)
+            return roll
+
+        def enough(roll: Roll) -> bool:
+            # With `after` no more is known than what has changed.
+            nothing = body.after is None and not roll.has(RunStatus.PENDING, RunStatus.RUNNING)
+            if body.until == ALL:
+                return nothing
+            return nothing or roll.has(*TERMINAL) or (body.after is None and roll.has(None))
+
+        context.live.hold(look, enough, wait_s)
+        resp.cache_control = ["no-store"]
+        statuses = (*RunStatus, None) if body.after is None else tuple(RunStatus)
+        found = {status or "unknown_job": ids for status in statuses if (ids := roll.jobs(status))}
+        answer(resp, {"next": roll.next, **{name: _group(ids) for name, ids in found.items()}})
+
+    def _begin(self, selection: Selection, after: int | None) -> Roll:
+        """What is waited for, as it is now, or after an event what is not known yet."""
+        reader = self._context.reader
+        ids = selection.ids
+        if ids is not None and (after is not None or len(ids) <= _SMALL_LOOK):
+            roll = Roll(ids, after or 0)
+            if after is None:
+                roll.read(reader)
+            return roll
+        # A large look keeps the processor from the loop for a while, so there is one at a time.
+        taken = self._context.looks.take(1)
+        try:
+            if ids is None:
+                ids = spans.of_numbers(reader.unfinished(selection.owner))
+            roll = Roll(ids, 0)
+            roll.read(reader)
+        finally:
+            self._context.looks.give_back(taken)
+        return roll
+
+
+def _selected(req: falcon.Request, body: SelectBody) -> Selection:
+    """The jobs that a body selects by numbers or by owner. Raises a 400 or 413 Problem."""
+    principal: Principal = req.context.principal
+    named = body.select != ALL
+    if body.all_owners and (named or body.owner is not None):
+        detail = "only with select all, and without owner"
+        raise Problem(400, "invalid_request", f"all_owners: {detail}", errors=(("#/all_owners", detail),))
+    owner = principal.owner if body.owner == "me" or (body.owner is None and not named) else body.owner
+    return Selection(_ids(body.select) if named else None, None if body.all_owners else owner)
+
+
+def _ids(select: str | tuple[int, ...]) -> Spans:
+    try:
+        parts = select.split(",") if isinstance(select, str) else map(str, select)
+        ids = spans.parse(parts, SELECTED_JOBS_MAX, "12, 3-8, 1,4,9 or all")
+    except TooMany as error:
+        raise Problem(413, "too_many", f"select: {error}", errors=(("#/select", str(error)),)) from None
+    except ValueError as error:
+        raise Problem(400, "invalid_request", f"select: {error}", errors=(("#/select", str(error)),)) from None
+    if not ids:
+        detail = "names no job"
+        raise Problem(400, "invalid_request", f"select: {detail}", errors=(("#/select", detail),))
+    return ids
+
+
+def _wait_ms(timeout: str | float) -> int:
+    if not isinstance(timeout, str):
+        return int(min(timeout * 1000, WAIT_MS_MAX))
+    try:
+        return min(parse_duration_ms(timeout), WAIT_MS_MAX)
+    except ValueError as error:
+        raise Problem(400, "invalid_request", f"timeout: {error}", errors=(("#/timeout", str(error)),)) from None
+
+
+def _group(ids: Spans) -> View:
+    return {"count": len(ids), "jobs": str(ids.head(SPANS_SHOWN_MAX))}

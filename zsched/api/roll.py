@@ -1,0 +1,83 @@
+"""The status of each of many jobs, kept up to date from the events: what a call that waits for them holds.
+
+One byte for each job. All jobs are read once; after that only those of new events, so a look costs what has happened
+since the last one, and not what is waited for.
+"""
+
+from __future__ import annotations
+
+import re
+from bisect import bisect_right
+from contextlib import closing
+from itertools import accumulate
+from typing import Final
+
+from zsched.limits import WAIT_EVENTS_MAX
+from zsched.model import JobId, RunStatus
+from zsched.spans import Span, Spans
+from zsched.store.contract import Reader
+
+# 0 is a job that was not looked at, or does not exist.
+_CODES: Final = {status: code for code, status in enumerate(RunStatus, 1)}
+
+
+class Roll:
+    """`next` is the number of the last event that it knows of."""
+
+    def __init__(self, ids: Spans, after: int) -> None:
+        """For the jobs with these ids; what happened up to the event `after` is known to the caller."""
+        self._ids = ids
+        self._firsts = [first for first, _ in ids.spans]
+        # Where each span begins in the bytes.
+        sizes = (last - first + 1 for first, last in ids.spans)
+        *self._begins, total = accumulate(sizes, initial=0)
+        self._codes = bytearray(total)
+        self.next = after
+
+    def read(self, reader: Reader) -> None:
+        """Read the status of every job. What happens meanwhile is in the events after `next`."""
+        self.next = reader.last_event()
+        for begin, (first, last) in zip(self._begins, self._ids.spans, strict=True):
+            with closing(reader.statuses_between(JobId(first), JobId(last))) as found:
+                for job_id, status in found:
+                    self._codes[begin + job_id - first] = _CODES[status]
+
+    def follow(self, reader: Reader) -> None:
+        """Look at the jobs of events that are new, at most WAIT_EVENTS_MAX."""
+        events = reader.jobs_of_events(self.next, WAIT_EVENTS_MAX)
+        if not events:
+            return
+        self.next = events[-1][0]
+        for job_id in {job_id for _, job_id in events if job_id is not None}:
+            place = bisect_right(self._firsts, job_id) - 1
+            if place < 0 or job_id > self._ids.spans[place][1]:
+                continue
+            status = reader.status(job_id)
+            if status is not None:
+                self._codes[self._begins[place] + job_id - self._firsts[place]] = _CODES[status]
+
+    def has(self, *statuses: RunStatus | None) -> bool:
+        """Whether any of the jobs has one of these statuses; None stands for jobs that are not known to exist."""
+        return any(self._codes.count(_code(status)) for status in statuses)
+
+    def jobs(self, status: RunStatus | None) -> Spans:
+        """The jobs with a status; with None those that are not known to exist."""
+        found: list[Span] = []
+        if not self.has(status):
+            return Spans()
+        code = bytes((_code(status),))
+        for run in re.finditer(re.escape(code) + b"+", self._codes):
+            start, end = run.span()
+            # A run of equal bytes may go on in the next span.
+            while start < end:
+                place = bisect_right(self._begins, start) - 1
+                first, last = self._ids.spans[place]
+                shift = first - self._begins[place]
+                stop = min(end, last + 1 - shift)
+                found.append((start + shift, stop - 1 + shift))
+                start = stop
+        return Spans(tuple(found))
+
+
+def _code(status: RunStatus | None) -> int:
+    return 0 if status is None else _CODES[status]
