@@ -85,6 +85,14 @@ UNREAD_FRAMES_MAX = 8
 # rest. Connections of workers leave this many free, as far as the limit of open files (RLIMIT_NOFILE) is above it.
 FILES_RESERVED = 1_500
 
+# --- The log ----------------------------------------------------------------------------------------------------------
+
+# Log lines that wait until stderr takes them, in bytes. Further ones are lost, and the log says how many.
+LOG_LINES_BYTES_MAX = 1 * MIB
+
+# How long a program that ends waits until its last log lines are written. What is left then is lost.
+LOG_FLUSH_S = 1.0
+
 # --- REST -------------------------------------------------------------------------------------------------------------
 
 # The body of a request, where nothing below says more. A longer one is 413, unread.

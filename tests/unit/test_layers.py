@@ -35,7 +35,7 @@ ROOMS: dict[str, tuple[str, ...]] = {
     "zsched.limits": (),
     "zsched.units": (),
     "zsched.rate": (),
-    "zsched.logs": ("zsched.rate",),
+    "zsched.logs": ("zsched.limits", "zsched.rate"),
     "zsched.notify": (),
     "zsched.files": (),
     # Pure.
