@@ -286,6 +286,20 @@ ERROR_INTERVAL_MS = 1_000
 # A log line about what a peer can cause again and again comes at most this often, and says how often it was.
 LINE_INTERVAL_MS = 1_000
 
+# --- A worker's own processes -----------------------------------------------------------------------------------------
+
+# A guard that has said nothing for so long and is stopped by a signal is woken by its agent.
+GUARD_STOPPED_MS = 5_000
+
+# A guard is woken this often, each time within GUARD_WAKES_MS of the time before. The next time it is killed.
+GUARD_WAKES_MAX = 2
+GUARD_WAKES_MS = 60_000
+
+# Agents in a row that a signal stopped within AGENT_WELL_MS of their start. At the last one the guard kills all its
+# jobs and ends.
+AGENT_STOPS_MAX = 3
+AGENT_WELL_MS = 60_000
+
 # --- Output while it is written ---------------------------------------------------------------------------------------
 
 # One log frame. What a run writes faster than these come is left out; it is in the result, or counted there.

@@ -41,8 +41,18 @@ log = logging.getLogger(__name__)
 
 BUSY_TIMEOUT_MS: Final = 5_000
 
-# Pages in the WAL from which on a commit also moves them into the database: 8 MB, twice that with the pages of before.
+# Pages in the WAL from which on a commit also moves them into the database: 8 MB. The next commit then begins the WAL
+# anew, unless a reader still reads from it; with readers at all times it grows.
 CHECKPOINT_PAGES: Final = 2_000
+
+# Pages in the WAL from which on a commit waits for the readers, to begin it anew: 32 MB. It waits this long at most, and
+# after a wait in vain not again before CHECKPOINT_PAGES more.
+RESTART_PAGES: Final = 8_000
+RESTART_WAIT_MS: Final = 100
+
+# What the file keeps of its size when it is begun anew: twice CHECKPOINT_PAGES. To write over blocks that it has is
+# cheaper than to get new ones.
+WAL_BYTES_KEPT: Final = 16 * 1024 * 1024
 
 # In the file's head: `file` and we ourselves know by it whose database it is. The letters "zsch".
 APPLICATION_ID: Final = 0x7A736368
@@ -142,6 +152,7 @@ class SqliteEngine:
             # Otherwise SQLite makes a new plan whenever another LIMIT is bound: 0.1 ms for each claim.
             self._connection.config(apsw.SQLITE_DBCONFIG_ENABLE_QPSG, 1)
             self._wal_pages = 0
+            self._restart_at_pages = RESTART_PAGES
             if not read_only:
                 self._prepare()
                 if path != ":memory:":
@@ -160,6 +171,7 @@ class SqliteEngine:
         self._connection.pragma("journal_mode", "wal")
         self._connection.pragma("synchronous", "FULL")
         self._connection.pragma("foreign_keys", 1)
+        self._connection.pragma("journal_size_limit", WAL_BYTES_KEPT)
         # SQLite's own checkpoint is part of COMMIT, which then fails although the turn is durable: a caller would be
         # told that nothing happened. This hook takes its place.
         self._connection.set_wal_hook(self._note_wal)
@@ -210,10 +222,24 @@ class SqliteEngine:
         """
         try:
             self._connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_PASSIVE)
+            if self._wal_pages < RESTART_PAGES:
+                self._restart_at_pages = RESTART_PAGES
+            elif self._wal_pages >= self._restart_at_pages:
+                self._restart_at_pages = self._wal_pages + CHECKPOINT_PAGES
+                self._restart_wal()
         except apsw.Error as error:
             if getattr(error, "extendedresult", 0) in _SYNC_ERRORS:
                 _raise_ours(error)
             log.warning("the WAL can't be moved into the database: %s", error)
+
+    def _restart_wal(self) -> None:
+        """Wait until nobody reads from the WAL, RESTART_WAIT_MS at most, and empty its file."""
+        self._connection.set_busy_timeout(RESTART_WAIT_MS)
+        try:
+            with suppress(apsw.BusyError):
+                self._connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_TRUNCATE)
+        finally:
+            self._connection.set_busy_timeout(BUSY_TIMEOUT_MS)
 
     def rollback(self) -> None:
         if self._connection.in_transaction:
