@@ -100,6 +100,48 @@ _REMOVALS: Final = (
             "WHEN 0",
         ),
     ),
+    # --- what a job does to its worker ---
+    removal(
+        12,
+        "a guard that is stopped stays so",
+        "unit/test_watchdog.py::test_stopped_guard_is_woken_after_its_time"
+        " system/test_stopped.py::test_job_that_stops_its_guard_once_does_no_harm",
+        ("worker/watchdog.py", "        self._send(signal.SIGCONT)\n", ""),
+    ),
+    removal(
+        12,
+        "a guard that is stopped again and again is woken each time",
+        "unit/test_watchdog.py::test_guard_that_is_stopped_again_and_again_is_killed",
+        ("worker/watchdog.py", "        if self._wakes == GUARD_WAKES_MAX:", "        if False:"),
+    ),
+    removal(
+        12,
+        "agents are stopped again and again",
+        "system/test_stopped.py::test_job_that_stops_its_agents_ends_crash_limit",
+        ("worker/guard.py", "        if self._keeper.stopped_too_often:", "        if False:"),
+    ),
+    removal(
+        14,
+        "a killed `up` leaves its processes",
+        "system/test_orphans.py::test_killed_up_leaves_no_process"
+        " system/test_orphans.py::test_killed_up_ends_what_it_is_starting"
+        " system/test_orphans.py::test_killed_demo_leaves_no_process",
+        ("worker/prctl.py", "    _prctl(_PR_SET_PDEATHSIG, signal)\n", ""),
+    ),
+    removal(
+        16,
+        "whoever logs waits for stderr",
+        "system/test_full_stderr.py::test_scheduler_serves_while_nobody_reads_its_log"
+        " system/test_full_stderr.py::test_worker_runs_jobs_while_nobody_reads_its_log",
+        ("logs.py", "            self._tell_lost()\n            self._put(line)\n", "            _write(self._descriptor, line)\n"),
+    ),
+    removal(
+        16,
+        "lost log lines are not counted",
+        "unit/test_logs.py::test_full_pipe_blocks_no_logger_and_lost_lines_are_counted"
+        " unit/test_logs.py::test_lost_lines_are_counted_where_they_are_missing",
+        ("logs.py", "                self._lost += 1\n", ""),
+    ),
     # --- leases ---
     removal(
         6,
@@ -304,8 +346,20 @@ _REMOVALS: Final = (
     removal(
         15,
         "connections of workers leave no files for REST",
-        "unit/test_connections.py::test_open_files_are_left_for_everything_else",
-        ("connections.py", "max(files_max - FILES_RESERVED, files_max // _PART)", "files_max"),
+        "unit/test_shares.py::test_open_files_are_left_for_everything_else",
+        ("shares.py", "max(files_max - FILES_RESERVED, min(files_max // _WORKERS_PART, left // 2))", "files_max"),
+    ),
+    removal(
+        15,
+        "callers of REST take the last open file",
+        "system/test_few_files.py::test_idle_callers_leave_files_for_others",
+        ("commands/scheduler.py", "Crowd(found.tcp, found.socket)", "Crowd()"),
+    ),
+    removal(
+        15,
+        "workers without a place come again and again",
+        "system/test_few_files.py::test_workers_leave_files_for_rest",
+        ("connections.py", "            listeners.hold(one, self._holding)", "            pass"),
     ),
     removal(
         15,

@@ -82,7 +82,8 @@ TRAFFIC_LOOK_MS = 100
 UNREAD_FRAMES_MAX = 8
 
 # Open files kept for REST: its CONNECTIONS_MAX and SOCKET_CONNECTIONS_MAX, the database in each of its threads, and the
-# rest. Connections of workers leave this many free, as far as the limit of open files (RLIMIT_NOFILE) is above it.
+# rest. Connections of workers leave this many free, as far as the limit of open files (RLIMIT_NOFILE) is above it. With
+# a lower limit all of them have smaller shares (shares.py).
 FILES_RESERVED = 1_500
 
 # --- The log ----------------------------------------------------------------------------------------------------------
@@ -365,7 +366,7 @@ STORE_PAUSE_S = 0.1
 
 # --- Connections of REST ----------------------------------------------------------------------------------------------
 
-# Open connections over TCP. At the bound one that waits makes room for a newcomer; none that is in work is cut off.
+# Open connections over TCP, unless the limit of open files allows fewer. At the bound one that waits makes room for a newcomer; none that is in work is cut off.
 CONNECTIONS_MAX = 1_000
 
 # The same on the Unix socket, where CONNECTIONS_MAX does not count.

@@ -66,10 +66,15 @@ class Crowd:
     Those over TCP and those by the Unix socket have a bound each, so that no crowd of one kind keeps the other out.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, tcp_max: int = CONNECTIONS_MAX, socket_max: int = SOCKET_CONNECTIONS_MAX) -> None:
+        self._most = {False: tcp_max, True: socket_max}
         self._open: dict[bool, set[Connection]] = {False: set(), True: set()}
         self._swept_s = 0.0
         self._summed_s = 0.0
+
+    def accepted_max(self, by_socket: bool) -> int:
+        """How many newcomers of this kind may be accepted in one round of the poll."""
+        return min(ACCEPTED_MAX, max(1, self._most[by_socket] // 4))
 
     def enter(self, one: Connection) -> None:
         self._open[one.by_socket].add(one)
@@ -85,7 +90,7 @@ class Crowd:
             self._swept_s = now_s
             for one in [one for one in self._all() if now_s - one.since_s >= _limit_s(one)]:
                 one.handle_close()
-        room = (SOCKET_CONNECTIONS_MAX if by_socket else CONNECTIONS_MAX) - ACCEPTED_MAX
+        room = self._most[by_socket] - self.accepted_max(by_socket)
         ours = self._open[by_socket]
         excess = len(ours) - room
         if excess > 0:
