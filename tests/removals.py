@@ -100,6 +100,24 @@ _REMOVALS: Final = (
             "WHEN 0",
         ),
     ),
+    removal(
+        15,
+        "the WAL beside readers only grows",
+        "contract/test_wal.py::test_wal_is_bounded_beside_readers_without_a_pause",
+        ("store/sqlite.py", "                self._restart_wal()\n", "                pass\n"),
+    ),
+    removal(
+        15,
+        "the WAL keeps the most that it ever took",
+        "contract/test_wal.py::test_wal_gives_its_space_back_when_a_long_reader_has_left",
+        ("store/sqlite.py", '        self._connection.pragma("journal_size_limit", WAL_BYTES_KEPT)\n', ""),
+    ),
+    removal(
+        16,
+        "each commit waits for a reader that stays",
+        "contract/test_wal.py::test_reader_that_stays_is_waited_for_once_in_a_while",
+        ("store/sqlite.py", "                self._restart_at_pages = self._wal_pages + CHECKPOINT_PAGES\n", ""),
+    ),
     # --- what a job does to its worker ---
     removal(
         12,
@@ -133,7 +151,11 @@ _REMOVALS: Final = (
         "whoever logs waits for stderr",
         "system/test_full_stderr.py::test_scheduler_serves_while_nobody_reads_its_log"
         " system/test_full_stderr.py::test_worker_runs_jobs_while_nobody_reads_its_log",
-        ("logs.py", "            self._tell_lost()\n            self._put(line)\n", "            _write(self._descriptor, line)\n"),
+        (
+            "logs.py",
+            "            self._tell_lost()\n            self._put(line)\n",
+            "            _write(self._descriptor, line)\n",
+        ),
     ),
     removal(
         16,

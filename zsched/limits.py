@@ -366,7 +366,8 @@ STORE_PAUSE_S = 0.1
 
 # --- Connections of REST ----------------------------------------------------------------------------------------------
 
-# Open connections over TCP, unless the limit of open files allows fewer. At the bound one that waits makes room for a newcomer; none that is in work is cut off.
+# Open connections over TCP, unless the limit of open files allows fewer. At the bound one that waits makes room for a
+# newcomer; none that is in work is cut off.
 CONNECTIONS_MAX = 1_000
 
 # The same on the Unix socket, where CONNECTIONS_MAX does not count.

@@ -1,4 +1,4 @@
-"""A job that stops its worker's processes (SIGSTOP) takes no worker out for good, and its neighbours don't pay for it."""
+"""A job that stops its worker's processes (SIGSTOP) takes no worker out for good, and its neighbours don't pay."""
 
 from __future__ import annotations
 
@@ -66,7 +66,8 @@ class Scene:
         self.innocents_succeed(within_s=100)
         until(lambda: self.status(job) == "failed", within_s=200)
         assert self.scheduler.get(f"/jobs/{job}")["last_run"]["reason"] == "crash_limit"
-        until(lambda: self.restart() is None and list(self.scheduler.workers().values()) == ["active"] * WORKERS)
+        self.restart()
+        until(lambda: list(self.scheduler.workers().values()) == ["active"] * WORKERS)
         # It is suspected at the first loss, when it was there with others, and blamed for those after it.
         assert CRASH_LIMIT <= self.restarts <= CRASH_LIMIT + 2
         self.innocents_succeed(within_s=20)

@@ -110,7 +110,8 @@ def test_guard_that_a_debugger_holds_is_left_alone(guard: Stoppable) -> None:
 
 def test_stopped_state_is_read_whatever_the_name_is() -> None:
     """The name of a process stands before its state, and may look like one."""
-    process = subprocess.Popen(["sh", "-c", "printf ') T' >/proc/$$/comm; kill -STOP $$; read _"], stdin=subprocess.PIPE)
+    script = "printf ') T' >/proc/$$/comm; kill -STOP $$; read _"
+    process = subprocess.Popen(["sh", "-c", script], stdin=subprocess.PIPE)
     os.waitid(os.P_PID, process.pid, os.WSTOPPED)
     assert is_stopped(process.pid)
     process.send_signal(signal.SIGCONT)

@@ -135,8 +135,8 @@ def run(config: SchedulerConfig) -> int:
 
 
 def _serve(config: SchedulerConfig, store: Writer, folder: Path, notify: Notify, found: Shares) -> int:
-    """Bind both ports, turn until a signal comes, and leave in order. `folder` has the keys, `found` how many connections
-    each may have.
+    """Bind both ports, turn until a signal comes, and leave in order. `folder` has the keys, `found` says how many
+    connections each port may have.
 
     Raises ListenError, StoreError, KeyFileError.
     """

@@ -16,6 +16,7 @@ Options:
   -h, --help       Show this.
 
 Ctrl-C or SIGTERM stop all: running jobs may finish for 30 s; a second one stops them, and they start again next time.
+When this command is killed, all of its processes and jobs end at once.
 
 Exit codes: 0 stopped by Ctrl-C or SIGTERM; 1 a process could not start, or ended; 2 wrong usage or setting.
 """

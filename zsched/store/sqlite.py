@@ -45,8 +45,8 @@ BUSY_TIMEOUT_MS: Final = 5_000
 # anew, unless a reader still reads from it; with readers at all times it grows.
 CHECKPOINT_PAGES: Final = 2_000
 
-# Pages in the WAL from which on a commit waits for the readers, to begin it anew: 32 MB. It waits this long at most, and
-# after a wait in vain not again before CHECKPOINT_PAGES more.
+# Pages in the WAL from which on a commit waits for the readers, to begin it anew: 32 MB. It waits this long at most,
+# and after a wait in vain not again before CHECKPOINT_PAGES more.
 RESTART_PAGES: Final = 8_000
 RESTART_WAIT_MS: Final = 100
 
