@@ -236,7 +236,7 @@ _REMOVALS: Final = (
         11,
         "an agent that stands still is kept",
         "system/test_guard.py::test_an_agent_that_is_stopped_is_replaced_and_the_jobs_are_kept",
-        ("worker/keeper.py", "if self._patience is not None and self._patience.over(mono_ms):", "if False:"),
+        ("worker/keeper.py", "if self._patience is None or not self._patience.over(mono_ms):", "if True:"),
     ),
     removal(
         11,
