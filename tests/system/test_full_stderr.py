@@ -6,13 +6,15 @@ import contextlib
 import fcntl
 import os
 import signal
+import socket
 import subprocess
 import threading
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from tests.system.process import PROGRAM, children, gone
-from tests.system.session import SCHEDULER, Scheduler, environment, until
+from tests.system.session import SCHEDULER, Scheduler, environment, free_ports, until
+from tests.system.test_command_line import ZSCHED
 
 # What a pipe holds when nobody changes it is 64 KiB; with less the tests are shorter.
 PIPE_BYTES = 4_096
@@ -40,6 +42,14 @@ def unread(folder: Path, argv: Sequence[str]) -> Iterator[tuple[subprocess.Popen
             process.wait()
             for pid in below:
                 assert gone(pid, 10)
+
+
+def fill(readable: int) -> None:
+    """Write to a pipe until it takes no more."""
+    with open(os.open(f"/proc/self/fd/{readable}", os.O_WRONLY | os.O_NONBLOCK), "wb", buffering=0) as pipe:
+        for size in (1_024, 1):
+            while pipe.write(bytes(size)):
+                pass
 
 
 def end_and_read(process: subprocess.Popen[bytes], readable: int) -> list[str]:
@@ -86,3 +96,20 @@ def test_worker_runs_jobs_while_nobody_reads_its_log(tmp_path: Path) -> None:
             lines = end_and_read(process, readable)
     assert sum("a stray of run" in line for line in lines) >= STRAYS
     assert lines[-1].endswith("worker w1: ended")
+
+
+def test_up_stops_while_nobody_reads_its_stderr(tmp_path: Path) -> None:
+    port, zmq_port = free_ports(2)
+    with unread(tmp_path, [*ZSCHED, "up", f"--port={port}", f"--zmq-port={zmq_port}"]) as (process, readable):
+        until(lambda: listens(port) and len(children(process.pid)) == 2)
+        fill(readable)
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(20) == 0
+
+
+def listens(port: int) -> bool:
+    try:
+        socket.create_connection(("127.0.0.1", port)).close()
+    except OSError:
+        return False
+    return True

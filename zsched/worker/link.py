@@ -1,4 +1,5 @@
-"""The agent's process: one DEALER socket, the guard's channel, one thread, and the agent's decisions between them.
+"""The agent's process: one DEALER socket, the guard's channel, one thread, and the agent's decisions between them. It
+wakes a guard that a signal has stopped (watchdog.py).
 
 Started by the guard as `python -m zsched.worker.link` with the channel as its standard input; nobody else starts it.
 When the guard dies, this process ends what the guard had started, tells the scheduler, and exits.
