@@ -4,7 +4,7 @@
 control characters; they are escaped here, in one place, so that nobody forges a line or talks to a terminal.
 
 A write to a pipe that nobody reads blocks for ever, and O_NONBLOCK would be set for all processes that share the pipe.
-So a thread writes the lines, and whoever logs never waits for it.
+So whoever logs writes only what is taken at once, and a thread writes the rest.
 """
 
 from __future__ import annotations
@@ -12,9 +12,11 @@ from __future__ import annotations
 import logging
 import os
 import select
+import stat
 import sys
 import threading
 from collections import deque
+from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Final
 
@@ -50,7 +52,7 @@ def start(level: str, descriptor: int | None = None) -> None:
 
 
 class Writer(logging.Handler):
-    """Writes each record as one line, in a thread of its own. Logging calls `flush` when the program ends.
+    """Writes each record as one line, without waiting for who reads it. Logging calls `flush` when the program ends.
 
     At most LOG_LINES_BYTES_MAX wait. Further lines are lost, and a line in their place says how many.
     """
@@ -58,14 +60,14 @@ class Writer(logging.Handler):
     def __init__(self, descriptor: int) -> None:
         super().__init__()
         self._descriptor = descriptor
-        # The first of these is being written.
+        self._unblocked = _unblocked(descriptor)
+        # The first of these is being written by the thread.
         self._lines: deque[bytes] = deque()
         self._bytes = 0
         self._lost = 0
         self._closed = False
         self._changed = threading.Condition()
-        self._thread = threading.Thread(target=self._run, name="log", daemon=True)
-        self._thread.start()
+        self._thread: threading.Thread | None = None
 
     def emit(self, record: logging.LogRecord) -> None:
         try:
@@ -90,15 +92,37 @@ class Writer(logging.Handler):
         with self._changed:
             self._closed = True
             self._changed.notify_all()
+            if self._unblocked is not None and self._unblocked != self._descriptor:
+                os.close(self._unblocked)
+            self._unblocked = None
         super().close()
 
     def _encoded(self, record: logging.LogRecord) -> bytes:
         return f"{self.format(record)}\n".encode(errors="backslashreplace")
 
     def _put(self, line: bytes) -> None:
+        if not self._lines and not (line := self._write_now(line)):
+            return
         self._lines.append(line)
         self._bytes += len(line)
         self._changed.notify_all()
+        if self._thread is None:
+            thread = threading.Thread(target=self._run, name="log", daemon=True)
+            # Where there may be no further thread now, the next line tries again.
+            with suppress(RuntimeError):
+                thread.start()
+                self._thread = thread
+
+    def _write_now(self, line: bytes) -> bytes:
+        """Write what is taken without waiting; returns the rest. A line that nobody can read any more is dropped."""
+        if self._unblocked is None:
+            return line
+        try:
+            return line[os.write(self._unblocked, line) :]
+        except BlockingIOError:
+            return line
+        except OSError:
+            return b""
 
     def _tell_lost(self) -> None:
         if self._lost:
@@ -119,6 +143,20 @@ class Writer(logging.Handler):
                 if not self._lines:
                     self._tell_lost()
                     self._changed.notify_all()
+
+
+def _unblocked(descriptor: int) -> int | None:
+    """A descriptor by which a write to the same file or pipe never waits. None where there is no such thing."""
+    try:
+        mode = os.fstat(descriptor).st_mode
+        if stat.S_ISREG(mode):
+            return descriptor
+        if stat.S_ISFIFO(mode):
+            # Opened anew, so the flag is ours alone.
+            return os.open(f"/proc/self/fd/{descriptor}", os.O_WRONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError:
+        pass
+    return None
 
 
 def _write(descriptor: int, line: bytes) -> None:

@@ -6,14 +6,13 @@ import contextlib
 import fcntl
 import os
 import signal
-import socket
 import subprocess
 import threading
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from tests.system.process import PROGRAM, children, gone
-from tests.system.session import SCHEDULER, Scheduler, environment, free_ports, until
+from tests.system.session import SCHEDULER, Scheduler, environment, until
 from tests.system.test_command_line import ZSCHED
 
 # What a pipe holds when nobody changes it is 64 KiB; with less the tests are shorter.
@@ -99,17 +98,10 @@ def test_worker_runs_jobs_while_nobody_reads_its_log(tmp_path: Path) -> None:
 
 
 def test_up_stops_while_nobody_reads_its_stderr(tmp_path: Path) -> None:
-    port, zmq_port = free_ports(2)
-    with unread(tmp_path, [*ZSCHED, "up", f"--port={port}", f"--zmq-port={zmq_port}"]) as (process, readable):
-        until(lambda: listens(port) and len(children(process.pid)) == 2)
+    scheduler = Scheduler(tmp_path)
+    ports = (f"--port={scheduler.port}", f"--zmq-port={scheduler.zmq_port}")
+    with unread(tmp_path, [*ZSCHED, "up", *ports]) as (process, readable):
+        until(lambda: _answers(scheduler) and scheduler.workers() == {"worker-1": "active"})
         fill(readable)
         process.send_signal(signal.SIGTERM)
         assert process.wait(20) == 0
-
-
-def listens(port: int) -> bool:
-    try:
-        socket.create_connection(("127.0.0.1", port)).close()
-    except OSError:
-        return False
-    return True

@@ -120,7 +120,8 @@ def read_lines(readable: int, writable: int, handler: Writer) -> list[str]:
     parts: list[bytes] = []
     reader = threading.Thread(target=lambda: parts.extend(iter(lambda: os.read(readable, 65_536), b"")))
     reader.start()
-    handler._thread.join()
+    if handler._thread is not None:
+        handler._thread.join()
     os.close(writable)
     reader.join()
     return b"".join(parts).decode().splitlines()
@@ -160,6 +161,7 @@ def test_pipe_that_is_read_gets_every_line(pipe: tuple[int, int]) -> None:
     for number in range(5_000):
         logger.warning("%d", number)
     handler.flush()
+    handler.close()
     os.close(pipe[1])
     reader.join()
     assert [int(line.split()[-1]) for line in b"".join(parts).splitlines()] == list(range(5_000))

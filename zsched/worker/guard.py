@@ -1,9 +1,9 @@
 """The guard: the process that bin/worker becomes. It starts jobs, watches them, ends them and keeps their results.
 
-One thread around one epoll, beside the one that writes the log (logs.py). It imports neither ZeroMQ nor a database: all
-that concerns the scheduler is the agent's, its child, which may crash and be started again at any moment while jobs and
-results stay here. Decides nothing about which runs to take; keeps only the rules that must hold when the agent is dead:
-nothing waits here for longer than a second, and at most `slots` runs live at a time.
+One thread around one epoll, beside one for the log when stderr takes no lines (logs.py). It imports neither ZeroMQ nor
+a database: all that concerns the scheduler is the agent's, its child, which may crash and be started again at any
+moment while jobs and results stay here. Decides nothing about which runs to take; keeps only the rules that must hold
+when the agent is dead: nothing waits here for longer than a second, and at most `slots` runs live at a time.
 """
 
 from __future__ import annotations
