@@ -17,7 +17,6 @@ from __future__ import annotations
 import fcntl
 import logging
 import os
-import resource
 import socket
 import struct
 import termios
@@ -32,9 +31,9 @@ from typing import Final
 
 import zmq
 
+from zsched import listeners
 from zsched.limits import (
     CONNECTIONS_PER_KEY_MAX,
-    FILES_RESERVED,
     LINE_INTERVAL_MS,
     TRAFFIC_LOOK_MS,
     UNHEARD_CONNECTIONS_MAX,
@@ -51,8 +50,6 @@ EVENTS: Final = zmq.EVENT_ACCEPTED | zmq.EVENT_DISCONNECTED | zmq.EVENT_MONITOR_
 
 # asm-generic/socket.h: a number that the kernel gives to one socket alone, for as long as it is up.
 _SO_COOKIE: Final = 57
-# Of a limit of open files that is too low for FILES_RESERVED, connections of workers may use this part.
-_PART: Final = 4
 # linux/tcp.h, struct tcp_info, since Linux 4.1: tcpi_bytes_acked and then tcpi_bytes_received, 64 bits each, come after
 # 8 bytes, 24 numbers of 32 bits and two of 64.
 _TCP_INFO: Final = struct.Struct("=QQ")
@@ -69,25 +66,6 @@ _CURVE_BYTES: Final = 33
 _LOOK_PART: Final = 20
 # libzmq's event: a 16-bit number and a 32-bit value, which is a descriptor in those of EVENTS.
 _EVENT: Final = struct.Struct("=Hi")
-
-
-def connections_max(files_max: int) -> int:
-    """How many connections the workers' port may have, of a limit of open files (RLIMIT_NOFILE)."""
-    if files_max == resource.RLIM_INFINITY:
-        return WORKER_CONNECTIONS_MAX
-    return min(WORKER_CONNECTIONS_MAX, max(files_max - FILES_RESERVED, files_max // _PART))
-
-
-def warn_of_few_files(files_max: int) -> None:
-    """Log, once at the start, that a limit of open files is too low to keep FILES_RESERVED for everything else."""
-    if files_max != resource.RLIM_INFINITY and files_max - FILES_RESERVED < files_max // _PART:
-        log.warning(
-            "the limit of open files is %d, too low for REST and workers together: set it to %d (LimitNOFILE= of the"
-            " unit, or ulimit -n); until then the workers' port takes %d connections",
-            files_max,
-            FILES_RESERVED + WORKER_CONNECTIONS_MAX,
-            connections_max(files_max),
-        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,6 +124,11 @@ class Limits:
         return len(self._open)
 
     @property
+    def full(self) -> bool:
+        """Whether there is no place for a newcomer."""
+        return not self._unheard_count and len(self._open) >= self._connections_max
+
+    @property
     def unheard(self) -> int:
         """How many have not been heard yet."""
         return self._unheard_count
@@ -199,6 +182,11 @@ class Limits:
             self._of_key[connection.key].pop(descriptor)
             if not self._of_key[connection.key]:
                 del self._of_key[connection.key]
+
+    def on_gone(self, connection: Connection) -> None:
+        """This connection is gone. Another one may have its descriptor by now."""
+        if self._open.get(connection.descriptor) is connection:
+            self.on_closed(connection.descriptor)
 
     def is_heard(self, descriptor: int) -> bool:
         connection = self._open.get(descriptor)
@@ -320,6 +308,9 @@ class ConnectionMonitor:
         self._limits = Limits(connections_max, SystemRandom())
         self._lock = threading.Lock()
         self._line = Throttled(log, logging.WARNING, LINE_INTERVAL_MS)
+        self._full_line = Throttled(log, logging.WARNING, LINE_INTERVAL_MS)
+        self._listening: list[socket.socket] = []
+        self._holding = False
         endpoint = f"inproc://zsched.connections.{id(router)}"
         router.monitor(endpoint, EVENTS)
         self._events = context.socket(zmq.PAIR)
@@ -327,6 +318,13 @@ class ConnectionMonitor:
         self._look_at_s = time.monotonic() + TRAFFIC_LOOK_MS / 1_000
         self._thread = threading.Thread(target=self._follow, name="connections", daemon=True)
         self._thread.start()
+
+    def listen(self, listening: list[socket.socket]) -> None:
+        """These are the port's listening sockets from now on."""
+        with self._lock:
+            self._listening = listening
+            self._holding = False
+            self._hold()
 
     def on_frame(self, descriptor: int, key: str, peer: bytes) -> None:
         """A frame was read. Called by the loop for each."""
@@ -337,6 +335,7 @@ class ConnectionMonitor:
         if connection.key is None:
             with self._lock:
                 self._end(self._limits.on_heard(descriptor, key, peer), "there are too many of one key")
+                self._hold()
 
     def on_parts(self, descriptor: int, peer: bytes) -> None:
         """A message of several parts was read, which no worker sends. Called by the loop."""
@@ -383,6 +382,7 @@ class ConnectionMonitor:
             with self._lock:
                 try:
                     self._on_event(event, descriptor)
+                    self._hold()
                 except Exception:
                     # Our own bug: the bounds of the other connections hold on.
                     log.exception("a connection to the workers' port could not be followed")
@@ -398,7 +398,11 @@ class ConnectionMonitor:
             # One by one: the loop waits for the lock when a connection is new.
             with self._lock:
                 traffic = self._sockets.traffic(connection)
-                if traffic is not None and self._limits.on_traffic(connection, traffic):
+                if traffic is None:
+                    # Its event comes, or was lost; newcomers must not wait for a place that is free.
+                    self._limits.on_gone(connection)
+                    self._hold()
+                elif self._limits.on_traffic(connection, traffic):
                     self._end([connection], "it sent too much that is no whole message")
         now = time.monotonic()
         self._look_at_s = now + max(TRAFFIC_LOOK_MS / 1_000, _LOOK_PART * (now - began))
@@ -410,6 +414,17 @@ class ConnectionMonitor:
         identity = self._sockets.identify(descriptor)
         if identity is not None:
             self._end(self._limits.on_accepted(descriptor, identity), "there are too many that have sent nothing yet")
+
+    def _hold(self) -> None:
+        """Let newcomers wait in the kernel while there is no place for them."""
+        if self._limits.full == self._holding:
+            return
+        self._holding = self._limits.full
+        if self._holding:
+            line = "the workers' port has all the connections that it may have, %d: further workers wait"
+            self._full_line.write(time.monotonic_ns() // 1_000_000, line, len(self._limits))
+        for one in self._listening:
+            listeners.hold(one, self._holding)
 
     def _end(self, excess: list[Connection], why: str) -> None:
         for connection in excess:

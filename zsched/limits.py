@@ -82,8 +82,17 @@ TRAFFIC_LOOK_MS = 100
 UNREAD_FRAMES_MAX = 8
 
 # Open files kept for REST: its CONNECTIONS_MAX and SOCKET_CONNECTIONS_MAX, the database in each of its threads, and the
-# rest. Connections of workers leave this many free, as far as the limit of open files (RLIMIT_NOFILE) is above it.
+# rest. Connections of workers leave this many free, as far as the limit of open files (RLIMIT_NOFILE) is above it. With
+# a lower limit all of them have smaller shares (shares.py).
 FILES_RESERVED = 1_500
+
+# --- The log ----------------------------------------------------------------------------------------------------------
+
+# Log lines that wait until stderr takes them, in bytes. Further ones are lost, and the log says how many.
+LOG_LINES_BYTES_MAX = 1 * MIB
+
+# How long a program that ends waits until its last log lines are written. What is left then is lost.
+LOG_FLUSH_S = 1.0
 
 # --- REST -------------------------------------------------------------------------------------------------------------
 
@@ -320,6 +329,19 @@ FOREIGN_NAMED_MAX = 100
 
 # How long a worker keeps results of another database on its disk. Older ones are removed with a line in its log.
 FOREIGN_RESULTS_S = 7 * 86_400
+# --- A worker's own processes -----------------------------------------------------------------------------------------
+
+# A guard that has said nothing for so long and is stopped by a signal is woken by its agent.
+GUARD_STOPPED_MS = 5_000
+
+# A guard is woken this often, each time within GUARD_WAKES_MS of the time before. The next time it is killed.
+GUARD_WAKES_MAX = 2
+GUARD_WAKES_MS = 60_000
+
+# Agents in a row that a signal stopped within AGENT_WELL_MS of their start. At the last one the guard kills all its
+# jobs and ends.
+AGENT_STOPS_MAX = 3
+AGENT_WELL_MS = 60_000
 
 # --- Output while it is written ---------------------------------------------------------------------------------------
 
@@ -401,7 +423,8 @@ STORE_PAUSE_S = 0.1
 
 # --- Connections of REST ----------------------------------------------------------------------------------------------
 
-# Open connections over TCP. At the bound one that waits makes room for a newcomer; none that is in work is cut off.
+# Open connections over TCP, unless the limit of open files allows fewer. At the bound one that waits makes room for a
+# newcomer; none that is in work is cut off.
 CONNECTIONS_MAX = 1_000
 
 # The same on the Unix socket, where CONNECTIONS_MAX does not count.

@@ -8,9 +8,12 @@ kernel allows both when both have SO_REUSEPORT, so they get it for that moment.
 
 from __future__ import annotations
 
+import ctypes
 import errno
 import socket
+import struct
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Final
 
 LOOPBACK: Final = ("127.0.0.1", "::1")
@@ -21,6 +24,14 @@ _BACKLOG: Final = 1_024
 _NO_IPV6: Final = (errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL)
 # Port 0 is any port that is free on the first address. It may be taken on the next one; another is tried then.
 _TRIES: Final = 16
+
+# asm-generic/socket.h
+_SO_ATTACH_FILTER: Final = 26
+_SO_DETACH_FILTER: Final = 27
+# linux/filter.h: struct sock_filter, struct sock_fprog, and BPF_RET | BPF_K, which keeps 0 bytes of each packet.
+_INSTRUCTION: Final = struct.Struct("=HBBI")
+_PROGRAM: Final = struct.Struct("@HP")
+_DROP_ALL: Final = _INSTRUCTION.pack(0x06, 0, 0, 0)
 
 
 def addresses(host: str) -> Sequence[str]:
@@ -99,3 +110,18 @@ def _bound(host: str, port: int, *, reuse: bool) -> socket.socket:
         one.close()
         raise
     return one
+
+
+def hold(listening: socket.socket, on: bool) -> None:
+    """Let new connections to a listening socket wait, or let them in again. Open ones go on.
+
+    A filter on the socket drops what comes to it (socket(7)), so the other end tries again: TCP does after 1, 3, 7 s.
+    Where filters are not allowed nothing is held.
+    """
+    with suppress(OSError):
+        if on:
+            program = ctypes.create_string_buffer(_DROP_ALL)
+            filters = _PROGRAM.pack(len(_DROP_ALL) // _INSTRUCTION.size, ctypes.addressof(program))
+            listening.setsockopt(socket.SOL_SOCKET, _SO_ATTACH_FILTER, filters)
+        else:
+            listening.setsockopt(socket.SOL_SOCKET, _SO_DETACH_FILTER, 0)

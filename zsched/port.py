@@ -90,6 +90,7 @@ class Port:
                 self._zap.bind(_ZAP_ENDPOINT)
             self._set_up(pair)
             self._serve(self._listening)
+            self._monitor.listen(self._listening)
         except zmq.ZMQError:
             self.close()
             raise
@@ -129,6 +130,7 @@ class Port:
         opened = listeners.listen(listeners.EVERYWHERE, self.number, self._listening)
         self._serve(opened)
         self._listening += opened
+        self._monitor.listen(self._listening)
         self._inward = False
         log.info("the workers' port is open to other hosts: %s", self.where)
 

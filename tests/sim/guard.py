@@ -289,6 +289,8 @@ class VirtualKeeper:
         self.journal: VirtualJournal | None = None
         self.incoming: deque[FromAgent] = deque()
         self.backed_up = False
+        # No signal stops an agent here.
+        self.stopped_too_often = False
 
     @property
     def pid(self) -> int | None:

@@ -2,21 +2,13 @@
 
 from __future__ import annotations
 
-import resource
 from random import Random
 
-import pytest
-
-from zsched import connections
-from zsched.connections import Connection, Identity, Limits, Traffic, connections_max, warn_of_few_files
+from zsched.connections import Connection, Identity, Limits, Traffic
 from zsched.limits import (
-    CONNECTIONS_MAX,
     CONNECTIONS_PER_KEY_MAX,
-    FILES_RESERVED,
-    SOCKET_CONNECTIONS_MAX,
     UNHEARD_CONNECTIONS_MAX,
     UNREAD_BYTES_MAX,
-    WORKER_CONNECTIONS_MAX,
 )
 from zsched.peer import home
 
@@ -155,28 +147,12 @@ def test_connection_is_found_by_its_peer_until_it_is_gone() -> None:
     assert limits.of_peer(b"peer") is None
 
 
-@pytest.mark.parametrize(
-    ("files", "most"),
-    [
-        (resource.RLIM_INFINITY, WORKER_CONNECTIONS_MAX),
-        (1_000_000, WORKER_CONNECTIONS_MAX),
-        (65_536, WORKER_CONNECTIONS_MAX),
-        (20_000, 20_000 - FILES_RESERVED),
-        (2_500, 2_500 - FILES_RESERVED),
-        (1_024, 256),
-        (64, 16),
-    ],
-)
-def test_open_files_are_left_for_everything_else(files: int, most: int) -> None:
-    assert FILES_RESERVED >= CONNECTIONS_MAX + SOCKET_CONNECTIONS_MAX + 200
-    assert connections_max(files) == most
-
-
-def test_limit_of_open_files_that_is_too_low_is_logged(caplog: pytest.LogCaptureFixture) -> None:
-    for enough in (resource.RLIM_INFINITY, 65_536, 2_500):
-        warn_of_few_files(enough)
-    assert caplog.records == []
-    warn_of_few_files(1_024)
-    (record,) = caplog.records
-    assert f"set it to {FILES_RESERVED + WORKER_CONNECTIONS_MAX}" in record.getMessage()
-    assert record.name == connections.__name__
+def test_full_means_that_every_place_is_taken_by_a_heard_connection() -> None:
+    limits = Limits(3, Random(1))
+    accept(limits, range(3))
+    full = [limits.full]
+    for descriptor in range(3):
+        limits.on_heard(descriptor, f"key{descriptor}")
+        full.append(limits.full)
+    limits.on_closed(1)
+    assert [*full, limits.full] == [False, False, False, True, False]

@@ -36,7 +36,7 @@ ROOMS: dict[str, tuple[str, ...]] = {
     "zsched.units": (),
     "zsched.rate": (),
     "zsched.spans": (),
-    "zsched.logs": ("zsched.rate",),
+    "zsched.logs": ("zsched.limits", "zsched.rate"),
     "zsched.notify": (),
     "zsched.files": (),
     # Pure.
@@ -69,8 +69,9 @@ ROOMS: dict[str, tuple[str, ...]] = {
     "zsched.tokens": ("zsched.model",),
     "zsched.vault": ("zsched.keys",),
     "zsched.store": (*WORDS, *PURE, "zsched.model", "zsched.files"),
-    "zsched.connections": ("zsched.limits", "zsched.peer", "zsched.rate"),
     "zsched.listeners": (),
+    "zsched.shares": ("zsched.limits",),
+    "zsched.connections": ("zsched.limits", "zsched.listeners", "zsched.peer", "zsched.rate"),
     "zsched.port": (
         *("zsched.limits", "zsched.keys", "zsched.rate"),
         *("zsched.connections", "zsched.listeners"),

@@ -1,13 +1,25 @@
-"""Few lines of what fails again and again, and none of them false."""
+"""The log: few lines of what fails again and again, none of them false; and a pipe that nobody reads stops nothing."""
 
 from __future__ import annotations
 
+import fcntl
 import logging
+import os
+import re
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import suppress
 
 import pytest
 
-from zsched.logs import QUIET_MS, Outage
+from zsched.limits import LOG_FLUSH_S, LOG_LINES_BYTES_MAX
+from zsched.logs import QUIET_MS, Line, Outage, Writer
 
+PIPE_BYTES = 4_096
+F_SETPIPE_SZ = 1031
 FULL = OSError("disk full")
 
 
@@ -74,3 +86,127 @@ def test_one_that_begins_anew_in_the_quiet_time_and_lasts_is_told_after_it(
         error("it failed: disk full (2 times since the last such line)"),
         info("it works again, after 8.0 s"),
     ]
+
+
+# --- Lines to a pipe --------------------------------------------------------------------------------------------------
+
+
+LOST = re.compile(r"WARN zsched\.logs: lost (\d+) log lines: stderr did not take them in time")
+
+
+@pytest.fixture
+def pipe() -> Iterator[tuple[int, int]]:
+    """The reading and the writing end. A full pipe holds PIPE_BYTES."""
+    ends = os.pipe()
+    fcntl.fcntl(ends[1], F_SETPIPE_SZ, PIPE_BYTES)
+    yield ends
+    for end in ends:
+        with suppress(OSError):
+            os.close(end)
+
+
+def writer(descriptor: int) -> tuple[logging.Logger, Writer]:
+    """A logger that writes its lines to a descriptor."""
+    handler = Writer(descriptor)
+    handler.setFormatter(Line())
+    logger = logging.Logger("test")
+    logger.addHandler(handler)
+    return logger, handler
+
+
+def read_lines(readable: int, writable: int, handler: Writer) -> list[str]:
+    """Everything that a writer writes until it has been closed."""
+    handler.close()
+    parts: list[bytes] = []
+    reader = threading.Thread(target=lambda: parts.extend(iter(lambda: os.read(readable, 65_536), b"")))
+    reader.start()
+    if handler._thread is not None:
+        handler._thread.join()
+    os.close(writable)
+    reader.join()
+    return b"".join(parts).decode().splitlines()
+
+
+def test_full_pipe_blocks_no_logger_and_lost_lines_are_counted(pipe: tuple[int, int]) -> None:
+    logger, handler = writer(pipe[1])
+    count = 4 * LOG_LINES_BYTES_MAX // 1_000
+    for number in range(count):
+        logger.warning("%d %s", number, "x" * 1_000)
+    lines = read_lines(*pipe, handler)
+    numbers = [int(line.split()[3]) for line in lines if "x" * 1_000 in line]
+    assert numbers == list(range(len(numbers)))
+    (lost,) = [int(found[1]) for line in lines if (found := LOST.search(line))]
+    assert len(numbers) + lost == count
+    assert sum(map(len, lines)) < LOG_LINES_BYTES_MAX + PIPE_BYTES + 2_000
+
+
+def test_lost_lines_are_counted_where_they_are_missing(pipe: tuple[int, int]) -> None:
+    logger, handler = writer(pipe[1])
+    for number in range(2 * LOG_LINES_BYTES_MAX // 1_000):
+        logger.warning("%d %s", number, "x" * 1_000)
+    # As soon as something was read there is room for short lines, before the queue is empty.
+    while handler._bytes > LOG_LINES_BYTES_MAX // 2:
+        os.read(pipe[0], 4_096)
+    logger.warning("later")
+    lines = read_lines(*pipe, handler)
+    assert LOST.search(lines[-2])
+    assert lines[-1].endswith("later")
+
+
+def test_pipe_that_is_read_gets_every_line(pipe: tuple[int, int]) -> None:
+    logger, handler = writer(pipe[1])
+    parts: list[bytes] = []
+    reader = threading.Thread(target=lambda: parts.extend(iter(lambda: os.read(pipe[0], 1_000), b"")))
+    reader.start()
+    for number in range(5_000):
+        logger.warning("%d", number)
+    handler.flush()
+    handler.close()
+    os.close(pipe[1])
+    reader.join()
+    assert [int(line.split()[-1]) for line in b"".join(parts).splitlines()] == list(range(5_000))
+
+
+def test_shared_non_blocking_pipe_gets_every_line(pipe: tuple[int, int]) -> None:
+    """The other end of the sharing may be a shell or a supervisor, so the flag is left as it is."""
+    os.set_blocking(pipe[1], False)
+    logger, handler = writer(pipe[1])
+    for number in range(200):
+        logger.warning("%d %s", number, "x" * 1_000)
+    lines = read_lines(*pipe, handler)
+    assert [int(line.split()[3]) for line in lines] == list(range(200))
+
+
+def test_closed_pipe_stops_no_logger(pipe: tuple[int, int]) -> None:
+    logger, handler = writer(pipe[1])
+    os.close(pipe[0])
+    for number in range(100):
+        logger.warning("%d", number)
+    handler.flush()
+    assert not handler._lines
+    handler.close()
+
+
+PROGRAM = """
+import logging, sys
+from zsched import logs
+logs.start("INFO")
+for number in range(int(sys.argv[1])):
+    logging.getLogger("x").info("%d", number)
+"""
+
+
+def test_last_lines_are_written_at_exit() -> None:
+    done = subprocess.run([sys.executable, "-c", PROGRAM, "3000"], stderr=subprocess.PIPE, timeout=20, check=True)
+    assert done.stderr.count(b"\n") == 3_000
+
+
+def test_program_ends_while_nobody_reads_its_log(pipe: tuple[int, int]) -> None:
+    began = time.monotonic()
+    process = subprocess.Popen([sys.executable, "-c", PROGRAM, "3000"], stderr=pipe[1])
+    try:
+        assert process.wait(20) == 0
+    finally:
+        process.kill()
+        process.wait()
+    assert time.monotonic() - began >= LOG_FLUSH_S

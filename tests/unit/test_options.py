@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import importlib
-import io
 import logging
 import re
 import sys
 from collections.abc import Iterator
+from pathlib import Path
+from typing import BinaryIO
 
 import pytest
 
@@ -219,47 +220,63 @@ def test_zsched_version_is_one_line_on_stdout(capsys: pytest.CaptureFixture[str]
 # --- Log lines --------------------------------------------------------------------------------------------------------
 
 
+class Written:
+    """A file that log lines go to."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file = file
+
+    def fileno(self) -> int:
+        return self._file.fileno()
+
+    def text(self) -> str:
+        """All that was logged."""
+        logging.getLogger().handlers[0].flush()
+        return Path(self._file.name).read_text("utf-8")
+
+
 @pytest.fixture
-def stream() -> Iterator[io.StringIO]:
+def written(tmp_path: Path) -> Iterator[Written]:
     """Where log lines go; afterwards the root logger is as it was."""
     root = logging.getLogger()
     handlers, level, raising = root.handlers[:], root.level, logging.raiseExceptions
     root.handlers.clear()
-    yield io.StringIO()
+    with (tmp_path / "log").open("wb") as file:
+        yield Written(file)
     root.handlers[:] = handlers
     root.setLevel(level)
     logging.raiseExceptions = raising
 
 
-def test_a_record_is_one_line_whatever_it_holds(stream: io.StringIO) -> None:
-    logs.start("INFO", stream)
+def test_a_record_is_one_line_whatever_it_holds(written: Written) -> None:
+    logs.start("INFO", written.fileno())
     logging.getLogger("zsched.x").warning("worker %s lost", "w1\n2026 INFO forged\x1b[2J\x85\u2028")
-    line = stream.getvalue()
+    line = written.text()
     assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z WARN zsched\.x: .*\n", line)
     assert line.endswith(r"worker w1\n2026 INFO forged\x1b[2J\x85\u2028 lost" + "\n")
 
 
-def test_a_traceback_stays_on_the_line_of_its_record(stream: io.StringIO) -> None:
-    logs.start("INFO", stream)
+def test_a_traceback_stays_on_the_line_of_its_record(written: Written) -> None:
+    logs.start("INFO", written.fileno())
     try:
         raise LookupError("gone")
     except LookupError:
         logging.getLogger("zsched.x").exception("turn failed")
-    assert stream.getvalue().count("\n") == 1
-    assert stream.getvalue().endswith(r"LookupError: gone" + "\n")
+    assert written.text().count("\n") == 1
+    assert written.text().endswith(r"LookupError: gone" + "\n")
 
 
-def test_the_level_is_the_least_that_is_logged(stream: io.StringIO) -> None:
-    logs.start("WARN", stream)
+def test_the_level_is_the_least_that_is_logged(written: Written) -> None:
+    logs.start("WARN", written.fileno())
     logging.getLogger("zsched.x").info("no")
     logging.getLogger("zsched.x").error("yes")
-    assert stream.getvalue().endswith("ERROR zsched.x: yes\n")
-    assert "no" not in stream.getvalue()
+    assert written.text().endswith("ERROR zsched.x: yes\n")
+    assert "no" not in written.text()
 
 
-def test_a_program_started_as_a_module_logs_under_its_own_name(stream: io.StringIO) -> None:
+def test_a_program_started_as_a_module_logs_under_its_own_name(written: Written) -> None:
     # pytest is such a program here: python -m pytest.
     spec = sys.modules["__main__"].__spec__
-    logs.start("INFO", stream)
+    logs.start("INFO", written.fileno())
     logging.getLogger("__main__").info("here")
-    assert stream.getvalue().endswith(f"INFO {spec.name if spec else '__main__'}: here\n")
+    assert written.text().endswith(f"INFO {spec.name if spec else '__main__'}: here\n")

@@ -69,10 +69,15 @@ class Crowd:
     Those over TCP and those by the Unix socket have a bound each, so that no crowd of one kind keeps the other out.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, tcp_max: int = CONNECTIONS_MAX, socket_max: int = SOCKET_CONNECTIONS_MAX) -> None:
+        self._most = {False: tcp_max, True: socket_max}
         self._open: dict[bool, set[Connection]] = {False: set(), True: set()}
         self._swept_s = 0.0
         self._summed_s = 0.0
+
+    def accepted_max(self, by_socket: bool) -> int:
+        """How many newcomers of this kind may be accepted in one round of the poll."""
+        return min(ACCEPTED_MAX, max(1, self._most[by_socket] // 4))
 
     def enter(self, one: Connection) -> None:
         self._open[one.by_socket].add(one)
@@ -82,7 +87,7 @@ class Crowd:
 
     def has_room(self, by_socket: bool) -> bool:
         """Whether newcomers of this kind can be accepted."""
-        return len(self._open[by_socket]) <= _room(by_socket)
+        return len(self._open[by_socket]) <= self._room(by_socket)
 
     def thin(self, now_s: float) -> None:
         """Close late connections and those that have to make room, and bound what all hold. Called before each round
@@ -93,7 +98,7 @@ class Crowd:
             for one in [one for one in self._all() if now_s - one.since_s >= _limit_s(one)]:
                 one.handle_close()
         for by_socket, ours in self._open.items():
-            excess = len(ours) - _room(by_socket)
+            excess = len(ours) - self._room(by_socket)
             if excess > 0:
                 for one in _waiting(ours)[:excess]:
                     one.handle_close()
@@ -101,6 +106,10 @@ class Crowd:
             self._summed_s = now_s
             self._cut_holders(now_s)
             self._cut_debtors(now_s)
+
+    def _room(self, by_socket: bool) -> int:
+        """How many connections of a kind may be open when a crowd of newcomers comes."""
+        return self._most[by_socket] - self.accepted_max(by_socket)
 
     def _cut_holders(self, now_s: float) -> None:
         """Keep what requests take within its bound: those that cost most are refused, in bytes times seconds. What
@@ -122,11 +131,6 @@ class Crowd:
 
     def _all(self) -> set[Connection]:
         return self._open[False] | self._open[True]
-
-
-def _room(by_socket: bool) -> int:
-    """How many connections of a kind may be open when a crowd of newcomers comes."""
-    return (SOCKET_CONNECTIONS_MAX if by_socket else CONNECTIONS_MAX) - ACCEPTED_MAX
 
 
 def _excess(sizes: dict[Connection, int], costs: dict[Connection, float], bytes_max: int) -> Iterator[Connection]:

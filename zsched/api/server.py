@@ -10,7 +10,7 @@ import threading
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
@@ -32,15 +32,16 @@ from zsched.api.problem import Problem, render
 from zsched.api.unsent import Unsent
 from zsched.inbox import Inbox
 from zsched.limits import (
-    ACCEPTED_MAX,
     ANSWER_S,
     BACKLOG_MAX,
     CONNECTIONS_MAX,
     HEADER_BYTES_MAX,
     JOBS_BODY_BYTES_MAX,
+    LINE_INTERVAL_MS,
     SOCKET_CONNECTIONS_MAX,
     UNSENT_BYTES_MAX,
 )
+from zsched.rate import Throttled
 
 # Waitress reads a body to its end before the app sees the request; a little more than the largest that any endpoint
 # takes lets the endpoint itself say what its bound is.
@@ -50,7 +51,7 @@ _BODY_BYTES_MAX = JOBS_BODY_BYTES_MAX + 1024 * 1024
 _POLL_S = 1.0
 
 # How long it accepts nothing after an accept that failed.
-_ACCEPT_PAUSE_S = 1.0
+_ACCEPT_PAUSE_S = 0.1
 
 log = logging.getLogger(__name__)
 
@@ -64,6 +65,7 @@ class Pause:
     """Until when a listener accepts nothing, by the steady clock."""
 
     until_s: float = 0.0
+    line: Throttled = field(default_factory=lambda: Throttled(log, logging.WARNING, LINE_INTERVAL_MS))
 
 
 class _Task(waitress.task.WSGITask):  # type: ignore[misc]
@@ -257,7 +259,14 @@ class Server:
     """The REST server, in threads of its own from `start` to `stop`."""
 
     def __init__(
-        self, app: Any, inbox: Inbox, host: str, port: int, threads: int, by_socket: socket.socket | None = None
+        self,
+        app: Any,
+        inbox: Inbox,
+        host: str,
+        port: int,
+        threads: int,
+        by_socket: socket.socket | None = None,
+        crowd: Crowd | None = None,
     ) -> None:
         """Bind; port 0 takes any free one. `by_socket` is a Unix socket that listens, and becomes the server's.
 
@@ -294,15 +303,17 @@ class Server:
             )
             for one in (*sockets, *([by_socket] if by_socket is not None else []))
         ]
-        self._crowd = crowd = Crowd()
+        self._crowd = crowd = crowd or Crowd()
+        self._pauses: list[Pause] = []
         self._kernel = _kernel()
         for listener in self._all:
             # Waitress has no hooks at these places, so they are put in front of its own methods.
             listener.add_task = partial(_add_task, inbox, listener.add_task)
             pause = Pause()
+            self._pauses.append(pause)
             listener.channel_class = partial(_channel, inbox, crowd, self._kernel)
             is_socket = listener.socket is by_socket
-            most = ACCEPTED_MAX // (1 if is_socket else len(sockets))
+            most = max(1, crowd.accepted_max(is_socket) // (1 if is_socket else len(sockets)))
             listener.handle_accept = partial(_accept_some, listener, pause, most)
             listener.readable = partial(_is_open, listener.readable, pause, partial(crowd.has_room, is_socket))
         self._failure: Exception | None = None
@@ -340,8 +351,10 @@ class Server:
     def _poll(self) -> None:
         try:
             while self._open:
-                self._crowd.thin(time.monotonic())
-                wasyncore.poll2(_POLL_S, self._open)
+                now_s = time.monotonic()
+                self._crowd.thin(now_s)
+                paused = any(pause.until_s > now_s for pause in self._pauses)
+                wasyncore.poll2(_ACCEPT_PAUSE_S if paused else _POLL_S, self._open)
         except Exception as error:
             self._failure = error
 
@@ -363,8 +376,9 @@ def _accept_some(listener: Any, pause: Pause, most: int) -> None:
         except BlockingIOError:
             return
         except OSError as error:
-            log.warning("can't accept connections for a while: %s", error.strerror)
-            pause.until_s = time.monotonic() + _ACCEPT_PAUSE_S
+            now_s = time.monotonic()
+            pause.line.write(int(now_s * 1_000), "can't accept connections for a while: %s", error.strerror)
+            pause.until_s = now_s + _ACCEPT_PAUSE_S
             return
         listener.set_socket_options(connection)
         listener.channel_class(listener, connection, listener.fix_addr(address), listener.adj, map=listener._map)

@@ -1,7 +1,8 @@
 """A scheduler and workers on this host, as child processes that live as long as the command that started them.
 
 Used by `zsched demo` and `zsched up`. They are stopped by SIGTERM to exactly the pids that were started, workers first,
-so that their last results still arrive.
+so that their last results still arrive. When the command is killed the kernel ends them: nobody is left to do it in
+order.
 """
 
 from __future__ import annotations
@@ -15,11 +16,13 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from types import FrameType
 from typing import Any, Final, Self
 
 from zsched.client import Client, ClientError
+from zsched.worker import prctl
 
 # From the start of the processes until all answer; on a slow host importing alone takes a second or two.
 READY_S_MAX: Final = 30.0
@@ -31,6 +34,10 @@ LOOK_S: Final = 0.05
 TAIL_LINES: Final = 20
 
 SCHEDULER: Final = "scheduler"
+
+# What each program gets when the command is killed. A guard that got SIGTERM would let its jobs run on for a while, for
+# a scheduler that ends too. Killed, it ends at once, and its agent ends the jobs.
+DEATH_SIGNALS: Final = {"scheduler": signal.SIGTERM, "worker": signal.SIGKILL}
 
 
 class ClusterError(Exception):
@@ -149,6 +156,8 @@ class Cluster:
                 stderr=log,
                 # Ctrl-C at the terminal is for the command alone, which then stops its processes in order.
                 process_group=0,
+                # Runs between fork and exec, which is safe in a command of one thread.
+                preexec_fn=partial(prctl.die_with, os.getpid(), DEATH_SIGNALS[program]),  # noqa: PLW1509
             )
 
     def _wait(self, condition: Callable[[], bool], deadline: float) -> None:

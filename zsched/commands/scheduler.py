@@ -58,9 +58,10 @@ from typing import Final
 
 import zmq
 
-from zsched import __version__, backup, connections, logs, peer, tokens
+from zsched import __version__, backup, logs, peer, tokens
 from zsched.api.app import make_app
 from zsched.api.context import Context, Facts
+from zsched.api.crowd import Crowd
 from zsched.api.forwarded import Proxies
 from zsched.api.gate import Trust
 from zsched.api.listeners import DEFAULT_PORT, ListenError, LocalSocket
@@ -77,6 +78,7 @@ from zsched.loop import Loop, clock
 from zsched.model import Now, Scope, Token
 from zsched.notify import Notify
 from zsched.port import Port
+from zsched.shares import Shares, shares, warn_of_few_files
 from zsched.store.contract import (
     StoreCorrupt,
     StoreError,
@@ -118,12 +120,13 @@ def run(config: SchedulerConfig) -> int:
     notify = Notify(os.environ)
     give_memory_back()
     files_max = raise_descriptor_limit()
-    connections.warn_of_few_files(files_max)
+    found = shares(files_max, config.threads)
+    warn_of_few_files(files_max, found)
     try:
         with Lock(config.db) as lock:
             engine = open_engine(config.db, clock().wall_ms, lock)
             try:
-                return _serve(config, Writer(engine), lock.folder, notify)
+                return _serve(config, Writer(engine), lock.folder, notify, found)
             except StoreMisplaced as error:
                 return _rescue(engine, lock.path, error, notify)
             finally:
@@ -142,8 +145,9 @@ def run(config: SchedulerConfig) -> int:
         return os.EX_SOFTWARE
 
 
-def _serve(config: SchedulerConfig, store: Writer, folder: Path, notify: Notify) -> int:
-    """Bind both ports, turn until a signal comes, and leave in order. `folder` has the keys.
+def _serve(config: SchedulerConfig, store: Writer, folder: Path, notify: Notify, found: Shares) -> int:
+    """Bind both ports, turn until a signal comes, and leave in order. `folder` has the keys, `found` says how many
+    connections each port may have.
 
     Raises ListenError, StoreError, KeyFileError, ServerError.
     """
@@ -157,7 +161,7 @@ def _serve(config: SchedulerConfig, store: Writer, folder: Path, notify: Notify)
     trust = _trust(config)
     with (
         zmq.Context(io_threads=1) as context,
-        closing(_bind(context, config, pair, store)) as port,
+        closing(_bind(context, config, pair, store, found.workers)) as port,
         closing(LocalSocket(folder, required=trust.local == "socket")) as local,
     ):
         epoch = begin(store, clock().wall_ms)
@@ -194,7 +198,7 @@ def _serve(config: SchedulerConfig, store: Writer, folder: Path, notify: Notify)
         )
         reader, proxies = partial(open_reader, config.db), Proxies(config.trusted_proxies)
         shared = Context(inbox, reader, facts, live, trust, vault.seal, proxies, refusals, dispatcher.seen_ms)
-        rest = _rest(config, shared, local)
+        rest = _rest(config, shared, local, found)
         # A handler may come between any two steps of any code, so it only sets a mark.
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, lambda *_: loop.stop())
@@ -229,9 +233,10 @@ def _serve(config: SchedulerConfig, store: Writer, folder: Path, notify: Notify)
     return 0
 
 
-def _rest(config: SchedulerConfig, shared: Context, local: LocalSocket) -> Server:
+def _rest(config: SchedulerConfig, shared: Context, local: LocalSocket, found: Shares) -> Server:
     """REST, bound; on the default port with the link for clients. Raises ListenError."""
-    rest = Server(make_app(shared), shared.inbox, config.host, config.port, config.threads, local.listener)
+    crowd = Crowd(found.tcp, found.socket)
+    rest = Server(make_app(shared), shared.inbox, config.host, config.port, config.threads, local.listener, crowd)
     if rest.port == DEFAULT_PORT:
         local.keep_link(os.environ)
     return rest
@@ -344,7 +349,13 @@ def _add_admin(store: Writer, file: Path) -> None:
     store.commit()
 
 
-def _bind(context: zmq.Context[zmq.Socket[bytes]], config: SchedulerConfig, pair: Pair | None, store: Writer) -> Port:
+def _bind(
+    context: zmq.Context[zmq.Socket[bytes]],
+    config: SchedulerConfig,
+    pair: Pair | None,
+    store: Writer,
+    connections_max: int,
+) -> Port:
     def knows(key: str) -> bool:
         try:
             found = store.access.key(key)
@@ -360,7 +371,7 @@ def _bind(context: zmq.Context[zmq.Socket[bytes]], config: SchedulerConfig, pair
             pair,
             knows,
             outward=pair is not None and store.access.has_remote_key(),
-            connections_max=connections.connections_max(resource.getrlimit(resource.RLIMIT_NOFILE)[0]),
+            connections_max=connections_max,
         )
     except (OSError, zmq.ZMQError) as error:
         where = f"{config.zmq_host}:{config.zmq_port}" if config.zmq_host else f"port {config.zmq_port}"

@@ -16,6 +16,7 @@ Options:
   -h, --help       Show this.
 
 Ctrl-C or SIGTERM stop all: running jobs may finish for 30 s; a second one stops them, and they start again next time.
+When this command is killed, all of its processes and jobs end at once.
 
 Exit codes: 0 stopped by Ctrl-C or SIGTERM; 1 a process could not start, or ended; 2 wrong usage or setting.
 """
@@ -26,12 +27,15 @@ import os
 import signal
 import socket
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
+from threading import Thread
 from typing import Final
 
 from zsched.commands import exits, options, table
 from zsched.commands.cluster import Cluster, ClusterError, Plan, free_ports, names, socket_of, stop_on_signals
 from zsched.config import ConfigError, scheduler_config, worker_config
+from zsched.limits import LOG_FLUSH_S
 from zsched.worker.cpus import usable_cpus
 
 # A worker's own time for its jobs, TERM and KILL after it, and some more; longer than shutdown_grace it never takes.
@@ -53,13 +57,13 @@ def main(argv: Sequence[str]) -> int:
             told(plan, bool(found["--json"]))
             cluster.watch()
         except ClusterError as error:
-            exits.say(f"{error}; what it logged is above")
+            say_in_time(f"{error}; what it logged is above")
             code = exits.FAILED
         except KeyboardInterrupt:
-            exits.say("stopping; running jobs may finish, Ctrl-C again stops them")
+            say_in_time("stopping; running jobs may finish, Ctrl-C again stops them")
         hurry_on_signals(cluster)
         for name in cluster.stop():
-            exits.say(f"{name} did not end cleanly")
+            say_in_time(f"{name} did not end cleanly")
             code = exits.FAILED
     return code
 
@@ -128,6 +132,19 @@ def told(plan: Plan, as_json: bool) -> None:
     else:
         print(plan.url, flush=True)
         exits.say(f"ready: a scheduler and {', '.join(plan.workers)}; Ctrl-C stops them")
+
+
+def say_in_time(sentence: str) -> None:
+    """Say something on stderr; when nobody reads that, wait no longer than LOG_FLUSH_S: processes are to be stopped."""
+    saying = Thread(target=write, args=(f"zsched: {sentence}\n".encode(),), daemon=True)
+    saying.start()
+    saying.join(LOG_FLUSH_S)
+
+
+def write(line: bytes) -> None:
+    """Not by sys.stderr, which the interpreter would wait for at its end."""
+    with suppress(OSError):
+        os.write(2, line)
 
 
 def hurry_on_signals(cluster: Cluster) -> None:

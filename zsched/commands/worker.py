@@ -33,8 +33,8 @@ One dash does as well as two: -id worker-1. Durations: 500ms, 3s, 1m30s, 2h, 1d.
 Every option is also a line in an INI file (poll_interval = 3s) and a variable (ZSCHED_WORKER_POLL_INTERVAL=3s).
 A flag wins over a variable, a variable over --config, that over $XDG_CONFIG_HOME/zsched/*.ini and /etc/zsched/*.ini.
 
-Exit codes: 0 ended cleanly; 2 wrong usage or setting; 73 --state-dir can't be used; 75 another worker uses it; 77 the
-scheduler refuses this worker for good.
+Exit codes: 0 ended cleanly; 2 wrong usage or setting; 70 a job stopped its agents again and again; 73 --state-dir
+can't be used; 75 another worker uses it; 77 the scheduler refuses this worker for good.
 """
 
 from __future__ import annotations

@@ -41,8 +41,18 @@ log = logging.getLogger(__name__)
 
 BUSY_TIMEOUT_MS: Final = 5_000
 
-# Pages in the WAL from which on a commit also moves them into the database: 8 MB, twice that with the pages of before.
+# Pages in the WAL from which on a commit also moves them into the database: 8 MB. The next commit then begins the WAL
+# anew, unless a reader still reads from it; with readers at all times it grows.
 CHECKPOINT_PAGES: Final = 2_000
+
+# Pages in the WAL from which on a commit waits for the readers, to begin it anew: 32 MB. It waits this long at most,
+# and after a wait in vain not again before CHECKPOINT_PAGES more.
+RESTART_PAGES: Final = 8_000
+RESTART_WAIT_MS: Final = 100
+
+# What the file keeps of its size when it is begun anew: twice CHECKPOINT_PAGES. To write over blocks that it has is
+# cheaper than to get new ones.
+WAL_BYTES_KEPT: Final = 16 * 1024 * 1024
 
 _SYNC_ERRORS: Final = (apsw.SQLITE_IOERR_FSYNC, apsw.SQLITE_IOERR_DIR_FSYNC)
 
@@ -80,6 +90,7 @@ class SqliteEngine:
             # Otherwise SQLite makes a new plan whenever another LIMIT is bound: 0.1 ms for each claim.
             self._connection.config(apsw.SQLITE_DBCONFIG_ENABLE_QPSG, 1)
             self._wal_pages = 0
+            self._restart_at_pages = RESTART_PAGES
             # Whether generations are kept, as `confirm` begins to.
             self._marks = False
             # The next commit that changes something begins a new generation (head.py).
@@ -103,6 +114,7 @@ class SqliteEngine:
         self._connection.pragma("journal_mode", "wal")
         self._connection.pragma("synchronous", "FULL")
         self._connection.pragma("foreign_keys", 1)
+        self._connection.pragma("journal_size_limit", WAL_BYTES_KEPT)
         # SQLite's own checkpoint is part of COMMIT, which then fails although the turn is durable: a caller would be
         # told that nothing happened. This hook takes its place.
         self._connection.set_wal_hook(self._note_wal)
@@ -162,13 +174,30 @@ class SqliteEngine:
             return
         try:
             pages, moved = self._connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_PASSIVE)
+            emptied = False
+            if self._wal_pages < RESTART_PAGES:
+                self._restart_at_pages = RESTART_PAGES
+            elif self._wal_pages >= self._restart_at_pages:
+                self._restart_at_pages = self._wal_pages + CHECKPOINT_PAGES
+                emptied = self._restart_wal()
         except apsw.Error as error:
             if getattr(error, "extendedresult", 0) in _SYNC_ERRORS:
                 _raise_ours(error)
             log.warning("the WAL can't be moved into the database: %s", error)
             return
         # SQLite begins the WAL again with the next commit, unless a reader needs it still.
-        self._advance_due = self._marks and pages == moved
+        self._advance_due = self._marks and (emptied or pages == moved)
+
+    def _restart_wal(self) -> bool:
+        """Wait until nobody reads from the WAL, RESTART_WAIT_MS at most, and empty its file; False: it was in vain."""
+        self._connection.set_busy_timeout(RESTART_WAIT_MS)
+        try:
+            self._connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_TRUNCATE)
+        except apsw.BusyError:
+            return False
+        finally:
+            self._connection.set_busy_timeout(BUSY_TIMEOUT_MS)
+        return True
 
     def rollback(self) -> None:
         if self._connection.in_transaction:

@@ -1,9 +1,9 @@
 """The guard: the process that bin/worker becomes. It starts jobs, watches them, ends them and keeps their results.
 
-Single-threaded, around one epoll. It imports neither ZeroMQ nor a database: all that concerns the scheduler is the
-agent's, its child, which may crash and be started again at any moment while jobs and results stay here. Decides
-nothing about which runs to take; keeps only the rules that must hold when the agent is dead: nothing waits here for
-longer than a second, and at most `slots` runs live at a time.
+One thread around one epoll, beside one for the log when stderr takes no lines (logs.py). It imports neither ZeroMQ nor
+a database: all that concerns the scheduler is the agent's, its child, which may crash and be started again at any
+moment while jobs and results stay here. Decides nothing about which runs to take; keeps only the rules that must hold
+when the agent is dead: nothing waits here for longer than a second, and at most `slots` runs live at a time.
 """
 
 from __future__ import annotations
@@ -42,6 +42,8 @@ EXIT_SETTING: Final = 2
 # BSD's sysexits.h: EX_TEMPFAIL, another worker has the state directory; EX_CANTCREAT, it can't be used.
 EXIT_LOCKED: Final = 75
 EXIT_STATE: Final = 73
+# EX_SOFTWARE; jobs stop its agents again and again.
+EXIT_STOPPED: Final = 70
 
 # While more runs wait for a slot, results are told together: each message costs both processes a wake-up.
 _TELL_WITHIN_MS: Final = 20
@@ -61,7 +63,8 @@ log = logging.getLogger(__name__)
 def run(config: WorkerConfig) -> int:
     """Be the guard until told to end.
 
-    Returns the exit code: 0; 2 (users, limits); 73, 75 (state directory); 77 (the scheduler refuses us).
+    Returns the exit code: 0; 2 (users, limits); 70 (agents are stopped again and again); 73, 75 (state directory); 77
+    (the scheduler refuses us).
     """
     keep_standard_fds()
     notify = Notify(os.environ)
@@ -179,6 +182,8 @@ class Guard:
         # would be lost as well had the job ended a moment later.
         self._spool.sync(now_ms)
         self._notify.alive(now_ms)
+        if self._keeper.stopped_too_often:
+            self._crash()
 
     def _wait_s(self) -> float | None:
         deadlines = (
@@ -493,6 +498,14 @@ class Guard:
             ending.deadline_ms = now_ms + _GOODBYE_MS
             self._keeper.put(messages.Leave())
             self._on_leaving(late=False)
+
+    def _crash(self) -> None:
+        """One of the jobs stops every agent: end as if killed, so that the scheduler finds out which one it is."""
+        log.error("worker %s: agents are stopped by a signal again and again: ending with all jobs", self._config.id)
+        self._keeper.kill()
+        sweep(self._state.spool_id)
+        self._ending.exit_code = EXIT_STOPPED
+        self._ending.done = True
 
     def _log_undelivered(self) -> None:
         fate = "lost: the disk fails" if self._spool.failing else "kept on disk, the next start tells them"

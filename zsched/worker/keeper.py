@@ -11,14 +11,18 @@ import socket
 import sys
 from typing import Final
 
+from zsched.limits import AGENT_STOPS_MAX, AGENT_WELL_MS
 from zsched.worker.channel import Channel, ChannelClosedError
 from zsched.worker.messages import Alive, FromAgent, Message
 from zsched.worker.pace import Patience
+from zsched.worker.watchdog import is_stopped
 
 # The first restart is at once, since one death says little; an agent that dies again and again must not eat the host.
 _RESTART_MS: Final = (0, 100, 200, 500, 1_000, 2_000, 5_000)
 # A new agent has this long until its first word: Python comes up, and what it has to be told may be long.
 _FIRST_WORD_MS: Final = 30_000
+# Until then it is looked at this often.
+_LOOK_MS: Final = 5_000
 # An agent that lived for so long was well: what ends it now is something new.
 _WELL_MS: Final = 10_000
 
@@ -37,7 +41,15 @@ class Keeper:
         self._start_at_ms: int | None = 0
         # With the agent that runs; None while none does, or it has been killed.
         self._patience: Patience | None = None
+        self._spoken = False
+        # Agents in a row that were stopped by a signal.
+        self._stops = 0
         self.pid: int | None = None
+
+    @property
+    def stopped_too_often(self) -> bool:
+        """Whether something stops the agents again and again."""
+        return self._stops >= AGENT_STOPS_MAX
 
     def deadline_ms(self) -> int | None:
         """When the next agent is to be started, or the one that runs must have spoken; None when none is wanted."""
@@ -57,7 +69,8 @@ class Keeper:
             return False
         self._start_at_ms = None
         self._started_ms = mono_ms
-        self._patience = Patience(_FIRST_WORD_MS, mono_ms)
+        self._patience = Patience(_LOOK_MS, mono_ms)
+        self._spoken = False
         self._channel = Channel(ours, FromAgent)
         self._mask = select.EPOLLIN
         self._epoll.register(ours.fileno(), self._mask)
@@ -65,10 +78,19 @@ class Keeper:
 
     def _judge(self, mono_ms: int) -> None:
         """End an agent that does not speak: it hangs or is stopped, and the next one serves the jobs."""
-        if self._patience is not None and self._patience.over(mono_ms):
-            log.error("agent process %s has not spoken for too long: killed", self.pid)
-            self._patience = None
-            self.kill()
+        if self._patience is None or not self._patience.over(mono_ms):
+            return
+        stopped = self.pid is not None and is_stopped(self.pid)
+        if not (stopped or self._spoken) and mono_ms - self._started_ms < _FIRST_WORD_MS:
+            self._patience = Patience(_LOOK_MS, mono_ms)
+            return
+        why = "was stopped by a signal" if stopped else "has not spoken for too long"
+        log.error("agent process %s %s: killed", self.pid, why)
+        if not stopped or mono_ms - self._started_ms >= AGENT_WELL_MS:
+            self._stops = 0
+        self._stops += stopped
+        self._patience = None
+        self.kill()
 
     def _spawn_connected(self) -> socket.socket:
         """Start an agent; returns our end of the channel to it. Raises OSError, and then nothing is left open."""
@@ -95,6 +117,7 @@ class Keeper:
             self.kill()
             return []
         if self._patience is not None:
+            self._spoken = self._spoken or bool(words)
             for word in words:
                 self._patience.hear(word.within_ms if isinstance(word, Alive) else None)
         return words

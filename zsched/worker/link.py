@@ -1,4 +1,5 @@
-"""The agent's process: one DEALER socket, the guard's channel, one thread, and the agent's decisions between them.
+"""The agent's process: one DEALER socket, the guard's channel, one thread, and the agent's decisions between them. It
+wakes a guard that a signal has stopped (watchdog.py).
 
 Started by the guard as `python -m zsched.worker.link` with the channel as its standard input; nobody else starts it.
 When the guard dies, this process ends what the guard had started, tells the scheduler, and exits.
@@ -32,6 +33,7 @@ from zsched.worker.messages import FromGuard, Hello, Refused
 from zsched.worker.pace import Backoff
 from zsched.worker.state import StateError, StateLockedError, lock
 from zsched.worker.sweep import sweep
+from zsched.worker.watchdog import GuardWatchdog
 
 # No `registered` for so long after connecting: the scheduler may have another port now.
 _ENROL_AGAIN_MS: Final = 5_000
@@ -50,8 +52,6 @@ _HIGH_WATER: Final = 1_000
 _FRAMES_MAX: Final = 100
 _RECONNECT_MS: Final = 100
 _RECONNECT_MS_MAX: Final = 1_000
-# A deadline further away is looked at again on the way: poll can't wait for more than 2^31 - 1 ms, 24.8 days.
-_WAIT_MS_MAX: Final = 3_600_000
 
 # By name: this module runs as __main__.
 log = logging.getLogger("zsched.worker.link")
@@ -128,8 +128,11 @@ class Socket:
 class Link:
     """Carries frames and messages to and from the agent until one of the three wants to end."""
 
-    def __init__(self, channel: Channel[FromGuard], hello: Hello, early: list[FromGuard], door: Door) -> None:
+    def __init__(
+        self, channel: Channel[FromGuard], watchdog: GuardWatchdog, hello: Hello, early: list[FromGuard], door: Door
+    ) -> None:
         self._channel = channel
+        self._watchdog = watchdog
         self._door = door
         self._hello = hello
         self._early = early
@@ -167,10 +170,12 @@ class Link:
         self._flush()
         if not self._agent.registered:
             deadline_ms = min(self._enrol_at_ms, deadline_ms if deadline_ms is not None else self._enrol_at_ms)
-        wait_ms = None if deadline_ms is None else min(max(0, deadline_ms - _now().mono_ms), _WAIT_MS_MAX)
-        ready = dict(self._poller.poll(wait_ms))
+        look_ms = self._watchdog.deadline_ms()
+        deadline_ms = look_ms if deadline_ms is None else min(deadline_ms, look_ms)
+        ready = dict(self._poller.poll(max(0, deadline_ms - _now().mono_ms)))
         if self._channel.fileno() in ready:
             self._on_messages()
+        self._watchdog.look(mono_ms())
         if self._socket is not None:
             if self._socket.monitor in ready:
                 self._on_connections(self._socket)
@@ -180,6 +185,7 @@ class Link:
     def _on_messages(self) -> None:
         messages = self._channel.receive()
         now = _now()
+        self._watchdog.hear(now.mono_ms)
         for message in messages:
             self._agent.on_guard(message, now)
 
@@ -306,17 +312,20 @@ def main() -> int:
     """Be the agent. The first message of the guard says everything that is to be known."""
     # Before any key is read.
     prctl.close_to_others()
-    guard = socket.socket(fileno=os.dup(0))
-    channel: Channel[FromGuard] = Channel(guard, FromGuard)
+    # Before any word of it: when it has ended by now, its end of the channel is closed.
+    guard = os.getppid()
+    channel: Channel[FromGuard] = Channel(socket.socket(fileno=os.dup(0)), FromGuard)
     messages: list[FromGuard] = []
     poller = zmq.Poller()
     poller.register(channel.fileno(), zmq.POLLIN)
-    while not messages:
-        poller.poll()
-        try:
+    try:
+        watchdog = GuardWatchdog(guard, mono_ms())
+        while not messages:
+            poller.poll(max(0, watchdog.deadline_ms() - mono_ms()))
             messages = channel.receive()
-        except ChannelClosedError:
-            return 0
+            watchdog.look(mono_ms())
+    except (ChannelClosedError, ProcessLookupError):
+        return 0
     hello = messages[0]
     assert isinstance(hello, Hello)
     logs.start(hello.log_level)
@@ -327,7 +336,7 @@ def main() -> int:
         channel.put(Refused(EXIT_REFUSED))
         channel.flush()
         return EXIT_REFUSED
-    return Link(channel, hello, messages[1:], door).run()
+    return Link(channel, watchdog, hello, messages[1:], door).run()
 
 
 if __name__ == "__main__":
