@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from random import Random
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from tests.sim.guard import SimGuard
 from tests.sim.machine import Machine
@@ -16,6 +16,9 @@ from tests.sim.strangers import Stranger
 
 if TYPE_CHECKING:
     from tests.sim.simulation import Simulation
+
+
+_WAITS: Final = "SELECT 1 FROM runs WHERE status = 'pending' AND due_ms IS NOT NULL LIMIT 1"
 
 
 class Nemesis:
@@ -406,11 +409,17 @@ class Nemesis:
 
         self._timeline.after(4 * timeout_ms, settle)
 
-    def _set_schedulers_clock(self) -> None:
+    def _set_schedulers_clock(self, tries: int = 500) -> None:
+        """While some run waits for its time, if that comes soon; and the turn that sees it fails."""
+        engine = self._sim.scheduler.engine
+        if not self._sim.scheduler.up or not engine.look(_WAITS):
+            if tries and engine.flapping:
+                self._timeline.after(20, lambda: self._set_schedulers_clock(tries - 1))
+            return
         jump_ms = self._flaps.choice((-86_400_000, 3_600_000))
-        if self._sim.scheduler.up:
-            self._sim.scheduler.clock.wall_ms_off += jump_ms
-            self._tell("clock", f"of the scheduler jumps by {jump_ms} ms")
+        self._sim.scheduler.clock.wall_ms_off += jump_ms
+        engine.trouble = "refuse"
+        self._tell("clock", f"of the scheduler jumps by {jump_ms} ms")
 
     def slow_down(self) -> None:
         """Commits take long, and sometimes callers bring more than one turn takes, so that commands wait for others."""
