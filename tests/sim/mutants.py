@@ -91,7 +91,7 @@ _MUTANTS: Final = (
     ),
     mutant(
         "a run that is lost is pending again under its own id",
-        (losses, "drop_run", "run.started or not", "not"),
+        (losses, "drop_run", "if back and not run.started and", "if back and"),
         (sql, "PUT_BACK", " AND started_ms IS NULL", ""),
     ),
     mutant(
