@@ -90,7 +90,7 @@ class RunResult(Struct, frozen=True, gc=False, omit_defaults=True):
 
 
 class RunOrder(Struct, frozen=True, gc=False, omit_defaults=True):
-    """What a worker needs to execute one run. `command` goes to `/bin/sh -c`. `timeout_ms` None: no limit. `user`: whom
+    """What a worker needs to execute one run. `command` goes to `/bin/sh -c --`. `timeout_ms` None: no limit. `user`: whom
     it runs as; None: that is the worker's to say. `env` and `secret_env`: its own variables; what is secret is never
     shown. `lease_ms`: the worker ends the run before the scheduler has not heard it for so long; None: it goes on.
     """

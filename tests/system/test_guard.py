@@ -76,6 +76,18 @@ def test_a_command_that_cannot_start_is_a_failed_run(scheduler: StubScheduler, c
 
 
 @pytest.mark.usefixtures("worker")
+@pytest.mark.parametrize("fields", [{}, {"env": {"A": "b"}}, {"lease_ms": 60_000}], ids=["plain", "env", "lease"])
+@pytest.mark.parametrize("sign", ["-", "+"])
+def test_command_that_begins_with_a_sign_is_no_option_of_sh(
+    scheduler: StubScheduler, fields: dict[str, object], sign: str
+) -> None:
+    result = scheduler.run(f"{sign}x 1; echo $0", **fields)
+
+    assert result.stdout.head.endswith(b"sh\n")
+    assert f"{sign}x: not found" in result.stderr.head.decode()
+
+
+@pytest.mark.usefixtures("worker")
 def test_output_keeps_its_bytes(scheduler: StubScheduler) -> None:
     result = scheduler.run(r"printf 'a\000\377\376b'; printf 'e\200' >&2")
 
