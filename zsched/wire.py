@@ -100,14 +100,18 @@ class Wire:
     def send(self, method: str, path: str, body: object, timeout_s: float, key: str | None) -> Answer:
         """One request and its answer, which must come in time. `key`: its Idempotency-Key.
 
-        Raises Unreachable, NotFound, Refused. Only a read is repeated, when a kept connection ends under it.
+        Raises Unreachable, NotFound, Refused; TypeError or ValueError for a body that JSON can't carry. Only a read is
+        repeated, when a kept connection ends under it.
         """
         headers = {"Accept": "*/*", "User-Agent": "zsched"}
         if key is not None:
             headers["Idempotency-Key"] = _quoted(key)
         content = None
         if body is not None:
-            content = json.dumps(body, separators=(",", ":")).encode()
+            try:
+                content = json.dumps(body, separators=(",", ":")).encode()
+            except (TypeError, ValueError) as error:
+                raise type(error)(f"invalid body: {error}") from None
             headers["Content-Type"] = "application/json"
         if self._token:
             headers["Authorization"] = f"Bearer {self._token}"

@@ -43,7 +43,7 @@ class NotAllowedError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Guise:
-    """How a job becomes its user: what comes before its command, up to `sh -c --`'s; and what it finds in its environment.
+    """How a job becomes its user: the words before its command, up to `sh -c --`, and its environment.
 
     Empty for the worker's own user without limits: then there is nothing between guard and shell.
     """
