@@ -1419,6 +1419,19 @@ _REMOVALS: Final = (
         ),
     ),
     removal(
+        23,
+        "a command that begins with a sign is an option of its shell",
+        "system/test_guard.py::test_command_that_begins_with_a_sign_is_no_option_of_sh",
+        ("worker/spawn.py", '("sh", "-c", "--", order.command)', '("sh", "-c", order.command)'),
+    ),
+    removal(
+        25,
+        "a second worker of a living worker's name enrols for ever",
+        "unit/test_dispatcher_access.py::test_name_of_a_worker_heard_since_the_first_enrol_is_refused_for_good"
+        " system/test_access.py::test_second_worker_of_a_name_ends_with_77_and_the_first_is_unharmed",
+        ("dispatcher/access.py", '"name_in_use" if alive else "name_taken"', '"name_taken"'),
+    ),
+    removal(
         25,
         "a job of another user keeps root's groups",
         "system/test_jobs_rights.py::test_a_job_becomes_the_user_that_it_names_with_all_that_is_his",

@@ -566,7 +566,7 @@ def test_a_worker_waits_for_a_scheduler_that_is_not_up_yet(tmp_path: Path) -> No
     with WorkerProcess(url, tmp_path) as worker, StubScheduler(port=int(url.rpartition(":")[2])) as scheduler:
         scheduler.until(lambda: scheduler.registers)
         assert isinstance(scheduler.seen[0], Register)
-        assert worker.log().count("trying again until it works") <= 1
+        assert worker.log().count("; retrying") <= 1
 
 
 # --- runs that wait --------------------------------------------------------------------------------------------------
@@ -763,7 +763,7 @@ def test_a_worker_ends_also_without_a_scheduler(tmp_path: Path) -> None:
     with StubScheduler() as gone:
         url = gone.url
     with WorkerProcess(url, tmp_path) as worker:
-        while "can't be reached" not in worker.log():
+        while "can't reach" not in worker.log():
             os.sched_yield()
         worker.send(signal.SIGTERM)
         assert worker.exit_code() == 0

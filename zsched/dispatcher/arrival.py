@@ -44,9 +44,9 @@ def may_take_over(old: Session, frame: protocol.Register) -> bool:
 
 
 def on_rival(old: Session, now: Now) -> tuple[bool, str]:
-    """Somebody else wants a name that is taken. Returns whether it must give up, and the sentence for it.
+    """Another worker registers or enrols under a name that is taken. Returns whether it must give up, and why.
 
-    It waits until the old one times out, and gives up when that one has spoken since the newcomer first asked.
+    It waits until the old worker times out, and gives up once that was heard after the newcomer first asked.
     """
     alive = old.rival_ms is not None and old.heard_ms > old.rival_ms
     # Once one rival has been told to stop, a later one is judged anew.
