@@ -1177,7 +1177,7 @@ _REMOVALS: Final = (
         "unit/test_dispatcher_access.py::test_a_name_keeps_its_key_while_its_worker_lives",
         (
             "dispatcher/access.py",
-            "    if before is not None and session is not None:",
+            "    if session is not None and (session.polls or before is not None):",
             "    if False:",
         ),
     ),

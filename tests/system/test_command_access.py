@@ -85,7 +85,7 @@ def test_who_has_no_token_is_refused_with_the_schedulers_sentence(cli: Cli) -> N
     for argv in (["list"], ["submit", "true"], ["token", "add", "--scope=admin"], ["access", "new", "w"]):
         code, out, err = asked(cli, *argv, token="")
         assert (code, out) == (1, ""), argv
-        assert re.fullmatch(r"zsched: Callers without a token are not served\. .*\n", err), argv
+        assert re.fullmatch(r"zsched: Callers without a token are not served: run `zsched token add .*\n", err), argv
 
 
 def test_the_database_of_a_scheduler_that_runs_is_not_touched_and_that_of_another_takes_tokens(tmp_path: Path) -> None:
