@@ -18,6 +18,7 @@ import pytest
 from zsched import client as client_module
 from zsched.client import Chunk, Client, ClientError, Job, NotFound, Refused, Unreachable, WaitTimeout
 from zsched.commands import cluster, exits, line, options, selection, submit, table, text, watching, zsched
+from zsched.settings import keys_of, settle
 
 DOC = Path(__file__).parents[2] / "docs" / "cli.md"
 PAGES = {name: import_module(f"zsched.commands.{name}").__doc__ or "" for name in zsched.COMMANDS}
@@ -233,6 +234,36 @@ def test_a_command_that_is_not_utf_8_is_told(command: str, capsys: pytest.Captur
 def test_a_file_that_is_not_there_is_one_line_and_exit_code_1(capsys: pytest.CaptureFixture[str]) -> None:
     assert zsched.main(["submit", "--each-line=/nowhere/names", "cat"]) == 1
     assert capsys.readouterr() == ("", "zsched: can't read /nowhere/names: No such file or directory\n")
+
+
+# A cluster of its own.
+
+
+def test_private_cluster_ignores_settings_of_the_host(tmp_path: Path) -> None:
+    plan = cluster.private(tmp_path, workers=1, slots=2)
+    texts = {"access": "w.access", "token_file": "token", "users": "root", "admin_token_file": "token", "db": "x.db"}
+    hostile = "\n".join(
+        [
+            f"[{section}]\n"
+            + "\n".join(f"{key.name} = {texts[key.name]}" for key in keys_of(section) if key.name in texts)
+            for section in ("scheduler", "worker")
+        ]
+    )
+    (tmp_path / "host").mkdir()
+    (tmp_path / "host" / "all.ini").write_text(hostile)
+
+    def settled(section: str, flags: Sequence[str]) -> dict[str, str]:
+        given = dict(flag.removeprefix("--").split("=", 1) for flag in flags)
+        found = settle(section, given, None, plan.environ, tmp_path / "host")
+        return {name: setting.text for name, setting in found.items()}
+
+    here = {"db": f"{tmp_path}/scheduler.db", "host": "127.0.0.1", "zmq_host": "127.0.0.1"}
+    scheduler = settled("scheduler", plan.scheduler)
+    defaults = {key.name: key.default for key in keys_of("scheduler")}
+    assert scheduler == {**defaults, **here, "port": scheduler["port"], "zmq_port": scheduler["zmq_port"]}
+    own = {"id": "worker-1", "state_dir": f"{tmp_path}/worker-1", "slots": "2", "shutdown_grace": "5s"}
+    defaults = {key.name: key.default for key in keys_of("worker")}
+    assert settled("worker", plan.workers["worker-1"]) == {**defaults, **own}
 
 
 # Exit codes.

@@ -42,8 +42,8 @@ PATHS = [
 ]
 REMEDY = (
     "Without a token call http://localhost on the scheduler's host, for example through"
-    " `ssh -L 8080:localhost:8080 HOST`; or run `zsched token add --scope submit` as the scheduler's user, and send that"
-    " token as `Authorization: Bearer TOKEN` or set ZSCHED_TOKEN"
+    " `ssh -L 8080:localhost:8080 HOST`; or run `zsched token add --scope submit` as the scheduler's user, and send"
+    " that token as `Authorization: Bearer TOKEN` or set ZSCHED_TOKEN"
 )
 OTHER_HOST = "The call comes from another host"
 OTHER_NAME = "The Host header is not localhost, 127.0.0.1 or [::1]"

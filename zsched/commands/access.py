@@ -36,6 +36,7 @@ from collections.abc import Mapping, Sequence
 from ipaddress import ip_address
 from urllib.parse import quote
 
+from zsched.access_file import is_endpoint
 from zsched.client import Client, Refused
 from zsched.commands import exits, options, table
 from zsched.settings import WORKER_NAME
@@ -55,9 +56,6 @@ def main(argv: Sequence[str]) -> int:
 
 def wanted(found: Mapping[str, options.Value]) -> str | None:
     """The endpoint that is asked for, if one is. Another text is wrong usage."""
-    # ZeroMQ, which this imports, takes longer than all the rest.
-    from zsched.keys import is_endpoint
-
     endpoint = options.text(found, "--endpoint")
     if endpoint is not None and not is_endpoint(endpoint):
         options.fail(__doc__, f"--endpoint: {endpoint!r} is no worker port; write it like tcp://host:5555")
@@ -66,6 +64,7 @@ def wanted(found: Mapping[str, options.Value]) -> str | None:
 
 def made(client: Client, worker: str, endpoint: str | None) -> int:
     """`new`. The access file is on stdout, and its secret key nowhere else."""
+    # ZeroMQ, which this imports, takes longer than all the rest.
     from zsched import keys
 
     pair = keys.new_pair()
@@ -81,7 +80,7 @@ def made(client: Client, worker: str, endpoint: str | None) -> int:
         ) from None
     if "server_key" not in place:
         raise exits.Failure("this scheduler has worker_security none: workers on its own host, without keys")
-    if not keys.is_key(str(place["server_key"])) or not keys.is_endpoint(str(place.get("endpoint"))):
+    if not keys.is_key(str(place["server_key"])) or not is_endpoint(str(place.get("endpoint"))):
         raise exits.Failure("the scheduler's answer has no key of its own, or no worker port")
     found = endpoint or outward(place["endpoint"], socket.gethostname())
     if found != (endpoint or place["endpoint"]):
@@ -132,8 +131,6 @@ def outward(endpoint: str, host: str) -> str:
 
     Raises Failure when that is none either.
     """
-    from zsched.keys import is_endpoint
-
     named, _, port = endpoint.removeprefix("tcp://").rpartition(":")
     if not _loopback(named):
         return endpoint

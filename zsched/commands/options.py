@@ -68,7 +68,7 @@ def load(
     argv: Sequence[str],
     section: str,
     loader: Callable[[Mapping[str, str], Path | None, Mapping[str, str]], Loaded[ConfigT]],
-) -> ConfigT:
+) -> Loaded[ConfigT]:
     """The configuration of a program whose manual page has `--config=FILE` and every key of a section as an option."""
     from pathlib import Path
 
@@ -83,7 +83,7 @@ def load(
             {flag: text for flag, text in named.items() if isinstance(text, str)},
             Path(file) if isinstance(file, str) else None,
             os.environ,
-        ).config
+        )
     except ConfigError as error:
         fail(doc, str(error))
 

@@ -31,7 +31,7 @@ class Door:
             return
         if self._access.worker != hello.worker:
             raise KeyFileError(
-                f"{hello.access} is for a worker named {self._access.worker}, not {hello.worker}: give it that -id"
+                f"{hello.access} is for a worker named {self._access.worker}, not {hello.worker}: leave out -id"
             )
         self.pair = self._access.pair
 

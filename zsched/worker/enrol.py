@@ -10,7 +10,8 @@ from ipaddress import ip_address
 from urllib.parse import urlsplit
 
 from zsched import endpoint
-from zsched.keys import is_endpoint, is_key
+from zsched.access_file import is_endpoint
+from zsched.keys import is_key
 from zsched.limits import BODY_BYTES_MAX
 from zsched.trust import UntrustedError
 
@@ -102,7 +103,7 @@ def _refusal(status: int, code: str, error: str, worker: str) -> EnrolError:
                 f"this worker needs an access file: run `zsched access new {worker} > {worker}.access` as the"
                 f" scheduler's user, and start it with -access {worker}.access"
             )
-        case (401 | 403), _:
+        case ((401 | 403), _):
             return EnrolRefusedError(f"invalid token for enrolling: {error}")
         case 409, "key_revoked":
             return KeyRefusedError("this worker's key was revoked")
