@@ -1426,6 +1426,16 @@ _REMOVALS: Final = (
     ),
     removal(
         25,
+        "a private worker inherits the identity of an installed one",
+        "system/test_command_line.py::test_up_takes_no_identity_from_files_of_an_installed_worker",
+        (
+            "commands/up.py",
+            'return {"id": worker, "access": "", "token-file": "", "state-dir": ""}',
+            'return {"id": worker}',
+        ),
+    ),
+    removal(
+        25,
         "a second worker of a living worker's name enrols for ever",
         "unit/test_dispatcher_access.py::test_name_of_a_worker_heard_since_the_first_enrol_is_refused_for_good"
         " system/test_access.py::test_second_worker_of_a_name_ends_with_77_and_the_first_is_unharmed",

@@ -36,7 +36,11 @@ class ClientError(Exception):
 
 
 class Unreachable(ClientError):
-    """No scheduler answers there."""
+    """No scheduler answers there. `absent`: nothing listens at the address."""
+
+    def __init__(self, sentence: str, *, absent: bool = False) -> None:
+        super().__init__(sentence)
+        self.absent = absent
 
 
 class Untrusted(Unreachable):
@@ -143,7 +147,8 @@ class Wire:
                 # whether it was done.
                 if kept is not None and method == "GET" and not isinstance(error, TimeoutError):
                     continue
-                raise Unreachable(f"no scheduler answers at {self.url}: {_cause(error)}") from error
+                absent = isinstance(error, ConnectionRefusedError | FileNotFoundError)
+                raise Unreachable(f"no scheduler answers at {self.url}: {_cause(error)}", absent=absent) from error
             except BaseException:
                 _close(connection)
                 raise
@@ -256,6 +261,10 @@ def _cause(error: Exception) -> str:
     # A timeout of Python's own has no number.
     if isinstance(error, TimeoutError) and error.errno is None:
         return "it took too long"
+    from http.client import BadStatusLine, RemoteDisconnected
+
+    if isinstance(error, BadStatusLine) and not isinstance(error, RemoteDisconnected):
+        return "the server does not speak HTTP; is this https?"
     return (error.strerror if isinstance(error, OSError) else None) or str(error) or type(error).__name__
 
 

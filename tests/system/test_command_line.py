@@ -113,7 +113,7 @@ def interrupted(process: subprocess.Popen[bytes], *numbers: signal.Signals) -> t
 
 
 def test_submit_prints_the_number_when_the_job_is_stored(cli: Cli) -> None:
-    number = int(cli.good("submit", "-q", "--name", "hello", "--timeout=1m", "echo", "a b", "--name"))
+    number = int(cli.good("submit", "-q", "--name", "hello", "--timeout=1m", "--", "echo", "a b", "--name"))
     stored = cli.scheduler.get(f"/jobs/{number}")
     assert (stored["name"], stored["command"], stored["timeout"]) == ("hello", "echo 'a b' --name", "1m")
     assert cli.good("submit", "true") == f"job {number + 1}\n"

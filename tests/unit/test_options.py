@@ -113,8 +113,9 @@ def test_an_option_that_its_page_has_repeat_keeps_all_its_values(mixed: bool) ->
     ("argv", "sentence"),
     [
         (["-prot", "80"], "no option -prot; did you mean -port?"),
-        (["--por=80"], "no option --por; did you mean -port?"),
+        (["--por=80"], "no option --por; did you mean --port?"),
         (["-xyz"], "no option -xyz; --help lists them all"),
+        (["--port"], "--port needs a value"),
         (["-port"], "-port needs a value"),
         (["-quiet=yes"], "-quiet takes no value"),
     ],

@@ -108,6 +108,7 @@ def wanted(found: Mapping[str, options.Value]) -> list[View]:
     cron = options.text(found, "--cron")
     if not words and file is None:
         options.fail(__doc__, "which command?")
+    options.warn_of_own(__doc__, found)
     for option in ("--name", "--cron"):
         # As where a script's variable is not set: without the fields the job would run at once.
         if (value := options.text(found, option)) is not None and not value.strip():

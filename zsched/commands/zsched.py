@@ -59,6 +59,19 @@ COMMANDS: Final = (
     *("workers", "summary", "token", "access", "key", "db", "demo", "version"),
 )
 
+# What the commands of other programs of this kind are called here.
+MEANT: Final = {
+    **dict.fromkeys(("ls", "ps", "jobs", "queue"), "list"),
+    **dict.fromkeys(("status", "stat", "stats", "top", "info"), "summary"),
+    **dict.fromkeys(("stop", "kill", "rm", "delete", "abort"), "cancel"),
+    **dict.fromkeys(("start", "serve", "server"), "up"),
+    **dict.fromkeys(("get", "describe", "inspect"), "show"),
+    **dict.fromkeys(("log", "tail", "output", "cat"), "logs"),
+    **dict.fromkeys(("nodes", "hosts"), "workers"),
+    **dict.fromkeys(("exec", "srun"), "run"),
+    **dict.fromkeys(("add", "enqueue", "sbatch", "qsub"), "submit"),
+}
+
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the program; returns its exit code."""
@@ -119,8 +132,9 @@ def _run(argv: Sequence[str]) -> int:
 def _suggestion(wrong: str) -> str:
     import difflib
 
-    near = difflib.get_close_matches(wrong, COMMANDS, n=1)
-    return f"did you mean {near[0]}?" if near else "--help lists them"
+    near = difflib.get_close_matches(wrong, COMMANDS, n=1, cutoff=0.7)
+    meant = MEANT.get(wrong) or (near[0] if near else None)
+    return f"did you mean {meant}?" if meant else "--help lists them"
 
 
 if __name__ == "__main__":

@@ -73,7 +73,8 @@ def enrol(scheduler: str, worker: str, public_key: str, token: str = "") -> Plac
         cause = error.strerror if isinstance(error, OSError) else None
         raise EnrolError(f"can't reach {place.url}: {cause or error}") from error
     except HTTPException as error:
-        raise EnrolError(f"{place.url} does not answer as a scheduler does: {type(error).__name__}") from error
+        why = f"{place.url} does not answer as a scheduler does"
+        raise EnrolError(f"{why}: {type(error).__name__}; is this https?") from error
 
 
 def _place(status: int, body: bytes, worker: str) -> Place:
