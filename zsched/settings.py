@@ -84,7 +84,7 @@ def _line(text: str) -> str:
 def _worker_name(text: str) -> str:
     if not WORKER_NAME.fullmatch(text):
         raise ValueError(
-            f"{text!r} is no worker's name; give 1 to 128 letters, digits and . _ @ : - (a letter or digit first)"
+            f"invalid worker name {text!r}: use 1 to 128 letters, digits, . _ @ : and -, a letter or digit first"
         )
     return text
 

@@ -127,7 +127,7 @@ def test_a_submitted_command_keeps_its_own_options(argv: list[str], capsys: pyte
 @pytest.mark.parametrize(
     ("command", "argv", "sentence"),
     [
-        ("submit", [], "which command?"),
+        ("submit", [], "missing <cmd>, such as 'make test'"),
         ("submit", ["--at", "5", "ls"], "no option --at; --help lists them all"),
         ("submit", ["--run-now", "ls"], "--run-now goes with --cron"),
         ("submit", ["--idempotency-key=", "ls"], "--idempotency-key: 1 to 240 printable ASCII characters"),
@@ -173,7 +173,7 @@ def test_a_submitted_command_keeps_its_own_options(argv: list[str], capsys: pyte
         ("token", ["new", "--db=x"], "--db does not go with new"),
         ("access", ["new"], "missing <worker>, such as worker-2"),
         ("access", ["revoke", "w", "--endpoint=tcp://h:1"], "--endpoint does not go with revoke"),
-        ("access", ["new", "a/b"], "'a/b' is no worker's name"),
+        ("access", ["new", "a/b"], "invalid worker name 'a/b': use letters, digits, . _ @ : and -"),
         ("access", ["new", "w", "--endpoint=host:5555"], "--endpoint: 'host:5555' is no worker port"),
         ("access", ["new", "w", "--endpoint=tcp://h:1\nx = y"], "is no worker port; write it like tcp://host:5555"),
         ("access", ["revoke", "-x"], "no option -x"),

@@ -201,7 +201,7 @@ def test_every_command_of_zsched_is_a_module_and_stands_on_its_manual_page() -> 
 
 @pytest.mark.parametrize(
     ("argv", "sentence"),
-    [([], "which command? --help lists them all"), (["dem"], "no command dem; did you mean demo?")],
+    [([], "missing command; --help lists them all"), (["dem"], "no command dem; did you mean demo?")],
 )
 def test_zsched_without_a_command_that_exists_is_wrong_usage(
     argv: list[str], sentence: str, capsys: pytest.CaptureFixture[str]
