@@ -220,11 +220,19 @@ def test_own_option_behind_the_command_is_a_warning(
     assert out.count("\n") == 1
     assert err == (
         f"zsched: {names}: part of the command, not an option of zsched submit, whose options come before the command;"
-        " `zsched submit -- COMMAND` is without this warning\n"
+        " with `--` before the command this warning is not shown\n"
     )
 
 
-@pytest.mark.parametrize("argv", [["ls", "-la", "-q", "--color"], ["--", "make", "--dry-run"], ["--name=x", "true"]])
+def test_own_option_behind_the_command_of_edit_is_a_warning(capsys: pytest.CaptureFixture[str]) -> None:
+    assert zsched.main(["edit", "--url=http://localhost:1", "12", "./backup.sh", "--timeout", "5s"]) == 4
+    assert capsys.readouterr().err.startswith("zsched: --timeout: part of the command, not an option of zsched edit, ")
+
+
+@pytest.mark.parametrize(
+    "argv",
+    [["git", "log", "--", "--name"], ["ls", "-la", "-q", "--color"], ["--", "make", "--dry-run"], ["--name=x", "true"]],
+)
 def test_other_words_behind_the_command_are_no_warning(argv: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     assert submit.main(["--dry-run", *argv]) == 0
     assert capsys.readouterr().err == ""

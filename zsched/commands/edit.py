@@ -34,6 +34,7 @@ def main(argv: Sequence[str]) -> int:
     found = options.parse(__doc__, argv, lead=1)
     chosen = options.single(__doc__, found)
     changes = wanted(found)
+    options.warn_of_own(__doc__, argv, options.words(found, "<cmd>"))
     with Client(options.text(found, "--url")) as client:
         (number,) = selection.resolve(chosen, client)
         try:

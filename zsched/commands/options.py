@@ -104,14 +104,12 @@ def words(found: Mapping[str, Value], name: str) -> list[str]:
     return value[1:] if value[:1] == ["--"] else value
 
 
-def warn_of_own(doc: str, found: Mapping[str, Value]) -> None:
-    """Say so on stderr when a word of the command <cmd> is one of the program's own options, which come before it.
+def warn_of_own(doc: str, argv: Sequence[str], command: Sequence[str]) -> None:
+    """Say so on stderr when a word of the command is one of the program's own options, which come before it.
 
-    Behind `--` words are meant as they stand, unless the command itself begins with such an option.
+    With `--` the words are meant as they stand, unless the command itself begins with such an option.
     """
-    value = found["<cmd>"]
-    assert isinstance(value, list)
-    behind = value[1:2] if value[:1] == ["--"] else value[1:]
+    behind = command[:1] if "--" in argv else command[1:]
     declared = _declared(doc)
     own = [_dashed(word) for word in behind if word.startswith("--") and _dashed(word).removeprefix("--") in declared]
     if own:
@@ -119,7 +117,7 @@ def warn_of_own(doc: str, found: Mapping[str, Value]) -> None:
 
         say(
             f"{', '.join(dict.fromkeys(own))}: part of the command, not an option of {program(doc)}, whose options come"
-            f" before the command; `{program(doc)} -- COMMAND` is without this warning"
+            " before the command; with `--` before the command this warning is not shown"
         )
 
 

@@ -41,7 +41,7 @@ from zsched.commands.watching import Plain, Records, Watch, targets
 def main(argv: Sequence[str]) -> int:
     """Run the command; returns its exit code."""
     found = options.parse(__doc__, argv)
-    options.warn_of_own(__doc__, found)
+    options.warn_of_own(__doc__, argv, options.words(found, "<cmd>"))
     as_json = bool(found["--json"])
     try:
         with Client(options.text(found, "--url")) as client:

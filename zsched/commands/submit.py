@@ -67,6 +67,7 @@ _KEY_CHARS_MAX: Final = 240
 def main(argv: Sequence[str]) -> int:
     """Run the command; returns its exit code."""
     found = options.parse(__doc__, argv)
+    options.warn_of_own(__doc__, argv, options.words(found, "<cmd>"))
     try:
         return submit(found)
     except (ClientError, exits.Failure, OSError) as error:
@@ -109,7 +110,6 @@ def wanted(found: Mapping[str, options.Value]) -> list[View]:
     cron = options.text(found, "--cron")
     if not words and file is None:
         options.fail(__doc__, "missing <cmd>, such as 'make test'")
-    options.warn_of_own(__doc__, found)
     for option in ("--name", "--cron"):
         # As where a script's variable is not set: without the fields the job would run at once.
         if (value := options.text(found, option)) is not None and not value.strip():
