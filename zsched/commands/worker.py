@@ -3,7 +3,7 @@
 Usage:
   zsched-worker [options]
 
-The worker asks the scheduler where its ZeroMQ port is, connects there and runs what it is handed, --slots at a time.
+The worker asks the scheduler for its ZeroMQ port, connects there and runs the jobs that it gets, --slots at a time.
 SIGTERM or SIGINT lets running jobs finish for --shutdown-grace; a second one stops them. While the scheduler is away,
 running jobs go on, and their results wait in --state-dir.
 
@@ -12,11 +12,11 @@ Options:
                                  names it).
   --scheduler=URL                Where the scheduler answers REST: http://…, https://… or unix:/PATH of its socket
                                  (its socket on this host, else http://localhost:8080).
-  --access=FILE                  What `zsched access new` wrote for this worker; needed on another host.
+  --access=FILE                  Access file that `zsched access new` wrote for this worker; needed on another host.
   --token-file=FILE              A file (0600) with a token of scope worker, by which it may enrol from elsewhere.
   --slots=COUNT                  Runs at the same time; 0 takes the CPUs that the worker may use (0).
-  --poll-interval=DURATION       How often an idle worker announces itself again (5s).
-  --heartbeat-interval=DURATION  How often it says that it lives; at most a third of the timeout (10s).
+  --poll-interval=DURATION       How often an idle worker reports that it is ready (5s).
+  --heartbeat-interval=DURATION  Heartbeat interval; at most a third of --worker-timeout (10s).
   --shutdown-grace=DURATION      How long SIGTERM lets running jobs finish before it stops them (30s).
   --state-dir=DIR                Results wait here until stored ($XDG_STATE_HOME/zsched/HOST_PORT/ID, by the scheduler's
                                  address).
