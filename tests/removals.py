@@ -1088,7 +1088,11 @@ _REMOVALS: Final = (
         22,
         "a new WAL has the generation of the one before",
         "contract/test_file.py::test_copy_of_a_stopped_database_put_over_a_later_one_is_refused",
-        ("store/sqlite.py", "self._advance_due = self._marks and (emptied or pages == moved)", "self._advance_due = False"),
+        (
+            "store/sqlite.py",
+            "self._advance_due = self._marks and (emptied or pages == moved)",
+            "self._advance_due = False",
+        ),
     ),
     removal(
         22,
@@ -1653,7 +1657,7 @@ _REMOVALS: Final = (
         "unit/test_dispatcher_access.py::test_a_name_keeps_its_key_while_its_worker_lives",
         (
             "dispatcher/access.py",
-            "    if before is not None and session is not None:",
+            "    if session is not None and (session.polls or before is not None):",
             "    if False:",
         ),
     ),
@@ -1893,6 +1897,29 @@ _REMOVALS: Final = (
             "        found = self._guises.get(self._own if name is None else name)",
             "        found = self._guises.get(name or self._own, self._plain)",
         ),
+    ),
+    removal(
+        23,
+        "a command that begins with a sign is an option of its shell",
+        "system/test_guard.py::test_command_that_begins_with_a_sign_is_no_option_of_sh",
+        ("worker/spawn.py", '("sh", "-c", "--", order.command)', '("sh", "-c", order.command)'),
+    ),
+    removal(
+        25,
+        "a private worker inherits the identity of an installed one",
+        "system/test_command_line.py::test_up_takes_no_identity_from_files_of_an_installed_worker",
+        (
+            "commands/up.py",
+            'return {"id": worker, "access": "", "token-file": "", "state-dir": ""}',
+            'return {"id": worker}',
+        ),
+    ),
+    removal(
+        25,
+        "a second worker of a living worker's name enrols for ever",
+        "unit/test_dispatcher_access.py::test_name_of_a_worker_heard_since_the_first_enrol_is_refused_for_good"
+        " system/test_access.py::test_second_worker_of_a_name_ends_with_77_and_the_first_is_unharmed",
+        ("dispatcher/access.py", '"name_in_use" if alive else "name_taken"', '"name_taken"'),
     ),
     removal(
         25,

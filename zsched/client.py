@@ -22,6 +22,7 @@ from typing import Any, Final, Literal, NamedTuple, Self, TypedDict, Unpack
 from urllib.parse import quote
 
 from zsched import many, spans
+from zsched.arguments import check, check_fields, check_items
 from zsched.many import Action, Group, WaitTimeout
 from zsched.spans import Spans
 from zsched.wire import (
@@ -239,6 +240,7 @@ class Job:
         """Change a recurring job, for the runs that a worker gets from now on. A `timeout` of None removes the limit;
         what is not given stays. Raises as `pause` does.
         """
+        check_fields(changes, Changes)
         return self._change("PATCH", "", changes)
 
     def _change(self, method: str, call: str, body: object = None) -> Self:
@@ -258,6 +260,8 @@ class Client:
         Raises ClientError for what is no URL, and for a token that can't be used. A call raises Untrusted, and sends
         nothing, where another user of this host listens; docs/security.md says who is trusted.
         """
+        check("url", url, str | None)
+        check("token", token, str | None)
         self._wire = Wire(url, token)
         self.url = self._wire.url
 
@@ -284,6 +288,7 @@ class Client:
         key, a random one unless given. With the same key the same job can be submitted again within seven days: it is
         the first one that is returned. Raises Refused with code `idempotency_key_reused` for another job.
         """
+        check_fields(fields, Fields)
         return Job(self, self._submit(spec(command, **fields), idempotency_key).json())
 
     def map(self, command: str, inputs: Iterable[object], **fields: Unpack[Fields]) -> list[Job]:
@@ -291,12 +296,17 @@ class Client:
 
         What fits one request is stored as a whole or not at all; more than 10,000 jobs are several requests.
         """
+        check("command", command, str)
+        check_items("inputs", inputs)
+        check_fields(fields, Fields)
         commands = (command.replace("{}", shlex.quote(str(one))) for one in inputs)
         bodies = [spec(line, **fields) for line in commands]
         return [job for batch in batches(bodies) for job in self.submit_all(batch)]
 
     def submit_all(self, bodies: Sequence[View], *, idempotency_key: str | None = None) -> list[Job]:
         """Submit jobs as docs/rest.md describes them, all or none, at most 10,000. The key is as of `submit`."""
+        check("bodies", bodies, Sequence)
+        check_items("bodies", bodies, Mapping)
         answer = self._submit(list(bodies), idempotency_key)
         views: list[View] = answer.json()
         try:
@@ -314,6 +324,7 @@ class Client:
         return [Job(self, view) for view in views]
 
     def _submit(self, body: object, key: str | None) -> Answer:
+        check("idempotency_key", key, str | None)
         # As secrets.token_hex, whose import takes longer than this module's.
         key = os.urandom(16).hex() if key is None else key
         return self.ask("POST", "/jobs", body, patience_s=PATIENCE_S, key=key)
@@ -324,6 +335,7 @@ class Client:
 
     def view(self, job_id: int, patience_s: float = 0.0, hold_s: float = 0.0) -> View:
         """The job as REST shows it, at once or when it has ended, but no later than after hold_s. Raises NotFound."""
+        check("job_id", job_id, int)
         wait = f"?wait={hold_s:.3f}s" if hold_s else ""
         try:
             view: View = self.ask("GET", f"/jobs/{job_id}{wait}", patience_s=patience_s, hold_s=hold_s).json()
@@ -341,6 +353,11 @@ class Client:
         """Jobs, newest first, without their runs; asked for page by page as they are taken. `owner`: those of
         `user:NAME` or `token:NAME`, or `me` for the caller's own.
         """
+        check("status", status, str | None)
+        check("owner", owner, str | None)
+        check("limit", limit, int | None)
+        if limit is not None and limit < 0:
+            raise ValueError(f"invalid limit {limit}: use 0 or more")
         chosen = (f"&status={status}" if status else "") + (f"&owner={quote(owner)}" if owner else "")
         rows = ROWS_MAX if limit is None else min(ROWS_MAX, limit)
         found = islice(self.rows(f"/jobs?limit={rows}{chosen}", patience_s), limit)
@@ -348,6 +365,7 @@ class Client:
 
     def rows(self, path: str, patience_s: float = 0.0) -> Iterator[View]:
         """The rows of a list of docs/rest.md from this path on; asked for page by page as they are taken."""
+        check("path", path, str)
         following: str | None = path
         while following:
             answer = self.ask("GET", following, patience_s=patience_s)
@@ -359,6 +377,8 @@ class Client:
 
         Outlives a scheduler that starts again. Raises WaitTimeout when not all have ended after `timeout` seconds.
         """
+        check("timeout", timeout, float | None)
+        check_items("jobs", jobs, Job | int)
         known = {job if isinstance(job, int) else job.id: job for job in jobs}
         if len(known) == 1:
             # Its answer is held, and brings the job itself.
@@ -376,11 +396,12 @@ class Client:
 
         Raises WaitTimeout after `timeout` seconds, NotFound. A failed job is no error.
         """
-        numbers = spans.of_numbers(job if isinstance(job, int) else job.id for job in jobs)
-        return {number: status for status, ended in self.ended(numbers, timeout) for number in ended}
+        return {number: status for status, ended in self.ended(_numbers(jobs), timeout) for number in ended}
 
     def ended(self, jobs: Spans, timeout: float | None = None) -> Iterator[tuple[str, Spans]]:
         """The jobs by status, as they end, each job once. Raises as `wait` does."""
+        check("jobs", jobs, Spans)
+        check("timeout", timeout, float | None)
         return many.ended(self.ask, jobs, timeout)
 
     def unfinished(self, owner: str | None = "me") -> Spans:
@@ -398,7 +419,7 @@ class Client:
         """Cancel many jobs by one call. Returns what became of them: `done`; `ending` while workers end their runs;
         `finished` for those that had ended before; `not_owner`; `unknown_job`. Empty groups are left out.
         """
-        return self.bulk("cancel", spans.of_numbers(job if isinstance(job, int) else job.id for job in jobs))
+        return self.bulk("cancel", _numbers(jobs))
 
     def bulk(
         self,
@@ -413,15 +434,22 @@ class Client:
         with `owner` None of all owners. Repeated for a minute when the answer is lost; what had been done by then is
         counted as `finished`.
         """
+        check("action", action, Action)
+        check("jobs", jobs, Spans | None)
+        check("owner", owner, str | None)
+        check("status", status, str | None)
         return many.bulk(self.ask, action, jobs, owner, status, cancel=cancel)
 
     def run(self, run_id: int) -> View:
         """A run as REST shows it. Raises NotFound."""
+        check("run_id", run_id, int)
         view: View = self.ask("GET", f"/runs/{run_id}").json()
         return view
 
     def log(self, run_id: int, stream: Stream = "stdout") -> bytes:
         """What a run wrote to a stream, as far as it is known and kept; a line marks where something is left out."""
+        check("run_id", run_id, int)
+        check("stream", stream, Stream)
         return self.ask("GET", f"/runs/{run_id}/log?stream={stream}").body
 
     def read(self, run_id: int, stream: Stream, offset: int = 0, hold_s: float = 0.0, patience_s: float = 0.0) -> Chunk:
@@ -429,6 +457,9 @@ class Client:
 
         The chunk begins later than asked for where bytes were not kept.
         """
+        check("run_id", run_id, int)
+        check("stream", stream, Stream)
+        check("offset", offset, int)
         wait = f"&wait={hold_s:g}s" if hold_s else ""
         path = f"/runs/{run_id}/log?stream={stream}&offset={offset}{wait}"
         headers, body = self.ask("GET", path, patience_s=patience_s, hold_s=hold_s)
@@ -481,6 +512,9 @@ class Client:
         A read that finds no scheduler, or one that can't answer now, is tried again for patience_s. So is a submit with
         a key that may have been done, or can't be stored now; not one to an address where nobody has ever listened.
         """
+        check("method", method, str)
+        check("path", path, str)
+        check("key", key, str | None)
         repeatable |= method == "GET"
         assert repeatable or key is not None or not patience_s
         given_up = time.monotonic() + patience_s
@@ -499,11 +533,18 @@ class Client:
             pause_s = min(pause_s * LOOK_FACTOR, LOOK_S_MAX)
 
 
+def _numbers(jobs: Iterable[Job | int]) -> Spans:
+    """The numbers of jobs that are given as such or by number."""
+    check_items("jobs", jobs, Job | int)
+    return spans.of_numbers(job if isinstance(job, int) else job.id for job in jobs)
+
+
 def spec(command: str, **fields: Unpack[Fields]) -> View:
     """A job as POST /jobs takes it. Without a name it is called by the beginning of its command.
 
     Raises ClientError for a command that no job can have.
     """
+    check("command", command, str)
     if fault := _fault(command):
         raise ClientError(f"a command {fault}")
     # What is off or empty is as if it were not said; 0 is not.

@@ -16,9 +16,18 @@ from pathlib import Path
 from typing import Generic, TypeVar
 from urllib.parse import quote, urlsplit
 
-from zsched import files
+from zsched import access_file, files
 from zsched.endpoint import URL_DEFAULT, default_socket
-from zsched.settings import SYSTEM_FOLDER, ConfigError, Setting, home_folder, settle, xdg_folder
+from zsched.settings import (
+    SYSTEM_FOLDER,
+    WORKER_NAME,
+    ConfigError,
+    Setting,
+    home_folder,
+    ini_files,
+    settle,
+    xdg_folder,
+)
 
 __all__ = ["ConfigError", "Loaded", "SchedulerConfig", "WorkerConfig", "scheduler_config", "worker_config"]
 
@@ -79,10 +88,18 @@ _PLACE_CHARS_MAX = 100
 
 @dataclass(frozen=True)
 class Loaded(Generic[ConfigT]):
-    """A configuration together with the setting that gave each of its values, in the table's order."""
+    """A configuration together with the setting that gave each of its values, in the table's order, and the INI files
+    that were read.
+    """
 
     config: ConfigT
     settings: tuple[Setting, ...]
+    files: tuple[Path, ...]
+
+    def sources(self) -> list[str]:
+        """For the log: each file that was read, and which of its settings are in effect."""
+        names = {path: [one.key.name for one in self.settings if one.file == path] for path in self.files}
+        return [f"settings in effect from {path}: {', '.join(found) or 'none'}" for path, found in names.items()]
 
 
 def scheduler_config(
@@ -120,6 +137,7 @@ def scheduler_config(
             log_level=values.text("log_level"),
         ),
         tuple(values.settings.values()),
+        tuple(ini_files(config_file, environ, system_folder)),
     )
 
 
@@ -129,15 +147,17 @@ def worker_config(
     environ: Mapping[str, str],
     system_folder: Path = SYSTEM_FOLDER,
 ) -> Loaded[WorkerConfig]:
-    """Settle the [worker] section, as scheduler_config does for a scheduler. Raises ConfigError, also without an id."""
+    """Settle the [worker] section, as scheduler_config does for a scheduler. Raises ConfigError, also for a worker that
+    neither `id` nor an access file names.
+    """
     values = _Values(settle("worker", flags, config_file, environ, system_folder), environ)
-    if not values.settings["id"].text:
-        raise ConfigError("a worker needs a name: give -id NAME, ZSCHED_WORKER_ID or id in the section [worker]")
-    worker_id = values.text("id")
+    named, endpoint = _introduction(values)
+    worker_id = values.text("id") if values.settings["id"].text else named
     scheduler = values.text("scheduler")
     access = values.optional_path("access")
     if scheduler.startswith("tcp:") and access is None:
         raise ConfigError(f"the scheduler {scheduler} needs an access file: `zsched access new {worker_id}` there")
+    folder = _state_folder(environ) / _place(scheduler or endpoint, environ) / worker_id
     return Loaded(
         WorkerConfig(
             id=worker_id,
@@ -148,7 +168,7 @@ def worker_config(
             poll_interval_ms=values.number("poll_interval"),
             heartbeat_interval_ms=values.number("heartbeat_interval"),
             shutdown_grace_ms=values.number("shutdown_grace"),
-            state_dir=values.path("state_dir", default=_state_folder(environ) / _place(scheduler, environ) / worker_id),
+            state_dir=values.path("state_dir", default=folder),
             log_level=values.text("log_level"),
             users=values.names("users"),
             umask=values.number("umask"),
@@ -158,7 +178,28 @@ def worker_config(
             job_core=values.optional_number("job_core"),
         ),
         tuple(values.settings.values()),
+        tuple(ini_files(config_file, environ, system_folder)),
     )
+
+
+def _introduction(values: _Values) -> tuple[str, str]:
+    """The worker's name and the scheduler's endpoint in the access file; empty without one.
+
+    Raises ConfigError when no `id` is set and the file names no worker. With an `id` the agent checks the file.
+    """
+    path, needed = values.optional_path("access"), not values.settings["id"].text
+    if path is None and needed:
+        raise ConfigError("a worker needs a name: give -id NAME, or -access FILE")
+    try:
+        named, endpoint = ("", "") if path is None else access_file.introduction(path)
+        if needed and not WORKER_NAME.fullmatch(named):
+            raise ValueError("names no worker")
+    except (OSError, ValueError) as error:
+        if not needed:
+            return "", ""
+        why = f"can't be read: {error.strerror}" if isinstance(error, OSError) else str(error)
+        raise ConfigError(f"{values.named('access')}: {path} {why}: make it with `zsched access new`") from None
+    return named, endpoint
 
 
 class _Values:
@@ -224,13 +265,17 @@ class _Values:
         except OSError as error:
             raise ConfigError(f"{name}: {text} can't be used: {error.strerror}") from None
 
+    def named(self, name: str) -> str:
+        """A setting as an error names it: its flag, its variable, or its place in a file."""
+        setting = self.settings[name]
+        return setting.origin if setting.file is None else f"{setting.origin} {name}"
+
     def _parse(self, name: str) -> object:
         setting = self.settings[name]
         try:
             return setting.key.parse(setting.text)
         except ValueError as error:
-            named = setting.origin if setting.origin.startswith(("-", "ZSCHED_")) else f"{setting.origin} {name}"
-            raise ConfigError(f"{named}: {error}") from error
+            raise ConfigError(f"{self.named(name)}: {error}") from error
 
 
 def _loopback(host: str) -> bool:

@@ -6,7 +6,6 @@ is its owner's alone (0600), and one that others can read is refused.
 
 from __future__ import annotations
 
-import configparser
 import errno
 import os
 import re
@@ -19,15 +18,10 @@ from typing import Final
 import zmq
 from zmq.utils import z85
 
-from zsched import files
+from zsched import access_file, files
 
 _CHARACTERS: Final = re.escape("0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ.-:+=^!/*?&<>()[]{}@%$#")
 _KEY: Final = re.compile(f"(?:[{_CHARACTERS}]{{5}}){{8}}", re.ASCII)
-_ENDPOINT: Final = re.compile(r"tcp://([A-Za-z0-9._-]+|\[[A-Za-z0-9:.%]+\]):([0-9]{1,5})", re.ASCII)
-# Far more than any of these files has.
-_FILE_BYTES_MAX: Final = 16 * 1024
-_SECTION: Final = "access"
-_NAMES: Final = ("worker", "endpoint", "server_key", "public_key", "secret_key")
 
 
 class KeyFileError(Exception):
@@ -44,7 +38,7 @@ class Pair:
 
 @dataclass(frozen=True, slots=True)
 class Access:
-    """What a worker on another host needs: who it is, where the scheduler is, and by which key it knows that it is."""
+    """Credentials of a remote worker: its name, the scheduler's endpoint and public key, its own key pair."""
 
     worker: str
     endpoint: str
@@ -55,12 +49,6 @@ class Access:
 def is_key(text: str) -> bool:
     """Whether that is a key, public or secret."""
     return _KEY.fullmatch(text) is not None and _value(text) is not None
-
-
-def is_endpoint(text: str) -> bool:
-    """Whether one can connect to that: tcp://HOST:PORT."""
-    match = _ENDPOINT.fullmatch(text)
-    return match is not None and 0 < int(match[2]) < 65_536
 
 
 def new_pair() -> Pair:
@@ -81,31 +69,28 @@ def own_pair(path: Path) -> Pair:
 
 def read_access(path: Path) -> Access:
     """What stands in an access file. Raises KeyFileError."""
-    parser = configparser.ConfigParser(interpolation=None, delimiters=("=",), comment_prefixes=("# ",))
     try:
-        parser.read_string(read_private(path), str(path))
-        found = dict(parser[_SECTION])
+        found = access_file.parse(read_private(path))
     except FileNotFoundError:
         raise KeyFileError(f"there is no access file {path}: make one with `zsched access new`") from None
-    except (configparser.Error, KeyError):
-        raise KeyFileError(f"{path} is no access file: make one with `zsched access new`") from None
-    for name in _NAMES:
+    except ValueError as error:
+        raise KeyFileError(f"{path} {error}: make one with `zsched access new`") from None
+    for name in access_file.NAMES:
         if name not in found:
             raise KeyFileError(f"{path} has no {name}: make it anew with `zsched access new`")
     pair = _pair(found["secret_key"], path)
     if not is_key(found["server_key"]) or pair.public != found["public_key"]:
         raise KeyFileError(f"the keys in {path} are damaged: make it anew with `zsched access new`")
-    if not is_endpoint(found["endpoint"]):
+    if not access_file.is_endpoint(found["endpoint"]):
         raise KeyFileError(f"the endpoint in {path} is no tcp://HOST:PORT: make it anew with `zsched access new`")
     return Access(found["worker"], found["endpoint"], found["server_key"], pair)
 
 
 def written_access(access: Access) -> str:
     """An access file's text."""
-    values = (access.worker, access.endpoint, access.server_key, access.pair.public, access.pair.secret)
-    lines = [f"{name} = {value}" for name, value in zip(_NAMES, values, strict=True)]
-    about = f"# A worker named {access.worker} comes in by this, and whoever else reads it. Keep it 0600."
-    return "\n".join((about, f"[{_SECTION}]", *lines, ""))
+    return access_file.written(
+        (access.worker, access.endpoint, access.server_key, access.pair.public, access.pair.secret)
+    )
 
 
 def _value(text: str) -> bytes | None:
@@ -140,7 +125,7 @@ def read_private(path: Path, *, follow: bool = True) -> str:
             if found.st_uid not in (os.geteuid(), 0):
                 raise KeyFileError(f"{path} belongs to user {found.st_uid}: it must be ours or root's")
             os.set_blocking(descriptor, True)
-            return file.read(_FILE_BYTES_MAX).decode("ascii")
+            return file.read(access_file.FILE_BYTES_MAX).decode("ascii")
     except FileNotFoundError:
         raise
     except files.InsecureError as error:

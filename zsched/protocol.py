@@ -90,9 +90,10 @@ class RunResult(Struct, frozen=True, gc=False, omit_defaults=True):
 
 
 class RunOrder(Struct, frozen=True, gc=False, omit_defaults=True):
-    """What a worker needs to execute one run. `command` goes to `/bin/sh -c`. `timeout_ms` None: no limit. `user`: whom
-    it runs as; None: that is the worker's to say. `env` and `secret_env`: its own variables; what is secret is never
-    shown. `lease_ms`: the worker ends the run before the scheduler has not heard it for so long; None: it goes on.
+    """What a worker needs to execute one run. `command` is an argument of `/bin/sh -c --`. `timeout_ms` None: no limit.
+    `user`: the user it runs as; None: the worker decides. `env` and `secret_env`: the job's own variables; a secret one
+    is never shown. `lease_ms`: the worker ends the run before the scheduler has not heard it for so long; None: it goes
+    on.
     """
 
     run: RunId

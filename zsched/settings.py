@@ -61,12 +61,15 @@ class Key:
 
 @dataclass(frozen=True, slots=True)
 class Setting:
-    """A key's text as it was given, where it came from, and the folder that a relative path in it counts from."""
+    """A key's text as it was given, where it came from, and the folder that a relative path in it counts from. `file`:
+    the INI file that it came from, if it came from one.
+    """
 
     key: Key
     text: str
     origin: str
     folder: Path
+    file: Path | None = None
 
 
 # --- What a value may be: text in, value out, ValueError with a sentence that ends in the remedy ----------------------
@@ -81,7 +84,7 @@ def _line(text: str) -> str:
 def _worker_name(text: str) -> str:
     if not WORKER_NAME.fullmatch(text):
         raise ValueError(
-            f"{text!r} is no worker's name; give 1 to 128 letters, digits and . _ @ : - (a letter or digit first)"
+            f"invalid worker name {text!r}: use 1 to 128 letters, digits, . _ @ : and -, a letter or digit first"
         )
     return text
 
@@ -246,7 +249,7 @@ KEYS: Final = (
         "requests answered at the same time"),
     Key("scheduler", "log_level", "INFO", "LEVEL", _level, _LEVELS),
     Key("worker", "id", "", "NAME", _worker_name,
-        "the worker's name, its own among all workers of a scheduler; required"),
+        "the worker's name, unique among the workers of a scheduler; required unless the access file names it"),
     Key("worker", "scheduler", "", "URL", _scheduler,
         "the scheduler: http, https, unix:/PATH, or with access tcp://host:5555; empty: its socket on this host, or"
         " http://localhost:8080"),
@@ -257,13 +260,13 @@ KEYS: Final = (
     Key("worker", "slots", "0", "COUNT", _count(0, SLOTS_MAX),
         "runs at the same time; 0 takes the CPUs that the worker may use"),
     Key("worker", "poll_interval", "5s", "DURATION", _duration_ms(100),
-        "how often an idle worker announces itself again"),
+        "how often an idle worker reports that it is ready"),
     Key("worker", "heartbeat_interval", "10s", "DURATION", _duration_ms(100),
-        "how often a worker says that it lives; at most a third of the scheduler's timeout"),
+        "heartbeat interval; at most a third of the scheduler's worker_timeout"),
     Key("worker", "shutdown_grace", "30s", "DURATION", _duration_ms(0),
         "how long SIGTERM lets running jobs finish before it stops them"),
     Key("worker", "state_dir", "", "DIR", _optional_path,
-        "results wait here until stored; $XDG_STATE_HOME/zsched/HOST_PORT/ID when empty"),
+        "results wait here until stored; $XDG_STATE_HOME/zsched/HOST_PORT/ID when empty, by the scheduler's address"),
     Key("worker", "users", "", "NAMES", _users,
         "users that jobs may run as, such as alice,bob (needs root); when empty all run as the worker's own user"),
     Key("worker", "umask", "077", "UMASK", _umask,
@@ -305,7 +308,7 @@ def settle(
     here = Path.cwd()
     settled = {key.name: Setting(key, key.default, "default", here) for key in keys_of(section)}
     layers = [
-        *(_file_settings(path) for path in _files(config_file, environ, system_folder)),
+        *(_file_settings(path) for path in ini_files(config_file, environ, system_folder)),
         _environment_settings(environ, here),
         _flag_settings(section, flags, here),
     ]
@@ -314,7 +317,8 @@ def settle(
     return settled
 
 
-def _files(config_file: Path | None, environ: Mapping[str, str], system_folder: Path) -> list[Path]:
+def ini_files(config_file: Path | None, environ: Mapping[str, str], system_folder: Path) -> list[Path]:
+    """The INI files that settings are read from; of these the last one counts."""
     user_folder = xdg_folder(environ, "XDG_CONFIG_HOME", ".config") / "zsched"
     found = [path for folder in (system_folder, user_folder) for path in sorted(folder.glob("*.ini"))]
     return found if config_file is None else [*found, config_file]
@@ -345,7 +349,7 @@ def _file_settings(path: Path) -> Iterator[Setting]:
             raise ConfigError(f"{path}: no section [{section}]{_suggestion(section, SECTIONS, '[{}]')}")
         for name, text in parser[section].items():
             key = _known(section, name, f"{path} [{section}]: no key {name}", [key.name for key in keys_of(section)])
-            yield Setting(key, text, f"{path} [{section}]", folder)
+            yield Setting(key, text, f"{path} [{section}]", folder, path)
 
 
 def _environment_settings(environ: Mapping[str, str], here: Path) -> Iterator[Setting]:

@@ -48,7 +48,11 @@ class ClientError(Exception):
 
 
 class Unreachable(ClientError):
-    """No scheduler answers there."""
+    """No scheduler answers there. `absent`: nothing listens at the address."""
+
+    def __init__(self, sentence: str, *, absent: bool = False) -> None:
+        super().__init__(sentence)
+        self.absent = absent
 
 
 class Untrusted(Unreachable):
@@ -112,14 +116,18 @@ class Wire:
     def send(self, method: str, path: str, body: object, timeout_s: float, key: str | None) -> Answer:
         """One request and its answer, which must come in time. `key`: its Idempotency-Key.
 
-        Raises Unreachable, NotFound, Refused. Only a read is repeated, when a kept connection ends under it.
+        Raises Unreachable, NotFound, Refused; TypeError or ValueError for a body that JSON can't carry. Only a read is
+        repeated, when a kept connection ends under it.
         """
         headers = {"Accept": "*/*", "User-Agent": "zsched"}
         if key is not None:
             headers["Idempotency-Key"] = _quoted(key)
         content = None
         if body is not None:
-            content = json.dumps(body, separators=(",", ":")).encode()
+            try:
+                content = json.dumps(body, separators=(",", ":")).encode()
+            except (TypeError, ValueError) as error:
+                raise type(error)(f"invalid body: {error}") from None
             headers["Content-Type"] = "application/json"
         if self._token:
             headers["Authorization"] = f"Bearer {self._token}"
@@ -151,7 +159,8 @@ class Wire:
                 # whether it was done.
                 if kept is not None and method == "GET" and not isinstance(error, TimeoutError):
                     continue
-                raise Unreachable(f"no scheduler answers at {self.url}: {_cause(error)}") from error
+                absent = isinstance(error, ConnectionRefusedError | FileNotFoundError)
+                raise Unreachable(f"no scheduler answers at {self.url}: {_cause(error)}", absent=absent) from error
             except BaseException:
                 _close(connection)
                 raise
@@ -264,6 +273,10 @@ def _cause(error: Exception) -> str:
     # A timeout of Python's own has no number.
     if isinstance(error, TimeoutError) and error.errno is None:
         return "it took too long"
+    from http.client import BadStatusLine, RemoteDisconnected
+
+    if isinstance(error, BadStatusLine) and not isinstance(error, RemoteDisconnected):
+        return "the server does not speak HTTP; is this https?"
     return (error.strerror if isinstance(error, OSError) else None) or str(error) or type(error).__name__
 
 

@@ -92,7 +92,7 @@ while [ -z "$stopping" ]; do
     status=$(printf '{"worker_id": "%s", "run_id": %d, "status": "running"}' "$name" "$run" | post "/jobs/$job/log")
     [ "$status" = 200 ] || continue
 
-    sh -c "$(command_of_job)" </dev/null >"$work/stdout" 2>"$work/stderr"
+    sh -c -- "$(command_of_job)" </dev/null >"$work/stdout" 2>"$work/stderr"
     code=$?
     [ "$code" = 0 ] && end=success || end=failed
     {

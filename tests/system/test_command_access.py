@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.system.process import WorkerProcess
-from tests.system.session import DEADLINE_S, Scheduler, until
+from tests.system.process import PROGRAM, WorkerProcess
+from tests.system.session import DEADLINE_S, Program, Scheduler, until
 from tests.system.test_command_line import ZSCHED, Cli
 from zsched import keys, tokens
 
@@ -85,7 +85,7 @@ def test_who_has_no_token_is_refused_with_the_schedulers_sentence(cli: Cli) -> N
     for argv in (["list"], ["submit", "true"], ["token", "add", "--scope=admin"], ["access", "new", "w"]):
         code, out, err = asked(cli, *argv, token="")
         assert (code, out) == (1, ""), argv
-        assert re.fullmatch(r"zsched: Callers without a token are not served\. .*\n", err), argv
+        assert re.fullmatch(r"zsched: Callers without a token are not served: run `zsched token add .*\n", err), argv
 
 
 def test_the_database_of_a_scheduler_that_runs_is_not_touched_and_that_of_another_takes_tokens(tmp_path: Path) -> None:
@@ -195,3 +195,15 @@ def test_a_worker_comes_in_by_its_access_file_alone_and_is_out_when_it_is_revoke
             cli.good("access", "revoke", "w1")
             until(lambda: scheduler.workers() == {"w1": "inactive"})
             assert cli("access", "new", "w1")[0] == 0
+
+
+def test_worker_takes_its_name_and_its_state_folder_from_its_access_file(tmp_path: Path) -> None:
+    with Scheduler(tmp_path) as scheduler:
+        cli = Cli(scheduler, tmp_path)
+        endpoint = f"tcp://127.0.0.1:{scheduler.zmq_port}"
+        path = private(tmp_path / "w2.access", cli.good("access", "new", "w2", f"--endpoint={endpoint}"))
+        with Program("w2", [*PROGRAM, "-access", path], tmp_path) as worker:
+            until(lambda: scheduler.workers() == {"w2": "active"})
+            worker.terminate()
+            assert worker.exit_code() == 0
+        assert (tmp_path / "state" / "zsched" / f"127.0.0.1_{scheduler.zmq_port}" / "w2" / "spool_id").exists()

@@ -114,7 +114,7 @@ def interrupted(process: subprocess.Popen[bytes], *numbers: signal.Signals) -> t
 
 
 def test_submit_prints_the_number_when_the_job_is_stored(cli: Cli) -> None:
-    number = int(cli.good("submit", "-q", "--name", "hello", "--timeout=1m", "echo", "a b", "--name"))
+    number = int(cli.good("submit", "-q", "--name", "hello", "--timeout=1m", "--", "echo", "a b", "--name"))
     stored = cli.scheduler.get(f"/jobs/{number}")
     assert (stored["name"], stored["command"], stored["timeout"]) == ("hello", "echo 'a b' --name", "1m")
     assert cli.good("submit", "true") == f"job {number + 1}\n"
@@ -630,6 +630,29 @@ def test_up_prints_the_url_when_all_is_ready_and_stops_all(up: Callable[..., Up]
     assert "ended cleanly" in err
     assert (started.folder / "scheduler.db").exists()
     assert started.run("list").returncode == 4
+
+
+def test_up_takes_no_identity_from_files_of_an_installed_worker(up: Callable[..., Up], tmp_path: Path) -> None:
+    folder = tmp_path / "config" / "zsched"
+    folder.mkdir(parents=True)
+    worker, scheduler = folder / "worker.ini", folder / "scheduler.ini"
+    worker.write_text(
+        "[worker]\nid = worker-9\naccess = worker-9.access\ntoken_file = token\nstate_dir = state\nslots = 3\n"
+        "scheduler = tcp://elsewhere:5555\n"
+    )
+    scheduler.write_text("[scheduler]\nhost = 127.0.0.1\nport = 1\n")
+    started = up("--workers=2")
+    assert started.ready() == f"{started.url}\n"
+    workers = json.loads(started.run("workers", "--json").stdout)
+    assert [found["worker_id"] for found in workers] == ["worker-1", "worker-2"]
+    assert not (folder / "state").exists()
+    started.process.send_signal(signal.SIGTERM)
+    _, err = started.process.communicate(timeout=DEADLINE_S)
+    assert started.process.returncode == 0
+    # What a file sets, and what is in effect of it, is in the log of each program.
+    assert f"zsched.commands.scheduler: settings in effect from {scheduler}: host\n" in err
+    assert f"zsched.commands.scheduler: settings in effect from {worker}: none\n" in err
+    assert err.count(f"zsched.commands.worker: settings in effect from {worker}: none\n") == 2
 
 
 def test_a_second_ctrl_c_stops_the_jobs_too(up: Callable[..., Up]) -> None:

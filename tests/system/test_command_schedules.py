@@ -99,7 +99,7 @@ def test_a_live_run_goes_on_when_its_schedule_is_paused_and_ends_with_cancel(cli
 
 def test_an_edit_changes_what_is_given(cli: Cli) -> None:
     number = recurring(cli, "--timeout", "1m", command="true")
-    out = cli.good("edit", number, "--cron", "30 3 1 1 *", "--name=n", "echo", "a b", "--name")
+    out = cli.good("edit", number, "--cron", "30 3 1 1 *", "--name=n", "--", "echo", "a b", "--name")
     assert re.fullmatch(rf"{number} edited, scheduled, next fire \d{{4}}-01-01 03:30:00Z\n", out)
     view = cli.scheduler.get(f"/jobs/{number}")
     assert (view["schedule"], view["name"], view["command"], view["timeout"]) == (

@@ -215,6 +215,41 @@ def test_tls_to_a_plain_port_fails_soon_and_says_why() -> None:
         assert time.monotonic() - begin < TLS_HANDSHAKE_S + 3
 
 
+def test_plain_http_to_a_tls_port_says_so() -> None:
+    """OpenSSL's servers answer an HTTP request by an alert."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        url = f"http://127.0.0.1:{listener.getsockname()[1]}"
+
+        def alert() -> None:
+            with listener.accept()[0] as connection:
+                connection.recv(4096)
+                connection.sendall(b"\x15\x03\x01\x00\x02\x02\x46")
+
+        answering = threading.Thread(target=alert)
+        answering.start()
+        with Client(url, "") as client, pytest.raises(Unreachable) as caught:
+            client.stats()
+        answering.join()
+    assert str(caught.value) == f"no scheduler answers at {url}: the server does not speak HTTP; is this https?"
+    assert not caught.value.absent
+
+
+def test_only_where_nothing_listens_a_scheduler_is_absent(tmp_path: Path) -> None:
+    with socket.socket() as held:
+        held.bind(("127.0.0.1", 0))
+        urls = [
+            f"unix:{tmp_path}/none.sock",
+            f"http://127.0.0.1:{held.getsockname()[1]}",
+            "http://no-such-host.invalid",
+        ]
+        said = []
+        for url in urls:
+            with Client(url, "") as client, pytest.raises(Unreachable) as caught:
+                client.stats()
+            said.append(caught.value.absent)
+    assert said == [True, True, False]
+
+
 def test_tls_to_a_port_that_answers_in_plain_says_so(tcp: Stub) -> None:
     with Client(tcp.url.replace("http:", "https:"), "") as client, pytest.raises(Untrusted, match="is this plain http"):
         client.stats()

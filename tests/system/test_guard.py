@@ -76,6 +76,18 @@ def test_a_command_that_cannot_start_is_a_failed_run(scheduler: StubScheduler, c
 
 
 @pytest.mark.usefixtures("worker")
+@pytest.mark.parametrize("fields", [{}, {"env": {"A": "b"}}, {"lease_ms": 60_000}], ids=["plain", "env", "lease"])
+@pytest.mark.parametrize("sign", ["-", "+"])
+def test_command_that_begins_with_a_sign_is_no_option_of_sh(
+    scheduler: StubScheduler, fields: dict[str, object], sign: str
+) -> None:
+    result = scheduler.run(f"{sign}x 1; echo $0", **fields)
+
+    assert result.stdout.head.endswith(b"sh\n")
+    assert f"{sign}x: not found" in result.stderr.head.decode()
+
+
+@pytest.mark.usefixtures("worker")
 def test_output_keeps_its_bytes(scheduler: StubScheduler) -> None:
     result = scheduler.run(r"printf 'a\000\377\376b'; printf 'e\200' >&2")
 
@@ -554,7 +566,7 @@ def test_a_worker_waits_for_a_scheduler_that_is_not_up_yet(tmp_path: Path) -> No
     with WorkerProcess(url, tmp_path) as worker, StubScheduler(port=int(url.rpartition(":")[2])) as scheduler:
         scheduler.until(lambda: scheduler.registers)
         assert isinstance(scheduler.seen[0], Register)
-        assert worker.log().count("trying again until it works") <= 1
+        assert worker.log().count("; retrying") <= 1
 
 
 # --- runs that wait --------------------------------------------------------------------------------------------------
@@ -751,7 +763,7 @@ def test_a_worker_ends_also_without_a_scheduler(tmp_path: Path) -> None:
     with StubScheduler() as gone:
         url = gone.url
     with WorkerProcess(url, tmp_path) as worker:
-        while "can't be reached" not in worker.log():
+        while "can't reach" not in worker.log():
             os.sched_yield()
         worker.send(signal.SIGTERM)
         assert worker.exit_code() == 0

@@ -242,6 +242,7 @@ def test_a_command_is_one_word_whatever_is_in_it(scheduler: StubScheduler) -> No
     command = """printf '%s|' "$0" "$#" 'a"b' '$HOME' "`echo x`" --user=root; id -u; exit 7"""
     result = scheduler.run(command, user="nobody")
     assert (result.stdout.head.decode(), result.exit_code) == (f'/bin/sh|0|a"b|$HOME|x|--user=root|{NOBODY}\n', 7)
+    assert b"-x: not found" in scheduler.run("-x", user="nobody").stderr.head
 
 
 @pytest.mark.usefixtures("switching")

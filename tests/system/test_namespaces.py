@@ -116,7 +116,7 @@ def test_a_worker_on_another_host_without_access_ends_with_77_and_the_next_way(
 ) -> None:
     with worker(scheduler, hosts.at("b"), "w9", "-scheduler", f"http://{LINKS['b'][0]}:{PORT}") as w9:
         assert w9.exit_code() == 77
-        assert "The call comes from another host" in w9.log()
+        assert "this worker needs an access file" in w9.log()
         assert "`zsched access new w9 > w9.access`" in w9.log()
     assert scheduler.get("/access") == []
 

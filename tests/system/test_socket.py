@@ -124,7 +124,7 @@ def test_peer_credentials_decide_where_the_modes_were_widened(served: Path) -> N
     served.chmod(0o666)
     answer = as_nobody(served)
     assert answer.startswith("HTTP/1.0 403 ")
-    assert f"The call comes from user {NOBODY}" in answer
+    assert f"User {NOBODY} needs a token" in answer
 
 
 # --- the file --------------------------------------------------------------------------------------------------------

@@ -75,7 +75,7 @@ def test_unmapped_users_are_not_the_schedulers_own(flags: tuple[str, ...]) -> No
             answer = ask(started, uid)
             assert answer.endswith(" 403"), answer
             assert "The caller's user has no number in the scheduler's user namespace" in answer
-        assert "The call comes from user 5. " in ask(started, FIRST + 5)
+        assert "User 5 needs a token: " in ask(started, FIRST + 5)
         # Root of the namespace is somebody.
         assert ask(started, FIRST).endswith(" 201")
         # Root outside may open any socket, and is nobody inside.

@@ -4,10 +4,16 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
+import sys
+from collections.abc import Callable
+from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+import zsched
 from zsched.api.body import _too_many_values
 from zsched.client import (
     JOBS_MAX,
@@ -227,3 +233,92 @@ def test_a_job_reads_as_the_scheduler_told() -> None:
     assert repr(job) == "<Job 4 failed: 'n'>"
     pending = Job(Client(), {"id": 5, "name": "n", "command": "c", "status": "pending"})
     assert (pending.done, pending.exit_code, pending.run) == (False, None, {})
+
+
+# Arguments of a wrong type. Nothing listens on port 1, so a call that gets through ends otherwise.
+untyped: Any = zsched
+
+
+@pytest.mark.parametrize(
+    ("call", "kind", "sentence"),
+    [
+        (lambda c: c.submit(["ls"]), TypeError, "invalid command: expected str, not list; join a list of arguments"),
+        (lambda c: c.submit(None), TypeError, "invalid command: expected str, not NoneType"),
+        (lambda c: c.submit(b"ls"), TypeError, "invalid command: expected str, not bytes"),
+        (lambda c: c.submit("ls", timeout=timedelta(1)), TypeError, "invalid timeout: expected str or float or None"),
+        (lambda c: c.submit("ls", timeout=float("nan")), ValueError, "invalid timeout: nan is not a finite number"),
+        (lambda c: c.submit("ls", retries="3"), TypeError, "invalid retries: expected int or None, not str"),
+        (lambda c: c.submit("ls", retries=True), TypeError, "invalid retries: expected int or None, not bool"),
+        (lambda c: c.submit("ls", env={"A": 1}), TypeError, "invalid env['A']: expected str, not int"),
+        (lambda c: c.submit("ls", env={1: "a"}), TypeError, "invalid name in env: expected str, not int"),
+        (lambda c: c.submit("ls", env=["A=b"]), TypeError, "invalid env: expected Mapping or None, not list"),
+        (lambda c: c.submit("ls", on_lost="x"), ValueError, "invalid on_lost 'x': use 'requeue' or 'fail'"),
+        (lambda c: c.submit("ls", on_lost=1), TypeError, "invalid on_lost: expected 'requeue' or 'fail' or None"),
+        (lambda c: c.submit("ls", backoff={"initial": None}), TypeError, "invalid backoff['initial']: expected str"),
+        (lambda c: c.submit("ls", timeot=3), TypeError, "unexpected argument 'timeot'; there are timeout, "),
+        (lambda c: c.submit("ls", idempotency_key=5), TypeError, "invalid idempotency_key: expected str or None"),
+        (lambda c: c.map(5, ["a"]), TypeError, "invalid command: expected str, not int"),
+        (lambda c: c.map("ls {}", "abc"), TypeError, "invalid inputs: expected an iterable, not str; put a single"),
+        (lambda c: c.map("ls {}", None), TypeError, "invalid inputs: expected an iterable, not NoneType"),
+        (lambda c: c.map("ls {}", ["a"], name=5), TypeError, "invalid name: expected str or None, not int"),
+        (lambda c: c.map("ls {}", ["a"], idempotency_key="k"), TypeError, "unexpected argument 'idempotency_key'"),
+        (lambda c: c.submit_all({"command": "ls"}), TypeError, "invalid bodies: expected Sequence, not dict"),
+        (lambda c: c.submit_all(["ls"]), TypeError, "invalid bodies[0]: expected Mapping, not str"),
+        (lambda c: c.submit_all([{"command": {1}}]), TypeError, "invalid body: Object of type set is not JSON"),
+        (lambda c: c.get("12"), TypeError, "invalid job_id: expected int, not str"),
+        (lambda c: c.view(None), TypeError, "invalid job_id: expected int, not NoneType"),
+        (lambda c: c.jobs(status=3), TypeError, "invalid status: expected str or None, not int"),
+        (lambda c: c.jobs(limit="3"), TypeError, "invalid limit: expected int or None, not str"),
+        (lambda c: c.jobs(limit=-1), ValueError, "invalid limit -1: use 0 or more"),
+        (lambda c: c.jobs(owner=3), TypeError, "invalid owner: expected str or None, not int"),
+        (lambda c: list(c.as_completed(5)), TypeError, "invalid jobs: expected an iterable, not int"),
+        (lambda c: list(c.as_completed(["5"])), TypeError, "invalid jobs[0]: expected Job or int, not str"),
+        (lambda c: list(c.as_completed([5], "3")), TypeError, "invalid timeout: expected float or None, not str"),
+        (lambda c: untyped.Job(c, {"id": 5}).wait("3"), TypeError, "invalid timeout: expected float or None, not str"),
+        (lambda c: c.run("5"), TypeError, "invalid run_id: expected int, not str"),
+        (lambda c: c.log(None), TypeError, "invalid run_id: expected int, not NoneType"),
+        (lambda c: c.log(5, "out"), ValueError, "invalid stream 'out': use 'stdout' or 'stderr'"),
+        (lambda c: c.log(5, 1), TypeError, "invalid stream: expected 'stdout' or 'stderr', not int"),
+        (lambda c: c.read(5, "stdout", "0"), TypeError, "invalid offset: expected int, not str"),
+        (lambda c: next(c.follow("5", "stdout")), TypeError, "invalid run_id: expected int, not str"),
+        (lambda c: untyped.Job(c, {"id": 5, "last_run": {"run_id": 1}}).logs("x"), ValueError, "invalid stream 'x'"),
+        (
+            lambda c: untyped.Job(c, {"id": 5}).edit(timeout=timedelta(1)),
+            TypeError,
+            "invalid timeout: expected str or float",
+        ),
+        (lambda c: untyped.Job(c, {"id": 5}).edit(name=None), TypeError, "invalid name: expected str, not NoneType"),
+        (lambda c: untyped.Job(c, {"id": 5}).edit(retries=3), TypeError, "unexpected argument 'retries'"),
+        (lambda c: c.ask("GET", 5), TypeError, "invalid path: expected str, not int"),
+        (lambda c: c.ask("POST", "/jobs", {1}), TypeError, "invalid body: Object of type set is not JSON"),
+        (lambda c: next(c.rows(None)), TypeError, "invalid path: expected str, not NoneType"),
+        (lambda c: untyped.Client(8080), TypeError, "invalid url: expected str or None, not int"),
+        (lambda c: untyped.Client(token=b"t"), TypeError, "invalid token: expected str or None, not bytes"),
+    ],
+)
+def test_argument_of_a_wrong_type_is_named(call: Callable[[Any], object], kind: type[Exception], sentence: str) -> None:
+    with Client("http://localhost:1") as client, pytest.raises(kind) as caught:
+        call(client)
+    assert str(caught.value).startswith(sentence)
+
+
+def test_types_of_the_package_are_listed_and_imported_on_demand() -> None:
+    code = """
+import sys, zsched
+assert "zsched.client" not in sys.modules
+names = {"Client", "ClientError", "Job", "NotFound", "Refused", "Unreachable", "Untrusted", "WaitTimeout"}
+assert {*names, "__version__"} == set(zsched.__all__), zsched.__all__
+assert [name for name in dir(zsched) if not name.startswith("_")] == sorted(names), dir(zsched)
+from zsched import *
+from zsched import client
+assert all(globals()[name] is getattr(client, name) for name in names)
+assert issubclass(WaitTimeout, TimeoutError)
+try:
+    zsched.Clinet
+except AttributeError as error:
+    assert str(error) == "module 'zsched' has no attribute 'Clinet'"
+else:
+    raise AssertionError
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "")

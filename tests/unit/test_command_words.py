@@ -18,6 +18,7 @@ import pytest
 from zsched import client as client_module
 from zsched.client import Chunk, Client, ClientError, Job, NotFound, Refused, Unreachable, WaitTimeout
 from zsched.commands import cluster, exits, line, options, selection, submit, table, text, watching, workers, zsched
+from zsched.settings import keys_of, settle
 
 DOC = Path(__file__).parents[2] / "docs" / "cli.md"
 PAGES = {name: import_module(f"zsched.commands.{name}").__doc__ or "" for name in zsched.COMMANDS}
@@ -122,7 +123,8 @@ def test_a_submitted_command_keeps_its_own_options(argv: list[str], capsys: pyte
 @pytest.mark.parametrize(
     ("command", "argv", "sentence"),
     [
-        ("submit", [], "which command?"),
+        ("submit", [], "missing <cmd>, such as 'make test'"),
+        ("submit", ["--at", "5", "ls"], "no option --at; --help lists them all"),
         ("submit", ["--run-now", "ls"], "--run-now goes with --cron"),
         ("submit", ["--idempotency-key=", "ls"], "--idempotency-key: 1 to 240 printable ASCII characters"),
         ("submit", [f"--idempotency-key={'k' * 241}", "ls"], "--idempotency-key: 1 to 240"),
@@ -134,17 +136,25 @@ def test_a_submitted_command_keeps_its_own_options(argv: list[str], capsys: pyte
         ("submit", [f"--retries={10**16}", "ls"], "--retries: 10000000000000000 is too large"),
         ("wait", ["x"], "'x' names no jobs"),
         ("wait", ["--timeout", "5", "1"], "--timeout: '5' is no duration"),
-        ("cancel", [], "a word is missing or one too many"),
+        ("cancel", [], "missing <selector>, such as 12, 3-8 or last"),
         ("logs", ["1-2"], "may name several jobs"),
         ("logs", ["1", "--tail", "-1"], "--tail: '-1' is no whole number of 0 or more"),
         ("list", ["--status", "done"], "--status: 'done' is none of pending, running"),
         ("list", ["--limit", "0"], "--limit: '0' is no whole number of 1 or more"),
         ("show", ["all"], "may name several jobs"),
         ("show", ["x"], "'x' names no job; write its number, or last"),
-        ("run", [], "a word is missing or one too many"),
+        ("run", [], "missing <cmd>, such as 'make test'"),
+        ("list", ["failed"], "unexpected argument 'failed'; did you mean --status failed?"),
+        ("list", ["nothing"], "unexpected argument 'nothing'"),
+        ("show", [], "missing <job>, such as 12 or last"),
+        ("show", ["1", "2"], "unexpected argument '2'"),
+        ("key", ["rotate"], "missing secret or curve"),
+        ("key", ["rotate", "secret", "worker-1"], "unexpected argument 'worker-1'"),
         ("up", ["--workers", "none"], "--workers: 'none' is no whole number"),
         ("up", ["--port", "http"], "-port: 'http' is not a number"),
-        ("token", [], "a word is missing or one too many"),
+        ("token", [], "missing add, list, revoke or new"),
+        ("token", ["lst"], "unexpected argument 'lst'; did you mean list?"),
+        ("token", ["revoke", "--with-jobs"], "missing <id>"),
         ("token", ["add"], "which --scope? There are read, submit, operate, worker, admin"),
         ("token", ["add", "--scope", "read,write"], "--scope: 'write' is none of read, submit"),
         ("token", ["add", "--scope=read", "--scope="], "--scope: '' is none of read, submit"),
@@ -156,9 +166,10 @@ def test_a_submitted_command_keeps_its_own_options(argv: list[str], capsys: pyte
         ("token", ["list", "--db=x", "--url=http://h"], "--db and --url don't go together"),
         ("token", ["list", "--db="], "-db: must name a file or folder"),
         ("token", ["revoke", "a b"], "that is no token's id or name"),
-        ("token", ["new", "--db=x"], "a word is missing or one too many"),
-        ("access", ["new"], "a word is missing or one too many"),
-        ("access", ["new", "a/b"], "'a/b' is no worker's name"),
+        ("token", ["new", "--db=x"], "--db does not go with new"),
+        ("access", ["new"], "missing <worker>, such as worker-2"),
+        ("access", ["revoke", "w", "--endpoint=tcp://h:1"], "--endpoint does not go with revoke"),
+        ("access", ["new", "a/b"], "invalid worker name 'a/b': use letters, digits, . _ @ : and -"),
         ("access", ["new", "w", "--endpoint=host:5555"], "--endpoint: 'host:5555' is no worker port"),
         ("access", ["new", "w", "--endpoint=tcp://h:1\nx = y"], "is no worker port; write it like tcp://host:5555"),
         ("access", ["revoke", "-x"], "no option -x"),
@@ -177,10 +188,50 @@ def test_wrong_usage_is_told_before_anything_is_done(
 
 
 def test_a_command_that_nobody_knows_is_told_with_the_nearest(capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(SystemExit) as caught:
-        zsched.main(["sumbit", "ls"])
-    assert caught.value.code == 2
-    assert capsys.readouterr().err.startswith("zsched: no command sumbit; did you mean submit?\n")
+    for wrong, meant in (("sumbit", "submit"), ("ls", "list"), ("ps", "list"), ("stop", "cancel"), ("log", "logs")):
+        with pytest.raises(SystemExit) as caught:
+            zsched.main([wrong, "x"])
+        assert caught.value.code == 2
+        assert capsys.readouterr().err.startswith(f"zsched: no command {wrong}; did you mean {meant}?\n")
+
+
+# Options that stand behind the command.
+
+
+@pytest.mark.parametrize(
+    ("argv", "names"),
+    [
+        (["echo hi", "--timeout", "5s"], "--timeout"),
+        (["echo", "hi", "--timeout=5s", "--dry-run", "--timeout=6s", "-q"], "--timeout, --dry-run"),
+        (["--each-line=-", "--", "--dry-run"], "--dry-run"),
+        (["--", "--timeout=5s", "echo"], "--timeout"),
+    ],
+)
+def test_own_option_behind_the_command_is_a_warning(
+    argv: list[str], names: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"a\n")))
+    assert submit.main(["--dry-run", *argv]) == 0
+    out, err = capsys.readouterr()
+    assert out.count("\n") == 1
+    assert err == (
+        f"zsched: {names}: part of the command, not an option of zsched submit, whose options come before the command;"
+        " with `--` before the command this warning is not shown\n"
+    )
+
+
+def test_own_option_behind_the_command_of_edit_is_a_warning(capsys: pytest.CaptureFixture[str]) -> None:
+    assert zsched.main(["edit", "--url=http://localhost:1", "12", "./backup.sh", "--timeout", "5s"]) == 4
+    assert capsys.readouterr().err.startswith("zsched: --timeout: part of the command, not an option of zsched edit, ")
+
+
+@pytest.mark.parametrize(
+    "argv",
+    [["git", "log", "--", "--name"], ["ls", "-la", "-q", "--color"], ["--", "make", "--dry-run"], ["--name=x", "true"]],
+)
+def test_other_words_behind_the_command_are_no_warning(argv: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert submit.main(["--dry-run", *argv]) == 0
+    assert capsys.readouterr().err == ""
 
 
 # A job for each line.
@@ -229,6 +280,36 @@ def test_a_command_that_is_not_utf_8_is_told(command: str, capsys: pytest.Captur
 def test_a_file_that_is_not_there_is_one_line_and_exit_code_1(capsys: pytest.CaptureFixture[str]) -> None:
     assert zsched.main(["submit", "--each-line=/nowhere/names", "cat"]) == 1
     assert capsys.readouterr() == ("", "zsched: can't read /nowhere/names: No such file or directory\n")
+
+
+# A cluster of its own.
+
+
+def test_private_cluster_ignores_settings_of_the_host(tmp_path: Path) -> None:
+    plan = cluster.private(tmp_path, workers=1, slots=2)
+    texts = {"access": "w.access", "token_file": "token", "users": "root", "admin_token_file": "token", "db": "x.db"}
+    hostile = "\n".join(
+        [
+            f"[{section}]\n"
+            + "\n".join(f"{key.name} = {texts[key.name]}" for key in keys_of(section) if key.name in texts)
+            for section in ("scheduler", "worker")
+        ]
+    )
+    (tmp_path / "host").mkdir()
+    (tmp_path / "host" / "all.ini").write_text(hostile)
+
+    def settled(section: str, flags: Sequence[str]) -> dict[str, str]:
+        given = dict(flag.removeprefix("--").split("=", 1) for flag in flags)
+        found = settle(section, given, None, plan.environ, tmp_path / "host")
+        return {name: setting.text for name, setting in found.items()}
+
+    here = {"db": f"{tmp_path}/scheduler.db", "host": "127.0.0.1", "zmq_host": "127.0.0.1"}
+    scheduler = settled("scheduler", plan.scheduler)
+    defaults = {key.name: key.default for key in keys_of("scheduler")}
+    assert scheduler == {**defaults, **here, "port": scheduler["port"], "zmq_port": scheduler["zmq_port"]}
+    own = {"id": "worker-1", "state_dir": f"{tmp_path}/worker-1", "slots": "2", "shutdown_grace": "5s"}
+    defaults = {key.name: key.default for key in keys_of("worker")}
+    assert settled("worker", plan.workers["worker-1"]) == {**defaults, **own}
 
 
 # Exit codes.
@@ -280,9 +361,11 @@ def test_each_error_is_one_line_and_has_its_exit_code(
     assert re.fullmatch(r"zsched: .*\n", err)
 
 
-def test_an_unreachable_scheduler_is_told_with_the_remedy(capsys: pytest.CaptureFixture[str]) -> None:
-    exits.told(Unreachable("no scheduler answers at http://localhost:8080"))
-    assert "start one with `zsched up`, or name another by --url or ZSCHED_URL" in capsys.readouterr().err
+def test_unreachable_scheduler_is_reported_with_the_remedy(capsys: pytest.CaptureFixture[str]) -> None:
+    exits.told(Unreachable("no scheduler answers at http://localhost:8080: Connection refused", absent=True))
+    assert "; start one with `zsched up`, or name another by --url or ZSCHED_URL" in capsys.readouterr().err
+    exits.told(Unreachable("no scheduler answers at http://localhost:8080: timed out"))
+    assert capsys.readouterr().err.endswith(": timed out; check --url or ZSCHED_URL\n")
 
 
 def test_a_fault_of_the_program_is_no_sentence() -> None:

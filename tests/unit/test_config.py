@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from msgspec import ValidationError, convert
 
 from zsched.config import ConfigError, scheduler_config, worker_config
+from zsched.keys import Access, new_pair, written_access
 from zsched.protocol import WorkerName
 from zsched.settings import KEYS, WORKER_NAME, Key, keys_of, settle
 from zsched.units import (
@@ -118,7 +119,7 @@ def test_with_nothing_but_a_name_a_worker_has_the_documented_defaults(home: Path
 
 
 def test_a_worker_without_a_name_is_told_how_to_give_one(home: Path) -> None:
-    with pytest.raises(ConfigError, match=r"give -id NAME, ZSCHED_WORKER_ID or id in the section \[worker\]"):
+    with pytest.raises(ConfigError, match=r"give -id NAME, or -access FILE"):
         worker_config({}, None, {"HOME": str(home)}, home)
 
 
@@ -219,6 +220,33 @@ def test_state_folder_of_another_socket_is_named_by_its_path(home: Path) -> None
     assert max(map(len, names)) < 128
     # The two ways to write one socket.
     assert state_place(home, "unix:///srv/a/s.db.d/api.sock", {}) == names[0]
+
+
+def access_file(home: Path, endpoint: str = "tcp://jobs.example:5555") -> str:
+    pair = new_pair()
+    path = write(home / "w2.access", written_access(Access("worker-2", endpoint, pair.public, pair)))
+    path.chmod(0o600)
+    return str(path)
+
+
+def test_worker_with_an_access_file_has_the_name_and_the_state_folder_that_it_says(home: Path) -> None:
+    flags = {"access": access_file(home)}
+    config = worker_config(flags, None, {"HOME": str(home)}, home).config
+    assert (config.id, config.scheduler) == ("worker-2", "")
+    assert config.state_dir == home / ".local/state/zsched/jobs.example_5555/worker-2"
+    moved = worker_config({**flags, "scheduler": "tcp://other:5600"}, None, {"HOME": str(home)}, home).config
+    assert moved.state_dir == home / ".local/state/zsched/other_5600/worker-2"
+    # A name that is given counts; the agent compares it with the file.
+    assert worker_config({**flags, "id": "w9"}, None, {"HOME": str(home)}, home).config.id == "w9"
+
+
+@pytest.mark.parametrize("text", ["", "[access]\n", "[access]\nworker = a b\nendpoint = tcp://h:1\n", "no file"])
+def test_access_file_that_names_no_worker_is_named(home: Path, text: str) -> None:
+    path = write(home / "w2.access", text)
+    if text == "no file":
+        path.unlink()
+    with pytest.raises(ConfigError, match=r"^-access: .*/w2\.access .*: make it with `zsched access new`"):
+        worker_config({"access": "w2.access"}, None, {"HOME": str(home)}, home)
 
 
 # --- Wrong settings ---------------------------------------------------------------------------------------------------

@@ -222,6 +222,20 @@ def test_a_name_keeps_its_key_while_its_worker_lives(world: World) -> None:
     assert w1.finish(run_id) == "stored"
 
 
+def test_name_of_a_worker_heard_since_the_first_enrol_is_refused_for_good(world: World) -> None:
+    w1 = worker(world).join()
+    taken(world, "w1", K2, "name_taken")
+    world.wait(1_000)
+    taken(world, "w1", K2, "name_taken")
+    w1.beat()
+    taken(world, "w1", K2, "name_in_use")
+    # Each newcomer is judged by what is heard after its own first enrol.
+    world.wait(1_000)
+    taken(world, "w1", K3, "name_taken")
+    world.wait(TIMEOUT_MS - 1_000)
+    bind(world, "w1", K3)
+
+
 @pytest.mark.parametrize("end", ["goodbye", "silence"])
 def test_a_name_whose_worker_is_gone_gets_another_key_and_the_old_one_is_worth_nothing(world: World, end: str) -> None:
     w1 = worker(world).join()
@@ -353,7 +367,9 @@ def test_rest_worker_gets_no_name_that_has_a_key(world: World) -> None:
 def test_name_of_an_active_rest_worker_gets_no_key(world: World) -> None:
     r1 = Poller(world).register()
     taken(world, "r1", K1, "name_taken")
-    r1.register()
+    world.wait(1)
+    r1.beat()
+    taken(world, "r1", K1, "name_in_use")
     world.wait(TIMEOUT_MS)
     bind(world, "r1", K1)
 

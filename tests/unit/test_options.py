@@ -114,8 +114,9 @@ def test_an_option_that_its_page_has_repeat_keeps_all_its_values(mixed: bool) ->
     ("argv", "sentence"),
     [
         (["-prot", "80"], "no option -prot; did you mean -port?"),
-        (["--por=80"], "no option --por; did you mean -port?"),
+        (["--por=80"], "no option --por; did you mean --port?"),
         (["-xyz"], "no option -xyz; --help lists them all"),
+        (["--port"], "--port needs a value"),
         (["-port"], "-port needs a value"),
         (["-quiet=yes"], "-quiet takes no value"),
     ],
@@ -201,7 +202,7 @@ def test_every_command_of_zsched_is_a_module_and_stands_on_its_manual_page() -> 
 
 @pytest.mark.parametrize(
     ("argv", "sentence"),
-    [([], "which command? --help lists them all"), (["dem"], "no command dem; did you mean demo?")],
+    [([], "missing command; --help lists them all"), (["dem"], "no command dem; did you mean demo?")],
 )
 def test_zsched_without_a_command_that_exists_is_wrong_usage(
     argv: list[str], sentence: str, capsys: pytest.CaptureFixture[str]

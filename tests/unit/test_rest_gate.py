@@ -41,9 +41,9 @@ PATHS = [
     "//healthz",
 ]
 REMEDY = (
-    "Without a token zsched serves only programs on its own host: call it there as http://localhost, for example"
-    " through `ssh -L 8080:localhost:8080 HOST`; or make a token there with `zsched token add --scope submit`, and"
-    " send it as `Authorization: Bearer TOKEN`"
+    "Without a token call http://localhost on the scheduler's host, for example through"
+    " `ssh -L 8080:localhost:8080 HOST`; or run `zsched token add --scope submit` as the scheduler's user, and send"
+    " that token as `Authorization: Bearer TOKEN` or set ZSCHED_TOKEN"
 )
 OTHER_HOST = "The call comes from another host"
 OTHER_NAME = "The Host header is not localhost, 127.0.0.1 or [::1]"

@@ -343,7 +343,12 @@ def test_another_user_of_this_host_is_not_served(rest: Rest) -> None:
         answer = rest.get("/jobs", **uid(number))
         assert answer.status_code == 403
         assert answer.json["code"] == "protected_mode"
-        assert f"user {number}" in answer.text or number is None
+        error = answer.json["error"]
+        caller = "The user of this call is unknown" if number is None else f"User {number} needs a token"
+        assert error.startswith(f"{caller}")
+        assert ": run `zsched token add --scope submit` as the scheduler's user, " in error
+        assert len(error) < 200
+        assert error.endswith(f"; or add {number} to local_uids") == (number is not None)
         assert ("local_uids" in answer.text) is (number is not None)
         assert rest.get("/healthz", **uid(number)).status_code == 200
     for number in (0, os.geteuid()):

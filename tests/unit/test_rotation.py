@@ -270,7 +270,7 @@ def test_what_can_not_be_replaced_is_left_as_it_is(db: Path, folder: Path) -> No
     # A file of that name that is something else.
     db.with_name("new").mkdir()
     keys.write_private(db.with_name("new") / "w2.access", "precious")
-    with pytest.raises(KeyFileError, match="is no access file"):
+    with pytest.raises(KeyFileError, match="is not an access file"):
         rotated_curve(db, folder, W2)
     assert (db.with_name("new") / "w2.access").read_text("ascii") == "precious"
     assert own_pair(folder / "curve.key") == before

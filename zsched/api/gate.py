@@ -57,15 +57,16 @@ _FORWARDING: Final = (
     "HTTP_VIA",
 )
 _MAKE_ONE: Final = (
-    "make a token there with `zsched token add --scope submit`, and send it as `Authorization: Bearer TOKEN`"
+    "run `zsched token add --scope submit` as the scheduler's user, and send that token as"
+    " `Authorization: Bearer TOKEN` or set ZSCHED_TOKEN"
 )
 _REMEDY: Final = (
-    "Without a token zsched serves only programs on its own host: call it there as http://localhost, for example"
-    f" through `ssh -L 8080:localhost:8080 HOST`; or {_MAKE_ONE}"
+    "Without a token call http://localhost on the scheduler's host, for example through"
+    f" `ssh -L 8080:localhost:8080 HOST`; or {_MAKE_ONE}"
 )
 _SOCKET_ONLY: Final = (
-    "Over TCP callers without a token are not served here (local_trust = socket): on the scheduler's host use its Unix"
-    f" socket, as in `curl --unix-socket scheduler.db.d/api.sock http://localhost/jobs`; or {_MAKE_ONE}"
+    "Calls over TCP need a token here (local_trust = socket). On the scheduler's host use its Unix socket, as in"
+    f" `curl --unix-socket scheduler.db.d/api.sock http://localhost/jobs`; or {_MAKE_ONE}"
 )
 _HEADERS: Final = {
     "X-Content-Type-Options": "nosniff",
@@ -194,7 +195,9 @@ class Gate:
             _demand_host(req)
             _refuse_pages(req, "http")
             return Principal(owners.ANYBODY, _ALL, owners.ANYBODY)
-        why = "Callers without a token are not served" if self._trust.local == "none" else foreign(req)
+        if self._trust.local == "none":
+            raise Problem(403, "protected_mode", f"Callers without a token are not served: {_MAKE_ONE}")
+        why = foreign(req)
         if why is None and self._trust.local == "socket" and not _by_socket(req):
             raise Problem(403, "protected_mode", _SOCKET_ONLY)
         if why is not None:
@@ -212,12 +215,13 @@ class Gate:
     def _stranger(self, uid: int | None) -> str:
         """Why a user of this host is not served, and what helps."""
         if uid is None:
-            return f"The caller's user can't be found out. {_REMEDY}"
+            return f"The user of this call is unknown: {_MAKE_ONE}"
         if uid == self._trust.ambiguous:
             return (
-                f"The caller's user has no number in the scheduler's user namespace ({uid} is any such user). {_REMEDY}"
+                "The caller's user has no number in the scheduler's user namespace"
+                f" ({uid} is any such user): {_MAKE_ONE}"
             )
-        return f"The call comes from user {uid}. {_REMEDY}; or list the user in local_uids, and restart the scheduler"
+        return f"User {uid} needs a token: {_MAKE_ONE}; or add {uid} to local_uids"
 
 
 def local_user(uid: int) -> Principal:

@@ -179,7 +179,7 @@ _PAUSE: Final[Schema] = {"anyOf": [_DURATION, _seconds(BACKOFF_MS_MAX)]}
 _JOB: Final[Schema] = {
     "name": {"type": "string", "minLength": 1, "maxLength": NAME_CHARS_MAX, "pattern": r"\S"},
     "command": {
-        "description": f"Run by `sh -c`; at most {COMMAND_BYTES_MAX} bytes",
+        "description": f"Run by `sh -c --`; at most {COMMAND_BYTES_MAX} bytes",
         "type": "string",
         "minLength": 1,
         "maxLength": COMMAND_BYTES_MAX,

@@ -1,25 +1,26 @@
-"""zsched access: by which keys workers come in.
+"""zsched access: manage worker keys.
 
 Usage:
   zsched access new [--endpoint=ENDPOINT --url=URL] <worker>
   zsched access list [--quiet --json --url=URL]
   zsched access revoke [--url=URL] <worker>
 
-`new` prints the access file of a worker on another host: where the scheduler is, and a key pair that is made here. Only
-the public key is sent. Whoever reads the file is that worker, so keep others out:
+`new` prints an access file, the credentials of a worker on another host: the scheduler's address and public key, and a
+key pair that is made here. Only the public key is sent to the scheduler. Anyone who can read the file can act as that
+worker, so keep it private:
 
   (umask 077; zsched access new worker-2 > worker-2.access)
 
-There the worker takes it by `access = FILE` in worker.ini, or -access FILE. Workers of the scheduler's own user on its
-own host need none. `revoke` makes a worker's key worthless, and ends its session at once. A worker that has a key gets
-a new file only after that.
+The worker reads it by -access FILE, or `access = FILE` in worker.ini. Workers that run as the scheduler's user on its
+host need none. `revoke` invalidates a worker's key and ends its session at once. Revoke the old key of a worker before
+you make a new file for it.
 
 Options:
-  --endpoint=ENDPOINT  Where the worker finds the scheduler's worker port: tcp://HOST:PORT. Without it, what the
-                       scheduler says, with this machine's name in place of localhost.
-  -q, --quiet          Print names only.
+  --endpoint=ENDPOINT  Address of the scheduler's worker port for that worker: tcp://HOST:PORT (the one that the
+                       scheduler names, with this machine's name in place of localhost).
+  -q, --quiet          Print only names.
   --json               Print the keys as a JSON array.
-  --url=URL            Where the scheduler answers: http://…, https://… or unix:/PATH (ZSCHED_URL).
+  --url=URL            The scheduler: http://…, https://… or unix:/PATH (ZSCHED_URL).
   -h, --help           Show this.
 
 Exit codes: 0 done; 1 it is not allowed, or can't be done; 2 wrong usage; 3 the worker has no key; 4 no scheduler
@@ -36,6 +37,7 @@ from collections.abc import Mapping, Sequence
 from ipaddress import ip_address
 from urllib.parse import quote
 
+from zsched.access_file import is_endpoint
 from zsched.client import Client, Refused
 from zsched.commands import exits, options, table
 from zsched.settings import WORKER_NAME
@@ -46,7 +48,7 @@ def main(argv: Sequence[str]) -> int:
     found = options.parse(__doc__, argv, mixed=True)
     worker = options.text(found, "<worker>")
     if worker is not None and not WORKER_NAME.fullmatch(worker):
-        options.fail(__doc__, f"{worker!r} is no worker's name: letters, digits, . _ @ : - (a letter or digit first)")
+        options.fail(__doc__, f"invalid worker name {worker!r}: use letters, digits, . _ @ : and -")
     with Client(options.text(found, "--url")) as client:
         if worker is None:
             return listed(client, found)
@@ -55,9 +57,6 @@ def main(argv: Sequence[str]) -> int:
 
 def wanted(found: Mapping[str, options.Value]) -> str | None:
     """The endpoint that is asked for, if one is. Another text is wrong usage."""
-    # ZeroMQ, which this imports, takes longer than all the rest.
-    from zsched.keys import is_endpoint
-
     endpoint = options.text(found, "--endpoint")
     if endpoint is not None and not is_endpoint(endpoint):
         options.fail(__doc__, f"--endpoint: {endpoint!r} is no worker port; write it like tcp://host:5555")
@@ -66,6 +65,7 @@ def wanted(found: Mapping[str, options.Value]) -> str | None:
 
 def made(client: Client, worker: str, endpoint: str | None) -> int:
     """`new`. The access file is on stdout, and its secret key nowhere else."""
+    # ZeroMQ, which this imports, takes longer than all the rest.
     from zsched import keys
 
     pair = keys.new_pair()
@@ -81,7 +81,7 @@ def made(client: Client, worker: str, endpoint: str | None) -> int:
         ) from None
     if "server_key" not in place:
         raise exits.Failure("this scheduler has worker_security none: workers on its own host, without keys")
-    if not keys.is_key(str(place["server_key"])) or not keys.is_endpoint(str(place.get("endpoint"))):
+    if not keys.is_key(str(place["server_key"])) or not is_endpoint(str(place.get("endpoint"))):
         raise exits.Failure("the scheduler's answer has no key of its own, or no worker port")
     found = endpoint or outward(place["endpoint"], socket.gethostname())
     if found != (endpoint or place["endpoint"]):
@@ -132,8 +132,6 @@ def outward(endpoint: str, host: str) -> str:
 
     Raises Failure when that is none either.
     """
-    from zsched.keys import is_endpoint
-
     named, _, port = endpoint.removeprefix("tcp://").rpartition(":")
     if not _loopback(named):
         return endpoint

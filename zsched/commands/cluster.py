@@ -22,6 +22,7 @@ from types import FrameType
 from typing import Any, Final, Self
 
 from zsched.client import Client, ClientError
+from zsched.settings import keys_of
 from zsched.worker import prctl
 
 # From the start of the processes until all answer; on a slow host importing alone takes a second or two.
@@ -197,11 +198,13 @@ def private(folder: Path, workers: int, slots: int) -> Plan:
         url=url,
         socket=socket_of(db),
         scheduler=[
+            *defaults("scheduler"),
             *(f"--db={db}", "--host=127.0.0.1", f"--port={port}"),
             *("--zmq-host=127.0.0.1", f"--zmq-port={zmq_port}"),
         ],
         workers={
             name: [
+                *defaults("worker"),
                 *(f"--id={name}", f"--state-dir={folder / name}"),
                 *(f"--slots={slots}", "--shutdown-grace=5s"),
             ]
@@ -213,6 +216,13 @@ def private(folder: Path, workers: int, slots: int) -> Plan:
         stop_s_max=15.0,
         token="",
     )
+
+
+def defaults(section: str) -> list[str]:
+    """Flags that put the default in place of each setting of this host; flags behind them count more. Without the flag
+    of where the scheduler is, which the cluster sets.
+    """
+    return [f"--{key.flag}={key.default}" for key in keys_of(section) if key.name != "scheduler"]
 
 
 def socket_of(db: Path) -> Path:

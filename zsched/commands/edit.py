@@ -3,16 +3,15 @@
 Usage:
   zsched edit [options] <job> [<cmd>...]
 
-What is not given stays as it is. A command is written as for `zsched submit`, and replaces the whole one; options stand
-in front of it. A run that a worker has keeps what it was given; all later ones take the changes. <job> is its number,
-or last.
+What is not given stays as it is. A command is written as for `zsched submit` and replaces the old one; put options
+before it. A run that a worker already has is not changed; later runs are. <job> is an ID, or last.
 
 Options:
   --cron=FIELDS       Five cron fields in UTC. The next fire is the first one from now on, unless the job is paused.
-  --name=NAME         What the job is called.
-  --timeout=DURATION  A run that takes longer is ended and failed.
-  --no-timeout        A run may take any time.
-  -q, --quiet         Print the number only.
+  --name=NAME         Job name.
+  --timeout=DURATION  Stop and fail a run that takes longer.
+  --no-timeout        Remove the time limit.
+  -q, --quiet         Print only the job ID.
   --json              Print the job as JSON.
   --url=URL           Where the scheduler answers (ZSCHED_URL, or http://localhost:8080).
   -h, --help          Show this.
@@ -35,6 +34,7 @@ def main(argv: Sequence[str]) -> int:
     found = options.parse(__doc__, argv, lead=1)
     chosen = options.single(__doc__, found)
     changes = wanted(found)
+    options.warn_of_own(__doc__, argv, options.words(found, "<cmd>"))
     with Client(options.text(found, "--url")) as client:
         number = selection.only(chosen, client)
         try:

@@ -8,7 +8,7 @@ job is paused and ended later. Selectors: 12, 3-8, 1,4,9 and last.
 
 Options:
   --cancel     Also cancel the last run, if it has not ended.
-  -q, --quiet  Print numbers only.
+  -q, --quiet  Print only job IDs.
   --json       Print the jobs as a JSON array.
   --url=URL    Where the scheduler answers (ZSCHED_URL, or http://localhost:8080).
   -h, --help   Show this.

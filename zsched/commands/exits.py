@@ -27,6 +27,7 @@ SIGNALLED: Final = 128
 BROKEN_PIPE: Final = SIGNALLED + signal.SIGPIPE
 
 _START: Final = "start one with `zsched up`, or name another by --url or ZSCHED_URL"
+_CHECK: Final = "check --url or ZSCHED_URL"
 
 
 class Failure(Exception):
@@ -73,7 +74,7 @@ def failed_by(error: Exception) -> Failure:
         case client.Untrusted():
             return Failure(str(error), UNREACHABLE)
         case client.Unreachable():
-            return Failure(f"{error}; {_START}", UNREACHABLE)
+            return Failure(f"{error}; {_START if error.absent else _CHECK}", UNREACHABLE)
         case client.NotFound():
             return Failure(str(error), NOT_FOUND)
         case client.Refused():

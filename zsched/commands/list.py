@@ -3,15 +3,15 @@
 Usage:
   zsched list [options]
 
-A recurring job of which no run is pending or running is shown as scheduled, paused or ended.
+A recurring job without a pending or running run is shown as scheduled, paused or ended.
 
 Options:
-  --status=STATUS  Only those that are pending, running, success, failed or cancelled.
-  --owner=OWNER    Only those of an owner: user:NAME, token:NAME, or me.
-  --limit=COUNT    At most so many (20).
-  -q, --quiet      Print numbers only.
+  --status=STATUS  Show only jobs that are pending, running, success, failed or cancelled.
+  --owner=OWNER    Show only the jobs of an owner: user:NAME, token:NAME, or me.
+  --limit=COUNT    Show at most COUNT jobs (20).
+  -q, --quiet      Print only job IDs.
   --json           Print the jobs as a JSON array.
-  --url=URL        Where the scheduler answers: http://…, https://… or unix:/PATH (ZSCHED_URL).
+  --url=URL        The scheduler: http://…, https://… or unix:/PATH (ZSCHED_URL).
   -h, --help       Show this.
 
 Exit codes: 0 done; 2 wrong usage; 4 no scheduler answers.

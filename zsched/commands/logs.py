@@ -1,21 +1,21 @@
-"""zsched logs: show what a job wrote.
+"""zsched logs: show the output of a job.
 
 Usage:
   zsched logs [options] <job>
 
-<job> is its number, or last. What it wrote to stdout and stderr is shown on stdout and stderr, byte for byte; on a
-terminal without what would steer it.
+<job> is an ID, or last. Its stdout and stderr are copied to stdout and stderr, byte for byte; on a terminal without
+escape sequences and other control characters.
 
 Options:
-  -f, --follow  Go on until the job has ended; if a worker is lost, with the run that starts elsewhere.
-  --run=RUN     The run of this number (the last one).
-  --tail=COUNT  Only the last lines of each stream.
-  --stderr      Only stderr, and on stdout.
-  --json        A JSON document; with --follow lines of JSON, piece by piece.
-  --url=URL     Where the scheduler answers: http://…, https://… or unix:/PATH (ZSCHED_URL).
+  -f, --follow  Follow the output until the job has finished; if the worker is lost, that of the next run too.
+  --run=RUN     Show the run with this ID (the last one).
+  --tail=COUNT  Show only the last COUNT lines of each stream.
+  --stderr      Show only stderr, on stdout.
+  --json        Print a JSON document; with --follow a line of JSON for each piece.
+  --url=URL     The scheduler: http://…, https://… or unix:/PATH (ZSCHED_URL).
   -h, --help    Show this.
 
-Ctrl-C leaves the job to itself.
+Ctrl-C stops following; the job keeps running.
 
 Exit codes: 0 done, whatever became of the job; 2 wrong usage; 3 there is no such job or run; 4 no scheduler answers;
 130 interrupted.
@@ -41,7 +41,7 @@ def main(argv: Sequence[str]) -> int:
     with Client(options.text(found, "--url")) as client:
         job = client.get(selection.only(chosen, client))
         if run_id is not None and client.run(run_id)["job_id"] != job.id:
-            raise exits.Failure(f"run {run_id} is none of job {job.id}", exits.NOT_FOUND)
+            raise exits.Failure(f"run {run_id} does not belong to job {job.id}", exits.NOT_FOUND)
         if found["--follow"]:
             sink = Records() if found["--json"] else Plain(targets(only))
             follow(Watch(client, sink, streams, tail), job, run_id)

@@ -58,7 +58,9 @@ def parse(doc: str, argv: Sequence[str], *, mixed: bool = False, lead: int = 0) 
         # Positionally, so that docopt and its kept fork docopt-ng, which named these arguments anew, both do.
         return dict(docopt(doc, [*given, *program(doc).split()[1:], *words], False, None, True))
     except DocoptExit:
-        fail(doc, "these arguments do not fit: a word is missing or one too many, or options exclude each other")
+        from zsched.commands.usage import misfit
+
+        fail(doc, misfit(doc, program(doc), given, words))
     except ValueError as error:
         fail(doc, str(error))
 
@@ -68,7 +70,7 @@ def load(
     argv: Sequence[str],
     section: str,
     loader: Callable[[Mapping[str, str], Path | None, Mapping[str, str]], Loaded[ConfigT]],
-) -> ConfigT:
+) -> Loaded[ConfigT]:
     """The configuration of a program whose manual page has `--config=FILE` and every key of a section as an option."""
     from pathlib import Path
 
@@ -83,7 +85,7 @@ def load(
             {flag: text for flag, text in named.items() if isinstance(text, str)},
             Path(file) if isinstance(file, str) else None,
             os.environ,
-        ).config
+        )
     except ConfigError as error:
         fail(doc, str(error))
 
@@ -100,6 +102,23 @@ def words(found: Mapping[str, Value], name: str) -> list[str]:
     value = found[name]
     assert isinstance(value, list)
     return value[1:] if value[:1] == ["--"] else value
+
+
+def warn_of_own(doc: str, argv: Sequence[str], command: Sequence[str]) -> None:
+    """Say so on stderr when a word of the command is one of the program's own options, which come before it.
+
+    With `--` the words are meant as they stand, unless the command itself begins with such an option.
+    """
+    behind = command[:1] if "--" in argv else command[1:]
+    declared = _declared(doc)
+    own = [_dashed(word) for word in behind if word.startswith("--") and _dashed(word).removeprefix("--") in declared]
+    if own:
+        from zsched.commands.exits import say
+
+        say(
+            f"{', '.join(dict.fromkeys(own))}: part of the command, not an option of {program(doc)}, whose options come"
+            " before the command; with `--` before the command this warning is not shown"
+        )
 
 
 def choice(doc: str, found: Mapping[str, Value], name: str, words: tuple[WordT, ...]) -> WordT | None:
@@ -206,12 +225,12 @@ def exact(argv: Sequence[str], declared: Mapping[str, Option]) -> tuple[list[str
         name, equals, value = word.removeprefix("-").removeprefix("-").partition("=")
         option = declared.get(name)
         if option is None:
-            raise ValueError(f"no option {word.partition('=')[0]}{_suggestion(name, declared)}")
+            raise ValueError(f"no option {_dashed(word)}{_suggestion(word, declared)}")
         if equals and not option.takes_value:
-            raise ValueError(f"-{name} takes no value")
+            raise ValueError(f"{_dashed(word)} takes no value")
         if option.takes_value and not equals:
             if not words:
-                raise ValueError(f"-{name} needs a value")
+                raise ValueError(f"{_dashed(word)} needs a value")
             value = words.pop(0)
         before = options.get(option.name, []) if option.repeats else []
         options[option.name] = [*before, f"--{option.name}={value}" if option.takes_value else f"--{option.name}"]
@@ -257,8 +276,16 @@ def _declared(doc: str) -> dict[str, Option]:
     return declared
 
 
-def _suggestion(wrong: str, declared: Mapping[str, Option]) -> str:
+def _dashed(word: str) -> str:
+    """An option as it was written, without its value."""
+    return word.partition("=")[0]
+
+
+def _suggestion(word: str, declared: Mapping[str, Option]) -> str:
     import difflib
 
-    near = difflib.get_close_matches(wrong, declared, n=1)
-    return f"; did you mean -{near[0]}?" if near else "; --help lists them all"
+    name = _dashed(word).lstrip("-")
+    # At 0.6, the default, --at would be taken for --wait.
+    near = difflib.get_close_matches(name, declared, n=1, cutoff=0.7)
+    dashes = _dashed(word).removesuffix(name)
+    return f"; did you mean {dashes}{near[0]}?" if near else "; --help lists them all"

@@ -7,7 +7,7 @@ A paused job does not fire until `zsched resume`. A run that is pending or runni
 nothing. Selectors: 12, 3-8, 1,4,9 and last.
 
 Options:
-  -q, --quiet  Print numbers only.
+  -q, --quiet  Print only job IDs.
   --json       Print the jobs as a JSON array.
   --url=URL    Where the scheduler answers (ZSCHED_URL, or http://localhost:8080).
   -h, --help   Show this.

@@ -7,7 +7,7 @@ The next fire is the first one from now on; times that passed during the pause a
 is not paused changes nothing. Selectors: 12, 3-8, 1,4,9 and last.
 
 Options:
-  -q, --quiet  Print numbers only.
+  -q, --quiet  Print only job IDs.
   --json       Print the jobs as a JSON array.
   --url=URL    Where the scheduler answers (ZSCHED_URL, or http://localhost:8080).
   -h, --help   Show this.

@@ -1,28 +1,29 @@
-"""zsched run: submit a job, show what it writes as it comes, and end with its exit code.
+"""zsched run: submit a job, stream its output, and exit with its exit code.
 
 Usage:
   zsched run [--env=VARIABLE]... [--secret-env=VARIABLE]... [options] <cmd>...
 
-A single word is a line for sh, `zsched run 'make && make test'`; several are a program and its arguments, which sh gets
-quoted: `zsched run ls -la`. What the job writes to stdout and stderr is shown on stdout and stderr.
+A single word is a command line for sh: `zsched run 'make && make test'`. Several words are a program and its arguments,
+which are quoted for sh: `zsched run ls -la`. Put zsched's options before the command. The job's stdout and stderr are
+copied to stdout and stderr.
 
 Options:
-  --name=NAME         What the job is called (the beginning of the command).
-  --timeout=DURATION  A run that takes longer is ended and failed.
-  --user=USER         Whom it runs as, if the worker may run jobs as that user (the worker's own user).
-  --env=VARIABLE...   A variable of the job's own: NAME=VALUE. May be given several times, as the next.
+  --name=NAME         Job name (the first 60 characters of the command).
+  --timeout=DURATION  Stop and fail a run that takes longer.
+  --user=USER         User to run as, if the worker may run jobs as that user (the worker's own user).
+  --env=VARIABLE...   Set an environment variable of the job: NAME=VALUE. May be repeated.
   --secret-env=VARIABLE...
-                      The same, with the value from your environment (NAME) or from a file (NAME=@FILE): it is stored
-                      encrypted, never shown, and taken out of what the job writes.
-  --json              Lines of JSON: what is written, piece by piece, and in the end the job.
-  --url=URL           Where the scheduler answers: http://…, https://… or unix:/PATH (ZSCHED_URL).
+                      Set one to a secret value, from your environment (NAME) or from a file (NAME=@FILE). It is stored
+                      encrypted, never shown, and masked in the job's output. May be repeated.
+  --json              Print lines of JSON: each piece of output, then the job.
+  --url=URL           The scheduler: http://…, https://… or unix:/PATH (ZSCHED_URL).
   -h, --help          Show this.
 
-The first Ctrl-C cancels the job; the second leaves it to itself. If a worker is lost, the job starts again elsewhere,
-and what it writes there follows.
+The first Ctrl-C cancels the job; the second exits at once, and the job may go on. If the worker is lost, the job starts
+again elsewhere, and the output of that run follows.
 
-Exit codes: the job's own, or 128+n when signal n ended it; 124 it took longer than --timeout; 130 interrupted; 125
-zsched itself failed, and stderr says why; 2 wrong usage.
+Exit codes: the job's exit code, or 128+n when signal n ended it; 124 it took longer than --timeout; 130 interrupted;
+125 zsched itself failed, and stderr says why; 2 wrong usage.
 """
 
 from __future__ import annotations
@@ -40,6 +41,7 @@ from zsched.commands.watching import Plain, Records, Watch, targets
 def main(argv: Sequence[str]) -> int:
     """Run the command; returns its exit code."""
     found = options.parse(__doc__, argv)
+    options.warn_of_own(__doc__, argv, options.words(found, "<cmd>"))
     as_json = bool(found["--json"])
     try:
         with Client(options.text(found, "--url")) as client:

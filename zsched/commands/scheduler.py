@@ -94,7 +94,8 @@ from zsched.store.sqlite import SqliteEngine, open_engine, open_reader
 from zsched.store.writer import Writer
 from zsched.vault import Vault
 
-log = logging.getLogger(__name__)
+# By name: this module may run as __main__.
+log = logging.getLogger("zsched.commands.scheduler")
 
 # A loop that has not turned for longer is not ready: it turns at least once a second.
 READY_S: Final = 3.0
@@ -110,9 +111,11 @@ _KEPT_BYTES: Final = 1024 * 1024
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the program; returns its exit code."""
-    config = options.load(__doc__, sys.argv[1:] if argv is None else argv, "scheduler", scheduler_config)
-    logs.start(config.log_level)
-    return run(config)
+    loaded = options.load(__doc__, sys.argv[1:] if argv is None else argv, "scheduler", scheduler_config)
+    logs.start(loaded.config.log_level)
+    for source in loaded.sources():
+        log.info("%s", source)
+    return run(loaded.config)
 
 
 def run(config: SchedulerConfig) -> int:

@@ -1,13 +1,13 @@
-"""zsched show: show all about a job.
+"""zsched show: show the details of a job.
 
 Usage:
   zsched show [options] <job>
 
-<job> is its number, or last.
+<job> is an ID, or last.
 
 Options:
   --json      Print the job as JSON, with its last run.
-  --url=URL   Where the scheduler answers: http://…, https://… or unix:/PATH (ZSCHED_URL).
+  --url=URL   The scheduler: http://…, https://… or unix:/PATH (ZSCHED_URL).
   -h, --help  Show this.
 
 Exit codes: 0 done; 2 wrong usage; 3 there is no such job; 4 no scheduler answers.

@@ -3,47 +3,48 @@
 Usage:
   zsched submit [--env=VARIABLE]... [--secret-env=VARIABLE]... [options] [<cmd>...]
 
-A single word is a line for sh, `zsched submit 'make && make test'`; several are a program and its arguments, which sh
-gets quoted: `zsched submit ls -la`. The job's number is printed when the job is on the scheduler's disk.
+A single word is a command line for sh: `zsched submit 'make && make test'`. Several words are a program and its
+arguments, which are quoted for sh: `zsched submit ls -la`. Put zsched's options before the command; everything after
+its first word is passed to it. The job's ID is printed once the job is on the scheduler's disk.
 
 Options:
-  --name=NAME         What the job is called (the beginning of the command).
-  --timeout=DURATION  A run that takes longer is ended and failed.
+  --name=NAME         Job name (the first 60 characters of the command).
+  --timeout=DURATION  Stop and fail a run that takes longer.
   --kill-grace=DURATION
-                      From TERM to KILL, when it has to end (10s).
-  --retries=COUNT     Try again so often when it fails (0).
-  --backoff=DURATION  The pause before the first retry, twice as long before each further one (5s).
-  --on-lost=WHAT      When its worker is lost: requeue it, or let it fail, so that it starts at most once (requeue).
-  --on-disconnect=WHAT
+                      Time between SIGTERM and SIGKILL when the job is stopped (10s).
+  --retries=COUNT     Number of retries after a failure (0).
+  --backoff=DURATION  Pause before the first retry; it doubles before each further one (5s).
+  --on-lost=ACTION    When its worker is lost: requeue the job, or fail it, so that it starts at most once (requeue).
+  --on-disconnect=ACTION
                       While its worker can't reach the scheduler: continue, or stop before it may start elsewhere
                       (continue).
   --crash-limit=COUNT
-                      Give it up when it may have killed so many workers; never is a number too (5).
-  --user=USER         Whom it runs as, if the worker may run jobs as that user (the worker's own user).
-  --env=VARIABLE...   A variable of the job's own: NAME=VALUE. May be given several times, as the next.
+                      Fail the job after it may have killed this many workers, or `never` (5).
+  --user=USER         User to run as, if the worker may run jobs as that user (the worker's own user).
+  --env=VARIABLE...   Set an environment variable of the job: NAME=VALUE. May be repeated.
   --secret-env=VARIABLE...
-                      The same, with the value from your environment (NAME) or from a file (NAME=@FILE): it is stored
-                      encrypted, never shown, and taken out of what the job writes.
-  --cron=FIELDS       Run again and again: five cron fields in UTC, such as '*/5 * * * *'.
-  --run-now           With --cron, also run at once.
-  --each-line=FILE    A job for each line of FILE, or of stdin for `-`: {} in <cmd> is the line, quoted for sh; without
-                      {} it comes last; without <cmd> the line is the command. Empty lines are left out.
+                      Set one to a secret value, from your environment (NAME) or from a file (NAME=@FILE). It is stored
+                      encrypted, never shown, and masked in the job's output. May be repeated.
+  --cron=FIELDS       Run on a schedule: five cron fields in UTC, such as '*/5 * * * *'.
+  --run-now           With --cron, also run now.
+  --each-line=FILE    Submit a job for each line of FILE, or of stdin for `-`. {} in <cmd> is the line, quoted for sh;
+                      without {} the line comes last; without <cmd> the line is the command. Empty lines are skipped.
   --idempotency-key=KEY
                       Submit once: with the same KEY and the same jobs again, within seven days, these are shown and
                       nothing is submitted (random).
-  --wait              Wait until all have ended.
+  --wait              Wait until all jobs have finished.
   --dry-run           Print what would be submitted, and submit nothing.
-  -q, --quiet         Print numbers only, one on each line.
-  --range             Print numbers as ranges, such as 1-5000: what `zsched wait` and `zsched cancel` take.
+  -q, --quiet         Print only job IDs, one on each line.
+  --range             Print job IDs as ranges, such as 1-5000: what `zsched wait` and `zsched cancel` take.
   --json              Print the jobs as JSON.
-  --url=URL           Where the scheduler answers: http://…, https://… or unix:/PATH (ZSCHED_URL).
+  --url=URL           The scheduler: http://…, https://… or unix:/PATH (ZSCHED_URL).
   -h, --help          Show this.
 
-Ctrl-C while it waits leaves the jobs to themselves.
+Ctrl-C stops waiting; the jobs keep running.
 
-Exit codes: 0 done; 1 refused; 2 wrong usage; 4 no scheduler answers; 130 interrupted. With --wait: that of the job, or
-128+n when signal n ended it, 124 when it took longer than --timeout; of several 0 when all succeeded, else 1; 125 when
-zsched itself failed.
+Exit codes: 0 done; 1 refused; 2 wrong usage; 4 no scheduler answers; 130 interrupted. With --wait: the job's exit code,
+128+n when signal n ended it, 124 when it took longer than --timeout; for several jobs 0 when all succeeded, else 1; 125
+when zsched itself failed.
 """
 
 from __future__ import annotations
@@ -68,6 +69,7 @@ _KEY_CHARS_MAX: Final = 240
 def main(argv: Sequence[str]) -> int:
     """Run the command; returns its exit code."""
     found = options.parse(__doc__, argv)
+    options.warn_of_own(__doc__, argv, options.words(found, "<cmd>"))
     try:
         return submit(found)
     except (ClientError, exits.Failure, OSError) as error:
@@ -109,7 +111,7 @@ def wanted(found: Mapping[str, options.Value]) -> list[View]:
     file = options.text(found, "--each-line")
     cron = options.text(found, "--cron")
     if not words and file is None:
-        options.fail(__doc__, "which command?")
+        options.fail(__doc__, "missing <cmd>, such as 'make test'")
     for option in ("--name", "--cron"):
         # As where a script's variable is not set: without the fields the job would run at once.
         if (value := options.text(found, option)) is not None and not value.strip():

@@ -5,7 +5,7 @@ Usage:
 
 Options:
   --json      Print the counts as JSON.
-  --url=URL   Where the scheduler answers: http://…, https://… or unix:/PATH (ZSCHED_URL).
+  --url=URL   The scheduler: http://…, https://… or unix:/PATH (ZSCHED_URL).
   -h, --help  Show this.
 
 Exit codes: 0 done; 2 wrong usage; 4 no scheduler answers.

@@ -1,4 +1,4 @@
-"""zsched token: who may call from elsewhere.
+"""zsched token: manage the tokens of API clients.
 
 Usage:
   zsched token add [--scope=SCOPE]... [--worker=NAME]... [--name=NAME --expires=DURATION --note=TEXT --run-as=USER
@@ -7,29 +7,29 @@ Usage:
   zsched token revoke [--with-jobs --db=FILE --url=URL] <id>
   zsched token new
 
-`add` makes a token and prints it, this once: the scheduler keeps only what it recognizes it by. `revoke` makes one
-worthless, from the next call on; <id> is its id, or its name. `new` prints a token that no scheduler knows yet, for
-admin_token_file. Programs of the scheduler's own user on its own host need none.
+`add` makes a token and prints it once; the scheduler stores only a hash. `revoke` invalidates a token immediately; <id>
+is its ID or its name. `new` prints a token that no scheduler knows yet, for admin_token_file. Programs that run as the
+scheduler's user on its host need no token.
 
 Options:
-  --scope=SCOPE...    What it is good for: read; submit (submit jobs, and act on its own); operate (act on all jobs);
-                      worker (enrol workers, be one over REST); admin, which is all. Several times, or with commas,
-                      as in --scope read,submit.
-  --name=NAME         Its name, which its jobs are listed by; no other token ever gets the same. Its id unless given.
-  --expires=DURATION  It is good for this time: 12h, 30d, never (90d).
-  --note=TEXT         Whose it is, or what for; `list` shows it.
-  --run-as=USER       Its jobs run as this user, and can't choose another.
+  --scope=SCOPE...    What it allows: read; submit (submit jobs, and act on its own); operate (act on all jobs); worker
+                      (enrol workers, be one over REST); admin (everything). May be repeated, or separated by commas, as
+                      in --scope read,submit.
+  --name=NAME         Unique name, shown as the owner of its jobs; never used again for another token (its ID).
+  --expires=DURATION  Lifetime: 12h, 30d, never (90d).
+  --note=TEXT         Who or what it is for; `list` shows it.
+  --run-as=USER       Run its jobs as this user; they can't choose another.
   --pending-max=COUNT
-                      At most this number of its jobs may be pending.
+                      Limit of its pending jobs.
   --schedules-max=COUNT
-                      At most this number of its jobs may have a schedule.
-  --worker=NAME...    Speak for the workers of this name only: w1, or gpu-* for many. Several times for several.
-  --slots-max=COUNT   The workers that it speaks for, and enrols, have at most this number of slots.
+                      Limit of its jobs with a schedule.
+  --worker=NAME...    Restrict it to workers of this name: w1, or gpu-* for many. May be repeated.
+  --slots-max=COUNT   Limit of the slots of each worker that it enrols.
   --with-jobs         Also cancel the jobs of the token and end its schedules.
-  --db=FILE           Don't ask a scheduler; work on its database, while it does not run.
-  -q, --quiet         Print ids only.
+  --db=FILE           Work on the database of a scheduler that is not running.
+  -q, --quiet         Print only IDs.
   --json              Print the tokens as a JSON array.
-  --url=URL           Where the scheduler answers: http://…, https://… or unix:/PATH (ZSCHED_URL).
+  --url=URL           The scheduler: http://…, https://… or unix:/PATH (ZSCHED_URL).
   -h, --help          Show this.
 
 Exit codes: 0 done; 1 it is not allowed, or a scheduler has the database; 2 wrong usage; 3 there is no such token; 4 no

@@ -3,8 +3,9 @@
 Usage:
   zsched up [options]
 
-The scheduler keeps its jobs in scheduler.db in the working folder, as `zsched-scheduler` does; all settings of the
-environment and of INI files count. When all is ready, the URL is printed on stdout; the processes log to stderr.
+The scheduler keeps its jobs in scheduler.db in the working folder, as `zsched-scheduler` does. The settings of the
+environment and of INI files apply, except those that identify a worker: id, access, token_file and state_dir. When all
+is ready, the URL is printed on stdout; the processes log to stderr.
 
 Options:
   --workers=COUNT  How many workers, called worker-1, worker-2 … (1).
@@ -92,7 +93,11 @@ def wanted(found: Mapping[str, options.Value]) -> Plan:
         socket=socket_of(config.db),
         scheduler=[f"--{name}={value}" for name, value in flags.items()],
         workers={
-            name: [f"--id={name}", state_flag(name, url), *([f"--slots={slots}"] if slots else [])]
+            name: [
+                *(f"--{flag}={value}" for flag, value in identity(name).items()),
+                state_flag(name, url),
+                *([f"--slots={slots}"] if slots else []),
+            ]
             for name in names(count)
         },
         folder=Path.cwd(),
@@ -102,10 +107,15 @@ def wanted(found: Mapping[str, options.Value]) -> Plan:
     )
 
 
+def identity(worker: str) -> dict[str, str]:
+    """The flags that say which worker it is, in place of what the settings say of an installed worker of this host."""
+    return {"id": worker, "access": "", "token-file": "", "state-dir": ""}
+
+
 def state_flag(worker: str, url: str) -> str:
     """The state folder that a worker has when it is started with this URL. Wrong settings end the program."""
     try:
-        config = worker_config({"id": worker, "scheduler": url}, None, os.environ).config
+        config = worker_config({**identity(worker), "scheduler": url}, None, os.environ).config
     except ConfigError as error:
         options.fail(__doc__, str(error))
     return f"--state-dir={config.state_dir}"

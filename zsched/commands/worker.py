@@ -3,21 +3,23 @@
 Usage:
   zsched-worker [options]
 
-The worker asks the scheduler where its ZeroMQ port is, connects there and runs what it is handed, --slots at a time.
+The worker asks the scheduler for its ZeroMQ port, connects there and runs the jobs that it gets, --slots at a time.
 SIGTERM or SIGINT lets running jobs finish for --shutdown-grace; a second one stops them. While the scheduler is away,
 running jobs go on, and their results wait in --state-dir.
 
 Options:
-  --id=NAME                      The worker's name, its own among all workers of a scheduler (required).
+  --id=NAME                      The worker's name, unique among the workers of a scheduler (required, unless --access
+                                 names it).
   --scheduler=URL                Where the scheduler answers REST: http://…, https://… or unix:/PATH of its socket
                                  (its socket on this host, else http://localhost:8080).
-  --access=FILE                  What `zsched access new` wrote for this worker; needed on another host.
+  --access=FILE                  Access file that `zsched access new` wrote for this worker; needed on another host.
   --token-file=FILE              A file (0600) with a token of scope worker, by which it may enrol from elsewhere.
   --slots=COUNT                  Runs at the same time; 0 takes the CPUs that the worker may use (0).
-  --poll-interval=DURATION       How often an idle worker announces itself again (5s).
-  --heartbeat-interval=DURATION  How often it says that it lives; at most a third of the timeout (10s).
+  --poll-interval=DURATION       How often an idle worker reports that it is ready (5s).
+  --heartbeat-interval=DURATION  Heartbeat interval; at most a third of --worker-timeout (10s).
   --shutdown-grace=DURATION      How long SIGTERM lets running jobs finish before it stops them (30s).
-  --state-dir=DIR                Results wait here until stored ($XDG_STATE_HOME/zsched/HOST_PORT/ID).
+  --state-dir=DIR                Results wait here until stored ($XDG_STATE_HOME/zsched/HOST_PORT/ID, by the scheduler's
+                                 address).
   --users=NAMES                  Users that jobs may run as, such as alice,bob; needs root (its own user alone).
   --umask=UMASK                  Which rights files that a job makes don't have (077).
   --no-new-privs=WORD            yes: no job gets more rights by sudo or another setuid program (yes).
@@ -39,20 +41,27 @@ can't be used; 75 another worker uses it; 77 the scheduler refuses this worker f
 
 from __future__ import annotations
 
+import logging
 import sys
 from collections.abc import Sequence
+from typing import Final
 
 from zsched import logs
 from zsched.commands import options
 from zsched.config import WorkerConfig, worker_config
 from zsched.worker import guard
 
+# By name: this module may run as __main__.
+log: Final = logging.getLogger("zsched.commands.worker")
+
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the program; returns its exit code."""
-    config = options.load(__doc__, sys.argv[1:] if argv is None else argv, "worker", worker_config)
-    logs.start(config.log_level)
-    return run(config)
+    loaded = options.load(__doc__, sys.argv[1:] if argv is None else argv, "worker", worker_config)
+    logs.start(loaded.config.log_level)
+    for source in loaded.sources():
+        log.info("%s", source)
+    return run(loaded.config)
 
 
 def run(config: WorkerConfig) -> int:

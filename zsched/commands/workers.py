@@ -4,9 +4,9 @@ Usage:
   zsched workers [options]
 
 Options:
-  -q, --quiet  Print names only.
+  -q, --quiet  Print only names.
   --json       Print the workers as a JSON array.
-  --url=URL    Where the scheduler answers: http://…, https://… or unix:/PATH (ZSCHED_URL).
+  --url=URL    The scheduler: http://…, https://… or unix:/PATH (ZSCHED_URL).
   -h, --help   Show this.
 
 Exit codes: 0 done; 2 wrong usage; 4 no scheduler answers.

@@ -6,11 +6,11 @@ Usage:
 Commands:
   up       Start a scheduler and workers on this host, until Ctrl-C.
   submit   Submit a job, or one for each line of a file.
-  run      Submit a job, show what it writes as it comes, end with its exit code.
+  run      Submit a job, stream its output, exit with its exit code.
   list     List jobs, newest first.
-  show     Show all about a job.
+  show     Show the details of a job.
   wait     Wait until jobs have ended.
-  logs     Show what a job wrote.
+  logs     Show the output of a job.
   cancel   Cancel jobs.
   pause    Pause recurring jobs.
   resume   Resume recurring jobs that were paused.
@@ -19,22 +19,22 @@ Commands:
   workers  List the workers.
   foreign  List, keep or discard runs that workers hold for another database.
   summary  Count tasks and workers.
-  token    Make, list and revoke tokens, by which programs on other hosts may call.
-  access   Make, list and revoke the keys of workers, and the file that brings one to another host.
+  token    Make, list and revoke the tokens of API clients.
+  access   Make, list and revoke worker keys, and make the access file of a worker on another host.
   key      Replace the scheduler's keys.
   db       Check, back up and restore the database.
-  demo     Start a scheduler and two workers for a moment, run some jobs, show what became of them.
+  demo     Start a scheduler and two workers, run some jobs, show the results, and stop.
   version  Show the version.
 
 Options:
   -h, --help  Show this. `zsched <command> --help` shows a command's own page.
   --version   Show the version.
 
-The scheduler is asked at ZSCHED_URL: http://…, https://… or unix:/PATH of its socket; --url of a command wins. The
-default is the socket of your own scheduler on port 8080, else http://localhost:8080. Nothing is sent to a server of
-another user of this host, unless ZSCHED_SERVER_USERS names that user. The scheduler is shown the token in
-ZSCHED_TOKEN, or in the file ZSCHED_TOKEN_FILE ($XDG_CONFIG_HOME/zsched/token). By themselves the scheduler is
-`zsched-scheduler` and a worker `zsched-worker`; in a checkout, bin/scheduler and bin/worker.
+The scheduler's URL (http://…, https://… or unix:/PATH of its socket) comes from --url, then ZSCHED_URL. The default is
+the socket of your own scheduler on port 8080, else http://localhost:8080. The token comes from ZSCHED_TOKEN, then the
+file ZSCHED_TOKEN_FILE ($XDG_CONFIG_HOME/zsched/token). Nothing is sent to a server of another user of this host, unless
+ZSCHED_SERVER_USERS names that user. To run a scheduler or a worker alone use `zsched-scheduler` and `zsched-worker`; in
+a checkout, bin/scheduler and bin/worker.
 
 Exit codes: 0 done; 1 the job or the operation failed, or is not allowed; 2 wrong usage; 3 there is no such job; 4 no
 scheduler answers; 124 waiting took too long; 130 interrupted. `run` and `submit --wait` end with the job's own code.
@@ -59,6 +59,19 @@ COMMANDS: Final = (
     *("pause", "resume", "edit", "end"),
     *("workers", "foreign", "summary", "token", "access", "key", "db", "demo", "version"),
 )
+
+# What the commands of other programs of this kind are called here.
+MEANT: Final = {
+    **dict.fromkeys(("ls", "ps", "jobs", "queue"), "list"),
+    **dict.fromkeys(("status", "stat", "stats", "top", "info"), "summary"),
+    **dict.fromkeys(("stop", "kill", "rm", "delete", "abort"), "cancel"),
+    **dict.fromkeys(("start", "serve", "server"), "up"),
+    **dict.fromkeys(("get", "describe", "inspect"), "show"),
+    **dict.fromkeys(("log", "tail", "output", "cat"), "logs"),
+    **dict.fromkeys(("nodes", "hosts"), "workers"),
+    **dict.fromkeys(("exec", "srun"), "run"),
+    **dict.fromkeys(("add", "enqueue", "sbatch", "qsub"), "submit"),
+}
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -109,7 +122,7 @@ def _run(argv: Sequence[str]) -> int:
     found = options.parse(__doc__, argv)
     command, arguments = found["<command>"], found["<argument>"]
     if command is None:
-        options.fail(__doc__, "which command? --help lists them all")
+        options.fail(__doc__, "missing command; --help lists them all")
     if command not in COMMANDS:
         options.fail(__doc__, f"no command {command}; {_suggestion(str(command))}")
     assert isinstance(arguments, list)
@@ -120,8 +133,9 @@ def _run(argv: Sequence[str]) -> int:
 def _suggestion(wrong: str) -> str:
     import difflib
 
-    near = difflib.get_close_matches(wrong, COMMANDS, n=1)
-    return f"did you mean {near[0]}?" if near else "--help lists them"
+    near = difflib.get_close_matches(wrong, COMMANDS, n=1, cutoff=0.7)
+    meant = MEANT.get(wrong) or (near[0] if near else None)
+    return f"did you mean {meant}?" if meant else "--help lists them"
 
 
 if __name__ == "__main__":

@@ -12,7 +12,7 @@ import logging
 from dataclasses import replace
 from typing import Final
 
-from zsched.dispatcher import losses
+from zsched.dispatcher import arrival, losses
 from zsched.dispatcher.commands import (
     AddToken,
     BindKey,
@@ -61,13 +61,15 @@ def revoke_token(store: Store, command: RevokeToken, now: Now) -> None:
 
 
 def bind_key(store: Store, sessions: Sessions, command: BindKey, now: Now) -> KeyBound:
-    """Raises ConflictError when the key is another worker's or was revoked, or when the name is taken."""
+    """Raises ConflictError when the key is another worker's or was revoked, and when the name is taken: `name_taken`
+    until its worker has timed out, `name_in_use` once that was heard after the first such enrol.
+    """
     name = command.worker_id
     known = store.access.key(command.public_key)
     if known is not None and known.revoked_ms is not None:
-        raise ConflictError("key_revoked", "This key was revoked: delete it, and a new one is made")
+        raise ConflictError("key_revoked", "This key was revoked: enrol with a new one")
     if known is not None and known.worker_id != name:
-        raise ConflictError("key_taken", f"This key is that of worker {known.worker_id}")
+        raise ConflictError("key_taken", f"This key belongs to worker {known.worker_id}: enrol with a new one")
     if known is not None:
         if known.slots_max != command.slots_max and _may_limit(command.caller, known):
             store.access.limit_key(known.public_key, command.slots_max, command.caller.actor, now.wall_ms)
@@ -81,10 +83,9 @@ def bind_key(store: Store, sessions: Sessions, command: BindKey, now: Now) -> Ke
             f" `zsched access revoke {name}`, then enrol again or run `zsched access new {name}`",
         )
     session = sessions.of_worker(name)
-    if session is not None and session.polls:
-        raise ConflictError("name_taken", f"A worker named {name} is active over REST")
-    if before is not None and session is not None:
-        raise ConflictError("name_taken", f"A worker named {name} with another key is connected, or was until now")
+    if session is not None and (session.polls or before is not None):
+        alive, why = arrival.on_rival(session, command.public_key, now)
+        raise ConflictError("name_in_use" if alive else "name_taken", why[:1].upper() + why[1:])
     store.access.bind_key(
         name, command.public_key, command.origin, command.caller.actor, now.wall_ms, slots_max=command.slots_max
     )

@@ -46,16 +46,17 @@ def may_take_over(old: Session, frame: protocol.Register) -> bool:
     return proof or worker.incarnation == frame.incarnation
 
 
-def on_rival(old: Session, frame: protocol.Register, now: Now) -> tuple[bool, str]:
-    """Another worker asks for a name that is taken. Returns whether it must give up, and the sentence for it.
+def on_rival(old: Session, rival: str, now: Now) -> tuple[bool, str]:
+    """Another worker registers or enrols under a name that is taken. Returns whether it must give up, and why. `rival`
+    tells the rivals apart: an incarnation, or a public key.
 
     It waits until the old worker times out, and gives up when a word of that worker was read after the rival first
     asked. Only a word counts: an excuse for its silence (`excused_ms`) proves no life.
     """
-    if frame.incarnation not in old.rivals and len(old.rivals) >= RIVALS_MAX:
+    if rival not in old.rivals and len(old.rivals) >= RIVALS_MAX:
         old.rivals.clear()
-    if old.heard_ms > old.rivals.setdefault(frame.incarnation, now.mono_ms):
-        del old.rivals[frame.incarnation]
+    if old.heard_ms > old.rivals.setdefault(rival, now.mono_ms):
+        del old.rivals[rival]
         return True, f"a worker named {old.name} is connected and alive: give this one another -id"
     return False, f"a worker named {old.name} was connected until now: wait until it times out"
 

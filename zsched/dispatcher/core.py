@@ -247,7 +247,7 @@ class Dispatcher:
             self._scold(peer, "E_SESSION", "your worker has registered since then", now)
             return
         if old is not None and not arrival.may_take_over(old, frame):
-            fatal, sentence = arrival.on_rival(old, frame, now)
+            fatal, sentence = arrival.on_rival(old, frame.incarnation, now)
             self._rivals.write(now.mono_ms, "worker %s: another worker asks for the same name", name)
             self._refuse(peer, "E_DUP", sentence, fatal=fatal)
             return

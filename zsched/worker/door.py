@@ -10,7 +10,7 @@ from typing import Final
 
 from zsched import endpoint
 from zsched.keys import KeyFileError, own_pair, read_access, read_private
-from zsched.worker.enrol import Place, enrol
+from zsched.worker.enrol import EnrolRefusedError, KeyRefusedError, Place, enrol
 from zsched.worker.messages import Hello
 
 # In the state directory, made at the first start.
@@ -25,12 +25,13 @@ class Door:
         self._hello = hello
         self._access = read_access(Path(hello.access)) if hello.access else None
         self._token = read_private(Path(hello.token_file)).strip() if hello.token_file else ""
+        self._key_file = Path(hello.state_dir) / _KEY_FILE
         if self._access is None:
-            self.pair = own_pair(Path(hello.state_dir) / _KEY_FILE)
+            self.pair = own_pair(self._key_file)
             return
         if self._access.worker != hello.worker:
             raise KeyFileError(
-                f"{hello.access} is for a worker named {self._access.worker}, not {hello.worker}: give it that -id"
+                f"{hello.access} is for a worker named {self._access.worker}, not {hello.worker}: leave out -id"
             )
         self.pair = self._access.pair
 
@@ -46,6 +47,9 @@ class Door:
         """Where the scheduler's port is; its REST may be asked for it. Raises EnrolError."""
         scheduler = self._hello.scheduler
         if self._access is None:
-            return enrol(scheduler, self._hello.worker, self.pair.public, self._token)
+            try:
+                return enrol(scheduler, self._hello.worker, self.pair.public, self._token)
+            except KeyRefusedError as error:
+                raise EnrolRefusedError(f"{error}: delete {self._key_file} to enrol with a new key") from error
         place = scheduler if scheduler.startswith("tcp:") else self._access.endpoint
         return Place(place, self._access.server_key)

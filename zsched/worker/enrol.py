@@ -10,7 +10,8 @@ from ipaddress import ip_address
 from urllib.parse import urlsplit
 
 from zsched import endpoint
-from zsched.keys import is_endpoint, is_key
+from zsched.access_file import is_endpoint
+from zsched.keys import is_key
 from zsched.limits import BODY_BYTES_MAX
 from zsched.trust import UntrustedError
 
@@ -23,8 +24,16 @@ class EnrolError(Exception):
     """No endpoint was given. The sentence is for a log line; trying again later may help."""
 
 
+class NameTakenError(EnrolError):
+    """A worker of this name was connected until now. The next answers tell whether it is alive."""
+
+
 class EnrolRefusedError(EnrolError):
     """The scheduler won't have this worker: trying again does not help. The sentence says what does."""
+
+
+class KeyRefusedError(EnrolRefusedError):
+    """The scheduler accepts this worker under a new key only."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,9 +71,10 @@ def enrol(scheduler: str, worker: str, public_key: str, token: str = "") -> Plac
         raise EnrolError(f"{error}, or give this worker an access file (-access)") from error
     except (OSError, UnicodeError) as error:
         cause = error.strerror if isinstance(error, OSError) else None
-        raise EnrolError(f"{place.url} can't be reached: {cause or error}") from error
+        raise EnrolError(f"can't reach {place.url}: {cause or error}") from error
     except HTTPException as error:
-        raise EnrolError(f"{place.url} does not answer as a scheduler does: {type(error).__name__}") from error
+        why = f"{place.url} does not answer as a scheduler does"
+        raise EnrolError(f"{why}: {type(error).__name__}; is this https?") from error
 
 
 def _place(status: int, body: bytes, worker: str) -> Place:
@@ -74,15 +84,8 @@ def _place(status: int, body: bytes, worker: str) -> Place:
         answer = None
     if not isinstance(answer, dict):
         raise EnrolError(f"the scheduler's answer {status} to enrol is no JSON object")
-    if status in (401, 403):
-        raise EnrolRefusedError(
-            f"the scheduler does not let this worker enrol ({answer.get('error', status)}): run"
-            f" `zsched access new {worker} > {worker}.access` as the scheduler's user, and name that file with -access"
-        )
-    if status == 409 and answer.get("code") in ("key_revoked", "key_taken"):
-        raise EnrolRefusedError(f"the scheduler refuses this worker's key: {answer.get('error')}")
     if status not in (200, 201):
-        raise EnrolError(f"the scheduler answers {status} to enrol: {answer.get('error', '')}")
+        raise _refusal(status, str(answer.get("code", "")), str(answer.get("error", "")), worker)
     endpoint, server_key, db = (answer.get(name, "") for name in ("endpoint", "server_key", "db"))
     if not isinstance(endpoint, str) or not is_endpoint(endpoint) or not isinstance(db, str):
         raise EnrolError("the scheduler's answer to enrol has no endpoint tcp://HOST:PORT")
@@ -91,6 +94,27 @@ def _place(status: int, body: bytes, worker: str) -> Place:
     if server_key != "" and (not isinstance(server_key, str) or not is_key(server_key)):
         raise EnrolError("the scheduler's answer to enrol has a server_key that is none")
     return Place(endpoint, server_key, db)
+
+
+def _refusal(status: int, code: str, error: str, worker: str) -> EnrolError:
+    """What a refused enrol means for this worker."""
+    match status, code:
+        case 403, "protected_mode":
+            return EnrolRefusedError(
+                f"this worker needs an access file: run `zsched access new {worker} > {worker}.access` as the"
+                f" scheduler's user, and start it with -access {worker}.access"
+            )
+        case ((401 | 403), _):
+            return EnrolRefusedError(f"invalid token for enrolling: {error}")
+        case 409, "key_revoked":
+            return KeyRefusedError("this worker's key was revoked")
+        case 409, "key_taken":
+            return KeyRefusedError("this worker's key belongs to another worker")
+        case 409, "name_in_use":
+            return EnrolRefusedError(f"a worker named {worker} is connected and alive: give this one another -id")
+        case 409, "name_taken":
+            return NameTakenError(f"a worker named {worker} was connected until now")
+    return EnrolError(f"the scheduler answers {status} to enrol: {error}")
 
 
 def _loopback(endpoint: str) -> bool:

@@ -28,7 +28,7 @@ from zsched.worker.agent import EXIT_REFUSED, Agent
 from zsched.worker.channel import Channel, ChannelClosedError
 from zsched.worker.clock import mono_ms
 from zsched.worker.door import Door
-from zsched.worker.enrol import EnrolError, EnrolRefusedError, Place
+from zsched.worker.enrol import EnrolError, EnrolRefusedError, NameTakenError, Place
 from zsched.worker.messages import FromGuard, Hello, Refused
 from zsched.worker.pace import Backoff
 from zsched.worker.state import StateError, StateLockedError, lock
@@ -237,8 +237,11 @@ class Link:
             return
         except EnrolError as error:
             if not self._unreachable:
-                log.warning("worker %s: trying again until it works: %s", self._hello.worker, error)
+                log.warning("worker %s: %s; retrying", self._hello.worker, error)
             self._unreachable = str(error)
+            if isinstance(error, NameTakenError):
+                # Asked each second, it soon knows whether that worker is alive.
+                self._enrol_backoff.reset()
             if self._agent.timeout_ms is not None:
                 self._enrol_backoff.hurry(self._agent.timeout_ms)
             self._enrol_at_ms = _now().mono_ms + self._enrol_backoff.next_ms()
@@ -263,11 +266,11 @@ class Link:
             self._socket.close()
             if not (self._socket.answered or self._unanswered):
                 self._unanswered = True
-                why = "it is not up, can't be reached from here"
+                why = "the scheduler is not running or unreachable from here"
                 if self._socket.place.server_key:
-                    why += ", or does not let this worker's key in (`zsched access list` there)"
+                    why += ", or does not accept this worker's key (see `zsched access list` there)"
                 log.warning(
-                    "worker %s: trying again until it works: no answer from %s: %s",
+                    "worker %s: no answer from %s: %s; retrying",
                     self._hello.worker,
                     self._socket.place.endpoint,
                     why,

@@ -154,7 +154,7 @@ class Spawner:
         }
         return os.posix_spawn(
             before[0] if before else "/bin/sh",
-            (*before, order.command) if before else ("sh", "-c", order.command),
+            (*before, order.command) if before else ("sh", "-c", "--", order.command),
             environ,
             file_actions=(
                 (os.POSIX_SPAWN_DUP2, self._null, 0),

@@ -21,9 +21,10 @@ from typing import Final
 from zsched.worker.rlimits import Limits
 from zsched.worker.sweep import MARK, RUN_MARK, mark_of
 
-_SHELL: Final = ("/bin/sh", "-c")
+# `--`: a command may begin with a sign, and is then no option of the shell.
+_SHELL: Final = ("/bin/sh", "-c", "--")
 # What the target user's own shell does first: it goes home. The job's command is an argument, never part of this text.
-_AT_HOME: Final = ("/bin/sh", "-c", 'cd -- "$HOME" 2>/dev/null || cd /; exec /bin/sh -c "$1"', "sh")
+_AT_HOME: Final = ("/bin/sh", "-c", 'cd -- "$HOME" 2>/dev/null || cd /; exec /bin/sh -c -- "$1"', "sh")
 _BECOME: Final = Path(__file__).with_name("become.py")
 # What become.py makes variables of: VARIABLE0=NAME=VALUE, and so on.
 VARIABLE: Final = "ZSCHED_VARIABLE_"
@@ -42,7 +43,7 @@ class NotAllowedError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Guise:
-    """How a job becomes its user: what comes before its command, up to `sh -c`'s; and what it finds in its environment.
+    """How a job becomes its user: the words before its command, up to `sh -c --`, and its environment.
 
     Empty for the worker's own user without limits: then there is nothing between guard and shell.
     """

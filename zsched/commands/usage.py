@@ -1,0 +1,85 @@
+"""What is wrong with the words of a command line that its manual page does not allow. Pure.
+
+docopt only says that they do not fit. This module compares them with the usage lines of the page, where options come
+before the words: `zsched token revoke [--with-jobs --url=URL] <id>`.
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Sequence
+from typing import Final, NamedTuple
+
+_EXAMPLES: Final = {
+    "<selector>": ", such as 12, 3-8 or last",
+    "<job>": ", such as 12 or last",
+    "<cmd>": ", such as 'make test'",
+    "<worker>": ", such as worker-2",
+}
+
+
+class _Line(NamedTuple):
+    """One usage line: its text, the words that it begins with, and its arguments; `rest`: the last one may repeat."""
+
+    text: str
+    literals: list[str]
+    required: list[str]
+    most: int
+    rest: bool
+
+
+def misfit(doc: str, program: str, options: Sequence[str], words: Sequence[str]) -> str:
+    """Why the words and the options (`--name` or `--name=value`) fit no usage line; the sentence has no full stop."""
+    lines = _lines(doc, program)
+    fitting = [line for line in lines if list(words[: len(line.literals)]) == line.literals]
+    if not fitting:
+        return _wrong_literal(lines, words)
+    line = fitting[0]
+    given = words[len(line.literals) :]
+    if len(given) < len(line.required):
+        missing = line.required[len(given)]
+        return f"missing {missing}{_EXAMPLES.get(missing, '')}"
+    if len(given) > line.most and not line.rest:
+        extra = given[line.most]
+        option = re.search(rf"^ +--([a-z-]+)=\S+ +.*\b{re.escape(extra)}\b", doc, re.MULTILINE)
+        return f"unexpected argument {extra!r}" + (f"; did you mean --{option[1]} {extra}?" if option else "")
+    for option_name in (option.partition("=")[0] for option in options):
+        if "[options]" not in line.text and not re.search(rf"{option_name}\b(?!-)", line.text):
+            return f"{option_name} does not go with {' '.join(line.literals)}"
+    return "these arguments do not go together"
+
+
+def _wrong_literal(lines: Sequence[_Line], words: Sequence[str]) -> str:
+    """What is wrong with the first word that begins no usage line."""
+    place = 0
+    while any(list(words[: place + 1]) == line.literals[: place + 1] for line in lines if len(line.literals) > place):
+        place += 1
+    known = [line.literals[place] for line in lines if list(words[:place]) == line.literals[:place]]
+    known = list(dict.fromkeys(known))
+    if place == len(words):
+        return f"missing {' or '.join([', '.join(known[:-1]), known[-1]] if known[1:] else known)}"
+    near = difflib.get_close_matches(words[place], known, n=1)
+    return f"unexpected argument {words[place]!r}; " + (
+        f"did you mean {near[0]}?" if near else f"use {', '.join(known)}"
+    )
+
+
+def _lines(doc: str, program: str) -> list[_Line]:
+    found = re.search(r"^usage:\s*(.*?)(?=\n\s*\n|\Z)", doc, re.MULTILINE | re.IGNORECASE | re.DOTALL)
+    assert found is not None
+    # A line that is continued on the next begins with the program's name only once.
+    texts = re.split(rf"(?:^|\n)\s*{re.escape(program)}(?= |\n|\Z)", found[1])[1:]
+    return [_line(text) for text in texts]
+
+
+def _line(text: str) -> _Line:
+    words = re.sub(r"\[(?!<)[^\[\]]*\](\.\.\.)?", "", text)
+    arguments = re.findall(r"(\[)?(<\w+>)(\.\.\.)?", words)
+    return _Line(
+        text=text,
+        literals=re.findall(r"(?<!\S)[a-z]+(?!\S)", words),
+        required=[name for optional, name, _ in arguments if not optional],
+        most=len(arguments),
+        rest=any(repeats for *_, repeats in arguments),
+    )
