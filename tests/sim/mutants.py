@@ -118,11 +118,6 @@ _MUTANTS: Final = (
     ),
     # --- a restored database ---
     mutant("a restore leaves the counters of ids as they are", (Writer, "succeed", "ID_GAPS.items()", "()")),
-    mutant(
-        "a restored database keeps its identity",
-        (Writer, "succeed", "(identity, now_ms)", "(self._identity, now_ms)"),
-        (Writer, "succeed", "self._identity = identity", "pass"),
-    ),
     mutant("a restore leaves runs running", (Writer, "succeed", "for (run_id,) in running:", "for (run_id,) in ():")),
     mutant(
         "a restored database does not wait for leases", (Writer, "succeed", "if lease_ms else ()", "if False else ()")
