@@ -214,20 +214,6 @@ _MUTANTS: Final = (
             "[setattr(one, 'excused_ms', self._looked_ms) for one in self._sessions]",
         ),
     ),
-    mutant(
-        "a worker that can only register is not heard",
-        (Hearing, "_registering", "if known and not", "if not known and not"),
-    ),
-    mutant("an excuse is a sign of life", (arrival, "on_rival", "old.heard_ms >", "old.silent_since_ms >")),
-    mutant(
-        "what lay unread is a later word than a rival's",
-        (Sessions, "postpone_rivals", "for session in self:", "for session in ():"),
-    ),
-    mutant(
-        "rivals are judged together",
-        (arrival, "on_rival", "setdefault(frame.incarnation,", "setdefault('',"),
-        (arrival, "on_rival", "del old.rivals[frame.incarnation]", "del old.rivals['']"),
-    ),
     mutant("a silent worker keeps its runs", (Dispatcher, "_judge", "losses.lose_worker(", "(lambda *a, **k: None)(")),
     # --- blame ---
     mutant(
@@ -351,26 +337,12 @@ _MUTANTS: Final = (
     ),
     mutant("heartbeats of a turn that was given up are not acked", (Loop, "_give_up", "self._ack_unstored()", "pass")),
     mutant(
-        "an ack of a turn that was given up says that stuck runs are stored",
-        (Dispatcher, "ack_unstored", "if known.issuperset(RunId(run) for run in frame.stuck):", "if True:"),
-    ),
-    mutant(
         "a jump of the clock in a turn that was given up is lost",
         (
             Dispatcher,
             "on_begin",
             "jump_ms = self._wall_ahead_ms - self._stored_wall_ahead_ms",
             "jump_ms = self._wall_ahead_ms - self._stored_wall_ahead_ms\n        self._stored_wall_ahead_ms = self._wall_ahead_ms",
-        ),
-    ),
-    mutant(
-        "a jump of the clock moves what its own turn makes",
-        (Loop, "_turn", "self._dispatcher.on_begin(now)", "pass"),
-        (
-            Loop,
-            "_turn",
-            "self._next_tick_ms = self._dispatcher.on_tick(",
-            "self._dispatcher.on_begin(now)\n            self._next_tick_ms = self._dispatcher.on_tick(",
         ),
     ),
     mutant("a turn that was given up leaves its frames", (Dispatcher, "on_rollback", "self.outbox.clear()", "pass")),
