@@ -889,9 +889,9 @@ _REMOVALS: Final = (
         "an announcement of a turn that was given up counts",
         "unit/test_dispatcher_blame.py::test_an_announced_end_of_a_turn_that_was_given_up_is_heard_again",
         (
-            "dispatcher/core.py",
-            "ask(frame.window, frame.ahead)\n        if frame.leaving:\n",
-            "ask(frame.window, frame.ahead)\n        if frame.leaving and not session.leaving:\n",
+            "dispatcher/session.py",
+            "            session.worker = replace(session.worker, leaving_ms=None)\n",
+            "            pass\n",
         ),
     ),
     removal(

@@ -44,6 +44,8 @@ class Elsewhere:
         self._chance = Random(f"elsewhere {sim.seed}")
         self._home = sim.scheduler.engine
         self._worlds = 0
+        # Whether there was another database at any time.
+        self.visited = False
         self._over = False
         self._predecessors: dict[int, set[int]] = {0: set()}
         # Since when runs of a world on a worker may be dropped: somebody decided so.
@@ -114,6 +116,7 @@ class Elsewhere:
     def _move(self, world: int, engine: FaultyEngine) -> None:
         scheduler = self._sim.scheduler
         self.world = self._sim.judge.overseer.world = world
+        self.visited |= world != 0
         scheduler.away = world != 0
         scheduler.engine.trouble = None
         scheduler.engine = engine

@@ -175,8 +175,9 @@ class Judge:
         self._suspects: dict[int, int] = {}
         # How many on probation each worker has outlived since its last start.
         self._survived: Counter[str] = Counter()
-        # Workers that have announced their end, as events tell it; the sessions and starts that did; and heartbeats.
+        # Workers that have announced their end, as events tell it.
         self._leaving: set[str] = set()
+        # Workers that said at any time that they are about to end.
         self._announced: set[str] = set()
         self._last_words: set[tuple[str, int]] = set()
         self._ended_ms: dict[int, int] = {}
@@ -235,7 +236,8 @@ class Judge:
             return
         self.outages.on_arrival(peer, frame)
         if frame.get("leaving"):
-            self._announced.add(session or frame["incarnation"])
+            self._announced.update(worker for worker, (token, _) in self._sessions.items() if token == session)
+            self._announced.update([frame["worker"]] if "worker" in frame else ())
         match frame.get("t"):
             case "heartbeat":
                 self._on_heartbeat(session, frame)
@@ -697,8 +699,10 @@ class Judge:
         what = f"run {loss.run} is lost because worker {loss.worker} {loss.why}"
         row = self.rows[loss.run]
         ours = any(loss.worker == one.worker for one in self._machines.values())
-        # A worker that is lost says nothing any more; a living one of ours knows what it has started.
-        knows = ours and loss.why.startswith(_BLAMELESS) and row.run not in self._witness.lives
+        # A worker that is lost says nothing any more; a living one of ours knows what it has started, unless it has had
+        # another database since.
+        sure = ours and (self.elsewhere is None or not self.elsewhere.visited)
+        knows = sure and loss.why.startswith(_BLAMELESS) and row.run not in self._witness.lives
         if knows and self._once(row.job) and not row.cancelled:
             raise Violation(f"{what}, but it may start once and has never started")
         _, incarnation, _ = self._workers.get(loss.worker, ("", "", ""))
@@ -814,12 +818,15 @@ class Judge:
 
     def _check_announced(self, worker: str) -> None:
         """Only a worker that says so is about to end."""
-        ((incarnation,),) = self._scheduler.engine.look("SELECT incarnation FROM workers WHERE worker_id = ?", worker)
-        if not self._announced.intersection((self._sessions.get(worker, ("", b""))[0], incarnation)):
+        if worker not in self._announced:
             raise Violation(f"worker {worker} is said to end, but has not announced it")
 
     def _check_known(self, worker: str, session: str) -> None:
-        """An announced end is stored before it is answered. In the same turn a new start may have taken the name."""
+        """An announced end is stored before it is answered, unless the turn can't be stored: a later heartbeat repeats
+        it. In the same turn a new start may have taken the name.
+        """
+        if self._scheduler.failing:
+            return
         ((leaving,),) = self._scheduler.engine.look("SELECT leaving_ms FROM workers WHERE worker_id = ?", worker)
         current = self._scheduler.dispatcher._sessions.of_worker(WorkerId(worker))
         if leaving is None and current is not None and current.token == session:

@@ -67,7 +67,9 @@ class Outages:
     def _check_refusal(self, peer: bytes, worker: str) -> None:
         """A rival is refused for good only by a word of the name's holder that arrived after it had asked."""
         rival = self._incarnations[peer]
-        asked_ms = self._asked[worker, rival, self._holder(worker)]
+        # It may have asked in the turn in which the holder took the name.
+        asked = {key: at_ms for key, at_ms in self._asked.items() if key[:2] == (worker, rival)}
+        asked_ms = asked.get((worker, rival, self._holder(worker)), min(asked.values()))
         word_ms = self._word_ms.get(worker, 0)
         if word_ms <= asked_ms:
             raise Violation(
@@ -84,7 +86,10 @@ class Outages:
             self._check_acks()
         if self._scheduler.stored:
             self._check_due()
-            if self._scheduler.drained:
+            if self._scheduler.engine.refusing:
+                # No verdict can be stored.
+                self._overdue.clear()
+            elif self._scheduler.drained:
                 self._check_silence(frozenset(active))
 
     def _check_acks(self) -> None:

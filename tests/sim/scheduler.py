@@ -200,6 +200,7 @@ class Scheduler:
         self.up = False
         # Whether its last turn was.
         self.stored = False
+        self._failed_before = 0
         # Another database is in the place of the first, and no caller finds it.
         self.away = False
         # Somebody is about to restore a backup, and starts no scheduler.
@@ -362,18 +363,23 @@ class Scheduler:
             self._alarm.set(self.clock.moment(self._loop._next_tick_ms))
         self.after_turn()
 
+    @property
+    def failing(self) -> bool:
+        """Whether the turn under way, or the last one, was rolled back."""
+        return self.engine.failed_turns != self._failed_before
+
     def _take_turn(self, *, last: bool) -> None:
         if self.engine.trouble == "kill while sending":
             self.engine.trouble = None
             self.kill_at_send = self._chance.randint(0, 3)
-        failed_before = self.engine.failed_turns
+        self._failed_before = self.engine.failed_turns
         try:
             self._loop._turn(last=last)
         except Killed:
             self.kill("killed in the middle of a turn")
         except StoreUnsure:
             self.kill("a sync failed")
-        self.stored = self.up and self.engine.failed_turns == failed_before
+        self.stored = self.up and not self.failing
         if self.kill_at_send is not None:
             self.kill("killed after it has sent")
         stuck = (isinstance(frame, Run) and peer in self.router.peers for peer, frame in self._loop._unsent)

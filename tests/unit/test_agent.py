@@ -871,7 +871,7 @@ def test_a_run_that_does_not_end_is_told_at_once_and_nothing_more_is_asked_for(d
     d.says(Heartbeat(s="s1", seq=1, n=1, window=0, ahead=0, runs=held, stuck=(1,)))
     # It does end.
     d.guard(messages.Ended((result(1),)))
-    d.says(Result(s="s1", results=(result(1),)), ready())
+    d.says(Result(s="s1", results=(result(1),)))
     d.guard(messages.Stuck(()))
     d.says(heartbeat(2, Held(1, "finished"), Held(2, "running"), n=1))
 
@@ -901,7 +901,9 @@ def test_one_that_nobody_wants_is_not_listed_and_holds_up_the_rest_all_the_same(
     d.guard(messages.Stuck((1,)))
     d.says(Heartbeat(s="s1", seq=1, n=1, window=0, ahead=0))
     d.guard(messages.Gone((1,)))
-    d.says(ready())
+    d.says()
+    d.guard(messages.Stuck(()))
+    d.says(heartbeat(2, n=1))
 
 
 # --- how much it asks for --------------------------------------------------------------------------------------------

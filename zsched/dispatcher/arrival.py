@@ -9,12 +9,11 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from typing import Final
 
 from zsched import protocol
 from zsched.dispatcher import foreign, losses
-from zsched.dispatcher.session import Session
+from zsched.dispatcher.session import Session, Sessions
 from zsched.limits import FRAME_LIST_MAX, RIVALS_MAX
 from zsched.model import Now, RunId, WorkerKind
 from zsched.store.contract import Holding, Store
@@ -61,14 +60,14 @@ def on_rival(old: Session, rival: str, now: Now) -> tuple[bool, str]:
     return False, f"a worker named {old.name} was connected until now: wait until it times out"
 
 
-def announce_end(store: Store, session: Session, now: Now) -> None:
+def announce_end(store: Store, sessions: Sessions, session: Session, now: Now) -> None:
     """A worker announces its end, in each frame from now on: one of them is stored. It continues with its runs, and may
     be killed before they have ended.
     """
-    store.leave(session.name, now.wall_ms)
     if not session.leaving:
         log.info("worker %s is about to end", session.name)
-        session.worker = replace(session.worker, leaving_ms=now.wall_ms)
+        store.leave(session.name, now.wall_ms)
+        sessions.announce_end(session, now.wall_ms)
 
 
 def finished(store: Store, frame: protocol.Register) -> set[int]:

@@ -282,7 +282,7 @@ class Dispatcher:
         )
         self._sessions.open(session)
         if frame.leaving:
-            arrival.announce_end(self._store, session, now)
+            arrival.announce_end(self._store, self._sessions, session, now)
         keep, kill, missing = arrival.adopt(self._store, session, frame, now)
         foreign.note(self._store, session, foreign.others(self._store, frame), now)
         self._give_back(session, missing, now)
@@ -344,7 +344,7 @@ class Dispatcher:
     def _on_asking(self, session: Session, frame: protocol.Ready | protocol.Heartbeat, now: Now) -> None:
         session.ask(frame.window, frame.ahead)
         if frame.leaving:
-            arrival.announce_end(self._store, session, now)
+            arrival.announce_end(self._store, self._sessions, session, now)
 
     def _on_started(self, session: Session, run_id: int, at_ms: int, now: Now) -> None:
         if (

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from zsched.limits import MASS_WORKERS_MIN, STALL_MS, VERDICT_PAUSE_MS, WINDOW_MAX
 from zsched.model import Now, RunId, Worker, WorkerId, WorkerKind
@@ -100,6 +100,8 @@ class Sessions:
         self._by_token: dict[str, Session] = {}
         # The sessions at the end of the last turn that was stored, once this turn has opened or closed some.
         self._stored: list[Session] | None = None
+        # Those whose workers announced their end in this turn.
+        self._announced: list[Session] = []
         # silent_since_ms only grows, so the earliest deadline once computed is a lower bound until it is reached.
         self._judge_at_ms: int | None = None
         # When a worker was last found silent, in this turn if `_verdict`; how many such turns failed running; and until
@@ -143,9 +145,15 @@ class Sessions:
         if session is not None:
             self._by_token.pop(session.token, None)
 
+    def announce_end(self, session: Session, wall_ms: int) -> None:
+        """A worker announced its end in this turn."""
+        session.worker = replace(session.worker, leaving_ms=wall_ms)
+        self._announced.append(session)
+
     def keep(self) -> None:
         """The turn is stored."""
         self._stored = None
+        self._announced.clear()
         if self._verdict:
             self._verdict, self._failed_verdicts = False, 0
 
@@ -167,6 +175,10 @@ class Sessions:
             for session in self._stored:
                 self._add(session)
             self._stored = None
+        for session in self._announced:
+            # The worker repeats it.
+            session.worker = replace(session.worker, leaving_ms=None)
+        self._announced.clear()
         for session in self:
             # What was decided on its foreign runs may not be stored: its next frame finds that out.
             session.withheld |= bool(session.foreign)

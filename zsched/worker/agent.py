@@ -396,7 +396,8 @@ class Agent:
                 log.warning("worker %s: trying again each second: %s", self._hello.worker, frame.detail)
             self._duplicate = True
             if self._register_at_ms is not None:
-                self._register_at_ms = now.mono_ms + self._renewal.register_gap_ms(_DUPLICATE_RETRY_MS)
+                gap_ms = self._renewal.register_gap_ms(_DUPLICATE_RETRY_MS)
+                self._register_at_ms = max(now.mono_ms, self._sent_ms + gap_ms)
         else:
             log.warning("worker %s: the scheduler says %s: %s", self._hello.worker, frame.code, frame.detail)
 
@@ -531,7 +532,6 @@ class Agent:
         for result in kept:
             self._held[result.run] = "finished"
             self._renewal.remove(result.run)
-            self._stuck.discard(result.run)
             if result.started_ms is not None:
                 self._no_room.reset()
                 self._pace.on_ended(result.finished_ms - result.started_ms)
@@ -629,7 +629,6 @@ class Agent:
         self._clash = self._clash and bool(self._dropped)
         self._probation.discard(run)
         self._renewal.remove(run)
-        self._stuck.discard(run)
         self._reports.forget(run)
 
 
