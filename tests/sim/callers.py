@@ -313,7 +313,8 @@ class Client:
                 met.keys() - {"done", "ending", "finished"} or sorted(chain(*met.values())) != sorted(jobs)
             ):
                 raise Violation(f"a cancel of the jobs {of_numbers(jobs)} was answered: {_short(answer)}")
-            for job_id in jobs:
+            # A restore may have taken some of them back meanwhile.
+            for job_id in self.jobs.keys() & set(jobs):
                 one = self.jobs[job_id]
                 finished = job_id in met.get("finished", Spans())
                 one.cancel_acked = isinstance(answer, Done) and not finished

@@ -269,13 +269,15 @@ class Scheduler:
         now_ms = self.clock.now().wall_ms
         with self.engine._connection.backup("main", copy, "main") as steps:
             steps.step()
-        refusing, self.engine.refusing, self.engine.trouble = self.engine.refusing, False, None
+        faults = self.engine.refusing, self.engine.flapping
+        self.engine.refusing = self.engine.flapping = False
+        self.engine.trouble = None
         store = Writer(self.engine)
         store.begin()
         lost = store.succeed(identity, None, now_ms, lease_ms=_PATIENCE_MS)
         store.settle(now_ms)
         store.commit()
-        self.engine.refusing = refusing
+        self.engine.refusing, self.engine.flapping = faults
         self._story.tell("scheduler", "is restored from a backup, %d runs are lost", lost)
 
     def kill(self, why: str = "killed") -> None:
