@@ -397,6 +397,8 @@ class Nemesis:
         machines = list(self._sim.machines.values())
 
         def hurt() -> None:
+            if not self._acting:
+                return
             machine = self._flaps.choice(machines)
             self._flaps.choice((machine.kill_both, machine.reboot, self._set_schedulers_clock))()
 

@@ -75,6 +75,7 @@ class Host:
 @pytest.fixture
 def host() -> Iterator[Host]:
     sim = Simulation(1)
+    sim.nemesis.stop()
     machine = sim.machines["w1"]
     machine.habits = replace(machine.habits, slots=2, no_room=0.0, spawn_errors=0.0)
     machine.start_seen, machine.drop_seen = lambda machine, process: None, lambda machine, run: None
