@@ -197,6 +197,7 @@ class Job:
 
     def wait(self, timeout: float | None = None) -> Self:
         """Return when the job has ended, whichever way. Raises WaitTimeout after so many seconds."""
+        check("timeout", timeout, float | None)
         deadline = math.inf if timeout is None else time.monotonic() + timeout
         pause_s = LOOK_S_MIN
         while True:
