@@ -311,7 +311,7 @@ _REMOVALS: Final = (
         ("worker/journal.py", "        os.fdatasync(self._fd)\n", ""),
     ),
     removal(
-        8,
+        26,
         "a scheduler on another database ends what workers run",
         "system/test_foreign.py::test_jobs_survive_a_scheduler_on_an_empty_database",
         (
@@ -321,26 +321,26 @@ _REMOVALS: Final = (
         ),
     ),
     removal(
-        8,
+        26,
         "a worker with foreign runs gets work before a decision",
         "system/test_foreign.py::test_jobs_survive_a_scheduler_on_an_empty_database"
         " unit/test_dispatcher_foreign.py::test_foreign_runs_are_neither_kept_nor_killed_and_their_worker_gets_nothing",
         ("dispatcher/placement.py", "        and not session.withheld\n", ""),
     ),
     removal(
-        8,
+        26,
         "foreign runs have the keys of their numbers",
         "sim/test_guard.py::test_a_foreign_run_and_one_with_the_same_number_have_their_own_results",
         ("worker/foreign.py", "        self._runs.rename(live)\n", ""),
     ),
     removal(
-        8,
+        26,
         "results of foreign runs are not written",
         "system/test_foreign.py::test_results_wait_for_the_database_that_comes_back",
         ("worker/foreign.py", "self._spool.add_other(db, holding.unwritten)", "pass"),
     ),
     removal(
-        8,
+        26,
         "results of foreign runs are not synced",
         "unit/test_spool.py::test_a_result_that_was_added_for_another_database_is_synced",
         (
@@ -350,7 +350,7 @@ _REMOVALS: Final = (
         ),
     ),
     removal(
-        8,
+        26,
         "what the guard said before a change of the database counts",
         "unit/test_agent_foreign.py::test_what_the_guard_said_before_it_knew_of_the_change_is_not_about_new_runs",
         ("worker/agent.py", "if self._changing and isinstance(message, messages.OF_RUNS):", "if False:"),
@@ -368,7 +368,7 @@ _REMOVALS: Final = (
         ("dispatcher/arrival.py", "        store.start(RunId(run_id), session.name, now.wall_ms)\n", "        pass\n"),
     ),
     removal(
-        9,
+        26,
         "runs of a predecessor are asked about",
         "system/test_foreign.py::test_a_restored_database_ends_the_runs_of_its_predecessor_first"
         " unit/test_dispatcher_foreign.py::test_a_predecessors_runs_are_discarded_before_anything_is_dispatched",

@@ -13,8 +13,8 @@ may run while the scheduler works: everything that was acknowledged before the c
 
 `restore` puts a backup in the place of the database and its keys, while no scheduler runs. What was there is kept under
 names that end with .replaced-TIME. The restored database gets a new identity, and job and run ids go on 1,000,000
-higher. Runs that were running in the backup are lost: they end as their jobs' on_lost says. A plain copy of a database
-can be restored too.
+higher. Runs that were running or pending in the backup may have run since: they end as lost, and start again unless
+their job's on_lost is fail. A plain copy of a database can be restored too.
 
 Options:
   --db=FILE   The database (scheduler.db, or what the settings of the scheduler say).

@@ -22,8 +22,8 @@ Options:
   --admin-token-file=FILE    A file (0600) with a token that may do all, stored at each start.
   --trusted-proxies=NETS     Proxies whose X-Forwarded-For names the caller for events and the log: 127.0.0.1.
   --insecure=WORD            yes: everybody who reaches REST may do all without a token (no).
-  --worker-timeout=DURATION  A worker silent for longer is lost, and its runs start anew elsewhere; at least 1s (30s).
-  --pending-max=COUNT        Runs that may be pending; a submit beyond it is told 429 (2000000).
+  --worker-timeout=DURATION  A worker silent for longer is lost, and its runs start again elsewhere; at least 1s (30s).
+  --pending-max=COUNT        Runs that may be pending; a submit beyond it gets 429 (2000000).
   --threads=COUNT            Requests answered at the same time (16).
   --log-level=LEVEL          DEBUG, INFO, WARN or ERROR (INFO).
   --config=FILE              An INI file with the same settings, in its section [scheduler].

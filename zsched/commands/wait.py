@@ -17,7 +17,7 @@ Options:
   --url=URL           Where the scheduler answers: http://…, https://… or unix:/PATH (ZSCHED_URL).
   -h, --help          Show this.
 
-Ctrl-C leaves the jobs to themselves. A scheduler that is started again meanwhile disturbs nothing.
+Ctrl-C stops waiting; the jobs keep running. A restart of the scheduler does not disturb the wait.
 
 Exit codes: 0 all succeeded; 1 one failed or was cancelled; 2 wrong usage; 3 there is no such job; 4 no scheduler
 answers; 124 the time was over; 130 interrupted.
