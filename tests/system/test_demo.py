@@ -12,6 +12,9 @@ from pathlib import Path
 
 import pytest
 
+# Many processes: the quick tests leave this to .ci/run.
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[2]
 COMMAND = [sys.executable, "-P", "-m", "zsched.commands.zsched", "demo"]
 

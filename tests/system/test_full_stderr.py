@@ -11,9 +11,14 @@ import threading
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+import pytest
+
 from tests.system.process import PROGRAM, children, gone
 from tests.system.session import SCHEDULER, Scheduler, environment, until
 from tests.system.test_command_line import ZSCHED
+
+# Many processes: the quick tests leave this to .ci/run.
+pytestmark = pytest.mark.slow
 
 # What a pipe holds when nobody changes it is 64 KiB; with less the tests are shorter.
 PIPE_BYTES = 4_096

@@ -21,6 +21,9 @@ from tests.system.stub import StubScheduler
 from zsched.limits import SLOTS_MAX
 from zsched.protocol import Error, Heartbeat, Output, Register, Result
 
+# Many processes: the quick tests leave this to .ci/run.
+pytestmark = pytest.mark.slow
+
 MIB = 1024 * 1024
 
 

@@ -18,6 +18,9 @@ from tests.system.test_port_crowd import ELSEWHERE, reaches
 from zsched.keys import new_pair
 from zsched.store import sqlite
 
+# Many processes: the quick tests leave this to .ci/run.
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def scheduler(tmp_path: Path) -> Iterator[Scheduler]:
