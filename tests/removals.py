@@ -227,6 +227,12 @@ _REMOVALS: Final = (
         "contract/test_wal.py::test_reader_that_stays_is_waited_for_once_in_a_while",
         ("store/sqlite.py", "                self._restart_at_pages = self._wal_pages + CHECKPOINT_PAGES\n", ""),
     ),
+    removal(
+        16,
+        "two threads may use a shape first",
+        "unit/test_rest_bodies.py::test_first_uses_of_a_shape_by_several_threads_do_no_harm",
+        ("api/body.py", "        _prepare(shape)\n", "        pass\n"),
+    ),
     # --- what a job does to its worker ---
     removal(
         12,

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import gc
 import json
+import subprocess
+import sys
 import threading
 import time
 import tracemalloc
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from falcon import testing
@@ -346,3 +349,53 @@ def test_a_turn_does_not_wait_for_a_request_with_a_large_body(rest: Rest) -> Non
         assert time.monotonic() - began >= GATHER_S
         inbox.postpone()
         assert not inbox._coming
+
+
+# --- threads ---------------------------------------------------------------------------------------------------------
+
+FIRST_USES = """
+from __future__ import annotations
+
+import sys
+import threading
+from typing import Annotated, Literal
+
+from msgspec import Meta, Struct
+
+from zsched.api import body
+
+
+def shape():
+    class Shape(Struct, forbid_unknown_fields=True):
+        action: Literal["cancel", "end"]
+        ids: Annotated[tuple[int, ...], Meta(max_length=64)] | Literal["all"] | None = None
+        owner: Annotated[str, Meta(max_length=64)] | None = None
+
+    return Shape
+
+
+def use(one, barrier):
+    barrier.wait()
+    body.convert({"action": "end", "ids": [1]}, one, "#")
+
+
+sys.setswitchinterval(1e-6)
+for _ in range(150):
+    one, barrier = shape(), threading.Barrier(8)
+    threads = [threading.Thread(target=use, args=(one, barrier)) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+"""
+
+
+def test_first_uses_of_a_shape_by_several_threads_do_no_harm() -> None:
+    """In a process of its own, since msgspec would crash it."""
+    done = subprocess.run(
+        [sys.executable, "-P", "-c", FIRST_USES],
+        env={"PYTHONPATH": str(Path(__file__).parents[2])},
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 0
