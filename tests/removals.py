@@ -233,6 +233,12 @@ _REMOVALS: Final = (
         "unit/test_rest_bodies.py::test_first_uses_of_a_shape_by_several_threads_do_no_harm",
         ("api/body.py", "        _prepare(shape)\n", "        pass\n"),
     ),
+    removal(
+        22,
+        "a second restore gives ids out again",
+        "system/test_database_file.py::test_second_restore_of_a_backup_gives_no_id_out_again",
+        ("backup.py", "patience_ms, copies.lineage(db))", "patience_ms)"),
+    ),
     # --- what a job does to its worker ---
     removal(
         12,

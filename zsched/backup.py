@@ -134,7 +134,8 @@ def restore(lock: Lock, backup: Path, actor: str, now_ms: int, worker_timeout_ms
         made_ms = None if content.origin is None else content.origin.made_ms
         patience_ms = worker_timeout_ms + max(LEASE_MARGIN_MS, worker_timeout_ms // 30)
         detail = f"from {backup.name}"
-        lost = copies.make_successor(aside, Succession(actor, detail, made_ms, now_ms, patience_ms))
+        how = Succession(actor, detail, made_ms, now_ms, patience_ms, copies.lineage(db))
+        lost = copies.make_successor(aside, how)
         _add_secret(lock.folder, before, content.keys)
         replaced = _keep_aside(db, stamp)
         _publish(aside, db)

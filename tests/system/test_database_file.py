@@ -18,6 +18,8 @@ import pytest
 
 from tests.system.session import Program, Scheduler, environment
 from zsched.limits import FILE_CHECK_MS, RESTORE_IDS_GAP
+from zsched.store.sqlite import SqliteEngine
+from zsched.store.writer import Writer
 
 # Many processes: the quick tests leave this to .ci/run.
 pytestmark = pytest.mark.slow
@@ -80,14 +82,33 @@ def test_restore_after_a_crash_gives_exactly_the_backup(tmp_path: Path) -> None:
     with Scheduler(tmp_path) as scheduler:
         before = scheduler.submit(*["true"] * 3)
         source = backed_up(tmp_path)
-        scheduler.submit(*["true"] * 5)
+        lost = scheduler.submit(*["true"] * 5)
         scheduler.kill()
         assert (tmp_path / f"{DB}-wal").stat().st_size > 4096
         restored(tmp_path, source)
         scheduler.start()
         assert jobs(scheduler) == before
-        assert scheduler.submit("true") == [before[-1] + RESTORE_IDS_GAP + 1]
+        assert scheduler.submit("true") == [lost[-1] + RESTORE_IDS_GAP + 1]
     assert zsched(tmp_path, "db", "check").returncode == 0
+
+
+def test_second_restore_of_a_backup_gives_no_id_out_again(tmp_path: Path) -> None:
+    """Nor does it take the runs of the database that it replaces for foreign ones."""
+    with Scheduler(tmp_path) as scheduler:
+        scheduler.submit("true")
+        source = backed_up(tmp_path)
+        given: list[int] = []
+        dbs: list[str] = []
+        for _ in range(3):
+            scheduler.kill()
+            restored(tmp_path, source)
+            scheduler.start()
+            given += scheduler.submit(*["true"] * 3)
+            with closing(SqliteEngine(tmp_path / DB, read_only=True)) as engine:
+                store = Writer(engine)
+                assert set(dbs) <= set(store.predecessors())
+                dbs.append(store.identity)
+        assert len(set(given)) == 9
 
 
 @pytest.mark.parametrize("make", [backed_up, copied])

@@ -100,6 +100,10 @@ def test_bulk_of_a_submit_token_is_for_its_own_jobs(rest: Rest) -> None:
     assert met == {"action": "cancel", "done": group(mine, mine), "not_owner": group(theirs, theirs)}
     assert good(ann.call("POST", "/jobs/bulk", {"action": "cancel", "select": "all"})) == {"action": "cancel"}
     assert rest.get(f"/jobs/{theirs}").json["status"] == "pending"
+    # A filter does not show what other owners' jobs are like.
+    for more in ({"status": "pending"}, {"status": "running"}, {"owner": bob.owner}, {"owner": ann.owner}):
+        body = {"action": "cancel", "select": [theirs], **more}
+        assert good(ann.call("POST", "/jobs/bulk", body)) == {"action": "cancel"}
     for scopes in (("operate",), ("admin",)):
         theirs = bob.submit()
         met = good(Holder(rest, *scopes).call("POST", "/jobs/bulk", {"action": "cancel", "select": [theirs]}))

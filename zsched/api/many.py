@@ -17,9 +17,11 @@ from zsched.api.roll import Roll
 from zsched.api.views import View
 from zsched.dispatcher import commands
 from zsched.dispatcher.commands import Action, BulkDone, Selection
+from zsched.inbox import ClosedError
 from zsched.limits import BULK_MS_MAX, SELECTED_JOBS_MAX, SPANS_SHOWN_MAX, WAIT_MS_MAX
 from zsched.model import TERMINAL, JobId, RunStatus, Scope
 from zsched.spans import Span, Spans, TooMany
+from zsched.store.contract import StoreError
 from zsched.units import parse_duration_ms
 
 ALL: Final = "all"
@@ -50,8 +52,9 @@ class Bulk:
             command = commands.Bulk(Action(body.action), selection, caller(req), after, body.cancel)
             try:
                 done = self._step(command)
-            except Problem:
-                # Others have all the room now. What was done stands, and the caller may go on.
+            except (Problem, ClosedError, StoreError, TimeoutError):
+                # Others have all the room now, the scheduler ends, or this step can't be stored. What was done stands,
+                # and the caller may go on.
                 if not found:
                     raise
                 break

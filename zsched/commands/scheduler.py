@@ -130,8 +130,11 @@ def run(config: SchedulerConfig) -> int:
             engine = open_engine(config.db, clock().wall_ms, lock)
             try:
                 return _serve(config, Writer(engine), lock.folder, notify, found)
-            except StoreMisplaced as error:
-                return _rescue(engine, lock.path, error, notify)
+            except StoreError as error:
+                displaced = _displaced(engine, error)
+                if displaced is None:
+                    raise
+                return _rescue(engine, lock.path, displaced, notify)
             finally:
                 engine.close()
     except StoreError as error:
@@ -257,6 +260,21 @@ class FileWatch:
         if mono_ms >= self._next_ms:
             self._next_ms = mono_ms + FILE_CHECK_MS
             self._store.verify()
+
+
+def _displaced(engine: SqliteEngine, error: StoreError) -> StoreMisplaced | None:
+    """The error that the database's file is not ours any more, where that is what stands behind an error: what was
+    copied over it may be read, and found damaged, before the file is looked at.
+    """
+    if isinstance(error, StoreMisplaced):
+        return error
+    try:
+        engine.verify()
+    except StoreMisplaced as found:
+        return found
+    except StoreError:
+        pass
+    return None
 
 
 def _rescue(engine: SqliteEngine, db: Path, error: StoreMisplaced, notify: Notify) -> int:

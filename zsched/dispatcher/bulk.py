@@ -39,10 +39,12 @@ def step(store: Store, command: Bulk, cancel: CancelJob, now: Now) -> BulkDone:
     """Do the next part of a bulk command. `cancel` cancels what is live of a job."""
     targets, unknown, after = _all(store, command) if command.selection.ids is None else _named(store, command)
     outcomes: dict[str, list[Span]] = defaultdict(list)
-    if unknown and command.selection.owner is None and command.selection.status is None:
+    filtered = command.selection.owner is not None or command.selection.status is not None
+    if unknown and not filtered:
         outcomes[_UNKNOWN] += unknown
     for target in targets:
-        if _matches(target, command):
+        # Whether a job of another owner passes a filter is not said: it would show its status.
+        if not filtered or (owners.may_act(command.by, target.owner) and _matches(target, command)):
             outcomes[_act(store, target, command, cancel, now)].append((target.job_id, target.job_id))
     done = BulkDone({outcome: of(spans) for outcome, spans in outcomes.items()}, after)
     counts = {outcome: len(ids) for outcome, ids in done.outcomes.items()}

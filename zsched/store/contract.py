@@ -14,8 +14,8 @@ from __future__ import annotations
 
 from collections.abc import Generator, Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
-from typing import Literal, Protocol
+from dataclasses import dataclass, field
+from typing import Final, Literal, Protocol
 
 from zsched.matching import Demand
 from zsched.model import (
@@ -126,6 +126,17 @@ class Claimed:
             return len(self.command)
         own = (*(self.env or {}).items(), *(self.secret_env or {}).items())
         return len(self.command) + sum(len(name) + len(value) for name, value in own)
+
+
+@dataclass(frozen=True, slots=True)
+class Lineage:
+    """A database that a restore replaces: its identities, the present one last, and its counters of ids by table."""
+
+    dbs: tuple[str, ...] = ()
+    ids: Mapping[str, int] = field(default_factory=dict)
+
+
+NO_LINEAGE: Final = Lineage()
 
 
 @dataclass(frozen=True, slots=True)
@@ -396,6 +407,7 @@ class Store(Protocol):
         actor: str = "scheduler",
         detail: str = "",
         lease_ms: int = 0,
+        replaced: Lineage = NO_LINEAGE,
     ) -> int:
         """Make a backup's content the content of a new database, with an event. It gets the identity given, and its old
         identity becomes a predecessor. Job, run and event ids go on far above those given out after the backup.
@@ -403,8 +415,10 @@ class Store(Protocol):
         Runs found running are lost, without blame; returns how many. So are those found pending, unless their time has
         not come: they may have started since, and a run's id is given out once.
 
-        `made_ms`: when the backup was made, None if unknown. `lease_ms`: for how long a worker of the predecessor may
-        go on with a run that must not execute twice; pending runs with a lease start no earlier.
+        `replaced`: the database whose place it takes. What that has given out since is not given out again, and its
+        runs are a predecessor's. `made_ms`: when the backup was made, None if unknown. `lease_ms`: for how long a
+        worker of the predecessor may go on with a run that must not execute twice; pending runs with a lease start no
+        earlier.
         """
 
     def begin_epoch(self, host: str, pid: int, version: str, now_ms: int) -> int:

@@ -17,7 +17,8 @@ from typing import Final
 
 import apsw
 
-from zsched.store.contract import StoreCorrupt, StoreError, StoreForeign, StoreMisplaced
+from zsched.store import sql
+from zsched.store.contract import NO_LINEAGE, Lineage, StoreCorrupt, StoreError, StoreForeign, StoreMisplaced
 from zsched.store.head import APPLICATION_ID, BACKUP_ID, belongs
 from zsched.store.lock import how_to_restore, read_head, wal_has_frames
 from zsched.store.sqlite import SqliteEngine
@@ -124,15 +125,31 @@ def read_content(engine: SqliteEngine) -> Content:
     return Content(Origin(*row), dict(engine.execute("SELECT name, content FROM backup_keys")))
 
 
+def lineage(path: Path) -> Lineage:
+    """What the database that a restore replaces has been, and which ids it has given out. Nothing is known of one that
+    can't be read.
+    """
+    try:
+        with source(path, still=True) as engine:
+            store = Writer(engine)
+            dbs = (*reversed(store.predecessors()), store.identity)
+            return Lineage(dbs, {str(name): int(seq) for name, seq in engine.execute(sql.COUNTERS)})
+    except StoreError:
+        return NO_LINEAGE
+
+
 @dataclass(frozen=True, slots=True)
 class Succession:
-    """How a restored database differs from its backup: who did it, when, and for how long runs with a lease wait."""
+    """How a restored database differs from its backup: who did it, when, for how long runs with a lease wait, and which
+    database it replaces.
+    """
 
     actor: str
     detail: str
     made_ms: int | None
     now_ms: int
     lease_ms: int
+    replaced: Lineage = NO_LINEAGE
 
 
 def make_successor(copy: Path, how: Succession) -> int:
@@ -150,9 +167,16 @@ def make_successor(copy: Path, how: Succession) -> int:
         engine.migrate(how.now_ms)
         store = Writer(engine)
         store.begin()
-        identity = secrets.token_hex(16)
+        # Of a database that has nothing to do with the backup, the fleet's runs are foreign.
+        akin = not {store.identity, *store.predecessors()}.isdisjoint(how.replaced.dbs)
         lost = store.succeed(
-            identity, how.made_ms, how.now_ms, actor=how.actor, detail=how.detail, lease_ms=how.lease_ms
+            secrets.token_hex(16),
+            how.made_ms,
+            how.now_ms,
+            actor=how.actor,
+            detail=how.detail,
+            lease_ms=how.lease_ms,
+            replaced=how.replaced if akin else NO_LINEAGE,
         )
         store.settle(how.now_ms)
         store.commit()

@@ -18,7 +18,8 @@ REPLACE_IDENTITY: Final = "UPDATE identity SET db = ?, created_ms = ?"
 PREDECESSORS: Final = "SELECT db FROM predecessors ORDER BY generation DESC"
 ADD_PREDECESSOR: Final = "INSERT INTO predecessors (db, made_ms, restored_ms) VALUES (?, ?, ?)"
 # The counters of AUTOINCREMENT. A table that never had a row has none.
-RAISE_IDS: Final = "UPDATE sqlite_sequence SET seq = seq + ? WHERE name = ? RETURNING seq"
+RAISE_IDS: Final = "UPDATE sqlite_sequence SET seq = max(seq, ?) + ? WHERE name = ? RETURNING seq"
+COUNTERS: Final = "SELECT name, seq FROM sqlite_sequence"
 RUNNING: Final = "SELECT run_id FROM runs WHERE status = 'running' ORDER BY run_id"
 WAITING: Final = """
     SELECT run_id, job_id, demand_id, attempt, due_ms, crashes, failures FROM runs

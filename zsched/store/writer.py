@@ -11,6 +11,7 @@ from zsched.model import DemandId, Reason, RunId, RunStatus, Succession
 from zsched.store import sql
 from zsched.store.access import AccessWriter
 from zsched.store.claims import Claims
+from zsched.store.contract import NO_LINEAGE, Lineage
 from zsched.store.ends import Ends
 from zsched.store.engine import Engine, Row
 from zsched.store.foreign import ForeignWriter
@@ -55,12 +56,17 @@ class Writer(Jobs, Claims, Ends, Workers):
         actor: str = "scheduler",
         detail: str = "",
         lease_ms: int = 0,
+        replaced: Lineage = NO_LINEAGE,
     ) -> int:
         self._execute(sql.ADD_PREDECESSOR, (self._identity, made_ms, now_ms))
         self._execute(sql.REPLACE_IDENTITY, (identity, now_ms))
+        for db in replaced.dbs:
+            if db not in self.predecessors():
+                self._execute(sql.ADD_PREDECESSOR, (db, None, now_ms))
         for table, count in ID_GAPS.items():
-            if not self._execute(sql.RAISE_IDS, (count, table)):
-                self._execute(sql.START_IDS, (table, count))
+            given = replaced.ids.get(table, 0)
+            if not self._execute(sql.RAISE_IDS, (given, count, table)):
+                self._execute(sql.START_IDS, (table, given + count))
         self._ledger.event(now_ms, actor, None, "restored", detail=f"{detail}; it was {self._identity}")
         self._identity = identity
         running = self._execute(sql.RUNNING)
