@@ -239,6 +239,24 @@ _REMOVALS: Final = (
         "system/test_database_file.py::test_second_restore_of_a_backup_gives_no_id_out_again",
         ("backup.py", "patience_ms, copies.lineage(db))", "patience_ms)"),
     ),
+    removal(
+        22,
+        "a restore believes the settings alone",
+        "unit/test_backup.py::test_lease_that_was_given_counts_more_than_a_setting",
+        ("store/writer.py", "        if lease_ms and given_ms:", "        if False:"),
+    ),
+    removal(
+        22,
+        "a rescue copy elsewhere is forgotten",
+        "unit/test_backup.py::test_rescue_copy_elsewhere_stands_in_the_way_of_a_start_too",
+        ("backup.py", "                    (db.parent / path.name).symlink_to(path)\n", "                    pass\n"),
+    ),
+    removal(
+        22,
+        "keys that are removed stay so",
+        "system/test_database_file.py::test_keys_that_are_removed_are_written_again",
+        ("commands/scheduler.py", "            if self._keep_keys():", "            if False:"),
+    ),
     # --- what a job does to its worker ---
     removal(
         12,

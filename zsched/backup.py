@@ -116,6 +116,10 @@ def rescue(engine: SqliteEngine, db: Path, now_ms: int, on_step: Callable[[], No
             if number == len(folders):
                 raise
         else:
+            if folder != db.parent:
+                # A start looks there for it, and must not make an empty database. On a full disk a link has room.
+                with suppress(OSError):
+                    (db.parent / path.name).symlink_to(path)
             return path, sound and _agrees(path)
     raise AssertionError
 
@@ -146,7 +150,14 @@ def restore(lock: Lock, backup: Path, actor: str, now_ms: int, worker_timeout_ms
     if backup.name.startswith(f"{db.name}.rescue-"):
         # It has served; a scheduler would else refuse to start beside it.
         backup.rename(_unused(backup.with_name(backup.name.replace(".rescue-", ".restored-"))))
+        _remove_link(db.with_name(backup.name))
     return Restored(content.origin, replaced, lost, keys)
+
+
+def _remove_link(path: Path) -> None:
+    """Remove the link to a rescue copy that has another name now."""
+    if path.is_symlink() and not path.exists():
+        path.unlink()
 
 
 def _agrees(path: Path) -> bool:

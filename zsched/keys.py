@@ -67,6 +67,15 @@ def own_pair(path: Path) -> Pair:
     return _pair(secret, path)
 
 
+def keep_pair(path: Path, pair: Pair) -> bool:
+    """Write a pair's file again if it was removed; returns whether it was. Raises KeyFileError."""
+    if path.exists():
+        return False
+    path.parent.mkdir(mode=0o700, exist_ok=True)
+    write_private(path, f"{pair.secret}\n")
+    return True
+
+
 def read_access(path: Path) -> Access:
     """What stands in an access file. Raises KeyFileError."""
     try:

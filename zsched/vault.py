@@ -34,6 +34,16 @@ class Vault:
         self._lock = threading.Lock()
         # As in the file; empty until they are read.
         self._ciphers: tuple[AESGCM, ...] = ()
+        self._keys_read: tuple[bytes, ...] = ()
+
+    def keep(self) -> bool:
+        """Write the file again if it was removed after it was read; returns whether it was. Raises KeyFileError."""
+        with self._lock:
+            if not self._ciphers or self._path.exists():
+                return False
+            self._path.parent.mkdir(mode=0o700, exist_ok=True)
+            write_private(self._path, _written(self._keys_read))
+            return True
 
     def seal(self, name: str, value: str) -> str:
         """The value of a variable as it may be stored. Makes the key if there is none. Raises KeyFileError."""
@@ -94,7 +104,7 @@ class Vault:
                         raise KeyFileError(sentence) from None
                     keys = (os.urandom(_KEY_BYTES),)
                     self._write(keys)
-                self._ciphers = tuple(map(AESGCM, keys))
+                self._ciphers, self._keys_read = tuple(map(AESGCM, keys)), keys
             return self._ciphers
 
     def _keys(self) -> tuple[bytes, ...]:
@@ -110,4 +120,8 @@ class Vault:
 
     def _write(self, keys: tuple[bytes, ...]) -> None:
         self._ciphers = ()
-        write_private(self._path, "".join(f"{key.hex()}\n" for key in keys))
+        write_private(self._path, _written(keys))
+
+
+def _written(keys: tuple[bytes, ...]) -> str:
+    return "".join(f"{key.hex()}\n" for key in keys)

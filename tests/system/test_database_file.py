@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.system.session import Program, Scheduler, environment
+from tests.system.session import Program, Scheduler, environment, until
 from zsched.limits import FILE_CHECK_MS, RESTORE_IDS_GAP
 from zsched.store.sqlite import SqliteEngine
 from zsched.store.writer import Writer
@@ -253,6 +253,21 @@ def test_backup_under_load_has_what_was_acked_before(tmp_path: Path) -> None:
         done.set()
         for caller in callers:
             caller.join()
+
+
+def test_keys_that_are_removed_are_written_again(tmp_path: Path) -> None:
+    """Else secrets that were acknowledged could never be opened."""
+    folder = tmp_path / f"{DB}.d"
+    with Scheduler(tmp_path) as scheduler:
+        job = {"name": "a", "command": "true", "secret_env": {"TOKEN": "s3cr3t-s3cr3t"}}
+        assert scheduler.post("/jobs", job)["id"] == 1
+        before = {name: (folder / name).read_text() for name in ("secret.key", "curve.key")}
+        shutil.rmtree(folder)
+        until(lambda: all((folder / name).exists() for name in before))
+        assert {name: (folder / name).read_text() for name in before} == before
+        assert folder.stat().st_mode & 0o777 == 0o700
+        assert scheduler.program is not None
+        assert "written again" in scheduler.program.log()
 
 
 def test_restore_beside_a_scheduler_is_refused(tmp_path: Path) -> None:

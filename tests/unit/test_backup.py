@@ -6,6 +6,7 @@ import os
 import shutil
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import apsw
 import pytest
@@ -15,8 +16,17 @@ from tests.unit.test_rotation import Interrupted, interrupting
 from zsched import backup, files, limits
 from zsched.keys import own_pair
 from zsched.model import JobId, JobSpec, OnDisconnect, OnLost, Policy
+from zsched.store import copies
 from zsched.store.check import check
-from zsched.store.contract import StoreCorrupt, StoreError, StoreForeign, StoreLocked, StoreMisplaced, StoreNewer
+from zsched.store.contract import (
+    StoreCorrupt,
+    StoreError,
+    StoreForeign,
+    StoreFull,
+    StoreLocked,
+    StoreMisplaced,
+    StoreNewer,
+)
 from zsched.store.lock import Lock
 from zsched.store.sqlite import SqliteEngine, open_engine, open_reader, open_writer
 from zsched.store.writer import Writer
@@ -61,9 +71,9 @@ def run_all(store: Writer) -> None:
     store.commit()
 
 
-def restore(db: Path, source: Path) -> backup.Restored:
+def restore(db: Path, source: Path, timeout_ms: int = LEASE_MS) -> backup.Restored:
     with Lock(db, make=False) as lock:
-        return backup.restore(lock, source, "user root by --db", LATER, LEASE_MS)
+        return backup.restore(lock, source, "user root by --db", LATER, timeout_ms)
 
 
 def names(db: Path) -> list[str]:
@@ -175,16 +185,16 @@ def test_damaged_database_is_not_backed_up(db: Path, copy: Path) -> None:
 def test_restored_database_is_a_successor(db: Path, copy: Path) -> None:
     with closing(open_writer(db, NOW)) as store:
         first = store.identity
-        (job,) = submit(store, "before")
+        submit(store, "before")
         backup.back_up(db, copy, NOW)
-        submit(store, "after")
+        (last,) = submit(store, "after")
     done = restore(db, copy)
     assert done.origin is not None
     assert (done.origin.db, done.origin.made_ms, done.origin.path) == (first, NOW, str(db))
     with Lock(db) as lock, closing(open_writer(db, NOW, lock)) as store:
         assert store.predecessors() == (first,)
         assert store.identity != first
-        assert submit(store, "next") == [job + limits.RESTORE_IDS_GAP + 1]
+        assert submit(store, "next") == [last + limits.RESTORE_IDS_GAP + 1]
     assert look(db, "SELECT made_ms, restored_ms FROM predecessors") == [(NOW, LATER)]
     assert look(db, "SELECT actor, detail FROM events WHERE became = 'restored'") == [
         ("user root by --db", f"from backup.db; it was {first}")
@@ -211,6 +221,20 @@ def test_runs_of_the_backup_are_lost_and_go_on_as_their_jobs_say(db: Path, copy:
     assert due == [(2, LATER + PATIENCE_MS)] * 2
     with closing(SqliteEngine(db, read_only=True)) as engine:
         assert check(engine).sentences == []
+
+
+@pytest.mark.parametrize("started", ["before the backup", "after it"])
+def test_lease_that_was_given_counts_more_than_a_setting(db: Path, copy: Path, started: str) -> None:
+    """`zsched db restore` does not see the scheduler's flags."""
+    with closing(open_writer(db, NOW)) as store:
+        submit(store, "leased")
+        if started == "before the backup":
+            run_all(store)
+        backup.back_up(db, copy, NOW)
+        if started == "after it":
+            run_all(store)
+    restore(db, copy, timeout_ms=3_000)
+    assert look(db, "SELECT due_ms FROM runs WHERE status = 'pending'") == [(LATER + PATIENCE_MS,)]
 
 
 def test_replaced_database_is_kept_with_its_wal(db: Path, copy: Path, tmp_path: Path) -> None:
@@ -364,6 +388,34 @@ def test_rescue_copy_stands_in_the_way_of_a_start_until_it_is_restored(db: Path)
     assert names(db) == ["first"]
     assert not saved.exists()
     assert list(db.parent.glob("s.db.restored-*"))
+
+
+def test_rescue_copy_elsewhere_stands_in_the_way_of_a_start_too(
+    db: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As when the database's disk is full, but for a link."""
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    monkeypatch.chdir(elsewhere)
+    make = copies.make_backup
+
+    def full(engine: SqliteEngine, target: Path, *rest: Any, **named: Any) -> bool:
+        if target.parent == db.parent:
+            raise StoreFull("no space is left")
+        return bool(make(engine, target, *rest, **named))
+
+    monkeypatch.setattr(copies, "make_backup", full)
+    with Lock(db) as lock:
+        engine = open_engine(db, NOW, lock)
+        submit(Writer(engine), "first")
+        db.unlink()
+        saved, _ = backup.rescue(engine, db, NOW, lambda: None)
+        engine.forsake()
+    assert saved.parent == elsewhere
+    with pytest.raises(StoreMisplaced, match="zsched db restore"):
+        Lock(db)
+    restore(db, saved)
+    assert names(db) == ["first"]
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="needs root, for a folder that is gone")

@@ -50,7 +50,7 @@ import signal
 import socket
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import closing, suppress
 from functools import partial
 from pathlib import Path
@@ -71,7 +71,7 @@ from zsched.commands import options
 from zsched.config import SchedulerConfig, scheduler_config
 from zsched.dispatcher import Dispatcher
 from zsched.inbox import Inbox
-from zsched.keys import KeyFileError, Pair, own_pair, read_private
+from zsched.keys import KeyFileError, Pair, keep_pair, own_pair, read_private
 from zsched.limits import FILE_CHECK_MS, JUMP_MS
 from zsched.live import Live
 from zsched.loop import Loop, clock
@@ -184,7 +184,12 @@ def _serve(config: SchedulerConfig, store: Writer, folder: Path, notify: Notify,
         # Half of the threads may wait for output, so that the others go on serving.
         live = Live(waiters_max=config.threads // 2)
         refusals = Refusals()
-        watch = FileWatch(store)
+
+        def keep_keys() -> bool:
+            # Both, whichever is missing.
+            return vault.keep() | (pair is not None and keep_pair(folder / "curve.key", pair))
+
+        watch = FileWatch(store, keep_keys)
 
         def turned(now: Now) -> None:
             """Called after each turn of the loop, at least once a second."""
@@ -249,17 +254,25 @@ def _rest(config: SchedulerConfig, shared: Context, local: LocalSocket, found: S
 
 
 class FileWatch:
-    """Has the database's file looked at, at most once in FILE_CHECK_MS."""
+    """Has the database's file and the keys beside it looked at, at most once in FILE_CHECK_MS."""
 
-    def __init__(self, store: Writer) -> None:
+    def __init__(self, store: Writer, keep_keys: Callable[[], bool]) -> None:
+        """`keep_keys` writes keys again that were removed, and returns whether there were any. Raises KeyFileError."""
         self._store = store
+        self._keep_keys = keep_keys
         self._next_ms = 0
 
     def look(self, mono_ms: int) -> None:
         """Raises StoreMisplaced."""
-        if mono_ms >= self._next_ms:
-            self._next_ms = mono_ms + FILE_CHECK_MS
-            self._store.verify()
+        if mono_ms < self._next_ms:
+            return
+        self._next_ms = mono_ms + FILE_CHECK_MS
+        self._store.verify()
+        try:
+            if self._keep_keys():
+                log.error("keys were removed from the database's folder while the scheduler runs: written again")
+        except (KeyFileError, OSError) as error:
+            log.error("keys were removed from the database's folder and can't be written again: %s", error)
 
 
 def _displaced(engine: SqliteEngine, error: StoreError) -> StoreMisplaced | None:

@@ -130,10 +130,13 @@ class Claimed:
 
 @dataclass(frozen=True, slots=True)
 class Lineage:
-    """A database that a restore replaces: its identities, the present one last, and its counters of ids by table."""
+    """A database that a restore replaces: its identities, the present one last, its counters of ids by table, and the
+    longest lease that a worker may still go by.
+    """
 
     dbs: tuple[str, ...] = ()
     ids: Mapping[str, int] = field(default_factory=dict)
+    lease_ms: int = 0
 
 
 NO_LINEAGE: Final = Lineage()
@@ -417,8 +420,8 @@ class Store(Protocol):
 
         `replaced`: the database whose place it takes. What that has given out since is not given out again, and its
         runs are a predecessor's. `made_ms`: when the backup was made, None if unknown. `lease_ms`: for how long a
-        worker of the predecessor may go on with a run that must not execute twice; pending runs with a lease start no
-        earlier.
+        worker of the predecessor may go on with a run that must not execute twice, unless a longer lease was given;
+        pending runs with a lease start no earlier.
         """
 
     def begin_epoch(self, host: str, pid: int, version: str, now_ms: int) -> int:

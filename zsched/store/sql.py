@@ -27,6 +27,11 @@ WAITING: Final = """
 END_WAITING: Final = """
     UPDATE runs SET status = 'failed', reason = 'worker_lost', detail = ?, finished_ms = ?, due_ms = NULL
     WHERE run_id = ? AND status = 'pending'"""
+# The longest lease that a worker may still go by: of a run that lives, or the last that was given.
+LEASE_GIVEN: Final = """
+    SELECT max(
+        coalesce((SELECT max(lease_ms) FROM runs WHERE status = 'running'), 0),
+        coalesce((SELECT lease_ms FROM runs WHERE lease_ms IS NOT NULL ORDER BY run_id DESC LIMIT 1), 0))"""
 PENDING_DEMANDS: Final = "SELECT DISTINCT demand_id FROM runs WHERE status = 'pending'"
 # 2 is Blocked.DUE.
 DELAY: Final = """

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from zsched.limits import RESTORE_IDS_GAP, RESTORE_RUNS_MAX
+from zsched.limits import LEASE_MARGIN_MS, RESTORE_IDS_GAP, RESTORE_RUNS_MAX
 from zsched.model import DemandId, Reason, RunId, RunStatus, Succession
 from zsched.store import sql
 from zsched.store.access import AccessWriter
@@ -58,6 +58,9 @@ class Writer(Jobs, Claims, Ends, Workers):
         lease_ms: int = 0,
         replaced: Lineage = NO_LINEAGE,
     ) -> int:
+        given_ms = max(int(self._execute(sql.LEASE_GIVEN)[0][0]), replaced.lease_ms)
+        if lease_ms and given_ms:
+            lease_ms = max(lease_ms, given_ms + max(LEASE_MARGIN_MS, given_ms // 30))
         self._execute(sql.ADD_PREDECESSOR, (self._identity, made_ms, now_ms))
         self._execute(sql.REPLACE_IDENTITY, (identity, now_ms))
         for db in replaced.dbs:
