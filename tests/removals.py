@@ -257,6 +257,12 @@ _REMOVALS: Final = (
         "system/test_database_file.py::test_keys_that_are_removed_are_written_again",
         ("commands/scheduler.py", "            if self._keep_keys():", "            if False:"),
     ),
+    removal(
+        22,
+        "fires after a backup are made again",
+        "unit/test_backup.py::test_fire_that_may_have_been_made_is_not_made_again",
+        ("store/writer.py", "        self._put_off_fires(lease_ms, now_ms)\n", ""),
+    ),
     # --- what a job does to its worker ---
     removal(
         12,

@@ -237,6 +237,26 @@ def test_lease_that_was_given_counts_more_than_a_setting(db: Path, copy: Path, s
     assert look(db, "SELECT due_ms FROM runs WHERE status = 'pending'") == [(LATER + PATIENCE_MS,)]
 
 
+def test_fire_that_may_have_been_made_is_not_made_again(db: Path, copy: Path) -> None:
+    specs = [
+        JobSpec(name=name, command="true", schedule="* * * * *", policy=policy) for name, policy in POLICIES.items()
+    ]
+    with closing(open_writer(db, NOW)) as store:
+        store.begin()
+        store.submit(specs, [NOW + 1] * 3, "test", NOW)
+        store.settle(NOW)
+        store.commit()
+        submit(store, "leased")
+        run_all(store)
+        backup.back_up(db, copy, NOW)
+    restore(db, copy)
+    fires = look(db, "SELECT name, next_fire_ms FROM jobs WHERE schedule IS NOT NULL")
+    due: dict[object, Any] = {name: at_ms for name, at_ms in fires}
+    assert due["leased"] == LATER + PATIENCE_MS
+    assert LATER < due["once"] <= LATER + 60_000
+    assert due["requeued"] == NOW + 1
+
+
 def test_replaced_database_is_kept_with_its_wal(db: Path, copy: Path, tmp_path: Path) -> None:
     with closing(open_writer(db, NOW)) as store:
         backup.back_up(db, copy, NOW)

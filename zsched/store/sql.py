@@ -32,6 +32,8 @@ LEASE_GIVEN: Final = """
     SELECT max(
         coalesce((SELECT max(lease_ms) FROM runs WHERE status = 'running'), 0),
         coalesce((SELECT lease_ms FROM runs WHERE lease_ms IS NOT NULL ORDER BY run_id DESC LIMIT 1), 0))"""
+DUE_FIRES: Final = """
+    SELECT job_id, schedule, on_lost = 'fail', on_disconnect = 'stop' FROM jobs WHERE next_fire_ms <= ?"""
 PENDING_DEMANDS: Final = "SELECT DISTINCT demand_id FROM runs WHERE status = 'pending'"
 # 2 is Blocked.DUE.
 DELAY: Final = """

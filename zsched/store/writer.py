@@ -8,6 +8,7 @@ from typing import Final
 
 from zsched.limits import LEASE_MARGIN_MS, RESTORE_IDS_GAP, RESTORE_RUNS_MAX
 from zsched.model import DemandId, Reason, RunId, RunStatus, Succession
+from zsched.schedule import next_fire_ms
 from zsched.store import sql
 from zsched.store.access import AccessWriter
 from zsched.store.claims import Claims
@@ -83,7 +84,18 @@ class Writer(Jobs, Claims, Ends, Workers):
         for (demand_id,) in self._execute(sql.PENDING_DEMANDS) if lease_ms else ():
             if self._demand(DemandId(demand_id)).leased:
                 self._execute(sql.DELAY, (now_ms + lease_ms, demand_id))
+        self._put_off_fires(lease_ms, now_ms)
         return len(running)
+
+    def _put_off_fires(self, lease_ms: int, now_ms: int) -> None:
+        """A fire that is due may have been made since the backup. That of a job that may start only once is left out,
+        and that of a job with leases waits until they have ended.
+        """
+        for job_id, expression, once, leased in self._execute(sql.DUE_FIRES, (now_ms,)):
+            if once:
+                self._execute(sql.SET_NEXT_FIRE, (next_fire_ms(expression, now_ms), job_id))
+            elif leased and lease_ms:
+                self._execute(sql.SET_NEXT_FIRE, (now_ms + lease_ms, job_id))
 
     def _replace_waiting(self, row: Row, now_ms: int) -> None:
         """A run that was pending may have started since, so its id is not given out again."""
