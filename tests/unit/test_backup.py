@@ -251,7 +251,7 @@ def test_fire_that_may_have_been_made_is_not_made_again(db: Path, copy: Path) ->
         backup.back_up(db, copy, NOW)
     restore(db, copy)
     fires = look(db, "SELECT name, next_fire_ms FROM jobs WHERE schedule IS NOT NULL")
-    due: dict[object, Any] = {name: at_ms for name, at_ms in fires}
+    due: dict[Any, Any] = dict(fires)  # type: ignore[arg-type]
     assert due["leased"] == LATER + PATIENCE_MS
     assert LATER < due["once"] <= LATER + 60_000
     assert due["requeued"] == NOW + 1
