@@ -238,7 +238,7 @@ def test_backup_by_another_name_than_that_of_the_scheduler_is_refused(tmp_path: 
         link.hardlink_to(tmp_path / DB)
         done = zsched(tmp_path, "db", "backup", "--db=second.db", "backup.db")
         assert done.returncode == os.EX_IOERR, done.stderr
-        assert "a scheduler has this file open by another name" in done.stderr
+        assert f"a scheduler has {link} open by another name" in done.stderr
         assert sorted(tmp_path.glob("second.db*")) == [link]
         assert not (tmp_path / "backup.db").exists()
         assert scheduler.program is not None

@@ -178,7 +178,7 @@ def demand_name(db: Path, descriptor: int) -> None:
         finally:
             os.close(names)
     raise StoreError(
-        "a scheduler has this file open by another name (a hard link or a mount), and its WAL goes by that name, or its"
+        f"a scheduler has {path} open by another name (a hard link or a mount), and its WAL goes by that name, or its"
         " folder `.d` was removed: give the scheduler's name, or stop it first"
     )
 
