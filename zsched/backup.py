@@ -15,6 +15,7 @@ old database or the new one under the database's name, and the same command comp
 
 from __future__ import annotations
 
+import glob
 import os
 import secrets
 import socket
@@ -34,7 +35,7 @@ from zsched.store.check import check
 from zsched.store.contract import StoreCorrupt, StoreError
 from zsched.store.copies import Content, Origin, Succession
 from zsched.store.head import BACKUP_ID
-from zsched.store.lock import BESIDE, Lock, read_head
+from zsched.store.lock import BESIDE, Lock, hold_copy, read_head
 from zsched.store.sqlite import SqliteEngine
 
 # The files of a scheduler beside its database that a backup takes. Secrets of jobs can't be opened without the first;
@@ -187,15 +188,47 @@ def _unused(path: Path) -> Path:
 
 @contextmanager
 def _aside(target: Path) -> Iterator[Path]:
-    """An empty file (0600) in a target's folder, removed in the end unless it was published."""
-    path = target.with_name(f".{target.name}.{secrets.token_hex(4)}")
-    os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
+    """An empty file (0600) in a target's folder, removed in the end unless it was published. What commands that were
+    killed left there goes first.
+    """
+    _remove_left(target)
+    path, descriptor = _make_aside(target)
     try:
         yield path
     finally:
-        for suffix in ("", *BESIDE):
-            with suppress(OSError):
-                path.with_name(path.name + suffix).unlink(missing_ok=True)
+        _remove_aside(path)
+        # Last: closing a descriptor of a file drops the locks that SQLite holds on it.
+        os.close(descriptor)
+
+
+def _make_aside(target: Path) -> tuple[Path, int]:
+    """Returns the path and the descriptor that holds it."""
+    while True:
+        path = target.with_name(f".{target.name}.{secrets.token_hex(4)}")
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        # Until it is held, another command may take it for one that was left, and remove it.
+        if hold_copy(descriptor) and os.fstat(descriptor).st_nlink:
+            return path, descriptor
+        os.close(descriptor)
+
+
+def _remove_left(target: Path) -> None:
+    """Remove the asides of a target that no command holds: they are whole copies of a database, keys included."""
+    for path in target.parent.glob(f".{glob.escape(target.name)}.{'[0-9a-f]' * 8}"):
+        with suppress(OSError):
+            descriptor = os.open(path, os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+            try:
+                if os.fstat(descriptor).st_uid == os.geteuid() and hold_copy(descriptor):
+                    _remove_aside(path)
+            finally:
+                os.close(descriptor)
+
+
+def _remove_aside(path: Path) -> None:
+    # The file goes last: by its name the others are found, should this be interrupted.
+    for suffix in (*BESIDE, ""):
+        with suppress(OSError):
+            path.with_name(path.name + suffix).unlink(missing_ok=True)
 
 
 def _publish(aside: Path, target: Path) -> None:
@@ -208,10 +241,12 @@ def _publish(aside: Path, target: Path) -> None:
 
 def _demand_backup_or_nothing(target: Path) -> None:
     try:
-        with target.open("rb") as file:
-            head = read_head(file.fileno())
+        # A FIFO would wait for a writer.
+        descriptor = os.open(target, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     except FileNotFoundError:
         return
+    with open(descriptor, "rb") as file:
+        head = read_head(file.fileno())
     if head is None or head.application_id != BACKUP_ID:
         raise TakenError(f"{target} exists and is no backup: name another file")
 

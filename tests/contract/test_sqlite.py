@@ -364,7 +364,7 @@ def test_sqlites_errors_become_ours(error: type[apsw.Error], extended: int, ours
     theirs = error("disk trouble")
     theirs.extendedresult = extended  # type: ignore[attr-defined]
     with pytest.raises(StoreError, match="SQLite: disk trouble") as caught:
-        sqlite._raise_ours(theirs)
+        sqlite.raise_ours(theirs)
     assert type(caught.value) is ours
 
 

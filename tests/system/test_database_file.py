@@ -10,7 +10,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
 
@@ -230,6 +230,25 @@ def test_hard_link_is_warned_of(tmp_path: Path) -> None:
         assert "has 2 names (hard links)" in scheduler.program.log()
 
 
+def test_backup_by_another_name_than_that_of_the_scheduler_is_refused(tmp_path: Path) -> None:
+    """Its WAL goes by the scheduler's name, so the backup would lack what is in it."""
+    link = tmp_path / "second.db"
+    with Scheduler(tmp_path) as scheduler:
+        before = scheduler.submit(*["true"] * 3)
+        link.hardlink_to(tmp_path / DB)
+        done = zsched(tmp_path, "db", "backup", "--db=second.db", "backup.db")
+        assert done.returncode == os.EX_IOERR, done.stderr
+        assert f"a scheduler has {link} open by another name" in done.stderr
+        assert sorted(tmp_path.glob("second.db*")) == [link]
+        assert not (tmp_path / "backup.db").exists()
+        assert scheduler.program is not None
+        scheduler.program.terminate()
+        assert scheduler.program.exit_code() == 0
+    assert zsched(tmp_path, "db", "backup", "--db=second.db", "backup.db").returncode == 0
+    with closing(sqlite3.connect(tmp_path / "backup.db")) as connection:
+        assert connection.execute("SELECT job_id FROM jobs ORDER BY 1").fetchall() == [(job,) for job in before]
+
+
 def test_backup_under_load_has_what_was_acked_before(tmp_path: Path) -> None:
     acked: list[int] = []
     done = threading.Event()
@@ -288,13 +307,48 @@ def test_restore_beside_a_scheduler_is_refused(tmp_path: Path) -> None:
         (("restore", "none.db"), os.EX_IOERR, "can't open none.db: No such file or directory"),
         (("restore", "notes"), os.EX_CONFIG, "notes is no database: name another file"),
         (("restore",), 2, "Usage"),
+        (("backup", "fifo"), os.EX_CANTCREAT, "fifo exists and is no backup: name another file"),
+        (("backup", "--db=fifo", "b.db"), os.EX_CONFIG, "fifo is no database: name another file"),
+        (("restore", "fifo"), os.EX_CONFIG, "fifo is no database: name another file"),
     ],
 )
 def test_commands_say_what_is_wrong(tmp_path: Path, words: tuple[str, ...], code: int, sentence: str) -> None:
     (tmp_path / "notes").write_text("notes", "ascii")
+    os.mkfifo(tmp_path / "fifo")
     assert zsched(tmp_path, "token", "add", "--scope=read", f"--db={DB}").returncode == 0
     done = zsched(tmp_path, "db", *words)
     assert (done.returncode, sentence in done.stderr) == (code, True), done.stderr
+
+
+@pytest.fixture
+def full(tmp_path: Path) -> Iterator[Path]:
+    """A folder on a file system of its own, which has no room for a database."""
+    if os.geteuid() != 0:
+        pytest.skip("only root mounts file systems")
+    where = tmp_path / "full"
+    where.mkdir()
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64k", "none", where], capture_output=True, text=True)
+    if mounted.returncode != 0:
+        pytest.skip(f"no file system can be mounted here: {mounted.stderr.strip()}")
+    yield where
+    subprocess.run(["umount", where], check=True)
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (("backup", "full/b.db"), "full/b.db can't be written: SQLite: database or disk is full"),
+        (("restore", "--db=full/s.db", "backup.db"), "full/s.db can't be restored: SQLite: database or disk is full"),
+    ],
+)
+def test_full_disk_is_named_and_nothing_is_left_on_it(
+    tmp_path: Path, full: Path, words: tuple[str, ...], sentence: str
+) -> None:
+    assert zsched(tmp_path, "token", "add", "--scope=read", f"--db={DB}").returncode == 0
+    backed_up(tmp_path)
+    done = zsched(tmp_path, "db", *words)
+    assert (done.returncode, sentence in done.stderr) == (os.EX_CANTCREAT, True), done.stderr
+    assert [path for path in full.iterdir() if path.is_file()] == []
 
 
 def test_secrets_and_workers_of_a_backup_go_to_another_folder(tmp_path: Path) -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import shutil
+import subprocess
+import sys
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -27,7 +29,7 @@ from zsched.store.contract import (
     StoreMisplaced,
     StoreNewer,
 )
-from zsched.store.lock import Lock
+from zsched.store.lock import BESIDE, Lock
 from zsched.store.sqlite import SqliteEngine, open_engine, open_reader, open_writer
 from zsched.store.writer import Writer
 from zsched.vault import Vault
@@ -166,6 +168,29 @@ def test_key_that_changes_during_a_backup_makes_it_fail(db: Path, copy: Path, mo
     with pytest.raises(StoreError, match="changed meanwhile"):
         backup.back_up(db, copy, NOW)
     assert not copy.exists()
+
+
+def test_what_a_killed_backup_left_is_removed_by_the_next(db: Path, copy: Path) -> None:
+    """And nothing else: no file that a backup still writes, and none of another name."""
+    open_writer(db, NOW).close()
+    script = "import sys; from pathlib import Path; from zsched import backup\n"
+    script += "with backup._aside(Path(sys.argv[1])) as aside: print(aside, flush=True); sys.stdin.read()"
+    argv = [sys.executable, "-P", "-c", script, str(copy)]
+    with subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as other:
+        assert other.stdout is not None
+        left = Path(other.stdout.readline().strip())
+        beside = [left.with_name(left.name + suffix) for suffix in BESIDE]
+        kept = [copy.with_name(name) for name in (".backup.db.notes", ".backup.db.0123abcde", ".other.db.0123abcd")]
+        for path in (*beside, *kept):
+            path.touch()
+        link = copy.with_name(".backup.db.89abcdef")
+        link.symlink_to(kept[0])
+        backup.back_up(db, copy, NOW)
+        assert all(path.exists() for path in (left, *beside, *kept, link))
+        other.kill()
+    backup.back_up(db, copy, NOW)
+    assert not any(path.exists() for path in (left, *beside))
+    assert all(path.exists() for path in (*kept, link))
 
 
 def test_damaged_database_is_not_backed_up(db: Path, copy: Path) -> None:

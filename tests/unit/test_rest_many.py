@@ -192,6 +192,8 @@ def test_bulk_calls_take_turns(tmp_path: Path) -> None:
         ({"select": "8-3"}, "#/select"),
         ({"select": "1,,2"}, "#/select"),
         ({"select": [0]}, "#/select"),
+        ({"select": "0"}, "#/select"),
+        ({"select": "0-3,5"}, "#/select"),
         ({"select": None}, "#/select"),
         ({}, "#/select"),
         ({"select": "1", "all_owners": True}, "#/all_owners"),

@@ -41,7 +41,7 @@ from zsched.commands import exits, options, table
 from zsched.config import ConfigError, SchedulerConfig, scheduler_config
 from zsched.keys import KeyFileError
 from zsched.store.check import check
-from zsched.store.contract import StoreError, StoreForeign, StoreLocked, StoreLoose, StoreNewer
+from zsched.store.contract import StoreError, StoreForeign, StoreFull, StoreLocked, StoreLoose, StoreNewer
 from zsched.store.lock import Lock
 from zsched.store.sqlite import SqliteEngine
 
@@ -101,8 +101,8 @@ def back_up(db: Path, target: Path, *, keys: bool) -> int:
         raise exits.Failure(f"there is no database {db}: name the one that is meant by --db", os.EX_IOERR)
     try:
         made = backup.back_up(db, target, _now_ms(), keys=keys)
-    except OSError as error:
-        raise exits.Failure(f"{target} can't be written: {error.strerror}", os.EX_CANTCREAT) from None
+    except (OSError, StoreFull) as error:
+        raise exits.Failure(f"{target} can't be written: {_why(error)}", os.EX_CANTCREAT) from None
     print(target)
     exits.say(f"{made.size} bytes of {db}, with {' and '.join(made.keys) or 'no keys'}")
     return 0
@@ -115,8 +115,8 @@ def restore(config: SchedulerConfig, source: Path) -> int:
     try:
         with Lock(config.db, make=False) as lock:
             done = backup.restore(lock, source, actor, _now_ms(), config.worker_timeout_ms)
-    except OSError as error:
-        raise exits.Failure(f"{config.db} can't be restored: {error.strerror}", os.EX_CANTCREAT) from None
+    except (OSError, StoreFull) as error:
+        raise exits.Failure(f"{config.db} can't be restored: {_why(error)}", os.EX_CANTCREAT) from None
     print(config.db)
     exits.say(f"{config.db} is restored from {source}{_origin(done)}")
     if done.replaced is not None:
@@ -126,6 +126,10 @@ def restore(config: SchedulerConfig, source: Path) -> int:
     if done.lost:
         exits.say(f"{done.lost} runs were running in the backup: they are lost, and run again where on_lost says so")
     return 0
+
+
+def _why(error: OSError | StoreFull) -> str:
+    return str(error) if isinstance(error, StoreFull) else error.strerror or str(error)
 
 
 def _origin(done: backup.Restored) -> str:

@@ -18,10 +18,10 @@ from typing import Final
 import apsw
 
 from zsched.store import sql
-from zsched.store.contract import NO_LINEAGE, Lineage, StoreCorrupt, StoreError, StoreForeign, StoreMisplaced
+from zsched.store.contract import NO_LINEAGE, Lineage, StoreError, StoreForeign, StoreMisplaced
 from zsched.store.head import APPLICATION_ID, BACKUP_ID, belongs
-from zsched.store.lock import how_to_restore, read_head, wal_has_frames
-from zsched.store.sqlite import SqliteEngine
+from zsched.store.lock import demand_name, how_to_restore, read_head, wal_has_frames
+from zsched.store.sqlite import SqliteEngine, raise_ours
 from zsched.store.writer import Writer
 
 _TABLES: Final = """
@@ -64,12 +64,14 @@ def source(path: Path, *, still: bool = False) -> Iterator[SqliteEngine]:
     """
     try:
         # Closed last: closing a descriptor of the file drops the locks that SQLite holds on it.
-        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        # A FIFO would wait for a writer.
+        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     except OSError as error:
         raise StoreError(f"can't open {path}: {error.strerror}") from None
     try:
         if read_head(descriptor) is None:
             raise StoreForeign(f"{path} is no database: name another file")
+        demand_name(path, descriptor)
         with closing(SqliteEngine(path, read_only=True, immutable=still and not wal_has_frames(path))) as engine:
             engine.keep_wal()
             head = engine.head()
@@ -195,7 +197,5 @@ def _opened(path: Path) -> Iterator[apsw.Connection]:
     try:
         with closing(apsw.Connection(str(path), flags=apsw.SQLITE_OPEN_READWRITE)) as connection:
             yield connection
-    except (apsw.CorruptError, apsw.NotADBError) as error:
-        raise StoreCorrupt(f"the database is damaged (SQLite: {error})") from error
     except apsw.Error as error:
-        raise StoreError(f"SQLite: {error}") from error
+        raise_ours(error)

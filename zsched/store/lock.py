@@ -34,8 +34,10 @@ log = logging.getLogger(__name__)
 # What SQLite keeps beside a database, and believes as it believes the database.
 BESIDE: Final = ("-wal", "-shm", "-journal")
 
-# SQLite locks 512 bytes from 0x40000000 on. This byte is beyond them, on any file system within the range of an offset.
+# SQLite locks 512 bytes from 0x40000000 on. These bytes are beyond them, on any file system within the range of an
+# offset. The first is locked by the scheduler of a database, the second by the command that writes a copy.
 _LOCK_BYTE: Final = 0x4000_1000
+_COPY_BYTE: Final = 0x4000_1001
 
 # The header of a WAL. A WAL that is no longer has no frame.
 _WAL_HEADER_BYTES: Final = 32
@@ -90,8 +92,7 @@ class Lock:
             self._file = os.open(
                 self.path, os.O_RDWR | (os.O_CREAT if make else 0) | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600
             )
-            # l_type, l_whence, l_start, l_len, l_pid of fcntl(2); native alignment.
-            record = struct.pack("@hhqqi0q", fcntl.F_WRLCK, os.SEEK_SET, _LOCK_BYTE, 1, 0)
+            record = _record(fcntl.F_WRLCK, _LOCK_BYTE)
             fcntl.fcntl(self._file, fcntl.F_OFD_SETLK, record)
             found = os.fstat(self._file)
             files.demand_own(self.path, found)
@@ -143,8 +144,7 @@ class Lock:
     def close(self) -> None:
         """Give the right back. The file stays open."""
         if self._file is not None:
-            record = struct.pack("@hhqqi0q", fcntl.F_UNLCK, os.SEEK_SET, _LOCK_BYTE, 1, 0)
-            fcntl.fcntl(self._file, fcntl.F_OFD_SETLK, record)
+            fcntl.fcntl(self._file, fcntl.F_OFD_SETLK, _record(fcntl.F_UNLCK, _LOCK_BYTE))
         os.close(self._names)
 
     def __enter__(self) -> Lock:
@@ -154,6 +154,45 @@ class Lock:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+
+def _record(kind: int, byte: int) -> bytes:
+    """l_type, l_whence, l_start, l_len, l_pid of fcntl(2), with native alignment."""
+    return struct.pack("@hhqqi0q", kind, os.SEEK_SET, byte, 1, 0)
+
+
+def demand_name(db: Path, descriptor: int) -> None:
+    """Raises StoreError when a scheduler has an open file by another name than `db`: the WAL beside `db` is not the one
+    that the scheduler writes. OSError.
+    """
+    found = fcntl.fcntl(descriptor, fcntl.F_OFD_GETLK, _record(fcntl.F_WRLCK, _LOCK_BYTE))
+    if struct.unpack_from("@h", found) == (fcntl.F_UNLCK,):
+        return
+    path = files.resolve(db)
+    with suppress(FileNotFoundError):
+        names = os.open(path.with_name(f"{path.name}.d") / "lock", os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            fcntl.flock(names, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return
+        finally:
+            os.close(names)
+    raise StoreError(
+        f"a scheduler has {path} open by another name (a hard link or a mount), and its WAL goes by that name, or its"
+        " folder `.d` was removed: give the scheduler's name, or stop it first"
+    )
+
+
+def hold_copy(descriptor: int) -> bool:
+    """Lock a copy that is being made, until the descriptor is closed. False: another command makes it. Raises OSError.
+
+    No flock: NFS would make that a lock of the whole file, which keeps SQLite out.
+    """
+    try:
+        fcntl.fcntl(descriptor, fcntl.F_OFD_SETLK, _record(fcntl.F_WRLCK, _COPY_BYTE))
+    except (BlockingIOError, PermissionError):
+        return False
+    return True
 
 
 class Companions:
@@ -198,7 +237,9 @@ def _displaced(path: Path, inode: Inode) -> str | None:
 
 
 def read_head(descriptor: int) -> Head | None:
-    """The header of an open file; None when it is no database. Raises OSError."""
+    """The header of an open file; None when it is no database, or no file but a FIFO or the like. Raises OSError."""
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        return None
     return Head.parse(os.pread(descriptor, HEADER_BYTES, 0))
 
 

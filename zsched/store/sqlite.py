@@ -105,7 +105,7 @@ class SqliteEngine:
         except OSError as error:
             raise StoreError(f"can't open the database {path}: {error.strerror}") from None
         except apsw.Error as error:
-            _raise_ours(error)
+            raise_ours(error)
 
     def _prepare(self) -> None:
         if not self.execute("SELECT count(*) FROM sqlite_master")[0][0]:
@@ -127,7 +127,7 @@ class SqliteEngine:
         try:
             return self._connection.execute(statement, parameters).fetchall()
         except apsw.Error as error:
-            _raise_ours(error)
+            raise_ours(error)
         except UnicodeDecodeError:
             raise _not_text() from None
 
@@ -136,7 +136,7 @@ class SqliteEngine:
             with closing(self._connection.cursor()) as cursor:
                 yield from cursor.execute(statement, parameters)
         except apsw.Error as error:
-            _raise_ours(error)
+            raise_ours(error)
         except UnicodeDecodeError:
             raise _not_text() from None
 
@@ -144,7 +144,7 @@ class SqliteEngine:
         try:
             self._connection.executemany(statement, parameters)
         except apsw.Error as error:
-            _raise_ours(error)
+            raise_ours(error)
 
     def begin(self) -> None:
         self.execute("BEGIN IMMEDIATE")
@@ -160,7 +160,7 @@ class SqliteEngine:
         except apsw.Error as error:
             with suppress(StoreError):
                 self.rollback()
-            _raise_ours(error)
+            raise_ours(error)
         if advance:
             self._advance_due = False
         if self._wal_pages >= CHECKPOINT_PAGES:
@@ -182,7 +182,7 @@ class SqliteEngine:
                 emptied = self._restart_wal()
         except apsw.Error as error:
             if getattr(error, "extendedresult", 0) in _SYNC_ERRORS:
-                _raise_ours(error)
+                raise_ours(error)
             log.warning("the WAL can't be moved into the database: %s", error)
             return
         # SQLite begins the WAL again with the next commit, unless a reader needs it still.
@@ -210,7 +210,7 @@ class SqliteEngine:
         try:
             return self._head()
         except apsw.Error as error:
-            _raise_ours(error)
+            raise_ours(error)
 
     def _head(self) -> Head:
         application_id, user_version, cookie = (
@@ -259,18 +259,25 @@ class SqliteEngine:
         return what
 
     def copy_to(self, path: Path, on_step: Callable[[], None] = lambda: None) -> None:
-        """Copy what is committed now into an empty file, in steps. Writers go on meanwhile. Raises StoreError."""
+        """Copy what is committed now into an empty file, in steps. Writers go on meanwhile.
+
+        Raises StoreFull when there is no room for the copy, StoreError.
+        """
         try:
             # The snapshot of the copy. Without it a commit between two steps would start the copy again.
             self._connection.execute("BEGIN; SELECT count(*) FROM sqlite_master")
             with closing(apsw.Connection(str(path), flags=apsw.SQLITE_OPEN_READWRITE)) as target:
                 target.pragma("synchronous", "OFF")
-                with target.backup("main", self._connection, "main") as copy:
+                copy = target.backup("main", self._connection, "main")
+                try:
                     while not copy.done:
                         copy.step(_COPY_PAGES)
                         on_step()
+                finally:
+                    # The error of a step that failed has no text. That of `finish` has.
+                    copy.finish()
         except apsw.Error as error:
-            _raise_ours(error)
+            raise_ours(error)
         finally:
             self.rollback()
 
@@ -412,7 +419,8 @@ def _not_text() -> StoreCorrupt:
     return StoreCorrupt("the database is damaged: a text in it is no text")
 
 
-def _raise_ours(error: apsw.Error) -> NoReturn:
+def raise_ours(error: apsw.Error) -> NoReturn:
+    """Raises the StoreError that an error of SQLite is."""
     sentence = f"SQLite: {error}"
     extended = getattr(error, "extendedresult", 0)
     if isinstance(error, apsw.IOError) and extended in _SYNC_ERRORS:
