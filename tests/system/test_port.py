@@ -15,6 +15,9 @@ from zsched import port as port_module
 from zsched.keys import Pair, new_pair
 from zsched.port import Arrived, Port
 
+# Many processes: the quick tests leave this to .ci/run.
+pytestmark = pytest.mark.slow
+
 DEADLINE_S = 10.0
 # How long nothing must come to be believed refused: a handshake on loopback takes some milliseconds.
 SILENCE_S = 0.5

@@ -15,6 +15,9 @@ import pytest
 from tests.system.process import ROOT
 from tests.system.session import Program, Scheduler, environment, until
 
+# Many processes: the quick tests leave this to .ci/run.
+pytestmark = pytest.mark.slow
+
 STRANGER = 2_002
 AS_STRANGER = ("setpriv", f"--reuid={STRANGER}", f"--regid={STRANGER}", "--clear-groups")
 

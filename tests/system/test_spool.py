@@ -15,6 +15,9 @@ from tests.system.process import WorkerProcess, gone
 from tests.system.stub import StubScheduler
 from zsched.protocol import Foreign, Held, Result
 
+# Many processes: the quick tests leave this to .ci/run.
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def scheduler() -> Iterator[StubScheduler]:
