@@ -229,6 +229,7 @@ def test_cancel_all_means_what_has_not_ended(cli: Cli) -> None:
     assert cli.good("list", "--status=running") == "job  status  submitted  owner  name\n"
 
 
+@pytest.mark.slow
 def test_many_jobs_are_submitted_cancelled_and_waited_for_in_few_lines(cli: Cli) -> None:
     """Ranges go from one command to the next, and a thousand jobs are no thousand lines."""
     blockers = cli.scheduler.submit(*["sleep 60"] * 8)
@@ -308,6 +309,7 @@ def test_workers_and_summary(cli: Cli) -> None:
 # run and logs.
 
 
+@pytest.mark.slow
 def test_run_shows_lines_as_they_come_and_ends_with_the_jobs_code(cli: Cli) -> None:
     with cli.start("run", COUNT) as process:
         assert process.stdout is not None
@@ -429,6 +431,7 @@ def test_logs_wait_for_a_run_that_is_not_there_yet(cli: Cli) -> None:
     assert (process.returncode, out, err) == (0, b"done\n", b"")
 
 
+@pytest.mark.slow
 def test_who_follows_or_waits_outlives_a_scheduler_that_is_killed_and_started_again(tmp_path: Path) -> None:
     with Scheduler(tmp_path) as scheduler, WorkerProcess(scheduler.url, tmp_path):
         cli = Cli(scheduler, tmp_path)
@@ -622,6 +625,7 @@ def up(tmp_path: Path) -> Iterator[Callable[..., Up]]:
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.slow
 def test_up_prints_the_url_when_all_is_ready_and_stops_all(up: Callable[..., Up], number: signal.Signals) -> None:
     started = up("--workers=2")
     assert started.ready() == f"{started.url}\n"
@@ -636,6 +640,7 @@ def test_up_prints_the_url_when_all_is_ready_and_stops_all(up: Callable[..., Up]
     assert started.run("list").returncode == 4
 
 
+@pytest.mark.slow
 def test_up_takes_no_identity_from_files_of_an_installed_worker(up: Callable[..., Up], tmp_path: Path) -> None:
     folder = tmp_path / "config" / "zsched"
     folder.mkdir(parents=True)
@@ -659,6 +664,7 @@ def test_up_takes_no_identity_from_files_of_an_installed_worker(up: Callable[...
     assert err.count(f"zsched.commands.worker: settings in effect from {worker}: none\n") == 2
 
 
+@pytest.mark.slow
 def test_a_second_ctrl_c_stops_the_jobs_too(up: Callable[..., Up]) -> None:
     started = up("--json")
     document = started.ready()
