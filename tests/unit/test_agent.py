@@ -315,6 +315,20 @@ def test_results_that_waited_for_their_database_are_told_when_it_comes_again() -
     d.says()
 
 
+def test_result_from_before_the_guard_read_of_another_database_is_not_that_of_its_run() -> None:
+    d = Dialogue((Held(1, "running"),), db="d1")
+    d.wait(0)
+    d.hear(registered(db="d2"))
+    d.guard(messages.Foreign("d2", (messages.ForeignRuns("d1", running=(1,)),)))
+    # This database has a run 1 too.
+    d.hear(run_frame(1, 1))
+    d.guard(messages.Began(1, 100, 5))
+    d.hear(registered("s2", db="d1", keep=(1,)))
+    d.sent()
+    d.guard(messages.Ended((result(1),)))
+    d.says()
+
+
 def test_a_run_that_is_handed_out_again_has_the_result_that_waited_for_its_database() -> None:
     d = Dialogue(db="d2")
     d.wait(0)
