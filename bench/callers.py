@@ -17,7 +17,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from bench.machine import facts
-from zsched import peer
+from zsched.security import peer
 
 
 def main() -> None:

@@ -21,12 +21,12 @@ import zmq
 
 from bench.machine import facts
 from zsched import protocol
-from zsched.dispatcher import Dispatcher
-from zsched.inbox import Inbox
-from zsched.loop import Loop, clock
-from zsched.model import JobSpec, RunStatus
-from zsched.port import Port
-from zsched.store.sqlite import open_reader, open_writer
+from zsched.model.types import JobSpec, RunStatus
+from zsched.scheduler.dispatcher import Dispatcher
+from zsched.scheduler.inbox import Inbox
+from zsched.scheduler.loop import Loop, clock
+from zsched.scheduler.port import Port
+from zsched.store.sqlite.engine import open_reader, open_writer
 from zsched.store.writer import Writer
 
 ROUNDS = 3

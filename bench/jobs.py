@@ -18,7 +18,7 @@ import time
 from pathlib import Path
 
 from bench.machine import facts
-from zsched.commands.cluster import Cluster, private
+from zsched.client.cluster import Cluster, private
 
 WARM_UP_JOBS = 1_000
 ROUNDS = 3
@@ -27,7 +27,11 @@ LOOK_S = 0.01
 # Faster than any machine runs jobs.
 JOBS_PER_S_MAX = 20_000
 TICK_S = 1 / os.sysconf("SC_CLK_TCK")
-MODULES = {"scheduler": "zsched.commands.scheduler", "guard": "zsched.commands.worker", "agent": "zsched.worker.link"}
+MODULES = {
+    "scheduler": "zsched.commands.scheduler",
+    "guard": "zsched.commands.worker",
+    "agent": "zsched.worker.agent.main",
+}
 
 
 def main() -> None:

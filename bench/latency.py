@@ -23,7 +23,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from bench.machine import facts
-from zsched.commands.cluster import Cluster, private
+from zsched.client.cluster import Cluster, private
 
 WARM_UP_JOBS = 50
 PAUSES_S = (0.0, 0.01)

@@ -18,11 +18,11 @@ from pathlib import Path
 
 from bench.machine import facts
 from zsched.protocol import RunOrder
-from zsched.worker import timeslice
-from zsched.worker.runs import Runs, wall_ms
-from zsched.worker.signals import Signals
-from zsched.worker.spawn import Spawner
-from zsched.worker.strays import Strays, become_subreaper
+from zsched.worker.guard import timeslice
+from zsched.worker.guard.runs import Runs, wall_ms
+from zsched.worker.guard.signals import Signals
+from zsched.worker.process.orphans import Strays, become_subreaper
+from zsched.worker.process.spawn import Spawner
 
 
 class Loop:

@@ -20,7 +20,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from bench.machine import facts
-from zsched.commands.cluster import Cluster, private
+from zsched.client.cluster import Cluster, private
 
 CONNECTIONS = (1, 2, 8, 32)
 BULK_JOBS = 10_000

@@ -26,7 +26,7 @@ from typing import Final
 from xml.etree import ElementTree
 
 from tests.system.process import children
-from zsched.worker.strays import become_subreaper
+from zsched.worker.process.orphans import become_subreaper
 
 ROOT: Final = Path(__file__).parents[1]
 # What the tests need of a checkout.
@@ -65,7 +65,7 @@ _REMOVALS: Final = (
         "a commit is not synced",
         "contract/test_power_cut.py::test_what_was_acked_is_in_the_database_after_a_power_cut"
         " contract/test_sqlite.py::test_a_commit_is_one_sync_of_the_wal",
-        ("store/sqlite.py", '("synchronous", "FULL")', '("synchronous", "NORMAL")'),
+        ("store/sqlite/engine.py", '("synchronous", "FULL")', '("synchronous", "NORMAL")'),
     ),
     removal(
         2,
@@ -90,7 +90,7 @@ _REMOVALS: Final = (
         6,
         "heartbeats of a turn that fails are not acked",
         "system/test_loop.py::test_a_heartbeat_is_acked_though_its_turn_fails",
-        ("loop.py", "        self._ack_unstored()\n", ""),
+        ("scheduler/loop.py", "        self._ack_unstored()\n", ""),
     ),
     removal(
         10,
@@ -98,7 +98,7 @@ _REMOVALS: Final = (
         "unit/test_dispatcher_outage.py::test_silence_is_judged_although_every_other_turn_fails"
         " unit/test_dispatcher_outage.py::test_a_rebooted_worker_gets_its_name_when_turns_have_failed",
         (
-            "dispatcher/hearing.py",
+            "scheduler/dispatcher/hearing.py",
             "        self._looked_ms += min(wait_ms, STORE_WAIT_MS_MAX)\n",
             "        for one in self._sessions:\n            one.heard_ms = self._looked_ms\n",
         ),
@@ -109,7 +109,7 @@ _REMOVALS: Final = (
         "unit/test_dispatcher_outage.py::test_a_worker_is_not_lost_when_all_it_says_comes_in_turns_that_fail"
         " unit/test_dispatcher_outage.py::test_a_worker_that_can_only_register_is_not_lost_when_that_cannot_be_stored",
         (
-            "dispatcher/session.py",
+            "scheduler/dispatcher/session.py",
             "        self.heard_ms, self.seen_ms = now.mono_ms, now.wall_ms\n",
             "        return\n",
         ),
@@ -119,14 +119,14 @@ _REMOVALS: Final = (
         "each heartbeat is written",
         "unit/test_dispatcher_outage.py::test_a_heartbeat_that_says_nothing_new_is_acked_without_a_write"
         " system/test_idle.py::test_an_idle_fleet_is_heard_and_writes_nothing",
-        ("dispatcher/core.py", "        stuck = []\n", "        stuck = []\n        self.store_seen()\n"),
+        ("scheduler/dispatcher/core.py", "        stuck = []\n", "        stuck = []\n        self.store_seen()\n"),
     ),
     removal(
         17,
         "a jump of the clock in a turn that fails is lost",
         "unit/test_dispatcher_outage.py::test_a_jump_of_the_clock_in_a_turn_that_fails_is_made_good_in_the_next",
         (
-            "dispatcher/core.py",
+            "scheduler/dispatcher/core.py",
             "        jump_ms = self._wall_ahead_ms - self._stored_wall_ahead_ms\n",
             "        jump_ms = self._wall_ahead_ms - self._stored_wall_ahead_ms\n        self._stored_wall_ahead_ms += jump_ms\n",
         ),
@@ -135,20 +135,28 @@ _REMOVALS: Final = (
         18,
         "waiting for the store is standing still",
         "unit/test_dispatcher_outage.py::test_waiting_for_a_locked_store_is_no_standing_still",
-        ("dispatcher/hearing.py", "        self._looked_ms += min(wait_ms, STORE_WAIT_MS_MAX)\n", "        return\n"),
+        (
+            "scheduler/dispatcher/hearing.py",
+            "        self._looked_ms += min(wait_ms, STORE_WAIT_MS_MAX)\n",
+            "        return\n",
+        ),
     ),
     removal(
         3,
         "a failed sync is an error like any other",
         "contract/test_sqlite.py::test_a_failed_sync_is_unsure_and_not_a_mere_error system/test_loop.py::test_a_failed_sync_ends_the_loop",
-        ("store/sqlite.py", "    if isinstance(error, apsw.IOError) and extended in _SYNC_ERRORS:", "    if False:"),
+        (
+            "store/sqlite/engine.py",
+            "    if isinstance(error, apsw.IOError) and extended in _SYNC_ERRORS:",
+            "    if False:",
+        ),
     ),
     removal(
         3,
         "a checkpoint is a part of the commit",
         "contract/test_sqlite.py::test_a_checkpoint_that_fails_takes_no_commit_back",
         (
-            "store/sqlite.py",
+            "store/sqlite/engine.py",
             'log.warning("the WAL can\'t be moved into the database: %s", error)',
             "raise_ours(error)",
         ),
@@ -159,7 +167,7 @@ _REMOVALS: Final = (
         "contract/test_runs.py::test_the_engine_itself_refuses_any_change_of_a_run_that_ended"
         " contract/test_runs.py::test_the_engine_allows_the_transitions_of_the_table_and_no_other",
         (
-            "store/schema/0001_start.sql",
+            "store/sqlite/schema/0001_start.sql",
             "WHEN OLD.status IN ('success', 'failed', 'cancelled') OR (OLD.status = 'pending' AND NEW.status = 'success')",
             "WHEN 0",
         ),
@@ -171,61 +179,61 @@ _REMOVALS: Final = (
         "unit/test_dispatcher_retries.py::test_a_job_that_may_start_only_once_is_pending_again_when_a_register_lacks_it"
         " unit/test_dispatcher_retries.py::test_a_job_that_may_start_only_once_is_pending_again_when_a_heartbeat_lacks_it"
         " system/test_once.py::test_a_job_that_never_started_runs_once_when_its_session_is_lost",
-        ("dispatcher/losses.py", "back = unstarted or not run.once", "back = not run.once"),
+        ("scheduler/dispatcher/losses.py", "back = unstarted or not run.once", "back = not run.once"),
     ),
     removal(
         7,
         "a register for another database proves that a run has not started",
         "unit/test_dispatcher_retries.py::test_a_register_of_a_new_guard_or_another_database_does_not_prove_that_a_run_never_started",
-        ("dispatcher/arrival.py", "now, knows=ours)", "now)"),
+        ("scheduler/dispatcher/arrival.py", "now, knows=ours)", "now)"),
     ),
     removal(
         7,
         "a full list proves that a run has not started",
         "unit/test_dispatcher_retries.py::test_a_list_that_is_full_does_not_prove_that_a_run_never_started",
-        ("dispatcher/arrival.py", "len(listed) < FRAME_LIST_MAX and ", ""),
+        ("scheduler/dispatcher/arrival.py", "len(listed) < FRAME_LIST_MAX and ", ""),
     ),
     removal(
         7,
         "a late register proves that a run has not started",
         "unit/test_dispatcher_retries.py::test_a_register_that_may_be_a_late_one_does_not_prove_that_a_run_never_started",
-        ("dispatcher/arrival.py", ' and session.sent_ms > 0 and session.worker.boot_id != ""', ""),
+        ("scheduler/dispatcher/arrival.py", ' and session.sent_ms > 0 and session.worker.boot_id != ""', ""),
     ),
     removal(
         7,
         "a run that has ended is unstarted when a later list lacks it",
         "unit/test_dispatcher_retries.py::test_a_run_that_was_listed_as_finished_is_not_unstarted_when_a_later_list_lacks_it",
-        ("dispatcher/arrival.py", "unstarted and run.run_id not in session.finished", "unstarted"),
+        ("scheduler/dispatcher/arrival.py", "unstarted and run.run_id not in session.finished", "unstarted"),
     ),
     removal(
         7,
         "a worker that leaves does not say what it holds",
         "unit/test_agent.py::test_the_goodbye_lists_all_that_is_held_but_what_never_starts",
-        ("worker/agent.py", 'reason="shutdown", runs=left', 'reason="shutdown"'),
+        ("worker/agent/agent.py", 'reason="shutdown", runs=left', 'reason="shutdown"'),
     ),
     removal(
         7,
         "two registers may have the same time",
         "unit/test_agent.py::test_each_register_has_a_later_time_than_the_one_before",
-        ("worker/agent.py", "max(now.mono_ms, self._sent_ms + 1)", "now.mono_ms"),
+        ("worker/agent/agent.py", "max(now.mono_ms, self._sent_ms + 1)", "now.mono_ms"),
     ),
     removal(
         15,
         "the WAL beside readers only grows",
         "contract/test_wal.py::test_wal_is_bounded_beside_readers_without_a_pause",
-        ("store/sqlite.py", "                emptied = self._restart_wal()\n", "                pass\n"),
+        ("store/sqlite/engine.py", "                emptied = self._restart_wal()\n", "                pass\n"),
     ),
     removal(
         15,
         "the WAL keeps the most that it ever took",
         "contract/test_wal.py::test_wal_gives_its_space_back_when_a_long_reader_has_left",
-        ("store/sqlite.py", '        self._connection.pragma("journal_size_limit", WAL_BYTES_KEPT)\n', ""),
+        ("store/sqlite/engine.py", '        self._connection.pragma("journal_size_limit", WAL_BYTES_KEPT)\n', ""),
     ),
     removal(
         16,
         "each commit waits for a reader that stays",
         "contract/test_wal.py::test_reader_that_stays_is_waited_for_once_in_a_while",
-        ("store/sqlite.py", "                self._restart_at_pages = self._wal_pages + CHECKPOINT_PAGES\n", ""),
+        ("store/sqlite/engine.py", "                self._restart_at_pages = self._wal_pages + CHECKPOINT_PAGES\n", ""),
     ),
     removal(
         16,
@@ -237,7 +245,7 @@ _REMOVALS: Final = (
         22,
         "a second restore gives ids out again",
         "system/test_database_file.py::test_second_restore_of_a_backup_gives_no_id_out_again",
-        ("backup.py", "patience_ms, copies.lineage(db))", "patience_ms)"),
+        ("maintenance/backup.py", "patience_ms, copies.lineage(db))", "patience_ms)"),
     ),
     removal(
         22,
@@ -249,7 +257,11 @@ _REMOVALS: Final = (
         22,
         "a rescue copy elsewhere is forgotten",
         "unit/test_backup.py::test_rescue_copy_elsewhere_stands_in_the_way_of_a_start_too",
-        ("backup.py", "                    (db.parent / path.name).symlink_to(path)\n", "                    pass\n"),
+        (
+            "maintenance/backup.py",
+            "                    (db.parent / path.name).symlink_to(path)\n",
+            "                    pass\n",
+        ),
     ),
     removal(
         22,
@@ -267,7 +279,7 @@ _REMOVALS: Final = (
         26,
         "what a guard says before it reads of another database is of the new one",
         "unit/test_agent.py::test_result_from_before_the_guard_read_of_another_database_is_not_that_of_its_run",
-        ("worker/agent.py", "        if self._changing and isinstance", "        if False and isinstance"),
+        ("worker/agent/agent.py", "        if self._changing and isinstance", "        if False and isinstance"),
     ),
     # --- what a job does to its worker ---
     removal(
@@ -287,7 +299,7 @@ _REMOVALS: Final = (
         12,
         "agents are stopped again and again",
         "system/test_stopped.py::test_job_that_stops_its_agents_ends_crash_limit",
-        ("worker/guard.py", "        if self._keeper.stopped_too_often:", "        if False:"),
+        ("worker/guard/guard.py", "        if self._keeper.stopped_too_often:", "        if False:"),
     ),
     removal(
         14,
@@ -295,7 +307,7 @@ _REMOVALS: Final = (
         "system/test_orphans.py::test_killed_up_leaves_no_process"
         " system/test_orphans.py::test_killed_up_ends_what_it_is_starting"
         " system/test_orphans.py::test_killed_demo_leaves_no_process",
-        ("worker/prctl.py", "    _prctl(_PR_SET_PDEATHSIG, signal)\n", ""),
+        ("host/prctl.py", "    _prctl(_PR_SET_PDEATHSIG, signal)\n", ""),
     ),
     removal(
         16,
@@ -303,7 +315,7 @@ _REMOVALS: Final = (
         "system/test_full_stderr.py::test_scheduler_serves_while_nobody_reads_its_log"
         " system/test_full_stderr.py::test_worker_runs_jobs_while_nobody_reads_its_log",
         (
-            "logs.py",
+            "host/logs.py",
             "            self._tell_lost()\n            self._put(line)\n",
             "            _write(self._descriptor, line)\n",
         ),
@@ -313,22 +325,26 @@ _REMOVALS: Final = (
         "lost log lines are not counted",
         "unit/test_logs.py::test_full_pipe_blocks_no_logger_and_lost_lines_are_counted"
         " unit/test_logs.py::test_lost_lines_are_counted_where_they_are_missing",
-        ("logs.py", "                self._lost += 1\n", ""),
+        ("host/logs.py", "                self._lost += 1\n", ""),
     ),
     # --- leases ---
     removal(
         6,
         "a run that is stopped gets no TERM",
         "system/test_lease.py::test_a_scheduler_that_is_gone",
-        ("worker/runs.py", "        self._signal(live, signal.SIGTERM)\n", ""),
+        ("worker/guard/runs.py", "        self._signal(live, signal.SIGTERM)\n", ""),
     ),
     removal(
         6,
         "a run that does not end gets no KILL",
         "system/test_lease.py::test_a_scheduler_that_is_gone",
-        ("worker/runs.py", "        if live.ended is None:\n            self._signal(live, signal.SIGKILL)\n\n", "\n"),
         (
-            "worker/runs.py",
+            "worker/guard/runs.py",
+            "        if live.ended is None:\n            self._signal(live, signal.SIGKILL)\n\n",
+            "\n",
+        ),
+        (
+            "worker/guard/runs.py",
             "            self._signal(live, signal.SIGKILL)\n            left = ",
             "            left = ",
         ),
@@ -337,27 +353,27 @@ _REMOVALS: Final = (
         6,
         "a job with a lease outlives its guard",
         "system/test_lease.py::test_they_die_with_the_guard_also_when_nobody_else_is_there_to_end_them",
-        ("worker/become.py", "    if guard:\n", "    if False:\n"),
+        ("worker/process/become.py", "    if guard:\n", "    if False:\n"),
     ),
     removal(
         6,
         "a job with a lease begins after its guard's end",
         "system/test_lease.py::test_a_job_whose_guard_ended_before_it_began_does_not_begin",
-        ("worker/become.py", "    if os.getppid() != guard:", "    if False:"),
+        ("worker/process/become.py", "    if os.getppid() != guard:", "    if False:"),
     ),
     # --- results ---
     removal(
         8,
         "a result that is appended is not synced",
         "contract/test_power_cut.py::test_a_result_that_was_told_is_in_the_spool_after_a_power_cut",
-        ("worker/journal.py", "        os.fdatasync(self._fd)\n", ""),
+        ("worker/guard/journal.py", "        os.fdatasync(self._fd)\n", ""),
     ),
     removal(
         26,
         "a scheduler on another database ends what workers run",
         "system/test_foreign.py::test_jobs_survive_a_scheduler_on_an_empty_database",
         (
-            "dispatcher/foreign.py",
+            "scheduler/dispatcher/foreign.py",
             "if held.db in decided.union(store.predecessors()))",
             "if held.running or held.db in decided)",
         ),
@@ -367,26 +383,26 @@ _REMOVALS: Final = (
         "a worker with foreign runs gets work before a decision",
         "system/test_foreign.py::test_jobs_survive_a_scheduler_on_an_empty_database"
         " unit/test_dispatcher_foreign.py::test_foreign_runs_are_neither_kept_nor_killed_and_their_worker_gets_nothing",
-        ("dispatcher/placement.py", "        and not session.withheld\n", ""),
+        ("scheduler/dispatcher/placement.py", "        and not session.withheld\n", ""),
     ),
     removal(
         26,
         "foreign runs have the keys of their numbers",
         "sim/test_guard.py::test_a_foreign_run_and_one_with_the_same_number_have_their_own_results",
-        ("worker/foreign.py", "        self._runs.rename(live)\n", ""),
+        ("worker/guard/foreign.py", "        self._runs.rename(live)\n", ""),
     ),
     removal(
         26,
         "results of foreign runs are not written",
         "system/test_foreign.py::test_results_wait_for_the_database_that_comes_back",
-        ("worker/foreign.py", "self._spool.add_other(db, holding.unwritten)", "pass"),
+        ("worker/guard/foreign.py", "self._spool.add_other(db, holding.unwritten)", "pass"),
     ),
     removal(
         26,
         "results of foreign runs are not synced",
         "unit/test_spool.py::test_a_result_that_was_added_for_another_database_is_synced",
         (
-            "worker/journal.py",
+            "worker/guard/journal.py",
             'b"".join(map(_record, bodies)))\n                os.fdatasync(fd)\n',
             'b"".join(map(_record, bodies)))\n',
         ),
@@ -395,50 +411,54 @@ _REMOVALS: Final = (
         26,
         "what the guard said before a change of the database counts",
         "unit/test_agent_foreign.py::test_what_the_guard_said_before_it_knew_of_the_change_is_not_about_new_runs",
-        ("worker/agent.py", "if self._changing and isinstance(message, messages.OF_RUNS):", "if False:"),
+        ("worker/agent/agent.py", "if self._changing and isinstance(message, messages.OF_RUNS):", "if False:"),
     ),
     removal(
         6,
         "a discarded run that is ending counts as gone",
         "unit/test_dispatcher_foreign.py::test_a_discarded_run_that_is_ending_is_held_until_it_is_gone",
-        ("dispatcher/foreign.py", "(*held.running, *held.ending)]", "held.running]"),
+        ("scheduler/dispatcher/foreign.py", "(*held.running, *held.ending)]", "held.running]"),
     ),
     removal(
         5,
         "a discarded run is pending again under its own id",
         "unit/test_dispatcher_foreign.py::test_a_discarded_run_of_the_old_database_is_lost_and_never_pending_again",
-        ("dispatcher/arrival.py", "        store.start(RunId(run_id), session.name, now.wall_ms)\n", "        pass\n"),
+        (
+            "scheduler/dispatcher/arrival.py",
+            "        store.start(RunId(run_id), session.name, now.wall_ms)\n",
+            "        pass\n",
+        ),
     ),
     removal(
         26,
         "runs of a predecessor are asked about",
         "system/test_foreign.py::test_a_restored_database_ends_the_runs_of_its_predecessor_first"
         " unit/test_dispatcher_foreign.py::test_a_predecessors_runs_are_discarded_before_anything_is_dispatched",
-        ("dispatcher/foreign.py", "decided.union(store.predecessors())", "decided"),
+        ("scheduler/dispatcher/foreign.py", "decided.union(store.predecessors())", "decided"),
     ),
     removal(
         8,
         "a new file of the spool is not synced",
         "contract/test_power_cut.py::test_a_result_that_was_told_is_in_the_spool_after_a_power_cut",
-        ("worker/journal.py", "            os.fsync(fd)\n", ""),
+        ("worker/guard/journal.py", "            os.fsync(fd)\n", ""),
     ),
     removal(
         8,
         "a new file's name is not synced",
         "contract/test_power_cut.py::test_a_result_that_was_told_is_in_the_spool_after_a_power_cut",
-        ("worker/journal.py", "            sync_folder(self._folder)\n", ""),
+        ("worker/guard/journal.py", "            sync_folder(self._folder)\n", ""),
     ),
     removal(
         8,
         "a new folder's name is not synced",
         "unit/test_spool.py::test_folders_that_are_made_are_there_after_a_power_cut",
-        ("files.py", "        return\n    sync_folder(folder.parent)\n", "        return\n"),
+        ("host/files.py", "        return\n    sync_folder(folder.parent)\n", "        return\n"),
     ),
     removal(
         8,
         "a result that was told is forgotten at the next start",
         "system/test_spool.py::test_results_outlive_guard_and_agent_while_no_scheduler_answers",
-        ("worker/spool.py", "        self._results = read | self._results\n", ""),
+        ("worker/guard/spool.py", "        self._results = read | self._results\n", ""),
     ),
     # --- the ends of programs ---
     removal(
@@ -451,7 +471,7 @@ _REMOVALS: Final = (
         11,
         "an agent that stands still is kept",
         "system/test_guard.py::test_an_agent_that_is_stopped_is_replaced_and_the_jobs_are_kept",
-        ("worker/keeper.py", "if self._patience is None or not self._patience.over(mono_ms):", "if True:"),
+        ("worker/guard/supervisor.py", "if self._patience is None or not self._patience.over(mono_ms):", "if True:"),
     ),
     removal(
         11,
@@ -459,7 +479,7 @@ _REMOVALS: Final = (
         "system/test_guard.py::"
         "test_what_waits_when_the_agent_dies_is_not_started_for_an_agent_that_does_not_know_of_it",
         (
-            "worker/guard.py",
+            "worker/guard/guard.py",
             "self._on_messages(self._keeper.on_exit(_mono_ms(), again))\n        self._backlog.withdraw()",
             "self._on_messages(self._keeper.on_exit(_mono_ms(), again))",
         ),
@@ -469,53 +489,53 @@ _REMOVALS: Final = (
         "a process without a mark is nobody's",
         "system/test_guard.py::test_of_the_processes_without_a_mark_those_of_the_group_go",
         (
-            "worker/runs.py",
+            "worker/guard/runs.py",
             "            else:\n                self._signal(live, signal.SIGKILL)\n            os.waitpid",
             "            os.waitpid",
         ),
-        ("worker/strays.py", "            run = of_session.get(_session(pid))", "            run = None"),
+        ("worker/process/orphans.py", "            run = of_session.get(_session(pid))", "            run = None"),
     ),
     removal(
         14,
         "the mark of a run is its number",
         "system/test_guard.py::test_process_that_forges_its_mark_does_not_outlive_its_run",
-        ("worker/spawn.py", "mark = os.urandom(_MARK_BYTES).hex()", "mark = str(order.run)"),
+        ("worker/process/spawn.py", "mark = os.urandom(_MARK_BYTES).hex()", "mark = str(order.run)"),
     ),
     removal(
         14,
         "a forged mark is as good as none",
         "system/test_guard.py::test_process_that_forges_its_mark_does_not_outlive_its_run",
-        ("worker/strays.py", "run is None and mark is None and living", "run is None and living"),
+        ("worker/process/orphans.py", "run is None and mark is None and living", "run is None and living"),
     ),
     removal(
         14,
         "strays are not looked for",
         "system/test_guard.py::test_a_daemon_of_a_run_goes_and_that_of_another_stays",
-        ("worker/strays.py", "        listed = self._listed()\n", "        return []\n"),
+        ("worker/process/orphans.py", "        listed = self._listed()\n", "        return []\n"),
     ),
     removal(
         14,
         "the guard is no subreaper",
         "system/test_guard.py::test_nothing_is_left_of_a_run_and_nothing_delays_its_end",
-        ("worker/guard.py", "        become_subreaper()\n", ""),
+        ("worker/guard/guard.py", "        become_subreaper()\n", ""),
     ),
     removal(
         14,
         "nothing is swept before the start",
         "system/test_guard.py::test_what_an_earlier_start_left_is_swept_before_registering",
-        ("worker/guard.py", "left = sweep(state.spool_id)", "left = 0"),
+        ("worker/guard/guard.py", "left = sweep(state.spool_id)", "left = 0"),
     ),
     removal(
         14,
         "an agent without its guard sweeps nothing",
         "system/test_guard.py::test_the_death_of_the_guard_ends_all_its_processes",
-        ("worker/link.py", "killed = sweep(self._hello.spool_id)", "killed = 0"),
+        ("worker/agent/main.py", "killed = sweep(self._hello.spool_id)", "killed = 0"),
     ),
     removal(
         14,
         "the outputs of a run that ended stay open",
         "system/test_guard.py::test_after_many_runs_no_descriptor_and_no_zombie_is_left",
-        ("worker/runs.py", "        os.close(stream.fd)\n", ""),
+        ("worker/guard/runs.py", "        os.close(stream.fd)\n", ""),
     ),
     # --- bounds ---
     removal(
@@ -528,13 +548,13 @@ _REMOVALS: Final = (
         15,
         "an array of jobs has no bound",
         "unit/test_rest_jobs.py::test_an_array_has_at_most_ten_thousand_jobs",
-        ("limits.py", "JOBS_PER_SUBMIT_MAX = 10_000", "JOBS_PER_SUBMIT_MAX = 1_000_000"),
+        ("model/limits.py", "JOBS_PER_SUBMIT_MAX = 10_000", "JOBS_PER_SUBMIT_MAX = 1_000_000"),
     ),
     removal(
         15,
         "a frame has no bound",
         "system/test_loop.py::test_a_frame_too_large_costs_its_sender_the_connection_and_nobody_else",
-        ("port.py", "        router.setsockopt(zmq.MAXMSGSIZE, FRAME_FROM_WORKER_BYTES_MAX)\n", ""),
+        ("scheduler/port.py", "        router.setsockopt(zmq.MAXMSGSIZE, FRAME_FROM_WORKER_BYTES_MAX)\n", ""),
     ),
     removal(
         15,
@@ -550,32 +570,36 @@ _REMOVALS: Final = (
         15,
         "any number of frames waits unread",
         "system/test_loop.py::test_a_peer_that_talks_faster_than_it_is_listened_to_has_to_wait",
-        ("port.py", "zmq.RCVHWM, UNREAD_FRAMES_MAX", "zmq.RCVHWM, 0"),
+        ("scheduler/port.py", "zmq.RCVHWM, UNREAD_FRAMES_MAX", "zmq.RCVHWM, 0"),
     ),
     removal(
         15,
         "any number of strangers may be in a handshake",
         "system/test_port_crowd.py::test_silent_connections_are_bounded unit/test_connections.py::test_unheard_connections_are_bounded",
-        ("connections.py", "self._unheard_count > UNHEARD_CONNECTIONS_MAX or ", ""),
+        ("scheduler/connections.py", "self._unheard_count > UNHEARD_CONNECTIONS_MAX or ", ""),
     ),
     removal(
         15,
         "a key may have any number of connections",
         "unit/test_connections.py::test_connections_of_one_key_are_bounded_and_the_newest_stay",
-        ("connections.py", "excess = list(same.values())[:-CONNECTIONS_PER_KEY_MAX]", "excess: list[Connection] = []"),
+        (
+            "scheduler/connections.py",
+            "excess = list(same.values())[:-CONNECTIONS_PER_KEY_MAX]",
+            "excess: list[Connection] = []",
+        ),
     ),
     removal(
         15,
         "a key may connect as often as it likes",
         "system/test_port_crowd.py::test_connections_of_one_key_are_bounded",
-        ("port.py", "elif not self._handshakes.take(key.decode(), _mono_ms()):", "elif False:"),
+        ("scheduler/port.py", "elif not self._handshakes.take(key.decode(), _mono_ms()):", "elif False:"),
     ),
     removal(
         15,
         "a connection is ended by its descriptor's number alone",
         "system/test_port_crowd.py::test_descriptor_that_was_reused_is_left_alone",
         (
-            "connections.py",
+            "scheduler/connections.py",
             "            if _cookie(one) == connection.identity.cookie:\n                one.shutdown",
             "            if True:\n                one.shutdown",
         ),
@@ -584,7 +608,11 @@ _REMOVALS: Final = (
         15,
         "connections of workers leave no files for REST",
         "unit/test_shares.py::test_open_files_are_left_for_everything_else",
-        ("shares.py", "max(files_max - FILES_RESERVED, min(files_max // _WORKERS_PART, left // 2))", "files_max"),
+        (
+            "scheduler/shares.py",
+            "max(files_max - FILES_RESERVED, min(files_max // _WORKERS_PART, left // 2))",
+            "files_max",
+        ),
     ),
     removal(
         15,
@@ -596,44 +624,52 @@ _REMOVALS: Final = (
         15,
         "workers without a place come again and again",
         "system/test_few_files.py::test_workers_leave_files_for_rest",
-        ("connections.py", "            listeners.hold(one, self._holding)", "            pass"),
+        ("scheduler/connections.py", "            listeners.hold(one, self._holding)", "            pass"),
     ),
     removal(
         15,
         "a worker leaves an event with each stale result",
         "unit/test_dispatcher_churn.py::test_frames_with_stale_results_are_bounded_and_none_is_acked_without_an_event",
-        ("dispatcher/core.py", "        if self._stale_frames.take(session.name, now.mono_ms):", "        if True:"),
+        (
+            "scheduler/dispatcher/core.py",
+            "        if self._stale_frames.take(session.name, now.mono_ms):",
+            "        if True:",
+        ),
     ),
     removal(
         15,
         "a worker registers as often as it likes",
         "unit/test_dispatcher_churn.py::test_registers_of_one_name_are_bounded",
-        ("dispatcher/core.py", "        if not self._registers.take(name, now.mono_ms):", "        if False:"),
+        (
+            "scheduler/dispatcher/core.py",
+            "        if not self._registers.take(name, now.mono_ms):",
+            "        if False:",
+        ),
     ),
     removal(
         15,
         "a worker that gives back all it gets is given more at once",
         "unit/test_dispatcher_churn.py::test_worker_that_gives_back_all_it_gets_is_paused",
-        ("dispatcher/placement.py", "session.paused_until_ms <= now.mono_ms", "True"),
+        ("scheduler/dispatcher/placement.py", "session.paused_until_ms <= now.mono_ms", "True"),
     ),
     removal(
         15,
         "frames with many runs wait without bound",
         "system/test_loop.py::test_frames_that_wait_for_their_turn_are_bounded_by_what_they_cost",
-        ("loop.py", " and self._entries < TURN_ENTRIES_MAX", ""),
+        ("scheduler/loop.py", " and self._entries < TURN_ENTRIES_MAX", ""),
     ),
     removal(
         25,
         "the workers' port is open to other hosts before one has a key",
         "system/test_outward.py::test_worker_of_this_host_does_not_open_the_port",
-        ("listeners.py", "        return LOOPBACK\n", "        return EVERYWHERE\n"),
+        ("scheduler/listeners.py", "        return LOOPBACK\n", "        return EVERYWHERE\n"),
     ),
     removal(
         25,
         "any key replaces that of a worker who is away",
         "unit/test_dispatcher_access.py::test_key_of_an_absent_worker_is_replaced_by_origin",
         (
-            "dispatcher/access.py",
+            "scheduler/dispatcher/access.py",
             "    if before is not None and before.origin not in _REPLACES[command.origin]:",
             "    if False:",
         ),
@@ -648,44 +684,48 @@ _REMOVALS: Final = (
         25,
         "a caller that knows a public key changes its bound of slots",
         "unit/test_rest_workers.py::test_token_that_did_not_bind_a_key_changes_no_bound_of_it",
-        ("dispatcher/access.py", " and _may_limit(command.caller, known):", ":"),
+        ("scheduler/dispatcher/access.py", " and _may_limit(command.caller, known):", ":"),
     ),
     removal(
         25,
         "access files go into a folder in which others can write",
         "unit/test_rotation.py::test_folder_that_others_can_write_in_gets_no_access_file",
-        ("rotation.py", "        files.demand_unwritable(folder)\n", ""),
+        ("maintenance/rotation.py", "        files.demand_unwritable(folder)\n", ""),
     ),
     removal(
         25,
         "a client follows another user's link to a token",
         "unit/test_client.py::test_token_file_by_the_link_of_another_user_where_everybody_may_write_is_refused",
-        ("wire.py", "    _demand_no_strange_link(path)\n", ""),
+        ("client/http.py", "    _demand_no_strange_link(path)\n", ""),
     ),
     removal(
         25,
         "a worker over REST takes the name of one on ZeroMQ",
         "unit/test_dispatcher_access.py::test_rest_worker_gets_no_name_that_has_a_key",
-        ("dispatcher/polling.py", "    if store.access.key_of(command.worker_id) is not None:", "    if False:"),
+        (
+            "scheduler/dispatcher/polling.py",
+            "    if store.access.key_of(command.worker_id) is not None:",
+            "    if False:",
+        ),
     ),
     removal(
         15,
         "any number of workers has a session",
         "unit/test_dispatcher_sessions.py::test_a_worker_too_many_waits_and_those_there_go_on",
-        ("dispatcher/core.py", "if old is None and len(self._sessions) >= SESSIONS_MAX:", "if False:"),
+        ("scheduler/dispatcher/core.py", "if old is None and len(self._sessions) >= SESSIONS_MAX:", "if False:"),
     ),
     removal(
         15,
         "all output is kept in memory",
         "system/test_guard.py::test_of_long_output_the_ends_are_kept_and_the_rest_is_counted",
-        ("worker/capture.py", "while self._tail_bytes - len(self._tail[0]) >= self._tail_max:", "while False:"),
+        ("worker/process/capture.py", "while self._tail_bytes - len(self._tail[0]) >= self._tail_max:", "while False:"),
     ),
     removal(
         15,
         "a worker's output is stored as long as it comes",
         "unit/test_dispatcher_runs.py::test_output_is_cut_to_the_bound_whatever_a_worker_sends",
         (
-            "dispatcher/orders.py",
+            "scheduler/dispatcher/orders.py",
             "    half = OUTPUT_BYTES_MAX // 2\n",
             "    return Stream(head=output.head, tail=output.tail, total=output.total)\n",
         ),
@@ -694,32 +734,32 @@ _REMOVALS: Final = (
         15,
         "any number of runs is watched",
         "unit/test_live.py::test_the_run_looked_at_longest_ago_makes_room",
-        ("live.py", "if len(self._runs) > WATCHED_RUNS_MAX:", "if False:"),
+        ("scheduler/live.py", "if len(self._runs) > WATCHED_RUNS_MAX:", "if False:"),
     ),
     removal(
         15,
         "the file of the spool only grows",
         "unit/test_spool.py::test_a_file_in_which_something_is_held_is_at_most_twice_as_long_and_some",
-        ("worker/spool.py", " or self._journal.size > 2 * self._held_bytes + SLACK_BYTES", ""),
+        ("worker/guard/spool.py", " or self._journal.size > 2 * self._held_bytes + SLACK_BYTES", ""),
     ),
     removal(
         15,
         "the WAL only grows",
         "contract/test_sqlite.py::test_the_wal_is_moved_into_the_database_and_does_not_grow_for_ever",
-        ("store/sqlite.py", "        if self._wal_pages >= CHECKPOINT_PAGES:", "        if False:"),
+        ("store/sqlite/engine.py", "        if self._wal_pages >= CHECKPOINT_PAGES:", "        if False:"),
     ),
     removal(
         15,
         "a crowd keeps others out",
         "system/test_crowd.py::test_a_crowd_that_says_too_little_keeps_nobody_out_and_the_eldest_go",
-        ("api/crowd.py", "            if excess > 0:", "            if False:"),
+        ("api/http/crowd.py", "            if excess > 0:", "            if False:"),
     ),
     removal(
         15,
         "a crowd over TCP counts for the socket",
         "system/test_crowd.py::test_crowd_over_tcp_takes_no_place_of_the_socket",
         (
-            "api/crowd.py",
+            "api/http/crowd.py",
             "            excess = len(ours) - self._room(by_socket)",
             "            excess = len(self._all()) - self._room(by_socket)",
         ),
@@ -728,39 +768,43 @@ _REMOVALS: Final = (
         15,
         "requests sent ahead are read at once",
         "system/test_server.py::test_requests_sent_ahead_wait_unread",
-        ("api/server.py", "Ahead(adjustments) if self.requests else Parser(adjustments)", "Parser(adjustments)"),
+        ("api/http/server.py", "Ahead(adjustments) if self.requests else Parser(adjustments)", "Parser(adjustments)"),
     ),
     removal(
         15,
         "each request that waits for a thread has a line in the log",
         "system/test_server.py::test_requests_sent_ahead_wait_unread",
-        ("api/server.py", 'logging.getLogger("waitress.queue").setLevel(logging.ERROR)', "pass"),
+        ("api/http/server.py", 'logging.getLogger("waitress.queue").setLevel(logging.ERROR)', "pass"),
     ),
     removal(
         15,
         "unfinished bodies have no bound",
         "system/test_crowd.py::test_unfinished_bodies_cost_a_bounded_amount_together"
         " system/test_crowd.py::test_requests_that_wait_for_a_thread_count_and_the_served_one_goes_on",
-        ("api/crowd.py", "_excess(held, costs, UNFINISHED_BYTES_MAX)", "()"),
+        ("api/http/crowd.py", "_excess(held, costs, UNFINISHED_BYTES_MAX)", "()"),
     ),
     removal(
         15,
         "a body has any number of chunks",
         "system/test_server.py::test_body_of_too_many_chunks_is_refused_before_its_end",
-        ("api/received.py", "            if self._lines > CHUNKS_MAX + len(self.buf) // KIB:", "            if False:"),
+        (
+            "api/http/received.py",
+            "            if self._lines > CHUNKS_MAX + len(self.buf) // KIB:",
+            "            if False:",
+        ),
     ),
     removal(
         15,
         "a large body goes by a temporary file",
         "system/test_server.py::test_large_bodies_take_no_descriptors",
-        ("api/parser.py", "            self.body_rcv.buf = Body()", "            pass"),
+        ("api/http/parser.py", "            self.body_rcv.buf = Body()", "            pass"),
     ),
     removal(
         15,
         "answers that nobody takes have no bound",
         "system/test_crowd.py::test_answers_that_nobody_takes_cost_a_bounded_amount_together"
         " system/test_crowd.py::test_who_owes_the_most_for_the_longest_time_goes_first",
-        ("api/crowd.py", "_excess(owed, costs, UNSENT_BYTES_MAX)", "()"),
+        ("api/http/crowd.py", "_excess(owed, costs, UNSENT_BYTES_MAX)", "()"),
     ),
     removal(
         15,
@@ -812,7 +856,7 @@ _REMOVALS: Final = (
         15,
         "a request may come by drops for ever",
         "system/test_crowd.py::test_a_request_that_comes_by_drops_is_cut_off_when_its_time_is_over",
-        ("api/crowd.py", "    return REQUEST_S if one.begun else IDLE_CONNECTION_S", "    return 1e9"),
+        ("api/http/crowd.py", "    return REQUEST_S if one.begun else IDLE_CONNECTION_S", "    return 1e9"),
     ),
     # --- back-pressure ---
     removal(
@@ -826,7 +870,7 @@ _REMOVALS: Final = (
         "the cap is asked only before the turn",
         "unit/test_rest_methods.py::test_a_submit_beyond_the_pending_runs_allowed_is_429_and_stores_nothing",
         (
-            "dispatcher/core.py",
+            "scheduler/dispatcher/core.py",
             "        if self._store.pending_tasks() + len(command.specs) > self._pending_max:",
             "        if False:",
         ),
@@ -841,32 +885,32 @@ _REMOVALS: Final = (
         16,
         "one turn does all that has come",
         "system/test_loop.py::test_a_turn_that_has_changed_enough_leaves_what_has_come_to_later_ones",
-        ("loop.py", "self._store.rows_changed >= TURN_ROWS_MAX or ", ""),
+        ("scheduler/loop.py", "self._store.rows_changed >= TURN_ROWS_MAX or ", ""),
     ),
     removal(
         16,
         "one turn reads all that the frames of it ask for",
         "system/test_loop.py::test_runs_that_frames_make_a_turn_read_are_bounded",
-        ("loop.py", " or self._store.held_read >= TURN_HELD_MAX", ""),
+        ("scheduler/loop.py", " or self._store.held_read >= TURN_HELD_MAX", ""),
     ),
     removal(
         16,
         "one turn hands out any number of bytes",
         "unit/test_dispatcher_churn.py::test_one_turn_hands_out_a_bounded_number_of_bytes_and_the_next_comes_at_once",
-        ("dispatcher/placement.py", "return size < CLAIM_BYTES_MAX", "return True"),
+        ("scheduler/dispatcher/placement.py", "return size < CLAIM_BYTES_MAX", "return True"),
     ),
     removal(
         15,
         "a message of many parts may be of any length",
         "system/test_port_hostile.py::test_message_that_never_ends_costs_the_connection"
         " unit/test_connections.py::test_connection_that_brings_much_and_no_frame_is_cut",
-        ("connections.py", "<= UNREAD_BYTES_MAX", ">= 0"),
+        ("scheduler/connections.py", "<= UNREAD_BYTES_MAX", ">= 0"),
     ),
     removal(
         15,
         "frames wait for a worker, however long they are",
         "system/test_port_hostile.py::test_frames_that_wait_for_a_worker_are_bounded_by_their_bytes",
-        ("port.py", "        if not self._monitor.may_send(peer):", "        if False:"),
+        ("scheduler/port.py", "        if not self._monitor.may_send(peer):", "        if False:"),
     ),
     removal(
         15,
@@ -878,9 +922,13 @@ _REMOVALS: Final = (
         16,
         "commands are done before frames",
         "system/test_loop.py::test_a_turn_that_has_changed_enough_leaves_what_has_come_to_later_ones",
-        ("loop.py", "            self._handle_frames(now)\n            for command", "            for command"),
         (
-            "loop.py",
+            "scheduler/loop.py",
+            "            self._handle_frames(now)\n            for command",
+            "            for command",
+        ),
+        (
+            "scheduler/loop.py",
             "            self._next_tick_ms = self._dispatcher.on_tick(",
             "            self._handle_frames(now)\n            self._next_tick_ms = self._dispatcher.on_tick(",
         ),
@@ -891,33 +939,33 @@ _REMOVALS: Final = (
         "several on probation are each to blame",
         "unit/test_dispatcher_blame.py::test_several_on_probation_are_not_blamed_and_are_tried_in_half_the_number"
         " unit/test_dispatcher_blame.py::test_a_poison_among_many_is_found_after_few_deaths_and_none_of_them_pays",
-        ("dispatcher/losses.py", "group == 1 if run.probation", "True if run.probation"),
+        ("scheduler/dispatcher/losses.py", "group == 1 if run.probation", "True if run.probation"),
     ),
     removal(
         12,
         "suspects that died together are tried together",
         "unit/test_dispatcher_blame.py::test_a_pair_is_told_apart_one_by_one",
-        ("dispatcher/losses.py", "(group // 2).bit_length()", "group.bit_length()"),
+        ("scheduler/dispatcher/losses.py", "(group // 2).bit_length()", "group.bit_length()"),
     ),
     removal(
         12,
         "a worker takes as many suspects as it can",
         "unit/test_dispatcher_blame.py::test_the_number_on_probation_doubles_each_time_a_worker_outlives_it"
         " unit/test_dispatcher_blame.py::test_a_new_start_of_a_worker_begins_with_one_again",
-        ("dispatcher/placement.py", ", 1 + session.survived)", ")"),
+        ("scheduler/dispatcher/placement.py", ", 1 + session.survived)", ")"),
     ),
     removal(
         12,
         "a worker takes one suspect at a time",
         "unit/test_dispatcher_blame.py::test_the_number_on_probation_doubles_each_time_a_worker_outlives_it"
         " unit/test_dispatcher_blame.py::test_a_suspect_that_ends_by_itself_makes_room_for_two",
-        ("dispatcher/losses.py", "        session.survived += 1\n", ""),
+        ("scheduler/dispatcher/losses.py", "        session.survived += 1\n", ""),
     ),
     removal(
         12,
         "a turn that was given up has survivors",
         "unit/test_dispatcher_blame.py::test_a_turn_that_was_given_up_counts_no_survivor",
-        ("dispatcher/session.py", "            session.survived = 0\n", ""),
+        ("scheduler/dispatcher/session.py", "            session.survived = 0\n", ""),
     ),
     removal(
         12,
@@ -931,7 +979,7 @@ _REMOVALS: Final = (
         "an announcement of a turn that was given up counts",
         "unit/test_dispatcher_blame.py::test_an_announced_end_of_a_turn_that_was_given_up_is_heard_again",
         (
-            "dispatcher/session.py",
+            "scheduler/dispatcher/session.py",
             "            session.worker = replace(session.worker, leaving_ms=None)\n",
             "            pass\n",
         ),
@@ -941,7 +989,7 @@ _REMOVALS: Final = (
         "an agent that starts anew takes the announced end back",
         "unit/test_dispatcher_blame.py::test_an_agent_that_starts_anew_announces_the_end_of_its_worker_again",
         (
-            "dispatcher/core.py",
+            "scheduler/dispatcher/core.py",
             "open(session)\n        if frame.leaving:\n",
             "open(session)\n        if False:\n",
         ),
@@ -951,7 +999,7 @@ _REMOVALS: Final = (
         "a worker does not announce its end",
         "unit/test_agent.py::test_the_end_is_announced_at_once_and_in_each_heartbeat_and_register"
         " system/test_recovery.py::test_a_worker_that_is_killed_after_sigterm_blames_nobody",
-        ("worker/agent.py", "                self._stopping = True\n", "                pass\n"),
+        ("worker/agent/agent.py", "                self._stopping = True\n", "                pass\n"),
     ),
     # --- clocks ---
     removal(
@@ -959,7 +1007,7 @@ _REMOVALS: Final = (
         "a jump of the wall clock is ignored",
         "unit/test_dispatcher_clock.py::test_a_day_forward_ends_no_run_before_its_time"
         " unit/test_dispatcher_clock.py::test_a_day_back_holds_back_no_run_for_longer",
-        ("dispatcher/core.py", "            self._store.shift(jump_ms, now.wall_ms)\n", "            pass\n"),
+        ("scheduler/dispatcher/core.py", "            self._store.shift(jump_ms, now.wall_ms)\n", "            pass\n"),
     ),
     removal(
         17,
@@ -972,12 +1020,12 @@ _REMOVALS: Final = (
         "silence is judged by the wall clock",
         "unit/test_dispatcher_sessions.py::test_the_wall_clock_decides_no_liveness",
         (
-            "dispatcher/core.py",
+            "scheduler/dispatcher/core.py",
             "        self._scolded: dict[tuple[bytes, str], int] = {}\n",
             "        self._scolded: dict[tuple[bytes, str], int] = {}\n        self._first_ms = now.wall_ms - now.mono_ms\n",
         ),
         (
-            "dispatcher/core.py",
+            "scheduler/dispatcher/core.py",
             "self._sessions.silent(now.mono_ms, ",
             "self._sessions.silent(now.wall_ms - self._first_ms, ",
         ),
@@ -986,7 +1034,7 @@ _REMOVALS: Final = (
         17,
         "a worker's clock stands while its host is suspended",
         "unit/test_worker_clock.py::test_it_is_the_one_that_counts_the_time_of_a_suspended_host",
-        ("worker/clock.py", "time.clock_gettime_ns(time.CLOCK_BOOTTIME)", "time.monotonic_ns()"),
+        ("host/clock.py", "time.clock_gettime_ns(time.CLOCK_BOOTTIME)", "time.monotonic_ns()"),
     ),
     # --- schedules that were stopped ---
     removal(
@@ -1008,7 +1056,7 @@ _REMOVALS: Final = (
         "an edit sets the next fire of a paused job",
         "unit/test_dispatcher_schedules.py::test_a_changed_schedule_of_a_paused_job_fires_only_after_its_resume",
         (
-            "dispatcher/recurrence.py",
+            "scheduler/dispatcher/recurrence.py",
             "edited.schedule != job.schedule and job.paused_ms is None",
             "edited.schedule != job.schedule",
         ),
@@ -1018,7 +1066,11 @@ _REMOVALS: Final = (
         "a schedule ends while its last fire is live",
         "unit/test_dispatcher_schedules.py::test_a_schedule_is_not_ended_while_its_last_fire_is_live"
         " unit/test_rest_schedules.py::test_a_live_job_is_ended_only_with_cancel",
-        ("dispatcher/recurrence.py", "if not command.cancel and store.last_fire_lives(job.job_id):", "if False:"),
+        (
+            "scheduler/dispatcher/recurrence.py",
+            "if not command.cancel and store.last_fire_lives(job.job_id):",
+            "if False:",
+        ),
     ),
     removal(
         13,
@@ -1026,7 +1078,7 @@ _REMOVALS: Final = (
         "contract/test_schedules.py::test_an_ended_job_has_the_status_of_its_last_fire_and_is_cancelled_without_one"
         " unit/test_rest_schedules.py::test_an_ended_job_stays_visible_and_its_status_is_cancelled_when_it_never_fired",
         (
-            "store/schema/0009_schedules.sql",
+            "store/sqlite/schema/0009_schedules.sql",
             "WHEN ended_ms IS NOT NULL THEN 'cancelled'",
             "WHEN ended_ms IS NOT NULL THEN 'pending'",
         ),
@@ -1035,7 +1087,7 @@ _REMOVALS: Final = (
         25,
         "an operator changes what another owner's job runs",
         "unit/test_dispatcher_schedules.py::test_an_operator_can_not_change_what_another_owners_job_runs",
-        ("dispatcher/recurrence.py", "        owners.demand_command(job, command.by)\n", "        pass\n"),
+        ("scheduler/dispatcher/recurrence.py", "        owners.demand_command(job, command.by)\n", "        pass\n"),
     ),
     # --- garbage ---
     removal(
@@ -1043,7 +1095,7 @@ _REMOVALS: Final = (
         "a message may have many parts",
         "system/test_port_hostile.py::test_message_of_several_parts_costs_the_connection"
         " system/test_loop.py::test_a_message_of_several_parts_costs_its_sender_the_connection_and_nobody_else",
-        ("port.py", "        self._monitor.on_parts(descriptor, peer)\n", ""),
+        ("scheduler/port.py", "        self._monitor.on_parts(descriptor, peer)\n", ""),
     ),
     removal(
         19,
@@ -1074,7 +1126,7 @@ _REMOVALS: Final = (
         "all garbage is answered",
         "unit/test_dispatcher_runs.py::test_garbage_is_answered_at_most_once_a_second_and_changes_nothing",
         (
-            "dispatcher/core.py",
+            "scheduler/dispatcher/core.py",
             "        if last_ms is not None and now.mono_ms - last_ms < ERROR_INTERVAL_MS:",
             "        if False:",
         ),
@@ -1085,7 +1137,7 @@ _REMOVALS: Final = (
         "the lock is not asked for",
         "contract/test_sqlite.py::test_a_second_scheduler_is_refused_and_told_who_is_first",
         (
-            "store/lock.py",
+            "store/sqlite/lock.py",
             "            fcntl.flock(self._names, fcntl.LOCK_EX | fcntl.LOCK_NB)\n",
             "            pass\n",
         ),
@@ -1094,7 +1146,7 @@ _REMOVALS: Final = (
         20,
         "each name of a database has a lock",
         "contract/test_sqlite.py::test_a_database_has_one_lock_whichever_name_leads_to_it",
-        ("store/lock.py", "            self.path = files.resolve(db)", "            self.path = db.absolute()"),
+        ("store/sqlite/lock.py", "            self.path = files.resolve(db)", "            self.path = db.absolute()"),
     ),
     removal(
         20,
@@ -1103,7 +1155,7 @@ _REMOVALS: Final = (
         " system/test_database_file.py::test_second_scheduler_by_another_name_is_refused"
         " system/test_database_file.py::test_second_scheduler_by_a_bind_mount_is_refused",
         (
-            "store/lock.py",
+            "store/sqlite/lock.py",
             "            fcntl.fcntl(self._file, fcntl.F_OFD_SETLK, record)\n            found",
             "            found",
         ),
@@ -1113,7 +1165,7 @@ _REMOVALS: Final = (
         "the locks of SQLite are dropped",
         "contract/test_file.py::test_locks_of_sqlite_stay_when_another_connection_is_opened",
         (
-            "store/sqlite.py",
+            "store/sqlite/engine.py",
             "os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW",
             "os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW",
         ),
@@ -1124,14 +1176,14 @@ _REMOVALS: Final = (
         "contract/test_file.py::test_copy_put_over_a_database_with_a_wal_is_refused"
         " contract/test_file.py::test_wal_without_its_file_is_refused_and_kept"
         " system/test_database_file.py::test_copy_over_a_live_wal_is_refused_with_the_command",
-        ("store/sqlite.py", "        demand_sound(lock)\n", "        pass\n"),
+        ("store/sqlite/engine.py", "        demand_sound(lock)\n", "        pass\n"),
     ),
     removal(
         22,
         "a new WAL has the generation of the one before",
         "contract/test_file.py::test_copy_of_a_stopped_database_put_over_a_later_one_is_refused",
         (
-            "store/sqlite.py",
+            "store/sqlite/engine.py",
             "self._advance_due = self._marks and (emptied or pages == moved)",
             "self._advance_due = False",
         ),
@@ -1140,7 +1192,7 @@ _REMOVALS: Final = (
         22,
         "a copy by SQLite is taken for the file",
         "contract/test_file.py::test_copy_put_over_a_database_with_a_wal_is_refused",
-        ("store/head.py", "0 <= together.cookie - file.cookie <= _COOKIE_LAG_MAX and ", ""),
+        ("store/sqlite/head.py", "0 <= together.cookie - file.cookie <= _COOKIE_LAG_MAX and ", ""),
     ),
     removal(
         22,
@@ -1163,7 +1215,7 @@ _REMOVALS: Final = (
         "the WAL is moved into whatever file has the name",
         "contract/test_file.py::test_nothing_is_written_into_a_file_that_was_put_in_place",
         (
-            "store/sqlite.py",
+            "store/sqlite/engine.py",
             "        if self._displaced() is not None:\n            return\n        try:\n            pages",
             "        try:\n            pages",
         ),
@@ -1172,32 +1224,36 @@ _REMOVALS: Final = (
         22,
         "a rescue copy is forgotten",
         "unit/test_backup.py::test_rescue_copy_stands_in_the_way_of_a_start_until_it_is_restored",
-        ("store/lock.py", "            self._demand_no_remains()\n", "            pass\n"),
+        ("store/sqlite/lock.py", "            self._demand_no_remains()\n", "            pass\n"),
     ),
     removal(
         22,
         "a backup by a hard link lacks what is in the WAL",
         "system/test_database_file.py::test_backup_by_another_name_than_that_of_the_scheduler_is_refused",
-        ("store/copies.py", "        demand_name(path, descriptor)\n", ""),
+        ("store/sqlite/copies.py", "        demand_name(path, descriptor)\n", ""),
     ),
     removal(
         22,
         "what killed backups left stays for ever",
         "unit/test_backup.py::test_what_a_killed_backup_left_is_removed_by_the_next",
-        ("backup.py", "    _remove_left(target)\n", ""),
+        ("maintenance/backup.py", "    _remove_left(target)\n", ""),
     ),
     removal(
         22,
         "a backup removes what another one still writes",
         "unit/test_backup.py::test_what_a_killed_backup_left_is_removed_by_the_next",
-        ("backup.py", "if os.fstat(descriptor).st_uid == os.geteuid() and hold_copy(descriptor):", "if True:"),
+        (
+            "maintenance/backup.py",
+            "if os.fstat(descriptor).st_uid == os.geteuid() and hold_copy(descriptor):",
+            "if True:",
+        ),
     ),
     removal(
         22,
         "a restore leaves the old WAL",
         "unit/test_backup.py::test_replaced_database_is_kept_with_its_wal",
         (
-            "backup.py",
+            "maintenance/backup.py",
             "        db.with_name(db.name + suffix).unlink(missing_ok=True)\n    files",
             "        pass\n    files",
         ),
@@ -1206,14 +1262,14 @@ _REMOVALS: Final = (
         21,
         "a newer schema is taken for ours",
         "contract/test_sqlite.py::test_a_newer_schema_is_refused_and_left_alone",
-        ("store/sqlite.py", "        if version > len(steps):", "        if False:"),
+        ("store/sqlite/engine.py", "        if version > len(steps):", "        if False:"),
     ),
     removal(
         21,
         "a migration is no transaction",
         "contract/test_sqlite.py::test_a_migration_that_fails_leaves_the_database_as_it_was",
         (
-            "store/sqlite.py",
+            "store/sqlite/engine.py",
             "            self.begin()\n            try:\n                self.execute(steps[number - 1])\n",
             "            self.execute(steps[number - 1])\n            self.begin()\n            try:\n",
         ),
@@ -1228,7 +1284,7 @@ _REMOVALS: Final = (
         22,
         "the file is not checked at the start",
         "contract/test_sqlite.py::test_a_damaged_database_is_found_when_it_is_opened",
-        ("store/sqlite.py", '        if found != "ok":', "        if False:"),
+        ("store/sqlite/engine.py", '        if found != "ok":', "        if False:"),
     ),
     removal(
         22,
@@ -1259,7 +1315,7 @@ _REMOVALS: Final = (
         "the middle is left out without a count",
         "system/test_guard.py::test_of_long_output_the_ends_are_kept_and_the_rest_is_counted",
         (
-            "worker/capture.py",
+            "worker/process/capture.py",
             "tail[max(0, len(tail) - self._tail_max) :], self._total)",
             "(end := tail[max(0, len(tail) - self._tail_max) :]), len(self._head) + len(end))",
         ),
@@ -1280,7 +1336,7 @@ _REMOVALS: Final = (
         "a signal is told as an exit code",
         "system/test_guard.py::test_exit_codes_and_signals_are_told_as_they_were",
         (
-            "worker/runs.py",
+            "worker/guard/runs.py",
             "    exit_code = status if code == os.CLD_EXITED else None",
             "    exit_code = status if code == os.CLD_EXITED else 128 + status",
         ),
@@ -1290,7 +1346,7 @@ _REMOVALS: Final = (
         "what is left in the pipe at the end is lost",
         "system/test_guard.py::test_after_many_runs_no_descriptor_and_no_zombie_is_left",
         (
-            "worker/runs.py",
+            "worker/guard/runs.py",
             "while stream.fd is not None and drained < _DRAIN_BYTES_MAX and (count := self._read(stream)):",
             "while False:",
         ),
@@ -1337,25 +1393,29 @@ _REMOVALS: Final = (
         "a caller who has left is root",
         "system/test_peer.py::test_a_caller_that_sends_and_leaves_is_nobody"
         " system/test_peer.py::test_the_user_of_a_caller_is_told_as_long_as_it_holds_its_end",
-        ("peer.py", "        return int(uid) if inode and state in _CONNECTED else None", "        return int(uid)"),
+        (
+            "security/peer.py",
+            "        return int(uid) if inode and state in _CONNECTED else None",
+            "        return int(uid)",
+        ),
     ),
     removal(
         25,
         "a connection that was reset is its port's next owner's",
         "system/test_server.py::test_reset_connection_is_not_served_as_another_socket_on_its_port",
-        ("api/caller.py", "(uid if peer.connected(self._connection) else None,)", "(uid,)"),
+        ("api/http/caller.py", "(uid if peer.connected(self._connection) else None,)", "(uid,)"),
     ),
     removal(
         25,
         "a socket that still connects is a caller's",
         "system/test_peer.py::test_socket_that_still_connects_is_nobodys_end",
-        ("peer.py", "if inode and state in _CONNECTED else None", "if inode else None"),
+        ("security/peer.py", "if inode and state in _CONNECTED else None", "if inode else None"),
     ),
     removal(
         25,
         "a user of many faces is trusted",
         "unit/test_peer.py::test_ambiguous_uid_is_never_trusted",
-        ("peer.py", "uid is not None and uid != ambiguous and", "uid is not None and"),
+        ("security/peer.py", "uid is not None and uid != ambiguous and", "uid is not None and"),
     ),
     removal(
         25,
@@ -1398,19 +1458,19 @@ _REMOVALS: Final = (
         25,
         "a token is good by its id alone",
         "unit/test_tokens.py::test_only_the_right_secret_of_the_right_id_is_good unit/test_rest_tokens.py::test_what_is_no_good_token_is_401_for_everybody",
-        ("tokens.py", "    return same and (", "    return ("),
+        ("security/tokens.py", "    return same and (", "    return ("),
     ),
     removal(
         25,
         "a token never expires",
         "unit/test_tokens.py::test_it_is_good_until_the_very_millisecond_of_its_end",
-        ("tokens.py", "(kept.expires_ms is None or now_ms < kept.expires_ms)", "True"),
+        ("security/tokens.py", "(kept.expires_ms is None or now_ms < kept.expires_ms)", "True"),
     ),
     removal(
         25,
         "a revoked token is good",
         "unit/test_tokens.py::test_a_revoked_one_is_never_good_again",
-        ("tokens.py", "    if kept is None or kept.revoked_ms is not None:", "    if kept is None:"),
+        ("security/tokens.py", "    if kept is None or kept.revoked_ms is not None:", "    if kept is None:"),
     ),
     removal(
         25,
@@ -1434,7 +1494,7 @@ _REMOVALS: Final = (
         "unit/test_rest_owners.py::test_who_may_act_on_whose_job"
         " unit/test_dispatcher_owners.py::test_own_jobs_can_be_cancelled_and_others_can_not",
         (
-            "dispatcher/owners.py",
+            "scheduler/dispatcher/owners.py",
             "    if not may_act(by, job.owner):",
             "    if False:",
         ),
@@ -1443,20 +1503,28 @@ _REMOVALS: Final = (
         25,
         "a job without an owner belongs to callers without one",
         "unit/test_dispatcher_owners.py::test_a_job_without_owner_is_nobodys_own",
-        ("dispatcher/owners.py", "return bool(owner) and owner == by.owner", "return owner == by.owner"),
+        ("scheduler/dispatcher/owners.py", "return bool(owner) and owner == by.owner", "return owner == by.owner"),
     ),
     removal(
         25,
         "a token that was revoked meanwhile submits",
         "unit/test_dispatcher_owners.py::test_a_token_revoked_since_it_was_looked_at_submits_nothing"
         " unit/test_rest_owners.py::test_a_token_revoked_between_the_gate_and_the_turn_submits_nothing",
-        ("dispatcher/owners.py", "    if token is None or token.revoked_ms is not None:", "    if token is None:"),
+        (
+            "scheduler/dispatcher/owners.py",
+            "    if token is None or token.revoked_ms is not None:",
+            "    if token is None:",
+        ),
     ),
     removal(
         25,
         "a token's jobs choose their user",
         "unit/test_dispatcher_owners.py::test_jobs_of_a_token_with_run_as_run_as_that_user",
-        ("dispatcher/owners.py", "            if spec.user not in (None, token.run_as):", "            if False:"),
+        (
+            "scheduler/dispatcher/owners.py",
+            "            if spec.user not in (None, token.run_as):",
+            "            if False:",
+        ),
     ),
     removal(
         25,
@@ -1464,7 +1532,7 @@ _REMOVALS: Final = (
         "unit/test_dispatcher_owners.py::test_pending_jobs_of_a_token_are_bounded"
         " unit/test_dispatcher_owners.py::test_the_bound_of_pending_jobs_holds_within_one_turn",
         (
-            "dispatcher/owners.py",
+            "scheduler/dispatcher/owners.py",
             "        if store.count_metered(token.owner, token.pending_max) + len(specs) > token.pending_max:",
             "        if False:",
         ),
@@ -1473,14 +1541,14 @@ _REMOVALS: Final = (
         25,
         "a token has as many schedules as it likes",
         "unit/test_dispatcher_owners.py::test_recurring_jobs_of_a_token_are_bounded",
-        ("dispatcher/owners.py", "    if token.schedules_max is not None and recurring:", "    if False:"),
+        ("scheduler/dispatcher/owners.py", "    if token.schedules_max is not None and recurring:", "    if False:"),
     ),
     removal(
         25,
         "schedules outlive the end of a token's jobs",
         "unit/test_dispatcher_owners.py::test_revoking_a_token_with_its_jobs_ends_all_of_them_and_nobody_elses",
         (
-            "dispatcher/owners.py",
+            "scheduler/dispatcher/owners.py",
             "        store.end_schedule(target.job_id, ending.actor, now.wall_ms)",
             "        pass",
         ),
@@ -1490,7 +1558,7 @@ _REMOVALS: Final = (
         "the end of a token's jobs is forgotten by a restart",
         "unit/test_dispatcher_owners.py::test_the_end_of_jobs_survives",
         (
-            "dispatcher/core.py",
+            "scheduler/dispatcher/core.py",
             "        # Whether a revoked token may have jobs that are still to be ended.\n        self._ending = True",
             "        self._ending = False",
         ),
@@ -1506,14 +1574,14 @@ _REMOVALS: Final = (
         25,
         "jobs submitted in the turn of a revocation outlive it",
         "unit/test_dispatcher_owners.py::test_jobs_submitted_in_the_turn_of_a_revocation_are_ended",
-        ("dispatcher/owners.py", "    store.settle(now.wall_ms)\n", ""),
+        ("scheduler/dispatcher/owners.py", "    store.settle(now.wall_ms)\n", ""),
     ),
     removal(
         25,
         "a bulk call acts on everybody's jobs",
         "unit/test_dispatcher_bulk.py::test_bulk_cancel_leaves_jobs_of_other_owners_alone"
         " unit/test_rest_many.py::test_bulk_of_a_submit_token_is_for_its_own_jobs",
-        ("dispatcher/bulk.py", "    if not owners.may_act(command.by, target.owner):", "    if False:"),
+        ("scheduler/dispatcher/bulk.py", "    if not owners.may_act(command.by, target.owner):", "    if False:"),
     ),
     removal(
         25,
@@ -1530,7 +1598,7 @@ _REMOVALS: Final = (
         "a command that fails in the middle is half done",
         "system/test_loop.py::test_a_bug_in_the_middle_of_a_command_undoes_all_of_it",
         (
-            "loop.py",
+            "scheduler/loop.py",
             "            with self._store.attempt():\n                return self._dispatcher.on_command(",
             "            if True:\n                return self._dispatcher.on_command(",
         ),
@@ -1539,7 +1607,7 @@ _REMOVALS: Final = (
         15,
         "a bulk call takes a turn as long as its jobs",
         "unit/test_dispatcher_bulk.py::test_one_turn_looks_at_a_bounded_number_of_jobs",
-        ("dispatcher/bulk.py", "from zsched.limits import BULK_JOBS_MAX", "BULK_JOBS_MAX = 1_000_000"),
+        ("scheduler/dispatcher/bulk.py", "from zsched.model.limits import BULK_JOBS_MAX", "BULK_JOBS_MAX = 1_000_000"),
     ),
     removal(
         15,
@@ -1572,7 +1640,11 @@ _REMOVALS: Final = (
         25,
         "a name of a token is used again",
         "unit/test_dispatcher_owners.py::test_a_name_is_never_used_again",
-        ("dispatcher/access.py", "    if name and store.access.token_named(name) is not None:", "    if False:"),
+        (
+            "scheduler/dispatcher/access.py",
+            "    if name and store.access.token_named(name) is not None:",
+            "    if False:",
+        ),
     ),
     removal(
         25,
@@ -1585,7 +1657,7 @@ _REMOVALS: Final = (
         "a worker has as many slots as it announces",
         "unit/test_dispatcher_owners.py::test_a_worker_gets_no_more_slots_than_its_key_allows",
         (
-            "dispatcher/access.py",
+            "scheduler/dispatcher/access.py",
             "    if known is None or known.slots_max is None or worker.slots <= known.slots_max:",
             "    if True:",
         ),
@@ -1595,7 +1667,7 @@ _REMOVALS: Final = (
         "a worker with few slots holds as many runs as it asks for",
         "unit/test_dispatcher_owners.py::test_a_worker_gets_no_more_slots_than_its_key_allows",
         (
-            "dispatcher/core.py",
+            "scheduler/dispatcher/core.py",
             "WINDOW_PER_SLOT_MAX * worker.slots if worker.slots < frame.slots else WINDOW_MAX",
             "WINDOW_MAX",
         ),
@@ -1630,7 +1702,11 @@ _REMOVALS: Final = (
         25,
         "each refused call makes a log line",
         "unit/test_rest_requests.py::test_flood_of_refused_calls_makes_few_lines_and_is_counted",
-        ("rate.py", "        if not self._count or now_ms < self._quiet_until_ms:", "        if not self._count:"),
+        (
+            "model/rate.py",
+            "        if not self._count or now_ms < self._quiet_until_ms:",
+            "        if not self._count:",
+        ),
     ),
     removal(
         25,
@@ -1666,14 +1742,14 @@ _REMOVALS: Final = (
         25,
         "a key that nobody knows comes in",
         "system/test_port.py::test_nothing_of_a_stranger_comes_in",
-        ("port.py", "                if not self._knows(key.decode()):", "                if False:"),
+        ("scheduler/port.py", "                if not self._knows(key.decode()):", "                if False:"),
     ),
     removal(
         25,
         "where nobody is asked everybody comes in",
         "system/test_port.py::test_without_a_doorkeeper_nobody_comes_in",
         (
-            "port.py",
+            "scheduler/port.py",
             "            router.setsockopt(zmq.ZAP_DOMAIN, _ZAP_DOMAIN)\n            router.setsockopt(zmq.ZAP_ENFORCE_DOMAIN, 1)\n",
             "",
         ),
@@ -1682,14 +1758,14 @@ _REMOVALS: Final = (
         25,
         "a worker needs no key",
         "unit/test_dispatcher_access.py::test_a_name_that_nobody_has_is_not_had_by_the_first_who_asks",
-        ("dispatcher/core.py", "        if self._keyed and (wrong := ", "        if False and (wrong := "),
+        ("scheduler/dispatcher/core.py", "        if self._keyed and (wrong := ", "        if False and (wrong := "),
     ),
     removal(
         25,
         "a name is anybody's who has a key",
         "unit/test_dispatcher_access.py::test_a_name_is_only_its_keys",
         (
-            "dispatcher/access.py",
+            "scheduler/dispatcher/access.py",
             "    if known.worker_id != name:\n        return f",
             "    if False:\n        return f",
         ),
@@ -1699,7 +1775,7 @@ _REMOVALS: Final = (
         "a revoked key speaks for its worker",
         "unit/test_dispatcher_access.py::test_a_revoked_key_gets_no_session",
         (
-            "dispatcher/access.py",
+            "scheduler/dispatcher/access.py",
             "    if known.revoked_ms is not None:\n        return",
             "    if False:\n        return",
         ),
@@ -1709,14 +1785,18 @@ _REMOVALS: Final = (
         "a session is anybody's who has its token",
         "unit/test_dispatcher_access.py::test_every_later_frame_by_another_key_is_refused"
         " unit/test_dispatcher_access.py::test_a_frame_by_another_key_is_no_sign_of_life",
-        ("dispatcher/session.py", " and session.peer == peer and session.key == key", " and session.peer == peer"),
+        (
+            "scheduler/dispatcher/session.py",
+            " and session.peer == peer and session.key == key",
+            " and session.peer == peer",
+        ),
     ),
     removal(
         25,
         "a name that is taken gets a new key",
         "unit/test_dispatcher_access.py::test_a_name_keeps_its_key_while_its_worker_lives",
         (
-            "dispatcher/access.py",
+            "scheduler/dispatcher/access.py",
             "    if session is not None and (session.polls or before is not None):",
             "    if False:",
         ),
@@ -1727,19 +1807,19 @@ _REMOVALS: Final = (
         "system/test_peer.py::test_a_worker_says_nothing_to_another_user_who_has_taken_its_schedulers_port"
         " system/test_impostor.py::test_worker_sends_nothing_to_another_user_on_the_schedulers_port"
         " system/test_impostor.py::test_client_sends_nothing_to_another_user_on_the_schedulers_port",
-        ("endpoint.py", '        demand_trusted(uid, self._url, f"{host}:{theirs.port}")', "        pass"),
+        ("security/endpoint.py", '        demand_trusted(uid, self._url, f"{host}:{theirs.port}")', "        pass"),
     ),
     removal(
         25,
         "a second address of this host is taken for another host",
         "system/test_impostor.py::test_server_on_an_address_of_this_host_that_does_not_accept_is_waited_for",
-        ("endpoint.py", " or peer.of_this_host(theirs.address))", ")"),
+        ("security/endpoint.py", " or peer.of_this_host(theirs.address))", ")"),
     ),
     removal(
         25,
         "a client trusts whoever listens on a scheduler's socket",
         "system/test_endpoint.py::test_client_sends_nothing_to_another_user_on_a_socket",
-        ("endpoint.py", "        demand_trusted(uid, endpoint.url, endpoint.socket_path)", "        pass"),
+        ("security/endpoint.py", "        demand_trusted(uid, endpoint.url, endpoint.socket_path)", "        pass"),
     ),
     removal(
         25,
@@ -1747,7 +1827,7 @@ _REMOVALS: Final = (
         "system/test_impostor.py::test_client_passes_over_another_user_on_the_first_address"
         " system/test_impostor.py::test_worker_with_a_token_finds_its_scheduler_behind_another_user",
         (
-            "endpoint.py",
+            "security/endpoint.py",
             "            except (OSError, UntrustedError) as error:",
             "            except OSError as error:",
         ),
@@ -1756,31 +1836,35 @@ _REMOVALS: Final = (
         25,
         "a server that does not accept holds up the next address",
         "system/test_impostor.py::test_client_passes_over_another_user_on_the_first_address",
-        ("endpoint.py", "(not self._attempts or now_s >= next_s)", "not self._attempts"),
+        ("security/endpoint.py", "(not self._attempts or now_s >= next_s)", "not self._attempts"),
     ),
     removal(
         25,
         "any failure of the default socket is left for TCP",
         "system/test_endpoint.py::test_other_failures_of_the_default_socket_are_reported",
-        ("endpoint.py", "            if error.errno in _FALL_BACK:", "            if True:"),
+        ("security/endpoint.py", "            if error.errno in _FALL_BACK:", "            if True:"),
     ),
     removal(
         25,
         "a folder that others can make says whom to trust",
         "unit/test_endpoint.py::test_owner_of_a_folder_that_others_can_make_is_not_appointed",
-        ("trust.py", "    roots_alone = above.st_uid == 0 and not above.st_mode & 0o022", "    roots_alone = True"),
+        (
+            "security/trust.py",
+            "    roots_alone = above.st_uid == 0 and not above.st_mode & 0o022",
+            "    roots_alone = True",
+        ),
     ),
     removal(
         25,
         "a key may be read by others",
         "unit/test_keys.py::test_a_file_that_others_can_touch_is_refused_and_left_as_it_is",
-        ("keys.py", "            if found.st_mode & (stat.S_IRWXG | stat.S_IRWXO):", "            if False:"),
+        ("security/keys.py", "            if found.st_mode & (stat.S_IRWXG | stat.S_IRWXO):", "            if False:"),
     ),
     removal(
         25,
         "a database may be read by others",
         "contract/test_sqlite.py::test_what_others_can_get_at_is_refused",
-        ("files.py", "    if found.st_mode & (stat.S_IRWXG | stat.S_IRWXO):", "    if False:"),
+        ("host/files.py", "    if found.st_mode & (stat.S_IRWXG | stat.S_IRWXO):", "    if False:"),
     ),
     removal(
         25,
@@ -1788,39 +1872,43 @@ _REMOVALS: Final = (
         "contract/test_sqlite.py::test_file_of_another_user_is_refused"
         " system/test_shared_folder.py::test_lock_that_is_a_link_of_another_user_is_not_followed"
         " system/test_shared_folder.py::test_database_of_another_user_is_not_served",
-        ("files.py", "    if found.st_uid != os.geteuid():", "    if False:"),
+        ("host/files.py", "    if found.st_uid != os.geteuid():", "    if False:"),
     ),
     removal(
         25,
         "links are anybody's",
         "contract/test_sqlite.py::test_link_of_another_user_in_an_open_folder_is_refused"
         " system/test_shared_folder.py::test_link_of_another_user_is_not_followed",
-        ("files.py", "        _demand_own_link(step)\n", ""),
+        ("host/files.py", "        _demand_own_link(step)\n", ""),
     ),
     removal(
         25,
         "a lock may be another file",
         "contract/test_sqlite.py::test_lock_that_is_another_file_is_left_as_it_is",
-        ("files.py", "os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC", "os.O_RDWR | os.O_CREAT | os.O_CLOEXEC"),
-        ("files.py", " or found.st_nlink > 1:", ":"),
+        (
+            "host/files.py",
+            "os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC",
+            "os.O_RDWR | os.O_CREAT | os.O_CLOEXEC",
+        ),
+        ("host/files.py", " or found.st_nlink > 1:", ":"),
     ),
     removal(
         25,
         "the socket's caller is whoever may open it",
         "system/test_socket.py::test_peer_credentials_decide_where_the_modes_were_widened",
-        ("peer.py", "    return int(uid)\n\n\nclass SockDiag", "    return os.geteuid()\n\n\nclass SockDiag"),
+        ("security/peer.py", "    return int(uid)\n\n\nclass SockDiag", "    return os.geteuid()\n\n\nclass SockDiag"),
     ),
     removal(
         25,
         "the socket has the mode of any other",
         "system/test_socket.py::test_socket_of_another_user_can_not_be_opened",
-        ("api/listeners.py", "        os.fchmod(one.fileno(), 0o600)", "        pass"),
+        ("api/http/listeners.py", "        os.fchmod(one.fileno(), 0o600)", "        pass"),
     ),
     removal(
         25,
         "the link is made in whatever folder there is",
         "system/test_socket.py::test_link_is_not_made_in_a_folder_of_another_user",
-        ("api/listeners.py", "    if found.st_uid != os.geteuid():", "    if False:"),
+        ("api/http/listeners.py", "    if found.st_uid != os.geteuid():", "    if False:"),
     ),
     removal(
         25,
@@ -1838,7 +1926,7 @@ _REMOVALS: Final = (
         "system/test_socket.py::test_both_loopback_addresses_are_ours_at_one_port"
         " system/test_socket.py::test_port_held_on_the_other_loopback_address_is_an_error",
         (
-            "api/listeners.py",
+            "api/http/listeners.py",
             "        if other is not None:\n            yield",
             "        if False:\n            yield",
         ),
@@ -1847,20 +1935,20 @@ _REMOVALS: Final = (
         25,
         "a path has many spellings",
         "system/test_smuggling.py::test_path_with_a_second_spelling_is_refused",
-        ("api/parser.py", 'or _ALIAS.search(target["path"] or "")', ""),
+        ("api/http/parser.py", 'or _ALIAS.search(target["path"] or "")', ""),
     ),
     removal(
         25,
         "a length and chunks are both believed",
         "system/test_smuggling.py::test_a_length_and_chunks_exclude_each_other",
-        ("api/parser.py", '        if codings and "CONTENT_LENGTH" in self.headers:', "        if False:"),
+        ("api/http/parser.py", '        if codings and "CONTENT_LENGTH" in self.headers:', "        if False:"),
     ),
     removal(
         25,
         "a transfer coding is what Waitress takes for one",
         "system/test_smuggling.py::test_a_transfer_coding_is_chunked_in_so_many_letters",
         (
-            "api/parser.py",
+            "api/http/parser.py",
             '        if codings and (codings != [b"chunked"] or self.version != "1.1"):',
             "        if False:",
         ),
@@ -1870,7 +1958,7 @@ _REMOVALS: Final = (
         "a request line and its Host may differ",
         "system/test_smuggling.py::test_a_head_that_can_be_read_in_two_ways_is_refused",
         (
-            "api/parser.py",
+            "api/http/parser.py",
             '        if self.proxy_netloc and self.proxy_netloc != self.headers.get("HOST"):',
             "        if False:",
         ),
@@ -1879,22 +1967,22 @@ _REMOVALS: Final = (
         25,
         "a secret is stored as it is",
         "system/test_jobs_rights.py::test_a_secret_is_nowhere_but_in_its_job",
-        ("vault.py", '        return b64encode(nonce + sealed).decode("ascii")', "        return value"),
-        ("vault.py", "        from cryptography.exceptions import InvalidTag\n", "        return sealed\n"),
+        ("security/vault.py", '        return b64encode(nonce + sealed).decode("ascii")', "        return value"),
+        ("security/vault.py", "        from cryptography.exceptions import InvalidTag\n", "        return sealed\n"),
     ),
     removal(
         25,
         "a secret is opened under any name",
         "unit/test_vault.py::test_what_is_sealed_opens_by_the_same_key_and_the_same_name_only",
-        ("vault.py", "encrypt(nonce, value.encode(), name.encode())", 'encrypt(nonce, value.encode(), b"")'),
-        ("vault.py", "kept[_NONCE_BYTES:], name.encode())", 'kept[_NONCE_BYTES:], b"")'),
+        ("security/vault.py", "encrypt(nonce, value.encode(), name.encode())", 'encrypt(nonce, value.encode(), b"")'),
+        ("security/vault.py", "kept[_NONCE_BYTES:], name.encode())", 'kept[_NONCE_BYTES:], b"")'),
     ),
     removal(
         25,
         "the old key of secrets is dropped before they are sealed anew",
         "unit/test_rotation.py::test_interrupted_rotation_of_secrets_goes_on_from_any_step",
         (
-            "rotation.py",
+            "maintenance/rotation.py",
             "    done = reseal(engine, vault.reseal)\n    vault.drop_old_keys()\n",
             "    vault.drop_old_keys()\n    done = reseal(engine, vault.reseal)\n",
         ),
@@ -1903,57 +1991,65 @@ _REMOVALS: Final = (
         25,
         "an interrupted rotation is forgotten",
         "unit/test_rotation.py::test_files_of_an_interrupted_rotation_are_kept",
-        ("rotation.py", "(found.server_key, found.endpoint) == (server_key, issue.endpoint) and not revoked", "False"),
+        (
+            "maintenance/rotation.py",
+            "(found.server_key, found.endpoint) == (server_key, issue.endpoint) and not revoked",
+            "False",
+        ),
     ),
     removal(
         25,
         "lines of a secret are not looked for",
         "unit/test_mask.py::test_lines_of_a_secret_are_masked_one_by_one",
-        ("worker/mask.py", "    return [*whole, *long[:SECRET_LINES_MAX]]", "    return [*whole]"),
+        ("worker/process/redact.py", "    return [*whole, *long[:SECRET_LINES_MAX]]", "    return [*whole]"),
     ),
     removal(
         25,
         "a secret stands in what its job writes",
         "system/test_jobs_rights.py::test_secrets_are_taken_out_of_what_a_job_writes",
-        ("worker/runs.py", "Mask(patterns(secrets)) if secrets else None", "None"),
+        ("worker/guard/runs.py", "Mask(patterns(secrets)) if secrets else None", "None"),
     ),
     removal(
         25,
         "a secret that comes in two reads is shown",
         "unit/test_mask.py::test_a_secret_between_two_reads_is_found_and_nothing_waits_without_need"
         " unit/test_mask.py::test_it_does_not_matter_in_which_pieces_it_comes",
-        ("worker/mask.py", "        keep = len(data) if ended else self._begins(data)", "        keep = len(data)"),
+        (
+            "worker/process/redact.py",
+            "        keep = len(data) if ended else self._begins(data)",
+            "        keep = len(data)",
+        ),
     ),
     removal(
         25,
         "a job may get more rights by running a program",
         "system/test_jobs_rights.py::test_files_of_a_job_are_its_users_alone_and_no_program_gives_it_more_rights",
-        ("worker/guard.py", "            prctl.gain_nothing()", "            pass"),
+        ("worker/guard/guard.py", "            prctl.gain_nothing()", "            pass"),
     ),
     removal(
         25,
         "a job may look into its worker",
         "system/test_jobs_rights.py::test_a_job_can_look_into_neither_guard_nor_agent",
-        ("worker/guard.py", "        prctl.close_to_others()\n", ""),
+        ("worker/guard/guard.py", "        prctl.close_to_others()\n", ""),
     ),
     removal(
         25,
         "an agent imports modules from its working directory",
         "system/test_guard.py::test_agent_imports_nothing_that_a_job_planted",
-        ("worker/keeper.py", 'return ("-P",) if needed else ("-P", "-s")', 'return ("-s",)'),
+        ("worker/guard/supervisor.py", 'return ("-P",) if needed else ("-P", "-s")', 'return ("-s",)'),
     ),
     removal(
         25,
         "an agent imports the packages that its user installed",
         "system/test_guard.py::test_agent_imports_nothing_that_a_job_planted",
-        ("worker/keeper.py", 'return ("-P",) if needed else ("-P", "-s")', 'return ("-P",)'),
+        ("worker/guard/supervisor.py", 'return ("-P",) if needed else ("-P", "-s")', 'return ("-P",)'),
     ),
     removal(
         25,
         "a job may be any user",
         "system/test_jobs_rights.py::test_a_job_of_any_other_user_is_a_failed_run",
         (
-            "worker/users.py",
+            "worker/process/users.py",
             "        found = self._guises.get(self._own if name is None else name)",
             "        found = self._guises.get(name or self._own, self._plain)",
         ),
@@ -1962,7 +2058,7 @@ _REMOVALS: Final = (
         23,
         "a command that begins with a sign is an option of its shell",
         "system/test_guard.py::test_command_that_begins_with_a_sign_is_no_option_of_sh",
-        ("worker/spawn.py", '("sh", "-c", "--", order.command)', '("sh", "-c", order.command)'),
+        ("worker/process/spawn.py", '("sh", "-c", "--", order.command)', '("sh", "-c", order.command)'),
     ),
     removal(
         25,
@@ -1979,31 +2075,35 @@ _REMOVALS: Final = (
         "a second worker of a living worker's name enrols for ever",
         "unit/test_dispatcher_access.py::test_name_of_a_worker_heard_since_the_first_enrol_is_refused_for_good"
         " system/test_access.py::test_second_worker_of_a_name_ends_with_77_and_the_first_is_unharmed",
-        ("dispatcher/access.py", '"name_in_use" if alive else "name_taken"', '"name_taken"'),
+        ("scheduler/dispatcher/access.py", '"name_in_use" if alive else "name_taken"', '"name_taken"'),
     ),
     removal(
         25,
         "a job of another user keeps root's groups",
         "system/test_jobs_rights.py::test_a_job_becomes_the_user_that_it_names_with_all_that_is_his",
-        ("worker/users.py", '"--init-groups"', '"--keep-groups"'),
+        ("worker/process/users.py", '"--init-groups"', '"--keep-groups"'),
     ),
     removal(
         25,
         "a job's variables count before its limits are set",
         "system/test_jobs_rights.py::test_library_that_a_job_preloads_runs_within_its_limits",
-        ("worker/users.py", "            dressing=(*_become(0, limits), *_SHELL) if limits.text else (),\n", ""),
+        (
+            "worker/process/users.py",
+            "            dressing=(*_become(0, limits), *_SHELL) if limits.text else (),\n",
+            "",
+        ),
     ),
     removal(
         25,
         "a job finds what its worker had in its environment",
         "system/test_guard.py::test_a_job_sees_an_environment_made_from_nothing",
-        ("worker/spawn.py", "            **self._environ,\n", "            **os.environ,\n"),
+        ("worker/process/spawn.py", "            **self._environ,\n", "            **os.environ,\n"),
     ),
     removal(
         25,
         "a job finds open what its worker had open",
         "system/test_jobs_rights.py::test_what_the_worker_was_started_with_is_not_open_in_a_job",
-        ("worker/spawn.py", "                os.set_inheritable(int(name), False)", "                pass"),
+        ("worker/process/spawn.py", "                os.set_inheritable(int(name), False)", "                pass"),
     ),
 )
 REMOVALS: Final = {one.name: one for one in _REMOVALS}

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from zsched.client import Client, ClientError, Job, NotFound, Refused, Unreachable, Untrusted, WaitTimeout
+    from zsched.client.client import Client, ClientError, Job, NotFound, Refused, Unreachable, Untrusted, WaitTimeout
 
 __all__ = [
     "Client",
@@ -26,7 +26,7 @@ def __getattr__(name: str) -> Any:
     """Import the client at its first use: the scheduler and its workers never need it."""
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from zsched import client
+    from zsched.client import client
 
     return getattr(client, name)
 

@@ -16,7 +16,7 @@ import msgpack
 import msgspec
 from msgspec import Meta, Struct
 
-from zsched.limits import (
+from zsched.model.limits import (
     FRAME_FROM_WORKER_BYTES_MAX,
     FRAME_KEYS_MAX,
     FRAME_LIST_MAX,

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
-from zsched.model import (
+from zsched.model.types import (
     JobId,
     JobSpec,
     Outcome,
@@ -25,7 +25,7 @@ from zsched.model import (
 from zsched.store.contract import Claimed, Verdict
 from zsched.store.engine import Engine, Row
 from zsched.store.reader import EngineReader
-from zsched.store.sqlite import SqliteEngine, open_reader
+from zsched.store.sqlite.engine import SqliteEngine, open_reader
 from zsched.store.writer import Writer
 
 NOW = 1_700_000_000_000

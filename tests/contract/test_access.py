@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from tests.contract.base import NOW, W1, W2, Base
-from zsched.model import KeyOrigin, Scope, Token, WorkerKey
+from zsched.model.types import KeyOrigin, Scope, Token, WorkerKey
 from zsched.store.check import check
 
 ORIGIN = KeyOrigin.ENROLLED

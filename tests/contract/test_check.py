@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from zsched.commands import zsched
-from zsched.model import (
+from zsched.model.types import (
     JobSpec,
     KeyOrigin,
     Outcome,
@@ -23,7 +23,7 @@ from zsched.model import (
     WorkerStatus,
 )
 from zsched.store.check import Findings, check
-from zsched.store.sqlite import SqliteEngine, open_writer
+from zsched.store.sqlite.engine import SqliteEngine, open_writer
 
 NOW = 1_700_000_000_000
 W1 = WorkerId("w1")

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from tests.contract.base import LOWEST, NOW, W1, W2, Base
-from zsched.matching import Demand
-from zsched.model import DemandId, JobSpec, Reason, RunId, RunStatus
+from zsched.model.demand import Demand
+from zsched.model.types import DemandId, JobSpec, Reason, RunId, RunStatus
 from zsched.store.contract import Claimed, Holding, Load
 
 

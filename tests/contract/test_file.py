@@ -14,13 +14,13 @@ import apsw
 import pytest
 
 from tests.contract.base import NOW
-from zsched.model import JobSpec
-from zsched.store import sqlite
+from zsched.model.types import JobSpec
 from zsched.store.contract import StoreLocked, StoreMisplaced
-from zsched.store.copies import Content, Origin, make_backup
-from zsched.store.head import APPLICATION_ID, Head, belongs
-from zsched.store.lock import Lock
-from zsched.store.sqlite import SqliteEngine, open_engine, open_reader, open_writer
+from zsched.store.sqlite import engine as sqlite
+from zsched.store.sqlite.copies import Content, Origin, make_backup
+from zsched.store.sqlite.engine import SqliteEngine, open_engine, open_reader, open_writer
+from zsched.store.sqlite.head import APPLICATION_ID, Head, belongs
+from zsched.store.sqlite.lock import Lock
 from zsched.store.writer import Writer
 
 

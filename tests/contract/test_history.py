@@ -11,7 +11,7 @@ from collections.abc import Callable
 import pytest
 
 from tests.contract.base import NOW, Base
-from zsched.model import JobId, JobSpec, Policy, Reason, RunId, RunStatus, WorkerId, WorkerKind
+from zsched.model.types import JobId, JobSpec, Policy, Reason, RunId, RunStatus, WorkerId, WorkerKind
 
 WORKERS = [WorkerId(name) for name in ("w1", "w2", "w3")]
 STEPS = 400

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from tests.contract.base import NOW, Base
-from zsched.model import JobId
+from zsched.model.types import JobId
 from zsched.store.contract import Submitted
 
 K1, K2 = b"1" * 32, b"2" * 32

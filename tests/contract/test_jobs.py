@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from tests.contract.base import NOW, W1, W2, Base
-from zsched.model import Job, JobId, JobSpec, Policy, Reason, RunStatus
+from zsched.model.types import Job, JobId, JobSpec, Policy, Reason, RunStatus
 from zsched.store.contract import Cancelled, Due
 
 PENDING, RUNNING, SUCCESS = RunStatus.PENDING, RunStatus.RUNNING, RunStatus.SUCCESS

@@ -8,7 +8,7 @@ from itertools import product
 import pytest
 
 from tests.contract.base import NOW, W1, Base
-from zsched.model import JobId, JobSpec, RunStatus, Scope, Token
+from zsched.model.types import JobId, JobSpec, RunStatus, Scope, Token
 from zsched.store.contract import Cancelled, Ending, Target
 
 ANN, BOB = "user:ann", "token:bob"

@@ -8,8 +8,8 @@ import pytest
 
 from tests.contract.base import NOW, W1, W2, Base
 from zsched.commands import scheduler
-from zsched.matching import Demand
-from zsched.model import TERMINAL, TRANSITIONS, JobId, Outcome, Policy, Reason, RunId, RunStatus, Stream
+from zsched.model.demand import Demand
+from zsched.model.types import TERMINAL, TRANSITIONS, JobId, Outcome, Policy, Reason, RunId, RunStatus, Stream
 from zsched.store.contract import Load, RunOutput, StoreError
 
 PENDING, RUNNING, SUCCESS = RunStatus.PENDING, RunStatus.RUNNING, RunStatus.SUCCESS

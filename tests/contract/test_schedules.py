@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 
 from tests.contract.base import NOW, Base
-from zsched.model import Job, JobId, JobSpec, Policy, RunStatus
-from zsched.store import sqlite
-from zsched.store.sqlite import SqliteEngine, open_writer
+from zsched.model.types import Job, JobId, JobSpec, Policy, RunStatus
+from zsched.store.sqlite import engine as sqlite
+from zsched.store.sqlite.engine import SqliteEngine, open_writer
 
 PENDING, SUCCESS = RunStatus.PENDING, RunStatus.SUCCESS
 FAILED, CANCELLED = RunStatus.FAILED, RunStatus.CANCELLED

@@ -14,8 +14,7 @@ import pytest
 
 from tests.contract.base import NOW, W1, Base, open_sqlite
 from tests.contract.disk import Disk, failing_disk
-from zsched.model import JobSpec, RunStatus
-from zsched.store import sqlite
+from zsched.model.types import JobSpec, RunStatus
 from zsched.store.contract import (
     StoreBusy,
     StoreCorrupt,
@@ -28,8 +27,9 @@ from zsched.store.contract import (
     StoreUnsure,
 )
 from zsched.store.engine import Row
-from zsched.store.lock import Lock
-from zsched.store.sqlite import SqliteEngine, open_reader, open_writer
+from zsched.store.sqlite import engine as sqlite
+from zsched.store.sqlite.engine import SqliteEngine, open_reader, open_writer
+from zsched.store.sqlite.lock import Lock
 
 STRANGER = 65_534
 root = pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to have files of another user")
@@ -239,7 +239,7 @@ def test_a_database_of_another_program_is_refused_and_not_touched(path: Path) ->
 
 
 def test_the_lock_is_free_when_its_holder_is_gone(path: Path) -> None:
-    take_and_die = "import os, sys; from zsched.store import sqlite; sqlite.Lock(sqlite.Path(sys.argv[1])); os._exit(9)"
+    take_and_die = "import os, sys; from zsched.store.sqlite import lock as s; s.Lock(s.Path(sys.argv[1])); os._exit(9)"
     died = subprocess.run([sys.executable, "-c", take_and_die, str(path)], cwd=Path(__file__).parents[2])
     assert died.returncode == 9
     Lock(path).close()

@@ -7,9 +7,9 @@ from collections.abc import Callable
 import pytest
 
 from tests.contract.base import NOW, W1, W2, Base, worker
-from zsched import limits
-from zsched.matching import Demand
-from zsched.model import JobId, RunId, RunStatus, Worker, WorkerId, WorkerKind, WorkerStatus
+from zsched.model import limits
+from zsched.model.demand import Demand
+from zsched.model.types import JobId, RunId, RunStatus, Worker, WorkerId, WorkerKind, WorkerStatus
 
 
 class Oops(Exception):

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from zsched.store.sqlite import RESTART_PAGES, RESTART_WAIT_MS, WAL_BYTES_KEPT, SqliteEngine
+from zsched.store.sqlite.engine import RESTART_PAGES, RESTART_WAIT_MS, WAL_BYTES_KEPT, SqliteEngine
 
 MIB = 1024 * 1024
 ROWS = 4_000

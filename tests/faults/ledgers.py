@@ -22,11 +22,11 @@ from tests.faults.images import Medium
 from tests.faults.recording import recorded_sqlite
 from tests.unit.world import TIMEOUT_MS, WALL_MS, Peer, World
 from zsched import protocol
-from zsched.dispatcher.commands import Reply
-from zsched.store import sqlite
+from zsched.scheduler.dispatcher.commands import Reply
 from zsched.store.check import check
 from zsched.store.contract import StoreError
-from zsched.store.sqlite import SqliteEngine, open_reader
+from zsched.store.sqlite import engine as sqlite
+from zsched.store.sqlite.engine import SqliteEngine, open_reader
 from zsched.store.writer import Writer
 
 log = logging.getLogger(__name__)

@@ -22,8 +22,8 @@ from typing import Any, Final
 from tests.faults.cluster import boottime_ms
 from tests.faults.history import Cancel, Outcome, Submit
 from tests.system.hosts import PORT, Hosts
-from zsched.spec import JobBody
-from zsched.worker.agent import CAN
+from zsched.model.spec import JobBody
+from zsched.worker.agent.agent import CAN
 
 CALLERS: Final = 24
 # Calls that wait for a caller. More of them are not made: they would come in a rush, later.

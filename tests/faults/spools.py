@@ -18,9 +18,9 @@ from tests.faults.cuts import CorruptError, LostError, Tally, cut, in_memory
 from tests.faults.images import Medium
 from tests.faults.recording import recorded_os
 from zsched.protocol import Output, RunResult
-from zsched.worker import spool as spool_module
-from zsched.worker.journal import Journal
-from zsched.worker.spool import Spool
+from zsched.worker.guard import spool as spool_module
+from zsched.worker.guard.journal import Journal
+from zsched.worker.guard.spool import Spool
 
 log = logging.getLogger(__name__)
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from tests.faults.stage import MIB, Memory, Stage, length_s, spread
 from tests.system.process import open_fds
 from tests.system.session import Program, until
-from zsched.limits import CONNECTIONS_MAX
+from zsched.model.limits import CONNECTIONS_MAX
 
 log = logging.getLogger(__name__)
 

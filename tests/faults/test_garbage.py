@@ -13,7 +13,7 @@ import zmq
 
 from tests.faults.stage import MIB, Memory, Stage, length_s
 from tests.system.session import Program
-from zsched.limits import FRAME_FROM_WORKER_BYTES_MAX
+from zsched.model.limits import FRAME_FROM_WORKER_BYTES_MAX
 
 log = logging.getLogger(__name__)
 

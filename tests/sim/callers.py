@@ -15,7 +15,9 @@ from tests.sim.scheduler import Answer, Done, Refused, Scheduler, Undone
 from tests.sim.story import Story
 from tests.sim.timeline import Timeline
 from tests.sim.violation import Violation
-from zsched.dispatcher.commands import (
+from zsched.model.spans import Spans, of_numbers
+from zsched.model.types import Backoff, Caller, JobEdit, JobId, JobSpec, OnDisconnect, OnLost, Policy
+from zsched.scheduler.dispatcher.commands import (
     Action,
     Bulk,
     BulkDone,
@@ -31,8 +33,6 @@ from zsched.dispatcher.commands import (
     Selection,
     Submit,
 )
-from zsched.model import Backoff, Caller, JobEdit, JobId, JobSpec, OnDisconnect, OnLost, Policy
-from zsched.spans import Spans, of_numbers
 from zsched.store.contract import Submitted
 
 # It may act on its own jobs only.

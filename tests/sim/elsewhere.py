@@ -19,9 +19,9 @@ from tests.sim.machine import Machine, SimAgent
 from tests.sim.scheduler import FaultyEngine
 from tests.sim.violation import Violation
 from tests.sim.witness import Life
-from zsched.dispatcher.commands import Command, DecideForeign, Reply, Submit
-from zsched.model import Caller, ForeignDecision, JobSpec, OnDisconnect, Policy, WorkerId
+from zsched.model.types import Caller, ForeignDecision, JobSpec, OnDisconnect, Policy, WorkerId
 from zsched.protocol import Result, WorkerFrame
+from zsched.scheduler.dispatcher.commands import Command, DecideForeign, Reply, Submit
 from zsched.store import sql
 from zsched.store.contract import StoreError
 

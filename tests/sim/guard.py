@@ -17,21 +17,21 @@ from tests.sim.disk import VirtualJournal
 from tests.sim.jobs import WORLD, Script, script
 from tests.sim.timeline import Alarm
 from tests.sim.witness import KILLED
-from zsched.config import WorkerConfig
-from zsched.notify import Notify
+from zsched.config.config import WorkerConfig
+from zsched.host.notify import Notify
 from zsched.protocol import RunOrder, RunResult
-from zsched.worker import guard as guard_module
-from zsched.worker.guard import Guard
+from zsched.worker.guard import guard as guard_module
+from zsched.worker.guard.guard import Guard
+from zsched.worker.guard.runs import BEGAN_AFTER_MS, STUCK_MS, Happened, Why
+from zsched.worker.guard.spool import Spool
 from zsched.worker.messages import Began, Ended, FromAgent, Hello, Message, Spooled, Start
-from zsched.worker.runs import BEGAN_AFTER_MS, STUCK_MS, Happened, Why
-from zsched.worker.spool import Spool
 from zsched.worker.state import State
 
 if TYPE_CHECKING:
     from tests.sim.machine import Machine
 
 _SIGNALS, _CHANNEL = 3, 4
-# As keeper.py restarts an agent.
+# As supervisor.py restarts an agent.
 _RESTART_MS = (0, 100, 200, 500, 1_000, 2_000, 5_000)
 # As runs.py looks at what it has killed.
 _AGAIN_MS = 500

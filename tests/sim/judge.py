@@ -27,10 +27,10 @@ from tests.sim.story import Story
 from tests.sim.timeline import Timeline
 from tests.sim.violation import Violation
 from tests.sim.witness import Life, Witness
-from zsched.dispatcher.commands import Beat, Command, Next, RegisterWorker, Report
-from zsched.limits import LEASE_MARGIN_MS, MASS_WORKERS_MIN, PROBATION_MS, STALL_MS
-from zsched.model import TERMINAL, OnLost, WorkerId
+from zsched.model.limits import LEASE_MARGIN_MS, MASS_WORKERS_MIN, PROBATION_MS, STALL_MS
+from zsched.model.types import TERMINAL, OnLost, WorkerId
 from zsched.protocol import WorkerFrame
+from zsched.scheduler.dispatcher.commands import Beat, Command, Next, RegisterWorker, Report
 
 _TERMINAL: Final = frozenset(str(status) for status in TERMINAL)
 _STATUSES: Final = ("pending", "running", "success", "failed", "cancelled")

@@ -17,7 +17,7 @@ from tests.sim.story import Story
 from tests.sim.timeline import Alarm, Clock, Timeline
 from tests.sim.witness import KILLED, Witness
 from zsched.protocol import RunOrder, SchedulerFrame, WorkerFrame, pack, unpack_from_scheduler
-from zsched.worker.agent import Agent
+from zsched.worker.agent.agent import Agent
 from zsched.worker.messages import FromGuard, Hello, Message
 
 
@@ -37,7 +37,7 @@ class Habits:
 
 
 class SimAgent:
-    """The agent's process: the real Agent, and what link.py is around it. Also the worker's end of its connections."""
+    """The agent's process: the real Agent, and what main.py is around it. Also the worker's end of its connections."""
 
     def __init__(self, machine: Machine, keeper: VirtualKeeper, pid: int) -> None:
         self.name = machine.name
@@ -116,7 +116,7 @@ class SimAgent:
         machine.story.tell(self.name, "is connected as %s", peer.decode())
         self._notice(True)
 
-    # --- its turns, as link.py does them ---
+    # --- its turns, as main.py does them ---
 
     def _wake(self) -> None:
         if self.alive and self._up:

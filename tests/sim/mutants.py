@@ -22,7 +22,7 @@ from unittest.mock import patch
 
 from tests.sim.machine import Machine
 from tests.sim.runner import run_seed
-from zsched.dispatcher import (
+from zsched.scheduler.dispatcher import (
     Dispatcher,
     arrival,
     bulk,
@@ -34,22 +34,22 @@ from zsched.dispatcher import (
     recurrence,
     retries,
 )
-from zsched.dispatcher.hearing import Hearing
-from zsched.dispatcher.session import Sessions
-from zsched.loop import Loop
+from zsched.scheduler.dispatcher.hearing import Hearing
+from zsched.scheduler.dispatcher.session import Sessions
+from zsched.scheduler.loop import Loop
 from zsched.store import sql
 from zsched.store.core import Core
 from zsched.store.ends import Ends
 from zsched.store.jobs import Jobs
 from zsched.store.writer import Writer
 from zsched.worker import lease
-from zsched.worker.agent import Agent
-from zsched.worker.backlog import Backlog
-from zsched.worker.foreign import Foreign
-from zsched.worker.guard import Guard
-from zsched.worker.renewal import Renewal
-from zsched.worker.reports import Reports
-from zsched.worker.spool import Spool
+from zsched.worker.agent.agent import Agent
+from zsched.worker.agent.renewal import Renewal
+from zsched.worker.agent.reports import Reports
+from zsched.worker.guard.backlog import Backlog
+from zsched.worker.guard.foreign import Foreign
+from zsched.worker.guard.guard import Guard
+from zsched.worker.guard.spool import Spool
 
 SEEDS_MAX: Final = 300
 # What one process takes at a time when all seeds are run.

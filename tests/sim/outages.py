@@ -12,7 +12,7 @@ from typing import Any, Final
 from tests.sim.scheduler import Scheduler
 from tests.sim.timeline import Timeline
 from tests.sim.violation import Violation
-from zsched.limits import CRASH_DELAY_MS_MAX, JUMP_MS, LEASE_MARGIN_MS, MASS_WORKERS_MIN
+from zsched.model.limits import CRASH_DELAY_MS_MAX, JUMP_MS, LEASE_MARGIN_MS, MASS_WORKERS_MIN
 
 # A silent worker is given up so soon after the first turn that could be stored: a pause of verdicts, and a tick.
 _VERDICT_MS: Final = 2_000

@@ -18,7 +18,7 @@ from tests.sim.machine import Machine, SimAgent
 from tests.sim.timeline import Timeline
 from tests.sim.violation import Violation
 from tests.sim.witness import Life, Witness
-from zsched.limits import LEASE_MARGIN_MS
+from zsched.model.limits import LEASE_MARGIN_MS
 from zsched.protocol import (
     Heartbeat,
     HeartbeatAck,
@@ -30,8 +30,8 @@ from zsched.protocol import (
     SchedulerFrame,
     WorkerFrame,
 )
-from zsched.worker.backlog import WAIT_MS_MAX
-from zsched.worker.runs import STUCK_MS
+from zsched.worker.guard.backlog import WAIT_MS_MAX
+from zsched.worker.guard.runs import STUCK_MS
 
 # Between a deadline and the deed: two wake-ups, and the moment until a killed process is gone.
 _LATE_MS: Final = 50

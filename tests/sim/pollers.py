@@ -14,8 +14,8 @@ from tests.sim.scheduler import Answer, Done, OnAnswer, Refused, Scheduler
 from tests.sim.story import Story
 from tests.sim.timeline import Timeline
 from tests.sim.witness import KILLED, Witness
-from zsched.dispatcher.commands import Beat, Command, Next, RegisterWorker, Report
-from zsched.model import JobId, RunId, RunStatus, Stream, WorkerId
+from zsched.model.types import JobId, RunId, RunStatus, Stream, WorkerId
+from zsched.scheduler.dispatcher.commands import Beat, Command, Next, RegisterWorker, Report
 from zsched.store.contract import Claimed
 
 

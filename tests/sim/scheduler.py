@@ -22,16 +22,16 @@ from tests.sim.network import Path, Router
 from tests.sim.story import Story
 from tests.sim.timeline import Alarm, Clock, Timeline
 from tests.sim.violation import Violation
-from zsched import loop as loop_module
 from zsched.commands.scheduler import begin
-from zsched.dispatcher import Dispatcher
-from zsched.dispatcher.commands import Command, RefusedError, Reply
-from zsched.inbox import Inbox
-from zsched.limits import LEASE_MARGIN_MS
-from zsched.loop import Loop
+from zsched.model.limits import LEASE_MARGIN_MS
 from zsched.protocol import Run
+from zsched.scheduler import loop as loop_module
+from zsched.scheduler.dispatcher import Dispatcher
+from zsched.scheduler.dispatcher.commands import Command, RefusedError, Reply
+from zsched.scheduler.inbox import Inbox
+from zsched.scheduler.loop import Loop
 from zsched.store.contract import StoreError, StoreFull, StoreUnsure
-from zsched.store.sqlite import SqliteEngine
+from zsched.store.sqlite.engine import SqliteEngine
 from zsched.store.writer import Writer
 
 # How long runs of a database may go on beside its successor, by the longest timeout that a seed may have.

@@ -24,7 +24,7 @@ from tests.sim.story import Story, listening
 from tests.sim.timeline import Timeline
 from tests.sim.violation import Violation
 from tests.sim.witness import Witness
-from zsched.worker import guard as guard_module
+from zsched.worker.guard import guard as guard_module
 
 # Workers that somebody starts with a name that is taken.
 RIVALS_MAX: Final = 2

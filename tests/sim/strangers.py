@@ -9,8 +9,7 @@ from tests.sim.network import Connection, Path
 from tests.sim.scheduler import Scheduler
 from tests.sim.story import Story
 from tests.sim.timeline import Timeline
-from zsched.dispatcher.commands import Report
-from zsched.model import JobId, RunId, RunStatus, Stream, WorkerId
+from zsched.model.types import JobId, RunId, RunStatus, Stream, WorkerId
 from zsched.protocol import (
     Heartbeat,
     Ready,
@@ -25,6 +24,7 @@ from zsched.protocol import (
     pack,
     unpack_from_scheduler,
 )
+from zsched.scheduler.dispatcher.commands import Report
 
 
 class Stranger:

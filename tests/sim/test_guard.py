@@ -16,15 +16,15 @@ from tests.sim.jobs import Script
 from tests.sim.machine import Machine
 from tests.sim.simulation import Simulation
 from tests.sim.timeline import Timeline
-from zsched.limits import FOREIGN_DATABASES_MAX, FOREIGN_LISTED_MAX, FRAME_LIST_MAX, SLOTS_MAX
+from zsched.model.limits import FOREIGN_DATABASES_MAX, FOREIGN_LISTED_MAX, FRAME_LIST_MAX, SLOTS_MAX
 from zsched.protocol import INTEGER_MAX, Held, Register, RunOrder, pack, unpack_from_worker
-from zsched.worker import guard as guard_module
 from zsched.worker import messages
-from zsched.worker.agent import _listed
-from zsched.worker.foreign import _Holding
+from zsched.worker.agent.agent import _listed
+from zsched.worker.guard import guard as guard_module
+from zsched.worker.guard.foreign import _Holding
+from zsched.worker.guard.spool import RETRY_MS
 from zsched.worker.lease import Leases
 from zsched.worker.messages import FromAgent, Message
-from zsched.worker.spool import RETRY_MS
 
 
 class Host:

@@ -11,7 +11,7 @@ from tests.sim.disk import Disk, VirtualJournal
 from tests.sim.runner import check, story_of
 from tests.sim.timeline import Clock, Timeline
 from zsched.protocol import RunResult
-from zsched.worker.spool import Spool
+from zsched.worker.guard.spool import Spool
 
 # Seeds of the quick suite: some seconds' worth. The others are `slow`, and run before a change is taken (.ci/run).
 QUICK = 25

@@ -6,7 +6,7 @@ import heapq
 from collections.abc import Callable
 
 from tests.sim.violation import Violation
-from zsched.model import Now
+from zsched.model.types import Now
 
 Action = Callable[[], None]
 

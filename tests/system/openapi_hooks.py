@@ -21,7 +21,7 @@ import schemathesis
 from schemathesis import Case, HookContext, Response
 from schemathesis.core.failures import Failure
 
-from zsched.units import parse_duration_ms
+from zsched.model.units import parse_duration_ms
 
 # Why what the document's schemas take is refused all the same: for what a schema can't say.
 BEYOND_SCHEMAS = (

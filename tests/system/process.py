@@ -71,13 +71,13 @@ class WorkerProcess:
     def agent(self) -> int | None:
         """The agent's pid, None while there is none."""
         for pid in children(self.pid):
-            if "zsched.worker.link" in command_line(pid):
+            if "zsched.worker.agent.main" in command_line(pid):
                 return pid
         return None
 
     def jobs(self) -> list[int]:
         """The main processes of its jobs, and strays that have become its children."""
-        return [pid for pid in children(self.pid) if "zsched.worker.link" not in command_line(pid)]
+        return [pid for pid in children(self.pid) if "zsched.worker.agent.main" not in command_line(pid)]
 
     def send(self, number: signal.Signals) -> None:
         self._process.send_signal(number)

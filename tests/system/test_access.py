@@ -22,7 +22,7 @@ from tests.system.process import ROOT, WorkerProcess, gone, open_fds
 from tests.system.session import Program, Scheduler, until
 from tests.unit.test_rest_methods import METHODS, TAKEN, real
 from zsched import protocol
-from zsched.keys import Access, Pair, is_key, new_pair, own_pair, written_access
+from zsched.security.keys import Access, Pair, is_key, new_pair, own_pair, written_access
 
 # Many processes: the quick tests leave this to .ci/run.
 pytestmark = pytest.mark.slow

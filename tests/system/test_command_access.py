@@ -13,7 +13,7 @@ import pytest
 from tests.system.process import PROGRAM, WorkerProcess
 from tests.system.session import DEADLINE_S, Program, Scheduler, until
 from tests.system.test_command_line import ZSCHED, Cli
-from zsched import keys, tokens
+from zsched.security import keys, tokens
 
 # Many processes: the quick tests leave this to .ci/run.
 pytestmark = pytest.mark.slow

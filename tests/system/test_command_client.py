@@ -12,9 +12,9 @@ from typing import Any
 
 import pytest
 
-from zsched import spans
-from zsched.client import PATIENCE_S, Chunk, Client, ClientError, NotFound, Refused, Unreachable, WaitTimeout
+from zsched.client.client import PATIENCE_S, Chunk, Client, ClientError, NotFound, Refused, Unreachable, WaitTimeout
 from zsched.commands import submit, watching
+from zsched.model import spans
 
 DEADLINE_S = 20.0
 

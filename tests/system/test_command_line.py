@@ -19,7 +19,7 @@ import pytest
 
 from tests.system.process import WorkerProcess
 from tests.system.session import DEADLINE_S, Scheduler, environment, free_ports, until
-from zsched import spans
+from zsched.model import spans
 
 ZSCHED = (sys.executable, "-P", "-m", "zsched.commands.zsched")
 COUNT = "for i in 1 2 3; do echo $i; echo e$i >&2; sleep 1; done; exit 7"
@@ -486,7 +486,7 @@ def test_no_scheduler_is_one_line_with_the_remedy(cli: Cli, argv: list[str], cod
 # `zsched run` with less patience than a person has, and that says when its job has been taken.
 IMPATIENT = """
 import sys
-import zsched.client as client
+import zsched.client.client as client
 from zsched.commands.zsched import main
 
 submit = client.Client.submit

@@ -12,7 +12,7 @@ import pytest
 from tests.system.process import WorkerProcess
 from tests.system.session import Scheduler, until
 from tests.system.test_command_line import Cli
-from zsched.client import Client, NotFound, Refused
+from zsched.client.client import Client, NotFound, Refused
 
 # Many processes: the quick tests leave this to .ci/run.
 pytestmark = pytest.mark.slow

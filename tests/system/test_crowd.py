@@ -15,12 +15,12 @@ import pytest
 from tests.system.session import until
 from tests.system.test_server import JOB, Caller, post
 from tests.unit.rest import Rest
-from zsched.api import crowd
-from zsched.api.listeners import LocalSocket
-from zsched.api.server import Server
-from zsched.inbox import Inbox
-from zsched.limits import MIB
-from zsched.peer import home
+from zsched.api.http import crowd
+from zsched.api.http.listeners import LocalSocket
+from zsched.api.http.server import Server
+from zsched.model.limits import MIB
+from zsched.scheduler.inbox import Inbox
+from zsched.security.peer import home
 
 # Many processes: the quick tests leave this to .ci/run.
 pytestmark = pytest.mark.slow

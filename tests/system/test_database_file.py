@@ -17,8 +17,8 @@ from pathlib import Path
 import pytest
 
 from tests.system.session import Program, Scheduler, environment, until
-from zsched.limits import FILE_CHECK_MS, RESTORE_IDS_GAP
-from zsched.store.sqlite import SqliteEngine
+from zsched.model.limits import FILE_CHECK_MS, RESTORE_IDS_GAP
+from zsched.store.sqlite.engine import SqliteEngine
 from zsched.store.writer import Writer
 
 # Many processes: the quick tests leave this to .ci/run.

@@ -20,10 +20,10 @@ import pytest
 
 from tests.system.test_command_client import Stub
 from tests.system.test_impostor import OTHER, SECRET, TOKEN, impostor
-from zsched.client import Client, Unreachable, Untrusted
-from zsched.endpoint import Endpoint
-from zsched.limits import TLS_HANDSHAKE_S
-from zsched.trust import SERVER_USERS, UntrustedError
+from zsched.client.client import Client, Unreachable, Untrusted
+from zsched.model.limits import TLS_HANDSHAKE_S
+from zsched.security.endpoint import Endpoint
+from zsched.security.trust import SERVER_USERS, UntrustedError
 
 as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can be another user")
 

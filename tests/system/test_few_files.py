@@ -16,8 +16,8 @@ from tests.system.session import SCHEDULER, Scheduler, until
 from tests.system.test_access import introduction
 from tests.system.test_port_crowd import descriptors, strangers
 from zsched import protocol
-from zsched.keys import new_pair
-from zsched.shares import shares
+from zsched.scheduler.shares import shares
+from zsched.security.keys import new_pair
 
 # Many connections and some seconds of them.
 pytestmark = pytest.mark.slow

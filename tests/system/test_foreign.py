@@ -13,7 +13,7 @@ import pytest
 from tests.system.process import WorkerProcess, alive
 from tests.system.session import Scheduler, until
 from tests.system.test_command_line import Cli
-from zsched.store.sqlite import SqliteEngine
+from zsched.store.sqlite.engine import SqliteEngine
 from zsched.store.writer import Writer
 
 # Many processes: the quick tests leave this to .ci/run.

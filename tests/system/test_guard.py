@@ -18,7 +18,7 @@ import pytest
 
 from tests.system.process import ROOT, WorkerProcess, alive, command_line, gone, open_fds, peak_bytes
 from tests.system.stub import StubScheduler
-from zsched.limits import SLOTS_MAX
+from zsched.model.limits import SLOTS_MAX
 from zsched.protocol import Error, Heartbeat, Output, Register, Result
 
 # Many processes: the quick tests leave this to .ci/run.

@@ -21,10 +21,10 @@ from tests.system.process import WorkerProcess
 from tests.system.session import environment, free_ports, until
 from tests.system.stub import StubScheduler
 from tests.system.test_command_client import Stub
-from zsched import trust
-from zsched.client import Client, Unreachable
-from zsched.endpoint import parse
-from zsched.trust import SERVER_USERS
+from zsched.client.client import Client, Unreachable
+from zsched.security import trust
+from zsched.security.endpoint import parse
+from zsched.security.trust import SERVER_USERS
 
 OTHER = 2002
 TOKEN = "zs_abcdefabcdef_this-is-secret"

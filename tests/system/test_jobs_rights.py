@@ -19,7 +19,7 @@ import pytest
 from tests.system.process import ROOT, WorkerProcess, alive
 from tests.system.session import Scheduler
 from tests.system.stub import StubScheduler
-from zsched.client import Client
+from zsched.client.client import Client
 from zsched.protocol import Output
 
 # Many processes: the quick tests leave this to .ci/run.
@@ -70,7 +70,7 @@ def folder(tmp_path: Path) -> Iterator[Path]:
     if os.geteuid() != 0:
         pytest.skip("needs root, to be another user")
     seen = subprocess.run(
-        [*AS_NOBODY, sys.executable, "-c", "import zsched.worker.guard"], cwd=ROOT, capture_output=True, text=True
+        [*AS_NOBODY, sys.executable, "-c", "import zsched.worker.guard.guard"], cwd=ROOT, capture_output=True, text=True
     )
     if seen.returncode != 0:
         pytest.skip(f"user {NOBODY} can't read this checkout: {seen.stderr.splitlines()[-1]}")

@@ -22,7 +22,7 @@ import pytest
 
 from tests.system.process import peak_bytes
 from tests.system.session import Scheduler, until
-from zsched.limits import JOBS_BODY_BYTES_MAX, MIB
+from zsched.model.limits import JOBS_BODY_BYTES_MAX, MIB
 
 # Many processes: the quick tests leave this to .ci/run.
 pytestmark = pytest.mark.slow

@@ -17,8 +17,8 @@ from tests.system.process import WorkerProcess, alive, children
 from tests.system.stub import StubScheduler
 from tests.system.test_guard import pid_in, read_pid
 from zsched.protocol import Heartbeat
-from zsched.worker import become
-from zsched.worker.users import Users
+from zsched.worker.process import become
+from zsched.worker.process.users import Users
 
 # Many processes: the quick tests leave this to .ci/run.
 pytestmark = pytest.mark.slow

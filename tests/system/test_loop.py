@@ -19,15 +19,9 @@ import zmq
 
 from tests.contract.disk import Disk, failing_disk
 from tests.unit.world import TEST
-from zsched import loop as loop_module
 from zsched import protocol
-from zsched.dispatcher import Dispatcher
-from zsched.dispatcher.commands import Cancel, EndSchedule, Made, NotFoundError, Submit
-from zsched.inbox import ClosedError, Inbox
-from zsched.limits import FRAME_FROM_WORKER_BYTES_MAX
-from zsched.loop import Loop, clock
-from zsched.model import JobId, JobSpec, RunStatus
-from zsched.port import Port
+from zsched.model.limits import FRAME_FROM_WORKER_BYTES_MAX
+from zsched.model.types import JobId, JobSpec, RunStatus
 from zsched.protocol import (
     Error,
     Heartbeat,
@@ -42,8 +36,14 @@ from zsched.protocol import (
     SchedulerFrame,
     WorkerFrame,
 )
+from zsched.scheduler import loop as loop_module
+from zsched.scheduler.dispatcher import Dispatcher
+from zsched.scheduler.dispatcher.commands import Cancel, EndSchedule, Made, NotFoundError, Submit
+from zsched.scheduler.inbox import ClosedError, Inbox
+from zsched.scheduler.loop import Loop, clock
+from zsched.scheduler.port import Port
 from zsched.store.contract import Store, StoreCorrupt, StoreError, StoreUnsure
-from zsched.store.sqlite import open_reader, open_writer
+from zsched.store.sqlite.engine import open_reader, open_writer
 
 DEADLINE_S = 10.0
 # How long nothing must be heard to be believed silent.
@@ -517,7 +517,7 @@ def test_callers_who_come_together_share_few_commits(tmp_path: Path, pool: Threa
 def test_a_turn_waits_for_a_caller_who_is_on_the_way(
     scheduler: Scheduler, pool: ThreadPoolExecutor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("zsched.inbox.GATHER_S", DEADLINE_S)
+    monkeypatch.setattr("zsched.scheduler.inbox.GATHER_S", DEADLINE_S)
     w1 = Dealer(scheduler).join()
 
     def caller(mark: str) -> list[JobId]:
@@ -536,7 +536,7 @@ def test_a_turn_waits_for_a_caller_who_is_on_the_way(
 
 
 def test_a_caller_alone_waits_for_nobody(scheduler: Scheduler, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("zsched.inbox.GATHER_S", DEADLINE_S)
+    monkeypatch.setattr("zsched.scheduler.inbox.GATHER_S", DEADLINE_S)
     scheduler.inbox.expect("mine")
     began = time.monotonic()
     with scheduler.inbox.serving("mine"):
@@ -603,7 +603,7 @@ def test_heartbeats_are_acked_while_another_program_locks_the_database(tmp_path:
 def test_a_full_disk_is_told_of_in_two_lines_and_a_turn_that_changes_nothing_is_no_end_of_it(
     disk: Disk, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    caplog.set_level(logging.INFO, logger="zsched.loop")
+    caplog.set_level(logging.INFO, logger="zsched.scheduler.loop")
     with Scheduler(tmp_path) as scheduler:
         scheduler.submit()
         disk.fails = {("write", "-wal"): apsw.SQLITE_FULL}

@@ -14,7 +14,7 @@ from tests.system.hosts import LINKS, PORT, ZMQ_PORT, FarScheduler, Hosts, acces
 from tests.system.session import Program, until
 from tests.system.test_socket import ask
 from tests.unit.test_rest_methods import METHODS, TAKEN, real
-from zsched import tokens
+from zsched.security import tokens
 
 WORKER = (sys.executable, "-P", "-m", "zsched.commands.worker")
 

@@ -17,7 +17,7 @@ import pytest
 
 from tests.system.process import ROOT
 from tests.system.session import DEADLINE_S, Program, Scheduler, free_ports, until
-from zsched.limits import JOBS_BODY_BYTES_MAX
+from zsched.model.limits import JOBS_BODY_BYTES_MAX
 
 # Many processes: the quick tests leave this to .ci/run.
 pytestmark = pytest.mark.slow

@@ -17,7 +17,7 @@ import pytest
 
 from tests.system.process import children, command_line
 from tests.system.session import SCHEDULER, Program, Scheduler, free_ports, until
-from zsched.notify import Notify
+from zsched.host.notify import Notify
 
 # Many processes: the quick tests leave this to .ci/run.
 pytestmark = pytest.mark.slow
@@ -148,7 +148,7 @@ def test_a_worker_says_so_too_and_its_jobs_and_its_agent_know_nothing_of_it(tmp_
             run = scheduler.finished(scheduler.submit("env")[0])
             assert "NOTIFY_SOCKET" not in run["logs"]
             assert "WATCHDOG" not in run["logs"]
-            agents = [pid for pid in children(worker.pid) if "zsched.worker.link" in command_line(pid)]
+            agents = [pid for pid in children(worker.pid) if "zsched.worker.agent.main" in command_line(pid)]
             assert len(agents) == 1
             # An agent shows its environment to root alone.
             if os.geteuid() == 0:

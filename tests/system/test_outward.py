@@ -15,8 +15,8 @@ import pytest
 
 from tests.system.session import Scheduler, environment
 from tests.system.test_port_crowd import ELSEWHERE, reaches
-from zsched.keys import new_pair
-from zsched.store import sqlite
+from zsched.security.keys import new_pair
+from zsched.store.sqlite import engine as sqlite
 
 # Many processes: the quick tests leave this to .ci/run.
 pytestmark = pytest.mark.slow

@@ -16,9 +16,9 @@ from contextlib import ExitStack, suppress
 import pytest
 
 from tests.system.session import until
-from zsched import peer
-from zsched.peer import End, end
-from zsched.worker.enrol import EnrolError, enrol
+from zsched.security import peer
+from zsched.security.peer import End, end
+from zsched.worker.agent.enrol import EnrolError, enrol
 
 NOBODY = 65_534
 # linux/tcp_states.h

@@ -11,9 +11,9 @@ import pytest
 import zmq
 from zmq.utils import z85
 
-from zsched import port as port_module
-from zsched.keys import Pair, new_pair
-from zsched.port import Arrived, Port
+from zsched.scheduler import port as port_module
+from zsched.scheduler.port import Arrived, Port
+from zsched.security.keys import Pair, new_pair
 
 # Many processes: the quick tests leave this to .ci/run.
 pytestmark = pytest.mark.slow

@@ -28,11 +28,8 @@ from tests.system.process import peak_bytes
 from tests.system.session import SCHEDULER, Scheduler, until
 from tests.system.test_access import heard, introduction
 from tests.system.test_port import DEADLINE_S, SILENCE_S, Options, Scene
-from zsched import listeners, protocol
-from zsched import port as port_module
-from zsched.connections import Connection, Sockets
-from zsched.keys import new_pair
-from zsched.limits import (
+from zsched import protocol
+from zsched.model.limits import (
     CONNECTIONS_PER_KEY_MAX,
     FRAME_FROM_WORKER_BYTES_MAX,
     KEY_HANDSHAKES_MAX,
@@ -42,7 +39,11 @@ from zsched.limits import (
     UNHEARD_CONNECTIONS_MAX,
     UNREAD_FRAMES_MAX,
 )
-from zsched.port import Port
+from zsched.scheduler import listeners
+from zsched.scheduler import port as port_module
+from zsched.scheduler.connections import Connection, Sockets
+from zsched.scheduler.port import Port
+from zsched.security.keys import new_pair
 
 # The greeting of ZMTP 3.0 of a CURVE client, and the head of a command that has 8 bytes for its length.
 GREETING = b"\xff" + bytes(8) + b"\x7f\x03\x00" + b"CURVE".ljust(20, b"\0") + b"\0" + bytes(31)

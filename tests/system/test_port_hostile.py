@@ -12,8 +12,8 @@ import zmq
 
 from tests.system.session import until
 from tests.system.test_port import DEADLINE_S, Scene
-from zsched.limits import MIB, UNREAD_BYTES_MAX, UNSENT_TO_WORKER_BYTES_MAX
-from zsched.port import Port
+from zsched.model.limits import MIB, UNREAD_BYTES_MAX, UNSENT_TO_WORKER_BYTES_MAX
+from zsched.scheduler.port import Port
 
 # ZMTP 3.1 of a client without a mechanism: the greeting, and the command by which a DEALER is ready.
 GREETING = b"\xff" + bytes(8) + b"\x7f\x03\x01" + b"NULL".ljust(20, b"\0") + bytes(32)

@@ -16,8 +16,8 @@ from zmq.utils import z85
 from tests.system.calls import Call, calls
 from tests.system.process import WorkerProcess, children
 from tests.system.session import Scheduler, environment, until
-from zsched import tokens
-from zsched.keys import read_access
+from zsched.security import tokens
+from zsched.security.keys import read_access
 
 # Many processes: the quick tests leave this to .ci/run.
 pytestmark = pytest.mark.slow

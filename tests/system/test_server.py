@@ -20,10 +20,10 @@ from waitress.channel import HTTPChannel
 
 from tests.system.session import until
 from tests.unit.rest import Rest
-from zsched.api.listeners import ListenError
-from zsched.api.server import Server, ServerError
-from zsched.inbox import Inbox
-from zsched.limits import CHUNKS_MAX, HEADER_BYTES_MAX, JOBS_BODY_BYTES_MAX, MIB
+from zsched.api.http.listeners import ListenError
+from zsched.api.http.server import Server, ServerError
+from zsched.model.limits import CHUNKS_MAX, HEADER_BYTES_MAX, JOBS_BODY_BYTES_MAX, MIB
+from zsched.scheduler.inbox import Inbox
 
 TIMEOUT_S = 20.0
 JOB = b'{"name": "j", "command": "true"}'

@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 import pytest
 
 from tests.system.session import Program, Scheduler, until
-from zsched.store.sqlite import SqliteEngine, open_writer
+from zsched.store.sqlite.engine import SqliteEngine, open_writer
 
 # Many processes: the quick tests leave this to .ci/run.
 pytestmark = pytest.mark.slow

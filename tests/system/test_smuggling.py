@@ -14,8 +14,8 @@ import pytest
 
 from tests.system.test_server import JOB, Caller, post, refused
 from tests.unit.rest import Rest
-from zsched.api.server import Server
-from zsched.limits import HEADER_BYTES_MAX, KIB
+from zsched.api.http.server import Server
+from zsched.model.limits import HEADER_BYTES_MAX, KIB
 
 HIDDEN_JOB = b'{"name": "smuggled", "command": "true"}'
 HIDDEN = post(HIDDEN_JOB)

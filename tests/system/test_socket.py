@@ -20,9 +20,9 @@ from tests.system.process import open_folder
 from tests.system.session import Scheduler
 from tests.system.test_server import JOB, TIMEOUT_S, post
 from tests.unit.rest import Rest
-from zsched import owners
-from zsched.api.listeners import ListenError, LocalSocket, listen
-from zsched.api.server import Server
+from zsched.api.http.listeners import ListenError, LocalSocket, listen
+from zsched.api.http.server import Server
+from zsched.security import owners
 
 NOBODY = 65_534
 GET = b"GET /jobs HTTP/1.1\r\nHost: localhost\r\n\r\n"

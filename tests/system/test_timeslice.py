@@ -15,13 +15,13 @@ import pytest
 
 from tests.system.process import WorkerProcess
 from tests.system.stub import StubScheduler
-from zsched.worker import timeslice
-from zsched.worker.timeslice import SHORT_NS
+from zsched.worker.guard import timeslice
+from zsched.worker.guard.timeslice import SHORT_NS
 
 # Asks, and shows itself and a child of it.
 ASKING = """
 import pathlib, subprocess
-from zsched.worker import timeslice
+from zsched.worker.guard import timeslice
 print(timeslice.shorten(), flush=True)
 print(pathlib.Path("/proc/self/sched").read_text(), flush=True)
 subprocess.run(["cat", "/proc/self/sched"], check=True)

@@ -17,8 +17,8 @@ import pytest
 
 from tests.system.process import ROOT, children
 from tests.system.session import Program, Scheduler
-from zsched.settings import keys_of
-from zsched.units import parse_duration_ms
+from zsched.config.settings import keys_of
+from zsched.model.units import parse_duration_ms
 
 UNITS = ROOT / "conf" / "systemd"
 # How far open systemd may call them, of 10. docs/security.md tells what it says.

@@ -25,12 +25,12 @@ from zsched import protocol
 from zsched.api.app import make_app
 from zsched.api.context import Context, Facts
 from zsched.api.gate import LOCAL_ADDRESS, PEER_UID, Trust
-from zsched.dispatcher import Dispatcher
-from zsched.inbox import Inbox
-from zsched.live import Live
-from zsched.loop import Loop, clock
-from zsched.port import Port
-from zsched.store.sqlite import SqliteEngine, open_reader
+from zsched.scheduler.dispatcher import Dispatcher
+from zsched.scheduler.inbox import Inbox
+from zsched.scheduler.live import Live
+from zsched.scheduler.loop import Loop, clock
+from zsched.scheduler.port import Port
+from zsched.store.sqlite.engine import SqliteEngine, open_reader
 from zsched.store.writer import Writer
 
 DEADLINE_S = 20.0

@@ -8,8 +8,8 @@ import msgspec
 import pytest
 from msgspec.structs import replace
 
-from zsched.limits import FRAME_LIST_MAX, WINDOW_MAX
-from zsched.model import Now
+from zsched.model.limits import FRAME_LIST_MAX, WINDOW_MAX
+from zsched.model.types import Now
 from zsched.protocol import (
     Cancel,
     Error,
@@ -31,8 +31,9 @@ from zsched.protocol import (
     WorkerBye,
     WorkerFrame,
 )
-from zsched.worker import messages, pace
-from zsched.worker.agent import CAN, EXIT_REFUSED, Agent
+from zsched.worker import messages
+from zsched.worker.agent import pace
+from zsched.worker.agent.agent import CAN, EXIT_REFUSED, Agent
 from zsched.worker.messages import FromAgent, FromGuard, Hello
 
 TIMEOUT_MS = 30_000

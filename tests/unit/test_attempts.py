@@ -6,7 +6,7 @@ import pytest
 
 from zsched.api import attempts
 from zsched.api.attempts import Attempts
-from zsched.limits import ATTEMPTS_MAX, ATTEMPTS_WINDOW_S
+from zsched.model.limits import ATTEMPTS_MAX, ATTEMPTS_WINDOW_S
 
 
 def test_ten_in_a_window_are_one_too_few_and_the_next_window_begins_with_the_next_bad_one() -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from zsched.protocol import RunOrder
-from zsched.worker.backlog import WAIT_MS_MAX, Backlog
+from zsched.worker.guard.backlog import WAIT_MS_MAX, Backlog
 
 
 def order(run: int, *, probation: bool = False) -> RunOrder:

@@ -15,10 +15,12 @@ import pytest
 
 from tests.contract.base import NOW, W1, worker
 from tests.unit.test_rotation import Interrupted, interrupting
-from zsched import backup, files, limits
-from zsched.keys import own_pair
-from zsched.model import JobId, JobSpec, OnDisconnect, OnLost, Policy
-from zsched.store import copies
+from zsched.host import files
+from zsched.maintenance import backup
+from zsched.model import limits
+from zsched.model.types import JobId, JobSpec, OnDisconnect, OnLost, Policy
+from zsched.security.keys import own_pair
+from zsched.security.vault import Vault
 from zsched.store.check import check
 from zsched.store.contract import (
     StoreCorrupt,
@@ -29,10 +31,10 @@ from zsched.store.contract import (
     StoreMisplaced,
     StoreNewer,
 )
-from zsched.store.lock import BESIDE, Lock
-from zsched.store.sqlite import SqliteEngine, open_engine, open_reader, open_writer
+from zsched.store.sqlite import copies
+from zsched.store.sqlite.engine import SqliteEngine, open_engine, open_reader, open_writer
+from zsched.store.sqlite.lock import BESIDE, Lock
 from zsched.store.writer import Writer
-from zsched.vault import Vault
 
 LATER = NOW + 86_400_000
 LEASE_MS = 30_000
@@ -173,7 +175,7 @@ def test_key_that_changes_during_a_backup_makes_it_fail(db: Path, copy: Path, mo
 def test_what_a_killed_backup_left_is_removed_by_the_next(db: Path, copy: Path) -> None:
     """And nothing else: no file that a backup still writes, and none of another name."""
     open_writer(db, NOW).close()
-    script = "import sys; from pathlib import Path; from zsched import backup\n"
+    script = "import sys; from pathlib import Path; from zsched.maintenance import backup\n"
     script += "with backup._aside(Path(sys.argv[1])) as aside: print(aside, flush=True); sys.stdin.read()"
     argv = [sys.executable, "-P", "-c", script, str(copy)]
     with subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as other:

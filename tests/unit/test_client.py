@@ -15,7 +15,7 @@ import pytest
 
 import zsched
 from zsched.api.body import _too_many_values
-from zsched.client import (
+from zsched.client.client import (
     JOBS_MAX,
     NAME_CHARS,
     SUBMIT_BYTES_MAX,
@@ -27,7 +27,7 @@ from zsched.client import (
     batches,
     spec,
 )
-from zsched.wire import TOKEN_BYTES_MAX, own_token
+from zsched.client.http import TOKEN_BYTES_MAX, own_token
 
 
 def test_a_job_without_a_name_is_called_by_the_beginning_of_its_command() -> None:
@@ -305,12 +305,12 @@ def test_argument_of_a_wrong_type_is_named(call: Callable[[Any], object], kind: 
 def test_types_of_the_package_are_listed_and_imported_on_demand() -> None:
     code = """
 import sys, zsched
-assert "zsched.client" not in sys.modules
+assert "zsched.client.client" not in sys.modules
 names = {"Client", "ClientError", "Job", "NotFound", "Refused", "Unreachable", "Untrusted", "WaitTimeout"}
 assert {*names, "__version__"} == set(zsched.__all__), zsched.__all__
 assert [name for name in dir(zsched) if not name.startswith("_")] == sorted(names), dir(zsched)
 from zsched import *
-from zsched import client
+from zsched.client import client
 assert all(globals()[name] is getattr(client, name) for name in names)
 assert issubclass(WaitTimeout, TimeoutError)
 try:

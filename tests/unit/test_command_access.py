@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from zsched import tokens
 from zsched.commands import access, exits, token, zsched
-from zsched.store.lock import Lock
-from zsched.store.sqlite import open_reader
+from zsched.security import tokens
+from zsched.store.sqlite.engine import open_reader
+from zsched.store.sqlite.lock import Lock
 
 
 @pytest.mark.parametrize("host", ["localhost", "127.0.0.1", "127.8.8.8", "[::1]", "LOCALHOST"])

@@ -15,10 +15,11 @@ from pathlib import Path
 
 import pytest
 
-from zsched import client as client_module
-from zsched.client import Chunk, Client, ClientError, Job, NotFound, Refused, Unreachable, WaitTimeout
-from zsched.commands import cluster, exits, line, options, selection, submit, table, text, watching, workers, zsched
-from zsched.settings import keys_of, settle
+from zsched.client import client as client_module
+from zsched.client import cluster
+from zsched.client.client import Chunk, Client, ClientError, Job, NotFound, Refused, Unreachable, WaitTimeout
+from zsched.commands import exits, line, options, selection, submit, table, text, watching, workers, zsched
+from zsched.config.settings import keys_of, settle
 
 DOC = Path(__file__).parents[2] / "docs" / "cli.md"
 PAGES = {name: import_module(f"zsched.commands.{name}").__doc__ or "" for name in zsched.COMMANDS}

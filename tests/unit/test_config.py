@@ -10,11 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec import ValidationError, convert
 
-from zsched.config import ConfigError, scheduler_config, worker_config
-from zsched.keys import Access, new_pair, written_access
-from zsched.protocol import WorkerName
-from zsched.settings import KEYS, WORKER_NAME, Key, keys_of, settle
-from zsched.units import (
+from zsched.config.config import ConfigError, scheduler_config, worker_config
+from zsched.config.settings import KEYS, WORKER_NAME, Key, keys_of, settle
+from zsched.model.units import (
     DURATION_MS_MAX,
     SIZE_BYTES_MAX,
     format_duration_ms,
@@ -22,6 +20,8 @@ from zsched.units import (
     parse_duration_ms,
     parse_size_bytes,
 )
+from zsched.protocol import WorkerName
+from zsched.security.keys import Access, new_pair, written_access
 
 ROOT = Path(__file__).parents[2]
 

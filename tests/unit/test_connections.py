@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from random import Random
 
-from zsched.connections import Connection, Identity, Limits, Traffic
-from zsched.limits import (
+from zsched.model.limits import (
     CONNECTIONS_PER_KEY_MAX,
     UNHEARD_CONNECTIONS_MAX,
     UNREAD_BYTES_MAX,
 )
-from zsched.peer import home
+from zsched.scheduler.connections import Connection, Identity, Limits, Traffic
+from zsched.security.peer import home
 
 MANY = 100_000
 

@@ -8,19 +8,8 @@ from typing import Any
 import pytest
 
 from tests.unit.world import TIMEOUT_MS, Peer, Poller, World, operator
-from zsched.dispatcher.commands import (
-    AddToken,
-    BindKey,
-    ConflictError,
-    KeyBound,
-    NotFoundError,
-    RefusedError,
-    RegisterWorker,
-    RevokeKey,
-    RevokeToken,
-)
-from zsched.limits import ERROR_INTERVAL_MS
-from zsched.model import KeyOrigin, RunStatus, Scope, Token, WorkerId, WorkerStatus
+from zsched.model.limits import ERROR_INTERVAL_MS
+from zsched.model.types import KeyOrigin, RunStatus, Scope, Token, WorkerId, WorkerStatus
 from zsched.protocol import (
     Error,
     Heartbeat,
@@ -32,6 +21,17 @@ from zsched.protocol import (
     Started,
     WorkerBye,
     WorkerFrame,
+)
+from zsched.scheduler.dispatcher.commands import (
+    AddToken,
+    BindKey,
+    ConflictError,
+    KeyBound,
+    NotFoundError,
+    RefusedError,
+    RegisterWorker,
+    RevokeKey,
+    RevokeToken,
 )
 
 K1, K2, K3 = "1" * 40, "2" * 40, "3" * 40

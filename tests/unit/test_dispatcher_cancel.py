@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 
 from tests.unit.world import TIMEOUT_MS, Peer, Poller, World
-from zsched.dispatcher.commands import ConflictError, NotFoundError
-from zsched.model import JobId, RunStatus
+from zsched.model.types import JobId, RunStatus
 from zsched.protocol import Cancel, Return, WorkerBye
+from zsched.scheduler.dispatcher.commands import ConflictError, NotFoundError
 
 
 def test_a_pending_job_never_runs(world: World) -> None:

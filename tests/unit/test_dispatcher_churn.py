@@ -5,9 +5,7 @@ from __future__ import annotations
 import pytest
 
 from tests.unit.world import TEST, Peer, World, operator
-from zsched.dispatcher.commands import BindKey, Submit
-from zsched.dispatcher.returns import Returns
-from zsched.limits import (
+from zsched.model.limits import (
     ACK_RUNS_MAX,
     CLAIM_BYTES_MAX,
     CLAIM_RUNS_MAX,
@@ -21,8 +19,10 @@ from zsched.limits import (
     STALE_FRAME_GAP_MS,
     STALE_FRAMES_MAX,
 )
-from zsched.model import JobSpec, KeyOrigin, RunStatus, WorkerId
+from zsched.model.types import JobSpec, KeyOrigin, RunStatus, WorkerId
 from zsched.protocol import Error, Heartbeat, Held, Result, ResultAck, Return, Run, Started, WorkerBye
+from zsched.scheduler.dispatcher.commands import BindKey, Submit
+from zsched.scheduler.dispatcher.returns import Returns
 
 K1, K2 = "1" * 40, "2" * 40
 

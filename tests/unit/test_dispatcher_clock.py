@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from tests.unit.world import TIMEOUT_MS, Peer, Poller, World
-from zsched.limits import CLOCK_AHEAD_MS_MAX, GRACE_MS_DEFAULT
-from zsched.model import RunStatus
+from zsched.model.limits import CLOCK_AHEAD_MS_MAX, GRACE_MS_DEFAULT
+from zsched.model.types import RunStatus
 from zsched.protocol import Held, Output, Ready, Result, ResultAck, RunResult, Started
 
 DAY_MS = 86_400_000

@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 
 from tests.unit.world import TIMEOUT_MS, Peer, World
-from zsched.dispatcher.commands import DecideForeign, NotFoundError
-from zsched.limits import FOREIGN_NAMED_MAX
-from zsched.model import ForeignDecision, WorkerId
+from zsched.model.limits import FOREIGN_NAMED_MAX
+from zsched.model.types import ForeignDecision, WorkerId
 from zsched.protocol import Cancel, Foreign, Heartbeat, WorkerBye
+from zsched.scheduler.dispatcher.commands import DecideForeign, NotFoundError
 
 KEEP, DISCARD = ForeignDecision.KEEP, ForeignDecision.DISCARD
 

@@ -7,10 +7,10 @@ from collections.abc import Iterator
 import pytest
 
 from tests.unit.world import TEST, TIMEOUT_MS, World
-from zsched.dispatcher import Dispatcher
-from zsched.dispatcher.commands import FullError, Made, Once, RefusedError, Reply, ReusedError, Submit
-from zsched.limits import FORGET_INTERVAL_MS, FORGET_KEYS_MAX, IDEMPOTENCY_MS
-from zsched.model import JobId, JobSpec
+from zsched.model.limits import FORGET_INTERVAL_MS, FORGET_KEYS_MAX, IDEMPOTENCY_MS
+from zsched.model.types import JobId, JobSpec
+from zsched.scheduler.dispatcher import Dispatcher
+from zsched.scheduler.dispatcher.commands import FullError, Made, Once, RefusedError, Reply, ReusedError, Submit
 from zsched.store.contract import Submitted
 
 SPEC = JobSpec(name="j", command="true")

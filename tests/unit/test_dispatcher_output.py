@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from tests.unit.world import Peer, World
-from zsched.dispatcher.commands import Look
-from zsched.limits import WATCH_MS
-from zsched.model import RunId
+from zsched.model.limits import WATCH_MS
+from zsched.model.types import RunId
 from zsched.protocol import Log, StreamName, Watch
+from zsched.scheduler.dispatcher.commands import Look
 
 
 def log(worker: Peer, run: int, offset: int, data: bytes, stream: StreamName = "stdout") -> Log:

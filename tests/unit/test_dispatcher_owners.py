@@ -5,7 +5,11 @@ from __future__ import annotations
 import pytest
 
 from tests.unit.world import TEST, Peer, Poller, World, operator
-from zsched.dispatcher.commands import (
+from zsched.model.limits import BULK_JOBS_MAX, WINDOW_PER_SLOT_MAX
+from zsched.model.types import Caller, JobId, JobSpec, KeyOrigin, RunStatus, Scope, Token, WorkerId
+from zsched.protocol import Cancel as CancelFrame
+from zsched.protocol import Ready
+from zsched.scheduler.dispatcher.commands import (
     AddToken,
     BadTokenError,
     BindKey,
@@ -21,10 +25,6 @@ from zsched.dispatcher.commands import (
     TooManyError,
     UseToken,
 )
-from zsched.limits import BULK_JOBS_MAX, WINDOW_PER_SLOT_MAX
-from zsched.model import Caller, JobId, JobSpec, KeyOrigin, RunStatus, Scope, Token, WorkerId
-from zsched.protocol import Cancel as CancelFrame
-from zsched.protocol import Ready
 
 JOB = JobSpec(name="job", command="true")
 CRON = JobSpec(name="cron", command="true", schedule="* * * * *")

@@ -5,10 +5,10 @@ from __future__ import annotations
 import pytest
 
 from tests.unit.world import TIMEOUT_MS, Peer, Poller, World
-from zsched.dispatcher import polling
-from zsched.dispatcher.commands import BusyError, ConflictError, NotFoundError
-from zsched.limits import GRACE_MS_DEFAULT
-from zsched.model import JobId, RunStatus, WorkerId, WorkerStatus
+from zsched.model.limits import GRACE_MS_DEFAULT
+from zsched.model.types import JobId, RunStatus, WorkerId, WorkerStatus
+from zsched.scheduler.dispatcher import polling
+from zsched.scheduler.dispatcher.commands import BusyError, ConflictError, NotFoundError
 
 RUNNING, SUCCESS, FAILED = RunStatus.RUNNING, RunStatus.SUCCESS, RunStatus.FAILED
 

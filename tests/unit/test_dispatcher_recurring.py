@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 
 from tests.unit.world import WALL_MS, Peer, Poller, World
-from zsched.dispatcher.commands import ConflictError
-from zsched.model import RunStatus
-from zsched.schedule import LATE_MS_MAX
+from zsched.model.schedule import LATE_MS_MAX
+from zsched.model.types import RunStatus
+from zsched.scheduler.dispatcher.commands import ConflictError
 
 # The world begins twenty seconds into a minute.
 NEXT_MINUTE_MS = WALL_MS + 40_000

@@ -8,10 +8,10 @@ import pytest
 from msgspec import structs
 
 from tests.unit.world import TIMEOUT_MS, Peer, Poller, World
-from zsched.dispatcher import arrival
-from zsched.limits import LEASE_MARGIN_MS
-from zsched.model import Backoff, JobId, OnDisconnect, OnLost, Policy, RunStatus
+from zsched.model.limits import LEASE_MARGIN_MS
+from zsched.model.types import Backoff, JobId, OnDisconnect, OnLost, Policy, RunStatus
 from zsched.protocol import Heartbeat, Held, Registered, Result, ResultAck, Return, RunResult, WorkerBye
+from zsched.scheduler.dispatcher import arrival
 
 STEADY = Backoff(initial_ms=1_000, factor=2, max_ms=3_000, jitter=0)
 STOP = Policy(on_disconnect=OnDisconnect.STOP)

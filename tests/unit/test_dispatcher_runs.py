@@ -6,7 +6,7 @@ import pytest
 
 from tests.unit.world import TIMEOUT_MS, Peer, World
 from zsched import protocol
-from zsched.model import OnLost, Policy, RunStatus
+from zsched.model.types import OnLost, Policy, RunStatus
 from zsched.protocol import Error, HeartbeatAck, Registered, Result, ResultAck, Return
 
 

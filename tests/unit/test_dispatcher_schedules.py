@@ -8,8 +8,8 @@ import pytest
 
 from tests.unit.world import WALL_MS, Peer, Poller, World, operator
 from zsched import protocol
-from zsched.dispatcher.commands import ConflictError, EndSchedule, NotFoundError, NotOwnerError, PauseSchedule
-from zsched.model import Caller, JobEdit, JobId, Policy, RunStatus
+from zsched.model.types import Caller, JobEdit, JobId, Policy, RunStatus
+from zsched.scheduler.dispatcher.commands import ConflictError, EndSchedule, NotFoundError, NotOwnerError, PauseSchedule
 
 # The world begins twenty seconds into a minute.
 NEXT_MINUTE_MS = WALL_MS + 40_000

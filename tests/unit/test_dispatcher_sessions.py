@@ -8,11 +8,11 @@ import pytest
 from msgspec.structs import replace
 
 from tests.unit.world import TIMEOUT_MS, Peer, Poller, World
-from zsched.dispatcher import core
-from zsched.dispatcher.commands import RegisterWorker
-from zsched.limits import FRAME_LIST_MAX
-from zsched.model import RunStatus, WorkerId, WorkerStatus
+from zsched.model.limits import FRAME_LIST_MAX
+from zsched.model.types import RunStatus, WorkerId, WorkerStatus
 from zsched.protocol import Error, Heartbeat, Ready, Register, Registered, Result, SchedulerBye, WorkerBye
+from zsched.scheduler.dispatcher import core
+from zsched.scheduler.dispatcher.commands import RegisterWorker
 
 
 def running(world: World, worker: Peer, *, started: bool = True) -> int:

@@ -7,10 +7,10 @@ from collections.abc import Iterator
 import pytest
 
 from tests.unit.world import TEST, Peer, Poller, World
-from zsched.dispatcher.commands import Made, Submit
-from zsched.limits import COMMAND_BYTES_MAX, ENV_BYTES_MAX, FRAME_TO_WORKER_BYTES_MAX
-from zsched.model import JobSpec
+from zsched.model.limits import COMMAND_BYTES_MAX, ENV_BYTES_MAX, FRAME_TO_WORKER_BYTES_MAX
+from zsched.model.types import JobSpec
 from zsched.protocol import Run, pack
+from zsched.scheduler.dispatcher.commands import Made, Submit
 
 ALL = ("env", "secret_env", "user")
 

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from zsched import trust
-from zsched.endpoint import default_socket, parse
-from zsched.trust import RUN_FOLDER, SERVER_USERS, UntrustedError, appointed_user, named_users
+from zsched.security import trust
+from zsched.security.endpoint import default_socket, parse
+from zsched.security.trust import RUN_FOLDER, SERVER_USERS, UntrustedError, appointed_user, named_users
 
 root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a folder to another user")
 

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from zsched.api.forwarded import Proxies
-from zsched.limits import FORWARDED_CHARS_MAX
+from zsched.model.limits import FORWARDED_CHARS_MAX
 
 PROXIES = Proxies([ip_network("127.0.0.1"), ip_network("10.1.0.0/16"), ip_network("2001:db8:1::/48")])
 PEER = "127.0.0.1"

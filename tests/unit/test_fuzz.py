@@ -33,9 +33,9 @@ from zsched.api.app import NEEDS, make_app
 from zsched.api.context import Context, Facts
 from zsched.api.gate import LOCAL_ADDRESS, PEER_UID, Trust
 from zsched.api.problem import Problem
+from zsched.model.spec import JobBody, SpecError, job_spec
 from zsched.protocol import ProtocolError, SchedulerFrame, WorkerFrame, pack, unpack_from_scheduler, unpack_from_worker
-from zsched.spec import JobBody, SpecError, job_spec
-from zsched.store.sqlite import open_reader
+from zsched.store.sqlite.engine import open_reader
 
 log = logging.getLogger(__name__)
 

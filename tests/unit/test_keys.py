@@ -10,8 +10,8 @@ import pytest
 import zmq
 from zmq.utils import z85
 
-from zsched import keys
-from zsched.keys import Access, KeyFileError, Pair, is_key, new_pair, own_pair, read_access, read_private
+from zsched.security import keys
+from zsched.security.keys import Access, KeyFileError, Pair, is_key, new_pair, own_pair, read_access, read_private
 
 Z85 = "0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ.-:+=^!/*?&<>()[]{}@%$#"
 LOOSE = [0o640, 0o604, 0o660, 0o620, 0o602, 0o610, 0o601, 0o644, 0o666, 0o777]

@@ -6,9 +6,9 @@ import threading
 import time
 from collections.abc import Iterator
 
-from zsched.limits import OUTPUT_BYTES_MAX, WATCHED_RUNS_MAX
-from zsched.live import RENEW_S, Live
+from zsched.model.limits import OUTPUT_BYTES_MAX, WATCHED_RUNS_MAX
 from zsched.protocol import Log, StreamName
+from zsched.scheduler.live import RENEW_S, Live
 
 
 def log(offset: int, data: bytes, run: int = 1, stream: StreamName = "stdout") -> Log:

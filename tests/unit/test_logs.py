@@ -15,8 +15,8 @@ from contextlib import suppress
 
 import pytest
 
-from zsched.limits import LOG_FLUSH_S, LOG_LINES_BYTES_MAX
-from zsched.logs import QUIET_MS, Line, Outage, Writer
+from zsched.host.logs import QUIET_MS, Line, Outage, Writer
+from zsched.model.limits import LOG_FLUSH_S, LOG_LINES_BYTES_MAX
 
 PIPE_BYTES = 4_096
 F_SETPIPE_SZ = 1031
@@ -91,7 +91,7 @@ def test_one_that_begins_anew_in_the_quiet_time_and_lasts_is_told_after_it(
 # --- Lines to a pipe --------------------------------------------------------------------------------------------------
 
 
-LOST = re.compile(r"WARN zsched\.logs: lost (\d+) log lines: stderr did not take them in time")
+LOST = re.compile(r"WARN zsched\.host\.logs: lost (\d+) log lines: stderr did not take them in time")
 
 
 @pytest.fixture
@@ -189,7 +189,7 @@ def test_closed_pipe_stops_no_logger(pipe: tuple[int, int]) -> None:
 
 PROGRAM = """
 import logging, sys
-from zsched import logs
+from zsched.host import logs
 logs.start("INFO")
 for number in range(int(sys.argv[1])):
     logging.getLogger("x").info("%d", number)

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from zsched.limits import SECRET_LINES_MAX
-from zsched.worker.mask import Mask, patterns
+from zsched.model.limits import SECRET_LINES_MAX
+from zsched.worker.process.redact import Mask, patterns
 
 
 def whole(secrets: list[bytes], data: bytes) -> bytes:

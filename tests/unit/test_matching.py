@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from zsched.matching import Demand, misfit
-from zsched.model import Worker, WorkerId, WorkerKind, WorkerStatus
+from zsched.model.demand import Demand, misfit
+from zsched.model.types import Worker, WorkerId, WorkerKind, WorkerStatus
 
 
 def worker(*can: str) -> Worker:

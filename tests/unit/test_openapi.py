@@ -21,8 +21,8 @@ from tests.unit.rest import Rest
 from zsched import __version__
 from zsched.api.app import NEEDS
 from zsched.api.operations import OPERATIONS
-from zsched.spec import JobBody
-from zsched.units import parse_duration_ms
+from zsched.model.spec import JobBody
+from zsched.model.units import parse_duration_ms
 
 ALL = [
     (path, method, operation)

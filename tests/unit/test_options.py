@@ -12,10 +12,11 @@ from typing import BinaryIO
 
 import pytest
 
-from zsched import __version__, logs
+from zsched import __version__
 from zsched.commands import options, scheduler, worker, zsched
-from zsched.config import scheduler_config
-from zsched.settings import keys_of
+from zsched.config.config import scheduler_config
+from zsched.config.settings import keys_of
+from zsched.host import logs
 
 DOC = """a program
 

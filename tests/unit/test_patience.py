@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from zsched.worker.pace import Patience
+from zsched.worker.agent.pace import Patience
 
 
 def test_the_first_word_may_take_its_time_and_later_ones_what_was_said() -> None:

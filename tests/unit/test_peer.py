@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from zsched.peer import covers_all_users, trusted
+from zsched.security.peer import covers_all_users, trusted
 
 OWN, OTHER, LISTED, OVERFLOW = 1000, 1001, 1002, 65_534
 

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from zsched import protocol
-from zsched.limits import (
+from zsched.model.limits import (
     FRAME_FROM_WORKER_BYTES_MAX,
     FRAME_KEYS_MAX,
     FRAME_LIST_MAX,

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from zsched import rate
-from zsched.rate import Rate
+from zsched.model import rate
+from zsched.model.rate import Rate
 
 
 def test_rate_allows_a_burst_and_then_one_in_each_gap() -> None:

@@ -5,9 +5,9 @@ from __future__ import annotations
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from zsched.limits import FRAME_FROM_WORKER_BYTES_MAX, OUTPUT_BYTES_MAX, RESULTS_PER_FRAME_MAX
+from zsched.model.limits import FRAME_FROM_WORKER_BYTES_MAX, OUTPUT_BYTES_MAX, RESULTS_PER_FRAME_MAX
 from zsched.protocol import INTEGER_MAX, Output, Result, RunResult, pack, unpack_from_worker
-from zsched.worker.reports import Reports
+from zsched.worker.agent.reports import Reports
 
 # The longest word that a session may be named by: 64 characters of four bytes.
 SESSION = "\U0001f600" * 64

@@ -12,10 +12,10 @@ import pytest
 
 from tests.unit.rest import ME, Rest
 from tests.unit.world import TEST, World
-from zsched.dispatcher.commands import Made, Submit
-from zsched.keys import new_pair
-from zsched.limits import OUTPUT_BYTES_MAX
-from zsched.model import Backoff, JobId, JobSpec, OnDisconnect, OnLost, Policy
+from zsched.model.limits import OUTPUT_BYTES_MAX
+from zsched.model.types import Backoff, JobId, JobSpec, OnDisconnect, OnLost, Policy
+from zsched.scheduler.dispatcher.commands import Made, Submit
+from zsched.security.keys import new_pair
 
 NEVER = "0 0 1 1 *"
 JOB = {"name": "j", "command": "true"}

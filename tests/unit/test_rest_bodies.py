@@ -21,8 +21,7 @@ from tests.unit.rest import Rest, problem, until
 from zsched.api import body as body_module
 from zsched.api.problem import Problem
 from zsched.api.room import Room
-from zsched.inbox import Inbox
-from zsched.limits import (
+from zsched.model.limits import (
     BODIES_BYTES_MAX,
     BODY_BYTES_MAX,
     BODY_VALUES_MAX,
@@ -32,6 +31,7 @@ from zsched.limits import (
     MIB,
     SMALL_BODY_BYTES_MAX,
 )
+from zsched.scheduler.inbox import Inbox
 
 JOB = b'{"name": "j", "command": "true"}'
 POSTS = ["/jobs", "/jobs/1/log", "/workers/register", "/workers/heartbeat", "/workers/enrol"]

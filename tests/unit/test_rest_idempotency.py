@@ -14,7 +14,7 @@ from falcon import testing
 
 from tests.unit.rest import Rest, problem
 from zsched.api.idempotency import HEADER
-from zsched.limits import IDEMPOTENCY_KEY_CHARS_MAX
+from zsched.model.limits import IDEMPOTENCY_KEY_CHARS_MAX
 
 JOB = {"name": "j", "command": "true"}
 MOST = IDEMPOTENCY_KEY_CHARS_MAX

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from tests.unit.rest import ME, Rest, problem, until
-from zsched.limits import COMMAND_BYTES_MAX, JOBS_PER_SUBMIT_MAX, NAME_CHARS_MAX, PAGE_ROWS_DEFAULT, PAGE_ROWS_MAX
+from zsched.model.limits import COMMAND_BYTES_MAX, JOBS_PER_SUBMIT_MAX, NAME_CHARS_MAX, PAGE_ROWS_DEFAULT, PAGE_ROWS_MAX
 
 TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z")
 

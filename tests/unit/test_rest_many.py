@@ -14,12 +14,12 @@ from falcon import testing
 
 from tests.unit.rest import ME, Rest, problem
 from tests.unit.test_rest_owners import JOB, Holder
-from zsched import spans
 from zsched.api.app import ACT, READ, ROUTES
 from zsched.api.roll import Roll
-from zsched.limits import BULK_JOBS_MAX, SELECTED_JOBS_MAX
-from zsched.model import JobId, RunStatus
-from zsched.store.sqlite import open_reader
+from zsched.model import spans
+from zsched.model.limits import BULK_JOBS_MAX, SELECTED_JOBS_MAX
+from zsched.model.types import JobId, RunStatus
+from zsched.store.sqlite.engine import open_reader
 
 DEADLINE_S = 20.0
 

@@ -14,8 +14,8 @@ from tests.unit.rest import Rest, problem
 from zsched import __version__
 from zsched.api.app import make_app
 from zsched.api.context import Context, Facts
-from zsched.inbox import Inbox
-from zsched.limits import KIB
+from zsched.model.limits import KIB
+from zsched.scheduler.inbox import Inbox
 
 TAKEN = {
     "/jobs": {"GET", "HEAD", "POST"},

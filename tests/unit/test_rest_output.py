@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.unit.rest import Rest, problem
-from zsched.limits import OUTPUT_BYTES_MAX
+from zsched.model.limits import OUTPUT_BYTES_MAX
 
 HALF = OUTPUT_BYTES_MAX // 2
 

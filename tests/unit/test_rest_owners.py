@@ -14,13 +14,13 @@ from falcon import testing
 
 from tests.unit.rest import ME, Rest, problem, until
 from tests.unit.test_rest_tokens import elsewhere
-from zsched import owners
 from zsched.api.app import ACT, ROUTES
 from zsched.api.gate import PEER_UID, Trust
-from zsched.keys import new_pair
-from zsched.limits import TOKEN_LIFE_MS_DEFAULT, TOKEN_PENDING_MAX, TOKEN_USED_MS
-from zsched.model import JobSpec, Scope
-from zsched.store.sqlite import open_reader, open_writer
+from zsched.model.limits import TOKEN_LIFE_MS_DEFAULT, TOKEN_PENDING_MAX, TOKEN_USED_MS
+from zsched.model.types import JobSpec, Scope
+from zsched.security import owners
+from zsched.security.keys import new_pair
+from zsched.store.sqlite.engine import open_reader, open_writer
 
 JOB = {"name": "j", "command": "true"}
 _names = count(1)
@@ -296,7 +296,7 @@ def test_the_last_use_is_stored_once_in_a_while(rest: Rest) -> None:
 
 def test_the_last_use_is_stored_again_later_and_after_a_clock_that_was_set_back(rest: Rest) -> None:
     from zsched.api.gate import Gate
-    from zsched.model import Token
+    from zsched.model.types import Token
 
     noted: list[str] = []
     gate = Gate(Trust(), lambda: rest.context.reader, {}, noted.append)
@@ -347,8 +347,8 @@ def test_a_submit_beyond_a_tokens_bounds_is_refused_with_a_reason(rest: Rest) ->
 
 
 def test_a_token_revoked_between_the_gate_and_the_turn_submits_nothing(rest: Rest) -> None:
-    from zsched.dispatcher.commands import BadTokenError, Submit
-    from zsched.model import Caller
+    from zsched.model.types import Caller
+    from zsched.scheduler.dispatcher.commands import BadTokenError, Submit
 
     ci = Holder(rest)
     rest.call("DELETE", f"/tokens/{ci.name}?jobs=cancel")
@@ -431,7 +431,7 @@ def test_a_database_of_before_is_taken_over(tmp_path: Path) -> None:
     """Its tokens are named by their ids, and go on; its jobs have no owner."""
     import apsw
 
-    from zsched.store.sqlite import SqliteEngine, _schema_steps
+    from zsched.store.sqlite.engine import SqliteEngine, _schema_steps
 
     path = tmp_path / "scheduler.db"
     path.touch(0o600)

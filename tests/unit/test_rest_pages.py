@@ -17,7 +17,7 @@ from zsched.api import pages
 from zsched.api.problem import Problem
 from zsched.api.room import Room
 from zsched.api.views import kept
-from zsched.limits import (
+from zsched.model.limits import (
     COMMAND_BYTES_MAX,
     ENV_BYTES_MAX,
     LOGS_BYTES_SHOWN,
@@ -26,7 +26,7 @@ from zsched.limits import (
     PAGE_BYTES_MAX,
     SCHEDULE_CHARS_MAX,
 )
-from zsched.model import Stream
+from zsched.model.types import Stream
 
 # The character that JSON writes in the most bytes: 6.
 WORST = "\x01"

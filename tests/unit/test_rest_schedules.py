@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from tests.unit.rest import Rest, problem
-from zsched.limits import COMMAND_BYTES_MAX, NAME_CHARS_MAX
+from zsched.model.limits import COMMAND_BYTES_MAX, NAME_CHARS_MAX
 
 NEVER = "0 0 1 1 *"
 

@@ -14,13 +14,13 @@ from falcon import testing
 
 from tests.unit.rest import ME, Rest, problem
 from tests.unit.test_rest_methods import real
-from zsched import tokens
 from zsched.api.app import ACT, ROUTES
 from zsched.api.gate import LOCAL_ADDRESS, PEER_UID, Trust
-from zsched.dispatcher.commands import AddToken
-from zsched.keys import new_pair
-from zsched.limits import ATTEMPTS_MAX
-from zsched.model import Scope, Token
+from zsched.model.limits import ATTEMPTS_MAX
+from zsched.model.types import Scope, Token
+from zsched.scheduler.dispatcher.commands import AddToken
+from zsched.security import tokens
+from zsched.security.keys import new_pair
 
 DOCUMENT = Path(__file__).parents[2] / "docs" / "rest.md"
 METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE")

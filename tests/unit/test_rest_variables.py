@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.unit.rest import Rest
-from zsched.vault import Vault
+from zsched.security.vault import Vault
 
 SECRET = "correct-horse-battery"
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.unit.rest import Rest
-from zsched.store.sqlite import SqliteEngine
+from zsched.store.sqlite.engine import SqliteEngine
 
 # In no year that a test meets.
 NEVER = "0 0 31 12 *"

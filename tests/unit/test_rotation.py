@@ -11,16 +11,16 @@ from typing import Any
 
 import pytest
 
-from zsched import keys
-from zsched.keys import KeyFileError, new_pair, own_pair, read_access
-from zsched.model import JobSpec, KeyOrigin, WorkerId
-from zsched.rotation import NEXT, Issue, NoKeyError, UnknownWorkerError, rotate_curve, rotate_secret
+from zsched.maintenance.rotation import NEXT, Issue, NoKeyError, UnknownWorkerError, rotate_curve, rotate_secret
+from zsched.model.types import JobSpec, KeyOrigin, WorkerId
+from zsched.security import keys
+from zsched.security.keys import KeyFileError, new_pair, own_pair, read_access
+from zsched.security.vault import Vault
 from zsched.store import reseal as resealing
-from zsched.store.lock import Lock
 from zsched.store.reseal import Resealed
-from zsched.store.sqlite import SqliteEngine, open_reader, open_writer
+from zsched.store.sqlite.engine import SqliteEngine, open_reader, open_writer
+from zsched.store.sqlite.lock import Lock
 from zsched.store.writer import Writer
-from zsched.vault import Vault
 
 NOW = 1_700_000_000_000
 ENDPOINT = "tcp://scheduler.example:5555"

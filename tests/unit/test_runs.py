@@ -12,9 +12,9 @@ from collections.abc import Collection, Iterator, Mapping
 import pytest
 
 from zsched.protocol import RunOrder
-from zsched.worker.runs import STUCK_MS, Runs, wall_ms
-from zsched.worker.spawn import Spawner
-from zsched.worker.strays import Strays
+from zsched.worker.guard.runs import STUCK_MS, Runs, wall_ms
+from zsched.worker.process.orphans import Strays
+from zsched.worker.process.spawn import Spawner
 
 KILLED_MS = 1_000_000
 

@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from zsched import schedule
-from zsched.model import Backoff
-from zsched.schedule import LATE_MS_MAX, ScheduleError, retry_ms
+from zsched.model import schedule
+from zsched.model.schedule import LATE_MS_MAX, ScheduleError, retry_ms
+from zsched.model.types import Backoff
 
 MINUTE_MS = 60_000
 

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from zsched.dispatcher.session import Session, Sessions
-from zsched.model import Worker, WorkerId, WorkerKind, WorkerStatus
+from zsched.model.types import Worker, WorkerId, WorkerKind, WorkerStatus
+from zsched.scheduler.dispatcher.session import Session, Sessions
 
 TIMEOUT_MS = 1_000
 

@@ -6,9 +6,9 @@ import resource
 
 import pytest
 
-from zsched import shares as module
-from zsched.limits import CONNECTIONS_MAX, FILES_RESERVED, SOCKET_CONNECTIONS_MAX, WORKER_CONNECTIONS_MAX
-from zsched.shares import Shares, shares, warn_of_few_files
+from zsched.model.limits import CONNECTIONS_MAX, FILES_RESERVED, SOCKET_CONNECTIONS_MAX, WORKER_CONNECTIONS_MAX
+from zsched.scheduler import shares as module
+from zsched.scheduler.shares import Shares, shares, warn_of_few_files
 
 THREADS = 16
 

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from zsched import spans
-from zsched.spans import Spans, TooMany
+from zsched.model import spans
+from zsched.model.spans import Spans, TooMany
 
 NUMBERS = st.sets(st.integers(min_value=0, max_value=40))
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from zsched.limits import COMMAND_BYTES_MAX, ENV_BYTES_MAX, ENV_NAMES_MAX, NAME_CHARS_MAX, SECRETS_MAX
-from zsched.model import Backoff, JobSpec, OnDisconnect, OnLost, Policy
-from zsched.spec import BackoffBody, JobBody, SpecError, job_spec
+from zsched.model.limits import COMMAND_BYTES_MAX, ENV_BYTES_MAX, ENV_NAMES_MAX, NAME_CHARS_MAX, SECRETS_MAX
+from zsched.model.spec import BackoffBody, JobBody, SpecError, job_spec
+from zsched.model.types import Backoff, JobSpec, OnDisconnect, OnLost, Policy
 
 
 def refusal(body: JobBody) -> SpecError:

@@ -17,10 +17,10 @@ import pytest
 
 from tests.unit.damage import cut, flipped
 from zsched.protocol import Output, RunResult
-from zsched.worker import journal as journal_module
-from zsched.worker import spool as spool_module
-from zsched.worker.journal import Journal
-from zsched.worker.spool import RETRY_MS, Kept, Spool, open_spool
+from zsched.worker.guard import journal as journal_module
+from zsched.worker.guard import spool as spool_module
+from zsched.worker.guard.journal import Journal
+from zsched.worker.guard.spool import RETRY_MS, Kept, Spool, open_spool
 from zsched.worker.state import StateError
 
 DAY_S = 86_400

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from zsched.worker.spool import open_spool
+from zsched.worker.guard.spool import open_spool
 from zsched.worker.state import StateError, open_state
 
 STRANGER = 65_534

@@ -7,8 +7,8 @@ from dataclasses import replace
 
 import pytest
 
-from zsched import tokens
-from zsched.model import Scope, Token
+from zsched.model.types import Scope, Token
+from zsched.security import tokens
 
 NOW = 1_700_000_000_000
 ID, SECRET = "0123456789ab", "0123456789abcdef" * 4

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from zsched.keys import KeyFileError
-from zsched.vault import Vault
+from zsched.security.keys import KeyFileError
+from zsched.security.vault import Vault
 
 
 def test_what_is_sealed_opens_by_the_same_key_and_the_same_name_only(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from zsched.limits import GUARD_STOPPED_MS, GUARD_WAKES_MAX, GUARD_WAKES_MS
+from zsched.model.limits import GUARD_STOPPED_MS, GUARD_WAKES_MAX, GUARD_WAKES_MS
 from zsched.worker.watchdog import GuardWatchdog, is_stopped
 
 # linux/ptrace.h

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from zsched.limits import LOG_BYTES_MAX, LOG_INTERVAL_MS
-from zsched.worker.capture import Capture
+from zsched.model.limits import LOG_BYTES_MAX, LOG_INTERVAL_MS
+from zsched.worker.guard.watches import Watches
 from zsched.worker.messages import Logged, Look
-from zsched.worker.watches import Watches
+from zsched.worker.process.capture import Capture
 
 
 class Worker:

@@ -10,25 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from zsched import protocol
-from zsched.dispatcher import Dispatcher
-from zsched.dispatcher.commands import (
-    Beat,
-    Cancel,
-    Command,
-    EditJob,
-    EndSchedule,
-    JobState,
-    Made,
-    Next,
-    PauseSchedule,
-    RefusedError,
-    RegisterWorker,
-    Reply,
-    Report,
-    ResumeSchedule,
-    Submit,
-)
-from zsched.model import (
+from zsched.model.types import (
     Caller,
     Job,
     JobEdit,
@@ -58,8 +40,26 @@ from zsched.protocol import (
     Started,
     WorkerFrame,
 )
+from zsched.scheduler.dispatcher import Dispatcher
+from zsched.scheduler.dispatcher.commands import (
+    Beat,
+    Cancel,
+    Command,
+    EditJob,
+    EndSchedule,
+    JobState,
+    Made,
+    Next,
+    PauseSchedule,
+    RefusedError,
+    RegisterWorker,
+    Reply,
+    Report,
+    ResumeSchedule,
+    Submit,
+)
 from zsched.store.contract import Claimed
-from zsched.store.sqlite import SqliteEngine
+from zsched.store.sqlite.engine import SqliteEngine
 from zsched.store.writer import Writer
 
 TIMEOUT_MS = 30_000

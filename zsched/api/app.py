@@ -12,8 +12,8 @@ from zsched.api.context import Context
 from zsched.api.gate import Gate, Needs, Scopes
 from zsched.api.requests import Requests
 from zsched.api.room import Admission
-from zsched.dispatcher.commands import UseToken
-from zsched.model import Scope
+from zsched.model.types import Scope
+from zsched.scheduler.dispatcher.commands import UseToken
 
 READ, SUBMIT, WORKER, ADMIN = (Scope.READ,), (Scope.SUBMIT,), (Scope.WORKER,), (Scope.ADMIN,)
 # For calls that act on a job: on the caller's own, or on all.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from typing import Final
 
-from zsched.limits import ATTEMPTS_MAX, ATTEMPTS_WINDOW_S
+from zsched.model.limits import ATTEMPTS_MAX, ATTEMPTS_WINDOW_S
 
 # Addresses that are remembered. When more fail at the same time, those that failed longest ago are forgotten.
 _ADDRESSES_MAX: Final = 10_000

@@ -18,9 +18,8 @@ import falcon
 import msgspec
 from msgspec import Meta, Struct
 
-from zsched import tokens
 from zsched.api.problem import Problem
-from zsched.limits import (
+from zsched.model.limits import (
     BODY_BYTES_MAX,
     BODY_VALUES_MAX,
     NOTE_CHARS_MAX,
@@ -30,8 +29,9 @@ from zsched.limits import (
     TOKEN_SCHEDULES_MAX,
     TOKEN_WORKERS_MAX,
 )
+from zsched.model.units import USER_NAME
 from zsched.protocol import INTEGER_MAX, WorkerName
-from zsched.units import USER_NAME
+from zsched.security import tokens
 
 _DEPTH_MAX: Final = 32
 # What begins or separates values, where it stands outside of strings.
@@ -41,7 +41,7 @@ _SPLIT_BYTES: Final = 64 * 1024
 _SURROGATE: Final = re.compile("[\ud800-\udfff]")
 _PATH: Final = re.compile(r"(?s)(.*?) - at `(?:key in )?\$(.*)`")
 
-# An owner as callers name it; the last two stand for callers that have no name (see owners.py).
+# An owner as callers name it; the last two stand for callers that have no name (see security/owners.py).
 OWNER: Final = r"^((user|token):.+|me|local|anybody)\Z"
 
 Count = Annotated[int, Meta(ge=1, le=SLOTS_MAX)]

@@ -10,7 +10,6 @@ from dataclasses import dataclass, replace
 import falcon
 import msgspec
 
-from zsched import tokens
 from zsched.api import views
 from zsched.api.forwarded import Proxies
 from zsched.api.gate import Principal, Trust
@@ -18,14 +17,15 @@ from zsched.api.pages import Pages
 from zsched.api.problem import Problem
 from zsched.api.refusals import Refusals
 from zsched.api.room import Room
-from zsched.inbox import Inbox
-from zsched.limits import BODIES_BYTES_MAX, LARGE_PAGES_MAX
-from zsched.live import Live
-from zsched.model import Caller, ForeignRuns, JobId, RunId, Scope, Token, Worker, WorkerId
+from zsched.model.limits import BODIES_BYTES_MAX, LARGE_PAGES_MAX
+from zsched.model.spec import Seal, keeps_none
+from zsched.model.types import Caller, ForeignRuns, JobId, RunId, Scope, Token, Worker, WorkerId
+from zsched.model.units import parse_duration_ms
 from zsched.protocol import INTEGER_MAX
-from zsched.spec import Seal, keeps_none
+from zsched.scheduler.inbox import Inbox
+from zsched.scheduler.live import Live
+from zsched.security import tokens
 from zsched.store.contract import Reader
-from zsched.units import parse_duration_ms
 
 
 @dataclass(frozen=True, slots=True)

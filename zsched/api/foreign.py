@@ -7,8 +7,8 @@ import falcon
 from zsched.api import views
 from zsched.api.context import Context, actor, answer, parameters
 from zsched.api.pages import address, answer_page
-from zsched.dispatcher.commands import DecideForeign, ForeignState
-from zsched.model import ForeignDecision, WorkerId
+from zsched.model.types import ForeignDecision, WorkerId
+from zsched.scheduler.dispatcher.commands import DecideForeign, ForeignState
 
 
 class Foreign:

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
 from typing import Any, Final
 
-from zsched.limits import FORWARDED_CHARS_MAX
+from zsched.model.limits import FORWARDED_CHARS_MAX
 
 Address = IPv4Address | IPv6Address
 Network = IPv4Network | IPv6Network

@@ -18,12 +18,12 @@ from typing import Final
 
 import falcon
 
-from zsched import owners, peer, tokens
 from zsched.api.attempts import Attempts
-from zsched.api.caller import SOCKET_ADDRESS
+from zsched.api.http.caller import SOCKET_ADDRESS
 from zsched.api.problem import Problem
-from zsched.limits import TOKEN_USED_MS
-from zsched.model import Scope, Token
+from zsched.model.limits import TOKEN_USED_MS
+from zsched.model.types import Scope, Token
+from zsched.security import owners, peer, tokens
 from zsched.store.contract import Reader
 
 # Set by the server on each request: the address that the caller connected to, and a function that finds its user.
@@ -95,7 +95,7 @@ class Trust:
 
 @dataclass(frozen=True, slots=True)
 class Principal:
-    """An authenticated caller. `owner` is what its jobs belong to (see owners.py) and what events name.
+    """An authenticated caller. `owner` is what its jobs belong to (see security/owners.py) and what events name.
 
     `account` is what its Idempotency-Keys belong to: `user UID` or `token ID`, which never change. `token` is None for
     a caller without a token.

@@ -14,8 +14,8 @@ from typing import Final
 import falcon
 
 from zsched.api.problem import Problem
-from zsched.dispatcher.commands import Once
-from zsched.limits import IDEMPOTENCY_KEY_CHARS_MAX, IDEMPOTENCY_MS
+from zsched.model.limits import IDEMPOTENCY_KEY_CHARS_MAX, IDEMPOTENCY_MS
+from zsched.scheduler.dispatcher.commands import Once
 from zsched.store.contract import Reader
 
 HEADER: Final = "Idempotency-Key"

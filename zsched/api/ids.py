@@ -8,7 +8,7 @@ from typing import Final
 
 import falcon
 
-from zsched.limits import REQUEST_ID_CHARS_MAX
+from zsched.model.limits import REQUEST_ID_CHARS_MAX
 
 _REQUEST_ID: Final = re.compile(rf"[A-Za-z0-9._-]{{1,{REQUEST_ID_CHARS_MAX}}}")
 

@@ -27,7 +27,20 @@ from zsched.api.context import (
 from zsched.api.gate import Principal
 from zsched.api.pages import address, answer_page
 from zsched.api.problem import Problem
-from zsched.dispatcher.commands import (
+from zsched.model.limits import (
+    JOBS_BODY_BYTES_MAX,
+    JOBS_PER_SUBMIT_MAX,
+    LOG_BODY_BYTES_MAX,
+    OUTPUT_BYTES_MAX,
+    OWNER_CHARS_MAX,
+    PAGE_ROWS_DEFAULT,
+    PAGE_ROWS_MAX,
+    WAIT_MS_MAX,
+)
+from zsched.model.spec import REQUIRED, EditBody, JobBody, Seal, SpecError, job_edit, job_spec
+from zsched.model.types import TERMINAL, Job, JobId, JobSpec, RunId, RunStatus, Stream
+from zsched.protocol import INTEGER_MAX
+from zsched.scheduler.dispatcher.commands import (
     Cancel,
     EditJob,
     EndSchedule,
@@ -41,21 +54,8 @@ from zsched.dispatcher.commands import (
     RunState,
     Submit,
 )
-from zsched.dispatcher.why import why
-from zsched.keys import KeyFileError
-from zsched.limits import (
-    JOBS_BODY_BYTES_MAX,
-    JOBS_PER_SUBMIT_MAX,
-    LOG_BODY_BYTES_MAX,
-    OUTPUT_BYTES_MAX,
-    OWNER_CHARS_MAX,
-    PAGE_ROWS_DEFAULT,
-    PAGE_ROWS_MAX,
-    WAIT_MS_MAX,
-)
-from zsched.model import TERMINAL, Job, JobId, JobSpec, RunId, RunStatus, Stream
-from zsched.protocol import INTEGER_MAX
-from zsched.spec import REQUIRED, EditBody, JobBody, Seal, SpecError, job_edit, job_spec
+from zsched.scheduler.dispatcher.why import why
+from zsched.security.keys import KeyFileError
 from zsched.store.contract import Reader, Submitted
 
 log = logging.getLogger(__name__)

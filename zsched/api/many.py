@@ -8,21 +8,21 @@ from typing import Final
 
 import falcon
 
-from zsched import spans
 from zsched.api.body import BulkBody, SelectBody, WaitBody, read
 from zsched.api.context import Context, answer, caller, parameters
 from zsched.api.gate import Principal
 from zsched.api.problem import Problem
 from zsched.api.roll import Roll
 from zsched.api.views import View
-from zsched.dispatcher import commands
-from zsched.dispatcher.commands import Action, BulkDone, Selection
-from zsched.inbox import ClosedError
-from zsched.limits import BULK_MS_MAX, SELECTED_JOBS_MAX, SPANS_SHOWN_MAX, WAIT_MS_MAX
-from zsched.model import TERMINAL, JobId, RunStatus, Scope
-from zsched.spans import Span, Spans, TooMany
+from zsched.model import spans
+from zsched.model.limits import BULK_MS_MAX, SELECTED_JOBS_MAX, SPANS_SHOWN_MAX, WAIT_MS_MAX
+from zsched.model.spans import Span, Spans, TooMany
+from zsched.model.types import TERMINAL, JobId, RunStatus, Scope
+from zsched.model.units import parse_duration_ms
+from zsched.scheduler.dispatcher import commands
+from zsched.scheduler.dispatcher.commands import Action, BulkDone, Selection
+from zsched.scheduler.inbox import ClosedError
 from zsched.store.contract import StoreError
-from zsched.units import parse_duration_ms
 
 ALL: Final = "all"
 

@@ -19,7 +19,7 @@ from zsched.api.body import OWNER
 from zsched.api.context import parameters
 from zsched.api.gate import Needs, Scopes
 from zsched.api.operations import OPERATIONS, Operation
-from zsched.limits import (
+from zsched.model.limits import (
     BACKOFF_MS_MAX,
     BODY_VALUES_MAX,
     COMMAND_BYTES_MAX,
@@ -36,15 +36,15 @@ from zsched.limits import (
     SCHEDULE_CHARS_MAX,
     TOKEN_LIFE_MS_DEFAULT,
 )
-from zsched.model import RunStatus
+from zsched.model.types import RunStatus
+from zsched.model.units import DURATION_MS_MAX, format_duration_ms
 from zsched.protocol import WorkerName
-from zsched.tokens import NEVER
-from zsched.units import DURATION_MS_MAX, format_duration_ms
+from zsched.security.tokens import NEVER
 
 Schema = dict[str, Any]
 
 _PREFIX: Final = "#/components/schemas/"
-# As units.py reads it.
+# As model/units.py reads it.
 _DURATION: Final[Schema] = {
     "type": "string",
     "pattern": r"^(0|([0-9]+(\.[0-9]+)?(d|h|m|s|ms|us|µs|ns))+)$",

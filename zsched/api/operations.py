@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from zsched.api import body, shapes
-from zsched.spec import EditBody, JobBody
+from zsched.model.spec import EditBody, JobBody
 
 
 @dataclass(frozen=True, slots=True)

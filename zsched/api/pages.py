@@ -16,7 +16,7 @@ import msgspec
 
 from zsched.api.room import Room
 from zsched.api.views import View
-from zsched.limits import PAGE_BYTES_MAX
+from zsched.model.limits import PAGE_BYTES_MAX
 
 T = TypeVar("T")
 

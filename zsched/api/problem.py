@@ -10,7 +10,7 @@ import falcon
 import msgspec
 
 from zsched.api.ids import identify
-from zsched.dispatcher.commands import (
+from zsched.scheduler.dispatcher.commands import (
     BadTokenError,
     BusyError,
     ConflictError,
@@ -21,7 +21,7 @@ from zsched.dispatcher.commands import (
     ReusedError,
     TooManyError,
 )
-from zsched.inbox import ClosedError
+from zsched.scheduler.inbox import ClosedError
 from zsched.store.contract import StoreError
 
 log = logging.getLogger(__name__)

@@ -11,8 +11,8 @@ import threading
 from typing import Final
 
 from zsched.api.problem import Problem
-from zsched.limits import LINE_INTERVAL_MS
-from zsched.rate import Throttled
+from zsched.model.limits import LINE_INTERVAL_MS
+from zsched.model.rate import Throttled
 
 log = logging.getLogger(__name__)
 

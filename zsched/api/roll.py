@@ -12,9 +12,9 @@ from contextlib import closing
 from itertools import accumulate
 from typing import Final
 
-from zsched.limits import WAIT_EVENTS_MAX
-from zsched.model import JobId, RunStatus
-from zsched.spans import Span, Spans
+from zsched.model.limits import WAIT_EVENTS_MAX
+from zsched.model.spans import Span, Spans
+from zsched.model.types import JobId, RunStatus
 from zsched.store.contract import Reader
 
 # 0 is a job that was not looked at, or does not exist.

@@ -15,7 +15,7 @@ from typing import Final
 import falcon
 
 from zsched.api.problem import Problem
-from zsched.limits import SMALL_BODY_BYTES_MAX, WAITING_BODIES_BYTES_MAX
+from zsched.model.limits import SMALL_BODY_BYTES_MAX, WAITING_BODIES_BYTES_MAX
 
 # How long a body waits for its turn.
 _WAIT_S: Final = 10.0

@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 
 from msgspec import UNSET, Meta, Struct, UnsetType
 
-from zsched.model import ForeignDecision, OnDisconnect, OnLost, Reason, RunStatus, Scope, WorkerKind, WorkerStatus
+from zsched.model.types import ForeignDecision, OnDisconnect, OnLost, Reason, RunStatus, Scope, WorkerKind, WorkerStatus
 
 Time = Annotated[str, Meta(extra_json_schema={"format": "date-time"}, description="RFC 3339 in UTC")]
 Id = Annotated[int, Meta(ge=1)]

@@ -8,8 +8,8 @@ from collections.abc import Callable, Sequence
 from functools import lru_cache
 from typing import TypeVar
 
-from zsched.limits import CRASH_LIMIT_DEFAULT, GRACE_MS_DEFAULT, LOGS_BYTES_SHOWN
-from zsched.model import (
+from zsched.model.limits import CRASH_LIMIT_DEFAULT, GRACE_MS_DEFAULT, LOGS_BYTES_SHOWN
+from zsched.model.types import (
     USUAL_BACKOFF,
     Backoff,
     Event,
@@ -24,8 +24,8 @@ from zsched.model import (
     Worker,
     WorkerKey,
 )
+from zsched.model.units import format_duration_ms, format_time
 from zsched.store.contract import Claimed, RunOutput
-from zsched.units import format_duration_ms, format_time
 
 View = dict[str, object]
 T = TypeVar("T")

@@ -6,17 +6,17 @@ from collections import defaultdict
 
 import falcon
 
-from zsched import keys
 from zsched.api import views
 from zsched.api.body import EnrolBody, RegisterBody, WorkerBody, read
 from zsched.api.context import Context, answer, bound_slots, caller, parameters, worker_name
 from zsched.api.gate import foreign
 from zsched.api.pages import address, answer_page
 from zsched.api.problem import Problem
-from zsched.dispatcher.commands import Beat, BindKey, Next, RegisterWorker
-from zsched.limits import WORKER_FACTS_BYTES_MAX
-from zsched.model import ForeignRuns, KeyOrigin, Worker, WorkerId
+from zsched.model.limits import WORKER_FACTS_BYTES_MAX
+from zsched.model.types import ForeignRuns, KeyOrigin, Worker, WorkerId
 from zsched.protocol import facts_bytes, too_many_facts
+from zsched.scheduler.dispatcher.commands import Beat, BindKey, Next, RegisterWorker
+from zsched.security import keys
 from zsched.store.contract import Claimed
 
 # Settings of zmq_host that mean every address of this host, or loopback until a worker elsewhere has a key.

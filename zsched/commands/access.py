@@ -37,10 +37,10 @@ from collections.abc import Mapping, Sequence
 from ipaddress import ip_address
 from urllib.parse import quote
 
-from zsched.access_file import is_endpoint
-from zsched.client import Client, Refused
+from zsched.client.client import Client, Refused
 from zsched.commands import exits, options, table
-from zsched.settings import WORKER_NAME
+from zsched.config.settings import WORKER_NAME
+from zsched.security.access_file import is_endpoint
 
 
 def main(argv: Sequence[str]) -> int:
@@ -66,7 +66,7 @@ def wanted(found: Mapping[str, options.Value]) -> str | None:
 def made(client: Client, worker: str, endpoint: str | None) -> int:
     """`new`. The access file is on stdout, and its secret key nowhere else."""
     # ZeroMQ, which this imports, takes longer than all the rest.
-    from zsched import keys
+    from zsched.security import keys
 
     pair = keys.new_pair()
     try:

@@ -26,9 +26,9 @@ import sys
 from collections.abc import Mapping, Sequence
 from typing import Final
 
-from zsched.client import Client, Group, Job, NotFound, Refused
+from zsched.client.client import Client, Group, Job, NotFound, Refused
 from zsched.commands import exits, options, selection, table
-from zsched.spans import Spans
+from zsched.model.spans import Spans
 
 # Up to so many jobs have a line each.
 LINES_MAX: Final = 20

@@ -36,14 +36,16 @@ from contextlib import closing, contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 
-from zsched import backup, files, owners
 from zsched.commands import exits, options, table
-from zsched.config import ConfigError, SchedulerConfig, scheduler_config
-from zsched.keys import KeyFileError
+from zsched.config.config import ConfigError, SchedulerConfig, scheduler_config
+from zsched.host import files
+from zsched.maintenance import backup
+from zsched.security import owners
+from zsched.security.keys import KeyFileError
 from zsched.store.check import check
 from zsched.store.contract import StoreError, StoreForeign, StoreFull, StoreLocked, StoreLoose, StoreNewer
-from zsched.store.lock import Lock
-from zsched.store.sqlite import SqliteEngine
+from zsched.store.sqlite.engine import SqliteEngine
+from zsched.store.sqlite.lock import Lock
 
 
 def main(argv: Sequence[str]) -> int:

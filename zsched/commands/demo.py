@@ -30,9 +30,9 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 from rich.text import Text
 
-from zsched.client import ClientError, Job
+from zsched.client.client import ClientError, Job
+from zsched.client.cluster import LOOK_S, Cluster, ClusterError, private, stop_on_signals
 from zsched.commands import options
-from zsched.commands.cluster import LOOK_S, Cluster, ClusterError, private, stop_on_signals
 
 WORKERS: Final = 2
 SLOTS: Final = 2

@@ -24,7 +24,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from zsched.client import Changes, Client, Job, NotFound
+from zsched.client.client import Changes, Client, Job, NotFound
 from zsched.commands import exits, options, recurring, selection, table
 from zsched.commands.line import command_line
 

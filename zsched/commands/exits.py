@@ -11,7 +11,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
-    from zsched.client import Job
+    from zsched.client.client import Job
 
 FAILED: Final = 1
 USAGE: Final = 2
@@ -62,7 +62,7 @@ def in_place_of_job(error: Exception) -> Failure:
 
 def failed_by(error: Exception) -> Failure:
     """An error as a sentence and an exit code; no sentence where nobody reads. Raises it when it is the program's."""
-    from zsched import client
+    from zsched.client import client
 
     match error:
         case BrokenPipeError():

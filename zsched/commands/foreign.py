@@ -31,7 +31,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from urllib.parse import quote
 
-from zsched.client import Client, NotFound, View
+from zsched.client.client import Client, NotFound, View
 from zsched.commands import exits, options, table
 from zsched.commands.cancel import agreed
 

@@ -33,12 +33,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from zsched.commands import exits, options
-from zsched.settings import WORKER_NAME
+from zsched.config.settings import WORKER_NAME
 
 if TYPE_CHECKING:
-    from zsched.config import SchedulerConfig
-    from zsched.model import WorkerId
-    from zsched.store.lock import Lock
+    from zsched.config.config import SchedulerConfig
+    from zsched.model.types import WorkerId
+    from zsched.store.sqlite.lock import Lock
 
 
 def main(argv: Sequence[str]) -> int:
@@ -53,8 +53,8 @@ def main(argv: Sequence[str]) -> int:
 
 def rotate_secret(config: SchedulerConfig) -> int:
     """`rotate secret`."""
-    from zsched import rotation
-    from zsched.store.sqlite import SqliteEngine
+    from zsched.maintenance import rotation
+    from zsched.store.sqlite.engine import SqliteEngine
 
     with locked(config) as lock, closing(SqliteEngine(config.db)) as engine:
         engine.overwrite_deleted()
@@ -68,9 +68,9 @@ def rotate_secret(config: SchedulerConfig) -> int:
 
 def rotate_curve(found: Mapping[str, options.Value], config: SchedulerConfig) -> int:
     """`rotate curve`. The new access files are on stdout, a path a line."""
-    from zsched import rotation
-    from zsched.model import WorkerId
-    from zsched.store.sqlite import open_writer
+    from zsched.maintenance import rotation
+    from zsched.model.types import WorkerId
+    from zsched.store.sqlite.engine import open_writer
 
     now_ms = time.time_ns() // 1_000_000
     with locked(config) as lock, closing(open_writer(config.db, now_ms)) as store:
@@ -87,8 +87,8 @@ def rotate_curve(found: Mapping[str, options.Value], config: SchedulerConfig) ->
 
 def with_access_files(db: Path) -> tuple[WorkerId, ...]:
     """The workers whose live key came in an access file, by name."""
-    from zsched.model import KeyOrigin
-    from zsched.store.sqlite import open_reader
+    from zsched.model.types import KeyOrigin
+    from zsched.store.sqlite.engine import open_reader
 
     with closing(open_reader(db)) as reader:
         live = [key for key in reader.worker_keys() if key.revoked_ms is None]
@@ -110,7 +110,7 @@ def place(given: str | None, config: SchedulerConfig) -> str:
 
 def settings(db: str | None) -> SchedulerConfig:
     """The settings of the scheduler. Wrong ones end the program."""
-    from zsched.config import ConfigError, scheduler_config
+    from zsched.config.config import ConfigError, scheduler_config
 
     try:
         return scheduler_config({} if db is None else {"db": db}, None, os.environ).config
@@ -121,11 +121,11 @@ def settings(db: str | None) -> SchedulerConfig:
 @contextmanager
 def locked(config: SchedulerConfig) -> Iterator[Lock]:
     """A database that no scheduler has, checked and of this release's schema. Raises Failure."""
-    from zsched import rotation
-    from zsched.keys import KeyFileError
+    from zsched.maintenance import rotation
+    from zsched.security.keys import KeyFileError
     from zsched.store.contract import StoreError, StoreLocked, StoreLoose
-    from zsched.store.lock import Lock
-    from zsched.store.sqlite import open_writer
+    from zsched.store.sqlite.engine import open_writer
+    from zsched.store.sqlite.lock import Lock
 
     if not config.db.exists():
         raise exits.Failure(f"there is no database {config.db}: name the one that is meant by --db", os.EX_IOERR)

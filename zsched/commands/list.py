@@ -22,7 +22,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final
 
-from zsched.client import Client, Job
+from zsched.client.client import Client, Job
 from zsched.commands import options, recurring, table
 
 LIMIT: Final = 20

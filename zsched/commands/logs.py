@@ -25,7 +25,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from zsched.client import Chunk, Client, Job, Stream
+from zsched.client.client import Chunk, Client, Job, Stream
 from zsched.commands import exits, options, selection, table
 from zsched.commands.watching import Plain, Records, Watch, known, last_lines, targets
 

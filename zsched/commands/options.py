@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from zsched.commands.selection import Selection
-    from zsched.config import Loaded
+    from zsched.config.config import Loaded
 
 EXIT_USAGE: Final = 2
 
@@ -74,8 +74,8 @@ def load(
     """The configuration of a program whose manual page has `--config=FILE` and every key of a section as an option."""
     from pathlib import Path
 
-    from zsched.config import ConfigError
-    from zsched.settings import keys_of
+    from zsched.config.config import ConfigError
+    from zsched.config.settings import keys_of
 
     found = parse(doc, argv)
     named = {key.flag: found[f"--{key.flag}"] for key in keys_of(section)}
@@ -150,7 +150,7 @@ def seconds(doc: str, found: Mapping[str, Value], name: str) -> float | None:
     value = text(found, name)
     if value is None:
         return None
-    from zsched.units import parse_duration_ms
+    from zsched.model.units import parse_duration_ms
 
     try:
         return parse_duration_ms(value) / 1000

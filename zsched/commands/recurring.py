@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 
-from zsched.client import Client, Job, NotFound, Refused
+from zsched.client.client import Client, Job, NotFound, Refused
 from zsched.commands import exits, options, selection, table
 
 # Codes of REST that speak of one job; the other jobs that were named can still be changed.

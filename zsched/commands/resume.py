@@ -20,7 +20,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from zsched.client import Job
+from zsched.client.client import Job
 from zsched.commands import options, recurring
 
 

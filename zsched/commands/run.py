@@ -32,7 +32,7 @@ import signal
 from collections.abc import Sequence
 from types import FrameType
 
-from zsched.client import Client, ClientError, Job, Refused, View
+from zsched.client.client import Client, ClientError, Job, Refused, View
 from zsched.commands import exits, options, table, variables
 from zsched.commands.line import command_line
 from zsched.commands.watching import Plain, Records, Watch, targets

@@ -58,27 +58,31 @@ from typing import Final
 
 import zmq
 
-from zsched import __version__, backup, logs, peer, tokens
+from zsched import __version__
 from zsched.api.app import make_app
 from zsched.api.context import Context, Facts
-from zsched.api.crowd import Crowd
 from zsched.api.forwarded import Proxies
 from zsched.api.gate import Trust
-from zsched.api.listeners import DEFAULT_PORT, ListenError, LocalSocket
+from zsched.api.http.crowd import Crowd
+from zsched.api.http.listeners import DEFAULT_PORT, ListenError, LocalSocket
+from zsched.api.http.server import Server, ServerError
 from zsched.api.refusals import Refusals
-from zsched.api.server import Server, ServerError
 from zsched.commands import options
-from zsched.config import SchedulerConfig, scheduler_config
-from zsched.dispatcher import Dispatcher
-from zsched.inbox import Inbox
-from zsched.keys import KeyFileError, Pair, keep_pair, own_pair, read_private
-from zsched.limits import FILE_CHECK_MS, JUMP_MS
-from zsched.live import Live
-from zsched.loop import Loop, clock
-from zsched.model import Now, Scope, Token
-from zsched.notify import Notify
-from zsched.port import Port
-from zsched.shares import Shares, shares, warn_of_few_files
+from zsched.config.config import SchedulerConfig, scheduler_config
+from zsched.host import logs
+from zsched.host.notify import Notify
+from zsched.maintenance import backup
+from zsched.model.limits import FILE_CHECK_MS, JUMP_MS
+from zsched.model.types import Now, Scope, Token
+from zsched.scheduler.dispatcher import Dispatcher
+from zsched.scheduler.inbox import Inbox
+from zsched.scheduler.live import Live
+from zsched.scheduler.loop import Loop, clock
+from zsched.scheduler.port import Port
+from zsched.scheduler.shares import Shares, shares, warn_of_few_files
+from zsched.security import peer, tokens
+from zsched.security.keys import KeyFileError, Pair, keep_pair, own_pair, read_private
+from zsched.security.vault import Vault
 from zsched.store.contract import (
     StoreCorrupt,
     StoreError,
@@ -89,10 +93,9 @@ from zsched.store.contract import (
     StoreNewer,
     StoreUnsure,
 )
-from zsched.store.lock import Lock, how_to_restore
-from zsched.store.sqlite import SqliteEngine, open_engine, open_reader
+from zsched.store.sqlite.engine import SqliteEngine, open_engine, open_reader
+from zsched.store.sqlite.lock import Lock, how_to_restore
 from zsched.store.writer import Writer
-from zsched.vault import Vault
 
 # By name: this module may run as __main__.
 log = logging.getLogger("zsched.commands.scheduler")

@@ -8,13 +8,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
-from zsched import spans
 from zsched.commands.exits import NOT_FOUND, Failure
-from zsched.limits import SELECTED_JOBS_MAX
-from zsched.spans import Spans
+from zsched.model import spans
+from zsched.model.limits import SELECTED_JOBS_MAX
+from zsched.model.spans import Spans
 
 if TYPE_CHECKING:
-    from zsched.client import Client
+    from zsched.client.client import Client
 
 
 class Selection(NamedTuple):

@@ -18,7 +18,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Final
 
-from zsched.client import Client, Job, View
+from zsched.client.client import Client, Job, View
 from zsched.commands import exits, options, recurring, selection, table
 from zsched.commands.text import clean
 

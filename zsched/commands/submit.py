@@ -56,11 +56,11 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Final
 
-from zsched import spans
-from zsched.client import PATIENCE_S, Client, ClientError, Job, PolicyFields, Refused, View, batches, spec
+from zsched.client.client import PATIENCE_S, Client, ClientError, Job, PolicyFields, Refused, View, batches, spec
 from zsched.commands import exits, options, table, variables, waiting
 from zsched.commands.line import command_line, for_input
-from zsched.limits import COMMAND_BYTES_MAX
+from zsched.model import spans
+from zsched.model.limits import COMMAND_BYTES_MAX
 
 # With room for the number of a request: many jobs are several.
 _KEY_CHARS_MAX: Final = 240

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from zsched.client import Client
+from zsched.client.client import Client
 from zsched.commands import options, table
 from zsched.commands.text import line
 

@@ -45,9 +45,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from typing import TYPE_CHECKING, Final, Protocol
 
-from zsched import owners
-from zsched.client import Client, View
+from zsched.client.client import Client, View
 from zsched.commands import exits, options, table
+from zsched.security import owners
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -90,7 +90,7 @@ def main(argv: Sequence[str]) -> int:
 
 def fresh() -> int:
     """`new`."""
-    from zsched import tokens
+    from zsched.security import tokens
 
     print(tokens.new().text, flush=True)
     exits.say("no scheduler knows this token yet: write it to a file (umask 077) that admin_token_file names")
@@ -149,7 +149,7 @@ def bounds(view: View) -> str:
 
 def revoked(found: Mapping[str, options.Value]) -> int:
     """`revoke`."""
-    from zsched.tokens import NAME
+    from zsched.security.tokens import NAME
 
     given = options.text(found, "<id>") or ""
     match = _ID.fullmatch(given)
@@ -169,10 +169,10 @@ def revoked(found: Mapping[str, options.Value]) -> int:
 
 def wanted(found: Mapping[str, options.Value]) -> View:
     """The token that is asked for, as POST /tokens takes it. What can't be one is wrong usage."""
-    from zsched.limits import NOTE_CHARS_MAX, TOKEN_LIFE_MS_MAX
-    from zsched.model import Scope
-    from zsched.tokens import NEVER
-    from zsched.units import format_duration_ms
+    from zsched.model.limits import NOTE_CHARS_MAX, TOKEN_LIFE_MS_MAX
+    from zsched.model.types import Scope
+    from zsched.model.units import format_duration_ms
+    from zsched.security.tokens import NEVER
 
     scopes = [word for given in options.words(found, "--scope") for word in given.split(",")]
     for word in scopes:
@@ -223,10 +223,10 @@ def opened(found: Mapping[str, options.Value], *, make: bool = False) -> Iterato
         return
     if url is not None:
         options.fail(__doc__, "--db and --url don't go together")
-    from zsched.config import ConfigError, scheduler_config
+    from zsched.config.config import ConfigError, scheduler_config
     from zsched.store.contract import StoreError, StoreLocked
-    from zsched.store.lock import Lock
-    from zsched.store.sqlite import open_writer
+    from zsched.store.sqlite.engine import open_writer
+    from zsched.store.sqlite.lock import Lock
 
     try:
         path = scheduler_config({"db": db}, None, os.environ).config.db
@@ -275,8 +275,8 @@ class Kept:
         from zsched.api.access import new_token
         from zsched.api.body import TokenBody, convert
         from zsched.api.problem import Problem
-        from zsched.dispatcher import access
-        from zsched.dispatcher.commands import AddToken, ConflictError
+        from zsched.scheduler.dispatcher import access
+        from zsched.scheduler.dispatcher.commands import AddToken, ConflictError
 
         now_ms = _now_ms()
         try:
@@ -291,7 +291,7 @@ class Kept:
 
     def all(self) -> list[View]:
         from zsched.api import views
-        from zsched.store.sqlite import open_reader
+        from zsched.store.sqlite.engine import open_reader
 
         with closing(open_reader(self._path)) as reader:
             return [views.token(token) for token in reader.tokens()]
@@ -299,10 +299,10 @@ class Kept:
     def revoke(self, token: str, *, jobs: bool) -> View:
         """The scheduler ends the jobs, when it runs again."""
         from zsched.api import views
-        from zsched.dispatcher import access
-        from zsched.dispatcher.commands import NotFoundError, RevokeToken
-        from zsched.model import Now
-        from zsched.store.sqlite import open_reader
+        from zsched.model.types import Now
+        from zsched.scheduler.dispatcher import access
+        from zsched.scheduler.dispatcher.commands import NotFoundError, RevokeToken
+        from zsched.store.sqlite.engine import open_reader
 
         now_ms = _now_ms()
         with closing(open_reader(self._path)) as reader:

@@ -33,11 +33,11 @@ from pathlib import Path
 from threading import Thread
 from typing import Final
 
+from zsched.client.cluster import Cluster, ClusterError, Plan, free_ports, names, socket_of, stop_on_signals
 from zsched.commands import exits, options, table
-from zsched.commands.cluster import Cluster, ClusterError, Plan, free_ports, names, socket_of, stop_on_signals
-from zsched.config import ConfigError, scheduler_config, worker_config
-from zsched.limits import LOG_FLUSH_S
-from zsched.worker.cpus import usable_cpus
+from zsched.config.config import ConfigError, scheduler_config, worker_config
+from zsched.host.cpus import usable_cpus
+from zsched.model.limits import LOG_FLUSH_S
 
 # A worker's own time for its jobs, TERM and KILL after it, and some more; longer than shutdown_grace it never takes.
 STOP_S_MAX: Final = 60.0

@@ -5,9 +5,9 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 
-from zsched.client import View
+from zsched.client.client import View
 from zsched.commands import exits, options
-from zsched.units import VARIABLE_NAME
+from zsched.model.units import VARIABLE_NAME
 
 
 def plain(doc: str, found: Mapping[str, options.Value]) -> dict[str, str]:

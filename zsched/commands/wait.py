@@ -27,9 +27,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from zsched import spans
-from zsched.client import Client, Job
+from zsched.client.client import Client, Job
 from zsched.commands import exits, options, selection, table, waiting
+from zsched.model import spans
 
 
 def main(argv: Sequence[str]) -> int:

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Final
 from zsched.commands import exits
 
 if TYPE_CHECKING:
-    from zsched.client import Client, Job
-    from zsched.spans import Spans
+    from zsched.client.client import Client, Job
+    from zsched.model.spans import Spans
 
 # Up to so many jobs have a line each. Of more only those that failed, up to FAILED_MAX, and the sums.
 LINES_MAX: Final = 20

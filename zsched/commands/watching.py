@@ -12,7 +12,7 @@ from queue import Empty, SimpleQueue
 from threading import Semaphore, Thread
 from typing import Final, NamedTuple, Protocol, TextIO
 
-from zsched.client import LOOK_FACTOR, LOOK_S_MAX, LOOK_S_MIN, PATIENCE_S, Chunk, Client, Job, Stream
+from zsched.client.client import LOOK_FACTOR, LOOK_S_MAX, LOOK_S_MIN, PATIENCE_S, Chunk, Client, Job, Stream
 from zsched.commands import table
 from zsched.commands.exits import say
 from zsched.commands.text import Cleaner

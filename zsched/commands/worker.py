@@ -46,10 +46,10 @@ import sys
 from collections.abc import Sequence
 from typing import Final
 
-from zsched import logs
 from zsched.commands import options
-from zsched.config import WorkerConfig, worker_config
-from zsched.worker import guard
+from zsched.config.config import WorkerConfig, worker_config
+from zsched.host import logs
+from zsched.worker.guard import guard
 
 # By name: this module may run as __main__.
 log: Final = logging.getLogger("zsched.commands.worker")

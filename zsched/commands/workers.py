@@ -16,7 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from zsched.client import Client, View
+from zsched.client.client import Client, View
 from zsched.commands import options, table
 
 

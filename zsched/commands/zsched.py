@@ -50,8 +50,8 @@ from contextlib import suppress
 from importlib import import_module
 from typing import Final, TextIO
 
-from zsched import standard
 from zsched.commands import exits, options
+from zsched.host import standard
 
 # Each is a module of this package with main(argv) -> exit code, imported only when it is asked for.
 COMMANDS: Final = (

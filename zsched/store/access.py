@@ -5,7 +5,7 @@ Each change leaves an event that is about no job, run or worker: `became` says w
 
 from __future__ import annotations
 
-from zsched.model import JobId, KeyOrigin, Token, WorkerId, WorkerKey
+from zsched.model.types import JobId, KeyOrigin, Token, WorkerId, WorkerKey
 from zsched.store import rows, sql
 from zsched.store.contract import Ending
 from zsched.store.engine import Engine

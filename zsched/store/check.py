@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Final
 
-from zsched.model import TRANSITIONS, RunStatus, Succession
+from zsched.model.types import TRANSITIONS, RunStatus, Succession
 from zsched.store.engine import Engine, Row
 
 PAGE_ROWS: Final = 10_000

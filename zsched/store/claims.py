@@ -5,8 +5,8 @@ Part of the write side (see core.py).
 
 from __future__ import annotations
 
-from zsched.limits import CLAIM_RUNS_MAX
-from zsched.model import DemandId, JobId, Reason, Run, RunId, RunStatus, WorkerId
+from zsched.model.limits import CLAIM_RUNS_MAX
+from zsched.model.types import DemandId, JobId, Reason, Run, RunId, RunStatus, WorkerId
 from zsched.store import rows, sql
 from zsched.store.contract import Claimed, Holding, Load, Ready, StoreCorrupt
 from zsched.store.core import UNREADABLE, Core

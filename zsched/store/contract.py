@@ -17,8 +17,8 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import Final, Literal, Protocol
 
-from zsched.matching import Demand
-from zsched.model import (
+from zsched.model.demand import Demand
+from zsched.model.types import (
     Backoff,
     DemandId,
     Event,

@@ -10,8 +10,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import Final
 
-from zsched.matching import Demand
-from zsched.model import DemandId, JobId, Reason, Run, RunId, RunStatus, WorkerId
+from zsched.model.demand import Demand
+from zsched.model.types import DemandId, JobId, Reason, Run, RunId, RunStatus, WorkerId
 from zsched.store import rows, sql
 from zsched.store.contract import StoreError
 from zsched.store.engine import Engine

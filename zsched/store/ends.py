@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Final
 
-from zsched.model import Blocked, DemandId, JobId, Outcome, Reason, RunId, RunStatus, Succession, WorkerId
+from zsched.model.types import Blocked, DemandId, JobId, Outcome, Reason, RunId, RunStatus, Succession, WorkerId
 from zsched.store import rows, sql
 from zsched.store.contract import Failed, Verdict
 from zsched.store.core import Core

@@ -1,4 +1,4 @@
-"""What a database engine does for the store: run the shared statements, and nothing more. sqlite.py has one."""
+"""What a database engine does for the store: run the shared statements, and nothing more. sqlite/ has one."""
 
 from __future__ import annotations
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 
-from zsched.model import ForeignDecision, ForeignRuns, WorkerId
+from zsched.model.types import ForeignDecision, ForeignRuns, WorkerId
 from zsched.store import rows, sql
 from zsched.store.engine import Engine
 from zsched.store.ledger import Ledger

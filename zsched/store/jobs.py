@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from itertools import chain
 
-from zsched.matching import Demand
-from zsched.model import DemandId, Job, JobId, JobSpec, OnLost, Reason, RunId, RunStatus, WorkerId
+from zsched.model.demand import Demand
+from zsched.model.types import DemandId, Job, JobId, JobSpec, OnLost, Reason, RunId, RunStatus, WorkerId
 from zsched.store import rows, sql
 from zsched.store.contract import Cancelled, Due, Target
 from zsched.store.core import Core

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections import defaultdict
 from typing import Final
 
-from zsched.model import JobId, RunId, RunStatus
+from zsched.model.types import JobId, RunId, RunStatus
 from zsched.store import sql
 from zsched.store.engine import Engine, Row
 

@@ -6,9 +6,9 @@ from collections.abc import Callable, Generator, Sequence
 from contextlib import closing
 from typing import Final, TypeVar
 
-from zsched.limits import PENDING_RUNS_MAX
-from zsched.matching import Demand
-from zsched.model import (
+from zsched.model.demand import Demand
+from zsched.model.limits import PENDING_RUNS_MAX
+from zsched.model.types import (
     Event,
     ForeignRuns,
     Job,

@@ -1,4 +1,4 @@
-"""Seal all secrets of a database anew, while no scheduler has it. Called by rotation.py.
+"""Seal all secrets of a database anew, while no scheduler has it. Called by maintenance/rotation.py.
 
 Works through the jobs in transactions of bounded size. When it is interrupted, some secrets are sealed by the new key
 and the others by the old one; called again with both keys, it seals all of them anew.
@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
-from zsched.limits import RESEAL_JOBS_MAX
+from zsched.model.limits import RESEAL_JOBS_MAX
 from zsched.store.engine import Engine, Row
 from zsched.store.rows import stored_variables, variables
 

@@ -7,8 +7,8 @@ from collections.abc import Callable, Mapping
 from functools import lru_cache
 from typing import Final, TypeVar
 
-from zsched.matching import Demand
-from zsched.model import (
+from zsched.model.demand import Demand
+from zsched.model.types import (
     USUAL_BACKOFF,
     Backoff,
     Event,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 
-from zsched.model import Worker, WorkerId, WorkerStatus
+from zsched.model.types import Worker, WorkerId, WorkerStatus
 from zsched.store import rows, sql
 from zsched.store.core import Core
 

@@ -6,9 +6,9 @@ from __future__ import annotations
 
 from typing import Final
 
-from zsched.limits import LEASE_MARGIN_MS, RESTORE_IDS_GAP, RESTORE_RUNS_MAX
-from zsched.model import DemandId, Reason, RunId, RunStatus, Succession
-from zsched.schedule import next_fire_ms
+from zsched.model.limits import LEASE_MARGIN_MS, RESTORE_IDS_GAP, RESTORE_RUNS_MAX
+from zsched.model.schedule import next_fire_ms
+from zsched.model.types import DemandId, Reason, RunId, RunStatus, Succession
 from zsched.store import sql
 from zsched.store.access import AccessWriter
 from zsched.store.claims import Claims

@@ -1,6 +1,6 @@
 """The worker: a guard that runs jobs, and an agent that talks to the scheduler.
 
-`guard.py` is the process that `bin/worker` becomes; it starts `link.py` as its child, which carries `agent.py`'s
-decisions over ZeroMQ. `messages.py` is what the two tell each other. The guard imports neither ZeroMQ nor a database,
-so that it stays small.
+`bin/worker` becomes the guard (`guard/`). It starts the agent (`agent/main.py`) as its child, which carries the
+decisions of `agent/agent.py` over ZeroMQ. The two exchange the messages of `messages.py`. The guard imports neither
+ZeroMQ nor a database, so that it stays small.
 """

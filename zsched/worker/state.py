@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from zsched import files
+from zsched.host import files
 
 # An agent that outlived its guard sweeps under the lock, for a fraction of a second.
 _LOCK_WAIT_S: Final = 1.0

@@ -2,7 +2,7 @@
 
 The agent wakes its guard, and kills it when it is stopped again and again: then its jobs end too, and the scheduler
 finds out which one did it (dispatcher/losses.py). The guard replaces an agent that is stopped, and ends with all its
-jobs when its agents are stopped again and again (keeper.py). Nothing is done about a process that a debugger holds
+jobs when its agents are stopped again and again (supervisor.py). Nothing is done about a process that a debugger holds
 (state t), nor when both are stopped, as by Ctrl-Z: that is an operator's wish.
 """
 
@@ -14,7 +14,7 @@ import signal
 from contextlib import suppress
 from typing import Final
 
-from zsched.limits import GUARD_STOPPED_MS, GUARD_WAKES_MAX, GUARD_WAKES_MS
+from zsched.model.limits import GUARD_STOPPED_MS, GUARD_WAKES_MAX, GUARD_WAKES_MS
 
 # A silent guard is looked at this often.
 _LOOK_MS: Final = 1_000

@@ -1,0 +1,61 @@
+"""The program at the other end of a connection: its address, its user, and what it shares its connections with.
+
+Made when a connection is accepted; its user is asked for by the gate, in the thread that serves the request.
+"""
+
+from __future__ import annotations
+
+import socket
+from typing import Any, Final, Protocol
+
+from zsched.security import peer
+
+# What stands for both addresses of a connection to the Unix socket: `user 1000 at socket`.
+SOCKET_ADDRESS: Final = "socket"
+
+
+class Caller(Protocol):
+    """`address` and `local_address`: of the two ends. `home`: callers of one home share their connections' bound."""
+
+    address: str
+    local_address: str
+    home: bytes
+
+    def uid(self) -> int | None:
+        """The user at the other end, if that is on this host; None when it can't be known."""
+
+
+class SocketCaller:
+    """A caller by the Unix socket. The kernel noted its user when it connected."""
+
+    address = local_address = SOCKET_ADDRESS
+
+    def __init__(self, accepted: socket.socket) -> None:
+        """Raises OSError."""
+        self._uid = peer.credentials(accepted)
+        self.home = b"socket %d" % self._uid
+
+    def uid(self) -> int | None:
+        return self._uid
+
+
+class TcpCaller:
+    """A caller by TCP. Its user is looked up once, at the first request that needs it."""
+
+    def __init__(self, accepted: socket.socket, address: tuple[Any, ...], kernel: peer.SockDiag | None) -> None:
+        """`kernel` answers look-ups; without one each opens its own way to ask. Raises OSError."""
+        local = accepted.getsockname()
+        self.address, self.local_address = str(address[0]), str(local[0])
+        self.home = peer.home(self.address)
+        self._ports = (address[1], local[1])
+        self._connection = accepted
+        self._kernel = kernel
+        self._found: tuple[int | None] | None = None
+
+    def uid(self) -> int | None:
+        if self._found is None:
+            theirs, ours = self._ports
+            uid = peer.uid_of(peer.end(self.address, theirs), peer.end(self.local_address, ours), self._kernel)
+            # In this order: while our end lives, no other program can have the caller's port.
+            self._found = (uid if peer.connected(self._connection) else None,)
+        return self._found[0]

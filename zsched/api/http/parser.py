@@ -1,0 +1,134 @@
+"""What is one HTTP request: Waitress's parser, and what it lets pass and we do not.
+
+Where two readers of the same bytes see different requests, one is smuggled past the other (RFC 9112, 11.2). So what can
+be read in two ways is read in none: such a request is answered 400, and nothing that comes after it is looked at.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Any, Final
+
+import waitress.parser
+import waitress.receiver
+from waitress.utilities import BadRequest, Error
+
+from zsched.api.http.received import Body, Chunks, TooManyChunksError
+from zsched.model.limits import CHUNKS_MAX
+
+_FOLDED: Final = re.compile(rb"\r\n[ \t]")
+_CODING: Final = re.compile(rb"(?i)\r\ntransfer-encoding:([^\r]*)")
+# What a request line may ask for: a path, one with its host before it, or nothing (OPTIONS *). No control characters:
+# Python drops some of them from an address.
+_TARGET: Final = re.compile(r"(?i)(?:https?://[^/?]*)?(?P<path>/[^?]*)?(?:\?.*)?|\*")
+_CONTROLS: Final = re.compile(r"[\x00-\x20\x7f#]")
+# Other spellings of a path: a letter, a digit, one of -._~ or a slash behind a percent sign (RFC 3986, 2.3), a percent
+# sign that encodes nothing, and an empty segment. A proxy that refuses /tokens would let /%74okens and //tokens pass.
+_ALIAS: Final = re.compile(r"(?i)%(?:2[def]|3[0-9]|4[1-9a-f]|5[0-9af]|6[1-9a-f]|7[0-9ae])|%(?![0-9a-f]{2})|//")
+# A chunk's size with its extensions, and what may come after the last chunk. Waitress copies these with each piece that
+# arrives, so that megabytes of them would cost seconds.
+_CONTROL_BYTES_MAX: Final = 4096
+
+# Waitress ends both with `$`, which lets a newline stand before the end: other readers take that for the line's end.
+waitress.receiver.ONLY_HEXDIG_RE = re.compile(rb"[0-9A-Fa-f]+\Z")
+waitress.receiver.CHUNK_EXT_RE = re.compile(waitress.receiver.CHUNK_EXT_RE.pattern.removesuffix(b"$") + rb"\Z")
+
+
+class BusyError(Error):  # type: ignore[misc]
+    """There is no room for a request's body."""
+
+    code = 503
+    reason = "Service Unavailable"
+
+
+class Parser(waitress.parser.HTTPRequestParser):  # type: ignore[misc]
+    """A request as it comes in."""
+
+    body_rcv: Any
+    command: str
+    completed: bool
+    header_bytes_received: int
+    headers: dict[str, str]
+    request_uri: str
+
+    def parse_header(self, header_plus: bytes) -> None:
+        """The request line and the headers. Raises Waitress's ParsingError."""
+        if _FOLDED.search(header_plus) is not None:
+            _refuse("A header has one line")
+        try:
+            super().parse_header(header_plus)
+        except ValueError:
+            # Python says so of an address with half a pair of brackets, and of a number with thousands of digits.
+            _refuse("Bad address or Content-Length")
+        target = _TARGET.fullmatch(self.request_uri)
+        if target is None or _CONTROLS.search(self.request_uri) or _ALIAS.search(target["path"] or ""):
+            _refuse("A path has one spelling: no encoded letter, digit or slash, no `//`, no control character, no `#`")
+        if self.version not in ("1.0", "1.1"):
+            _refuse("HTTP/1.0 and HTTP/1.1 are spoken here")
+        codings = [coding.strip(b" \t").lower() for coding in _CODING.findall(header_plus)]
+        if codings and (codings != [b"chunked"] or self.version != "1.1"):
+            _refuse("Transfer-Encoding is `chunked`, once, and in HTTP/1.1")
+        if codings and "CONTENT_LENGTH" in self.headers:
+            _refuse("Content-Length and Transfer-Encoding exclude each other")
+        # Whoever reads the address in the line, and whoever reads Host, means the same one.
+        if self.proxy_netloc and self.proxy_netloc != self.headers.get("HOST"):
+            _refuse("The address in the request line is not that of Host")
+        if self.chunked:
+            self.body_rcv = Chunks(Body())
+        elif self.body_rcv is not None:
+            self.body_rcv.buf = Body()
+
+    @property
+    def held_bytes(self) -> int:
+        """What it takes in memory: head and body."""
+        return self.header_bytes_received + self.body_bytes
+
+    @property
+    def body_bytes(self) -> int:
+        """What its body takes in memory."""
+        return 0 if self.body_rcv is None or isinstance(self.error, BusyError) else len(self.body_rcv)
+
+    def discard_body(self) -> None:
+        """Free the body. The request is answered 503, when all of it has come: a caller that is still sending would
+        not see an earlier answer.
+        """
+        self.body_rcv.buf.discard()
+        self.error = BusyError("Too many bytes of request bodies are in memory: try again later")
+
+    def received(self, data: bytes) -> int:
+        """Take in bytes; returns how many."""
+        try:
+            taken = int(super().received(data))
+        except TooManyChunksError:
+            self.error = BadRequest(f"more than {CHUNKS_MAX} chunks, and one for each KiB: send larger chunks")
+            self.completed = True
+            return len(data)
+        if self.chunked and not self.completed:
+            control = len(self.body_rcv.control_line) + len(self.body_rcv.trailer)
+            if control > _CONTROL_BYTES_MAX:
+                self.error = BadRequest(f"more than {_CONTROL_BYTES_MAX} bytes that are no chunk")
+                self.completed = True
+        return taken
+
+
+class Ahead(Parser):
+    """Bytes that a caller sent before its request was answered, unread. It is never complete.
+
+    Bounded by what one read brings: nothing more is read from a connection with a request.
+    """
+
+    def __init__(self, adjustments: Any) -> None:
+        super().__init__(adjustments)
+        self.data = b""
+
+    def received(self, data: bytes) -> int:
+        self.data += data
+        return len(data)
+
+    @property
+    def held_bytes(self) -> int:
+        return len(self.data)
+
+
+def _refuse(why: str) -> None:
+    raise waitress.parser.ParsingError(why) from None

@@ -1,0 +1,1 @@
+"""The Python client, for people's programs (as `zsched.Client`) and for the commands."""

@@ -1,0 +1,136 @@
+"""Calls on many jobs at once, for the client: wait for them, cancel them, find those that have not ended.
+
+Jobs are named by spans of their numbers, so a hundred thousand of them take a few bytes here and in each request.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Iterator
+from typing import Any, Final, Literal, NamedTuple, Protocol
+
+from zsched.client.http import HOLD_S, LOOK_FACTOR, LOOK_S_MAX, LOOK_S_MIN, PATIENCE_S, Answer, ClientError, NotFound
+from zsched.model import spans
+from zsched.model.spans import Spans
+
+# The pause between two looks at more jobs than FEW_MAX: each look may bring only some that have ended.
+MANY_S: Final = 0.2
+FEW_MAX: Final = 16
+
+# Spans in one request, so that its body stays below 1 MiB. The jobs of further spans are waited for afterwards.
+SPANS_MAX: Final = 30_000
+
+Action = Literal["cancel", "pause", "resume", "end"]
+
+_ENDED: Final = ("success", "failed", "cancelled")
+
+
+class WaitTimeout(ClientError, TimeoutError):
+    """What was waited for did not come in the time given."""
+
+
+class Group(NamedTuple):
+    """Some of many jobs: how many, and their numbers. Where these have more than 10,000 spans, `jobs` is cut."""
+
+    size: int
+    jobs: Spans
+
+
+class Ask(Protocol):
+    """Client.ask."""
+
+    def __call__(
+        self, method: str, path: str, body: object, *, patience_s: float, hold_s: float = 0.0, repeatable: bool
+    ) -> Answer: ...
+
+
+def ended(ask: Ask, jobs: Spans, timeout: float | None) -> Iterator[tuple[str, Spans]]:
+    """The jobs by status, as they end, each job once. Raises WaitTimeout after `timeout` seconds, NotFound."""
+    deadline = math.inf if timeout is None else time.monotonic() + timeout
+    left, after, pause_s = jobs, None, 0.0
+    while left:
+        time.sleep(min(pause_s, max(0.0, deadline - time.monotonic())))
+        begin = time.monotonic()
+        hold_s = max(0.0, min(HOLD_S, deadline - begin))
+        found, following = _look(ask, left.head(SPANS_MAX), after, hold_s)
+        news = Spans()
+        for status in _ENDED:
+            if status in found and (new := left & found[status].jobs):
+                news |= new
+                yield status, new
+        left -= news
+        # After a look without news all jobs are looked at again, so nothing is missed on a scheduler that was started
+        # on an older database meanwhile.
+        whole = len(left.spans) <= SPANS_MAX and all(group.size == len(group.jobs) for group in found.values())
+        after = following if news and whole else None
+        if left and time.monotonic() >= deadline:
+            raise WaitTimeout(f"{len(left)} of the jobs had not ended after {timeout:g} s")
+        if news:
+            pause_s = MANY_S if len(left) > FEW_MAX else LOOK_S_MIN
+        else:
+            # A scheduler that holds no more answers says so by an early one.
+            early = time.monotonic() - begin < LOOK_S_MAX
+            pause_s = min(max(LOOK_S_MIN, pause_s * LOOK_FACTOR), LOOK_S_MAX) if early else 0.0
+
+
+def _look(ask: Ask, jobs: Spans, after: int | None, hold_s: float) -> tuple[dict[str, Group], int]:
+    """The jobs by status, held until one of them has ended, and the number of the last event that counts."""
+    body: dict[str, object] = {"select": str(jobs), "timeout": hold_s}
+    if after is not None:
+        body["after"] = after
+    view = ask("POST", "/jobs/wait", body, patience_s=PATIENCE_S, hold_s=hold_s, repeatable=True).json()
+    following = int(view.pop("next"))
+    found = _groups(view)
+    if "unknown_job" in found:
+        raise NotFound(404, "unknown_job", f"there is no job {found['unknown_job'].jobs}")
+    return found, following
+
+
+def unfinished(ask: Ask, owner: str | None) -> dict[str, Group]:
+    """The pending and running jobs of an owner, None for all owners, by status and without recurring jobs."""
+    whose = {"all_owners": True} if owner is None else {"owner": owner}
+    body = {"select": "all", "timeout": 0, **whose}
+    view = ask("POST", "/jobs/wait", body, patience_s=PATIENCE_S, repeatable=True).json()
+    del view["next"]
+    return {status: group for status, group in _groups(view).items() if status not in _ENDED}
+
+
+def bulk(
+    ask: Ask, action: Action, jobs: Spans | None, owner: str | None, status: str | None, *, cancel: bool
+) -> dict[str, Group]:
+    """Do something to many jobs; None for all of an owner, or of all owners. Repeated when the answer is lost."""
+    body: dict[str, object] = {"action": action}
+    if cancel:
+        body["cancel"] = True
+    if status is not None:
+        body["status"] = status
+    if jobs is None:
+        body |= {"all_owners": True} if owner is None else {"owner": owner}
+    done: dict[str, Group] = {}
+    for select in ["all"] if jobs is None else _texts(jobs):
+        after: int | None = 0
+        while after is not None:
+            asked = {**body, "select": select, "after": after}
+            # It may go on for as long as an answer is held.
+            view = ask("POST", "/jobs/bulk", asked, patience_s=PATIENCE_S, hold_s=HOLD_S, repeatable=True).json()
+            after = view.pop("next", None)
+            del view["action"]
+            for name, group in _groups(view).items():
+                before = done.get(name, Group(0, Spans()))
+                done[name] = Group(before.size + group.size, before.jobs | group.jobs)
+    return done
+
+
+def _texts(jobs: Spans) -> Iterator[str]:
+    """A selection as the texts of as few requests as can carry it."""
+    for begin in range(0, len(jobs.spans), SPANS_MAX):
+        yield str(Spans(jobs.spans[begin : begin + SPANS_MAX]))
+
+
+def _groups(view: dict[str, Any]) -> dict[str, Group]:
+    """The groups of jobs in an answer, by name."""
+    return {
+        name: Group(group["count"], spans.parse(group["jobs"].split(","), group["count"]))
+        for name, group in view.items()
+    }

@@ -1,0 +1,1 @@
+"""Settings: the table of keys, and how files, environment and flags become values."""

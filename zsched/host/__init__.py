@@ -1,0 +1,1 @@
+"""This machine: files, logs, the service manager, and thin wrappers of Linux calls."""

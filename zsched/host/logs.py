@@ -1,0 +1,222 @@
+"""Log lines: to stderr, one line a record, whatever the record holds; and few of what fails again and again.
+
+`start` is called once by every program that logs. Text that came from outside (a worker's name, a path) may hold
+control characters; they are escaped here, in one place, so that nobody forges a line or talks to a terminal.
+
+A write to a pipe that nobody reads blocks for ever, and O_NONBLOCK would be set for all processes that share the pipe.
+So whoever logs writes only what is taken at once, and a thread writes the rest.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import select
+import stat
+import sys
+import threading
+from collections import deque
+from contextlib import suppress
+from datetime import UTC, datetime
+from typing import Final
+
+from zsched.model.limits import LOG_FLUSH_S, LOG_LINES_BYTES_MAX
+from zsched.model.rate import Throttled
+
+# What fails again and again is told at most once in this time.
+QUIET_MS: Final = 10_000
+
+_LEVELS: Final = {"DEBUG": logging.DEBUG, "INFO": logging.INFO, "WARN": logging.WARNING, "ERROR": logging.ERROR}
+_WORDS: Final = {logging.WARNING: "WARN", logging.CRITICAL: "ERROR"}
+
+# C0, DEL, C1 and the two separators that some viewers take for a line's end.
+_ESCAPES: Final = {
+    code: {9: r"\t", 10: r"\n", 13: r"\r"}.get(code, f"\\x{code:02x}" if code < 256 else f"\\u{code:04x}")
+    for code in (*range(0x20), *range(0x7F, 0xA0), 0x2028, 0x2029)
+}
+
+
+def start(level: str, descriptor: int | None = None) -> None:
+    """Send the records of level (DEBUG, INFO, WARN or ERROR) and above to a descriptor, which is stderr if not given.
+
+    A second call replaces the first. What has not been written at the program's end gets LOG_FLUSH_S.
+    """
+    if descriptor is None and sys.stderr is not None:
+        descriptor = sys.stderr.fileno()
+    # Without a stderr something else may have its number by now.
+    handler = logging.NullHandler() if descriptor is None else Writer(descriptor)
+    handler.setFormatter(Line())
+    logging.basicConfig(level=_LEVELS[level], handlers=[handler], force=True)
+    # A record that can't be formatted is our own bug, and must not make the logging of it fail in turn.
+    logging.raiseExceptions = False
+
+
+class Writer(logging.Handler):
+    """Writes each record as one line, without waiting for who reads it. Logging calls `flush` when the program ends.
+
+    At most LOG_LINES_BYTES_MAX wait. Further lines are lost, and a line in their place says how many.
+    """
+
+    def __init__(self, descriptor: int) -> None:
+        super().__init__()
+        self._descriptor = descriptor
+        self._unblocked = _unblocked(descriptor)
+        # The first of these is being written by the thread.
+        self._lines: deque[bytes] = deque()
+        self._bytes = 0
+        self._lost = 0
+        self._closed = False
+        self._changed = threading.Condition()
+        self._thread: threading.Thread | None = None
+
+    def emit(self, record: logging.LogRecord) -> None:
+        try:
+            line = self._encoded(record)
+        except Exception:
+            self.handleError(record)
+            return
+        with self._changed:
+            if self._lines and self._bytes + len(line) > LOG_LINES_BYTES_MAX:
+                self._lost += 1
+                return
+            self._tell_lost()
+            self._put(line)
+
+    def flush(self) -> None:
+        """Wait until all is written, LOG_FLUSH_S at most."""
+        with self._changed:
+            self._changed.wait_for(lambda: not self._lines, LOG_FLUSH_S)
+
+    def close(self) -> None:
+        """Take no more lines. The thread ends when it has written those that wait."""
+        with self._changed:
+            self._closed = True
+            self._changed.notify_all()
+            if self._unblocked is not None and self._unblocked != self._descriptor:
+                os.close(self._unblocked)
+            self._unblocked = None
+        super().close()
+
+    def _encoded(self, record: logging.LogRecord) -> bytes:
+        return f"{self.format(record)}\n".encode(errors="backslashreplace")
+
+    def _put(self, line: bytes) -> None:
+        if not self._lines and not (line := self._write_now(line)):
+            return
+        self._lines.append(line)
+        self._bytes += len(line)
+        self._changed.notify_all()
+        if self._thread is None:
+            thread = threading.Thread(target=self._run, name="log", daemon=True)
+            # Where there may be no further thread now, the next line tries again.
+            with suppress(RuntimeError):
+                thread.start()
+                self._thread = thread
+
+    def _write_now(self, line: bytes) -> bytes:
+        """Write what is taken without waiting; returns the rest. A line that nobody can read any more is dropped."""
+        if self._unblocked is None:
+            return line
+        try:
+            return line[os.write(self._unblocked, line) :]
+        except BlockingIOError:
+            return line
+        except OSError:
+            return b""
+
+    def _tell_lost(self) -> None:
+        if self._lost:
+            text = "lost %d log lines: stderr did not take them in time"
+            self._put(self._encoded(logging.LogRecord(__name__, logging.WARNING, "", 0, text, (self._lost,), None)))
+            self._lost = 0
+
+    def _run(self) -> None:
+        while True:
+            with self._changed:
+                self._changed.wait_for(lambda: self._lines or self._closed)
+                if not self._lines:
+                    return
+                line = self._lines[0]
+            _write(self._descriptor, line)
+            with self._changed:
+                self._bytes -= len(self._lines.popleft())
+                if not self._lines:
+                    self._tell_lost()
+                    self._changed.notify_all()
+
+
+def _unblocked(descriptor: int) -> int | None:
+    """A descriptor by which a write to the same file or pipe never waits. None where there is no such thing."""
+    try:
+        mode = os.fstat(descriptor).st_mode
+        if stat.S_ISREG(mode):
+            return descriptor
+        if stat.S_ISFIFO(mode):
+            # Opened anew, so the flag is ours alone.
+            return os.open(f"/proc/self/fd/{descriptor}", os.O_WRONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError:
+        pass
+    return None
+
+
+def _write(descriptor: int, line: bytes) -> None:
+    """Write a line, however long that takes. One that nobody can read any more is dropped."""
+    left = memoryview(line)
+    while left:
+        try:
+            left = left[os.write(descriptor, left) :]
+        except BlockingIOError:
+            # Another process that has this pipe or terminal has made it non-blocking.
+            waiting = select.poll()
+            waiting.register(descriptor, select.POLLOUT)
+            waiting.poll()
+        except OSError:
+            return
+
+
+class Line(logging.Formatter):
+    """`2026-03-01T12:00:00.123Z INFO zsched.scheduler.loop: the message`, then a traceback, its line ends escaped."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        time = datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+        text = record.getMessage()
+        if record.exc_info:
+            text += "\n" + self.formatException(record.exc_info)
+        word = _WORDS.get(record.levelno, record.levelname)
+        # A program started by `python -m` has the name __main__; its own says more.
+        name = _program() if record.name == "__main__" else record.name
+        return f"{time} {word} {name}: {text}".translate(_ESCAPES)
+
+
+class Outage:
+    """Something that fails again and again: the first time is told at once, then how often it was, and then its end.
+
+    Each at most once in QUIET_MS, also when it works now and then.
+    """
+
+    def __init__(self, log: logging.Logger, failure: str, end: str) -> None:
+        """`failure` and `end`: "a turn could not be stored" and "turns are stored again"."""
+        self._log = log
+        self._failure = failure
+        self._end = end
+        self._since_ms: int | None = None
+        self._told = False
+        self._line = Throttled(log, logging.ERROR, QUIET_MS)
+
+    def failed(self, error: Exception, now_ms: int) -> None:
+        """It failed, at this time of the steady clock."""
+        if self._since_ms is None:
+            self._since_ms = now_ms
+        if self._line.write(now_ms, "%s: %s", self._failure, error):
+            self._told = True
+
+    def worked(self, now_ms: int) -> None:
+        """It worked. That is told when it had failed before, and that had been told."""
+        if self._told and self._since_ms is not None:
+            self._log.info("%s, after %.1f s", self._end, (now_ms - self._since_ms) / 1000)
+        self._since_ms, self._told = None, False
+
+
+def _program() -> str:
+    spec = getattr(sys.modules["__main__"], "__spec__", None)
+    return spec.name if spec else "__main__"

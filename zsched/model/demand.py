@@ -1,0 +1,40 @@
+"""Which worker can take which run. Pure. One function answers the dispatcher and whoever asks why a run waits."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from zsched.model.types import Worker
+
+
+@dataclass(frozen=True, slots=True)
+class Demand:
+    """What a run asks of a worker. Runs that ask the same share one demand, so matching costs per demand and not per
+    run.
+
+    `needs`: features beyond a plain command line that the worker must announce in `can`. `probation`: the run may kill
+    its worker, so at most that many such runs, itself included, are on probation at once on a worker, and none goes
+    ahead of a free slot; 0: it is not suspect. `once`: it may start at most once, so it never waits on a worker either.
+    """
+
+    needs: tuple[str, ...] = ()
+    probation: int = 0
+    once: bool = False
+
+    @property
+    def plain(self) -> bool:
+        """Whether a worker may hold such runs before it has a free slot for them."""
+        return not (self.probation or self.needs or self.once)
+
+    @property
+    def leased(self) -> bool:
+        """Whether a worker ends such a run when it can't reach the scheduler."""
+        return "stop" in self.needs
+
+
+def misfit(demand: Demand, worker: Worker) -> str | None:
+    """Why a worker can never take a run of this demand, as a sentence; None when it can."""
+    missing = [need for need in demand.needs if need not in worker.can]
+    if missing:
+        return f"worker {worker.worker_id} can't do {', '.join(missing)}"
+    return None

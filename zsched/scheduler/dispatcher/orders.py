@@ -1,0 +1,82 @@
+"""Between what goes over the wire and what the store keeps: the one place where frames and the model meet."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from zsched import protocol
+from zsched.model.limits import CLOCK_AHEAD_MS_MAX, OUTPUT_BYTES_MAX
+from zsched.model.types import Now, Outcome, RunId, RunStatus, Stream, Worker, WorkerId, WorkerKind, WorkerStatus
+from zsched.store.contract import Claimed
+
+# Makes a variable's value of its name and of what is stored. Raises ValueError.
+Unseal = Callable[[str, str], str]
+
+
+def order(run: Claimed, unseal: Unseal) -> protocol.RunOrder:
+    """A claimed run as its worker gets it. Raises ValueError when a secret can't be opened."""
+    return protocol.RunOrder(
+        run=run.run_id,
+        job=run.job_id,
+        task=run.task,
+        attempt=run.attempt,
+        command=run.command,
+        grace_ms=run.grace_ms,
+        output_bytes_max=OUTPUT_BYTES_MAX,
+        timeout_ms=run.timeout_ms,
+        probation=run.probation,
+        user=run.user,
+        env=dict(run.env or {}),
+        secret_env={name: unseal(name, sealed) for name, sealed in (run.secret_env or {}).items()},
+        lease_ms=run.lease_ms,
+    )
+
+
+def introduced(frame: protocol.Register, now: Now) -> Worker:
+    """A worker as its register frame describes it."""
+    return Worker(
+        worker_id=WorkerId(frame.worker),
+        kind=WorkerKind.ZMQ,
+        status=WorkerStatus.ACTIVE,
+        slots=frame.slots,
+        registered_ms=now.wall_ms,
+        last_seen_ms=now.wall_ms,
+        host=frame.host,
+        incarnation=frame.incarnation,
+        boot_id=frame.boot_id,
+        lock=frame.lock,
+        agent=frame.agent,
+        can=frame.can,
+        labels=frame.labels,
+    )
+
+
+def moment(told_ms: int, now: Now) -> int:
+    """A time by a worker's clock, which may be wrong, but not without bound."""
+    return min(told_ms, now.wall_ms + CLOCK_AHEAD_MS_MAX)
+
+
+def outcome(result: protocol.RunResult, now: Now) -> Outcome:
+    """How a run ended, as its worker tells it; made to agree with itself where it doesn't."""
+    finished_ms = moment(result.finished_ms, now)
+    well = result.status == "success" and result.exit_code == 0 and result.signal is None
+    return Outcome(
+        run_id=RunId(result.run),
+        status=RunStatus.SUCCESS if well else RunStatus.FAILED,
+        reason=result.reason,
+        detail=result.detail,
+        exit_code=result.exit_code,
+        signal=result.signal,
+        started_ms=None if result.started_ms is None else min(result.started_ms, finished_ms),
+        finished_ms=finished_ms,
+        stdout=_kept(result.stdout),
+        stderr=_kept(result.stderr),
+    )
+
+
+def _kept(output: protocol.Output) -> Stream:
+    """A stream cut to the bound, whatever the worker sent: the first half of its head, the last half of its tail."""
+    half = OUTPUT_BYTES_MAX // 2
+    tail = output.tail[-half:] if output.tail else b""
+    head = output.head[: OUTPUT_BYTES_MAX - len(tail)]
+    return Stream(head=head, tail=tail, total=max(output.total, len(head) + len(tail)))

@@ -1,0 +1,179 @@
+"""Workers that ask over REST, by the same rules as those that are connected: a session, the store's count, the same
+claims.
+
+Such a worker may know nothing but the documented calls. It registers once, sends heartbeats from one thread and asks
+for its next run from another, and asks for nothing while it executes. An answer may be lost on the way to it, so a run
+that it was given and has not said to be running is given again.
+"""
+
+from __future__ import annotations
+
+import logging
+
+from zsched.model.limits import SESSIONS_MAX
+from zsched.model.types import Now, Outcome, Reason, Run, RunId, RunStatus, Worker, WorkerId, WorkerKind, WorkerStatus
+from zsched.scheduler.dispatcher import losses, placement, retries
+from zsched.scheduler.dispatcher.commands import BusyError, ConflictError, NotFoundError, RegisterWorker, Report
+from zsched.scheduler.dispatcher.session import Session, Sessions
+from zsched.store.contract import Claimed, Store
+
+log = logging.getLogger(__name__)
+
+
+def register(store: Store, sessions: Sessions, command: RegisterWorker, now: Now) -> None:
+    """A worker starts: what its name still held is lost, and it is active. Raises ConflictError, BusyError.
+
+    A name that a key speaks for belongs to a worker on ZeroMQ, also while that one is away.
+    """
+    _refuse_connected(sessions.of_worker(command.worker_id), command.worker_id)
+    if store.access.key_of(command.worker_id) is not None:
+        raise ConflictError(
+            "name_has_key",
+            f"Worker {command.worker_id} has a key for ZeroMQ: take another name, or revoke the key with"
+            f" `zsched access revoke {command.worker_id}`",
+        )
+    losses.lose_worker(store, command.worker_id, "registered anew", now, crash=True)
+    worker = Worker(
+        worker_id=command.worker_id,
+        kind=WorkerKind.REST,
+        status=WorkerStatus.ACTIVE,
+        slots=command.slots,
+        registered_ms=now.wall_ms,
+        last_seen_ms=now.wall_ms,
+        # Secrets go over the encrypted port only, and so does the lease.
+        can=tuple(word for word in command.can if word not in ("secret_env", "stop")),
+        labels=command.labels,
+    )
+    store.register(worker, now.wall_ms)
+    _open(sessions, worker, now)
+    log.info("worker %s registered over REST: %d slots", command.worker_id, command.slots)
+
+
+def beat(store: Store, sessions: Sessions, worker_id: WorkerId, now: Now) -> Session:
+    """A sign of life; the worker is active, also if it was not. Raises NotFoundError, ConflictError, BusyError."""
+    session = sessions.of_worker(worker_id)
+    _refuse_connected(session, worker_id)
+    if session is None:
+        worker = store.worker(worker_id)
+        if worker is None or worker.kind is not WorkerKind.REST:
+            raise NotFoundError("unknown_worker", f"Worker {worker_id} is not registered: POST /workers/register first")
+        session = _open(sessions, worker, now)
+        store.seen(worker_id, now.wall_ms)
+        log.info("worker %s is back", worker_id)
+    losses.clear_suspects(store, session, now)
+    return session
+
+
+def next_run(store: Store, session: Session, timeout_ms: int, now: Now) -> Claimed | None:
+    """The run that a worker that asks shall execute, or None. See the module's head for why it may be one it had
+    before.
+    """
+    held = store.held_by(session.name)
+    waiting = [run for run in held if not run.started]
+    full = len(held) >= session.worker.slots
+    if full and waiting:
+        return store.claimed(waiting[0].run_id)
+    if full:
+        # It asks, so it is idle, so the oldest run that it said to be running isn't any more.
+        losses.lose_run(store, session.name, held[0], "asked for another run", now, crash=True)
+        losses.log_lost(session.name, "asked for another run", held[:1])
+        session.suspects.pop(held[0].run_id, None)
+        session.load = None
+    claimed = placement.claim_one(store, session, now)
+    if claimed is not None:
+        session.handed = {run.run_id: session.handed.get(run.run_id, now.mono_ms) for run in waiting}
+        session.handed[claimed.run_id] = now.mono_ms
+    if claimed is None and waiting and _is_old(session, waiting[0].run_id, timeout_ms, now):
+        return store.claimed(waiting[0].run_id)
+    return claimed
+
+
+def _is_old(session: Session, run_id: RunId, timeout_ms: int, now: Now) -> bool:
+    """Whether a run was handed to a worker that long ago, by the steady clock; of one from before a restart that counts
+    from the first question since.
+    """
+    return now.mono_ms - session.handed.setdefault(run_id, now.mono_ms) > timeout_ms
+
+
+def report(store: Store, sessions: Sessions, command: Report, now: Now) -> RunId | ConflictError:
+    """Store what a worker says of its run; returns the run. Raises NotFoundError, ConflictError.
+
+    A ConflictError is returned, not raised, where the refusal itself has left an event that must stay.
+    """
+    if store.job(command.job_id) is None:
+        raise NotFoundError("unknown_job", "Job not found")
+    session = sessions.of_worker(command.worker_id)
+    _refuse_connected(session, command.worker_id)
+    run = _run_meant(store, command)
+    if command.status is RunStatus.RUNNING:
+        _started(store, session, run, now)
+    else:
+        if session is not None:
+            losses.outlive(store, session, run.run_id)
+        refused = _ended(store, command, run, now)
+        if refused is not None:
+            return refused
+        if session is not None:
+            session.load = None
+    return run.run_id
+
+
+def _run_meant(store: Store, command: Report) -> Run:
+    """The run that a report speaks of: the one it names, else the worker's only live run of the job, else its last."""
+    if command.run_id is not None:
+        run = store.run(command.run_id)
+        if run is not None and (run.job_id, run.worker_id) != (command.job_id, command.worker_id):
+            run = None
+    else:
+        live = store.live_on(command.worker_id, command.job_id)
+        if len(live) > 1:
+            raise ConflictError(
+                "run_id_required", f"Worker {command.worker_id} has several live runs of this job: name run_id"
+            )
+        run = live[0] if live else store.last_on(command.worker_id, command.job_id)
+    if run is None:
+        raise ConflictError("not_owner", f"Worker {command.worker_id} has no run of job {command.job_id} to report on")
+    return run
+
+
+def _started(store: Store, session: Session | None, run: Run, now: Now) -> None:
+    if not store.start(run.run_id, run.worker_id or WorkerId(""), now.wall_ms):
+        raise ConflictError("not_running", f"Run {run.run_id} is {run.status}, not running")
+    if session is not None:
+        session.suspects.setdefault(run.run_id, now.mono_ms)
+
+
+def _ended(store: Store, command: Report, run: Run, now: Now) -> ConflictError | None:
+    outcome = Outcome(
+        run_id=run.run_id,
+        status=command.status,
+        reason=Reason.REPORTED if command.exit_code is None else Reason.EXIT,
+        exit_code=command.exit_code,
+        started_ms=run.started_ms or run.claimed_ms,
+        finished_ms=now.wall_ms,
+        stdout=command.logs,
+    )
+    verdict = store.finish(outcome, command.worker_id, now.wall_ms, text=True)
+    if verdict == "stale":
+        store.note_stale([outcome], command.worker_id, now.wall_ms)
+    # What the scheduler itself ended, at its timeout or by a cancel, is no end that the worker could repeat.
+    own_word = run.reason in (Reason.EXIT, Reason.REPORTED)
+    repeated = verdict == "duplicate" and own_word and run.status is command.status
+    if verdict == "stored":
+        retries.follow(store, run.run_id, now)
+    if verdict == "stored" or repeated:
+        return None
+    return ConflictError("not_running", f"Run {run.run_id} is {run.status}, not running")
+
+
+def _refuse_connected(session: Session | None, worker_id: WorkerId) -> None:
+    if session is not None and not session.polls:
+        raise ConflictError("connected", f"Worker {worker_id} is connected over ZeroMQ: take another name")
+
+
+def _open(sessions: Sessions, worker: Worker, now: Now) -> Session:
+    if len(sessions) >= SESSIONS_MAX and sessions.of_worker(worker.worker_id) is None:
+        raise BusyError("too_many_workers", f"The scheduler serves at most {SESSIONS_MAX} workers")
+    session = Session(worker=worker, token="", peer=None, heard_ms=now.mono_ms, seen_ms=now.wall_ms)
+    sessions.open(session)
+    return session

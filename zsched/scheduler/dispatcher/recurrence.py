@@ -1,0 +1,135 @@
+"""Recurring jobs: which fires make a run and which pass; and how a schedule is paused, resumed, edited and ended.
+
+Commands come before the fires of the same turn. So a job that is paused or ended in a turn doesn't fire in it.
+"""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import replace
+from typing import Final
+
+from zsched.model import schedule
+from zsched.model.limits import TICK_JOBS_MAX
+from zsched.model.types import Job, Now
+from zsched.scheduler.dispatcher import owners
+from zsched.scheduler.dispatcher.commands import (
+    ConflictError,
+    EditJob,
+    EndSchedule,
+    PauseSchedule,
+    ResumeSchedule,
+    ScheduleChange,
+)
+from zsched.store.contract import Due, Store
+
+log = logging.getLogger(__name__)
+
+_DONE: Final = {
+    PauseSchedule: "schedule paused",
+    ResumeSchedule: "schedule resumed",
+    EndSchedule: "schedule ended",
+    EditJob: "edited",
+}
+
+
+def fire_due(store: Store, now: Now) -> None:
+    """Fire the recurring jobs whose time has come, each at most once, and set when they fire next."""
+    for due in store.due(now.wall_ms, TICK_JOBS_MAX):
+        try:
+            _fire(store, due, now)
+        except schedule.ScheduleError as error:
+            # A row that somebody edited by hand: it stops itself and nobody else.
+            store.skip_fire(due.job_id, None, "schedule", f"the schedule can't be read: {error}", now.wall_ms)
+            log.error("job %d fires no more: its schedule can't be read: %s", due.job_id, error)
+
+
+def _fire(store: Store, due: Due, now: Now) -> None:
+    latest_ms = schedule.latest_fire_ms(due.schedule, due.next_fire_ms, now.wall_ms)
+    next_ms = schedule.next_fire_ms(due.schedule, now.wall_ms)
+    if now.wall_ms - latest_ms > schedule.LATE_MS_MAX:
+        store.skip_fire(
+            due.job_id, next_ms, "schedule", "its time had passed while the scheduler was down", now.wall_ms
+        )
+        log.warning("job %d misses a fire: its time had passed while the scheduler was down", due.job_id)
+    elif due.live:
+        store.skip_fire(due.job_id, next_ms, "schedule", "its last run has not ended", now.wall_ms)
+        log.info("job %d skips a fire: its last run has not ended", due.job_id)
+    else:
+        run_id = store.fire(due.job_id, next_ms, "schedule", now.wall_ms)
+        log.debug("job %d fires: run %d", due.job_id, run_id)
+
+
+def change(store: Store, job: Job, command: ScheduleChange, now: Now) -> None:
+    """Pause, resume, end or edit a recurring job. A command that changes nothing leaves no event.
+
+    Raises ConflictError, and NotOwnerError for a command that the caller may not change. Cancelling the live fire of an
+    ended schedule is the caller's part.
+    """
+    match command:
+        case PauseSchedule():
+            _demand_schedule(job)
+            done = store.pause_schedule(job.job_id, command.by.actor, now.wall_ms)
+        case ResumeSchedule():
+            _demand_schedule(job)
+            done = job.paused_ms is not None and store.resume_schedule(
+                job.job_id, _next_fire_ms(job, now), command.by.actor, now.wall_ms
+            )
+        case EndSchedule():
+            done = job.ended_ms is None and _end(store, job, command, now)
+        case EditJob():
+            _demand_schedule(job)
+            done = _edit(store, job, command, now)
+    if done:
+        log.info("job %d: %s by %s", job.job_id, _DONE[type(command)], command.by.actor)
+
+
+def _end(store: Store, job: Job, command: EndSchedule, now: Now) -> bool:
+    _demand_schedule(job, f"cancel it with `zsched cancel {job.job_id}` (POST /jobs/{job.job_id}/cancel)")
+    if not command.cancel and store.last_fire_lives(job.job_id):
+        remedy = f"`zsched end --cancel {job.job_id}` (DELETE /jobs/{job.job_id}?cancel=1)"
+        sentence = f"cancel it as well with {remedy}, or pause the job and end it later"
+        raise ConflictError("live", f"The last fire of job {job.job_id} has not ended: {sentence}")
+    return store.end_schedule(job.job_id, command.by.actor, now.wall_ms)
+
+
+def _edit(store: Store, job: Job, command: EditJob, now: Now) -> bool:
+    edited = command.edit.applied_to(job)
+    if edited == job:
+        return False
+    if edited.command != job.command:
+        owners.demand_command(job, command.by)
+    if edited.schedule != job.schedule and job.paused_ms is None:
+        edited = replace(edited, next_fire_ms=_next_fire_ms(edited, now))
+    store.edit(edited, command.by.actor, _changes(job, edited), now.wall_ms)
+    return True
+
+
+def _demand_schedule(job: Job, instead: str = "only recurring jobs take this call") -> None:
+    """Raises ConflictError unless the job has a schedule that has not ended. `instead`: what the caller can do."""
+    if job.schedule is None:
+        raise ConflictError("no_schedule", f"Job {job.job_id} has no schedule: {instead}")
+    if job.ended_ms is not None:
+        raise ConflictError("schedule_ended", f"The schedule of job {job.job_id} has ended: submit the job again")
+
+
+def _next_fire_ms(job: Job, now: Now) -> int | None:
+    assert job.schedule is not None
+    try:
+        return schedule.next_fire_ms(job.schedule, now.wall_ms)
+    except schedule.ScheduleError as error:
+        # A row that somebody edited by hand.
+        sentence = f"The schedule of job {job.job_id} can't be read: {error}; set another one with `zsched edit`"
+        raise ConflictError("no_schedule", sentence) from None
+
+
+def _changes(old: Job, new: Job) -> str:
+    """What an edit changed, for its event. A command may hold secrets, so only schedules are shown."""
+    fields = {
+        "name": old.name != new.name,
+        "command": old.command != new.command,
+        "timeout": old.policy != new.policy,
+        "schedule": old.schedule != new.schedule,
+    }
+    changed = ", ".join(name for name, differs in fields.items() if differs)
+    return f"{changed}: {old.schedule} -> {new.schedule}" if fields["schedule"] else changed

@@ -1,0 +1,74 @@
+"""Why a pending job waits, as a stable code and a sentence. Read from the store, by the rules that the dispatcher uses.
+
+The order of the causes is that in which they hold a run back: what waits for a time asks no worker, and what no worker
+can take does not wait for a slot.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from contextlib import closing
+
+from zsched.model.demand import Demand, misfit
+from zsched.model.types import Job, Run, RunStatus, Worker, WorkerStatus
+from zsched.model.units import format_time
+from zsched.scheduler.dispatcher.commands import Cause
+from zsched.store.contract import Reader
+
+
+def why(reader: Reader, job: Job, last: Run | None) -> Cause | None:
+    """Why the job waits; `last` is its run with the highest id. None for a job that is not pending."""
+    if job.status is not RunStatus.PENDING:
+        return None
+    if last is None or last.status is not RunStatus.PENDING:
+        return _unfired(job)
+    if last.due_ms is not None:
+        return Cause("backoff", f"{_history(last)}: it is tried again at {format_time(last.due_ms)}")
+    demand = reader.demand(last.run_id)
+    if demand is None:
+        return None
+    with closing(reader.workers()) as workers:
+        unfit = _unfit(demand, workers)
+    if unfit is not None:
+        return unfit
+    if demand.probation:
+        return Cause("probation", _on_probation(last, demand))
+    return Cause("no_capacity", "it waits for a free slot on a worker")
+
+
+def _unfired(job: Job) -> Cause | None:
+    if job.paused_ms is not None:
+        return Cause("paused", "its schedule is paused")
+    return None if job.next_fire_ms is None else Cause("scheduled", "it waits for its next fire")
+
+
+def _unfit(demand: Demand, workers: Iterable[Worker]) -> Cause | None:
+    """Why no worker can take the run now or later; None: one can when it has a free slot."""
+    ends, wrong = "", ""
+    for worker in workers:
+        if worker.status is not WorkerStatus.ACTIVE:
+            continue
+        reason = misfit(demand, worker)
+        if reason is not None:
+            wrong = wrong or reason
+        elif worker.leaving_ms is not None:
+            ends = ends or f"worker {worker.worker_id} could take it, but is about to end"
+        else:
+            return None
+    if ends:
+        return Cause("draining", ends)
+    if wrong:
+        return Cause("no_match", f"no active worker can take it: {wrong}")
+    return Cause("no_workers", "no worker is active")
+
+
+def _on_probation(run: Run, demand: Demand) -> str:
+    beside = "alone" if demand.probation == 1 else f"with at most {demand.probation - 1} other suspects"
+    return f"{_history(run)}: it is tried {beside} on a worker, until it has lived there for a second"
+
+
+def _history(run: Run) -> str:
+    """What happened to a task before this run of it."""
+    counted = ((run.failures, "failure", "failures"), (run.crashes, "crash", "crashes"))
+    happened = [f"{count} {single if count == 1 else several}" for count, single, several in counted if count]
+    return f"after {' and '.join(happened) or 'the loss of its worker'}"

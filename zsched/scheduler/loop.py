@@ -1,0 +1,344 @@
+"""The scheduler's loop: one thread owns the ROUTER socket, the write connection and the dispatcher.
+
+One turn is one transaction. It takes in what has arrived, lets the dispatcher decide, commits, and only then sends
+frames and answers callers: so nobody is told what a crash could undo, and a hundred callers share one sync to disk.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future
+from itertools import islice
+from typing import Protocol
+
+import zmq
+
+from zsched import protocol
+from zsched.host.logs import Outage
+from zsched.model.limits import (
+    STORE_PAUSE_S,
+    TURN_BYTES_MAX,
+    TURN_COMMANDS_MAX,
+    TURN_ENTRIES_MAX,
+    TURN_FRAMES_MAX,
+    TURN_HELD_MAX,
+    TURN_ROWS_MAX,
+)
+from zsched.model.types import Now
+from zsched.scheduler.dispatcher import Dispatcher
+from zsched.scheduler.dispatcher.commands import BusyError, Command, KeyBound, RefusedError, Reply
+from zsched.scheduler.inbox import ClosedError, Inbox
+from zsched.scheduler.live import Live
+from zsched.store.contract import Store, StoreCorrupt, StoreError, StoreUnsure
+
+log = logging.getLogger(__name__)
+
+Answer = tuple[Command, "Future[Reply]", Reply | Exception]
+
+
+def clock() -> Now:
+    """The time of a turn, read anew for each."""
+    return Now(mono_ms=time.monotonic_ns() // 1_000_000, wall_ms=time.time_ns() // 1_000_000)
+
+
+class WorkerPort(Protocol):
+    """Where frames come from and go to: port.py has the real one."""
+
+    @property
+    def sockets(self) -> Sequence[zmq.Socket[bytes]]:
+        """What to poll."""
+
+    def receive(self) -> tuple[bytes, list[bytes], str] | None:
+        """The next message: its sender's name, its parts, the key that it came by. None when there is none."""
+
+    def send(self, peer: bytes, body: bytes) -> None:
+        """Raises zmq.ZMQError when it surely does not leave."""
+
+    def answer_strangers(self) -> None:
+        """Say who of those that want to connect may."""
+
+    def open_outward(self) -> None:
+        """Listen on the addresses that other hosts reach, unless that is done. Raises OSError, zmq.ZMQError."""
+
+
+class Loop:
+    """Turns until it is told to stop. Everything here runs in one thread, except `stop`."""
+
+    def __init__(
+        self,
+        store: Store,
+        dispatcher: Dispatcher,
+        port: WorkerPort,
+        inbox: Inbox,
+        live: Live | None = None,
+        on_turned: Callable[[Now], None] = lambda _: None,
+    ) -> None:
+        """`live`: where callers look at the output of running runs; None when nobody can. `on_turned`: called after
+        each turn, also one that could not be stored: a full disk is no standing still, and a restart cures none.
+        """
+        self._store = store
+        self._dispatcher = dispatcher
+        self._port = port
+        self._inbox = inbox
+        self._live = live
+        self._on_turned = on_turned
+        self._poller = zmq.Poller()
+        for one in port.sockets:
+            self._poller.register(one, zmq.POLLIN)
+        self._poller.register(inbox.descriptor, zmq.POLLIN)
+        self._stopping = False
+        self._next_tick_ms = 0
+        self._frames: deque[tuple[bytes, str, protocol.WorkerFrame | protocol.ProtocolError]] = deque()
+        # Of each of these, its bytes and how many runs its lists have; and the sums of both.
+        self._sizes: deque[tuple[int, int]] = deque()
+        self._bytes, self._entries = 0, 0
+        # Heartbeats that this turn has handled.
+        self._beats: list[tuple[bytes, str, protocol.Heartbeat]] = []
+        self._unsent: list[tuple[bytes, protocol.SchedulerFrame]] = []
+        self._outage = Outage(log, "a turn could not be stored", "turns are stored again")
+        self.turned_s = time.monotonic()
+
+    def stop(self) -> None:
+        """End the loop after the turn under way. For signal handlers and other threads."""
+        self._stopping = True
+        self._inbox.wake()
+
+    def run(self, close_door: Callable[[], None] = lambda: None) -> None:
+        """Turn until `stop`; then close the door to new callers, answer the others, and say goodbye to the workers.
+
+        Raises StoreUnsure when a sync failed, StoreCorrupt when the file is damaged: end then.
+        """
+        while not self._stopping:
+            self._wait()
+            self._turn()
+            self._on_turned(clock())
+        close_door()
+        self._inbox.close()
+        self._turn(last=True)
+        for _, future in self._inbox.take(TURN_COMMANDS_MAX):
+            _resolve(future, ClosedError())
+
+    def _wait(self) -> None:
+        """Sleep until a frame or a command arrives or the tick is due."""
+        self._poller.poll(max(0, self._next_tick_ms - clock().mono_ms))
+
+    def _turn(self, *, last: bool = False) -> None:
+        if self._inbox:
+            self._inbox.gather()
+        self._port.answer_strangers()
+        waiting = len(self._frames)
+        drained = self._receive()
+        now = clock()
+        self._hear(waiting, now, drained=drained)
+        self._beats.clear()
+        answers: list[Answer] = []
+        try:
+            self._store.begin()
+            self._dispatcher.on_begin(now)
+            self._report_unsent(now)
+            self._handle_frames(now)
+            for command, future in self._inbox.take(TURN_COMMANDS_MAX):
+                # Listed before it is done: when the store fails in the middle of it, its caller is told too.
+                answers.append((command, future, None))
+                answers[-1] = (command, future, self._do(command, now))
+                if self._full():
+                    # What is left may be a sign of life.
+                    drained = drained and not self._inbox
+                    break
+            self._next_tick_ms = self._dispatcher.on_tick(now, drained=drained and not self._frames)
+            answers = [self._complete(*answer) for answer in answers]
+            if last:
+                self._dispatcher.on_stop(now)
+            self._store.commit()
+        except (StoreUnsure, StoreCorrupt):
+            raise
+        except StoreError as error:
+            self._give_up(answers, error, now)
+            return
+        self._dispatcher.on_commit()
+        # One that changes nothing is stored on a full disk too.
+        if self._store.rows_changed:
+            self._outage.worked(now.mono_ms)
+        # Only now: a turn that was given up must tell of them again.
+        self._unsent.clear()
+        self._inbox.full = self._dispatcher.full
+        if self._frames or self._inbox:
+            self._next_tick_ms = now.mono_ms
+        self._send()
+        for _, future, answer in answers:
+            _resolve(future, self._opened(answer))
+        self._show()
+        self.turned_s = time.monotonic()
+
+    def _opened(self, answer: Reply | Exception) -> Reply | Exception:
+        """The answer. One that gives a worker of another host its key opens the port to other hosts first."""
+        if not isinstance(answer, KeyBound) or not answer.outward:
+            return answer
+        try:
+            self._port.open_outward()
+        except (OSError, zmq.ZMQError) as error:
+            log.error("the workers' port can't be opened to other hosts: %s", error)
+            return BusyError(
+                "port_taken",
+                f"The key is stored, but the workers' port can't be opened to other hosts: {error}. Free that port, or"
+                " set zmq_port and start the scheduler again",
+            )
+        return answer
+
+    def _show(self) -> None:
+        """Pass on what callers look at."""
+        output = self._dispatcher.output
+        if self._live is not None:
+            self._live.feed(output)
+            self._live.wake()
+        output.clear()
+
+    def _full(self) -> bool:
+        """Whether the turn has changed or read so many rows that what is left waits for the next."""
+        return self._store.rows_changed >= TURN_ROWS_MAX or self._store.held_read >= TURN_HELD_MAX
+
+    def _receive(self) -> bool:
+        """Read the frames that have arrived, until the bounds hold for all that wait for a turn; returns whether that
+        was all.
+        """
+        while len(self._frames) < TURN_FRAMES_MAX and self._bytes < TURN_BYTES_MAX and self._entries < TURN_ENTRIES_MAX:
+            arrived = self._port.receive()
+            if arrived is None:
+                return True
+            peer, parts, key = arrived
+            entries = 0
+            try:
+                if len(parts) != 1:
+                    raise protocol.ProtocolError("a message has one part")
+                frame = protocol.unpack_from_worker(parts[0])
+                entries = protocol.entries(frame)
+                self._frames.append((peer, key, frame))
+            except protocol.ProtocolError as error:
+                # Its sentence alone: the error itself would keep all that had been read of the frame until its turn.
+                self._frames.append((peer, key, protocol.ProtocolError(str(error))))
+            self._count(sum(map(len, parts)), entries)
+        return False
+
+    def _count(self, size: int, entries: int) -> None:
+        """A frame waits for its turn."""
+        self._sizes.append((size, entries))
+        self._bytes += size
+        self._entries += entries
+
+    def _take(self) -> tuple[bytes, str, protocol.WorkerFrame | protocol.ProtocolError]:
+        """The frame that has waited longest, which waits no more."""
+        size, entries = self._sizes.popleft()
+        self._bytes -= size
+        self._entries -= entries
+        return self._frames.popleft()
+
+    def _hear(self, known: int, now: Now, *, drained: bool) -> None:
+        """Note which workers have spoken: all waiting frames but the first `known` are new."""
+        hearing = self._dispatcher.hearing
+        hearing.on_look(now, drained=drained)
+        for peer, key, frame in islice(self._frames, known, None):
+            if not isinstance(frame, protocol.ProtocolError):
+                hearing.on_frame(peer, frame, now, key)
+
+    def _report_unsent(self, now: Now) -> None:
+        for peer, frame in self._unsent:
+            self._dispatcher.on_unreachable(peer, frame, now)
+
+    def _handle_frames(self, now: Now) -> None:
+        while self._frames and not self._full():
+            peer, key, frame = self._take()
+            if isinstance(frame, protocol.ProtocolError):
+                self._dispatcher.on_garbage(peer, str(frame), now)
+                continue
+            if isinstance(frame, protocol.Heartbeat):
+                self._beats.append((peer, key, frame))
+            try:
+                with self._store.attempt():
+                    self._dispatcher.on_frame(peer, frame, now, key)
+            except StoreError:
+                raise
+            except Exception:
+                # Our own bug: this frame has no effect, and the turn goes on.
+                log.exception("a %s frame could not be handled", type(frame).__name__)
+
+    def _do(self, command: Command, now: Now) -> Reply | Exception:
+        self._dispatcher.hearing.on_command(command, now)
+        try:
+            with self._store.attempt():
+                return self._dispatcher.on_command(command, now)
+        except RefusedError as refused:
+            return refused
+        except StoreError:
+            raise
+        except Exception as error:
+            log.exception("a %s command could not be handled", type(command).__name__)
+            return error
+
+    def _complete(self, command: Command, future: Future[Reply], answer: Reply | Exception) -> Answer:
+        """The answer as its caller gets it. Raises StoreError: what can't be answered is not done."""
+        if isinstance(answer, Exception):
+            return command, future, answer
+        try:
+            return command, future, self._dispatcher.complete(command, answer)
+        except StoreError:
+            raise
+        except Exception as error:
+            log.exception("a %s command could not be answered", type(command).__name__)
+            return command, future, error
+
+    def _give_up(self, answers: list[Answer], error: StoreError, begun: Now) -> None:
+        """The turn could not be stored: nothing of it has happened. Workers send again what is not acked."""
+        now = clock()
+        self._outage.failed(error, now.mono_ms)
+        self._store.rollback()
+        self._dispatcher.on_rollback()
+        self._dispatcher.hearing.on_store_wait(now.mono_ms - begun.mono_ms)
+        # Taken before anybody is answered: a caller who tries again at once is not refused unheard.
+        waiting = list(self._inbox.take(TURN_COMMANDS_MAX))
+        for command, _ in waiting:
+            self._dispatcher.hearing.on_command(command, now)
+        for future in (*(future for _, future, _ in answers), *(future for _, future in waiting)):
+            _resolve(future, error)
+        self._ack_unstored()
+        self._next_tick_ms = now.mono_ms + int(STORE_PAUSE_S * 1000)
+
+    def _ack_unstored(self) -> None:
+        """Answer the heartbeats of a turn that failed, and those that wait for the next: reading may still work."""
+        for _ in range(len(self._frames)):
+            size, entries = self._sizes[0]
+            peer, key, frame = self._take()
+            if isinstance(frame, protocol.Heartbeat):
+                self._beats.append((peer, key, frame))
+            else:
+                self._frames.append((peer, key, frame))
+                self._count(size, entries)
+        try:
+            for peer, key, beat in self._beats:
+                self._dispatcher.ack_unstored(peer, beat, key)
+        except StoreError as error:
+            log.debug("heartbeats are not answered: %s", error)
+        self._send()
+
+    def _send(self) -> None:
+        """Send the outbox. A frame that surely did not leave is told to the dispatcher in the next turn, which comes at
+        once.
+        """
+        for peer, frame in self._dispatcher.outbox:
+            try:
+                self._port.send(peer, protocol.pack(frame))
+            except zmq.ZMQError as error:
+                if error.errno not in (zmq.EAGAIN, zmq.EHOSTUNREACH):
+                    raise
+                self._unsent.append((peer, frame))
+                self._next_tick_ms = 0
+        self._dispatcher.outbox.clear()
+
+
+def _resolve(future: Future[Reply], answer: Reply | Exception) -> None:
+    if isinstance(answer, Exception):
+        future.set_exception(answer)
+    else:
+        future.set_result(answer)

@@ -1,0 +1,65 @@
+"""How the open files that a scheduler may have are shared out: its own, connections of workers, and those of REST.
+
+Pure, but for one line of the log. The scheduler asks once, at its start.
+"""
+
+from __future__ import annotations
+
+import logging
+import resource
+from dataclasses import dataclass
+from typing import Final
+
+from zsched.model.limits import CONNECTIONS_MAX, FILES_RESERVED, SOCKET_CONNECTIONS_MAX, WORKER_CONNECTIONS_MAX
+
+# Of its own it has 37 (measured); the rest is for connections that are accepted before they are found to be too many.
+_OWN: Final = 64
+# A thread of REST reads the database by a connection of its own: the file and its WAL.
+_PER_THREAD: Final = 2
+# Where the limit is too low for FILES_RESERVED, connections of workers may use this part of it, and at most half of
+# what the scheduler's own files leave.
+_WORKERS_PART: Final = 4
+# Of what is left then, the Unix socket gets this part, and TCP the rest.
+_SOCKET_PART: Final = 4
+# However low the limit is, each gets as many connections.
+_LEAST: Final = 2
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Shares:
+    """The most connections of the workers' port, and of REST over TCP and by the Unix socket."""
+
+    workers: int = WORKER_CONNECTIONS_MAX
+    tcp: int = CONNECTIONS_MAX
+    socket: int = SOCKET_CONNECTIONS_MAX
+
+
+def shares(files_max: int, threads: int) -> Shares:
+    """The shares of a limit of open files (RLIMIT_NOFILE), with so many threads of REST."""
+    if files_max == resource.RLIM_INFINITY:
+        return Shares()
+    left = files_max - _OWN - _PER_THREAD * threads
+    workers = max(files_max - FILES_RESERVED, min(files_max // _WORKERS_PART, left // 2))
+    workers = max(_LEAST, min(WORKER_CONNECTIONS_MAX, workers))
+    by_socket = (left - workers) // _SOCKET_PART
+    tcp = left - workers - by_socket
+    return Shares(
+        workers,
+        max(_LEAST, min(CONNECTIONS_MAX, tcp)),
+        max(_LEAST, min(SOCKET_CONNECTIONS_MAX, by_socket)),
+    )
+
+
+def warn_of_few_files(files_max: int, found: Shares) -> None:
+    """Log, once at the start, that a limit of open files is too low to keep FILES_RESERVED for everything else."""
+    if files_max != resource.RLIM_INFINITY and files_max - FILES_RESERVED < files_max // _WORKERS_PART:
+        log.warning(
+            "the limit of open files is %d: it allows %d workers, and %d connections of REST; set it to %d"
+            " (LimitNOFILE= of the unit, or ulimit -n)",
+            files_max,
+            found.workers,
+            found.tcp + found.socket,
+            FILES_RESERVED + WORKER_CONNECTIONS_MAX,
+        )

@@ -1,0 +1,273 @@
+"""The right to a database, and the watch over its file.
+
+Two locks, because a database is an inode and some names beside it:
+
+- An open file description lock on the inode keeps out a scheduler that names the file by a hard link or a bind mount,
+  also when the folder `<db>.d` was removed.
+- An flock on `<db>.d/lock` keeps out a scheduler of a file that was put in place of ours, because `-wal`, `-shm` and
+  `api.sock` go by the name. It also keeps out older releases, which know only this lock, and it holds our pid.
+
+The inode is opened once and never closed: closing any descriptor of a file drops all POSIX locks that the process has
+on it, those of SQLite among them (https://www.sqlite.org/howtocorrupt.html, section 2.2).
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import glob
+import logging
+import os
+import stat
+import struct
+from contextlib import suppress
+from pathlib import Path
+from types import TracebackType
+from typing import Final
+
+from zsched.host import files
+from zsched.store.contract import StoreError, StoreLocked, StoreLoose, StoreMisplaced
+from zsched.store.sqlite.head import HEADER_BYTES, Head
+
+log = logging.getLogger(__name__)
+
+# What SQLite keeps beside a database, and believes as it believes the database.
+BESIDE: Final = ("-wal", "-shm", "-journal")
+
+# SQLite locks 512 bytes from 0x40000000 on. These bytes are beyond them, on any file system within the range of an
+# offset. The first is locked by the scheduler of a database, the second by the command that writes a copy.
+_LOCK_BYTE: Final = 0x4000_1000
+_COPY_BYTE: Final = 0x4000_1001
+
+# The header of a WAL. A WAL that is no longer has no frame.
+_WAL_HEADER_BYTES: Final = 32
+
+Inode = tuple[int, int]
+
+
+class Lock:
+    """The exclusive right to a database, held until `close` or the process's end. The folder beside the database has
+    its name with `.d`, links resolved, and no setting.
+    """
+
+    def __init__(self, db: Path, *, make: bool = True) -> None:
+        """Take both locks; makes the folder (0700), and with `make` the file (0600), where they are missing.
+
+        Raises StoreLocked when another process has one of them, StoreLoose when a file or the folder is not ours alone,
+        StoreMisplaced when the file is missing and its WAL is not, StoreError when they can't be used.
+        """
+        self.path, self.folder = db, db.with_name(f"{db.name}.d")
+        self._file: int | None = None
+        try:
+            self.path = files.resolve(db)
+            self.folder = files.resolve(self.path.with_name(f"{self.path.name}.d"))
+            self.folder.mkdir(mode=0o700, exist_ok=True)
+            self._names = files.open_lock(self.folder)
+        except files.InsecureError as error:
+            raise StoreLoose(str(error)) from None
+        except OSError as error:
+            raise StoreError(f"can't use the folder {self.folder}: {error.strerror}") from None
+        try:
+            self._lock_names()
+            self._lock_file(make=make)
+        except BaseException:
+            self.close()
+            raise
+
+    def _lock_names(self) -> None:
+        try:
+            fcntl.flock(self._names, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            holder = os.read(self._names, 32).decode(errors="replace").strip()
+            where = self.folder / "lock"
+            raise StoreLocked(f"another scheduler (process {holder or 'unknown'}) holds {where}") from None
+        os.ftruncate(self._names, 0)
+        os.write(self._names, f"{os.getpid()}\n".encode())
+
+    def _lock_file(self, *, make: bool) -> None:
+        if make:
+            self._demand_no_remains()
+        try:
+            demand_own_files(self.path)
+            self._file = os.open(
+                self.path, os.O_RDWR | (os.O_CREAT if make else 0) | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600
+            )
+            record = _record(fcntl.F_WRLCK, _LOCK_BYTE)
+            fcntl.fcntl(self._file, fcntl.F_OFD_SETLK, record)
+            found = os.fstat(self._file)
+            files.demand_own(self.path, found)
+        except FileNotFoundError:
+            if make:
+                raise StoreError(f"can't open the database {self.path}: its folder is missing") from None
+            return
+        except files.InsecureError as error:
+            raise StoreLoose(str(error)) from None
+        except OSError as error:
+            if error.errno in (errno.EAGAIN, errno.EACCES) and self._file is not None:
+                raise StoreLocked(
+                    f"another scheduler has {self.path} open by another name (a hard link or a mount), or its folder"
+                    f" {self.folder} was removed"
+                ) from None
+            raise StoreError(f"can't open the database {self.path}: {error.strerror}") from None
+        if found.st_nlink > 1:
+            log.warning("%s has %d names (hard links): SQLite keeps a WAL for each name", self.path, found.st_nlink)
+        if self.path.parent.stat().st_mode & stat.S_IWOTH:
+            log.warning("everybody may write in %s: keep the database in a folder of its owner alone", self.path.parent)
+
+    def _demand_no_remains(self) -> None:
+        """Raises StoreMisplaced when an earlier scheduler left something that a start would lose."""
+        for rescue in sorted(self.path.parent.glob(f"{glob.escape(self.path.name)}.rescue-*")):
+            raise StoreMisplaced(
+                f"{rescue} was saved when {self.path} was deleted or replaced:"
+                f" {how_to_restore(self.path, rescue)}, or move it away"
+            )
+        if not self.path.exists() and wal_has_frames(self.path):
+            raise StoreMisplaced(
+                f"{self.path} is missing, and its WAL {self.path}-wal is there: put the file back, or"
+                f" {how_to_restore(self.path)}"
+            )
+
+    @property
+    def descriptor(self) -> int | None:
+        """Of the file itself, for reading. None: there was no file."""
+        return self._file
+
+    def head(self) -> Head | None:
+        """The header in the file itself, without its WAL; None when the file is no database."""
+        return None if self._file is None else read_head(self._file)
+
+    def displaced(self) -> str | None:
+        """What has become of the file's name since it was locked, as a predicate; None while it names our file."""
+        assert self._file is not None
+        return _displaced(self.path, _inode(os.fstat(self._file)))
+
+    def close(self) -> None:
+        """Give the right back. The file stays open."""
+        if self._file is not None:
+            fcntl.fcntl(self._file, fcntl.F_OFD_SETLK, _record(fcntl.F_UNLCK, _LOCK_BYTE))
+        os.close(self._names)
+
+    def __enter__(self) -> Lock:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def _record(kind: int, byte: int) -> bytes:
+    """l_type, l_whence, l_start, l_len, l_pid of fcntl(2), with native alignment."""
+    return struct.pack("@hhqqi0q", kind, os.SEEK_SET, byte, 1, 0)
+
+
+def demand_name(db: Path, descriptor: int) -> None:
+    """Raises StoreError when a scheduler has an open file by another name than `db`: the WAL beside `db` is not the one
+    that the scheduler writes. OSError.
+    """
+    found = fcntl.fcntl(descriptor, fcntl.F_OFD_GETLK, _record(fcntl.F_WRLCK, _LOCK_BYTE))
+    if struct.unpack_from("@h", found) == (fcntl.F_UNLCK,):
+        return
+    path = files.resolve(db)
+    with suppress(FileNotFoundError):
+        names = os.open(path.with_name(f"{path.name}.d") / "lock", os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            fcntl.flock(names, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return
+        finally:
+            os.close(names)
+    raise StoreError(
+        f"a scheduler has {path} open by another name (a hard link or a mount), and its WAL goes by that name, or its"
+        " folder `.d` was removed: give the scheduler's name, or stop it first"
+    )
+
+
+def hold_copy(descriptor: int) -> bool:
+    """Lock a copy that is being made, until the descriptor is closed. False: another command makes it. Raises OSError.
+
+    No flock: NFS would make that a lock of the whole file, which keeps SQLite out.
+    """
+    try:
+        fcntl.fcntl(descriptor, fcntl.F_OFD_SETLK, _record(fcntl.F_WRLCK, _COPY_BYTE))
+    except (BlockingIOError, PermissionError):
+        return False
+    return True
+
+
+class Companions:
+    """The `-wal` and `-shm` of an open database, as they are when this is made: SQLite goes on using these, whatever
+    their names lead to later.
+    """
+
+    def __init__(self, db: Path) -> None:
+        self._inodes: dict[Path, Inode] = {}
+        for suffix in ("-wal", "-shm"):
+            path = db.with_name(db.name + suffix)
+            with suppress(OSError):
+                self._inodes[path] = _inode(path.lstat())
+
+    def displaced(self) -> str | None:
+        """The first of them whose name leads elsewhere now, as a sentence without its end; None: all are in place."""
+        for path, inode in self._inodes.items():
+            if (what := _displaced(path, inode)) is not None:
+                return f"{path} {what}"
+        return None
+
+    def remove(self) -> None:
+        """Remove those that are still ours."""
+        for path, inode in self._inodes.items():
+            if _displaced(path, inode) is None:
+                with suppress(OSError):
+                    path.unlink()
+
+
+def _inode(found: os.stat_result) -> Inode:
+    return found.st_dev, found.st_ino
+
+
+def _displaced(path: Path, inode: Inode) -> str | None:
+    try:
+        return None if _inode(path.lstat()) == inode else "was replaced"
+    except (FileNotFoundError, NotADirectoryError):
+        return "was deleted or moved"
+    except OSError:
+        # A folder that can't be searched for a moment says nothing about the file.
+        return None
+
+
+def read_head(descriptor: int) -> Head | None:
+    """The header of an open file; None when it is no database, or no file but a FIFO or the like. Raises OSError."""
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        return None
+    return Head.parse(os.pread(descriptor, HEADER_BYTES, 0))
+
+
+def wal_has_frames(db: Path) -> bool:
+    """Whether the WAL beside a database holds anything that SQLite may replay."""
+    try:
+        return db.with_name(f"{db.name}-wal").stat().st_size > _WAL_HEADER_BYTES
+    except OSError:
+        return False
+
+
+def demand_own_files(path: Path) -> None:
+    """Raises InsecureError when a database's file, or one beside it that SQLite believes, is another user's, OSError.
+
+    Opens nothing: a process that has the database open must not close another descriptor of it.
+    """
+    with suppress(FileNotFoundError):
+        files.demand_own(path, path.lstat())
+    for suffix in BESIDE:
+        beside = path.with_name(path.name + suffix)
+        with suppress(FileNotFoundError):
+            found = beside.lstat()
+            files.demand_own(beside, found)
+            # One that others can read says no more than a copy of the database would, and may be part of such a copy.
+            if found.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
+                files.demand_private(beside, found)
+
+
+def how_to_restore(db: Path, backup: object = "BACKUP") -> str:
+    """What to do about a database that can't be used."""
+    return f"run `zsched db restore {backup} --db={db}`"

@@ -1,0 +1,1 @@
+"""The agent: the worker's process that speaks to the scheduler."""

@@ -1,0 +1,55 @@
+"""How a worker gets in: the key that it comes by, and the scheduler's place.
+
+Read in the agent's process alone: the secret key is in no message, no environment and no command line.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Final
+
+from zsched.security import endpoint
+from zsched.security.keys import KeyFileError, own_pair, read_access, read_private
+from zsched.worker.agent.enrol import EnrolRefusedError, KeyRefusedError, Place, enrol
+from zsched.worker.messages import Hello
+
+# In the state directory, made at the first start.
+_KEY_FILE: Final = "curve.key"
+
+
+class Door:
+    """By which key this worker comes in, and where: what an access file says, or else what the scheduler does."""
+
+    def __init__(self, hello: Hello) -> None:
+        """Reads the keys; makes this worker's own where there are none. Raises KeyFileError."""
+        self._hello = hello
+        self._access = read_access(Path(hello.access)) if hello.access else None
+        self._token = read_private(Path(hello.token_file)).strip() if hello.token_file else ""
+        self._key_file = Path(hello.state_dir) / _KEY_FILE
+        if self._access is None:
+            self.pair = own_pair(self._key_file)
+            return
+        if self._access.worker != hello.worker:
+            raise KeyFileError(
+                f"{hello.access} is for a worker named {self._access.worker}, not {hello.worker}: leave out -id"
+            )
+        self.pair = self._access.pair
+
+    @property
+    def name(self) -> str:
+        """The scheduler's address, for a person."""
+        scheduler = self._hello.scheduler
+        if self._access is not None:
+            return scheduler or self._access.endpoint
+        return endpoint.parse(scheduler).url
+
+    def find(self) -> Place:
+        """Where the scheduler's port is; its REST may be asked for it. Raises EnrolError."""
+        scheduler = self._hello.scheduler
+        if self._access is None:
+            try:
+                return enrol(scheduler, self._hello.worker, self.pair.public, self._token)
+            except KeyRefusedError as error:
+                raise EnrolRefusedError(f"{error}: delete {self._key_file} to enrol with a new key") from error
+        place = scheduler if scheduler.startswith("tcp:") else self._access.endpoint
+        return Place(place, self._access.server_key)

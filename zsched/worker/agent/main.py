@@ -1,0 +1,345 @@
+"""The agent's process: one DEALER socket, the guard's channel, one thread, and the agent's decisions between them. It
+wakes a guard that a signal has stopped (watchdog.py).
+
+Started by the guard as `python -m zsched.worker.agent.main` with the channel as its standard input.
+When the guard dies, this process ends what the guard had started, tells the scheduler, and exits.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import socket
+import sys
+import time
+from pathlib import Path
+from typing import Final
+
+import zmq
+from zmq.utils.monitor import recv_monitor_message
+
+from zsched.host import logs, prctl
+from zsched.host.clock import mono_ms
+from zsched.model.limits import FRAME_TO_WORKER_BYTES_MAX
+from zsched.model.types import Now
+from zsched.protocol import ProtocolError, pack, unpack_from_scheduler
+from zsched.security.keys import KeyFileError, Pair
+from zsched.worker.agent.agent import EXIT_REFUSED, Agent
+from zsched.worker.agent.credentials import Door
+from zsched.worker.agent.enrol import EnrolError, EnrolRefusedError, NameTakenError, Place
+from zsched.worker.agent.pace import Backoff
+from zsched.worker.channel import Channel, ChannelClosedError
+from zsched.worker.messages import FromGuard, Hello, Refused
+from zsched.worker.process.sweep import sweep
+from zsched.worker.state import StateError, StateLockedError, lock
+from zsched.worker.watchdog import GuardWatchdog
+
+# No `registered` for so long after connecting: the scheduler may have another port now.
+_ENROL_AGAIN_MS: Final = 5_000
+# Without a session, a connection is given up when nothing has come over it for half of what makes a worker lost, or for
+# so long while that is not known. TCP would try it for a quarter of an hour, in the end every 2 min only.
+_DEAD_MS: Final = 15_000
+# What the other host does not confirm within this cuts the connection: after a gap TCP would try again only after as
+# long as that was. And so long a new connection may take.
+_UNACKED_MS_MAX: Final = 5_000
+_CONNECT_MS_MAX: Final = 2_000
+# The last frame (bye) gets so long to leave.
+_LINGER_MS: Final = 500
+# Frames queued in each direction. More than a window's worth of orders never comes; what does not go out is sent again.
+_HIGH_WATER: Final = 1_000
+# Frames taken in one turn; the rest waits for the next, after the guard was heard.
+_FRAMES_MAX: Final = 100
+_RECONNECT_MS: Final = 100
+_RECONNECT_MS_MAX: Final = 1_000
+
+# By name: this module runs as __main__.
+log = logging.getLogger("zsched.worker.agent.main")
+
+
+class Socket:
+    """A DEALER connected to one endpoint, and the monitor that tells when the connection comes and goes.
+
+    No routing id is ever set: a second socket with the same one would be deaf without an error.
+    """
+
+    def __init__(self, context: zmq.Context[zmq.Socket[bytes]], place: Place, pair: Pair) -> None:
+        self.place = place
+        self.connected = False
+        # It was connected at any time.
+        self.answered = False
+        self.heard_ms = mono_ms()
+        self.dealer = context.socket(zmq.DEALER)
+        if place.server_key:
+            self.dealer.setsockopt(zmq.CURVE_SERVERKEY, place.server_key.encode())
+            self.dealer.setsockopt(zmq.CURVE_PUBLICKEY, pair.public.encode())
+            self.dealer.setsockopt(zmq.CURVE_SECRETKEY, pair.secret.encode())
+        # For an IPv6 address only: with it a name that has both kinds of address is called by IPv6 alone.
+        self.dealer.setsockopt(zmq.IPV6, int("[" in place.endpoint))
+        # Nothing is queued for a scheduler that is not there: it would come late, under another session.
+        self.dealer.setsockopt(zmq.IMMEDIATE, 1)
+        self.dealer.setsockopt(zmq.LINGER, _LINGER_MS)
+        self.dealer.setsockopt(zmq.SNDHWM, _HIGH_WATER)
+        self.dealer.setsockopt(zmq.RCVHWM, _HIGH_WATER)
+        self.dealer.setsockopt(zmq.MAXMSGSIZE, FRAME_TO_WORKER_BYTES_MAX)
+        self.dealer.setsockopt(zmq.RECONNECT_IVL, _RECONNECT_MS)
+        self.dealer.setsockopt(zmq.RECONNECT_IVL_MAX, _RECONNECT_MS_MAX)
+        self.dealer.setsockopt(zmq.TCP_MAXRT, _UNACKED_MS_MAX)
+        self.dealer.setsockopt(zmq.CONNECT_TIMEOUT, _CONNECT_MS_MAX)
+        self.monitor = self.dealer.get_monitor_socket(zmq.EVENT_HANDSHAKE_SUCCEEDED | zmq.EVENT_DISCONNECTED)
+        self.dealer.connect(place.endpoint)
+        self.watched = (self.dealer, self.monitor)
+
+    def connections(self) -> list[bool]:
+        """What happened to the connection since the last call: True for made, False for cut."""
+        events = []
+        while self.monitor.poll(0):
+            self.connected = recv_monitor_message(self.monitor)["event"] == zmq.EVENT_HANDSHAKE_SUCCEEDED
+            self.answered |= self.connected
+            self.heard_ms = mono_ms()
+            events.append(self.connected)
+        return events
+
+    def send(self, body: bytes) -> None:
+        """Send or drop: every frame that matters is sent again by the agent."""
+        try:
+            self.dealer.send(body, zmq.NOBLOCK)
+        except zmq.Again:
+            log.debug("a frame of %d bytes was dropped: not connected, or too much is under way", len(body))
+
+    def receive(self) -> bytes | None:
+        """The next frame's body, or None. A message of several parts is none of ours: dropped, and b"" returned."""
+        # Asked once more than there are frames: the exception alone would cost three times as much.
+        if not int(self.dealer.get(zmq.EVENTS)) & zmq.POLLIN:
+            return None
+        try:
+            parts = self.dealer.recv_multipart(zmq.NOBLOCK)
+        except zmq.Again:
+            return None
+        self.heard_ms = mono_ms()
+        return parts[0] if len(parts) == 1 else b""
+
+    def close(self) -> None:
+        self.dealer.disable_monitor()
+        self.monitor.close(linger=0)
+        self.dealer.close()
+
+
+class Link:
+    """Carries frames and messages to and from the agent until one of the three wants to end."""
+
+    def __init__(
+        self, channel: Channel[FromGuard], watchdog: GuardWatchdog, hello: Hello, early: list[FromGuard], door: Door
+    ) -> None:
+        self._channel = channel
+        self._watchdog = watchdog
+        self._door = door
+        self._hello = hello
+        self._early = early
+        self._agent = Agent(hello, _now(), socket.gethostname()[:255])
+        self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
+        self._poller = zmq.Poller()
+        self._poller.register(channel.fileno(), zmq.POLLIN)
+        self._socket: Socket | None = None
+        self._enrol_at_ms = 0
+        self._enrol_backoff = Backoff(hello.incarnation)
+        self._unreachable = ""
+        # It has been told that the worker port does not answer.
+        self._unanswered = False
+
+    def run(self) -> int:
+        """Turn until the end; returns the process's exit code."""
+        for message in self._early:
+            self._agent.on_guard(message, _now())
+        try:
+            while self._agent.exit_code is None:
+                self._turn()
+        except ChannelClosedError:
+            self._on_guard_lost()
+        if self._socket is not None:
+            self._flush()
+            self._socket.close()
+        self._context.term()
+        return self._agent.exit_code or 0
+
+    def _turn(self) -> None:
+        now = _now()
+        deadline_ms = self._agent.on_tick(now)
+        if not self._agent.registered and now.mono_ms >= self._enrol_at_ms:
+            self._enrol()
+        self._flush()
+        if not self._agent.registered:
+            deadline_ms = min(self._enrol_at_ms, deadline_ms if deadline_ms is not None else self._enrol_at_ms)
+        look_ms = self._watchdog.deadline_ms()
+        deadline_ms = look_ms if deadline_ms is None else min(deadline_ms, look_ms)
+        ready = dict(self._poller.poll(max(0, deadline_ms - _now().mono_ms)))
+        if self._channel.fileno() in ready:
+            self._on_messages()
+        self._watchdog.look(mono_ms())
+        if self._socket is not None:
+            if self._socket.monitor in ready:
+                self._on_connections(self._socket)
+            if self._socket.dealer in ready:
+                self._on_frames(self._socket)
+
+    def _on_messages(self) -> None:
+        messages = self._channel.receive()
+        now = _now()
+        self._watchdog.hear(now.mono_ms)
+        for message in messages:
+            self._agent.on_guard(message, now)
+
+    def _on_connections(self, source: Socket) -> None:
+        now = _now()
+        for made in source.connections():
+            if made:
+                self._unanswered = False
+                self._agent.on_connected(now)
+            else:
+                self._agent.on_disconnected(now)
+
+    def _on_frames(self, source: Socket) -> None:
+        now = _now()
+        for _ in range(_FRAMES_MAX):
+            body = source.receive()
+            if body is None:
+                break
+            try:
+                frame = unpack_from_scheduler(body)
+            except ProtocolError as error:
+                log.warning("worker %s: the scheduler sent what is no frame: %s", self._hello.worker, error)
+            else:
+                self._agent.on_frame(frame, now)
+
+    def _flush(self) -> None:
+        """Empty the agent's outboxes. The guard first: it has work to do while the scheduler is told."""
+        for message in self._agent.to_guard:
+            self._channel.put(message)
+        self._agent.to_guard.clear()
+        self._channel.flush()
+        flags = zmq.POLLIN | (zmq.POLLOUT if self._channel.backed_up else 0)
+        self._poller.modify(self._channel.fileno(), flags)
+        for frame in self._agent.to_scheduler:
+            if self._socket is not None:
+                self._socket.send(pack(frame))
+        self._agent.to_scheduler.clear()
+
+    # --- where the scheduler is --------------------------------------------------------------------------------------
+
+    def _enrol(self) -> None:
+        """Learn the endpoint, and connect if it is a new one, or not yet. Blocks for some seconds at most."""
+        self._agent.on_seek()
+        self._flush()
+        try:
+            place = self._door.find()
+        except EnrolRefusedError as error:
+            self._agent.on_refused(str(error))
+            return
+        except EnrolError as error:
+            if not self._unreachable:
+                log.warning("worker %s: %s; retrying", self._hello.worker, error)
+            self._unreachable = str(error)
+            if isinstance(error, NameTakenError):
+                # Asked each second, it soon knows whether that worker is alive.
+                self._enrol_backoff.reset()
+            if self._agent.timeout_ms is not None:
+                self._enrol_backoff.hurry(self._agent.timeout_ms)
+            self._enrol_at_ms = _now().mono_ms + self._enrol_backoff.next_ms()
+            return
+        if self._unreachable:
+            log.info("worker %s: the scheduler %s is reached", self._hello.worker, self._door.name)
+        self._unreachable = ""
+        self._enrol_backoff.reset()
+        self._enrol_at_ms = _now().mono_ms + _ENROL_AGAIN_MS
+        self._connect(place)
+
+    def _connect(self, place: Place) -> None:
+        before = self._socket.place if self._socket is not None else None
+        if self._socket is not None:
+            # What it has to say of its connection may have come while the scheduler was asked.
+            self._on_connections(self._socket)
+            # ZeroMQ never tries again when a handshake was refused, or was no handshake; and does not say so.
+            if self._socket.place == place and self._socket.connected and not self._dead(self._socket):
+                return
+            for one in self._socket.watched:
+                self._poller.unregister(one)
+            self._socket.close()
+            if not (self._socket.answered or self._unanswered):
+                self._unanswered = True
+                why = "the scheduler is not running or unreachable from here"
+                if self._socket.place.server_key:
+                    why += ", or does not accept this worker's key (see `zsched access list` there)"
+                log.warning(
+                    "worker %s: no answer from %s: %s; retrying",
+                    self._hello.worker,
+                    self._socket.place.endpoint,
+                    why,
+                )
+        if place != before or not self._unanswered:
+            log.info("worker %s: connecting to %s", self._hello.worker, place.endpoint)
+        self._socket = Socket(self._context, place, self._door.pair)
+        for one in self._socket.watched:
+            self._poller.register(one, zmq.POLLIN)
+
+    def _dead(self, source: Socket) -> bool:
+        """Whether a connection is one in name only: nobody is told that the network is cut."""
+        timeout_ms = self._agent.timeout_ms
+        return mono_ms() - source.heard_ms >= (_DEAD_MS if timeout_ms is None else timeout_ms // 2)
+
+    # --- the guard's end ---------------------------------------------------------------------------------------------
+
+    def _on_guard_lost(self) -> None:
+        """End what it had started, then say so.
+
+        Under the lock: a new guard that came first has swept, and runs jobs by now.
+        """
+        log.error("worker %s: the guard has died", self._hello.worker)
+        try:
+            # Waits: the kernel may close a dead process's end of our channel before it lets go of its lock.
+            lock(Path(self._hello.state_dir))
+        except StateLockedError:
+            log.info("worker %s: the next guard has taken over", self._hello.worker)
+        except (StateError, OSError) as error:
+            log.warning("worker %s: can't lock the state directory: %s", self._hello.worker, error)
+        else:
+            killed = sweep(self._hello.spool_id)
+            log.warning("worker %s: killed %d processes that the guard had left", self._hello.worker, killed)
+        self._agent.on_guard_lost()
+
+
+def _now() -> Now:
+    return Now(mono_ms(), time.time_ns() // 1_000_000)
+
+
+def main() -> int:
+    """Be the agent. The first message of the guard says everything that is to be known."""
+    # Before any key is read.
+    prctl.close_to_others()
+    # Before any word of it: when it has ended by now, its end of the channel is closed.
+    guard = os.getppid()
+    channel: Channel[FromGuard] = Channel(socket.socket(fileno=os.dup(0)), FromGuard)
+    messages: list[FromGuard] = []
+    poller = zmq.Poller()
+    poller.register(channel.fileno(), zmq.POLLIN)
+    try:
+        watchdog = GuardWatchdog(guard, mono_ms())
+        while not messages:
+            poller.poll(max(0, watchdog.deadline_ms() - mono_ms()))
+            messages = channel.receive()
+            watchdog.look(mono_ms())
+    except (ChannelClosedError, ProcessLookupError):
+        return 0
+    hello = messages[0]
+    assert isinstance(hello, Hello)
+    logs.start(hello.log_level)
+    try:
+        door = Door(hello)
+    except KeyFileError as error:
+        log.error("worker %s: %s", hello.worker, error)
+        channel.put(Refused(EXIT_REFUSED))
+        channel.flush()
+        return EXIT_REFUSED
+    return Link(channel, watchdog, hello, messages[1:], door).run()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

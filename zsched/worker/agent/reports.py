@@ -1,0 +1,96 @@
+"""The results that the agent has to tell, and when each was last told. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Final
+
+from zsched.model.limits import FRAME_FROM_WORKER_BYTES_MAX, KIB, RESULTS_PER_FRAME_MAX
+from zsched.protocol import RunResult
+from zsched.worker.agent.pace import Backoff
+
+# The results of one frame take this many bytes at most, by the estimate below, which is never too low. A longer frame
+# would end the connection. What is left is for the frame's other fields.
+_RESULTS_BYTES_MAX: Final = FRAME_FROM_WORKER_BYTES_MAX - 1 * KIB
+# What a result takes in a frame besides its output and its sentence.
+_RESULT_BYTES: Final = 512
+
+
+@dataclass(slots=True)
+class _Report:
+    result: RunResult
+    backoff: Backoff
+    due_ms: int | None = None
+
+
+class Reports:
+    """Results by run, until forgotten. Those told and not answered are due again after 1, 2, 4 … 15 s, for ever."""
+
+    def __init__(self, results: Iterable[RunResult] = ()) -> None:
+        self._reports: dict[int, _Report] = {}
+        self._unsent: list[_Report] = []
+        # No report is due before this; the truth is in the reports, and looked up when this time has come.
+        self._look_at_ms: int | None = None
+        self.add(results)
+
+    def __len__(self) -> int:
+        return len(self._reports)
+
+    def add(self, results: Iterable[RunResult]) -> None:
+        for result in results:
+            report = self._reports[result.run] = _Report(result, Backoff(str(result.run)))
+            self._unsent.append(report)
+
+    def forget(self, run: int) -> None:
+        self._reports.pop(run, None)
+        if not self._reports:
+            self._look_at_ms = None
+
+    def unsent(self, mono_ms: int) -> list[tuple[RunResult, ...]]:
+        """What was never told, in batches that fit a frame. The caller sends them now."""
+        reports = [report for report in self._unsent if self._reports.get(report.result.run) is report]
+        return self._batches(reports, mono_ms)
+
+    def all(self, mono_ms: int) -> list[tuple[RunResult, ...]]:
+        """Everything, for a scheduler that may have heard nothing of it. The caller sends it now."""
+        for report in self._reports.values():
+            report.backoff.reset()
+        return self._batches(list(self._reports.values()), mono_ms)
+
+    def due(self, mono_ms: int) -> list[tuple[RunResult, ...]]:
+        """What has to be told again. The caller sends it now."""
+        if self._look_at_ms is None or mono_ms < self._look_at_ms:
+            return []
+        late = [report for report in self._reports.values() if report.due_ms is not None and mono_ms >= report.due_ms]
+        batches = self._batches(late, mono_ms)
+        self._look_at_ms = min((report.due_ms for report in self._reports.values() if report.due_ms), default=None)
+        return batches
+
+    def deadline_ms(self) -> int | None:
+        """When to ask for what is due; None when nothing waits for an answer."""
+        return self._look_at_ms
+
+    def _batches(self, reports: list[_Report], mono_ms: int) -> list[tuple[RunResult, ...]]:
+        batches: list[tuple[RunResult, ...]] = []
+        batch: list[RunResult] = []
+        room = _RESULTS_BYTES_MAX
+        for report in reports:
+            report.due_ms = mono_ms + report.backoff.next_ms()
+            self._look_at_ms = min(self._look_at_ms or report.due_ms, report.due_ms)
+            size = _size(report.result)
+            if batch and (size > room or len(batch) == RESULTS_PER_FRAME_MAX):
+                batches.append(tuple(batch))
+                batch, room = [], _RESULTS_BYTES_MAX
+            batch.append(report.result)
+            room -= size
+        if batch:
+            batches.append(tuple(batch))
+        self._unsent.clear()
+        return batches
+
+
+def _size(result: RunResult) -> int:
+    """Bytes in a frame, at most."""
+    kept = [result.stdout.head, result.stdout.tail, result.stderr.head, result.stderr.tail]
+    return _RESULT_BYTES + 4 * len(result.detail) + sum(map(len, kept))

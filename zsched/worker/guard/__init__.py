@@ -1,0 +1,1 @@
+"""The guard: the worker's process that starts, watches and ends jobs."""

@@ -1,0 +1,258 @@
+"""The files of the spool: one for each database, of records that are appended and found again after any crash.
+
+A record is the length of its body and a CRC32 of length and body, four bytes each, the highest first, and then the
+body. What the bodies say is the spool's. What was appended is safe against the death of this process at once, and
+against a power cut after `sync`. Every method may raise OSError; after that the file is not to be trusted, and is to be
+replaced.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import logging
+import os
+import re
+import struct
+import time
+import zlib
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import BinaryIO, Final
+
+from zsched.host.files import make_folder, sync_folder
+from zsched.model.limits import FOREIGN_RESULTS_S, FRAME_TO_WORKER_BYTES_MAX, MIB
+
+_HEAD: Final = struct.Struct(">II")
+# More than any result takes. A length beyond it is a damaged one.
+_BODY_BYTES_MAX: Final = 2 * FRAME_TO_WORKER_BYTES_MAX
+# What has to fit on the disk before a file that failed is followed by a new one.
+_ROOM_BYTES: Final = 1 * MIB
+_WRITE_BYTES: Final = 1 * MIB
+# What names of databases are file names as they are. Others are hashed, to a name that none of these can have.
+_PLAIN: Final = re.compile(r"[A-Za-z0-9-]{1,64}", re.ASCII)
+_WORD_MAX: Final = 64
+
+log = logging.getLogger(__name__)
+
+
+class Journal:
+    """The folder, and at most one of its files open. Nothing is open after `load`, only after `replace`."""
+
+    def __init__(self, folder: Path) -> None:
+        """Make the folder if there is none. Raises OSError."""
+        make_folder(folder)
+        self._folder = folder
+        self._path = folder / _file_name("")
+        self._fd: int | None = None
+        self._current = self._read_current()
+        # Databases whose files are known to end with a whole record.
+        self._sound: set[str] = set()
+        # Of the open file.
+        self.size = 0
+
+    @property
+    def is_open(self) -> bool:
+        return self._fd is not None
+
+    @property
+    def current(self) -> str:
+        """The database that was last remembered; empty if none was."""
+        return self._current
+
+    def remember(self, db: str) -> None:
+        """From now on, also after a power cut, this is the current one."""
+        if db != self._current:
+            os.close(self._put_aside(self._folder / "current", (db.encode("utf-8", "surrogatepass"),)))
+            self._current = db
+
+    def load(self, db: str) -> Iterator[bytes]:
+        """The bodies of what the file of this database holds, as far as it is whole. The rest is logged.
+
+        Files of other databases that are too old go.
+        """
+        self.close()
+        self._path = self._folder / _file_name(db)
+        # What can't be looked at or removed stays, and is no reason not to read.
+        with contextlib.suppress(OSError):
+            self._sweep()
+        try:
+            file = self._path.open("rb")
+        except FileNotFoundError:
+            return
+        with file:
+            whole = 0
+            for body in _bodies(file):
+                whole += _HEAD.size + len(body)
+                yield body
+            size = os.fstat(file.fileno()).st_size
+        if whole < size:
+            log.error(
+                "%s is torn or damaged: of %d bytes the first %d are whole, the others are lost",
+                self._path,
+                size,
+                whole,
+            )
+
+    def replace(self, bodies: Iterable[bytes], *, room: bool) -> None:
+        """Put a new file with these in the place of the old one, synced, and open it.
+
+        `room`: only if there is room for more than them.
+        """
+        self.close()
+        self._fd = self._put_aside(self._path, bodies, room=room)
+        self.size = os.fstat(self._fd).st_size
+
+    def append(self, bodies: Iterable[bytes]) -> None:
+        assert self._fd is not None
+        self.size += _write(self._fd, b"".join(map(_record, bodies)))
+
+    def sync(self) -> None:
+        """All that was appended is on the disk."""
+        assert self._fd is not None
+        os.fdatasync(self._fd)
+
+    def clear(self) -> None:
+        """Nothing of the file is wanted any more."""
+        assert self._fd is not None
+        os.ftruncate(self._fd, 0)
+        self.size = 0
+
+    def close(self) -> None:
+        if self._fd is not None:
+            os.close(self._fd)
+            self._fd = None
+
+    def leave(self, *, keep: bool) -> None:
+        """Close it for another database's. What is kept waits from now on."""
+        self.close()
+        self._sound.clear()
+        with contextlib.suppress(FileNotFoundError):
+            if keep:
+                os.utime(self._path)
+            else:
+                self._path.unlink()
+
+    # --- files of other databases ------------------------------------------------------------------------------------
+
+    def others(self) -> list[str]:
+        """Databases that have files here, without the open one. A name that had to be hashed is not among them."""
+        names = [path.stem for path in self._folder.glob("*.spool") if path != self._path]
+        return [name for name in names if _PLAIN.fullmatch(name)]
+
+    def read_other(self, db: str) -> Iterator[bytes]:
+        """The bodies of another database's file, as far as it is whole."""
+        try:
+            with (self._folder / _file_name(db)).open("rb") as file:
+                yield from _bodies(file)
+        except FileNotFoundError:
+            return
+
+    def append_other(self, db: str, bodies: Iterable[bytes]) -> None:
+        """Add to another database's file, synced. When this raises OSError, nothing was added."""
+        flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC
+        fd = os.open(self._folder / _file_name(db), flags, 0o600)
+        try:
+            if db not in self._sound:
+                # Records behind a torn one would never be found.
+                os.ftruncate(fd, sum(_HEAD.size + len(body) for body in self.read_other(db)))
+                self._sound.add(db)
+            size = os.fstat(fd).st_size
+            try:
+                _write(fd, b"".join(map(_record, bodies)))
+                os.fdatasync(fd)
+            except OSError:
+                self._sound.discard(db)
+                os.ftruncate(fd, size)
+                raise
+        finally:
+            os.close(fd)
+        sync_folder(self._folder)
+
+    def remove_other(self, db: str) -> None:
+        """Nothing of another database is wanted any more."""
+        self._sound.discard(db)
+        (self._folder / _file_name(db)).unlink(missing_ok=True)
+        sync_folder(self._folder)
+
+    def _put_aside(self, path: Path, bodies: Iterable[bytes], *, room: bool = False) -> int:
+        """Write a new file beside the old one, sync it and rename it over that. Returns its descriptor."""
+        aside = path.with_name(path.name + ".new")
+        aside.unlink(missing_ok=True)
+        fd = os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_CLOEXEC, 0o600)
+        try:
+            if room:
+                _write(fd, bytes(_ROOM_BYTES))
+                os.fdatasync(fd)
+                os.ftruncate(fd, 0)
+            unwritten = bytearray()
+            for body in bodies:
+                unwritten += _record(body)
+                if len(unwritten) > _WRITE_BYTES:
+                    _write(fd, unwritten)
+                    unwritten.clear()
+            _write(fd, unwritten)
+            os.fsync(fd)
+            aside.replace(path)
+            sync_folder(self._folder)
+        except OSError:
+            os.close(fd)
+            with contextlib.suppress(OSError):
+                aside.unlink(missing_ok=True)
+            raise
+        return fd
+
+    def _read_current(self) -> str:
+        try:
+            with (self._folder / "current").open("rb") as file:
+                word = next(_bodies(file), b"\xff").decode("utf-8")
+        except FileNotFoundError:
+            return ""
+        except UnicodeDecodeError:
+            word = "?" * (_WORD_MAX + 1)
+        if len(word) > _WORD_MAX:
+            log.error("%s is damaged: nobody knows whose runs were here last", self._folder / "current")
+            return ""
+        return word
+
+    def _sweep(self) -> None:
+        """What is left of a crash goes, and what has waited for too long."""
+        for path in self._folder.iterdir():
+            waits = path.suffix == ".spool" and path != self._path
+            old = waits and time.time() - path.stat().st_mtime > FOREIGN_RESULTS_S
+            if old:
+                log.warning("%s is removed: its database has not been met for a week", path)
+            if old or path.suffix == ".new":
+                path.unlink()
+
+
+def _file_name(db: str) -> str:
+    plain = _PLAIN.fullmatch(db) is not None
+    return f"{db if plain else '_' + hashlib.sha256(db.encode('utf-8', 'surrogatepass')).hexdigest()}.spool"
+
+
+def _record(body: bytes) -> bytes:
+    length = len(body).to_bytes(4, "big")
+    return length + zlib.crc32(body, zlib.crc32(length)).to_bytes(4, "big") + body
+
+
+def _bodies(file: BinaryIO) -> Iterator[bytes]:
+    """Until the first record that is not whole."""
+    while len(head := file.read(_HEAD.size)) == _HEAD.size:
+        length, crc = _HEAD.unpack(head)
+        if length > _BODY_BYTES_MAX:
+            return
+        body = file.read(length)
+        # The length is part of it, or a tail of zeros would be whole records.
+        if len(body) < length or zlib.crc32(body, zlib.crc32(head[:4])) != crc:
+            return
+        yield body
+
+
+def _write(fd: int, data: bytes | bytearray) -> int:
+    """All of it. Returns how much that is."""
+    with memoryview(data) as view:
+        done = 0
+        while done < len(view):
+            done += os.write(fd, view[done:])
+    return done

@@ -1,0 +1,267 @@
+"""The results that the guard holds until the scheduler has answered them. They survive guard, agent and power cuts.
+
+What was added survives us when `write` returns, and may be told from then on; after `sync` it survives a power cut.
+When the disk fails, results are held in memory and told all the same; `failing` says so, and a new file is tried now
+and then.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable
+from contextlib import suppress
+from pathlib import Path
+from typing import Final
+
+import msgspec
+from msgspec import Struct
+
+from zsched.host.files import InsecureError, demand_own, make_folder
+from zsched.host.logs import Outage
+from zsched.model.limits import MIB
+from zsched.protocol import RunResult
+from zsched.worker.guard.journal import Journal
+from zsched.worker.state import StateError
+
+# The file may be twice as long as what is held in it, and this much longer.
+SLACK_BYTES: Final = 4 * MIB
+# After a failure of the disk: when a new file is tried.
+RETRY_MS: Final = 2_000
+
+log = logging.getLogger(__name__)
+
+
+class Kept(Struct, frozen=True, array_like=True, tag="kept", gc=False):
+    """A record of the file: this is held."""
+
+    result: RunResult
+
+
+class Forgotten(Struct, frozen=True, array_like=True, tag="forgotten", gc=False):
+    """A record of the file: these are not held any more."""
+
+    runs: tuple[int, ...]
+
+
+def open_spool(state_dir: Path, mono_ms: int) -> Spool:
+    """The spool of an open state directory. Raises StateError."""
+    folder = state_dir / "spool"
+    try:
+        make_folder(folder)
+        demand_own(folder, folder.lstat())
+        return Spool(Journal(folder), mono_ms)
+    except InsecureError as error:
+        raise StateError(str(error)) from error
+    except OSError as error:
+        raise StateError(f"the spool {folder} can't be read: {error.strerror}") from error
+
+
+class Spool:
+    """Results of one database by run, in the order they came. Those of other databases wait on disk for theirs.
+
+    Bounded by the agent's window: a held result counts as an unfinished run.
+    """
+
+    def __init__(self, journal: Journal, mono_ms: int) -> None:
+        """Those of the database that was the last one. Raises OSError when they can't be read."""
+        self._journal = journal
+        self._encoder = msgspec.msgpack.Encoder()
+        self._decoder: msgspec.msgpack.Decoder[Kept | Forgotten] = msgspec.msgpack.Decoder(Kept | Forgotten)
+        self._results: dict[int, RunResult] = {}
+        # Bytes in the open file, of each result that is in it, and of all; none while the disk fails.
+        self._sizes: dict[int, int] = {}
+        self._held_bytes = 0
+        # Held, but not yet in the file; and whether something in the file is not yet synced.
+        self._fresh: list[int] = []
+        self._unsynced = False
+        self._outage = Outage(log, "results can't be kept on disk", "results are kept on disk again")
+        # When to read the file if it is `unread`, and to write what is held to a new one. None: nothing is wrong.
+        self._renew_at_ms: int | None = None
+        self._unread = False
+        self.failing = False
+        self.db = journal.current
+        if self._read():
+            self._renew_at_ms = mono_ms
+            self.on_tick(mono_ms)
+
+    def __len__(self) -> int:
+        return len(self._results)
+
+    def __contains__(self, run: int) -> bool:
+        return run in self._results
+
+    def get(self, run: int) -> RunResult | None:
+        return self._results.get(run)
+
+    def results(self) -> tuple[RunResult, ...]:
+        return tuple(self._results.values())
+
+    def add(self, result: RunResult) -> None:
+        """Take a result. After the next write it may be told to the agent."""
+        self._results[result.run] = result
+        self._fresh.append(result.run)
+
+    def write(self, mono_ms: int) -> None:
+        """What was added is in the file when this returns, unless the disk is failing."""
+        fresh = [run for run in self._fresh if run in self._results]
+        self._fresh.clear()
+        if not fresh or self.failing:
+            return
+        try:
+            if not self._journal.is_open or self._journal.size > 2 * self._held_bytes + SLACK_BYTES:
+                self._renew()
+            else:
+                self._journal.append([self._pack(run) for run in fresh])
+                self._unsynced = True
+        except OSError as error:
+            self._on_failure(error, mono_ms)
+
+    def sync(self, mono_ms: int) -> None:
+        """What was written is on the disk when this returns, unless that is failing."""
+        if not self._unsynced:
+            return
+        try:
+            self._journal.sync()
+            self._unsynced = False
+        except OSError as error:
+            self._on_failure(error, mono_ms)
+
+    def forget(self, runs: Iterable[int], mono_ms: int) -> None:
+        """Nobody asks for these any more. Not synced: after a power cut they are told again, which does no harm."""
+        gone = []
+        for run in runs:
+            self._results.pop(run, None)
+            if (size := self._sizes.pop(run, None)) is not None:
+                self._held_bytes -= size
+                gone.append(run)
+        if not gone:
+            return
+        try:
+            if not self._sizes and self._journal.size > SLACK_BYTES:
+                self._journal.clear()
+            else:
+                self._journal.append([self._encoder.encode(Forgotten(tuple(gone)))])
+        except OSError as error:
+            self._on_failure(error, mono_ms)
+
+    def change(self, db: str, mono_ms: int) -> None:
+        """Leave these results to their database, and hold those of another one."""
+        self.write(mono_ms)
+        self.sync(mono_ms)
+        if self.failing:
+            self._renew_at_ms = mono_ms
+            self.on_tick(mono_ms)
+        if self.failing and self._results:
+            log.error("%d results of database %s are lost: the disk fails", len(self._results), self.db)
+        try:
+            self._journal.leave(keep=self._unread or bool(self._results))
+        except OSError as error:
+            log.warning("the spool of database %s: %s", self.db, error)
+        self._results.clear()
+        self._fresh.clear()
+        self._forget_sizes()
+        self.db = db
+        self._unread = True
+        self._renew_at_ms = mono_ms
+        self.on_tick(mono_ms)
+
+    # --- results of other databases ----------------------------------------------------------------------------------
+
+    def others(self) -> dict[str, set[int]]:
+        """The runs of the results that wait on disk for other databases. A file that can't be read is left out."""
+        found = {}
+        for db in self._journal.others():
+            with suppress(OSError):
+                found[db] = set(self._replay(self._journal.read_other(db))[0])
+        return {db: runs for db, runs in found.items() if runs}
+
+    def add_other(self, db: str, results: Iterable[RunResult]) -> None:
+        """Keep results for another database on disk. Raises OSError, and then none is kept."""
+        self._journal.append_other(db, [self._encoder.encode(Kept(result)) for result in results])
+
+    def drop_other(self, db: str) -> None:
+        """Remove the results of another database. Raises OSError."""
+        self._journal.remove_other(db)
+
+    def deadline_ms(self) -> int | None:
+        """When on_tick has something to do; None when all is well."""
+        return self._renew_at_ms
+
+    def on_tick(self, mono_ms: int) -> tuple[RunResult, ...]:
+        """Try a new file when it is time. Returns results that could not be read until now."""
+        if self._renew_at_ms is None or mono_ms < self._renew_at_ms:
+            return ()
+        found: tuple[RunResult, ...] = ()
+        try:
+            if self._unread:
+                before = set(self._results)
+                exists = self._read()
+                found = tuple(result for run, result in self._results.items() if run not in before)
+                self._unread = False
+            else:
+                exists = True
+            self._journal.remember(self.db)
+            if exists or self.failing:
+                self._renew()
+        except OSError as error:
+            self._on_failure(error, mono_ms)
+            return found
+        self._renew_at_ms = None
+        self.failing = False
+        self._fresh.clear()
+        self._outage.worked(mono_ms)
+        return found
+
+    def _renew(self) -> None:
+        self._forget_sizes()
+        self._unsynced = False
+        self._journal.replace((self._pack(run) for run in self._results), room=self.failing)
+
+    def _pack(self, run: int) -> bytes:
+        body = self._encoder.encode(Kept(self._results[run]))
+        self._held_bytes += len(body) - self._sizes.get(run, 0)
+        self._sizes[run] = len(body)
+        return body
+
+    def _forget_sizes(self) -> None:
+        self._sizes.clear()
+        self._held_bytes = 0
+
+    def _on_failure(self, error: OSError, mono_ms: int) -> None:
+        """Of this file nothing is known any more, and a sync that failed is never tried again."""
+        self._outage.failed(error, mono_ms)
+        self._forget_sizes()
+        self._unsynced = False
+        self.failing = True
+        self._renew_at_ms = mono_ms + RETRY_MS
+
+    def _read(self) -> bool:
+        """Add what the file holds; whether there is anything in it. Raises OSError, and then nothing is added."""
+        read, records, unknown = self._replay(self._journal.load(self.db))
+        if unknown:
+            log.error("%d records in the spool of database %s make no sense here: left out", unknown, self.db)
+        self._results = read | self._results
+        return records > 0
+
+    def _replay(self, bodies: Iterable[bytes]) -> tuple[dict[int, RunResult], int, int]:
+        """The results that a file holds, how many records it has, and how many of them are unknown here."""
+        held: dict[int, RunResult] = {}
+        records = unknown = 0
+        for record in map(self._unpack, bodies):
+            records += 1
+            match record:
+                case Kept(result):
+                    held[result.run] = result
+                case Forgotten(runs):
+                    for run in runs:
+                        held.pop(run, None)
+                case None:
+                    unknown += 1
+        return held, records, unknown
+
+    def _unpack(self, body: bytes) -> Kept | Forgotten | None:
+        """None for what another release may have written."""
+        try:
+            return self._decoder.decode(body)
+        except (msgspec.DecodeError, ValueError, RecursionError):
+            return None

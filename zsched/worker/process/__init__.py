@@ -1,0 +1,1 @@
+"""Processes of jobs: how they are started, captured, found and ended."""
