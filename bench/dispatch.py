@@ -100,7 +100,7 @@ def fill(store: Writer, runs: int) -> None:
         count = min(CHUNK_JOBS, runs - first)
         store.begin()
         store.submit([spec] * count, [None] * count, "bench", 1)
-        store.settle(1)
+        store.flush_counters(1)
         store.commit()
 
 

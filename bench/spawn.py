@@ -21,7 +21,7 @@ from zsched.protocol import RunOrder
 from zsched.worker.guard import timeslice
 from zsched.worker.guard.runs import Runs, wall_ms
 from zsched.worker.guard.signals import Signals
-from zsched.worker.process.orphans import Strays, become_subreaper
+from zsched.worker.process.orphans import Orphans, become_subreaper
 from zsched.worker.process.spawn import Spawner
 
 
@@ -34,7 +34,7 @@ class Loop:
         self._signals = Signals()
         self._epoll = select.epoll()
         self._epoll.register(self._signals.fd, select.EPOLLIN)
-        self._runs = Runs(Spawner("bench", "bench"), Strays("bench"), self._epoll, wall_ms)
+        self._runs = Runs(Spawner("bench", "bench"), Orphans("bench"), self._epoll, wall_ms)
 
     def run(self, jobs: int, slots: int) -> None:
         started = ended = 0

@@ -618,7 +618,7 @@ _REMOVALS: Final = (
         15,
         "callers of REST take the last open file",
         "system/test_few_files.py::test_idle_callers_leave_files_for_others",
-        ("commands/scheduler.py", "Crowd(found.tcp, found.socket)", "Crowd()"),
+        ("commands/scheduler.py", "ConnectionLimiter(found.tcp, found.socket)", "ConnectionLimiter()"),
     ),
     removal(
         15,
@@ -1574,7 +1574,7 @@ _REMOVALS: Final = (
         25,
         "jobs submitted in the turn of a revocation outlive it",
         "unit/test_dispatcher_owners.py::test_jobs_submitted_in_the_turn_of_a_revocation_are_ended",
-        ("scheduler/dispatcher/owners.py", "    store.settle(now.wall_ms)\n", ""),
+        ("scheduler/dispatcher/owners.py", "    store.flush_counters(now.wall_ms)\n", ""),
     ),
     removal(
         25,
@@ -1599,7 +1599,7 @@ _REMOVALS: Final = (
         "system/test_loop.py::test_a_bug_in_the_middle_of_a_command_undoes_all_of_it",
         (
             "scheduler/loop.py",
-            "            with self._store.attempt():\n                return self._dispatcher.on_command(",
+            "            with self._store.savepoint():\n                return self._dispatcher.on_command(",
             "            if True:\n                return self._dispatcher.on_command(",
         ),
     ),
@@ -2007,7 +2007,7 @@ _REMOVALS: Final = (
         25,
         "a secret stands in what its job writes",
         "system/test_jobs_rights.py::test_secrets_are_taken_out_of_what_a_job_writes",
-        ("worker/guard/runs.py", "Mask(patterns(secrets)) if secrets else None", "None"),
+        ("worker/guard/runs.py", "Redactor(patterns(secrets)) if secrets else None", "None"),
     ),
     removal(
         25,

@@ -53,7 +53,7 @@ class Base:
         self.store.begin()
 
     def turn(self, now_ms: int = NOW) -> None:
-        self.store.settle(now_ms)
+        self.store.flush_counters(now_ms)
         self.store.commit()
         if not self.by_hand:
             self.check()
@@ -127,8 +127,10 @@ class Base:
             stdout=stdout,
         )
 
-    def lose(self, run_id: RunId, *, crash: bool = False, together: int = 0, due_ms: int | None = None) -> RunStatus:
-        return self.store.lose(run_id, "gone", crash=crash, together=together, due_ms=due_ms, now_ms=NOW)
+    def fail_lost(
+        self, run_id: RunId, *, crash: bool = False, together: int = 0, due_ms: int | None = None
+    ) -> RunStatus:
+        return self.store.fail_lost(run_id, "gone", crash=crash, together=together, due_ms=due_ms, now_ms=NOW)
 
     def register(self, worker_id: WorkerId = W1, kind: WorkerKind = WorkerKind.ZMQ, now_ms: int = NOW) -> None:
         self.store.register(worker(worker_id, kind), now_ms)
@@ -149,14 +151,14 @@ class Base:
 
     def status(self, job_id: JobId) -> RunStatus:
         """The job's status once what the turn counted is written."""
-        self.store.settle(NOW)
+        self.store.flush_counters(NOW)
         job = self.store.job(job_id)
         assert job is not None
         return job.status
 
     def events(self) -> list[Row]:
         """All that the turns so far, and this one, have written down."""
-        self.store.settle(NOW)
+        self.store.flush_counters(NOW)
         return self.rows("SELECT was, became, reason, run_first, worker_id, actor FROM events ORDER BY event_id")
 
     def check(self) -> None:

@@ -148,7 +148,7 @@ def test_what_raises_takes_its_own_changes_back_and_no_others(base: Base) -> Non
     base.store.access.bind_key(W1, K1, ORIGIN, "ann", NOW)
 
     def botch() -> None:
-        with base.store.attempt():
+        with base.store.savepoint():
             base.store.access.add_token(token("t2"))
             base.store.access.revoke_token("t1", "eve", NOW)
             base.store.access.bind_key(W1, K2, ORIGIN, "eve", NOW)
@@ -184,14 +184,14 @@ def test_a_turn_that_is_given_up_leaves_nothing(base: Base) -> None:
 
 def test_a_second_token_of_the_same_id_is_refused_and_changes_nothing(base: Base) -> None:
     base.store.access.add_token(token("t1"))
-    with pytest.raises(Exception, match="UNIQUE"), base.store.attempt():
+    with pytest.raises(Exception, match="UNIQUE"), base.store.savepoint():
         base.store.access.add_token(token("t1", Scope.ADMIN))
     assert base.store.access.token("t1") == token("t1")
 
 
 def test_a_key_belongs_to_one_worker_whoever_forgets_to_ask(base: Base) -> None:
     base.store.access.bind_key(W1, K1, ORIGIN, "ann", NOW)
-    with pytest.raises(Exception, match="UNIQUE"), base.store.attempt():
+    with pytest.raises(Exception, match="UNIQUE"), base.store.savepoint():
         base.store.access.bind_key(W2, K1, ORIGIN, "ann", NOW)
     mine = base.store.access.key_of(W1)
     assert mine is not None

@@ -53,7 +53,7 @@ def path(tmp_path: Path) -> Path:
         ended, failed, lost, cancelled = store.claim(W1, ready.demand_id, 4, 0, 1, NOW, ends=False)
         for run, status in ((ended, RunStatus.SUCCESS), (failed, RunStatus.FAILED)):
             store.finish(Outcome(run_id=run.run_id, status=status, reason="exit", finished_ms=NOW), W1, NOW)
-        store.lose(lost.run_id, "gone", crash=True, together=1, due_ms=None, now_ms=NOW)
+        store.fail_lost(lost.run_id, "gone", crash=True, together=1, due_ms=None, now_ms=NOW)
         store.cancel(cancelled.job_id, "test", NOW)
         store.end_cancelled(cancelled.run_id, NOW)
         store.fire(job_id, NOW + 60_000, "test", NOW)
@@ -71,7 +71,7 @@ def path(tmp_path: Path) -> Path:
         for key in ("1" * 40, "2" * 40):
             store.access.bind_key(W1, key, KeyOrigin.FILE, "test", NOW)
         store.access.revoke_key(W1, "test", NOW)
-        store.settle(NOW)
+        store.flush_counters(NOW)
         store.commit()
     return path
 

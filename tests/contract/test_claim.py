@@ -79,7 +79,7 @@ def test_a_job_that_names_a_user_is_for_workers_that_know_of_users(base: Base) -
     assert [(run.job_id, run.user) for run in claims["user",]] == [(alice, "alice"), (bob, "bob")]
     assert base.store.job(alice).user == "alice"  # type: ignore[union-attr]
     # So does what follows when the worker is lost.
-    base.store.lose(claims["user",][0].run_id, "lost", crash=True, together=1, due_ms=None, now_ms=NOW)
+    base.store.fail_lost(claims["user",][0].run_id, "lost", crash=True, together=1, due_ms=None, now_ms=NOW)
     assert [one.demand.needs for one in base.store.ready(NOW)] == [("user",)]
 
 
@@ -164,7 +164,7 @@ def test_a_damaged_job_fails_alone_and_stops_nobody(base: Base, damage: str) -> 
     assert run.detail is not None
     assert run.detail.startswith("the job's row can't be read:")
     assert base.store.load(W1) == Load(1, 0)
-    base.store.settle(NOW)
+    base.store.flush_counters(NOW)
     assert base.rows("SELECT status, pending, running, failed FROM jobs WHERE job_id = ?", bad) == [("failed", 0, 0, 1)]
 
 
@@ -200,9 +200,9 @@ def test_a_run_that_left_its_worker_is_not_overdue(base: Base, way: str) -> None
     if way == "finish":
         base.finish(run.run_id)
     elif way == "lose":
-        base.lose(run.run_id)
+        base.fail_lost(run.run_id)
     elif way == "put_back":
-        base.store.put_back(run.run_id, W1, Reason.RETURNED, NOW)
+        base.store.requeue_unstarted(run.run_id, W1, Reason.RETURNED, NOW)
     else:
         base.store.cancel(run.job_id, "ann", NOW)
         base.store.end_cancelled(run.run_id, NOW)

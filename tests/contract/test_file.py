@@ -34,7 +34,7 @@ def path(tmp_path: Path) -> Path:
 def submit(store: Writer, count: int = 1) -> None:
     store.begin()
     store.submit([JobSpec(name="a", command="x" * 500)] * count, [None] * count, "test", NOW)
-    store.settle(NOW)
+    store.flush_counters(NOW)
     store.commit()
 
 

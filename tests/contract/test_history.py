@@ -36,8 +36,8 @@ class History:
             self.start,
             self.finish,
             self.finish,
-            self.put_back,
-            self.lose,
+            self.requeue_unstarted,
+            self.fail_lost,
             self.cancel,
             self.change_schedule,
             self.meet_worker,
@@ -49,7 +49,7 @@ class History:
 
     def botch(self) -> None:
         """Steps that must be undone whole."""
-        with self.store.attempt():
+        with self.store.savepoint():
             self.step()
             self.step()
             raise Oops
@@ -92,15 +92,16 @@ class History:
         run_id, worker_id = live if live and self.chance.random() < 0.7 else (self.any_run(), self.worker())
         self.base.finish(run_id, worker_id, self.chance.choice([RunStatus.SUCCESS, RunStatus.FAILED]))
 
-    def put_back(self) -> None:
-        self.store.put_back(self.any_run(), self.worker(), Reason.RETURNED, self.now_ms)
+    def requeue_unstarted(self) -> None:
+        self.store.requeue_unstarted(self.any_run(), self.worker(), Reason.RETURNED, self.now_ms)
 
-    def lose(self) -> None:
+    def fail_lost(self) -> None:
         live = self.live_run()
         if live:
             due_ms = self.now_ms + 500 if self.chance.random() < 0.5 else None
             crash = self.chance.random() < 0.5
-            self.store.lose(live[0], "gone", crash=crash, together=0 if crash else 4, due_ms=due_ms, now_ms=self.now_ms)
+            together = 0 if crash else 4
+            self.store.fail_lost(live[0], "gone", crash=crash, together=together, due_ms=due_ms, now_ms=self.now_ms)
 
     def cancel(self) -> None:
         found = self.base.rows("SELECT job_id FROM runs WHERE run_id = ?", self.any_run())
@@ -140,7 +141,7 @@ class History:
         elif what == 1:
             self.store.seen(worker_id, self.now_ms)
         elif worker_id in [worker.worker_id for worker in self.store.active_workers()]:
-            self.store.retire(worker_id, "test", self.now_ms)
+            self.store.deactivate(worker_id, "test", self.now_ms)
 
     def clear(self) -> None:
         self.store.clear_probation(self.any_run())
@@ -161,7 +162,7 @@ def test_events_and_counters_tell_the_state_of_every_run_after_any_history(base:
             history.tick()
             base.turn(history.now_ms)
         else:
-            with base.store.attempt():
+            with base.store.savepoint():
                 history.step()
     base.turn(history.now_ms)
     # A history in which little happened would prove little.

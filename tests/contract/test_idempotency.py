@@ -68,7 +68,7 @@ def test_the_oldest_are_forgotten_first_and_no_more_than_asked(base: Base) -> No
 
 def test_what_is_undone_is_not_kept(base: Base) -> None:
     def work() -> None:
-        with base.store.attempt():
+        with base.store.savepoint():
             base.store.idempotency.keep("ann", K1, submitted(base), NOW)
             raise OopsError
 

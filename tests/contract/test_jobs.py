@@ -83,7 +83,7 @@ def test_an_unknown_job_is_none(base: Base) -> None:
 def test_the_status_of_a_job_follows_from_its_counters(base: Base, counters: dict[str, int], status: RunStatus) -> None:
     job_id = base.submit()
     base.by_hand = True
-    base.store.settle(NOW)
+    base.store.flush_counters(NOW)
     values = [counters.get(name, 0) for name in ("unmade", "pending", "running", "success", "failed", "cancelled")]
     base.rows(
         "UPDATE jobs SET unmade = ?, pending = ?, running = ?, success = ?, failed = ?, cancelled = ? WHERE job_id = ?",
@@ -100,7 +100,7 @@ def test_a_job_goes_through_the_states_of_its_run(base: Base) -> None:
     assert base.status(job_id) == PENDING
     (run,) = base.claim()
     assert base.status(job_id) == RUNNING
-    base.lose(run.run_id)
+    base.fail_lost(run.run_id)
     assert base.status(job_id) == PENDING
     (run,) = base.claim()
     base.finish(run.run_id, status=FAILED)
@@ -113,7 +113,7 @@ def test_a_job_row_is_written_once_a_turn_with_the_turns_time(base: Base) -> Non
     (run,) = base.claim()
     base.finish(run.run_id)
     before = base.store.rows_changed
-    base.store.settle(NOW + 7)
+    base.store.flush_counters(NOW + 7)
     job = base.store.job(job_id)
     assert job is not None
     assert job.updated_ms == NOW + 7
@@ -171,7 +171,7 @@ def test_a_cancelled_run_that_is_lost_has_no_successor(base: Base) -> None:
     run_id = base.running(started=True)
     job_id = base.run(run_id).job_id
     base.store.cancel(job_id, "ann", NOW)
-    assert base.lose(run_id, crash=True) == CANCELLED
+    assert base.fail_lost(run_id, crash=True) == CANCELLED
     assert base.last_run(job_id).run_id == run_id
     assert base.status(job_id) == CANCELLED
 
@@ -180,7 +180,7 @@ def test_a_cancelled_run_that_is_put_back_ends_cancelled(base: Base) -> None:
     run_id = base.running()
     job_id = base.run(run_id).job_id
     base.store.cancel(job_id, "ann", NOW)
-    assert base.store.put_back(run_id, W1, Reason.RETURNED, NOW)
+    assert base.store.requeue_unstarted(run_id, W1, Reason.RETURNED, NOW)
     run = base.run(run_id)
     assert (run.status, run.reason, run.worker_id) == (CANCELLED, "cancelled", W1)
     assert base.store.ready(NOW) == []
@@ -236,7 +236,7 @@ def test_a_recurring_job_has_the_status_of_its_last_fire(base: Base) -> None:
 def test_a_skipped_fire_leaves_an_event_and_no_run(base: Base) -> None:
     job_id = base.recurring(NOW)
     base.store.skip_fire(job_id, NOW + 60_000, "schedule", "too late", NOW)
-    base.store.settle(NOW)
+    base.store.flush_counters(NOW)
     assert base.store.due(NOW, 10) == []
     assert base.rows("SELECT count(*) FROM runs") == [(0,)]
     assert base.rows("SELECT job_id, became, detail FROM events")[-1] == (job_id, "fire_skipped", "too late")
@@ -256,7 +256,7 @@ def test_a_cancel_of_a_recurring_job_ends_its_live_fire_alone(base: Base) -> Non
     job = base.store.job(job_id)
     assert job is not None
     assert job.cancel_ms is None
-    base.store.settle(NOW)
+    base.store.flush_counters(NOW)
     assert [due.live for due in base.store.due(NOW, 10)] == [False]
     base.store.fire(job_id, NOW + 1, "schedule", NOW)
     assert len(base.claim()) == 1

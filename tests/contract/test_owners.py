@@ -63,7 +63,7 @@ def test_an_owner_is_stored_once(base: Base) -> None:
 
 @pytest.mark.parametrize("undo", ["attempt", "rollback"])
 def test_the_owner_of_what_is_undone_is_forgotten(base: Base, undo: str) -> None:
-    with suppress(LookupError), base.store.attempt():
+    with suppress(LookupError), base.store.savepoint():
         submit(base, ANN)
         if undo == "attempt":
             raise LookupError
@@ -182,7 +182,7 @@ def test_live_jobs_are_walked_in_the_order_of_their_numbers(base: Base) -> None:
     base.turn()
     ended, running = base.claim(W1, count=2)
     base.finish(ended.run_id)
-    base.store.settle(NOW)
+    base.store.flush_counters(NOW)
     assert (ended.job_id, running.job_id) == (one, two)
     expected = [Target(two, ANN, RunStatus.RUNNING), Target(three, ANN, RunStatus.PENDING)]
     assert base.store.live(ANN, JobId(0), 100) == expected
@@ -237,7 +237,7 @@ def test_a_token_is_found_by_its_name(base: Base) -> None:
 def test_two_tokens_never_share_a_name(base: Base) -> None:
     base.store.access.add_token(token("1", "ci"))
     base.store.access.revoke_token("1", "eve", NOW)
-    with pytest.raises(Exception, match="UNIQUE"), base.store.attempt():
+    with pytest.raises(Exception, match="UNIQUE"), base.store.savepoint():
         base.store.access.add_token(token("2", "ci"))
     assert base.store.access.token("2") is None
 

@@ -127,7 +127,7 @@ def test_a_result_from_a_worker_that_does_not_own_the_run_is_stale(base: Base) -
 
 def test_a_result_of_a_run_that_is_pending_is_stale(base: Base) -> None:
     run_id = base.running()
-    base.store.put_back(run_id, W1, Reason.RETURNED, NOW)
+    base.store.requeue_unstarted(run_id, W1, Reason.RETURNED, NOW)
     assert base.finish(run_id) == "stale"
     assert base.run(run_id).status == PENDING
 
@@ -138,7 +138,7 @@ def test_a_result_from_a_lost_run_is_stale_and_leaves_an_event(base: Base, crash
     for _ in range(crashes):
         (run,) = base.claim()
         base.store.start(run.run_id, W1, NOW)
-        base.lose(run.run_id, crash=True)
+        base.fail_lost(run.run_id, crash=True)
     before = base.run(run.run_id)
     assert base.finish(run.run_id) == "stale"
     base.store.note_stale([base.outcome(run.run_id)], W1, NOW)
@@ -188,7 +188,7 @@ def test_a_result_of_a_run_that_does_not_exist_is_unknown(base: Base) -> None:
 def test_the_engine_itself_refuses_any_change_of_a_run_that_ended(base: Base, status: RunStatus, change: str) -> None:
     run_id = bring_to(base, status)
     before = base.run(run_id)
-    with pytest.raises(StoreError, match="terminal is final"), base.store.attempt():
+    with pytest.raises(StoreError, match="terminal is final"), base.store.savepoint():
         base.rows(f"UPDATE runs SET {change} WHERE run_id = ?", run_id)
     assert base.run(run_id) == before
 
@@ -212,7 +212,7 @@ def test_the_engine_allows_the_transitions_of_the_table_and_no_other(
 VERBS: dict[str, Callable[[Base, RunId], object]] = {
     "start": lambda base, run_id: base.store.start(run_id, W1, NOW + 9),
     "finish": lambda base, run_id: base.finish(run_id),
-    "put_back": lambda base, run_id: base.store.put_back(run_id, W1, Reason.RETURNED, NOW),
+    "put_back": lambda base, run_id: base.store.requeue_unstarted(run_id, W1, Reason.RETURNED, NOW),
     "end_overdue": lambda base, run_id: base.store.end_overdue(NOW + 10**9),
     "cancel": lambda base, run_id: base.store.cancel(base.run(run_id).job_id, "ann", NOW),
     "clear_probation": lambda base, run_id: base.store.clear_probation(run_id),
@@ -234,7 +234,7 @@ def test_no_verb_changes_a_run_that_ended_and_none_fails_on_it(base: Base, statu
 
 def test_a_run_that_never_started_goes_back_without_a_trace_of_its_worker(base: Base) -> None:
     run_id = base.running()
-    assert base.store.put_back(run_id, W1, Reason.RETURNED, NOW)
+    assert base.store.requeue_unstarted(run_id, W1, Reason.RETURNED, NOW)
     run = base.run(run_id)
     assert (run.status, run.reason, run.attempt, run.crashes) == (PENDING, "returned", 1, 0)
     assert (run.worker_id, run.claimed_ms, run.finished_ms) == (None, None, None)
@@ -246,7 +246,7 @@ def test_a_run_that_started_or_belongs_to_another_is_not_put_back(base: Base) ->
     started, other = base.running(W1, started=True), base.running(W2)
     pending = base.last_run(base.submit()).run_id
     for run_id in (started, other, pending, RunId(99)):
-        assert not base.store.put_back(run_id, W1, Reason.RETURNED, NOW)
+        assert not base.store.requeue_unstarted(run_id, W1, Reason.RETURNED, NOW)
     assert base.run(started).status == base.run(other).status == RUNNING
 
 
@@ -255,7 +255,7 @@ def test_a_run_that_started_or_belongs_to_another_is_not_put_back(base: Base) ->
 
 def test_a_lost_run_ends_failed_and_a_fresh_one_of_its_task_is_pending(base: Base) -> None:
     run_id = base.running(started=True)
-    assert base.lose(run_id) == PENDING
+    assert base.fail_lost(run_id) == PENDING
     lost = base.run(run_id)
     assert (lost.status, lost.reason, lost.detail, lost.worker_id) == (FAILED, "worker_lost", "gone", W1)
     successor = base.last_run(lost.job_id)
@@ -266,20 +266,20 @@ def test_a_lost_run_ends_failed_and_a_fresh_one_of_its_task_is_pending(base: Bas
 @pytest.mark.parametrize(("started", "attempt"), [(False, 1), (True, 2)])
 def test_attempts_count_only_runs_that_started(base: Base, started: bool, attempt: int) -> None:
     run_id = base.running(started=started)
-    base.lose(run_id, crash=True)
+    base.fail_lost(run_id, crash=True)
     assert base.last_run(base.run(run_id).job_id).attempt == attempt
 
 
 def test_a_successor_keeps_the_priority(base: Base) -> None:
     run_id = base.running()
     base.rows("UPDATE runs SET priority = 7 WHERE run_id = ?", run_id)
-    base.lose(run_id)
+    base.fail_lost(run_id)
     assert base.store.ready(NOW)[0].priority == 7
 
 
 def test_a_crash_is_counted_on_the_run_and_its_successor_is_on_probation(base: Base) -> None:
     run_id = base.running(started=True)
-    base.lose(run_id, crash=True)
+    base.fail_lost(run_id, crash=True)
     successor = base.last_run(base.run(run_id).job_id)
     assert (base.run(run_id).crashes, successor.crashes) == (1, 1)
     assert base.store.ready(NOW)[0].demand.probation
@@ -299,7 +299,7 @@ def test_a_crash_is_counted_on_the_run_and_its_successor_is_on_probation(base: B
 def test_the_most_suspects_together_only_ever_become_fewer(base: Base) -> None:
     run_id = base.running()
     for together, most in ((8, 8), (64, 8), (2, 2), (0, 2)):
-        base.lose(run_id, together=together)
+        base.fail_lost(run_id, together=together)
         assert base.store.ready(NOW)[0].demand.probation == most
         (claimed,) = base.claim()
         run_id = claimed.run_id
@@ -309,7 +309,7 @@ def test_a_load_has_the_least_of_what_its_suspects_bear(base: Base) -> None:
     for together in (4, 0, 8):
         run_id = base.running()
         if together:
-            base.lose(run_id, together=together)
+            base.fail_lost(run_id, together=together)
             base.claim()
     assert base.store.load(W1) == Load(running=3, probation=2, together=4)
 
@@ -326,19 +326,19 @@ def test_what_earlier_releases_wrote_of_probation_is_understood(base: Base) -> N
 
 def test_a_suspects_successor_is_on_probation_without_a_crash(base: Base) -> None:
     run_id = base.running()
-    base.lose(run_id, together=4)
+    base.fail_lost(run_id, together=4)
     assert base.last_run(base.run(run_id).job_id).crashes == 0
     assert base.store.ready(NOW)[0].demand.probation
 
 
 def test_an_unblamed_successor_is_as_free_as_its_run_was(base: Base) -> None:
     run_id = base.running(started=True)
-    base.lose(run_id)
+    base.fail_lost(run_id)
     assert not base.store.ready(NOW)[0].demand.probation
     (claimed,) = base.claim()
-    base.lose(claimed.run_id, together=4)
+    base.fail_lost(claimed.run_id, together=4)
     (claimed,) = base.claim()
-    base.lose(claimed.run_id)
+    base.fail_lost(claimed.run_id)
     assert base.store.ready(NOW)[0].demand.probation
 
 
@@ -347,7 +347,7 @@ def test_a_run_fails_for_good_at_the_crash_limit(base: Base) -> None:
     for _ in range(5):
         (run,) = base.claim()
         base.store.start(run.run_id, W1, NOW)
-        became = base.lose(run.run_id, crash=True)
+        became = base.fail_lost(run.run_id, crash=True)
     assert became == FAILED
     last = base.last_run(job_id)
     assert (last.run_id, last.reason, last.crashes, last.attempt) == (run.run_id, "crash_limit", 5, 5)
@@ -359,7 +359,7 @@ def test_no_crash_fails_a_run_whose_limit_is_never(base: Base) -> None:
     job_id = base.submit(policy=Policy(crash_limit=None))
     for _ in range(7):
         (run,) = base.claim()
-        assert base.lose(run.run_id, crash=True) == PENDING
+        assert base.fail_lost(run.run_id, crash=True) == PENDING
     assert base.last_run(job_id).crashes == 7
     job = base.store.job(job_id)
     assert job is not None
@@ -370,12 +370,12 @@ def test_a_loss_without_a_crash_never_reaches_the_limit(base: Base) -> None:
     base.submit()
     for _ in range(7):
         (run,) = base.claim()
-        assert base.lose(run.run_id) == PENDING
+        assert base.fail_lost(run.run_id) == PENDING
 
 
 def test_a_successor_with_a_time_waits_for_it(base: Base) -> None:
     run_id = base.running(started=True)
-    base.lose(run_id, crash=True, due_ms=NOW + 500)
+    base.fail_lost(run_id, crash=True, due_ms=NOW + 500)
     assert base.store.ready(NOW) == []
     assert base.store.next_due_ms() == NOW + 500
     assert base.store.release_due(NOW + 499) == 0
@@ -387,7 +387,7 @@ def test_a_successor_with_a_time_waits_for_it(base: Base) -> None:
 
 def test_a_released_run_that_is_blocked_by_something_else_stays_blocked(base: Base) -> None:
     run_id = base.running()
-    base.lose(run_id, due_ms=NOW)
+    base.fail_lost(run_id, due_ms=NOW)
     base.rows("UPDATE runs SET blocked = blocked + 4 WHERE status = 'pending'")
     assert base.store.release_due(NOW) == 1
     assert base.store.ready(NOW) == []
@@ -396,7 +396,7 @@ def test_a_released_run_that_is_blocked_by_something_else_stays_blocked(base: Ba
 
 def test_a_waiting_successor_can_be_cancelled(base: Base) -> None:
     run_id = base.running()
-    base.lose(run_id, due_ms=NOW + 500)
+    base.fail_lost(run_id, due_ms=NOW + 500)
     base.store.cancel(base.run(run_id).job_id, "ann", NOW)
     assert base.store.next_due_ms() is None
     assert base.store.release_due(NOW + 500) == 0
@@ -406,10 +406,10 @@ def test_of_the_runs_a_worker_was_given_of_a_job_the_live_and_the_last_are_found
     run_id = base.running(W1)
     job_id = base.run(run_id).job_id
     assert [run.run_id for run in base.store.live_on(W1, job_id)] == [run_id]
-    base.lose(run_id)
+    base.fail_lost(run_id)
     assert base.store.live_on(W1, job_id) == []
     (again,) = base.claim(W1)
-    base.lose(again.run_id)
+    base.fail_lost(again.run_id)
     (elsewhere,) = base.claim(W2)
     last = base.store.last_on(W1, job_id)
     assert last is not None
@@ -428,13 +428,13 @@ def test_adopted_runs_were_handed_out_before_the_session_began(base: Base) -> No
 
 
 def test_what_waits_for_a_span_of_time_waits_for_it_whatever_the_wall_clock_does(base: Base) -> None:
-    base.lose(base.running(), due_ms=NOW + 500)
+    base.fail_lost(base.running(), due_ms=NOW + 500)
     base.store.shift(-86_400_000, NOW - 86_400_000)
     assert base.store.next_due_ms() == NOW + 500 - 86_400_000
 
 
 def test_a_wall_clock_that_was_set_back_while_no_scheduler_ran_keeps_nothing_waiting(base: Base) -> None:
-    base.lose(base.running(), due_ms=NOW + 500)
+    base.fail_lost(base.running(), due_ms=NOW + 500)
     base.turn()
     base.store.rollback()
     # Once, however often it starts before anything else happens; and set forward, what waits may have waited enough.

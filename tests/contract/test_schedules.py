@@ -26,7 +26,7 @@ def schedule(base: Base, job_id: JobId) -> tuple[int | None, int | None, int | N
 
 def happened(base: Base) -> list[tuple[object, ...]]:
     """The events about schedules, without that of the submit."""
-    base.store.settle(NOW)
+    base.store.flush_counters(NOW)
     found = base.rows("SELECT job_id, became, actor, detail FROM events WHERE run_first IS NULL ORDER BY event_id")
     return [event for event in found if event[1] != "scheduled"]
 
@@ -127,7 +127,7 @@ def test_an_edit_counts_for_runs_that_are_handed_out_after_it(base: Base) -> Non
     assert base.store.job(job_id) == replace(edited, updated_ms=NOW + 1)
     assert before.command == "true"
     # A run that was lost is handed out with what the job is by then.
-    base.lose(before.run_id)
+    base.fail_lost(before.run_id)
     (after,) = base.claim()
     assert (after.name, after.command, after.timeout_ms) == ("n", "false", 5)
     assert happened(base) == [(job_id, "job_edited", "ann", "all of it")]

@@ -330,7 +330,7 @@ def test_a_full_disk_fails_the_turn_whole_and_a_later_one_succeeds(small: Base) 
 
 
 def test_a_disk_that_fills_up_within_a_piece_of_work_is_still_said_to_be_full(small: Base) -> None:
-    with pytest.raises(StoreFull), small.store.attempt():
+    with pytest.raises(StoreFull), small.store.savepoint():
         fill(small)
     small.store.rollback()
     small.store.begin()
@@ -417,7 +417,7 @@ def test_a_disk_error_within_a_piece_of_work_is_told_as_what_it_is(disk: Disk, t
     base = open_sqlite(tmp_path)
     base.rows("PRAGMA cache_size = 3")  # so that the turn is written before its end
     disk.fails = {("write", "-wal"): apsw.SQLITE_FULL}
-    with pytest.raises(StoreFull, match="the disk fails"), base.store.attempt():
+    with pytest.raises(StoreFull, match="the disk fails"), base.store.savepoint():
         fill(base)
     base.store.rollback()
     disk.fails = {}
@@ -462,7 +462,7 @@ def test_the_wal_is_moved_into_the_database_and_does_not_grow_for_ever(
     for _ in range(40):
         for _ in range(100):
             base.submit("x" * 200, command="y" * 900)
-        base.store.settle(NOW)
+        base.store.flush_counters(NOW)
         base.store.commit()
         base.store.begin()
     wal = tmp_path / "scheduler.db-wal"

@@ -18,7 +18,7 @@ class Oops(Exception):
 
 def botch(base: Base, *work: Callable[[], object]) -> None:
     """Do some work in one piece that raises in the end."""
-    with pytest.raises(Oops), base.store.attempt():
+    with pytest.raises(Oops), base.store.savepoint():
         _do_and_raise(work)
 
 
@@ -34,7 +34,7 @@ def test_nothing_of_a_turn_that_is_rolled_back_has_happened(base: Base) -> None:
     base.turn()
     undone = base.submit()
     assert len(base.claim(W1)) == 2
-    base.store.retire(W1, "test", NOW)
+    base.store.deactivate(W1, "test", NOW)
     base.store.rollback()
     base.store.begin()
     assert base.store.job(undone) is None
@@ -70,7 +70,7 @@ def test_a_piece_of_work_that_raises_is_undone_with_its_events_and_counters(base
 
 
 def test_a_piece_of_work_that_ends_well_stays_when_a_later_one_is_undone(base: Base) -> None:
-    with base.store.attempt():
+    with base.store.savepoint():
         job_id = base.submit()
     botch(base, lambda: base.store.cancel(job_id, "ann", NOW))
     assert base.status(job_id) == RunStatus.PENDING
@@ -173,7 +173,7 @@ def test_a_worker_is_stored_as_it_introduced_itself(base: Base) -> None:
 
 def test_a_worker_that_registers_again_keeps_its_first_time_and_is_active(base: Base) -> None:
     base.register(now_ms=NOW)
-    base.store.retire(W1, "silent", NOW + 1)
+    base.store.deactivate(W1, "silent", NOW + 1)
     assert base.store.active_workers() == []
     base.register(kind=WorkerKind.REST, now_ms=NOW + 9)
     stored = base.store.worker(W1)
@@ -184,7 +184,7 @@ def test_a_worker_that_registers_again_keeps_its_first_time_and_is_active(base: 
 
 def test_a_worker_that_is_seen_is_active_again(base: Base) -> None:
     base.register()
-    base.store.retire(W1, "silent", NOW)
+    base.store.deactivate(W1, "silent", NOW)
     base.store.seen(W1, NOW + 5)
     stored = base.store.worker(W1)
     assert stored is not None
@@ -195,7 +195,7 @@ def test_an_announced_end_is_kept_until_the_next_registration(base: Base) -> Non
     base.register(now_ms=NOW)
     base.store.leave(W1, NOW + 1)
     base.store.leave(W1, NOW + 2)
-    base.store.retire(W1, "silent", NOW + 3)
+    base.store.deactivate(W1, "silent", NOW + 3)
     found = base.store.worker(W1)
     assert found is not None
     assert (found.leaving_ms, found.status) == (NOW + 1, WorkerStatus.INACTIVE)
@@ -209,8 +209,8 @@ def test_only_a_change_of_a_workers_state_is_an_event(base: Base) -> None:
     base.register()
     base.store.seen(W1, NOW + 1)
     base.store.seen(W1, NOW + 2)
-    base.store.retire(W1, "silent", NOW + 3)
-    base.store.retire(W1, "silent", NOW + 4)
+    base.store.deactivate(W1, "silent", NOW + 3)
+    base.store.deactivate(W1, "silent", NOW + 4)
     base.store.seen(W1, NOW + 5)
     assert [(was, became, reason) for was, became, reason, *_ in base.events()] == [
         (None, "active", "registered"),
@@ -227,7 +227,7 @@ def test_a_worker_nobody_knows_is_none_and_seeing_it_makes_none(base: Base) -> N
 
 def test_noting_when_workers_were_heard_changes_nothing_else_of_them(base: Base) -> None:
     base.register(now_ms=NOW)
-    base.store.retire(W1, "silent", NOW + 1)
+    base.store.deactivate(W1, "silent", NOW + 1)
     base.store.note_seen({W1: NOW + 7, WorkerId("nobody"): NOW})
     stored = base.store.worker(W1)
     assert stored is not None
@@ -245,7 +245,7 @@ def test_a_reader_sees_committed_turns_and_never_half_of_one(base: Base) -> None
     job_id = base.submit()
     door = base.open_door()
     assert door.job(job_id) is None
-    base.store.settle(NOW)
+    base.store.flush_counters(NOW)
     assert list(door.jobs(None, 10, 0)) == []
     base.turn()
     run_id = base.last_run(job_id).run_id
@@ -277,7 +277,7 @@ def test_a_reader_pages_jobs_newest_first_and_by_status(base: Base) -> None:
 def test_a_reader_shows_a_jobs_runs_newest_first(base: Base) -> None:
     lost = base.running()
     job_id = base.run(lost).job_id
-    base.lose(lost)
+    base.fail_lost(lost)
     never = base.recurring(NOW)
     base.turn()
     door = base.open_door()
@@ -292,7 +292,7 @@ def test_a_reader_shows_a_jobs_runs_newest_first(base: Base) -> None:
 def test_a_reader_shows_workers_by_name(base: Base) -> None:
     base.register(W2)
     base.register(W1)
-    base.store.retire(W2, "bye", NOW)
+    base.store.deactivate(W2, "bye", NOW)
     base.turn()
     door = base.open_door()
     assert [(worker.worker_id, worker.status) for worker in door.workers()] == [("w1", "active"), ("w2", "inactive")]

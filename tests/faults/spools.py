@@ -41,7 +41,7 @@ class Promise:
     current: str | None
 
 
-class Keeper:
+class Supervisor:
     """Uses the spool as a guard does. `promises[n]` is in force from the moment that n was told."""
 
     def __init__(self, folder: Path, medium: Medium, chance: Random) -> None:
@@ -117,7 +117,7 @@ def cut_spool(*, rounds: int, count: int, seed: int, without: Collection[str] = 
     medium = Medium()
     with in_memory() as folder, patch.object(spool_module, "SLACK_BYTES", SLACK_BYTES):
         with recorded(medium, folder):
-            keeper = Keeper(folder, medium, chance)
+            keeper = Supervisor(folder, medium, chance)
             keeper.work(rounds)
         log.info("%d results, %d promises", sum(map(len, keeper.made.values())), len(keeper.promises))
         return cut(

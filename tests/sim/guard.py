@@ -276,7 +276,7 @@ class AgentProcess(Protocol):
 
 
 class VirtualKeeper:
-    """What keeper.Keeper is to the guard."""
+    """What keeper.Supervisor is to the guard."""
 
     def __init__(self, machine: Machine) -> None:
         self._machine = machine
@@ -369,10 +369,10 @@ class SimGuard(Guard):
             "become_subreaper": lambda: None,
             "make_room": lambda slots: slots,
             "select": _Shape(epoll=lambda: epoll, EPOLLIN=1),
-            "Strays": lambda spool_id: _Shape(spared=set()),
+            "Orphans": lambda spool_id: _Shape(spared=set()),
             "Spawner": lambda worker, spool_id, users: None,
             "Runs": lambda spawner, strays, epoll, wall_ms: self.runs,
-            "Keeper": lambda epoll: self.keeper,
+            "Supervisor": lambda epoll: self.keeper,
         }
         config = WorkerConfig(
             id=machine.worker,

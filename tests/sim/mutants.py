@@ -84,7 +84,7 @@ _MUTANTS: Final = (
         "a run that is lost has no successor",
         (
             Ends,
-            "lose",
+            "fail_lost",
             "        if reason is not Reason.WORKER_LOST or demand.once:\n            return status",
             "        return status",
         ),
@@ -103,7 +103,7 @@ _MUTANTS: Final = (
             "losses.drop_run(store, session.name, run, _LEFT, now, unstarted=True)",
         ),
     ),
-    mutant("an attempt is not counted", (Ends, "lose", "attempt + started", "attempt")),
+    mutant("an attempt is not counted", (Ends, "fail_lost", "attempt + started", "attempt")),
     mutant(
         "what a worker returns is not put back",
         (Dispatcher, "_on_return", "for run_id in frame.runs:", "for run_id in ():"),
@@ -114,7 +114,7 @@ _MUTANTS: Final = (
     ),
     mutant(
         "a job's counters forget a lost run's successor",
-        (Ends, "_follow", "self._ledger.counted(job_id, FAILED, None)", "pass"),
+        (Ends, "_follow", "self._ledger.count(job_id, FAILED, None)", "pass"),
     ),
     # --- a restored database ---
     mutant("a restore leaves the counters of ids as they are", (Writer, "succeed", "ID_GAPS.items()", "()")),
@@ -181,7 +181,12 @@ _MUTANTS: Final = (
     mutant("a session's frames count from any connection", (Sessions, "of_frame", " and session.peer == peer", "")),
     mutant(
         "an unknown session is not answered",
-        (Dispatcher, "on_frame", 'self._scold(peer, "E_SESSION", "no such session: register again", now)', "pass"),
+        (
+            Dispatcher,
+            "on_frame",
+            'self._reply_error_throttled(peer, "E_SESSION", "no such session: register again", now)',
+            "pass",
+        ),
     ),
     # --- silence ---
     mutant("nobody is ever judged silent", (Dispatcher, "on_tick", "self._judge(now)", "pass")),
@@ -218,12 +223,13 @@ _MUTANTS: Final = (
     # --- blame ---
     mutant(
         "a crash is not counted",
-        (Ends, "lose", "crashes += crash", "pass"),
+        (Ends, "fail_lost", "crashes += crash", "pass"),
         (sql, "END", "crashes = crashes + ?", "crashes = crashes + 0 * ?"),
     ),
-    mutant("the crash limit is never reached", (Ends, "lose", "crash and 0 < crash_limit <= crashes", "False")),
+    mutant("the crash limit is never reached", (Ends, "fail_lost", "crash and 0 < crash_limit <= crashes", "False")),
     mutant(
-        "a crash limit of never is one of none", (Ends, "lose", "0 < crash_limit <= crashes", "crash_limit <= crashes")
+        "a crash limit of never is one of none",
+        (Ends, "fail_lost", "0 < crash_limit <= crashes", "crash_limit <= crashes"),
     ),
     mutant(
         "all that a worker held are blamed",
@@ -238,7 +244,7 @@ _MUTANTS: Final = (
     mutant(
         "a crash brings no probation",
         (losses, "lose_worker", "half(group) if crash else 0", "half(group) if crash and not blamed else 0"),
-        (Ends, "lose", "together or int(crash)", "together"),
+        (Ends, "fail_lost", "together or int(crash)", "together"),
     ),
     mutant(
         "many runs are on probation at once",
@@ -263,7 +269,7 @@ _MUTANTS: Final = (
         ),
     ),
     mutant("suspects that died together are not halved", (losses, "half", "group // 2", "group")),
-    mutant("a group may grow again", (Ends, "lose", "min(together, demand.probation or together)", "together")),
+    mutant("a group may grow again", (Ends, "fail_lost", "min(together, demand.probation or together)", "together")),
     mutant(
         "a suspect does not bind those that come after it",
         (placement, "probation_room", "held.together or demand.probation", "demand.probation"),
@@ -299,7 +305,7 @@ _MUTANTS: Final = (
         (Dispatcher, "_on_asking", "if frame.leaving:", "if False:"),
     ),
     # --- cancel ---
-    mutant("a cancel is forgotten when the run is lost", (Ends, "lose", "if cancelled:", "if False:")),
+    mutant("a cancel is forgotten when the run is lost", (Ends, "fail_lost", "if cancelled:", "if False:")),
     mutant(
         "a cancelled run that comes back is pending again",
         (sql, "PUT_BACK", "CASE WHEN cancel_ms IS NULL THEN 'pending' ELSE 'cancelled' END", "'pending'"),
@@ -417,7 +423,12 @@ _MUTANTS: Final = (
     # --- retries, and runs that may start once ---
     mutant(
         "a run that may start once has a successor when it is lost",
-        (Ends, "lose", "if reason is not Reason.WORKER_LOST or demand.once:", "if reason is not Reason.WORKER_LOST:"),
+        (
+            Ends,
+            "fail_lost",
+            "if reason is not Reason.WORKER_LOST or demand.once:",
+            "if reason is not Reason.WORKER_LOST:",
+        ),
     ),
     mutant(
         "a run that may start once is lost when its worker does not list it",
@@ -528,7 +539,7 @@ _MUTANTS: Final = (
     mutant("a lease is not stored", (sql, "CLAIM", "lease_ms = ?", "lease_ms = 0 * ?")),
     mutant(
         "a run that stops at a disconnect goes to any worker",
-        (placement, "_fits", "misfit(ready.demand, session.worker)", "None"),
+        (placement, "_fits", "why_unfit(ready.demand, session.worker)", "None"),
     ),
     mutant(
         "a run that stops at a disconnect has no lease",
@@ -636,9 +647,14 @@ _MUTANTS: Final = (
     ),
     mutant(
         "what can't be ended is not noted",
-        (Dispatcher, "_on_heartbeat", "if self._store.stick(RunId(run_id), session.name, now.wall_ms):", "if False:"),
+        (
+            Dispatcher,
+            "_on_heartbeat",
+            "if self._store.mark_stuck(RunId(run_id), session.name, now.wall_ms):",
+            "if False:",
+        ),
     ),
-    mutant("what can't be ended has a successor when it is lost", (Ends, "lose", "elif stuck:", "elif False:")),
+    mutant("what can't be ended has a successor when it is lost", (Ends, "fail_lost", "elif stuck:", "elif False:")),
     # --- most are silent ---
     mutant(
         "most that are silent at once are given up at once",

@@ -136,7 +136,7 @@ class Connection:
         self._chance = chance
         self.peer = peer
         self.dealer = dealer
-        self.up = Lane(timeline, path, "up", lambda body: router.arrive(peer, body), lambda: router.lose(peer))
+        self.up = Lane(timeline, path, "up", lambda body: router.arrive(peer, body), lambda: router.fail_lost(peer))
         self.down = Lane(timeline, path, "down", lambda body: dealer.on_body(self, body), lambda: dealer.on_cut(self))
         router.peers[peer] = self
 
@@ -164,7 +164,7 @@ class Router:
             self.incoming.append((peer, body))
             self._on_arrival(peer, body)
 
-    def lose(self, peer: bytes) -> None:
+    def fail_lost(self, peer: bytes) -> None:
         self.peers.pop(peer, None)
 
     def close(self) -> None:

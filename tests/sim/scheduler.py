@@ -275,7 +275,7 @@ class Scheduler:
         store = Writer(self.engine)
         store.begin()
         lost = store.succeed(identity, None, now_ms, lease_ms=_PATIENCE_MS)
-        store.settle(now_ms)
+        store.flush_counters(now_ms)
         store.commit()
         self.engine.refusing, self.engine.flapping = faults
         self._story.tell("scheduler", "is restored from a backup, %d runs are lost", lost)

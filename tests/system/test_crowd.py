@@ -39,7 +39,7 @@ def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
     monkeypatch.setattr(crowd, "UNFINISHED_BYTES_MAX", 8 * MIB)
     with Rest(tmp_path) as rest:
         rest.submit()
-        started = Server(rest.app, rest.inbox, "127.0.0.1", 0, 4, crowd=crowd.Crowd(TCP_MAX))
+        started = Server(rest.app, rest.inbox, "127.0.0.1", 0, 4, crowd=crowd.ConnectionLimiter(TCP_MAX))
         started.start()
         yield started
         started.close_door()
@@ -178,7 +178,7 @@ def test_who_is_being_served_is_not_cut_off_for_a_crowd() -> None:
         start_response("200 OK", [("Content-Length", "2")])
         return [b"{}"]
 
-    server = Server(app, Inbox(1), "127.0.0.1", 0, 1, crowd=crowd.Crowd(TCP_MAX))
+    server = Server(app, Inbox(1), "127.0.0.1", 0, 1, crowd=crowd.ConnectionLimiter(TCP_MAX))
     server.start()
     with Caller(server) as served, ExitStack() as held:
         served.send(GET)
@@ -277,7 +277,7 @@ def test_of_the_address_that_holds_most_the_costliest_request_goes(monkeypatch: 
             raise AssertionError
 
     gone: list[str] = []
-    whole = crowd.Crowd()
+    whole = crowd.ConnectionLimiter()
     for one in (One("alone", b"a", 40, 0.0), One("served", b"b", 30, 0.0, served=True), One("late", b"b", 15, 9.0)):
         whole.enter(one)
     for one in (One("small", b"b", 1, 6.0), One("early", b"b", 13, 5.0)):
@@ -305,7 +305,7 @@ def test_the_address_with_the_most_connections_pays_first() -> None:
             self.closed = True
             whole.leave(self)
 
-    whole = crowd.Crowd()
+    whole = crowd.ConnectionLimiter()
     few = [One("192.0.2.1", 0.0) for _ in range(10)]
     many = [One(f"2001:db8:0:1::{number:x}", 1.0 + number / 1_000) for number in range(1_000)]
     busy = [One("2001:db8:0:1::1", 0.0) for _ in range(10)]
@@ -385,7 +385,7 @@ def test_who_owes_the_most_for_the_longest_time_goes_first(monkeypatch: pytest.M
             whole.leave(self)
 
     gone: list[str] = []
-    whole = crowd.Crowd()
+    whole = crowd.ConnectionLimiter()
     alone = One("alone", b"a", 45, 0.0)
     young, old, little = One("young", b"b", 20, 9.0), One("old", b"b", 20, 5.0), One("little", b"b", 1, 0.0)
     for one in (alone, young, old, little):

@@ -18,7 +18,7 @@ CALLERS = 50
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(240)]
 
 
-class Crowd:
+class ConnectionLimiter:
     """Callers who send the same submit at the same moment, each again and again until it gets an answer."""
 
     def __init__(self, port: int, key: str) -> None:
@@ -74,7 +74,7 @@ def test_of_fifty_at_once_one_is_done_though_the_scheduler_is_killed(tmp_path: P
     with Scheduler(tmp_path, "-db", str(tmp_path / "scheduler.db")) as scheduler:
         # Killed when so many have been answered: before it has stored anything, most often, and after.
         for answered in (0, 0, 0, 1, 1, 10, 30):
-            crowd = Crowd(scheduler.port, f"key-{scheduler.program.pid if scheduler.program else 0}")
+            crowd = ConnectionLimiter(scheduler.port, f"key-{scheduler.program.pid if scheduler.program else 0}")
             crowd.begin()
             until(lambda answered=answered, crowd=crowd: len(crowd.ids) >= answered)  # type: ignore[misc]
             scheduler.kill()

@@ -60,7 +60,7 @@ def submit(store: Writer, *names: str) -> list[JobId]:
     store.begin()
     specs = [JobSpec(name=name, command="true", policy=POLICIES.get(name, Policy())) for name in names]
     made = store.submit(specs, [None] * len(specs), "test", NOW)
-    store.settle(NOW)
+    store.flush_counters(NOW)
     store.commit()
     return made
 
@@ -71,7 +71,7 @@ def run_all(store: Writer) -> None:
     store.register(worker(), NOW)
     for ready in store.ready(NOW):
         store.claim(W1, ready.demand_id, 64, -(2**31), 1, NOW, lease_ms=LEASE_MS, ends=False)
-    store.settle(NOW)
+    store.flush_counters(NOW)
     store.commit()
 
 
@@ -271,7 +271,7 @@ def test_fire_that_may_have_been_made_is_not_made_again(db: Path, copy: Path) ->
     with closing(open_writer(db, NOW)) as store:
         store.begin()
         store.submit(specs, [NOW + 1] * 3, "test", NOW)
-        store.settle(NOW)
+        store.flush_counters(NOW)
         store.commit()
         submit(store, "leased")
         run_all(store)

@@ -346,9 +346,9 @@ def test_several_on_probation_are_not_blamed_and_are_tried_in_half_the_number(wo
     others = [job_id for job_id in jobs[:7] if job_id not in tried]
     w1 = die(world, w1)
     assert {last(world, job_id)[1] for job_id in (*tried, *others)} == {0}
-    assert {wish(world, job_id).probation for job_id in tried} == {4}
+    assert {demand_key(world, job_id).probation for job_id in tried} == {4}
     # Seven that had been trusted were there as well: next time they shall not be beside a suspect unnoticed.
-    assert {wish(world, job_id).probation for job_id in others} == {2}
+    assert {demand_key(world, job_id).probation for job_id in others} == {2}
 
 
 def test_a_pair_is_told_apart_one_by_one(world: World) -> None:
@@ -371,15 +371,15 @@ def test_no_crash_makes_a_group_larger(world: World) -> None:
     w1, jobs = crowd(world, 4)
     w1.take()
     w1 = die(world, w1)
-    assert wish(world, jobs[0]).probation == 1
+    assert demand_key(world, jobs[0]).probation == 1
     # Now it is one of forty that die together.
     w1 = Peer(world, "w2", slots=40).join()
     others = world.submit(40 - len(w1.take()))
     w1.start(*w1.take())
     outlive(world, w1)
     die(world, w1)
-    assert wish(world, others[0]).probation == 16
-    assert wish(world, jobs[0]).probation == 1
+    assert demand_key(world, others[0]).probation == 16
+    assert demand_key(world, jobs[0]).probation == 1
 
 
 def test_a_turn_that_was_given_up_counts_no_survivor(world: World) -> None:
@@ -391,7 +391,7 @@ def test_a_turn_that_was_given_up_counts_no_survivor(world: World) -> None:
     assert suspects_of(w1) == 0
 
 
-def wish(world: World, job_id: JobId) -> Demand:
+def demand_key(world: World, job_id: JobId) -> Demand:
     """What the job's newest run asks for."""
     run_id = world.runs(job_id)[-1].run_id
     ((text,),) = world.engine.execute(

@@ -56,7 +56,7 @@ def test_two_in_one_turn_are_one(world: World) -> None:
 
     def both() -> None:
         for _ in range(2):
-            with world.store.attempt():
+            with world.store.savepoint():
                 replies.append(world.dispatcher.on_command(submit(), world.now))
 
     world.turn(both)

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from zsched.model.limits import SECRET_LINES_MAX
-from zsched.worker.process.redact import Mask, patterns
+from zsched.worker.process.redact import Redactor, patterns
 
 
 def whole(secrets: list[bytes], data: bytes) -> bytes:
@@ -41,7 +41,7 @@ letters = st.text("ab", max_size=40).map(str.encode)
     st.lists(st.text("abc", max_size=8).map(str.encode), max_size=12),
 )
 def test_it_does_not_matter_in_which_pieces_it_comes(secrets: list[bytes], pieces: list[bytes]) -> None:
-    mask = Mask(secrets)
+    mask = Redactor(secrets)
     shown = b""
     for piece in pieces:
         shown += mask.feed(piece)
@@ -49,7 +49,7 @@ def test_it_does_not_matter_in_which_pieces_it_comes(secrets: list[bytes], piece
 
 
 def test_a_secret_between_two_reads_is_found_and_nothing_waits_without_need() -> None:
-    mask = Mask([b"correct horse"])
+    mask = Redactor([b"correct horse"])
     assert mask.feed(b"the word is corr") == b"the word is "
     assert mask.feed(b"ect hor") == b""
     assert mask.feed(b"se.\n") == b"***.\n"
@@ -69,7 +69,7 @@ def test_a_secret_between_two_reads_is_found_and_nothing_waits_without_need() ->
 )
 @pytest.mark.parametrize("unit", [b"a", b"ab", b"a" * 1_900 + b"b"])
 def test_whatever_the_secrets_are_the_guard_does_not_stand_still_for_them(secrets: list[bytes], unit: bytes) -> None:
-    mask = Mask(secrets)
+    mask = Redactor(secrets)
     data = (unit * (65_536 // len(unit) + 1))[:65_536]
     took_s = []
     for _ in range(4):
@@ -97,7 +97,7 @@ KEY = "\n".join(["-----BEGIN PRIVATE KEY-----", *LINES, "Ag==", "-----END PRIVAT
 )
 @pytest.mark.parametrize("ending", ["\n", "\r\n", "  \n\t"])
 def test_lines_of_a_secret_are_masked_one_by_one(written: str, ending: str) -> None:
-    mask = Mask(patterns([KEY.replace("\n", ending)]))
+    mask = Redactor(patterns([KEY.replace("\n", ending)]))
     shown = (mask.feed(written.encode()) + mask.end()).decode()
     assert not [line for line in LINES if line in shown]
     assert "PRIVATE KEY" not in shown
@@ -105,13 +105,13 @@ def test_lines_of_a_secret_are_masked_one_by_one(written: str, ending: str) -> N
 
 
 def test_whole_secret_is_one_place_and_short_lines_are_masked_only_in_it() -> None:
-    mask = Mask(patterns([KEY]))
+    mask = Redactor(patterns([KEY]))
     assert mask.feed(f"<{KEY}>".encode()) == b"<***>"
     assert mask.feed(b"Ag== ") == b"Ag== "
 
 
 def test_value_is_masked_without_the_newline_at_its_end() -> None:
-    assert Mask(patterns(["correct horse\n"])).feed(b"<correct horse>") == b"<***>"
+    assert Redactor(patterns(["correct horse\n"])).feed(b"<correct horse>") == b"<***>"
 
 
 def test_lines_that_are_masked_one_by_one_are_bounded() -> None:
@@ -138,7 +138,7 @@ def test_lines_that_are_masked_one_by_one_are_bounded() -> None:
     ids=["near", "nested", "nested and broken", "turned", "all of them"],
 )
 def test_whatever_the_lines_are_the_guard_does_not_stand_still_for_them(value: str, unit: bytes) -> None:
-    mask = Mask(patterns([value]))
+    mask = Redactor(patterns([value]))
     data = (unit * (65_536 // len(unit) + 1))[:65_536]
     took_s = []
     for _ in range(4):
@@ -149,11 +149,11 @@ def test_whatever_the_lines_are_the_guard_does_not_stand_still_for_them(value: s
 
 
 def test_secrets_that_overlap_show_nothing_of_each_other() -> None:
-    assert Mask([b"abcdefgh", b"efghijkl"]).feed(b"<abcdefghijkl>") == b"<***>"
-    assert Mask([b"password", b"password-1"]).feed(b"password-1 password-2 ") == b"*** ***-2 "
+    assert Redactor([b"abcdefgh", b"efghijkl"]).feed(b"<abcdefghijkl>") == b"<***>"
+    assert Redactor([b"password", b"password-1"]).feed(b"password-1 password-2 ") == b"*** ***-2 "
 
 
 def test_what_waits_is_less_than_a_secret_whatever_comes() -> None:
-    mask = Mask([b"a" * 8])
+    mask = Redactor([b"a" * 8])
     shown = b"".join(mask.feed(b"a" * 5) for _ in range(1_000)) + mask.feed(b".") + mask.end()
     assert shown == b"***."

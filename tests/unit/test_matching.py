@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from zsched.model.demand import Demand, misfit
+from zsched.model.demand import Demand, why_unfit
 from zsched.model.types import Worker, WorkerId, WorkerKind, WorkerStatus
 
 
@@ -21,16 +21,16 @@ def worker(*can: str) -> Worker:
 
 
 def test_a_plain_command_fits_every_worker() -> None:
-    assert misfit(Demand(), worker()) is None
-    assert misfit(Demand(probation=True), worker()) is None
+    assert why_unfit(Demand(), worker()) is None
+    assert why_unfit(Demand(probation=True), worker()) is None
 
 
 def test_a_worker_that_can_do_all_that_is_needed_fits() -> None:
-    assert misfit(Demand(needs=("env", "cwd")), worker("cwd", "env", "gpu")) is None
+    assert why_unfit(Demand(needs=("env", "cwd")), worker("cwd", "env", "gpu")) is None
 
 
 def test_what_a_worker_can_not_do_is_named() -> None:
-    assert misfit(Demand(needs=("env", "cwd", "gpu")), worker("cwd")) == "worker w1 can't do env, gpu"
+    assert why_unfit(Demand(needs=("env", "cwd", "gpu")), worker("cwd")) == "worker w1 can't do env, gpu"
 
 
 @pytest.mark.parametrize(

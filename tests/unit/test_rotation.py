@@ -179,7 +179,7 @@ def old_keys(db: Path, folder: Path) -> dict[WorkerId, str]:
         store.begin()
         for name, public in found.items():
             store.access.bind_key(name, public, KeyOrigin.FILE, "test", NOW)
-        store.settle(NOW)
+        store.flush_counters(NOW)
         store.commit()
     return found
 

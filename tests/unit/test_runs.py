@@ -13,14 +13,14 @@ import pytest
 
 from zsched.protocol import RunOrder
 from zsched.worker.guard.runs import STUCK_MS, Runs, wall_ms
-from zsched.worker.process.orphans import Strays
+from zsched.worker.process.orphans import Orphans
 from zsched.worker.process.spawn import Spawner
 
 KILLED_MS = 1_000_000
 
 
-class Haunts(Strays):
-    """Strays that are whatever the test says, instead of what this process has as children."""
+class Haunts(Orphans):
+    """Orphans that are whatever the test says, instead of what this process has as children."""
 
     def __init__(self) -> None:
         super().__init__("m1")

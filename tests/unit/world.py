@@ -132,7 +132,7 @@ class World:
         self.store.begin()
         self.dispatcher.on_begin(self.now)
         try:
-            with self.store.attempt():
+            with self.store.savepoint():
                 reply = work()
         except Exception as error:
             raised = error

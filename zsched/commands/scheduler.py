@@ -63,7 +63,7 @@ from zsched.api.app import make_app
 from zsched.api.context import Context, Facts
 from zsched.api.forwarded import Proxies
 from zsched.api.gate import Trust
-from zsched.api.http.crowd import Crowd
+from zsched.api.http.crowd import ConnectionLimiter
 from zsched.api.http.listeners import DEFAULT_PORT, ListenError, LocalSocket
 from zsched.api.http.server import Server, ServerError
 from zsched.api.refusals import Refusals
@@ -249,7 +249,7 @@ def _serve(config: SchedulerConfig, store: Writer, folder: Path, notify: Notify,
 
 def _rest(config: SchedulerConfig, shared: Context, local: LocalSocket, found: Shares) -> Server:
     """REST, bound; on the default port with the link for clients. Raises ListenError."""
-    crowd = Crowd(found.tcp, found.socket)
+    crowd = ConnectionLimiter(found.tcp, found.socket)
     rest = Server(make_app(shared), shared.inbox, config.host, config.port, config.threads, local.listener, crowd)
     if rest.port == DEFAULT_PORT:
         local.keep_link(os.environ)
@@ -344,7 +344,7 @@ def begin(store: Writer, wall_ms: int) -> int:
         log.warning("the wall clock shows %d ms less than when something last happened", back_ms)
         store.shift(-back_ms, wall_ms)
     epoch = store.begin_epoch(socket.gethostname(), os.getpid(), __version__, wall_ms)
-    store.settle(wall_ms)
+    store.flush_counters(wall_ms)
     store.commit()
     return epoch
 
@@ -382,7 +382,7 @@ def _add_admin(store: Writer, file: Path) -> None:
                 created_by="admin_token_file",
             )
         )
-        store.settle(now_ms)
+        store.flush_counters(now_ms)
     store.commit()
 
 

@@ -324,7 +324,7 @@ class Kept:
         self._store.begin()
         try:
             yield
-            self._store.settle(now_ms)
+            self._store.flush_counters(now_ms)
             self._store.commit()
         except BaseException:
             self._store.rollback()

@@ -124,7 +124,7 @@ def _turn(store: Store, now_ms: int) -> Iterator[None]:
     store.begin()
     try:
         yield
-        store.settle(now_ms)
+        store.flush_counters(now_ms)
         store.commit()
     except BaseException:
         store.rollback()

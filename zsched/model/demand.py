@@ -32,7 +32,7 @@ class Demand:
         return "stop" in self.needs
 
 
-def misfit(demand: Demand, worker: Worker) -> str | None:
+def why_unfit(demand: Demand, worker: Worker) -> str | None:
     """Why a worker can never take a run of this demand, as a sentence; None when it can."""
     missing = [need for need in demand.needs if need not in worker.can]
     if missing:

@@ -256,7 +256,7 @@ class Loop:
             if isinstance(frame, protocol.Heartbeat):
                 self._beats.append((peer, key, frame))
             try:
-                with self._store.attempt():
+                with self._store.savepoint():
                     self._dispatcher.on_frame(peer, frame, now, key)
             except StoreError:
                 raise
@@ -267,7 +267,7 @@ class Loop:
     def _do(self, command: Command, now: Now) -> Reply | Exception:
         self._dispatcher.hearing.on_command(command, now)
         try:
-            with self._store.attempt():
+            with self._store.savepoint():
                 return self._dispatcher.on_command(command, now)
         except RefusedError as refused:
             return refused

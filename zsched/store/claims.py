@@ -66,7 +66,7 @@ class Claims(Core):
                 self._execute(sql.SET_PROBATION, (probation, run_id))
             if ends and order.timeout_ms is not None:
                 self._execute(sql.SET_END, (now_ms + order.timeout_ms + order.grace_ms, run_id))
-            self._moved(now_ms, "scheduler", job_id, run_id, PENDING, RUNNING, worker_id=worker_id)
+            self._record_transition(now_ms, "scheduler", job_id, run_id, PENDING, RUNNING, worker_id=worker_id)
         return claimed
 
     def claimed(self, run_id: RunId) -> Claimed | None:
@@ -131,10 +131,10 @@ class Claims(Core):
     def clear_probation(self, run_id: RunId) -> bool:
         return bool(self._execute(sql.CLEAR_PROBATION, (run_id,)))
 
-    def put_back(self, run_id: RunId, worker_id: WorkerId, reason: Reason, now_ms: int) -> bool:
+    def requeue_unstarted(self, run_id: RunId, worker_id: WorkerId, reason: Reason, now_ms: int) -> bool:
         changed = self._execute(sql.PUT_BACK, (reason, now_ms, run_id, worker_id))
         for job_id, status, why in changed:
-            self._moved(
+            self._record_transition(
                 now_ms, "scheduler", job_id, run_id, RUNNING, RunStatus(status), worker_id=worker_id, reason=why
             )
         return bool(changed)

@@ -372,7 +372,7 @@ class Store(Protocol):
     def rollback(self) -> None:
         """Forget the turn. Does nothing when no transaction is open."""
 
-    def attempt(self) -> AbstractContextManager[None]:
+    def savepoint(self) -> AbstractContextManager[None]:
         """One frame's or command's work within the turn: when it raises, its own changes are undone and the turn goes
         on.
         """
@@ -586,12 +586,12 @@ class Store(Protocol):
         first, and says how many there were, and for which runs.
         """
 
-    def put_back(self, run_id: RunId, worker_id: WorkerId, reason: Reason, now_ms: int) -> bool:
+    def requeue_unstarted(self, run_id: RunId, worker_id: WorkerId, reason: Reason, now_ms: int) -> bool:
         """A handed-out run that never started is pending again (cancelled, if its cancel is stored). False: not that
         worker's.
         """
 
-    def lose(
+    def fail_lost(
         self, run_id: RunId, detail: str, *, crash: bool, together: int, due_ms: int | None, now_ms: int
     ) -> RunStatus:
         """End a running run as failed/worker_lost and make its successor pending; returns the task's status then.
@@ -610,7 +610,7 @@ class Store(Protocol):
         task.
         """
 
-    def stick(self, run_id: RunId, worker_id: WorkerId, now_ms: int) -> bool:
+    def mark_stuck(self, run_id: RunId, worker_id: WorkerId, now_ms: int) -> bool:
         """Note that a worker can't end a run. False: that is known, or it isn't running on that worker."""
 
     def end_overdue(self, now_ms: int) -> list[tuple[WorkerId, RunId]]:
@@ -647,13 +647,13 @@ class Store(Protocol):
     def leave(self, worker_id: WorkerId, now_ms: int) -> None:
         """The worker announced its end. Repeating it does nothing."""
 
-    def retire(self, worker_id: WorkerId, reason: str, now_ms: int) -> None:
+    def deactivate(self, worker_id: WorkerId, reason: str, now_ms: int) -> None:
         """The worker is inactive from now on."""
 
     def active_workers(self) -> list[Worker]:
         """All workers that the store believes active."""
 
-    def settle(self, now_ms: int) -> None:
+    def flush_counters(self, now_ms: int) -> None:
         """Write the counters of all jobs that the turn touched, each job once. Called last before commit."""
 
 

@@ -28,7 +28,7 @@ class Core:
         self._engine = engine
         self._execute = engine.execute
         self._ledger = Ledger()
-        self._moved = self._ledger.moved
+        self._record_transition = self._ledger.record_transition
         self._rows_before = 0
         self._held_read = 0
         # Demands never change once they are stored. But the id of one that is undone may come again for another, so
@@ -54,7 +54,7 @@ class Core:
         self._engine.rollback()
 
     @contextmanager
-    def attempt(self) -> Iterator[None]:
+    def savepoint(self) -> Iterator[None]:
         mark = self._ledger.mark()
         self._execute("SAVEPOINT attempt")
         try:
@@ -83,7 +83,7 @@ class Core:
     def held_read(self) -> int:
         return self._held_read
 
-    def settle(self, now_ms: int) -> None:
+    def flush_counters(self, now_ms: int) -> None:
         self._ledger.write(self._engine, now_ms)
 
     def verify(self) -> None:
@@ -98,7 +98,7 @@ class Core:
     def _demand_id(self, demand: Demand) -> DemandId:
         known = self._demand_ids.get(demand)
         if known is None:
-            wish = rows.wish(demand)
+            wish = rows.demand_key(demand)
             found = self._execute(sql.FIND_DEMAND, (wish,)) or self._execute(sql.ADD_DEMAND, (wish,))
             known = self._demand_ids[demand] = DemandId(found[0][0])
         return known
@@ -146,4 +146,6 @@ class Core:
     ) -> None:
         """End a run by the scheduler's own decision."""
         self._execute(sql.END, (status, reason, detail or None, crash, now_ms, run_id))
-        self._moved(now_ms, "scheduler", job_id, run_id, was, status, worker_id=worker_id, reason=reason, detail=detail)
+        self._record_transition(
+            now_ms, "scheduler", job_id, run_id, was, status, worker_id=worker_id, reason=reason, detail=detail
+        )

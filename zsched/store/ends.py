@@ -42,7 +42,7 @@ class Ends(Core):
             return self._refused(outcome, worker_id)
         job_id, status, reason = ended[0]
         actor = f"worker {worker_id}"
-        self._moved(
+        self._record_transition(
             now_ms, actor, job_id, outcome.run_id, RUNNING, RunStatus(status), worker_id=worker_id, reason=reason
         )
         out, err = outcome.stdout, outcome.stderr
@@ -83,7 +83,7 @@ class Ends(Core):
             detail=detail,
         )
 
-    def stick(self, run_id: RunId, worker_id: WorkerId, now_ms: int) -> bool:
+    def mark_stuck(self, run_id: RunId, worker_id: WorkerId, now_ms: int) -> bool:
         stuck = self._execute(sql.SET_STUCK, (run_id, worker_id))
         for (job_id,) in stuck:
             self._ledger.event(
@@ -94,7 +94,7 @@ class Ends(Core):
 
     # --- what is lost or failed, and its successors ---
 
-    def lose(
+    def fail_lost(
         self, run_id: RunId, detail: str, *, crash: bool, together: int, due_ms: int | None, now_ms: int
     ) -> RunStatus:
         found = self._execute(sql.LOSING, (run_id,))
@@ -163,8 +163,8 @@ class Ends(Core):
         blocked = 0 if due_ms is None else Blocked.DUE
         values = (attempt, demand_id, blocked, due_ms, crashes, failures, now_ms, run_id)
         successor = RunId(self._execute(sql.ADD_SUCCESSOR, values)[0][0])
-        self._ledger.counted(job_id, FAILED, None)
-        self._moved(now_ms, "scheduler", job_id, successor, None, PENDING, reason=why)
+        self._ledger.count(job_id, FAILED, None)
+        self._record_transition(now_ms, "scheduler", job_id, successor, None, PENDING, reason=why)
         return successor
 
     # --- what the scheduler ends itself ---

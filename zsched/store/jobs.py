@@ -50,9 +50,9 @@ class Jobs(Core):
         made: list[Row] = [(job_id, demand_id, 0, now_ms) for job_id, demand_id in at_once]
         runs = [RunId(number) for number in self._add(sql.ADD_RUN, made)]
         if len(runs) == 1:
-            self._moved(now_ms, actor, at_once[0][0], runs[0], None, PENDING)
+            self._record_transition(now_ms, actor, at_once[0][0], runs[0], None, PENDING)
         elif runs:
-            self._ledger.made(now_ms, actor, [job_id for job_id, _ in at_once], runs[0], runs[-1])
+            self._ledger.record_created(now_ms, actor, [job_id for job_id, _ in at_once], runs[0], runs[-1])
         return job_ids
 
     def _add(self, insert: str, given: list[Row]) -> list[int]:
@@ -73,7 +73,7 @@ class Jobs(Core):
     def cancel(self, job_id: JobId, actor: str, now_ms: int) -> Cancelled:
         pending = self._execute(sql.CANCEL_PENDING, (actor, now_ms, now_ms, job_id))
         for (run_id,) in pending:
-            self._moved(now_ms, actor, job_id, run_id, PENDING, CANCELLED, reason=Reason.CANCELLED)
+            self._record_transition(now_ms, actor, job_id, run_id, PENDING, CANCELLED, reason=Reason.CANCELLED)
         running = [
             (WorkerId(worker_id), RunId(run_id)) for worker_id, run_id in self._execute(sql.RUNNING_OF_JOB, (job_id,))
         ]
@@ -162,7 +162,7 @@ class Jobs(Core):
     def due(self, now_ms: int, count: int) -> list[Due]:
         # `live` follows from the counters, and a fire starts them anew: what the turn has counted so far must be in
         # them.
-        self.settle(now_ms)
+        self.flush_counters(now_ms)
         return [
             Due(JobId(job_id), schedule, next_fire_ms, bool(live))
             for job_id, schedule, next_fire_ms, live in self._execute(sql.DUE_JOBS, (now_ms, count))
@@ -171,7 +171,7 @@ class Jobs(Core):
     def fire(self, job_id: JobId, next_fire_ms: int | None, actor: str, now_ms: int) -> RunId:
         demand_id, priority = self._execute(sql.START_FIRE, (next_fire_ms, now_ms, job_id))[0]
         run_id = RunId(self._execute(sql.ADD_RUN, (job_id, demand_id, priority, now_ms))[0][0])
-        self._moved(now_ms, actor, job_id, run_id, None, PENDING, reason="fire")
+        self._record_transition(now_ms, actor, job_id, run_id, None, PENDING, reason="fire")
         return run_id
 
     def skip_fire(self, job_id: JobId, next_fire_ms: int | None, actor: str, detail: str, now_ms: int) -> None:

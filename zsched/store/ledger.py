@@ -25,7 +25,7 @@ class Ledger:
         # By how many the pending tasks have grown in all that is not yet written.
         self.pending = 0
 
-    def moved(
+    def record_transition(
         self,
         now_ms: int,
         actor: str,
@@ -39,7 +39,7 @@ class Ledger:
         detail: str | None = None,
     ) -> None:
         """A run changed its state, or was made (`was` None) as the first or the next of its task."""
-        self.counted(job_id, was, became)
+        self.count(job_id, was, became)
         self.event(
             now_ms,
             actor,
@@ -52,13 +52,13 @@ class Ledger:
             detail=detail,
         )
 
-    def made(self, now_ms: int, actor: str, job_ids: list[JobId], first: RunId, last: RunId) -> None:
+    def record_created(self, now_ms: int, actor: str, job_ids: list[JobId], first: RunId, last: RunId) -> None:
         """Many runs were made by one statement, one for each job: one event stands for all."""
         for job_id in job_ids:
-            self.counted(job_id, None, RunStatus.PENDING)
+            self.count(job_id, None, RunStatus.PENDING)
         self.event(now_ms, actor, None, RunStatus.PENDING, runs=(first, last))
 
-    def counted(self, job_id: JobId, was: RunStatus | None, became: RunStatus | None) -> None:
+    def count(self, job_id: JobId, was: RunStatus | None, became: RunStatus | None) -> None:
         """A task of a job went from one state to another; to None: its last run has a successor, which counts from now
         on.
         """

@@ -193,7 +193,7 @@ def foreign(row: Row) -> ForeignRuns:
     )
 
 
-def wish(demand: Demand) -> str:
+def demand_key(demand: Demand) -> str:
     """A demand as the canonical text that makes it unique."""
     # A truth value where it says the same: so earlier releases wrote it.
     probation = demand.probation if demand.probation > 1 else bool(demand.probation)

@@ -43,7 +43,7 @@ class Workers(Core):
         for (status,) in self._execute(sql.LEAVE, (now_ms, worker_id)):
             self._worker_event(now_ms, f"worker {worker_id}", status, status, worker_id, "leaving")
 
-    def retire(self, worker_id: WorkerId, reason: str, now_ms: int) -> None:
+    def deactivate(self, worker_id: WorkerId, reason: str, now_ms: int) -> None:
         was = self._execute(sql.WORKER_STATUS, (worker_id,))
         self._execute(sql.RETIRE, (worker_id,))
         if was and was[0][0] == WorkerStatus.ACTIVE:

@@ -76,11 +76,11 @@ class Writer(Jobs, Claims, Ends, Workers):
         running = self._execute(sql.RUNNING)
         waiting = self._execute(sql.WAITING, (now_ms,))
         for (run_id,) in running:
-            self.lose(RunId(run_id), _UNKNOWN_END, crash=False, together=0, due_ms=None, now_ms=now_ms)
+            self.fail_lost(RunId(run_id), _UNKNOWN_END, crash=False, together=0, due_ms=None, now_ms=now_ms)
         for number, row in enumerate(waiting, 1):
             self._replace_waiting(row, now_ms)
             if number % RESTORE_RUNS_MAX == 0:
-                self.settle(now_ms)
+                self.flush_counters(now_ms)
         for (demand_id,) in self._execute(sql.PENDING_DEMANDS) if lease_ms else ():
             if self._demand(DemandId(demand_id)).leased:
                 self._execute(sql.DELAY, (now_ms + lease_ms, demand_id))
@@ -101,7 +101,7 @@ class Writer(Jobs, Claims, Ends, Workers):
         """A run that was pending may have started since, so its id is not given out again."""
         run_id, job_id, demand_id, attempt, due_ms, crashes, failures = row
         self._execute(sql.END_WAITING, (_UNKNOWN_START, now_ms, run_id))
-        self._moved(
+        self._record_transition(
             now_ms, "scheduler", job_id, run_id, PENDING, FAILED, reason=Reason.WORKER_LOST, detail=_UNKNOWN_START
         )
         if not self._demand(demand_id).once:

@@ -63,7 +63,7 @@ class Connection(Protocol):
     def handle_close(self) -> None: ...
 
 
-class Crowd:
+class ConnectionLimiter:
     """All open connections of one server. Only the server's own thread may use it.
 
     Those over TCP and those by the Unix socket have a bound each, so that no crowd of one kind keeps the other out.

@@ -23,7 +23,7 @@ from waitress.channel import ClientDisconnected
 
 from zsched.api.gate import LOCAL_ADDRESS, PEER_UID
 from zsched.api.http.caller import SOCKET_ADDRESS, Caller, SocketCaller, TcpCaller
-from zsched.api.http.crowd import Crowd
+from zsched.api.http.crowd import ConnectionLimiter
 from zsched.api.http.listeners import listen
 from zsched.api.http.parser import Ahead, Parser
 from zsched.api.http.unsent import Unsent
@@ -123,7 +123,14 @@ class _Channel(waitress.channel.HTTPChannel):  # type: ignore[misc]
     error_task_class = _ErrorTask
 
     def __init__(
-        self, inbox: Inbox, crowd: Crowd, caller: Caller, server: Any, sock: socket.socket, *rest: Any, **named: Any
+        self,
+        inbox: Inbox,
+        crowd: ConnectionLimiter,
+        caller: Caller,
+        server: Any,
+        sock: socket.socket,
+        *rest: Any,
+        **named: Any,
     ) -> None:
         self.caller = caller
         self.home = caller.home
@@ -266,7 +273,7 @@ class Server:
         port: int,
         threads: int,
         by_socket: socket.socket | None = None,
-        crowd: Crowd | None = None,
+        crowd: ConnectionLimiter | None = None,
     ) -> None:
         """Bind; port 0 takes any free one. `by_socket` is a Unix socket that listens, and becomes the server's.
 
@@ -303,7 +310,7 @@ class Server:
             )
             for one in (*sockets, *([by_socket] if by_socket is not None else []))
         ]
-        self._crowd = crowd = crowd or Crowd()
+        self._crowd = crowd = crowd or ConnectionLimiter()
         self._pauses: list[Pause] = []
         self._kernel = _kernel()
         for listener in self._all:
@@ -394,7 +401,7 @@ def _kernel() -> peer.SockDiag | None:
 
 def _channel(
     inbox: Inbox,
-    crowd: Crowd,
+    crowd: ConnectionLimiter,
     kernel: peer.SockDiag | None,
     listener: Any,
     connection: socket.socket,

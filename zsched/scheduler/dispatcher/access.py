@@ -112,7 +112,7 @@ def revoke_key(store: Store, sessions: Sessions, command: RevokeKey, now: Now) -
         return None
     losses.lose_worker(store, name, "had its key revoked", now, crash=False)
     store.note_seen({name: session.seen_ms})
-    store.retire(name, "key_revoked", now.wall_ms)
+    store.deactivate(name, "key_revoked", now.wall_ms)
     sessions.close(name)
     return session
 

@@ -190,7 +190,7 @@ class Dispatcher:
             return
         session = self._sessions.of_frame(frame.s, peer, key)
         if session is None:
-            self._scold(peer, "E_SESSION", "no such session: register again", now)
+            self._reply_error_throttled(peer, "E_SESSION", "no such session: register again", now)
             return
         if session.suspects:
             losses.clear_suspects(self._store, session, now)
@@ -213,7 +213,7 @@ class Dispatcher:
 
     def on_garbage(self, peer: bytes, why: str, now: Now) -> None:
         """A peer sent what is no frame. It changes nothing."""
-        self._scold(peer, "E_BAD", why, now)
+        self._reply_error_throttled(peer, "E_BAD", why, now)
 
     def on_unreachable(self, peer: bytes, frame: protocol.SchedulerFrame, now: Now) -> None:
         """A frame surely did not leave: runs in it are pending again, and the worker gets none until it speaks."""
@@ -223,7 +223,8 @@ class Dispatcher:
                 session.load = None
                 if isinstance(frame, protocol.Run):
                     runs = [RunId(order.run) for order in frame.runs]
-                    back = sum(self._store.put_back(run, session.name, Reason.UNDELIVERED, now.wall_ms) for run in runs)
+                    requeue = self._store.requeue_unstarted
+                    back = sum(requeue(run, session.name, Reason.UNDELIVERED, now.wall_ms) for run in runs)
                     # A worker that reads nothing and asks for more would else get them again and again.
                     self._give_back(session, back, now)
                 line = "worker %s can't be reached: a frame could not be sent"
@@ -232,20 +233,20 @@ class Dispatcher:
     def _on_register(self, peer: bytes, frame: protocol.Register, now: Now, key: str) -> None:
         if self._keyed and (wrong := access.wrong_key(self._store, WorkerId(frame.worker), key)) is not None:
             self._refusals.write(now.mono_ms, "worker %s is refused: %s", frame.worker, wrong)
-            self._scold(peer, "E_KEY", wrong, now, fatal=True)
+            self._reply_error_throttled(peer, "E_KEY", wrong, now, fatal=True)
             return
         if protocol.VERSION not in frame.versions:
             sentence = f"this scheduler speaks version {protocol.VERSION} of the protocol"
-            self._scold(peer, "E_VERSION", sentence, now, fatal=True)
+            self._reply_error_throttled(peer, "E_VERSION", sentence, now, fatal=True)
             return
         name = WorkerId(frame.worker)
         old = self._sessions.of_worker(name)
         if old is None and len(self._sessions) >= SESSIONS_MAX:
-            self._scold(peer, "E_BUSY", f"the scheduler serves at most {SESSIONS_MAX} workers", now)
+            self._reply_error_throttled(peer, "E_BUSY", f"the scheduler serves at most {SESSIONS_MAX} workers", now)
             return
         if old is not None and arrival.is_late(old, frame):
             self._rivals.write(now.mono_ms, "worker %s: a register from before its session is ignored", name)
-            self._scold(peer, "E_SESSION", "your worker has registered since then", now)
+            self._reply_error_throttled(peer, "E_SESSION", "your worker has registered since then", now)
             return
         if old is not None and not arrival.may_take_over(old, frame):
             fatal, sentence = arrival.on_rival(old, frame.incarnation, now)
@@ -253,10 +254,10 @@ class Dispatcher:
             self._refuse(peer, "E_DUP", sentence, fatal=fatal)
             return
         if not self._registers.take(name, now.mono_ms):
-            self._scold(peer, "E_BUSY", f"worker {name} registers too often", now)
+            self._reply_error_throttled(peer, "E_BUSY", f"worker {name} registers too often", now)
             return
         if foreign.must_wait(self._store, frame, now):
-            self._scold(peer, "E_BUSY", foreign.why_wait(name), now)
+            self._reply_error_throttled(peer, "E_BUSY", foreign.why_wait(name), now)
             return
         self._open_session(peer, frame, old, now, key)
 
@@ -307,7 +308,7 @@ class Dispatcher:
     def _on_heartbeat(self, session: Session, frame: protocol.Heartbeat, now: Now) -> None:
         stuck = []
         for run_id in frame.stuck:
-            if self._store.stick(RunId(run_id), session.name, now.wall_ms):
+            if self._store.mark_stuck(RunId(run_id), session.name, now.wall_ms):
                 stuck.append(run_id)
         if stuck:
             named = ", ".join(map(str, stuck[:_NAMED_MAX]))
@@ -396,7 +397,7 @@ class Dispatcher:
     def _on_return(self, session: Session, frame: protocol.Return, now: Now) -> None:
         returned = 0
         for run_id in frame.runs:
-            returned += self._store.put_back(RunId(run_id), session.name, Reason.RETURNED, now.wall_ms)
+            returned += self._store.requeue_unstarted(RunId(run_id), session.name, Reason.RETURNED, now.wall_ms)
             session.suspects.pop(RunId(run_id), None)
         session.load = None
         self._give_back(session, returned, now)
@@ -551,7 +552,7 @@ class Dispatcher:
             self._judge(now)
         more = placement.place(self._store, self._sessions, self._timeout_ms, now, partial(self._hand, now))
         self.full = self._store.pending_tasks() >= self._pending_max
-        self._store.settle(now.wall_ms)
+        self._store.flush_counters(now.wall_ms)
         self._note_seen(now)
         moments = [now.mono_ms if self._ending or more else now.mono_ms + TICK_MS_MAX]
         if due_ms is not None:
@@ -617,7 +618,7 @@ class Dispatcher:
 
     def _retire(self, session: Session, why: str, now: Now) -> None:
         self._store.note_seen({session.name: session.seen_ms})
-        self._store.retire(session.name, why, now.wall_ms)
+        self._store.deactivate(session.name, why, now.wall_ms)
         self._sessions.close(session.name)
 
     # --- the outbox --------------------------------------------------------------------------------------------------
@@ -653,7 +654,9 @@ class Dispatcher:
     def _refuse(self, peer: bytes, code: protocol.ErrorCode, sentence: str, *, fatal: bool) -> None:
         self.outbox.append((peer, protocol.Error(code=code, fatal=fatal, detail=sentence)))
 
-    def _scold(self, peer: bytes, code: protocol.ErrorCode, sentence: str, now: Now, *, fatal: bool = False) -> None:
+    def _reply_error_throttled(
+        self, peer: bytes, code: protocol.ErrorCode, sentence: str, now: Now, *, fatal: bool = False
+    ) -> None:
         """Answer what is refused, with each code at most once in ERROR_INTERVAL_MS to each peer."""
         last_ms = self._scolded.get((peer, code))
         if last_ms is not None and now.mono_ms - last_ms < ERROR_INTERVAL_MS:

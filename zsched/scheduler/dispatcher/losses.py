@@ -60,7 +60,7 @@ def lose_run(
     """
     delay_ms = crash_delay_ms(run.crashes + 1) if crash else 0
     due_ms = now.wall_ms + delay_ms if delay_ms else None
-    became = store.lose(run.run_id, why, crash=crash, together=together, due_ms=due_ms, now_ms=now.wall_ms)
+    became = store.fail_lost(run.run_id, why, crash=crash, together=together, due_ms=due_ms, now_ms=now.wall_ms)
     log.debug("run %d of job %d lost: worker %s %s; its task is %s", run.run_id, run.job_id, worker_id, why, became)
 
 
@@ -79,7 +79,7 @@ def drop_run(store: Store, worker_id: WorkerId, run: Holding, why: str, now: Now
     that. Returns whether the run is lost.
     """
     back = unstarted or not run.once
-    if back and not run.started and store.put_back(run.run_id, worker_id, Reason.RETURNED, now.wall_ms):
+    if back and not run.started and store.requeue_unstarted(run.run_id, worker_id, Reason.RETURNED, now.wall_ms):
         return False
     lose_run(store, worker_id, run, why, now, crash=False)
     return True

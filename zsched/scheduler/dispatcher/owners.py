@@ -102,7 +102,7 @@ def end_jobs(store: Store, cancel: Callable[[JobId, str, Now], object], now: Now
     for target in recurring:
         store.end_schedule(target.job_id, ending.actor, now.wall_ms)
     # What is live follows from the jobs' counters, so the moves of this turn must be in them.
-    store.settle(now.wall_ms)
+    store.flush_counters(now.wall_ms)
     live = store.live(ending.owner, ending.ended_to, BULK_JOBS_MAX - len(recurring))
     for target in live:
         cancel(target.job_id, ending.actor, now)

@@ -11,7 +11,7 @@ import heapq
 from collections.abc import Callable, Iterable, Sequence
 from typing import Final
 
-from zsched.model.demand import Demand, misfit
+from zsched.model.demand import Demand, why_unfit
 from zsched.model.limits import CLAIM_BYTES_MAX, CLAIM_LARGE_RUNS_MAX, CLAIM_RUNS_MAX
 from zsched.model.types import DemandId, Now
 from zsched.scheduler.dispatcher.session import Session
@@ -91,7 +91,7 @@ def probation_room(store: Store, session: Session, demand: Demand) -> int:
 def _fits(store: Store, ready: Ready, session: Session) -> bool:
     if ready.demand.probation and probation_room(store, session, ready.demand) <= 0:
         return False
-    return misfit(ready.demand, session.worker) is None
+    return why_unfit(ready.demand, session.worker) is None
 
 
 def _fill(store: Store, sessions: Iterable[Session], room: Room, lease_ms: int, now: Now, hand: _Hand) -> bool:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from contextlib import closing
 
-from zsched.model.demand import Demand, misfit
+from zsched.model.demand import Demand, why_unfit
 from zsched.model.types import Job, Run, RunStatus, Worker, WorkerStatus
 from zsched.model.units import format_time
 from zsched.scheduler.dispatcher.commands import Cause
@@ -48,7 +48,7 @@ def _unfit(demand: Demand, workers: Iterable[Worker]) -> Cause | None:
     for worker in workers:
         if worker.status is not WorkerStatus.ACTIVE:
             continue
-        reason = misfit(demand, worker)
+        reason = why_unfit(demand, worker)
         if reason is not None:
             wrong = wrong or reason
         elif worker.leaving_ms is not None:

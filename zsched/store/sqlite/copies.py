@@ -181,7 +181,7 @@ def make_successor(copy: Path, how: Succession) -> int:
             lease_ms=how.lease_ms,
             replaced=how.replaced if akin else NO_LINEAGE,
         )
-        store.settle(how.now_ms)
+        store.flush_counters(how.now_ms)
         store.commit()
     with _opened(copy) as connection:
         # Neither header of a WAL that is left beside the place of the restored file can belong to it.

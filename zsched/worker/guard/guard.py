@@ -29,12 +29,12 @@ from zsched.worker.guard.foreign import Foreign
 from zsched.worker.guard.runs import Runs, wall_ms
 from zsched.worker.guard.signals import Signals
 from zsched.worker.guard.spool import Spool, open_spool
-from zsched.worker.guard.supervisor import Keeper
+from zsched.worker.guard.supervisor import Supervisor
 from zsched.worker.guard.watches import Watches
 from zsched.worker.lease import Leases
 from zsched.worker.messages import FromAgent, Message
 from zsched.worker.process import rlimits
-from zsched.worker.process.orphans import Strays, become_subreaper
+from zsched.worker.process.orphans import Orphans, become_subreaper
 from zsched.worker.process.spawn import Spawner, keep_standard_fds
 from zsched.worker.process.sweep import sweep
 from zsched.worker.process.users import Users, UsersError
@@ -112,7 +112,7 @@ class Guard:
         become_subreaper()
         self._epoll = select.epoll()
         self._epoll.register(self._signals.fd, select.EPOLLIN)
-        self._strays = Strays(state.spool_id)
+        self._strays = Orphans(state.spool_id)
         self._runs = Runs(Spawner(config.id, state.spool_id, users), self._strays, self._epoll, wall_ms)
         self._backlog = Backlog()
         self._leases = Leases()
@@ -129,7 +129,7 @@ class Guard:
         self._stuck: tuple[int, ...] = ()
         # Runs that it ended by itself, without a result: they have run, and every agent is told so until the goodbye.
         self._given_up: set[int] = set()
-        self._keeper = Keeper(self._epoll)
+        self._keeper = Supervisor(self._epoll)
         # Results that are kept and not yet told, and when they have to be.
         self._untold: list[RunResult] = []
         self._tell_at_ms: int | None = None

@@ -23,8 +23,8 @@ from zsched.model.limits import FRAME_FROM_WORKER_BYTES_MAX
 from zsched.protocol import RunOrder, RunResult
 from zsched.worker.messages import Began
 from zsched.worker.process.capture import Capture
-from zsched.worker.process.orphans import Strays
-from zsched.worker.process.redact import Mask, patterns
+from zsched.worker.process.orphans import Orphans
+from zsched.worker.process.redact import Redactor, patterns
 from zsched.worker.process.spawn import NoRoomError, Spawner, SpawnError
 
 # A run that ends earlier tells its start in its result only.
@@ -58,7 +58,7 @@ class Stream:
     def __init__(self, fd: int, bytes_max: int, secrets: Collection[str]) -> None:
         self.fd: int | None = fd
         self.capture = Capture(bytes_max)
-        self._mask = Mask(patterns(secrets)) if secrets else None
+        self._mask = Redactor(patterns(secrets)) if secrets else None
 
     def feed(self, data: bytes) -> None:
         self.capture.feed(data if self._mask is None else self._mask.feed(data))
@@ -107,7 +107,7 @@ class Happened:
 class Runs:
     """All live runs. Every method returns soon; deadline_ms says when on_tick has something to do."""
 
-    def __init__(self, spawner: Spawner, strays: Strays, epoll: select.epoll, wall_ms: Callable[[], int]) -> None:
+    def __init__(self, spawner: Spawner, strays: Orphans, epoll: select.epoll, wall_ms: Callable[[], int]) -> None:
         self._spawner = spawner
         self._strays = strays
         self._epoll = epoll

@@ -29,7 +29,7 @@ _WELL_MS: Final = 10_000
 log = logging.getLogger(__name__)
 
 
-class Keeper:
+class Supervisor:
     """One agent at a time. The guard calls on_exit when a child with `pid` has ended, and on_tick by deadline_ms."""
 
     def __init__(self, epoll: select.epoll) -> None:

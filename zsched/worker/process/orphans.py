@@ -1,4 +1,4 @@
-"""Strays: processes of a run that left its process group. They become the guard's own children when their parents end.
+"""Orphans: processes of a run that left its process group. They become the guard's own children when their parents end.
 
 The guard is their subreaper, so the kernel's list of its children, less those it knows, is the list of strays. A
 process that is still in its run's session is known by that: no other process can join it. The run of any other stands
@@ -32,7 +32,7 @@ def become_subreaper() -> None:
         raise OSError(ctypes.get_errno(), "PR_SET_CHILD_SUBREAPER")
 
 
-class Strays:
+class Orphans:
     """Finds and kills them. `spared` are children of ours that are no job's: the agent."""
 
     def __init__(self, spool_id: str) -> None:

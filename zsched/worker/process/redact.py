@@ -29,7 +29,7 @@ def patterns(values: Iterable[str]) -> list[bytes]:
     return [*whole, *long[:SECRET_LINES_MAX]]
 
 
-class Mask:
+class Redactor:
     """One stream. Holds back less than the longest secret."""
 
     __slots__ = ("_covered", "_held", "_longest", "_periods", "_secrets")

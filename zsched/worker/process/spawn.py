@@ -22,7 +22,7 @@ from zsched.host import standard
 from zsched.model.units import VARIABLE_NAME
 from zsched.protocol import RunOrder
 from zsched.worker.process.sweep import MARK, RUN_MARK
-from zsched.worker.process.users import Guise, NotAllowedError, Users
+from zsched.worker.process.users import Credentials, NotAllowedError, Users
 
 # A job counts with the kernel as if it had half of the memory on top of its own: when there is no more, the largest is
 # ended, and that is never the guard.
@@ -117,7 +117,7 @@ class Spawner:
         os.close(fds[3])
         return Spawned(pid, mark, fds[0], fds[2])
 
-    def _spawn_limited(self, order: RunOrder, guise: Guise, mark: str, stdout: int, stderr: int) -> int:
+    def _spawn_limited(self, order: RunOrder, guise: Credentials, mark: str, stdout: int, stderr: int) -> int:
         """posix_spawn can't set limits, so ours is the job's while it starts. What we have open stays open.
 
         But glibc takes no number above the limit, so the outputs get low ones meanwhile. All that costs 3 us of 700.
@@ -135,7 +135,7 @@ class Spawner:
             for low in self._low:
                 os.dup2(self._null, low, inheritable=False)
 
-    def _spawn(self, order: RunOrder, guise: Guise, mark: str, stdout: int, stderr: int) -> int:
+    def _spawn(self, order: RunOrder, guise: Credentials, mark: str, stdout: int, stderr: int) -> int:
         before, own = guise.argv, guise.environ
         variables = {**order.env, **order.secret_env}
         if order.lease_ms is not None:

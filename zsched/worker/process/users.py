@@ -42,7 +42,7 @@ class NotAllowedError(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class Guise:
+class Credentials:
     """How a job becomes its user: the words before its command, up to `sh -c --`, and its environment.
 
     Empty for the worker's own user without limits: then there is nothing between guard and shell.
@@ -80,8 +80,8 @@ class Users:
         limits = limits or Limits()
         self._own = _own_name()
         self._names = tuple(names)
-        self._guises: dict[str, Guise] = {}
-        self._plain = Guise(
+        self._guises: dict[str, Credentials] = {}
+        self._plain = Credentials(
             argv=(*limits.prlimit, *_SHELL) if limits.prlimit else (),
             dressing=(*_become(0, limits), *_SHELL) if limits.text else (),
             leash=(*_become(os.getpid(), limits), *_SHELL),
@@ -96,7 +96,7 @@ class Users:
         """Whether jobs are root's without anybody having said so."""
         return not self._names and os.geteuid() == 0
 
-    def guise(self, name: str | None) -> Guise:
+    def guise(self, name: str | None) -> Credentials:
         """How a job that names this user is started; None: it names none. Raises NotAllowedError."""
         if not self._names:
             if name not in (None, self._own):
@@ -122,7 +122,7 @@ def _own_name() -> str:
         return f"user {uid}"
 
 
-def _guise(name: str, no_new_privs: bool, limits: Limits) -> Guise:
+def _guise(name: str, no_new_privs: bool, limits: Limits) -> Credentials:
     try:
         found = pwd.getpwnam(name)
     except KeyError:
@@ -134,10 +134,10 @@ def _guise(name: str, no_new_privs: bool, limits: Limits) -> Guise:
     leash = (*_become(os.getpid(), limits, found), *_AT_HOME)
     setpriv = _setpriv(found, no_new_privs)
     if setpriv and not _trouble(setpriv):
-        return Guise((*setpriv, *limits.prlimit, *_AT_HOME), environ, dressing, leash)
+        return Credentials((*setpriv, *limits.prlimit, *_AT_HOME), environ, dressing, leash)
     if trouble := _trouble(_become(0, Limits(), found)):
         raise UsersError(f"jobs can't be run as {name}: {trouble}")
-    return Guise(dressing, environ, dressing, leash)
+    return Credentials(dressing, environ, dressing, leash)
 
 
 def _setpriv(user: pwd.struct_passwd, no_new_privs: bool) -> tuple[str, ...]:
