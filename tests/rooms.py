@@ -1,7 +1,7 @@
 """The list of modules in docs/architecture.md, from the first sentence of each module's docstring.
 
-`python -m tests.rooms` prints it, `python -m tests.rooms --write` puts it into the page. tests/unit/test_tidy.py compares
-the two.
+`python -m tests.rooms` prints it, `python -m tests.rooms --write` puts it into the page; tests/unit/test_tidy.py
+compares the two.
 """
 
 # ruff: noqa: T201  (stdout is the interface)

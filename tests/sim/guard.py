@@ -17,7 +17,7 @@ from tests.sim.disk import VirtualJournal
 from tests.sim.jobs import WORLD, Script, script
 from tests.sim.timeline import Alarm
 from tests.sim.witness import KILLED
-from zsched.config.config import WorkerConfig
+from zsched.config.settings import WorkerConfig
 from zsched.host.notify import Notify
 from zsched.protocol import RunOrder, RunResult
 from zsched.worker.guard import guard as guard_module

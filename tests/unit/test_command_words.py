@@ -19,7 +19,8 @@ from zsched.client import client as client_module
 from zsched.client import cluster
 from zsched.client.client import Chunk, Client, ClientError, Job, NotFound, Refused, Unreachable, WaitTimeout
 from zsched.commands import exits, line, options, selection, submit, table, text, watching, workers, zsched
-from zsched.config.settings import keys_of, settle
+from zsched.config.layers import settle
+from zsched.config.settings import keys_of
 
 DOC = Path(__file__).parents[2] / "docs" / "cli.md"
 PAGES = {name: import_module(f"zsched.commands.{name}").__doc__ or "" for name in zsched.COMMANDS}
@@ -136,7 +137,7 @@ def test_a_submitted_command_keeps_its_own_options(argv: list[str], capsys: pyte
         ("submit", ["--retries=x", "ls"], "--retries: 'x' is no whole number of 0 or more"),
         ("submit", [f"--retries={10**16}", "ls"], "--retries: 10000000000000000 is too large"),
         ("wait", ["x"], "'x' names no jobs"),
-        ("wait", ["--timeout", "5", "1"], "--timeout: '5' is no duration"),
+        ("wait", ["--timeout", "5", "1"], "--timeout: invalid duration '5'"),
         ("cancel", [], "missing <selector>, such as 12, 3-8 or last"),
         ("logs", ["1-2"], "may name several jobs"),
         ("logs", ["1", "--tail", "-1"], "--tail: '-1' is no whole number of 0 or more"),
@@ -152,14 +153,14 @@ def test_a_submitted_command_keeps_its_own_options(argv: list[str], capsys: pyte
         ("key", ["rotate"], "missing secret or curve"),
         ("key", ["rotate", "secret", "worker-1"], "unexpected argument 'worker-1'"),
         ("up", ["--workers", "none"], "--workers: 'none' is no whole number"),
-        ("up", ["--port", "http"], "-port: 'http' is not a number"),
+        ("up", ["--port", "http"], "-port: invalid number 'http'"),
         ("token", [], "missing add, list, revoke or new"),
         ("token", ["lst"], "unexpected argument 'lst'; did you mean list?"),
         ("token", ["revoke", "--with-jobs"], "missing <id>"),
         ("token", ["add"], "which --scope? There are read, submit, operate, worker, admin"),
         ("token", ["add", "--scope", "read,write"], "--scope: 'write' is none of read, submit"),
         ("token", ["add", "--scope=read", "--scope="], "--scope: '' is none of read, submit"),
-        ("token", ["add", "--scope=read", "--expires=30"], "--expires: '30' is no duration"),
+        ("token", ["add", "--scope=read", "--expires=30"], "--expires: invalid duration '30'"),
         ("token", ["add", "--scope=read", "--expires=0"], "--expires: more than nothing, at most 3650d"),
         ("token", ["add", "--scope=read", "--expires=3651d"], "--expires: more than nothing, at most 3650d"),
         ("token", ["add", "--scope=read", "--note=a\nb"], "--note: at most 200 printable characters"),

@@ -11,7 +11,9 @@ from hypothesis import strategies as st
 from msgspec import ValidationError, convert
 
 from zsched.config.config import ConfigError, scheduler_config, worker_config
-from zsched.config.settings import KEYS, WORKER_NAME, Key, keys_of, settle
+from zsched.config.layers import settle
+from zsched.config.settings import KEYS, Key, keys_of
+from zsched.config.values import WORKER_NAME
 from zsched.model.units import (
     DURATION_MS_MAX,
     SIZE_BYTES_MAX,
@@ -68,7 +70,7 @@ def test_a_duration_reads_as_go_writes_it(text: str, duration_ms: int) -> None:
     "text", ["", "3", "-3s", "+3s", "3 s", " 3s", "3s\n", "s", "3x", "1e3s", "٣s", ".5s", "1s1", "9" * 99 + "s"]
 )
 def test_a_duration_of_another_form_is_refused_with_examples(text: str) -> None:
-    with pytest.raises(ValueError, match=r"is no duration; write it like 500ms, 3s, 1m30s, 2h or 1d$"):
+    with pytest.raises(ValueError, match=r"invalid duration .*: write it like 500ms, 3s, 1m30s, 2h or 1d$"):
         parse_duration_ms(text)
 
 
@@ -91,7 +93,7 @@ def test_a_size_names_its_unit(text: str, size_bytes: int) -> None:
 
 @pytest.mark.parametrize("text", ["", "64", "64mib", "-1B", "1 PB", "MiB", "1MiB\n"])
 def test_a_size_of_another_form_is_refused_with_examples(text: str) -> None:
-    with pytest.raises(ValueError, match=r"is no size; write it like 512KiB, 64MiB or 2GiB$"):
+    with pytest.raises(ValueError, match=r"invalid size .*: write it like 512KiB, 64MiB or 2GiB$"):
         parse_size_bytes(text)
 
 
@@ -264,7 +266,7 @@ def test_access_file_that_names_no_worker_is_named(home: Path, text: str) -> Non
         ("[scheduler]\nport\n", ", line 2: neither a [section] nor `key = value`"),
         ("[scheduler]\nport = 1\nport = 2\n", ", line 3: port is given twice in [scheduler]"),
         ("[scheduler]\n[scheduler]\n", ", line 2: [scheduler] is given twice"),
-        ("[scheduler]\nport = %(x)s\n", " [scheduler] port: '%(x)s' is not a number from 0 to 65535"),
+        ("[scheduler]\nport = %(x)s\n", " [scheduler] port: invalid number '%(x)s': use 0 to 65535"),
     ],
 )
 def test_a_wrong_file_is_one_line_with_its_place_and_the_remedy(home: Path, text: str, sentence: str) -> None:
@@ -287,17 +289,21 @@ def test_a_file_that_can_not_be_read_is_named(home: Path) -> None:
 @pytest.mark.parametrize(
     ("flags", "environ", "sentence"),
     [
-        ({"port": "65536"}, {}, "-port: '65536' is not a number from 0 to 65535"),
-        ({"port": "٣"}, {}, "-port: '٣' is not a number from 0 to 65535"),
-        ({"worker-timeout": "999ms"}, {}, "-worker-timeout: '999ms' is too short; give at least 1s"),
-        ({"worker-timeout": "3"}, {}, "-worker-timeout: '3' is no duration; write it like 500ms, 3s, 1m30s, 2h or 1d"),
+        ({"port": "65536"}, {}, "-port: invalid number '65536': use 0 to 65535"),
+        ({"port": "٣"}, {}, "-port: invalid number '٣': use 0 to 65535"),
+        ({"worker-timeout": "999ms"}, {}, "-worker-timeout: invalid duration '999ms': use at least 1s"),
+        (
+            {"worker-timeout": "3"},
+            {},
+            "-worker-timeout: invalid duration '3': write it like 500ms, 3s, 1m30s, 2h or 1d",
+        ),
         ({"db": ""}, {}, "-db: must name a file or folder"),
         ({"db": "a\udcff"}, {}, "-db: must be UTF-8"),
         ({"prot": "1"}, {}, "no flag -prot; did you mean -port?"),
         (
             {},
             {"ZSCHED_SCHEDULER_LOG_LEVEL": "LOUD"},
-            "ZSCHED_SCHEDULER_LOG_LEVEL: 'LOUD' is no log level; give one of DEBUG, INFO, WARN, ERROR",
+            "ZSCHED_SCHEDULER_LOG_LEVEL: invalid log level 'LOUD': use DEBUG, INFO, WARN, ERROR",
         ),
         ({}, {"ZSCHED_SCHEDULER_PROT": "1"}, "no variable ZSCHED_SCHEDULER_PROT; did you mean ZSCHED_SCHEDULER_PORT?"),
     ],
@@ -314,13 +320,13 @@ def test_a_wrong_value_names_its_origin_and_the_remedy(
     ["localhost:8080", "ftp://x", "http://", "http://x:99999", "http://x:0", "http://x y", "http://x?q", "http://../x"],
 )
 def test_an_address_that_no_scheduler_can_have_is_refused(home: Path, url: str) -> None:
-    with pytest.raises(ConfigError, match=r"is no address of a scheduler; write it like http://localhost:8080$"):
+    with pytest.raises(ConfigError, match=r"invalid scheduler URL .*: write it like http://localhost:8080$"):
         worker_config({"id": "w", "scheduler": url}, None, {"HOME": str(home)}, home)
 
 
 @pytest.mark.parametrize("url", ["unix:", "unix:api.sock", "unix://host/api.sock", "unix:/a\nb"])
 def test_socket_url_without_a_whole_path_is_refused(home: Path, url: str) -> None:
-    with pytest.raises(ConfigError, match=r"is no socket of a scheduler; write it like unix:/PATH"):
+    with pytest.raises(ConfigError, match=r"invalid scheduler socket .*: write it like unix:/PATH"):
         worker_config({"id": "w", "scheduler": url}, None, {"HOME": str(home)}, home)
 
 
@@ -331,7 +337,7 @@ def test_a_umask_is_octal(home: Path, text: str, umask: int) -> None:
 
 @pytest.mark.parametrize("text", ["", "77", "078", "1077", "0o77", "-077", "077 "])
 def test_what_is_no_umask_is_refused(home: Path, text: str) -> None:
-    with pytest.raises(ConfigError, match=r"is no umask; write it like 077 or 022$"):
+    with pytest.raises(ConfigError, match=r"invalid umask .*: write it like 077 or 022$"):
         worker_config({"id": "w", "umask": text}, None, {"HOME": str(home)}, home)
 
 

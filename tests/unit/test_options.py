@@ -187,7 +187,7 @@ def test_a_wrong_setting_is_one_line_then_the_usage_and_exits_2(capsys: pytest.C
         options.load(PAGES["scheduler"], ["-port", "http"], "scheduler", scheduler_config)
     assert caught.value.code == 2
     assert capsys.readouterr().err.startswith(
-        "zsched-scheduler: -port: 'http' is not a number from 0 to 65535\nUsage:\n"
+        "zsched-scheduler: -port: invalid number 'http': use 0 to 65535\nUsage:\n"
     )
 
 

@@ -1,8 +1,7 @@
-"""The configuration of each program: settled settings made into frozen dataclasses.
+"""The configuration of a program: its settings, read from all layers, as a frozen dataclass.
 
-Called by the programs in commands/. The keys, their defaults and the layers they come from stand in settings.py, the
-bounds that no deployment changes in limits.py. Nothing here prints or exits: what is wrong is a ConfigError of one line
-that names the origin, the key and the remedy.
+Called by the programs in commands/. A wrong setting is a ConfigError: one line that names the origin, the setting and
+the remedy. Nothing here prints or exits.
 """
 
 from __future__ import annotations
@@ -11,74 +10,19 @@ import hashlib
 import os.path
 from collections.abc import Mapping
 from dataclasses import dataclass
-from ipaddress import IPv4Network, IPv6Network, ip_address
+from ipaddress import ip_address
 from pathlib import Path
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 from urllib.parse import quote, urlsplit
 
-from zsched.config.settings import (
-    SYSTEM_FOLDER,
-    WORKER_NAME,
-    ConfigError,
-    Setting,
-    home_folder,
-    ini_files,
-    settle,
-    xdg_folder,
-)
+from zsched.config.layers import SYSTEM_FOLDER, ConfigError, Setting, home_folder, ini_files, settle, xdg_folder
+from zsched.config.settings import SchedulerConfig, WorkerConfig
+from zsched.config.values import WORKER_NAME
 from zsched.host import files
 from zsched.security import access_file
 from zsched.security.endpoint import URL_DEFAULT, default_socket
 
 __all__ = ["ConfigError", "Loaded", "SchedulerConfig", "WorkerConfig", "scheduler_config", "worker_config"]
-
-
-@dataclass(frozen=True, slots=True)
-class SchedulerConfig:
-    """What a scheduler runs with. Paths are absolute. A port of 0 means any free one, an empty `local_trust` that the
-    namespace decides.
-    """
-
-    db: Path
-    host: str
-    port: int
-    zmq_host: str
-    zmq_port: int
-    zmq_advertise: str
-    worker_security: str
-    local_trust: str
-    local_uids: frozenset[int]
-    admin_token_file: Path | None
-    trusted_proxies: tuple[IPv4Network | IPv6Network, ...]
-    insecure: bool
-    worker_timeout_ms: int
-    pending_max: int
-    threads: int
-    log_level: str
-
-
-@dataclass(frozen=True, slots=True)
-class WorkerConfig:
-    """What a worker runs with. `state_dir` is absolute; `slots` 0 means the CPUs that this process may use; an empty
-    `scheduler` means the default endpoint.
-    """
-
-    id: str
-    scheduler: str
-    slots: int
-    poll_interval_ms: int
-    heartbeat_interval_ms: int
-    shutdown_grace_ms: int
-    state_dir: Path
-    log_level: str
-    access: Path | None = None
-    token_file: Path | None = None
-    users: tuple[str, ...] = ()
-    umask: int = 0o077
-    no_new_privs: bool = True
-    job_nofile: int | None = None
-    job_nproc: int | None = None
-    job_core: int | None = None
 
 
 ConfigT = TypeVar("ConfigT")
@@ -114,29 +58,10 @@ def scheduler_config(
     Raises ConfigError. Reads files, makes none.
     """
     values = _Values(settle("scheduler", flags, config_file, environ, system_folder), environ)
-    db = values.path("db")
-    security = values.text("worker_security")
-    if security == "none" and values.text("zmq_host") and not _loopback(values.text("zmq_host")):
+    if values.text("worker_security") == "none" and values.text("zmq_host") and not _loopback(values.text("zmq_host")):
         raise ConfigError("worker_security none lets anybody be a worker: set zmq_host to 127.0.0.1 with it")
     return Loaded(
-        SchedulerConfig(
-            db=db,
-            host=values.text("host"),
-            port=values.number("port"),
-            zmq_host=values.text("zmq_host"),
-            zmq_port=values.number("zmq_port"),
-            zmq_advertise=values.text("zmq_advertise"),
-            worker_security=security,
-            local_trust=values.text("local_trust"),
-            local_uids=values.numbers("local_uids"),
-            admin_token_file=values.optional_path("admin_token_file"),
-            trusted_proxies=values.networks("trusted_proxies"),
-            insecure=values.yes("insecure"),
-            worker_timeout_ms=values.number("worker_timeout"),
-            pending_max=values.number("pending_max"),
-            threads=values.number("threads"),
-            log_level=values.text("log_level"),
-        ),
+        SchedulerConfig(**values.all()),
         tuple(values.settings.values()),
         tuple(ini_files(config_file, environ, system_folder)),
     )
@@ -160,24 +85,7 @@ def worker_config(
         raise ConfigError(f"the scheduler {scheduler} needs an access file: `zsched access new {worker_id}` there")
     folder = _state_folder(environ) / _place(scheduler or endpoint, environ) / worker_id
     return Loaded(
-        WorkerConfig(
-            id=worker_id,
-            scheduler=scheduler,
-            access=access,
-            token_file=values.optional_path("token_file"),
-            slots=values.number("slots"),
-            poll_interval_ms=values.number("poll_interval"),
-            heartbeat_interval_ms=values.number("heartbeat_interval"),
-            shutdown_grace_ms=values.number("shutdown_grace"),
-            state_dir=values.path("state_dir", default=folder),
-            log_level=values.text("log_level"),
-            users=values.names("users"),
-            umask=values.number("umask"),
-            no_new_privs=values.yes("no_new_privs"),
-            job_nofile=values.optional_number("job_nofile"),
-            job_nproc=values.optional_number("job_nproc"),
-            job_core=values.optional_number("job_core"),
-        ),
+        WorkerConfig(**values.all(id=worker_id, state_dir=values.optional_path("state_dir") or folder)),
         tuple(values.settings.values()),
         tuple(ini_files(config_file, environ, system_folder)),
     )
@@ -215,48 +123,26 @@ class _Values:
         assert isinstance(value, str)
         return value
 
-    def number(self, name: str) -> int:
-        value = self._parse(name)
-        assert isinstance(value, int)
-        return value
-
-    def optional_number(self, name: str) -> int | None:
-        value = self._parse(name)
-        assert value is None or isinstance(value, int)
-        return value
-
-    def yes(self, name: str) -> bool:
-        value = self._parse(name)
-        assert isinstance(value, bool)
-        return value
-
-    def numbers(self, name: str) -> frozenset[int]:
-        value = self._parse(name)
-        assert isinstance(value, frozenset)
-        return value
-
-    def networks(self, name: str) -> tuple[IPv4Network | IPv6Network, ...]:
-        value = self._parse(name)
-        assert isinstance(value, tuple)
-        return value
-
-    def names(self, name: str) -> tuple[str, ...]:
-        value = self._parse(name)
-        assert isinstance(value, tuple)
-        return value
+    def all(self, **derived: object) -> dict[str, Any]:
+        """The arguments of the configuration: each setting by its attribute, or as it was derived."""
+        return {
+            setting.key.field: derived[name] if name in derived else self._value(name)
+            for name, setting in self.settings.items()
+        }
 
     def optional_path(self, name: str) -> Path | None:
-        return self.path(name) if self.text(name) else None
+        return self._path(name) if self.settings[name].text else None
 
-    def path(self, name: str, default: Path | None = None) -> Path:
-        """The path, absolute and without links, so that one file has one name; `default` stands for an empty one.
+    def _value(self, name: str) -> object:
+        value = self._parse(name)
+        return self._path(name) if isinstance(value, Path) else value
+
+    def _path(self, name: str) -> Path:
+        """The path, absolute and without links, so that a file has one name.
 
         Raises ConfigError for a link that another user may have put there.
         """
-        text = self.text(name)
-        if not text:
-            assert default is not None
-            return default
+        text = str(self._parse(name))
         if text == "~" or text.startswith("~/"):
             text = str(home_folder(self._environ)) + text[1:]
         try:

@@ -72,7 +72,7 @@ def parse_duration_ms(text: str) -> int:
         or "".join(part[0] for part in parts) != text
         or any(part[2] not in _DURATION_UNITS_MS for part in parts)
     ):
-        raise ValueError(f"{_quoted(text)} is no duration; write it like 500ms, 3s, 1m30s, 2h or 1d")
+        raise ValueError(f"invalid duration {_quoted(text)}: write it like 500ms, 3s, 1m30s, 2h or 1d")
     total_ms = sum(Fraction(part[1]) * _DURATION_UNITS_MS[part[2]] for part in parts)
     if total_ms > DURATION_MS_MAX:
         raise ValueError(f"{_quoted(text)} is too long; the longest duration is {format_duration_ms(DURATION_MS_MAX)}")
@@ -107,7 +107,7 @@ def parse_size_bytes(text: str) -> int:
         return 0
     match = _SIZE.fullmatch(text) if len(text) <= _CHARS_MAX else None
     if match is None or match[2] not in _SIZE_UNITS_BYTES:
-        raise ValueError(f"{_quoted(text)} is no size; write it like 512KiB, 64MiB or 2GiB")
+        raise ValueError(f"invalid size {_quoted(text)}: write it like 512KiB, 64MiB or 2GiB")
     size_bytes = -int(-Fraction(match[1]) * _SIZE_UNITS_BYTES[match[2]] // 1)
     if size_bytes > SIZE_BYTES_MAX:
         raise ValueError(f"{_quoted(text)} is too large; the largest size is {SIZE_BYTES_MAX} bytes")

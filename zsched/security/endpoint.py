@@ -162,7 +162,7 @@ def socket_path(url: str) -> str:
     path = url.removeprefix("unix:")
     path = path[2:] if path.startswith("///") else path
     if not path.startswith("/") or path.startswith("//") or not path.isprintable():
-        raise EndpointError(f"{url!r} is no socket of a scheduler; write it like unix:/PATH, with the whole path")
+        raise EndpointError(f"invalid scheduler socket {url!r}: write it like unix:/PATH, with an absolute path")
     return path
 
 

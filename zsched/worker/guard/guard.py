@@ -15,7 +15,7 @@ import signal
 from collections.abc import Iterable
 from typing import Final
 
-from zsched.config.config import WorkerConfig
+from zsched.config.settings import WorkerConfig
 from zsched.host import prctl
 from zsched.host.clock import mono_ms as _mono_ms
 from zsched.host.cpus import usable_cpus

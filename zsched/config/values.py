@@ -1,0 +1,159 @@
+"""The values of settings: text in, value out, or ValueError with a sentence that ends in the remedy."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from ipaddress import IPv4Network, IPv6Network, ip_network
+from pathlib import Path
+from typing import Final
+from urllib.parse import urlsplit
+
+from zsched.model.limits import NAME_CHARS_MAX
+from zsched.model.units import USER_NAME, format_duration_ms, parse_duration_ms
+from zsched.security.endpoint import EndpointError, socket_path
+
+LOG_LEVELS: Final = ("DEBUG", "INFO", "WARN", "ERROR")
+
+# A worker's name is part of addresses, paths and log lines. The rule of the protocol, checked before the first frame.
+WORKER_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@:-]{0,127}")
+
+
+def line(text: str) -> str:
+    if not text or not text.isprintable() or len(text) > NAME_CHARS_MAX:
+        raise ValueError(f"must be 1 to {NAME_CHARS_MAX} printable characters")
+    return text
+
+
+def worker_name(text: str) -> str:
+    if not WORKER_NAME.fullmatch(text):
+        raise ValueError(
+            f"invalid worker name {text!r}: use 1 to 128 letters, digits, . _ @ : and -, a letter or digit first"
+        )
+    return text
+
+
+def path(text: str) -> Path:
+    """Relative to the folder of the file that names it, or to the working directory."""
+    if not text or "\0" in text:
+        raise ValueError("must name a file or folder")
+    if any("\ud800" <= char <= "\udfff" for char in text):
+        raise ValueError("must be UTF-8")
+    return Path(text)
+
+
+def optional_path(text: str) -> Path | None:
+    return path(text) if text else None
+
+
+def derived_path(text: str) -> Path:
+    """An empty text stands for a path that the configuration derives from other settings."""
+    return path(text) if text else Path()
+
+
+def count(least: int, most: int) -> Callable[[str], int]:
+    def parse(text: str) -> int:
+        if not re.fullmatch("[0-9]{1,9}", text, re.ASCII) or not least <= int(text) <= most:
+            raise ValueError(f"invalid number {text!r}: use {least} to {most}")
+        return int(text)
+
+    return parse
+
+
+def duration_ms(least_ms: int) -> Callable[[str], int]:
+    def parse(text: str) -> int:
+        value_ms = parse_duration_ms(text)
+        if value_ms < least_ms:
+            raise ValueError(f"invalid duration {text!r}: use at least {format_duration_ms(least_ms)}")
+        return value_ms
+
+    return parse
+
+
+def level(text: str) -> str:
+    name = "WARN" if text.upper() == "WARNING" else text.upper()
+    if name not in LOG_LEVELS:
+        raise ValueError(f"invalid log level {text!r}: use {', '.join(LOG_LEVELS)}")
+    return name
+
+
+def scheduler(text: str) -> str:
+    """A scheduler's URL in its one form, or empty for the default endpoint."""
+    if not text:
+        return ""
+    if text.startswith("unix:"):
+        try:
+            return f"unix:{socket_path(text)}"
+        except EndpointError as error:
+            raise ValueError(str(error)) from error
+    return _url(text)
+
+
+def _url(text: str) -> str:
+    sentence = f"invalid scheduler URL {text!r}: write it like http://localhost:8080"
+    try:
+        parts = urlsplit(text)
+        sound = parts.port != 0 and text.isprintable() and " " not in text
+        # As it is looked up: no empty part, none that is too long.
+        (parts.hostname or "").encode("idna")
+    except ValueError as error:
+        raise ValueError(sentence) from error
+    if not sound or parts.scheme not in ("http", "https", "tcp") or not parts.hostname or parts.query or parts.fragment:
+        raise ValueError(sentence)
+    if parts.scheme == "tcp" and (parts.port is None or parts.path):
+        raise ValueError(f"invalid worker port {text!r}: write it like tcp://host:5555")
+    return text.rstrip("/")
+
+
+def one_of(*words: str) -> Callable[[str], str]:
+    def parse(text: str) -> str:
+        if text not in words:
+            raise ValueError(f"invalid value {text!r}: use {', '.join(words)}")
+        return text
+
+    return parse
+
+
+def optional_word(*words: str) -> Callable[[str], str]:
+    return lambda text: text and one_of(*words)(text)
+
+
+def yes_no(text: str) -> bool:
+    return one_of("yes", "no")(text) == "yes"
+
+
+def umask(text: str) -> int:
+    if not re.fullmatch("0?[0-7]{3}", text, re.ASCII):
+        raise ValueError(f"invalid umask {text!r}: write it like 077 or 022")
+    return int(text, 8)
+
+
+def uids(text: str) -> frozenset[int]:
+    words = re.split(r"[\s,]+", text) if text else []
+    if not all(re.fullmatch("[0-9]{1,10}", word, re.ASCII) and int(word) < 2**32 - 1 for word in words):
+        raise ValueError(f"invalid uids {text!r}: write them like 1000,1001")
+    return frozenset(map(int, words))
+
+
+def networks(text: str) -> tuple[IPv4Network | IPv6Network, ...]:
+    words = re.split(r"[\s,]+", text.strip()) if text.strip() else []
+    try:
+        return tuple(ip_network(word) for word in words)
+    except ValueError as error:
+        raise ValueError(f"{error}; write addresses and networks like 127.0.0.1,10.1.0.0/16") from error
+
+
+def users(text: str) -> tuple[str, ...]:
+    names = tuple(re.split(r"[\s,]+", text.strip())) if text.strip() else ()
+    for name in names:
+        if not USER_NAME.fullmatch(name):
+            raise ValueError(f"invalid user name {name!r}: write names like alice,bob")
+    return names
+
+
+def optional(parse: Callable[[str], int]) -> Callable[[str], int | None]:
+    return lambda text: parse(text) if text else None
+
+
+def optional_line(text: str) -> str:
+    return text and line(text)
