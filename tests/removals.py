@@ -266,8 +266,36 @@ _REMOVALS: Final = (
     removal(
         22,
         "keys that are removed stay so",
-        "system/test_database_file.py::test_keys_that_are_removed_are_written_again",
-        ("commands/scheduler.py", "            if self._keep_keys():", "            if False:"),
+        "system/test_database_file.py::test_folder_that_is_removed_is_made_again",
+        ("commands/scheduler.py", "            if made := self._keep_folder():", "            if made := []:"),
+    ),
+    removal(
+        22,
+        "a lock that is removed stays so",
+        "system/test_database_file.py::test_folder_that_is_removed_is_made_again",
+        (
+            "commands/scheduler.py",
+            "    if lock.keep():",
+            "    lock.folder.mkdir(mode=0o700, exist_ok=True)\n    if False:",
+        ),
+    ),
+    removal(
+        22,
+        "a socket that is removed stays so",
+        "system/test_database_file.py::test_folder_that_is_removed_is_made_again",
+        ("commands/scheduler.py", "        rest.replace_socket(listener)\n", ""),
+    ),
+    removal(
+        22,
+        "a failure to write keys again is logged each second",
+        "unit/test_file_watch.py::test_lasting_failure_is_logged_once_and_its_end",
+        ("commands/scheduler.py", "        if failure and failure != self._failure:", "        if failure:"),
+    ),
+    removal(
+        22,
+        "a backup takes the place of a link",
+        "unit/test_backup.py::test_backup_onto_a_link_is_written_where_that_leads",
+        ("maintenance/backup.py", "    target = files.resolve(target)\n", ""),
     ),
     removal(
         22,
@@ -1138,8 +1166,8 @@ _REMOVALS: Final = (
         "contract/test_sqlite.py::test_a_second_scheduler_is_refused_and_told_who_is_first",
         (
             "store/sqlite/lock.py",
-            "            fcntl.flock(self._names, fcntl.LOCK_EX | fcntl.LOCK_NB)\n",
-            "            pass\n",
+            "        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)\n",
+            "        pass\n",
         ),
     ),
     removal(
@@ -1208,6 +1236,16 @@ _REMOVALS: Final = (
             "commands/scheduler.py",
             "            store.verify()\n        except StoreMisplaced",
             "        except StoreMisplaced",
+        ),
+    ),
+    removal(
+        22,
+        "a displaced database that is found damaged is not saved",
+        "system/test_database_file.py::test_file_that_was_overwritten_is_rescued_though_it_is_first_found_damaged",
+        (
+            "commands/scheduler.py",
+            "    if isinstance(error, StoreMisplaced):\n        return error\n    try:",
+            "    if True:\n        return error if isinstance(error, StoreMisplaced) else None\n    try:",
         ),
     ),
     removal(
@@ -1608,6 +1646,16 @@ _REMOVALS: Final = (
         "a bulk call takes a turn as long as its jobs",
         "unit/test_dispatcher_bulk.py::test_one_turn_looks_at_a_bounded_number_of_jobs",
         ("scheduler/dispatcher/bulk.py", "from zsched.model.limits import BULK_JOBS_MAX", "BULK_JOBS_MAX = 1_000_000"),
+    ),
+    removal(
+        3,
+        "a bulk call that fails later says nothing of what was done",
+        "unit/test_rest_many.py::test_bulk_call_answers_what_was_done_when_a_later_step_fails",
+        (
+            "api/many.py",
+            "            except (Problem, ClosedError, StoreError, TimeoutError):",
+            "            except ():",
+        ),
     ),
     removal(
         15,

@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
@@ -21,7 +22,23 @@ ROOT = Path(__file__).parents[2]
 PROGRAM = (sys.executable, "-P", "-m", "zsched.commands.worker")
 
 
-class WorkerProcess:
+class Logged:
+    """A program whose log is in a file. It writes a line with the log call, before anything that follows."""
+
+    log_path: Path
+
+    def log(self) -> str:
+        return self.log_path.read_text("utf-8")
+
+    def wait_for_log(self, text: str, within_s: float = 30.0) -> None:
+        """For a line that the program writes after what the test has seen of it."""
+        end = time.monotonic() + within_s
+        while text not in (log := self.log()):
+            assert time.monotonic() < end, f"{text!r} did not come into the log within {within_s} s:\n{log}"
+            time.sleep(0.02)
+
+
+class WorkerProcess(Logged):
     """`python -P -m zsched.commands.worker` with its log in a file."""
 
     def __init__(
@@ -88,9 +105,6 @@ class WorkerProcess:
     def exit_code(self) -> int:
         """Waits for the end."""
         return self._process.wait(timeout=20)
-
-    def log(self) -> str:
-        return self.log_path.read_text("utf-8")
 
 
 @contextlib.contextmanager

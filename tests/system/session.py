@@ -16,7 +16,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, Self
 
-from tests.system.process import ROOT
+from tests.system.process import ROOT, Logged
 
 DEADLINE_S = 30.0
 LAUNCHERS = ROOT / "bin"
@@ -54,7 +54,7 @@ def environment(folder: Path, **more: str) -> dict[str, str]:
     return {**kept, **folders, "PYTHONPATH": str(ROOT), **more}
 
 
-class Program:
+class Program(Logged):
     """A process whose output goes to a file."""
 
     def __init__(self, name: str, argv: Sequence[str | Path], folder: Path, **more: str) -> None:
@@ -89,9 +89,6 @@ class Program:
     def exit_code(self) -> int:
         """Waits for the end."""
         return self.process.wait(DEADLINE_S)
-
-    def log(self) -> str:
-        return self.log_path.read_text("utf-8")
 
 
 class Scheduler:

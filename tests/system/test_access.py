@@ -101,7 +101,7 @@ def test_a_worker_whose_key_was_revoked_before_it_came_says_so_and_goes_on(sched
     path.write_text(written_access(enrolled(scheduler, "w2")))
     assert scheduler.ask("DELETE", "/access/w2")[0] == 200
     with worker(scheduler, "w2", id="w2", access=str(path)) as w2:
-        until(lambda: "no answer from tcp://" in w2.log())
+        w2.wait_for_log("no answer from tcp://")
         assert "does not accept this worker's key (see `zsched access list` there); retrying" in w2.log()
         assert w2.log().count("connecting to") == 1
         w2.send(signal.SIGTERM)
@@ -156,7 +156,7 @@ def test_a_worker_starts_before_its_scheduler(tmp_path: Path) -> None:
     scheduler = Scheduler(tmp_path)
     with ExitStack() as held:
         w1 = held.enter_context(worker(scheduler))
-        until(lambda: f"can't reach {scheduler.url}: Connection refused; retrying" in w1.log())
+        w1.wait_for_log(f"can't reach {scheduler.url}: Connection refused; retrying")
         held.enter_context(scheduler)
         active(scheduler)
 
@@ -378,7 +378,7 @@ def test_a_worker_that_was_not_known_comes_in_when_it_is(scheduler: Scheduler) -
     path.write_text(written_access(mine), "ascii")
     assert scheduler.program is not None
     with worker(scheduler, "w2", id="w2", access=str(path)):
-        until(lambda: "refused for a key that is not known" in scheduler.program.log())  # type: ignore[union-attr]
+        scheduler.program.wait_for_log("refused for a key that is not known")
         time.sleep(1)
         scheduler.post("/workers/enrol", {"worker_id": "w2", "public_key": mine.pair.public})
         active(scheduler, "w2")
@@ -392,7 +392,7 @@ def test_a_worker_does_not_talk_to_a_scheduler_with_another_key(scheduler: Sched
     other = Access(access.worker, access.endpoint, new_pair().public, access.pair)
     path.write_text(written_access(other), "ascii")
     with worker(scheduler, "w2", id="w2", access=str(path)) as w2:
-        until(lambda: "connecting to" in w2.log())
+        w2.wait_for_log("connecting to")
         time.sleep(1)
         assert scheduler.workers() == {}
 

@@ -678,7 +678,7 @@ def test_a_second_ctrl_c_stops_the_jobs_too(up: Callable[..., Up]) -> None:
     while "stopping; running jobs may finish" not in started.process.stderr.readline():
         pass
     # The workers finish their jobs now; the first word they got must have arrived before the next one.
-    while "SIGTERM, finishing 1 runs" not in started.process.stderr.readline():
+    while "SIGTERM, finishing 1 run" not in started.process.stderr.readline():
         pass
     started.process.send_signal(signal.SIGINT)
     assert started.process.wait(DEADLINE_S) == 0

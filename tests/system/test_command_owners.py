@@ -86,7 +86,7 @@ def test_all_owners_asks_on_a_terminal_and_needs_yes_elsewhere(cli: Cli) -> None
     for answer in ("n\n", "\n", "yess\n"):
         terminal = cli.terminal("cancel", "all", "--all-owners")
         terminal.type(answer)
-        assert re.search(r"cancel \d+ jobs, whoever owns them\? \[y/N\]", terminal.text())
+        assert re.search(r"cancel \d+ jobs of all owners\? \[y/N\]", terminal.text())
         assert terminal.process.wait() == 1
         assert json.loads(asked(cli, "show", str(job), "--json")[1])["status"] == "pending"
     terminal = cli.terminal("cancel", "all", "--all-owners")
@@ -125,7 +125,7 @@ def test_a_tokens_bounds_are_made_shown_and_held(cli: Cli) -> None:
     assert row.endswith("as build, 1 pending, 0 schedules, workers gpu-* w1, 4 slots")
     submitted(cli, ann)
     code, _, err = asked(cli, "submit", "true", token=ann)
-    assert (code, "1 jobs of this token may be pending" in err) == (1, True)
+    assert (code, "1 job of this token may be pending" in err) == (1, True)
     code, _, err = asked(cli, "submit", "--user", "root", "true", token=ann)
     assert (code, err) == (1, "zsched: Jobs of this token run as build, not as root: leave user out\n")
     asked(cli, "cancel", "all", token=ann)

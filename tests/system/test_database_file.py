@@ -5,18 +5,19 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import socket
 import sqlite3
 import subprocess
 import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import closing
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 
 import pytest
 
-from tests.system.session import Program, Scheduler, environment, until
+from tests.system.session import DEADLINE_S, Program, Scheduler, environment
 from zsched.model.limits import FILE_CHECK_MS, RESTORE_IDS_GAP
 from zsched.store.sqlite.engine import SqliteEngine
 from zsched.store.writer import Writer
@@ -195,6 +196,47 @@ def test_file_that_is_displaced_shortly_before_the_end_is_noticed(tmp_path: Path
         assert jobs(scheduler) == acked
 
 
+def test_file_that_was_overwritten_is_rescued_though_it_is_first_found_damaged(tmp_path: Path) -> None:
+    """By the read of an old job, before the watch looks at the file."""
+    with Scheduler(tmp_path) as scheduler:
+        # More than SQLite keeps in memory, so that the first job is read from the file.
+        acked = scheduler.submit(*[f"true {'x' * 8_000}"] * 1_000)
+        assert scheduler.program is not None
+        scheduler.program.terminate()
+        assert scheduler.program.exit_code() == 0
+        scheduler.start()
+        source = copied(tmp_path)
+        # Its schema stays readable, so that there is something to save.
+        os.truncate(source, 64 * 4096)
+        os.truncate(source, (tmp_path / DB).stat().st_size)
+        overwrite(tmp_path / DB, source)
+        with suppress(OSError):
+            scheduler.ask("POST", f"/jobs/{acked[0]}/cancel")
+        code, log = ended(scheduler)
+        assert code == os.EX_IOERR
+        (saved,) = tmp_path.glob(f"{DB}.rescue-*")
+        told = (
+            f"{DB} was overwritten while the scheduler had it open: what could be saved is in {saved}, and is damaged"
+        )
+        assert told in log.splitlines()[-1]
+
+
+def test_file_that_was_overwritten_by_a_small_one_leaves_nothing_to_save(tmp_path: Path) -> None:
+    with Scheduler(tmp_path) as scheduler:
+        source = backed_up(tmp_path)
+        scheduler.submit(*[f"true {'x' * 8_000}"] * 1_000)
+        assert scheduler.program is not None
+        scheduler.program.terminate()
+        assert scheduler.program.exit_code() == 0
+        scheduler.start()
+        overwrite(tmp_path / DB, source)
+        code, log = ended(scheduler)
+        assert code == os.EX_IOERR
+        assert f"{DB} was overwritten while the scheduler had it open, and no copy could be saved" in log
+        assert f"restore a backup: run `zsched db restore BACKUP --db={tmp_path / DB}`" in log.splitlines()[-1]
+        assert list(tmp_path.glob(f"*{DB}.rescue-*")) == []
+
+
 def test_second_scheduler_by_another_name_is_refused(tmp_path: Path) -> None:
     with Scheduler(tmp_path) as scheduler:
         (tmp_path / "second.db").hardlink_to(tmp_path / DB)
@@ -274,8 +316,8 @@ def test_backup_under_load_has_what_was_acked_before(tmp_path: Path) -> None:
             caller.join()
 
 
-def test_keys_that_are_removed_are_written_again(tmp_path: Path) -> None:
-    """Else secrets that were acknowledged could never be opened."""
+def test_folder_that_is_removed_is_made_again(tmp_path: Path) -> None:
+    """Secrets that were acknowledged can be opened, callers find the socket, and a backup finds the lock."""
     folder = tmp_path / f"{DB}.d"
     with Scheduler(tmp_path) as scheduler:
         job = {"name": "a", "command": "true", "secret_env": {"TOKEN": "s3cr3t-s3cr3t"}}
@@ -284,9 +326,18 @@ def test_keys_that_are_removed_are_written_again(tmp_path: Path) -> None:
         shutil.rmtree(folder)
         program = scheduler.program
         assert program is not None
-        until(lambda: "written again" in program.log())
+        program.wait_for_log("and are written again: lock, secret.key, curve.key, api.sock")
         assert {name: (folder / name).read_text() for name in before} == before
         assert folder.stat().st_mode & 0o777 == 0o700
+        with closing(socket.socket(socket.AF_UNIX)) as caller:
+            caller.settimeout(DEADLINE_S)
+            caller.connect(str(folder / "api.sock"))
+            caller.sendall(b"GET /jobs/1 HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
+            assert b"".join(iter(lambda: caller.recv(65_536), b"")).startswith(b"HTTP/1.1 200 ")
+        backed_up(tmp_path)
+        program.terminate()
+        assert program.exit_code() == 0
+        assert not (folder / "api.sock").exists()
 
 
 def test_restore_beside_a_scheduler_is_refused(tmp_path: Path) -> None:
@@ -320,18 +371,61 @@ def test_commands_say_what_is_wrong(tmp_path: Path, words: tuple[str, ...], code
     assert (done.returncode, sentence in done.stderr) == (code, True), done.stderr
 
 
-@pytest.fixture
-def full(tmp_path: Path) -> Iterator[Path]:
-    """A folder on a file system of its own, which has no room for a database."""
+@contextmanager
+def file_system(where: Path, size: str) -> Iterator[Path]:
+    """A folder on a file system of its own."""
     if os.geteuid() != 0:
         pytest.skip("only root mounts file systems")
-    where = tmp_path / "full"
     where.mkdir()
-    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64k", "none", where], capture_output=True, text=True)
+    options = f"size={size},mode=700"
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", options, "none", where], capture_output=True, text=True)
     if mounted.returncode != 0:
         pytest.skip(f"no file system can be mounted here: {mounted.stderr.strip()}")
-    yield where
-    subprocess.run(["umount", where], check=True)
+    try:
+        yield where
+    finally:
+        subprocess.run(["umount", where], check=True)
+
+
+@pytest.fixture
+def full(tmp_path: Path) -> Iterator[Path]:
+    """A folder on a file system that has no room for a database."""
+    with file_system(tmp_path / "full", "64k") as where:
+        yield where
+
+
+def fill(folder: Path) -> Path:
+    """A file that takes all the room there is."""
+    filler = folder / "filler"
+    with filler.open("wb", buffering=0) as file, suppress(OSError):
+        while True:
+            file.write(bytes(4096))
+    return filler
+
+
+def test_first_start_on_a_full_disk_says_what_to_do(tmp_path: Path, full: Path) -> None:
+    fill(full)
+    scheduler = Scheduler(tmp_path, "-db", str(full / DB))
+    scheduler.launch()
+    code, log = ended(scheduler)
+    assert code == os.EX_IOERR
+    assert f"disk is full: make room on the file system of {full / DB}, then start" in log.splitlines()[-1]
+
+
+def test_start_on_a_disk_without_room_for_the_wal_says_what_to_do_and_loses_nothing(tmp_path: Path) -> None:
+    with file_system(tmp_path / "small", "8m") as disk, Scheduler(tmp_path, "-db", str(disk / DB)) as scheduler:
+        # More than the database's file has room for.
+        acked = scheduler.submit(*[f"true {'x' * 4_000}"] * 300)
+        scheduler.kill()
+        filler = fill(disk)
+        scheduler.launch()
+        code, log = ended(scheduler)
+        assert code == os.EX_IOERR
+        assert f"disk is full: make room on the file system of {disk / DB}, then start" in log.splitlines()[-1]
+        filler.unlink()
+        scheduler.start()
+        assert jobs(scheduler) == acked
+        scheduler.kill()
 
 
 @pytest.mark.parametrize(

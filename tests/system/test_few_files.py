@@ -129,11 +129,12 @@ def test_workers_leave_files_for_rest(tmp_path: Path, files: int) -> None:
     with Scheduler(tmp_path, "-db", str(tmp_path / "s.db"), argv=argv) as scheduler, fleet(scheduler, WORKERS) as many:
         assert slowest_s(scheduler, WATCHED_S) < 2.0
         assert scheduler.program is not None
+        full = f"the workers' port has all the connections that it may have, {places}: further workers wait"
+        scheduler.program.wait_for_log(full)
+        until(lambda: len(many.registered) >= places)
         log = scheduler.program.log()
         assert f"it allows {places} workers" in log
         assert "Too many open files" not in log
-        assert f"the workers' port has all the connections that it may have, {places}: further workers wait" in log
-        assert len(many.registered) >= places
         # Those that wait come in when others leave.
         before = set(many.registered)
         many.leave(LEAVING)

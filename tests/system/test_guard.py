@@ -275,9 +275,9 @@ def test_after_many_runs_no_descriptor_and_no_zombie_is_left(scheduler: StubSche
     scheduler.until(lambda: len(scheduler.results) == 501)
 
     assert {scheduler.results[run].stdout.head for run in runs} == {b"out\n"}
-    assert open_fds(worker.pid) == before
-    assert worker.jobs() == []
     assert scheduler.running == {}
+    # A result may be there before the last process is reaped.
+    scheduler.until(lambda: open_fds(worker.pid) <= before and worker.jobs() == [])
 
 
 # --- ended before its time -------------------------------------------------------------------------------------------
@@ -754,7 +754,7 @@ def test_a_worker_ends_within_seconds_though_nobody_takes_its_results(
     # Five for the results, two for the goodbye, and a machine that may be busy.
     assert time.monotonic() - began < 12
     assert worker.exit_code() == 0
-    assert "1 results were not delivered: kept on disk, the next start tells them" in worker.log()
+    assert "did not deliver 1 result: kept on disk for the next start" in worker.log()
 
     scheduler.acking = True
     with WorkerProcess(scheduler.url, tmp_path):
@@ -766,8 +766,7 @@ def test_a_worker_ends_also_without_a_scheduler(tmp_path: Path) -> None:
     with StubScheduler() as gone:
         url = gone.url
     with WorkerProcess(url, tmp_path) as worker:
-        while "can't reach" not in worker.log():
-            os.sched_yield()
+        worker.wait_for_log("can't reach")
         worker.send(signal.SIGTERM)
         assert worker.exit_code() == 0
 

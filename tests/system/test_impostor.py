@@ -18,7 +18,7 @@ import pytest
 
 from tests.system.hosts import LINKS, Hosts, needs_hosts
 from tests.system.process import WorkerProcess
-from tests.system.session import environment, free_ports, until
+from tests.system.session import environment, free_ports
 from tests.system.stub import StubScheduler
 from tests.system.test_command_client import Stub
 from zsched.client.client import Client, Unreachable
@@ -305,7 +305,7 @@ def test_worker_sends_nothing_to_another_user_on_the_schedulers_port(
     settings = {"token_file": str(token_file(tmp_path))} if with_token else {}
     url = f"http://127.0.0.1:{port}"
     with impostor(port, "127.0.0.1") as taken, WorkerProcess(url, tmp_path, 2, "", **settings) as worker:
-        until(lambda: f"user {OTHER} listens at" in worker.log())
+        worker.wait_for_log(f"user {OTHER} listens at")
         # What it sent would be there once its connection is closed.
         worker.__exit__(None, None, None)
         assert taken.heard() == ""

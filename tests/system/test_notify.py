@@ -16,7 +16,7 @@ import apsw
 import pytest
 
 from tests.system.process import children, command_line
-from tests.system.session import SCHEDULER, Program, Scheduler, free_ports, until
+from tests.system.session import SCHEDULER, Program, Scheduler, free_ports
 from zsched.host.notify import Notify
 
 # Many processes: the quick tests leave this to .ci/run.
@@ -134,7 +134,7 @@ def test_a_turn_that_does_not_end_says_nothing_and_one_that_could_not_be_stored_
             blocker.execute("BEGIN IMMEDIATE")
             manager.drain()
             assert manager.hear(SILENCE_S) == []
-            until(lambda: "could not be stored" in scheduler.log())
+            scheduler.wait_for_log("could not be stored")
             assert manager.hear(SILENCE_S) == ["WATCHDOG=1"]
     manager.close()
 
@@ -174,7 +174,7 @@ def test_a_manager_that_is_gone_disturbs_nobody(tmp_path: Path) -> None:
     with told_scheduler(tmp_path, manager) as (scheduler, _):
         manager.until("READY=1")
         manager.close()
-        until(lambda: "can't be told anything" in scheduler.log())
+        scheduler.wait_for_log("can't be told anything")
         scheduler.terminate()
         assert scheduler.exit_code() == 0
         # Said once, though its end could not be told either.

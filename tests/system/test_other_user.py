@@ -157,7 +157,7 @@ def test_other_user_of_the_host_gets_nothing(home: Path) -> None:
                 assert done.returncode == 0, f"{done.stderr}\n{scheduler.log()}"
                 return done.stdout
 
-            until(lambda: "database" in scheduler.log())
+            scheduler.wait_for_log("database")
             until(lambda: "active" in zsched("workers"), 60)
             zsched("submit", "--secret-env", "PASSWORD", "exec sleep 1000")
             until(lambda: len(children(worker.pid)) > 1)

@@ -235,20 +235,21 @@ def test_a_worker_waits_for_its_scheduler_and_both_end_cleanly(tmp_path: Path) -
     """SIGTERM lets a worker finish what runs, and tells the scheduler; nothing is lost, and both exit 0."""
     scheduler = Scheduler(tmp_path, argv=[SCHEDULER])
     with Program("w1", [WORKER, "-id", "w1", "-scheduler", scheduler.url], tmp_path) as worker:
-        until(lambda: "w1" in worker.log() and scheduler.url in worker.log())
+        worker.wait_for_log(f"can't reach {scheduler.url}")
         with scheduler:
             begun, go = tmp_path / "begun", tmp_path / "go"
             [job] = scheduler.submit(f"echo begun; touch {begun}; until [ -e {go} ]; do sleep 0.05; done; echo done")
             # The job itself must have said so: the scheduler calls a run running when it has handed it out.
             until(begun.exists)
             worker.terminate()
-            until(lambda: "SIGTERM, finishing 1 runs" in worker.log())
+            worker.wait_for_log("SIGTERM, finishing 1 run")
             [waiting] = scheduler.submit("true")
             go.touch()
             assert worker.exit_code() == 0
             ended = scheduler.finished(job)
             assert (ended["status"], ended["logs"]) == ("success", "STDOUT:\nbegun\ndone\n\n\nSTDERR:\n")
-            assert scheduler.workers() == {"w1": "inactive"}
+            # Its goodbye may come after its end.
+            until(lambda: scheduler.workers() == {"w1": "inactive"})
             assert scheduler.get(f"/jobs/{waiting}")["status"] == "pending"
             assert scheduler.program is not None
             scheduler.program.terminate()

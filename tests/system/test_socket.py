@@ -194,6 +194,8 @@ def test_local_trust_decides_for_tcp_and_socket(tmp_path: Path, word: str, tcp: 
         assert ("curl --unix-socket" in answer["error"] if status == 403 else True) is (word != "none")
         assert ask(tmp_path / "scheduler.db.d" / "api.sock", GET)[0] == by_socket
         assert scheduler.program is not None
+        scheduler.program.terminate()
+        assert scheduler.program.exit_code() == 0
         warned = f"jobs among them, may administer it (local_trust = {word})"
         assert scheduler.program.log().count(warned) == (word != "none")
 

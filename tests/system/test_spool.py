@@ -137,7 +137,7 @@ def test_a_result_is_told_beside_a_run_of_another_database_with_its_id(
 
         scheduler.db, scheduler.running = "db-1", orders
         scheduler.restart()
-        scheduler.until(lambda: "1 runs of database db-2 go on" in worker.log())
+        scheduler.until(lambda: "keeps 1 run and 0 results of database db-2" in worker.log())
         agent = worker.agent()
         assert agent is not None
         if restart:

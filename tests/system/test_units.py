@@ -126,6 +126,13 @@ def test_systemd_waits_for_a_worker_as_long_as_that_may_take_to_end() -> None:
     assert parse_duration_ms(given) > needed_ms
 
 
+def test_systemd_starts_a_scheduler_again_after_what_may_pass() -> None:
+    """A full disk (74) gets room and a port (71) gets free; wrong settings (2) and files of others (78) stay so."""
+    assert values("zsched-scheduler", "Restart") == ["on-failure"]
+    (prevented,) = values("zsched-scheduler", "RestartPreventExitStatus")
+    assert set(map(int, prevented.split())) == {2, os.EX_CONFIG}
+
+
 def test_systemd_ends_a_worker_by_a_signal_to_the_worker_alone() -> None:
     assert values("zsched-worker", "KillMode") == ["mixed"]
     assert values("zsched-worker", "OOMPolicy") == ["continue"]

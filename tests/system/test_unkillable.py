@@ -52,7 +52,8 @@ def test_a_job_that_ignores_term_and_leaves_strays_is_gone_when_its_grace_is_ove
 
         assert (result.status, result.reason, result.signal) == ("failed", "timeout", 9)
         assert abs(took_s - 3) < 0.5
-        assert worker.jobs() == []
+        # A result may be there before the last process is reaped.
+        scheduler.until(lambda: worker.jobs() == [])
 
 
 @pytest.fixture

@@ -139,6 +139,23 @@ def test_restored_database_has_no_trace_of_the_keys(db: Path, copy: Path) -> Non
     assert secret not in copy.read_bytes()
 
 
+def test_backup_onto_a_link_is_written_where_that_leads(db: Path, tmp_path: Path) -> None:
+    with Lock(db) as lock:
+        open_writer(db, NOW, lock).close()
+    elsewhere, link = tmp_path / "elsewhere" / "nightly.db", tmp_path / "latest.db"
+    elsewhere.parent.mkdir()
+    link.symlink_to("elsewhere/nightly.db")
+    for _ in range(2):
+        backup.back_up(db, link, NOW)
+        assert link.is_symlink()
+        assert elsewhere.stat().st_mode & 0o777 == 0o600
+        assert list(elsewhere.parent.iterdir()) == [elsewhere]
+    elsewhere.write_text("notes", "ascii")
+    with pytest.raises(backup.TakenError, match=f"{link} exists and is no backup"):
+        backup.back_up(db, link, NOW)
+    assert (link.is_symlink(), elsewhere.read_text("ascii")) == (True, "notes")
+
+
 def test_backup_replaces_an_older_backup_and_nothing_else(db: Path, copy: Path) -> None:
     with closing(open_writer(db, NOW)) as store:
         submit(store, "first")

@@ -525,7 +525,7 @@ def test_bytes_go_out_as_they_are_where_there_is_no_terminal() -> None:
 def test_bytes_that_were_not_kept_are_told(capsys: pytest.CaptureFixture[str]) -> None:
     out = io.TextIOWrapper(io.BytesIO())
     watching.Plain({"stdout": out}).write(1, "stdout", Chunk(500, b"x", 501, True), 400)
-    assert capsys.readouterr().err == "zsched: 400 bytes of stdout are left out here: they were not kept\n"
+    assert capsys.readouterr().err == "zsched: 400 bytes of stdout left out here: not kept\n"
 
 
 def test_a_signal_that_comes_while_a_process_is_started_counts_when_it_is_noted() -> None:

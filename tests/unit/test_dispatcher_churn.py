@@ -52,8 +52,8 @@ def test_stale_results_of_a_frame_leave_one_event_and_one_line(world: World, cap
         assert tell(w1, *runs) == dict.fromkeys(runs, "stale")
     ((_, _, detail),) = [event for event in world.events("pending") if event[1] == "stale"]
     assert f"500 such results came at once, for runs {runs[0]} to {runs[-1]}" in detail
-    assert [record.getMessage() for record in caplog.records if "results are not stored" in record.getMessage()] == [
-        f"worker w1: 500 results are not stored (stale), of runs {runs[0]} to {runs[-1]}"
+    assert [record.getMessage() for record in caplog.records if "results not stored" in record.getMessage()] == [
+        f"worker w1: 500 results not stored (stale), of runs {runs[0]} to {runs[-1]}"
     ]
 
 
@@ -260,7 +260,7 @@ def test_runs_lost_together_are_one_line_of_the_log(world: World, caplog: pytest
         else:
             w1.say(WorkerBye(s=w1.session, reason=why))
     (line,) = [one.getMessage() for one in caplog.records if "lost: " in one.getMessage()]
-    assert "40 of its runs are lost" in line
+    assert "40 runs lost: " in line
     assert f" {runs[0]} of job " in line
     assert len(line) < 500
     world.sent_to(w1.peer)

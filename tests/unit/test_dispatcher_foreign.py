@@ -97,7 +97,7 @@ def test_kept_runs_go_on_beside_new_ones(world: World) -> None:
     assert rows(world) == [("w1", "d1", 2, 1, "keep")]
     decide(world, KEEP)
     found = [(became, detail) for became, detail in events(world) if became != "foreign_found"]
-    assert found == [("foreign_keep", "w1: 2 runs and 1 results of database d1")]
+    assert found == [("foreign_keep", "w1: 2 runs and 1 result of database d1")]
 
 
 def test_a_decision_outlives_the_scheduler(world: World) -> None:

@@ -15,8 +15,10 @@ from contextlib import suppress
 
 import pytest
 
+from tests.system.process import ROOT
 from zsched.host.logs import QUIET_MS, Line, Outage, Writer
 from zsched.model.limits import LOG_FLUSH_S, LOG_LINES_BYTES_MAX
+from zsched.model.units import counted
 
 PIPE_BYTES = 4_096
 F_SETPIPE_SZ = 1031
@@ -88,10 +90,30 @@ def test_one_that_begins_anew_in_the_quiet_time_and_lasts_is_told_after_it(
     ]
 
 
+# --- Numbers --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("count", "noun", "text"), [(0, "run", "0 runs"), (1, "run", "1 run"), (2, "process", "2 processes")]
+)
+def test_counted_noun_has_its_number(count: int, noun: str, text: str) -> None:
+    assert counted(count, noun) == text
+
+
+def test_messages_have_no_plural_that_may_stand_behind_one() -> None:
+    plural = re.compile(r"%d (?:foreign )?(?:runs|results|records|processes|slots|events)\b")
+    found = {
+        f"{path.relative_to(ROOT)}: {match[0]}"
+        for path in (ROOT / "zsched").rglob("*.py")
+        for match in plural.finditer(path.read_text("utf-8"))
+    }
+    assert found == set()
+
+
 # --- Lines to a pipe --------------------------------------------------------------------------------------------------
 
 
-LOST = re.compile(r"WARN zsched\.host\.logs: lost (\d+) log lines: stderr did not take them in time")
+LOST = re.compile(r"WARN zsched\.host\.logs: lost (\d+) log lines?: stderr did not take them in time")
 
 
 @pytest.fixture

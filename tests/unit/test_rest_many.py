@@ -2,23 +2,27 @@
 
 from __future__ import annotations
 
+import sqlite3
 import threading
 import time
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import pytest
 from falcon import testing
 
-from tests.unit.rest import ME, Rest, problem
+from tests.unit.rest import ME, Rest, problem, until
 from tests.unit.test_rest_owners import JOB, Holder
+from zsched.api import room
 from zsched.api.app import ACT, READ, ROUTES
 from zsched.api.roll import Roll
 from zsched.model import spans
 from zsched.model.limits import BULK_JOBS_MAX, SELECTED_JOBS_MAX
 from zsched.model.types import JobId, RunStatus
+from zsched.scheduler import inbox
 from zsched.store.sqlite.engine import open_reader
 
 DEADLINE_S = 20.0
@@ -177,6 +181,45 @@ def test_bulk_calls_take_turns(tmp_path: Path) -> None:
         reader.close()
     assert sum(cancels.values()) == callers * size
     assert max(cancels.values()) == BULK_JOBS_MAX
+
+
+@pytest.mark.parametrize("failure", ["no room", "timeout", "not stored", "stopped"])
+def test_bulk_call_answers_what_was_done_when_a_later_step_fails(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, failure: str
+) -> None:
+    with Rest(tmp_path, threads=8) as rest:
+        first, last = many(rest, 2 * BULK_JOBS_MAX)
+        body = {"action": "cancel", "select": f"{first}-{last}"}
+        steps, answers, held = rest.context.steps, list[testing.Result](), threading.Event()
+        # The room for steps is first come, first served: here this test, the first step, this test, the second step.
+        taken = steps.take(1)
+        caller = threading.Thread(target=lambda: answers.append(rest.post("/jobs/bulk", body)))
+        caller.start()
+        until(lambda: len(steps._waiting) == 1)
+        threading.Thread(target=lambda: held.set() if steps.take(1) else None).start()
+        until(lambda: len(steps._waiting) == 2)
+        if failure == "no room":
+            monkeypatch.setattr(room, "_WAIT_S", 0)
+        steps.give_back(taken)
+        assert held.wait(DEADLINE_S)
+        if failure == "timeout":
+            monkeypatch.setattr(inbox, "COMMAND_WAIT_S", 0)
+        elif failure == "not stored":
+            with closing(sqlite3.connect(rest.path)) as connection:
+                connection.execute(
+                    f"CREATE TRIGGER refuse BEFORE UPDATE ON jobs WHEN new.job_id = {last}"
+                    " BEGIN SELECT raise(FAIL, 'refused'); END"
+                )
+        elif failure == "stopped":
+            rest.stop()
+        steps.give_back(taken)
+        caller.join(DEADLINE_S)
+        after = first + BULK_JOBS_MAX - 1
+        assert good(answers[0]) == {"action": "cancel", "done": group(first, after), "next": after}
+        if failure == "not stored":
+            # One that has done nothing says why.
+            assert rest.post("/jobs/bulk", {**body, "after": after}).status_code == 503
+            assert rest.get(f"/jobs/{last - 1}").json["status"] == "pending"
 
 
 # --- selecting -------------------------------------------------------------------------------------------------------

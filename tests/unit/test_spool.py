@@ -265,7 +265,7 @@ def test_a_whole_record_of_another_release_is_left_out_and_those_after_it_are_ke
     unknown = [["kept", {"run": 7, "status": "perhaps"}], ["later"], 5, {"a": 1}, ["forgotten", ["x"]]]
     journal.replace([*map(msgspec.msgpack.encode, unknown), b"", b"\xc1", *bodies], room=False)
     assert runs(opened(tmp_path)) == [1]
-    assert "7 records in the spool of database d1 make no sense" in caplog.text
+    assert "left out of the spool of database d1: 7 records without sense" in caplog.text
 
 
 def test_a_name_of_the_current_database_that_no_scheduler_gave_is_no_name(tmp_path: Path) -> None:
@@ -598,7 +598,7 @@ def test_results_that_a_failing_disk_could_not_keep_for_their_database_are_count
     calls.fail(errno.ENOSPC, "write")
     kept(spool, result(2), result(3))
     spool.change("d2", 0)
-    assert "3 results of database d1 are lost" in caplog.text
+    assert "lost 3 results of database d1" in caplog.text
     assert (spool.db, spool.failing, runs(spool)) == ("d2", True, [])
     calls.failing.clear()
     spool.on_tick(RETRY_MS)

@@ -6,6 +6,7 @@ import falcon
 
 from zsched import __version__
 from zsched.api.context import Context, answer, parameters
+from zsched.model.units import counted
 from zsched.store.contract import StoreError
 
 
@@ -38,7 +39,10 @@ class Readiness:
         except StoreError:
             # The store's own troubles are the matter of `ready`.
             return ""
-        return f"{runs} foreign runs on {workers} workers wait for `zsched foreign keep` or `discard`\n" if runs else ""
+        if not runs:
+            return ""
+        held = f"{counted(runs, 'foreign run')} on {counted(workers, 'worker')}"
+        return f"{held} {'waits' if runs == 1 else 'wait'} for `zsched foreign keep` or `discard`\n"
 
     on_head = on_get
 

@@ -14,6 +14,7 @@ from zsched.api.pages import address, answer_page
 from zsched.api.problem import Problem
 from zsched.model.limits import WORKER_FACTS_BYTES_MAX
 from zsched.model.types import ForeignRuns, KeyOrigin, Worker, WorkerId
+from zsched.model.units import counted
 from zsched.protocol import facts_bytes, too_many_facts
 from zsched.scheduler.dispatcher.commands import Beat, BindKey, Next, RegisterWorker
 from zsched.security import keys
@@ -71,7 +72,7 @@ class Register:
         name = worker_name(req, body.worker_id)
         allowed = bound_slots(req)
         if allowed is not None and body.slots > allowed:
-            detail = f"this token's workers have at most {allowed} slots, not {body.slots}"
+            detail = f"this token's workers have at most {counted(allowed, 'slot')}, not {body.slots}"
             raise Problem(403, "slots_max", f"slots: {detail}", errors=(("#/slots", detail),))
         size = facts_bytes(body.can, body.labels)
         if size > WORKER_FACTS_BYTES_MAX:

@@ -45,8 +45,12 @@ def main(argv: Sequence[str]) -> int:
         options.fail(__doc__, "--all-owners cancels the jobs of all owners: give --yes too")
     with Client(options.text(found, "--url")) as client:
         ids = selection.named(chosen, client)
-        if asks and not agreed(f"cancel {len(ids | client.unfinished(None))} jobs, whoever owns them?"):
-            return exits.FAILED
+        if asks:
+            from zsched.model.units import counted
+
+            jobs = counted(len(ids | client.unfinished(None)), "job")
+            if not agreed(f"cancel {jobs} of all owners?"):
+                return exits.FAILED
         met: dict[str, Group] = {}
         if len(ids) == 1 and status is None:
             met = single(client, next(iter(ids)), quiet=bool(found["--quiet"]))

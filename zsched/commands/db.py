@@ -40,6 +40,7 @@ from zsched.commands import exits, options, table
 from zsched.config.config import ConfigError, SchedulerConfig, scheduler_config
 from zsched.host import files
 from zsched.maintenance import backup
+from zsched.model.units import counted
 from zsched.security import owners
 from zsched.security.keys import KeyFileError
 from zsched.store.check import check
@@ -92,8 +93,8 @@ def check_database(db: Path, found: Mapping[str, options.Value]) -> int:
             print(sentence)
         if findings.count > len(findings.sentences):
             print(f"and {findings.count - len(findings.sentences)} more")
-        told = f"{findings.runs} runs and {findings.events} events of {db}"
-        exits.say(f"{told}: {findings.count} do not agree" if findings.count else f"{told}: all agrees")
+        told = f"{counted(findings.runs, 'run')} and {counted(findings.events, 'event')} of {db}"
+        exits.say(f"{told}: {counted(findings.count, 'contradiction')}" if findings.count else f"{told}: all agrees")
     return exits.FAILED if findings.count else 0
 
 
@@ -126,7 +127,8 @@ def restore(config: SchedulerConfig, source: Path) -> int:
     if done.keys:
         exits.say(f"{' and '.join(done.keys)} of the backup replaced those that were there")
     if done.lost:
-        exits.say(f"{done.lost} runs were running in the backup: they are lost, and run again where on_lost says so")
+        lost = counted(done.lost, "run")
+        exits.say(f"{lost} of the backup had not ended: lost, and started again where on_lost says so")
     return 0
 
 

@@ -33,6 +33,7 @@ from rich.text import Text
 from zsched.client.client import ClientError, Job
 from zsched.client.cluster import LOOK_S, Cluster, ClusterError, private, stop_on_signals
 from zsched.commands import options
+from zsched.model.units import counted
 
 WORKERS: Final = 2
 SLOTS: Final = 2
@@ -117,7 +118,7 @@ def follow(jobs: Sequence[Job], err: Console) -> None:
             if not err.is_terminal and done // LINE_JOBS > before // LINE_JOBS:
                 say(err, f"{done} of {len(jobs)} jobs are done")
             if time.monotonic() > deadline:
-                raise ClusterError(f"{len(jobs) - done} jobs were not done within {JOBS_S_MAX:.0f} s")
+                raise ClusterError(f"{counted(len(jobs) - done, 'job')} not done within {JOBS_S_MAX:.0f} s")
             time.sleep(LOOK_S)
 
 

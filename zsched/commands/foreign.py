@@ -56,7 +56,9 @@ def decide(client: Client, found: Mapping[str, options.Value], decision: str) ->
     if decision == "discard" and not named and workers and not found["--yes"]:
         if not sys.stdin.isatty():
             options.fail(__doc__, "discard without WORKER ends the foreign runs of all workers: give --yes too")
-        if not agreed(f"end the foreign runs of {len(workers)} workers and drop their results?"):
+        from zsched.model.units import counted
+
+        if not agreed(f"end the foreign runs of {counted(len(workers), 'worker')} and drop their results?"):
             return exits.FAILED
     code = 0
     views: list[View] = []

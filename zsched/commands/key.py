@@ -34,6 +34,7 @@ from typing import TYPE_CHECKING
 
 from zsched.commands import exits, options
 from zsched.config.values import WORKER_NAME
+from zsched.model.units import counted
 
 if TYPE_CHECKING:
     from zsched.config.config import SchedulerConfig
@@ -59,9 +60,10 @@ def rotate_secret(config: SchedulerConfig) -> int:
     with locked(config) as lock, closing(SqliteEngine(config.db)) as engine:
         engine.overwrite_deleted()
         done = rotation.rotate_secret(lock.folder, engine)
-    print(f"{lock.folder / rotation.SECRET} replaced, the secrets of {done.jobs - done.unopened} jobs sealed anew")
+    resealed = counted(done.jobs - done.unopened, "job")
+    print(f"{lock.folder / rotation.SECRET} replaced, the secrets of {resealed} sealed anew")
     if done.unopened:
-        exits.say(f"{done.unopened} jobs have secrets that no key opened: they stay as they were")
+        exits.say(f"no key opened the secrets of {counted(done.unopened, 'job')}: they stay as they were")
     exits.say("backups of the database from before need the key from before")
     return 0
 

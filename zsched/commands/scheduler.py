@@ -35,8 +35,9 @@ Every option is also a line in an INI file (worker_timeout = 3s) and a variable 
 A flag wins over a variable, a variable over --config, that over $XDG_CONFIG_HOME/zsched/*.ini and /etc/zsched/*.ini.
 
 Exit codes: 0 ended cleanly; 2 wrong usage or setting; 70 a sync to disk failed; 71 a port can't be used; 74 the
-database is damaged, is a backup, or was deleted, replaced or overwritten; 75 another scheduler has the database; 78 the
-database is of a newer release or of another program, or it or a key is another user's, or others can read it.
+database is damaged, is a backup, or was deleted, replaced or overwritten, or its disk is full; 75 another scheduler has
+the database; 78 the database is of a newer release or of another program, or it or a key is another user's, or others
+can read it.
 """
 
 from __future__ import annotations
@@ -70,6 +71,7 @@ from zsched.api.refusals import Refusals
 from zsched.commands import options
 from zsched.config.config import SchedulerConfig, scheduler_config
 from zsched.host import logs
+from zsched.host.files import InsecureError
 from zsched.host.notify import Notify
 from zsched.maintenance import backup
 from zsched.model.limits import FILE_CHECK_MS, JUMP_MS
@@ -87,6 +89,7 @@ from zsched.store.contract import (
     StoreCorrupt,
     StoreError,
     StoreForeign,
+    StoreFull,
     StoreLocked,
     StoreLoose,
     StoreMisplaced,
@@ -132,7 +135,7 @@ def run(config: SchedulerConfig) -> int:
         with Lock(config.db) as lock:
             engine = open_engine(config.db, clock().wall_ms, lock)
             try:
-                return _serve(config, Writer(engine), lock.folder, notify, found)
+                return _serve(config, Writer(engine), lock, notify, found)
             except StoreError as error:
                 displaced = _displaced(engine, error)
                 if displaced is None:
@@ -141,7 +144,7 @@ def run(config: SchedulerConfig) -> int:
             finally:
                 engine.close()
     except StoreError as error:
-        log.critical("%s", error)
+        log.critical("%s%s", error, _remedy(error, config.db))
         return _exit_code(error)
     except ListenError as error:
         log.critical("%s", error)
@@ -154,9 +157,9 @@ def run(config: SchedulerConfig) -> int:
         return os.EX_SOFTWARE
 
 
-def _serve(config: SchedulerConfig, store: Writer, folder: Path, notify: Notify, found: Shares) -> int:
-    """Bind both ports, turn until a signal comes, and leave in order. `folder` has the keys, `found` says how many
-    connections each port may have.
+def _serve(config: SchedulerConfig, store: Writer, lock: Lock, notify: Notify, found: Shares) -> int:
+    """Bind both ports, turn until a signal comes, and leave in order. `found` says how many connections each port may
+    have.
 
     Raises ListenError, StoreError, KeyFileError, ServerError.
     """
@@ -165,13 +168,13 @@ def _serve(config: SchedulerConfig, store: Writer, folder: Path, notify: Notify,
     if config.admin_token_file is not None:
         _add_admin(store, config.admin_token_file)
     inbox = Inbox(config.threads)
-    vault = Vault(folder / "secret.key")
-    pair = own_pair(folder / "curve.key") if config.worker_security == "curve" else None
+    vault = Vault(lock.folder / backup.SECRET)
+    pair = own_pair(lock.folder / backup.CURVE) if config.worker_security == "curve" else None
     trust = _trust(config)
     with (
         zmq.Context(io_threads=1) as context,
         closing(_bind(context, config, pair, store, found.workers)) as port,
-        closing(LocalSocket(folder, required=trust.local == "socket")) as local,
+        closing(LocalSocket(lock.folder, required=trust.local == "socket")) as local,
     ):
         epoch = begin(store, clock().wall_ms)
         dispatcher = Dispatcher(
@@ -187,12 +190,7 @@ def _serve(config: SchedulerConfig, store: Writer, folder: Path, notify: Notify,
         # Half of the threads may wait for output, so that the others go on serving.
         live = Live(waiters_max=config.threads // 2)
         refusals = Refusals()
-
-        def keep_keys() -> bool:
-            # Both, whichever is missing.
-            return vault.keep() | (pair is not None and keep_pair(folder / "curve.key", pair))
-
-        watch = FileWatch(store, keep_keys)
+        watch = FileWatch(store, lambda: _keep_folder(lock, vault, pair, local, rest))
 
         def turned(now: Now) -> None:
             """Called after each turn of the loop, at least once a second."""
@@ -256,14 +254,37 @@ def _rest(config: SchedulerConfig, shared: Context, local: LocalSocket, found: S
     return rest
 
 
-class FileWatch:
-    """Has the database's file and the keys beside it looked at, at most once in FILE_CHECK_MS."""
+def _keep_folder(lock: Lock, vault: Vault, pair: Pair | None, local: LocalSocket, rest: Server) -> list[str]:
+    """Make the files again that were removed from the database's folder; returns their names.
 
-    def __init__(self, store: Writer, keep_keys: Callable[[], bool]) -> None:
-        """`keep_keys` writes keys again that were removed, and returns whether there were any. Raises KeyFileError."""
+    Raises KeyFileError, InsecureError, StoreLocked, OSError.
+    """
+    made = []
+    # First, since it makes the folder.
+    if lock.keep():
+        made.append("lock")
+    if vault.keep():
+        made.append(backup.SECRET)
+    if pair is not None and keep_pair(lock.folder / backup.CURVE, pair):
+        made.append(backup.CURVE)
+    if (listener := local.keep()) is not None:
+        rest.replace_socket(listener)
+        made.append(local.path.name)
+    return made
+
+
+class FileWatch:
+    """Looks at the database's file and the folder beside it, at most once in FILE_CHECK_MS."""
+
+    def __init__(self, store: Writer, keep_folder: Callable[[], Sequence[str]]) -> None:
+        """`keep_folder` makes files again that were removed, and returns their names. Raises KeyFileError,
+        InsecureError, StoreLocked, OSError.
+        """
         self._store = store
-        self._keep_keys = keep_keys
+        self._keep_folder = keep_folder
         self._next_ms = 0
+        # What the log has said of a failure that lasts.
+        self._failure = ""
 
     def look(self, mono_ms: int) -> None:
         """Raises StoreMisplaced."""
@@ -271,11 +292,15 @@ class FileWatch:
             return
         self._next_ms = mono_ms + FILE_CHECK_MS
         self._store.verify()
+        failure = ""
         try:
-            if self._keep_keys():
-                log.error("keys were removed from the database's folder while the scheduler runs: written again")
-        except (KeyFileError, OSError) as error:
-            log.error("keys were removed from the database's folder and can't be written again: %s", error)
+            if made := self._keep_folder():
+                log.error("files were removed from the database's folder, and are written again: %s", ", ".join(made))
+        except (KeyFileError, InsecureError, StoreLocked, OSError) as error:
+            failure = str(error)
+        if failure and failure != self._failure:
+            log.error("files were removed from the database's folder, and can't be written again: %s", failure)
+        self._failure = failure
 
 
 def _displaced(engine: SqliteEngine, error: StoreError) -> StoreMisplaced | None:
@@ -299,7 +324,8 @@ def _rescue(engine: SqliteEngine, db: Path, error: StoreMisplaced, notify: Notif
     try:
         saved, sound = backup.rescue(engine, db, now.wall_ms, lambda: notify.alive(clock().mono_ms))
     except (StoreError, OSError, KeyFileError) as failed:
-        log.critical("%s, and no copy could be saved: %s; its WAL %s-wal is left as it is", error, failed, db)
+        advice = f"its WAL {db}-wal is left as it is; restore a backup: {how_to_restore(db)}"
+        log.critical("%s, and no copy could be saved: %s; %s", error, failed, advice)
         return os.EX_IOERR
     advice = how_to_restore(db, saved)
     if sound:
@@ -413,6 +439,13 @@ def _bind(
     except (OSError, zmq.ZMQError) as error:
         where = f"{config.zmq_host}:{config.zmq_port}" if config.zmq_host else f"port {config.zmq_port}"
         raise ListenError(f"can't listen for workers on {where} (zmq_host, zmq_port): {error}") from None
+
+
+def _remedy(error: StoreError, db: Path) -> str:
+    """What to do, where the error itself does not say it."""
+    if isinstance(error, StoreFull):
+        return f": make room on the file system of {db}, then start the scheduler again"
+    return ""
 
 
 def _exit_code(error: StoreError) -> int:

@@ -41,9 +41,9 @@ from __future__ import annotations
 import os
 import re
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
-from typing import TYPE_CHECKING, Final, Protocol
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from zsched.client.client import Client, View
 from zsched.commands import exits, options, table
@@ -134,17 +134,16 @@ def listed(found: Mapping[str, options.Value]) -> int:
 
 def bounds(view: View) -> str:
     """What a token is bounded to, in a few words."""
-    words = {
-        "run_as": "as {}",
-        "pending_max": "{} pending",
-        "schedules_max": "{} schedules",
-        "workers": "workers {}",
-        "slots_max": "{} slots",
+    from zsched.model.units import counted
+
+    words: dict[str, Callable[[Any], str]] = {
+        "run_as": "as {}".format,
+        "pending_max": "{} pending".format,
+        "schedules_max": lambda most: counted(most, "schedule"),
+        "workers": lambda names: f"workers {' '.join(names)}",
+        "slots_max": lambda most: counted(most, "slot"),
     }
-    given = ((text, view[name]) for name, text in words.items() if name in view)
-    return ", ".join(
-        text.format(" ".join(value) if isinstance(value, list | tuple) else value) for text, value in given
-    )
+    return ", ".join(said(view[name]) for name, said in words.items() if name in view)
 
 
 def revoked(found: Mapping[str, options.Value]) -> int:

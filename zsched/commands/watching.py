@@ -39,7 +39,9 @@ class Plain:
 
     def write(self, run_id: int, stream: Stream, chunk: Chunk, missing: int) -> None:
         if missing:
-            say(f"{missing} bytes of {stream} are left out here: they were not kept")
+            from zsched.model.units import counted
+
+            say(f"{counted(missing, 'byte')} of {stream} left out here: not kept")
         target = self._targets[stream]
         cleaner = self._cleaners.get(stream)
         if cleaner is None:

@@ -126,8 +126,9 @@ class Writer(logging.Handler):
 
     def _tell_lost(self) -> None:
         if self._lost:
-            text = "lost %d log lines: stderr did not take them in time"
-            self._put(self._encoded(logging.LogRecord(__name__, logging.WARNING, "", 0, text, (self._lost,), None)))
+            lines = "1 log line" if self._lost == 1 else f"{self._lost} log lines"
+            text = f"lost {lines}: stderr did not take them in time"
+            self._put(self._encoded(logging.LogRecord(__name__, logging.WARNING, "", 0, text, (), None)))
             self._lost = 0
 
     def _run(self) -> None:

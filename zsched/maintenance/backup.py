@@ -72,12 +72,13 @@ class Restored:
 
 def back_up(db: Path, target: Path, now_ms: int, *, keys: bool = True) -> Made:
     """Write a backup of a database into a file, beside a scheduler at work or without one. An older backup of that name
-    is replaced.
+    is replaced; where a link has the name, the file that it leads to.
 
-    Raises TakenError, KeyFileError, StoreError, OSError.
+    Raises TakenError, KeyFileError, InsecureError, StoreError, OSError.
     """
     db = files.resolve(db)
     _demand_backup_or_nothing(target)
+    target = files.resolve(target)
     folder = db.with_name(f"{db.name}.d")
     before = _read_keys(folder) if keys else {}
     with _aside(target) as aside, copies.source(db) as engine:

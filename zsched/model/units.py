@@ -98,6 +98,12 @@ def format_duration_ms(duration_ms: int) -> str:
     return "".join(parts) or "0s"
 
 
+def counted(count: int, noun: str) -> str:
+    """A number with its noun: `1 run`, `2 runs`, `0 processes`."""
+    ending = "" if count == 1 else "es" if noun.endswith("s") else "s"
+    return f"{count} {noun}{ending}"
+
+
 def parse_size_bytes(text: str) -> int:
     """Read a size into bytes; a fraction of a byte is rounded up.
 

@@ -6,6 +6,7 @@ Each change leaves an event that is about no job, run or worker: `became` says w
 from __future__ import annotations
 
 from zsched.model.types import JobId, KeyOrigin, Token, WorkerId, WorkerKey
+from zsched.model.units import counted
 from zsched.store import rows, sql
 from zsched.store.contract import Ending
 from zsched.store.engine import Engine
@@ -98,7 +99,7 @@ class AccessWriter:
 
     def limit_key(self, public_key: str, slots_max: int | None, actor: str, now_ms: int) -> None:
         self._execute(sql.LIMIT_KEY, (slots_max, public_key))
-        limit = "any number of slots" if slots_max is None else f"at most {slots_max} slots"
+        limit = "any number of slots" if slots_max is None else f"at most {counted(slots_max, 'slot')}"
         self._event(now_ms, actor, None, "key_limited", detail=f"{public_key}: {limit}")
 
     def revoke_key(self, worker_id: WorkerId, actor: str, now_ms: int) -> bool:

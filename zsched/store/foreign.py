@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 
 from zsched.model.types import ForeignDecision, ForeignRuns, WorkerId
+from zsched.model.units import counted
 from zsched.store import rows, sql
 from zsched.store.engine import Engine
 from zsched.store.ledger import Ledger
@@ -26,7 +27,7 @@ class ForeignWriter:
     def found(self, held: ForeignRuns, actor: str) -> None:
         named = json.dumps(held.runs)
         self._execute(sql.FOREIGN_FOUND, (held.worker_id, held.db, held.running, held.results, named, held.since_ms))
-        detail = f"{held.worker_id}: {held.running} runs and {held.results} results of database {held.db}"
+        detail = _described(held)
         self._event(held.since_ms, actor, None, "foreign_found", detail=detail)
 
     def update(self, held: ForeignRuns) -> None:
@@ -38,5 +39,10 @@ class ForeignWriter:
 
     def decide(self, held: ForeignRuns, decision: ForeignDecision, actor: str, now_ms: int) -> None:
         self._execute(sql.FOREIGN_DECIDE, (decision, actor, now_ms, held.worker_id, held.db))
-        detail = f"{held.worker_id}: {held.running} runs and {held.results} results of database {held.db}"
+        detail = _described(held)
         self._event(now_ms, actor, None, f"foreign_{decision}", detail=detail)
+
+
+def _described(held: ForeignRuns) -> str:
+    runs, results = counted(held.running, "run"), counted(held.results, "result")
+    return f"{held.worker_id}: {runs} and {results} of database {held.db}"

@@ -149,6 +149,15 @@ class LocalSocket:
                 raise ListenError(f"{why}; local_trust = socket needs it") from None
             log.warning("%s; programs on this host are served over TCP", why)
 
+    def keep(self) -> socket.socket | None:
+        """Listen anew if the socket's file was removed; returns the listener that takes the place of the earlier one,
+        which the caller closes. None: the file is there, or there never was one. Raises OSError.
+        """
+        if self.listener is None or os.path.lexists(self.path):
+            return None
+        self.listener = _bound_at(self.path)
+        return self.listener
+
     def keep_link(self, environ: Mapping[str, str]) -> None:
         """Make the link for clients lead here, in place of another, until `close`; where that can't be, make none."""
         folder = _link_folder(environ)

@@ -319,7 +319,7 @@ class Server:
             pause = Pause()
             self._pauses.append(pause)
             listener.channel_class = partial(_channel, inbox, crowd, self._kernel)
-            is_socket = listener.socket is by_socket
+            is_socket = isinstance(listener, _SocketListener)
             most = max(1, crowd.accepted_max(is_socket) // (1 if is_socket else len(sockets)))
             listener.handle_accept = partial(_accept_some, listener, pause, most)
             listener.readable = partial(_is_open, listener.readable, pause, partial(crowd.has_room, is_socket))
@@ -338,6 +338,19 @@ class Server:
         """Raises ServerError when the server's thread has ended by an error, so that nobody is served any more."""
         if self._failure is not None:
             raise ServerError("the thread of REST has ended") from self._failure
+
+    def replace_socket(self, by_socket: socket.socket) -> None:
+        """Listen on this Unix socket in place of the earlier one. Connections that are open are served on."""
+
+        def replace() -> None:
+            for listener in self._all:
+                if isinstance(listener, _SocketListener):
+                    # Not the listener's `close`: it goes on.
+                    listener.del_channel()
+                    listener.socket.close()
+                    listener.set_socket(by_socket)
+
+        self._in_thread(replace)
 
     def close_door(self) -> None:
         """Accept no more connections; those that are open are served on."""

@@ -13,6 +13,7 @@ from dataclasses import replace
 from typing import Final
 
 from zsched.model.types import Caller, KeyOrigin, Now, Worker, WorkerId, WorkerKey
+from zsched.model.units import counted
 from zsched.scheduler.dispatcher import arrival, losses
 from zsched.scheduler.dispatcher.commands import (
     AddToken,
@@ -123,7 +124,10 @@ def within_slots(store: Store, worker: Worker, key: str) -> Worker:
     if known is None or known.slots_max is None or worker.slots <= known.slots_max:
         return worker
     log.warning(
-        "worker %s asks for %d slots and gets %d, as its key allows", worker.worker_id, worker.slots, known.slots_max
+        "worker %s asks for %s and gets %d, as its key allows",
+        worker.worker_id,
+        counted(worker.slots, "slot"),
+        known.slots_max,
     )
     return replace(worker, slots=known.slots_max)
 

@@ -29,6 +29,7 @@ from zsched.model.types import (
     WorkerId,
     WorkerKey,
 )
+from zsched.model.units import counted
 from zsched.store.contract import Claimed, RunOutput, Submitted
 
 
@@ -85,7 +86,8 @@ class QuotaError(FullError):
         RefusedError.__init__(
             self,
             "too_many_pending",
-            f"{most} jobs of this token may be pending, and are: submit again when some have started",
+            f"{counted(most, 'job')} of this token may be pending, and {'is' if most == 1 else 'are'}:"
+            " submit again when some have started",
         )
 
 
@@ -93,7 +95,9 @@ class TooManyError(RefusedError):
     """More jobs at once than may ever be pending."""
 
     def __init__(self, jobs: int, most: int) -> None:
-        super().__init__("too_many", f"{jobs} jobs at once, and at most {most} runs may be pending: submit fewer")
+        super().__init__(
+            "too_many", f"{counted(jobs, 'job')} at once, and at most {most} runs may be pending: submit fewer"
+        )
 
 
 class ReusedError(RefusedError):

@@ -37,6 +37,7 @@ from zsched.model.limits import (
 )
 from zsched.model.rate import Rate, Throttled
 from zsched.model.types import JobId, Now, Outcome, Reason, RunId, RunStatus, WorkerId
+from zsched.model.units import counted
 from zsched.scheduler.dispatcher import (
     access,
     answers,
@@ -288,9 +289,11 @@ class Dispatcher:
         keep, kill, missing = arrival.adopt(self._store, session, frame, now)
         foreign.note(self._store, session, foreign.others(self._store, frame), now)
         self._give_back(session, missing, now)
-        log.info("worker %s registered: %d slots, holds %d runs", name, worker.slots, len(keep))
+        holds = counted(len(keep), "run")
+        log.info("worker %s registered: %s, holds %s", name, counted(worker.slots, "slot"), holds)
         if kill:
-            log.warning("worker %s is told to kill %d runs that are not its own any more", name, len(kill))
+            line = "worker %s gets the order to kill %s that it does not own any more"
+            log.warning(line, name, counted(len(kill), "run"))
         self._send(
             session,
             protocol.Registered(
@@ -312,7 +315,8 @@ class Dispatcher:
                 stuck.append(run_id)
         if stuck:
             named = ", ".join(map(str, stuck[:_NAMED_MAX]))
-            log.error("worker %s can't end the processes of %d runs: %s", session.name, len(stuck), named)
+            runs = counted(len(stuck), "run")
+            log.error("worker %s can't end the processes of %s: %s", session.name, runs, named)
         self._on_asking(session, frame, now)
         foreign.note(self._store, session, frame.foreign, now)
         kill, cancel, missing = arrival.reconcile(self._store, session, frame.runs, frame.n, now)
@@ -383,8 +387,9 @@ class Dispatcher:
         leave an event now are taken out of the verdicts, so that the worker sends them again.
         """
         why = ", ".join(sorted({verdicts[run] for run in refused}))
-        line = "worker %s: %d results are not stored (%s), of runs %d to %d"
-        self._results.write(now.mono_ms, line, session.name, len(refused), why, min(refused), max(refused))
+        line = "worker %s: %s not stored (%s), of runs %d to %d"
+        results = counted(len(refused), "result")
+        self._results.write(now.mono_ms, line, session.name, results, why, min(refused), max(refused))
         stale = [ended for run, ended in refused.items() if verdicts[run] == "stale"]
         if not stale:
             return

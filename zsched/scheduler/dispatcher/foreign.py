@@ -14,6 +14,7 @@ from typing import Final
 from zsched import protocol
 from zsched.model.limits import FOREIGN_DATABASES_MAX, FOREIGN_NAMED_MAX
 from zsched.model.types import ForeignDecision, ForeignRuns, Now, WorkerId
+from zsched.model.units import counted
 from zsched.scheduler.dispatcher.commands import DecideForeign, NotFoundError
 from zsched.scheduler.dispatcher.session import Session
 from zsched.store.contract import Store
@@ -87,8 +88,8 @@ def decide(store: Store, session: Session | None, command: DecideForeign, now: N
         if one.decision is not command.decision:
             store.foreign.decide(one, command.decision, command.actor, now.wall_ms)
     runs, results = sum(one.running for one in held), sum(one.results for one in held)
-    line = "worker %s: %s of %d foreign runs and %d results by %s"
-    log.warning(line, command.worker_id, command.decision, runs, results, command.actor)
+    holds = counted(runs, "foreign run"), counted(results, "result")
+    log.warning("worker %s: %s of %s and %s by %s", command.worker_id, command.decision, *holds, command.actor)
     if session is not None:
         _judge(store, session)
 
@@ -141,19 +142,19 @@ def _store(store: Store, name: WorkerId, found: Sequence[protocol.Foreign], now:
 
 
 def _warn(store: Store, held: ForeignRuns) -> None:
+    runs, results = counted(held.running, "run"), counted(held.results, "result")
     if held.db in store.predecessors():
-        line = "worker %s discards %d runs and %d results of database %s: this database was restored from it"
-        log.warning(line, held.worker_id, held.running, held.results, held.db)
+        line = "worker %s discards %s and %s of database %s: this database was restored from it"
+        log.warning(line, held.worker_id, runs, results, held.db)
     elif held.running:
         log.warning(
-            "worker %s holds %d runs of database %s, and this scheduler has database %s: they go on, and the worker"
-            " gets no work. If this is the wrong database, stop this scheduler and start it with the right -db."
+            "worker %s goes on with %s of database %s, and this scheduler has database %s: so the worker gets no work."
+            " If this is the wrong database, stop this scheduler and start it with the right -db."
             " Otherwise run `zsched foreign keep %s` or `zsched foreign discard %s`",
-            *(held.worker_id, held.running, held.db, store.identity, held.worker_id, held.worker_id),
+            *(held.worker_id, runs, held.db, store.identity, held.worker_id, held.worker_id),
         )
     else:
-        line = "worker %s keeps %d results of database %s, for its scheduler"
-        log.info(line, held.worker_id, held.results, held.db)
+        log.info("worker %s keeps %s of database %s, for its scheduler", held.worker_id, results, held.db)
 
 
 def _trimmed(found: Sequence[protocol.Foreign]) -> tuple[protocol.Foreign, ...]:

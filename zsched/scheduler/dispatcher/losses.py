@@ -18,6 +18,7 @@ from typing import Final
 
 from zsched.model.limits import CRASH_DELAY_MS, CRASH_DELAY_MS_MAX, PROBATION_MS
 from zsched.model.types import Now, Reason, RunId, WorkerId
+from zsched.model.units import counted
 from zsched.scheduler.dispatcher.session import Session
 from zsched.store.contract import Holding, Store
 
@@ -70,7 +71,7 @@ def log_lost(worker_id: WorkerId, why: str, runs: Sequence[Holding]) -> None:
         return
     named = ", ".join(f"{run.run_id} of job {run.job_id}" for run in runs[:_NAMED_MAX])
     more = ", …" if len(runs) > _NAMED_MAX else ""
-    log.warning("worker %s %s: %d of its runs are lost: %s%s", worker_id, why, len(runs), named, more)
+    log.warning("worker %s %s: %s lost: %s%s", worker_id, why, counted(len(runs), "run"), named, more)
 
 
 def drop_run(store: Store, worker_id: WorkerId, run: Holding, why: str, now: Now, *, unstarted: bool) -> bool:

@@ -12,6 +12,7 @@ import logging
 
 from zsched.model.limits import SESSIONS_MAX
 from zsched.model.types import Now, Outcome, Reason, Run, RunId, RunStatus, Worker, WorkerId, WorkerKind, WorkerStatus
+from zsched.model.units import counted
 from zsched.scheduler.dispatcher import losses, placement, retries
 from zsched.scheduler.dispatcher.commands import BusyError, ConflictError, NotFoundError, RegisterWorker, Report
 from zsched.scheduler.dispatcher.session import Session, Sessions
@@ -46,7 +47,7 @@ def register(store: Store, sessions: Sessions, command: RegisterWorker, now: Now
     )
     store.register(worker, now.wall_ms)
     _open(sessions, worker, now)
-    log.info("worker %s registered over REST: %d slots", command.worker_id, command.slots)
+    log.info("worker %s registered over REST: %s", command.worker_id, counted(command.slots, "slot"))
 
 
 def beat(store: Store, sessions: Sessions, worker_id: WorkerId, now: Now) -> Session:

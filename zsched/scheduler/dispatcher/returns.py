@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 from zsched.model.limits import RETURNS_MAX, RETURNS_PAUSE_MS, RETURNS_PAUSE_MS_MAX, SESSIONS_MAX
 from zsched.model.types import WorkerId
+from zsched.model.units import counted
 
 log = logging.getLogger(__name__)
 
@@ -45,7 +46,8 @@ class Returns:
         if found.runs < RETURNS_MAX:
             return
         pause_ms = found.pause_ms * (found.runs // RETURNS_MAX)
-        log.warning("worker %s gave back %d runs: it gets no new ones for %d ms", worker_id, found.runs, pause_ms)
+        given_back = counted(found.runs, "run")
+        log.warning("worker %s gave back %s: it gets no new ones for %d ms", worker_id, given_back, pause_ms)
         found.runs = 0
         found.since_ms = found.until_ms = max(found.until_ms, now_ms) + pause_ms
         found.pause_ms = min(2 * found.pause_ms, RETURNS_PAUSE_MS_MAX)

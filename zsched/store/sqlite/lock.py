@@ -68,21 +68,11 @@ class Lock:
         except OSError as error:
             raise StoreError(f"can't use the folder {self.folder}: {error.strerror}") from None
         try:
-            self._lock_names()
+            _hold_names(self._names, self.folder)
             self._lock_file(make=make)
         except BaseException:
             self.close()
             raise
-
-    def _lock_names(self) -> None:
-        try:
-            fcntl.flock(self._names, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            holder = os.read(self._names, 32).decode(errors="replace").strip()
-            where = self.folder / "lock"
-            raise StoreLocked(f"another scheduler (process {holder or 'unknown'}) holds {where}") from None
-        os.ftruncate(self._names, 0)
-        os.write(self._names, f"{os.getpid()}\n".encode())
 
     def _lock_file(self, *, make: bool) -> None:
         if make:
@@ -141,6 +131,24 @@ class Lock:
         assert self._file is not None
         return _displaced(self.path, _inode(os.fstat(self._file)))
 
+    def keep(self) -> bool:
+        """Make the folder and the lock in it again if they were removed; returns whether they were.
+
+        Raises StoreLocked, InsecureError, OSError.
+        """
+        if _displaced(self.folder / "lock", _inode(os.fstat(self._names))) is None:
+            return False
+        self.folder.mkdir(mode=0o700, exist_ok=True)
+        names = files.open_lock(self.folder)
+        try:
+            _hold_names(names, self.folder)
+        except BaseException:
+            os.close(names)
+            raise
+        before, self._names = self._names, names
+        os.close(before)
+        return True
+
     def close(self) -> None:
         """Give the right back. The file stays open."""
         if self._file is not None:
@@ -154,6 +162,19 @@ class Lock:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+
+def _hold_names(lock: int, folder: Path) -> None:
+    """Take the lock of a folder, by its open file, and write our pid into it. Raises StoreLocked."""
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        holder = os.read(lock, 32).decode(errors="replace").strip()
+        raise StoreLocked(f"another scheduler (process {holder or 'unknown'}) holds {folder / 'lock'}") from None
+    # Only a message needs it, and the disk may be full.
+    with suppress(OSError):
+        os.ftruncate(lock, 0)
+        os.write(lock, f"{os.getpid()}\n".encode())
 
 
 def _record(kind: int, byte: int) -> bytes:

@@ -15,6 +15,7 @@ from typing import Final
 from zsched import __version__
 from zsched.model.limits import FRAME_LIST_MAX
 from zsched.model.types import Now
+from zsched.model.units import counted
 from zsched.protocol import (
     INTEGER_MAX,
     VERSIONS,
@@ -340,8 +341,9 @@ class Agent:
             results = len(self._held) - len(running) - len(self._dropped)
             others[self._db] = ForeignRuns(self._db, tuple(running), tuple(self._dropped), results)
             log.warning(
-                "worker %s: the scheduler has database %s: %d runs of database %s go on, %d results wait for it",
-                *(self._hello.worker, db, len(running), self._db or "(none)", results),
+                "worker %s: the scheduler has database %s: keeps %s and %s of database %s",
+                *(self._hello.worker, db, counted(len(running), "run"), counted(results, "result")),
+                self._db or "(none)",
             )
         for run in list(self._held):
             self._forget(run)

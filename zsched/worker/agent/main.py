@@ -22,6 +22,7 @@ from zsched.host import logs, prctl
 from zsched.host.clock import mono_ms
 from zsched.model.limits import FRAME_TO_WORKER_BYTES_MAX
 from zsched.model.types import Now
+from zsched.model.units import counted
 from zsched.protocol import ProtocolError, pack, unpack_from_scheduler
 from zsched.security.keys import KeyFileError, Pair
 from zsched.worker.agent.agent import EXIT_REFUSED, Agent
@@ -302,7 +303,7 @@ class Link:
             log.warning("worker %s: can't lock the state directory: %s", self._hello.worker, error)
         else:
             killed = sweep(self._hello.spool_id)
-            log.warning("worker %s: killed %d processes that the guard had left", self._hello.worker, killed)
+            log.warning("worker %s: killed %s that the guard had left", self._hello.worker, counted(killed, "process"))
         self._agent.on_guard_lost()
 
 

@@ -10,6 +10,8 @@ import logging
 import resource
 from typing import Final
 
+from zsched.model.units import counted
+
 # A run's two outputs.
 _PER_RUN: Final = 2
 # The guard's own: standard three, lock, signals, epoll, channel, a start's other pipe ends; and some to spare.
@@ -28,5 +30,6 @@ def make_room(slots: int) -> int:
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
     fit = max(1, (most - _OWN) // _PER_RUN)
     if fit < slots:
-        log.warning("%d slots instead of %d: those take %d file descriptors, the limit is %d", fit, slots, wanted, hard)
+        line = "%s instead of %d: those take %d file descriptors, the limit is %d"
+        log.warning(line, counted(fit, "slot"), slots, wanted, hard)
     return fit

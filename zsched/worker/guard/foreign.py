@@ -15,6 +15,7 @@ from itertools import islice
 
 from zsched.host.logs import Outage
 from zsched.model.limits import FOREIGN_DATABASES_MAX, FOREIGN_LISTED_MAX
+from zsched.model.units import counted
 from zsched.protocol import RunResult
 from zsched.worker.guard.runs import Runs
 from zsched.worker.guard.spool import RETRY_MS, Spool
@@ -95,7 +96,10 @@ class Foreign:
             self._holdings[db] = holding
         if live or finished:
             log.warning(
-                "%d runs and %d results of database %s wait for its scheduler", len(live), len(finished), db or "(none)"
+                "%s and %s of database %s wait for its scheduler",
+                counted(len(live), "run"),
+                counted(len(finished), "result"),
+                db or "(none)",
             )
         self.changed = True
 
@@ -117,10 +121,10 @@ class Foreign:
             if holding is None or (holding.ending == holding.live.keys() and not holding.finished):
                 continue
             log.warning(
-                "database %s is discarded: %d runs are ended, %d results dropped",
+                "database %s is discarded: ending %s, dropping %s",
                 db,
-                len(holding.live) - len(holding.ending),
-                len(holding.finished),
+                counted(len(holding.live) - len(holding.ending), "run"),
+                counted(len(holding.finished), "result"),
             )
             for run, key in holding.live.items():
                 holding.ending.add(run)

@@ -20,6 +20,7 @@ from zsched.host import prctl
 from zsched.host.clock import mono_ms as _mono_ms
 from zsched.host.cpus import usable_cpus
 from zsched.host.notify import Notify
+from zsched.model.units import counted
 from zsched.protocol import Held, RunOrder, RunResult
 from zsched.worker import messages
 from zsched.worker.guard import timeslice
@@ -93,7 +94,7 @@ def run(config: WorkerConfig) -> int:
         return EXIT_STATE
     left = sweep(state.spool_id)
     if left:
-        log.warning("worker %s: killed %d processes that an earlier start had left", config.id, left)
+        log.warning("worker %s: killed %s that an earlier start had left", config.id, counted(left, "process"))
     return Guard(config, state, spool, notify, users).run()
 
 
@@ -145,10 +146,11 @@ class Guard:
         timeslice.shorten()
         folder = self._state.folder
         self._slots = make_room(self._slots)
-        log.info("worker %s: process %d, %d slots, state in %s", self._config.id, os.getpid(), self._slots, folder)
-        if len(self._spool):
-            log.info("worker %s: %d results of an earlier start are to be told", self._config.id, len(self._spool))
-        self._notify.ready(f"{self._slots} slots")
+        slots = counted(self._slots, "slot")
+        log.info("worker %s: process %d, %s, state in %s", self._config.id, os.getpid(), slots, folder)
+        if held := len(self._spool):
+            log.info("worker %s: has %s of an earlier start to deliver", self._config.id, counted(held, "result"))
+        self._notify.ready(slots)
         while not self._ending.done:
             self._turn()
         log.info("worker %s: ended", self._config.id)
@@ -456,13 +458,14 @@ class Guard:
     # --- the end -----------------------------------------------------------------------------------------------------
 
     def _on_end_wanted(self, name: str) -> None:
+        runs = counted(len(self._runs), "run")
         if self._ending.begun:
-            log.info("worker %s: %s again, stopping %d runs", self._config.id, name, len(self._runs))
+            log.info("worker %s: %s again, stopping %s", self._config.id, name, runs)
             self._stop_all()
             return
-        log.info("worker %s: %s, finishing %d runs", self._config.id, name, len(self._runs))
+        log.info("worker %s: %s, finishing %s", self._config.id, name, runs)
         self._ending.begun = True
-        self._notify.stopping(f"finishing {len(self._runs)} runs")
+        self._notify.stopping(f"finishing {runs}")
         self._ending.deadline_ms = _mono_ms() + self._config.shutdown_grace_ms
         self._keeper.put(messages.Stopping())
         if unstarted := self._backlog.withdraw():
@@ -484,7 +487,7 @@ class Guard:
         # A run that can't be ended can't be waited for either. The scheduler has been told of it.
         if len(self._runs) > (len(self._stuck) if ending.stopped else 0):
             if late and not ending.stopped:
-                log.info("worker %s: %d runs did not finish in time", self._config.id, len(self._runs))
+                log.info("worker %s: %s did not finish in time", self._config.id, counted(len(self._runs), "run"))
                 self._stop_all()
         elif ending.leaving:
             self._on_leaving(late)
@@ -511,8 +514,9 @@ class Guard:
         self._ending.done = True
 
     def _log_undelivered(self) -> None:
-        fate = "lost: the disk fails" if self._spool.failing else "kept on disk, the next start tells them"
-        log.warning("worker %s: %d results were not delivered: %s", self._config.id, len(self._spool), fate)
+        fate = "lost: the disk fails" if self._spool.failing else "kept on disk for the next start"
+        results = counted(len(self._spool), "result")
+        log.warning("worker %s: did not deliver %s: %s", self._config.id, results, fate)
 
     def _on_leaving(self, late: bool) -> None:
         if late:

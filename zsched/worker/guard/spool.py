@@ -19,6 +19,7 @@ from msgspec import Struct
 from zsched.host.files import InsecureError, demand_own, make_folder
 from zsched.host.logs import Outage
 from zsched.model.limits import MIB
+from zsched.model.units import counted
 from zsched.protocol import RunResult
 from zsched.worker.guard.journal import Journal
 from zsched.worker.state import StateError
@@ -152,7 +153,7 @@ class Spool:
             self._renew_at_ms = mono_ms
             self.on_tick(mono_ms)
         if self.failing and self._results:
-            log.error("%d results of database %s are lost: the disk fails", len(self._results), self.db)
+            log.error("lost %s of database %s: the disk fails", counted(len(self._results), "result"), self.db)
         try:
             self._journal.leave(keep=self._unread or bool(self._results))
         except OSError as error:
@@ -239,7 +240,7 @@ class Spool:
         """Add what the file holds; whether there is anything in it. Raises OSError, and then nothing is added."""
         read, records, unknown = self._replay(self._journal.load(self.db))
         if unknown:
-            log.error("%d records in the spool of database %s make no sense here: left out", unknown, self.db)
+            log.error("left out of the spool of database %s: %s without sense", self.db, counted(unknown, "record"))
         self._results = read | self._results
         return records > 0
 
