@@ -442,6 +442,23 @@ _REMOVALS: Final = (
         ("worker/agent/agent.py", "if self._changing and isinstance(message, messages.OF_RUNS):", "if False:"),
     ),
     removal(
+        26,
+        "a second change of the database is not waited for",
+        "unit/test_agent_foreign.py::test_nothing_is_asked_for_until_the_guard_has_answered_the_last_of_two_changes",
+        ("worker/agent/agent.py", "self._changing = self._changing or bool(", "self._changing = bool("),
+    ),
+    removal(
+        26,
+        "after a failed turn a worker holds nothing foreign",
+        "unit/test_dispatcher_foreign.py"
+        "::test_a_decision_between_a_failed_turn_and_the_next_heartbeat_lets_nothing_be_dispatched",
+        (
+            "scheduler/dispatcher/foreign.py",
+            "    if session is not None and session.foreign is not None:",
+            "    if session is not None:",
+        ),
+    ),
+    removal(
         6,
         "a discarded run that is ending counts as gone",
         "unit/test_dispatcher_foreign.py::test_a_discarded_run_that_is_ending_is_held_until_it_is_gone",
@@ -593,6 +610,12 @@ _REMOVALS: Final = (
             "    if len(body) > FRAME_VALUES_MAX and _values_exceed(body, FRAME_VALUES_MAX):",
             "    if False:",
         ),
+    ),
+    removal(
+        15,
+        "a foreign database that is listed twice makes a turn fail",
+        "unit/test_protocol.py::test_a_frame_lists_each_foreign_database_once",
+        ("protocol.py", "    if len(set(named)) < len(named) or (db and db in named):", "    if False:"),
     ),
     removal(
         15,
@@ -1257,6 +1280,12 @@ _REMOVALS: Final = (
             "        if self._displaced() is not None:\n            return\n        try:\n            pages",
             "        try:\n            pages",
         ),
+    ),
+    removal(
+        22,
+        "no rescue copy without all keys",
+        "unit/test_backup.py::test_rescue_goes_without_a_key_that_can_not_be_read",
+        ("maintenance/backup.py", "_rescue_folders(db), _readable_keys(", "_rescue_folders(db), _read_keys("),
     ),
     removal(
         22,

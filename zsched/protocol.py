@@ -51,7 +51,7 @@ ErrorCode = Literal["E_VERSION", "E_KEY", "E_SESSION", "E_DUP", "E_BUSY", "E_BAD
 
 
 class ProtocolError(Exception):
-    """The peer sent something that is no frame. The sentence may be sent back to it; nothing was changed."""
+    """The peer sent something that is not a frame. The sentence may be sent back to it; nothing was changed."""
 
 
 class Held(Struct, frozen=True, gc=False):
@@ -149,7 +149,7 @@ class FromScheduler(Frame, frozen=True):
 
 
 class Register(Frame, frozen=True, tag="register"):
-    """A worker introduces itself and tells all it holds. `lock` is (device, inode) of the file it holds locked.
+    """A worker introduces itself and lists all it holds. `lock` is (device, inode) of the file that it has locked.
 
     `incarnation` is new at each start of the worker, and stays when only its agent is restarted. `db` is the database
     of its `runs`, empty if none; `foreign` is what it holds for other databases. `sent_ms` is by a clock of the machine
@@ -177,12 +177,13 @@ class Register(Frame, frozen=True, tag="register"):
         size = facts_bytes(self.can, self.labels)
         if size > WORKER_FACTS_BYTES_MAX:
             raise ValueError(too_many_facts(size))
+        _demand_distinct(self.foreign, self.db)
 
 
 class Heartbeat(FromWorker, frozen=True, tag="heartbeat"):
-    """I live, and this is all I hold. `n` is the number of the last `run` frame seen in this session, 0 before the
-    first. `stuck`: those of the held runs whose processes were killed and do not end. `foreign`: what is held for
-    other databases. `leaving`: as in Ready.
+    """A sign of life, with all that the worker holds. `n` is the number of the last `run` frame seen in this session,
+    0 before the first. `stuck`: those of the held runs whose processes were killed and do not end. `foreign`: what is
+    held for other databases. `leaving`: as in Ready.
     """
 
     seq: Natural
@@ -196,10 +197,14 @@ class Heartbeat(FromWorker, frozen=True, tag="heartbeat"):
     disk_free_bytes: Natural = 0
     leaving: bool = False
 
+    def __post_init__(self) -> None:
+        if self.foreign:
+            _demand_distinct(self.foreign)
+
 
 class Ready(FromWorker, frozen=True, tag="ready"):
-    """How much the worker takes: at most `window` unfinished runs, `ahead` of them beyond its slots. `leaving`: it was
-    told to end, so none of its runs is to blame when it is lost from now on.
+    """How much the worker takes: at most `window` unfinished runs, `ahead` of them beyond its slots. `leaving`: it has
+    been asked to end, so no run is to blame when it is lost from now on.
     """
 
     window: Natural
@@ -350,11 +355,18 @@ def facts_bytes(can: Iterable[str], labels: Mapping[str, str]) -> int:
 
 def too_many_facts(size: int) -> str:
     """The sentence that refuses a worker's `can` and `labels` of that size."""
-    return f"can and labels have at most {WORKER_FACTS_BYTES_MAX} bytes of UTF-8 together, these {size}: send fewer"
+    return f"can and labels have at most {WORKER_FACTS_BYTES_MAX} bytes of UTF-8 together, not {size}: send fewer"
+
+
+def _demand_distinct(foreign: tuple[Foreign, ...], db: str = "") -> None:
+    """Raises ValueError when `foreign` has a database twice, or has `db`, that of the register itself."""
+    named = [held.db for held in foreign]
+    if len(set(named)) < len(named) or (db and db in named):
+        raise ValueError("foreign has a database twice: list each once, and not the one of db")
 
 
 def entries(frame: WorkerFrame) -> int:
-    """How many runs a frame speaks of in its lists: what handling it costs, beside the frame itself."""
+    """How many entries a frame's lists have: what handling it costs, besides the frame itself."""
     match frame:
         case Result():
             return len(frame.results)
@@ -382,7 +394,7 @@ def _convert(body: bytes, bytes_max: int, frames: Any) -> Any:
 
 
 def _decode(body: bytes, bytes_max: int) -> object:
-    """msgpack's own limits stop nesting and false lengths; what it lets pass and no frame needs is refused here."""
+    """msgpack's own limits stop nesting and false lengths. What it accepts and no frame needs is refused here."""
     if len(body) > bytes_max:
         raise ProtocolError(f"a frame has at most {bytes_max} bytes, this one {len(body)}")
     # A value has one byte at least, so most frames need not be counted.

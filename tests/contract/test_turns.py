@@ -10,6 +10,7 @@ from tests.contract.base import NOW, W1, W2, Base, worker
 from zsched.model import limits
 from zsched.model.demand import Demand
 from zsched.model.types import JobId, RunId, RunStatus, Worker, WorkerId, WorkerKind, WorkerStatus
+from zsched.store.contract import Restoration
 
 
 class Oops(Exception):
@@ -132,8 +133,8 @@ def test_successor_has_a_new_identity_and_unused_ids(base: Base) -> None:
     before = base.running()
     base.finish(before)
     base.turn()
-    base.store.succeed("first", 5, NOW)
-    base.store.succeed("second", None, NOW)
+    base.store.succeed(Restoration("first", 5, NOW))
+    base.store.succeed(Restoration("second", None, NOW))
     assert base.store.identity == "second"
     assert base.rows("SELECT db FROM identity") == [("second",)]
     assert base.store.predecessors() == ("first", old)
@@ -142,7 +143,7 @@ def test_successor_has_a_new_identity_and_unused_ids(base: Base) -> None:
 
 
 def test_successor_of_an_empty_database_leaves_the_gap_too(base: Base) -> None:
-    base.store.succeed("next", None, NOW)
+    base.store.succeed(Restoration("next", None, NOW))
     assert base.submit() == limits.RESTORE_IDS_GAP + 1
 
 

@@ -521,11 +521,11 @@ _MUTANTS: Final = (
             "return max(self._timeout_ms, lease_ms",
             "return max(self._timeout_ms, 0 * lease_ms",
         ),
-        (Dispatcher, "_patience_ms", "max(LEASE_MARGIN_MS, lease_ms // 30)", "0"),
+        (Dispatcher, "_patience_ms", "lease_margin_ms(lease_ms)", "0"),
     ),
     mutant(
         "a lease ends at once when its length has passed",
-        (Dispatcher, "_patience_ms", " + max(LEASE_MARGIN_MS, lease_ms // 30)", ""),
+        (Dispatcher, "_patience_ms", " + lease_margin_ms(lease_ms)", ""),
     ),
     mutant(
         "a lease is as long as the timeout is now",

@@ -64,6 +64,19 @@ def test_what_the_guard_said_before_it_knew_of_the_change_is_not_about_new_runs(
     assert second == Result(s="s2", results=(result(2),))
 
 
+def test_nothing_is_asked_for_until_the_guard_has_answered_the_last_of_two_changes() -> None:
+    """What it says until then may be about a run of the first database that has the number of a new one."""
+    d = away()
+    d.sent()
+    # The guard stands still meanwhile, and has not answered the first change.
+    d.hear(registered("s2", db="d3"))
+    d.orders(messages.Database("d3"))
+    d.guard(messages.Ended((result(1),)), ANSWER)
+    assert d.sent() == []
+    d.guard(messages.Foreign("d3", ANSWER.held), messages.Spooled("d3", ()))
+    d.says(beat(1, SLOTS - 1, Foreign("d1", (1,), results=1), session="s2"))
+
+
 def test_when_the_old_database_returns_its_runs_are_held_again() -> None:
     d = away()
     d.guard(messages.Foreign("d2", (ForeignRuns("d1", (1,), leases=((1, 10_000),)),)), messages.Spooled("d2", ()))

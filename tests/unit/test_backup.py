@@ -6,6 +6,7 @@ import os
 import shutil
 import subprocess
 import sys
+import tempfile
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -301,6 +302,22 @@ def test_fire_that_may_have_been_made_is_not_made_again(db: Path, copy: Path) ->
     assert due["requeued"] == NOW + 1
 
 
+def test_schedule_that_can_not_be_read_stops_no_restore(db: Path, copy: Path) -> None:
+    """The scheduler ends it, with an event, when it is due."""
+    with closing(open_writer(db, NOW)) as store:
+        store.begin()
+        store.submit(
+            [JobSpec(name="cron", command="true", schedule="* * * * *", policy=POLICIES["once"])], [NOW], "test", NOW
+        )
+        store.flush_counters(NOW)
+        store.commit()
+        backup.back_up(db, copy, NOW)
+    with closing(apsw.Connection(str(copy))) as edited:
+        edited.execute("UPDATE jobs SET schedule = 'at noon'")
+    restore(db, copy)
+    assert look(db, "SELECT next_fire_ms FROM jobs") == [(NOW,)]
+
+
 def test_replaced_database_is_kept_with_its_wal(db: Path, copy: Path, tmp_path: Path) -> None:
     with closing(open_writer(db, NOW)) as store:
         backup.back_up(db, copy, NOW)
@@ -483,13 +500,17 @@ def test_rescue_copy_elsewhere_stands_in_the_way_of_a_start_too(
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="needs root, for a folder that is gone")
+@pytest.mark.parametrize("where", ["beside it", "in it"])
 def test_rescue_goes_elsewhere_when_the_folder_is_gone(
-    db: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    db: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, where: str
 ) -> None:
-    folder = tmp_path / "folder"
+    """Also when the scheduler was started in that folder."""
+    folder, temporary = tmp_path / "folder", tmp_path / "temporary"
     folder.mkdir()
+    temporary.mkdir()
     db = folder / "s.db"
-    monkeypatch.chdir(tmp_path)
+    monkeypatch.chdir(folder if where == "in it" else tmp_path)
+    monkeypatch.setattr(tempfile, "tempdir", str(temporary))
     with Lock(db) as lock:
         engine = open_engine(db, NOW, lock)
         submit(Writer(engine), "first")
@@ -497,7 +518,68 @@ def test_rescue_goes_elsewhere_when_the_folder_is_gone(
         saved, sound = backup.rescue(engine, db, NOW, lambda: None)
         engine.forsake()
     assert sound
-    assert saved.parent == tmp_path
+    assert saved.parent == (temporary if where == "in it" else tmp_path)
+
+
+def test_rescue_needs_no_folder_for_temporary_files(db: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As where all that is writable is the database's folder."""
+    monkeypatch.setattr(tempfile, "tempdir", None)
+    monkeypatch.setattr(tempfile, "_candidate_tempdir_list", lambda: [str(tmp_path / "missing")])
+    with Lock(db) as lock:
+        engine = open_engine(db, NOW, lock)
+        db.unlink()
+        saved, _ = backup.rescue(engine, db, NOW, lambda: None)
+        engine.forsake()
+    assert saved.parent == db.parent
+
+
+def test_rescue_leaves_out_a_turn_that_was_under_way(db: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What was copied over the file may be found damaged in the middle of a turn."""
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    monkeypatch.chdir(elsewhere)
+    with Lock(db) as lock:
+        engine = open_engine(db, NOW, lock)
+        store = Writer(engine)
+        submit(store, "first")
+        store.begin()
+        store.submit([JobSpec(name="second", command="true")], [None], "test", NOW)
+        db.unlink()
+        saved, sound = backup.rescue(engine, db, NOW, lambda: None)
+        engine.forsake()
+    assert sound
+    assert saved.parent == db.parent
+    assert look(saved, "SELECT name FROM jobs") == [("first",)]
+
+
+def test_rescue_goes_without_a_key_that_can_not_be_read(db: Path, caplog: pytest.LogCaptureFixture) -> None:
+    with Lock(db) as lock:
+        engine = open_engine(db, NOW, lock)
+        submit(Writer(engine), "first")
+        own_pair(lock.folder / backup.CURVE)
+        (lock.folder / backup.SECRET).write_text("x\n")
+        (lock.folder / backup.SECRET).chmod(0o644)
+        db.unlink()
+        saved, sound = backup.rescue(engine, db, NOW, lambda: None)
+        engine.forsake()
+    assert sound
+    assert look(saved, "SELECT name FROM backup_keys") == [(backup.CURVE,)]
+    assert "others can read the keys" in caplog.text
+
+
+def test_rescue_copy_that_can_not_be_renamed_is_restored_all_the_same(db: Path, copy: Path, tmp_path: Path) -> None:
+    with closing(open_writer(db, NOW)) as store:
+        submit(store, "first")
+        backup.back_up(db, copy, NOW)
+        submit(store, "second")
+    folder = tmp_path / "elsewhere"
+    folder.mkdir()
+    # With `.restored-` in its place the name would be longer than a name may be.
+    saved = folder / "s.db.rescue-".ljust(255, "x")
+    copy.rename(saved)
+    restore(db, saved)
+    assert names(db) == ["first"]
+    assert saved.exists()
 
 
 def test_rescue_of_an_overwritten_database_says_what_it_is_worth(db: Path, copy: Path) -> None:

@@ -8,10 +8,11 @@ from typing import Any
 import pytest
 
 from tests.unit.world import TIMEOUT_MS, Peer, World
-from zsched.model.limits import FOREIGN_NAMED_MAX
+from zsched.model.limits import FOREIGN_DATABASES_MAX, FOREIGN_NAMED_MAX
 from zsched.model.types import ForeignDecision, WorkerId
 from zsched.protocol import Cancel, Foreign, Heartbeat, WorkerBye
 from zsched.scheduler.dispatcher.commands import DecideForeign, NotFoundError
+from zsched.store.contract import Restoration
 
 KEEP, DISCARD = ForeignDecision.KEEP, ForeignDecision.DISCARD
 
@@ -155,7 +156,7 @@ def test_a_predecessors_runs_are_discarded_before_anything_is_dispatched(world: 
     w0.start(first, second)
     before = world.store.identity
     world.store.begin()
-    world.store.succeed("restored", None, world.wall_ms)
+    world.store.succeed(Restoration("restored", None, world.wall_ms))
     world.store.commit()
     world.restart()
     w1 = w0.again(incarnation=w0.incarnation)
@@ -269,6 +270,21 @@ def test_what_could_not_be_stored_is_stored_by_the_next_heartbeat(world: World) 
     assert rows(world) == [("w1", "d1", 1, 1, None)]
 
 
+@pytest.mark.parametrize("decision", [KEEP, DISCARD])
+def test_a_decision_between_a_failed_turn_and_the_next_heartbeat_lets_nothing_be_dispatched(
+    world: World, decision: ForeignDecision
+) -> None:
+    world.submit_one()
+    w1 = stranger(world)
+    world.failing_turn()
+    decide(world, decision)
+    assert world.sent_to(w1.peer) == []
+    # What the worker holds is known again.
+    ack = w1.beat()
+    assert ack.discard == (("d1",) if decision is DISCARD else ())
+    assert len(w1.take()) == (1 if decision is KEEP else 0)
+
+
 def test_heartbeats_without_news_write_nothing(world: World) -> None:
     w1 = stranger(world)
     w1.beat()
@@ -285,3 +301,13 @@ def test_lists_of_a_worker_are_bounded(world: World) -> None:
     stranger(world, "w1", *held)
     assert len(rows(world)) == 16
     assert len(world.store.foreign.of(WorkerId("w1"))[0].runs) == FOREIGN_NAMED_MAX
+
+
+def test_runs_of_the_last_database_are_listed_though_there_are_many_others(world: World) -> None:
+    w1 = Peer(world)
+    w1.can, w1.db, w1.held = ("foreign",), "last", {5: "running"}
+    w1.foreign = tuple(Foreign(f"d{number:02}", results=1) for number in range(FOREIGN_DATABASES_MAX))
+    w1.register()
+    found = rows(world)
+    assert len(found) == FOREIGN_DATABASES_MAX
+    assert ("w1", "last", 1, 0, None) in found

@@ -408,6 +408,21 @@ def test_entries_of_a_frame_are_counted(frame: protocol.WorkerFrame, count: int)
     assert protocol.entries(frame) == count
 
 
+def test_a_frame_lists_each_foreign_database_once() -> None:
+    """The store keeps one row for each: a second one would make the turn fail, with all that is in it."""
+    register = {
+        "t": "register", "versions": [1], "worker": "w1", "incarnation": "i", "boot_id": "b", "lock": [0, 0],
+        "slots": 1, "heartbeat_ms": 1, "db": "d2",
+    }  # fmt: skip
+    beat = {"t": "heartbeat", "s": "s", "seq": 1, "n": 1, "window": 1, "ahead": 1}
+    d1, d2, unnamed = {"db": "d1"}, {"db": "d2"}, {"db": ""}
+    for frame, foreign in ((register, [d1, d1]), (register, [d1, d2]), (beat, [d1, d2, d1])):
+        with pytest.raises(ProtocolError, match="foreign has a database twice"):
+            unpack_from_worker(msgpack.packb({**frame, "foreign": foreign}))
+    for frame, foreign in ((register, [d1]), (register, [unnamed]), (beat, [d1, d2])):
+        unpack_from_worker(msgpack.packb({**frame, "foreign": foreign}))
+
+
 def test_what_a_worker_says_of_itself_is_bounded_in_bytes() -> None:
     facts = {
         "t": "register", "versions": [1], "worker": "w1", "incarnation": "i", "boot_id": "b", "lock": [0, 0],

@@ -13,6 +13,7 @@ import select
 import stat
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
+from zsched.model.limits import IDEMPOTENCY_KEY_CHARS_MAX, WAIT_MS_MAX
 from zsched.security import endpoint
 from zsched.security.endpoint import EndpointError
 from zsched.security.trust import UntrustedError
@@ -21,18 +22,14 @@ from zsched.security.trust import UntrustedError
 if TYPE_CHECKING:
     from http.client import HTTPConnection, HTTPMessage, HTTPResponse
 
-# The key of a submit, in characters.
-KEY_CHARS_MAX: Final = 255
-
 # A file of a token is read so far; a longer one is refused.
 TOKEN_BYTES_MAX: Final = 4096
 
 # A header of RFC 8288, as the scheduler writes it.
 _NEXT: Final = re.compile(r'<(/[^<>]*)>; rel="next"')
 
-
 # How long the scheduler holds an answer about what has yet to come: output, a job's end.
-HOLD_S: Final = 20.0
+HOLD_S: Final = WAIT_MS_MAX / 1000
 
 # Between two looks at a job: from the first to the last, each longer than the one before by the factor.
 LOOK_S_MIN: Final = 0.05
@@ -155,8 +152,8 @@ class Wire:
                 raise Untrusted(str(error)) from error
             except (OSError, HTTPException, UnicodeError) as error:
                 _close(connection)
-                # The scheduler may close a kept connection just when it is used again. Of a write nobody knows then
-                # whether it was done.
+                # The scheduler may close a kept connection just when it is used again. A write may have been done
+                # then.
                 if kept is not None and method == "GET" and not isinstance(error, TimeoutError):
                     continue
                 absent = isinstance(error, ConnectionRefusedError | FileNotFoundError)
@@ -180,10 +177,10 @@ class Wire:
 
 
 def own_token() -> str:
-    """The token of whoever runs this: ZSCHED_TOKEN, else what the file ZSCHED_TOKEN_FILE has, else that of
+    """The caller's own token: ZSCHED_TOKEN, else what the file ZSCHED_TOKEN_FILE has, else that of
     $XDG_CONFIG_HOME/zsched/token. Empty when there is none. Raises ClientError.
     """
-    # Set to nothing it means none, whatever file there is.
+    # Set to an empty text it means no token, also if there is a file.
     given = os.environ.get("ZSCHED_TOKEN")
     if given is not None:
         return _sound(given, "ZSCHED_TOKEN")
@@ -195,7 +192,7 @@ def own_token() -> str:
         if not named and isinstance(error, FileNotFoundError | NotADirectoryError):
             return ""
         raise ClientError(f"the token in {path} can't be read: {error.strerror}") from None
-    # The own one is empty while a shell makes it: `zsched token add >` that file.
+    # The default file is empty while a shell makes it: `zsched token add >` that file.
     if named and not text.strip():
         raise ClientError(f"{path} is empty: write a token into it, or name another by ZSCHED_TOKEN_FILE")
     return _sound(text, path)
@@ -211,7 +208,7 @@ def _token_path() -> str:
 def _private(path: str) -> str:
     """The text of a small regular file that only its owner can read. Raises ClientError, OSError."""
     _demand_no_strange_link(path)
-    # A named pipe that nobody writes to would hold us up.
+    # Opening a named pipe without a writer would wait.
     descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     try:
         found = os.fstat(descriptor)
@@ -255,7 +252,7 @@ def _close(connection: HTTPConnection | None) -> None:
 
 
 def _readable(fd: int) -> bool:
-    """Whether something came that nobody asked for: on a kept connection only its end can."""
+    """Whether anything came unasked: on a kept connection that is its end."""
     poll = select.poll()
     poll.register(fd, select.POLLIN)
     return bool(poll.poll(0))
@@ -263,8 +260,8 @@ def _readable(fd: int) -> bool:
 
 def _quoted(key: str) -> str:
     """A key as the header has it: a string of a structured field (RFC 9651). Raises ClientError."""
-    if not (key.isascii() and key.isprintable() and 1 <= len(key) <= KEY_CHARS_MAX):
-        raise ClientError(f"an idempotency key has 1 to {KEY_CHARS_MAX} printable ASCII characters")
+    if not (key.isascii() and key.isprintable() and 1 <= len(key) <= IDEMPOTENCY_KEY_CHARS_MAX):
+        raise ClientError(f"an idempotency key has 1 to {IDEMPOTENCY_KEY_CHARS_MAX} printable ASCII characters")
     escaped = key.replace("\\", r"\\").replace('"', r"\"")
     return f'"{escaped}"'
 
@@ -281,7 +278,7 @@ def _cause(error: Exception) -> str:
 
 
 def _refusal(response: HTTPResponse, received: bytes) -> Refused:
-    """The exception of an answer that is no 2xx."""
+    """The exception of an answer other than 2xx."""
     try:
         problem = json.loads(received)
         code, detail = str(problem["code"]), str(problem["error"])

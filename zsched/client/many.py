@@ -27,11 +27,11 @@ _ENDED: Final = ("success", "failed", "cancelled")
 
 
 class WaitTimeout(ClientError, TimeoutError):
-    """What was waited for did not come in the time given."""
+    """The jobs did not end within the time given."""
 
 
 class Group(NamedTuple):
-    """Some of many jobs: how many, and their numbers. Where these have more than 10,000 spans, `jobs` is cut."""
+    """Some of many jobs: how many, and their numbers. The scheduler cuts `jobs` where these have very many spans."""
 
     size: int
     jobs: Spans
@@ -60,8 +60,8 @@ def ended(ask: Ask, jobs: Spans, timeout: float | None) -> Iterator[tuple[str, S
                 news |= new
                 yield status, new
         left -= news
-        # After a look without news all jobs are looked at again, so nothing is missed on a scheduler that was started
-        # on an older database meanwhile.
+        # After a look without news all jobs are looked at again: the scheduler may have been started on an older
+        # database meanwhile.
         whole = len(left.spans) <= SPANS_MAX and all(group.size == len(group.jobs) for group in found.values())
         after = following if news and whole else None
         if left and time.monotonic() >= deadline:
@@ -69,7 +69,7 @@ def ended(ask: Ask, jobs: Spans, timeout: float | None) -> Iterator[tuple[str, S
         if news:
             pause_s = MANY_S if len(left) > FEW_MAX else LOOK_S_MIN
         else:
-            # A scheduler that holds no more answers says so by an early one.
+            # A scheduler that holds as many answers as it may answers early.
             early = time.monotonic() - begin < LOOK_S_MAX
             pause_s = min(max(LOOK_S_MIN, pause_s * LOOK_FACTOR), LOOK_S_MAX) if early else 0.0
 

@@ -1,10 +1,10 @@
-"""Log lines: to stderr, one line a record, whatever the record holds; and few of what fails again and again.
+"""Log lines: to stderr, one line a record, whatever the record holds; and few lines about a failure that repeats.
 
 `start` is called once by every program that logs. Text that came from outside (a worker's name, a path) may hold
-control characters; they are escaped here, in one place, so that nobody forges a line or talks to a terminal.
+control characters; they are escaped here, in one place, so that no text forges a line or controls a terminal.
 
 A write to a pipe that nobody reads blocks for ever, and O_NONBLOCK would be set for all processes that share the pipe.
-So whoever logs writes only what is taken at once, and a thread writes the rest.
+So a call to log writes only what is taken at once, and a thread writes the rest.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from typing import Final
 from zsched.model.limits import LOG_FLUSH_S, LOG_LINES_BYTES_MAX
 from zsched.model.rate import Throttled
 
-# What fails again and again is told at most once in this time.
+# A failure that repeats is logged at most once in this time.
 QUIET_MS: Final = 10_000
 
 _LEVELS: Final = {"DEBUG": logging.DEBUG, "INFO": logging.INFO, "WARN": logging.WARNING, "ERROR": logging.ERROR}
@@ -52,7 +52,7 @@ def start(level: str, descriptor: int | None = None) -> None:
 
 
 class Writer(logging.Handler):
-    """Writes each record as one line, without waiting for who reads it. Logging calls `flush` when the program ends.
+    """Writes each record as one line, without waiting for its reader. Logging calls `flush` when the program ends.
 
     At most LOG_LINES_BYTES_MAX wait. Further lines are lost, and a line in their place says how many.
     """
@@ -114,7 +114,7 @@ class Writer(logging.Handler):
                 self._thread = thread
 
     def _write_now(self, line: bytes) -> bytes:
-        """Write what is taken without waiting; returns the rest. A line that nobody can read any more is dropped."""
+        """Write what is taken without waiting; returns the rest. A line without a reader is dropped."""
         if self._unblocked is None:
             return line
         try:
@@ -153,7 +153,7 @@ def _unblocked(descriptor: int) -> int | None:
         if stat.S_ISREG(mode):
             return descriptor
         if stat.S_ISFIFO(mode):
-            # Opened anew, so the flag is ours alone.
+            # A new open file description, so the flag is ours alone.
             return os.open(f"/proc/self/fd/{descriptor}", os.O_WRONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     except OSError:
         pass
@@ -161,7 +161,7 @@ def _unblocked(descriptor: int) -> int | None:
 
 
 def _write(descriptor: int, line: bytes) -> None:
-    """Write a line, however long that takes. One that nobody can read any more is dropped."""
+    """Write a line, however long that takes. A line without a reader is dropped."""
     left = memoryview(line)
     while left:
         try:
@@ -190,7 +190,7 @@ class Line(logging.Formatter):
 
 
 class Outage:
-    """Something that fails again and again: the first time is told at once, then how often it was, and then its end.
+    """A failure that repeats: the first is logged at once, then how often it happened, and then its end.
 
     Each at most once in QUIET_MS, also when it works now and then.
     """
@@ -201,7 +201,7 @@ class Outage:
         self._failure = failure
         self._end = end
         self._since_ms: int | None = None
-        self._told = False
+        self._logged = False
         self._line = Throttled(log, logging.ERROR, QUIET_MS)
 
     def failed(self, error: Exception, now_ms: int) -> None:
@@ -209,13 +209,13 @@ class Outage:
         if self._since_ms is None:
             self._since_ms = now_ms
         if self._line.write(now_ms, "%s: %s", self._failure, error):
-            self._told = True
+            self._logged = True
 
     def worked(self, now_ms: int) -> None:
-        """It worked. That is told when it had failed before, and that had been told."""
-        if self._told and self._since_ms is not None:
+        """It worked. That is logged if a failure before it was logged."""
+        if self._logged and self._since_ms is not None:
             self._log.info("%s, after %.1f s", self._end, (now_ms - self._since_ms) / 1000)
-        self._since_ms, self._told = None, False
+        self._since_ms, self._logged = None, False
 
 
 def _program() -> str:

@@ -16,6 +16,7 @@ old database or the new one under the database's name, and the same command comp
 from __future__ import annotations
 
 import glob
+import logging
 import os
 import secrets
 import socket
@@ -29,12 +30,12 @@ from typing import Final
 
 from zsched import __version__
 from zsched.host import files
-from zsched.model.limits import LEASE_MARGIN_MS
-from zsched.security.keys import read_private, write_private
+from zsched.model.types import lease_margin_ms
+from zsched.security.keys import KeyFileError, read_private, write_private
 from zsched.store.check import check
-from zsched.store.contract import StoreCorrupt, StoreError
+from zsched.store.contract import Restoration, StoreCorrupt, StoreError
 from zsched.store.sqlite import copies
-from zsched.store.sqlite.copies import Content, Origin, Succession
+from zsched.store.sqlite.copies import Content, Origin
 from zsched.store.sqlite.engine import SqliteEngine
 from zsched.store.sqlite.head import BACKUP_ID
 from zsched.store.sqlite.lock import BESIDE, Lock, hold_copy, read_head
@@ -45,9 +46,11 @@ SECRET: Final = "secret.key"  # noqa: S105  (a file's name)
 CURVE: Final = "curve.key"
 KEYS: Final = (SECRET, CURVE)
 
+log = logging.getLogger(__name__)
+
 
 class TakenError(Exception):
-    """The name for a backup is that of a file which is no backup."""
+    """The file that a backup would replace is not a backup."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,13 +103,15 @@ def back_up(db: Path, target: Path, now_ms: int, *, keys: bool = True) -> Made:
 
 def rescue(engine: SqliteEngine, db: Path, now_ms: int, on_step: Callable[[], None]) -> tuple[Path, bool]:
     """Save an open database whose file was deleted, replaced or overwritten, as a backup. Returns the path, and whether
-    the copy agrees with itself: pages of a file that was overwritten are lost. Tries the database's folder, the working
-    folder and the folder for temporary files.
+    the copy agrees with itself: pages of a file that was overwritten are lost. Tries several folders. A key that can't
+    be read is not in the copy.
 
     Raises StoreError, OSError: it could not be saved in any of them.
     """
-    folders = (db.parent, Path.cwd(), Path(tempfile.gettempdir()))
-    keys = _read_keys(db.with_name(f"{db.name}.d"))
+    # A turn may be under way. It is not committed, and a copy can't begin within it.
+    with suppress(StoreError):
+        engine.rollback()
+    folders, keys = _rescue_folders(db), _readable_keys(db.with_name(f"{db.name}.d"))
     for number, folder in enumerate(folders, 1):
         path = _unused(folder / f"{db.name}.rescue-{_stamp(now_ms)}")
         try:
@@ -127,6 +132,16 @@ def rescue(engine: SqliteEngine, db: Path, now_ms: int, on_step: Callable[[], No
     raise AssertionError
 
 
+def _rescue_folders(db: Path) -> list[Path]:
+    """The database's folder, the working folder, and the one for temporary files; without those that do not exist."""
+    folders = [db.parent]
+    for find in (os.getcwd, tempfile.gettempdir):
+        # The scheduler may have been started in a folder that is gone.
+        with suppress(FileNotFoundError):
+            folders.append(Path(find()))
+    return folders
+
+
 def restore(lock: Lock, backup: Path, actor: str, now_ms: int, worker_timeout_ms: int) -> Restored:
     """Put a backup, or a plain copy of a database, in the place of the database that `lock` holds, which is kept under
     another name.
@@ -139,9 +154,10 @@ def restore(lock: Lock, backup: Path, actor: str, now_ms: int, worker_timeout_ms
             content = copies.read_content(engine)
             engine.copy_to(aside)
         made_ms = None if content.origin is None else content.origin.made_ms
-        patience_ms = worker_timeout_ms + max(LEASE_MARGIN_MS, worker_timeout_ms // 30)
+        patience_ms = worker_timeout_ms + lease_margin_ms(worker_timeout_ms)
         detail = f"from {backup.name}"
-        how = Succession(actor, detail, made_ms, now_ms, patience_ms, copies.lineage(db))
+        identity = secrets.token_hex(16)
+        how = Restoration(identity, made_ms, now_ms, actor, detail, patience_ms, copies.lineage(db))
         lost = copies.make_successor(aside, how)
         _add_secret(lock.folder, before, content.keys)
         replaced = _keep_aside(db, stamp)
@@ -151,8 +167,9 @@ def restore(lock: Lock, backup: Path, actor: str, now_ms: int, worker_timeout_ms
     files.sync_folder(db.parent)
     keys = _put_keys(lock.folder, before, content.keys, stamp)
     if backup.name.startswith(f"{db.name}.rescue-"):
-        # It has served; a scheduler would else refuse to start beside it.
-        backup.rename(_unused(backup.with_name(backup.name.replace(".rescue-", ".restored-"))))
+        # It is no longer needed, and no scheduler starts beside a rescue copy. On other media it may keep its name.
+        with suppress(OSError):
+            backup.rename(_unused(backup.with_name(backup.name.replace(".rescue-", ".restored-"))))
         _remove_link(db.with_name(backup.name))
     return Restored(content.origin, replaced, lost, keys)
 
@@ -190,8 +207,8 @@ def _unused(path: Path) -> Path:
 
 @contextmanager
 def _aside(target: Path) -> Iterator[Path]:
-    """An empty file (0600) in a target's folder, removed in the end unless it was published. What commands that were
-    killed left there goes first.
+    """An empty file (0600) in a target's folder, removed in the end unless it was published. First removes what killed
+    commands left there.
     """
     _remove_left(target)
     path, descriptor = _make_aside(target)
@@ -204,18 +221,18 @@ def _aside(target: Path) -> Iterator[Path]:
 
 
 def _make_aside(target: Path) -> tuple[Path, int]:
-    """Returns the path and the descriptor that holds it."""
+    """Returns the path, and the descriptor that holds the lock on it."""
     while True:
         path = target.with_name(f".{target.name}.{secrets.token_hex(4)}")
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-        # Until it is held, another command may take it for one that was left, and remove it.
+        # Until it is locked, another command may take it for a leftover, and remove it.
         if hold_copy(descriptor) and os.fstat(descriptor).st_nlink:
             return path, descriptor
         os.close(descriptor)
 
 
 def _remove_left(target: Path) -> None:
-    """Remove the asides of a target that no command holds: they are whole copies of a database, keys included."""
+    """Remove the asides of a target that no command has locked: they are whole copies of a database, keys included."""
     for path in target.parent.glob(f".{glob.escape(target.name)}.{'[0-9a-f]' * 8}"):
         with suppress(OSError):
             descriptor = os.open(path, os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
@@ -254,7 +271,7 @@ def _demand_backup_or_nothing(target: Path) -> None:
 
 
 def _keep_aside(db: Path, stamp: str) -> Path | None:
-    """Give a database and its WAL a second name, by which they are a database too; None when there is none."""
+    """Give a database and its WAL a second name, under which they remain a database; None if there is no database."""
     if not db.exists():
         return None
     kept = _unused(db.with_name(f"{db.name}.replaced-{stamp}"))
@@ -275,15 +292,35 @@ def _keep_aside(db: Path, stamp: str) -> Path | None:
 
 def _read_keys(folder: Path) -> dict[str, str]:
     """The keys in a folder by the names of their files. Raises KeyFileError."""
+    return {name: text for name in KEYS if (text := _read_key(folder / name)) is not None}
+
+
+def _readable_keys(folder: Path) -> dict[str, str]:
+    """As _read_keys. Keys that can't be read are left out, with a line in the log: a database matters more."""
     found = {}
     for name in KEYS:
-        with suppress(FileNotFoundError):
-            found[name] = read_private(folder / name, follow=False)
+        try:
+            text = _read_key(folder / name)
+        except KeyFileError as error:
+            log.error("the copy of the database has no %s: %s", name, error)
+        else:
+            if text is not None:
+                found[name] = text
     return found
 
 
+def _read_key(path: Path) -> str | None:
+    """The text of a key's file; None when there is no such file. Raises KeyFileError."""
+    try:
+        return read_private(path, follow=False)
+    except FileNotFoundError:
+        return None
+
+
 def _add_secret(folder: Path, before: Mapping[str, str], keys: Mapping[str, str]) -> None:
-    """While the old database and the new one are both possible, the file opens the secrets of both."""
+    """Put the backup's keys before ours, so that the file opens the secrets of both databases until the restore is
+    complete.
+    """
     if SECRET in keys and keys[SECRET] != before.get(SECRET):
         lines = dict.fromkeys(keys[SECRET].split() + before.get(SECRET, "").split())
         write_private(folder / SECRET, "".join(f"{line}\n" for line in lines))

@@ -36,8 +36,8 @@ ACK_RUNS_MAX = 1_024
 # Bytes of frames that wait for their turn, from which on no more are read.
 TURN_BYTES_MAX = 8 * MIB
 
-# What a worker says of itself in `can` and `labels`, together in UTF-8. The scheduler keeps it in memory and in the
-# database for each worker. More is 400, or no frame.
+# `can` and `labels` of a worker, together in bytes of UTF-8. The scheduler keeps them in memory and in the database.
+# More is 400, or no frame.
 WORKER_FACTS_BYTES_MAX = 4 * KIB
 
 # Runs that a worker executes at the same time. More is 400, or no frame.
@@ -90,6 +90,9 @@ FILES_RESERVED = 1_500
 
 # Log lines that wait until stderr takes them, in bytes. Further ones are lost, and the log says how many.
 LOG_LINES_BYTES_MAX = 1 * MIB
+
+# Runs that one line of the log, or one event, names. More are counted alone.
+RUNS_NAMED_MAX = 10
 
 # How long a program that ends waits until its last log lines are written. What is left then is lost.
 LOG_FLUSH_S = 1.0
@@ -151,8 +154,7 @@ ENV_BYTES_MAX = 64 * KIB
 ENV_NAMES_MAX = 256
 SECRETS_MAX = 32
 
-# A secret value has so many bytes at least, in UTF-8: a shorter one would be found all over a job's output. Less is
-# 400.
+# The least bytes of a secret value, in UTF-8: a shorter one would occur all over a job's output. Less is 400.
 SECRET_BYTES_MIN = 8
 
 # Lines of a job's secrets that are taken out of its output each on its own, besides the whole values. Of more the
@@ -175,7 +177,7 @@ OUTPUT_BYTES_MAX = 256 * KIB
 # of a lost run is never refused.
 PENDING_RUNS_MAX = 2_000_000
 
-# What a submit with an Idempotency-Key stored is known for so long, by the wall clock. After that the key is a new one.
+# How long a submit with an Idempotency-Key is remembered, by the wall clock. After that the key counts as a new one.
 IDEMPOTENCY_MS = 7 * 86_400_000
 
 # An Idempotency-Key, in characters. More is 400.
@@ -212,12 +214,12 @@ CLAIM_BYTES_MAX = 8 * MIB
 # Due jobs fired, or workers judged, in one turn before the rest waits for the next.
 TICK_JOBS_MAX = 1_000
 
-# Expired keys of submits that one turn drops: no fewer than a turn can bring, so that they never become more. They are
-# looked for so often, and in each turn while there are more.
+# Expired keys of submits that one turn drops: no fewer than a turn can add, so that they never pile up. They are looked
+# for at this interval, and in each turn while there are more.
 FORGET_KEYS_MAX = 1_000
 FORGET_INTERVAL_MS = 60_000
 
-# Jobs whose secrets are sealed anew in one transaction, when secret.key is replaced. The rest is in the next ones.
+# Jobs whose secrets are sealed again in one transaction, when secret.key is replaced. The rest is in the next ones.
 RESEAL_JOBS_MAX = 1_000
 
 # Pending runs that a restore replaces before it writes their events. It keeps these in memory until then.
@@ -248,11 +250,11 @@ BACKOFF_MS_MAX = 30 * 86_400_000
 BACKOFF_FACTOR_MAX = 100
 GRACE_MS_MAX = 3_600_000
 
-# When more than half of at least so many workers fall silent together, the scheduler waits: see Sessions.
+# When more than half of at least this many workers fall silent together, the scheduler waits: see Sessions.
 MASS_WORKERS_MIN = 4
 
 # When a worker was last heard is stored with a turn that writes anyway, once in SEEN_MS_MIN, and otherwise once in
-# SEEN_MS_MAX. After a crash of the scheduler `last_seen` of a worker that does not come back may be so much too old.
+# SEEN_MS_MAX. After a crash of the scheduler `last_seen` of a worker that does not come back may be too old by as much.
 SEEN_MS_MIN = 10_000
 SEEN_MS_MAX = 300_000
 
@@ -272,16 +274,16 @@ STALL_MS = 1_000
 # The loop looks at its sockets at least this often, so that a loop that stood still can tell.
 TICK_MS_MAX = 1_000
 
-# How much of a turn that failed counts as waiting for the store, and not as standing still: SQLite waits 5 s for a
-# database that is locked. More is forgiven to workers like any other stall.
+# How much of a failed turn counts as waiting for the store, and not as a stall of the loop: SQLite waits 5 s for a
+# locked database. The rest does not count against workers, like any other stall.
 STORE_WAIT_MS_MAX = 6_000
 
 # Other workers that claim the name of a connected one, and are remembered. With more, all are judged from their next
 # register on.
 RIVALS_MAX = 16
 
-# After two turns running that gave workers up could not be stored, nobody is judged for so long: other turns may be
-# small enough for what is left of the disk.
+# After two turns in a row that gave workers up could not be stored, no worker is judged for this long: other turns may
+# be small enough for the rest of the disk.
 VERDICT_PAUSE_MS = 1_000
 
 # The wall clock was set when it is so much off its distance to the steady one: then what waits for a span of time goes
@@ -329,9 +331,10 @@ FOREIGN_NAMED_MAX = 100
 
 # How long a worker keeps results of another database on its disk. Older ones are removed with a line in its log.
 FOREIGN_RESULTS_S = 7 * 86_400
+
 # --- A worker's own processes -----------------------------------------------------------------------------------------
 
-# A guard that has said nothing for so long and is stopped by a signal is woken by its agent.
+# A guard that has been silent for this long and is stopped by a signal is woken by its agent.
 GUARD_STOPPED_MS = 5_000
 
 # A guard is woken this often, each time within GUARD_WAKES_MS of the time before. The next time it is killed.
@@ -351,10 +354,10 @@ LOG_BYTES_MAX = 64 * KIB
 # A watched run's new output is looked at this often.
 LOG_INTERVAL_MS = 25
 
-# How long a worker sends log frames of a run after somebody looked at it.
+# How long a worker sends log frames of a run after a caller looked at it.
 WATCH_MS = 15_000
 
-# Runs whose output the scheduler holds while they run, for whoever looks. The one looked at longest ago makes room.
+# Runs whose output the scheduler holds while they run, for callers that look. The one looked at longest ago makes room.
 WATCHED_RUNS_MAX = 64
 
 # The longest that a caller may wait in one request for new output, or for a job's end.
@@ -362,7 +365,7 @@ WAIT_MS_MAX = 20_000
 
 # --- Access -----------------------------------------------------------------------------------------------------------
 
-# Bad tokens that one address may show within this time before it is told 429; good ones are served all the same.
+# Bad tokens that one address may send within this time before it gets 429; valid tokens are served all the same.
 ATTEMPTS_MAX = 10
 ATTEMPTS_WINDOW_S = 60
 
@@ -410,7 +413,7 @@ WAIT_EVENTS_MAX = 10_000
 
 # --- Waiting ----------------------------------------------------------------------------------------------------------
 
-# How long a REST caller waits for the turn that does its command. After that it is told 503; the command may still be
+# How long a REST caller waits for the turn that does its command. After that it gets 503; the command may still be
 # done.
 COMMAND_WAIT_S = 30.0
 

@@ -24,7 +24,7 @@ class Spans:
     two.
     """
 
-    # No dataclass, whose import takes a command longer than all that it does.
+    # Not a dataclass: importing dataclasses takes longer than a short command does otherwise.
     __slots__ = ("spans",)
 
     def __init__(self, spans: tuple[Span, ...] = ()) -> None:

@@ -1,7 +1,7 @@
 """What zsched is about: jobs, their runs, the workers, and which changes of state exist. Pure; every other module
 builds on it.
 
-A **job** is what somebody wants done. Each attempt to do it is a **run** with an id of its own, which grows and is
+A **job** is what a caller wants done. Each attempt to do it is a **run** with an id of its own, which grows and is
 never used again: it is the fencing token that decides whose result counts. A **worker** executes runs.
 """
 
@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Final, NewType
 
-from zsched.model.limits import CRASH_LIMIT_DEFAULT, GRACE_MS_DEFAULT
+from zsched.model.limits import CRASH_LIMIT_DEFAULT, GRACE_MS_DEFAULT, LEASE_MARGIN_MS
 
 JobId = NewType("JobId", int)
 RunId = NewType("RunId", int)
@@ -111,6 +111,11 @@ class OnDisconnect(StrEnum):
     STOP = "stop"
 
 
+def lease_margin_ms(lease_ms: int) -> int:
+    """How long after the end of a lease another run of its task may start: both clocks may be wrong."""
+    return max(LEASE_MARGIN_MS, lease_ms // 30)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Backoff:
     """How long a retry waits: `initial_ms` after the first failure, `factor` times longer after each further one, up
@@ -147,8 +152,8 @@ class Policy:
 class JobSpec:
     """What a caller asks for, checked. `schedule` is five cron fields in UTC.
 
-    A job with a schedule makes no run at submit unless `run_now` asks for one. `user`: whom it runs as; None leaves
-    that to the worker. `env` and `secret_env` are its own variables; the values of the secret ones are sealed.
+    A job with a schedule makes no run at submit unless `run_now` asks for one. `user`: the user it runs as; None
+    leaves that to the worker. `env` and `secret_env` are its own variables; the values of the secret ones are sealed.
     """
 
     name: str
@@ -162,7 +167,7 @@ class JobSpec:
 
     @property
     def needs(self) -> tuple[str, ...]:
-        """What a worker must know of beyond a plain command line: one that did not would run something else."""
+        """The features that a worker needs beyond a plain command line: without them it would run something else."""
         stop = True if self.policy.on_disconnect is OnDisconnect.STOP else None
         asked = (("env", self.env), ("secret_env", self.secret_env), ("stop", stop), ("user", self.user))
         return tuple(name for name, value in asked if value is not None)
@@ -263,7 +268,7 @@ class Stream:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Outcome:
-    """How a run ended, as its worker tells it. `status` is success or failed."""
+    """How a run ended, as its worker reports it. `status` is success or failed."""
 
     run_id: RunId
     status: RunStatus
@@ -300,7 +305,7 @@ class Worker:
 
 
 class ForeignDecision(StrEnum):
-    """What the operator decided of a worker's foreign runs: they go on beside new work, or they are ended."""
+    """The operator's decision on a worker's foreign runs: they continue beside new work, or they are ended."""
 
     KEEP = "keep"
     DISCARD = "discard"
@@ -308,8 +313,8 @@ class ForeignDecision(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ForeignRuns:
-    """What a worker holds for a database other than the scheduler's, as it last said. `running` counts the runs whose
-    processes exist, and `runs` names the first of them; `results` counts results on its disk. `since_ms` is when this
+    """What a worker holds for a database other than the scheduler's, by its last report. `running` counts the runs with
+    processes, and `runs` names the first of them; `results` counts results on its disk. `since_ms` is when this
     scheduler first heard of it.
     """
 

@@ -8,10 +8,13 @@ Durations have Go's form with days added: `500ms`, `3s`, `1m30s`, `2h`, `1d`. Si
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from fractions import Fraction
 from functools import lru_cache
 from typing import Final
+
+from zsched.model.limits import RUNS_NAMED_MAX
 
 # A century. What is longer is a slip of the keyboard, and every sum of two still fits 63 bits with room to spare.
 DURATION_MS_MAX: Final = 36_525 * 86_400_000
@@ -128,6 +131,12 @@ def format_size_bytes(size_bytes: int) -> str:
         if count and not rest:
             return f"{count}{unit}"
     return f"{size_bytes}B"
+
+
+def some(items: Sequence[object]) -> str:
+    """The first RUNS_NAMED_MAX of many, separated by commas, and `…` if there are more."""
+    named = [str(item) for item in items[:RUNS_NAMED_MAX]]
+    return ", ".join(named if len(items) <= RUNS_NAMED_MAX else [*named, "…"])
 
 
 def _quoted(text: str) -> str:

@@ -1,7 +1,7 @@
 """The scheduler's loop: one thread owns the ROUTER socket, the write connection and the dispatcher.
 
 One turn is one transaction. It takes in what has arrived, lets the dispatcher decide, commits, and only then sends
-frames and answers callers: so nobody is told what a crash could undo, and a hundred callers share one sync to disk.
+frames and answers callers. So no answer can be undone by a crash, and a hundred callers share one sync to disk.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ Answer = tuple[Command, "Future[Reply]", Reply | Exception]
 
 
 def clock() -> Now:
-    """The time of a turn, read anew for each."""
+    """The current time. Each turn reads it once at its begin."""
     return Now(mono_ms=time.monotonic_ns() // 1_000_000, wall_ms=time.time_ns() // 1_000_000)
 
 
@@ -52,20 +52,20 @@ class WorkerPort(Protocol):
         """What to poll."""
 
     def receive(self) -> tuple[bytes, list[bytes], str] | None:
-        """The next message: its sender's name, its parts, the key that it came by. None when there is none."""
+        """The next message: its sender's name, its parts, the key of its connection. None when no message waits."""
 
     def send(self, peer: bytes, body: bytes) -> None:
-        """Raises zmq.ZMQError when it surely does not leave."""
+        """Raises zmq.ZMQError when the frame was certainly not sent."""
 
     def answer_strangers(self) -> None:
-        """Say who of those that want to connect may."""
+        """Answer pending handshakes: which of the new connections are admitted."""
 
     def open_outward(self) -> None:
         """Listen on the addresses that other hosts reach, unless that is done. Raises OSError, zmq.ZMQError."""
 
 
 class Loop:
-    """Turns until it is told to stop. Everything here runs in one thread, except `stop`."""
+    """Turns until `stop`. Everything here runs in one thread, except `stop`."""
 
     def __init__(
         self,
@@ -76,8 +76,8 @@ class Loop:
         live: Live | None = None,
         on_turned: Callable[[Now], None] = lambda _: None,
     ) -> None:
-        """`live`: where callers look at the output of running runs; None when nobody can. `on_turned`: called after
-        each turn, also one that could not be stored: a full disk is no standing still, and a restart cures none.
+        """`live`: where callers look at the output of running runs; None if they can't. `on_turned`: called after each
+        turn, also when it could not be stored: a full disk is not a stall, and a restart does not cure it.
         """
         self._store = store
         self._dispatcher = dispatcher
@@ -141,7 +141,7 @@ class Loop:
             self._report_unsent(now)
             self._handle_frames(now)
             for command, future in self._inbox.take(TURN_COMMANDS_MAX):
-                # Listed before it is done: when the store fails in the middle of it, its caller is told too.
+                # Listed before it is done: when the store fails in the middle of it, its caller gets an error too.
                 answers.append((command, future, None))
                 answers[-1] = (command, future, self._do(command, now))
                 if self._full():
@@ -159,10 +159,10 @@ class Loop:
             self._give_up(answers, error, now)
             return
         self._dispatcher.on_commit()
-        # One that changes nothing is stored on a full disk too.
+        # A turn that changes nothing can be stored on a full disk too.
         if self._store.rows_changed:
             self._outage.worked(now.mono_ms)
-        # Only now: a turn that was given up must tell of them again.
+        # Only now: after a turn that was given up they are reported again.
         self._unsent.clear()
         self._inbox.full = self._dispatcher.full
         if self._frames or self._inbox:
@@ -197,7 +197,7 @@ class Loop:
         output.clear()
 
     def _full(self) -> bool:
-        """Whether the turn has changed or read so many rows that what is left waits for the next."""
+        """Whether the turn has changed or read so many rows that the rest waits for the next turn."""
         return self._store.rows_changed >= TURN_ROWS_MAX or self._store.held_read >= TURN_HELD_MAX
 
     def _receive(self) -> bool:
@@ -296,7 +296,7 @@ class Loop:
         self._store.rollback()
         self._dispatcher.on_rollback()
         self._dispatcher.hearing.on_store_wait(now.mono_ms - begun.mono_ms)
-        # Taken before anybody is answered: a caller who tries again at once is not refused unheard.
+        # Taken before any caller is answered: one that tries again at once belongs to the next turn.
         waiting = list(self._inbox.take(TURN_COMMANDS_MAX))
         for command, _ in waiting:
             self._dispatcher.hearing.on_command(command, now)
@@ -323,8 +323,8 @@ class Loop:
         self._send()
 
     def _send(self) -> None:
-        """Send the outbox. A frame that surely did not leave is told to the dispatcher in the next turn, which comes at
-        once.
+        """Send the outbox. A frame that was certainly not sent is reported to the dispatcher in the next turn, which
+        comes at once.
         """
         for peer, frame in self._dispatcher.outbox:
             try:

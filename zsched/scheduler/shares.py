@@ -1,6 +1,6 @@
-"""How the open files that a scheduler may have are shared out: its own, connections of workers, and those of REST.
+"""How a scheduler shares out its limit of open files: its own files, connections of workers, and connections of REST.
 
-Pure, but for one line of the log. The scheduler asks once, at its start.
+Pure, but for one line of the log. Computed once, at the start.
 """
 
 from __future__ import annotations
@@ -12,7 +12,8 @@ from typing import Final
 
 from zsched.model.limits import CONNECTIONS_MAX, FILES_RESERVED, SOCKET_CONNECTIONS_MAX, WORKER_CONNECTIONS_MAX
 
-# Of its own it has 37 (measured); the rest is for connections that are accepted before they are found to be too many.
+# The scheduler itself has 37 (measured); the rest is for connections that are accepted before they are found to exceed
+# a bound.
 _OWN: Final = 64
 # A thread of REST reads the database by a connection of its own: the file and its WAL.
 _PER_THREAD: Final = 2
@@ -21,7 +22,7 @@ _PER_THREAD: Final = 2
 _WORKERS_PART: Final = 4
 # Of what is left then, the Unix socket gets this part, and TCP the rest.
 _SOCKET_PART: Final = 4
-# However low the limit is, each gets as many connections.
+# However low the limit is, each gets at least this many connections.
 _LEAST: Final = 2
 
 log = logging.getLogger(__name__)
@@ -37,7 +38,7 @@ class Shares:
 
 
 def shares(files_max: int, threads: int) -> Shares:
-    """The shares of a limit of open files (RLIMIT_NOFILE), with so many threads of REST."""
+    """The shares of a limit of open files (RLIMIT_NOFILE). `threads`: how many serve REST."""
     if files_max == resource.RLIM_INFINITY:
         return Shares()
     left = files_max - _OWN - _PER_THREAD * threads

@@ -1,4 +1,4 @@
-"""Runs in the store from pending to running and back: what is ready, who is given it, and what a worker holds.
+"""Runs in the store from pending to running and back: what is ready, which worker claims it, and what a worker holds.
 
 Part of the write side (see core.py).
 """
@@ -30,7 +30,7 @@ class Claims(Core):
         return found if not damaged else [one for one in found if one.demand is not UNREADABLE]
 
     def _quarantine_all(self, demand_id: DemandId, now_ms: int) -> None:
-        """As many as one turn may claim; those that are left come in the next."""
+        """Quarantine as many runs of a demand as one statement may claim. The next turn takes the rest."""
         taken = self._execute(sql.CLAIM, (None, None, now_ms, None, demand_id, sql.PRIORITY_MIN, CLAIM_RUNS_MAX))
         for run_id, job_id, *_ in sorted(taken):
             self._quarantine(run_id, job_id, None, "what it asks of a worker makes no sense", now_ms)

@@ -6,8 +6,8 @@ All methods of `Store` are called by the loop thread, between `begin` and `commi
 that raises StoreError has changed nothing that a later `commit` would keep, once the caller has rolled back to where it
 stood.
 
-`Reader` is the other door: each thread its own, read-only, always a consistent committed state, never waiting for the
-loop.
+`Reader` is for other threads: each has its own. It is read-only, sees a consistent committed state, and never waits
+for the loop.
 """
 
 from __future__ import annotations
@@ -46,9 +46,7 @@ Verdict = Literal["stored", "duplicate", "stale", "unknown"]
 
 
 class StoreError(Exception):
-    """The store could not do it: the disk's or another process's fault. Nothing is half done; trying again later may
-    work.
-    """
+    """The disk or another process made the store fail. Nothing is half done; trying again later may work."""
 
 
 class StoreBusy(StoreError):
@@ -60,7 +58,7 @@ class StoreFull(StoreError):
 
 
 class StoreUnsure(StoreError):
-    """A sync to disk failed, so what is durable is not known. The process must end and start anew; never retry."""
+    """A sync to disk failed, so what is durable is not known. The process must end and be restarted; never retry."""
 
 
 class StoreCorrupt(StoreError):
@@ -143,6 +141,25 @@ NO_LINEAGE: Final = Lineage()
 
 
 @dataclass(frozen=True, slots=True)
+class Restoration:
+    """How a restored database differs from its backup. `identity` is its own; `actor` and `detail` are those of the
+    event. `made_ms`: when the backup was made, None if unknown.
+
+    `replaced`: the database whose place it takes. Ids that this one has given out are not used again, and its runs are
+    those of a predecessor. `lease_ms`: how long a worker of the predecessor may continue a run that must not execute
+    twice, unless a longer lease was given. Pending runs with a lease start no earlier.
+    """
+
+    identity: str
+    made_ms: int | None
+    now_ms: int
+    actor: str = "scheduler"
+    detail: str = ""
+    lease_ms: int = 0
+    replaced: Lineage = NO_LINEAGE
+
+
+@dataclass(frozen=True, slots=True)
 class Holding:
     """A run that is `running` on a worker, as the store believes. `probation` as in Demand, 0 from when it was cleared.
     `once`: it may start at most once. `stuck`: its processes were killed and do not end.
@@ -162,8 +179,8 @@ class Holding:
 
 @dataclass(frozen=True, slots=True)
 class Load:
-    """How many runs a worker holds, and how many of them are on probation. `together`: the least that one of these lets
-    be on probation at once; `lease_ms`: the longest lease of any run. Both are 0 for none.
+    """How many runs a worker holds, and how many of them are on probation. `together`: the smallest bound of these on
+    runs that are on probation at once, 0 without such runs. `lease_ms`: the longest lease of any run, 0 without one.
     """
 
     running: int
@@ -240,8 +257,8 @@ class RunOutput:
 
 @dataclass(frozen=True, slots=True)
 class Submitted:
-    """What a submit with an Idempotency-Key stored: so many jobs, the first and the last of them. `digest` is its
-    request's.
+    """What a submit with an Idempotency-Key stored: the first and the last job, and how many. `digest` is that of its
+    request.
     """
 
     digest: bytes
@@ -254,7 +271,7 @@ class Access(Protocol):
     """Who may come in: the tokens of callers and the keys of workers. A part of the write side."""
 
     def token(self, token_id: str) -> Token | None:
-        """A token, also one that is worth nothing any more."""
+        """A token, also an expired or revoked one."""
 
     def token_named(self, name: str) -> Token | None:
         """The token of a name, also a revoked one."""
@@ -266,19 +283,19 @@ class Access(Protocol):
         """Note that a token was used. There is no event of it."""
 
     def revoke_token(self, token_id: str, actor: str, now_ms: int) -> bool:
-        """The token is worth nothing from now on. False: there is none, or it was revoked before."""
+        """The token is invalid from now on. False: there is no such token, or it was revoked before."""
 
     def end_jobs(self, token_id: str, actor: str, now_ms: int) -> None:
         """Note, with an event, that the jobs of a revoked token shall be ended; `ending` has it until `ended`."""
 
     def ending(self) -> Ending | None:
-        """The first token whose jobs are being ended; None when there is none."""
+        """The first token with jobs that are being ended, if any."""
 
     def ended_to(self, token_id: str, job_id: JobId) -> None:
         """The token's jobs up to this one have been cancelled."""
 
     def ended(self, token_id: str) -> None:
-        """None of the token's jobs is left to end."""
+        """The token has no more jobs to end."""
 
     def key(self, public_key: str) -> WorkerKey | None:
         """A worker's key, also one that was revoked."""
@@ -307,7 +324,7 @@ class Access(Protocol):
         """Set the most slots of a worker with this key, with an event; None: any number."""
 
     def revoke_key(self, worker_id: WorkerId, actor: str, now_ms: int) -> bool:
-        """The worker's key is worth nothing from now on. False: it has none."""
+        """The worker's key is invalid from now on. False: it has none."""
 
 
 class Idempotency(Protocol):
@@ -330,13 +347,13 @@ class Foreign(Protocol):
         """What a worker holds, by database."""
 
     def found(self, held: ForeignRuns, actor: str) -> None:
-        """Store what a worker holds for a database of which it said nothing before, with an event."""
+        """Store what a worker holds for a database that it did not list before, with an event."""
 
     def update(self, held: ForeignRuns) -> None:
         """Store how many runs and results there are now. There is no event of it."""
 
     def gone(self, held: ForeignRuns, actor: str, now_ms: int) -> None:
-        """Forget what a worker no longer holds, and what was decided of it, with an event."""
+        """Forget what a worker no longer holds, and the decision on it, with an event."""
 
     def decide(self, held: ForeignRuns, decision: ForeignDecision, actor: str, now_ms: int) -> None:
         """Store a decision, with an event."""
@@ -390,7 +407,7 @@ class Store(Protocol):
         committed from now on may be lost. Called between two turns.
         """
 
-    # --- who we are ---
+    # --- identity ---
 
     @property
     def identity(self) -> str:
@@ -401,27 +418,12 @@ class Store(Protocol):
         A worker may hold runs of a predecessor: their ids are not ours, also when a run of ours has the same id.
         """
 
-    def succeed(
-        self,
-        identity: str,
-        made_ms: int | None,
-        now_ms: int,
-        *,
-        actor: str = "scheduler",
-        detail: str = "",
-        lease_ms: int = 0,
-        replaced: Lineage = NO_LINEAGE,
-    ) -> int:
-        """Make a backup's content the content of a new database, with an event. It gets the identity given, and its old
-        identity becomes a predecessor. Job, run and event ids go on far above those given out after the backup.
+    def succeed(self, how: Restoration) -> int:
+        """Make a backup's content the content of a new database, with an event. Its old identity becomes a predecessor.
+        Ids of jobs, runs and events continue far above those given out after the backup.
 
-        Runs found running are lost, without blame; returns how many. So are those found pending, unless their time has
-        not come: they may have started since, and a run's id is given out once.
-
-        `replaced`: the database whose place it takes. What that has given out since is not given out again, and its
-        runs are a predecessor's. `made_ms`: when the backup was made, None if unknown. `lease_ms`: for how long a
-        worker of the predecessor may go on with a run that must not execute twice, unless a longer lease was given;
-        pending runs with a lease start no earlier.
+        Runs that are running are lost, without blame; returns how many. So are pending runs that are due: they may have
+        started since the backup, and a run's id is given out once.
         """
 
     def begin_epoch(self, host: str, pid: int, version: str, now_ms: int) -> int:
@@ -443,8 +445,8 @@ class Store(Protocol):
         metered: bool = False,
     ) -> list[JobId]:
         """Store jobs of an owner, in order, each with a pending run unless it only has a schedule. next_fires[i]
-        belongs to specs[i]. The ids rise, and no other job's is between them. An empty owner is none. `metered`:
-        count_metered shall count them.
+        belongs to specs[i]. The ids rise, and no other job's is between them. An empty owner means no owner.
+        `metered`: count_metered counts them.
         """
 
     def pending_tasks(self) -> int:
@@ -577,8 +579,8 @@ class Store(Protocol):
         """Store how a run ended, if it is running on that worker; a run with a cancel stored ends cancelled whatever it
         says.
 
-        Otherwise nothing changes: `duplicate` when that worker's result stands already, `stale` when somebody else's
-        decision does (see note_stale), `unknown` when there is no such run.
+        Otherwise nothing changes: `duplicate` when that worker's result is stored already, `stale` when the run ended
+        otherwise (see note_stale), `unknown` when there is no such run.
         """
 
     def note_stale(self, stale: Sequence[Outcome], worker_id: WorkerId, now_ms: int) -> None:
@@ -642,7 +644,7 @@ class Store(Protocol):
         """The worker gave a sign of life; it is active."""
 
     def note_seen(self, seen: Mapping[WorkerId, int]) -> None:
-        """When workers were last heard. It changes nothing else of them, and what is stored already is not written."""
+        """Store when workers were last heard, and nothing else. Values that are stored already are not written."""
 
     def leave(self, worker_id: WorkerId, now_ms: int) -> None:
         """The worker announced its end. Repeating it does nothing."""
@@ -730,7 +732,7 @@ class Reader(Protocol):
     def submitted(self, caller: str, key: bytes, after_ms: int) -> Submitted | None:
         """What the caller's submit with this key stored, if that was after after_ms."""
 
-    # --- who may come in ---
+    # --- access ---
 
     def token(self, token_id: str) -> Token | None: ...
 

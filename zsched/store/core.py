@@ -17,7 +17,7 @@ from zsched.store.contract import StoreError
 from zsched.store.engine import Engine
 from zsched.store.ledger import Ledger
 
-# Stands for a demand whose row is damaged. No worker meets it, and none is asked to.
+# Stands for a demand with a damaged row. No worker meets it.
 UNREADABLE: Final = Demand(needs=("?",))
 
 

@@ -10,6 +10,7 @@ from dataclasses import replace
 from typing import Final
 
 from zsched.model.types import Blocked, DemandId, JobId, Outcome, Reason, RunId, RunStatus, Succession, WorkerId
+from zsched.model.units import some
 from zsched.store import rows, sql
 from zsched.store.contract import Failed, Verdict
 from zsched.store.core import Core
@@ -17,18 +18,14 @@ from zsched.store.core import Core
 PENDING, RUNNING = RunStatus.PENDING, RunStatus.RUNNING
 FAILED, CANCELLED = RunStatus.FAILED, RunStatus.CANCELLED
 
-# Ends that the scheduler decided: no word of a worker stands behind them.
+# Ends that the scheduler decided by itself, without a report of a worker.
 _DECIDED: Final = frozenset({Reason.WORKER_LOST, Reason.CRASH_LIMIT, Reason.UNKILLABLE, Reason.QUARANTINED})
-
-
-# Of many stale results that came at once, their event names this many runs.
-_STALE_NAMED: Final = 10
 
 
 class Ends(Core):
     """Of contract.Store what is about the ends of runs."""
 
-    # --- what a worker tells ---
+    # --- what a worker reports ---
 
     def finish(self, outcome: Outcome, worker_id: WorkerId, now_ms: int, *, text: bool = False) -> Verdict:
         ended = self._execute(
@@ -68,9 +65,7 @@ class Ends(Core):
         detail = f"{worker_id} says {first.status}, but the run is {run.status}"
         if len(stale) > 1:
             runs = sorted(outcome.run_id for outcome in stale)
-            named = ", ".join(map(str, runs[:_STALE_NAMED]))
-            more = ", …" if len(runs) > _STALE_NAMED else ""
-            detail += f"; {len(runs)} such results came at once, for runs {runs[0]} to {runs[-1]}: {named}{more}"
+            detail += f"; {len(runs)} such results came at once, for runs {runs[0]} to {runs[-1]}: {some(runs)}"
         self._ledger.event(
             now_ms,
             f"worker {worker_id}",

@@ -27,8 +27,7 @@ class ForeignWriter:
     def found(self, held: ForeignRuns, actor: str) -> None:
         named = json.dumps(held.runs)
         self._execute(sql.FOREIGN_FOUND, (held.worker_id, held.db, held.running, held.results, named, held.since_ms))
-        detail = _described(held)
-        self._event(held.since_ms, actor, None, "foreign_found", detail=detail)
+        self._event(held.since_ms, actor, None, "foreign_found", detail=_detail(held))
 
     def update(self, held: ForeignRuns) -> None:
         self._execute(sql.FOREIGN_UPDATE, (held.running, held.results, json.dumps(held.runs), held.worker_id, held.db))
@@ -39,10 +38,9 @@ class ForeignWriter:
 
     def decide(self, held: ForeignRuns, decision: ForeignDecision, actor: str, now_ms: int) -> None:
         self._execute(sql.FOREIGN_DECIDE, (decision, actor, now_ms, held.worker_id, held.db))
-        detail = _described(held)
-        self._event(now_ms, actor, None, f"foreign_{decision}", detail=detail)
+        self._event(now_ms, actor, None, f"foreign_{decision}", detail=_detail(held))
 
 
-def _described(held: ForeignRuns) -> str:
+def _detail(held: ForeignRuns) -> str:
     runs, results = counted(held.running, "run"), counted(held.results, "result")
     return f"{held.worker_id}: {runs} and {results} of database {held.db}"

@@ -160,8 +160,7 @@ class Jobs(Core):
     # --- what is due ---
 
     def due(self, now_ms: int, count: int) -> list[Due]:
-        # `live` follows from the counters, and a fire starts them anew: what the turn has counted so far must be in
-        # them.
+        # `live` follows from the counters, and a fire resets them: they must have what the turn has counted so far.
         self.flush_counters(now_ms)
         return [
             Due(JobId(job_id), schedule, next_fire_ms, bool(live))

@@ -7,7 +7,6 @@ from contextlib import closing
 from typing import Final, TypeVar
 
 from zsched.model.demand import Demand
-from zsched.model.limits import PENDING_RUNS_MAX
 from zsched.model.types import (
     Event,
     ForeignRuns,
@@ -31,9 +30,6 @@ T = TypeVar("T")
 
 # Above every id, and more rows than there can be.
 _ENDLESS: Final = 2**63 - 1
-
-# The look-up of an enum by its value takes three times as long.
-_STATUS: Final = {str(status): status for status in RunStatus}
 
 
 class EngineReader:
@@ -65,7 +61,7 @@ class EngineReader:
 
     def left(self, owner: str) -> tuple[int, int]:
         live = self._execute(sql.COUNT_LIVE_OF, (owner,))[0][0]
-        return int(live), int(self._execute(sql.COUNT_RECURRING_OF, (owner, PENDING_RUNS_MAX))[0][0])
+        return int(live), int(self._execute(sql.COUNT_RECURRING_OF, (owner, _ENDLESS))[0][0])
 
     def jobs_between(self, first: JobId, last: JobId, limit: int) -> Generator[Job]:
         return self._each(rows.job, sql.JOBS_BETWEEN, (first, last, limit))
@@ -182,4 +178,4 @@ def _job_id(row: Row) -> JobId:
 
 
 def _status(row: Row) -> tuple[JobId, RunStatus]:
-    return JobId(row[0]), _STATUS[row[1]]
+    return JobId(row[0]), rows.RUN_STATUS[row[1]]

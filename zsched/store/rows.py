@@ -1,4 +1,4 @@
-"""Rows as the model's types, for the store's two doors. Columns stand in the order of sql.py."""
+"""Rows as the model's types, for both sides of the store. Columns stand in the order of sql.py."""
 
 from __future__ import annotations
 
@@ -38,11 +38,11 @@ A = TypeVar("A")
 B = TypeVar("B")
 
 # A look-up in a dict takes a third of the time of RunStatus(…), and lists have thousands of rows.
-_RUN_STATUS: Final[Mapping[str, RunStatus]] = {status.value: status for status in RunStatus}
+RUN_STATUS: Final[Mapping[str, RunStatus]] = {status.value: status for status in RunStatus}
 
 
 def job(row: Row) -> Job:
-    """A job to look at. What is damaged of it looks as if it were not there; who hands it out reads it anew."""
+    """A job to show. Damaged parts are left out; a claim reads them again, and fails."""
     job_id, name, command, status, created_ms, updated_ms, schedule, next_fire_ms, cancel_ms, user, env, secret_env = (
         row[:12]
     )
@@ -51,7 +51,7 @@ def job(row: Row) -> Job:
         job_id=job_id,
         name=name,
         command=command,
-        status=_RUN_STATUS[status],
+        status=RUN_STATUS[status],
         created_ms=created_ms,
         updated_ms=updated_ms,
         schedule=schedule,
@@ -71,7 +71,7 @@ def job(row: Row) -> Job:
 # Most jobs have one of a few.
 @lru_cache(maxsize=256)
 def policy(row: Row) -> Policy:
-    """A job's policy. Raises ValueError and the like for what is none."""
+    """A job's policy. Raises ValueError or TypeError for a damaged one."""
     timeout_ms, grace_ms, crash_limit, retries, backoff_, on_lost, on_disconnect = row
     return Policy(
         timeout_ms=timeout_ms,
@@ -93,7 +93,7 @@ def stored_policy(given: Policy) -> Row:
 
 
 def backoff(text: str | None) -> Backoff:
-    """Raises ValueError and the like for what is none."""
+    """Raises ValueError or TypeError for a damaged one."""
     if text is None:
         return USUAL_BACKOFF
     initial_ms, factor, max_ms, jitter = json.loads(text)
@@ -116,12 +116,12 @@ def _or_none(read: Callable[[A], B], stored: A) -> B | None:
 
 
 def variables(text: str | None) -> dict[str, str] | None:
-    """A job's own variables as they are stored. Raises ValueError for what is none."""
+    """A job's own variables as they are stored. Raises ValueError for damaged ones."""
     if text is None:
         return None
     found = json.loads(text)
     if not isinstance(found, dict) or not all(isinstance(value, str) for value in found.values()):
-        raise ValueError("what is stored are no variables")
+        raise ValueError("the stored variables are damaged")
     return found
 
 

@@ -27,7 +27,7 @@ WAITING: Final = """
 END_WAITING: Final = """
     UPDATE runs SET status = 'failed', reason = 'worker_lost', detail = ?, finished_ms = ?, due_ms = NULL
     WHERE run_id = ? AND status = 'pending'"""
-# The longest lease that a worker may still go by: of a run that lives, or the last that was given.
+# The longest lease that a worker may still use: of a running run, or the last that was given.
 LEASE_GIVEN: Final = """
     SELECT max(
         coalesce((SELECT max(lease_ms) FROM runs WHERE status = 'running'), 0),
@@ -191,7 +191,7 @@ ORDER: Final = """
     SELECT name, command, timeout_ms, grace_ms, created_ms, updated_ms, run_as, env, secret_env FROM jobs
     WHERE job_id = ?"""
 SET_PROBATION: Final = "UPDATE runs SET probation = ? WHERE run_id = ? AND status = 'running'"
-# The start may have been told in a turn that was given up.
+# The start may have been reported in a turn that was given up.
 CLEAR_PROBATION: Final = """
     UPDATE runs SET probation = 0
     WHERE run_id = ? AND status = 'running' AND started_ms IS NOT NULL AND probation > 0 RETURNING run_id"""
@@ -223,7 +223,7 @@ PUT_BACK: Final = """
         worker_id = CASE WHEN cancel_ms IS NULL THEN NULL ELSE worker_id END, handed_n = NULL,
         claimed_ms = NULL, lease_ms = NULL, ends_ms = NULL
     WHERE run_id = ? AND worker_id = ? AND status = 'running' AND started_ms IS NULL RETURNING job_id, status, reason"""
-# Only who is the first to say so changes something.
+# Only the first report changes a row.
 SET_STUCK: Final = """
     UPDATE runs SET stuck = 1 WHERE run_id = ? AND worker_id = ? AND status = 'running' AND stuck = 0
     RETURNING job_id"""
@@ -291,7 +291,7 @@ EVENTS: Final = f"SELECT {_EVENT} FROM events WHERE event_id > ? ORDER BY event_
 LAST_EVENT: Final = "SELECT coalesce(max(event_id), 0) FROM events"
 JOBS_OF_EVENTS: Final = "SELECT event_id, job_id FROM events WHERE event_id > ? ORDER BY event_id LIMIT ?"
 
-# --- who may come in ---
+# --- access ---
 
 _TOKEN: Final = (
     "token_id, digest, scopes, note, created_ms, created_by, expires_ms, revoked_ms, name, run_as, pending_max,"  # noqa: S105

@@ -4,15 +4,16 @@ transaction (see contract.py).
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import Final
 
-from zsched.model.limits import LEASE_MARGIN_MS, RESTORE_IDS_GAP, RESTORE_RUNS_MAX
-from zsched.model.schedule import next_fire_ms
-from zsched.model.types import DemandId, Reason, RunId, RunStatus, Succession
+from zsched.model.limits import RESTORE_IDS_GAP, RESTORE_RUNS_MAX
+from zsched.model.schedule import ScheduleError, next_fire_ms
+from zsched.model.types import DemandId, Reason, RunId, RunStatus, Succession, lease_margin_ms
 from zsched.store import sql
 from zsched.store.access import AccessWriter
 from zsched.store.claims import Claims
-from zsched.store.contract import NO_LINEAGE, Lineage
+from zsched.store.contract import Restoration
 from zsched.store.ends import Ends
 from zsched.store.engine import Engine, Row
 from zsched.store.foreign import ForeignWriter
@@ -48,22 +49,13 @@ class Writer(Jobs, Claims, Ends, Workers):
     def predecessors(self) -> tuple[str, ...]:
         return tuple(str(db) for (db,) in self._execute(sql.PREDECESSORS))
 
-    def succeed(
-        self,
-        identity: str,
-        made_ms: int | None,
-        now_ms: int,
-        *,
-        actor: str = "scheduler",
-        detail: str = "",
-        lease_ms: int = 0,
-        replaced: Lineage = NO_LINEAGE,
-    ) -> int:
+    def succeed(self, how: Restoration) -> int:
+        now_ms, lease_ms, replaced = how.now_ms, how.lease_ms, how.replaced
         given_ms = max(int(self._execute(sql.LEASE_GIVEN)[0][0]), replaced.lease_ms)
         if lease_ms and given_ms:
-            lease_ms = max(lease_ms, given_ms + max(LEASE_MARGIN_MS, given_ms // 30))
-        self._execute(sql.ADD_PREDECESSOR, (self._identity, made_ms, now_ms))
-        self._execute(sql.REPLACE_IDENTITY, (identity, now_ms))
+            lease_ms = max(lease_ms, given_ms + lease_margin_ms(given_ms))
+        self._execute(sql.ADD_PREDECESSOR, (self._identity, how.made_ms, now_ms))
+        self._execute(sql.REPLACE_IDENTITY, (how.identity, now_ms))
         for db in replaced.dbs:
             if db not in self.predecessors():
                 self._execute(sql.ADD_PREDECESSOR, (db, None, now_ms))
@@ -71,8 +63,8 @@ class Writer(Jobs, Claims, Ends, Workers):
             given = replaced.ids.get(table, 0)
             if not self._execute(sql.RAISE_IDS, (given, count, table)):
                 self._execute(sql.START_IDS, (table, given + count))
-        self._ledger.event(now_ms, actor, None, "restored", detail=f"{detail}; it was {self._identity}")
-        self._identity = identity
+        self._ledger.event(now_ms, how.actor, None, "restored", detail=f"{how.detail}; it was {self._identity}")
+        self._identity = how.identity
         running = self._execute(sql.RUNNING)
         waiting = self._execute(sql.WAITING, (now_ms,))
         for (run_id,) in running:
@@ -93,7 +85,9 @@ class Writer(Jobs, Claims, Ends, Workers):
         """
         for job_id, expression, once, leased in self._execute(sql.DUE_FIRES, (now_ms,)):
             if once:
-                self._execute(sql.SET_NEXT_FIRE, (next_fire_ms(expression, now_ms), job_id))
+                # A schedule that can't be read stays due: the scheduler ends it, with an event.
+                with suppress(ScheduleError):
+                    self._execute(sql.SET_NEXT_FIRE, (next_fire_ms(expression, now_ms), job_id))
             elif leased and lease_ms:
                 self._execute(sql.SET_NEXT_FIRE, (now_ms + lease_ms, job_id))
 

@@ -1,4 +1,4 @@
-"""What guard and agent tell each other. Pure; channel.py carries it.
+"""The messages between guard and agent. Pure; channel.py carries them.
 
 Both ends are one release, started together, so these messages have no version. Each is a msgpack array that begins
 with its type's name.
@@ -35,8 +35,8 @@ class Message(Struct, frozen=True, array_like=True, tag=True, gc=False):
 
 
 class Alive(Message, frozen=True):
-    """The agent says it now and then, and the guard answers with the same. `within_ms`: who says it will speak again
-    within that; the guard ends an agent that does not.
+    """A sign of life: the agent sends it now and then, and the guard answers with the same. `within_ms`: the agent's
+    next message comes within that; the guard ends an agent that breaks this.
     """
 
     within_ms: int = 0
@@ -46,7 +46,7 @@ class Alive(Message, frozen=True):
 
 
 class Hello(Message, frozen=True):
-    """The first message to a new agent: who the worker is and all that the guard holds. No run of it waits for a slot.
+    """The first message to a new agent: the worker's identity and all that the guard holds. No run waits for a slot.
 
     `scheduler` is a URL, or empty for the default endpoint. `db` is the database whose runs these are, empty if none.
     `spool_id` is the mark of this worker's processes. `dying` are those of the held runs that were dropped, `doomed`
@@ -81,7 +81,7 @@ class Hello(Message, frozen=True):
 
 
 class Began(Message, frozen=True):
-    """A run's process exists. Told of runs that live for a while or are on probation, not of every run."""
+    """A run's process exists. Sent for runs that live for a while or are on probation, not for every run."""
 
     run: int
     pid: int
@@ -115,7 +115,7 @@ class Foreign(Message, frozen=True):
 
 
 class DiskFails(Message, frozen=True):
-    """Whether results can't be kept on disk now. Ask for nothing meanwhile; those that come are told all the same."""
+    """Whether results can't be kept on disk now. Ask for nothing meanwhile. Results that come are reported."""
 
     fails: bool
 
@@ -147,7 +147,7 @@ class Gone(Message, frozen=True):
 
 
 class Stuck(Message, frozen=True):
-    """All runs whose processes were killed a good while ago and do not end. Said when it changes."""
+    """All runs with processes that were killed a good while ago and do not end. Sent when it changes."""
 
     runs: tuple[int, ...]
 
@@ -188,19 +188,19 @@ class Stop(Message, frozen=True):
 
 
 class Drop(Message, frozen=True):
-    """Runs to end in the same way, and results to forget: nobody wants to know. Each is answered by Gone."""
+    """Runs to end in the same way, without results, and results to forget. Each is answered by Gone."""
 
     runs: tuple[int, ...]
 
 
 class Forget(Message, frozen=True):
-    """Results that the scheduler has answered."""
+    """Results that the scheduler has acked."""
 
     runs: tuple[int, ...]
 
 
 class Look(Message, frozen=True):
-    """Tell what a run writes, from these offsets of its streams on, for `for_ms`. Ignored when it does not live."""
+    """Send what a run writes, from these offsets of its streams on, for `for_ms`. Ignored when it does not live."""
 
     run: int
     stdout: int
@@ -229,12 +229,12 @@ class Discard(Message, frozen=True):
 
 
 class Refused(Message, frozen=True):
-    """The scheduler will not have this worker: end with this exit code."""
+    """The scheduler refuses this worker: end with this exit code."""
 
     exit_code: int
 
 
-# What speaks of runs of the current database by number alone.
+# Messages that name runs of the current database by number alone.
 OF_RUNS: Final = (Began, Ended, Logged, Unstarted, Gone, Stuck)
 
 FromGuard = (

@@ -3,7 +3,7 @@
 The agent wakes its guard, and kills it when it is stopped again and again: then its jobs end too, and the scheduler
 finds out which one did it (dispatcher/losses.py). The guard replaces an agent that is stopped, and ends with all its
 jobs when its agents are stopped again and again (supervisor.py). Nothing is done about a process that a debugger holds
-(state t), nor when both are stopped, as by Ctrl-Z: that is an operator's wish.
+(state t), nor when both are stopped, as by Ctrl-Z: then a person did it.
 """
 
 from __future__ import annotations

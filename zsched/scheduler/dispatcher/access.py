@@ -1,8 +1,8 @@
-"""Who may come in: tokens are made and revoked, keys are bound to the names of workers.
+"""Access: tokens are made and revoked, keys are bound to the names of workers.
 
 A worker's name belongs to the key that it was bound to. Enrolling replaces a key only while no session of that name
-lives, so that nobody silences a worker by enrolling in its place, and only where it can't end the worker of somebody
-else for good: the key of an access file is replaced by nothing, one that was enrolled on the scheduler's own host only
+lives, so that no caller silences a worker by enrolling in its place. Nor may it end another owner's worker for good. So
+no enrolling replaces the key of an access file. A key that was enrolled on the scheduler's own host is replaced only
 from there, without a token. A key that was revoked never comes back.
 """
 
@@ -103,7 +103,7 @@ def _may_limit(caller: Caller, key: WorkerKey) -> bool:
 
 
 def revoke_key(store: Store, sessions: Sessions, command: RevokeKey, now: Now) -> Session | None:
-    """Returns the session that ended by it, whose worker has to be told. Raises NotFoundError."""
+    """Returns the session that this ends; its worker must get an error frame. Raises NotFoundError."""
     name = command.worker_id
     if not store.access.revoke_key(name, command.actor, now.wall_ms):
         raise NotFoundError("unknown_key", f"Worker {name} has no key")

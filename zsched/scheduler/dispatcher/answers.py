@@ -1,7 +1,7 @@
-"""What callers are answered: the rows that the turn has written, read in its own transaction before the commit.
+"""The answers to callers: the rows that the turn has written, read in its own transaction before the commit.
 
-A caller's thread reads by a connection of its own, which may fail when the turn is stored already. A caller that is
-answered 503 would then do again what was done. When reading fails here, the turn fails, and nothing was done.
+A caller's thread has its own connection, where a read may fail after the turn is stored. The caller would get 503 and
+repeat a command that was done. When a read fails here, the turn fails, and nothing was done.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ T = TypeVar("T")
 
 
 def complete(reads: Reader, command: Command, reply: Reply) -> Reply:
-    """The reply to a command that was done, with the rows that it speaks of. Called last in the turn."""
+    """The reply to a command that was done, with the rows that it is about. Called after the turn's tick."""
     match command:
         case Cancel(job_id) | PauseSchedule(job_id) | ResumeSchedule(job_id) | EndSchedule(job_id) | EditJob(job_id):
             job = reads.job(job_id)
@@ -70,7 +70,7 @@ def _job_state(reads: Reader, job: Job) -> JobState:
 
 
 def _unless_damaged(read: Callable[[], T | None]) -> T | None:
-    """What an earlier turn has stored. When that is damaged the answer does without it: the command is done."""
+    """Read what an earlier turn has stored. If it is damaged, the answer lacks it: the command is done."""
     try:
         return read()
     except StoreCorrupt as error:

@@ -2,7 +2,7 @@
 believes.
 
 `reconcile` is the one self-healing step. It serves a register, a heartbeat and a scheduler's restart alike: the store's
-running runs that the worker doesn't hold are taken from it, and what it holds without right it is told to kill.
+running runs that the worker doesn't hold are taken from it, and the worker must kill what it holds without right.
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ _LEFT: Final = "said goodbye"
 def is_late(old: Session, frame: protocol.Register) -> bool:
     """Whether a register was sent before the one that made the session that there is.
 
-    It comes over an earlier connection: the kernel delivers what was written to one, also when the process has ended
-    and another one was quicker. What it tells is no longer so.
+    It comes over an earlier connection: the kernel delivers what was written to it, also when the process has ended
+    and another process was quicker. Its content is out of date.
     """
     return old.worker.boot_id == frame.boot_id != "" and 0 < frame.sent_ms < old.sent_ms
 
@@ -47,10 +47,10 @@ def may_take_over(old: Session, frame: protocol.Register) -> bool:
 
 def on_rival(old: Session, rival: str, now: Now) -> tuple[bool, str]:
     """Another worker registers or enrols under a name that is taken. Returns whether it must give up, and why. `rival`
-    tells the rivals apart: an incarnation, or a public key.
+    identifies the other worker: its incarnation, or its public key.
 
-    It waits until the old worker times out, and gives up when a word of that worker was read after the rival first
-    asked. Only a word counts: an excuse for its silence (`excused_ms`) proves no life.
+    It waits until the old worker times out. It gives up when a frame of that worker was read after the rival first
+    asked. Only a frame counts: an excuse for silence (`excused_ms`) proves no life.
     """
     if rival not in old.rivals and len(old.rivals) >= RIVALS_MAX:
         old.rivals.clear()
@@ -79,7 +79,7 @@ def adopt(store: Store, session: Session, frame: protocol.Register, now: Now) ->
     """Reconcile a newcomer with the store: the runs that it goes on with, those that it must kill, and how many it was
     handed and does not hold.
 
-    What it holds for another database is no matter of this, unless it can't keep that.
+    Runs of another database do not concern this function, unless the worker can't keep them.
     """
     ours, held = frame.db in ("", store.identity), foreign.own(store, frame)
     for run_id in foreign.discarded(store, frame):
@@ -141,7 +141,7 @@ def reconcile(
 
 def unwanted(own: Sequence[Holding], listed: Sequence[protocol.Held]) -> tuple[list[RunId], list[RunId]]:
     """Of the runs that a worker lists, those that it must kill because they are not its `own`; and of its own, those
-    whose cancel is stored. A finished run is never killed: its result comes and is judged by itself.
+    that have a stored cancel. A finished run is never killed: its result follows and is judged separately.
     """
     ids = {run.run_id for run in own}
     kill = [RunId(one.run) for one in listed if one.run not in ids and one.phase != "finished"]

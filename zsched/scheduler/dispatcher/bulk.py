@@ -43,7 +43,7 @@ def step(store: Store, command: Bulk, cancel: CancelJob, now: Now) -> BulkDone:
     if unknown and not filtered:
         outcomes[_UNKNOWN] += unknown
     for target in targets:
-        # Whether a job of another owner passes a filter is not said: it would show its status.
+        # Jobs of other owners are left out when there is a filter: it would reveal their status.
         if not filtered or (owners.may_act(command.by, target.owner) and _matches(target, command)):
             outcomes[_act(store, target, command, cancel, now)].append((target.job_id, target.job_id))
     done = BulkDone({outcome: of(spans) for outcome, spans in outcomes.items()}, after)
@@ -92,7 +92,7 @@ def _matches(target: Target, command: Bulk) -> bool:
 
 
 def _act(store: Store, target: Target, command: Bulk, cancel: CancelJob, now: Now) -> str:
-    """Do it to one job; returns what became of it."""
+    """Do the action on one job; returns its outcome."""
     if not owners.may_act(command.by, target.owner):
         return "not_owner"
     actor = command.by.actor

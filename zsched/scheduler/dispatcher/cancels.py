@@ -1,4 +1,4 @@
-"""A job is cancelled: pending runs end at once, and workers are told to end the running ones."""
+"""A job is cancelled: pending runs end at once, and workers are asked to end the running ones."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from zsched.model.types import JobId, Now, RunId
 from zsched.scheduler.dispatcher.session import Session, Sessions
 from zsched.store.contract import Store
 
-# What a cancel did: all that was live has ended, or a worker still has to end a run.
+# What a cancel achieved: all that was live has ended, or a worker still has to end a run.
 Met = Literal["done", "ending"]
 
 

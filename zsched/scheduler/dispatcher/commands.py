@@ -112,7 +112,7 @@ class ReusedError(RefusedError):
 
 @dataclass(frozen=True, slots=True)
 class Once:
-    """By what a submit is known again: who asks, the SHA-256 of the Idempotency-Key, and that of key and request."""
+    """Identifies a repeated submit: the caller, the SHA-256 of its Idempotency-Key, and that of key and request."""
 
     caller: str
     key: bytes
@@ -121,8 +121,8 @@ class Once:
 
 @dataclass(frozen=True, slots=True)
 class Submit:
-    """Store jobs, all or none. Replies with the Made ones. With `once`, when that has been done before: with the
-    Submitted of then, and nothing is stored.
+    """Store jobs, all or none. Replies with Made. A submit with `once` that was done before stores nothing and replies
+    with the Submitted of the first time.
     """
 
     specs: tuple[JobSpec, ...]
@@ -132,7 +132,7 @@ class Submit:
 
 @dataclass(frozen=True, slots=True)
 class Made:
-    """Jobs that a submit has stored, in its order. `specs` are as they were admitted, `next_fires` those of each."""
+    """Jobs that a submit has stored, in its order. `specs` are as they were admitted, `next_fires` are per job."""
 
     ids: Sequence[JobId]
     specs: Sequence[JobSpec]
@@ -238,8 +238,8 @@ class Action(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Selection:
-    """Which jobs. `ids` names them; None means all that the action can change: for a cancel those that have not ended,
-    else those with a schedule. Of these only the jobs of `owner` and with `status`, where given.
+    """Which jobs. `ids` names them; None means all that the action can change: for a cancel the jobs that have not
+    ended, otherwise those with a schedule. `owner` and `status` restrict these where they are given.
     """
 
     ids: Spans | None
@@ -262,8 +262,8 @@ class Bulk:
 
 @dataclass(frozen=True, slots=True)
 class BulkDone:
-    """What became of the jobs: `done`; `ending`: cancelled, and a worker still has to end its run; or the code of the
-    refusal that a call on the single job would have got. `after` is the last id looked at, None at the end.
+    """The jobs by outcome: `done`; `ending`, cancelled while a worker still has to end a run; or the error code of the
+    same call on the single job. `after` is the last id looked at, None at the end.
     """
 
     outcomes: Mapping[str, Spans]
@@ -332,8 +332,8 @@ class AddToken:
 
 @dataclass(frozen=True, slots=True)
 class RevokeToken:
-    """A token is worth nothing any more. With `jobs`, its live jobs are cancelled and its schedules ended, also of one
-    that was revoked before. Replies with the TokenState.
+    """A token is no longer valid. With `jobs`, its live jobs are cancelled and its schedules ended, also when the token
+    was revoked before. Replies with the TokenState.
     """
 
     token_id: str
@@ -381,14 +381,14 @@ class BindKey:
 
 @dataclass(frozen=True, slots=True)
 class KeyBound:
-    """The key speaks for its worker, which may be on another host if `outward`."""
+    """The key is bound to its worker. `outward`: the worker may be on another host."""
 
     outward: bool
 
 
 @dataclass(frozen=True, slots=True)
 class RevokeKey:
-    """A worker's key is worth nothing any more; a live session of it ends. Replies with the WorkerKey."""
+    """A worker's key is no longer valid; its live session ends. Replies with the WorkerKey."""
 
     worker_id: WorkerId
     actor: str

@@ -1,8 +1,8 @@
 """The dispatcher: what the scheduler does with each frame, each command, and the passing of time.
 
 Called only by the loop thread, inside the turn's transaction. It decides through the store and puts frames for workers
-into the outbox, which the loop sends after the commit. It never waits and never asks the world anything: `now` is
-given, and so are the tokens of new sessions.
+into the outbox, which the loop sends after the commit. It never waits, and has no clock or source of random numbers:
+`now` and the tokens of new sessions are given.
 """
 
 from __future__ import annotations
@@ -20,7 +20,6 @@ from zsched.model.limits import (
     FORGET_KEYS_MAX,
     IDEMPOTENCY_MS,
     JUMP_MS,
-    LEASE_MARGIN_MS,
     LINE_INTERVAL_MS,
     PENDING_RUNS_MAX,
     REGISTER_GAP_MS,
@@ -36,8 +35,8 @@ from zsched.model.limits import (
     WINDOW_PER_SLOT_MAX,
 )
 from zsched.model.rate import Rate, Throttled
-from zsched.model.types import JobId, Now, Outcome, Reason, RunId, RunStatus, WorkerId
-from zsched.model.units import counted
+from zsched.model.types import JobId, Now, Outcome, Reason, RunId, RunStatus, WorkerId, lease_margin_ms
+from zsched.model.units import counted, some
 from zsched.scheduler.dispatcher import (
     access,
     answers,
@@ -87,17 +86,12 @@ from zsched.store.contract import Claimed, Store, Submitted
 
 log = logging.getLogger(__name__)
 
-# Runs that one line of the log names.
-_NAMED_MAX = 10
-
-# Peers and codes whose last error frame is remembered. When more send nonsense, the memory starts anew.
+# Peers and error codes with a remembered time of the last error frame. Beyond it all of them are forgotten.
 _SCOLDED_MAX = 4_096
 
 
 class Dispatcher:
-    """The scheduler's decisions over one store. `outbox` holds (peer, frame) in the order of sending; the loop empties
-    it.
-    """
+    """The scheduler's decisions on one store. `outbox` holds (peer, frame) in order of sending; the loop empties it."""
 
     def __init__(
         self,
@@ -111,11 +105,11 @@ class Dispatcher:
         keyed: bool = False,
         unseal: Unseal | None = None,
     ) -> None:
-        """`keyed`: workers prove who they are by a key; a frame that comes by none, or by another's, is refused.
-        `unseal` opens jobs' secrets; None: none can be opened.
+        """`keyed`: workers authenticate by a key; a frame without a key, or with another worker's, is refused. `unseal`
+        opens jobs' secrets; None: none can be opened.
         """
         self.outbox: list[tuple[bytes, protocol.SchedulerFrame]] = []
-        # What running runs that somebody looks at have written; the loop passes it on.
+        # New output of running runs that callers look at; the loop passes it on.
         self.output: list[protocol.Log] = []
         self._store = store
         self._epoch = epoch
@@ -125,7 +119,7 @@ class Dispatcher:
         self._keyed = keyed
         self._unseal = unseal or _closed
         self._sessions = Sessions(timeout_ms)
-        # Signs of life. The loop tells it of each frame and command that it reads, stored or not.
+        # Signs of life. The loop reports each frame and command that it reads, stored or not.
         self.hearing = Hearing(self._sessions, now)
         # How much the wall clock is ahead of the steady one, in this turn and in the last that was stored.
         self._wall_ahead_ms = self._stored_wall_ahead_ms = now.wall_ms - now.mono_ms
@@ -150,7 +144,7 @@ class Dispatcher:
         self._await_workers(now)
 
     def _await_workers(self, now: Now) -> None:
-        """Give each worker that was active before this start one full timeout to speak up."""
+        """Give each worker that was active before this start one full timeout to register."""
         for worker in self._store.active_workers():
             session = Session(worker=worker, token="", peer=None, heard_ms=now.mono_ms, seen_ms=worker.last_seen_ms)
             self._sessions.open(session)
@@ -159,9 +153,7 @@ class Dispatcher:
     # --- the turn ----------------------------------------------------------------------------------------------------
 
     def on_begin(self, now: Now) -> None:
-        """A turn's transaction has begun. A jump of the wall clock comes first, before anything is timed by the new
-        one.
-        """
+        """A turn's transaction has begun. A jump of the wall clock is handled before anything is timed by it."""
         self._wall_ahead_ms = now.wall_ms - now.mono_ms
         jump_ms = self._wall_ahead_ms - self._stored_wall_ahead_ms
         self._jump_ms = jump_ms if abs(jump_ms) > JUMP_MS else 0
@@ -213,11 +205,11 @@ class Dispatcher:
                 self._on_bye(session, frame, now)
 
     def on_garbage(self, peer: bytes, why: str, now: Now) -> None:
-        """A peer sent what is no frame. It changes nothing."""
+        """A peer sent something that is not a frame. It changes nothing."""
         self._reply_error_throttled(peer, "E_BAD", why, now)
 
     def on_unreachable(self, peer: bytes, frame: protocol.SchedulerFrame, now: Now) -> None:
-        """A frame surely did not leave: runs in it are pending again, and the worker gets none until it speaks."""
+        """A frame was certainly not sent: its runs are pending again, and the worker gets none until its next frame."""
         for session in self._sessions:
             if session.peer == peer:
                 session.window = 0
@@ -263,7 +255,7 @@ class Dispatcher:
         self._open_session(peer, frame, old, now, key)
 
     def _open_session(self, peer: bytes, frame: protocol.Register, old: Session | None, now: Now, key: str) -> None:
-        """Let a worker in that may have its name, in place of its `old` session, and reconcile what it holds."""
+        """Admit a worker that may have its name, in place of its `old` session, and reconcile what it holds."""
         name = WorkerId(frame.worker)
         worker = access.within_slots(self._store, introduced(frame, now), key)
         same_start = old is not None and old.worker.incarnation == worker.incarnation
@@ -292,8 +284,7 @@ class Dispatcher:
         holds = counted(len(keep), "run")
         log.info("worker %s registered: %s, holds %s", name, counted(worker.slots, "slot"), holds)
         if kill:
-            line = "worker %s gets the order to kill %s that it does not own any more"
-            log.warning(line, name, counted(len(kill), "run"))
+            log.warning("worker %s must kill %s that it no longer owns", name, counted(len(kill), "run"))
         self._send(
             session,
             protocol.Registered(
@@ -314,9 +305,8 @@ class Dispatcher:
             if self._store.mark_stuck(RunId(run_id), session.name, now.wall_ms):
                 stuck.append(run_id)
         if stuck:
-            named = ", ".join(map(str, stuck[:_NAMED_MAX]))
             runs = counted(len(stuck), "run")
-            log.error("worker %s can't end the processes of %s: %s", session.name, runs, named)
+            log.error("worker %s can't end the processes of %s: %s", session.name, runs, some(stuck))
         self._on_asking(session, frame, now)
         foreign.note(self._store, session, frame.foreign, now)
         kill, cancel, missing = arrival.reconcile(self._store, session, frame.runs, frame.n, now)
@@ -335,8 +325,8 @@ class Dispatcher:
         self._send(session, ack)
 
     def ack_unstored(self, peer: bytes, frame: protocol.Heartbeat, key: str) -> None:
-        """Ack a heartbeat of a turn that was rolled back, by what the store says now. Its worker is heard, and no lease
-        may end because of the disk. What the heartbeat has to store, its successor brings again.
+        """Ack a heartbeat of a turn that was rolled back, by what the store says now. Its worker is alive, and no lease
+        may end because of the disk. The next heartbeat repeats what this one could not store.
         """
         session = self._sessions.of_frame(frame.s, peer, key)
         if session is None:
@@ -543,7 +533,7 @@ class Dispatcher:
     def on_tick(self, now: Now, *, drained: bool) -> int:
         """Do what is due, hand out runs, and return the moment of the next tick by the steady clock, in ms.
 
-        `drained`: every frame that had arrived was read in this turn. Otherwise nobody is judged silent.
+        `drained`: every frame that had arrived was read in this turn. Otherwise no worker is judged silent.
         """
         due_ms = self._store.next_due_ms()
         if due_ms is not None and due_ms <= now.wall_ms:
@@ -619,7 +609,7 @@ class Dispatcher:
     def _patience_ms(self, session: Session) -> int:
         """How long a worker may be silent: until the last lease of its runs is over by any clock, if it has any."""
         lease_ms = placement.load(self._store, session).lease_ms
-        return max(self._timeout_ms, lease_ms + max(LEASE_MARGIN_MS, lease_ms // 30) if lease_ms else 0)
+        return max(self._timeout_ms, lease_ms + lease_margin_ms(lease_ms) if lease_ms else 0)
 
     def _retire(self, session: Session, why: str, now: Now) -> None:
         self._store.note_seen({session.name: session.seen_ms})

@@ -43,11 +43,14 @@ def discarded(store: Store, frame: protocol.Register) -> list[int]:
 
 
 def others(store: Store, frame: protocol.Register) -> tuple[protocol.Foreign, ...]:
-    """What a worker holds for other databases, in the form of a heartbeat."""
-    found = [_brief(held) for held in frame.foreign if held.db != store.identity]
+    """What a worker holds for other databases, in the form of a heartbeat. Its last database comes first, since the
+    others may be too many.
+    """
+    found = []
     if frame.db not in ("", store.identity) and frame.runs:
         running = tuple(one.run for one in frame.runs if one.phase != "finished")
         found.append(protocol.Foreign(frame.db, running, results=len(frame.runs) - len(running)))
+    found += [_brief(held) for held in frame.foreign if held.db != store.identity]
     return _trimmed(found)
 
 
@@ -69,12 +72,11 @@ def why_wait(name: WorkerId) -> str:
 
 
 def note(store: Store, session: Session, found: tuple[protocol.Foreign, ...], now: Now) -> None:
-    """Store what a worker holds for other databases, and find out whether it may get work."""
+    """Store what a worker holds for other databases, and decide whether it may get work."""
     found = _trimmed(found)
     if found == session.foreign:
         return
-    if found or session.foreign is None or session.foreign:
-        _store(store, session.name, found, now)
+    _store(store, session.name, found, now)
     session.foreign = found
     _judge(store, session)
 
@@ -90,7 +92,8 @@ def decide(store: Store, session: Session | None, command: DecideForeign, now: N
     runs, results = sum(one.running for one in held), sum(one.results for one in held)
     holds = counted(runs, "foreign run"), counted(results, "result")
     log.warning("worker %s: %s of %s and %s by %s", command.worker_id, command.decision, *holds, command.actor)
-    if session is not None:
+    # After a failed turn the scheduler doesn't know what the worker holds: its next frame says it.
+    if session is not None and session.foreign is not None:
         _judge(store, session)
 
 
@@ -158,7 +161,7 @@ def _warn(store: Store, held: ForeignRuns) -> None:
 
 
 def _trimmed(found: Sequence[protocol.Foreign]) -> tuple[protocol.Foreign, ...]:
-    """At most FOREIGN_DATABASES_MAX, and none of which nothing is left."""
+    """The first FOREIGN_DATABASES_MAX that are not empty."""
     return tuple([held for held in found if held.running or held.ending or held.results][:FOREIGN_DATABASES_MAX])
 
 

@@ -1,7 +1,7 @@
 """Signs of life: when the scheduler last looked at its sockets, and which workers it heard there.
 
-Called by the loop outside the turn's transaction. A worker that speaks is alive, whether or not the turn that handles
-its words can be stored; and a turn that fails is no word of anybody.
+Called by the loop outside the turn's transaction. A worker that sends frames is alive, whether or not the turn that
+handles them can be stored. A failed turn is no sign of life.
 """
 
 from __future__ import annotations
@@ -59,8 +59,8 @@ class Hearing:
                 session.hear(now)
 
     def on_store_wait(self, wait_ms: int) -> None:
-        """A turn failed after it had waited for the store. That is no standing still: frames came in meanwhile, and the
-        next look finds them.
+        """A turn failed after it had waited for the store. That is not a stall: frames came in meanwhile, and the next
+        look finds them.
         """
         self._looked_ms += min(wait_ms, STORE_WAIT_MS_MAX)
 

@@ -1,9 +1,9 @@
-"""What a worker's loss means for its runs: who starts again, and who is to blame.
+"""What a worker's loss means for its runs: which start again, and which is to blame.
 
 A worker that dies may have been killed by one of its jobs. A run is **suspect** when it was there, and its successor is
 then on **probation** until it has lived PROBATION_MS on some worker. How many are on probation at once on a worker has
 two bounds. The worker's grows by one with each that it outlives, so from one at first it doubles about every second. A
-run's own is half of the number that were suspect together when their worker died, so those are told apart by halving.
+run's own is half of the number that were suspect together when their worker died, so halving finds the guilty one.
 
 A crash counts against a run on probation only when it was the only one on its worker. So an innocent run pays for no
 other that is on probation, and one that always kills its workers is alone after log2(n) further deaths, of n runs that
@@ -14,25 +14,21 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Collection, Sequence
-from typing import Final
 
 from zsched.model.limits import CRASH_DELAY_MS, CRASH_DELAY_MS_MAX, PROBATION_MS
 from zsched.model.types import Now, Reason, RunId, WorkerId
-from zsched.model.units import counted
+from zsched.model.units import counted, some
 from zsched.scheduler.dispatcher.session import Session
 from zsched.store.contract import Holding, Store
 
 log = logging.getLogger(__name__)
 
-# Lost runs that a line of the log names.
-_NAMED_MAX: Final = 10
-
 
 def lose_worker(
     store: Store, worker_id: WorkerId, why: str, now: Now, *, crash: bool, spared: Collection[int] = ()
 ) -> None:
-    """End all that a worker held and make the successors pending. Without `crash` nobody is blamed or suspect. Those
-    `spared` have ended before: their results come.
+    """End all that a worker held and make the successors pending. Without `crash` no run is blamed or suspect. The
+    `spared` runs ended before: their results follow.
 
     A run that was alone on probation gets the crash, started or not; of several none does. When none was on probation,
     each started run gets one. In each case all of them become suspect: one may have done it.
@@ -69,15 +65,14 @@ def log_lost(worker_id: WorkerId, why: str, runs: Sequence[Holding]) -> None:
     """Log the runs that were lost together: a worker may hold thousands."""
     if not runs:
         return
-    named = ", ".join(f"{run.run_id} of job {run.job_id}" for run in runs[:_NAMED_MAX])
-    more = ", …" if len(runs) > _NAMED_MAX else ""
-    log.warning("worker %s %s: %s lost: %s%s", worker_id, why, counted(len(runs), "run"), named, more)
+    named = some([f"{run.run_id} of job {run.job_id}" for run in runs])
+    log.warning("worker %s %s: %s lost: %s", worker_id, why, counted(len(runs), "run"), named)
 
 
 def drop_run(store: Store, worker_id: WorkerId, run: Holding, why: str, now: Now, *, unstarted: bool) -> bool:
-    """A worker does not hold a run that it was given: nobody's fault. Pending again if it never started, else lost.
-    `unstarted`: it is sure that the run has not started and never will. A run that may start only once is lost without
-    that. Returns whether the run is lost.
+    """A worker does not hold a run that it was given, without blame. The run is pending again if it never started,
+    otherwise lost. `unstarted`: it has certainly not started and never will. A run that may start only once is lost
+    without that. Returns whether the run is lost.
     """
     back = unstarted or not run.once
     if back and not run.started and store.requeue_unstarted(run.run_id, worker_id, Reason.RETURNED, now.wall_ms):

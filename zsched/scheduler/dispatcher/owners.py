@@ -115,5 +115,5 @@ def end_jobs(store: Store, cancel: Callable[[JobId, str, Now], object], now: Now
 
 
 def _owns(by: Caller, owner: str) -> bool:
-    # A job without an owner is nobody's own.
+    # A job without an owner belongs to no caller.
     return bool(owner) and owner == by.owner

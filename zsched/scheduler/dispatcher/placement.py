@@ -1,5 +1,4 @@
-"""Which ready run goes to which worker. Data flows one way: the store's ready demands and the sessions' room in, claims
-out.
+"""Which ready run goes to which worker. Data flows one way: ready demands and the workers' room in, claims out.
 
 Free slots are filled first, over all workers alike; only then do plain runs go **ahead** to workers that ask for some,
 so that a slot never waits for the network between two short runs.

@@ -22,23 +22,23 @@ log = logging.getLogger(__name__)
 class Session:
     """A worker believed alive.
 
-    `heard_ms` is when its last word was read, by the steady clock; `seen_ms`, by the wall clock. Its silence
-    counts from there, or from `excused_ms` where that is later: the scheduler itself could not hear until then.
+    `heard_ms` is when its last frame or call was read, by the steady clock; `seen_ms`, by the wall clock. Its silence
+    counts from there, or from `excused_ms` if that is later: until then the scheduler itself could not read.
 
     `peer` is the ROUTER's name of its connection: None for a worker that polls, and for one that has not registered
-    since this scheduler started. `key` is the public key that its frames come by, empty where workers need none.
-    `sent_ms` is when its register was sent, by the clock of the worker's machine.
+    since this scheduler started. `key` is the public key of its connection, empty where workers need none. `sent_ms` is
+    when its register was sent, by the clock of the worker's machine.
 
-    `window` and `ahead` are its last word on how much it takes, at most `window_max`; until `paused_until_ms` it gets
-    nothing. `n` counts the run frames sent to it. `suspects` are its runs on probation, each with the moment its start
-    was heard of; `survived` counts those that it outlived. `watched` are those whose output somebody looks at, each
-    with the moment until which it is sent. `handed` are, of one that polls, the runs that it has not said to be
-    running, each with the moment when it got it. `finished` are its runs that may start only once, and that it said to
-    have ended: their results are on their way. `rivals` are other starts of workers that claim its name, by
-    incarnation, each with the moment when it first asked.
+    `window` and `ahead` are how much it takes by its last report, at most `window_max`; until `paused_until_ms` it gets
+    no runs. `n` counts the run frames sent to it. `suspects` has its runs on probation, with the time of each start;
+    `survived` counts those that it outlived. `watched` has the runs whose output callers look at, with the time until
+    which it is sent. `handed`, for a worker that polls, has the runs that it has not reported as running, with the time
+    when it got each. `finished` has the runs that may start only once and that it reported as ended: their results are
+    on their way. `rivals` has other starts of workers that claim its name, by incarnation, with the time when each
+    first asked.
 
-    `foreign` is what it last said that it holds for other databases, None if that may not be stored. Runs of the
-    databases in `discard` are to be dropped. While foreign runs keep it `withheld`, it gets nothing.
+    `foreign` is what it holds for other databases by its last report, None if that may not be stored. Runs of the
+    databases in `discard` are to be dropped. While foreign runs keep it `withheld`, it gets no runs.
     """
 
     worker: Worker
@@ -75,11 +75,11 @@ class Session:
 
     @property
     def leaving(self) -> bool:
-        """Whether the worker announced its end: then its loss is nobody's fault."""
+        """Whether the worker announced its end: then no run is to blame for its loss."""
         return self.worker.leaving_ms is not None
 
     def hear(self, now: Now) -> None:
-        """A word of the worker was read."""
+        """A frame or call of the worker was read."""
         self.heard_ms, self.seen_ms = now.mono_ms, now.wall_ms
 
     def ask(self, window: int, ahead: int) -> None:
@@ -126,7 +126,7 @@ class Sessions:
         """The session of a frame; None when the token is unknown, or comes over another connection than it was given
         to, or by another key.
 
-        Frames to a connection that broke may be lost for good, so a worker that reconnects registers anew.
+        Frames to a broken connection may be lost for good, so a worker that reconnects registers again.
         """
         session = self._by_token.get(token)
         return session if session is not None and session.peer == peer and session.key == key else None
@@ -158,7 +158,7 @@ class Sessions:
             self._verdict, self._failed_verdicts = False, 0
 
     def restore(self) -> None:
-        """The turn was rolled back: the sessions are those from before it, and what they remember of the store may be
+        """The turn was rolled back: the sessions are those from before it, and their copies of stored facts may be
         wrong. A worker that was found silent was not given up.
 
         The next turn judges it again. When that fails too, verdicts pause: one that is too large for a disk that is
@@ -180,7 +180,7 @@ class Sessions:
             session.worker = replace(session.worker, leaving_ms=None)
         self._announced.clear()
         for session in self:
-            # What was decided on its foreign runs may not be stored: its next frame finds that out.
+            # Decisions on its foreign runs may not be stored. Its next heartbeat makes this up to date.
             session.withheld |= bool(session.foreign)
             session.discard = ()
             session.load = session.foreign = None
@@ -198,7 +198,7 @@ class Sessions:
             session.excused_ms = min(now_ms, session.silent_since_ms + gap_ms)
 
     def postpone_rivals(self, now_ms: int) -> None:
-        """What is read now may have lain there since before the rivals asked."""
+        """Frames that are read now may have waited since before the rivals asked."""
         for session in self:
             session.rivals = dict.fromkeys(session.rivals, now_ms)
 
@@ -232,7 +232,7 @@ class Sessions:
         quiet = sum(now_ms - session.silent_since_ms >= self._timeout_ms * 2 // 3 for session in self)
         most = len(self) >= MASS_WORKERS_MIN and 2 * quiet > len(self)
         if most and not self._waiting:
-            log.warning("%d of %d workers are silent at once: nobody is given up for now", quiet, len(self))
+            log.warning("%d of %d workers are silent at once: none is given up for now", quiet, len(self))
         self._waiting = most
         return most
 

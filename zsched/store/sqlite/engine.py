@@ -42,16 +42,16 @@ log = logging.getLogger(__name__)
 BUSY_TIMEOUT_MS: Final = 5_000
 
 # Pages in the WAL from which on a commit also moves them into the database: 8 MB. The next commit then begins the WAL
-# anew, unless a reader still reads from it; with readers at all times it grows.
+# again, unless a reader still reads from it; with readers at all times it grows.
 CHECKPOINT_PAGES: Final = 2_000
 
-# Pages in the WAL from which on a commit waits for the readers, to begin it anew: 32 MB. It waits this long at most,
-# and after a wait in vain not again before CHECKPOINT_PAGES more.
+# Pages in the WAL from which on a commit waits for the readers, to begin it again: 32 MB. It waits this long at most,
+# and after a wait without success not again before CHECKPOINT_PAGES more.
 RESTART_PAGES: Final = 8_000
 RESTART_WAIT_MS: Final = 100
 
-# What the file keeps of its size when it is begun anew: twice CHECKPOINT_PAGES. To write over blocks that it has is
-# cheaper than to get new ones.
+# What the WAL keeps of its size when it is begun again: twice CHECKPOINT_PAGES. Overwriting its blocks is cheaper than
+# allocating new ones.
 WAL_BYTES_KEPT: Final = 16 * 1024 * 1024
 
 _SYNC_ERRORS: Final = (apsw.SQLITE_IOERR_FSYNC, apsw.SQLITE_IOERR_DIR_FSYNC)
@@ -70,7 +70,7 @@ class SqliteEngine:
         """Open the database; a writer makes the file (0600) if there is none. Raises StoreError.
 
         A writer refuses a file that is not ours alone (StoreLoose). With its `lock`, `verify` watches the file.
-        `immutable`: nobody writes to the file, and it has no WAL; nothing is made beside it.
+        `immutable`: no program writes to the file, and it has no WAL; nothing is made beside it.
         """
         self._lock = lock
         self._companions: Companions | None = None
@@ -115,8 +115,8 @@ class SqliteEngine:
         self._connection.pragma("synchronous", "FULL")
         self._connection.pragma("foreign_keys", 1)
         self._connection.pragma("journal_size_limit", WAL_BYTES_KEPT)
-        # SQLite's own checkpoint is part of COMMIT, which then fails although the turn is durable: a caller would be
-        # told that nothing happened. This hook takes its place.
+        # SQLite's own checkpoint is part of COMMIT, which then fails although the turn is durable: a caller would
+        # learn that nothing happened. This hook takes its place.
         self._connection.set_wal_hook(self._note_wal)
 
     def _note_wal(self, _connection: apsw.Connection, _database: str, pages: int) -> int:
@@ -189,7 +189,7 @@ class SqliteEngine:
         self._advance_due = self._marks and (emptied or pages == moved)
 
     def _restart_wal(self) -> bool:
-        """Wait until nobody reads from the WAL, RESTART_WAIT_MS at most, and empty its file; False: it was in vain."""
+        """Wait until nothing reads the WAL, RESTART_WAIT_MS at most, and empty its file. False: a reader stayed."""
         self._connection.set_busy_timeout(RESTART_WAIT_MS)
         try:
             self._connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_TRUNCATE)
@@ -285,7 +285,7 @@ class SqliteEngine:
         return self._connection.total_changes()
 
     def overwrite_deleted(self) -> None:
-        """From now on nothing of what is changed or deleted stays in the file, which makes writes slower."""
+        """Overwrite changed and deleted content in the file from now on, which makes writes slower."""
         self._connection.pragma("secure_delete", 1)
 
     def check(self) -> None:
@@ -416,7 +416,7 @@ def _schema_steps() -> list[str]:
 
 
 def _not_text() -> StoreCorrupt:
-    return StoreCorrupt("the database is damaged: a text in it is no text")
+    return StoreCorrupt("the database is damaged: a text in it is not UTF-8")
 
 
 def raise_ours(error: apsw.Error) -> NoReturn:

@@ -31,7 +31,7 @@ from zsched.store.sqlite.head import HEADER_BYTES, Head
 
 log = logging.getLogger(__name__)
 
-# What SQLite keeps beside a database, and believes as it believes the database.
+# What SQLite keeps beside a database, and trusts like the database.
 BESIDE: Final = ("-wal", "-shm", "-journal")
 
 # SQLite locks 512 bytes from 0x40000000 on. These bytes are beyond them, on any file system within the range of an
@@ -39,7 +39,7 @@ BESIDE: Final = ("-wal", "-shm", "-journal")
 _LOCK_BYTE: Final = 0x4000_1000
 _COPY_BYTE: Final = 0x4000_1001
 
-# The header of a WAL. A WAL that is no longer has no frame.
+# The header of a WAL. A file no longer than this has no frame.
 _WAL_HEADER_BYTES: Final = 32
 
 Inode = tuple[int, int]
@@ -229,7 +229,7 @@ class Companions:
                 self._inodes[path] = _inode(path.lstat())
 
     def displaced(self) -> str | None:
-        """The first of them whose name leads elsewhere now, as a sentence without its end; None: all are in place."""
+        """What has become of the first that is not in its place, as a clause; None: all are in their places."""
         for path, inode in self._inodes.items():
             if (what := _displaced(path, inode)) is not None:
                 return f"{path} {what}"

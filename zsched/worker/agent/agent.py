@@ -50,16 +50,16 @@ from zsched.worker.messages import ForeignRuns, FromAgent, FromGuard, Hello
 
 # What this worker knows of beyond a plain command line.
 CAN: Final = ("env", "foreign", "secret_env", "stop", "user")
-# A run on probation that lives so long has not killed its worker: the scheduler is told at once, of all that do so
-# within a step by one heartbeat.
+# A run on probation that lives this long has not killed its worker: a heartbeat reports it at once, together with all
+# others within a step.
 _PROBATION_MS: Final = 1_000
 _PROBATION_STEP_MS: Final = 50
-# Another worker holds our name: it may be a dead one that has not timed out yet.
+# How often to register while another worker has our name: it may be dead, and not have timed out yet.
 _DUPLICATE_RETRY_MS: Final = 1_000
-# The guard is asked this often whether it lives, or each heartbeat; and told that we do.
+# Guard and agent exchange signs of life this often, or with each heartbeat if that comes more often.
 _ALIVE_MS: Final = 2_000
-# So long we are never silent towards the guard: a third of the scheduler's timeout, within these bounds. But it may
-# take its time to look for the scheduler, to look up its name for example.
+# The longest silence towards the guard: a third of the scheduler's timeout, within these bounds. While the link looks
+# for the scheduler it may be silent for longer, because a name has to be resolved for example.
 _SILENT_MS_MIN: Final = 5_000
 _SILENT_MS_MAX: Final = 10_000
 _SEEKING_MS_MAX: Final = 60_000
@@ -71,7 +71,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Session:
-    """What the scheduler gave us in `registered`. Over timeout_ms after the last word that it surely got was sent."""
+    """What the scheduler gave us in `registered`. It ends timeout_ms after sending the last frame that was answered."""
 
     name: str
     timeout_ms: int
@@ -95,7 +95,7 @@ class Agent:
         self._pace = Pace(hello.slots, self._window)
         self._held: dict[int, Phase] = {held.run: held.phase for held in hello.held}
         self._reports = Reports(hello.results)
-        # Of the held: nobody wants these any more, and their processes are not gone yet. Each still takes a slot.
+        # Of the held: they were dropped, and their processes are not gone yet. Each still takes a slot.
         self._dropped: set[int] = set(hello.dying)
         # Of the held: discarded for another database, and not gone yet. They are listed until they are.
         self._doomed: set[int] = set(hello.doomed)
@@ -140,7 +140,7 @@ class Agent:
 
     @property
     def timeout_ms(self) -> int | None:
-        """After so long the scheduler gives us up, as it last said; None when it never did."""
+        """The timeout in the last `registered`: after so long the scheduler gives us up. None before the first."""
         return self._timeout_ms
 
     # --- what happens ------------------------------------------------------------------------------------------------
@@ -156,7 +156,7 @@ class Agent:
         self.to_guard.append(messages.Alive(_SEEKING_MS_MAX))
 
     def on_refused(self, why: str) -> None:
-        """The scheduler won't have this worker, now or later: it ends."""
+        """The scheduler refuses this worker for good: it ends."""
         log.error("worker %s: refused by the scheduler: %s", self._hello.worker, why)
         self.to_guard.append(messages.Refused(EXIT_REFUSED))
         self.exit_code = EXIT_REFUSED
@@ -178,10 +178,10 @@ class Agent:
             self._on_session_frame(frame, now)
 
     def on_guard(self, message: FromGuard, now: Now) -> None:
-        """The guard says something."""
+        """A message of the guard came."""
         self._guard_heard_ms = now.mono_ms
         if self._changing and isinstance(message, messages.OF_RUNS):
-            # Said before the guard had read of the change: the number is that of another database's run.
+            # Sent before the guard had read of the change: the number is that of another database's run.
             return
         match message:
             case messages.Alive():
@@ -238,7 +238,7 @@ class Agent:
         return self._due_ms
 
     def _guard_silent(self, now: Now) -> bool:
-        """Whether the guard stands still. Then what we say is not true for long, and we say nothing, as if dead."""
+        """Whether the guard stands still. Then our reports would soon be wrong, so we send none, as if dead."""
         return self._session is not None and now.mono_ms > self._guard_heard_ms + self._session.timeout_ms // 2
 
     def _alive_ms(self) -> int:
@@ -296,7 +296,7 @@ class Agent:
 
     def _on_registered(self, frame: Registered, now: Now) -> None:
         if self._withdrawing:
-            # An answer to what we said before we lost that session. What we hold now is another thing.
+            # The answer to a register from before that session was lost. What we hold has changed since.
             return
         beat_ms = min(self._hello.heartbeat_ms, frame.timeout_ms // 3)
         self._session = Session(frame.s, frame.timeout_ms, max(1, beat_ms))
@@ -318,7 +318,7 @@ class Agent:
             self._change_database(frame.db)
         self._discard(frame.discard)
         unwanted = set(frame.kill)
-        # What is running and not named at all was handed out by a session that this one replaced.
+        # A running run that is not named at all was handed out by a session that this one replaced.
         unwanted |= {run for run, phase in self._held.items() if phase != "finished"} - set(frame.keep)
         self._drop(unwanted)
         if (self._renewal.pressing or self._stuck) and not self._guard_silent(now):
@@ -328,14 +328,13 @@ class Agent:
         self._say_ready(now)
 
     def _change_database(self, db: str) -> None:
-        """What was held becomes foreign: it goes on, and nothing of it is said to this scheduler but that it is there.
-        What was held for the new database is held again. The guard's answer will say the same, with what has happened
-        meanwhile.
+        """What was held becomes foreign: it continues, and frames only list it. What was held for the new database is
+        held again. The guard's answer will say the same, with what has happened meanwhile.
         """
         others = {held.db: held for held in self._foreign}
         back = others.pop(db, ForeignRuns(db))
-        # Where nothing is held, nothing that the guard says can be mistaken.
-        self._changing = bool(self._held or back != ForeignRuns(db))
+        # Where nothing was held since the guard's last answer, no run in its messages can be mistaken for another.
+        self._changing = self._changing or bool(self._held) or back != ForeignRuns(db)
         if self._held:
             running = [run for run, phase in self._held.items() if phase != "finished" and run not in self._dropped]
             results = len(self._held) - len(running) - len(self._dropped)
@@ -373,12 +372,12 @@ class Agent:
             self._heartbeat(self._session, now)
 
     def _discard(self, dbs: tuple[str, ...]) -> None:
-        """Databases whose runs shall end. Named until they have."""
+        """End what is held for these databases. Repeated until nothing is left of them."""
         if known := tuple(held.db for held in self._foreign if held.db in dbs):
             self.to_guard.append(messages.Discard(known))
 
     def _lose_session(self, now: Now, why: str) -> None:
-        """Nothing that waits may start now. The next register is sent when the guard says what had not started."""
+        """Runs that wait may not start now. The next register is sent when the guard has listed those that had not."""
         if self._session is None:
             return
         log.warning("worker %s: session %s lost: %s", self._hello.worker, self._session.name, why)
@@ -426,7 +425,7 @@ class Agent:
         self._say_ready(now)
 
     def _tell_lease(self) -> None:
-        """As long as the guard has such runs, or gets one now, it knows what we know."""
+        """Tell the guard from when leases count, while there are runs with one."""
         if (heard_ms := self._renewal.take_untold()) is not None:
             self.to_guard.append(messages.Lease(heard_ms))
 
@@ -437,7 +436,7 @@ class Agent:
             self.to_scheduler.append(WorkerBye(s=self._session.name, reason="shutdown", runs=left))
         self.exit_code = 0
 
-    # --- asking and telling ------------------------------------------------------------------------------------------
+    # --- asking and reporting ----------------------------------------------------------------------------------------
 
     def _asking(self, now: Now) -> tuple[int, int]:
         if now.mono_ms >= self._no_room_until_ms:
@@ -572,7 +571,7 @@ class Agent:
             self._pace.on_returned()
             if over:
                 self._renewal.lapse()
-            # How much it takes comes before what it gives back, lest that comes again at once.
+            # First how much it takes, then what it gives back: otherwise the runs would come again at once.
             self._say_ready(now)
             if self._session is not None:
                 self.to_scheduler.append(Return(s=self._session.name, runs=known))
@@ -580,8 +579,8 @@ class Agent:
                 self._heartbeat(self._session, now)
 
     def _on_gone(self, runs: tuple[int, ...]) -> None:
-        """What we asked to drop is gone. What the guard dropped by itself, because the worker ends, has run: it is
-        listed until the goodbye, lest it be taken for a run that never started.
+        """Dropped runs are gone. One that the guard dropped by itself, because the worker ends, has run. It is listed
+        until the goodbye, so that it does not count as never started.
         """
         for run in runs:
             if run in self._held and run not in self._dropped and run not in self._doomed:
@@ -590,7 +589,7 @@ class Agent:
                 self._forget(run)
 
     def _on_stuck(self, runs: tuple[int, ...], now: Now) -> None:
-        """The scheduler is told at once: it may be the last that we say."""
+        """Report it at once: this heartbeat may be the last."""
         self._stuck = set(runs)
         if self._session is not None:
             self._heartbeat(self._session, now)
@@ -616,7 +615,7 @@ class Agent:
             self.to_guard.append(messages.Stop(live))
 
     def _drop(self, runs: Iterable[int]) -> None:
-        """End runs of which nobody wants to hear. They stay held until the guard says that they are gone."""
+        """End runs without results. They stay held until the guard says that they are gone."""
         known = tuple(run for run in runs if run in self._held and run not in self._dropped)
         for run in known:
             self._dropped.add(run)

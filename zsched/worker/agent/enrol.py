@@ -38,8 +38,8 @@ class KeyRefusedError(EnrolRefusedError):
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where to connect. `server_key` is the scheduler's public key, empty where connections are not encrypted; `db` its
-    database, empty when it did not say.
+    """Where to connect. `server_key` is the scheduler's public key, empty where connections are not encrypted. `db` is
+    its database, empty if unknown: another one at the same endpoint is another place, and needs a new connection.
     """
 
     endpoint: str
@@ -92,7 +92,7 @@ def _place(status: int, body: bytes, worker: str) -> Place:
     if server_key == "" and not _loopback(endpoint):
         raise EnrolError(f"the scheduler names no key of its own for {endpoint}, and that is not this host: not safe")
     if server_key != "" and (not isinstance(server_key, str) or not is_key(server_key)):
-        raise EnrolError("the scheduler's answer to enrol has a server_key that is none")
+        raise EnrolError("the scheduler's answer to enrol has a server_key that is not a key")
     return Place(endpoint, server_key, db)
 
 

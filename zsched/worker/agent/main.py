@@ -108,7 +108,7 @@ class Socket:
             log.debug("a frame of %d bytes was dropped: not connected, or too much is under way", len(body))
 
     def receive(self) -> bytes | None:
-        """The next frame's body, or None. A message of several parts is none of ours: dropped, and b"" returned."""
+        """The next frame's body, or None. A message of several parts is not ours: dropped, and b"" returned."""
         # Asked once more than there are frames: the exception alone would cost three times as much.
         if not int(self.dealer.get(zmq.EVENTS)) & zmq.POLLIN:
             return None
@@ -144,7 +144,7 @@ class Link:
         self._enrol_at_ms = 0
         self._enrol_backoff = Backoff(hello.incarnation)
         self._unreachable = ""
-        # It has been told that the worker port does not answer.
+        # It has been logged that the worker port does not answer.
         self._unanswered = False
 
     def run(self) -> int:
@@ -207,12 +207,12 @@ class Link:
             try:
                 frame = unpack_from_scheduler(body)
             except ProtocolError as error:
-                log.warning("worker %s: the scheduler sent what is no frame: %s", self._hello.worker, error)
+                log.warning("worker %s: invalid frame from the scheduler: %s", self._hello.worker, error)
             else:
                 self._agent.on_frame(frame, now)
 
     def _flush(self) -> None:
-        """Empty the agent's outboxes. The guard first: it has work to do while the scheduler is told."""
+        """Empty the agent's outboxes. The guard first: it can work while frames go to the scheduler."""
         for message in self._agent.to_guard:
             self._channel.put(message)
         self._agent.to_guard.clear()
@@ -282,7 +282,7 @@ class Link:
             self._poller.register(one, zmq.POLLIN)
 
     def _dead(self, source: Socket) -> bool:
-        """Whether a connection is one in name only: nobody is told that the network is cut."""
+        """Whether a connection has been silent for too long: the network may be cut without a sign."""
         timeout_ms = self._agent.timeout_ms
         return mono_ms() - source.heard_ms >= (_DEAD_MS if timeout_ms is None else timeout_ms // 2)
 
@@ -312,10 +312,10 @@ def _now() -> Now:
 
 
 def main() -> int:
-    """Be the agent. The first message of the guard says everything that is to be known."""
+    """Be the agent. The first message of the guard is Hello."""
     # Before any key is read.
     prctl.close_to_others()
-    # Before any word of it: when it has ended by now, its end of the channel is closed.
+    # Before its first message: if it has ended by now, its end of the channel is closed.
     guard = os.getppid()
     channel: Channel[FromGuard] = Channel(socket.socket(fileno=os.dup(0)), FromGuard)
     messages: list[FromGuard] = []

@@ -82,7 +82,7 @@ class Renewal:
             self._registering_since_ms, self._registers = None, 0
 
     def take_untold(self) -> int | None:
-        """From when leases count, to tell the guard. None when it is told already, or no run has one."""
+        """From when leases count, for the guard. None when the guard knows it, or no run has one."""
         if not self._lease_ms or self._heard_ms == self._told_heard_ms:
             return None
         self._told_heard_ms = self._heard_ms

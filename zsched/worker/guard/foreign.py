@@ -3,7 +3,7 @@
 A scheduler that starts on an empty or wrong database must not end the work of a whole fleet. So a change of the
 database sets the live runs aside: they keep their slots, their leases are not renewed any more, and their results go to
 the file of their own database. Only `discard` ends them. Each database numbers its runs from 1, so runs that are set
-aside have negative keys in `Runs`; here they are known by database and number. Only the guard uses this.
+aside have negative keys in `Runs`; here they have a database and a number. Only the guard uses this.
 """
 
 from __future__ import annotations
@@ -70,14 +70,14 @@ class Foreign:
         """All that is held, for the agent, as far as a frame has room for it. Databases with live runs come first."""
         self.changed = False
         held = sorted(self._holdings.items(), key=lambda item: not item[1].live)
-        told = []
+        listed = []
         finished_max = ended_max = FOREIGN_LISTED_MAX
         for db, holding in held[:FOREIGN_DATABASES_MAX]:
-            one = _told(db, holding, finished_max, ended_max)
+            one = _listed(db, holding, finished_max, ended_max)
             finished_max -= len(one.finished)
             ended_max -= len(one.ended)
-            told.append(one)
-        return tuple(told)
+            listed.append(one)
+        return tuple(listed)
 
     # --- a change of the database ------------------------------------------------------------------------------------
 
@@ -209,7 +209,7 @@ class Foreign:
             holding.unwritten.clear()
 
 
-def _told(db: str, holding: _Holding, finished_max: int, ended_max: int) -> ForeignRuns:
+def _listed(db: str, holding: _Holding, finished_max: int, ended_max: int) -> ForeignRuns:
     return ForeignRuns(
         db=db,
         running=tuple(sorted(holding.live.keys() - holding.ending)),

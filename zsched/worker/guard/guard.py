@@ -49,7 +49,7 @@ EXIT_STATE: Final = 73
 # EX_SOFTWARE; jobs stop its agents again and again.
 EXIT_STOPPED: Final = 70
 
-# While more runs wait for a slot, results are told together: each message costs both processes a wake-up.
+# While more runs wait for a slot, results are sent together: each message costs both processes a wake-up.
 _TELL_WITHIN_MS: Final = 20
 # What one turn takes in. The rest waits for the next turn.
 _EVENTS_MAX: Final = 64
@@ -65,7 +65,7 @@ log = logging.getLogger(__name__)
 
 
 def run(config: WorkerConfig) -> int:
-    """Be the guard until told to end.
+    """Be the guard until the worker ends.
 
     Returns the exit code: 0; 2 (users, limits); 70 (agents are stopped again and again); 73, 75 (state directory); 77
     (the scheduler refuses us).
@@ -122,16 +122,16 @@ class Guard:
         self._foreign = Foreign(self._runs, spool)
         # As the agent knows it.
         self._disk_fails = spool.failing
-        # Live runs that nobody wants any more.
+        # Live runs that were dropped.
         self._dying: set[int] = set()
         # Live runs that were discarded for the scheduler of another database, before this one came back.
         self._doomed: set[int] = set()
         # Those that can't be ended, as the agent knows them.
         self._stuck: tuple[int, ...] = ()
-        # Runs that it ended by itself, without a result: they have run, and every agent is told so until the goodbye.
+        # Runs that it ended by itself, without a result. They have run, so each agent lists them until the goodbye.
         self._given_up: set[int] = set()
         self._keeper = Supervisor(self._epoll)
-        # Results that are kept and not yet told, and when they have to be.
+        # Results that are kept and not yet sent to the agent, and when they have to be.
         self._untold: list[RunResult] = []
         self._tell_at_ms: int | None = None
         self._ending = _Ending()
@@ -235,7 +235,7 @@ class Guard:
             self._runs.kill(run, now_ms)
 
     def _collect(self, now_ms: int) -> None:
-        """Keep what ended, and tell the agent: at once when nothing more waits here, else in batches."""
+        """Keep what ended, and tell the agent: at once when nothing more waits here, otherwise in batches."""
         self._take_happened()
         if self._foreign.changed:
             self._stuck = self._runs.stuck()
@@ -274,8 +274,8 @@ class Guard:
     def _tell_spooled(self, runs: Iterable[int]) -> None:
         """Those of these runs whose results are on disk."""
         results = [self._spool.get(run) for run in runs]
-        if told := tuple(result for result in results if result is not None):
-            self._keeper.put(messages.Spooled(self._spool.db, told))
+        if found := tuple(result for result in results if result is not None):
+            self._keeper.put(messages.Spooled(self._spool.db, found))
 
     def _mind_the_disk(self, now_ms: int) -> None:
         self._tell_spooled(result.run for result in self._spool.on_tick(now_ms))
@@ -392,7 +392,7 @@ class Guard:
         return None
 
     def _on_start_late(self, orders: tuple[RunOrder, ...]) -> Message:
-        """We stood still, and the agent may do so too: nobody knows whether its session lives."""
+        """We stood still, and the agent may do so too: its session may have ended."""
         held = (self._runs, self._backlog, self._spool)
         return messages.Unstarted(tuple(order.run for order in orders if not any(order.run in one for one in held)))
 
@@ -448,7 +448,7 @@ class Guard:
             if number in (signal.SIGTERM, signal.SIGINT) or (number == signal.SIGHUP and self._signals.terminal):
                 self._on_end_wanted(signal.Signals(number).name)
             elif number == signal.SIGHUP:
-                log.info("worker %s: SIGHUP, the agent starts anew", self._config.id)
+                log.info("worker %s: SIGHUP, the agent is restarted", self._config.id)
                 self._keeper.kill()
 
     def _reap(self) -> None:
@@ -472,7 +472,7 @@ class Guard:
             self._keeper.put(messages.Unstarted(unstarted))
 
     def _stop_all(self) -> None:
-        """End all runs without results: the scheduler lets them run anew elsewhere once we have said goodbye."""
+        """End all runs without results: the scheduler lets them run again elsewhere once we have said goodbye."""
         self._ending.begun = self._ending.stopped = True
         self._ending.deadline_ms = None
         self._backlog.withdraw()
@@ -484,7 +484,7 @@ class Guard:
         if not ending.begun:
             return
         late = ending.deadline_ms is not None and now_ms >= ending.deadline_ms
-        # A run that can't be ended can't be waited for either. The scheduler has been told of it.
+        # A run that can't be ended can't be waited for either. The scheduler knows of it.
         if len(self._runs) > (len(self._stuck) if ending.stopped else 0):
             if late and not ending.stopped:
                 log.info("worker %s: %s did not finish in time", self._config.id, counted(len(self._runs), "run"))

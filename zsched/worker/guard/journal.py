@@ -29,7 +29,7 @@ _BODY_BYTES_MAX: Final = 2 * FRAME_TO_WORKER_BYTES_MAX
 # What has to fit on the disk before a file that failed is followed by a new one.
 _ROOM_BYTES: Final = 1 * MIB
 _WRITE_BYTES: Final = 1 * MIB
-# What names of databases are file names as they are. Others are hashed, to a name that none of these can have.
+# Names of databases that serve as file names as they are. Others are hashed, to a name that none of these can have.
 _PLAIN: Final = re.compile(r"[A-Za-z0-9-]{1,64}", re.ASCII)
 _WORD_MAX: Final = 64
 
@@ -61,7 +61,7 @@ class Journal:
         return self._current
 
     def remember(self, db: str) -> None:
-        """From now on, also after a power cut, this is the current one."""
+        """Make this the current database, also after a power cut."""
         if db != self._current:
             os.close(self._put_aside(self._folder / "current", (db.encode("utf-8", "surrogatepass"),)))
             self._current = db
@@ -113,7 +113,7 @@ class Journal:
         os.fdatasync(self._fd)
 
     def clear(self) -> None:
-        """Nothing of the file is wanted any more."""
+        """Empty the file."""
         assert self._fd is not None
         os.ftruncate(self._fd, 0)
         self.size = 0
@@ -170,7 +170,7 @@ class Journal:
         sync_folder(self._folder)
 
     def remove_other(self, db: str) -> None:
-        """Nothing of another database is wanted any more."""
+        """Remove another database's file."""
         self._sound.discard(db)
         (self._folder / _file_name(db)).unlink(missing_ok=True)
         sync_folder(self._folder)
@@ -211,17 +211,17 @@ class Journal:
         except UnicodeDecodeError:
             word = "?" * (_WORD_MAX + 1)
         if len(word) > _WORD_MAX:
-            log.error("%s is damaged: nobody knows whose runs were here last", self._folder / "current")
+            log.error("%s is damaged: the database of the last runs is not known", self._folder / "current")
             return ""
         return word
 
     def _sweep(self) -> None:
-        """What is left of a crash goes, and what has waited for too long."""
+        """Remove what a crash left, and what has waited for too long."""
         for path in self._folder.iterdir():
             waits = path.suffix == ".spool" and path != self._path
             old = waits and time.time() - path.stat().st_mtime > FOREIGN_RESULTS_S
             if old:
-                log.warning("%s is removed: its database has not been met for a week", path)
+                log.warning("%s is removed: its database was not seen for %d days", path, FOREIGN_RESULTS_S // 86_400)
             if old or path.suffix == ".new":
                 path.unlink()
 

@@ -27,7 +27,7 @@ from zsched.worker.process.orphans import Orphans
 from zsched.worker.process.redact import Redactor, patterns
 from zsched.worker.process.spawn import NoRoomError, Spawner, SpawnError
 
-# A run that ends earlier tells its start in its result only.
+# The start of a run that ends earlier is in its result only.
 BEGAN_AFTER_MS: Final = 100
 # Bytes read from a pipe at a time: what the pipe holds. A job that writes without end gets one read a turn, like all
 # others.
@@ -332,7 +332,7 @@ class Runs:
 
     def _signal(self, live: Live, number: int) -> None:
         """To the whole group. Its number is safe as long as the main process is not reaped."""
-        # Errors: nobody left but the zombie, or only processes of another user, which a job may start by setuid.
+        # Errors: only the zombie is left, or only processes of another user, which a job may start by setuid.
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(live.pid, number)
 

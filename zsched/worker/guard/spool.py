@@ -1,8 +1,8 @@
 """The results that the guard holds until the scheduler has answered them. They survive guard, agent and power cuts.
 
-What was added survives us when `write` returns, and may be told from then on; after `sync` it survives a power cut.
-When the disk fails, results are held in memory and told all the same; `failing` says so, and a new file is tried now
-and then.
+What was added survives us when `write` returns, and may be reported from then on. After `sync` it survives a power cut.
+When the disk fails, results are held in memory and reported all the same. `failing` says so, and a new file is tried
+now and then.
 """
 
 from __future__ import annotations
@@ -98,7 +98,7 @@ class Spool:
         return tuple(self._results.values())
 
     def add(self, result: RunResult) -> None:
-        """Take a result. After the next write it may be told to the agent."""
+        """Take a result. After the next write it may be sent to the agent."""
         self._results[result.run] = result
         self._fresh.append(result.run)
 
@@ -128,7 +128,7 @@ class Spool:
             self._on_failure(error, mono_ms)
 
     def forget(self, runs: Iterable[int], mono_ms: int) -> None:
-        """Nobody asks for these any more. Not synced: after a power cut they are told again, which does no harm."""
+        """Remove these results. Not synced: after a power cut they are reported again, which does no harm."""
         gone = []
         for run in runs:
             self._results.pop(run, None)

@@ -19,11 +19,11 @@ from zsched.worker.watchdog import is_stopped
 
 # The first restart is at once, since one death says little; an agent that dies again and again must not eat the host.
 _RESTART_MS: Final = (0, 100, 200, 500, 1_000, 2_000, 5_000)
-# A new agent has this long until its first word: Python comes up, and what it has to be told may be long.
+# A new agent has this long until its first message: Python starts, and Hello may be long.
 _FIRST_WORD_MS: Final = 30_000
 # Until then it is looked at this often.
 _LOOK_MS: Final = 5_000
-# An agent that lived for so long was well: what ends it now is something new.
+# An agent that lived this long was well: its end has a new cause.
 _WELL_MS: Final = 10_000
 
 log = logging.getLogger(__name__)
@@ -56,7 +56,7 @@ class Supervisor:
         return self._start_at_ms if self._patience is None else self._patience.deadline_ms()
 
     def on_tick(self, mono_ms: int) -> bool:
-        """Start an agent when it is time. True if one was started: it has to be told everything."""
+        """Start an agent when it is time. True if one was started: it needs Hello."""
         self._judge(mono_ms)
         if self._start_at_ms is None or mono_ms < self._start_at_ms:
             return False
@@ -128,7 +128,7 @@ class Supervisor:
         return self._channel is not None and self._channel.backed_up
 
     def put(self, message: Message) -> None:
-        """Queue a message. Dropped while no agent runs: the next one is told everything anew."""
+        """Queue a message. Dropped while no agent runs: the next one gets all of it in Hello."""
         if self._channel is not None:
             self._channel.put(message)
 
@@ -143,7 +143,7 @@ class Supervisor:
             self._epoll.modify(self._channel.fileno(), mask)
 
     def kill(self) -> None:
-        """End the agent at once; safe at any moment, since all it knows is told to the next one."""
+        """End the agent at once; safe at any moment, since the next one gets all that it knew."""
         if self.pid is not None:
             os.kill(self.pid, signal.SIGKILL)
 

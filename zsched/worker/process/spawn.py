@@ -198,7 +198,7 @@ class _Oom:
         try:
             os.pwrite(self._fd, score, 0)
         except OSError as error:
-            # Somebody who may has raised it meanwhile. No start fails by it, and none is told to have failed.
+            # A process with more rights has raised it meanwhile. No start fails because of that.
             log.warning("jobs can't count as larger than the guard any more: oom_score_adj: %s", error.strerror)
             os.close(self._fd)
             self._fd = None
