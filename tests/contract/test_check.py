@@ -139,9 +139,22 @@ def test_a_database_that_is_not_there_is_named(tmp_path: Path, capsys: pytest.Ca
     assert zsched.main(["db", "check", "--db", str(path)]) == os.EX_IOERR
     out, err = capsys.readouterr()
     assert out == ""
-    assert err.startswith(f"zsched: {path}: SQLite: ")
-    assert err.endswith("; there is none, name the one that is meant by --db\n")
+    assert err == f"zsched: there is no database {path}: name its file with --db\n"
     assert not path.exists()
+
+
+def test_a_backup_that_cannot_be_restored_is_named_and_not_the_database(
+    path: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    db = ["--db", str(tmp_path / "new.db")]
+    whole, cut = tmp_path / "whole.backup", tmp_path / "cut.backup"
+    assert zsched.main(["db", "backup", str(whole), "--db", str(path)]) == 0
+    cut.write_bytes(whole.read_bytes()[: whole.stat().st_size // 2])
+    capsys.readouterr()
+    assert zsched.main(["db", "restore", str(cut), *db]) == os.EX_IOERR
+    assert capsys.readouterr().err.startswith(f"zsched: {cut}: the database is damaged")
+    assert zsched.main(["db", "restore", str(tmp_path / "none"), *db]) == os.EX_IOERR
+    assert capsys.readouterr().err == f"zsched: there is no backup {tmp_path / 'none'}\n"
 
 
 def test_the_command_says_what_it_found_by_its_exit_code(path: Path, capsys: pytest.CaptureFixture[str]) -> None:

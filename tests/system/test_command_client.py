@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from zsched.client.client import PATIENCE_S, Chunk, Client, ClientError, NotFound, Refused, Unreachable, WaitTimeout
-from zsched.commands import submit, watching
+from zsched.commands import submit, waiting, watching
 from zsched.model import spans
 
 DEADLINE_S = 20.0
@@ -244,6 +244,27 @@ def test_the_token_is_a_bearer_token_and_the_path_of_the_url_stands_in_front(stu
         client.workers()
     assert stub.asked == [("GET", "/prefix/workers")]
     assert stub.headers[0]["Authorization"] == "Bearer secret"
+
+
+def test_whatever_is_asked_for_a_list_is_one_value_of_its_address(stub: Stub, client: Client) -> None:
+    stub.answer = lambda *_: as_json([])
+    assert list(client.jobs("a b&limit=1", owner="user:ä&b", limit=5)) == []
+    assert stub.asked == [("GET", "/jobs?limit=5&status=a%20b%26limit%3D1&owner=user%3A%C3%A4%26b")]
+
+
+def test_of_very_many_failed_jobs_the_first_are_shown_and_the_command_that_lists_all(
+    stub: Stub, client: Client, capsys: pytest.CaptureFixture[str]
+) -> None:
+    failed = waiting.FAILED_MAX + 1
+    stub.answer = lambda method, path, _body: as_json(
+        {"next": 1, "failed": {"count": failed, "jobs": f"1-{failed}"}}
+        if method == "POST"
+        else job(job_of(path), "failed")
+    )
+    waiting.sums(client, spans.Spans(((1, failed),)), None, quiet=False)
+    out, err = capsys.readouterr()
+    assert (len(out.splitlines()), out.splitlines()[-1]) == (waiting.FAILED_MAX + 1, f"{failed} failed")
+    assert f"`zsched list --status failed --limit {failed}`" in err
 
 
 def test_a_client_is_for_many_threads(stub: Stub, client: Client) -> None:

@@ -83,10 +83,14 @@ def test_all_owners_asks_on_a_terminal_and_needs_yes_elsewhere(cli: Cli) -> None
     assert err.startswith("zsched cancel: --all-owners cancels the jobs of all owners: give --yes too\n")
     code, out, err = asked(cli, "cancel", str(job), "--all-owners", "--yes")
     assert (code, err.partition("\n")[0]) == (2, "zsched cancel: --all-owners is for the selector all")
+    terminal = cli.terminal("cancel", "all", "--all-owners", "--status", "running")
+    terminal.type("n\n")
+    assert "cancel 0 jobs of all owners? [y/N]" in terminal.text()
+    assert terminal.process.wait() == 1
     for answer in ("n\n", "\n", "yess\n"):
         terminal = cli.terminal("cancel", "all", "--all-owners")
         terminal.type(answer)
-        assert re.search(r"cancel \d+ jobs of all owners\? \[y/N\]", terminal.text())
+        assert re.search(r"cancel [1-9]\d* jobs? of all owners\? \[y/N\]", terminal.text())
         assert terminal.process.wait() == 1
         assert json.loads(asked(cli, "show", str(job), "--json")[1])["status"] == "pending"
     terminal = cli.terminal("cancel", "all", "--all-owners")

@@ -355,7 +355,7 @@ def test_restore_beside_a_scheduler_is_refused(tmp_path: Path) -> None:
         (("backup", "notes"), os.EX_CANTCREAT, "notes exists and is no backup: name another file"),
         (("backup", "nowhere/b.db"), os.EX_CANTCREAT, "nowhere/b.db can't be written"),
         (("backup", "--db=none.db", "b.db"), os.EX_IOERR, "there is no database"),
-        (("restore", "none.db"), os.EX_IOERR, "can't open none.db: No such file or directory"),
+        (("restore", "none.db"), os.EX_IOERR, "there is no backup none.db"),
         (("restore", "notes"), os.EX_CONFIG, "notes is no database: name another file"),
         (("restore",), 2, "Usage"),
         (("backup", "fifo"), os.EX_CANTCREAT, "fifo exists and is no backup: name another file"),

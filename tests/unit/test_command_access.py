@@ -123,7 +123,7 @@ def test_a_database_that_is_not_there_is_made_for_a_new_token_only(
     db = tmp_path / "x.db"
     assert zsched.main(["token", "list", f"--db={db}"]) == 74
     assert zsched.main(["token", "revoke", "0123456789ab", f"--db={db}"]) == 74
-    assert capsys.readouterr().err == f"zsched: there is no database {db}\n" * 2
+    assert capsys.readouterr().err == f"zsched: there is no database {db}: name its file with --db\n" * 2
     assert list(tmp_path.iterdir()) == []
 
 

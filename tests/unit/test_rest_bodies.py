@@ -105,6 +105,18 @@ def test_what_is_no_job_is_refused_with_its_place(rest: Rest, body: bytes, point
     assert rest.get("/jobs").text == before
 
 
+@pytest.mark.parametrize(
+    ("field", "words"),
+    [
+        ("action", "one of cancel, pause, resume, end"),
+        ("status", "one of pending, running, success, failed, cancelled"),
+    ],
+)
+def test_a_wrong_word_is_answered_with_the_words_that_the_field_takes(rest: Rest, field: str, words: str) -> None:
+    body = {"action": "cancel", "select": "1", field: "x"}
+    refused(rest.post("/jobs/bulk", json=body), f"#/{field}", f"Invalid enum value 'x'; it is {words}")
+
+
 def test_what_json_may_escape_arrives_as_meant(rest: Rest) -> None:
     body = rb'{"name": "\u00e9 \ud83d\ude00 \u202e", "command": "printf \"a\\tb\"\t\u2028"}'
     job = rest.post("/jobs", body=body).json

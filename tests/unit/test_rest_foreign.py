@@ -46,6 +46,25 @@ def test_foreign_runs_are_listed_with_their_worker_and_counted_by_readyz(rest: R
     assert remark == "3 foreign runs on 2 workers wait for `zsched foreign keep` or `discard`"
 
 
+def test_a_job_waits_for_the_decision_where_the_worker_that_could_take_it_has_foreign_runs(rest: Rest) -> None:
+    rest.connect("w1", (Foreign("d1", (7,)),))
+    job = rest.submit()
+    why = {
+        "code": "foreign",
+        "detail": "worker w1 could take it, but runs jobs of another database: `zsched foreign` lists them",
+    }
+    assert rest.get(f"/jobs/{job}").json["why"] == why
+    rest.post("/foreign/w1/discard")
+    assert rest.get(f"/jobs/{job}").json["why"] == why
+    rest.post("/foreign/w1/keep")
+    assert rest.get(f"/jobs/{job}").json["why"]["code"] == "no_capacity"
+
+
+def test_results_of_another_database_hold_no_job_back(rest: Rest) -> None:
+    rest.connect("w1", (Foreign("d1", results=2),))
+    assert rest.get(f"/jobs/{rest.submit()}").json["why"]["code"] == "no_capacity"
+
+
 def test_a_worker_without_foreign_runs_has_no_member_for_them(rest: Rest) -> None:
     rest.connect("w1")
     assert "foreign" not in rest.get("/workers/w1").json

@@ -1,4 +1,4 @@
-"""/tokens and /access: who may come in. For callers with the scope `admin`."""
+"""/tokens and /access: the tokens of callers and the keys of workers. For callers with the scope `admin`."""
 
 from __future__ import annotations
 

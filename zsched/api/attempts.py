@@ -1,4 +1,4 @@
-"""How often an address showed a bad token of late."""
+"""How often an address has lately sent a bad token."""
 
 from __future__ import annotations
 

@@ -12,6 +12,7 @@ import threading
 import typing
 from contextlib import suppress
 from enum import Enum
+from types import UnionType
 from typing import Annotated, Any, Final, Literal, NoReturn, TypeVar
 
 import falcon
@@ -29,8 +30,10 @@ from zsched.model.limits import (
     TOKEN_SCHEDULES_MAX,
     TOKEN_WORKERS_MAX,
 )
+from zsched.model.types import RunStatus
 from zsched.model.units import USER_NAME
 from zsched.protocol import INTEGER_MAX, WorkerName
+from zsched.scheduler.dispatcher.commands import Action
 from zsched.security import tokens
 
 _DEPTH_MAX: Final = 32
@@ -106,8 +109,8 @@ class BulkBody(SelectBody, frozen=True, kw_only=True):
     what is live.
     """
 
-    action: Literal["cancel", "pause", "resume", "end"]
-    status: Literal["pending", "running", "success", "failed", "cancelled"] | None = None
+    action: Action
+    status: RunStatus | None = None
     cancel: bool = False
     after: Annotated[int, Meta(ge=0, le=INTEGER_MAX)] = 0
 
@@ -246,12 +249,16 @@ def _refuse(pointer: str, detail: str) -> NoReturn:
 def _choice(shape: type[Struct], field: str) -> str:
     """What a field may be, as the end of a sentence that says what it may not; empty when it is deeper within."""
     kind = typing.get_type_hints(shape).get(field)
-    if isinstance(kind, type) and issubclass(kind, Enum):
-        return f"; it is one of {', '.join(str(one.value) for one in kind)}"
-    if typing.get_origin(kind) is Literal:
-        return f"; it is one of {', '.join(typing.get_args(kind))}"
-    words = [typing.get_args(part) for part in typing.get_args(kind) if typing.get_origin(part) is Literal]
-    return f"; it is a number or {', '.join(words[0])}" if words else ""
+    parts = typing.get_args(kind) if typing.get_origin(kind) in (typing.Union, UnionType) else (kind,)
+    words: list[str] = []
+    for part in parts:
+        if isinstance(part, type) and issubclass(part, Enum):
+            words += [str(one.value) for one in part]
+        elif typing.get_origin(part) is Literal:
+            words += typing.get_args(part)
+    if not words:
+        return ""
+    return f"; it is {'a number or' if int in parts else 'one of'} {', '.join(words)}"
 
 
 def _escaped(name: str) -> str:

@@ -32,8 +32,8 @@ from zsched.store.contract import Reader
 class Facts:
     """What this scheduler is: its database's identity, whether it is at work, and where workers connect to.
 
-    `server_key` is the scheduler's public key, empty where workers need none. `advertise` is the host that workers are
-    told, empty: the one that they called.
+    `server_key` is the scheduler's public key, empty where workers need none. `advertise` is the host that workers
+    connect to; empty: the host that they called.
     """
 
     db: str
@@ -147,14 +147,14 @@ def run_id(text: str) -> RunId:
 def _number(text: str, what: str, unknown: str) -> int:
     if re.fullmatch(r"[0-9]+", text, re.ASCII) is None:
         raise Problem(400, "invalid_id", f"Invalid {what} ID")
-    # A number that no id can be; also one so long that Python would refuse to read it.
+    # No id is so large, and Python refuses to read very many digits.
     if len(text) > 16 or int(text) > INTEGER_MAX:
         raise Problem(404, f"unknown_{what}", unknown)
     return int(text)
 
 
 def parameters(req: falcon.Request, *known: str) -> dict[str, str]:
-    """The query's parameters. Raises a 400 Problem for one that nobody knows, which is most often a misspelt one."""
+    """The query's parameters. Raises a 400 Problem for an unknown one, which is most often a typing error."""
     found = {}
     for name, value in req.params.items():
         if name not in known:
@@ -169,7 +169,7 @@ def number(given: dict[str, str], name: str, default: int, least: int, most: int
     text = given.get(name)
     if text is None:
         return default
-    # Of digits that no number here has, so many that Python would refuse to read them, 17 tell enough.
+    # Python refuses to read very many digits. 17 are more than any number here has.
     value = int(text.lstrip("0")[:17] or "0") if re.fullmatch(r"[0-9]+", text, re.ASCII) else -1
     if value < least:
         detail = f"a whole number, {least} or more"

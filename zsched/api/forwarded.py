@@ -26,7 +26,7 @@ _PAIRS: Final = re.compile(_PAIR)
 
 
 class Proxies:
-    """The proxies whose word counts for a caller's address; none by default."""
+    """The trusted proxies, whose headers give a caller's address. There are none by default."""
 
     def __init__(self, trusted: Iterable[Network] = ()) -> None:
         self._trusted = tuple(trusted)

@@ -1,8 +1,8 @@
-"""The one gate in front of every handler: who calls, and whether they may do this.
+"""The one gate in front of every handler: it identifies the caller, and checks that the caller may do this.
 
-First the caller is found out: the holder of a token, or a program of a trusted user on this host, by the Unix socket or
-over loopback. A web page of another site is refused in either case. Then, when Falcon has found the handler, comes the
-scope that the call needs. Submitting a job is running a shell command, so without proof a caller gets nothing.
+First the caller is identified: the holder of a token, or a program of a trusted user on this host, by the Unix socket
+or over loopback. A web page of another site is refused in either case. When Falcon has found the handler, the scope is
+checked. Submitting a job is running a shell command, so without proof a caller gets nothing.
 """
 
 from __future__ import annotations
@@ -80,7 +80,7 @@ Needs = Mapping[str, Mapping[str, Scopes]]
 
 @dataclass(frozen=True, slots=True)
 class Trust:
-    """Who needs no token.
+    """Which callers need no token.
 
     `local`: programs of our own user, root and `uids` on this host (`uid`), the same by the Unix socket alone
     (`socket`), any program on this host (`any`), or none (`none`). `ambiguous` is a uid that stands for several users
@@ -130,7 +130,7 @@ class Gate:
         self._noted_s: dict[str, float] = {}
 
     def process_request(self, req: falcon.Request, resp: falcon.Response) -> None:
-        """Tell who calls. Raises a 400, 401, 403 or 429 Problem."""
+        """Identify the caller. Raises a 400, 401, 403 or 429 Problem."""
         for name, value in _HEADERS.items():
             resp.set_header(name, value)
         if req.path in _OPEN_PATHS:
@@ -145,7 +145,7 @@ class Gate:
         assert req.uri_template is not None
         needed = self._needs[req.uri_template].get("GET" if req.method == "HEAD" else req.method)
         if needed is None and hasattr(resource, f"on_{req.method.lower()}"):
-            # Nobody has said who may do this: not just anybody, then.
+            # The table of routes lacks this method: only an administrator may call it.
             needed = (Scope.ADMIN,)
         principal: Principal | None = getattr(req.context, "principal", None)
         if needed is None or principal is None or principal.may(*needed):
@@ -156,7 +156,7 @@ class Gate:
         raise Problem(403, "scope", detail, headers={"WWW-Authenticate": challenge})
 
     def _bearer(self, req: falcon.Request, header: str) -> Principal:
-        """The caller by its token. One who shows a bad one is not taken for a local caller instead."""
+        """The caller by its token. A caller with a bad token is not taken for a local one instead."""
         _demand_host(req)
         # Behind a proxy that ends TLS our own page is an https one.
         _refuse_pages(req, "http", "https")

@@ -1,7 +1,7 @@
 """`Idempotency-Key`: a caller who got no answer sends the same request again, and it is done once.
 
 As draft-ietf-httpapi-idempotency-key-header has it, with two things of our own: a key may also stand there without the
-quotes of a structured field (RFC 9651), and another request with a used key is told 422.
+quotes of a structured field (RFC 9651), and another request with a used key is answered 422.
 """
 
 from __future__ import annotations
@@ -59,6 +59,6 @@ def _hashed(key: str) -> bytes:
 
 
 def _caller(req: falcon.Request) -> str:
-    """Whose keys they are: a token's, or a local user's, from wherever it calls."""
+    """The owner of the keys: a token or a local user, wherever the call comes from."""
     account: str = req.context.principal.account
     return account

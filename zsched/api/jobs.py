@@ -344,8 +344,8 @@ def _refuse(error: SpecError, pointer: str) -> NoReturn:
     named = (
         error.detail if required and pointer == "#" else f"{where.removeprefix('#/').replace('/', '.')}: {error.detail}"
     )
-    told = "required" if required else error.detail
-    raise Problem(400, "invalid_request", named, errors=((where, told),)) from None
+    detail = "required" if required else error.detail
+    raise Problem(400, "invalid_request", named, errors=((where, detail),)) from None
 
 
 def _stream(text: bytes) -> Stream:

@@ -59,7 +59,7 @@ A job is a shell command, so a call needs a token with one of the scopes in `x-s
 Programs on the scheduler's own host need none.
 
 HEAD answers as GET does, without the body, except at `/workers/{{worker}}/next`. Any other method is 405, and `Allow`
-names those that there are. What is no HTTP is 400, a head of more than 32 KiB 431. New members may be added to answers.
+names the others. Malformed HTTP is 400, a head of more than 32 KiB 431. Later releases may add members to answers.
 
 Every answer has an `X-Request-Id`: that of the request, if it is 1 to 64 letters, digits and `._-`, else a random one.
 
@@ -70,10 +70,13 @@ page. The JSON of a request has at most {BODY_VALUES_MAX} values, the names of m
 
 _QUERY: Final[Mapping[str, Schema]] = {
     "limit": {
-        "description": f"So many at most; more than {PAGE_ROWS_MAX} is cut to that",
+        "description": f"The most rows; more than {PAGE_ROWS_MAX} is cut to that",
         "schema": {"type": "integer", "minimum": 1, "default": PAGE_ROWS_DEFAULT},
     },
-    "offset": {"description": "What to leave out in front", "schema": {"type": "integer", "minimum": 0}},
+    "offset": {
+        "description": "How many rows to leave out at the beginning",
+        "schema": {"type": "integer", "minimum": 0},
+    },
     "before": {
         "description": "Only what has a smaller number: the last one that was seen",
         "schema": {"type": "integer", "minimum": 1},
@@ -157,16 +160,16 @@ _HEADERS: Final[Mapping[str, Schema]] = {
 }
 _ERRORS: Final[Mapping[int, tuple[str, tuple[str, ...]]]] = {
     400: ("The body, a parameter or an id can't be read; `errors` says where", ()),
-    401: ("The token is not good", ("WWW-Authenticate",)),
+    401: ("The token is unknown, expired or revoked", ("WWW-Authenticate",)),
     403: ("A caller without a token is not on this host, or the token does not allow this", ("WWW-Authenticate",)),
-    404: ("There is none", ()),
+    404: ("It does not exist", ()),
     405: ("The path does not take this method", ("Allow",)),
-    409: ("It is not in a state for this", ()),
+    409: ("Its state does not allow this", ()),
     410: ("What this Idempotency-Key has submitted is not kept any more", ()),
-    413: ("The body is too large, or has too many jobs or values", ()),
+    413: ("The body is too large, or has too many values, or names too many jobs", ()),
     422: ("This Idempotency-Key was used for another request", ()),
-    429: ("Too many bad tokens from this address, or too many runs wait already", ("Retry-After",)),
-    503: ("Not now", ("Retry-After",)),
+    429: ("Too many bad tokens from this address, or too many pending runs", ("Retry-After",)),
+    503: ("Try again after `Retry-After` seconds", ("Retry-After",)),
 }
 
 
@@ -312,9 +315,9 @@ def _operation(path: str, method: str, scopes: Scopes | None, schemas: Mapping[i
     if names := (*one.query, *((_ONCE["name"],) if one.once else ())):
         made["parameters"] = [{"$ref": f"#/components/parameters/{name}"} for name in names]
     if one.takes is not None:
-        told = {"schema": _bounded(schemas[id(one.takes)]), "example": one.example}
+        content = {"schema": _bounded(schemas[id(one.takes)]), "example": one.example}
         media = ("application/json", "application/merge-patch+json") if method == "PATCH" else ("application/json",)
-        made["requestBody"] = {"required": True, "content": dict.fromkeys(media, told)}
+        made["requestBody"] = {"required": True, "content": dict.fromkeys(media, content)}
     made["responses"] = answers
     made["security"] = [] if scopes is None else [*({"token": [scope]} for scope in scopes), {}]
     return made if scopes is None else {**made, "x-scopes": list(scopes)}

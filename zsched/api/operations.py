@@ -31,7 +31,7 @@ class Operation:
 
 _CONNECTED: Final = "A worker of this name is connected over ZeroMQ"
 _NO_SCHEDULE: Final = "The job has no schedule, or its schedule has ended"
-_NO_JOB, _NO_RUN, _NO_WORKER = "There is no such job", "There is no such run", "There is no such worker"
+_NO_JOB, _NO_RUN, _NO_WORKER = "The job does not exist", "The run does not exist", "The worker does not exist"
 _NO_FOREIGN: Final = "The worker holds nothing for another database"
 
 # What a list may have besides its rows.
@@ -137,7 +137,7 @@ OPERATIONS: Final[Mapping[str, Operation]] = {
     ),
     "POST /workers/register": Operation(
         "register",
-        "A worker that polls begins",
+        "Register a worker that polls",
         shapes.Worker,
         takes=body.RegisterBody,
         example={"worker_id": "w1"},
@@ -145,16 +145,16 @@ OPERATIONS: Final[Mapping[str, Operation]] = {
     ),
     "POST /workers/heartbeat": Operation(
         "heartbeat",
-        "A worker that polls lives",
+        "Heartbeat of a worker that polls",
         shapes.Ok,
         takes=body.WorkerBody,
         example={"worker_id": "w1"},
-        lacks="Nobody registered this name",
+        lacks=_NO_WORKER,
         conflicts=_CONNECTED,
     ),
     "POST /workers/enrol": Operation(
         "enrol",
-        "A worker's key is bound to its name, and it is told where the ZeroMQ port is",
+        "Bind a worker's key to its name, and get the ZeroMQ endpoint",
         shapes.Enrolled,
         takes=body.EnrolBody,
         example={"worker_id": "worker-2", "public_key": "rq:rM>}U?@Lns47E1%kR.o@n%FcmmsL/@{H8]yf7"},
@@ -163,9 +163,9 @@ OPERATIONS: Final[Mapping[str, Operation]] = {
     "GET /workers/{worker}": Operation("get_worker", "Look at a worker", shapes.Worker, lacks=_NO_WORKER),
     "GET /workers/{worker}/next": Operation(
         "next_run",
-        "A worker that polls asks for a run: asking assigns it",
+        "Get the next run of a worker that polls; the call assigns it",
         shapes.Next,
-        lacks="Nobody registered this name",
+        lacks=_NO_WORKER,
         conflicts=_CONNECTED,
     ),
     "GET /foreign": Operation(
@@ -218,15 +218,15 @@ OPERATIONS: Final[Mapping[str, Operation]] = {
     ),
     "GET /events": Operation(
         "list_events",
-        "What was done and what happened, in order",
+        "The audit log: what happened, in order, and who caused it",
         list[shapes.Event],
         query=("after", "limit", "wait"),
         headers=_LIST,
     ),
-    "GET /healthz": Operation("health", "The process lives"),
+    "GET /healthz": Operation("health", "The process is running"),
     "GET /readyz": Operation(
         "readiness",
-        "The loop turns, and the store takes what it decides. A second line counts undecided foreign runs",
+        "The scheduler works and can store. A second line counts undecided foreign runs",
     ),
     "GET /stats": Operation("stats", "How many tasks and workers are in each state", shapes.Stats),
     "GET /version": Operation("version", "Name and version", shapes.Version),

@@ -62,7 +62,7 @@ class Room:
         finally:
             self._waiting.remove(place)
             self._waiting_bytes -= size
-            # Who stood behind it may fit now.
+            # The next in the queue may fit now.
             self._changed.notify_all()
 
     def _refusal(self) -> Problem:

@@ -9,6 +9,7 @@ from typing import Annotated, Literal
 from msgspec import UNSET, Meta, Struct, UnsetType
 
 from zsched.model.types import ForeignDecision, OnDisconnect, OnLost, Reason, RunStatus, Scope, WorkerKind, WorkerStatus
+from zsched.scheduler.dispatcher.commands import Action
 
 Time = Annotated[str, Meta(extra_json_schema={"format": "date-time"}, description="RFC 3339 in UTC")]
 Id = Annotated[int, Meta(ge=1)]
@@ -16,7 +17,7 @@ Natural = Annotated[int, Meta(ge=0)]
 
 
 class Run(Struct, kw_only=True):
-    """One attempt to do a job."""
+    """One attempt to execute a job."""
 
     run_id: Id
     job_id: Id
@@ -35,7 +36,7 @@ class Run(Struct, kw_only=True):
 
 
 class Backoff(Struct, kw_only=True):
-    """How long retries wait."""
+    """The pauses before retries."""
 
     initial: str
     factor: float
@@ -44,7 +45,7 @@ class Backoff(Struct, kw_only=True):
 
 
 class Job(Struct, kw_only=True):
-    """What somebody wants done."""
+    """A job."""
 
     id: Id
     name: str
@@ -74,7 +75,17 @@ class Job(Struct, kw_only=True):
 class Why(Struct):
     """Why a job waits: a stable word, and a sentence that may change."""
 
-    code: Literal["scheduled", "paused", "backoff", "no_workers", "no_match", "draining", "probation", "no_capacity"]
+    code: Literal[
+        "scheduled",
+        "paused",
+        "backoff",
+        "no_workers",
+        "no_match",
+        "draining",
+        "foreign",
+        "probation",
+        "no_capacity",
+    ]
     detail: str
 
 
@@ -100,7 +111,7 @@ class BulkDone(Struct, kw_only=True):
     request with `after` set to it.
     """
 
-    action: Literal["cancel", "pause", "resume", "end"]
+    action: Action
     done: Group | UnsetType = UNSET
     ending: Group | UnsetType = UNSET
     finished: Group | UnsetType = UNSET
@@ -114,7 +125,7 @@ class BulkDone(Struct, kw_only=True):
 
 class Waited(Struct, kw_only=True):
     """The jobs by their status. With `after` in the request only those that have changed since then. `unknown_job`:
-    there are no such jobs. `next` is for `after` in the next request.
+    these jobs do not exist. `next` is for `after` in the next request.
     """
 
     next: Natural
@@ -148,8 +159,8 @@ class Next(Struct):
 
 
 class Foreign(Struct, kw_only=True):
-    """What a worker holds for a database other than the scheduler's, as it last said: how many runs whose processes
-    exist, the numbers of the first of them, and how many results on its disk.
+    """What a worker holds for another database, by its last report: the number of runs with processes, the ids of the
+    first of them, and the number of results on its disk.
     """
 
     worker_id: str
@@ -164,7 +175,7 @@ class Foreign(Struct, kw_only=True):
 
 
 class Worker(Struct, kw_only=True):
-    """Who executes runs."""
+    """A worker."""
 
     worker_id: str
     status: WorkerStatus
@@ -181,7 +192,7 @@ class Worker(Struct, kw_only=True):
 
 
 class Ok(Struct):
-    """It was heard."""
+    """The heartbeat counts."""
 
     status: Literal["ok"]
 
@@ -274,7 +285,7 @@ class WorkersByStatus(Struct):
 
 
 class Stats(Struct):
-    """How much of what there is."""
+    """Numbers of tasks and workers by status, and of refused calls."""
 
     tasks: Tasks
     workers: WorkersByStatus
@@ -284,7 +295,7 @@ class Stats(Struct):
 
 
 class Version(Struct):
-    """Who we are."""
+    """The name and version of the program."""
 
     name: Literal["zsched"]
     version: str

@@ -1,4 +1,4 @@
-"""/healthz, /readyz, /version: one word for machines that watch, and who we are."""
+"""/healthz, /readyz, /stats, /version: the state of the scheduler, for monitoring."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ class Readiness:
 
 
 class Stats:
-    """/stats: how much of what there is, from counters."""
+    """/stats: numbers of tasks, workers and refused calls, from counters."""
 
     def __init__(self, context: Context) -> None:
         self._context = context

@@ -1,4 +1,4 @@
-"""/workers: who works here; enrolling for the ZeroMQ port; and the calls of workers that poll."""
+"""/workers: list workers; enrolling for the ZeroMQ port; and the calls of workers that poll."""
 
 from __future__ import annotations
 
@@ -109,8 +109,8 @@ class NextRun:
 
 
 class Enrol:
-    """/workers/enrol: a worker's key is bound to its name, and it is told where the ZeroMQ port is. The host is the one
-    that it called, where the port is on all and nothing else is to be told.
+    """/workers/enrol: binds a worker's key to its name, and answers with the ZeroMQ endpoint. Its host is the one that
+    the worker called, unless `zmq_advertise` or an address in `zmq_host` names another.
     """
 
     def __init__(self, context: Context) -> None:

@@ -43,7 +43,7 @@ def check(name: str, value: object, hint: Any) -> None:
 
 def check_items(name: str, value: Any, kind: Any = object) -> None:
     """Raise TypeError unless the value can be iterated over and, where it is a sequence, its items have a type. A text
-    and a mapping are none: their items are rarely meant.
+    and a mapping are refused, too: their items are rarely meant.
     """
     if isinstance(value, str | bytes | Mapping) or not isinstance(value, Iterable):
         raise TypeError(

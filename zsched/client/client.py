@@ -127,7 +127,7 @@ class Changes(TypedDict, total=False):
 
 
 class Job:
-    """A job as the scheduler last told. Its fields stay as they are until `refresh`, `wait`, `cancel` or a change."""
+    """A job by the scheduler's last answer. Its fields stay the same until `refresh`, `wait`, `cancel` or a change."""
 
     def __init__(self, client: Client, view: View) -> None:
         self._client = client
@@ -192,12 +192,12 @@ class Job:
         return reason
 
     def refresh(self, patience_s: float = 0.0, hold_s: float = 0.0) -> Self:
-        """Ask the scheduler anew; it may hold its answer so long until the job has ended."""
+        """Ask the scheduler again. It may hold its answer for up to hold_s, until the job has ended."""
         self.view = self._client.view(self.id, patience_s, hold_s)
         return self
 
     def wait(self, timeout: float | None = None) -> Self:
-        """Return when the job has ended, whichever way. Raises WaitTimeout after so many seconds."""
+        """Return when the job has ended, whichever way. Raises WaitTimeout after `timeout` seconds."""
         check("timeout", timeout, float | None)
         deadline = math.inf if timeout is None else time.monotonic() + timeout
         pause_s = LOOK_S_MIN
@@ -360,7 +360,8 @@ class Client:
         check("limit", limit, int | None)
         if limit is not None and limit < 0:
             raise ValueError(f"invalid limit {limit}: use 0 or more")
-        chosen = (f"&status={status}" if status else "") + (f"&owner={quote(owner)}" if owner else "")
+        filters = {"status": status, "owner": owner}
+        chosen = "".join(f"&{name}={quote(value, safe='')}" for name, value in filters.items() if value)
         rows = ROWS_MAX if limit is None else min(ROWS_MAX, limit)
         found = islice(self.rows(f"/jobs?limit={rows}{chosen}", patience_s), limit)
         return (Job(self, view) for view in found)
@@ -406,14 +407,18 @@ class Client:
         check("timeout", timeout, float | None)
         return many.ended(self.ask, jobs, timeout)
 
-    def unfinished(self, owner: str | None = "me") -> Spans:
-        """The jobs of an owner that have not ended, None for those of all owners, without recurring jobs."""
+    def unfinished(self, owner: str | None = "me", status: str | None = None) -> Spans:
+        """The jobs of an owner that have not ended, None for those of all owners, without recurring jobs. `status`:
+        only those that are `pending`, or `running`.
+        """
         jobs = Spans()
-        for status, group in many.unfinished(self.ask, owner).items():
+        for state, group in many.unfinished(self.ask, owner).items():
+            if status not in (None, state):
+                continue
             if group.size == len(group.jobs):
                 jobs |= group.jobs
             else:
-                found = self.jobs(status, owner=owner)
+                found = self.jobs(state, owner=owner)
                 jobs |= spans.of_numbers(job.id for job in found if job.schedule is None)
         return jobs
 
@@ -597,7 +602,7 @@ def _title(command: str) -> str:
 
 
 def _may_pass(error: Unreachable | Refused, *, met: bool) -> bool:
-    """Whether a read that failed so can be answered later. An untrusted server may have the port of a scheduler that is
+    """Whether a failed read may succeed later. An untrusted server may have the port of a scheduler that is
     down for a moment; without a scheduler before it, the address or the set-up is wrong.
     """
     if isinstance(error, Untrusted):
@@ -606,8 +611,8 @@ def _may_pass(error: Unreachable | Refused, *, met: bool) -> bool:
 
 
 def _may_be_done(error: Unreachable | Refused, *, met: bool) -> bool:
-    """Whether a submit that failed so is sent again: nobody knows if it was done, or it is told to come back soon.
-    Where nobody has ever listened, the address is wrong; that a scheduler has no room (429) its caller has to hear.
+    """Whether to send a failed submit again: it may have been done, or the answer has Retry-After. Where no server has
+    ever listened, the address is wrong. A 429 is not repeated: the caller has to know that there is no room.
     """
     if isinstance(error, Unreachable):
         return met

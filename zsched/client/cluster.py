@@ -1,8 +1,7 @@
 """A scheduler and workers on this host, as child processes that live as long as the command that started them.
 
 Used by `zsched demo` and `zsched up`. They are stopped by SIGTERM to exactly the pids that were started, workers first,
-so that their last results still arrive. When the command is killed the kernel ends them: nobody is left to do it in
-order.
+so that their last results still arrive. When the command is killed, the kernel ends them, in no order.
 """
 
 from __future__ import annotations

@@ -89,8 +89,8 @@ def _look(ask: Ask, jobs: Spans, after: int | None, hold_s: float) -> tuple[dict
 
 def unfinished(ask: Ask, owner: str | None) -> dict[str, Group]:
     """The pending and running jobs of an owner, None for all owners, by status and without recurring jobs."""
-    whose = {"all_owners": True} if owner is None else {"owner": owner}
-    body = {"select": "all", "timeout": 0, **whose}
+    owners = {"all_owners": True} if owner is None else {"owner": owner}
+    body = {"select": "all", "timeout": 0, **owners}
     view = ask("POST", "/jobs/wait", body, patience_s=PATIENCE_S, repeatable=True).json()
     del view["next"]
     return {status: group for status, group in _groups(view).items() if status not in _ENDED}

@@ -3,16 +3,16 @@
 Usage:
   zsched cancel [options] <selector>...
 
-A pending run never starts. A running one gets TERM, after 10 s KILL, with everything that it started; `zsched wait`
-waits for that. A schedule goes on: `zsched end` ends it. Prints each job, and of more than 20 their number. Selectors:
-12, 3-8, 1,4,9, last, and all: your own that have not ended.
+A pending run never starts. A running one gets TERM, and KILL after its kill grace (10 s), with everything that it
+started; `zsched wait` waits for that. A schedule goes on: `zsched end` ends it. Prints each job, or the number of jobs
+when there are more than 20. Selectors: 12, 3-8, 1,4,9, last, and all: your own that have not ended.
 
 Options:
   --status=STATUS  Only jobs that are pending, or only those that are running.
   --all-owners     With all: the jobs of all owners. Asks first, on a terminal; elsewhere it needs --yes.
   --yes            Don't ask.
-  -q, --quiet      Print nothing of what was cancelled, and nothing of what had ended before.
-  --json           Print as JSON what became of the jobs: how many and which.
+  -q, --quiet      Print nothing on stdout, and no line about jobs that had already ended.
+  --json           Print the outcome as JSON: how many jobs, and which.
   --url=URL        Where the scheduler answers: http://…, https://… or unix:/PATH (ZSCHED_URL).
   -h, --help       Show this.
 
@@ -24,14 +24,11 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping, Sequence
-from typing import Final
 
 from zsched.client.client import Client, Group, Job, NotFound, Refused
 from zsched.commands import exits, options, selection, table
+from zsched.commands.waiting import LINES_MAX
 from zsched.model.spans import Spans
-
-# Up to so many jobs have a line each.
-LINES_MAX: Final = 20
 
 
 def main(argv: Sequence[str]) -> int:
@@ -48,7 +45,7 @@ def main(argv: Sequence[str]) -> int:
         if asks:
             from zsched.model.units import counted
 
-            jobs = counted(len(ids | client.unfinished(None)), "job")
+            jobs = counted(len(ids | client.unfinished(None, status)), "job")
             if not agreed(f"cancel {jobs} of all owners?"):
                 return exits.FAILED
         met: dict[str, Group] = {}
@@ -70,7 +67,7 @@ def main(argv: Sequence[str]) -> int:
 
 
 def single(client: Client, number: int, *, quiet: bool) -> dict[str, Group]:
-    """Cancel one job; where that fails, say what the scheduler says. Returns what became of it, as Client.bulk does."""
+    """Cancel one job, and print the scheduler's error where that fails. Returns the outcome, as Client.bulk does."""
     jobs = Spans(((number, number),))
     try:
         job = Job(client, {"id": number}).cancel()

@@ -5,8 +5,8 @@ Usage:
   zsched db backup [options] [--no-keys] <file>
   zsched db restore [options] <backup>
 
-`check` replays the events and holds what they tell against the tables: runs, counters, workers. It only reads, and may
-run while the scheduler works.
+`check` replays the events and compares the result with the tables: runs, counters, workers. It only reads, and may run
+while the scheduler works.
 
 `backup` writes the database and the keys in the folder beside it (secret.key, curve.key) into one file of mode 0600. It
 may run while the scheduler works: everything that was acknowledged before the command began is in the backup.
@@ -44,7 +44,7 @@ from zsched.model.units import counted
 from zsched.security import owners
 from zsched.security.keys import KeyFileError
 from zsched.store.check import check
-from zsched.store.contract import StoreError, StoreForeign, StoreFull, StoreLocked, StoreLoose, StoreNewer
+from zsched.store.contract import StoreCorrupt, StoreError, StoreForeign, StoreFull, StoreLocked, StoreLoose, StoreNewer
 from zsched.store.sqlite.engine import SqliteEngine
 from zsched.store.sqlite.lock import Lock
 
@@ -77,31 +77,31 @@ def _failures(db: Path) -> Iterator[None]:
     except (KeyFileError, files.InsecureError, StoreLoose, StoreForeign, StoreNewer) as error:
         raise exits.Failure(str(error), os.EX_CONFIG) from None
     except StoreError as error:
-        there = "" if db.exists() else "; there is none, name the one that is meant by --db"
-        raise exits.Failure(f"{db}: {error}{there}", os.EX_IOERR) from None
+        raise exits.Failure(f"{db}: {error}", os.EX_IOERR) from None
 
 
 def check_database(db: Path, found: Mapping[str, options.Value]) -> int:
     """`check`."""
+    exits.demand_database(db)
     with closing(SqliteEngine(db, read_only=True)) as engine:
         findings = check(engine)
     if found["--json"]:
-        looked = {"runs": findings.runs, "events": findings.events}
-        table.document({"findings": findings.count, "sentences": findings.sentences, **looked})
+        counts = {"runs": findings.runs, "events": findings.events}
+        table.document({"findings": findings.count, "sentences": findings.sentences, **counts})
     else:
         for sentence in findings.sentences:
             print(sentence)
         if findings.count > len(findings.sentences):
             print(f"and {findings.count - len(findings.sentences)} more")
-        told = f"{counted(findings.runs, 'run')} and {counted(findings.events, 'event')} of {db}"
-        exits.say(f"{told}: {counted(findings.count, 'contradiction')}" if findings.count else f"{told}: all agrees")
+        looked = f"{counted(findings.runs, 'run')} and {counted(findings.events, 'event')} of {db}"
+        verdict = counted(findings.count, "contradiction") if findings.count else "all agrees"
+        exits.say(f"{looked}: {verdict}")
     return exits.FAILED if findings.count else 0
 
 
 def back_up(db: Path, target: Path, *, keys: bool) -> int:
     """`backup`. The backup's path is on stdout."""
-    if not db.exists():
-        raise exits.Failure(f"there is no database {db}: name the one that is meant by --db", os.EX_IOERR)
+    exits.demand_database(db)
     try:
         made = backup.back_up(db, target, _now_ms(), keys=keys)
     except (OSError, StoreFull) as error:
@@ -114,18 +114,23 @@ def back_up(db: Path, target: Path, *, keys: bool) -> int:
 def restore(config: SchedulerConfig, source: Path) -> int:
     """`restore`. The database's path is on stdout."""
     _demand_right_user(config.db)
+    if not source.exists():
+        raise exits.Failure(f"there is no backup {source}", os.EX_IOERR)
     actor = f"{owners.of_user(os.geteuid())} by --db"
     try:
         with Lock(config.db, make=False) as lock:
             done = backup.restore(lock, source, actor, _now_ms(), config.worker_timeout_ms)
     except (OSError, StoreFull) as error:
         raise exits.Failure(f"{config.db} can't be restored: {_why(error)}", os.EX_CANTCREAT) from None
+    except StoreCorrupt as error:
+        # The database that it replaces may be damaged, too: that is no error.
+        raise exits.Failure(f"{source}: {error}", os.EX_IOERR) from None
     print(config.db)
     exits.say(f"{config.db} is restored from {source}{_origin(done)}")
     if done.replaced is not None:
         exits.say(f"the database that was there is {done.replaced}")
     if done.keys:
-        exits.say(f"{' and '.join(done.keys)} of the backup replaced those that were there")
+        exits.say(f"{' and '.join(done.keys)} of the backup are restored, too")
     if done.lost:
         lost = counted(done.lost, "run")
         exits.say(f"{lost} of the backup had not ended: lost, and started again where on_lost says so")

@@ -1,16 +1,19 @@
-"""How the commands of zsched end: the exit codes, and the one line that tells what went wrong and what to do.
+"""How the commands of zsched end: the exit codes, and the one line that says what went wrong and what to do.
 
 Results are on stdout; everything here goes to stderr.
 """
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
 from contextlib import suppress
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from zsched.client.client import Job
 
 FAILED: Final = 1
@@ -44,6 +47,12 @@ def say(sentence: str) -> None:
 
     with suppress(OSError):
         print(f"zsched: {clean(sentence)}", file=sys.stderr, flush=True)
+
+
+def demand_database(path: Path) -> None:
+    """Raises Failure when there is no such file."""
+    if not path.exists():
+        raise Failure(f"there is no database {path}: name its file with --db", os.EX_IOERR)
 
 
 def told(error: Exception) -> int:

@@ -129,8 +129,7 @@ def locked(config: SchedulerConfig) -> Iterator[Lock]:
     from zsched.store.sqlite.engine import open_writer
     from zsched.store.sqlite.lock import Lock
 
-    if not config.db.exists():
-        raise exits.Failure(f"there is no database {config.db}: name the one that is meant by --db", os.EX_IOERR)
+    exits.demand_database(config.db)
     try:
         with Lock(config.db) as lock:
             open_writer(config.db, time.time_ns() // 1_000_000, lock).close()

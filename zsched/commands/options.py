@@ -55,7 +55,7 @@ def parse(doc: str, argv: Sequence[str], *, mixed: bool = False, lead: int = 0) 
         if "--version" in given:
             print(f"zsched {__version__}", flush=True)
             raise SystemExit(0)
-        # Positionally, so that docopt and its kept fork docopt-ng, which named these arguments anew, both do.
+        # Positionally, so that docopt and its kept fork docopt-ng, which renamed these arguments, both do.
         return dict(docopt(doc, [*given, *program(doc).split()[1:], *words], False, None, True))
     except DocoptExit:
         from zsched.commands.usage import misfit
@@ -105,9 +105,9 @@ def words(found: Mapping[str, Value], name: str) -> list[str]:
 
 
 def warn_of_own(doc: str, argv: Sequence[str], command: Sequence[str]) -> None:
-    """Say so on stderr when a word of the command is one of the program's own options, which come before it.
+    """Warn on stderr when a word of the command is one of the program's own options, which come before it.
 
-    With `--` the words are meant as they stand, unless the command itself begins with such an option.
+    With `--` before the command there is no warning, unless the command itself begins with such an option.
     """
     behind = command[:1] if "--" in argv else command[1:]
     declared = _declared(doc)
@@ -128,12 +128,14 @@ def choice(doc: str, found: Mapping[str, Value], name: str, words: tuple[WordT, 
         if value == word:
             return word
     if value is not None:
-        fail(doc, f"{name}: {value!r} is none of {', '.join(words)}")
+        fail(doc, f"invalid {name} {value!r}: use {', '.join(words)}")
     return None
 
 
-def number(doc: str, found: Mapping[str, Value], name: str, least: int = 1) -> int | None:
-    """The value of an option as a whole number; None when it was not given. Another value is wrong usage."""
+def number(doc: str, found: Mapping[str, Value], name: str, least: int = 1, also: str = "") -> int | None:
+    """The value of an option as a whole number; None when it was not given. Another value is wrong usage. `also`: what
+    else the option takes, for that sentence.
+    """
     value = text(found, name)
     if value is None:
         return None
@@ -141,7 +143,7 @@ def number(doc: str, found: Mapping[str, Value], name: str, least: int = 1) -> i
     if whole and len(value) > _DIGITS_MAX:
         fail(doc, f"{name}: {value} is too large")
     if not whole or int(value) < least:
-        fail(doc, f"{name}: {value!r} is no whole number of {least} or more")
+        fail(doc, f"{name}: {value!r} is no whole number of {least} or more{also}")
     return int(value)
 
 

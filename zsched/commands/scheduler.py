@@ -14,14 +14,14 @@ Options:
   --zmq-host=HOST            Address that workers connect to by ZeroMQ, 0.0.0.0 for all; when empty loopback, and all
                              once a worker of another host has a key.
   --zmq-port=PORT            Port that workers connect to by ZeroMQ; 0 takes any free one (5555).
-  --zmq-advertise=HOST       Host that workers are told to connect to; when empty the one that they called.
-  --worker-security=WORD     curve: workers prove who they are by a key. none: on loopback only (curve).
+  --zmq-advertise=HOST       Host that workers connect to; when empty the one that they called.
+  --worker-security=WORD     curve: workers need a key. none: they need none, on loopback only (curve).
   --local-trust=WORD         Programs on this host that need no token: uid (own user, root, --local-uids), socket (these
                              by the Unix socket only), any, none (uid; in a user namespace that lacks users: socket).
-  --local-uids=UIDS          Numbers of other users on this host who need no token: 1000,1001.
+  --local-uids=UIDS          Numbers of other users on this host that need no token: 1000,1001.
   --admin-token-file=FILE    A file (0600) with a token that may do all, stored at each start.
-  --trusted-proxies=NETS     Proxies whose X-Forwarded-For names the caller for events and the log: 127.0.0.1.
-  --insecure=WORD            yes: everybody who reaches REST may do all without a token (no).
+  --trusted-proxies=NETS     Proxies with a trusted X-Forwarded-For, for events and the log: 127.0.0.1.
+  --insecure=WORD            yes: every caller may do everything without a token (no).
   --worker-timeout=DURATION  A worker silent for longer is lost, and its runs start again elsewhere; at least 1s (30s).
   --pending-max=COUNT        Runs that may be pending; a submit beyond it gets 429 (2000000).
   --threads=COUNT            Requests answered at the same time (16).
@@ -34,10 +34,10 @@ One dash does as well as two: -port 8080. Durations: 500ms, 3s, 1m30s, 2h, 1d.
 Every option is also a line in an INI file (worker_timeout = 3s) and a variable (ZSCHED_SCHEDULER_WORKER_TIMEOUT=3s).
 A flag wins over a variable, a variable over --config, that over $XDG_CONFIG_HOME/zsched/*.ini and /etc/zsched/*.ini.
 
-Exit codes: 0 ended cleanly; 2 wrong usage or setting; 70 a sync to disk failed; 71 a port can't be used; 74 the
-database is damaged, is a backup, or was deleted, replaced or overwritten, or its disk is full; 75 another scheduler has
-the database; 78 the database is of a newer release or of another program, or it or a key is another user's, or others
-can read it.
+Exit codes: 0 ended cleanly; 2 wrong usage or setting; 70 a sync to disk failed, or an error in zsched itself; 71 a port
+can't be used; 74 the database is damaged, is a backup, or was deleted, replaced or overwritten, or its disk is full; 75
+another scheduler has the database; 78 the database is of a newer release or of another program, or it or a key is
+another user's, or others can read it.
 """
 
 from __future__ import annotations
@@ -125,7 +125,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def run(config: SchedulerConfig) -> int:
-    """Put the scheduler together and run it until it is told to end; returns the exit code."""
+    """Put the scheduler together and run it until it has to end; returns the exit code."""
     notify = Notify(os.environ)
     give_memory_back()
     files_max = raise_descriptor_limit()

@@ -158,7 +158,7 @@ def policy(found: Mapping[str, options.Value]) -> PolicyFields:
         "timeout": options.text(found, "--timeout"),
         "kill_grace": options.text(found, "--kill-grace"),
         "retries": options.number(__doc__, found, "--retries", least=0),
-        "crash_limit": "never" if never else options.number(__doc__, found, "--crash-limit"),
+        "crash_limit": "never" if never else options.number(__doc__, found, "--crash-limit", also=", or never"),
         "on_lost": options.choice(__doc__, found, "--on-lost", ("requeue", "fail")),
         "on_disconnect": options.choice(__doc__, found, "--on-disconnect", ("continue", "stop")),
     }
@@ -198,7 +198,7 @@ def key_of(found: Mapping[str, options.Value], place: int) -> str:
 
 
 def stored_jobs(client: Client, bodies: Sequence[View], key: str, patient: bool) -> list[Job]:
-    """Submit the jobs of one request. While the scheduler has as many as it takes, who is `patient` waits."""
+    """Submit the jobs of one request. When the scheduler has no room for them, wait if `patient`."""
     while True:
         try:
             # A single one in its own form, so that an error names its field and no place in an array.

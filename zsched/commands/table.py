@@ -64,5 +64,5 @@ def document(value: object) -> None:
 
 
 def record(value: object) -> None:
-    """Print a value as a line of JSON at once, for who follows."""
+    """Print a value as a line of JSON, unbuffered."""
     print(json.dumps(value), flush=True)

@@ -1,7 +1,7 @@
-"""Text that others wrote, made fit for a terminal: a job may not move the cursor, name the window or hide its words.
+"""Foreign text, made fit for a terminal: a job may not move the cursor, name the window or hide its words.
 
 Pure. Escape sequences are taken out whole, other control characters alone; newline and tab stay. A carriage return,
-with which progress bars begin a line anew, becomes a newline. Characters that nobody sees go too: they could make one
+with which progress bars rewrite a line, becomes a newline. Characters that nobody sees go too: they could make one
 name look like another, or hide text in it. In the output of jobs the two joiners stay, which Persian, Indic scripts and
 emoji need.
 """

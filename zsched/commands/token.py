@@ -176,9 +176,9 @@ def wanted(found: Mapping[str, options.Value]) -> View:
     scopes = [word for given in options.words(found, "--scope") for word in given.split(",")]
     for word in scopes:
         if word not in list(Scope):
-            options.fail(__doc__, f"--scope: {word!r} is none of {', '.join(Scope)}")
+            options.fail(__doc__, f"invalid --scope {word!r}: use {', '.join(Scope)}")
     if not scopes:
-        options.fail(__doc__, f"which --scope? There are {', '.join(Scope)}")
+        options.fail(__doc__, f"missing --scope: use {', '.join(Scope)}")
     asked: View = {"scopes": sorted(set(scopes))}
     note = options.text(found, "--note")
     if note is not None:
@@ -211,7 +211,7 @@ def _field(option: str) -> str:
 
 @contextmanager
 def opened(found: Mapping[str, options.Value], *, make: bool = False) -> Iterator[Tokens]:
-    """The tokens that the command is about; a database that is not there is made only by who adds something.
+    """The tokens that the command is about; a missing database is made only where `make` is set.
 
     Raises Failure.
     """
@@ -229,9 +229,9 @@ def opened(found: Mapping[str, options.Value], *, make: bool = False) -> Iterato
 
     try:
         path = scheduler_config({"db": db}, None, os.environ).config.db
-        if not path.exists():
-            if not make:
-                raise exits.Failure(f"there is no database {path}", os.EX_IOERR)
+        if not make:
+            exits.demand_database(path)
+        elif not path.exists():
             exits.say(f"{path} is new: a scheduler takes it by --db {path}")
         with Lock(path) as lock, closing(open_writer(path, _now_ms(), lock)) as store:
             yield Kept(store, path)

@@ -4,12 +4,12 @@ Usage:
   zsched up [options]
 
 The scheduler keeps its jobs in scheduler.db in the working folder, as `zsched-scheduler` does. The settings of the
-environment and of INI files apply, except those that identify a worker: id, access, token_file and state_dir. When all
-is ready, the URL is printed on stdout; the processes log to stderr.
+environment and of INI files apply, except those that identify a worker (id, access, token_file and state_dir), and with
+several workers their slots. When all is ready, the URL is printed on stdout; the processes log to stderr.
 
 Options:
   --workers=COUNT  How many workers, called worker-1, worker-2 … (1).
-  --slots=COUNT    Runs of each at the same time (its share of the CPUs).
+  --slots=COUNT    Runs of each at the same time (of several workers: its share of the CPUs).
   --db=FILE        The SQLite database (scheduler.db).
   --port=PORT      Port that REST listens on; 0 takes any free one (8080).
   --zmq-port=PORT  Port that workers connect to by ZeroMQ; 0 takes any free one (5555).
@@ -108,7 +108,7 @@ def wanted(found: Mapping[str, options.Value]) -> Plan:
 
 
 def identity(worker: str) -> dict[str, str]:
-    """The flags that say which worker it is, in place of what the settings say of an installed worker of this host."""
+    """The flags that identify a worker. They override the settings of a worker that is installed on this host."""
     return {"id": worker, "access": "", "token-file": "", "state-dir": ""}
 
 

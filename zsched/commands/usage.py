@@ -43,10 +43,13 @@ def misfit(doc: str, program: str, options: Sequence[str], words: Sequence[str])
     if len(given) > line.most and not line.rest:
         extra = given[line.most]
         option = re.search(rf"^ +--([a-z-]+)=\S+ +.*\b{re.escape(extra)}\b", doc, re.MULTILINE)
-        return f"unexpected argument {extra!r}" + (f"; did you mean --{option[1]} {extra}?" if option else "")
-    for option_name in (option.partition("=")[0] for option in options):
-        if "[options]" not in line.text and not re.search(rf"{option_name}\b(?!-)", line.text):
-            return f"{option_name} does not go with {' '.join(line.literals)}"
+        literals = [other.literals[0] for other in lines if other.literals and not line.literals]
+        near = [f"--{option[1]} {extra}"] if option else difflib.get_close_matches(extra, literals, n=1)
+        return f"unexpected argument {extra!r}" + (f"; did you mean {near[0]}?" if near else "")
+    for name in (option.partition("=")[0] for option in options):
+        # `[options]` stands for those that no usage line names.
+        if not _has(line, name) and ("[options]" not in line.text or any(_has(other, name) for other in lines)):
+            return f"{name} does not go with {' '.join(line.literals)}"
     return "these arguments do not go together"
 
 
@@ -63,6 +66,11 @@ def _wrong_literal(lines: Sequence[_Line], words: Sequence[str]) -> str:
     return f"unexpected argument {words[place]!r}; " + (
         f"did you mean {near[0]}?" if near else f"use {', '.join(known)}"
     )
+
+
+def _has(line: _Line, name: str) -> bool:
+    """Whether a usage line names an option."""
+    return re.search(rf"{name}\b(?!-)", line.text) is not None
 
 
 def _lines(doc: str, program: str) -> list[_Line]:

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from zsched.client.client import Client, Job
     from zsched.model.spans import Spans
 
-# Up to so many jobs have a line each. Of more only those that failed, up to FAILED_MAX, and the sums.
+# With more jobs than LINES_MAX, `wait` prints only the first FAILED_MAX failed jobs and the sums; `cancel` only sums.
 LINES_MAX: Final = 20
 FAILED_MAX: Final = 100
 
@@ -47,7 +47,8 @@ def sums(client: Client, ids: Spans, timeout_s: float | None, *, quiet: bool) ->
             ", ".join(f"{counts[status]} {status}" for status in ("success", "failed", "cancelled") if counts[status])
         )
         if counts["failed"] > FAILED_MAX:
-            exits.say(f"the first {FAILED_MAX} failed jobs are shown; `zsched list --status failed` has them all")
+            command = f"zsched list --status failed --limit {counts['failed']}"
+            exits.say(f"the first {FAILED_MAX} failed jobs are shown; `{command}` lists more")
     return counts
 
 

@@ -65,7 +65,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def run(config: WorkerConfig) -> int:
-    """Become the guard and run until told to end; returns the exit code."""
+    """Become the guard and run until it has to end; returns the exit code."""
     return guard.run(config)
 
 

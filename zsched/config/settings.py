@@ -86,13 +86,13 @@ class SchedulerConfig:
         "",
         "HOST",
         values.optional_line,
-        "host that workers are told to connect to; when empty the one that they called",
+        "host that workers connect to; when empty the one that they called",
     )
     worker_security: str = setting(
         "curve",
         "WORD",
         values.one_of("curve", "none"),
-        "curve: workers prove who they are by a key; none: they don't, and zmq_host is a loopback address",
+        "curve: workers need a key; none: they need none, and zmq_host is a loopback address",
     )
     local_trust: str = setting(
         "",
@@ -102,7 +102,7 @@ class SchedulerConfig:
         " only), any, none; when empty uid, and socket in a user namespace that lacks users",
     )
     local_uids: frozenset[int] = setting(
-        "", "UIDS", values.uids, "numbers of other users on this host who need no token, such as 1000,1001"
+        "", "UIDS", values.uids, "numbers of other users on this host that need no token, such as 1000,1001"
     )
     admin_token_file: Path | None = setting(
         "",
@@ -114,9 +114,9 @@ class SchedulerConfig:
         "",
         "NETS",
         values.networks,
-        "proxies whose X-Forwarded-For names the caller for events and the log, such as 127.0.0.1,10.1.0.0/16",
+        "proxies with a trusted X-Forwarded-For, for events and the log, such as 127.0.0.1,10.1.0.0/16",
     )
-    insecure: bool = setting("no", "WORD", values.yes_no, "yes: everybody who reaches REST may do all without a token")
+    insecure: bool = setting("no", "WORD", values.yes_no, "yes: every caller may do everything without a token")
     worker_timeout_ms: int = setting(
         "30s",
         "DURATION",

@@ -53,8 +53,8 @@ HANDSHAKE_MS = 2_000
 # FRAME_FROM_WORKER_BYTES_MAX. Beyond it one of them is cut, of the address that has most of them.
 UNHEARD_CONNECTIONS_MAX = 100
 
-# Connections to the workers' port in all, unless the limit of open files allows fewer. Beyond it an unheard one is cut,
-# and when all have been heard, the newest.
+# Connections to the workers' port in all, unless the limit of open files allows fewer. Beyond it an unheard one is cut.
+# When all have been heard, newcomers wait in the kernel.
 WORKER_CONNECTIONS_MAX = 20_000
 
 # Connections of one worker's key: the one in use, and those that it replaced and that the network has not ended yet.
@@ -437,7 +437,7 @@ SOCKET_CONNECTIONS_MAX = 256
 BACKLOG_MAX = 1_024
 
 # Connections accepted in one round of the poll over TCP, and as many by the Unix socket, so that open ones get their
-# turn.
+# turn. At most a quarter of those that may be open.
 ACCEPTED_MAX = 64
 
 # A connection on which nothing has been asked for this long is closed.

@@ -62,7 +62,7 @@ _SHORT_HEAD_BYTES: Final = 2
 _SHORT_BYTES_MAX: Final = 255
 _HEAD_BYTES: Final = 9
 _CURVE_BYTES: Final = 33
-# Of its time the thread spends no more than this part on looks.
+# The thread spends at most a twentieth of its time on looks.
 _LOOK_PART: Final = 20
 # libzmq's event: a 16-bit number and a 32-bit value, which is a descriptor in those of EVENTS.
 _EVENT: Final = struct.Struct("=Hi")
@@ -188,10 +188,6 @@ class Limits:
         if self._open.get(connection.descriptor) is connection:
             self.on_closed(connection.descriptor)
 
-    def is_heard(self, descriptor: int) -> bool:
-        connection = self._open.get(descriptor)
-        return connection is not None and connection.key is not None
-
     def get(self, descriptor: int) -> Connection | None:
         return self._open.get(descriptor)
 
@@ -241,7 +237,7 @@ class Sockets:
         self._ours = os.dup(self._nothing)
 
     def identify(self, descriptor: int) -> Identity | None:
-        """The connection to our port behind a descriptor; None when there is none, or none any more."""
+        """The connection to our port behind a descriptor; None when it is another one, or gone."""
         with suppress(OSError), self._held(descriptor) as one:
             if one.getsockname()[1] == self._port:
                 address = str(one.getpeername()[0])

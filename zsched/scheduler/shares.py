@@ -17,10 +17,10 @@ from zsched.model.limits import CONNECTIONS_MAX, FILES_RESERVED, SOCKET_CONNECTI
 _OWN: Final = 64
 # A thread of REST reads the database by a connection of its own: the file and its WAL.
 _PER_THREAD: Final = 2
-# Where the limit is too low for FILES_RESERVED, connections of workers may use this part of it, and at most half of
+# Where the limit is too low for FILES_RESERVED, connections of workers may use a quarter of it, and at most half of
 # what the scheduler's own files leave.
 _WORKERS_PART: Final = 4
-# Of what is left then, the Unix socket gets this part, and TCP the rest.
+# The Unix socket gets a quarter of the rest, TCP what is left then.
 _SOCKET_PART: Final = 4
 # However low the limit is, each gets at least this many connections.
 _LEAST: Final = 2

@@ -39,16 +39,16 @@ def parse(text: str) -> dict[str, str]:
 
 
 def written(values: Sequence[str]) -> str:
-    """A file's text; the values are in the order of NAMES."""
+    """The text of a file. The values stand in the order of NAMES."""
     about = f"# Credentials for {values[0]}. Anyone who can read this file can act as that worker: keep its mode 0600."
     lines = [f"{name} = {value}" for name, value in zip(NAMES, values, strict=True)]
     return "\n".join((about, f"[{_SECTION}]", *lines, ""))
 
 
 def introduction(path: Path) -> tuple[str, str]:
-    """The worker's name and the scheduler's endpoint in a file. Raises OSError, and ValueError with a sentence's end.
+    """The worker's name and the scheduler's endpoint in a file.
 
-    Reads regular files only: what a pipe has could not be read again.
+    Raises OSError, and ValueError with the end of a sentence. Reads regular files only: a pipe could not be read again.
     """
     descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     with open(descriptor, "rb") as file:

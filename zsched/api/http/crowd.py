@@ -1,8 +1,8 @@
-"""The connections of REST together: how long each may take, and who goes when there are too many.
+"""The connections of REST together: how long each may take, and which is closed when there are too many.
 
-Anybody can open a connection and then say little or nothing on it, so nobody's silence keeps another out: a newcomer is
-always taken, and in its place goes one on which nothing is being done, of the address that has most of them the one
-that has waited longest. What is in work is never cut off for it.
+Anybody can open a connection and send little or nothing on it. So a newcomer is always accepted, and an idle connection
+is closed for it: of the address with most of them, the one that has waited longest. A request that is being served is
+never cut off for a newcomer.
 """
 
 from __future__ import annotations

@@ -34,7 +34,7 @@ class Body:
         self._length += len(data)
 
     def discard(self) -> None:
-        """Free what has come, and keep nothing of what still comes."""
+        """Free the bytes that have come, and drop those that still come."""
         self._discarded = True
         self._file = io.BytesIO()
 

@@ -277,7 +277,7 @@ class Server:
     ) -> None:
         """Bind; port 0 takes any free one. `by_socket` is a Unix socket that listens, and becomes the server's.
 
-        The inbox is told of every POST that comes in. Raises ListenError.
+        The inbox learns of every POST that comes in. Raises ListenError.
         """
         sockets = listen(host, port)
         adjustments = Adjustments(
@@ -405,7 +405,7 @@ def _accept_some(listener: Any, pause: Pause, most: int) -> None:
 
 
 def _kernel() -> peer.SockDiag | None:
-    """Who looks callers over loopback up. Kept open, so that this needs no descriptor when none is left."""
+    """The socket for looking up the users of callers over loopback. Open from the start, before descriptors run out."""
     try:
         return peer.SockDiag()
     except OSError:

@@ -6,11 +6,11 @@ can take does not wait for a slot.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from contextlib import closing
 
 from zsched.model.demand import Demand, why_unfit
-from zsched.model.types import Job, Run, RunStatus, Worker, WorkerStatus
+from zsched.model.types import ForeignDecision, Job, Run, RunStatus, Worker, WorkerId, WorkerStatus
 from zsched.model.units import format_time
 from zsched.scheduler.dispatcher.commands import Cause
 from zsched.store.contract import Reader
@@ -27,8 +27,10 @@ def why(reader: Reader, job: Job, last: Run | None) -> Cause | None:
     demand = reader.demand(last.run_id)
     if demand is None:
         return None
+    kept = ForeignDecision.KEEP
+    withheld = {held.worker_id for held in reader.foreign() if held.running and held.decision is not kept}
     with closing(reader.workers()) as workers:
-        unfit = _unfit(demand, workers)
+        unfit = _unfit(demand, workers, withheld)
     if unfit is not None:
         return unfit
     if demand.probation:
@@ -42,9 +44,11 @@ def _unfired(job: Job) -> Cause | None:
     return None if job.next_fire_ms is None else Cause("scheduled", "it waits for its next fire")
 
 
-def _unfit(demand: Demand, workers: Iterable[Worker]) -> Cause | None:
-    """Why no worker can take the run now or later; None: one can when it has a free slot."""
-    ends, wrong = "", ""
+def _unfit(demand: Demand, workers: Iterable[Worker], withheld: Collection[WorkerId]) -> Cause | None:
+    """Why no worker can take the run now or later; None: one can when it has a free slot. `withheld`: workers that get
+    no work because of foreign runs.
+    """
+    ends, foreign, wrong = "", "", ""
     for worker in workers:
         if worker.status is not WorkerStatus.ACTIVE:
             continue
@@ -53,8 +57,13 @@ def _unfit(demand: Demand, workers: Iterable[Worker]) -> Cause | None:
             wrong = wrong or reason
         elif worker.leaving_ms is not None:
             ends = ends or f"worker {worker.worker_id} could take it, but is about to end"
+        elif worker.worker_id in withheld:
+            jobs = "runs jobs of another database: `zsched foreign` lists them"
+            foreign = foreign or f"worker {worker.worker_id} could take it, but {jobs}"
         else:
             return None
+    if foreign:
+        return Cause("foreign", foreign)
     if ends:
         return Cause("draining", ends)
     if wrong:
