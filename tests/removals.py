@@ -725,7 +725,7 @@ _REMOVALS: Final = (
         "a worker's output is stored as long as it comes",
         "unit/test_dispatcher_runs.py::test_output_is_cut_to_the_bound_whatever_a_worker_sends",
         (
-            "scheduler/dispatcher/orders.py",
+            "scheduler/dispatcher/translation.py",
             "    half = OUTPUT_BYTES_MAX // 2\n",
             "    return Stream(head=output.head, tail=output.tail, total=output.total)\n",
         ),

@@ -26,13 +26,13 @@ from zsched.scheduler.dispatcher import (
     Dispatcher,
     arrival,
     bulk,
+    failures,
     foreign,
     losses,
     owners,
     placement,
     polling,
     recurrence,
-    retries,
 )
 from zsched.scheduler.dispatcher.hearing import Hearing
 from zsched.scheduler.dispatcher.session import Sessions
@@ -492,25 +492,27 @@ _MUTANTS: Final = (
         "a worker that leaves lists what it has not started",
         (Agent, "_on_leave", ' if held.phase != "waiting"', ""),
     ),
-    mutant("a task is tried again without end", (retries, "follow", "failed.failures < failed.retries", "True")),
+    mutant("a task is tried again without end", (failures, "follow", "failed.failures < failed.retries", "True")),
     mutant("a failure is not counted", (Ends, "retry", "failed.failures + (why is Succession.RETRY)", "0")),
     mutant("a crash is forgotten by the retry", (Ends, "retry", "failed.crashes, failures)", "0, failures)")),
-    mutant("nothing is ever tried again", (retries, "follow", "elif failed.failures < failed.retries:", "elif False:")),
+    mutant(
+        "nothing is ever tried again", (failures, "follow", "elif failed.failures < failed.retries:", "elif False:")
+    ),
     mutant("a polling worker's run is not tried again", (polling, "_ended", 'if verdict == "stored":', "if False:")),
     mutant(
         "a cancelled job is tried again", (sql, "FAILED", " AND (j.cancel_ms IS NULL OR j.schedule IS NOT NULL)", "")
     ),
     mutant(
         "a run that its lease has ended counts as a failure",
-        (retries, "follow", "if failed.reason == Reason.LEASE_STOP:", "if False:"),
+        (failures, "follow", "if failed.reason == Reason.LEASE_STOP:", "if False:"),
     ),
     mutant(
         "a run that its lease has ended has no successor",
-        (retries, "follow", "if not failed.once:", "if False:"),
+        (failures, "follow", "if not failed.once:", "if False:"),
     ),
     mutant(
         "a run that may start once has a successor when its lease has ended",
-        (retries, "follow", "if not failed.once:", "if True:"),
+        (failures, "follow", "if not failed.once:", "if True:"),
     ),
     # --- leases: the scheduler's side ---
     mutant(

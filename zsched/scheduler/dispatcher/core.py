@@ -43,13 +43,13 @@ from zsched.scheduler.dispatcher import (
     arrival,
     bulk,
     cancels,
+    failures,
     foreign,
     losses,
     owners,
     placement,
     polling,
     recurrence,
-    retries,
 )
 from zsched.scheduler.dispatcher.commands import (
     AddToken,
@@ -79,9 +79,9 @@ from zsched.scheduler.dispatcher.commands import (
     UseToken,
 )
 from zsched.scheduler.dispatcher.hearing import Hearing
-from zsched.scheduler.dispatcher.orders import Unseal, introduced, moment, order, outcome
 from zsched.scheduler.dispatcher.returns import Returns
 from zsched.scheduler.dispatcher.session import Session, Sessions
+from zsched.scheduler.dispatcher.translation import Unseal, introduced, moment, order, outcome
 from zsched.store.contract import Claimed, Store, Submitted
 
 log = logging.getLogger(__name__)
@@ -366,7 +366,7 @@ class Dispatcher:
             verdict = verdicts[result.run] = self._store.finish(ended, session.name, now.wall_ms)
             if verdict == "stored":
                 if result.status == "failed":
-                    retries.follow(self._store, RunId(result.run), now)
+                    failures.follow(self._store, RunId(result.run), now)
                 log.debug("run %d: %s (%s), says worker %s", result.run, result.status, result.reason, session.name)
             else:
                 refused[result.run] = ended
@@ -590,7 +590,7 @@ class Dispatcher:
     def _on_due(self, now: Now) -> None:
         for worker_id, run_id in self._store.end_overdue(now.wall_ms):
             log.info("run %d: its time is over, and worker %s had not said how it ended", run_id, worker_id)
-            retries.follow(self._store, run_id, now)
+            failures.follow(self._store, run_id, now)
             session = self._sessions.of_worker(worker_id)
             if session is not None:
                 session.load = None

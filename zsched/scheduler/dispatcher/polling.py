@@ -12,7 +12,7 @@ import logging
 
 from zsched.model.limits import SESSIONS_MAX
 from zsched.model.types import Now, Outcome, Reason, Run, RunId, RunStatus, Worker, WorkerId, WorkerKind, WorkerStatus
-from zsched.scheduler.dispatcher import losses, placement, retries
+from zsched.scheduler.dispatcher import failures, losses, placement
 from zsched.scheduler.dispatcher.commands import BusyError, ConflictError, NotFoundError, RegisterWorker, Report
 from zsched.scheduler.dispatcher.session import Session, Sessions
 from zsched.store.contract import Claimed, Store
@@ -160,7 +160,7 @@ def _ended(store: Store, command: Report, run: Run, now: Now) -> ConflictError |
     own_word = run.reason in (Reason.EXIT, Reason.REPORTED)
     repeated = verdict == "duplicate" and own_word and run.status is command.status
     if verdict == "stored":
-        retries.follow(store, run.run_id, now)
+        failures.follow(store, run.run_id, now)
     if verdict == "stored" or repeated:
         return None
     return ConflictError("not_running", f"Run {run.run_id} is {run.status}, not running")
