@@ -25,7 +25,7 @@ from zsched import protocol
 from zsched.api.app import make_app
 from zsched.api.context import Context, Facts
 from zsched.api.gate import LOCAL_ADDRESS, PEER_UID, Trust
-from zsched.scheduler.dispatcher import Dispatcher
+from zsched.scheduler.dispatcher import Dispatcher, Settings
 from zsched.scheduler.inbox import Inbox
 from zsched.scheduler.live import Live
 from zsched.scheduler.loop import Loop, clock
@@ -115,11 +115,13 @@ class Rest:
             store.commit()
             dispatcher = Dispatcher(
                 store,
-                epoch=epoch,
-                timeout_ms=self._timeout_ms,
-                new_token=lambda: "session",
-                now=clock(),
-                pending_max=self._pending_max,
+                Settings(
+                    epoch=epoch,
+                    timeout_ms=self._timeout_ms,
+                    new_token=lambda: "session",
+                    pending_max=self._pending_max,
+                ),
+                clock(),
             )
             self.db = store.identity
             self._loop = Loop(store, dispatcher, port, self.inbox, self.live)

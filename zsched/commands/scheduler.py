@@ -74,7 +74,7 @@ from zsched.host.notify import Notify
 from zsched.maintenance import backup
 from zsched.model.limits import FILE_CHECK_MS, JUMP_MS
 from zsched.model.types import Now, Scope, Token
-from zsched.scheduler.dispatcher import Dispatcher
+from zsched.scheduler.dispatcher import Dispatcher, Settings
 from zsched.scheduler.inbox import Inbox
 from zsched.scheduler.live import Live
 from zsched.scheduler.loop import Loop, clock
@@ -176,13 +176,15 @@ def _serve(config: SchedulerConfig, store: Writer, folder: Path, notify: Notify,
         epoch = begin(store, clock().wall_ms)
         dispatcher = Dispatcher(
             store,
-            epoch=epoch,
-            timeout_ms=config.worker_timeout_ms,
-            pending_max=config.pending_max,
-            keyed=pair is not None,
-            new_token=lambda: secrets.token_hex(8),
-            unseal=vault.open,
-            now=clock(),
+            Settings(
+                epoch=epoch,
+                timeout_ms=config.worker_timeout_ms,
+                pending_max=config.pending_max,
+                keyed=pair is not None,
+                new_token=lambda: secrets.token_hex(8),
+                unseal=vault.open,
+            ),
+            clock(),
         )
         # Half of the threads may wait for output, so that the others go on serving.
         live = Live(waiters_max=config.threads // 2)

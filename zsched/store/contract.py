@@ -306,8 +306,8 @@ class Access(Protocol):
     def limit_key(self, public_key: str, slots_max: int | None, actor: str, now_ms: int) -> None:
         """Set the most slots of a worker with this key, with an event; None: any number."""
 
-    def revoke_key(self, worker_id: WorkerId, actor: str, now_ms: int) -> bool:
-        """The worker's key is worth nothing from now on. False: it has none."""
+    def revoke_key(self, worker_id: WorkerId, actor: str, now_ms: int) -> WorkerKey | None:
+        """Revoke the worker's key and return it; None: it has none."""
 
 
 class Idempotency(Protocol):
@@ -338,8 +338,8 @@ class Foreign(Protocol):
     def gone(self, held: ForeignRuns, actor: str, now_ms: int) -> None:
         """Forget what a worker no longer holds, and what was decided of it, with an event."""
 
-    def decide(self, held: ForeignRuns, decision: ForeignDecision, actor: str, now_ms: int) -> None:
-        """Store a decision, with an event."""
+    def decide(self, held: ForeignRuns, decision: ForeignDecision, actor: str, now_ms: int) -> ForeignRuns:
+        """Store a decision, with an event. Returns what is stored then."""
 
 
 class Store(Protocol):
@@ -633,9 +633,9 @@ class Store(Protocol):
     def worker(self, worker_id: WorkerId) -> Worker | None:
         """The worker as this transaction sees it."""
 
-    def register(self, worker: Worker, now_ms: int) -> None:
-        """Store a worker as it introduced itself. It is active, and not leaving; its first registration's time is
-        kept.
+    def register(self, worker: Worker, now_ms: int) -> Worker:
+        """Store a worker as it introduced itself, and return it as it is stored. It is active, and not leaving; its
+        first registration's time is kept.
         """
 
     def seen(self, worker_id: WorkerId, now_ms: int) -> None:
@@ -743,9 +743,6 @@ class Reader(Protocol):
         """The keys that workers ever had, by worker, oldest first: all, or those after this public key. None after an
         unknown key.
         """
-
-    def last_revoked_key(self, worker_id: WorkerId) -> WorkerKey | None:
-        """The key of this worker that was revoked last; None when none was."""
 
     def events(self, after: int, limit: int) -> Generator[Event]:
         """What happened after the event of that number, in order."""
