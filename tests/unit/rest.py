@@ -52,10 +52,11 @@ class Rest:
         server_key: str = "",
         zmq_host: str = "127.0.0.1",
         threads: int = 1,
+        waiters_max: int | None = None,
     ) -> None:
         """`pages_free`: how many pages (4 KiB) the database may still grow by, as on a disk that is nearly full;
         `server_key`: with one, whoever enrols has to bring a key of its own. `threads`: how many callers there can be
-        at the same time, half of whom may wait.
+        at the same time, half of which may wait unless `waiters_max` says otherwise.
         """
         self.path = folder / "scheduler.db"
         self._timeout_ms = timeout_ms
@@ -66,7 +67,7 @@ class Rest:
         self._zmq_host = zmq_host
         self.zmq: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
         self.inbox = Inbox(callers_max=threads)
-        self.live = Live(waiters_max=threads // 2)
+        self.live = Live(threads // 2 if waiters_max is None else waiters_max)
         self._running = threading.Event()
         self._thread = threading.Thread(target=self._run, name="loop")
         self._loop: Loop | None = None

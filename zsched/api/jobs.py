@@ -53,6 +53,7 @@ from zsched.scheduler.dispatcher.commands import (
     Submit,
 )
 from zsched.scheduler.dispatcher.why import why
+from zsched.scheduler.live import of_job
 from zsched.security.keys import KeyFileError
 from zsched.store.contract import Reader, Submitted
 
@@ -170,6 +171,7 @@ class JobItem:
             lambda: _found(self._context.reader.job(number)),
             lambda found: found.status in TERMINAL,
             duration_ms(given, "wait", WAIT_MS_MAX) / 1000,
+            of_job(number),
         )
         _answer_state(resp, self._state(found))
 

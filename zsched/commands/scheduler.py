@@ -186,8 +186,7 @@ def _serve(config: SchedulerConfig, store: Writer, folder: Path, notify: Notify,
             ),
             clock(),
         )
-        # Half of the threads may wait for output, so that the others go on serving.
-        live = Live(waiters_max=config.threads // 2)
+        live = Live(found.waiters)
         refusals = Refusals()
 
         def keep_keys() -> bool:
@@ -215,6 +214,7 @@ def _serve(config: SchedulerConfig, store: Writer, folder: Path, notify: Notify,
         reader, proxies = partial(open_reader, config.db), Proxies(config.trusted_proxies)
         shared = Context(inbox, reader, facts, live, trust, vault.seal, proxies, refusals, dispatcher.seen_ms)
         rest = _rest(config, shared, local, found)
+        live.on_waiting = rest.keep_threads_free
         # A handler may come between any two steps of any code, so it only sets a mark.
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, lambda *_: loop.stop())

@@ -194,7 +194,8 @@ class Loop:
         output = self._dispatcher.outbox.output
         if self._live is not None:
             self._live.feed(output)
-            self._live.wake()
+            if self._live.is_awaited:
+                self._live.wake(self._store.changes)
         output.clear()
 
     def _full(self) -> bool:

@@ -12,7 +12,7 @@ loop.
 
 from __future__ import annotations
 
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence, Set
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import Final, Literal, Protocol
@@ -250,6 +250,17 @@ class Submitted:
     jobs: int
 
 
+@dataclass(frozen=True, slots=True)
+class Changes:
+    """What a turn has changed: jobs and runs with a new state or event, and whether there is any event. Of runs that
+    were made together none is named, because nothing can wait for them yet.
+    """
+
+    jobs: Set[JobId] = frozenset()
+    runs: Set[RunId] = frozenset()
+    events: bool = False
+
+
 class Access(Protocol):
     """Who may come in: the tokens of callers and the keys of workers. A part of the write side."""
 
@@ -384,6 +395,10 @@ class Store(Protocol):
     @property
     def held_read(self) -> int:
         """Runs that `held_by` has returned since `begin`: what a turn costs that changes nothing."""
+
+    @property
+    def changes(self) -> Changes:
+        """What the turn has changed since `begin`. Complete after `flush_counters`, and until the next `begin`."""
 
     def verify(self) -> None:
         """Raises StoreMisplaced when the database was deleted, replaced or overwritten since it was opened: what is
