@@ -119,16 +119,20 @@ _REMOVALS: Final = (
         "each heartbeat is written",
         "unit/test_dispatcher_outage.py::test_a_heartbeat_that_says_nothing_new_is_acked_without_a_write"
         " system/test_idle.py::test_an_idle_fleet_is_heard_and_writes_nothing",
-        ("scheduler/dispatcher/core.py", "        stuck = []\n", "        stuck = []\n        self.store_seen()\n"),
+        (
+            "scheduler/dispatcher/heartbeats.py",
+            "        stuck = []\n",
+            "        stuck = []\n        self._store.note_seen({session.name: now.wall_ms})\n",
+        ),
     ),
     removal(
         17,
         "a jump of the clock in a turn that fails is lost",
         "unit/test_dispatcher_outage.py::test_a_jump_of_the_clock_in_a_turn_that_fails_is_made_good_in_the_next",
         (
-            "scheduler/dispatcher/core.py",
-            "        jump_ms = self._wall_ahead_ms - self._stored_wall_ahead_ms\n",
-            "        jump_ms = self._wall_ahead_ms - self._stored_wall_ahead_ms\n        self._stored_wall_ahead_ms += jump_ms\n",
+            "scheduler/dispatcher/clock.py",
+            "        jump_ms = self._ahead_ms - self._stored_ahead_ms\n",
+            "        jump_ms = self._ahead_ms - self._stored_ahead_ms\n        self._stored_ahead_ms += jump_ms\n",
         ),
     ),
     removal(
@@ -682,7 +686,7 @@ _REMOVALS: Final = (
         "a worker leaves an event with each stale result",
         "unit/test_dispatcher_churn.py::test_frames_with_stale_results_are_bounded_and_none_is_acked_without_an_event",
         (
-            "scheduler/dispatcher/core.py",
+            "scheduler/dispatcher/results.py",
             "        if self._stale_frames.take(session.name, now.mono_ms):",
             "        if True:",
         ),
@@ -692,7 +696,7 @@ _REMOVALS: Final = (
         "a worker registers as often as it likes",
         "unit/test_dispatcher_churn.py::test_registers_of_one_name_are_bounded",
         (
-            "scheduler/dispatcher/core.py",
+            "scheduler/dispatcher/registration.py",
             "        if not self._registers.take(name, now.mono_ms):",
             "        if False:",
         ),
@@ -763,7 +767,11 @@ _REMOVALS: Final = (
         15,
         "any number of workers has a session",
         "unit/test_dispatcher_sessions.py::test_a_worker_too_many_waits_and_those_there_go_on",
-        ("scheduler/dispatcher/core.py", "if old is None and len(self._sessions) >= SESSIONS_MAX:", "if False:"),
+        (
+            "scheduler/dispatcher/registration.py",
+            "if old is None and len(self._sessions) >= SESSIONS_MAX:",
+            "if False:",
+        ),
     ),
     removal(
         15,
@@ -776,7 +784,7 @@ _REMOVALS: Final = (
         "a worker's output is stored as long as it comes",
         "unit/test_dispatcher_runs.py::test_output_is_cut_to_the_bound_whatever_a_worker_sends",
         (
-            "scheduler/dispatcher/orders.py",
+            "scheduler/dispatcher/translation.py",
             "    half = OUTPUT_BYTES_MAX // 2\n",
             "    return Stream(head=output.head, tail=output.tail, total=output.total)\n",
         ),
@@ -921,9 +929,9 @@ _REMOVALS: Final = (
         "the cap is asked only before the turn",
         "unit/test_rest_methods.py::test_a_submit_beyond_the_pending_runs_allowed_is_429_and_stores_nothing",
         (
-            "scheduler/dispatcher/core.py",
-            "        if self._store.pending_tasks() + len(command.specs) > self._pending_max:",
-            "        if False:",
+            "scheduler/dispatcher/submission.py",
+            "    if store.pending_tasks() + len(command.specs) > pending_max:",
+            "    if False:",
         ),
     ),
     removal(
@@ -1040,7 +1048,7 @@ _REMOVALS: Final = (
         "an agent that starts anew takes the announced end back",
         "unit/test_dispatcher_blame.py::test_an_agent_that_starts_anew_announces_the_end_of_its_worker_again",
         (
-            "scheduler/dispatcher/core.py",
+            "scheduler/dispatcher/registration.py",
             "open(session)\n        if frame.leaving:\n",
             "open(session)\n        if False:\n",
         ),
@@ -1058,7 +1066,7 @@ _REMOVALS: Final = (
         "a jump of the wall clock is ignored",
         "unit/test_dispatcher_clock.py::test_a_day_forward_ends_no_run_before_its_time"
         " unit/test_dispatcher_clock.py::test_a_day_back_holds_back_no_run_for_longer",
-        ("scheduler/dispatcher/core.py", "            self._store.shift(jump_ms, now.wall_ms)\n", "            pass\n"),
+        ("scheduler/dispatcher/clock.py", "            store.shift(jump_ms, now.wall_ms)\n", "            pass\n"),
     ),
     removal(
         17,
@@ -1071,14 +1079,9 @@ _REMOVALS: Final = (
         "silence is judged by the wall clock",
         "unit/test_dispatcher_sessions.py::test_the_wall_clock_decides_no_liveness",
         (
-            "scheduler/dispatcher/core.py",
-            "        self._scolded: dict[tuple[bytes, str], int] = {}\n",
-            "        self._scolded: dict[tuple[bytes, str], int] = {}\n        self._first_ms = now.wall_ms - now.mono_ms\n",
-        ),
-        (
-            "scheduler/dispatcher/core.py",
-            "self._sessions.silent(now.mono_ms, ",
-            "self._sessions.silent(now.wall_ms - self._first_ms, ",
+            "scheduler/dispatcher/departures.py",
+            "sessions.silent(now.mono_ms, ",
+            "sessions.silent(now.wall_ms - vars(store).setdefault('first_ms', now.wall_ms - now.mono_ms), ",
         ),
     ),
     removal(
@@ -1177,7 +1180,7 @@ _REMOVALS: Final = (
         "all garbage is answered",
         "unit/test_dispatcher_runs.py::test_garbage_is_answered_at_most_once_a_second_and_changes_nothing",
         (
-            "scheduler/dispatcher/core.py",
+            "scheduler/dispatcher/outbox.py",
             "        if last_ms is not None and now.mono_ms - last_ms < ERROR_INTERVAL_MS:",
             "        if False:",
         ),
@@ -1625,9 +1628,9 @@ _REMOVALS: Final = (
         "the end of a token's jobs is forgotten by a restart",
         "unit/test_dispatcher_owners.py::test_the_end_of_jobs_survives",
         (
-            "scheduler/dispatcher/core.py",
-            "        # Whether a revoked token may have jobs that are still to be ended.\n        self._ending = True",
-            "        self._ending = False",
+            "scheduler/dispatcher/upkeep.py",
+            "        self.ending = True\n",
+            "        self.ending = False\n",
         ),
     ),
     removal(
@@ -1744,7 +1747,7 @@ _REMOVALS: Final = (
         "a worker with few slots holds as many runs as it asks for",
         "unit/test_dispatcher_owners.py::test_a_worker_gets_no_more_slots_than_its_key_allows",
         (
-            "scheduler/dispatcher/core.py",
+            "scheduler/dispatcher/registration.py",
             "WINDOW_PER_SLOT_MAX * worker.slots if worker.slots < frame.slots else WINDOW_MAX",
             "WINDOW_MAX",
         ),
@@ -1835,7 +1838,11 @@ _REMOVALS: Final = (
         25,
         "a worker needs no key",
         "unit/test_dispatcher_access.py::test_a_name_that_nobody_has_is_not_had_by_the_first_who_asks",
-        ("scheduler/dispatcher/core.py", "        if self._keyed and (wrong := ", "        if False and (wrong := "),
+        (
+            "scheduler/dispatcher/registration.py",
+            "        if self._settings.keyed and (wrong := ",
+            "        if False and (wrong := ",
+        ),
     ),
     removal(
         25,

@@ -265,7 +265,7 @@ class Judge:
         else:
             self._hampered.discard(session)
 
-    def on_call(self, command: Command) -> None:
+    def on_call(self, command: Command[Any]) -> None:
         """A polling worker's request is with the loop."""
         assert not self._scheduler.away
         if isinstance(command, Beat | Next | RegisterWorker):

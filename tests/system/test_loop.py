@@ -37,7 +37,7 @@ from zsched.protocol import (
     WorkerFrame,
 )
 from zsched.scheduler import loop as loop_module
-from zsched.scheduler.dispatcher import Dispatcher
+from zsched.scheduler.dispatcher import Dispatcher, Settings
 from zsched.scheduler.dispatcher.commands import Cancel, EndSchedule, Made, NotFoundError, Submit
 from zsched.scheduler.inbox import ClosedError, Inbox
 from zsched.scheduler.loop import Loop, clock
@@ -122,7 +122,9 @@ class Scheduler:
         tokens = iter(range(1, 1_000_000))
         # The wrapper is a Store by all that the dispatcher can see.
         store: Any = self.store
-        dispatcher = Dispatcher(store, epoch=1, timeout_ms=30_000, new_token=lambda: f"s{next(tokens)}", now=clock())
+        dispatcher = Dispatcher(
+            store, Settings(epoch=1, timeout_ms=30_000, new_token=lambda: f"s{next(tokens)}"), clock()
+        )
         self.loop = Loop(store, dispatcher, port, self.inbox)
         self._ready.set()
         try:

@@ -76,7 +76,7 @@ from zsched.host.notify import Notify
 from zsched.maintenance import backup
 from zsched.model.limits import FILE_CHECK_MS, JUMP_MS
 from zsched.model.types import Now, Scope, Token
-from zsched.scheduler.dispatcher import Dispatcher
+from zsched.scheduler.dispatcher import Dispatcher, Settings
 from zsched.scheduler.inbox import Inbox
 from zsched.scheduler.live import Live
 from zsched.scheduler.loop import Loop, clock
@@ -179,16 +179,17 @@ def _serve(config: SchedulerConfig, store: Writer, lock: Lock, notify: Notify, f
         epoch = begin(store, clock().wall_ms)
         dispatcher = Dispatcher(
             store,
-            epoch=epoch,
-            timeout_ms=config.worker_timeout_ms,
-            pending_max=config.pending_max,
-            keyed=pair is not None,
-            new_token=lambda: secrets.token_hex(8),
-            unseal=vault.open,
-            now=clock(),
+            Settings(
+                epoch=epoch,
+                timeout_ms=config.worker_timeout_ms,
+                pending_max=config.pending_max,
+                keyed=pair is not None,
+                new_token=lambda: secrets.token_hex(8),
+                unseal=vault.open,
+            ),
+            clock(),
         )
-        # Half of the threads may wait for output, so that the others go on serving.
-        live = Live(waiters_max=config.threads // 2)
+        live = Live(found.waiters)
         refusals = Refusals()
         watch = FileWatch(store, lambda: _keep_folder(lock, vault, pair, local, rest))
 
@@ -211,6 +212,7 @@ def _serve(config: SchedulerConfig, store: Writer, lock: Lock, notify: Notify, f
         reader, proxies = partial(open_reader, config.db), Proxies(config.trusted_proxies)
         shared = Context(inbox, reader, facts, live, trust, vault.seal, proxies, refusals, dispatcher.seen_ms)
         rest = _rest(config, shared, local, found)
+        live.on_waiting = rest.keep_threads_free
         # A handler may come between any two steps of any code, so it only sets a mark.
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, lambda *_: loop.stop())

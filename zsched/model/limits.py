@@ -81,10 +81,10 @@ TRAFFIC_LOOK_MS = 100
 # Frames of one connection that ZeroMQ has received and the loop has not read. Beyond it TCP makes the peer wait.
 UNREAD_FRAMES_MAX = 8
 
-# Open files kept for REST: its CONNECTIONS_MAX and SOCKET_CONNECTIONS_MAX, the database in each of its threads, and the
-# rest. Connections of workers leave this many free, as far as the limit of open files (RLIMIT_NOFILE) is above it. With
-# a lower limit all of them have smaller shares (shares.py).
-FILES_RESERVED = 1_500
+# Open files kept for REST: its CONNECTIONS_MAX and SOCKET_CONNECTIONS_MAX, the database in each of its threads, which
+# are WAITERS_MAX more when that many callers wait, and the rest. Connections of workers leave this many free, as far as
+# the limit of open files (RLIMIT_NOFILE) is above it. With a lower limit all of them have smaller shares (shares.py).
+FILES_RESERVED = 1_575
 
 # --- The log ----------------------------------------------------------------------------------------------------------
 
@@ -362,6 +362,13 @@ WATCHED_RUNS_MAX = 64
 
 # The longest that a caller may wait in one request for new output, or for a job's end.
 WAIT_MS_MAX = 20_000
+
+# Callers that wait at the same time; at the bound further ones are answered at once. Each has a thread of its own while
+# it waits, beside those that serve short calls. A low limit of open files allows fewer (shares.py).
+WAITERS_MAX = 64
+
+# Of a turn that changes more jobs than this, a caller that waits for many jobs is woken unasked.
+WAKE_JOBS_MAX = 64
 
 # --- Access -----------------------------------------------------------------------------------------------------------
 

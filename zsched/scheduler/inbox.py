@@ -15,12 +15,14 @@ from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import Future
 from contextlib import contextmanager, suppress
-from typing import Final
+from typing import Any, Final, TypeVar
 
 from zsched.model.limits import COMMAND_WAIT_S, GATHER_S
-from zsched.scheduler.dispatcher.commands import Command, Reply
+from zsched.scheduler.dispatcher.commands import Command
 
-Posted = tuple[Command, "Future[Reply]"]
+R = TypeVar("R")
+# Of any reply: the future has that of its command.
+Posted = tuple[Command[Any], "Future[Any]"]
 
 # How often gather looks again.
 _GATHER_STEP_S: Final = 0.000_2
@@ -50,7 +52,7 @@ class Inbox:
         os.set_blocking(self.descriptor, False)
         os.set_blocking(self._writable, False)
 
-    def call(self, command: Command) -> Reply:
+    def call(self, command: Command[R]) -> R:
         """Post a command and wait for its reply.
 
         Raises RefusedError as the dispatcher did, StoreError when the turn could not be stored, ClosedError, and
@@ -58,13 +60,13 @@ class Inbox:
         """
         if self._closed:
             raise ClosedError
-        future: Future[Reply] = Future()
+        future: Future[R] = Future()
         self._posted.append((command, future))
         self.postpone()
         self.wake()
         return future.result(COMMAND_WAIT_S)
 
-    def post(self, command: Command) -> None:
+    def post(self, command: Command[Any]) -> None:
         """Have a command done in the next turn, which comes within a second. Nobody learns whether it was."""
         if not self._closed:
             self._posted.append((command, Future()))

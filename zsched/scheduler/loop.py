@@ -12,7 +12,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from itertools import islice
-from typing import Protocol
+from typing import Any, Protocol
 
 import zmq
 
@@ -29,14 +29,15 @@ from zsched.model.limits import (
 )
 from zsched.model.types import Now
 from zsched.scheduler.dispatcher import Dispatcher
-from zsched.scheduler.dispatcher.commands import BusyError, Command, KeyBound, RefusedError, Reply
+from zsched.scheduler.dispatcher.commands import BusyError, Command, KeyBound, RefusedError
 from zsched.scheduler.inbox import ClosedError, Inbox
 from zsched.scheduler.live import Live
 from zsched.store.contract import Store, StoreCorrupt, StoreError, StoreUnsure
 
 log = logging.getLogger(__name__)
 
-Answer = tuple[Command, "Future[Reply]", Reply | Exception]
+# A command, where its caller waits, and the reply or the error. Replies have the types that commands name.
+Answer = tuple[Command[Any], "Future[Any]", object]
 
 
 def clock() -> Now:
@@ -151,7 +152,7 @@ class Loop:
             self._next_tick_ms = self._dispatcher.on_tick(now, drained=drained and not self._frames)
             answers = [self._complete(*answer) for answer in answers]
             if last:
-                self._dispatcher.on_stop(now)
+                self._dispatcher.on_stop()
             self._store.commit()
         except (StoreUnsure, StoreCorrupt):
             raise
@@ -173,7 +174,7 @@ class Loop:
         self._show()
         self.turned_s = time.monotonic()
 
-    def _opened(self, answer: Reply | Exception) -> Reply | Exception:
+    def _opened(self, answer: object) -> object:
         """The answer. One that gives a worker of another host its key opens the port to other hosts first."""
         if not isinstance(answer, KeyBound) or not answer.outward:
             return answer
@@ -190,10 +191,11 @@ class Loop:
 
     def _show(self) -> None:
         """Pass on what callers look at."""
-        output = self._dispatcher.output
+        output = self._dispatcher.outbox.output
         if self._live is not None:
             self._live.feed(output)
-            self._live.wake()
+            if self._live.is_awaited:
+                self._live.wake(self._store.changes)
         output.clear()
 
     def _full(self) -> bool:
@@ -264,7 +266,7 @@ class Loop:
                 # Our own bug: this frame has no effect, and the turn goes on.
                 log.exception("a %s frame could not be handled", type(frame).__name__)
 
-    def _do(self, command: Command, now: Now) -> Reply | Exception:
+    def _do(self, command: Command[Any], now: Now) -> object:
         self._dispatcher.hearing.on_command(command, now)
         try:
             with self._store.savepoint():
@@ -277,12 +279,12 @@ class Loop:
             log.exception("a %s command could not be handled", type(command).__name__)
             return error
 
-    def _complete(self, command: Command, future: Future[Reply], answer: Reply | Exception) -> Answer:
+    def _complete(self, command: Command[Any], future: Future[Any], answer: object) -> Answer:
         """The answer as its caller gets it. Raises StoreError: what can't be answered is not done."""
         if isinstance(answer, Exception):
             return command, future, answer
         try:
-            return command, future, self._dispatcher.complete(command, answer)
+            return command, future, self._dispatcher.complete(answer)
         except StoreError:
             raise
         except Exception as error:
@@ -326,7 +328,7 @@ class Loop:
         """Send the outbox. A frame that was certainly not sent is reported to the dispatcher in the next turn, which
         comes at once.
         """
-        for peer, frame in self._dispatcher.outbox:
+        for peer, frame in self._dispatcher.outbox.frames:
             try:
                 self._port.send(peer, protocol.pack(frame))
             except zmq.ZMQError as error:
@@ -334,10 +336,10 @@ class Loop:
                     raise
                 self._unsent.append((peer, frame))
                 self._next_tick_ms = 0
-        self._dispatcher.outbox.clear()
+        self._dispatcher.outbox.frames.clear()
 
 
-def _resolve(future: Future[Reply], answer: Reply | Exception) -> None:
+def _resolve(future: Future[Any], answer: object) -> None:
     if isinstance(answer, Exception):
         future.set_exception(answer)
     else:

@@ -10,7 +10,13 @@ import resource
 from dataclasses import dataclass
 from typing import Final
 
-from zsched.model.limits import CONNECTIONS_MAX, FILES_RESERVED, SOCKET_CONNECTIONS_MAX, WORKER_CONNECTIONS_MAX
+from zsched.model.limits import (
+    CONNECTIONS_MAX,
+    FILES_RESERVED,
+    SOCKET_CONNECTIONS_MAX,
+    WAITERS_MAX,
+    WORKER_CONNECTIONS_MAX,
+)
 
 # The scheduler itself has 37 (measured); the rest is for connections that are accepted before they are found to exceed
 # a bound.
@@ -22,7 +28,9 @@ _PER_THREAD: Final = 2
 _WORKERS_PART: Final = 4
 # The Unix socket gets a quarter of the rest, TCP what is left then.
 _SOCKET_PART: Final = 4
-# However low the limit is, each gets at least this many connections.
+# A waiting caller may use a connection and the files of a thread: one for this many files of the limit.
+_WAITERS_PART: Final = 32
+# However low the limit is, each gets as many connections.
 _LEAST: Final = 2
 
 log = logging.getLogger(__name__)
@@ -30,18 +38,24 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Shares:
-    """The most connections of the workers' port, and of REST over TCP and by the Unix socket."""
+    """The most connections of the workers' port, and of REST over TCP and by the Unix socket; and the most callers that
+    wait.
+    """
 
     workers: int = WORKER_CONNECTIONS_MAX
     tcp: int = CONNECTIONS_MAX
     socket: int = SOCKET_CONNECTIONS_MAX
+    waiters: int = WAITERS_MAX
 
 
 def shares(files_max: int, threads: int) -> Shares:
-    """The shares of a limit of open files (RLIMIT_NOFILE). `threads`: how many serve REST."""
+    """The shares of a limit of open files (RLIMIT_NOFILE), with this many threads of REST for short calls."""
+    # Half of the threads may wait; each further waiting caller gets another thread (Server.keep_threads_free).
+    spare = threads // 2
     if files_max == resource.RLIM_INFINITY:
-        return Shares()
-    left = files_max - _OWN - _PER_THREAD * threads
+        return Shares(waiters=max(spare, WAITERS_MAX))
+    waiters = max(spare, min(WAITERS_MAX, files_max // _WAITERS_PART))
+    left = files_max - _OWN - _PER_THREAD * (threads + waiters - spare)
     workers = max(files_max - FILES_RESERVED, min(files_max // _WORKERS_PART, left // 2))
     workers = max(_LEAST, min(WORKER_CONNECTIONS_MAX, workers))
     by_socket = (left - workers) // _SOCKET_PART
@@ -50,6 +64,7 @@ def shares(files_max: int, threads: int) -> Shares:
         workers,
         max(_LEAST, min(CONNECTIONS_MAX, tcp)),
         max(_LEAST, min(SOCKET_CONNECTIONS_MAX, by_socket)),
+        waiters,
     )
 
 

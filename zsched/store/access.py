@@ -102,8 +102,10 @@ class AccessWriter:
         limit = "any number of slots" if slots_max is None else f"at most {counted(slots_max, 'slot')}"
         self._event(now_ms, actor, None, "key_limited", detail=f"{public_key}: {limit}")
 
-    def revoke_key(self, worker_id: WorkerId, actor: str, now_ms: int) -> bool:
+    def revoke_key(self, worker_id: WorkerId, actor: str, now_ms: int) -> WorkerKey | None:
         revoked = self._execute(sql.REVOKE_KEY, (now_ms, worker_id))
-        for (public_key,) in revoked:
-            self._event(now_ms, actor, None, "key_revoked", detail=f"{worker_id}: {public_key}")
-        return bool(revoked)
+        if not revoked:
+            return None
+        key = rows.key(revoked[0])
+        self._event(now_ms, actor, None, "key_revoked", detail=f"{worker_id}: {key.public_key}")
+        return key

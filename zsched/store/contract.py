@@ -12,7 +12,7 @@ for the loop.
 
 from __future__ import annotations
 
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence, Set
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import Final, Literal, Protocol
@@ -267,6 +267,17 @@ class Submitted:
     jobs: int
 
 
+@dataclass(frozen=True, slots=True)
+class Changes:
+    """What a turn has changed: jobs and runs with a new state or event, and whether there is any event. Of runs that
+    were made together none is named, because nothing can wait for them yet.
+    """
+
+    jobs: Set[JobId] = frozenset()
+    runs: Set[RunId] = frozenset()
+    events: bool = False
+
+
 class Access(Protocol):
     """Who may come in: the tokens of callers and the keys of workers. A part of the write side."""
 
@@ -323,8 +334,8 @@ class Access(Protocol):
     def limit_key(self, public_key: str, slots_max: int | None, actor: str, now_ms: int) -> None:
         """Set the most slots of a worker with this key, with an event; None: any number."""
 
-    def revoke_key(self, worker_id: WorkerId, actor: str, now_ms: int) -> bool:
-        """The worker's key is invalid from now on. False: it has none."""
+    def revoke_key(self, worker_id: WorkerId, actor: str, now_ms: int) -> WorkerKey | None:
+        """Revoke the worker's key and return it; None: it has none."""
 
 
 class Idempotency(Protocol):
@@ -355,8 +366,8 @@ class Foreign(Protocol):
     def gone(self, held: ForeignRuns, actor: str, now_ms: int) -> None:
         """Forget what a worker no longer holds, and the decision on it, with an event."""
 
-    def decide(self, held: ForeignRuns, decision: ForeignDecision, actor: str, now_ms: int) -> None:
-        """Store a decision, with an event."""
+    def decide(self, held: ForeignRuns, decision: ForeignDecision, actor: str, now_ms: int) -> ForeignRuns:
+        """Store a decision, with an event. Returns what is stored then."""
 
 
 class Store(Protocol):
@@ -401,6 +412,10 @@ class Store(Protocol):
     @property
     def held_read(self) -> int:
         """Runs that `held_by` has returned since `begin`: what a turn costs that changes nothing."""
+
+    @property
+    def changes(self) -> Changes:
+        """What the turn has changed since `begin`. Complete after `flush_counters`, and until the next `begin`."""
 
     def verify(self) -> None:
         """Raises StoreMisplaced when the database was deleted, replaced or overwritten since it was opened: what is
@@ -635,9 +650,9 @@ class Store(Protocol):
     def worker(self, worker_id: WorkerId) -> Worker | None:
         """The worker as this transaction sees it."""
 
-    def register(self, worker: Worker, now_ms: int) -> None:
-        """Store a worker as it introduced itself. It is active, and not leaving; its first registration's time is
-        kept.
+    def register(self, worker: Worker, now_ms: int) -> Worker:
+        """Store a worker as it introduced itself, and return it as it is stored. It is active, and not leaving; its
+        first registration's time is kept.
         """
 
     def seen(self, worker_id: WorkerId, now_ms: int) -> None:
@@ -745,9 +760,6 @@ class Reader(Protocol):
         """The keys that workers ever had, by worker, oldest first: all, or those after this public key. None after an
         unknown key.
         """
-
-    def last_revoked_key(self, worker_id: WorkerId) -> WorkerKey | None:
-        """The key of this worker that was revoked last; None when none was."""
 
     def events(self, after: int, limit: int) -> Generator[Event]:
         """What happened after the event of that number, in order."""

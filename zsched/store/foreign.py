@@ -36,9 +36,10 @@ class ForeignWriter:
         self._execute(sql.FOREIGN_GONE, (held.worker_id, held.db))
         self._event(now_ms, actor, None, "foreign_gone", detail=f"{held.worker_id}: nothing of database {held.db}")
 
-    def decide(self, held: ForeignRuns, decision: ForeignDecision, actor: str, now_ms: int) -> None:
-        self._execute(sql.FOREIGN_DECIDE, (decision, actor, now_ms, held.worker_id, held.db))
+    def decide(self, held: ForeignRuns, decision: ForeignDecision, actor: str, now_ms: int) -> ForeignRuns:
+        stored = self._execute(sql.FOREIGN_DECIDE, (decision, actor, now_ms, held.worker_id, held.db))
         self._event(now_ms, actor, None, f"foreign_{decision}", detail=_detail(held))
+        return rows.foreign(stored[0])
 
 
 def _detail(held: ForeignRuns) -> str:

@@ -10,6 +10,7 @@ from typing import Final
 
 from zsched.model.types import JobId, RunId, RunStatus
 from zsched.store import sql
+from zsched.store.contract import Changes
 from zsched.store.engine import Engine, Row
 
 _COUNTED: Final = (RunStatus.PENDING, RunStatus.RUNNING, RunStatus.SUCCESS, RunStatus.FAILED, RunStatus.CANCELLED)
@@ -24,6 +25,20 @@ class Ledger:
         self._moves: list[tuple[JobId, RunStatus | None, RunStatus | None]] = []
         # By how many the pending tasks have grown in all that is not yet written.
         self.pending = 0
+        # The events and the jobs that the turn has written so far.
+        self._written: list[Row] = []
+        self._counted: set[JobId] = set()
+
+    def begin(self) -> None:
+        """A turn begins: nothing is written yet."""
+        self._written.clear()
+        self._counted.clear()
+
+    def changes(self) -> Changes:
+        """What the turn has written. An event of several runs stands for runs that were made together."""
+        jobs = {JobId(job_id) for _, _, job_id, *_ in self._written if job_id is not None}
+        runs = {RunId(first) for _, _, _, first, last, *_ in self._written if first is not None and first == last}
+        return Changes(jobs | self._counted, runs, bool(self._written))
 
     def record_transition(
         self,
@@ -106,4 +121,6 @@ class Ledger:
         )
         engine.executemany(sql.COUNT_TASKS, ((*counts, now_ms, job_id) for job_id, counts in changed.items()))
         engine.executemany(sql.ADD_EVENT, self._events)
+        self._written += self._events
+        self._counted.update(changed)
         self.cut()

@@ -17,11 +17,11 @@ class Workers(Core):
         found = self._execute(sql.WORKER, (worker_id,))
         return rows.worker(found[0]) if found else None
 
-    def register(self, worker: Worker, now_ms: int) -> None:
+    def register(self, worker: Worker, now_ms: int) -> Worker:
         was = self._execute(sql.WORKER_STATUS, (worker.worker_id,))
         labels = json.dumps(dict(worker.labels or {}), sort_keys=True)
         identity = (worker.host, worker.incarnation, worker.boot_id, *worker.lock, worker.agent)
-        self._execute(
+        stored = self._execute(
             sql.REGISTER,
             (worker.worker_id, worker.kind, worker.slots, now_ms, now_ms, *identity, json.dumps(worker.can), labels),
         )
@@ -29,6 +29,7 @@ class Workers(Core):
         self._worker_event(
             now_ms, f"worker {worker.worker_id}", before, WorkerStatus.ACTIVE, worker.worker_id, "registered"
         )
+        return rows.worker(stored[0])
 
     def seen(self, worker_id: WorkerId, now_ms: int) -> None:
         was = self._execute(sql.WORKER_STATUS, (worker_id,))

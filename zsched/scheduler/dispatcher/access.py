@@ -14,7 +14,8 @@ from typing import Final
 
 from zsched.model.types import Caller, KeyOrigin, Now, Worker, WorkerId, WorkerKey
 from zsched.model.units import counted
-from zsched.scheduler.dispatcher import arrival, losses
+from zsched.scheduler.dispatcher import answers, arrival, departures, losses
+from zsched.scheduler.dispatcher.answers import Deferred
 from zsched.scheduler.dispatcher.commands import (
     AddToken,
     BindKey,
@@ -23,8 +24,10 @@ from zsched.scheduler.dispatcher.commands import (
     NotFoundError,
     RevokeKey,
     RevokeToken,
+    TokenState,
 )
-from zsched.scheduler.dispatcher.session import Session, Sessions
+from zsched.scheduler.dispatcher.outbox import Outbox, error
+from zsched.scheduler.dispatcher.session import Sessions
 from zsched.store.contract import Store
 
 log = logging.getLogger(__name__)
@@ -51,7 +54,7 @@ def add_token(store: Store, command: AddToken) -> None:
     log.info("token %s made by %s", command.token.token_id, command.token.created_by)
 
 
-def revoke_token(store: Store, command: RevokeToken, now: Now) -> None:
+def revoke_token(store: Store, command: RevokeToken, now: Now) -> Deferred[TokenState]:
     """Raises NotFoundError when there is no such token, or when it was revoked before and no jobs are to be ended."""
     revoked = store.access.revoke_token(command.token_id, command.actor, now.wall_ms)
     if not revoked and (not command.jobs or store.access.token(command.token_id) is None):
@@ -59,6 +62,7 @@ def revoke_token(store: Store, command: RevokeToken, now: Now) -> None:
     if command.jobs:
         store.access.end_jobs(command.token_id, command.actor, now.wall_ms)
     log.info("token %s revoked by %s%s", command.token_id, command.actor, ", with its jobs" if command.jobs else "")
+    return answers.token_state(command.token_id)
 
 
 def bind_key(store: Store, sessions: Sessions, command: BindKey, now: Now) -> KeyBound:
@@ -102,20 +106,19 @@ def _may_limit(caller: Caller, key: WorkerKey) -> bool:
     return caller.admin or key.created_by.rpartition(" at ")[0] == caller.owner
 
 
-def revoke_key(store: Store, sessions: Sessions, command: RevokeKey, now: Now) -> Session | None:
-    """Returns the session that this ends; its worker must get an error frame. Raises NotFoundError."""
+def revoke_key(store: Store, sessions: Sessions, outbox: Outbox, command: RevokeKey, now: Now) -> WorkerKey:
+    """Revoke a worker's key and end its session, if it is connected. Raises NotFoundError."""
     name = command.worker_id
-    if not store.access.revoke_key(name, command.actor, now.wall_ms):
+    revoked = store.access.revoke_key(name, command.actor, now.wall_ms)
+    if revoked is None:
         raise NotFoundError("unknown_key", f"Worker {name} has no key")
     log.warning("worker %s: its key was revoked by %s", name, command.actor)
     session = sessions.of_worker(name)
-    if session is None or session.polls:
-        return None
-    losses.lose_worker(store, name, "had its key revoked", now, crash=False)
-    store.note_seen({name: session.seen_ms})
-    store.deactivate(name, "key_revoked", now.wall_ms)
-    sessions.close(name)
-    return session
+    if session is not None and not session.polls:
+        losses.lose_worker(store, name, "had its key revoked", now, crash=False)
+        departures.end_session(store, sessions, session, "key_revoked", now)
+        outbox.send(session, error("E_KEY", "this key was revoked", fatal=True))
+    return revoked
 
 
 def within_slots(store: Store, worker: Worker, key: str) -> Worker:

@@ -21,7 +21,6 @@ from zsched.store.contract import Holding, Store
 log = logging.getLogger(__name__)
 
 _NOT_HELD: Final = "does not hold it"
-_LEFT: Final = "said goodbye"
 
 
 def is_late(old: Session, frame: protocol.Register) -> bool:
@@ -116,7 +115,7 @@ def reconcile(
     session.load = None
     had = store.held_by(session.name)
     _note_finished(session, had, phases)
-    unstarted = knows and _proves_absence(session, listed)
+    unstarted = knows and proves_absence(session, listed)
     own, lost = list[Holding](), list[Holding]()
     missing = 0
     for run in had:
@@ -154,27 +153,8 @@ def _note_finished(session: Session, had: Sequence[Holding], phases: Mapping[int
     session.finished = session.finished.intersection(run.run_id for run in had).union(ended)
 
 
-def _proves_absence(session: Session, listed: Sequence[protocol.Held]) -> bool:
+def proves_absence(session: Session, listed: Sequence[protocol.Held]) -> bool:
     """Whether a list shows that the worker has not started what it lacks. A full list may lack runs that have finished,
     and a register without a time of sending may be a late one.
     """
     return len(listed) < FRAME_LIST_MAX and session.sent_ms > 0 and session.worker.boot_id != ""
-
-
-def leave(store: Store, session: Session, frame: protocol.WorkerBye, now: Now) -> int:
-    """A worker leaves of its own accord. What it still holds is lost; what it was handed and did not start is pending
-    again. Returns how many runs it had.
-    """
-    had = store.held_by(session.name)
-    # A worker that lists nothing may have started any of them.
-    listed = {run.run_id for run in had} if frame.runs is None else {one.run for one in frame.runs}
-    unstarted = _proves_absence(session, frame.runs or ())
-    lost = []
-    for run in had:
-        if run.run_id in listed:
-            losses.lose_run(store, session.name, run, _LEFT, now, crash=False)
-            lost.append(run)
-        elif losses.drop_run(store, session.name, run, _LEFT, now, unstarted=unstarted):
-            lost.append(run)
-    losses.log_lost(session.name, _LEFT, lost)
-    return len(had)

@@ -8,14 +8,13 @@ from __future__ import annotations
 
 import logging
 from collections import defaultdict
-from collections.abc import Callable
 from typing import Final
 
 from zsched.model.limits import BULK_JOBS_MAX
 from zsched.model.spans import Span, of
 from zsched.model.types import TERMINAL, JobId, Now
 from zsched.scheduler.dispatcher import owners, recurrence
-from zsched.scheduler.dispatcher.cancels import Met
+from zsched.scheduler.dispatcher.cancels import CancelJob
 from zsched.scheduler.dispatcher.commands import (
     Action,
     Bulk,
@@ -29,8 +28,6 @@ from zsched.scheduler.dispatcher.commands import (
 from zsched.store.contract import Store, Target
 
 log = logging.getLogger(__name__)
-
-CancelJob = Callable[[JobId, str, Now], Met | None]
 
 _UNKNOWN: Final = "unknown_job"
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import Generic, TypeVar
 
 from zsched.model.spans import Spans
 from zsched.model.types import (
@@ -110,24 +111,14 @@ class ReusedError(RefusedError):
         )
 
 
-@dataclass(frozen=True, slots=True)
-class Once:
-    """Identifies a repeated submit: the caller, the SHA-256 of its Idempotency-Key, and that of key and request."""
-
-    caller: str
-    key: bytes
-    digest: bytes
+# The reply of a command. Invariant, so that `Dispatcher.on_command` is held to the declared type.
+R = TypeVar("R")
 
 
-@dataclass(frozen=True, slots=True)
-class Submit:
-    """Store jobs, all or none. Replies with Made. A submit with `once` that was done before stores nothing and replies
-    with the Submitted of the first time.
-    """
+class Command(Generic[R]):
+    """What a caller asks for. The type names the reply: a `Command[JobState]` is answered with a JobState."""
 
-    specs: tuple[JobSpec, ...]
-    by: Caller
-    once: Once | None = None
+    __slots__ = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,7 +171,68 @@ class JobState:
 
 
 @dataclass(frozen=True, slots=True)
-class Cancel:
+class RunState:
+    """A run, and what is kept of its output."""
+
+    run: Run
+    output: RunOutput | None
+
+
+@dataclass(frozen=True, slots=True)
+class TokenState:
+    """A token, how many of its owner's jobs are pending or running, and how many of its schedules still fire."""
+
+    token: Token
+    jobs: int
+    schedules: int
+
+
+@dataclass(frozen=True, slots=True)
+class BulkDone:
+    """What became of the jobs: `done`; `ending`: cancelled, and a worker still has to end its run; or the code of the
+    refusal that a call on the single job would have got. `after` is the last id looked at, None at the end.
+    """
+
+    outcomes: Mapping[str, Spans]
+    after: JobId | None
+
+
+@dataclass(frozen=True, slots=True)
+class ForeignState:
+    """What a worker holds for other databases, and what was decided about it."""
+
+    held: tuple[ForeignRuns, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class KeyBound:
+    """The key speaks for its worker, which may be on another host if `outward`."""
+
+    outward: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Once:
+    """By what a submit is known again: who asks, the SHA-256 of the Idempotency-Key, and that of key and request."""
+
+    caller: str
+    key: bytes
+    digest: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Submit(Command[Made | Submitted]):
+    """Store jobs, all or none. Replies with the Made ones. With `once`, when that has been done before: with the
+    Submitted of then, and nothing is stored.
+    """
+
+    specs: tuple[JobSpec, ...]
+    by: Caller
+    once: Once | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Cancel(Command[JobState]):
     """Cancel what is live of a job. Replies with the JobState."""
 
     job_id: JobId
@@ -188,7 +240,7 @@ class Cancel:
 
 
 @dataclass(frozen=True, slots=True)
-class PauseSchedule:
+class PauseSchedule(Command[JobState]):
     """A recurring job does not fire until it is resumed. Pausing a paused one changes nothing. Replies with the
     JobState.
     """
@@ -198,7 +250,7 @@ class PauseSchedule:
 
 
 @dataclass(frozen=True, slots=True)
-class ResumeSchedule:
+class ResumeSchedule(Command[JobState]):
     """A paused job fires again, first at the next time from now. Resuming another changes nothing. Replies with
     the JobState.
     """
@@ -208,7 +260,7 @@ class ResumeSchedule:
 
 
 @dataclass(frozen=True, slots=True)
-class EndSchedule:
+class EndSchedule(Command[JobState]):
     """A recurring job never fires again. With `cancel`, its live fire is cancelled; without, a live fire is a
     ConflictError. Ending an ended schedule changes nothing. Replies with the JobState.
     """
@@ -219,7 +271,7 @@ class EndSchedule:
 
 
 @dataclass(frozen=True, slots=True)
-class EditJob:
+class EditJob(Command[JobState]):
     """Change a recurring job. Replies with the JobState."""
 
     job_id: JobId
@@ -248,7 +300,7 @@ class Selection:
 
 
 @dataclass(frozen=True, slots=True)
-class Bulk:
+class Bulk(Command[BulkDone]):
     """Do something to the selected jobs with an id above `after`, in the order of their ids, BULK_JOBS_MAX at most. No
     job's refusal stops the others. Replies with a BulkDone. `cancel`: as of EndSchedule.
     """
@@ -261,17 +313,7 @@ class Bulk:
 
 
 @dataclass(frozen=True, slots=True)
-class BulkDone:
-    """The jobs by outcome: `done`; `ending`, cancelled while a worker still has to end a run; or the error code of the
-    same call on the single job. `after` is the last id looked at, None at the end.
-    """
-
-    outcomes: Mapping[str, Spans]
-    after: JobId | None
-
-
-@dataclass(frozen=True, slots=True)
-class Look:
+class Look(Command[None]):
     """Somebody looks at a running run's output, and has seen these offsets of its streams. Replies with nothing."""
 
     run_id: RunId
@@ -280,7 +322,7 @@ class Look:
 
 
 @dataclass(frozen=True, slots=True)
-class RegisterWorker:
+class RegisterWorker(Command[Worker]):
     """A worker that polls introduces itself. Ends what its name still held. Replies with the Worker."""
 
     worker_id: WorkerId
@@ -290,21 +332,21 @@ class RegisterWorker:
 
 
 @dataclass(frozen=True, slots=True)
-class Beat:
+class Beat(Command[None]):
     """A sign of life of a worker that polls. Replies with nothing."""
 
     worker_id: WorkerId
 
 
 @dataclass(frozen=True, slots=True)
-class Next:
+class Next(Command[Claimed | None]):
     """A worker that polls asks for a run. Replies with a Claimed, or None when there is nothing for it."""
 
     worker_id: WorkerId
 
 
 @dataclass(frozen=True, slots=True)
-class Report:
+class Report(Command[RunState]):
     """A worker that polls says that its run of a job runs, or how it ended. Replies with the RunState."""
 
     job_id: JobId
@@ -316,22 +358,14 @@ class Report:
 
 
 @dataclass(frozen=True, slots=True)
-class RunState:
-    """A run, and what is kept of its output."""
-
-    run: Run
-    output: RunOutput | None
-
-
-@dataclass(frozen=True, slots=True)
-class AddToken:
+class AddToken(Command[None]):
     """Store a token. Replies with nothing."""
 
     token: Token
 
 
 @dataclass(frozen=True, slots=True)
-class RevokeToken:
+class RevokeToken(Command[TokenState]):
     """A token is no longer valid. With `jobs`, its live jobs are cancelled and its schedules ended, also when the token
     was revoked before. Replies with the TokenState.
     """
@@ -342,30 +376,14 @@ class RevokeToken:
 
 
 @dataclass(frozen=True, slots=True)
-class ForeignState:
-    """What a worker holds for other databases, and what was decided about it."""
-
-    held: tuple[ForeignRuns, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class TokenState:
-    """A token, how many of its owner's jobs are pending or running, and how many of its schedules still fire."""
-
-    token: Token
-    jobs: int
-    schedules: int
-
-
-@dataclass(frozen=True, slots=True)
-class UseToken:
+class UseToken(Command[None]):
     """A token was used. Nobody waits for the reply, which is nothing."""
 
     token_id: str
 
 
 @dataclass(frozen=True, slots=True)
-class BindKey:
+class BindKey(Command[KeyBound]):
     """A worker's name is bound to its public key. `slots_max`: the most slots that a worker with this key gets.
 
     Binding the same key again changes its `slots_max` alone, and only for an admin or the owner that bound it. Replies
@@ -380,14 +398,7 @@ class BindKey:
 
 
 @dataclass(frozen=True, slots=True)
-class KeyBound:
-    """The key is bound to its worker. `outward`: the worker may be on another host."""
-
-    outward: bool
-
-
-@dataclass(frozen=True, slots=True)
-class RevokeKey:
+class RevokeKey(Command[WorkerKey]):
     """A worker's key is no longer valid; its live session ends. Replies with the WorkerKey."""
 
     worker_id: WorkerId
@@ -395,7 +406,7 @@ class RevokeKey:
 
 
 @dataclass(frozen=True, slots=True)
-class DecideForeign:
+class DecideForeign(Command[ForeignState]):
     """What becomes of all that a worker holds for other databases. Deciding the same again changes nothing. Replies
     with the ForeignState.
     """
@@ -406,37 +417,3 @@ class DecideForeign:
 
 
 ScheduleChange = PauseSchedule | ResumeSchedule | EndSchedule | EditJob
-Command = (
-    Submit
-    | Cancel
-    | ScheduleChange
-    | Bulk
-    | Look
-    | RegisterWorker
-    | Beat
-    | Next
-    | Report
-    | AddToken
-    | RevokeToken
-    | UseToken
-    | BindKey
-    | RevokeKey
-    | DecideForeign
-)
-
-Reply = (
-    Made
-    | Submitted
-    | JobState
-    | RunState
-    | TokenState
-    | BulkDone
-    | ForeignState
-    | KeyBound
-    | WorkerKey
-    | Worker
-    | Claimed
-    | RunId
-    | RefusedError
-    | None
-)

@@ -15,8 +15,9 @@ from zsched import protocol
 from zsched.model.limits import FOREIGN_DATABASES_MAX, FOREIGN_NAMED_MAX
 from zsched.model.types import ForeignDecision, ForeignRuns, Now, WorkerId
 from zsched.model.units import counted
-from zsched.scheduler.dispatcher.commands import DecideForeign, NotFoundError
-from zsched.scheduler.dispatcher.session import Session
+from zsched.scheduler.dispatcher.commands import DecideForeign, ForeignState, NotFoundError
+from zsched.scheduler.dispatcher.outbox import Outbox
+from zsched.scheduler.dispatcher.session import Session, Sessions
 from zsched.store.contract import Store
 
 log = logging.getLogger(__name__)
@@ -81,20 +82,31 @@ def note(store: Store, session: Session, found: tuple[protocol.Foreign, ...], no
     _judge(store, session)
 
 
-def decide(store: Store, session: Session | None, command: DecideForeign, now: Now) -> None:
-    """Raises NotFoundError when the worker holds nothing for another database."""
+def on_decide(store: Store, sessions: Sessions, outbox: Outbox, command: DecideForeign, now: Now) -> ForeignState:
+    """Store the operator's decision, and send a worker that is connected what it must discard. Raises NotFoundError
+    when the worker holds nothing for another database.
+    """
     held = store.foreign.of(command.worker_id)
     if not held:
         raise NotFoundError("no_foreign", f"Worker {command.worker_id} holds nothing of another database")
-    for one in held:
-        if one.decision is not command.decision:
-            store.foreign.decide(one, command.decision, command.actor, now.wall_ms)
-    runs, results = sum(one.running for one in held), sum(one.results for one in held)
-    holds = counted(runs, "foreign run"), counted(results, "result")
+    decided = tuple(_decide(store, runs, command, now) for runs in held)
+    running, results = sum(runs.running for runs in held), sum(runs.results for runs in held)
+    holds = counted(running, "foreign run"), counted(results, "result")
     log.warning("worker %s: %s of %s and %s by %s", command.worker_id, command.decision, *holds, command.actor)
+    session = sessions.of_worker(command.worker_id)
     # After a failed turn the scheduler doesn't know what the worker holds: its next frame says it.
     if session is not None and session.foreign is not None:
         _judge(store, session)
+        if session.discard:
+            # Each heartbeat_ack repeats it until they are gone.
+            outbox.send(session, protocol.Cancel(s=session.token, ep=outbox.epoch, runs=(), discard=session.discard))
+    return ForeignState(decided)
+
+
+def _decide(store: Store, held: ForeignRuns, command: DecideForeign, now: Now) -> ForeignRuns:
+    if held.decision is command.decision:
+        return held
+    return store.foreign.decide(held, command.decision, command.actor, now.wall_ms)
 
 
 def forget_processes(store: Store, name: WorkerId, now: Now) -> None:

@@ -7,7 +7,7 @@ handles them can be stored. A failed turn is no sign of life.
 from __future__ import annotations
 
 import logging
-from typing import Final
+from typing import Any, Final
 
 from zsched import protocol
 from zsched.model.limits import STALL_MS, STORE_WAIT_MS_MAX, TICK_MS_MAX
@@ -51,7 +51,7 @@ class Hearing:
         if session is not None:
             session.hear(now)
 
-    def on_command(self, command: Command, now: Now) -> None:
+    def on_command(self, command: Command[Any], now: Now) -> None:
         """A command was taken from the inbox. Those of a worker that polls are its signs of life."""
         if isinstance(command, _OF_POLLERS):
             session = self._sessions.of_worker(command.worker_id)

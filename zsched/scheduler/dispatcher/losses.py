@@ -15,7 +15,8 @@ from __future__ import annotations
 import logging
 from collections.abc import Collection, Sequence
 
-from zsched.model.limits import CRASH_DELAY_MS, CRASH_DELAY_MS_MAX, PROBATION_MS
+from zsched.model.backoff import crash_delay_ms
+from zsched.model.limits import PROBATION_MS
 from zsched.model.types import Now, Reason, RunId, WorkerId
 from zsched.model.units import counted, some
 from zsched.scheduler.dispatcher.session import Session
@@ -79,13 +80,6 @@ def drop_run(store: Store, worker_id: WorkerId, run: Holding, why: str, now: Now
         return False
     lose_run(store, worker_id, run, why, now, crash=False)
     return True
-
-
-def crash_delay_ms(crashes: int) -> int:
-    """How long the successor of a run with that many crashes waits: not at all after the first, then doubling."""
-    if crashes < 2:
-        return 0
-    return min(CRASH_DELAY_MS << min(crashes - 2, 16), CRASH_DELAY_MS_MAX)
 
 
 def clear_suspects(store: Store, session: Session, now: Now) -> None:

@@ -13,15 +13,23 @@ import logging
 from zsched.model.limits import SESSIONS_MAX
 from zsched.model.types import Now, Outcome, Reason, Run, RunId, RunStatus, Worker, WorkerId, WorkerKind, WorkerStatus
 from zsched.model.units import counted
-from zsched.scheduler.dispatcher import losses, placement, retries
-from zsched.scheduler.dispatcher.commands import BusyError, ConflictError, NotFoundError, RegisterWorker, Report
+from zsched.scheduler.dispatcher import answers, failures, losses, placement
+from zsched.scheduler.dispatcher.answers import Deferred
+from zsched.scheduler.dispatcher.commands import (
+    BusyError,
+    ConflictError,
+    NotFoundError,
+    RegisterWorker,
+    Report,
+    RunState,
+)
 from zsched.scheduler.dispatcher.session import Session, Sessions
 from zsched.store.contract import Claimed, Store
 
 log = logging.getLogger(__name__)
 
 
-def register(store: Store, sessions: Sessions, command: RegisterWorker, now: Now) -> None:
+def register(store: Store, sessions: Sessions, command: RegisterWorker, now: Now) -> Worker:
     """A worker starts: what its name still held is lost, and it is active. Raises ConflictError, BusyError.
 
     A name that a key speaks for belongs to a worker on ZeroMQ, also while that one is away.
@@ -45,9 +53,10 @@ def register(store: Store, sessions: Sessions, command: RegisterWorker, now: Now
         can=tuple(word for word in command.can if word not in ("secret_env", "stop")),
         labels=command.labels,
     )
-    store.register(worker, now.wall_ms)
+    stored = store.register(worker, now.wall_ms)
     _open(sessions, worker, now)
     log.info("worker %s registered over REST: %s", command.worker_id, counted(command.slots, "slot"))
+    return stored
 
 
 def beat(store: Store, sessions: Sessions, worker_id: WorkerId, now: Now) -> Session:
@@ -65,10 +74,9 @@ def beat(store: Store, sessions: Sessions, worker_id: WorkerId, now: Now) -> Ses
     return session
 
 
-def next_run(store: Store, session: Session, timeout_ms: int, now: Now) -> Claimed | None:
-    """The run that a worker that asks shall execute, or None. See the module's head for why it may be one it had
-    before.
-    """
+def next_run(store: Store, sessions: Sessions, worker_id: WorkerId, timeout_ms: int, now: Now) -> Claimed | None:
+    """Next run for a polling worker, or None. Delivers a run again that the worker has not reported as running."""
+    session = beat(store, sessions, worker_id, now)
     held = store.held_by(session.name)
     waiting = [run for run in held if not run.started]
     full = len(held) >= session.worker.slots
@@ -96,7 +104,7 @@ def _is_old(session: Session, run_id: RunId, timeout_ms: int, now: Now) -> bool:
     return now.mono_ms - session.handed.setdefault(run_id, now.mono_ms) > timeout_ms
 
 
-def report(store: Store, sessions: Sessions, command: Report, now: Now) -> RunId | ConflictError:
+def report(store: Store, sessions: Sessions, command: Report, now: Now) -> Deferred[RunState] | ConflictError:
     """Store what a worker says of its run; returns the run. Raises NotFoundError, ConflictError.
 
     A ConflictError is returned, not raised, where the refusal itself has left an event that must stay.
@@ -116,7 +124,7 @@ def report(store: Store, sessions: Sessions, command: Report, now: Now) -> RunId
             return refused
         if session is not None:
             session.load = None
-    return run.run_id
+    return answers.run_state(run.run_id)
 
 
 def _run_meant(store: Store, command: Report) -> Run:
@@ -161,7 +169,7 @@ def _ended(store: Store, command: Report, run: Run, now: Now) -> ConflictError |
     own_word = run.reason in (Reason.EXIT, Reason.REPORTED)
     repeated = verdict == "duplicate" and own_word and run.status is command.status
     if verdict == "stored":
-        retries.follow(store, run.run_id, now)
+        failures.follow(store, run.run_id, now)
     if verdict == "stored" or repeated:
         return None
     return ConflictError("not_running", f"Run {run.run_id} is {run.status}, not running")

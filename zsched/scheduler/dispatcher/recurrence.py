@@ -12,11 +12,14 @@ from typing import Final
 from zsched.model import schedule
 from zsched.model.limits import TICK_JOBS_MAX
 from zsched.model.types import Job, Now
-from zsched.scheduler.dispatcher import owners
+from zsched.scheduler.dispatcher import answers, owners
+from zsched.scheduler.dispatcher.answers import Deferred
+from zsched.scheduler.dispatcher.cancels import CancelJob
 from zsched.scheduler.dispatcher.commands import (
     ConflictError,
     EditJob,
     EndSchedule,
+    JobState,
     PauseSchedule,
     ResumeSchedule,
     ScheduleChange,
@@ -58,6 +61,15 @@ def _fire(store: Store, due: Due, now: Now) -> None:
     else:
         run_id = store.fire(due.job_id, next_ms, "schedule", now.wall_ms)
         log.debug("job %d fires: run %d", due.job_id, run_id)
+
+
+def on_change(store: Store, command: ScheduleChange, cancel: CancelJob, now: Now) -> Deferred[JobState]:
+    """Change a recurring job for a caller. Raises what `owners.find_job` and `change` raise."""
+    job = owners.find_job(store, command.job_id, command.by)
+    change(store, job, command, now)
+    if isinstance(command, EndSchedule) and command.cancel:
+        cancel(job.job_id, command.by.actor, now)
+    return answers.job_state(job.job_id)
 
 
 def change(store: Store, job: Job, command: ScheduleChange, now: Now) -> None:
