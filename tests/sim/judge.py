@@ -723,6 +723,8 @@ class Judge:
         alive = machine is not None and machine.guard is not None and machine.incarnation == incarnation
         if loss.why.startswith(("started anew", "lost its guard")) and alive:
             raise Violation(f"{what}, but it lives")
+        if loss.why.startswith("lost its guard") and machine is not None and incarnation in machine.ended:
+            raise Violation(f"{what}, but it has ended by itself")
         if loss.why.startswith("does not hold it") and alive:
             assert machine is not None
             assert machine.guard is not None

@@ -284,6 +284,8 @@ class Machine:
         self.signal_seen: Callable[[Machine, Process, int], None] = lambda machine, process, number: None
         self.end_seen: Callable[[Machine, Process], None] = lambda machine, process: None
         self.on_kill: Callable[[int], None] = lambda job: None
+        # Starts of the worker that have ended by themselves.
+        self.ended: set[str] = set()
         self._boots = 0
         self._starts = 0
         self._agents_ever = 0
@@ -390,6 +392,7 @@ class Machine:
 
     def on_guard_ended(self, exit_code: int) -> None:
         self.story.tell(self.name, "worker %s ended: %d", self.worker, exit_code)
+        self.ended.add(self.incarnation)
         self._on_guard_dead()
         for agent in self.agents:
             agent.on_guard_gone()
