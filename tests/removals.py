@@ -447,12 +447,6 @@ _REMOVALS: Final = (
     ),
     removal(
         26,
-        "a second change of the database is not waited for",
-        "unit/test_agent_foreign.py::test_nothing_is_asked_for_until_the_guard_has_answered_the_last_of_two_changes",
-        ("worker/agent/agent.py", "self._changing = self._changing or bool(", "self._changing = bool("),
-    ),
-    removal(
-        26,
         "after a failed turn a worker holds nothing foreign",
         "unit/test_dispatcher_foreign.py"
         "::test_a_decision_between_a_failed_turn_and_the_next_heartbeat_lets_nothing_be_dispatched",
@@ -476,6 +470,32 @@ _REMOVALS: Final = (
             "scheduler/dispatcher/arrival.py",
             "        store.start(RunId(run_id), session.name, now.wall_ms)\n",
             "        pass\n",
+        ),
+    ),
+    removal(
+        26,
+        "an answer to a register from before a change of the database counts",
+        "unit/test_agent_foreign.py::test_an_answer_to_a_register_from_before_the_change_of_the_database_does_not_count",
+        ("worker/agent/agent.py", "if self._session is not None and frame.db != self._db:", "if False:"),
+    ),
+    removal(
+        26,
+        "a foreign run that has just ended is ended by its lease as well",
+        "sim/test_guard.py::test_a_foreign_run_may_end_in_the_turn_in_which_its_lease_does",
+        (
+            "worker/guard/foreign.py",
+            "if holding.live.get(run, run) in self._runs:\n                    log",
+            "if run in holding.live:\n                    log",
+        ),
+    ),
+    removal(
+        26,
+        "a decision after a failed turn forgets what the worker holds",
+        "unit/test_dispatcher_foreign.py::test_a_decision_after_a_failed_turn_waits_for_the_workers_next_list",
+        (
+            "scheduler/dispatcher/foreign.py",
+            "if session is not None and session.foreign is not None:",
+            "if session is not None:",
         ),
     ),
     removal(

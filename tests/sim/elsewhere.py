@@ -8,7 +8,7 @@ workers do about runs of other worlds.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import Future
 from random import Random
 from typing import TYPE_CHECKING, Any, Final
@@ -56,9 +56,9 @@ class Elsewhere:
         sim.scheduler.engine.execute("UPDATE identity SET db = ?", (name_of(0),))
 
     def plan(self, end_ms: int) -> None:
-        """In some seeds it happens, once or twice."""
+        """In some seeds it happens, up to three times."""
         if self._chance.random() < _SHARE:
-            for _ in range(self._chance.choice((1, 1, 2))):
+            for _ in range(self._chance.choice((1, 2, 3))):
                 self._sim.timeline.at(self._chance.randint(1_000, end_ms), self._leave_soon)
 
     # --- what somebody does ------------------------------------------------------------------------------------------
@@ -88,19 +88,39 @@ class Elsewhere:
         now_ms = scheduler.clock.now().wall_ms
         engine.migrate(now_ms)
         engine.execute("UPDATE identity SET db = ?", (name_of(world),))
+        # Mostly it has been in use before, so that it gives out numbers that are those of living runs here.
+        lives = [one.order.run for machine in self._sim.machines.values() for one in machine.processes.values()]
+        if lives and self._chance.random() < 0.8:
+            last = max(0, self._chance.choice(lives) - self._chance.randint(1, 15))
+            engine.execute(sql.START_IDS, ("runs", last))
         self._predecessors[world] = set()
         if restored:
             engine.execute(sql.ADD_PREDECESSOR, (name_of(0), None, now_ms))
             self._predecessors[world].add(0)
-            for machine in self._sim.machines.values():
-                self._dropped_ms[machine.worker, 0] = timeline.now_ms
         self._move(world, engine)
         stay_ms = self._chance.choice((3_000, 10_000, 25_000))
         for _ in range(self._chance.randint(1, 5)):
             timeline.after(self._chance.randint(500, stay_ms), self._submit)
+        either = tuple(ForeignDecision)
+        mood = self._chance.choice((either, (ForeignDecision.KEEP,)))
         for _ in range(self._chance.choice((0, 1, 4))):
-            timeline.after(self._chance.randint(1_000, stay_ms + 5_000), self._decide)
-        timeline.after(stay_ms, self.go_home)
+            timeline.after(self._chance.randint(1_000, stay_ms + 5_000), lambda: self._decide(mood))
+        self._go_home_by(timeline.now_ms + stay_ms)
+
+    def _go_home_by(self, end_ms: int) -> None:
+        """At that time, or earlier while a worker holds runs of the same number for two databases."""
+        if not self.world:
+            return
+        twins = any(map(self._has_twins, self._sim.machines.values()))
+        if self._sim.timeline.now_ms >= end_ms or (twins and self._chance.random() < 0.03):
+            self.go_home()
+        else:
+            self._sim.timeline.after(50, lambda: self._go_home_by(end_ms))
+
+    def _has_twins(self, machine: Machine) -> bool:
+        guard, home = machine.guard, self._sim.judge.home
+        here = [process.order.run for process in machine.processes.values() if process.script.world == self.world]
+        return guard is not None and any(guard.holds_for(home, 0, run) for run in here)
 
     def end(self) -> None:
         """From here on it is the first database."""
@@ -123,6 +143,16 @@ class Elsewhere:
         engine.trouble = None
         self._sim.story.tell("somebody", "starts the scheduler on the database of world %d", world)
         self._sim.timeline.after(self._chance.choice((50, 2_000)), scheduler.start)
+        for machine in self._sim.machines.values():
+            if not world and self._chance.random() < 0.8:
+                self._stop_agent(machine)
+
+    def _stop_agent(self, machine: Machine, tries: int = 5_000) -> None:
+        """It stands still when it has registered, until its guard says something before it reads the answer."""
+        if machine.agent is not None and machine.agent.registering is not None:
+            machine.agent.stand_still(self._chance.choice((1_000, 10_000)), between=True)
+        elif tries and not self._over:
+            self._sim.timeline.after(1, lambda: self._stop_agent(machine, tries - 1))
 
     def _submit(self) -> None:
         """Jobs of this world."""
@@ -132,21 +162,21 @@ class Elsewhere:
         specs = tuple(
             JobSpec(
                 name="elsewhere",
-                command=Script(self._chance.choice((50, 1_000, _LASTS_MS)), world=self.world).command,
+                command=Script(self._chance.choice((50, 1_000, _LASTS_MS)), code=1, world=self.world).command,
                 policy=self._chance.choice((Policy(grace_ms=200), stop)),
             )
-            for _ in range(self._chance.randint(1, 4))
+            for _ in range(self._chance.choice((1, 4, 12)))
         )
         self._ask(Submit(specs, _CALLER))
 
-    def _decide(self) -> None:
+    def _decide(self, mood: Sequence[ForeignDecision]) -> None:
         """About all foreign runs of some workers."""
         if not self._sim.scheduler.up:
             return
         found = self._sim.scheduler.engine.look("SELECT DISTINCT worker_id FROM foreign_runs ORDER BY worker_id")
         for (worker,) in found:
             if self._chance.random() < 0.6:
-                decision = self._chance.choice(list(ForeignDecision))
+                decision = self._chance.choice(mood)
                 self._sim.story.tell("somebody", "decides to %s what %s holds for others", decision, worker)
                 self._ask(DecideForeign(WorkerId(worker), decision, "other"))
 
@@ -169,6 +199,9 @@ class Elsewhere:
             "SELECT worker_id, db FROM foreign_runs WHERE decision = 'discard'"
         ):
             self._dropped_ms[worker, world_of(db)] = self._sim.timeline.now_ms
+        for former in self._predecessors[self.world]:
+            for machine in self._sim.machines.values():
+                self._dropped_ms[machine.worker, former] = self._sim.timeline.now_ms
 
     def on_send(self, dealer: object, frame: Mapping[str, Any]) -> None:
         """While a worker has processes of another world, it gets no run, unless somebody has decided that they go on.
@@ -211,8 +244,9 @@ class Elsewhere:
         world = self._sim.judge.overseer.world_of_session(frame.s)
         for result in frame.results:
             life = self._sim.witness.lives.get(result.run + WORLD * world)
-            if result.started_ms is not None and (life is None or life.code is None):
-                raise Violation(f"{agent.name} tells world {world} of the end of run {result.run}, which is {life}")
+            code = result.exit_code if result.signal is None else -result.signal
+            if result.started_ms is not None and (life is None or life.code != code):
+                raise Violation(f"{agent.name} says to world {world} that run {result.run} ended {code}: {life}")
 
     def _foreign(self, machine: Machine) -> Iterable[Process]:
         return [

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Final
 from tests.sim.guard import SimGuard
 from tests.sim.machine import Machine
 from tests.sim.network import Path
+from tests.sim.scheduler import SLOW_COMMIT_MS
 from tests.sim.strangers import Stranger
 
 if TYPE_CHECKING:
@@ -73,6 +74,8 @@ class Nemesis:
         aside = Random(repr(self._chance.getstate()) + "strand")
         if aside.random() < 0.3:
             self._faults.append(self.strand_runs)
+        if aside.random() < 0.3:
+            self._faults.append(self.delay_a_register)
         self._gap_ms = self._chance.choice((500, 1_500, 4_000))
         if self._faults:
             self._later()
@@ -201,8 +204,7 @@ class Nemesis:
         """SIGSTOP for a while."""
         machine = self._machine()
         if machine.agent is not None:
-            machine.agent.still_ms = self._timeline.now_ms + self._a_while_ms()
-            self._tell(machine.name, f"its agent stands still until {machine.agent.still_ms}")
+            machine.agent.stand_still(self._a_while_ms(), between=self._chance.random() < 0.5)
 
     def stop_guard(self) -> None:
         machine = self._machine()
@@ -303,6 +305,28 @@ class Nemesis:
             self._when(machine, lambda guard: guard.runs_wait, reset)
         else:
             reset()
+
+    def delay_a_register(self) -> None:
+        """A worker's connection breaks while it registers. That frame is delivered long after the worker's next one."""
+        machine = self._machine()
+        lose = self._chance.choice((None, machine.kill_agent, machine.kill))
+        late_ms = self._chance.randint(500, 4_000)
+
+        def delay(tries: int) -> None:
+            agent = machine.agent
+            if agent is not None and agent.registering is not None:
+                self._tell("network", f"{agent.registering.peer.decode()} breaks, and delivers {late_ms} ms later")
+                agent.registering.break_late(late_ms)
+                if lose is not None:
+                    lose()
+                for _ in range(3):
+                    self._timeline.after(self._chance.randint(0, late_ms), self._sim.client.submit)
+            elif tries and self._acting:
+                self._timeline.after(1, lambda: delay(tries - 1))
+
+        if machine.agent is not None and machine.agent.connection is not None:
+            machine.agent.connection.break_off()
+            delay(3_000)
 
     def lose_answers(self) -> None:
         """For a while something between callers and the scheduler swallows answers."""
@@ -426,7 +450,7 @@ class Nemesis:
     def slow_down(self) -> None:
         """Commits take long, and sometimes callers bring more than one turn takes, so that commands wait for others."""
         habits = self._sim.scheduler.habits
-        habits.commit_ms = 1_900
+        habits.commit_ms = SLOW_COMMIT_MS
         self._tell("store", "is slow")
         for _ in range(self._chance.choice((0, 6))):
             self._sim.client.submit()

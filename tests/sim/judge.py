@@ -188,6 +188,8 @@ class Judge:
         # When each session, and each polling worker, was last heard; whose sessions they are.
         self._heard_ms: dict[str, int] = {}
         self._sessions: dict[str, tuple[str, bytes]] = {}
+        # When the last of the registers that have arrived was sent, by worker and boot, by the clock of its host.
+        self._sent_ms: Counter[tuple[str, str]] = Counter()
         # Every word of it, also one that may not have counted.
         self._word_ms: dict[str, int] = {}
         self.outages = Outages(timeline, scheduler, self._word_ms)
@@ -241,8 +243,8 @@ class Judge:
         match frame.get("t"):
             case "heartbeat":
                 self._on_heartbeat(session, frame)
-            case "register" if frame["incarnation"] == self._workers.get(frame["worker"], ("", "", ""))[1]:
-                self._word_ms[frame["worker"]] = self._heard_ms[frame["worker"]] = self._timeline.now_ms
+            case "register":
+                self._on_register(frame)
             case "ready" if session in self._hampered and frame["window"]:
                 raise Violation(f"a worker says that it can't end runs, and takes {frame['window']}")
         for worker, (token, its_peer) in self._sessions.items():
@@ -253,6 +255,16 @@ class Judge:
                 current = self._scheduler.dispatcher._sessions.of_worker(WorkerId(worker))
                 if current is None or current.token == token:
                     self._heard_ms[worker] = self._timeline.now_ms
+
+    def _on_register(self, frame: Mapping[str, Any]) -> None:
+        """A word of a worker, unless it comes after a register that was sent later: what it says is outdated."""
+        host = frame["worker"], frame["boot_id"]
+        late = 0 < frame.get("sent_ms", 0) < self._sent_ms[host]
+        self._sent_ms[host] = max(frame.get("sent_ms", 0), self._sent_ms[host])
+        if frame["incarnation"] == self._workers.get(frame["worker"], ("", "", ""))[1]:
+            self._word_ms[frame["worker"]] = self._timeline.now_ms
+            if not late:
+                self._heard_ms[frame["worker"]] = self._timeline.now_ms
 
     def _on_heartbeat(self, session: str, frame: Mapping[str, Any]) -> None:
         stuck = tuple(frame.get("stuck", ()))
@@ -711,6 +723,8 @@ class Judge:
         alive = machine is not None and machine.guard is not None and machine.incarnation == incarnation
         if loss.why.startswith(("started anew", "lost its guard")) and alive:
             raise Violation(f"{what}, but it lives")
+        if loss.why.startswith("lost its guard") and machine is not None and incarnation in machine.ended:
+            raise Violation(f"{what}, but it has ended by itself")
         if loss.why.startswith("does not hold it") and alive:
             assert machine is not None
             assert machine.guard is not None

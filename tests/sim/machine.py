@@ -18,7 +18,7 @@ from tests.sim.timeline import Alarm, Clock, Timeline
 from tests.sim.witness import KILLED, Witness
 from zsched.protocol import RunOrder, SchedulerFrame, WorkerFrame, pack, unpack_from_scheduler
 from zsched.worker.agent.agent import Agent
-from zsched.worker.messages import FromGuard, Hello, Message
+from zsched.worker.messages import OF_RUNS, FromGuard, Hello, Message
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,8 +45,9 @@ class SimAgent:
         self.pid = pid
         self.alive = True
         self.agent: Agent | None = None
-        # It is stopped until then.
+        # It is stopped until then; and whether it had just looked at what its guard says, and not at its socket.
         self.still_ms = 0
+        self._stopped_between = False
         # When it last lost its session, on the timeline.
         self.lost_ms = -(10**9)
         self.connection: Connection | None = None
@@ -70,14 +71,32 @@ class SimAgent:
 
     # --- from outside ---
 
+    @property
+    def registering(self) -> Connection | None:
+        """The connection over which its register is under way."""
+        connection = self.connection
+        unanswered = self.agent is not None and not self.agent.registered
+        return connection if unanswered and connection is not None and connection.up.waiting else None
+
+    def stand_still(self, gap_ms: int, *, between: bool) -> None:
+        """SIGSTOP for a while. `between`: after it has looked at what its guard says and before it looks at its socket;
+        then it goes on a moment after its guard has said something of runs.
+        """
+        self.still_ms = self.machine.timeline.now_ms + gap_ms
+        self._stopped_between = between
+        self.machine.story.tell(self.name, "its agent stands still until %d", self.still_ms)
+
     def receive(self, message: Message) -> None:
         """The guard says something."""
         self._heard.append(message)  # type: ignore[arg-type]
+        if self._stopped_between and isinstance(message, OF_RUNS):
+            self.still_ms = min(self.still_ms, self.machine.timeline.now_ms)
         self._wake()
 
     def on_guard_gone(self) -> None:
         """The channel is closed at its other end."""
         self._heard.append(None)
+        self._stopped_between = False
         self._wake()
 
     def kill(self) -> None:
@@ -129,7 +148,11 @@ class SimAgent:
         if now_ms < self.still_ms:
             self._alarm.set(self.still_ms)
             return
-        self._on_messages()
+        if self._stopped_between:
+            self._stopped_between = False
+            self._wake()
+        else:
+            self._on_messages()
         if self.agent is None:
             return
         if self.alive and self.agent.exit_code is None:
@@ -261,6 +284,8 @@ class Machine:
         self.signal_seen: Callable[[Machine, Process, int], None] = lambda machine, process, number: None
         self.end_seen: Callable[[Machine, Process], None] = lambda machine, process: None
         self.on_kill: Callable[[int], None] = lambda job: None
+        # Starts of the worker that have ended by themselves.
+        self.ended: set[str] = set()
         self._boots = 0
         self._starts = 0
         self._agents_ever = 0
@@ -367,6 +392,7 @@ class Machine:
 
     def on_guard_ended(self, exit_code: int) -> None:
         self.story.tell(self.name, "worker %s ended: %d", self.worker, exit_code)
+        self.ended.add(self.incarnation)
         self._on_guard_dead()
         for agent in self.agents:
             agent.on_guard_gone()

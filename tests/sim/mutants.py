@@ -937,12 +937,6 @@ MUTANTS: Final = {one.name: one for one in _MUTANTS}
 # Guards that no seed misses, because another does the same, or because what they hold against can't happen here; each
 # with the reason.
 EQUIVALENT: Final[dict[str, str]] = {
-    "what was said of runs of the database before is taken for new ones": "the run that has just ended must have the id of"
-    " one that comes back in the same moment: too rare for these seeds. test_agent.py tests it",
-    "a restored database does not wait for leases": "an overlap needs a worker that can't be reached from the restore on,"
-    " with a run of a job with leases: too rare for these seeds. test_backup.py tests it",
-    "a late register is taken": "two registers must change places on their way, with a new start of the worker between"
-    " them: too rare for these seeds. test_dispatcher_sessions.py tests it",
     "a register takes nothing back": "the first heartbeat does it, since a new session's numbers begin anew",
     "an agent takes frames of an older session": "what it has not read of an old connection comes before the answer to"
     " its next register, unless it is far behind. test_agent.py tests it",

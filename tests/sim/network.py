@@ -145,6 +145,12 @@ class Connection:
         for lane in (self.up, self.down):
             lane.close(self._chance.randint(0, lane.waiting))
 
+    def break_late(self, gap_ms: int) -> None:
+        """It breaks, but the kernel still delivers in gap_ms what the worker has sent: a packet was lost before."""
+        self.up.hold(gap_ms)
+        self.up.close(self.up.waiting)
+        self.break_off()
+
 
 class Router:
     """The scheduler's port as its loop uses it, over the connections of one process."""

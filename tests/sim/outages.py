@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
-from tests.sim.scheduler import Scheduler
+from tests.sim.scheduler import SLOW_COMMIT_MS, Scheduler
 from tests.sim.timeline import Timeline
 from tests.sim.violation import Violation
 from zsched.model.limits import CRASH_DELAY_MS_MAX, JUMP_MS, LEASE_MARGIN_MS, MASS_WORKERS_MIN
@@ -110,14 +110,20 @@ class Outages:
             del self._overdue[worker]
         for worker in active:
             since_ms = max(self._word_ms.get(worker, 0), self._scheduler.started_ms)
-            still_ms = sum(max(0, min(end, now_ms) - max(start, since_ms)) for start, end in self._scheduler.still)
-            patience_ms = timeout_ms * (2 if len(active) >= MASS_WORKERS_MIN else 1) + still_ms
+            patience_ms = timeout_ms * (2 if len(active) >= MASS_WORKERS_MIN else 1) + self._still_ms(since_ms)
             if now_ms - since_ms > patience_ms and now_ms - since_ms > patience_ms + self._lease_ms(worker):
-                late_ms = now_ms - self._overdue.setdefault(worker, now_ms)
-                if late_ms > _VERDICT_MS + 2 * self._scheduler.habits.commit_ms:
+                overdue_ms = self._overdue.setdefault(worker, now_ms)
+                late_ms = now_ms - overdue_ms - self._still_ms(overdue_ms)
+                slow = self._scheduler.slow_ms >= overdue_ms
+                if late_ms > _VERDICT_MS + 2 * (SLOW_COMMIT_MS if slow else self._scheduler.habits.commit_ms):
                     raise Violation(f"worker {worker} is silent for {now_ms - since_ms} ms, and is not given up")
             else:
                 self._overdue.pop(worker, None)
+
+    def _still_ms(self, since_ms: int) -> int:
+        """For how long the scheduler has stood still since a moment."""
+        now_ms = self._timeline.now_ms
+        return sum(max(0, min(end, now_ms) - max(start, since_ms)) for start, end in self._scheduler.still)
 
     def _lease_ms(self, worker: str) -> int:
         """How much longer than others a worker with leases is waited for, at most."""

@@ -40,6 +40,9 @@ _PATIENCE_MS = 15_000 + LEASE_MARGIN_MS
 # After so long a caller takes no answer for one.
 CALL_TIMEOUT_MS = 6_000
 
+# How long a commit may take while the store is slow.
+SLOW_COMMIT_MS = 1_900
+
 Trouble = Literal["refuse", "refuse a statement", "unsure", "kill", "kill after commit", "kill while sending"]
 # What the store waits for, to refuse the turn that hears of it: runs that come back, or some that could not be sent.
 Ambush = Literal["return", "unsent"]

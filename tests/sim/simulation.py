@@ -221,7 +221,8 @@ class Simulation:
         whim = Random(f"restore {self.seed}")
         if whim.random() >= RESTORES:
             return False
-        pause_ms = CALL_TIMEOUT_MS + 1_000
+        # No answer of the time before is on its way any more.
+        pause_ms = whim.choice((1_000, CALL_TIMEOUT_MS + 1_000))
         backup_ms = whim.randint(500, (end_ms - pause_ms) * 2 // 3)
         restore_ms = whim.randint(backup_ms, end_ms - pause_ms - 1)
 
@@ -233,7 +234,11 @@ class Simulation:
         def end(copy: apsw.Connection, picture: dict[str, Any]) -> None:
             self.scheduler.kill("somebody restores a backup")
             self.scheduler.restoring = True
-            # Until no answer of the time before is on its way.
+            for machine in self.machines.values():
+                if whim.random() < 0.4:
+                    self.story.tell("network", "%s is cut", machine.path.name)
+                    machine.path.cut("up", "down")
+                    self.timeline.after(whim.choice((3_000, 10_000, 20_000)), machine.path.mend)
             self.timeline.after(pause_ms, lambda: restore(copy, picture))
 
         def restore(copy: apsw.Connection, picture: dict[str, Any]) -> None:

@@ -178,6 +178,29 @@ def test_no_lease_of_a_foreign_run_is_renewed(host: Host) -> None:
     host.hears(messages.Foreign("d2", (messages.ForeignRuns("d1", results=1, finished=(1,)),)))
 
 
+def test_a_foreign_run_may_end_in_the_turn_in_which_its_lease_does(host: Host) -> None:
+    host.say(messages.Lease(host.now_ms))
+    host.start(1, 60_000, lease_ms=1_000)
+    host.say(messages.Database("d2"))
+    host.told.clear()
+    host.guard.stand_still(800)
+    host.machine.processes[1].exit(0)
+    host.turn(900)
+    host.hears(messages.Foreign("d2", (messages.ForeignRuns("d1", results=1, finished=(1,)),)))
+
+
+def test_a_foreign_run_may_end_in_the_turn_in_which_it_is_discarded(host: Host) -> None:
+    host.start(1, 10_000)
+    host.say(messages.Database("d2"))
+    host.told.clear()
+    host.machine.processes[1].exit(0)
+    # The guard has seen its end, and not told it, when it hears this.
+    host.guard.runs.reap(0)
+    host.say(messages.Discard(("d1",)))
+    host.hears(messages.Foreign("d2", (messages.ForeignRuns("d1", ended=(1,)),)))
+    assert "d1" not in host.machine.disk.files
+
+
 def test_a_guard_that_starts_anew_finds_what_waits_for_other_databases(host: Host) -> None:
     host.start(1, 20)
     host.turn(50)

@@ -93,6 +93,16 @@ class Dialogue:
         for frame in frames:
             self.agent.on_frame(frame, self.now)
 
+    def moves_to(self, frame: Registered) -> None:
+        """The session is lost, and the next register is answered so, by a scheduler with another database."""
+        self.agent.on_disconnected(self.now)
+        self.agent.to_guard.remove(messages.Withdraw())
+        self.guard(messages.Unstarted((), withdrawn=True))
+        self.wait(0)
+        assert isinstance(self.sent()[-1], Register)
+        self.hear(frame)
+        self.sent()
+
     def guard(self, *said: FromGuard) -> None:
         for message in said:
             self.agent.on_guard(message, self.now)
@@ -306,7 +316,7 @@ def test_results_that_waited_for_their_database_are_told_when_it_comes_again() -
     waits = (messages.ForeignRuns("d1", results=1, finished=(1,)),)
     d.guard(messages.Foreign("d2", waits), messages.Spooled("d2", ()))
     d.sent()
-    d.hear(registered("s2", db="d1"))
+    d.moves_to(registered("s2", db="d1"))
     # An answer to what was said before: of a database that is not the one any more.
     d.guard(messages.Foreign("d2", waits), messages.Spooled("d2", (result(3),)))
     d.guard(messages.Foreign("d1", ()), messages.Spooled("d1", (result(1),)))
@@ -324,7 +334,7 @@ def test_result_from_before_the_guard_read_of_another_database_is_not_that_of_it
     # This database has a run 1 too.
     d.hear(run_frame(1, 1))
     d.guard(messages.Began(1, 100, 5))
-    d.hear(registered("s2", db="d1", keep=(1,)))
+    d.moves_to(registered("s2", db="d1", keep=(1,)))
     d.sent()
     d.guard(messages.Ended((result(1),)))
     d.says()

@@ -53,40 +53,40 @@ def test_what_the_guard_said_before_it_knew_of_the_change_is_not_about_new_runs(
     d = away()
     d.guard(ANSWER, messages.Spooled("d2", ()))
     d.sent()
-    d.hear(registered("s2", db="d1", keep=(1,)))
+    d.moves_to(registered("s2", db="d1", keep=(1,)))
     d.orders(messages.Database("d1"))
     # A run of d2 with the same number, which ended before the guard knew.
     d.guard(messages.Ended((result(1),)), messages.Began(1, 1, 1), messages.Gone((1,)), messages.Stuck((1,)))
     d.says()
     d.guard(messages.Foreign("d1", (), live=(1,)), messages.Spooled("d1", (result(2),)))
     [first, second] = d.sent()
-    assert first == beat(1 + 1, 128, session="s2", runs=(Held(1, "running"), Held(2, "finished")))
+    assert first == beat(3, 128, session="s2", runs=(Held(1, "running"), Held(2, "finished")))
     assert second == Result(s="s2", results=(result(2),))
-
-
-def test_nothing_is_asked_for_until_the_guard_has_answered_the_last_of_two_changes() -> None:
-    """What it says until then may be about a run of the first database that has the number of a new one."""
-    d = away()
-    d.sent()
-    # The guard stands still meanwhile, and has not answered the first change.
-    d.hear(registered("s2", db="d3"))
-    d.orders(messages.Database("d3"))
-    d.guard(messages.Ended((result(1),)), ANSWER)
-    assert d.sent() == []
-    d.guard(messages.Foreign("d3", ANSWER.held), messages.Spooled("d3", ()))
-    d.says(beat(1, SLOTS - 1, Foreign("d1", (1,), results=1), session="s2"))
 
 
 def test_when_the_old_database_returns_its_runs_are_held_again() -> None:
     d = away()
     d.guard(messages.Foreign("d2", (ForeignRuns("d1", (1,), leases=((1, 10_000),)),)), messages.Spooled("d2", ()))
     d.sent()
-    d.hear(registered("s2", db="d1", keep=(1,)))
+    d.moves_to(registered("s2", db="d1", keep=(1,)))
     d.orders(messages.Database("d1"), messages.Lease(d.mono_ms))
     d.guard(messages.Foreign("d1", (), live=(1,)), messages.Spooled("d1", ()), messages.Ended((result(1),)))
     assert d.sent()[-1] == Result(s="s2", results=(result(1),))
     d.hear(acked(1, session="s2"))
     d.orders(messages.Forget((1,)))
+
+
+def test_an_answer_to_a_register_from_before_the_change_of_the_database_does_not_count() -> None:
+    d = away()
+    # The agent stood still. Its last register is answered by a scheduler with d1, but d2's has discarded its result.
+    d.hear(Cancel(s="s1", ep=1, runs=(), discard=("d1",)))
+    d.sent()
+    d.hear(registered("s2", db="d1", keep=(1,)))
+    d.orders(messages.Discard(("d1",)), messages.Withdraw())
+    d.guard(messages.Foreign("d2", (ForeignRuns("d1", ending=(1,), ended=(2,)),)), messages.Spooled("d2", ()))
+    d.guard(messages.Unstarted((), withdrawn=True))
+    d.wait(0)
+    d.says(replace(register(db="d2"), foreign=(Foreign("d1", ending=(1,), ended=(2,)),)))
 
 
 def test_no_lease_of_a_foreign_run_is_renewed_and_none_sets_the_pace() -> None:
@@ -107,7 +107,7 @@ def test_a_result_that_has_gone_from_the_disk_is_not_held_for_ever() -> None:
     d = away()
     d.guard(ANSWER, messages.Spooled("d2", ()))
     d.sent()
-    d.hear(registered("s2", db="d1", keep=(1,)))
+    d.moves_to(registered("s2", db="d1", keep=(1,)))
     d.guard(messages.Foreign("d1", (), live=(1,)), messages.Spooled("d1", ()))
     d.sent()
     d.wait(5_000)
@@ -120,7 +120,7 @@ def test_what_ended_before_the_guard_knew_of_the_change_is_not_held_for_ever() -
     d = away()
     d.guard(ANSWER, messages.Spooled("d2", ()))
     d.sent()
-    d.hear(registered("s2", db="d1", keep=(1,)))
+    d.moves_to(registered("s2", db="d1", keep=(1,)))
     # Run 1 was discarded a moment ago, and run 2 has its result.
     d.guard(messages.Foreign("d1", ()), messages.Spooled("d1", (result(2),)))
     d.sent()
@@ -133,7 +133,7 @@ def test_a_discarded_run_is_held_until_it_is_gone_when_its_database_returns() ->
     d = away()
     d.guard(messages.Foreign("d2", (ForeignRuns("d1", ending=(1,)),)), messages.Spooled("d2", ()))
     d.sent()
-    d.hear(registered("s2", db="d1", keep=(1,)))
+    d.moves_to(registered("s2", db="d1", keep=(1,)))
     d.guard(messages.Foreign("d1", (), live=(1,), doomed=(1,)), messages.Spooled("d1", ()))
     [beat] = [frame for frame in d.sent() if isinstance(frame, Heartbeat)]
     assert beat.runs == (Held(1, "running"),)

@@ -285,6 +285,18 @@ def test_a_decision_between_a_failed_turn_and_the_next_heartbeat_lets_nothing_be
     assert len(w1.take()) == (1 if decision is KEEP else 0)
 
 
+def test_a_decision_after_a_failed_turn_waits_for_the_workers_next_list(world: World) -> None:
+    world.submit_one()
+    w1 = stranger(world, "w1", Foreign("d1", ending=(5,)))
+    world.failing_turn()
+    decide(world, KEEP)
+    # A discarded run still lives there.
+    assert w1.take() == []
+    w1.foreign = ()
+    w1.beat()
+    assert len(w1.take()) == 1
+
+
 def test_heartbeats_without_news_write_nothing(world: World) -> None:
     w1 = stranger(world)
     w1.beat()

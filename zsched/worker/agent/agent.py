@@ -298,6 +298,10 @@ class Agent:
         if self._withdrawing:
             # The answer to a register from before that session was lost. What we hold has changed since.
             return
+        if self._session is not None and frame.db != self._db:
+            # An answer to a register from before this session, which has changed what we hold for that database.
+            self._lose_session(now, f"another scheduler has database {frame.db}")
+            return
         beat_ms = min(self._hello.heartbeat_ms, frame.timeout_ms // 3)
         self._session = Session(frame.s, frame.timeout_ms, max(1, beat_ms))
         log.info("worker %s: registered, database %s, session %s", self._hello.worker, frame.db, frame.s)
@@ -334,7 +338,7 @@ class Agent:
         others = {held.db: held for held in self._foreign}
         back = others.pop(db, ForeignRuns(db))
         # Where nothing was held since the guard's last answer, no run in its messages can be mistaken for another.
-        self._changing = self._changing or bool(self._held) or back != ForeignRuns(db)
+        self._changing = bool(self._held) or back != ForeignRuns(db)
         if self._held:
             running = [run for run, phase in self._held.items() if phase != "finished" and run not in self._dropped]
             results = len(self._held) - len(running) - len(self._dropped)

@@ -115,7 +115,10 @@ class Foreign:
         return Returned(holding.leases, holding.ending, holding.unwritten)
 
     def discard(self, dbs: Iterable[str], mono_ms: int) -> None:
-        """End the live runs of these databases without results, and remove the results that wait on disk."""
+        """End the live runs of these databases without results, and remove the results that wait on disk.
+
+        Called when on_ends knows all that have ended.
+        """
         for db in dbs:
             holding = self._holdings.get(db)
             if holding is None or (holding.ending == holding.live.keys() and not holding.finished):
@@ -163,7 +166,8 @@ class Foreign:
         """TERM to runs whose leases end now."""
         for db, holding in self._leased():
             for run in holding.leases.take_ended(mono_ms):
-                if run in holding.live:
+                # It may have ended in this turn.
+                if holding.live.get(run, run) in self._runs:
                     log.info("run %d of database %s: its lease is over", run, db)
                     self._runs.stop(holding.live[run], "lease_stop", mono_ms)
 
@@ -171,7 +175,7 @@ class Foreign:
         """KILL to runs that have to be dead by their leases."""
         for _, holding in self._leased():
             for run in holding.leases.take_overdue(mono_ms):
-                if run in holding.live:
+                if holding.live.get(run, run) in self._runs:
                     self._runs.stop(holding.live[run], "lease_stop", mono_ms)
                     self._runs.kill(holding.live[run], mono_ms)
 

@@ -374,6 +374,8 @@ class Guard:
             case messages.Database(db):
                 self._on_database(db)
             case messages.Discard(dbs):
+                # What has ended in this turn has a result, which goes too.
+                self._take_happened()
                 self._foreign.discard(dbs, _mono_ms())
             case messages.Refused(exit_code):
                 self._ending.exit_code = exit_code
