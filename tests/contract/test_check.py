@@ -23,6 +23,7 @@ from zsched.model.types import (
     WorkerStatus,
 )
 from zsched.store.check import Findings, check
+from zsched.store.contract import Claim
 from zsched.store.sqlite.engine import SqliteEngine, open_writer
 
 NOW = 1_700_000_000_000
@@ -50,7 +51,8 @@ def path(tmp_path: Path) -> Path:
         recurring = JobSpec(name="r", command="true", schedule="* * * * *")
         (job_id,) = store.submit([recurring], [NOW], "test", NOW)
         ready = store.ready(NOW)[0]
-        ended, failed, lost, cancelled = store.claim(W1, ready.demand_id, 4, 0, 1, NOW, ends=False)
+        wanted = Claim(worker_id=W1, demand_id=ready.demand_id, count=4, floor=0, handed_n=1, ends=False)
+        ended, failed, lost, cancelled = store.claim(wanted, NOW)
         for run, status in ((ended, RunStatus.SUCCESS), (failed, RunStatus.FAILED)):
             store.finish(Outcome(run_id=run.run_id, status=status, reason="exit", finished_ms=NOW), W1, NOW)
         store.fail_lost(lost.run_id, "gone", crash=True, together=1, due_ms=None, now_ms=NOW)

@@ -12,7 +12,7 @@ from pathlib import Path
 import apsw
 import pytest
 
-from tests.contract.base import NOW, W1, Base, open_sqlite
+from tests.contract.base import NOW, W1, Base, open_sqlite, traced
 from tests.contract.disk import Disk, failing_disk
 from zsched.model.types import JobSpec, RunStatus
 from zsched.store.contract import (
@@ -484,10 +484,10 @@ class FailingReads(SqliteEngine):
 def test_a_disk_that_can_not_be_read_for_a_moment_fails_no_job(path: Path) -> None:
     engine = FailingReads(path)
     engine.migrate(NOW)
-    base = Base(engine, lambda: open_reader(path))
+    base = Base(engine, lambda: open_reader(path), lambda: traced(engine))
     job_id = base.submit()
     base.turn()
-    engine.unreadable = "SELECT name, command"
+    engine.unreadable = "attempt, name, command"
     with pytest.raises(StoreError, match="I/O"):
         base.claim()
     engine.unreadable = ""

@@ -30,7 +30,7 @@ from zsched.scheduler.dispatcher import Dispatcher
 from zsched.scheduler.dispatcher.commands import Command, RefusedError, Reply
 from zsched.scheduler.inbox import Inbox
 from zsched.scheduler.loop import Loop
-from zsched.store.contract import StoreError, StoreFull, StoreUnsure
+from zsched.store.contract import Restoration, StoreError, StoreFull, StoreUnsure
 from zsched.store.sqlite.engine import SqliteEngine
 from zsched.store.writer import Writer
 
@@ -274,7 +274,7 @@ class Scheduler:
         self.engine.trouble = None
         store = Writer(self.engine)
         store.begin()
-        lost = store.succeed(identity, None, now_ms, lease_ms=_PATIENCE_MS)
+        lost = store.succeed(identity, Restoration(now_ms=now_ms, lease_ms=_PATIENCE_MS))
         store.flush_counters(now_ms)
         store.commit()
         self.engine.refusing, self.engine.flapping = faults

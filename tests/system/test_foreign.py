@@ -13,6 +13,7 @@ import pytest
 from tests.system.process import WorkerProcess, alive
 from tests.system.session import Scheduler, until
 from tests.system.test_command_line import Cli
+from zsched.store.contract import Restoration
 from zsched.store.sqlite.engine import SqliteEngine
 from zsched.store.writer import Writer
 
@@ -169,7 +170,7 @@ def test_a_restored_database_ends_the_runs_of_its_predecessor_first(fleet: Fleet
     engine.execute("UPDATE identity SET db = ?", (identity,))
     store = Writer(engine)
     store.begin()
-    store.succeed("0" * 32, None, int(before * 1000))
+    store.succeed("0" * 32, Restoration(now_ms=int(before * 1000)))
     store.commit()
     engine.close()
     assert scheduler.program is not None

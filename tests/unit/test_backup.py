@@ -13,7 +13,7 @@ from typing import Any
 import apsw
 import pytest
 
-from tests.contract.base import NOW, W1, worker
+from tests.contract.base import LOWEST, NOW, W1, worker
 from tests.unit.test_rotation import Interrupted, interrupting
 from zsched.host import files
 from zsched.maintenance import backup
@@ -23,6 +23,7 @@ from zsched.security.keys import own_pair
 from zsched.security.vault import Vault
 from zsched.store.check import check
 from zsched.store.contract import (
+    Claim,
     StoreCorrupt,
     StoreError,
     StoreForeign,
@@ -70,7 +71,16 @@ def run_all(store: Writer) -> None:
     store.begin()
     store.register(worker(), NOW)
     for ready in store.ready(NOW):
-        store.claim(W1, ready.demand_id, 64, -(2**31), 1, NOW, lease_ms=LEASE_MS, ends=False)
+        wanted = Claim(
+            worker_id=W1,
+            demand_id=ready.demand_id,
+            count=64,
+            floor=LOWEST,
+            handed_n=1,
+            lease_ms=LEASE_MS,
+            ends=False,
+        )
+        store.claim(wanted, NOW)
     store.flush_counters(NOW)
     store.commit()
 

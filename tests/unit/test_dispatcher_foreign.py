@@ -12,6 +12,7 @@ from zsched.model.limits import FOREIGN_NAMED_MAX
 from zsched.model.types import ForeignDecision, WorkerId
 from zsched.protocol import Cancel, Foreign, Heartbeat, WorkerBye
 from zsched.scheduler.dispatcher.commands import DecideForeign, NotFoundError
+from zsched.store.contract import Restoration
 
 KEEP, DISCARD = ForeignDecision.KEEP, ForeignDecision.DISCARD
 
@@ -155,7 +156,7 @@ def test_a_predecessors_runs_are_discarded_before_anything_is_dispatched(world: 
     w0.start(first, second)
     before = world.store.identity
     world.store.begin()
-    world.store.succeed("restored", None, world.wall_ms)
+    world.store.succeed("restored", Restoration(now_ms=world.wall_ms))
     world.store.commit()
     world.restart()
     w1 = w0.again(incarnation=w0.incarnation)

@@ -32,9 +32,9 @@ from zsched.host import files
 from zsched.model.limits import LEASE_MARGIN_MS
 from zsched.security.keys import read_private, write_private
 from zsched.store.check import check
-from zsched.store.contract import StoreCorrupt, StoreError
+from zsched.store.contract import Restoration, StoreCorrupt, StoreError
 from zsched.store.sqlite import copies
-from zsched.store.sqlite.copies import Content, Origin, Succession
+from zsched.store.sqlite.copies import Content, Origin
 from zsched.store.sqlite.engine import SqliteEngine
 from zsched.store.sqlite.head import BACKUP_ID
 from zsched.store.sqlite.lock import BESIDE, Lock, hold_copy, read_head
@@ -139,8 +139,14 @@ def restore(lock: Lock, backup: Path, actor: str, now_ms: int, worker_timeout_ms
             engine.copy_to(aside)
         made_ms = None if content.origin is None else content.origin.made_ms
         patience_ms = worker_timeout_ms + max(LEASE_MARGIN_MS, worker_timeout_ms // 30)
-        detail = f"from {backup.name}"
-        how = Succession(actor, detail, made_ms, now_ms, patience_ms, copies.lineage(db))
+        how = Restoration(
+            now_ms=now_ms,
+            made_ms=made_ms,
+            actor=actor,
+            detail=f"from {backup.name}",
+            lease_ms=patience_ms,
+            replaced=copies.lineage(db),
+        )
         lost = copies.make_successor(aside, how)
         _add_secret(lock.folder, before, content.keys)
         replaced = _keep_aside(db, stamp)

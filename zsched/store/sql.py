@@ -4,8 +4,11 @@ module.
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from functools import lru_cache
-from typing import Final
+from typing import Final, TypeVar
+
+T = TypeVar("T")
 
 # Rows that one INSERT brings in at most: from here on more gain nothing, and no engine's bound of parameters is near.
 ROWS_PER_INSERT: Final = 100
@@ -180,22 +183,26 @@ READY: Final = """
 READY_COUNT: Final = """
     SELECT count(*) FROM (
         SELECT 1 FROM runs WHERE status = 'pending' AND blocked = 0 AND demand_id = ? LIMIT ?) AS some"""
-CLAIM: Final = """
-    UPDATE runs SET status = 'running', worker_id = ?, handed_n = ?, claimed_ms = ?, lease_ms = ?,
+# The runs that a claim takes: of a demand, of at least a priority, so many of them.
+_CLAIMABLE: Final = """r.status = 'pending' AND r.blocked = 0 AND r.demand_id = ? AND r.priority >= ?
+        ORDER BY r.priority DESC, r.run_id LIMIT ?"""
+CLAIMABLE_IDS: Final = f"SELECT run_id, job_id FROM runs r WHERE {_CLAIMABLE}"
+# A run whose job is missing is damaged, and is found so by its missing command.
+_ORDER: Final = """
+    SELECT r.run_id, r.job_id, task, attempt, name, command, timeout_ms, grace_ms, j.created_ms, updated_ms, run_as,
+        env, secret_env
+    FROM runs r LEFT JOIN jobs j ON j.job_id = r.job_id"""
+CLAIMABLE: Final = f"{_ORDER} WHERE {_CLAIMABLE}"
+ORDER: Final = f"{_ORDER} WHERE r.run_id = ?"
+CLAIM: Final = f"""
+    UPDATE runs SET status = 'running', worker_id = ?, handed_n = ?, claimed_ms = ?, lease_ms = ?, probation = ?,
+        ends_ms = CASE WHEN ? THEN (SELECT ? + timeout_ms + grace_ms FROM jobs WHERE jobs.job_id = runs.job_id) END,
         reason = NULL, detail = NULL, due_ms = NULL
-    WHERE run_id IN (
-        SELECT run_id FROM runs WHERE status = 'pending' AND blocked = 0 AND demand_id = ? AND priority >= ?
-        ORDER BY priority DESC, run_id LIMIT ?)
-    RETURNING run_id, job_id, task, attempt, probation, priority"""
-ORDER: Final = """
-    SELECT name, command, timeout_ms, grace_ms, created_ms, updated_ms, run_as, env, secret_env FROM jobs
-    WHERE job_id = ?"""
-SET_PROBATION: Final = "UPDATE runs SET probation = ? WHERE run_id = ? AND status = 'running'"
-# The start may have been told in a turn that was given up.
+    WHERE run_id IN (SELECT r.run_id FROM runs r WHERE {_CLAIMABLE})"""
+# A run that has not started is not trusted: the turn that stored its start may have been rolled back.
 CLEAR_PROBATION: Final = """
     UPDATE runs SET probation = 0
-    WHERE run_id = ? AND status = 'running' AND started_ms IS NOT NULL AND probation > 0 RETURNING run_id"""
-SET_END: Final = "UPDATE runs SET ends_ms = ? WHERE run_id = ?"
+    WHERE run_id = ? AND status = 'running' AND started_ms IS NOT NULL AND probation > 0 RETURNING worker_id"""
 LOAD: Final = """
     SELECT count(*), count(nullif(probation, 0)), coalesce(min(nullif(probation, 0)), 0), coalesce(max(lease_ms), 0)
     FROM runs
@@ -211,11 +218,16 @@ SHIFT_ENDS: Final = "UPDATE runs SET ends_ms = ends_ms + ? WHERE status = 'runni
 START: Final = """
     UPDATE runs SET started_ms = coalesce(started_ms, ?) WHERE run_id = ? AND worker_id = ? AND status = 'running'
     RETURNING job_id"""
-FINISH: Final = """
-    UPDATE runs SET status = CASE WHEN cancel_ms IS NULL THEN ? ELSE 'cancelled' END,
-        reason = CASE WHEN cancel_ms IS NULL THEN ? ELSE 'cancelled' END,
-        detail = ?, exit_code = ?, signal = ?, started_ms = coalesce(?, started_ms), finished_ms = ?, ends_ms = NULL
-    WHERE run_id = ? AND status = 'running' AND worker_id = ? RETURNING job_id, status, reason"""
+# For one run `?` stands for each value; for several, each is a column of a VALUES list.
+_FINISH: Final = """
+    UPDATE runs SET status = CASE WHEN cancel_ms IS NULL THEN {0} ELSE 'cancelled' END,
+        reason = CASE WHEN cancel_ms IS NULL THEN {1} ELSE 'cancelled' END, detail = {2}, exit_code = {3}, signal = {4},
+        started_ms = coalesce({5}, started_ms), finished_ms = {6}, ends_ms = NULL{from_}
+    WHERE run_id = {7} AND status = 'running' AND worker_id = ? RETURNING run_id, job_id, status, reason"""
+FINISH: Final = _FINISH.format(*"????????", from_="")
+FINISH_MANY: Final = _FINISH.format(
+    *(f"ended.column{number}" for number in range(1, 9)), from_="\n    FROM (VALUES (?, ?, ?, ?, ?, ?, ?, ?)) AS ended"
+)
 PUT_BACK: Final = """
     UPDATE runs SET status = CASE WHEN cancel_ms IS NULL THEN 'pending' ELSE 'cancelled' END,
         reason = CASE WHEN cancel_ms IS NULL THEN ? ELSE 'cancelled' END,
@@ -233,10 +245,11 @@ LOSING: Final = """
     FROM runs r JOIN jobs j ON j.job_id = r.job_id WHERE r.run_id = ? AND r.status = 'running'"""
 # A run that failed by its own fault, and what its job says of that. Of a recurring job the run alone can be cancelled.
 FAILED: Final = """
-    SELECT r.job_id, r.task, r.attempt, r.failures, r.crashes, r.reason, r.started_ms IS NOT NULL, r.demand_id,
-        j.retries, j.backoff
+    SELECT r.run_id, r.job_id, r.task, r.attempt, r.failures, r.crashes, r.reason, r.started_ms IS NOT NULL,
+        r.demand_id, j.retries, j.backoff
     FROM runs r JOIN jobs j ON j.job_id = r.job_id
-    WHERE r.run_id = ? AND r.status = 'failed' AND (j.cancel_ms IS NULL OR j.schedule IS NOT NULL)"""
+    WHERE r.run_id IN (VALUES (?)) AND r.status = 'failed' AND (j.cancel_ms IS NULL OR j.schedule IS NOT NULL)
+    ORDER BY r.run_id"""
 END: Final = """
     UPDATE runs SET status = ?, reason = ?, detail = ?, crashes = crashes + ?, finished_ms = ?, ends_ms = NULL
     WHERE run_id = ? AND status = 'running'"""
@@ -362,9 +375,15 @@ FORGET_SUBMITTED: Final = """
     RETURNING made_ms"""
 
 
-@lru_cache(maxsize=2 * ROWS_PER_INSERT)
-def for_rows(insert: str, count: int) -> str:
-    """The same INSERT for count rows: what it returns costs several times what a row does, and once a statement."""
-    head, values, rest = insert.partition("VALUES ")
+def batches(rows: Sequence[T]) -> Iterator[Sequence[T]]:
+    """The rows in pieces of ROWS_PER_INSERT."""
+    for begin in range(0, len(rows), ROWS_PER_INSERT):
+        yield rows[begin : begin + ROWS_PER_INSERT]
+
+
+@lru_cache(maxsize=4 * ROWS_PER_INSERT)
+def for_rows(statement: str, count: int) -> str:
+    """The same statement with `count` rows in its VALUES list. RETURNING costs several times what a row does."""
+    head, values, rest = statement.partition("VALUES ")
     row = rest[: rest.index(")") + 1]
     return head + values + ", ".join([row] * count) + rest[len(row) :]

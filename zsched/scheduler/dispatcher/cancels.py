@@ -24,7 +24,6 @@ def cancel(
         if session is not None and session.polls:
             store.end_cancelled(run_id, now.wall_ms)
             session.suspects.pop(run_id, None)
-            session.load = None
         elif session is not None:
             # Every heartbeat_ack repeats it until the result comes.
             tell(session, run_id)

@@ -220,7 +220,6 @@ class Dispatcher:
         for session in self._sessions:
             if session.peer == peer:
                 session.window = 0
-                session.load = None
                 if isinstance(frame, protocol.Run):
                     runs = [RunId(order.run) for order in frame.runs]
                     requeue = self._store.requeue_unstarted
@@ -351,28 +350,31 @@ class Dispatcher:
     def _on_started(self, session: Session, run_id: int, at_ms: int, now: Now) -> None:
         if (
             self._store.start(RunId(run_id), session.name, moment(at_ms, now))
-            and placement.load(self._store, session).probation
+            and self._store.load(session.name).probation
         ):
             session.suspects.setdefault(RunId(run_id), now.mono_ms)
 
     def _on_result(self, session: Session, frame: protocol.Result, now: Now) -> None:
-        verdicts: dict[int, protocol.Verdict] = {}
-        refused: dict[int, Outcome] = {}
+        ended: dict[int, Outcome] = {}
         for result in frame.results:
-            if result.run in verdicts:
+            # Of several results of one run, the first counts.
+            ended.setdefault(result.run, outcome(result, now))
+        for run in ended:
+            losses.outlive(self._store, session, RunId(run))
+        stored = self._store.finish_many(list(ended.values()), session.name, now.wall_ms)
+        verdicts: dict[int, protocol.Verdict] = dict(zip(ended, stored, strict=True))
+        refused: dict[int, Outcome] = {}
+        failed: list[RunId] = []
+        for run, end in ended.items():
+            if verdicts[run] != "stored":
+                refused[run] = end
                 continue
-            ended = outcome(result, now)
-            losses.outlive(self._store, session, ended.run_id)
-            verdict = verdicts[result.run] = self._store.finish(ended, session.name, now.wall_ms)
-            if verdict == "stored":
-                if result.status == "failed":
-                    retries.follow(self._store, RunId(result.run), now)
-                log.debug("run %d: %s (%s), says worker %s", result.run, result.status, result.reason, session.name)
-            else:
-                refused[result.run] = ended
+            if end.status is RunStatus.FAILED:
+                failed.append(end.run_id)
+            log.debug("run %d: %s (%s), says worker %s", run, end.status, end.reason, session.name)
+        retries.follow(self._store, failed, now)
         if refused:
             self._on_refused(session, refused, verdicts, now)
-        session.load = None
         if verdicts:
             self._send(session, protocol.ResultAck(s=session.token, ep=self._epoch, verdicts=tuple(verdicts.items())))
 
@@ -399,7 +401,6 @@ class Dispatcher:
         for run_id in frame.runs:
             returned += self._store.requeue_unstarted(RunId(run_id), session.name, Reason.RETURNED, now.wall_ms)
             session.suspects.pop(RunId(run_id), None)
-        session.load = None
         self._give_back(session, returned, now)
 
     def _give_back(self, session: Session, runs: int, now: Now) -> None:
@@ -590,10 +591,7 @@ class Dispatcher:
     def _on_due(self, now: Now) -> None:
         for worker_id, run_id in self._store.end_overdue(now.wall_ms):
             log.info("run %d: its time is over, and worker %s had not said how it ended", run_id, worker_id)
-            retries.follow(self._store, run_id, now)
-            session = self._sessions.of_worker(worker_id)
-            if session is not None:
-                session.load = None
+            retries.follow(self._store, [run_id], now)
         self._store.release_due(now.wall_ms)
         recurrence.fire_due(self._store, now)
 
@@ -613,7 +611,7 @@ class Dispatcher:
 
     def _patience_ms(self, session: Session) -> int:
         """How long a worker may be silent: until the last lease of its runs is over by any clock, if it has any."""
-        lease_ms = placement.load(self._store, session).lease_ms
+        lease_ms = self._store.load(session.name).lease_ms
         return max(self._timeout_ms, lease_ms + max(LEASE_MARGIN_MS, lease_ms // 30) if lease_ms else 0)
 
     def _retire(self, session: Session, why: str, now: Now) -> None:
@@ -645,7 +643,6 @@ class Dispatcher:
             finished_ms=now.wall_ms,
         )
         self._store.finish(ended, session.name, now.wall_ms)
-        session.load = None
 
     def _send(self, session: Session, frame: protocol.SchedulerFrame) -> None:
         if session.peer is not None:

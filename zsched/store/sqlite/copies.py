@@ -11,14 +11,14 @@ import os
 import secrets
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final
 
 import apsw
 
 from zsched.store import sql
-from zsched.store.contract import NO_LINEAGE, Lineage, StoreError, StoreForeign, StoreMisplaced
+from zsched.store.contract import NO_LINEAGE, Lineage, Restoration, StoreError, StoreForeign, StoreMisplaced
 from zsched.store.sqlite.engine import SqliteEngine, raise_ours
 from zsched.store.sqlite.head import APPLICATION_ID, BACKUP_ID, belongs
 from zsched.store.sqlite.lock import demand_name, how_to_restore, read_head, wal_has_frames
@@ -141,21 +141,7 @@ def lineage(path: Path) -> Lineage:
         return NO_LINEAGE
 
 
-@dataclass(frozen=True, slots=True)
-class Succession:
-    """How a restored database differs from its backup: who did it, when, for how long runs with a lease wait, and which
-    database it replaces.
-    """
-
-    actor: str
-    detail: str
-    made_ms: int | None
-    now_ms: int
-    lease_ms: int
-    replaced: Lineage = NO_LINEAGE
-
-
-def make_successor(copy: Path, how: Succession) -> int:
+def make_successor(copy: Path, how: Restoration) -> int:
     """Turn the copy of a backup, or of a database, into a database that a scheduler opens. Returns how many of its runs
     were running, and are lost now. Raises StoreError.
     """
@@ -172,15 +158,7 @@ def make_successor(copy: Path, how: Succession) -> int:
         store.begin()
         # Of a database that has nothing to do with the backup, the fleet's runs are foreign.
         akin = not {store.identity, *store.predecessors()}.isdisjoint(how.replaced.dbs)
-        lost = store.succeed(
-            secrets.token_hex(16),
-            how.made_ms,
-            how.now_ms,
-            actor=how.actor,
-            detail=how.detail,
-            lease_ms=how.lease_ms,
-            replaced=how.replaced if akin else NO_LINEAGE,
-        )
+        lost = store.succeed(secrets.token_hex(16), how if akin else replace(how, replaced=NO_LINEAGE))
         store.flush_counters(how.now_ms)
         store.commit()
     with _opened(copy) as connection:
