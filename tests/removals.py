@@ -146,8 +146,8 @@ _REMOVALS: Final = (
         "a failed sync is an error like any other",
         "contract/test_sqlite.py::test_a_failed_sync_is_unsure_and_not_a_mere_error system/test_loop.py::test_a_failed_sync_ends_the_loop",
         (
-            "store/sqlite/engine.py",
-            "    if isinstance(error, apsw.IOError) and extended in _SYNC_ERRORS:",
+            "store/sqlite/errors.py",
+            "    if isinstance(error, apsw.IOError) and is_sync_error(error):",
             "    if False:",
         ),
     ),
@@ -157,8 +157,8 @@ _REMOVALS: Final = (
         "contract/test_sqlite.py::test_a_checkpoint_that_fails_takes_no_commit_back",
         (
             "store/sqlite/engine.py",
-            'log.warning("the WAL can\'t be moved into the database: %s", error)',
-            "raise_ours(error)",
+            'log.warning("checkpoint failed, the next commit tries again: %s", error)',
+            "raise_store_error(error)",
         ),
     ),
     removal(
@@ -1156,8 +1156,8 @@ _REMOVALS: Final = (
         " system/test_database_file.py::test_second_scheduler_by_a_bind_mount_is_refused",
         (
             "store/sqlite/lock.py",
-            "            fcntl.fcntl(self._file, fcntl.F_OFD_SETLK, record)\n            found",
-            "            found",
+            "            fcntl.fcntl(self._file, fcntl.F_OFD_SETLK, record)\n            stored",
+            "            stored",
         ),
     ),
     removal(
@@ -1262,16 +1262,16 @@ _REMOVALS: Final = (
         21,
         "a newer schema is taken for ours",
         "contract/test_sqlite.py::test_a_newer_schema_is_refused_and_left_alone",
-        ("store/sqlite/engine.py", "        if version > len(steps):", "        if False:"),
+        ("store/sqlite/migrations.py", "    if head.schema > len(steps):", "    if False:"),
     ),
     removal(
         21,
         "a migration is no transaction",
         "contract/test_sqlite.py::test_a_migration_that_fails_leaves_the_database_as_it_was",
         (
-            "store/sqlite/engine.py",
-            "            self.begin()\n            try:\n                self.execute(steps[number - 1])\n",
-            "            self.execute(steps[number - 1])\n            self.begin()\n            try:\n",
+            "store/sqlite/migrations.py",
+            "        engine.begin()\n        try:\n            engine.execute(steps[number - 1])\n",
+            "        engine.execute(steps[number - 1])\n        engine.begin()\n        try:\n",
         ),
     ),
     removal(
@@ -1284,7 +1284,7 @@ _REMOVALS: Final = (
         22,
         "the file is not checked at the start",
         "contract/test_sqlite.py::test_a_damaged_database_is_found_when_it_is_opened",
-        ("store/sqlite/engine.py", '        if found != "ok":', "        if False:"),
+        ("store/sqlite/engine.py", '        if result != "ok":', "        if False:"),
     ),
     removal(
         22,
@@ -2007,8 +2007,8 @@ _REMOVALS: Final = (
         "unit/test_rotation.py::test_interrupted_rotation_of_secrets_goes_on_from_any_step",
         (
             "maintenance/rotation.py",
-            "    done = reseal(engine, vault.reseal)\n    vault.drop_old_keys()\n",
-            "    vault.drop_old_keys()\n    done = reseal(engine, vault.reseal)\n",
+            "    resealed = reseal(engine, vault.reseal)\n    vault.drop_old_keys()\n",
+            "    vault.drop_old_keys()\n    resealed = reseal(engine, vault.reseal)\n",
         ),
     ),
     removal(
@@ -2017,7 +2017,7 @@ _REMOVALS: Final = (
         "unit/test_rotation.py::test_files_of_an_interrupted_rotation_are_kept",
         (
             "maintenance/rotation.py",
-            "(found.server_key, found.endpoint) == (server_key, issue.endpoint) and not revoked",
+            "(present.server_key, present.endpoint) == (server_key, issue.endpoint) and not revoked",
             "False",
         ),
     ),

@@ -158,7 +158,7 @@ def test_backup_replaces_an_older_backup_and_nothing_else(db: Path, copy: Path) 
         for taken in (db, copy.with_name("notes")):
             taken.touch()
             before = taken.read_bytes()
-            with pytest.raises(backup.TakenError, match="is no backup"):
+            with pytest.raises(backup.TakenError, match="is not a backup"):
                 backup.back_up(db, taken, NOW)
             assert taken.read_bytes() == before
     restore(db, copy)
@@ -177,7 +177,7 @@ def test_key_that_changes_during_a_backup_makes_it_fail(db: Path, copy: Path, mo
 
     copy_to = SqliteEngine.copy_to
     monkeypatch.setattr(SqliteEngine, "copy_to", rotate)
-    with pytest.raises(StoreError, match="changed meanwhile"):
+    with pytest.raises(StoreError, match="changed during the backup"):
         backup.back_up(db, copy, NOW)
     assert not copy.exists()
 
