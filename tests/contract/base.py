@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
+import apsw
+
 from zsched.model.types import (
+    DemandId,
     JobId,
     JobSpec,
     Outcome,
@@ -22,11 +26,14 @@ from zsched.model.types import (
     WorkerKind,
     WorkerStatus,
 )
-from zsched.store.contract import Claimed, Verdict
+from zsched.store import sql
+from zsched.store.contract import Claim, Claimed, Load, Verdict
 from zsched.store.engine import Engine, Row
 from zsched.store.reader import EngineReader
 from zsched.store.sqlite.engine import SqliteEngine, open_reader
 from zsched.store.writer import Writer
+
+Trace = Callable[[], AbstractContextManager[list[str]]]
 
 NOW = 1_700_000_000_000
 LOWEST = -(2**31)
@@ -44,8 +51,10 @@ class State(NamedTuple):
 class Base:
     """One open database. Between the tests' steps a turn is always open; `turn` ends it and begins the next."""
 
-    def __init__(self, engine: Engine, open_door: Callable[[], EngineReader]) -> None:
+    def __init__(self, engine: Engine, open_door: Callable[[], EngineReader], trace: Trace) -> None:
         self.engine = engine
+        # Collects the statements that the database executes meanwhile, each as often as it is executed.
+        self.trace = trace
         self.store = Writer(engine)
         self.open_door = open_door
         # A test that changes rows by hand says so: then the tables owe nothing to the events.
@@ -90,7 +99,21 @@ class Base:
         ready = self.store.ready(NOW)
         if not ready:
             return []
-        return self.store.claim(worker_id, ready[0].demand_id, count, floor, n, now_ms, ends=ends)
+        return self.claim_of(ready[0].demand_id, worker_id, count, floor=floor, n=n, now_ms=now_ms, ends=ends)
+
+    def claim_of(
+        self,
+        demand_id: DemandId,
+        worker_id: WorkerId = W1,
+        count: int = 64,
+        *,
+        floor: int = LOWEST,
+        n: int = 1,
+        now_ms: int = NOW,
+        ends: bool = False,
+    ) -> list[Claimed]:
+        wanted = Claim(worker_id=worker_id, demand_id=demand_id, count=count, floor=floor, handed_n=n, ends=ends)
+        return self.store.claim(wanted, now_ms)
 
     def running(self, worker_id: WorkerId = W1, *, started: bool = False) -> RunId:
         """A run of a new job that is running on a worker."""
@@ -165,6 +188,11 @@ class Base:
         """What must hold after every commit: counters and events say the same as the runs."""
         self._check_counters()
         self._check_events()
+
+    def check_loads(self, workers: Sequence[WorkerId] = (W1, W2)) -> None:
+        """The loads that the store keeps are those of the runs."""
+        for worker_id in workers:
+            assert self.store.load(worker_id) == Load(*self.rows(sql.LOAD, worker_id)[0])
 
     def _check_counters(self) -> None:
         last = self.rows("SELECT job_id, task, status, max(run_id) FROM runs GROUP BY job_id, task")
@@ -252,7 +280,22 @@ def open_sqlite(folder: Path) -> Base:
     engine = SqliteEngine(path)
     engine.check()
     engine.migrate(NOW)
-    return Base(engine, lambda: open_reader(path))
+    return Base(engine, lambda: open_reader(path), lambda: traced(engine))
+
+
+@contextmanager
+def traced(engine: SqliteEngine) -> Iterator[list[str]]:
+    executed: list[str] = []
+
+    def collect(_cursor: apsw.Cursor, statement: str, _bindings: object) -> bool:
+        executed.append(statement)
+        return True
+
+    engine._connection.exec_trace = collect
+    try:
+        yield executed
+    finally:
+        engine._connection.exec_trace = None
 
 
 # The engines that keep the contract. A further one is a further line.

@@ -23,6 +23,7 @@ from zsched.model.types import (
     WorkerStatus,
 )
 from zsched.store.check import Findings, check
+from zsched.store.contract import Claim
 from zsched.store.sqlite.engine import SqliteEngine, open_writer
 
 NOW = 1_700_000_000_000
@@ -50,7 +51,8 @@ def path(tmp_path: Path) -> Path:
         recurring = JobSpec(name="r", command="true", schedule="* * * * *")
         (job_id,) = store.submit([recurring], [NOW], "test", NOW)
         ready = store.ready(NOW)[0]
-        ended, failed, lost, cancelled = store.claim(W1, ready.demand_id, 4, 0, 1, NOW, ends=False)
+        wanted = Claim(worker_id=W1, demand_id=ready.demand_id, count=4, floor=0, handed_n=1, ends=False)
+        ended, failed, lost, cancelled = store.claim(wanted, NOW)
         for run, status in ((ended, RunStatus.SUCCESS), (failed, RunStatus.FAILED)):
             store.finish(Outcome(run_id=run.run_id, status=status, reason="exit", finished_ms=NOW), W1, NOW)
         store.fail_lost(lost.run_id, "gone", crash=True, together=1, due_ms=None, now_ms=NOW)
@@ -94,15 +96,15 @@ def test_what_the_store_wrote_agrees(engine: SqliteEngine) -> None:
         ("UPDATE runs SET reason = 'signal' WHERE reason = 'exit'", "run 1 is success (signal)"),
         ("UPDATE runs SET worker_id = 'w2' WHERE run_id = 2", "run 2 is failed (exit) on w2"),
         ("UPDATE runs SET status = 'running', worker_id = 'w1' WHERE status = 'pending'", "run 5 is running"),
-        ("DELETE FROM runs WHERE run_id = 1", "run 1 has events and is not there"),
+        ("DELETE FROM runs WHERE run_id = 1", "run 1 has events but does not exist"),
         ("UPDATE jobs SET failed = failed + 1 WHERE job_id = 1", "job 1 counts {'success': 1, 'failed': 1}"),
         ("UPDATE jobs SET pending = 0 WHERE job_id = 5", "job 5 counts {}"),
-        ("UPDATE totals SET tasks = 9 WHERE status = 'success'", "9 tasks are counted success, and 1 are"),
-        ("UPDATE workers SET status = 'inactive'", "worker w1 is inactive; its events tell active"),
+        ("UPDATE totals SET tasks = 9 WHERE status = 'success'", "9 tasks are counted as success, but 1 are"),
+        ("UPDATE workers SET status = 'inactive'", "worker w1 is inactive, but active by its events"),
         ("DELETE FROM events WHERE became = 'running' AND run_first = 1", "run 1 was pending, not running"),
         ("UPDATE events SET became = 'success' WHERE became = 'running'", "went from pending to success"),
-        ("UPDATE jobs SET paused_ms = NULL", "the schedule of job 7 is scheduled; its events tell paused"),
-        ("UPDATE jobs SET ended_ms = NULL", "the schedule of job 8 is scheduled; its events tell ended"),
+        ("UPDATE jobs SET paused_ms = NULL", "the schedule of job 7 is scheduled, but paused by its events"),
+        ("UPDATE jobs SET ended_ms = NULL", "the schedule of job 8 is scheduled, but ended by its events"),
         (
             "UPDATE jobs SET next_fire_ms = 1 WHERE job_id = 7",
             "the schedule of job 7 is paused, but it has a next fire",
@@ -115,7 +117,7 @@ def test_what_the_store_wrote_agrees(engine: SqliteEngine) -> None:
             "UPDATE events SET job_id = 8, event_id = 999 + event_id WHERE became = 'schedule_resumed'",
             "schedule_resumed, but the schedule of job 8 had ended",
         ),
-        ("DELETE FROM jobs WHERE job_id = 1", "names a row of jobs that is not there"),
+        ("DELETE FROM jobs WHERE job_id = 1", "refers to a missing row of jobs"),
     ],
 )
 def test_what_does_not_agree_is_named(engine: SqliteEngine, statement: str, named: str) -> None:
@@ -163,5 +165,5 @@ def test_the_command_says_what_it_found_by_its_exit_code(path: Path, capsys: pyt
     with closing(SqliteEngine(path)) as engine:
         engine.execute("UPDATE totals SET tasks = 9 WHERE status = 'success'")
     assert zsched.main(["db", "check", "--db", str(path)]) == 1
-    assert "9 tasks are counted success" in capsys.readouterr().out
+    assert "9 tasks are counted as success" in capsys.readouterr().out
     assert zsched.main(["db", "check", "--db", str(path.with_name("nothing.db"))]) == 74

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.contract.base import LOWEST, NOW, W1, W2, Base
+from tests.contract.base import NOW, W1, W2, Base
 from zsched.model.demand import Demand
 from zsched.model.types import DemandId, JobSpec, Reason, RunId, RunStatus
 from zsched.store.contract import Claimed, Holding, Load
@@ -41,7 +41,7 @@ def test_a_claim_that_finds_nothing_is_empty_and_changes_nothing(base: Base) -> 
     demand_id = base.store.ready(NOW)[0].demand_id
     base.claim()
     before = base.store.rows_changed
-    assert base.store.claim(W1, demand_id, 64, LOWEST, 2, NOW, ends=False) == []
+    assert base.claim_of(demand_id) == []
     assert base.store.rows_changed == before
 
 
@@ -72,9 +72,7 @@ def test_a_job_that_names_a_user_is_for_workers_that_know_of_users(base: Base) -
     plain, alice, bob = base.store.submit(specs, [None] * 3, "test", NOW)
     ready = {one.demand.needs: one.demand_id for one in base.store.ready(NOW)}
     assert ready.keys() == {(), ("user",)}
-    claims = {
-        needs: base.store.claim(W1, demand_id, 64, LOWEST, 1, NOW, ends=False) for needs, demand_id in ready.items()
-    }
+    claims = {needs: base.claim_of(demand_id) for needs, demand_id in ready.items()}
     assert [(run.job_id, run.user) for run in claims[()]] == [(plain, None)]
     assert [(run.job_id, run.user) for run in claims["user",]] == [(alice, "alice"), (bob, "bob")]
     assert base.store.job(alice).user == "alice"  # type: ignore[union-attr]
@@ -89,12 +87,28 @@ def test_a_run_is_claimed_once(base: Base) -> None:
     assert base.claim(W2) == []
 
 
-def test_a_claim_is_two_statements_for_many_runs_and_not_two_for_each(base: Base) -> None:
+def test_claim_is_two_statements_however_many_runs(base: Base) -> None:
     for _ in range(10):
         base.submit()
+    demand_id = base.store.ready(NOW)[0].demand_id
     before = base.store.rows_changed
-    assert len(base.claim()) == 10
+    with base.trace() as executed:
+        assert len(base.claim()) == 10
+    # `claim` of the test's base asks for the ready demands as well.
+    assert len(executed) == 3
     assert base.store.rows_changed - before == 10
+    with base.trace() as executed:
+        base.store.ready_count(demand_id, 9)
+    assert len(executed) == 1
+
+
+def test_results_of_one_frame_are_one_statement(base: Base) -> None:
+    for _ in range(10):
+        base.submit()
+    outcomes = [base.outcome(run.run_id) for run in base.claim()]
+    with base.trace() as executed:
+        assert base.store.finish_many(outcomes, W1, NOW) == ["stored"] * 10
+    assert len(executed) == 1
 
 
 def test_ready_demands_stand_by_priority_then_age(base: Base) -> None:
@@ -142,8 +156,8 @@ def test_load_counts_what_runs_on_that_worker(base: Base) -> None:
 def test_a_running_run_can_be_told_once_more_as_it_was_claimed(base: Base) -> None:
     base.submit()
     (claimed,) = base.claim()
-    assert base.store.claimed(claimed.run_id) == claimed
-    assert base.store.claimed(RunId(99)) is None
+    assert base.store.find_claimed(claimed.run_id) == claimed
+    assert base.store.find_claimed(RunId(99)) is None
 
 
 # --- rows that can't be handed out ---

@@ -17,6 +17,7 @@ from tests.contract.base import NOW
 from zsched.model.types import JobSpec
 from zsched.store.contract import StoreLocked, StoreMisplaced
 from zsched.store.sqlite import engine as sqlite
+from zsched.store.sqlite import migrations
 from zsched.store.sqlite.copies import Content, Origin, make_backup
 from zsched.store.sqlite.engine import SqliteEngine, open_engine, open_reader, open_writer
 from zsched.store.sqlite.head import APPLICATION_ID, Head, belongs
@@ -143,7 +144,7 @@ def test_wal_without_its_file_is_refused_and_kept(path: Path, tmp_path: Path) ->
         submit(store, 5)
         crashed = crash(path, tmp_path / "image")
     crashed.unlink()
-    with pytest.raises(StoreMisplaced, match="is missing, and its WAL"):
+    with pytest.raises(StoreMisplaced, match="is missing, but its WAL"):
         Lock(crashed)
     crashed.touch(0o600)
     with Lock(crashed) as lock, pytest.raises(StoreMisplaced):
@@ -205,8 +206,8 @@ def test_crash_at_any_step_of_an_upgrade_is_recovered(
     with Lock(path) as lock, closing(open_writer(path, NOW, lock)) as store:
         submit(store, 3)
         crashed = crash(path, tmp_path / "crashed")
-    steps = [*sqlite._schema_steps(), "CREATE TABLE one (a)", "CREATE TABLE two (a)"]
-    monkeypatch.setattr(sqlite, "_schema_steps", lambda: steps)
+    steps = [*migrations.schema_steps(), "CREATE TABLE one (a)", "CREATE TABLE two (a)"]
+    monkeypatch.setattr(migrations, "schema_steps", lambda: steps)
     with images(crashed, tmp_path) as taken, Lock(crashed) as lock, closing(open_writer(crashed, NOW, lock)) as store:
         submit(store, 1)
     assert {jobs(image) for image in taken} == {3, 4}

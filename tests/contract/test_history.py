@@ -31,11 +31,13 @@ class History:
         self.now_ms = NOW
         self.steps: list[Callable[[], None]] = [
             self.submit,
+            self.submit,
+            self.claim,
             self.claim,
             self.claim,
             self.start,
             self.finish,
-            self.finish,
+            self.finish_many,
             self.requeue_unstarted,
             self.fail_lost,
             self.cancel,
@@ -79,8 +81,8 @@ class History:
     def claim(self) -> None:
         ready = self.store.ready(NOW)
         if ready:
-            one, count, ends = self.chance.choice(ready), self.chance.randrange(1, 4), self.chance.random() < 0.5
-            self.store.claim(self.worker(), one.demand_id, count, one.priority, 1, self.now_ms, ends=ends)
+            best, count, ends = self.chance.choice(ready), self.chance.randrange(1, 4), self.chance.random() < 0.5
+            self.base.claim_of(best.demand_id, self.worker(), count, floor=best.priority, now_ms=self.now_ms, ends=ends)
 
     def start(self) -> None:
         live = self.live_run()
@@ -91,6 +93,19 @@ class History:
         live = self.live_run()
         run_id, worker_id = live if live and self.chance.random() < 0.7 else (self.any_run(), self.worker())
         self.base.finish(run_id, worker_id, self.chance.choice([RunStatus.SUCCESS, RunStatus.FAILED]))
+
+    def finish_many(self) -> None:
+        """Results of one frame: of runs that the worker has, and of others."""
+        worker_id = self.worker()
+        held = [run.run_id for run in self.store.held_by(worker_id)]
+        runs = set(self.chance.sample(held, self.chance.randrange(len(held) + 1))) | {self.any_run(), self.any_run()}
+        outcomes = [
+            self.base.outcome(run_id, self.chance.choice([RunStatus.SUCCESS, RunStatus.FAILED]))
+            for run_id in sorted(runs)
+        ]
+        verdicts = self.store.finish_many(outcomes, worker_id, self.now_ms)
+        stored = [outcome.run_id for outcome, verdict in zip(outcomes, verdicts, strict=True) if verdict == "stored"]
+        assert stored == [outcome.run_id for outcome in outcomes if outcome.run_id in held]
 
     def requeue_unstarted(self) -> None:
         self.store.requeue_unstarted(self.any_run(), self.worker(), Reason.RETURNED, self.now_ms)
@@ -128,6 +143,7 @@ class History:
         self.now_ms += self.chance.randrange(2_000)
         self.store.end_overdue(self.now_ms)
         self.store.release_due(self.now_ms)
+        self.store.flush_counters(self.now_ms)
         for due in self.store.due(self.now_ms, 2):
             if due.live:
                 self.store.skip_fire(due.job_id, self.now_ms + 1_000, "schedule", "live", self.now_ms)
@@ -139,7 +155,7 @@ class History:
         if what == 0:
             self.base.register(worker_id, WorkerKind.REST, self.now_ms)
         elif what == 1:
-            self.store.seen(worker_id, self.now_ms)
+            self.store.reactivate(worker_id, self.now_ms)
         elif worker_id in [worker.worker_id for worker in self.store.active_workers()]:
             self.store.deactivate(worker_id, "test", self.now_ms)
 
@@ -164,6 +180,7 @@ def test_events_and_counters_tell_the_state_of_every_run_after_any_history(base:
         else:
             with base.store.savepoint():
                 history.step()
+        base.check_loads(WORKERS)
     base.turn(history.now_ms)
     # A history in which little happened would prove little.
     statuses = {status for (status,) in base.rows("SELECT DISTINCT status FROM runs")}

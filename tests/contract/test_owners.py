@@ -261,10 +261,10 @@ def test_the_end_of_a_tokens_jobs_is_remembered_until_it_is_done(base: Base) -> 
     base.store.access.end_jobs("1", "eve at ::1", NOW)
     assert base.store.access.ending() == Ending("1", "token:ci", "eve at ::1", JobId(0))
     assert base.store.access.token("1").ending  # type: ignore[union-attr]
-    base.store.access.ended_to("1", JobId(7))
+    base.store.access.note_ended("1", JobId(7))
     base.turn()
     assert base.store.access.ending() == Ending("1", "token:ci", "eve at ::1", JobId(7))
-    base.store.access.ended("1")
+    base.store.access.end_done("1")
     assert base.store.access.ending() is None
     assert base.rows("SELECT actor, detail FROM events WHERE became = 'token_jobs_ended'") == [("eve at ::1", "1")]
     # Asked for again, it begins anew.

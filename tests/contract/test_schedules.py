@@ -10,7 +10,7 @@ import pytest
 
 from tests.contract.base import NOW, Base
 from zsched.model.types import Job, JobId, JobSpec, Policy, RunStatus
-from zsched.store.sqlite import engine as sqlite
+from zsched.store.sqlite import migrations
 from zsched.store.sqlite.engine import SqliteEngine, open_writer
 
 PENDING, SUCCESS = RunStatus.PENDING, RunStatus.SUCCESS
@@ -135,9 +135,9 @@ def test_an_edit_counts_for_runs_that_are_handed_out_after_it(base: Base) -> Non
 
 def test_a_database_from_before_keeps_the_status_of_every_job(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "scheduler.db"
-    steps = sqlite._schema_steps()
+    steps = migrations.schema_steps()
     before = next(place for place, step in enumerate(steps) if "ADD COLUMN paused_ms" in step)
-    monkeypatch.setattr(sqlite, "_schema_steps", lambda: steps[:before])
+    monkeypatch.setattr(migrations, "schema_steps", lambda: steps[:before])
     with closing(SqliteEngine(path)) as engine:
         engine.migrate(NOW)
         engine.execute("INSERT INTO demands (wish) VALUES ('{}')")

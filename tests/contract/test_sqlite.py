@@ -12,7 +12,7 @@ from pathlib import Path
 import apsw
 import pytest
 
-from tests.contract.base import NOW, W1, Base, open_sqlite
+from tests.contract.base import NOW, W1, Base, open_sqlite, traced
 from tests.contract.disk import Disk, failing_disk
 from zsched.model.types import JobSpec, RunStatus
 from zsched.store.contract import (
@@ -28,7 +28,9 @@ from zsched.store.contract import (
 )
 from zsched.store.engine import Row
 from zsched.store.sqlite import engine as sqlite
+from zsched.store.sqlite import migrations
 from zsched.store.sqlite.engine import SqliteEngine, open_reader, open_writer
+from zsched.store.sqlite.errors import raise_store_error
 from zsched.store.sqlite.lock import Lock
 
 STRANGER = 65_534
@@ -187,7 +189,7 @@ def test_hard_link_and_open_folder_are_warned_of(path: Path, caplog: pytest.LogC
     path.parent.chmod(0o777)
     Lock(path).close()
     assert f"{path} has 2 names (hard links)" in caplog.text
-    assert f"everybody may write in {path.parent}" in caplog.text
+    assert f"all users may write in {path.parent}" in caplog.text
 
 
 def test_two_databases_have_two_identities_and_each_keeps_its_own(tmp_path: Path) -> None:
@@ -270,8 +272,8 @@ def test_a_newer_schema_is_refused_and_left_alone(path: Path) -> None:
 
 
 def test_a_migration_that_fails_leaves_the_database_as_it_was(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    steps = [*sqlite._schema_steps(), "CREATE TABLE half (a INTEGER) STRICT; CREATE TABLE identity (db TEXT)"]
-    monkeypatch.setattr(sqlite, "_schema_steps", lambda: steps)
+    steps = [*migrations.schema_steps(), "CREATE TABLE half (a INTEGER) STRICT; CREATE TABLE identity (db TEXT)"]
+    monkeypatch.setattr(migrations, "schema_steps", lambda: steps)
     with pytest.raises(StoreError, match="identity already exists"):
         open_writer(path, NOW)
     monkeypatch.undo()
@@ -364,7 +366,7 @@ def test_sqlites_errors_become_ours(error: type[apsw.Error], extended: int, ours
     theirs = error("disk trouble")
     theirs.extendedresult = extended  # type: ignore[attr-defined]
     with pytest.raises(StoreError, match="SQLite: disk trouble") as caught:
-        sqlite.raise_ours(theirs)
+        raise_store_error(theirs)
     assert type(caught.value) is ours
 
 
@@ -484,10 +486,10 @@ class FailingReads(SqliteEngine):
 def test_a_disk_that_can_not_be_read_for_a_moment_fails_no_job(path: Path) -> None:
     engine = FailingReads(path)
     engine.migrate(NOW)
-    base = Base(engine, lambda: open_reader(path))
+    base = Base(engine, lambda: open_reader(path), lambda: traced(engine))
     job_id = base.submit()
     base.turn()
-    engine.unreadable = "SELECT name, command"
+    engine.unreadable = "attempt, name, command"
     with pytest.raises(StoreError, match="I/O"):
         base.claim()
     engine.unreadable = ""

@@ -133,8 +133,8 @@ def test_successor_has_a_new_identity_and_unused_ids(base: Base) -> None:
     before = base.running()
     base.finish(before)
     base.turn()
-    base.store.succeed(Restoration("first", 5, NOW))
-    base.store.succeed(Restoration("second", None, NOW))
+    base.store.succeed("first", Restoration(now_ms=NOW, made_ms=5))
+    base.store.succeed("second", Restoration(now_ms=NOW))
     assert base.store.identity == "second"
     assert base.rows("SELECT db FROM identity") == [("second",)]
     assert base.store.predecessors() == ("first", old)
@@ -143,7 +143,7 @@ def test_successor_has_a_new_identity_and_unused_ids(base: Base) -> None:
 
 
 def test_successor_of_an_empty_database_leaves_the_gap_too(base: Base) -> None:
-    base.store.succeed(Restoration("next", None, NOW))
+    base.store.succeed("next", Restoration(now_ms=NOW))
     assert base.submit() == limits.RESTORE_IDS_GAP + 1
 
 
@@ -186,7 +186,7 @@ def test_a_worker_that_registers_again_keeps_its_first_time_and_is_active(base: 
 def test_a_worker_that_is_seen_is_active_again(base: Base) -> None:
     base.register()
     base.store.deactivate(W1, "silent", NOW)
-    base.store.seen(W1, NOW + 5)
+    base.store.reactivate(W1, NOW + 5)
     stored = base.store.worker(W1)
     assert stored is not None
     assert (stored.status, stored.last_seen_ms) == (WorkerStatus.ACTIVE, NOW + 5)
@@ -208,11 +208,11 @@ def test_an_announced_end_is_kept_until_the_next_registration(base: Base) -> Non
 
 def test_only_a_change_of_a_workers_state_is_an_event(base: Base) -> None:
     base.register()
-    base.store.seen(W1, NOW + 1)
-    base.store.seen(W1, NOW + 2)
+    base.store.reactivate(W1, NOW + 1)
+    base.store.reactivate(W1, NOW + 2)
     base.store.deactivate(W1, "silent", NOW + 3)
     base.store.deactivate(W1, "silent", NOW + 4)
-    base.store.seen(W1, NOW + 5)
+    base.store.reactivate(W1, NOW + 5)
     assert [(was, became, reason) for was, became, reason, *_ in base.events()] == [
         (None, "active", "registered"),
         ("active", "inactive", "silent"),
@@ -221,7 +221,7 @@ def test_only_a_change_of_a_workers_state_is_an_event(base: Base) -> None:
 
 
 def test_a_worker_nobody_knows_is_none_and_seeing_it_makes_none(base: Base) -> None:
-    base.store.seen(W1, NOW)
+    base.store.reactivate(W1, NOW)
     assert base.store.worker(W1) is None
     assert base.events() == []
 

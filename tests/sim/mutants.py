@@ -48,8 +48,10 @@ from zsched.scheduler.dispatcher.upkeep import Upkeep
 from zsched.scheduler.loop import Loop
 from zsched.store import sql
 from zsched.store.core import Core
-from zsched.store.ends import Ends
-from zsched.store.jobs import Jobs
+from zsched.store.ends import EndsWriter
+from zsched.store.identity import IdentityWriter
+from zsched.store.jobs import JobsWriter
+from zsched.store.ledger import Ledger
 from zsched.store.writer import Writer
 from zsched.worker import lease
 from zsched.worker.agent.agent import Agent
@@ -92,7 +94,7 @@ _MUTANTS: Final = (
     mutant(
         "a run that is lost has no successor",
         (
-            Ends,
+            EndsWriter,
             "fail_lost",
             "        if reason is not Reason.WORKER_LOST or demand.once:\n            return status",
             "        return status",
@@ -112,7 +114,7 @@ _MUTANTS: Final = (
             "losses.drop_run(store, session.name, run, _LEFT, now, unstarted=True)",
         ),
     ),
-    mutant("an attempt is not counted", (Ends, "fail_lost", "attempt + started", "attempt")),
+    mutant("an attempt is not counted", (EndsWriter, "fail_lost", "attempt + started", "attempt")),
     mutant(
         "what a worker returns is not put back",
         (Returns, "on_return", "for run_id in frame.runs:", "for run_id in ():"),
@@ -123,10 +125,13 @@ _MUTANTS: Final = (
     ),
     mutant(
         "a job's counters forget a lost run's successor",
-        (Ends, "_follow", "self._ledger.count(job_id, FAILED, None)", "pass"),
+        (EndsWriter, "_follow", "self._ledger.count(job_id, FAILED, None)", "pass"),
     ),
     # --- a restored database ---
-    mutant("a restore leaves the counters of ids as they are", (Writer, "succeed", "ID_GAPS.items()", "()")),
+    mutant(
+        "a restore leaves the counters of ids as they are",
+        (IdentityWriter, "_replace_identity", "ID_GAPS.items()", "()"),
+    ),
     mutant("a restore leaves runs running", (Writer, "succeed", "for (run_id,) in running:", "for (run_id,) in ():")),
     mutant(
         "a restored database does not wait for leases", (Writer, "succeed", "if lease_ms else ()", "if False else ()")
@@ -235,13 +240,15 @@ _MUTANTS: Final = (
     # --- blame ---
     mutant(
         "a crash is not counted",
-        (Ends, "fail_lost", "crashes += crash", "pass"),
+        (EndsWriter, "fail_lost", "crashes += crash", "pass"),
         (sql, "END", "crashes = crashes + ?", "crashes = crashes + 0 * ?"),
     ),
-    mutant("the crash limit is never reached", (Ends, "fail_lost", "crash and 0 < crash_limit <= crashes", "False")),
+    mutant(
+        "the crash limit is never reached", (EndsWriter, "fail_lost", "crash and 0 < crash_limit <= crashes", "False")
+    ),
     mutant(
         "a crash limit of never is one of none",
-        (Ends, "fail_lost", "0 < crash_limit <= crashes", "crash_limit <= crashes"),
+        (EndsWriter, "fail_lost", "0 < crash_limit <= crashes", "crash_limit <= crashes"),
     ),
     mutant(
         "all that a worker held are blamed",
@@ -256,7 +263,7 @@ _MUTANTS: Final = (
     mutant(
         "a crash brings no probation",
         (losses, "lose_worker", "half(group) if crash else 0", "half(group) if crash and not blamed else 0"),
-        (Ends, "fail_lost", "together or int(crash)", "together"),
+        (EndsWriter, "fail_lost", "together or int(crash)", "together"),
     ),
     mutant(
         "many runs are on probation at once",
@@ -281,7 +288,9 @@ _MUTANTS: Final = (
         ),
     ),
     mutant("suspects that died together are not halved", (losses, "half", "group // 2", "group")),
-    mutant("a group may grow again", (Ends, "fail_lost", "min(together, demand.probation or together)", "together")),
+    mutant(
+        "a group may grow again", (EndsWriter, "fail_lost", "min(together, demand.probation or together)", "together")
+    ),
     mutant(
         "a suspect does not bind those that come after it",
         (placement, "probation_room", "held.together or demand.probation", "demand.probation"),
@@ -319,7 +328,7 @@ _MUTANTS: Final = (
         (Heartbeats, "on_ready", "if frame.leaving:", "if False:"),
     ),
     # --- cancel ---
-    mutant("a cancel is forgotten when the run is lost", (Ends, "fail_lost", "if cancelled:", "if False:")),
+    mutant("a cancel is forgotten when the run is lost", (EndsWriter, "fail_lost", "if cancelled:", "if False:")),
     mutant(
         "a cancelled run that comes back is pending again",
         (sql, "PUT_BACK", "CASE WHEN cancel_ms IS NULL THEN 'pending' ELSE 'cancelled' END", "'pending'"),
@@ -332,11 +341,13 @@ _MUTANTS: Final = (
     ),
     mutant(
         "a cancel marks no running run",
-        (Jobs, "cancel", "self._execute(sql.MARK_CANCELLED, (actor, now_ms, job_id))", "pass"),
+        (JobsWriter, "cancel", "self._execute(sql.MARK_CANCELLED, (actor, now_ms, job_id))", "pass"),
     ),
-    mutant("a job is stored without its owner", (Jobs, "submit", "self._owner_id(owner) if owner else None", "None")),
+    mutant(
+        "a job is stored without its owner", (JobsWriter, "submit", "self._owner_id(owner) if owner else None", "None")
+    ),
     mutant("nobody may act on its own job", (owners, "may_act", "by.all_jobs or _owns(by, owner)", "by.all_jobs")),
-    mutant("a cancel marks a job that has ended", (Jobs, "cancel", "if pending or running:", "if True:")),
+    mutant("a cancel marks a job that has ended", (JobsWriter, "cancel", "if pending or running:", "if True:")),
     mutant(
         "a bulk cancel passes jobs over",
         (bulk, "_act", "cancel(target.job_id, actor, now)\n        return met", "'done'\n        return met"),
@@ -424,7 +435,10 @@ _MUTANTS: Final = (
     ),
     mutant("keys are forgotten at once", (Upkeep, "forget_keys", "now.wall_ms - IDEMPOTENCY_MS", "now.wall_ms")),
     # --- capacity ---
-    mutant("a worker's load is not looked at again", (placement, "_claim", "session.load = None", "pass")),
+    mutant(
+        "a worker's load is not looked at again",
+        (Ledger, "record_transition", "self._loads.drop(move.worker_id)", "pass"),
+    ),
     mutant(
         "the window does not count",
         (placement, "free_slots", "min(session.worker.slots, session.window)", "session.worker.slots"),
@@ -438,7 +452,7 @@ _MUTANTS: Final = (
     mutant(
         "a run that may start once has a successor when it is lost",
         (
-            Ends,
+            EndsWriter,
             "fail_lost",
             "if reason is not Reason.WORKER_LOST or demand.once:",
             "if reason is not Reason.WORKER_LOST:",
@@ -507,8 +521,8 @@ _MUTANTS: Final = (
         (Agent, "_on_leave", ' if held.phase != "waiting"', ""),
     ),
     mutant("a task is tried again without end", (failures, "follow", "failed.failures < failed.retries", "True")),
-    mutant("a failure is not counted", (Ends, "retry", "failed.failures + (why is Succession.RETRY)", "0")),
-    mutant("a crash is forgotten by the retry", (Ends, "retry", "failed.crashes, failures)", "0, failures)")),
+    mutant("a failure is not counted", (EndsWriter, "retry", "failed.failures + (why is Succession.RETRY)", "0")),
+    mutant("a crash is forgotten by the retry", (EndsWriter, "retry", "failed.crashes, failures)", "0, failures)")),
     mutant(
         "nothing is ever tried again", (failures, "follow", "elif failed.failures < failed.retries:", "elif False:")
     ),
@@ -548,8 +562,8 @@ _MUTANTS: Final = (
         (
             departures,
             "patience_ms",
-            "lease_ms = placement.load(store, session).lease_ms",
-            "lease_ms = timeout_ms if placement.load(store, session).lease_ms else 0",
+            "lease_ms = store.load(session.name).lease_ms",
+            "lease_ms = timeout_ms if store.load(session.name).lease_ms else 0",
         ),
     ),
     mutant("a lease is not stored", (sql, "CLAIM", "lease_ms = ?", "lease_ms = 0 * ?")),
@@ -670,7 +684,9 @@ _MUTANTS: Final = (
             "if False:",
         ),
     ),
-    mutant("what can't be ended has a successor when it is lost", (Ends, "fail_lost", "elif stuck:", "elif False:")),
+    mutant(
+        "what can't be ended has a successor when it is lost", (EndsWriter, "fail_lost", "elif stuck:", "elif False:")
+    ),
     # --- most are silent ---
     mutant(
         "most that are silent at once are given up at once",

@@ -277,7 +277,7 @@ class Scheduler:
         self.engine.trouble = None
         store = Writer(self.engine)
         store.begin()
-        lost = store.succeed(Restoration(identity, None, now_ms, lease_ms=_PATIENCE_MS))
+        lost = store.succeed(identity, Restoration(now_ms=now_ms, lease_ms=_PATIENCE_MS))
         store.flush_counters(now_ms)
         store.commit()
         self.engine.refusing, self.engine.flapping = faults

@@ -352,15 +352,15 @@ def test_restore_beside_a_scheduler_is_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("words", "code", "sentence"),
     [
-        (("backup", "notes"), os.EX_CANTCREAT, "notes exists and is no backup: name another file"),
+        (("backup", "notes"), os.EX_CANTCREAT, "notes exists and is not a backup: name another file"),
         (("backup", "nowhere/b.db"), os.EX_CANTCREAT, "nowhere/b.db can't be written"),
         (("backup", "--db=none.db", "b.db"), os.EX_IOERR, "there is no database"),
         (("restore", "none.db"), os.EX_IOERR, "there is no backup none.db"),
-        (("restore", "notes"), os.EX_CONFIG, "notes is no database: name another file"),
+        (("restore", "notes"), os.EX_CONFIG, "notes is not a database: name another file"),
         (("restore",), 2, "Usage"),
-        (("backup", "fifo"), os.EX_CANTCREAT, "fifo exists and is no backup: name another file"),
-        (("backup", "--db=fifo", "b.db"), os.EX_CONFIG, "fifo is no database: name another file"),
-        (("restore", "fifo"), os.EX_CONFIG, "fifo is no database: name another file"),
+        (("backup", "fifo"), os.EX_CANTCREAT, "fifo exists and is not a backup: name another file"),
+        (("backup", "--db=fifo", "b.db"), os.EX_CONFIG, "fifo is not a database: name another file"),
+        (("restore", "fifo"), os.EX_CONFIG, "fifo is not a database: name another file"),
     ],
 )
 def test_commands_say_what_is_wrong(tmp_path: Path, words: tuple[str, ...], code: int, sentence: str) -> None:

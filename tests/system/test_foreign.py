@@ -170,7 +170,7 @@ def test_a_restored_database_ends_the_runs_of_its_predecessor_first(fleet: Fleet
     engine.execute("UPDATE identity SET db = ?", (identity,))
     store = Writer(engine)
     store.begin()
-    store.succeed(Restoration("0" * 32, None, int(before * 1000)))
+    store.succeed("0" * 32, Restoration(now_ms=int(before * 1000)))
     store.commit()
     engine.close()
     assert scheduler.program is not None

@@ -14,7 +14,7 @@ from typing import Any
 import apsw
 import pytest
 
-from tests.contract.base import NOW, W1, worker
+from tests.contract.base import LOWEST, NOW, W1, worker
 from tests.unit.test_rotation import Interrupted, interrupting
 from zsched.host import files
 from zsched.maintenance import backup
@@ -24,6 +24,7 @@ from zsched.security.keys import own_pair
 from zsched.security.vault import Vault
 from zsched.store.check import check
 from zsched.store.contract import (
+    Claim,
     StoreCorrupt,
     StoreError,
     StoreForeign,
@@ -71,7 +72,16 @@ def run_all(store: Writer) -> None:
     store.begin()
     store.register(worker(), NOW)
     for ready in store.ready(NOW):
-        store.claim(W1, ready.demand_id, 64, -(2**31), 1, NOW, lease_ms=LEASE_MS, ends=False)
+        wanted = Claim(
+            worker_id=W1,
+            demand_id=ready.demand_id,
+            count=64,
+            floor=LOWEST,
+            handed_n=1,
+            lease_ms=LEASE_MS,
+            ends=False,
+        )
+        store.claim(wanted, NOW)
     store.flush_counters(NOW)
     store.commit()
 
@@ -152,7 +162,7 @@ def test_backup_onto_a_link_is_written_where_that_leads(db: Path, tmp_path: Path
         assert elsewhere.stat().st_mode & 0o777 == 0o600
         assert list(elsewhere.parent.iterdir()) == [elsewhere]
     elsewhere.write_text("notes", "ascii")
-    with pytest.raises(backup.TakenError, match=f"{link} exists and is no backup"):
+    with pytest.raises(backup.TakenError, match=f"{link} exists and is not a backup"):
         backup.back_up(db, link, NOW)
     assert (link.is_symlink(), elsewhere.read_text("ascii")) == (True, "notes")
 
@@ -166,7 +176,7 @@ def test_backup_replaces_an_older_backup_and_nothing_else(db: Path, copy: Path) 
         for taken in (db, copy.with_name("notes")):
             taken.touch()
             before = taken.read_bytes()
-            with pytest.raises(backup.TakenError, match="is no backup"):
+            with pytest.raises(backup.TakenError, match="is not a backup"):
                 backup.back_up(db, taken, NOW)
             assert taken.read_bytes() == before
     restore(db, copy)
@@ -185,7 +195,7 @@ def test_key_that_changes_during_a_backup_makes_it_fail(db: Path, copy: Path, mo
 
     copy_to = SqliteEngine.copy_to
     monkeypatch.setattr(SqliteEngine, "copy_to", rotate)
-    with pytest.raises(StoreError, match="changed meanwhile"):
+    with pytest.raises(StoreError, match="changed during the backup"):
         backup.back_up(db, copy, NOW)
     assert not copy.exists()
 

@@ -156,7 +156,7 @@ def test_a_predecessors_runs_are_discarded_before_anything_is_dispatched(world: 
     w0.start(first, second)
     before = world.store.identity
     world.store.begin()
-    world.store.succeed(Restoration("restored", None, world.wall_ms))
+    world.store.succeed("restored", Restoration(now_ms=world.wall_ms))
     world.store.commit()
     world.restart()
     w1 = w0.again(incarnation=w0.incarnation)

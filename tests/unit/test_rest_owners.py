@@ -431,12 +431,13 @@ def test_a_database_of_before_is_taken_over(tmp_path: Path) -> None:
     """Its tokens are named by their ids, and go on; its jobs have no owner."""
     import apsw
 
-    from zsched.store.sqlite.engine import SqliteEngine, _schema_steps
+    from zsched.store.sqlite.engine import SqliteEngine
+    from zsched.store.sqlite.migrations import schema_steps
 
     path = tmp_path / "scheduler.db"
     path.touch(0o600)
     old = SqliteEngine(path)
-    for number, step in enumerate(_schema_steps()[:6], 1):
+    for number, step in enumerate(schema_steps()[:6], 1):
         old.execute(step)
         old.execute(f"PRAGMA user_version = {number}")
     old.execute(f"PRAGMA application_id = {0x7A736368}")

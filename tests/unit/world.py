@@ -105,6 +105,7 @@ class World:
     def restart(self) -> None:
         """The scheduler was killed and starts anew on the same database."""
         self._epoch += 1
+        self.store = Writer(self.engine)
         self.dispatcher = Dispatcher(
             self.store,
             Settings(

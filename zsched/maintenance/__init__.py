@@ -1,1 +1,1 @@
-"""Work on a scheduler's database as a whole: backups, restores, new keys."""
+"""Maintenance of a scheduler's database and keys: backup, restore, rescue, key rotation."""

@@ -1,16 +1,16 @@
-"""Backups of a scheduler's database and keys, and their way back. Used by `zsched db`, and by a scheduler that finds
-its database deleted or replaced.
+"""Backup and restore of a scheduler's database and keys, and the rescue of a deleted or replaced database.
 
-Each file is complete, synced and of mode 0600 before it gets its name. A restore that is interrupted leaves either the
-old database or the new one under the database's name, and the same command completes it:
+Used by `zsched db`, and by a scheduler whose database was displaced. Each file is complete, synced and of mode 0600
+before it gets its name. An interrupted restore leaves either the old or the new database under the database's name, and
+the same command completes it:
 
-| step | what is under the database's name |
+| step | database under its name after the step |
 |---|---|
-| a copy of the backup becomes a database of its own, under another name | the old database |
-| secret.key gets the backup's keys in front of its own | the old database |
-| the old database and its WAL get a second name, `.replaced-TIME` | the old database |
-| the new file is renamed | the new one; a scheduler refuses the old WAL if that is still there |
-| the old WAL is removed; the keys become those of the backup | the new one |
+| a copy of the backup is turned into a database, under another name | old |
+| the backup's secret keys are put in front of those in secret.key | old |
+| the old database and its WAL get a second name, `.replaced-TIME` | old |
+| the new file is renamed | new; a scheduler refuses the old WAL if it still exists |
+| the old WAL is removed, and the backup's keys replace the present ones | new |
 """
 
 from __future__ import annotations
@@ -40,8 +40,8 @@ from zsched.store.sqlite.engine import SqliteEngine
 from zsched.store.sqlite.head import BACKUP_ID
 from zsched.store.sqlite.lock import BESIDE, Lock, hold_copy, read_head
 
-# The files of a scheduler beside its database that a backup takes. Secrets of jobs can't be opened without the first;
-# workers on other hosts know the scheduler by the second.
+# The key files in a backup. The first opens the jobs' secrets; workers on other hosts authenticate the scheduler by the
+# second.
 SECRET: Final = "secret.key"  # noqa: S105  (a file's name)
 CURVE: Final = "curve.key"
 KEYS: Final = (SECRET, CURVE)
@@ -50,12 +50,12 @@ log = logging.getLogger(__name__)
 
 
 class TakenError(Exception):
-    """The file that a backup would replace is not a backup."""
+    """The target of a backup exists and is not a backup."""
 
 
 @dataclass(frozen=True, slots=True)
 class Made:
-    """A backup: its size in bytes, and the keys in it."""
+    """A new backup: its size in bytes, and the names of the key files in it."""
 
     size: int
     keys: tuple[str, ...]
@@ -63,8 +63,10 @@ class Made:
 
 @dataclass(frozen=True, slots=True)
 class Restored:
-    """A restore: where the backup comes from (None: a plain copy), where the replaced database is (None: there was no
-    database), how many runs were running in the backup, and the keys that were put back.
+    """Result of a restore.
+
+    `origin`: of the backup, None for a plain copy. `replaced`: where the old database is now, None if there was none.
+    `lost`: number of runs that were running in the backup. `keys`: names of the key files that were replaced.
     """
 
     origin: Origin | None
@@ -74,8 +76,8 @@ class Restored:
 
 
 def back_up(db: Path, target: Path, now_ms: int, *, keys: bool = True) -> Made:
-    """Write a backup of a database into a file, beside a scheduler at work or without one. An older backup of that name
-    is replaced; where a link has the name, the file that it leads to.
+    """Write a backup of a database to a file, whether a scheduler runs or not. Replaces an older backup of that name;
+    where a link has the name, the file that it leads to.
 
     Raises TakenError, KeyFileError, InsecureError, StoreError, OSError.
     """
@@ -85,28 +87,27 @@ def back_up(db: Path, target: Path, now_ms: int, *, keys: bool = True) -> Made:
     folder = db.with_name(f"{db.name}.d")
     before = _read_keys(folder) if keys else {}
     with _aside(target) as aside, copies.source(db) as engine:
-        found: dict[str, str] = {}
+        copied: dict[str, str] = {}
 
         def content(identity: str) -> Content:
-            # Read after the copy: a key is there before the first secret that it seals.
-            found.update(_read_keys(folder) if keys else {})
-            return Content(_origin(identity, db, now_ms), found)
+            # Read after the copy: a key exists before the first secret that it seals.
+            copied.update(_read_keys(folder) if keys else {})
+            return Content(_origin(identity, db, now_ms), copied)
 
         if not copies.make_backup(engine, aside, content):
             raise StoreCorrupt("the database is damaged: no backup was made")
-        if any(found.get(name) != text for name, text in before.items()):
-            raise StoreError(f"a key in {folder} changed meanwhile: make the backup again")
+        if any(copied.get(name) != text for name, text in before.items()):
+            raise StoreError(f"a key in {folder} changed during the backup: make the backup again")
         size = aside.stat().st_size
         _publish(aside, target)
-    return Made(size, tuple(found))
+    return Made(size, tuple(copied))
 
 
 def rescue(engine: SqliteEngine, db: Path, now_ms: int, on_step: Callable[[], None]) -> tuple[Path, bool]:
-    """Save an open database whose file was deleted, replaced or overwritten, as a backup. Returns the path, and whether
-    the copy agrees with itself: pages of a file that was overwritten are lost. Tries several folders. A key that can't
-    be read is not in the copy.
+    """Save an open database whose file was deleted, replaced or overwritten, as a backup. Leaves out unreadable keys.
 
-    Raises StoreError, OSError: it could not be saved in any of them.
+    Tries the database's folder, the working folder and the folder for temporary files. Returns the path, and whether
+    the copy is consistent: pages of an overwritten file are lost. Raises StoreError or OSError if no folder works.
     """
     # A turn may be under way. It is not committed, and a copy can't begin within it.
     with suppress(StoreError):
@@ -125,10 +126,10 @@ def rescue(engine: SqliteEngine, db: Path, now_ms: int, on_step: Callable[[], No
                 raise
         else:
             if folder != db.parent:
-                # A start looks there for it, and must not make an empty database. On a full disk a link has room.
+                # A start finds it there, and does not create an empty database. A link fits on a full disk.
                 with suppress(OSError):
                     (db.parent / path.name).symlink_to(path)
-            return path, sound and _agrees(path)
+            return path, sound and _is_consistent(path)
     raise AssertionError
 
 
@@ -143,8 +144,7 @@ def _rescue_folders(db: Path) -> list[Path]:
 
 
 def restore(lock: Lock, backup: Path, actor: str, now_ms: int, worker_timeout_ms: int) -> Restored:
-    """Put a backup, or a plain copy of a database, in the place of the database that `lock` holds, which is kept under
-    another name.
+    """Replace the database that `lock` holds by a backup or a plain copy; the old database is kept under another name.
 
     Raises KeyFileError, StoreError, OSError.
     """
@@ -155,9 +155,14 @@ def restore(lock: Lock, backup: Path, actor: str, now_ms: int, worker_timeout_ms
             engine.copy_to(aside)
         made_ms = None if content.origin is None else content.origin.made_ms
         patience_ms = worker_timeout_ms + lease_margin_ms(worker_timeout_ms)
-        detail = f"from {backup.name}"
-        identity = secrets.token_hex(16)
-        how = Restoration(identity, made_ms, now_ms, actor, detail, patience_ms, copies.lineage(db))
+        how = Restoration(
+            now_ms=now_ms,
+            made_ms=made_ms,
+            actor=actor,
+            detail=f"from {backup.name}",
+            lease_ms=patience_ms,
+            replaced=copies.lineage(db),
+        )
         lost = copies.make_successor(aside, how)
         _add_secret(lock.folder, before, content.keys)
         replaced = _keep_aside(db, stamp)
@@ -167,7 +172,8 @@ def restore(lock: Lock, backup: Path, actor: str, now_ms: int, worker_timeout_ms
     files.sync_folder(db.parent)
     keys = _put_keys(lock.folder, before, content.keys, stamp)
     if backup.name.startswith(f"{db.name}.rescue-"):
-        # It is no longer needed, and no scheduler starts beside a rescue copy. On other media it may keep its name.
+        # It is no longer needed, and a scheduler refuses to start while a rescue copy exists. A file on a read-only
+        # medium may keep its name.
         with suppress(OSError):
             backup.rename(_unused(backup.with_name(backup.name.replace(".rescue-", ".restored-"))))
         _remove_link(db.with_name(backup.name))
@@ -175,12 +181,12 @@ def restore(lock: Lock, backup: Path, actor: str, now_ms: int, worker_timeout_ms
 
 
 def _remove_link(path: Path) -> None:
-    """Remove the link to a rescue copy that has another name now."""
+    """Remove the link to a rescue copy that was renamed."""
     if path.is_symlink() and not path.exists():
         path.unlink()
 
 
-def _agrees(path: Path) -> bool:
+def _is_consistent(path: Path) -> bool:
     with closing(SqliteEngine(path, read_only=True)) as engine:
         return check(engine).count == 0
 
@@ -197,18 +203,19 @@ def _stamp(now_ms: int) -> str:
 
 
 def _unused(path: Path) -> Path:
-    """The path, or the first of path-2, path-3 … that is no file yet."""
-    tried, number = path, 1
-    while os.path.lexists(tried):
+    """The path, or the first of path-2, path-3 … that does not exist."""
+    unused, number = path, 1
+    while os.path.lexists(unused):
         number += 1
-        tried = path.with_name(f"{path.name}-{number}")
-    return tried
+        unused = path.with_name(f"{path.name}-{number}")
+    return unused
 
 
 @contextmanager
 def _aside(target: Path) -> Iterator[Path]:
-    """An empty file (0600) in a target's folder, removed in the end unless it was published. First removes what killed
-    commands left there.
+    """An empty file (0600) in the target's folder, removed at the end unless it was published.
+
+    First removes the files that killed commands left there.
     """
     _remove_left(target)
     path, descriptor = _make_aside(target)
@@ -216,23 +223,23 @@ def _aside(target: Path) -> Iterator[Path]:
         yield path
     finally:
         _remove_aside(path)
-        # Last: closing a descriptor of a file drops the locks that SQLite holds on it.
+        # Last, because closing a descriptor of a file drops SQLite's locks on it.
         os.close(descriptor)
 
 
 def _make_aside(target: Path) -> tuple[Path, int]:
-    """Returns the path, and the descriptor that holds the lock on it."""
+    """Create the file; returns its path and the descriptor that locks it."""
     while True:
         path = target.with_name(f".{target.name}.{secrets.token_hex(4)}")
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-        # Until it is locked, another command may take it for a leftover, and remove it.
+        # Until it is locked, another command may remove it as a leftover.
         if hold_copy(descriptor) and os.fstat(descriptor).st_nlink:
             return path, descriptor
         os.close(descriptor)
 
 
 def _remove_left(target: Path) -> None:
-    """Remove the asides of a target that no command has locked: they are whole copies of a database, keys included."""
+    """Remove unlocked files of earlier commands for this target: they are complete copies, including the keys."""
     for path in target.parent.glob(f".{glob.escape(target.name)}.{'[0-9a-f]' * 8}"):
         with suppress(OSError):
             descriptor = os.open(path, os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
@@ -244,14 +251,14 @@ def _remove_left(target: Path) -> None:
 
 
 def _remove_aside(path: Path) -> None:
-    # The file goes last: by its name the others are found, should this be interrupted.
+    # The main file last: if this is interrupted, the others are found by its name.
     for suffix in (*BESIDE, ""):
         with suppress(OSError):
             path.with_name(path.name + suffix).unlink(missing_ok=True)
 
 
 def _publish(aside: Path, target: Path) -> None:
-    """Give a complete file its name, so that a power cut leaves the one that had the name before, or this one."""
+    """Rename a complete file to its target, so that after a power cut the target is either the old or the new file."""
     with aside.open("rb") as file:
         os.fsync(file.fileno())
     aside.rename(target)
@@ -260,18 +267,18 @@ def _publish(aside: Path, target: Path) -> None:
 
 def _demand_backup_or_nothing(target: Path) -> None:
     try:
-        # A FIFO would wait for a writer.
+        # O_NONBLOCK: opening a FIFO would block.
         descriptor = os.open(target, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     except FileNotFoundError:
         return
     with open(descriptor, "rb") as file:
         head = read_head(file.fileno())
     if head is None or head.application_id != BACKUP_ID:
-        raise TakenError(f"{target} exists and is no backup: name another file")
+        raise TakenError(f"{target} exists and is not a backup: name another file")
 
 
 def _keep_aside(db: Path, stamp: str) -> Path | None:
-    """Give a database and its WAL a second name, under which they remain a database; None if there is no database."""
+    """Give a database and its WAL a second name, usable as a database; None if there is no database."""
     if not db.exists():
         return None
     kept = _unused(db.with_name(f"{db.name}.replaced-{stamp}"))
@@ -282,7 +289,7 @@ def _keep_aside(db: Path, stamp: str) -> Path | None:
         try:
             second.hardlink_to(name)
         except OSError:
-            # A file system without hard links.
+            # The file system has no hard links.
             name.rename(second)
     return kept
 
@@ -291,13 +298,13 @@ def _keep_aside(db: Path, stamp: str) -> Path | None:
 
 
 def _read_keys(folder: Path) -> dict[str, str]:
-    """The keys in a folder by the names of their files. Raises KeyFileError."""
+    """The keys in a folder by file name. Raises KeyFileError."""
     return {name: text for name in KEYS if (text := _read_key(folder / name)) is not None}
 
 
 def _readable_keys(folder: Path) -> dict[str, str]:
-    """As _read_keys. Keys that can't be read are left out, with a line in the log: a database matters more."""
-    found = {}
+    """The keys that can be read, by file name. Logs each other: the database matters more."""
+    keys = {}
     for name in KEYS:
         try:
             text = _read_key(folder / name)
@@ -305,8 +312,8 @@ def _readable_keys(folder: Path) -> dict[str, str]:
             log.error("the copy of the database has no %s: %s", name, error)
         else:
             if text is not None:
-                found[name] = text
-    return found
+                keys[name] = text
+    return keys
 
 
 def _read_key(path: Path) -> str | None:
@@ -318,19 +325,17 @@ def _read_key(path: Path) -> str | None:
 
 
 def _add_secret(folder: Path, before: Mapping[str, str], keys: Mapping[str, str]) -> None:
-    """Put the backup's keys before ours, so that the file opens the secrets of both databases until the restore is
-    complete.
-    """
+    """Add the backup's secret keys, so that the file opens the secrets of both databases during the restore."""
     if SECRET in keys and keys[SECRET] != before.get(SECRET):
         lines = dict.fromkeys(keys[SECRET].split() + before.get(SECRET, "").split())
         write_private(folder / SECRET, "".join(f"{line}\n" for line in lines))
 
 
 def _put_keys(folder: Path, before: Mapping[str, str], keys: Mapping[str, str], stamp: str) -> tuple[str, ...]:
-    """Put the backup's keys in the place of those that differ, which are kept. Returns the names of those put."""
-    put = tuple(name for name in KEYS if name in keys and keys[name] != before.get(name))
-    for name in put:
+    """Replace the keys that differ from the backup's, and keep the old ones. Returns the replaced files' names."""
+    replaced = tuple(name for name in KEYS if name in keys and keys[name] != before.get(name))
+    for name in replaced:
         if name in before:
             write_private(_unused(folder / f"{name}.replaced-{stamp}"), before[name])
         write_private(folder / name, keys[name])
-    return put
+    return replaced

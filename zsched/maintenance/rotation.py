@@ -1,11 +1,11 @@
-"""Replacing the scheduler's two keys while it does not run. Used by `zsched key`, which holds the database's lock.
+"""Rotation of the scheduler's two keys while it does not run. Used by `zsched key`, which holds the database's lock.
 
-Whenever a rotation is interrupted, the scheduler can start with what there is, and the same call goes on from there.
+After an interruption at any point the scheduler can start, and the same call completes the rotation.
 
-| key | steps | what is good in between |
+| key | steps | valid in between |
 |---|---|---|
-| secret.key | new and old key in the file; secrets sealed anew; the new key alone | both keys open |
-| curve.key | `curve.key.next`; access files; their keys bound in one turn; renamed to `curve.key` | the old key |
+| secret.key | write both keys; reseal all secrets; keep only the new key | both keys |
+| curve.key | write `curve.key.next`, access files; bind their keys in one turn; rename to `curve.key` | the old key |
 """
 
 from __future__ import annotations
@@ -21,27 +21,27 @@ from zsched.model.types import KeyOrigin, WorkerId
 from zsched.security import keys
 from zsched.security.keys import Access, KeyFileError
 from zsched.security.vault import Vault
-from zsched.store.contract import Store
+from zsched.store.contract import Store, Transactions
 from zsched.store.engine import Engine
 from zsched.store.reseal import Resealed, reseal
 
 CURVE: Final = "curve.key"
 SECRET: Final = "secret.key"  # noqa: S105  (a file's name)
-# The key that takes the place of CURVE when all is prepared for it.
+# The new key, renamed to CURVE in the last step.
 NEXT: Final = "curve.key.next"
 
 
 class NoKeyError(Exception):
-    """There is nothing to replace. The sentence says what is missing."""
+    """There is no key to replace."""
 
 
 class UnknownWorkerError(Exception):
-    """A worker for which an access file is wanted has no key."""
+    """An access file was requested for a worker that has no key."""
 
 
 @dataclass(frozen=True, slots=True)
 class Issue:
-    """New access files: for these workers, into this folder, with this endpoint of the scheduler."""
+    """Request of new access files: the workers, the folder for the files, and the scheduler's endpoint in them."""
 
     workers: tuple[WorkerId, ...]
     folder: Path
@@ -53,9 +53,9 @@ def rotate_secret(folder: Path, engine: Engine) -> Resealed:
     vault = Vault(folder / SECRET)
     if not vault.add_key():
         raise NoKeyError(f"there is no {folder / SECRET}: no job has had a secret yet")
-    done = reseal(engine, vault.reseal)
+    resealed = reseal(engine, vault.reseal)
     vault.drop_old_keys()
-    return done
+    return resealed
 
 
 def rotate_curve(folder: Path, store: Store, issue: Issue, actor: str, now_ms: int) -> list[Path]:
@@ -76,37 +76,37 @@ def rotate_curve(folder: Path, store: Store, issue: Issue, actor: str, now_ms: i
         (folder / NEXT).rename(folder / CURVE)
         files.sync_folder(folder)
     except OSError as error:
-        raise KeyFileError(f"{folder / CURVE} can't be replaced: {error.strerror}") from None
+        raise KeyFileError(f"can't replace {folder / CURVE}: {error.strerror}") from None
     return list(issued)
 
 
 def _make_folder(folder: Path) -> None:
-    """Make a folder if there is none; nobody else can write in it. Raises KeyFileError."""
+    """Create a folder that only its owner can write in, if it is missing. Raises KeyFileError."""
     try:
-        # A link of another user could say where it is made.
+        # Refuses another user's link, which could choose the place.
         files.resolve(folder)
         files.make_folder(folder)
         files.demand_unwritable(folder)
     except files.InsecureError as error:
         raise KeyFileError(str(error)) from None
     except OSError as error:
-        raise KeyFileError(f"{folder} can't be made: {error.strerror}") from None
+        raise KeyFileError(f"can't create the folder {folder}: {error.strerror}") from None
 
 
 def _issued(store: Store, issue: Issue, worker: WorkerId, server_key: str) -> Access:
-    """The worker's new access file: that of an interrupted rotation, or one that is made now."""
+    """The worker's new access file: from an interrupted rotation, else created now. Raises KeyFileError."""
     path = issue.folder / f"{worker}.access"
     if path.exists():
-        found = keys.read_access(path)
-        if found.worker != worker:
-            raise KeyFileError(f"{path} is for a worker named {found.worker}: move it away, or name another folder")
-        known = store.access.key(found.pair.public)
+        present = keys.read_access(path)
+        if present.worker != worker:
+            raise KeyFileError(f"{path} is for a worker named {present.worker}: move it away, or name another folder")
+        known = store.access.key(present.pair.public)
         revoked = known is not None and known.revoked_ms is not None
-        if (found.server_key, found.endpoint) == (server_key, issue.endpoint) and not revoked:
-            return found
-    made = Access(worker, issue.endpoint, server_key, keys.new_pair())
-    keys.write_private(path, keys.written_access(made))
-    return made
+        if (present.server_key, present.endpoint) == (server_key, issue.endpoint) and not revoked:
+            return present
+    access = Access(worker, issue.endpoint, server_key, keys.new_pair())
+    keys.write_private(path, keys.written_access(access))
+    return access
 
 
 def _bind(store: Store, issued: Iterable[Access], actor: str, now_ms: int) -> None:
@@ -119,8 +119,8 @@ def _bind(store: Store, issued: Iterable[Access], actor: str, now_ms: int) -> No
 
 
 @contextmanager
-def _turn(store: Store, now_ms: int) -> Iterator[None]:
-    """A transaction. What it leaves to be settled is settled."""
+def _turn(store: Transactions, now_ms: int) -> Iterator[None]:
+    """A transaction whose counters and events are written at its end."""
     store.begin()
     try:
         yield

@@ -1,1 +1,1 @@
-"""Where zsched keeps what it knows. `contract` says what a store promises; `sqlite` opens one."""
+"""The store: jobs, runs, workers and access in a database. `contract` specifies it; `sqlite` is the SQLite engine."""

@@ -1,6 +1,6 @@
-"""Tokens and keys in the store, on any engine. Part of the write side, and of its transactions (see contract.py).
+"""Tokens and keys in the store. Part of the write side, within its transactions.
 
-Each change leaves an event that is about no job, run or worker: `became` says what was done, `detail` with what.
+Each change records an event that belongs to no job, run or worker: `became` states what was done, `detail` to what.
 """
 
 from __future__ import annotations
@@ -10,40 +10,39 @@ from zsched.model.units import counted
 from zsched.store import rows, sql
 from zsched.store.contract import Ending
 from zsched.store.engine import Engine
-from zsched.store.ledger import Ledger
+from zsched.store.ledger import Ledger, Note
+from zsched.store.reader import EngineReader
 
 
 class AccessWriter:
-    """Implements contract.Access; its methods' contracts stand there."""
+    """Implements contract.Access."""
 
-    def __init__(self, engine: Engine, ledger: Ledger) -> None:
+    def __init__(self, engine: Engine, ledger: Ledger, reads: EngineReader) -> None:
         self._execute = engine.execute
-        self._event = ledger.event
+        self._ledger = ledger
+        self.token, self.token_named = reads.token, reads.token_named
 
-    def token(self, token_id: str) -> Token | None:
-        found = self._execute(sql.TOKEN, (token_id,))
-        return rows.token(found[0]) if found else None
+    def _note(self, became: str, detail: str, actor: str, at_ms: int) -> None:
+        self._ledger.note(Note(at_ms=at_ms, actor=actor, became=became, detail=detail))
 
-    def token_named(self, name: str) -> Token | None:
-        found = self._execute(sql.TOKEN_NAMED, (name,))
-        return rows.token(found[0]) if found else None
+    # --- tokens ---
 
     def add_token(self, token: Token) -> None:
         scopes = " ".join(sorted(token.scopes))
         name = token.name or token.token_id
-        facts = (
+        values = (
             token.token_id, token.digest, scopes, token.note, token.created_ms, token.created_by, token.expires_ms,
             name, token.run_as, token.pending_max, token.schedules_max, " ".join(token.workers) or None,
             token.slots_max,
         )  # fmt: skip
-        self._execute(sql.ADD_TOKEN, facts)
-        whose = token.token_id if name == token.token_id else f"{token.token_id} ({name})"
-        self._event(token.created_ms, token.created_by, None, "token_added", detail=f"{whose}: {scopes}")
+        self._execute(sql.ADD_TOKEN, values)
+        shown = token.token_id if name == token.token_id else f"{token.token_id} ({name})"
+        self._note("token_added", f"{shown}: {scopes}", token.created_by, token.created_ms)
 
     def revoke_token(self, token_id: str, actor: str, now_ms: int) -> bool:
         if not self._execute(sql.REVOKE_TOKEN, (now_ms, token_id)):
             return False
-        self._event(now_ms, actor, None, "token_revoked", detail=token_id)
+        self._note("token_revoked", token_id, actor, now_ms)
         return True
 
     def use_token(self, token_id: str, now_ms: int) -> None:
@@ -53,30 +52,30 @@ class AccessWriter:
 
     def end_jobs(self, token_id: str, actor: str, now_ms: int) -> None:
         self._execute(sql.END_JOBS, (actor, token_id))
-        self._event(now_ms, actor, None, "token_jobs_ended", detail=token_id)
+        self._note("token_jobs_ended", token_id, actor, now_ms)
 
     def ending(self) -> Ending | None:
-        found = self._execute(sql.ENDING)
-        if not found:
+        stored = self._execute(sql.ENDING)
+        if not stored:
             return None
-        token_id, owner, actor, ended_to = found[0]
+        token_id, owner, actor, ended_to = stored[0]
         return Ending(token_id, owner, actor, JobId(ended_to))
 
-    def ended_to(self, token_id: str, job_id: JobId) -> None:
+    def note_ended(self, token_id: str, job_id: JobId) -> None:
         self._execute(sql.ENDED_TO, (job_id, token_id))
 
-    def ended(self, token_id: str) -> None:
+    def end_done(self, token_id: str) -> None:
         self._execute(sql.ENDED, (token_id,))
 
     # --- keys ---
 
     def key(self, public_key: str) -> WorkerKey | None:
-        found = self._execute(sql.KEY, (public_key,))
-        return rows.key(found[0]) if found else None
+        stored = self._execute(sql.KEY, (public_key,))
+        return rows.key(stored[0]) if stored else None
 
     def key_of(self, worker_id: WorkerId) -> WorkerKey | None:
-        found = self._execute(sql.KEY_OF, (worker_id,))
-        return rows.key(found[0]) if found else None
+        stored = self._execute(sql.KEY_OF, (worker_id,))
+        return rows.key(stored[0]) if stored else None
 
     def has_remote_key(self) -> bool:
         return bool(self._execute(sql.REMOTE_KEY))
@@ -93,19 +92,19 @@ class AccessWriter:
     ) -> None:
         self.revoke_key(worker_id, actor, now_ms)
         self._execute(sql.ADD_KEY, (public_key, worker_id, origin, now_ms, actor))
-        self._event(now_ms, actor, None, "key_bound", detail=f"{worker_id}: {public_key}")
+        self._note("key_bound", f"{worker_id}: {public_key}", actor, now_ms)
         if slots_max is not None:
             self.limit_key(public_key, slots_max, actor, now_ms)
 
     def limit_key(self, public_key: str, slots_max: int | None, actor: str, now_ms: int) -> None:
         self._execute(sql.LIMIT_KEY, (slots_max, public_key))
         limit = "any number of slots" if slots_max is None else f"at most {counted(slots_max, 'slot')}"
-        self._event(now_ms, actor, None, "key_limited", detail=f"{public_key}: {limit}")
+        self._note("key_limited", f"{public_key}: {limit}", actor, now_ms)
 
     def revoke_key(self, worker_id: WorkerId, actor: str, now_ms: int) -> WorkerKey | None:
         revoked = self._execute(sql.REVOKE_KEY, (now_ms, worker_id))
         if not revoked:
             return None
         key = rows.key(revoked[0])
-        self._event(now_ms, actor, None, "key_revoked", detail=f"{worker_id}: {key.public_key}")
+        self._note("key_revoked", f"{worker_id}: {key.public_key}", actor, now_ms)
         return key

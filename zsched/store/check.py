@@ -1,7 +1,7 @@
-"""Does the database agree with itself? The events are replayed, and what they tell is held against the tables.
+"""Consistency check of a database: replays the events and compares the result with the tables.
 
-Reads only, in one transaction, so it may run beside a scheduler at work. Memory grows with the number of runs, about
-200 bytes each; the events themselves are read in pages.
+Reads only, in one transaction, so it may run beside a running scheduler. Memory grows with the number of runs, about
+200 bytes each; events are read in pages.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _SCHEDULES: Final = """
     SELECT job_id, CASE WHEN ended_ms IS NOT NULL THEN 'ended' WHEN paused_ms IS NOT NULL THEN 'paused'
         ELSE 'scheduled' END, next_fire_ms IS NOT NULL
     FROM jobs WHERE job_id > ? AND schedule IS NOT NULL ORDER BY job_id LIMIT ?"""
-# The state of a schedule after each event about it. Without one it is scheduled.
+# The state of a schedule after each kind of event. Without events it is scheduled.
 _SCHEDULE_STATES: Final = {
     "scheduled": "scheduled",
     "schedule_paused": "paused",
@@ -40,14 +40,14 @@ _JOBS: Final = """
 
 @dataclass(slots=True)
 class Findings:
-    """What does not agree, the first `most` in words, and how much was looked at."""
+    """The number of contradictions, sentences for the first `most` of them, and the number of rows compared."""
 
     most: int = 20
     count: int = 0
     sentences: list[str] = field(default_factory=list)
     runs: int = 0
     events: int = 0
-    # Runs that came after another of their task, which they count in the place of.
+    # Runs that replaced an earlier run of their task in the counters.
     successors: set[int] = field(default_factory=set)
 
     def add(self, sentence: str) -> None:
@@ -60,15 +60,12 @@ State = tuple[str, str | None, str | None]
 
 
 def check(engine: Engine) -> Findings:
-    """Compare everything with everything. Raises StoreError when the file can't be read."""
+    """Check the file, and compare events, runs, counters, schedules and workers. Raises StoreError."""
     findings = Findings()
     engine.execute("BEGIN")
     try:
-        for (sentence,) in engine.execute("PRAGMA integrity_check(20)"):
-            if sentence != "ok":
-                findings.add(f"the file: {sentence}")
-        for table, row, parent, _ in engine.execute("PRAGMA foreign_key_check"):
-            findings.add(f"row {row} of {table} names a row of {parent} that is not there")
+        for sentence in engine.find_damage():
+            findings.add(sentence)
         runs, workers, schedules = _replay(engine, findings)
         last = _check_runs(engine, runs, findings)
         _check_jobs(engine, last, findings)
@@ -80,7 +77,7 @@ def check(engine: Engine) -> Findings:
 
 
 def _pages(engine: Engine, statement: str) -> Iterator[Row]:
-    """The rows of a statement whose first column is the id that it is paged by."""
+    """All rows of a statement that is paged by its first column."""
     last = 0
     while rows := engine.execute(statement, (last, PAGE_ROWS)):
         yield from rows
@@ -88,7 +85,7 @@ def _pages(engine: Engine, statement: str) -> Iterator[Row]:
 
 
 def _replay(engine: Engine, findings: Findings) -> tuple[dict[int, State], dict[str, str], dict[int, str]]:
-    """The state of each run, each worker and each schedule as the events alone tell it."""
+    """The state of each run, worker and schedule according to the events."""
     runs: dict[int, State] = {}
     workers: dict[str, str] = {}
     schedules: dict[int, str] = {}
@@ -125,24 +122,24 @@ def _replay_schedule(event_id: int, job_id: int, became: str, schedules: dict[in
     schedules[job_id] = _SCHEDULE_STATES[became]
 
 
-def _check_runs(engine: Engine, told: dict[int, State], findings: Findings) -> dict[int, dict[int, str]]:
-    """Hold the runs against the replay, and the totals against the runs; returns each job's tasks by their last run."""
+def _check_runs(engine: Engine, replayed: dict[int, State], findings: Findings) -> dict[int, dict[int, str]]:
+    """Compare the runs with the replay, and the totals with the runs; returns the last run's status by job and task."""
     last: dict[int, dict[int, str]] = defaultdict(dict)
     tasks: Counter[str] = Counter()
     for run_id, job_id, task, *stored in _pages(engine, _RUNS):
         findings.runs += 1
         status = stored[0]
-        if told.pop(run_id, None) != tuple(stored):
-            findings.add(f"run {run_id} is {status} ({stored[1]}) on {stored[2]}; its events tell another story")
+        if replayed.pop(run_id, None) != tuple(stored):
+            findings.add(f"run {run_id} is {status} ({stored[1]}) on {stored[2]}; its events say otherwise")
         if run_id in findings.successors:
             tasks[last[job_id][task]] -= 1
         tasks[status] += 1
         last[job_id][task] = status
-    for run_id in told:
-        findings.add(f"run {run_id} has events and is not there")
+    for run_id in replayed:
+        findings.add(f"run {run_id} has events but does not exist")
     for status, count in engine.execute("SELECT status, tasks FROM totals"):
         if tasks[status] != count:
-            findings.add(f"{count} tasks are counted {status}, and {tasks[status]} are")
+            findings.add(f"{count} tasks are counted as {status}, but {tasks[status]} are")
     return last
 
 
@@ -153,22 +150,23 @@ def _check_jobs(engine: Engine, last: dict[int, dict[int, str]], findings: Findi
         if counted != dict(tasks):
             findings.add(f"job {job_id} counts {counted}, its runs are {dict(tasks)}")
     for job_id in last:
-        findings.add(f"job {job_id} has runs and is not there")
+        findings.add(f"job {job_id} has runs but does not exist")
 
 
-def _check_schedules(engine: Engine, told: dict[int, str], findings: Findings) -> None:
-    if not engine.execute("SELECT 1 FROM pragma_table_info('jobs') WHERE name = 'ended_ms'"):
-        return  # a database from before schedules could be paused or ended
+def _check_schedules(engine: Engine, replayed: dict[int, str], findings: Findings) -> None:
+    if "ended_ms" not in engine.columns("jobs"):
+        return  # the schema of a release whose schedules can't be paused or ended
     for job_id, state, fires in _pages(engine, _SCHEDULES):
-        expected = told.get(job_id, "scheduled")
+        expected = replayed.get(job_id, "scheduled")
         if state != expected:
-            findings.add(f"the schedule of job {job_id} is {state}; its events tell {expected}")
+            findings.add(f"the schedule of job {job_id} is {state}, but {expected} by its events")
         if fires and state != "scheduled":
             findings.add(f"the schedule of job {job_id} is {state}, but it has a next fire")
 
 
-def _check_workers(engine: Engine, told: dict[str, str], findings: Findings) -> None:
+def _check_workers(engine: Engine, replayed: dict[str, str], findings: Findings) -> None:
     stored: dict[str, str] = dict(engine.execute("SELECT worker_id, status FROM workers"))
-    for worker_id in stored.keys() | told.keys():
-        if stored.get(worker_id) != told.get(worker_id):
-            findings.add(f"worker {worker_id} is {stored.get(worker_id)}; its events tell {told.get(worker_id)}")
+    for worker_id in stored.keys() | replayed.keys():
+        status, expected = stored.get(worker_id), replayed.get(worker_id)
+        if status != expected:
+            findings.add(f"worker {worker_id} is {status}, but {expected} by its events")

@@ -1,98 +1,110 @@
-"""Runs in the store from pending to running and back: what is ready, which worker claims it, and what a worker holds.
-
-Part of the write side (see core.py).
+"""Runs from pending to running and back: ready runs, claims, and what a worker holds. Part of the write side (see
+core.py).
 """
 
 from __future__ import annotations
 
+from typing import Final
+
 from zsched.model.limits import CLAIM_RUNS_MAX
 from zsched.model.types import DemandId, JobId, Reason, Run, RunId, RunStatus, WorkerId
 from zsched.store import rows, sql
-from zsched.store.contract import Claimed, Holding, Load, Ready, StoreCorrupt
+from zsched.store.contract import Claim, Claimed, Holding, Load, Ready, StoreCorrupt
 from zsched.store.core import UNREADABLE, Core
+from zsched.store.engine import Row
+from zsched.store.ledger import Transition
 
 PENDING, RUNNING, FAILED = RunStatus.PENDING, RunStatus.RUNNING, RunStatus.FAILED
 
+# Raised when a row of a run or job is damaged.
+_DAMAGE: Final = (StoreCorrupt, ValueError, TypeError)
 
-class Claims(Core):
-    """Of contract.Store what is about runs until they end."""
+
+class ClaimsWriter(Core):
+    """The role contract.Runs, until runs end."""
 
     # --- from pending to running ---
 
     def ready(self, now_ms: int) -> list[Ready]:
-        found = [
+        demands = [
             Ready(DemandId(demand_id), self._demand(DemandId(demand_id)), priority, RunId(run_id))
             for run_id, demand_id, priority in self._execute(sql.READY)
         ]
-        damaged = [one for one in found if one.demand is UNREADABLE]
-        for one in damaged:
-            self._quarantine_all(one.demand_id, now_ms)
-        return found if not damaged else [one for one in found if one.demand is not UNREADABLE]
+        damaged = [ready for ready in demands if ready.demand is UNREADABLE]
+        for ready in damaged:
+            self._quarantine_all(ready.demand_id, now_ms)
+        return demands if not damaged else [ready for ready in demands if ready.demand is not UNREADABLE]
 
     def _quarantine_all(self, demand_id: DemandId, now_ms: int) -> None:
-        """Quarantine as many runs of a demand as one statement may claim. The next turn takes the rest."""
-        taken = self._execute(sql.CLAIM, (None, None, now_ms, None, demand_id, sql.PRIORITY_MIN, CLAIM_RUNS_MAX))
-        for run_id, job_id, *_ in sorted(taken):
-            self._quarantine(run_id, job_id, None, "what it asks of a worker makes no sense", now_ms)
+        """Fail the runs of a damaged demand, as many as one claim may take; the next turn continues."""
+        chosen = (demand_id, sql.PRIORITY_MIN, CLAIM_RUNS_MAX)
+        damaged = self._execute(sql.CLAIMABLE_IDS, chosen)
+        self._execute(sql.CLAIM, (None, None, now_ms, None, 0, False, now_ms, *chosen))
+        for run_id, job_id in damaged:
+            self._quarantine(run_id, job_id, None, "its demand is damaged", now_ms)
 
     def ready_count(self, demand_id: DemandId, most: int) -> int:
         return int(self._execute(sql.READY_COUNT, (demand_id, most))[0][0])
 
-    def claim(
-        self,
-        worker_id: WorkerId,
-        demand_id: DemandId,
-        count: int,
-        floor: int,
-        handed_n: int,
-        now_ms: int,
-        *,
-        lease_ms: int | None = None,
-        ends: bool,
-    ) -> list[Claimed]:
-        taken = self._execute(sql.CLAIM, (worker_id, handed_n, now_ms, lease_ms, demand_id, floor, count))
-        taken.sort(key=lambda row: (-row[5], row[0]))
-        probation = self._demand(demand_id).probation
-        claimed = []
-        for row in taken:
-            run_id, job_id = RunId(row[0]), JobId(row[1])
-            try:
-                order = self._order(run_id, job_id, row[2], row[3], probation > 0, lease_ms)
-            except (StoreCorrupt, ValueError, TypeError, IndexError) as error:
-                self._quarantine(run_id, job_id, worker_id, repr(error), now_ms)
-                continue
-            claimed.append(order)
-            if probation:
-                self._execute(sql.SET_PROBATION, (probation, run_id))
-            if ends and order.timeout_ms is not None:
-                self._execute(sql.SET_END, (now_ms + order.timeout_ms + order.grace_ms, run_id))
-            self._record_transition(now_ms, "scheduler", job_id, run_id, PENDING, RUNNING, worker_id=worker_id)
+    def claim(self, wanted: Claim, now_ms: int) -> list[Claimed]:
+        chosen = (wanted.demand_id, wanted.floor, wanted.count)
+        probation = self._demand(wanted.demand_id).probation
+        claimed, damaged = self._claimable(chosen, probation > 0, wanted.lease_ms)
+        if not claimed and not damaged:
+            return []
+        # Within one transaction of the only writer, this chooses the same runs as the statement before.
+        self._execute(
+            sql.CLAIM,
+            (
+                wanted.worker_id, wanted.handed_n, now_ms, wanted.lease_ms, probation, wanted.ends, now_ms,
+                *chosen,
+            ),
+        )  # fmt: skip
+        for run_id, job_id, why in damaged:
+            self._quarantine(run_id, job_id, wanted.worker_id, why, now_ms)
+        for run in claimed:
+            self._record_transition(
+                Transition(
+                    at_ms=now_ms, job_id=run.job_id, run_id=run.run_id, worker_id=wanted.worker_id, was=PENDING,
+                    became=RUNNING,
+                )
+            )  # fmt: skip
         return claimed
 
-    def claimed(self, run_id: RunId) -> Claimed | None:
-        run = self.run(run_id)
-        return self._order(run.run_id, run.job_id, run.task, run.attempt, False, None) if run else None
+    def _claimable(
+        self, chosen: Row, probation: bool, lease_ms: int | None
+    ) -> tuple[list[Claimed], list[tuple[RunId, JobId, str]]]:
+        """The runs that a claim takes, and those of them whose rows are damaged, with the reason."""
+        try:
+            return [_claimed(row, probation, lease_ms) for row in self._execute(sql.CLAIMABLE, chosen)], []
+        except _DAMAGE:
+            pass
+        # One damaged row must not keep the others from starting: read each by itself.
+        claimed, damaged = [], []
+        for run_id, job_id in self._execute(sql.CLAIMABLE_IDS, chosen):
+            try:
+                claimed.append(_claimed(self._execute(sql.ORDER, (run_id,))[0], probation, lease_ms))
+            except _DAMAGE as error:
+                damaged.append((RunId(run_id), JobId(job_id), repr(error)))
+        return claimed, damaged
 
-    def _order(
-        self, run_id: RunId, job_id: JobId, task: int, attempt: int, probation: bool, lease_ms: int | None
-    ) -> Claimed:
-        """All that a worker needs of a run. Raises what a damaged row may raise."""
-        name, command, timeout_ms, grace_ms, created_ms, updated_ms, *own = self._execute(sql.ORDER, (job_id,))[0]
-        if not command:
-            raise ValueError("the job has no command")
-        return Claimed(
-            run_id, job_id, task, attempt, name, command, timeout_ms, grace_ms, probation, created_ms, updated_ms,
-            own[0], rows.variables(own[1]), rows.variables(own[2]), lease_ms,
-        )  # fmt: skip
+    def find_claimed(self, run_id: RunId) -> Claimed | None:
+        stored = self._execute(sql.ORDER, (run_id,))
+        return _claimed(stored[0], False, None) if stored else None
 
     def _quarantine(self, run_id: RunId, job_id: JobId, worker_id: WorkerId | None, why: str, now_ms: int) -> None:
-        detail = f"the job's row can't be read: {why}"
-        self._end(run_id, job_id, worker_id, FAILED, Reason.QUARANTINED, detail, now_ms, was=PENDING)
+        """Fail a run that was just claimed; its event tells that it never ran."""
+        self._end(
+            Transition(
+                at_ms=now_ms, job_id=job_id, run_id=run_id, worker_id=worker_id, was=PENDING, became=FAILED,
+                reason=Reason.QUARANTINED, detail=f"the job's row can't be read: {why}",
+            )
+        )  # fmt: skip
 
     # --- what a worker holds ---
 
     def load(self, worker_id: WorkerId) -> Load:
-        return Load(*self._execute(sql.LOAD, (worker_id,))[0])
+        return self._loads.of(worker_id)
 
     def held_by(self, worker_id: WorkerId) -> list[Holding]:
         held = [
@@ -119,8 +131,8 @@ class Claims(Core):
         return [rows.run(row) for row in self._execute(sql.LIVE_ON_WORKER, (worker_id, job_id))]
 
     def last_on(self, worker_id: WorkerId, job_id: JobId) -> Run | None:
-        found = self._execute(sql.LAST_ON_WORKER, (job_id, worker_id))
-        return rows.run(found[0]) if found else None
+        stored = self._execute(sql.LAST_ON_WORKER, (job_id, worker_id))
+        return rows.run(stored[0]) if stored else None
 
     def adopt(self, worker_id: WorkerId) -> None:
         self._execute(sql.ADOPT, (worker_id,))
@@ -129,12 +141,30 @@ class Claims(Core):
         return bool(self._execute(sql.START, (started_ms, run_id, worker_id)))
 
     def clear_probation(self, run_id: RunId) -> bool:
-        return bool(self._execute(sql.CLEAR_PROBATION, (run_id,)))
+        cleared = self._execute(sql.CLEAR_PROBATION, (run_id,))
+        for (worker_id,) in cleared:
+            self._loads.drop(worker_id)
+        return bool(cleared)
 
     def requeue_unstarted(self, run_id: RunId, worker_id: WorkerId, reason: Reason, now_ms: int) -> bool:
         changed = self._execute(sql.PUT_BACK, (reason, now_ms, run_id, worker_id))
         for job_id, status, why in changed:
             self._record_transition(
-                now_ms, "scheduler", job_id, run_id, RUNNING, RunStatus(status), worker_id=worker_id, reason=why
-            )
+                Transition(
+                    at_ms=now_ms, job_id=job_id, run_id=run_id, worker_id=worker_id, was=RUNNING,
+                    became=RunStatus(status), reason=why,
+                )
+            )  # fmt: skip
         return bool(changed)
+
+
+def _claimed(row: Row, probation: bool, lease_ms: int | None) -> Claimed:
+    """A row of sql.CLAIMABLE or sql.ORDER. Raises what a damaged row may raise."""
+    run_id, job_id, task, attempt, name, command, timeout_ms, grace_ms, created_ms, updated_ms, *own = row
+    if not command:
+        raise ValueError("the job has no command")
+    user, env, secret_env = own
+    return Claimed(
+        run_id, job_id, task, attempt, name, command, timeout_ms, grace_ms, probation, created_ms, updated_ms, user,
+        rows.variables(env), rows.variables(secret_env), lease_ms,
+    )  # fmt: skip

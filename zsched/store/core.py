@@ -1,7 +1,7 @@
-"""What the parts of the store's write side share: the connection, the turn's transaction and ledger, and demands.
+"""What the parts of the write side share: the connection, the turn's transaction and ledger, and demands.
 
-The parts are jobs.py, claims.py, ends.py and workers.py. Each uses this core, and none the others. writer.py puts
-them together.
+The parts are jobs.py, schedules.py, claims.py, ends.py, workers.py and identity.py. Each uses this core; writer.py
+combines them.
 """
 
 from __future__ import annotations
@@ -11,31 +11,35 @@ from contextlib import contextmanager, suppress
 from typing import Final
 
 from zsched.model.demand import Demand
-from zsched.model.types import DemandId, JobId, Reason, Run, RunId, RunStatus, WorkerId
+from zsched.model.types import DemandId
 from zsched.store import rows, sql
 from zsched.store.contract import Changes, StoreError
 from zsched.store.engine import Engine
-from zsched.store.ledger import Ledger
+from zsched.store.ledger import Ledger, Transition
+from zsched.store.loads import Loads
+from zsched.store.reader import EngineReader
 
-# Stands for a demand with a damaged row. No worker meets it.
+# Stands for a demand whose row is damaged. No worker fits it, and it is offered to none.
 UNREADABLE: Final = Demand(needs=("?",))
 
 
 class Core:
-    """One connection, and what its turn has gathered. The methods of contract.Store have their contracts there."""
+    """One connection, and what its turn has gathered. zsched/store/contract/ documents the public methods."""
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
         self._execute = engine.execute
-        self._ledger = Ledger()
+        self._loads = Loads(engine)
+        self._ledger = Ledger(self._loads)
         self._record_transition = self._ledger.record_transition
+        self.reads = EngineReader(engine)
+        self.job, self.run, self.worker = self.reads.job, self.reads.run, self.reads.worker
         self._rows_before = 0
         self._held_read = 0
-        # Demands never change once they are stored. But the id of one that is undone may come again for another, so
-        # then all are forgotten.
+        # A stored demand never changes. But after an undo its id may be given to another demand, so then all are
+        # forgotten. The same holds for owners.
         self._demands: dict[DemandId, Demand] = {}
         self._demand_ids: dict[Demand, DemandId] = {}
-        # The same holds for owners.
         self._owner_ids: dict[str, int] = {}
 
     # --- transactions ---
@@ -51,7 +55,7 @@ class Core:
 
     def rollback(self) -> None:
         self._ledger.cut()
-        self._forget_ids()
+        self._forget()
         self._engine.rollback()
 
     @contextmanager
@@ -61,7 +65,7 @@ class Core:
         try:
             yield
         except StoreError:
-            # The engine may have given up the whole turn already, and the savepoint with it; its caller will.
+            # The engine may have rolled back the whole turn already, and the savepoint with it. The caller rolls back.
             with suppress(StoreError):
                 self._undo(mark)
             raise
@@ -72,9 +76,16 @@ class Core:
 
     def _undo(self, mark: tuple[int, int, int]) -> None:
         self._ledger.cut(mark)
-        self._forget_ids()
+        self._forget()
         self._execute("ROLLBACK TO attempt")
         self._execute("RELEASE attempt")
+
+    def _forget(self) -> None:
+        """Forget what was read since it may have been undone."""
+        self._loads.clear()
+        self._demands.clear()
+        self._demand_ids.clear()
+        self._owner_ids.clear()
 
     @property
     def rows_changed(self) -> int:
@@ -95,62 +106,29 @@ class Core:
         self._engine.verify()
 
     def close(self) -> None:
-        """Close the connection; what was not committed is gone."""
+        """Close the connection; uncommitted changes are lost."""
         self._engine.close()
 
     # --- demands ---
 
     def _demand_id(self, demand: Demand) -> DemandId:
-        known = self._demand_ids.get(demand)
-        if known is None:
-            wish = rows.demand_key(demand)
-            found = self._execute(sql.FIND_DEMAND, (wish,)) or self._execute(sql.ADD_DEMAND, (wish,))
-            known = self._demand_ids[demand] = DemandId(found[0][0])
-        return known
+        demand_id = self._demand_ids.get(demand)
+        if demand_id is None:
+            key = rows.demand_key(demand)
+            stored = self._execute(sql.FIND_DEMAND, (key,)) or self._execute(sql.ADD_DEMAND, (key,))
+            demand_id = self._demand_ids[demand] = DemandId(stored[0][0])
+        return demand_id
 
     def _demand(self, demand_id: DemandId) -> Demand:
-        known = self._demands.get(demand_id)
-        if known is None:
-            known = rows.readable_demand(self._execute(sql.DEMAND, (demand_id,))[0][0]) or UNREADABLE
-            self._demands[demand_id] = known
-        return known
-
-    def _forget_ids(self) -> None:
-        self._demands.clear()
-        self._demand_ids.clear()
-        self._owner_ids.clear()
-
-    # --- owners ---
-
-    def _owner_id(self, owner: str) -> int:
-        """The number that an owner has in this database; a new owner gets the next one."""
-        known = self._owner_ids.get(owner)
-        if known is None:
-            found = self._execute(sql.FIND_OWNER, (owner,)) or self._execute(sql.ADD_OWNER, (owner,))
-            known = self._owner_ids[owner] = int(found[0][0])
-        return known
+        demand = self._demands.get(demand_id)
+        if demand is None:
+            demand = rows.readable_demand(self._execute(sql.DEMAND, (demand_id,))[0][0]) or UNREADABLE
+            self._demands[demand_id] = demand
+        return demand
 
     # --- runs ---
 
-    def run(self, run_id: RunId) -> Run | None:
-        found = self._execute(sql.RUN, (run_id,))
-        return rows.run(found[0]) if found else None
-
-    def _end(
-        self,
-        run_id: RunId,
-        job_id: JobId,
-        worker_id: WorkerId | None,
-        status: RunStatus,
-        reason: Reason,
-        detail: str,
-        now_ms: int,
-        *,
-        was: RunStatus = RunStatus.RUNNING,
-        crash: bool = False,
-    ) -> None:
-        """End a run by the scheduler's own decision."""
-        self._execute(sql.END, (status, reason, detail or None, crash, now_ms, run_id))
-        self._record_transition(
-            now_ms, "scheduler", job_id, run_id, was, status, worker_id=worker_id, reason=reason, detail=detail
-        )
+    def _end(self, end: Transition, *, crash: bool = False) -> None:
+        """End a running run by the scheduler's own decision. `crash`: it counts as a crash of its task."""
+        self._execute(sql.END, (end.became, end.reason, end.detail or None, crash, end.at_ms, end.run_id))
+        self._record_transition(end)

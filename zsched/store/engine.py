@@ -1,4 +1,4 @@
-"""What a database engine does for the store: run the shared statements, and nothing more. sqlite/ has one."""
+"""What the store needs of a database engine: run the shared statements, and a few checks. sqlite/ implements it."""
 
 from __future__ import annotations
 
@@ -9,14 +9,15 @@ Row = tuple[Any, ...]
 
 
 class Engine(Protocol):
-    """One connection, used by one thread. Every method raises StoreError for what is the database's fault."""
+    """One connection, used by one thread. Every method raises StoreError for an error of the database."""
 
     def execute(self, statement: str, parameters: Sequence[object] = ()) -> list[Row]:
         """Run a statement to its end and return its rows."""
 
     def iterate(self, statement: str, parameters: Sequence[object] = ()) -> Generator[Row]:
-        """Rows of a SELECT, each read when it is taken, all of one moment. Close it when not all of them are taken: it
-        holds a read transaction until then.
+        """Rows of a SELECT, each read when it is consumed, all of one moment.
+
+        Close a generator that is not exhausted: it holds a read transaction until then.
         """
 
     def executemany(self, statement: str, parameters: Iterable[Sequence[object]]) -> None:
@@ -26,15 +27,21 @@ class Engine(Protocol):
         """Open a transaction as the only writer."""
 
     def commit(self) -> None:
-        """Make it durable; on an error it is rolled back."""
+        """Make the transaction durable; on an error it is rolled back."""
 
     def rollback(self) -> None:
-        """Give it up; nothing happens when none is open."""
+        """Undo the transaction. Does nothing when none is open."""
 
     def changes(self) -> int:
         """Rows changed since the connection was opened."""
 
     def verify(self) -> None:
-        """Raises StoreMisplaced when the database was deleted or replaced while it was open."""
+        """Raise StoreMisplaced if the database was deleted, replaced or overwritten while it was open."""
+
+    def find_damage(self) -> list[str]:
+        """A sentence for each damage of the file or its indexes, and for each row that refers to a missing row."""
+
+    def columns(self, table: str) -> frozenset[str]:
+        """The names of a table's columns; empty if it does not exist."""
 
     def close(self) -> None: ...

@@ -1,47 +1,49 @@
-"""Foreign runs in the store, on any engine. Part of the write side, and of its transactions (see contract.py).
+"""Foreign runs in the store. Part of the write side, within its transactions.
 
-Each change leaves an event that is about no job or run; `detail` begins with the worker's name.
+Each change records an event that belongs to no job or run; `detail` begins with the worker's name.
 """
 
 from __future__ import annotations
 
 import json
 
-from zsched.model.types import ForeignDecision, ForeignRuns, WorkerId
+from zsched.model.types import ForeignDecision, ForeignRuns
 from zsched.model.units import counted
 from zsched.store import rows, sql
 from zsched.store.engine import Engine
-from zsched.store.ledger import Ledger
+from zsched.store.ledger import Ledger, Note
+from zsched.store.reader import EngineReader
 
 
 class ForeignWriter:
-    """Implements contract.Foreign; its methods' contracts stand there."""
+    """Implements contract.Foreign."""
 
-    def __init__(self, engine: Engine, ledger: Ledger) -> None:
+    def __init__(self, engine: Engine, ledger: Ledger, reads: EngineReader) -> None:
         self._execute = engine.execute
-        self._event = ledger.event
+        self._ledger = ledger
+        self.of = reads.foreign_of
 
-    def of(self, worker_id: WorkerId) -> list[ForeignRuns]:
-        return [rows.foreign(row) for row in self._execute(sql.FOREIGN_OF, (worker_id,))]
-
-    def found(self, held: ForeignRuns, actor: str) -> None:
-        named = json.dumps(held.runs)
-        self._execute(sql.FOREIGN_FOUND, (held.worker_id, held.db, held.running, held.results, named, held.since_ms))
-        self._event(held.since_ms, actor, None, "foreign_found", detail=_detail(held))
+    def add(self, held: ForeignRuns, actor: str) -> None:
+        runs = json.dumps(held.runs)
+        self._execute(sql.FOREIGN_FOUND, (held.worker_id, held.db, held.running, held.results, runs, held.since_ms))
+        self._note("foreign_found", _numbers(held), actor, held.since_ms)
 
     def update(self, held: ForeignRuns) -> None:
         self._execute(sql.FOREIGN_UPDATE, (held.running, held.results, json.dumps(held.runs), held.worker_id, held.db))
 
-    def gone(self, held: ForeignRuns, actor: str, now_ms: int) -> None:
+    def remove(self, held: ForeignRuns, actor: str, now_ms: int) -> None:
         self._execute(sql.FOREIGN_GONE, (held.worker_id, held.db))
-        self._event(now_ms, actor, None, "foreign_gone", detail=f"{held.worker_id}: nothing of database {held.db}")
+        self._note("foreign_gone", f"{held.worker_id}: nothing of database {held.db}", actor, now_ms)
 
     def decide(self, held: ForeignRuns, decision: ForeignDecision, actor: str, now_ms: int) -> ForeignRuns:
         stored = self._execute(sql.FOREIGN_DECIDE, (decision, actor, now_ms, held.worker_id, held.db))
-        self._event(now_ms, actor, None, f"foreign_{decision}", detail=_detail(held))
+        self._note(f"foreign_{decision}", _numbers(held), actor, now_ms)
         return rows.foreign(stored[0])
 
+    def _note(self, became: str, detail: str, actor: str, at_ms: int) -> None:
+        self._ledger.note(Note(at_ms=at_ms, actor=actor, became=became, detail=detail))
 
-def _detail(held: ForeignRuns) -> str:
+
+def _numbers(held: ForeignRuns) -> str:
     runs, results = counted(held.running, "run"), counted(held.results, "result")
     return f"{held.worker_id}: {runs} and {results} of database {held.db}"

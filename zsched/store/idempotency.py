@@ -1,27 +1,25 @@
-"""What submits with an Idempotency-Key stored, on any engine. Part of the write side, and of its transactions (see
-contract.py).
-"""
+"""Results of submits with an Idempotency-Key. Part of the write side, within its transactions."""
 
 from __future__ import annotations
 
-from zsched.store import rows, sql
+from zsched.store import sql
 from zsched.store.contract import Submitted
 from zsched.store.engine import Engine
+from zsched.store.reader import EngineReader
 
 
 class IdempotencyWriter:
-    """Implements contract.Idempotency; its methods' contracts stand there."""
+    """Implements contract.Idempotency."""
 
-    def __init__(self, engine: Engine) -> None:
+    def __init__(self, engine: Engine, reads: EngineReader) -> None:
         self._execute = engine.execute
-
-    def find(self, caller: str, key: bytes, after_ms: int) -> Submitted | None:
-        found = self._execute(sql.SUBMITTED, (caller, key, after_ms))
-        return rows.submitted(found[0]) if found else None
+        self.find = reads.submitted
 
     def keep(self, caller: str, key: bytes, submitted: Submitted, now_ms: int) -> None:
-        one = submitted
-        self._execute(sql.KEEP_SUBMITTED, (caller, key, one.digest, one.first, one.last, one.jobs, now_ms))
+        self._execute(
+            sql.KEEP_SUBMITTED,
+            (caller, key, submitted.digest, submitted.first, submitted.last, submitted.jobs, now_ms),
+        )
 
     def forget(self, until_ms: int, count: int) -> int:
         return len(self._execute(sql.FORGET_SUBMITTED, (until_ms, count)))

@@ -1,6 +1,6 @@
-"""What a turn gathers and writes in its last moments: the events, in order, and the change of each job's counters.
+"""The events and counter changes that a turn has gathered, and their one write at its end.
 
-So a job's row is written once a turn, however many of its runs moved, and an event costs one row of one batch.
+A job's row is written once per turn, however many of its runs changed, and an event is one row of one batch.
 """
 
 from __future__ import annotations
@@ -8,22 +8,55 @@ from __future__ import annotations
 from collections import defaultdict
 from typing import Final
 
+from msgspec import Struct
+
 from zsched.model.types import JobId, RunId, RunStatus
 from zsched.store import sql
 from zsched.store.contract import Changes
 from zsched.store.engine import Engine, Row
+from zsched.store.loads import Loads
 
 _COUNTED: Final = (RunStatus.PENDING, RunStatus.RUNNING, RunStatus.SUCCESS, RunStatus.FAILED, RunStatus.CANCELLED)
 _PLACE: Final = {status: place for place, status in enumerate(_COUNTED)}
 
 
-class Ledger:
-    """Two lists that only grow until they are written, so undoing a part of the turn is cutting them back to a mark."""
+# A Struct: a turn makes two per run, and a frozen dataclass takes 0.8 us to make instead of 0.1 us.
+class Transition(Struct, frozen=True, kw_only=True):
+    """A run's change of state. `was` None: the run was created, as the first or the next of its task."""
 
-    def __init__(self) -> None:
+    at_ms: int
+    actor: str = "scheduler"
+    job_id: JobId
+    run_id: RunId
+    worker_id: str | None = None
+    was: RunStatus | None
+    became: RunStatus
+    reason: str | None = None
+    detail: str | None = None
+
+
+class Note(Struct, frozen=True, kw_only=True):
+    """An event that changes no counter. `became` states what happened, or the state if a run or worker changed it."""
+
+    at_ms: int
+    actor: str
+    job_id: JobId | None = None
+    run_id: RunId | None = None
+    worker_id: str | None = None
+    was: str | None = None
+    became: str
+    reason: str | None = None
+    detail: str | None = None
+
+
+class Ledger:
+    """Two lists that only grow until they are written, so undoing a part of the turn cuts them back to a mark."""
+
+    def __init__(self, loads: Loads) -> None:
+        self._loads = loads
         self._events: list[Row] = []
         self._moves: list[tuple[JobId, RunStatus | None, RunStatus | None]] = []
-        # By how many the pending tasks have grown in all that is not yet written.
+        # Change of the number of pending tasks that is not written yet.
         self.pending = 0
         # The events and the jobs that the turn has written so far.
         self._written: list[Row] = []
@@ -40,64 +73,35 @@ class Ledger:
         runs = {RunId(first) for _, _, _, first, last, *_ in self._written if first is not None and first == last}
         return Changes(jobs | self._counted, runs, bool(self._written))
 
-    def record_transition(
-        self,
-        now_ms: int,
-        actor: str,
-        job_id: JobId,
-        run_id: RunId,
-        was: RunStatus | None,
-        became: RunStatus,
-        *,
-        worker_id: str | None = None,
-        reason: str | None = None,
-        detail: str | None = None,
-    ) -> None:
-        """A run changed its state, or was made (`was` None) as the first or the next of its task."""
-        self.count(job_id, was, became)
-        self.event(
-            now_ms,
-            actor,
-            was,
-            became,
-            job_id=job_id,
-            runs=(run_id, run_id),
-            worker_id=worker_id,
-            reason=reason,
-            detail=detail,
-        )
+    def record_transition(self, move: Transition) -> None:
+        """Record the event of a run's change of state, and count it for its job. Its worker's load has changed."""
+        if move.worker_id is not None:
+            self._loads.drop(move.worker_id)
+        self.count(move.job_id, move.was, move.became)
+        self.note(move)
 
-    def record_created(self, now_ms: int, actor: str, job_ids: list[JobId], first: RunId, last: RunId) -> None:
-        """Many runs were made by one statement, one for each job: one event stands for all."""
+    def record_created(self, at_ms: int, actor: str, job_ids: list[JobId], runs: tuple[RunId, RunId]) -> None:
+        """Record runs created by one statement, one for each job, with ids in the range `runs`: one event for all."""
         for job_id in job_ids:
             self.count(job_id, None, RunStatus.PENDING)
-        self.event(now_ms, actor, None, RunStatus.PENDING, runs=(first, last))
+        self._events.append((at_ms, actor, None, *runs, None, None, RunStatus.PENDING, None, None))
 
     def count(self, job_id: JobId, was: RunStatus | None, became: RunStatus | None) -> None:
-        """A task of a job went from one state to another; to None: its last run has a successor, which counts from now
-        on.
-        """
+        """Count a task's change of state for its job. `became` None: the task's next run replaces this one."""
         self._moves.append((job_id, was, became))
         self.pending += (became is RunStatus.PENDING) - (was is RunStatus.PENDING)
 
-    def event(
-        self,
-        now_ms: int,
-        actor: str,
-        was: str | None,
-        became: str,
-        *,
-        job_id: int | None = None,
-        runs: tuple[int, int] | tuple[None, None] = (None, None),
-        worker_id: str | None = None,
-        reason: str | None = None,
-        detail: str | None = None,
-    ) -> None:
-        """Something happened that no counter follows."""
-        self._events.append((now_ms, actor, job_id, *runs, worker_id, was, became, reason, detail or None))
+    def note(self, event: Note | Transition) -> None:
+        """Record an event."""
+        self._events.append(
+            (
+                event.at_ms, event.actor, event.job_id, event.run_id, event.run_id, event.worker_id, event.was,
+                event.became, event.reason, event.detail or None,
+            )
+        )  # fmt: skip
 
     def mark(self) -> tuple[int, int, int]:
-        """Where the lists stand now, for `cut`."""
+        """The present state of the lists, for `cut`."""
         return len(self._events), len(self._moves), self.pending
 
     def cut(self, mark: tuple[int, int, int] = (0, 0, 0)) -> None:
@@ -107,7 +111,7 @@ class Ledger:
         self.pending = mark[2]
 
     def write(self, engine: Engine, now_ms: int) -> None:
-        """Write all and start anew."""
+        """Write everything gathered, and start with empty lists."""
         changed: dict[JobId, list[int]] = defaultdict(lambda: [0] * len(_COUNTED))
         for job_id, was, became in self._moves:
             counts = changed[job_id]

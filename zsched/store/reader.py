@@ -1,4 +1,4 @@
-"""The store's read side, on any engine: one Reader for each thread (see contract.py)."""
+"""The read side on any engine: one reader per thread."""
 
 from __future__ import annotations
 
@@ -28,12 +28,12 @@ from zsched.store.engine import Engine, Row
 
 T = TypeVar("T")
 
-# Above every id, and more rows than there can be.
+# Above every id.
 _ENDLESS: Final = 2**63 - 1
 
 
 class EngineReader:
-    """Implements contract.Reader; its methods' contracts stand there."""
+    """Implements contract.Reader. zsched/store/contract/ documents the methods."""
 
     def __init__(self, engine: Engine) -> None:
         self._execute = engine.execute
@@ -41,8 +41,8 @@ class EngineReader:
         self.close = engine.close
 
     def _each(self, read: Callable[[Row], T], statement: str, parameters: Sequence[object]) -> Generator[T]:
-        with closing(self._iterate(statement, parameters)) as found:
-            yield from map(read, found)
+        with closing(self._iterate(statement, parameters)) as stored:
+            yield from map(read, stored)
 
     def jobs(
         self,
@@ -70,8 +70,8 @@ class EngineReader:
         return int(self._execute(sql.COUNT_JOBS_BETWEEN, (first, last))[0][0])
 
     def status(self, job_id: JobId) -> RunStatus | None:
-        found = self._execute(sql.STATUS, (job_id,))
-        return RunStatus(found[0][0]) if found else None
+        stored = self._execute(sql.STATUS, (job_id,))
+        return RunStatus(stored[0][0]) if stored else None
 
     def statuses_between(self, first: JobId, last: JobId) -> Generator[tuple[JobId, RunStatus]]:
         return self._each(_status, sql.STATUSES_BETWEEN, (first, last))
@@ -82,47 +82,47 @@ class EngineReader:
         return self._each(_job_id, sql.UNFINISHED_OF, (owner,))
 
     def job(self, job_id: JobId) -> Job | None:
-        found = self._execute(sql.JOB, (job_id,))
-        return rows.job(found[0]) if found else None
+        stored = self._execute(sql.JOB, (job_id,))
+        return rows.job(stored[0]) if stored else None
 
     def last_run(self, job_id: JobId) -> Run | None:
-        found = self._execute(sql.RUNS_OF_JOB, (job_id, _ENDLESS, 1))
-        return rows.run(found[0]) if found else None
+        stored = self._execute(sql.RUNS_OF_JOB, (job_id, _ENDLESS, 1))
+        return rows.run(stored[0]) if stored else None
 
     def runs(self, job_id: JobId, limit: int, before: RunId | None = None) -> Generator[Run]:
         return self._each(rows.run, sql.RUNS_OF_JOB, (job_id, _ENDLESS if before is None else before, limit))
 
     def run(self, run_id: RunId) -> Run | None:
-        found = self._execute(sql.RUN, (run_id,))
-        return rows.run(found[0]) if found else None
+        stored = self._execute(sql.RUN, (run_id,))
+        return rows.run(stored[0]) if stored else None
 
     def demand(self, run_id: RunId) -> Demand | None:
-        found = self._execute(sql.DEMAND_OF, (run_id,))
-        return rows.readable_demand(found[0][0]) if found else None
+        stored = self._execute(sql.DEMAND_OF, (run_id,))
+        return rows.readable_demand(stored[0][0]) if stored else None
 
     def output(self, run_id: RunId) -> RunOutput | None:
-        found = self._execute(sql.OUTPUT, (run_id,))
-        if not found:
+        stored = self._execute(sql.OUTPUT, (run_id,))
+        if not stored:
             return None
-        form, *kept = found[0]
+        form, *kept = stored[0]
         stdout = Stream(head=kept[0], tail=kept[1], total=kept[2])
         stderr = Stream(head=kept[3], tail=kept[4], total=kept[5])
         return RunOutput(form == "text", stdout, stderr)
 
     def totals(self) -> dict[RunStatus, int]:
-        found = {RunStatus(status): tasks for status, tasks in self._execute(sql.TOTALS)}
-        return {status: found.get(status, 0) for status in RunStatus}
+        stored = {RunStatus(status): tasks for status, tasks in self._execute(sql.TOTALS)}
+        return {status: stored.get(status, 0) for status in RunStatus}
 
     def workers_by_status(self) -> dict[WorkerStatus, int]:
-        found = {WorkerStatus(status): count for status, count in self._execute(sql.WORKERS_BY_STATUS)}
-        return {status: found.get(status, 0) for status in WorkerStatus}
+        stored = {WorkerStatus(status): count for status, count in self._execute(sql.WORKERS_BY_STATUS)}
+        return {status: stored.get(status, 0) for status in WorkerStatus}
 
     def workers(self, after: str = "") -> Generator[Worker]:
         return self._each(rows.worker, sql.WORKERS, (after,))
 
     def worker(self, worker_id: WorkerId) -> Worker | None:
-        found = self._execute(sql.WORKER, (worker_id,))
-        return rows.worker(found[0]) if found else None
+        stored = self._execute(sql.WORKER, (worker_id,))
+        return rows.worker(stored[0]) if stored else None
 
     def foreign(self, worker: str = "", db: str = "") -> Generator[ForeignRuns]:
         return self._each(rows.foreign, sql.FOREIGN, (worker, db))
@@ -135,16 +135,16 @@ class EngineReader:
         return int(runs), int(workers)
 
     def submitted(self, caller: str, key: bytes, after_ms: int) -> Submitted | None:
-        found = self._execute(sql.SUBMITTED, (caller, key, after_ms))
-        return rows.submitted(found[0]) if found else None
+        stored = self._execute(sql.SUBMITTED, (caller, key, after_ms))
+        return rows.submitted(stored[0]) if stored else None
 
     def token(self, token_id: str) -> Token | None:
-        found = self._execute(sql.TOKEN, (token_id,))
-        return rows.token(found[0]) if found else None
+        stored = self._execute(sql.TOKEN, (token_id,))
+        return rows.token(stored[0]) if stored else None
 
     def token_named(self, name: str) -> Token | None:
-        found = self._execute(sql.TOKEN_NAMED, (name,))
-        return rows.token(found[0]) if found else None
+        stored = self._execute(sql.TOKEN_NAMED, (name,))
+        return rows.token(stored[0]) if stored else None
 
     def tokens(self, after: str = "") -> Generator[Token]:
         if not after:

@@ -1,7 +1,7 @@
-"""Seal all secrets of a database anew, while no scheduler has it. Called by maintenance/rotation.py.
+"""Reseal all secrets of a database while no scheduler uses it. Called by maintenance/rotation.py.
 
-Works through the jobs in transactions of bounded size. When it is interrupted, some secrets are sealed by the new key
-and the others by the old one; called again with both keys, it seals all of them anew.
+Processes the jobs in transactions of bounded size. After an interruption some secrets are sealed by the new key, the
+others by the old one; another call with both keys reseals them all.
 """
 
 from __future__ import annotations
@@ -21,38 +21,38 @@ _RESEAL: Final = "UPDATE jobs SET secret_env = ? WHERE job_id = ?"
 
 @dataclass(slots=True)
 class Resealed:
-    """How many jobs have secrets, and which of them have some that no key opens. Those stay as they are."""
+    """Number of jobs with secrets, and of those with a secret that no key opens, which stay as they are."""
 
     jobs: int = 0
     unopened: int = 0
 
 
 def reseal(engine: Engine, seal: Callable[[str, str], str]) -> Resealed:
-    """Replace each secret by what `seal` makes of its name and its sealed value. Raises StoreError.
+    """Replace each sealed secret by the result of `seal(name, sealed value)`. Raises StoreError.
 
-    A job stays as it is when `seal` raises ValueError, or when what is stored are no variables.
+    A job stays as it is if `seal` raises ValueError, or if its stored variables are invalid.
     """
-    done = Resealed()
+    resealed = Resealed()
     last = 0
     while page := engine.execute(_SEALED, (last, RESEAL_JOBS_MAX)):
         last = page[-1][0]
         engine.begin()
         try:
             for row in page:
-                _reseal_job(engine, row, seal, done)
+                _reseal_job(engine, row, seal, resealed)
         except BaseException:
             engine.rollback()
             raise
         engine.commit()
-    return done
+    return resealed
 
 
-def _reseal_job(engine: Engine, row: Row, seal: Callable[[str, str], str], done: Resealed) -> None:
+def _reseal_job(engine: Engine, row: Row, seal: Callable[[str, str], str], resealed: Resealed) -> None:
     job_id, stored = row
-    done.jobs += 1
+    resealed.jobs += 1
     try:
         sealed = {name: seal(name, value) for name, value in (variables(stored) or {}).items()}
     except ValueError:
-        done.unopened += 1
+        resealed.unopened += 1
         return
     engine.execute(_RESEAL, (stored_variables(sealed), job_id))

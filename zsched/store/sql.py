@@ -1,15 +1,16 @@
-"""The statements that all engines share. `?` marks a parameter; what an engine says differently stands in its own
-module.
-"""
+"""The SQL statements that all engines share. `?` marks a parameter. SQL of one engine belongs in its own folder."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from functools import lru_cache
-from typing import Final
+from typing import Final, TypeVar
 
-# Rows that one INSERT brings in at most: from here on more gain nothing, and no engine's bound of parameters is near.
+T = TypeVar("T")
+
+# Rows in one VALUES list: more gain nothing, and all engines allow this number of parameters.
 ROWS_PER_INSERT: Final = 100
-# Below every run's.
+# Below the priority of every run.
 PRIORITY_MIN: Final = -(2**63)
 
 IDENTITY: Final = "SELECT db FROM identity"
@@ -17,7 +18,7 @@ ADD_IDENTITY: Final = "INSERT INTO identity (db, created_ms) VALUES (?, ?)"
 REPLACE_IDENTITY: Final = "UPDATE identity SET db = ?, created_ms = ?"
 PREDECESSORS: Final = "SELECT db FROM predecessors ORDER BY generation DESC"
 ADD_PREDECESSOR: Final = "INSERT INTO predecessors (db, made_ms, restored_ms) VALUES (?, ?, ?)"
-# The counters of AUTOINCREMENT. A table that never had a row has none.
+# The counters of AUTOINCREMENT. A table that never had a row has no counter.
 RAISE_IDS: Final = "UPDATE sqlite_sequence SET seq = max(seq, ?) + ? WHERE name = ? RETURNING seq"
 COUNTERS: Final = "SELECT name, seq FROM sqlite_sequence"
 RUNNING: Final = "SELECT run_id FROM runs WHERE status = 'running' ORDER BY run_id"
@@ -27,7 +28,7 @@ WAITING: Final = """
 END_WAITING: Final = """
     UPDATE runs SET status = 'failed', reason = 'worker_lost', detail = ?, finished_ms = ?, due_ms = NULL
     WHERE run_id = ? AND status = 'pending'"""
-# The longest lease that a worker may still use: of a running run, or the last that was given.
+# The longest lease that a worker may still hold: of a running run, or the last lease granted.
 LEASE_GIVEN: Final = """
     SELECT max(
         coalesce((SELECT max(lease_ms) FROM runs WHERE status = 'running'), 0),
@@ -69,12 +70,12 @@ JOBS_BY_STATUS: Final = f"""
 
 # --- jobs of an owner ---
 
-# A recurring job that fires, or can be resumed.
+# A recurring job that fires or can be resumed.
 _RECURS: Final = "schedule IS NOT NULL AND ended_ms IS NULL"
 _OWNED: Final = "owner_id = (SELECT owner_id FROM owners WHERE owner = ?)"
 JOBS_BY_OWNER: Final = f"""
     SELECT {_JOB} FROM jobs WHERE {_OWNED} AND job_id < ? ORDER BY job_id DESC LIMIT ? OFFSET ?"""
-# The plus has SQLite take the index of the status, which has the owner: to pass a million jobs of others takes 60 ms.
+# The plus makes SQLite use the index by status, which contains the owner: skipping a million other jobs takes 60 ms.
 JOBS_BY_OWNER_AND_STATUS: Final = f"""
     SELECT {_JOB} FROM jobs WHERE +{_OWNED} AND status = ? AND job_id < ? ORDER BY job_id DESC LIMIT ? OFFSET ?"""
 COUNT_METERED: Final = f"""
@@ -82,7 +83,7 @@ COUNT_METERED: Final = f"""
         SELECT 1 FROM jobs WHERE {_OWNED} AND status = 'pending' AND metered = 1 LIMIT ?) AS some"""
 COUNT_RECURRING_OF: Final = f"""
     SELECT count(*) FROM (SELECT 1 FROM jobs WHERE {_OWNED} AND {_RECURS} LIMIT ?) AS some"""
-# What a call on many jobs looks at. The plus keeps SQLite from walking all jobs for the sake of the order.
+# What a bulk call reads. The plus prevents SQLite from scanning all jobs just to get the order.
 _TARGET: Final = f"job_id, {_OWNER}, status"
 TARGETS_BETWEEN: Final = f"SELECT {_TARGET} FROM jobs WHERE job_id BETWEEN ? AND ? ORDER BY job_id LIMIT ?"
 RECURRING: Final = f"SELECT {_TARGET} FROM jobs WHERE {_RECURS} AND +job_id > ? ORDER BY +job_id LIMIT ?"
@@ -105,7 +106,7 @@ ADD_JOB: Final = f"""
 COUNT_TASKS: Final = """
     UPDATE jobs SET pending = pending + ?, running = running + ?, success = success + ?, failed = failed + ?,
         cancelled = cancelled + ?, updated_ms = ? WHERE job_id = ?"""
-# Of a recurring job only the live fire is cancelled.
+# A cancel of a recurring job cancels only its live fire.
 MARK_JOB_CANCELLED: Final = """
     UPDATE jobs SET cancel_by = ?, cancel_ms = ?,
         updated_ms = ? WHERE job_id = ? AND cancel_ms IS NULL AND schedule IS NULL"""
@@ -115,13 +116,13 @@ TOTAL_PENDING: Final = "SELECT tasks FROM totals WHERE status = 'pending'"
 DUE_JOBS: Final = f"""
     SELECT job_id, schedule, next_fire_ms, {_LIVE} FROM jobs
     WHERE next_fire_ms <= ? ORDER BY next_fire_ms, job_id LIMIT ?"""
-# A recurring job counts the tasks of its last fire alone.
+# A recurring job counts only the tasks of its last fire.
 START_FIRE: Final = """
     UPDATE jobs SET next_fire_ms = ?, unmade = 0, pending = 0, running = 0, success = 0, failed = 0,
         cancelled = 0, updated_ms = ?
     WHERE job_id = ? RETURNING demand_id, priority"""
 SET_NEXT_FIRE: Final = "UPDATE jobs SET next_fire_ms = ? WHERE job_id = ?"
-# A schedule that has ended stays so. What these return says whether they changed anything.
+# An ended schedule is final. RETURNING tells whether the statement changed anything.
 PAUSE_SCHEDULE: Final = """
     UPDATE jobs SET paused_ms = ?, next_fire_ms = NULL, updated_ms = ?
     WHERE job_id = ? AND schedule IS NOT NULL AND paused_ms IS NULL AND ended_ms IS NULL RETURNING job_id"""
@@ -134,7 +135,7 @@ END_SCHEDULE: Final = """
 EDIT_JOB: Final = """
     UPDATE jobs SET name = ?, command = ?, schedule = ?, timeout_ms = ?, next_fire_ms = ?, updated_ms = ?
     WHERE job_id = ?"""
-# Of a recurring job only the newest run can be live: a fire comes after the end of the one before.
+# Only the newest run of a recurring job can be live: a fire comes after the end of the last fire.
 LAST_FIRE_LIVES: Final = """
     SELECT status IN ('pending', 'running') FROM runs WHERE job_id = ? ORDER BY run_id DESC LIMIT 1"""
 LATEST: Final = "SELECT at_ms FROM events ORDER BY event_id DESC LIMIT 1"
@@ -164,7 +165,7 @@ ADD_SUCCESSOR: Final = """
     INSERT INTO runs (job_id, task, attempt, demand_id, priority, status, blocked, due_ms, crashes, failures,
         created_ms)
     SELECT job_id, task, ?, ?, priority, 'pending', ?, ?, ?, ?, ? FROM runs WHERE run_id = ? RETURNING run_id"""
-# Jumps from one demand that has ready runs to the next, so its cost is that of the demands in use and not of the runs.
+# Jumps from one demand with ready runs to the next, so its cost grows with the number of demands, not of runs.
 READY: Final = """
     WITH RECURSIVE waiting (demand_id) AS (
         SELECT min(demand_id) FROM runs WHERE status = 'pending' AND blocked = 0
@@ -180,22 +181,26 @@ READY: Final = """
 READY_COUNT: Final = """
     SELECT count(*) FROM (
         SELECT 1 FROM runs WHERE status = 'pending' AND blocked = 0 AND demand_id = ? LIMIT ?) AS some"""
-CLAIM: Final = """
-    UPDATE runs SET status = 'running', worker_id = ?, handed_n = ?, claimed_ms = ?, lease_ms = ?,
+# The runs that a claim takes: those of a demand, with at least a priority, up to a number.
+_CLAIMABLE: Final = """r.status = 'pending' AND r.blocked = 0 AND r.demand_id = ? AND r.priority >= ?
+        ORDER BY r.priority DESC, r.run_id LIMIT ?"""
+CLAIMABLE_IDS: Final = f"SELECT run_id, job_id FROM runs r WHERE {_CLAIMABLE}"
+# LEFT JOIN: a run whose job is missing is damaged, and is detected by its missing command.
+_ORDER: Final = """
+    SELECT r.run_id, r.job_id, task, attempt, name, command, timeout_ms, grace_ms, j.created_ms, updated_ms, run_as,
+        env, secret_env
+    FROM runs r LEFT JOIN jobs j ON j.job_id = r.job_id"""
+CLAIMABLE: Final = f"{_ORDER} WHERE {_CLAIMABLE}"
+ORDER: Final = f"{_ORDER} WHERE r.run_id = ?"
+CLAIM: Final = f"""
+    UPDATE runs SET status = 'running', worker_id = ?, handed_n = ?, claimed_ms = ?, lease_ms = ?, probation = ?,
+        ends_ms = CASE WHEN ? THEN (SELECT ? + timeout_ms + grace_ms FROM jobs WHERE jobs.job_id = runs.job_id) END,
         reason = NULL, detail = NULL, due_ms = NULL
-    WHERE run_id IN (
-        SELECT run_id FROM runs WHERE status = 'pending' AND blocked = 0 AND demand_id = ? AND priority >= ?
-        ORDER BY priority DESC, run_id LIMIT ?)
-    RETURNING run_id, job_id, task, attempt, probation, priority"""
-ORDER: Final = """
-    SELECT name, command, timeout_ms, grace_ms, created_ms, updated_ms, run_as, env, secret_env FROM jobs
-    WHERE job_id = ?"""
-SET_PROBATION: Final = "UPDATE runs SET probation = ? WHERE run_id = ? AND status = 'running'"
-# The start may have been reported in a turn that was given up.
+    WHERE run_id IN (SELECT r.run_id FROM runs r WHERE {_CLAIMABLE})"""
+# A run that has not started is not trusted: the turn that stored its start may have been rolled back.
 CLEAR_PROBATION: Final = """
     UPDATE runs SET probation = 0
-    WHERE run_id = ? AND status = 'running' AND started_ms IS NOT NULL AND probation > 0 RETURNING run_id"""
-SET_END: Final = "UPDATE runs SET ends_ms = ? WHERE run_id = ?"
+    WHERE run_id = ? AND status = 'running' AND started_ms IS NOT NULL AND probation > 0 RETURNING worker_id"""
 LOAD: Final = """
     SELECT count(*), count(nullif(probation, 0)), coalesce(min(nullif(probation, 0)), 0), coalesce(max(lease_ms), 0)
     FROM runs
@@ -204,18 +209,23 @@ HELD: Final = """
     SELECT run_id, job_id, handed_n, claimed_ms, started_ms IS NOT NULL, probation, cancel_ms IS NOT NULL,
         crashes, stuck, demand_id FROM runs
     WHERE worker_id = ? AND status = 'running' ORDER BY run_id"""
-# Every statement from here on that ends or moves a run carries its guard: the run is running, and the sender owns it.
+# From here on, each statement that ends or moves a run has a guard: the run is running, and the sender owns it.
 ADOPT: Final = "UPDATE runs SET handed_n = 0 WHERE worker_id = ? AND status = 'running' AND handed_n > 0"
 SHIFT_DUE: Final = "UPDATE runs SET due_ms = due_ms + ? WHERE status = 'pending' AND due_ms IS NOT NULL"
 SHIFT_ENDS: Final = "UPDATE runs SET ends_ms = ends_ms + ? WHERE status = 'running' AND ends_ms IS NOT NULL"
 START: Final = """
     UPDATE runs SET started_ms = coalesce(started_ms, ?) WHERE run_id = ? AND worker_id = ? AND status = 'running'
     RETURNING job_id"""
-FINISH: Final = """
-    UPDATE runs SET status = CASE WHEN cancel_ms IS NULL THEN ? ELSE 'cancelled' END,
-        reason = CASE WHEN cancel_ms IS NULL THEN ? ELSE 'cancelled' END,
-        detail = ?, exit_code = ?, signal = ?, started_ms = coalesce(?, started_ms), finished_ms = ?, ends_ms = NULL
-    WHERE run_id = ? AND status = 'running' AND worker_id = ? RETURNING job_id, status, reason"""
+# For one run each value is a parameter; for several, a column of a VALUES list.
+_FINISH: Final = """
+    UPDATE runs SET status = CASE WHEN cancel_ms IS NULL THEN {0} ELSE 'cancelled' END,
+        reason = CASE WHEN cancel_ms IS NULL THEN {1} ELSE 'cancelled' END, detail = {2}, exit_code = {3}, signal = {4},
+        started_ms = coalesce({5}, started_ms), finished_ms = {6}, ends_ms = NULL{from_}
+    WHERE run_id = {7} AND status = 'running' AND worker_id = ? RETURNING run_id, job_id, status, reason"""
+FINISH: Final = _FINISH.format(*"????????", from_="")
+FINISH_MANY: Final = _FINISH.format(
+    *(f"ended.column{number}" for number in range(1, 9)), from_="\n    FROM (VALUES (?, ?, ?, ?, ?, ?, ?, ?)) AS ended"
+)
 PUT_BACK: Final = """
     UPDATE runs SET status = CASE WHEN cancel_ms IS NULL THEN 'pending' ELSE 'cancelled' END,
         reason = CASE WHEN cancel_ms IS NULL THEN ? ELSE 'cancelled' END,
@@ -231,12 +241,13 @@ LOSING: Final = """
     SELECT r.job_id, r.worker_id, r.attempt, r.crashes, r.failures, r.started_ms IS NOT NULL,
         r.cancel_ms IS NOT NULL, r.stuck, r.demand_id, j.crash_limit
     FROM runs r JOIN jobs j ON j.job_id = r.job_id WHERE r.run_id = ? AND r.status = 'running'"""
-# A run that failed by its own fault, and what its job says of that. Of a recurring job the run alone can be cancelled.
+# Failed runs, and their jobs' policies. In a recurring job the cancel of a run does not cancel the job.
 FAILED: Final = """
-    SELECT r.job_id, r.task, r.attempt, r.failures, r.crashes, r.reason, r.started_ms IS NOT NULL, r.demand_id,
-        j.retries, j.backoff
+    SELECT r.run_id, r.job_id, r.task, r.attempt, r.failures, r.crashes, r.reason, r.started_ms IS NOT NULL,
+        r.demand_id, j.retries, j.backoff
     FROM runs r JOIN jobs j ON j.job_id = r.job_id
-    WHERE r.run_id = ? AND r.status = 'failed' AND (j.cancel_ms IS NULL OR j.schedule IS NOT NULL)"""
+    WHERE r.run_id IN (VALUES (?)) AND r.status = 'failed' AND (j.cancel_ms IS NULL OR j.schedule IS NOT NULL)
+    ORDER BY r.run_id"""
 END: Final = """
     UPDATE runs SET status = ?, reason = ?, detail = ?, crashes = crashes + ?, finished_ms = ?, ends_ms = NULL
     WHERE run_id = ? AND status = 'running'"""
@@ -308,7 +319,7 @@ TOKENS_AFTER: Final = f"""
     ORDER BY created_ms, token_id"""
 ADD_TOKEN: Final = f"INSERT INTO tokens ({_TOKEN}) VALUES (?, ?, ?, ?, ?, ?, ?, NULL, ?, ?, ?, ?, ?, ?, NULL)"
 USE_TOKEN: Final = "UPDATE tokens SET last_used_ms = ? WHERE token_id = ?"  # noqa: S105
-# What a revoked token has left: `ended_to` is the last job that was cancelled.
+# A revoked token whose jobs are being ended. `ended_to`: the last job cancelled.
 END_JOBS: Final = "UPDATE tokens SET ending_by = ?, ended_to = 0 WHERE token_id = ?"
 ENDING: Final = """
     SELECT token_id, 'token:' || name, ending_by, ended_to FROM tokens
@@ -347,11 +358,11 @@ FOREIGN_UNDECIDED: Final = """
     SELECT coalesce(sum(running), 0), count(DISTINCT worker_id) FROM foreign_runs
     WHERE running > 0 AND decision IS NULL"""
 
-# --- submits that are done once ---
+# --- idempotent submits ---
 
 SUBMITTED: Final = """
     SELECT digest, first_job, last_job, jobs FROM idempotency WHERE caller = ? AND idem_key = ? AND made_ms > ?"""
-# One that has expired may still be there.
+# An expired row with the same key may still exist.
 KEEP_SUBMITTED: Final = """
     INSERT INTO idempotency (caller, idem_key, digest, first_job, last_job, jobs, made_ms) VALUES (?, ?, ?, ?, ?, ?, ?)
     ON CONFLICT (caller, idem_key) DO UPDATE SET digest = excluded.digest, first_job = excluded.first_job,
@@ -362,9 +373,15 @@ FORGET_SUBMITTED: Final = """
     RETURNING made_ms"""
 
 
-@lru_cache(maxsize=2 * ROWS_PER_INSERT)
-def for_rows(insert: str, count: int) -> str:
-    """The same INSERT for count rows: what it returns costs several times what a row does, and once a statement."""
-    head, values, rest = insert.partition("VALUES ")
+def batches(rows: Sequence[T]) -> Iterator[Sequence[T]]:
+    """The rows in pieces of ROWS_PER_INSERT."""
+    for begin in range(0, len(rows), ROWS_PER_INSERT):
+        yield rows[begin : begin + ROWS_PER_INSERT]
+
+
+@lru_cache(maxsize=4 * ROWS_PER_INSERT)
+def for_rows(statement: str, count: int) -> str:
+    """The same statement with `count` rows in its VALUES list. RETURNING costs several times what a row does."""
+    head, values, rest = statement.partition("VALUES ")
     row = rest[: rest.index(")") + 1]
     return head + values + ", ".join([row] * count) + rest[len(row) :]

@@ -8,52 +8,54 @@ from collections.abc import Mapping
 from zsched.model.types import Worker, WorkerId, WorkerStatus
 from zsched.store import rows, sql
 from zsched.store.core import Core
+from zsched.store.ledger import Note
+
+ACTIVE, INACTIVE = WorkerStatus.ACTIVE, WorkerStatus.INACTIVE
 
 
-class Workers(Core):
-    """Of contract.Store what is about workers."""
-
-    def worker(self, worker_id: WorkerId) -> Worker | None:
-        found = self._execute(sql.WORKER, (worker_id,))
-        return rows.worker(found[0]) if found else None
+class WorkersWriter(Core):
+    """The role contract.Workers."""
 
     def register(self, worker: Worker, now_ms: int) -> Worker:
-        was = self._execute(sql.WORKER_STATUS, (worker.worker_id,))
+        was = self._status(worker.worker_id)
         labels = json.dumps(dict(worker.labels or {}), sort_keys=True)
         identity = (worker.host, worker.incarnation, worker.boot_id, *worker.lock, worker.agent)
         stored = self._execute(
             sql.REGISTER,
             (worker.worker_id, worker.kind, worker.slots, now_ms, now_ms, *identity, json.dumps(worker.can), labels),
         )
-        before = was[0][0] if was else None
-        self._worker_event(
-            now_ms, f"worker {worker.worker_id}", before, WorkerStatus.ACTIVE, worker.worker_id, "registered"
-        )
+        self._note(worker.worker_id, was, ACTIVE, "registered", f"worker {worker.worker_id}", now_ms)
         return rows.worker(stored[0])
 
-    def seen(self, worker_id: WorkerId, now_ms: int) -> None:
-        was = self._execute(sql.WORKER_STATUS, (worker_id,))
+    def reactivate(self, worker_id: WorkerId, now_ms: int) -> None:
+        was = self._status(worker_id)
         self._execute(sql.SEEN, (now_ms, worker_id))
-        if was and was[0][0] != WorkerStatus.ACTIVE:
-            self._worker_event(now_ms, f"worker {worker_id}", was[0][0], WorkerStatus.ACTIVE, worker_id, "seen")
+        if was is INACTIVE:
+            self._note(worker_id, was, ACTIVE, "seen", f"worker {worker_id}", now_ms)
 
     def note_seen(self, seen: Mapping[WorkerId, int]) -> None:
         self._engine.executemany(sql.NOTE_SEEN, ((ms, worker_id, ms) for worker_id, ms in seen.items()))
 
     def leave(self, worker_id: WorkerId, now_ms: int) -> None:
         for (status,) in self._execute(sql.LEAVE, (now_ms, worker_id)):
-            self._worker_event(now_ms, f"worker {worker_id}", status, status, worker_id, "leaving")
+            self._note(worker_id, status, status, "leaving", f"worker {worker_id}", now_ms)
 
     def deactivate(self, worker_id: WorkerId, reason: str, now_ms: int) -> None:
-        was = self._execute(sql.WORKER_STATUS, (worker_id,))
+        was = self._status(worker_id)
         self._execute(sql.RETIRE, (worker_id,))
-        if was and was[0][0] == WorkerStatus.ACTIVE:
-            self._worker_event(now_ms, "scheduler", WorkerStatus.ACTIVE, WorkerStatus.INACTIVE, worker_id, reason)
+        if was is ACTIVE:
+            self._note(worker_id, was, INACTIVE, reason, "scheduler", now_ms)
+        # The worker may never come back.
+        self._loads.drop(worker_id)
 
     def active_workers(self) -> list[Worker]:
         return [rows.worker(row) for row in self._execute(sql.ACTIVE_WORKERS)]
 
-    def _worker_event(
-        self, now_ms: int, actor: str, was: str | None, became: str, worker_id: WorkerId, reason: str
+    def _status(self, worker_id: WorkerId) -> WorkerStatus | None:
+        stored = self._execute(sql.WORKER_STATUS, (worker_id,))
+        return WorkerStatus(stored[0][0]) if stored else None
+
+    def _note(
+        self, worker_id: WorkerId, was: WorkerStatus | None, became: WorkerStatus, reason: str, actor: str, at_ms: int
     ) -> None:
-        self._ledger.event(now_ms, actor, was, became, worker_id=worker_id, reason=reason)
+        self._ledger.note(Note(at_ms=at_ms, actor=actor, worker_id=worker_id, was=was, became=became, reason=reason))

@@ -112,7 +112,6 @@ def reconcile(
     a missing run has not started and never will; docs/protocol.md, "Missing runs", has the proof.
     """
     phases = {one.run: one.phase for one in listed}
-    session.load = None
     had = store.held_by(session.name)
     _note_finished(session, had, phases)
     unstarted = knows and proves_absence(session, listed)

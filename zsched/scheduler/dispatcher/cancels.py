@@ -47,7 +47,6 @@ class Cancels:
             if session is not None and session.polls:
                 self._store.end_cancelled(run_id, now.wall_ms)
                 session.suspects.pop(run_id, None)
-                session.load = None
             elif session is not None:
                 # Every heartbeat_ack repeats it until the result comes.
                 frame = protocol.Cancel(s=session.token, ep=self._outbox.epoch, runs=(run_id,))

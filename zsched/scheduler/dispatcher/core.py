@@ -215,7 +215,7 @@ class Dispatcher:
 
         `drained`: every frame that had arrived was read in this turn. Otherwise no worker is judged silent.
         """
-        due_ms = due.on_due(self._store, self._sessions, now)
+        due_ms = due.on_due(self._store, now)
         self._upkeep.forget_keys(now)
         self._upkeep.end_token_jobs(self._cancels.cancel, now)
         if drained:

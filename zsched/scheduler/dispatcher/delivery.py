@@ -57,14 +57,12 @@ class Delivery:
             finished_ms=now.wall_ms,
         )
         self._store.finish(ended, session.name, now.wall_ms)
-        session.load = None
 
     def on_unreachable(self, peer: bytes, frame: protocol.SchedulerFrame, now: Now) -> None:
         """A frame did not leave: runs in it are pending again, and the worker gets none until it sends something."""
         for session in self._sessions:
             if session.peer == peer:
                 session.window = 0
-                session.load = None
                 if isinstance(frame, protocol.Run):
                     runs = [RunId(order.run) for order in frame.runs]
                     requeue = self._store.requeue_unstarted

@@ -8,7 +8,7 @@ from typing import Final
 
 from zsched import protocol
 from zsched.model.types import Now, lease_margin_ms
-from zsched.scheduler.dispatcher import arrival, foreign, losses, placement
+from zsched.scheduler.dispatcher import arrival, foreign, losses
 from zsched.scheduler.dispatcher.returns import Returns
 from zsched.scheduler.dispatcher.session import Session, Sessions
 from zsched.store.contract import Store
@@ -62,7 +62,7 @@ def judge_silence(store: Store, sessions: Sessions, timeout_ms: int, now: Now) -
 
 def patience_ms(store: Store, timeout_ms: int, session: Session) -> int:
     """How long a worker may be silent: until the last lease of its runs is over by any clock, if it has any."""
-    lease_ms = placement.load(store, session).lease_ms
+    lease_ms = store.load(session.name).lease_ms
     return max(timeout_ms, lease_ms + lease_margin_ms(lease_ms) if lease_ms else 0)
 
 

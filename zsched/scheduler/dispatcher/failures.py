@@ -5,31 +5,29 @@ longer pause.
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 
 from zsched.model.backoff import retry_ms
 from zsched.model.types import Now, Reason, RunId, Succession
-from zsched.store.contract import Store
+from zsched.store.contract import Runs
 
 log = logging.getLogger(__name__)
 
 
-def follow(store: Store, run_id: RunId, now: Now) -> None:
-    """Make the successor of a run whose end was just stored, if it failed and may be tried again.
+def follow(store: Runs, run_ids: Sequence[RunId], now: Now) -> None:
+    """Make the successors of those of the runs, whose ends were just stored, that failed and may be tried again.
 
-    A run that its own worker ended because its lease was over is lost, and no failure of the job: its task goes on at
-    once.
+    A run that its worker ended because its lease was over is lost, which is no failure of the job: its task continues
+    at once.
     """
-    failed = store.failed(run_id)
-    if failed is None:
-        return
-    if failed.reason == Reason.LEASE_STOP:
-        if not failed.once:
-            store.retry(failed, Succession.REQUEUED, None, now.wall_ms)
-    elif failed.failures < failed.retries:
-        tries = failed.failures + 1
-        pause_ms = retry_ms(failed.backoff, tries, f"{failed.job_id} {failed.task} {tries}")
-        due_ms = now.wall_ms + pause_ms if pause_ms else None
-        store.retry(failed, Succession.RETRY, due_ms, now.wall_ms)
-        log.info(
-            "run %d of job %d failed: retry %d of %d in %d ms", run_id, failed.job_id, tries, failed.retries, pause_ms
-        )
+    for failed in store.find_failed(run_ids):
+        if failed.reason == Reason.LEASE_STOP:
+            if not failed.once:
+                store.retry(failed, Succession.REQUEUED, None, now.wall_ms)
+        elif failed.failures < failed.retries:
+            tries = failed.failures + 1
+            pause_ms = retry_ms(failed.backoff, tries, f"{failed.job_id} {failed.task} {tries}")
+            due_ms = now.wall_ms + pause_ms if pause_ms else None
+            store.retry(failed, Succession.RETRY, due_ms, now.wall_ms)
+            line = "run %d of job %d failed: retry %d of %d in %d ms"
+            log.info(line, failed.run_id, failed.job_id, tries, failed.retries, pause_ms)

@@ -147,12 +147,12 @@ def _store(store: Store, name: WorkerId, found: Sequence[protocol.Foreign], now:
             since_ms=now.wall_ms,
         )
         if before is None:
-            store.foreign.found(counts, f"worker {name}")
+            store.foreign.add(counts, f"worker {name}")
             _warn(store, counts)
         elif (before.running, before.results, before.runs) != (running, held.results, counts.runs):
             store.foreign.update(counts)
     for gone in known.values():
-        store.foreign.gone(gone, f"worker {name}", now.wall_ms)
+        store.foreign.remove(gone, f"worker {name}", now.wall_ms)
         log.info("worker %s holds nothing of database %s any more", name, gone.db)
 
 

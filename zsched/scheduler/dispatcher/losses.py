@@ -93,4 +93,3 @@ def outlive(store: Store, session: Session, run_id: RunId) -> None:
     """A worker lives, and its run has lived long enough or ended: it is no longer suspect if it was."""
     if session.suspects.pop(run_id, None) is not None and store.clear_probation(run_id):
         session.survived += 1
-        session.load = None

@@ -107,9 +107,9 @@ def end_jobs(store: Store, cancel: Callable[[JobId, str, Now], object], now: Now
     for target in live:
         cancel(target.job_id, ending.actor, now)
     if live:
-        store.access.ended_to(ending.token_id, live[-1].job_id)
+        store.access.note_ended(ending.token_id, live[-1].job_id)
     if len(recurring) + len(live) < BULK_JOBS_MAX:
-        store.access.ended(ending.token_id)
+        store.access.end_done(ending.token_id)
         log.info("token %s: its jobs are cancelled, and its schedules ended", ending.token_id)
     return True
 

@@ -14,7 +14,7 @@ from zsched.model.demand import Demand, why_unfit
 from zsched.model.limits import CLAIM_BYTES_MAX, CLAIM_LARGE_RUNS_MAX, CLAIM_RUNS_MAX
 from zsched.model.types import DemandId, Now
 from zsched.scheduler.dispatcher.session import Session
-from zsched.store.contract import Claimed, Load, Ready, Store
+from zsched.store.contract import Claim, Claimed, Ready, Store
 
 # Where claimed runs go: the session, and the runs for it. `_Hand` returns whether more may be claimed in this turn.
 Hand = Callable[[Session, Sequence[Claimed]], None]
@@ -47,16 +47,15 @@ def claim_one(store: Store, session: Session, now: Now) -> Claimed | None:
     """The best ready run for a worker that polls, now its own; None when nothing fits it."""
     for ready in store.ready(now.wall_ms):
         if _fits(store, ready, session):
-            claimed = store.claim(
-                session.name,
-                ready.demand_id,
-                1,
-                ready.priority,
-                session.n,
-                now.wall_ms,
+            wanted = Claim(
+                worker_id=session.name,
+                demand_id=ready.demand_id,
+                count=1,
+                floor=ready.priority,
+                handed_n=session.n,
                 ends=session.polls,
             )
-            session.load = None
+            claimed = store.claim(wanted, now.wall_ms)
             if claimed:
                 return claimed[0]
     return None
@@ -64,26 +63,17 @@ def claim_one(store: Store, session: Session, now: Now) -> Claimed | None:
 
 def free_slots(store: Store, session: Session) -> int:
     """How many runs the worker could start now."""
-    running = load(store, session).running
-    return min(session.worker.slots, session.window) - running
+    return min(session.worker.slots, session.window) - store.load(session.name).running
 
 
 def ahead_room(store: Store, session: Session) -> int:
     """How many more runs the worker wants to hold, started or not."""
-    running = load(store, session).running
-    return min(session.worker.slots + session.ahead, session.window) - running
-
-
-def load(store: Store, session: Session) -> Load:
-    """What the worker holds, by the store's count."""
-    if session.load is None:
-        session.load = store.load(session.name)
-    return session.load
+    return min(session.worker.slots + session.ahead, session.window) - store.load(session.name).running
 
 
 def probation_room(store: Store, session: Session, demand: Demand) -> int:
     """How many more runs of a suspect demand may be on probation on the worker; see losses.py for its bounds."""
-    held = load(store, session)
+    held = store.load(session.name)
     return min(demand.probation, held.together or demand.probation, 1 + session.survived) - held.probation
 
 
@@ -163,10 +153,16 @@ def _claim(
     lease = lease_ms if best.demand.leased else None
     for piece in (min(most, count - done) for done in range(0, count, most)):
         session.n += 1
-        claimed = store.claim(
-            session.name, best.demand_id, piece, floor, session.n, now.wall_ms, lease_ms=lease, ends=False
+        wanted = Claim(
+            worker_id=session.name,
+            demand_id=best.demand_id,
+            count=piece,
+            floor=floor,
+            handed_n=session.n,
+            lease_ms=lease,
+            ends=False,
         )
-        session.load = None
+        claimed = store.claim(wanted, now.wall_ms)
         got += len(claimed)
         if claimed:
             more = hand(session, claimed)

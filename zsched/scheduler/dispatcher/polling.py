@@ -68,7 +68,7 @@ def beat(store: Store, sessions: Sessions, worker_id: WorkerId, now: Now) -> Ses
         if worker is None or worker.kind is not WorkerKind.REST:
             raise NotFoundError("unknown_worker", f"Worker {worker_id} is not registered: POST /workers/register first")
         session = _open(sessions, worker, now)
-        store.seen(worker_id, now.wall_ms)
+        store.reactivate(worker_id, now.wall_ms)
         log.info("worker %s is back", worker_id)
     losses.clear_suspects(store, session, now)
     return session
@@ -81,19 +81,18 @@ def next_run(store: Store, sessions: Sessions, worker_id: WorkerId, timeout_ms: 
     waiting = [run for run in held if not run.started]
     full = len(held) >= session.worker.slots
     if full and waiting:
-        return store.claimed(waiting[0].run_id)
+        return store.find_claimed(waiting[0].run_id)
     if full:
         # It asks, so it is idle, so the oldest run that it said to be running isn't any more.
         losses.lose_run(store, session.name, held[0], "asked for another run", now, crash=True)
         losses.log_lost(session.name, "asked for another run", held[:1])
         session.suspects.pop(held[0].run_id, None)
-        session.load = None
     claimed = placement.claim_one(store, session, now)
     if claimed is not None:
         session.handed = {run.run_id: session.handed.get(run.run_id, now.mono_ms) for run in waiting}
         session.handed[claimed.run_id] = now.mono_ms
     if claimed is None and waiting and _is_old(session, waiting[0].run_id, timeout_ms, now):
-        return store.claimed(waiting[0].run_id)
+        return store.find_claimed(waiting[0].run_id)
     return claimed
 
 
@@ -122,8 +121,6 @@ def report(store: Store, sessions: Sessions, command: Report, now: Now) -> Defer
         refused = _ended(store, command, run, now)
         if refused is not None:
             return refused
-        if session is not None:
-            session.load = None
     return answers.run_state(run.run_id)
 
 
@@ -169,7 +166,7 @@ def _ended(store: Store, command: Report, run: Run, now: Now) -> ConflictError |
     own_word = run.reason in (Reason.EXIT, Reason.REPORTED)
     repeated = verdict == "duplicate" and own_word and run.status is command.status
     if verdict == "stored":
-        failures.follow(store, run.run_id, now)
+        failures.follow(store, [run.run_id], now)
     if verdict == "stored" or repeated:
         return None
     return ConflictError("not_running", f"Run {run.run_id} is {run.status}, not running")

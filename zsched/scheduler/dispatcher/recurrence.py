@@ -38,6 +38,8 @@ _DONE: Final = {
 
 def fire_due(store: Store, now: Now) -> None:
     """Fire the recurring jobs whose time has come, each at most once, and set when they fire next."""
+    # `due` reads what this turn has counted so far, and a fire resets it.
+    store.flush_counters(now.wall_ms)
     for due in store.due(now.wall_ms, TICK_JOBS_MAX):
         try:
             _fire(store, due, now)

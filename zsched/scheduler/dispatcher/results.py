@@ -8,9 +8,9 @@ from collections.abc import Mapping
 from zsched import protocol
 from zsched.model.limits import LINE_INTERVAL_MS, STALE_FRAME_GAP_MS, STALE_FRAMES_MAX
 from zsched.model.rate import Rate, Throttled
-from zsched.model.types import Now, Outcome, RunId
+from zsched.model.types import Now, Outcome, RunId, RunStatus
 from zsched.model.units import counted
-from zsched.scheduler.dispatcher import failures, losses, placement
+from zsched.scheduler.dispatcher import failures, losses
 from zsched.scheduler.dispatcher.session import Session
 from zsched.scheduler.dispatcher.translation import moment, outcome
 from zsched.store.contract import Store
@@ -32,29 +32,32 @@ class Results:
     def on_started(self, session: Session, frame: protocol.Started, now: Now) -> None:
         """A run's process exists. If the run may be on probation, its time begins."""
         started = self._store.start(RunId(frame.run), session.name, moment(frame.at_ms, now))
-        if started and placement.load(self._store, session).probation:
+        if started and self._store.load(session.name).probation:
             session.suspects.setdefault(RunId(frame.run), now.mono_ms)
 
     def on_result(self, session: Session, frame: protocol.Result, now: Now) -> protocol.ResultAck | None:
         """Store the results. The ack has a verdict on each that the worker need not send again; None: on none."""
-        verdicts: dict[int, protocol.Verdict] = {}
-        unstored: dict[int, Outcome] = {}
+        ended: dict[int, Outcome] = {}
         for result in frame.results:
-            if result.run in verdicts:
+            # Of several results of one run, the first counts.
+            ended.setdefault(result.run, outcome(result, now))
+        for run in ended:
+            losses.outlive(self._store, session, RunId(run))
+        stored = self._store.finish_many(list(ended.values()), session.name, now.wall_ms)
+        verdicts: dict[int, protocol.Verdict] = dict(zip(ended, stored, strict=True))
+        failed: list[RunId] = []
+        unstored: dict[int, Outcome] = {}
+        for run, end in ended.items():
+            if verdicts[run] != "stored":
+                unstored[run] = end
                 continue
-            ended = outcome(result, now)
-            losses.outlive(self._store, session, ended.run_id)
-            verdict = verdicts[result.run] = self._store.finish(ended, session.name, now.wall_ms)
-            if verdict == "stored":
-                if result.status == "failed":
-                    failures.follow(self._store, RunId(result.run), now)
-                log.debug("run %d: %s (%s), says worker %s", result.run, result.status, result.reason, session.name)
-            else:
-                unstored[result.run] = ended
+            if end.status is RunStatus.FAILED:
+                failed.append(end.run_id)
+            log.debug("run %d: %s (%s), says worker %s", run, end.status, end.reason, session.name)
+        failures.follow(self._store, failed, now)
         if unstored:
             for run_id in self._note_unstored(session, unstored, verdicts, now):
                 del verdicts[run_id]
-        session.load = None
         if not verdicts:
             return None
         return protocol.ResultAck(s=session.token, ep=self._epoch, verdicts=tuple(verdicts.items()))

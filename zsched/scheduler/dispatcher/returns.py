@@ -42,7 +42,6 @@ class Returns:
         for run_id in frame.runs:
             returned += store.requeue_unstarted(RunId(run_id), session.name, Reason.RETURNED, now.wall_ms)
             session.suspects.pop(RunId(run_id), None)
-        session.load = None
         self.give_back(session, returned, now)
 
     def give_back(self, session: Session, runs: int, now: Now) -> None:

@@ -1,7 +1,7 @@
 """Sessions: one for each worker that is believed alive, with the time when it was last heard.
 
-A session is soft state. The store knows what a worker holds; a session caches that answer (`load`) until something
-happens. A turn that is rolled back undoes which sessions there are (`Sessions.restore`), but never what was heard.
+A session is soft state; the store knows what a worker holds. A turn that is rolled back undoes which sessions exist
+(`Sessions.restore`), but never what was heard.
 """
 
 from __future__ import annotations
@@ -13,7 +13,6 @@ from dataclasses import dataclass, field, replace
 from zsched.model.limits import MASS_WORKERS_MIN, STALL_MS, VERDICT_PAUSE_MS, WINDOW_MAX
 from zsched.model.types import Now, RunId, Worker, WorkerId, WorkerKind
 from zsched.protocol import Foreign
-from zsched.store.contract import Load
 
 log = logging.getLogger(__name__)
 
@@ -54,7 +53,6 @@ class Session:
     ahead: int = 0
     paused_until_ms: int = 0
     n: int = 0
-    load: Load | None = None
     suspects: dict[RunId, int] = field(default_factory=dict)
     survived: int = 0
     watched: dict[RunId, int] = field(default_factory=dict)
@@ -183,7 +181,7 @@ class Sessions:
             # Decisions on its foreign runs may not be stored. Its next heartbeat makes this up to date.
             session.withheld |= bool(session.foreign)
             session.discard = ()
-            session.load = session.foreign = None
+            session.foreign = None
             session.survived = 0
         self._judge_at_ms = min((session.silent_since_ms + self._timeout_ms for session in self), default=None)
 

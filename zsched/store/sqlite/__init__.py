@@ -1,1 +1,1 @@
-"""SQLite through APSW: the engine, the locks on the file, backups' copies, and the schema."""
+"""SQLite through APSW: the engine, the locks on the file, copies for backups, and the schema."""

@@ -1,8 +1,7 @@
-"""Copies of a database: a backup that says what it is, and the database that a restore makes of one.
+"""Copies of a database: a backup, and the database that a restore makes from it.
 
-A backup is an SQLite database of its own kind (BACKUP_ID in its header), so that no scheduler opens it by mistake. It
-has two more tables: `backup` (one row: where it comes from) and `backup_keys` (the files that a scheduler needs beside
-the database).
+A backup is an SQLite database with BACKUP_ID in its header, so that no scheduler opens it by mistake. It has two more
+tables: `backup` (one row: its origin) and `backup_keys` (the key files that a scheduler needs beside the database).
 """
 
 from __future__ import annotations
@@ -19,7 +18,8 @@ import apsw
 
 from zsched.store import sql
 from zsched.store.contract import NO_LINEAGE, Lineage, Restoration, StoreError, StoreForeign, StoreMisplaced
-from zsched.store.sqlite.engine import SqliteEngine, raise_ours
+from zsched.store.sqlite.engine import SqliteEngine
+from zsched.store.sqlite.errors import raise_store_error
 from zsched.store.sqlite.head import APPLICATION_ID, BACKUP_ID, belongs
 from zsched.store.sqlite.lock import demand_name, how_to_restore, read_head, wal_has_frames
 from zsched.store.writer import Writer
@@ -37,9 +37,7 @@ _TABLES: Final = """
 
 @dataclass(frozen=True, slots=True)
 class Origin:
-    """Where a backup comes from: the database's identity, when it was made, the database's path and host, and the
-    release that made it.
-    """
+    """Origin of a backup: the database's identity, path and host, when it was made, and by which release."""
 
     db: str
     made_ms: int
@@ -50,7 +48,7 @@ class Origin:
 
 @dataclass(frozen=True, slots=True)
 class Content:
-    """What a backup holds beside the tables. `origin` is None, and there are no keys, in a plain copy of a database."""
+    """What a backup holds besides the database's tables. A plain copy of a database has no origin and no keys."""
 
     origin: Origin | None = None
     keys: Mapping[str, str] = field(default_factory=dict)
@@ -58,24 +56,24 @@ class Content:
 
 @contextmanager
 def source(path: Path, *, still: bool = False) -> Iterator[SqliteEngine]:
-    """Open a database to copy it, together with its WAL; no scheduler is disturbed. Raises StoreError.
+    """Open a database to copy it, together with its WAL, without disturbing a scheduler. Raises StoreError.
 
-    `still`: no program writes to it, so nothing needs to be made beside it when it has no WAL.
+    `still`: no program writes to it, so SQLite creates no file beside it unless it has a WAL.
     """
     try:
-        # Closed last: closing a descriptor of the file drops the locks that SQLite holds on it.
-        # A FIFO would wait for a writer.
+        # Closed last, because closing a descriptor of the file drops SQLite's locks on it. O_NONBLOCK: opening a FIFO
+        # would block.
         descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     except OSError as error:
         raise StoreError(f"can't open {path}: {error.strerror}") from None
     try:
         if read_head(descriptor) is None:
-            raise StoreForeign(f"{path} is no database: name another file")
+            raise StoreForeign(f"{path} is not a database: name another file")
         demand_name(path, descriptor)
         with closing(SqliteEngine(path, read_only=True, immutable=still and not wal_has_frames(path))) as engine:
             engine.keep_wal()
             head = engine.head()
-            # Read after the other: a scheduler at work may have moved its WAL into the file in between.
+            # Read after `head`: a running scheduler may have moved its WAL into the file in between.
             if not belongs(read_head(descriptor), head):
                 raise StoreMisplaced(
                     f"{path} is not the file that its WAL {path}-wal was written for: {how_to_restore(path)}"
@@ -96,31 +94,33 @@ def make_backup(
     *,
     on_step: Callable[[], None] = lambda: None,
 ) -> bool:
-    """Copy a database into an empty file, and mark it as a backup. `content` is called with the identity found, after
-    the copy. Returns whether SQLite finds the copy sound. Raises StoreError.
+    """Copy a database into an empty file, and mark it as a backup. Raises StoreError.
+
+    `content` is called after the copy, with the database's identity. Returns whether SQLite's quick_check of the copy
+    succeeds.
     """
     engine.copy_to(target, on_step)
     with _opened(target) as connection:
-        # One file, which can be read from a folder that can't be written.
+        # A single file, readable in a read-only folder.
         connection.pragma("journal_mode", "delete")
         connection.pragma("synchronous", "OFF")
         [(identity,)] = connection.execute("SELECT db FROM identity").fetchall()
-        found = content(str(identity))
-        assert found.origin is not None
-        origin = found.origin
+        made = content(str(identity))
+        origin = made.origin
+        assert origin is not None
         with connection:
             connection.execute(_TABLES)
             connection.execute(
                 "INSERT INTO backup VALUES (?, ?, ?, ?, ?)",
                 (origin.db, origin.made_ms, origin.path, origin.host, origin.version),
             )
-            connection.executemany("INSERT INTO backup_keys VALUES (?, ?)", list(found.keys.items()))
+            connection.executemany("INSERT INTO backup_keys VALUES (?, ?)", list(made.keys.items()))
             connection.pragma("application_id", BACKUP_ID)
         return connection.execute("PRAGMA quick_check(1)").fetchall() == [("ok",)]
 
 
 def read_content(engine: SqliteEngine) -> Content:
-    """What a backup says about itself. Raises StoreError."""
+    """The origin and the keys in a backup; empty for a plain copy of a database. Raises StoreError."""
     if engine.head().application_id != BACKUP_ID:
         return Content()
     [row] = engine.execute("SELECT db, made_ms, path, host, version FROM backup")
@@ -128,9 +128,7 @@ def read_content(engine: SqliteEngine) -> Content:
 
 
 def lineage(path: Path) -> Lineage:
-    """The identities of the database that a restore replaces, and the ids that it has given out. NO_LINEAGE if it can't
-    be read.
-    """
+    """Lineage of the database that a restore replaces; NO_LINEAGE if it can't be read."""
     try:
         with source(path, still=True) as engine:
             store = Writer(engine)
@@ -142,11 +140,12 @@ def lineage(path: Path) -> Lineage:
 
 
 def make_successor(copy: Path, how: Restoration) -> int:
-    """Turn the copy of a backup, or of a database, into a database that a scheduler opens. Returns how many of its runs
-    were running, and are lost now. Raises StoreError.
+    """Turn the copy of a backup or database into a database that a scheduler opens. Raises StoreError.
+
+    Returns the number of its running runs, which are lost now.
     """
     with _opened(copy) as connection:
-        # Keys leave no trace in free pages.
+        # The keys must not remain in free pages.
         connection.pragma("secure_delete", 1)
         with connection:
             connection.execute("DROP TABLE IF EXISTS backup; DROP TABLE IF EXISTS backup_keys")
@@ -156,13 +155,13 @@ def make_successor(copy: Path, how: Restoration) -> int:
         engine.migrate(how.now_ms)
         store = Writer(engine)
         store.begin()
-        # Of a database that has nothing to do with the backup, the fleet's runs are foreign.
-        akin = not {store.identity, *store.predecessors()}.isdisjoint(how.replaced.dbs)
-        lost = store.succeed(how if akin else replace(how, replaced=NO_LINEAGE))
+        # If the replaced database is not related to the backup, its workers' runs are foreign.
+        related = not {store.identity, *store.predecessors()}.isdisjoint(how.replaced.dbs)
+        lost = store.succeed(secrets.token_hex(16), how if related else replace(how, replaced=NO_LINEAGE))
         store.flush_counters(how.now_ms)
         store.commit()
     with _opened(copy) as connection:
-        # Neither header of a WAL that is left beside the place of the restored file can belong to it.
+        # A WAL that remains beside the restored file must not match its header.
         schema = connection.pragma("user_version") & 0xFF
         connection.pragma("user_version", (1 + secrets.randbelow((1 << 22) - 1)) << 8 | schema)
         connection.pragma("schema_version", 1_000 + secrets.randbelow(1 << 30))
@@ -171,9 +170,9 @@ def make_successor(copy: Path, how: Restoration) -> int:
 
 @contextmanager
 def _opened(path: Path) -> Iterator[apsw.Connection]:
-    """Open a file that no other program uses. Raises StoreError for SQLite's errors."""
+    """Open a file that no other program uses. SQLite's errors become StoreErrors."""
     try:
         with closing(apsw.Connection(str(path), flags=apsw.SQLITE_OPEN_READWRITE)) as connection:
             yield connection
     except apsw.Error as error:
-        raise_ours(error)
+        raise_store_error(error)

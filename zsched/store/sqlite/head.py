@@ -1,8 +1,8 @@
-"""What stands in the first 100 bytes of a database file, and whether a file and its WAL belong together. Pure.
+"""The header of a database file, and whether a file and its WAL belong together. Pure.
 
-SQLite replays a WAL over whatever file has its name, also over an older copy put in the file's place. To notice that,
-the upper bits of `user_version` hold a *generation*: a number that changes with the first commit of each new WAL.
-The WAL holds generation n, so its file holds n, when part of the WAL has been moved into it, or n - 1. A copy from an
+SQLite replays a WAL over any file with the matching name, even over an older copy that replaced the file. To detect
+that, the upper bits of `user_version` hold a *generation*: a number that changes with the first commit of each new WAL.
+If the WAL holds generation n, its file holds n (after part of the WAL was moved into it) or n - 1. A copy from an
 earlier start has an older generation. A copy made by SQLite (`.backup`, VACUUM INTO) has another schema cookie.
 """
 
@@ -13,12 +13,12 @@ import struct
 from dataclasses import dataclass
 from typing import Final, Self
 
-# Who made the file, as `file` shows it. The letters "zsch" and "zscb": a backup is no database that a scheduler opens,
-# and an older release refuses it as another program's.
+# The program that made the file, as file(1) shows it: "zsch" for a database, "zscb" for a backup. A scheduler never
+# opens a backup; an older release refuses it as a database of another program.
 APPLICATION_ID: Final = 0x7A736368
 BACKUP_ID: Final = 0x7A736362
 
-# Length and fields of the header: https://www.sqlite.org/fileformat2.html#the_database_header
+# The header's length and fields: https://www.sqlite.org/fileformat2.html#the_database_header
 HEADER_BYTES: Final = 100
 _MAGIC: Final = b"SQLite format 3\0"
 _COOKIE_AT, _USER_VERSION_AT, _APPLICATION_ID_AT = 40, 60, 68
@@ -27,13 +27,13 @@ _COOKIE_AT, _USER_VERSION_AT, _APPLICATION_ID_AT = 40, 60, 68
 _SCHEMA_BITS: Final = 8
 _GENERATIONS: Final = 1 << 23
 
-# Changes of the schema by other programs (CREATE INDEX, ANALYZE) that may be in the WAL alone.
+# Schema changes by other programs (CREATE INDEX, ANALYZE) that the WAL may hold and the file not yet.
 _COOKIE_LAG_MAX: Final = 16
 
 
 @dataclass(frozen=True, slots=True)
 class Head:
-    """The fields of a header that zsched reads. `generation` 0: the file and its WAL carry no mark yet."""
+    """The fields of a header that zsched reads. `generation` 0: the file carries no generation yet."""
 
     application_id: int
     user_version: int
@@ -41,7 +41,7 @@ class Head:
 
     @classmethod
     def parse(cls, header: bytes) -> Self | None:
-        """The fields of a file's first bytes; None when that is no database."""
+        """Parse a file's first bytes; None if the file is not a database."""
         if len(header) < HEADER_BYTES or not header.startswith(_MAGIC):
             return None
         cookie, user_version, application_id = (
@@ -51,7 +51,7 @@ class Head:
 
     @property
     def schema(self) -> int:
-        """The schema's version: how many migrations it has had."""
+        """The schema's version: the number of migrations applied."""
         return self.user_version & ((1 << _SCHEMA_BITS) - 1)
 
     @property
@@ -59,15 +59,15 @@ class Head:
         return self.user_version >> _SCHEMA_BITS
 
     def advanced(self) -> int:
-        """The `user_version` with the next generation; the first one is random, so that two databases differ."""
+        """The `user_version` with the next generation. The first generation is random, so that two databases differ."""
         generation = (self.generation + 1) % _GENERATIONS if self.generation else secrets.randbelow(_GENERATIONS >> 1)
         return (generation or 1) << _SCHEMA_BITS | self.schema
 
 
 def belongs(file: Head | None, together: Head) -> bool:
-    """Whether a file is the one that its WAL was written for. `file` is the file's own header, `together` the header
-    that SQLite reads from file and WAL. True where that can't be known: a migration was interrupted, or the WAL is of a
-    release without generations.
+    """Whether a WAL was written for a file. `file`: the file's own header; `together`: the header read through the WAL.
+
+    True also where that is unknown: a migration was interrupted, or a release without generations wrote the WAL.
     """
     if together.generation == 0:
         return True

@@ -1,14 +1,14 @@
-"""The right to a database, and the watch over its file.
+"""The exclusive lock on a database, and checks of its file.
 
-Two locks, because a database is an inode and some names beside it:
+There are two locks, because a database is an inode and files with names derived from its own:
 
-- An open file description lock on the inode keeps out a scheduler that names the file by a hard link or a bind mount,
-  also when the folder `<db>.d` was removed.
-- An flock on `<db>.d/lock` keeps out a scheduler of a file that was put in place of ours, because `-wal`, `-shm` and
-  `api.sock` go by the name. It also keeps out older releases, which know only this lock, and it holds our pid.
+- An open file description lock on the inode excludes a scheduler that opens the file by a hard link or a bind mount,
+  even after the folder `<db>.d` was removed.
+- An flock on `<db>.d/lock` excludes a scheduler of a file that replaced ours, because `-wal`, `-shm` and `api.sock` are
+  found by name. It also excludes older releases, which use only this lock. The file holds our pid.
 
-The inode is opened once and never closed: closing any descriptor of a file drops all POSIX locks that the process has
-on it, those of SQLite among them (https://www.sqlite.org/howtocorrupt.html, section 2.2).
+The inode is opened once and never closed: closing any descriptor of a file drops all POSIX locks of the process on that
+file, including those of SQLite (https://www.sqlite.org/howtocorrupt.html, section 2.2).
 """
 
 from __future__ import annotations
@@ -31,30 +31,32 @@ from zsched.store.sqlite.head import HEADER_BYTES, Head
 
 log = logging.getLogger(__name__)
 
-# What SQLite keeps beside a database, and trusts like the database.
+# Files beside a database that SQLite trusts like the database.
 BESIDE: Final = ("-wal", "-shm", "-journal")
 
-# SQLite locks 512 bytes from 0x40000000 on. These bytes are beyond them, on any file system within the range of an
-# offset. The first is locked by the scheduler of a database, the second by the command that writes a copy.
+# SQLite locks 512 bytes from 0x40000000 on. These bytes are above them and valid offsets on any file system. A
+# scheduler locks the first, a command that writes a copy the second.
 _LOCK_BYTE: Final = 0x4000_1000
 _COPY_BYTE: Final = 0x4000_1001
 
-# The header of a WAL. A file no longer than this has no frame.
+# Length of a WAL's header. A WAL of this length contains no frame.
 _WAL_HEADER_BYTES: Final = 32
 
 Inode = tuple[int, int]
 
 
 class Lock:
-    """The exclusive right to a database, held until `close` or the process's end. The folder beside the database has
-    its name with `.d`, links resolved, and no setting.
+    """The exclusive lock on a database, held until `close` or the process's end.
+
+    `path` and `folder`: the database, and the folder beside it, with links resolved. The folder's name is that of the
+    database with `.d`; no setting changes it.
     """
 
     def __init__(self, db: Path, *, make: bool = True) -> None:
-        """Take both locks; makes the folder (0700), and with `make` the file (0600), where they are missing.
+        """Take both locks. Creates the folder (0700), and with `make` the file (0600), if they are missing.
 
-        Raises StoreLocked when another process has one of them, StoreLoose when a file or the folder is not ours alone,
-        StoreMisplaced when the file is missing and its WAL is not, StoreError when they can't be used.
+        Raises StoreLocked if another process holds a lock, StoreLoose if other users have access to a file or the
+        folder, StoreMisplaced if the file is missing but its WAL exists, StoreError if a file can't be used.
         """
         self.path, self.folder = db, db.with_name(f"{db.name}.d")
         self._file: int | None = None
@@ -84,8 +86,8 @@ class Lock:
             )
             record = _record(fcntl.F_WRLCK, _LOCK_BYTE)
             fcntl.fcntl(self._file, fcntl.F_OFD_SETLK, record)
-            found = os.fstat(self._file)
-            files.demand_own(self.path, found)
+            stored = os.fstat(self._file)
+            files.demand_own(self.path, stored)
         except FileNotFoundError:
             if make:
                 raise StoreError(f"can't open the database {self.path}: its folder is missing") from None
@@ -99,13 +101,14 @@ class Lock:
                     f" {self.folder} was removed"
                 ) from None
             raise StoreError(f"can't open the database {self.path}: {error.strerror}") from None
-        if found.st_nlink > 1:
-            log.warning("%s has %d names (hard links): SQLite keeps a WAL for each name", self.path, found.st_nlink)
+        if stored.st_nlink > 1:
+            log.warning("%s has %d names (hard links): SQLite keeps a WAL for each name", self.path, stored.st_nlink)
         if self.path.parent.stat().st_mode & stat.S_IWOTH:
-            log.warning("everybody may write in %s: keep the database in a folder of its owner alone", self.path.parent)
+            line = "all users may write in %s: keep the database in a folder that only its owner may write in"
+            log.warning(line, self.path.parent)
 
     def _demand_no_remains(self) -> None:
-        """Raises StoreMisplaced when an earlier scheduler left something that a start would lose."""
+        """Raise StoreMisplaced if there is a rescue copy, or a WAL without its file, that a start would ignore."""
         for rescue in sorted(self.path.parent.glob(f"{glob.escape(self.path.name)}.rescue-*")):
             raise StoreMisplaced(
                 f"{rescue} was saved when {self.path} was deleted or replaced:"
@@ -113,21 +116,21 @@ class Lock:
             )
         if not self.path.exists() and wal_has_frames(self.path):
             raise StoreMisplaced(
-                f"{self.path} is missing, and its WAL {self.path}-wal is there: put the file back, or"
+                f"{self.path} is missing, but its WAL {self.path}-wal exists: put the file back, or"
                 f" {how_to_restore(self.path)}"
             )
 
     @property
     def descriptor(self) -> int | None:
-        """Of the file itself, for reading. None: there was no file."""
+        """Descriptor of the file, for reading; None if there was no file."""
         return self._file
 
     def head(self) -> Head | None:
-        """The header in the file itself, without its WAL; None when the file is no database."""
+        """The header in the file itself, without its WAL; None if the file is not a database."""
         return None if self._file is None else read_head(self._file)
 
     def displaced(self) -> str | None:
-        """What has become of the file's name since it was locked, as a predicate; None while it names our file."""
+        """What happened to the file's name since it was locked, as a predicate; None while it names our file."""
         assert self._file is not None
         return _displaced(self.path, _inode(os.fstat(self._file)))
 
@@ -150,7 +153,7 @@ class Lock:
         return True
 
     def close(self) -> None:
-        """Give the right back. The file stays open."""
+        """Release both locks. The file stays open."""
         if self._file is not None:
             fcntl.fcntl(self._file, fcntl.F_OFD_SETLK, _record(fcntl.F_UNLCK, _LOCK_BYTE))
         os.close(self._names)
@@ -178,16 +181,17 @@ def _hold_names(lock: int, folder: Path) -> None:
 
 
 def _record(kind: int, byte: int) -> bytes:
-    """l_type, l_whence, l_start, l_len, l_pid of fcntl(2), with native alignment."""
+    """The struct flock of fcntl(2) in native alignment: l_type, l_whence, l_start, l_len, l_pid."""
     return struct.pack("@hhqqi0q", kind, os.SEEK_SET, byte, 1, 0)
 
 
 def demand_name(db: Path, descriptor: int) -> None:
-    """Raises StoreError when a scheduler has an open file by another name than `db`: the WAL beside `db` is not the one
-    that the scheduler writes. OSError.
+    """Raise StoreError if a scheduler has opened the file by another name than `db`. Raises OSError.
+
+    Then the WAL beside `db` is not the WAL that the scheduler writes.
     """
-    found = fcntl.fcntl(descriptor, fcntl.F_OFD_GETLK, _record(fcntl.F_WRLCK, _LOCK_BYTE))
-    if struct.unpack_from("@h", found) == (fcntl.F_UNLCK,):
+    conflict = fcntl.fcntl(descriptor, fcntl.F_OFD_GETLK, _record(fcntl.F_WRLCK, _LOCK_BYTE))
+    if struct.unpack_from("@h", conflict) == (fcntl.F_UNLCK,):
         return
     path = files.resolve(db)
     with suppress(FileNotFoundError):
@@ -199,15 +203,15 @@ def demand_name(db: Path, descriptor: int) -> None:
         finally:
             os.close(names)
     raise StoreError(
-        f"a scheduler has {path} open by another name (a hard link or a mount), and its WAL goes by that name, or its"
-        " folder `.d` was removed: give the scheduler's name, or stop it first"
+        f"a scheduler has {path} open by another name (a hard link or a mount), which its WAL is named after, or its"
+        " folder `.d` was removed: use the scheduler's name, or stop it first"
     )
 
 
 def hold_copy(descriptor: int) -> bool:
-    """Lock a copy that is being made, until the descriptor is closed. False: another command makes it. Raises OSError.
+    """Lock an unfinished copy until the descriptor is closed. False: another command holds it. Raises OSError.
 
-    No flock: NFS would make that a lock of the whole file, which keeps SQLite out.
+    Not by flock: NFS maps it to a lock on the whole file, which would exclude SQLite.
     """
     try:
         fcntl.fcntl(descriptor, fcntl.F_OFD_SETLK, _record(fcntl.F_WRLCK, _COPY_BYTE))
@@ -217,8 +221,9 @@ def hold_copy(descriptor: int) -> bool:
 
 
 class Companions:
-    """The `-wal` and `-shm` of an open database, as they are when this is made: SQLite goes on using these, whatever
-    their names lead to later.
+    """The `-wal` and `-shm` of an open database at the time of the call.
+
+    SQLite keeps using these inodes, whatever their names refer to later.
     """
 
     def __init__(self, db: Path) -> None:
@@ -229,22 +234,22 @@ class Companions:
                 self._inodes[path] = _inode(path.lstat())
 
     def displaced(self) -> str | None:
-        """What has become of the first that is not in its place, as a clause; None: all are in their places."""
+        """What happened to the first displaced file, as the start of a sentence; None while all are in place."""
         for path, inode in self._inodes.items():
-            if (what := _displaced(path, inode)) is not None:
-                return f"{path} {what}"
+            if (predicate := _displaced(path, inode)) is not None:
+                return f"{path} {predicate}"
         return None
 
     def remove(self) -> None:
-        """Remove those that are still ours."""
+        """Remove those files that are not displaced."""
         for path, inode in self._inodes.items():
             if _displaced(path, inode) is None:
                 with suppress(OSError):
                     path.unlink()
 
 
-def _inode(found: os.stat_result) -> Inode:
-    return found.st_dev, found.st_ino
+def _inode(status: os.stat_result) -> Inode:
+    return status.st_dev, status.st_ino
 
 
 def _displaced(path: Path, inode: Inode) -> str | None:
@@ -253,19 +258,19 @@ def _displaced(path: Path, inode: Inode) -> str | None:
     except (FileNotFoundError, NotADirectoryError):
         return "was deleted or moved"
     except OSError:
-        # A folder that can't be searched for a moment says nothing about the file.
+        # The folder can't be searched at the moment, which proves nothing about the file.
         return None
 
 
 def read_head(descriptor: int) -> Head | None:
-    """The header of an open file; None when it is no database, or no file but a FIFO or the like. Raises OSError."""
+    """The header of an open file; None if it is not a regular file or not a database. Raises OSError."""
     if not stat.S_ISREG(os.fstat(descriptor).st_mode):
         return None
     return Head.parse(os.pread(descriptor, HEADER_BYTES, 0))
 
 
 def wal_has_frames(db: Path) -> bool:
-    """Whether the WAL beside a database holds anything that SQLite may replay."""
+    """Whether the WAL beside a database contains frames that SQLite may replay."""
     try:
         return db.with_name(f"{db.name}-wal").stat().st_size > _WAL_HEADER_BYTES
     except OSError:
@@ -273,22 +278,22 @@ def wal_has_frames(db: Path) -> bool:
 
 
 def demand_own_files(path: Path) -> None:
-    """Raises InsecureError when a database's file, or one beside it that SQLite believes, is another user's, OSError.
+    """Raise InsecureError if another user owns a database's file, or a file beside it that SQLite trusts. OSError.
 
-    Opens nothing: a process that has the database open must not close another descriptor of it.
+    Opens no file: a process that has the database open must not close another descriptor of it.
     """
     with suppress(FileNotFoundError):
         files.demand_own(path, path.lstat())
     for suffix in BESIDE:
         beside = path.with_name(path.name + suffix)
         with suppress(FileNotFoundError):
-            found = beside.lstat()
-            files.demand_own(beside, found)
-            # One that others can read says no more than a copy of the database would, and may be part of such a copy.
-            if found.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
-                files.demand_private(beside, found)
+            status = beside.lstat()
+            files.demand_own(beside, status)
+            # A file that others may only read may be part of a copy, and exposes no more than that copy.
+            if status.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
+                files.demand_private(beside, status)
 
 
 def how_to_restore(db: Path, backup: object = "BACKUP") -> str:
-    """What to do about a database that can't be used."""
+    """The remedy for a database that can't be used, as the end of an error."""
     return f"run `zsched db restore {backup} --db={db}`"

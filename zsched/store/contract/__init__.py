@@ -1,0 +1,94 @@
+"""The contract between scheduler and store, one role per module. The contract tests run it against every engine.
+
+The loop thread calls all methods of `Store`, between `begin` and `commit`. After `commit` has returned, the changes
+survive a power cut; before, they may be lost. So the loop sends and answers only after it. A method that raises
+StoreError has changed nothing that a later `commit` would keep, once the caller has rolled back to its savepoint.
+
+`Reader` is the read side: one per thread, read-only.
+"""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from zsched.store.contract.access import Access, Ending, Tokens
+from zsched.store.contract.errors import (
+    StoreBusy,
+    StoreCorrupt,
+    StoreError,
+    StoreForeign,
+    StoreFull,
+    StoreLocked,
+    StoreLoose,
+    StoreMisplaced,
+    StoreNewer,
+    StoreUnsure,
+)
+from zsched.store.contract.foreign import Foreign
+from zsched.store.contract.idempotency import Idempotency, Submitted
+from zsched.store.contract.identity import NO_LINEAGE, Identity, Lineage, Restoration
+from zsched.store.contract.jobs import Cancelled, Jobs, Target
+from zsched.store.contract.reader import Reader, RunOutput
+from zsched.store.contract.runs import Claim, Claimed, Failed, Holding, Load, Ready, Runs, Verdict
+from zsched.store.contract.schedules import Due, Schedules
+from zsched.store.contract.transactions import Changes, Transactions
+from zsched.store.contract.workers import Workers
+
+__all__ = [
+    "NO_LINEAGE",
+    "Access",
+    "Cancelled",
+    "Changes",
+    "Claim",
+    "Claimed",
+    "Due",
+    "Ending",
+    "Failed",
+    "Foreign",
+    "Holding",
+    "Idempotency",
+    "Identity",
+    "Jobs",
+    "Lineage",
+    "Load",
+    "Reader",
+    "Ready",
+    "Restoration",
+    "RunOutput",
+    "Runs",
+    "Schedules",
+    "Store",
+    "StoreBusy",
+    "StoreCorrupt",
+    "StoreError",
+    "StoreForeign",
+    "StoreFull",
+    "StoreLocked",
+    "StoreLoose",
+    "StoreMisplaced",
+    "StoreNewer",
+    "StoreUnsure",
+    "Submitted",
+    "Target",
+    "Tokens",
+    "Transactions",
+    "Verdict",
+    "Workers",
+]
+
+
+class Store(Transactions, Identity, Jobs, Schedules, Runs, Workers, Protocol):
+    """The write side. Its further roles work within the same transactions."""
+
+    @property
+    def access(self) -> Access: ...
+
+    @property
+    def idempotency(self) -> Idempotency: ...
+
+    @property
+    def foreign(self) -> Foreign: ...
+
+    @property
+    def reads(self) -> Reader:
+        """The read side as this transaction sees it. Events and counters are current after `flush_counters`."""

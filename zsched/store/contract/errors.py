@@ -1,0 +1,43 @@
+"""Errors of a store. Each sentence says what is wrong, and what to do about it where the caller can do something."""
+
+from __future__ import annotations
+
+
+class StoreError(Exception):
+    """The disk or another process prevented the operation. Nothing is half done; a later retry may succeed."""
+
+
+class StoreBusy(StoreError):
+    """Another process held the database for longer than the busy timeout."""
+
+
+class StoreFull(StoreError):
+    """The disk is full. Reads still work; writes work again when there is space."""
+
+
+class StoreUnsure(StoreError):
+    """A sync to disk failed, so it is unknown what is durable. The process must exit and start again; never retry."""
+
+
+class StoreCorrupt(StoreError):
+    """The database file is damaged."""
+
+
+class StoreMisplaced(StoreError):
+    """The file is a backup, does not belong to the WAL beside it, or was deleted or replaced while it was open."""
+
+
+class StoreNewer(StoreError):
+    """A newer release wrote the database, and this release can't read it."""
+
+
+class StoreForeign(StoreError):
+    """The file is not a database of zsched."""
+
+
+class StoreLoose(StoreError):
+    """Another user owns the database or the folder beside it, or other users have access to it."""
+
+
+class StoreLocked(StoreError):
+    """Another scheduler has this database open."""

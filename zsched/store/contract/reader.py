@@ -1,0 +1,132 @@
+"""The read side of a store."""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+from dataclasses import dataclass
+from typing import Protocol
+
+from zsched.model.demand import Demand
+from zsched.model.types import (
+    Event,
+    ForeignRuns,
+    Job,
+    JobId,
+    Run,
+    RunId,
+    RunStatus,
+    Stream,
+    Token,
+    Worker,
+    WorkerId,
+    WorkerKey,
+    WorkerStatus,
+)
+from zsched.store.contract.access import Tokens
+from zsched.store.contract.idempotency import Submitted
+
+
+@dataclass(frozen=True, slots=True)
+class RunOutput:
+    """The stored output of a run. `text`: a REST worker sent one text for both streams; it is in stdout."""
+
+    text: bool
+    stdout: Stream
+    stderr: Stream
+
+
+class Reader(Tokens, Protocol):
+    """Reads of a consistent committed state, one Reader per thread. They never wait for the loop.
+
+    A list is a generator: each row is read when it is consumed, and all rows are of one moment. Close a generator that
+    is not exhausted, because it holds a read transaction until then.
+    """
+
+    # --- jobs ---
+
+    def jobs(
+        self,
+        status: RunStatus | None,
+        limit: int,
+        offset: int = 0,
+        before: JobId | None = None,
+        owner: str | None = None,
+    ) -> Generator[Job]:
+        """Jobs with an id below `before`, newest first, without the first `offset`. `owner` None: of all owners."""
+
+    def jobs_between(self, first: JobId, last: JobId, limit: int) -> Generator[Job]:
+        """Jobs with an id from `first` to `last`, both included, oldest first."""
+
+    def count_jobs_between(self, first: JobId, last: JobId) -> int: ...
+
+    def job(self, job_id: JobId) -> Job | None: ...
+
+    def status(self, job_id: JobId) -> RunStatus | None: ...
+
+    def statuses_between(self, first: JobId, last: JobId) -> Generator[tuple[JobId, RunStatus]]:
+        """The status of each job with an id from `first` to `last`, both included, oldest first."""
+
+    def unfinished(self, owner: str | None) -> Generator[JobId]:
+        """Pending and running jobs without a schedule, in any order. `owner` None: of all owners."""
+
+    def left(self, owner: str) -> tuple[int, int]:
+        """Number of an owner's pending and running jobs, and of its recurring jobs that still fire."""
+
+    def totals(self) -> dict[RunStatus, int]:
+        """Number of tasks by the status of their last run, from counters."""
+
+    # --- runs ---
+
+    def run(self, run_id: RunId) -> Run | None: ...
+
+    def last_run(self, job_id: JobId) -> Run | None:
+        """The job's run with the highest id; None before the first fire of a recurring job."""
+
+    def runs(self, job_id: JobId, limit: int, before: RunId | None = None) -> Generator[Run]:
+        """A job's runs with an id below `before`, newest first."""
+
+    def demand(self, run_id: RunId) -> Demand | None:
+        """The demand of a run; None if the run does not exist or the demand's row is damaged."""
+
+    def output(self, run_id: RunId) -> RunOutput | None:
+        """The stored output of a run; None if there is none."""
+
+    # --- workers ---
+
+    def worker(self, worker_id: WorkerId) -> Worker | None: ...
+
+    def workers(self, after: str = "") -> Generator[Worker]:
+        """All workers that ever registered and whose name is greater than `after`, by name."""
+
+    def workers_by_status(self) -> dict[WorkerStatus, int]:
+        """Number of workers by status."""
+
+    def foreign(self, worker: str = "", db: str = "") -> Generator[ForeignRuns]:
+        """Foreign runs greater than (`worker`, `db`), by worker and database."""
+
+    def foreign_of(self, worker_id: WorkerId) -> list[ForeignRuns]: ...
+
+    def foreign_undecided(self) -> tuple[int, int]:
+        """Number of foreign runs without a decision, and number of workers that hold them."""
+
+    # --- access ---
+
+    def submitted(self, caller: str, key: bytes, after_ms: int) -> Submitted | None:
+        """Result of the caller's submit with this key, if it was stored after after_ms."""
+
+    def tokens(self, after: str = "") -> Generator[Token]:
+        """All tokens, oldest first, or those after the token with id `after`; nothing if that id is unknown."""
+
+    def worker_keys(self, after: str = "") -> Generator[WorkerKey]:
+        """All keys of workers, by worker, oldest first, or those after the key `after`; none if that is unknown."""
+
+    # --- events ---
+
+    def events(self, after: int, limit: int) -> Generator[Event]:
+        """Events with a number above `after`, in order."""
+
+    def last_event(self) -> int:
+        """Number of the newest event; 0 without events."""
+
+    def jobs_of_events(self, after: int, limit: int) -> list[tuple[int, JobId | None]]:
+        """Numbers of the events above `after`, in order, each with its job, None if it belongs to no job."""

@@ -1,0 +1,243 @@
+"""Runs: from ready to claimed, what a worker holds, how runs end, and their successors."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal, Protocol
+
+from zsched.model.demand import Demand
+from zsched.model.types import (
+    Backoff,
+    DemandId,
+    JobId,
+    Outcome,
+    Reason,
+    Run,
+    RunId,
+    RunStatus,
+    Succession,
+    WorkerId,
+)
+
+Verdict = Literal["stored", "duplicate", "stale", "unknown"]
+
+
+@dataclass(frozen=True, slots=True)
+class Ready:
+    """A demand with ready runs: the highest priority among them, and the oldest run of that priority."""
+
+    demand_id: DemandId
+    demand: Demand
+    priority: int
+    run_id: RunId
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Claim:
+    """Request of up to `count` ready runs of one demand, none with a priority below `floor`, for a worker.
+
+    `handed_n`: number of the frame that will carry them. `lease_ms`: lease stored with each run, None without one.
+    `ends`: the scheduler itself ends each run at its timeout plus grace.
+    """
+
+    worker_id: WorkerId
+    demand_id: DemandId
+    count: int
+    floor: int
+    handed_n: int
+    lease_ms: int | None = None
+    ends: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Claimed:
+    """A claimed run with everything that its worker needs. Secrets are still sealed."""
+
+    run_id: RunId
+    job_id: JobId
+    task: int
+    attempt: int
+    name: str
+    command: str
+    timeout_ms: int | None
+    grace_ms: int
+    probation: bool
+    job_created_ms: int
+    job_updated_ms: int
+    user: str | None = None
+    env: Mapping[str, str] | None = None
+    secret_env: Mapping[str, str] | None = None
+    lease_ms: int | None = None
+
+    @property
+    def size(self) -> int:
+        """Approximate size in a frame, in characters: the command and the variables."""
+        if not self.env and not self.secret_env:
+            return len(self.command)
+        own = (*(self.env or {}).items(), *(self.secret_env or {}).items())
+        return len(self.command) + sum(len(name) + len(value) for name, value in own)
+
+
+@dataclass(frozen=True, slots=True)
+class Holding:
+    """A run that is `running` on a worker according to the store.
+
+    `handed_n`: number of the frame that carried it. `probation`: as in Demand, 0 once it was cleared. `once`: it may
+    start at most once. `stuck`: its processes were killed and have not exited.
+    """
+
+    run_id: RunId
+    job_id: JobId
+    handed_n: int
+    claimed_ms: int
+    started: bool
+    probation: int
+    cancelled: bool
+    crashes: int
+    stuck: bool = False
+    once: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Load:
+    """Number of runs that a worker holds, and how many of them are on probation.
+
+    `together`: the lowest bound that these set on runs on probation at once. `lease_ms`: the longest lease of any run.
+    Both are 0 if there is none.
+    """
+
+    running: int
+    probation: int
+    together: int = 0
+    lease_ms: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Failed:
+    """A failed run, and its job's policy on failures.
+
+    `failures`: failures of the task before this one. `started`: the run had started. `once`: it may start at most once
+    if it was lost.
+    """
+
+    run_id: RunId
+    job_id: JobId
+    task: int
+    attempt: int
+    failures: int
+    crashes: int
+    reason: str
+    started: bool
+    demand_id: DemandId
+    once: bool
+    retries: int
+    backoff: Backoff
+
+
+class Runs(Protocol):
+    """Runs from ready to ended. Reads see the current transaction."""
+
+    # --- from pending to running ---
+
+    def ready(self, now_ms: int) -> list[Ready]:
+        """Demands that have ready runs, best first: by priority, then by age.
+
+        Runs of a demand whose row is damaged fail as `quarantined`.
+        """
+
+    def ready_count(self, demand_id: DemandId, most: int) -> int:
+        """Number of ready runs of a demand, at most `most`."""
+
+    def claim(self, wanted: Claim, now_ms: int) -> list[Claimed]:
+        """Move ready runs to running on a worker: highest priority first, oldest first within one.
+
+        Returns fewer than wanted, or none, when ready runs run out. A run's id is its fencing token, so the caller
+        commits before it sends. Runs of a damaged job fail as `quarantined` and are not returned.
+        """
+
+    def find_claimed(self, run_id: RunId) -> Claimed | None:
+        """A running run as `claim` returned it, to send it again; None if it does not exist."""
+
+    # --- what a worker holds ---
+
+    def load(self, worker_id: WorkerId) -> Load:
+        """What a worker holds, in numbers. The store keeps them up to date: calling it often is cheap."""
+
+    def held_by(self, worker_id: WorkerId) -> list[Holding]:
+        """Runs that are running on a worker, oldest first."""
+
+    def live_on(self, worker_id: WorkerId, job_id: JobId) -> list[Run]:
+        """Runs of a job that are running on a worker, newest first, at most two."""
+
+    def last_on(self, worker_id: WorkerId, job_id: JobId) -> Run | None:
+        """The newest run of a job that was claimed for a worker, among the job's last hundred runs."""
+
+    def adopt(self, worker_id: WorkerId) -> None:
+        """Set `handed_n` of the worker's running runs to 0: they were sent before its new session began."""
+
+    def start(self, run_id: RunId, worker_id: WorkerId, started_ms: int) -> bool:
+        """Store that a run's process exists. Repeating it is harmless. False: it is not running on that worker."""
+
+    def clear_probation(self, run_id: RunId) -> bool:
+        """End the probation of a run that has lived long enough. False: it has not started, or was not on probation."""
+
+    def requeue_unstarted(self, run_id: RunId, worker_id: WorkerId, reason: Reason, now_ms: int) -> bool:
+        """Make a claimed run that never started pending again (cancelled, if its cancel is stored).
+
+        False: it is not running on that worker, or it has started.
+        """
+
+    # --- how runs end ---
+
+    def finish(self, outcome: Outcome, worker_id: WorkerId, now_ms: int, *, text: bool = False) -> Verdict:
+        """Store how a run ended if it is running on that worker. A run with a stored cancel ends as cancelled.
+
+        Otherwise nothing changes: `duplicate` if the worker's result is already stored, `stale` if another decision
+        about the run stands (see note_stale), `unknown` if the run does not exist. `text`: the worker sent one text for
+        both streams, in stdout.
+        """
+
+    def finish_many(self, outcomes: Sequence[Outcome], worker_id: WorkerId, now_ms: int) -> list[Verdict]:
+        """Store how several distinct runs ended, as `finish` does for one. Returns the verdicts in the same order."""
+
+    def note_stale(self, stale: Sequence[Outcome], worker_id: WorkerId, now_ms: int) -> None:
+        """Record one event for the stale results, at least one, that a worker sent together.
+
+        The event belongs to the first run; it states the number of results and names the runs.
+        """
+
+    def mark_stuck(self, run_id: RunId, worker_id: WorkerId, now_ms: int) -> bool:
+        """Store that a worker can't end a run. False: that is known, or the run is not running on that worker."""
+
+    def fail_lost(
+        self, run_id: RunId, detail: str, *, crash: bool, together: int, due_ms: int | None, now_ms: int
+    ) -> RunStatus:
+        """End a running run as failed/worker_lost, and make its successor pending; returns the task's new status.
+
+        `crash`: counts towards the job's crash limit, at which the run fails for good (`crash_limit`). `together`: the
+        successor is on probation, with at most that many such runs at once on a worker; 0: as its predecessor. The
+        successor of a crash is always on probation, and the bound never grows. `due_ms`: the successor is not ready
+        before.
+
+        A run with a stored cancel ends as cancelled. A run that may start only once, or is stuck (`unkillable`), gets
+        no successor.
+        """
+
+    def find_failed(self, run_ids: Sequence[RunId]) -> list[Failed]:
+        """Those of the runs that have failed by themselves, by id.
+
+        Without runs of a cancelled job, and without those whose row is damaged.
+        """
+
+    def retry(self, failed: Failed, why: Succession, due_ms: int | None, now_ms: int) -> RunId:
+        """Make the successor of a failed run, not ready before due_ms. Only a RETRY counts as a failure of the task."""
+
+    def end_overdue(self, now_ms: int) -> list[tuple[WorkerId, RunId]]:
+        """Fail (`timeout`) the runs that the scheduler itself has to end by now; returns them."""
+
+    def end_cancelled(self, run_id: RunId, now_ms: int) -> None:
+        """End a running run whose cancel is stored, without waiting for its worker."""
+
+    def run(self, run_id: RunId) -> Run | None:
+        """A run; None if it does not exist."""

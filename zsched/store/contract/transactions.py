@@ -1,0 +1,62 @@
+"""The transaction of a turn."""
+
+from __future__ import annotations
+
+from collections.abc import Set
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from typing import Protocol
+
+from zsched.model.types import JobId, RunId
+
+
+@dataclass(frozen=True, slots=True)
+class Changes:
+    """What a turn has changed: jobs and runs with a new state or event, and whether it recorded any event.
+
+    Runs that were created together are not named, because no caller can wait for them yet.
+    """
+
+    jobs: Set[JobId] = frozenset()
+    runs: Set[RunId] = frozenset()
+    events: bool = False
+
+
+class Transactions(Protocol):
+    """One write transaction at a time."""
+
+    def begin(self) -> None:
+        """Open the transaction of a turn, as the only writer. Raises StoreBusy."""
+
+    def commit(self) -> None:
+        """Make the turn durable. On StoreError the transaction is rolled back and nothing of the turn is stored."""
+
+    def rollback(self) -> None:
+        """Undo the turn. Does nothing when no transaction is open."""
+
+    def savepoint(self) -> AbstractContextManager[None]:
+        """Scope of one frame or command within the turn. An exception undoes its changes; the turn continues."""
+
+    def flush_counters(self, now_ms: int) -> None:
+        """Write the events and the job counters that the turn has gathered, each job once.
+
+        Called last before `commit`, and before any query that reads job counters or a job's status.
+        """
+
+    @property
+    def rows_changed(self) -> int:
+        """Rows changed since `begin`: the size of the turn."""
+
+    @property
+    def held_read(self) -> int:
+        """Runs that `held_by` has returned since `begin`: the cost of a turn that changes nothing."""
+
+    @property
+    def changes(self) -> Changes:
+        """Changes since `begin`. Complete after `flush_counters`, and until the next `begin`."""
+
+    def verify(self) -> None:
+        """Raise StoreMisplaced if the database was deleted, replaced or overwritten since it was opened.
+
+        Later commits could be lost then. Called between two turns.
+        """

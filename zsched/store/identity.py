@@ -1,0 +1,106 @@
+"""The identity of a database, and a restore's changes to a copy. Part of the write side (see core.py)."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from typing import Final
+
+from zsched.model.limits import RESTORE_IDS_GAP, RESTORE_RUNS_MAX
+from zsched.model.schedule import ScheduleError, next_fire_ms
+from zsched.model.types import DemandId, Reason, RunId, RunStatus, Succession, lease_margin_ms
+from zsched.store import sql
+from zsched.store.contract import Restoration
+from zsched.store.ends import EndsWriter, Successor
+from zsched.store.engine import Engine, Row
+from zsched.store.ledger import Note, Transition
+
+_UNKNOWN_END: Final = "the database was restored from a backup, which does not know how the run ended"
+_UNKNOWN_START: Final = "the database was restored from a backup, which does not know whether the run has started"
+
+# How far a restored database raises the ids of each table. A run has up to four events.
+ID_GAPS: Final = {"jobs": RESTORE_IDS_GAP, "runs": RESTORE_IDS_GAP, "events": 10 * RESTORE_IDS_GAP, "schedulers": 1_000}
+
+
+class IdentityWriter(EndsWriter):
+    """The role contract.Identity. Based on the ends of runs, because a restore ends runs."""
+
+    def __init__(self, engine: Engine) -> None:
+        super().__init__(engine)
+        self._identity = str(self._execute(sql.IDENTITY)[0][0])
+
+    @property
+    def identity(self) -> str:
+        return self._identity
+
+    def predecessors(self) -> tuple[str, ...]:
+        return tuple(str(db) for (db,) in self._execute(sql.PREDECESSORS))
+
+    def begin_epoch(self, host: str, pid: int, version: str, now_ms: int) -> int:
+        return int(self._execute(sql.BEGIN_EPOCH, (host, pid, version, now_ms))[0][0])
+
+    def end_epoch(self, epoch: int, now_ms: int) -> None:
+        self._execute(sql.END_EPOCH, (now_ms, epoch))
+
+    # --- restores ---
+
+    def succeed(self, identity: str, how: Restoration) -> int:
+        now_ms, lease_ms, replaced = how.now_ms, how.lease_ms, how.replaced
+        given_ms = max(int(self._execute(sql.LEASE_GIVEN)[0][0]), replaced.lease_ms)
+        if lease_ms and given_ms:
+            lease_ms = max(lease_ms, given_ms + lease_margin_ms(given_ms))
+        old = self._identity
+        self._replace_identity(identity, how)
+        self._ledger.note(Note(at_ms=now_ms, actor=how.actor, became="restored", detail=f"{how.detail}; it was {old}"))
+        running = self._execute(sql.RUNNING)
+        waiting = self._execute(sql.WAITING, (now_ms,))
+        for (run_id,) in running:
+            self.fail_lost(RunId(run_id), _UNKNOWN_END, crash=False, together=0, due_ms=None, now_ms=now_ms)
+        for number, row in enumerate(waiting, 1):
+            self._replace_waiting(row, now_ms)
+            if number % RESTORE_RUNS_MAX == 0:
+                self.flush_counters(now_ms)
+        for (demand_id,) in self._execute(sql.PENDING_DEMANDS) if lease_ms else ():
+            if self._demand(DemandId(demand_id)).leased:
+                self._execute(sql.DELAY, (now_ms + lease_ms, demand_id))
+        self._put_off_fires(lease_ms, now_ms)
+        return len(running)
+
+    def _replace_identity(self, identity: str, how: Restoration) -> None:
+        """Make the present identity a predecessor, like those of the replaced database, and raise the id counters."""
+        self._execute(sql.ADD_PREDECESSOR, (self._identity, how.made_ms, how.now_ms))
+        self._execute(sql.REPLACE_IDENTITY, (identity, how.now_ms))
+        for db in how.replaced.dbs:
+            if db not in self.predecessors():
+                self._execute(sql.ADD_PREDECESSOR, (db, None, how.now_ms))
+        for table, count in ID_GAPS.items():
+            given = how.replaced.ids.get(table, 0)
+            if not self._execute(sql.RAISE_IDS, (given, count, table)):
+                self._execute(sql.START_IDS, (table, given + count))
+        self._identity = identity
+
+    def _put_off_fires(self, lease_ms: int, now_ms: int) -> None:
+        """Handle due fires, which may have been made after the backup.
+
+        The fire of a job that may start only once is skipped. That of a job with leases waits until they have ended.
+        """
+        for job_id, expression, once, leased in self._execute(sql.DUE_FIRES, (now_ms,)):
+            if once:
+                # A schedule that can't be read stays due: the scheduler ends it, with an event.
+                with suppress(ScheduleError):
+                    self._execute(sql.SET_NEXT_FIRE, (next_fire_ms(expression, now_ms), job_id))
+            elif leased and lease_ms:
+                self._execute(sql.SET_NEXT_FIRE, (now_ms + lease_ms, job_id))
+
+    def _replace_waiting(self, row: Row, now_ms: int) -> None:
+        """Replace a pending run by a successor: it may have started after the backup, and an id is given out once."""
+        run_id, job_id, demand_id, attempt, due_ms, crashes, failures = row
+        self._execute(sql.END_WAITING, (_UNKNOWN_START, now_ms, run_id))
+        self._record_transition(
+            Transition(
+                at_ms=now_ms, job_id=job_id, run_id=run_id, was=RunStatus.PENDING, became=RunStatus.FAILED,
+                reason=Reason.WORKER_LOST, detail=_UNKNOWN_START,
+            )
+        )  # fmt: skip
+        if not self._demand(demand_id).once:
+            task = Successor(attempt, demand_id, due_ms, crashes, failures)
+            self._follow(run_id, job_id, task, Succession.REQUEUED, now_ms)

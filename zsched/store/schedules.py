@@ -1,0 +1,75 @@
+"""Recurring jobs, and what is due by the wall clock. Part of the write side (see core.py)."""
+
+from __future__ import annotations
+
+from zsched.model.types import JobId, RunId, RunStatus
+from zsched.store import sql
+from zsched.store.contract import Due
+from zsched.store.core import Core
+from zsched.store.ledger import Note, Transition
+
+
+class SchedulesWriter(Core):
+    """The role contract.Schedules."""
+
+    def pause_schedule(self, job_id: JobId, actor: str, now_ms: int) -> bool:
+        changed = self._execute(sql.PAUSE_SCHEDULE, (now_ms, now_ms, job_id))
+        return self._note_change(bool(changed), "schedule_paused", job_id, actor, now_ms)
+
+    def resume_schedule(self, job_id: JobId, next_fire_ms: int | None, actor: str, now_ms: int) -> bool:
+        changed = self._execute(sql.RESUME_SCHEDULE, (next_fire_ms, now_ms, job_id))
+        return self._note_change(bool(changed), "schedule_resumed", job_id, actor, now_ms)
+
+    def end_schedule(self, job_id: JobId, actor: str, now_ms: int) -> bool:
+        changed = self._execute(sql.END_SCHEDULE, (now_ms, now_ms, job_id))
+        return self._note_change(bool(changed), "schedule_ended", job_id, actor, now_ms)
+
+    def _note_change(self, changed: bool, became: str, job_id: JobId, actor: str, now_ms: int) -> bool:
+        if changed:
+            self._ledger.note(Note(at_ms=now_ms, actor=actor, became=became, job_id=job_id))
+        return changed
+
+    def last_fire_lives(self, job_id: JobId) -> bool:
+        rows = self._execute(sql.LAST_FIRE_LIVES, (job_id,))
+        return bool(rows and rows[0][0])
+
+    # --- fires ---
+
+    def due(self, now_ms: int, count: int) -> list[Due]:
+        return [
+            Due(JobId(job_id), schedule, next_fire_ms, bool(live))
+            for job_id, schedule, next_fire_ms, live in self._execute(sql.DUE_JOBS, (now_ms, count))
+        ]
+
+    def fire(self, job_id: JobId, next_fire_ms: int | None, actor: str, now_ms: int) -> RunId:
+        demand_id, priority = self._execute(sql.START_FIRE, (next_fire_ms, now_ms, job_id))[0]
+        run_id = RunId(self._execute(sql.ADD_RUN, (job_id, demand_id, priority, now_ms))[0][0])
+        self._record_transition(
+            Transition(
+                at_ms=now_ms, actor=actor, job_id=job_id, run_id=run_id, was=None, became=RunStatus.PENDING,
+                reason="fire",
+            )
+        )  # fmt: skip
+        return run_id
+
+    def skip_fire(self, job_id: JobId, next_fire_ms: int | None, actor: str, detail: str, now_ms: int) -> None:
+        self._execute(sql.SET_NEXT_FIRE, (next_fire_ms, job_id))
+        self._ledger.note(Note(at_ms=now_ms, actor=actor, became="fire_skipped", job_id=job_id, detail=detail))
+
+    # --- due times ---
+
+    def release_due(self, now_ms: int) -> int:
+        return len(self._execute(sql.RELEASE_DUE, (now_ms,)))
+
+    def next_due_ms(self) -> int | None:
+        due_ms = self._execute(sql.NEXT_DUE)[0][0]
+        return None if due_ms is None else int(due_ms)
+
+    def latest_ms(self) -> int:
+        rows = self._execute(sql.LATEST)
+        return int(rows[0][0]) if rows else 0
+
+    def shift(self, by_ms: int, now_ms: int) -> None:
+        self._ledger.note(Note(at_ms=now_ms, actor="scheduler", became="clock_set", detail=f"by {by_ms} ms"))
+        self._execute(sql.SHIFT_DUE, (by_ms,))
+        self._execute(sql.SHIFT_ENDS, (by_ms,))
