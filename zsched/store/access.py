@@ -5,6 +5,7 @@ Each change leaves an event that is about no job, run or worker: `became` says w
 
 from __future__ import annotations
 
+from zsched.model.events import EventKind
 from zsched.model.types import JobId, KeyOrigin, Token, WorkerId, WorkerKey
 from zsched.store import rows, sql
 from zsched.store.contract import Ending
@@ -37,12 +38,12 @@ class AccessWriter:
         )  # fmt: skip
         self._execute(sql.ADD_TOKEN, facts)
         whose = token.token_id if name == token.token_id else f"{token.token_id} ({name})"
-        self._event(token.created_ms, token.created_by, None, "token_added", detail=f"{whose}: {scopes}")
+        self._event(token.created_ms, token.created_by, None, EventKind.TOKEN_ADDED, detail=f"{whose}: {scopes}")
 
     def revoke_token(self, token_id: str, actor: str, now_ms: int) -> bool:
         if not self._execute(sql.REVOKE_TOKEN, (now_ms, token_id)):
             return False
-        self._event(now_ms, actor, None, "token_revoked", detail=token_id)
+        self._event(now_ms, actor, None, EventKind.TOKEN_REVOKED, detail=token_id)
         return True
 
     def use_token(self, token_id: str, now_ms: int) -> None:
@@ -52,7 +53,7 @@ class AccessWriter:
 
     def end_jobs(self, token_id: str, actor: str, now_ms: int) -> None:
         self._execute(sql.END_JOBS, (actor, token_id))
-        self._event(now_ms, actor, None, "token_jobs_ended", detail=token_id)
+        self._event(now_ms, actor, None, EventKind.TOKEN_JOBS_ENDED, detail=token_id)
 
     def ending(self) -> Ending | None:
         found = self._execute(sql.ENDING)
@@ -92,19 +93,19 @@ class AccessWriter:
     ) -> None:
         self.revoke_key(worker_id, actor, now_ms)
         self._execute(sql.ADD_KEY, (public_key, worker_id, origin, now_ms, actor))
-        self._event(now_ms, actor, None, "key_bound", detail=f"{worker_id}: {public_key}")
+        self._event(now_ms, actor, None, EventKind.KEY_BOUND, detail=f"{worker_id}: {public_key}")
         if slots_max is not None:
             self.limit_key(public_key, slots_max, actor, now_ms)
 
     def limit_key(self, public_key: str, slots_max: int | None, actor: str, now_ms: int) -> None:
         self._execute(sql.LIMIT_KEY, (slots_max, public_key))
         limit = "any number of slots" if slots_max is None else f"at most {slots_max} slots"
-        self._event(now_ms, actor, None, "key_limited", detail=f"{public_key}: {limit}")
+        self._event(now_ms, actor, None, EventKind.KEY_LIMITED, detail=f"{public_key}: {limit}")
 
     def revoke_key(self, worker_id: WorkerId, actor: str, now_ms: int) -> WorkerKey | None:
         revoked = self._execute(sql.REVOKE_KEY, (now_ms, worker_id))
         if not revoked:
             return None
         key = rows.key(revoked[0])
-        self._event(now_ms, actor, None, "key_revoked", detail=f"{worker_id}: {key.public_key}")
+        self._event(now_ms, actor, None, EventKind.KEY_REVOKED, detail=f"{worker_id}: {key.public_key}")
         return key

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 
+from zsched.model.events import DECISIONS, EventKind
 from zsched.model.types import ForeignDecision, ForeignRuns, WorkerId
 from zsched.store import rows, sql
 from zsched.store.engine import Engine
@@ -27,17 +28,19 @@ class ForeignWriter:
         named = json.dumps(held.runs)
         self._execute(sql.FOREIGN_FOUND, (held.worker_id, held.db, held.running, held.results, named, held.since_ms))
         detail = f"{held.worker_id}: {held.running} runs and {held.results} results of database {held.db}"
-        self._event(held.since_ms, actor, None, "foreign_found", detail=detail)
+        self._event(held.since_ms, actor, None, EventKind.FOREIGN_FOUND, detail=detail)
 
     def update(self, held: ForeignRuns) -> None:
         self._execute(sql.FOREIGN_UPDATE, (held.running, held.results, json.dumps(held.runs), held.worker_id, held.db))
 
     def gone(self, held: ForeignRuns, actor: str, now_ms: int) -> None:
         self._execute(sql.FOREIGN_GONE, (held.worker_id, held.db))
-        self._event(now_ms, actor, None, "foreign_gone", detail=f"{held.worker_id}: nothing of database {held.db}")
+        self._event(
+            now_ms, actor, None, EventKind.FOREIGN_GONE, detail=f"{held.worker_id}: nothing of database {held.db}"
+        )
 
     def decide(self, held: ForeignRuns, decision: ForeignDecision, actor: str, now_ms: int) -> ForeignRuns:
         stored = self._execute(sql.FOREIGN_DECIDE, (decision, actor, now_ms, held.worker_id, held.db))
         detail = f"{held.worker_id}: {held.running} runs and {held.results} results of database {held.db}"
-        self._event(now_ms, actor, None, f"foreign_{decision}", detail=detail)
+        self._event(now_ms, actor, None, DECISIONS[decision], detail=detail)
         return rows.foreign(stored[0])

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from itertools import chain
 
 from zsched.model.demand import Demand
+from zsched.model.events import EventKind
 from zsched.model.types import DemandId, Job, JobId, JobSpec, OnLost, Reason, RunId, RunStatus, WorkerId
 from zsched.store import rows, sql
 from zsched.store.contract import Cancelled, Due, Target
@@ -44,7 +45,7 @@ class Jobs(Core):
         at_once: list[tuple[JobId, DemandId]] = []
         for job_id, spec, demand_id in zip(job_ids, specs, demands, strict=True):
             if spec.schedule is not None:
-                self._ledger.event(now_ms, actor, None, "scheduled", job_id=job_id)
+                self._ledger.event(now_ms, actor, None, EventKind.SCHEDULED, job_id=job_id)
             if spec.schedule is None or spec.run_now:
                 at_once.append((job_id, demand_id))
         made: list[Row] = [(job_id, demand_id, 0, now_ms) for job_id, demand_id in at_once]
@@ -98,19 +99,19 @@ class Jobs(Core):
 
     def pause_schedule(self, job_id: JobId, actor: str, now_ms: int) -> bool:
         changed = self._execute(sql.PAUSE_SCHEDULE, (now_ms, now_ms, job_id))
-        return self._note_change(bool(changed), "schedule_paused", job_id, actor, now_ms)
+        return self._note_change(bool(changed), EventKind.SCHEDULE_PAUSED, job_id, actor, now_ms)
 
     def resume_schedule(self, job_id: JobId, next_fire_ms: int | None, actor: str, now_ms: int) -> bool:
         changed = self._execute(sql.RESUME_SCHEDULE, (next_fire_ms, now_ms, job_id))
-        return self._note_change(bool(changed), "schedule_resumed", job_id, actor, now_ms)
+        return self._note_change(bool(changed), EventKind.SCHEDULE_RESUMED, job_id, actor, now_ms)
 
     def end_schedule(self, job_id: JobId, actor: str, now_ms: int) -> bool:
         changed = self._execute(sql.END_SCHEDULE, (now_ms, now_ms, job_id))
-        return self._note_change(bool(changed), "schedule_ended", job_id, actor, now_ms)
+        return self._note_change(bool(changed), EventKind.SCHEDULE_ENDED, job_id, actor, now_ms)
 
-    def _note_change(self, changed: bool, what: str, job_id: JobId, actor: str, now_ms: int) -> bool:
+    def _note_change(self, changed: bool, kind: EventKind, job_id: JobId, actor: str, now_ms: int) -> bool:
         if changed:
-            self._ledger.event(now_ms, actor, None, what, job_id=job_id)
+            self._ledger.event(now_ms, actor, None, kind, job_id=job_id)
         return changed
 
     def edit(self, job: Job, actor: str, detail: str, now_ms: int) -> None:
@@ -118,7 +119,7 @@ class Jobs(Core):
         self._execute(
             sql.EDIT_JOB, (job.name, job.command, job.schedule, timeout_ms, job.next_fire_ms, now_ms, job.job_id)
         )
-        self._ledger.event(now_ms, actor, None, "job_edited", job_id=job.job_id, detail=detail)
+        self._ledger.event(now_ms, actor, None, EventKind.JOB_EDITED, job_id=job.job_id, detail=detail)
 
     def last_fire_lives(self, job_id: JobId) -> bool:
         found = self._execute(sql.LAST_FIRE_LIVES, (job_id,))
@@ -176,7 +177,7 @@ class Jobs(Core):
 
     def skip_fire(self, job_id: JobId, next_fire_ms: int | None, actor: str, detail: str, now_ms: int) -> None:
         self._execute(sql.SET_NEXT_FIRE, (next_fire_ms, job_id))
-        self._ledger.event(now_ms, actor, None, "fire_skipped", job_id=job_id, detail=detail)
+        self._ledger.event(now_ms, actor, None, EventKind.FIRE_SKIPPED, job_id=job_id, detail=detail)
 
     def release_due(self, now_ms: int) -> int:
         return len(self._execute(sql.RELEASE_DUE, (now_ms,)))
@@ -190,6 +191,6 @@ class Jobs(Core):
         return int(found[0][0]) if found else 0
 
     def shift(self, by_ms: int, now_ms: int) -> None:
-        self._ledger.event(now_ms, "scheduler", None, "clock_set", detail=f"by {by_ms} ms")
+        self._ledger.event(now_ms, "scheduler", None, EventKind.CLOCK_SET, detail=f"by {by_ms} ms")
         self._execute(sql.SHIFT_DUE, (by_ms,))
         self._execute(sql.SHIFT_ENDS, (by_ms,))

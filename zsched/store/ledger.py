@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections import defaultdict
 from typing import Final
 
+from zsched.model.events import Became
 from zsched.model.types import JobId, RunId, RunStatus
 from zsched.store import sql
 from zsched.store.contract import Changes
@@ -85,7 +86,7 @@ class Ledger:
         now_ms: int,
         actor: str,
         was: str | None,
-        became: str,
+        became: Became,
         *,
         job_id: int | None = None,
         runs: tuple[int, int] | tuple[None, None] = (None, None),

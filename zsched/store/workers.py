@@ -42,7 +42,7 @@ class Workers(Core):
 
     def leave(self, worker_id: WorkerId, now_ms: int) -> None:
         for (status,) in self._execute(sql.LEAVE, (now_ms, worker_id)):
-            self._worker_event(now_ms, f"worker {worker_id}", status, status, worker_id, "leaving")
+            self._worker_event(now_ms, f"worker {worker_id}", status, WorkerStatus(status), worker_id, "leaving")
 
     def deactivate(self, worker_id: WorkerId, reason: str, now_ms: int) -> None:
         was = self._execute(sql.WORKER_STATUS, (worker_id,))
@@ -54,6 +54,6 @@ class Workers(Core):
         return [rows.worker(row) for row in self._execute(sql.ACTIVE_WORKERS)]
 
     def _worker_event(
-        self, now_ms: int, actor: str, was: str | None, became: str, worker_id: WorkerId, reason: str
+        self, now_ms: int, actor: str, was: str | None, became: WorkerStatus, worker_id: WorkerId, reason: str
     ) -> None:
         self._ledger.event(now_ms, actor, was, became, worker_id=worker_id, reason=reason)

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from typing import Final
 
+from zsched.model.events import EventKind
 from zsched.model.limits import LEASE_MARGIN_MS, RESTORE_IDS_GAP, RESTORE_RUNS_MAX
 from zsched.model.schedule import next_fire_ms
 from zsched.model.types import DemandId, Reason, RunId, RunStatus, Succession
@@ -71,7 +72,7 @@ class Writer(Jobs, Claims, Ends, Workers):
             given = replaced.ids.get(table, 0)
             if not self._execute(sql.RAISE_IDS, (given, count, table)):
                 self._execute(sql.START_IDS, (table, given + count))
-        self._ledger.event(now_ms, actor, None, "restored", detail=f"{detail}; it was {self._identity}")
+        self._ledger.event(now_ms, actor, None, EventKind.RESTORED, detail=f"{detail}; it was {self._identity}")
         self._identity = identity
         running = self._execute(sql.RUNNING)
         waiting = self._execute(sql.WAITING, (now_ms,))
