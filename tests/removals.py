@@ -387,7 +387,7 @@ _REMOVALS: Final = (
         "a worker with foreign runs gets work before a decision",
         "system/test_foreign.py::test_jobs_survive_a_scheduler_on_an_empty_database"
         " unit/test_dispatcher_foreign.py::test_foreign_runs_are_neither_kept_nor_killed_and_their_worker_gets_nothing",
-        ("scheduler/dispatcher/placement.py", "        and not session.withheld\n", ""),
+        ("scheduler/dispatcher/placement.py", "            and not session.withheld\n", ""),
     ),
     removal(
         26,
@@ -654,7 +654,7 @@ _REMOVALS: Final = (
         15,
         "a worker that gives back all it gets is given more at once",
         "unit/test_dispatcher_churn.py::test_worker_that_gives_back_all_it_gets_is_paused",
-        ("scheduler/dispatcher/placement.py", "session.paused_until_ms <= now.mono_ms", "True"),
+        ("scheduler/dispatcher/placement.py", "session.paused_until_ms <= self._now.mono_ms", "True"),
     ),
     removal(
         15,
@@ -905,7 +905,7 @@ _REMOVALS: Final = (
         16,
         "one turn hands out any number of bytes",
         "unit/test_dispatcher_churn.py::test_one_turn_hands_out_a_bounded_number_of_bytes_and_the_next_comes_at_once",
-        ("scheduler/dispatcher/placement.py", "return size < CLAIM_BYTES_MAX", "return True"),
+        ("scheduler/dispatcher/placement.py", "return self._bytes >= CLAIM_BYTES_MAX", "return False"),
     ),
     removal(
         15,

@@ -424,7 +424,7 @@ _MUTANTS: Final = (
     ),
     mutant("keys are forgotten at once", (Upkeep, "forget_keys", "now.wall_ms - IDEMPOTENCY_MS", "now.wall_ms")),
     # --- capacity ---
-    mutant("a worker's load is not looked at again", (placement, "_claim", "session.load = None", "pass")),
+    mutant("a worker's load is not looked at again", (placement._Placing, "_claim", "session.load = None", "pass")),
     mutant(
         "the window does not count",
         (placement, "free_slots", "min(session.worker.slots, session.window)", "session.worker.slots"),
@@ -559,7 +559,7 @@ _MUTANTS: Final = (
     ),
     mutant(
         "a run that stops at a disconnect has no lease",
-        (placement, "_claim", "lease_ms if best.demand.leased else None", "None"),
+        (placement._Placing, "_claim", "self._lease_ms if best.demand.leased else None", "None"),
     ),
     # --- leases: the worker's side ---
     mutant(
@@ -703,7 +703,8 @@ _MUTANTS: Final = (
         (foreign, "_to_discard", "if held.db in decided.union(store.predecessors())", "if True"),
     ),
     mutant(
-        "a worker with foreign runs gets work before a decision", (placement, "_fill", "and not session.withheld", "")
+        "a worker with foreign runs gets work before a decision",
+        (placement._Placing, "fill", "and not session.withheld", ""),
     ),
     mutant(
         "a predecessor's runs are those of any other database",
