@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from typing import Final
 
 from zsched import protocol
-from zsched.model.limits import ACK_RUNS_MAX
+from zsched.model.limits import ACK_RUNS_MAX, RUNS_NAMED_MAX
 from zsched.model.types import Now, RunId
 from zsched.scheduler.dispatcher import arrival, foreign
 from zsched.scheduler.dispatcher.returns import Returns
@@ -15,9 +14,6 @@ from zsched.scheduler.dispatcher.session import Session, Sessions
 from zsched.store.contract import Store
 
 log = logging.getLogger(__name__)
-
-# Runs that one line of the log names.
-_NAMED_MAX: Final = 10
 
 
 class Heartbeats:
@@ -68,7 +64,7 @@ class Heartbeats:
             if self._store.mark_stuck(RunId(run_id), session.name, now.wall_ms):
                 stuck.append(run_id)
         if stuck:
-            named = ", ".join(map(str, stuck[:_NAMED_MAX]))
+            named = ", ".join(map(str, stuck[:RUNS_NAMED_MAX]))
             log.error("worker %s can't end the processes of %d runs: %s", session.name, len(stuck), named)
 
     def _ack(
