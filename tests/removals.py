@@ -415,7 +415,7 @@ _REMOVALS: Final = (
         "a worker with foreign runs gets work before a decision",
         "system/test_foreign.py::test_jobs_survive_a_scheduler_on_an_empty_database"
         " unit/test_dispatcher_foreign.py::test_foreign_runs_are_neither_kept_nor_killed_and_their_worker_gets_nothing",
-        ("scheduler/dispatcher/placement.py", "        and not session.withheld\n", ""),
+        ("scheduler/dispatcher/placement.py", "            and not session.withheld\n", ""),
     ),
     removal(
         26,
@@ -651,14 +651,14 @@ _REMOVALS: Final = (
         15,
         "any number of strangers may be in a handshake",
         "system/test_port_crowd.py::test_silent_connections_are_bounded unit/test_connections.py::test_unheard_connections_are_bounded",
-        ("scheduler/connections.py", "self._unheard_count > UNHEARD_CONNECTIONS_MAX or ", ""),
+        ("scheduler/connection_limits.py", "self._unheard_count > UNHEARD_CONNECTIONS_MAX or ", ""),
     ),
     removal(
         15,
         "a key may have any number of connections",
         "unit/test_connections.py::test_connections_of_one_key_are_bounded_and_the_newest_stay",
         (
-            "scheduler/connections.py",
+            "scheduler/connection_limits.py",
             "excess = list(same.values())[:-CONNECTIONS_PER_KEY_MAX]",
             "excess: list[Connection] = []",
         ),
@@ -675,8 +675,8 @@ _REMOVALS: Final = (
         "system/test_port_crowd.py::test_descriptor_that_was_reused_is_left_alone",
         (
             "scheduler/connections.py",
-            "            if _cookie(one) == connection.identity.cookie:\n                one.shutdown",
-            "            if True:\n                one.shutdown",
+            "            if _cookie(held) == connection.identity.cookie:\n                held.shutdown",
+            "            if True:\n                held.shutdown",
         ),
     ),
     removal(
@@ -699,7 +699,7 @@ _REMOVALS: Final = (
         15,
         "workers without a place come again and again",
         "system/test_few_files.py::test_workers_leave_files_for_rest",
-        ("scheduler/connections.py", "            listeners.hold(one, self._holding)", "            pass"),
+        ("scheduler/connections.py", "            listeners.hold(listener, self._holding)", "            pass"),
     ),
     removal(
         15,
@@ -725,13 +725,13 @@ _REMOVALS: Final = (
         15,
         "a worker that gives back all it gets is given more at once",
         "unit/test_dispatcher_churn.py::test_worker_that_gives_back_all_it_gets_is_paused",
-        ("scheduler/dispatcher/placement.py", "session.paused_until_ms <= now.mono_ms", "True"),
+        ("scheduler/dispatcher/placement.py", "session.paused_until_ms <= self._now.mono_ms", "True"),
     ),
     removal(
         15,
         "frames with many runs wait without bound",
         "system/test_loop.py::test_frames_that_wait_for_their_turn_are_bounded_by_what_they_cost",
-        ("scheduler/loop.py", " and self._entries < TURN_ENTRIES_MAX", ""),
+        ("scheduler/loop.py", " and frames.entries < TURN_ENTRIES_MAX", ""),
     ),
     removal(
         25,
@@ -976,14 +976,14 @@ _REMOVALS: Final = (
         16,
         "one turn hands out any number of bytes",
         "unit/test_dispatcher_churn.py::test_one_turn_hands_out_a_bounded_number_of_bytes_and_the_next_comes_at_once",
-        ("scheduler/dispatcher/placement.py", "return size < CLAIM_BYTES_MAX", "return True"),
+        ("scheduler/dispatcher/placement.py", "return self._bytes >= CLAIM_BYTES_MAX", "return False"),
     ),
     removal(
         15,
         "a message of many parts may be of any length",
         "system/test_port_hostile.py::test_message_that_never_ends_costs_the_connection"
         " unit/test_connections.py::test_connection_that_brings_much_and_no_frame_is_cut",
-        ("scheduler/connections.py", "<= UNREAD_BYTES_MAX", ">= 0"),
+        ("scheduler/connection_limits.py", "<= UNREAD_BYTES_MAX", ">= 0"),
     ),
     removal(
         15,
@@ -1866,7 +1866,7 @@ _REMOVALS: Final = (
         25,
         "a key that nobody knows comes in",
         "system/test_port.py::test_nothing_of_a_stranger_comes_in",
-        ("scheduler/port.py", "                if not self._knows(key.decode()):", "                if False:"),
+        ("scheduler/port.py", "not self._keys.knows(key.decode()):", "False:"),
     ),
     removal(
         25,

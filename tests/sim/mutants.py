@@ -110,7 +110,7 @@ _MUTANTS: Final = (
         (
             departures,
             "leave",
-            "losses.lose_run(store, session.name, run, _LEFT, now, crash=False)",
+            "losses.lose_run(store, session.name, run, _LEFT, now, losses.NO_BLAME)",
             "losses.drop_run(store, session.name, run, _LEFT, now, unstarted=True)",
         ),
     ),
@@ -165,13 +165,13 @@ _MUTANTS: Final = (
         (
             arrival,
             "unwanted",
-            "kill = [RunId(one.run) for one in listed",
-            "kill = [RunId(one.run) for one in ()",
+            "kill = [RunId(run.run) for run in listed",
+            "kill = [RunId(run.run) for run in ()",
         ),
     ),
     mutant(
         "a worker is not told what to go on with",
-        (arrival, "adopt", "keep = [RunId(one.run) for one in held", "keep = [RunId(one.run) for one in ()"),
+        (arrival, "adopt", "keep = [RunId(run.run) for run in held", "keep = [RunId(run.run) for run in ()"),
     ),
     mutant(
         "what runs unannounced is not noted as started",
@@ -468,7 +468,7 @@ _MUTANTS: Final = (
             losses,
             "lose_worker",
             "        lose_run(store,",
-            "        if run.once and why == 'started anew' and not drop_run(store, worker_id, run, why, now, unstarted=True):\n            continue\n        lose_run(store,",
+            "        if run.once and why == 'started again' and not drop_run(store, worker_id, run, why, now, unstarted=True):\n            continue\n        lose_run(store,",
         ),
     ),
     mutant(
@@ -573,7 +573,7 @@ _MUTANTS: Final = (
     ),
     mutant(
         "a run that stops at a disconnect has no lease",
-        (placement, "_claim", "lease_ms if best.demand.leased else None", "None"),
+        (placement._Placing, "_claim", "self._lease_ms if best.demand.leased else None", "None"),
     ),
     # --- leases: the worker's side ---
     mutant(
@@ -703,7 +703,7 @@ _MUTANTS: Final = (
     ),
     mutant(
         "a new start of a worker spares what it has not finished",
-        (arrival, "finished", 'if one.phase == "finished"', "if True"),
+        (arrival, "finished", 'if held.phase == "finished"', "if True"),
     ),
     mutant(
         "a new start of a worker does not say what it had finished",
@@ -719,7 +719,8 @@ _MUTANTS: Final = (
         (foreign, "_to_discard", "if held.db in decided.union(store.predecessors())", "if True"),
     ),
     mutant(
-        "a worker with foreign runs gets work before a decision", (placement, "_fill", "and not session.withheld", "")
+        "a worker with foreign runs gets work before a decision",
+        (placement._Placing, "fill", "and not session.withheld", ""),
     ),
     mutant(
         "a predecessor's runs are those of any other database",

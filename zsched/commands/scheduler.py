@@ -80,7 +80,7 @@ from zsched.scheduler.dispatcher import Dispatcher, Settings
 from zsched.scheduler.inbox import Inbox
 from zsched.scheduler.live import Live
 from zsched.scheduler.loop import Loop, clock
-from zsched.scheduler.port import Port
+from zsched.scheduler.port import Keys, Port
 from zsched.scheduler.shares import Shares, shares, warn_of_few_files
 from zsched.security import peer, tokens
 from zsched.security.keys import KeyFileError, Pair, keep_pair, own_pair, read_private
@@ -433,8 +433,7 @@ def _bind(
             context,
             config.zmq_host,
             config.zmq_port,
-            pair,
-            knows,
+            None if pair is None else Keys(pair, knows),
             outward=pair is not None and store.access.has_remote_key(),
             connections_max=connections_max,
         )

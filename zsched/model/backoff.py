@@ -9,12 +9,11 @@ import hashlib
 import zlib
 from typing import Final
 
-from zsched.model.limits import CRASH_DELAY_MS, CRASH_DELAY_MS_MAX
+from zsched.model.limits import CALL_GAP_MS_MAX, CRASH_DELAY_MS, CRASH_DELAY_MS_MAX
 from zsched.model.types import Backoff
 
-# A worker's gaps between calls: 1, 2, 4, 8, 15, 15 … s.
-GAP_MS: Final = 1_000
-GAP_MS_MAX: Final = 15_000
+# A worker's gaps between calls: 1, 2, 4, 8, 15, 15 … s (CALL_GAP_MS_MAX).
+_GAP_MS: Final = 1_000
 
 
 def retry_ms(backoff: Backoff, failures: int, name: str) -> int:
@@ -35,11 +34,11 @@ def crash_delay_ms(crashes: int) -> int:
     return min(CRASH_DELAY_MS << min(crashes - 2, 16), CRASH_DELAY_MS_MAX)
 
 
-def call_gap_ms(name: str, attempt: int, gap_ms_max: int = GAP_MS_MAX) -> int:
+def call_gap_ms(name: str, attempt: int, gap_ms_max: int = CALL_GAP_MS_MAX) -> int:
     """The gap in ms after a worker's failed call; `attempt` counts from 1. It doubles up to gap_ms_max.
 
     The jitter takes away up to a fifth, so that different workers call at different times.
     """
-    gap_ms = min(GAP_MS << min(attempt - 1, 4), gap_ms_max)
+    gap_ms = min(_GAP_MS << min(attempt - 1, 4), gap_ms_max)
     share = zlib.crc32(f"{name}:{attempt}".encode()) % 1_000
     return gap_ms - gap_ms * share // 5_000

@@ -1,6 +1,6 @@
-"""How a scheduler shares out its limit of open files: its own files, connections of workers, and connections of REST.
+"""Shares of the limit of open files: the scheduler's own files, connections of workers, and connections of REST.
 
-Pure, but for one line of the log. Computed once, at the start.
+Pure, except for one line of the log. The scheduler computes them once, at its start.
 """
 
 from __future__ import annotations
@@ -18,8 +18,7 @@ from zsched.model.limits import (
     WORKER_CONNECTIONS_MAX,
 )
 
-# The scheduler itself has 37 (measured); the rest is for connections that are accepted before they are found to exceed
-# a bound.
+# It has 37 of its own (measured); the rest is for connections that are accepted before they are counted as excess.
 _OWN: Final = 64
 # A thread of REST reads the database by a connection of its own: the file and its WAL.
 _PER_THREAD: Final = 2
@@ -30,7 +29,7 @@ _WORKERS_PART: Final = 4
 _SOCKET_PART: Final = 4
 # A waiting caller may use a connection and the files of a thread: one for this many files of the limit.
 _WAITERS_PART: Final = 32
-# However low the limit is, each gets as many connections.
+# However low the limit is, each share is at least this.
 _LEAST: Final = 2
 
 log = logging.getLogger(__name__)
@@ -68,14 +67,14 @@ def shares(files_max: int, threads: int) -> Shares:
     )
 
 
-def warn_of_few_files(files_max: int, found: Shares) -> None:
+def warn_of_few_files(files_max: int, allowed: Shares) -> None:
     """Log, once at the start, that a limit of open files is too low to keep FILES_RESERVED for everything else."""
     if files_max != resource.RLIM_INFINITY and files_max - FILES_RESERVED < files_max // _WORKERS_PART:
         log.warning(
             "the limit of open files is %d: it allows %d workers, and %d connections of REST; set it to %d"
             " (LimitNOFILE= of the unit, or ulimit -n)",
             files_max,
-            found.workers,
-            found.tcp + found.socket,
+            allowed.workers,
+            allowed.tcp + allowed.socket,
             FILES_RESERVED + WORKER_CONNECTIONS_MAX,
         )

@@ -7,10 +7,11 @@ Reads only, in one transaction, so it may run beside a running scheduler. Memory
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
+from zsched.model.events import EventKind
 from zsched.model.types import TRANSITIONS, RunStatus, Succession
 from zsched.store.engine import Engine, Row
 
@@ -26,12 +27,12 @@ _SCHEDULES: Final = """
     SELECT job_id, CASE WHEN ended_ms IS NOT NULL THEN 'ended' WHEN paused_ms IS NOT NULL THEN 'paused'
         ELSE 'scheduled' END, next_fire_ms IS NOT NULL
     FROM jobs WHERE job_id > ? AND schedule IS NOT NULL ORDER BY job_id LIMIT ?"""
-# The state of a schedule after each kind of event. Without events it is scheduled.
-_SCHEDULE_STATES: Final = {
-    "scheduled": "scheduled",
-    "schedule_paused": "paused",
-    "schedule_resumed": "scheduled",
-    "schedule_ended": "ended",
+# The state of a schedule after each event about it. Without one it is scheduled.
+_SCHEDULE_STATES: Final[Mapping[str, str]] = {
+    EventKind.SCHEDULED: "scheduled",
+    EventKind.SCHEDULE_PAUSED: "paused",
+    EventKind.SCHEDULE_RESUMED: "scheduled",
+    EventKind.SCHEDULE_ENDED: "ended",
 }
 _JOBS: Final = """
     SELECT job_id, pending, running, success, failed, cancelled FROM jobs

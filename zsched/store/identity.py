@@ -5,6 +5,7 @@ from __future__ import annotations
 from contextlib import suppress
 from typing import Final
 
+from zsched.model.events import EventKind
 from zsched.model.limits import RESTORE_IDS_GAP, RESTORE_RUNS_MAX
 from zsched.model.schedule import ScheduleError, next_fire_ms
 from zsched.model.types import DemandId, Reason, RunId, RunStatus, Succession, lease_margin_ms
@@ -50,7 +51,9 @@ class IdentityWriter(EndsWriter):
             lease_ms = max(lease_ms, given_ms + lease_margin_ms(given_ms))
         old = self._identity
         self._replace_identity(identity, how)
-        self._ledger.note(Note(at_ms=now_ms, actor=how.actor, became="restored", detail=f"{how.detail}; it was {old}"))
+        self._ledger.note(
+            Note(at_ms=now_ms, actor=how.actor, became=EventKind.RESTORED, detail=f"{how.detail}; it was {old}")
+        )
         running = self._execute(sql.RUNNING)
         waiting = self._execute(sql.WAITING, (now_ms,))
         for (run_id,) in running:

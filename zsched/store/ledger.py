@@ -10,6 +10,7 @@ from typing import Final
 
 from msgspec import Struct
 
+from zsched.model.events import Became
 from zsched.model.types import JobId, RunId, RunStatus
 from zsched.store import sql
 from zsched.store.contract import Changes
@@ -44,7 +45,7 @@ class Note(Struct, frozen=True, kw_only=True):
     run_id: RunId | None = None
     worker_id: str | None = None
     was: str | None = None
-    became: str
+    became: Became
     reason: str | None = None
     detail: str | None = None
 

@@ -1,9 +1,9 @@
-"""Access: tokens are made and revoked, keys are bound to the names of workers.
+"""Access: tokens are added and revoked, keys are bound to the names of workers.
 
-A worker's name belongs to the key that it was bound to. Enrolling replaces a key only while no session of that name
-lives, so that no caller silences a worker by enrolling in its place. Nor may it end another owner's worker for good. So
-no enrolling replaces the key of an access file. A key that was enrolled on the scheduler's own host is replaced only
-from there, without a token. A key that was revoked never comes back.
+A worker's name belongs to the key that is bound to it. Enrolling replaces a key only while no session of that name
+lives, so that no caller can silence a worker by enrolling in its place. It must not end another user's worker for good
+either: the key of an access file is never replaced, and a key that was enrolled on the scheduler's own host only from
+there, without a token. A revoked key never becomes valid again.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from zsched.store.contract import Store
 
 log = logging.getLogger(__name__)
 
-# Which keys a new one replaces, by the origins of both.
+# By the origin of a new key: the origins of keys that it may replace.
 _REPLACES: Final = {
     KeyOrigin.ENROLLED: frozenset({KeyOrigin.ENROLLED, KeyOrigin.REMOTE}),
     KeyOrigin.REMOTE: frozenset({KeyOrigin.REMOTE}),
@@ -51,7 +51,7 @@ def add_token(store: Store, command: AddToken) -> None:
     if name and store.access.token_named(name) is not None:
         raise ConflictError("token_name_taken", f"A token named {name} exists or was revoked: take another name")
     store.access.add_token(command.token)
-    log.info("token %s made by %s", command.token.token_id, command.token.created_by)
+    log.info("token %s added by %s", command.token.token_id, command.token.created_by)
 
 
 def revoke_token(store: Store, command: RevokeToken, now: Now) -> Deferred[TokenState]:
@@ -79,7 +79,7 @@ def bind_key(store: Store, sessions: Sessions, command: BindKey, now: Now) -> Ke
         if known.slots_max != command.slots_max and _may_limit(command.caller, known):
             store.access.limit_key(known.public_key, command.slots_max, command.caller.actor, now.wall_ms)
         return KeyBound(known.origin is not KeyOrigin.ENROLLED)
-    # Asked of the store, which knows it also of a worker that has not come back since a restart.
+    # The store also knows the key of a worker that has not registered since a restart.
     before = store.access.key_of(name)
     if before is not None and before.origin not in _REPLACES[command.origin]:
         raise ConflictError(
@@ -136,7 +136,7 @@ def within_slots(store: Store, worker: Worker, key: str) -> Worker:
 
 
 def wrong_key(store: Store, name: WorkerId, key: str) -> str | None:
-    """What is wrong with a key that speaks for a worker; None when nothing is."""
+    """Why a key may not speak for a worker; None: it may."""
     known = store.access.key(key) if key else None
     if known is None:
         return "this key is not known: enrol again"

@@ -1,5 +1,4 @@
-"""What callers ask of the dispatcher over REST, and how it refuses. Each command is one value, checked before it gets
-here.
+"""Commands of callers over REST, their replies, and the errors that refuse them. Commands are checked at the edge.
 
 `by` is the caller of a command on jobs. `actor` is the same for other commands: a text for the event.
 """
@@ -35,7 +34,7 @@ from zsched.store.contract import Claimed, RunOutput, Submitted
 
 
 class RefusedError(Exception):
-    """The command can't be done; nothing was changed. `code` is a stable word, the message a sentence for people."""
+    """The command is refused and has changed nothing. `code` is a stable word, the message a sentence for people."""
 
     def __init__(self, code: str, sentence: str) -> None:
         super().__init__(sentence)
@@ -43,11 +42,11 @@ class RefusedError(Exception):
 
 
 class NotFoundError(RefusedError):
-    """What the command speaks of does not exist."""
+    """The object of the command does not exist."""
 
 
 class ConflictError(RefusedError):
-    """It exists, but its state does not allow the command."""
+    """The state of the object does not allow the command."""
 
 
 class ForbiddenError(RefusedError):
@@ -58,12 +57,12 @@ class NotOwnerError(ForbiddenError):
     """The job belongs to another owner, and the caller's scopes do not cover this on it. `needed` ends the sentence."""
 
     def __init__(self, job_id: JobId, owner: str, needed: str = "the scope operate to act on it") -> None:
-        whose = f"belongs to {owner}" if owner else "has no owner"
-        super().__init__("not_owner", f"Job {job_id} {whose}: a token needs {needed}")
+        state = f"belongs to {owner}" if owner else "has no owner"
+        super().__init__("not_owner", f"Job {job_id} {state}: a token needs {needed}")
 
 
 class BadTokenError(RefusedError):
-    """The caller's token was revoked after it was looked at."""
+    """The caller's token was revoked after the gate had accepted it."""
 
     def __init__(self) -> None:
         super().__init__("bad_token", "This token was revoked")
@@ -83,11 +82,11 @@ class FullError(RefusedError):
 class QuotaError(FullError):
     """As many jobs of the caller's token are pending as it may have."""
 
-    def __init__(self, most: int) -> None:
+    def __init__(self, jobs_max: int) -> None:
         RefusedError.__init__(
             self,
             "too_many_pending",
-            f"{counted(most, 'job')} of this token may be pending, and {'is' if most == 1 else 'are'}:"
+            f"{counted(jobs_max, 'job')} of this token may be pending, and {'is' if jobs_max == 1 else 'are'}:"
             " submit again when some have started",
         )
 
@@ -95,9 +94,9 @@ class QuotaError(FullError):
 class TooManyError(RefusedError):
     """More jobs at once than may ever be pending."""
 
-    def __init__(self, jobs: int, most: int) -> None:
+    def __init__(self, jobs: int, runs_max: int) -> None:
         super().__init__(
-            "too_many", f"{counted(jobs, 'job')} at once, and at most {most} runs may be pending: submit fewer"
+            "too_many", f"{counted(jobs, 'job')} at once, and at most {runs_max} runs may be pending: submit fewer"
         )
 
 
@@ -105,13 +104,11 @@ class ReusedError(RefusedError):
     """The Idempotency-Key belongs to another request of this caller."""
 
     def __init__(self) -> None:
-        super().__init__(
-            "idempotency_key_reused",
-            "This Idempotency-Key was used for another request: send the same one, or a new key with this one",
-        )
+        sentence = "This Idempotency-Key was used for another request: send the same one, or a new key with this one"
+        super().__init__("idempotency_key_reused", sentence)
 
 
-# The reply of a command. Invariant, so that `Dispatcher.on_command` is held to the declared type.
+# The reply of a command; invariant, so that mypy compares it exactly.
 R = TypeVar("R")
 
 
@@ -123,7 +120,7 @@ class Command(Generic[R]):
 
 @dataclass(frozen=True, slots=True)
 class Made:
-    """Jobs that a submit has stored, in its order. `specs` are as they were admitted, `next_fires` are per job."""
+    """Jobs that a submit has stored, in its order. `specs` are as they were admitted; `next_fires` has one for each."""
 
     ids: Sequence[JobId]
     specs: Sequence[JobSpec]
@@ -132,7 +129,7 @@ class Made:
     now_ms: int
 
     def jobs(self) -> Generator[Job]:
-        """The jobs as they were stored. Each is made when it is taken, so by the caller's thread."""
+        """The jobs as they were stored. Each is built when it is taken, which the caller's thread does."""
         for job_id, spec, next_fire_ms in zip(self.ids, self.specs, self.next_fires, strict=True):
             yield Job(
                 job_id=job_id,
@@ -189,7 +186,7 @@ class TokenState:
 
 @dataclass(frozen=True, slots=True)
 class BulkDone:
-    """What became of the jobs: `done`; `ending`: cancelled, and a worker still has to end its run; or the code of the
+    """The outcome of each job: `done`; `ending`: cancelled, and a worker still has to end its run; or the code of the
     refusal that a call on the single job would have got. `after` is the last id looked at, None at the end.
     """
 
@@ -213,7 +210,7 @@ class KeyBound:
 
 @dataclass(frozen=True, slots=True)
 class Once:
-    """By what a submit is known again: who asks, the SHA-256 of the Idempotency-Key, and that of key and request."""
+    """Identity of a submit: its caller, the SHA-256 of the Idempotency-Key, and that of key and request."""
 
     caller: str
     key: bytes
@@ -222,9 +219,7 @@ class Once:
 
 @dataclass(frozen=True, slots=True)
 class Submit(Command[Made | Submitted]):
-    """Store jobs, all or none. Replies with the Made ones. With `once`, when that has been done before: with the
-    Submitted of then, and nothing is stored.
-    """
+    """Store jobs, all or none. Replies with Made; or with the earlier Submitted, when `once` was submitted before."""
 
     specs: tuple[JobSpec, ...]
     by: Caller
@@ -233,7 +228,7 @@ class Submit(Command[Made | Submitted]):
 
 @dataclass(frozen=True, slots=True)
 class Cancel(Command[JobState]):
-    """Cancel what is live of a job. Replies with the JobState."""
+    """Cancel what is live of a job."""
 
     job_id: JobId
     by: Caller
@@ -241,9 +236,7 @@ class Cancel(Command[JobState]):
 
 @dataclass(frozen=True, slots=True)
 class PauseSchedule(Command[JobState]):
-    """A recurring job does not fire until it is resumed. Pausing a paused one changes nothing. Replies with the
-    JobState.
-    """
+    """A recurring job does not fire until it is resumed. Pausing a paused one changes nothing."""
 
     job_id: JobId
     by: Caller
@@ -251,9 +244,7 @@ class PauseSchedule(Command[JobState]):
 
 @dataclass(frozen=True, slots=True)
 class ResumeSchedule(Command[JobState]):
-    """A paused job fires again, first at the next time from now. Resuming another changes nothing. Replies with
-    the JobState.
-    """
+    """A paused job fires again, first at the next time from now. Resuming another changes nothing."""
 
     job_id: JobId
     by: Caller
@@ -261,9 +252,7 @@ class ResumeSchedule(Command[JobState]):
 
 @dataclass(frozen=True, slots=True)
 class EndSchedule(Command[JobState]):
-    """A recurring job never fires again. With `cancel`, its live fire is cancelled; without, a live fire is a
-    ConflictError. Ending an ended schedule changes nothing. Replies with the JobState.
-    """
+    """A recurring job never fires again. `cancel`: its live fire is cancelled, which is a ConflictError otherwise."""
 
     job_id: JobId
     by: Caller
@@ -272,7 +261,7 @@ class EndSchedule(Command[JobState]):
 
 @dataclass(frozen=True, slots=True)
 class EditJob(Command[JobState]):
-    """Change a recurring job. Replies with the JobState."""
+    """Change a recurring job."""
 
     job_id: JobId
     edit: JobEdit
@@ -280,7 +269,7 @@ class EditJob(Command[JobState]):
 
 
 class Action(StrEnum):
-    """What one call does to many jobs, each as the call on a single job does it."""
+    """The action of a bulk call; the effect on each job is that of the call on a single job."""
 
     CANCEL = "cancel"
     PAUSE = "pause"
@@ -301,8 +290,8 @@ class Selection:
 
 @dataclass(frozen=True, slots=True)
 class Bulk(Command[BulkDone]):
-    """Do something to the selected jobs with an id above `after`, in the order of their ids, BULK_JOBS_MAX at most. No
-    job's refusal stops the others. Replies with a BulkDone. `cancel`: as of EndSchedule.
+    """Apply the action to the selected jobs above `after`, in the order of their ids, BULK_JOBS_MAX at most. A refused
+    job does not stop the others. `cancel`: as of EndSchedule.
     """
 
     action: Action
@@ -314,7 +303,7 @@ class Bulk(Command[BulkDone]):
 
 @dataclass(frozen=True, slots=True)
 class Look(Command[None]):
-    """Somebody looks at a running run's output, and has seen these offsets of its streams. Replies with nothing."""
+    """A caller looks at a running run's output, and has seen its streams up to these offsets."""
 
     run_id: RunId
     stdout: int
@@ -323,7 +312,7 @@ class Look(Command[None]):
 
 @dataclass(frozen=True, slots=True)
 class RegisterWorker(Command[Worker]):
-    """A worker that polls introduces itself. Ends what its name still held. Replies with the Worker."""
+    """A worker that polls introduces itself. Ends what its name still held."""
 
     worker_id: WorkerId
     slots: int
@@ -333,21 +322,21 @@ class RegisterWorker(Command[Worker]):
 
 @dataclass(frozen=True, slots=True)
 class Beat(Command[None]):
-    """A sign of life of a worker that polls. Replies with nothing."""
+    """A sign of life of a worker that polls."""
 
     worker_id: WorkerId
 
 
 @dataclass(frozen=True, slots=True)
 class Next(Command[Claimed | None]):
-    """A worker that polls asks for a run. Replies with a Claimed, or None when there is nothing for it."""
+    """A worker that polls asks for a run. The reply is None when nothing fits."""
 
     worker_id: WorkerId
 
 
 @dataclass(frozen=True, slots=True)
 class Report(Command[RunState]):
-    """A worker that polls says that its run of a job runs, or how it ended. Replies with the RunState."""
+    """A worker that polls says that its run of a job runs, or how it ended."""
 
     job_id: JobId
     worker_id: WorkerId
@@ -359,16 +348,14 @@ class Report(Command[RunState]):
 
 @dataclass(frozen=True, slots=True)
 class AddToken(Command[None]):
-    """Store a token. Replies with nothing."""
+    """Store a token."""
 
     token: Token
 
 
 @dataclass(frozen=True, slots=True)
 class RevokeToken(Command[TokenState]):
-    """A token is no longer valid. With `jobs`, its live jobs are cancelled and its schedules ended, also when the token
-    was revoked before. Replies with the TokenState.
-    """
+    """Revoke a token. With `jobs`, its jobs are cancelled and its schedules ended, even if it was revoked before."""
 
     token_id: str
     actor: str
@@ -377,7 +364,7 @@ class RevokeToken(Command[TokenState]):
 
 @dataclass(frozen=True, slots=True)
 class UseToken(Command[None]):
-    """A token was used. Nobody waits for the reply, which is nothing."""
+    """A token was used. No caller waits for the reply."""
 
     token_id: str
 
@@ -386,8 +373,7 @@ class UseToken(Command[None]):
 class BindKey(Command[KeyBound]):
     """A worker's name is bound to its public key. `slots_max`: the most slots that a worker with this key gets.
 
-    Binding the same key again changes its `slots_max` alone, and only for an admin or the owner that bound it. Replies
-    with a KeyBound.
+    Binding the same key again changes its `slots_max` alone, and only for an admin or the owner that bound it.
     """
 
     worker_id: WorkerId
@@ -399,7 +385,7 @@ class BindKey(Command[KeyBound]):
 
 @dataclass(frozen=True, slots=True)
 class RevokeKey(Command[WorkerKey]):
-    """A worker's key is no longer valid; its live session ends. Replies with the WorkerKey."""
+    """Revoke a worker's key; its session ends."""
 
     worker_id: WorkerId
     actor: str
@@ -407,9 +393,7 @@ class RevokeKey(Command[WorkerKey]):
 
 @dataclass(frozen=True, slots=True)
 class DecideForeign(Command[ForeignState]):
-    """What becomes of all that a worker holds for other databases. Deciding the same again changes nothing. Replies
-    with the ForeignState.
-    """
+    """Decide about all that a worker holds for other databases. Deciding the same again changes nothing."""
 
     worker_id: WorkerId
     decision: ForeignDecision

@@ -42,7 +42,7 @@ def leave(store: Store, session: Session, frame: protocol.WorkerBye, now: Now) -
     lost = []
     for run in had:
         if run.run_id in listed:
-            losses.lose_run(store, session.name, run, _LEFT, now, crash=False)
+            losses.lose_run(store, session.name, run, _LEFT, now, losses.NO_BLAME)
             lost.append(run)
         elif losses.drop_run(store, session.name, run, _LEFT, now, unstarted=unstarted):
             lost.append(run)

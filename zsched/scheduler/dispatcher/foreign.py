@@ -1,8 +1,8 @@
-"""Runs that workers hold for other databases: a scheduler that starts on an empty or wrong one must not end them.
+"""Runs that workers hold for other databases: a scheduler that starts on an empty or wrong database must not end them.
 
-Such runs go on, and their worker gets nothing from this scheduler until they have ended or the operator decides: `keep`
-lets them go on beside new work, `discard` ends them. Runs of a predecessor, the database that this one was restored
-from, are always discarded: this database has their tasks, and lets them run again.
+Such runs continue, and their worker gets nothing from this scheduler until they have ended or the operator decides.
+`keep` lets them continue while the worker gets new runs; `discard` ends them. Runs of a predecessor, from which this
+database was restored, are always discarded: this database has their tasks, and runs them again.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from zsched.store.contract import Store
 
 log = logging.getLogger(__name__)
 
-# A worker that has this in `can` keeps runs of other databases. Another one kills them when it is registered.
+# A worker with this word in `can` keeps runs of other databases. Any other worker kills them once it is registered.
 ABILITY: Final = "foreign"
 
 
@@ -39,7 +39,7 @@ def own(store: Store, frame: protocol.Register) -> Sequence[protocol.Held]:
 
 
 def discarded(store: Store, frame: protocol.Register) -> list[int]:
-    """The runs of this database that a worker has discarded for the scheduler of another one, and that are gone."""
+    """Runs of this database that a worker has discarded for the scheduler of another database, and that are gone."""
     return [run for held in frame.foreign if held.db == store.identity for run in held.ended]
 
 
@@ -47,12 +47,12 @@ def others(store: Store, frame: protocol.Register) -> tuple[protocol.Foreign, ..
     """What a worker holds for other databases, in the form of a heartbeat. Its last database comes first, since the
     others may be too many.
     """
-    found = []
+    holdings = []
     if frame.db not in ("", store.identity) and frame.runs:
-        running = tuple(one.run for one in frame.runs if one.phase != "finished")
-        found.append(protocol.Foreign(frame.db, running, results=len(frame.runs) - len(running)))
-    found += [_brief(held) for held in frame.foreign if held.db != store.identity]
-    return _trimmed(found)
+        running = tuple(run.run for run in frame.runs if run.phase != "finished")
+        holdings.append(protocol.Foreign(frame.db, running, results=len(frame.runs) - len(running)))
+    holdings += [_brief(held) for held in frame.foreign if held.db != store.identity]
+    return _trimmed(holdings)
 
 
 def must_wait(store: Store, frame: protocol.Register, now: Now) -> bool:
@@ -60,10 +60,10 @@ def must_wait(store: Store, frame: protocol.Register, now: Now) -> bool:
     if ABILITY in frame.can:
         return False
     name = WorkerId(frame.worker)
-    found = others(store, frame)
-    _store(store, name, found, now)
-    discard = _to_discard(store, name, found)
-    return any(held.running and held.db not in discard for held in found)
+    holdings = others(store, frame)
+    _store(store, name, holdings, now)
+    discard = _to_discard(store, name, holdings)
+    return any(held.running and held.db not in discard for held in holdings)
 
 
 def why_wait(name: WorkerId) -> str:
@@ -72,13 +72,13 @@ def why_wait(name: WorkerId) -> str:
     return f"this worker's release can't keep its runs of another database: {remedy}"
 
 
-def note(store: Store, session: Session, found: tuple[protocol.Foreign, ...], now: Now) -> None:
+def note(store: Store, session: Session, holdings: tuple[protocol.Foreign, ...], now: Now) -> None:
     """Store what a worker holds for other databases, and decide whether it may get work."""
-    found = _trimmed(found)
-    if found == session.foreign:
+    holdings = _trimmed(holdings)
+    if holdings == session.foreign:
         return
-    _store(store, session.name, found, now)
-    session.foreign = found
+    _store(store, session.name, holdings, now)
+    session.foreign = holdings
     _judge(store, session)
 
 
@@ -111,29 +111,30 @@ def _decide(store: Store, held: ForeignRuns, command: DecideForeign, now: Now) -
 
 def forget_processes(store: Store, name: WorkerId, now: Now) -> None:
     """A worker leaves, and all its processes are gone. Results stay on its disk."""
-    left = [protocol.Foreign(one.db, results=one.results) for one in store.foreign.of(name)]
+    left = [protocol.Foreign(held.db, results=held.results) for held in store.foreign.of(name)]
     _store(store, name, left, now)
 
 
 def _judge(store: Store, session: Session) -> None:
-    found = session.foreign or ()
-    session.discard = _to_discard(store, session.name, found)
-    kept = {one.db for one in store.foreign.of(session.name) if one.decision is ForeignDecision.KEEP} if found else ()
+    holdings = session.foreign or ()
+    session.discard = _to_discard(store, session.name, holdings)
+    stored = store.foreign.of(session.name) if holdings else ()
+    kept = {held.db for held in stored if held.decision is ForeignDecision.KEEP}
     session.withheld = any(
-        held.ending or (held.running and (held.db in session.discard or held.db not in kept)) for held in found
+        held.ending or (held.running and (held.db in session.discard or held.db not in kept)) for held in holdings
     )
 
 
-def _to_discard(store: Store, name: WorkerId, found: Sequence[protocol.Foreign]) -> tuple[str, ...]:
-    if not found:
+def _to_discard(store: Store, name: WorkerId, holdings: Sequence[protocol.Foreign]) -> tuple[str, ...]:
+    if not holdings:
         return ()
-    decided = {one.db for one in store.foreign.of(name) if one.decision is ForeignDecision.DISCARD}
-    return tuple(held.db for held in found if held.db in decided.union(store.predecessors()))
+    decided = {held.db for held in store.foreign.of(name) if held.decision is ForeignDecision.DISCARD}
+    return tuple(held.db for held in holdings if held.db in decided.union(store.predecessors()))
 
 
-def _store(store: Store, name: WorkerId, found: Sequence[protocol.Foreign], now: Now) -> None:
-    known = {one.db: one for one in store.foreign.of(name)}
-    for held in found:
+def _store(store: Store, name: WorkerId, holdings: Sequence[protocol.Foreign], now: Now) -> None:
+    known = {held.db: held for held in store.foreign.of(name)}
+    for held in holdings:
         running = len(held.running) + len(held.ending)
         if not running and not held.results:
             continue
@@ -172,9 +173,9 @@ def _warn(store: Store, held: ForeignRuns) -> None:
         log.info("worker %s keeps %s of database %s, for its scheduler", held.worker_id, results, held.db)
 
 
-def _trimmed(found: Sequence[protocol.Foreign]) -> tuple[protocol.Foreign, ...]:
+def _trimmed(holdings: Sequence[protocol.Foreign]) -> tuple[protocol.Foreign, ...]:
     """The first FOREIGN_DATABASES_MAX that are not empty."""
-    return tuple([held for held in found if held.running or held.ending or held.results][:FOREIGN_DATABASES_MAX])
+    return tuple([held for held in holdings if held.running or held.ending or held.results][:FOREIGN_DATABASES_MAX])
 
 
 def _brief(held: protocol.Foreign) -> protocol.Foreign:

@@ -1,7 +1,7 @@
-"""Signs of life: when the scheduler last looked at its sockets, and which workers it heard there.
+"""Signs of life: when the scheduler last read its sockets, and which workers it heard there.
 
-Called by the loop outside the turn's transaction. A worker that sends frames is alive, whether or not the turn that
-handles them can be stored. A failed turn is no sign of life.
+Called by the loop outside the turn's transaction. A worker that sends is alive, whether or not the turn that handles
+its frames can be stored; and a turn that fails is not a sign of life of any worker.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _OF_POLLERS: Final = (Beat, Next, RegisterWorker, Report)
 
 
 class Hearing:
-    """What the scheduler has heard, and since when it could hear nothing."""
+    """Updates the sessions' times, and notices when the scheduler itself stood still."""
 
     def __init__(self, sessions: Sessions, now: Now) -> None:
         self._sessions = sessions
@@ -59,8 +59,8 @@ class Hearing:
                 session.hear(now)
 
     def on_store_wait(self, wait_ms: int) -> None:
-        """A turn failed after it had waited for the store. That is not a stall: frames came in meanwhile, and the next
-        look finds them.
+        """A turn failed after it had waited for the store. That does not count as standing still: frames came in
+        meanwhile, and the next look finds them.
         """
         self._looked_ms += min(wait_ms, STORE_WAIT_MS_MAX)
 

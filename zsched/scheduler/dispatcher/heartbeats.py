@@ -16,8 +16,6 @@ from zsched.store.contract import Store
 
 log = logging.getLogger(__name__)
 
-# Runs that one line of the log names.
-
 
 class Heartbeats:
     """Answers heartbeats with `epoch`."""

@@ -5,15 +5,12 @@ from __future__ import annotations
 from typing import Final
 
 from zsched import protocol
-from zsched.model.limits import ERROR_INTERVAL_MS
+from zsched.model.limits import ERROR_DETAIL_CHARS_MAX, ERROR_INTERVAL_MS, ERRORS_REMEMBERED_MAX
 from zsched.model.types import Now
 from zsched.scheduler.dispatcher.session import Session
 
-# Peers and codes whose last error frame is remembered. At the bound all are forgotten.
-_ERRORS_MAX: Final = 4_096
 # A rival for a name decides by each of these whether it gives up, so none is left out.
 _UNTHROTTLED: Final = ("E_DUP",)
-_DETAIL_CHARS_MAX: Final = 1_000
 
 
 class Outbox:
@@ -46,7 +43,7 @@ class Outbox:
         last_ms = self._errors.get((peer, error.code))
         if last_ms is not None and now.mono_ms - last_ms < ERROR_INTERVAL_MS:
             return
-        if len(self._errors) >= _ERRORS_MAX:
+        if len(self._errors) >= ERRORS_REMEMBERED_MAX:
             self._errors.clear()
         self._errors[peer, error.code] = now.mono_ms
         self.frames.append((peer, error))
@@ -54,4 +51,4 @@ class Outbox:
 
 def error(code: protocol.ErrorCode, detail: str, *, fatal: bool = False) -> protocol.Error:
     """An error frame; a detail that is too long is cut."""
-    return protocol.Error(code=code, fatal=fatal, detail=detail[:_DETAIL_CHARS_MAX])
+    return protocol.Error(code=code, fatal=fatal, detail=detail[:ERROR_DETAIL_CHARS_MAX])

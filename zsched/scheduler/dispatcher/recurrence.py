@@ -44,7 +44,7 @@ def fire_due(store: Store, now: Now) -> None:
         try:
             _fire(store, due, now)
         except schedule.ScheduleError as error:
-            # A row that somebody edited by hand: it stops itself and nobody else.
+            # A row that was edited by hand: only this schedule stops.
             store.skip_fire(due.job_id, None, "schedule", f"the schedule can't be read: {error}", now.wall_ms)
             log.error("job %d fires no more: its schedule can't be read: %s", due.job_id, error)
 
@@ -132,7 +132,7 @@ def _next_fire_ms(job: Job, now: Now) -> int | None:
     try:
         return schedule.next_fire_ms(job.schedule, now.wall_ms)
     except schedule.ScheduleError as error:
-        # A row that somebody edited by hand.
+        # A row that was edited by hand.
         sentence = f"The schedule of job {job.job_id} can't be read: {error}; set another one with `zsched edit`"
         raise ConflictError("no_schedule", sentence) from None
 

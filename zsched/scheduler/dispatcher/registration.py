@@ -126,7 +126,7 @@ class Registration:
         """A new start of a worker: the runs of the earlier start are lost, except those whose results it still has."""
         spooled = arrival.finished(self._store, frame)
         self._returns.count(old.name, len(self._store.held_by(old.name)), now.mono_ms)
-        losses.lose_worker(self._store, old.name, "started anew", now, crash=not old.leaving, spared=spooled)
+        losses.lose_worker(self._store, old.name, "started again", now, crash=not old.leaving, spared=spooled)
 
 
 def _log_registered(worker: Worker, kept: int, killed: int) -> None:

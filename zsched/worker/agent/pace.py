@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Final
 
-from zsched.model.backoff import GAP_MS_MAX, call_gap_ms
-from zsched.model.limits import WINDOW_MAX, WINDOW_PER_SLOT_MAX
+from zsched.model.backoff import call_gap_ms
+from zsched.model.limits import CALL_GAP_MS_MAX, WINDOW_MAX, WINDOW_PER_SLOT_MAX
 
 # What a slot may need until its next run comes from the scheduler: the guard's batch, two trips, a commit. A turn of
 # the scheduler costs nearly as much for few runs as for many, so a longer horizon makes short runs cheaper.
@@ -71,14 +71,14 @@ class Backoff:
     def __init__(self, name: str) -> None:
         self._name = name
         self._attempt = 0
-        self.most_ms = GAP_MS_MAX
+        self.most_ms = CALL_GAP_MS_MAX
 
     def reset(self) -> None:
         self._attempt = 0
 
     def hurry(self, timeout_ms: int) -> None:
         """Somebody gives us up after this time: three attempts within it."""
-        self.most_ms = max(_GAP_MS_MIN, min(GAP_MS_MAX, timeout_ms // 3))
+        self.most_ms = max(_GAP_MS_MIN, min(CALL_GAP_MS_MAX, timeout_ms // 3))
 
     def next_ms(self) -> int:
         self._attempt += 1
