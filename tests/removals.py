@@ -1586,7 +1586,7 @@ _REMOVALS: Final = (
         15,
         "a worker's load is kept although its runs have changed",
         "contract/test_history.py::test_events_and_counters_tell_the_state_of_every_run_after_any_history",
-        ("store/ledger.py", "            self._loads.drop(move.worker_id)\n", "            pass\n"),
+        ("store/ledger.py", "                self._loads.leave(move.worker_id)\n", "                pass\n"),
     ),
     removal(
         15,

@@ -423,7 +423,7 @@ _MUTANTS: Final = (
     # --- capacity ---
     mutant(
         "a worker's load is not looked at again",
-        (Ledger, "record_transition", "self._loads.drop(move.worker_id)", "pass"),
+        (Ledger, "record_transition", "self._loads.leave(move.worker_id)", "pass"),
     ),
     mutant(
         "the window does not count",
