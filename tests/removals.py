@@ -1674,9 +1674,25 @@ _REMOVALS: Final = (
     ),
     removal(
         15,
+        "each claimed run's job is read by itself",
+        "contract/test_claim.py::test_claim_is_two_statements_however_many_runs",
+        (
+            "store/claims.py",
+            "            return [_claimed(row, probation, lease_ms) for row in self._execute(sql.CLAIMABLE, chosen)], []\n",
+            "            raise ValueError\n",
+        ),
+    ),
+    removal(
+        15,
+        "each result of a frame is a statement",
+        "contract/test_claim.py::test_results_of_one_frame_are_one_statement",
+        ("store/ends.py", "in sql.batches(outcomes):", "in ([outcome] for outcome in outcomes):"),
+    ),
+    removal(
+        15,
         "a worker's load is kept although its runs have changed",
         "contract/test_history.py::test_events_and_counters_tell_the_state_of_every_run_after_any_history",
-        ("store/ledger.py", "            self._loads.drop(move.worker_id)\n", "            pass\n"),
+        ("store/ledger.py", "                self._loads.leave(move.worker_id)\n", "                pass\n"),
     ),
     removal(
         15,

@@ -489,7 +489,7 @@ def test_a_disk_that_can_not_be_read_for_a_moment_fails_no_job(path: Path) -> No
     base = Base(engine, lambda: open_reader(path), lambda: traced(engine))
     job_id = base.submit()
     base.turn()
-    engine.unreadable = "attempt, name, command"
+    engine.unreadable = "j.name, j.command"
     with pytest.raises(StoreError, match="I/O"):
         base.claim()
     engine.unreadable = ""

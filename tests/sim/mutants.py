@@ -89,8 +89,29 @@ def mutant(name: str, *edits: tuple[Any, str, str, str]) -> Mutant:
 
 _MUTANTS: Final = (
     # --- results and fencing ---
-    mutant("a result is stored without asking who owns the run", (sql, "FINISH", " AND worker_id = ?", " AND ? <> ''")),
-    mutant("a result is stored whatever the run's status is", (sql, "FINISH", " AND status = 'running'", "")),
+    mutant(
+        "a result is stored without asking who owns the run",
+        (sql, "FINISH", " AND worker_id = ?", " AND ? <> ''"),
+        (sql, "FINISH_MANY", " AND worker_id = ?", " AND ? <> ''"),
+    ),
+    mutant(
+        "a result is stored whatever the run's status is",
+        (sql, "FINISH", " AND status = 'running'", ""),
+        (sql, "FINISH_MANY", " AND status = 'running'", ""),
+    ),
+    mutant(
+        "of several results of a frame the last is not stored",
+        (
+            EndsWriter,
+            "_end_reported",
+            "in sql.batches(outcomes):",
+            "in sql.batches(outcomes[: len(outcomes) // 2 + 1]):",
+        ),
+    ),
+    mutant(
+        "a claim moves other runs than it hands out",
+        (sql, "CLAIM", "r.priority DESC, r.run_id LIMIT", "r.priority DESC, r.run_id DESC LIMIT"),
+    ),
     mutant(
         "a run that is lost has no successor",
         (
@@ -437,7 +458,7 @@ _MUTANTS: Final = (
     # --- capacity ---
     mutant(
         "a worker's load is not looked at again",
-        (Ledger, "record_transition", "self._loads.drop(move.worker_id)", "pass"),
+        (Ledger, "record_transition", "self._loads.leave(move.worker_id)", "pass"),
     ),
     mutant(
         "the window does not count",

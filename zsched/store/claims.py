@@ -66,7 +66,7 @@ class ClaimsWriter(Core):
             self._record_transition(
                 Transition(
                     at_ms=now_ms, job_id=run.job_id, run_id=run.run_id, worker_id=wanted.worker_id, was=PENDING,
-                    became=RUNNING,
+                    became=RUNNING, probation=probation, lease_ms=wanted.lease_ms or 0,
                 )
             )  # fmt: skip
         return claimed
@@ -160,10 +160,10 @@ class ClaimsWriter(Core):
 
 def _claimed(row: Row, probation: bool, lease_ms: int | None) -> Claimed:
     """A row of sql.CLAIMABLE or sql.ORDER. Raises what a damaged row may raise."""
-    run_id, job_id, task, attempt, name, command, timeout_ms, grace_ms, created_ms, updated_ms, *own = row
+    name, command, timeout_ms, grace_ms, created_ms, updated_ms, user, env, secret_env, *run = row
     if not command:
         raise ValueError("the job has no command")
-    user, env, secret_env = own
+    run_id, job_id, task, attempt = run
     return Claimed(
         run_id, job_id, task, attempt, name, command, timeout_ms, grace_ms, probation, created_ms, updated_ms, user,
         rows.variables(env), rows.variables(secret_env), lease_ms,

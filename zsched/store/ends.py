@@ -59,7 +59,7 @@ class EndsWriter(Core):
                 verdicts.append(self._why_refused(outcome, worker_id))
                 continue
             verdicts.append("stored")
-            job_id, status, reason = ended[run_id]
+            _, job_id, status, reason = ended[run_id]
             self._record_transition(
                 Transition(
                     at_ms=now_ms, actor=actor, job_id=job_id, run_id=run_id, worker_id=worker_id, was=RUNNING,
@@ -74,7 +74,7 @@ class EndsWriter(Core):
         return verdicts
 
     def _end_reported(self, outcomes: Sequence[Outcome], worker_id: WorkerId) -> dict[int, Row]:
-        """End those of the runs that are running on the worker; returns their job, status and reason by run."""
+        """End those of the runs that are running on the worker; returns by run: run, job, status, reason."""
         ended: dict[int, Row] = {}
         for batch in sql.batches(outcomes):
             values = [
@@ -85,8 +85,8 @@ class EndsWriter(Core):
                 for outcome in batch
             ]  # fmt: skip
             statement = sql.FINISH if len(batch) == 1 else sql.for_rows(sql.FINISH_MANY, len(batch))
-            for run_id, *facts in self._execute(statement, [*chain.from_iterable(values), worker_id]):
-                ended[run_id] = tuple(facts)
+            for row in self._execute(statement, [*chain.from_iterable(values), worker_id]):
+                ended[row[0]] = row
         return ended
 
     def _why_refused(self, outcome: Outcome, worker_id: WorkerId) -> Verdict:

@@ -1,4 +1,4 @@
-"""Each worker's load, kept until one of its runs changes. The ledger drops it with each transition of such a run."""
+"""Each worker's load. The ledger changes it with each transition of a run from or to running, so no caller has to."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from zsched.store.engine import Engine
 
 
 class Loads:
-    """Loads by worker, read from the runs when they are asked for and not known."""
+    """Loads by worker: read from the runs once, then kept up to date."""
 
     def __init__(self, engine: Engine) -> None:
         self._execute = engine.execute
@@ -21,8 +21,27 @@ class Loads:
             load = self._known[worker_id] = Load(*self._execute(sql.LOAD, (worker_id,))[0])
         return load
 
+    def enter(self, worker_id: str, probation: int, lease_ms: int) -> None:
+        """A worker got a run. `probation`: as in Demand. `lease_ms`: 0 without a lease."""
+        load = self._known.get(worker_id)
+        if load is not None:
+            together = min(load.together, probation) if load.together and probation else load.together or probation
+            suspects = load.probation + (probation > 0)
+            self._known[worker_id] = Load(load.running + 1, suspects, together, max(load.lease_ms, lease_ms))
+
+    def leave(self, worker_id: str) -> None:
+        """A run of a worker ended or was given back."""
+        load = self._known.get(worker_id)
+        if load is None:
+            return
+        if load.probation or load.lease_ms:
+            # The bounds of the other runs are unknown: read them when they are needed.
+            self.drop(worker_id)
+        else:
+            self._known[worker_id] = Load(load.running - 1, 0)
+
     def drop(self, worker_id: str) -> None:
-        """A worker's runs have changed, or it has gone."""
+        """A worker's load is unknown, or no longer needed."""
         self._known.pop(worker_id, None)
 
     def clear(self) -> None:

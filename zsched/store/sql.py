@@ -185,13 +185,14 @@ READY_COUNT: Final = """
 _CLAIMABLE: Final = """r.status = 'pending' AND r.blocked = 0 AND r.demand_id = ? AND r.priority >= ?
         ORDER BY r.priority DESC, r.run_id LIMIT ?"""
 CLAIMABLE_IDS: Final = f"SELECT run_id, job_id FROM runs r WHERE {_CLAIMABLE}"
-# LEFT JOIN: a run whose job is missing is damaged, and is detected by its missing command.
-_ORDER: Final = """
-    SELECT r.run_id, r.job_id, task, attempt, name, command, timeout_ms, grace_ms, j.created_ms, updated_ms, run_as,
-        env, secret_env
+_ORDER: Final = "name, command, timeout_ms, grace_ms, created_ms, updated_ms, run_as, env, secret_env"
+# What a worker needs of a job, and its run. LEFT JOIN: a run whose job is missing is damaged, and is detected by its
+# missing command.
+_ORDERS: Final = f"""
+    SELECT {", ".join(f"j.{column}" for column in _ORDER.split(", "))}, r.run_id, r.job_id, r.task, r.attempt
     FROM runs r LEFT JOIN jobs j ON j.job_id = r.job_id"""
-CLAIMABLE: Final = f"{_ORDER} WHERE {_CLAIMABLE}"
-ORDER: Final = f"{_ORDER} WHERE r.run_id = ?"
+CLAIMABLE: Final = f"{_ORDERS} WHERE {_CLAIMABLE}"
+ORDER: Final = f"{_ORDERS} WHERE r.run_id = ?"
 CLAIM: Final = f"""
     UPDATE runs SET status = 'running', worker_id = ?, handed_n = ?, claimed_ms = ?, lease_ms = ?, probation = ?,
         ends_ms = CASE WHEN ? THEN (SELECT ? + timeout_ms + grace_ms FROM jobs WHERE jobs.job_id = runs.job_id) END,

@@ -6,6 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
+from msgspec import Struct
+
 from zsched.model.demand import Demand
 from zsched.model.types import (
     Backoff,
@@ -99,8 +101,7 @@ class Holding:
     once: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Load:
+class Load(Struct, frozen=True):
     """Number of runs that a worker holds, and how many of them are on probation.
 
     `together`: the lowest bound that these set on runs on probation at once. `lease_ms`: the longest lease of any run.
