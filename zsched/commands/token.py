@@ -32,8 +32,8 @@ Options:
   --url=URL           The scheduler: http://…, https://… or unix:/PATH (ZSCHED_URL).
   -h, --help          Show this.
 
-Exit codes: 0 done; 1 this is not allowed, or a scheduler has the database; 2 wrong usage; 3 there is no such token; 4
-no scheduler answers; 74 the database can't be used.
+Exit codes: 0 done; 1 it is not allowed, or a scheduler has the database; 2 wrong usage; 3 there is no such token; 4 no
+scheduler answers; 74 the database can't be used.
 """
 
 from __future__ import annotations
