@@ -7,7 +7,7 @@
 # scheduler takes care of, so that a worker need not:
 #
 #   - An answer of `next` that is lost on the way is given again, until its run is posted `running`.
-#   - A worker that is silent for longer than the worker timeout (30 s) is inactive, and its run starts anew elsewhere.
+#   - A worker that is silent for longer than the worker timeout is inactive, and its run starts again elsewhere.
 #     If it was only slow, its late result is refused (409) and changes nothing.
 #   - The same result posted twice is no error, so a post without an answer is simply sent again.
 #

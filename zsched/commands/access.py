@@ -6,24 +6,24 @@ Usage:
   zsched access revoke [--url=URL] <worker>
 
 `new` prints an access file, the credentials of a worker on another host: the scheduler's address and public key, and a
-key pair that is made here. Only the public key is sent to the scheduler. Anyone who can read the file can act as that
+new key pair. Only the public key of the pair is sent to the scheduler. Anyone who can read the file can act as that
 worker, so keep it private:
 
   (umask 077; zsched access new worker-2 > worker-2.access)
 
-The worker reads it by -access FILE, or `access = FILE` in worker.ini. Workers that run as the scheduler's user on its
-host need none. `revoke` invalidates a worker's key and ends its session at once. Revoke the old key of a worker before
-you make a new file for it.
+Start the worker with -access FILE, or set `access = FILE` in worker.ini. Workers that run as the scheduler's user on
+its host need no access file. `revoke` invalidates a worker's key and ends its session at once. Revoke the old key of a
+worker before you make a new file for it.
 
 Options:
-  --endpoint=ENDPOINT  Address of the scheduler's worker port for that worker: tcp://HOST:PORT (the one that the
-                       scheduler names, with this machine's name in place of localhost).
+  --endpoint=ENDPOINT  Address at which the worker reaches the scheduler's worker port: tcp://HOST:PORT (the one that
+                       the scheduler reports, with this machine's name in place of localhost).
   -q, --quiet          Print only names.
   --json               Print the keys as a JSON array.
   --url=URL            The scheduler: http://…, https://… or unix:/PATH (ZSCHED_URL).
   -h, --help           Show this.
 
-Exit codes: 0 done; 1 it is not allowed, or can't be done; 2 wrong usage; 3 the worker has no key; 4 no scheduler
+Exit codes: 0 done; 1 this is not allowed, or can't be done; 2 wrong usage; 3 the worker has no key; 4 no scheduler
 answers.
 """
 

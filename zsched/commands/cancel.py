@@ -3,21 +3,21 @@
 Usage:
   zsched cancel [options] <selector>...
 
-A pending run never starts. A running one gets TERM, and KILL after its kill grace (10 s), with everything that it
-started; `zsched wait` waits for that. A schedule goes on: `zsched end` ends it. Prints each job, or the number of jobs
-when there are more than 20. Selectors: 12, 3-8, 1,4,9, last, and all: your own that have not ended.
+A pending run never starts. A running one gets TERM; after the job's kill grace, it and everything it started get KILL.
+`zsched wait` waits for that. A recurring job keeps its schedule; use `zsched end` to end it. Prints each job, or sums
+for more than 20 jobs. Selectors: 12, 3-8, 1,4,9, last and all. `all` means your own jobs that have not ended.
 
 Options:
-  --status=STATUS  Only jobs that are pending, or only those that are running.
-  --all-owners     With all: the jobs of all owners. Asks first, on a terminal; elsewhere it needs --yes.
+  --status=STATUS  Cancel only jobs with this status: pending or running.
+  --all-owners     With all: the jobs of all owners. Asks first on a terminal; elsewhere it needs --yes.
   --yes            Don't ask.
   -q, --quiet      Print nothing on stdout, and no line about jobs that had already ended.
   --json           Print the outcome as JSON: how many jobs, and which.
-  --url=URL        Where the scheduler answers: http://…, https://… or unix:/PATH (ZSCHED_URL).
+  --url=URL        The scheduler: http://…, https://… or unix:/PATH (ZSCHED_URL).
   -h, --help       Show this.
 
-Exit codes: 0 done; 1 nothing was left to cancel of a job that was named, it is another owner's, or the answer was no;
-2 wrong usage; 3 there is no such job; 4 no scheduler answers.
+Exit codes: 0 done; 1 a named job had already ended or is another owner's, or the answer was no; 2 wrong usage;
+3 there is no such job; 4 no scheduler answers.
 """
 
 from __future__ import annotations

@@ -11,20 +11,20 @@ while the scheduler works.
 `backup` writes the database and the keys in the folder beside it (secret.key, curve.key) into one file of mode 0600. It
 may run while the scheduler works: everything that was acknowledged before the command began is in the backup.
 
-`restore` puts a backup in the place of the database and its keys, while no scheduler runs. What was there is kept under
-names that end with .replaced-TIME. The restored database gets a new identity, and job and run ids go on 1,000,000
-higher. Runs that were running or pending in the backup may have run since: they end as lost, and start again unless
-their job's on_lost is fail. A plain copy of a database can be restored too.
+`restore` replaces the database and its keys with a backup, while no scheduler runs. The old files are kept under names
+that end with .replaced-TIME. The restored database gets a new identity, and its job and run ids continue 1,000,000
+higher. Runs that were running or pending in the backup may have run since then. They end as lost, and start again
+unless their job's on_lost is fail. A plain copy of a database can be restored too.
 
 Options:
   --db=FILE   The database (scheduler.db, or what the settings of the scheduler say).
-  --json      Of `check`: print what was found as JSON.
-  --no-keys   Leave the keys out. Keep copies of them elsewhere: secrets of jobs can't be opened without secret.key.
+  --json      With `check`: print the result as JSON.
+  --no-keys   Leave out the keys. Keep copies of them elsewhere: without secret.key, secrets of jobs can't be decrypted.
   -h, --help  Show this.
 
-Exit codes: 0 done, or all agrees; 1 something does not agree; 2 wrong usage; 73 the backup can't be written; 74 a file
-can't be read, is damaged or is not what it should be; 75 a scheduler has the database; 78 a file is another user's, of
-another program or of a newer release.
+Exit codes: 0 done, or the database is consistent; 1 it is not; 2 wrong usage; 73 a file can't be written; 74 a file
+can't be read, is damaged or of the wrong kind; 75 a scheduler has the database; 78 a file belongs to another user, to
+another program or to a newer release.
 """
 
 from __future__ import annotations

@@ -3,13 +3,13 @@
 Usage:
   zsched demo [options]
 
-Starts a scheduler and two workers on free ports of this host, with everything in a temporary folder; runs the hello job
-and 20 more over REST; prints what became of each; stops all.
+Starts a scheduler and two workers on free ports of this host, with all files in a temporary folder. Runs 21 jobs over
+REST, prints their results, and stops everything.
 
 Options:
   -h, --help  Show this.
 
-Exit codes: 0 every job succeeded; 1 one did not, or something else failed: the logs' last lines are shown;
+Exit codes: 0 all jobs succeeded; 1 a job or something else failed, and the last lines of the logs are shown;
 130 interrupted.
 """
 

@@ -3,17 +3,18 @@
 Usage:
   zsched edit [options] <job> [<cmd>...]
 
-What is not given stays as it is. A command is written as for `zsched submit` and replaces the old one; put options
-before it. A run that a worker already has is not changed; later runs are. <job> is an ID, or last.
+Options that are not given stay unchanged. <cmd> is written as for `zsched submit` and replaces the old command; put
+options before it. A run that a worker already has is not changed; later runs use the new values. <job> is an ID, or
+last.
 
 Options:
-  --cron=FIELDS       Five cron fields in UTC. The next fire is the first one from now on, unless the job is paused.
+  --cron=FIELDS       Cron expression in UTC. Unless it is paused, the job fires next at the next such time.
   --name=NAME         Job name.
   --timeout=DURATION  Stop and fail a run that takes longer.
   --no-timeout        Remove the time limit.
   -q, --quiet         Print only the job ID.
   --json              Print the job as JSON.
-  --url=URL           Where the scheduler answers (ZSCHED_URL, or http://localhost:8080).
+  --url=URL           The scheduler: http://…, https://… or unix:/PATH (ZSCHED_URL).
   -h, --help          Show this.
 
 Exit codes: 0 done; 1 the job has no schedule, its schedule has ended, or this is not allowed; 2 wrong usage; 3 there is

@@ -3,17 +3,17 @@
 Usage:
   zsched end [options] <selector>...
 
-The job never fires again; it and its runs stay visible. While its last run has not ended, --cancel is needed, or the
-job is paused and ended later. Selectors: 12, 3-8, 1,4,9 and last.
+The job never fires again; it and its runs stay visible. If its last run has not ended, use --cancel, or pause the job
+and end it later. Selectors: 12, 3-8, 1,4,9 and last.
 
 Options:
   --cancel     Also cancel the last run, if it has not ended.
   -q, --quiet  Print only job IDs.
   --json       Print the jobs as a JSON array.
-  --url=URL    Where the scheduler answers (ZSCHED_URL, or http://localhost:8080).
+  --url=URL    The scheduler: http://…, https://… or unix:/PATH (ZSCHED_URL).
   -h, --help   Show this.
 
-Exit codes: 0 done; 1 one that was named has no schedule, its last run has not ended, or this is not allowed; 2 wrong
+Exit codes: 0 done; 1 a job has no schedule, its last run has not ended, or this is not allowed; 2 wrong
 usage; 3 there is no such job; 4 no scheduler answers.
 """
 

@@ -5,23 +5,23 @@ Usage:
   zsched foreign keep [options] [<worker>...]
   zsched foreign discard [options] [<worker>...]
 
-A scheduler that starts on another database than before meets workers that still run jobs of the old one. Such foreign
-runs go on, and their workers get nothing from this scheduler until they have ended or you decide. Was it the wrong
-database? Stop the scheduler and start it with the right -db: the runs and their results are its own again.
+When a scheduler starts on another database than before, workers may still run jobs of the old one. These foreign runs
+continue, and their workers get no jobs from this scheduler until the runs have ended or you decide. If the database is
+the wrong one, stop the scheduler and start it with the right -db: it takes back the runs and their results.
 
-`keep` lets foreign runs go on to their end; their workers take new work on their other slots. `discard` ends them
-(TERM, their kill grace, KILL) and drops their results; then their workers take new work. Without <worker> both are
-about all workers that `zsched foreign` lists. What was kept can be discarded later. Results that are kept wait on the
+`keep` lets foreign runs continue to their end; their workers take new jobs on their other slots. `discard` ends them
+(TERM, their kill grace, KILL) and drops their results; then their workers take new jobs. Without <worker>, both apply
+to all workers that `zsched foreign` lists. Runs that were kept can be discarded later. Their results stay on the
 worker's disk for 7 days.
 
 Options:
   --yes        Don't ask before all foreign runs are discarded.
-  -q, --quiet  Print the workers' names only.
+  -q, --quiet  Print only the workers' names.
   --json       Print a JSON array.
-  --url=URL    Where the scheduler answers: http://…, https://… or unix:/PATH (ZSCHED_URL).
+  --url=URL    The scheduler: http://…, https://… or unix:/PATH (ZSCHED_URL).
   -h, --help   Show this.
 
-Exit codes: 0 done; 1 it is not allowed, or the answer was no; 2 wrong usage; 3 a worker holds nothing for another
+Exit codes: 0 done; 1 this is not allowed, or the answer was no; 2 wrong usage; 3 a worker holds nothing for another
 database; 4 no scheduler answers.
 """
 

@@ -4,22 +4,22 @@ Usage:
   zsched key rotate secret [--db=FILE]
   zsched key rotate curve [--db=FILE --dir=DIR --endpoint=ENDPOINT] [<worker>...]
 
-Works on the database while no scheduler runs, as the scheduler's user. `rotate secret` replaces secret.key: all secrets
-of jobs are sealed again. `rotate curve` replaces curve.key: each worker with an access file gets a new key and a new
-access file, which takes the place of its old one. Workers that are named get one, and no others. Workers of the
-scheduler's own user on its host, and those with a token, learn the new key by themselves.
+Run it as the scheduler's user, while the scheduler is stopped. `rotate secret` replaces secret.key and encrypts all
+secrets of jobs again. `rotate curve` replaces curve.key. Each worker with an access file then needs a new key and a new
+access file, which the command writes; with <worker>, only for the workers that are named. Workers of the scheduler's
+own user on its host, and workers with a token, learn the new key by themselves.
 
-A rotation that was interrupted goes on when the same command is run again; until it is done the old key is good.
+To continue an interrupted rotation, run the same command again. Until it has finished, the old key is valid.
 
 Options:
   --db=FILE            The database (scheduler.db, or what the settings of the scheduler say).
-  --dir=DIR            Folder for the access files, NAME.access, made if there is none (the working folder).
-  --endpoint=ENDPOINT  Where workers find the scheduler's worker port: tcp://HOST:PORT. Without it, what the settings of
-                       the scheduler say, or this machine's name.
+  --dir=DIR            Folder for the access files, NAME.access; created if it is missing (the working folder).
+  --endpoint=ENDPOINT  Address at which workers reach the scheduler's worker port: tcp://HOST:PORT (the scheduler's
+                       setting zmq_advertise, or this machine's name).
   -h, --help           Show this.
 
 Exit codes: 0 done; 1 there is no such key; 2 wrong usage; 3 a worker has no key; 74 the database can't be used; 75 a
-scheduler has it; 78 it or a key is another user's, or others can read it.
+scheduler has the database; 78 it or a key is another user's, or others can read it.
 """
 
 from __future__ import annotations

@@ -3,7 +3,7 @@
 Usage:
   zsched list [options]
 
-A recurring job without a pending or running run is shown as scheduled, paused or ended.
+A recurring job is shown as scheduled, paused or ended while none of its runs is pending or running.
 
 Options:
   --status=STATUS  Show only jobs that are pending, running, success, failed or cancelled.

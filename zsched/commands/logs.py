@@ -3,11 +3,11 @@
 Usage:
   zsched logs [options] <job>
 
-<job> is an ID, or last. Its stdout and stderr are copied to stdout and stderr, byte for byte; on a terminal without
-escape sequences and other control characters.
+<job> is an ID, or last. Its stdout and stderr are copied to stdout and stderr, byte for byte. On a terminal, escape
+sequences and other control characters are removed.
 
 Options:
-  -f, --follow  Follow the output until the job has finished; if the worker is lost, that of the next run too.
+  -f, --follow  Follow the output until the job has finished, also into the next run if the worker is lost.
   --run=RUN     Show the run with this ID (the last one).
   --tail=COUNT  Show only the last COUNT lines of each stream.
   --stderr      Show only stderr, on stdout.
@@ -17,7 +17,7 @@ Options:
 
 Ctrl-C stops following; the job keeps running.
 
-Exit codes: 0 done, whatever became of the job; 2 wrong usage; 3 there is no such job or run; 4 no scheduler answers;
+Exit codes: 0 done, whatever the job's status; 2 wrong usage; 3 there is no such job or run; 4 no scheduler answers;
 130 interrupted.
 """
 

@@ -3,16 +3,16 @@
 Usage:
   zsched resume [options] <selector>...
 
-The next fire is the first one from now on; times that passed during the pause are not made up for. Resuming a job that
+The job fires next at the next time of its schedule. Times that passed during the pause are skipped. Resuming a job that
 is not paused changes nothing. Selectors: 12, 3-8, 1,4,9 and last.
 
 Options:
   -q, --quiet  Print only job IDs.
   --json       Print the jobs as a JSON array.
-  --url=URL    Where the scheduler answers (ZSCHED_URL, or http://localhost:8080).
+  --url=URL    The scheduler: http://…, https://… or unix:/PATH (ZSCHED_URL).
   -h, --help   Show this.
 
-Exit codes: 0 done; 1 one that was named has no schedule, its schedule has ended, or this is not allowed; 2 wrong usage;
+Exit codes: 0 done; 1 a job has no schedule, its schedule has ended, or this is not allowed; 2 wrong usage;
 3 there is no such job; 4 no scheduler answers.
 """
 

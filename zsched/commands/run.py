@@ -13,17 +13,17 @@ Options:
   --user=USER         User to run as, if the worker may run jobs as that user (the worker's own user).
   --env=VARIABLE...   Set an environment variable of the job: NAME=VALUE. May be repeated.
   --secret-env=VARIABLE...
-                      Set one to a secret value, from your environment (NAME) or from a file (NAME=@FILE). It is stored
-                      encrypted, never shown, and masked in the job's output. May be repeated.
+                      Set a secret variable, from your environment (NAME) or from a file (NAME=@FILE). Its value is
+                      stored encrypted, never shown, and masked in the job's output. May be repeated.
   --json              Print lines of JSON: each piece of output, then the job.
   --url=URL           The scheduler: http://…, https://… or unix:/PATH (ZSCHED_URL).
   -h, --help          Show this.
 
 The first Ctrl-C cancels the job; the second exits at once, and the job may go on. If the worker is lost, the job starts
-again elsewhere, and the output of that run follows.
+again on another worker, and the output of that run follows.
 
-Exit codes: the job's exit code, or 128+n when signal n ended it; 124 it took longer than --timeout; 130 interrupted;
-125 zsched itself failed, and stderr says why; 2 wrong usage.
+Exit codes: the job's exit code, or 128+n if signal n ended it; 124 if it took longer than --timeout; 130 interrupted;
+125 if zsched itself failed (see stderr); 2 wrong usage.
 """
 
 from __future__ import annotations

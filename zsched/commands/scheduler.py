@@ -5,22 +5,23 @@ Usage:
 
 The scheduler answers REST on --port and on the Unix socket api.sock in the folder beside the database, and workers on
 --zmq-port. It keeps everything in the SQLite database --db. It can be killed at any moment: what it has acknowledged is
-on the disk, and after a restart running jobs go on. SIGINT or SIGTERM end it cleanly; jobs go on then too.
+on the disk. SIGINT or SIGTERM stops it cleanly. In either case running jobs continue, and a restart picks them up.
 
 Options:
   --db=FILE                  The SQLite database (scheduler.db).
   --host=HOST                Address that REST listens on (0.0.0.0).
   --port=PORT                Port that REST listens on; 0 takes any free one (8080).
-  --zmq-host=HOST            Address that workers connect to by ZeroMQ, 0.0.0.0 for all; when empty loopback, and all
-                             once a worker of another host has a key.
+  --zmq-host=HOST            Address of the worker port (ZeroMQ), 0.0.0.0 for all. Empty: loopback, and all addresses
+                             once a worker on another host has a key.
   --zmq-port=PORT            Port that workers connect to by ZeroMQ; 0 takes any free one (5555).
-  --zmq-advertise=HOST       Host that workers connect to; when empty the one that they called.
+  --zmq-advertise=HOST       Host name that workers connect to. Empty: the one that they called by REST.
   --worker-security=WORD     curve: workers need a key. none: they need none, on loopback only (curve).
-  --local-trust=WORD         Programs on this host that need no token: uid (own user, root, --local-uids), socket (these
-                             by the Unix socket only), any, none (uid; in a user namespace that lacks users: socket).
-  --local-uids=UIDS          Numbers of other users on this host that need no token: 1000,1001.
-  --admin-token-file=FILE    A file (0600) with a token that may do all, stored at each start.
-  --trusted-proxies=NETS     Proxies with a trusted X-Forwarded-For, for events and the log: 127.0.0.1.
+  --local-trust=WORD         Programs on this host that need no token: uid (own user, root, --local-uids), socket (own
+                             user and root, by the Unix socket only), any, none (uid; in a container that does not
+                             map all users: socket).
+  --local-uids=UIDS          User ids of other users on this host that need no token: 1000,1001.
+  --admin-token-file=FILE    File (mode 0600) with an admin token; stored at each start.
+  --trusted-proxies=NETS     Proxies that are trusted to name the caller in events and logs: 127.0.0.1.
   --insecure=WORD            yes: every caller may do everything without a token (no).
   --worker-timeout=DURATION  A worker silent for longer is lost, and its runs start again elsewhere; at least 1s (30s).
   --pending-max=COUNT        Runs that may be pending; a submit beyond it gets 429 (2000000).
@@ -30,9 +31,9 @@ Options:
   -h, --help                 Show this.
   --version                  Show the version.
 
-One dash does as well as two: -port 8080. Durations: 500ms, 3s, 1m30s, 2h, 1d.
+Options take one dash or two: -port 8080. Durations: 500ms, 3s, 1m30s, 2h, 1d.
 Every option is also a line in an INI file (worker_timeout = 3s) and a variable (ZSCHED_SCHEDULER_WORKER_TIMEOUT=3s).
-A flag wins over a variable, a variable over --config, that over $XDG_CONFIG_HOME/zsched/*.ini and /etc/zsched/*.ini.
+The first of these wins: option, variable, --config, $XDG_CONFIG_HOME/zsched/*.ini, /etc/zsched/*.ini.
 
 Exit codes: 0 ended cleanly; 2 wrong usage or setting; 70 a sync to disk failed, or an error in zsched itself; 71 a port
 can't be used; 74 the database is damaged, is a backup, or was deleted, replaced or overwritten, or its disk is full; 75

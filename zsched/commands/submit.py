@@ -14,37 +14,38 @@ Options:
                       Time between SIGTERM and SIGKILL when the job is stopped (10s).
   --retries=COUNT     Number of retries after a failure (0).
   --backoff=DURATION  Pause before the first retry; it doubles before each further one (5s).
-  --on-lost=ACTION    When its worker is lost: requeue the job, or fail it, so that it starts at most once (requeue).
+  --on-lost=ACTION    If its worker is lost: requeue the job, or fail it, so that it starts at most once (requeue).
   --on-disconnect=ACTION
-                      While its worker can't reach the scheduler: continue, or stop before it may start elsewhere
-                      (continue).
+                      If its worker loses the scheduler: continue the run, or stop it before the job may start on
+                      another worker (continue).
   --crash-limit=COUNT
-                      Fail the job after it may have killed this many workers, or `never` (5).
+                      Fail the job after this many crashes of its workers, or `never` (5).
   --user=USER         User to run as, if the worker may run jobs as that user (the worker's own user).
   --env=VARIABLE...   Set an environment variable of the job: NAME=VALUE. May be repeated.
   --secret-env=VARIABLE...
-                      Set one to a secret value, from your environment (NAME) or from a file (NAME=@FILE). It is stored
-                      encrypted, never shown, and masked in the job's output. May be repeated.
-  --cron=FIELDS       Run on a schedule: five cron fields in UTC, such as '*/5 * * * *'.
+                      Set a secret variable, from your environment (NAME) or from a file (NAME=@FILE). Its value is
+                      stored encrypted, never shown, and masked in the job's output. May be repeated.
+  --cron=FIELDS       Run on a schedule, a cron expression in UTC such as '*/5 * * * *'.
   --run-now           With --cron, also run now.
-  --each-line=FILE    Submit a job for each line of FILE, or of stdin for `-`. {} in <cmd> is the line, quoted for sh;
-                      without {} the line comes last; without <cmd> the line is the command. Empty lines are skipped.
+  --each-line=FILE    Submit a job for each line of FILE, or of stdin for `-`. {} in <cmd> is the line, quoted for sh.
+                      Without {} the line is the last argument. Without <cmd> the line is the command. Empty lines are
+                      skipped.
   --idempotency-key=KEY
-                      Submit once: with the same KEY and the same jobs again, within seven days, these are shown and
-                      nothing is submitted (random).
+                      Make the submit repeatable: for seven days, the same KEY with the same jobs prints the jobs that
+                      were stored, and submits nothing (a random key).
   --wait              Wait until all jobs have finished.
   --dry-run           Print what would be submitted, and submit nothing.
   -q, --quiet         Print only job IDs, one on each line.
-  --range             Print job IDs as ranges, such as 1-5000: what `zsched wait` and `zsched cancel` take.
+  --range             Print job IDs as ranges, such as 1-5000, for `zsched wait` and `zsched cancel`.
   --json              Print the jobs as JSON.
   --url=URL           The scheduler: http://…, https://… or unix:/PATH (ZSCHED_URL).
   -h, --help          Show this.
 
 Ctrl-C stops waiting; the jobs keep running.
 
-Exit codes: 0 done; 1 refused; 2 wrong usage; 4 no scheduler answers; 130 interrupted. With --wait: the job's exit code,
-128+n when signal n ended it, 124 when it took longer than --timeout; for several jobs 0 when all succeeded, else 1; 125
-when zsched itself failed.
+Exit codes: 0 done; 1 refused; 2 wrong usage; 4 no scheduler answers; 130 interrupted. With --wait and one job: the
+job's exit code, 128+n if signal n ended it, 124 if it took longer than --timeout. With --wait and several jobs: 0 if
+all succeeded, else 1. With --wait, 125 means that zsched itself failed.
 """
 
 from __future__ import annotations

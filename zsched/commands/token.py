@@ -13,9 +13,9 @@ scheduler's user on its host need no token.
 
 Options:
   --scope=SCOPE...    What it allows: read; submit (submit jobs, and act on its own); operate (act on all jobs); worker
-                      (enrol workers, be one over REST); admin (everything). May be repeated, or separated by commas, as
-                      in --scope read,submit.
-  --name=NAME         Unique name, shown as the owner of its jobs; never used again for another token (its ID).
+                      (enrol workers, or act as a worker over REST); admin (everything). May be repeated, or separated
+                      by commas: --scope read,submit.
+  --name=NAME         Unique name, shown as the owner of its jobs. No later token can have it (the ID).
   --expires=DURATION  Lifetime: 12h, 30d, never (90d).
   --note=TEXT         Who or what it is for; `list` shows it.
   --run-as=USER       Run its jobs as this user; they can't choose another.
@@ -23,7 +23,7 @@ Options:
                       Limit of its pending jobs.
   --schedules-max=COUNT
                       Limit of its jobs with a schedule.
-  --worker=NAME...    Restrict it to workers of this name: w1, or gpu-* for many. May be repeated.
+  --worker=NAME...    Restrict it to workers with this name: w1, or a pattern, gpu-*. May be repeated.
   --slots-max=COUNT   Limit of the slots of each worker that it enrols.
   --with-jobs         Also cancel the jobs of the token and end its schedules.
   --db=FILE           Work on the database of a scheduler that is not running.

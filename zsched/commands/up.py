@@ -3,21 +3,22 @@
 Usage:
   zsched up [options]
 
-The scheduler keeps its jobs in scheduler.db in the working folder, as `zsched-scheduler` does. The settings of the
-environment and of INI files apply, except those that identify a worker (id, access, token_file and state_dir), and with
-several workers their slots. When all is ready, the URL is printed on stdout; the processes log to stderr.
+The scheduler keeps its jobs in scheduler.db in the working folder, as `zsched-scheduler` does. Settings from the
+environment and INI files apply, except a worker's id, access, token_file and state_dir. When everything is ready, the
+URL is printed on stdout. The processes log to stderr.
 
 Options:
-  --workers=COUNT  How many workers, called worker-1, worker-2 … (1).
-  --slots=COUNT    Runs of each at the same time (of several workers: its share of the CPUs).
+  --workers=COUNT  Number of workers, called worker-1, worker-2 … (1).
+  --slots=COUNT    Runs at the same time on each worker (the setting slots; of several workers, a share of the CPUs).
   --db=FILE        The SQLite database (scheduler.db).
   --port=PORT      Port that REST listens on; 0 takes any free one (8080).
   --zmq-port=PORT  Port that workers connect to by ZeroMQ; 0 takes any free one (5555).
   --json           Print the URL and the names of the workers as a JSON document.
   -h, --help       Show this.
 
-Ctrl-C or SIGTERM stop all: running jobs may finish for 30 s; a second one stops them, and they start again next time.
-When this command is killed, all of its processes and jobs end at once.
+Ctrl-C or SIGTERM stops everything, but first gives running jobs the workers' shutdown grace (30s) to finish. A second
+one stops the jobs at once; they start again with the next scheduler on this database. If this command is killed, its
+processes and jobs end at once.
 
 Exit codes: 0 stopped by Ctrl-C or SIGTERM; 1 a process could not start, or ended; 2 wrong usage or setting.
 """

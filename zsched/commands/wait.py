@@ -3,9 +3,9 @@
 Usage:
   zsched wait [options] <selector>...
 
-Prints each job when it has ended, and how; of more than 20 jobs only those that failed, and in the end the sums.
-Selectors: 12, 3-8, 1,4,9, last, and all: your own that have not ended when the command starts, without those that have
-a schedule. A job that ended before is not among them, so a script should name its jobs:
+Prints each job and its status as it ends; for more than 20 jobs only those that failed, then a summary. Selectors: 12,
+3-8, 1,4,9, last and all. `all` means your own jobs that have not ended when the command starts, without recurring jobs.
+It misses jobs that ended earlier, so a script should name its jobs:
 
   ids=$(zsched submit --range --each-line FILE) && zsched wait $ids
 
@@ -14,13 +14,13 @@ Options:
   --timeout=DURATION  Wait no longer than this.
   -q, --quiet         Print nothing.
   --json              Print the jobs as a JSON array, when all have ended.
-  --url=URL           Where the scheduler answers: http://…, https://… or unix:/PATH (ZSCHED_URL).
+  --url=URL           The scheduler: http://…, https://… or unix:/PATH (ZSCHED_URL).
   -h, --help          Show this.
 
 Ctrl-C stops waiting; the jobs keep running. A restart of the scheduler does not disturb the wait.
 
 Exit codes: 0 all succeeded; 1 one failed or was cancelled; 2 wrong usage; 3 there is no such job; 4 no scheduler
-answers; 124 the time was over; 130 interrupted.
+answers; 124 timeout; 130 interrupted.
 """
 
 from __future__ import annotations

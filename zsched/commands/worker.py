@@ -4,8 +4,8 @@ Usage:
   zsched-worker [options]
 
 The worker asks the scheduler for its ZeroMQ port, connects there and runs the jobs that it gets, --slots at a time.
-SIGTERM or SIGINT lets running jobs finish for --shutdown-grace; a second one stops them. While the scheduler is away,
-running jobs go on, and their results wait in --state-dir.
+After SIGTERM or SIGINT, running jobs have --shutdown-grace to finish; a second signal stops them. While the scheduler
+is away, running jobs continue, and their results wait in --state-dir.
 
 Options:
   --id=NAME                      The worker's name, unique among the workers of a scheduler (required, unless --access
@@ -13,29 +13,29 @@ Options:
   --scheduler=URL                Where the scheduler answers REST: http://…, https://… or unix:/PATH of its socket
                                  (its socket on this host, else http://localhost:8080).
   --access=FILE                  Access file that `zsched access new` wrote for this worker; needed on another host.
-  --token-file=FILE              A file (0600) with a token of scope worker, by which it may enrol from elsewhere.
+  --token-file=FILE              File (mode 0600) with a token of scope worker, to enrol from another host.
   --slots=COUNT                  Runs at the same time; 0 takes the CPUs that the worker may use (0).
   --poll-interval=DURATION       How often an idle worker reports that it is ready (5s).
   --heartbeat-interval=DURATION  Heartbeat interval; at most a third of --worker-timeout (10s).
-  --shutdown-grace=DURATION      How long SIGTERM lets running jobs finish before it stops them (30s).
-  --state-dir=DIR                Results wait here until stored ($XDG_STATE_HOME/zsched/HOST_PORT/ID, by the scheduler's
-                                 address).
-  --users=NAMES                  Users that jobs may run as, such as alice,bob; needs root (its own user alone).
-  --umask=UMASK                  Which rights files that a job makes don't have (077).
-  --no-new-privs=WORD            yes: no job gets more rights by sudo or another setuid program (yes).
-  --job-nofile=COUNT             Open files that each process of a job may have.
-  --job-nproc=COUNT              Processes that a job's user may have on this host.
-  --job-core=SIZE                Bytes of a core file that a job's process may leave.
+  --shutdown-grace=DURATION      Time that running jobs have to finish after SIGTERM (30s).
+  --state-dir=DIR                Results wait here until the scheduler has stored them
+                                 ($XDG_STATE_HOME/zsched/HOST_PORT/ID, named by the scheduler's address).
+  --users=NAMES                  Users that jobs may run as, such as alice,bob; needs root (only the worker's own user).
+  --umask=UMASK                  The umask of jobs (077).
+  --no-new-privs=WORD            yes: jobs can't gain rights by sudo or other setuid programs (yes).
+  --job-nofile=COUNT             Limit of open files for each process of a job.
+  --job-nproc=COUNT              Limit of processes of a job's user on this host.
+  --job-core=SIZE                Size limit of a job's core files, such as 64MiB.
   --log-level=LEVEL              DEBUG, INFO, WARN or ERROR (INFO).
   --config=FILE                  An INI file with the same settings, in its section [worker].
   -h, --help                     Show this.
   --version                      Show the version.
 
-One dash does as well as two: -id worker-1. Durations: 500ms, 3s, 1m30s, 2h, 1d.
+Options take one dash or two: -id worker-1. Durations: 500ms, 3s, 1m30s, 2h, 1d.
 Every option is also a line in an INI file (poll_interval = 3s) and a variable (ZSCHED_WORKER_POLL_INTERVAL=3s).
-A flag wins over a variable, a variable over --config, that over $XDG_CONFIG_HOME/zsched/*.ini and /etc/zsched/*.ini.
+The first of these wins: option, variable, --config, $XDG_CONFIG_HOME/zsched/*.ini, /etc/zsched/*.ini.
 
-Exit codes: 0 ended cleanly; 2 wrong usage or setting; 70 a job stopped its agents again and again; 73 --state-dir
+Exit codes: 0 ended cleanly; 2 wrong usage or setting; 70 a job keeps stopping its agents; 73 --state-dir
 can't be used; 75 another worker uses it; 77 the scheduler refuses this worker for good.
 """
 

@@ -30,14 +30,15 @@ Options:
   -h, --help  Show this. `zsched <command> --help` shows a command's own page.
   --version   Show the version.
 
-The scheduler's URL (http://…, https://… or unix:/PATH of its socket) comes from --url, then ZSCHED_URL. The default is
-the socket of your own scheduler on port 8080, else http://localhost:8080. The token comes from ZSCHED_TOKEN, then the
-file ZSCHED_TOKEN_FILE ($XDG_CONFIG_HOME/zsched/token). Nothing is sent to a server of another user of this host, unless
-ZSCHED_SERVER_USERS names that user. To run a scheduler or a worker alone use `zsched-scheduler` and `zsched-worker`; in
-a checkout, bin/scheduler and bin/worker.
+The scheduler's URL is --url, else ZSCHED_URL: http://…, https://…, or unix:/PATH of its socket. The default is the
+socket of your own scheduler on port 8080, else http://localhost:8080. The token is ZSCHED_TOKEN, else the content of
+the file ZSCHED_TOKEN_FILE ($XDG_CONFIG_HOME/zsched/token). On this host, zsched trusts servers of root, of your own
+user, of the owner of /run/zsched and of the users in ZSCHED_SERVER_USERS. It sends nothing to other users' servers.
 
-Exit codes: 0 done; 1 the job or the operation failed, or is not allowed; 2 wrong usage; 3 there is no such job; 4 no
-scheduler answers; 124 waiting took too long; 130 interrupted. `run` and `submit --wait` end with the job's own code.
+`zsched-scheduler` and `zsched-worker` (in a checkout bin/scheduler and bin/worker) run a scheduler or a worker alone.
+
+Exit codes: 0 done; 1 the job failed, or the operation failed or is not allowed; 2 wrong usage; 3 there is no such job;
+4 no scheduler answers; 124 timeout; 130 interrupted. `run` and `submit --wait` exit with the job's exit code.
 """
 
 from __future__ import annotations
