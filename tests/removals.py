@@ -561,7 +561,7 @@ _REMOVALS: Final = (
         "a frame has any number of values",
         "unit/test_protocol.py::test_a_frame_of_very_many_values_is_refused_before_any_of_them_is_made",
         (
-            "protocol.py",
+            "protocol/codec.py",
             "    if len(body) > FRAME_VALUES_MAX and _values_exceed(body, FRAME_VALUES_MAX):",
             "    if False:",
         ),
@@ -1101,13 +1101,17 @@ _REMOVALS: Final = (
         19,
         "a map may have a key twice",
         "unit/test_protocol.py::test_what_is_no_frame_is_refused",
-        ("protocol.py", "    if len(found) != len(pairs):", "    if False:"),
+        ("protocol/codec.py", "    if len(members) != len(pairs):", "    if False:"),
     ),
     removal(
         19,
         "a frame may have what msgpack has and we don't",
         "unit/test_protocol.py::test_what_is_no_frame_is_refused",
-        ("protocol.py", '    raise ProtocolError("msgpack extension types are not used here")', "    return _data"),
+        (
+            "protocol/codec.py",
+            '    raise ProtocolError("invalid frame: msgpack extension types are not supported")',
+            "    return _data",
+        ),
     ),
     removal(
         19,

@@ -110,7 +110,7 @@ _MUTANTS: Final = (
     ),
     mutant(
         "what could not be sent is not put back",
-        (Dispatcher, "on_unreachable", "if isinstance(frame, protocol.Run):", "if False:"),
+        (Dispatcher, "on_unreachable", "if isinstance(frame, protocol.Dispatch):", "if False:"),
     ),
     mutant(
         "a job's counters forget a lost run's successor",

@@ -20,12 +20,12 @@ from tests.sim.violation import Violation
 from tests.sim.witness import Life, Witness
 from zsched.model.limits import LEASE_MARGIN_MS
 from zsched.protocol import (
+    Dispatch,
     Heartbeat,
     HeartbeatAck,
     Ready,
     Register,
     Registered,
-    Run,
     RunOrder,
     SchedulerFrame,
     WorkerFrame,
@@ -111,7 +111,7 @@ class Overseer:
             self._renew(machine, world, sent_ms)
             if agent.agent is not None and agent.agent.registered:
                 self._acked[machine.name, world] = sent_ms, machine.clock.mono_ms
-        elif isinstance(frame, Run):
+        elif isinstance(frame, Dispatch):
             first = WORLD * self._worlds[frame.s]
             self._heard.update(((machine.name, first + order.run), machine.clock.mono_ms) for order in frame.runs)
 

@@ -16,8 +16,8 @@ from tests.sim.jobs import Script
 from tests.sim.machine import Machine
 from tests.sim.simulation import Simulation
 from tests.sim.timeline import Timeline
-from zsched.model.limits import FOREIGN_DATABASES_MAX, FOREIGN_LISTED_MAX, FRAME_LIST_MAX, SLOTS_MAX
-from zsched.protocol import INTEGER_MAX, Held, Register, RunOrder, pack, unpack_from_worker
+from zsched.model.limits import FOREIGN_DATABASES_MAX, FOREIGN_LISTED_MAX, FRAME_LIST_MAX, INTEGER_MAX, SLOTS_MAX
+from zsched.protocol import Held, Register, RunOrder, pack, unpack_from_worker
 from zsched.worker import messages
 from zsched.worker.agent.agent import _listed
 from zsched.worker.guard import guard as guard_module

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from msgspec import ValidationError, convert
 
 from zsched.config.config import ConfigError, scheduler_config, worker_config
-from zsched.config.settings import KEYS, WORKER_NAME, Key, keys_of, settle
+from zsched.config.settings import KEYS, Key, keys_of, settle
+from zsched.model.names import WORKER_NAME, WorkerName
 from zsched.model.units import (
     DURATION_MS_MAX,
     SIZE_BYTES_MAX,
@@ -20,7 +21,6 @@ from zsched.model.units import (
     parse_duration_ms,
     parse_size_bytes,
 )
-from zsched.protocol import WorkerName
 from zsched.security.keys import Access, new_pair, written_access
 
 ROOT = Path(__file__).parents[2]

@@ -7,7 +7,8 @@ import time
 from collections.abc import Iterator
 
 from zsched.model.limits import OUTPUT_BYTES_MAX, WATCHED_RUNS_MAX
-from zsched.protocol import Log, StreamName
+from zsched.model.types import StreamName
+from zsched.protocol import Log
 from zsched.scheduler.live import RENEW_S, Live
 
 

@@ -22,6 +22,7 @@ from zsched.api.problem import Problem
 from zsched.model.limits import (
     BODY_BYTES_MAX,
     BODY_VALUES_MAX,
+    INTEGER_MAX,
     NOTE_CHARS_MAX,
     OWNER_CHARS_MAX,
     SLOTS_MAX,
@@ -29,8 +30,7 @@ from zsched.model.limits import (
     TOKEN_SCHEDULES_MAX,
     TOKEN_WORKERS_MAX,
 )
-from zsched.model.units import USER_NAME
-from zsched.protocol import INTEGER_MAX, WorkerName
+from zsched.model.names import USER_NAME, WorkerName
 from zsched.security import tokens
 
 _DEPTH_MAX: Final = 32

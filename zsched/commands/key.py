@@ -33,7 +33,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from zsched.commands import exits, options
-from zsched.config.settings import WORKER_NAME
+from zsched.model.names import WORKER_NAME
 
 if TYPE_CHECKING:
     from zsched.config.config import SchedulerConfig

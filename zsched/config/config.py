@@ -18,7 +18,6 @@ from urllib.parse import quote, urlsplit
 
 from zsched.config.settings import (
     SYSTEM_FOLDER,
-    WORKER_NAME,
     ConfigError,
     Setting,
     home_folder,
@@ -27,6 +26,7 @@ from zsched.config.settings import (
     xdg_folder,
 )
 from zsched.host import files
+from zsched.model.names import WORKER_NAME
 from zsched.security import access_file
 from zsched.security.endpoint import URL_DEFAULT, default_socket
 

@@ -20,7 +20,8 @@ from typing import Final
 from urllib.parse import urlsplit
 
 from zsched.model.limits import NAME_CHARS_MAX, PENDING_RUNS_MAX, SLOTS_MAX
-from zsched.model.units import USER_NAME, format_duration_ms, parse_duration_ms, parse_size_bytes
+from zsched.model.names import USER_NAME, WORKER_NAME
+from zsched.model.units import format_duration_ms, parse_duration_ms, parse_size_bytes
 from zsched.security.endpoint import EndpointError, socket_path
 
 SYSTEM_FOLDER: Final = Path("/etc/zsched")
@@ -28,9 +29,6 @@ LOG_LEVELS: Final = ("DEBUG", "INFO", "WARN", "ERROR")
 
 # A file of settings is read whole. Ours have a page; a larger one is something else by mistake, and an error.
 INI_BYTES_MAX: Final = 1024 * 1024
-
-# A worker's name is part of addresses, paths and log lines. The protocol's rule, told before the first frame.
-WORKER_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@:-]{0,127}")
 
 
 class ConfigError(Exception):

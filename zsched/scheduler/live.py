@@ -14,7 +14,8 @@ from dataclasses import dataclass, field
 from typing import Final, TypeVar
 
 from zsched.model.limits import OUTPUT_BYTES_MAX, WATCHED_RUNS_MAX
-from zsched.protocol import Log, StreamName
+from zsched.model.types import StreamName
+from zsched.protocol import Log
 
 # Somebody who looks asks for a new watch so often; the worker's own lasts much longer.
 RENEW_S: Final = 1.0

@@ -10,7 +10,8 @@ from typing import Final
 
 from msgspec import Struct
 
-from zsched.protocol import Held, RunOrder, RunResult, StreamName
+from zsched.model.types import StreamName
+from zsched.protocol import Held, RunOrder, RunResult
 
 
 class ForeignRuns(Struct, frozen=True, array_like=True, gc=False):

@@ -221,7 +221,7 @@ class Dispatcher:
             if session.peer == peer:
                 session.window = 0
                 session.load = None
-                if isinstance(frame, protocol.Run):
+                if isinstance(frame, protocol.Dispatch):
                     runs = [RunId(order.run) for order in frame.runs]
                     requeue = self._store.requeue_unstarted
                     back = sum(requeue(run, session.name, Reason.UNDELIVERED, now.wall_ms) for run in runs)
@@ -632,7 +632,7 @@ class Dispatcher:
                 self._quarantine(session, run, str(error), now)
             else:
                 log.debug("run %d of job %d: handed to worker %s", run.run_id, run.job_id, session.name)
-        self._send(session, protocol.Run(s=session.token, ep=self._epoch, n=session.n, runs=tuple(orders)))
+        self._send(session, protocol.Dispatch(s=session.token, ep=self._epoch, n=session.n, runs=tuple(orders)))
 
     def _quarantine(self, session: Session, run: Claimed, why: str, now: Now) -> None:
         """No worker can run it: its secrets can't be read."""

@@ -13,12 +13,12 @@ from dataclasses import dataclass
 from typing import Final
 
 from zsched import __version__
-from zsched.model.limits import FRAME_LIST_MAX
+from zsched.model.limits import FRAME_LIST_MAX, INTEGER_MAX
 from zsched.model.types import Now
 from zsched.protocol import (
-    INTEGER_MAX,
     VERSIONS,
     Cancel,
+    Dispatch,
     Error,
     Foreign,
     Heartbeat,
@@ -32,7 +32,6 @@ from zsched.protocol import (
     Result,
     ResultAck,
     Return,
-    Run,
     RunResult,
     SchedulerBye,
     SchedulerFrame,
@@ -403,7 +402,7 @@ class Agent:
 
     def _on_session_frame(self, frame: SchedulerFrame, now: Now) -> None:
         match frame:
-            case Run():
+            case Dispatch():
                 self._on_run(frame, now)
             case ResultAck():
                 # No sign of life: it may have lain here, and does not say which frame it answers.
@@ -498,7 +497,7 @@ class Agent:
 
     # --- runs --------------------------------------------------------------------------------------------------------
 
-    def _on_run(self, frame: Run, now: Now) -> None:
+    def _on_run(self, frame: Dispatch, now: Now) -> None:
         self._n = frame.n
         if clashing := tuple(order.run for order in frame.runs if order.run in self._dropped):
             # Of another database, mostly. They go back, and nothing is asked for until the old ones are gone.

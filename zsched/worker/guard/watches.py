@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from zsched.model.limits import LOG_BYTES_MAX, LOG_INTERVAL_MS
-from zsched.protocol import StreamName
+from zsched.model.types import StreamName
 from zsched.worker.messages import Logged, Look
 from zsched.worker.process.capture import Capture
 

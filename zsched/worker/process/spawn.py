@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from zsched.host import standard
-from zsched.model.units import VARIABLE_NAME
+from zsched.model.names import VARIABLE_NAME
 from zsched.protocol import RunOrder
 from zsched.worker.process.sweep import MARK, RUN_MARK
 from zsched.worker.process.users import Credentials, NotAllowedError, Users
