@@ -215,7 +215,7 @@ _REMOVALS: Final = (
         7,
         "two registers may have the same time",
         "unit/test_agent.py::test_each_register_has_a_later_time_than_the_one_before",
-        ("worker/agent/agent.py", "max(now.mono_ms, self._sent_ms + 1)", "now.mono_ms"),
+        ("worker/agent/session.py", "max(now.mono_ms, self._sent_ms + 1)", "now.mono_ms"),
     ),
     removal(
         15,
@@ -279,7 +279,11 @@ _REMOVALS: Final = (
         26,
         "what a guard says before it reads of another database is of the new one",
         "unit/test_agent.py::test_result_from_before_the_guard_read_of_another_database_is_not_that_of_its_run",
-        ("worker/agent/agent.py", "        if self._changing and isinstance", "        if False and isinstance"),
+        (
+            "worker/agent/agent.py",
+            "        if self._holdings.changing and isinstance",
+            "        if False and isinstance",
+        ),
     ),
     # --- what a job does to its worker ---
     removal(
@@ -411,7 +415,7 @@ _REMOVALS: Final = (
         26,
         "what the guard said before a change of the database counts",
         "unit/test_agent_foreign.py::test_what_the_guard_said_before_it_knew_of_the_change_is_not_about_new_runs",
-        ("worker/agent/agent.py", "if self._changing and isinstance(message, messages.OF_RUNS):", "if False:"),
+        ("worker/agent/agent.py", "if self._holdings.changing and isinstance(message, messages.OF_RUNS):", "if False:"),
     ),
     removal(
         6,
@@ -471,7 +475,7 @@ _REMOVALS: Final = (
         11,
         "an agent that stands still is kept",
         "system/test_guard.py::test_an_agent_that_is_stopped_is_replaced_and_the_jobs_are_kept",
-        ("worker/guard/supervisor.py", "if self._patience is None or not self._patience.over(mono_ms):", "if True:"),
+        ("worker/guard/supervisor.py", "if self._watchdog is None or not self._watchdog.expired(mono_ms):", "if True:"),
     ),
     removal(
         11,
@@ -999,7 +1003,7 @@ _REMOVALS: Final = (
         "a worker does not announce its end",
         "unit/test_agent.py::test_the_end_is_announced_at_once_and_in_each_heartbeat_and_register"
         " system/test_recovery.py::test_a_worker_that_is_killed_after_sigterm_blames_nobody",
-        ("worker/agent/agent.py", "                self._stopping = True\n", "                pass\n"),
+        ("worker/agent/agent.py", "                self._flow.stopping = True\n", "                pass\n"),
     ),
     # --- clocks ---
     removal(

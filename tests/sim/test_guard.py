@@ -19,7 +19,7 @@ from tests.sim.timeline import Timeline
 from zsched.model.limits import FOREIGN_DATABASES_MAX, FOREIGN_LISTED_MAX, FRAME_LIST_MAX, INTEGER_MAX, SLOTS_MAX
 from zsched.protocol import Held, Register, RunOrder, pack, unpack_from_worker
 from zsched.worker import messages
-from zsched.worker.agent.agent import _listed
+from zsched.worker.agent.holdings import foreign_listed
 from zsched.worker.guard import guard as guard_module
 from zsched.worker.guard.foreign import _Holding
 from zsched.worker.guard.spool import RETRY_MS
@@ -308,7 +308,7 @@ def test_longest_register_with_foreign_runs_is_a_frame(host: Host) -> None:
         slots=SLOTS_MAX,
         heartbeat_ms=1,
         runs=tuple(Held(run, "finished") for run in runs),
-        foreign=(_listed(structs.replace(told[0], running=processes)), *map(_listed, told[1:])),
+        foreign=(foreign_listed(structs.replace(told[0], running=processes)), *map(foreign_listed, told[1:])),
     )
     assert unpack_from_worker(pack(register)) == register
     foreign._holdings.clear()
