@@ -26,7 +26,7 @@ from typing import Final
 from xml.etree import ElementTree
 
 from tests.system.process import children
-from zsched.worker.process.orphans import become_subreaper
+from zsched.host.prctl import become_subreaper
 
 ROOT: Final = Path(__file__).parents[1]
 # What the tests need of a checkout.
@@ -303,7 +303,7 @@ _REMOVALS: Final = (
         12,
         "agents are stopped again and again",
         "system/test_stopped.py::test_job_that_stops_its_agents_ends_crash_limit",
-        ("worker/guard/guard.py", "        if self._keeper.stopped_too_often:", "        if False:"),
+        ("worker/guard/guard.py", "        if self._supervisor.stopped_too_often:", "        if False:"),
     ),
     removal(
         14,
@@ -484,8 +484,8 @@ _REMOVALS: Final = (
         "test_what_waits_when_the_agent_dies_is_not_started_for_an_agent_that_does_not_know_of_it",
         (
             "worker/guard/guard.py",
-            "self._on_messages(self._keeper.on_exit(_mono_ms(), again))\n        self._backlog.withdraw()",
-            "self._on_messages(self._keeper.on_exit(_mono_ms(), again))",
+            "self._on_messages(self._supervisor.on_exit(_mono_ms(), again))\n        self._executor.withdraw()",
+            "self._on_messages(self._supervisor.on_exit(_mono_ms(), again))",
         ),
     ),
     removal(
@@ -521,7 +521,7 @@ _REMOVALS: Final = (
         14,
         "the guard is no subreaper",
         "system/test_guard.py::test_nothing_is_left_of_a_run_and_nothing_delays_its_end",
-        ("worker/guard/guard.py", "        become_subreaper()\n", ""),
+        ("worker/guard/guard.py", "        prctl.become_subreaper()\n", ""),
     ),
     removal(
         14,
@@ -539,7 +539,7 @@ _REMOVALS: Final = (
         14,
         "the outputs of a run that ended stay open",
         "system/test_guard.py::test_after_many_runs_no_descriptor_and_no_zombie_is_left",
-        ("worker/guard/runs.py", "        os.close(stream.fd)\n", ""),
+        ("worker/guard/pipes.py", "        os.close(pipe.fd)\n", ""),
     ),
     # --- bounds ---
     removal(
@@ -1344,9 +1344,9 @@ _REMOVALS: Final = (
         "a signal is told as an exit code",
         "system/test_guard.py::test_exit_codes_and_signals_are_told_as_they_were",
         (
-            "worker/guard/runs.py",
-            "    exit_code = status if code == os.CLD_EXITED else None",
-            "    exit_code = status if code == os.CLD_EXITED else 128 + status",
+            "worker/guard/live.py",
+            "        exit_code = status if code == os.CLD_EXITED else None",
+            "        exit_code = status if code == os.CLD_EXITED else 128 + status",
         ),
     ),
     removal(
@@ -1354,8 +1354,8 @@ _REMOVALS: Final = (
         "what is left in the pipe at the end is lost",
         "system/test_guard.py::test_after_many_runs_no_descriptor_and_no_zombie_is_left",
         (
-            "worker/guard/runs.py",
-            "while stream.fd is not None and drained < _DRAIN_BYTES_MAX and (count := self._read(stream)):",
+            "worker/guard/pipes.py",
+            "while pipe.fd is not None and drained < _DRAIN_BYTES_MAX and (count := self._read(pipe)):",
             "while False:",
         ),
     ),
@@ -2015,7 +2015,7 @@ _REMOVALS: Final = (
         25,
         "a secret stands in what its job writes",
         "system/test_jobs_rights.py::test_secrets_are_taken_out_of_what_a_job_writes",
-        ("worker/guard/runs.py", "Redactor(patterns(secrets)) if secrets else None", "None"),
+        ("worker/guard/pipes.py", "Redactor(patterns(secrets)) if secrets else None", "None"),
     ),
     removal(
         25,

@@ -50,6 +50,7 @@ from zsched.worker.agent.renewal import Renewal
 from zsched.worker.agent.reports import Reports
 from zsched.worker.agent.session import SessionState
 from zsched.worker.guard.backlog import Backlog
+from zsched.worker.guard.executor import Executor
 from zsched.worker.guard.foreign import Foreign
 from zsched.worker.guard.guard import Guard
 from zsched.worker.guard.spool import Spool
@@ -470,8 +471,8 @@ _MUTANTS: Final = (
     mutant(
         "a guard does not say what it has not started",
         (
-            Guard,
-            "_on_message",
+            Executor,
+            "on_message",
             "messages.Unstarted(self._backlog.withdraw(), withdrawn=True)",
             "messages.Unstarted(self._backlog.withdraw() and (), withdrawn=True)",
         ),
@@ -479,8 +480,8 @@ _MUTANTS: Final = (
     mutant(
         "a guard starts what it has said not to have started",
         (
-            Guard,
-            "_on_message",
+            Executor,
+            "on_message",
             "messages.Unstarted(self._backlog.withdraw(), withdrawn=True)",
             "messages.Unstarted(tuple(self._backlog._waiting), withdrawn=True)",
         ),
@@ -560,15 +561,15 @@ _MUTANTS: Final = (
     mutant("a lease ends with it", (lease, "term_at_ms", "lease_ms * 7 // 10", "lease_ms")),
     mutant(
         "a guard does not kill what outlives its lease",
-        (Guard, "_kill_overdue", "self._runs.kill(run, now_ms)", "pass"),
+        (Executor, "kill_overdue", "self._runs.kill(run, now_ms)", "pass"),
     ),
     mutant(
         "a guard tells nothing to end when its lease does",
-        (Guard, "_end_leases", 'self._runs.stop(run, "lease_stop", now_ms)', "pass"),
+        (Executor, "_end_leases", 'self._runs.stop(run, "lease_stop", now_ms)', "pass"),
     ),
     mutant(
         "a run starts though its lease is over",
-        (Guard, "_fill_slots", "elif self._leases.hold(order.lease_ms, now_ms):", "elif True:"),
+        (Executor, "_fill_slots", "elif self._leases.hold(order.lease_ms, now_ms):", "elif True:"),
     ),
     mutant(
         "a run that came back for its lease is asked for again at once",
@@ -636,7 +637,7 @@ _MUTANTS: Final = (
     ),
     mutant(
         "a new agent knows nothing of leases",
-        (Guard, "_on_agent_started", "leases=self._leases.lengths()", "leases=()"),
+        (Executor, "hello", "leases=self._leases.lengths()", "leases=()"),
     ),
     mutant(
         "a killed guard's runs with a lease live on",
@@ -645,14 +646,14 @@ _MUTANTS: Final = (
     # --- what can't be ended ---
     mutant(
         "a guard says nothing of what it can't end",
-        (Guard, "_take_happened", "self._keeper.put(messages.Stuck(stuck))", "pass"),
+        (Executor, "_take_happened", "self._agent.put(messages.Stuck(stuck))", "pass"),
     ),
     mutant(
         "an agent says nothing of what can't be ended", (Agent, "on_guard", "self._holdings.stuck = set(runs)", "pass")
     ),
     mutant(
         "a new agent knows nothing of what can't be ended",
-        (Guard, "_on_agent_started", "stuck=self._stuck", "stuck=()"),
+        (Executor, "hello", "stuck=self._stuck", "stuck=()"),
     ),
     mutant(
         "a worker that can't end its runs takes more",
@@ -688,7 +689,7 @@ _MUTANTS: Final = (
     ),
     mutant(
         "a new start of a worker does not say what it had finished",
-        (Guard, "_on_agent_started", "held=(*running, *finished)", "held=(*running,)"),
+        (Executor, "hello", "held=(*running, *finished)", "held=(*running,)"),
     ),
     mutant(
         "a guard forgets the database whose runs it has",
@@ -727,7 +728,7 @@ _MUTANTS: Final = (
         (Foreign, "_write", "self._spool.add_other(db, holding.unwritten)", "pass"),
     ),
     mutant("no lease of a foreign run ends", (Foreign, "_leased", "if len(holding.leases)", "if False")),
-    mutant("a new agent does not know what is foreign", (Guard, "_on_agent_started", "self._foreign.told()", "()")),
+    mutant("a new agent does not know what is foreign", (Executor, "hello", "self._foreign.listed()", "()")),
     mutant(
         "a new guard does not know what waits for other databases",
         (Foreign, "__init__", "spool.others().items()", "()"),
@@ -863,44 +864,47 @@ _MUTANTS: Final = (
     ),
     # --- the worker's guard ---
     mutant(
-        "a guard keeps what waits when its agent dies", (Guard, "_on_agent_exit", "self._backlog.withdraw()", "pass")
+        "a guard keeps what waits when its agent dies", (Guard, "_on_agent_exit", "self._executor.withdraw()", "pass")
     ),
     mutant(
         "a guard starts what it was asked to give back",
         (
-            Guard,
-            "_on_message",
+            Executor,
+            "on_message",
             "return messages.Unstarted(self._backlog.withdraw(), withdrawn=True)",
             "return messages.Unstarted((), withdrawn=True)",
         ),
     ),
     mutant(
         "a guard that stood still starts what its agent had heard before",
-        (Guard, "_on_message", "if _mono_ms() - heard_ms >= WAIT_MS_MAX:", "if False:"),
+        (Executor, "on_message", "if now_ms - heard_ms >= WAIT_MS_MAX:", "if False:"),
     ),
     mutant(
         "a guard starts the same run twice",
         (
-            Guard,
+            Executor,
             "_on_start",
             "if order.run in self._runs or order.run in self._backlog or order.run in self._spool:",
             "if False:",
         ),
     ),
-    mutant("a guard that is to end starts more", (Guard, "_on_start", "if self._ending.begun:", "if False:")),
+    mutant("a guard that is to end starts more", (Executor, "_on_start", "if self.stopping:", "if False:")),
     mutant(
         "a guard forgets its results when its agent dies",
         (
             Guard,
             "_on_agent_exit",
-            "self._backlog.withdraw()",
-            "self._backlog.withdraw()\n        self._spool._results.clear()",
+            "self._executor.withdraw()",
+            "self._executor.withdraw()\n        self._spool._results.clear()",
         ),
     ),
-    mutant("a guard tells results before they are written", (Guard, "_collect", "self._spool.write(now_ms)", "pass")),
+    mutant(
+        "a guard tells results before they are written",
+        (Executor, "_report_ended", "self._spool.write(now_ms)", "pass"),
+    ),
     mutant(
         "a guard tells a new agent of results before they are written",
-        (Guard, "_on_agent_started", "self._spool.write(_mono_ms())", "pass"),
+        (Executor, "hello", "self._spool.write(now_ms)", "pass"),
     ),
     mutant("a guard does not sync what it has told", (Guard, "_turn", "self._spool.sync(now_ms)", "pass")),
     mutant("a spool writes and does not sync", (Spool, "sync", "self._journal.sync()", "pass")),
@@ -910,11 +914,11 @@ _MUTANTS: Final = (
     ),
     mutant(
         "a guard tells a new agent nothing of what runs",
-        (Guard, "_on_agent_started", "for run in (*self._own_runs(), *sorted(self._given_up))", "for run in ()"),
+        (Executor, "hello", "for run in (*self._own_runs(), *sorted(self._given_up))", "for run in ()"),
     ),
     mutant(
         "a guard does not stop what is cancelled",
-        (Guard, "_on_stop", 'self._runs.stop(run, "cancelled", _mono_ms())', "pass"),
+        (Executor, "_on_stop", 'self._runs.stop(run, "cancelled", now_ms)', "pass"),
     ),
     # --- schedules ---
     mutant("a paused schedule fires", (sql, "PAUSE_SCHEDULE", "next_fire_ms = NULL, ", "")),
