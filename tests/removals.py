@@ -744,7 +744,7 @@ _REMOVALS: Final = (
         15,
         "the file of the spool only grows",
         "unit/test_spool.py::test_a_file_in_which_something_is_held_is_at_most_twice_as_long_and_some",
-        ("worker/guard/spool.py", " or self._journal.size > 2 * self._held_bytes + SLACK_BYTES", ""),
+        ("worker/guard/spool.py", " or self._journal.size > 2 * self._kept_bytes + SLACK_BYTES", ""),
     ),
     removal(
         15,
@@ -2024,8 +2024,8 @@ _REMOVALS: Final = (
         " unit/test_mask.py::test_it_does_not_matter_in_which_pieces_it_comes",
         (
             "worker/process/redact.py",
-            "        keep = len(data) if ended else self._begins(data)",
-            "        keep = len(data)",
+            "        safe = len(data) if ended else self._safe_length(data)",
+            "        safe = len(data)",
         ),
     ),
     removal(

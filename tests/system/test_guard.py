@@ -754,7 +754,7 @@ def test_a_worker_ends_within_seconds_though_nobody_takes_its_results(
     # Five for the results, two for the goodbye, and a machine that may be busy.
     assert time.monotonic() - began < 12
     assert worker.exit_code() == 0
-    assert "1 results were not delivered: kept on disk, the next start tells them" in worker.log()
+    assert "1 results were not delivered: kept on disk for the next start" in worker.log()
 
     scheduler.acking = True
     with WorkerProcess(scheduler.url, tmp_path):

@@ -3,9 +3,9 @@
 Usage:
   zsched cancel [options] <selector>...
 
-A pending run never starts. A running one gets TERM, after 10 s KILL, with everything that it started; `zsched wait`
-waits for that. A schedule goes on: `zsched end` ends it. Prints each job, and of more than 20 their number. Selectors:
-12, 3-8, 1,4,9, last, and all: your own that have not ended.
+A pending run never starts. A running one gets TERM, and after its kill_grace (10 s by default) KILL, with everything
+that it started; `zsched wait` waits for that. A schedule goes on: `zsched end` ends it. Prints each job, and of more
+than 20 their number. Selectors: 12, 3-8, 1,4,9, last, and all: your own that have not ended.
 
 Options:
   --status=STATUS  Only jobs that are pending, or only those that are running.
