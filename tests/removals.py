@@ -2058,8 +2058,8 @@ _REMOVALS: Final = (
         "system/test_jobs_rights.py::test_a_job_of_any_other_user_is_a_failed_run",
         (
             "worker/process/users.py",
-            "        found = self._guises.get(self._own if name is None else name)",
-            "        found = self._guises.get(name or self._own, self._plain)",
+            "        prefix = self._prefixes.get(self._own if name is None else name)",
+            "        prefix = self._prefixes.get(name or self._own, self._own_prefix)",
         ),
     ),
     removal(
@@ -2097,7 +2097,7 @@ _REMOVALS: Final = (
         "system/test_jobs_rights.py::test_library_that_a_job_preloads_runs_within_its_limits",
         (
             "worker/process/users.py",
-            "            dressing=(*_become(0, limits), *_SHELL) if limits.text else (),\n",
+            "            with_variables=(*_become(0, limits), *_SHELL) if limits.text else (),\n",
             "",
         ),
     ),
