@@ -45,8 +45,7 @@ from zsched.worker.messages import FromAgent, FromGuard, Hello
 
 # What this worker supports beyond a plain command line.
 CAN: Final = ("env", "foreign", "secret_env", "stop", "user")
-# sysexits.h EX_NOPERM: the scheduler refuses this worker for good.
-EXIT_REFUSED: Final = 77
+EXIT_REFUSED: Final = 77  # sysexits.h EX_NOPERM: the scheduler refuses this worker for good
 
 log = logging.getLogger(__name__)
 
