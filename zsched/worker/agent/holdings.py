@@ -122,9 +122,7 @@ class Holdings:
         return {run for run, phase in self.phases.items() if phase != "finished"} - set(keep)
 
     def drop(self, runs: Iterable[int]) -> tuple[int, ...]:
-        """Nobody wants these runs any more. They stay held until the guard says that they are gone. Returns the held
-        ones.
-        """
+        """Drop these runs. They stay held until the guard says that they are gone. Returns the ones that were held."""
         known = tuple(run for run in runs if run in self.phases and run not in self.dropped)
         for run in known:
             self.dropped.add(run)

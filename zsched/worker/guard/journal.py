@@ -30,7 +30,8 @@ _ROOM_BYTES: Final = 1 * MIB
 _WRITE_BYTES: Final = 1 * MIB
 # Database names that serve as file names. Others are hashed, to names that can't match this.
 _PLAIN: Final = re.compile(r"[A-Za-z0-9-]{1,64}", re.ASCII)
-_WORD_MAX: Final = 64
+# A longer name in `current` is damaged.
+_DB_CHARS_MAX: Final = 64
 
 log = logging.getLogger(__name__)
 
@@ -204,15 +205,15 @@ class Journal:
     def _read_current(self) -> str:
         try:
             with (self._folder / "current").open("rb") as file:
-                word = next(_bodies(file), b"\xff").decode("utf-8")
+                db = next(_bodies(file), b"\xff").decode("utf-8")
         except FileNotFoundError:
             return ""
         except UnicodeDecodeError:
-            word = "?" * (_WORD_MAX + 1)
-        if len(word) > _WORD_MAX:
+            db = "?" * (_DB_CHARS_MAX + 1)
+        if len(db) > _DB_CHARS_MAX:
             log.error("%s is damaged: the database of the last runs is unknown", self._folder / "current")
             return ""
-        return word
+        return db
 
     def _sweep(self) -> None:
         """Remove leftovers of a crash, and results that have waited for too long."""

@@ -34,7 +34,7 @@ class Supervisor:
     def __init__(self, epoll: select.epoll) -> None:
         self._epoll = epoll
         self._channel: Channel[FromAgent] | None = None
-        self._mask = 0
+        self._events = 0
         self._deaths = 0
         self._started_ms = 0
         self._start_at_ms: int | None = 0
@@ -71,8 +71,8 @@ class Supervisor:
         self._watchdog = Watchdog(_CHECK_MS, mono_ms)
         self._heard = False
         self._channel = Channel(ours, FromAgent)
-        self._mask = select.EPOLLIN
-        self._epoll.register(ours.fileno(), self._mask)
+        self._events = select.EPOLLIN
+        self._epoll.register(ours.fileno(), self._events)
         return True
 
     def _end_silent(self, mono_ms: int) -> None:
@@ -83,7 +83,7 @@ class Supervisor:
         if not (stopped or self._heard) and mono_ms - self._started_ms < _FIRST_MESSAGE_MS:
             self._watchdog = Watchdog(_CHECK_MS, mono_ms)
             return
-        why = "was stopped by a signal" if stopped else "has not spoken for too long"
+        why = "was stopped by a signal" if stopped else "was silent for too long"
         log.error("agent process %s %s: killed", self.pid, why)
         if not stopped or mono_ms - self._started_ms >= AGENT_WELL_MS:
             self._stops = 0
@@ -136,10 +136,10 @@ class Supervisor:
         if self._channel is None:
             return
         self._channel.flush()
-        mask = select.EPOLLIN | (select.EPOLLOUT if self._channel.backed_up else 0)
-        if mask != self._mask:
-            self._mask = mask
-            self._epoll.modify(self._channel.fileno(), mask)
+        events = select.EPOLLIN | (select.EPOLLOUT if self._channel.backed_up else 0)
+        if events != self._events:
+            self._events = events
+            self._epoll.modify(self._channel.fileno(), events)
 
     def kill(self) -> None:
         """Kill the agent. Safe at any moment: the guard has all its state for the next one."""
