@@ -123,7 +123,7 @@ def answer(endpoint: str, workers: int, slots: int) -> None:
             if isinstance(frame, protocol.Registered):
                 sockets[dealer] = frame.s
                 dealer.send(protocol.pack(protocol.Ready(s=frame.s, window=10 * slots, ahead=9 * slots)))
-            elif isinstance(frame, protocol.Run):
+            elif isinstance(frame, protocol.Dispatch):
                 results = tuple(
                     protocol.RunResult(order.run, "success", "exit", finished_ms=2, started_ms=1, exit_code=0)
                     for order in frame.runs

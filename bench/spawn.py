@@ -17,11 +17,12 @@ from collections.abc import Callable
 from pathlib import Path
 
 from bench.machine import facts
+from zsched.host.prctl import become_subreaper
 from zsched.protocol import RunOrder
 from zsched.worker.guard import timeslice
 from zsched.worker.guard.runs import Runs, wall_ms
 from zsched.worker.guard.signals import Signals
-from zsched.worker.process.orphans import Orphans, become_subreaper
+from zsched.worker.process.orphans import Orphans
 from zsched.worker.process.spawn import Spawner
 
 

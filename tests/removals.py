@@ -26,7 +26,7 @@ from typing import Final
 from xml.etree import ElementTree
 
 from tests.system.process import children
-from zsched.worker.process.orphans import become_subreaper
+from zsched.host.prctl import become_subreaper
 
 ROOT: Final = Path(__file__).parents[1]
 # What the tests need of a checkout.
@@ -219,7 +219,7 @@ _REMOVALS: Final = (
         7,
         "two registers may have the same time",
         "unit/test_agent.py::test_each_register_has_a_later_time_than_the_one_before",
-        ("worker/agent/agent.py", "max(now.mono_ms, self._sent_ms + 1)", "now.mono_ms"),
+        ("worker/agent/session.py", "max(now.mono_ms, self._sent_ms + 1)", "now.mono_ms"),
     ),
     removal(
         15,
@@ -311,7 +311,11 @@ _REMOVALS: Final = (
         26,
         "what a guard says before it reads of another database is of the new one",
         "unit/test_agent.py::test_result_from_before_the_guard_read_of_another_database_is_not_that_of_its_run",
-        ("worker/agent/agent.py", "        if self._changing and isinstance", "        if False and isinstance"),
+        (
+            "worker/agent/agent.py",
+            "        if self._holdings.changing and isinstance",
+            "        if False and isinstance",
+        ),
     ),
     # --- what a job does to its worker ---
     removal(
@@ -331,7 +335,7 @@ _REMOVALS: Final = (
         12,
         "agents are stopped again and again",
         "system/test_stopped.py::test_job_that_stops_its_agents_ends_crash_limit",
-        ("worker/guard/guard.py", "        if self._keeper.stopped_too_often:", "        if False:"),
+        ("worker/guard/guard.py", "        if self._supervisor.stopped_too_often:", "        if False:"),
     ),
     removal(
         14,
@@ -443,7 +447,7 @@ _REMOVALS: Final = (
         26,
         "what the guard said before a change of the database counts",
         "unit/test_agent_foreign.py::test_what_the_guard_said_before_it_knew_of_the_change_is_not_about_new_runs",
-        ("worker/agent/agent.py", "if self._changing and isinstance(message, messages.OF_RUNS):", "if False:"),
+        ("worker/agent/agent.py", "if self._holdings.changing and isinstance(message, messages.OF_RUNS):", "if False:"),
     ),
     removal(
         26,
@@ -476,7 +480,7 @@ _REMOVALS: Final = (
         26,
         "an answer to a register from before a change of the database counts",
         "unit/test_agent_foreign.py::test_an_answer_to_a_register_from_before_the_change_of_the_database_does_not_count",
-        ("worker/agent/agent.py", "if self._session is not None and frame.db != self._db:", "if False:"),
+        ("worker/agent/agent.py", "if self._session.terms is not None and frame.db != self._holdings.db:", "if False:"),
     ),
     removal(
         26,
@@ -540,7 +544,7 @@ _REMOVALS: Final = (
         11,
         "an agent that stands still is kept",
         "system/test_guard.py::test_an_agent_that_is_stopped_is_replaced_and_the_jobs_are_kept",
-        ("worker/guard/supervisor.py", "if self._patience is None or not self._patience.over(mono_ms):", "if True:"),
+        ("worker/guard/supervisor.py", "if self._watchdog is None or not self._watchdog.expired(mono_ms):", "if True:"),
     ),
     removal(
         11,
@@ -549,8 +553,8 @@ _REMOVALS: Final = (
         "test_what_waits_when_the_agent_dies_is_not_started_for_an_agent_that_does_not_know_of_it",
         (
             "worker/guard/guard.py",
-            "self._on_messages(self._keeper.on_exit(_mono_ms(), again))\n        self._backlog.withdraw()",
-            "self._on_messages(self._keeper.on_exit(_mono_ms(), again))",
+            "self._on_messages(self._supervisor.on_exit(_mono_ms(), again))\n        self._executor.withdraw()",
+            "self._on_messages(self._supervisor.on_exit(_mono_ms(), again))",
         ),
     ),
     removal(
@@ -586,7 +590,7 @@ _REMOVALS: Final = (
         14,
         "the guard is no subreaper",
         "system/test_guard.py::test_nothing_is_left_of_a_run_and_nothing_delays_its_end",
-        ("worker/guard/guard.py", "        become_subreaper()\n", ""),
+        ("worker/guard/guard.py", "        prctl.become_subreaper()\n", ""),
     ),
     removal(
         14,
@@ -604,7 +608,7 @@ _REMOVALS: Final = (
         14,
         "the outputs of a run that ended stay open",
         "system/test_guard.py::test_after_many_runs_no_descriptor_and_no_zombie_is_left",
-        ("worker/guard/runs.py", "        os.close(stream.fd)\n", ""),
+        ("worker/guard/pipes.py", "        os.close(pipe.fd)\n", ""),
     ),
     # --- bounds ---
     removal(
@@ -630,7 +634,7 @@ _REMOVALS: Final = (
         "a frame has any number of values",
         "unit/test_protocol.py::test_a_frame_of_very_many_values_is_refused_before_any_of_them_is_made",
         (
-            "protocol.py",
+            "protocol/codec.py",
             "    if len(body) > FRAME_VALUES_MAX and _values_exceed(body, FRAME_VALUES_MAX):",
             "    if False:",
         ),
@@ -639,7 +643,7 @@ _REMOVALS: Final = (
         15,
         "a foreign database that is listed twice makes a turn fail",
         "unit/test_protocol.py::test_a_frame_lists_each_foreign_database_once",
-        ("protocol.py", "    if len(set(named)) < len(named) or (db and db in named):", "    if False:"),
+        ("protocol/frames.py", "    if len(set(named)) < len(named) or (db and db in named):", "    if False:"),
     ),
     removal(
         15,
@@ -819,7 +823,7 @@ _REMOVALS: Final = (
         15,
         "the file of the spool only grows",
         "unit/test_spool.py::test_a_file_in_which_something_is_held_is_at_most_twice_as_long_and_some",
-        ("worker/guard/spool.py", " or self._journal.size > 2 * self._held_bytes + SLACK_BYTES", ""),
+        ("worker/guard/spool.py", " or self._journal.size > 2 * self._kept_bytes + SLACK_BYTES", ""),
     ),
     removal(
         15,
@@ -1078,7 +1082,7 @@ _REMOVALS: Final = (
         "a worker does not announce its end",
         "unit/test_agent.py::test_the_end_is_announced_at_once_and_in_each_heartbeat_and_register"
         " system/test_recovery.py::test_a_worker_that_is_killed_after_sigterm_blames_nobody",
-        ("worker/agent/agent.py", "                self._stopping = True\n", "                pass\n"),
+        ("worker/agent/agent.py", "                self._flow.stopping = True\n", "                pass\n"),
     ),
     # --- clocks ---
     removal(
@@ -1175,13 +1179,17 @@ _REMOVALS: Final = (
         19,
         "a map may have a key twice",
         "unit/test_protocol.py::test_what_is_no_frame_is_refused",
-        ("protocol.py", "    if len(found) != len(pairs):", "    if False:"),
+        ("protocol/codec.py", "    if len(members) != len(pairs):", "    if False:"),
     ),
     removal(
         19,
         "a frame may have what msgpack has and we don't",
         "unit/test_protocol.py::test_what_is_no_frame_is_refused",
-        ("protocol.py", '    raise ProtocolError("msgpack extension types are not used here")', "    return _data"),
+        (
+            "protocol/codec.py",
+            '    raise ProtocolError("invalid frame: msgpack extension types are not supported")',
+            "    return _data",
+        ),
     ),
     removal(
         19,
@@ -1426,9 +1434,9 @@ _REMOVALS: Final = (
         "a signal is told as an exit code",
         "system/test_guard.py::test_exit_codes_and_signals_are_told_as_they_were",
         (
-            "worker/guard/runs.py",
-            "    exit_code = status if code == os.CLD_EXITED else None",
-            "    exit_code = status if code == os.CLD_EXITED else 128 + status",
+            "worker/guard/live.py",
+            "        exit_code = status if code == os.CLD_EXITED else None",
+            "        exit_code = status if code == os.CLD_EXITED else 128 + status",
         ),
     ),
     removal(
@@ -1436,8 +1444,8 @@ _REMOVALS: Final = (
         "what is left in the pipe at the end is lost",
         "system/test_guard.py::test_after_many_runs_no_descriptor_and_no_zombie_is_left",
         (
-            "worker/guard/runs.py",
-            "while stream.fd is not None and drained < _DRAIN_BYTES_MAX and (count := self._read(stream)):",
+            "worker/guard/pipes.py",
+            "while pipe.fd is not None and drained < _DRAIN_BYTES_MAX and (count := self._read(pipe)):",
             "while False:",
         ),
     ),
@@ -2151,7 +2159,7 @@ _REMOVALS: Final = (
         25,
         "a secret stands in what its job writes",
         "system/test_jobs_rights.py::test_secrets_are_taken_out_of_what_a_job_writes",
-        ("worker/guard/runs.py", "Redactor(patterns(secrets)) if secrets else None", "None"),
+        ("worker/guard/pipes.py", "Redactor(patterns(secrets)) if secrets else None", "None"),
     ),
     removal(
         25,
@@ -2160,8 +2168,8 @@ _REMOVALS: Final = (
         " unit/test_mask.py::test_it_does_not_matter_in_which_pieces_it_comes",
         (
             "worker/process/redact.py",
-            "        keep = len(data) if ended else self._begins(data)",
-            "        keep = len(data)",
+            "        safe = len(data) if ended else self._safe_length(data)",
+            "        safe = len(data)",
         ),
     ),
     removal(
@@ -2194,8 +2202,8 @@ _REMOVALS: Final = (
         "system/test_jobs_rights.py::test_a_job_of_any_other_user_is_a_failed_run",
         (
             "worker/process/users.py",
-            "        found = self._guises.get(self._own if name is None else name)",
-            "        found = self._guises.get(name or self._own, self._plain)",
+            "        prefix = self._prefixes.get(self._own if name is None else name)",
+            "        prefix = self._prefixes.get(name or self._own, self._own_prefix)",
         ),
     ),
     removal(
@@ -2233,7 +2241,7 @@ _REMOVALS: Final = (
         "system/test_jobs_rights.py::test_library_that_a_job_preloads_runs_within_its_limits",
         (
             "worker/process/users.py",
-            "            dressing=(*_become(0, limits), *_SHELL) if limits.text else (),\n",
+            "            with_variables=(*_become(0, limits), *_SHELL) if limits.text else (),\n",
             "",
         ),
     ),

@@ -127,7 +127,7 @@ def _round(core: Core, peers: list[Peer], chance: Random) -> None:
 def _obey(core: Core, peer: Peer) -> None:
     """Take what was sent, runs among it; a cancelled run ends when its result is told, as any other."""
     frames = core.sent_to(peer.peer)
-    core.untake(peer.peer, [frame for frame in frames if isinstance(frame, protocol.Run)])
+    core.untake(peer.peer, [frame for frame in frames if isinstance(frame, protocol.Dispatch)])
     peer.take()
 
 

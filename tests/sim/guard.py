@@ -21,8 +21,11 @@ from zsched.config.settings import WorkerConfig
 from zsched.host.notify import Notify
 from zsched.protocol import RunOrder, RunResult
 from zsched.worker.guard import guard as guard_module
+from zsched.worker.guard.backlog import Backlog
+from zsched.worker.guard.executor import Executor
 from zsched.worker.guard.guard import Guard
-from zsched.worker.guard.runs import BEGAN_AFTER_MS, STUCK_MS, Happened, Why
+from zsched.worker.guard.live import Why
+from zsched.worker.guard.runs import BEGAN_AFTER_MS, STUCK_MS, Happened
 from zsched.worker.guard.spool import Spool
 from zsched.worker.messages import Began, Ended, FromAgent, Hello, Message, Spooled, Start
 from zsched.worker.state import State
@@ -276,7 +279,7 @@ class AgentProcess(Protocol):
 
 
 class VirtualKeeper:
-    """What keeper.Supervisor is to the guard."""
+    """What supervisor.Supervisor is to the guard."""
 
     def __init__(self, machine: Machine) -> None:
         self._machine = machine
@@ -353,6 +356,24 @@ class _Shape:
         self.__dict__.update(attributes)
 
 
+class SimExecutor(Executor):
+    """The real executor. `guard` sees what it is asked."""
+
+    guard: SimGuard
+
+    @property
+    def backlog(self) -> Backlog:
+        return self._backlog
+
+    def _on_start(self, orders: tuple[RunOrder, ...], now_ms: int) -> Message | None:
+        self.guard.see_start(orders)
+        return super()._on_start(orders, now_ms)
+
+    def _on_drop(self, runs: tuple[int, ...], now_ms: int) -> Message | None:
+        self.guard.see_drop(runs)
+        return super()._on_drop(runs, now_ms)
+
+
 class SimGuard(Guard):
     """The real guard, and its turns as they are. What it would make of the operating system is virtual."""
 
@@ -366,13 +387,14 @@ class SimGuard(Guard):
         epoll = _Shape(poll=self._poll, register=lambda fd, events: None)
         virtual: dict[str, Any] = {
             "Signals": lambda: signals,
-            "become_subreaper": lambda: None,
+            "prctl": _Shape(become_subreaper=lambda: None),
             "make_room": lambda slots: slots,
             "select": _Shape(epoll=lambda: epoll, EPOLLIN=1),
             "Orphans": lambda spool_id: _Shape(spared=set()),
             "Spawner": lambda worker, spool_id, users: None,
             "Runs": lambda spawner, strays, epoll, wall_ms: self.runs,
             "Supervisor": lambda epoll: self.keeper,
+            "Executor": SimExecutor,
         }
         config = WorkerConfig(
             id=machine.worker,
@@ -384,12 +406,12 @@ class SimGuard(Guard):
             state_dir=Path("/"),
             log_level="info",
         )
-        with patch.multiple(
-            guard_module, **{name: one for name, one in virtual.items() if hasattr(guard_module, name)}
-        ):
+        with patch.multiple(guard_module, **virtual):
             spool = Spool(cast("Any", journal), machine.clock.mono_ms)
             super().__init__(config, State(Path("/"), "mark", machine.lock, -1), spool, Notify({}))
         self._incarnation = machine.incarnation
+        self.executor = cast("SimExecutor", self._executor)
+        self.executor.guard = self
         self._alarm = Alarm(machine.timeline, self._wake)
         self.alive = True
         # When it was stopped last, and until when.
@@ -416,11 +438,11 @@ class SimGuard(Guard):
 
     @property
     def something_waits(self) -> bool:
-        return bool(len(self._backlog) or len(self._spool))
+        return bool(len(self.executor.backlog) or len(self._spool))
 
     @property
     def runs_wait(self) -> bool:
-        return len(self._backlog) > 0
+        return len(self.executor.backlog) > 0
 
     @property
     def orders_lie(self) -> bool:
@@ -441,7 +463,7 @@ class SimGuard(Guard):
         """Whether it has this run of the current database in hand, and has not been told to drop it."""
         if run in self.runs:
             return self.runs.why(run) != "dropped"
-        return run in self._backlog or run in self._spool
+        return run in self.executor.backlog or run in self._spool
 
     def holds_for(self, db: str, world: int, run: int) -> bool:
         """The same for a run of any database."""
@@ -463,28 +485,26 @@ class SimGuard(Guard):
         if self.keeper.journal is not None:
             self.keeper.journal.see_turned()
         wait_s = self._wait_s()
-        if self._ending.done:
+        if self._shutdown.done:
             self.alive = False
-            self._machine.on_guard_ended(self._ending.exit_code)
+            self._machine.on_guard_ended(self._shutdown.exit_code)
         elif wait_s is not None:
             self._alarm.set(clock.moment(clock.mono_ms + round(wait_s * 1000)))
 
     @property
     def ending(self) -> bool:
         """Whether it was told to end."""
-        return self._ending.begun
+        return self._shutdown.begun
 
-    def _on_start(self, orders: tuple[RunOrder, ...]) -> Message | None:
+    def see_start(self, orders: tuple[RunOrder, ...]) -> None:
         for order in orders:
             if not self.holds(order.run):
                 self.told_ms[order.run] = self._machine.clock.mono_ms
-        return super()._on_start(orders)
 
-    def _on_drop(self, runs: tuple[int, ...]) -> Message | None:
+    def see_drop(self, runs: tuple[int, ...]) -> None:
         for run in runs:
             if run in self.runs:
                 self._machine.drop_seen(self._machine, run)
-        return super()._on_drop(runs)
 
     def _on_agent_started(self) -> None:
         with patch.object(guard_module, "boot_id", lambda: self._machine.boot_id):

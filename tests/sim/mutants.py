@@ -55,9 +55,13 @@ from zsched.store.ledger import Ledger
 from zsched.store.writer import Writer
 from zsched.worker import lease
 from zsched.worker.agent.agent import Agent
+from zsched.worker.agent.flow import FlowControl
+from zsched.worker.agent.holdings import Holdings
 from zsched.worker.agent.renewal import Renewal
 from zsched.worker.agent.reports import Reports
+from zsched.worker.agent.session import SessionState
 from zsched.worker.guard.backlog import Backlog
+from zsched.worker.guard.executor import Executor
 from zsched.worker.guard.foreign import Foreign
 from zsched.worker.guard.guard import Guard
 from zsched.worker.guard.spool import Spool
@@ -142,7 +146,7 @@ _MUTANTS: Final = (
     ),
     mutant(
         "what could not be sent is not put back",
-        (Delivery, "on_unreachable", "if isinstance(frame, protocol.Run):", "if False:"),
+        (Delivery, "on_unreachable", "if isinstance(frame, protocol.Dispatch):", "if False:"),
     ),
     mutant(
         "a job's counters forget a lost run's successor",
@@ -180,7 +184,10 @@ _MUTANTS: Final = (
         ),
     ),
     mutant("nothing is ever taken back", (arrival, "reconcile", "seen_n is None or run.handed_n <= seen_n", "False")),
-    mutant("nobody kills what is not the worker's any more", (Agent, "_drop", "if known:", "if False:")),
+    mutant(
+        "nobody kills what is not the worker's any more",
+        (Agent, "_drop", "if known := self._holdings.drop(runs):", "if self._holdings.drop(runs) and False:"),
+    ),
     mutant(
         "a worker is not told what to kill",
         (
@@ -513,8 +520,8 @@ _MUTANTS: Final = (
     mutant(
         "a guard does not say what it has not started",
         (
-            Guard,
-            "_on_message",
+            Executor,
+            "on_message",
             "messages.Unstarted(self._backlog.withdraw(), withdrawn=True)",
             "messages.Unstarted(self._backlog.withdraw() and (), withdrawn=True)",
         ),
@@ -522,16 +529,16 @@ _MUTANTS: Final = (
     mutant(
         "a guard starts what it has said not to have started",
         (
-            Guard,
-            "_on_message",
+            Executor,
+            "on_message",
             "messages.Unstarted(self._backlog.withdraw(), withdrawn=True)",
             "messages.Unstarted(tuple(self._backlog._waiting), withdrawn=True)",
         ),
     ),
     mutant(
         "an agent registers before its guard has said what it has not started",
-        (Agent, "_lose_session", "self._register_at_ms = None", "self._register_at_ms = now.mono_ms"),
-        (Agent, "_all_held", "if run not in self._dropped", "if run not in self._dropped and phase != 'waiting'"),
+        (SessionState, "lose", "self._register_at_ms = None", "self._register_at_ms = 0"),
+        (Holdings, "listed", "if run not in self.dropped", "if run not in self.dropped and phase != 'waiting'"),
     ),
     mutant(
         "a worker that leaves does not say what it holds",
@@ -605,20 +612,25 @@ _MUTANTS: Final = (
     mutant("a lease ends with it", (lease, "term_at_ms", "lease_ms * 7 // 10", "lease_ms")),
     mutant(
         "a guard does not kill what outlives its lease",
-        (Guard, "_kill_overdue", "self._runs.kill(run, now_ms)", "pass"),
+        (Executor, "kill_overdue", "self._runs.kill(run, now_ms)", "pass"),
     ),
     mutant(
         "a guard tells nothing to end when its lease does",
-        (Guard, "_end_leases", 'self._runs.stop(run, "lease_stop", now_ms)', "pass"),
+        (Executor, "_end_leases", 'self._runs.stop(run, "lease_stop", now_ms)', "pass"),
     ),
     mutant(
         "a run starts though its lease is over",
-        (Guard, "_fill_slots", "elif self._leases.hold(order.lease_ms, now_ms):", "elif True:"),
+        (Executor, "_fill_slots", "elif self._leases.hold(order.lease_ms, now_ms):", "elif True:"),
     ),
     mutant(
         "a run that came back for its lease is asked for again at once",
         (Renewal, "lapse", "self._lapsed = True", "pass"),
-        (Agent, "_on_unstarted", "if self._session is not None and over:", "if False:"),
+        (
+            Agent,
+            "_on_unstarted",
+            "if lease_over:\n                    self._heartbeat",
+            "if False:\n                    self._heartbeat",
+        ),
     ),
     mutant(
         "a lease counts from when the ack is read",
@@ -647,7 +659,7 @@ _MUTANTS: Final = (
         (
             Agent,
             "_on_session_frame",
-            "self._renewal.on_ack(frame.seq)\n                self._tell_lease()",
+            "self._renewal.on_ack(frame.seq)\n                self._report_lease()",
             "self._renewal.on_ack(frame.seq)",
         ),
     ),
@@ -656,27 +668,27 @@ _MUTANTS: Final = (
         (
             Agent,
             "_on_result_ack",
-            "runs = tuple",
-            "of = self._renewal\n        of._heard_ms = max(of._beats.values(), default=of._heard_ms)\n        self._tell_lease()\n        runs = tuple",
+            "for run, verdict in",
+            "of = self._renewal\n        of._heard_ms = max(of._beats.values(), default=of._heard_ms)\n        self._report_lease()\n        for run, verdict in",
         ),
     ),
     mutant(
         "an agent with leases beats no faster",
-        (Renewal, "beat_ms", "return min([most_ms, *map(lease.beat_ms, self._lease_ms.values())])", "return most_ms"),
-        (Agent, "_on_run", "self._heartbeat_at_ms = min(self._heartbeat_at_ms, now.mono_ms + gap_ms)", "pass"),
+        (Renewal, "beat_ms", "min([gap_ms_max, *map(lease.beat_ms, self._lease_ms.values())])", "gap_ms_max"),
+        (SessionState, "add_lease", "self._heartbeat_at_ms = min(self._heartbeat_at_ms, now.mono_ms + gap_ms)", "pass"),
     ),
     mutant(
         "an agent with leases registers no faster",
         (
             Renewal,
             "register_gap_ms",
-            "return min([most_ms, *map(lease.register_gap_ms, self._lease_ms.values())])",
-            "return most_ms",
+            "return min([gap_ms_max, *map(lease.register_gap_ms, self._lease_ms.values())])",
+            "return gap_ms_max",
         ),
     ),
     mutant(
         "a new agent knows nothing of leases",
-        (Guard, "_on_agent_started", "leases=self._leases.lengths()", "leases=()"),
+        (Executor, "hello", "leases=self._leases.lengths()", "leases=()"),
     ),
     mutant(
         "a killed guard's runs with a lease live on",
@@ -685,16 +697,18 @@ _MUTANTS: Final = (
     # --- what can't be ended ---
     mutant(
         "a guard says nothing of what it can't end",
-        (Guard, "_take_happened", "self._keeper.put(messages.Stuck(stuck))", "pass"),
+        (Executor, "_take_happened", "self._agent.put(messages.Stuck(stuck))", "pass"),
     ),
-    mutant("an agent says nothing of what can't be ended", (Agent, "_on_stuck", "self._stuck = set(runs)", "pass")),
+    mutant(
+        "an agent says nothing of what can't be ended", (Agent, "on_guard", "self._holdings.stuck = set(runs)", "pass")
+    ),
     mutant(
         "a new agent knows nothing of what can't be ended",
-        (Guard, "_on_agent_started", "stuck=self._stuck", "stuck=()"),
+        (Executor, "hello", "stuck=self._stuck", "stuck=()"),
     ),
     mutant(
         "a worker that can't end its runs takes more",
-        (Agent, "_asking", "self._disk_fails or self._stuck or", "self._disk_fails or"),
+        (FlowControl, "_amount", "self.disk_fails or held.stuck or", "self.disk_fails or"),
     ),
     mutant(
         "what can't be ended is not noted",
@@ -728,7 +742,7 @@ _MUTANTS: Final = (
     ),
     mutant(
         "a new start of a worker does not say what it had finished",
-        (Guard, "_on_agent_started", "held=(*running, *finished)", "held=(*running,)"),
+        (Executor, "hello", "held=(*running, *finished)", "held=(*running,)"),
     ),
     mutant(
         "a guard forgets the database whose runs it has",
@@ -768,18 +782,18 @@ _MUTANTS: Final = (
         (Foreign, "_write", "self._spool.add_other(db, holding.unwritten)", "pass"),
     ),
     mutant("no lease of a foreign run ends", (Foreign, "_leased", "if len(holding.leases)", "if False")),
-    mutant("a new agent does not know what is foreign", (Guard, "_on_agent_started", "self._foreign.told()", "()")),
+    mutant("a new agent does not know what is foreign", (Executor, "hello", "self._foreign.listed()", "()")),
     mutant(
         "a new guard does not know what waits for other databases",
         (Foreign, "__init__", "spool.others().items()", "()"),
     ),
     mutant(
         "a new database gets the results of the one before",
-        (Agent, "_change_database", "for run in list(self._held):", "for run in ():"),
+        (Holdings, "change_database", "for run in list(self.phases):", "for run in ():"),
     ),
     mutant(
         "what was said of runs of the database before is taken for new ones",
-        (Agent, "on_guard", "if self._changing and", "if False and"),
+        (Agent, "on_guard", "if self._holdings.changing and", "if False and"),
     ),
     # --- REST ---
     mutant(
@@ -803,27 +817,26 @@ _MUTANTS: Final = (
     # --- the worker's agent ---
     mutant(
         "an agent works for any session",
-        (Agent, "on_frame", "elif self._session is not None and frame.s == self._session.name:", "else:"),
-        (Agent, "_send_results", "assert self._session is not None", "if self._session is None: return"),
+        (Agent, "on_frame", "elif terms is not None and frame.s == terms.token:", "else:"),
     ),
-    mutant("an agent takes frames of an older session", (Agent, "on_frame", " and frame.s == self._session.name", "")),
+    mutant("an agent takes frames of an older session", (Agent, "on_frame", " and frame.s == terms.token", "")),
     mutant(
         "an agent forgets what is not acked",
         (
             Agent,
-            "_on_ended",
-            "self._report(kept, now)",
-            "self._report(kept, now)\n        for result in kept:\n            self._forget(result.run)",
+            "on_guard",
+            "                self._send_unsent_results(now)\n            case messages.Spooled",
+            "                self._send_unsent_results(now)\n                list(map(self._holdings.forget, [result.run for result in results]))\n            case messages.Spooled",
         ),
     ),
     mutant(
         "an agent tells each result once",
-        (Reports, "_batches", "report.due_ms = mono_ms + report.backoff.next_ms()", "report.due_ms = mono_ms + 10**9"),
+        (Reports, "_batches", "report.due_ms = mono_ms + report.delay.next_ms()", "report.due_ms = mono_ms + 10**9"),
     ),
     mutant(
         "an agent tells its results in no later session",
-        (Agent, "_on_registered", "self._send_results(self._reports.all(now.mono_ms))", "pass"),
-        (Agent, "on_tick", "self._send_results(self._reports.due(now.mono_ms))", "pass"),
+        (Agent, "_on_registered", "self._send_results(terms, self._holdings.reports.all(now.mono_ms))", "pass"),
+        (Agent, "on_tick", "self._send_results(session.terms, self._holdings.reports.due(now.mono_ms))", "pass"),
     ),
     mutant(
         "an agent keeps what waits when its session is lost",
@@ -831,39 +844,37 @@ _MUTANTS: Final = (
             Agent,
             "_lose_session",
             "self.to_guard.append(messages.Withdraw())",
-            "self._withdrawing, self._register_at_ms = False, now.mono_ms",
+            "self._session.withdrawing, self._session._register_at_ms = False, 0",
         ),
     ),
     mutant(
         "an agent registers before it knows what had not started",
         (
-            Agent,
-            "_lose_session",
-            "self._register_at_ms = None\n        self._withdrawing = True",
-            "self._register_at_ms = now.mono_ms",
+            SessionState,
+            "lose",
+            "self._register_at_ms = None\n        self.withdrawing = True",
+            "self._register_at_ms = 0",
         ),
     ),
     mutant(
         "an agent never ends a session by itself",
-        (Agent, "on_tick", "now.mono_ms >= self._renewal.acked_ms + self._session.timeout_ms", "False"),
-        (Agent, "_deadline_ms", "self._renewal.acked_ms + session.timeout_ms", "10**15"),
+        (SessionState, "timeout_at_ms", "self._renewal.acked_ms + terms.timeout_ms", "10**15"),
     ),
     mutant(
         "an agent's session ends with its connection only",
-        (Agent, "on_tick", "now.mono_ms >= self._renewal.acked_ms + self._session.timeout_ms", "False"),
-        (Agent, "_deadline_ms", "self._renewal.acked_ms + session.timeout_ms", "10**15"),
-        (Agent, "_on_error", "self._lose_session(now, frame.detail)", "pass"),
+        (SessionState, "timeout_at_ms", "self._renewal.acked_ms + terms.timeout_ms", "10**15"),
+        (Agent, "_on_error", "self._lose_session(frame.detail)", "pass"),
     ),
     mutant(
         "an agent keeps its session when the connection is cut",
-        (Agent, "on_disconnected", 'self._lose_session(now, "the connection is cut")', "pass"),
+        (Agent, "on_disconnected", 'self._lose_session("the connection is cut")', "pass"),
     ),
     mutant(
         "an agent does not register again when it is told to",
-        (Agent, "_on_error", "self._lose_session(now, frame.detail)", "pass"),
+        (Agent, "_on_error", "self._lose_session(frame.detail)", "pass"),
     ),
     mutant(
-        "an agent reports what it was told to drop", (Agent, "_on_ended", " and result.run not in self._dropped", "")
+        "an agent reports what it was told to drop", (Holdings, "finish", " and result.run not in self.dropped", "")
     ),
     mutant(
         "an agent does not kill what it is told to",
@@ -874,73 +885,80 @@ _MUTANTS: Final = (
         (
             Agent,
             "_on_registered",
-            'unwanted |= {run for run, phase in self._held.items() if phase != "finished"} - set(frame.keep)',
+            "unwanted |= self._holdings.unnamed(frame.keep)",
             "pass",
         ),
     ),
-    mutant("an agent does not count the run frames", (Agent, "_on_run", "self._n = frame.n", "pass")),
+    mutant(
+        "an agent does not count the run frames", (Agent, "_on_dispatch", "self._session.dispatch_n = frame.n", "pass")
+    ),
     mutant(
         "an agent forgets what its guard dropped at the end",
         (
-            Agent,
-            "_on_gone",
-            "if run in self._held and run not in self._dropped and run not in self._doomed:",
+            Holdings,
+            "on_gone",
+            "if run in self.phases and run not in self.dropped and run not in self._doomed:",
             "if False:",
         ),
     ),
     mutant(
-        "an agent lists nothing", (Agent, "_all_held", "for run, phase in self._held.items()", "for run, phase in ()")
+        "an agent lists nothing", (Holdings, "listed", "for run, phase in self.phases.items()", "for run, phase in ()")
     ),
-    mutant("an agent takes the same order twice", (Agent, "_on_run", "if order.run not in self._held", "if True")),
-    mutant("an agent that stops asks for more", (Agent, "_asking", "(0, 0) if self._stopping", "(0, 0) if False")),
+    mutant("an agent takes the same order twice", (Holdings, "accept", "if order.run not in self.phases", "if True")),
+    mutant(
+        "an agent that stops asks for more", (FlowControl, "_amount", "held.changing or self.stopping", "held.changing")
+    ),
     mutant(
         "an agent does not say what came back unstarted",
-        (Agent, "_on_unstarted", "self.to_scheduler.append(Return(s=self._session.name, runs=known))", "pass"),
+        (Agent, "_on_unstarted", "self.to_scheduler.append(Return(s=terms.token, runs=known))", "pass"),
     ),
     mutant(
         "an agent says nothing of probation's end",
-        (Agent, "_on_began", "if run in self._probation:", "if False:"),
+        (Agent, "_on_began", "if self._holdings.on_probation(began.run):", "if False:"),
     ),
     # --- the worker's guard ---
     mutant(
-        "a guard keeps what waits when its agent dies", (Guard, "_on_agent_exit", "self._backlog.withdraw()", "pass")
+        "a guard keeps what waits when its agent dies", (Guard, "_on_agent_exit", "self._executor.withdraw()", "pass")
     ),
     mutant(
         "a guard starts what it was asked to give back",
         (
-            Guard,
-            "_on_message",
+            Executor,
+            "on_message",
             "return messages.Unstarted(self._backlog.withdraw(), withdrawn=True)",
             "return messages.Unstarted((), withdrawn=True)",
         ),
     ),
     mutant(
         "a guard that stood still starts what its agent had heard before",
-        (Guard, "_on_message", "if _mono_ms() - heard_ms >= WAIT_MS_MAX:", "if False:"),
+        (Executor, "on_message", "if now_ms - heard_ms >= WAIT_MS_MAX:", "if False:"),
     ),
     mutant(
         "a guard starts the same run twice",
         (
-            Guard,
+            Executor,
             "_on_start",
             "if order.run in self._runs or order.run in self._backlog or order.run in self._spool:",
             "if False:",
         ),
     ),
-    mutant("a guard that is to end starts more", (Guard, "_on_start", "if self._ending.begun:", "if False:")),
+    mutant("a guard that is to end starts more", (Executor, "_on_start", "if self.stopping:", "if False:")),
     mutant(
         "a guard forgets its results when its agent dies",
         (
             Guard,
             "_on_agent_exit",
-            "self._backlog.withdraw()",
-            "self._backlog.withdraw()\n        self._spool._results.clear()",
+            "self._executor.withdraw()",
+            "self._executor.withdraw()\n        self._spool._results.clear()",
         ),
     ),
-    mutant("a guard tells results before they are written", (Guard, "_collect", "self._spool.write(now_ms)", "pass")),
+    mutant(
+        "a guard tells results before they are written",
+        (Executor, "_report_ended", "self._spool.write(now_ms)", "pass"),
+    ),
     mutant(
         "a guard tells a new agent of results before they are written",
-        (Guard, "_on_agent_started", "self._spool.write(_mono_ms())", "pass"),
+        (Executor, "hello", "self._spool.write(now_ms)", "pass"),
     ),
     mutant("a guard does not sync what it has told", (Guard, "_turn", "self._spool.sync(now_ms)", "pass")),
     mutant("a spool writes and does not sync", (Spool, "sync", "self._journal.sync()", "pass")),
@@ -950,11 +968,11 @@ _MUTANTS: Final = (
     ),
     mutant(
         "a guard tells a new agent nothing of what runs",
-        (Guard, "_on_agent_started", "for run in (*self._own_runs(), *sorted(self._given_up))", "for run in ()"),
+        (Executor, "hello", "for run in (*self._own_runs(), *sorted(self._given_up))", "for run in ()"),
     ),
     mutant(
         "a guard does not stop what is cancelled",
-        (Guard, "_on_stop", 'self._runs.stop(run, "cancelled", _mono_ms())', "pass"),
+        (Executor, "_on_stop", 'self._runs.stop(run, "cancelled", now_ms)', "pass"),
     ),
     # --- schedules ---
     mutant("a paused schedule fires", (sql, "PAUSE_SCHEDULE", "next_fire_ms = NULL, ", "")),

@@ -20,12 +20,12 @@ from tests.sim.violation import Violation
 from tests.sim.witness import Life, Witness
 from zsched.model.limits import LEASE_MARGIN_MS
 from zsched.protocol import (
+    Dispatch,
     Heartbeat,
     HeartbeatAck,
     Ready,
     Register,
     Registered,
-    Run,
     RunOrder,
     SchedulerFrame,
     WorkerFrame,
@@ -111,7 +111,7 @@ class Overseer:
             self._renew(machine, world, sent_ms)
             if agent.agent is not None and agent.agent.registered:
                 self._acked[machine.name, world] = sent_ms, machine.clock.mono_ms
-        elif isinstance(frame, Run):
+        elif isinstance(frame, Dispatch):
             first = WORLD * self._worlds[frame.s]
             self._heard.update(((machine.name, first + order.run), machine.clock.mono_ms) for order in frame.runs)
 
@@ -138,7 +138,7 @@ class Overseer:
             lease_ms = process.order.lease_ms
             if lease_ms is None or not agent.machine.guards(process):
                 continue
-            home = agent.agent is not None and world_of(agent.agent._db) == process.script.world
+            home = agent.agent is not None and world_of(agent.agent._holdings.db) == process.script.world
             if not home or process.why == "dropped":
                 # Nobody renews the lease of a run of another database.
                 continue
@@ -235,7 +235,7 @@ class Overseer:
         if frame.stuck and frame.window:
             raise Violation(f"{agent.name} can't end runs {frame.stuck}, but takes {frame.window}")
         stood_still = guard is None or now_ms - max(guard.still_ms, agent.still_ms, agent.up_ms) < _TOLD_MS
-        if stood_still or machine.agent is not agent or agent.agent is None or agent.agent._changing:
+        if stood_still or machine.agent is not agent or agent.agent is None or agent.agent._holdings.changing:
             return
         for run in {held.run for held in frame.runs}.difference(frame.stuck):
             process = machine.processes.get(run + WORLD * self._worlds[frame.s])

@@ -24,7 +24,7 @@ from tests.sim.timeline import Alarm, Clock, Timeline
 from tests.sim.violation import Violation
 from zsched.commands.scheduler import begin
 from zsched.model.limits import LEASE_MARGIN_MS
-from zsched.protocol import Run
+from zsched.protocol import Dispatch
 from zsched.scheduler import loop as loop_module
 from zsched.scheduler.dispatcher import Dispatcher, Settings
 from zsched.scheduler.dispatcher.commands import Command, RefusedError
@@ -387,7 +387,7 @@ class Scheduler:
         self.stored = self.up and not self.failing
         if self.kill_at_send is not None:
             self.kill("killed after it has sent")
-        stuck = (isinstance(frame, Run) and peer in self.router.peers for peer, frame in self._loop._unsent)
+        stuck = (isinstance(frame, Dispatch) and peer in self.router.peers for peer, frame in self._loop._unsent)
         self._spring("unsent", any(stuck))
 
     def _spring(self, ambush: Ambush, met: bool) -> None:

@@ -11,13 +11,13 @@ from tests.sim.story import Story
 from tests.sim.timeline import Timeline
 from zsched.model.types import JobId, RunId, RunStatus, Stream, WorkerId
 from zsched.protocol import (
+    Dispatch,
     Heartbeat,
     Ready,
     Register,
     Registered,
     Result,
     Return,
-    Run,
     RunResult,
     Started,
     WorkerFrame,
@@ -53,10 +53,10 @@ class Stranger:
                 self._send(Ready(s=frame.s, window=1, ahead=0))
             else:
                 self.lie(frame.s)
-        elif isinstance(frame, Run):
+        elif isinstance(frame, Dispatch):
             self._bungle(frame)
 
-    def _bungle(self, frame: Run) -> None:
+    def _bungle(self, frame: Dispatch) -> None:
         """Say that runs have started, and then that they are not held, or were never started. Then fall silent."""
         now_ms = self._scheduler.clock.now().wall_ms
         runs = tuple(order.run for order in frame.runs)

@@ -16,10 +16,10 @@ from tests.sim.jobs import Script
 from tests.sim.machine import Machine
 from tests.sim.simulation import Simulation
 from tests.sim.timeline import Timeline
-from zsched.model.limits import FOREIGN_DATABASES_MAX, FOREIGN_LISTED_MAX, FRAME_LIST_MAX, SLOTS_MAX
-from zsched.protocol import INTEGER_MAX, Held, Register, RunOrder, pack, unpack_from_worker
+from zsched.model.limits import FOREIGN_DATABASES_MAX, FOREIGN_LISTED_MAX, FRAME_LIST_MAX, INTEGER_MAX, SLOTS_MAX
+from zsched.protocol import Held, Register, RunOrder, pack, unpack_from_worker
 from zsched.worker import messages
-from zsched.worker.agent.agent import _listed
+from zsched.worker.agent.holdings import foreign_listed
 from zsched.worker.guard import guard as guard_module
 from zsched.worker.guard.foreign import _Holding
 from zsched.worker.guard.spool import RETRY_MS
@@ -311,13 +311,13 @@ def test_nothing_of_a_batch_is_on_disk_twice_and_all_is_there_before_it_is_told(
 
 
 def test_longest_register_with_foreign_runs_is_a_frame(host: Host) -> None:
-    foreign = host.guard._foreign
+    foreign = host.guard.executor._foreign
     largest = INTEGER_MAX - 1
     runs = frozenset(range(largest - FRAME_LIST_MAX, largest))
     foreign._holdings = {
         f"f{number:063}": _Holding(Leases(), finished=set(runs), ended=dict.fromkeys(runs)) for number in range(20)
     }
-    told = foreign.told()
+    told = foreign.listed()
     assert len(told) == FOREIGN_DATABASES_MAX
     assert sum(len(held.finished) for held in told) == sum(len(held.ended) for held in told) == FOREIGN_LISTED_MAX
     assert told[0].results == FRAME_LIST_MAX
@@ -331,8 +331,27 @@ def test_longest_register_with_foreign_runs_is_a_frame(host: Host) -> None:
         slots=SLOTS_MAX,
         heartbeat_ms=1,
         runs=tuple(Held(run, "finished") for run in runs),
-        foreign=(_listed(structs.replace(told[0], running=processes)), *map(_listed, told[1:])),
+        foreign=(foreign_listed(structs.replace(told[0], running=processes)), *map(foreign_listed, told[1:])),
     )
     assert unpack_from_worker(pack(register)) == register
     foreign._holdings.clear()
+    host.told.clear()
+
+
+def test_guard_sleeps_after_results_of_a_batch_were_dropped(host: Host) -> None:
+    host.start(1, 50)
+    host.start(2, 10_000)
+    host.start(3, 10_000)
+    host.start(4, 10_000)
+    host.told.clear()
+    while not host.guard.executor._batch.results:
+        host.turn(1)
+    # Run 1 has ended and run 3 has its slot. The result waits for others, since run 4 waits for a slot.
+    host.say(messages.Drop((1,)))
+    host.hears(messages.Gone((1,)))
+    host.turn(50)
+    assert host.guard._wait_s() != 0
+    host.told.clear()
+    host.say(messages.Withdraw(), messages.Drop((2, 3)))
+    host.turn(200)
     host.told.clear()

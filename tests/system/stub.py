@@ -20,6 +20,7 @@ import zmq
 
 from zsched.protocol import (
     Cancel,
+    Dispatch,
     Error,
     Heartbeat,
     HeartbeatAck,
@@ -29,7 +30,6 @@ from zsched.protocol import (
     Result,
     ResultAck,
     Return,
-    Run,
     RunOrder,
     RunResult,
     SchedulerFrame,
@@ -125,7 +125,7 @@ class StubScheduler:
     def send_again(self, *runs: int) -> None:
         """Orders that the worker has already: it must not start them twice."""
         self._n += 1
-        self._send(Run(s=self._session, ep=1, n=self._n, runs=tuple(self.running[run] for run in runs)))
+        self._send(Dispatch(s=self._session, ep=1, n=self._n, runs=tuple(self.running[run] for run in runs)))
 
     def push(self) -> None:
         """Hand out everything, whatever the worker asked for."""
@@ -241,7 +241,7 @@ class StubScheduler:
         orders = tuple(self._pending.popleft() for _ in range(count))
         self.running.update({order.run: order for order in orders})
         self._n += 1
-        self._send(Run(s=self._session, ep=1, n=self._n, runs=orders))
+        self._send(Dispatch(s=self._session, ep=1, n=self._n, runs=orders))
 
     def _send(self, frame: SchedulerFrame) -> None:
         # A worker that is gone is the test's business, not the stub's.

@@ -295,7 +295,7 @@ def test_a_worker_of_root_without_a_list_says_so_and_runs_jobs_as_root(
     with WorkerProcess(scheduler.url, tmp_path) as worker:
         assert [scheduler.run("id -un", user=user).stdout.head for user in (None, "root")] == [b"root\n"] * 2
         assert scheduler.run("id", user="nobody").detail == "this worker runs jobs as root only, not as nobody"
-        assert worker.log().count("jobs run as root: name the users that they may run as in `users`") == 1
+        assert worker.log().count("jobs run as root: set `users` to the users they may run as") == 1
 
 
 def test_a_worker_that_is_not_root_has_no_list(scheduler: StubScheduler, folder: Path) -> None:
@@ -391,7 +391,7 @@ def test_library_that_a_job_preloads_runs_within_its_limits(
 def test_a_limit_above_the_workers_own_is_told_at_its_start(scheduler: StubScheduler, tmp_path: Path) -> None:
     with WorkerProcess(scheduler.url, tmp_path, nofile="128:128", job_nofile="129") as worker:
         assert worker.exit_code() == 2
-        assert "job_nofile 129 is above the worker's own hard limit, 128" in worker.log()
+        assert "invalid job_nofile 129: above the worker's own hard limit, 128" in worker.log()
 
 
 # --- variables of its own --------------------------------------------------------------------------------------------
@@ -432,7 +432,7 @@ def test_no_program_that_is_root_obeys_a_variable_of_a_job(scheduler: StubSchedu
 def test_a_name_that_is_none_starts_nothing(scheduler: StubScheduler, tmp_path: Path) -> None:
     with WorkerProcess(scheduler.url, tmp_path):
         for env in ({"A=B": "x"}, {"": "x"}, {"A B": "x"}):
-            assert scheduler.run("true", env=env).detail == "a name in its env is no variable's name"
+            assert scheduler.run("true", env=env).detail.startswith("invalid variable name in its env: use letters")
         result = scheduler.run("echo $ZSCHED_SPOOL $ZSCHED_JOB_ID", env={"ZSCHED_SPOOL": "mine", "ZSCHED_JOB_ID": "0"})
         mark = (tmp_path / "state" / "spool_id").read_text("ascii").strip()
         assert result.stdout.head.decode() == f"{mark} {result.run}\n"

@@ -259,7 +259,7 @@ def test_a_job_of_another_user_dies_with_the_guard_too(tmp_path: Path) -> None:
 
 
 def test_a_job_whose_guard_ended_before_it_began_does_not_begin(tmp_path: Path) -> None:
-    leash = list(Users().guise(None).leash)
+    leash = list(Users().prefix(None).with_lease)
     place = leash.index(str(become.__file__)) + 1
     assert leash[place] == str(os.getpid())
     mark = tmp_path / "ran"

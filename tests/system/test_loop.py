@@ -226,7 +226,7 @@ class Dealer:
 
     def take(self) -> list[int]:
         frame = self.hear()
-        assert isinstance(frame, protocol.Run)
+        assert isinstance(frame, protocol.Dispatch)
         return [order.run for order in frame.runs]
 
     def result(self, run_id: int) -> Result:

@@ -12,6 +12,7 @@ from zsched.model.limits import FRAME_LIST_MAX, WINDOW_MAX
 from zsched.model.types import Now
 from zsched.protocol import (
     Cancel,
+    Dispatch,
     Error,
     Heartbeat,
     HeartbeatAck,
@@ -22,7 +23,6 @@ from zsched.protocol import (
     Result,
     ResultAck,
     Return,
-    Run,
     RunOrder,
     RunResult,
     SchedulerBye,
@@ -202,8 +202,8 @@ def order(run: int, probation: bool = False) -> RunOrder:
     )
 
 
-def run_frame(n: int, *runs: int, session: str = "s1") -> Run:
-    return Run(s=session, ep=1, n=n, runs=tuple(map(order, runs)))
+def run_frame(n: int, *runs: int, session: str = "s1") -> Dispatch:
+    return Dispatch(s=session, ep=1, n=n, runs=tuple(map(order, runs)))
 
 
 def result(run: int, took_ms: int = 1_000) -> RunResult:
@@ -716,7 +716,7 @@ def test_a_run_whose_id_a_dying_one_has_goes_back(d: Dialogue) -> None:
 
 
 def test_a_run_on_probation_is_told_at_once_and_again_a_second_later(d: Dialogue) -> None:
-    d.hear(Run(s="s1", ep=1, n=1, runs=(order(1, probation=True),)))
+    d.hear(Dispatch(s="s1", ep=1, n=1, runs=(order(1, probation=True),)))
     d.orders(messages.Start((order(1, probation=True),), d.mono_ms))
     d.guard(messages.Began(1, 100, 5))
     d.says(Started(s="s1", run=1, pid=100, at_ms=5))
@@ -732,9 +732,9 @@ def test_a_run_on_probation_is_told_at_once_and_again_a_second_later(d: Dialogue
 LEASE_MS = 20_000
 
 
-def leased(n: int, *runs: int, lease_ms: int = LEASE_MS, session: str = "s1") -> Run:
+def leased(n: int, *runs: int, lease_ms: int = LEASE_MS, session: str = "s1") -> Dispatch:
     orders = tuple(msgspec.structs.replace(order(run), lease_ms=lease_ms) for run in runs)
-    return Run(s=session, ep=1, n=n, runs=orders)
+    return Dispatch(s=session, ep=1, n=n, runs=orders)
 
 
 def told_leases(d: Dialogue) -> list[int]:
@@ -1034,7 +1034,7 @@ def test_the_end_is_announced_at_once_and_in_each_heartbeat_and_register(d: Dial
 def test_many_that_live_for_a_second_on_probation_are_told_of_by_few_heartbeats(d: Dialogue) -> None:
     runs = tuple(range(1, 41))
     orders = tuple(order(run, probation=True) for run in runs)
-    d.hear(Run(s="s1", ep=1, n=1, runs=orders))
+    d.hear(Dispatch(s="s1", ep=1, n=1, runs=orders))
     d.orders(messages.Start(orders, d.mono_ms))
     began_ms = d.mono_ms
     for run in runs:

@@ -13,7 +13,7 @@ from msgspec import ValidationError, convert
 from zsched.config.config import ConfigError, scheduler_config, worker_config
 from zsched.config.layers import settle
 from zsched.config.settings import KEYS, Key, keys_of
-from zsched.config.values import WORKER_NAME
+from zsched.model.names import WORKER_NAME, WorkerName
 from zsched.model.units import (
     DURATION_MS_MAX,
     SIZE_BYTES_MAX,
@@ -22,7 +22,6 @@ from zsched.model.units import (
     parse_duration_ms,
     parse_size_bytes,
 )
-from zsched.protocol import WorkerName
 from zsched.security.keys import Access, new_pair, written_access
 
 ROOT = Path(__file__).parents[2]

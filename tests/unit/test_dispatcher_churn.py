@@ -20,7 +20,7 @@ from zsched.model.limits import (
     STALE_FRAMES_MAX,
 )
 from zsched.model.types import JobSpec, KeyOrigin, RunStatus, WorkerId
-from zsched.protocol import Error, Heartbeat, Held, Result, ResultAck, Return, Run, Started, WorkerBye
+from zsched.protocol import Dispatch, Error, Heartbeat, Held, Result, ResultAck, Return, Started, WorkerBye
 from zsched.scheduler.dispatcher.commands import BindKey, Submit
 from zsched.scheduler.dispatcher.returns import Returns
 
@@ -169,7 +169,7 @@ def give_back(peer: Peer, way: str) -> int:
     """Give back all runs that came; returns how many. The worker has a session after it."""
     runs = []
     for frame in peer.world.sent_to(peer.peer):
-        if isinstance(frame, Run):
+        if isinstance(frame, Dispatch):
             runs += [order.run for order in frame.runs]
             peer.n = frame.n
     if way == "return" and runs:
@@ -285,7 +285,7 @@ def test_one_turn_hands_out_a_bounded_number_of_bytes_and_the_next_comes_at_once
     w1.join()
     world.ask(Submit((JobSpec(name="job", command="x" * COMMAND_BYTES_MAX),) * count, TEST))
     while taken < count:
-        frames = [frame for frame in world.sent_to(w1.peer) if isinstance(frame, Run)]
+        frames = [frame for frame in world.sent_to(w1.peer) if isinstance(frame, Dispatch)]
         size = sum(len(order.command) for frame in frames for order in frame.runs)
         assert 0 < size < CLAIM_BYTES_MAX + CLAIM_RUNS_MAX * COMMAND_BYTES_MAX
         taken += sum(len(frame.runs) for frame in frames)
@@ -302,7 +302,7 @@ def test_short_jobs_fill_a_whole_window_in_one_turn(world: World) -> None:
     w1.window, w1.ahead = 1_024, 1_008
     w1.join()
     world.submit(2_000)
-    assert sum(len(frame.runs) for frame in world.sent_to(w1.peer) if isinstance(frame, Run)) == 1_024
+    assert sum(len(frame.runs) for frame in world.sent_to(w1.peer) if isinstance(frame, Dispatch)) == 1_024
 
 
 # --- acks ------------------------------------------------------------------------------------------------------------

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from tests.unit.world import Peer, World
 from zsched.model.limits import WATCH_MS
-from zsched.model.types import RunId
-from zsched.protocol import Log, StreamName, Watch
+from zsched.model.types import RunId, StreamName
+from zsched.protocol import Log, Watch
 from zsched.scheduler.dispatcher.commands import Look
 
 

@@ -9,7 +9,7 @@ import pytest
 from tests.unit.world import TEST, Peer, Poller, World
 from zsched.model.limits import COMMAND_BYTES_MAX, ENV_BYTES_MAX, FRAME_TO_WORKER_BYTES_MAX
 from zsched.model.types import JobSpec
-from zsched.protocol import Run, pack
+from zsched.protocol import Dispatch, pack
 from zsched.scheduler.dispatcher.commands import Made, Submit
 
 ALL = ("env", "secret_env", "user")
@@ -109,6 +109,6 @@ def test_runs_with_the_largest_commands_and_variables_fit_their_frames(world: Wo
     # One turn hands out no more than CLAIM_BYTES_MAX, and the next comes at once.
     assert world.next_tick_ms == world.mono_ms
     world.turn()
-    frames = [frame for frame in world.sent_to(w1.peer) if isinstance(frame, Run)]
+    frames = [frame for frame in world.sent_to(w1.peer) if isinstance(frame, Dispatch)]
     assert sum(len(frame.runs) for frame in frames) == 100
     assert all(len(pack(frame)) < FRAME_TO_WORKER_BYTES_MAX for frame in frames)

@@ -8,8 +8,8 @@ from collections.abc import Iterator
 
 from zsched.model import spans
 from zsched.model.limits import OUTPUT_BYTES_MAX, WAKE_JOBS_MAX, WATCHED_RUNS_MAX
-from zsched.model.types import JobId, RunId
-from zsched.protocol import Log, StreamName
+from zsched.model.types import JobId, RunId, StreamName
+from zsched.protocol import Log
 from zsched.scheduler.live import Live, Topic, of_events, of_job, of_jobs, of_run
 from zsched.store.contract import Changes
 

@@ -19,12 +19,14 @@ from zsched.model.limits import (
     FRAME_LIST_MAX,
     FRAME_TO_WORKER_BYTES_MAX,
     FRAME_VALUES_MAX,
+    INTEGER_MAX,
     OUTPUT_BYTES_MAX,
     RESULTS_PER_FRAME_MAX,
     SLOTS_MAX,
     WINDOW_MAX,
     WORKER_FACTS_BYTES_MAX,
 )
+from zsched.model.types import StreamName
 from zsched.protocol import (
     Heartbeat,
     Held,
@@ -47,8 +49,8 @@ SCHEDULER_FRAMES = get_args(SchedulerFrame)
 
 # --- what is packed comes back ---------------------------------------------------------------------------------------
 
-numbers = st.integers(0, protocol.INTEGER_MAX)
-run_ids = st.integers(1, protocol.INTEGER_MAX)
+numbers = st.integers(0, INTEGER_MAX)
+run_ids = st.integers(1, INTEGER_MAX)
 words = st.text(max_size=64)
 lines = st.text(max_size=1024)
 runs = st.lists(run_ids, max_size=5).map(tuple)
@@ -120,7 +122,7 @@ worker_frames = st.one_of(
         v=st.just(1),
         s=words,
         run=run_ids,
-        stream=st.sampled_from(get_args(protocol.StreamName)),
+        stream=st.sampled_from(get_args(StreamName)),
         offset=numbers,
         data=st.binary(max_size=100),
     ),
@@ -140,7 +142,9 @@ scheduler_frames = st.one_of(
         kill=runs,
     ),
     st.builds(protocol.HeartbeatAck, v=st.just(1), s=words, ep=numbers, seq=numbers, kill=runs, cancel=runs),
-    st.builds(protocol.Run, v=st.just(1), s=words, ep=numbers, n=numbers, runs=st.lists(orders, max_size=3).map(tuple)),
+    st.builds(
+        protocol.Dispatch, v=st.just(1), s=words, ep=numbers, n=numbers, runs=st.lists(orders, max_size=3).map(tuple)
+    ),
     st.builds(protocol.ResultAck, v=st.just(1), s=words, ep=numbers, verdicts=verdicts),
     st.builds(protocol.Cancel, v=st.just(1), s=words, ep=numbers, runs=runs),
     st.builds(
@@ -171,7 +175,7 @@ def test_every_type_is_tried_above() -> None:
     tried = {kind.__name__ for kind in (*WORKER_FRAMES, *SCHEDULER_FRAMES)}
     assert tried == {
         *("Register", "Heartbeat", "Ready", "Started", "Result", "Return", "Log", "WorkerBye"),
-        *("Registered", "HeartbeatAck", "Run", "ResultAck", "Cancel", "Watch", "SchedulerBye", "Error"),
+        *("Registered", "HeartbeatAck", "Dispatch", "ResultAck", "Cancel", "Watch", "SchedulerBye", "Error"),
     }
 
 
@@ -346,9 +350,9 @@ LONGEST = "é" * 64
 
 def test_longest_legal_lists_of_runs_fit_a_frame() -> None:
     assert WINDOW_MAX < FRAME_LIST_MAX
-    runs = [protocol.INTEGER_MAX - run for run in range(FRAME_LIST_MAX)]
+    runs = [INTEGER_MAX - run for run in range(FRAME_LIST_MAX)]
     held = tuple(Held(run, "finished") for run in runs)
-    most = protocol.INTEGER_MAX
+    most = INTEGER_MAX
     heartbeat = Heartbeat(
         s=LONGEST, seq=most, n=most, window=most, ahead=most, runs=held, stuck=tuple(runs), load_milli=most
     )
@@ -364,12 +368,12 @@ def test_longest_legal_lists_of_runs_fit_a_frame() -> None:
 
 def test_largest_result_fits_a_frame() -> None:
     half = b"\x90" * (OUTPUT_BYTES_MAX // 2)
-    output = Output(half, half, protocol.INTEGER_MAX)
+    output = Output(half, half, INTEGER_MAX)
     result = Result(
         s=LONGEST,
         results=(
             RunResult(
-                protocol.INTEGER_MAX, "failed", "spawn_error", protocol.INTEGER_MAX, protocol.INTEGER_MAX,
+                INTEGER_MAX, "failed", "spawn_error", INTEGER_MAX, INTEGER_MAX,
                 exit_code=-(2**31), signal=128, detail="\U0001f600" * 1024, stdout=output, stderr=output,
             ),
         ),
@@ -388,7 +392,7 @@ def test_results_in_a_frame_are_bounded() -> None:
 
 def test_frames_to_workers_may_be_longer_than_frames_from_them() -> None:
     order = protocol.RunOrder(1, 1, 0, 1, "x" * 2 * FRAME_FROM_WORKER_BYTES_MAX, 1, 1)
-    frame = protocol.Run(s="s", ep=1, n=1, runs=(order,))
+    frame = protocol.Dispatch(s="s", ep=1, n=1, runs=(order,))
     assert protocol.unpack_from_scheduler(pack(frame)) == frame
     with pytest.raises(ProtocolError, match="bytes"):
         protocol.unpack_from_scheduler(bytes(FRAME_TO_WORKER_BYTES_MAX + 1))

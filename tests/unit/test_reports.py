@@ -5,8 +5,8 @@ from __future__ import annotations
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from zsched.model.limits import FRAME_FROM_WORKER_BYTES_MAX, OUTPUT_BYTES_MAX, RESULTS_PER_FRAME_MAX
-from zsched.protocol import INTEGER_MAX, Output, Result, RunResult, pack, unpack_from_worker
+from zsched.model.limits import FRAME_FROM_WORKER_BYTES_MAX, INTEGER_MAX, OUTPUT_BYTES_MAX, RESULTS_PER_FRAME_MAX
+from zsched.protocol import Output, Result, RunResult, pack, unpack_from_worker
 from zsched.worker.agent.reports import Reports
 
 # The longest word that a session may be named by: 64 characters of four bytes.

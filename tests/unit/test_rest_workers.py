@@ -465,7 +465,7 @@ def test_both_kinds_of_workers_are_served_from_one_queue(rest: Rest) -> None:
         dealer.send(protocol.pack(protocol.Ready(s="session", window=1, ahead=0)))
         rest.submit()
         frame = receive(dealer)
-        assert isinstance(frame, protocol.Run)
+        assert isinstance(frame, protocol.Dispatch)
         assert [order.run for order in frame.runs] == [1]
         rest.submit()
         assert rest.take("w1")["run_id"] == 2
@@ -481,7 +481,7 @@ def test_a_connected_workers_output_reads_in_the_documented_form(rest: Rest) -> 
     with rest.connect("z1") as dealer:
         dealer.send(protocol.pack(protocol.Ready(s="session", window=1, ahead=0)))
         rest.submit()
-        assert isinstance(receive(dealer), protocol.Run)
+        assert isinstance(receive(dealer), protocol.Dispatch)
         result = protocol.RunResult(
             run=1,
             status="failed",

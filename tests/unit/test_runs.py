@@ -7,6 +7,7 @@ import logging
 import os
 import select
 import signal
+import subprocess
 from collections.abc import Collection, Iterator, Mapping
 
 import pytest
@@ -15,6 +16,7 @@ from zsched.protocol import RunOrder
 from zsched.worker.guard.runs import STUCK_MS, Runs, wall_ms
 from zsched.worker.process.orphans import Orphans
 from zsched.worker.process.spawn import Spawner
+from zsched.worker.process.sweep import mark_of
 
 KILLED_MS = 1_000_000
 
@@ -95,7 +97,7 @@ def test_a_main_process_in_the_kernels_hands_is_stuck_until_it_ends(
     assert (world.runs.stuck(), len(world.runs)) == ((), 0)
     (result,) = world.runs.take().results
     assert (result.status, result.reason, result.signal) == ("failed", "timeout", 9)
-    assert lines(caplog, logging.WARNING) == ["run 1 of job 1 is gone after all"]
+    assert lines(caplog, logging.WARNING) == ["run 1 of job 1 has ended after all"]
 
 
 def test_a_run_is_stuck_by_a_stray_too(world: World, caplog: pytest.LogCaptureFixture) -> None:
@@ -131,10 +133,47 @@ def test_killed_twice_it_is_looked_at_once(world: World, monkeypatch: pytest.Mon
     assert len(sent) == 2 + 10
 
 
+def test_cancel_during_a_timeouts_grace_does_not_postpone_kill(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    sent: list[int] = []
+    monkeypatch.setattr(os, "killpg", lambda pid, number: sent.append(number))
+    order = RunOrder(
+        run=2, job=2, task=0, attempt=1, command="exec sleep 1000", grace_ms=100, output_bytes_max=1, timeout_ms=1_000
+    )
+    world.runs.start(order, 0)
+    (pid,) = (pid for pid, live in world.runs._by_pid.items() if live.order.run == 2)
+    world.runs.on_tick(1_000)
+    assert sent == [signal.SIGTERM]
+    world.runs.stop(2, "cancelled", 1_060)
+    world.runs.on_tick(1_099)
+    assert sent == [signal.SIGTERM]
+    world.runs.on_tick(1_100)
+    assert sent == [signal.SIGTERM, signal.SIGKILL]
+    os.kill(pid, signal.SIGKILL)
+    os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)
+    world.runs.reap(1_100)
+    assert [(result.run, result.reason) for result in world.runs.take().results] == [(2, "timeout")]
+
+
+def test_killed_orphan_holds_its_run_until_it_is_reaped() -> None:
+    """A process that exits has no environment any more, so its mark can't be read again."""
+    orphans = Orphans("m1")
+    environ = {"ZSCHED_SPOOL": "m1", "ZSCHED_MARK": "r7"}
+    daemon = subprocess.Popen(["sleep", "1000"], env=environ, start_new_session=True)
+    while mark_of(daemon.pid, "m1") is None:
+        os.sched_yield()
+    others = {pid for pid in map(int, orphans._listed()) if pid != daemon.pid}
+    assert orphans.kill(others, (), {}, {"r7": 7}) == {7: [daemon.pid]}
+    os.waitid(os.P_PID, daemon.pid, os.WEXITED | os.WNOWAIT)
+    assert orphans.kill(others, (), {}, {"r7": 7}) == {7: [daemon.pid]}
+    daemon.wait()
+    orphans.on_reaped(daemon.pid)
+    assert orphans.kill(others, (), {}, {"r7": 7}) == {}
+
+
 def test_with_the_end_of_an_output_a_run_may_be_over(world: World) -> None:
     seen = [world.runs.maybe_over]
     world.end()
-    for fd in list(world.runs._streams):
+    for fd in list(world.runs._pipes._open):
         assert world.runs.on_readable(fd)
     seen.append(world.runs.maybe_over)
     world.runs.reap(0)

@@ -201,7 +201,7 @@ def test_of_a_file_that_is_torn_at_any_byte_all_that_is_whole_is_kept(
         again = opened(tmp_path)
         left = [run for run in (1, 2, 3) if ends[run] <= size]
         assert runs(again) == left
-        assert ("torn or damaged" in caplog.text) is (size not in ends)
+        assert ("is damaged" in caplog.text) is (size not in ends)
         # And what is added then is found as well.
         kept(again, result(9))
         assert runs(opened(tmp_path)) == [*left, 9]
@@ -216,7 +216,7 @@ def test_whatever_follows_the_last_whole_record_is_cut_off(
     with spool_file(tmp_path).open("ab") as file:
         file.write(tail)
     assert runs(opened(tmp_path)) == [1, 2]
-    assert f"of {size + len(tail)} bytes the first {size} are whole" in caplog.text
+    assert f"the first {size} of {size + len(tail)} bytes are intact" in caplog.text
     caplog.clear()
     assert runs(opened(tmp_path)) == [1, 2]
     assert caplog.text == ""
@@ -265,7 +265,7 @@ def test_a_whole_record_of_another_release_is_left_out_and_those_after_it_are_ke
     unknown = [["kept", {"run": 7, "status": "perhaps"}], ["later"], 5, {"a": 1}, ["forgotten", ["x"]]]
     journal.replace([*map(msgspec.msgpack.encode, unknown), b"", b"\xc1", *bodies], room=False)
     assert runs(opened(tmp_path)) == [1]
-    assert "left out of the spool of database d1: 7 records without sense" in caplog.text
+    assert "left out of the spool of database d1: 7 records of an unknown format" in caplog.text
 
 
 def test_a_name_of_the_current_database_that_no_scheduler_gave_is_no_name(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from zsched.model.limits import GUARD_STOPPED_MS, GUARD_WAKES_MAX, GUARD_WAKES_MS
-from zsched.worker.watchdog import GuardWatchdog, is_stopped
+from zsched.worker.watchdog import GuardWatchdog, Watchdog, is_stopped
 
 # linux/ptrace.h
 PTRACE_SEIZE = 0x4206
@@ -52,24 +52,24 @@ def guard() -> Iterator[Stoppable]:
 def test_stopped_guard_is_woken_after_its_time(guard: Stoppable) -> None:
     guard.stop()
     assert is_stopped(guard.pid)
-    guard.watchdog.look(GUARD_STOPPED_MS - 1)
+    guard.watchdog.check(GUARD_STOPPED_MS - 1)
     assert not guard.goes_on()
-    guard.watchdog.look(GUARD_STOPPED_MS)
+    guard.watchdog.check(GUARD_STOPPED_MS)
     assert guard.goes_on()
     assert not is_stopped(guard.pid)
 
 
 def test_any_word_gives_the_guard_its_time_again(guard: Stoppable) -> None:
     guard.stop()
-    guard.watchdog.hear(1_000)
-    guard.watchdog.look(GUARD_STOPPED_MS)
+    guard.watchdog.feed(1_000)
+    guard.watchdog.check(GUARD_STOPPED_MS)
     assert not guard.goes_on()
     assert guard.watchdog.deadline_ms() == GUARD_STOPPED_MS + 1_000
 
 
 def test_silent_guard_that_is_not_stopped_is_left_alone(guard: Stoppable) -> None:
     for now_ms in range(0, 100 * GUARD_STOPPED_MS, 1_000):
-        guard.watchdog.look(now_ms)
+        guard.watchdog.check(now_ms)
     assert not guard.goes_on()
     assert guard.process.poll() is None
 
@@ -79,20 +79,20 @@ def test_guard_that_is_stopped_again_and_again_is_killed(guard: Stoppable) -> No
     for _ in range(GUARD_WAKES_MAX):
         guard.stop()
         now_ms += GUARD_STOPPED_MS
-        guard.watchdog.look(now_ms)
+        guard.watchdog.check(now_ms)
         assert guard.goes_on()
-        guard.watchdog.hear(now_ms)
+        guard.watchdog.feed(now_ms)
     guard.stop()
-    guard.watchdog.look(now_ms + GUARD_STOPPED_MS)
+    guard.watchdog.check(now_ms + GUARD_STOPPED_MS)
     assert guard.process.wait(10) == -signal.SIGKILL
     # It is gone: nothing else gets a signal.
-    guard.watchdog.look(now_ms + 2 * GUARD_STOPPED_MS)
+    guard.watchdog.check(now_ms + 2 * GUARD_STOPPED_MS)
 
 
 def test_guard_that_is_stopped_now_and_then_is_never_killed(guard: Stoppable) -> None:
     for stop in range(4 * GUARD_WAKES_MAX):
         guard.stop()
-        guard.watchdog.look(stop * GUARD_WAKES_MS + GUARD_STOPPED_MS)
+        guard.watchdog.check(stop * GUARD_WAKES_MS + GUARD_STOPPED_MS)
         assert guard.goes_on()
 
 
@@ -103,7 +103,7 @@ def test_guard_that_a_debugger_holds_is_left_alone(guard: Stoppable) -> None:
     if ptrace(PTRACE_SEIZE, guard.pid, None, None) or ptrace(PTRACE_INTERRUPT, guard.pid, None, None):
         pytest.skip(f"no ptrace here: {os.strerror(ctypes.get_errno())}")
     os.waitid(os.P_PID, guard.pid, os.WSTOPPED | os.WNOWAIT)
-    guard.watchdog.look(GUARD_STOPPED_MS)
+    guard.watchdog.check(GUARD_STOPPED_MS)
     assert Path(f"/proc/{guard.pid}/stat").read_text("utf-8").split()[2] == "t"
     assert not is_stopped(guard.pid)
 
@@ -119,3 +119,31 @@ def test_stopped_state_is_read_whatever_the_name_is() -> None:
     assert not is_stopped(process.pid)
     process.communicate(b"\n")
     assert not is_stopped(process.pid)
+
+
+# --- silence ---------------------------------------------------------------------------------------------------------
+
+
+def test_watchdog_expires_after_the_announced_silence() -> None:
+    watchdog = Watchdog(30_000, 1_000)
+    assert not watchdog.expired(30_999)
+    watchdog.feed(5_000)
+    assert not watchdog.expired(31_000)
+    assert watchdog.deadline_ms() == 36_000
+    assert not watchdog.expired(35_999)
+    assert watchdog.expired(36_000)
+
+
+def test_watchdog_is_fed_by_any_message() -> None:
+    watchdog = Watchdog(5_000, 0)
+    for now_ms in range(1_000, 20_000, 1_000):
+        watchdog.feed()
+        assert not watchdog.expired(now_ms)
+    assert watchdog.expired(24_000)
+
+
+def test_watchdog_waits_again_after_its_own_stall() -> None:
+    watchdog = Watchdog(5_000, 0)
+    assert not watchdog.expired(6_001)
+    assert not watchdog.expired(11_000)
+    assert watchdog.expired(11_001)

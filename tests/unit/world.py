@@ -420,7 +420,7 @@ class Peer:
         """Take the run frames it was sent, and nothing else; it holds the runs from now on, waiting."""
         taken = []
         for frame in self.world.sent_to(self.peer):
-            assert isinstance(frame, protocol.Run), frame
+            assert isinstance(frame, protocol.Dispatch), frame
             assert frame.s == self.session
             assert frame.n > self.n
             self.n = frame.n

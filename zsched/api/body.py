@@ -23,6 +23,7 @@ from zsched.api.problem import Problem
 from zsched.model.limits import (
     BODY_BYTES_MAX,
     BODY_VALUES_MAX,
+    INTEGER_MAX,
     NOTE_CHARS_MAX,
     OWNER_CHARS_MAX,
     SLOTS_MAX,
@@ -30,9 +31,8 @@ from zsched.model.limits import (
     TOKEN_SCHEDULES_MAX,
     TOKEN_WORKERS_MAX,
 )
+from zsched.model.names import USER_NAME, WorkerName
 from zsched.model.types import RunStatus
-from zsched.model.units import USER_NAME
-from zsched.protocol import INTEGER_MAX, WorkerName
 from zsched.scheduler.dispatcher.commands import Action
 from zsched.security import tokens
 

@@ -28,6 +28,7 @@ from zsched.api.gate import Principal
 from zsched.api.pages import address, answer_page
 from zsched.api.problem import Problem
 from zsched.model.limits import (
+    INTEGER_MAX,
     JOBS_BODY_BYTES_MAX,
     JOBS_PER_SUBMIT_MAX,
     LOG_BODY_BYTES_MAX,
@@ -39,7 +40,6 @@ from zsched.model.limits import (
 )
 from zsched.model.spec import REQUIRED, EditBody, JobBody, Seal, SpecError, job_edit, job_spec
 from zsched.model.types import TERMINAL, Job, JobId, JobSpec, RunId, RunStatus, Stream
-from zsched.protocol import INTEGER_MAX
 from zsched.scheduler.dispatcher.commands import (
     Cancel,
     EditJob,

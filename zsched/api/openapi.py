@@ -36,9 +36,9 @@ from zsched.model.limits import (
     SCHEDULE_CHARS_MAX,
     TOKEN_LIFE_MS_DEFAULT,
 )
+from zsched.model.names import WorkerName
 from zsched.model.types import RunStatus
 from zsched.model.units import DURATION_MS_MAX, format_duration_ms
-from zsched.protocol import WorkerName
 from zsched.security.tokens import NEVER
 
 Schema = dict[str, Any]

@@ -39,7 +39,7 @@ from urllib.parse import quote
 
 from zsched.client.client import Client, Refused
 from zsched.commands import exits, options, table
-from zsched.config.values import WORKER_NAME
+from zsched.model.names import WORKER_NAME
 from zsched.security.access_file import is_endpoint
 
 

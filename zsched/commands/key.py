@@ -33,7 +33,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from zsched.commands import exits, options
-from zsched.config.values import WORKER_NAME
+from zsched.model.names import WORKER_NAME
 from zsched.model.units import counted
 
 if TYPE_CHECKING:

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 
 from zsched.client.client import View
 from zsched.commands import exits, options
-from zsched.model.units import VARIABLE_NAME
+from zsched.model.names import VARIABLE_NAME
 
 
 def plain(doc: str, found: Mapping[str, options.Value]) -> dict[str, str]:

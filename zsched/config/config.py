@@ -17,8 +17,8 @@ from urllib.parse import quote, urlsplit
 
 from zsched.config.layers import SYSTEM_FOLDER, ConfigError, Setting, home_folder, ini_files, settle, xdg_folder
 from zsched.config.settings import SchedulerConfig, WorkerConfig
-from zsched.config.values import WORKER_NAME
 from zsched.host import files
+from zsched.model.names import WORKER_NAME
 from zsched.security import access_file
 from zsched.security.endpoint import URL_DEFAULT, default_socket
 

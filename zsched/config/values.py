@@ -10,13 +10,11 @@ from typing import Final
 from urllib.parse import urlsplit
 
 from zsched.model.limits import NAME_CHARS_MAX
-from zsched.model.units import USER_NAME, format_duration_ms, parse_duration_ms
+from zsched.model.names import USER_NAME, WORKER_NAME
+from zsched.model.units import format_duration_ms, parse_duration_ms
 from zsched.security.endpoint import EndpointError, socket_path
 
 LOG_LEVELS: Final = ("DEBUG", "INFO", "WARN", "ERROR")
-
-# A worker's name is part of addresses, paths and log lines. The rule of the protocol, checked before the first frame.
-WORKER_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@:-]{0,127}")
 
 
 def line(text: str) -> str:

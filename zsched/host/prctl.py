@@ -1,4 +1,4 @@
-"""What processes ask of the kernel for themselves and for those that they start, by prctl(2). Linux."""
+"""prctl(2): attributes of this process that its children may inherit. Linux."""
 
 from __future__ import annotations
 
@@ -9,37 +9,43 @@ from typing import Final
 # linux/prctl.h
 _PR_SET_PDEATHSIG: Final = 1
 _PR_SET_DUMPABLE: Final = 4
+_PR_SET_CHILD_SUBREAPER: Final = 36
 _PR_SET_NO_NEW_PRIVS: Final = 38
 
 
 def close_to_others() -> None:
     """From now on no process of our own user can read our memory, environment and descriptors, nor trace us; root can.
 
-    /proc/self belongs to root then: what of it we need to open for writing is opened before. Gone with the next exec,
-    so jobs may be traced by their own user as ever. Raises OSError.
+    /proc/self belongs to root afterwards: open what you need of it for writing before. An exec ends this, so jobs can
+    be traced by their own user. Raises OSError.
     """
     _prctl(_PR_SET_DUMPABLE, 0)
 
 
 def gain_nothing() -> None:
-    """Neither we nor what we start gets more rights by running a program: setuid bits and file capabilities count
-    nothing (PR_SET_NO_NEW_PRIVS). Can't be undone. Raises OSError.
+    """Neither this process nor its children get more rights by running a program: setuid bits and file capabilities
+    have no effect (PR_SET_NO_NEW_PRIVS). Can't be undone. Raises OSError.
     """
     _prctl(_PR_SET_NO_NEW_PRIVS, 1)
+
+
+def become_subreaper() -> None:
+    """From now on orphans among our descendants become our children. Raises OSError."""
+    _prctl(_PR_SET_CHILD_SUBREAPER, 1)
 
 
 def die_with(parent: int, signal: int) -> None:
     """Have the kernel send us `signal` when the thread that started us ends. Call it in the child, before its exec.
 
-    An exec keeps the setting, unless the program is setuid; a fork does not. A parent that has ended by now sends no
-    signal any more: this process ends at once then. Raises OSError.
+    An exec keeps the setting, unless the program is setuid; a fork does not. A parent that has ended before sends no
+    signal: then this process ends at once. Raises OSError.
     """
     _prctl(_PR_SET_PDEATHSIG, signal)
     if os.getppid() != parent:
         os._exit(1)
 
 
-def _prctl(what: int, value: int) -> None:
+def _prctl(option: int, value: int) -> None:
     libc = ctypes.CDLL(None, use_errno=True)
-    if libc.prctl(what, value, 0, 0, 0) != 0:
-        raise OSError(ctypes.get_errno(), f"prctl({what})")
+    if libc.prctl(option, value, 0, 0, 0) != 0:
+        raise OSError(ctypes.get_errno(), f"prctl({option})")

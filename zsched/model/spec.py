@@ -24,8 +24,9 @@ from zsched.model.limits import (
     SECRET_BYTES_MIN,
     SECRETS_MAX,
 )
+from zsched.model.names import USER_NAME, VARIABLE_NAME
 from zsched.model.types import USUAL_BACKOFF, Backoff, JobEdit, JobSpec, OnDisconnect, OnLost, Policy
-from zsched.model.units import DURATION_MS_MAX, USER_NAME, VARIABLE_NAME, format_duration_ms, parse_duration_ms
+from zsched.model.units import DURATION_MS_MAX, format_duration_ms, parse_duration_ms
 
 
 class SpecError(Exception):

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from enum import StrEnum
-from typing import Final, NewType
+from typing import Final, Literal, NewType
 
 from zsched.model.limits import CRASH_LIMIT_DEFAULT, GRACE_MS_DEFAULT, LEASE_MARGIN_MS
 
@@ -18,6 +18,8 @@ JobId = NewType("JobId", int)
 RunId = NewType("RunId", int)
 DemandId = NewType("DemandId", int)
 WorkerId = NewType("WorkerId", str)
+
+StreamName = Literal["stdout", "stderr"]
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,4 @@
-"""Durations, times, sizes and names as people write them. Pure: text in, integers out, and back; for configuration
+"""Durations, times and sizes as people write them. Pure: text in, integers out, and back; for configuration
 and job specs.
 
 Durations have Go's form with days added: `500ms`, `3s`, `1m30s`, `2h`, `1d`. Sizes name their unit: `64MiB`, `10MB`,
@@ -21,12 +21,6 @@ DURATION_MS_MAX: Final = 36_525 * 86_400_000
 
 # The largest size SQLite can hold as an integer.
 SIZE_BYTES_MAX: Final = 2**63 - 1
-
-# A user's name, as useradd(8) takes it, and with capitals.
-USER_NAME: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]{0,62}\$?")
-
-# A variable's name, as every shell takes it.
-VARIABLE_NAME: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
 # Text longer than this is refused unread.
 _CHARS_MAX: Final = 64

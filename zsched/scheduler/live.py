@@ -16,8 +16,8 @@ from typing import Final, TypeVar
 
 from zsched.model.limits import OUTPUT_BYTES_MAX, WAIT_MS_MAX, WAKE_JOBS_MAX, WATCHED_RUNS_MAX
 from zsched.model.spans import Spans
-from zsched.model.types import JobId, RunId
-from zsched.protocol import Log, StreamName
+from zsched.model.types import JobId, RunId, StreamName
+from zsched.protocol import Log
 from zsched.store.contract import Changes
 
 # A viewer renews its watch after this time; on the worker a watch lasts much longer (WATCH_MS).

@@ -1,8 +1,7 @@
 """The socket between guard and agent.
 
-A message on the wire is its length in four bytes, the highest first, and then the message in msgpack. msgspec's own
-coder, because it gives the types back at a fifth of the cost of msgpack and a conversion. Imports no ZeroMQ: the
-guard uses this too.
+A message on the wire is its length in four bytes, big-endian, and the message in msgpack. msgspec encodes it, at a
+fifth of the cost of msgpack and a conversion. This imports no ZeroMQ, since the guard uses it too.
 """
 
 from __future__ import annotations
@@ -26,13 +25,13 @@ _READ_BYTES: Final = 256 * 1024
 
 
 class Channel(Generic[ReceivedT]):
-    """One end of the socket pair between guard and agent. Never blocks: what the socket does not take waits in memory.
+    """One end of the socket pair. Never blocks: messages that the socket does not take wait in memory.
 
-    That is bounded by what the worker may hold: runs of its window and their results.
+    Their number is bounded by the worker's window: its runs and their results.
     """
 
     def __init__(self, end: socket.socket, received: object) -> None:
-        """`received` is the union of messages that the other side sends."""
+        """`received`: the union of the messages that the other side sends."""
         end.setblocking(False)
         self._socket = end
         self._encoder = msgspec.msgpack.Encoder()
@@ -45,7 +44,7 @@ class Channel(Generic[ReceivedT]):
 
     @property
     def backed_up(self) -> bool:
-        """Whether something waits for the socket to take more."""
+        """Whether messages wait for the socket."""
         return bool(self._outgoing)
 
     def put(self, message: Message) -> None:
@@ -55,7 +54,7 @@ class Channel(Generic[ReceivedT]):
         self._outgoing += body
 
     def flush(self) -> None:
-        """Send what the socket takes now. A closed other end is left for receive to find."""
+        """Send as much as the socket takes now. A closed other end is reported by `receive`."""
         while self._outgoing:
             try:
                 sent = self._socket.send(self._outgoing, socket.MSG_NOSIGNAL)
@@ -67,10 +66,7 @@ class Channel(Generic[ReceivedT]):
             del self._outgoing[:sent]
 
     def receive(self) -> list[ReceivedT]:
-        """The complete messages among what is there now, at most one read's worth.
-
-        Raises ChannelClosedError at the end.
-        """
+        """The complete messages so far, at most one read's. Raises ChannelClosedError at the end."""
         try:
             data = self._socket.recv(_READ_BYTES)
         except BlockingIOError:

@@ -1,7 +1,7 @@
 """The messages between guard and agent. Pure; channel.py carries them.
 
-Both ends are one release, started together, so these messages have no version. Each is a msgpack array that begins
-with its type's name.
+Both ends are of one release, so these messages have no version. Each is a msgpack array that begins with its type's
+name.
 """
 
 from __future__ import annotations
@@ -10,12 +10,13 @@ from typing import Final
 
 from msgspec import Struct
 
-from zsched.protocol import Held, RunOrder, RunResult, StreamName
+from zsched.model.types import StreamName
+from zsched.protocol import Held, RunOrder, RunResult
 
 
 class ForeignRuns(Struct, frozen=True, array_like=True, gc=False):
-    """What the guard holds for a database other than the current one. Lists as in protocol.Foreign; `leases` as in
-    Hello.
+    """The runs and results that the guard holds for another database than the current one. Lists as in
+    protocol.Foreign; `leases` as in Hello.
     """
 
     db: str
@@ -35,8 +36,8 @@ class Message(Struct, frozen=True, array_like=True, tag=True, gc=False):
 
 
 class Alive(Message, frozen=True):
-    """A sign of life: the agent sends it now and then, and the guard answers with the same. `within_ms`: the agent's
-    next message comes within that; the guard ends an agent that breaks this.
+    """Sign of life: the agent asks, and the guard answers with the same. `within_ms`: the sender's next message follows
+    within this time; the guard kills an agent that is silent for longer.
     """
 
     within_ms: int = 0
@@ -48,11 +49,10 @@ class Alive(Message, frozen=True):
 class Hello(Message, frozen=True):
     """The first message to a new agent: the worker's identity and all that the guard holds. No run waits for a slot.
 
-    `scheduler` is a URL, or empty for the default endpoint. `db` is the database whose runs these are, empty if none.
-    `spool_id` is the mark of this worker's processes. `dying` are those of the held runs that were dropped, `doomed`
-    those that were discarded before their database came back: Gone follows. `stuck` as in Stuck, `disk_fails` as in
-    DiskFails, `foreign` as in Foreign; `leases` are pairs of a run that lives and its lease_ms. `access` and
-    `token_file` are paths, empty where there are none.
+    `scheduler`: a URL, or empty for the default endpoint. `db`: the database of these runs, empty without one.
+    `spool_id`: the mark of this worker's processes. `dying`: held runs that were dropped; `doomed`: held runs that were
+    discarded before their database came back; Gone follows for both. `stuck` as in Stuck, `disk_fails` as in DiskFails,
+    `foreign` as in Foreign. `leases`: (run, lease_ms) of live runs. `access` and `token_file`: paths, or empty.
     """
 
     worker: str
@@ -81,7 +81,7 @@ class Hello(Message, frozen=True):
 
 
 class Began(Message, frozen=True):
-    """A run's process exists. Sent for runs that live for a while or are on probation, not for every run."""
+    """A run's process exists. Sent only for runs that live for a while or are on probation."""
 
     run: int
     pid: int
@@ -95,16 +95,17 @@ class Ended(Message, frozen=True):
 
 
 class Spooled(Message, frozen=True):
-    """Results that were on disk and that the agent does not know: it has come to their database."""
+    """Results that were on disk and that the agent does not know: their database is the current one now."""
 
     db: str
     results: tuple[RunResult, ...]
 
 
 class Foreign(Message, frozen=True):
-    """All that the guard holds for databases other than `db`, the current one. Sent when it changes, and in answer to
-    Database: what the guard said before that answer was about the runs of the database before. `stuck` as in Stuck.
-    Only in the answer: the runs of `db` that `live`, and the `doomed` ones among them (see Hello).
+    """All that the guard holds for databases other than `db`, the current one. `stuck` as in Stuck.
+
+    Sent when it changes, and in answer to Database: earlier messages of the guard are about the previous database. Only
+    in the answer: the `live` runs of `db`, and the `doomed` ones among them (see Hello).
     """
 
     db: str
@@ -115,13 +116,13 @@ class Foreign(Message, frozen=True):
 
 
 class DiskFails(Message, frozen=True):
-    """Whether results can't be kept on disk now. Ask for nothing meanwhile. Results that come are reported."""
+    """Whether the disk fails to keep results. The agent asks for no runs meanwhile; results are still reported."""
 
     fails: bool
 
 
 class Logged(Message, frozen=True):
-    """What a watched run wrote to a stream from byte `offset` on."""
+    """Output of a watched run's stream from byte `offset` on."""
 
     run: int
     stream: StreamName
@@ -132,7 +133,7 @@ class Logged(Message, frozen=True):
 class Unstarted(Message, frozen=True):
     """Runs that the guard no longer holds and never started.
 
-    `withdrawn`: this answers Withdraw. `no_room`: the host could start no process, so ask for none for a while.
+    `withdrawn`: the answer to Withdraw. `no_room`: the host could start no process, so ask for no runs for a while.
     """
 
     runs: tuple[int, ...]
@@ -141,32 +142,32 @@ class Unstarted(Message, frozen=True):
 
 
 class Gone(Message, frozen=True):
-    """Runs that were dropped, with all their processes ended and no result kept."""
+    """Dropped runs: all their processes have ended, and no result is kept."""
 
     runs: tuple[int, ...]
 
 
 class Stuck(Message, frozen=True):
-    """All runs with processes that were killed a good while ago and do not end. Sent when it changes."""
+    """All runs whose processes were killed STUCK_MS ago and do not end. Sent when it changes."""
 
     runs: tuple[int, ...]
 
 
 class Stopping(Message, frozen=True):
-    """The worker is to end: ask for nothing more."""
+    """The worker is about to end: ask for no more runs."""
 
 
 class Leave(Message, frozen=True):
-    """Nothing is left to do: say goodbye to the scheduler and exit."""
+    """Nothing is left to do: send `bye` to the scheduler and exit."""
 
 
 # --- from the agent --------------------------------------------------------------------------------------------------
 
 
 class Start(Message, frozen=True):
-    """Runs to execute, in this order, as slots get free.
+    """Runs to execute, in this order, as slots become free.
 
-    `heard_ms`: when the agent heard of them, by the clock that both have.
+    `heard_ms`: when the agent received them, by the clock that both share.
     """
 
     orders: tuple[RunOrder, ...]
@@ -174,8 +175,8 @@ class Start(Message, frozen=True):
 
 
 class Lease(Message, frozen=True):
-    """The scheduler got a frame that was sent at that time, by the clock that both have: leases count from then. Comes
-    before the Start of the first run that has one.
+    """The scheduler received a frame that was sent at that time, by the clock that both share: leases count from it.
+    Precedes the Start of the first run with a lease.
     """
 
     at_ms: int
@@ -200,7 +201,7 @@ class Forget(Message, frozen=True):
 
 
 class Look(Message, frozen=True):
-    """Send what a run writes, from these offsets of its streams on, for `for_ms`. Ignored when it does not live."""
+    """Report a run's output for `for_ms`, from these offsets of its streams on. Ignored when it does not live."""
 
     run: int
     stdout: int
@@ -209,19 +210,19 @@ class Look(Message, frozen=True):
 
 
 class Withdraw(Message, frozen=True):
-    """The session is lost: start nothing of what waits. Answered by one Unstarted, even if nothing waited."""
+    """The session is lost: start no waiting run. Answered by one Unstarted, even if none waits."""
 
 
 class Database(Message, frozen=True):
-    """The database whose runs follow: a later agent gets it in Hello. Runs of the one before become foreign, and their
-    results wait on disk. Answered by Foreign, then by Spooled if this database has results here.
+    """The current database from now on; a later agent gets it in Hello. Runs of the previous one become foreign, and
+    their results stay on disk. Answered by Foreign, then by Spooled.
     """
 
     db: str
 
 
 class Discard(Message, frozen=True):
-    """Databases whose runs are to end without results, and whose results on disk are to be removed. Answered by
+    """Databases to discard: their runs end without results, and their results on disk are removed. Answered by
     Foreign.
     """
 

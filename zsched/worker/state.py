@@ -1,7 +1,7 @@
-"""A worker's state directory: its lock, its mark, and who this start of it is. Only the guard opens it to stay.
+"""A worker's state directory: its lock, and the mark of its processes.
 
-The directory is the worker's own (mode 0700). The lock is held for as long as the guard lives; its place in the file
-system proves to the scheduler that an earlier guard of the same directory has ended.
+The directory is the worker's own (mode 0700). The guard holds the lock for its whole life; the lock file's device and
+inode prove to the scheduler that an earlier guard of the same directory has ended.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from typing import Final
 
 from zsched.host import files
 
-# An agent that outlived its guard sweeps under the lock, for a fraction of a second.
+# The wait for the lock: an agent that outlived its guard sweeps under it, for a fraction of a second.
 _LOCK_WAIT_S: Final = 1.0
 _LOCK_RETRY_S: Final = 0.02
 _MARK: Final = re.compile("[0-9a-f]{32}")
@@ -27,11 +27,11 @@ log = logging.getLogger(__name__)
 
 
 class StateError(Exception):
-    """The state directory can't be used. The sentence is for the person who started the worker."""
+    """The state directory can't be used. The sentence is for the operator."""
 
 
 class StateLockedError(StateError):
-    """Another worker has it."""
+    """Another worker holds its lock."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,16 +48,17 @@ class State:
 
 
 def open_state(folder: Path) -> State:
-    """Make the directory if there is none, and lock it.
+    """Create the directory if it does not exist, and lock it.
 
-    Raises StateLockedError when another worker holds it, StateError when it is no private directory of this user.
+    Raises StateLockedError when another worker holds the lock, StateError when it is not a private directory of this
+    user.
     """
     try:
         folder = files.resolve(folder)
         files.make_folder(folder)
         lock_fd = lock(folder)
-        found = os.fstat(lock_fd)
-        return State(folder, _spool_id(folder), (found.st_dev, found.st_ino), lock_fd)
+        status = os.fstat(lock_fd)
+        return State(folder, _spool_id(folder), (status.st_dev, status.st_ino), lock_fd)
     except files.InsecureError as error:
         raise StateError(str(error)) from error
     except OSError as error:
@@ -65,7 +66,7 @@ def open_state(folder: Path) -> State:
 
 
 def lock(folder: Path) -> int:
-    """The descriptor that holds the lock. Raises StateLockedError when it isn't free within a second.
+    """Take the lock. Returns its descriptor. Raises StateLockedError when it isn't free within a second.
 
     Raises StateError unless the directory is this user's alone; OSError.
     """
@@ -88,7 +89,7 @@ def lock(folder: Path) -> int:
 
 
 def boot_id() -> str:
-    """The kernel's random name of this boot, or an empty word where there is none."""
+    """The kernel's random id of this boot; empty if unknown."""
     try:
         return Path("/proc/sys/kernel/random/boot_id").read_text("ascii").strip()
     except OSError:
@@ -96,13 +97,13 @@ def boot_id() -> str:
 
 
 def _spool_id(folder: Path) -> str:
-    """The random mark of this directory, made with it. One that can't be read is made anew: no process has it."""
+    """The random mark of this directory, created with it. A damaged one is replaced: no process carries it."""
     path = folder / "spool_id"
     with suppress(FileNotFoundError):
-        found = path.read_text("ascii", errors="replace").strip()
-        if _MARK.fullmatch(found):
-            return found
-        log.error("%s is damaged: this worker's processes have a new mark from now on", path)
+        mark = path.read_text("ascii", errors="replace").strip()
+        if _MARK.fullmatch(mark):
+            return mark
+        log.error("%s is damaged: this worker's processes get a new mark from now on", path)
     spool_id = os.urandom(16).hex()
     files.write_private(path, f"{spool_id}\n")
     return spool_id

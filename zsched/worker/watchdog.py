@@ -1,9 +1,10 @@
-"""What guard and agent do when a signal has stopped the other one. A job of the same user may send it SIGSTOP.
+"""Supervision between guard and agent: a watchdog for silence, and the remedy for a stopped guard.
 
-The agent wakes its guard, and kills it when it is stopped again and again: then its jobs end too, and the scheduler
-finds out which one did it (dispatcher/losses.py). The guard replaces an agent that is stopped, and ends with all its
-jobs when its agents are stopped again and again (supervisor.py). Nothing is done about a process that a debugger holds
-(state t), nor when both are stopped, as by Ctrl-Z: then a person did it.
+A job of the same user may send SIGSTOP to either process. The agent wakes a stopped guard, and kills one that is
+stopped again and again: its jobs end too, and the scheduler finds out which of them did it (dispatcher/losses.py). The
+guard replaces a stopped agent, and ends with all its jobs when its agents are stopped again and again (supervisor.py).
+Nothing is done about a process that a debugger holds (state t), nor when both are stopped, as by Ctrl-Z: that is an
+operator's wish.
 """
 
 from __future__ import annotations
@@ -16,35 +17,63 @@ from typing import Final
 
 from zsched.model.limits import GUARD_STOPPED_MS, GUARD_WAKES_MAX, GUARD_WAKES_MS
 
-# A silent guard is looked at this often.
+# How often the state of a silent guard is read.
 _LOOK_MS: Final = 1_000
+# A check this late means that the checking process stalled too.
+_STALL_MS: Final = 1_000
 
 log = logging.getLogger(__name__)
 
 
+class Watchdog:
+    """Detects a peer that is silent for longer than it announced. Pure."""
+
+    def __init__(self, silent_ms_max: int, mono_ms: int) -> None:
+        """`silent_ms_max`: the time until the peer's first message."""
+        self._silent_ms_max = silent_ms_max
+        self._expires_at_ms = mono_ms + silent_ms_max
+        self._heard = False
+
+    def feed(self, silent_ms_max: int | None = None) -> None:
+        """The peer sent a message, which may announce its longest silence."""
+        self._heard = True
+        self._silent_ms_max = self._silent_ms_max if silent_ms_max is None else silent_ms_max
+
+    def expired(self, mono_ms: int) -> bool:
+        """Whether the peer has been silent for too long. After a stall of our own it gets the whole time again."""
+        if self._heard or mono_ms > self._expires_at_ms + _STALL_MS:
+            self._heard = False
+            self._expires_at_ms = mono_ms + self._silent_ms_max
+        return mono_ms >= self._expires_at_ms
+
+    def deadline_ms(self) -> int:
+        """When to call `expired`."""
+        return self._expires_at_ms
+
+
 class GuardWatchdog:
-    """Called by the agent: `hear` when the guard has spoken, `look` by `deadline_ms` after all its words were read."""
+    """The agent's: `feed` when the guard sent a message, `check` by `deadline_ms` after all its messages were read."""
 
     def __init__(self, guard: int, mono_ms: int) -> None:
-        """`guard` is a process id. Raises OSError when there is no such process any more."""
+        """`guard` is a process id. Raises OSError when that process is gone."""
         self._guard = guard
-        # Another process may have its number later.
+        # Another process may get its number later.
         self._handle = os.pidfd_open(guard)
-        self._look_at_ms = mono_ms + GUARD_STOPPED_MS
+        self._check_at_ms = mono_ms + GUARD_STOPPED_MS
         self._wakes = 0
         self._woken_ms = mono_ms
 
-    def hear(self, mono_ms: int) -> None:
-        self._look_at_ms = mono_ms + GUARD_STOPPED_MS
+    def feed(self, mono_ms: int) -> None:
+        self._check_at_ms = mono_ms + GUARD_STOPPED_MS
 
     def deadline_ms(self) -> int:
-        return self._look_at_ms
+        return self._check_at_ms
 
-    def look(self, mono_ms: int) -> None:
+    def check(self, mono_ms: int) -> None:
         """Wake or kill a guard that has been silent for GUARD_STOPPED_MS and is stopped."""
-        if mono_ms < self._look_at_ms:
+        if mono_ms < self._check_at_ms:
             return
-        self._look_at_ms = mono_ms + _LOOK_MS
+        self._check_at_ms = mono_ms + _LOOK_MS
         if not is_stopped(self._guard):
             return
         if mono_ms - self._woken_ms >= GUARD_WAKES_MS:
@@ -55,7 +84,7 @@ class GuardWatchdog:
             return
         self._wakes += 1
         self._woken_ms = mono_ms
-        self._look_at_ms = mono_ms + GUARD_STOPPED_MS
+        self._check_at_ms = mono_ms + GUARD_STOPPED_MS
         log.warning("guard process %d was stopped by a signal: woken by SIGCONT", self._guard)
         self._send(signal.SIGCONT)
 
@@ -68,10 +97,10 @@ class GuardWatchdog:
 
 
 def is_stopped(pid: int) -> bool:
-    """Whether a signal has stopped a process (state T of proc_pid_stat(5)). False when /proc does not say."""
+    """Whether a signal has stopped a process (state T of proc_pid_stat(5)). False when /proc can't be read."""
     try:
         with open(f"/proc/{pid}/stat", "rb") as file:
-            # The name before the state is in parentheses and may have any bytes.
+            # The name before the state is in parentheses and may contain any bytes.
             return file.read().rpartition(b")")[2].split()[0] == b"T"
     except (OSError, IndexError):
         return False

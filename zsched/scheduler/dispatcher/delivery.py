@@ -43,7 +43,7 @@ class Delivery:
             else:
                 log.debug("run %d of job %d: sent to worker %s", run.run_id, run.job_id, session.name)
         if orders:
-            frame = protocol.Run(s=session.token, ep=self._outbox.epoch, n=session.n, runs=tuple(orders))
+            frame = protocol.Dispatch(s=session.token, ep=self._outbox.epoch, n=session.n, runs=tuple(orders))
             self._outbox.send(session, frame)
 
     def _quarantine(self, session: Session, run: Claimed, why: str, now: Now) -> None:
@@ -63,7 +63,7 @@ class Delivery:
         for session in self._sessions:
             if session.peer == peer:
                 session.window = 0
-                if isinstance(frame, protocol.Run):
+                if isinstance(frame, protocol.Dispatch):
                     runs = [RunId(order.run) for order in frame.runs]
                     requeue = self._store.requeue_unstarted
                     back = sum(requeue(run, session.name, Reason.UNDELIVERED, now.wall_ms) for run in runs)

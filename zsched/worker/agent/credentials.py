@@ -1,6 +1,6 @@
-"""How a worker gets in: the key that it comes by, and the scheduler's place.
+"""A worker's credentials: its key pair, its token or access file, and how it gets the scheduler's endpoint.
 
-Read in the agent's process alone: the secret key is in no message, no environment and no command line.
+Read in the agent's process only: the secret key is in no message, no environment and no command line.
 """
 
 from __future__ import annotations
@@ -10,18 +10,18 @@ from typing import Final
 
 from zsched.security import endpoint
 from zsched.security.keys import KeyFileError, own_pair, read_access, read_private
-from zsched.worker.agent.enrol import EnrolRefusedError, KeyRefusedError, Place, enrol
+from zsched.worker.agent.enrol import EnrolRefusedError, KeyRefusedError, Target, enrol
 from zsched.worker.messages import Hello
 
 # In the state directory, made at the first start.
 _KEY_FILE: Final = "curve.key"
 
 
-class Door:
-    """By which key this worker comes in, and where: what an access file says, or else what the scheduler does."""
+class Credentials:
+    """The key pair comes from the access file if there is one, else from the state directory."""
 
     def __init__(self, hello: Hello) -> None:
-        """Reads the keys; makes this worker's own where there are none. Raises KeyFileError."""
+        """Read the keys, and make this worker's own pair if it has none. Raises KeyFileError."""
         self._hello = hello
         self._access = read_access(Path(hello.access)) if hello.access else None
         self._token = read_private(Path(hello.token_file)).strip() if hello.token_file else ""
@@ -36,20 +36,20 @@ class Door:
         self.pair = self._access.pair
 
     @property
-    def name(self) -> str:
-        """The scheduler's address, for a person."""
+    def scheduler(self) -> str:
+        """The scheduler's address, for log lines."""
         scheduler = self._hello.scheduler
         if self._access is not None:
             return scheduler or self._access.endpoint
         return endpoint.parse(scheduler).url
 
-    def find(self) -> Place:
-        """Where the scheduler's port is; its REST may be asked for it. Raises EnrolError."""
+    def target(self) -> Target:
+        """The endpoint to connect to. Without an access file the scheduler's REST is asked. Raises EnrolError."""
         scheduler = self._hello.scheduler
         if self._access is None:
             try:
                 return enrol(scheduler, self._hello.worker, self.pair.public, self._token)
             except KeyRefusedError as error:
                 raise EnrolRefusedError(f"{error}: delete {self._key_file} to enrol with a new key") from error
-        place = scheduler if scheduler.startswith("tcp:") else self._access.endpoint
-        return Place(place, self._access.server_key)
+        address = scheduler if scheduler.startswith("tcp:") else self._access.endpoint
+        return Target(address, self._access.server_key)

@@ -1,4 +1,4 @@
-"""How a worker learns where its scheduler's ZeroMQ port is, and has its key bound to its name."""
+"""Enrolment over REST: the worker gets its scheduler's ZeroMQ endpoint, and the scheduler binds its key to its name."""
 
 from __future__ import annotations
 
@@ -15,21 +15,20 @@ from zsched.security.access_file import is_endpoint
 from zsched.security.keys import is_key
 from zsched.security.trust import UntrustedError
 
-# Both for connecting and for each read of the answer. Nothing else waits meanwhile: without a session there is
-# nothing to do.
+# For connecting, and for each read of the answer. Blocking is harmless: without a session there is nothing else to do.
 _TIMEOUT_S = 3.0
 
 
 class EnrolError(Exception):
-    """No endpoint was given. The sentence is for a log line; trying again later may help."""
+    """Enrolment failed. The sentence is for a log line; a later attempt may succeed."""
 
 
 class NameTakenError(EnrolError):
-    """A worker of this name was connected until now. The next answers tell whether it is alive."""
+    """A worker of this name was connected until now. Later answers say whether it is alive."""
 
 
 class EnrolRefusedError(EnrolError):
-    """The scheduler won't have this worker: trying again does not help. The sentence says what does."""
+    """The scheduler refuses this worker for good. The sentence names the remedy."""
 
 
 class KeyRefusedError(EnrolRefusedError):
@@ -37,9 +36,9 @@ class KeyRefusedError(EnrolRefusedError):
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
-    """Where to connect. `server_key` is the scheduler's public key, empty where connections are not encrypted. `db` is
-    its database, empty if unknown: another one at the same endpoint is another place, and needs a new connection.
+class Target:
+    """The endpoint to connect to. `server_key`: the scheduler's public key, empty without encryption. `db`: its
+    database, empty if unknown.
     """
 
     endpoint: str
@@ -47,57 +46,57 @@ class Place:
     db: str = ""
 
 
-def enrol(scheduler: str, worker: str, public_key: str, token: str = "") -> Place:
-    """Ask the scheduler at a URL, or at the default endpoint for an empty text; with a token if there is one.
+def enrol(scheduler: str, worker: str, public_key: str, token: str = "") -> Target:
+    """Enrol at the scheduler's URL; an empty one means the default endpoint. `token`: empty without one.
 
-    Sends nothing to a server that is not proven to be the scheduler: it could send commands to this worker. Raises
-    EnrolError after at most some seconds.
+    Sends nothing to a server that is not proven to be the scheduler, because that could send commands to this worker.
+    Raises EnrolError after at most some seconds.
     """
-    place = endpoint.parse(scheduler)
+    server = endpoint.parse(scheduler)
     headers = {"Content-Type": "application/json", "Accept": "application/json"}
     if token:
         headers["Authorization"] = f"Bearer {token}"
     try:
-        with closing(place.connect(_TIMEOUT_S)) as connection:
+        with closing(server.connect(_TIMEOUT_S)) as connection:
             connection.request(
                 "POST",
-                f"{place.base}/workers/enrol",
+                f"{server.base}/workers/enrol",
                 body=json.dumps({"worker_id": worker, "public_key": public_key}),
                 headers=headers,
             )
             answer = connection.getresponse()
-            return _place(answer.status, answer.read(BODY_BYTES_MAX), worker)
+            return _target(answer.status, answer.read(BODY_BYTES_MAX), worker)
     except UntrustedError as error:
         raise EnrolError(f"{error}, or give this worker an access file (-access)") from error
     except (OSError, UnicodeError) as error:
         cause = error.strerror if isinstance(error, OSError) else None
-        raise EnrolError(f"can't reach {place.url}: {cause or error}") from error
+        raise EnrolError(f"can't reach {server.url}: {cause or error}") from error
     except HTTPException as error:
-        why = f"{place.url} does not answer as a scheduler does"
+        why = f"{server.url} does not answer as a scheduler does"
         raise EnrolError(f"{why}: {type(error).__name__}; is this https?") from error
 
 
-def _place(status: int, body: bytes, worker: str) -> Place:
+def _target(status: int, body: bytes, worker: str) -> Target:
     try:
         answer = json.loads(body)
     except (ValueError, RecursionError):
         answer = None
     if not isinstance(answer, dict):
-        raise EnrolError(f"the scheduler's answer {status} to enrol is no JSON object")
+        raise EnrolError(f"invalid answer {status} to enrol: not a JSON object; is this the scheduler's address?")
     if status not in (200, 201):
         raise _refusal(status, str(answer.get("code", "")), str(answer.get("error", "")), worker)
     endpoint, server_key, db = (answer.get(name, "") for name in ("endpoint", "server_key", "db"))
     if not isinstance(endpoint, str) or not is_endpoint(endpoint) or not isinstance(db, str):
-        raise EnrolError("the scheduler's answer to enrol has no endpoint tcp://HOST:PORT")
+        raise EnrolError("invalid answer to enrol: its endpoint is not tcp://HOST:PORT")
     if server_key == "" and not _loopback(endpoint):
-        raise EnrolError(f"the scheduler names no key of its own for {endpoint}, and that is not this host: not safe")
+        raise EnrolError(f"insecure answer to enrol: no server key for {endpoint}, which is not on this host")
     if server_key != "" and (not isinstance(server_key, str) or not is_key(server_key)):
-        raise EnrolError("the scheduler's answer to enrol has a server_key that is not a key")
-    return Place(endpoint, server_key, db)
+        raise EnrolError("invalid answer to enrol: its server_key is not a CURVE key")
+    return Target(endpoint, server_key, db)
 
 
 def _refusal(status: int, code: str, error: str, worker: str) -> EnrolError:
-    """What a refused enrol means for this worker."""
+    """The error for a refused enrolment."""
     match status, code:
         case 403, "protected_mode":
             return EnrolRefusedError(

@@ -1,8 +1,8 @@
-"""The agent's process: one DEALER socket, the guard's channel, one thread, and the agent's decisions between them. It
-wakes a guard that a signal has stopped (watchdog.py).
+"""The agent's process: one thread with a DEALER socket, the guard's channel, and the agent's decisions between them.
 
-Started by the guard as `python -m zsched.worker.agent.main` with the channel as its standard input.
-When the guard dies, this process ends what the guard had started, tells the scheduler, and exits.
+The guard starts it as `python -m zsched.worker.agent.main`, with the channel as its standard input. It wakes a guard
+that a signal has stopped (watchdog.py). When the guard dies, it kills the guard's jobs, reports that to the scheduler,
+and exits.
 """
 
 from __future__ import annotations
@@ -26,29 +26,29 @@ from zsched.model.units import counted
 from zsched.protocol import ProtocolError, pack, unpack_from_scheduler
 from zsched.security.keys import KeyFileError, Pair
 from zsched.worker.agent.agent import EXIT_REFUSED, Agent
-from zsched.worker.agent.credentials import Door
-from zsched.worker.agent.enrol import EnrolError, EnrolRefusedError, NameTakenError, Place
-from zsched.worker.agent.pace import Backoff
+from zsched.worker.agent.credentials import Credentials
+from zsched.worker.agent.enrol import EnrolError, EnrolRefusedError, NameTakenError, Target
+from zsched.worker.agent.pace import GrowingDelay
 from zsched.worker.channel import Channel, ChannelClosedError
 from zsched.worker.messages import FromGuard, Hello, Refused
 from zsched.worker.process.sweep import sweep
 from zsched.worker.state import StateError, StateLockedError, lock
 from zsched.worker.watchdog import GuardWatchdog
 
-# No `registered` for so long after connecting: the scheduler may have another port now.
+# Without `registered` for this long after connecting, enrol again: the scheduler may have another port now.
 _ENROL_AGAIN_MS: Final = 5_000
-# Without a session, a connection is given up when nothing has come over it for half of what makes a worker lost, or for
-# so long while that is not known. TCP would try it for a quarter of an hour, in the end every 2 min only.
+# Without a session, a connection is closed after a silence of half the scheduler's timeout, or of this long while that
+# is unknown. TCP would go on for a quarter of an hour, in the end with one attempt every 2 min.
 _DEAD_MS: Final = 15_000
-# What the other host does not confirm within this cuts the connection: after a gap TCP would try again only after as
-# long as that was. And so long a new connection may take.
+# Data that the other host does not confirm within this time cuts the connection: after an outage TCP would wait as long
+# as that was before it tries again. The second bounds a new connection.
 _UNACKED_MS_MAX: Final = 5_000
 _CONNECT_MS_MAX: Final = 2_000
-# The last frame (bye) gets so long to leave.
+# The time for the last frame (bye) to leave.
 _LINGER_MS: Final = 500
-# Frames queued in each direction. More than a window's worth of orders never comes; what does not go out is sent again.
+# Frames queued in each direction. More than a window of orders never arrives; the agent repeats what was not sent.
 _HIGH_WATER: Final = 1_000
-# Frames taken in one turn; the rest waits for the next, after the guard was heard.
+# Frames handled in one turn. The rest waits for the next turn, after the guard's messages.
 _FRAMES_MAX: Final = 100
 _RECONNECT_MS: Final = 100
 _RECONNECT_MS_MAX: Final = 1_000
@@ -58,25 +58,25 @@ log = logging.getLogger("zsched.worker.agent.main")
 
 
 class Socket:
-    """A DEALER connected to one endpoint, and the monitor that tells when the connection comes and goes.
+    """A DEALER connected to one endpoint, with the monitor of its connection.
 
-    No routing id is ever set: a second socket with the same one would be deaf without an error.
+    It sets no routing id: a second socket with the same id would receive nothing, without an error.
     """
 
-    def __init__(self, context: zmq.Context[zmq.Socket[bytes]], place: Place, pair: Pair) -> None:
-        self.place = place
+    def __init__(self, context: zmq.Context[zmq.Socket[bytes]], target: Target, pair: Pair) -> None:
+        self.target = target
         self.connected = False
-        # It was connected at any time.
+        # Whether it was ever connected.
         self.answered = False
         self.heard_ms = mono_ms()
         self.dealer = context.socket(zmq.DEALER)
-        if place.server_key:
-            self.dealer.setsockopt(zmq.CURVE_SERVERKEY, place.server_key.encode())
+        if target.server_key:
+            self.dealer.setsockopt(zmq.CURVE_SERVERKEY, target.server_key.encode())
             self.dealer.setsockopt(zmq.CURVE_PUBLICKEY, pair.public.encode())
             self.dealer.setsockopt(zmq.CURVE_SECRETKEY, pair.secret.encode())
-        # For an IPv6 address only: with it a name that has both kinds of address is called by IPv6 alone.
-        self.dealer.setsockopt(zmq.IPV6, int("[" in place.endpoint))
-        # Nothing is queued for a scheduler that is not there: it would come late, under another session.
+        # For an IPv6 address only: with it, ZeroMQ resolves a name with both kinds of address to IPv6 alone.
+        self.dealer.setsockopt(zmq.IPV6, int("[" in target.endpoint))
+        # Queue nothing while no scheduler is connected: it would arrive late, in another session.
         self.dealer.setsockopt(zmq.IMMEDIATE, 1)
         self.dealer.setsockopt(zmq.LINGER, _LINGER_MS)
         self.dealer.setsockopt(zmq.SNDHWM, _HIGH_WATER)
@@ -87,11 +87,11 @@ class Socket:
         self.dealer.setsockopt(zmq.TCP_MAXRT, _UNACKED_MS_MAX)
         self.dealer.setsockopt(zmq.CONNECT_TIMEOUT, _CONNECT_MS_MAX)
         self.monitor = self.dealer.get_monitor_socket(zmq.EVENT_HANDSHAKE_SUCCEEDED | zmq.EVENT_DISCONNECTED)
-        self.dealer.connect(place.endpoint)
-        self.watched = (self.dealer, self.monitor)
+        self.dealer.connect(target.endpoint)
+        self.pollable = (self.dealer, self.monitor)
 
     def connections(self) -> list[bool]:
-        """What happened to the connection since the last call: True for made, False for cut."""
+        """The changes of the connection since the last call: True for established, False for cut."""
         events = []
         while self.monitor.poll(0):
             self.connected = recv_monitor_message(self.monitor)["event"] == zmq.EVENT_HANDSHAKE_SUCCEEDED
@@ -101,15 +101,15 @@ class Socket:
         return events
 
     def send(self, body: bytes) -> None:
-        """Send or drop: every frame that matters is sent again by the agent."""
+        """Send a frame, or drop it: the agent repeats every frame that matters."""
         try:
             self.dealer.send(body, zmq.NOBLOCK)
         except zmq.Again:
-            log.debug("a frame of %d bytes was dropped: not connected, or too much is under way", len(body))
+            log.debug("frame of %d bytes dropped: not connected, or the queue is full", len(body))
 
     def receive(self) -> bytes | None:
-        """The next frame's body, or None. A message of several parts is not ours: dropped, and b"" returned."""
-        # Asked once more than there are frames: the exception alone would cost three times as much.
+        """The next frame's body, or None. Returns b"" for a message of several parts, which is not a frame."""
+        # Every turn ends with one call too many: this check costs a third of the exception.
         if not int(self.dealer.get(zmq.EVENTS)) & zmq.POLLIN:
             return None
         try:
@@ -126,14 +126,19 @@ class Socket:
 
 
 class Link:
-    """Carries frames and messages to and from the agent until one of the three wants to end."""
+    """The loop that carries frames and messages to and from the agent, until guard, agent or channel ends."""
 
     def __init__(
-        self, channel: Channel[FromGuard], watchdog: GuardWatchdog, hello: Hello, early: list[FromGuard], door: Door
+        self,
+        channel: Channel[FromGuard],
+        watchdog: GuardWatchdog,
+        hello: Hello,
+        early: list[FromGuard],
+        credentials: Credentials,
     ) -> None:
         self._channel = channel
         self._watchdog = watchdog
-        self._door = door
+        self._credentials = credentials
         self._hello = hello
         self._early = early
         self._agent = Agent(hello, _now(), socket.gethostname()[:255])
@@ -142,13 +147,13 @@ class Link:
         self._poller.register(channel.fileno(), zmq.POLLIN)
         self._socket: Socket | None = None
         self._enrol_at_ms = 0
-        self._enrol_backoff = Backoff(hello.incarnation)
+        self._enrol_delay = GrowingDelay(hello.incarnation)
         self._unreachable = ""
-        # It has been logged that the worker port does not answer.
+        # The log says that the worker port does not answer.
         self._unanswered = False
 
     def run(self) -> int:
-        """Turn until the end; returns the process's exit code."""
+        """Loop until the end. Returns the process's exit code."""
         for message in self._early:
             self._agent.on_guard(message, _now())
         try:
@@ -170,12 +175,12 @@ class Link:
         self._flush()
         if not self._agent.registered:
             deadline_ms = min(self._enrol_at_ms, deadline_ms if deadline_ms is not None else self._enrol_at_ms)
-        look_ms = self._watchdog.deadline_ms()
-        deadline_ms = look_ms if deadline_ms is None else min(deadline_ms, look_ms)
+        check_ms = self._watchdog.deadline_ms()
+        deadline_ms = check_ms if deadline_ms is None else min(deadline_ms, check_ms)
         ready = dict(self._poller.poll(max(0, deadline_ms - _now().mono_ms)))
         if self._channel.fileno() in ready:
             self._on_messages()
-        self._watchdog.look(mono_ms())
+        self._watchdog.check(mono_ms())
         if self._socket is not None:
             if self._socket.monitor in ready:
                 self._on_connections(self._socket)
@@ -185,14 +190,14 @@ class Link:
     def _on_messages(self) -> None:
         messages = self._channel.receive()
         now = _now()
-        self._watchdog.hear(now.mono_ms)
+        self._watchdog.feed(now.mono_ms)
         for message in messages:
             self._agent.on_guard(message, now)
 
     def _on_connections(self, source: Socket) -> None:
         now = _now()
-        for made in source.connections():
-            if made:
+        for established in source.connections():
+            if established:
                 self._unanswered = False
                 self._agent.on_connected(now)
             else:
@@ -212,7 +217,7 @@ class Link:
                 self._agent.on_frame(frame, now)
 
     def _flush(self) -> None:
-        """Empty the agent's outboxes. The guard first: it can work while frames go to the scheduler."""
+        """Empty the agent's outboxes, the guard's first: it can start to work meanwhile."""
         for message in self._agent.to_guard:
             self._channel.put(message)
         self._agent.to_guard.clear()
@@ -227,11 +232,11 @@ class Link:
     # --- where the scheduler is --------------------------------------------------------------------------------------
 
     def _enrol(self) -> None:
-        """Learn the endpoint, and connect if it is a new one, or not yet. Blocks for some seconds at most."""
+        """Ask for the endpoint, and connect unless already connected to it. Blocks for some seconds at most."""
         self._agent.on_seek()
         self._flush()
         try:
-            place = self._door.find()
+            target = self._credentials.target()
         except EnrolRefusedError as error:
             self._agent.on_refused(str(error))
             return
@@ -240,62 +245,62 @@ class Link:
                 log.warning("worker %s: %s; retrying", self._hello.worker, error)
             self._unreachable = str(error)
             if isinstance(error, NameTakenError):
-                # Asked each second, it soon knows whether that worker is alive.
-                self._enrol_backoff.reset()
+                # By asking each second we soon learn whether that worker is alive.
+                self._enrol_delay.reset()
             if self._agent.timeout_ms is not None:
-                self._enrol_backoff.hurry(self._agent.timeout_ms)
-            self._enrol_at_ms = _now().mono_ms + self._enrol_backoff.next_ms()
+                self._enrol_delay.fit(self._agent.timeout_ms)
+            self._enrol_at_ms = _now().mono_ms + self._enrol_delay.next_ms()
             return
         if self._unreachable:
-            log.info("worker %s: the scheduler %s is reached", self._hello.worker, self._door.name)
+            log.info("worker %s: the scheduler %s is reached", self._hello.worker, self._credentials.scheduler)
         self._unreachable = ""
-        self._enrol_backoff.reset()
+        self._enrol_delay.reset()
         self._enrol_at_ms = _now().mono_ms + _ENROL_AGAIN_MS
-        self._connect(place)
+        self._connect(target)
 
-    def _connect(self, place: Place) -> None:
-        before = self._socket.place if self._socket is not None else None
+    def _connect(self, target: Target) -> None:
+        before = self._socket.target if self._socket is not None else None
         if self._socket is not None:
-            # What it has to say of its connection may have come while the scheduler was asked.
+            # The connection may have changed during the enrolment.
             self._on_connections(self._socket)
-            # ZeroMQ never tries again when a handshake was refused, or was no handshake; and does not say so.
-            if self._socket.place == place and self._socket.connected and not self._dead(self._socket):
+            # After a refused or invalid handshake ZeroMQ does not try again, and does not report it.
+            if self._socket.target == target and self._socket.connected and not self._dead(self._socket):
                 return
-            for one in self._socket.watched:
-                self._poller.unregister(one)
+            for pollable in self._socket.pollable:
+                self._poller.unregister(pollable)
             self._socket.close()
             if not (self._socket.answered or self._unanswered):
                 self._unanswered = True
                 why = "the scheduler is not running or unreachable from here"
-                if self._socket.place.server_key:
+                if self._socket.target.server_key:
                     why += ", or does not accept this worker's key (see `zsched access list` there)"
                 log.warning(
                     "worker %s: no answer from %s: %s; retrying",
                     self._hello.worker,
-                    self._socket.place.endpoint,
+                    self._socket.target.endpoint,
                     why,
                 )
-        if place != before or not self._unanswered:
-            log.info("worker %s: connecting to %s", self._hello.worker, place.endpoint)
-        self._socket = Socket(self._context, place, self._door.pair)
-        for one in self._socket.watched:
-            self._poller.register(one, zmq.POLLIN)
+        if target != before or not self._unanswered:
+            log.info("worker %s: connecting to %s", self._hello.worker, target.endpoint)
+        self._socket = Socket(self._context, target, self._credentials.pair)
+        for pollable in self._socket.pollable:
+            self._poller.register(pollable, zmq.POLLIN)
 
     def _dead(self, source: Socket) -> bool:
-        """Whether a connection has been silent for too long: the network may be cut without a sign."""
+        """Whether a connection is dead: a cut network gives no notice."""
         timeout_ms = self._agent.timeout_ms
         return mono_ms() - source.heard_ms >= (_DEAD_MS if timeout_ms is None else timeout_ms // 2)
 
     # --- the guard's end ---------------------------------------------------------------------------------------------
 
     def _on_guard_lost(self) -> None:
-        """End what it had started, then say so.
+        """Kill the guard's jobs, then report its loss to the scheduler.
 
-        Under the lock: a new guard that came first has swept, and runs jobs by now.
+        Under the lock: a new guard that came first has swept already, and runs jobs by now.
         """
         log.error("worker %s: the guard has died", self._hello.worker)
         try:
-            # Waits: the kernel may close a dead process's end of our channel before it lets go of its lock.
+            # This waits: the kernel may close a dead process's end of the channel before it releases the lock.
             lock(Path(self._hello.state_dir))
         except StateLockedError:
             log.info("worker %s: the next guard has taken over", self._hello.worker)
@@ -312,10 +317,10 @@ def _now() -> Now:
 
 
 def main() -> int:
-    """Be the agent. The first message of the guard is Hello."""
+    """Run the agent. The guard's first message, Hello, has its whole configuration."""
     # Before any key is read.
     prctl.close_to_others()
-    # Before its first message: if it has ended by now, its end of the channel is closed.
+    # Read before any message: if the guard has ended by now, its end of the channel is closed.
     guard = os.getppid()
     channel: Channel[FromGuard] = Channel(socket.socket(fileno=os.dup(0)), FromGuard)
     messages: list[FromGuard] = []
@@ -326,20 +331,20 @@ def main() -> int:
         while not messages:
             poller.poll(max(0, watchdog.deadline_ms() - mono_ms()))
             messages = channel.receive()
-            watchdog.look(mono_ms())
+            watchdog.check(mono_ms())
     except (ChannelClosedError, ProcessLookupError):
         return 0
     hello = messages[0]
     assert isinstance(hello, Hello)
     logs.start(hello.log_level)
     try:
-        door = Door(hello)
+        credentials = Credentials(hello)
     except KeyFileError as error:
         log.error("worker %s: %s", hello.worker, error)
         channel.put(Refused(EXIT_REFUSED))
         channel.flush()
         return EXIT_REFUSED
-    return Link(channel, watchdog, hello, messages[1:], door).run()
+    return Link(channel, watchdog, hello, messages[1:], credentials).run()
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""How fast things go: how many runs to ask for ahead, when to try again, how long to wait for a word. Pure."""
+"""The agent's rates: how many runs to ask for ahead, and the delay before the next attempt. Pure."""
 
 from __future__ import annotations
 
@@ -7,30 +7,28 @@ from typing import Final
 from zsched.model.backoff import call_gap_ms
 from zsched.model.limits import CALL_GAP_MS_MAX, WINDOW_MAX, WINDOW_PER_SLOT_MAX
 
-# What a slot may need until its next run comes from the scheduler: the guard's batch, two trips, a commit. A turn of
-# the scheduler costs nearly as much for few runs as for many, so a longer horizon makes short runs cheaper.
+# The time that a slot may need until its next run comes from the scheduler: the guard's batch, two trips, a commit. A
+# turn of the scheduler costs nearly as much for few runs as for many, so a longer horizon makes short runs cheaper.
 _HORIZON_MS: Final = 80
-# Unfinished runs that a worker holds at most. Each may keep a whole result in memory, so many slots get fewer for each.
+# Unfinished runs of a worker. Each may keep a whole result in memory, so a worker with many slots gets fewer per slot.
 _WINDOW: Final = 1_024
 _WINDOW_PER_SLOT_MIN: Final = 10
-# Runs longer than this gain nothing by a next one that waits at hand, and it may wait for long.
+# Longer runs gain nothing from a run that waits ahead, and that one may wait for long.
 _LONG_MS: Final = 250
-# Where the mean starts: a new worker takes its runs for long ones until some were short.
+# The initial mean: a new worker takes its runs for long ones until some were short.
 _MEAN_AT_START_MS: Final = 1_000.0
 _GAP_MS_MIN: Final = 100
-# Who comes so late to judge stood still as well.
-_STALL_MS: Final = 1_000
 
 
 def window(slots: int) -> int:
-    """How many unfinished runs a worker of so many slots holds at most."""
+    """The most unfinished runs that a worker with that many slots holds."""
     return min(WINDOW_MAX, max(_WINDOW_PER_SLOT_MIN * slots, min(WINDOW_PER_SLOT_MAX * slots, _WINDOW)))
 
 
 class Pace:
-    """Watches how long runs take and says how many to ask for ahead: the shorter the more, none when they are long.
+    """Measures how long runs take, and derives how many to ask for ahead: more for shorter runs, none for long ones.
 
-    The mean follows short runs slowly and a long one at once, because too few ahead cost little and too many wait.
+    The mean follows short runs slowly and a long run at once: too few ahead cost little, too many have to wait.
     """
 
     def __init__(self, slots: int, window: int) -> None:
@@ -38,7 +36,7 @@ class Pace:
         self._per_slot_max = max(0, window // slots - 1)
         self._mean_ms = _MEAN_AT_START_MS
         self._stalled = False
-        # Before its bound, and always a power of two.
+        # A power of two; `_per_slot_max` is applied afterwards.
         self._per_slot = 1
 
     def on_ended(self, run_ms: int) -> None:
@@ -47,65 +45,41 @@ class Pace:
         self._stalled = False
 
     def on_returned(self) -> None:
-        """A run waited in vain: none ahead until the next one ends."""
+        """A run came back unstarted: ask for none ahead until the next run ends."""
         self._stalled = True
 
     def ahead(self) -> int:
-        """Rises when a slot could run dry, falls only when it is four times too many: each change costs a frame."""
+        """Runs to ask for beyond the slots. Each change costs a frame, so the number rises when a slot could run dry,
+        and falls only when it is four times too large.
+        """
         if self._stalled or self._mean_ms > _LONG_MS:
             return 0
-        wanted = max(1.0, _HORIZON_MS / max(1.0, self._mean_ms))
-        if not self._per_slot / 4 < wanted <= self._per_slot:
+        demand = max(1.0, _HORIZON_MS / max(1.0, self._mean_ms))
+        if not self._per_slot / 4 < demand <= self._per_slot:
             self._per_slot = 1
-            while self._per_slot < wanted:
+            while self._per_slot < demand:
                 self._per_slot *= 2
         return self._slots * min(self._per_slot, self._per_slot_max)
 
 
-class Backoff:
-    """Gaps between attempts: 1, 2, 4, 8, 15, 15 … s, each less up to a fifth that differs by name and attempt.
+class GrowingDelay:
+    """Delays between attempts: 1, 2, 4, 8, 15, 15 … s, each less up to a fifth that differs by name and attempt.
 
-    `most_ms` may be set to less than the 15 s.
+    `delay_ms_max` may be set below 15 s.
     """
 
     def __init__(self, name: str) -> None:
         self._name = name
         self._attempt = 0
-        self.most_ms = CALL_GAP_MS_MAX
+        self.delay_ms_max = CALL_GAP_MS_MAX
 
     def reset(self) -> None:
         self._attempt = 0
 
-    def hurry(self, timeout_ms: int) -> None:
-        """Somebody gives us up after this time: three attempts within it."""
-        self.most_ms = max(_GAP_MS_MIN, min(CALL_GAP_MS_MAX, timeout_ms // 3))
+    def fit(self, timeout_ms: int) -> None:
+        """The scheduler gives this worker up after `timeout_ms`: make three attempts within it."""
+        self.delay_ms_max = max(_GAP_MS_MIN, min(CALL_GAP_MS_MAX, timeout_ms // 3))
 
     def next_ms(self) -> int:
         self._attempt += 1
-        return call_gap_ms(self._name, self._attempt, self.most_ms)
-
-
-class Patience:
-    """Judges somebody by his silence, who says himself how long it may last."""
-
-    def __init__(self, within_ms: int, mono_ms: int) -> None:
-        """`within_ms`: how long until his first word."""
-        self._within_ms = within_ms
-        self._by_ms = mono_ms + within_ms
-        self._heard = False
-
-    def hear(self, within_ms: int | None = None) -> None:
-        """He has spoken since the last look, and said anew how long he may be silent, or not."""
-        self._heard = True
-        self._within_ms = self._within_ms if within_ms is None else within_ms
-
-    def over(self, mono_ms: int) -> bool:
-        """Whether he has been silent for too long. A judge who looks late gives him the whole time again."""
-        if self._heard or mono_ms > self._by_ms + _STALL_MS:
-            self._heard = False
-            self._by_ms = mono_ms + self._within_ms
-        return mono_ms >= self._by_ms
-
-    def deadline_ms(self) -> int:
-        """When to look."""
-        return self._by_ms
+        return call_gap_ms(self._name, self._attempt, self.delay_ms_max)

@@ -1,7 +1,7 @@
-"""What renews a worker's session and its leases: the frames of which the agent knows that the scheduler got them. Pure.
+"""The renewal of a worker's session and leases: which frames the scheduler surely received. Pure.
 
-An answer proves that its frame came, and nothing of when: it may have lain here for long before it was read. So all
-counts from when that frame was sent. A lease's own times are in `lease`.
+An answer proves that its frame arrived, but not when: the answer may have waited here for long before it was read. So
+every period counts from when the answered frame was sent. The times of a lease are in `lease`.
 """
 
 from __future__ import annotations
@@ -12,36 +12,36 @@ from zsched.worker import lease
 
 
 class Renewal:
-    """The agent's: when its registers and heartbeats were sent, which of them have been answered, and its leases."""
+    """The send times of registers and heartbeats, the answers to them, and the leases of held runs. The agent's."""
 
     def __init__(self, leases: Iterable[tuple[int, int]] = ()) -> None:
-        """`leases`: of each run that has one, and has not ended, its lease_ms."""
+        """`leases`: (run, lease_ms) of each unfinished run that has a lease."""
         self._lease_ms: dict[int, int] = dict(leases)
-        # The last moment at which something was sent that the scheduler surely got; and what the guard knows of it.
+        # The send time of the last frame that the scheduler surely received; and the one that the guard knows.
         self._heard_ms: int | None = None
-        self._told_heard_ms: int | None = None
+        self._reported_ms: int | None = None
         self._acked_ms = 0
         self._lapsed = False
-        # When the registers were sent that may not have been answered: the first of them, and how many.
+        # The send time of the first register that may be unanswered, and the number of such registers.
         self._registering_since_ms: int | None = None
         self._registers = 0
         self._seq = 0
-        # When each heartbeat was sent that is not acked yet.
+        # The send time of each unacknowledged heartbeat.
         self._beats: dict[int, int] = {}
 
     @property
     def acked_ms(self) -> int:
-        """When the last frame was sent that this session has answered: its timeout counts from there."""
+        """When the last answered frame of this session was sent. Its timeout counts from there."""
         return self._acked_ms
 
     @property
     def lapsed(self) -> bool:
-        """Whether a run came back because its lease was over, and no answer has come since."""
+        """Whether a run came back because its lease was over, and no answer has arrived since."""
         return self._lapsed
 
     @property
     def pressing(self) -> bool:
-        """Whether a heartbeat has to follow `registered` at once: for a lease, or to know what that answered."""
+        """Whether a heartbeat must follow `registered` at once: for a lease, or to learn which register it answers."""
         return bool(self._lease_ms) or self._registers != 1
 
     def on_register(self, mono_ms: int) -> None:
@@ -51,8 +51,8 @@ class Renewal:
         self._registers += 1
 
     def on_registered(self, mono_ms: int) -> None:
-        """A new session begins. Which register is answered is not said: of several the first is the safe guess for
-        leases, and now for the timeout, until a heartbeat is acked.
+        """A new session begins. `registered` does not say which register it answers. With several, the first is the
+        safe assumption for leases, and the present for the timeout, until a heartbeat is acknowledged.
         """
         self._acked_ms = mono_ms
         if self._registering_since_ms is not None:
@@ -62,8 +62,8 @@ class Renewal:
         self._lapsed = False
 
     def on_database(self) -> None:
-        """The scheduler has another database: what the one before got renews nothing for this one."""
-        self._heard_ms = self._told_heard_ms = None
+        """The scheduler has another database: what the previous one received renews nothing for it."""
+        self._heard_ms = self._reported_ms = None
 
     def on_heartbeat(self, mono_ms: int) -> int:
         """A heartbeat is sent now. Returns its number."""
@@ -72,33 +72,33 @@ class Renewal:
         return self._seq
 
     def on_ack(self, seq: int) -> None:
-        """The scheduler has heard us since that heartbeat. Not since now: the ack may have lain here for long."""
+        """The scheduler received that heartbeat. It counts from its send time: the ack may have waited here."""
         for beat in [beat for beat in self._beats if beat <= seq]:
             sent_ms = self._beats.pop(beat)
             self._acked_ms = max(self._acked_ms, sent_ms)
             self._heard_ms = max(self._heard_ms or 0, sent_ms)
             self._lapsed = False
-            # Whatever registers there were before it, they have been answered by now.
+            # All earlier registers are answered by now.
             self._registering_since_ms, self._registers = None, 0
 
-    def take_untold(self) -> int | None:
-        """From when leases count, for the guard. None when the guard knows it, or no run has one."""
-        if not self._lease_ms or self._heard_ms == self._told_heard_ms:
+    def take_unreported(self) -> int | None:
+        """The time from which leases count, for the guard. None when the guard knows it, or no run has a lease."""
+        if not self._lease_ms or self._heard_ms == self._reported_ms:
             return None
-        self._told_heard_ms = self._heard_ms
+        self._reported_ms = self._heard_ms
         return self._heard_ms
 
     def add(self, run: int, lease_ms: int) -> int:
-        """A run came that has a lease. Returns how soon the next heartbeat has to follow."""
+        """A run with a lease arrived. Returns the longest delay until the next heartbeat."""
         self._lease_ms[run] = lease_ms
         return lease.beat_ms(lease_ms)
 
     def remove(self, run: int) -> None:
-        """A run has ended or is gone. One without a lease may be named too."""
+        """A run has ended or is gone. Runs without a lease are ignored."""
         self._lease_ms.pop(run, None)
 
-    def over(self, runs: Iterable[int], mono_ms: int) -> bool:
-        """Whether the lease of any of them is over, so that it can't start."""
+    def any_over(self, runs: Iterable[int], mono_ms: int) -> bool:
+        """Whether the lease of any of these runs is over, so that the run can't start."""
         lengths = [self._lease_ms[run] for run in runs if run in self._lease_ms]
         if self._heard_ms is None:
             return bool(lengths)
@@ -108,10 +108,10 @@ class Renewal:
         """A run came back because its lease was over."""
         self._lapsed = True
 
-    def beat_ms(self, most_ms: int) -> int:
-        """The gap to the next heartbeat: as given, or less for a lease."""
-        return min([most_ms, *map(lease.beat_ms, self._lease_ms.values())])
+    def beat_ms(self, gap_ms_max: int) -> int:
+        """The gap to the next heartbeat: `gap_ms_max`, or less for a lease."""
+        return min([gap_ms_max, *map(lease.beat_ms, self._lease_ms.values())])
 
-    def register_gap_ms(self, most_ms: int) -> int:
-        """The gap to the next register: as given, or less for a lease."""
-        return min([most_ms, *map(lease.register_gap_ms, self._lease_ms.values())])
+    def register_gap_ms(self, gap_ms_max: int) -> int:
+        """The gap to the next register: `gap_ms_max`, or less for a lease."""
+        return min([gap_ms_max, *map(lease.register_gap_ms, self._lease_ms.values())])

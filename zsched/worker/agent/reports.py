@@ -1,4 +1,4 @@
-"""The results that the agent has to tell, and when each was last told. Pure."""
+"""The results that the agent reports to the scheduler, and when each is due. Pure."""
 
 from __future__ import annotations
 
@@ -8,29 +8,29 @@ from typing import Final
 
 from zsched.model.limits import FRAME_FROM_WORKER_BYTES_MAX, KIB, RESULTS_PER_FRAME_MAX
 from zsched.protocol import RunResult
-from zsched.worker.agent.pace import Backoff
+from zsched.worker.agent.pace import GrowingDelay
 
-# The results of one frame take this many bytes at most, by the estimate below, which is never too low. A longer frame
-# would end the connection. What is left is for the frame's other fields.
+# The results of one frame, in bytes by the estimate below, which is never too low. A longer frame would end the
+# connection. The rest is for the frame's other fields.
 _RESULTS_BYTES_MAX: Final = FRAME_FROM_WORKER_BYTES_MAX - 1 * KIB
-# What a result takes in a frame besides its output and its sentence.
+# The bytes of a result in a frame, besides its output and its `detail`.
 _RESULT_BYTES: Final = 512
 
 
 @dataclass(slots=True)
 class _Report:
     result: RunResult
-    backoff: Backoff
+    delay: GrowingDelay
     due_ms: int | None = None
 
 
 class Reports:
-    """Results by run, until forgotten. Those told and not answered are due again after 1, 2, 4 … 15 s, for ever."""
+    """Results by run, until forgotten. An unanswered result is due again after 1, 2, 4 … 15 s, without end."""
 
     def __init__(self, results: Iterable[RunResult] = ()) -> None:
         self._reports: dict[int, _Report] = {}
         self._unsent: list[_Report] = []
-        # No report is due before this; the truth is in the reports, and looked up when this time has come.
+        # No report is due before this time. Exact due times are in the reports; they are looked up at this time.
         self._look_at_ms: int | None = None
         self.add(results)
 
@@ -39,7 +39,7 @@ class Reports:
 
     def add(self, results: Iterable[RunResult]) -> None:
         for result in results:
-            report = self._reports[result.run] = _Report(result, Backoff(str(result.run)))
+            report = self._reports[result.run] = _Report(result, GrowingDelay(str(result.run)))
             self._unsent.append(report)
 
     def forget(self, run: int) -> None:
@@ -48,27 +48,27 @@ class Reports:
             self._look_at_ms = None
 
     def unsent(self, mono_ms: int) -> list[tuple[RunResult, ...]]:
-        """What was never told, in batches that fit a frame. The caller sends them now."""
+        """Results that were never sent, in batches that fit a frame. The caller sends them now."""
         reports = [report for report in self._unsent if self._reports.get(report.result.run) is report]
         return self._batches(reports, mono_ms)
 
     def all(self, mono_ms: int) -> list[tuple[RunResult, ...]]:
-        """Everything, for a scheduler that may have heard nothing of it. The caller sends it now."""
+        """All results, for a new session. The caller sends them now."""
         for report in self._reports.values():
-            report.backoff.reset()
+            report.delay.reset()
         return self._batches(list(self._reports.values()), mono_ms)
 
     def due(self, mono_ms: int) -> list[tuple[RunResult, ...]]:
-        """What has to be told again. The caller sends it now."""
+        """Results to send again. The caller sends them now."""
         if self._look_at_ms is None or mono_ms < self._look_at_ms:
             return []
-        late = [report for report in self._reports.values() if report.due_ms is not None and mono_ms >= report.due_ms]
-        batches = self._batches(late, mono_ms)
+        due = [report for report in self._reports.values() if report.due_ms is not None and mono_ms >= report.due_ms]
+        batches = self._batches(due, mono_ms)
         self._look_at_ms = min((report.due_ms for report in self._reports.values() if report.due_ms), default=None)
         return batches
 
     def deadline_ms(self) -> int | None:
-        """When to ask for what is due; None when nothing waits for an answer."""
+        """When to call `due`; None when no result is unanswered."""
         return self._look_at_ms
 
     def _batches(self, reports: list[_Report], mono_ms: int) -> list[tuple[RunResult, ...]]:
@@ -76,7 +76,7 @@ class Reports:
         batch: list[RunResult] = []
         room = _RESULTS_BYTES_MAX
         for report in reports:
-            report.due_ms = mono_ms + report.backoff.next_ms()
+            report.due_ms = mono_ms + report.delay.next_ms()
             self._look_at_ms = min(self._look_at_ms or report.due_ms, report.due_ms)
             size = _size(report.result)
             if batch and (size > room or len(batch) == RESULTS_PER_FRAME_MAX):
@@ -91,6 +91,6 @@ class Reports:
 
 
 def _size(result: RunResult) -> int:
-    """Bytes in a frame, at most."""
+    """An upper bound of its bytes in a frame."""
     kept = [result.stdout.head, result.stdout.tail, result.stderr.head, result.stderr.tail]
     return _RESULT_BYTES + 4 * len(result.detail) + sum(map(len, kept))

@@ -1,8 +1,8 @@
-"""Runs that wait in the guard for a slot. Pure: the guard and simulations use the same.
+"""Runs that wait in the guard for a slot. Pure.
 
-A slot that gets free takes the next run from here at once, so that it never waits for the agent or the network. What
-waits for a second goes back to the scheduler, which may know a better place; so even when the agent hangs, the guard
-starts nothing that is older than that.
+A free slot takes the next run from here at once, without waiting for the agent or the network. A run that waits for a
+second is returned to the scheduler, which may have a better place. So the guard starts nothing older than that, even
+when the agent hangs.
 """
 
 from __future__ import annotations
@@ -11,19 +11,16 @@ from typing import Final
 
 from zsched.protocol import RunOrder
 
-# A run that waits unstarted for a second is handed back.
+# A run that has waited this long is returned unstarted.
 WAIT_MS_MAX: Final = 1_000
 
 
 class Backlog:
-    """First in, first out, but those on probation first; each run knows since when it waits.
-
-    Its length is bounded by the window the agent asks for.
-    """
+    """First in, first out, but runs on probation first. Bounded by the window that the agent asks for."""
 
     def __init__(self) -> None:
         self._waiting: dict[int, tuple[RunOrder, int]] = {}
-        # Those on probation: each shall meet its fate soon, not after others.
+        # Runs on probation.
         self._urgent: dict[int, None] = {}
 
     def __len__(self) -> int:
@@ -38,38 +35,38 @@ class Backlog:
             self._urgent[order.run] = None
 
     def take(self) -> RunOrder:
-        """The run that waited longest, of those on probation if any is. Raises KeyError when none waits."""
+        """Remove and return the oldest run, of those on probation if there are any. Raises KeyError when empty."""
         run = next(iter(self._urgent or self._waiting), None)
         if run is None:
-            raise KeyError("nothing waits")
+            raise KeyError("the backlog is empty")
         self._urgent.pop(run, None)
         return self._waiting.pop(run)[0]
 
     def remove(self, run: int) -> bool:
-        """Whether it waited here."""
+        """Remove a run. Returns whether it was here."""
         self._urgent.pop(run, None)
         return self._waiting.pop(run, None) is not None
 
     def withdraw(self) -> tuple[int, ...]:
-        """Take everything out."""
+        """Remove and return all runs."""
         runs = tuple(self._waiting)
         self._waiting.clear()
         self._urgent.clear()
         return runs
 
     def expire(self, mono_ms: int) -> tuple[int, ...]:
-        """Take out what has waited for too long."""
-        late = []
+        """Remove and return the runs that have waited for too long."""
+        expired = []
         for run, (_, since_ms) in self._waiting.items():
             if mono_ms < since_ms + WAIT_MS_MAX:
                 break
-            late.append(run)
-        for run in late:
+            expired.append(run)
+        for run in expired:
             self.remove(run)
-        return tuple(late)
+        return tuple(expired)
 
     def deadline_ms(self) -> int | None:
-        """When expire has something to do; None when nothing waits."""
+        """When `expire` has something to do; None when empty."""
         for _, since_ms in self._waiting.values():
             return since_ms + WAIT_MS_MAX
         return None

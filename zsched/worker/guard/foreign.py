@@ -1,9 +1,9 @@
-"""Runs of databases other than the scheduler's, which the guard keeps until their own scheduler is back.
+"""Runs of databases other than the current one, which the guard keeps until their own scheduler is back.
 
 A scheduler that starts on an empty or wrong database must not end the work of a whole fleet. So a change of the
-database sets the live runs aside: they keep their slots, their leases are not renewed any more, and their results go to
+database sets the live runs aside: they keep their slots, their leases are no longer renewed, and their results go to
 the file of their own database. Only `discard` ends them. Each database numbers its runs from 1, so runs that are set
-aside have negative keys in `Runs`; here they have a database and a number. Only the guard uses this.
+aside have negative keys in `Runs`. Here they have their database and number. Only the guard uses this.
 """
 
 from __future__ import annotations
@@ -27,9 +27,10 @@ log = logging.getLogger(__name__)
 
 @dataclass(slots=True)
 class _Holding:
-    """What is held for one database. `live` has the key of each live run; `ending` are those of them that were dropped.
-    `finished` are runs whose results are on disk, or are in `unwritten` because the disk fails. Discarded runs that are
-    gone are in `ended`, oldest first.
+    """The runs and results of one database. `live`: live runs with their keys; `ending`: those that were dropped.
+
+    `finished`: runs whose results are on disk, or in `unwritten` while the disk fails. `ended`: discarded runs that
+    have ended, oldest first.
     """
 
     leases: Leases
@@ -46,7 +47,7 @@ class _Holding:
 
 @dataclass(frozen=True, slots=True)
 class Returned:
-    """What the guard goes on with when a database is the current one again."""
+    """What the executor takes back when a database is the current one again."""
 
     leases: Leases
     doomed: set[int]
@@ -54,35 +55,35 @@ class Returned:
 
 
 class Foreign:
-    """All foreign runs of a worker. `changed` says that there is news for the agent."""
+    """All foreign runs of a worker. `changed`: there is news for the agent."""
 
     def __init__(self, runs: Runs, spool: Spool) -> None:
         self._runs = runs
         self._spool = spool
-        self._holdings = {db: _Holding(Leases(), finished=found) for db, found in spool.others().items()}
+        self._holdings = {db: _Holding(Leases(), finished=runs) for db, runs in spool.others().items()}
         self._of_key: dict[int, tuple[str, int]] = {}
         self._last_key = 0
         self._retry_at_ms: int | None = None
         self._outage = Outage(log, "results of other databases can't be kept on disk", "they are kept on disk again")
         self.changed = False
 
-    def told(self) -> tuple[ForeignRuns, ...]:
-        """All that is held, for the agent, as far as a frame has room for it. Databases with live runs come first."""
+    def listed(self) -> tuple[ForeignRuns, ...]:
+        """All foreign runs, for the agent, as far as a frame has room. Databases with live runs come first."""
         self.changed = False
-        held = sorted(self._holdings.items(), key=lambda item: not item[1].live)
+        holdings = sorted(self._holdings.items(), key=lambda item: not item[1].live)
         listed = []
         finished_max = ended_max = FOREIGN_LISTED_MAX
-        for db, holding in held[:FOREIGN_DATABASES_MAX]:
-            one = _listed(db, holding, finished_max, ended_max)
-            finished_max -= len(one.finished)
-            ended_max -= len(one.ended)
-            listed.append(one)
+        for db, holding in holdings[:FOREIGN_DATABASES_MAX]:
+            runs = _listed(db, holding, finished_max, ended_max)
+            finished_max -= len(runs.finished)
+            ended_max -= len(runs.ended)
+            listed.append(runs)
         return tuple(listed)
 
     # --- a change of the database ------------------------------------------------------------------------------------
 
     def leave(self, db: str, leases: Leases, dying: Iterable[int]) -> None:
-        """Set aside what lives. `dying`: runs that were dropped before. Called before the spool changes."""
+        """Set aside the live runs. `dying`: runs that were dropped before. Called before the spool changes."""
         live = {}
         for run in self._runs.ids():
             if run > 0:
@@ -104,7 +105,7 @@ class Foreign:
         self.changed = True
 
     def enter(self, db: str) -> Returned:
-        """Go on with the runs of a database. Called before the spool changes to it."""
+        """Take the runs of a database back. Called before the spool changes to it."""
         self.changed = True
         holding = self._holdings.pop(db, None)
         if holding is None:
@@ -145,7 +146,7 @@ class Foreign:
 
     def on_ends(self, ends: Iterable[tuple[int, RunResult | None]], mono_ms: int) -> None:
         """Foreign runs have ended; see Happened."""
-        touched = set()
+        changed = set()
         for key, result in ends:
             db, run = self._of_key.pop(key)
             holding = self._holdings[db]
@@ -157,9 +158,9 @@ class Foreign:
             else:
                 holding.finished.add(run)
                 holding.unwritten.append(result)
-                touched.add(db)
+                changed.add(db)
             self.changed = True
-        for db in sorted(touched):
+        for db in sorted(changed):
             self._write(db, mono_ms)
 
     def end_leases(self, mono_ms: int) -> None:
@@ -172,7 +173,7 @@ class Foreign:
                     self._runs.stop(holding.live[run], "lease_stop", mono_ms)
 
     def kill_overdue(self, mono_ms: int) -> None:
-        """KILL to runs that have to be dead by their leases."""
+        """KILL to runs that must be dead by their leases."""
         for _, holding in self._leased():
             for run in holding.leases.take_overdue(mono_ms):
                 if holding.live.get(run, run) in self._runs:
@@ -180,7 +181,7 @@ class Foreign:
                     self._runs.kill(holding.live[run], mono_ms)
 
     def on_tick(self, mono_ms: int) -> None:
-        """Write again what could not be written."""
+        """Try again to write results that could not be written."""
         if self._retry_at_ms is not None and mono_ms >= self._retry_at_ms:
             self._retry_at_ms = None
             for db in list(self._holdings):
@@ -192,7 +193,7 @@ class Foreign:
         return any(self._leased())
 
     def deadline_ms(self) -> int | None:
-        """When one of these has something to do, or None."""
+        """When on_tick, end_leases or kill_overdue has something to do, or None."""
         deadlines = [self._retry_at_ms, *(holding.leases.deadline_ms() for _, holding in self._leased())]
         return min((at_ms for at_ms in deadlines if at_ms is not None), default=None)
 

@@ -1,9 +1,8 @@
-"""The files of the spool: one for each database, of records that are appended and found again after any crash.
+"""The files of the spool: one append-only file of records for each database, readable after any crash.
 
-A record is the length of its body and a CRC32 of length and body, four bytes each, the highest first, and then the
-body. What the bodies say is the spool's. What was appended is safe against the death of this process at once, and
-against a power cut after `sync`. Every method may raise OSError; after that the file is not to be trusted, and is to be
-replaced.
+A record is the length of its body and a CRC32 of length and body, four bytes each, big-endian, and then the body. The
+spool defines the bodies. An appended record survives the death of this process at once, and a power cut after `sync`.
+Every method may raise OSError; after that the file is not reliable, and must be replaced.
 """
 
 from __future__ import annotations
@@ -24,31 +23,32 @@ from zsched.host.files import make_folder, sync_folder
 from zsched.model.limits import FOREIGN_RESULTS_S, FRAME_TO_WORKER_BYTES_MAX, MIB
 
 _HEAD: Final = struct.Struct(">II")
-# More than any result takes. A length beyond it is a damaged one.
+# More than any result takes. A greater length is damaged.
 _BODY_BYTES_MAX: Final = 2 * FRAME_TO_WORKER_BYTES_MAX
-# What has to fit on the disk before a file that failed is followed by a new one.
+# Free space on the disk that is required before a failed file is replaced.
 _ROOM_BYTES: Final = 1 * MIB
 _WRITE_BYTES: Final = 1 * MIB
-# Names of databases that serve as file names as they are. Others are hashed, to a name that none of these can have.
+# Database names that serve as file names. Others are hashed, to names that can't match this.
 _PLAIN: Final = re.compile(r"[A-Za-z0-9-]{1,64}", re.ASCII)
-_WORD_MAX: Final = 64
+# A longer name in `current` is damaged.
+_DB_CHARS_MAX: Final = 64
 
 log = logging.getLogger(__name__)
 
 
 class Journal:
-    """The folder, and at most one of its files open. Nothing is open after `load`, only after `replace`."""
+    """The folder of the files. At most one file is open: after `replace`, not after `load`."""
 
     def __init__(self, folder: Path) -> None:
-        """Make the folder if there is none. Raises OSError."""
+        """Create the folder if it does not exist. Raises OSError."""
         make_folder(folder)
         self._folder = folder
         self._path = folder / _file_name("")
         self._fd: int | None = None
         self._current = self._read_current()
-        # Databases whose files are known to end with a whole record.
+        # Databases whose files are known to end with a complete record.
         self._sound: set[str] = set()
-        # Of the open file.
+        # The size of the open file.
         self.size = 0
 
     @property
@@ -57,7 +57,7 @@ class Journal:
 
     @property
     def current(self) -> str:
-        """The database that was last remembered; empty if none was."""
+        """The last remembered database; empty without one."""
         return self._current
 
     def remember(self, db: str) -> None:
@@ -67,13 +67,13 @@ class Journal:
             self._current = db
 
     def load(self, db: str) -> Iterator[bytes]:
-        """The bodies of what the file of this database holds, as far as it is whole. The rest is logged.
+        """The bodies in this database's file, up to the first damaged record. A damaged rest is logged.
 
-        Files of other databases that are too old go.
+        Removes files of other databases that are too old.
         """
         self.close()
         self._path = self._folder / _file_name(db)
-        # What can't be looked at or removed stays, and is no reason not to read.
+        # A file that can't be removed is not a reason to read nothing.
         with contextlib.suppress(OSError):
             self._sweep()
         try:
@@ -81,23 +81,23 @@ class Journal:
         except FileNotFoundError:
             return
         with file:
-            whole = 0
+            intact = 0
             for body in _bodies(file):
-                whole += _HEAD.size + len(body)
+                intact += _HEAD.size + len(body)
                 yield body
             size = os.fstat(file.fileno()).st_size
-        if whole < size:
+        if intact < size:
             log.error(
-                "%s is torn or damaged: of %d bytes the first %d are whole, the others are lost",
+                "%s is damaged: the first %d of %d bytes are intact, the others are lost",
                 self._path,
+                intact,
                 size,
-                whole,
             )
 
     def replace(self, bodies: Iterable[bytes], *, room: bool) -> None:
-        """Put a new file with these in the place of the old one, synced, and open it.
+        """Replace the file by a new one with these bodies, synced, and open it.
 
-        `room`: only if there is room for more than them.
+        `room`: only if the disk has free space for more.
         """
         self.close()
         self._fd = self._put_aside(self._path, bodies, room=room)
@@ -108,12 +108,12 @@ class Journal:
         self.size += _write(self._fd, b"".join(map(_record, bodies)))
 
     def sync(self) -> None:
-        """All that was appended is on the disk."""
+        """Sync all appended records to the disk."""
         assert self._fd is not None
         os.fdatasync(self._fd)
 
     def clear(self) -> None:
-        """Empty the file."""
+        """Drop all records of the open file."""
         assert self._fd is not None
         os.ftruncate(self._fd, 0)
         self.size = 0
@@ -124,7 +124,7 @@ class Journal:
             self._fd = None
 
     def leave(self, *, keep: bool) -> None:
-        """Close it for another database's. What is kept waits from now on."""
+        """Close the file: another database becomes the current one. `keep`: the file stays; its age counts from now."""
         self.close()
         self._sound.clear()
         with contextlib.suppress(FileNotFoundError):
@@ -136,12 +136,12 @@ class Journal:
     # --- files of other databases ------------------------------------------------------------------------------------
 
     def others(self) -> list[str]:
-        """Databases that have files here, without the open one. A name that had to be hashed is not among them."""
+        """Databases that have files here, without the current one, and without hashed names."""
         names = [path.stem for path in self._folder.glob("*.spool") if path != self._path]
         return [name for name in names if _PLAIN.fullmatch(name)]
 
     def read_other(self, db: str) -> Iterator[bytes]:
-        """The bodies of another database's file, as far as it is whole."""
+        """The bodies in another database's file, up to the first damaged record."""
         try:
             with (self._folder / _file_name(db)).open("rb") as file:
                 yield from _bodies(file)
@@ -149,12 +149,12 @@ class Journal:
             return
 
     def append_other(self, db: str, bodies: Iterable[bytes]) -> None:
-        """Add to another database's file, synced. When this raises OSError, nothing was added."""
+        """Append to another database's file, synced. When this raises OSError, nothing was appended."""
         flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC
         fd = os.open(self._folder / _file_name(db), flags, 0o600)
         try:
             if db not in self._sound:
-                # Records behind a torn one would never be found.
+                # Records after a torn one would never be read.
                 os.ftruncate(fd, sum(_HEAD.size + len(body) for body in self.read_other(db)))
                 self._sound.add(db)
             size = os.fstat(fd).st_size
@@ -176,7 +176,7 @@ class Journal:
         sync_folder(self._folder)
 
     def _put_aside(self, path: Path, bodies: Iterable[bytes], *, room: bool = False) -> int:
-        """Write a new file beside the old one, sync it and rename it over that. Returns its descriptor."""
+        """Write a new file beside the old one, sync it, and rename it over the old one. Returns its descriptor."""
         aside = path.with_name(path.name + ".new")
         aside.unlink(missing_ok=True)
         fd = os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_CLOEXEC, 0o600)
@@ -205,23 +205,24 @@ class Journal:
     def _read_current(self) -> str:
         try:
             with (self._folder / "current").open("rb") as file:
-                word = next(_bodies(file), b"\xff").decode("utf-8")
+                db = next(_bodies(file), b"\xff").decode("utf-8")
         except FileNotFoundError:
             return ""
         except UnicodeDecodeError:
-            word = "?" * (_WORD_MAX + 1)
-        if len(word) > _WORD_MAX:
-            log.error("%s is damaged: the database of the last runs is not known", self._folder / "current")
+            db = "?" * (_DB_CHARS_MAX + 1)
+        if len(db) > _DB_CHARS_MAX:
+            log.error("%s is damaged: the database of the last runs is unknown", self._folder / "current")
             return ""
-        return word
+        return db
 
     def _sweep(self) -> None:
-        """Remove what a crash left, and what has waited for too long."""
+        """Remove leftovers of a crash, and results that have waited for too long."""
         for path in self._folder.iterdir():
             waits = path.suffix == ".spool" and path != self._path
             old = waits and time.time() - path.stat().st_mtime > FOREIGN_RESULTS_S
             if old:
-                log.warning("%s is removed: its database was not seen for %d days", path, FOREIGN_RESULTS_S // 86_400)
+                days = FOREIGN_RESULTS_S // 86_400
+                log.warning("%s is removed: its database was not used for %d days", path, days)
             if old or path.suffix == ".new":
                 path.unlink()
 
@@ -237,20 +238,20 @@ def _record(body: bytes) -> bytes:
 
 
 def _bodies(file: BinaryIO) -> Iterator[bytes]:
-    """Until the first record that is not whole."""
+    """The bodies of the records, up to the first damaged one."""
     while len(head := file.read(_HEAD.size)) == _HEAD.size:
         length, crc = _HEAD.unpack(head)
         if length > _BODY_BYTES_MAX:
             return
         body = file.read(length)
-        # The length is part of it, or a tail of zeros would be whole records.
+        # The CRC covers the length: else a tail of zeros would be valid records.
         if len(body) < length or zlib.crc32(body, zlib.crc32(head[:4])) != crc:
             return
         yield body
 
 
 def _write(fd: int, data: bytes | bytearray) -> int:
-    """All of it. Returns how much that is."""
+    """Write all of the data. Returns its length."""
     with memoryview(data) as view:
         done = 0
         while done < len(view):

@@ -1,4 +1,4 @@
-"""The guard's signals, made into something that epoll can wait for."""
+"""The guard's signals on a pipe, for its epoll."""
 
 from __future__ import annotations
 
@@ -8,16 +8,16 @@ import signal
 
 
 class Signals:
-    """Signals as bytes on a pipe.
+    """Signals as bytes on a pipe. The handlers do nothing: Python's C handler writes the byte.
 
-    The handlers do nothing: the byte that Python's C handler writes is all that is needed.
+    `terminal`: whether the process has a controlling terminal, which sends SIGHUP when it closes.
     """
 
     def __init__(self) -> None:
         self.fd, self._write_fd = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
         signal.set_wakeup_fd(self._write_fd, warn_on_full_buffer=False)
         for number in (signal.SIGCHLD, signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
-            # Under nohup SIGHUP is ignored, and stays so.
+            # Under nohup SIGHUP is ignored; that must stay so.
             if number != signal.SIGHUP or signal.getsignal(number) is not signal.SIG_IGN:
                 signal.signal(number, lambda _number, _frame: None)
         self.terminal = _has_terminal()

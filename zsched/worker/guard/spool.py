@@ -1,8 +1,8 @@
-"""The results that the guard holds until the scheduler has answered them. They survive guard, agent and power cuts.
+"""The results that the guard keeps until the scheduler has answered them. They survive guard, agent and power cuts.
 
-What was added survives us when `write` returns, and may be reported from then on. After `sync` it survives a power cut.
-When the disk fails, results are held in memory and reported all the same. `failing` says so, and a new file is tried
-now and then.
+An added result survives this process once `write` returns, and may be reported from then on. It survives a power cut
+once `sync` returns. While the disk fails, results are kept in memory and reported all the same; `failing` says so, and
+a new file is tried every RETRY_MS.
 """
 
 from __future__ import annotations
@@ -24,22 +24,22 @@ from zsched.protocol import RunResult
 from zsched.worker.guard.journal import Journal
 from zsched.worker.state import StateError
 
-# The file may be twice as long as what is held in it, and this much longer.
+# The file may be twice as long as its kept records, and this much longer.
 SLACK_BYTES: Final = 4 * MIB
-# After a failure of the disk: when a new file is tried.
+# How often a new file is tried while the disk fails.
 RETRY_MS: Final = 2_000
 
 log = logging.getLogger(__name__)
 
 
 class Kept(Struct, frozen=True, array_like=True, tag="kept", gc=False):
-    """A record of the file: this is held."""
+    """A record of the file: this result is kept."""
 
     result: RunResult
 
 
 class Forgotten(Struct, frozen=True, array_like=True, tag="forgotten", gc=False):
-    """A record of the file: these are not held any more."""
+    """A record of the file: the results of these runs are no longer kept."""
 
     runs: tuple[int, ...]
 
@@ -58,25 +58,25 @@ def open_spool(state_dir: Path, mono_ms: int) -> Spool:
 
 
 class Spool:
-    """Results of one database by run, in the order they came. Those of other databases wait on disk for theirs.
+    """Results of the current database by run, oldest first. Those of other databases stay on disk.
 
-    Bounded by the agent's window: a held result counts as an unfinished run.
+    Bounded by the agent's window: a kept result counts as an unfinished run.
     """
 
     def __init__(self, journal: Journal, mono_ms: int) -> None:
-        """Those of the database that was the last one. Raises OSError when they can't be read."""
+        """Read the results of the last current database. Raises OSError when they can't be read."""
         self._journal = journal
         self._encoder = msgspec.msgpack.Encoder()
         self._decoder: msgspec.msgpack.Decoder[Kept | Forgotten] = msgspec.msgpack.Decoder(Kept | Forgotten)
         self._results: dict[int, RunResult] = {}
-        # Bytes in the open file, of each result that is in it, and of all; none while the disk fails.
+        # The bytes of each result in the open file, and of all; none while the disk fails.
         self._sizes: dict[int, int] = {}
-        self._held_bytes = 0
-        # Held, but not yet in the file; and whether something in the file is not yet synced.
-        self._fresh: list[int] = []
+        self._kept_bytes = 0
+        # Results that are not yet in the file; and whether the file has unsynced records.
+        self._unwritten: list[int] = []
         self._unsynced = False
         self._outage = Outage(log, "results can't be kept on disk", "results are kept on disk again")
-        # When to read the file if it is `unread`, and to write what is held to a new one. None: nothing is wrong.
+        # When to read the file if it is unread, and to write all results to a new one. None: nothing is wrong.
         self._renew_at_ms: int | None = None
         self._unread = False
         self.failing = False
@@ -98,27 +98,27 @@ class Spool:
         return tuple(self._results.values())
 
     def add(self, result: RunResult) -> None:
-        """Take a result. After the next write it may be sent to the agent."""
+        """Keep a result. After the next `write` it may be reported."""
         self._results[result.run] = result
-        self._fresh.append(result.run)
+        self._unwritten.append(result.run)
 
     def write(self, mono_ms: int) -> None:
-        """What was added is in the file when this returns, unless the disk is failing."""
-        fresh = [run for run in self._fresh if run in self._results]
-        self._fresh.clear()
-        if not fresh or self.failing:
+        """Write the added results to the file, unless the disk is failing."""
+        unwritten = [run for run in self._unwritten if run in self._results]
+        self._unwritten.clear()
+        if not unwritten or self.failing:
             return
         try:
-            if not self._journal.is_open or self._journal.size > 2 * self._held_bytes + SLACK_BYTES:
+            if not self._journal.is_open or self._journal.size > 2 * self._kept_bytes + SLACK_BYTES:
                 self._renew()
             else:
-                self._journal.append([self._pack(run) for run in fresh])
+                self._journal.append([self._pack(run) for run in unwritten])
                 self._unsynced = True
         except OSError as error:
             self._on_failure(error, mono_ms)
 
     def sync(self, mono_ms: int) -> None:
-        """What was written is on the disk when this returns, unless that is failing."""
+        """Sync the written results to the disk, unless it is failing."""
         if not self._unsynced:
             return
         try:
@@ -128,12 +128,12 @@ class Spool:
             self._on_failure(error, mono_ms)
 
     def forget(self, runs: Iterable[int], mono_ms: int) -> None:
-        """Remove these results. Not synced: after a power cut they are reported again, which does no harm."""
+        """Forget answered results. Not synced: after a power cut they are reported again, which is harmless."""
         gone = []
         for run in runs:
             self._results.pop(run, None)
             if (size := self._sizes.pop(run, None)) is not None:
-                self._held_bytes -= size
+                self._kept_bytes -= size
                 gone.append(run)
         if not gone:
             return
@@ -146,7 +146,7 @@ class Spool:
             self._on_failure(error, mono_ms)
 
     def change(self, db: str, mono_ms: int) -> None:
-        """Leave these results to their database, and hold those of another one."""
+        """Leave the results of the current database on disk, and read those of another one."""
         self.write(mono_ms)
         self.sync(mono_ms)
         if self.failing:
@@ -159,7 +159,7 @@ class Spool:
         except OSError as error:
             log.warning("the spool of database %s: %s", self.db, error)
         self._results.clear()
-        self._fresh.clear()
+        self._unwritten.clear()
         self._forget_sizes()
         self.db = db
         self._unread = True
@@ -169,15 +169,15 @@ class Spool:
     # --- results of other databases ----------------------------------------------------------------------------------
 
     def others(self) -> dict[str, set[int]]:
-        """The runs of the results that wait on disk for other databases. A file that can't be read is left out."""
-        found = {}
+        """Runs with results on disk for other databases. A file that can't be read is left out."""
+        others = {}
         for db in self._journal.others():
             with suppress(OSError):
-                found[db] = set(self._replay(self._journal.read_other(db))[0])
-        return {db: runs for db, runs in found.items() if runs}
+                others[db] = set(self._replay(self._journal.read_other(db))[0])
+        return {db: runs for db, runs in others.items() if runs}
 
     def add_other(self, db: str, results: Iterable[RunResult]) -> None:
-        """Keep results for another database on disk. Raises OSError, and then none is kept."""
+        """Write results of another database. Raises OSError, and then none is written."""
         self._journal.append_other(db, [self._encoder.encode(Kept(result)) for result in results])
 
     def drop_other(self, db: str) -> None:
@@ -185,19 +185,19 @@ class Spool:
         self._journal.remove_other(db)
 
     def deadline_ms(self) -> int | None:
-        """When on_tick has something to do; None when all is well."""
+        """When on_tick has something to do, or None."""
         return self._renew_at_ms
 
     def on_tick(self, mono_ms: int) -> tuple[RunResult, ...]:
-        """Try a new file when it is time. Returns results that could not be read until now."""
+        """Try a new file when it is due. Returns results that could not be read until now."""
         if self._renew_at_ms is None or mono_ms < self._renew_at_ms:
             return ()
-        found: tuple[RunResult, ...] = ()
+        read: tuple[RunResult, ...] = ()
         try:
             if self._unread:
                 before = set(self._results)
                 exists = self._read()
-                found = tuple(result for run, result in self._results.items() if run not in before)
+                read = tuple(result for run, result in self._results.items() if run not in before)
                 self._unread = False
             else:
                 exists = True
@@ -206,12 +206,12 @@ class Spool:
                 self._renew()
         except OSError as error:
             self._on_failure(error, mono_ms)
-            return found
+            return read
         self._renew_at_ms = None
         self.failing = False
-        self._fresh.clear()
+        self._unwritten.clear()
         self._outage.worked(mono_ms)
-        return found
+        return read
 
     def _renew(self) -> None:
         self._forget_sizes()
@@ -220,16 +220,16 @@ class Spool:
 
     def _pack(self, run: int) -> bytes:
         body = self._encoder.encode(Kept(self._results[run]))
-        self._held_bytes += len(body) - self._sizes.get(run, 0)
+        self._kept_bytes += len(body) - self._sizes.get(run, 0)
         self._sizes[run] = len(body)
         return body
 
     def _forget_sizes(self) -> None:
         self._sizes.clear()
-        self._held_bytes = 0
+        self._kept_bytes = 0
 
     def _on_failure(self, error: OSError, mono_ms: int) -> None:
-        """Of this file nothing is known any more, and a sync that failed is never tried again."""
+        """The file's content is unknown from now on. A failed sync is not repeated: the second may succeed falsely."""
         self._outage.failed(error, mono_ms)
         self._forget_sizes()
         self._unsynced = False
@@ -237,15 +237,16 @@ class Spool:
         self._renew_at_ms = mono_ms + RETRY_MS
 
     def _read(self) -> bool:
-        """Add what the file holds; whether there is anything in it. Raises OSError, and then nothing is added."""
+        """Add the results in the file. Returns whether it has records. Raises OSError, and then nothing is added."""
         read, records, unknown = self._replay(self._journal.load(self.db))
         if unknown:
-            log.error("left out of the spool of database %s: %s without sense", self.db, counted(unknown, "record"))
+            line = "left out of the spool of database %s: %s of an unknown format"
+            log.error(line, self.db, counted(unknown, "record"))
         self._results = read | self._results
         return records > 0
 
     def _replay(self, bodies: Iterable[bytes]) -> tuple[dict[int, RunResult], int, int]:
-        """The results that a file holds, how many records it has, and how many of them are unknown here."""
+        """The results in a file, the number of its records, and the number of records of an unknown format."""
         held: dict[int, RunResult] = {}
         records = unknown = 0
         for record in map(self._unpack, bodies):
@@ -261,7 +262,7 @@ class Spool:
         return held, records, unknown
 
     def _unpack(self, body: bytes) -> Kept | Forgotten | None:
-        """None for what another release may have written."""
+        """None for a record of an unknown format, as another release may write."""
         try:
             return self._decoder.decode(body)
         except (msgspec.DecodeError, ValueError, RecursionError):

@@ -1,10 +1,10 @@
-"""The guard's time slice: short, so that it need not wait until the job beside it has used up its own. Linux.
+"""The guard's time slice: short, so that it preempts the job on its processor. Linux.
 
-Whoever is woken on a busy processor waits for the slice of who runs there, a few ms by default, unless it asks for a
-shorter one. A job of a few hundred microseconds is over by then; but the guard was woken because another has ended, and
-meanwhile that one's processor stands still. Two slots that run `true` do 1,460 jobs a second without this and 1,870
-with it where the kernel makes no group of each session (no autogroups, or a cgroup with a cpu controller); where it
-does, 2 % more. It gives the guard no more time than before, and needs no right.
+A process that wakes on a busy processor waits for the end of the running process's slice, a few ms by default, unless
+its own slice is shorter. The guard wakes because a job has ended, and that job's processor idles meanwhile. Two slots
+that run `true` do 1,460 jobs a second without this and 1,870 with it where the kernel does not group processes by
+session (no autogroups, or a cgroup with a cpu controller); where it does, 2 % more (bench/spawn.py). The guard gets no
+more CPU time than before, and needs no right.
 """
 
 from __future__ import annotations
@@ -17,29 +17,29 @@ import struct
 import sys
 from typing import Final
 
-# The shortest that the kernel gives (Linux 6.12 and later; an earlier one takes no notice of it).
+# The shortest slice that the kernel accepts (Linux 6.12 and later; earlier versions ignore it).
 SHORT_NS: Final = 100_000
 
 # sched_setattr(2), for which glibc has no function before 2.41.
 _SETATTR: Final = {"x86_64": 314, "aarch64": 274}
 # struct sched_attr, its first version: size, policy, flags, nice, priority, runtime, deadline, period.
 _ATTR: Final = struct.Struct("=IIQiIQQQ")
-# linux/sched.h: what is asked for here is ours alone, and no job's.
+# linux/sched.h: children do not inherit the slice.
 _RESET_ON_FORK: Final = 1
 
 log = logging.getLogger(__name__)
 
 
 def shorten() -> bool:
-    """Ask for a short slice for this thread. Returns whether that was possible; nothing depends on it.
+    """Ask for a short slice for this thread. Returns whether that succeeded; nothing depends on it.
 
-    A worker that was given a scheduling class of its own or a negative nice value is left alone: no job shall have the
-    slice, and what takes it from them takes a negative nice value too.
+    Does nothing for a worker with another scheduling class or a negative nice value: the flag that keeps the slice from
+    jobs would reset these for them too.
     """
     number = _SETATTR.get(platform.machine()) if sys.maxsize > 2**32 else None
     try:
         nice, policy = os.getpriority(os.PRIO_PROCESS, 0), os.sched_getscheduler(0)
-    # musl knows no classes, and a sandbox may forbid to ask.
+    # musl has no scheduling classes, and a sandbox may forbid the call.
     except OSError as error:
         log.debug("no short time slice: %s", error.strerror)
         return False

@@ -1,7 +1,7 @@
-"""Who is looked at: runs whose output is told while they write it. Pure.
+"""Watches: runs whose output is reported while they write it. Pure.
 
-Nothing is copied for it: what is told is taken from what is kept of the run anyway. So a run that writes faster than it
-is told has gaps here, and costs no more memory than any other.
+The reported output is read from the run's capture, without a second buffer. So a run that writes faster than it is
+reported has gaps here, and takes no more memory than any other.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from zsched.model.limits import LOG_BYTES_MAX, LOG_INTERVAL_MS
-from zsched.protocol import StreamName
+from zsched.model.types import StreamName
 from zsched.worker.messages import Logged, Look
 from zsched.worker.process.capture import Capture
 
@@ -21,11 +21,12 @@ _STREAMS: Final[tuple[StreamName, StreamName]] = ("stdout", "stderr")
 @dataclass(slots=True)
 class _Watch:
     until_ms: int
-    told: dict[StreamName, int]
+    # Up to which byte each stream has been reported.
+    offsets: dict[StreamName, int]
 
 
 class Watches:
-    """`captures` gives a live run's two captures, None when it does not live."""
+    """`captures` returns a live run's two captures; None when it does not live."""
 
     def __init__(self, captures: Callable[[int], tuple[Capture, Capture] | None]) -> None:
         self._captures = captures
@@ -33,29 +34,29 @@ class Watches:
         self._look_at_ms = 0
 
     def add(self, look: Look, mono_ms: int) -> None:
-        """Somebody looks, or goes on looking."""
-        told: dict[StreamName, int] = {"stdout": look.stdout, "stderr": look.stderr}
-        self._watches[look.run] = _Watch(mono_ms + look.for_ms, told)
+        """Watch a run, or renew its watch."""
+        offsets: dict[StreamName, int] = {"stdout": look.stdout, "stderr": look.stderr}
+        self._watches[look.run] = _Watch(mono_ms + look.for_ms, offsets)
         self._look_at_ms = mono_ms
 
     def deadline_ms(self) -> int | None:
-        """When to look again; None when nobody does."""
+        """When to call `take`; None without watches."""
         return self._look_at_ms if self._watches else None
 
     def take(self, mono_ms: int) -> list[Logged]:
-        """What the watched runs have written since the last time, at most LOG_BYTES_MAX of each stream."""
+        """The new output of the watched runs, at most LOG_BYTES_MAX of each stream."""
         if not self._watches or mono_ms < self._look_at_ms:
             return []
         self._look_at_ms = mono_ms + LOG_INTERVAL_MS
-        found: list[Logged] = []
+        output: list[Logged] = []
         for run, watch in list(self._watches.items()):
             captures = self._captures(run)
             if captures is None or mono_ms >= watch.until_ms:
                 del self._watches[run]
                 continue
             for name, capture in zip(_STREAMS, captures, strict=True):
-                if capture.total > watch.told[name]:
-                    offset, data = capture.since(watch.told[name], LOG_BYTES_MAX)
-                    watch.told[name] = offset + len(data)
-                    found.append(Logged(run, name, offset, data))
-        return found
+                if capture.total > watch.offsets[name]:
+                    offset, data = capture.since(watch.offsets[name], LOG_BYTES_MAX)
+                    watch.offsets[name] = offset + len(data)
+                    output.append(Logged(run, name, offset, data))
+        return output

@@ -1,4 +1,4 @@
-"""What is kept of a stream: its first and last bytes, and the count of all. Pure."""
+"""The captured output of a stream: its first and last bytes, and its length. Pure."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from zsched.protocol import Output
 
 
 class Capture:
-    """Takes a stream of any length and keeps at most `bytes_max` of it, half from its start and half from its end.
+    """Keeps at most `bytes_max` of a stream of any length, half from its start and half from its end.
 
-    Holds little more than that in memory: the end is kept as whole chunks, of which the oldest go when the rest is
-    enough.
+    It takes little more memory than that: the end is kept as whole chunks, and the oldest ones are dropped when the
+    others suffice.
     """
 
     __slots__ = ("_head", "_head_max", "_tail", "_tail_bytes", "_tail_max", "_total")
@@ -37,21 +37,21 @@ class Capture:
                 self._tail_bytes -= len(self._tail.popleft())
 
     def since(self, offset: int, bytes_max: int) -> tuple[int, bytes]:
-        """What was written from a byte on, as far as it is kept: where it begins, and at most so many bytes of it."""
+        """The kept bytes from `offset` on: where they begin, and at most `bytes_max` of them."""
         if offset < len(self._head):
             return offset, self._head[offset : offset + bytes_max]
         tail = b"".join(self._tail)
         begin = self._total - len(tail)
-        place = max(0, offset - begin)
-        return begin + place, tail[place : place + bytes_max]
+        skip = max(0, offset - begin)
+        return begin + skip, tail[skip : skip + bytes_max]
 
     @property
     def total(self) -> int:
-        """How many bytes were written."""
+        """The number of bytes written so far."""
         return self._total
 
     def output(self) -> Output:
-        """What was kept so far. Nothing is missing between head and tail when together they are `total` long."""
+        """The kept output so far. It is complete when `total` is len(head) + len(tail)."""
         if not self._total:
             return Output()
         tail = b"".join(self._tail)

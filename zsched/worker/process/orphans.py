@@ -1,13 +1,12 @@
-"""Orphans: processes of a run that left its process group. They become the guard's own children when their parents end.
+"""Orphans: processes that left their run's process group. When their parents end, they become the guard's own children.
 
-The guard is their subreaper, so the kernel's list of its children, less those it knows, is the list of strays. A
-process that is still in its run's session is known by that: no other process can join it. The run of any other stands
-in the environment it was started with. Only the guard uses this.
+The guard is their subreaper, so the kernel's list of its children, without those it started, is the list of orphans. An
+orphan in its run's session is known by that: no other process can join a session. The run of any other stands in the
+environment that it was started with. Only the guard uses this.
 """
 
 from __future__ import annotations
 
-import ctypes
 import logging
 import os
 import signal
@@ -17,64 +16,64 @@ from typing import Final
 
 from zsched.worker.process.sweep import mark_of
 
-_PR_SET_CHILD_SUBREAPER: Final = 36
 _READ_BYTES: Final = 64 * 1024
-# A read that is shorter than a page by more than a number was the last one.
+# The kernel returns at most a page, in whole numbers. A read this short was the last.
 _SHORT_BYTES: Final = 4096 - 32
 
 log = logging.getLogger(__name__)
 
 
-def become_subreaper() -> None:
-    """From now on orphans among our descendants become our children. Raises OSError; Linux has this since 3.4."""
-    libc = ctypes.CDLL(None, use_errno=True)
-    if libc.prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) != 0:
-        raise OSError(ctypes.get_errno(), "PR_SET_CHILD_SUBREAPER")
-
-
 class Orphans:
-    """Finds and kills them. `spared` are children of ours that are no job's: the agent."""
+    """Finds and kills orphans. `spared` are children that no job started: the agent."""
 
     def __init__(self, spool_id: str) -> None:
         self._spool_id = spool_id
         self.spared: set[int] = set()
-        # Kept open, since it is read at each run's end: a third of the cost. The list is whole while it is read,
-        # because children leave it only when we reap them.
+        # The marks of orphans that were killed and are not reaped: an exiting process has no environment any more.
+        self._killed_marks: dict[int, str] = {}
+        # Kept open, since it is read at each run's end: that saves a third of the cost. A read is complete, because
+        # children leave the list only when we reap them.
         self._children = os.open(f"/proc/self/task/{threading.get_native_id()}/children", os.O_RDONLY | os.O_CLOEXEC)
 
     def kill(
         self, mains: Collection[int], living: Collection[int], of_session: Mapping[int, int], of_mark: Mapping[str, int]
     ) -> dict[int, list[int]]:
-        """Kill the strays of all runs but the living ones, whose main processes are `mains`.
+        """Kill the orphans of all runs but the living ones, whose main processes are `mains`.
 
-        Returns the runs that still had strays, which are dying now, each with its strays. `of_session` and `of_mark`
-        have the run of each session and mark. A stray with the mark of no run has a forged one, and is killed at once;
-        one without any mark is killed when no run lives.
+        Returns the runs that still have orphans, with these; they are dying now. `of_session` and `of_mark` have the
+        run of each session and mark. An orphan with an unknown mark has forged it, and is killed at once; one without
+        any mark is killed when no run lives.
         """
-        haunted: dict[int, list[int]] = {}
+        orphans: dict[int, list[int]] = {}
         for pid in self._unknown(mains):
             mark = None
             run = of_session.get(_session(pid))
             if run is None:
-                mark = mark_of(pid, self._spool_id)
+                mark = self._killed_marks.get(pid) or mark_of(pid, self._spool_id)
                 run = of_mark.get(mark or "")
             if run in living or (run is None and mark is None and living):
                 continue
             if run is not None:
-                haunted.setdefault(run, []).append(pid)
+                orphans.setdefault(run, []).append(pid)
+            if mark:
+                self._killed_marks[pid] = mark
             self._kill(pid, run)
-        return haunted
+        return orphans
+
+    def on_reaped(self, pid: int) -> None:
+        """A child that was not a run's main process has been reaped."""
+        self.spared.discard(pid)
+        self._killed_marks.pop(pid, None)
 
     def _unknown(self, mains: Collection[int]) -> list[int]:
         listed = self._listed()
-        # Mostly there are none, and counting is enough to know: all that we know are children until we reap them.
+        # Mostly there are none, which the count shows: all known processes are children until we reap them.
         if len(listed) == len(mains) + len(self.spared):
             return []
         return [pid for pid in map(int, listed) if pid not in mains and pid not in self.spared]
 
     def _listed(self) -> list[bytes]:
         data = part = os.pread(self._children, _READ_BYTES, 0)
-        # The kernel gives a page at most, and never half a number.
         while len(part) > _SHORT_BYTES:
             part = os.pread(self._children, _READ_BYTES, len(data))
             data += part
@@ -84,14 +83,14 @@ class Orphans:
         try:
             os.kill(pid, signal.SIGKILL)
         except (ProcessLookupError, PermissionError) as error:
-            # Each half second: what is left of a run after a good while is told by those who wait for it.
-            log.debug("process %d, a stray of run %s, can't be killed: %s", pid, run, error.strerror)
+            # At level debug, since this is repeated each half second. A run that does not end is logged as stuck.
+            log.debug("process %d, an orphan of run %s, can't be killed: %s", pid, run, error.strerror)
         else:
-            log.debug("process %d killed: a stray of run %s", pid, run)
+            log.debug("process %d killed: an orphan of run %s", pid, run)
 
 
 def _session(pid: int) -> int:
-    """0 when the process is gone."""
+    """The session of a process; 0 when it is gone."""
     try:
         return os.getsid(pid)
     except OSError:

@@ -1,12 +1,11 @@
-"""Limits of what a job may use, by setrlimit(2). Only the guard uses this.
+"""Resource limits of jobs, by setrlimit(2). Only the guard uses this.
 
-Only jobs of a worker with such a setting pay for it. prlimit(1) of util-linux sets the limits and then becomes the job
+They cost nothing on a worker without such a setting. prlimit(1) of util-linux sets the limits and then executes the job
 (1 ms). It must not see the job's own variables: the dynamic linker would obey LD_PRELOAD before the limits are set. So
 become.py, which gives those variables their names last, sets the limits of a job that has some.
 
-The guard's own limits can't stand in for the job's while it starts, as they do for open files: without root's rights
-the guard can't raise its hard limits again. And prlimit(2) after the start would come too late for what the job has
-started by then.
+The guard can't lower its own limits while a job starts, as it does for open files: without root's rights it could not
+raise the hard limits again. And prlimit(2) after the start would miss the processes that the job has started by then.
 """
 
 from __future__ import annotations
@@ -18,7 +17,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
-# By the name that prlimit(1) gives it.
+# By prlimit(1)'s names.
 _NUMBERS: Final = {
     "nofile": resource.RLIMIT_NOFILE,
     "nproc": resource.RLIMIT_NPROC,
@@ -27,37 +26,37 @@ _NUMBERS: Final = {
 
 
 class LimitsError(Exception):
-    """The limits can't be set here. The sentence is for the person who started the worker."""
+    """The limits can't be set here. The sentence is for the operator."""
 
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """Limits of each job, soft and hard, in two notations. Both are empty when there are no limits."""
+    """Limits of each job, soft and hard, in two notations. Both are empty without limits."""
 
-    # The command line of prlimit(1), up to the program that it becomes.
+    # The command line of prlimit(1), up to the program to execute.
     prlimit: tuple[str, ...] = ()
     # The argument of become.py: `nofile=64,core=0`.
     text: str = ""
 
 
 def limits_of(limits: Mapping[str, int | None]) -> Limits:
-    """The limits by the names that prlimit(1) gives them; None leaves one as it is. Raises LimitsError.
+    """The limits by prlimit(1)'s names; None leaves one unchanged. Raises LimitsError.
 
-    None of them may be above the worker's own: a process without root's rights can lower a hard limit, not raise it.
+    None of them may be above the worker's own hard limit: without root's rights it can't be raised.
     """
-    wanted = {name: most for name, most in limits.items() if most is not None}
-    for name, most in wanted.items():
+    given = {name: limit for name, limit in limits.items() if limit is not None}
+    for name, limit in given.items():
         _, hard = resource.getrlimit(_NUMBERS[name])
-        if hard != resource.RLIM_INFINITY and most > hard:
+        if hard != resource.RLIM_INFINITY and limit > hard:
             raise LimitsError(
-                f"job_{name} {most} is above the worker's own hard limit, {hard}: lower it, or raise that"
+                f"invalid job_{name} {limit}: above the worker's own hard limit, {hard}; lower it, or raise that"
             )
-    if not wanted:
+    if not given:
         return Limits()
     prlimit = shutil.which("prlimit", path=os.defpath)
     if prlimit is None:
-        raise LimitsError("limits of jobs need the program prlimit: install util-linux, or set no job_ limits")
+        raise LimitsError("job limits need the program prlimit: install util-linux, or remove the job_ limits")
     return Limits(
-        (prlimit, *(f"--{name}={most}:{most}" for name, most in wanted.items()), "--"),
-        ",".join(f"{name}={most}" for name, most in wanted.items()),
+        (prlimit, *(f"--{name}={limit}:{limit}" for name, limit in given.items()), "--"),
+        ",".join(f"{name}={limit}" for name, limit in given.items()),
     )

@@ -1,0 +1,49 @@
+"""The timers of live runs. Pure. Used by `runs` alone."""
+
+from __future__ import annotations
+
+import heapq
+from typing import Final, Literal
+
+from zsched.worker.guard.live import LiveRun
+
+Due = Literal["began", "timeout", "kill", "again"]
+
+# Timers of runs that ended stay in the heap until it is this much longer than the live runs can explain.
+_VOID_MAX: Final = 1_000
+# A run has at most this many timers at a time.
+_PER_RUN_MAX: Final = 4
+
+
+class Timers:
+    """Timers of live runs by time. The heap has numbers only, so that it keeps no output of an ended run in memory."""
+
+    def __init__(self) -> None:
+        # (time, start of the run, kind)
+        self._heap: list[tuple[int, int, Due]] = []
+        self._live: dict[int, LiveRun] = {}
+
+    def add(self, at_ms: int, live: LiveRun, due: Due) -> None:
+        self._live[live.start] = live
+        heapq.heappush(self._heap, (at_ms, live.start, due))
+
+    def forget(self, live: LiveRun) -> None:
+        """A run has ended."""
+        self._live.pop(live.start, None)
+
+    def pop(self, mono_ms: int) -> tuple[LiveRun, Due] | None:
+        """The next timer that is due, or None."""
+        while self._heap and self._heap[0][0] <= mono_ms:
+            _, start, due = heapq.heappop(self._heap)
+            if (live := self._live.get(start)) is not None:
+                return live, due
+        return None
+
+    def deadline_ms(self) -> int | None:
+        """When the next timer is due, or None. Removes the timers of ended runs on the way."""
+        if len(self._heap) > _PER_RUN_MAX * len(self._live) + _VOID_MAX:
+            self._heap = [entry for entry in self._heap if entry[1] in self._live]
+            heapq.heapify(self._heap)
+        while self._heap and self._heap[0][1] not in self._live:
+            heapq.heappop(self._heap)
+        return self._heap[0][0] if self._heap else None
