@@ -22,7 +22,7 @@ import zmq
 from bench.machine import facts
 from zsched import protocol
 from zsched.model.types import JobSpec, RunStatus
-from zsched.scheduler.dispatcher import Dispatcher
+from zsched.scheduler.dispatcher import Dispatcher, Settings
 from zsched.scheduler.inbox import Inbox
 from zsched.scheduler.loop import Loop, clock
 from zsched.scheduler.port import Port
@@ -53,7 +53,9 @@ def measure(runs: int, workers: int, slots: int) -> float:
         context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
         port = Port(context, "127.0.0.1", 0)
         tokens = iter(range(1_000_000))
-        dispatcher = Dispatcher(store, epoch=1, timeout_ms=30_000, new_token=lambda: f"s{next(tokens)}", now=clock())
+        dispatcher = Dispatcher(
+            store, Settings(epoch=1, timeout_ms=30_000, new_token=lambda: f"s{next(tokens)}"), clock()
+        )
         loop = Loop(store, dispatcher, port, Inbox(callers_max=1))
         watch = Watch(path, runs, loop)
         watch.start()

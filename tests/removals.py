@@ -119,16 +119,20 @@ _REMOVALS: Final = (
         "each heartbeat is written",
         "unit/test_dispatcher_outage.py::test_a_heartbeat_that_says_nothing_new_is_acked_without_a_write"
         " system/test_idle.py::test_an_idle_fleet_is_heard_and_writes_nothing",
-        ("scheduler/dispatcher/core.py", "        stuck = []\n", "        stuck = []\n        self.store_seen()\n"),
+        (
+            "scheduler/dispatcher/heartbeats.py",
+            "        stuck = []\n",
+            "        stuck = []\n        self._store.note_seen({session.name: now.wall_ms})\n",
+        ),
     ),
     removal(
         17,
         "a jump of the clock in a turn that fails is lost",
         "unit/test_dispatcher_outage.py::test_a_jump_of_the_clock_in_a_turn_that_fails_is_made_good_in_the_next",
         (
-            "scheduler/dispatcher/core.py",
-            "        jump_ms = self._wall_ahead_ms - self._stored_wall_ahead_ms\n",
-            "        jump_ms = self._wall_ahead_ms - self._stored_wall_ahead_ms\n        self._stored_wall_ahead_ms += jump_ms\n",
+            "scheduler/dispatcher/clock.py",
+            "        jump_ms = self._ahead_ms - self._stored_ahead_ms\n",
+            "        jump_ms = self._ahead_ms - self._stored_ahead_ms\n        self._stored_ahead_ms += jump_ms\n",
         ),
     ),
     removal(
@@ -383,7 +387,7 @@ _REMOVALS: Final = (
         "a worker with foreign runs gets work before a decision",
         "system/test_foreign.py::test_jobs_survive_a_scheduler_on_an_empty_database"
         " unit/test_dispatcher_foreign.py::test_foreign_runs_are_neither_kept_nor_killed_and_their_worker_gets_nothing",
-        ("scheduler/dispatcher/placement.py", "        and not session.withheld\n", ""),
+        ("scheduler/dispatcher/placement.py", "            and not session.withheld\n", ""),
     ),
     removal(
         26,
@@ -576,14 +580,14 @@ _REMOVALS: Final = (
         15,
         "any number of strangers may be in a handshake",
         "system/test_port_crowd.py::test_silent_connections_are_bounded unit/test_connections.py::test_unheard_connections_are_bounded",
-        ("scheduler/connections.py", "self._unheard_count > UNHEARD_CONNECTIONS_MAX or ", ""),
+        ("scheduler/connection_limits.py", "self._unheard_count > UNHEARD_CONNECTIONS_MAX or ", ""),
     ),
     removal(
         15,
         "a key may have any number of connections",
         "unit/test_connections.py::test_connections_of_one_key_are_bounded_and_the_newest_stay",
         (
-            "scheduler/connections.py",
+            "scheduler/connection_limits.py",
             "excess = list(same.values())[:-CONNECTIONS_PER_KEY_MAX]",
             "excess: list[Connection] = []",
         ),
@@ -600,8 +604,8 @@ _REMOVALS: Final = (
         "system/test_port_crowd.py::test_descriptor_that_was_reused_is_left_alone",
         (
             "scheduler/connections.py",
-            "            if _cookie(one) == connection.identity.cookie:\n                one.shutdown",
-            "            if True:\n                one.shutdown",
+            "            if _cookie(held) == connection.identity.cookie:\n                held.shutdown",
+            "            if True:\n                held.shutdown",
         ),
     ),
     removal(
@@ -624,14 +628,14 @@ _REMOVALS: Final = (
         15,
         "workers without a place come again and again",
         "system/test_few_files.py::test_workers_leave_files_for_rest",
-        ("scheduler/connections.py", "            listeners.hold(one, self._holding)", "            pass"),
+        ("scheduler/connections.py", "            listeners.hold(listener, self._holding)", "            pass"),
     ),
     removal(
         15,
         "a worker leaves an event with each stale result",
         "unit/test_dispatcher_churn.py::test_frames_with_stale_results_are_bounded_and_none_is_acked_without_an_event",
         (
-            "scheduler/dispatcher/core.py",
+            "scheduler/dispatcher/results.py",
             "        if self._stale_frames.take(session.name, now.mono_ms):",
             "        if True:",
         ),
@@ -641,7 +645,7 @@ _REMOVALS: Final = (
         "a worker registers as often as it likes",
         "unit/test_dispatcher_churn.py::test_registers_of_one_name_are_bounded",
         (
-            "scheduler/dispatcher/core.py",
+            "scheduler/dispatcher/registration.py",
             "        if not self._registers.take(name, now.mono_ms):",
             "        if False:",
         ),
@@ -650,13 +654,13 @@ _REMOVALS: Final = (
         15,
         "a worker that gives back all it gets is given more at once",
         "unit/test_dispatcher_churn.py::test_worker_that_gives_back_all_it_gets_is_paused",
-        ("scheduler/dispatcher/placement.py", "session.paused_until_ms <= now.mono_ms", "True"),
+        ("scheduler/dispatcher/placement.py", "session.paused_until_ms <= self._now.mono_ms", "True"),
     ),
     removal(
         15,
         "frames with many runs wait without bound",
         "system/test_loop.py::test_frames_that_wait_for_their_turn_are_bounded_by_what_they_cost",
-        ("scheduler/loop.py", " and self._entries < TURN_ENTRIES_MAX", ""),
+        ("scheduler/loop.py", " and frames.entries < TURN_ENTRIES_MAX", ""),
     ),
     removal(
         25,
@@ -712,7 +716,11 @@ _REMOVALS: Final = (
         15,
         "any number of workers has a session",
         "unit/test_dispatcher_sessions.py::test_a_worker_too_many_waits_and_those_there_go_on",
-        ("scheduler/dispatcher/core.py", "if old is None and len(self._sessions) >= SESSIONS_MAX:", "if False:"),
+        (
+            "scheduler/dispatcher/registration.py",
+            "if old is None and len(self._sessions) >= SESSIONS_MAX:",
+            "if False:",
+        ),
     ),
     removal(
         15,
@@ -725,7 +733,7 @@ _REMOVALS: Final = (
         "a worker's output is stored as long as it comes",
         "unit/test_dispatcher_runs.py::test_output_is_cut_to_the_bound_whatever_a_worker_sends",
         (
-            "scheduler/dispatcher/orders.py",
+            "scheduler/dispatcher/translation.py",
             "    half = OUTPUT_BYTES_MAX // 2\n",
             "    return Stream(head=output.head, tail=output.tail, total=output.total)\n",
         ),
@@ -870,9 +878,9 @@ _REMOVALS: Final = (
         "the cap is asked only before the turn",
         "unit/test_rest_methods.py::test_a_submit_beyond_the_pending_runs_allowed_is_429_and_stores_nothing",
         (
-            "scheduler/dispatcher/core.py",
-            "        if self._store.pending_tasks() + len(command.specs) > self._pending_max:",
-            "        if False:",
+            "scheduler/dispatcher/submission.py",
+            "    if store.pending_tasks() + len(command.specs) > pending_max:",
+            "    if False:",
         ),
     ),
     removal(
@@ -897,14 +905,14 @@ _REMOVALS: Final = (
         16,
         "one turn hands out any number of bytes",
         "unit/test_dispatcher_churn.py::test_one_turn_hands_out_a_bounded_number_of_bytes_and_the_next_comes_at_once",
-        ("scheduler/dispatcher/placement.py", "return size < CLAIM_BYTES_MAX", "return True"),
+        ("scheduler/dispatcher/placement.py", "return self._bytes >= CLAIM_BYTES_MAX", "return False"),
     ),
     removal(
         15,
         "a message of many parts may be of any length",
         "system/test_port_hostile.py::test_message_that_never_ends_costs_the_connection"
         " unit/test_connections.py::test_connection_that_brings_much_and_no_frame_is_cut",
-        ("scheduler/connections.py", "<= UNREAD_BYTES_MAX", ">= 0"),
+        ("scheduler/connection_limits.py", "<= UNREAD_BYTES_MAX", ">= 0"),
     ),
     removal(
         15,
@@ -989,7 +997,7 @@ _REMOVALS: Final = (
         "an agent that starts anew takes the announced end back",
         "unit/test_dispatcher_blame.py::test_an_agent_that_starts_anew_announces_the_end_of_its_worker_again",
         (
-            "scheduler/dispatcher/core.py",
+            "scheduler/dispatcher/registration.py",
             "open(session)\n        if frame.leaving:\n",
             "open(session)\n        if False:\n",
         ),
@@ -1007,7 +1015,7 @@ _REMOVALS: Final = (
         "a jump of the wall clock is ignored",
         "unit/test_dispatcher_clock.py::test_a_day_forward_ends_no_run_before_its_time"
         " unit/test_dispatcher_clock.py::test_a_day_back_holds_back_no_run_for_longer",
-        ("scheduler/dispatcher/core.py", "            self._store.shift(jump_ms, now.wall_ms)\n", "            pass\n"),
+        ("scheduler/dispatcher/clock.py", "            store.shift(jump_ms, now.wall_ms)\n", "            pass\n"),
     ),
     removal(
         17,
@@ -1020,14 +1028,9 @@ _REMOVALS: Final = (
         "silence is judged by the wall clock",
         "unit/test_dispatcher_sessions.py::test_the_wall_clock_decides_no_liveness",
         (
-            "scheduler/dispatcher/core.py",
-            "        self._scolded: dict[tuple[bytes, str], int] = {}\n",
-            "        self._scolded: dict[tuple[bytes, str], int] = {}\n        self._first_ms = now.wall_ms - now.mono_ms\n",
-        ),
-        (
-            "scheduler/dispatcher/core.py",
-            "self._sessions.silent(now.mono_ms, ",
-            "self._sessions.silent(now.wall_ms - self._first_ms, ",
+            "scheduler/dispatcher/departures.py",
+            "sessions.silent(now.mono_ms, ",
+            "sessions.silent(now.wall_ms - vars(store).setdefault('first_ms', now.wall_ms - now.mono_ms), ",
         ),
     ),
     removal(
@@ -1126,7 +1129,7 @@ _REMOVALS: Final = (
         "all garbage is answered",
         "unit/test_dispatcher_runs.py::test_garbage_is_answered_at_most_once_a_second_and_changes_nothing",
         (
-            "scheduler/dispatcher/core.py",
+            "scheduler/dispatcher/outbox.py",
             "        if last_ms is not None and now.mono_ms - last_ms < ERROR_INTERVAL_MS:",
             "        if False:",
         ),
@@ -1558,9 +1561,9 @@ _REMOVALS: Final = (
         "the end of a token's jobs is forgotten by a restart",
         "unit/test_dispatcher_owners.py::test_the_end_of_jobs_survives",
         (
-            "scheduler/dispatcher/core.py",
-            "        # Whether a revoked token may have jobs that are still to be ended.\n        self._ending = True",
-            "        self._ending = False",
+            "scheduler/dispatcher/upkeep.py",
+            "        self.ending = True\n",
+            "        self.ending = False\n",
         ),
     ),
     removal(
@@ -1707,7 +1710,7 @@ _REMOVALS: Final = (
         "a worker with few slots holds as many runs as it asks for",
         "unit/test_dispatcher_owners.py::test_a_worker_gets_no_more_slots_than_its_key_allows",
         (
-            "scheduler/dispatcher/core.py",
+            "scheduler/dispatcher/registration.py",
             "WINDOW_PER_SLOT_MAX * worker.slots if worker.slots < frame.slots else WINDOW_MAX",
             "WINDOW_MAX",
         ),
@@ -1782,7 +1785,7 @@ _REMOVALS: Final = (
         25,
         "a key that nobody knows comes in",
         "system/test_port.py::test_nothing_of_a_stranger_comes_in",
-        ("scheduler/port.py", "                if not self._knows(key.decode()):", "                if False:"),
+        ("scheduler/port.py", "not self._keys.knows(key.decode()):", "False:"),
     ),
     removal(
         25,
@@ -1798,7 +1801,11 @@ _REMOVALS: Final = (
         25,
         "a worker needs no key",
         "unit/test_dispatcher_access.py::test_a_name_that_nobody_has_is_not_had_by_the_first_who_asks",
-        ("scheduler/dispatcher/core.py", "        if self._keyed and (wrong := ", "        if False and (wrong := "),
+        (
+            "scheduler/dispatcher/registration.py",
+            "        if self._settings.keyed and (wrong := ",
+            "        if False and (wrong := ",
+        ),
     ),
     removal(
         25,

@@ -10,7 +10,7 @@ from tests.contract.base import NOW, W1, W2, Base, worker
 from zsched.model import limits
 from zsched.model.demand import Demand
 from zsched.model.types import JobId, RunId, RunStatus, Worker, WorkerId, WorkerKind, WorkerStatus
-from zsched.store.contract import Restoration
+from zsched.store.contract import Changes, Restoration
 
 
 class Oops(Exception):
@@ -309,3 +309,34 @@ def test_a_reader_knows_nothing_of_what_does_not_exist(base: Base) -> None:
     assert door.worker(WorkerId("nobody")) is None
     assert list(door.runs(JobId(99), 10)) == []
     door.close()
+
+
+def test_changes_name_the_jobs_and_runs_of_a_turn(base: Base) -> None:
+    first, second = base.submit(), base.submit()
+    cron = base.recurring(NOW + 60_000)
+    assert base.store.changes == Changes()
+    base.turn()
+    base.register()
+    base.finish(base.claim(W1)[0].run_id)
+    base.store.flush_counters(NOW)
+    assert base.store.changes == Changes({first, second}, {RunId(1), RunId(2)}, events=True)
+    base.store.commit()
+    base.store.begin()
+    assert base.store.changes == Changes()
+    base.store.pause_schedule(cron, "ann", NOW)
+    base.store.flush_counters(NOW)
+    base.store.flush_counters(NOW)
+    assert base.store.changes == Changes({cron}, events=True)
+    base.store.commit()
+    base.store.begin()
+    base.store.note_seen({W1: NOW + 1})
+    base.store.flush_counters(NOW)
+    assert base.store.changes == Changes()
+
+
+def test_changes_of_a_turn_that_is_rolled_back_are_none(base: Base) -> None:
+    base.submit()
+    base.store.flush_counters(NOW)
+    base.store.rollback()
+    base.store.begin()
+    assert base.store.changes == Changes()

@@ -22,7 +22,6 @@ from tests.faults.images import Medium
 from tests.faults.recording import recorded_sqlite
 from tests.unit.world import TIMEOUT_MS, WALL_MS, Peer, World
 from zsched import protocol
-from zsched.scheduler.dispatcher.commands import Reply
 from zsched.store.check import check
 from zsched.store.contract import StoreError
 from zsched.store.sqlite import engine as sqlite
@@ -56,7 +55,7 @@ class Core(World):
         if self._weaker is not None:
             self.engine.execute(f"PRAGMA synchronous = {self._weaker}")
 
-    def turn(self, work: Callable[[], Reply] = lambda: None, *, drained: bool = True) -> Reply:
+    def turn(self, work: Callable[[], object] = lambda: None, *, drained: bool = True) -> object:
         reply = super().turn(work, drained=drained)
         count = self.acked["turns"] = self.acked["turns"] + 1
         self._medium.told(count)

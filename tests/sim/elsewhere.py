@@ -21,7 +21,7 @@ from tests.sim.violation import Violation
 from tests.sim.witness import Life
 from zsched.model.types import Caller, ForeignDecision, JobSpec, OnDisconnect, Policy, WorkerId
 from zsched.protocol import Result, WorkerFrame
-from zsched.scheduler.dispatcher.commands import Command, DecideForeign, Reply, Submit
+from zsched.scheduler.dispatcher.commands import Command, DecideForeign, Submit
 from zsched.store import sql
 from zsched.store.contract import StoreError
 
@@ -50,7 +50,7 @@ class Elsewhere:
         self._predecessors: dict[int, set[int]] = {0: set()}
         # Since when runs of a world on a worker may be dropped: somebody decided so.
         self._dropped_ms: dict[tuple[str, int], int] = {}
-        self._waiting: list[Future[Reply]] = []
+        self._waiting: list[Future[Any]] = []
         # Runs that were dropped, by the witness's numbers.
         self._dropped: set[int] = set()
         sim.scheduler.engine.execute("UPDATE identity SET db = ?", (name_of(0),))
@@ -150,8 +150,8 @@ class Elsewhere:
                 self._sim.story.tell("somebody", "decides to %s what %s holds for others", decision, worker)
                 self._ask(DecideForeign(WorkerId(worker), decision, "other"))
 
-    def _ask(self, command: Command) -> None:
-        future: Future[Reply] = Future()
+    def _ask(self, command: Command[Any]) -> None:
+        future: Future[Any] = Future()
         self._waiting.append(future)
         self._sim.scheduler._mailbox.post(command, future)
         self._sim.scheduler.wake()

@@ -36,7 +36,7 @@ _TERMINAL: Final = frozenset(str(status) for status in TERMINAL)
 _STATUSES: Final = ("pending", "running", "success", "failed", "cancelled")
 
 # What a worker's loss is called, by whether somebody is to blame for it.
-_BLAMING: Final = ("started anew", "lost its guard", "silent for", "registered anew", "asked for another run")
+_BLAMING: Final = ("started again", "lost its guard", "silent for", "registered again", "asked for another run")
 _BLAMELESS: Final = ("does not hold it", "said goodbye")
 # Failures that a job may have tried again.
 _OWN_FAULT: Final = ("exit", "signal", "timeout", "spawn_error", "reported")
@@ -265,7 +265,7 @@ class Judge:
         else:
             self._hampered.discard(session)
 
-    def on_call(self, command: Command) -> None:
+    def on_call(self, command: Command[Any]) -> None:
         """A polling worker's request is with the loop."""
         assert not self._scheduler.away
         if isinstance(command, Beat | Next | RegisterWorker):
@@ -709,7 +709,7 @@ class Judge:
         _, incarnation, _ = self._workers.get(loss.worker, ("", "", ""))
         machine = self._machines.get(incarnation.partition(".")[0])
         alive = machine is not None and machine.guard is not None and machine.incarnation == incarnation
-        if loss.why.startswith(("started anew", "lost its guard")) and alive:
+        if loss.why.startswith(("started again", "lost its guard")) and alive:
             raise Violation(f"{what}, but it lives")
         if loss.why.startswith("does not hold it") and alive:
             assert machine is not None
@@ -720,7 +720,7 @@ class Judge:
             if life is not None and life.incarnation == incarnation and self._elsewhere_told(life):
                 raise Violation(f"{what}, but its result must have been kept: {life}")
         newcomer = self._of_incarnation(loss.worker)
-        if loss.why.startswith("started anew") and newcomer is not None and newcomer.disk.holds(loss.run, self.home):
+        if loss.why.startswith("started again") and newcomer is not None and newcomer.disk.holds(loss.run, self.home):
             raise Violation(f"{what}, but its result lies on that worker's disk")
         poller = self._pollers.get(loss.worker)
         busy = poller.job if poller is not None else None

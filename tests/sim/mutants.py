@@ -26,16 +26,25 @@ from zsched.scheduler.dispatcher import (
     Dispatcher,
     arrival,
     bulk,
+    departures,
+    due,
+    failures,
     foreign,
     losses,
     owners,
     placement,
     polling,
     recurrence,
-    retries,
+    submission,
 )
+from zsched.scheduler.dispatcher.clock import WallClock
+from zsched.scheduler.dispatcher.delivery import Delivery
 from zsched.scheduler.dispatcher.hearing import Hearing
+from zsched.scheduler.dispatcher.heartbeats import Heartbeats
+from zsched.scheduler.dispatcher.registration import Registration
+from zsched.scheduler.dispatcher.returns import Returns
 from zsched.scheduler.dispatcher.session import Sessions
+from zsched.scheduler.dispatcher.upkeep import Upkeep
 from zsched.scheduler.loop import Loop
 from zsched.store import sql
 from zsched.store.core import Core
@@ -120,20 +129,20 @@ _MUTANTS: Final = (
     mutant(
         "a leaving worker's runs are pending again under their own ids",
         (
-            arrival,
+            departures,
             "leave",
-            "losses.lose_run(store, session.name, run, _LEFT, now, crash=False)",
+            "losses.lose_run(store, session.name, run, _LEFT, now, losses.NO_BLAME)",
             "losses.drop_run(store, session.name, run, _LEFT, now, unstarted=True)",
         ),
     ),
     mutant("an attempt is not counted", (EndsWriter, "fail_lost", "attempt + started", "attempt")),
     mutant(
         "what a worker returns is not put back",
-        (Dispatcher, "_on_return", "for run_id in frame.runs:", "for run_id in ():"),
+        (Returns, "on_return", "for run_id in frame.runs:", "for run_id in ():"),
     ),
     mutant(
         "what could not be sent is not put back",
-        (Dispatcher, "on_unreachable", "if isinstance(frame, protocol.Run):", "if False:"),
+        (Delivery, "on_unreachable", "if isinstance(frame, protocol.Run):", "if False:"),
     ),
     mutant(
         "a job's counters forget a lost run's successor",
@@ -177,13 +186,13 @@ _MUTANTS: Final = (
         (
             arrival,
             "unwanted",
-            "kill = [RunId(one.run) for one in listed",
-            "kill = [RunId(one.run) for one in ()",
+            "kill = [RunId(run.run) for run in listed",
+            "kill = [RunId(run.run) for run in ()",
         ),
     ),
     mutant(
         "a worker is not told what to go on with",
-        (arrival, "adopt", "keep = [RunId(one.run) for one in held", "keep = [RunId(one.run) for one in ()"),
+        (arrival, "adopt", "keep = [RunId(run.run) for run in held", "keep = [RunId(run.run) for run in ()"),
     ),
     mutant(
         "what runs unannounced is not noted as started",
@@ -198,11 +207,11 @@ _MUTANTS: Final = (
     mutant("a late register is taken", (arrival, "is_late", "0 < frame.sent_ms < old.sent_ms", "False")),
     mutant(
         "a name is never refused",
-        (Dispatcher, "_on_register", "if old is not None and not arrival.may_take_over(old, frame):", "if False:"),
+        (Registration, "_refuse_name", "if old is not None and not arrival.may_take_over(old, frame):", "if False:"),
     ),
     mutant(
         "a new start of a worker loses nothing",
-        (Dispatcher, "_open_session", "if old is not None and not same_start:", "if False:"),
+        (Registration, "_open_session", "if old is not None and not same_start:", "if False:"),
     ),
     mutant("a session's frames count from any connection", (Sessions, "of_frame", " and session.peer == peer", "")),
     mutant(
@@ -210,12 +219,12 @@ _MUTANTS: Final = (
         (
             Dispatcher,
             "on_frame",
-            'self._reply_error_throttled(peer, "E_SESSION", "no such session: register again", now)',
+            'self.outbox.reply(peer, error("E_SESSION", "no such session: register again"), now)',
             "pass",
         ),
     ),
     # --- silence ---
-    mutant("nobody is ever judged silent", (Dispatcher, "on_tick", "self._judge(now)", "pass")),
+    mutant("nobody is ever judged silent", (Dispatcher, "on_tick", "if drained:", "if False:")),
     mutant(
         "silence is judged though frames wait", (Loop, "_turn", "drained=drained and not self._frames", "drained=True")
     ),
@@ -245,7 +254,10 @@ _MUTANTS: Final = (
             "[setattr(one, 'excused_ms', self._looked_ms) for one in self._sessions]",
         ),
     ),
-    mutant("a silent worker keeps its runs", (Dispatcher, "_judge", "losses.lose_worker(", "(lambda *a, **k: None)(")),
+    mutant(
+        "a silent worker keeps its runs",
+        (departures, "judge_silence", "losses.lose_worker(", "(lambda *a, **k: None)("),
+    ),
     # --- blame ---
     mutant(
         "a crash is not counted",
@@ -290,7 +302,7 @@ _MUTANTS: Final = (
     mutant(
         "a new start of a worker is trusted as the one before",
         (
-            Dispatcher,
+            Registration,
             "_open_session",
             "old.survived if old is not None and same_start",
             "old.survived if old is not None",
@@ -308,31 +320,33 @@ _MUTANTS: Final = (
     mutant(
         "everybody is cleared at once", (losses, "clear_suspects", "now.mono_ms - since_ms >= PROBATION_MS", "True")
     ),
-    mutant("a clean goodbye is a crash", (Dispatcher, "_on_bye", 'if frame.reason == "guard_lost":', "if True:")),
-    mutant("a lost guard is a clean goodbye", (Dispatcher, "_on_bye", 'if frame.reason == "guard_lost":', "if False:")),
+    mutant("a clean goodbye is a crash", (departures, "on_bye", 'if frame.reason == "guard_lost":', "if True:")),
+    mutant("a lost guard is a clean goodbye", (departures, "on_bye", 'if frame.reason == "guard_lost":', "if False:")),
     # --- announced ends ---
     mutant(
         "the silence of a worker that announced its end is a crash",
-        (Dispatcher, "_judge", "crash=not session.leaving", "crash=True"),
+        (departures, "judge_silence", "crash=not session.leaving", "crash=True"),
     ),
     mutant(
         "a new start after an announced end is a crash",
-        (Dispatcher, "_open_session", "crash=not old.leaving", "crash=True"),
+        (Registration, "_lose_earlier_start", "crash=not old.leaving", "crash=True"),
     ),
     mutant(
         "a lost guard after an announced end is a crash",
-        (Dispatcher, "_on_bye", "crash=not session.leaving", "crash=True"),
+        (departures, "on_bye", "crash=not session.leaving", "crash=True"),
     ),
-    mutant("a silent worker is never a crash", (Dispatcher, "_judge", "crash=not session.leaving", "crash=False")),
+    mutant(
+        "a silent worker is never a crash", (departures, "judge_silence", "crash=not session.leaving", "crash=False")
+    ),
     mutant(
         "an announced end is not stored",
         (sql, "LEAVE", "SET leaving_ms = ?", "SET leaving_ms = nullif(?, last_seen_ms) * NULL"),
     ),
     mutant("an announced end is for ever", (sql, "REGISTER", ", leaving_ms = NULL", "")),
-    mutant("every worker that asks is about to end", (Dispatcher, "_on_asking", "if frame.leaving:", "if True:")),
+    mutant("every worker that asks is about to end", (Heartbeats, "on_ready", "if frame.leaving:", "if True:")),
     mutant(
         "no worker is heard to announce its end",
-        (Dispatcher, "_on_asking", "if frame.leaving:", "if False:"),
+        (Heartbeats, "on_ready", "if frame.leaving:", "if False:"),
     ),
     # --- cancel ---
     mutant("a cancel is forgotten when the run is lost", (EndsWriter, "fail_lost", "if cancelled:", "if False:")),
@@ -377,10 +391,10 @@ _MUTANTS: Final = (
     mutant(
         "a jump of the clock in a turn that was given up is lost",
         (
-            Dispatcher,
+            WallClock,
             "on_begin",
-            "jump_ms = self._wall_ahead_ms - self._stored_wall_ahead_ms",
-            "jump_ms = self._wall_ahead_ms - self._stored_wall_ahead_ms\n        self._stored_wall_ahead_ms = self._wall_ahead_ms",
+            "jump_ms = self._ahead_ms - self._stored_ahead_ms",
+            "jump_ms = self._ahead_ms - self._stored_ahead_ms\n        self._stored_ahead_ms = self._ahead_ms",
         ),
     ),
     mutant("a turn that was given up leaves its frames", (Dispatcher, "on_rollback", "self.outbox.clear()", "pass")),
@@ -407,40 +421,40 @@ _MUTANTS: Final = (
         ),
     ),
     # --- submits that are done once ---
-    mutant("a key is never looked up", (Dispatcher, "_on_submit", "if before is not None:", "if False:")),
-    mutant("a key is never stored", (Dispatcher, "_on_submit", "self._store.idempotency.keep(", "(lambda *a: None)(")),
-    mutant("a key answers any request", (Dispatcher, "_on_submit", "if before.digest != once.digest:", "if False:")),
+    mutant("a key is never looked up", (submission, "on_submit", "if before is not None:", "if False:")),
+    mutant("a key is never stored", (submission, "on_submit", "store.idempotency.keep(", "(lambda *a: None)(")),
+    mutant("a key answers any request", (submission, "on_submit", "if before.digest != once.digest:", "if False:")),
     mutant(
         "a key is stored with the next submit",
         (
-            Dispatcher,
-            "_on_submit",
-            "self._store.idempotency.keep(once.caller, once.key, submitted, now.wall_ms)",
-            "self._late = (once.caller, once.key, submitted, now.wall_ms)",
+            submission,
+            "on_submit",
+            "store.idempotency.keep(once.caller, once.key, submitted, now.wall_ms)",
+            "vars(store)['_late'] = (once.caller, once.key, submitted, now.wall_ms)",
         ),
         (
-            Dispatcher,
-            "_on_submit",
+            submission,
+            "on_submit",
             "once = command.once",
-            "once, late = command.once, self.__dict__.pop('_late', None)\n        if late:\n            self._store.idempotency.keep(*late)",
+            "once, late = command.once, vars(store).pop('_late', None)\n    if late:\n        store.idempotency.keep(*late)",
         ),
     ),
     mutant(
         "a key outlives the turn that was given up",
         (
-            Dispatcher,
-            "_on_submit",
-            "            if before is not None:",
-            "            before = before or self.__dict__.get('_kept', {}).get(once.key)\n            if before is not None:",
+            submission,
+            "on_submit",
+            "        if before is not None:",
+            "        before = before or vars(store).get('_kept', {}).get(once.key)\n        if before is not None:",
         ),
         (
-            Dispatcher,
-            "_on_submit",
-            "            self._store.idempotency.keep(",
-            "            self.__dict__.setdefault('_kept', {})[once.key] = submitted\n            self._store.idempotency.keep(",
+            submission,
+            "on_submit",
+            "        store.idempotency.keep(",
+            "        vars(store).setdefault('_kept', {})[once.key] = submitted\n        store.idempotency.keep(",
         ),
     ),
-    mutant("keys are forgotten at once", (Dispatcher, "_forget_keys", "now.wall_ms - IDEMPOTENCY_MS", "now.wall_ms")),
+    mutant("keys are forgotten at once", (Upkeep, "forget_keys", "now.wall_ms - IDEMPOTENCY_MS", "now.wall_ms")),
     # --- capacity ---
     mutant(
         "a worker's load is not looked at again",
@@ -454,7 +468,7 @@ _MUTANTS: Final = (
         "what is ahead is not limited",
         (placement, "ahead_room", "min(session.worker.slots + session.ahead, session.window)", "session.window"),
     ),
-    mutant("a back-off never ends", (Dispatcher, "_on_due", "self._store.release_due(now.wall_ms)", "pass")),
+    mutant("a back-off never ends", (due, "on_due", "store.release_due(now.wall_ms)", "pass")),
     # --- retries, and runs that may start once ---
     mutant(
         "a run that may start once has a successor when it is lost",
@@ -475,7 +489,7 @@ _MUTANTS: Final = (
             losses,
             "lose_worker",
             "        lose_run(store,",
-            "        if run.once and why == 'started anew' and not drop_run(store, worker_id, run, why, now, unstarted=True):\n            continue\n        lose_run(store,",
+            "        if run.once and why == 'started again' and not drop_run(store, worker_id, run, why, now, unstarted=True):\n            continue\n        lose_run(store,",
         ),
     ),
     mutant(
@@ -527,48 +541,50 @@ _MUTANTS: Final = (
         "a worker that leaves lists what it has not started",
         (Agent, "_on_leave", ' if held.phase != "waiting"', ""),
     ),
-    mutant("a task is tried again without end", (retries, "follow", "failed.failures < failed.retries", "True")),
+    mutant("a task is tried again without end", (failures, "follow", "failed.failures < failed.retries", "True")),
     mutant("a failure is not counted", (EndsWriter, "retry", "failed.failures + (why is Succession.RETRY)", "0")),
     mutant("a crash is forgotten by the retry", (EndsWriter, "retry", "failed.crashes, failures)", "0, failures)")),
-    mutant("nothing is ever tried again", (retries, "follow", "elif failed.failures < failed.retries:", "elif False:")),
+    mutant(
+        "nothing is ever tried again", (failures, "follow", "elif failed.failures < failed.retries:", "elif False:")
+    ),
     mutant("a polling worker's run is not tried again", (polling, "_ended", 'if verdict == "stored":', "if False:")),
     mutant(
         "a cancelled job is tried again", (sql, "FAILED", " AND (j.cancel_ms IS NULL OR j.schedule IS NOT NULL)", "")
     ),
     mutant(
         "a run that its lease has ended counts as a failure",
-        (retries, "follow", "if failed.reason == Reason.LEASE_STOP:", "if False:"),
+        (failures, "follow", "if failed.reason == Reason.LEASE_STOP:", "if False:"),
     ),
     mutant(
         "a run that its lease has ended has no successor",
-        (retries, "follow", "if not failed.once:", "if False:"),
+        (failures, "follow", "if not failed.once:", "if False:"),
     ),
     mutant(
         "a run that may start once has a successor when its lease has ended",
-        (retries, "follow", "if not failed.once:", "if True:"),
+        (failures, "follow", "if not failed.once:", "if True:"),
     ),
     # --- leases: the scheduler's side ---
     mutant(
         "a worker with leases is given up as soon as any other",
         (
-            Dispatcher,
-            "_patience_ms",
-            "return max(self._timeout_ms, lease_ms",
-            "return max(self._timeout_ms, 0 * lease_ms",
+            departures,
+            "patience_ms",
+            "return max(timeout_ms, lease_ms",
+            "return max(timeout_ms, 0 * lease_ms",
         ),
-        (Dispatcher, "_patience_ms", "max(LEASE_MARGIN_MS, lease_ms // 30)", "0"),
+        (departures, "patience_ms", "max(LEASE_MARGIN_MS, lease_ms // 30)", "0"),
     ),
     mutant(
         "a lease ends at once when its length has passed",
-        (Dispatcher, "_patience_ms", " + max(LEASE_MARGIN_MS, lease_ms // 30)", ""),
+        (departures, "patience_ms", " + max(LEASE_MARGIN_MS, lease_ms // 30)", ""),
     ),
     mutant(
         "a lease is as long as the timeout is now",
         (
-            Dispatcher,
-            "_patience_ms",
-            "lease_ms = self._store.load(session.name).lease_ms",
-            "lease_ms = self._timeout_ms if self._store.load(session.name).lease_ms else 0",
+            departures,
+            "patience_ms",
+            "lease_ms = store.load(session.name).lease_ms",
+            "lease_ms = timeout_ms if store.load(session.name).lease_ms else 0",
         ),
     ),
     mutant("a lease is not stored", (sql, "CLAIM", "lease_ms = ?", "lease_ms = 0 * ?")),
@@ -578,7 +594,7 @@ _MUTANTS: Final = (
     ),
     mutant(
         "a run that stops at a disconnect has no lease",
-        (placement, "_claim", "lease_ms if best.demand.leased else None", "None"),
+        (placement._Placing, "_claim", "self._lease_ms if best.demand.leased else None", "None"),
     ),
     # --- leases: the worker's side ---
     mutant(
@@ -683,8 +699,8 @@ _MUTANTS: Final = (
     mutant(
         "what can't be ended is not noted",
         (
-            Dispatcher,
-            "_on_heartbeat",
+            Heartbeats,
+            "_mark_stuck",
             "if self._store.mark_stuck(RunId(run_id), session.name, now.wall_ms):",
             "if False:",
         ),
@@ -708,7 +724,7 @@ _MUTANTS: Final = (
     ),
     mutant(
         "a new start of a worker spares what it has not finished",
-        (arrival, "finished", 'if one.phase == "finished"', "if True"),
+        (arrival, "finished", 'if held.phase == "finished"', "if True"),
     ),
     mutant(
         "a new start of a worker does not say what it had finished",
@@ -724,7 +740,8 @@ _MUTANTS: Final = (
         (foreign, "_to_discard", "if held.db in decided.union(store.predecessors())", "if True"),
     ),
     mutant(
-        "a worker with foreign runs gets work before a decision", (placement, "_fill", "and not session.withheld", "")
+        "a worker with foreign runs gets work before a decision",
+        (placement._Placing, "fill", "and not session.withheld", ""),
     ),
     mutant(
         "a predecessor's runs are those of any other database",

@@ -7,6 +7,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from random import Random
+from typing import Any
 
 from tests.sim.jobs import script
 from tests.sim.network import Path
@@ -85,7 +86,7 @@ class SimPoller:
 
     # --- talking ---
 
-    def _ask(self, command: Command, on_answer: OnAnswer) -> None:
+    def _ask(self, command: Command[Any], on_answer: OnAnswer) -> None:
         start = self._starts
 
         def here(answer: Answer) -> None:

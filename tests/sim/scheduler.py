@@ -26,8 +26,8 @@ from zsched.commands.scheduler import begin
 from zsched.model.limits import LEASE_MARGIN_MS
 from zsched.protocol import Run
 from zsched.scheduler import loop as loop_module
-from zsched.scheduler.dispatcher import Dispatcher
-from zsched.scheduler.dispatcher.commands import Command, RefusedError, Reply
+from zsched.scheduler.dispatcher import Dispatcher, Settings
+from zsched.scheduler.dispatcher.commands import Command, RefusedError
 from zsched.scheduler.inbox import Inbox
 from zsched.scheduler.loop import Loop
 from zsched.store.contract import Restoration, StoreError, StoreFull, StoreUnsure
@@ -132,7 +132,7 @@ class FaultyEngine(SqliteEngine):
 
 @dataclass(frozen=True, slots=True)
 class Done:
-    reply: Reply
+    reply: object
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,15 +160,15 @@ class Mailbox:
     descriptor = -1
 
     def __init__(self) -> None:
-        self._posted: deque[tuple[Command, Future[Reply]]] = deque()
+        self._posted: deque[tuple[Command[Any], Future[Any]]] = deque()
 
-    def post(self, command: Command, future: Future[Reply]) -> None:
+    def post(self, command: Command[Any], future: Future[Any]) -> None:
         self._posted.append((command, future))
 
     def gather(self) -> None:
         """Nobody else is on the way: all that has arrived has posted."""
 
-    def take(self, most: int) -> Iterator[tuple[Command, Future[Reply]]]:
+    def take(self, most: int) -> Iterator[tuple[Command[Any], Future[Any]]]:
         for _ in range(most):
             if not self._posted:
                 return
@@ -208,7 +208,7 @@ class Scheduler:
         self.after_turn: Callable[[], None] = lambda: None
         self.before_send: Callable[[Any, bytes], None] = lambda connection, body: None
         self.on_arrival: Callable[[bytes, bytes], None] = lambda peer, body: None
-        self.on_call: Callable[[Command], None] = lambda command: None
+        self.on_call: Callable[[Command[Any]], None] = lambda command: None
         # Moments on the timeline: the last start, and each time it stood still, from and to.
         self.started_ms = 0
         self.still: list[tuple[int, int]] = []
@@ -226,7 +226,7 @@ class Scheduler:
         self._alarm = Alarm(timeline, self.turn)
         self._awake_ms = 0
         self._tokens = 0
-        self._waiting: dict[Future[Reply], OnAnswer] = {}
+        self._waiting: dict[Future[Any], OnAnswer] = {}
 
     # --- its life ---
 
@@ -249,7 +249,7 @@ class Scheduler:
         self.router = Router(self.habits.frames_queued_max, self._on_arrival)
         self.router.before_send = self._before_send
         self.dispatcher = Dispatcher(
-            store, epoch=epoch, timeout_ms=self.habits.timeout_ms, new_token=self._new_token, now=now
+            store, Settings(epoch=epoch, timeout_ms=self.habits.timeout_ms, new_token=self._new_token), now
         )
         self._loop = Loop(store, self.dispatcher, self.router, cast("Inbox", self._mailbox))
         self._story.tell("scheduler", "starts, epoch %d", epoch)
@@ -415,7 +415,7 @@ class Scheduler:
 
     # --- callers ---
 
-    def call(self, path: Path, command: Command, on_answer: OnAnswer) -> None:
+    def call(self, path: Path, command: Command[Any], on_answer: OnAnswer) -> None:
         """Ask over REST. Exactly one answer comes, in the end."""
         answered = False
 
@@ -436,18 +436,18 @@ class Scheduler:
         self._timeline.after(CALL_TIMEOUT_MS, lambda: answer(Unknown()))
         self._timeline.after(path.delay_ms(), lambda: self._post(command, back))
 
-    def _post(self, command: Command, back: OnAnswer) -> None:
+    def _post(self, command: Command[Any], back: OnAnswer) -> None:
         if not self.up or self.away:
             back(Undone())
             return
-        future: Future[Reply] = Future()
+        future: Future[Any] = Future()
         self._waiting[future] = back
         future.add_done_callback(self._on_done)
         self._mailbox.post(command, future)
         self.on_call(command)
         self.wake()
 
-    def _on_done(self, future: Future[Reply]) -> None:
+    def _on_done(self, future: Future[Any]) -> None:
         back = self._waiting.pop(future)
         error = future.exception()
         if error is None:

@@ -37,7 +37,7 @@ from zsched.protocol import (
     WorkerFrame,
 )
 from zsched.scheduler import loop as loop_module
-from zsched.scheduler.dispatcher import Dispatcher
+from zsched.scheduler.dispatcher import Dispatcher, Settings
 from zsched.scheduler.dispatcher.commands import Cancel, EndSchedule, Made, NotFoundError, Submit
 from zsched.scheduler.inbox import ClosedError, Inbox
 from zsched.scheduler.loop import Loop, clock
@@ -122,7 +122,9 @@ class Scheduler:
         tokens = iter(range(1, 1_000_000))
         # The wrapper is a Store by all that the dispatcher can see.
         store: Any = self.store
-        dispatcher = Dispatcher(store, epoch=1, timeout_ms=30_000, new_token=lambda: f"s{next(tokens)}", now=clock())
+        dispatcher = Dispatcher(
+            store, Settings(epoch=1, timeout_ms=30_000, new_token=lambda: f"s{next(tokens)}"), clock()
+        )
         self.loop = Loop(store, dispatcher, port, self.inbox)
         self._ready.set()
         try:
@@ -398,7 +400,7 @@ def test_a_frame_too_large_costs_its_sender_the_connection_and_nobody_else(sched
 )
 def test_of_what_is_no_frame_only_the_sentence_waits_for_its_turn(scheduler: Scheduler, parts: list[bytes]) -> None:
     waiting: list[object] = []
-    scheduler.store.before["begin"] = lambda: waiting.extend(frame for _, _, frame in scheduler.loop._frames)
+    scheduler.store.before["begin"] = lambda: waiting.extend(waits.frame for waits in scheduler.loop._frames)
     stranger = Dealer(scheduler)
     stranger.socket.send_multipart(parts)
     answer = stranger.hear()
@@ -417,7 +419,7 @@ def test_frames_that_wait_for_their_turn_are_bounded_by_what_they_cost(
     monkeypatch.setattr(loop_module, "TURN_ENTRIES_MAX", 100)
     w1 = Dealer(scheduler).join()
     waiting: list[int] = []
-    scheduler.store.before["begin"] = lambda: waiting.append(scheduler.loop._entries)
+    scheduler.store.before["begin"] = lambda: waiting.append(scheduler.loop._frames.entries)
     results = tuple(one for run in range(1, 61) for one in w1.result(run).results)
     # While a turn is under way, more comes than the next may take.
     scheduler.store.hold_next_submit()
@@ -431,7 +433,8 @@ def test_frames_that_wait_for_their_turn_are_bounded_by_what_they_cost(
     while acks < 50:
         acks += isinstance(w1.hear(), ResultAck)
     assert 60 <= max(waiting) <= 160
-    assert scheduler.loop._entries == scheduler.loop._bytes == len(scheduler.loop._sizes) == 0
+    frames = scheduler.loop._frames
+    assert frames.entries == frames.bytes == len(frames) == 0
 
 
 def test_runs_that_frames_make_a_turn_read_are_bounded(

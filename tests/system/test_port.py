@@ -12,7 +12,7 @@ import zmq
 from zmq.utils import z85
 
 from zsched.scheduler import port as port_module
-from zsched.scheduler.port import Arrived, Port
+from zsched.scheduler.port import Arrived, Keys, Port
 from zsched.security.keys import Pair, new_pair
 
 # Many processes: the quick tests leave this to .ci/run.
@@ -34,7 +34,7 @@ class Scene:
         self.server, self.worker = new_pair(), new_pair()
         self.known = {self.worker.public}
         self._callers: list[Socket] = []
-        self.port = Port(self.context, "127.0.0.1", 0, self.server, lambda key: key in self.known)
+        self.port = Port(self.context, "127.0.0.1", 0, Keys(self.server, lambda key: key in self.known))
         self.answer: Callable[[], None] = self.port.answer_strangers
 
     def close(self) -> None:

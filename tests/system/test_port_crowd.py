@@ -41,7 +41,8 @@ from zsched.model.limits import (
 )
 from zsched.scheduler import listeners
 from zsched.scheduler import port as port_module
-from zsched.scheduler.connections import Connection, Sockets
+from zsched.scheduler.connection_limits import Connection
+from zsched.scheduler.connections import Sockets
 from zsched.scheduler.port import Port
 from zsched.security.keys import new_pair
 

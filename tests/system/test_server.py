@@ -549,3 +549,28 @@ def test_chunks_of_a_kibibyte_are_any_number(server: Server) -> None:
     connection.request("POST", "/jobs", iter(parts), encode_chunked=True, headers={"Transfer-Encoding": "chunked"})
     assert connection.getresponse().status == 201
     connection.close()
+
+
+# --- callers that wait ---
+
+
+def test_more_callers_wait_than_there_are_threads_and_short_calls_are_served(tmp_path: Path) -> None:
+    """Each waiting caller keeps a thread of Waitress, so further threads are started for them."""
+    callers = 12
+    with Rest(tmp_path, waiters_max=callers) as rest, ExitStack() as left:
+        server = Server(rest.app, rest.inbox, "127.0.0.1", 0, 2)
+        rest.live.on_waiting = server.keep_threads_free
+        server.start()
+        left.callback(server.stop)
+        job = rest.submit()
+        waiting = [left.enter_context(Caller(server)) for _ in range(callers)]
+        for caller in waiting:
+            caller.send(b"GET /jobs/%d?wait=20s HTTP/1.1\r\nHost: localhost\r\n\r\n" % job)
+        until(lambda: rest.live.waiting == callers)
+        with Caller(server) as further:
+            status, _, view = further.ask(b"GET /jobs/%d?wait=20s HTTP/1.1\r\nHost: localhost\r\n\r\n" % job)
+        assert (status, view["status"]) == (200, "pending")
+        rest.post(f"/jobs/{job}/cancel")
+        for caller in waiting:
+            status, _, view = caller.answer()
+            assert (status, view["status"]) == (200, "cancelled")

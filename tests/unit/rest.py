@@ -25,7 +25,7 @@ from zsched import protocol
 from zsched.api.app import make_app
 from zsched.api.context import Context, Facts
 from zsched.api.gate import LOCAL_ADDRESS, PEER_UID, Trust
-from zsched.scheduler.dispatcher import Dispatcher
+from zsched.scheduler.dispatcher import Dispatcher, Settings
 from zsched.scheduler.inbox import Inbox
 from zsched.scheduler.live import Live
 from zsched.scheduler.loop import Loop, clock
@@ -52,10 +52,11 @@ class Rest:
         server_key: str = "",
         zmq_host: str = "127.0.0.1",
         threads: int = 1,
+        waiters_max: int | None = None,
     ) -> None:
         """`pages_free`: how many pages (4 KiB) the database may still grow by, as on a disk that is nearly full;
         `server_key`: with one, whoever enrols has to bring a key of its own. `threads`: how many callers there can be
-        at the same time, half of whom may wait.
+        at the same time, half of which may wait unless `waiters_max` says otherwise.
         """
         self.path = folder / "scheduler.db"
         self._timeout_ms = timeout_ms
@@ -66,7 +67,7 @@ class Rest:
         self._zmq_host = zmq_host
         self.zmq: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
         self.inbox = Inbox(callers_max=threads)
-        self.live = Live(waiters_max=threads // 2)
+        self.live = Live(threads // 2 if waiters_max is None else waiters_max)
         self._running = threading.Event()
         self._thread = threading.Thread(target=self._run, name="loop")
         self._loop: Loop | None = None
@@ -115,11 +116,13 @@ class Rest:
             store.commit()
             dispatcher = Dispatcher(
                 store,
-                epoch=epoch,
-                timeout_ms=self._timeout_ms,
-                new_token=lambda: "session",
-                now=clock(),
-                pending_max=self._pending_max,
+                Settings(
+                    epoch=epoch,
+                    timeout_ms=self._timeout_ms,
+                    new_token=lambda: "session",
+                    pending_max=self._pending_max,
+                ),
+                clock(),
             )
             self.db = store.identity
             self._loop = Loop(store, dispatcher, port, self.inbox, self.live)

@@ -9,7 +9,7 @@ from zsched.model.limits import (
     UNHEARD_CONNECTIONS_MAX,
     UNREAD_BYTES_MAX,
 )
-from zsched.scheduler.connections import Connection, Identity, Limits, Traffic
+from zsched.scheduler.connection_limits import Connection, Identity, Limits, Traffic
 from zsched.security.peer import home
 
 MANY = 100_000

@@ -176,7 +176,7 @@ def test_every_later_frame_by_another_key_is_refused(world: World, number: int, 
     world.hear(w1.peer, frames(w1, run_id)[number], key=key)
     assert w1.refused() == Error(code="E_SESSION", fatal=False, detail="no such session: register again")
     assert (world.run(run_id), world.worker("w1"), world.states(waiting)) == before
-    assert world.dispatcher.output == []
+    assert world.dispatcher.outbox.output == []
     assert w1.finish(run_id) == "stored"
     w1.take()
 

@@ -6,11 +6,11 @@ import pytest
 from msgspec.structs import replace
 
 from tests.unit.world import TIMEOUT_MS, Peer, World
+from zsched.model.backoff import crash_delay_ms
 from zsched.model.demand import Demand
 from zsched.model.limits import CRASH_LIMIT_DEFAULT, PROBATION_MS
 from zsched.model.types import JobId, Policy, RunStatus
 from zsched.protocol import Ready, Result, ResultAck, Return, WorkerBye
-from zsched.scheduler.dispatcher.losses import crash_delay_ms
 from zsched.store import rows
 
 

@@ -9,8 +9,8 @@ import pytest
 from tests.unit.world import TEST, TIMEOUT_MS, World
 from zsched.model.limits import FORGET_INTERVAL_MS, FORGET_KEYS_MAX, IDEMPOTENCY_MS
 from zsched.model.types import JobId, JobSpec
-from zsched.scheduler.dispatcher import Dispatcher
-from zsched.scheduler.dispatcher.commands import FullError, Made, Once, RefusedError, Reply, ReusedError, Submit
+from zsched.scheduler.dispatcher import Dispatcher, Settings
+from zsched.scheduler.dispatcher.commands import FullError, Made, Once, RefusedError, ReusedError, Submit
 from zsched.store.contract import Submitted
 
 SPEC = JobSpec(name="j", command="true")
@@ -27,7 +27,7 @@ def submit(key: bytes = b"k", *, caller: str = "ann", digest: bytes = b"d", coun
     return Submit((SPEC,) * count, TEST, Once(caller, key, digest))
 
 
-def ids(reply: Reply) -> list[JobId]:
+def ids(reply: object) -> list[JobId]:
     assert isinstance(reply, Made)
     return list(reply.ids)
 
@@ -52,12 +52,13 @@ def test_the_same_request_again_is_answered_with_what_it_stored(world: World) ->
 
 
 def test_two_in_one_turn_are_one(world: World) -> None:
-    replies: list[Reply] = []
+    replies: list[object] = []
 
     def both() -> None:
         for _ in range(2):
             with world.store.savepoint():
-                replies.append(world.dispatcher.on_command(submit(), world.now))
+                reply = world.dispatcher.on_command(submit(), world.now)
+                replies.append(reply)
 
     world.turn(both)
     assert [ids(replies[0]), replies[1]] == [[1], Submitted(b"d", JobId(1), JobId(1), 1)]
@@ -89,7 +90,7 @@ def test_a_submit_that_a_turn_did_not_store_is_done_when_it_comes_again(world: W
 
 def test_a_replay_needs_no_room_and_a_refused_submit_leaves_no_key(world: World) -> None:
     world.dispatcher = Dispatcher(
-        world.store, epoch=2, timeout_ms=TIMEOUT_MS, new_token=lambda: "s", now=world.now, pending_max=2
+        world.store, Settings(epoch=2, timeout_ms=TIMEOUT_MS, new_token=lambda: "s", pending_max=2), world.now
     )
     assert ids(world.ask(submit(b"k", count=2))) == [1, 2]
     assert world.ask(submit(b"k", count=2)) == Submitted(b"d", JobId(1), JobId(2), 2)

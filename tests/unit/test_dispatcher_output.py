@@ -22,14 +22,14 @@ def test_a_look_asks_the_runs_worker_and_passes_on_what_it_tells(world: World) -
     assert (watch.run, watch.stdout, watch.stderr, watch.for_ms) == (run_id, 10, 20, WATCH_MS)
     told = log(w1, run_id, 10, b"more")
     w1.say(told)
-    assert world.dispatcher.output == [told]
+    assert world.dispatcher.outbox.output == [told]
 
 
 def test_output_that_nobody_looks_at_goes_nowhere(world: World) -> None:
     w1 = Peer(world).join()
     world.submit_one()
     w1.say(log(w1, w1.take_one(), 0, b"unasked"))
-    assert world.dispatcher.output == []
+    assert world.dispatcher.outbox.output == []
 
 
 def test_output_of_another_workers_run_goes_nowhere(world: World) -> None:
@@ -39,7 +39,7 @@ def test_output_of_another_workers_run_goes_nowhere(world: World) -> None:
     world.ask(Look(RunId(other), 0, 0))
     world.sent(Watch)
     w1.say(log(w1, other, 0, b"forged"), log(w1, mine, 0, b"unasked"))
-    assert world.dispatcher.output == []
+    assert world.dispatcher.outbox.output == []
 
 
 def test_nothing_is_taken_any_more_when_the_look_is_long_ago(world: World) -> None:
@@ -50,7 +50,7 @@ def test_nothing_is_taken_any_more_when_the_look_is_long_ago(world: World) -> No
     world.sent(Watch)
     world.wait(3 * WATCH_MS, w1)
     w1.say(log(w1, run_id, 0, b"late"))
-    assert world.dispatcher.output == []
+    assert world.dispatcher.outbox.output == []
 
 
 def test_a_look_at_what_does_not_run_asks_nobody(world: World) -> None:

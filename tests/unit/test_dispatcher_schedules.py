@@ -18,15 +18,15 @@ DAY_MS = 86_400_000
 ANN = operator("ann")
 
 # What stops a schedule. Each must hold whatever the clock and the scheduler do.
-STOPS: dict[str, Callable[[World, JobId], None]] = {"pause": World.pause, "end": World.end_schedule}
+STOPS: dict[str, Callable[[World, JobId], object]] = {"pause": World.pause, "end": World.end_schedule}
 
 
 @pytest.fixture(params=STOPS)
-def stop(request: pytest.FixtureRequest) -> Callable[[World, JobId], None]:
+def stop(request: pytest.FixtureRequest) -> Callable[[World, JobId], object]:
     return STOPS[request.param]
 
 
-def refusal(do: Callable[[], None]) -> tuple[str, str]:
+def refusal(do: Callable[[], object]) -> tuple[str, str]:
     """The code and the sentence of a command that must be refused."""
     with pytest.raises(ConflictError) as caught:
         do()
@@ -50,7 +50,7 @@ def test_an_ended_job_does_not_fire(world: World) -> None:
     assert world.states(job_id) == []
 
 
-def test_a_stopped_schedule_makes_no_run_and_no_event(world: World, stop: Callable[[World, JobId], None]) -> None:
+def test_a_stopped_schedule_makes_no_run_and_no_event(world: World, stop: Callable[[World, JobId], object]) -> None:
     job_id = world.recurring("* * * * *")
     stop(world, job_id)
     world.wait(10 * MINUTE_MS)
@@ -59,7 +59,7 @@ def test_a_stopped_schedule_makes_no_run_and_no_event(world: World, stop: Callab
     assert world.events("fire_skipped") == []
 
 
-def test_a_stopped_schedule_does_not_fire_after_a_restart(world: World, stop: Callable[[World, JobId], None]) -> None:
+def test_a_stopped_schedule_does_not_fire_after_a_restart(world: World, stop: Callable[[World, JobId], object]) -> None:
     job_id = world.recurring("* * * * *")
     stop(world, job_id)
     world.jump(MINUTE_MS)
@@ -70,7 +70,7 @@ def test_a_stopped_schedule_does_not_fire_after_a_restart(world: World, stop: Ca
 
 @pytest.mark.parametrize("step_ms", [DAY_MS, -DAY_MS])
 def test_a_stopped_schedule_does_not_fire_after_a_clock_jump(
-    world: World, stop: Callable[[World, JobId], None], step_ms: int
+    world: World, stop: Callable[[World, JobId], object], step_ms: int
 ) -> None:
     job_id = world.recurring("* * * * *")
     stop(world, job_id)
@@ -79,7 +79,7 @@ def test_a_stopped_schedule_does_not_fire_after_a_clock_jump(
     assert world.states(job_id) == []
 
 
-def test_a_stop_in_the_turn_of_the_fire_comes_before_it(world: World, stop: Callable[[World, JobId], None]) -> None:
+def test_a_stop_in_the_turn_of_the_fire_comes_before_it(world: World, stop: Callable[[World, JobId], object]) -> None:
     job_id = world.recurring("* * * * *")
     world.wait(39_999)
     world.jump(1)
@@ -90,7 +90,7 @@ def test_a_stop_in_the_turn_of_the_fire_comes_before_it(world: World, stop: Call
 
 
 def test_a_stop_of_a_turn_that_was_given_up_has_not_happened(
-    world: World, stop: Callable[[World, JobId], None]
+    world: World, stop: Callable[[World, JobId], object]
 ) -> None:
     job_id = world.recurring("* * * * *")
     command = PauseSchedule(job_id, ANN) if stop is World.pause else EndSchedule(job_id, ANN)
@@ -353,7 +353,7 @@ def test_a_run_that_a_worker_has_keeps_its_command_and_one_that_is_handed_out_ag
 
 # --- jobs that have no schedule, or are not there --------------------------------------------------------------------
 
-CHANGES: dict[str, Callable[[World, JobId], None]] = {
+CHANGES: dict[str, Callable[[World, JobId], object]] = {
     **STOPS,
     "resume": World.resume,
     "edit": lambda world, job_id: world.edit(job_id, JobEdit(name="n")),
@@ -391,7 +391,7 @@ def test_a_cancel_that_finds_nothing_says_how_to_end_the_schedule(world: World) 
 OWN = Caller(owner="token:ci", actor="token:ci", all_jobs=False)
 OTHER = Caller(owner="token:other", actor="token:other", all_jobs=False)
 OPERATOR = Caller(owner="token:night", actor="token:night", all_jobs=True)
-CHANGES_BY: dict[str, Callable[[World, JobId, Caller], None]] = {
+CHANGES_BY: dict[str, Callable[[World, JobId, Caller], object]] = {
     "pause": World.pause,
     "resume": World.resume,
     "end": World.end_schedule,

@@ -11,7 +11,7 @@ from tests.unit.world import TIMEOUT_MS, Peer, Poller, World
 from zsched.model.limits import FRAME_LIST_MAX
 from zsched.model.types import RunStatus, WorkerId, WorkerStatus
 from zsched.protocol import Error, Heartbeat, Ready, Register, Registered, Result, SchedulerBye, WorkerBye
-from zsched.scheduler.dispatcher import core
+from zsched.scheduler.dispatcher import registration
 from zsched.scheduler.dispatcher.commands import RegisterWorker
 
 
@@ -84,7 +84,7 @@ def test_a_worker_that_speaks_no_common_version_is_told_to_stop(world: World) ->
 
 
 def test_a_worker_too_many_waits_and_those_there_go_on(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(core, "SESSIONS_MAX", 1)
+    monkeypatch.setattr(registration, "SESSIONS_MAX", 1)
     w1, w2 = Peer(world, "w1").join(), Peer(world, "w2")
     w2.say(w2.introduction())
     error = w2.refused()
@@ -442,7 +442,7 @@ def test_a_stopping_scheduler_says_goodbye_and_keeps_the_runs(world: World) -> N
     w1 = Peer(world).join()
     Poller(world).register()
     run_id = running(world, w1)
-    world.turn(lambda: world.dispatcher.on_stop(world.now))
+    world.turn(world.dispatcher.on_stop)
     assert world.sent(SchedulerBye).s == w1.session
     assert world.run(run_id).status == RunStatus.RUNNING
 

@@ -74,6 +74,15 @@ def test_a_worker_that_polls_gets_variables_and_never_secrets(world: World) -> N
     assert world.states(secret) == ["pending"]  # type: ignore[arg-type]
 
 
+def test_no_frame_is_sent_when_no_secret_of_a_claim_can_be_opened(world: World) -> None:
+    w1 = able(world)
+    bad = submit(world, secret_env={"B": "damaged"})
+    world.sent()
+    assert world.states(bad) == ["failed/quarantined"]  # type: ignore[arg-type]
+    good = submit(world, secret_env={"B": "sealed correct horse"})
+    assert w1.orders[w1.take_one()].job == good
+
+
 def test_a_secret_that_can_not_be_opened_fails_its_run_and_no_other(world: World) -> None:
     w1 = able(world)
     specs = [

@@ -6,9 +6,12 @@ import threading
 import time
 from collections.abc import Iterator
 
-from zsched.model.limits import OUTPUT_BYTES_MAX, WATCHED_RUNS_MAX
+from zsched.model import spans
+from zsched.model.limits import OUTPUT_BYTES_MAX, WAKE_JOBS_MAX, WATCHED_RUNS_MAX
+from zsched.model.types import JobId, RunId
 from zsched.protocol import Log, StreamName
-from zsched.scheduler.live import RENEW_S, Live
+from zsched.scheduler.live import Live, Topic, of_events, of_job, of_jobs, of_run
+from zsched.store.contract import Changes
 
 
 def log(offset: int, data: bytes, run: int = 1, stream: StreamName = "stdout") -> Log:
@@ -71,76 +74,137 @@ def test_the_worker_is_not_asked_anew_by_each_look() -> None:
     assert watching().look(1) is None
 
 
+ANY = of_events()
+EVENT = Changes(events=True)
+
+
 def test_what_is_enough_is_found_at_once() -> None:
-    assert Live(waiters_max=1).hold(lambda: "x", bool, 20) == "x"
+    assert Live(waiters_max=1).hold(lambda: "x", bool, 20, ANY) == "x"
 
 
-def test_who_finds_no_place_is_answered_at_once() -> None:
-    assert Live(waiters_max=0).hold(lambda: "", bool, 20) == ""
+def test_caller_without_a_place_is_answered_at_once() -> None:
+    assert Live(waiters_max=0).hold(lambda: "", bool, 20, ANY) == ""
 
 
-def test_a_place_is_given_back() -> None:
+def test_place_is_given_back() -> None:
     live = Live(waiters_max=1)
     for _ in range(2):
         answers = iter(["", "", "x"])
 
         def look(answers: Iterator[str] = answers) -> str:
-            live.wake()
+            live.wake(EVENT)
             return next(answers)
 
-        assert live.hold(look, bool, 20) == "x"
+        assert live.hold(look, bool, 20, ANY) == "x"
+    assert not live.is_awaited
 
 
-def test_who_waits_is_answered_in_the_end_with_what_there_is() -> None:
-    assert Live(waiters_max=1).hold(lambda: "", bool, 0.01) == ""
+def test_waiting_ends_with_what_there_is() -> None:
+    assert Live(waiters_max=1).hold(lambda: "", bool, 0.01, ANY) == ""
 
 
-def test_a_turn_wakes_who_waits() -> None:
-    live = watching()
-    found: list[tuple[int, bytes]] = []
-
-    def wait() -> None:
-        found.append(live.hold(lambda: live.read(1, "stdout", 0), lambda piece: piece[1] != b"", 20))
-
-    waiter = threading.Thread(target=wait)
-    waiter.start()
-    began = time.monotonic()
-    live.feed([log(0, b"x")])
-    while waiter.is_alive():
-        live.wake()
-        waiter.join(0.001)
-    assert found == [(0, b"x")]
-    assert time.monotonic() - began < RENEW_S
+def test_caller_that_may_not_wait_looks_once() -> None:
+    looks: list[int] = []
+    Live(waiters_max=1).hold(lambda: looks.append(1), lambda _: False, 0, ANY)
+    assert looks == [1]
 
 
-def test_a_turn_between_the_look_and_the_wait_is_not_missed() -> None:
+def test_number_of_waiting_callers_is_passed_on() -> None:
+    counts: list[int] = []
+    live = Live(waiters_max=2, on_waiting=counts.append)
+
+    def nested() -> str:
+        if len(counts) == 1:
+            live.hold(lambda: "", lambda _: len(counts) == 2, 20, ANY)
+        return ""
+
+    live.hold(nested, lambda _: bool(counts) and len(counts) == 2, 20, ANY, renew_s=0.001)
+    assert counts == [1, 2]
+
+
+class Waiting:
+    """A caller that waits in a thread of its own. `looks` counts how often it has looked."""
+
+    def __init__(self, live: Live, topic: Topic) -> None:
+        self.looks = 0
+        self._looked = threading.Condition()
+        self.done = False
+        self._thread = threading.Thread(target=lambda: live.hold(self._look, lambda _: self.done, 60, topic))
+        self._thread.start()
+        self.await_looks(1)
+
+    def _look(self) -> None:
+        with self._looked:
+            self.looks += 1
+            self._looked.notify()
+
+    def await_looks(self, count: int) -> None:
+        with self._looked:
+            assert self._looked.wait_for(lambda: self.looks >= count, 20)
+
+    def join(self) -> None:
+        self._thread.join(20)
+        assert not self._thread.is_alive()
+
+
+def test_only_those_look_again_whose_topic_has_changed() -> None:
+    topics = {
+        "job 1": of_job(JobId(1)),
+        "job 2": of_job(JobId(2)),
+        "jobs 2 and 3": of_jobs(spans.of([(2, 3)])),
+        "run 7": of_run(RunId(7)),
+        "events": of_events(),
+    }
+    live = Live(waiters_max=len(topics))
+    live.look(7)
+    waiting = {name: Waiting(live, topic) for name, topic in topics.items()}
+    looks = dict.fromkeys(topics, 1)
+    for change, woken in [
+        (Changes(jobs={JobId(1)}), ["job 1"]),
+        (Changes(jobs={JobId(2), JobId(9)}, events=True), ["job 2", "jobs 2 and 3", "events"]),
+        (Changes(jobs={JobId(3)}, runs={RunId(8)}), ["jobs 2 and 3"]),
+        (Changes(runs={RunId(7)}), ["run 7"]),
+        (Changes(jobs={JobId(job) for job in range(100, 101 + WAKE_JOBS_MAX)}), ["jobs 2 and 3"]),
+        (Changes(), []),
+    ]:
+        live.wake(change)
+        for name in woken:
+            looks[name] += 1
+            waiting[name].await_looks(looks[name])
+        assert {name: each.looks for name, each in waiting.items()} == looks
+    live.feed([log(0, b"x", run=7)])
+    waiting["run 7"].await_looks(3)
+    for each in waiting.values():
+        each.done = True
+    live.close()
+    for each in waiting.values():
+        each.join()
+    assert not live.is_awaited
+
+
+def test_change_between_the_look_and_the_wait_is_not_missed() -> None:
     live = watching()
 
     def look() -> tuple[int, bytes]:
         found = live.read(1, "stdout", 0)
         if not found[1]:
             live.feed([log(0, b"x")])
-            live.wake()
         return found
 
     began = time.monotonic()
-    assert live.hold(look, lambda piece: piece[1] != b"", 20) == (0, b"x")
-    assert time.monotonic() - began < RENEW_S
+    assert live.hold(look, lambda piece: piece[1] != b"", 20, of_run(RunId(1))) == (0, b"x")
+    assert time.monotonic() - began < 10
 
 
-def test_who_waits_is_answered_when_the_scheduler_ends_and_nobody_waits_after_that() -> None:
-    live = watching()
-    looked = threading.Event()
-    found: list[int] = []
+def test_without_a_change_the_look_is_repeated_after_a_while() -> None:
+    answers = iter(["", "x"])
+    assert Live(waiters_max=1).hold(lambda: next(answers), bool, 20, ANY, renew_s=0.001) == "x"
 
-    def look() -> int:
-        looked.set()
-        return 7
 
-    waiter = threading.Thread(target=lambda: found.append(live.hold(look, lambda _: False, 60.0)))
-    waiter.start()
-    assert looked.wait(20)
+def test_waiting_callers_are_answered_at_the_scheduler_s_end_and_none_waits_after_that() -> None:
+    live = Live(waiters_max=2)
+    waiting = Waiting(live, ANY)
     live.close()
-    waiter.join(20)
-    assert found == [7]
-    assert live.hold(look, lambda _: False, 60.0) == 7
+    waiting.join()
+    assert waiting.looks == 2
+    assert live.hold(lambda: 7, lambda _: False, 60.0, ANY) == 7

@@ -95,7 +95,7 @@ def test_a_change_is_answered_without_an_output_that_is_damaged(world: World) ->
     run_id = world.runs(job_id)[0].run_id
     world.by_hand("UPDATE runs SET detail = CAST(x'ff' AS TEXT) WHERE run_id = ?", run_id)
     world.by_hand("UPDATE jobs SET name = 'n' WHERE job_id = ?", job_id)
-    state = world.pause_and_complete(job_id)
+    state = world.pause(job_id)
     assert (state.job.job_id, state.job.paused_ms is not None, state.last) == (job_id, True, None)
 
 

@@ -333,7 +333,7 @@ def test_registering_anew_ends_what_the_name_still_held(rest: Rest) -> None:
 
     assert rest.register("w1").json["registered_at"] == registered_at
     lost, waiting = rest.get("/runs/1").json, rest.get(f"/jobs/{job}").json["last_run"]
-    assert (lost["status"], lost["reason"], lost["detail"]) == ("failed", "worker_lost", "registered anew")
+    assert (lost["status"], lost["reason"], lost["detail"]) == ("failed", "worker_lost", "registered again")
     assert (waiting["run_id"], waiting["status"]) == (2, "pending")
     problem(rest.report(job, "w1", "success"), 409, "not_running", "Run 1 is failed, not running")
 

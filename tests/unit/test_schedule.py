@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from zsched.model import schedule
-from zsched.model.schedule import LATE_MS_MAX, ScheduleError, retry_ms
+from zsched.model.backoff import retry_ms
+from zsched.model.schedule import LATE_MS_MAX, ScheduleError
 from zsched.model.types import Backoff
 
 MINUTE_MS = 60_000

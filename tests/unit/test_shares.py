@@ -6,7 +6,13 @@ import resource
 
 import pytest
 
-from zsched.model.limits import CONNECTIONS_MAX, FILES_RESERVED, SOCKET_CONNECTIONS_MAX, WORKER_CONNECTIONS_MAX
+from zsched.model.limits import (
+    CONNECTIONS_MAX,
+    FILES_RESERVED,
+    SOCKET_CONNECTIONS_MAX,
+    WAITERS_MAX,
+    WORKER_CONNECTIONS_MAX,
+)
 from zsched.scheduler import shares as module
 from zsched.scheduler.shares import Shares, shares, warn_of_few_files
 
@@ -21,13 +27,14 @@ THREADS = 16
         (65_536, Shares(WORKER_CONNECTIONS_MAX, CONNECTIONS_MAX, SOCKET_CONNECTIONS_MAX)),
         (20_000, Shares(20_000 - FILES_RESERVED, CONNECTIONS_MAX, SOCKET_CONNECTIONS_MAX)),
         (2_500, Shares(2_500 - FILES_RESERVED, CONNECTIONS_MAX, SOCKET_CONNECTIONS_MAX)),
-        (1_024, Shares(256, 504, 168)),
-        (150, Shares(27, 21, 6)),
-        (20, Shares(2, 2, 2)),
+        (1_024, Shares(256, 468, 156, 32)),
+        (150, Shares(27, 21, 6, 8)),
+        (20, Shares(2, 2, 2, 8)),
     ],
 )
 def test_open_files_are_left_for_everything_else(files: int, found: Shares) -> None:
-    assert FILES_RESERVED >= CONNECTIONS_MAX + SOCKET_CONNECTIONS_MAX + 200
+    threads = THREADS // 2 + WAITERS_MAX
+    assert CONNECTIONS_MAX + SOCKET_CONNECTIONS_MAX + 37 + 2 * threads <= FILES_RESERVED
     assert shares(files, THREADS) == found
 
 
@@ -35,7 +42,13 @@ def test_open_files_are_left_for_everything_else(files: int, found: Shares) -> N
 def test_shares_and_own_files_fit_the_limit(files: int) -> None:
     """37 files are open without a caller, and two more for each thread."""
     found = shares(files, THREADS)
-    assert found.workers + found.tcp + found.socket + 37 + 2 * THREADS <= files
+    threads = THREADS // 2 + found.waiters
+    assert threads >= THREADS
+    assert found.workers + found.tcp + found.socket + 37 + 2 * threads <= files
+
+
+def test_half_of_many_threads_may_wait() -> None:
+    assert shares(65_536, 1_024).waiters == shares(resource.RLIM_INFINITY, 1_024).waiters == 512
 
 
 def test_limit_of_open_files_that_is_too_low_is_logged(caplog: pytest.LogCaptureFixture) -> None:

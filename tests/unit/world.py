@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar, cast
 
 from zsched import protocol
 from zsched.model.types import (
@@ -40,7 +40,7 @@ from zsched.protocol import (
     Started,
     WorkerFrame,
 )
-from zsched.scheduler.dispatcher import Dispatcher
+from zsched.scheduler.dispatcher import Dispatcher, Settings
 from zsched.scheduler.dispatcher.commands import (
     Beat,
     Cancel,
@@ -53,14 +53,16 @@ from zsched.scheduler.dispatcher.commands import (
     PauseSchedule,
     RefusedError,
     RegisterWorker,
-    Reply,
     Report,
     ResumeSchedule,
     Submit,
 )
+from zsched.scheduler.dispatcher.settings import refuse_secret
 from zsched.store.contract import Claimed
 from zsched.store.sqlite.engine import SqliteEngine
 from zsched.store.writer import Writer
+
+R = TypeVar("R")
 
 TIMEOUT_MS = 30_000
 # 2023-11-14T22:13:20Z: twenty seconds into a minute.
@@ -106,12 +108,14 @@ class World:
         self.store = Writer(self.engine)
         self.dispatcher = Dispatcher(
             self.store,
-            epoch=self._epoch,
-            timeout_ms=TIMEOUT_MS,
-            new_token=self._token,
-            now=self.now,
-            keyed=self.keyed,
-            unseal=self.unseal,
+            Settings(
+                epoch=self._epoch,
+                timeout_ms=TIMEOUT_MS,
+                new_token=self._token,
+                keyed=self.keyed,
+                unseal=self.unseal or refuse_secret,
+            ),
+            self.now,
         )
 
     def _token(self) -> str:
@@ -124,10 +128,10 @@ class World:
 
     # --- turns ---
 
-    def turn(self, work: Callable[[], Reply] = lambda: None, *, drained: bool = True) -> Reply:
+    def turn(self, work: Callable[[], object] = lambda: None, *, drained: bool = True) -> object:
         """One turn as the loop does it. What `work` raises undoes its own changes and is raised after the commit."""
         raised: Exception | None = None
-        reply: Reply = None
+        reply: object = None
         self.dispatcher.hearing.on_look(self.now, drained=drained)
         self._hear()
         self.store.begin()
@@ -138,15 +142,16 @@ class World:
         except Exception as error:
             raised = error
         self.next_tick_ms = self.dispatcher.on_tick(self.now, drained=drained)
+        reply = self.dispatcher.complete(reply)
         self.store.commit()
         self.dispatcher.on_commit()
-        self._outbox += self.dispatcher.outbox
-        self.dispatcher.outbox.clear()
+        self._outbox += self.dispatcher.outbox.frames
+        self.dispatcher.outbox.frames.clear()
         if raised is not None:
             raise raised
         return reply
 
-    def failing_turn(self, work: Callable[[], Reply] = lambda: None, *, waited_ms: int = 0) -> None:
+    def failing_turn(self, work: Callable[[], object] = lambda: None, *, waited_ms: int = 0) -> None:
         """A turn that the store refuses at its end, after it has let the loop wait for so long."""
         self.dispatcher.hearing.on_look(self.now, drained=True)
         heard = list(self._read)
@@ -162,8 +167,8 @@ class World:
         for peer, frame, key in heard:
             if isinstance(frame, Heartbeat):
                 self.dispatcher.ack_unstored(peer, frame, key)
-        self._outbox += self.dispatcher.outbox
-        self.dispatcher.outbox.clear()
+        self._outbox += self.dispatcher.outbox.frames
+        self.dispatcher.outbox.frames.clear()
 
     def read(self, *frames: tuple[bytes, WorkerFrame], key: str = "") -> None:
         """Frames are read by the next turn."""
@@ -188,14 +193,17 @@ class World:
         self.read((peer, frame))
         self.failing_turn(lambda: self.dispatcher.on_frame(peer, frame, self.now))
 
-    def ask(self, command: Command) -> Reply:
-        """A caller's command, in a turn of its own."""
-        return self.turn(lambda: self._do(command))
+    def ask(self, command: Command[R]) -> R:
+        """A caller's command, in a turn of its own. Raises RefusedError."""
+        reply = self.turn(lambda: self._do(command))
+        if isinstance(reply, RefusedError):
+            raise reply
+        return cast("R", reply)
 
-    def ask_in_failing_turn(self, command: Command) -> None:
+    def ask_in_failing_turn(self, command: Command[Any]) -> None:
         self.failing_turn(lambda: self._do(command))
 
-    def _do(self, command: Command) -> Reply:
+    def _do(self, command: Command[Any]) -> object:
         self.dispatcher.hearing.on_command(command, self.now)
         return self.dispatcher.on_command(command, self.now)
 
@@ -268,15 +276,8 @@ class World:
     def cancel(self, job_id: JobId, by: Caller | None = None) -> None:
         self.ask(Cancel(job_id, by or operator("ann")))
 
-    def pause(self, job_id: JobId, by: Caller | None = None) -> None:
-        self.ask(PauseSchedule(job_id, by or operator("ann")))
-
-    def pause_and_complete(self, job_id: JobId) -> JobState:
-        """Pause a schedule, and what its caller is answered."""
-        pause = PauseSchedule(job_id, operator("ann"))
-        state = self.turn(lambda: self.dispatcher.complete(pause, self._do(pause)))
-        assert isinstance(state, JobState)
-        return state
+    def pause(self, job_id: JobId, by: Caller | None = None) -> JobState:
+        return self.ask(PauseSchedule(job_id, by or operator("ann")))
 
     def resume(self, job_id: JobId, by: Caller | None = None) -> None:
         self.ask(ResumeSchedule(job_id, by or operator("ann")))
@@ -502,9 +503,7 @@ class Poller:
     quiet_beat = beat
 
     def next(self) -> Claimed | None:
-        reply = self.world.ask(Next(self.worker_id))
-        assert reply is None or isinstance(reply, Claimed)
-        return reply
+        return self.world.ask(Next(self.worker_id))
 
     def next_run(self) -> Claimed:
         claimed = self.next()
@@ -519,7 +518,7 @@ class Poller:
         run_id: int | None = None,
         logs: bytes = b"",
     ) -> RunId:
-        reply = self.world.ask(
+        state = self.world.ask(
             Report(
                 job_id,
                 self.worker_id,
@@ -529,7 +528,4 @@ class Poller:
                 exit_code,
             )
         )
-        if isinstance(reply, RefusedError):
-            raise reply
-        assert isinstance(reply, int)
-        return RunId(reply)
+        return state.run.run_id

@@ -12,9 +12,9 @@ from zsched.api.context import Context, actor, answer, parameters
 from zsched.api.pages import address, answer_page
 from zsched.api.problem import Problem
 from zsched.model.limits import TOKEN_LIFE_MS_DEFAULT, TOKEN_LIFE_MS_MAX
-from zsched.model.types import Scope, Token, WorkerId, WorkerKey
+from zsched.model.types import Scope, Token, WorkerId
 from zsched.model.units import format_duration_ms, parse_duration_ms
-from zsched.scheduler.dispatcher.commands import AddToken, RevokeKey, RevokeToken, TokenState
+from zsched.scheduler.dispatcher.commands import AddToken, RevokeKey, RevokeToken
 from zsched.security import tokens
 from zsched.security.tokens import NEVER
 
@@ -58,7 +58,6 @@ class TokenItem:
         named = reader.token(token) or reader.token_named(token)
         token_id = token if named is None else named.token_id
         state = self._context.inbox.call(RevokeToken(token_id, actor(req), "jobs" in given))
-        assert isinstance(state, TokenState)
         answer(resp, {**views.token(state.token), "live_jobs": state.jobs, "live_schedules": state.schedules})
 
 
@@ -85,7 +84,6 @@ class KeyItem:
     def on_delete(self, req: falcon.Request, resp: falcon.Response, worker: str) -> None:
         parameters(req)
         revoked = self._context.inbox.call(RevokeKey(WorkerId(worker), actor(req)))
-        assert isinstance(revoked, WorkerKey)
         answer(resp, views.key(revoked))
 
 

@@ -10,6 +10,7 @@ from zsched.api.pages import Page, address, answer_page
 from zsched.model.limits import PAGE_ROWS_DEFAULT, PAGE_ROWS_MAX, WAIT_MS_MAX
 from zsched.model.types import Event
 from zsched.protocol import INTEGER_MAX
+from zsched.scheduler.live import of_events
 
 
 class Events:
@@ -23,7 +24,9 @@ class Events:
         after = number(given, "after", 0, 0, INTEGER_MAX)
         limit = number(given, "limit", PAGE_ROWS_DEFAULT, 1, PAGE_ROWS_MAX)
         wait_s = duration_ms(given, "wait", WAIT_MS_MAX) / 1000
-        page = self._context.live.hold(lambda: self._look(after, limit), lambda page: page.rows > 0, wait_s)
+        page = self._context.live.hold(
+            lambda: self._look(after, limit), lambda page: page.rows > 0, wait_s, of_events()
+        )
         resp.cache_control = ["no-store"]
         following = address("/events", given, after=page.last.event_id) if page.last else ""
         answer_page(resp, page, following)

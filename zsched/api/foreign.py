@@ -8,7 +8,7 @@ from zsched.api import views
 from zsched.api.context import Context, actor, answer, parameters
 from zsched.api.pages import address, answer_page
 from zsched.model.types import ForeignDecision, WorkerId
-from zsched.scheduler.dispatcher.commands import DecideForeign, ForeignState
+from zsched.scheduler.dispatcher.commands import DecideForeign
 
 
 class Foreign:
@@ -38,7 +38,6 @@ class _Decide:
     def on_post(self, req: falcon.Request, resp: falcon.Response, worker: str) -> None:
         parameters(req)
         state = self._context.inbox.call(DecideForeign(WorkerId(worker), self.decision, actor(req)))
-        assert isinstance(state, ForeignState)
         answer(resp, [views.foreign(held) for held in state.held])
 
 

@@ -48,13 +48,12 @@ from zsched.scheduler.dispatcher.commands import (
     JobState,
     Made,
     PauseSchedule,
-    Reply,
     Report,
     ResumeSchedule,
-    RunState,
     Submit,
 )
 from zsched.scheduler.dispatcher.why import why
+from zsched.scheduler.live import of_job
 from zsched.security.keys import KeyFileError
 from zsched.store.contract import Reader, Submitted
 
@@ -118,7 +117,6 @@ class Jobs:
             resp.set_header(idempotency.REPLAYED, "true")
             found = self._stored(reply)
         else:
-            assert isinstance(reply, Made)
             found = reply
         if many:
             self._answer_many(resp, found)
@@ -173,6 +171,7 @@ class JobItem:
             lambda: _found(self._context.reader.job(number)),
             lambda found: found.status in TERMINAL,
             duration_ms(given, "wait", WAIT_MS_MAX) / 1000,
+            of_job(number),
         )
         _answer_state(resp, self._state(found))
 
@@ -277,13 +276,11 @@ class JobLog:
             exit_code=body.exit_code,
         )
         state = self._context.inbox.call(report)
-        assert isinstance(state, RunState)
         answer(resp, views.run(state.run, state.output))
 
 
-def _answer_state(resp: falcon.Response, state: Reply) -> None:
+def _answer_state(resp: falcon.Response, state: JobState) -> None:
     """Answer with a job and its last run, and why it waits."""
-    assert isinstance(state, JobState)
     view = views.job(state.job)
     if state.last is not None:
         view["last_run"] = views.run(state.last, state.output)

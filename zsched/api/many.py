@@ -22,6 +22,7 @@ from zsched.model.units import parse_duration_ms
 from zsched.scheduler.dispatcher import commands
 from zsched.scheduler.dispatcher.commands import Action, BulkDone, Selection
 from zsched.scheduler.inbox import ClosedError
+from zsched.scheduler.live import RENEW_S, of_jobs
 from zsched.store.contract import StoreError
 
 ALL: Final = "all"
@@ -73,7 +74,6 @@ class Bulk:
             done = self._context.inbox.call(command)
         finally:
             self._context.steps.give_back(taken)
-        assert isinstance(done, BulkDone)
         return done
 
 
@@ -108,7 +108,8 @@ class Wait:
                 return nothing
             return nothing or roll.has(*TERMINAL) or (body.after is None and roll.has(None))
 
-        context.live.hold(look, enough, wait_s)
+        # A look takes WAIT_EVENTS_MAX events at most, so there may be more to see without a change.
+        context.live.hold(look, enough, wait_s, of_jobs(roll.ids), RENEW_S)
         resp.cache_control = ["no-store"]
         statuses = (*RunStatus, None) if body.after is None else tuple(RunStatus)
         found = {status or "unknown_job": ids for status in statuses if (ids := roll.jobs(status))}

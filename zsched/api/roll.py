@@ -22,11 +22,11 @@ _CODES: Final = {status: code for code, status in enumerate(RunStatus, 1)}
 
 
 class Roll:
-    """`next` is the number of the last event that it knows of."""
+    """`ids` are the jobs. `next` is the number of the last event that it knows of."""
 
     def __init__(self, ids: Spans, after: int) -> None:
         """For the jobs with these ids; what happened up to the event `after` is known to the caller."""
-        self._ids = ids
+        self.ids = ids
         self._firsts = [first for first, _ in ids.spans]
         # Where each span begins in the bytes.
         sizes = (last - first + 1 for first, last in ids.spans)
@@ -37,7 +37,7 @@ class Roll:
     def read(self, reader: Reader) -> None:
         """Read the status of every job. What happens meanwhile is in the events after `next`."""
         self.next = reader.last_event()
-        for begin, (first, last) in zip(self._begins, self._ids.spans, strict=True):
+        for begin, (first, last) in zip(self._begins, self.ids.spans, strict=True):
             with closing(reader.statuses_between(JobId(first), JobId(last))) as found:
                 for job_id, status in found:
                     self._codes[begin + job_id - first] = _CODES[status]
@@ -50,7 +50,7 @@ class Roll:
         self.next = events[-1][0]
         for job_id in {job_id for _, job_id in events if job_id is not None}:
             place = bisect_right(self._firsts, job_id) - 1
-            if place < 0 or job_id > self._ids.spans[place][1]:
+            if place < 0 or job_id > self.ids.spans[place][1]:
                 continue
             status = reader.status(job_id)
             if status is not None:
@@ -71,7 +71,7 @@ class Roll:
             # A run of equal bytes may go on in the next span.
             while start < end:
                 place = bisect_right(self._begins, start) - 1
-                first, last = self._ids.spans[place]
+                first, last = self.ids.spans[place]
                 shift = first - self._begins[place]
                 stop = min(end, last + 1 - shift)
                 found.append((start + shift, stop - 1 + shift))

@@ -13,6 +13,7 @@ from zsched.model.limits import OUTPUT_BYTES_MAX, WAIT_MS_MAX
 from zsched.model.types import TERMINAL, Run, RunId, RunStatus, Stream
 from zsched.protocol import INTEGER_MAX, StreamName
 from zsched.scheduler.dispatcher.commands import Look
+from zsched.scheduler.live import RENEW_S, of_run
 
 
 class RunItem:
@@ -62,7 +63,11 @@ class RunLog:
             resp.data = views.kept(self._kept(found.run_id, name), OUTPUT_BYTES_MAX, "they were not kept")
             return
         part = self._context.live.hold(
-            lambda: self._look(found.run_id, name, offset), lambda part: bool(part.data) or part.end, wait_s
+            lambda: self._look(found.run_id, name, offset),
+            lambda part: bool(part.data) or part.end,
+            wait_s,
+            of_run(found.run_id),
+            RENEW_S,
         )
         resp.data = part.data
         resp.set_header("Zsched-Offset", str(part.offset))

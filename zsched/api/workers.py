@@ -13,11 +13,10 @@ from zsched.api.gate import foreign
 from zsched.api.pages import address, answer_page
 from zsched.api.problem import Problem
 from zsched.model.limits import WORKER_FACTS_BYTES_MAX
-from zsched.model.types import ForeignRuns, KeyOrigin, Worker, WorkerId
+from zsched.model.types import ForeignRuns, KeyOrigin, WorkerId
 from zsched.protocol import facts_bytes, too_many_facts
 from zsched.scheduler.dispatcher.commands import Beat, BindKey, Next, RegisterWorker
 from zsched.security import keys
-from zsched.store.contract import Claimed
 
 # Settings of zmq_host that mean every address of this host, or loopback until a worker elsewhere has a key.
 _ALL = ("", "0.0.0.0", "::", "*")  # noqa: S104  (nothing is bound here)
@@ -78,7 +77,6 @@ class Register:
             detail = too_many_facts(size)
             raise Problem(400, "invalid_request", f"labels: {detail}", errors=(("#/labels", detail),))
         worker = self._context.inbox.call(RegisterWorker(name, body.slots, body.can, body.labels))
-        assert isinstance(worker, Worker)
         answer(resp, views.worker(worker))
 
 
@@ -104,7 +102,7 @@ class NextRun:
         parameters(req)
         claimed = self._context.inbox.call(Next(worker_name(req, worker)))
         resp.cache_control = ["no-store"]
-        answer(resp, {"job": views.handed_job(claimed) if isinstance(claimed, Claimed) else None})
+        answer(resp, {"job": views.handed_job(claimed) if claimed is not None else None})
 
 
 class Enrol:

@@ -74,11 +74,11 @@ from zsched.host.notify import Notify
 from zsched.maintenance import backup
 from zsched.model.limits import FILE_CHECK_MS, JUMP_MS
 from zsched.model.types import Now, Scope, Token
-from zsched.scheduler.dispatcher import Dispatcher
+from zsched.scheduler.dispatcher import Dispatcher, Settings
 from zsched.scheduler.inbox import Inbox
 from zsched.scheduler.live import Live
 from zsched.scheduler.loop import Loop, clock
-from zsched.scheduler.port import Port
+from zsched.scheduler.port import Keys, Port
 from zsched.scheduler.shares import Shares, shares, warn_of_few_files
 from zsched.security import peer, tokens
 from zsched.security.keys import KeyFileError, Pair, keep_pair, own_pair, read_private
@@ -176,16 +176,17 @@ def _serve(config: SchedulerConfig, store: Writer, folder: Path, notify: Notify,
         epoch = begin(store, clock().wall_ms)
         dispatcher = Dispatcher(
             store,
-            epoch=epoch,
-            timeout_ms=config.worker_timeout_ms,
-            pending_max=config.pending_max,
-            keyed=pair is not None,
-            new_token=lambda: secrets.token_hex(8),
-            unseal=vault.open,
-            now=clock(),
+            Settings(
+                epoch=epoch,
+                timeout_ms=config.worker_timeout_ms,
+                pending_max=config.pending_max,
+                keyed=pair is not None,
+                new_token=lambda: secrets.token_hex(8),
+                unseal=vault.open,
+            ),
+            clock(),
         )
-        # Half of the threads may wait for output, so that the others go on serving.
-        live = Live(waiters_max=config.threads // 2)
+        live = Live(found.waiters)
         refusals = Refusals()
 
         def keep_keys() -> bool:
@@ -213,6 +214,7 @@ def _serve(config: SchedulerConfig, store: Writer, folder: Path, notify: Notify,
         reader, proxies = partial(open_reader, config.db), Proxies(config.trusted_proxies)
         shared = Context(inbox, reader, facts, live, trust, vault.seal, proxies, refusals, dispatcher.seen_ms)
         rest = _rest(config, shared, local, found)
+        live.on_waiting = rest.keep_threads_free
         # A handler may come between any two steps of any code, so it only sets a mark.
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, lambda *_: loop.stop())
@@ -405,8 +407,7 @@ def _bind(
             context,
             config.zmq_host,
             config.zmq_port,
-            pair,
-            knows,
+            None if pair is None else Keys(pair, knows),
             outward=pair is not None and store.access.has_remote_key(),
             connections_max=connections_max,
         )

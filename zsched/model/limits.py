@@ -78,15 +78,33 @@ UNSENT_TO_WORKER_BYTES_MAX = 32 * MIB
 # a twentieth of one core at most.
 TRAFFIC_LOOK_MS = 100
 
+# Frames that wait for one worker's connection. Beyond it a send fails with EAGAIN, and the runs in it go elsewhere.
+FRAMES_QUEUED_MAX = 1_000
+
+# Questions of ZeroMQ whether a key may connect (ZAP) that are answered between two turns. The others wait for the next.
+ZAP_REQUESTS_MAX = 100
+
+# Peers and codes whose last error frame is remembered, so that errors are throttled. At the bound all are forgotten.
+ERRORS_REMEMBERED_MAX = 4_096
+
+# The detail of an error frame, in characters. A longer one is cut.
+ERROR_DETAIL_CHARS_MAX = 1_000
+
+# The longest gap between a worker's calls that fail, unless the scheduler's timeout asks for shorter ones.
+CALL_GAP_MS_MAX = 15_000
+
 # Frames of one connection that ZeroMQ has received and the loop has not read. Beyond it TCP makes the peer wait.
 UNREAD_FRAMES_MAX = 8
 
-# Open files kept for REST: its CONNECTIONS_MAX and SOCKET_CONNECTIONS_MAX, the database in each of its threads, and the
-# rest. Connections of workers leave this many free, as far as the limit of open files (RLIMIT_NOFILE) is above it. With
-# a lower limit all of them have smaller shares (shares.py).
-FILES_RESERVED = 1_500
+# Open files kept for REST: its CONNECTIONS_MAX and SOCKET_CONNECTIONS_MAX, the database in each of its threads, which
+# are WAITERS_MAX more when that many callers wait, and the rest. Connections of workers leave this many free, as far as
+# the limit of open files (RLIMIT_NOFILE) is above it. With a lower limit all of them have smaller shares (shares.py).
+FILES_RESERVED = 1_575
 
 # --- The log ----------------------------------------------------------------------------------------------------------
+
+# Runs that one line of the log names. Of more it names the first.
+RUNS_NAMED_MAX = 10
 
 # Log lines that wait until stderr takes them, in bytes. Further ones are lost, and the log says how many.
 LOG_LINES_BYTES_MAX = 1 * MIB
@@ -359,6 +377,13 @@ WATCHED_RUNS_MAX = 64
 
 # The longest that a caller may wait in one request for new output, or for a job's end.
 WAIT_MS_MAX = 20_000
+
+# Callers that wait at the same time; at the bound further ones are answered at once. Each has a thread of its own while
+# it waits, beside those that serve short calls. A low limit of open files allows fewer (shares.py).
+WAITERS_MAX = 64
+
+# Of a turn that changes more jobs than this, a caller that waits for many jobs is woken unasked.
+WAKE_JOBS_MAX = 64
 
 # --- Access -----------------------------------------------------------------------------------------------------------
 

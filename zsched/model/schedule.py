@@ -1,4 +1,4 @@
-"""When a recurring job fires: five cron fields, read in UTC. And how long a retry waits. Pure.
+"""When a recurring job fires: five cron fields, read in UTC. Pure.
 
 The fields are those of crontab(5); `cronsim` reads them and knows which day-of-month and day-of-week rules Debian's
 cron has.
@@ -6,13 +6,10 @@ cron has.
 
 from __future__ import annotations
 
-import hashlib
 from datetime import UTC, datetime
 from typing import Final
 
 from cronsim import CronSim, CronSimError
-
-from zsched.model.types import Backoff
 
 # A fire that is later than this is skipped: the scheduler was down, and the next one comes by itself.
 LATE_MS_MAX: Final = 60_000
@@ -51,14 +48,3 @@ def latest_fire_ms(expression: str, due_ms: int, now_ms: int) -> int:
     while (fire := next_fire_ms(expression, moment)) is not None and fire <= now_ms:
         latest = moment = fire
     return latest
-
-
-def retry_ms(backoff: Backoff, failures: int, whose: str) -> int:
-    """How long the next try waits after so many failures. `whose` decides the jitter, so it is the same each time."""
-    grown_ms: float = backoff.initial_ms
-    for _ in range(failures - 1):
-        if grown_ms >= backoff.max_ms or backoff.factor == 1:
-            break
-        grown_ms *= backoff.factor
-    share = int.from_bytes(hashlib.sha256(whose.encode()).digest()[:4]) / 2**32
-    return int(min(grown_ms, backoff.max_ms) * (1 - backoff.jitter * share))

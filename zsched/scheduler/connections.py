@@ -1,5 +1,5 @@
-"""The bounds of connections to the workers' port. ZeroMQ has none, and keeps up to FRAME_FROM_WORKER_BYTES_MAX of what
-a stranger sends before its handshake is over.
+"""The bounds of connections to the workers' port. ZeroMQ has none, and keeps up to FRAME_FROM_WORKER_BYTES_MAX of
+what a stranger sends before its handshake is over.
 
 ZeroMQ's socket monitor names the descriptor of each connection that comes or goes. A thread of its own follows it, so
 that the bounds hold while a turn of the loop is long, and ends excess connections by shutdown(2). ZeroMQ then sees the
@@ -22,26 +22,22 @@ import struct
 import termios
 import threading
 import time
-from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
-from random import Random, SystemRandom
+from random import SystemRandom
 from typing import Final
 
 import zmq
 
 from zsched.model.limits import (
-    CONNECTIONS_PER_KEY_MAX,
     LINE_INTERVAL_MS,
     TRAFFIC_LOOK_MS,
-    UNHEARD_CONNECTIONS_MAX,
-    UNREAD_BYTES_MAX,
     UNSENT_TO_WORKER_BYTES_MAX,
     WORKER_CONNECTIONS_MAX,
 )
 from zsched.model.rate import Throttled
 from zsched.scheduler import listeners
+from zsched.scheduler.connection_limits import Connection, Identity, Limits, Traffic
 from zsched.security.peer import home
 
 log = logging.getLogger(__name__)
@@ -59,7 +55,7 @@ _INT: Final = struct.Struct("=i")
 # ZMTP 3.1: the head of a short frame on the wire, up to so long, and of a longer one; and what CURVE adds (its name,
 # nonce, tag and flags).
 _SHORT_HEAD_BYTES: Final = 2
-_SHORT_BYTES_MAX: Final = 255
+_SHORT_FRAME_BYTES: Final = 255
 _HEAD_BYTES: Final = 9
 _CURVE_BYTES: Final = 33
 # Of its time the thread spends no more than this part on looks.
@@ -68,165 +64,8 @@ _LOOK_PART: Final = 20
 _EVENT: Final = struct.Struct("=Hi")
 
 
-@dataclass(frozen=True, slots=True)
-class Identity:
-    """A connection: the kernel's number of its socket, the address of its other end, and the network of that."""
-
-    cookie: bytes
-    address: str
-    home: bytes
-
-
-@dataclass(frozen=True, slots=True)
-class Traffic:
-    """What ZeroMQ has read from a connection, and what the kernel at the other end has taken of what it wrote."""
-
-    brought_bytes: int
-    taken_bytes: int
-
-
-@dataclass(slots=True, eq=False)
-class Connection:
-    """A connection by its descriptor in ZeroMQ. `key` is None until a frame of it has been read. Only the loop's thread
-    writes `frames` and `sent_bytes`, by single assignments.
-    """
-
-    descriptor: int
-    identity: Identity
-    key: str | None = None
-    # The ROUTER's name of it, and the frames that the loop has read of it.
-    peer: bytes = b""
-    frames: int = 0
-    # What it had brought when the last look saw a new frame, and how many frames that look saw.
-    brought_bytes: int = 0
-    frames_seen: int = 0
-    # What was sent by it, as on the wire, and what of that the other end has taken, by the last look.
-    sent_bytes: int = 0
-    taken_bytes: int = 0
-
-
-class Limits:
-    """Which connections are open, and which of them are too many. Pure; the methods return those to end, and count them
-    as gone.
-    """
-
-    def __init__(self, connections_max: int, random: Random) -> None:
-        self._connections_max = connections_max
-        self._random = random
-        self._open: dict[int, Connection] = {}
-        # Those not heard yet, by their network; and the heard ones by their key, the oldest first.
-        self._unheard: dict[bytes, dict[int, Connection]] = defaultdict(dict)
-        self._unheard_count = 0
-        self._of_key: dict[str, dict[int, Connection]] = defaultdict(dict)
-        self._of_peer: dict[bytes, Connection] = {}
-
-    def __len__(self) -> int:
-        return len(self._open)
-
-    @property
-    def full(self) -> bool:
-        """Whether there is no place for a newcomer."""
-        return not self._unheard_count and len(self._open) >= self._connections_max
-
-    @property
-    def unheard(self) -> int:
-        """How many have not been heard yet."""
-        return self._unheard_count
-
-    def on_accepted(self, descriptor: int, identity: Identity) -> list[Connection]:
-        """A connection was accepted. What had that descriptor before is gone."""
-        self.on_closed(descriptor)
-        connection = self._open[descriptor] = Connection(descriptor, identity)
-        self._unheard[identity.home][descriptor] = connection
-        self._unheard_count += 1
-        excess = []
-        while self._unheard_count > UNHEARD_CONNECTIONS_MAX or len(self._open) > self._connections_max:
-            # Not the oldest: when a fleet comes back at once, its newcomers would end one handshake after the other
-            # before any is over. Not the newest: who holds all places would keep everybody else out.
-            most = max(self._unheard.values(), key=len)
-            one = self._random.choice(list(most.values()))
-            self.on_closed(one.descriptor)
-            excess.append(one)
-        return excess
-
-    def on_heard(self, descriptor: int, key: str, peer: bytes = b"") -> list[Connection]:
-        """A frame was read that came by this descriptor and by this key, empty where none is needed. `peer`: the
-        ROUTER's name of the connection.
-        """
-        connection = self._open.get(descriptor)
-        if connection is None or connection.key is not None:
-            return []
-        self._forget_unheard(connection)
-        connection.key = key
-        connection.peer = peer
-        self._of_peer[peer] = connection
-        if not key:
-            return []
-        same = self._of_key[key]
-        same[descriptor] = connection
-        excess = list(same.values())[:-CONNECTIONS_PER_KEY_MAX]
-        for one in excess:
-            self.on_closed(one.descriptor)
-        return excess
-
-    def on_closed(self, descriptor: int) -> None:
-        """A connection is gone. One that is not known changes nothing."""
-        connection = self._open.pop(descriptor, None)
-        if connection is None:
-            return
-        if self._of_peer.get(connection.peer) is connection:
-            del self._of_peer[connection.peer]
-        if connection.key is None:
-            self._forget_unheard(connection)
-        elif connection.key:
-            self._of_key[connection.key].pop(descriptor)
-            if not self._of_key[connection.key]:
-                del self._of_key[connection.key]
-
-    def on_gone(self, connection: Connection) -> None:
-        """This connection is gone. Another one may have its descriptor by now."""
-        if self._open.get(connection.descriptor) is connection:
-            self.on_closed(connection.descriptor)
-
-    def is_heard(self, descriptor: int) -> bool:
-        connection = self._open.get(descriptor)
-        return connection is not None and connection.key is not None
-
-    def get(self, descriptor: int) -> Connection | None:
-        return self._open.get(descriptor)
-
-    def of_peer(self, peer: bytes) -> Connection | None:
-        """A connection that has been heard, by the ROUTER's name of it."""
-        return self._of_peer.get(peer)
-
-    def all(self) -> list[Connection]:
-        return list(self._open.values())
-
-    def on_traffic(self, connection: Connection, traffic: Traffic) -> bool:
-        """What a connection has brought and taken so far; returns whether it has brought too much since the loop last
-        read a frame of it, and counts it as gone then.
-
-        Bytes are counted from the look that saw the last frame, so commands of ZeroMQ itself never add up.
-        """
-        connection.taken_bytes = traffic.taken_bytes
-        frames = connection.frames
-        if frames != connection.frames_seen:
-            connection.frames_seen, connection.brought_bytes = frames, traffic.brought_bytes
-        if traffic.brought_bytes - connection.brought_bytes <= UNREAD_BYTES_MAX:
-            return False
-        self.on_closed(connection.descriptor)
-        return True
-
-    def _forget_unheard(self, connection: Connection) -> None:
-        home = connection.identity.home
-        self._unheard[home].pop(connection.descriptor)
-        if not self._unheard[home]:
-            del self._unheard[home]
-        self._unheard_count -= 1
-
-
 class Sockets:
-    """Looks at connections that belong to ZeroMQ, and ends them, without ever touching another one.
+    """Looks at connections that belong to ZeroMQ, and ends them, without touching any other.
 
     ZeroMQ may close a descriptor at any moment, and the process may at once open something else under that number, a
     connection of REST for example. So nothing is done to the number itself: dup2(2) makes a descriptor of ours refer to
@@ -241,39 +80,39 @@ class Sockets:
         self._ours = os.dup(self._nothing)
 
     def identify(self, descriptor: int) -> Identity | None:
-        """The connection to our port behind a descriptor; None when there is none, or none any more."""
-        with suppress(OSError), self._held(descriptor) as one:
-            if one.getsockname()[1] == self._port:
-                address = str(one.getpeername()[0])
-                return Identity(_cookie(one), address, home(address))
+        """The connection to our port behind a descriptor; None when it is not or no longer there."""
+        with suppress(OSError), self._held(descriptor) as held:
+            if held.getsockname()[1] == self._port:
+                address = str(held.getpeername()[0])
+                return Identity(_cookie(held), address, home(address))
         return None
 
     def traffic(self, connection: Connection) -> Traffic | None:
         """What has come and gone by a connection; None when it is gone."""
-        with suppress(OSError), self._held(connection.descriptor) as one:
-            if _cookie(one) == connection.identity.cookie:
-                unread = _INT.unpack(fcntl.ioctl(one, termios.FIONREAD, bytes(_INT.size)))[0]
-                info = one.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _TCP_INFO_BYTES)
+        with suppress(OSError), self._held(connection.descriptor) as held:
+            if _cookie(held) == connection.identity.cookie:
+                unread = _INT.unpack(fcntl.ioctl(held, termios.FIONREAD, bytes(_INT.size)))[0]
+                info = held.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _TCP_INFO_BYTES)
                 taken, received = _TCP_INFO.unpack_from(info, _TCP_INFO_AT)
                 return Traffic(received - unread, taken)
         return None
 
     def end(self, connection: Connection) -> None:
         """Shut a connection down, if it is still there."""
-        with suppress(OSError), self._held(connection.descriptor) as one:
-            if _cookie(one) == connection.identity.cookie:
-                one.shutdown(socket.SHUT_RDWR)
+        with suppress(OSError), self._held(connection.descriptor) as held:
+            if _cookie(held) == connection.identity.cookie:
+                held.shutdown(socket.SHUT_RDWR)
 
     @contextmanager
     def _held(self, descriptor: int) -> Iterator[socket.socket]:
         """What a descriptor refers to. Raises OSError when that is no socket."""
         os.dup2(descriptor, self._ours, inheritable=False)
         try:
-            one = socket.socket(fileno=self._ours)
+            held = socket.socket(fileno=self._ours)
             try:
-                yield one
+                yield held
             finally:
-                one.detach()
+                held.detach()
         finally:
             # As long as ours refers to a connection, that stays open after ZeroMQ has closed it.
             os.dup2(self._nothing, self._ours, inheritable=False)
@@ -283,8 +122,8 @@ class Sockets:
         os.close(self._nothing)
 
 
-def _cookie(one: socket.socket) -> bytes:
-    return one.getsockopt(socket.SOL_SOCKET, _SO_COOKIE, 8)
+def _cookie(connection: socket.socket) -> bytes:
+    return connection.getsockopt(socket.SOL_SOCKET, _SO_COOKIE, 8)
 
 
 class ConnectionMonitor:
@@ -365,7 +204,7 @@ class ConnectionMonitor:
         connection = self._limits.of_peer(peer)
         if connection is not None:
             size += self._curve_bytes
-            size += _SHORT_HEAD_BYTES if size <= _SHORT_BYTES_MAX else _HEAD_BYTES
+            size += _SHORT_HEAD_BYTES if size <= _SHORT_FRAME_BYTES else _HEAD_BYTES
             # The other end has taken more than is counted: the handshake, and commands of ZeroMQ.
             connection.sent_bytes = max(connection.sent_bytes, connection.taken_bytes) + size
 
@@ -403,7 +242,7 @@ class ConnectionMonitor:
                     self._limits.on_gone(connection)
                     self._hold()
                 elif self._limits.on_traffic(connection, traffic):
-                    self._end([connection], "it sent too much that is no whole message")
+                    self._end([connection], "it sent too much without a whole message")
         now = time.monotonic()
         self._look_at_s = now + max(TRAFFIC_LOOK_MS / 1_000, _LOOK_PART * (now - began))
 
@@ -423,8 +262,8 @@ class ConnectionMonitor:
         if self._holding:
             line = "the workers' port has all the connections that it may have, %d: further workers wait"
             self._full_line.write(time.monotonic_ns() // 1_000_000, line, len(self._limits))
-        for one in self._listening:
-            listeners.hold(one, self._holding)
+        for listener in self._listening:
+            listeners.hold(listener, self._holding)
 
     def _end(self, excess: list[Connection], why: str) -> None:
         for connection in excess:

@@ -1,9 +1,8 @@
-"""The way into the loop for other threads: a command goes in, its reply comes back when the turn that did it is
-committed.
+"""The inbox: other threads post commands to the loop, and get each reply when its turn is committed.
 
 Posting appends to a deque and writes one byte to a pipe that the loop polls beside its socket, because a thread can't
 otherwise wake a poll. The byte is only written when the loop has not been woken yet: it clears the mark first and
-empties the deque after, a poster appends first and looks at the mark after, so no command is left lying.
+empties the deque after, a poster appends first and looks at the mark after, so no command is missed.
 """
 
 from __future__ import annotations
@@ -15,12 +14,14 @@ from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import Future
 from contextlib import contextmanager, suppress
-from typing import Final
+from typing import Any, Final, TypeVar
 
 from zsched.model.limits import COMMAND_WAIT_S, GATHER_S
-from zsched.scheduler.dispatcher.commands import Command, Reply
+from zsched.scheduler.dispatcher.commands import Command
 
-Posted = tuple[Command, "Future[Reply]"]
+R = TypeVar("R")
+# Of any reply: the future has that of its command.
+Posted = tuple[Command[Any], "Future[Any]"]
 
 # How often gather looks again.
 _GATHER_STEP_S: Final = 0.000_2
@@ -32,14 +33,14 @@ class ClosedError(Exception):
 
 class Inbox:
     """Commands on their way to the loop. `call`, `post`, `expect` and `serving` are for any thread, the others for the
-    loop's own.
+    loop's own thread.
     """
 
     def __init__(self, callers_max: int) -> None:
         """`callers_max`: how many threads can be in `call` at the same time."""
         self.callers_max = callers_max
         self._posted: deque[Posted] = deque()
-        # Whether as many runs are pending as may be, as of the last turn: a submit need not come in to hear that.
+        # As many runs are pending as may be, as of the last turn: a submit can be refused without a turn.
         self.full = False
         self._woken = False
         self._closed = False
@@ -50,7 +51,7 @@ class Inbox:
         os.set_blocking(self.descriptor, False)
         os.set_blocking(self._writable, False)
 
-    def call(self, command: Command) -> Reply:
+    def call(self, command: Command[R]) -> R:
         """Post a command and wait for its reply.
 
         Raises RefusedError as the dispatcher did, StoreError when the turn could not be stored, ClosedError, and
@@ -58,14 +59,14 @@ class Inbox:
         """
         if self._closed:
             raise ClosedError
-        future: Future[Reply] = Future()
+        future: Future[R] = Future()
         self._posted.append((command, future))
         self.postpone()
         self.wake()
         return future.result(COMMAND_WAIT_S)
 
-    def post(self, command: Command) -> None:
-        """Have a command done in the next turn, which comes within a second. Nobody learns whether it was."""
+    def post(self, command: Command[Any]) -> None:
+        """Have a command done in the next turn, which comes within a second. There is no reply."""
         if not self._closed:
             self._posted.append((command, Future()))
 
@@ -97,21 +98,21 @@ class Inbox:
     def gather(self) -> None:
         """Wait for requests that have come in and are about to post, at most GATHER_S: one sync then serves them all.
 
-        A caller who is alone never waits, for its own request has posted already. When every serving thread has posted,
-        nobody else can.
+        A single caller never waits, because its own request has posted already. When every serving thread has posted,
+        no other can.
         """
         until = time.monotonic() + GATHER_S
         while self._coming and len(self._posted) < self.callers_max and time.monotonic() < until:
             time.sleep(_GATHER_STEP_S)
 
-    def take(self, most: int) -> Iterator[Posted]:
-        """Up to most commands, in the order they came. What the caller leaves stays, without another wake."""
+    def take(self, count: int) -> Iterator[Posted]:
+        """Up to count commands, in the order of posting. Those that the caller leaves stay, without another wake."""
         # A poster sets the mark before it writes, so the byte may not be there yet, and may come when the mark is gone:
         # it is always looked for, and its absence is no error.
         with suppress(BlockingIOError):
             os.read(self.descriptor, 4096)
         self._woken = False
-        for _ in range(most):
+        for _ in range(count):
             if not self._posted:
                 return
             yield self._posted.popleft()

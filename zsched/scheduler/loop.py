@@ -1,18 +1,16 @@
 """The scheduler's loop: one thread owns the ROUTER socket, the write connection and the dispatcher.
 
 One turn is one transaction. It takes in what has arrived, lets the dispatcher decide, commits, and only then sends
-frames and answers callers: so nobody is told what a crash could undo, and a hundred callers share one sync to disk.
+frames and answers callers: so no answer can be undone by a crash, and a hundred callers share one sync to disk.
 """
 
 from __future__ import annotations
 
 import logging
 import time
-from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
-from itertools import islice
-from typing import Protocol
+from typing import Any, Protocol
 
 import zmq
 
@@ -29,43 +27,45 @@ from zsched.model.limits import (
 )
 from zsched.model.types import Now
 from zsched.scheduler.dispatcher import Dispatcher
-from zsched.scheduler.dispatcher.commands import BusyError, Command, KeyBound, RefusedError, Reply
+from zsched.scheduler.dispatcher.commands import BusyError, Command, KeyBound, RefusedError
+from zsched.scheduler.frames import FrameQueue, read
 from zsched.scheduler.inbox import ClosedError, Inbox
 from zsched.scheduler.live import Live
 from zsched.store.contract import Store, StoreCorrupt, StoreError, StoreUnsure
 
 log = logging.getLogger(__name__)
 
-Answer = tuple[Command, "Future[Reply]", Reply | Exception]
+# A command, where its caller waits, and the reply or the error. Replies have the types that commands name.
+Answer = tuple[Command[Any], "Future[Any]", object]
 
 
 def clock() -> Now:
-    """The time of a turn, read anew for each."""
+    """The time of a turn."""
     return Now(mono_ms=time.monotonic_ns() // 1_000_000, wall_ms=time.time_ns() // 1_000_000)
 
 
 class WorkerPort(Protocol):
-    """Where frames come from and go to: port.py has the real one."""
+    """Receives and sends frames; port.py implements it."""
 
     @property
     def sockets(self) -> Sequence[zmq.Socket[bytes]]:
         """What to poll."""
 
     def receive(self) -> tuple[bytes, list[bytes], str] | None:
-        """The next message: its sender's name, its parts, the key that it came by. None when there is none."""
+        """The next message, or None: its sender's name, its parts, and the key of its connection."""
 
     def send(self, peer: bytes, body: bytes) -> None:
         """Raises zmq.ZMQError when it surely does not leave."""
 
     def answer_strangers(self) -> None:
-        """Say who of those that want to connect may."""
+        """Answer which keys may connect."""
 
     def open_outward(self) -> None:
         """Listen on the addresses that other hosts reach, unless that is done. Raises OSError, zmq.ZMQError."""
 
 
 class Loop:
-    """Turns until it is told to stop. Everything here runs in one thread, except `stop`."""
+    """Takes turns until `stop`. Everything here runs in one thread, except `stop`."""
 
     def __init__(
         self,
@@ -76,8 +76,8 @@ class Loop:
         live: Live | None = None,
         on_turned: Callable[[Now], None] = lambda _: None,
     ) -> None:
-        """`live`: where callers look at the output of running runs; None when nobody can. `on_turned`: called after
-        each turn, also one that could not be stored: a full disk is no standing still, and a restart cures none.
+        """`live`: callers that wait, and watched output; None: there are none. `on_turned` is called after each turn,
+        also one that could not be stored: a full disk does not count as standing still, and no restart cures it.
         """
         self._store = store
         self._dispatcher = dispatcher
@@ -86,15 +86,12 @@ class Loop:
         self._live = live
         self._on_turned = on_turned
         self._poller = zmq.Poller()
-        for one in port.sockets:
-            self._poller.register(one, zmq.POLLIN)
+        for source in port.sockets:
+            self._poller.register(source, zmq.POLLIN)
         self._poller.register(inbox.descriptor, zmq.POLLIN)
         self._stopping = False
         self._next_tick_ms = 0
-        self._frames: deque[tuple[bytes, str, protocol.WorkerFrame | protocol.ProtocolError]] = deque()
-        # Of each of these, its bytes and how many runs its lists have; and the sums of both.
-        self._sizes: deque[tuple[int, int]] = deque()
-        self._bytes, self._entries = 0, 0
+        self._frames = FrameQueue()
         # Heartbeats that this turn has handled.
         self._beats: list[tuple[bytes, str, protocol.Heartbeat]] = []
         self._unsent: list[tuple[bytes, protocol.SchedulerFrame]] = []
@@ -141,7 +138,7 @@ class Loop:
             self._report_unsent(now)
             self._handle_frames(now)
             for command, future in self._inbox.take(TURN_COMMANDS_MAX):
-                # Listed before it is done: when the store fails in the middle of it, its caller is told too.
+                # Listed before it is done: its caller gets an answer even when the store fails in the middle of it.
                 answers.append((command, future, None))
                 answers[-1] = (command, future, self._do(command, now))
                 if self._full():
@@ -151,7 +148,7 @@ class Loop:
             self._next_tick_ms = self._dispatcher.on_tick(now, drained=drained and not self._frames)
             answers = [self._complete(*answer) for answer in answers]
             if last:
-                self._dispatcher.on_stop(now)
+                self._dispatcher.on_stop()
             self._store.commit()
         except (StoreUnsure, StoreCorrupt):
             raise
@@ -162,7 +159,7 @@ class Loop:
         # One that changes nothing is stored on a full disk too.
         if self._store.rows_changed:
             self._outage.worked(now.mono_ms)
-        # Only now: a turn that was given up must tell of them again.
+        # Only now: a turn that was given up reports them again.
         self._unsent.clear()
         self._inbox.full = self._dispatcher.full
         if self._frames or self._inbox:
@@ -173,7 +170,7 @@ class Loop:
         self._show()
         self.turned_s = time.monotonic()
 
-    def _opened(self, answer: Reply | Exception) -> Reply | Exception:
+    def _opened(self, answer: object) -> object:
         """The answer. One that gives a worker of another host its key opens the port to other hosts first."""
         if not isinstance(answer, KeyBound) or not answer.outward:
             return answer
@@ -189,57 +186,33 @@ class Loop:
         return answer
 
     def _show(self) -> None:
-        """Pass on what callers look at."""
-        output = self._dispatcher.output
+        """Pass on watched output, and wake the callers whose topics the turn has changed."""
+        output = self._dispatcher.outbox.output
         if self._live is not None:
             self._live.feed(output)
-            self._live.wake()
+            if self._live.is_awaited:
+                self._live.wake(self._store.changes)
         output.clear()
 
     def _full(self) -> bool:
-        """Whether the turn has changed or read so many rows that what is left waits for the next."""
+        """Whether the turn has changed or read as many rows as it may. The rest waits for the next turn."""
         return self._store.rows_changed >= TURN_ROWS_MAX or self._store.held_read >= TURN_HELD_MAX
 
     def _receive(self) -> bool:
-        """Read the frames that have arrived, until the bounds hold for all that wait for a turn; returns whether that
-        was all.
-        """
-        while len(self._frames) < TURN_FRAMES_MAX and self._bytes < TURN_BYTES_MAX and self._entries < TURN_ENTRIES_MAX:
+        """Read what has arrived, until the waiting frames reach a bound. Returns whether it has read all."""
+        frames = self._frames
+        while len(frames) < TURN_FRAMES_MAX and frames.bytes < TURN_BYTES_MAX and frames.entries < TURN_ENTRIES_MAX:
             arrived = self._port.receive()
             if arrived is None:
                 return True
-            peer, parts, key = arrived
-            entries = 0
-            try:
-                if len(parts) != 1:
-                    raise protocol.ProtocolError("a message has one part")
-                frame = protocol.unpack_from_worker(parts[0])
-                entries = protocol.entries(frame)
-                self._frames.append((peer, key, frame))
-            except protocol.ProtocolError as error:
-                # Its sentence alone: the error itself would keep all that had been read of the frame until its turn.
-                self._frames.append((peer, key, protocol.ProtocolError(str(error))))
-            self._count(sum(map(len, parts)), entries)
+            frames.add(read(*arrived))
         return False
-
-    def _count(self, size: int, entries: int) -> None:
-        """A frame waits for its turn."""
-        self._sizes.append((size, entries))
-        self._bytes += size
-        self._entries += entries
-
-    def _take(self) -> tuple[bytes, str, protocol.WorkerFrame | protocol.ProtocolError]:
-        """The frame that has waited longest, which waits no more."""
-        size, entries = self._sizes.popleft()
-        self._bytes -= size
-        self._entries -= entries
-        return self._frames.popleft()
 
     def _hear(self, known: int, now: Now, *, drained: bool) -> None:
         """Note which workers have spoken: all waiting frames but the first `known` are new."""
         hearing = self._dispatcher.hearing
         hearing.on_look(now, drained=drained)
-        for peer, key, frame in islice(self._frames, known, None):
+        for peer, key, frame, *_ in self._frames.after(known):
             if not isinstance(frame, protocol.ProtocolError):
                 hearing.on_frame(peer, frame, now, key)
 
@@ -249,7 +222,7 @@ class Loop:
 
     def _handle_frames(self, now: Now) -> None:
         while self._frames and not self._full():
-            peer, key, frame = self._take()
+            peer, key, frame, *_ = self._frames.take()
             if isinstance(frame, protocol.ProtocolError):
                 self._dispatcher.on_garbage(peer, str(frame), now)
                 continue
@@ -264,7 +237,7 @@ class Loop:
                 # Our own bug: this frame has no effect, and the turn goes on.
                 log.exception("a %s frame could not be handled", type(frame).__name__)
 
-    def _do(self, command: Command, now: Now) -> Reply | Exception:
+    def _do(self, command: Command[Any], now: Now) -> object:
         self._dispatcher.hearing.on_command(command, now)
         try:
             with self._store.savepoint():
@@ -277,12 +250,12 @@ class Loop:
             log.exception("a %s command could not be handled", type(command).__name__)
             return error
 
-    def _complete(self, command: Command, future: Future[Reply], answer: Reply | Exception) -> Answer:
+    def _complete(self, command: Command[Any], future: Future[Any], answer: object) -> Answer:
         """The answer as its caller gets it. Raises StoreError: what can't be answered is not done."""
         if isinstance(answer, Exception):
             return command, future, answer
         try:
-            return command, future, self._dispatcher.complete(command, answer)
+            return command, future, self._dispatcher.complete(answer)
         except StoreError:
             raise
         except Exception as error:
@@ -296,7 +269,7 @@ class Loop:
         self._store.rollback()
         self._dispatcher.on_rollback()
         self._dispatcher.hearing.on_store_wait(now.mono_ms - begun.mono_ms)
-        # Taken before anybody is answered: a caller who tries again at once is not refused unheard.
+        # Taken before any caller is answered: one that tries again at once gets a turn of its own.
         waiting = list(self._inbox.take(TURN_COMMANDS_MAX))
         for command, _ in waiting:
             self._dispatcher.hearing.on_command(command, now)
@@ -308,13 +281,11 @@ class Loop:
     def _ack_unstored(self) -> None:
         """Answer the heartbeats of a turn that failed, and those that wait for the next: reading may still work."""
         for _ in range(len(self._frames)):
-            size, entries = self._sizes[0]
-            peer, key, frame = self._take()
-            if isinstance(frame, protocol.Heartbeat):
-                self._beats.append((peer, key, frame))
+            waiting = self._frames.take()
+            if isinstance(waiting.frame, protocol.Heartbeat):
+                self._beats.append((waiting.peer, waiting.key, waiting.frame))
             else:
-                self._frames.append((peer, key, frame))
-                self._count(size, entries)
+                self._frames.add(waiting)
         try:
             for peer, key, beat in self._beats:
                 self._dispatcher.ack_unstored(peer, beat, key)
@@ -323,10 +294,10 @@ class Loop:
         self._send()
 
     def _send(self) -> None:
-        """Send the outbox. A frame that surely did not leave is told to the dispatcher in the next turn, which comes at
+        """Send the outbox. A frame that did not leave is reported to the dispatcher in the next turn, which comes at
         once.
         """
-        for peer, frame in self._dispatcher.outbox:
+        for peer, frame in self._dispatcher.outbox.frames:
             try:
                 self._port.send(peer, protocol.pack(frame))
             except zmq.ZMQError as error:
@@ -334,10 +305,10 @@ class Loop:
                     raise
                 self._unsent.append((peer, frame))
                 self._next_tick_ms = 0
-        self._dispatcher.outbox.clear()
+        self._dispatcher.outbox.frames.clear()
 
 
-def _resolve(future: Future[Reply], answer: Reply | Exception) -> None:
+def _resolve(future: Future[Any], answer: object) -> None:
     if isinstance(answer, Exception):
         future.set_exception(answer)
     else:

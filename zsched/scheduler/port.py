@@ -1,8 +1,8 @@
-"""The port that workers connect to: a ROUTER socket, and the door in front of it.
+"""The workers' port: a ROUTER socket with CURVE, and the answers to its ZAP requests.
 
-CURVE encrypts every connection and proves which key is at its other end; which keys may come in, ZeroMQ asks over an
-internal socket (ZAP, ZeroMQ RFC 27), and the loop answers between two turns. Without an answer nobody gets in: a ROUTER
-whose domain is enforced takes no peer that ZAP has not let through. How many may connect, connections.py bounds.
+CURVE encrypts every connection and proves which key is at its other end. ZeroMQ asks over an internal socket whether a
+key may connect (ZAP, ZeroMQ RFC 27), and the loop answers between two turns. Without an answer no peer is let in,
+because the ZAP domain is enforced. connections.py bounds the number of connections.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import os
 import socket
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Final, NamedTuple
 
 import zmq
@@ -19,12 +20,14 @@ from zmq.utils import z85
 
 from zsched.model.limits import (
     FRAME_FROM_WORKER_BYTES_MAX,
+    FRAMES_QUEUED_MAX,
     HANDSHAKE_MS,
     KEY_HANDSHAKE_GAP_MS,
     KEY_HANDSHAKES_MAX,
     LINE_INTERVAL_MS,
     UNREAD_FRAMES_MAX,
     WORKER_CONNECTIONS_MAX,
+    ZAP_REQUESTS_MAX,
 )
 from zsched.model.rate import Rate, Throttled
 from zsched.scheduler import listeners
@@ -33,16 +36,12 @@ from zsched.security.keys import Pair
 
 log = logging.getLogger(__name__)
 
-# Frames waiting for one worker's connection. Beyond it a send says EAGAIN, and the runs in it go elsewhere.
-_FRAMES_QUEUED_MAX: Final = 1_000
 _LINGER_MS: Final = 500
 
 _ZAP_ENDPOINT: Final = "inproc://zeromq.zap.01"
 _ZAP_DOMAIN: Final = b"zsched"
 _ZAP_VERSION: Final = b"1.0"
 _KEY_BYTES: Final = 32
-# Questions answered between two turns.
-_STRANGERS_MAX: Final = 100
 
 
 class Arrived(NamedTuple):
@@ -53,6 +52,14 @@ class Arrived(NamedTuple):
     key: str
 
 
+@dataclass(frozen=True, slots=True)
+class Keys:
+    """The scheduler's own key pair, and whether a worker's public key may connect."""
+
+    pair: Pair
+    knows: Callable[[str], bool]
+
+
 class Port:
     """Bound from the start until `close`. Only the loop's thread may use it."""
 
@@ -61,19 +68,17 @@ class Port:
         context: zmq.Context[zmq.Socket[bytes]],
         host: str,
         port: int,
-        pair: Pair | None = None,
-        knows: Callable[[str], bool] = lambda _: False,
+        keys: Keys | None = None,
         *,
         outward: bool = False,
         connections_max: int = WORKER_CONNECTIONS_MAX,
     ) -> None:
         """Bind; port 0 takes any free one. `host` empty: loopback, and all addresses if `outward`, or from the first
-        `open_outward` on. `pair`: the scheduler's own, None to let everybody in; `knows`: whether a worker's public key
-        may come in.
+        `open_outward` on. `keys` None: connections are not encrypted, and any worker may connect.
 
         Raises OSError when the port can't be bound.
         """
-        self._knows = knows
+        self._keys = keys
         # Whether other addresses are left out until they are needed.
         self._inward = not host and not outward
         self._refused = Throttled(log, logging.INFO, LINE_INTERVAL_MS)
@@ -81,44 +86,44 @@ class Port:
         self._listening = listeners.listen(
             listeners.EVERYWHERE if outward and not host else listeners.addresses(host), port
         )
-        self._zap = context.socket(zmq.REP) if pair is not None else None
+        self._zap = context.socket(zmq.REP) if keys is not None else None
         self._router = context.socket(zmq.ROUTER)
-        self._monitor = ConnectionMonitor(context, self._router, self.number, connections_max, curve=pair is not None)
+        self._monitor = ConnectionMonitor(context, self._router, self.number, connections_max, curve=keys is not None)
         try:
             if self._zap is not None:
                 self._zap.setsockopt(zmq.LINGER, 0)
                 self._zap.bind(_ZAP_ENDPOINT)
-            self._set_up(pair)
+            self._set_up(keys)
             self._serve(self._listening)
             self._monitor.listen(self._listening)
         except zmq.ZMQError:
             self.close()
             raise
 
-    def _set_up(self, pair: Pair | None) -> None:
+    def _set_up(self, keys: Keys | None) -> None:
         router = self._router
         # Without MANDATORY a frame to a worker that is gone, or slow, vanishes without a word. HANDOVER would let a
         # newcomer with the same routing id silence another: workers set none.
         router.setsockopt(zmq.ROUTER_MANDATORY, 1)
         router.setsockopt(zmq.ROUTER_HANDOVER, 0)
         router.setsockopt(zmq.MAXMSGSIZE, FRAME_FROM_WORKER_BYTES_MAX)
-        router.setsockopt(zmq.SNDHWM, _FRAMES_QUEUED_MAX)
+        router.setsockopt(zmq.SNDHWM, FRAMES_QUEUED_MAX)
         router.setsockopt(zmq.RCVHWM, UNREAD_FRAMES_MAX)
         router.setsockopt(zmq.LINGER, _LINGER_MS)
         router.setsockopt(zmq.HANDSHAKE_IVL, HANDSHAKE_MS)
         router.setsockopt(zmq.IPV6, 1)
-        if pair is not None:
+        if keys is not None:
             router.setsockopt(zmq.CURVE_SERVER, 1)
-            router.setsockopt(zmq.CURVE_SECRETKEY, pair.secret.encode())
-            # Before the bind: without a domain, or where it is not enforced, a missing ZAP handler lets everybody in.
+            router.setsockopt(zmq.CURVE_SECRETKEY, keys.pair.secret.encode())
+            # Before the bind: without an enforced domain, a missing ZAP handler lets every peer in.
             router.setsockopt(zmq.ZAP_DOMAIN, _ZAP_DOMAIN)
             router.setsockopt(zmq.ZAP_ENFORCE_DOMAIN, 1)
 
     def _serve(self, listening: list[socket.socket]) -> None:
         """Give listening sockets to ZeroMQ, which closes its own descriptor of each."""
-        for one in listening:
-            self._router.setsockopt(zmq.USE_FD, os.dup(one.fileno()))
-            self._router.bind(f"tcp://{listeners.name(one)}")
+        for listener in listening:
+            self._router.setsockopt(zmq.USE_FD, os.dup(listener.fileno()))
+            self._router.bind(f"tcp://{listeners.name(listener)}")
 
     def open_outward(self) -> None:
         """Listen on the addresses that other hosts reach, unless that is done or the settings name an address.
@@ -142,7 +147,7 @@ class Port:
     @property
     def where(self) -> str:
         """The addresses in use, for people."""
-        return ", ".join(f"tcp://{listeners.name(one)}" for one in self._listening)
+        return ", ".join(f"tcp://{listeners.name(listener)}" for listener in self._listening)
 
     @property
     def sockets(self) -> list[zmq.Socket[bytes]]:
@@ -150,8 +155,8 @@ class Port:
         return [self._router] if self._zap is None else [self._router, self._zap]
 
     def receive(self) -> Arrived | None:
-        """The next message; None when there is none. Of one with several parts, which costs its sender the connection,
-        there are none.
+        """The next message, or None. A message of several parts costs its sender the connection and is returned
+        without any part.
         """
         # Asked once more than there are messages: the exception alone would cost three times as much.
         if not _holds(self._router):
@@ -180,23 +185,23 @@ class Port:
         self._monitor.on_sent(peer, len(body))
 
     def answer_strangers(self) -> None:
-        """Say who of those that want to connect may."""
+        """Answer ZAP requests: whether a key may connect."""
         zap = self._zap
-        for _ in range(_STRANGERS_MAX):
+        for _ in range(ZAP_REQUESTS_MAX):
             if zap is None or not _holds(zap):
                 return
             zap.send_multipart(self._verdict(zap.recv_multipart()))
 
     def _verdict(self, asked: list[bytes]) -> list[bytes]:
-        """The answer to one question of ZAP: version, id, domain, address, routing id, mechanism, credentials."""
+        """The answer to a ZAP request: version, id, domain, address, routing id, mechanism, credentials."""
         status, text, user = b"400", b"not known here", b""
         address = "?"
         if len(asked) == 7:
-            _, _, domain, told, _, mechanism, credentials = asked
-            address = told.decode(errors="replace")
+            _, _, domain, source, _, mechanism, credentials = asked
+            address = source.decode(errors="replace")
             if domain == _ZAP_DOMAIN and mechanism == b"CURVE" and len(credentials) == _KEY_BYTES:
                 key = z85.encode(credentials)
-                if not self._knows(key.decode()):
+                if self._keys is None or not self._keys.knows(key.decode()):
                     self._refuse("for a key that is not known", address)
                 elif not self._handshakes.take(key.decode(), _mono_ms()):
                     self._refuse("for too many of one worker in a short time", address)
@@ -214,8 +219,8 @@ class Port:
         self._router.close()
         if self._zap is not None:
             self._zap.close()
-        for one in self._listening:
-            one.close()
+        for listener in self._listening:
+            listener.close()
 
 
 def _mono_ms() -> int:

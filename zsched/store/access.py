@@ -5,6 +5,7 @@ Each change records an event that belongs to no job, run or worker: `became` sta
 
 from __future__ import annotations
 
+from zsched.model.events import EventKind
 from zsched.model.types import JobId, KeyOrigin, Token, WorkerId, WorkerKey
 from zsched.store import rows, sql
 from zsched.store.contract import Ending
@@ -21,7 +22,7 @@ class AccessWriter:
         self._ledger = ledger
         self.token, self.token_named = reads.token, reads.token_named
 
-    def _note(self, became: str, detail: str, actor: str, at_ms: int) -> None:
+    def _note(self, became: EventKind, detail: str, actor: str, at_ms: int) -> None:
         self._ledger.note(Note(at_ms=at_ms, actor=actor, became=became, detail=detail))
 
     # --- tokens ---
@@ -36,12 +37,12 @@ class AccessWriter:
         )  # fmt: skip
         self._execute(sql.ADD_TOKEN, values)
         shown = token.token_id if name == token.token_id else f"{token.token_id} ({name})"
-        self._note("token_added", f"{shown}: {scopes}", token.created_by, token.created_ms)
+        self._note(EventKind.TOKEN_ADDED, f"{shown}: {scopes}", token.created_by, token.created_ms)
 
     def revoke_token(self, token_id: str, actor: str, now_ms: int) -> bool:
         if not self._execute(sql.REVOKE_TOKEN, (now_ms, token_id)):
             return False
-        self._note("token_revoked", token_id, actor, now_ms)
+        self._note(EventKind.TOKEN_REVOKED, token_id, actor, now_ms)
         return True
 
     def use_token(self, token_id: str, now_ms: int) -> None:
@@ -51,7 +52,7 @@ class AccessWriter:
 
     def end_jobs(self, token_id: str, actor: str, now_ms: int) -> None:
         self._execute(sql.END_JOBS, (actor, token_id))
-        self._note("token_jobs_ended", token_id, actor, now_ms)
+        self._note(EventKind.TOKEN_JOBS_ENDED, token_id, actor, now_ms)
 
     def ending(self) -> Ending | None:
         stored = self._execute(sql.ENDING)
@@ -91,17 +92,19 @@ class AccessWriter:
     ) -> None:
         self.revoke_key(worker_id, actor, now_ms)
         self._execute(sql.ADD_KEY, (public_key, worker_id, origin, now_ms, actor))
-        self._note("key_bound", f"{worker_id}: {public_key}", actor, now_ms)
+        self._note(EventKind.KEY_BOUND, f"{worker_id}: {public_key}", actor, now_ms)
         if slots_max is not None:
             self.limit_key(public_key, slots_max, actor, now_ms)
 
     def limit_key(self, public_key: str, slots_max: int | None, actor: str, now_ms: int) -> None:
         self._execute(sql.LIMIT_KEY, (slots_max, public_key))
         limit = "any number of slots" if slots_max is None else f"at most {slots_max} slots"
-        self._note("key_limited", f"{public_key}: {limit}", actor, now_ms)
+        self._note(EventKind.KEY_LIMITED, f"{public_key}: {limit}", actor, now_ms)
 
-    def revoke_key(self, worker_id: WorkerId, actor: str, now_ms: int) -> bool:
+    def revoke_key(self, worker_id: WorkerId, actor: str, now_ms: int) -> WorkerKey | None:
         revoked = self._execute(sql.REVOKE_KEY, (now_ms, worker_id))
-        for (public_key,) in revoked:
-            self._note("key_revoked", f"{worker_id}: {public_key}", actor, now_ms)
-        return bool(revoked)
+        if not revoked:
+            return None
+        key = rows.key(revoked[0])
+        self._note(EventKind.KEY_REVOKED, f"{worker_id}: {key.public_key}", actor, now_ms)
+        return key

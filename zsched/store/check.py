@@ -7,10 +7,11 @@ Reads only, in one transaction, so it may run beside a running scheduler. Memory
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
+from zsched.model.events import EventKind
 from zsched.model.types import TRANSITIONS, RunStatus, Succession
 from zsched.store.engine import Engine, Row
 
@@ -27,11 +28,11 @@ _SCHEDULES: Final = """
         ELSE 'scheduled' END, next_fire_ms IS NOT NULL
     FROM jobs WHERE job_id > ? AND schedule IS NOT NULL ORDER BY job_id LIMIT ?"""
 # The state of a schedule after each kind of event. Without events it is scheduled.
-_SCHEDULE_STATES: Final = {
-    "scheduled": "scheduled",
-    "schedule_paused": "paused",
-    "schedule_resumed": "scheduled",
-    "schedule_ended": "ended",
+_SCHEDULE_STATES: Final[Mapping[str, str]] = {
+    EventKind.SCHEDULED: "scheduled",
+    EventKind.SCHEDULE_PAUSED: "paused",
+    EventKind.SCHEDULE_RESUMED: "scheduled",
+    EventKind.SCHEDULE_ENDED: "ended",
 }
 _JOBS: Final = """
     SELECT job_id, pending, running, success, failed, cancelled FROM jobs

@@ -13,7 +13,7 @@ from typing import Final
 from zsched.model.demand import Demand
 from zsched.model.types import DemandId
 from zsched.store import rows, sql
-from zsched.store.contract import StoreError
+from zsched.store.contract import Changes, StoreError
 from zsched.store.engine import Engine
 from zsched.store.ledger import Ledger, Transition
 from zsched.store.loads import Loads
@@ -48,6 +48,7 @@ class Core:
         self._engine.begin()
         self._rows_before = self._engine.changes()
         self._held_read = 0
+        self._ledger.begin()
 
     def commit(self) -> None:
         self._engine.commit()
@@ -93,6 +94,10 @@ class Core:
     @property
     def held_read(self) -> int:
         return self._held_read
+
+    @property
+    def changes(self) -> Changes:
+        return self._ledger.changes()
 
     def flush_counters(self, now_ms: int) -> None:
         self._ledger.write(self._engine, now_ms)

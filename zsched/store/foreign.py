@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import json
 
+from zsched.model.events import DECISIONS, EventKind
 from zsched.model.types import ForeignDecision, ForeignRuns
-from zsched.store import sql
+from zsched.store import rows, sql
 from zsched.store.engine import Engine
 from zsched.store.ledger import Ledger, Note
 from zsched.store.reader import EngineReader
@@ -25,20 +26,21 @@ class ForeignWriter:
     def add(self, held: ForeignRuns, actor: str) -> None:
         runs = json.dumps(held.runs)
         self._execute(sql.FOREIGN_FOUND, (held.worker_id, held.db, held.running, held.results, runs, held.since_ms))
-        self._note("foreign_found", _numbers(held), actor, held.since_ms)
+        self._note(EventKind.FOREIGN_FOUND, _numbers(held), actor, held.since_ms)
 
     def update(self, held: ForeignRuns) -> None:
         self._execute(sql.FOREIGN_UPDATE, (held.running, held.results, json.dumps(held.runs), held.worker_id, held.db))
 
     def remove(self, held: ForeignRuns, actor: str, now_ms: int) -> None:
         self._execute(sql.FOREIGN_GONE, (held.worker_id, held.db))
-        self._note("foreign_gone", f"{held.worker_id}: nothing of database {held.db}", actor, now_ms)
+        self._note(EventKind.FOREIGN_GONE, f"{held.worker_id}: nothing of database {held.db}", actor, now_ms)
 
-    def decide(self, held: ForeignRuns, decision: ForeignDecision, actor: str, now_ms: int) -> None:
-        self._execute(sql.FOREIGN_DECIDE, (decision, actor, now_ms, held.worker_id, held.db))
-        self._note(f"foreign_{decision}", _numbers(held), actor, now_ms)
+    def decide(self, held: ForeignRuns, decision: ForeignDecision, actor: str, now_ms: int) -> ForeignRuns:
+        stored = self._execute(sql.FOREIGN_DECIDE, (decision, actor, now_ms, held.worker_id, held.db))
+        self._note(DECISIONS[decision], _numbers(held), actor, now_ms)
+        return rows.foreign(stored[0])
 
-    def _note(self, became: str, detail: str, actor: str, at_ms: int) -> None:
+    def _note(self, became: EventKind, detail: str, actor: str, at_ms: int) -> None:
         self._ledger.note(Note(at_ms=at_ms, actor=actor, became=became, detail=detail))
 
 

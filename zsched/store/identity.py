@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
+from zsched.model.events import EventKind
 from zsched.model.limits import LEASE_MARGIN_MS, RESTORE_IDS_GAP, RESTORE_RUNS_MAX
 from zsched.model.schedule import next_fire_ms
 from zsched.model.types import DemandId, Reason, RunId, RunStatus, Succession
@@ -49,7 +50,8 @@ class IdentityWriter(EndsWriter):
             lease_ms = max(lease_ms, given_ms + max(LEASE_MARGIN_MS, given_ms // 30))
         old = self._identity
         self._replace_identity(identity, how)
-        self._ledger.note(Note(at_ms=now_ms, actor=how.actor, became="restored", detail=f"{how.detail}; it was {old}"))
+        detail = f"{how.detail}; it was {old}"
+        self._ledger.note(Note(at_ms=now_ms, actor=how.actor, became=EventKind.RESTORED, detail=detail))
         running = self._execute(sql.RUNNING)
         waiting = self._execute(sql.WAITING, (now_ms,))
         for (run_id,) in running:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from itertools import chain
 
 from zsched.model.demand import Demand
+from zsched.model.events import EventKind
 from zsched.model.types import DemandId, Job, JobId, JobSpec, OnLost, Reason, RunId, RunStatus, WorkerId
 from zsched.store import rows, sql
 from zsched.store.contract import Cancelled, Target
@@ -45,7 +46,7 @@ class JobsWriter(Core):
         at_once: list[tuple[JobId, DemandId]] = []
         for job_id, spec, demand_id in zip(job_ids, specs, demands, strict=True):
             if spec.schedule is not None:
-                self._ledger.note(Note(at_ms=now_ms, actor=actor, became="scheduled", job_id=job_id))
+                self._ledger.note(Note(at_ms=now_ms, actor=actor, became=EventKind.SCHEDULED, job_id=job_id))
             if spec.schedule is None or spec.run_now:
                 at_once.append((job_id, demand_id))
         self._add_runs(at_once, actor, now_ms)
@@ -112,7 +113,8 @@ class JobsWriter(Core):
         self._execute(
             sql.EDIT_JOB, (job.name, job.command, job.schedule, timeout_ms, job.next_fire_ms, now_ms, job.job_id)
         )
-        self._ledger.note(Note(at_ms=now_ms, actor=actor, became="job_edited", job_id=job.job_id, detail=detail))
+        event = Note(at_ms=now_ms, actor=actor, became=EventKind.JOB_EDITED, job_id=job.job_id, detail=detail)
+        self._ledger.note(event)
 
     # --- jobs of an owner ---
 

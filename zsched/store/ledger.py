@@ -10,8 +10,10 @@ from typing import Final
 
 from msgspec import Struct
 
+from zsched.model.events import Became
 from zsched.model.types import JobId, RunId, RunStatus
 from zsched.store import sql
+from zsched.store.contract import Changes
 from zsched.store.engine import Engine, Row
 from zsched.store.loads import Loads
 
@@ -48,7 +50,7 @@ class Note(Struct, frozen=True, kw_only=True):
     run_id: RunId | None = None
     worker_id: str | None = None
     was: str | None = None
-    became: str
+    became: Became
     reason: str | None = None
     detail: str | None = None
 
@@ -62,6 +64,20 @@ class Ledger:
         self._moves: list[tuple[JobId, RunStatus | None, RunStatus | None]] = []
         # Change of the number of pending tasks that is not written yet.
         self.pending = 0
+        # The events and the jobs that the turn has written so far.
+        self._written: list[Row] = []
+        self._counted: set[JobId] = set()
+
+    def begin(self) -> None:
+        """A turn begins: nothing is written yet."""
+        self._written.clear()
+        self._counted.clear()
+
+    def changes(self) -> Changes:
+        """What the turn has written. An event of several runs stands for runs that were made together."""
+        jobs = {JobId(job_id) for _, _, job_id, *_ in self._written if job_id is not None}
+        runs = {RunId(first) for _, _, _, first, last, *_ in self._written if first is not None and first == last}
+        return Changes(jobs | self._counted, runs, bool(self._written))
 
     def record_transition(self, move: Transition) -> None:
         """Record the event of a run's change of state, count it for its job, and change its worker's load."""
@@ -118,4 +134,6 @@ class Ledger:
         )
         engine.executemany(sql.COUNT_TASKS, ((*counts, now_ms, job_id) for job_id, counts in changed.items()))
         engine.executemany(sql.ADD_EVENT, self._events)
+        self._written += self._events
+        self._counted.update(changed)
         self.cut()

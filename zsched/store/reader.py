@@ -160,10 +160,6 @@ class EngineReader:
             return self._each(rows.key, sql.KEYS, ())
         return self._each(rows.key, sql.KEYS_AFTER, (after,))
 
-    def last_revoked_key(self, worker_id: WorkerId) -> WorkerKey | None:
-        stored = self._execute(sql.LAST_REVOKED_KEY, (worker_id,))
-        return rows.key(stored[0]) if stored else None
-
     def events(self, after: int, limit: int) -> Generator[Event]:
         return self._each(rows.event, sql.EVENTS, (after, limit))
 

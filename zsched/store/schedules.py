@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from zsched.model.events import EventKind
 from zsched.model.types import JobId, RunId, RunStatus
 from zsched.store import sql
 from zsched.store.contract import Due
@@ -14,17 +15,17 @@ class SchedulesWriter(Core):
 
     def pause_schedule(self, job_id: JobId, actor: str, now_ms: int) -> bool:
         changed = self._execute(sql.PAUSE_SCHEDULE, (now_ms, now_ms, job_id))
-        return self._note_change(bool(changed), "schedule_paused", job_id, actor, now_ms)
+        return self._note_change(bool(changed), EventKind.SCHEDULE_PAUSED, job_id, actor, now_ms)
 
     def resume_schedule(self, job_id: JobId, next_fire_ms: int | None, actor: str, now_ms: int) -> bool:
         changed = self._execute(sql.RESUME_SCHEDULE, (next_fire_ms, now_ms, job_id))
-        return self._note_change(bool(changed), "schedule_resumed", job_id, actor, now_ms)
+        return self._note_change(bool(changed), EventKind.SCHEDULE_RESUMED, job_id, actor, now_ms)
 
     def end_schedule(self, job_id: JobId, actor: str, now_ms: int) -> bool:
         changed = self._execute(sql.END_SCHEDULE, (now_ms, now_ms, job_id))
-        return self._note_change(bool(changed), "schedule_ended", job_id, actor, now_ms)
+        return self._note_change(bool(changed), EventKind.SCHEDULE_ENDED, job_id, actor, now_ms)
 
-    def _note_change(self, changed: bool, became: str, job_id: JobId, actor: str, now_ms: int) -> bool:
+    def _note_change(self, changed: bool, became: EventKind, job_id: JobId, actor: str, now_ms: int) -> bool:
         if changed:
             self._ledger.note(Note(at_ms=now_ms, actor=actor, became=became, job_id=job_id))
         return changed
@@ -54,7 +55,7 @@ class SchedulesWriter(Core):
 
     def skip_fire(self, job_id: JobId, next_fire_ms: int | None, actor: str, detail: str, now_ms: int) -> None:
         self._execute(sql.SET_NEXT_FIRE, (next_fire_ms, job_id))
-        self._ledger.note(Note(at_ms=now_ms, actor=actor, became="fire_skipped", job_id=job_id, detail=detail))
+        self._ledger.note(Note(at_ms=now_ms, actor=actor, became=EventKind.FIRE_SKIPPED, job_id=job_id, detail=detail))
 
     # --- due times ---
 
@@ -70,6 +71,6 @@ class SchedulesWriter(Core):
         return int(rows[0][0]) if rows else 0
 
     def shift(self, by_ms: int, now_ms: int) -> None:
-        self._ledger.note(Note(at_ms=now_ms, actor="scheduler", became="clock_set", detail=f"by {by_ms} ms"))
+        self._ledger.note(Note(at_ms=now_ms, actor="scheduler", became=EventKind.CLOCK_SET, detail=f"by {by_ms} ms"))
         self._execute(sql.SHIFT_DUE, (by_ms,))
         self._execute(sql.SHIFT_ENDS, (by_ms,))

@@ -286,7 +286,8 @@ REGISTER: Final = f"""
     ON CONFLICT (worker_id) DO UPDATE SET kind = excluded.kind, status = 'active', slots = excluded.slots,
         last_seen_ms = excluded.last_seen_ms, host = excluded.host, incarnation = excluded.incarnation,
         boot_id = excluded.boot_id, lock_device = excluded.lock_device, lock_inode = excluded.lock_inode,
-        agent = excluded.agent, can = excluded.can, labels = excluded.labels, leaving_ms = NULL"""
+        agent = excluded.agent, can = excluded.can, labels = excluded.labels, leaving_ms = NULL
+    RETURNING {_WORKER}"""
 WORKER_STATUS: Final = "SELECT status FROM workers WHERE worker_id = ?"
 SEEN: Final = "UPDATE workers SET last_seen_ms = ?, status = 'active' WHERE worker_id = ?"
 NOTE_SEEN: Final = "UPDATE workers SET last_seen_ms = ? WHERE worker_id = ? AND last_seen_ms <> ?"
@@ -337,12 +338,10 @@ KEYS_AFTER: Final = f"""
     WHERE (worker_id, created_ms, public_key) >
         (SELECT worker_id, created_ms, public_key FROM keys WHERE public_key = ?)
     ORDER BY worker_id, created_ms, public_key"""
-LAST_REVOKED_KEY: Final = f"""
-    SELECT {_KEY} FROM keys WHERE worker_id = ? AND revoked_ms IS NOT NULL ORDER BY revoked_ms DESC LIMIT 1"""
 REMOTE_KEY: Final = "SELECT 1 FROM keys WHERE revoked_ms IS NULL AND origin <> 'enrolled' LIMIT 1"
 ADD_KEY: Final = f"INSERT INTO keys ({_KEY}) VALUES (?, ?, ?, ?, ?, NULL, NULL)"
 LIMIT_KEY: Final = "UPDATE keys SET slots_max = ? WHERE public_key = ?"
-REVOKE_KEY: Final = "UPDATE keys SET revoked_ms = ? WHERE worker_id = ? AND revoked_ms IS NULL RETURNING public_key"
+REVOKE_KEY: Final = f"UPDATE keys SET revoked_ms = ? WHERE worker_id = ? AND revoked_ms IS NULL RETURNING {_KEY}"
 
 # --- foreign runs ---
 
@@ -353,8 +352,9 @@ FOREIGN_FOUND: Final = """
     INSERT INTO foreign_runs (worker_id, db, running, results, runs, since_ms) VALUES (?, ?, ?, ?, ?, ?)"""
 FOREIGN_UPDATE: Final = "UPDATE foreign_runs SET running = ?, results = ?, runs = ? WHERE worker_id = ? AND db = ?"
 FOREIGN_GONE: Final = "DELETE FROM foreign_runs WHERE worker_id = ? AND db = ?"
-FOREIGN_DECIDE: Final = """
-    UPDATE foreign_runs SET decision = ?, decided_by = ?, decided_ms = ? WHERE worker_id = ? AND db = ?"""
+FOREIGN_DECIDE: Final = f"""
+    UPDATE foreign_runs SET decision = ?, decided_by = ?, decided_ms = ? WHERE worker_id = ? AND db = ?
+    RETURNING {_FOREIGN}"""
 FOREIGN_UNDECIDED: Final = """
     SELECT coalesce(sum(running), 0), count(DISTINCT worker_id) FROM foreign_runs
     WHERE running > 0 AND decision IS NULL"""

@@ -16,15 +16,16 @@ ACTIVE, INACTIVE = WorkerStatus.ACTIVE, WorkerStatus.INACTIVE
 class WorkersWriter(Core):
     """The role contract.Workers."""
 
-    def register(self, worker: Worker, now_ms: int) -> None:
+    def register(self, worker: Worker, now_ms: int) -> Worker:
         was = self._status(worker.worker_id)
         labels = json.dumps(dict(worker.labels or {}), sort_keys=True)
         identity = (worker.host, worker.incarnation, worker.boot_id, *worker.lock, worker.agent)
-        self._execute(
+        stored = self._execute(
             sql.REGISTER,
             (worker.worker_id, worker.kind, worker.slots, now_ms, now_ms, *identity, json.dumps(worker.can), labels),
         )
         self._note(worker.worker_id, was, ACTIVE, "registered", f"worker {worker.worker_id}", now_ms)
+        return rows.worker(stored[0])
 
     def reactivate(self, worker_id: WorkerId, now_ms: int) -> None:
         was = self._status(worker_id)
@@ -37,7 +38,7 @@ class WorkersWriter(Core):
 
     def leave(self, worker_id: WorkerId, now_ms: int) -> None:
         for (status,) in self._execute(sql.LEAVE, (now_ms, worker_id)):
-            self._note(worker_id, status, status, "leaving", f"worker {worker_id}", now_ms)
+            self._note(worker_id, status, WorkerStatus(status), "leaving", f"worker {worker_id}", now_ms)
 
     def deactivate(self, worker_id: WorkerId, reason: str, now_ms: int) -> None:
         was = self._status(worker_id)

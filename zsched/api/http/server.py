@@ -298,6 +298,8 @@ class Server:
         self._open: dict[int, Any] = {}
         self._tasks = waitress.task.ThreadedTaskDispatcher()
         self._tasks.set_thread_count(threads)
+        self._threads = self._threads_started = threads
+        self._growing = threading.Lock()
         self._all = [
             (waitress.server.TcpWSGIServer if one is not by_socket else _SocketListener)(
                 app,
@@ -333,6 +335,18 @@ class Server:
 
     def start(self) -> None:
         self._thread.start()
+
+    def keep_threads_free(self, waiting: int) -> None:
+        """Have half of the threads free for short calls beside this many that wait. For any thread.
+
+        The number never falls again: a thread that ends takes its connection to the database with it, and the next
+        waiting caller would have to open one.
+        """
+        with self._growing:
+            count = max(1, self._threads // 2) + waiting
+            if count > self._threads_started:
+                self._tasks.set_thread_count(count)
+                self._threads_started = count
 
     def check(self) -> None:
         """Raises ServerError when the server's thread has ended by an error, so that nobody is served any more."""

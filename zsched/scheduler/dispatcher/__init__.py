@@ -1,12 +1,13 @@
 """The scheduler's decisions. Deterministic: no clock, socket, thread, file or random source, so the simulator runs this
 very code.
 
-`core` is the door: frames, commands and the tick come in, decisions go through the store, frames for workers go out by
-the outbox. `session` knows who is connected, `placement` hands ready runs to workers, `losses` says what a lost worker
-means for its runs, `arrival` reconciles what a worker holds, `polling` speaks with workers that ask over REST,
-`recurrence` fires recurring jobs.
+`core` routes frames, commands and the tick to handlers. A handler owns its case in its own module: it decides through
+the store, and returns the frame or the reply. `session` holds the connected workers, `placement` chooses runs for them,
+`arrival` reconciles what a worker holds with the store, `losses` decides what a lost worker means for its runs, and
+`commands` are what callers ask over REST.
 """
 
 from zsched.scheduler.dispatcher.core import Dispatcher
+from zsched.scheduler.dispatcher.settings import Settings
 
-__all__ = ["Dispatcher"]
+__all__ = ["Dispatcher", "Settings"]

@@ -1,9 +1,9 @@
-"""Who may come in: tokens are made and revoked, keys are bound to the names of workers.
+"""Access: tokens are added and revoked, keys are bound to the names of workers.
 
-A worker's name belongs to the key that it was bound to. Enrolling replaces a key only while no session of that name
-lives, so that nobody silences a worker by enrolling in its place, and only where it can't end the worker of somebody
-else for good: the key of an access file is replaced by nothing, one that was enrolled on the scheduler's own host only
-from there, without a token. A key that was revoked never comes back.
+A worker's name belongs to the key that is bound to it. Enrolling replaces a key only while no session of that name
+lives, so that no caller can silence a worker by enrolling in its place. It must not end another user's worker for good
+either: the key of an access file is never replaced, and a key that was enrolled on the scheduler's own host only from
+there, without a token. A revoked key never becomes valid again.
 """
 
 from __future__ import annotations
@@ -13,7 +13,8 @@ from dataclasses import replace
 from typing import Final
 
 from zsched.model.types import Caller, KeyOrigin, Now, Worker, WorkerId, WorkerKey
-from zsched.scheduler.dispatcher import arrival, losses
+from zsched.scheduler.dispatcher import answers, arrival, departures, losses
+from zsched.scheduler.dispatcher.answers import Deferred
 from zsched.scheduler.dispatcher.commands import (
     AddToken,
     BindKey,
@@ -22,13 +23,15 @@ from zsched.scheduler.dispatcher.commands import (
     NotFoundError,
     RevokeKey,
     RevokeToken,
+    TokenState,
 )
-from zsched.scheduler.dispatcher.session import Session, Sessions
+from zsched.scheduler.dispatcher.outbox import Outbox, error
+from zsched.scheduler.dispatcher.session import Sessions
 from zsched.store.contract import Store
 
 log = logging.getLogger(__name__)
 
-# Which keys a new one replaces, by the origins of both.
+# By the origin of a new key: the origins of keys that it may replace.
 _REPLACES: Final = {
     KeyOrigin.ENROLLED: frozenset({KeyOrigin.ENROLLED, KeyOrigin.REMOTE}),
     KeyOrigin.REMOTE: frozenset({KeyOrigin.REMOTE}),
@@ -47,10 +50,10 @@ def add_token(store: Store, command: AddToken) -> None:
     if name and store.access.token_named(name) is not None:
         raise ConflictError("token_name_taken", f"A token named {name} exists or was revoked: take another name")
     store.access.add_token(command.token)
-    log.info("token %s made by %s", command.token.token_id, command.token.created_by)
+    log.info("token %s added by %s", command.token.token_id, command.token.created_by)
 
 
-def revoke_token(store: Store, command: RevokeToken, now: Now) -> None:
+def revoke_token(store: Store, command: RevokeToken, now: Now) -> Deferred[TokenState]:
     """Raises NotFoundError when there is no such token, or when it was revoked before and no jobs are to be ended."""
     revoked = store.access.revoke_token(command.token_id, command.actor, now.wall_ms)
     if not revoked and (not command.jobs or store.access.token(command.token_id) is None):
@@ -58,6 +61,7 @@ def revoke_token(store: Store, command: RevokeToken, now: Now) -> None:
     if command.jobs:
         store.access.end_jobs(command.token_id, command.actor, now.wall_ms)
     log.info("token %s revoked by %s%s", command.token_id, command.actor, ", with its jobs" if command.jobs else "")
+    return answers.token_state(command.token_id)
 
 
 def bind_key(store: Store, sessions: Sessions, command: BindKey, now: Now) -> KeyBound:
@@ -74,7 +78,7 @@ def bind_key(store: Store, sessions: Sessions, command: BindKey, now: Now) -> Ke
         if known.slots_max != command.slots_max and _may_limit(command.caller, known):
             store.access.limit_key(known.public_key, command.slots_max, command.caller.actor, now.wall_ms)
         return KeyBound(known.origin is not KeyOrigin.ENROLLED)
-    # Asked of the store, which knows it also of a worker that has not come back since a restart.
+    # The store also knows the key of a worker that has not registered since a restart.
     before = store.access.key_of(name)
     if before is not None and before.origin not in _REPLACES[command.origin]:
         raise ConflictError(
@@ -101,20 +105,19 @@ def _may_limit(caller: Caller, key: WorkerKey) -> bool:
     return caller.admin or key.created_by.rpartition(" at ")[0] == caller.owner
 
 
-def revoke_key(store: Store, sessions: Sessions, command: RevokeKey, now: Now) -> Session | None:
-    """Returns the session that ended by it, whose worker has to be told. Raises NotFoundError."""
+def revoke_key(store: Store, sessions: Sessions, outbox: Outbox, command: RevokeKey, now: Now) -> WorkerKey:
+    """Revoke a worker's key and end its session, if it is connected. Raises NotFoundError."""
     name = command.worker_id
-    if not store.access.revoke_key(name, command.actor, now.wall_ms):
+    revoked = store.access.revoke_key(name, command.actor, now.wall_ms)
+    if revoked is None:
         raise NotFoundError("unknown_key", f"Worker {name} has no key")
     log.warning("worker %s: its key was revoked by %s", name, command.actor)
     session = sessions.of_worker(name)
-    if session is None or session.polls:
-        return None
-    losses.lose_worker(store, name, "had its key revoked", now, crash=False)
-    store.note_seen({name: session.seen_ms})
-    store.deactivate(name, "key_revoked", now.wall_ms)
-    sessions.close(name)
-    return session
+    if session is not None and not session.polls:
+        losses.lose_worker(store, name, "had its key revoked", now, crash=False)
+        departures.end_session(store, sessions, session, "key_revoked", now)
+        outbox.send(session, error("E_KEY", "this key was revoked", fatal=True))
+    return revoked
 
 
 def within_slots(store: Store, worker: Worker, key: str) -> Worker:
@@ -129,7 +132,7 @@ def within_slots(store: Store, worker: Worker, key: str) -> Worker:
 
 
 def wrong_key(store: Store, name: WorkerId, key: str) -> str | None:
-    """What is wrong with a key that speaks for a worker; None when nothing is."""
+    """Why a key may not speak for a worker; None: it may."""
     known = store.access.key(key) if key else None
     if known is None:
         return "this key is not known: enrol again"

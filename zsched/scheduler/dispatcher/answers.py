@@ -1,34 +1,22 @@
-"""What callers are answered: the rows that the turn has written, read in its own transaction before the commit.
+"""Replies with rows that the turn writes.
 
-A caller's thread reads by a connection of its own, which may fail when the turn is stored already. A caller that is
-answered 503 would then do again what was done. When reading fails here, the turn fails, and nothing was done.
+A caller's thread reads by a connection of its own, which may fail when the turn is stored already. Its caller would get
+503 and repeat what was done. So these rows are read by the loop, in the turn's transaction. When that fails, the turn
+fails, and nothing was done.
+
+A verb of the store that returns its row needs no such read. A job's status follows from counters, which are written at
+the end of the turn, so a job is read after that.
 """
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from typing import TypeVar
+from dataclasses import dataclass
+from typing import Generic, TypeVar
 
-from zsched.model.types import Job, RunId
-from zsched.scheduler.dispatcher.commands import (
-    Cancel,
-    Command,
-    DecideForeign,
-    EditJob,
-    EndSchedule,
-    ForeignState,
-    JobState,
-    PauseSchedule,
-    RegisterWorker,
-    Reply,
-    Report,
-    ResumeSchedule,
-    RevokeKey,
-    RevokeToken,
-    RunState,
-    TokenState,
-)
+from zsched.model.types import JobId, RunId
+from zsched.scheduler.dispatcher.commands import JobState, RunState, TokenState
 from zsched.scheduler.dispatcher.why import why
 from zsched.store.contract import Reader, StoreCorrupt
 
@@ -37,36 +25,46 @@ log = logging.getLogger(__name__)
 T = TypeVar("T")
 
 
-def complete(reads: Reader, command: Command, reply: Reply) -> Reply:
-    """The reply to a command that was done, with the rows that it speaks of. Called last in the turn."""
-    match command:
-        case Cancel(job_id) | PauseSchedule(job_id) | ResumeSchedule(job_id) | EndSchedule(job_id) | EditJob(job_id):
-            job = reads.job(job_id)
-            assert job is not None
-            return _job_state(reads, job)
-        case Report():
-            assert isinstance(reply, int)
-            run = reads.run(RunId(reply))
-            assert run is not None
-            return RunState(run, _unless_damaged(lambda: reads.output(run.run_id)))
-        case RegisterWorker(worker_id):
-            return reads.worker(worker_id)
-        case RevokeToken(token_id):
-            token = reads.token(token_id)
-            assert token is not None
-            return TokenState(token, *reads.left(token.owner))
-        case RevokeKey(worker_id):
-            return reads.last_revoked_key(worker_id)
-        case DecideForeign(worker_id):
-            return ForeignState(tuple(reads.foreign_of(worker_id)))
-        case _:
-            return reply
+@dataclass(frozen=True, slots=True)
+class Deferred(Generic[T]):
+    """A reply that `read` gets after the turn's tick and before its commit."""
+
+    read: Callable[[Reader], T]
 
 
-def _job_state(reads: Reader, job: Job) -> JobState:
-    last = _unless_damaged(lambda: reads.last_run(job.job_id))
-    output = None if last is None else _unless_damaged(lambda: reads.output(last.run_id))
-    return JobState(job, last, output, why(reads, job, last))
+def job_state(job_id: JobId) -> Deferred[JobState]:
+    """A job that exists, its last run and that run's output."""
+
+    def read(reader: Reader) -> JobState:
+        job = reader.job(job_id)
+        assert job is not None
+        last = _unless_damaged(lambda: reader.last_run(job_id))
+        output = None if last is None else _unless_damaged(lambda: reader.output(last.run_id))
+        return JobState(job, last, output, why(reader, job, last))
+
+    return Deferred(read)
+
+
+def run_state(run_id: RunId) -> Deferred[RunState]:
+    """A run that exists, and its output."""
+
+    def read(reader: Reader) -> RunState:
+        run = reader.run(run_id)
+        assert run is not None
+        return RunState(run, _unless_damaged(lambda: reader.output(run_id)))
+
+    return Deferred(read)
+
+
+def token_state(token_id: str) -> Deferred[TokenState]:
+    """A token that exists, and how many of its jobs are left."""
+
+    def read(reader: Reader) -> TokenState:
+        token = reader.token(token_id)
+        assert token is not None
+        return TokenState(token, *reader.left(token.owner))
+
+    return Deferred(read)
 
 
 def _unless_damaged(read: Callable[[], T | None]) -> T | None:

@@ -1,8 +1,7 @@
-"""What happens when a worker arrives: whether it may have its name, and what it really holds against what the store
-believes.
+"""Whether a registering worker may have its name, and the reconciliation of what it holds with the store.
 
-`reconcile` is the one self-healing step. It serves a register, a heartbeat and a scheduler's restart alike: the store's
-running runs that the worker doesn't hold are taken from it, and what it holds without right it is told to kill.
+`reconcile` is the one self-healing step. It serves a register, a heartbeat and a scheduler's restart alike. Running
+runs that the worker does not hold are taken from it, and runs that it holds without right it has to kill.
 """
 
 from __future__ import annotations
@@ -21,22 +20,21 @@ from zsched.store.contract import Holding, Store
 log = logging.getLogger(__name__)
 
 _NOT_HELD: Final = "does not hold it"
-_LEFT: Final = "said goodbye"
 
 
 def is_late(old: Session, frame: protocol.Register) -> bool:
-    """Whether a register was sent before the one that made the session that there is.
+    """Whether a register was sent before the one that opened the session `old`.
 
-    It comes over an earlier connection: the kernel delivers what was written to one, also when the process has ended
-    and another one was quicker. What it tells is no longer so.
+    It comes over an earlier connection. The kernel delivers what was written to that connection, even when the process
+    has ended and a newer process was quicker. Its content is out of date.
     """
     return old.worker.boot_id == frame.boot_id != "" and 0 < frame.sent_ms < old.sent_ms
 
 
 def may_take_over(old: Session, frame: protocol.Register) -> bool:
-    """Whether a newcomer may have the name: it is the same start of the worker, or it proves that the old one is dead.
+    """Whether a newcomer may have the name: it is the same start of the worker, or proves that the old start is dead.
 
-    Proof is the same boot of the same machine, and the lock file in hand that the old one held for all its life.
+    The proof is the same boot of the same machine, and the lock file that the old start held for all its life.
     """
     worker = old.worker
     if worker.kind is not WorkerKind.ZMQ:
@@ -46,11 +44,11 @@ def may_take_over(old: Session, frame: protocol.Register) -> bool:
 
 
 def on_rival(old: Session, rival: str, now: Now) -> tuple[bool, str]:
-    """Another worker registers or enrols under a name that is taken. Returns whether it must give up, and why. `rival`
-    tells the rivals apart: an incarnation, or a public key.
+    """Another worker registers or enrols under a name that is taken. Returns whether it must give up, and why.
+    `rival` identifies it: an incarnation, or a public key.
 
-    It waits until the old worker times out, and gives up when a word of that worker was read after the rival first
-    asked. Only a word counts: an excuse for its silence (`excused_ms`) proves no life.
+    It waits until the old worker times out, and gives up when a frame of that worker was read after the rival first
+    asked. Only a frame counts: an excuse for silence (`excused_ms`) does not prove that the worker lives.
     """
     if rival not in old.rivals and len(old.rivals) >= RIVALS_MAX:
         old.rivals.clear()
@@ -61,7 +59,7 @@ def on_rival(old: Session, rival: str, now: Now) -> tuple[bool, str]:
 
 
 def announce_end(store: Store, sessions: Sessions, session: Session, now: Now) -> None:
-    """A worker announces its end, in each frame from now on: one of them is stored. It continues with its runs, and may
+    """A worker announces its end, in each frame from now on; the first is stored. It continues with its runs, and may
     be killed before they have ended.
     """
     if not session.leaving:
@@ -71,15 +69,15 @@ def announce_end(store: Store, sessions: Sessions, session: Session, now: Now) -
 
 
 def finished(store: Store, frame: protocol.Register) -> set[int]:
-    """The runs of ours that a new start of a worker says have ended before it: their results are still to come."""
-    return {one.run for one in foreign.own(store, frame) if one.phase == "finished"}
+    """The runs of this database that had ended before a new start of a worker: their results are still to come."""
+    return {held.run for held in foreign.own(store, frame) if held.phase == "finished"}
 
 
 def adopt(store: Store, session: Session, frame: protocol.Register, now: Now) -> tuple[list[RunId], list[RunId], int]:
-    """Reconcile a newcomer with the store: the runs that it goes on with, those that it must kill, and how many it was
-    handed and does not hold.
+    """Reconcile a newcomer with the store. Returns the runs that it continues, those that it must kill, and how many
+    it was sent and does not hold.
 
-    What it holds for another database is no matter of this, unless it can't keep that.
+    Runs of another database are left alone, unless the worker can't keep them.
     """
     ours, held = frame.db in ("", store.identity), foreign.own(store, frame)
     for run_id in foreign.discarded(store, frame):
@@ -88,10 +86,10 @@ def adopt(store: Store, session: Session, frame: protocol.Register, now: Now) ->
     # A worker that has had another database since then may have forgotten which of our runs it started.
     kill, _, missing = reconcile(store, session, held, None, now, knows=ours)
     if foreign.ABILITY not in frame.can and not ours:
-        kill.extend(RunId(one.run) for one in frame.runs)
+        kill.extend(RunId(run.run) for run in frame.runs)
     store.adopt(session.name)
     unwanted = set(kill)
-    keep = [RunId(one.run) for one in held if one.run not in unwanted and one.phase != "finished"]
+    keep = [RunId(run.run) for run in held if run.run not in unwanted and run.phase != "finished"]
     return keep, kill, missing
 
 
@@ -104,18 +102,18 @@ def reconcile(
     *,
     knows: bool = True,
 ) -> tuple[list[RunId], list[RunId], int]:
-    """Bring the store and what a worker really holds together; returns the runs that it must kill, its own that shall
-    stop, and how many it was handed and does not hold.
+    """Reconcile the store with what a worker really holds. Returns the runs that it must kill, its own runs that it
+    must end, and how many it was sent and does not hold.
 
-    A run of the store that the worker does not list is missing, if it was handed out in a frame that the worker has
-    seen: a younger frame may still be on its way. `seen_n` None: this is a register, and the worker has given up the
-    session that the run was handed out in. `knows`: the list has every run of this database that the worker started. So
-    a missing run has not started and never will; docs/protocol.md, "Missing runs", has the proof.
+    A run of the store that the worker does not list is missing if it was sent in a frame that the worker has seen; a
+    later frame may still be on its way. `seen_n` None: this is a register, and the worker has given up the session in
+    which the run was sent. `knows`: the list has every run of this database that the worker started. Then a missing run
+    has not started and never will; docs/protocol.md, "Missing runs", has the proof.
     """
-    phases = {one.run: one.phase for one in listed}
+    phases = {run.run: run.phase for run in listed}
     had = store.held_by(session.name)
     _note_finished(session, had, phases)
-    unstarted = knows and _proves_absence(session, listed)
+    unstarted = knows and proves_absence(session, listed)
     own, lost = list[Holding](), list[Holding]()
     missing = 0
     for run in had:
@@ -139,41 +137,22 @@ def reconcile(
 
 
 def unwanted(own: Sequence[Holding], listed: Sequence[protocol.Held]) -> tuple[list[RunId], list[RunId]]:
-    """Of the runs that a worker lists, those that it must kill because they are not its `own`; and of its own, those
-    whose cancel is stored. A finished run is never killed: its result comes and is judged by itself.
+    """The listed runs that a worker must kill because they are not its `own`, and its own runs with a stored cancel.
+    A finished run is never killed: its result comes and is judged by itself.
     """
     ids = {run.run_id for run in own}
-    kill = [RunId(one.run) for one in listed if one.run not in ids and one.phase != "finished"]
+    kill = [RunId(run.run) for run in listed if run.run not in ids and run.phase != "finished"]
     return kill, [run.run_id for run in own if run.cancelled]
 
 
 def _note_finished(session: Session, had: Sequence[Holding], phases: Mapping[int, protocol.Phase]) -> None:
-    """A run that the worker once said to have ended is not unstarted when a later list lacks it."""
+    """Remember runs once listed as finished: a later list that lacks one does not prove it unstarted."""
     ended = (run.run_id for run in had if run.once and phases.get(run.run_id) == "finished")
     session.finished = session.finished.intersection(run.run_id for run in had).union(ended)
 
 
-def _proves_absence(session: Session, listed: Sequence[protocol.Held]) -> bool:
+def proves_absence(session: Session, listed: Sequence[protocol.Held]) -> bool:
     """Whether a list shows that the worker has not started what it lacks. A full list may lack runs that have finished,
-    and a register without a time of sending may be a late one.
+    and a register without a sending time may be a late one.
     """
     return len(listed) < FRAME_LIST_MAX and session.sent_ms > 0 and session.worker.boot_id != ""
-
-
-def leave(store: Store, session: Session, frame: protocol.WorkerBye, now: Now) -> int:
-    """A worker leaves of its own accord. What it still holds is lost; what it was handed and did not start is pending
-    again. Returns how many runs it had.
-    """
-    had = store.held_by(session.name)
-    # A worker that lists nothing may have started any of them.
-    listed = {run.run_id for run in had} if frame.runs is None else {one.run for one in frame.runs}
-    unstarted = _proves_absence(session, frame.runs or ())
-    lost = []
-    for run in had:
-        if run.run_id in listed:
-            losses.lose_run(store, session.name, run, _LEFT, now, crash=False)
-            lost.append(run)
-        elif losses.drop_run(store, session.name, run, _LEFT, now, unstarted=unstarted):
-            lost.append(run)
-    losses.log_lost(session.name, _LEFT, lost)
-    return len(had)

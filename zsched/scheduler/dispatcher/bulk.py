@@ -1,21 +1,20 @@
 """One action on many jobs, some hundred in each turn: the caller sends the command again until all are done.
 
-The jobs are taken in the order of their ids, so the last id is all that the next step needs. Nothing of a bulk call is
-stored besides what it did: after a restart the caller begins again, and finds those jobs done.
+The jobs are taken in the order of their ids, so the last id is all that the next step needs. Nothing is stored of a
+bulk call except its effects: after a restart the caller begins again, and these jobs are done.
 """
 
 from __future__ import annotations
 
 import logging
 from collections import defaultdict
-from collections.abc import Callable
 from typing import Final
 
 from zsched.model.limits import BULK_JOBS_MAX
 from zsched.model.spans import Span, of
 from zsched.model.types import TERMINAL, JobId, Now
 from zsched.scheduler.dispatcher import owners, recurrence
-from zsched.scheduler.dispatcher.cancels import Met
+from zsched.scheduler.dispatcher.cancels import CancelJob
 from zsched.scheduler.dispatcher.commands import (
     Action,
     Bulk,
@@ -30,8 +29,6 @@ from zsched.store.contract import Store, Target
 
 log = logging.getLogger(__name__)
 
-CancelJob = Callable[[JobId, str, Now], Met | None]
-
 _UNKNOWN: Final = "unknown_job"
 
 
@@ -43,7 +40,7 @@ def step(store: Store, command: Bulk, cancel: CancelJob, now: Now) -> BulkDone:
     if unknown and not filtered:
         outcomes[_UNKNOWN] += unknown
     for target in targets:
-        # Whether a job of another owner passes a filter is not said: it would show its status.
+        # A job of another owner is left out even if it passes the filter: an answer would reveal its status.
         if not filtered or (owners.may_act(command.by, target.owner) and _matches(target, command)):
             outcomes[_act(store, target, command, cancel, now)].append((target.job_id, target.job_id))
     done = BulkDone({outcome: of(spans) for outcome, spans in outcomes.items()}, after)
@@ -70,17 +67,17 @@ def _named(store: Store, command: Bulk) -> tuple[list[Target], list[Span], JobId
     for first, last in command.selection.ids.above(command.after):
         if not looks:
             return targets, unknown, after
-        found = store.between(JobId(first), JobId(last), looks)
-        after = found[-1].job_id if len(found) == looks else JobId(last)
-        for target in found:
+        batch = store.between(JobId(first), JobId(last), looks)
+        after = batch[-1].job_id if len(batch) == looks else JobId(last)
+        for target in batch:
             if first < target.job_id:
                 unknown.append((first, target.job_id - 1))
             first = target.job_id + 1
         if first <= after:
             unknown.append((first, after))
-        targets += found
+        targets += batch
         # A span without jobs costs a look, too.
-        looks -= max(1, len(found))
+        looks -= max(1, len(batch))
         if after < last:
             return targets, unknown, after
     return targets, unknown, None
@@ -92,7 +89,7 @@ def _matches(target: Target, command: Bulk) -> bool:
 
 
 def _act(store: Store, target: Target, command: Bulk, cancel: CancelJob, now: Now) -> str:
-    """Do it to one job; returns what became of it."""
+    """Apply the action to one job. Returns the outcome: "done", "ending", or the code of the refusal."""
     if not owners.may_act(command.by, target.owner):
         return "not_owner"
     actor = command.by.actor

@@ -1,33 +1,57 @@
-"""A job is cancelled: pending runs end at once, and workers are told to end the running ones."""
+"""A job is cancelled: its pending runs end at once, and workers are asked to end the running ones."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from typing import Literal
 
-from zsched.model.types import JobId, Now, RunId
-from zsched.scheduler.dispatcher.session import Session, Sessions
+from zsched import protocol
+from zsched.model.types import JobId, Now
+from zsched.scheduler.dispatcher import answers, owners
+from zsched.scheduler.dispatcher.commands import Cancel, ConflictError, JobState
+from zsched.scheduler.dispatcher.outbox import Outbox
+from zsched.scheduler.dispatcher.session import Sessions
 from zsched.store.contract import Store
 
-# What a cancel did: all that was live has ended, or a worker still has to end a run.
-Met = Literal["done", "ending"]
+# The effect of a cancel: all that was live has ended, or a worker still has to end a run.
+Effect = Literal["done", "ending"]
+# Cancels what is live of a job, for an actor; None: nothing is.
+CancelJob = Callable[[JobId, str, Now], Effect | None]
 
 
-def cancel(
-    store: Store, sessions: Sessions, job_id: JobId, actor: str, now: Now, tell: Callable[[Session, RunId], None]
-) -> Met | None:
-    """Cancel what is live of a job; None: nothing is. `tell` sends the cancel of a run to its worker."""
-    cancelled = store.cancel(job_id, actor, now.wall_ms)
-    ending = False
-    for worker_id, run_id in cancelled.running:
-        session = sessions.of_worker(worker_id)
-        if session is not None and session.polls:
-            store.end_cancelled(run_id, now.wall_ms)
-            session.suspects.pop(run_id, None)
-        elif session is not None:
-            # Every heartbeat_ack repeats it until the result comes.
-            tell(session, run_id)
-        ending |= session is None or not session.polls
-    if not cancelled.pending and not cancelled.running:
-        return None
-    return "ending" if ending else "done"
+class Cancels:
+    """Cancels jobs in one store."""
+
+    def __init__(self, store: Store, sessions: Sessions, outbox: Outbox) -> None:
+        self._store = store
+        self._sessions = sessions
+        self._outbox = outbox
+
+    def on_cancel(self, command: Cancel, now: Now) -> answers.Deferred[JobState]:
+        """Raises ConflictError when nothing of the job is live, and what `owners.find_job` raises."""
+        job = owners.find_job(self._store, command.job_id, command.by)
+        if not self.cancel(job.job_id, command.by.actor, now):
+            sentence = f"Nothing of job {job.job_id} is pending or running"
+            if job.schedule is not None and job.ended_ms is None:
+                remedy = f"`zsched end {job.job_id}` (DELETE /jobs/{job.job_id})"
+                sentence += f" now; its schedule goes on: end it with {remedy}"
+            raise ConflictError("finished", sentence)
+        return answers.job_state(job.job_id)
+
+    def cancel(self, job_id: JobId, actor: str, now: Now) -> Effect | None:
+        """Cancel what is live of a job; None: nothing is."""
+        cancelled = self._store.cancel(job_id, actor, now.wall_ms)
+        ending = False
+        for worker_id, run_id in cancelled.running:
+            session = self._sessions.of_worker(worker_id)
+            if session is not None and session.polls:
+                self._store.end_cancelled(run_id, now.wall_ms)
+                session.suspects.pop(run_id, None)
+            elif session is not None:
+                # Every heartbeat_ack repeats it until the result comes.
+                frame = protocol.Cancel(s=session.token, ep=self._outbox.epoch, runs=(run_id,))
+                self._outbox.send(session, frame)
+            ending |= session is None or not session.polls
+        if not cancelled.pending and not cancelled.running:
+            return None
+        return "ending" if ending else "done"

@@ -1,5 +1,4 @@
-"""What callers ask of the dispatcher over REST, and how it refuses. Each command is one value, checked before it gets
-here.
+"""Commands of callers over REST, their replies, and the errors that refuse them. Commands are checked at the edge.
 
 `by` is the caller of a command on jobs. `actor` is the same for other commands: a text for the event.
 """
@@ -9,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import Generic, TypeVar
 
 from zsched.model.spans import Spans
 from zsched.model.types import (
@@ -33,7 +33,7 @@ from zsched.store.contract import Claimed, RunOutput, Submitted
 
 
 class RefusedError(Exception):
-    """The command can't be done; nothing was changed. `code` is a stable word, the message a sentence for people."""
+    """The command is refused and has changed nothing. `code` is a stable word, the message a sentence for people."""
 
     def __init__(self, code: str, sentence: str) -> None:
         super().__init__(sentence)
@@ -41,11 +41,11 @@ class RefusedError(Exception):
 
 
 class NotFoundError(RefusedError):
-    """What the command speaks of does not exist."""
+    """The object of the command does not exist."""
 
 
 class ConflictError(RefusedError):
-    """It exists, but its state does not allow the command."""
+    """The state of the object does not allow the command."""
 
 
 class ForbiddenError(RefusedError):
@@ -56,12 +56,12 @@ class NotOwnerError(ForbiddenError):
     """The job belongs to another owner, and the caller's scopes do not cover this on it. `needed` ends the sentence."""
 
     def __init__(self, job_id: JobId, owner: str, needed: str = "the scope operate to act on it") -> None:
-        whose = f"belongs to {owner}" if owner else "has no owner"
-        super().__init__("not_owner", f"Job {job_id} {whose}: a token needs {needed}")
+        state = f"belongs to {owner}" if owner else "has no owner"
+        super().__init__("not_owner", f"Job {job_id} {state}: a token needs {needed}")
 
 
 class BadTokenError(RefusedError):
-    """The caller's token was revoked after it was looked at."""
+    """The caller's token was revoked after the gate had accepted it."""
 
     def __init__(self) -> None:
         super().__init__("bad_token", "This token was revoked")
@@ -81,54 +81,42 @@ class FullError(RefusedError):
 class QuotaError(FullError):
     """As many jobs of the caller's token are pending as it may have."""
 
-    def __init__(self, most: int) -> None:
+    def __init__(self, jobs_max: int) -> None:
         RefusedError.__init__(
             self,
             "too_many_pending",
-            f"{most} jobs of this token may be pending, and are: submit again when some have started",
+            f"{jobs_max} jobs of this token may be pending, and are: submit again when some have started",
         )
 
 
 class TooManyError(RefusedError):
     """More jobs at once than may ever be pending."""
 
-    def __init__(self, jobs: int, most: int) -> None:
-        super().__init__("too_many", f"{jobs} jobs at once, and at most {most} runs may be pending: submit fewer")
+    def __init__(self, jobs: int, runs_max: int) -> None:
+        super().__init__("too_many", f"{jobs} jobs at once, and at most {runs_max} runs may be pending: submit fewer")
 
 
 class ReusedError(RefusedError):
     """The Idempotency-Key belongs to another request of this caller."""
 
     def __init__(self) -> None:
-        super().__init__(
-            "idempotency_key_reused",
-            "This Idempotency-Key was used for another request: send the same one, or a new key with this one",
-        )
+        sentence = "This Idempotency-Key was used for another request: send the same one, or a new key with this one"
+        super().__init__("idempotency_key_reused", sentence)
 
 
-@dataclass(frozen=True, slots=True)
-class Once:
-    """By what a submit is known again: who asks, the SHA-256 of the Idempotency-Key, and that of key and request."""
-
-    caller: str
-    key: bytes
-    digest: bytes
+# The reply of a command; invariant, so that mypy compares it exactly.
+R = TypeVar("R")
 
 
-@dataclass(frozen=True, slots=True)
-class Submit:
-    """Store jobs, all or none. Replies with the Made ones. With `once`, when that has been done before: with the
-    Submitted of then, and nothing is stored.
-    """
+class Command(Generic[R]):
+    """What a caller asks for. The type names the reply: a `Command[JobState]` is answered with a JobState."""
 
-    specs: tuple[JobSpec, ...]
-    by: Caller
-    once: Once | None = None
+    __slots__ = ()
 
 
 @dataclass(frozen=True, slots=True)
 class Made:
-    """Jobs that a submit has stored, in its order. `specs` are as they were admitted, `next_fires` those of each."""
+    """Jobs that a submit has stored, in its order. `specs` are as they were admitted; `next_fires` has one for each."""
 
     ids: Sequence[JobId]
     specs: Sequence[JobSpec]
@@ -137,7 +125,7 @@ class Made:
     now_ms: int
 
     def jobs(self) -> Generator[Job]:
-        """The jobs as they were stored. Each is made when it is taken, so by the caller's thread."""
+        """The jobs as they were stored. Each is built when it is taken, which the caller's thread does."""
         for job_id, spec, next_fire_ms in zip(self.ids, self.specs, self.next_fires, strict=True):
             yield Job(
                 job_id=job_id,
@@ -176,38 +164,91 @@ class JobState:
 
 
 @dataclass(frozen=True, slots=True)
-class Cancel:
-    """Cancel what is live of a job. Replies with the JobState."""
+class RunState:
+    """A run, and what is kept of its output."""
+
+    run: Run
+    output: RunOutput | None
+
+
+@dataclass(frozen=True, slots=True)
+class TokenState:
+    """A token, how many of its owner's jobs are pending or running, and how many of its schedules still fire."""
+
+    token: Token
+    jobs: int
+    schedules: int
+
+
+@dataclass(frozen=True, slots=True)
+class BulkDone:
+    """The outcome of each job: `done`; `ending`: cancelled, and a worker still has to end its run; or the code of the
+    refusal that a call on the single job would have got. `after` is the last id looked at, None at the end.
+    """
+
+    outcomes: Mapping[str, Spans]
+    after: JobId | None
+
+
+@dataclass(frozen=True, slots=True)
+class ForeignState:
+    """What a worker holds for other databases, and what was decided about it."""
+
+    held: tuple[ForeignRuns, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class KeyBound:
+    """The key speaks for its worker, which may be on another host if `outward`."""
+
+    outward: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Once:
+    """Identity of a submit: its caller, the SHA-256 of the Idempotency-Key, and that of key and request."""
+
+    caller: str
+    key: bytes
+    digest: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Submit(Command[Made | Submitted]):
+    """Store jobs, all or none. Replies with Made; or with the earlier Submitted, when `once` was submitted before."""
+
+    specs: tuple[JobSpec, ...]
+    by: Caller
+    once: Once | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Cancel(Command[JobState]):
+    """Cancel what is live of a job."""
 
     job_id: JobId
     by: Caller
 
 
 @dataclass(frozen=True, slots=True)
-class PauseSchedule:
-    """A recurring job does not fire until it is resumed. Pausing a paused one changes nothing. Replies with the
-    JobState.
-    """
+class PauseSchedule(Command[JobState]):
+    """A recurring job does not fire until it is resumed. Pausing a paused one changes nothing."""
 
     job_id: JobId
     by: Caller
 
 
 @dataclass(frozen=True, slots=True)
-class ResumeSchedule:
-    """A paused job fires again, first at the next time from now. Resuming another changes nothing. Replies with
-    the JobState.
-    """
+class ResumeSchedule(Command[JobState]):
+    """A paused job fires again, first at the next time from now. Resuming another changes nothing."""
 
     job_id: JobId
     by: Caller
 
 
 @dataclass(frozen=True, slots=True)
-class EndSchedule:
-    """A recurring job never fires again. With `cancel`, its live fire is cancelled; without, a live fire is a
-    ConflictError. Ending an ended schedule changes nothing. Replies with the JobState.
-    """
+class EndSchedule(Command[JobState]):
+    """A recurring job never fires again. `cancel`: its live fire is cancelled, which is a ConflictError otherwise."""
 
     job_id: JobId
     by: Caller
@@ -215,8 +256,8 @@ class EndSchedule:
 
 
 @dataclass(frozen=True, slots=True)
-class EditJob:
-    """Change a recurring job. Replies with the JobState."""
+class EditJob(Command[JobState]):
+    """Change a recurring job."""
 
     job_id: JobId
     edit: JobEdit
@@ -224,7 +265,7 @@ class EditJob:
 
 
 class Action(StrEnum):
-    """What one call does to many jobs, each as the call on a single job does it."""
+    """The action of a bulk call; the effect on each job is that of the call on a single job."""
 
     CANCEL = "cancel"
     PAUSE = "pause"
@@ -244,9 +285,9 @@ class Selection:
 
 
 @dataclass(frozen=True, slots=True)
-class Bulk:
-    """Do something to the selected jobs with an id above `after`, in the order of their ids, BULK_JOBS_MAX at most. No
-    job's refusal stops the others. Replies with a BulkDone. `cancel`: as of EndSchedule.
+class Bulk(Command[BulkDone]):
+    """Apply the action to the selected jobs above `after`, in the order of their ids, BULK_JOBS_MAX at most. A refused
+    job does not stop the others. `cancel`: as of EndSchedule.
     """
 
     action: Action
@@ -257,18 +298,8 @@ class Bulk:
 
 
 @dataclass(frozen=True, slots=True)
-class BulkDone:
-    """What became of the jobs: `done`; `ending`: cancelled, and a worker still has to end its run; or the code of the
-    refusal that a call on the single job would have got. `after` is the last id looked at, None at the end.
-    """
-
-    outcomes: Mapping[str, Spans]
-    after: JobId | None
-
-
-@dataclass(frozen=True, slots=True)
-class Look:
-    """Somebody looks at a running run's output, and has seen these offsets of its streams. Replies with nothing."""
+class Look(Command[None]):
+    """A caller looks at a running run's output, and has seen its streams up to these offsets."""
 
     run_id: RunId
     stdout: int
@@ -276,8 +307,8 @@ class Look:
 
 
 @dataclass(frozen=True, slots=True)
-class RegisterWorker:
-    """A worker that polls introduces itself. Ends what its name still held. Replies with the Worker."""
+class RegisterWorker(Command[Worker]):
+    """A worker that polls introduces itself. Ends what its name still held."""
 
     worker_id: WorkerId
     slots: int
@@ -286,22 +317,22 @@ class RegisterWorker:
 
 
 @dataclass(frozen=True, slots=True)
-class Beat:
-    """A sign of life of a worker that polls. Replies with nothing."""
+class Beat(Command[None]):
+    """A sign of life of a worker that polls."""
 
     worker_id: WorkerId
 
 
 @dataclass(frozen=True, slots=True)
-class Next:
-    """A worker that polls asks for a run. Replies with a Claimed, or None when there is nothing for it."""
+class Next(Command[Claimed | None]):
+    """A worker that polls asks for a run. The reply is None when nothing fits."""
 
     worker_id: WorkerId
 
 
 @dataclass(frozen=True, slots=True)
-class Report:
-    """A worker that polls says that its run of a job runs, or how it ended. Replies with the RunState."""
+class Report(Command[RunState]):
+    """A worker that polls says that its run of a job runs, or how it ended."""
 
     job_id: JobId
     worker_id: WorkerId
@@ -312,25 +343,15 @@ class Report:
 
 
 @dataclass(frozen=True, slots=True)
-class RunState:
-    """A run, and what is kept of its output."""
-
-    run: Run
-    output: RunOutput | None
-
-
-@dataclass(frozen=True, slots=True)
-class AddToken:
-    """Store a token. Replies with nothing."""
+class AddToken(Command[None]):
+    """Store a token."""
 
     token: Token
 
 
 @dataclass(frozen=True, slots=True)
-class RevokeToken:
-    """A token is worth nothing any more. With `jobs`, its live jobs are cancelled and its schedules ended, also of one
-    that was revoked before. Replies with the TokenState.
-    """
+class RevokeToken(Command[TokenState]):
+    """Revoke a token. With `jobs`, its jobs are cancelled and its schedules ended, even if it was revoked before."""
 
     token_id: str
     actor: str
@@ -338,34 +359,17 @@ class RevokeToken:
 
 
 @dataclass(frozen=True, slots=True)
-class ForeignState:
-    """What a worker holds for other databases, and what was decided about it."""
-
-    held: tuple[ForeignRuns, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class TokenState:
-    """A token, how many of its owner's jobs are pending or running, and how many of its schedules still fire."""
-
-    token: Token
-    jobs: int
-    schedules: int
-
-
-@dataclass(frozen=True, slots=True)
-class UseToken:
-    """A token was used. Nobody waits for the reply, which is nothing."""
+class UseToken(Command[None]):
+    """A token was used. No caller waits for the reply."""
 
     token_id: str
 
 
 @dataclass(frozen=True, slots=True)
-class BindKey:
+class BindKey(Command[KeyBound]):
     """A worker's name is bound to its public key. `slots_max`: the most slots that a worker with this key gets.
 
-    Binding the same key again changes its `slots_max` alone, and only for an admin or the owner that bound it. Replies
-    with a KeyBound.
+    Binding the same key again changes its `slots_max` alone, and only for an admin or the owner that bound it.
     """
 
     worker_id: WorkerId
@@ -376,25 +380,16 @@ class BindKey:
 
 
 @dataclass(frozen=True, slots=True)
-class KeyBound:
-    """The key speaks for its worker, which may be on another host if `outward`."""
-
-    outward: bool
-
-
-@dataclass(frozen=True, slots=True)
-class RevokeKey:
-    """A worker's key is worth nothing any more; a live session of it ends. Replies with the WorkerKey."""
+class RevokeKey(Command[WorkerKey]):
+    """Revoke a worker's key; its session ends."""
 
     worker_id: WorkerId
     actor: str
 
 
 @dataclass(frozen=True, slots=True)
-class DecideForeign:
-    """What becomes of all that a worker holds for other databases. Deciding the same again changes nothing. Replies
-    with the ForeignState.
-    """
+class DecideForeign(Command[ForeignState]):
+    """Decide about all that a worker holds for other databases. Deciding the same again changes nothing."""
 
     worker_id: WorkerId
     decision: ForeignDecision
@@ -402,37 +397,3 @@ class DecideForeign:
 
 
 ScheduleChange = PauseSchedule | ResumeSchedule | EndSchedule | EditJob
-Command = (
-    Submit
-    | Cancel
-    | ScheduleChange
-    | Bulk
-    | Look
-    | RegisterWorker
-    | Beat
-    | Next
-    | Report
-    | AddToken
-    | RevokeToken
-    | UseToken
-    | BindKey
-    | RevokeKey
-    | DecideForeign
-)
-
-Reply = (
-    Made
-    | Submitted
-    | JobState
-    | RunState
-    | TokenState
-    | BulkDone
-    | ForeignState
-    | KeyBound
-    | WorkerKey
-    | Worker
-    | Claimed
-    | RunId
-    | RefusedError
-    | None
-)

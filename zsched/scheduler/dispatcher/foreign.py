@@ -1,8 +1,8 @@
-"""Runs that workers hold for other databases: a scheduler that starts on an empty or wrong one must not end them.
+"""Runs that workers hold for other databases: a scheduler that starts on an empty or wrong database must not end them.
 
-Such runs go on, and their worker gets nothing from this scheduler until they have ended or the operator decides: `keep`
-lets them go on beside new work, `discard` ends them. Runs of a predecessor, the database that this one was restored
-from, are always discarded: this database has their tasks, and lets them run again.
+Such runs continue, and their worker gets nothing from this scheduler until they have ended or the operator decides.
+`keep` lets them continue while the worker gets new runs; `discard` ends them. Runs of a predecessor, from which this
+database was restored, are always discarded: this database has their tasks, and runs them again.
 """
 
 from __future__ import annotations
@@ -14,13 +14,14 @@ from typing import Final
 from zsched import protocol
 from zsched.model.limits import FOREIGN_DATABASES_MAX, FOREIGN_NAMED_MAX
 from zsched.model.types import ForeignDecision, ForeignRuns, Now, WorkerId
-from zsched.scheduler.dispatcher.commands import DecideForeign, NotFoundError
-from zsched.scheduler.dispatcher.session import Session
+from zsched.scheduler.dispatcher.commands import DecideForeign, ForeignState, NotFoundError
+from zsched.scheduler.dispatcher.outbox import Outbox
+from zsched.scheduler.dispatcher.session import Session, Sessions
 from zsched.store.contract import Store
 
 log = logging.getLogger(__name__)
 
-# A worker that has this in `can` keeps runs of other databases. Another one kills them when it is registered.
+# A worker with this word in `can` keeps runs of other databases. Any other worker kills them once it is registered.
 ABILITY: Final = "foreign"
 
 
@@ -37,17 +38,17 @@ def own(store: Store, frame: protocol.Register) -> Sequence[protocol.Held]:
 
 
 def discarded(store: Store, frame: protocol.Register) -> list[int]:
-    """The runs of this database that a worker has discarded for the scheduler of another one, and that are gone."""
+    """Runs of this database that a worker has discarded for the scheduler of another database, and that are gone."""
     return [run for held in frame.foreign if held.db == store.identity for run in held.ended]
 
 
 def others(store: Store, frame: protocol.Register) -> tuple[protocol.Foreign, ...]:
     """What a worker holds for other databases, in the form of a heartbeat."""
-    found = [_brief(held) for held in frame.foreign if held.db != store.identity]
+    holdings = [_brief(held) for held in frame.foreign if held.db != store.identity]
     if frame.db not in ("", store.identity) and frame.runs:
-        running = tuple(one.run for one in frame.runs if one.phase != "finished")
-        found.append(protocol.Foreign(frame.db, running, results=len(frame.runs) - len(running)))
-    return _trimmed(found)
+        running = tuple(run.run for run in frame.runs if run.phase != "finished")
+        holdings.append(protocol.Foreign(frame.db, running, results=len(frame.runs) - len(running)))
+    return _trimmed(holdings)
 
 
 def must_wait(store: Store, frame: protocol.Register, now: Now) -> bool:
@@ -55,10 +56,10 @@ def must_wait(store: Store, frame: protocol.Register, now: Now) -> bool:
     if ABILITY in frame.can:
         return False
     name = WorkerId(frame.worker)
-    found = others(store, frame)
-    _store(store, name, found, now)
-    discard = _to_discard(store, name, found)
-    return any(held.running and held.db not in discard for held in found)
+    holdings = others(store, frame)
+    _store(store, name, holdings, now)
+    discard = _to_discard(store, name, holdings)
+    return any(held.running and held.db not in discard for held in holdings)
 
 
 def why_wait(name: WorkerId) -> str:
@@ -67,57 +68,69 @@ def why_wait(name: WorkerId) -> str:
     return f"this worker's release can't keep its runs of another database: {remedy}"
 
 
-def note(store: Store, session: Session, found: tuple[protocol.Foreign, ...], now: Now) -> None:
-    """Store what a worker holds for other databases, and find out whether it may get work."""
-    found = _trimmed(found)
-    if found == session.foreign:
+def note(store: Store, session: Session, holdings: tuple[protocol.Foreign, ...], now: Now) -> None:
+    """Store what a worker holds for other databases, and decide whether it may get work."""
+    holdings = _trimmed(holdings)
+    if holdings == session.foreign:
         return
-    if found or session.foreign is None or session.foreign:
-        _store(store, session.name, found, now)
-    session.foreign = found
+    if holdings or session.foreign is None or session.foreign:
+        _store(store, session.name, holdings, now)
+    session.foreign = holdings
     _judge(store, session)
 
 
-def decide(store: Store, session: Session | None, command: DecideForeign, now: Now) -> None:
-    """Raises NotFoundError when the worker holds nothing for another database."""
+def on_decide(store: Store, sessions: Sessions, outbox: Outbox, command: DecideForeign, now: Now) -> ForeignState:
+    """Store the operator's decision, and send a worker that is connected what it must discard. Raises NotFoundError
+    when the worker holds nothing for another database.
+    """
     held = store.foreign.of(command.worker_id)
     if not held:
         raise NotFoundError("no_foreign", f"Worker {command.worker_id} holds nothing of another database")
-    for one in held:
-        if one.decision is not command.decision:
-            store.foreign.decide(one, command.decision, command.actor, now.wall_ms)
-    runs, results = sum(one.running for one in held), sum(one.results for one in held)
+    decided = tuple(_decide(store, runs, command, now) for runs in held)
+    running, results = sum(runs.running for runs in held), sum(runs.results for runs in held)
     line = "worker %s: %s of %d foreign runs and %d results by %s"
-    log.warning(line, command.worker_id, command.decision, runs, results, command.actor)
+    log.warning(line, command.worker_id, command.decision, running, results, command.actor)
+    session = sessions.of_worker(command.worker_id)
     if session is not None:
         _judge(store, session)
+        if session.discard:
+            # Each heartbeat_ack repeats it until they are gone.
+            outbox.send(session, protocol.Cancel(s=session.token, ep=outbox.epoch, runs=(), discard=session.discard))
+    return ForeignState(decided)
+
+
+def _decide(store: Store, held: ForeignRuns, command: DecideForeign, now: Now) -> ForeignRuns:
+    if held.decision is command.decision:
+        return held
+    return store.foreign.decide(held, command.decision, command.actor, now.wall_ms)
 
 
 def forget_processes(store: Store, name: WorkerId, now: Now) -> None:
     """A worker leaves, and all its processes are gone. Results stay on its disk."""
-    left = [protocol.Foreign(one.db, results=one.results) for one in store.foreign.of(name)]
+    left = [protocol.Foreign(held.db, results=held.results) for held in store.foreign.of(name)]
     _store(store, name, left, now)
 
 
 def _judge(store: Store, session: Session) -> None:
-    found = session.foreign or ()
-    session.discard = _to_discard(store, session.name, found)
-    kept = {one.db for one in store.foreign.of(session.name) if one.decision is ForeignDecision.KEEP} if found else ()
+    holdings = session.foreign or ()
+    session.discard = _to_discard(store, session.name, holdings)
+    stored = store.foreign.of(session.name) if holdings else ()
+    kept = {held.db for held in stored if held.decision is ForeignDecision.KEEP}
     session.withheld = any(
-        held.ending or (held.running and (held.db in session.discard or held.db not in kept)) for held in found
+        held.ending or (held.running and (held.db in session.discard or held.db not in kept)) for held in holdings
     )
 
 
-def _to_discard(store: Store, name: WorkerId, found: Sequence[protocol.Foreign]) -> tuple[str, ...]:
-    if not found:
+def _to_discard(store: Store, name: WorkerId, holdings: Sequence[protocol.Foreign]) -> tuple[str, ...]:
+    if not holdings:
         return ()
-    decided = {one.db for one in store.foreign.of(name) if one.decision is ForeignDecision.DISCARD}
-    return tuple(held.db for held in found if held.db in decided.union(store.predecessors()))
+    decided = {held.db for held in store.foreign.of(name) if held.decision is ForeignDecision.DISCARD}
+    return tuple(held.db for held in holdings if held.db in decided.union(store.predecessors()))
 
 
-def _store(store: Store, name: WorkerId, found: Sequence[protocol.Foreign], now: Now) -> None:
-    known = {one.db: one for one in store.foreign.of(name)}
-    for held in found:
+def _store(store: Store, name: WorkerId, holdings: Sequence[protocol.Foreign], now: Now) -> None:
+    known = {held.db: held for held in store.foreign.of(name)}
+    for held in holdings:
         running = len(held.running) + len(held.ending)
         if not running and not held.results:
             continue
@@ -156,9 +169,9 @@ def _warn(store: Store, held: ForeignRuns) -> None:
         log.info(line, held.worker_id, held.results, held.db)
 
 
-def _trimmed(found: Sequence[protocol.Foreign]) -> tuple[protocol.Foreign, ...]:
-    """At most FOREIGN_DATABASES_MAX, and none of which nothing is left."""
-    return tuple([held for held in found if held.running or held.ending or held.results][:FOREIGN_DATABASES_MAX])
+def _trimmed(holdings: Sequence[protocol.Foreign]) -> tuple[protocol.Foreign, ...]:
+    """At most FOREIGN_DATABASES_MAX, without empty ones."""
+    return tuple([held for held in holdings if held.running or held.ending or held.results][:FOREIGN_DATABASES_MAX])
 
 
 def _brief(held: protocol.Foreign) -> protocol.Foreign:

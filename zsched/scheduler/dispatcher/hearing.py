@@ -1,13 +1,13 @@
-"""Signs of life: when the scheduler last looked at its sockets, and which workers it heard there.
+"""Signs of life: when the scheduler last read its sockets, and which workers it heard there.
 
-Called by the loop outside the turn's transaction. A worker that speaks is alive, whether or not the turn that handles
-its words can be stored; and a turn that fails is no word of anybody.
+Called by the loop outside the turn's transaction. A worker that sends is alive, whether or not the turn that handles
+its frames can be stored; and a turn that fails is not a sign of life of any worker.
 """
 
 from __future__ import annotations
 
 import logging
-from typing import Final
+from typing import Any, Final
 
 from zsched import protocol
 from zsched.model.limits import STALL_MS, STORE_WAIT_MS_MAX, TICK_MS_MAX
@@ -22,7 +22,7 @@ _OF_POLLERS: Final = (Beat, Next, RegisterWorker, Report)
 
 
 class Hearing:
-    """What the scheduler has heard, and since when it could hear nothing."""
+    """Updates the sessions' times, and notices when the scheduler itself stood still."""
 
     def __init__(self, sessions: Sessions, now: Now) -> None:
         self._sessions = sessions
@@ -51,7 +51,7 @@ class Hearing:
         if session is not None:
             session.hear(now)
 
-    def on_command(self, command: Command, now: Now) -> None:
+    def on_command(self, command: Command[Any], now: Now) -> None:
         """A command was taken from the inbox. Those of a worker that polls are its signs of life."""
         if isinstance(command, _OF_POLLERS):
             session = self._sessions.of_worker(command.worker_id)
@@ -59,8 +59,8 @@ class Hearing:
                 session.hear(now)
 
     def on_store_wait(self, wait_ms: int) -> None:
-        """A turn failed after it had waited for the store. That is no standing still: frames came in meanwhile, and the
-        next look finds them.
+        """A turn failed after it had waited for the store. That does not count as standing still: frames came in
+        meanwhile, and the next look finds them.
         """
         self._looked_ms += min(wait_ms, STORE_WAIT_MS_MAX)
 

@@ -1,4 +1,4 @@
-"""Owners of jobs: who may act on which job, what a token allows its jobs, and how a revoked token's jobs are ended.
+"""Owners of jobs: which caller may act on which job, what a token allows, and how a revoked token's jobs are ended.
 
 Everything here is called inside the turn's transaction, so a token that was revoked a moment ago is seen as revoked.
 """
@@ -115,5 +115,5 @@ def end_jobs(store: Store, cancel: Callable[[JobId, str, Now], object], now: Now
 
 
 def _owns(by: Caller, owner: str) -> bool:
-    # A job without an owner is nobody's own.
+    # No caller owns a job without an owner.
     return bool(owner) and owner == by.owner

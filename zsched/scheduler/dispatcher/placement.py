@@ -17,31 +17,24 @@ from zsched.model.types import DemandId, Now
 from zsched.scheduler.dispatcher.session import Session
 from zsched.store.contract import Claim, Claimed, Ready, Store
 
-# Where claimed runs go: the session, and the runs for it. `_Hand` returns whether more may be claimed in this turn.
-Hand = Callable[[Session, Sequence[Claimed]], None]
-_Hand = Callable[[Session, Sequence[Claimed]], bool]
+# Sends claimed runs to the worker of a session.
+Send = Callable[[Session, Sequence[Claimed]], None]
 Room = Callable[[Store, Session], int]
 
 _LOWEST_PRIORITY: Final = -(2**31)
 
 
-def place(store: Store, sessions: Iterable[Session], lease_ms: int, now: Now, hand: Hand) -> bool:
-    """Hand ready runs to the workers that have room for them. `lease_ms`: how long a lease is from now on.
+def place(store: Store, sessions: Iterable[Session], lease_ms: int, now: Now, send: Send) -> bool:
+    """Claim ready runs for the workers that have room, and send them. `lease_ms`: the length of a lease that begins
+    now.
 
     Returns whether it has stopped at CLAIM_BYTES_MAX, so that the next turn must go on.
     """
-    size = 0
-
-    def count_and_hand(session: Session, claimed: Sequence[Claimed]) -> bool:
-        nonlocal size
-        size += sum(run.size for run in claimed)
-        hand(session, claimed)
-        return size < CLAIM_BYTES_MAX
-
+    placing = _Placing(store, lease_ms, now, send)
     for room in (free_slots, ahead_room):
-        if not _fill(store, sessions, room, lease_ms, now, count_and_hand):
+        if not placing.fill(sessions, room):
             break
-    return size >= CLAIM_BYTES_MAX
+    return placing.is_full
 
 
 def claim_one(store: Store, session: Session, now: Now) -> Claimed | None:
@@ -84,89 +77,104 @@ def _fits(store: Store, ready: Ready, session: Session) -> bool:
     return why_unfit(ready.demand, session.worker) is None
 
 
-def _fill(store: Store, sessions: Iterable[Session], room: Room, lease_ms: int, now: Now, hand: _Hand) -> bool:
-    """Fill one kind of room, the best demand first, until no room or no run that fits is left.
+class _Placing:
+    """The placement of one turn. It ends when what was claimed reaches CLAIM_BYTES_MAX."""
 
-    False: nothing is ready any more, or nothing more may be claimed in this turn.
-    """
-    open_ = [
-        session
-        for session in sessions
-        if session.window
-        and not session.withheld
-        and session.paused_until_ms <= now.mono_ms
-        and room(store, session) > 0
-    ]
-    passed: set[DemandId] = set()
-    while open_:
-        found = store.ready(now.wall_ms)
-        if not found:
-            return False
-        ready = [one for one in found if one.demand_id not in passed and (one.demand.plain or room is free_slots)]
-        if not ready:
-            return True
-        best, *others = ready
-        # Runs of another demand may be better than the later ones of this: none below the next best priority is taken
-        # now.
-        floor = max((one.priority for one in others), default=_LOWEST_PRIORITY)
-        taken, more = _spread(store, best, floor, open_, room, lease_ms, now, hand)
-        if not more:
-            return False
-        if not taken:
-            passed.add(best.demand_id)
-        open_ = [session for session in open_ if room(store, session) > 0]
-    return True
+    def __init__(self, store: Store, lease_ms: int, now: Now, send: Send) -> None:
+        self._store = store
+        self._lease_ms = lease_ms
+        self._now = now
+        self._send = send
+        self._bytes = 0
 
+    @property
+    def is_full(self) -> bool:
+        """Whether nothing more may be claimed in this turn."""
+        return self._bytes >= CLAIM_BYTES_MAX
 
-def _spread(
-    store: Store, best: Ready, floor: int, sessions: Sequence[Session], room: Room, lease_ms: int, now: Now, hand: _Hand
-) -> tuple[int, bool]:
-    """Share one demand's ready runs among the workers that fit it, those with most room first; returns how many, and
-    whether more may be claimed in this turn.
-    """
-    most_room_first = [
-        (-room(store, session), place, session) for place, session in enumerate(sessions) if _fits(store, best, session)
-    ]
-    heapq.heapify(most_room_first)
-    waiting = store.ready_count(best.demand_id, sum(-entry[0] for entry in most_room_first))
-    taken, more = 0, True
-    while more and waiting > 0 and most_room_first:
-        # An even share, rounded up, of what waits; all of its room when there is enough for everybody.
-        share = -(-waiting // len(most_room_first))
-        negative_room, _, session = heapq.heappop(most_room_first)
-        count = min(-negative_room, share)
-        if best.demand.probation:
-            count = min(count, probation_room(store, session, best.demand))
-        got, more = _claim(store, best, floor, session, count, lease_ms, now, hand)
-        taken += got
-        waiting -= count
-    return taken, more
+    def fill(self, sessions: Iterable[Session], room: Room) -> bool:
+        """Fill one kind of room, the best demand first, until no room or no run that fits is left.
 
+        False: nothing is ready any more, or nothing more may be claimed in this turn.
+        """
+        store = self._store
+        open_ = [
+            session
+            for session in sessions
+            if session.window
+            and not session.withheld
+            and session.paused_until_ms <= self._now.mono_ms
+            and room(store, session) > 0
+        ]
+        passed: set[DemandId] = set()
+        while open_:
+            every = store.ready(self._now.wall_ms)
+            if not every:
+                return False
+            ready = [
+                each for each in every if each.demand_id not in passed and (each.demand.plain or room is free_slots)
+            ]
+            if not ready:
+                return True
+            best, *others = ready
+            # Runs of another demand may be better than the later ones of this: none below the next best priority is
+            # taken now.
+            floor = max((other.priority for other in others), default=_LOWEST_PRIORITY)
+            taken = self._spread(best, floor, open_, room)
+            if self.is_full:
+                return False
+            if not taken:
+                passed.add(best.demand_id)
+            open_ = [session for session in open_ if room(store, session) > 0]
+        return True
 
-def _claim(
-    store: Store, best: Ready, floor: int, session: Session, count: int, lease_ms: int, now: Now, hand: _Hand
-) -> tuple[int, bool]:
-    """Claim count runs for a worker, in pieces that one statement may take; returns how many there were, and whether
-    more may be claimed in this turn.
-    """
-    got, more = 0, True
-    most = CLAIM_LARGE_RUNS_MAX if best.demand.needs else CLAIM_RUNS_MAX
-    lease = lease_ms if best.demand.leased else None
-    for piece in (min(most, count - done) for done in range(0, count, most)):
-        session.n += 1
-        wanted = Claim(
-            worker_id=session.name,
-            demand_id=best.demand_id,
-            count=piece,
-            floor=floor,
-            handed_n=session.n,
-            lease_ms=lease,
-            ends=False,
-        )
-        claimed = store.claim(wanted, now.wall_ms)
-        got += len(claimed)
-        if claimed:
-            more = hand(session, claimed)
-        if not more:
-            break
-    return got, more
+    def _spread(self, best: Ready, floor: int, sessions: Sequence[Session], room: Room) -> int:
+        """Share one demand's ready runs among the workers that fit it, those with most room first. Returns how many
+        were claimed.
+        """
+        store = self._store
+        most_room_first = [
+            (-room(store, session), place, session)
+            for place, session in enumerate(sessions)
+            if _fits(store, best, session)
+        ]
+        heapq.heapify(most_room_first)
+        waiting = store.ready_count(best.demand_id, sum(-entry[0] for entry in most_room_first))
+        taken = 0
+        while not self.is_full and waiting > 0 and most_room_first:
+            # An even share, rounded up, of what waits; all of its room when there is enough for all of them.
+            share = -(-waiting // len(most_room_first))
+            negative_room, _, session = heapq.heappop(most_room_first)
+            count = min(-negative_room, share)
+            if best.demand.probation:
+                count = min(count, probation_room(store, session, best.demand))
+            taken += self._claim(best, floor, session, count)
+            waiting -= count
+        return taken
+
+    def _claim(self, best: Ready, floor: int, session: Session, count: int) -> int:
+        """Claim and send count runs for a worker, in pieces that one statement may take. Returns how many there were,
+        which is fewer when none is left or the turn is full.
+        """
+        got = 0
+        most = CLAIM_LARGE_RUNS_MAX if best.demand.needs else CLAIM_RUNS_MAX
+        lease = self._lease_ms if best.demand.leased else None
+        for piece in (min(most, count - done) for done in range(0, count, most)):
+            session.n += 1
+            wanted = Claim(
+                worker_id=session.name,
+                demand_id=best.demand_id,
+                count=piece,
+                floor=floor,
+                handed_n=session.n,
+                lease_ms=lease,
+                ends=False,
+            )
+            claimed = self._store.claim(wanted, self._now.wall_ms)
+            got += len(claimed)
+            if claimed:
+                self._bytes += sum(run.size for run in claimed)
+                self._send(session, claimed)
+            if self.is_full:
+                break
+        return got

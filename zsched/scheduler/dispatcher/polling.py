@@ -1,9 +1,8 @@
-"""Workers that ask over REST, by the same rules as those that are connected: a session, the store's count, the same
-claims.
+"""Workers that poll over REST, by the same rules as connected workers: a session, the store's count, the same claims.
 
 Such a worker may know nothing but the documented calls. It registers once, sends heartbeats from one thread and asks
-for its next run from another, and asks for nothing while it executes. An answer may be lost on the way to it, so a run
-that it was given and has not said to be running is given again.
+for its next run from another, and does not ask while it executes. An answer may be lost on its way. So a run that the
+worker has got, and has not reported as running, is delivered again.
 """
 
 from __future__ import annotations
@@ -12,18 +11,26 @@ import logging
 
 from zsched.model.limits import SESSIONS_MAX
 from zsched.model.types import Now, Outcome, Reason, Run, RunId, RunStatus, Worker, WorkerId, WorkerKind, WorkerStatus
-from zsched.scheduler.dispatcher import losses, placement, retries
-from zsched.scheduler.dispatcher.commands import BusyError, ConflictError, NotFoundError, RegisterWorker, Report
+from zsched.scheduler.dispatcher import answers, failures, losses, placement
+from zsched.scheduler.dispatcher.answers import Deferred
+from zsched.scheduler.dispatcher.commands import (
+    BusyError,
+    ConflictError,
+    NotFoundError,
+    RegisterWorker,
+    Report,
+    RunState,
+)
 from zsched.scheduler.dispatcher.session import Session, Sessions
 from zsched.store.contract import Claimed, Store
 
 log = logging.getLogger(__name__)
 
 
-def register(store: Store, sessions: Sessions, command: RegisterWorker, now: Now) -> None:
-    """A worker starts: what its name still held is lost, and it is active. Raises ConflictError, BusyError.
+def register(store: Store, sessions: Sessions, command: RegisterWorker, now: Now) -> Worker:
+    """A worker starts: runs still held under its name are lost, and it is active. Raises ConflictError, BusyError.
 
-    A name that a key speaks for belongs to a worker on ZeroMQ, also while that one is away.
+    A name with a key belongs to a worker on ZeroMQ, even while that worker is away.
     """
     _refuse_connected(sessions.of_worker(command.worker_id), command.worker_id)
     if store.access.key_of(command.worker_id) is not None:
@@ -32,7 +39,7 @@ def register(store: Store, sessions: Sessions, command: RegisterWorker, now: Now
             f"Worker {command.worker_id} has a key for ZeroMQ: take another name, or revoke the key with"
             f" `zsched access revoke {command.worker_id}`",
         )
-    losses.lose_worker(store, command.worker_id, "registered anew", now, crash=True)
+    losses.lose_worker(store, command.worker_id, "registered again", now, crash=True)
     worker = Worker(
         worker_id=command.worker_id,
         kind=WorkerKind.REST,
@@ -44,9 +51,10 @@ def register(store: Store, sessions: Sessions, command: RegisterWorker, now: Now
         can=tuple(word for word in command.can if word not in ("secret_env", "stop")),
         labels=command.labels,
     )
-    store.register(worker, now.wall_ms)
+    stored = store.register(worker, now.wall_ms)
     _open(sessions, worker, now)
     log.info("worker %s registered over REST: %d slots", command.worker_id, command.slots)
+    return stored
 
 
 def beat(store: Store, sessions: Sessions, worker_id: WorkerId, now: Now) -> Session:
@@ -64,18 +72,17 @@ def beat(store: Store, sessions: Sessions, worker_id: WorkerId, now: Now) -> Ses
     return session
 
 
-def next_run(store: Store, session: Session, timeout_ms: int, now: Now) -> Claimed | None:
-    """The run that a worker that asks shall execute, or None. See the module's head for why it may be one it had
-    before.
-    """
+def next_run(store: Store, sessions: Sessions, worker_id: WorkerId, timeout_ms: int, now: Now) -> Claimed | None:
+    """Next run for a polling worker, or None. Delivers a run again that the worker has not reported as running."""
+    session = beat(store, sessions, worker_id, now)
     held = store.held_by(session.name)
     waiting = [run for run in held if not run.started]
     full = len(held) >= session.worker.slots
     if full and waiting:
         return store.find_claimed(waiting[0].run_id)
     if full:
-        # It asks, so it is idle, so the oldest run that it said to be running isn't any more.
-        losses.lose_run(store, session.name, held[0], "asked for another run", now, crash=True)
+        # It polls, so it is idle, so the oldest run that it reported as running does not run any more.
+        losses.lose_run(store, session.name, held[0], "asked for another run", now, losses.CRASH)
         losses.log_lost(session.name, "asked for another run", held[:1])
         session.suspects.pop(held[0].run_id, None)
     claimed = placement.claim_one(store, session, now)
@@ -88,13 +95,13 @@ def next_run(store: Store, session: Session, timeout_ms: int, now: Now) -> Claim
 
 
 def _is_old(session: Session, run_id: RunId, timeout_ms: int, now: Now) -> bool:
-    """Whether a run was handed to a worker that long ago, by the steady clock; of one from before a restart that counts
-    from the first question since.
+    """Whether a worker got a run more than timeout_ms ago, by the steady clock. For a run from before a restart the
+    time counts from the worker's first poll after it.
     """
     return now.mono_ms - session.handed.setdefault(run_id, now.mono_ms) > timeout_ms
 
 
-def report(store: Store, sessions: Sessions, command: Report, now: Now) -> RunId | ConflictError:
+def report(store: Store, sessions: Sessions, command: Report, now: Now) -> Deferred[RunState] | ConflictError:
     """Store what a worker says of its run; returns the run. Raises NotFoundError, ConflictError.
 
     A ConflictError is returned, not raised, where the refusal itself has left an event that must stay.
@@ -112,11 +119,11 @@ def report(store: Store, sessions: Sessions, command: Report, now: Now) -> RunId
         refused = _ended(store, command, run, now)
         if refused is not None:
             return refused
-    return run.run_id
+    return answers.run_state(run.run_id)
 
 
 def _run_meant(store: Store, command: Report) -> Run:
-    """The run that a report speaks of: the one it names, else the worker's only live run of the job, else its last."""
+    """The run of a report: the one that it names, else the worker's only live run of the job, else its last."""
     if command.run_id is not None:
         run = store.run(command.run_id)
         if run is not None and (run.job_id, run.worker_id) != (command.job_id, command.worker_id):
@@ -153,11 +160,11 @@ def _ended(store: Store, command: Report, run: Run, now: Now) -> ConflictError |
     verdict = store.finish(outcome, command.worker_id, now.wall_ms, text=True)
     if verdict == "stale":
         store.note_stale([outcome], command.worker_id, now.wall_ms)
-    # What the scheduler itself ended, at its timeout or by a cancel, is no end that the worker could repeat.
+    # The worker can repeat its own report, but not an end by the scheduler, at a timeout or by a cancel.
     own_word = run.reason in (Reason.EXIT, Reason.REPORTED)
     repeated = verdict == "duplicate" and own_word and run.status is command.status
     if verdict == "stored":
-        retries.follow(store, [run.run_id], now)
+        failures.follow(store, [run.run_id], now)
     if verdict == "stored" or repeated:
         return None
     return ConflictError("not_running", f"Run {run.run_id} is {run.status}, not running")

@@ -12,11 +12,14 @@ from typing import Final
 from zsched.model import schedule
 from zsched.model.limits import TICK_JOBS_MAX
 from zsched.model.types import Job, Now
-from zsched.scheduler.dispatcher import owners
+from zsched.scheduler.dispatcher import answers, owners
+from zsched.scheduler.dispatcher.answers import Deferred
+from zsched.scheduler.dispatcher.cancels import CancelJob
 from zsched.scheduler.dispatcher.commands import (
     ConflictError,
     EditJob,
     EndSchedule,
+    JobState,
     PauseSchedule,
     ResumeSchedule,
     ScheduleChange,
@@ -41,7 +44,7 @@ def fire_due(store: Store, now: Now) -> None:
         try:
             _fire(store, due, now)
         except schedule.ScheduleError as error:
-            # A row that somebody edited by hand: it stops itself and nobody else.
+            # A row that was edited by hand: only this schedule stops.
             store.skip_fire(due.job_id, None, "schedule", f"the schedule can't be read: {error}", now.wall_ms)
             log.error("job %d fires no more: its schedule can't be read: %s", due.job_id, error)
 
@@ -60,6 +63,15 @@ def _fire(store: Store, due: Due, now: Now) -> None:
     else:
         run_id = store.fire(due.job_id, next_ms, "schedule", now.wall_ms)
         log.debug("job %d fires: run %d", due.job_id, run_id)
+
+
+def on_change(store: Store, command: ScheduleChange, cancel: CancelJob, now: Now) -> Deferred[JobState]:
+    """Change a recurring job for a caller. Raises what `owners.find_job` and `change` raise."""
+    job = owners.find_job(store, command.job_id, command.by)
+    change(store, job, command, now)
+    if isinstance(command, EndSchedule) and command.cancel:
+        cancel(job.job_id, command.by.actor, now)
+    return answers.job_state(job.job_id)
 
 
 def change(store: Store, job: Job, command: ScheduleChange, now: Now) -> None:
@@ -120,7 +132,7 @@ def _next_fire_ms(job: Job, now: Now) -> int | None:
     try:
         return schedule.next_fire_ms(job.schedule, now.wall_ms)
     except schedule.ScheduleError as error:
-        # A row that somebody edited by hand.
+        # A row that was edited by hand.
         sentence = f"The schedule of job {job.job_id} can't be read: {error}; set another one with `zsched edit`"
         raise ConflictError("no_schedule", sentence) from None
 

@@ -1,7 +1,7 @@
-"""Pauses for workers that give back what they were handed, again and again.
+"""Pauses for workers that give back what they were sent, again and again.
 
 Each claim and each return leaves an event, so a worker that only takes and returns runs would fill the database, and
-keep the runs from others. A worker returns runs for good reasons too: a long run keeps the next ones waiting, the host
+keep the runs from others. A worker also returns runs for good reasons: a long run keeps the next ones waiting, the host
 can start no process, the worker ends. These are some hundred now and then, and the worker asks for fewer afterwards.
 """
 
@@ -10,8 +10,11 @@ from __future__ import annotations
 import logging
 from dataclasses import dataclass
 
+from zsched import protocol
 from zsched.model.limits import RETURNS_MAX, RETURNS_PAUSE_MS, RETURNS_PAUSE_MS_MAX, SESSIONS_MAX
-from zsched.model.types import WorkerId
+from zsched.model.types import Now, Reason, RunId, WorkerId
+from zsched.scheduler.dispatcher.session import Session
+from zsched.store.contract import Store
 
 log = logging.getLogger(__name__)
 
@@ -32,30 +35,43 @@ class Returns:
     def __init__(self) -> None:
         self._workers: dict[WorkerId, _Returned] = {}
 
+    def on_return(self, store: Store, session: Session, frame: protocol.Return, now: Now) -> None:
+        """A worker gives back runs that it has not started: they are pending again."""
+        returned = 0
+        for run_id in frame.runs:
+            returned += store.requeue_unstarted(RunId(run_id), session.name, Reason.RETURNED, now.wall_ms)
+            session.suspects.pop(RunId(run_id), None)
+        self.give_back(session, returned, now)
+
+    def give_back(self, session: Session, runs: int, now: Now) -> None:
+        """Count runs that a worker did not keep. When they are many, its session gets none for a while."""
+        self.count(session.name, runs, now.mono_ms)
+        session.paused_until_ms = self.paused_until_ms(session.name)
+
     def count(self, worker_id: WorkerId, runs: int, now_ms: int) -> None:
         """A worker gave back this many runs that it had not started, or that were lost with it."""
         if not runs:
             return
-        found = self._workers.get(worker_id)
-        if found is None or _is_over(found, now_ms):
+        returned = self._workers.get(worker_id)
+        if returned is None or _is_over(returned, now_ms):
             if len(self._workers) >= SESSIONS_MAX:
-                self._workers = {name: one for name, one in self._workers.items() if not _is_over(one, now_ms)}
-            found = self._workers[worker_id] = _Returned(now_ms)
-        found.runs += runs
-        if found.runs < RETURNS_MAX:
+                self._workers = {name: each for name, each in self._workers.items() if not _is_over(each, now_ms)}
+            returned = self._workers[worker_id] = _Returned(now_ms)
+        returned.runs += runs
+        if returned.runs < RETURNS_MAX:
             return
-        pause_ms = found.pause_ms * (found.runs // RETURNS_MAX)
-        log.warning("worker %s gave back %d runs: it gets no new ones for %d ms", worker_id, found.runs, pause_ms)
-        found.runs = 0
-        found.since_ms = found.until_ms = max(found.until_ms, now_ms) + pause_ms
-        found.pause_ms = min(2 * found.pause_ms, RETURNS_PAUSE_MS_MAX)
+        pause_ms = returned.pause_ms * (returned.runs // RETURNS_MAX)
+        log.warning("worker %s gave back %d runs: it gets no new ones for %d ms", worker_id, returned.runs, pause_ms)
+        returned.runs = 0
+        returned.since_ms = returned.until_ms = max(returned.until_ms, now_ms) + pause_ms
+        returned.pause_ms = min(2 * returned.pause_ms, RETURNS_PAUSE_MS_MAX)
 
     def paused_until_ms(self, worker_id: WorkerId) -> int:
         """The end of a worker's pause; a moment in the past when it has none."""
-        found = self._workers.get(worker_id)
-        return found.until_ms if found is not None else 0
+        returned = self._workers.get(worker_id)
+        return returned.until_ms if returned is not None else 0
 
 
-def _is_over(found: _Returned, now_ms: int) -> bool:
-    """Whether a worker has been good for so long that the next pause is short again."""
-    return now_ms - found.since_ms > RETURNS_PAUSE_MS_MAX
+def _is_over(returned: _Returned, now_ms: int) -> bool:
+    """Whether a worker has kept its runs for so long that the next pause is short again."""
+    return now_ms - returned.since_ms > RETURNS_PAUSE_MS_MAX

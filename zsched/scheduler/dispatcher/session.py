@@ -1,4 +1,4 @@
-"""Sessions: one for each worker that is believed alive, with the time when it was last heard.
+"""Sessions: one for each worker believed alive, with the time when it was last heard.
 
 A session is soft state; the store knows what a worker holds. A turn that is rolled back undoes which sessions exist
 (`Sessions.restore`), but never what was heard.
@@ -21,22 +21,22 @@ log = logging.getLogger(__name__)
 class Session:
     """A worker believed alive.
 
-    `heard_ms` is when its last word was read, by the steady clock; `seen_ms`, by the wall clock. Its silence
+    `heard_ms` is when its last frame was read, by the steady clock; `seen_ms`, by the wall clock. Its silence
     counts from there, or from `excused_ms` where that is later: the scheduler itself could not hear until then.
 
     `peer` is the ROUTER's name of its connection: None for a worker that polls, and for one that has not registered
     since this scheduler started. `key` is the public key that its frames come by, empty where workers need none.
     `sent_ms` is when its register was sent, by the clock of the worker's machine.
 
-    `window` and `ahead` are its last word on how much it takes, at most `window_max`; until `paused_until_ms` it gets
-    nothing. `n` counts the run frames sent to it. `suspects` are its runs on probation, each with the moment its start
-    was heard of; `survived` counts those that it outlived. `watched` are those whose output somebody looks at, each
-    with the moment until which it is sent. `handed` are, of one that polls, the runs that it has not said to be
-    running, each with the moment when it got it. `finished` are its runs that may start only once, and that it said to
-    have ended: their results are on their way. `rivals` are other starts of workers that claim its name, by
-    incarnation, each with the moment when it first asked.
+    `window` and `ahead` say how much it takes, as it last reported, at most `window_max`. Until `paused_until_ms` it
+    gets nothing. `n` grows with each claim for it. `suspects` are its runs on probation, each with the time when its
+    start was reported; `survived` counts those that it outlived. `watched` are runs whose output a caller looks at,
+    each with the end of the watch. `handed` are the runs that a polling worker has got and not reported as running,
+    each with the time when it got them. `finished` are its runs that may start only once and that it has listed as
+    ended: their results are on their way. `rivals` are other starts of workers that claim its name, by incarnation,
+    each with the time when it first asked.
 
-    `foreign` is what it last said that it holds for other databases, None if that may not be stored. Runs of the
+    `foreign` is what it holds for other databases, as it last reported; None if that may not be stored. Runs of the
     databases in `discard` are to be dropped. While foreign runs keep it `withheld`, it gets nothing.
     """
 
@@ -73,15 +73,15 @@ class Session:
 
     @property
     def leaving(self) -> bool:
-        """Whether the worker announced its end: then its loss is nobody's fault."""
+        """Whether the worker announced its end: then no run is blamed for its loss."""
         return self.worker.leaving_ms is not None
 
     def hear(self, now: Now) -> None:
-        """A word of the worker was read."""
+        """A frame or call of the worker was read."""
         self.heard_ms, self.seen_ms = now.mono_ms, now.wall_ms
 
     def ask(self, window: int, ahead: int) -> None:
-        """Note how much the worker takes."""
+        """Set how much the worker takes."""
         self.window, self.ahead = min(window, self.window_max), min(ahead, self.window_max)
 
     @property
@@ -90,7 +90,7 @@ class Session:
 
 
 class Sessions:
-    """The sessions, by worker and by token; and the first moment at which one of them may have been silent too long."""
+    """The sessions, by worker and by token, and the earliest time at which one of them can time out."""
 
     def __init__(self, timeout_ms: int) -> None:
         self._timeout_ms = timeout_ms
@@ -98,7 +98,7 @@ class Sessions:
         self._by_token: dict[str, Session] = {}
         # The sessions at the end of the last turn that was stored, once this turn has opened or closed some.
         self._stored: list[Session] | None = None
-        # Those whose workers announced their end in this turn.
+        # Sessions of workers that announced their end in this turn.
         self._announced: list[Session] = []
         # silent_since_ms only grows, so the earliest deadline once computed is a lower bound until it is reached.
         self._judge_at_ms: int | None = None
@@ -121,10 +121,9 @@ class Sessions:
         return self._by_name.get(worker_id)
 
     def of_frame(self, token: str, peer: bytes, key: str = "") -> Session | None:
-        """The session of a frame; None when the token is unknown, or comes over another connection than it was given
-        to, or by another key.
+        """The session of a frame; None when the token is unknown, or belongs to another connection or another key.
 
-        Frames to a connection that broke may be lost for good, so a worker that reconnects registers anew.
+        Frames to a connection that broke may be lost for good, so a worker that reconnects has to register again.
         """
         session = self._by_token.get(token)
         return session if session is not None and session.peer == peer and session.key == key else None
@@ -157,7 +156,7 @@ class Sessions:
 
     def restore(self) -> None:
         """The turn was rolled back: the sessions are those from before it, and what they remember of the store may be
-        wrong. A worker that was found silent was not given up.
+        wrong. A worker that was judged silent was not given up.
 
         The next turn judges it again. When that fails too, verdicts pause: one that is too large for a disk that is
         nearly full must not make all smaller turns fail.
@@ -203,8 +202,8 @@ class Sessions:
     def silent(self, now_ms: int, patience_ms: Callable[[Session], int]) -> list[Session]:
         """The sessions not heard for longer than the timeout, and than patience_ms gives them.
 
-        When most workers are silent at once, it is rather the scheduler's own network: then each gets the timeout once
-        more, for as long as most of them are.
+        When most workers are silent at once, the scheduler's own network is the likely cause. Then each gets one more
+        timeout, for as long as most of them are silent.
         """
         if self._judge_at_ms is None or now_ms < max(self._judge_at_ms, self._pause_until_ms):
             return []
@@ -226,15 +225,15 @@ class Sessions:
         return silent
 
     def _most_are_quiet(self, now_ms: int) -> bool:
-        """Whether more than half have missed a heartbeat: those come each third of the timeout at least."""
+        """Whether more than half have missed a heartbeat. Heartbeats come at least once in a third of the timeout."""
         quiet = sum(now_ms - session.silent_since_ms >= self._timeout_ms * 2 // 3 for session in self)
-        most = len(self) >= MASS_WORKERS_MIN and 2 * quiet > len(self)
-        if most and not self._waiting:
-            log.warning("%d of %d workers are silent at once: nobody is given up for now", quiet, len(self))
-        self._waiting = most
-        return most
+        majority = len(self) >= MASS_WORKERS_MIN and 2 * quiet > len(self)
+        if majority and not self._waiting:
+            log.warning("%d of %d workers are silent at once: none is given up for now", quiet, len(self))
+        self._waiting = majority
+        return majority
 
     @property
     def judge_at_ms(self) -> int | None:
-        """No session is judged before this moment; None: there is none."""
+        """No session is judged before this time; None: there is no session."""
         return None if self._judge_at_ms is None else max(self._judge_at_ms, self._pause_until_ms)

@@ -31,13 +31,14 @@ from zsched.store.contract.jobs import Cancelled, Jobs, Target
 from zsched.store.contract.reader import Reader, RunOutput
 from zsched.store.contract.runs import Claim, Claimed, Failed, Holding, Load, Ready, Runs, Verdict
 from zsched.store.contract.schedules import Due, Schedules
-from zsched.store.contract.transactions import Transactions
+from zsched.store.contract.transactions import Changes, Transactions
 from zsched.store.contract.workers import Workers
 
 __all__ = [
     "NO_LINEAGE",
     "Access",
     "Cancelled",
+    "Changes",
     "Claim",
     "Claimed",
     "Due",

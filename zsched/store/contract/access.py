@@ -76,5 +76,5 @@ class Access(Tokens, Protocol):
     def limit_key(self, public_key: str, slots_max: int | None, actor: str, now_ms: int) -> None:
         """Set the bound on the slots of a worker with this key, and record an event. None: no bound."""
 
-    def revoke_key(self, worker_id: WorkerId, actor: str, now_ms: int) -> bool:
-        """Revoke the worker's key. Returns False if it has none."""
+    def revoke_key(self, worker_id: WorkerId, actor: str, now_ms: int) -> WorkerKey | None:
+        """Revoke the worker's key and return it; None if it has none."""

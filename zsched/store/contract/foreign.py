@@ -22,5 +22,5 @@ class Foreign(Protocol):
     def remove(self, held: ForeignRuns, actor: str, now_ms: int) -> None:
         """Delete runs that the worker no longer holds, with the decision about them, and record an event."""
 
-    def decide(self, held: ForeignRuns, decision: ForeignDecision, actor: str, now_ms: int) -> None:
-        """Store a decision, and record an event."""
+    def decide(self, held: ForeignRuns, decision: ForeignDecision, actor: str, now_ms: int) -> ForeignRuns:
+        """Store a decision, and record an event. Returns the stored row."""

@@ -120,9 +120,6 @@ class Reader(Tokens, Protocol):
     def worker_keys(self, after: str = "") -> Generator[WorkerKey]:
         """All keys of workers, by worker, oldest first, or those after the key `after`; none if that is unknown."""
 
-    def last_revoked_key(self, worker_id: WorkerId) -> WorkerKey | None:
-        """The key of this worker that was revoked last, or None."""
-
     # --- events ---
 
     def events(self, after: int, limit: int) -> Generator[Event]:

@@ -2,8 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Set
 from contextlib import AbstractContextManager
+from dataclasses import dataclass
 from typing import Protocol
+
+from zsched.model.types import JobId, RunId
+
+
+@dataclass(frozen=True, slots=True)
+class Changes:
+    """What a turn has changed: jobs and runs with a new state or event, and whether there is any event.
+
+    Runs that were made together are not among them, because nothing can wait for them yet.
+    """
+
+    jobs: Set[JobId] = frozenset()
+    runs: Set[RunId] = frozenset()
+    events: bool = False
 
 
 class Transactions(Protocol):
@@ -34,6 +50,10 @@ class Transactions(Protocol):
     @property
     def held_read(self) -> int:
         """Runs that `held_by` has returned since `begin`: the cost of a turn that changes nothing."""
+
+    @property
+    def changes(self) -> Changes:
+        """What the turn has changed since `begin`. Complete after `flush_counters`, and until the next `begin`."""
 
     def verify(self) -> None:
         """Raise StoreMisplaced if the database was deleted, replaced or overwritten since it was opened.

@@ -14,8 +14,11 @@ class Workers(Protocol):
     def worker(self, worker_id: WorkerId) -> Worker | None:
         """A worker, as this transaction sees it; None if it never registered."""
 
-    def register(self, worker: Worker, now_ms: int) -> None:
-        """Store a worker's registration. It is active and not leaving. The time of its first registration is kept."""
+    def register(self, worker: Worker, now_ms: int) -> Worker:
+        """Store a worker's registration, and return the stored worker: active, not leaving.
+
+        The time of its first registration is kept.
+        """
 
     def reactivate(self, worker_id: WorkerId, now_ms: int) -> None:
         """Mark a worker as active and seen now; records an event if it was inactive."""

@@ -1,4 +1,4 @@
-"""Between what goes over the wire and what the store keeps: the one place where frames and the model meet."""
+"""Translates frames to the model and back: the only place where both meet."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from zsched.model.limits import CLOCK_AHEAD_MS_MAX, OUTPUT_BYTES_MAX
 from zsched.model.types import Now, Outcome, RunId, RunStatus, Stream, Worker, WorkerId, WorkerKind, WorkerStatus
 from zsched.store.contract import Claimed
 
-# Makes a variable's value of its name and of what is stored. Raises ValueError.
+# Opens a sealed variable: (name, stored value) to its value. Raises ValueError.
 Unseal = Callable[[str, str], str]
 
 
 def order(run: Claimed, unseal: Unseal) -> protocol.RunOrder:
-    """A claimed run as its worker gets it. Raises ValueError when a secret can't be opened."""
+    """The order of a claimed run, for its worker. Raises ValueError when a secret can't be opened."""
     return protocol.RunOrder(
         run=run.run_id,
         job=run.job_id,
@@ -51,13 +51,13 @@ def introduced(frame: protocol.Register, now: Now) -> Worker:
     )
 
 
-def moment(told_ms: int, now: Now) -> int:
-    """A time by a worker's clock, which may be wrong, but not without bound."""
-    return min(told_ms, now.wall_ms + CLOCK_AHEAD_MS_MAX)
+def moment(reported_ms: int, now: Now) -> int:
+    """A time by a worker's clock, cut to CLOCK_AHEAD_MS_MAX after now: such a clock may be wrong."""
+    return min(reported_ms, now.wall_ms + CLOCK_AHEAD_MS_MAX)
 
 
 def outcome(result: protocol.RunResult, now: Now) -> Outcome:
-    """How a run ended, as its worker tells it; made to agree with itself where it doesn't."""
+    """The outcome that a worker reports. A success with an exit code other than 0, or with a signal, is a failure."""
     finished_ms = moment(result.finished_ms, now)
     well = result.status == "success" and result.exit_code == 0 and result.signal is None
     return Outcome(

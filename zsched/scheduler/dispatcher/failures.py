@@ -7,7 +7,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 
-from zsched.model import schedule
+from zsched.model.backoff import retry_ms
 from zsched.model.types import Now, Reason, RunId, Succession
 from zsched.store.contract import Runs
 
@@ -26,7 +26,7 @@ def follow(store: Runs, run_ids: Sequence[RunId], now: Now) -> None:
                 store.retry(failed, Succession.REQUEUED, None, now.wall_ms)
         elif failed.failures < failed.retries:
             tries = failed.failures + 1
-            pause_ms = schedule.retry_ms(failed.backoff, tries, f"{failed.job_id} {failed.task} {tries}")
+            pause_ms = retry_ms(failed.backoff, tries, f"{failed.job_id} {failed.task} {tries}")
             due_ms = now.wall_ms + pause_ms if pause_ms else None
             store.retry(failed, Succession.RETRY, due_ms, now.wall_ms)
             line = "run %d of job %d failed: retry %d of %d in %d ms"

@@ -1,0 +1,44 @@
+"""Kinds of events: the words in `became` of an event that is not a change of a run's or a worker's state. Pure."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Final
+
+from zsched.model.types import ForeignDecision, RunStatus, WorkerStatus
+
+
+class EventKind(StrEnum):
+    """What was done. The words are stored and shown, so they never change."""
+
+    # A job's schedule.
+    SCHEDULED = "scheduled"
+    SCHEDULE_PAUSED = "schedule_paused"
+    SCHEDULE_RESUMED = "schedule_resumed"
+    SCHEDULE_ENDED = "schedule_ended"
+    JOB_EDITED = "job_edited"
+    FIRE_SKIPPED = "fire_skipped"
+    # Tokens and keys.
+    TOKEN_ADDED = "token_added"  # noqa: S105  (a word, not a secret)
+    TOKEN_REVOKED = "token_revoked"  # noqa: S105
+    TOKEN_JOBS_ENDED = "token_jobs_ended"  # noqa: S105
+    KEY_BOUND = "key_bound"
+    KEY_LIMITED = "key_limited"
+    KEY_REVOKED = "key_revoked"
+    # Runs that a worker holds for another database.
+    FOREIGN_FOUND = "foreign_found"
+    FOREIGN_GONE = "foreign_gone"
+    FOREIGN_KEEP = "foreign_keep"
+    FOREIGN_DISCARD = "foreign_discard"
+    # The database and its host.
+    RESTORED = "restored"
+    CLOCK_SET = "clock_set"
+
+
+DECISIONS: Final = {
+    ForeignDecision.KEEP: EventKind.FOREIGN_KEEP,
+    ForeignDecision.DISCARD: EventKind.FOREIGN_DISCARD,
+}
+
+# What an event's `became` may be.
+Became = RunStatus | WorkerStatus | EventKind

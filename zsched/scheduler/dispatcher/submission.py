@@ -1,0 +1,41 @@
+"""Submits: jobs are stored, all or none; a submit with an Idempotency-Key is done once."""
+
+from __future__ import annotations
+
+import logging
+
+from zsched.model import schedule
+from zsched.model.limits import IDEMPOTENCY_MS
+from zsched.model.types import Now
+from zsched.scheduler.dispatcher import owners
+from zsched.scheduler.dispatcher.commands import FullError, Made, ReusedError, Submit, TooManyError
+from zsched.store.contract import Store, Submitted
+
+log = logging.getLogger(__name__)
+
+
+def on_submit(store: Store, command: Submit, pending_max: int, now: Now) -> Made | Submitted:
+    """Store the jobs. Raises FullError and TooManyError at pending_max, ReusedError for the key of another request, and
+    what `owners.admit` raises.
+    """
+    token = owners.find_token(store, command.by)
+    once = command.once
+    if once is not None:
+        before = store.idempotency.find(once.caller, once.key, now.wall_ms - IDEMPOTENCY_MS)
+        if before is not None:
+            if before.digest != once.digest:
+                raise ReusedError
+            return before
+    if len(command.specs) > pending_max:
+        raise TooManyError(len(command.specs), pending_max)
+    if store.pending_tasks() + len(command.specs) > pending_max:
+        raise FullError
+    specs = command.specs if token is None else owners.admit(store, token, command.specs)
+    fires = [None if spec.schedule is None else schedule.next_fire_ms(spec.schedule, now.wall_ms) for spec in specs]
+    metered = token is not None and token.pending_max is not None
+    ids = store.submit(specs, fires, command.by.actor, now.wall_ms, owner=command.by.owner, metered=metered)
+    if once is not None:
+        submitted = Submitted(once.digest, ids[0], ids[-1], len(ids))
+        store.idempotency.keep(once.caller, once.key, submitted, now.wall_ms)
+    log.debug("jobs %d to %d submitted by %s", ids[0], ids[-1], command.by.actor)
+    return Made(ids, specs, fires, command.by.owner, now.wall_ms)
