@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Set
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
+from dataclasses import replace as replace_script
 from functools import partial
 from itertools import chain
 from random import Random
 from typing import Final
+
+from msgspec.structs import replace
 
 from tests.sim.jobs import FOREVER, Poison, Script
 from tests.sim.network import Path
@@ -250,7 +253,7 @@ class Client:
             self._let_stick(one)
         if one.policy.on_disconnect is OnDisconnect.STOP and one.script.kills is None:
             lasts_ms = max(one.script.lasts_ms, self._chance.choice((0, 5_000, 30_000)))
-            one.script = replace(one.script, lasts_ms=lasts_ms, deaf=self._chance.random() < 0.4)
+            one.script = replace_script(one.script, lasts_ms=lasts_ms, deaf=self._chance.random() < 0.4)
         self.asked[name] = one
         return one
 

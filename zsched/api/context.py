@@ -5,10 +5,11 @@ from __future__ import annotations
 import re
 import threading
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import falcon
 import msgspec
+from msgspec.structs import replace
 
 from zsched.api import views
 from zsched.api.forwarded import Proxies

@@ -5,6 +5,8 @@ Each change leaves an event that is about no job, run or worker: `became` says w
 
 from __future__ import annotations
 
+from msgspec.structs import replace
+
 from zsched.model.types import JobId, KeyOrigin, Token, WorkerId, WorkerKey
 from zsched.store import rows, sql
 from zsched.store.contract import Ending
@@ -30,12 +32,8 @@ class AccessWriter:
     def add_token(self, token: Token) -> None:
         scopes = " ".join(sorted(token.scopes))
         name = token.name or token.token_id
-        facts = (
-            token.token_id, token.digest, scopes, token.note, token.created_ms, token.created_by, token.expires_ms,
-            name, token.run_as, token.pending_max, token.schedules_max, " ".join(token.workers) or None,
-            token.slots_max,
-        )  # fmt: skip
-        self._execute(sql.ADD_TOKEN, facts)
+        new = replace(token, name=name, revoked_ms=None, last_used_ms=None)
+        self._execute(sql.ADD_TOKEN, rows.stored_token(new))
         whose = token.token_id if name == token.token_id else f"{token.token_id} ({name})"
         self._event(token.created_ms, token.created_by, None, "token_added", detail=f"{whose}: {scopes}")
 
@@ -91,7 +89,8 @@ class AccessWriter:
         slots_max: int | None = None,
     ) -> None:
         self.revoke_key(worker_id, actor, now_ms)
-        self._execute(sql.ADD_KEY, (public_key, worker_id, origin, now_ms, actor))
+        key = WorkerKey(public_key=public_key, worker_id=worker_id, origin=origin, created_ms=now_ms, created_by=actor)
+        self._execute(sql.ADD_KEY, rows.stored_key(key))
         self._event(now_ms, actor, None, "key_bound", detail=f"{worker_id}: {public_key}")
         if slots_max is not None:
             self.limit_key(public_key, slots_max, actor, now_ms)

@@ -77,13 +77,11 @@ class Claims(Core):
         self, run_id: RunId, job_id: JobId, task: int, attempt: int, probation: bool, lease_ms: int | None
     ) -> Claimed:
         """All that a worker needs of a run. Raises what a damaged row may raise."""
-        name, command, timeout_ms, grace_ms, created_ms, updated_ms, *own = self._execute(sql.ORDER, (job_id,))[0]
-        if not command:
+        order = self._execute(sql.ORDER, (job_id,))[0]
+        claimed = rows.claimed((*order, run_id, job_id, task, attempt, probation, lease_ms))
+        if not claimed.command:
             raise ValueError("the job has no command")
-        return Claimed(
-            run_id, job_id, task, attempt, name, command, timeout_ms, grace_ms, probation, created_ms, updated_ms,
-            own[0], rows.variables(own[1]), rows.variables(own[2]), lease_ms,
-        )  # fmt: skip
+        return claimed
 
     def _quarantine(self, run_id: RunId, job_id: JobId, worker_id: WorkerId | None, why: str, now_ms: int) -> None:
         detail = f"the job's row can't be read: {why}"

@@ -15,9 +15,10 @@ from __future__ import annotations
 from collections.abc import Generator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
-from typing import Final, Literal, Protocol
+from typing import Annotated, Final, Literal, Protocol
 
 from zsched.model.demand import Demand
+from zsched.model.fields import HIDDEN, Form, Id, about
 from zsched.model.types import (
     Backoff,
     DemandId,
@@ -28,6 +29,7 @@ from zsched.model.types import (
     JobId,
     JobSpec,
     KeyOrigin,
+    Order,
     Outcome,
     Reason,
     Run,
@@ -99,25 +101,15 @@ class Ready:
     run_id: RunId
 
 
-@dataclass(frozen=True, slots=True)
-class Claimed:
-    """A run that was just given to a worker, with all that the worker needs. The secrets are sealed still."""
+class Claimed(Order, frozen=True, kw_only=True):
+    """A run that was just given to a worker, with all that the worker needs. The secrets are still sealed."""
 
-    run_id: RunId
-    job_id: JobId
-    task: int
-    attempt: int
-    name: str
-    command: str
-    timeout_ms: int | None
-    grace_ms: int
-    probation: bool
-    job_created_ms: int
-    job_updated_ms: int
-    user: str | None = None
-    env: Mapping[str, str] | None = None
-    secret_env: Mapping[str, str] | None = None
-    lease_ms: int | None = None
+    run_id: Annotated[RunId, about("Number of the run.")]
+    job_id: Annotated[JobId, about("Number of the job.", Form(json="id", rank=0))]
+    task: Annotated[int, about("Number of the task in its job.", Form(json=HIDDEN))]
+    attempt: Annotated[Id, about("Number of the attempt, from 1.")]
+    probation: Annotated[bool, about("Whether the run is on probation.", Form(json=HIDDEN))]
+    lease_ms: Annotated[int | None, about("The lease that the worker has to follow.", Form(json=HIDDEN))] = None
 
     @property
     def size(self) -> int:

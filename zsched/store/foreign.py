@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import json
 
+from msgspec.structs import replace
+
 from zsched.model.types import ForeignDecision, ForeignRuns, WorkerId
 from zsched.store import rows, sql
 from zsched.store.engine import Engine
@@ -24,8 +26,8 @@ class ForeignWriter:
         return [rows.foreign(row) for row in self._execute(sql.FOREIGN_OF, (worker_id,))]
 
     def found(self, held: ForeignRuns, actor: str) -> None:
-        named = json.dumps(held.runs)
-        self._execute(sql.FOREIGN_FOUND, (held.worker_id, held.db, held.running, held.results, named, held.since_ms))
+        undecided = replace(held, decision=None, decided_by=None, decided_ms=None)
+        self._execute(sql.FOREIGN_FOUND, rows.stored_foreign(undecided))
         detail = f"{held.worker_id}: {held.running} runs and {held.results} results of database {held.db}"
         self._event(held.since_ms, actor, None, "foreign_found", detail=detail)
 

@@ -34,9 +34,8 @@ class Jobs(Core):
         owner_id = self._owner_id(owner) if owner else None
         facts: list[Row] = [
             (
-                spec.name, spec.command, demand_id, spec.schedule, next_fire_ms, now_ms, now_ms, owner_id, metered,
-                spec.user, rows.stored_variables(spec.env), rows.stored_variables(spec.secret_env),
-                *rows.stored_policy(spec.policy),
+                *rows.stored_job_fields(spec), *rows.stored_policy(spec.policy),
+                demand_id, next_fire_ms, now_ms, now_ms, owner_id, metered,
             )
             for spec, demand_id, next_fire_ms in zip(specs, demands, next_fires, strict=True)
         ]  # fmt: skip

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
+
+from msgspec.structs import replace
 
 from zsched.model.types import Worker, WorkerId, WorkerStatus
 from zsched.store import rows, sql
@@ -19,12 +20,10 @@ class Workers(Core):
 
     def register(self, worker: Worker, now_ms: int) -> None:
         was = self._execute(sql.WORKER_STATUS, (worker.worker_id,))
-        labels = json.dumps(dict(worker.labels or {}), sort_keys=True)
-        identity = (worker.host, worker.incarnation, worker.boot_id, *worker.lock, worker.agent)
-        self._execute(
-            sql.REGISTER,
-            (worker.worker_id, worker.kind, worker.slots, now_ms, now_ms, *identity, json.dumps(worker.can), labels),
+        introduced = replace(
+            worker, status=WorkerStatus.ACTIVE, registered_ms=now_ms, last_seen_ms=now_ms, leaving_ms=None
         )
+        self._execute(sql.REGISTER, rows.stored_worker(introduced))
         before = was[0][0] if was else None
         self._worker_event(
             now_ms, f"worker {worker.worker_id}", before, WorkerStatus.ACTIVE, worker.worker_id, "registered"

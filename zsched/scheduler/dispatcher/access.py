@@ -9,8 +9,9 @@ from there, without a token. A key that was revoked never comes back.
 from __future__ import annotations
 
 import logging
-from dataclasses import replace
 from typing import Final
+
+from msgspec.structs import replace
 
 from zsched.model.types import Caller, KeyOrigin, Now, Worker, WorkerId, WorkerKey
 from zsched.scheduler.dispatcher import arrival, losses

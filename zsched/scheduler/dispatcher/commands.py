@@ -17,6 +17,7 @@ from zsched.model.types import (
     ForeignRuns,
     Job,
     JobEdit,
+    JobFields,
     JobId,
     JobSpec,
     KeyOrigin,
@@ -141,19 +142,13 @@ class Made:
         for job_id, spec, next_fire_ms in zip(self.ids, self.specs, self.next_fires, strict=True):
             yield Job(
                 job_id=job_id,
-                name=spec.name,
-                command=spec.command,
                 status=RunStatus.PENDING,
                 created_ms=self.now_ms,
                 updated_ms=self.now_ms,
-                schedule=spec.schedule,
                 next_fire_ms=next_fire_ms,
-                policy=spec.policy,
-                user=spec.user,
-                env=spec.env,
-                secret_env=spec.secret_env,
                 owner=self.owner,
                 live=spec.schedule is None or spec.run_now,
+                **{name: getattr(spec, name) for name in JobFields.__struct_fields__},
             )
 
 
