@@ -55,13 +55,14 @@ event: Final = viewer(Event)
 # A job as a worker that polls gets it, with the run that it is to execute. It never gets secrets: they go over the
 # encrypted port only.
 handed_job: Final = viewer(Claimed, without=("secret_env",))
-_run: Final = viewer(Run)
-_worker: Final = viewer(Worker)
+# Without what other tables know of them.
+bare_run: Final = viewer(Run)
+bare_worker: Final = viewer(Worker)
 
 
 def run(run: Run, output: RunOutput | None) -> View:
     """A run, with its output as a text where it is given."""
-    view = _run(run)
+    view = bare_run(run)
     if output is not None:
         view["logs"] = logs(run, output)
     return view
@@ -96,7 +97,7 @@ def kept(stream: Stream, most: int, remark: str) -> bytes:
 
 def worker(worker: Worker, held: Sequence[ForeignRuns] = ()) -> View:
     """A worker. `held`: what it holds for other databases."""
-    view = _worker(worker)
+    view = bare_worker(worker)
     if held:
         view["foreign"] = [foreign(runs) for runs in held]
     return view

@@ -33,7 +33,7 @@ class AccessWriter:
         scopes = " ".join(sorted(token.scopes))
         name = token.name or token.token_id
         new = replace(token, name=name, revoked_ms=None, last_used_ms=None)
-        self._execute(sql.ADD_TOKEN, rows.stored_token(new))
+        self._execute(sql.ADD_TOKEN, rows.row_of_token(new))
         whose = token.token_id if name == token.token_id else f"{token.token_id} ({name})"
         self._event(token.created_ms, token.created_by, None, "token_added", detail=f"{whose}: {scopes}")
 
@@ -90,7 +90,7 @@ class AccessWriter:
     ) -> None:
         self.revoke_key(worker_id, actor, now_ms)
         key = WorkerKey(public_key=public_key, worker_id=worker_id, origin=origin, created_ms=now_ms, created_by=actor)
-        self._execute(sql.ADD_KEY, rows.stored_key(key))
+        self._execute(sql.ADD_KEY, rows.row_of_key(key))
         self._event(now_ms, actor, None, "key_bound", detail=f"{worker_id}: {public_key}")
         if slots_max is not None:
             self.limit_key(public_key, slots_max, actor, now_ms)

@@ -27,7 +27,7 @@ class ForeignWriter:
 
     def found(self, held: ForeignRuns, actor: str) -> None:
         undecided = replace(held, decision=None, decided_by=None, decided_ms=None)
-        self._execute(sql.FOREIGN_FOUND, rows.stored_foreign(undecided))
+        self._execute(sql.FOREIGN_FOUND, rows.row_of_foreign(undecided))
         detail = f"{held.worker_id}: {held.running} runs and {held.results} results of database {held.db}"
         self._event(held.since_ms, actor, None, "foreign_found", detail=detail)
 

@@ -34,7 +34,7 @@ class Jobs(Core):
         owner_id = self._owner_id(owner) if owner else None
         facts: list[Row] = [
             (
-                *rows.stored_job_fields(spec), *rows.stored_policy(spec.policy),
+                *rows.row_of_job_fields(spec), *rows.row_of_policy(spec.policy),
                 demand_id, next_fire_ms, now_ms, now_ms, owner_id, metered,
             )
             for spec, demand_id, next_fire_ms in zip(specs, demands, next_fires, strict=True)

@@ -37,12 +37,12 @@ event: Final = decoder(Event)
 # Of the columns of Order, and what a claim knows of the run; a damaged job can't be handed out.
 claimed: Final = decoder(Claimed, lenient=False)
 
-stored_job_fields: Final = encoder(JobFields)
-stored_policy: Final = lru_cache(maxsize=256)(encoder(Policy))
-stored_worker: Final = encoder(Worker)
-stored_foreign: Final = encoder(ForeignRuns)
-stored_token: Final = encoder(Token)
-stored_key: Final = encoder(WorkerKey)
+row_of_job_fields: Final = encoder(JobFields)
+row_of_policy: Final = lru_cache(maxsize=256)(encoder(Policy))
+row_of_worker: Final = encoder(Worker)
+row_of_foreign: Final = encoder(ForeignRuns)
+row_of_token: Final = encoder(Token)
+row_of_key: Final = encoder(WorkerKey)
 
 
 def backoff(text: str | None) -> Backoff:

@@ -23,7 +23,7 @@ class Workers(Core):
         introduced = replace(
             worker, status=WorkerStatus.ACTIVE, registered_ms=now_ms, last_seen_ms=now_ms, leaving_ms=None
         )
-        self._execute(sql.REGISTER, rows.stored_worker(introduced))
+        self._execute(sql.REGISTER, rows.row_of_worker(introduced))
         before = was[0][0] if was else None
         self._worker_event(
             now_ms, f"worker {worker.worker_id}", before, WorkerStatus.ACTIVE, worker.worker_id, "registered"
