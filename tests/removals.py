@@ -1718,7 +1718,7 @@ _REMOVALS: Final = (
         25,
         "an error's id is found nowhere else",
         "unit/test_rest_requests.py::test_request_id_of_the_caller_is_taken_over system/test_refusals.py::test_id_in_an_error_is_found_in_the_log",
-        ("api/problem.py", '"request_id": request_id,', '"request_id": request_id[::-1],'),
+        ("api/problem.py", "request_id=request_id,", "request_id=request_id[::-1],"),
     ),
     removal(
         25,

@@ -8,7 +8,8 @@ from itertools import product
 import pytest
 
 from tests.contract.base import NOW, W1, Base
-from zsched.model.types import JobId, JobSpec, RunStatus, Scope, Token
+from zsched.model.access import Scope, Token
+from zsched.model.types import JobId, JobSpec, RunStatus
 from zsched.store.contract import Cancelled, Ending, Target
 
 ANN, BOB = "user:ann", "token:bob"

@@ -14,26 +14,21 @@ from falcon import testing
 from tests.unit.rest import ME, Rest
 from zsched import __version__, protocol
 from zsched.api import views
+from zsched.model.access import KeyOrigin, Scope, Token, WorkerKey
+from zsched.model.records import Event, ForeignDecision, ForeignRuns
 from zsched.model.types import (
     Backoff,
-    Event,
-    ForeignDecision,
-    ForeignRuns,
     Job,
     JobId,
-    KeyOrigin,
     OnDisconnect,
     OnLost,
     Policy,
     Run,
     RunId,
     RunStatus,
-    Scope,
     Stream,
-    Token,
     Worker,
     WorkerId,
-    WorkerKey,
     WorkerKind,
     WorkerStatus,
 )

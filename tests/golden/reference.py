@@ -9,7 +9,7 @@ from typing import Annotated, Any, Final, Literal, Union, get_args, get_origin
 
 from msgspec import Struct
 
-from zsched.model import types
+from zsched.model import access, records, types
 from zsched.model.fields import Field, Time, fields, shown_fields
 
 FILE: Final = Path(__file__).parents[2] / "docs" / "fields.md"
@@ -20,18 +20,20 @@ ENTITIES: Final[tuple[tuple[str, type[Struct], str], ...]] = (
     ("Back-off of a job", types.Backoff, ""),
     ("Run", types.Run, "runs"),
     ("Worker", types.Worker, "workers"),
-    ("Foreign runs", types.ForeignRuns, "foreign_runs"),
-    ("Token", types.Token, "tokens"),
-    ("Key of a worker", types.WorkerKey, "keys"),
-    ("Event", types.Event, "events"),
+    ("Foreign runs", records.ForeignRuns, "foreign_runs"),
+    ("Token", access.Token, "tokens"),
+    ("Key of a worker", access.WorkerKey, "keys"),
+    ("Event", records.Event, "events"),
 )
 
 _HEAD: Final = """\
 # Fields
 
-What is kept of jobs, runs, workers, tokens, keys and events: each field's member in [REST](rest.md), its column in the database, and its
-meaning. This page is generated from `zsched/model/types.py` by `python -m tests.golden`, and a test compares them. A member is left out
-where the field has the value under *left out*. Fields without a member are not shown to callers.
+What is kept of jobs, runs, workers, tokens, keys and events: each field's member in [REST](rest.md), its column in the
+database, and its meaning. A member is left out where the field has the value under *left out*. Fields without a member
+are not shown to callers.
+
+This page is generated from the descriptions in `zsched/model` by `python -m tests.golden`, and a test compares them.
 """
 
 
@@ -41,7 +43,7 @@ def text() -> str:
 
 
 def all_fields(entity: type[Struct]) -> list[Field]:
-    """The fields of an entity in the order of JSON, then the fields that are not shown; those of a flat one in its place."""
+    """The fields in the order of JSON, then those that are not shown. A flat field stands as its own fields."""
     shown = shown_fields(entity)
     ordered = [*shown, *(field for field in fields(entity) if field not in shown)]
     return [

@@ -18,8 +18,10 @@ from tests.sim.scheduler import Answer, Done, Refused, Scheduler, Undone
 from tests.sim.story import Story
 from tests.sim.timeline import Timeline
 from tests.sim.violation import Violation
+from zsched.model.access import Caller
 from zsched.model.spans import Spans, of_numbers
-from zsched.model.types import Backoff, Caller, JobEdit, JobId, JobSpec, OnDisconnect, OnLost, Policy
+from zsched.model.spec import JobEdit
+from zsched.model.types import Backoff, JobId, JobSpec, OnDisconnect, OnLost, Policy
 from zsched.scheduler.dispatcher.commands import (
     Action,
     Bulk,

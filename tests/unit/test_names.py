@@ -1,4 +1,4 @@
-"""What is written by hand beside the descriptions of entities has the same names: tables, frames, the client, help, docs."""
+"""Names that are written by hand beside the descriptions of entities: tables, frames, the client, help and docs."""
 
 from __future__ import annotations
 

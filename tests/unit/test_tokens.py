@@ -7,7 +7,7 @@ import hashlib
 import pytest
 from msgspec.structs import replace
 
-from zsched.model.types import Scope, Token
+from zsched.model.access import Scope, Token
 from zsched.security import tokens
 
 NOW = 1_700_000_000_000

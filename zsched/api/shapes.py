@@ -10,8 +10,9 @@ from typing import Annotated, Any, Final, Literal, get_args
 import msgspec
 from msgspec import UNSET, Meta, Struct, UnsetType
 
-from zsched.model import types
+from zsched.model import access, records, types
 from zsched.model.fields import Id, Natural, shown_fields
+from zsched.scheduler.dispatcher.commands import CauseCode
 from zsched.store.contract import Claimed
 
 # A member of an answer: its name, its type, and what it means.
@@ -59,7 +60,7 @@ def _members(entity: type[Struct], without: Collection[str] = ()) -> Iterator[Me
 class Why(Struct):
     """Why a job waits: a stable word, and a sentence that may change."""
 
-    code: Literal["scheduled", "paused", "backoff", "no_workers", "no_match", "draining", "probation", "no_capacity"]
+    code: CauseCode
     detail: str
 
 
@@ -72,20 +73,20 @@ JOB_WITH_RUN: Final = shape(
     name="JobWithRun",
 )
 HANDED_JOB: Final = shape(Claimed, name="HandedJob", without=("secret_env",))
-FOREIGN: Final = shape(types.ForeignRuns, name="Foreign")
+FOREIGN: Final = shape(records.ForeignRuns, name="Foreign")
 WORKER: Final = shape(
     types.Worker, ("foreign", maybe(GenericAlias(tuple, (FOREIGN, ...))), "What it holds for other databases.")
 )
-TOKEN: Final = shape(types.Token)
-NEW_TOKEN: Final = shape(types.Token, ("token", str, "The token with its secret, shown this once."), name="NewToken")
+TOKEN: Final = shape(access.Token)
+NEW_TOKEN: Final = shape(access.Token, ("token", str, "The token with its secret, shown this once."), name="NewToken")
 REVOKED_TOKEN: Final = shape(
-    types.Token,
+    access.Token,
     ("live_jobs", Natural, "How many of its jobs go on; with `ending` they are being ended."),
     ("live_schedules", Natural, "How many of its schedules go on."),
     name="RevokedToken",
 )
-KEY: Final = shape(types.WorkerKey, name="Key")
-EVENT: Final = shape(types.Event)
+KEY: Final = shape(access.WorkerKey, name="Key")
+EVENT: Final = shape(records.Event)
 # What a worker that polls gets; null when there is nothing for it.
 NEXT: Final = msgspec.defstruct("Next", [("job", HANDED_JOB | None)])
 
@@ -137,7 +138,7 @@ class Waited(Struct, kw_only=True):
 
 
 class Ok(Struct):
-    """It was heard."""
+    """The call was done."""
 
     status: Literal["ok"]
 
@@ -150,7 +151,7 @@ class Enrolled(Struct, kw_only=True):
     server_key: str | UnsetType = UNSET
 
 
-class Tasks(Struct):
+class Tasks(Struct, kw_only=True):
     """How many tasks are in each state."""
 
     pending: Natural
@@ -160,15 +161,15 @@ class Tasks(Struct):
     cancelled: Natural
 
 
-class WorkersByStatus(Struct):
+class WorkersByStatus(Struct, kw_only=True):
     """How many workers are in each state."""
 
     active: Natural
     inactive: Natural
 
 
-class Stats(Struct):
-    """How much of what there is."""
+class Stats(Struct, kw_only=True):
+    """How many tasks and workers are in each state, and how many calls were refused."""
 
     tasks: Tasks
     workers: WorkersByStatus
@@ -177,8 +178,8 @@ class Stats(Struct):
     version: str
 
 
-class Version(Struct):
-    """Who we are."""
+class Version(Struct, kw_only=True):
+    """Name and version of the program."""
 
     name: Literal["zsched"]
     version: str
@@ -191,7 +192,7 @@ class Fault(Struct):
     detail: str
 
 
-class Error(Struct):
+class Error(Struct, kw_only=True):
     """The one error body. `error` and `detail` are a sentence for people, `code` is a word for programs."""
 
     error: str

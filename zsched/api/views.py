@@ -8,10 +8,12 @@ from typing import Any, Final, TypeVar
 
 from msgspec import Struct
 
+from zsched.model.access import Token, WorkerKey
 from zsched.model.fields import Field, shown_fields
 from zsched.model.limits import LOGS_BYTES_SHOWN
+from zsched.model.records import Event, ForeignRuns
 from zsched.model.source import function
-from zsched.model.types import Event, ForeignRuns, Job, Run, Stream, Token, Worker, WorkerKey
+from zsched.model.types import Job, Run, Stream, Worker
 from zsched.store.contract import Claimed, RunOutput
 
 View = dict[str, object]

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Annotated, Final, Literal
 
 from msgspec import UNSET, Meta, Struct, UnsetType
+from msgspec.structs import replace
 
 from zsched.model import schedule
 from zsched.model.limits import (
@@ -24,18 +26,31 @@ from zsched.model.limits import (
     SECRET_BYTES_MIN,
     SECRETS_MAX,
 )
-from zsched.model.types import (
-    USUAL_BACKOFF,
-    Backoff,
-    JobEdit,
-    JobSpec,
-    Launch,
-    OnDisconnect,
-    OnLost,
-    Policy,
-    launch_fields,
-)
+from zsched.model.types import USUAL_BACKOFF, Backoff, Job, JobSpec, Launch, OnDisconnect, OnLost, Policy, launch_fields
 from zsched.model.units import DURATION_MS_MAX, USER_NAME, VARIABLE_NAME, format_duration_ms, parse_duration_ms
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobEdit:
+    """What a caller changes of a recurring job, checked. None leaves a field as it is; a `timeout_ms` of 0 removes the
+    limit.
+    """
+
+    name: str | None = None
+    command: str | None = None
+    schedule: str | None = None
+    timeout_ms: int | None = None
+
+    def applied_to(self, job: Job) -> Job:
+        """The job with the changes. Its `next_fire_ms` is not touched."""
+        timeout_ms = job.policy.timeout_ms if self.timeout_ms is None else self.timeout_ms or None
+        return replace(
+            job,
+            name=self.name or job.name,
+            command=self.command or job.command,
+            schedule=self.schedule or job.schedule,
+            policy=replace(job.policy, timeout_ms=timeout_ms),
+        )
 
 
 class SpecError(Exception):

@@ -11,10 +11,9 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Annotated, Any, Final, Literal, NewType
+from typing import Annotated, Any, Final, NewType
 
 from msgspec import Meta, Struct
-from msgspec.structs import replace
 
 from zsched.model.fields import (
     ARRAY,
@@ -27,7 +26,6 @@ from zsched.model.fields import (
     TEXT,
     TIME,
     VARIABLES,
-    WORDS,
     Codec,
     Form,
     Id,
@@ -301,29 +299,6 @@ class Order(Work, frozen=True, kw_only=True):
     ]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class JobEdit:
-    """What a caller changes of a recurring job, checked. None leaves a field as it is; a `timeout_ms` of 0 removes the
-    limit.
-    """
-
-    name: str | None = None
-    command: str | None = None
-    schedule: str | None = None
-    timeout_ms: int | None = None
-
-    def applied_to(self, job: Job) -> Job:
-        """The job with the changes. Its `next_fire_ms` is not touched."""
-        timeout_ms = job.policy.timeout_ms if self.timeout_ms is None else self.timeout_ms or None
-        return replace(
-            job,
-            name=self.name or job.name,
-            command=self.command or job.command,
-            schedule=self.schedule or job.schedule,
-            policy=replace(job.policy, timeout_ms=timeout_ms),
-        )
-
-
 class Run(Struct, frozen=True, kw_only=True):
     """One attempt of one task of a job, as it is stored."""
 
@@ -410,151 +385,3 @@ class Worker(Struct, frozen=True, kw_only=True):
     leaving_ms: Annotated[int | None, about("When it announced its end, if it did.", Form(codec=TIME))] = None
     last_seen_ms: Annotated[int, about("When it was heard last.", Form(json="last_seen", codec=TIME))]
     registered_ms: Annotated[int, about("When it registered first.", Form(codec=TIME))]
-
-
-class ForeignDecision(StrEnum):
-    """What the operator decided of a worker's foreign runs: they go on beside new work, or they are ended."""
-
-    KEEP = "keep"
-    DISCARD = "discard"
-
-
-class ForeignRuns(Struct, frozen=True, kw_only=True):
-    """What a worker holds for a database other than the scheduler's, as it last said."""
-
-    worker_id: Annotated[WorkerId, about("The worker.")]
-    db: Annotated[str, about("Identity of the other database.")]
-    running: Annotated[Natural, about("How many of its runs have processes.")]
-    results: Annotated[Natural, about("How many results are on the worker's disk.")]
-    runs: Annotated[
-        tuple[int, ...],
-        about("Numbers of the first runs with processes.", Form(codec=ARRAY, shown=tuple[Id, ...], omit=NEVER)),
-    ] = ()
-    since_ms: Annotated[int, about("When this scheduler first heard of them.", Form(json="since", codec=TIME))]
-    decision: Annotated[ForeignDecision | None, about("What the operator decided.")] = None
-    decided_by: Annotated[str | None, about("Who decided.")] = None
-    decided_ms: Annotated[int | None, about("When it was decided.", Form(codec=TIME))] = None
-
-
-class Scope(StrEnum):
-    """What a caller may do. Each call needs one of these; `admin` may do all.
-
-    `submit`: submit jobs, and act on the caller's own. `operate`: act on the jobs of all owners.
-    """
-
-    READ = "read"
-    SUBMIT = "submit"
-    OPERATE = "operate"
-    WORKER = "worker"
-    ADMIN = "admin"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Caller:
-    """The sender of a command. `owner` is `user:NAME` or `token:NAME`, and owns the jobs that the caller submits.
-
-    `actor` is the owner with the address of the call, for events. `all_jobs`: the caller may act on jobs of every
-    owner. `admin`: it may also change what they run. `token_id` is None for a caller without a token.
-    """
-
-    owner: str
-    actor: str
-    all_jobs: bool
-    admin: bool = False
-    token_id: str | None = None
-
-
-def _words(scopes: frozenset[Scope]) -> str:
-    return " ".join(sorted(scopes))
-
-
-_SCOPES: Final = Codec(
-    read=lambda text: frozenset(map(Scope, text.split())), write=_words, show=sorted, shown=tuple[Scope, ...]
-)
-
-
-class Token(Struct, frozen=True, kw_only=True):
-    """A caller's token, without its secret, which is not kept. A name is never used again, also after a revocation."""
-
-    token_id: Annotated[str, about("Id of the token.", Form(json="id"))]
-    name: Annotated[
-        str, about("Its name, by which its jobs are owned; the id unless it was given.", Form(omit=NEVER))
-    ] = ""
-    digest: Annotated[bytes, about("SHA-256 of its secret.", Form(json=HIDDEN))]
-    scopes: Annotated[frozenset[Scope], about("What its caller may do.", Form(codec=_SCOPES))]
-    note: Annotated[str, about("Free text.")]
-    created_ms: Annotated[int, about("When it was made.", Form(codec=TIME))]
-    created_by: Annotated[str, about("Who made it.")]
-    expires_ms: Annotated[int | None, about("When it expires. None: never.", Form(codec=TIME))] = None
-    revoked_ms: Annotated[int | None, about("When it was revoked.", Form(codec=TIME))] = None
-    last_used_ms: Annotated[int | None, about("When it was used last, to within some minutes.", Form(codec=TIME))] = (
-        None
-    )
-    run_as: Annotated[str | None, about("User that all its jobs run as.")] = None
-    pending_max: Annotated[Id | None, about("Bound of its pending jobs.")] = None
-    schedules_max: Annotated[Natural | None, about("Bound of its recurring jobs.")] = None
-    workers: Annotated[
-        tuple[str, ...],
-        about("Names or patterns of the workers that it speaks for; none: all.", Form(codec=WORDS)),
-    ] = ()
-    slots_max: Annotated[Id | None, about("Bound of the slots of each of these workers.")] = None
-    ending: Annotated[bool, about("Its jobs are being cancelled.", Form(computed=True, shown=Literal[True]))] = False
-
-    @property
-    def owner(self) -> str:
-        """The owner of the jobs that the token submits."""
-        return f"token:{self.name}"
-
-
-class KeyOrigin(StrEnum):
-    """How a worker's key came to the scheduler: see `dispatcher/access.py`."""
-
-    # By a worker on the scheduler's own host, without a token.
-    ENROLLED = "enrolled"
-    # By a worker elsewhere, or with a token.
-    REMOTE = "remote"
-    # By `zsched access new`.
-    FILE = "file"
-
-
-class WorkerKey(Struct, frozen=True, kw_only=True):
-    """A worker's public key."""
-
-    worker_id: Annotated[WorkerId, about("The worker that the key belongs to.")]
-    public_key: Annotated[str, about("40 characters of Z85 (ZeroMQ RFC 32).")]
-    origin: Annotated[
-        KeyOrigin,
-        about("`enrolled` by a worker on the scheduler's host, by a `remote` worker, or made for an access `file`."),
-    ]
-    created_ms: Annotated[int, about("When it was bound to the worker.", Form(codec=TIME))]
-    created_by: Annotated[str, about("Who bound it.")]
-    revoked_ms: Annotated[int | None, about("When it was revoked.", Form(codec=TIME))] = None
-    slots_max: Annotated[Id | None, about("Bound of the slots of a worker with this key.")] = None
-
-
-def _run_range(pair: tuple[int | None, int | None]) -> tuple[RunId, RunId] | None:
-    first, last = pair
-    return None if first is None or last is None else (RunId(first), RunId(last))
-
-
-class Event(Struct, frozen=True, kw_only=True):
-    """Something that was done or happened. `was` and `became` are states of a run or a worker; for anything else
-    `became` says what was done.
-    """
-
-    event_id: Annotated[int, about("Number of the event.", Form(json="id", shown=Id))]
-    at_ms: Annotated[int, about("When it happened.", Form(json="at", codec=TIME))]
-    actor: Annotated[str, about("Who did it.")]
-    job_id: Annotated[JobId | None, about("The job that it is about.")] = None
-    runs: Annotated[
-        tuple[RunId, RunId] | None,
-        about(
-            "First and last run of the range that it is about.",
-            Form(("run_first", "run_last"), codec=Codec(read=_run_range)),
-        ),
-    ] = None
-    worker_id: Annotated[WorkerId | None, about("The worker that it is about.")] = None
-    was: Annotated[str | None, about("State before.")] = None
-    became: Annotated[str, about("State after, or what was done.")]
-    reason: Annotated[str | None, about("Why: a stable word for programs.")] = None
-    detail: Annotated[str | None, about("A sentence for people.")] = None

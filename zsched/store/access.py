@@ -7,7 +7,8 @@ from __future__ import annotations
 
 from msgspec.structs import replace
 
-from zsched.model.types import JobId, KeyOrigin, Token, WorkerId, WorkerKey
+from zsched.model.access import KeyOrigin, Token, WorkerKey
+from zsched.model.types import JobId, WorkerId
 from zsched.store import rows, sql
 from zsched.store.contract import Ending
 from zsched.store.engine import Engine

@@ -17,18 +17,16 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import Annotated, Final, Literal, Protocol
 
+from zsched.model.access import KeyOrigin, Token, WorkerKey
 from zsched.model.demand import Demand
 from zsched.model.fields import HIDDEN, Form, Id, about
+from zsched.model.records import Event, ForeignDecision, ForeignRuns
 from zsched.model.types import (
     Backoff,
     DemandId,
-    Event,
-    ForeignDecision,
-    ForeignRuns,
     Job,
     JobId,
     JobSpec,
-    KeyOrigin,
     Order,
     Outcome,
     Reason,
@@ -37,10 +35,8 @@ from zsched.model.types import (
     RunStatus,
     Stream,
     Succession,
-    Token,
     Worker,
     WorkerId,
-    WorkerKey,
     WorkerStatus,
 )
 

@@ -9,7 +9,8 @@ import json
 
 from msgspec.structs import replace
 
-from zsched.model.types import ForeignDecision, ForeignRuns, WorkerId
+from zsched.model.records import ForeignDecision, ForeignRuns
+from zsched.model.types import WorkerId
 from zsched.store import rows, sql
 from zsched.store.engine import Engine
 from zsched.store.ledger import Ledger

@@ -6,22 +6,10 @@ import json
 from functools import lru_cache
 from typing import Final
 
+from zsched.model.access import Token, WorkerKey
 from zsched.model.demand import Demand
-from zsched.model.types import (
-    USUAL_BACKOFF,
-    Backoff,
-    Event,
-    ForeignRuns,
-    Job,
-    JobFields,
-    JobId,
-    Policy,
-    Run,
-    Token,
-    Worker,
-    WorkerKey,
-    read_backoff,
-)
+from zsched.model.records import Event, ForeignRuns
+from zsched.model.types import USUAL_BACKOFF, Backoff, Job, JobFields, JobId, Policy, Run, Worker, read_backoff
 from zsched.store.contract import Claimed, Submitted
 from zsched.store.engine import Row
 from zsched.store.mapping import DAMAGED, decoder, encoder

@@ -7,18 +7,9 @@ from __future__ import annotations
 from functools import lru_cache
 from typing import Final
 
-from zsched.model.types import (
-    Event,
-    ForeignRuns,
-    Job,
-    JobFields,
-    Order,
-    Policy,
-    Run,
-    Token,
-    Worker,
-    WorkerKey,
-)
+from zsched.model.access import Token, WorkerKey
+from zsched.model.records import Event, ForeignRuns
+from zsched.model.types import Job, JobFields, Order, Policy, Run, Worker
 from zsched.store.mapping import columns, insert, stored_columns
 
 # Rows that one INSERT brings in at most: from here on more gain nothing, and no engine's bound of parameters is near.

@@ -13,7 +13,8 @@ from typing import Final
 
 from msgspec.structs import replace
 
-from zsched.model.types import Caller, KeyOrigin, Now, Worker, WorkerId, WorkerKey
+from zsched.model.access import Caller, KeyOrigin, WorkerKey
+from zsched.model.types import Now, Worker, WorkerId
 from zsched.scheduler.dispatcher import arrival, losses
 from zsched.scheduler.dispatcher.commands import (
     AddToken,

@@ -9,27 +9,13 @@ from __future__ import annotations
 from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import Literal
 
+from zsched.model.access import Caller, KeyOrigin, Token, WorkerKey
+from zsched.model.records import ForeignDecision, ForeignRuns
 from zsched.model.spans import Spans
-from zsched.model.types import (
-    Caller,
-    ForeignDecision,
-    ForeignRuns,
-    Job,
-    JobEdit,
-    JobFields,
-    JobId,
-    JobSpec,
-    KeyOrigin,
-    Run,
-    RunId,
-    RunStatus,
-    Stream,
-    Token,
-    Worker,
-    WorkerId,
-    WorkerKey,
-)
+from zsched.model.spec import JobEdit
+from zsched.model.types import Job, JobFields, JobId, JobSpec, Run, RunId, RunStatus, Stream, Worker, WorkerId
 from zsched.store.contract import Claimed, RunOutput, Submitted
 
 
@@ -152,11 +138,14 @@ class Made:
             )
 
 
+CauseCode = Literal["scheduled", "paused", "backoff", "no_workers", "no_match", "draining", "probation", "no_capacity"]
+
+
 @dataclass(frozen=True, slots=True)
 class Cause:
     """Why a job waits: a stable code, and a sentence."""
 
-    code: str
+    code: CauseCode
     detail: str
 
 
