@@ -27,6 +27,7 @@ from zsched.model.limits import (
     SLOTS_MAX,
     WORKER_FACTS_BYTES_MAX,
 )
+from zsched.model.types import Launch
 
 VERSION: Final = 1
 VERSIONS: Final = (1,)
@@ -89,11 +90,10 @@ class RunResult(Struct, frozen=True, gc=False, omit_defaults=True):
     stderr: Output = Output()
 
 
-class RunOrder(Struct, frozen=True, gc=False, omit_defaults=True):
-    """What a worker needs to execute one run. `command` is an argument of `/bin/sh -c --`. `timeout_ms` None: no limit.
-    `user`: the user it runs as; None: the worker decides. `env` and `secret_env`: the job's own variables; a secret one
-    is never shown. `lease_ms`: the worker ends the run before the scheduler has not heard it for so long; None: it goes
-    on.
+class RunOrder(Launch, frozen=True, gc=False, omit_defaults=True):
+    """What a worker needs to execute one run, with the fields of Launch. `command` is an argument of `/bin/sh -c --`.
+    `timeout_ms` None: no limit. The values of `secret_env` are in plain text here, and never shown. `lease_ms`: the
+    worker ends the run before the scheduler has not heard from it for that time; None: the run goes on.
     """
 
     run: RunId
@@ -105,9 +105,6 @@ class RunOrder(Struct, frozen=True, gc=False, omit_defaults=True):
     output_bytes_max: Natural
     timeout_ms: Natural | None = None
     probation: bool = False
-    user: Word | None = None
-    env: dict[str, str] = {}
-    secret_env: dict[str, str] = {}
     lease_ms: Natural | None = None
 
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
+
+from msgspec.structs import replace
 
 from zsched.model.types import Worker, WorkerId, WorkerStatus
 from zsched.store import rows, sql
@@ -18,12 +19,8 @@ class WorkersWriter(Core):
 
     def register(self, worker: Worker, now_ms: int) -> Worker:
         was = self._status(worker.worker_id)
-        labels = json.dumps(dict(worker.labels or {}), sort_keys=True)
-        identity = (worker.host, worker.incarnation, worker.boot_id, *worker.lock, worker.agent)
-        stored = self._execute(
-            sql.REGISTER,
-            (worker.worker_id, worker.kind, worker.slots, now_ms, now_ms, *identity, json.dumps(worker.can), labels),
-        )
+        introduced = replace(worker, status=ACTIVE, registered_ms=now_ms, last_seen_ms=now_ms, leaving_ms=None)
+        stored = self._execute(sql.REGISTER, rows.row_of_worker(introduced))
         self._note(worker.worker_id, was, ACTIVE, "registered", f"worker {worker.worker_id}", now_ms)
         return rows.worker(stored[0])
 

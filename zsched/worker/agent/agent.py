@@ -14,7 +14,7 @@ from typing import Final
 
 from zsched import __version__
 from zsched.model.limits import FRAME_LIST_MAX
-from zsched.model.types import Now
+from zsched.model.types import Launch, Now
 from zsched.protocol import (
     INTEGER_MAX,
     VERSIONS,
@@ -48,7 +48,7 @@ from zsched.worker.agent.reports import Reports
 from zsched.worker.messages import ForeignRuns, FromAgent, FromGuard, Hello
 
 # What this worker knows of beyond a plain command line.
-CAN: Final = ("env", "foreign", "secret_env", "stop", "user")
+CAN: Final = tuple(sorted((*Launch.__struct_fields__, "foreign", "stop")))
 # A run on probation that lives so long has not killed its worker: the scheduler is told at once, of all that do so
 # within a step by one heartbeat.
 _PROBATION_MS: Final = 1_000

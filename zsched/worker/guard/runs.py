@@ -338,7 +338,7 @@ class Runs:
 
     def _watch(self, fd: int, order: RunOrder) -> Stream:
         stream = self._streams[fd] = Stream(
-            fd, min(order.output_bytes_max, _OUTPUT_BYTES_MAX), order.secret_env.values()
+            fd, min(order.output_bytes_max, _OUTPUT_BYTES_MAX), (order.secret_env or {}).values()
         )
         self._epoll.register(fd, select.EPOLLIN)
         return stream

@@ -93,7 +93,7 @@ class Spawner:
             guise = self._users.guise(order.user)
         except NotAllowedError as error:
             raise SpawnError(str(error)) from error
-        if not all(map(VARIABLE_NAME.fullmatch, (*order.env, *order.secret_env))):
+        if not all(map(VARIABLE_NAME.fullmatch, order.variables)):
             raise SpawnError("a name in its env is no variable's name")
         fds: list[int] = []
         try:
@@ -137,7 +137,7 @@ class Spawner:
 
     def _spawn(self, order: RunOrder, guise: Credentials, mark: str, stdout: int, stderr: int) -> int:
         before, own = guise.argv, guise.environ
-        variables = {**order.env, **order.secret_env}
+        variables = order.variables
         if order.lease_ms is not None:
             before, own = guise.leashed(variables)
         elif variables:
