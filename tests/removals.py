@@ -1389,7 +1389,7 @@ _REMOVALS: Final = (
         "a damaged row is let through",
         "contract/test_claim.py::test_a_damaged_job_fails_alone_and_stops_nobody"
         " unit/test_dispatcher_runs.py::test_a_damaged_job_fails_with_its_reason_and_stops_nobody",
-        ("store/claims.py", "    if not command:", "    if False:"),
+        ("store/claims.py", "    if not order.command:", "    if False:"),
     ),
     removal(
         22,
@@ -1866,7 +1866,7 @@ _REMOVALS: Final = (
         25,
         "an error's id is found nowhere else",
         "unit/test_rest_requests.py::test_request_id_of_the_caller_is_taken_over system/test_refusals.py::test_id_in_an_error_is_found_in_the_log",
-        ("api/problem.py", '"request_id": request_id,', '"request_id": request_id[::-1],'),
+        ("api/problem.py", "request_id=request_id,", "request_id=request_id[::-1],"),
     ),
     removal(
         25,

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import pytest
+from msgspec.structs import replace
 
 from tests.contract.base import NOW, W1, W2, Base
-from zsched.model.types import KeyOrigin, Scope, Token, WorkerKey
+from zsched.model.access import KeyOrigin, Scope, Token, WorkerKey
 from zsched.store.check import check
 
 ORIGIN = KeyOrigin.ENROLLED

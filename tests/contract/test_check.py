@@ -10,18 +10,8 @@ from pathlib import Path
 import pytest
 
 from zsched.commands import zsched
-from zsched.model.types import (
-    JobSpec,
-    KeyOrigin,
-    Outcome,
-    RunStatus,
-    Scope,
-    Token,
-    Worker,
-    WorkerId,
-    WorkerKind,
-    WorkerStatus,
-)
+from zsched.model.access import KeyOrigin, Scope, Token
+from zsched.model.types import JobSpec, Outcome, RunStatus, Worker, WorkerId, WorkerKind, WorkerStatus
 from zsched.store.check import Findings, check
 from zsched.store.contract import Claim
 from zsched.store.sqlite.engine import SqliteEngine, open_writer

@@ -8,7 +8,8 @@ from itertools import product
 import pytest
 
 from tests.contract.base import NOW, W1, Base
-from zsched.model.types import JobId, JobSpec, RunStatus, Scope, Token
+from zsched.model.access import Scope, Token
+from zsched.model.types import JobId, JobSpec, RunStatus
 from zsched.store.contract import Cancelled, Ending, Target
 
 ANN, BOB = "user:ann", "token:bob"
@@ -243,7 +244,7 @@ def test_two_tokens_never_share_a_name(base: Base) -> None:
 
 
 def test_all_bounds_of_a_token_are_kept(base: Base) -> None:
-    from dataclasses import replace
+    from msgspec.structs import replace
 
     made = replace(
         token("1", "ci"), run_as="games", pending_max=3, schedules_max=0, workers=("gpu-*", "w1"), slots_max=4

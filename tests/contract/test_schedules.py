@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from contextlib import closing
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
 from tests.contract.base import NOW, Base
 from zsched.model.types import Job, JobId, JobSpec, Policy, RunStatus

@@ -15,6 +15,7 @@ import pytest
 from tests.contract.base import NOW, W1, Base, open_sqlite, traced
 from tests.contract.disk import Disk, failing_disk
 from zsched.model.types import JobSpec, RunStatus
+from zsched.store import sql
 from zsched.store.contract import (
     StoreBusy,
     StoreCorrupt,
@@ -489,7 +490,7 @@ def test_a_disk_that_can_not_be_read_for_a_moment_fails_no_job(path: Path) -> No
     base = Base(engine, lambda: open_reader(path), lambda: traced(engine))
     job_id = base.submit()
     base.turn()
-    engine.unreadable = "j.name, j.command"
+    engine.unreadable = sql.CLAIMABLE
     with pytest.raises(StoreError, match="I/O"):
         base.claim()
     engine.unreadable = ""

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Set
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
+from dataclasses import replace as replace_script
 from functools import partial
 from itertools import chain
 from random import Random
 from typing import Final
+
+from msgspec.structs import replace
 
 from tests.sim.jobs import FOREVER, Poison, Script
 from tests.sim.network import Path
@@ -15,8 +18,10 @@ from tests.sim.scheduler import Answer, Done, Refused, Scheduler, Undone
 from tests.sim.story import Story
 from tests.sim.timeline import Timeline
 from tests.sim.violation import Violation
+from zsched.model.access import Caller
 from zsched.model.spans import Spans, of_numbers
-from zsched.model.types import Backoff, Caller, JobEdit, JobId, JobSpec, OnDisconnect, OnLost, Policy
+from zsched.model.spec import JobEdit
+from zsched.model.types import Backoff, JobId, JobSpec, OnDisconnect, OnLost, Policy
 from zsched.scheduler.dispatcher.commands import (
     Action,
     Bulk,
@@ -250,7 +255,7 @@ class Client:
             self._let_stick(one)
         if one.policy.on_disconnect is OnDisconnect.STOP and one.script.kills is None:
             lasts_ms = max(one.script.lasts_ms, self._chance.choice((0, 5_000, 30_000)))
-            one.script = replace(one.script, lasts_ms=lasts_ms, deaf=self._chance.random() < 0.4)
+            one.script = replace_script(one.script, lasts_ms=lasts_ms, deaf=self._chance.random() < 0.4)
         self.asked[name] = one
         return one
 

@@ -19,7 +19,9 @@ from tests.sim.machine import Machine, SimAgent
 from tests.sim.scheduler import FaultyEngine
 from tests.sim.violation import Violation
 from tests.sim.witness import Life
-from zsched.model.types import Caller, ForeignDecision, JobSpec, OnDisconnect, Policy, WorkerId
+from zsched.model.access import Caller
+from zsched.model.records import ForeignDecision
+from zsched.model.types import JobSpec, OnDisconnect, Policy, WorkerId
 from zsched.protocol import Result, WorkerFrame
 from zsched.scheduler.dispatcher.commands import Command, DecideForeign, Submit
 from zsched.store import sql

@@ -349,7 +349,7 @@ _MUTANTS: Final = (
         "an announced end is not stored",
         (sql, "LEAVE", "SET leaving_ms = ?", "SET leaving_ms = nullif(?, last_seen_ms) * NULL"),
     ),
-    mutant("an announced end is for ever", (sql, "REGISTER", ", leaving_ms = NULL", "")),
+    mutant("an announced end is for ever", (sql, "REGISTER", ", leaving_ms = excluded.leaving_ms", "")),
     mutant("every worker that asks is about to end", (Heartbeats, "on_ready", "if frame.leaving:", "if True:")),
     mutant(
         "no worker is heard to announce its end",

@@ -8,8 +8,9 @@ from typing import Any
 import pytest
 
 from tests.unit.world import TIMEOUT_MS, Peer, Poller, World, operator
+from zsched.model.access import KeyOrigin, Scope, Token
 from zsched.model.limits import ERROR_INTERVAL_MS
-from zsched.model.types import KeyOrigin, RunStatus, Scope, Token, WorkerId, WorkerStatus
+from zsched.model.types import RunStatus, WorkerId, WorkerStatus
 from zsched.protocol import (
     Error,
     Heartbeat,

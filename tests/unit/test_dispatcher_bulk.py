@@ -7,8 +7,9 @@ import pytest
 from tests.unit.test_dispatcher_owners import CRON, JOB, submit, token
 from tests.unit.world import TEST, Peer, Poller, World, operator
 from zsched.model import spans
+from zsched.model.access import Caller
 from zsched.model.limits import BULK_JOBS_MAX
-from zsched.model.types import Caller, JobId, RunStatus
+from zsched.model.types import JobId, RunStatus
 from zsched.protocol import Cancel, Ready, Result
 from zsched.scheduler.dispatcher.commands import Action, Bulk, BulkDone, Selection
 

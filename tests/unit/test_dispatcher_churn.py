@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from tests.unit.world import TEST, Peer, World, operator
+from zsched.model.access import KeyOrigin
 from zsched.model.limits import (
     ACK_RUNS_MAX,
     CLAIM_BYTES_MAX,
@@ -19,7 +20,7 @@ from zsched.model.limits import (
     STALE_FRAME_GAP_MS,
     STALE_FRAMES_MAX,
 )
-from zsched.model.types import JobSpec, KeyOrigin, RunStatus, WorkerId
+from zsched.model.types import JobSpec, RunStatus, WorkerId
 from zsched.protocol import Dispatch, Error, Heartbeat, Held, Result, ResultAck, Return, Started, WorkerBye
 from zsched.scheduler.dispatcher.commands import BindKey, Submit
 from zsched.scheduler.dispatcher.returns import Returns

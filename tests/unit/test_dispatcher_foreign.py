@@ -9,7 +9,8 @@ import pytest
 
 from tests.unit.world import TIMEOUT_MS, Peer, World
 from zsched.model.limits import FOREIGN_DATABASES_MAX, FOREIGN_NAMED_MAX
-from zsched.model.types import ForeignDecision, WorkerId
+from zsched.model.records import ForeignDecision
+from zsched.model.types import WorkerId
 from zsched.protocol import Cancel, Foreign, Heartbeat, WorkerBye
 from zsched.scheduler.dispatcher.commands import DecideForeign, NotFoundError
 from zsched.store.contract import Restoration

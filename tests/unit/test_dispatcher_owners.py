@@ -5,8 +5,9 @@ from __future__ import annotations
 import pytest
 
 from tests.unit.world import TEST, Peer, Poller, World, operator
+from zsched.model.access import Caller, KeyOrigin, Scope, Token
 from zsched.model.limits import BULK_JOBS_MAX, WINDOW_PER_SLOT_MAX
-from zsched.model.types import Caller, JobId, JobSpec, KeyOrigin, RunStatus, Scope, Token, WorkerId
+from zsched.model.types import JobId, JobSpec, RunStatus, WorkerId
 from zsched.protocol import Cancel as CancelFrame
 from zsched.protocol import Ready
 from zsched.scheduler.dispatcher.commands import (

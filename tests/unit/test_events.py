@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from zsched.model.events import DECISIONS, EventKind
-from zsched.model.types import ForeignDecision, RunStatus, WorkerStatus
+from zsched.model.records import ForeignDecision
+from zsched.model.types import RunStatus, WorkerStatus
 
 DOCS = Path(__file__).parents[2] / "docs" / "rest.md"
 

@@ -16,8 +16,9 @@ from tests.unit.rest import ME, Rest, problem, until
 from tests.unit.test_rest_tokens import elsewhere
 from zsched.api.app import ACT, ROUTES
 from zsched.api.gate import PEER_UID, Trust
+from zsched.model.access import Scope
 from zsched.model.limits import TOKEN_LIFE_MS_DEFAULT, TOKEN_PENDING_MAX, TOKEN_USED_MS
-from zsched.model.types import JobSpec, Scope
+from zsched.model.types import JobSpec
 from zsched.security import owners
 from zsched.security.keys import new_pair
 from zsched.store.sqlite.engine import open_reader, open_writer
@@ -296,7 +297,7 @@ def test_the_last_use_is_stored_once_in_a_while(rest: Rest) -> None:
 
 def test_the_last_use_is_stored_again_later_and_after_a_clock_that_was_set_back(rest: Rest) -> None:
     from zsched.api.gate import Gate
-    from zsched.model.types import Token
+    from zsched.model.access import Token
 
     noted: list[str] = []
     gate = Gate(Trust(), lambda: rest.context.reader, {}, noted.append)
@@ -347,7 +348,7 @@ def test_a_submit_beyond_a_tokens_bounds_is_refused_with_a_reason(rest: Rest) ->
 
 
 def test_a_token_revoked_between_the_gate_and_the_turn_submits_nothing(rest: Rest) -> None:
-    from zsched.model.types import Caller
+    from zsched.model.access import Caller
     from zsched.scheduler.dispatcher.commands import BadTokenError, Submit
 
     ci = Holder(rest)

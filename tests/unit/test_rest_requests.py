@@ -20,8 +20,8 @@ from zsched.api.context import Context
 from zsched.api.forwarded import Proxies
 from zsched.api.gate import LOCAL_ADDRESS, PEER_UID
 from zsched.api.refusals import Refusals
+from zsched.model.access import Scope
 from zsched.model.limits import ATTEMPTS_MAX, LINE_INTERVAL_MS, REQUEST_ID_CHARS_MAX
-from zsched.model.types import Scope
 
 PROXY: dict[str, Any] = {"remote_addr": "127.0.0.1", "host": "zsched.example"}
 

@@ -16,8 +16,8 @@ from tests.unit.rest import ME, Rest, problem
 from tests.unit.test_rest_methods import real
 from zsched.api.app import ACT, ROUTES
 from zsched.api.gate import LOCAL_ADDRESS, PEER_UID, Trust
+from zsched.model.access import Scope, Token
 from zsched.model.limits import ATTEMPTS_MAX
-from zsched.model.types import Scope, Token
 from zsched.scheduler.dispatcher.commands import AddToken
 from zsched.security import tokens
 from zsched.security.keys import new_pair

@@ -14,8 +14,8 @@ from tests.unit.rest import Rest, problem, receive, until
 from tests.unit.test_rest_tokens import add
 from zsched import protocol
 from zsched.api.gate import LOCAL_ADDRESS, Trust
+from zsched.model.access import Scope
 from zsched.model.limits import KIB, MIB, OUTPUT_BYTES_MAX
-from zsched.model.types import Scope
 from zsched.security.keys import new_pair
 
 TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z")

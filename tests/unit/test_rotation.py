@@ -12,7 +12,8 @@ from typing import Any
 import pytest
 
 from zsched.maintenance.rotation import NEXT, Issue, NoKeyError, UnknownWorkerError, rotate_curve, rotate_secret
-from zsched.model.types import JobSpec, KeyOrigin, WorkerId
+from zsched.model.access import KeyOrigin
+from zsched.model.types import JobSpec, WorkerId
 from zsched.security import keys
 from zsched.security.keys import KeyFileError, new_pair, own_pair, read_access
 from zsched.security.vault import Vault

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import replace
 
 import pytest
+from msgspec.structs import replace
 
-from zsched.model.types import Scope, Token
+from zsched.model.access import Scope, Token
 from zsched.security import tokens
 
 NOW = 1_700_000_000_000

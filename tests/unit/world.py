@@ -10,21 +10,9 @@ from pathlib import Path
 from typing import Any, TypeVar, cast
 
 from zsched import protocol
-from zsched.model.types import (
-    Caller,
-    Job,
-    JobEdit,
-    JobId,
-    JobSpec,
-    Now,
-    Policy,
-    Run,
-    RunId,
-    RunStatus,
-    Stream,
-    Worker,
-    WorkerId,
-)
+from zsched.model.access import Caller
+from zsched.model.spec import JobEdit
+from zsched.model.types import Job, JobId, JobSpec, Now, Policy, Run, RunId, RunStatus, Stream, Worker, WorkerId
 from zsched.protocol import (
     Heartbeat,
     HeartbeatAck,

@@ -11,8 +11,9 @@ from zsched.api.body import TokenBody, read
 from zsched.api.context import Context, actor, answer, parameters
 from zsched.api.pages import address, answer_page
 from zsched.api.problem import Problem
+from zsched.model.access import Scope, Token
 from zsched.model.limits import TOKEN_LIFE_MS_DEFAULT, TOKEN_LIFE_MS_MAX
-from zsched.model.types import Scope, Token, WorkerId
+from zsched.model.types import WorkerId
 from zsched.model.units import format_duration_ms, parse_duration_ms
 from zsched.scheduler.dispatcher.commands import AddToken, RevokeKey, RevokeToken
 from zsched.security import tokens

@@ -12,7 +12,7 @@ from zsched.api.context import Context
 from zsched.api.gate import Gate, Needs, Scopes
 from zsched.api.requests import Requests
 from zsched.api.room import Admission
-from zsched.model.types import Scope
+from zsched.model.access import Scope
 from zsched.scheduler.dispatcher.commands import UseToken
 
 READ, SUBMIT, WORKER, ADMIN = (Scope.READ,), (Scope.SUBMIT,), (Scope.WORKER,), (Scope.ADMIN,)

@@ -5,10 +5,11 @@ from __future__ import annotations
 import re
 import threading
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import falcon
 import msgspec
+from msgspec.structs import replace
 
 from zsched.api import views
 from zsched.api.forwarded import Proxies
@@ -17,9 +18,11 @@ from zsched.api.pages import Pages
 from zsched.api.problem import Problem
 from zsched.api.refusals import Refusals
 from zsched.api.room import Room
+from zsched.model.access import Caller, Scope, Token
 from zsched.model.limits import BODIES_BYTES_MAX, INTEGER_MAX, LARGE_PAGES_MAX
+from zsched.model.records import ForeignRuns
 from zsched.model.spec import Seal, keeps_none
-from zsched.model.types import Caller, ForeignRuns, JobId, RunId, Scope, Token, Worker, WorkerId
+from zsched.model.types import JobId, RunId, Worker, WorkerId
 from zsched.model.units import parse_duration_ms
 from zsched.scheduler.inbox import Inbox
 from zsched.scheduler.live import Live

@@ -8,7 +8,7 @@ from zsched.api import views
 from zsched.api.context import Context, duration_ms, number, parameters
 from zsched.api.pages import Page, address, answer_page
 from zsched.model.limits import INTEGER_MAX, PAGE_ROWS_DEFAULT, PAGE_ROWS_MAX, WAIT_MS_MAX
-from zsched.model.types import Event
+from zsched.model.records import Event
 from zsched.scheduler.live import of_events
 
 

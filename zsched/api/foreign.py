@@ -7,7 +7,8 @@ import falcon
 from zsched.api import views
 from zsched.api.context import Context, actor, answer, parameters
 from zsched.api.pages import address, answer_page
-from zsched.model.types import ForeignDecision, WorkerId
+from zsched.model.records import ForeignDecision
+from zsched.model.types import WorkerId
 from zsched.scheduler.dispatcher.commands import DecideForeign
 
 

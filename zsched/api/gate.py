@@ -21,8 +21,8 @@ import falcon
 from zsched.api.attempts import Attempts
 from zsched.api.http.caller import SOCKET_ADDRESS
 from zsched.api.problem import Problem
+from zsched.model.access import Scope, Token
 from zsched.model.limits import TOKEN_USED_MS
-from zsched.model.types import Scope, Token
 from zsched.security import owners, peer, tokens
 from zsched.store.contract import Reader
 

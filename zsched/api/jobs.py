@@ -11,7 +11,7 @@ from typing import NoReturn
 
 import falcon
 
-from zsched.api import idempotency, views
+from zsched.api import idempotency, shapes, views
 from zsched.api.body import OWNER, LogBody, convert, parse, read, read_bytes
 from zsched.api.context import (
     Context,
@@ -285,7 +285,7 @@ def _answer_state(resp: falcon.Response, state: JobState) -> None:
     if state.last is not None:
         view["last_run"] = views.run(state.last, state.output)
     if state.cause is not None:
-        view["why"] = {"code": state.cause.code, "detail": state.cause.detail}
+        view["why"] = shapes.Why(state.cause.code, state.cause.detail)
     answer(resp, view)
 
 

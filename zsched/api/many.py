@@ -7,17 +7,19 @@ from dataclasses import replace
 from typing import Final
 
 import falcon
+from msgspec import UNSET
 
+from zsched.api import shapes
 from zsched.api.body import BulkBody, SelectBody, WaitBody, read
 from zsched.api.context import Context, answer, caller, parameters
 from zsched.api.gate import Principal
 from zsched.api.problem import Problem
 from zsched.api.roll import Roll
-from zsched.api.views import View
 from zsched.model import spans
+from zsched.model.access import Scope
 from zsched.model.limits import BULK_MS_MAX, SELECTED_JOBS_MAX, SPANS_SHOWN_MAX, WAIT_MS_MAX
 from zsched.model.spans import Span, Spans, TooMany
-from zsched.model.types import TERMINAL, JobId, RunStatus, Scope
+from zsched.model.types import TERMINAL, JobId, RunStatus
 from zsched.model.units import parse_duration_ms
 from zsched.scheduler.dispatcher import commands
 from zsched.scheduler.dispatcher.commands import Action, BulkDone, Selection
@@ -64,8 +66,8 @@ class Bulk:
             after = done.after
             if time.monotonic() >= until_s:
                 break
-        groups: View = {outcome: _group(spans.of(parts)) for outcome, parts in found.items()}
-        answer(resp, {"action": body.action, **groups, **({} if after is None else {"next": after})})
+        groups = {outcome: _group(spans.of(parts)) for outcome, parts in found.items()}
+        answer(resp, shapes.BulkDone(action=body.action, next=UNSET if after is None else after, **groups))
 
     def _step(self, command: commands.Bulk) -> BulkDone:
         """One step, in one turn. Raises a 503 Problem when too many calls wait for theirs."""
@@ -112,8 +114,8 @@ class Wait:
         context.live.hold(look, enough, wait_s, of_jobs(roll.ids), RENEW_S)
         resp.cache_control = ["no-store"]
         statuses = (*RunStatus, None) if body.after is None else tuple(RunStatus)
-        found = {status or "unknown_job": ids for status in statuses if (ids := roll.jobs(status))}
-        answer(resp, {"next": roll.next, **{name: _group(ids) for name, ids in found.items()}})
+        groups = {str(status or "unknown_job"): _group(ids) for status in statuses if (ids := roll.jobs(status))}
+        answer(resp, shapes.Waited(next=roll.next, **groups))
 
     def _begin(self, selection: Selection, after: int | None) -> Roll:
         """What is waited for, as it is now, or after an event what is not known yet."""
@@ -172,5 +174,5 @@ def _wait_ms(timeout: str | float) -> int:
         raise Problem(400, "invalid_request", f"timeout: {error}", errors=(("#/timeout", str(error)),)) from None
 
 
-def _group(ids: Spans) -> View:
-    return {"count": len(ids), "jobs": str(ids.head(SPANS_SHOWN_MAX))}
+def _group(ids: Spans) -> shapes.Group:
+    return shapes.Group(count=len(ids), jobs=str(ids.head(SPANS_SHOWN_MAX)))

@@ -41,14 +41,14 @@ OPERATIONS: Final[Mapping[str, Operation]] = {
     "GET /jobs": Operation(
         "list_jobs",
         "List jobs, newest first, or some by their numbers",
-        list[shapes.Job],
+        shapes.array(shapes.JOB),
         query=("status", "owner", "limit", "offset", "before", "first", "last"),
         headers=_LIST,
     ),
     "POST /jobs": Operation(
         "submit",
         "Submit a job, or an array of jobs that is stored as a whole or not at all",
-        shapes.Job | list[shapes.Job],
+        shapes.JOB | shapes.array(shapes.JOB),
         201,
         JobBody | list[JobBody],
         {"name": "hello-job", "command": "echo Hello World"},
@@ -71,12 +71,12 @@ OPERATIONS: Final[Mapping[str, Operation]] = {
         example={"select": "1-3", "timeout": "10ms"},
     ),
     "GET /jobs/{job}": Operation(
-        "get_job", "Look at a job and its last run", shapes.JobWithRun, query=("wait",), lacks=_NO_JOB
+        "get_job", "Look at a job and its last run", shapes.JOB_WITH_RUN, query=("wait",), lacks=_NO_JOB
     ),
     "PATCH /jobs/{job}": Operation(
         "edit_job",
         "Change a recurring job, for the runs that are handed out from now on",
-        shapes.JobWithRun,
+        shapes.JOB_WITH_RUN,
         takes=EditBody,
         example={"schedule": "30 3 * * *", "timeout": "10m"},
         lacks=_NO_JOB,
@@ -85,7 +85,7 @@ OPERATIONS: Final[Mapping[str, Operation]] = {
     "DELETE /jobs/{job}": Operation(
         "end_schedule",
         "End the schedule of a recurring job for good; the job and its runs stay visible",
-        shapes.JobWithRun,
+        shapes.JOB_WITH_RUN,
         query=("cancel",),
         lacks=_NO_JOB,
         conflicts="The job has no schedule, or its last fire has not ended and `cancel` was not given",
@@ -93,38 +93,38 @@ OPERATIONS: Final[Mapping[str, Operation]] = {
     "POST /jobs/{job}/pause": Operation(
         "pause_schedule",
         "Pause the schedule of a recurring job; a live run goes on",
-        shapes.JobWithRun,
+        shapes.JOB_WITH_RUN,
         lacks=_NO_JOB,
         conflicts=_NO_SCHEDULE,
     ),
     "POST /jobs/{job}/resume": Operation(
         "resume_schedule",
         "Resume a paused schedule: the next fire is the first one from now on",
-        shapes.JobWithRun,
+        shapes.JOB_WITH_RUN,
         lacks=_NO_JOB,
         conflicts=_NO_SCHEDULE,
     ),
     "GET /jobs/{job}/runs": Operation(
         "list_runs",
         "The runs of a job, newest first, without their logs",
-        list[shapes.Run],
+        shapes.array(shapes.RUN),
         query=("limit", "before"),
         headers=_LIST,
         lacks=_NO_JOB,
     ),
     "POST /jobs/{job}/cancel": Operation(
-        "cancel", "Cancel what is live of a job", shapes.JobWithRun, lacks=_NO_JOB, conflicts="Nothing of it is live"
+        "cancel", "Cancel what is live of a job", shapes.JOB_WITH_RUN, lacks=_NO_JOB, conflicts="Nothing of it is live"
     ),
     "POST /jobs/{job}/log": Operation(
         "report",
         "A worker that polls tells how its run goes",
-        shapes.Run,
+        shapes.RUN,
         takes=body.LogBody,
         example={"worker_id": "w1", "status": "success", "exit_code": 0, "logs": "Hello World\n"},
         lacks=f"{_NO_JOB}, or no such worker",
         conflicts="The worker is another, has no such run, or the run has ended",
     ),
-    "GET /runs/{run}": Operation("get_run", "A run with what it wrote", shapes.Run, lacks=_NO_RUN),
+    "GET /runs/{run}": Operation("get_run", "A run with what it wrote", shapes.RUN, lacks=_NO_RUN),
     "GET /runs/{run}/log": Operation(
         "get_log",
         "What a run wrote to one stream; from `offset` on also while it runs",
@@ -133,12 +133,16 @@ OPERATIONS: Final[Mapping[str, Operation]] = {
         lacks=_NO_RUN,
     ),
     "GET /workers": Operation(
-        "list_workers", "All workers that ever registered", list[shapes.Worker], query=("after_name",), headers=_LIST
+        "list_workers",
+        "All workers that ever registered",
+        shapes.array(shapes.WORKER),
+        query=("after_name",),
+        headers=_LIST,
     ),
     "POST /workers/register": Operation(
         "register",
         "Register a worker that polls",
-        shapes.Worker,
+        shapes.WORKER,
         takes=body.RegisterBody,
         example={"worker_id": "w1"},
         conflicts=_CONNECTED,
@@ -160,44 +164,44 @@ OPERATIONS: Final[Mapping[str, Operation]] = {
         example={"worker_id": "worker-2", "public_key": "rq:rM>}U?@Lns47E1%kR.o@n%FcmmsL/@{H8]yf7"},
         conflicts="The name or the key is another's, the key was revoked, or it can't replace the one of this name",
     ),
-    "GET /workers/{worker}": Operation("get_worker", "Look at a worker", shapes.Worker, lacks=_NO_WORKER),
+    "GET /workers/{worker}": Operation("get_worker", "Look at a worker", shapes.WORKER, lacks=_NO_WORKER),
     "GET /workers/{worker}/next": Operation(
         "next_run",
         "Get the next run of a worker that polls; the call assigns it",
-        shapes.Next,
+        shapes.NEXT,
         lacks=_NO_WORKER,
         conflicts=_CONNECTED,
     ),
     "GET /foreign": Operation(
         "list_foreign",
         "The runs and results that workers hold for other databases",
-        list[shapes.Foreign],
+        shapes.array(shapes.FOREIGN),
         query=("after_name",),
         headers=_LIST,
     ),
     "POST /foreign/{worker}/keep": Operation(
         "keep_foreign",
         "Let a worker's foreign runs go on, beside new work on its other slots",
-        list[shapes.Foreign],
+        shapes.array(shapes.FOREIGN),
         lacks=_NO_FOREIGN,
     ),
     "POST /foreign/{worker}/discard": Operation(
         "discard_foreign",
         "End a worker's foreign runs and drop their results; then it gets work",
-        list[shapes.Foreign],
+        shapes.array(shapes.FOREIGN),
         lacks=_NO_FOREIGN,
     ),
     "GET /tokens": Operation(
         "list_tokens",
         "The tokens of callers, without their secrets",
-        list[shapes.Token],
+        shapes.array(shapes.TOKEN),
         query=("after_name",),
         headers=_LIST,
     ),
     "POST /tokens": Operation(
         "add_token",
         "Make a token; this answer alone has its secret",
-        shapes.NewToken,
+        shapes.NEW_TOKEN,
         201,
         body.TokenBody,
         {"scopes": ["read"], "name": "dashboard", "expires": "30d"},
@@ -206,20 +210,20 @@ OPERATIONS: Final[Mapping[str, Operation]] = {
     "DELETE /tokens/{token}": Operation(
         "revoke_token",
         "Revoke a token, by its id or its name; with `jobs=cancel` its jobs and schedules are ended",
-        shapes.RevokedToken,
+        shapes.REVOKED_TOKEN,
         query=("jobs",),
         lacks="There is no such token, or it was revoked before and `jobs` is not given",
     ),
     "GET /access": Operation(
-        "list_keys", "The keys of workers", list[shapes.Key], query=("after_name",), headers=_LIST
+        "list_keys", "The keys of workers", shapes.array(shapes.KEY), query=("after_name",), headers=_LIST
     ),
     "DELETE /access/{worker}": Operation(
-        "revoke_key", "Revoke a worker's key; its session ends", shapes.Key, lacks="The worker has no key"
+        "revoke_key", "Revoke a worker's key; its session ends", shapes.KEY, lacks="The worker has no key"
     ),
     "GET /events": Operation(
         "list_events",
         "The audit log: what happened, in order, and who caused it",
-        list[shapes.Event],
+        shapes.array(shapes.EVENT),
         query=("after", "limit", "wait"),
         headers=_LIST,
     ),

@@ -9,6 +9,7 @@ from typing import Final
 import falcon
 import msgspec
 
+from zsched.api import shapes
 from zsched.api.ids import identify
 from zsched.scheduler.dispatcher.commands import (
     BadTokenError,
@@ -62,17 +63,17 @@ _TITLES = {
 
 def render(problem: Problem, path: str, accept: str, request_id: str) -> tuple[bytes, str]:
     """The body of an error and its media type."""
-    body = {
-        "error": problem.detail,
-        "type": "about:blank",
-        "title": _TITLES.get(problem.status) or HTTPStatus(problem.status).phrase,
-        "status": problem.status,
-        "detail": problem.detail,
-        "instance": path,
-        "code": problem.code,
-        "errors": [{"pointer": pointer, "detail": detail} for pointer, detail in problem.errors],
-        "request_id": request_id,
-    }
+    body = shapes.Error(
+        error=problem.detail,
+        type="about:blank",
+        title=_TITLES.get(problem.status) or HTTPStatus(problem.status).phrase,
+        status=problem.status,
+        detail=problem.detail,
+        instance=path,
+        code=problem.code,
+        errors=tuple(shapes.Fault(pointer, detail) for pointer, detail in problem.errors),
+        request_id=request_id,
+    )
     wanted = "application/problem+json" in accept
     return msgspec.json.encode(body), "application/problem+json" if wanted else "application/json"
 

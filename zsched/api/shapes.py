@@ -1,99 +1,99 @@
-"""The answers' JSON as types, for the OpenAPI document. views.py makes what these describe; a member without a value is
-left out. The tests hold every answer that they get against the document, so the two can't drift apart.
-"""
+"""The answers' JSON as types, for the OpenAPI document: those of entities derived from their descriptions."""
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from collections.abc import Collection, Iterator
+from functools import cache
+from types import GenericAlias
+from typing import Annotated, Any, Final, Literal, get_args
 
+import msgspec
 from msgspec import UNSET, Meta, Struct, UnsetType
 
-from zsched.model.types import ForeignDecision, OnDisconnect, OnLost, Reason, RunStatus, Scope, WorkerKind, WorkerStatus
-from zsched.scheduler.dispatcher.commands import Action
+from zsched.model import access, records, types
+from zsched.model.fields import Id, Natural, shown_fields
+from zsched.scheduler.dispatcher.commands import Action, CauseCode
+from zsched.store.contract import Claimed
 
-Time = Annotated[str, Meta(extra_json_schema={"format": "date-time"}, description="RFC 3339 in UTC")]
-Id = Annotated[int, Meta(ge=1)]
-Natural = Annotated[int, Meta(ge=0)]
-
-
-class Run(Struct, kw_only=True):
-    """One attempt to execute a job."""
-
-    run_id: Id
-    job_id: Id
-    attempt: Natural
-    status: RunStatus
-    created_at: Time
-    worker_id: str | UnsetType = UNSET
-    reason: Reason | UnsetType = UNSET
-    detail: str | UnsetType = UNSET
-    due_at: Time | UnsetType = UNSET
-    exit_code: int | UnsetType = UNSET
-    signal: int | UnsetType = UNSET
-    start_time: Time | UnsetType = UNSET
-    end_time: Time | UnsetType = UNSET
-    logs: str | UnsetType = UNSET
+# A member of an answer: its name, its type, and what it means.
+Member = tuple[str, Any, str]
 
 
-class Backoff(Struct, kw_only=True):
-    """The pauses before retries."""
+def shape(entity: type[Struct], *more: Member, name: str = "", without: Collection[str] = ()) -> Any:
+    """The JSON object of an entity as a type, with further members. Its name is the entity's unless it is given.
+    `without`: fields that are not shown.
+    """
+    members = [*_members(entity, without), *more]
+    described: list[Any] = [
+        (member, Annotated[kind, Meta(description=doc)], *_default(kind)) for member, kind, doc in members
+    ]
+    made = msgspec.defstruct(name or entity.__name__, described, kw_only=True)
+    made.__doc__ = entity.__doc__
+    return made
 
-    initial: str
-    factor: float
-    max: str
-    jitter: float
+
+@cache
+def _nested(entity: type[Struct]) -> Any:
+    """One type for an entity that several others hold."""
+    return shape(entity)
 
 
-class Job(Struct, kw_only=True):
-    """A job."""
+def maybe(kind: Any) -> Any:
+    """A type, for a member that is left out where it has no value."""
+    return kind | UnsetType
 
-    id: Id
-    name: str
-    command: str
-    status: RunStatus
-    created_at: Time
-    updated_at: Time
-    owner: str | UnsetType = UNSET
-    schedule: str | UnsetType = UNSET
-    next_fire_at: Time | UnsetType = UNSET
-    live: bool | UnsetType = UNSET
-    paused_at: Time | UnsetType = UNSET
-    ended_at: Time | UnsetType = UNSET
-    timeout: str | UnsetType = UNSET
-    kill_grace: str | UnsetType = UNSET
-    retries: Natural | UnsetType = UNSET
-    backoff: Backoff | UnsetType = UNSET
-    on_lost: OnLost | UnsetType = UNSET
-    on_disconnect: OnDisconnect | UnsetType = UNSET
-    crash_limit: Natural | Literal["never"] | UnsetType = UNSET
-    user: str | UnsetType = UNSET
-    env: dict[str, str] | UnsetType = UNSET
-    secret_env: dict[str, str] | UnsetType = UNSET
-    cancelled_at: Time | UnsetType = UNSET
+
+def _default(kind: Any) -> tuple[UnsetType, ...]:
+    return (UNSET,) if UnsetType in get_args(kind) else ()
+
+
+def _members(entity: type[Struct], without: Collection[str] = ()) -> Iterator[Member]:
+    for field in shown_fields(entity, without):
+        if field.form.flat and field.entity is not None:
+            yield from _members(field.entity)
+            continue
+        kind = _nested(field.entity) if field.entity is not None else field.shown
+        always = field.always and not field.form.only_with
+        yield field.json, kind if always else maybe(kind), field.doc
 
 
 class Why(Struct):
     """Why a job waits: a stable word, and a sentence that may change."""
 
-    code: Literal[
-        "scheduled",
-        "paused",
-        "backoff",
-        "no_workers",
-        "no_match",
-        "draining",
-        "foreign",
-        "probation",
-        "no_capacity",
-    ]
+    code: CauseCode
     detail: str
 
 
-class JobWithRun(Job, kw_only=True):
-    """A job, its run with the highest id, and why it is pending if it is."""
+RUN: Final = shape(types.Run, ("logs", maybe(str), "What it wrote, as a text; long texts are cut in the middle."))
+JOB: Final = shape(types.Job)
+JOB_WITH_RUN: Final = shape(
+    types.Job,
+    ("last_run", maybe(RUN), "Its run with the highest number."),
+    ("why", maybe(Why), "Why it is pending, if it is."),
+    name="JobWithRun",
+)
+HANDED_JOB: Final = shape(Claimed, name="HandedJob", without=("secret_env",))
+FOREIGN: Final = shape(records.ForeignRuns, name="Foreign")
+WORKER: Final = shape(
+    types.Worker, ("foreign", maybe(GenericAlias(tuple, (FOREIGN, ...))), "What it holds for other databases.")
+)
+TOKEN: Final = shape(access.Token)
+NEW_TOKEN: Final = shape(access.Token, ("token", str, "The token with its secret, shown this once."), name="NewToken")
+REVOKED_TOKEN: Final = shape(
+    access.Token,
+    ("live_jobs", Natural, "How many of its jobs go on; with `ending` they are being ended."),
+    ("live_schedules", Natural, "How many of its schedules go on."),
+    name="RevokedToken",
+)
+KEY: Final = shape(access.WorkerKey, name="Key")
+EVENT: Final = shape(records.Event)
+# What a worker that polls gets; null when there is nothing for it.
+NEXT: Final = msgspec.defstruct("Next", [("job", HANDED_JOB | None)])
 
-    last_run: Run | UnsetType = UNSET
-    why: Why | UnsetType = UNSET
+
+def array(kind: Any) -> object:
+    """A list of these."""
+    return GenericAlias(list, (kind,))
 
 
 class Group(Struct):
@@ -137,62 +137,8 @@ class Waited(Struct, kw_only=True):
     unknown_job: Group | UnsetType = UNSET
 
 
-class HandedJob(Struct, kw_only=True):
-    """A job as a worker that polls gets it, with the run that it is to execute."""
-
-    id: Id
-    name: str
-    command: str
-    created_at: Time
-    updated_at: Time
-    run_id: Id
-    attempt: Id
-    timeout_ms: Natural | UnsetType = UNSET
-    user: str | UnsetType = UNSET
-    env: dict[str, str] | UnsetType = UNSET
-
-
-class Next(Struct):
-    """What a worker that asks gets; null when there is nothing for it."""
-
-    job: HandedJob | None
-
-
-class Foreign(Struct, kw_only=True):
-    """What a worker holds for another database, by its last report: the number of runs with processes, the ids of the
-    first of them, and the number of results on its disk.
-    """
-
-    worker_id: str
-    db: str
-    running: Natural
-    results: Natural
-    runs: tuple[Id, ...]
-    since: Time
-    decision: ForeignDecision | UnsetType = UNSET
-    decided_by: str | UnsetType = UNSET
-    decided_at: Time | UnsetType = UNSET
-
-
-class Worker(Struct, kw_only=True):
-    """A worker."""
-
-    worker_id: str
-    status: WorkerStatus
-    kind: WorkerKind
-    slots: Id
-    last_seen: Time
-    registered_at: Time
-    host: str | UnsetType = UNSET
-    agent: str | UnsetType = UNSET
-    can: tuple[str, ...] | UnsetType = UNSET
-    labels: dict[str, str] | UnsetType = UNSET
-    leaving_at: Time | UnsetType = UNSET
-    foreign: tuple[Foreign, ...] | UnsetType = UNSET
-
-
 class Ok(Struct):
-    """The heartbeat counts."""
+    """The call was done."""
 
     status: Literal["ok"]
 
@@ -205,69 +151,7 @@ class Enrolled(Struct, kw_only=True):
     server_key: str | UnsetType = UNSET
 
 
-class Token(Struct, kw_only=True):
-    """A caller's token without its secret."""
-
-    id: str
-    name: str
-    scopes: tuple[Scope, ...]
-    note: str
-    created_at: Time
-    created_by: str
-    expires_at: Time | UnsetType = UNSET
-    revoked_at: Time | UnsetType = UNSET
-    last_used_at: Time | UnsetType = UNSET
-    run_as: str | UnsetType = UNSET
-    pending_max: Id | UnsetType = UNSET
-    schedules_max: Natural | UnsetType = UNSET
-    workers: tuple[str, ...] | UnsetType = UNSET
-    slots_max: Id | UnsetType = UNSET
-    ending: Literal[True] | UnsetType = UNSET
-
-
-class NewToken(Token, kw_only=True):
-    """A token with its secret, which is shown this once."""
-
-    token: str
-
-
-class RevokedToken(Token, kw_only=True):
-    """A revoked token, and how many of its jobs and schedules go on. With `ending` they are being ended."""
-
-    live_jobs: Natural
-    live_schedules: Natural
-
-
-class Key(Struct, kw_only=True):
-    """The public key that a worker's name is bound to. `origin`: enrolled by a worker on the scheduler's host, by one
-    elsewhere or with a token (`remote`), or made for an access file.
-    """
-
-    worker_id: str
-    public_key: str
-    origin: Literal["enrolled", "remote", "file"]
-    created_at: Time
-    created_by: str
-    revoked_at: Time | UnsetType = UNSET
-    slots_max: Id | UnsetType = UNSET
-
-
-class Event(Struct, kw_only=True):
-    """Something that was done or happened. `runs` are the first and the last run of a range."""
-
-    id: Id
-    at: Time
-    actor: str
-    became: str
-    job_id: Id | UnsetType = UNSET
-    runs: tuple[Id, Id] | UnsetType = UNSET
-    worker_id: str | UnsetType = UNSET
-    was: str | UnsetType = UNSET
-    reason: str | UnsetType = UNSET
-    detail: str | UnsetType = UNSET
-
-
-class Tasks(Struct):
+class Tasks(Struct, kw_only=True):
     """How many tasks are in each state."""
 
     pending: Natural
@@ -277,15 +161,15 @@ class Tasks(Struct):
     cancelled: Natural
 
 
-class WorkersByStatus(Struct):
+class WorkersByStatus(Struct, kw_only=True):
     """How many workers are in each state."""
 
     active: Natural
     inactive: Natural
 
 
-class Stats(Struct):
-    """Numbers of tasks and workers by status, and of refused calls."""
+class Stats(Struct, kw_only=True):
+    """How many tasks and workers are in each state, and how many calls were refused."""
 
     tasks: Tasks
     workers: WorkersByStatus
@@ -294,8 +178,8 @@ class Stats(Struct):
     version: str
 
 
-class Version(Struct):
-    """The name and version of the program."""
+class Version(Struct, kw_only=True):
+    """Name and version of the program."""
 
     name: Literal["zsched"]
     version: str
@@ -308,7 +192,7 @@ class Fault(Struct):
     detail: str
 
 
-class Error(Struct):
+class Error(Struct, kw_only=True):
     """The one error body. `error` and `detail` are a sentence for people, `code` is a word for programs."""
 
     error: str

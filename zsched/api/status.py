@@ -5,6 +5,7 @@ from __future__ import annotations
 import falcon
 
 from zsched import __version__
+from zsched.api import shapes
 from zsched.api.context import Context, answer, parameters
 from zsched.model.units import counted
 from zsched.store.contract import StoreError
@@ -56,13 +57,15 @@ class Stats:
     def on_get(self, req: falcon.Request, resp: falcon.Response) -> None:
         parameters(req)
         reader = self._context.reader
-        found = {
-            "tasks": reader.totals(),
-            "workers": reader.workers_by_status(),
-            "refused": self._context.refusals.counts(),
-            "version": __version__,
-        }
-        answer(resp, found)
+        stats = shapes.Stats(
+            tasks=shapes.Tasks(**{str(status): count for status, count in reader.totals().items()}),
+            workers=shapes.WorkersByStatus(
+                **{str(status): count for status, count in reader.workers_by_status().items()}
+            ),
+            refused=self._context.refusals.counts(),
+            version=__version__,
+        )
+        answer(resp, stats)
 
     on_head = on_get
 
@@ -72,6 +75,6 @@ class Version:
 
     def on_get(self, req: falcon.Request, resp: falcon.Response) -> None:
         parameters(req)
-        answer(resp, {"name": "zsched", "version": __version__})
+        answer(resp, shapes.Version(name="zsched", version=__version__))
 
     on_head = on_get

@@ -5,15 +5,18 @@ from __future__ import annotations
 from collections import defaultdict
 
 import falcon
+from msgspec import UNSET
 
-from zsched.api import views
+from zsched.api import shapes, views
 from zsched.api.body import EnrolBody, RegisterBody, WorkerBody, read
 from zsched.api.context import Context, answer, bound_slots, caller, parameters, worker_name
 from zsched.api.gate import foreign
 from zsched.api.pages import address, answer_page
 from zsched.api.problem import Problem
+from zsched.model.access import KeyOrigin
 from zsched.model.limits import WORKER_FACTS_BYTES_MAX
-from zsched.model.types import ForeignRuns, KeyOrigin, WorkerId
+from zsched.model.records import ForeignRuns
+from zsched.model.types import WorkerId
 from zsched.model.units import counted
 from zsched.protocol import facts_bytes, too_many_facts
 from zsched.scheduler.dispatcher.commands import Beat, BindKey, Next, RegisterWorker
@@ -90,7 +93,7 @@ class Heartbeat:
     def on_post(self, req: falcon.Request, resp: falcon.Response) -> None:
         parameters(req)
         self._context.inbox.call(Beat(worker_name(req, read(req, WorkerBody).worker_id)))
-        answer(resp, {"status": "ok"})
+        answer(resp, shapes.Ok("ok"))
 
 
 class NextRun:
@@ -124,8 +127,8 @@ class Enrol:
             self._context.inbox.call(BindKey(name, key, _origin(req, body), caller(req), bound_slots(req)))
         host = facts.advertise or (req.host if facts.zmq_host in _ALL else facts.zmq_host)
         address = f"[{host}]" if ":" in host and not host.startswith("[") else host
-        place = {"endpoint": f"tcp://{address}:{facts.zmq_port}", "db": facts.db}
-        answer(resp, {**place, **({"server_key": facts.server_key} if facts.server_key else {})})
+        endpoint = f"tcp://{address}:{facts.zmq_port}"
+        answer(resp, shapes.Enrolled(endpoint=endpoint, db=facts.db, server_key=facts.server_key or UNSET))
 
 
 def _origin(req: falcon.Request, body: EnrolBody) -> KeyOrigin:

@@ -89,7 +89,7 @@ def rotate_curve(found: Mapping[str, options.Value], config: SchedulerConfig) ->
 
 def with_access_files(db: Path) -> tuple[WorkerId, ...]:
     """The workers whose live key came in an access file, by name."""
-    from zsched.model.types import KeyOrigin
+    from zsched.model.access import KeyOrigin
     from zsched.store.sqlite.engine import open_reader
 
     with closing(open_reader(db)) as reader:

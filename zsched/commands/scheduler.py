@@ -75,8 +75,9 @@ from zsched.host import logs
 from zsched.host.files import InsecureError
 from zsched.host.notify import Notify
 from zsched.maintenance import backup
+from zsched.model.access import Scope, Token
 from zsched.model.limits import FILE_CHECK_MS, JUMP_MS
-from zsched.model.types import Now, Scope, Token
+from zsched.model.types import Now
 from zsched.scheduler.dispatcher import Dispatcher, Settings
 from zsched.scheduler.inbox import Inbox
 from zsched.scheduler.live import Live

@@ -168,8 +168,8 @@ def revoked(found: Mapping[str, options.Value]) -> int:
 
 def wanted(found: Mapping[str, options.Value]) -> View:
     """The token that is asked for, as POST /tokens takes it. What can't be one is wrong usage."""
+    from zsched.model.access import Scope
     from zsched.model.limits import NOTE_CHARS_MAX, TOKEN_LIFE_MS_MAX
-    from zsched.model.types import Scope
     from zsched.model.units import format_duration_ms
     from zsched.security.tokens import NEVER
 

@@ -17,7 +17,8 @@ from pathlib import Path
 from typing import Final
 
 from zsched.host import files
-from zsched.model.types import KeyOrigin, WorkerId
+from zsched.model.access import KeyOrigin
+from zsched.model.types import WorkerId
 from zsched.security import keys
 from zsched.security.keys import Access, KeyFileError
 from zsched.security.vault import Vault

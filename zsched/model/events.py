@@ -5,7 +5,8 @@ from __future__ import annotations
 from enum import StrEnum
 from typing import Final
 
-from zsched.model.types import ForeignDecision, RunStatus, WorkerStatus
+from zsched.model.records import ForeignDecision
+from zsched.model.types import RunStatus, WorkerStatus
 
 
 class EventKind(StrEnum):

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Annotated, Final, Literal
 
 from msgspec import UNSET, Meta, Struct, UnsetType
+from msgspec.structs import replace
 
 from zsched.model import schedule
 from zsched.model.limits import (
@@ -25,8 +27,31 @@ from zsched.model.limits import (
     SECRETS_MAX,
 )
 from zsched.model.names import USER_NAME, VARIABLE_NAME
-from zsched.model.types import USUAL_BACKOFF, Backoff, JobEdit, JobSpec, OnDisconnect, OnLost, Policy
+from zsched.model.types import USUAL_BACKOFF, Backoff, Job, JobSpec, Launch, OnDisconnect, OnLost, Policy, launch_fields
 from zsched.model.units import DURATION_MS_MAX, format_duration_ms, parse_duration_ms
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobEdit:
+    """What a caller changes of a recurring job, checked. None leaves a field as it is; a `timeout_ms` of 0 removes the
+    limit.
+    """
+
+    name: str | None = None
+    command: str | None = None
+    schedule: str | None = None
+    timeout_ms: int | None = None
+
+    def applied_to(self, job: Job) -> Job:
+        """The job with the changes. Its `next_fire_ms` is not touched."""
+        timeout_ms = job.policy.timeout_ms if self.timeout_ms is None else self.timeout_ms or None
+        return replace(
+            job,
+            name=self.name or job.name,
+            command=self.command or job.command,
+            schedule=self.schedule or job.schedule,
+            policy=replace(job.policy, timeout_ms=timeout_ms),
+        )
 
 
 class SpecError(Exception):
@@ -52,10 +77,8 @@ class BackoffBody(Struct, forbid_unknown_fields=True, frozen=True):
     jitter: Annotated[float, Meta(ge=0, le=1)] = 0.1
 
 
-class JobBody(Struct, forbid_unknown_fields=True, frozen=True):
-    """A job as it is submitted. Durations are `10m` and the like, or a number of seconds; `user` is a name on the
-    worker's host.
-    """
+class JobBody(Launch, forbid_unknown_fields=True, frozen=True):
+    """A job as it is submitted. Durations are `10m` and the like, or a number of seconds."""
 
     name: str | None = None
     command: str | None = None
@@ -68,9 +91,6 @@ class JobBody(Struct, forbid_unknown_fields=True, frozen=True):
     on_lost: OnLost = OnLost.REQUEUE
     on_disconnect: OnDisconnect = OnDisconnect.CONTINUE
     crash_limit: CrashLimit = CRASH_LIMIT_DEFAULT
-    user: str | None = None
-    env: dict[str, str] | None = None
-    secret_env: dict[str, str] | None = None
 
 
 class EditBody(Struct, forbid_unknown_fields=True, frozen=True):
@@ -100,17 +120,11 @@ def job_spec(body: JobBody, seal: Seal = keeps_none) -> JobSpec:
     if body.user is not None and not USER_NAME.fullmatch(body.user):
         raise SpecError("user", "a user's name: a letter, then letters, digits and . _ -")
     _check_variables(body.env or {}, body.secret_env or {})
-    secrets = {name: seal(name, value) for name, value in (body.secret_env or {}).items()}
-    return JobSpec(
-        name=name,
-        command=command,
-        schedule=cron,
-        run_now=body.run_now,
-        policy=_policy(body),
-        user=body.user,
-        env=body.env or None,
-        secret_env=secrets or None,
-    )
+    # An empty object is as good as none.
+    launch = {name: None if value == {} else value for name, value in launch_fields(body).items()}
+    if body.secret_env:
+        launch["secret_env"] = {name: seal(name, value) for name, value in body.secret_env.items()}
+    return JobSpec(name=name, command=command, schedule=cron, run_now=body.run_now, policy=_policy(body), **launch)
 
 
 def job_edit(body: EditBody) -> JobEdit:

@@ -7,11 +7,31 @@ never used again: it is the fencing token that decides whose result counts. A **
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from enum import StrEnum
-from typing import Final, Literal, NewType
+from typing import Annotated, Any, Final, Literal, NewType
 
+from msgspec import Meta, Struct
+
+from zsched.model.fields import (
+    ARRAY,
+    DURATION,
+    HIDDEN,
+    LABELS,
+    LIMIT,
+    NEVER,
+    SECRETS,
+    TEXT,
+    TIME,
+    VARIABLES,
+    Codec,
+    Form,
+    Id,
+    Natural,
+    about,
+)
 from zsched.model.limits import CRASH_LIMIT_DEFAULT, GRACE_MS_DEFAULT, LEASE_MARGIN_MS
 
 JobId = NewType("JobId", int)
@@ -118,140 +138,205 @@ def lease_margin_ms(lease_ms: int) -> int:
     return max(LEASE_MARGIN_MS, lease_ms // 30)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Backoff:
-    """How long a retry waits: `initial_ms` after the first failure, `factor` times longer after each further one, up
-    to `max_ms`; and less by a share of at most `jitter`, so that what failed together does not come back together.
+class Backoff(Struct, frozen=True, kw_only=True):
+    """How long a task waits before a retry: longer after each failure, and less by a random share, so that what failed
+    together does not come back together.
     """
 
-    initial_ms: int = 5_000
-    factor: float = 2.0
-    max_ms: int = 3_600_000
-    jitter: float = 0.1
+    initial_ms: Annotated[
+        int, about("Pause after the first failure.", Form(json="initial", codec=DURATION, omit=NEVER))
+    ] = 5_000
+    factor: Annotated[
+        float, about("Each further pause is longer than the one before by this factor.", Form(omit=NEVER))
+    ] = 2.0
+    max_ms: Annotated[int, about("Longest pause.", Form(json="max", codec=DURATION, omit=NEVER))] = 3_600_000
+    jitter: Annotated[
+        float, about("A pause is shorter by a share of at most this much, from 0 to 1.", Form(omit=NEVER))
+    ] = 0.1
 
 
 USUAL_BACKOFF: Final = Backoff()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Policy:
-    """How long a job's run may take, and what becomes of it when something goes wrong.
+def read_backoff(text: str) -> Backoff:
+    """A back-off from its column. Raises ValueError, TypeError."""
+    initial_ms, factor, max_ms, jitter = json.loads(text)
+    return Backoff(initial_ms=initial_ms, factor=factor, max_ms=max_ms, jitter=jitter)
 
-    `timeout_ms` of one attempt, None for no limit; `grace_ms` from TERM to KILL. `retries`: how often a task that
-    failed is tried again. `crash_limit`: the crash with that number fails a task for good; None: no crash does.
+
+def _backoff_text(backoff: Backoff) -> str | None:
+    """What read_backoff reads; None for the usual back-off."""
+    if backoff == USUAL_BACKOFF:
+        return None
+    return json.dumps([backoff.initial_ms, backoff.factor, backoff.max_ms, backoff.jitter])
+
+
+class Policy(Struct, frozen=True, kw_only=True):
+    """How long a job's run may take, and what happens when something goes wrong."""
+
+    timeout_ms: Annotated[
+        int | None,
+        about("A run that takes longer is stopped and fails. None: no limit.", Form(json="timeout", codec=DURATION)),
+    ] = None
+    grace_ms: Annotated[
+        int,
+        about("Time from SIGTERM to SIGKILL when a run is stopped.", Form(json="kill_grace", codec=DURATION)),
+    ] = GRACE_MS_DEFAULT
+    retries: Annotated[Natural, about("How often a failed task is tried again.")] = 0
+    backoff: Annotated[
+        Backoff,
+        about("How long retries wait.", Form(codec=Codec(read_backoff, _backoff_text, nullable=True))),
+    ] = USUAL_BACKOFF
+    on_lost: Annotated[
+        OnLost,
+        about("What happens to a task whose worker is lost: `requeue` (at least once), `fail` (at most once)."),
+    ] = OnLost.REQUEUE
+    on_disconnect: Annotated[
+        OnDisconnect,
+        about("What a run does while its worker can't reach the scheduler: `continue`, or `stop`."),
+    ] = OnDisconnect.CONTINUE
+    crash_limit: Annotated[
+        int | None,
+        about("The crash with this number fails a task for good; `never`: no crash does.", Form(codec=LIMIT)),
+    ] = CRASH_LIMIT_DEFAULT
+
+
+class Launch(Struct, frozen=True, kw_only=True):
+    """How a job's processes are started, beyond a plain command line. A field with a value needs a worker that has the
+    feature of the same name: another worker would run something else.
+
+    REST takes these fields in a submit, the database keeps them, and `run` frames carry them to the worker.
     """
 
-    timeout_ms: int | None = None
-    grace_ms: int = GRACE_MS_DEFAULT
-    retries: int = 0
-    backoff: Backoff = USUAL_BACKOFF
-    on_lost: OnLost = OnLost.REQUEUE
-    on_disconnect: OnDisconnect = OnDisconnect.CONTINUE
-    crash_limit: int | None = CRASH_LIMIT_DEFAULT
+    user: Annotated[
+        Annotated[str, Meta(max_length=64)] | None,
+        about("User on the worker's host to run as. None: the worker decides.", Form(columns=("run_as",))),
+    ] = None
+    env: Annotated[Mapping[str, str] | None, about("Environment variables of the job.", Form(codec=VARIABLES))] = None
+    secret_env: Annotated[
+        Mapping[str, str] | None,
+        about("Secret environment variables. They are stored encrypted and shown as `***`.", Form(codec=SECRETS)),
+    ] = None
+
+    @property
+    def variables(self) -> dict[str, str]:
+        """All environment variables of the job, the secret ones as they stand here."""
+        return {**(self.env or {}), **(self.secret_env or {})}
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class JobSpec:
-    """What a caller asks for, checked. `schedule` is five cron fields in UTC.
+def launch_fields(source: Launch) -> dict[str, Any]:
+    """The fields of Launch as arguments, for another type that has them."""
+    return {name: getattr(source, name) for name in Launch.__struct_fields__}
 
-    A job with a schedule makes no run at submit unless `run_now` asks for one. `user`: the user it runs as; None
-    leaves that to the worker. `env` and `secret_env` are its own variables; the values of the secret ones are sealed.
+
+class Work(Launch, frozen=True, kw_only=True):
+    """What a job executes."""
+
+    name: Annotated[str, about("Name of the job.", Form(rank=1))]
+    command: Annotated[str, about("Command line for `sh -c --`.", Form(rank=1))]
+
+
+class JobFields(Work, frozen=True, kw_only=True):
+    """What a caller may say of a job and the database keeps."""
+
+    schedule: Annotated[
+        str | None,
+        about("Five cron fields in UTC. None: the job runs once.", Form(rank=3)),
+    ] = None
+    policy: Annotated[Policy, about("Limits, retries and losses.", Form(rank=4, flat=True))] = Policy()
+
+
+class JobSpec(JobFields, frozen=True, kw_only=True):
+    """What a caller asks for, checked. The values of `secret_env` are sealed.
+
+    A job with a schedule makes no run at submit unless `run_now` asks for one.
     """
 
-    name: str
-    command: str
-    schedule: str | None = None
     run_now: bool = False
-    policy: Policy = Policy()
-    user: str | None = None
-    env: Mapping[str, str] | None = None
-    secret_env: Mapping[str, str] | None = None
 
     @property
     def needs(self) -> tuple[str, ...]:
-        """The features that a worker needs beyond a plain command line: without them it would run something else."""
-        stop = True if self.policy.on_disconnect is OnDisconnect.STOP else None
-        asked = (("env", self.env), ("secret_env", self.secret_env), ("stop", stop), ("user", self.user))
-        return tuple(name for name, value in asked if value is not None)
+        """The features that a worker must have."""
+        features = [name for name in Launch.__struct_fields__ if getattr(self, name) is not None]
+        if self.policy.on_disconnect is OnDisconnect.STOP:
+            features.append("stop")
+        features.sort()
+        return tuple(features)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Job:
-    """A job as it is stored. Times are milliseconds since 1970 UTC. `owner` as in Caller, or empty for a job that was
-    stored before jobs had owners.
+class Job(JobFields, frozen=True, kw_only=True):
+    """A job as it is stored. A paused or ended schedule has no `next_fire_ms`."""
 
-    `paused_ms` and `ended_ms` are those of its schedule; with either it has no `next_fire_ms`. `live`: a run of it is
-    pending or running.
-    """
-
-    job_id: JobId
-    name: str
-    command: str
-    status: RunStatus
-    created_ms: int
-    updated_ms: int
-    schedule: str | None = None
-    next_fire_ms: int | None = None
-    policy: Policy = Policy()
-    cancel_ms: int | None = None
-    user: str | None = None
-    env: Mapping[str, str] | None = None
-    secret_env: Mapping[str, str] | None = None
-    owner: str = ""
-    paused_ms: int | None = None
-    ended_ms: int | None = None
-    live: bool = False
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class JobEdit:
-    """What a caller changes of a recurring job, checked. None leaves a field as it is; a `timeout_ms` of 0 removes the
-    limit.
-    """
-
-    name: str | None = None
-    command: str | None = None
-    schedule: str | None = None
-    timeout_ms: int | None = None
-
-    def applied_to(self, job: Job) -> Job:
-        """The job with the changes. Its `next_fire_ms` is not touched."""
-        timeout_ms = job.policy.timeout_ms if self.timeout_ms is None else self.timeout_ms or None
-        return replace(
-            job,
-            name=self.name or job.name,
-            command=self.command or job.command,
-            schedule=self.schedule or job.schedule,
-            policy=replace(job.policy, timeout_ms=timeout_ms),
-        )
+    job_id: Annotated[JobId, about("Number of the job.", Form(json="id", rank=0))]
+    status: Annotated[RunStatus, about("Status of its tasks together.", Form(rank=2))]
+    owner: Annotated[
+        str,
+        about(
+            "`user:NAME` or `token:NAME`, who submitted it. Empty: it was stored before jobs had owners.",
+            Form(rank=2, computed=True, codec=TEXT),
+        ),
+    ] = ""
+    next_fire_ms: Annotated[int | None, about("When the schedule fires next.", Form(rank=3, codec=TIME))] = None
+    live: Annotated[
+        bool,
+        about(
+            "Whether a run is pending or running. Shown for recurring jobs.",
+            Form(rank=3, computed=True, omit=NEVER, only_with="schedule"),
+        ),
+    ] = False
+    paused_ms: Annotated[int | None, about("When its schedule was paused.", Form(rank=3, codec=TIME))] = None
+    ended_ms: Annotated[int | None, about("When its schedule was ended for good.", Form(rank=3, codec=TIME))] = None
+    cancel_ms: Annotated[int | None, about("When it was cancelled.", Form(json="cancelled_at", rank=6, codec=TIME))] = (
+        None
+    )
+    created_ms: Annotated[int, about("When it was submitted.", Form(rank=6, codec=TIME))]
+    updated_ms: Annotated[int, about("When it changed last.", Form(rank=6, codec=TIME))]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Run:
-    """One attempt of one task of a job, as it is stored. `claimed_ms` is when a worker got it, by the scheduler's
-    clock; `started_ms` and `finished_ms` are the worker's word. `attempt` counts from 1 the runs that started,
-    `failures` those before this one that failed by themselves, `crashes` those that took their worker with them.
-    `due_ms`: it waits until then.
-    """
+class Order(Work, frozen=True, kw_only=True):
+    """What a worker needs to know of a job."""
 
-    run_id: RunId
-    job_id: JobId
-    task: int
-    attempt: int
-    status: RunStatus
-    created_ms: int
-    worker_id: WorkerId | None = None
-    reason: str | None = None
-    detail: str | None = None
-    exit_code: int | None = None
-    signal: int | None = None
-    crashes: int = 0
-    failures: int = 0
-    due_ms: int | None = None
-    claimed_ms: int | None = None
-    started_ms: int | None = None
-    finished_ms: int | None = None
-    cancel_ms: int | None = None
+    timeout_ms: Annotated[Natural | None, about("Limit of the run in milliseconds. None: no limit.")] = None
+    grace_ms: Annotated[int, about("Time from SIGTERM to SIGKILL in milliseconds.", Form(json=HIDDEN))]
+    job_created_ms: Annotated[
+        int, about("When the job was submitted.", Form(("created_ms",), json="created_at", codec=TIME))
+    ]
+    job_updated_ms: Annotated[
+        int, about("When the job changed last.", Form(("updated_ms",), json="updated_at", codec=TIME))
+    ]
+
+
+class Run(Struct, frozen=True, kw_only=True):
+    """One attempt of one task of a job, as it is stored."""
+
+    run_id: Annotated[RunId, about("Number of the run.")]
+    job_id: Annotated[JobId, about("Number of its job.")]
+    task: Annotated[int, about("Number of the task in its job.", Form(json=HIDDEN))]
+    attempt: Annotated[Natural, about("Number of the attempt, from 1: how many runs of the task have started.")]
+    worker_id: Annotated[WorkerId | None, about("The worker that has or had it.")] = None
+    status: Annotated[RunStatus, about("State of the run.")]
+    reason: Annotated[str | None, about("Why it is in this state: a stable word for programs.", Form(shown=Reason))] = (
+        None
+    )
+    detail: Annotated[str | None, about("A sentence for people on the reason. It may change.")] = None
+    due_ms: Annotated[int | None, about("When it may start, if it waits for a time.", Form(codec=TIME))] = None
+    exit_code: Annotated[int | None, about("Exit code of its process.")] = None
+    signal: Annotated[int | None, about("Number of the signal that ended its process.")] = None
+    crashes: Annotated[int, about("How many runs of the task may have killed their workers.", Form(json=HIDDEN))] = 0
+    failures: Annotated[
+        int, about("How many runs of the task before this one failed by themselves.", Form(json=HIDDEN))
+    ] = 0
+    claimed_ms: Annotated[int | None, about("When a worker got it, by the scheduler's clock.", Form(json=HIDDEN))] = (
+        None
+    )
+    started_ms: Annotated[
+        int | None, about("When it started, by the worker's clock.", Form(json="start_time", codec=TIME))
+    ] = None
+    finished_ms: Annotated[
+        int | None, about("When it ended, by the worker's clock.", Form(json="end_time", codec=TIME))
+    ] = None
+    cancel_ms: Annotated[int | None, about("When it was cancelled.", Form(json=HIDDEN))] = None
+    created_ms: Annotated[int, about("When it was made.", Form(codec=TIME))]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -284,154 +369,26 @@ class Outcome:
     stderr: Stream = Stream()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Worker:
-    """A worker as it is stored. `boot_id` and `lock` (device, inode) are what proves that an earlier start of it is
-    dead. `leaving_ms` is when it announced its end; None: it did not.
-    """
+class Worker(Struct, frozen=True, kw_only=True):
+    """A worker as it is stored. `boot_id` and `lock` prove that an earlier start of it is dead."""
 
-    worker_id: WorkerId
-    kind: WorkerKind
-    status: WorkerStatus
-    slots: int
-    registered_ms: int
-    last_seen_ms: int
-    host: str = ""
-    incarnation: str = ""
-    boot_id: str = ""
-    lock: tuple[int, int] = (0, 0)
-    agent: str = ""
-    can: tuple[str, ...] = ()
-    labels: Mapping[str, str] | None = None
-    leaving_ms: int | None = None
-
-
-class ForeignDecision(StrEnum):
-    """The operator's decision on a worker's foreign runs: they continue beside new work, or they are ended."""
-
-    KEEP = "keep"
-    DISCARD = "discard"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ForeignRuns:
-    """What a worker holds for a database other than the scheduler's, by its last report. `running` counts the runs with
-    processes, and `runs` names the first of them; `results` counts results on its disk. `since_ms` is when this
-    scheduler first heard of it.
-    """
-
-    worker_id: WorkerId
-    db: str
-    running: int
-    results: int
-    runs: tuple[int, ...] = ()
-    since_ms: int
-    decision: ForeignDecision | None = None
-    decided_by: str | None = None
-    decided_ms: int | None = None
-
-
-class Scope(StrEnum):
-    """What a caller may do. Each call needs one of these; `admin` may do all.
-
-    `submit`: submit jobs, and act on the caller's own. `operate`: act on the jobs of all owners.
-    """
-
-    READ = "read"
-    SUBMIT = "submit"
-    OPERATE = "operate"
-    WORKER = "worker"
-    ADMIN = "admin"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Caller:
-    """The sender of a command. `owner` is `user:NAME` or `token:NAME`, and owns the jobs that the caller submits.
-
-    `actor` is the owner with the address of the call, for events. `all_jobs`: the caller may act on jobs of every
-    owner. `admin`: it may also change what they run. `token_id` is None for a caller without a token.
-    """
-
-    owner: str
-    actor: str
-    all_jobs: bool
-    admin: bool = False
-    token_id: str | None = None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Token:
-    """What is kept of a caller's token. `digest` is the SHA-256 of its secret; times as in a job.
-
-    `name` is unique and never used again; a new token without a name gets its id as its name. `run_as`: all its jobs
-    run as that user. `pending_max` and `schedules_max` bound how many of its jobs may be pending, and how many of its
-    recurring jobs may live. `workers`: the names, or patterns of names, of the workers that it may speak for, empty for
-    all; `slots_max` bounds the slots of each. `last_used_ms` is coarse. `ending`: its jobs are being cancelled.
-    """
-
-    token_id: str
-    name: str = ""
-    digest: bytes
-    scopes: frozenset[Scope]
-    note: str
-    created_ms: int
-    created_by: str
-    expires_ms: int | None = None
-    revoked_ms: int | None = None
-    run_as: str | None = None
-    pending_max: int | None = None
-    schedules_max: int | None = None
-    workers: tuple[str, ...] = ()
-    slots_max: int | None = None
-    last_used_ms: int | None = None
-    ending: bool = False
-
-    @property
-    def owner(self) -> str:
-        """The owner of the jobs that the token submits."""
-        return f"token:{self.name}"
-
-
-class KeyOrigin(StrEnum):
-    """How a worker's key came to the scheduler: see `dispatcher/access.py`."""
-
-    # By a worker on the scheduler's own host, without a token.
-    ENROLLED = "enrolled"
-    # By a worker elsewhere, or with a token.
-    REMOTE = "remote"
-    # By `zsched access new`.
-    FILE = "file"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class WorkerKey:
-    """A worker's public key, 40 characters of Z85 (ZeroMQ RFC 32); times as in a job. `slots_max`: the most slots that
-    a worker with this key gets.
-    """
-
-    public_key: str
-    worker_id: WorkerId
-    origin: KeyOrigin
-    created_ms: int
-    created_by: str
-    revoked_ms: int | None = None
-    slots_max: int | None = None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Event:
-    """Something that was done or happened. `actor` did it; `runs` are the first and the last run of a range.
-
-    `was` and `became` are states of a run or a worker; for anything else `became` says what was done.
-    """
-
-    event_id: int
-    at_ms: int
-    actor: str
-    became: str
-    job_id: JobId | None = None
-    runs: tuple[RunId, RunId] | None = None
-    worker_id: WorkerId | None = None
-    was: str | None = None
-    reason: str | None = None
-    detail: str | None = None
+    worker_id: Annotated[WorkerId, about("Name of the worker.")]
+    status: Annotated[WorkerStatus, about("`active`: it is connected, or polls.")]
+    kind: Annotated[WorkerKind, about("How it speaks: over ZeroMQ, or by polling over REST.")]
+    slots: Annotated[Id, about("How many runs it executes at the same time.")]
+    host: Annotated[str, about("Name of its host.")] = ""
+    incarnation: Annotated[str, about("Random text of its last start.", Form(json=HIDDEN))] = ""
+    boot_id: Annotated[str, about("Random text of its host's last boot.", Form(json=HIDDEN))] = ""
+    lock: Annotated[
+        tuple[int, int],
+        about(
+            "Device and inode of the file that it holds locked.",
+            Form(("lock_device", "lock_inode"), json=HIDDEN, codec=Codec(read=tuple, write=tuple)),
+        ),
+    ] = (0, 0)
+    agent: Annotated[str, about("Program and release.")] = ""
+    can: Annotated[tuple[str, ...], about("Its features, such as `env` and `user`.", Form(codec=ARRAY))] = ()
+    labels: Annotated[Mapping[str, str], about("Its labels.", Form(codec=LABELS))] = {}
+    leaving_ms: Annotated[int | None, about("When it announced its end, if it did.", Form(codec=TIME))] = None
+    last_seen_ms: Annotated[int, about("When it was heard last.", Form(json="last_seen", codec=TIME))]
+    registered_ms: Annotated[int, about("When it registered first.", Form(codec=TIME))]

@@ -21,7 +21,7 @@ from zsched.model.limits import (
     WORKER_FACTS_BYTES_MAX,
 )
 from zsched.model.names import WorkerName
-from zsched.model.types import StreamName
+from zsched.model.types import Launch, StreamName
 
 VERSION: Final = 1
 VERSIONS: Final = (1,)
@@ -71,12 +71,12 @@ class RunResult(Struct, frozen=True, gc=False, omit_defaults=True):
     stderr: Output = Output()
 
 
-class RunOrder(Struct, frozen=True, gc=False, omit_defaults=True):
-    """The description of one run for the worker that executes it. `command` is an argument of `/bin/sh -c --`.
+class RunOrder(Launch, frozen=True, gc=False, omit_defaults=True):
+    """The description of one run for the worker that executes it, with the fields of Launch.
 
-    `timeout_ms` None: no limit. `user`: the user to run as; None: the worker decides. `env` and `secret_env`: the job's
-    own variables; secret values are never shown. `lease_ms`: the worker must end the run within this time after the
-    scheduler last heard from it; None: the run continues.
+    `command` is an argument of `/bin/sh -c --`. `timeout_ms` None: no limit. The values of `secret_env` are in plain
+    text here, and never shown. `lease_ms`: the worker must end the run within this time after the scheduler last heard
+    from it; None: the run continues.
     """
 
     run: RunNumber
@@ -88,9 +88,6 @@ class RunOrder(Struct, frozen=True, gc=False, omit_defaults=True):
     output_bytes_max: Natural
     timeout_ms: Natural | None = None
     probation: bool = False
-    user: Word | None = None
-    env: dict[str, str] = {}
-    secret_env: dict[str, str] = {}
     lease_ms: Natural | None = None
 
 

@@ -13,7 +13,7 @@ import secrets
 from fnmatch import fnmatchcase
 from typing import Final, NamedTuple
 
-from zsched.model.types import Token
+from zsched.model.access import Token
 
 # In place of a duration: the token does not expire.
 NEVER: Final = "never"

@@ -5,8 +5,11 @@ Each change records an event that belongs to no job, run or worker: `became` sta
 
 from __future__ import annotations
 
+from msgspec.structs import replace
+
+from zsched.model.access import KeyOrigin, Token, WorkerKey
 from zsched.model.events import EventKind
-from zsched.model.types import JobId, KeyOrigin, Token, WorkerId, WorkerKey
+from zsched.model.types import JobId, WorkerId
 from zsched.model.units import counted
 from zsched.store import rows, sql
 from zsched.store.contract import Ending
@@ -31,12 +34,8 @@ class AccessWriter:
     def add_token(self, token: Token) -> None:
         scopes = " ".join(sorted(token.scopes))
         name = token.name or token.token_id
-        values = (
-            token.token_id, token.digest, scopes, token.note, token.created_ms, token.created_by, token.expires_ms,
-            name, token.run_as, token.pending_max, token.schedules_max, " ".join(token.workers) or None,
-            token.slots_max,
-        )  # fmt: skip
-        self._execute(sql.ADD_TOKEN, values)
+        new = replace(token, name=name, revoked_ms=None, last_used_ms=None)
+        self._execute(sql.ADD_TOKEN, rows.row_of_token(new))
         shown = token.token_id if name == token.token_id else f"{token.token_id} ({name})"
         self._note(EventKind.TOKEN_ADDED, f"{shown}: {scopes}", token.created_by, token.created_ms)
 
@@ -92,7 +91,8 @@ class AccessWriter:
         slots_max: int | None = None,
     ) -> None:
         self.revoke_key(worker_id, actor, now_ms)
-        self._execute(sql.ADD_KEY, (public_key, worker_id, origin, now_ms, actor))
+        key = WorkerKey(public_key=public_key, worker_id=worker_id, origin=origin, created_ms=now_ms, created_by=actor)
+        self._execute(sql.ADD_KEY, rows.row_of_key(key))
         self._note(EventKind.KEY_BOUND, f"{worker_id}: {public_key}", actor, now_ms)
         if slots_max is not None:
             self.limit_key(public_key, slots_max, actor, now_ms)

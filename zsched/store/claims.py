@@ -13,11 +13,12 @@ from zsched.store.contract import Claim, Claimed, Holding, Load, Ready, StoreCor
 from zsched.store.core import UNREADABLE, Core
 from zsched.store.engine import Row
 from zsched.store.ledger import Transition
+from zsched.store.mapping import DAMAGED
 
 PENDING, RUNNING, FAILED = RunStatus.PENDING, RunStatus.RUNNING, RunStatus.FAILED
 
 # Raised when a row of a run or job is damaged.
-_DAMAGE: Final = (StoreCorrupt, ValueError, TypeError)
+_DAMAGE: Final = (StoreCorrupt, *DAMAGED)
 
 
 class ClaimsWriter(Core):
@@ -160,11 +161,7 @@ class ClaimsWriter(Core):
 
 def _claimed(row: Row, probation: bool, lease_ms: int | None) -> Claimed:
     """A row of sql.CLAIMABLE or sql.ORDER. Raises what a damaged row may raise."""
-    name, command, timeout_ms, grace_ms, created_ms, updated_ms, user, env, secret_env, *run = row
-    if not command:
+    order = rows.claimed((*row, probation, lease_ms))
+    if not order.command:
         raise ValueError("the job has no command")
-    run_id, job_id, task, attempt = run
-    return Claimed(
-        run_id, job_id, task, attempt, name, command, timeout_ms, grace_ms, probation, created_ms, updated_ms, user,
-        rows.variables(env), rows.variables(secret_env), lease_ms,
-    )  # fmt: skip
+    return order

@@ -20,9 +20,6 @@ from zsched.store.ledger import Note, Transition
 PENDING, RUNNING = RunStatus.PENDING, RunStatus.RUNNING
 FAILED, CANCELLED = RunStatus.FAILED, RunStatus.CANCELLED
 
-# The look-up of an enum by its value takes three times as long.
-_STATUS: Final = {str(status): status for status in RunStatus}
-
 # Ends that the scheduler decided, and no worker reported.
 _DECIDED: Final = frozenset({Reason.WORKER_LOST, Reason.CRASH_LIMIT, Reason.UNKILLABLE, Reason.QUARANTINED})
 
@@ -63,7 +60,7 @@ class EndsWriter(Core):
             self._record_transition(
                 Transition(
                     at_ms=now_ms, actor=actor, job_id=job_id, run_id=run_id, worker_id=worker_id, was=RUNNING,
-                    became=_STATUS[status], reason=reason,
+                    became=rows.RUN_STATUS[status], reason=reason,
                 )
             )  # fmt: skip
             out, err = outcome.stdout, outcome.stderr

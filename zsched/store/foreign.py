@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import json
 
+from msgspec.structs import replace
+
 from zsched.model.events import DECISIONS, EventKind
-from zsched.model.types import ForeignDecision, ForeignRuns
+from zsched.model.records import ForeignDecision, ForeignRuns
 from zsched.model.units import counted
 from zsched.store import rows, sql
 from zsched.store.engine import Engine
@@ -25,8 +27,8 @@ class ForeignWriter:
         self.of = reads.foreign_of
 
     def add(self, held: ForeignRuns, actor: str) -> None:
-        runs = json.dumps(held.runs)
-        self._execute(sql.FOREIGN_FOUND, (held.worker_id, held.db, held.running, held.results, runs, held.since_ms))
+        undecided = replace(held, decision=None, decided_by=None, decided_ms=None)
+        self._execute(sql.FOREIGN_FOUND, rows.row_of_foreign(undecided))
         self._note(EventKind.FOREIGN_FOUND, _numbers(held), actor, held.since_ms)
 
     def update(self, held: ForeignRuns) -> None:

@@ -51,9 +51,8 @@ class IdentityWriter(EndsWriter):
             lease_ms = max(lease_ms, given_ms + lease_margin_ms(given_ms))
         old = self._identity
         self._replace_identity(identity, how)
-        self._ledger.note(
-            Note(at_ms=now_ms, actor=how.actor, became=EventKind.RESTORED, detail=f"{how.detail}; it was {old}")
-        )
+        detail = f"{how.detail}; it was {old}"
+        self._ledger.note(Note(at_ms=now_ms, actor=how.actor, became=EventKind.RESTORED, detail=detail))
         running = self._execute(sql.RUNNING)
         waiting = self._execute(sql.WAITING, (now_ms,))
         for (run_id,) in running:

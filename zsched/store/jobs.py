@@ -36,9 +36,8 @@ class JobsWriter(Core):
         owner_id = self._owner_id(owner) if owner else None
         jobs: list[Row] = [
             (
-                spec.name, spec.command, demand_id, spec.schedule, next_fire_ms, now_ms, now_ms, owner_id, metered,
-                spec.user, rows.stored_variables(spec.env), rows.stored_variables(spec.secret_env),
-                *rows.stored_policy(spec.policy),
+                *rows.row_of_job_fields(spec), *rows.row_of_policy(spec.policy),
+                demand_id, next_fire_ms, now_ms, now_ms, owner_id, metered,
             )
             for spec, demand_id, next_fire_ms in zip(specs, demands, next_fires, strict=True)
         ]  # fmt: skip
@@ -113,9 +112,8 @@ class JobsWriter(Core):
         self._execute(
             sql.EDIT_JOB, (job.name, job.command, job.schedule, timeout_ms, job.next_fire_ms, now_ms, job.job_id)
         )
-        self._ledger.note(
-            Note(at_ms=now_ms, actor=actor, became=EventKind.JOB_EDITED, job_id=job.job_id, detail=detail)
-        )
+        event = Note(at_ms=now_ms, actor=actor, became=EventKind.JOB_EDITED, job_id=job.job_id, detail=detail)
+        self._ledger.note(event)
 
     # --- jobs of an owner ---
 

@@ -6,22 +6,10 @@ from collections.abc import Callable, Generator, Sequence
 from contextlib import closing
 from typing import Final, TypeVar
 
+from zsched.model.access import Token, WorkerKey
 from zsched.model.demand import Demand
-from zsched.model.types import (
-    Event,
-    ForeignRuns,
-    Job,
-    JobId,
-    Run,
-    RunId,
-    RunStatus,
-    Stream,
-    Token,
-    Worker,
-    WorkerId,
-    WorkerKey,
-    WorkerStatus,
-)
+from zsched.model.records import Event, ForeignRuns
+from zsched.model.types import Job, JobId, Run, RunId, RunStatus, Stream, Worker, WorkerId, WorkerStatus
 from zsched.store import rows, sql
 from zsched.store.contract import RunOutput, Submitted
 from zsched.store.engine import Engine, Row

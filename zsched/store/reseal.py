@@ -10,9 +10,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
+from zsched.model.fields import read_variables, variables_text
 from zsched.model.limits import RESEAL_JOBS_MAX
 from zsched.store.engine import Engine, Row
-from zsched.store.rows import stored_variables, variables
 
 _SEALED: Final = """
     SELECT job_id, secret_env FROM jobs WHERE job_id > ? AND secret_env IS NOT NULL ORDER BY job_id LIMIT ?"""
@@ -51,8 +51,8 @@ def _reseal_job(engine: Engine, row: Row, seal: Callable[[str, str], str], resea
     job_id, stored = row
     resealed.jobs += 1
     try:
-        sealed = {name: seal(name, value) for name, value in (variables(stored) or {}).items()}
+        sealed = {name: seal(name, value) for name, value in read_variables(stored).items()}
     except ValueError:
         resealed.unopened += 1
         return
-    engine.execute(_RESEAL, (stored_variables(sealed), job_id))
+    engine.execute(_RESEAL, (variables_text(sealed), job_id))

@@ -6,6 +6,11 @@ from collections.abc import Iterator, Sequence
 from functools import lru_cache
 from typing import Final, TypeVar
 
+from zsched.model.access import Token, WorkerKey
+from zsched.model.records import Event, ForeignRuns
+from zsched.model.types import Job, JobFields, Order, Policy, Run, Worker
+from zsched.store.mapping import columns, insert, stored_columns
+
 T = TypeVar("T")
 
 # Rows in one VALUES list: more gain nothing, and all engines allow this number of parameters.
@@ -54,13 +59,9 @@ ADD_OWNER: Final = "INSERT INTO owners (owner) VALUES (?) RETURNING owner_id"
 
 # --- jobs ---
 
-_POLICY: Final = "timeout_ms, grace_ms, crash_limit, retries, backoff, on_lost, on_disconnect"
 _LIVE: Final = "pending + running + unmade > 0"
 _OWNER: Final = "(SELECT owner FROM owners WHERE owners.owner_id = jobs.owner_id)"
-_JOB: Final = (
-    "job_id, name, command, status, created_ms, updated_ms, schedule, next_fire_ms, cancel_ms, run_as, env,"
-    f" secret_env, {_POLICY}, {_OWNER}, paused_ms, ended_ms, {_LIVE}"
-)
+_JOB: Final = columns(Job, owner=_OWNER, live=_LIVE)
 JOB: Final = f"SELECT {_JOB} FROM jobs WHERE job_id = ?"
 JOBS: Final = f"SELECT {_JOB} FROM jobs WHERE job_id < ? ORDER BY job_id DESC LIMIT ? OFFSET ?"
 JOBS_BETWEEN: Final = f"SELECT {_JOB} FROM jobs WHERE job_id BETWEEN ? AND ? ORDER BY job_id LIMIT ?"
@@ -99,10 +100,15 @@ UNFINISHED: Final = """
 UNFINISHED_OF: Final = f"{UNFINISHED} AND +{_OWNED}"
 COUNT_LIVE_OF: Final = f"""
     SELECT count(*) FROM jobs WHERE +{_OWNED} AND status IN ('pending', 'running') AND {_LIVE}"""
-ADD_JOB: Final = f"""
-    INSERT INTO jobs (name, command, demand_id, schedule, next_fire_ms, created_ms, updated_ms, owner_id, metered,
-        run_as, env, secret_env, {_POLICY})
-    VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) RETURNING job_id"""
+# Rows of JobFields and of Policy come first.
+ADD_JOB: Final = insert(
+    "jobs",
+    (
+        *(*stored_columns(JobFields), *stored_columns(Policy)),
+        *("demand_id", "next_fire_ms", "created_ms", "updated_ms", "owner_id", "metered"),
+    ),
+    " RETURNING job_id",
+)
 COUNT_TASKS: Final = """
     UPDATE jobs SET pending = pending + ?, running = running + ?, success = success + ?, failed = failed + ?,
         cancelled = cancelled + ?, updated_ms = ? WHERE job_id = ?"""
@@ -147,10 +153,7 @@ NEXT_DUE: Final = """
 
 # --- runs ---
 
-_RUN: Final = (
-    "run_id, job_id, task, attempt, status, created_ms, worker_id, reason, detail, exit_code, signal,"
-    " crashes, claimed_ms, started_ms, finished_ms, cancel_ms, failures, due_ms"
-)
+_RUN: Final = columns(Run)
 RUN: Final = f"SELECT {_RUN} FROM runs WHERE run_id = ?"
 RUNS_OF_JOB: Final = f"SELECT {_RUN} FROM runs WHERE job_id = ? AND run_id < ? ORDER BY run_id DESC LIMIT ?"
 LIVE_ON_WORKER: Final = f"""
@@ -185,7 +188,7 @@ READY_COUNT: Final = """
 _CLAIMABLE: Final = """r.status = 'pending' AND r.blocked = 0 AND r.demand_id = ? AND r.priority >= ?
         ORDER BY r.priority DESC, r.run_id LIMIT ?"""
 CLAIMABLE_IDS: Final = f"SELECT run_id, job_id FROM runs r WHERE {_CLAIMABLE}"
-_ORDER: Final = "name, command, timeout_ms, grace_ms, created_ms, updated_ms, run_as, env, secret_env"
+_ORDER: Final = columns(Order)
 # What a worker needs of a job, and its run. LEFT JOIN: a run whose job is missing is damaged, and is detected by its
 # missing command.
 _ORDERS: Final = f"""
@@ -272,53 +275,43 @@ OUTPUT: Final = """
 
 # --- workers ---
 
-_INTRODUCED: Final = (
-    "worker_id, kind, status, slots, registered_ms, last_seen_ms, host, incarnation, boot_id, lock_device,"
-    " lock_inode, agent, can, labels"
-)
-_WORKER: Final = f"{_INTRODUCED}, leaving_ms"
+_WORKER: Final = columns(Worker)
 WORKER: Final = f"SELECT {_WORKER} FROM workers WHERE worker_id = ?"
 WORKERS: Final = f"SELECT {_WORKER} FROM workers WHERE worker_id > ? ORDER BY worker_id"
 WORKERS_BY_STATUS: Final = "SELECT status, count(*) FROM workers GROUP BY status"
 ACTIVE_WORKERS: Final = f"SELECT {_WORKER} FROM workers WHERE status = 'active' ORDER BY worker_id"
-REGISTER: Final = f"""
-    INSERT INTO workers ({_INTRODUCED}) VALUES (?, ?, 'active', ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
-    ON CONFLICT (worker_id) DO UPDATE SET kind = excluded.kind, status = 'active', slots = excluded.slots,
-        last_seen_ms = excluded.last_seen_ms, host = excluded.host, incarnation = excluded.incarnation,
-        boot_id = excluded.boot_id, lock_device = excluded.lock_device, lock_inode = excluded.lock_inode,
-        agent = excluded.agent, can = excluded.can, labels = excluded.labels, leaving_ms = NULL
-    RETURNING {_WORKER}"""
+_KEPT: Final = ("worker_id", "registered_ms")
+REGISTER: Final = insert(
+    "workers",
+    stored_columns(Worker),
+    " ON CONFLICT (worker_id) DO UPDATE SET "
+    + ", ".join(f"{name} = excluded.{name}" for name in stored_columns(Worker) if name not in _KEPT)
+    + f" RETURNING {_WORKER}",
+)
 WORKER_STATUS: Final = "SELECT status FROM workers WHERE worker_id = ?"
 SEEN: Final = "UPDATE workers SET last_seen_ms = ?, status = 'active' WHERE worker_id = ?"
 NOTE_SEEN: Final = "UPDATE workers SET last_seen_ms = ? WHERE worker_id = ? AND last_seen_ms <> ?"
 LEAVE: Final = "UPDATE workers SET leaving_ms = ? WHERE worker_id = ? AND leaving_ms IS NULL RETURNING status"
 RETIRE: Final = "UPDATE workers SET status = 'inactive' WHERE worker_id = ? AND status = 'active'"
 
-ADD_EVENT: Final = """
-    INSERT INTO events (at_ms, actor, job_id, run_first, run_last, worker_id, was, became, reason, detail)
-    VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"""
-
-
-_EVENT: Final = "event_id, at_ms, actor, job_id, run_first, run_last, worker_id, was, became, reason, detail"
+_EVENT: Final = columns(Event)
+# Without the number, which is the first.
+ADD_EVENT: Final = insert("events", stored_columns(Event)[1:])
 EVENTS: Final = f"SELECT {_EVENT} FROM events WHERE event_id > ? ORDER BY event_id LIMIT ?"
 LAST_EVENT: Final = "SELECT coalesce(max(event_id), 0) FROM events"
 JOBS_OF_EVENTS: Final = "SELECT event_id, job_id FROM events WHERE event_id > ? ORDER BY event_id LIMIT ?"
 
 # --- access ---
 
-_TOKEN: Final = (
-    "token_id, digest, scopes, note, created_ms, created_by, expires_ms, revoked_ms, name, run_as, pending_max,"  # noqa: S105
-    " schedules_max, workers, slots_max, last_used_ms"
-)
-_ENDING: Final = "ending_by IS NOT NULL"
-TOKEN: Final = f"SELECT {_TOKEN}, {_ENDING} FROM tokens WHERE token_id = ?"
-TOKEN_NAMED: Final = f"SELECT {_TOKEN}, {_ENDING} FROM tokens WHERE name = ?"
-TOKENS: Final = f"SELECT {_TOKEN}, {_ENDING} FROM tokens ORDER BY created_ms, token_id"
+_TOKEN: Final = columns(Token, ending="ending_by IS NOT NULL")
+TOKEN: Final = f"SELECT {_TOKEN} FROM tokens WHERE token_id = ?"
+TOKEN_NAMED: Final = f"SELECT {_TOKEN} FROM tokens WHERE name = ?"
+TOKENS: Final = f"SELECT {_TOKEN} FROM tokens ORDER BY created_ms, token_id"
 TOKENS_AFTER: Final = f"""
-    SELECT {_TOKEN}, {_ENDING} FROM tokens
+    SELECT {_TOKEN} FROM tokens
     WHERE (created_ms, token_id) > (SELECT created_ms, token_id FROM tokens WHERE token_id = ?)
     ORDER BY created_ms, token_id"""
-ADD_TOKEN: Final = f"INSERT INTO tokens ({_TOKEN}) VALUES (?, ?, ?, ?, ?, ?, ?, NULL, ?, ?, ?, ?, ?, ?, NULL)"
+ADD_TOKEN: Final = insert("tokens", stored_columns(Token))
 USE_TOKEN: Final = "UPDATE tokens SET last_used_ms = ? WHERE token_id = ?"  # noqa: S105
 # A revoked token whose jobs are being ended. `ended_to`: the last job cancelled.
 END_JOBS: Final = "UPDATE tokens SET ending_by = ?, ended_to = 0 WHERE token_id = ?"
@@ -329,7 +322,7 @@ ENDED_TO: Final = "UPDATE tokens SET ended_to = ? WHERE token_id = ?"
 ENDED: Final = "UPDATE tokens SET ending_by = NULL WHERE token_id = ?"
 REVOKE_TOKEN: Final = "UPDATE tokens SET revoked_ms = ? WHERE token_id = ? AND revoked_ms IS NULL RETURNING token_id"  # noqa: S105
 
-_KEY: Final = "public_key, worker_id, origin, created_ms, created_by, revoked_ms, slots_max"
+_KEY: Final = columns(WorkerKey)
 KEY: Final = f"SELECT {_KEY} FROM keys WHERE public_key = ?"
 KEY_OF: Final = f"SELECT {_KEY} FROM keys WHERE worker_id = ? AND revoked_ms IS NULL"
 KEYS: Final = f"SELECT {_KEY} FROM keys ORDER BY worker_id, created_ms, public_key"
@@ -339,17 +332,16 @@ KEYS_AFTER: Final = f"""
         (SELECT worker_id, created_ms, public_key FROM keys WHERE public_key = ?)
     ORDER BY worker_id, created_ms, public_key"""
 REMOTE_KEY: Final = "SELECT 1 FROM keys WHERE revoked_ms IS NULL AND origin <> 'enrolled' LIMIT 1"
-ADD_KEY: Final = f"INSERT INTO keys ({_KEY}) VALUES (?, ?, ?, ?, ?, NULL, NULL)"
+ADD_KEY: Final = insert("keys", stored_columns(WorkerKey))
 LIMIT_KEY: Final = "UPDATE keys SET slots_max = ? WHERE public_key = ?"
 REVOKE_KEY: Final = f"UPDATE keys SET revoked_ms = ? WHERE worker_id = ? AND revoked_ms IS NULL RETURNING {_KEY}"
 
 # --- foreign runs ---
 
-_FOREIGN: Final = "worker_id, db, running, results, runs, since_ms, decision, decided_by, decided_ms"
+_FOREIGN: Final = columns(ForeignRuns)
 FOREIGN_OF: Final = f"SELECT {_FOREIGN} FROM foreign_runs WHERE worker_id = ? ORDER BY db"
 FOREIGN: Final = f"SELECT {_FOREIGN} FROM foreign_runs WHERE (worker_id, db) > (?, ?) ORDER BY worker_id, db"
-FOREIGN_FOUND: Final = """
-    INSERT INTO foreign_runs (worker_id, db, running, results, runs, since_ms) VALUES (?, ?, ?, ?, ?, ?)"""
+FOREIGN_FOUND: Final = insert("foreign_runs", stored_columns(ForeignRuns))
 FOREIGN_UPDATE: Final = "UPDATE foreign_runs SET running = ?, results = ?, runs = ? WHERE worker_id = ? AND db = ?"
 FOREIGN_GONE: Final = "DELETE FROM foreign_runs WHERE worker_id = ? AND db = ?"
 FOREIGN_DECIDE: Final = f"""

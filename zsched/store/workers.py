@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
+
+from msgspec.structs import replace
 
 from zsched.model.types import Worker, WorkerId, WorkerStatus
 from zsched.store import rows, sql
@@ -18,12 +19,8 @@ class WorkersWriter(Core):
 
     def register(self, worker: Worker, now_ms: int) -> Worker:
         was = self._status(worker.worker_id)
-        labels = json.dumps(dict(worker.labels or {}), sort_keys=True)
-        identity = (worker.host, worker.incarnation, worker.boot_id, *worker.lock, worker.agent)
-        stored = self._execute(
-            sql.REGISTER,
-            (worker.worker_id, worker.kind, worker.slots, now_ms, now_ms, *identity, json.dumps(worker.can), labels),
-        )
+        introduced = replace(worker, status=ACTIVE, registered_ms=now_ms, last_seen_ms=now_ms, leaving_ms=None)
+        stored = self._execute(sql.REGISTER, rows.row_of_worker(introduced))
         self._note(worker.worker_id, was, ACTIVE, "registered", f"worker {worker.worker_id}", now_ms)
         return rows.worker(stored[0])
 
@@ -38,7 +35,7 @@ class WorkersWriter(Core):
 
     def leave(self, worker_id: WorkerId, now_ms: int) -> None:
         for (status,) in self._execute(sql.LEAVE, (now_ms, worker_id)):
-            self._note(worker_id, status, status, "leaving", f"worker {worker_id}", now_ms)
+            self._note(worker_id, status, WorkerStatus(status), "leaving", f"worker {worker_id}", now_ms)
 
     def deactivate(self, worker_id: WorkerId, reason: str, now_ms: int) -> None:
         was = self._status(worker_id)

@@ -9,10 +9,12 @@ there, without a token. A revoked key never becomes valid again.
 from __future__ import annotations
 
 import logging
-from dataclasses import replace
 from typing import Final
 
-from zsched.model.types import Caller, KeyOrigin, Now, Worker, WorkerId, WorkerKey
+from msgspec.structs import replace
+
+from zsched.model.access import Caller, KeyOrigin, WorkerKey
+from zsched.model.types import Now, Worker, WorkerId
 from zsched.model.units import counted
 from zsched.scheduler.dispatcher import answers, arrival, departures, losses
 from zsched.scheduler.dispatcher.answers import Deferred

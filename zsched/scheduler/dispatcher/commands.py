@@ -8,27 +8,13 @@ from __future__ import annotations
 from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Generic, TypeVar
+from typing import Generic, Literal, TypeVar
 
+from zsched.model.access import Caller, KeyOrigin, Token, WorkerKey
+from zsched.model.records import ForeignDecision, ForeignRuns
 from zsched.model.spans import Spans
-from zsched.model.types import (
-    Caller,
-    ForeignDecision,
-    ForeignRuns,
-    Job,
-    JobEdit,
-    JobId,
-    JobSpec,
-    KeyOrigin,
-    Run,
-    RunId,
-    RunStatus,
-    Stream,
-    Token,
-    Worker,
-    WorkerId,
-    WorkerKey,
-)
+from zsched.model.spec import JobEdit
+from zsched.model.types import Job, JobFields, JobId, JobSpec, Run, RunId, RunStatus, Stream, Worker, WorkerId
 from zsched.model.units import counted
 from zsched.store.contract import Claimed, RunOutput, Submitted
 
@@ -133,27 +119,26 @@ class Made:
         for job_id, spec, next_fire_ms in zip(self.ids, self.specs, self.next_fires, strict=True):
             yield Job(
                 job_id=job_id,
-                name=spec.name,
-                command=spec.command,
                 status=RunStatus.PENDING,
                 created_ms=self.now_ms,
                 updated_ms=self.now_ms,
-                schedule=spec.schedule,
                 next_fire_ms=next_fire_ms,
-                policy=spec.policy,
-                user=spec.user,
-                env=spec.env,
-                secret_env=spec.secret_env,
                 owner=self.owner,
                 live=spec.schedule is None or spec.run_now,
+                **{name: getattr(spec, name) for name in JobFields.__struct_fields__},
             )
+
+
+CauseCode = Literal[
+    "scheduled", "paused", "backoff", "no_workers", "no_match", "draining", "foreign", "probation", "no_capacity"
+]
 
 
 @dataclass(frozen=True, slots=True)
 class Cause:
     """Why a job waits: a stable code, and a sentence."""
 
-    code: str
+    code: CauseCode
     detail: str
 
 

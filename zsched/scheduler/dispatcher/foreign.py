@@ -13,7 +13,8 @@ from typing import Final
 
 from zsched import protocol
 from zsched.model.limits import FOREIGN_DATABASES_MAX, FOREIGN_NAMED_MAX
-from zsched.model.types import ForeignDecision, ForeignRuns, Now, WorkerId
+from zsched.model.records import ForeignDecision, ForeignRuns
+from zsched.model.types import Now, WorkerId
 from zsched.model.units import counted
 from zsched.scheduler.dispatcher.commands import DecideForeign, ForeignState, NotFoundError
 from zsched.scheduler.dispatcher.outbox import Outbox

@@ -7,10 +7,12 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 
+from msgspec.structs import replace
+
+from zsched.model.access import Caller, Token
 from zsched.model.limits import BULK_JOBS_MAX
-from zsched.model.types import Caller, Job, JobId, JobSpec, Now, Token
+from zsched.model.types import Job, JobId, JobSpec, Now
 from zsched.scheduler.dispatcher.commands import (
     BadTokenError,
     ConflictError,

@@ -6,8 +6,9 @@ Commands come before the fires of the same turn. So a job that is paused or ende
 from __future__ import annotations
 
 import logging
-from dataclasses import replace
 from typing import Final
+
+from msgspec.structs import replace
 
 from zsched.model import schedule
 from zsched.model.limits import TICK_JOBS_MAX

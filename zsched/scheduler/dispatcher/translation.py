@@ -6,7 +6,18 @@ from collections.abc import Callable
 
 from zsched import protocol
 from zsched.model.limits import CLOCK_AHEAD_MS_MAX, OUTPUT_BYTES_MAX
-from zsched.model.types import Now, Outcome, RunId, RunStatus, Stream, Worker, WorkerId, WorkerKind, WorkerStatus
+from zsched.model.types import (
+    Now,
+    Outcome,
+    RunId,
+    RunStatus,
+    Stream,
+    Worker,
+    WorkerId,
+    WorkerKind,
+    WorkerStatus,
+    launch_fields,
+)
 from zsched.store.contract import Claimed
 
 # Opens a sealed variable: (name, stored value) to its value. Raises ValueError.
@@ -15,6 +26,9 @@ Unseal = Callable[[str, str], str]
 
 def order(run: Claimed, unseal: Unseal) -> protocol.RunOrder:
     """The order of a claimed run, for its worker. Raises ValueError when a secret can't be opened."""
+    launch = launch_fields(run)
+    if run.secret_env:
+        launch["secret_env"] = {name: unseal(name, sealed) for name, sealed in run.secret_env.items()}
     return protocol.RunOrder(
         run=run.run_id,
         job=run.job_id,
@@ -25,10 +39,8 @@ def order(run: Claimed, unseal: Unseal) -> protocol.RunOrder:
         output_bytes_max=OUTPUT_BYTES_MAX,
         timeout_ms=run.timeout_ms,
         probation=run.probation,
-        user=run.user,
-        env=dict(run.env or {}),
-        secret_env={name: unseal(name, sealed) for name, sealed in (run.secret_env or {}).items()},
         lease_ms=run.lease_ms,
+        **launch,
     )
 
 

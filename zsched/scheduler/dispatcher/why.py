@@ -10,7 +10,8 @@ from collections.abc import Collection, Iterable
 from contextlib import closing
 
 from zsched.model.demand import Demand, why_unfit
-from zsched.model.types import ForeignDecision, Job, Run, RunStatus, Worker, WorkerId, WorkerStatus
+from zsched.model.records import ForeignDecision
+from zsched.model.types import Job, Run, RunStatus, Worker, WorkerId, WorkerStatus
 from zsched.model.units import format_time
 from zsched.scheduler.dispatcher.commands import Cause
 from zsched.store.contract import Reader

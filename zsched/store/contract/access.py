@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Protocol
 
-from zsched.model.types import JobId, KeyOrigin, Token, WorkerId, WorkerKey
+from zsched.model.access import KeyOrigin, Token, WorkerKey
+from zsched.model.types import JobId, WorkerId
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Protocol
 
-from zsched.model.types import ForeignDecision, ForeignRuns, WorkerId
+from zsched.model.records import ForeignDecision, ForeignRuns
+from zsched.model.types import WorkerId
 
 
 class Foreign(Protocol):

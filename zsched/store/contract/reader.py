@@ -6,22 +6,10 @@ from collections.abc import Generator
 from dataclasses import dataclass
 from typing import Protocol
 
+from zsched.model.access import Token, WorkerKey
 from zsched.model.demand import Demand
-from zsched.model.types import (
-    Event,
-    ForeignRuns,
-    Job,
-    JobId,
-    Run,
-    RunId,
-    RunStatus,
-    Stream,
-    Token,
-    Worker,
-    WorkerId,
-    WorkerKey,
-    WorkerStatus,
-)
+from zsched.model.records import Event, ForeignRuns
+from zsched.model.types import Job, JobId, Run, RunId, RunStatus, Stream, Worker, WorkerId, WorkerStatus
 from zsched.store.contract.access import Tokens
 from zsched.store.contract.idempotency import Submitted
 

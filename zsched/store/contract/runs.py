@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Annotated, Literal, Protocol
 
 from msgspec import Struct
 
 from zsched.model.demand import Demand
+from zsched.model.fields import HIDDEN, Form, Id, about
 from zsched.model.types import (
     Backoff,
     DemandId,
     JobId,
+    Order,
     Outcome,
     Reason,
     Run,
@@ -52,25 +54,15 @@ class Claim:
     ends: bool
 
 
-@dataclass(frozen=True, slots=True)
-class Claimed:
+class Claimed(Order, frozen=True, kw_only=True):
     """A claimed run with everything that its worker needs. Secrets are still sealed."""
 
-    run_id: RunId
-    job_id: JobId
-    task: int
-    attempt: int
-    name: str
-    command: str
-    timeout_ms: int | None
-    grace_ms: int
-    probation: bool
-    job_created_ms: int
-    job_updated_ms: int
-    user: str | None = None
-    env: Mapping[str, str] | None = None
-    secret_env: Mapping[str, str] | None = None
-    lease_ms: int | None = None
+    run_id: Annotated[RunId, about("Number of the run.")]
+    job_id: Annotated[JobId, about("Number of the job.", Form(json="id", rank=0))]
+    task: Annotated[int, about("Number of the task in its job.", Form(json=HIDDEN))]
+    attempt: Annotated[Id, about("Number of the attempt, from 1.")]
+    probation: Annotated[bool, about("Whether the run is on probation.", Form(json=HIDDEN))]
+    lease_ms: Annotated[int | None, about("The lease that the worker has to follow.", Form(json=HIDDEN))] = None
 
     @property
     def size(self) -> int:

@@ -13,7 +13,7 @@ from typing import Final
 
 from zsched import __version__
 from zsched.model.limits import INTEGER_MAX
-from zsched.model.types import Now
+from zsched.model.types import Launch, Now
 from zsched.protocol import (
     VERSIONS,
     Cancel,
@@ -44,7 +44,7 @@ from zsched.worker.agent.session import SessionState, Terms
 from zsched.worker.messages import FromAgent, FromGuard, Hello
 
 # What this worker supports beyond a plain command line.
-CAN: Final = ("env", "foreign", "secret_env", "stop", "user")
+CAN: Final = tuple(sorted((*Launch.__struct_fields__, "foreign", "stop")))
 EXIT_REFUSED: Final = 77  # sysexits.h EX_NOPERM: the scheduler refuses this worker for good
 
 log = logging.getLogger(__name__)

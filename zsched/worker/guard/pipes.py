@@ -51,7 +51,7 @@ class Pipes:
     def watch(self, fd: int, order: RunOrder) -> OutputPipe:
         """Read this pipe from now on."""
         bytes_max = min(order.output_bytes_max, _KEPT_BYTES_MAX)
-        pipe = self._open[fd] = OutputPipe(fd, bytes_max, order.secret_env.values())
+        pipe = self._open[fd] = OutputPipe(fd, bytes_max, (order.secret_env or {}).values())
         self._epoll.register(fd, select.EPOLLIN)
         return pipe
 

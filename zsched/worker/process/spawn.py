@@ -92,7 +92,7 @@ class Spawner:
             prefix = self._users.prefix(order.user)
         except NotAllowedError as error:
             raise SpawnError(str(error)) from error
-        if not all(map(VARIABLE_NAME.fullmatch, (*order.env, *order.secret_env))):
+        if not all(map(VARIABLE_NAME.fullmatch, order.variables)):
             raise SpawnError("invalid variable name in its env: use letters, digits and _, with no digit first")
         fds: list[int] = []
         try:
@@ -135,7 +135,7 @@ class Spawner:
                 os.dup2(self._null, low, inheritable=False)
 
     def _spawn(self, order: RunOrder, prefix: CommandPrefix, mark: str, stdout: int, stderr: int) -> int:
-        variables = {**order.env, **order.secret_env}
+        variables = order.variables
         before, own_environ = prefix.of(variables, leased=order.lease_ms is not None)
         environ = {
             **self._environ,

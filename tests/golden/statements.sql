@@ -1,0 +1,485 @@
+-- IDENTITY
+SELECT db FROM identity;
+
+-- ADD_IDENTITY
+INSERT INTO identity (db, created_ms) VALUES (?, ?);
+
+-- REPLACE_IDENTITY
+UPDATE identity SET db = ?, created_ms = ?;
+
+-- PREDECESSORS
+SELECT db FROM predecessors ORDER BY generation DESC;
+
+-- ADD_PREDECESSOR
+INSERT INTO predecessors (db, made_ms, restored_ms) VALUES (?, ?, ?);
+
+-- RAISE_IDS
+UPDATE sqlite_sequence SET seq = max(seq, ?) + ? WHERE name = ? RETURNING seq;
+
+-- COUNTERS
+SELECT name, seq FROM sqlite_sequence;
+
+-- RUNNING
+SELECT run_id FROM runs WHERE status = 'running' ORDER BY run_id;
+
+-- WAITING
+SELECT run_id, job_id, demand_id, attempt, due_ms, crashes, failures FROM runs
+    WHERE status = 'pending' AND (due_ms IS NULL OR due_ms <= ?) ORDER BY run_id;
+
+-- END_WAITING
+UPDATE runs SET status = 'failed', reason = 'worker_lost', detail = ?, finished_ms = ?, due_ms = NULL
+    WHERE run_id = ? AND status = 'pending';
+
+-- LEASE_GIVEN
+SELECT max(
+        coalesce((SELECT max(lease_ms) FROM runs WHERE status = 'running'), 0),
+        coalesce((SELECT lease_ms FROM runs WHERE lease_ms IS NOT NULL ORDER BY run_id DESC LIMIT 1), 0));
+
+-- DUE_FIRES
+SELECT job_id, schedule, on_lost = 'fail', on_disconnect = 'stop' FROM jobs WHERE next_fire_ms <= ?;
+
+-- PENDING_DEMANDS
+SELECT DISTINCT demand_id FROM runs WHERE status = 'pending';
+
+-- DELAY
+UPDATE runs SET blocked = blocked | 2, due_ms = max(coalesce(due_ms, 0), ?)
+    WHERE status = 'pending' AND demand_id = ?;
+
+-- START_IDS
+INSERT INTO sqlite_sequence (name, seq) VALUES (?, ?);
+
+-- BEGIN_EPOCH
+INSERT INTO schedulers (host, pid, version, started_ms) VALUES (?, ?, ?, ?) RETURNING epoch;
+
+-- END_EPOCH
+UPDATE schedulers SET stopped_ms = ? WHERE epoch = ?;
+
+-- FIND_DEMAND
+SELECT demand_id FROM demands WHERE wish = ?;
+
+-- DEMAND_OF
+SELECT wish FROM runs JOIN demands USING (demand_id) WHERE run_id = ?;
+
+-- ADD_DEMAND
+INSERT INTO demands (wish) VALUES (?) RETURNING demand_id;
+
+-- DEMAND
+SELECT wish FROM demands WHERE demand_id = ?;
+
+-- FIND_OWNER
+SELECT owner_id FROM owners WHERE owner = ?;
+
+-- ADD_OWNER
+INSERT INTO owners (owner) VALUES (?) RETURNING owner_id;
+
+-- JOB
+SELECT run_as, env, secret_env, name, command, schedule, timeout_ms, grace_ms, retries, backoff, on_lost, on_disconnect, crash_limit, job_id, status, (SELECT owner FROM owners WHERE owners.owner_id = jobs.owner_id), next_fire_ms, pending + running + unmade > 0, paused_ms, ended_ms, cancel_ms, created_ms, updated_ms FROM jobs WHERE job_id = ?;
+
+-- JOBS
+SELECT run_as, env, secret_env, name, command, schedule, timeout_ms, grace_ms, retries, backoff, on_lost, on_disconnect, crash_limit, job_id, status, (SELECT owner FROM owners WHERE owners.owner_id = jobs.owner_id), next_fire_ms, pending + running + unmade > 0, paused_ms, ended_ms, cancel_ms, created_ms, updated_ms FROM jobs WHERE job_id < ? ORDER BY job_id DESC LIMIT ? OFFSET ?;
+
+-- JOBS_BETWEEN
+SELECT run_as, env, secret_env, name, command, schedule, timeout_ms, grace_ms, retries, backoff, on_lost, on_disconnect, crash_limit, job_id, status, (SELECT owner FROM owners WHERE owners.owner_id = jobs.owner_id), next_fire_ms, pending + running + unmade > 0, paused_ms, ended_ms, cancel_ms, created_ms, updated_ms FROM jobs WHERE job_id BETWEEN ? AND ? ORDER BY job_id LIMIT ?;
+
+-- COUNT_JOBS_BETWEEN
+SELECT count(*) FROM jobs WHERE job_id BETWEEN ? AND ?;
+
+-- JOBS_BY_STATUS
+SELECT run_as, env, secret_env, name, command, schedule, timeout_ms, grace_ms, retries, backoff, on_lost, on_disconnect, crash_limit, job_id, status, (SELECT owner FROM owners WHERE owners.owner_id = jobs.owner_id), next_fire_ms, pending + running + unmade > 0, paused_ms, ended_ms, cancel_ms, created_ms, updated_ms FROM jobs WHERE status = ? AND job_id < ? ORDER BY job_id DESC LIMIT ? OFFSET ?;
+
+-- JOBS_BY_OWNER
+SELECT run_as, env, secret_env, name, command, schedule, timeout_ms, grace_ms, retries, backoff, on_lost, on_disconnect, crash_limit, job_id, status, (SELECT owner FROM owners WHERE owners.owner_id = jobs.owner_id), next_fire_ms, pending + running + unmade > 0, paused_ms, ended_ms, cancel_ms, created_ms, updated_ms FROM jobs WHERE owner_id = (SELECT owner_id FROM owners WHERE owner = ?) AND job_id < ? ORDER BY job_id DESC LIMIT ? OFFSET ?;
+
+-- JOBS_BY_OWNER_AND_STATUS
+SELECT run_as, env, secret_env, name, command, schedule, timeout_ms, grace_ms, retries, backoff, on_lost, on_disconnect, crash_limit, job_id, status, (SELECT owner FROM owners WHERE owners.owner_id = jobs.owner_id), next_fire_ms, pending + running + unmade > 0, paused_ms, ended_ms, cancel_ms, created_ms, updated_ms FROM jobs WHERE +owner_id = (SELECT owner_id FROM owners WHERE owner = ?) AND status = ? AND job_id < ? ORDER BY job_id DESC LIMIT ? OFFSET ?;
+
+-- COUNT_METERED
+SELECT count(*) FROM (
+        SELECT 1 FROM jobs WHERE owner_id = (SELECT owner_id FROM owners WHERE owner = ?) AND status = 'pending' AND metered = 1 LIMIT ?) AS some;
+
+-- COUNT_RECURRING_OF
+SELECT count(*) FROM (SELECT 1 FROM jobs WHERE owner_id = (SELECT owner_id FROM owners WHERE owner = ?) AND schedule IS NOT NULL AND ended_ms IS NULL LIMIT ?) AS some;
+
+-- TARGETS_BETWEEN
+SELECT job_id, (SELECT owner FROM owners WHERE owners.owner_id = jobs.owner_id), status FROM jobs WHERE job_id BETWEEN ? AND ? ORDER BY job_id LIMIT ?;
+
+-- RECURRING
+SELECT job_id, (SELECT owner FROM owners WHERE owners.owner_id = jobs.owner_id), status FROM jobs WHERE schedule IS NOT NULL AND ended_ms IS NULL AND +job_id > ? ORDER BY +job_id LIMIT ?;
+
+-- RECURRING_OF
+SELECT job_id, (SELECT owner FROM owners WHERE owners.owner_id = jobs.owner_id), status FROM jobs WHERE owner_id = (SELECT owner_id FROM owners WHERE owner = ?) AND schedule IS NOT NULL AND ended_ms IS NULL AND job_id > ? ORDER BY job_id LIMIT ?;
+
+-- LIVE
+SELECT job_id, (SELECT owner FROM owners WHERE owners.owner_id = jobs.owner_id), status FROM jobs WHERE status = ? AND job_id > ? AND pending + running + unmade > 0 ORDER BY job_id LIMIT ?;
+
+-- LIVE_OF
+SELECT job_id, (SELECT owner FROM owners WHERE owners.owner_id = jobs.owner_id), status FROM jobs WHERE +owner_id = (SELECT owner_id FROM owners WHERE owner = ?) AND status = ? AND job_id > ? AND pending + running + unmade > 0 ORDER BY job_id LIMIT ?;
+
+-- STATUS
+SELECT status FROM jobs WHERE job_id = ?;
+
+-- STATUSES_BETWEEN
+SELECT job_id, status FROM jobs WHERE job_id BETWEEN ? AND ? ORDER BY job_id;
+
+-- UNFINISHED
+SELECT job_id FROM jobs WHERE status IN ('pending', 'running') AND schedule IS NULL;
+
+-- UNFINISHED_OF
+SELECT job_id FROM jobs WHERE status IN ('pending', 'running') AND schedule IS NULL AND +owner_id = (SELECT owner_id FROM owners WHERE owner = ?);
+
+-- COUNT_LIVE_OF
+SELECT count(*) FROM jobs WHERE +owner_id = (SELECT owner_id FROM owners WHERE owner = ?) AND status IN ('pending', 'running') AND pending + running + unmade > 0;
+
+-- ADD_JOB
+INSERT INTO jobs (run_as, env, secret_env, name, command, schedule, timeout_ms, grace_ms, retries, backoff, on_lost, on_disconnect, crash_limit, demand_id, next_fire_ms, created_ms, updated_ms, owner_id, metered) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) RETURNING job_id;
+
+-- COUNT_TASKS
+UPDATE jobs SET pending = pending + ?, running = running + ?, success = success + ?, failed = failed + ?,
+        cancelled = cancelled + ?, updated_ms = ? WHERE job_id = ?;
+
+-- MARK_JOB_CANCELLED
+UPDATE jobs SET cancel_by = ?, cancel_ms = ?,
+        updated_ms = ? WHERE job_id = ? AND cancel_ms IS NULL AND schedule IS NULL;
+
+-- ADD_TO_TOTALS
+UPDATE totals SET tasks = tasks + ? WHERE status = ?;
+
+-- TOTALS
+SELECT status, tasks FROM totals;
+
+-- TOTAL_PENDING
+SELECT tasks FROM totals WHERE status = 'pending';
+
+-- DUE_JOBS
+SELECT job_id, schedule, next_fire_ms, pending + running + unmade > 0 FROM jobs
+    WHERE next_fire_ms <= ? ORDER BY next_fire_ms, job_id LIMIT ?;
+
+-- START_FIRE
+UPDATE jobs SET next_fire_ms = ?, unmade = 0, pending = 0, running = 0, success = 0, failed = 0,
+        cancelled = 0, updated_ms = ?
+    WHERE job_id = ? RETURNING demand_id, priority;
+
+-- SET_NEXT_FIRE
+UPDATE jobs SET next_fire_ms = ? WHERE job_id = ?;
+
+-- PAUSE_SCHEDULE
+UPDATE jobs SET paused_ms = ?, next_fire_ms = NULL, updated_ms = ?
+    WHERE job_id = ? AND schedule IS NOT NULL AND paused_ms IS NULL AND ended_ms IS NULL RETURNING job_id;
+
+-- RESUME_SCHEDULE
+UPDATE jobs SET paused_ms = NULL, next_fire_ms = ?, updated_ms = ?
+    WHERE job_id = ? AND paused_ms IS NOT NULL RETURNING job_id;
+
+-- END_SCHEDULE
+UPDATE jobs SET ended_ms = ?, paused_ms = NULL, next_fire_ms = NULL, updated_ms = ?
+    WHERE job_id = ? AND schedule IS NOT NULL AND ended_ms IS NULL RETURNING job_id;
+
+-- EDIT_JOB
+UPDATE jobs SET name = ?, command = ?, schedule = ?, timeout_ms = ?, next_fire_ms = ?, updated_ms = ?
+    WHERE job_id = ?;
+
+-- LAST_FIRE_LIVES
+SELECT status IN ('pending', 'running') FROM runs WHERE job_id = ? ORDER BY run_id DESC LIMIT 1;
+
+-- LATEST
+SELECT at_ms FROM events ORDER BY event_id DESC LIMIT 1;
+
+-- NEXT_DUE
+SELECT min(at_ms) FROM (
+        SELECT min(next_fire_ms) AS at_ms FROM jobs WHERE next_fire_ms IS NOT NULL
+        UNION ALL SELECT min(due_ms) FROM runs WHERE status = 'pending' AND due_ms IS NOT NULL
+        UNION ALL SELECT min(ends_ms) FROM runs WHERE status = 'running' AND ends_ms IS NOT NULL) AS due;
+
+-- RUN
+SELECT run_id, job_id, task, attempt, worker_id, status, reason, detail, due_ms, exit_code, signal, crashes, failures, claimed_ms, started_ms, finished_ms, cancel_ms, created_ms FROM runs WHERE run_id = ?;
+
+-- RUNS_OF_JOB
+SELECT run_id, job_id, task, attempt, worker_id, status, reason, detail, due_ms, exit_code, signal, crashes, failures, claimed_ms, started_ms, finished_ms, cancel_ms, created_ms FROM runs WHERE job_id = ? AND run_id < ? ORDER BY run_id DESC LIMIT ?;
+
+-- LIVE_ON_WORKER
+SELECT run_id, job_id, task, attempt, worker_id, status, reason, detail, due_ms, exit_code, signal, crashes, failures, claimed_ms, started_ms, finished_ms, cancel_ms, created_ms FROM runs WHERE worker_id = ? AND status = 'running' AND job_id = ? ORDER BY run_id DESC LIMIT 2;
+
+-- LAST_ON_WORKER
+SELECT run_id, job_id, task, attempt, worker_id, status, reason, detail, due_ms, exit_code, signal, crashes, failures, claimed_ms, started_ms, finished_ms, cancel_ms, created_ms FROM (SELECT * FROM runs WHERE job_id = ? ORDER BY run_id DESC LIMIT 100) AS latest
+    WHERE worker_id = ? ORDER BY run_id DESC LIMIT 1;
+
+-- ADD_RUN
+INSERT INTO runs (job_id, attempt, demand_id, priority, status, created_ms) VALUES (?, 1, ?, ?, 'pending', ?)
+    RETURNING run_id;
+
+-- ADD_SUCCESSOR
+INSERT INTO runs (job_id, task, attempt, demand_id, priority, status, blocked, due_ms, crashes, failures,
+        created_ms)
+    SELECT job_id, task, ?, ?, priority, 'pending', ?, ?, ?, ?, ? FROM runs WHERE run_id = ? RETURNING run_id;
+
+-- READY
+WITH RECURSIVE waiting (demand_id) AS (
+        SELECT min(demand_id) FROM runs WHERE status = 'pending' AND blocked = 0
+        UNION ALL
+        SELECT (SELECT min(demand_id) FROM runs WHERE status = 'pending' AND blocked = 0
+        AND demand_id > waiting.demand_id)
+        FROM waiting WHERE waiting.demand_id IS NOT NULL)
+    SELECT run_id, demand_id, priority FROM runs WHERE run_id IN (
+        SELECT (SELECT run_id FROM runs WHERE status = 'pending' AND blocked = 0 AND demand_id = waiting.demand_id
+                ORDER BY priority DESC, run_id LIMIT 1)
+        FROM waiting WHERE waiting.demand_id IS NOT NULL)
+    ORDER BY priority DESC, run_id;
+
+-- READY_COUNT
+SELECT count(*) FROM (
+        SELECT 1 FROM runs WHERE status = 'pending' AND blocked = 0 AND demand_id = ? LIMIT ?) AS some;
+
+-- CLAIMABLE_IDS
+SELECT run_id, job_id FROM runs r WHERE r.status = 'pending' AND r.blocked = 0 AND r.demand_id = ? AND r.priority >= ?
+        ORDER BY r.priority DESC, r.run_id LIMIT ?;
+
+-- CLAIMABLE
+SELECT j.run_as, j.env, j.secret_env, j.name, j.command, j.timeout_ms, j.grace_ms, j.created_ms, j.updated_ms, r.run_id, r.job_id, r.task, r.attempt
+    FROM runs r LEFT JOIN jobs j ON j.job_id = r.job_id WHERE r.status = 'pending' AND r.blocked = 0 AND r.demand_id = ? AND r.priority >= ?
+        ORDER BY r.priority DESC, r.run_id LIMIT ?;
+
+-- ORDER
+SELECT j.run_as, j.env, j.secret_env, j.name, j.command, j.timeout_ms, j.grace_ms, j.created_ms, j.updated_ms, r.run_id, r.job_id, r.task, r.attempt
+    FROM runs r LEFT JOIN jobs j ON j.job_id = r.job_id WHERE r.run_id = ?;
+
+-- CLAIM
+UPDATE runs SET status = 'running', worker_id = ?, handed_n = ?, claimed_ms = ?, lease_ms = ?, probation = ?,
+        ends_ms = CASE WHEN ? THEN (SELECT ? + timeout_ms + grace_ms FROM jobs WHERE jobs.job_id = runs.job_id) END,
+        reason = NULL, detail = NULL, due_ms = NULL
+    WHERE run_id IN (SELECT r.run_id FROM runs r WHERE r.status = 'pending' AND r.blocked = 0 AND r.demand_id = ? AND r.priority >= ?
+        ORDER BY r.priority DESC, r.run_id LIMIT ?);
+
+-- CLEAR_PROBATION
+UPDATE runs SET probation = 0
+    WHERE run_id = ? AND status = 'running' AND started_ms IS NOT NULL AND probation > 0 RETURNING worker_id;
+
+-- LOAD
+SELECT count(*), count(nullif(probation, 0)), coalesce(min(nullif(probation, 0)), 0), coalesce(max(lease_ms), 0)
+    FROM runs
+    WHERE worker_id = ? AND status = 'running';
+
+-- HELD
+SELECT run_id, job_id, handed_n, claimed_ms, started_ms IS NOT NULL, probation, cancel_ms IS NOT NULL,
+        crashes, stuck, demand_id FROM runs
+    WHERE worker_id = ? AND status = 'running' ORDER BY run_id;
+
+-- ADOPT
+UPDATE runs SET handed_n = 0 WHERE worker_id = ? AND status = 'running' AND handed_n > 0;
+
+-- SHIFT_DUE
+UPDATE runs SET due_ms = due_ms + ? WHERE status = 'pending' AND due_ms IS NOT NULL;
+
+-- SHIFT_ENDS
+UPDATE runs SET ends_ms = ends_ms + ? WHERE status = 'running' AND ends_ms IS NOT NULL;
+
+-- START
+UPDATE runs SET started_ms = coalesce(started_ms, ?) WHERE run_id = ? AND worker_id = ? AND status = 'running'
+    RETURNING job_id;
+
+-- FINISH
+UPDATE runs SET status = CASE WHEN cancel_ms IS NULL THEN ? ELSE 'cancelled' END,
+        reason = CASE WHEN cancel_ms IS NULL THEN ? ELSE 'cancelled' END, detail = ?, exit_code = ?, signal = ?,
+        started_ms = coalesce(?, started_ms), finished_ms = ?, ends_ms = NULL
+    WHERE run_id = ? AND status = 'running' AND worker_id = ? RETURNING run_id, job_id, status, reason;
+
+-- FINISH_MANY
+UPDATE runs SET status = CASE WHEN cancel_ms IS NULL THEN ended.column1 ELSE 'cancelled' END,
+        reason = CASE WHEN cancel_ms IS NULL THEN ended.column2 ELSE 'cancelled' END, detail = ended.column3, exit_code = ended.column4, signal = ended.column5,
+        started_ms = coalesce(ended.column6, started_ms), finished_ms = ended.column7, ends_ms = NULL
+    FROM (VALUES (?, ?, ?, ?, ?, ?, ?, ?)) AS ended
+    WHERE run_id = ended.column8 AND status = 'running' AND worker_id = ? RETURNING run_id, job_id, status, reason;
+
+-- PUT_BACK
+UPDATE runs SET status = CASE WHEN cancel_ms IS NULL THEN 'pending' ELSE 'cancelled' END,
+        reason = CASE WHEN cancel_ms IS NULL THEN ? ELSE 'cancelled' END,
+        finished_ms = CASE WHEN cancel_ms IS NULL THEN NULL ELSE ? END,
+        worker_id = CASE WHEN cancel_ms IS NULL THEN NULL ELSE worker_id END, handed_n = NULL,
+        claimed_ms = NULL, lease_ms = NULL, ends_ms = NULL
+    WHERE run_id = ? AND worker_id = ? AND status = 'running' AND started_ms IS NULL RETURNING job_id, status, reason;
+
+-- SET_STUCK
+UPDATE runs SET stuck = 1 WHERE run_id = ? AND worker_id = ? AND status = 'running' AND stuck = 0
+    RETURNING job_id;
+
+-- LOSING
+SELECT r.job_id, r.worker_id, r.attempt, r.crashes, r.failures, r.started_ms IS NOT NULL,
+        r.cancel_ms IS NOT NULL, r.stuck, r.demand_id, j.crash_limit
+    FROM runs r JOIN jobs j ON j.job_id = r.job_id WHERE r.run_id = ? AND r.status = 'running';
+
+-- FAILED
+SELECT r.run_id, r.job_id, r.task, r.attempt, r.failures, r.crashes, r.reason, r.started_ms IS NOT NULL,
+        r.demand_id, j.retries, j.backoff
+    FROM runs r JOIN jobs j ON j.job_id = r.job_id
+    WHERE r.run_id IN (VALUES (?)) AND r.status = 'failed' AND (j.cancel_ms IS NULL OR j.schedule IS NOT NULL)
+    ORDER BY r.run_id;
+
+-- END
+UPDATE runs SET status = ?, reason = ?, detail = ?, crashes = crashes + ?, finished_ms = ?, ends_ms = NULL
+    WHERE run_id = ? AND status = 'running';
+
+-- CANCEL_PENDING
+UPDATE runs SET status = 'cancelled', reason = 'cancelled', cancel_by = ?, cancel_ms = ?,
+        finished_ms = ?, due_ms = NULL
+    WHERE job_id = ? AND status = 'pending' RETURNING run_id;
+
+-- MARK_CANCELLED
+UPDATE runs SET cancel_by = ?, cancel_ms = ? WHERE job_id = ? AND status = 'running' AND cancel_ms IS NULL;
+
+-- RUNNING_OF_JOB
+SELECT worker_id, run_id FROM runs WHERE job_id = ? AND status = 'running' ORDER BY run_id;
+
+-- RELEASE_DUE
+UPDATE runs SET blocked = blocked - 2, due_ms = NULL WHERE status = 'pending' AND due_ms <= ? AND blocked % 4 >= 2
+    RETURNING run_id;
+
+-- OVERDUE
+SELECT run_id, worker_id, job_id FROM runs WHERE status = 'running' AND ends_ms <= ? ORDER BY ends_ms;
+
+-- ADD_OUTPUT
+INSERT INTO outputs (run_id, form, stdout_head, stdout_tail, stdout_total, stderr_head, stderr_tail, stderr_total)
+    VALUES (?, ?, ?, ?, ?, ?, ?, ?);
+
+-- OUTPUT
+SELECT form, stdout_head, stdout_tail, stdout_total, stderr_head, stderr_tail,
+        stderr_total FROM outputs WHERE run_id = ?;
+
+-- WORKER
+SELECT worker_id, status, kind, slots, host, incarnation, boot_id, lock_device, lock_inode, agent, can, labels, leaving_ms, last_seen_ms, registered_ms FROM workers WHERE worker_id = ?;
+
+-- WORKERS
+SELECT worker_id, status, kind, slots, host, incarnation, boot_id, lock_device, lock_inode, agent, can, labels, leaving_ms, last_seen_ms, registered_ms FROM workers WHERE worker_id > ? ORDER BY worker_id;
+
+-- WORKERS_BY_STATUS
+SELECT status, count(*) FROM workers GROUP BY status;
+
+-- ACTIVE_WORKERS
+SELECT worker_id, status, kind, slots, host, incarnation, boot_id, lock_device, lock_inode, agent, can, labels, leaving_ms, last_seen_ms, registered_ms FROM workers WHERE status = 'active' ORDER BY worker_id;
+
+-- REGISTER
+INSERT INTO workers (worker_id, status, kind, slots, host, incarnation, boot_id, lock_device, lock_inode, agent, can, labels, leaving_ms, last_seen_ms, registered_ms) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (worker_id) DO UPDATE SET status = excluded.status, kind = excluded.kind, slots = excluded.slots, host = excluded.host, incarnation = excluded.incarnation, boot_id = excluded.boot_id, lock_device = excluded.lock_device, lock_inode = excluded.lock_inode, agent = excluded.agent, can = excluded.can, labels = excluded.labels, leaving_ms = excluded.leaving_ms, last_seen_ms = excluded.last_seen_ms RETURNING worker_id, status, kind, slots, host, incarnation, boot_id, lock_device, lock_inode, agent, can, labels, leaving_ms, last_seen_ms, registered_ms;
+
+-- WORKER_STATUS
+SELECT status FROM workers WHERE worker_id = ?;
+
+-- SEEN
+UPDATE workers SET last_seen_ms = ?, status = 'active' WHERE worker_id = ?;
+
+-- NOTE_SEEN
+UPDATE workers SET last_seen_ms = ? WHERE worker_id = ? AND last_seen_ms <> ?;
+
+-- LEAVE
+UPDATE workers SET leaving_ms = ? WHERE worker_id = ? AND leaving_ms IS NULL RETURNING status;
+
+-- RETIRE
+UPDATE workers SET status = 'inactive' WHERE worker_id = ? AND status = 'active';
+
+-- ADD_EVENT
+INSERT INTO events (at_ms, actor, job_id, run_first, run_last, worker_id, was, became, reason, detail) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?);
+
+-- EVENTS
+SELECT event_id, at_ms, actor, job_id, run_first, run_last, worker_id, was, became, reason, detail FROM events WHERE event_id > ? ORDER BY event_id LIMIT ?;
+
+-- LAST_EVENT
+SELECT coalesce(max(event_id), 0) FROM events;
+
+-- JOBS_OF_EVENTS
+SELECT event_id, job_id FROM events WHERE event_id > ? ORDER BY event_id LIMIT ?;
+
+-- TOKEN
+SELECT token_id, name, digest, scopes, note, created_ms, created_by, expires_ms, revoked_ms, last_used_ms, run_as, pending_max, schedules_max, workers, slots_max, ending_by IS NOT NULL FROM tokens WHERE token_id = ?;
+
+-- TOKEN_NAMED
+SELECT token_id, name, digest, scopes, note, created_ms, created_by, expires_ms, revoked_ms, last_used_ms, run_as, pending_max, schedules_max, workers, slots_max, ending_by IS NOT NULL FROM tokens WHERE name = ?;
+
+-- TOKENS
+SELECT token_id, name, digest, scopes, note, created_ms, created_by, expires_ms, revoked_ms, last_used_ms, run_as, pending_max, schedules_max, workers, slots_max, ending_by IS NOT NULL FROM tokens ORDER BY created_ms, token_id;
+
+-- TOKENS_AFTER
+SELECT token_id, name, digest, scopes, note, created_ms, created_by, expires_ms, revoked_ms, last_used_ms, run_as, pending_max, schedules_max, workers, slots_max, ending_by IS NOT NULL FROM tokens
+    WHERE (created_ms, token_id) > (SELECT created_ms, token_id FROM tokens WHERE token_id = ?)
+    ORDER BY created_ms, token_id;
+
+-- ADD_TOKEN
+INSERT INTO tokens (token_id, name, digest, scopes, note, created_ms, created_by, expires_ms, revoked_ms, last_used_ms, run_as, pending_max, schedules_max, workers, slots_max) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?);
+
+-- USE_TOKEN
+UPDATE tokens SET last_used_ms = ? WHERE token_id = ?;
+
+-- END_JOBS
+UPDATE tokens SET ending_by = ?, ended_to = 0 WHERE token_id = ?;
+
+-- ENDING
+SELECT token_id, 'token:' || name, ending_by, ended_to FROM tokens
+    WHERE ending_by IS NOT NULL ORDER BY token_id LIMIT 1;
+
+-- ENDED_TO
+UPDATE tokens SET ended_to = ? WHERE token_id = ?;
+
+-- ENDED
+UPDATE tokens SET ending_by = NULL WHERE token_id = ?;
+
+-- REVOKE_TOKEN
+UPDATE tokens SET revoked_ms = ? WHERE token_id = ? AND revoked_ms IS NULL RETURNING token_id;
+
+-- KEY
+SELECT worker_id, public_key, origin, created_ms, created_by, revoked_ms, slots_max FROM keys WHERE public_key = ?;
+
+-- KEY_OF
+SELECT worker_id, public_key, origin, created_ms, created_by, revoked_ms, slots_max FROM keys WHERE worker_id = ? AND revoked_ms IS NULL;
+
+-- KEYS
+SELECT worker_id, public_key, origin, created_ms, created_by, revoked_ms, slots_max FROM keys ORDER BY worker_id, created_ms, public_key;
+
+-- KEYS_AFTER
+SELECT worker_id, public_key, origin, created_ms, created_by, revoked_ms, slots_max FROM keys
+    WHERE (worker_id, created_ms, public_key) >
+        (SELECT worker_id, created_ms, public_key FROM keys WHERE public_key = ?)
+    ORDER BY worker_id, created_ms, public_key;
+
+-- REMOTE_KEY
+SELECT 1 FROM keys WHERE revoked_ms IS NULL AND origin <> 'enrolled' LIMIT 1;
+
+-- ADD_KEY
+INSERT INTO keys (worker_id, public_key, origin, created_ms, created_by, revoked_ms, slots_max) VALUES (?, ?, ?, ?, ?, ?, ?);
+
+-- LIMIT_KEY
+UPDATE keys SET slots_max = ? WHERE public_key = ?;
+
+-- REVOKE_KEY
+UPDATE keys SET revoked_ms = ? WHERE worker_id = ? AND revoked_ms IS NULL RETURNING worker_id, public_key, origin, created_ms, created_by, revoked_ms, slots_max;
+
+-- FOREIGN_OF
+SELECT worker_id, db, running, results, runs, since_ms, decision, decided_by, decided_ms FROM foreign_runs WHERE worker_id = ? ORDER BY db;
+
+-- FOREIGN
+SELECT worker_id, db, running, results, runs, since_ms, decision, decided_by, decided_ms FROM foreign_runs WHERE (worker_id, db) > (?, ?) ORDER BY worker_id, db;
+
+-- FOREIGN_FOUND
+INSERT INTO foreign_runs (worker_id, db, running, results, runs, since_ms, decision, decided_by, decided_ms) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?);
+
+-- FOREIGN_UPDATE
+UPDATE foreign_runs SET running = ?, results = ?, runs = ? WHERE worker_id = ? AND db = ?;
+
+-- FOREIGN_GONE
+DELETE FROM foreign_runs WHERE worker_id = ? AND db = ?;
+
+-- FOREIGN_DECIDE
+UPDATE foreign_runs SET decision = ?, decided_by = ?, decided_ms = ? WHERE worker_id = ? AND db = ?
+    RETURNING worker_id, db, running, results, runs, since_ms, decision, decided_by, decided_ms;
+
+-- FOREIGN_UNDECIDED
+SELECT coalesce(sum(running), 0), count(DISTINCT worker_id) FROM foreign_runs
+    WHERE running > 0 AND decision IS NULL;
+
+-- SUBMITTED
+SELECT digest, first_job, last_job, jobs FROM idempotency WHERE caller = ? AND idem_key = ? AND made_ms > ?;
+
+-- KEEP_SUBMITTED
+INSERT INTO idempotency (caller, idem_key, digest, first_job, last_job, jobs, made_ms) VALUES (?, ?, ?, ?, ?, ?, ?)
+    ON CONFLICT (caller, idem_key) DO UPDATE SET digest = excluded.digest, first_job = excluded.first_job,
+        last_job = excluded.last_job, jobs = excluded.jobs, made_ms = excluded.made_ms;
+
+-- FORGET_SUBMITTED
+DELETE FROM idempotency WHERE (caller, idem_key) IN (
+        SELECT caller, idem_key FROM idempotency WHERE made_ms <= ? ORDER BY made_ms LIMIT ?)
+    RETURNING made_ms;
