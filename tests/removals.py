@@ -707,6 +707,30 @@ _REMOVALS: Final = (
     ),
     removal(
         15,
+        "callers that wait take the threads of short calls",
+        "system/test_server.py::test_more_callers_wait_than_there_are_threads_and_short_calls_are_served",
+        ("api/http/server.py", "            if count > self._threads_started:", "            if False:"),
+    ),
+    removal(
+        15,
+        "any number of callers waits",
+        "unit/test_live.py::test_caller_without_a_place_is_answered_at_once",
+        ("scheduler/live.py", "            if self._waiting >= self._waiters_max:", "            if False:"),
+    ),
+    removal(
+        15,
+        "a turn wakes all callers that wait",
+        "unit/test_live.py::test_only_those_look_again_whose_topic_has_changed",
+        ("scheduler/live.py", "                if waiter.topic(changes):", "                if True:"),
+    ),
+    removal(
+        15,
+        "a frame without runs is sent",
+        "unit/test_dispatcher_variables.py::test_no_frame_is_sent_when_no_secret_of_a_claim_can_be_opened",
+        ("scheduler/dispatcher/delivery.py", "        if orders:", "        if True:"),
+    ),
+    removal(
+        15,
         "a worker leaves an event with each stale result",
         "unit/test_dispatcher_churn.py::test_frames_with_stale_results_are_bounded_and_none_is_acked_without_an_event",
         (

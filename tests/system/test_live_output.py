@@ -12,6 +12,7 @@ import pytest
 
 from tests.system.process import WorkerProcess
 from tests.system.session import Scheduler, until
+from zsched.model.limits import WAITERS_MAX
 
 
 @pytest.fixture(scope="module")
@@ -82,15 +83,15 @@ def test_an_answer_is_held_no_longer_than_asked_for(scheduler: Scheduler) -> Non
 
 
 def test_waiting_readers_leave_threads_for_the_others(scheduler: Scheduler) -> None:
-    """More readers than threads: half may wait, the others are answered at once, and everybody else is served."""
-    run = running(scheduler, "sleep 2")
+    """More readers than may wait: the excess is answered at once, and short calls are served."""
+    run = running(scheduler, "sleep 4")
     url = f"{scheduler.url}/runs/{run}/log?offset=0&wait=20s"
-    readers = [urllib.request.Request(url) for _ in range(24)]
+    readers = [urllib.request.Request(url) for _ in range(WAITERS_MAX + 8)]
     began = time.monotonic()
     with ThreadPoolExecutor(len(readers)) as pool:
         asked = [pool.submit(lambda one: urllib.request.urlopen(one, timeout=30).close(), one) for one in readers]
-        until(lambda: sum(future.done() for future in asked) >= len(readers) - 8)
+        until(lambda: sum(future.done() for future in asked) >= 8)
         assert scheduler.get("/version")["name"] == "zsched"
-        assert time.monotonic() - began < 1.5
+        assert time.monotonic() - began < 3.5
         for future in asked:
             future.result()

@@ -740,11 +740,11 @@ def test_a_run_that_can_not_be_sent_is_not_forgotten_when_the_next_turn_fails(sc
 
     def spoil() -> None:
         """The turn that puts the run back can't be stored."""
-        del scheduler.store.before["put_back"]
+        del scheduler.store.before["requeue_unstarted"]
         scheduler.store.before["commit"] = fail(StoreError("no space"))
 
-    scheduler.store.before["put_back"] = spoil
-    while "put_back" in scheduler.store.before:
+    scheduler.store.before["requeue_unstarted"] = spoil
+    while "requeue_unstarted" in scheduler.store.before:
         try:
             (job_id,) = scheduler.submit()
         except StoreError:

@@ -22,7 +22,7 @@ EVERYWHERE: Final = ("0.0.0.0", "::")  # noqa: S104  (only keys that are known g
 _BACKLOG: Final = 1_024
 # What a host without IPv6 says to it.
 _NO_IPV6: Final = (errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL)
-# Port 0 is any port that is free on the first address. It may be taken on the next one; another is tried then.
+# Port 0 is any port that is free on the first address. When it is taken on the next address, another is tried.
 _TRIES: Final = 16
 
 # asm-generic/socket.h
@@ -43,15 +43,15 @@ def addresses(host: str) -> Sequence[str]:
         return LOOPBACK
     if host in ("*", *EVERYWHERE):
         return EVERYWHERE
-    found = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
-    return list(dict.fromkeys(str(address[0]) for *_, address in found))
+    resolved = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+    return list(dict.fromkeys(str(address[0]) for *_, address in resolved))
 
 
 def listen(hosts: Sequence[str], port: int, others: Sequence[socket.socket] = ()) -> list[socket.socket]:
     """A listening socket on each of the addresses, all with one port number; 0 takes any free one.
 
-    `others`: our own sockets on that port, beside which these are made. An IPv6 address is left out where there is no
-    IPv6 and another address is there. Raises OSError, and no socket is left open then.
+    `others`: our own sockets on that port, which stay open. An IPv6 address is left out where the host has no IPv6, if
+    there is another address. Raises OSError, and no socket is left open then.
     """
     for last in (*[False] * (_TRIES - 1), True):
         try:
@@ -62,54 +62,54 @@ def listen(hosts: Sequence[str], port: int, others: Sequence[socket.socket] = ()
     raise AssertionError
 
 
-def name(one: socket.socket) -> str:
+def name(listener: socket.socket) -> str:
     """The address of a socket as an endpoint writes it: `127.0.0.1:5555`, `[::1]:5555`."""
-    host, port = one.getsockname()[:2]
+    host, port = listener.getsockname()[:2]
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
 def _listen(hosts: Sequence[str], port: int, others: Sequence[socket.socket]) -> list[socket.socket]:
-    made: list[socket.socket] = []
+    opened: list[socket.socket] = []
     try:
-        for one in others:
-            one.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        for listener in others:
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         for host in hosts:
             try:
-                made.append(_bound(host, port, reuse=bool(others)))
+                opened.append(_bound(host, port, reuse=bool(others)))
             except OSError as error:
                 if ":" not in host or error.errno not in _NO_IPV6 or len(hosts) == 1:
                     raise
             else:
-                port = made[-1].getsockname()[1]
+                port = opened[-1].getsockname()[1]
     except OSError:
-        for one in made:
-            one.close()
+        for listener in opened:
+            listener.close()
         raise
     finally:
-        for one in (*others, *made):
-            if one.fileno() >= 0:
-                one.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 0)
-    return made
+        for listener in (*others, *opened):
+            if listener.fileno() >= 0:
+                listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 0)
+    return opened
 
 
 def _bound(host: str, port: int, *, reuse: bool) -> socket.socket:
-    found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE | socket.AI_NUMERICHOST)
-    family, kind, protocol, _, address = found[0]
-    one = socket.socket(family, kind, protocol)
+    resolved = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE | socket.AI_NUMERICHOST)
+    family, kind, protocol, _, address = resolved[0]
+    listener = socket.socket(family, kind, protocol)
     try:
         # A port that a scheduler had until now can be bound while the kernel still remembers its connections.
-        one.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        one.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, int(reuse))
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, int(reuse))
         if family == socket.AF_INET6:
             # Each address has a socket of its own, IPv4 too.
-            one.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
-        one.bind(address)
-        one.listen(_BACKLOG)
-        one.setblocking(False)
+            listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        listener.bind(address)
+        listener.listen(_BACKLOG)
+        listener.setblocking(False)
     except OSError:
-        one.close()
+        listener.close()
         raise
-    return one
+    return listener
 
 
 def hold(listening: socket.socket, on: bool) -> None:
