@@ -582,6 +582,12 @@ _REMOVALS: Final = (
     ),
     removal(
         14,
+        "a killed orphan has no run before it is reaped",
+        "unit/test_runs.py::test_killed_orphan_holds_its_run_until_it_is_reaped",
+        ("worker/process/orphans.py", "self._killed_marks.get(pid) or mark_of", "mark_of"),
+    ),
+    removal(
+        14,
         "strays are not looked for",
         "system/test_guard.py::test_a_daemon_of_a_run_goes_and_that_of_another_stays",
         ("worker/process/orphans.py", "        listed = self._listed()\n", "        return []\n"),

@@ -23,7 +23,7 @@ STOP_GUARD = "kill -STOP $PPID"
 STOP_GUARD_FOREVER = f"while :; do {STOP_GUARD}; sleep 0.2; done"
 STOP_AGENT_FOREVER = (
     "while :; do for pid in $(cat /proc/$PPID/task/$PPID/children); do"
-    " ! grep -q worker[.]link /proc/$pid/cmdline || kill -STOP $pid; done; sleep 0.1; done"
+    " ! grep -q worker[.]agent /proc/$pid/cmdline || kill -STOP $pid; done; sleep 0.1; done"
 )
 
 
