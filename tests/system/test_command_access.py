@@ -88,23 +88,6 @@ def test_who_has_no_token_is_refused_with_the_schedulers_sentence(cli: Cli) -> N
         assert re.fullmatch(r"zsched: Callers without a token are not served: run `zsched token add .*\n", err), argv
 
 
-def test_the_database_of_a_scheduler_that_runs_is_not_touched_and_that_of_another_takes_tokens(tmp_path: Path) -> None:
-    scheduler = Scheduler(tmp_path, "-local-trust", "none")
-    cli = Cli(scheduler, tmp_path)
-    code, made, _ = asked(cli, "token", "add", "--scope=read,submit", "--db=scheduler.db")
-    assert code == 0
-    with scheduler:
-        assert asked(cli, "submit", "-q", "true", token=made.strip())[:2] == (0, "1\n")
-        code, out, err = asked(cli, "token", "add", "--scope=admin", "--db=scheduler.db")
-        assert (code, out) == (1, "")
-        assert scheduler.program is not None
-        said = rf"zsched: another scheduler \(process {scheduler.program.pid}\) holds .*: leave --db out, and .*\n"
-        assert re.fullmatch(said, err)
-    assert asked(cli, "token", "revoke", made.strip(), "--db=scheduler.db")[0] == 0
-    with scheduler:
-        assert asked(cli, "list", token=made.strip())[0] == 1
-
-
 def test_the_token_of_a_file_is_used_unless_others_can_read_it(cli: Cli, tmp_path: Path) -> None:
     def run(**env: str) -> tuple[int, str, str]:
         with cli.start("list", "-q", argv=["env", "-u", "ZSCHED_TOKEN", *ZSCHED], extra=env) as process:

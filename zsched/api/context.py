@@ -14,7 +14,7 @@ from zsched.api import views
 from zsched.api.forwarded import Proxies
 from zsched.api.gate import Principal, Trust
 from zsched.api.pages import Pages
-from zsched.api.problem import Problem
+from zsched.api.problem import Problem, invalid
 from zsched.api.refusals import Refusals
 from zsched.api.room import Room
 from zsched.model.limits import BODIES_BYTES_MAX, LARGE_PAGES_MAX
@@ -158,8 +158,8 @@ def parameters(req: falcon.Request, *known: str) -> dict[str, str]:
     found = {}
     for name, value in req.params.items():
         if name not in known:
-            detail = f"unknown parameter; there are {', '.join(known)}" if known else "no parameter is taken here"
-            raise Problem(400, "invalid_request", f"{name}: {detail}", errors=((name, detail),))
+            valid = f"unknown parameter; there are {', '.join(known)}" if known else "no parameter is taken here"
+            raise invalid(name, valid)
         found[name] = value if isinstance(value, str) else value[-1]
     return found
 
@@ -172,8 +172,7 @@ def number(given: dict[str, str], name: str, default: int, least: int, most: int
     # Python refuses to read very many digits. 17 are more than any number here has.
     value = int(text.lstrip("0")[:17] or "0") if re.fullmatch(r"[0-9]+", text, re.ASCII) else -1
     if value < least:
-        detail = f"a whole number, {least} or more"
-        raise Problem(400, "invalid_request", f"{name}: {detail}", errors=((name, detail),))
+        raise invalid(name, f"a whole number, {least} or more")
     return min(value, most)
 
 
@@ -181,8 +180,7 @@ def flag(given: dict[str, str], name: str) -> bool:
     """A parameter that is on or off; off when it is not given. Raises a 400 Problem that names it."""
     text = given.get(name, "0")
     if text not in ("1", "true", "0", "false"):
-        detail = "1 or 0"
-        raise Problem(400, "invalid_request", f"{name}: {detail}", errors=((name, detail),))
+        raise invalid(name, "1 or 0")
     return text in ("1", "true")
 
 
@@ -192,4 +190,4 @@ def duration_ms(given: dict[str, str], name: str, most_ms: int) -> int:
     try:
         return min(parse_duration_ms(text), most_ms)
     except ValueError as error:
-        raise Problem(400, "invalid_request", f"{name}: {error}", errors=((name, str(error)),)) from None
+        raise invalid(name, error) from None

@@ -13,7 +13,7 @@ from typing import Final
 
 import falcon
 
-from zsched.api.problem import Problem
+from zsched.api.problem import invalid
 from zsched.model.limits import IDEMPOTENCY_KEY_CHARS_MAX, IDEMPOTENCY_MS
 from zsched.scheduler.dispatcher.commands import Once
 from zsched.store.contract import Reader
@@ -38,7 +38,7 @@ def key(req: falcon.Request) -> str | None:
     quoted = _QUOTED.fullmatch(shown)
     found = shown if quoted is None else re.sub(r"\\(.)", r"\1", quoted[1])
     if (quoted is None and _BARE.fullmatch(shown) is None) or not 1 <= len(found) <= IDEMPOTENCY_KEY_CHARS_MAX:
-        raise Problem(400, "invalid_request", f"{HEADER}: {_REMEDY}", errors=((HEADER, _REMEDY),))
+        raise invalid(HEADER, _REMEDY)
     return found
 
 

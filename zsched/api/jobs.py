@@ -26,7 +26,7 @@ from zsched.api.context import (
 )
 from zsched.api.gate import Principal
 from zsched.api.pages import address, answer_page
-from zsched.api.problem import Problem
+from zsched.api.problem import Problem, invalid
 from zsched.model.limits import (
     JOBS_BODY_BYTES_MAX,
     JOBS_PER_SUBMIT_MAX,
@@ -92,8 +92,7 @@ class Jobs:
         """Jobs by their numbers, oldest first, as the submit that made them answers."""
         for name in ("status", "owner", "offset", "before"):
             if name in given:
-                detail = "not together with first and last"
-                raise Problem(400, "invalid_request", f"{name}: {detail}", errors=((name, detail),))
+                raise invalid(name, "not together with first and last")
         first = JobId(number(given, "first", 1, 1, INTEGER_MAX))
         last = JobId(number(given, "last", INTEGER_MAX, 1, INTEGER_MAX))
         page = self._context.pages.fill(self._context.reader.jobs_between(first, last, limit + 1), views.job, limit)
@@ -266,8 +265,7 @@ class JobLog:
         number = job_id(job)
         body = read(req, LogBody, bytes_max=LOG_BODY_BYTES_MAX)
         if body.status == "success" and body.exit_code not in (None, 0):
-            detail = "success means 0: send status failed, or no exit_code"
-            raise Problem(400, "invalid_request", f"exit_code: {detail}", errors=(("#/exit_code", detail),))
+            raise invalid("#/exit_code", "success means 0: send status failed, or no exit_code")
         report = Report(
             job_id=number,
             worker_id=worker_name(req, body.worker_id),
@@ -302,15 +300,13 @@ def _status(word: str) -> RunStatus:
     try:
         return RunStatus(word)
     except ValueError:
-        detail = f"one of {', '.join(RunStatus)}"
-        raise Problem(400, "invalid_request", f"status: {detail}", errors=(("status", detail),)) from None
+        raise invalid("status", f"one of {', '.join(RunStatus)}") from None
 
 
 def _owner(req: falcon.Request, text: str) -> str:
     """The owner that a parameter names; `me` is the caller. Raises a 400 Problem."""
     if len(text) > OWNER_CHARS_MAX or re.match(OWNER, text) is None:
-        detail = "me, user:NAME or token:NAME"
-        raise Problem(400, "invalid_request", f"owner: {detail}", errors=(("owner", detail),))
+        raise invalid("owner", "me, user:NAME or token:NAME")
     principal: Principal = req.context.principal
     return principal.owner if text == "me" else text
 

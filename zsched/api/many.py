@@ -11,7 +11,7 @@ import falcon
 from zsched.api.body import BulkBody, SelectBody, WaitBody, read
 from zsched.api.context import Context, answer, caller, parameters
 from zsched.api.gate import Principal
-from zsched.api.problem import Problem
+from zsched.api.problem import Problem, invalid
 from zsched.api.roll import Roll
 from zsched.api.views import View
 from zsched.model import spans
@@ -89,11 +89,9 @@ class Wait:
         wait_s = _wait_ms(body.timeout) / 1000
         selection = _selected(req, body)
         if selection.ids is not None and selection.owner is not None:
-            detail = "only with select all"
-            raise Problem(400, "invalid_request", f"owner: {detail}", errors=(("#/owner", detail),))
+            raise invalid("#/owner", "only with select all")
         if body.after is not None and (body.until == ALL or selection.ids is None):
-            detail = "not together with until all or select all"
-            raise Problem(400, "invalid_request", f"after: {detail}", errors=(("#/after", detail),))
+            raise invalid("#/after", "not together with until all or select all")
         context = self._context
         roll = self._begin(selection, body.after)
 
@@ -140,8 +138,7 @@ def _selected(req: falcon.Request, body: SelectBody) -> Selection:
     principal: Principal = req.context.principal
     named = body.select != ALL
     if body.all_owners and (named or body.owner is not None):
-        detail = "only with select all, and without owner"
-        raise Problem(400, "invalid_request", f"all_owners: {detail}", errors=(("#/all_owners", detail),))
+        raise invalid("#/all_owners", "only with select all, and without owner")
     owner = principal.owner if body.owner == "me" or (body.owner is None and not named) else body.owner
     return Selection(_ids(body.select) if named else None, None if body.all_owners else owner)
 
@@ -155,10 +152,9 @@ def _ids(select: str | tuple[int, ...]) -> Spans:
     except TooMany as error:
         raise Problem(413, "too_many", f"select: {error}", errors=(("#/select", str(error)),)) from None
     except ValueError as error:
-        raise Problem(400, "invalid_request", f"select: {error}", errors=(("#/select", str(error)),)) from None
+        raise invalid("#/select", error) from None
     if not ids:
-        detail = "names no job"
-        raise Problem(400, "invalid_request", f"select: {detail}", errors=(("#/select", detail),))
+        raise invalid("#/select", "names no job")
     return ids
 
 
@@ -168,7 +164,7 @@ def _wait_ms(timeout: str | float) -> int:
     try:
         return min(parse_duration_ms(timeout), WAIT_MS_MAX)
     except ValueError as error:
-        raise Problem(400, "invalid_request", f"timeout: {error}", errors=(("#/timeout", str(error)),)) from None
+        raise invalid("#/timeout", error) from None
 
 
 def _group(ids: Spans) -> View:

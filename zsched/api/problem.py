@@ -1,4 +1,4 @@
-"""The one error body, for the seed's clients and for RFC 9457 readers alike, and what turns exceptions into it."""
+"""The one error body, RFC 9457 plus a member `error` with the detail, and the handlers that turn exceptions into it."""
 
 from __future__ import annotations
 
@@ -49,6 +49,12 @@ class Problem(Exception):
         self.headers = headers or {}
 
 
+def invalid(where: str, detail: object) -> Problem:
+    """A 400 Problem. `where` is a parameter or header, or the JSON pointer of a member of the body: `#/jobs/0/name`."""
+    name = where[2:].replace("/", ".") if where.startswith("#/") else where
+    return Problem(400, "invalid_request", f"{name}: {detail}", errors=((where, str(detail)),))
+
+
 _TITLES = {
     400: "Invalid request",
     403: "Not allowed",
@@ -81,7 +87,7 @@ def install(app: falcon.App[falcon.Request, falcon.Response]) -> None:
     """Make every exception of the app end in the one error body."""
     app.add_error_handler(Exception, _on_bug)
     app.add_error_handler(falcon.HTTPError, _on_falcon)
-    app.add_error_handler(RefusedError, _on_refused)
+    app.add_error_handler(RefusedError, _on_command_error)
     app.add_error_handler(StoreError, _on_unavailable)
     app.add_error_handler(ClosedError, _on_unavailable)
     app.add_error_handler(TimeoutError, _on_unavailable)
@@ -112,7 +118,7 @@ def _on_falcon(req: falcon.Request, resp: falcon.Response, error: falcon.HTTPErr
     _on_problem(req, resp, Problem(status, code, detail, headers=headers), params)
 
 
-def _on_refused(req: falcon.Request, resp: falcon.Response, error: RefusedError, params: Params) -> None:
+def _on_command_error(req: falcon.Request, resp: falcon.Response, error: RefusedError, params: Params) -> None:
     status, headers = 400, {}
     if isinstance(error, NotFoundError):
         status = 404

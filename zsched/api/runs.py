@@ -8,7 +8,7 @@ import falcon
 
 from zsched.api import views
 from zsched.api.context import Context, answer, duration_ms, number, parameters, run_id
-from zsched.api.problem import Problem
+from zsched.api.problem import Problem, invalid
 from zsched.model.limits import OUTPUT_BYTES_MAX, WAIT_MS_MAX
 from zsched.model.types import TERMINAL, Run, RunId, RunStatus, Stream
 from zsched.protocol import INTEGER_MAX, StreamName
@@ -105,8 +105,7 @@ def _stream_name(word: str) -> StreamName:
         return "stdout"
     if word == "stderr":
         return "stderr"
-    detail = "stdout or stderr"
-    raise Problem(400, "invalid_request", f"stream: {detail}", errors=(("stream", detail),))
+    raise invalid("stream", "stdout or stderr")
 
 
 def _found(run: Run | None) -> Run:

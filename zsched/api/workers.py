@@ -11,7 +11,7 @@ from zsched.api.body import EnrolBody, RegisterBody, WorkerBody, read
 from zsched.api.context import Context, answer, bound_slots, caller, parameters, worker_name
 from zsched.api.gate import foreign
 from zsched.api.pages import address, answer_page
-from zsched.api.problem import Problem
+from zsched.api.problem import Problem, invalid
 from zsched.model.limits import WORKER_FACTS_BYTES_MAX
 from zsched.model.types import ForeignRuns, KeyOrigin, Worker, WorkerId
 from zsched.model.units import counted
@@ -76,8 +76,7 @@ class Register:
             raise Problem(403, "slots_max", f"slots: {detail}", errors=(("#/slots", detail),))
         size = facts_bytes(body.can, body.labels)
         if size > WORKER_FACTS_BYTES_MAX:
-            detail = too_many_facts(size)
-            raise Problem(400, "invalid_request", f"labels: {detail}", errors=(("#/labels", detail),))
+            raise invalid("#/labels", too_many_facts(size))
         worker = self._context.inbox.call(RegisterWorker(name, body.slots, body.can, body.labels))
         assert isinstance(worker, Worker)
         answer(resp, views.worker(worker))
@@ -145,6 +144,5 @@ def _origin(req: falcon.Request, body: EnrolBody) -> KeyOrigin:
 def public_key(text: str) -> str:
     """A key as it came. Raises a 400 Problem unless it is one."""
     if not keys.is_key(text):
-        detail = "a public key of CURVE, 40 characters of Z85"
-        raise Problem(400, "invalid_request", f"public_key: {detail}", errors=(("#/public_key", detail),))
+        raise invalid("#/public_key", "a public key of CURVE, 40 characters of Z85")
     return text

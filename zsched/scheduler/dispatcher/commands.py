@@ -325,9 +325,12 @@ class RunState:
 
 @dataclass(frozen=True, slots=True)
 class AddToken:
-    """Store a token. Replies with nothing."""
+    """Store a token. The turn sets its times: `created_ms`, and `expires_ms` `life_ms` later (None: it never expires).
+    Replies with the Token as it is stored.
+    """
 
     token: Token
+    life_ms: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -426,6 +429,7 @@ Command = (
 
 Reply = (
     Made
+    | Token
     | Submitted
     | JobState
     | RunState

@@ -441,7 +441,7 @@ class Dispatcher:
             case Report():
                 return polling.report(self._store, self._sessions, command, now)
             case AddToken():
-                access.add_token(self._store, command)
+                return access.add_token(self._store, command, now)
             case RevokeToken():
                 access.revoke_token(self._store, command, now)
                 self._ending = True
