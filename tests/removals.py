@@ -1935,13 +1935,17 @@ _REMOVALS: Final = (
         25,
         "a key may be read by others",
         "unit/test_keys.py::test_a_file_that_others_can_touch_is_refused_and_left_as_it_is",
-        ("security/keys.py", "            if found.st_mode & (stat.S_IRWXG | stat.S_IRWXO):", "            if False:"),
+        ("host/files.py", "            _demand_secret(path, os.fstat(descriptor))\n", ""),
     ),
     removal(
         25,
         "a database may be read by others",
         "contract/test_sqlite.py::test_what_others_can_get_at_is_refused",
-        ("host/files.py", "    if found.st_mode & (stat.S_IRWXG | stat.S_IRWXO):", "    if False:"),
+        (
+            "host/files.py",
+            "    demand_own(path, found)\n    if found.st_mode & (stat.S_IRWXG | stat.S_IRWXO):",
+            "    demand_own(path, found)\n    if False:",
+        ),
     ),
     removal(
         25,

@@ -41,7 +41,7 @@ ROOMS: dict[str, tuple[str, ...]] = {
     ),
     "zsched.api": (
         *("zsched", "zsched.model", "zsched.protocol", "zsched.store.contract", "zsched.scheduler.dispatcher"),
-        *("zsched.security", "zsched.scheduler"),
+        *("zsched.host", "zsched.security", "zsched.scheduler"),
     ),
     "zsched.worker": ("zsched.model", "zsched.protocol", "zsched.host"),
     "zsched.worker.process": ("zsched.model", "zsched.protocol", "zsched.host", "zsched.worker"),

@@ -27,6 +27,7 @@ from zsched.api.context import (
 from zsched.api.gate import Principal
 from zsched.api.pages import address, answer_page
 from zsched.api.problem import Problem, invalid
+from zsched.host.files import PrivateFileError
 from zsched.model.limits import (
     JOBS_BODY_BYTES_MAX,
     JOBS_PER_SUBMIT_MAX,
@@ -55,7 +56,6 @@ from zsched.scheduler.dispatcher.commands import (
     Submit,
 )
 from zsched.scheduler.dispatcher.why import why
-from zsched.security.keys import KeyFileError
 from zsched.store.contract import Reader, Submitted
 
 log = logging.getLogger(__name__)
@@ -323,7 +323,7 @@ def _spec(asked: object, pointer: str, seal: Seal) -> JobSpec:
     body = convert(asked, JobBody, pointer)
     try:
         return job_spec(body, seal)
-    except KeyFileError as error:
+    except PrivateFileError as error:
         log.error("a secret can't be kept: %s", error)
         raise Problem(503, "no_secrets", "The scheduler's key for secrets can't be used; its log says why") from None
     except SpecError as error:

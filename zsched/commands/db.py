@@ -42,7 +42,6 @@ from zsched.host import files
 from zsched.maintenance import backup
 from zsched.model.units import counted
 from zsched.security import owners
-from zsched.security.keys import KeyFileError
 from zsched.store.check import check
 from zsched.store.contract import StoreCorrupt, StoreError, StoreForeign, StoreFull, StoreLocked, StoreLoose, StoreNewer
 from zsched.store.sqlite.engine import SqliteEngine
@@ -74,7 +73,7 @@ def _failures(db: Path) -> Iterator[None]:
         raise exits.Failure(str(error), os.EX_CANTCREAT) from None
     except StoreLocked as error:
         raise exits.Failure(f"{error}: stop it first", os.EX_TEMPFAIL) from None
-    except (KeyFileError, files.InsecureError, StoreLoose, StoreForeign, StoreNewer) as error:
+    except (files.PrivateFileError, StoreLoose, StoreForeign, StoreNewer) as error:
         raise exits.Failure(str(error), os.EX_CONFIG) from None
     except StoreError as error:
         raise exits.Failure(f"{db}: {error}", os.EX_IOERR) from None

@@ -123,8 +123,8 @@ def settings(db: str | None) -> SchedulerConfig:
 @contextmanager
 def locked(config: SchedulerConfig) -> Iterator[Lock]:
     """A database that no scheduler has, checked and of this release's schema. Raises Failure."""
+    from zsched.host.files import PrivateFileError
     from zsched.maintenance import rotation
-    from zsched.security.keys import KeyFileError
     from zsched.store.contract import StoreError, StoreLocked, StoreLoose
     from zsched.store.sqlite.engine import open_writer
     from zsched.store.sqlite.lock import Lock
@@ -138,7 +138,7 @@ def locked(config: SchedulerConfig) -> Iterator[Lock]:
         raise exits.Failure(str(error)) from None
     except rotation.UnknownWorkerError as error:
         raise exits.Failure(str(error), exits.NOT_FOUND) from None
-    except KeyFileError as error:
+    except PrivateFileError as error:
         raise exits.Failure(str(error), os.EX_CONFIG) from None
     except StoreLocked as error:
         raise exits.Failure(f"{error}: stop it first", os.EX_TEMPFAIL) from None

@@ -71,7 +71,7 @@ from zsched.api.refusals import Refusals
 from zsched.commands import options
 from zsched.config.config import SchedulerConfig, scheduler_config
 from zsched.host import logs
-from zsched.host.files import InsecureError
+from zsched.host.files import PrivateFileError, read_private
 from zsched.host.notify import Notify
 from zsched.maintenance import backup
 from zsched.model.limits import FILE_CHECK_MS, JUMP_MS
@@ -83,7 +83,7 @@ from zsched.scheduler.loop import Loop, clock
 from zsched.scheduler.port import Port
 from zsched.scheduler.shares import Shares, shares, warn_of_few_files
 from zsched.security import peer, tokens
-from zsched.security.keys import KeyFileError, Pair, keep_pair, own_pair, read_private
+from zsched.security.keys import Pair, keep_pair, own_pair
 from zsched.security.vault import Vault
 from zsched.store.contract import (
     StoreCorrupt,
@@ -149,7 +149,7 @@ def run(config: SchedulerConfig) -> int:
     except ListenError as error:
         log.critical("%s", error)
         return os.EX_OSERR
-    except KeyFileError as error:
+    except PrivateFileError as error:
         log.critical("%s", error)
         return os.EX_CONFIG
     except ServerError as error:
@@ -161,7 +161,7 @@ def _serve(config: SchedulerConfig, store: Writer, lock: Lock, notify: Notify, f
     """Bind both ports, turn until a signal comes, and leave in order. `found` says how many connections each port may
     have.
 
-    Raises ListenError, StoreError, KeyFileError, ServerError.
+    Raises ListenError, StoreError, PrivateFileError, ServerError.
     """
     if config.insecure:
         log.warning("INSECURE: whoever reaches http://%s:%d may run anything as this user", config.host, config.port)
@@ -257,7 +257,7 @@ def _rest(config: SchedulerConfig, shared: Context, local: LocalSocket, found: S
 def _keep_folder(lock: Lock, vault: Vault, pair: Pair | None, local: LocalSocket, rest: Server) -> list[str]:
     """Make the files again that were removed from the database's folder; returns their names.
 
-    Raises KeyFileError, InsecureError, StoreLocked, OSError.
+    Raises PrivateFileError, InsecureError, StoreLocked, OSError.
     """
     made = []
     # First, since it makes the folder.
@@ -277,7 +277,7 @@ class FileWatch:
     """Looks at the database's file and the folder beside it, at most once in FILE_CHECK_MS."""
 
     def __init__(self, store: Writer, keep_folder: Callable[[], Sequence[str]]) -> None:
-        """`keep_folder` makes files again that were removed, and returns their names. Raises KeyFileError,
+        """`keep_folder` makes files again that were removed, and returns their names. Raises PrivateFileError,
         InsecureError, StoreLocked, OSError.
         """
         self._store = store
@@ -296,7 +296,7 @@ class FileWatch:
         try:
             if made := self._keep_folder():
                 log.error("files were removed from the database's folder, and are written again: %s", ", ".join(made))
-        except (KeyFileError, InsecureError, StoreLocked, OSError) as error:
+        except (PrivateFileError, StoreLocked, OSError) as error:
             failure = str(error)
         if failure and failure != self._failure:
             log.error("files were removed from the database's folder, and can't be written again: %s", failure)
@@ -323,7 +323,7 @@ def _rescue(engine: SqliteEngine, db: Path, error: StoreMisplaced, notify: Notif
     now = clock()
     try:
         saved, sound = backup.rescue(engine, db, now.wall_ms, lambda: notify.alive(clock().mono_ms))
-    except (StoreError, OSError, KeyFileError) as failed:
+    except (StoreError, OSError, PrivateFileError) as failed:
         advice = f"its WAL {db}-wal is left as it is; restore a backup: {how_to_restore(db)}"
         log.critical("%s, and no copy could be saved: %s; %s", error, failed, advice)
         return os.EX_IOERR
@@ -391,10 +391,10 @@ def _warn(trust: Trust) -> None:
 
 
 def _add_admin(store: Writer, file: Path) -> None:
-    """Store the token of a file, unless it is there. Raises KeyFileError, StoreError."""
+    """Store the token of a file, unless it is there. Raises PrivateFileError, StoreError."""
     shown = tokens.read(read_private(file).strip())
     if shown is None:
-        raise KeyFileError(f"{file} has no token: make one with `zsched token new`")
+        raise PrivateFileError(f"{file} has no token: make one with `zsched token new`")
     now_ms = clock().wall_ms
     store.begin()
     if store.access.token(shown.token_id) is None:

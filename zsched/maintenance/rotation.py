@@ -19,7 +19,7 @@ from typing import Final
 from zsched.host import files
 from zsched.model.types import KeyOrigin, WorkerId
 from zsched.security import keys
-from zsched.security.keys import Access, KeyFileError
+from zsched.security.keys import Access
 from zsched.security.vault import Vault
 from zsched.store.contract import Store
 from zsched.store.engine import Engine
@@ -49,7 +49,7 @@ class Issue:
 
 
 def rotate_secret(folder: Path, engine: Engine) -> Resealed:
-    """Replace secret.key in the folder of a database. Raises NoKeyError, KeyFileError, StoreError."""
+    """Replace secret.key in the folder of a database. Raises NoKeyError, PrivateFileError, StoreError."""
     vault = Vault(folder / SECRET)
     if not vault.add_key():
         raise NoKeyError(f"there is no {folder / SECRET}: no job has had a secret yet")
@@ -61,7 +61,7 @@ def rotate_secret(folder: Path, engine: Engine) -> Resealed:
 def rotate_curve(folder: Path, store: Store, issue: Issue, actor: str, now_ms: int) -> list[Path]:
     """Replace curve.key in the folder of a database, and the keys of workers with access files. Returns the new files.
 
-    Raises NoKeyError, UnknownWorkerError, KeyFileError, StoreError.
+    Raises NoKeyError, UnknownWorkerError, PrivateFileError, StoreError.
     """
     if not (folder / CURVE).exists():
         raise NoKeyError(f"there is no {folder / CURVE}: the scheduler makes it at its next start")
@@ -76,21 +76,19 @@ def rotate_curve(folder: Path, store: Store, issue: Issue, actor: str, now_ms: i
         (folder / NEXT).rename(folder / CURVE)
         files.sync_folder(folder)
     except OSError as error:
-        raise KeyFileError(f"{folder / CURVE} can't be replaced: {error.strerror}") from None
+        raise files.PrivateFileError(f"{folder / CURVE} can't be replaced: {error.strerror}") from None
     return list(issued)
 
 
 def _make_folder(folder: Path) -> None:
-    """Make a folder if there is none; nobody else can write in it. Raises KeyFileError."""
+    """Make a folder if there is none; nobody else can write in it. Raises PrivateFileError."""
     try:
         # A link of another user could say where it is made.
         files.resolve(folder)
         files.make_folder(folder)
         files.demand_unwritable(folder)
-    except files.InsecureError as error:
-        raise KeyFileError(str(error)) from None
     except OSError as error:
-        raise KeyFileError(f"{folder} can't be made: {error.strerror}") from None
+        raise files.PrivateFileError(f"{folder} can't be made: {error.strerror}") from None
 
 
 def _issued(store: Store, issue: Issue, worker: WorkerId, server_key: str) -> Access:
@@ -99,13 +97,15 @@ def _issued(store: Store, issue: Issue, worker: WorkerId, server_key: str) -> Ac
     if path.exists():
         found = keys.read_access(path)
         if found.worker != worker:
-            raise KeyFileError(f"{path} is for a worker named {found.worker}: move it away, or name another folder")
+            raise files.PrivateFileError(
+                f"{path} is for a worker named {found.worker}: move it away, or name another folder"
+            )
         known = store.access.key(found.pair.public)
         revoked = known is not None and known.revoked_ms is not None
         if (found.server_key, found.endpoint) == (server_key, issue.endpoint) and not revoked:
             return found
     made = Access(worker, issue.endpoint, server_key, keys.new_pair())
-    keys.write_private(path, keys.written_access(made))
+    files.write_private(path, keys.written_access(made))
     return made
 
 

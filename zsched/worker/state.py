@@ -104,5 +104,5 @@ def _spool_id(folder: Path) -> str:
             return found
         log.error("%s is damaged: this worker's processes have a new mark from now on", path)
     spool_id = os.urandom(16).hex()
-    files.write_private(path, f"{spool_id}\n")
+    files.replace_file(path, f"{spool_id}\n")
     return spool_id
