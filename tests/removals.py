@@ -267,14 +267,18 @@ _REMOVALS: Final = (
         22,
         "keys that are removed stay so",
         "system/test_database_file.py::test_folder_that_is_removed_is_made_again",
-        ("commands/scheduler.py", "            if made := self._keep_folder():", "            if made := []:"),
+        (
+            "maintenance/displacement.py",
+            "            if names := self._recreate_files():",
+            "            if names := []:",
+        ),
     ),
     removal(
         22,
         "a lock that is removed stays so",
         "system/test_database_file.py::test_folder_that_is_removed_is_made_again",
         (
-            "commands/scheduler.py",
+            "serve.py",
             "    if lock.keep():",
             "    lock.folder.mkdir(mode=0o700, exist_ok=True)\n    if False:",
         ),
@@ -283,13 +287,13 @@ _REMOVALS: Final = (
         22,
         "a socket that is removed stays so",
         "system/test_database_file.py::test_folder_that_is_removed_is_made_again",
-        ("commands/scheduler.py", "        rest.replace_socket(listener)\n", ""),
+        ("serve.py", "        rest.replace_socket(listener)\n", ""),
     ),
     removal(
         22,
         "a failure to write keys again is logged each second",
         "unit/test_file_watch.py::test_lasting_failure_is_logged_once_and_its_end",
-        ("commands/scheduler.py", "        if failure and failure != self._failure:", "        if failure:"),
+        ("maintenance/displacement.py", "        if failure and failure != self._failure:", "        if failure:"),
     ),
     removal(
         22,
@@ -669,7 +673,7 @@ _REMOVALS: Final = (
         15,
         "callers of REST take the last open file",
         "system/test_few_files.py::test_idle_callers_leave_files_for_others",
-        ("commands/scheduler.py", "ConnectionLimiter(found.tcp, found.socket)", "ConnectionLimiter()"),
+        ("serve.py", "ConnectionLimiter(connections.tcp, connections.socket)", "ConnectionLimiter()"),
     ),
     removal(
         15,
@@ -1064,7 +1068,7 @@ _REMOVALS: Final = (
         17,
         "a wall clock that was set back while no scheduler ran is believed",
         "contract/test_runs.py::test_a_wall_clock_that_was_set_back_while_no_scheduler_ran_keeps_nothing_waiting",
-        ("commands/scheduler.py", "        store.shift(-back_ms, wall_ms)\n", ""),
+        ("scheduler/epoch.py", "        store.shift(-back_ms, wall_ms)\n", ""),
     ),
     removal(
         17,
@@ -1249,16 +1253,16 @@ _REMOVALS: Final = (
         22,
         "a displaced database is not noticed",
         "system/test_database_file.py::test_file_that_is_displaced_ends_the_scheduler_and_loses_nothing",
-        ("commands/scheduler.py", "            watch.look(now.mono_ms)\n", ""),
+        ("serve.py", "            watch.look(now.mono_ms)\n", ""),
     ),
     removal(
         22,
         "a displaced database is not noticed at the end",
         "system/test_database_file.py::test_file_that_is_displaced_shortly_before_the_end_is_noticed",
         (
-            "commands/scheduler.py",
-            "            store.verify()\n        except StoreMisplaced",
-            "        except StoreMisplaced",
+            "serve.py",
+            "        store.verify()\n    except StoreMisplaced",
+            "    except StoreMisplaced",
         ),
     ),
     removal(
@@ -1266,7 +1270,7 @@ _REMOVALS: Final = (
         "a displaced database that is found damaged is not saved",
         "system/test_database_file.py::test_file_that_was_overwritten_is_rescued_though_it_is_first_found_damaged",
         (
-            "commands/scheduler.py",
+            "maintenance/displacement.py",
             "    if isinstance(error, StoreMisplaced):\n        return error\n    try:",
             "    if True:\n        return error if isinstance(error, StoreMisplaced) else None\n    try:",
         ),
@@ -1345,7 +1349,11 @@ _REMOVALS: Final = (
         21,
         "all that keeps it from starting is one exit code",
         "system/test_shutdown.py::test_a_file_that_it_can_not_serve_is_told_by_the_exit_code_and_left_as_it_is",
-        ("commands/scheduler.py", "    return codes.get(type(error), os.EX_IOERR)", "    return os.EX_IOERR"),
+        (
+            "commands/scheduler.py",
+            "        return next(code for kind, code in",
+            "        return next(os.EX_IOERR for kind, code in",
+        ),
     ),
     removal(
         22,
@@ -1773,7 +1781,7 @@ _REMOVALS: Final = (
         25,
         "the end of a burst of refused calls is not logged",
         "system/test_refusals.py::test_burst_of_bad_tokens_is_logged_to_its_last_one_in_few_lines",
-        ("commands/scheduler.py", "    refusals.flush(now.mono_ms)\n", ""),
+        ("serve.py", "            policy.refusals.flush(now.mono_ms)\n", ""),
     ),
     removal(
         25,

@@ -36,7 +36,7 @@ ROOMS: dict[str, tuple[str, ...]] = {
         *("zsched.store.contract", "zsched.store", "zsched.store.sqlite"),
     ),
     "zsched.scheduler": (
-        *("zsched.model", "zsched.protocol", "zsched.store.contract", "zsched.scheduler.dispatcher"),
+        *("zsched", "zsched.model", "zsched.protocol", "zsched.store.contract", "zsched.scheduler.dispatcher"),
         *("zsched.host", "zsched.security"),
     ),
     "zsched.api": (
@@ -55,6 +55,8 @@ ROOMS: dict[str, tuple[str, ...]] = {
     ),
     "zsched.client": ("zsched.model", "zsched.host", "zsched.security", "zsched.config"),
 }
+# The composition root of the scheduler.
+ROOMS["zsched.serve"] = tuple(room for room in ROOMS if not room.startswith(("zsched.worker", "zsched.client")))
 ROOMS["zsched.commands"] = tuple(ROOMS)
 
 # Rooms and modules that touch no clock, socket, thread, file or random source. They import only each other.

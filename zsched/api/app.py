@@ -58,7 +58,9 @@ NEEDS: Final[Needs] = {path: needed for path, _, needed in ROUTES}
 
 def make_app(context: Context) -> falcon.App[falcon.Request, falcon.Response]:
     """The WSGI application."""
-    gate = Gate(context.trust, lambda: context.reader, NEEDS, lambda token_id: context.inbox.post(UseToken(token_id)))
+    gate = Gate(
+        context.policy.trust, lambda: context.reader, NEEDS, lambda token_id: context.inbox.post(UseToken(token_id))
+    )
     admission = Admission(context.bodies, context.inbox.postpone)
     app = falcon.App(middleware=(Requests(context, NEEDS), gate, admission))
     app.req_options.strip_url_path_trailing_slash = True

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import threading
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import falcon
 import msgspec
@@ -33,7 +33,8 @@ class Facts:
     """What this scheduler is: its database's identity, whether it is at work, and where workers connect to.
 
     `server_key` is the scheduler's public key, empty where workers need none. `advertise` is the host that workers
-    connect to; empty: the host that they called.
+    connect to; empty: the host that they called. `seen_ms`: when a worker was last heard, if the store
+    may not know it yet.
     """
 
     db: str
@@ -42,6 +43,16 @@ class Facts:
     ready: Callable[[], bool]
     server_key: str = ""
     advertise: str = ""
+    seen_ms: Callable[[WorkerId], int | None] = lambda _: None
+
+
+@dataclass(frozen=True, slots=True)
+class CallerPolicy:
+    """Which callers need no token, which proxies may name a caller's address, and the record of refused calls."""
+
+    trust: Trust = field(default_factory=Trust)
+    proxies: Proxies = field(default_factory=Proxies)
+    refusals: Refusals = field(default_factory=Refusals)
 
 
 class Context:
@@ -53,21 +64,15 @@ class Context:
         open_reader: Callable[[], Reader],
         facts: Facts,
         live: Live | None = None,
-        trust: Trust | None = None,
+        policy: CallerPolicy | None = None,
         seal: Seal = keeps_none,
-        proxies: Proxies | None = None,
-        refusals: Refusals | None = None,
-        seen_ms: Callable[[WorkerId], int | None] = lambda _: None,
     ) -> None:
-        """`seen_ms`: when a worker was last heard, where the store may not know yet."""
+        """`live`: the output of running runs; None where callers can't wait for it. `seal` encrypts stored secrets."""
         self.inbox = inbox
         self.live = live or Live(waiters_max=0)
         self.facts = facts
-        self.trust = trust or Trust()
+        self.policy = policy or CallerPolicy()
         self.seal = seal
-        self.proxies = proxies or Proxies()
-        self.refusals = refusals or Refusals()
-        self._seen_ms = seen_ms
         waiters_max = inbox.callers_max // 4
         self.pages = Pages(
             Room(LARGE_PAGES_MAX, waiters_max, "Too many large pages are being made: try again later, or ask for less")
@@ -92,7 +97,7 @@ class Context:
 
     def view_worker(self, worker: Worker, held: Sequence[ForeignRuns] = ()) -> views.View:
         """A worker as it is stored, and when it was really heard last. `held`: what it holds for other databases."""
-        seen_ms = self._seen_ms(worker.worker_id)
+        seen_ms = self.facts.seen_ms(worker.worker_id)
         return views.worker(worker if seen_ms is None else replace(worker, last_seen_ms=seen_ms), held)
 
 

@@ -26,8 +26,8 @@ class Requests:
     """Falcon middleware. Leaves `request_id` and `address` in `req.context`."""
 
     def __init__(self, context: Context, templates: Iterable[str]) -> None:
-        self._proxies = context.proxies
-        self._refusals = context.refusals
+        self._proxies = context.policy.proxies
+        self._refusals = context.policy.refusals
         self._templates = [(template, template.split("/")) for template in templates]
 
     def process_request(self, req: falcon.Request, resp: falcon.Response) -> None:

@@ -59,7 +59,7 @@ class Stats:
         found = {
             "tasks": reader.totals(),
             "workers": reader.workers_by_status(),
-            "refused": self._context.refusals.counts(),
+            "refused": self._context.policy.refusals.counts(),
             "version": __version__,
         }
         answer(resp, found)

@@ -8,7 +8,7 @@ import logging
 import socket
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
@@ -24,7 +24,6 @@ from waitress.channel import ClientDisconnected
 from zsched.api.gate import LOCAL_ADDRESS, PEER_UID
 from zsched.api.http.caller import SOCKET_ADDRESS, Caller, SocketCaller, TcpCaller
 from zsched.api.http.crowd import ConnectionLimiter
-from zsched.api.http.listeners import listen
 from zsched.api.http.parser import Ahead, Parser
 from zsched.api.http.unsent import Unsent
 from zsched.api.ids import request_id
@@ -269,17 +268,15 @@ class Server:
         self,
         app: Any,
         inbox: Inbox,
-        host: str,
-        port: int,
+        sockets: Sequence[socket.socket],
         threads: int,
         by_socket: socket.socket | None = None,
         crowd: ConnectionLimiter | None = None,
     ) -> None:
-        """Bind; port 0 takes any free one. `by_socket` is a Unix socket that listens, and becomes the server's.
+        """`sockets` listen by TCP, `by_socket` is a Unix socket that listens; all become the server's.
 
-        The inbox learns of every POST that comes in. Raises ListenError.
+        The inbox learns of every POST that comes in.
         """
-        sockets = listen(host, port)
         adjustments = Adjustments(
             sockets=sockets,
             threads=threads,
