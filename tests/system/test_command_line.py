@@ -486,17 +486,17 @@ def test_no_scheduler_is_one_line_with_the_remedy(cli: Cli, argv: list[str], cod
 # `zsched run` with less patience than a person has, and that says when its job has been taken.
 IMPATIENT = """
 import sys
-import zsched.client.client as client
+from zsched.client import client, job
 from zsched.commands.zsched import main
 
 submit = client.Client.submit
 
 def submit_and_say(*args, **named):
-    job = submit(*args, **named)
+    submitted = submit(*args, **named)
     print("submitted", flush=True)
-    return job
+    return submitted
 
-client.PATIENCE_S = 0.5
+client.PATIENCE_S = job.PATIENCE_S = 0.5
 client.Client.submit = submit_and_say
 sys.exit(main(["run", "sleep 60"]))
 """

@@ -16,10 +16,6 @@ import pytest
 import zsched
 from zsched.api.body import _too_many_values
 from zsched.client.client import (
-    JOBS_MAX,
-    NAME_CHARS,
-    SUBMIT_BYTES_MAX,
-    SUBMIT_VALUES_MAX,
     Client,
     ClientError,
     Job,
@@ -28,6 +24,8 @@ from zsched.client.client import (
     spec,
 )
 from zsched.client.http import TOKEN_BYTES_MAX, own_token
+from zsched.client.submission import NAME_CHARS, SUBMIT_BYTES_MAX, SUBMIT_VALUES_MAX
+from zsched.model.limits import JOBS_PER_SUBMIT_MAX
 
 
 def test_a_job_without_a_name_is_called_by_the_beginning_of_its_command() -> None:
@@ -48,8 +46,8 @@ def test_only_what_was_asked_for_is_sent() -> None:
 
 
 def test_many_jobs_are_as_few_requests_as_can_carry_them_in_order() -> None:
-    bodies: list[View] = [{"n": number} for number in range(JOBS_MAX + 5)]
-    assert [len(batch) for batch in batches(bodies)] == [JOBS_MAX, 5]
+    bodies: list[View] = [{"n": number} for number in range(JOBS_PER_SUBMIT_MAX + 5)]
+    assert [len(batch) for batch in batches(bodies)] == [JOBS_PER_SUBMIT_MAX, 5]
     assert [body for batch in batches(bodies) for body in batch] == bodies
     assert list(batches([])) == []
 

@@ -11,7 +11,7 @@ import os
 import re
 import select
 import stat
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple
 
 from zsched.model.limits import IDEMPOTENCY_KEY_CHARS_MAX, WAIT_MS_MAX
 from zsched.security import endpoint
@@ -38,6 +38,14 @@ LOOK_FACTOR: Final = 1.5
 
 # A scheduler that is started again within this time is waited for.
 PATIENCE_S: Final = 60.0
+
+
+# Calls by POST that do no harm when they are done twice.
+REPEATABLE: Final = frozenset({"/jobs/wait", "/jobs/bulk"})
+
+Stream = Literal["stdout", "stderr"]
+# An object of REST's JSON.
+View = dict[str, Any]
 
 
 class ClientError(Exception):
@@ -287,3 +295,21 @@ def _refusal(response: HTTPResponse, received: bytes) -> Refused:
     after = response.headers.get("Retry-After", "")
     kind = NotFound if response.status == 404 else Refused
     return kind(response.status, code, detail, float(after) if after.isdigit() else None)
+
+
+def may_pass(error: Unreachable | Refused, *, met: bool) -> bool:
+    """Whether a failed read may succeed later. An untrusted server may have the port of a scheduler that is
+    down for a moment; without a scheduler before it, the address or the set-up is wrong.
+    """
+    if isinstance(error, Untrusted):
+        return met
+    return isinstance(error, Unreachable) or error.status in (429, 503)
+
+
+def may_be_done(error: Unreachable | Refused, *, met: bool) -> bool:
+    """Whether to send a failed submit again: it may have been done, or the answer has Retry-After. Where no server has
+    ever listened, the address is wrong. A 429 is not repeated: the caller has to know that there is no room.
+    """
+    if isinstance(error, Unreachable):
+        return met
+    return error.status == 503 and error.retry_after_s is not None

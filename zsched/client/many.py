@@ -40,9 +40,7 @@ class Group(NamedTuple):
 class Ask(Protocol):
     """Client.ask."""
 
-    def __call__(
-        self, method: str, path: str, body: object, *, patience_s: float, hold_s: float = 0.0, repeatable: bool
-    ) -> Answer: ...
+    def __call__(self, method: str, path: str, body: object, *, patience_s: float, hold_s: float = 0.0) -> Answer: ...
 
 
 def ended(ask: Ask, jobs: Spans, timeout: float | None) -> Iterator[tuple[str, Spans]]:
@@ -79,7 +77,7 @@ def _look(ask: Ask, jobs: Spans, after: int | None, hold_s: float) -> tuple[dict
     body: dict[str, object] = {"select": str(jobs), "timeout": hold_s}
     if after is not None:
         body["after"] = after
-    view = ask("POST", "/jobs/wait", body, patience_s=PATIENCE_S, hold_s=hold_s, repeatable=True).json()
+    view = ask("POST", "/jobs/wait", body, patience_s=PATIENCE_S, hold_s=hold_s).json()
     following = int(view.pop("next"))
     found = _groups(view)
     if "unknown_job" in found:
@@ -91,7 +89,7 @@ def unfinished(ask: Ask, owner: str | None) -> dict[str, Group]:
     """The pending and running jobs of an owner, None for all owners, by status and without recurring jobs."""
     owners = {"all_owners": True} if owner is None else {"owner": owner}
     body = {"select": "all", "timeout": 0, **owners}
-    view = ask("POST", "/jobs/wait", body, patience_s=PATIENCE_S, repeatable=True).json()
+    view = ask("POST", "/jobs/wait", body, patience_s=PATIENCE_S).json()
     del view["next"]
     return {status: group for status, group in _groups(view).items() if status not in _ENDED}
 
@@ -113,7 +111,7 @@ def bulk(
         while after is not None:
             asked = {**body, "select": select, "after": after}
             # It may go on for as long as an answer is held.
-            view = ask("POST", "/jobs/bulk", asked, patience_s=PATIENCE_S, hold_s=HOLD_S, repeatable=True).json()
+            view = ask("POST", "/jobs/bulk", asked, patience_s=PATIENCE_S, hold_s=HOLD_S).json()
             after = view.pop("next", None)
             del view["action"]
             for name, group in _groups(view).items():
