@@ -514,7 +514,7 @@ _REMOVALS: Final = (
         10,
         "two workers may have one state directory",
         "system/test_guard.py::test_a_second_worker_of_one_state_directory_is_refused",
-        ("worker/state.py", "            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)\n", ""),
+        ("worker/state.py", "    while not files.try_lock(fd):", "    while False:"),
     ),
     removal(
         11,
@@ -1193,8 +1193,8 @@ _REMOVALS: Final = (
         "contract/test_sqlite.py::test_a_second_scheduler_is_refused_and_told_who_is_first",
         (
             "store/sqlite/lock.py",
-            "        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)\n",
-            "        pass\n",
+            "    if not files.try_lock(lock):",
+            "    if False:",
         ),
     ),
     removal(
@@ -1449,7 +1449,7 @@ _REMOVALS: Final = (
         "unit/test_rest_gate.py::test_a_caller_who_is_not_local_is_refused_everywhere_and_nothing_is_stored",
         (
             "api/gate.py",
-            "    if not _by_socket(req) and not all(map(_loopback, both)):",
+            "    if not _by_socket(req) and not all(map(is_loopback_address, both)):",
             "    if False:",
         ),
     ),

@@ -12,8 +12,6 @@ import re
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import lru_cache
-from ipaddress import ip_address
 from typing import Final
 
 import falcon
@@ -21,6 +19,7 @@ import falcon
 from zsched.api.attempts import Attempts
 from zsched.api.http.caller import SOCKET_ADDRESS
 from zsched.api.problem import Problem
+from zsched.model.hosts import is_loopback_address
 from zsched.model.limits import TOKEN_USED_MS
 from zsched.model.types import Scope, Token
 from zsched.security import owners, peer, tokens
@@ -257,7 +256,7 @@ def foreign(req: falcon.Request) -> str | None:
     be the end of a tunnel.
     """
     both = (str(req.env.get("REMOTE_ADDR")), str(req.env.get(LOCAL_ADDRESS)))
-    if not _by_socket(req) and not all(map(_loopback, both)):
+    if not _by_socket(req) and not all(map(is_loopback_address, both)):
         return "The call comes from another host"
     if _name(req.get_header("Host") or "") not in _LOCAL_NAMES:
         return "The Host header is not localhost, 127.0.0.1 or [::1]"
@@ -274,13 +273,3 @@ def _name(host: str) -> str:
     """A Host header without its port, in lower case."""
     name, colon, port = host.rpartition(":")
     return (name if colon and port.isdigit() else host).lower()
-
-
-@lru_cache(maxsize=256)
-def _loopback(address: str) -> bool:
-    try:
-        parsed = ip_address(address)
-    except ValueError:
-        return False
-    mapped = getattr(parsed, "ipv4_mapped", None)
-    return (mapped or parsed).is_loopback

@@ -34,12 +34,12 @@ import socket
 import stat
 import sys
 from collections.abc import Mapping, Sequence
-from ipaddress import ip_address
 from urllib.parse import quote
 
 from zsched.client.client import Client, Refused
 from zsched.commands import exits, options, table
 from zsched.config.values import WORKER_NAME
+from zsched.model.hosts import is_loopback
 from zsched.security.access_file import is_endpoint
 
 
@@ -133,10 +133,10 @@ def outward(endpoint: str, host: str) -> str:
     Raises Failure when that is none either.
     """
     named, _, port = endpoint.removeprefix("tcp://").rpartition(":")
-    if not _loopback(named):
+    if not _is_local(named):
         return endpoint
     ours = f"tcp://{host}:{port}"
-    if not is_endpoint(ours) or _loopback(host):
+    if not is_endpoint(ours) or _is_local(host):
         raise exits.Failure(f"other hosts can't use {endpoint}, and this machine has no name: give --endpoint")
     return ours
 
@@ -150,8 +150,5 @@ def exposure(terminal: bool, mode: int) -> str | None:
     return None
 
 
-def _loopback(host: str) -> bool:
-    try:
-        return ip_address(host.strip("[]")).is_loopback
-    except ValueError:
-        return host.lower() in ("localhost", "localhost.localdomain")
+def _is_local(host: str) -> bool:
+    return is_loopback(host) or host.lower() == "localhost.localdomain"

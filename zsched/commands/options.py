@@ -284,10 +284,10 @@ def _dashed(word: str) -> str:
 
 
 def _suggestion(word: str, declared: Mapping[str, Option]) -> str:
-    import difflib
+    from zsched.model.spelling import nearest
 
     name = _dashed(word).lstrip("-")
     # At 0.6, the default, --at would be taken for --wait.
-    near = difflib.get_close_matches(name, declared, n=1, cutoff=0.7)
+    near = nearest(name, declared, 0.7)
     dashes = _dashed(word).removesuffix(name)
-    return f"; did you mean {dashes}{near[0]}?" if near else "; --help lists them all"
+    return f"; did you mean {dashes}{near}?" if near else "; --help lists them all"

@@ -6,10 +6,11 @@ before the words: `zsched token revoke [--with-jobs --url=URL] <id>`.
 
 from __future__ import annotations
 
-import difflib
 import re
 from collections.abc import Sequence
 from typing import Final, NamedTuple
+
+from zsched.model.spelling import nearest
 
 _EXAMPLES: Final = {
     "<selector>": ", such as 12, 3-8 or last",
@@ -44,8 +45,8 @@ def misfit(doc: str, program: str, options: Sequence[str], words: Sequence[str])
         extra = given[line.most]
         option = re.search(rf"^ +--([a-z-]+)=\S+ +.*\b{re.escape(extra)}\b", doc, re.MULTILINE)
         literals = [other.literals[0] for other in lines if other.literals and not line.literals]
-        near = [f"--{option[1]} {extra}"] if option else difflib.get_close_matches(extra, literals, n=1)
-        return f"unexpected argument {extra!r}" + (f"; did you mean {near[0]}?" if near else "")
+        near = f"--{option[1]} {extra}" if option else nearest(extra, literals)
+        return f"unexpected argument {extra!r}" + (f"; did you mean {near}?" if near else "")
     for name in (option.partition("=")[0] for option in options):
         # `[options]` stands for those that no usage line names.
         if not _has(line, name) and ("[options]" not in line.text or any(_has(other, name) for other in lines)):
@@ -62,10 +63,8 @@ def _wrong_literal(lines: Sequence[_Line], words: Sequence[str]) -> str:
     known = list(dict.fromkeys(known))
     if place == len(words):
         return f"missing {' or '.join([', '.join(known[:-1]), known[-1]] if known[1:] else known)}"
-    near = difflib.get_close_matches(words[place], known, n=1)
-    return f"unexpected argument {words[place]!r}; " + (
-        f"did you mean {near[0]}?" if near else f"use {', '.join(known)}"
-    )
+    near = nearest(words[place], known)
+    return f"unexpected argument {words[place]!r}; " + (f"did you mean {near}?" if near else f"use {', '.join(known)}")
 
 
 def _has(line: _Line, name: str) -> bool:

@@ -131,10 +131,9 @@ def _run(argv: Sequence[str]) -> int:
 
 
 def _suggestion(wrong: str) -> str:
-    import difflib
+    from zsched.model.spelling import nearest
 
-    near = difflib.get_close_matches(wrong, COMMANDS, n=1, cutoff=0.7)
-    meant = MEANT.get(wrong) or (near[0] if near else None)
+    meant = MEANT.get(wrong) or nearest(wrong, COMMANDS, 0.7)
     return f"did you mean {meant}?" if meant else "--help lists them"
 
 

@@ -10,7 +10,6 @@ import hashlib
 import os.path
 from collections.abc import Mapping
 from dataclasses import dataclass
-from ipaddress import ip_address
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 from urllib.parse import quote, urlsplit
@@ -19,6 +18,7 @@ from zsched.config.layers import SYSTEM_FOLDER, ConfigError, Setting, home_folde
 from zsched.config.settings import SchedulerConfig, WorkerConfig
 from zsched.config.values import WORKER_NAME
 from zsched.host import files
+from zsched.model.hosts import is_loopback
 from zsched.security import access_file
 from zsched.security.endpoint import URL_DEFAULT, default_socket
 
@@ -58,7 +58,8 @@ def scheduler_config(
     Raises ConfigError. Reads files, makes none.
     """
     values = _Values(settle("scheduler", flags, config_file, environ, system_folder), environ)
-    if values.text("worker_security") == "none" and values.text("zmq_host") and not _loopback(values.text("zmq_host")):
+    host = values.text("zmq_host")
+    if values.text("worker_security") == "none" and host and not is_loopback(host):
         raise ConfigError("worker_security none lets anybody be a worker: set zmq_host to 127.0.0.1 with it")
     return Loaded(
         SchedulerConfig(**values.all()),
@@ -163,14 +164,6 @@ class _Values:
             return setting.key.parse(setting.text)
         except ValueError as error:
             raise ConfigError(f"{self.named(name)}: {error}") from error
-
-
-def _loopback(host: str) -> bool:
-    """Whether an address to listen on is reached from this host alone."""
-    try:
-        return ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
 
 
 def _state_folder(environ: Mapping[str, str]) -> Path:

@@ -7,7 +7,6 @@ A later layer wins. Prints nothing and makes no files; a wrong setting is a Conf
 from __future__ import annotations
 
 import configparser
-import difflib
 import os.path
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -15,6 +14,7 @@ from pathlib import Path
 from typing import Final
 
 from zsched.config.settings import SECTIONS, Key, keys_of
+from zsched.model.spelling import nearest
 
 SYSTEM_FOLDER: Final = Path("/etc/zsched")
 
@@ -122,11 +122,10 @@ def _known(section: str, name: str, complaint: str, names: Iterable[str]) -> Key
 
 
 def _suggestion(wrong: str, names: Iterable[str], form: str) -> str:
-    """What to say after a name that nobody knows: the nearest one, or all."""
+    """The remedy for an unknown name: the nearest name, or all of them."""
     names = list(names)
-    near = difflib.get_close_matches(wrong, names, n=1)
-    if near:
-        return f"; did you mean {form.format(near[0])}?"
+    if near := nearest(wrong, names):
+        return f"; did you mean {form.format(near)}?"
     return f"; there are {', '.join(form.format(name) for name in names)}"
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import fcntl
 import os
 import secrets
 import stat
@@ -134,6 +135,15 @@ def open_lock(folder: Path) -> int:
         os.close(lock)
         raise
     return lock
+
+
+def try_lock(descriptor: int, *, shared: bool = False) -> bool:
+    """Take the flock(2) of an open file. False while another process holds it. Raises OSError."""
+    try:
+        fcntl.flock(descriptor, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
 
 
 def read_private(path: Path, *, follow: bool = True) -> str:

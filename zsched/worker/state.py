@@ -6,7 +6,6 @@ system proves to the scheduler that an earlier guard of the same directory has e
 
 from __future__ import annotations
 
-import fcntl
 import logging
 import os
 import re
@@ -74,17 +73,14 @@ def lock(folder: Path) -> int:
     except files.InsecureError as error:
         raise StateError(str(error)) from None
     end = time.monotonic() + _LOCK_WAIT_S
-    while True:
-        try:
-            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            return fd
-        except BlockingIOError:
-            if time.monotonic() > end:
-                os.close(fd)
-                raise StateLockedError(
-                    f"another worker uses the state directory {folder}: stop it, or give this one its own -state-dir"
-                ) from None
-            time.sleep(_LOCK_RETRY_S)
+    while not files.try_lock(fd):
+        if time.monotonic() > end:
+            os.close(fd)
+            raise StateLockedError(
+                f"another worker uses the state directory {folder}: stop it, or give this one its own -state-dir"
+            )
+        time.sleep(_LOCK_RETRY_S)
+    return fd
 
 
 def boot_id() -> str:

@@ -6,9 +6,9 @@ import json
 from contextlib import closing
 from dataclasses import dataclass
 from http.client import HTTPException
-from ipaddress import ip_address
 from urllib.parse import urlsplit
 
+from zsched.model.hosts import is_loopback
 from zsched.model.limits import BODY_BYTES_MAX
 from zsched.security import endpoint
 from zsched.security.access_file import is_endpoint
@@ -89,7 +89,7 @@ def _place(status: int, body: bytes, worker: str) -> Place:
     endpoint, server_key, db = (answer.get(name, "") for name in ("endpoint", "server_key", "db"))
     if not isinstance(endpoint, str) or not is_endpoint(endpoint) or not isinstance(db, str):
         raise EnrolError("the scheduler's answer to enrol has no endpoint tcp://HOST:PORT")
-    if server_key == "" and not _loopback(endpoint):
+    if server_key == "" and not is_loopback(urlsplit(endpoint).hostname or ""):
         raise EnrolError(f"the scheduler names no key of its own for {endpoint}, and that is not this host: not safe")
     if server_key != "" and (not isinstance(server_key, str) or not is_key(server_key)):
         raise EnrolError("the scheduler's answer to enrol has a server_key that is not a key")
@@ -115,12 +115,3 @@ def _refusal(status: int, code: str, error: str, worker: str) -> EnrolError:
         case 409, "name_taken":
             return NameTakenError(f"a worker named {worker} was connected until now")
     return EnrolError(f"the scheduler answers {status} to enrol: {error}")
-
-
-def _loopback(endpoint: str) -> bool:
-    """Whether an endpoint is on this host."""
-    host = urlsplit(endpoint).hostname or ""
-    try:
-        return ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
