@@ -823,7 +823,7 @@ _REMOVALS: Final = (
         15,
         "requests sent ahead are read at once",
         "system/test_server.py::test_requests_sent_ahead_wait_unread",
-        ("api/http/server.py", "Ahead(adjustments) if self.requests else Parser(adjustments)", "Parser(adjustments)"),
+        ("api/http/channel.py", "Ahead(adjustments) if self.requests else Parser(adjustments)", "Parser(adjustments)"),
     ),
     removal(
         15,
@@ -1344,6 +1344,12 @@ _REMOVALS: Final = (
             "            self.begin()\n            try:\n                self.execute(steps[number - 1])\n",
             "            self.execute(steps[number - 1])\n            self.begin()\n            try:\n",
         ),
+    ),
+    removal(
+        21,
+        "a port in use has the exit code of a bug",
+        "system/test_shutdown.py::test_port_in_use_ends_the_start_with_exit_code_71",
+        ("commands/scheduler.py", "    ListenError: os.EX_OSERR,", "    ListenError: os.EX_SOFTWARE,"),
     ),
     removal(
         21,

@@ -164,6 +164,18 @@ def test_a_module_imports_only_what_is_below_it(module: str) -> None:
     assert faults(module, path.read_text(encoding="utf-8"), path.name == "__init__.py") == []
 
 
+def test_only_one_room_imports_the_http_server_library() -> None:
+    """It uses private names of Waitress."""
+    users = {
+        module
+        for module, path in MODULES.items()
+        for name in imports(ast.parse(path.read_text(encoding="utf-8")), module, path.name == "__init__.py")
+        if name.split(".")[0] == "waitress"
+    }
+    assert users
+    assert [module for module in users if not module.startswith("zsched.api.http.")] == []
+
+
 @pytest.mark.parametrize("package", EMPTY)
 def test_a_package_with_modules_of_several_layers_holds_nothing_but_its_docstring(package: str) -> None:
     body = ast.parse(MODULES[package].read_text(encoding="utf-8")).body

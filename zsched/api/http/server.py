@@ -1,5 +1,8 @@
-"""Waitress around the app: bounds, the address that a caller reached us by, and our error body also for what Waitress
-refuses.
+"""The REST server: Waitress's listeners and threads around the app, with the bounds of model/limits.py.
+
+Waitress lacks two things that a service needs. It repeats an accept that failed for want of a descriptor at once, which
+takes a whole CPU: here accepting pauses. And an error in its poll ends its thread: here `check` reports that to the
+loop, and the scheduler ends, so that its service manager restarts it.
 """
 
 from __future__ import annotations
@@ -14,20 +17,14 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
-import waitress.channel
 import waitress.server
 import waitress.task
 from waitress import wasyncore
 from waitress.adjustments import Adjustments
-from waitress.channel import ClientDisconnected
 
-from zsched.api.gate import LOCAL_ADDRESS, PEER_UID
 from zsched.api.http.caller import SOCKET_ADDRESS, Caller, SocketCaller, TcpCaller
+from zsched.api.http.channel import Channel
 from zsched.api.http.crowd import ConnectionLimiter
-from zsched.api.http.parser import Ahead, Parser
-from zsched.api.http.unsent import Unsent
-from zsched.api.ids import request_id
-from zsched.api.problem import Problem, render
 from zsched.model.limits import (
     ANSWER_S,
     BACKLOG_MAX,
@@ -65,190 +62,6 @@ class Pause:
 
     until_s: float = 0.0
     line: Throttled = field(default_factory=lambda: Throttled(log, logging.WARNING, LINE_INTERVAL_MS))
-
-
-class _Task(waitress.task.WSGITask):  # type: ignore[misc]
-    """A request, with the address that the caller reached us by, and its answer in one piece."""
-
-    # Waitress's own names, of which it says no types.
-    wrote_header: bool
-    has_body: bool
-    content_length: int | None
-
-    def get_environment(self) -> dict[str, Any]:
-        environment: dict[str, Any] = super().get_environment()
-        environment[LOCAL_ADDRESS] = self.channel.caller.local_address
-        environment[PEER_UID] = self.channel.caller.uid
-        return environment
-
-    def write(self, data: bytes) -> None:
-        """Head and body at once. By itself Waitress sends the head first and wakes the caller twice: many callers got a
-        quarter fewer answers.
-        """
-        if self.wrote_header or not self.has_body or self.content_length != len(data):
-            super().write(data)
-            return
-        answer = self.build_response_header() + data
-        self.wrote_header = True
-        self.content_bytes_written = len(data)
-        self.channel.write_soon(answer)
-
-
-class _ErrorTask(waitress.task.ErrorTask):  # type: ignore[misc]
-    """A request that Waitress refuses, answered in the one error body."""
-
-    def execute(self) -> None:
-        error = self.request.error
-        code = {413: "too_large", 431: "headers_too_large", 503: "unavailable"}.get(error.code, "invalid_request")
-        called = request_id(self.request.headers.get("X_REQUEST_ID"))
-        body, media = render(Problem(error.code, code, f"{error.reason}: {error.body}"), "", "", called)
-        self.status = f"{error.code} {error.reason}"
-        self.response_headers += [("Content-Type", media), ("X-Request-Id", called)]
-        if error.code == 503:
-            self.response_headers.append(("Retry-After", "1"))
-        self.set_close_on_finish()
-        self.content_length = len(body)
-        self.write(body)
-
-
-class _Channel(waitress.channel.HTTPChannel):  # type: ignore[misc]
-    """A connection. At most one request of it is read and not yet answered; what was sent ahead waits as bytes."""
-
-    # Waitress's own names, of which it says no types.
-    request: Parser | None
-    connected: bool
-
-    task_class = _Task
-    error_task_class = _ErrorTask
-
-    def __init__(
-        self,
-        inbox: Inbox,
-        crowd: ConnectionLimiter,
-        caller: Caller,
-        server: Any,
-        sock: socket.socket,
-        *rest: Any,
-        **named: Any,
-    ) -> None:
-        self.caller = caller
-        self.home = caller.home
-        self.by_socket = caller.local_address == SOCKET_ADDRESS
-        self._inbox = inbox
-        self.since_s = self.waits_s = self.owes_s = time.monotonic()
-        self.begun = False
-        self._served: Parser | None = None
-        self._crowd = crowd
-        super().__init__(server, sock, *rest, **named)
-        self.outbufs = [Unsent()]
-        # Waitress holds it when it sends "100 Continue", and that may find the connection closed: see del_channel.
-        self.requests_lock = threading.RLock()
-        crowd.enter(self)
-
-    @property
-    def in_work(self) -> bool:
-        return bool(self.requests)
-
-    @property
-    def served(self) -> bool:
-        # A thread may take its request out at any time.
-        return self._served is not None and self._served in [*self.requests]
-
-    @property
-    def unsent_bytes(self) -> int:
-        return int(self.total_outbufs_len)
-
-    @property
-    def held_bytes(self) -> int:
-        held = [*self.requests, self.request]
-        return sum(one.held_bytes for one in held if one is not None)
-
-    def refuse(self) -> None:
-        """Free the bodies that no thread has: their requests are answered 503. Without one the connection is closed."""
-        with self.requests_lock:
-            some = [one for one in (*self.requests, self.request) if one is not None and one is not self._served]
-            bodies = [one for one in some if one.body_bytes]
-            for one in bodies:
-                one.discard_body()
-        if not bodies:
-            self.handle_close()
-
-    def parser_class(self, adjustments: Any) -> Any:
-        """What reads the next bytes: a request, or nothing while one is not answered. Called under `requests_lock`."""
-        return Ahead(adjustments) if self.requests else Parser(adjustments)
-
-    # Waitress asks each connection both questions before each round of its poll, so they are answered without its
-    # own methods: with 32 callers the detour took a tenth of the scheduler's time. A connection that was closed in this
-    # round is not polled, for another may have its descriptor by then.
-    def readable(self) -> bool:
-        """Whether more may be read. Asked also after an answer: then what was sent ahead is read first."""
-        if not self._may_read():
-            return False
-        if isinstance(self.request, Ahead):
-            # The thread that has just answered looks at it under the lock.
-            with self.requests_lock:
-                ahead, self.request = self.request.data, None
-            self.received(ahead)
-            return self._may_read()
-        return True
-
-    def _may_read(self) -> bool:
-        return not (
-            self.requests or self.total_outbufs_len or not self.connected or self.will_close or self.close_when_flushed
-        )
-
-    def writable(self) -> bool:
-        return bool(self.total_outbufs_len or self.will_close or self.close_when_flushed) and self.connected
-
-    def received(self, data: bytes) -> bool:
-        # Empty lines before a request are none, and do not begin one again and again.
-        if not self.begun:
-            self.begun, self.since_s = True, time.monotonic()
-        return bool(super().received(data))
-
-    def write_soon(self, data: bytes) -> int:
-        """Send what the socket takes at once, and keep the rest in memory; the crowd bounds what is kept. Called by the
-        thread that serves the request, and never waits for the caller. Raises ClientDisconnected.
-        """
-        with self.outbuf_lock:
-            if not self.connected:
-                raise ClientDisconnected
-            sent = 0
-            if not self.total_outbufs_len:
-                # What counts as unsent is polled, and the socket is most often ready: so only the rest counts.
-                sent, _ = self._flush_exception(partial(self.send, data), do_close=False)
-                self.last_activity, self.owes_s = time.time(), time.monotonic()
-            if sent < len(data):
-                self.outbufs[0].append(memoryview(data)[sent:])
-                self.total_outbufs_len += len(data) - sent
-                self.server.pull_trigger()
-        return len(data)
-
-    def service(self) -> None:
-        request = self.requests[0]
-        with self.requests_lock:
-            self._served = request
-        self.since_s = time.monotonic()
-        # A call with this method may wait for long, and none looks at a body.
-        if getattr(request, "command", None) == "GET":
-            request.close()
-        with self._inbox.serving(self):
-            super().service()
-        with self.requests_lock:
-            # Another thread may serve the next request by now.
-            if self._served is request:
-                self._served = None
-        self.begun = False
-        self.since_s = self.waits_s = time.monotonic()
-
-    def del_channel(self, map: Any = None) -> None:  # noqa: A002  (Waitress's name)
-        super().del_channel(map)
-        self._crowd.leave(self)
-        # The queue of the threads keeps this connection until its turn comes, but not what was to be served.
-        with self.requests_lock:
-            for one in [*self.requests, self.request]:
-                if one is not None and one is not self._served:
-                    one.close()
 
 
 class _SocketListener(waitress.server.UnixWSGIServer):  # type: ignore[misc]
@@ -417,11 +230,11 @@ def _channel(
     connection: socket.socket,
     *rest: Any,
     **named: Any,
-) -> _Channel:
+) -> Channel:
     """The connection that was accepted, with its caller."""
     is_socket = connection.family == socket.AF_UNIX
     caller: Caller = SocketCaller(connection) if is_socket else TcpCaller(connection, rest[0], kernel)
-    return _Channel(inbox, crowd, caller, listener, connection, *rest, **named)
+    return Channel(inbox, crowd, caller, listener, connection, *rest, **named)
 
 
 def _is_open(readable: Callable[[], bool], pause: Pause, has_room: Callable[[], bool]) -> bool:
@@ -429,7 +242,7 @@ def _is_open(readable: Callable[[], bool], pause: Pause, has_room: Callable[[], 
     return has_room() and (not pause.until_s or time.monotonic() >= pause.until_s) and readable()
 
 
-def _add_task(inbox: Inbox, add_task: Callable[[_Channel], None], channel: _Channel) -> None:
+def _add_task(inbox: Inbox, add_task: Callable[[Channel], None], channel: Channel) -> None:
     """A connection has a complete request: Waitress hands it to one of its threads."""
     # A request that could not be parsed has no command.
     if getattr(channel.requests[0], "command", None) == "POST":
