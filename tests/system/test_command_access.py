@@ -140,13 +140,13 @@ def test_a_file_that_others_can_read_is_told_of_and_so_is_a_terminal(cli: Cli, t
     path.chmod(0o644)
     with path.open("wb") as file, cli.start(*argv, stdout=file, extra={"ZSCHED_TOKEN": ADMIN}) as process:
         _, err = process.communicate(timeout=DEADLINE_S)
-    assert err.decode() == f"zsched: others can read this file, and a worker will refuse it; better: {hint}"
+    assert err.decode() == f"zsched: others can read this file, and a worker will refuse it; use: {hint}"
     code, out, said = asked(cli, *argv)
     assert (code, out) == (1, "")
     assert "worker w4 has a key, which no new file replaces: run `zsched access revoke w4` first" in said
     assert asked(cli, "access", "revoke", "w4") == (0, "w4 revoked\n", "")
     shown = Cli(cli.scheduler, tmp_path, ZSCHED_TOKEN=ADMIN).terminal(*argv)
-    assert f"zsched: it belongs into a file that only you can read: {hint.strip()}" in shown.text()
+    assert f"zsched: write it into a file that only you can read: {hint.strip()}" in shown.text()
     assert shown.process.wait() == 0
 
 
@@ -161,7 +161,7 @@ def test_a_key_that_is_revoked_is_told_and_a_worker_without_one_is_exit_code_3(c
 
 def test_a_scheduler_whose_workers_need_no_keys_gives_no_access_file(tmp_path: Path) -> None:
     with Scheduler(tmp_path, "-worker-security", "none", "-zmq-host", "127.0.0.1") as scheduler:
-        said = "zsched: this scheduler has worker_security none: workers on its own host, without keys\n"
+        said = "zsched: this scheduler takes workers of its own host only, without keys: its worker_security is none\n"
         assert Cli(scheduler, tmp_path)("access", "new", "w1") == (1, "", said)
 
 

@@ -12,26 +12,26 @@ from zsched.security import tokens
 
 @pytest.mark.parametrize("host", ["localhost", "127.0.0.1", "127.8.8.8", "[::1]", "LOCALHOST"])
 def test_what_only_this_host_can_use_gets_this_machines_name(host: str) -> None:
-    assert access.outward(f"tcp://{host}:5555", "box") == "tcp://box:5555"
+    assert access.for_other_hosts(f"tcp://{host}:5555", "box") == "tcp://box:5555"
 
 
 @pytest.mark.parametrize("host", ["sched.example", "10.0.0.1", "[fe80::1]"])
 def test_what_other_hosts_can_use_stays(host: str) -> None:
-    assert access.outward(f"tcp://{host}:5555", "box") == f"tcp://{host}:5555"
+    assert access.for_other_hosts(f"tcp://{host}:5555", "box") == f"tcp://{host}:5555"
 
 
 @pytest.mark.parametrize("name", ["", "localhost", "127.0.1.1", "my box", "a\nb"])
 def test_a_machine_without_a_name_for_others_needs_an_endpoint(name: str) -> None:
     with pytest.raises(exits.Failure, match="give --endpoint"):
-        access.outward("tcp://localhost:5555", name)
+        access.for_other_hosts("tcp://localhost:5555", name)
 
 
 def test_where_keys_are_written_is_told_when_others_can_read_it() -> None:
-    assert access.exposure(True, stat.S_IFCHR | 0o620) == "it belongs into a file that only you can read"
-    assert "others can read this file" in (access.exposure(False, stat.S_IFREG | 0o644) or "")
-    assert "others can read this file" in (access.exposure(False, stat.S_IFREG | 0o640) or "")
-    assert access.exposure(False, stat.S_IFREG | 0o600) is None
-    assert access.exposure(False, stat.S_IFIFO | 0o666) is None
+    assert access.warn_of_readers(True, stat.S_IFCHR | 0o620) == "write it into a file that only you can read"
+    assert "others can read this file" in (access.warn_of_readers(False, stat.S_IFREG | 0o644) or "")
+    assert "others can read this file" in (access.warn_of_readers(False, stat.S_IFREG | 0o640) or "")
+    assert access.warn_of_readers(False, stat.S_IFREG | 0o600) is None
+    assert access.warn_of_readers(False, stat.S_IFIFO | 0o666) is None
 
 
 def test_new_prints_a_token_alone_and_says_on_stderr_that_it_is_known_nowhere(
