@@ -348,7 +348,7 @@ _REMOVALS: Final = (
         " system/test_full_stderr.py::test_worker_runs_jobs_while_nobody_reads_its_log",
         (
             "host/logs.py",
-            "            self._tell_lost()\n            self._put(line)\n",
+            "            self._report_lost()\n            self._put(line)\n",
             "            _write(self._descriptor, line)\n",
         ),
     ),
@@ -733,7 +733,7 @@ _REMOVALS: Final = (
         25,
         "a token over loopback replaces the key of a worker of this host",
         "unit/test_rest_workers.py::test_enrolling_with_a_token_ends_no_worker_of_this_host",
-        ("api/workers.py", "req.context.principal.token is None and foreign", "foreign"),
+        ("api/workers.py", "req.context.principal.token is None and why_foreign", "why_foreign"),
     ),
     removal(
         25,
@@ -751,7 +751,7 @@ _REMOVALS: Final = (
         25,
         "a client follows another user's link to a token",
         "unit/test_client.py::test_token_file_by_the_link_of_another_user_where_everybody_may_write_is_refused",
-        ("client/http.py", "    _demand_no_strange_link(path)\n", ""),
+        ("client/http.py", "    _demand_trusted_links(path)\n", ""),
     ),
     removal(
         25,

@@ -100,7 +100,10 @@ def test_the_token_of_a_file_is_used_unless_others_can_read_it(cli: Cli, tmp_pat
     assert run(XDG_CONFIG_HOME=str(tmp_path))[0] == 0
     assert run(ZSCHED_TOKEN_FILE=str(own))[0] == 0
     own.chmod(0o644)
-    said = f"zsched: others can read the token in {own}: chmod 600 {own}, or have a new one made\n"
+    said = (
+        f"zsched: insecure permissions on {own} (mode 644): others can read the token in it;"
+        f" run chmod 600 {own}, or get a new token\n"
+    )
     assert run(XDG_CONFIG_HOME=str(tmp_path)) == (2, "", said)
     assert run(ZSCHED_TOKEN_FILE=str(own)) == (2, "", said)
 

@@ -39,7 +39,7 @@ def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
     monkeypatch.setattr(crowd, "UNFINISHED_BYTES_MAX", 8 * MIB)
     with Rest(tmp_path) as rest:
         rest.submit()
-        started = Server(rest.app, rest.inbox, listen("127.0.0.1", 0), 4, crowd=crowd.ConnectionLimiter(TCP_MAX))
+        started = Server(rest.app, rest.inbox, listen("127.0.0.1", 0), 4, limiter=crowd.ConnectionLimiter(TCP_MAX))
         started.start()
         yield started
         started.close_door()
@@ -178,7 +178,7 @@ def test_who_is_being_served_is_not_cut_off_for_a_crowd() -> None:
         start_response("200 OK", [("Content-Length", "2")])
         return [b"{}"]
 
-    server = Server(app, Inbox(1), listen("127.0.0.1", 0), 1, crowd=crowd.ConnectionLimiter(TCP_MAX))
+    server = Server(app, Inbox(1), listen("127.0.0.1", 0), 1, limiter=crowd.ConnectionLimiter(TCP_MAX))
     server.start()
     with Caller(server) as served, ExitStack() as held:
         served.send(GET)

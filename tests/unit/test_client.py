@@ -141,17 +141,17 @@ def test_the_own_token_is_in_the_home_folder_where_no_other_is_named(
 def test_token_file_of_another_user_is_refused(home: Path) -> None:
     path = written(home / "token", "secret")
     os.chown(path, 65_534, 65_534)
-    with pytest.raises(ClientError, match=f"{path} belongs to user 65534"):
+    with pytest.raises(ClientError, match=f"insecure owner of {path} \\(user 65534\\)"):
         Client()
 
 
 @pytest.mark.parametrize("mode", [0o604, 0o640, 0o620, 0o601])
 def test_a_token_that_others_can_read_is_refused(home: Path, mode: int, monkeypatch: pytest.MonkeyPatch) -> None:
     path = written(home / "token", "secret", mode)
-    with pytest.raises(ClientError, match=f"others can read the token in {path}: chmod 600 {path}"):
+    with pytest.raises(ClientError, match=f"insecure permissions on {path} \\(mode [0-7]+\\): .*run chmod 600 {path}"):
         Client()
     monkeypatch.setenv("ZSCHED_TOKEN_FILE", str(path))
-    with pytest.raises(ClientError, match="others can read the token"):
+    with pytest.raises(ClientError, match="insecure permissions on"):
         Client()
     # Where another token counts, nobody looks at the file.
     Client(token="another")
@@ -206,10 +206,10 @@ def test_token_file_that_is_no_regular_file_is_refused_at_once(home: Path, monke
 @pytest.mark.parametrize("text", ["two words", "secret\r\nX-Evil: 1", "geheimß", "s" * TOKEN_BYTES_MAX, "a\x1bb"])
 def test_what_no_header_can_carry_is_no_token_and_is_not_shown(home: Path, text: str) -> None:
     written(home / "token", text)
-    with pytest.raises(ClientError, match=r"what stands in .*/token is no token") as caught:
+    with pytest.raises(ClientError, match=r"invalid token in .*/token") as caught:
         Client()
     assert text[:6] not in str(caught.value)
-    with pytest.raises(ClientError, match="what stands in the argument token is no token"):
+    with pytest.raises(ClientError, match="invalid token in the argument token"):
         Client(token=text)
 
 

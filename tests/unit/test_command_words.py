@@ -536,7 +536,7 @@ def test_a_signal_that_comes_while_a_process_is_started_counts_when_it_is_noted(
     before = signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         try:
-            with cluster.signals_put_off():
+            with cluster.signals_deferred():
                 signal.raise_signal(signal.SIGTERM)
                 noted = True
             pytest.fail("the signal was lost")

@@ -171,7 +171,7 @@ def test_link_of_another_user_in_an_open_folder_is_refused(path: Path) -> None:
 def test_a_damaged_file_is_refused_with_the_remedy_and_kept(path: Path, content: bytes) -> None:
     """Half written, it would be so after a crash, were it not made aside and renamed."""
     private(path, content)
-    with pytest.raises(PrivateFileError, match=r"curve\.key( is no key: delete it|: not ASCII)"):
+    with pytest.raises(PrivateFileError, match=r"curve\.key: (delete the file|not ASCII)"):
         own_pair(path)
     assert path.read_bytes() == content
 
@@ -230,7 +230,7 @@ def test_an_access_file_with_a_secret_key_of_every_kind_comes_back(path: Path) -
 def test_an_access_file_without_a_field_is_refused_by_its_name(path: Path, missing: str) -> None:
     lines = keys.written_access(access(new_pair())).splitlines()
     text = "\n".join(line for line in lines if not line.startswith(f"{missing} "))
-    with pytest.raises(PrivateFileError, match=rf"has no {missing}: make it anew with `zsched access new`"):
+    with pytest.raises(PrivateFileError, match=rf"has no {missing}: make a new one with `zsched access new`"):
         read_access(private(path, text))
 
 

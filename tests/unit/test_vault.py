@@ -73,5 +73,5 @@ def test_a_damaged_key_is_told(tmp_path: Path) -> None:
     for text in ("", "zz", os.urandom(16).hex()):
         path.write_text(text, "ascii")
         path.chmod(0o600)
-        with pytest.raises(PrivateFileError, match="is no key"):
+        with pytest.raises(PrivateFileError, match="invalid key in"):
             Vault(path).seal("A", "12345678")

@@ -1,4 +1,4 @@
-"""What the handlers share: the way to the loop, the way to the store, and answers in JSON."""
+"""Shared by all handlers: access to the loop and to the store, parameters, and JSON answers."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from zsched.store.contract import Reader
 
 @dataclass(frozen=True, slots=True)
 class Facts:
-    """What this scheduler is: its database's identity, whether it is at work, and where workers connect to.
+    """Facts about this scheduler: the identity of its database, whether it is ready, and the workers' port.
 
     `server_key` is the scheduler's public key, empty where workers need none. `advertise` is the host that workers
     connect to; empty: the host that they called. `seen_ms`: when a worker was last heard, if the store
@@ -96,7 +96,7 @@ class Context:
         return reader
 
     def view_worker(self, worker: Worker, held: Sequence[ForeignRuns] = ()) -> views.View:
-        """A worker as it is stored, and when it was really heard last. `held`: what it holds for other databases."""
+        """A worker as stored, with the time when it was really heard last. `held`: its runs for other databases."""
         seen_ms = self.facts.seen_ms(worker.worker_id)
         return views.worker(worker if seen_ms is None else replace(worker, last_seen_ms=seen_ms), held)
 
@@ -127,7 +127,7 @@ def caller(req: falcon.Request) -> Caller:
 
 
 def worker_name(req: falcon.Request, name: str) -> WorkerId:
-    """The name of the worker that a caller speaks for. Raises a 403 Problem for one that its token is not bound to."""
+    """The name of the worker that a caller acts as. Raises a 403 Problem if its token is bound to other names."""
     token: Token | None = req.context.principal.token
     if token is not None and not tokens.speaks_for(token, name):
         detail = f"This token speaks for the workers {', '.join(token.workers)}, not for {name}"
@@ -136,7 +136,7 @@ def worker_name(req: falcon.Request, name: str) -> WorkerId:
 
 
 def bound_slots(req: falcon.Request) -> int | None:
-    """The most slots of each worker that the caller's token speaks for; None for any number."""
+    """The limit of slots of each worker of the caller's token; None: no limit."""
     token: Token | None = req.context.principal.token
     return None if token is None else token.slots_max
 
@@ -152,29 +152,29 @@ def run_id(text: str) -> RunId:
 def _number(text: str, what: str, unknown: str) -> int:
     if re.fullmatch(r"[0-9]+", text, re.ASCII) is None:
         raise Problem(400, "invalid_id", f"Invalid {what} ID")
-    # No id is so large, and Python refuses to read very many digits.
+    # Larger than any id. Python refuses to parse very many digits.
     if len(text) > 16 or int(text) > INTEGER_MAX:
         raise Problem(404, f"unknown_{what}", unknown)
     return int(text)
 
 
 def parameters(req: falcon.Request, *known: str) -> dict[str, str]:
-    """The query's parameters. Raises a 400 Problem for an unknown one, which is most often a typing error."""
-    found = {}
+    """The query parameters. Raises a 400 Problem for an unknown one, which is mostly a typo."""
+    values = {}
     for name, value in req.params.items():
         if name not in known:
             valid = f"unknown parameter; there are {', '.join(known)}" if known else "no parameter is taken here"
             raise invalid(name, valid)
-        found[name] = value if isinstance(value, str) else value[-1]
-    return found
+        values[name] = value if isinstance(value, str) else value[-1]
+    return values
 
 
 def number(given: dict[str, str], name: str, default: int, least: int, most: int) -> int:
-    """A parameter as a whole number, cut to `most`. Raises a 400 Problem that names it."""
+    """A parameter as a whole number, at most `most`. Raises a 400 Problem."""
     text = given.get(name)
     if text is None:
         return default
-    # Python refuses to read very many digits. 17 are more than any number here has.
+    # Python refuses to parse very many digits. No number here has 17.
     value = int(text.lstrip("0")[:17] or "0") if re.fullmatch(r"[0-9]+", text, re.ASCII) else -1
     if value < least:
         raise invalid(name, f"a whole number, {least} or more")
@@ -182,7 +182,7 @@ def number(given: dict[str, str], name: str, default: int, least: int, most: int
 
 
 def flag(given: dict[str, str], name: str) -> bool:
-    """A parameter that is on or off; off when it is not given. Raises a 400 Problem that names it."""
+    """A boolean parameter, false by default. Raises a 400 Problem."""
     text = given.get(name, "0")
     if text not in ("1", "true", "0", "false"):
         raise invalid(name, "1 or 0")
@@ -190,7 +190,7 @@ def flag(given: dict[str, str], name: str) -> bool:
 
 
 def duration_ms(given: dict[str, str], name: str, most_ms: int) -> int:
-    """A parameter as a duration, cut to `most_ms`; 0 when it is not given. Raises a 400 Problem that names it."""
+    """A duration parameter, at most `most_ms`, by default 0. Raises a 400 Problem."""
     text = given.get(name, "0")
     try:
         return min(parse_duration_ms(text), most_ms)

@@ -26,7 +26,7 @@ from zsched.store.contract import StoreError
 
 ALL: Final = "all"
 
-# Up to so many jobs are read without waiting for a turn.
+# Up to this number, jobs are read at once, without waiting for other large calls.
 _SMALL_LOOK: Final = 1_000
 
 
@@ -40,12 +40,12 @@ class Bulk:
         parameters(req)
         body = read(req, BulkBody)
         status = None if body.status is None else RunStatus(body.status)
-        selection = replace(_selected(req, body), status=status)
+        selection = replace(_select(req, body), status=status)
         principal: Principal = req.context.principal
         others = body.all_owners or selection.owner not in (None, principal.owner)
         if selection.ids is None and others and not principal.may(Scope.OPERATE):
             raise Problem(403, "scope", "The jobs of other owners need the scope operate")
-        found: dict[str, list[Span]] = {}
+        outcomes: dict[str, list[Span]] = {}
         until_s = time.monotonic() + BULK_MS_MAX / 1000
         after: JobId | None = JobId(body.after)
         while after is not None:
@@ -53,21 +53,21 @@ class Bulk:
             try:
                 done = self._step(command)
             except (Problem, ClosedError, StoreError, TimeoutError):
-                # Others have all the room now, the scheduler ends, or this step can't be stored. What was done stands,
-                # and the caller may go on.
-                if not found:
+                # There is no room, the scheduler ends, or this step can't be stored. The steps before stand, and the
+                # caller may go on.
+                if not outcomes:
                     raise
                 break
             for outcome, ids in done.outcomes.items():
-                found.setdefault(outcome, []).extend(ids.spans)
+                outcomes.setdefault(outcome, []).extend(ids.spans)
             after = done.after
             if time.monotonic() >= until_s:
                 break
-        groups: View = {outcome: _group(spans.of(parts)) for outcome, parts in found.items()}
+        groups: View = {outcome: _group(spans.of(parts)) for outcome, parts in outcomes.items()}
         answer(resp, {"action": body.action, **groups, **({} if after is None else {"next": after})})
 
     def _step(self, command: commands.Bulk) -> BulkDone:
-        """One step, in one turn. Raises a 503 Problem when too many calls wait for theirs."""
+        """One step, in one turn. Raises a 503 Problem if too many calls wait for a step."""
         taken = self._context.steps.take(1)
         try:
             done = self._context.inbox.call(command)
@@ -87,7 +87,7 @@ class Wait:
         parameters(req)
         body = read(req, WaitBody)
         wait_s = _wait_ms(body.timeout) / 1000
-        selection = _selected(req, body)
+        selection = _select(req, body)
         if selection.ids is not None and selection.owner is not None:
             raise invalid("#/owner", "only with select all")
         if body.after is not None and (body.until == ALL or selection.ids is None):
@@ -100,7 +100,7 @@ class Wait:
             return roll
 
         def enough(roll: Roll) -> bool:
-            # With `after` no more is known than what has changed.
+            # With `after` only changes are known.
             nothing = body.after is None and not roll.has(RunStatus.PENDING, RunStatus.RUNNING)
             if body.until == ALL:
                 return nothing
@@ -109,11 +109,11 @@ class Wait:
         context.live.hold(look, enough, wait_s)
         resp.cache_control = ["no-store"]
         statuses = (*RunStatus, None) if body.after is None else tuple(RunStatus)
-        found = {status or "unknown_job": ids for status in statuses if (ids := roll.jobs(status))}
-        answer(resp, {"next": roll.next, **{name: _group(ids) for name, ids in found.items()}})
+        groups = {status or "unknown_job": ids for status in statuses if (ids := roll.jobs(status))}
+        answer(resp, {"next": roll.next, **{name: _group(ids) for name, ids in groups.items()}})
 
     def _begin(self, selection: Selection, after: int | None) -> Roll:
-        """What is waited for, as it is now, or after an event what is not known yet."""
+        """The jobs that are waited for, with their status now; or, after an event, without any."""
         reader = self._context.reader
         ids = selection.ids
         if ids is not None and (after is not None or len(ids) <= _SMALL_LOOK):
@@ -121,7 +121,7 @@ class Wait:
             if after is None:
                 roll.read(reader)
             return roll
-        # A large look keeps the processor from the loop for a while, so there is one at a time.
+        # Reading many jobs keeps the CPU from the loop for a while, so only one call does at a time.
         taken = self._context.looks.take(1)
         try:
             if ids is None:
@@ -133,7 +133,7 @@ class Wait:
         return roll
 
 
-def _selected(req: falcon.Request, body: SelectBody) -> Selection:
+def _select(req: falcon.Request, body: SelectBody) -> Selection:
     """The jobs that a body selects by numbers or by owner. Raises a 400 or 413 Problem."""
     principal: Principal = req.context.principal
     named = body.select != ALL

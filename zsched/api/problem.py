@@ -30,7 +30,7 @@ _PATH_CHARS_LOGGED: Final = 200
 
 
 class Problem(Exception):
-    """A request that can't be served. `code` is a stable word; `errors`: (JSON pointer or parameter, what is wrong)."""
+    """An error answer. `code` is a stable word; `errors`: pairs of a JSON pointer or parameter, and what is wrong."""
 
     def __init__(
         self,
@@ -79,12 +79,12 @@ def render(problem: Problem, path: str, accept: str, request_id: str) -> tuple[b
         "errors": [{"pointer": pointer, "detail": detail} for pointer, detail in problem.errors],
         "request_id": request_id,
     }
-    wanted = "application/problem+json" in accept
-    return msgspec.json.encode(body), "application/problem+json" if wanted else "application/json"
+    standard = "application/problem+json" in accept
+    return msgspec.json.encode(body), "application/problem+json" if standard else "application/json"
 
 
 def install(app: falcon.App[falcon.Request, falcon.Response]) -> None:
-    """Make every exception of the app end in the one error body."""
+    """Turn every exception of the app into the one error body."""
     app.add_error_handler(Exception, _on_bug)
     app.add_error_handler(falcon.HTTPError, _on_falcon)
     app.add_error_handler(RefusedError, _on_command_error)
@@ -98,7 +98,7 @@ Params = dict[str, object]
 
 
 def _on_problem(req: falcon.Request, resp: falcon.Response, problem: Problem, _params: Params) -> None:
-    # Kept until the log has it, so without the frames that it passed: they hold the request's body, and the request.
+    # It is kept until it is logged. Its traceback would keep the request and its body in memory.
     problem.__traceback__ = problem.__context__ = None
     req.context.problem = problem
     resp.status = problem.status
@@ -146,7 +146,7 @@ def _on_unavailable(req: falcon.Request, resp: falcon.Response, error: Exception
 
 
 def _on_bug(req: falcon.Request, resp: falcon.Response, error: Exception, params: Params) -> None:
-    # A path may be as long as the head of a request.
+    # A path may be as long as a request's head.
     path = ascii(req.path[:_PATH_CHARS_LOGGED])[1:-1]
     log.error("request %s: %s %s failed", identify(req, resp), req.method, path, exc_info=error)
     _on_problem(req, resp, Problem(500, "internal", "The scheduler failed at this request; its log says why"), params)

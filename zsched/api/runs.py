@@ -1,4 +1,4 @@
-"""/runs: one attempt, and what it wrote."""
+"""/runs: a run, and its output."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class RunItem:
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """A piece of a stream: where it begins, its bytes, and whether nothing comes after it."""
+    """A part of a stream: its offset, its bytes, and whether the stream ends with it."""
 
     offset: int
     data: bytes
@@ -43,8 +43,8 @@ class Part:
 
 
 class RunLog:
-    """/runs/{id}/log: what a run wrote to one stream. Whole, with a marker where something was not kept; or, from an
-    offset on, piece by piece, also while it runs.
+    """/runs/{id}/log: a run's output on one stream. The whole, with a marker where bytes were not kept; or part by part
+    from an offset on, also while it runs.
     """
 
     def __init__(self, context: Context) -> None:
@@ -90,7 +90,7 @@ class RunLog:
 
 
 def _piece(stream: Stream, offset: int) -> Part:
-    """What is kept of an ended run's stream from a byte on, up to where something is missing."""
+    """The kept output of an ended run from an offset on, up to the next gap."""
     gap, tail = len(stream.head), stream.total - len(stream.tail)
     if offset < gap and stream.cut:
         return Part(offset, stream.head[offset:], end=False)

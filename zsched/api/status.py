@@ -33,7 +33,7 @@ class Readiness:
         resp.text = f"ready\n{self._undecided()}" if ready else "unready\n"
 
     def _undecided(self) -> str:
-        """A line about foreign runs that wait for a decision; empty when there are none."""
+        """A line about foreign runs that wait for a decision, or empty."""
         try:
             runs, workers = self._context.reader.foreign_undecided()
         except StoreError:

@@ -9,7 +9,7 @@ import falcon
 from zsched.api import views
 from zsched.api.body import EnrolBody, RegisterBody, WorkerBody, read
 from zsched.api.context import Context, answer, bound_slots, caller, parameters, worker_name
-from zsched.api.gate import foreign
+from zsched.api.gate import why_foreign
 from zsched.api.pages import address, answer_page
 from zsched.api.problem import Problem, invalid
 from zsched.model.limits import WORKER_FACTS_BYTES_MAX
@@ -137,7 +137,7 @@ def _origin(req: falcon.Request, body: EnrolBody) -> KeyOrigin:
     """
     if body.access_file:
         return KeyOrigin.FILE
-    local = req.context.principal.token is None and foreign(req) is None
+    local = req.context.principal.token is None and why_foreign(req) is None
     return KeyOrigin.ENROLLED if local else KeyOrigin.REMOTE
 
 

@@ -1,7 +1,7 @@
-"""The Python client: submit jobs to a scheduler, wait for them, read what they wrote. Requests are http.py's.
+"""The Python client: submit jobs to a scheduler, wait for them, read their output. http.py sends the requests.
 
-Used by people's programs as `zsched.Client`, and by the commands of `zsched`. It keeps connections open, and any number
-of threads may share one Client. Nothing is done twice: reads are repeated, and submits, which have a key each.
+Used as `zsched.Client` by programs, and by the commands of `zsched`. It keeps connections open, and threads may share
+a Client. Only calls that can safely be repeated are sent again: reads, and submits, which have an idempotency key.
 
     with zsched.Client("http://localhost:8080") as client:
         job = client.submit("make test", name="ci", timeout="10m")
@@ -74,12 +74,12 @@ __all__ = [
     "spec",
 ]
 
-# One answer of the scheduler that is not asked to wait.
+# Timeout of a request that the scheduler is not asked to hold.
 ANSWER_S_MAX: Final = 30.0
 
 
 class Chunk(NamedTuple):
-    """A piece of a run's output: the bytes from `offset` on, where to go on, and whether that is the stream's end."""
+    """A part of a run's output: the bytes from `offset` on, the offset after it, and whether the stream ends."""
 
     offset: int
     data: bytes
@@ -91,12 +91,12 @@ class Client:
     """A scheduler's REST. A context: leaving it closes its connections."""
 
     def __init__(self, url: str | None = None, token: str | None = None) -> None:
-        """`url` is `http://HOST:PORT`, `https://HOST` or `unix:/PATH` of a scheduler's socket. Without it ZSCHED_URL
-        counts, then the socket of a scheduler on this host, then http://localhost:8080. Without `token` ZSCHED_TOKEN
-        counts, then the file of a token. An empty token is none. Connects at the first call.
+        """`url` is `http://HOST:PORT`, `https://HOST` or `unix:/PATH` of a socket. The default is ZSCHED_URL, then the
+        socket of a scheduler on this host, then http://localhost:8080. The default of `token` is ZSCHED_TOKEN, then
+        the token file; an empty text means no token. Connects at the first call.
 
-        Raises ClientError for what is no URL, and for a token that can't be used. A call raises Untrusted, and sends
-        nothing, where another user of this host listens; docs/security.md says who is trusted.
+        Raises ClientError for an invalid URL or token. A call raises Untrusted, and sends nothing, if another user of
+        this host listens; docs/security.md has the trusted users.
         """
         check("url", url, str | None)
         check("token", token, str | None)
@@ -122,9 +122,9 @@ class Client:
     ) -> Job:
         """Submit a job; when this returns it is on the scheduler's disk. `command` is a line for sh.
 
-        When the answer is lost, or the scheduler can't store now, it is sent again for a minute, and stored once by the
-        key, a random one unless given. With the same key the same job can be submitted again within seven days: it is
-        the first one that is returned. Raises Refused with code `idempotency_key_reused` for another job.
+        If the answer is lost, or the scheduler can't store now, the job is sent again for a minute. The
+        idempotency key, by default a random one, makes the scheduler store it once. Within seven days a submit of the
+        same job with the same key returns the first job. Raises Refused (`idempotency_key_reused`) for another job.
         """
         check_fields(fields, Fields)
         return Job(self, self._submit(spec(command, **fields), idempotency_key).json())
@@ -137,7 +137,7 @@ class Client:
         check("command", command, str)
         check_items("inputs", inputs)
         check_fields(fields, Fields)
-        commands = (command.replace("{}", shlex.quote(str(one))) for one in inputs)
+        commands = (command.replace("{}", shlex.quote(str(item))) for item in inputs)
         bodies = [spec(line, **fields) for line in commands]
         return [job for batch in batches(bodies) for job in self.submit_all(batch)]
 
@@ -153,7 +153,7 @@ class Client:
         except Refused as error:
             if error.code != "scope":
                 raise
-            # A token that may submit need not be allowed to read. The numbers of one submit follow one another.
+            # A token with the scope submit may lack read. The ids of one submit are consecutive.
             missing = enumerate(bodies[len(views) :], int(views[0]["id"]) + len(views))
             views += [
                 {"id": number, "name": body["name"], "command": body["command"], "status": "pending"}
@@ -163,7 +163,7 @@ class Client:
 
     def _submit(self, body: object, key: str | None) -> Answer:
         check("idempotency_key", key, str | None)
-        # As secrets.token_hex, whose import takes longer than this module's.
+        # secrets.token_hex does the same, but its import takes longer than this module.
         key = os.urandom(16).hex() if key is None else key
         return self.ask("POST", "/jobs", body, patience_s=PATIENCE_S, key=key)
 
@@ -199,8 +199,8 @@ class Client:
         filters = {"status": status, "owner": owner}
         chosen = "".join(f"&{name}={quote(value, safe='')}" for name, value in filters.items() if value)
         rows = PAGE_ROWS_MAX if limit is None else min(PAGE_ROWS_MAX, limit)
-        found = islice(self.rows(f"/jobs?limit={rows}{chosen}", patience_s), limit)
-        return (Job(self, view) for view in found)
+        views = islice(self.rows(f"/jobs?limit={rows}{chosen}", patience_s), limit)
+        return (Job(self, view) for view in views)
 
     def rows(self, path: str, patience_s: float = 0.0) -> Iterator[View]:
         """The rows of a list of docs/rest.md from this path on; asked for page by page as they are taken."""
@@ -220,7 +220,7 @@ class Client:
         check_items("jobs", jobs, Job | int)
         known = {job if isinstance(job, int) else job.id: job for job in jobs}
         if len(known) == 1:
-            # Its answer is held, and brings the job itself.
+            # The scheduler holds the answer and returns the job itself.
             yield from (self._job(job).wait(timeout) for job in known.values())
             return
         for _, ended in self.ended(spans.of_numbers(known), timeout):
@@ -254,13 +254,13 @@ class Client:
             if group.size == len(group.jobs):
                 jobs |= group.jobs
             else:
-                found = self.jobs(state, owner=owner)
-                jobs |= spans.of_numbers(job.id for job in found if job.schedule is None)
+                unlisted = self.jobs(state, owner=owner)
+                jobs |= spans.of_numbers(job.id for job in unlisted if job.schedule is None)
         return jobs
 
     def cancel(self, jobs: Iterable[Job | int]) -> dict[str, Group]:
-        """Cancel many jobs by one call. Returns what became of them: `done`; `ending` while workers end their runs;
-        `finished` for those that had ended before; `not_owner`; `unknown_job`. Empty groups are left out.
+        """Cancel many jobs by one call. Returns them by outcome: `done`; `ending` while workers end their runs;
+        `finished` if they had ended before; `not_owner`; `unknown_job`. Empty groups are left out.
         """
         return self.bulk("cancel", _numbers(jobs))
 
@@ -273,8 +273,8 @@ class Client:
         status: str | None = None,
         cancel: bool = False,
     ) -> dict[str, Group]:
-        """Do something to many jobs, as POST /jobs/bulk of docs/rest.md does. `jobs` None: all jobs of `owner`, and
-        with `owner` None of all owners. Repeated for a minute when the answer is lost; what had been done by then is
+        """Apply an action to many jobs by POST /jobs/bulk (docs/rest.md). `jobs` None: all jobs of `owner`, or of all
+        owners if that is None. Repeated for a minute when the answer is lost; jobs that were changed by then are
         counted as `finished`.
         """
         check("action", action, Action)
@@ -290,15 +290,15 @@ class Client:
         return view
 
     def log(self, run_id: int, stream: Stream = "stdout") -> bytes:
-        """What a run wrote to a stream, as far as it is known and kept; a line marks where something is left out."""
+        """The known output of a run on a stream. A line marks bytes that were not kept."""
         check("run_id", run_id, int)
         check("stream", stream, Stream)
         return self.ask("GET", f"/runs/{run_id}/log?stream={stream}").body
 
     def read(self, run_id: int, stream: Stream, offset: int = 0, hold_s: float = 0.0, patience_s: float = 0.0) -> Chunk:
-        """What is known of a stream from a byte on; while that is nothing, the scheduler waits for up to hold_s.
+        """The known output from an offset on. While there is none, the scheduler holds its answer for up to hold_s.
 
-        The chunk begins later than asked for where bytes were not kept.
+        The chunk begins later than `offset` if bytes were not kept.
         """
         check("run_id", run_id, int)
         check("stream", stream, Stream)
@@ -320,7 +320,7 @@ class Client:
             if chunk.end:
                 return
             offset = chunk.next
-            # A scheduler that holds no more answers says so by an empty one: it is asked less often.
+            # A scheduler that can't hold more answers returns an empty one: ask it less often.
             early = not chunk.data and time.monotonic() - begin < LOOK_S_MAX
             pause_s = min(max(LOOK_S_MIN, pause_s * LOOK_FACTOR), LOOK_S_MAX) if early else 0.0
             time.sleep(pause_s)
@@ -330,11 +330,11 @@ class Client:
         return list(self.rows("/workers"))
 
     def foreign(self) -> list[View]:
-        """What workers hold for other databases, as REST shows it."""
+        """The foreign runs of workers, as REST shows them."""
         return list(self.rows("/foreign"))
 
     def stats(self) -> View:
-        """How many tasks and workers there are, by status."""
+        """Counts of tasks and workers by status."""
         view: View = self.ask("GET", "/stats").json()
         return view
 
@@ -377,6 +377,6 @@ class Client:
 
 
 def _numbers(jobs: Iterable[Job | int]) -> Spans:
-    """The numbers of jobs that are given as such or by number."""
+    """The numbers of jobs that are given as Job or by number."""
     check_items("jobs", jobs, Job | int)
     return spans.of_numbers(job if isinstance(job, int) else job.id for job in jobs)

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 class Changes(TypedDict, total=False):
-    """What can be changed of a recurring job."""
+    """Fields of a recurring job that can be changed."""
 
     name: str
     command: str
@@ -45,7 +45,7 @@ class Job:
 
     @property
     def command(self) -> str:
-        """What sh runs."""
+        """The command line for sh."""
         return str(self.view["command"])
 
     @property
@@ -55,30 +55,30 @@ class Job:
 
     @property
     def done(self) -> bool:
-        """Whether it has ended, one way or another."""
+        """Whether it has ended, with any status."""
         return self.status not in ("pending", "running")
 
     @property
     def schedule(self) -> str | None:
-        """Its five cron fields; None for a job that runs once."""
+        """Its five cron fields; None for a job without schedule."""
         fields: str | None = self.view.get("schedule")
         return fields
 
     @property
     def run(self) -> View:
-        """Its last run as REST shows it; empty when none is known."""
+        """Its last run as REST shows it; empty if none is known."""
         run: View = self.view.get("last_run") or {}
         return run
 
     @property
     def exit_code(self) -> int | None:
-        """The exit code of its last run; None when that ended otherwise, or not yet."""
+        """The exit code of its last run; None if it ended otherwise, or not yet."""
         code: int | None = self.run.get("exit_code")
         return code
 
     @property
     def signal(self) -> int | None:
-        """The number of the signal that ended its last run, if one did."""
+        """The signal that ended its last run, or None."""
         number: int | None = self.run.get("signal")
         return number
 
@@ -94,7 +94,7 @@ class Job:
         return self
 
     def wait(self, timeout: float | None = None) -> Self:
-        """Return when the job has ended, whichever way. Raises WaitTimeout after `timeout` seconds."""
+        """Return when the job has ended, with any status. Raises WaitTimeout after `timeout` seconds."""
         check("timeout", timeout, float | None)
         deadline = math.inf if timeout is None else time.monotonic() + timeout
         pause_s = LOOK_S_MIN
@@ -105,18 +105,18 @@ class Job:
             left_s = deadline - time.monotonic()
             if left_s <= 0:
                 raise WaitTimeout(f"job {self.id} had not ended after {timeout:g} s")
-            # A scheduler that holds no more answers is asked less often.
+            # A scheduler that can't hold more answers is asked less often.
             pause_s = min(pause_s * LOOK_FACTOR, LOOK_S_MAX)
             time.sleep(min(pause_s, left_s))
 
     def logs(self, stream: Stream = "stdout") -> str:
-        """What its last run wrote, as far as it is known and kept; what is no UTF-8 is replaced."""
+        """The known output of its last run. Invalid UTF-8 is replaced."""
         if not self.run:
             self.refresh()
         return self._client.log(self.run["run_id"], stream).decode(errors="replace") if self.run else ""
 
     def cancel(self) -> Self:
-        """Cancel what is pending or running of it. Raises Refused with code `finished` when nothing is."""
+        """Cancel its pending or running runs. Raises Refused with code `finished` if there are none."""
         return self._change("POST", "/cancel")
 
     def pause(self) -> Self:
@@ -136,8 +136,8 @@ class Job:
         return self._change("DELETE", "?cancel=1" if cancel else "")
 
     def edit(self, **changes: Unpack[Changes]) -> Self:
-        """Change a recurring job, for the runs that a worker gets from now on. A `timeout` of None removes the limit;
-        what is not given stays. Raises as `pause` does.
+        """Change a recurring job, for runs dispatched from now on. A `timeout` of None removes the limit; other fields
+        stay as they are. Raises as `pause` does.
         """
         check_fields(changes, Changes)
         return self._change("PATCH", "", changes)

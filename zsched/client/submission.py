@@ -42,24 +42,24 @@ class Fields(PolicyFields, total=False):
 
 
 def spec(command: str, **fields: Unpack[Fields]) -> View:
-    """A job as POST /jobs takes it. Without a name it is called by the beginning of its command.
+    """A job as POST /jobs takes it. Its default name is the beginning of its command.
 
-    Raises ClientError for a command that no job can have.
+    Raises ClientError for an invalid command.
     """
     check("command", command, str)
     if fault := _fault(command):
         raise ClientError(f"a command {fault}")
-    # What is off or empty is as if it were not said; 0 is not.
-    asked = {
+    # False and empty values are left out; 0 is not.
+    given = {
         name: dict(value) if isinstance(value, Mapping) else value
         for name, value in fields.items()
         if value is not None and value is not False and value != {}
     }
-    return {**asked, "name": fields.get("name") or _title(command), "command": command}
+    return {**given, "name": fields.get("name") or _title(command), "command": command}
 
 
 def batches(bodies: Sequence[View]) -> Iterator[Sequence[View]]:
-    """Jobs in as few pieces as requests can carry, in order."""
+    """Split jobs into as few requests as can carry them, in order."""
     begin, size, values = 0, 0, 0
     for place, body in enumerate(bodies):
         length, count = len(json.dumps(body)), _values(body)
@@ -74,14 +74,14 @@ def batches(bodies: Sequence[View]) -> Iterator[Sequence[View]]:
 
 
 def _values(value: object) -> int:
-    """How many JSON values there are in one, with itself and the names of members."""
+    """The number of JSON values in a value, including itself and the names of members."""
     if isinstance(value, Mapping):
         return 1 + len(value) + sum(map(_values, value.values()))
     return 1
 
 
 def _fault(command: str) -> str:
-    """Why this can't be a job's command; empty when it can."""
+    """Why a command is invalid; empty if it is valid."""
     if "\0" in command:
         return "can't have a NUL character"
     try:

@@ -1,4 +1,4 @@
-"""Files of ours alone: written so that a power cut leaves them whole, and checked so that no other user's is taken.
+"""Private files: written atomically and durably, and checked so that no file of another user is trusted.
 
 A file is written aside, synced and renamed, and its folder is synced. Before a file or folder is trusted, its owner,
 permissions and the links that lead to it are checked: in a folder where others may write, any name may be theirs.
@@ -221,8 +221,8 @@ def make_folder(folder: Path) -> None:
 
 
 def sync_folder(folder: Path) -> None:
-    """What was made or renamed in it is on the disk. Raises OSError."""
-    # One may write into a folder and not read it.
+    """Sync a folder: files created or renamed in it are on the disk. Raises OSError."""
+    # A folder may be writable without being readable.
     with contextlib.suppress(PermissionError):
         fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         try:

@@ -1,4 +1,4 @@
-"""What processes ask of the kernel for themselves and for those that they start, by prctl(2). Linux."""
+"""Settings of a process by prctl(2). Linux."""
 
 from __future__ import annotations
 
@@ -13,26 +13,26 @@ _PR_SET_NO_NEW_PRIVS: Final = 38
 
 
 def close_to_others() -> None:
-    """From now on no process of our own user can read our memory, environment and descriptors, nor trace us; root can.
+    """Deny other processes of our user to read our memory, environment and descriptors, and to trace us; root can.
 
-    /proc/self belongs to root then: what of it we need to open for writing is opened before. Gone with the next exec,
-    so jobs may be traced by their own user as ever. Raises OSError.
+    /proc/self then belongs to root, so open its files for writing before. The next exec resets it, so users can trace
+    their own jobs. Raises OSError.
     """
     _prctl(_PR_SET_DUMPABLE, 0)
 
 
 def gain_nothing() -> None:
-    """Neither we nor what we start gets more rights by running a program: setuid bits and file capabilities count
-    nothing (PR_SET_NO_NEW_PRIVS). Can't be undone. Raises OSError.
+    """Deny this process and its children to gain privileges by running a program with setuid bits or file capabilities
+    (PR_SET_NO_NEW_PRIVS). Can't be undone. Raises OSError.
     """
     _prctl(_PR_SET_NO_NEW_PRIVS, 1)
 
 
 def die_with(parent: int, signal: int) -> None:
-    """Have the kernel send us `signal` when the thread that started us ends. Call it in the child, before its exec.
+    """Make the kernel send `signal` to this process when the thread that started it ends. Call it in the child.
 
-    An exec keeps the setting, unless the program is setuid; a fork does not. A parent that has ended by now sends no
-    signal any more: this process ends at once then. Raises OSError.
+    An exec keeps the setting, unless the program is setuid; a fork does not. If the parent has already ended, there
+    will be no signal, so this process exits at once. Raises OSError.
     """
     _prctl(_PR_SET_PDEATHSIG, signal)
     if os.getppid() != parent:

@@ -22,7 +22,7 @@ _ENDPOINT: Final = re.compile(r"tcp://([A-Za-z0-9._-]+|\[[A-Za-z0-9:.%]+\]):([0-
 
 
 def is_endpoint(text: str) -> bool:
-    """Whether a worker can connect to that: tcp://HOST:PORT."""
+    """Whether a text is a worker port's endpoint: tcp://HOST:PORT."""
     match = _ENDPOINT.fullmatch(text)
     return match is not None and 0 < int(match[2]) < 65_536
 

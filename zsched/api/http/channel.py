@@ -29,7 +29,7 @@ from zsched.scheduler.inbox import Inbox
 class Task(waitress.task.WSGITask):  # type: ignore[misc]
     """A request that a thread serves, with what the gate needs of its connection, and its answer in one piece."""
 
-    # Waitress's own names, of which it says no types.
+    # Attributes of Waitress, which has no type hints.
     wrote_header: bool
     has_body: bool
     content_length: int | None
@@ -41,8 +41,8 @@ class Task(waitress.task.WSGITask):  # type: ignore[misc]
         return environment
 
     def write(self, data: bytes) -> None:
-        """Head and body at once. By itself Waitress sends the head first and wakes the caller twice: many callers got a
-        quarter fewer answers.
+        """Send head and body at once. Waitress would send the head first and wake the caller twice: with many callers
+        that gave a quarter fewer answers.
         """
         if self.wrote_header or not self.has_body or self.content_length != len(data):
             super().write(data)
@@ -54,7 +54,7 @@ class Task(waitress.task.WSGITask):  # type: ignore[misc]
 
 
 class ErrorTask(waitress.task.ErrorTask):  # type: ignore[misc]
-    """A request that Waitress refuses, answered in the one error body."""
+    """The answer to a request that Waitress refuses, with our error body."""
 
     def execute(self) -> None:
         error = self.request.error
@@ -71,9 +71,9 @@ class ErrorTask(waitress.task.ErrorTask):  # type: ignore[misc]
 
 
 class Channel(waitress.channel.HTTPChannel):  # type: ignore[misc]
-    """A connection. At most one request of it is read and not yet answered; what was sent ahead waits as bytes."""
+    """A connection. At most one request is parsed and unanswered; pipelined bytes wait unparsed."""
 
-    # Waitress's own names, of which it says no types.
+    # Attributes of Waitress, which has no type hints.
     request: Parser | None
     connected: bool
 
@@ -83,7 +83,7 @@ class Channel(waitress.channel.HTTPChannel):  # type: ignore[misc]
     def __init__(
         self,
         inbox: Inbox,
-        crowd: ConnectionLimiter,
+        limiter: ConnectionLimiter,
         caller: Caller,
         server: Any,
         sock: socket.socket,
@@ -97,12 +97,12 @@ class Channel(waitress.channel.HTTPChannel):  # type: ignore[misc]
         self.since_s = self.waits_s = self.owes_s = time.monotonic()
         self.begun = False
         self._served: Parser | None = None
-        self._crowd = crowd
+        self._limiter = limiter
         super().__init__(server, sock, *rest, **named)
         self.outbufs = [Unsent()]
-        # Waitress holds it when it sends "100 Continue", and that may find the connection closed: see del_channel.
+        # Reentrant: Waitress holds it while it sends "100 Continue", which may close the connection: see del_channel.
         self.requests_lock = threading.RLock()
-        crowd.enter(self)
+        limiter.enter(self)
 
     @property
     def in_work(self) -> bool:
@@ -110,7 +110,7 @@ class Channel(waitress.channel.HTTPChannel):  # type: ignore[misc]
 
     @property
     def served(self) -> bool:
-        # A thread may take its request out at any time.
+        # A thread may remove its request at any time.
         return self._served is not None and self._served in [*self.requests]
 
     @property
@@ -119,32 +119,32 @@ class Channel(waitress.channel.HTTPChannel):  # type: ignore[misc]
 
     @property
     def held_bytes(self) -> int:
-        held = [*self.requests, self.request]
-        return sum(one.held_bytes for one in held if one is not None)
+        requests = [*self.requests, self.request]
+        return sum(request.held_bytes for request in requests if request is not None)
 
     def refuse(self) -> None:
-        """Free the bodies that no thread has: their requests are answered 503. Without one the connection is closed."""
+        """Free the bodies that no thread serves; their requests are answered 503. Without such a body, close."""
         with self.requests_lock:
-            some = [one for one in (*self.requests, self.request) if one is not None and one is not self._served]
-            bodies = [one for one in some if one.body_bytes]
-            for one in bodies:
-                one.discard_body()
+            requests = [request for request in (*self.requests, self.request) if request is not None]
+            bodies = [request for request in requests if request is not self._served and request.body_bytes]
+            for request in bodies:
+                request.discard_body()
         if not bodies:
             self.handle_close()
 
     def parser_class(self, adjustments: Any) -> Any:
-        """What reads the next bytes: a request, or nothing while one is not answered. Called under `requests_lock`."""
+        """The parser of the next bytes: of a request, or one that only keeps them. Called under `requests_lock`."""
         return Ahead(adjustments) if self.requests else Parser(adjustments)
 
-    # Waitress asks each connection both questions before each round of its poll, so they are answered without its
-    # own methods: with 32 callers the detour took a tenth of the scheduler's time. A connection that was closed in this
-    # round is not polled, for another may have its descriptor by then.
+    # Waitress calls both methods for each connection before each round of its poll. Its own ones took a tenth of the
+    # scheduler's time with 32 callers. A connection that was closed in this round is not polled, because another may
+    # have its descriptor by then.
     def readable(self) -> bool:
-        """Whether more may be read. Asked also after an answer: then what was sent ahead is read first."""
+        """Whether more may be read. After an answer, pipelined bytes are parsed first."""
         if not self._may_read():
             return False
         if isinstance(self.request, Ahead):
-            # The thread that has just answered looks at it under the lock.
+            # The thread that has just answered reads it under the lock.
             with self.requests_lock:
                 ahead, self.request = self.request.data, None
             self.received(ahead)
@@ -160,21 +160,21 @@ class Channel(waitress.channel.HTTPChannel):  # type: ignore[misc]
         return bool(self.total_outbufs_len or self.will_close or self.close_when_flushed) and self.connected
 
     def received(self, data: bytes) -> bool:
-        # Empty lines before a request are none, and do not begin one again and again.
+        # Empty lines before a request do not restart its time limit.
         if not self.begun:
             self.begun, self.since_s = True, time.monotonic()
         return bool(super().received(data))
 
     def write_soon(self, data: bytes) -> int:
-        """Send what the socket takes at once, and keep the rest in memory; the crowd bounds what is kept. Called by the
-        thread that serves the request, and never waits for the caller. Raises ClientDisconnected.
+        """Send what the socket takes at once, and keep the rest in memory, within the limit of crowd.py. Called by the
+        thread that serves the request; never waits for the caller. Raises ClientDisconnected.
         """
         with self.outbuf_lock:
             if not self.connected:
                 raise ClientDisconnected
             sent = 0
             if not self.total_outbufs_len:
-                # What counts as unsent is polled, and the socket is most often ready: so only the rest counts.
+                # Unsent bytes are polled for, and the socket is mostly ready: so count only the rest.
                 sent, _ = self._flush_exception(partial(self.send, data), do_close=False)
                 self.last_activity, self.owes_s = time.time(), time.monotonic()
             if sent < len(data):
@@ -188,7 +188,7 @@ class Channel(waitress.channel.HTTPChannel):  # type: ignore[misc]
         with self.requests_lock:
             self._served = request
         self.since_s = time.monotonic()
-        # A call with this method may wait for long, and none looks at a body.
+        # A GET may wait for long, and none reads its body.
         if getattr(request, "command", None) == "GET":
             request.close()
         with self._inbox.serving(self):
@@ -202,9 +202,9 @@ class Channel(waitress.channel.HTTPChannel):  # type: ignore[misc]
 
     def del_channel(self, map: Any = None) -> None:  # noqa: A002  (Waitress's name)
         super().del_channel(map)
-        self._crowd.leave(self)
-        # The queue of the threads keeps this connection until its turn comes, but not what was to be served.
+        self._limiter.leave(self)
+        # The queue of the threads keeps this connection until its turn comes. Free its requests now.
         with self.requests_lock:
-            for one in [*self.requests, self.request]:
-                if one is not None and one is not self._served:
-                    one.close()
+            for request in [*self.requests, self.request]:
+                if request is not None and request is not self._served:
+                    request.close()

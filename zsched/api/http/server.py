@@ -39,33 +39,33 @@ from zsched.model.rate import Throttled
 from zsched.scheduler.inbox import Inbox
 from zsched.security import peer
 
-# Waitress reads a body to its end before the app sees the request; a little more than the largest that any endpoint
-# takes lets the endpoint itself say what its bound is.
+# Waitress reads a whole body before the app sees the request. A little more than the largest limit of an endpoint lets
+# the endpoint report its own limit.
 _BODY_BYTES_MAX = JOBS_BODY_BYTES_MAX + 1024 * 1024
 
-# How long the server's thread waits for connections, at most: then it looks at their times again.
+# The longest wait of the server's thread. Then it checks the times of connections again.
 _POLL_S = 1.0
 
-# How long it accepts nothing after an accept that failed.
+# The pause after a failed accept.
 _ACCEPT_PAUSE_S = 0.1
 
 log = logging.getLogger(__name__)
 
 
 class ServerError(Exception):
-    """An error in the server's own thread, which is its cause."""
+    """The server's thread has ended; its error is the cause."""
 
 
 @dataclass(slots=True)
 class Pause:
-    """Until when a listener accepts nothing, by the steady clock."""
+    """The end of a listener's pause, by the steady clock."""
 
     until_s: float = 0.0
     line: Throttled = field(default_factory=lambda: Throttled(log, logging.WARNING, LINE_INTERVAL_MS))
 
 
 class _SocketListener(waitress.server.UnixWSGIServer):  # type: ignore[misc]
-    """Waitress's listener on a Unix socket, with an address in words where Waitress has a path."""
+    """Waitress's listener on a Unix socket, with SOCKET_ADDRESS instead of a path."""
 
     def getsockname(self) -> tuple[str, int]:
         return SOCKET_ADDRESS, 0
@@ -84,7 +84,7 @@ class Server:
         sockets: Sequence[socket.socket],
         threads: int,
         by_socket: socket.socket | None = None,
-        crowd: ConnectionLimiter | None = None,
+        limiter: ConnectionLimiter | None = None,
     ) -> None:
         """`sockets` listen by TCP, `by_socket` is a Unix socket that listens; all become the server's.
 
@@ -98,41 +98,41 @@ class Server:
             clear_untrusted_proxy_headers=False,
             max_request_body_size=_BODY_BYTES_MAX,
             max_request_header_size=HEADER_BYTES_MAX,
-            # The crowd sees to both; these are never reached.
+            # crowd.py has lower limits for these; they are never reached.
             connection_limit=2 * (CONNECTIONS_MAX + SOCKET_CONNECTIONS_MAX),
             channel_timeout=2 * ANSWER_S,
             outbuf_high_watermark=2 * UNSENT_BYTES_MAX,
         )
-        # One line for each request that waits for a thread, and callers decide how many do.
+        # It would log each request that waits for a thread, so callers could fill the log.
         logging.getLogger("waitress.queue").setLevel(logging.ERROR)
         self._open: dict[int, Any] = {}
         self._tasks = waitress.task.ThreadedTaskDispatcher()
         self._tasks.set_thread_count(threads)
         self._all = [
-            (waitress.server.TcpWSGIServer if one is not by_socket else _SocketListener)(
+            (waitress.server.TcpWSGIServer if listening is not by_socket else _SocketListener)(
                 app,
                 map=self._open,
-                _sock=one,
+                _sock=listening,
                 dispatcher=self._tasks,
                 adj=adjustments,
                 bind_socket=False,
-                sockinfo=(one.family, one.type, one.proto, one.getsockname()),
+                sockinfo=(listening.family, listening.type, listening.proto, listening.getsockname()),
             )
-            for one in (*sockets, *([by_socket] if by_socket is not None else []))
+            for listening in (*sockets, *([by_socket] if by_socket is not None else []))
         ]
-        self._crowd = crowd = crowd or ConnectionLimiter()
+        self._limiter = limiter = limiter or ConnectionLimiter()
         self._pauses: list[Pause] = []
         self._kernel = _kernel()
         for listener in self._all:
-            # Waitress has no hooks at these places, so they are put in front of its own methods.
+            # Waitress has no hooks for these: replace its methods.
             listener.add_task = partial(_add_task, inbox, listener.add_task)
             pause = Pause()
             self._pauses.append(pause)
-            listener.channel_class = partial(_channel, inbox, crowd, self._kernel)
+            listener.channel_class = partial(_channel, inbox, limiter, self._kernel)
             is_socket = isinstance(listener, _SocketListener)
-            most = max(1, crowd.accepted_max(is_socket) // (1 if is_socket else len(sockets)))
-            listener.handle_accept = partial(_accept_some, listener, pause, most)
-            listener.readable = partial(_is_open, listener.readable, pause, partial(crowd.has_room, is_socket))
+            accepted_max = max(1, limiter.accepted_max(is_socket) // (1 if is_socket else len(sockets)))
+            listener.handle_accept = partial(_accept_some, listener, pause, accepted_max)
+            listener.readable = partial(_is_open, listener.readable, pause, partial(limiter.has_room, is_socket))
         self._failure: Exception | None = None
         self._thread = threading.Thread(target=self._poll, name="rest", daemon=True)
 
@@ -145,17 +145,17 @@ class Server:
         self._thread.start()
 
     def check(self) -> None:
-        """Raises ServerError when the server's thread has ended by an error, so that nobody is served any more."""
+        """Raises ServerError if the server's thread has ended by an error, so that no call is served any more."""
         if self._failure is not None:
             raise ServerError("the thread of REST has ended") from self._failure
 
     def replace_socket(self, by_socket: socket.socket) -> None:
-        """Listen on this Unix socket in place of the earlier one. Connections that are open are served on."""
+        """Listen on this Unix socket instead of the earlier one. Open connections stay."""
 
         def replace() -> None:
             for listener in self._all:
                 if isinstance(listener, _SocketListener):
-                    # Not the listener's `close`: it goes on.
+                    # Not the listener's `close`: the listener stays.
                     listener.del_channel()
                     listener.socket.close()
                     listener.set_socket(by_socket)
@@ -163,13 +163,13 @@ class Server:
         self._in_thread(replace)
 
     def close_door(self) -> None:
-        """Accept no more connections; those that are open are served on."""
+        """Accept no more connections; open ones stay."""
         self._in_thread(lambda: [wasyncore.dispatcher.close(listener) for listener in self._all])
 
     def stop(self) -> None:
         """Wait for requests under way, a second at most, and end."""
         self._tasks.shutdown(cancel_pending=True, timeout=1)
-        # The thread may be awake already and close all, its trigger too, before it is woken for that.
+        # The thread may be awake and close everything, including its trigger, before it gets this.
         with suppress(OSError):
             self._in_thread(lambda: wasyncore.close_all(self._open))
         self._thread.join(1)
@@ -182,25 +182,25 @@ class Server:
         try:
             while self._open:
                 now_s = time.monotonic()
-                self._crowd.thin(now_s)
+                self._limiter.thin(now_s)
                 paused = any(pause.until_s > now_s for pause in self._pauses)
                 wasyncore.poll2(_ACCEPT_PAUSE_S if paused else _POLL_S, self._open)
         except Exception as error:
             self._failure = error
 
     def _in_thread(self, act: Callable[[], object]) -> None:
-        """Do something in the server's own thread, which alone may touch its connections."""
+        """Call a function in the server's thread, which alone may touch its connections."""
         self._all[0].trigger.pull_trigger(act)
 
 
-def _accept_some(listener: Any, pause: Pause, most: int) -> None:
-    """Accept what waits, up to a number, where Waitress accepts one in each round of its poll: so that a crowd is seen
-    as one.
+def _accept_some(listener: Any, pause: Pause, accepted_max: int) -> None:
+    """Accept up to `accepted_max` waiting connections. Waitress would accept one in each round of its poll, and the
+    limiter could not choose among a crowd.
 
-    When no descriptor is left for a connection, it waits a while: the listening socket stays readable, and asking it
-    again and again would take all the time there is.
+    If no descriptor is left, accepting pauses: the listening socket stays readable, and polling it would take a whole
+    CPU.
     """
-    for _ in range(most):
+    for _ in range(accepted_max):
         try:
             connection, address = listener.socket.accept()
         except BlockingIOError:
@@ -224,26 +224,26 @@ def _kernel() -> peer.SockDiag | None:
 
 def _channel(
     inbox: Inbox,
-    crowd: ConnectionLimiter,
+    limiter: ConnectionLimiter,
     kernel: peer.SockDiag | None,
     listener: Any,
     connection: socket.socket,
     *rest: Any,
     **named: Any,
 ) -> Channel:
-    """The connection that was accepted, with its caller."""
+    """The channel of an accepted connection."""
     is_socket = connection.family == socket.AF_UNIX
     caller: Caller = SocketCaller(connection) if is_socket else TcpCaller(connection, rest[0], kernel)
-    return Channel(inbox, crowd, caller, listener, connection, *rest, **named)
+    return Channel(inbox, limiter, caller, listener, connection, *rest, **named)
 
 
 def _is_open(readable: Callable[[], bool], pause: Pause, has_room: Callable[[], bool]) -> bool:
-    """Whether a listener takes newcomers. Asked before each round of the poll."""
+    """Whether a listener accepts. Called before each round of the poll."""
     return has_room() and (not pause.until_s or time.monotonic() >= pause.until_s) and readable()
 
 
 def _add_task(inbox: Inbox, add_task: Callable[[Channel], None], channel: Channel) -> None:
-    """A connection has a complete request: Waitress hands it to one of its threads."""
+    """A connection has a complete request: Waitress passes it to one of its threads."""
     # A request that could not be parsed has no command.
     if getattr(channel.requests[0], "command", None) == "POST":
         inbox.expect(channel)
