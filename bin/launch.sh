@@ -55,33 +55,16 @@ locked() {
     [ "${ZSCHED_UNLOCKED:-}" != 1 ]
 }
 
-# Run a function in a subshell, one launcher at a time. A pip that outlives its killed launcher keeps an flock.
+# Run a function in a subshell, one launcher at a time. A pip that outlives its killed launcher keeps the lock.
 alone() {
-    if command -v flock >/dev/null 2>&1; then
-        (
-            flock -n 9 || { say "another launcher is making .venv; waiting for it" && flock 9; } || exit 1
-            "$@"
-        ) 9>"$root/.venv.lock"
-        return
+    if ! command -v flock >/dev/null 2>&1; then
+        say "no flock; on Debian: apt-get install util-linux"
+        return 1
     fi
     (
-        lock=$root/.venv.lock.pid
-        # A link is made with its text, the pid, in one step.
-        until ln -s "$$" "$lock" 2>/dev/null; do
-            holder=$(readlink "$lock")
-            if [ -n "$holder" ] && ! [ -d "/proc/$holder" ] && mkdir "$lock.break" 2>/dev/null; then
-                # Asked again with no other breaker about: somebody may have taken a new lock meanwhile.
-                [ "$(readlink "$lock")" != "$holder" ] || rm -f "$lock"
-                rmdir "$lock.break"
-            else
-                sleep 1
-            fi
-        done
-        trap 'rm -f "$lock"' EXIT
-        trap 'exit 130' INT
-        trap 'exit 143' TERM
+        flock -n 9 || { say "another launcher is making .venv; waiting for it" && flock 9; } || exit 1
         "$@"
-    )
+    ) 9>"$root/.venv.lock"
 }
 
 build() {
@@ -159,10 +142,6 @@ venv_by() {
     clear_venv && "$1" -m venv "$venv" >>"$log" 2>&1 && has_pip && return 0
     if command -v uv >/dev/null 2>&1; then
         clear_venv && uv venv --python "$1" "$venv" >>"$log" 2>&1 && return 0
-    fi
-    clear_venv && "$1" -m virtualenv "$venv" >>"$log" 2>&1 && return 0
-    if command -v virtualenv >/dev/null 2>&1; then
-        clear_venv && virtualenv --python "$1" "$venv" >>"$log" 2>&1 && return 0
     fi
     clear_venv && "$1" -m venv --without-pip "$venv" >>"$log" 2>&1 && outer_pip >/dev/null
 }

@@ -271,14 +271,18 @@ _REMOVALS: Final = (
         22,
         "keys that are removed stay so",
         "system/test_database_file.py::test_folder_that_is_removed_is_made_again",
-        ("commands/scheduler.py", "            if made := self._keep_folder():", "            if made := []:"),
+        (
+            "maintenance/displacement.py",
+            "            if names := self._recreate_files():",
+            "            if names := []:",
+        ),
     ),
     removal(
         22,
         "a lock that is removed stays so",
         "system/test_database_file.py::test_folder_that_is_removed_is_made_again",
         (
-            "commands/scheduler.py",
+            "serve.py",
             "    if lock.keep():",
             "    lock.folder.mkdir(mode=0o700, exist_ok=True)\n    if False:",
         ),
@@ -287,13 +291,13 @@ _REMOVALS: Final = (
         22,
         "a socket that is removed stays so",
         "system/test_database_file.py::test_folder_that_is_removed_is_made_again",
-        ("commands/scheduler.py", "        rest.replace_socket(listener)\n", ""),
+        ("serve.py", "        rest.replace_socket(listener)\n", ""),
     ),
     removal(
         22,
         "a failure to write keys again is logged each second",
         "unit/test_file_watch.py::test_lasting_failure_is_logged_once_and_its_end",
-        ("commands/scheduler.py", "        if failure and failure != self._failure:", "        if failure:"),
+        ("maintenance/displacement.py", "        if failure and failure != self._failure:", "        if failure:"),
     ),
     removal(
         22,
@@ -352,7 +356,7 @@ _REMOVALS: Final = (
         " system/test_full_stderr.py::test_worker_runs_jobs_while_nobody_reads_its_log",
         (
             "host/logs.py",
-            "            self._tell_lost()\n            self._put(line)\n",
+            "            self._report_lost()\n            self._put(line)\n",
             "            _write(self._descriptor, line)\n",
         ),
     ),
@@ -538,7 +542,7 @@ _REMOVALS: Final = (
         10,
         "two workers may have one state directory",
         "system/test_guard.py::test_a_second_worker_of_one_state_directory_is_refused",
-        ("worker/state.py", "            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)\n", ""),
+        ("worker/state.py", "    while not files.try_lock(fd):", "    while False:"),
     ),
     removal(
         11,
@@ -703,7 +707,7 @@ _REMOVALS: Final = (
         15,
         "callers of REST take the last open file",
         "system/test_few_files.py::test_idle_callers_leave_files_for_others",
-        ("commands/scheduler.py", "ConnectionLimiter(found.tcp, found.socket)", "ConnectionLimiter()"),
+        ("serve.py", "ConnectionLimiter(connections.tcp, connections.socket)", "ConnectionLimiter()"),
     ),
     removal(
         15,
@@ -787,7 +791,7 @@ _REMOVALS: Final = (
         25,
         "a token over loopback replaces the key of a worker of this host",
         "unit/test_rest_workers.py::test_enrolling_with_a_token_ends_no_worker_of_this_host",
-        ("api/workers.py", "req.context.principal.token is None and foreign", "foreign"),
+        ("api/workers.py", "req.context.principal.token is None and why_foreign", "why_foreign"),
     ),
     removal(
         25,
@@ -805,7 +809,7 @@ _REMOVALS: Final = (
         25,
         "a client follows another user's link to a token",
         "unit/test_client.py::test_token_file_by_the_link_of_another_user_where_everybody_may_write_is_refused",
-        ("client/http.py", "    _demand_no_strange_link(path)\n", ""),
+        ("client/http.py", "    _demand_trusted_links(path)\n", ""),
     ),
     removal(
         25,
@@ -881,7 +885,7 @@ _REMOVALS: Final = (
         15,
         "requests sent ahead are read at once",
         "system/test_server.py::test_requests_sent_ahead_wait_unread",
-        ("api/http/server.py", "Ahead(adjustments) if self.requests else Parser(adjustments)", "Parser(adjustments)"),
+        ("api/http/channel.py", "Ahead(adjustments) if self.requests else Parser(adjustments)", "Parser(adjustments)"),
     ),
     removal(
         15,
@@ -1126,7 +1130,7 @@ _REMOVALS: Final = (
         17,
         "a wall clock that was set back while no scheduler ran is believed",
         "contract/test_runs.py::test_a_wall_clock_that_was_set_back_while_no_scheduler_ran_keeps_nothing_waiting",
-        ("commands/scheduler.py", "        store.shift(-back_ms, wall_ms)\n", ""),
+        ("scheduler/epoch.py", "        store.shift(-back_ms, wall_ms)\n", ""),
     ),
     removal(
         17,
@@ -1250,8 +1254,8 @@ _REMOVALS: Final = (
         "contract/test_sqlite.py::test_a_second_scheduler_is_refused_and_told_who_is_first",
         (
             "store/sqlite/lock.py",
-            "        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)\n",
-            "        pass\n",
+            "    if not files.try_lock(lock):",
+            "    if False:",
         ),
     ),
     removal(
@@ -1310,16 +1314,16 @@ _REMOVALS: Final = (
         22,
         "a displaced database is not noticed",
         "system/test_database_file.py::test_file_that_is_displaced_ends_the_scheduler_and_loses_nothing",
-        ("commands/scheduler.py", "            watch.look(now.mono_ms)\n", ""),
+        ("serve.py", "            watch.look(now.mono_ms)\n", ""),
     ),
     removal(
         22,
         "a displaced database is not noticed at the end",
         "system/test_database_file.py::test_file_that_is_displaced_shortly_before_the_end_is_noticed",
         (
-            "commands/scheduler.py",
-            "            store.verify()\n        except StoreMisplaced",
-            "        except StoreMisplaced",
+            "serve.py",
+            "        store.verify()\n    except StoreMisplaced",
+            "    except StoreMisplaced",
         ),
     ),
     removal(
@@ -1327,7 +1331,7 @@ _REMOVALS: Final = (
         "a displaced database that is found damaged is not saved",
         "system/test_database_file.py::test_file_that_was_overwritten_is_rescued_though_it_is_first_found_damaged",
         (
-            "commands/scheduler.py",
+            "maintenance/displacement.py",
             "    if isinstance(error, StoreMisplaced):\n        return error\n    try:",
             "    if True:\n        return error if isinstance(error, StoreMisplaced) else None\n    try:",
         ),
@@ -1404,9 +1408,19 @@ _REMOVALS: Final = (
     ),
     removal(
         21,
+        "a port in use has the exit code of a bug",
+        "system/test_shutdown.py::test_port_in_use_ends_the_start_with_exit_code_71",
+        ("commands/scheduler.py", "    ListenError: os.EX_OSERR,", "    ListenError: os.EX_SOFTWARE,"),
+    ),
+    removal(
+        21,
         "all that keeps it from starting is one exit code",
         "system/test_shutdown.py::test_a_file_that_it_can_not_serve_is_told_by_the_exit_code_and_left_as_it_is",
-        ("commands/scheduler.py", "    return codes.get(type(error), os.EX_IOERR)", "    return os.EX_IOERR"),
+        (
+            "commands/scheduler.py",
+            "        return next(code for kind, code in",
+            "        return next(os.EX_IOERR for kind, code in",
+        ),
     ),
     removal(
         22,
@@ -1502,7 +1516,7 @@ _REMOVALS: Final = (
         "unit/test_rest_gate.py::test_a_caller_who_is_not_local_is_refused_everywhere_and_nothing_is_stored",
         (
             "api/gate.py",
-            "    if not _by_socket(req) and not all(map(_loopback, both)):",
+            "    if not _by_socket(req) and not all(map(is_loopback_address, both)):",
             "    if False:",
         ),
     ),
@@ -1874,7 +1888,7 @@ _REMOVALS: Final = (
         25,
         "the end of a burst of refused calls is not logged",
         "system/test_refusals.py::test_burst_of_bad_tokens_is_logged_to_its_last_one_in_few_lines",
-        ("commands/scheduler.py", "    refusals.flush(now.mono_ms)\n", ""),
+        ("serve.py", "            policy.refusals.flush(now.mono_ms)\n", ""),
     ),
     removal(
         25,
@@ -2040,13 +2054,17 @@ _REMOVALS: Final = (
         25,
         "a key may be read by others",
         "unit/test_keys.py::test_a_file_that_others_can_touch_is_refused_and_left_as_it_is",
-        ("security/keys.py", "            if found.st_mode & (stat.S_IRWXG | stat.S_IRWXO):", "            if False:"),
+        ("host/files.py", "            _demand_secret(path, os.fstat(descriptor))\n", ""),
     ),
     removal(
         25,
         "a database may be read by others",
         "contract/test_sqlite.py::test_what_others_can_get_at_is_refused",
-        ("host/files.py", "    if found.st_mode & (stat.S_IRWXG | stat.S_IRWXO):", "    if False:"),
+        (
+            "host/files.py",
+            "    demand_own(path, found)\n    if found.st_mode & (stat.S_IRWXG | stat.S_IRWXO):",
+            "    demand_own(path, found)\n    if False:",
+        ),
     ),
     removal(
         25,

@@ -7,9 +7,9 @@ from collections.abc import Callable
 import pytest
 
 from tests.contract.base import NOW, W1, W2, Base
-from zsched.commands import scheduler
 from zsched.model.demand import Demand
 from zsched.model.types import TERMINAL, TRANSITIONS, JobId, Outcome, Policy, Reason, RunId, RunStatus, Stream
+from zsched.scheduler.epoch import begin_epoch
 from zsched.store.contract import Load, RunOutput, StoreError
 
 PENDING, RUNNING, SUCCESS = RunStatus.PENDING, RunStatus.RUNNING, RunStatus.SUCCESS
@@ -439,7 +439,7 @@ def test_a_wall_clock_that_was_set_back_while_no_scheduler_ran_keeps_nothing_wai
     base.store.rollback()
     # Once, however often it starts before anything else happens; and set forward, what waits may have waited enough.
     for now_ms in (NOW - 86_400_000, NOW - 86_395_000, NOW - 86_400_000, NOW + 100):
-        scheduler.begin(base.store, now_ms)
+        begin_epoch(base.store, now_ms)
         base.store.begin()
         assert base.store.next_due_ms() == NOW + 500 - 86_400_000
         base.store.rollback()

@@ -22,12 +22,12 @@ from tests.sim.network import Path, Router
 from tests.sim.story import Story
 from tests.sim.timeline import Alarm, Clock, Timeline
 from tests.sim.violation import Violation
-from zsched.commands.scheduler import begin
 from zsched.model.limits import LEASE_MARGIN_MS
 from zsched.protocol import Dispatch
 from zsched.scheduler import loop as loop_module
 from zsched.scheduler.dispatcher import Dispatcher, Settings
 from zsched.scheduler.dispatcher.commands import Command, RefusedError
+from zsched.scheduler.epoch import begin_epoch
 from zsched.scheduler.inbox import Inbox
 from zsched.scheduler.loop import Loop
 from zsched.store.contract import Restoration, StoreError, StoreFull, StoreUnsure
@@ -240,7 +240,7 @@ class Scheduler:
         now = self.clock.now()
         store = Writer(self.engine)
         try:
-            epoch = begin(store, now.wall_ms)
+            epoch = begin_epoch(store, now.wall_ms)
         except (StoreError, Killed):
             self._story.tell("scheduler", "can't start")
             self.engine.rollback()

@@ -300,7 +300,7 @@ def test_a_scheduler_whose_key_others_can_read_does_not_start(tmp_path: Path, mo
     path.chmod(mode)
     with Program("loose", scheduler._argv, tmp_path) as program:
         assert program.exit_code() == 78
-        assert f"others can read the keys in {path}: chmod 600 {path}" in program.log()
+        assert f"insecure permissions on {path} (mode {mode:o}): others can read the secret in it" in program.log()
 
 
 def test_a_scheduler_whose_key_is_damaged_says_so(tmp_path: Path) -> None:
@@ -311,7 +311,7 @@ def test_a_scheduler_whose_key_is_damaged_says_so(tmp_path: Path) -> None:
     path.write_text("half of a k", "ascii")
     with Program("damaged", scheduler._argv, tmp_path) as program:
         assert program.exit_code() == 78
-        assert "is no key: delete it, and a new one is made" in program.log()
+        assert "delete the file, and a new key is made" in program.log()
 
 
 @pytest.mark.parametrize("mode", [0o755, 0o750, 0o701])
@@ -350,8 +350,8 @@ def test_a_worker_whose_access_file_is_no_good_ends_with_77_and_a_sentence(sched
         log = w1.log()
     sentence = {
         "missing": f"there is no access file {path}: make one with `zsched access new`",
-        "loose": f"others can read the keys in {path}: chmod 600 {path}",
-        "damaged": f"{path} has no endpoint: make it anew",
+        "loose": f"insecure permissions on {path} (mode 644): others can read the secret in it; run chmod 600 {path}",
+        "damaged": f"{path} has no endpoint: make a new one",
         "another's": f"{path} is for a worker named w2, not w1: leave out -id",
     }
     assert sentence[what] in log

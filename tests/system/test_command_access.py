@@ -88,23 +88,6 @@ def test_who_has_no_token_is_refused_with_the_schedulers_sentence(cli: Cli) -> N
         assert re.fullmatch(r"zsched: Callers without a token are not served: run `zsched token add .*\n", err), argv
 
 
-def test_the_database_of_a_scheduler_that_runs_is_not_touched_and_that_of_another_takes_tokens(tmp_path: Path) -> None:
-    scheduler = Scheduler(tmp_path, "-local-trust", "none")
-    cli = Cli(scheduler, tmp_path)
-    code, made, _ = asked(cli, "token", "add", "--scope=read,submit", "--db=scheduler.db")
-    assert code == 0
-    with scheduler:
-        assert asked(cli, "submit", "-q", "true", token=made.strip())[:2] == (0, "1\n")
-        code, out, err = asked(cli, "token", "add", "--scope=admin", "--db=scheduler.db")
-        assert (code, out) == (1, "")
-        assert scheduler.program is not None
-        said = rf"zsched: another scheduler \(process {scheduler.program.pid}\) holds .*: leave --db out, and .*\n"
-        assert re.fullmatch(said, err)
-    assert asked(cli, "token", "revoke", made.strip(), "--db=scheduler.db")[0] == 0
-    with scheduler:
-        assert asked(cli, "list", token=made.strip())[0] == 1
-
-
 def test_the_token_of_a_file_is_used_unless_others_can_read_it(cli: Cli, tmp_path: Path) -> None:
     def run(**env: str) -> tuple[int, str, str]:
         with cli.start("list", "-q", argv=["env", "-u", "ZSCHED_TOKEN", *ZSCHED], extra=env) as process:
@@ -117,7 +100,10 @@ def test_the_token_of_a_file_is_used_unless_others_can_read_it(cli: Cli, tmp_pat
     assert run(XDG_CONFIG_HOME=str(tmp_path))[0] == 0
     assert run(ZSCHED_TOKEN_FILE=str(own))[0] == 0
     own.chmod(0o644)
-    said = f"zsched: others can read the token in {own}: chmod 600 {own}, or have a new one made\n"
+    said = (
+        f"zsched: insecure permissions on {own} (mode 644): others can read the token in it;"
+        f" run chmod 600 {own}, or get a new token\n"
+    )
     assert run(XDG_CONFIG_HOME=str(tmp_path)) == (2, "", said)
     assert run(ZSCHED_TOKEN_FILE=str(own)) == (2, "", said)
 
@@ -157,13 +143,13 @@ def test_a_file_that_others_can_read_is_told_of_and_so_is_a_terminal(cli: Cli, t
     path.chmod(0o644)
     with path.open("wb") as file, cli.start(*argv, stdout=file, extra={"ZSCHED_TOKEN": ADMIN}) as process:
         _, err = process.communicate(timeout=DEADLINE_S)
-    assert err.decode() == f"zsched: others can read this file, and a worker will refuse it; better: {hint}"
+    assert err.decode() == f"zsched: others can read this file, and a worker will refuse it; use: {hint}"
     code, out, said = asked(cli, *argv)
     assert (code, out) == (1, "")
     assert "worker w4 has a key, which no new file replaces: run `zsched access revoke w4` first" in said
     assert asked(cli, "access", "revoke", "w4") == (0, "w4 revoked\n", "")
     shown = Cli(cli.scheduler, tmp_path, ZSCHED_TOKEN=ADMIN).terminal(*argv)
-    assert f"zsched: it belongs into a file that only you can read: {hint.strip()}" in shown.text()
+    assert f"zsched: write it into a file that only you can read: {hint.strip()}" in shown.text()
     assert shown.process.wait() == 0
 
 
@@ -178,7 +164,7 @@ def test_a_key_that_is_revoked_is_told_and_a_worker_without_one_is_exit_code_3(c
 
 def test_a_scheduler_whose_workers_need_no_keys_gives_no_access_file(tmp_path: Path) -> None:
     with Scheduler(tmp_path, "-worker-security", "none", "-zmq-host", "127.0.0.1") as scheduler:
-        said = "zsched: this scheduler has worker_security none: workers on its own host, without keys\n"
+        said = "zsched: this scheduler takes workers of its own host only, without keys: its worker_security is none\n"
         assert Cli(scheduler, tmp_path)("access", "new", "w1") == (1, "", said)
 
 

@@ -261,7 +261,7 @@ def test_of_very_many_failed_jobs_the_first_are_shown_and_the_command_that_lists
         if method == "POST"
         else job(job_of(path), "failed")
     )
-    waiting.sums(client, spans.Spans(((1, failed),)), None, quiet=False)
+    waiting.wait_for_counts(client, spans.Spans(((1, failed),)), None, quiet=False)
     out, err = capsys.readouterr()
     assert (len(out.splitlines()), out.splitlines()[-1]) == (waiting.FAILED_MAX + 1, f"{failed} failed")
     assert f"`zsched list --status failed --limit {failed}`" in err
@@ -503,7 +503,7 @@ def test_a_full_scheduler_is_asked_again_after_the_time_that_it_says(
 ) -> None:
     made = [job(1 + place, "pending") for place in range(count)]
     stub.answer = replies(problem(429, "full", Retry_After="0"), as_json(made if count > 1 else made[0], 201))
-    stored = submit.stored_jobs(client, [{}] * count, "k", patient=True)
+    stored = submit.store_jobs(client, [{}] * count, "k", patient=True)
     assert [one.id for one in stored] == [one["id"] for one in made]
     assert capsys.readouterr().err == "zsched: it is full; trying again in 0 s\n"
 
@@ -511,4 +511,4 @@ def test_a_full_scheduler_is_asked_again_after_the_time_that_it_says(
 def test_who_submits_a_single_job_is_told_that_the_scheduler_is_full(stub: Stub, client: Client) -> None:
     stub.answer = replies(problem(429, "full", Retry_After="0"))
     with pytest.raises(Refused, match="it is full"):
-        submit.stored_jobs(client, [{}], "k", patient=False)
+        submit.store_jobs(client, [{}], "k", patient=False)

@@ -131,7 +131,7 @@ def test_submit_with_a_crash_limit_of_never_and_show_says_so_and_why_it_waits(cl
     cli.good("cancel", str(number))
     code, out, err = cli("submit", "--crash-limit", "ever", "true")
     assert (code, out) == (2, "")
-    assert err.startswith("zsched submit: --crash-limit: 'ever' is no whole number of 1 or more")
+    assert err.startswith("zsched submit: invalid --crash-limit 'ever': use a whole number, 1 or more, or never")
 
 
 def test_submit_with_a_key_submits_once(cli: Cli) -> None:
@@ -371,7 +371,7 @@ def test_the_second_ctrl_c_leaves_the_job_to_itself(cli: Cli) -> None:
     job = cli.running()
     process.send_signal(signal.SIGINT)
     assert b"cancelling" in process.stderr.readline()
-    assert interrupted(process) == (130, "", f"zsched: left: job {job} may go on; `zsched show {job}` tells\n")
+    assert interrupted(process) == (130, "", f"zsched: left: job {job} may go on; see `zsched show {job}`\n")
 
 
 def test_a_job_is_cancelled_when_nobody_reads_it_any_more(cli: Cli) -> None:
@@ -486,17 +486,17 @@ def test_no_scheduler_is_one_line_with_the_remedy(cli: Cli, argv: list[str], cod
 # `zsched run` with less patience than a person has, and that says when its job has been taken.
 IMPATIENT = """
 import sys
-import zsched.client.client as client
+from zsched.client import client, job
 from zsched.commands.zsched import main
 
 submit = client.Client.submit
 
 def submit_and_say(*args, **named):
-    job = submit(*args, **named)
+    submitted = submit(*args, **named)
     print("submitted", flush=True)
-    return job
+    return submitted
 
-client.PATIENCE_S = 0.5
+client.PATIENCE_S = job.PATIENCE_S = 0.5
 client.Client.submit = submit_and_say
 sys.exit(main(["run", "sleep 60"]))
 """
@@ -541,7 +541,7 @@ def test_nothing_is_done_where_nobody_can_see_its_result(cli: Cli, argv: list[st
     process = cli.start(*argv, argv=["sh", "-c", 'exec "$@" >&-', "sh", *ZSCHED])
     _, err = process.communicate(timeout=DEADLINE_S)
     assert process.returncode == 2
-    assert err == b"zsched: stdout is closed; where nobody reads, send it to /dev/null\n"
+    assert err == b"zsched: stdout is closed: redirect it to /dev/null if nothing reads it\n"
     assert stored() == before
 
 

@@ -16,7 +16,7 @@ from tests.system.session import until
 from tests.system.test_server import JOB, Caller, post
 from tests.unit.rest import Rest
 from zsched.api.http import crowd
-from zsched.api.http.listeners import LocalSocket
+from zsched.api.http.listeners import LocalSocket, listen
 from zsched.api.http.server import Server
 from zsched.model.limits import MIB
 from zsched.scheduler.inbox import Inbox
@@ -39,7 +39,7 @@ def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
     monkeypatch.setattr(crowd, "UNFINISHED_BYTES_MAX", 8 * MIB)
     with Rest(tmp_path) as rest:
         rest.submit()
-        started = Server(rest.app, rest.inbox, "127.0.0.1", 0, 4, crowd=crowd.ConnectionLimiter(TCP_MAX))
+        started = Server(rest.app, rest.inbox, listen("127.0.0.1", 0), 4, limiter=crowd.ConnectionLimiter(TCP_MAX))
         started.start()
         yield started
         started.close_door()
@@ -128,7 +128,7 @@ def test_the_time_in_which_it_is_served_is_not_counted(monkeypatch: pytest.Monke
         start_response("200 OK", [("Content-Length", "2")])
         return [b"{}"]
 
-    server = Server(app, Inbox(1), "127.0.0.1", 0, 1)
+    server = Server(app, Inbox(1), listen("127.0.0.1", 0), 1)
     server.start()
     with Caller(server) as caller:
         assert caller.ask(GET)[0] == 200
@@ -178,7 +178,7 @@ def test_who_is_being_served_is_not_cut_off_for_a_crowd() -> None:
         start_response("200 OK", [("Content-Length", "2")])
         return [b"{}"]
 
-    server = Server(app, Inbox(1), "127.0.0.1", 0, 1, crowd=crowd.ConnectionLimiter(TCP_MAX))
+    server = Server(app, Inbox(1), listen("127.0.0.1", 0), 1, limiter=crowd.ConnectionLimiter(TCP_MAX))
     server.start()
     with Caller(server) as served, ExitStack() as held:
         served.send(GET)
@@ -229,7 +229,7 @@ def test_requests_that_wait_for_a_thread_count_and_the_served_one_goes_on(monkey
         start_response("200 OK", [("Content-Length", "2")])
         return [b"{}"]
 
-    server = Server(app, Inbox(1), "127.0.0.1", 0, 1)
+    server = Server(app, Inbox(1), listen("127.0.0.1", 0), 1)
     server.start()
     with Caller(server) as served, ExitStack() as held:
         served.send(post(b"x" * (6 * MIB)))
@@ -419,7 +419,7 @@ def test_crowd_over_tcp_takes_no_place_of_the_socket(tmp_path: Path, monkeypatch
         return [b"{}"]
 
     with closing(LocalSocket(tmp_path)) as local, ExitStack() as held:
-        server = Server(app, Inbox(1), "127.0.0.1", 0, 100, local.listener)
+        server = Server(app, Inbox(1), listen("127.0.0.1", 0), 100, local.listener)
         server.start()
         idle = held.enter_context(socket.socket(socket.AF_UNIX))
         idle.connect(str(local.path))

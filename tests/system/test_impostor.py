@@ -294,7 +294,7 @@ def test_command_trusts_no_user_that_its_namespace_does_not_map(port: int, tmp_p
             timeout=30,
         )
         assert done.returncode == 4
-        assert "any user whom this namespace does not map" in done.stderr
+        assert "any user that this namespace does not map" in done.stderr
         assert taken.heard() == ""
 
 

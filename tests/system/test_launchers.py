@@ -193,8 +193,8 @@ def test_without_any_python_the_package_to_install_is_named(fresh: Path, tmp_pat
 
 
 def test_a_python_that_can_make_no_environment_is_told_with_the_package_to_install(fresh: Path, tmp_path: Path) -> None:
-    python = crippled(tmp_path, '"-m venv "*|"-m virtualenv "*) exit 1 ;;')
-    env = {"PATH": str(programs_without(tmp_path, "python", "uv", "virtualenv")), "ZSCHED_PYTHON": str(python)}
+    python = crippled(tmp_path, '"-m venv "*) exit 1 ;;')
+    env = {"PATH": str(programs_without(tmp_path, "python", "uv")), "ZSCHED_PYTHON": str(python)}
     done = call(fresh / "bin/zsched", env=env)
     assert done.returncode == 1
     assert f"zsched: {python} can't make a virtual environment; on Debian: apt-get install python3-venv" in done.stderr
@@ -204,14 +204,11 @@ def test_launchers_called_at_the_same_moment_make_it_once_and_all_work(fresh: Pa
     assert_all_work_at_once(fresh, environment(home))
 
 
-def test_without_flock_a_link_is_the_lock_and_that_of_a_dead_holder_is_taken(
-    fresh: Path, home: Path, tmp_path: Path
-) -> None:
-    gone = subprocess.Popen(["true"])
-    gone.wait()
-    (fresh / ".venv.lock.pid").symlink_to(str(gone.pid))
-    assert_all_work_at_once(fresh, environment(home, PATH=str(programs_without(tmp_path, "flock"))))
-    assert not (fresh / ".venv.lock.pid").is_symlink()
+def test_missing_flock_is_named_with_the_package_to_install(fresh: Path, home: Path, tmp_path: Path) -> None:
+    done = call(fresh / "bin/zsched", env=environment(home, PATH=str(programs_without(tmp_path, "flock"))))
+    assert done.returncode == 1
+    assert done.stderr == "zsched: no flock; on Debian: apt-get install util-linux\n"
+    assert not (fresh / ".venv").exists()
 
 
 def test_a_build_that_was_killed_is_done_again(fresh: Path, home: Path) -> None:
@@ -366,14 +363,14 @@ def programs_without(folder: Path, *names: str) -> Path:
 
 
 # As Debian's python3 without python3-venv does: it leaves a folder behind and fails.
-NO_ENSUREPIP = '*--without-pip*) ;; "-m venv "*) mkdir -p "$3/bin"; exit 1 ;; "-m virtualenv "*) exit 1 ;;'
+NO_ENSUREPIP = '*--without-pip*) ;; "-m venv "*) mkdir -p "$3/bin"; exit 1 ;;'
 
 
 def by_outer_pip(folder: Path) -> dict[str, str]:
     """Variables that leave nothing to install with but the pip of the interpreter below."""
     if subprocess.run([BASE, "-m", "pip", "--version"], capture_output=True).returncode != 0:
         pytest.skip("no pip outside")
-    path = programs_without(folder, "python", "uv", "virtualenv")
+    path = programs_without(folder, "python", "uv")
     return {"PATH": str(path), "ZSCHED_PYTHON": str(crippled(folder, NO_ENSUREPIP))}
 
 
@@ -382,7 +379,7 @@ def by_uv(folder: Path) -> dict[str, str]:
     uv = shutil.which("uv", path=f"{Path(sys.executable).parent}:{os.environ['PATH']}")
     if uv is None:
         pytest.skip("no uv: the extra `test` of setup.cfg has it")
-    path = programs_without(folder, "python", "uv", "virtualenv")
+    path = programs_without(folder, "python", "uv")
     (path / "uv").symlink_to(uv)
     return {"PATH": str(path), "ZSCHED_PYTHON": str(crippled(folder, f'{NO_ENSUREPIP} "-m pip "*) exit 1 ;;'))}
 

@@ -174,11 +174,11 @@ def test_a_manager_that_is_gone_disturbs_nobody(tmp_path: Path) -> None:
     with told_scheduler(tmp_path, manager) as (scheduler, _):
         manager.until("READY=1")
         manager.close()
-        scheduler.wait_for_log("can't be told anything")
+        scheduler.wait_for_log("can't send notifications")
         scheduler.terminate()
         assert scheduler.exit_code() == 0
         # Said once, though its end could not be told either.
-        assert scheduler.log().count("can't be told anything") == 1
+        assert scheduler.log().count("can't send notifications") == 1
 
 
 def test_what_is_meant_for_another_process_is_not_taken_for_ours(tmp_path: Path) -> None:

@@ -12,7 +12,8 @@ import pytest
 from tests.system.process import WorkerProcess
 from tests.system.session import Scheduler, environment, until
 from tests.system.test_command_line import ZSCHED
-from zsched.security.keys import Access, new_pair, read_access, write_private, written_access
+from zsched.host.files import write_private
+from zsched.security.keys import Access, new_pair, read_access, written_access
 
 # Many processes: the quick tests leave this to .ci/run.
 pytestmark = pytest.mark.slow

@@ -20,7 +20,7 @@ from waitress.channel import HTTPChannel
 
 from tests.system.session import until
 from tests.unit.rest import Rest
-from zsched.api.http.listeners import ListenError
+from zsched.api.http.listeners import ListenError, listen
 from zsched.api.http.server import Server, ServerError
 from zsched.model.limits import CHUNKS_MAX, HEADER_BYTES_MAX, JOBS_BODY_BYTES_MAX, MIB
 from zsched.scheduler.inbox import Inbox
@@ -39,7 +39,7 @@ def rest(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Rest]:
 @pytest.fixture(scope="module")
 def server(rest: Rest) -> Iterator[Server]:
     # On all addresses, as the scheduler listens unless told otherwise.
-    started = Server(rest.app, rest.inbox, "0.0.0.0", 0, 4)
+    started = Server(rest.app, rest.inbox, listen("0.0.0.0", 0), 4)
     started.start()
     yield started
     started.close_door()
@@ -206,7 +206,7 @@ def test_requests_sent_ahead_wait_unread(rest: Rest, caplog: pytest.LogCaptureFi
         return [body]
 
     ahead = 100
-    server = Server(app, rest.inbox, "127.0.0.1", 0, 1)
+    server = Server(app, rest.inbox, listen("127.0.0.1", 0), 1)
     server.start()
     with ExitStack() as held:
         callers = [held.enter_context(Caller(server)) for _ in range(8)]
@@ -227,7 +227,7 @@ def test_requests_sent_ahead_wait_unread(rest: Rest, caplog: pytest.LogCaptureFi
 
 def test_http_1_0_is_served(server: Server) -> None:
     with Caller(server) as caller:
-        assert caller.ask(b"GET /jobs/1 HTTP/1.0\r\nHost: localhost\r\n\r\n")[0] == 200
+        assert caller.ask(b"GET /jobs HTTP/1.0\r\nHost: localhost\r\n\r\n")[0] == 200
         assert caller.closed()
 
 
@@ -382,7 +382,7 @@ def test_reset_connection_is_not_served_as_another_socket_on_its_port(tmp_path: 
                 leave.wait(TIMEOUT_S)
             return rest.app(environ, start_response)
 
-        server = Server(app, rest.inbox, "127.0.0.1", 0, 1)
+        server = Server(app, rest.inbox, listen("127.0.0.1", 0), 1)
         server.start()
         busy = held.enter_context(Caller(server))
         busy.send(b"GET /wait HTTP/1.1\r\nHost: localhost\r\n\r\n")
@@ -414,7 +414,7 @@ def test_error_in_the_servers_thread_is_raised_by_check(rest: Rest) -> None:
         def readable(self) -> bool:
             raise ValueError("broken")
 
-    server = Server(rest.app, rest.inbox, "127.0.0.1", 0, 1)
+    server = Server(rest.app, rest.inbox, listen("127.0.0.1", 0), 1)
     server.check()
     server._open[-1] = Broken()
     server.start()
@@ -428,7 +428,7 @@ def test_error_in_the_servers_thread_is_raised_by_check(rest: Rest) -> None:
 
 def test_a_port_in_use_is_named(server: Server) -> None:
     with pytest.raises(ListenError, match=f"127.0.0.1:{server.port} .*in use"):
-        Server(lambda *_: [], Inbox(1), "127.0.0.1", server.port, 1)
+        Server(lambda *_: [], Inbox(1), listen("127.0.0.1", server.port), 1)
 
 
 def test_stopping_is_quiet_while_requests_are_open(
@@ -444,7 +444,7 @@ def test_stopping_is_quiet_while_requests_are_open(
         return [b"{}"]
 
     with caplog.at_level(logging.DEBUG), ExitStack() as held:
-        server = Server(app, Inbox(2), "127.0.0.1", 0, 2)
+        server = Server(app, Inbox(2), listen("127.0.0.1", 0), 2)
         server.start()
         idle, half, queued = (held.enter_context(Caller(server)) for _ in range(3))
         assert idle.ask(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n")[0] == 200
@@ -474,7 +474,7 @@ def test_a_request_under_way_is_answered_before_the_server_stops() -> None:
         start_response("200 OK", [("Content-Length", "2")])
         return [b"{}"]
 
-    server = Server(app, Inbox(1), "127.0.0.1", 0, 1)
+    server = Server(app, Inbox(1), listen("127.0.0.1", 0), 1)
     server.start()
     with Caller(server) as caller:
         caller.send(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n")
@@ -495,7 +495,7 @@ def shut(server: Server) -> bool:
 
 
 def test_with_the_door_closed_nobody_new_comes_in_and_who_is_in_is_served(rest: Rest) -> None:
-    server = Server(rest.app, rest.inbox, "127.0.0.1", 0, 2)
+    server = Server(rest.app, rest.inbox, listen("127.0.0.1", 0), 2)
     server.start()
     with Caller(server) as inside:
         assert inside.ask(post(JOB))[0] == 201
@@ -558,7 +558,7 @@ def test_more_callers_wait_than_there_are_threads_and_short_calls_are_served(tmp
     """Each waiting caller keeps a thread of Waitress, so further threads are started for them."""
     callers = 12
     with Rest(tmp_path, waiters_max=callers) as rest, ExitStack() as left:
-        server = Server(rest.app, rest.inbox, "127.0.0.1", 0, 2)
+        server = Server(rest.app, rest.inbox, listen("127.0.0.1", 0), 2)
         rest.live.on_waiting = server.keep_threads_free
         server.start()
         left.callback(server.stop)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import socket
 import threading
 from contextlib import closing
 from http.client import HTTPConnection
@@ -76,6 +77,17 @@ def test_who_waits_for_a_job_is_answered_when_the_scheduler_ends(tmp_path: Path)
             assert (answer.status, json.load(answer)["status"]) == (200, "pending")
         assert scheduler.program.process.wait(20) == 0
         assert "thread(s) still running" not in scheduler.program.log()
+
+
+@pytest.mark.parametrize("setting", ["port", "zmq-port"])
+def test_port_in_use_ends_the_start_with_exit_code_71(tmp_path: Path, setting: str) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        port = other.getsockname()[1]
+        hosts = ("-host", "127.0.0.1", "-zmq-host", "127.0.0.1")
+        with Program(setting, Scheduler(tmp_path, *hosts, f"-{setting}", str(port))._argv, tmp_path) as program:
+            assert program.exit_code() == os.EX_OSERR == 71
+            assert f"127.0.0.1:{port}" in program.log()
+            assert "Address already in use" in program.log()
 
 
 @pytest.mark.parametrize(

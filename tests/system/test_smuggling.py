@@ -14,6 +14,7 @@ import pytest
 
 from tests.system.test_server import JOB, Caller, post, refused
 from tests.unit.rest import Rest
+from zsched.api.http.listeners import listen
 from zsched.api.http.server import Server
 from zsched.model.limits import HEADER_BYTES_MAX, KIB
 
@@ -31,7 +32,7 @@ def rest(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Rest]:
 
 @pytest.fixture(scope="module")
 def server(rest: Rest) -> Iterator[Server]:
-    started = Server(rest.app, rest.inbox, "127.0.0.1", 0, 4)
+    started = Server(rest.app, rest.inbox, listen("127.0.0.1", 0), 4)
     started.start()
     yield started
     started.close_door()

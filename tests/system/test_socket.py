@@ -72,7 +72,7 @@ def sock() -> Iterator[LocalSocket]:
 def served(tmp_path: Path, sock: LocalSocket) -> Iterator[Path]:
     """The path of a socket with a REST server behind it."""
     with Rest(tmp_path) as rest:
-        server = Server(rest.app, rest.inbox, "127.0.0.1", 0, 2, sock.listener)
+        server = Server(rest.app, rest.inbox, listen("127.0.0.1", 0), 2, sock.listener)
         server.start()
         yield sock.path
         server.close_door()

@@ -23,7 +23,7 @@ from falcon import testing
 from tests.unit.document import hold_against
 from zsched import protocol
 from zsched.api.app import make_app
-from zsched.api.context import Context, Facts
+from zsched.api.context import CallerPolicy, Context, Facts
 from zsched.api.gate import LOCAL_ADDRESS, PEER_UID, Trust
 from zsched.scheduler.dispatcher import Dispatcher, Settings
 from zsched.scheduler.inbox import Inbox
@@ -81,11 +81,15 @@ class Rest:
         self._thread.start()
         assert self._running.wait(DEADLINE_S)
         facts = Facts(
-            db=self.db, zmq_host=self._zmq_host, zmq_port=5555, ready=lambda: self.ready, server_key=self._server_key
+            db=self.db,
+            zmq_host=self._zmq_host,
+            zmq_port=5555,
+            ready=lambda: self.ready,
+            server_key=self._server_key,
+            seen_ms=self._seen_ms,
         )
-        self.context = Context(
-            self.inbox, partial(open_reader, self.path), facts, self.live, self._trust, seen_ms=self._seen_ms
-        )
+        policy = CallerPolicy(self._trust or Trust())
+        self.context = Context(self.inbox, partial(open_reader, self.path), facts, self.live, policy)
         self.app = make_app(self.context)
         return self
 

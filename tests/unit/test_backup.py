@@ -574,7 +574,7 @@ def test_rescue_goes_without_a_key_that_can_not_be_read(db: Path, caplog: pytest
         engine.forsake()
     assert sound
     assert look(saved, "SELECT name FROM backup_keys") == [(backup.CURVE,)]
-    assert "others can read the keys" in caplog.text
+    assert "insecure permissions on" in caplog.text
 
 
 def test_rescue_copy_that_can_not_be_renamed_is_restored_all_the_same(db: Path, copy: Path, tmp_path: Path) -> None:

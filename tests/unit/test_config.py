@@ -13,7 +13,8 @@ from msgspec import ValidationError, convert
 from zsched.config.config import ConfigError, scheduler_config, worker_config
 from zsched.config.layers import settle
 from zsched.config.settings import KEYS, Key, keys_of
-from zsched.model.names import WORKER_NAME, WorkerName
+from zsched.model.fields import WorkerName
+from zsched.model.names import WORKER_NAME
 from zsched.model.units import (
     DURATION_MS_MAX,
     SIZE_BYTES_MAX,

@@ -466,6 +466,16 @@ def test_a_revocation_that_could_not_be_stored_has_not_happened(world: World) ->
 # --- what is written down --------------------------------------------------------------------------------------------
 
 
+def test_token_times_are_those_of_the_turn(world: World) -> None:
+    token = Token(
+        token_id="t1", name="ci", digest=b"x" * 32, scopes=frozenset(), note="", created_ms=0, created_by="bob"
+    )
+    stored = world.ask(AddToken(token, life_ms=60_000))
+    assert stored == world.store.access.token("t1")
+    assert isinstance(stored, Token)
+    assert (stored.created_ms, stored.expires_ms) == (world.now.wall_ms, world.now.wall_ms + 60_000)
+
+
 def test_what_is_done_about_access_is_written_down_with_who_did_it(world: World) -> None:
     token = Token(
         token_id="t1", digest=b"x" * 32, scopes=frozenset({Scope.READ}), note="", created_ms=1, created_by="bob"

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from zsched.commands.scheduler import FileWatch
+from zsched.maintenance.displacement import FileWatch
 from zsched.model.limits import FILE_CHECK_MS
 from zsched.store.contract import StoreLocked
 from zsched.store.sqlite.engine import open_writer

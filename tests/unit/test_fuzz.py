@@ -30,7 +30,7 @@ from tests.unit.rest import Rest
 from tests.unit.test_protocol import SCHEDULER_FRAMES, WORKER_FRAMES, scheduler_frames, worker_frames
 from zsched.api import body
 from zsched.api.app import NEEDS, make_app
-from zsched.api.context import Context, Facts
+from zsched.api.context import CallerPolicy, Context, Facts
 from zsched.api.gate import LOCAL_ADDRESS, PEER_UID, Trust
 from zsched.api.problem import Problem
 from zsched.model.spec import JobBody, SpecError, job_spec
@@ -273,7 +273,10 @@ class Gate:
     def __init__(self, folder: Path, rest: Rest) -> None:
         facts = Facts(db="", zmq_host="127.0.0.1", zmq_port=1, ready=lambda: True)
         reader = partial(open_reader, folder / "scheduler.db")
-        self._apps = {name: make_app(Context(rest.inbox, reader, facts, trust=trust)) for name, trust in TRUSTS.items()}
+        self._apps = {
+            name: make_app(Context(rest.inbox, reader, facts, policy=CallerPolicy(trust)))
+            for name, trust in TRUSTS.items()
+        }
         answer = rest.post("/tokens", {"scopes": ["admin"]})
         self.token: str = answer.json["token"]
 

@@ -10,8 +10,9 @@ import pytest
 import zmq
 from zmq.utils import z85
 
+from zsched.host.files import PrivateFileError, read_private
 from zsched.security import keys
-from zsched.security.keys import Access, KeyFileError, Pair, is_key, new_pair, own_pair, read_access, read_private
+from zsched.security.keys import Access, Pair, is_key, new_pair, own_pair, read_access
 
 Z85 = "0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ.-:+=^!/*?&<>()[]{}@%$#"
 LOOSE = [0o640, 0o604, 0o660, 0o620, 0o602, 0o610, 0o601, 0o644, 0o666, 0o777]
@@ -86,7 +87,7 @@ def test_a_file_that_others_can_touch_is_refused_and_left_as_it_is(path: Path, m
     own_pair(path)
     before = path.read_bytes()
     path.chmod(mode)
-    with pytest.raises(KeyFileError, match=r"others can read the keys in .*curve\.key: chmod 600"):
+    with pytest.raises(PrivateFileError, match=r"insecure permissions on .*curve\.key \(mode .*run chmod 600"):
         own_pair(path)
     assert (path.read_bytes(), stat.S_IMODE(path.stat().st_mode)) == (before, mode)
     path.chmod(0o400)
@@ -97,7 +98,7 @@ def test_named_pipe_without_a_writer_is_not_waited_for(path: Path) -> None:
     """Any user may have put it there."""
     os.mkfifo(path, 0o666)
     path.chmod(0o666)
-    with pytest.raises(KeyFileError, match="others can read the keys"):
+    with pytest.raises(PrivateFileError, match="insecure permissions on"):
         read_private(path)
     path.chmod(0o600)
     assert read_private(path) == ""
@@ -116,7 +117,7 @@ def test_pipe_of_our_own_is_read_to_its_end() -> None:
 def test_a_file_of_another_user_is_refused(path: Path) -> None:
     own_pair(path)
     os.chown(path, 65_534, 65_534)
-    with pytest.raises(KeyFileError, match="belongs to user 65534"):
+    with pytest.raises(PrivateFileError, match=r"insecure owner of .*curve\.key \(user 65534\)"):
         own_pair(path)
 
 
@@ -126,7 +127,7 @@ def test_link_to_private_file_is_checked_at_its_target(path: Path) -> None:
     path.symlink_to(real)
     assert read_private(path) == "text"
     real.chmod(0o644)
-    with pytest.raises(KeyFileError, match="others can read"):
+    with pytest.raises(PrivateFileError, match="insecure permissions on"):
         read_private(path)
 
 
@@ -134,7 +135,7 @@ def test_link_in_place_of_own_key_is_refused(path: Path) -> None:
     real = path.with_name("elsewhere")
     own_pair(real)
     path.symlink_to(real)
-    with pytest.raises(KeyFileError, match=f"insecure key file {path}: it is a link"):
+    with pytest.raises(PrivateFileError, match=f"insecure file {path}: it is a link"):
         own_pair(path)
 
 
@@ -145,7 +146,7 @@ def test_link_of_another_user_in_an_open_folder_is_refused(path: Path) -> None:
     path.parent.chmod(0o1777)
     path.symlink_to(real)
     os.lchown(path, 65_534, 65_534)
-    with pytest.raises(KeyFileError, match=f"insecure link {path} \\(of user 65534\\)"):
+    with pytest.raises(PrivateFileError, match=f"insecure link {path} \\(of user 65534\\)"):
         read_private(path)
     # Only the owner of such a folder can put links into it.
     path.parent.chmod(0o755)
@@ -170,7 +171,7 @@ def test_link_of_another_user_in_an_open_folder_is_refused(path: Path) -> None:
 def test_a_damaged_file_is_refused_with_the_remedy_and_kept(path: Path, content: bytes) -> None:
     """Half written, it would be so after a crash, were it not made aside and renamed."""
     private(path, content)
-    with pytest.raises(KeyFileError, match=r"curve\.key (is no key: delete it|is no file of keys)"):
+    with pytest.raises(PrivateFileError, match=r"curve\.key: (delete the file|not ASCII)"):
         own_pair(path)
     assert path.read_bytes() == content
 
@@ -181,7 +182,7 @@ def test_a_file_is_whole_or_not_there(path: Path, monkeypatch: pytest.MonkeyPatc
 
     with monkeypatch.context() as patched:
         patched.setattr(os, "fsync", full)
-        with pytest.raises(KeyFileError, match="can't be written: No space left"):
+        with pytest.raises(PrivateFileError, match="can't be written: No space left"):
             own_pair(path)
     assert list(path.parent.iterdir()) == []
     own_pair(path)
@@ -189,9 +190,9 @@ def test_a_file_is_whole_or_not_there(path: Path, monkeypatch: pytest.MonkeyPatc
 
 def test_what_can_not_be_read_or_written_is_told_in_a_sentence(path: Path) -> None:
     path.mkdir()
-    with pytest.raises(KeyFileError, match="can't be read: Is a directory"):
+    with pytest.raises(PrivateFileError, match="can't be read: Is a directory"):
         own_pair(path)
-    with pytest.raises(KeyFileError, match="can't be written: No such file"):
+    with pytest.raises(PrivateFileError, match="can't be written: No such file"):
         own_pair(path.with_name("nowhere") / "curve.key")
 
 
@@ -229,7 +230,7 @@ def test_an_access_file_with_a_secret_key_of_every_kind_comes_back(path: Path) -
 def test_an_access_file_without_a_field_is_refused_by_its_name(path: Path, missing: str) -> None:
     lines = keys.written_access(access(new_pair())).splitlines()
     text = "\n".join(line for line in lines if not line.startswith(f"{missing} "))
-    with pytest.raises(KeyFileError, match=rf"has no {missing}: make it anew with `zsched access new`"):
+    with pytest.raises(PrivateFileError, match=rf"has no {missing}: make a new one with `zsched access new`"):
         read_access(private(path, text))
 
 
@@ -242,7 +243,7 @@ def test_an_access_file_with_a_damaged_key_is_refused(path: Path, name: str, val
         # A key like any other: nobody is there who has its secret.
         assert read_access(private(path, text)).server_key == value
         return
-    with pytest.raises(KeyFileError):
+    with pytest.raises(PrivateFileError):
         read_access(private(path, text))
 
 
@@ -251,7 +252,7 @@ def test_an_access_file_with_a_damaged_key_is_refused(path: Path, name: str, val
 )
 def test_an_access_file_with_an_endpoint_that_is_none_is_refused(path: Path, endpoint: str) -> None:
     text = keys.written_access(access(new_pair())).replace("tcp://scheduler.example:5555", endpoint)
-    with pytest.raises(KeyFileError, match="endpoint"):
+    with pytest.raises(PrivateFileError, match="endpoint"):
         read_access(private(path, text))
 
 
@@ -270,24 +271,24 @@ def test_an_access_file_with_an_endpoint_that_is_none_is_refused(path: Path, end
     ],
 )
 def test_what_is_no_access_file_is_refused(path: Path, text: str) -> None:
-    with pytest.raises(KeyFileError, match=r"curve\.key"):
+    with pytest.raises(PrivateFileError, match=r"curve\.key"):
         read_access(private(path, text))
 
 
 def test_every_half_of_an_access_file_is_refused(path: Path) -> None:
     text = keys.written_access(access(new_pair()))
     for length in range(len(text) - 1):
-        with pytest.raises(KeyFileError):
+        with pytest.raises(PrivateFileError):
             read_access(private(path, text[:length]))
 
 
 @pytest.mark.parametrize("mode", LOOSE, ids=oct)
 def test_an_access_file_that_others_can_touch_is_refused(path: Path, mode: int) -> None:
     private(path, keys.written_access(access(new_pair()))).chmod(mode)
-    with pytest.raises(KeyFileError, match="others can read"):
+    with pytest.raises(PrivateFileError, match="insecure permissions on"):
         read_access(path)
 
 
 def test_an_access_file_that_is_not_there_is_told_with_the_remedy(path: Path) -> None:
-    with pytest.raises(KeyFileError, match=r"there is no access file .*: make one with `zsched access new`"):
+    with pytest.raises(PrivateFileError, match=r"there is no access file .*: make one with `zsched access new`"):
         read_access(path)

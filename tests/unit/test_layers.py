@@ -36,12 +36,12 @@ ROOMS: dict[str, tuple[str, ...]] = {
         *("zsched.store.contract", "zsched.store", "zsched.store.sqlite"),
     ),
     "zsched.scheduler": (
-        *("zsched.model", "zsched.protocol", "zsched.store.contract", "zsched.scheduler.dispatcher"),
+        *("zsched", "zsched.model", "zsched.protocol", "zsched.store.contract", "zsched.scheduler.dispatcher"),
         *("zsched.host", "zsched.security"),
     ),
     "zsched.api": (
         *("zsched", "zsched.model", "zsched.protocol", "zsched.store.contract", "zsched.scheduler.dispatcher"),
-        *("zsched.security", "zsched.scheduler"),
+        *("zsched.host", "zsched.security", "zsched.scheduler"),
     ),
     "zsched.worker": ("zsched.model", "zsched.protocol", "zsched.host"),
     "zsched.worker.process": ("zsched.model", "zsched.protocol", "zsched.host", "zsched.worker"),
@@ -55,6 +55,8 @@ ROOMS: dict[str, tuple[str, ...]] = {
     ),
     "zsched.client": ("zsched.model", "zsched.host", "zsched.security", "zsched.config"),
 }
+# The composition root of the scheduler.
+ROOMS["zsched.serve"] = tuple(room for room in ROOMS if not room.startswith(("zsched.worker", "zsched.client")))
 ROOMS["zsched.commands"] = tuple(ROOMS)
 
 # Rooms and modules that touch no clock, socket, thread, file or random source. They import only each other.
@@ -160,6 +162,18 @@ def faults(module: str, source: str, package: bool = False) -> list[str]:
 def test_a_module_imports_only_what_is_below_it(module: str) -> None:
     path = MODULES[module]
     assert faults(module, path.read_text(encoding="utf-8"), path.name == "__init__.py") == []
+
+
+def test_only_one_room_imports_the_http_server_library() -> None:
+    """It uses private names of Waitress."""
+    users = {
+        module
+        for module, path in MODULES.items()
+        for name in imports(ast.parse(path.read_text(encoding="utf-8")), module, path.name == "__init__.py")
+        if name.split(".")[0] == "waitress"
+    }
+    assert users
+    assert [module for module in users if not module.startswith("zsched.api.http.")] == []
 
 
 @pytest.mark.parametrize("package", EMPTY)

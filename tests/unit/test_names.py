@@ -88,7 +88,7 @@ def test_submit_has_an_option_for_every_field_of_a_job() -> None:
 
 def test_show_has_a_line_for_every_member_of_a_job() -> None:
     view: dict[str, Any] = entities()["job"]
-    labels = {name for name, _ in show.facts(client.Job(client.Client("http://localhost:1"), view))}
+    labels = {name for name, _ in show.details(client.Job(client.Client("http://localhost:1"), view))}
     for member in view:
         label = SHOWN.get(member, member.replace("_", " "))
         assert label is None or label in labels, member

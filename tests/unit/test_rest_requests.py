@@ -16,7 +16,7 @@ from falcon import testing
 from tests.unit.rest import Rest
 from tests.unit.test_rest_tokens import ELSEWHERE, add
 from zsched.api.app import make_app
-from zsched.api.context import Context
+from zsched.api.context import CallerPolicy, Context
 from zsched.api.forwarded import Proxies
 from zsched.api.gate import LOCAL_ADDRESS, PEER_UID
 from zsched.api.refusals import Refusals
@@ -38,7 +38,7 @@ def behind(tmp_path: Path) -> Iterator[Rest]:
     with Rest(tmp_path) as started:
         proxies = Proxies([ip_network("127.0.0.1")])
         own = started.context
-        started.context = Context(own.inbox, lambda: own.reader, own.facts, proxies=proxies)
+        started.context = Context(own.inbox, lambda: own.reader, own.facts, policy=CallerPolicy(proxies=proxies))
         started.app = make_app(started.context)
         yield started
 

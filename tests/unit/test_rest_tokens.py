@@ -46,7 +46,7 @@ def holders(rest: Rest) -> dict[Scope, str]:
     return {scope: add(rest, scope) for scope in Scope}
 
 
-def add(rest: Rest, *scopes: Scope, expires_ms: int | None = None, slots_max: int | None = None) -> str:
+def add(rest: Rest, *scopes: Scope, life_ms: int | None = None, slots_max: int | None = None) -> str:
     shown = tokens.new()
     token = Token(
         token_id=shown.token_id,
@@ -55,10 +55,9 @@ def add(rest: Rest, *scopes: Scope, expires_ms: int | None = None, slots_max: in
         note="",
         created_ms=1,
         created_by="test",
-        expires_ms=expires_ms,
         slots_max=slots_max,
     )
-    rest.inbox.call(AddToken(token))
+    rest.inbox.call(AddToken(token, life_ms))
     return shown.text
 
 
@@ -213,7 +212,7 @@ def test_a_good_one_is_served_however_its_scheme_is_written(rest: Rest, scheme: 
 
 def test_every_answer_to_a_bad_token_is_the_same(rest: Rest) -> None:
     """Which ids there are, and what has become of them, is nobody's business."""
-    revoked, expired, good = add(rest, Scope.READ), add(rest, Scope.READ, expires_ms=2), add(rest, Scope.READ)
+    revoked, expired, good = add(rest, Scope.READ), add(rest, Scope.READ, life_ms=0), add(rest, Scope.READ)
     assert rest.call("DELETE", f"/tokens/{revoked.split('_')[1]}").status_code == 200
     caller, told = elsewhere(), set()
     for text in (revoked, expired, good[:-1], good[:-1] + ("0" if good[-1] != "0" else "1"), tokens.new().text, "x"):

@@ -11,11 +11,11 @@ from typing import Any
 
 import pytest
 
+from zsched.host.files import PrivateFileError, write_private
 from zsched.maintenance.rotation import NEXT, Issue, NoKeyError, UnknownWorkerError, rotate_curve, rotate_secret
 from zsched.model.access import KeyOrigin
 from zsched.model.types import JobSpec, WorkerId
-from zsched.security import keys
-from zsched.security.keys import KeyFileError, new_pair, own_pair, read_access
+from zsched.security.keys import new_pair, own_pair, read_access
 from zsched.security.vault import Vault
 from zsched.store import reseal as resealing
 from zsched.store.reseal import Resealed
@@ -157,7 +157,7 @@ def test_secrets_that_no_key_opens_stay_and_are_counted(db: Path, folder: Path, 
 def test_old_key_stays_when_the_keys_can_not_be_read(db: Path, folder: Path) -> None:
     before = (folder / "secret.key").read_text("ascii") + "damaged\n"
     (folder / "secret.key").write_text(before, "ascii")
-    with pytest.raises(KeyFileError):
+    with pytest.raises(PrivateFileError):
         rotated(db, folder)
     assert (folder / "secret.key").read_text("ascii") == before
 
@@ -270,8 +270,8 @@ def test_what_can_not_be_replaced_is_left_as_it_is(db: Path, folder: Path) -> No
         rotated_curve(db, folder, WorkerId("w9"))
     # A file of that name that is something else.
     db.with_name("new").mkdir()
-    keys.write_private(db.with_name("new") / "w2.access", "precious")
-    with pytest.raises(KeyFileError, match="is not an access file"):
+    write_private(db.with_name("new") / "w2.access", "precious")
+    with pytest.raises(PrivateFileError, match="is not an access file"):
         rotated_curve(db, folder, W2)
     assert (db.with_name("new") / "w2.access").read_text("ascii") == "precious"
     assert own_pair(folder / "curve.key") == before
@@ -315,7 +315,7 @@ def test_folder_that_others_can_write_in_gets_no_access_file(
             os.chown(new, 65_534, 65_534)
     with (
         closing(open_writer(db, NOW)) as store,
-        pytest.raises(KeyFileError, match=r"insecure (link|owner of|permissions on) "),
+        pytest.raises(PrivateFileError, match=r"insecure (link|owner of|permissions on) "),
     ):
         rotate_curve(folder, store, Issue((W2,), new, ENDPOINT), "test", NOW)
     assert not new.exists() or list(new.iterdir()) == []

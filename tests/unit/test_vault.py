@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from zsched.security.keys import KeyFileError
+from zsched.host.files import PrivateFileError
 from zsched.security.vault import Vault
 
 
@@ -45,9 +45,9 @@ def test_a_key_that_others_can_read_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "secret.key"
     sealed = Vault(path).seal("A", "12345678")
     path.chmod(0o640)
-    with pytest.raises(KeyFileError, match="others can read"):
+    with pytest.raises(PrivateFileError, match="insecure permissions on"):
         Vault(path).seal("A", "12345678")
-    with pytest.raises(ValueError, match="others can read"):
+    with pytest.raises(ValueError, match="insecure permissions on"):
         Vault(path).open("A", sealed)
 
 
@@ -73,5 +73,5 @@ def test_a_damaged_key_is_told(tmp_path: Path) -> None:
     for text in ("", "zz", os.urandom(16).hex()):
         path.write_text(text, "ascii")
         path.chmod(0o600)
-        with pytest.raises(KeyFileError, match="is no key"):
+        with pytest.raises(PrivateFileError, match="invalid key in"):
             Vault(path).seal("A", "12345678")

@@ -1,4 +1,4 @@
-"""The Falcon app: the routes with what each call needs, the gate in front of them, the one error body behind them."""
+"""The Falcon app: its routes with the scopes that they need, the gate, and the error handlers."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from zsched.model.access import Scope
 from zsched.scheduler.dispatcher.commands import UseToken
 
 READ, SUBMIT, WORKER, ADMIN = (Scope.READ,), (Scope.SUBMIT,), (Scope.WORKER,), (Scope.ADMIN,)
-# For calls that act on a job: on the caller's own, or on all.
+# For calls that change a job: `submit` for the caller's own jobs, `operate` for all.
 ACT: Final = (Scope.SUBMIT, Scope.OPERATE)
 
-# The whole surface: path, handler, and the scopes of which each method needs one. HEAD needs what GET does, OPTIONS
-# none. Paths without a scope answer anybody.
+# Path, handler, and for each method the scopes of which it needs one. HEAD needs the same as GET, OPTIONS none. Paths
+# without scopes are open to everybody.
 ROUTES: Final[tuple[tuple[str, Callable[[Context], object], Mapping[str, Scopes]], ...]] = (
     ("/jobs", jobs.Jobs, {"GET": READ, "POST": SUBMIT}),
     ("/jobs/bulk", many.Bulk, {"POST": ACT}),
@@ -58,7 +58,9 @@ NEEDS: Final[Needs] = {path: needed for path, _, needed in ROUTES}
 
 def make_app(context: Context) -> falcon.App[falcon.Request, falcon.Response]:
     """The WSGI application."""
-    gate = Gate(context.trust, lambda: context.reader, NEEDS, lambda token_id: context.inbox.post(UseToken(token_id)))
+    gate = Gate(
+        context.policy.trust, lambda: context.reader, NEEDS, lambda token_id: context.inbox.post(UseToken(token_id))
+    )
     admission = Admission(context.bodies, context.inbox.postpone)
     app = falcon.App(middleware=(Requests(context, NEEDS), gate, admission))
     app.req_options.strip_url_path_trailing_slash = True

@@ -1,4 +1,4 @@
-"""How often an address has lately sent a bad token."""
+"""The rate of bad tokens by address."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Final
 
 from zsched.model.limits import ATTEMPTS_MAX, ATTEMPTS_WINDOW_S
 
-# Addresses that are remembered. When more fail at the same time, those that failed longest ago are forgotten.
+# Addresses in the table. At the bound the one that failed longest ago is removed.
 _ADDRESSES_MAX: Final = 10_000
 
 
@@ -16,11 +16,11 @@ class Attempts:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        # By address: when the window began, and how many there were. The oldest window stands first.
+        # By address: the begin of the window, and the count. The oldest window is first.
         self._seen: dict[str, tuple[float, int]] = {}
 
     def too_many(self, address: str, mono_s: float) -> bool:
-        """Note another bad token; whether it was one too many."""
+        """Count a bad token. Returns whether the address is over the limit."""
         with self._lock:
             begun_s, count = self._seen.get(address, (mono_s, 0))
             if mono_s - begun_s >= ATTEMPTS_WINDOW_S:

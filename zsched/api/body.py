@@ -20,6 +20,7 @@ import msgspec
 from msgspec import Meta, Struct
 
 from zsched.api.problem import Problem
+from zsched.model.fields import WorkerName
 from zsched.model.limits import (
     BODY_BYTES_MAX,
     BODY_VALUES_MAX,
@@ -31,7 +32,7 @@ from zsched.model.limits import (
     TOKEN_SCHEDULES_MAX,
     TOKEN_WORKERS_MAX,
 )
-from zsched.model.names import USER_NAME, WorkerName
+from zsched.model.names import USER_NAME
 from zsched.model.types import RunStatus
 from zsched.scheduler.dispatcher.commands import Action
 from zsched.security import tokens

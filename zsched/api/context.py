@@ -1,11 +1,11 @@
-"""What the handlers share: the way to the loop, the way to the store, and answers in JSON."""
+"""Shared by all handlers: access to the loop and to the store, parameters, and JSON answers."""
 
 from __future__ import annotations
 
 import re
 import threading
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import falcon
 import msgspec
@@ -15,7 +15,7 @@ from zsched.api import views
 from zsched.api.forwarded import Proxies
 from zsched.api.gate import Principal, Trust
 from zsched.api.pages import Pages
-from zsched.api.problem import Problem
+from zsched.api.problem import Problem, invalid
 from zsched.api.refusals import Refusals
 from zsched.api.room import Room
 from zsched.model.access import Caller, Scope, Token
@@ -32,10 +32,11 @@ from zsched.store.contract import Reader
 
 @dataclass(frozen=True, slots=True)
 class Facts:
-    """What this scheduler is: its database's identity, whether it is at work, and where workers connect to.
+    """Facts about this scheduler: the identity of its database, whether it is ready, and the workers' port.
 
     `server_key` is the scheduler's public key, empty where workers need none. `advertise` is the host that workers
-    connect to; empty: the host that they called.
+    connect to; empty: the host that they called. `seen_ms`: when a worker was last heard, if the store
+    may not know it yet.
     """
 
     db: str
@@ -44,6 +45,16 @@ class Facts:
     ready: Callable[[], bool]
     server_key: str = ""
     advertise: str = ""
+    seen_ms: Callable[[WorkerId], int | None] = lambda _: None
+
+
+@dataclass(frozen=True, slots=True)
+class CallerPolicy:
+    """Which callers need no token, which proxies may name a caller's address, and the record of refused calls."""
+
+    trust: Trust = field(default_factory=Trust)
+    proxies: Proxies = field(default_factory=Proxies)
+    refusals: Refusals = field(default_factory=Refusals)
 
 
 class Context:
@@ -55,21 +66,15 @@ class Context:
         open_reader: Callable[[], Reader],
         facts: Facts,
         live: Live | None = None,
-        trust: Trust | None = None,
+        policy: CallerPolicy | None = None,
         seal: Seal = keeps_none,
-        proxies: Proxies | None = None,
-        refusals: Refusals | None = None,
-        seen_ms: Callable[[WorkerId], int | None] = lambda _: None,
     ) -> None:
-        """`seen_ms`: when a worker was last heard, where the store may not know yet."""
+        """`live`: the output of running runs; None where callers can't wait for it. `seal` encrypts stored secrets."""
         self.inbox = inbox
         self.live = live or Live(waiters_max=0)
         self.facts = facts
-        self.trust = trust or Trust()
+        self.policy = policy or CallerPolicy()
         self.seal = seal
-        self.proxies = proxies or Proxies()
-        self.refusals = refusals or Refusals()
-        self._seen_ms = seen_ms
         waiters_max = inbox.callers_max // 4
         self.pages = Pages(
             Room(LARGE_PAGES_MAX, waiters_max, "Too many large pages are being made: try again later, or ask for less")
@@ -93,8 +98,8 @@ class Context:
         return reader
 
     def view_worker(self, worker: Worker, held: Sequence[ForeignRuns] = ()) -> views.View:
-        """A worker as it is stored, and when it was really heard last. `held`: what it holds for other databases."""
-        seen_ms = self._seen_ms(worker.worker_id)
+        """A worker as stored, with the time when it was really heard last. `held`: its runs for other databases."""
+        seen_ms = self.facts.seen_ms(worker.worker_id)
         return views.worker(worker if seen_ms is None else replace(worker, last_seen_ms=seen_ms), held)
 
 
@@ -124,7 +129,7 @@ def caller(req: falcon.Request) -> Caller:
 
 
 def worker_name(req: falcon.Request, name: str) -> WorkerId:
-    """The name of the worker that a caller speaks for. Raises a 403 Problem for one that its token is not bound to."""
+    """The name of the worker that a caller acts as. Raises a 403 Problem if its token is bound to other names."""
     token: Token | None = req.context.principal.token
     if token is not None and not tokens.speaks_for(token, name):
         detail = f"This token speaks for the workers {', '.join(token.workers)}, not for {name}"
@@ -133,7 +138,7 @@ def worker_name(req: falcon.Request, name: str) -> WorkerId:
 
 
 def bound_slots(req: falcon.Request) -> int | None:
-    """The most slots of each worker that the caller's token speaks for; None for any number."""
+    """The limit of slots of each worker of the caller's token; None: no limit."""
     token: Token | None = req.context.principal.token
     return None if token is None else token.slots_max
 
@@ -149,49 +154,47 @@ def run_id(text: str) -> RunId:
 def _number(text: str, what: str, unknown: str) -> int:
     if re.fullmatch(r"[0-9]+", text, re.ASCII) is None:
         raise Problem(400, "invalid_id", f"Invalid {what} ID")
-    # No id is so large, and Python refuses to read very many digits.
+    # Larger than any id. Python refuses to parse very many digits.
     if len(text) > 16 or int(text) > INTEGER_MAX:
         raise Problem(404, f"unknown_{what}", unknown)
     return int(text)
 
 
 def parameters(req: falcon.Request, *known: str) -> dict[str, str]:
-    """The query's parameters. Raises a 400 Problem for an unknown one, which is most often a typing error."""
-    found = {}
+    """The query parameters. Raises a 400 Problem for an unknown one, which is mostly a typo."""
+    values = {}
     for name, value in req.params.items():
         if name not in known:
-            detail = f"unknown parameter; there are {', '.join(known)}" if known else "no parameter is taken here"
-            raise Problem(400, "invalid_request", f"{name}: {detail}", errors=((name, detail),))
-        found[name] = value if isinstance(value, str) else value[-1]
-    return found
+            valid = f"unknown parameter; there are {', '.join(known)}" if known else "no parameter is taken here"
+            raise invalid(name, valid)
+        values[name] = value if isinstance(value, str) else value[-1]
+    return values
 
 
 def number(given: dict[str, str], name: str, default: int, least: int, most: int) -> int:
-    """A parameter as a whole number, cut to `most`. Raises a 400 Problem that names it."""
+    """A parameter as a whole number, at most `most`. Raises a 400 Problem."""
     text = given.get(name)
     if text is None:
         return default
-    # Python refuses to read very many digits. 17 are more than any number here has.
+    # Python refuses to parse very many digits. No number here has 17.
     value = int(text.lstrip("0")[:17] or "0") if re.fullmatch(r"[0-9]+", text, re.ASCII) else -1
     if value < least:
-        detail = f"a whole number, {least} or more"
-        raise Problem(400, "invalid_request", f"{name}: {detail}", errors=((name, detail),))
+        raise invalid(name, f"a whole number, {least} or more")
     return min(value, most)
 
 
 def flag(given: dict[str, str], name: str) -> bool:
-    """A parameter that is on or off; off when it is not given. Raises a 400 Problem that names it."""
+    """A boolean parameter, false by default. Raises a 400 Problem."""
     text = given.get(name, "0")
     if text not in ("1", "true", "0", "false"):
-        detail = "1 or 0"
-        raise Problem(400, "invalid_request", f"{name}: {detail}", errors=((name, detail),))
+        raise invalid(name, "1 or 0")
     return text in ("1", "true")
 
 
 def duration_ms(given: dict[str, str], name: str, most_ms: int) -> int:
-    """A parameter as a duration, cut to `most_ms`; 0 when it is not given. Raises a 400 Problem that names it."""
+    """A duration parameter, at most `most_ms`, by default 0. Raises a 400 Problem."""
     text = given.get(name, "0")
     try:
         return min(parse_duration_ms(text), most_ms)
     except ValueError as error:
-        raise Problem(400, "invalid_request", f"{name}: {error}", errors=((name, str(error)),)) from None
+        raise invalid(name, error) from None

@@ -1,4 +1,4 @@
-"""/events: what was done and what happened, in order."""
+"""/events: the audit log, in order."""
 
 from __future__ import annotations
 

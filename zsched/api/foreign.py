@@ -1,4 +1,4 @@
-"""/foreign: what workers hold for other databases, and the operator's decision about it."""
+"""/foreign: runs that workers hold for other databases, and the operator's decision about them."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class Foreign:
 
 
 class _Decide:
-    """A decision about all that one worker holds for other databases. Answers with these."""
+    """A decision about all foreign runs of a worker. Answers with these runs."""
 
     decision: ForeignDecision
 

@@ -2,7 +2,7 @@
 
 First the caller is identified: the holder of a token, or a program of a trusted user on this host, by the Unix socket
 or over loopback. A web page of another site is refused in either case. When Falcon has found the handler, the scope is
-checked. Submitting a job is running a shell command, so without proof a caller gets nothing.
+checked. To submit a job is to run a shell command, so an unidentified caller gets nothing.
 """
 
 from __future__ import annotations
@@ -12,8 +12,6 @@ import re
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import lru_cache
-from ipaddress import ip_address
 from typing import Final
 
 import falcon
@@ -22,19 +20,20 @@ from zsched.api.attempts import Attempts
 from zsched.api.http.caller import SOCKET_ADDRESS
 from zsched.api.problem import Problem
 from zsched.model.access import Scope, Token
+from zsched.model.hosts import is_loopback_address
 from zsched.model.limits import TOKEN_USED_MS
 from zsched.security import owners, peer, tokens
 from zsched.store.contract import Reader
 
-# Set by the server on each request: the address that the caller connected to, and a function that finds its user.
+# Set by the server for each request: the address that the caller connected to, and a function that looks up its user.
 LOCAL_ADDRESS: Final = "zsched.local_address"
 PEER_UID: Final = "zsched.peer_uid"
 
 _LOCAL_NAMES: Final = frozenset({"localhost", "127.0.0.1", "[::1]"})
 _OPEN_PATHS: Final = frozenset({"/healthz", "/readyz"})
-# A host, with its port or not. Two Host headers arrive as one with a comma.
+# A host with or without a port. WSGI joins two Host headers with a comma.
 _HOST: Final = re.compile(r"([A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])(:[0-9]{1,5})?", re.ASCII)
-# Headers that proxies and content networks add, as WSGI names them: a prefix stands for its family.
+# Prefixes of headers that proxies and content networks add, by their WSGI names.
 _FORWARDING: Final = (
     "HTTP_FORWARDED",
     "HTTP_X_FORWARDED",
@@ -73,7 +72,7 @@ _HEADERS: Final = {
     "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
 }
 
-# The scopes that each method of a route needs, one of them, by Falcon's template of the route.
+# For each route by its Falcon template, and each method: the scopes of which one is needed.
 Scopes = tuple[Scope, ...]
 Needs = Mapping[str, Mapping[str, Scopes]]
 
@@ -83,8 +82,8 @@ class Trust:
     """Which callers need no token.
 
     `local`: programs of our own user, root and `uids` on this host (`uid`), the same by the Unix socket alone
-    (`socket`), any program on this host (`any`), or none (`none`). `ambiguous` is a uid that stands for several users
-    and is never trusted. `insecure`: everybody.
+    (`socket`), any program on this host (`any`), or none (`none`). `ambiguous` is a uid that several users share; it is
+    never trusted. `insecure`: every caller.
     """
 
     local: str = "uid"
@@ -120,13 +119,13 @@ class Gate:
     def __init__(
         self, trust: Trust, reader: Callable[[], Reader], needs: Needs, on_use: Callable[[str], None] = lambda _: None
     ) -> None:
-        """`on_use` is called with the id of a token whose last use is to be stored. It must not wait."""
+        """`on_use` gets the id of a token to store its last use. It must not block."""
         self._trust = trust
         self._reader = reader
         self._needs = needs
         self._on_use = on_use
         self._attempts = Attempts()
-        # When `on_use` was last called for a token, by the steady clock; it may not be stored yet.
+        # The last call of `on_use` by token, by the steady clock. The store may not have it yet.
         self._noted_s: dict[str, float] = {}
 
     def process_request(self, req: falcon.Request, resp: falcon.Response) -> None:
@@ -141,11 +140,11 @@ class Gate:
     def process_resource(
         self, req: falcon.Request, _resp: falcon.Response, resource: object, _params: dict[str, str]
     ) -> None:
-        """Refuse what the caller has no scope for. Raises a 403 Problem."""
+        """Check the caller's scopes. Raises a 403 Problem."""
         assert req.uri_template is not None
         needed = self._needs[req.uri_template].get("GET" if req.method == "HEAD" else req.method)
         if needed is None and hasattr(resource, f"on_{req.method.lower()}"):
-            # The table of routes lacks this method: only an administrator may call it.
+            # The table of routes lacks this method: it needs admin.
             needed = (Scope.ADMIN,)
         principal: Principal | None = getattr(req.context, "principal", None)
         if needed is None or principal is None or principal.may(*needed):
@@ -156,9 +155,9 @@ class Gate:
         raise Problem(403, "scope", detail, headers={"WWW-Authenticate": challenge})
 
     def _bearer(self, req: falcon.Request, header: str) -> Principal:
-        """The caller by its token. A caller with a bad token is not taken for a local one instead."""
+        """The caller by its token. A caller with a bad token is refused, even if it is local."""
         _demand_host(req)
-        # Behind a proxy that ends TLS our own page is an https one.
+        # Behind a proxy that ends TLS, our own page has an https origin.
         _refuse_pages(req, "http", "https")
         kind, _, text = header.partition(" ")
         shown = tokens.read(text.strip()) if kind.lower() == "bearer" else None
@@ -179,7 +178,7 @@ class Gate:
         raise Problem(401, "bad_token", detail, headers={"WWW-Authenticate": 'Bearer error="invalid_token"'})
 
     def _note_use(self, token: Token, now_ms: int) -> None:
-        """Have the last use of a token stored, at most once in TOKEN_USED_MS."""
+        """Store the last use of a token, at most once in TOKEN_USED_MS."""
         # The clock may have been set back.
         if token.last_used_ms is not None and abs(now_ms - token.last_used_ms) < TOKEN_USED_MS:
             return
@@ -190,14 +189,14 @@ class Gate:
             self._on_use(token.token_id)
 
     def _local(self, req: falcon.Request) -> Principal:
-        """The caller without a token."""
+        """The principal of a caller without a token. Raises a 403 Problem."""
         if self._trust.insecure:
             _demand_host(req)
             _refuse_pages(req, "http")
             return Principal(owners.ANYBODY, _ALL, owners.ANYBODY)
         if self._trust.local == "none":
             raise Problem(403, "protected_mode", f"Callers without a token are not served: {_MAKE_ONE}")
-        why = foreign(req)
+        why = why_foreign(req)
         if why is None and self._trust.local == "socket" and not _by_socket(req):
             raise Problem(403, "protected_mode", _SOCKET_ONLY)
         if why is not None:
@@ -209,11 +208,11 @@ class Gate:
         if uid is not None:
             req.context.claimed = f"user {uid}"
         if uid is None or not peer.trusted(uid, os.geteuid(), self._trust.uids, self._trust.ambiguous):
-            raise Problem(403, "protected_mode", self._stranger(uid))
+            raise Problem(403, "protected_mode", self._explain_refusal(uid))
         return local_user(uid)
 
-    def _stranger(self, uid: int | None) -> str:
-        """Why a user of this host is not served, and what helps."""
+    def _explain_refusal(self, uid: int | None) -> str:
+        """Why a user of this host is refused, and the remedy."""
         if uid is None:
             return f"The user of this call is unknown: {_MAKE_ONE}"
         if uid == self._trust.ambiguous:
@@ -235,13 +234,13 @@ def token_holder(token: Token) -> Principal:
 
 
 def _demand_host(req: falcon.Request) -> None:
-    """Refuse what names no host, or several. Raises a 400 Problem."""
+    """Raises a 400 Problem unless the request has one valid Host header."""
     if _HOST.fullmatch(req.get_header("Host") or "") is None:
         raise Problem(400, "invalid_request", "Host: one header with a host's name or address, and its port")
 
 
 def _refuse_pages(req: falcon.Request, *schemes: str) -> None:
-    """Refuse what a page of another site sends, whoever's browser it is; our own has one of these schemes."""
+    """Raises a 403 Problem for a request from a page of another site. Our own page has one of these schemes."""
     origin = req.get_header("Origin")
     if origin is not None and origin not in [f"{scheme}://{req.get_header('Host')}" for scheme in schemes]:
         raise Problem(403, "protected_mode", f"The call comes from another site's page (Origin). {_REMEDY}")
@@ -249,15 +248,15 @@ def _refuse_pages(req: falcon.Request, *schemes: str) -> None:
         raise Problem(403, "protected_mode", f"The call comes from another site's page (Sec-Fetch-Site). {_REMEDY}")
 
 
-def foreign(req: falcon.Request) -> str | None:
-    """What shows that a caller is no program on this host; None when nothing does.
+def why_foreign(req: falcon.Request) -> str | None:
+    """Why a call is not from a program on this host; None if it is.
 
-    A local connection is one to the Unix socket, or has loopback addresses at both ends. The caller speaks to us by a
-    local name (a page that rebinds its DNS name does not), and no proxy stands between: either way, for both kinds can
-    be the end of a tunnel.
+    A local connection is one to the Unix socket, or has loopback addresses at both ends. The Host is a local name (a
+    page that rebinds its DNS name has another), and no proxy forwarded the call. Both are checked for either kind of
+    connection, because each can be the end of a tunnel.
     """
     both = (str(req.env.get("REMOTE_ADDR")), str(req.env.get(LOCAL_ADDRESS)))
-    if not _by_socket(req) and not all(map(_loopback, both)):
+    if not _by_socket(req) and not all(map(is_loopback_address, both)):
         return "The call comes from another host"
     if _name(req.get_header("Host") or "") not in _LOCAL_NAMES:
         return "The Host header is not localhost, 127.0.0.1 or [::1]"
@@ -274,13 +273,3 @@ def _name(host: str) -> str:
     """A Host header without its port, in lower case."""
     name, colon, port = host.rpartition(":")
     return (name if colon and port.isdigit() else host).lower()
-
-
-@lru_cache(maxsize=256)
-def _loopback(address: str) -> bool:
-    try:
-        parsed = ip_address(address)
-    except ValueError:
-        return False
-    mapped = getattr(parsed, "ipv4_mapped", None)
-    return (mapped or parsed).is_loopback

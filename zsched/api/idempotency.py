@@ -1,7 +1,7 @@
-"""`Idempotency-Key`: a caller who got no answer sends the same request again, and it is done once.
+"""`Idempotency-Key`: a caller that got no answer sends the same request again, and it is done once.
 
-As draft-ietf-httpapi-idempotency-key-header has it, with two things of our own: a key may also stand there without the
-quotes of a structured field (RFC 9651), and another request with a used key is answered 422.
+By draft-ietf-httpapi-idempotency-key-header, with two differences: a key may also come without the quotes of a
+structured field (RFC 9651), and another request with a used key gets 422.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import Final
 
 import falcon
 
-from zsched.api.problem import Problem
+from zsched.api.problem import invalid
 from zsched.model.limits import IDEMPOTENCY_KEY_CHARS_MAX, IDEMPOTENCY_MS
 from zsched.scheduler.dispatcher.commands import Once
 from zsched.store.contract import Reader
@@ -21,7 +21,7 @@ from zsched.store.contract import Reader
 HEADER: Final = "Idempotency-Key"
 REPLAYED: Final = "Idempotency-Replayed"
 
-# A string of a structured field. Two headers arrive as one with a comma, which is why a bare key has none.
+# A string of a structured field. WSGI joins two headers with a comma, so a bare key must not have one.
 _QUOTED: Final = re.compile(r'"((?:[ !#-\[\]-~]|\\["\\])*)"')
 _BARE: Final = re.compile(r"[!#-+\--~][ -+\--~]*")
 _REMEDY: Final = (
@@ -31,25 +31,25 @@ _REMEDY: Final = (
 
 
 def key(req: falcon.Request) -> str | None:
-    """The key that a request has, the same with quotes and without. Raises a 400 Problem."""
+    """The key of a request, the same with and without quotes; None without the header. Raises a 400 Problem."""
     shown = req.get_header(HEADER)
     if shown is None:
         return None
     quoted = _QUOTED.fullmatch(shown)
     found = shown if quoted is None else re.sub(r"\\(.)", r"\1", quoted[1])
     if (quoted is None and _BARE.fullmatch(shown) is None) or not 1 <= len(found) <= IDEMPOTENCY_KEY_CHARS_MAX:
-        raise Problem(400, "invalid_request", f"{HEADER}: {_REMEDY}", errors=((HEADER, _REMEDY),))
+        raise invalid(HEADER, _REMEDY)
     return found
 
 
 def once(req: falcon.Request, key: str, body: bytes) -> Once:
-    """By what the request is known again."""
+    """The identity of a request for its repetitions."""
     head = f"{key}\n{req.method} {req.path}\n"
     return Once(_caller(req), _hashed(key), hashlib.sha256(head.encode() + body).digest())
 
 
 def known(req: falcon.Request, key: str, reader: Reader) -> bool:
-    """Whether the caller has submitted something with this key."""
+    """Whether the caller has submitted a request with this key."""
     after_ms = time.time_ns() // 1_000_000 - IDEMPOTENCY_MS
     return reader.submitted(_caller(req), _hashed(key), after_ms) is not None
 
@@ -59,6 +59,6 @@ def _hashed(key: str) -> bytes:
 
 
 def _caller(req: falcon.Request) -> str:
-    """The owner of the keys: a token or a local user, wherever the call comes from."""
+    """The owner of idempotency keys: a token or a local user."""
     account: str = req.context.principal.account
     return account

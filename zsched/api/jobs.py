@@ -26,7 +26,8 @@ from zsched.api.context import (
 )
 from zsched.api.gate import Principal
 from zsched.api.pages import address, answer_page
-from zsched.api.problem import Problem
+from zsched.api.problem import Problem, invalid
+from zsched.host.files import PrivateFileError
 from zsched.model.limits import (
     INTEGER_MAX,
     JOBS_BODY_BYTES_MAX,
@@ -54,7 +55,6 @@ from zsched.scheduler.dispatcher.commands import (
 )
 from zsched.scheduler.dispatcher.why import why
 from zsched.scheduler.live import of_job
-from zsched.security.keys import KeyFileError
 from zsched.store.contract import Reader, Submitted
 
 log = logging.getLogger(__name__)
@@ -78,7 +78,7 @@ class Jobs:
         owner = _owner(req, given["owner"]) if "owner" in given else None
         found = self._context.reader.jobs(status, limit + 1, offset, before, owner)
         page = self._context.pages.fill(found, views.job, limit)
-        # By number unless the caller counts rows: an offset moves when jobs come in, or change their status.
+        # By id unless the caller uses an offset, which moves when jobs are added or change their status.
         if "offset" in given or page.last is None:
             place = {"offset": offset + page.rows}
         else:
@@ -88,11 +88,10 @@ class Jobs:
     on_head = on_get
 
     def _range(self, resp: falcon.Response, given: dict[str, str], limit: int) -> None:
-        """Jobs by their numbers, oldest first, as the submit that made them answers."""
+        """Jobs by their ids, oldest first, as in the answer of their submit."""
         for name in ("status", "owner", "offset", "before"):
             if name in given:
-                detail = "not together with first and last"
-                raise Problem(400, "invalid_request", f"{name}: {detail}", errors=((name, detail),))
+                raise invalid(name, "not together with first and last")
         first = JobId(number(given, "first", 1, 1, INTEGER_MAX))
         last = JobId(number(given, "last", INTEGER_MAX, 1, INTEGER_MAX))
         page = self._context.pages.fill(self._context.reader.jobs_between(first, last, limit + 1), views.job, limit)
@@ -102,41 +101,41 @@ class Jobs:
     def on_post(self, req: falcon.Request, resp: falcon.Response) -> None:
         parameters(req)
         key = idempotency.key(req)
-        # Before the body is read: refusing a crowd costs next to nothing. What was done needs no room.
+        # Before the body is read, so that refusals are cheap. A repeated request needs no room.
         if self._context.inbox.full and not (key and idempotency.known(req, key, self._context.reader)):
             raise FullError
         body = read_bytes(req, bytes_max=JOBS_BODY_BYTES_MAX)
-        asked = parse(body)
-        many = isinstance(asked, list)
+        content = parse(body)
+        many = isinstance(content, list)
         seal = self._context.seal
-        specs = _many(asked, seal) if many else (_spec(asked, "#", seal),)
+        specs = _many(content, seal) if many else (_spec(content, "#", seal),)
         once = None if key is None else idempotency.once(req, key, body)
         reply = self._context.inbox.call(Submit(specs, caller(req), once))
-        found: Made | _Stored
+        submitted: Made | _Stored
         if isinstance(reply, Submitted):
             resp.set_header(idempotency.REPLAYED, "true")
-            found = self._stored(reply)
+            submitted = self._stored(reply)
         else:
-            found = reply
+            submitted = reply
         if many:
-            self._answer_many(resp, found)
+            self._answer_many(resp, submitted)
             return
-        with closing(found.jobs()) as jobs:
-            made = next(jobs)
-        resp.location = f"/jobs/{made.job_id}"
-        answer(resp, views.job(made), 201)
+        with closing(submitted.jobs()) as jobs:
+            job = next(jobs)
+        resp.location = f"/jobs/{job.job_id}"
+        answer(resp, views.job(job), 201)
 
     def _stored(self, done: Submitted) -> _Stored:
-        """What an earlier request has submitted. Raises a 410 Problem."""
+        """The jobs of an earlier request. Raises a 410 Problem."""
         reader = self._context.reader
         if reader.count_jobs_between(done.first, done.last) < done.jobs:
             raise Problem(410, "purged", "What this Idempotency-Key has submitted was done, and is not kept any more")
         return _Stored(reader, done)
 
-    def _answer_many(self, resp: falcon.Response, found: Made | _Stored) -> None:
-        """The jobs of a submit, as far as one page goes. Their numbers are all in a header."""
-        first, last = found.ids[0], found.ids[-1]
-        page = self._context.pages.fill(found.jobs(), views.job)
+    def _answer_many(self, resp: falcon.Response, submitted: Made | _Stored) -> None:
+        """Answer with the first page of the submitted jobs. A header has the ids of all."""
+        first, last = submitted.ids[0], submitted.ids[-1]
+        page = self._context.pages.fill(submitted.jobs(), views.job)
         resp.set_header("Zsched-Jobs", f"{first}-{last}")
         assert page.last is not None
         following = address("/jobs", {}, first=page.last.job_id + 1, last=last, limit=PAGE_ROWS_MAX)
@@ -255,7 +254,7 @@ class JobResume:
 
 
 class JobLog:
-    """/jobs/{id}/log: what a worker that polls says of its run."""
+    """/jobs/{id}/log: the report of a polling worker about its run."""
 
     def __init__(self, context: Context) -> None:
         self._context = context
@@ -265,8 +264,7 @@ class JobLog:
         number = job_id(job)
         body = read(req, LogBody, bytes_max=LOG_BODY_BYTES_MAX)
         if body.status == "success" and body.exit_code not in (None, 0):
-            detail = "success means 0: send status failed, or no exit_code"
-            raise Problem(400, "invalid_request", f"exit_code: {detail}", errors=(("#/exit_code", detail),))
+            raise invalid("#/exit_code", "success means 0: send status failed, or no exit_code")
         report = Report(
             job_id=number,
             worker_id=worker_name(req, body.worker_id),
@@ -299,32 +297,30 @@ def _status(word: str) -> RunStatus:
     try:
         return RunStatus(word)
     except ValueError:
-        detail = f"one of {', '.join(RunStatus)}"
-        raise Problem(400, "invalid_request", f"status: {detail}", errors=(("status", detail),)) from None
+        raise invalid("status", f"one of {', '.join(RunStatus)}") from None
 
 
 def _owner(req: falcon.Request, text: str) -> str:
-    """The owner that a parameter names; `me` is the caller. Raises a 400 Problem."""
+    """The owner in a parameter; `me` is the caller. Raises a 400 Problem."""
     if len(text) > OWNER_CHARS_MAX or re.match(OWNER, text) is None:
-        detail = "me, user:NAME or token:NAME"
-        raise Problem(400, "invalid_request", f"owner: {detail}", errors=(("owner", detail),))
+        raise invalid("owner", "me, user:NAME or token:NAME")
     principal: Principal = req.context.principal
     return principal.owner if text == "me" else text
 
 
-def _many(asked: list[object], seal: Seal) -> tuple[JobSpec, ...]:
-    if not asked:
+def _many(items: list[object], seal: Seal) -> tuple[JobSpec, ...]:
+    if not items:
         raise Problem(400, "invalid_request", "an array of jobs has at least one")
-    if len(asked) > JOBS_PER_SUBMIT_MAX:
-        raise Problem(413, "too_many", f"One request takes at most {JOBS_PER_SUBMIT_MAX} jobs, not {len(asked)}")
-    return tuple(_spec(one, f"#/{place}", seal) for place, one in enumerate(asked))
+    if len(items) > JOBS_PER_SUBMIT_MAX:
+        raise Problem(413, "too_many", f"One request takes at most {JOBS_PER_SUBMIT_MAX} jobs, not {len(items)}")
+    return tuple(_spec(item, f"#/{place}", seal) for place, item in enumerate(items))
 
 
-def _spec(asked: object, pointer: str, seal: Seal) -> JobSpec:
-    body = convert(asked, JobBody, pointer)
+def _spec(item: object, pointer: str, seal: Seal) -> JobSpec:
+    body = convert(item, JobBody, pointer)
     try:
         return job_spec(body, seal)
-    except KeyFileError as error:
+    except PrivateFileError as error:
         log.error("a secret can't be kept: %s", error)
         raise Problem(503, "no_secrets", "The scheduler's key for secrets can't be used; its log says why") from None
     except SpecError as error:
@@ -332,7 +328,7 @@ def _spec(asked: object, pointer: str, seal: Seal) -> JobSpec:
 
 
 def _refuse(error: SpecError, pointer: str) -> NoReturn:
-    """Raises the 400 Problem of a job that can't be accepted; `pointer` says where it stands in the body."""
+    """Raises the 400 Problem of an invalid job. `pointer` is its place in the body."""
     if not error.field:
         raise Problem(400, "invalid_request", error.detail, errors=((pointer, error.detail),)) from None
     where = f"{pointer}/{error.field}"

@@ -13,7 +13,7 @@ from zsched.api import shapes
 from zsched.api.body import BulkBody, SelectBody, WaitBody, read
 from zsched.api.context import Context, answer, caller, parameters
 from zsched.api.gate import Principal
-from zsched.api.problem import Problem
+from zsched.api.problem import Problem, invalid
 from zsched.api.roll import Roll
 from zsched.model import spans
 from zsched.model.access import Scope
@@ -29,7 +29,7 @@ from zsched.store.contract import StoreError
 
 ALL: Final = "all"
 
-# Up to so many jobs are read without waiting for a turn.
+# Up to this number, jobs are read at once, without waiting for other large calls.
 _SMALL_LOOK: Final = 1_000
 
 
@@ -43,12 +43,12 @@ class Bulk:
         parameters(req)
         body = read(req, BulkBody)
         status = None if body.status is None else RunStatus(body.status)
-        selection = replace(_selected(req, body), status=status)
+        selection = replace(_select(req, body), status=status)
         principal: Principal = req.context.principal
         others = body.all_owners or selection.owner not in (None, principal.owner)
         if selection.ids is None and others and not principal.may(Scope.OPERATE):
             raise Problem(403, "scope", "The jobs of other owners need the scope operate")
-        found: dict[str, list[Span]] = {}
+        outcomes: dict[str, list[Span]] = {}
         until_s = time.monotonic() + BULK_MS_MAX / 1000
         after: JobId | None = JobId(body.after)
         while after is not None:
@@ -56,21 +56,21 @@ class Bulk:
             try:
                 done = self._step(command)
             except (Problem, ClosedError, StoreError, TimeoutError):
-                # Others have all the room now, the scheduler ends, or this step can't be stored. What was done stands,
-                # and the caller may go on.
-                if not found:
+                # There is no room, the scheduler ends, or this step can't be stored. The steps before stand, and the
+                # caller may go on.
+                if not outcomes:
                     raise
                 break
             for outcome, ids in done.outcomes.items():
-                found.setdefault(outcome, []).extend(ids.spans)
+                outcomes.setdefault(outcome, []).extend(ids.spans)
             after = done.after
             if time.monotonic() >= until_s:
                 break
-        groups = {outcome: _group(spans.of(parts)) for outcome, parts in found.items()}
+        groups = {outcome: _group(spans.of(parts)) for outcome, parts in outcomes.items()}
         answer(resp, shapes.BulkDone(action=body.action, next=UNSET if after is None else after, **groups))
 
     def _step(self, command: commands.Bulk) -> BulkDone:
-        """One step, in one turn. Raises a 503 Problem when too many calls wait for theirs."""
+        """One step, in one turn. Raises a 503 Problem if too many calls wait for a step."""
         taken = self._context.steps.take(1)
         try:
             done = self._context.inbox.call(command)
@@ -89,13 +89,11 @@ class Wait:
         parameters(req)
         body = read(req, WaitBody)
         wait_s = _wait_ms(body.timeout) / 1000
-        selection = _selected(req, body)
+        selection = _select(req, body)
         if selection.ids is not None and selection.owner is not None:
-            detail = "only with select all"
-            raise Problem(400, "invalid_request", f"owner: {detail}", errors=(("#/owner", detail),))
+            raise invalid("#/owner", "only with select all")
         if body.after is not None and (body.until == ALL or selection.ids is None):
-            detail = "not together with until all or select all"
-            raise Problem(400, "invalid_request", f"after: {detail}", errors=(("#/after", detail),))
+            raise invalid("#/after", "not together with until all or select all")
         context = self._context
         roll = self._begin(selection, body.after)
 
@@ -104,7 +102,7 @@ class Wait:
             return roll
 
         def enough(roll: Roll) -> bool:
-            # With `after` no more is known than what has changed.
+            # With `after` only changes are known.
             nothing = body.after is None and not roll.has(RunStatus.PENDING, RunStatus.RUNNING)
             if body.until == ALL:
                 return nothing
@@ -118,7 +116,7 @@ class Wait:
         answer(resp, shapes.Waited(next=roll.next, **groups))
 
     def _begin(self, selection: Selection, after: int | None) -> Roll:
-        """What is waited for, as it is now, or after an event what is not known yet."""
+        """The jobs that are waited for, with their status now; or, after an event, without any."""
         reader = self._context.reader
         ids = selection.ids
         if ids is not None and (after is not None or len(ids) <= _SMALL_LOOK):
@@ -126,7 +124,7 @@ class Wait:
             if after is None:
                 roll.read(reader)
             return roll
-        # A large look keeps the processor from the loop for a while, so there is one at a time.
+        # Reading many jobs keeps the CPU from the loop for a while, so only one call does at a time.
         taken = self._context.looks.take(1)
         try:
             if ids is None:
@@ -138,13 +136,12 @@ class Wait:
         return roll
 
 
-def _selected(req: falcon.Request, body: SelectBody) -> Selection:
+def _select(req: falcon.Request, body: SelectBody) -> Selection:
     """The jobs that a body selects by numbers or by owner. Raises a 400 or 413 Problem."""
     principal: Principal = req.context.principal
     named = body.select != ALL
     if body.all_owners and (named or body.owner is not None):
-        detail = "only with select all, and without owner"
-        raise Problem(400, "invalid_request", f"all_owners: {detail}", errors=(("#/all_owners", detail),))
+        raise invalid("#/all_owners", "only with select all, and without owner")
     owner = principal.owner if body.owner == "me" or (body.owner is None and not named) else body.owner
     return Selection(_ids(body.select) if named else None, None if body.all_owners else owner)
 
@@ -158,10 +155,9 @@ def _ids(select: str | tuple[int, ...]) -> Spans:
     except TooMany as error:
         raise Problem(413, "too_many", f"select: {error}", errors=(("#/select", str(error)),)) from None
     except ValueError as error:
-        raise Problem(400, "invalid_request", f"select: {error}", errors=(("#/select", str(error)),)) from None
+        raise invalid("#/select", error) from None
     if not ids:
-        detail = "names no job"
-        raise Problem(400, "invalid_request", f"select: {detail}", errors=(("#/select", detail),))
+        raise invalid("#/select", "names no job")
     return ids
 
 
@@ -171,7 +167,7 @@ def _wait_ms(timeout: str | float) -> int:
     try:
         return min(parse_duration_ms(timeout), WAIT_MS_MAX)
     except ValueError as error:
-        raise Problem(400, "invalid_request", f"timeout: {error}", errors=(("#/timeout", str(error)),)) from None
+        raise invalid("#/timeout", error) from None
 
 
 def _group(ids: Spans) -> shapes.Group:

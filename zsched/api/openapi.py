@@ -19,6 +19,7 @@ from zsched.api.body import OWNER
 from zsched.api.context import parameters
 from zsched.api.gate import Needs, Scopes
 from zsched.api.operations import OPERATIONS, Operation
+from zsched.model.fields import WorkerName
 from zsched.model.limits import (
     BACKOFF_MS_MAX,
     BODY_VALUES_MAX,
@@ -36,7 +37,6 @@ from zsched.model.limits import (
     SCHEDULE_CHARS_MAX,
     TOKEN_LIFE_MS_DEFAULT,
 )
-from zsched.model.names import WorkerName
 from zsched.model.types import RunStatus
 from zsched.model.units import DURATION_MS_MAX, format_duration_ms
 from zsched.security.tokens import NEVER

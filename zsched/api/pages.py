@@ -1,6 +1,6 @@
-"""The lists of REST, page by page: a JSON array that ends before it gets too long, and the link to the rest (RFC 8288).
+"""Pages of REST lists: a JSON array of bounded size, and a Link to the next page (RFC 8288).
 
-A page is made row by row and closed before anything of it is sent, so a slow caller never holds a read transaction.
+A page is built row by row, and complete before it is sent, so a slow caller never holds a read transaction.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from zsched.model.limits import PAGE_BYTES_MAX
 
 T = TypeVar("T")
 
-# A page up to this size is one piece. Pieces are large enough that their number costs nothing.
+# A page up to this size is one chunk. Chunks are so large that their number does not matter.
 _PIECE_BYTES: Final = 256 * 1024
 _ENCODER: Final = msgspec.json.Encoder()
 
@@ -36,8 +36,8 @@ class Page(Generic[T]):
 
 
 class Pages:
-    """Makes pages, for any thread. Of large ones only a few at the same time, so that the loop gets its share of the
-    processor; of the next ones a few wait, and the others are refused.
+    """Builds pages, in any thread. Only a few large ones at the same time, so that the loop gets its share of the CPU;
+    a few more wait, and the others are refused.
     """
 
     def __init__(self, room: Room) -> None:
@@ -47,8 +47,8 @@ class Pages:
     def fill(self, found: Generator[T], view: Callable[[T], View], rows_max: int | None = None) -> Page[T]:
         """A page of at most rows_max rows and PAGE_BYTES_MAX bytes, but of at least one row if there is any.
 
-        Closes `found`. It needs one row more than rows_max, so that the page knows whether any follow. Raises a 503
-        Problem when too many large pages are wanted.
+        Closes `found`, which needs one row more than rows_max, to show whether more follow. Raises a 503 Problem if
+        there are too many large pages.
         """
         pieces: list[bytes] = []
         piece, before = bytearray(b"["), 0
@@ -61,7 +61,7 @@ class Pages:
                 end = len(piece)
                 if rows:
                     piece += b","
-                # In place: a copy of each row would cost a tenth of a page.
+                # In place: a copy of each row would cost a tenth of the time.
                 _ENCODER.encode_into(view(row), piece, -1)
                 # 1: the bracket at the end.
                 if rows and before + len(piece) + 1 > PAGE_BYTES_MAX:
@@ -80,7 +80,7 @@ class Pages:
 
 
 def answer_page(resp: falcon.Response, page: Page[T], following: str = "", status: int = 200) -> None:
-    """Answer with a page. `following` is the address of the next one, used where more rows follow."""
+    """Answer with a page. `following` is the address of the next page, used if more rows follow."""
     resp.status = status
     resp.content_type = falcon.MEDIA_JSON
     if page.more:
@@ -92,5 +92,5 @@ def answer_page(resp: falcon.Response, page: Page[T], following: str = "", statu
 
 
 def address(path: str, given: Mapping[str, str], **place: object) -> str:
-    """The address of a page: the caller's own parameters, with those in `place` instead of or besides them."""
+    """The address of a page: the caller's parameters, with those of `place` added or replaced."""
     return f"{path}?{urlencode({**given, **place})}"

@@ -1,4 +1,4 @@
-"""The one error body, for the seed's clients and for RFC 9457 readers alike, and what turns exceptions into it."""
+"""The one error body, RFC 9457 plus a member `error` with the detail, and the handlers that turn exceptions into it."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ _PATH_CHARS_LOGGED: Final = 200
 
 
 class Problem(Exception):
-    """A request that can't be served. `code` is a stable word; `errors`: (JSON pointer or parameter, what is wrong)."""
+    """An error answer. `code` is a stable word; `errors`: pairs of a JSON pointer or parameter, and what is wrong."""
 
     def __init__(
         self,
@@ -48,6 +48,12 @@ class Problem(Exception):
         self.detail = detail
         self.errors = errors
         self.headers = headers or {}
+
+
+def invalid(where: str, detail: object) -> Problem:
+    """A 400 Problem. `where` is a parameter or header, or the JSON pointer of a member of the body: `#/jobs/0/name`."""
+    name = where[2:].replace("/", ".") if where.startswith("#/") else where
+    return Problem(400, "invalid_request", f"{name}: {detail}", errors=((where, str(detail)),))
 
 
 _TITLES = {
@@ -74,15 +80,15 @@ def render(problem: Problem, path: str, accept: str, request_id: str) -> tuple[b
         errors=tuple(shapes.Fault(pointer, detail) for pointer, detail in problem.errors),
         request_id=request_id,
     )
-    wanted = "application/problem+json" in accept
-    return msgspec.json.encode(body), "application/problem+json" if wanted else "application/json"
+    standard = "application/problem+json" in accept
+    return msgspec.json.encode(body), "application/problem+json" if standard else "application/json"
 
 
 def install(app: falcon.App[falcon.Request, falcon.Response]) -> None:
-    """Make every exception of the app end in the one error body."""
+    """Turn every exception of the app into the one error body."""
     app.add_error_handler(Exception, _on_bug)
     app.add_error_handler(falcon.HTTPError, _on_falcon)
-    app.add_error_handler(RefusedError, _on_refused)
+    app.add_error_handler(RefusedError, _on_command_error)
     app.add_error_handler(StoreError, _on_unavailable)
     app.add_error_handler(ClosedError, _on_unavailable)
     app.add_error_handler(TimeoutError, _on_unavailable)
@@ -93,7 +99,7 @@ Params = dict[str, object]
 
 
 def _on_problem(req: falcon.Request, resp: falcon.Response, problem: Problem, _params: Params) -> None:
-    # Kept until the log has it, so without the frames that it passed: they hold the request's body, and the request.
+    # It is kept until it is logged. Its traceback would keep the request and its body in memory.
     problem.__traceback__ = problem.__context__ = None
     req.context.problem = problem
     resp.status = problem.status
@@ -113,7 +119,7 @@ def _on_falcon(req: falcon.Request, resp: falcon.Response, error: falcon.HTTPErr
     _on_problem(req, resp, Problem(status, code, detail, headers=headers), params)
 
 
-def _on_refused(req: falcon.Request, resp: falcon.Response, error: RefusedError, params: Params) -> None:
+def _on_command_error(req: falcon.Request, resp: falcon.Response, error: RefusedError, params: Params) -> None:
     status, headers = 400, {}
     if isinstance(error, NotFoundError):
         status = 404
@@ -141,7 +147,7 @@ def _on_unavailable(req: falcon.Request, resp: falcon.Response, error: Exception
 
 
 def _on_bug(req: falcon.Request, resp: falcon.Response, error: Exception, params: Params) -> None:
-    # A path may be as long as the head of a request.
+    # A path may be as long as a request's head.
     path = ascii(req.path[:_PATH_CHARS_LOGGED])[1:-1]
     log.error("request %s: %s %s failed", identify(req, resp), req.method, path, exc_info=error)
     _on_problem(req, resp, Problem(500, "internal", "The scheduler failed at this request; its log says why"), params)

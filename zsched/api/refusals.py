@@ -1,7 +1,7 @@
-"""What is left of calls that were refused for their sender: counters since the start, and few log lines.
+"""Calls that were refused because of their sender: counters since the start, and few log lines.
 
-Anybody can cause refusals. So they make no events, which would fill the database, and at most one log line an interval
-for each kind, with a count and the latest example.
+Anybody can cause refusals. So they make no events, which would fill the database, and at most one log line per
+interval and kind, with a count and the latest example.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from zsched.model.rate import Throttled
 log = logging.getLogger(__name__)
 
 KINDS: Final = ("bad_token", "too_many_attempts", "protected_mode", "scope", "not_owner")
-# Other errors are about what was sent, and not about its sender.
+# Other errors concern the content of a call, not its sender.
 _STATUSES: Final = (401, 403)
 
 
@@ -26,22 +26,22 @@ def is_refusal(problem: Problem) -> bool:
 
 
 class Refusals:
-    """Thread-safe. A kind is the `code` of the error body. `flush` has to be called about once a second."""
+    """Thread-safe. A kind is the `code` of the error body. Call `flush` about once a second."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._counts = dict.fromkeys(KINDS, 0)
         self._lines: dict[str, Throttled] = {}
 
-    def note(self, kind: str, described: str, now_ms: int) -> None:
+    def note(self, kind: str, call: str, now_ms: int) -> None:
         """Count a refused call, and log it unless a line of its kind was just logged. `now_ms` is of the steady clock;
-        `described` is the call, without anything secret and of bounded length.
+        `call` describes the call in bounded length, without secrets.
         """
         with self._lock:
             self._counts[kind] = self._counts.get(kind, 0) + 1
             if kind not in self._lines:
                 self._lines[kind] = Throttled(log, logging.WARNING, LINE_INTERVAL_MS)
-            self._lines[kind].write(now_ms, "call refused (%s): %s", kind, described)
+            self._lines[kind].write(now_ms, "call refused (%s): %s", kind, call)
 
     def counts(self) -> dict[str, int]:
         """How many calls were refused since the start, by kind."""
@@ -49,7 +49,7 @@ class Refusals:
             return dict(self._counts)
 
     def flush(self, now_ms: int) -> None:
-        """Log the end of each burst, where the interval is over."""
+        """Log the end of each burst whose interval is over."""
         with self._lock:
             for line in self._lines.values():
                 line.flush(now_ms)

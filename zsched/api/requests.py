@@ -1,4 +1,4 @@
-"""What every call gets before the gate, an id and its sender's address; and the trace that a refused call leaves.
+"""Request ids, callers' addresses, and the log and counters of refused calls.
 
 Falcon middleware; the first one, so that every answer has the id.
 """
@@ -26,8 +26,8 @@ class Requests:
     """Falcon middleware. Leaves `request_id` and `address` in `req.context`."""
 
     def __init__(self, context: Context, templates: Iterable[str]) -> None:
-        self._proxies = context.proxies
-        self._refusals = context.refusals
+        self._proxies = context.policy.proxies
+        self._refusals = context.policy.refusals
         self._templates = [(template, template.split("/")) for template in templates]
 
     def process_request(self, req: falcon.Request, resp: falcon.Response) -> None:
@@ -38,18 +38,18 @@ class Requests:
 
     def process_response(self, req: falcon.Request, resp: falcon.Response, _resource: object, _fine: bool) -> None:
         if not hasattr(req.context, "begun_s"):
-            # Falcon refuses the method WEBSOCKET before it asks any middleware.
+            # Falcon refuses the method WEBSOCKET before any middleware runs.
             return
         problem: Problem | None = getattr(req.context, "problem", None)
         if problem is not None and is_refusal(problem):
-            self._refusals.note(problem.code, self._described(req), time.monotonic_ns() // 1_000_000)
+            self._refusals.note(problem.code, self._describe(req), time.monotonic_ns() // 1_000_000)
         if log.isEnabledFor(logging.DEBUG):
             taken_ms = (time.monotonic() - req.context.begun_s) * 1000
-            log.debug("%s: %d in %.1f ms", self._described(req), resp.status_code, taken_ms)
+            log.debug("%s: %d in %.1f ms", self._describe(req), resp.status_code, taken_ms)
 
-    def _described(self, req: falcon.Request) -> str:
-        """A call for the log: of bounded length, and without what its sender may have written by mistake, such as a
-        token in the path.
+    def _describe(self, req: falcon.Request) -> str:
+        """A call for the log, in bounded length, and without text that may hold a secret by mistake, such as a token in
+        the path.
         """
         call = req.context
         method = req.method if req.method in _METHODS else "(unknown method)"
@@ -62,14 +62,14 @@ class Requests:
         return f"request {call.request_id}: {method} {self._template(req.path)} by {caller}{by}"
 
     def _template(self, path: str) -> str:
-        """The route of a path: `/jobs/{job}`. Falcon's own is not known yet when the gate refuses a call."""
-        given = path.split("/")
-        # Falcon takes `/jobs/` for `/jobs`.
-        if len(given) > 2 and given[-1] == "":
-            given.pop()
-        for template, wanted in self._templates:
-            if len(given) == len(wanted) and all(
-                part == word or word.startswith("{") for part, word in zip(given, wanted, strict=True)
+        """The route of a path: `/jobs/{job}`. Falcon has not found it yet when the gate refuses a call."""
+        parts = path.split("/")
+        # For Falcon `/jobs/` is `/jobs`.
+        if len(parts) > 2 and parts[-1] == "":
+            parts.pop()
+        for template, words in self._templates:
+            if len(parts) == len(words) and all(
+                part == word or word.startswith("{") for part, word in zip(parts, words, strict=True)
             ):
                 return template
         return "(unknown path)"

@@ -1,7 +1,7 @@
-"""The status of each of many jobs, kept up to date from the events: what a call that waits for them holds.
+"""The status of each of many jobs, updated from the events. A call that waits for jobs holds one.
 
-One byte for each job. All jobs are read once; after that only those of new events, so a look costs what has happened
-since the last one, and not what is waited for.
+One byte for each job. All jobs are read once; then only jobs of new events are read, so an update costs as much as has
+happened since the last one, however many jobs are waited for.
 """
 
 from __future__ import annotations
@@ -17,25 +17,25 @@ from zsched.model.spans import Span, Spans
 from zsched.model.types import JobId, RunStatus
 from zsched.store.contract import Reader
 
-# 0 is a job that was not looked at, or does not exist.
+# 0: the job was not read, or does not exist.
 _CODES: Final = {status: code for code, status in enumerate(RunStatus, 1)}
 
 
 class Roll:
-    """`ids` are the jobs. `next` is the number of the last event that it knows of."""
+    """`ids` are the jobs. `next` is the number of the last event that was read."""
 
     def __init__(self, ids: Spans, after: int) -> None:
-        """For the jobs with these ids; what happened up to the event `after` is known to the caller."""
+        """For the jobs with these ids. The caller knows the events up to `after`."""
         self.ids = ids
         self._firsts = [first for first, _ in ids.spans]
-        # Where each span begins in the bytes.
+        # The offset of each span in the bytes.
         sizes = (last - first + 1 for first, last in ids.spans)
         *self._begins, total = accumulate(sizes, initial=0)
         self._codes = bytearray(total)
         self.next = after
 
     def read(self, reader: Reader) -> None:
-        """Read the status of every job. What happens meanwhile is in the events after `next`."""
+        """Read the status of every job. Changes meanwhile are in the events after `next`."""
         self.next = reader.last_event()
         for begin, (first, last) in zip(self._begins, self.ids.spans, strict=True):
             with closing(reader.statuses_between(JobId(first), JobId(last))) as found:
@@ -43,7 +43,7 @@ class Roll:
                     self._codes[begin + job_id - first] = _CODES[status]
 
     def follow(self, reader: Reader) -> None:
-        """Look at the jobs of events that are new, at most WAIT_EVENTS_MAX."""
+        """Read the jobs of new events, at most WAIT_EVENTS_MAX events."""
         events = reader.jobs_of_events(self.next, WAIT_EVENTS_MAX)
         if not events:
             return
@@ -57,18 +57,18 @@ class Roll:
                 self._codes[self._begins[place] + job_id - self._firsts[place]] = _CODES[status]
 
     def has(self, *statuses: RunStatus | None) -> bool:
-        """Whether any of the jobs has one of these statuses; None stands for jobs that are not known to exist."""
+        """Whether any of the jobs has one of these statuses. None stands for unknown jobs."""
         return any(self._codes.count(_code(status)) for status in statuses)
 
     def jobs(self, status: RunStatus | None) -> Spans:
-        """The jobs with a status; with None those that are not known to exist."""
+        """The jobs with a status; None stands for unknown jobs."""
         found: list[Span] = []
         if not self.has(status):
             return Spans()
         code = bytes((_code(status),))
         for run in re.finditer(re.escape(code) + b"+", self._codes):
             start, end = run.span()
-            # A run of equal bytes may go on in the next span.
+            # Equal bytes may extend into the next span.
             while start < end:
                 place = bisect_right(self._begins, start) - 1
                 first, last = self.ids.spans[place]

@@ -1,8 +1,8 @@
-"""How much large work is done at the same time: request bodies, by their bytes, and pages of lists.
+"""Bounds of concurrent large work: request bodies, by their bytes, and pages of lists.
 
-A body takes several times its size from when it is read until its request has been served, and parsing it takes time in
-which Python runs little else; so does making a large page. The next one waits, first come, first served. Few may wait,
-because each of them holds one of the threads that serve everybody.
+Until its request is served, a body takes several times its size, and parsing it keeps other Python threads from
+running; so does building a large page. Further work waits, first come, first served. Only a few calls may wait, because
+each holds a thread.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ class Room:
     """Thread-safe."""
 
     def __init__(self, size_max: int, waiters_max: int, busy: str) -> None:
-        """`size_max` is in the unit that `take` is asked for. `busy` is the sentence of a 503 Problem."""
+        """`size_max` is in the unit of `take`. `busy` is the detail of the 503 Problem."""
         self._changed = threading.Condition()
         self._size_max = size_max
         self._free = size_max
@@ -35,8 +35,8 @@ class Room:
         self._waiting_bytes = 0
 
     def take(self, size: int) -> int:
-        """Take room for `size`, or all of it for more; returns what `give_back` takes. Raises a 503 Problem when
-        too many wait already, or too much, or the wait takes too long.
+        """Take room for `size`, or all room if it is larger. Returns the amount for `give_back`. Raises a 503 Problem
+        if too many callers or bytes wait already, or the wait takes too long.
         """
         taken = min(size, self._size_max)
         with self._changed:
@@ -70,12 +70,12 @@ class Room:
 
 
 class Admission:
-    """Falcon middleware, as `req.context.admission`. What a request took of the room is given back when it has been
-    served, whatever its answer.
+    """Falcon middleware, as `req.context.admission`. The room that a request took is given back when it has been
+    answered.
     """
 
     def __init__(self, room: Room, postpone: Callable[[], None]) -> None:
-        """`postpone` is called in the thread of a request with a large body: it will post no command soon."""
+        """`postpone` is called in the thread of a request with a large body, which will not post a command soon."""
         self._room = room
         self._postpone = postpone
 
@@ -90,7 +90,7 @@ class Admission:
             self._room.give_back(taken)
 
     def admit(self, req: falcon.Request, size: int) -> None:
-        """Let a body of this size be read. A large one waits for room; raises a 503 Problem when there is none."""
+        """Admit a body of this size. A large one waits for room. Raises a 503 Problem."""
         if size > SMALL_BODY_BYTES_MAX:
             self._postpone()
             req.context.room_taken = self._room.take(size)

@@ -1,4 +1,4 @@
-"""/runs: one attempt, and what it wrote."""
+"""/runs: a run, and its output."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import falcon
 
 from zsched.api import views
 from zsched.api.context import Context, answer, duration_ms, number, parameters, run_id
-from zsched.api.problem import Problem
+from zsched.api.problem import Problem, invalid
 from zsched.model.limits import INTEGER_MAX, OUTPUT_BYTES_MAX, WAIT_MS_MAX
 from zsched.model.types import TERMINAL, Run, RunId, RunStatus, Stream, StreamName
 from zsched.scheduler.dispatcher.commands import Look
@@ -31,7 +31,7 @@ class RunItem:
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """A piece of a stream: where it begins, its bytes, and whether nothing comes after it."""
+    """A part of a stream: its offset, its bytes, and whether the stream ends with it."""
 
     offset: int
     data: bytes
@@ -43,8 +43,8 @@ class Part:
 
 
 class RunLog:
-    """/runs/{id}/log: what a run wrote to one stream. Whole, with a marker where something was not kept; or, from an
-    offset on, piece by piece, also while it runs.
+    """/runs/{id}/log: a run's output on one stream. The whole, with a marker where bytes were not kept; or part by part
+    from an offset on, also while it runs.
     """
 
     def __init__(self, context: Context) -> None:
@@ -94,7 +94,7 @@ class RunLog:
 
 
 def _piece(stream: Stream, offset: int) -> Part:
-    """What is kept of an ended run's stream from a byte on, up to where something is missing."""
+    """The kept output of an ended run from an offset on, up to the next gap."""
     gap, tail = len(stream.head), stream.total - len(stream.tail)
     if offset < gap and stream.cut:
         return Part(offset, stream.head[offset:], end=False)
@@ -109,8 +109,7 @@ def _stream_name(word: str) -> StreamName:
         return "stdout"
     if word == "stderr":
         return "stderr"
-    detail = "stdout or stderr"
-    raise Problem(400, "invalid_request", f"stream: {detail}", errors=(("stream", detail),))
+    raise invalid("stream", "stdout or stderr")
 
 
 def _found(run: Run | None) -> Run:

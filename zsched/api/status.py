@@ -34,7 +34,7 @@ class Readiness:
         resp.text = f"ready\n{self._undecided()}" if ready else "unready\n"
 
     def _undecided(self) -> str:
-        """A line about foreign runs that wait for a decision; empty when there are none."""
+        """A line about foreign runs that wait for a decision, or empty."""
         try:
             runs, workers = self._context.reader.foreign_undecided()
         except StoreError:
@@ -62,7 +62,7 @@ class Stats:
             workers=shapes.WorkersByStatus(
                 **{str(status): count for status, count in reader.workers_by_status().items()}
             ),
-            refused=self._context.refusals.counts(),
+            refused=self._context.policy.refusals.counts(),
             version=__version__,
         )
         answer(resp, stats)

@@ -10,9 +10,9 @@ from msgspec import UNSET
 from zsched.api import shapes, views
 from zsched.api.body import EnrolBody, RegisterBody, WorkerBody, read
 from zsched.api.context import Context, answer, bound_slots, caller, parameters, worker_name
-from zsched.api.gate import foreign
+from zsched.api.gate import why_foreign
 from zsched.api.pages import address, answer_page
-from zsched.api.problem import Problem
+from zsched.api.problem import Problem, invalid
 from zsched.model.access import KeyOrigin
 from zsched.model.limits import WORKER_FACTS_BYTES_MAX
 from zsched.model.records import ForeignRuns
@@ -78,8 +78,7 @@ class Register:
             raise Problem(403, "slots_max", f"slots: {detail}", errors=(("#/slots", detail),))
         size = facts_bytes(body.can, body.labels)
         if size > WORKER_FACTS_BYTES_MAX:
-            detail = too_many_facts(size)
-            raise Problem(400, "invalid_request", f"labels: {detail}", errors=(("#/labels", detail),))
+            raise invalid("#/labels", too_many_facts(size))
         worker = self._context.inbox.call(RegisterWorker(name, body.slots, body.can, body.labels))
         answer(resp, views.worker(worker))
 
@@ -139,13 +138,12 @@ def _origin(req: falcon.Request, body: EnrolBody) -> KeyOrigin:
     """
     if body.access_file:
         return KeyOrigin.FILE
-    local = req.context.principal.token is None and foreign(req) is None
+    local = req.context.principal.token is None and why_foreign(req) is None
     return KeyOrigin.ENROLLED if local else KeyOrigin.REMOTE
 
 
 def public_key(text: str) -> str:
     """A key as it came. Raises a 400 Problem unless it is one."""
     if not keys.is_key(text):
-        detail = "a public key of CURVE, 40 characters of Z85"
-        raise Problem(400, "invalid_request", f"public_key: {detail}", errors=(("#/public_key", detail),))
+        raise invalid("#/public_key", "a public key of CURVE, 40 characters of Z85")
     return text

@@ -1,4 +1,4 @@
-"""Checks what callers pass to the Python client, so that a wrong type is an error that names the argument.
+"""Check the arguments of the Python client, so that a wrong type is an error that names the argument.
 
 Called by client.py before it sends anything. The annotations there are the only description of the types. Pure; imports
 nothing of zsched.
@@ -19,8 +19,8 @@ _REMEDIES = {
 
 
 def check(name: str, value: object, hint: Any) -> None:
-    """Raise TypeError unless the value has the annotated type; ValueError for a word that a Literal does not have, and
-    for a number that is not finite. `hint` is a class, None, Literal, Mapping, or a union of these.
+    """Raise TypeError unless the value has the annotated type; ValueError for a word that is not in a Literal, and for
+    a number that is not finite. `hint` is a class, None, Literal, Mapping, or a union of these.
     """
     kinds = get_args(hint) if get_origin(hint) in (Union, UnionType) else (hint,)
     for kind in kinds:
@@ -43,7 +43,7 @@ def check(name: str, value: object, hint: Any) -> None:
 
 def check_items(name: str, value: Any, kind: Any = object) -> None:
     """Raise TypeError unless the value can be iterated over and, where it is a sequence, its items have a type. A text
-    and a mapping are refused, too: their items are rarely meant.
+    and a mapping are refused: their items are rarely what the caller means.
     """
     if isinstance(value, str | bytes | Mapping) or not isinstance(value, Iterable):
         raise TypeError(
@@ -55,7 +55,7 @@ def check_items(name: str, value: Any, kind: Any = object) -> None:
 
 
 def check_fields(given: Mapping[str, object], fields: type) -> None:
-    """Check keyword arguments against a TypedDict. A name that it does not have is a TypeError."""
+    """Check keyword arguments against a TypedDict. An unknown name is a TypeError."""
     hints = _hints(fields)
     for name, value in given.items():
         if name not in hints:
@@ -69,7 +69,7 @@ def _hints(fields: type) -> dict[str, Any]:
 
 
 def _fits(value: object, kind: Any) -> bool:
-    """Whether a value is of one type that is no union. A bool is no number, and a whole number is a float."""
+    """Whether a value has a type, which is not a union. A bool is not a number; an int is accepted as a float."""
     if get_origin(kind) is Literal:
         return value in get_args(kind)
     if kind in (int, float):

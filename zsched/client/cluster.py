@@ -1,7 +1,7 @@
 """A scheduler and workers on this host, as child processes that live as long as the command that started them.
 
-Used by `zsched demo` and `zsched up`. They are stopped by SIGTERM to exactly the pids that were started, workers first,
-so that their last results still arrive. When the command is killed, the kernel ends them, in no order.
+Used by `zsched demo` and `zsched up`. It stops them by SIGTERM to their pids, workers first, so that their last results
+still arrive. When the command is killed, the kernel ends them in any order.
 """
 
 from __future__ import annotations
@@ -24,44 +24,44 @@ from zsched.client.client import Client, ClientError
 from zsched.config.settings import keys_of
 from zsched.host import prctl
 
-# From the start of the processes until all answer; on a slow host importing alone takes a second or two.
+# From the start of the processes until all are ready. On a slow host imports alone take a second or two.
 READY_S_MAX: Final = 30.0
 
-# Between two looks at what is not ready yet.
+# The pause between two checks for readiness.
 LOOK_S: Final = 0.05
 
-# What a failure shows of each log.
+# Lines of each log that are shown after a failure.
 TAIL_LINES: Final = 20
 
 SCHEDULER: Final = "scheduler"
 
-# What each program gets when the command is killed. A guard that got SIGTERM would let its jobs run on for a while, for
-# a scheduler that ends too. Killed, it ends at once, and its agent ends the jobs.
+# The signal that each program gets when the command is killed. After SIGTERM a guard would let its jobs run on for a
+# while, though the scheduler ends too. After SIGKILL its agent ends the jobs at once.
 DEATH_SIGNALS: Final = {"scheduler": signal.SIGTERM, "worker": signal.SIGKILL}
 
 
 class ClusterError(Exception):
-    """The cluster can't be used. The text is one line for a person."""
+    """The cluster failed. The message is one line for a person."""
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What is to be started: the flags of each program, and the rest that its process gets."""
+    """The processes to start: the flags of each program, and their environment."""
 
-    # What people are shown; called only where the scheduler has no socket.
+    # The URL to show. It is called only if the scheduler has no socket.
     url: str
-    # The scheduler's Unix socket. A file system may have none.
+    # The scheduler's Unix socket. Some file systems have no sockets.
     socket: Path
     scheduler: Sequence[str]
-    # By the workers' names; without the flag of where the scheduler is.
+    # Flags by worker name, without --scheduler.
     workers: Mapping[str, Sequence[str]]
     folder: Path
     environ: Mapping[str, str]
-    # Whether each process logs to a file in `folder`; else all log where the command does.
+    # Whether each process logs to a file in `folder`; else all log to the command's stderr.
     log_files: bool
-    # From SIGTERM until SIGKILL.
+    # Seconds from SIGTERM until SIGKILL.
     stop_s_max: float
-    # By which the scheduler is called: empty for none, None for that of whoever runs this.
+    # The token for the scheduler: empty for none, None for this user's own.
     token: str | None = None
 
 
@@ -88,14 +88,14 @@ class Cluster:
         """
         deadline = time.monotonic() + READY_S_MAX
         self._spawn(SCHEDULER, "scheduler", self._plan.scheduler)
-        # A worker that finds no scheduler tries again a second later, so they come when there is one.
+        # A worker that finds no scheduler tries again a second later, so start workers when it is ready.
         self._wait(self._scheduler_ready, deadline)
         for name, flags in self._plan.workers.items():
             self._spawn(name, "worker", [f"--scheduler={self.client.url}", *flags])
         self._wait(self._workers_active, deadline)
 
     def watch(self) -> None:
-        """Return never; raises ClusterError when a process ends."""
+        """Never returns. Raises ClusterError when a process ends."""
         while True:
             self.check()
             time.sleep(1.0)
@@ -108,7 +108,7 @@ class Cluster:
                 raise ClusterError(f"{name} ended with exit code {code}")
 
     def stop(self) -> list[str]:
-        """Stop what runs, workers first; returns the names of those that did not end cleanly. Twice does no harm."""
+        """Stop the processes, workers first. Returns the names of those that did not end cleanly. Idempotent."""
         unclean = []
         for names in (list(self._plan.workers), [SCHEDULER]):
             started = {name: self._processes[name] for name in names if name in self._processes}
@@ -127,13 +127,13 @@ class Cluster:
         return unclean
 
     def hurry(self) -> None:
-        """While it stops: tell the workers again, which makes them stop their jobs. For signal handlers."""
+        """Send SIGTERM to the workers again, which makes them stop their jobs. For signal handlers, while it stops."""
         for name in self._plan.workers:
             if name in self._processes:
                 self._processes[name].terminate()
 
     def tail(self) -> str:
-        """The last lines that each process logged to its file, for a person who looks for the cause."""
+        """The last lines of each process's log file."""
         parts = []
         for name in (SCHEDULER, *self._plan.workers):
             log = self._plan.folder / f"{name}.log"
@@ -145,8 +145,8 @@ class Cluster:
         with ExitStack() as opened:
             place = self._plan.folder / f"{name}.log"
             log = opened.enter_context(place.open("ab")) if self._plan.log_files else sys.stderr
-            # A process that runs and is not noted would never be stopped.
-            opened.enter_context(signals_put_off())
+            # A signal between the start and the assignment would leave a process that nothing stops.
+            opened.enter_context(signals_deferred())
             self._processes[name] = subprocess.Popen(
                 [sys.executable, "-P", "-m", f"zsched.commands.{program}", *flags],
                 cwd=self._plan.folder,
@@ -154,9 +154,9 @@ class Cluster:
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
-                # Ctrl-C at the terminal is for the command alone, which then stops its processes in order.
+                # Ctrl-C goes to the command alone, which stops its processes in order.
                 process_group=0,
-                # Runs between fork and exec, which is safe in a command of one thread.
+                # Runs between fork and exec, which is safe in a single-threaded command.
                 preexec_fn=partial(prctl.die_with, os.getpid(), DEATH_SIGNALS[program]),  # noqa: PLW1509
             )
 
@@ -187,11 +187,11 @@ class Cluster:
 
 
 def private(folder: Path, workers: int, slots: int) -> Plan:
-    """A cluster on free ports, all of whose files are in one folder, which is empty and exists."""
+    """A cluster on free ports with all files in one existing empty folder."""
     port, zmq_port = free_ports(2)
     url = f"http://127.0.0.1:{port}"
     db = folder / "scheduler.db"
-    # A person's own settings are for a person's own cluster.
+    # Settings of this user are for other schedulers and workers.
     environ = {key: value for key, value in os.environ.items() if not key.startswith("ZSCHED_")}
     return Plan(
         url=url,
@@ -218,24 +218,24 @@ def private(folder: Path, workers: int, slots: int) -> Plan:
 
 
 def defaults(section: str) -> list[str]:
-    """Flags that put the default in place of each setting of this host; flags behind them count more. Without the flag
-    of where the scheduler is, which the cluster sets.
+    """Flags that set each setting to its default, so that settings of this host don't apply; later flags win. Without
+    --scheduler, which the cluster sets.
     """
     return [f"--{key.flag}={key.default}" for key in keys_of(section) if key.name != "scheduler"]
 
 
 def socket_of(db: Path) -> Path:
-    """Where the scheduler of a database listens for programs on this host."""
+    """The Unix socket of the scheduler of a database."""
     return db.with_name(f"{db.name}.d") / "api.sock"
 
 
 def names(workers: int) -> list[str]:
-    """What the workers are called."""
+    """The names of the workers."""
     return [f"worker-{number}" for number in range(1, workers + 1)]
 
 
 def free_ports(count: int) -> list[int]:
-    """Ports of this host that are free now. Held all at once while they are chosen, so that they differ."""
+    """Ports of this host that are free now, all different."""
     with ExitStack() as held:
         ends = [held.enter_context(socket.socket()) for _ in range(count)]
         for end in ends:
@@ -244,23 +244,23 @@ def free_ports(count: int) -> list[int]:
 
 
 @contextmanager
-def signals_put_off() -> Iterator[None]:
-    """Have the signals that end the command do so after the block, when they come within it."""
-    came: list[int] = []
+def signals_deferred() -> Iterator[None]:
+    """Defer signals that end the command until the end of the block."""
+    deferred: list[int] = []
     before: dict[int, Callable[[int, FrameType | None], Any]] = {}
     try:
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             handler = signal.getsignal(number)
-            # What is ignored or ends the process at once stays so, also for a process that is started meanwhile.
+            # Signals that are ignored or have the default action keep it: a process started meanwhile inherits that.
             if callable(handler) and not isinstance(handler, signal.Handlers):
                 before[number] = handler
-                signal.signal(number, lambda number, _: came.append(number))
+                signal.signal(number, lambda number, _: deferred.append(number))
         yield
     finally:
         for replaced, handler in before.items():
             signal.signal(replaced, handler)
-        for late in came:
-            signal.raise_signal(late)
+        for came in deferred:
+            signal.raise_signal(came)
 
 
 def stop_on_signals() -> None:

@@ -1,7 +1,7 @@
-"""A scheduler's REST on the wire, over the standard library's HTTP: one request and its answer, the token, connections.
+"""REST calls over the standard library's HTTP: a request and its answer, the token, kept connections.
 
-The lower half of the client (client.py), which says what is asked, and how often. Threads may share one Wire. How it
-connects, and to which servers, is endpoint.py's.
+The lower half of the client: client.py decides which calls to send, and how often. Threads may share one Wire.
+endpoint.py connects, and checks the server.
 """
 
 from __future__ import annotations
@@ -11,41 +11,49 @@ import os
 import re
 import select
 import stat
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple
 
 from zsched.model.limits import IDEMPOTENCY_KEY_CHARS_MAX, WAIT_MS_MAX
 from zsched.security import endpoint
 from zsched.security.endpoint import EndpointError
 from zsched.security.trust import UntrustedError
 
-# http.client takes longer to import than all the rest, and a command line that is wrong needs none.
+# Imported late: http.client takes longer than everything else, and wrong usage does not need it.
 if TYPE_CHECKING:
     from http.client import HTTPConnection, HTTPMessage, HTTPResponse
 
-# A file of a token is read so far; a longer one is refused.
+# A token file is read up to this size; a longer one is refused.
 TOKEN_BYTES_MAX: Final = 4096
 
-# A header of RFC 8288, as the scheduler writes it.
+# A Link header (RFC 8288) of the scheduler.
 _NEXT: Final = re.compile(r'<(/[^<>]*)>; rel="next"')
 
-# How long the scheduler holds an answer about what has yet to come: output, a job's end.
+# How long the scheduler is asked to hold an answer until there is output, or a job has ended.
 HOLD_S: Final = WAIT_MS_MAX / 1000
 
-# Between two looks at a job: from the first to the last, each longer than the one before by the factor.
+# The pause between two polls of a job: the first, the longest, and the factor from one to the next.
 LOOK_S_MIN: Final = 0.05
 LOOK_S_MAX: Final = 1.0
 LOOK_FACTOR: Final = 1.5
 
-# A scheduler that is started again within this time is waited for.
+# How long calls wait for a scheduler that restarts.
 PATIENCE_S: Final = 60.0
 
 
+# Calls by POST that do no harm when they are done twice.
+REPEATABLE: Final = frozenset({"/jobs/wait", "/jobs/bulk"})
+
+Stream = Literal["stdout", "stderr"]
+# An object of REST's JSON.
+View = dict[str, Any]
+
+
 class ClientError(Exception):
-    """The scheduler could not be asked, or said no. The text is one sentence for a person."""
+    """A call failed, or the scheduler refused it. The message is one sentence for a person."""
 
 
 class Unreachable(ClientError):
-    """No scheduler answers there. `absent`: nothing listens at the address."""
+    """No scheduler answers at the address. `absent`: nothing listens there."""
 
     def __init__(self, sentence: str, *, absent: bool = False) -> None:
         super().__init__(sentence)
@@ -57,7 +65,7 @@ class Untrusted(Unreachable):
 
 
 class Refused(ClientError):
-    """The scheduler said no: `status` is HTTP's, `code` a word that stays the same, the text the scheduler's own."""
+    """The scheduler refused the call. `status` is the HTTP status, `code` a stable word."""
 
     def __init__(self, status: int, code: str, detail: str, retry_after_s: float | None = None) -> None:
         super().__init__(detail)
@@ -67,7 +75,7 @@ class Refused(ClientError):
 
 
 class NotFound(Refused):
-    """There is no such job, run or worker."""
+    """The job, run or worker does not exist."""
 
 
 class Answer(NamedTuple):
@@ -79,30 +87,30 @@ class Answer(NamedTuple):
     @property
     def following(self) -> str | None:
         """The path of the next page, None after the last one."""
-        found = _NEXT.search(self.headers.get("Link", ""))
-        return found and found[1]
+        match = _NEXT.search(self.headers.get("Link", ""))
+        return match and match[1]
 
     def json(self) -> Any:
-        """The value in the body. Raises Unreachable: a zsched scheduler would have sent one."""
+        """The body's JSON value. Raises Unreachable for a body that is not JSON, which no scheduler sends."""
         try:
             return json.loads(self.body)
         except ValueError:
-            raise Unreachable("what answers there is no zsched scheduler: it sends no JSON") from None
+            raise Unreachable("the server is not a zsched scheduler: its answer is not JSON") from None
 
 
 class Wire:
-    """One scheduler, as it is reached. `met`: whether a trusted server has ever listened there."""
+    """The connections to one scheduler. `met`: whether a trusted server has ever listened there."""
 
     def __init__(self, url: str | None, token: str | None) -> None:
-        """What is not given comes from the environment, as zsched.Client says. Raises ClientError."""
+        """Defaults come from the environment, as documented at zsched.Client. Raises ClientError."""
         try:
             self._endpoint = endpoint.parse(url or os.environ.get("ZSCHED_URL"))
         except EndpointError as error:
             raise ClientError(str(error)) from None
         self.url = self._endpoint.url
-        self._token = own_token() if token is None else _sound(token, "the argument token")
+        self._token = own_token() if token is None else _check_token(token, "the argument token")
         self.met = False
-        # Each call takes a connection, and gives it back when its answer is complete.
+        # A call takes a connection from here and returns it when its answer is complete.
         self._idle: list[HTTPConnection] = []
 
     def close(self) -> None:
@@ -111,10 +119,10 @@ class Wire:
             self._idle.pop().close()
 
     def send(self, method: str, path: str, body: object, timeout_s: float, key: str | None) -> Answer:
-        """One request and its answer, which must come in time. `key`: its Idempotency-Key.
+        """Send one request and return its answer. `key`: the Idempotency-Key.
 
-        Raises Unreachable, NotFound, Refused; TypeError or ValueError for a body that JSON can't carry. Only a read is
-        repeated, when a kept connection ends under it.
+        Raises Unreachable, NotFound, Refused; TypeError or ValueError for a body that JSON can't carry. A GET is
+        repeated if a kept connection was closed.
         """
         headers = {"Accept": "*/*", "User-Agent": "zsched"}
         if key is not None:
@@ -152,8 +160,7 @@ class Wire:
                 raise Untrusted(str(error)) from error
             except (OSError, HTTPException, UnicodeError) as error:
                 _close(connection)
-                # The scheduler may close a kept connection just when it is used again. A write may have been done
-                # then.
+                # The scheduler may have closed the kept connection at the same moment. A write may have been done.
                 if kept is not None and method == "GET" and not isinstance(error, TimeoutError):
                     continue
                 absent = isinstance(error, ConnectionRefusedError | FileNotFoundError)
@@ -165,7 +172,7 @@ class Wire:
             return response, received
 
     def _kept(self, timeout_s: float) -> HTTPConnection | None:
-        """A connection that is kept from an earlier call, if there is one that the scheduler has not closed."""
+        """A kept connection that the scheduler has not closed, or None."""
         while self._idle:
             connection = self._idle.pop()
             if connection.sock is not None and not _readable(connection.sock.fileno()):
@@ -177,13 +184,13 @@ class Wire:
 
 
 def own_token() -> str:
-    """The caller's own token: ZSCHED_TOKEN, else what the file ZSCHED_TOKEN_FILE has, else that of
-    $XDG_CONFIG_HOME/zsched/token. Empty when there is none. Raises ClientError.
+    """The token of this user: ZSCHED_TOKEN, else from the file ZSCHED_TOKEN_FILE, else from
+    $XDG_CONFIG_HOME/zsched/token. Empty without one. Raises ClientError.
     """
-    # Set to an empty text it means no token, also if there is a file.
+    # An empty variable means no token, even if there is a file.
     given = os.environ.get("ZSCHED_TOKEN")
     if given is not None:
-        return _sound(given, "ZSCHED_TOKEN")
+        return _check_token(given, "ZSCHED_TOKEN")
     named = os.environ.get("ZSCHED_TOKEN_FILE")
     path = named or _token_path()
     try:
@@ -192,40 +199,46 @@ def own_token() -> str:
         if not named and isinstance(error, FileNotFoundError | NotADirectoryError):
             return ""
         raise ClientError(f"the token in {path} can't be read: {error.strerror}") from None
-    # The default file is empty while a shell makes it: `zsched token add >` that file.
+    # The default file is empty while a shell creates it for `zsched token add > FILE`.
     if named and not text.strip():
         raise ClientError(f"{path} is empty: write a token into it, or name another by ZSCHED_TOKEN_FILE")
-    return _sound(text, path)
+    return _check_token(text, path)
 
 
 def _token_path() -> str:
     folder = os.environ.get("XDG_CONFIG_HOME", "")
-    # A relative one is ignored, as the XDG Base Directory Specification has it.
+    # The XDG Base Directory Specification ignores relative paths.
     base = folder if os.path.isabs(folder) else os.path.expanduser("~/.config")
     return os.path.join(base, "zsched", "token")
 
 
 def _private(path: str) -> str:
     """The text of a small regular file that only its owner can read. Raises ClientError, OSError."""
-    _demand_no_strange_link(path)
+    _demand_trusted_links(path)
     # Opening a named pipe without a writer would wait.
     descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     try:
-        found = os.fstat(descriptor)
-        if not stat.S_ISREG(found.st_mode):
+        status = os.fstat(descriptor)
+        if not stat.S_ISREG(status.st_mode):
             raise ClientError(f"{path} is not a regular file: write the token into a file")
-        if found.st_mode & 0o077:
-            raise ClientError(f"others can read the token in {path}: chmod 600 {path}, or have a new one made")
-        if found.st_uid not in (0, os.geteuid()):
-            raise ClientError(f"{path} belongs to user {found.st_uid}: it must be yours or root's; have a new one made")
+        mode = stat.S_IMODE(status.st_mode)
+        if mode & 0o077:
+            raise ClientError(
+                f"insecure permissions on {path} (mode {mode:o}): others can read the token in it;"
+                f" run chmod 600 {path}, or get a new token"
+            )
+        if status.st_uid not in (0, os.geteuid()):
+            raise ClientError(
+                f"insecure owner of {path} (user {status.st_uid}): it must be yours or root's; get a new token"
+            )
         return os.read(descriptor, TOKEN_BYTES_MAX).decode(errors="replace")
     finally:
         os.close(descriptor)
 
 
-def _demand_no_strange_link(path: str) -> None:
-    """Raises ClientError when a link of another user, where everybody may write, leads to a file; OSError."""
-    # Nearly always there is no link on the way. pathlib, which host/files.py needs, takes a command long to import.
+def _demand_trusted_links(path: str) -> None:
+    """Raises ClientError if a link of another user, in a folder where everybody may write, leads to a file; OSError."""
+    # Mostly there is no link. host/files.py needs pathlib, whose import is slow for a command.
     if os.path.realpath(path) == os.path.abspath(path):
         return
     from pathlib import Path
@@ -238,11 +251,11 @@ def _demand_no_strange_link(path: str) -> None:
         raise ClientError(str(error)) from None
 
 
-def _sound(text: str, origin: str) -> str:
-    """A token as a header can carry it. Raises ClientError, which does not show it."""
+def _check_token(text: str, origin: str) -> str:
+    """The token without surrounding space. Raises ClientError, which does not show it, unless a header can carry it."""
     token = text.strip()
     if not token.isascii() or not token.isprintable() or " " in token or len(token) >= TOKEN_BYTES_MAX:
-        raise ClientError(f"what stands in {origin} is no token")
+        raise ClientError(f"invalid token in {origin}: use the output of `zsched token add`")
     return token
 
 
@@ -252,14 +265,14 @@ def _close(connection: HTTPConnection | None) -> None:
 
 
 def _readable(fd: int) -> bool:
-    """Whether anything came unasked: on a kept connection that is its end."""
+    """Whether there is something to read. On a kept connection that means that it was closed."""
     poll = select.poll()
     poll.register(fd, select.POLLIN)
     return bool(poll.poll(0))
 
 
 def _quoted(key: str) -> str:
-    """A key as the header has it: a string of a structured field (RFC 9651). Raises ClientError."""
+    """A key as a string of a structured field (RFC 9651). Raises ClientError."""
     if not (key.isascii() and key.isprintable() and 1 <= len(key) <= IDEMPOTENCY_KEY_CHARS_MAX):
         raise ClientError(f"an idempotency key has 1 to {IDEMPOTENCY_KEY_CHARS_MAX} printable ASCII characters")
     escaped = key.replace("\\", r"\\").replace('"', r"\"")
@@ -267,7 +280,7 @@ def _quoted(key: str) -> str:
 
 
 def _cause(error: Exception) -> str:
-    # A timeout of Python's own has no number.
+    # Python's own timeouts have no errno.
     if isinstance(error, TimeoutError) and error.errno is None:
         return "it took too long"
     from http.client import BadStatusLine, RemoteDisconnected
@@ -287,3 +300,21 @@ def _refusal(response: HTTPResponse, received: bytes) -> Refused:
     after = response.headers.get("Retry-After", "")
     kind = NotFound if response.status == 404 else Refused
     return kind(response.status, code, detail, float(after) if after.isdigit() else None)
+
+
+def may_pass(error: Unreachable | Refused, *, met: bool) -> bool:
+    """Whether a failed read may succeed later. An untrusted server may have the port of a scheduler that is
+    down for a moment; without a scheduler before it, the address or the set-up is wrong.
+    """
+    if isinstance(error, Untrusted):
+        return met
+    return isinstance(error, Unreachable) or error.status in (429, 503)
+
+
+def may_be_done(error: Unreachable | Refused, *, met: bool) -> bool:
+    """Whether to send a failed submit again: it may have been done, or the answer has Retry-After. Where no server has
+    ever listened, the address is wrong. A 429 is not repeated: the caller has to know that there is no room.
+    """
+    if isinstance(error, Unreachable):
+        return met
+    return error.status == 503 and error.retry_after_s is not None

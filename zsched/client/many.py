@@ -1,4 +1,4 @@
-"""Calls on many jobs at once, for the client: wait for them, cancel them, find those that have not ended.
+"""Calls on many jobs at once: wait for them, change them, find those that have not ended.
 
 Jobs are named by spans of their numbers, so a hundred thousand of them take a few bytes here and in each request.
 """
@@ -14,11 +14,11 @@ from zsched.client.http import HOLD_S, LOOK_FACTOR, LOOK_S_MAX, LOOK_S_MIN, PATI
 from zsched.model import spans
 from zsched.model.spans import Spans
 
-# The pause between two looks at more jobs than FEW_MAX: each look may bring only some that have ended.
+# The pause between two polls of more than FEW_MAX jobs: each poll may return only some that have ended.
 MANY_S: Final = 0.2
 FEW_MAX: Final = 16
 
-# Spans in one request, so that its body stays below 1 MiB. The jobs of further spans are waited for afterwards.
+# Spans in one request, so that its body stays below 1 MiB. Further spans are waited for afterwards.
 SPANS_MAX: Final = 30_000
 
 Action = Literal["cancel", "pause", "resume", "end"]
@@ -27,11 +27,11 @@ _ENDED: Final = ("success", "failed", "cancelled")
 
 
 class WaitTimeout(ClientError, TimeoutError):
-    """The jobs did not end within the time given."""
+    """The jobs did not end within the timeout."""
 
 
 class Group(NamedTuple):
-    """Some of many jobs: how many, and their numbers. The scheduler cuts `jobs` where these have very many spans."""
+    """A group of jobs: its size, and the job numbers. The scheduler truncates `jobs` if it has very many spans."""
 
     size: int
     jobs: Spans
@@ -40,58 +40,55 @@ class Group(NamedTuple):
 class Ask(Protocol):
     """Client.ask."""
 
-    def __call__(
-        self, method: str, path: str, body: object, *, patience_s: float, hold_s: float = 0.0, repeatable: bool
-    ) -> Answer: ...
+    def __call__(self, method: str, path: str, body: object, *, patience_s: float, hold_s: float = 0.0) -> Answer: ...
 
 
 def ended(ask: Ask, jobs: Spans, timeout: float | None) -> Iterator[tuple[str, Spans]]:
-    """The jobs by status, as they end, each job once. Raises WaitTimeout after `timeout` seconds, NotFound."""
+    """Yield jobs by status as they end, each job once. Raises WaitTimeout after `timeout` seconds, NotFound."""
     deadline = math.inf if timeout is None else time.monotonic() + timeout
     left, after, pause_s = jobs, None, 0.0
     while left:
         time.sleep(min(pause_s, max(0.0, deadline - time.monotonic())))
         begin = time.monotonic()
         hold_s = max(0.0, min(HOLD_S, deadline - begin))
-        found, following = _look(ask, left.head(SPANS_MAX), after, hold_s)
+        groups, following = _look(ask, left.head(SPANS_MAX), after, hold_s)
         news = Spans()
         for status in _ENDED:
-            if status in found and (new := left & found[status].jobs):
+            if status in groups and (new := left & groups[status].jobs):
                 news |= new
                 yield status, new
         left -= news
-        # After a look without news all jobs are looked at again: the scheduler may have been started on an older
-        # database meanwhile.
-        whole = len(left.spans) <= SPANS_MAX and all(group.size == len(group.jobs) for group in found.values())
+        # After a poll without news all jobs are read again: the scheduler may have been restarted on an older database.
+        whole = len(left.spans) <= SPANS_MAX and all(group.size == len(group.jobs) for group in groups.values())
         after = following if news and whole else None
         if left and time.monotonic() >= deadline:
             raise WaitTimeout(f"{len(left)} of the jobs had not ended after {timeout:g} s")
         if news:
             pause_s = MANY_S if len(left) > FEW_MAX else LOOK_S_MIN
         else:
-            # A scheduler that holds as many answers as it may answers early.
+            # A scheduler that can't hold more answers returns early.
             early = time.monotonic() - begin < LOOK_S_MAX
             pause_s = min(max(LOOK_S_MIN, pause_s * LOOK_FACTOR), LOOK_S_MAX) if early else 0.0
 
 
 def _look(ask: Ask, jobs: Spans, after: int | None, hold_s: float) -> tuple[dict[str, Group], int]:
-    """The jobs by status, held until one of them has ended, and the number of the last event that counts."""
+    """Poll the jobs; the answer is held until one has ended. Returns them by status, and the last event's number."""
     body: dict[str, object] = {"select": str(jobs), "timeout": hold_s}
     if after is not None:
         body["after"] = after
-    view = ask("POST", "/jobs/wait", body, patience_s=PATIENCE_S, hold_s=hold_s, repeatable=True).json()
+    view = ask("POST", "/jobs/wait", body, patience_s=PATIENCE_S, hold_s=hold_s).json()
     following = int(view.pop("next"))
-    found = _groups(view)
-    if "unknown_job" in found:
-        raise NotFound(404, "unknown_job", f"there is no job {found['unknown_job'].jobs}")
-    return found, following
+    groups = _groups(view)
+    if "unknown_job" in groups:
+        raise NotFound(404, "unknown_job", f"there is no job {groups['unknown_job'].jobs}")
+    return groups, following
 
 
 def unfinished(ask: Ask, owner: str | None) -> dict[str, Group]:
     """The pending and running jobs of an owner, None for all owners, by status and without recurring jobs."""
     owners = {"all_owners": True} if owner is None else {"owner": owner}
     body = {"select": "all", "timeout": 0, **owners}
-    view = ask("POST", "/jobs/wait", body, patience_s=PATIENCE_S, repeatable=True).json()
+    view = ask("POST", "/jobs/wait", body, patience_s=PATIENCE_S).json()
     del view["next"]
     return {status: group for status, group in _groups(view).items() if status not in _ENDED}
 
@@ -99,7 +96,7 @@ def unfinished(ask: Ask, owner: str | None) -> dict[str, Group]:
 def bulk(
     ask: Ask, action: Action, jobs: Spans | None, owner: str | None, status: str | None, *, cancel: bool
 ) -> dict[str, Group]:
-    """Do something to many jobs; None for all of an owner, or of all owners. Repeated when the answer is lost."""
+    """Apply an action to jobs; None: to all of an owner, or of all owners. Repeated when the answer is lost."""
     body: dict[str, object] = {"action": action}
     if cancel:
         body["cancel"] = True
@@ -111,9 +108,9 @@ def bulk(
     for select in ["all"] if jobs is None else _texts(jobs):
         after: int | None = 0
         while after is not None:
-            asked = {**body, "select": select, "after": after}
-            # It may go on for as long as an answer is held.
-            view = ask("POST", "/jobs/bulk", asked, patience_s=PATIENCE_S, hold_s=HOLD_S, repeatable=True).json()
+            request = {**body, "select": select, "after": after}
+            # A step may take as long as a held answer.
+            view = ask("POST", "/jobs/bulk", request, patience_s=PATIENCE_S, hold_s=HOLD_S).json()
             after = view.pop("next", None)
             del view["action"]
             for name, group in _groups(view).items():
@@ -123,7 +120,7 @@ def bulk(
 
 
 def _texts(jobs: Spans) -> Iterator[str]:
-    """A selection as the texts of as few requests as can carry it."""
+    """Split a selection into as few requests as can carry it, as texts."""
     for begin in range(0, len(jobs.spans), SPANS_MAX):
         yield str(Spans(jobs.spans[begin : begin + SPANS_MAX]))
 

@@ -23,7 +23,7 @@ Options:
   --url=URL            The scheduler: http://…, https://… or unix:/PATH (ZSCHED_URL).
   -h, --help           Show this.
 
-Exit codes: 0 done; 1 this is not allowed, or can't be done; 2 wrong usage; 3 the worker has no key; 4 no scheduler
+Exit codes: 0 done; 1 not allowed, or impossible; 2 wrong usage; 3 the worker has no key; 4 no scheduler
 answers.
 """
 
@@ -34,44 +34,44 @@ import socket
 import stat
 import sys
 from collections.abc import Mapping, Sequence
-from ipaddress import ip_address
 from urllib.parse import quote
 
 from zsched.client.client import Client, Refused
 from zsched.commands import exits, options, table
+from zsched.model.hosts import is_loopback
 from zsched.model.names import WORKER_NAME
 from zsched.security.access_file import is_endpoint
 
 
 def main(argv: Sequence[str]) -> int:
     """Run the command; returns its exit code."""
-    found = options.parse(__doc__, argv, mixed=True)
-    worker = options.text(found, "<worker>")
+    arguments = options.parse(__doc__, argv, mixed=True)
+    worker = options.text(arguments, "<worker>")
     if worker is not None and not WORKER_NAME.fullmatch(worker):
         options.fail(__doc__, f"invalid worker name {worker!r}: use letters, digits, . _ @ : and -")
-    with Client(options.text(found, "--url")) as client:
+    with Client(options.text(arguments, "--url")) as client:
         if worker is None:
-            return listed(client, found)
-        return made(client, worker, wanted(found)) if found["new"] else revoked(client, worker)
+            return show(client, arguments)
+        return create(client, worker, read_endpoint(arguments)) if arguments["new"] else revoke(client, worker)
 
 
-def wanted(found: Mapping[str, options.Value]) -> str | None:
-    """The endpoint that is asked for, if one is. Another text is wrong usage."""
-    endpoint = options.text(found, "--endpoint")
+def read_endpoint(arguments: Mapping[str, options.Value]) -> str | None:
+    """The value of --endpoint, or None. An invalid one ends the program as wrong usage."""
+    endpoint = options.text(arguments, "--endpoint")
     if endpoint is not None and not is_endpoint(endpoint):
-        options.fail(__doc__, f"--endpoint: {endpoint!r} is no worker port; write it like tcp://host:5555")
+        options.fail(__doc__, f"invalid --endpoint {endpoint!r}: use tcp://HOST:PORT, such as tcp://host:5555")
     return endpoint
 
 
-def made(client: Client, worker: str, endpoint: str | None) -> int:
-    """`new`. The access file is on stdout, and its secret key nowhere else."""
-    # ZeroMQ, which this imports, takes longer than all the rest.
+def create(client: Client, worker: str, endpoint: str | None) -> int:
+    """`new`. Print the access file to stdout; its secret key is stored nowhere."""
+    # It imports ZeroMQ, which takes longer than the rest of the command.
     from zsched.security import keys
 
     pair = keys.new_pair()
     try:
-        asked = {"worker_id": worker, "public_key": pair.public, "access_file": True}
-        place = client.ask("POST", "/workers/enrol", asked).json()
+        body = {"worker_id": worker, "public_key": pair.public, "access_file": True}
+        place = client.ask("POST", "/workers/enrol", body).json()
     except Refused as error:
         if error.code != "name_has_key":
             raise
@@ -80,26 +80,28 @@ def made(client: Client, worker: str, endpoint: str | None) -> int:
             " that ends its session"
         ) from None
     if "server_key" not in place:
-        raise exits.Failure("this scheduler has worker_security none: workers on its own host, without keys")
+        raise exits.Failure(
+            "this scheduler takes workers of its own host only, without keys: its worker_security is none"
+        )
     if not keys.is_key(str(place["server_key"])) or not is_endpoint(str(place.get("endpoint"))):
-        raise exits.Failure("the scheduler's answer has no key of its own, or no worker port")
-    found = endpoint or outward(place["endpoint"], socket.gethostname())
-    if found != (endpoint or place["endpoint"]):
-        named = f"the scheduler names {place['endpoint']}, which other hosts can't use"
-        exits.say(f"{named}: the file has {found}; --endpoint gives another")
-    print(keys.written_access(keys.Access(worker, found, place["server_key"], pair)), end="", flush=True)
-    remark = exposure(sys.stdout.isatty(), os.fstat(sys.stdout.fileno()).st_mode)
-    if remark is not None:
-        exits.say(f"{remark}: (umask 077; zsched access new {worker} > {worker}.access)")
+        raise exits.Failure("invalid answer of the scheduler: its public key or its worker port is missing")
+    reachable = endpoint or for_other_hosts(place["endpoint"], socket.gethostname())
+    if reachable != (endpoint or place["endpoint"]):
+        reason = f"the scheduler names {place['endpoint']}, which other hosts can't use"
+        exits.say(f"{reason}: the file has {reachable}; --endpoint gives another")
+    print(keys.written_access(keys.Access(worker, reachable, place["server_key"], pair)), end="", flush=True)
+    warning = warn_of_readers(sys.stdout.isatty(), os.fstat(sys.stdout.fileno()).st_mode)
+    if warning is not None:
+        exits.say(f"{warning}: (umask 077; zsched access new {worker} > {worker}.access)")
     return 0
 
 
-def listed(client: Client, found: Mapping[str, options.Value]) -> int:
+def show(client: Client, arguments: Mapping[str, options.Value]) -> int:
     """`list`."""
     views = list(client.rows("/access"))
-    if found["--json"]:
+    if arguments["--json"]:
         table.document(views)
-    elif found["--quiet"]:
+    elif arguments["--quiet"]:
         for name in dict.fromkeys(view["worker_id"] for view in views if "revoked_at" not in view):
             print(name)
     else:
@@ -120,38 +122,35 @@ def listed(client: Client, found: Mapping[str, options.Value]) -> int:
     return 0
 
 
-def revoked(client: Client, worker: str) -> int:
+def revoke(client: Client, worker: str) -> int:
     """`revoke`."""
     client.ask("DELETE", f"/access/{quote(worker, safe='')}")
     print(f"{worker} revoked")
     return 0
 
 
-def outward(endpoint: str, host: str) -> str:
-    """The endpoint as another host can use it: with `host`, this machine's name, in place of a name of localhost.
+def for_other_hosts(endpoint: str, host: str) -> str:
+    """The endpoint for a worker on another host: `host`, this machine's name, replaces a loopback address.
 
-    Raises Failure when that is none either.
+    Raises Failure when `host` is a loopback name too.
     """
-    named, _, port = endpoint.removeprefix("tcp://").rpartition(":")
-    if not _loopback(named):
+    name, _, port = endpoint.removeprefix("tcp://").rpartition(":")
+    if not _is_local(name):
         return endpoint
     ours = f"tcp://{host}:{port}"
-    if not is_endpoint(ours) or _loopback(host):
-        raise exits.Failure(f"other hosts can't use {endpoint}, and this machine has no name: give --endpoint")
+    if not is_endpoint(ours) or _is_local(host):
+        raise exits.Failure(f"other hosts can't use {endpoint}, and this machine has no other name: give --endpoint")
     return ours
 
 
-def exposure(terminal: bool, mode: int) -> str | None:
-    """What is wrong with a stdout, of which a file's mode is known, as a place for secrets; None when nothing is."""
+def warn_of_readers(terminal: bool, mode: int) -> str | None:
+    """A warning when others may read secrets on stdout, which is a terminal or has this file mode. None: they can't."""
     if terminal:
-        return "it belongs into a file that only you can read"
+        return "write it into a file that only you can read"
     if stat.S_ISREG(mode) and mode & (stat.S_IRWXG | stat.S_IRWXO):
-        return "others can read this file, and a worker will refuse it; better"
+        return "others can read this file, and a worker will refuse it; use"
     return None
 
 
-def _loopback(host: str) -> bool:
-    try:
-        return ip_address(host.strip("[]")).is_loopback
-    except ValueError:
-        return host.lower() in ("localhost", "localhost.localdomain")
+def _is_local(host: str) -> bool:
+    return is_loopback(host) or host.lower() == "localhost.localdomain"

@@ -16,7 +16,7 @@ Options:
   --url=URL        The scheduler: http://…, https://… or unix:/PATH (ZSCHED_URL).
   -h, --help       Show this.
 
-Exit codes: 0 done; 1 a named job had already ended or is another owner's, or the answer was no; 2 wrong usage;
+Exit codes: 0 done; 1 a named job had already ended or belongs to another owner, or you did not confirm; 2 wrong usage;
 3 there is no such job; 4 no scheduler answers.
 """
 
@@ -33,41 +33,41 @@ from zsched.model.spans import Spans
 
 def main(argv: Sequence[str]) -> int:
     """Run the command; returns its exit code."""
-    found = options.parse(__doc__, argv, mixed=True)
-    chosen = options.selected(__doc__, found)
-    owner = options.owner(__doc__, found, chosen)
-    status = options.choice(__doc__, found, "--status", ("pending", "running"))
-    asks = owner is None and not found["--yes"]
+    arguments = options.parse(__doc__, argv, mixed=True)
+    chosen = options.selected(__doc__, arguments)
+    owner = options.owner(__doc__, arguments, chosen)
+    status = options.choice(__doc__, arguments, "--status", ("pending", "running"))
+    asks = owner is None and not arguments["--yes"]
     if asks and not sys.stdin.isatty():
         options.fail(__doc__, "--all-owners cancels the jobs of all owners: give --yes too")
-    with Client(options.text(found, "--url")) as client:
-        ids = selection.named(chosen, client)
+    with Client(options.text(arguments, "--url")) as client:
+        ids = selection.resolve_last(chosen, client)
         if asks:
             from zsched.model.units import counted
 
             jobs = counted(len(ids | client.unfinished(None, status)), "job")
-            if not agreed(f"cancel {jobs} of all owners?"):
+            if not confirm(f"cancel {jobs} of all owners?"):
                 return exits.FAILED
-        met: dict[str, Group] = {}
+        groups: dict[str, Group] = {}
         if len(ids) == 1 and status is None:
-            met = single(client, next(iter(ids)), quiet=bool(found["--quiet"]))
+            groups = single(client, next(iter(ids)), quiet=bool(arguments["--quiet"]))
         elif ids:
-            met = client.bulk("cancel", ids, status=status)
-            complain(met, quiet=bool(found["--quiet"]))
-        code = exits.NOT_FOUND if "unknown_job" in met else int("finished" in met or "not_owner" in met)
+            groups = client.bulk("cancel", ids, status=status)
+            complain(groups, quiet=bool(arguments["--quiet"]))
+        code = exits.NOT_FOUND if "unknown_job" in groups else int("finished" in groups or "not_owner" in groups)
         if chosen.every:
             for name, group in client.bulk("cancel", None, owner=owner, status=status).items():
-                before = met.get(name, Group(0, Spans()))
-                met[name] = Group(before.size + group.size, before.jobs | group.jobs)
-    if found["--json"]:
-        table.document({name: {"count": group.size, "jobs": str(group.jobs)} for name, group in met.items()})
-    elif not found["--quiet"]:
-        show(met)
+                before = groups.get(name, Group(0, Spans()))
+                groups[name] = Group(before.size + group.size, before.jobs | group.jobs)
+    if arguments["--json"]:
+        table.document({name: {"count": group.size, "jobs": str(group.jobs)} for name, group in groups.items()})
+    elif not arguments["--quiet"]:
+        show(groups)
     return code
 
 
 def single(client: Client, number: int, *, quiet: bool) -> dict[str, Group]:
-    """Cancel one job, and print the scheduler's error where that fails. Returns the outcome, as Client.bulk does."""
+    """Cancel one job, or print the scheduler's error. Returns the outcome in the form of Client.bulk."""
     jobs = Spans(((number, number),))
     try:
         job = Job(client, {"id": number}).cancel()
@@ -83,32 +83,32 @@ def single(client: Client, number: int, *, quiet: bool) -> dict[str, Group]:
     return {"done" if job.done else "ending": Group(1, jobs)}
 
 
-def complain(met: Mapping[str, Group], *, quiet: bool) -> None:
-    """Say which jobs were not cancelled, and why."""
+def complain(groups: Mapping[str, Group], *, quiet: bool) -> None:
+    """Print which jobs were not cancelled, and why."""
     sentences = {
         "finished": "{count} had already ended: {jobs}",
         "not_owner": "not allowed: {jobs} belong to other owners; a token needs the scope operate to act on them",
         "unknown_job": "there is no job {jobs}",
     }
     for name, sentence in sentences.items():
-        if name in met and not (quiet and name == "finished"):
-            shown = met[name].jobs.head(LINES_MAX)
-            more = "" if len(shown) == met[name].size else " and others"
-            exits.say(sentence.format(count=met[name].size, jobs=f"{shown}{more}"))
+        if name in groups and not (quiet and name == "finished"):
+            shown = groups[name].jobs.head(LINES_MAX)
+            more = "" if len(shown) == groups[name].size else " and others"
+            exits.say(sentence.format(count=groups[name].size, jobs=f"{shown}{more}"))
 
 
-def show(met: Mapping[str, Group]) -> None:
-    """Print what was cancelled: a line for each job, or for many how many they are."""
+def show(groups: Mapping[str, Group]) -> None:
+    """Print the cancelled jobs: a line for each, or only counts if there are more than LINES_MAX."""
     words = {"done": "cancelled", "ending": "cancelling"}
-    groups = {word: met[name] for name, word in words.items() if name in met}
-    if sum(group.size for group in groups.values()) > LINES_MAX:
-        print(", ".join(f"{group.size} {word}" for word, group in groups.items()))
+    cancelled = {word: groups[name] for name, word in words.items() if name in groups}
+    if sum(group.size for group in cancelled.values()) > LINES_MAX:
+        print(", ".join(f"{group.size} {word}" for word, group in cancelled.items()))
         return
-    for number, word in sorted((number, word) for word, group in groups.items() for number in group.jobs):
+    for number, word in sorted((number, word) for word, group in cancelled.items() for number in group.jobs):
         print(number, word)
 
 
-def agreed(question: str) -> bool:
-    """Ask on the terminal. Anything but yes is no, and so is the end of the input."""
+def confirm(question: str) -> bool:
+    """Ask on the terminal. Only y or yes confirms; the end of the input does not."""
     print(f"zsched: {question} [y/N] ", end="", file=sys.stderr, flush=True)
     return sys.stdin.readline().strip().lower() in ("y", "yes")

@@ -42,7 +42,6 @@ from zsched.host import files
 from zsched.maintenance import backup
 from zsched.model.units import counted
 from zsched.security import owners
-from zsched.security.keys import KeyFileError
 from zsched.store.check import check
 from zsched.store.contract import StoreCorrupt, StoreError, StoreForeign, StoreFull, StoreLocked, StoreLoose, StoreNewer
 from zsched.store.sqlite.engine import SqliteEngine
@@ -51,41 +50,41 @@ from zsched.store.sqlite.lock import Lock
 
 def main(argv: Sequence[str]) -> int:
     """Run the command; returns its exit code."""
-    found = options.parse(__doc__, argv, mixed=True)
-    db = options.text(found, "--db")
+    arguments = options.parse(__doc__, argv, mixed=True)
+    db = options.text(arguments, "--db")
     try:
         config = scheduler_config({} if db is None else {"db": db}, None, os.environ).config
     except ConfigError as error:
         options.fail(__doc__, str(error))
     with _failures(config.db):
-        if found["check"]:
-            return check_database(config.db, found)
-        if found["backup"]:
-            return back_up(config.db, Path(options.text(found, "<file>") or ""), keys=not found["--no-keys"])
-        return restore(config, Path(options.text(found, "<backup>") or ""))
+        if arguments["check"]:
+            return check_database(config.db, arguments)
+        if arguments["backup"]:
+            return back_up(config.db, Path(options.text(arguments, "<file>") or ""), keys=not arguments["--no-keys"])
+        return restore(config, Path(options.text(arguments, "<backup>") or ""))
 
 
 @contextmanager
 def _failures(db: Path) -> Iterator[None]:
-    """Faults of files become sentences and exit codes."""
+    """Turn errors of the database and its files into messages and exit codes."""
     try:
         yield
     except backup.TakenError as error:
         raise exits.Failure(str(error), os.EX_CANTCREAT) from None
     except StoreLocked as error:
         raise exits.Failure(f"{error}: stop it first", os.EX_TEMPFAIL) from None
-    except (KeyFileError, files.InsecureError, StoreLoose, StoreForeign, StoreNewer) as error:
+    except (files.PrivateFileError, StoreLoose, StoreForeign, StoreNewer) as error:
         raise exits.Failure(str(error), os.EX_CONFIG) from None
     except StoreError as error:
         raise exits.Failure(f"{db}: {error}", os.EX_IOERR) from None
 
 
-def check_database(db: Path, found: Mapping[str, options.Value]) -> int:
+def check_database(db: Path, arguments: Mapping[str, options.Value]) -> int:
     """`check`."""
     exits.demand_database(db)
     with closing(SqliteEngine(db, read_only=True)) as engine:
         findings = check(engine)
-    if found["--json"]:
+    if arguments["--json"]:
         counts = {"runs": findings.runs, "events": findings.events}
         table.document({"findings": findings.count, "sentences": findings.sentences, **counts})
     else:
@@ -93,14 +92,14 @@ def check_database(db: Path, found: Mapping[str, options.Value]) -> int:
             print(sentence)
         if findings.count > len(findings.sentences):
             print(f"and {findings.count - len(findings.sentences)} more")
-        looked = f"{counted(findings.runs, 'run')} and {counted(findings.events, 'event')} of {db}"
+        scope = f"{counted(findings.runs, 'run')} and {counted(findings.events, 'event')} of {db}"
         verdict = counted(findings.count, "contradiction") if findings.count else "all agrees"
-        exits.say(f"{looked}: {verdict}")
+        exits.say(f"{scope}: {verdict}")
     return exits.FAILED if findings.count else 0
 
 
 def back_up(db: Path, target: Path, *, keys: bool) -> int:
-    """`backup`. The backup's path is on stdout."""
+    """`backup`. Print the backup's path."""
     exits.demand_database(db)
     try:
         made = backup.back_up(db, target, _now_ms(), keys=keys)
@@ -112,7 +111,7 @@ def back_up(db: Path, target: Path, *, keys: bool) -> int:
 
 
 def restore(config: SchedulerConfig, source: Path) -> int:
-    """`restore`. The database's path is on stdout."""
+    """`restore`. Print the database's path."""
     _demand_right_user(config.db)
     if not source.exists():
         raise exits.Failure(f"there is no backup {source}", os.EX_IOERR)
@@ -123,7 +122,7 @@ def restore(config: SchedulerConfig, source: Path) -> int:
     except (OSError, StoreFull) as error:
         raise exits.Failure(f"{config.db} can't be restored: {_why(error)}", os.EX_CANTCREAT) from None
     except StoreCorrupt as error:
-        # The database that it replaces may be damaged, too: that is no error.
+        # Not the database that it replaces: that may be damaged.
         raise exits.Failure(f"{source}: {error}", os.EX_IOERR) from None
     print(config.db)
     exits.say(f"{config.db} is restored from {source}{_origin(done)}")
@@ -142,7 +141,7 @@ def _why(error: OSError | StoreFull) -> str:
 
 
 def _origin(done: backup.Restored) -> str:
-    """Where and when the backup was made, as the end of a sentence."""
+    """The origin of a backup, as the end of a sentence."""
     if done.origin is None:
         return ", a plain copy of a database"
     made = datetime.fromtimestamp(done.origin.made_ms / 1000, UTC).isoformat(timespec="seconds")
@@ -150,7 +149,7 @@ def _origin(done: backup.Restored) -> str:
 
 
 def _demand_right_user(db: Path) -> None:
-    """Raises Failure where root would make a database that a scheduler of another user then can't use."""
+    """Raises Failure when root would create a database that the scheduler's user can't open."""
     place = db if db.exists() else db.absolute().parent
     owner = place.stat().st_uid if place.exists() else 0
     if os.geteuid() == 0 and owner != 0:

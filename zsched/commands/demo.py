@@ -42,19 +42,19 @@ JOBS: Final = (
     *((f"square-{number}", f"sleep 0.2; echo {number} squared is $(({number} * {number}))") for number in range(1, 21)),
 )
 
-# All of them need some 2 s.
+# They take about 2 s together.
 JOBS_S_MAX: Final = 60.0
 
-# Without a terminal there is a line for each of so many jobs done.
+# Without a terminal, progress is one line per LINE_JOBS jobs.
 LINE_JOBS: Final = 7
 
-# The table where no terminal tells its width.
+# Width of the table when stdout is not a terminal.
 COLUMNS: Final = 100
 
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """What became of a job, as the table shows it."""
+    """A job's result, as a row of the table."""
 
     job_id: int
     name: str
@@ -95,7 +95,7 @@ def main(argv: Sequence[str]) -> int:
 
 
 def play(cluster: Cluster, err: Console) -> tuple[list[Row], float]:
-    """Start the cluster, run the jobs; returns what became of them, and the seconds from first submit to last end."""
+    """Start the cluster and run the jobs. Returns their rows, and the seconds from the first submit to the last end."""
     say(err, f"starting a scheduler and {WORKERS} workers")
     cluster.start()
     begin = time.monotonic()
@@ -106,7 +106,7 @@ def play(cluster: Cluster, err: Console) -> tuple[list[Row], float]:
 
 
 def follow(jobs: Sequence[Job], err: Console) -> None:
-    """Wait until every job is done and show how far they are. Raises ClusterError when they take over JOBS_S_MAX."""
+    """Show progress until every job is done. Raises ClusterError when that takes longer than JOBS_S_MAX."""
     deadline = time.monotonic() + JOBS_S_MAX
     columns = (TextColumn("jobs"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     done = 0
@@ -123,21 +123,21 @@ def follow(jobs: Sequence[Job], err: Console) -> None:
 
 
 def row(job: Job) -> Row:
-    """What the table shows of a job."""
+    """The row of a job that has ended."""
     start, end = job.run.get("start_time"), job.run.get("end_time")
-    taken = datetime.fromisoformat(end) - datetime.fromisoformat(start) if start and end else None
+    duration = datetime.fromisoformat(end) - datetime.fromisoformat(start) if start and end else None
     return Row(
         job_id=job.id,
         name=job.name,
         status=job.status,
         worker=job.run.get("worker_id") or "",
-        seconds=taken.total_seconds() if taken else 0.0,
+        seconds=duration.total_seconds() if duration else 0.0,
         output=job.logs().strip(),
     )
 
 
 def show(rows: Sequence[Row]) -> None:
-    """Print the table on stdout; colours and width are the terminal's, if there is one."""
+    """Print the table to stdout, with the colours and the width of the terminal if there is one."""
     out = Console(highlight=False)
     if not out.is_terminal:
         out = Console(highlight=False, width=COLUMNS)
@@ -153,7 +153,7 @@ def show(rows: Sequence[Row]) -> None:
 
 
 def stop(cluster: Cluster) -> list[str]:
-    """Stop the cluster undisturbed; a second Ctrl-C must not leave processes behind."""
+    """Stop the cluster, and ignore signals meanwhile: a second Ctrl-C must not leave processes behind."""
     before = [signal.signal(number, signal.SIG_IGN) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)]
     try:
         return cluster.stop()
@@ -163,5 +163,5 @@ def stop(cluster: Cluster) -> list[str]:
 
 
 def say(err: Console, sentence: str) -> None:
-    """Tell on stderr what goes on."""
+    """Print a line of progress to stderr."""
     err.print(f"zsched demo: {sentence}", markup=False, soft_wrap=True)

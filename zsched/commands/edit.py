@@ -32,43 +32,42 @@ from zsched.commands.line import command_line
 
 def main(argv: Sequence[str]) -> int:
     """Run the command; returns its exit code."""
-    found = options.parse(__doc__, argv, lead=1)
-    chosen = options.single(__doc__, found)
-    changes = wanted(found)
-    options.warn_of_own(__doc__, argv, options.words(found, "<cmd>"))
-    with Client(options.text(found, "--url")) as client:
+    arguments = options.parse(__doc__, argv, lead=1)
+    chosen = options.single(__doc__, arguments)
+    changes = read_changes(arguments)
+    options.warn_of_own(__doc__, argv, options.words(arguments, "<cmd>"))
+    with Client(options.text(arguments, "--url")) as client:
         number = selection.only(chosen, client)
         try:
             job = Job(client, {"id": number}).edit(**changes)
         except NotFound:
             raise exits.Failure(f"there is no job {number}", exits.NOT_FOUND) from None
-    if found["--json"]:
+    if arguments["--json"]:
         table.document(job.view)
     else:
-        print(
-            number if found["--quiet"] else f"{number} edited, {recurring.of_schedule(job)}{recurring.next_fire(job)}"
-        )
+        change = f" edited, {recurring.of_schedule(job)}{recurring.next_fire(job)}"
+        print(f"{number}{'' if arguments['--quiet'] else change}")
     return 0
 
 
-def wanted(found: Mapping[str, options.Value]) -> Changes:
-    """The changes that were asked for. Wrong usage ends the program."""
-    given = {option: options.text(found, option) for option in ("--cron", "--name", "--timeout")}
-    for option, value in given.items():
-        # As where a script's variable is not set.
+def read_changes(arguments: Mapping[str, options.Value]) -> Changes:
+    """The changes that the options ask for. Wrong usage ends the program."""
+    values = {option: options.text(arguments, option) for option in ("--cron", "--name", "--timeout")}
+    for option, value in values.items():
+        # A script's variable may be unset.
         if value is not None and not value.strip():
             options.fail(__doc__, f"{option} is empty")
-    if found["--no-timeout"] and given["--timeout"] is not None:
+    if arguments["--no-timeout"] and values["--timeout"] is not None:
         options.fail(__doc__, "--timeout and --no-timeout exclude each other")
     changes: Changes = {}
-    if (words := options.words(found, "<cmd>")) != []:
+    if (words := options.words(arguments, "<cmd>")) != []:
         changes["command"] = command_line(words)
-    if (cron := given["--cron"]) is not None:
+    if (cron := values["--cron"]) is not None:
         changes["schedule"] = cron
-    if (name := given["--name"]) is not None:
+    if (name := values["--name"]) is not None:
         changes["name"] = name
-    if given["--timeout"] is not None or found["--no-timeout"]:
-        changes["timeout"] = given["--timeout"]
+    if values["--timeout"] is not None or arguments["--no-timeout"]:
+        changes["timeout"] = values["--timeout"]
     if not changes:
         options.fail(__doc__, "nothing to change: give a command, --cron, --name, --timeout or --no-timeout")
     return changes

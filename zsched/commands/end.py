@@ -30,8 +30,8 @@ def main(argv: Sequence[str]) -> int:
     return recurring.change(__doc__, argv, _end)
 
 
-def _end(job: Job, found: Mapping[str, options.Value]) -> str:
-    job.end(cancel=bool(found["--cancel"]))
+def _end(job: Job, arguments: Mapping[str, options.Value]) -> str:
+    job.end(cancel=bool(arguments["--cancel"]))
     if not job.view["live"]:
         return "ended"
-    return "ended; its last run is being cancelled" if found["--cancel"] else f"ended; its last run is {job.status}"
+    return "ended; its last run is being cancelled" if arguments["--cancel"] else f"ended; its last run is {job.status}"

@@ -1,6 +1,6 @@
-"""How the commands of zsched end: the exit codes, and the one line that says what went wrong and what to do.
+"""How the commands of zsched end: the exit codes, and the error line, which names the problem and the remedy.
 
-Results are on stdout; everything here goes to stderr.
+Results go to stdout; everything here goes to stderr.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ FAILED: Final = 1
 USAGE: Final = 2
 NOT_FOUND: Final = 3
 UNREACHABLE: Final = 4
-# As timeout(1) has it: what was waited for took too long.
+# As in timeout(1).
 TIMEOUT: Final = 124
-# As env(1) and its kin have it: the command in front of the job failed, so there is no exit code of the job.
+# As in env(1): zsched itself failed, in commands that otherwise return the job's exit code.
 OWN_FAULT: Final = 125
 INTERRUPTED: Final = 130
-# As a shell shows it.
+# As in a shell.
 SIGNALLED: Final = 128
 BROKEN_PIPE: Final = SIGNALLED + signal.SIGPIPE
 
@@ -34,7 +34,7 @@ _CHECK: Final = "check --url or ZSCHED_URL"
 
 
 class Failure(Exception):
-    """A command can't go on. The text is one line for a person."""
+    """A command can't go on. The message is one line for a person; an empty one is not printed."""
 
     def __init__(self, sentence: str, code: int = FAILED) -> None:
         super().__init__(sentence)
@@ -42,7 +42,7 @@ class Failure(Exception):
 
 
 def say(sentence: str) -> None:
-    """One line on stderr for a person. Where it can't be written, the exit code has to do."""
+    """Print a line for a person to stderr. If that fails, only the exit code remains."""
     from zsched.commands.text import clean
 
     with suppress(OSError):
@@ -50,27 +50,27 @@ def say(sentence: str) -> None:
 
 
 def demand_database(path: Path) -> None:
-    """Raises Failure when there is no such file."""
+    """Raises Failure when the file does not exist."""
     if not path.exists():
         raise Failure(f"there is no database {path}: name its file with --db", os.EX_IOERR)
 
 
-def told(error: Exception) -> int:
-    """Say what went wrong; returns the exit code. Raises the error when it is a fault of the program."""
-    failure = failed_by(error)
+def report(error: Exception) -> int:
+    """Print an error; returns the exit code. Raises the error again when it is a bug."""
+    failure = to_failure(error)
     if str(failure):
         say(str(failure))
     return failure.code
 
 
 def in_place_of_job(error: Exception) -> Failure:
-    """How a command fails that else ends with a job's exit code: 125, which is no job's, but for wrong usage."""
-    failure = failed_by(error)
+    """The failure of a command that otherwise returns the job's exit code: exit code 125, except for wrong usage."""
+    failure = to_failure(error)
     return failure if failure.code in (USAGE, BROKEN_PIPE) else Failure(str(failure), OWN_FAULT)
 
 
-def failed_by(error: Exception) -> Failure:
-    """An error as a sentence and an exit code; no sentence where nobody reads. Raises it when it is the program's."""
+def to_failure(error: Exception) -> Failure:
+    """The message and the exit code of an error; no message if stdout is a broken pipe. Raises a bug again."""
     from zsched.client import client
 
     match error:
@@ -96,7 +96,7 @@ def failed_by(error: Exception) -> Failure:
 
 
 def of_job(job: Job) -> int:
-    """The exit code of a job that has ended, as if it had been run here: its own, or 128+n for a signal."""
+    """The exit code of a job that has ended, as a shell reports it: its own, or 128+n for signal n."""
     if job.status == "success":
         return 0
     if job.reason == "timeout":
@@ -111,8 +111,8 @@ def of_job(job: Job) -> int:
     return OWN_FAULT
 
 
-def ending(job: Job) -> str:
-    """How a job ended, for a person: `success`, `failed (exit code 7)`, `failed (signal 9, SIGKILL)`."""
+def describe_end(job: Job) -> str:
+    """The status and the reason of a job's end: `success`, `failed (exit code 7)`, `failed (signal 9, SIGKILL)`."""
     why = job.reason or ""
     if job.status in ("success", "cancelled", "pending", "running"):
         return job.status

@@ -33,32 +33,32 @@ from urllib.parse import quote
 
 from zsched.client.client import Client, NotFound, View
 from zsched.commands import exits, options, table
-from zsched.commands.cancel import agreed
+from zsched.commands.cancel import confirm
 
 
 def main(argv: Sequence[str]) -> int:
     """Run the command; returns its exit code."""
-    found = options.parse(__doc__, argv, mixed=True)
-    with Client(options.text(found, "--url")) as client:
-        if found["keep"]:
-            return decide(client, found, "keep")
-        if found["discard"]:
-            return decide(client, found, "discard")
-        show(client.foreign(), found)
+    arguments = options.parse(__doc__, argv, mixed=True)
+    with Client(options.text(arguments, "--url")) as client:
+        if arguments["keep"]:
+            return decide(client, arguments, "keep")
+        if arguments["discard"]:
+            return decide(client, arguments, "discard")
+        show(client.foreign(), arguments)
     return 0
 
 
-def decide(client: Client, found: Mapping[str, options.Value], decision: str) -> int:
+def decide(client: Client, arguments: Mapping[str, options.Value], decision: str) -> int:
     """`keep` and `discard`."""
-    named = found["<worker>"]
-    assert isinstance(named, list)
-    workers = named or list(dict.fromkeys(str(view["worker_id"]) for view in client.foreign()))
-    if decision == "discard" and not named and workers and not found["--yes"]:
+    names = arguments["<worker>"]
+    assert isinstance(names, list)
+    workers = names or list(dict.fromkeys(str(view["worker_id"]) for view in client.foreign()))
+    if decision == "discard" and not names and workers and not arguments["--yes"]:
         if not sys.stdin.isatty():
             options.fail(__doc__, "discard without WORKER ends the foreign runs of all workers: give --yes too")
         from zsched.model.units import counted
 
-        if not agreed(f"end the foreign runs of {counted(len(workers), 'worker')} and drop their results?"):
+        if not confirm(f"end the foreign runs of {counted(len(workers), 'worker')} and drop their results?"):
             return exits.FAILED
     code = 0
     views: list[View] = []
@@ -68,15 +68,15 @@ def decide(client: Client, found: Mapping[str, options.Value], decision: str) ->
         except NotFound as error:
             exits.say(str(error))
             code = exits.NOT_FOUND
-    show(views, found)
+    show(views, arguments)
     return code
 
 
-def show(views: Sequence[View], found: Mapping[str, options.Value]) -> None:
-    """Print what workers hold."""
-    if found["--json"]:
+def show(views: Sequence[View], arguments: Mapping[str, options.Value]) -> None:
+    """Print the foreign runs of workers."""
+    if arguments["--json"]:
         table.document(views)
-    elif found["--quiet"]:
+    elif arguments["--quiet"]:
         for worker in dict.fromkeys(view["worker_id"] for view in views):
             print(worker)
     else:
@@ -92,6 +92,6 @@ def show(views: Sequence[View], found: Mapping[str, options.Value]) -> None:
 
 
 def _numbers(view: View) -> str:
-    """The first runs, for one cell."""
+    """The first five run ids, for a cell of the table."""
     first = ",".join(map(str, view["runs"][:5]))
     return f"{first},…" if view["running"] > 5 else first

@@ -44,12 +44,12 @@ if TYPE_CHECKING:
 
 def main(argv: Sequence[str]) -> int:
     """Run the command; returns its exit code."""
-    found = options.parse(__doc__, argv, mixed=True)
-    for worker in options.words(found, "<worker>"):
+    arguments = options.parse(__doc__, argv, mixed=True)
+    for worker in options.words(arguments, "<worker>"):
         if not WORKER_NAME.fullmatch(worker):
             options.fail(__doc__, f"invalid worker name {worker!r}: use letters, digits, . _ @ : and -")
-    config = settings(options.text(found, "--db"))
-    return rotate_secret(config) if found["secret"] else rotate_curve(found, config)
+    config = settings(options.text(arguments, "--db"))
+    return rotate_secret(config) if arguments["secret"] else rotate_curve(arguments, config)
 
 
 def rotate_secret(config: SchedulerConfig) -> int:
@@ -57,38 +57,38 @@ def rotate_secret(config: SchedulerConfig) -> int:
     from zsched.maintenance import rotation
     from zsched.store.sqlite.engine import SqliteEngine
 
-    with locked(config) as lock, closing(SqliteEngine(config.db)) as engine:
+    with lock_database(config) as lock, closing(SqliteEngine(config.db)) as engine:
         engine.overwrite_deleted()
         done = rotation.rotate_secret(lock.folder, engine)
     resealed = counted(done.jobs - done.unopened, "job")
-    print(f"{lock.folder / rotation.SECRET} replaced, the secrets of {resealed} sealed anew")
+    print(f"{lock.folder / rotation.SECRET} replaced, the secrets of {resealed} encrypted again")
     if done.unopened:
         exits.say(f"no key opened the secrets of {counted(done.unopened, 'job')}: they stay as they were")
-    exits.say("backups of the database from before need the key from before")
+    exits.say("older backups of the database need the old key")
     return 0
 
 
-def rotate_curve(found: Mapping[str, options.Value], config: SchedulerConfig) -> int:
-    """`rotate curve`. The new access files are on stdout, a path a line."""
+def rotate_curve(arguments: Mapping[str, options.Value], config: SchedulerConfig) -> int:
+    """`rotate curve`. Print the paths of the new access files, one per line."""
     from zsched.maintenance import rotation
     from zsched.model.types import WorkerId
     from zsched.store.sqlite.engine import open_writer
 
     now_ms = time.time_ns() // 1_000_000
-    with locked(config) as lock, closing(open_writer(config.db, now_ms)) as store:
-        workers = tuple(map(WorkerId, options.words(found, "<worker>"))) or with_access_files(config.db)
-        endpoint = place(options.text(found, "--endpoint"), config) if workers else ""
-        issue = rotation.Issue(workers, Path(options.text(found, "--dir") or "."), endpoint)
-        made = rotation.rotate_curve(lock.folder, store, issue, f"user {os.geteuid()} by --db", now_ms)
-    for path in made:
+    with lock_database(config) as lock, closing(open_writer(config.db, now_ms)) as store:
+        workers = tuple(map(WorkerId, options.words(arguments, "<worker>"))) or workers_with_access_files(config.db)
+        endpoint = place(options.text(arguments, "--endpoint"), config) if workers else ""
+        issue = rotation.Issue(workers, Path(options.text(arguments, "--dir") or "."), endpoint)
+        paths = rotation.rotate_curve(lock.folder, store, issue, f"user {os.geteuid()} by --db", now_ms)
+    for path in paths:
         print(path)
-    if made:
+    if paths:
         exits.say("the scheduler's key is new: bring each of these files to its worker, in place of the old one")
     return 0
 
 
-def with_access_files(db: Path) -> tuple[WorkerId, ...]:
-    """The workers whose live key came in an access file, by name."""
+def workers_with_access_files(db: Path) -> tuple[WorkerId, ...]:
+    """The names of the workers that have a valid key from an access file."""
     from zsched.model.access import KeyOrigin
     from zsched.store.sqlite.engine import open_reader
 
@@ -98,20 +98,20 @@ def with_access_files(db: Path) -> tuple[WorkerId, ...]:
 
 
 def place(given: str | None, config: SchedulerConfig) -> str:
-    """The endpoint for the access files. Wrong usage ends the program; raises Failure when there is none."""
-    from zsched.commands.access import outward, wanted
+    """The endpoint for the access files. Wrong usage ends the program; raises Failure when it is unknown."""
+    from zsched.commands.access import for_other_hosts, read_endpoint
 
     if given is not None:
-        return wanted({"--endpoint": given}) or ""
+        return read_endpoint({"--endpoint": given}) or ""
     if config.zmq_port == 0:
-        options.fail(__doc__, "zmq_port is 0, so nobody knows the port: give --endpoint")
+        options.fail(__doc__, "zmq_port is 0, so the port is unknown: give --endpoint")
     host = config.zmq_advertise or "localhost"
     address = f"[{host}]" if ":" in host and not host.startswith("[") else host
-    return outward(f"tcp://{address}:{config.zmq_port}", socket.gethostname())
+    return for_other_hosts(f"tcp://{address}:{config.zmq_port}", socket.gethostname())
 
 
 def settings(db: str | None) -> SchedulerConfig:
-    """The settings of the scheduler. Wrong ones end the program."""
+    """The settings of the scheduler. Invalid ones end the program as wrong usage."""
     from zsched.config.config import ConfigError, scheduler_config
 
     try:
@@ -121,10 +121,10 @@ def settings(db: str | None) -> SchedulerConfig:
 
 
 @contextmanager
-def locked(config: SchedulerConfig) -> Iterator[Lock]:
-    """A database that no scheduler has, checked and of this release's schema. Raises Failure."""
+def lock_database(config: SchedulerConfig) -> Iterator[Lock]:
+    """Lock the database of a scheduler that does not run, and migrate its schema. Raises Failure."""
+    from zsched.host.files import PrivateFileError
     from zsched.maintenance import rotation
-    from zsched.security.keys import KeyFileError
     from zsched.store.contract import StoreError, StoreLocked, StoreLoose
     from zsched.store.sqlite.engine import open_writer
     from zsched.store.sqlite.lock import Lock
@@ -138,7 +138,7 @@ def locked(config: SchedulerConfig) -> Iterator[Lock]:
         raise exits.Failure(str(error)) from None
     except rotation.UnknownWorkerError as error:
         raise exits.Failure(str(error), exits.NOT_FOUND) from None
-    except KeyFileError as error:
+    except PrivateFileError as error:
         raise exits.Failure(str(error), os.EX_CONFIG) from None
     except StoreLocked as error:
         raise exits.Failure(f"{error}: stop it first", os.EX_TEMPFAIL) from None

@@ -1,4 +1,4 @@
-"""Command lines of jobs, made from what was typed. Pure."""
+"""Build a job's command line from the words of ours. Pure."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ PLACE = "{}"
 
 
 def command_line(words: Sequence[str]) -> str:
-    """What sh is to run: a single word is a line as it stands, several are a program and its arguments."""
+    """The command line for sh. A single word is taken as it is; several are a program and its arguments."""
     return words[0] if len(words) == 1 else shlex.join(words)
 
 
 def for_input(words: Sequence[str], given: str) -> str:
-    """The command for one line of input: it stands where {} is, or last where there is none; without a command the
-    line itself is one. Its own characters mean nothing to sh.
+    """The command for one line of input. The line replaces {}, or comes last if there is no {}, and is quoted for sh.
+    Without a command the line is the command.
     """
     if not words:
         return given

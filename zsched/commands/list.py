@@ -31,14 +31,14 @@ STATUSES: Final = ("pending", "running", "success", "failed", "cancelled")
 
 def main(argv: Sequence[str]) -> int:
     """Run the command; returns its exit code."""
-    found = options.parse(__doc__, argv, mixed=True)
-    status = options.choice(__doc__, found, "--status", STATUSES)
-    limit = options.number(__doc__, found, "--limit") or LIMIT
-    with Client(options.text(found, "--url")) as client:
-        jobs = list(client.jobs(status, limit, owner=options.text(found, "--owner")))
-    if found["--json"]:
+    arguments = options.parse(__doc__, argv, mixed=True)
+    status = options.choice(__doc__, arguments, "--status", STATUSES)
+    limit = options.number(__doc__, arguments, "--limit") or LIMIT
+    with Client(options.text(arguments, "--url")) as client:
+        jobs = list(client.jobs(status, limit, owner=options.text(arguments, "--owner")))
+    if arguments["--json"]:
         table.document([job.view for job in jobs])
-    elif found["--quiet"]:
+    elif arguments["--quiet"]:
         for job in jobs:
             print(job.id)
     else:
@@ -47,7 +47,7 @@ def main(argv: Sequence[str]) -> int:
 
 
 def show(jobs: Sequence[Job]) -> None:
-    """Print the jobs as a table; with the next fires when one of them is recurring."""
+    """Print the jobs as a table. It has a column for the next fire if a job is recurring."""
     names, rows = (
         ["job", "status", "submitted"],
         [[job.id, recurring.state(job), _moment(job, "created_at")] for job in jobs],

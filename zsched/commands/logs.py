@@ -27,31 +27,31 @@ from collections.abc import Sequence
 
 from zsched.client.client import Chunk, Client, Job, Stream
 from zsched.commands import exits, options, selection, table
-from zsched.commands.watching import Plain, Records, Watch, known, last_lines, targets
+from zsched.commands.watching import Plain, Records, Watch, last_lines, read_known, targets
 
 
 def main(argv: Sequence[str]) -> int:
     """Run the command; returns its exit code."""
-    found = options.parse(__doc__, argv, mixed=True)
-    chosen = options.single(__doc__, found)
-    run_id = options.number(__doc__, found, "--run")
-    tail = options.number(__doc__, found, "--tail", least=0)
-    only: Stream | None = "stderr" if found["--stderr"] else None
+    arguments = options.parse(__doc__, argv, mixed=True)
+    chosen = options.single(__doc__, arguments)
+    run_id = options.number(__doc__, arguments, "--run")
+    tail = options.number(__doc__, arguments, "--tail", least=0)
+    only: Stream | None = "stderr" if arguments["--stderr"] else None
     streams: tuple[Stream, ...] = ("stderr",) if only else ("stdout", "stderr")
-    with Client(options.text(found, "--url")) as client:
+    with Client(options.text(arguments, "--url")) as client:
         job = client.get(selection.only(chosen, client))
         if run_id is not None and client.run(run_id)["job_id"] != job.id:
             raise exits.Failure(f"run {run_id} does not belong to job {job.id}", exits.NOT_FOUND)
-        if found["--follow"]:
-            sink = Records() if found["--json"] else Plain(targets(only))
+        if arguments["--follow"]:
+            sink = Records() if arguments["--json"] else Plain(targets(only))
             follow(Watch(client, sink, streams, tail), job, run_id)
             return 0
         run_id = run_id or job.run.get("run_id")
         output: dict[Stream, bytes] = {}
         for stream in streams:
-            data = written(client, run_id, stream) if run_id else b""
+            data = read_output(client, run_id, stream) if run_id else b""
             output[stream] = data if tail is None else last_lines(data, tail)
-    if found["--json"]:
+    if arguments["--json"]:
         texts = {stream: data.decode(errors="replace") for stream, data in output.items()}
         table.document({"job_id": job.id, "run_id": run_id} | texts)
         return 0
@@ -63,15 +63,15 @@ def main(argv: Sequence[str]) -> int:
     return 0
 
 
-def written(client: Client, run_id: int, stream: Stream) -> bytes:
-    """What a run has written to a stream by now."""
+def read_output(client: Client, run_id: int, stream: Stream) -> bytes:
+    """The output of a run on a stream up to now."""
     if client.run(run_id)["status"] == "running":
-        return known(client, run_id, stream).data
+        return read_known(client, run_id, stream).data
     return client.log(run_id, stream)
 
 
 def follow(watch: Watch, job: Job, run_id: int | None) -> None:
-    """Show what is written until the end, or Ctrl-C."""
+    """Show the output until the end of the job or run, or until Ctrl-C."""
     try:
         if run_id is None:
             watch.job(job)

@@ -1,8 +1,8 @@
-"""Command lines: docopt reads them by the manual page; this module makes them forgiving in form and strict in names.
+"""Command lines: docopt parses them by the manual page. This module accepts several forms, and exact names only.
 
 Called by every program. A long option takes one dash or two, its value a space or `=`, and the last one given counts:
-`-port 8080`, `-port=8080`, `--port 8080`. A name must be exact. Wrong usage ends the program: one line that says what
-is wrong, the usage, exit code 2; `--help` and `--version` end it with 0.
+`-port 8080`, `-port=8080`, `--port 8080`. A name must be exact. Wrong usage ends the program with an error line,
+the usage and exit code 2; `--help` and `--version` end it with 0.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from docopt import DocoptExit, docopt
 
 from zsched import __version__
 
-# Commands that are run by hand have no configuration, and shall be there at once.
+# Commands run by hand have no configuration and must start fast.
 if TYPE_CHECKING:
     from pathlib import Path
 
@@ -26,10 +26,10 @@ if TYPE_CHECKING:
 
 EXIT_USAGE: Final = 2
 
-# What has more is no number of anything here, and JSON would not carry it.
+# Longer numbers are refused: JSON would not carry them exactly.
 _DIGITS_MAX: Final = 16
 
-# What docopt finds for one name of the manual page: a value, a switch, how often, several values, nothing.
+# docopt's value for a name of the manual page: text, a switch, a count, several values, or nothing.
 Value = str | bool | int | list[str] | None
 WordT = TypeVar("WordT", bound=str)
 ConfigT = TypeVar("ConfigT")
@@ -40,11 +40,11 @@ _PROGRAM: Final = re.compile(r"^usage:\s+(\S+(?: [a-z]+)?)", re.MULTILINE | re.I
 
 
 def parse(doc: str, argv: Sequence[str], *, mixed: bool = False, lead: int = 0) -> dict[str, Value]:
-    """Read the arguments of a program by its manual page; options by long name with dashes, as docopt has it.
+    """Parse arguments by a manual page. The result has options by their long name with dashes, as docopt does.
 
-    Options stand before the first word that is none, so that a command's own options stay its own; where no command
-    is taken they may be `mixed` with the words. `lead`: the number of words in front of the command, with which options
-    may be mixed.
+    Options end at the first other word, because a job's command has options of its own. `mixed`: options may stand
+    between and after the words, for pages that take no command. `lead`: the number of words in front of the command;
+    options may be mixed with these.
     """
     try:
         declared = _declared(doc)
@@ -58,9 +58,9 @@ def parse(doc: str, argv: Sequence[str], *, mixed: bool = False, lead: int = 0) 
         # Positionally, so that docopt and its kept fork docopt-ng, which renamed these arguments, both do.
         return dict(docopt(doc, [*given, *program(doc).split()[1:], *words], False, None, True))
     except DocoptExit:
-        from zsched.commands.usage import misfit
+        from zsched.commands.usage import explain_misfit
 
-        fail(doc, misfit(doc, program(doc), given, words))
+        fail(doc, explain_misfit(doc, program(doc), given, words))
     except ValueError as error:
         fail(doc, str(error))
 
@@ -71,15 +71,15 @@ def load(
     section: str,
     loader: Callable[[Mapping[str, str], Path | None, Mapping[str, str]], Loaded[ConfigT]],
 ) -> Loaded[ConfigT]:
-    """The configuration of a program whose manual page has `--config=FILE` and every key of a section as an option."""
+    """The configuration of a program. Its manual page has `--config=FILE`, and an option for each key of `section`."""
     from pathlib import Path
 
     from zsched.config.config import ConfigError
     from zsched.config.settings import keys_of
 
-    found = parse(doc, argv)
-    named = {key.flag: found[f"--{key.flag}"] for key in keys_of(section)}
-    file = found["--config"]
+    arguments = parse(doc, argv)
+    named = {key.flag: arguments[f"--{key.flag}"] for key in keys_of(section)}
+    file = arguments["--config"]
     try:
         return loader(
             {flag: text for flag, text in named.items() if isinstance(text, str)},
@@ -90,16 +90,16 @@ def load(
         fail(doc, str(error))
 
 
-def text(found: Mapping[str, Value], name: str) -> str | None:
-    """The value of an option or argument; None when it was not given."""
-    value = found[name]
+def text(arguments: Mapping[str, Value], name: str) -> str | None:
+    """The value of an option or argument; None if it is absent."""
+    value = arguments[name]
     assert value is None or isinstance(value, str)
     return value
 
 
-def words(found: Mapping[str, Value], name: str) -> list[str]:
-    """The values of an argument that may be given several times; without the `--` in front of them."""
-    value = found[name]
+def words(arguments: Mapping[str, Value], name: str) -> list[str]:
+    """The values of a repeatable option or argument, without a leading `--`."""
+    value = arguments[name]
     assert isinstance(value, list)
     return value[1:] if value[:1] == ["--"] else value
 
@@ -121,9 +121,9 @@ def warn_of_own(doc: str, argv: Sequence[str], command: Sequence[str]) -> None:
         )
 
 
-def choice(doc: str, found: Mapping[str, Value], name: str, words: tuple[WordT, ...]) -> WordT | None:
-    """The value of an option that is one of some words; None when it was not given. Another value is wrong usage."""
-    value = text(found, name)
+def choice(doc: str, arguments: Mapping[str, Value], name: str, words: tuple[WordT, ...]) -> WordT | None:
+    """The value of an option that takes one of `words`; None if it is absent. Another value is wrong usage."""
+    value = text(arguments, name)
     for word in words:
         if value == word:
             return word
@@ -132,24 +132,24 @@ def choice(doc: str, found: Mapping[str, Value], name: str, words: tuple[WordT, 
     return None
 
 
-def number(doc: str, found: Mapping[str, Value], name: str, least: int = 1, also: str = "") -> int | None:
-    """The value of an option as a whole number; None when it was not given. Another value is wrong usage. `also`: what
-    else the option takes, for that sentence.
+def number(doc: str, arguments: Mapping[str, Value], name: str, least: int = 1, also: str = "") -> int | None:
+    """The value of an option as a whole number; None if it is absent. Another value is wrong usage. `also`: other
+    values that the option takes, for the error message.
     """
-    value = text(found, name)
+    value = text(arguments, name)
     if value is None:
         return None
     whole = value.isascii() and value.isdigit()
     if whole and len(value) > _DIGITS_MAX:
-        fail(doc, f"{name}: {value} is too large")
+        fail(doc, f"invalid {name} {value}: too large")
     if not whole or int(value) < least:
-        fail(doc, f"{name}: {value!r} is no whole number of {least} or more{also}")
+        fail(doc, f"invalid {name} {value!r}: use a whole number, {least} or more{also}")
     return int(value)
 
 
-def seconds(doc: str, found: Mapping[str, Value], name: str) -> float | None:
-    """The value of an option that is a duration; None when it was not given. Another value is wrong usage."""
-    value = text(found, name)
+def seconds(doc: str, arguments: Mapping[str, Value], name: str) -> float | None:
+    """The value of a duration option in seconds; None if it is absent. Another value is wrong usage."""
+    value = text(arguments, name)
     if value is None:
         return None
     from zsched.model.units import parse_duration_ms
@@ -160,52 +160,52 @@ def seconds(doc: str, found: Mapping[str, Value], name: str) -> float | None:
         fail(doc, f"{name}: {error}")
 
 
-def selected(doc: str, found: Mapping[str, Value]) -> Selection:
-    """The jobs that the argument <selector> names. What names none is wrong usage."""
+def selected(doc: str, arguments: Mapping[str, Value]) -> Selection:
+    """The jobs that the argument <selector> names. An invalid selector is wrong usage."""
     from zsched.commands import selection
 
     try:
-        return selection.parse(words(found, "<selector>"))
+        return selection.parse(words(arguments, "<selector>"))
     except ValueError as error:
         fail(doc, str(error))
 
 
-def owner(doc: str, found: Mapping[str, Value], chosen: Selection) -> str | None:
-    """The owner whose jobs `all` means, for selection.resolve. `--all-owners` without `all` is wrong usage."""
-    if not found["--all-owners"]:
+def owner(doc: str, arguments: Mapping[str, Value], chosen: Selection) -> str | None:
+    """The owner for the selector `all`: `me`, or None for all owners. `--all-owners` without `all` is wrong usage."""
+    if not arguments["--all-owners"]:
         return "me"
     if not chosen.every:
         fail(doc, "--all-owners is for the selector all")
     return None
 
 
-def single(doc: str, found: Mapping[str, Value]) -> Selection:
-    """The job that the argument <job> names. What names none or several is wrong usage."""
+def single(doc: str, arguments: Mapping[str, Value]) -> Selection:
+    """The job that the argument <job> names. Anything but exactly one job is wrong usage."""
     from zsched.commands import selection
 
     try:
-        return selection.single(text(found, "<job>") or "")
+        return selection.single(text(arguments, "<job>") or "")
     except ValueError as error:
         fail(doc, str(error))
 
 
 def fail(doc: str, sentence: str) -> NoReturn:
-    """End the program for wrong usage: the sentence, then the usage, on stderr; exit code 2."""
+    """End the program for wrong usage: print the message and the usage to stderr; exit code 2."""
     usage = re.search(r"^usage:.*?(?=\n\s*\n|\Z)", doc, re.MULTILINE | re.IGNORECASE | re.DOTALL)
     print(f"{program(doc)}: {sentence}\n{usage[0] if usage else ''}", file=sys.stderr)
     raise SystemExit(EXIT_USAGE)
 
 
 def program(doc: str) -> str:
-    """The program's name, with the subcommand's if it is one, as the manual page's usage has it."""
+    """The program's name, with the subcommand if there is one, from the usage of the manual page."""
     match = _PROGRAM.search(doc)
     assert match is not None
     return match[1]
 
 
 class Option(NamedTuple):
-    """An option as a manual page declares it: its long name without dashes, whether it takes a value, and whether all
-    of its values count when it is given several times (`--scope=SCOPE...`).
+    """An option of a manual page: its long name without dashes, whether it takes a value, and whether it may be
+    repeated (`--scope=SCOPE...`).
     """
 
     name: str
@@ -214,11 +214,11 @@ class Option(NamedTuple):
 
 
 def exact(argv: Sequence[str], declared: Mapping[str, Option]) -> tuple[list[str], list[str]]:
-    """The options before `--` or the first plain word, written as `--name` or `--name=value`, and the rest as it is.
+    """The options before `--` or the first other word, as `--name` or `--name=value`, and the rest.
 
-    `declared` has an option under its name and under its letter. Of an option given twice the last counts, as in Go's
-    flag package, so that a script may append to a command line; unless its page has it repeat. Raises ValueError with a
-    sentence for a name that is not declared, and for a value that is missing or too much.
+    `declared` has each option by its name and by its letter. If an option is given twice, the last one counts, so that
+    a script may append to a command line; repeatable options keep all. Raises ValueError with a message for an unknown
+    option, and for a missing or unexpected value.
     """
     options: dict[str, list[str]] = {}
     words = list(argv)
@@ -240,11 +240,11 @@ def exact(argv: Sequence[str], declared: Mapping[str, Option]) -> tuple[list[str
 
 
 def anywhere(
-    argv: Sequence[str], declared: Mapping[str, Option], most: int | None = None
+    argv: Sequence[str], declared: Mapping[str, Option], words_max: int | None = None
 ) -> tuple[list[str], list[str]]:
-    """As `exact` does, but with options between and after the words too, up to `--`. Raises ValueError as it does.
+    """As `exact`, but options may also stand between and after the words, up to `--`. Raises ValueError.
 
-    `most`: after that many words and their options, the rest stays as it is.
+    `words_max`: arguments after this number of words, and the options before the next one, are left as they are.
     """
     options: list[str] = []
     words: list[str] = []
@@ -256,7 +256,7 @@ def anywhere(
         if rest[:1] == ["--"]:
             words += rest[1:]
             break
-        if len(words) == most:
+        if len(words) == words_max:
             words += rest
             break
         words += rest[:1]
@@ -265,7 +265,7 @@ def anywhere(
 
 
 def _name(written: str) -> str:
-    """The name of an option as `exact` writes it."""
+    """The name of an option in the form that `exact` returns."""
     return written.removeprefix("--").partition("=")[0]
 
 
@@ -279,15 +279,15 @@ def _declared(doc: str) -> dict[str, Option]:
 
 
 def _dashed(word: str) -> str:
-    """An option as it was written, without its value."""
+    """An option as typed, without its value."""
     return word.partition("=")[0]
 
 
 def _suggestion(word: str, declared: Mapping[str, Option]) -> str:
-    import difflib
+    from zsched.model.spelling import nearest
 
     name = _dashed(word).lstrip("-")
     # At 0.6, the default, --at would be taken for --wait.
-    near = difflib.get_close_matches(name, declared, n=1, cutoff=0.7)
+    near = nearest(name, declared, 0.7)
     dashes = _dashed(word).removesuffix(name)
-    return f"; did you mean {dashes}{near[0]}?" if near else "; --help lists them all"
+    return f"; did you mean {dashes}{near}?" if near else "; --help lists them all"

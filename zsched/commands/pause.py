@@ -29,6 +29,6 @@ def main(argv: Sequence[str]) -> int:
     return recurring.change(__doc__, argv, _pause)
 
 
-def _pause(job: Job, _found: Mapping[str, options.Value]) -> str:
+def _pause(job: Job, _arguments: Mapping[str, options.Value]) -> str:
     job.pause()
     return f"paused; its last run is still {job.status}" if job.view["live"] else "paused"

@@ -1,4 +1,4 @@
-"""What `zsched pause`, `resume` and `end` share, and the words for the state of a recurring job."""
+"""The common part of `zsched pause`, `resume` and `end`, and the displayed state of a recurring job."""
 
 from __future__ import annotations
 
@@ -7,23 +7,23 @@ from collections.abc import Callable, Mapping, Sequence
 from zsched.client.client import Client, Job, NotFound, Refused
 from zsched.commands import exits, options, selection, table
 
-# Codes of REST that speak of one job; the other jobs that were named can still be changed.
+# Error codes of REST that concern one job only: the command goes on with the others.
 _OF_ONE_JOB = ("no_schedule", "schedule_ended", "live", "not_owner")
 
 
 def change(doc: str, argv: Sequence[str], do: Callable[[Job, Mapping[str, options.Value]], str]) -> int:
-    """Run a command that changes schedules; returns its exit code. `do` changes a job and returns what became of it."""
-    found = options.parse(doc, argv, mixed=True)
-    chosen = options.selected(doc, found)
+    """Run a command that changes schedules; returns its exit code. `do` changes a job and returns its new state."""
+    arguments = options.parse(doc, argv, mixed=True)
+    chosen = options.selected(doc, arguments)
     if chosen.every:
         options.fail(doc, "all: name the jobs by their numbers")
     changed: list[Job] = []
     code = 0
-    with Client(options.text(found, "--url")) as client:
-        for number in selection.named(chosen, client):
+    with Client(options.text(arguments, "--url")) as client:
+        for number in selection.resolve_last(chosen, client):
             job = Job(client, {"id": number})
             try:
-                outcome = do(job, found)
+                outcome = do(job, arguments)
             except NotFound:
                 exits.say(f"there is no job {number}")
                 code = exits.NOT_FOUND
@@ -34,16 +34,16 @@ def change(doc: str, argv: Sequence[str], do: Callable[[Job, Mapping[str, option
                 code = code or exits.FAILED
             else:
                 changed.append(job)
-                if not found["--json"]:
-                    print(number if found["--quiet"] else f"{number} {outcome}")
-    if found["--json"]:
+                if not arguments["--json"]:
+                    print(number if arguments["--quiet"] else f"{number} {outcome}")
+    if arguments["--json"]:
         table.document([job.view for job in changed])
     return code
 
 
 def state(job: Job) -> str:
-    """The status of a job. While nothing of a recurring job is live, that of its schedule: scheduled, paused, ended."""
-    # Releases before this one don't say whether it is live.
+    """The status of a job; for a recurring job without a live run that of its schedule: scheduled, paused or ended."""
+    # Older schedulers don't send `live`.
     if job.schedule is None or job.view.get("live") is not False:
         return job.status
     return of_schedule(job)
@@ -57,7 +57,7 @@ def of_schedule(job: Job) -> str:
 
 
 def fields(job: Job) -> str:
-    """The cron fields of a recurring job, and since when they don't count."""
+    """The cron fields of a recurring job, and since when it is paused or ended."""
     for key, words in (("ended_at", "ended"), ("paused_at", "paused since")):
         if key in job.view:
             return f"{job.schedule}, {words} {table.moment(job.view[key])}"
@@ -65,6 +65,6 @@ def fields(job: Job) -> str:
 
 
 def next_fire(job: Job) -> str:
-    """When a scheduled job fires next, for a line about it; empty when it does not."""
+    """The next fire of a job as the end of a line; empty if there is none."""
     at = job.view.get("next_fire_at")
     return f", next fire {table.moment(at)}" if at else ""

@@ -29,6 +29,6 @@ def main(argv: Sequence[str]) -> int:
     return recurring.change(__doc__, argv, _resume)
 
 
-def _resume(job: Job, _found: Mapping[str, options.Value]) -> str:
+def _resume(job: Job, _arguments: Mapping[str, options.Value]) -> str:
     job.resume()
     return f"scheduled{recurring.next_fire(job)}"

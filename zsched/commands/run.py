@@ -40,32 +40,32 @@ from zsched.commands.watching import Plain, Records, Watch, targets
 
 def main(argv: Sequence[str]) -> int:
     """Run the command; returns its exit code."""
-    found = options.parse(__doc__, argv)
-    options.warn_of_own(__doc__, argv, options.words(found, "<cmd>"))
-    as_json = bool(found["--json"])
+    arguments = options.parse(__doc__, argv)
+    options.warn_of_own(__doc__, argv, options.words(arguments, "<cmd>"))
+    as_json = bool(arguments["--json"])
     try:
-        with Client(options.text(found, "--url")) as client:
+        with Client(options.text(arguments, "--url")) as client:
             return Attendance(client, as_json).run(
-                command_line(options.words(found, "<cmd>")),
-                options.text(found, "--name"),
-                options.text(found, "--timeout"),
-                options.text(found, "--user"),
-                variables.plain(__doc__, found),
-                variables.secret(__doc__, found),
+                command_line(options.words(arguments, "<cmd>")),
+                options.text(arguments, "--name"),
+                options.text(arguments, "--timeout"),
+                options.text(arguments, "--user"),
+                variables.read_plain(__doc__, arguments),
+                variables.read_secret(__doc__, arguments),
             )
     except (ClientError, exits.Failure, OSError) as error:
         raise exits.in_place_of_job(error) from None
 
 
 class Attendance:
-    """One job from its submit to its end, with what Ctrl-C does meanwhile."""
+    """One job from its submit to its end. The first Ctrl-C cancels it, the second one leaves it."""
 
     def __init__(self, client: Client, as_json: bool) -> None:
         self._client = client
         self._as_json = as_json
         self._watch = Watch(client, Records() if as_json else Plain(targets(None)), on_interrupt=self._interrupted)
         self._job: Job | None = None
-        # The signal that asked to cancel, once one has.
+        # The first signal that came; 0 before that.
         self._signal = 0
 
     def run(
@@ -73,7 +73,7 @@ class Attendance:
     ) -> int:
         """Submit and follow; returns the exit code. Raises ClientError."""
         for number in (signal.SIGINT, signal.SIGTERM):
-            # A shell that starts it with & in a script has it ignore Ctrl-C.
+            # A script's shell starts background commands with SIGINT ignored.
             if signal.getsignal(number) is not signal.SIG_IGN:
                 signal.signal(number, self._on_signal)
         try:
@@ -83,16 +83,16 @@ class Attendance:
             job = self._watch.job(self._job)
         except KeyboardInterrupt:
             if self._job is not None:
-                exits.say(f"left: job {self._job.id} may go on; `zsched show {self._job.id}` tells")
+                exits.say(f"left: job {self._job.id} may go on; see `zsched show {self._job.id}`")
             return exits.SIGNALLED + self._signal
         except ClientError as error:
             if self._job is None:
                 raise
-            exits.told(error)
+            exits.report(error)
             exits.say(f"lost sight of job {self._job.id}, which may go on")
             return exits.OWN_FAULT
         except OSError as error:
-            # Nobody reads any more, or the disk is full. Run here, the command would end at its next word.
+            # A broken pipe, or a full disk. A command run locally would end at its next write.
             if self._job is not None:
                 self._cancel()
                 if not isinstance(error, BrokenPipeError):
@@ -101,13 +101,13 @@ class Attendance:
         if self._as_json:
             table.record(job.view)
         if job.reason not in ("exit", "reported"):
-            exits.say(f"job {job.id}: {exits.ending(job)}")
+            exits.say(f"job {job.id}: {exits.describe_end(job)}")
         if self._signal and job.status == "cancelled":
             return exits.SIGNALLED + self._signal
         return exits.of_job(job)
 
     def _on_signal(self, number: int, _frame: FrameType | None) -> None:
-        """The first is dealt with in its turn, between two pieces of output; the next leaves at once."""
+        """The first signal is handled between two chunks of output; the next one leaves at once."""
         if self._signal:
             raise KeyboardInterrupt
         self._signal = number

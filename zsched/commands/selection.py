@@ -1,6 +1,6 @@
-"""Which jobs are meant: `12`, `3-8`, `1,4,9`, `last`, `all`, and any of them together.
+"""Selectors of jobs: `12`, `3-8`, `1,4,9`, `last`, `all`, and combinations.
 
-Read without the scheduler first, so that a misspelt word is wrong usage; `last` and `all` are looked up after that.
+They are parsed first, so that an invalid one is wrong usage; then `last` and `all` are resolved by the scheduler.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 class Selection(NamedTuple):
-    """What was named: numbers, and the words among them."""
+    """Parsed selectors: numbers, and whether `last` and `all` are among them."""
 
     ids: Spans
     last: bool = False
@@ -26,15 +26,15 @@ class Selection(NamedTuple):
 
 
 def parse(words: Sequence[str]) -> Selection:
-    """Read selectors. Raises ValueError with a sentence."""
+    """Parse selectors. Raises ValueError with a message."""
     parts = [part for word in words for part in word.split(",")]
     numbers = (part for part in parts if part not in ("last", "all"))
     ids = spans.parse(numbers, SELECTED_JOBS_MAX, "12, 3-8, 1,4,9, last or all")
     return Selection(ids, "last" in parts, "all" in parts)
 
 
-def named(chosen: Selection, client: Client) -> Spans:
-    """The jobs that were named by their numbers, or as `last`, the newest. Raises Failure when there is no job."""
+def resolve_last(chosen: Selection, client: Client) -> Spans:
+    """The selected numbers, with the newest job for `last`. Raises Failure when there is no job."""
     if not chosen.last:
         return chosen.ids
     newest = next(iter(client.jobs(limit=1)), None)
@@ -44,20 +44,20 @@ def named(chosen: Selection, client: Client) -> Spans:
 
 
 def only(chosen: Selection, client: Client) -> int:
-    """The number of the job that `single` has read."""
-    return next(iter(named(chosen, client)))
+    """The number of the single selected job."""
+    return next(iter(resolve_last(chosen, client)))
 
 
 def resolve(chosen: Selection, client: Client, owner: str | None = "me") -> Spans:
-    """The numbers of the jobs. `all` are the jobs of an owner, None for all owners, that have not ended, without those
-    that have a schedule. Raises Failure when `last` finds no job.
+    """The numbers of the selected jobs. `all` stands for the unfinished jobs of an owner (None: of all owners), except
+    those with a schedule. Raises Failure when `last` finds no job.
     """
-    ids = named(chosen, client)
+    ids = resolve_last(chosen, client)
     return ids | client.unfinished(owner) if chosen.every else ids
 
 
 def single(word: str) -> Selection:
-    """Read a selector that names exactly one job. Raises ValueError with a sentence."""
+    """Parse a selector of exactly one job. Raises ValueError with a message."""
     try:
         chosen = parse([word])
     except ValueError:

@@ -22,33 +22,33 @@ from zsched.client.client import Client, Job, View
 from zsched.commands import exits, options, recurring, selection, table
 from zsched.commands.text import clean
 
-# As wide as the longest name of a fact.
+# The width of the longest name.
 _NAME: Final = len("on disconnect")
 
 
 def main(argv: Sequence[str]) -> int:
     """Run the command; returns its exit code."""
-    found = options.parse(__doc__, argv, mixed=True)
-    chosen = options.single(__doc__, found)
-    with Client(options.text(found, "--url")) as client:
+    arguments = options.parse(__doc__, argv, mixed=True)
+    chosen = options.single(__doc__, arguments)
+    with Client(options.text(arguments, "--url")) as client:
         job = client.get(selection.only(chosen, client))
-    if found["--json"]:
+    if arguments["--json"]:
         table.document(job.view)
         return 0
-    for name, value in facts(job):
-        # More lines than one stand under each other.
+    for name, value in details(job):
+        # Further lines of a value are indented.
         print(f"{name:<{_NAME}} " + clean(str(value)).replace("\n", "\n" + " " * (_NAME + 1)))
     return 0
 
 
-def facts(job: Job) -> Iterator[tuple[str, object]]:
-    """What is worth knowing of a job, in order."""
+def details(job: Job) -> Iterator[tuple[str, object]]:
+    """The lines of a job: pairs of a name and a value, in order."""
     view, run = job.view, job.run
     yield "job", job.id
     yield "name", job.name
     yield "command", job.command
     state = recurring.state(job)
-    yield "status", exits.ending(job) if state == job.status else state
+    yield "status", exits.describe_end(job) if state == job.status else state
     if "why" in view:
         yield "waits", "{detail} ({code})".format(**view["why"])
     for key in (

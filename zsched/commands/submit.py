@@ -63,79 +63,79 @@ from zsched.commands.line import command_line, for_input
 from zsched.model import spans
 from zsched.model.limits import COMMAND_BYTES_MAX
 
-# With room for the number of a request: many jobs are several.
+# Requests after the first append their number to the key.
 _KEY_CHARS_MAX: Final = 240
 
 
 def main(argv: Sequence[str]) -> int:
     """Run the command; returns its exit code."""
-    found = options.parse(__doc__, argv)
-    options.warn_of_own(__doc__, argv, options.words(found, "<cmd>"))
+    arguments = options.parse(__doc__, argv)
+    options.warn_of_own(__doc__, argv, options.words(arguments, "<cmd>"))
     try:
-        return submit(found)
+        return submit(arguments)
     except (ClientError, exits.Failure, OSError) as error:
-        if not found["--wait"]:
+        if not arguments["--wait"]:
             raise
         raise exits.in_place_of_job(error) from None
 
 
-def submit(found: Mapping[str, options.Value]) -> int:
-    """Submit what was asked for. Raises ClientError, Failure."""
-    bodies = wanted(found)
-    one = found["--each-line"] is None
-    if found["--dry-run"]:
-        if found["--json"]:
-            shown = [variables.masked(body) for body in bodies]
-            table.document(shown[0] if one else shown)
+def submit(arguments: Mapping[str, options.Value]) -> int:
+    """Submit the jobs. Raises ClientError, Failure."""
+    bodies = read_jobs(arguments)
+    single = arguments["--each-line"] is None
+    if arguments["--dry-run"]:
+        if arguments["--json"]:
+            shown = [variables.mask_secrets(body) for body in bodies]
+            table.document(shown[0] if single else shown)
         else:
             for body in bodies:
                 print(body["command"])
         return 0
-    with Client(options.text(found, "--url")) as client:
+    with Client(options.text(arguments, "--url")) as client:
         jobs: list[Job] = []
         for place, batch in enumerate(batches(bodies)):
-            stored = stored_jobs(client, batch, key_of(found, place), patient=not one)
+            stored = store_jobs(client, batch, key_of(arguments, place), patient=not single)
             jobs += stored
-            if not found["--json"]:
-                # At once: what comes after may fail, and these are stored.
-                print(numbers(stored, found), flush=True)
-        code = wait(client, jobs, found) if found["--wait"] else 0
-        if found["--json"]:
+            if not arguments["--json"]:
+                # At once: the next request may fail, and these jobs are stored.
+                print(numbers(stored, arguments), flush=True)
+        code = wait(client, jobs, arguments) if arguments["--wait"] else 0
+        if arguments["--json"]:
             views = [job.view for job in jobs]
-            table.document(views[0] if one else views)
+            table.document(views[0] if single else views)
         return code
 
 
-def wanted(found: Mapping[str, options.Value]) -> list[View]:
-    """The jobs that were asked for, as REST takes them. Wrong usage ends the program. Raises Failure."""
-    words = options.words(found, "<cmd>")
-    file = options.text(found, "--each-line")
-    cron = options.text(found, "--cron")
+def read_jobs(arguments: Mapping[str, options.Value]) -> list[View]:
+    """The jobs to submit, as REST takes them. Wrong usage ends the program. Raises Failure."""
+    words = options.words(arguments, "<cmd>")
+    file = options.text(arguments, "--each-line")
+    cron = options.text(arguments, "--cron")
     if not words and file is None:
         options.fail(__doc__, "missing <cmd>, such as 'make test'")
     for option in ("--name", "--cron"):
-        # As where a script's variable is not set: without the fields the job would run at once.
-        if (value := options.text(found, option)) is not None and not value.strip():
+        # A script's variable may be unset; without cron fields the job would run at once.
+        if (value := options.text(arguments, option)) is not None and not value.strip():
             options.fail(__doc__, f"{option} is empty")
-    if found["--run-now"] and cron is None:
+    if arguments["--run-now"] and cron is None:
         options.fail(__doc__, "--run-now goes with --cron: other jobs run at once anyway")
-    if found["--wait"] and cron is not None:
+    if arguments["--wait"] and cron is not None:
         options.fail(__doc__, "a job with --cron never ends, so there is nothing to --wait for")
-    key = options.text(found, "--idempotency-key")
+    key = options.text(arguments, "--idempotency-key")
     if key is not None and not (key.isascii() and key.isprintable() and 1 <= len(key) <= _KEY_CHARS_MAX):
         options.fail(__doc__, f"--idempotency-key: 1 to {_KEY_CHARS_MAX} printable ASCII characters")
-    env, secret_env = variables.plain(__doc__, found), variables.secret(__doc__, found)
+    env, secret_env = variables.read_plain(__doc__, arguments), variables.read_secret(__doc__, arguments)
 
     def body(command: str) -> View:
         return spec(
             command,
-            name=options.text(found, "--name"),
+            name=options.text(arguments, "--name"),
             schedule=cron,
-            run_now=bool(found["--run-now"]),
-            user=options.text(found, "--user"),
+            run_now=bool(arguments["--run-now"]),
+            user=options.text(arguments, "--user"),
             env=env,
             secret_env=secret_env,
-            **policy(found),
+            **policy(arguments),
         )
 
     if file is None:
@@ -152,24 +152,24 @@ def wanted(found: Mapping[str, options.Value]) -> list[View]:
     return bodies
 
 
-def policy(found: Mapping[str, options.Value]) -> PolicyFields:
-    """What was said of its time and of its failures. Wrong usage ends the program; what words mean REST says."""
-    never = options.text(found, "--crash-limit") == "never"
+def policy(arguments: Mapping[str, options.Value]) -> PolicyFields:
+    """The options about time and failures. Wrong usage ends the program; REST checks the values."""
+    never = options.text(arguments, "--crash-limit") == "never"
     fields: PolicyFields = {
-        "timeout": options.text(found, "--timeout"),
-        "kill_grace": options.text(found, "--kill-grace"),
-        "retries": options.number(__doc__, found, "--retries", least=0),
-        "crash_limit": "never" if never else options.number(__doc__, found, "--crash-limit", also=", or never"),
-        "on_lost": options.choice(__doc__, found, "--on-lost", ("requeue", "fail")),
-        "on_disconnect": options.choice(__doc__, found, "--on-disconnect", ("continue", "stop")),
+        "timeout": options.text(arguments, "--timeout"),
+        "kill_grace": options.text(arguments, "--kill-grace"),
+        "retries": options.number(__doc__, arguments, "--retries", least=0),
+        "crash_limit": "never" if never else options.number(__doc__, arguments, "--crash-limit", also=", or never"),
+        "on_lost": options.choice(__doc__, arguments, "--on-lost", ("requeue", "fail")),
+        "on_disconnect": options.choice(__doc__, arguments, "--on-disconnect", ("continue", "stop")),
     }
-    if (pause := options.text(found, "--backoff")) is not None:
+    if (pause := options.text(arguments, "--backoff")) is not None:
         fields["backoff"] = {"initial": pause}
     return fields
 
 
 def lines(file: str) -> Iterator[tuple[int, str]]:
-    """The lines of a file that are not empty, without their ends, each with its place from 1 on. Raises Failure."""
+    """The non-empty lines of a file without their line ends, with their numbers from 1. Raises Failure."""
     if file == "-" and sys.stdin is None:
         raise exits.Failure("stdin is closed, and --each-line is to read it", exits.USAGE)
     try:
@@ -180,7 +180,7 @@ def lines(file: str) -> Iterator[tuple[int, str]]:
                 content = opened.read()
     except OSError as error:
         raise exits.Failure(f"can't read {file}: {error.strerror}") from None
-    # Editors on Windows begin a file with a mark.
+    # Editors on Windows may write a byte order mark.
     for place, given in enumerate(content.removeprefix(codecs.BOM_UTF8).split(b"\n"), 1):
         try:
             text = given.removesuffix(b"\r").decode()
@@ -190,55 +190,55 @@ def lines(file: str) -> Iterator[tuple[int, str]]:
             yield place, text
 
 
-def key_of(found: Mapping[str, options.Value], place: int) -> str:
-    """The key of a request, one of its own for each."""
-    key = options.text(found, "--idempotency-key")
+def key_of(arguments: Mapping[str, options.Value], place: int) -> str:
+    """The idempotency key of a request. Each request has its own."""
+    key = options.text(arguments, "--idempotency-key")
     if key is None:
         return secrets.token_hex(16)
     return f"{key}.{place + 1}" if place else key
 
 
-def stored_jobs(client: Client, bodies: Sequence[View], key: str, patient: bool) -> list[Job]:
-    """Submit the jobs of one request. When the scheduler has no room for them, wait if `patient`."""
+def store_jobs(client: Client, bodies: Sequence[View], key: str, patient: bool) -> list[Job]:
+    """Submit jobs in one request. If the scheduler has no room, and `patient`, wait and try again."""
     while True:
         try:
-            # A single one in its own form, so that an error names its field and no place in an array.
+            # Not as an array of one, so that an error names the field alone.
             if len(bodies) == 1:
                 answer = client.ask("POST", "/jobs", bodies[0], patience_s=PATIENCE_S, key=key)
                 return [Job(client, answer.json())]
             return client.submit_all(bodies, idempotency_key=key)
         except Refused as error:
-            # 429 says for sure that nothing was stored.
+            # After a 429 nothing was stored.
             if error.status != 429 or error.retry_after_s is None or not patient:
                 raise
             exits.say(f"{error}; trying again in {error.retry_after_s:g} s")
             time.sleep(error.retry_after_s)
 
 
-def numbers(jobs: Sequence[Job], found: Mapping[str, options.Value]) -> str:
-    """The jobs' numbers for a person, or for a script."""
+def numbers(jobs: Sequence[Job], arguments: Mapping[str, options.Value]) -> str:
+    """The numbers of the jobs: for a person, or as --range or --quiet ask for."""
     ids = spans.of_numbers(job.id for job in jobs)
-    if found["--range"]:
+    if arguments["--range"]:
         return str(ids)
-    if found["--quiet"]:
+    if arguments["--quiet"]:
         return "\n".join(map(str, ids))
     return f"job{'s' if len(jobs) > 1 else ''} {ids}"
 
 
-def wait(client: Client, jobs: Sequence[Job], found: Mapping[str, options.Value]) -> int:
+def wait(client: Client, jobs: Sequence[Job], arguments: Mapping[str, options.Value]) -> int:
     """Wait for the jobs; returns the exit code. Raises ClientError."""
-    quiet = bool(found["--quiet"] or found["--range"])
+    quiet = bool(arguments["--quiet"] or arguments["--range"])
     known = {job.id: job for job in jobs}
     ids = spans.of_numbers(known)
-    if len(ids) > waiting.LINES_MAX and not found["--json"]:
-        counts = waiting.sums(client, ids, None, quiet=quiet)
+    if len(ids) > waiting.LINES_MAX and not arguments["--json"]:
+        counts = waiting.wait_for_counts(client, ids, None, quiet=quiet)
         return int(bool(counts["failed"] or counts["cancelled"]))
     codes: dict[int, int] = {}
-    with waiting.telling(lambda: ids - spans.of_numbers(codes)):
-        for job in waiting.each(client, ids):
+    with waiting.hint_on_interrupt(lambda: ids - spans.of_numbers(codes)):
+        for job in waiting.as_completed(client, ids):
             known[job.id].view = job.view
             code = codes[job.id] = exits.of_job(job)
-            if not quiet and not found["--json"]:
+            if not quiet and not arguments["--json"]:
                 print(waiting.line(job), flush=True)
             elif code in (exits.TIMEOUT, exits.OWN_FAULT):
                 exits.say(f"job {waiting.line(job)}")

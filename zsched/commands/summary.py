@@ -22,13 +22,13 @@ from zsched.commands.text import line
 
 def main(argv: Sequence[str]) -> int:
     """Run the command; returns its exit code."""
-    found = options.parse(__doc__, argv, mixed=True)
-    with Client(options.text(found, "--url")) as client:
+    arguments = options.parse(__doc__, argv, mixed=True)
+    with Client(options.text(arguments, "--url")) as client:
         stats = client.stats()
-    if found["--json"]:
+    if arguments["--json"]:
         table.document(stats)
         return 0
     for name, counts in stats.items():
-        told = ", ".join(f"{count} {word}" for word, count in counts.items()) if isinstance(counts, dict) else counts
-        print(line(f"{name}: {told}"))
+        text = ", ".join(f"{count} {word}" for word, count in counts.items()) if isinstance(counts, dict) else counts
+        print(line(f"{name}: {text}"))
     return 0

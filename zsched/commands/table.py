@@ -1,4 +1,4 @@
-"""Rows for people: drawn by rich on a terminal, plain columns elsewhere. And results as JSON."""
+"""Tables for people: by rich on a terminal, plain columns elsewhere. And results as JSON."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Final
 
 from zsched.commands.text import line
 
-# How a word of a status looks on a terminal.
+# Styles of status words on a terminal.
 _STYLES: Final = {
     "success": "green",
     "active": "green",
@@ -23,7 +23,7 @@ _STYLES: Final = {
 
 
 def show(names: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
-    """Print the rows under the names of their columns. Numbers stand at the right."""
+    """Print rows with column names. Numbers are right-aligned."""
     cells = [[line("" if cell is None else str(cell)) for cell in row] for row in rows]
     numeric = [all(isinstance(row[column], int | float | None) for row in rows) for column in range(len(names))]
     if sys.stdout.isatty():
@@ -39,7 +39,7 @@ def show(names: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
 
 
 def _draw(names: Sequence[str], cells: Sequence[Sequence[str]], numeric: Sequence[bool]) -> None:
-    # It takes longer to import than all the rest.
+    # Its import takes longer than the rest of a command.
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
@@ -54,12 +54,12 @@ def _draw(names: Sequence[str], cells: Sequence[Sequence[str]], numeric: Sequenc
 
 
 def moment(time: str) -> str:
-    """A time of REST for people, to the second: `2026-11-24 08:27:08Z`."""
+    """A timestamp of REST to the second: `2026-11-24 08:27:08Z`."""
     return f"{time[:19].replace('T', ' ')}Z"
 
 
 def document(value: object) -> None:
-    """Print a value as one JSON document. In ASCII, so that nothing in it can steer a terminal."""
+    """Print a value as one JSON document. ASCII only, so that it can't control a terminal."""
     print(json.dumps(value, indent=2), flush=True)
 
 

@@ -1,8 +1,8 @@
-"""Foreign text, made fit for a terminal: a job may not move the cursor, name the window or hide its words.
+"""Sanitize foreign text for a terminal: a job must not move the cursor, set the window title or hide text.
 
-Pure. Escape sequences are taken out whole, other control characters alone; newline and tab stay. A carriage return,
-with which progress bars rewrite a line, becomes a newline. Characters that nobody sees go too: they could make one
-name look like another, or hide text in it. In the output of jobs the two joiners stay, which Persian, Indic scripts and
+Pure. Escape sequences and control characters are removed; newline and tab stay. A carriage return, with which progress
+bars rewrite a line, becomes a newline. Invisible characters are removed too: they could make one name look like
+another, or hide text in it. In the output of jobs the two joiners stay, which Persian, Indic scripts and
 emoji need.
 """
 
@@ -18,7 +18,7 @@ _SEQUENCE: Final = re.compile(
     r"|(?:\x1b[\]PX^_]|[\x9d\x90\x98\x9e\x9f])[^\x07\x1b\x9c\n]*(?:\x07|\x1b\\|\x9c)"
     r"|\x1b[ -/]*[0-Z\\^-~]"
 )
-# The beginning of one at the end of a piece.
+# An incomplete sequence at the end of a chunk.
 _BEGUN: Final = re.compile(
     r"(?:(?:\x1b\[|\x9b)[0-?]*[ -/]*"
     r"|(?:\x1b[\]PX^_]|[\x9d\x90\x98\x9e\x9f])[^\x07\x1b\x9c\n]*\x1b?"
@@ -36,12 +36,12 @@ _UNSEEN: Final = (
 _CONTROL: Final = re.compile(rf"[{_UNSEEN}\u200c\u200d]")
 _CONTROL_OF_OUTPUT: Final = re.compile(rf"[{_UNSEEN}]")
 
-# A sequence that is longer is none.
+# A longer text is not taken for a sequence.
 BEGUN_CHARS_MAX: Final = 4096
 
 
 def clean(text: str) -> str:
-    """Without what steers a terminal, and without invisible characters: for names, labels and sentences."""
+    """Remove escape sequences, control characters and invisible characters: for names, labels and messages."""
     return _CONTROL.sub("", _without_sequences(text))
 
 
@@ -50,19 +50,19 @@ def _without_sequences(text: str) -> str:
 
 
 def line(text: str) -> str:
-    """On one line and without what steers a terminal, for tables."""
+    """Sanitize a text and put it on one line, for tables."""
     return " ".join(clean(text).split())
 
 
 class Cleaner:
-    """Cleans a stream of bytes piece by piece; what is cut between two pieces is put together first."""
+    """Sanitizes a stream of bytes chunk by chunk. A sequence that is split between two chunks is joined first."""
 
     def __init__(self) -> None:
         self._decoder = codecs.getincrementaldecoder("utf-8")(errors="replace")
         self._begun = ""
 
     def feed(self, data: bytes, end: bool = False) -> str:
-        """The text of the next piece; with `end` nothing is held back."""
+        """The text of the next chunk. With `end` nothing is kept for the next one."""
         text = self._begun + self._decoder.decode(data, end)
         begun = None if end else _BEGUN.search(text)
         self._begun = ""

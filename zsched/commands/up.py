@@ -40,23 +40,23 @@ from zsched.config.config import ConfigError, scheduler_config, worker_config
 from zsched.host.cpus import usable_cpus
 from zsched.model.limits import LOG_FLUSH_S
 
-# A worker's own time for its jobs, TERM and KILL after it, and some more; longer than shutdown_grace it never takes.
+# A worker's shutdown grace for its jobs, then TERM and KILL, and some reserve.
 STOP_S_MAX: Final = 60.0
 
-# What of the options is one of the scheduler's.
+# Options that are passed to the scheduler.
 PASSED: Final = ("db", "port", "zmq-port")
 
 
 def main(argv: Sequence[str]) -> int:
     """Run the command; returns its exit code."""
-    found = options.parse(__doc__, argv, mixed=True)
-    plan = wanted(found)
+    arguments = options.parse(__doc__, argv, mixed=True)
+    plan = make_plan(arguments)
     stop_on_signals()
     with Cluster(plan) as cluster:
         code = 0
         try:
             cluster.start()
-            told(plan, bool(found["--json"]))
+            report_ready(plan, bool(arguments["--json"]))
             cluster.watch()
         except ClusterError as error:
             say_in_time(f"{error}; what it logged is above")
@@ -70,9 +70,9 @@ def main(argv: Sequence[str]) -> int:
     return code
 
 
-def wanted(found: Mapping[str, options.Value]) -> Plan:
-    """What is to be started. Wrong usage or settings end the program. Raises Failure when the port is taken."""
-    flags = {name: value for name in PASSED if (value := options.text(found, f"--{name}")) is not None}
+def make_plan(arguments: Mapping[str, options.Value]) -> Plan:
+    """The programs to start. Wrong usage or settings end the program. Raises Failure when the port is in use."""
+    flags = {name: value for name in PASSED if (value := options.text(arguments, f"--{name}")) is not None}
     for name, port in zip(("port", "zmq-port"), map(str, free_ports(2)), strict=True):
         if flags.get(name) == "0":
             flags[name] = port
@@ -82,13 +82,13 @@ def wanted(found: Mapping[str, options.Value]) -> Plan:
         options.fail(__doc__, str(error))
     if config.port == 0:
         options.fail(__doc__, "the port is set to 0: give --port, so that workers find it")
-    # As workers and commands call it by default, so that a worker's state folder is the same.
+    # The default URL of workers and commands, so that a worker has the same state folder.
     host = "localhost" if config.host in ("0.0.0.0", "::", "127.0.0.1", "localhost") else config.host  # noqa: S104
     url = f"http://{f'[{host}]' if ':' in host else host}:{config.port}"
     if answers(host, config.port):
         raise exits.Failure(f"something answers at {url} already: use that one, or give another --port")
-    count = options.number(__doc__, found, "--workers") or 1
-    slots = options.number(__doc__, found, "--slots") or (share(count) if count > 1 else None)
+    count = options.number(__doc__, arguments, "--workers") or 1
+    slots = options.number(__doc__, arguments, "--slots") or (share(count) if count > 1 else None)
     return Plan(
         url=url,
         socket=socket_of(config.db),
@@ -123,12 +123,12 @@ def state_flag(worker: str, url: str) -> str:
 
 
 def share(workers: int) -> int:
-    """The slots of each of several workers, so that together they take the CPUs."""
+    """The slots of each worker if several share the CPUs."""
     return max(1, usable_cpus() // workers)
 
 
 def answers(host: str, port: int) -> bool:
-    """Whether something listens there."""
+    """Whether a program listens at this address."""
     try:
         socket.create_connection((host, port), timeout=1.0).close()
     except OSError:
@@ -136,8 +136,8 @@ def answers(host: str, port: int) -> bool:
     return True
 
 
-def told(plan: Plan, as_json: bool) -> None:
-    """Say that all is ready."""
+def report_ready(plan: Plan, as_json: bool) -> None:
+    """Print the URL, and that all programs are ready."""
     if as_json:
         table.document({"url": plan.url, "workers": list(plan.workers)})
     else:
@@ -146,14 +146,14 @@ def told(plan: Plan, as_json: bool) -> None:
 
 
 def say_in_time(sentence: str) -> None:
-    """Say something on stderr; when nobody reads that, wait no longer than LOG_FLUSH_S: processes are to be stopped."""
+    """Print a line to stderr, and wait at most LOG_FLUSH_S for its reader: processes must be stopped."""
     saying = Thread(target=write, args=(f"zsched: {sentence}\n".encode(),), daemon=True)
     saying.start()
     saying.join(LOG_FLUSH_S)
 
 
 def write(line: bytes) -> None:
-    """Not by sys.stderr, which the interpreter would wait for at its end."""
+    """Write to descriptor 2. The interpreter would wait for sys.stderr at its end."""
     with suppress(OSError):
         os.write(2, line)
 

@@ -1,4 +1,4 @@
-"""A job's own variables as `submit` and `run` take them: --env NAME=VALUE, --secret-env NAME or NAME=@FILE."""
+"""Variables of a job from options of `submit` and `run`: --env NAME=VALUE, --secret-env NAME or NAME=@FILE."""
 
 from __future__ import annotations
 
@@ -10,39 +10,41 @@ from zsched.commands import exits, options
 from zsched.model.names import VARIABLE_NAME
 
 
-def plain(doc: str, found: Mapping[str, options.Value]) -> dict[str, str]:
-    """Those of --env. Wrong usage ends the program."""
-    made = {}
-    for given in options.words(found, "--env"):
-        name, equals, value = given.partition("=")
+def read_plain(doc: str, arguments: Mapping[str, options.Value]) -> dict[str, str]:
+    """The variables of --env. Wrong usage ends the program."""
+    variables = {}
+    for word in options.words(arguments, "--env"):
+        name, equals, value = word.partition("=")
         if not equals or not VARIABLE_NAME.fullmatch(name):
-            options.fail(doc, f"--env: {given.partition('=')[0]!r}: write it like NAME=VALUE")
-        made[name] = value
-    return made
+            options.fail(doc, f"--env: {word.partition('=')[0]!r}: write it like NAME=VALUE")
+        variables[name] = value
+    return variables
 
 
-def secret(doc: str, found: Mapping[str, options.Value]) -> dict[str, str]:
-    """Those of --secret-env. A value on the command line, where other users see it, is wrong usage. Raises Failure."""
-    made = {}
-    for given in options.words(found, "--secret-env"):
-        name, equals, source = given.partition("=")
+def read_secret(doc: str, arguments: Mapping[str, options.Value]) -> dict[str, str]:
+    """The variables of --secret-env. A value on the command line, which other users can see, is wrong usage. Raises
+    Failure.
+    """
+    variables = {}
+    for word in options.words(arguments, "--secret-env"):
+        name, equals, source = word.partition("=")
         if not VARIABLE_NAME.fullmatch(name) or (equals and not source.startswith("@")):
-            options.fail(doc, "--secret-env: write it like NAME, whose value your environment has, or like NAME=@FILE")
+            options.fail(doc, "--secret-env: write NAME, for a variable of your environment, or NAME=@FILE")
         value = _content(source[1:]) if equals else os.environ.get(name)
         if value is None:
             raise exits.Failure(f"--secret-env: your environment has no {name}; export it, or write {name}=@FILE")
-        made[name] = value
-    return made
+        variables[name] = value
+    return variables
 
 
-def masked(body: View) -> View:
-    """A job as it may be shown."""
+def mask_secrets(body: View) -> View:
+    """A job with `***` for its secret values, to be shown."""
     secrets = body.get("secret_env")
     return {**body, "secret_env": dict.fromkeys(secrets, "***")} if secrets else body
 
 
 def _content(path: str) -> str:
-    """A file's text, without the line's end that editors put last. Raises Failure."""
+    """The text of a file without the line end that editors add. Raises Failure."""
     try:
         with open(path, encoding="utf-8", newline="") as file:
             text = file.read()

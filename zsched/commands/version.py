@@ -18,8 +18,8 @@ from zsched.commands import options, table
 
 def main(argv: Sequence[str]) -> int:
     """Run the command; returns its exit code."""
-    found = options.parse(__doc__, argv, mixed=True)
-    if found["--json"]:
+    arguments = options.parse(__doc__, argv, mixed=True)
+    if arguments["--json"]:
         table.document({"name": "zsched", "version": __version__})
     else:
         print(f"zsched {__version__}")

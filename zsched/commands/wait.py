@@ -34,19 +34,19 @@ from zsched.model import spans
 
 def main(argv: Sequence[str]) -> int:
     """Run the command; returns its exit code."""
-    found = options.parse(__doc__, argv, mixed=True)
-    timeout_s = options.seconds(__doc__, found, "--timeout")
-    chosen = options.selected(__doc__, found)
-    owner = options.owner(__doc__, found, chosen)
-    quiet, as_json = bool(found["--quiet"]), bool(found["--json"])
-    with Client(options.text(found, "--url")) as client:
+    arguments = options.parse(__doc__, argv, mixed=True)
+    timeout_s = options.seconds(__doc__, arguments, "--timeout")
+    chosen = options.selected(__doc__, arguments)
+    owner = options.owner(__doc__, arguments, chosen)
+    quiet, as_json = bool(arguments["--quiet"]), bool(arguments["--json"])
+    with Client(options.text(arguments, "--url")) as client:
         ids = selection.resolve(chosen, client, owner)
         if not as_json and (quiet or len(ids) > waiting.LINES_MAX):
-            counts = waiting.sums(client, ids, timeout_s, quiet=quiet)
+            counts = waiting.wait_for_counts(client, ids, timeout_s, quiet=quiet)
             return exits.FAILED if counts["failed"] or counts["cancelled"] else 0
         ended: dict[int, Job] = {}
-        with waiting.telling(lambda: ids - spans.of_numbers(ended)):
-            for job in waiting.each(client, ids, timeout_s):
+        with waiting.hint_on_interrupt(lambda: ids - spans.of_numbers(ended)):
+            for job in waiting.as_completed(client, ids, timeout_s):
                 ended[job.id] = job
                 if not as_json:
                     print(waiting.line(job), flush=True)

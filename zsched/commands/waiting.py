@@ -1,4 +1,4 @@
-"""Jobs as they end, with a progress bar on a terminal. Used by `zsched wait` and `zsched submit --wait`."""
+"""Wait for jobs, with a progress bar on a terminal. Used by `zsched wait` and `zsched submit --wait`."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ LINES_MAX: Final = 20
 FAILED_MAX: Final = 100
 
 
-def each(client: Client, ids: Spans, timeout_s: float | None = None) -> Iterator[Job]:
+def as_completed(client: Client, ids: Spans, timeout_s: float | None = None) -> Iterator[Job]:
     """The jobs in the order in which they end. Raises WaitTimeout, NotFound, Unreachable."""
     with bar(len(ids)) as advance:
         for job in client.as_completed(ids, timeout_s):
@@ -28,13 +28,13 @@ def each(client: Client, ids: Spans, timeout_s: float | None = None) -> Iterator
             yield job
 
 
-def sums(client: Client, ids: Spans, timeout_s: float | None, *, quiet: bool) -> Counter[str]:
-    """Wait for many jobs; returns how many ended with each status. Unless it is `quiet`, prints those that failed and
-    the sums. Raises as `each` does.
+def wait_for_counts(client: Client, ids: Spans, timeout_s: float | None, *, quiet: bool) -> Counter[str]:
+    """Wait for many jobs; returns their number by status. Unless `quiet`, prints failed jobs and the counts. Raises as
+    `as_completed` does.
     """
     left = ids
     counts: Counter[str] = Counter()
-    with telling(lambda: left), bar(len(ids)) as advance:
+    with hint_on_interrupt(lambda: left), bar(len(ids)) as advance:
         for status, jobs in client.ended(ids, timeout_s):
             left -= jobs
             advance(len(jobs), len(jobs) if status == "failed" else 0)
@@ -53,13 +53,13 @@ def sums(client: Client, ids: Spans, timeout_s: float | None, *, quiet: bool) ->
 
 
 def line(job: Job) -> str:
-    """How a job ended, as a line of results."""
-    return f"{job.id} {exits.ending(job)}"
+    """The result of a job as a line."""
+    return f"{job.id} {exits.describe_end(job)}"
 
 
 @contextmanager
-def telling(left: Callable[[], Spans]) -> Iterator[None]:
-    """Around a wait: after Ctrl-C a line says how to cancel the jobs that are left."""
+def hint_on_interrupt(left: Callable[[], Spans]) -> Iterator[None]:
+    """On Ctrl-C during a wait, print how to cancel the jobs that are left."""
     try:
         yield
     except KeyboardInterrupt:
@@ -69,18 +69,18 @@ def telling(left: Callable[[], Spans]) -> Iterator[None]:
 
 @contextmanager
 def bar(total: int) -> Iterator[Callable[[int, int], None]]:
-    """A bar on stderr for several jobs, where that is a terminal. Gives what to call when some have ended: with how
-    many, and how many of them failed.
+    """A progress bar for several jobs, if stderr is a terminal. Yields a function to call with the numbers of jobs that
+    have ended, and of those that failed.
     """
     if total < 2 or not sys.stderr.isatty():
         yield lambda _ended, _failed: None
         return
-    # It takes longer to import than all the rest.
+    # Its import takes longer than the rest of a command.
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
     columns = (TextColumn("jobs"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.description}"))
-    # Lines that a terminal shows too stand above the bar; those that go elsewhere still go there.
+    # Lines to the same terminal appear above the bar; a redirected stdout stays as it is.
     redirect = sys.stdout.isatty()
     console = Console(stderr=True)
     with Progress(*columns, TimeElapsedColumn(), console=console, transient=True, redirect_stdout=redirect) as progress:

@@ -1,7 +1,7 @@
-"""What a job writes, shown while it writes it. Used by `zsched run` and `zsched logs`.
+"""Show the output of a job while it runs. Used by `zsched run` and `zsched logs`.
 
-A thread for each stream asks the scheduler, which holds its answer until there is something; the command's own thread
-writes what they bring, so that a signal always finds it waiting in one place.
+One thread per stream reads from the scheduler, which holds its answer until there is output. The main thread writes
+the chunks, so that a signal always finds it waiting in one place.
 """
 
 from __future__ import annotations
@@ -17,21 +17,21 @@ from zsched.commands import table
 from zsched.commands.exits import say
 from zsched.commands.text import Cleaner
 
-# So many pieces may wait for a slow reader, of some 256 KiB each; then no more are asked for.
+# Chunks of up to 256 KiB that may wait for a slow reader. At the bound no more are read from the scheduler.
 PIECES_MAX: Final = 8
 
-# How long the first word of a live run may take that nobody has looked at before.
+# How long the first output of a run that nobody has viewed yet may take.
 ASK_S: Final = 0.5
 
 
 class Sink(Protocol):
-    """Where pieces go. `missing` bytes in front of one were not kept."""
+    """Receives chunks. `missing` bytes before a chunk were not kept."""
 
     def write(self, run_id: int, stream: Stream, chunk: Chunk, missing: int) -> None: ...
 
 
 class Plain:
-    """Each stream to a file of its own: the bytes as they are, but cleaned where a terminal shows them."""
+    """Writes each stream to its file: raw bytes, but sanitized for a terminal."""
 
     def __init__(self, targets: Mapping[Stream, TextIO]) -> None:
         self._targets = targets
@@ -52,7 +52,7 @@ class Plain:
 
 
 class Records:
-    """Both streams as lines of JSON on stdout."""
+    """Writes both streams to stdout as lines of JSON."""
 
     def write(self, run_id: int, stream: Stream, chunk: Chunk, missing: int) -> None:
         if chunk.data:
@@ -67,7 +67,7 @@ class _Piece(NamedTuple):
 
 
 class Watch:
-    """Follows a job, or one run of it, and writes what comes to a sink."""
+    """Follows a job, or one run of it, and passes its output to a sink."""
 
     def __init__(
         self,
@@ -77,22 +77,22 @@ class Watch:
         tail: int | None = None,
         on_interrupt: Callable[[], None] | None = None,
     ) -> None:
-        """With `tail`, of what is known already only so many lines are written."""
+        """`tail`: of the earlier output, only this number of lines is written."""
         self._client = client
         self._sink = sink
         self._streams = streams
         self._tail = tail
         self._on_interrupt = on_interrupt
-        # What happened, in order: a piece came, its reading failed, somebody pressed Ctrl-C.
+        # In order: a chunk, a failed read, or None for Ctrl-C.
         self._events: SimpleQueue[_Piece | Exception | None] = SimpleQueue()
         self._room = Semaphore(PIECES_MAX)
 
     def interrupt(self) -> None:
-        """Have on_interrupt called between two pieces. For signal handlers."""
+        """Call on_interrupt between two chunks. For signal handlers."""
         self._events.put(None)
 
     def job(self, job: Job) -> Job:
-        """Follow a job over all its runs from the present one on; returns it when it has ended."""
+        """Follow a job from its current run on until it has ended; returns it."""
         followed = 0
         pause_s = LOOK_S_MIN
         while True:
@@ -136,11 +136,11 @@ class Watch:
             self._on_interrupt()
 
     def _read(self, run_id: int, stream: Stream, tail: int | None) -> None:
-        """A thread: bring the pieces of a stream, or what went wrong."""
+        """A thread: queue the chunks of a stream, or the error."""
         try:
             offset = 0
             if tail is not None:
-                now = known(self._client, run_id, stream)
+                now = read_known(self._client, run_id, stream)
                 offset = now.next
                 self._bring(_Piece(stream, now._replace(data=last_lines(now.data, tail)), 0))
                 if now.end:
@@ -156,9 +156,9 @@ class Watch:
         self._events.put(piece)
 
 
-def known(client: Client, run_id: int, stream: Stream) -> Chunk:
-    """All that a live run has written to a stream by now, as one chunk. Raises ClientError."""
-    # The worker tells what it has when somebody asks, so the first answer may take a moment.
+def read_known(client: Client, run_id: int, stream: Stream) -> Chunk:
+    """The output of a live run on a stream up to now, as one chunk. Raises ClientError."""
+    # A worker sends output only while it is viewed, so the first answer may take a moment.
     chunk = client.read(run_id, stream, hold_s=ASK_S)
     parts = [chunk.data]
     while chunk.data and not chunk.end:
@@ -168,12 +168,12 @@ def known(client: Client, run_id: int, stream: Stream) -> Chunk:
 
 
 def targets(only: Stream | None) -> dict[Stream, TextIO]:
-    """Where each stream is shown: each in its own place, or one of them alone on stdout."""
+    """The file of each stream: stdout and stderr, or stdout for a single stream."""
     return {only: sys.stdout} if only else {"stdout": sys.stdout, "stderr": sys.stderr}
 
 
 def last_lines(data: bytes, count: int) -> bytes:
-    """The last lines of some bytes, so many or fewer; what follows the last newline is a line."""
+    """The last `count` lines of a text. What follows the last newline is a line too."""
     end = len(data) - data.endswith(b"\n")
     for _ in range(count):
         end = data.rfind(b"\n", 0, end)

@@ -22,12 +22,12 @@ from zsched.commands import options, table
 
 def main(argv: Sequence[str]) -> int:
     """Run the command; returns its exit code."""
-    found = options.parse(__doc__, argv, mixed=True)
-    with Client(options.text(found, "--url")) as client:
+    arguments = options.parse(__doc__, argv, mixed=True)
+    with Client(options.text(arguments, "--url")) as client:
         workers = client.workers()
-    if found["--json"]:
+    if arguments["--json"]:
         table.document(workers)
-    elif found["--quiet"]:
+    elif arguments["--quiet"]:
         for worker in workers:
             print(worker["worker_id"])
     else:

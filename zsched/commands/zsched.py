@@ -54,14 +54,14 @@ from typing import Final, TextIO
 from zsched.commands import exits, options
 from zsched.host import standard
 
-# Each is a module of this package with main(argv) -> exit code, imported only when it is asked for.
+# Each is a module of this package with main(argv) -> exit code, imported when it is called.
 COMMANDS: Final = (
     *("up", "submit", "run", "list", "show", "wait", "logs", "cancel"),
     *("pause", "resume", "edit", "end"),
     *("workers", "foreign", "summary", "token", "access", "key", "db", "demo", "version"),
 )
 
-# What the commands of other programs of this kind are called here.
+# Names of similar commands in other programs.
 MEANT: Final = {
     **dict.fromkeys(("ls", "ps", "jobs", "queue"), "list"),
     **dict.fromkeys(("status", "stat", "stats", "top", "info"), "summary"),
@@ -80,27 +80,27 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         _check_standard_files()
         code = _run(sys.argv[1:] if argv is None else argv)
-        # Whoever reads may have gone, which shows only when all is written.
+        # A broken pipe shows only when everything is written.
         sys.stdout.flush()
     except KeyboardInterrupt:
         return exits.INTERRUPTED
     except Exception as error:
-        code = exits.told(error)
+        code = exits.report(error)
         _end_output()
     return code
 
 
 def _check_standard_files() -> None:
-    """Raises Failure when there is no stdout: what the command does would be done, and its result seen by nobody."""
+    """Raises Failure when stdout is closed: the command would do its work, and the result would be lost."""
     standard.fill()
-    # Python has None for one that was closed.
+    # Python has None for a closed one.
     if sys.stderr is None:
         sys.stderr = _nowhere()
     if sys.stdout is None:
         sys.stdout = _nowhere()
-        raise exits.Failure("stdout is closed; where nobody reads, send it to /dev/null", exits.USAGE)
+        raise exits.Failure("stdout is closed: redirect it to /dev/null if nothing reads it", exits.USAGE)
     if isinstance(sys.stdout, io.TextIOWrapper):
-        # A job's name may have characters that this terminal's encoding has not.
+        # A job's name may have characters that the terminal's encoding lacks.
         sys.stdout.reconfigure(errors="backslashreplace")
 
 
@@ -109,19 +109,19 @@ def _nowhere() -> TextIO:
 
 
 def _end_output() -> None:
-    """Write what was said before a failure; where that fails too, Python's own flush at exit must not."""
+    """Flush stdout after a failure. If that fails too, redirect it, or Python's own flush at exit would fail again."""
     try:
         sys.stdout.flush()
     except OSError:
-        # One that a caller put in its place may have no number.
+        # A replaced stdout may have no descriptor.
         with suppress(OSError):
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _run(argv: Sequence[str]) -> int:
-    """Run the command that is named. Wrong usage ends the program."""
-    found = options.parse(__doc__, argv)
-    command, arguments = found["<command>"], found["<argument>"]
+    """Run the named command. Wrong usage ends the program."""
+    parsed = options.parse(__doc__, argv)
+    command, arguments = parsed["<command>"], parsed["<argument>"]
     if command is None:
         options.fail(__doc__, "missing command; --help lists them all")
     if command not in COMMANDS:
@@ -132,10 +132,9 @@ def _run(argv: Sequence[str]) -> int:
 
 
 def _suggestion(wrong: str) -> str:
-    import difflib
+    from zsched.model.spelling import nearest
 
-    near = difflib.get_close_matches(wrong, COMMANDS, n=1, cutoff=0.7)
-    meant = MEANT.get(wrong) or (near[0] if near else None)
+    meant = MEANT.get(wrong) or nearest(wrong, COMMANDS, 0.7)
     return f"did you mean {meant}?" if meant else "--help lists them"
 
 

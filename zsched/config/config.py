@@ -1,7 +1,7 @@
-"""The configuration of a program: its settings, read from all layers, as a frozen dataclass.
+"""The configuration of a program: its settings from all layers, as a frozen dataclass.
 
-Called by the programs in commands/. A wrong setting is a ConfigError: one line that names the origin, the setting and
-the remedy. Nothing here prints or exits.
+Called by the programs in commands/. An invalid setting is a ConfigError: one line with the origin, the setting and the
+remedy. Nothing here prints or exits.
 """
 
 from __future__ import annotations
@@ -10,7 +10,6 @@ import hashlib
 import os.path
 from collections.abc import Mapping
 from dataclasses import dataclass
-from ipaddress import ip_address
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 from urllib.parse import quote, urlsplit
@@ -18,6 +17,7 @@ from urllib.parse import quote, urlsplit
 from zsched.config.layers import SYSTEM_FOLDER, ConfigError, Setting, home_folder, ini_files, settle, xdg_folder
 from zsched.config.settings import SchedulerConfig, WorkerConfig
 from zsched.host import files
+from zsched.model.hosts import is_loopback
 from zsched.model.names import WORKER_NAME
 from zsched.security import access_file
 from zsched.security.endpoint import URL_DEFAULT, default_socket
@@ -27,24 +27,22 @@ __all__ = ["ConfigError", "Loaded", "SchedulerConfig", "WorkerConfig", "schedule
 
 ConfigT = TypeVar("ConfigT")
 
-# Of the name of a socket's folder, in the name of a state folder. What is longer is cut: a hash follows.
+# Characters of a socket's folder in the name of a state folder. A longer name is cut: a hash follows.
 _PLACE_CHARS_MAX = 100
 
 
 @dataclass(frozen=True)
 class Loaded(Generic[ConfigT]):
-    """A configuration together with the setting that gave each of its values, in the table's order, and the INI files
-    that were read.
-    """
+    """A configuration, the setting behind each of its values in the table's order, and the INI files that were read."""
 
     config: ConfigT
     settings: tuple[Setting, ...]
     files: tuple[Path, ...]
 
     def sources(self) -> list[str]:
-        """For the log: each file that was read, and which of its settings are in effect."""
-        names = {path: [one.key.name for one in self.settings if one.file == path] for path in self.files}
-        return [f"settings in effect from {path}: {', '.join(found) or 'none'}" for path, found in names.items()]
+        """Lines for the log: each file that was read, and its settings that are in effect."""
+        names = {path: [setting.key.name for setting in self.settings if setting.file == path] for path in self.files}
+        return [f"settings in effect from {path}: {', '.join(keys) or 'none'}" for path, keys in names.items()]
 
 
 def scheduler_config(
@@ -53,12 +51,13 @@ def scheduler_config(
     environ: Mapping[str, str],
     system_folder: Path = SYSTEM_FOLDER,
 ) -> Loaded[SchedulerConfig]:
-    """Settle the [scheduler] section. `flags` are by long name without dashes: {"zmq-port": "5600"}.
+    """The configuration of a scheduler. `flags` are by long name without dashes: {"zmq-port": "5600"}.
 
-    Raises ConfigError. Reads files, makes none.
+    Raises ConfigError. Reads files, creates none.
     """
     values = _Values(settle("scheduler", flags, config_file, environ, system_folder), environ)
-    if values.text("worker_security") == "none" and values.text("zmq_host") and not _loopback(values.text("zmq_host")):
+    host = values.text("zmq_host")
+    if values.text("worker_security") == "none" and host and not is_loopback(host):
         raise ConfigError("worker_security none lets anybody be a worker: set zmq_host to 127.0.0.1 with it")
     return Loaded(
         SchedulerConfig(**values.all()),
@@ -73,8 +72,8 @@ def worker_config(
     environ: Mapping[str, str],
     system_folder: Path = SYSTEM_FOLDER,
 ) -> Loaded[WorkerConfig]:
-    """Settle the [worker] section, as scheduler_config does for a scheduler. Raises ConfigError, also for a worker that
-    neither `id` nor an access file names.
+    """The configuration of a worker, as scheduler_config. Raises ConfigError, also if neither `id` nor an access file
+    gives a name.
     """
     values = _Values(settle("worker", flags, config_file, environ, system_folder), environ)
     named, endpoint = _introduction(values)
@@ -92,9 +91,9 @@ def worker_config(
 
 
 def _introduction(values: _Values) -> tuple[str, str]:
-    """The worker's name and the scheduler's endpoint in the access file; empty without one.
+    """The worker's name and the scheduler's endpoint in the access file; empty texts without a file.
 
-    Raises ConfigError when no `id` is set and the file names no worker. With an `id` the agent checks the file.
+    Raises ConfigError if no `id` is set and the file has no valid name. With an `id`, the agent checks the file.
     """
     path, needed = values.optional_path("access"), not values.settings["id"].text
     if path is None and needed:
@@ -102,17 +101,17 @@ def _introduction(values: _Values) -> tuple[str, str]:
     try:
         named, endpoint = ("", "") if path is None else access_file.introduction(path)
         if needed and not WORKER_NAME.fullmatch(named):
-            raise ValueError("names no worker")
+            raise ValueError("has no valid worker name")
     except (OSError, ValueError) as error:
         if not needed:
             return "", ""
         why = f"can't be read: {error.strerror}" if isinstance(error, OSError) else str(error)
-        raise ConfigError(f"{values.named('access')}: {path} {why}: make it with `zsched access new`") from None
+        raise ConfigError(f"{values.describe('access')}: {path} {why}: make it with `zsched access new`") from None
     return named, endpoint
 
 
 class _Values:
-    """The settled values of one section, each parsed when it is asked for, so that an error can name its origin."""
+    """The values of a section. Each is parsed when it is read, so that an error can name its origin."""
 
     def __init__(self, settings: dict[str, Setting], environ: Mapping[str, str]) -> None:
         self.settings = settings
@@ -124,7 +123,7 @@ class _Values:
         return value
 
     def all(self, **derived: object) -> dict[str, Any]:
-        """The arguments of the configuration: each setting by its attribute, or as it was derived."""
+        """The arguments of the configuration: each setting by its attribute. `derived` values replace parsed ones."""
         return {
             setting.key.field: derived[name] if name in derived else self._value(name)
             for name, setting in self.settings.items()
@@ -138,9 +137,9 @@ class _Values:
         return self._path(name) if isinstance(value, Path) else value
 
     def _path(self, name: str) -> Path:
-        """The path, absolute and without links, so that a file has one name.
+        """The absolute path without links, so that a file has one name.
 
-        Raises ConfigError for a link that another user may have put there.
+        Raises ConfigError for a link that another user may have created.
         """
         text = str(self._parse(name))
         if text == "~" or text.startswith("~/"):
@@ -152,8 +151,8 @@ class _Values:
         except OSError as error:
             raise ConfigError(f"{name}: {text} can't be used: {error.strerror}") from None
 
-    def named(self, name: str) -> str:
-        """A setting as an error names it: its flag, its variable, or its place in a file."""
+    def describe(self, name: str) -> str:
+        """A setting in an error message: its flag, its variable, or its place in a file."""
         setting = self.settings[name]
         return setting.origin if setting.file is None else f"{setting.origin} {name}"
 
@@ -162,15 +161,7 @@ class _Values:
         try:
             return setting.key.parse(setting.text)
         except ValueError as error:
-            raise ConfigError(f"{self.named(name)}: {error}") from error
-
-
-def _loopback(host: str) -> bool:
-    """Whether an address to listen on is reached from this host alone."""
-    try:
-        return ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
+            raise ConfigError(f"{self.describe(name)}: {error}") from error
 
 
 def _state_folder(environ: Mapping[str, str]) -> Path:
@@ -178,9 +169,9 @@ def _state_folder(environ: Mapping[str, str]) -> Path:
 
 
 def _place(url: str, environ: Mapping[str, str]) -> str:
-    """A scheduler's address as a folder name: `localhost_8080`, also for the default endpoint, socket or not.
+    """A scheduler's address as a folder name: `localhost_8080`, also for the default endpoint by its socket.
 
-    Another socket has the name of its folder and a part of its path's hash: `scheduler.db.d_3f2a9c015b77`.
+    Other sockets have the name of their folder and a part of the hash of their path: `scheduler.db.d_3f2a9c015b77`.
     """
     path = url.removeprefix("unix:")
     if not url or path == default_socket(environ):

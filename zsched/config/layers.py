@@ -1,13 +1,12 @@
-"""The layers that settings are read from: defaults, /etc/zsched/*.ini, $XDG_CONFIG_HOME/zsched/*.ini, --config FILE,
-ZSCHED_* variables, flags.
+"""The layers of settings: defaults, /etc/zsched/*.ini, $XDG_CONFIG_HOME/zsched/*.ini, --config FILE, ZSCHED_*
+variables, flags.
 
-A later layer wins. Prints nothing and makes no files; a wrong setting is a ConfigError.
+A later layer wins. Prints nothing and creates no files. An unknown setting is a ConfigError.
 """
 
 from __future__ import annotations
 
 import configparser
-import difflib
 import os.path
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -15,21 +14,22 @@ from pathlib import Path
 from typing import Final
 
 from zsched.config.settings import SECTIONS, Key, keys_of
+from zsched.model.spelling import nearest
 
 SYSTEM_FOLDER: Final = Path("/etc/zsched")
 
-# A settings file is read whole. Ours have a page; a larger file was named by mistake.
+# An INI file is read whole. A larger file was named by mistake.
 INI_BYTES_MAX: Final = 1024 * 1024
 
 
 class ConfigError(Exception):
-    """A setting is wrong. The text is one line for the person who made it; the program exits 2."""
+    """A setting is invalid. The message is one line for a person; the program exits with code 2."""
 
 
 @dataclass(frozen=True, slots=True)
 class Setting:
-    """A key's text as it was given, where it came from, and the folder that a relative path in it counts from. `file`:
-    the INI file that it came from, if it came from one.
+    """The text of a key, its origin, and the folder that relative paths are resolved in. `file`: the INI file of
+    origin, or None.
     """
 
     key: Key
@@ -46,9 +46,9 @@ def settle(
     environ: Mapping[str, str],
     system_folder: Path = SYSTEM_FOLDER,
 ) -> dict[str, Setting]:
-    """The winning setting of every key of a section, by key name, in the table's order; values are not parsed yet.
+    """The effective setting of every key of a section, by key name in the table's order. Values are not parsed yet.
 
-    Raises ConfigError for a file that can't be read and for a key that nobody knows, in whichever section it stands.
+    Raises ConfigError for a file that can't be read, and for an unknown key in any section.
     """
     here = Path.cwd()
     settled = {key.name: Setting(key, key.default, "default", here) for key in keys_of(section)}
@@ -63,15 +63,15 @@ def settle(
 
 
 def ini_files(config_file: Path | None, environ: Mapping[str, str], system_folder: Path) -> list[Path]:
-    """The INI files that settings are read from; of these the last one counts."""
+    """The INI files to read, in the order of their precedence: a later one wins."""
     user_folder = xdg_folder(environ, "XDG_CONFIG_HOME", ".config") / "zsched"
-    found = [path for folder in (system_folder, user_folder) for path in sorted(folder.glob("*.ini"))]
-    return found if config_file is None else [*found, config_file]
+    paths = [path for folder in (system_folder, user_folder) for path in sorted(folder.glob("*.ini"))]
+    return paths if config_file is None else [*paths, config_file]
 
 
 def _file_settings(path: Path) -> Iterator[Setting]:
-    """The settings of one INI file, in file order. Raises ConfigError; also lazily, for a key that nobody knows."""
-    # No section is a default for others, no value refers to another, and a `#` inside a value is part of it.
+    """The settings of one INI file in file order. Raises ConfigError, for an unknown key only when it is reached."""
+    # No default section, no interpolation, and a `#` inside a value belongs to the value.
     parser = configparser.ConfigParser(
         interpolation=None, default_section="", delimiters=("=",), empty_lines_in_values=False
     )
@@ -80,7 +80,7 @@ def _file_settings(path: Path) -> Iterator[Setting]:
         with path.open("rb") as file:
             content = file.read(INI_BYTES_MAX + 1)
         if len(content) > INI_BYTES_MAX:
-            raise ConfigError(f"{path}: larger than {INI_BYTES_MAX} bytes, so no file of settings")
+            raise ConfigError(f"{path}: larger than {INI_BYTES_MAX} bytes: name an INI file")
         parser.read_string(content.decode("utf-8-sig"), str(path))
     except OSError as error:
         raise ConfigError(f"{path}: can't be read: {error.strerror}") from error
@@ -98,7 +98,7 @@ def _file_settings(path: Path) -> Iterator[Setting]:
 
 
 def _environment_settings(environ: Mapping[str, str], here: Path) -> Iterator[Setting]:
-    """What ZSCHED_<SECTION>_<KEY> says. An empty variable is none, and a job's own ZSCHED_… have no section's name."""
+    """The settings in variables ZSCHED_<SECTION>_<KEY>. Empty ones, and a job's own ZSCHED_…, are ignored."""
     for variable, text in environ.items():
         for section in SECTIONS:
             prefix = f"ZSCHED_{section}_".upper()
@@ -122,11 +122,10 @@ def _known(section: str, name: str, complaint: str, names: Iterable[str]) -> Key
 
 
 def _suggestion(wrong: str, names: Iterable[str], form: str) -> str:
-    """What to say after a name that nobody knows: the nearest one, or all."""
+    """The remedy for an unknown name: the nearest name, or all of them."""
     names = list(names)
-    near = difflib.get_close_matches(wrong, names, n=1)
-    if near:
-        return f"; did you mean {form.format(near[0])}?"
+    if near := nearest(wrong, names):
+        return f"; did you mean {form.format(near)}?"
     return f"; there are {', '.join(form.format(name) for name in names)}"
 
 
@@ -144,14 +143,14 @@ def _ini_sentence(path: Path, error: configparser.Error) -> str:
 
 
 def home_folder(environ: Mapping[str, str]) -> Path:
-    # Without HOME the password file knows: a service often has no HOME.
+    # A service often has no HOME: then the password database has it.
     try:
         return Path(environ.get("HOME") or Path.home())
     except RuntimeError as error:
-        raise ConfigError("no home folder is known: set HOME, or name the folders that are to be used") from error
+        raise ConfigError("no home folder is known: set HOME, or set the folders that are needed") from error
 
 
 def xdg_folder(environ: Mapping[str, str], variable: str, default: str) -> Path:
-    """A base folder as the XDG Base Directory Specification has it: a relative one is ignored."""
+    """A base folder of the XDG Base Directory Specification. Relative paths in the variable are ignored."""
     folder = environ.get(variable, "")
     return Path(folder) if os.path.isabs(folder) else home_folder(environ) / default

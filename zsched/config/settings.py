@@ -1,7 +1,7 @@
-"""The settings of each program, each described once: name, type, default, and what it means.
+"""The settings of each program, each described once: name, type, default and meaning.
 
-A row of a configuration gives the flag (`-worker-timeout`), the INI entry (`worker_timeout`), the variable
-(`ZSCHED_SCHEDULER_WORKER_TIMEOUT`), the usage page's line and the attribute.
+From an attribute of a configuration follow the flag (`-worker-timeout`), the INI entry (`worker_timeout`), the variable
+(`ZSCHED_SCHEDULER_WORKER_TIMEOUT`) and the line of the manual page.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class Key:
-    """One setting of a section. `field` is its attribute in the configuration. `default` is what a person would write,
-    empty when `why` says how it is derived.
+    """One setting of a section. `field` is its attribute in the configuration. `default` is its text, or empty if `why`
+    says how the value is derived.
     """
 
     section: str
@@ -35,7 +35,7 @@ class Key:
 
     @property
     def name(self) -> str:
-        """As it is written: `worker_timeout`, without the unit of its attribute."""
+        """The name in INI files: `worker_timeout`, without the unit of the attribute."""
         return self.field.removesuffix("_ms")
 
     @property
@@ -50,7 +50,7 @@ class Key:
 
 
 def setting(default: str, metavar: str, parse: Callable[[str], T], why: str) -> T:
-    """The field of a setting. It has the parsed `default`, unless that is no value or a path, which needs a folder."""
+    """The dataclass field of a setting. Its default is parsed, unless it is derived or a path, which needs a folder."""
     metadata = {"default": default, "metavar": metavar, "parse": parse, "why": why}
     with suppress(ValueError):
         value = parse(default)
@@ -65,7 +65,7 @@ _LEVELS = "least urgent line that is logged: DEBUG, INFO, WARN or ERROR"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SchedulerConfig:
-    """What a scheduler runs with. Paths are absolute."""
+    """The configuration of a scheduler. Paths are absolute."""
 
     db: Path = setting("scheduler.db", "FILE", values.path, "the SQLite database; a second scheduler on it exits 75")
     host: str = setting(
@@ -132,7 +132,7 @@ class SchedulerConfig:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WorkerConfig:
-    """What a worker runs with. Paths are absolute."""
+    """The configuration of a worker. Paths are absolute."""
 
     id: str = setting(
         "",

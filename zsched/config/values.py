@@ -1,4 +1,4 @@
-"""The values of settings: text in, value out, or ValueError with a sentence that ends in the remedy."""
+"""Parsers of settings: text to value. They raise ValueError with a message that ends with the remedy."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ def level(text: str) -> str:
 
 
 def scheduler(text: str) -> str:
-    """A scheduler's URL in its one form, or empty for the default endpoint."""
+    """A scheduler's URL in normal form, or empty for the default endpoint."""
     if not text:
         return ""
     if text.startswith("unix:"):
@@ -92,7 +92,7 @@ def _url(text: str) -> str:
     try:
         parts = urlsplit(text)
         sound = parts.port != 0 and text.isprintable() and " " not in text
-        # As it is looked up: no empty part, none that is too long.
+        # The form for a DNS query: no label is empty or too long.
         (parts.hostname or "").encode("idna")
     except ValueError as error:
         raise ValueError(sentence) from error

@@ -1,4 +1,4 @@
-"""The clock that guard and agent have in common, and by which a lease ends. Linux."""
+"""The steady clock of guard and agent, which also ends leases. Linux."""
 
 from __future__ import annotations
 
@@ -6,5 +6,5 @@ import time
 
 
 def mono_ms() -> int:
-    """CLOCK_BOOTTIME in ms: steady, and it goes on while the host is suspended, as the scheduler's does meanwhile."""
+    """CLOCK_BOOTTIME in ms. It runs while the host is suspended: the scheduler's clock, on another host, does too."""
     return time.clock_gettime_ns(time.CLOCK_BOOTTIME) // 1_000_000

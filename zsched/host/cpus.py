@@ -1,7 +1,4 @@
-"""How many CPUs this process may use:
-
-what the scheduler of the kernel lets it run on, less what its cgroup is cut to.
-"""
+"""The number of CPUs that this process may use: its affinity mask, bounded by the quotas of its cgroups."""
 
 from __future__ import annotations
 

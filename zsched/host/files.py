@@ -1,4 +1,4 @@
-"""Files of ours alone: written so that a power cut leaves them whole, and checked so that no other user's is taken.
+"""Private files: written atomically and durably, and checked so that no file of another user is trusted.
 
 A file is written aside, synced and renamed, and its folder is synced. Before a file or folder is trusted, its owner,
 permissions and the links that lead to it are checked: in a folder where others may write, any name may be theirs.
@@ -8,18 +8,26 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import fcntl
 import os
 import secrets
 import stat
 from pathlib import Path
 from typing import Final
 
+# read_private reads at most this many bytes: keys, tokens and access files are far shorter.
+FILE_BYTES_MAX: Final = 16 * 1024
+
 # As many as the kernel follows for one path (path_resolution(7)).
 _LINKS_MAX: Final = 40
 
 
-class InsecureError(Exception):
-    """Another user of this host may have made a file, or can read or change it. The sentence says what to do."""
+class PrivateFileError(Exception):
+    """A private file can't be used. The message names it and the remedy."""
+
+
+class InsecureError(PrivateFileError):
+    """Another user of this host may have made a file, or can read or change it."""
 
 
 def resolve(path: Path) -> Path:
@@ -129,8 +137,61 @@ def open_lock(folder: Path) -> int:
     return lock
 
 
+def try_lock(descriptor: int, *, shared: bool = False) -> bool:
+    """Take the flock(2) of an open file. False while another process holds it. Raises OSError."""
+    try:
+        fcntl.flock(descriptor, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+def read_private(path: Path, *, follow: bool = True) -> str:
+    """The text of a file that only its owner, this user or root, can read. Raises FileNotFoundError, PrivateFileError.
+
+    `follow`: the path may be a link, unless another user made it in a folder where everybody may write.
+    """
+    try:
+        if follow:
+            resolve(path)
+        # Opened by its name: a file in /dev/fd has no other path.
+        # Opening another user's named pipe must not wait for a writer.
+        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | (0 if follow else os.O_NOFOLLOW))
+        with open(descriptor, "rb") as file:
+            _demand_secret(path, os.fstat(descriptor))
+            os.set_blocking(descriptor, True)
+            return file.read(FILE_BYTES_MAX).decode("ascii")
+    except FileNotFoundError:
+        raise
+    except OSError as error:
+        if error.errno == errno.ELOOP and not follow:
+            raise InsecureError(f"insecure file {path}: it is a link; put the file itself there") from None
+        raise PrivateFileError(f"{path} can't be read: {error.strerror}") from None
+    except UnicodeDecodeError:
+        raise PrivateFileError(f"invalid file {path}: not ASCII; put the right file there") from None
+
+
+def _demand_secret(path: Path, found: os.stat_result) -> None:
+    """Raises InsecureError when other users can read a file with a secret, or one of them owns it. Root may own it."""
+    if found.st_mode & (stat.S_IRWXG | stat.S_IRWXO):
+        raise InsecureError(
+            f"insecure permissions on {path} (mode {stat.S_IMODE(found.st_mode):o}): others can read the secret in it;"
+            f" run chmod 600 {path}, and replace the secret if others may have read it"
+        )
+    if found.st_uid not in (os.geteuid(), 0):
+        raise InsecureError(f"insecure owner of {path} (user {found.st_uid}): it must belong to this user or root")
+
+
 def write_private(path: Path, text: str) -> None:
-    """Make a file, or put it in the place of another, whole or not at all. Raises OSError."""
+    """Write a file that only its owner can read, whole or not at all. Raises PrivateFileError."""
+    try:
+        replace_file(path, text)
+    except OSError as error:
+        raise PrivateFileError(f"{path} can't be written: {error.strerror}") from None
+
+
+def replace_file(path: Path, text: str) -> None:
+    """Create a file (0600) or replace it, whole or not at all. Raises OSError."""
     aside = path.with_name(f"{path.name}.{secrets.token_hex(4)}")
     try:
         descriptor = os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
@@ -160,8 +221,8 @@ def make_folder(folder: Path) -> None:
 
 
 def sync_folder(folder: Path) -> None:
-    """What was made or renamed in it is on the disk. Raises OSError."""
-    # One may write into a folder and not read it.
+    """Sync a folder: files created or renamed in it are on the disk. Raises OSError."""
+    # A folder may be writable without being readable.
     with contextlib.suppress(PermissionError):
         fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         try:

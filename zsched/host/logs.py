@@ -1,10 +1,10 @@
-"""Log lines: to stderr, one line a record, whatever the record holds; and few lines about a failure that repeats.
+"""Logging to stderr: one line per record, without blocking, and few lines about a repeated failure.
 
-`start` is called once by every program that logs. Text that came from outside (a worker's name, a path) may hold
-control characters; they are escaped here, in one place, so that no text forges a line or controls a terminal.
+`start` is called once by every program that logs. Foreign text (a worker's name, a path) may hold
+control characters. They are escaped here, so that no text forges a line or controls a terminal.
 
-A write to a pipe that nobody reads blocks for ever, and O_NONBLOCK would be set for all processes that share the pipe.
-So a call to log writes only what is taken at once, and a thread writes the rest.
+A write to a full pipe without a reader blocks, and O_NONBLOCK would apply to all processes that share the pipe. So a
+log call writes only what the pipe takes at once, and a thread writes the rest.
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ from typing import Final
 from zsched.model.limits import LOG_FLUSH_S, LOG_LINES_BYTES_MAX
 from zsched.model.rate import Throttled
 
-# A failure that repeats is logged at most once in this time.
+# A repeated failure is logged at most once in this time.
 QUIET_MS: Final = 10_000
 
 _LEVELS: Final = {"DEBUG": logging.DEBUG, "INFO": logging.INFO, "WARN": logging.WARNING, "ERROR": logging.ERROR}
 _WORDS: Final = {logging.WARNING: "WARN", logging.CRITICAL: "ERROR"}
 
-# C0, DEL, C1 and the two separators that some viewers take for a line's end.
+# C0, DEL, C1 and the two separators that some viewers show as line ends.
 _ESCAPES: Final = {
     code: {9: r"\t", 10: r"\n", 13: r"\r"}.get(code, f"\\x{code:02x}" if code < 256 else f"\\u{code:04x}")
     for code in (*range(0x20), *range(0x7F, 0xA0), 0x2028, 0x2029)
@@ -37,31 +37,31 @@ _ESCAPES: Final = {
 
 
 def start(level: str, descriptor: int | None = None) -> None:
-    """Send the records of level (DEBUG, INFO, WARN or ERROR) and above to a descriptor, which is stderr if not given.
+    """Log records of a level (DEBUG, INFO, WARN or ERROR) and above to a descriptor, by default stderr.
 
-    A second call replaces the first. What has not been written at the program's end gets LOG_FLUSH_S.
+    A second call replaces the first. At the program's end, waiting lines get LOG_FLUSH_S to be written.
     """
     if descriptor is None and sys.stderr is not None:
         descriptor = sys.stderr.fileno()
-    # Without a stderr something else may have its number by now.
+    # Without stderr, another file may have its number by now.
     handler = logging.NullHandler() if descriptor is None else Writer(descriptor)
     handler.setFormatter(Line())
     logging.basicConfig(level=_LEVELS[level], handlers=[handler], force=True)
-    # A record that can't be formatted is our own bug, and must not make the logging of it fail in turn.
+    # A record that can't be formatted is a bug; reporting that must not fail too.
     logging.raiseExceptions = False
 
 
 class Writer(logging.Handler):
     """Writes each record as one line, without waiting for its reader. Logging calls `flush` when the program ends.
 
-    At most LOG_LINES_BYTES_MAX wait. Further lines are lost, and a line in their place says how many.
+    At most LOG_LINES_BYTES_MAX wait. Further lines are lost; a line in their place has their number.
     """
 
     def __init__(self, descriptor: int) -> None:
         super().__init__()
         self._descriptor = descriptor
         self._unblocked = _unblocked(descriptor)
-        # The first of these is being written by the thread.
+        # The thread is writing the first of these.
         self._lines: deque[bytes] = deque()
         self._bytes = 0
         self._lost = 0
@@ -79,7 +79,7 @@ class Writer(logging.Handler):
             if self._lines and self._bytes + len(line) > LOG_LINES_BYTES_MAX:
                 self._lost += 1
                 return
-            self._tell_lost()
+            self._report_lost()
             self._put(line)
 
     def flush(self) -> None:
@@ -108,13 +108,13 @@ class Writer(logging.Handler):
         self._changed.notify_all()
         if self._thread is None:
             thread = threading.Thread(target=self._run, name="log", daemon=True)
-            # Where there may be no further thread now, the next line tries again.
+            # If no thread can be started now, the next line tries again.
             with suppress(RuntimeError):
                 thread.start()
                 self._thread = thread
 
     def _write_now(self, line: bytes) -> bytes:
-        """Write what is taken without waiting; returns the rest. A line without a reader is dropped."""
+        """Write without waiting; returns the rest. Drops the line if the pipe has no reader."""
         if self._unblocked is None:
             return line
         try:
@@ -124,7 +124,7 @@ class Writer(logging.Handler):
         except OSError:
             return b""
 
-    def _tell_lost(self) -> None:
+    def _report_lost(self) -> None:
         if self._lost:
             lines = "1 log line" if self._lost == 1 else f"{self._lost} log lines"
             text = f"lost {lines}: stderr did not take them in time"
@@ -142,12 +142,12 @@ class Writer(logging.Handler):
             with self._changed:
                 self._bytes -= len(self._lines.popleft())
                 if not self._lines:
-                    self._tell_lost()
+                    self._report_lost()
                     self._changed.notify_all()
 
 
 def _unblocked(descriptor: int) -> int | None:
-    """A descriptor by which a write to the same file or pipe never waits. None where there is no such thing."""
+    """A descriptor of the same file or pipe whose writes never block. None if that is impossible."""
     try:
         mode = os.fstat(descriptor).st_mode
         if stat.S_ISREG(mode):
@@ -161,13 +161,13 @@ def _unblocked(descriptor: int) -> int | None:
 
 
 def _write(descriptor: int, line: bytes) -> None:
-    """Write a line, however long that takes. A line without a reader is dropped."""
+    """Write a line, and wait as long as necessary. Drops the line if the pipe has no reader."""
     left = memoryview(line)
     while left:
         try:
             left = left[os.write(descriptor, left) :]
         except BlockingIOError:
-            # Another process that has this pipe or terminal has made it non-blocking.
+            # Another process has made this pipe or terminal non-blocking.
             waiting = select.poll()
             waiting.register(descriptor, select.POLLOUT)
             waiting.poll()
@@ -184,15 +184,15 @@ class Line(logging.Formatter):
         if record.exc_info:
             text += "\n" + self.formatException(record.exc_info)
         word = _WORDS.get(record.levelno, record.levelname)
-        # A program started by `python -m` has the name __main__; its own says more.
+        # `python -m` names the module __main__: use its real name.
         name = _program() if record.name == "__main__" else record.name
         return f"{time} {word} {name}: {text}".translate(_ESCAPES)
 
 
 class Outage:
-    """A failure that repeats: the first is logged at once, then how often it happened, and then its end.
+    """Logs a repeated failure: the first occurrence, then counts, and its end.
 
-    Each at most once in QUIET_MS, also when it works now and then.
+    Each at most once in QUIET_MS, even if it sometimes works.
     """
 
     def __init__(self, log: logging.Logger, failure: str, end: str) -> None:
@@ -205,14 +205,14 @@ class Outage:
         self._line = Throttled(log, logging.ERROR, QUIET_MS)
 
     def failed(self, error: Exception, now_ms: int) -> None:
-        """It failed, at this time of the steady clock."""
+        """Note a failure. `now_ms` is of the steady clock."""
         if self._since_ms is None:
             self._since_ms = now_ms
         if self._line.write(now_ms, "%s: %s", self._failure, error):
             self._logged = True
 
     def worked(self, now_ms: int) -> None:
-        """It worked. That is logged if a failure before it was logged."""
+        """Note a success. Logs the end of the outage if its begin was logged."""
         if self._logged and self._since_ms is not None:
             self._log.info("%s, after %.1f s", self._end, (now_ms - self._since_ms) / 1000)
         self._since_ms, self._logged = None, False

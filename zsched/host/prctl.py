@@ -14,7 +14,7 @@ _PR_SET_NO_NEW_PRIVS: Final = 38
 
 
 def close_to_others() -> None:
-    """From now on no process of our own user can read our memory, environment and descriptors, nor trace us; root can.
+    """Deny other processes of our user to read our memory, environment and descriptors, and to trace us; root can.
 
     /proc/self belongs to root afterwards: open what you need of it for writing before. An exec ends this, so jobs can
     be traced by their own user. Raises OSError.
@@ -35,7 +35,7 @@ def become_subreaper() -> None:
 
 
 def die_with(parent: int, signal: int) -> None:
-    """Have the kernel send us `signal` when the thread that started us ends. Call it in the child, before its exec.
+    """Make the kernel send `signal` to this process when the thread that started it ends. Call it in the child.
 
     An exec keeps the setting, unless the program is setuid; a fork does not. A parent that has ended before sends no
     signal: then this process ends at once. Raises OSError.

@@ -1,4 +1,4 @@
-"""Descriptors 0, 1 and 2. A program may be started without them; what it opens first would then have their numbers."""
+"""Descriptors 0, 1 and 2. A program may be started without them; the first files it opens would get their numbers."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import os
 
 
 def fill() -> None:
-    """Put /dev/null where one of them is closed, so that no pipe, file or connection gets such a number."""
+    """Open /dev/null for each of them that is closed, so that no other file gets its number."""
     while (fd := os.open(os.devnull, os.O_RDWR)) <= 2:
         pass
     os.close(fd)

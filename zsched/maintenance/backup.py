@@ -31,7 +31,6 @@ from typing import Final
 from zsched import __version__
 from zsched.host import files
 from zsched.model.types import lease_margin_ms
-from zsched.security.keys import KeyFileError, read_private, write_private
 from zsched.store.check import check
 from zsched.store.contract import Restoration, StoreCorrupt, StoreError
 from zsched.store.sqlite import copies
@@ -79,7 +78,7 @@ def back_up(db: Path, target: Path, now_ms: int, *, keys: bool = True) -> Made:
     """Write a backup of a database to a file, whether a scheduler runs or not. Replaces an older backup of that name;
     where a link has the name, the file that it leads to.
 
-    Raises TakenError, KeyFileError, InsecureError, StoreError, OSError.
+    Raises TakenError, PrivateFileError, InsecureError, StoreError, OSError.
     """
     db = files.resolve(db)
     _demand_backup_or_nothing(target)
@@ -146,7 +145,7 @@ def _rescue_folders(db: Path) -> list[Path]:
 def restore(lock: Lock, backup: Path, actor: str, now_ms: int, worker_timeout_ms: int) -> Restored:
     """Replace the database that `lock` holds by a backup or a plain copy; the old database is kept under another name.
 
-    Raises KeyFileError, StoreError, OSError.
+    Raises PrivateFileError, StoreError, OSError.
     """
     db, stamp, before = lock.path, _stamp(now_ms), _read_keys(lock.folder)
     with _aside(db) as aside:
@@ -298,7 +297,7 @@ def _keep_aside(db: Path, stamp: str) -> Path | None:
 
 
 def _read_keys(folder: Path) -> dict[str, str]:
-    """The keys in a folder by file name. Raises KeyFileError."""
+    """The keys in a folder by file name. Raises PrivateFileError."""
     return {name: text for name in KEYS if (text := _read_key(folder / name)) is not None}
 
 
@@ -308,7 +307,7 @@ def _readable_keys(folder: Path) -> dict[str, str]:
     for name in KEYS:
         try:
             text = _read_key(folder / name)
-        except KeyFileError as error:
+        except files.PrivateFileError as error:
             log.error("the copy of the database has no %s: %s", name, error)
         else:
             if text is not None:
@@ -317,9 +316,9 @@ def _readable_keys(folder: Path) -> dict[str, str]:
 
 
 def _read_key(path: Path) -> str | None:
-    """The text of a key's file; None when there is no such file. Raises KeyFileError."""
+    """The text of a key's file; None when there is no such file. Raises PrivateFileError."""
     try:
-        return read_private(path, follow=False)
+        return files.read_private(path, follow=False)
     except FileNotFoundError:
         return None
 
@@ -328,7 +327,7 @@ def _add_secret(folder: Path, before: Mapping[str, str], keys: Mapping[str, str]
     """Add the backup's secret keys, so that the file opens the secrets of both databases during the restore."""
     if SECRET in keys and keys[SECRET] != before.get(SECRET):
         lines = dict.fromkeys(keys[SECRET].split() + before.get(SECRET, "").split())
-        write_private(folder / SECRET, "".join(f"{line}\n" for line in lines))
+        files.write_private(folder / SECRET, "".join(f"{line}\n" for line in lines))
 
 
 def _put_keys(folder: Path, before: Mapping[str, str], keys: Mapping[str, str], stamp: str) -> tuple[str, ...]:
@@ -336,6 +335,6 @@ def _put_keys(folder: Path, before: Mapping[str, str], keys: Mapping[str, str], 
     replaced = tuple(name for name in KEYS if name in keys and keys[name] != before.get(name))
     for name in replaced:
         if name in before:
-            write_private(_unused(folder / f"{name}.replaced-{stamp}"), before[name])
-        write_private(folder / name, keys[name])
+            files.write_private(_unused(folder / f"{name}.replaced-{stamp}"), before[name])
+        files.write_private(folder / name, keys[name])
     return replaced

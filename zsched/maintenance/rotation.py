@@ -20,7 +20,7 @@ from zsched.host import files
 from zsched.model.access import KeyOrigin
 from zsched.model.types import WorkerId
 from zsched.security import keys
-from zsched.security.keys import Access, KeyFileError
+from zsched.security.keys import Access
 from zsched.security.vault import Vault
 from zsched.store.contract import Store, Transactions
 from zsched.store.engine import Engine
@@ -50,7 +50,7 @@ class Issue:
 
 
 def rotate_secret(folder: Path, engine: Engine) -> Resealed:
-    """Replace secret.key in the folder of a database. Raises NoKeyError, KeyFileError, StoreError."""
+    """Replace secret.key in the folder of a database. Raises NoKeyError, PrivateFileError, StoreError."""
     vault = Vault(folder / SECRET)
     if not vault.add_key():
         raise NoKeyError(f"there is no {folder / SECRET}: no job has had a secret yet")
@@ -62,7 +62,7 @@ def rotate_secret(folder: Path, engine: Engine) -> Resealed:
 def rotate_curve(folder: Path, store: Store, issue: Issue, actor: str, now_ms: int) -> list[Path]:
     """Replace curve.key in the folder of a database, and the keys of workers with access files. Returns the new files.
 
-    Raises NoKeyError, UnknownWorkerError, KeyFileError, StoreError.
+    Raises NoKeyError, UnknownWorkerError, PrivateFileError, StoreError.
     """
     if not (folder / CURVE).exists():
         raise NoKeyError(f"there is no {folder / CURVE}: the scheduler makes it at its next start")
@@ -77,21 +77,19 @@ def rotate_curve(folder: Path, store: Store, issue: Issue, actor: str, now_ms: i
         (folder / NEXT).rename(folder / CURVE)
         files.sync_folder(folder)
     except OSError as error:
-        raise KeyFileError(f"can't replace {folder / CURVE}: {error.strerror}") from None
+        raise files.PrivateFileError(f"can't replace {folder / CURVE}: {error.strerror}") from None
     return list(issued)
 
 
 def _make_folder(folder: Path) -> None:
-    """Create a folder that only its owner can write in, if it is missing. Raises KeyFileError."""
+    """Create a folder that only its owner can write in, if it is missing. Raises PrivateFileError."""
     try:
         # Refuses another user's link, which could choose the place.
         files.resolve(folder)
         files.make_folder(folder)
         files.demand_unwritable(folder)
-    except files.InsecureError as error:
-        raise KeyFileError(str(error)) from None
     except OSError as error:
-        raise KeyFileError(f"can't create the folder {folder}: {error.strerror}") from None
+        raise files.PrivateFileError(f"can't create the folder {folder}: {error.strerror}") from None
 
 
 def _issued(store: Store, issue: Issue, worker: WorkerId, server_key: str) -> Access:
@@ -100,13 +98,15 @@ def _issued(store: Store, issue: Issue, worker: WorkerId, server_key: str) -> Ac
     if path.exists():
         present = keys.read_access(path)
         if present.worker != worker:
-            raise KeyFileError(f"{path} is for a worker named {present.worker}: move it away, or name another folder")
+            raise files.PrivateFileError(
+                f"{path} is for a worker named {present.worker}: move it away, or name another folder"
+            )
         known = store.access.key(present.pair.public)
         revoked = known is not None and known.revoked_ms is not None
         if (present.server_key, present.endpoint) == (server_key, issue.endpoint) and not revoked:
             return present
     access = Access(worker, issue.endpoint, server_key, keys.new_pair())
-    keys.write_private(path, keys.written_access(access))
+    files.write_private(path, keys.written_access(access))
     return access
 
 

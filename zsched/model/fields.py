@@ -20,6 +20,7 @@ from typing import Annotated, Any, Final, Literal, Union, get_args, get_origin
 import msgspec
 from msgspec import Meta, Struct
 
+from zsched.model.names import WORKER_NAME
 from zsched.model.units import format_duration_ms, format_time
 
 # As a Form's `json`: callers never see the field.
@@ -32,6 +33,7 @@ REQUIRED: Final = object()
 # The types of JSON members that are written otherwise than they are kept.
 Time = Annotated[str, Meta(extra_json_schema={"format": "date-time"}, description="RFC 3339 in UTC")]
 Id = Annotated[int, Meta(ge=1)]
+WorkerName = Annotated[str, Meta(min_length=1, max_length=128, pattern=rf"^{WORKER_NAME.pattern}\Z")]
 Natural = Annotated[int, Meta(ge=0)]
 
 _ABOUT: Final = "about"

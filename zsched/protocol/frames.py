@@ -13,6 +13,7 @@ from typing import Annotated, Final, Literal
 
 from msgspec import Meta, Struct
 
+from zsched.model.fields import WorkerName
 from zsched.model.limits import (
     INTEGER_MAX,
     LOG_BYTES_MAX,
@@ -20,7 +21,6 @@ from zsched.model.limits import (
     SLOTS_MAX,
     WORKER_FACTS_BYTES_MAX,
 )
-from zsched.model.names import WorkerName
 from zsched.model.types import Launch, StreamName
 
 VERSION: Final = 1

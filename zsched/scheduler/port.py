@@ -33,6 +33,7 @@ from zsched.model.rate import Rate, Throttled
 from zsched.scheduler import listeners
 from zsched.scheduler.connections import ConnectionMonitor
 from zsched.security.keys import Pair
+from zsched.store.contract import Store, StoreError
 
 log = logging.getLogger(__name__)
 
@@ -58,6 +59,15 @@ class Keys:
 
     pair: Pair
     knows: Callable[[str], bool]
+
+
+def is_admitted(store: Store, key: str) -> bool:
+    """Whether a worker with this public key may connect: it is known, and was not revoked."""
+    try:
+        known = store.access.key(key)
+    except StoreError:
+        return False
+    return known is not None and known.revoked_ms is None
 
 
 class Port:

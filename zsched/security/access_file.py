@@ -14,8 +14,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
-# Far more than any of these files has.
-FILE_BYTES_MAX: Final = 16 * 1024
+from zsched.host import files
 
 _SECTION: Final = "access"
 NAMES: Final = ("worker", "endpoint", "server_key", "public_key", "secret_key")
@@ -23,7 +22,7 @@ _ENDPOINT: Final = re.compile(r"tcp://([A-Za-z0-9._-]+|\[[A-Za-z0-9:.%]+\]):([0-
 
 
 def is_endpoint(text: str) -> bool:
-    """Whether a worker can connect to that: tcp://HOST:PORT."""
+    """Whether a text is a worker port's endpoint: tcp://HOST:PORT."""
     match = _ENDPOINT.fullmatch(text)
     return match is not None and 0 < int(match[2]) < 65_536
 
@@ -54,7 +53,7 @@ def introduction(path: Path) -> tuple[str, str]:
     with open(descriptor, "rb") as file:
         if not stat.S_ISREG(os.fstat(descriptor).st_mode):
             raise ValueError("is not a regular file")
-        found = parse(file.read(FILE_BYTES_MAX).decode("ascii", errors="replace"))
+        found = parse(file.read(files.FILE_BYTES_MAX).decode("ascii", errors="replace"))
     worker, endpoint = (found.get(name, "") for name in NAMES[:2])
     if not is_endpoint(endpoint):
         raise ValueError("has no endpoint tcp://HOST:PORT")

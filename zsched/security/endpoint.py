@@ -1,11 +1,11 @@
-"""A scheduler's REST endpoint: its URL, and connections to servers that are proven to be it.
+"""A scheduler's REST endpoint: its URL, and connections to servers that are proven to be the scheduler.
 
-The client (http.py) and the worker (agent/enrol.py) connect by this module alone. It checks each new connection before
-the first byte is sent; a connection that is kept for later requests is not checked again.
+The client (http.py) and the worker (agent/enrol.py) connect only by this module. It checks each new connection before
+the first byte is sent; a kept connection is not checked again.
 
-- Unix socket: the kernel names the user who listens (SO_PEERCRED); trust.py decides.
-- http:// to an address of this host: the kernel names the user who accepted the connection (peer.py); trust.py decides.
-- https://: the certificate is proof; no user is asked for.
+- Unix socket: the kernel reports the user that listens (SO_PEERCRED); trust.py decides.
+- http:// to an address of this host: the kernel reports the user that accepted (peer.py); trust.py decides.
+- https://: the certificate is the proof; no user is checked.
 - http:// to another host: nothing can be checked.
 """
 
@@ -25,19 +25,19 @@ from typing import TYPE_CHECKING, Any, Final
 from zsched.model.limits import CONNECT_STAGGER_S, TLS_HANDSHAKE_S
 from zsched.security.trust import RUN_FOLDER, SERVER_USERS, UntrustedError, demand_trusted, trusts_all
 
-# These take long to import, and a command line that is wrong needs none of them.
+# Imported late: they are slow to import, and wrong usage does not need them.
 if TYPE_CHECKING:
     from http.client import HTTPConnection
 
 URL_DEFAULT: Final = "http://localhost:8080"
 
-# The default socket is left for TCP where there is none, where it is not ours to open, and where nothing listens on it.
+# Errors of the default socket after which TCP is tried: it does not exist, is not accessible, or nothing listens on it.
 _FALL_BACK: Final = frozenset({errno.ENOENT, errno.EACCES, errno.ECONNREFUSED})
 
 # unix(7): sun_path has 108 bytes with the zero at its end.
 _SOCKET_PATH_BYTES_MAX: Final = 107
 
-# Between two looks at a connection that its server has not accepted yet. No event tells.
+# The pause between two checks whether a server has accepted a connection. There is no event for that.
 _PAUSE_S_MIN: Final = 0.0002
 _PAUSE_S_MAX: Final = 0.01
 _PAUSE_FACTOR: Final = 1.5
@@ -47,17 +47,17 @@ _NAME_MISMATCH: Final = frozenset({62, 64})
 
 
 class EndpointError(ValueError):
-    """The text is not the URL of a scheduler. The sentence says how to write one."""
+    """The text is not the URL of a scheduler. The message says how to write one."""
 
 
 class Endpoint:
-    """Where a scheduler answers REST.
+    """The address of a scheduler's REST.
 
-    `url` is what people read. `socket_path` is empty for TCP only; for the default endpoint it is the socket that is
-    tried first. `base` is the path that each request's path begins with.
+    `url` is for people. `socket_path` is empty if only TCP is used; for the default endpoint it is the socket that is
+    tried first. `base` is the prefix of each request's path.
     """
 
-    # By hand: making a class by NamedTuple or dataclasses takes a command longer than all else here.
+    # Written out, because NamedTuple and dataclasses take a command longer than everything else here.
     __slots__ = ("base", "host", "port", "scheme", "socket_path", "url")
 
     def __init__(
@@ -77,8 +77,8 @@ class Endpoint:
         self.socket_path = socket_path
 
     def connect(self, timeout_s: float) -> HTTPConnection:
-        """A new connection to a server that is proven; it does not reconnect by itself. `timeout_s` holds for each step
-        of connecting, and later for each read and write.
+        """A new connection to a proven server; it does not reconnect by itself. `timeout_s` applies to each step of
+        connecting, and later to each read and write.
 
         Raises OSError, UntrustedError; UnicodeError for a host name that can't be looked up.
         """
@@ -87,13 +87,13 @@ class Endpoint:
         if self.scheme == "https":
             return self._connect_tls(timeout_s)
         connection = HTTPConnection(self.host, self.port, timeout=timeout_s)
-        # Connecting again would be without the check.
+        # A reconnect would skip the check.
         connection.auto_open = 0
         connection.sock = self._connect_socket(timeout_s) or _Dialer(self).dial(timeout_s)
         return connection
 
     def _connect_socket(self, timeout_s: float) -> socket.socket | None:
-        """A connection to the Unix socket. None where there is none to use, and TCP is next."""
+        """A connection to the Unix socket. None if it can't be used and TCP is next."""
         if not self.socket_path:
             return None
         try:
@@ -129,7 +129,7 @@ class Endpoint:
         except OSError as error:
             raise UntrustedError(f"TLS handshake with {self.url} failed: is this plain http?") from error
         finally:
-            # The TLS socket has taken the descriptor, if there is one.
+            # A TLS socket has taken over the descriptor.
             plain.close()
         return connection
 
@@ -151,9 +151,9 @@ def parse(text: str | None) -> Endpoint:
         parts = urlsplit(url)
         host, port = parts.hostname or "", parts.port
     except ValueError:
-        raise EndpointError(f"{url!r} is no URL; write it like {URL_DEFAULT}") from None
+        raise EndpointError(f"invalid URL {url!r}: write it like {URL_DEFAULT}") from None
     if parts.scheme not in ("http", "https") or not host:
-        raise EndpointError(f"{url!r} is no URL of a scheduler; write it like {URL_DEFAULT} or unix:/PATH")
+        raise EndpointError(f"invalid scheduler URL {url!r}: write it like {URL_DEFAULT} or unix:/PATH")
     return Endpoint(url, parts.scheme, host, port, parts.path)
 
 
@@ -167,9 +167,9 @@ def socket_path(url: str) -> str:
 
 
 def default_socket(environ: Mapping[str, str]) -> str:
-    """Where a scheduler on port 8080 keeps a link to its socket, for programs of its user; empty for nowhere.
+    """The link to the socket of a scheduler on port 8080, for programs of its user. Empty if there is no place for it.
 
-    XDG_RUNTIME_DIR must be a folder of our own user: su(1) leaves another user's.
+    XDG_RUNTIME_DIR must be a folder of our own user: su(1) keeps another user's.
     """
     folder = environ.get("XDG_RUNTIME_DIR", "")
     if folder:
@@ -191,7 +191,7 @@ def _owner(folder: str) -> int | None:
 def _connect_unix(endpoint: Endpoint, timeout_s: float) -> socket.socket:
     connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
-        # A connect with a timeout of Python's own fails at once when the server's queue is full.
+        # With a timeout of Python's socket, connect fails at once when the server's queue is full.
         whole_s, part_s = divmod(timeout_s, 1)
         limit = struct.pack("@ll", int(whole_s), int(part_s * 1_000_000))
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, limit)
@@ -199,7 +199,7 @@ def _connect_unix(endpoint: Endpoint, timeout_s: float) -> socket.socket:
             _connect_path(connection, endpoint.socket_path)
         except BlockingIOError:
             raise TimeoutError(errno.ETIMEDOUT, os.strerror(errno.ETIMEDOUT)) from None
-        # struct ucred: pid, uid, gid of the process that listens, as they were when it began to.
+        # struct ucred: pid, uid, gid of the process at the time of its listen().
         _, uid, _ = struct.unpack("=iII", connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))
         demand_trusted(uid, endpoint.url, endpoint.socket_path)
         connection.settimeout(timeout_s)
@@ -224,10 +224,10 @@ def _connect_path(connection: socket.socket, path: str) -> None:
 
 
 class _Attempt:
-    """A connection to one address on its way: first it is made, then the user of its server becomes known."""
+    """An attempt to connect to one address: first it connects, then the user of the server becomes known."""
 
     def __init__(self, url: str, family: int, address: tuple[Any, ...]) -> None:
-        """Begins to connect. Raises OSError."""
+        """Starts to connect. Raises OSError."""
         self._url = url
         self.connected = False
         self.socket = socket.socket(family, socket.SOCK_STREAM)
@@ -239,7 +239,7 @@ class _Attempt:
             raise
 
     def proven(self) -> bool:
-        """Whether the server is known, and trusted. False: not known yet. Raises OSError, UntrustedError."""
+        """Whether the server's user is known and trusted. False: not known yet. Raises OSError, UntrustedError."""
         if not self.connected:
             if not _wait_connected([self.socket], 0.0):
                 return False
@@ -248,11 +248,11 @@ class _Attempt:
         from zsched.security import peer
 
         ours, theirs = (peer.end(*name[:2]) for name in (self.socket.getsockname(), self.socket.getpeername()))
-        # Asked after connecting. No other connection can have these two ends while ours is alive, and what is sent on
-        # a dead one arrives nowhere.
+        # Look up the user after connecting: no other connection can have these two ends while ours is alive, and data
+        # sent on a dead one is lost.
         uid = peer.uid_of(theirs, ours)
         if uid is None:
-            # Not accepted yet, or on another host. The two ends' addresses may differ on one host too.
+            # Not accepted yet, or on another host. On this host the addresses of the two ends may differ too.
             return trusts_all() or not (theirs.address == ours.address or peer.of_this_host(theirs.address))
         host = f"[{theirs.address}]" if theirs.address.version == 6 else str(theirs.address)
         demand_trusted(uid, self._url, f"{host}:{theirs.port}")
@@ -260,13 +260,13 @@ class _Attempt:
 
 
 class _Dialer:
-    """Finds the first address of a host where a trusted server listens.
+    """Finds the first address of a host with a trusted server.
 
-    The attempts overlap, so a server that does not accept delays the next address for a moment, not for the timeout.
+    Attempts overlap, so a server that does not accept delays the next address only briefly.
     """
 
     def __init__(self, endpoint: Endpoint) -> None:
-        """Looks the host up. Raises OSError, UnicodeError."""
+        """Resolves the host name. Raises OSError, UnicodeError."""
         self._url = endpoint.url
         self._addresses = deque(socket.getaddrinfo(endpoint.host, endpoint.port or 80, type=socket.SOCK_STREAM))
         self._attempts: list[_Attempt] = []
@@ -303,7 +303,7 @@ class _Dialer:
             self._errors.append(error)
 
     def _first_proven(self) -> socket.socket | None:
-        """Take the first attempt whose server is proven out of the list, and those that failed."""
+        """Return the connection of the first attempt with a proven server. Removes it, and failed attempts."""
         for attempt in list(self._attempts):
             try:
                 if attempt.proven():
@@ -320,11 +320,11 @@ class _Dialer:
         if pending:
             _wait_connected(pending, pause_s)
         else:
-            # No event tells that a server has accepted.
+            # There is no event for an accept by the server.
             time.sleep(pause_s)
 
     def _failure(self, timeout_s: float) -> OSError | UntrustedError:
-        """Why there is no connection. An untrusted server counts for more than an address where nothing listens."""
+        """The error to raise. An untrusted server is more important than an address where nothing listens."""
         for error in self._errors:
             if isinstance(error, UntrustedError):
                 return error
@@ -338,7 +338,7 @@ class _Dialer:
 
 
 def _wait_connected(sockets: list[socket.socket], pause_s: float) -> bool:
-    """Wait for a pause, or until one of the sockets is connected or has failed. Returns whether one has."""
+    """Wait until one of the sockets has connected or failed, at most for the pause. Returns whether one has."""
     poll = select.poll()
     for connection in sockets:
         poll.register(connection, select.POLLOUT)

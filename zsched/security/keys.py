@@ -1,15 +1,12 @@
-"""Keys of CURVE, ZeroMQ's encryption: the scheduler's, the workers', and the file that brings one to another host.
+"""CURVE keys, for ZeroMQ's encryption: those of the scheduler and of workers, and access files for other hosts.
 
-A key is 32 bytes, written as 40 characters of Z85 (ZeroMQ RFC 32). Whoever has a secret key is who it says: such a file
-is its owner's alone (0600), and one that others can read is refused.
+A key is 32 bytes, written as 40 characters of Z85 (ZeroMQ RFC 32). A secret key proves an identity, so its file is
+private (0600), and a file that others can read is refused.
 """
 
 from __future__ import annotations
 
-import errno
-import os
 import re
-import stat
 import struct
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,20 +15,16 @@ from typing import Final
 import zmq
 from zmq.utils import z85
 
-from zsched.host import files
+from zsched.host.files import PrivateFileError, read_private, write_private
 from zsched.security import access_file
 
 _CHARACTERS: Final = re.escape("0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ.-:+=^!/*?&<>()[]{}@%$#")
 _KEY: Final = re.compile(f"(?:[{_CHARACTERS}]{{5}}){{8}}", re.ASCII)
 
 
-class KeyFileError(Exception):
-    """A file of keys can't be used. The sentence names it and the remedy."""
-
-
 @dataclass(frozen=True, slots=True)
 class Pair:
-    """A public key and its secret one, which no representation shows."""
+    """A key pair. repr() does not show the secret key."""
 
     public: str
     secret: str = field(repr=False)
@@ -48,7 +41,7 @@ class Access:
 
 
 def is_key(text: str) -> bool:
-    """Whether that is a key, public or secret."""
+    """Whether a text is a key, public or secret."""
     return _KEY.fullmatch(text) is not None and _value(text) is not None
 
 
@@ -58,7 +51,9 @@ def new_pair() -> Pair:
 
 
 def own_pair(path: Path) -> Pair:
-    """The pair whose secret key is in a file; made with it when there is none. Raises KeyFileError."""
+    """The key pair from the secret key in a file. Creates the file with a new key if there is none. Raises
+    PrivateFileError.
+    """
     try:
         secret = read_private(path, follow=False).strip()
     except FileNotFoundError:
@@ -69,7 +64,7 @@ def own_pair(path: Path) -> Pair:
 
 
 def keep_pair(path: Path, pair: Pair) -> bool:
-    """Write a pair's file again if it was removed; returns whether it was. Raises KeyFileError."""
+    """Write the file of a pair again if it was removed. Returns whether it was. Raises PrivateFileError."""
     if path.exists():
         return False
     path.parent.mkdir(mode=0o700, exist_ok=True)
@@ -78,22 +73,22 @@ def keep_pair(path: Path, pair: Pair) -> bool:
 
 
 def read_access(path: Path) -> Access:
-    """What stands in an access file. Raises KeyFileError."""
+    """The content of an access file. Raises PrivateFileError."""
     try:
-        found = access_file.parse(read_private(path))
+        values = access_file.parse(read_private(path))
     except FileNotFoundError:
-        raise KeyFileError(f"there is no access file {path}: make one with `zsched access new`") from None
+        raise PrivateFileError(f"there is no access file {path}: make one with `zsched access new`") from None
     except ValueError as error:
-        raise KeyFileError(f"{path} {error}: make one with `zsched access new`") from None
+        raise PrivateFileError(f"{path} {error}: make one with `zsched access new`") from None
     for name in access_file.NAMES:
-        if name not in found:
-            raise KeyFileError(f"{path} has no {name}: make it anew with `zsched access new`")
-    pair = _pair(found["secret_key"], path)
-    if not is_key(found["server_key"]) or pair.public != found["public_key"]:
-        raise KeyFileError(f"the keys in {path} are damaged: make it anew with `zsched access new`")
-    if not access_file.is_endpoint(found["endpoint"]):
-        raise KeyFileError(f"the endpoint in {path} is no tcp://HOST:PORT: make it anew with `zsched access new`")
-    return Access(found["worker"], found["endpoint"], found["server_key"], pair)
+        if name not in values:
+            raise PrivateFileError(f"{path} has no {name}: make a new one with `zsched access new`")
+    pair = _pair(values["secret_key"], path)
+    if not is_key(values["server_key"]) or pair.public != values["public_key"]:
+        raise PrivateFileError(f"the keys in {path} are damaged: make a new one with `zsched access new`")
+    if not access_file.is_endpoint(values["endpoint"]):
+        raise PrivateFileError(f"invalid endpoint in {path}: use tcp://HOST:PORT, or `zsched access new`")
+    return Access(values["worker"], values["endpoint"], values["server_key"], pair)
 
 
 def written_access(access: Access) -> str:
@@ -104,7 +99,7 @@ def written_access(access: Access) -> str:
 
 
 def _value(text: str) -> bytes | None:
-    """A key's bytes; None when five of its characters say more than 32 bits do."""
+    """The bytes of a key. None if five characters encode more than 32 bits."""
     try:
         return z85.decode(text)
     except struct.error:
@@ -113,44 +108,5 @@ def _value(text: str) -> bytes | None:
 
 def _pair(secret: str, path: Path) -> Pair:
     if not is_key(secret):
-        raise KeyFileError(f"what stands in {path} is no key: delete it, and a new one is made")
+        raise PrivateFileError(f"invalid key in {path}: delete the file, and a new key is made")
     return Pair(zmq.curve_public(secret.encode()).decode(), secret)
-
-
-def read_private(path: Path, *, follow: bool = True) -> str:
-    """The text of a file that only its owner, we or root, can read. Raises FileNotFoundError, KeyFileError.
-
-    `follow`: the path may be a link, though not one that another user made where everybody may write.
-    """
-    try:
-        if follow:
-            files.resolve(path)
-        # Opened by its name: what is found in /dev/fd has no other path.
-        # Opening another user's named pipe must not wait for a writer.
-        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | (0 if follow else os.O_NOFOLLOW))
-        with open(descriptor, "rb") as file:
-            found = os.fstat(descriptor)
-            if found.st_mode & (stat.S_IRWXG | stat.S_IRWXO):
-                raise KeyFileError(f"others can read the keys in {path}: chmod 600 {path}, or make new ones")
-            if found.st_uid not in (os.geteuid(), 0):
-                raise KeyFileError(f"{path} belongs to user {found.st_uid}: it must be ours or root's")
-            os.set_blocking(descriptor, True)
-            return file.read(access_file.FILE_BYTES_MAX).decode("ascii")
-    except FileNotFoundError:
-        raise
-    except files.InsecureError as error:
-        raise KeyFileError(str(error)) from None
-    except OSError as error:
-        if error.errno == errno.ELOOP and not follow:
-            raise KeyFileError(f"insecure key file {path}: it is a link; put the file itself there") from None
-        raise KeyFileError(f"{path} can't be read: {error.strerror}") from None
-    except UnicodeDecodeError:
-        raise KeyFileError(f"{path} is no file of keys") from None
-
-
-def write_private(path: Path, text: str) -> None:
-    """Make a file for its owner alone, whole or not at all. Raises KeyFileError."""
-    try:
-        files.write_private(path, text)
-    except OSError as error:
-        raise KeyFileError(f"{path} can't be written: {error.strerror}") from None

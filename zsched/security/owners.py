@@ -1,7 +1,7 @@
-"""Owners of jobs that call without a token: `user:NAME`, with the name from this host's password database.
+"""The owner of jobs of a caller without a token: `user:NAME`, with the name from this host's password database.
 
-Two words stand for callers that have no name: `local` where every program of the host is trusted, `anybody` where
-everybody is. The owner that stands for a token is model.Token.owner.
+If callers are not identified, the owner is `local` where every program of the host is trusted, and `anybody` where
+every caller is. The owner for a token is model.Token.owner.
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ ANYBODY: Final = "anybody"
 
 @lru_cache(maxsize=1024)
 def of_user(uid: int) -> str:
-    """The owner that stands for a local user: by name, or by number where the user has no usable name."""
+    """The owner for a local user: by name, or by number if the user has no usable name."""
     try:
         name = pwd.getpwuid(uid).pw_name
     except KeyError:
         name = ""
-    # A name of digits would stand for the user with that number.
+    # A name of digits would be taken for the user with that number.
     return f"user:{name if name.isprintable() and not name.isdigit() and name else uid}"

@@ -1,10 +1,10 @@
 """The user at the other end of a connection on this host, and whether that user is trusted without a token.
 
 For a TCP connection over loopback the kernel is asked by `sock_diag`, or by the tables under /proc/net where a sandbox
-forbids that. Only a socket that some process still has open has a user: for a socket that its owner has closed the
-kernel reports user 0, which would make a caller that sends and leaves into root. Such a socket has no inode.
+forbids that. Only a socket that a process still has open has a user. For a closed one the kernel reports user 0, so a
+caller that sends and closes would look like root; such a socket has no inode.
 
-The rule of trust is one pure function, `trusted`, for the scheduler, its clients and its workers alike.
+The rule of trust is one pure function, `trusted`, for the scheduler, its clients and its workers.
 """
 
 from __future__ import annotations
@@ -38,8 +38,8 @@ _ROUTE: Final = struct.Struct("=8BI")
 _ATTRIBUTE: Final = struct.Struct("=HH")
 _RTA_DST: Final = 1
 _RTN_LOCAL: Final = 2
-# linux/tcp_states.h. A socket that is still connecting to us (SYN_SENT) is no end of a connection that we have: it may
-# have the port of a caller that is gone.
+# linux/tcp_states.h. A socket that is still connecting (SYN_SENT) is not the end of an accepted connection: it may have
+# reused the port of a caller that is gone.
 _CONNECTED: Final = frozenset({1, 4, 5, 8, 9, 11})  # ESTABLISHED, FIN_WAIT1, FIN_WAIT2, CLOSE_WAIT, LAST_ACK, CLOSING
 _ALIVE: Final = frozenset({1, 8})  # ESTABLISHED, CLOSE_WAIT
 # unix(7), SO_PEERCRED: pid, uid, gid.
@@ -59,7 +59,7 @@ class End(NamedTuple):
 
 
 def end(address: str, port: int) -> End:
-    """One end of a connection; an IPv4 address as IPv6 writes it becomes one again. Raises ValueError."""
+    """One end of a connection. An IPv4-mapped IPv6 address becomes the IPv4 address. Raises ValueError."""
     parsed = ip_address(address)
     return End(getattr(parsed, "ipv4_mapped", None) or parsed, port)
 
@@ -74,7 +74,7 @@ def trusted(uid: int | None, own: int, extra: Collection[int] = (), ambiguous: i
 
 
 def _read(path: str) -> str:
-    # Not by pathlib: every start of a command imports this module, and pathlib takes longer than all of it.
+    # Not by pathlib, whose import takes longer than everything else here.
     with open(path, encoding="ascii") as file:
         return file.read()
 
@@ -93,7 +93,7 @@ def overflow_is_ambiguous() -> bool:
     try:
         return not covers_all_users(_read(_UID_MAP))
     except FileNotFoundError:
-        # A kernel without user namespaces has no such file; without /proc nothing is known.
+        # A kernel without user namespaces has no such file. Without /proc nothing is known.
         return not os.path.exists(os.path.dirname(_UID_MAP))
     except OSError:
         return True
@@ -111,7 +111,7 @@ def ambiguous_uid() -> int | None:
 
 
 def home(address: str) -> bytes:
-    """Where a TCP caller comes from: its IPv4 address, the network that a subscriber has in IPv6, or this host."""
+    """The origin of a TCP caller: its IPv4 address, its IPv6 /64 network, or empty for this host."""
     parsed = ip_address(address)
     parsed = getattr(parsed, "ipv4_mapped", None) or parsed
     if parsed.is_loopback:
@@ -120,9 +120,9 @@ def home(address: str) -> bytes:
 
 
 def of_this_host(address: IPv4Address | IPv6Address) -> bool:
-    """Whether what is sent to an address stays on this host: the kernel has a local route to it.
+    """Whether an address belongs to this host: the kernel has a local route to it.
 
-    Where the kernel may not be asked, only loopback addresses are known to be.
+    If the kernel may not be asked, only loopback addresses count.
     """
     if address.is_loopback:
         return True
@@ -141,10 +141,10 @@ def of_this_host(address: IPv4Address | IPv6Address) -> bool:
 
 
 def uid_of(caller: End, ours: End, kernel: SockDiag | None = None) -> int | None:
-    """The user whose process holds the caller's end of a TCP connection; None when that can't be known.
+    """The user of the process that holds the caller's end of a TCP connection. None if unknown.
 
-    `kernel` is asked if there is one, without a descriptor of its own. The answer is about the two addresses: whether
-    our own connection still has them, `connected` says, asked afterwards.
+    `kernel` saves opening a descriptor. The answer is about the two addresses: call `connected` afterwards, to check
+    that our connection still has them.
     """
     try:
         return _by_netlink(caller, ours) if kernel is None else kernel.uid_of(caller, ours)
@@ -153,9 +153,9 @@ def uid_of(caller: End, ours: End, kernel: SockDiag | None = None) -> int | None
 
 
 def connected(ours: socket.socket) -> bool:
-    """Whether our end of a TCP connection is still ESTABLISHED or CLOSE_WAIT, so that its addresses are still its own.
+    """Whether our end of a TCP connection is still ESTABLISHED or CLOSE_WAIT, so that it still has its addresses.
 
-    After a reset another program can have the caller's port.
+    After a reset another program can get the caller's port.
     """
     try:
         return ours.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 1)[0] in _ALIVE
@@ -172,11 +172,11 @@ def credentials(accepted: socket.socket) -> int:
 class SockDiag:
     """A netlink socket to the kernel's table of connections. Thread-safe. A context: leaving it closes the socket.
 
-    Whoever keeps one open can look users up when no descriptor is left.
+    Keep one open to look up users when no descriptor is left.
     """
 
     def __init__(self) -> None:
-        """Raises OSError where the kernel may not be asked."""
+        """Raises OSError if the kernel may not be asked."""
         self._kernel = socket.socket(socket.AF_NETLINK, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC, _NETLINK_SOCK_DIAG)
         self._kernel.settimeout(_TIMEOUT_S)
         self._lock = threading.Lock()
@@ -192,7 +192,7 @@ class SockDiag:
         self._kernel.close()
 
     def uid_of(self, caller: End, ours: End) -> int | None:
-        """As the function of that name. Raises OSError when the kernel may not be asked, or does not answer."""
+        """As the function uid_of. Raises OSError if the kernel may not be asked, or does not answer."""
         family = socket.AF_INET if caller.address.version == 4 else socket.AF_INET6
         name = struct.pack("!HH16s16s", caller.port, ours.port, caller.address.packed, ours.address.packed)
         body = _QUESTION.pack(family, socket.IPPROTO_TCP, 0, _TCP_STATES_ALL) + name + bytes(4) + _NO_COOKIE
@@ -206,7 +206,7 @@ class SockDiag:
         return int(uid) if inode and state in _CONNECTED else None
 
     def _ask(self, body: bytes) -> tuple[int, bytes]:
-        """The kind of the kernel's answer, and its body."""
+        """Ask the kernel. Returns the kind of the answer, and its body."""
         with self._lock:
             self._asked = number = (self._asked + 1) & 0xFFFFFFFF
             self._kernel.send(
@@ -215,30 +215,30 @@ class SockDiag:
             while True:
                 answer = self._kernel.recv(4096)
                 _, kind, _, answers, _ = _HEAD.unpack_from(answer)
-                # An answer to a question that was given up.
+                # Skip the answer to an earlier question that timed out.
                 if answers == number:
                     return kind, answer[_HEAD.size :]
 
 
 def _by_netlink(caller: End, ours: End) -> int | None:
-    """Ask the kernel for that very socket. Raises OSError where it may not be asked."""
+    """Ask the kernel for this socket. Raises OSError if that is not allowed."""
     with SockDiag() as kernel:
         return kernel.uid_of(caller, ours)
 
 
 def _by_table(caller: End, ours: End) -> int | None:
-    """Look for the socket in /proc/net: a line for each connection of the host."""
+    """Find the socket in /proc/net, which has a line for each connection of the host."""
     table = "/proc/net/tcp" if caller.address.version == 4 else "/proc/net/tcp6"
-    wanted = [_written(caller), _written(ours)]
+    ends = [_table_text(caller), _table_text(ours)]
     with suppress(OSError), open(table, "rb") as lines:
         for line in lines:
             fields = line.split()
-            if fields[1:3] == wanted:
+            if fields[1:3] == ends:
                 return int(fields[7]) if fields[9] != b"0" and int(fields[3], 16) in _CONNECTED else None
     return None
 
 
-def _written(one: End) -> bytes:
-    """An end as the tables write it: the address's 32-bit words in this machine's order, the port, in hexadecimal."""
-    words = struct.unpack(f"={len(one.address.packed) // 4}I", one.address.packed)
-    return f"{''.join(f'{word:08X}' for word in words)}:{one.port:04X}".encode()
+def _table_text(end: End) -> bytes:
+    """An end as in the tables: 32-bit words of the address in native byte order, and the port, in hexadecimal."""
+    words = struct.unpack(f"={len(end.address.packed) // 4}I", end.address.packed)
+    return f"{''.join(f'{word:08X}' for word in words)}:{end.port:04X}".encode()

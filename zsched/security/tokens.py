@@ -1,7 +1,7 @@
-"""A caller's token: how it is written, how a new one is made, and whether one is good.
+"""API tokens: their form, new ones, and their verification.
 
-`zs_<id>_<secret>`: the id is public and names the token in lists and events, the secret is 32 random bytes. Only its
-SHA-256 is kept; a slow hash is for passwords, which can be guessed.
+`zs_<id>_<secret>`: the id is public and names the token in lists and events; the secret is 32 random bytes. Only its
+SHA-256 is stored: a slow hash is for passwords, which can be guessed.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _FORM: Final = re.compile(rf"zs_([0-9a-f]{{{2 * _ID_BYTES}}})_([0-9a-f]{{{2 * _S
 
 
 class Shown(NamedTuple):
-    """A token as its holder has it: the text, its id, and the digest of its secret."""
+    """A token as a caller presents it: the text, its id, and the digest of its secret."""
 
     text: str
     token_id: str
@@ -37,26 +37,26 @@ class Shown(NamedTuple):
 
 
 def new() -> Shown:
-    """A token that nobody has seen."""
+    """A new random token."""
     shown = read(f"zs_{secrets.token_hex(_ID_BYTES)}_{secrets.token_hex(_SECRET_BYTES)}")
     assert shown is not None
     return shown
 
 
 def read(text: str) -> Shown | None:
-    """A token from its text; None when it is none."""
+    """Parse a token. None if the text is invalid."""
     match = _FORM.fullmatch(text)
     return None if match is None else Shown(text, match[1], hashlib.sha256(match[2].encode()).digest())
 
 
 def speaks_for(token: Token, worker: str) -> bool:
-    """Whether a token may speak for the worker of a name."""
+    """Whether a token may act as a worker with this name."""
     return not token.workers or any(fnmatchcase(worker, pattern) for pattern in token.workers)
 
 
 def good(shown: Shown, kept: Token | None, now_ms: int) -> bool:
-    """Whether what a caller shows is what is kept, and still worth something."""
-    # Compared also where nothing is kept: how long it takes tells nobody which ids there are.
+    """Whether a presented token matches the stored one, and is neither expired nor revoked."""
+    # Compared even if there is no such token, so that the time does not reveal which ids exist.
     same = hmac.compare_digest(shown.digest, kept.digest if kept is not None else bytes(32))
     if kept is None or kept.revoked_ms is not None:
         return False

@@ -1,11 +1,12 @@
 """Which users of this host may run the scheduler that clients and workers call.
 
 While a scheduler is down, any user of its host can take its port. Such a server would receive tokens and jobs, and
-could send commands to workers. So endpoint.py asks here, before it sends the first byte. A user is trusted who is
+could send commands to workers. So endpoint.py checks the server's user here, before it sends the first byte.
+These users are trusted:
 
-- root or our own user;
-- the owner of /run/zsched, which root alone can make: the systemd unit makes it for the scheduler's user;
-- listed in ZSCHED_SERVER_USERS.
+- root and our own user;
+- the owner of /run/zsched, which only root can create: the systemd unit creates it for the scheduler's user;
+- users listed in ZSCHED_SERVER_USERS.
 """
 
 from __future__ import annotations
@@ -21,11 +22,11 @@ RUN_FOLDER: Final = "/run/zsched"
 
 
 class UntrustedError(Exception):
-    """The server is not proven to be the scheduler, and nothing was sent. The sentence ends with the remedy."""
+    """The server is not proven to be the scheduler, and nothing was sent. The message ends with the remedy."""
 
 
 def demand_trusted(uid: int, url: str, place: str) -> None:
-    """Raises UntrustedError unless a server of this user is trusted. It listens at `place`, called by `url`."""
+    """Raises UntrustedError unless a server of this user is trusted. `place`: its address; `url`: the called URL."""
     from zsched.security import peer
 
     own, ambiguous = os.geteuid(), peer.ambiguous_uid()
@@ -35,7 +36,7 @@ def demand_trusted(uid: int, url: str, place: str) -> None:
         return
     remedy = f"if the scheduler runs as that user, set {SERVER_USERS}={uid}"
     if uid == ambiguous:
-        remedy = f"that is any user whom this namespace does not map; to trust them all set {SERVER_USERS}=any"
+        remedy = f"that is any user that this namespace does not map; to trust them all set {SERVER_USERS}=any"
     ours = "root" if own == 0 else f"root or user {own}"
     raise UntrustedError(
         f"refused to call {url}: user {uid} listens at {place}, not {ours}; nothing was sent; {remedy}"
@@ -43,19 +44,19 @@ def demand_trusted(uid: int, url: str, place: str) -> None:
 
 
 def trusts_all() -> bool:
-    """Whether no server's user is to be checked."""
+    """Whether ZSCHED_SERVER_USERS is `any`: the server's user is not checked."""
     return os.environ.get(SERVER_USERS, "").strip() == "any"
 
 
 def named_users() -> frozenset[int]:
-    """The users who are trusted besides root and our own user. Raises UntrustedError for a name that no user has."""
+    """The trusted users besides root and our own user. Raises UntrustedError for an unknown user name."""
     named = frozenset(map(_uid, os.environ.get(SERVER_USERS, "").replace(",", " ").split()))
     appointed = appointed_user(RUN_FOLDER)
     return named if appointed is None else named | {appointed}
 
 
 def appointed_user(folder: str) -> int | None:
-    """The owner of a folder that only root can have made; None where there is no such folder."""
+    """The owner of a folder, if only root can have created it; else None."""
     try:
         above, found = os.stat(os.path.dirname(folder)), os.lstat(folder)
     except OSError:

@@ -15,9 +15,9 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from zsched.security.keys import KeyFileError, read_private, write_private
+from zsched.host.files import PrivateFileError, read_private, write_private
 
-# Its import takes longer than a start without secrets should.
+# Imported late: a start without secrets must not take that long.
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
@@ -37,7 +37,7 @@ class Vault:
         self._keys_read: tuple[bytes, ...] = ()
 
     def keep(self) -> bool:
-        """Write the file again if it was removed after it was read; returns whether it was. Raises KeyFileError."""
+        """Write the file again if it was removed since it was read. Returns whether it was. Raises PrivateFileError."""
         with self._lock:
             if not self._ciphers or self._path.exists():
                 return False
@@ -46,18 +46,18 @@ class Vault:
             return True
 
     def seal(self, name: str, value: str) -> str:
-        """The value of a variable as it may be stored. Makes the key if there is none. Raises KeyFileError."""
+        """Encrypt the value of a variable for the store. Creates the key if there is none. Raises PrivateFileError."""
         nonce = os.urandom(_NONCE_BYTES)
         sealed = self._opened(make=True)[0].encrypt(nonce, value.encode(), name.encode())
         return b64encode(nonce + sealed).decode("ascii")
 
     def open(self, name: str, sealed: str) -> str:
-        """The value that was sealed under this name. Raises ValueError when these keys or this name are others."""
+        """Decrypt a value. Raises ValueError if no key opens it, or if it was sealed for another name."""
         from cryptography.exceptions import InvalidTag
 
         try:
             ciphers = self._opened(make=False)
-        except KeyFileError as error:
+        except PrivateFileError as error:
             raise ValueError(str(error)) from None
         for cipher in ciphers:
             # ValueError: what is stored is no base64, or too short.
@@ -67,15 +67,15 @@ class Vault:
         raise ValueError(f"the key in {self._path} is not the one that {name} was sealed with")
 
     def reseal(self, name: str, sealed: str) -> str:
-        """The same value sealed by the first key. Raises ValueError when no key opens it, KeyFileError."""
-        # Here, where keys that can't be read are no ValueError: such a value may be openable.
+        """Seal a value again by the first key. Raises ValueError if no key opens it, PrivateFileError."""
+        # First, because unreadable keys must not look like a value that no key opens.
         self._opened(make=False)
         return self.seal(name, self.open(name, sealed))
 
     def add_key(self) -> bool:
-        """Put a new key in front of that in the file, unless there are several already. False: there is no file.
+        """Put a new key in front of the one in the file, unless there are several already. False: there is no file.
 
-        Raises KeyFileError.
+        Raises PrivateFileError.
         """
         with self._lock:
             try:
@@ -87,7 +87,7 @@ class Vault:
             return True
 
     def drop_old_keys(self) -> None:
-        """Keep the first key alone. Raises KeyFileError."""
+        """Keep the first key alone. Raises PrivateFileError."""
         with self._lock:
             self._write(self._keys()[:1])
 
@@ -101,21 +101,21 @@ class Vault:
                 except FileNotFoundError:
                     if not make:
                         sentence = f"there is no key {self._path}: it belongs to the database, put it back"
-                        raise KeyFileError(sentence) from None
+                        raise PrivateFileError(sentence) from None
                     keys = (os.urandom(_KEY_BYTES),)
                     self._write(keys)
                 self._ciphers, self._keys_read = tuple(map(AESGCM, keys)), keys
             return self._ciphers
 
     def _keys(self) -> tuple[bytes, ...]:
-        """Raises FileNotFoundError, KeyFileError."""
+        """Raises FileNotFoundError, PrivateFileError."""
         lines = read_private(self._path, follow=False).split()
         try:
             keys = tuple(map(bytes.fromhex, lines))
         except ValueError:
             keys = ()
         if not keys or any(len(key) != _KEY_BYTES for key in keys):
-            raise KeyFileError(f"what stands in {self._path} is no key: put the right one back")
+            raise PrivateFileError(f"invalid key in {self._path}: put the right file back")
         return keys
 
     def _write(self, keys: tuple[bytes, ...]) -> None:

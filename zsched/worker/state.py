@@ -6,7 +6,6 @@ inode prove to the scheduler that an earlier guard of the same directory has end
 
 from __future__ import annotations
 
-import fcntl
 import logging
 import os
 import re
@@ -75,17 +74,14 @@ def lock(folder: Path) -> int:
     except files.InsecureError as error:
         raise StateError(str(error)) from None
     end = time.monotonic() + _LOCK_WAIT_S
-    while True:
-        try:
-            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            return fd
-        except BlockingIOError:
-            if time.monotonic() > end:
-                os.close(fd)
-                raise StateLockedError(
-                    f"another worker uses the state directory {folder}: stop it, or give this one its own -state-dir"
-                ) from None
-            time.sleep(_LOCK_RETRY_S)
+    while not files.try_lock(fd):
+        if time.monotonic() > end:
+            os.close(fd)
+            raise StateLockedError(
+                f"another worker uses the state directory {folder}: stop it, or give this one its own -state-dir"
+            )
+        time.sleep(_LOCK_RETRY_S)
+    return fd
 
 
 def boot_id() -> str:
@@ -105,5 +101,5 @@ def _spool_id(folder: Path) -> str:
             return mark
         log.error("%s is damaged: this worker's processes get a new mark from now on", path)
     spool_id = os.urandom(16).hex()
-    files.write_private(path, f"{spool_id}\n")
+    files.replace_file(path, f"{spool_id}\n")
     return spool_id

@@ -1,8 +1,8 @@
-"""The connections of REST together: how long each may take, and which is closed when there are too many.
+"""Limits of all REST connections: how long each may take, and which is closed when there are too many.
 
-Anybody can open a connection and send little or nothing on it. So a newcomer is always accepted, and an idle connection
-is closed for it: of the address with most of them, the one that has waited longest. A request that is being served is
-never cut off for a newcomer.
+Anybody can open connections and send little or nothing on them. So a new connection is always accepted, and an idle one
+is closed for it: of the address with the most, the one that has waited longest. A request that is being served is never
+cut off for a new connection.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _SUM_S: Final = 0.02
 
 
 class Connection(Protocol):
-    """What has to be known of one, times by the steady clock. `since_s` is when its present state began: no byte of a
+    """The state of a connection. Times are of the steady clock. `since_s` is when its present state began: no byte of a
     request is there, or not all of one, or an answer is made and taken. `waits_s` is since when it has been waiting for
     a whole request; that a part comes changes nothing. `served`: a thread has its request. `owes_s` is since when it
     has had unsent bytes. `home`: where it comes from. `by_socket`: by the Unix socket.
@@ -43,22 +43,22 @@ class Connection(Protocol):
 
     @property
     def begun(self) -> bool:
-        """Whether a part of a request has come."""
+        """Whether a part of a request was received."""
 
     @property
     def in_work(self) -> bool:
-        """Whether a whole request is there and has not been served."""
+        """Whether a complete request has not been served yet."""
 
     @property
     def held_bytes(self) -> int:
-        """Bytes of requests that have not been served to the end, whole or in part."""
+        """Bytes of complete and incomplete requests that have not been served."""
 
     @property
     def unsent_bytes(self) -> int:
-        """Bytes of answers that have not been taken."""
+        """Bytes of answers that have not been sent."""
 
     def refuse(self) -> None:
-        """Free what its requests hold, and answer them 503; or close it."""
+        """Free the bodies of its requests and answer them 503; or close it."""
 
     def handle_close(self) -> None: ...
 
@@ -66,7 +66,7 @@ class Connection(Protocol):
 class ConnectionLimiter:
     """All open connections of one server. Only the server's own thread may use it.
 
-    Those over TCP and those by the Unix socket have a bound each, so that no crowd of one kind keeps the other out.
+    TCP and the Unix socket have separate limits, so that neither kind keeps the other out.
     """
 
     def __init__(self, tcp_max: int = CONNECTIONS_MAX, socket_max: int = SOCKET_CONNECTIONS_MAX) -> None:
@@ -76,7 +76,7 @@ class ConnectionLimiter:
         self._summed_s = 0.0
 
     def accepted_max(self, by_socket: bool) -> int:
-        """How many newcomers of this kind may be accepted in one round of the poll."""
+        """How many connections of this kind may be accepted in one round of the poll."""
         return min(ACCEPTED_MAX, max(1, self._most[by_socket] // 4))
 
     def enter(self, one: Connection) -> None:
@@ -86,12 +86,12 @@ class ConnectionLimiter:
         self._open[one.by_socket].discard(one)
 
     def has_room(self, by_socket: bool) -> bool:
-        """Whether newcomers of this kind can be accepted."""
+        """Whether connections of this kind can be accepted."""
         return len(self._open[by_socket]) <= self._room(by_socket)
 
     def thin(self, now_s: float) -> None:
-        """Close late connections and those that have to make room, and bound what all hold. Called before each round
-        of the poll.
+        """Close late connections, excess ones, and those that hold too many bytes. Called before each round of the
+        poll.
         """
         if now_s - self._swept_s >= _SWEEP_S:
             self._swept_s = now_s
@@ -108,12 +108,12 @@ class ConnectionLimiter:
             self._cut_debtors(now_s)
 
     def _room(self, by_socket: bool) -> int:
-        """How many connections of a kind may be open when a crowd of newcomers comes."""
+        """How many connections of a kind may be open before new ones are accepted."""
         return self._most[by_socket] - self.accepted_max(by_socket)
 
     def _cut_holders(self, now_s: float) -> None:
-        """Keep what requests take within its bound: those that cost most are refused, in bytes times seconds. What
-        threads serve counts too, but goes on.
+        """Keep the bytes of requests within their limit: refuse those that cost most, in bytes times seconds. Requests
+        that are being served count too, but are not refused.
         """
         held = {one: size for one in self._all() if (size := one.held_bytes)}
         costs = {one: size * (now_s - one.since_s) for one, size in held.items() if not one.served}
@@ -121,8 +121,8 @@ class ConnectionLimiter:
             one.refuse()
 
     def _cut_debtors(self, now_s: float) -> None:
-        """Keep the unsent bytes of all within their bound: those that cost most go, in bytes times seconds. In work or
-        not: another answer for them would only add to what they owe.
+        """Keep the unsent bytes within their limit: close the connections that cost most, in bytes times seconds, even
+        with a request in work, because its answer would only add to the unsent bytes.
         """
         owed = {one: unsent for one in self._all() if (unsent := one.unsent_bytes)}
         costs = {one: unsent * (now_s - one.owes_s) for one, unsent in owed.items()}
@@ -134,8 +134,8 @@ class ConnectionLimiter:
 
 
 def _excess(sizes: dict[Connection, int], costs: dict[Connection, float], bytes_max: int) -> Iterator[Connection]:
-    """The connections that must go until the sizes of all are within a bound: of the address with the most bytes, the
-    connection that costs most. One without a cost stays.
+    """The connections to close until all sizes are within a limit: of the address with the most bytes, the connection
+    that costs most. Connections without a cost stay.
     """
     excess = sum(sizes.values()) - bytes_max
     homes: Counter[bytes] = Counter()
@@ -150,13 +150,13 @@ def _excess(sizes: dict[Connection, int], costs: dict[Connection, float], bytes_
 
 
 def _waiting(some: Collection[Connection]) -> list[Connection]:
-    """Those of some on which nothing is being done, in the order in which they go."""
+    """The connections without a request in work, in the order in which they are closed."""
     many = Counter(one.home for one in some)
     return sorted((one for one in some if not one.in_work), key=lambda one: (-many[one.home], one.waits_s))
 
 
 def _limit_s(one: Connection) -> float:
-    """How long it may be in its present state."""
+    """How long a connection may be in its present state."""
     if one.in_work or one.unsent_bytes:
         return ANSWER_S
     return REQUEST_S if one.begun else IDLE_CONNECTION_S

@@ -1,7 +1,7 @@
-"""The sockets that REST listens on: TCP, and a Unix socket for this host's programs, beside the database.
+"""The listening sockets of REST: TCP, and a Unix socket beside the database for programs of this host.
 
-A client that calls `localhost` tries ::1 or 127.0.0.1 first, as its host's tables say. So a scheduler that listens on
-one of them listens on both: another user of the host could take the other one, and would get what is meant for us.
+A client of `localhost` tries ::1 or 127.0.0.1 first. So a scheduler that listens on one of them listens on both:
+otherwise another user of the host could listen on the other address, and get calls that are meant for us.
 """
 
 from __future__ import annotations
@@ -24,23 +24,23 @@ log = logging.getLogger(__name__)
 # The Unix socket, in the folder of the lock and the keys.
 SOCKET_NAME: Final = "api.sock"
 
-# The scheduler on this port is the one that clients call when nothing else is said, by TCP and by the link alike.
+# Clients call the scheduler on this port by default, by TCP and by the link.
 DEFAULT_PORT: Final = 8080
 _LINK_NAME: Final = "default.sock"
 
 # unix(7): the longest path that fits sun_path with its NUL.
 _PATH_BYTES_MAX: Final = 107
 
-# Of an address that `localhost` reaches, the one of the other family.
+# For each address of `localhost`, that of the other family.
 _OTHER: Final = {"0.0.0.0": "::", "::": "0.0.0.0", "127.0.0.1": "::1", "::1": "127.0.0.1"}  # noqa: S104
-# A host without IPv6, or with none on its loopback interface.
+# Errors of a host without IPv6, or without IPv6 on its loopback interface.
 _ABSENT: Final = frozenset({errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL, errno.EPROTONOSUPPORT})
-# Port 0: the kernel chooses a number for the first address, and another program may have it on the second.
+# With port 0 the kernel chooses a port for the first address, which may be in use on the second one.
 _TRIES_MAX: Final = 20
 
 
 class ListenError(Exception):
-    """A port or a socket can't be bound. The sentence names its setting."""
+    """A port or a socket can't be bound. The message names the setting."""
 
 
 def listen(host: str, port: int) -> list[socket.socket]:
@@ -93,7 +93,7 @@ def _listen(host: str, port: int) -> list[socket.socket]:
 
 
 def _implied(named: list[tuple[Any, Any]], port: int) -> Iterator[tuple[int, tuple[Any, ...]]]:
-    """The other family's address of each that `localhost` reaches."""
+    """For each address of `localhost`, that of the other family."""
     for _, place in named:
         other = _OTHER.get(place[0])
         if other is not None:
@@ -101,20 +101,20 @@ def _implied(named: list[tuple[Any, Any]], port: int) -> Iterator[tuple[int, tup
 
 
 def _bound(family: int, place: tuple[Any, ...], before: list[socket.socket]) -> socket.socket:
-    """A socket that listens at an address, at the port of those before. Raises OSError."""
+    """A listening socket, on the same port as those before. Raises OSError."""
     if before:
         place = (place[0], before[0].getsockname()[1], *place[2:])
     with ExitStack() as held:
-        one = held.enter_context(socket.socket(family, socket.SOCK_STREAM | socket.SOCK_CLOEXEC))
-        # So that a scheduler comes back at once on a port with old connections.
-        one.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener = held.enter_context(socket.socket(family, socket.SOCK_STREAM | socket.SOCK_CLOEXEC))
+        # Lets a restarted scheduler bind a port with old connections.
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         if family == socket.AF_INET6:
-            one.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
-        one.bind(place)
-        one.listen(BACKLOG_MAX)
-        one.setblocking(False)
+            listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        listener.bind(place)
+        listener.listen(BACKLOG_MAX)
+        listener.setblocking(False)
         held.pop_all()
-        return one
+        return listener
 
 
 def _sentence(place: tuple[Any, ...], error: OSError, asked_for: bool) -> str:
@@ -150,8 +150,8 @@ class LocalSocket:
             log.warning("%s; programs on this host are served over TCP", why)
 
     def keep(self) -> socket.socket | None:
-        """Listen anew if the socket's file was removed; returns the listener that takes the place of the earlier one,
-        which the caller closes. None: the file is there, or there never was one. Raises OSError.
+        """Listen again if the socket's file was removed. Returns the new listener; the caller closes
+        the earlier one. None: the file is there, or there never was one. Raises OSError.
         """
         if self.listener is None or os.path.lexists(self.path):
             return None
@@ -159,7 +159,7 @@ class LocalSocket:
         return self.listener
 
     def keep_link(self, environ: Mapping[str, str]) -> None:
-        """Make the link for clients lead here, in place of another, until `close`; where that can't be, make none."""
+        """Create or replace the link for clients, until `close`. If that is impossible, there is no link."""
         folder = _link_folder(environ)
         if self.listener is None or folder is None:
             log.debug("no link to %s: XDG_RUNTIME_DIR is not set, or there is no socket", self.path)
@@ -170,7 +170,7 @@ class LocalSocket:
             log.debug("no link to %s in %s: %s", self.path, folder, error.strerror)
 
     def close(self) -> None:
-        """Remove the link if it still leads here, and the socket. The caller holds the lock. Twice does no harm."""
+        """Remove the socket, and the link if it still leads here. The caller holds the lock. Idempotent."""
         if self._link is not None:
             self._link.remove()
         if self.listener is not None:

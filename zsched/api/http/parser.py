@@ -1,7 +1,7 @@
-"""What is one HTTP request: Waitress's parser, and what it lets pass and we do not.
+"""The parser of HTTP requests: Waitress's, with stricter rules.
 
-Where two readers of the same bytes see different requests, one is smuggled past the other (RFC 9112, 11.2). So what can
-be read in two ways is read in none: such a request is answered 400, and nothing that comes after it is looked at.
+If two parsers see different requests in the same bytes, one can be smuggled past the other (RFC 9112, 11.2). So an
+ambiguous request is answered 400, and the bytes after it are not parsed.
 """
 
 from __future__ import annotations
@@ -18,31 +18,31 @@ from zsched.model.limits import CHUNKS_MAX
 
 _FOLDED: Final = re.compile(rb"\r\n[ \t]")
 _CODING: Final = re.compile(rb"(?i)\r\ntransfer-encoding:([^\r]*)")
-# What a request line may ask for: a path, one with its host before it, or nothing (OPTIONS *). No control characters:
-# Python drops some of them from an address.
+# A valid target of a request line: a path, a URL, or * of OPTIONS. No control characters: Python drops some of them
+# from a URL.
 _TARGET: Final = re.compile(r"(?i)(?:https?://[^/?]*)?(?P<path>/[^?]*)?(?:\?.*)?|\*")
 _CONTROLS: Final = re.compile(r"[\x00-\x20\x7f#]")
-# Other spellings of a path: a letter, a digit, one of -._~ or a slash behind a percent sign (RFC 3986, 2.3), a percent
-# sign that encodes nothing, and an empty segment. A proxy that refuses /tokens would let /%74okens and //tokens pass.
+# Other spellings of a path: a percent-encoded letter, digit, -._~ or slash (RFC 3986, 2.3), a percent sign that encodes
+# nothing, and an empty segment. A proxy that refuses /tokens would let /%74okens and //tokens pass.
 _ALIAS: Final = re.compile(r"(?i)%(?:2[def]|3[0-9]|4[1-9a-f]|5[0-9af]|6[1-9a-f]|7[0-9ae])|%(?![0-9a-f]{2})|//")
 # A chunk's size with its extensions, and what may come after the last chunk. Waitress copies these with each piece that
 # arrives, so that megabytes of them would cost seconds.
 _CONTROL_BYTES_MAX: Final = 4096
 
-# Waitress ends both with `$`, which lets a newline stand before the end: other readers take that for the line's end.
+# Waitress ends both with `$`, which also matches before a final newline; other parsers take that for the line's end.
 waitress.receiver.ONLY_HEXDIG_RE = re.compile(rb"[0-9A-Fa-f]+\Z")
 waitress.receiver.CHUNK_EXT_RE = re.compile(waitress.receiver.CHUNK_EXT_RE.pattern.removesuffix(b"$") + rb"\Z")
 
 
 class BusyError(Error):  # type: ignore[misc]
-    """There is no room for a request's body."""
+    """There is no room for the body of a request."""
 
     code = 503
     reason = "Service Unavailable"
 
 
 class Parser(waitress.parser.HTTPRequestParser):  # type: ignore[misc]
-    """A request as it comes in."""
+    """A request while it is received."""
 
     body_rcv: Any
     command: str
@@ -80,12 +80,12 @@ class Parser(waitress.parser.HTTPRequestParser):  # type: ignore[misc]
 
     @property
     def held_bytes(self) -> int:
-        """What it takes in memory: head and body."""
+        """Bytes in memory: head and body."""
         return self.header_bytes_received + self.body_bytes
 
     @property
     def body_bytes(self) -> int:
-        """What its body takes in memory."""
+        """Bytes of its body in memory."""
         return 0 if self.body_rcv is None or isinstance(self.error, BusyError) else len(self.body_rcv)
 
     def discard_body(self) -> None:
@@ -96,7 +96,7 @@ class Parser(waitress.parser.HTTPRequestParser):  # type: ignore[misc]
         self.error = BusyError("Too many bytes of request bodies are in memory: try again later")
 
     def received(self, data: bytes) -> int:
-        """Take in bytes; returns how many."""
+        """Parse bytes. Returns how many were used."""
         try:
             taken = int(super().received(data))
         except TooManyChunksError:
@@ -112,9 +112,9 @@ class Parser(waitress.parser.HTTPRequestParser):  # type: ignore[misc]
 
 
 class Ahead(Parser):
-    """Bytes that a caller sent before its request was answered, unread. It is never complete.
+    """Pipelined bytes: sent before the answer to the request before, and not parsed yet. It is never complete.
 
-    Bounded by what one read brings: nothing more is read from a connection with a request.
+    Bounded by the size of one read: nothing more is read from a connection with a request.
     """
 
     def __init__(self, adjustments: Any) -> None:

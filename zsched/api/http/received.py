@@ -1,4 +1,4 @@
-"""The body of a request until it has been served, and chunks as a body may come in."""
+"""The body of a request until it is served, and its chunked encoding."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class Body:
         self._discarded = False
 
     def __len__(self) -> int:
-        """Bytes that have come, kept or discarded."""
+        """Bytes received, kept or discarded."""
         return self._length
 
     def append(self, data: bytes) -> None:
@@ -34,13 +34,13 @@ class Body:
         self._length += len(data)
 
     def discard(self) -> None:
-        """Free the bytes that have come, and drop those that still come."""
+        """Free the received bytes, and drop those that follow."""
         self._discarded = True
         self._file = io.BytesIO()
 
     def getfile(self) -> io.BytesIO:
-        """The whole body, to be read once. Reading all of it at once makes no copy."""
-        # This cuts the memory to what is used. Only then `read` can return it as it is.
+        """The whole body, to be read once. Reading it all at once makes no copy."""
+        # This trims the buffer. Only then can `read` return it without a copy.
         self._file.getvalue()
         self._file.seek(0)
         return self._file
@@ -51,7 +51,7 @@ class Body:
 
 
 class Chunks(waitress.receiver.ChunkedReceiver):  # type: ignore[misc]
-    """Waitress's receiver, which raises TooManyChunksError when there are too many chunks for what they bring."""
+    """Waitress's receiver. Raises TooManyChunksError if there are too many chunks for their bytes."""
 
     buf: Body
 
@@ -66,8 +66,8 @@ class Chunks(waitress.receiver.ChunkedReceiver):  # type: ignore[misc]
 
     @control_line.setter
     def control_line(self, line: bytes) -> None:
-        """Waitress keeps the beginning of a chunk's first line here, and sets it to nothing when the line is complete.
-        It skips an empty line, which takes as much time as a chunk, so these count too.
+        """Waitress keeps an incomplete first line of a chunk here, and clears it when the line is complete. It skips
+        empty lines, which take as much time as a chunk, so these count too.
         """
         self._control_line = line
         if not line:

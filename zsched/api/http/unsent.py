@@ -1,5 +1,5 @@
-"""The bytes of a connection's answers until they are sent. It replaces Waitress's buffer, which keeps what was sent
-until the next answer comes, and moves a large answer to a file.
+"""The unsent bytes of a connection's answers. It replaces Waitress's buffer, which keeps sent bytes until the next
+answer, and moves a large answer to a file.
 """
 
 from __future__ import annotations
@@ -8,7 +8,7 @@ from collections import deque
 
 
 class Unsent:
-    """Pieces in order, in memory; each is dropped when it is sent. Has the methods that Waitress's channel uses."""
+    """Chunks in order, in memory; each is freed when it is sent. Has the methods that Waitress's channel uses."""
 
     def __init__(self) -> None:
         self._pieces: deque[memoryview] = deque()
@@ -23,11 +23,11 @@ class Unsent:
             self._length += len(data)
 
     def get(self, count: int) -> memoryview:
-        """Up to count bytes of the first piece."""
+        """Up to `count` bytes of the first chunk."""
         return self._pieces[0][:count]
 
     def skip(self, count: int, _prune: bool = False) -> None:
-        """Let go of bytes that `get` returned."""
+        """Free bytes that `get` returned."""
         self._length -= count
         rest = self._pieces[0][count:]
         if rest:

@@ -13,7 +13,7 @@ from typing import Final
 
 from msgspec.structs import replace
 
-from zsched.model.access import Caller, KeyOrigin, WorkerKey
+from zsched.model.access import Caller, KeyOrigin, Token, WorkerKey
 from zsched.model.types import Now, Worker, WorkerId
 from zsched.model.units import counted
 from zsched.scheduler.dispatcher import answers, arrival, departures, losses
@@ -47,13 +47,16 @@ _OF: Final = {
 }
 
 
-def add_token(store: Store, command: AddToken) -> None:
-    """Raises ConflictError when another token has its name, or had it."""
+def add_token(store: Store, command: AddToken, now: Now) -> Token:
+    """Store a token and return it with its times. Raises ConflictError when another token has its name, or had it."""
     name = command.token.name
     if name and store.access.token_named(name) is not None:
         raise ConflictError("token_name_taken", f"A token named {name} exists or was revoked: take another name")
-    store.access.add_token(command.token)
-    log.info("token %s added by %s", command.token.token_id, command.token.created_by)
+    expires_ms = None if command.life_ms is None else now.wall_ms + command.life_ms
+    token = replace(command.token, created_ms=now.wall_ms, expires_ms=expires_ms)
+    store.access.add_token(token)
+    log.info("token %s created by %s", token.token_id, token.created_by)
+    return token
 
 
 def revoke_token(store: Store, command: RevokeToken, now: Now) -> Deferred[TokenState]:

@@ -332,10 +332,13 @@ class Report(Command[RunState]):
 
 
 @dataclass(frozen=True, slots=True)
-class AddToken(Command[None]):
-    """Store a token."""
+class AddToken(Command[Token]):
+    """Store a token. The turn sets its times: `created_ms`, and `expires_ms` `life_ms` later (None: it never expires).
+    Replies with the Token as it is stored.
+    """
 
     token: Token
+    life_ms: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

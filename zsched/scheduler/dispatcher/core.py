@@ -190,7 +190,7 @@ class Dispatcher:
             case Report():
                 return _reply(command, polling.report(store, sessions, command, now))
             case AddToken():
-                access.add_token(store, command)
+                return access.add_token(store, command, now)
             case RevokeToken():
                 self._upkeep.ending = True
                 return _reply(command, access.revoke_token(store, command, now))

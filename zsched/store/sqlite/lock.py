@@ -169,9 +169,7 @@ class Lock:
 
 def _hold_names(lock: int, folder: Path) -> None:
     """Take the lock of a folder, by its open file, and write our pid into it. Raises StoreLocked."""
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
+    if not files.try_lock(lock):
         holder = os.read(lock, 32).decode(errors="replace").strip()
         raise StoreLocked(f"another scheduler (process {holder or 'unknown'}) holds {folder / 'lock'}") from None
     # Only a message needs it, and the disk may be full.
@@ -197,9 +195,8 @@ def demand_name(db: Path, descriptor: int) -> None:
     with suppress(FileNotFoundError):
         names = os.open(path.with_name(f"{path.name}.d") / "lock", os.O_RDONLY | os.O_CLOEXEC)
         try:
-            fcntl.flock(names, fcntl.LOCK_SH | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return
+            if not files.try_lock(names, shared=True):
+                return
         finally:
             os.close(names)
     raise StoreError(

@@ -8,8 +8,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Final
 
+from zsched.host.files import PrivateFileError, read_private
 from zsched.security import endpoint
-from zsched.security.keys import KeyFileError, own_pair, read_access, read_private
+from zsched.security.keys import own_pair, read_access
 from zsched.worker.agent.enrol import EnrolRefusedError, KeyRefusedError, Target, enrol
 from zsched.worker.messages import Hello
 
@@ -21,7 +22,7 @@ class Credentials:
     """The key pair comes from the access file if there is one, else from the state directory."""
 
     def __init__(self, hello: Hello) -> None:
-        """Read the keys, and make this worker's own pair if it has none. Raises KeyFileError."""
+        """Read the keys, and make this worker's own pair if it has none. Raises PrivateFileError."""
         self._hello = hello
         self._access = read_access(Path(hello.access)) if hello.access else None
         self._token = read_private(Path(hello.token_file)).strip() if hello.token_file else ""
@@ -30,7 +31,7 @@ class Credentials:
             self.pair = own_pair(self._key_file)
             return
         if self._access.worker != hello.worker:
-            raise KeyFileError(
+            raise PrivateFileError(
                 f"{hello.access} is for a worker named {self._access.worker}, not {hello.worker}: leave out -id"
             )
         self.pair = self._access.pair

@@ -6,9 +6,9 @@ import json
 from contextlib import closing
 from dataclasses import dataclass
 from http.client import HTTPException
-from ipaddress import ip_address
 from urllib.parse import urlsplit
 
+from zsched.model.hosts import is_loopback
 from zsched.model.limits import BODY_BYTES_MAX
 from zsched.security import endpoint
 from zsched.security.access_file import is_endpoint
@@ -88,7 +88,7 @@ def _target(status: int, body: bytes, worker: str) -> Target:
     endpoint, server_key, db = (answer.get(name, "") for name in ("endpoint", "server_key", "db"))
     if not isinstance(endpoint, str) or not is_endpoint(endpoint) or not isinstance(db, str):
         raise EnrolError("invalid answer to enrol: its endpoint is not tcp://HOST:PORT")
-    if server_key == "" and not _loopback(endpoint):
+    if server_key == "" and not is_loopback(urlsplit(endpoint).hostname or ""):
         raise EnrolError(f"insecure answer to enrol: no server key for {endpoint}, which is not on this host")
     if server_key != "" and (not isinstance(server_key, str) or not is_key(server_key)):
         raise EnrolError("invalid answer to enrol: its server_key is not a CURVE key")
@@ -114,12 +114,3 @@ def _refusal(status: int, code: str, error: str, worker: str) -> EnrolError:
         case 409, "name_taken":
             return NameTakenError(f"a worker named {worker} was connected until now")
     return EnrolError(f"the scheduler answers {status} to enrol: {error}")
-
-
-def _loopback(endpoint: str) -> bool:
-    """Whether an endpoint is on this host."""
-    host = urlsplit(endpoint).hostname or ""
-    try:
-        return ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"

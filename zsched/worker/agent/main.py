@@ -20,11 +20,12 @@ from zmq.utils.monitor import recv_monitor_message
 
 from zsched.host import logs, prctl
 from zsched.host.clock import mono_ms
+from zsched.host.files import PrivateFileError
 from zsched.model.limits import FRAME_TO_WORKER_BYTES_MAX
 from zsched.model.types import Now
 from zsched.model.units import counted
 from zsched.protocol import ProtocolError, pack, unpack_from_scheduler
-from zsched.security.keys import KeyFileError, Pair
+from zsched.security.keys import Pair
 from zsched.worker.agent.agent import EXIT_REFUSED, Agent
 from zsched.worker.agent.credentials import Credentials
 from zsched.worker.agent.enrol import EnrolError, EnrolRefusedError, NameTakenError, Target
@@ -339,7 +340,7 @@ def main() -> int:
     logs.start(hello.log_level)
     try:
         credentials = Credentials(hello)
-    except KeyFileError as error:
+    except PrivateFileError as error:
         log.error("worker %s: %s", hello.worker, error)
         channel.put(Refused(EXIT_REFUSED))
         channel.flush()

@@ -1,0 +1,148 @@
+"""A job in the Python client: its fields by the scheduler's last answer, and the calls about it."""
+
+from __future__ import annotations
+
+import math
+import time
+from typing import TYPE_CHECKING, Self, TypedDict, Unpack
+
+from zsched.client.arguments import check, check_fields
+from zsched.client.http import HOLD_S, LOOK_FACTOR, LOOK_S_MAX, LOOK_S_MIN, PATIENCE_S, Stream, View
+from zsched.client.many import WaitTimeout
+
+if TYPE_CHECKING:
+    from zsched.client.client import Client
+
+
+class Changes(TypedDict, total=False):
+    """Fields of a recurring job that can be changed."""
+
+    name: str
+    command: str
+    schedule: str
+    timeout: str | float | None
+
+
+class Job:
+    """A job by the scheduler's last answer. Its fields stay the same until `refresh`, `wait`, `cancel` or a change."""
+
+    def __init__(self, client: Client, view: View) -> None:
+        self._client = client
+        self.view = view
+
+    def __repr__(self) -> str:
+        return f"<Job {self.id} {self.status}: {self.name!r}>"
+
+    @property
+    def id(self) -> int:
+        """The job's number."""
+        return int(self.view["id"])
+
+    @property
+    def name(self) -> str:
+        """Its name."""
+        return str(self.view["name"])
+
+    @property
+    def command(self) -> str:
+        """The command line for sh."""
+        return str(self.view["command"])
+
+    @property
+    def status(self) -> str:
+        """One of pending, running, success, failed, cancelled."""
+        return str(self.view["status"])
+
+    @property
+    def done(self) -> bool:
+        """Whether it has ended, with any status."""
+        return self.status not in ("pending", "running")
+
+    @property
+    def schedule(self) -> str | None:
+        """Its five cron fields; None for a job without schedule."""
+        fields: str | None = self.view.get("schedule")
+        return fields
+
+    @property
+    def run(self) -> View:
+        """Its last run as REST shows it; empty if none is known."""
+        run: View = self.view.get("last_run") or {}
+        return run
+
+    @property
+    def exit_code(self) -> int | None:
+        """The exit code of its last run; None if it ended otherwise, or not yet."""
+        code: int | None = self.run.get("exit_code")
+        return code
+
+    @property
+    def signal(self) -> int | None:
+        """The signal that ended its last run, or None."""
+        number: int | None = self.run.get("signal")
+        return number
+
+    @property
+    def reason(self) -> str | None:
+        """Why its last run ended: `exit`, `signal`, `timeout` and others that docs/rest.md lists."""
+        reason: str | None = self.run.get("reason")
+        return reason
+
+    def refresh(self, patience_s: float = 0.0, hold_s: float = 0.0) -> Self:
+        """Ask the scheduler again. It may hold its answer for up to hold_s, until the job has ended."""
+        self.view = self._client.view(self.id, patience_s, hold_s)
+        return self
+
+    def wait(self, timeout: float | None = None) -> Self:
+        """Return when the job has ended, with any status. Raises WaitTimeout after `timeout` seconds."""
+        check("timeout", timeout, float | None)
+        deadline = math.inf if timeout is None else time.monotonic() + timeout
+        pause_s = LOOK_S_MIN
+        while True:
+            begin = time.monotonic()
+            if self.refresh(PATIENCE_S, max(0.0, min(HOLD_S, deadline - begin))).done:
+                return self
+            left_s = deadline - time.monotonic()
+            if left_s <= 0:
+                raise WaitTimeout(f"job {self.id} had not ended after {timeout:g} s")
+            # A scheduler that can't hold more answers is asked less often.
+            pause_s = min(pause_s * LOOK_FACTOR, LOOK_S_MAX)
+            time.sleep(min(pause_s, left_s))
+
+    def logs(self, stream: Stream = "stdout") -> str:
+        """The known output of its last run. Invalid UTF-8 is replaced."""
+        if not self.run:
+            self.refresh()
+        return self._client.log(self.run["run_id"], stream).decode(errors="replace") if self.run else ""
+
+    def cancel(self) -> Self:
+        """Cancel its pending or running runs. Raises Refused with code `finished` if there are none."""
+        return self._change("POST", "/cancel")
+
+    def pause(self) -> Self:
+        """Stop the fires of a recurring job; a live run goes on. Raises Refused with code `no_schedule` for a job
+        without schedule, `schedule_ended` for one that has ended.
+        """
+        return self._change("POST", "/pause")
+
+    def resume(self) -> Self:
+        """Let a paused job fire again, next at the first time from now. Raises as `pause` does."""
+        return self._change("POST", "/resume")
+
+    def end(self, *, cancel: bool = False) -> Self:
+        """End the schedule of a recurring job for good, and with `cancel` its live run. Raises Refused with code `live`
+        while a run is live and `cancel` is not given, `no_schedule` for a job without schedule.
+        """
+        return self._change("DELETE", "?cancel=1" if cancel else "")
+
+    def edit(self, **changes: Unpack[Changes]) -> Self:
+        """Change a recurring job, for runs dispatched from now on. A `timeout` of None removes the limit; other fields
+        stay as they are. Raises as `pause` does.
+        """
+        check_fields(changes, Changes)
+        return self._change("PATCH", "", changes)
+
+    def _change(self, method: str, call: str, body: object = None) -> Self:
+        """Ask for a change; the answer is the job after it."""
+        self.view = self._client.ask(method, f"/jobs/{self.id}{call}", body).json()
+        return self

@@ -1,0 +1,96 @@
+"""Jobs as POST /jobs takes them: the fields that a caller may give, and the requests that carry many jobs."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Final, Literal, TypedDict, Unpack
+
+from zsched.client.arguments import check
+from zsched.client.http import ClientError, View
+from zsched.model.limits import BODY_VALUES_MAX, JOBS_BODY_BYTES_MAX, JOBS_PER_SUBMIT_MAX
+
+# A request stays well below the scheduler's limits, because its JSON may be longer than that of each job by itself.
+SUBMIT_BYTES_MAX: Final = JOBS_BODY_BYTES_MAX // 2
+SUBMIT_VALUES_MAX: Final = BODY_VALUES_MAX - 100_000
+
+# The default name of a job has at most this many characters of its command.
+NAME_CHARS: Final = 60
+
+
+class PolicyFields(TypedDict, total=False):
+    """Limits of a job's runs, and what happens after a failure or a loss. Durations: `10m`, or seconds."""
+
+    timeout: str | float | None
+    kill_grace: str | float | None
+    retries: int | None
+    backoff: Mapping[str, str | float] | None
+    on_lost: Literal["requeue", "fail"] | None
+    on_disconnect: Literal["continue", "stop"] | None
+    crash_limit: int | Literal["never"] | None
+
+
+class Fields(PolicyFields, total=False):
+    """The fields of a job besides its command, as docs/rest.md describes them."""
+
+    name: str | None
+    schedule: str | None
+    run_now: bool
+    user: str | None
+    env: Mapping[str, str] | None
+    secret_env: Mapping[str, str] | None
+
+
+def spec(command: str, **fields: Unpack[Fields]) -> View:
+    """A job as POST /jobs takes it. Its default name is the beginning of its command.
+
+    Raises ClientError for an invalid command.
+    """
+    check("command", command, str)
+    if fault := _fault(command):
+        raise ClientError(f"a command {fault}")
+    # False and empty values are left out; 0 is not.
+    given = {
+        name: dict(value) if isinstance(value, Mapping) else value
+        for name, value in fields.items()
+        if value is not None and value is not False and value != {}
+    }
+    return {**given, "name": fields.get("name") or _title(command), "command": command}
+
+
+def batches(bodies: Sequence[View]) -> Iterator[Sequence[View]]:
+    """Split jobs into as few requests as can carry them, in order."""
+    begin, size, values = 0, 0, 0
+    for place, body in enumerate(bodies):
+        length, count = len(json.dumps(body)), _values(body)
+        large = size + length > SUBMIT_BYTES_MAX or values + count > SUBMIT_VALUES_MAX
+        if place - begin == JOBS_PER_SUBMIT_MAX or (large and place > begin):
+            yield bodies[begin:place]
+            begin, size, values = place, 0, 0
+        size += length
+        values += count
+    if begin < len(bodies):
+        yield bodies[begin:]
+
+
+def _values(value: object) -> int:
+    """The number of JSON values in a value, including itself and the names of members."""
+    if isinstance(value, Mapping):
+        return 1 + len(value) + sum(map(_values, value.values()))
+    return 1
+
+
+def _fault(command: str) -> str:
+    """Why a command is invalid; empty if it is valid."""
+    if "\0" in command:
+        return "can't have a NUL character"
+    try:
+        command.encode()
+    except UnicodeEncodeError:
+        return "must be UTF-8"
+    return ""
+
+
+def _title(command: str) -> str:
+    line = " ".join(command.split())
+    return line if len(line) <= NAME_CHARS else line[: NAME_CHARS - 1] + "…"
