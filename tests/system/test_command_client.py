@@ -235,7 +235,7 @@ def test_a_refusal_has_the_words_and_the_code_of_the_scheduler(stub: Stub, clien
         client.submit("ls")
     assert (caught.value.status, caught.value.code, caught.value.retry_after_s) == (429, "too_many_pending", 7.0)
     stub.answer = lambda *_: problem(404, "unknown_job")
-    with pytest.raises(NotFound, match="there is no job 12"):
+    with pytest.raises(NotFound, match="unknown job 12"):
         client.get(12)
 
 
@@ -354,7 +354,7 @@ def test_a_wait_for_many_that_takes_too_long_says_how_many_are_left(stub: Stub, 
 
 def test_a_job_that_does_not_exist_ends_a_wait_for_many(stub: Stub, client: Client) -> None:
     stub.answer = lambda *_: waited(next=7, pending="1", unknown_job="2-3")
-    with pytest.raises(NotFound, match="there is no job 2-3"):
+    with pytest.raises(NotFound, match="unknown job 2-3"):
         client.wait([1, 2, 3])
 
 
