@@ -222,7 +222,7 @@ def test_nobody_there_is_unreachable_and_says_where() -> None:
 
 def test_what_is_no_scheduler_is_told_so(stub: Stub, client: Client) -> None:
     stub.answer = lambda *_: (200, {}, b"<html>")
-    with pytest.raises(Unreachable, match="no zsched scheduler"):
+    with pytest.raises(Unreachable, match="not a zsched scheduler"):
         client.stats()
     stub.answer = lambda *_: (502, {}, b"<html>")
     with pytest.raises(Refused, match="502 Bad Gateway; is this a zsched scheduler"):

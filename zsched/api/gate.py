@@ -61,8 +61,8 @@ _MAKE_ONE: Final = (
 )
 # Where a caller without a token can't make one either.
 _ASK_ADMIN: Final = (
-    "run `zsched token add --scope submit` with an admin token (admin_token_file has the first one), and send the new one as"
-    " `Authorization: Bearer TOKEN` or set ZSCHED_TOKEN"
+    "run `zsched token add --scope submit` with an admin token (admin_token_file has the first one), and send the new"
+    " token as `Authorization: Bearer TOKEN` or set ZSCHED_TOKEN"
 )
 _REMEDY: Final = (
     "Without a token call http://localhost on the scheduler's host, for example through"
