@@ -898,7 +898,7 @@ _REMOVALS: Final = (
         "unfinished bodies have no bound",
         "system/test_crowd.py::test_unfinished_bodies_cost_a_bounded_amount_together"
         " system/test_crowd.py::test_requests_that_wait_for_a_thread_count_and_the_served_one_goes_on",
-        ("api/http/crowd.py", "_excess(held, costs, UNFINISHED_BYTES_MAX)", "()"),
+        ("api/http/crowd.py", "_excess(sizes, costs, UNFINISHED_BYTES_MAX)", "()"),
     ),
     removal(
         15,
@@ -921,7 +921,7 @@ _REMOVALS: Final = (
         "answers that nobody takes have no bound",
         "system/test_crowd.py::test_answers_that_nobody_takes_cost_a_bounded_amount_together"
         " system/test_crowd.py::test_who_owes_the_most_for_the_longest_time_goes_first",
-        ("api/http/crowd.py", "_excess(owed, costs, UNSENT_BYTES_MAX)", "()"),
+        ("api/http/crowd.py", "_excess(sizes, costs, UNSENT_BYTES_MAX)", "()"),
     ),
     removal(
         15,
@@ -973,7 +973,7 @@ _REMOVALS: Final = (
         15,
         "a request may come by drops for ever",
         "system/test_crowd.py::test_a_request_that_comes_by_drops_is_cut_off_when_its_time_is_over",
-        ("api/http/crowd.py", "    return REQUEST_S if one.begun else IDLE_CONNECTION_S", "    return 1e9"),
+        ("api/http/crowd.py", "    return REQUEST_S if connection.begun else IDLE_CONNECTION_S", "    return 1e9"),
     ),
     # --- back-pressure ---
     removal(

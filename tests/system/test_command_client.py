@@ -222,7 +222,7 @@ def test_nobody_there_is_unreachable_and_says_where() -> None:
 
 def test_what_is_no_scheduler_is_told_so(stub: Stub, client: Client) -> None:
     stub.answer = lambda *_: (200, {}, b"<html>")
-    with pytest.raises(Unreachable, match="no zsched scheduler"):
+    with pytest.raises(Unreachable, match="not a zsched scheduler"):
         client.stats()
     stub.answer = lambda *_: (502, {}, b"<html>")
     with pytest.raises(Refused, match="502 Bad Gateway; is this a zsched scheduler"):
@@ -235,7 +235,7 @@ def test_a_refusal_has_the_words_and_the_code_of_the_scheduler(stub: Stub, clien
         client.submit("ls")
     assert (caught.value.status, caught.value.code, caught.value.retry_after_s) == (429, "too_many_pending", 7.0)
     stub.answer = lambda *_: problem(404, "unknown_job")
-    with pytest.raises(NotFound, match="there is no job 12"):
+    with pytest.raises(NotFound, match="unknown job 12"):
         client.get(12)
 
 
@@ -354,7 +354,7 @@ def test_a_wait_for_many_that_takes_too_long_says_how_many_are_left(stub: Stub, 
 
 def test_a_job_that_does_not_exist_ends_a_wait_for_many(stub: Stub, client: Client) -> None:
     stub.answer = lambda *_: waited(next=7, pending="1", unknown_job="2-3")
-    with pytest.raises(NotFound, match="there is no job 2-3"):
+    with pytest.raises(NotFound, match="unknown job 2-3"):
         client.wait([1, 2, 3])
 
 

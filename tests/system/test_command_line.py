@@ -217,7 +217,7 @@ def test_cancel(cli: Cli) -> None:
     assert cli("cancel", recurring) == (1, "", said)
     other = cli.submit("sleep 60")
     code, out, err = cli("cancel", "-q", f"{number},{other}", "999999")
-    assert (code, out, err) == (3, "", "zsched: there is no job 999999\n")
+    assert (code, out, err) == (3, "", "zsched: unknown job 999999\n")
 
 
 def test_cancel_all_means_what_has_not_ended(cli: Cli) -> None:
@@ -250,7 +250,7 @@ def test_many_jobs_are_submitted_cancelled_and_waited_for_in_few_lines(cli: Cli)
     code, out, err = cli("wait", f"{first}-{last}")
     assert (code, out, err) == (1, "299 success, 701 cancelled\n", "")
     assert cli.good("wait", f"{first + 701}-{last}") == "299 success\n"
-    assert cli("wait", f"{first}-{last + 99}")[0::2] == (3, f"zsched: there is no job {last + 1}-{last + 99}\n")
+    assert cli("wait", f"{first}-{last + 99}")[0::2] == (3, f"zsched: unknown job {last + 1}-{last + 99}\n")
 
 
 def test_wait_for_many_shows_those_that_failed(cli: Cli) -> None:
@@ -273,7 +273,7 @@ def test_cancel_of_pending_jobs_leaves_running_ones(cli: Cli) -> None:
 
 @pytest.mark.parametrize("argv", [["show", "999999"], ["wait", "999999"], ["logs", "999999"], ["cancel", "999999"]])
 def test_a_job_that_is_not_there_is_exit_code_3(cli: Cli, argv: list[str]) -> None:
-    assert cli(*argv) == (3, "", "zsched: there is no job 999999\n")
+    assert cli(*argv) == (3, "", "zsched: unknown job 999999\n")
 
 
 def test_list_is_newest_first(cli: Cli) -> None:

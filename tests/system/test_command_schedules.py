@@ -143,7 +143,7 @@ def test_of_several_jobs_each_is_changed_that_can_be(cli: Cli) -> None:
     code, out, err = cli("pause", f"{plain},{number}", "999999")
     assert (code, out) == (3, f"{number} paused\n")
     assert err == (
-        f"zsched: Job {plain} has no schedule: only recurring jobs take this call\nzsched: there is no job 999999\n"
+        f"zsched: Job {plain} has no schedule: only recurring jobs take this call\nzsched: unknown job 999999\n"
     )
     code, out, err = cli("end", str(plain), number, "--json")
     assert code == 1
@@ -160,7 +160,7 @@ def test_all_is_not_understood_where_schedules_are_changed(cli: Cli, command: st
 
 @pytest.mark.parametrize("argv", [["pause"], ["resume"], ["end"], ["edit", "--name=n"]])
 def test_a_job_that_is_not_there_is_exit_code_3(cli: Cli, argv: list[str]) -> None:
-    assert cli(*argv, "999999") == (3, "", "zsched: there is no job 999999\n")
+    assert cli(*argv, "999999") == (3, "", "zsched: unknown job 999999\n")
 
 
 def test_a_program_pauses_resumes_changes_and_ends(cli: Cli, tmp_path: Path) -> None:

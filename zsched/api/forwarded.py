@@ -26,7 +26,7 @@ _PAIRS: Final = re.compile(_PAIR)
 
 
 class Proxies:
-    """The trusted proxies: their headers give a caller's address. By default there are none."""
+    """The trusted proxies: their headers give a caller's address. None by default."""
 
     def __init__(self, trusted: Iterable[Network] = ()) -> None:
         self._trusted = tuple(trusted)

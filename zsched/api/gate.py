@@ -59,6 +59,11 @@ _MAKE_ONE: Final = (
     "run `zsched token add --scope submit` as the scheduler's user, and send that token as"
     " `Authorization: Bearer TOKEN` or set ZSCHED_TOKEN"
 )
+# Where a caller without a token can't make one either.
+_ASK_ADMIN: Final = (
+    "run `zsched token add --scope submit` with an admin token (admin_token_file has the first one), and send the new"
+    " token as `Authorization: Bearer TOKEN` or set ZSCHED_TOKEN"
+)
 _REMEDY: Final = (
     "Without a token call http://localhost on the scheduler's host, for example through"
     f" `ssh -L 8080:localhost:8080 HOST`; or {_MAKE_ONE}"
@@ -195,7 +200,7 @@ class Gate:
             _refuse_pages(req, "http")
             return Principal(owners.ANYBODY, _ALL, owners.ANYBODY)
         if self._trust.local == "none":
-            raise Problem(403, "protected_mode", f"Callers without a token are not served: {_MAKE_ONE}")
+            raise Problem(403, "protected_mode", f"Callers without a token are not served: {_ASK_ADMIN}")
         why = why_foreign(req)
         if why is None and self._trust.local == "socket" and not _by_socket(req):
             raise Problem(403, "protected_mode", _SOCKET_ONLY)

@@ -151,7 +151,7 @@ def _ids(select: str | tuple[int, ...]) -> Spans:
         parts = select.split(",") if isinstance(select, str) else map(str, select)
         ids = spans.parse(parts, SELECTED_JOBS_MAX, "12, 3-8, 1,4,9 or all")
         if 0 in ids:
-            raise ValueError("there is no job 0; the first is 1")
+            raise ValueError("job 0 does not exist; the first is 1")
     except TooMany as error:
         raise Problem(413, "too_many", f"select: {error}", errors=(("#/select", str(error)),)) from None
     except ValueError as error:

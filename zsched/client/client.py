@@ -178,7 +178,7 @@ class Client:
         try:
             view: View = self.ask("GET", f"/jobs/{job_id}{wait}", patience_s=patience_s, hold_s=hold_s).json()
         except NotFound as error:
-            raise NotFound(error.status, error.code, f"there is no job {job_id}") from None
+            raise NotFound(error.status, error.code, f"unknown job {job_id}") from None
         return view
 
     def jobs(

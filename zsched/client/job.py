@@ -116,7 +116,7 @@ class Job:
         return self._client.log(self.run["run_id"], stream).decode(errors="replace") if self.run else ""
 
     def cancel(self) -> Self:
-        """Cancel its pending or running runs. Raises Refused with code `finished` if there are none."""
+        """Cancel its pending or running runs. Raises Refused with code `finished` if it has none."""
         return self._change("POST", "/cancel")
 
     def pause(self) -> Self:

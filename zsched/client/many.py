@@ -80,7 +80,7 @@ def _look(ask: Ask, jobs: Spans, after: int | None, hold_s: float) -> tuple[dict
     following = int(view.pop("next"))
     groups = _groups(view)
     if "unknown_job" in groups:
-        raise NotFound(404, "unknown_job", f"there is no job {groups['unknown_job'].jobs}")
+        raise NotFound(404, "unknown_job", f"unknown job {groups['unknown_job'].jobs}")
     return groups, following
 
 

@@ -72,7 +72,7 @@ def single(client: Client, number: int, *, quiet: bool) -> dict[str, Group]:
     try:
         job = Job(client, {"id": number}).cancel()
     except NotFound:
-        exits.say(f"there is no job {number}")
+        exits.say(f"unknown job {number}")
         return {"unknown_job": Group(1, jobs)}
     except Refused as error:
         if error.code not in ("finished", "not_owner"):
@@ -88,7 +88,7 @@ def complain(groups: Mapping[str, Group], *, quiet: bool) -> None:
     sentences = {
         "finished": "{count} had already ended: {jobs}",
         "not_owner": "not allowed: {jobs} belong to other owners; a token needs the scope operate to act on them",
-        "unknown_job": "there is no job {jobs}",
+        "unknown_job": "unknown job {jobs}",
     }
     for name, sentence in sentences.items():
         if name in groups and not (quiet and name == "finished"):

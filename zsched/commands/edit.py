@@ -41,7 +41,7 @@ def main(argv: Sequence[str]) -> int:
         try:
             job = Job(client, {"id": number}).edit(**changes)
         except NotFound:
-            raise exits.Failure(f"there is no job {number}", exits.NOT_FOUND) from None
+            raise exits.Failure(f"unknown job {number}", exits.NOT_FOUND) from None
     if arguments["--json"]:
         table.document(job.view)
     else:

@@ -25,7 +25,7 @@ def change(doc: str, argv: Sequence[str], do: Callable[[Job, Mapping[str, option
             try:
                 outcome = do(job, arguments)
             except NotFound:
-                exits.say(f"there is no job {number}")
+                exits.say(f"unknown job {number}")
                 code = exits.NOT_FOUND
             except Refused as error:
                 if error.code not in _OF_ONE_JOB:

@@ -34,7 +34,7 @@ def parse(words: Sequence[str]) -> Selection:
 
 
 def resolve_last(chosen: Selection, client: Client) -> Spans:
-    """The selected numbers, with the newest job for `last`. Raises Failure when there is no job."""
+    """The selected numbers, with the newest job for `last`. Raises Failure if no job exists."""
     if not chosen.last:
         return chosen.ids
     newest = next(iter(client.jobs(limit=1)), None)

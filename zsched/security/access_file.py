@@ -37,7 +37,7 @@ def parse(text: str) -> dict[str, str]:
         raise ValueError("is not an access file") from None
 
 
-def written(values: Sequence[str]) -> str:
+def format_file(values: Sequence[str]) -> str:
     """The text of a file. The values stand in the order of NAMES."""
     about = f"# Credentials for {values[0]}. Anyone who can read this file can act as that worker: keep its mode 0600."
     lines = [f"{name} = {value}" for name, value in zip(NAMES, values, strict=True)]

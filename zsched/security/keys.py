@@ -93,7 +93,7 @@ def read_access(path: Path) -> Access:
 
 def written_access(access: Access) -> str:
     """An access file's text."""
-    return access_file.written(
+    return access_file.format_file(
         (access.worker, access.endpoint, access.server_key, access.pair.public, access.pair.secret)
     )
 

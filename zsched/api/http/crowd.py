@@ -79,11 +79,11 @@ class ConnectionLimiter:
         """How many connections of this kind may be accepted in one round of the poll."""
         return min(ACCEPTED_MAX, max(1, self._most[by_socket] // 4))
 
-    def enter(self, one: Connection) -> None:
-        self._open[one.by_socket].add(one)
+    def enter(self, connection: Connection) -> None:
+        self._open[connection.by_socket].add(connection)
 
-    def leave(self, one: Connection) -> None:
-        self._open[one.by_socket].discard(one)
+    def leave(self, connection: Connection) -> None:
+        self._open[connection.by_socket].discard(connection)
 
     def has_room(self, by_socket: bool) -> bool:
         """Whether connections of this kind can be accepted."""
@@ -95,13 +95,13 @@ class ConnectionLimiter:
         """
         if now_s - self._swept_s >= _SWEEP_S:
             self._swept_s = now_s
-            for one in [one for one in self._all() if now_s - one.since_s >= _limit_s(one)]:
-                one.handle_close()
+            for connection in [late for late in self._all() if now_s - late.since_s >= _limit_s(late)]:
+                connection.handle_close()
         for by_socket, ours in self._open.items():
             excess = len(ours) - self._room(by_socket)
             if excess > 0:
-                for one in _waiting(ours)[:excess]:
-                    one.handle_close()
+                for connection in _waiting(ours)[:excess]:
+                    connection.handle_close()
         if now_s - self._summed_s >= _SUM_S:
             self._summed_s = now_s
             self._cut_holders(now_s)
@@ -115,19 +115,19 @@ class ConnectionLimiter:
         """Keep the bytes of requests within their limit: refuse those that cost most, in bytes times seconds. Requests
         that are being served count too, but are not refused.
         """
-        held = {one: size for one in self._all() if (size := one.held_bytes)}
-        costs = {one: size * (now_s - one.since_s) for one, size in held.items() if not one.served}
-        for one in _excess(held, costs, UNFINISHED_BYTES_MAX):
-            one.refuse()
+        sizes = {holder: size for holder in self._all() if (size := holder.held_bytes)}
+        costs = {holder: size * (now_s - holder.since_s) for holder, size in sizes.items() if not holder.served}
+        for holder in _excess(sizes, costs, UNFINISHED_BYTES_MAX):
+            holder.refuse()
 
     def _cut_debtors(self, now_s: float) -> None:
         """Keep the unsent bytes within their limit: close the connections that cost most, in bytes times seconds, even
         with a request in work, because its answer would only add to the unsent bytes.
         """
-        owed = {one: unsent for one in self._all() if (unsent := one.unsent_bytes)}
-        costs = {one: unsent * (now_s - one.owes_s) for one, unsent in owed.items()}
-        for one in _excess(owed, costs, UNSENT_BYTES_MAX):
-            one.handle_close()
+        sizes = {debtor: size for debtor in self._all() if (size := debtor.unsent_bytes)}
+        costs = {debtor: size * (now_s - debtor.owes_s) for debtor, size in sizes.items()}
+        for debtor in _excess(sizes, costs, UNSENT_BYTES_MAX):
+            debtor.handle_close()
 
     def _all(self) -> set[Connection]:
         return self._open[False] | self._open[True]
@@ -139,24 +139,25 @@ def _excess(sizes: dict[Connection, int], costs: dict[Connection, float], bytes_
     """
     excess = sum(sizes.values()) - bytes_max
     homes: Counter[bytes] = Counter()
-    for one, size in sizes.items():
-        homes[one.home] += size
+    for connection, size in sizes.items():
+        homes[connection.home] += size
     while excess > 0 and costs:
-        worst = max(costs, key=lambda one: (homes[one.home], costs[one]))
+        worst = max(costs, key=lambda connection: (homes[connection.home], costs[connection]))
         del costs[worst]
         homes[worst.home] -= sizes[worst]
         excess -= sizes[worst]
         yield worst
 
 
-def _waiting(some: Collection[Connection]) -> list[Connection]:
+def _waiting(connections: Collection[Connection]) -> list[Connection]:
     """The connections without a request in work, in the order in which they are closed."""
-    many = Counter(one.home for one in some)
-    return sorted((one for one in some if not one.in_work), key=lambda one: (-many[one.home], one.waits_s))
+    homes = Counter(connection.home for connection in connections)
+    idle = (connection for connection in connections if not connection.in_work)
+    return sorted(idle, key=lambda connection: (-homes[connection.home], connection.waits_s))
 
 
-def _limit_s(one: Connection) -> float:
+def _limit_s(connection: Connection) -> float:
     """How long a connection may be in its present state."""
-    if one.in_work or one.unsent_bytes:
+    if connection.in_work or connection.unsent_bytes:
         return ANSWER_S
-    return REQUEST_S if one.begun else IDLE_CONNECTION_S
+    return REQUEST_S if connection.begun else IDLE_CONNECTION_S
