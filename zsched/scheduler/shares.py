@@ -25,7 +25,7 @@ _PER_THREAD: Final = 2
 # Where the limit is too low for FILES_RESERVED, connections of workers may use this part of it, and at most half of
 # what the scheduler's own files leave.
 _WORKERS_PART: Final = 4
-# Of what is left then, the Unix socket gets this part, and TCP the rest.
+# Of the remaining files, the Unix socket gets this part, and TCP the rest.
 _SOCKET_PART: Final = 4
 # A waiting caller may use a connection and the files of a thread: one for this many files of the limit.
 _WAITERS_PART: Final = 32
