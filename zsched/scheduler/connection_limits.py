@@ -20,7 +20,7 @@ class Identity:
 
 @dataclass(frozen=True, slots=True)
 class Traffic:
-    """What ZeroMQ has read from a connection, and what the kernel at the other end has taken of what it wrote."""
+    """Bytes that ZeroMQ has read from a connection, and bytes written to it that the other end's kernel has taken."""
 
     brought_bytes: int
     taken_bytes: int

@@ -76,7 +76,7 @@ class Loop:
         live: Live | None = None,
         on_turned: Callable[[Now], None] = lambda _: None,
     ) -> None:
-        """`live`: callers that wait, and watched output; None: there are none. `on_turned` is called after each turn,
+        """`live`: callers that wait, and watched output; None without REST. `on_turned` is called after each turn,
         also one that could not be stored: a full disk does not count as standing still, and no restart cures it.
         """
         self._store = store

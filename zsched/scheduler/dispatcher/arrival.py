@@ -1,4 +1,4 @@
-"""Whether a registering worker may have its name, and the reconciliation of what it holds with the store.
+"""Whether a registering worker may have its name, and the reconciliation of its runs with the store.
 
 `reconcile` is the one self-healing step. It serves a register, a heartbeat and a scheduler's restart alike. Running
 runs that the worker does not hold are taken from it, and runs that it holds without right it has to kill.

@@ -141,7 +141,7 @@ class _Placing:
         waiting = store.ready_count(best.demand_id, sum(-entry[0] for entry in most_room_first))
         taken = 0
         while not self.is_full and waiting > 0 and most_room_first:
-            # An even share, rounded up, of what waits; all of its room when there is enough for all of them.
+            # An even share, rounded up, of the waiting runs; all of its room when there is enough for each.
             share = -(-waiting // len(most_room_first))
             negative_room, _, session = heapq.heappop(most_room_first)
             count = min(-negative_room, share)
