@@ -70,6 +70,16 @@ def test_a_retry_that_succeeds_makes_the_job_a_success(world: World) -> None:
     assert world.job(job_id).status == RunStatus.SUCCESS
 
 
+def test_result_that_contradicts_itself_is_retried_like_any_failure(world: World) -> None:
+    w1 = Peer(world).join()
+    job_id = world.submit_one(policy=retrying(1))
+    result = structs.replace(w1.result(w1.take_one()), exit_code=3)
+    w1.say(Result(s=w1.session, results=(result,)))
+    assert w1._answer(ResultAck).verdicts == ((result.run, "stored"),)
+    w1.held.clear()
+    assert world.states(job_id) == ["failed/exit", "pending"]
+
+
 def test_a_pause_grows_to_its_bound_and_is_shorter_by_its_jitter_at_most(world: World) -> None:
     w1 = Peer(world).join()
     job_id = world.submit_one(policy=retrying(5))
