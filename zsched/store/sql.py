@@ -1,5 +1,6 @@
-"""The statements that all engines share. `?` marks a parameter; what an engine says differently stands in its own
-module.
+"""The SQL statements that all engines share; an engine's own statements are in its module. `?` marks a parameter.
+
+Column lists come from the descriptions of entities. tests/golden/statements.sql has all statements in full.
 """
 
 from __future__ import annotations
@@ -12,9 +13,9 @@ from zsched.model.records import Event, ForeignRuns
 from zsched.model.types import Job, JobFields, Order, Policy, Run, Worker
 from zsched.store.mapping import columns, insert, stored_columns
 
-# Rows that one INSERT brings in at most: from here on more gain nothing, and no engine's bound of parameters is near.
+# Most rows of one INSERT. More rows gain nothing, and this stays far below the engines' bounds of parameters.
 ROWS_PER_INSERT: Final = 100
-# Below every run's.
+# Below the priority of every run.
 PRIORITY_MIN: Final = -(2**63)
 
 IDENTITY: Final = "SELECT db FROM identity"
@@ -22,7 +23,7 @@ ADD_IDENTITY: Final = "INSERT INTO identity (db, created_ms) VALUES (?, ?)"
 REPLACE_IDENTITY: Final = "UPDATE identity SET db = ?, created_ms = ?"
 PREDECESSORS: Final = "SELECT db FROM predecessors ORDER BY generation DESC"
 ADD_PREDECESSOR: Final = "INSERT INTO predecessors (db, made_ms, restored_ms) VALUES (?, ?, ?)"
-# The counters of AUTOINCREMENT. A table that never had a row has none.
+# The counters of AUTOINCREMENT. A table that never had a row has no counter.
 RAISE_IDS: Final = "UPDATE sqlite_sequence SET seq = max(seq, ?) + ? WHERE name = ? RETURNING seq"
 COUNTERS: Final = "SELECT name, seq FROM sqlite_sequence"
 RUNNING: Final = "SELECT run_id FROM runs WHERE status = 'running' ORDER BY run_id"
@@ -32,7 +33,7 @@ WAITING: Final = """
 END_WAITING: Final = """
     UPDATE runs SET status = 'failed', reason = 'worker_lost', detail = ?, finished_ms = ?, due_ms = NULL
     WHERE run_id = ? AND status = 'pending'"""
-# The longest lease that a worker may still go by: of a run that lives, or the last that was given.
+# The longest lease that a worker may still follow: of a running run, or the last lease given.
 LEASE_GIVEN: Final = """
     SELECT max(
         coalesce((SELECT max(lease_ms) FROM runs WHERE status = 'running'), 0),
@@ -83,7 +84,7 @@ COUNT_METERED: Final = f"""
         SELECT 1 FROM jobs WHERE {_OWNED} AND status = 'pending' AND metered = 1 LIMIT ?) AS some"""
 COUNT_RECURRING_OF: Final = f"""
     SELECT count(*) FROM (SELECT 1 FROM jobs WHERE {_OWNED} AND {_RECURS} LIMIT ?) AS some"""
-# What a call on many jobs looks at. The plus keeps SQLite from walking all jobs for the sake of the order.
+# What a call on many jobs reads. The plus keeps SQLite from scanning all jobs for the sake of the order.
 _TARGET: Final = f"job_id, {_OWNER}, status"
 TARGETS_BETWEEN: Final = f"SELECT {_TARGET} FROM jobs WHERE job_id BETWEEN ? AND ? ORDER BY job_id LIMIT ?"
 RECURRING: Final = f"SELECT {_TARGET} FROM jobs WHERE {_RECURS} AND +job_id > ? ORDER BY +job_id LIMIT ?"
@@ -127,7 +128,7 @@ START_FIRE: Final = """
         cancelled = 0, updated_ms = ?
     WHERE job_id = ? RETURNING demand_id, priority"""
 SET_NEXT_FIRE: Final = "UPDATE jobs SET next_fire_ms = ? WHERE job_id = ?"
-# A schedule that has ended stays so. What these return says whether they changed anything.
+# An ended schedule stays ended. A returned row means that the statement changed something.
 PAUSE_SCHEDULE: Final = """
     UPDATE jobs SET paused_ms = ?, next_fire_ms = NULL, updated_ms = ?
     WHERE job_id = ? AND schedule IS NOT NULL AND paused_ms IS NULL AND ended_ms IS NULL RETURNING job_id"""
@@ -167,7 +168,7 @@ ADD_SUCCESSOR: Final = """
     INSERT INTO runs (job_id, task, attempt, demand_id, priority, status, blocked, due_ms, crashes, failures,
         created_ms)
     SELECT job_id, task, ?, ?, priority, 'pending', ?, ?, ?, ?, ? FROM runs WHERE run_id = ? RETURNING run_id"""
-# Jumps from one demand that has ready runs to the next, so its cost is that of the demands in use and not of the runs.
+# Jumps from one demand with ready runs to the next, so the cost depends on the demands in use, not on the runs.
 READY: Final = """
     WITH RECURSIVE waiting (demand_id) AS (
         SELECT min(demand_id) FROM runs WHERE status = 'pending' AND blocked = 0
@@ -192,7 +193,7 @@ CLAIM: Final = """
     RETURNING run_id, job_id, task, attempt, probation, priority"""
 ORDER: Final = f"SELECT {columns(Order)} FROM jobs WHERE job_id = ?"
 SET_PROBATION: Final = "UPDATE runs SET probation = ? WHERE run_id = ? AND status = 'running'"
-# The start may have been told in a turn that was given up.
+# The start may have been reported in a turn that was rolled back.
 CLEAR_PROBATION: Final = """
     UPDATE runs SET probation = 0
     WHERE run_id = ? AND status = 'running' AND started_ms IS NOT NULL AND probation > 0 RETURNING run_id"""
@@ -205,7 +206,7 @@ HELD: Final = """
     SELECT run_id, job_id, handed_n, claimed_ms, started_ms IS NOT NULL, probation, cancel_ms IS NOT NULL,
         crashes, stuck, demand_id FROM runs
     WHERE worker_id = ? AND status = 'running' ORDER BY run_id"""
-# Every statement from here on that ends or moves a run carries its guard: the run is running, and the sender owns it.
+# Each statement from here on that ends or moves a run has a guard: the run is running, and the sender owns it.
 ADOPT: Final = "UPDATE runs SET handed_n = 0 WHERE worker_id = ? AND status = 'running' AND handed_n > 0"
 SHIFT_DUE: Final = "UPDATE runs SET due_ms = due_ms + ? WHERE status = 'pending' AND due_ms IS NOT NULL"
 SHIFT_ENDS: Final = "UPDATE runs SET ends_ms = ends_ms + ? WHERE status = 'running' AND ends_ms IS NOT NULL"
@@ -224,7 +225,7 @@ PUT_BACK: Final = """
         worker_id = CASE WHEN cancel_ms IS NULL THEN NULL ELSE worker_id END, handed_n = NULL,
         claimed_ms = NULL, lease_ms = NULL, ends_ms = NULL
     WHERE run_id = ? AND worker_id = ? AND status = 'running' AND started_ms IS NULL RETURNING job_id, status, reason"""
-# Only who is the first to say so changes something.
+# Only the first report changes something.
 SET_STUCK: Final = """
     UPDATE runs SET stuck = 1 WHERE run_id = ? AND worker_id = ? AND status = 'running' AND stuck = 0
     RETURNING job_id"""
@@ -232,7 +233,7 @@ LOSING: Final = """
     SELECT r.job_id, r.worker_id, r.attempt, r.crashes, r.failures, r.started_ms IS NOT NULL,
         r.cancel_ms IS NOT NULL, r.stuck, r.demand_id, j.crash_limit
     FROM runs r JOIN jobs j ON j.job_id = r.job_id WHERE r.run_id = ? AND r.status = 'running'"""
-# A run that failed by its own fault, and what its job says of that. Of a recurring job the run alone can be cancelled.
+# A run that failed by itself, and the retry settings of its job. Of a recurring job only the run can be cancelled.
 FAILED: Final = """
     SELECT r.job_id, r.task, r.attempt, r.failures, r.crashes, r.reason, r.started_ms IS NOT NULL, r.demand_id,
         j.retries, j.backoff
@@ -286,7 +287,7 @@ EVENTS: Final = f"SELECT {_EVENT} FROM events WHERE event_id > ? ORDER BY event_
 LAST_EVENT: Final = "SELECT coalesce(max(event_id), 0) FROM events"
 JOBS_OF_EVENTS: Final = "SELECT event_id, job_id FROM events WHERE event_id > ? ORDER BY event_id LIMIT ?"
 
-# --- who may come in ---
+# --- access ---
 
 _TOKEN: Final = columns(Token, ending="ending_by IS NOT NULL")
 TOKEN: Final = f"SELECT {_TOKEN} FROM tokens WHERE token_id = ?"
@@ -298,7 +299,7 @@ TOKENS_AFTER: Final = f"""
     ORDER BY created_ms, token_id"""
 ADD_TOKEN: Final = insert("tokens", stored_columns(Token))
 USE_TOKEN: Final = "UPDATE tokens SET last_used_ms = ? WHERE token_id = ?"  # noqa: S105
-# What a revoked token has left: `ended_to` is the last job that was cancelled.
+# The jobs of a revoked token are cancelled in steps: `ended_to` is the last cancelled job.
 END_JOBS: Final = "UPDATE tokens SET ending_by = ?, ended_to = 0 WHERE token_id = ?"
 ENDING: Final = """
     SELECT token_id, 'token:' || name, ending_by, ended_to FROM tokens
@@ -341,7 +342,7 @@ FOREIGN_UNDECIDED: Final = """
 
 SUBMITTED: Final = """
     SELECT digest, first_job, last_job, jobs FROM idempotency WHERE caller = ? AND idem_key = ? AND made_ms > ?"""
-# One that has expired may still be there.
+# An expired row may still exist.
 KEEP_SUBMITTED: Final = """
     INSERT INTO idempotency (caller, idem_key, digest, first_job, last_job, jobs, made_ms) VALUES (?, ?, ?, ?, ?, ?, ?)
     ON CONFLICT (caller, idem_key) DO UPDATE SET digest = excluded.digest, first_job = excluded.first_job,
@@ -354,7 +355,7 @@ FORGET_SUBMITTED: Final = """
 
 @lru_cache(maxsize=2 * ROWS_PER_INSERT)
 def for_rows(insert: str, count: int) -> str:
-    """The same INSERT for count rows: what it returns costs several times what a row does, and once a statement."""
+    """The same INSERT for count rows. RETURNING costs several times as much as a row, once in each statement."""
     head, values, rest = insert.partition("VALUES ")
     row = rest[: rest.index(")") + 1]
     return head + values + ", ".join([row] * count) + rest[len(row) :]

@@ -1,4 +1,4 @@
-"""Between what goes over the wire and what the store keeps: the one place where frames and the model meet."""
+"""Conversion between frames and entities."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ from zsched.model.types import (
 )
 from zsched.store.contract import Claimed
 
-# Makes a variable's value of its name and of what is stored. Raises ValueError.
+# Opens a secret: (name, stored text) → its value. Raises ValueError.
 Unseal = Callable[[str, str], str]
 
 
 def order(run: Claimed, unseal: Unseal) -> protocol.RunOrder:
-    """A claimed run as its worker gets it. Raises ValueError when a secret can't be opened."""
+    """The order for a claimed run. Raises ValueError when a secret can't be opened."""
     launch = launch_fields(run)
     if run.secret_env:
         launch["secret_env"] = {name: unseal(name, sealed) for name, sealed in run.secret_env.items()}
@@ -45,7 +45,7 @@ def order(run: Claimed, unseal: Unseal) -> protocol.RunOrder:
 
 
 def introduced(frame: protocol.Register, now: Now) -> Worker:
-    """A worker as its register frame describes it."""
+    """The worker that a register frame describes."""
     return Worker(
         worker_id=WorkerId(frame.worker),
         kind=WorkerKind.ZMQ,
@@ -64,12 +64,12 @@ def introduced(frame: protocol.Register, now: Now) -> Worker:
 
 
 def moment(told_ms: int, now: Now) -> int:
-    """A time by a worker's clock, which may be wrong, but not without bound."""
+    """A time by a worker's clock, at most CLOCK_AHEAD_MS_MAX ahead of ours."""
     return min(told_ms, now.wall_ms + CLOCK_AHEAD_MS_MAX)
 
 
 def outcome(result: protocol.RunResult, now: Now) -> Outcome:
-    """How a run ended, as its worker tells it; made to agree with itself where it doesn't."""
+    """The outcome that a worker reports; contradictions in it are resolved."""
     finished_ms = moment(result.finished_ms, now)
     well = result.status == "success" and result.exit_code == 0 and result.signal is None
     return Outcome(
@@ -87,7 +87,7 @@ def outcome(result: protocol.RunResult, now: Now) -> Outcome:
 
 
 def _kept(output: protocol.Output) -> Stream:
-    """A stream cut to the bound, whatever the worker sent: the first half of its head, the last half of its tail."""
+    """A stream within OUTPUT_BYTES_MAX: the beginning of its head and the end of its tail."""
     half = OUTPUT_BYTES_MAX // 2
     tail = output.tail[-half:] if output.tail else b""
     head = output.head[: OUTPUT_BYTES_MAX - len(tail)]
