@@ -1,7 +1,7 @@
-"""Request bodies: strict, bounded JSON, and the shapes that the endpoints take.
+"""Request bodies: strict, bounded JSON, and the types of the bodies.
 
-What JSON lets pass and no request needs is refused with the place where it stands: duplicate keys, NaN, huge integers,
-lone surrogates, NUL, deep nesting, fields that nobody knows. An unknown field is most often a misspelt one.
+JSON allows more than requests need: duplicate keys, NaN, huge integers, lone surrogates, NUL, deep nesting and unknown
+fields are refused, and the error names their place. An unknown field is most often a misspelt one.
 """
 
 from __future__ import annotations
@@ -38,9 +38,9 @@ from zsched.scheduler.dispatcher.commands import Action
 from zsched.security import tokens
 
 _DEPTH_MAX: Final = 32
-# What begins or separates values, where it stands outside of strings.
+# The characters that begin or separate values, outside of strings.
 _MARKS: Final = b",:[{"
-# So much is split at a time, so that other threads get their turn and an end in sight comes soon.
+# Bytes that are split at a time, so that other threads get the interpreter in between.
 _SPLIT_BYTES: Final = 64 * 1024
 _SURROGATE: Final = re.compile("[\ud800-\udfff]")
 _PATH: Final = re.compile(r"(?s)(.*?) - at `(?:key in )?\$(.*)`")
@@ -96,7 +96,7 @@ class TokenBody(Struct, forbid_unknown_fields=True, frozen=True):
 
 
 class SelectBody(Struct, forbid_unknown_fields=True, frozen=True, kw_only=True):
-    """Which jobs a call on many jobs is for. `select`: numbers, ranges such as `1-5000,7001`, or `all`, the caller's
+    """Selects the jobs of a call on many jobs. `select`: numbers, ranges such as `1-5000,7001`, or `all`, the caller's
     own. `owner` leaves out the jobs of others; `all_owners`: `all` means the jobs of all owners.
     """
 
@@ -136,7 +136,7 @@ class LogBody(Struct, forbid_unknown_fields=True, frozen=True):
     run_id: Annotated[int, Meta(ge=1, le=INTEGER_MAX)] | None = None
 
 
-# What a text must be like, for people, by the pattern in msgspec's sentence.
+# The rule of a text in words, by the pattern in msgspec's sentence.
 _WORKER_NAME: Final = "1 to 128 letters, digits and . _ @ : - (a letter or digit first)"
 _PATTERNS: Final = {
     tokens.NAME: "1 to 64 letters, digits and . _ - (a letter or digit first), unlike an id",
@@ -152,13 +152,13 @@ _prepared: set[type[Struct]] = set()
 
 
 def read(req: falcon.Request, shape: type[ShapeT], *, bytes_max: int = BODY_BYTES_MAX) -> ShapeT:
-    """The request's body in the shape of an endpoint. Raises a 400 or 413 Problem that names the field."""
+    """The request's body as the type of an endpoint. Raises a 400 or 413 Problem that names the field."""
     return convert(parse(read_bytes(req, bytes_max=bytes_max)), shape, "#")
 
 
 def read_bytes(req: falcon.Request, *, bytes_max: int) -> bytes:
-    """The request's body. Raises a 413 Problem, and a 503 Problem when too many large ones are in work."""
-    # Waitress has the whole body, and so always its length.
+    """The request's body. Raises a 413 Problem, and a 503 Problem while too many large bodies are in memory."""
+    # Waitress has received the whole body, so the length is always known.
     length = req.content_length or 0
     if length > bytes_max:
         raise Problem(413, "too_large", f"The body of this request has at most {bytes_max} bytes")
@@ -167,7 +167,7 @@ def read_bytes(req: falcon.Request, *, bytes_max: int) -> bytes:
 
 
 def parse(body: bytes) -> Any:
-    """Bytes as strict JSON. Raises a 400 Problem, and a 413 Problem for too many values, before it builds any."""
+    """Parse strict JSON. Raises a 400 Problem, and a 413 Problem for too many values before it builds any."""
     if _too_many_values(body):
         detail = f"The JSON of one request has at most {BODY_VALUES_MAX} values: send less in each"
         raise Problem(413, "too_many", detail)
@@ -187,13 +187,13 @@ def parse(body: bytes) -> Any:
 
 
 def _too_many_values(body: bytes) -> bool:
-    """Whether JSON has more values than may be, as limits.py counts them. Linear in the body, and builds nothing. What
-    is no JSON is counted somehow: its parser refuses it.
+    """Whether JSON has more values than BODY_VALUES_MAX. Linear in the body, and builds no value. Invalid JSON gives an
+    arbitrary answer: the parser refuses it later.
     """
-    # No body has more marks than bytes, and few have as many marks when those in strings count too.
+    # Cheap tests first: a body has at most as many marks as bytes, and few bodies have that many marks with strings.
     if len(body) < BODY_VALUES_MAX or _marks(body) < BODY_VALUES_MAX:
         return False
-    # Without escaped backslashes and quotes, every quote that is left begins or ends a string.
+    # Without escaped backslashes and quotes, each remaining quote begins or ends a string.
     plain = body.replace(b"\\\\", b"").replace(b'\\"', b"")
     count, inside = 1, 0
     for begin in range(0, len(plain), _SPLIT_BYTES):
@@ -210,7 +210,7 @@ def _marks(text: bytes) -> int:
 
 
 def convert(value: object, shape: type[ShapeT], pointer: str) -> ShapeT:
-    """A JSON value in the shape of an endpoint; `pointer` says where it stands in the body."""
+    """A JSON value as the type of an endpoint. `pointer` is its place in the body. Raises a 400 Problem."""
     if shape not in _prepared:
         _prepare(shape)
     try:
@@ -233,8 +233,8 @@ def convert(value: object, shape: type[ShapeT], pointer: str) -> ShapeT:
 
 
 def _prepare(shape: type[Struct]) -> None:
-    """Have msgspec read the annotations of a shape, which it does at the first use: two threads that do so at the same
-    time crash the process (SIGSEGV in msgspec 0.22.0).
+    """Let msgspec read the annotations of a type, as at the first use. Two threads that do so at the same time
+    crash the process (SIGSEGV in msgspec 0.22.0).
     """
     with _preparing:
         with suppress(msgspec.ValidationError):
@@ -248,7 +248,7 @@ def _refuse(pointer: str, detail: str) -> NoReturn:
 
 
 def _choice(shape: type[Struct], field: str) -> str:
-    """What a field may be, as the end of a sentence that says what it may not; empty when it is deeper within."""
+    """The allowed values of a field, as the end of an error sentence. Empty for a nested field."""
     kind = typing.get_type_hints(shape).get(field)
     parts = typing.get_args(kind) if typing.get_origin(kind) in (typing.Union, UnionType) else (kind,)
     words: list[str] = []
@@ -281,7 +281,7 @@ def _no_constant(word: str) -> NoReturn:
 
 
 def _check(value: object, pointer: str, depth: int) -> None:
-    """Refuse what the store or a shell can't carry, wherever in the value it stands."""
+    """Refuse values that the store or a shell can't carry, at any depth. Raises a 400 Problem."""
     match value:
         case str():
             if "\0" in value:

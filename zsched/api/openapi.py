@@ -1,7 +1,7 @@
-"""/openapi.json: the whole surface as an OpenAPI 3.1 document, made from the routes, the bodies and the answers.
+"""/openapi.json: the REST API as an OpenAPI 3.1 document, generated from routes, request bodies and answers.
 
-What the routes and the types can't tell stands in the table of operations.py. A route without an entry there fails at
-the first request, and so in every test.
+operations.py adds what routes and types do not contain. A route without an entry there fails at the first request, and
+so in every test.
 """
 
 from __future__ import annotations
@@ -78,7 +78,7 @@ _QUERY: Final[Mapping[str, Schema]] = {
         "schema": {"type": "integer", "minimum": 0},
     },
     "before": {
-        "description": "Only what has a smaller number: the last one that was seen",
+        "description": "Only rows with a smaller number, such as that of the last row seen",
         "schema": {"type": "integer", "minimum": 1},
     },
     "first": {
@@ -90,21 +90,21 @@ _QUERY: Final[Mapping[str, Schema]] = {
         "schema": {"type": "integer", "minimum": 1},
     },
     "after": {
-        "description": "Only what follows the event of this number. `Link` has it",
+        "description": "Only events after the event with this number. `Link` has it",
         "schema": {"type": "integer", "minimum": 0},
     },
     "after_name": {
         "name": "after",
-        "description": "Only what follows this worker, token id, public key, or WORKER/DATABASE. `Link` has it",
+        "description": "Only rows after this worker, token id, public key, or WORKER/DATABASE. `Link` has it",
         "schema": {"type": "string"},
     },
     "wait": {
-        "description": "How long to hold the answer until there is something to say; more than 20s is cut to that",
+        "description": "Longest time to hold the answer until something changes; values above 20s count as 20s",
         "schema": _DURATION,
         "example": "10ms",
     },
     "cancel": {
-        "description": "Whether to cancel the last fire as well, if it has not ended",
+        "description": "Whether to cancel the last fire too, if it has not ended",
         "schema": {"enum": ["1", "0", "true", "false"], "default": "0"},
     },
     "stream": {"schema": {"enum": ["stdout", "stderr"], "default": "stdout"}},
@@ -114,13 +114,13 @@ _QUERY: Final[Mapping[str, Schema]] = {
         "schema": {"type": "string", "pattern": OWNER.replace(r"\Z", "$"), "maxLength": OWNER_CHARS_MAX},
         "example": "me",
     },
-    "jobs": {"description": "What becomes of the token's jobs", "schema": {"const": "cancel"}},
+    "jobs": {"description": "What to do with the token's jobs", "schema": {"const": "cancel"}},
 }
 _ONCE: Final[Schema] = {
     "name": "Idempotency-Key",
     "in": "header",
-    "description": "With the same key and body again, within seven days, nothing new is stored. Quotes around it are no"
-    " part of it",
+    "description": "A request with the same key and body within seven days stores nothing new. Quotes around the key do"
+    " not belong to it",
     "schema": {
         "type": "string",
         "pattern": rf"""^("([ !#-\[\]-~]|\\["\\]){{1,{IDEMPOTENCY_KEY_CHARS_MAX}}}\""""
@@ -143,16 +143,16 @@ _HEADERS: Final[Mapping[str, Schema]] = {
         "schema": {"type": "string", "pattern": '^</[^<>]*>; rel="next"$'},
     },
     "Zsched-Jobs": {
-        "description": "The numbers of all jobs that an array has made, from the first to the last",
+        "description": "Numbers of all jobs of an array, from the first to the last",
         "schema": {"type": "string", "pattern": "^[0-9]+-[0-9]+$"},
     },
     "Idempotency-Replayed": {
-        "description": "Whether it was done before, by a request with the same Idempotency-Key",
+        "description": "An earlier request with the same Idempotency-Key has submitted these jobs",
         "schema": {"const": "true"},
     },
-    "Zsched-Offset": {"description": "Where the body begins", "schema": {"type": "integer", "minimum": 0}},
+    "Zsched-Offset": {"description": "Offset of the body in the stream", "schema": {"type": "integer", "minimum": 0}},
     "Zsched-Next": {"description": "The offset to ask for next", "schema": {"type": "integer", "minimum": 0}},
-    "Zsched-End": {"description": "Whether nothing follows", "schema": {"enum": ["true", "false"]}},
+    "Zsched-End": {"description": "Whether the stream ends here", "schema": {"enum": ["true", "false"]}},
     "Retry-After": {"description": "Seconds", "schema": {"type": "integer", "minimum": 1}},
     "WWW-Authenticate": {"schema": {"type": "string"}},
     "Allow": {"schema": {"type": "string"}},
@@ -177,7 +177,7 @@ def _seconds(most_ms: int) -> Schema:
     return {"type": "number", "minimum": 0, "maximum": most_ms // 1000}
 
 
-# What a job's members must be like, where the type says less: it also takes what the answer then explains.
+# Constraints of a job's members beyond their types. The types accept more, so that an error can explain the constraint.
 _PAUSE: Final[Schema] = {"anyOf": [_DURATION, _seconds(BACKOFF_MS_MAX)]}
 _JOB: Final[Schema] = {
     "name": {"type": "string", "minLength": 1, "maxLength": NAME_CHARS_MAX, "pattern": r"\S"},
@@ -236,11 +236,11 @@ class Document:
 
 def document(needs: Needs) -> Schema:
     """The document for these routes."""
-    types = [kind for one in OPERATIONS.values() for kind in (one.answer, one.takes) if kind is not None]
-    made, components = msgspec.json.schema_components(
+    types = [kind for call in OPERATIONS.values() for kind in (call.answer, call.takes) if kind is not None]
+    schemas_of_types, components = msgspec.json.schema_components(
         [*types, shapes.Error, WorkerName], ref_template=_PREFIX + "{name}"
     )
-    *of_types, _, worker = (_ecma(schema) for schema in made)
+    *of_types, _, worker = (_ecma(schema) for schema in schemas_of_types)
     components = {name: _ecma(schema) for name, schema in components.items()}
     components["JobBody"]["required"] = ["name", "command"]
     components["JobBody"]["properties"] |= _JOB
@@ -255,7 +255,7 @@ def document(needs: Needs) -> Schema:
     for name in ("BulkBody", "WaitBody"):
         components[name]["properties"]["select"] = _SELECT
     components["WaitBody"]["properties"]["timeout"] = {
-        "description": "A duration, or a number of seconds; more than 20 s is cut to that",
+        "description": "A duration, or a number of seconds; values above 20 s count as 20 s",
         "anyOf": [_DURATION, {"type": "number", "minimum": 0}],
         "default": "20s",
     }
@@ -299,23 +299,23 @@ def _path_item(path: str, known: Mapping[str, Schema]) -> Schema:
 
 
 def _operation(path: str, method: str, scopes: Scopes | None, schemas: Mapping[int, Schema]) -> Schema:
-    one = OPERATIONS[f"{method} {path}"]
-    good: Schema = {"description": "Done" if method != "GET" else "Found", "content": _content(one, schemas)}
-    good["headers"] = _headers(one.headers)
-    answers: Schema = {str(one.status): good}
-    for status in _statuses(one, scopes):
+    operation = OPERATIONS[f"{method} {path}"]
+    good: Schema = {"description": "Done" if method != "GET" else "Found", "content": _content(operation, schemas)}
+    good["headers"] = _headers(operation.headers)
+    answers: Schema = {str(operation.status): good}
+    for status in _statuses(operation, scopes):
         answers[str(status)] = {"$ref": f"#/components/responses/Error{status}"}
-    if one.lacks:
-        answers["404"] = {**_error(404), "description": one.lacks}
-    if one.conflicts:
-        answers["409"] = {**_error(409), "description": one.conflicts}
+    if operation.lacks:
+        answers["404"] = {**_error(404), "description": operation.lacks}
+    if operation.conflicts:
+        answers["409"] = {**_error(409), "description": operation.conflicts}
     if path == "/readyz":
         answers["503"] = {**good, "description": "Not now"}
-    made: Schema = {"operationId": one.name, "summary": one.summary}
-    if names := (*one.query, *((_ONCE["name"],) if one.once else ())):
+    made: Schema = {"operationId": operation.name, "summary": operation.summary}
+    if names := (*operation.query, *((_ONCE["name"],) if operation.once else ())):
         made["parameters"] = [{"$ref": f"#/components/parameters/{name}"} for name in names]
-    if one.takes is not None:
-        content = {"schema": _bounded(schemas[id(one.takes)]), "example": one.example}
+    if operation.takes is not None:
+        content = {"schema": _bounded(schemas[id(operation.takes)]), "example": operation.example}
         media = ("application/json", "application/merge-patch+json") if method == "PATCH" else ("application/json",)
         made["requestBody"] = {"required": True, "content": dict.fromkeys(media, content)}
     made["responses"] = answers
@@ -323,19 +323,19 @@ def _operation(path: str, method: str, scopes: Scopes | None, schemas: Mapping[i
     return made if scopes is None else {**made, "x-scopes": list(scopes)}
 
 
-def _statuses(one: Operation, scopes: Scopes | None) -> list[int]:
-    """The errors that have no words of their own. Every call with a scope passes the gate, which reads the store."""
+def _statuses(operation: Operation, scopes: Scopes | None) -> list[int]:
+    """The errors without a description of their own. Every call with a scope passes the gate, which reads the store."""
     if scopes is None:
         return []
-    of_bodies = [413] if one.takes is not None else []
-    of_keys = [410, 422] if one.once else []
+    of_bodies = [413] if operation.takes is not None else []
+    of_keys = [410, 422] if operation.once else []
     return [400, 401, 403, *of_bodies, *of_keys, 429, 503]
 
 
-def _content(one: Operation, schemas: Mapping[int, Schema]) -> Schema:
-    if one.answer is None:
+def _content(operation: Operation, schemas: Mapping[int, Schema]) -> Schema:
+    if operation.answer is None:
         return {_TEXT: {"schema": {"type": "string"}}}
-    return {"application/json": {"schema": schemas[id(one.answer)]}}
+    return {"application/json": {"schema": schemas[id(operation.answer)]}}
 
 
 def _error(status: int) -> Schema:

@@ -1,4 +1,4 @@
-"""What each call is: the words and the types that its route can't tell, for the OpenAPI document."""
+"""What the OpenAPI document says of each call beyond its route: name, summary, body, answer and errors."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from zsched.model.spec import EditBody, JobBody
 
 @dataclass(frozen=True, slots=True)
 class Operation:
-    """What a route can't tell: `answer` is the type of the JSON, None where the answer is text; `conflicts` and `lacks`
-    say what 409 and 404 mean. `once`: it takes an Idempotency-Key.
+    """A call. `answer` is the type of its JSON, None for text; `takes` the type of its body. `lacks` and `conflicts`
+    describe 404 and 409. `once`: it takes an Idempotency-Key.
     """
 
     name: str
@@ -29,7 +29,7 @@ class Operation:
     once: bool = False
 
 
-_CONNECTED: Final = "A worker of this name is connected over ZeroMQ"
+_CONNECTED: Final = "A worker with this name is connected over ZeroMQ"
 _NO_SCHEDULE: Final = "The job has no schedule, or its schedule has ended"
 _NO_JOB, _NO_RUN, _NO_WORKER = "The job does not exist", "The run does not exist", "The worker does not exist"
 _NO_FOREIGN: Final = "The worker holds nothing for another database"
@@ -75,7 +75,7 @@ OPERATIONS: Final[Mapping[str, Operation]] = {
     ),
     "PATCH /jobs/{job}": Operation(
         "edit_job",
-        "Change a recurring job, for the runs that are handed out from now on",
+        "Change a recurring job; the change applies to runs that no worker has yet",
         shapes.JOB_WITH_RUN,
         takes=EditBody,
         example={"schedule": "30 3 * * *", "timeout": "10m"},
@@ -113,21 +113,25 @@ OPERATIONS: Final[Mapping[str, Operation]] = {
         lacks=_NO_JOB,
     ),
     "POST /jobs/{job}/cancel": Operation(
-        "cancel", "Cancel what is live of a job", shapes.JOB_WITH_RUN, lacks=_NO_JOB, conflicts="Nothing of it is live"
+        "cancel",
+        "Cancel the pending and running runs of a job",
+        shapes.JOB_WITH_RUN,
+        lacks=_NO_JOB,
+        conflicts="The job has ended",
     ),
     "POST /jobs/{job}/log": Operation(
         "report",
-        "A worker that polls tells how its run goes",
+        "A polling worker reports on its run",
         shapes.RUN,
         takes=body.LogBody,
         example={"worker_id": "w1", "status": "success", "exit_code": 0, "logs": "Hello World\n"},
-        lacks=f"{_NO_JOB}, or no such worker",
-        conflicts="The worker is another, has no such run, or the run has ended",
+        lacks=f"{_NO_JOB}, or unknown worker",
+        conflicts="Another worker has the run, or the run has ended",
     ),
     "GET /runs/{run}": Operation("get_run", "A run with what it wrote", shapes.RUN, lacks=_NO_RUN),
     "GET /runs/{run}/log": Operation(
         "get_log",
-        "What a run wrote to one stream; from `offset` on also while it runs",
+        "What a run wrote to a stream, from `offset` on; also while it runs",
         query=("stream", "offset", "wait"),
         headers=("Zsched-Offset", "Zsched-Next", "Zsched-End"),
         lacks=_NO_RUN,
@@ -174,33 +178,33 @@ OPERATIONS: Final[Mapping[str, Operation]] = {
     ),
     "GET /foreign": Operation(
         "list_foreign",
-        "The runs and results that workers hold for other databases",
+        "List the runs and results that workers hold for other databases",
         shapes.array(shapes.FOREIGN),
         query=("after_name",),
         headers=_LIST,
     ),
     "POST /foreign/{worker}/keep": Operation(
         "keep_foreign",
-        "Let a worker's foreign runs go on, beside new work on its other slots",
+        "Keep a worker's foreign runs; the worker gets new work on its other slots",
         shapes.array(shapes.FOREIGN),
         lacks=_NO_FOREIGN,
     ),
     "POST /foreign/{worker}/discard": Operation(
         "discard_foreign",
-        "End a worker's foreign runs and drop their results; then it gets work",
+        "End a worker's foreign runs and drop their results; then the worker gets work",
         shapes.array(shapes.FOREIGN),
         lacks=_NO_FOREIGN,
     ),
     "GET /tokens": Operation(
         "list_tokens",
-        "The tokens of callers, without their secrets",
+        "List tokens, without their secrets",
         shapes.array(shapes.TOKEN),
         query=("after_name",),
         headers=_LIST,
     ),
     "POST /tokens": Operation(
         "add_token",
-        "Make a token; this answer alone has its secret",
+        "Make a token; only this answer contains its secret",
         shapes.NEW_TOKEN,
         201,
         body.TokenBody,
@@ -212,10 +216,10 @@ OPERATIONS: Final[Mapping[str, Operation]] = {
         "Revoke a token, by its id or its name; with `jobs=cancel` its jobs and schedules are ended",
         shapes.REVOKED_TOKEN,
         query=("jobs",),
-        lacks="There is no such token, or it was revoked before and `jobs` is not given",
+        lacks="Unknown token, or it is revoked and `jobs` is not given",
     ),
     "GET /access": Operation(
-        "list_keys", "The keys of workers", shapes.array(shapes.KEY), query=("after_name",), headers=_LIST
+        "list_keys", "List the keys of workers", shapes.array(shapes.KEY), query=("after_name",), headers=_LIST
     ),
     "DELETE /access/{worker}": Operation(
         "revoke_key", "Revoke a worker's key; its session ends", shapes.KEY, lacks="The worker has no key"
@@ -232,7 +236,7 @@ OPERATIONS: Final[Mapping[str, Operation]] = {
         "readiness",
         "The scheduler works and can store. A second line counts undecided foreign runs",
     ),
-    "GET /stats": Operation("stats", "How many tasks and workers are in each state", shapes.Stats),
+    "GET /stats": Operation("stats", "Count tasks and workers by state", shapes.Stats),
     "GET /version": Operation("version", "Name and version", shapes.Version),
     "GET /openapi.json": Operation("openapi", "This document", dict[str, Any]),
 }

@@ -71,7 +71,7 @@ def run(run: Run, output: RunOutput | None) -> View:
 
 
 def logs(run: Run, output: RunOutput) -> str:
-    """What a run wrote, as the first workers wrote it down: both streams under their names, cut where they are long."""
+    """The output of a run as a text with both streams under their names; long streams are cut."""
     if output.text:
         return _shown(run, output.stdout, "stdout")
     stdout, stderr = _shown(run, output.stdout, "stdout"), _shown(run, output.stderr, "stderr")
@@ -84,7 +84,7 @@ def _shown(run: Run, stream: Stream, name: str) -> str:
 
 
 def kept(stream: Stream, most: int, remark: str) -> bytes:
-    """A stream's kept bytes, at most so many, with a marker line where something is left out."""
+    """At most `most` of a stream's kept bytes, with a marker line where bytes are left out."""
     if stream.cut == 0 and stream.total <= most:
         return stream.head + stream.tail
     if stream.cut == 0:

@@ -13,7 +13,7 @@ from zsched.model.types import WorkerId
 
 
 class Scope(StrEnum):
-    """What a caller may do. Each call needs one of these; `admin` may do all.
+    """What a caller may do. Each call needs one of these; `admin` allows every call.
 
     `submit`: submit jobs, and act on the caller's own. `operate`: act on the jobs of all owners.
     """

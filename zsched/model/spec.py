@@ -1,4 +1,4 @@
-"""From what a caller wrote to a JobSpec, or to a SpecError that says which field is wrong and how to mend it. Pure."""
+"""Check a submitted job or edit: a JobSpec or JobEdit, or a SpecError that names the field and the remedy. Pure."""
 
 from __future__ import annotations
 
@@ -33,9 +33,7 @@ from zsched.model.units import DURATION_MS_MAX, format_duration_ms, parse_durati
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JobEdit:
-    """What a caller changes of a recurring job, checked. None leaves a field as it is; a `timeout_ms` of 0 removes the
-    limit.
-    """
+    """Changes of a recurring job, checked. None leaves a field unchanged; `timeout_ms` 0 removes the limit."""
 
     name: str | None = None
     command: str | None = None
@@ -43,7 +41,7 @@ class JobEdit:
     timeout_ms: int | None = None
 
     def applied_to(self, job: Job) -> Job:
-        """The job with the changes. Its `next_fire_ms` is not touched."""
+        """The job with the changes. Its `next_fire_ms` stays as it was."""
         timeout_ms = job.policy.timeout_ms if self.timeout_ms is None else self.timeout_ms or None
         return replace(
             job,
@@ -55,7 +53,7 @@ class JobEdit:
 
 
 class SpecError(Exception):
-    """A job that can't be accepted. `field` is its name, empty for the job as a whole."""
+    """An invalid job. `field` is the name of the invalid field, empty for the job as a whole."""
 
     def __init__(self, field: str, detail: str) -> None:
         super().__init__(detail)
@@ -64,12 +62,12 @@ class SpecError(Exception):
 
 
 Duration = str | int | float
-# `never`: no number of lost workers ends the task.
+# `never`: a task survives any number of crashes.
 CrashLimit = Annotated[int, Meta(ge=1, le=CRASH_LIMIT_MAX)] | Literal["never"]
 
 
 class BackoffBody(Struct, forbid_unknown_fields=True, frozen=True):
-    """How long retries wait. Durations as in JobBody; `jitter` is the share by which a pause may be shorter."""
+    """How long retries wait. Durations as in JobBody; `jitter` is the largest share by which a pause is shorter."""
 
     initial: Duration = "5s"
     factor: Annotated[float, Meta(ge=1, le=BACKOFF_FACTOR_MAX)] = 2.0
@@ -105,17 +103,17 @@ class EditBody(Struct, forbid_unknown_fields=True, frozen=True):
 REQUIRED: Final = "Name and command are required"
 
 
-# Makes of a variable's name and value what may be stored of the value.
+# Seals a secret: (name, value) → the text that is stored.
 Seal = Callable[[str, str], str]
 
 
 def keeps_none(_name: str, _value: str) -> str:
-    """The Seal of who has no key for secrets."""
+    """The Seal of a scheduler without a key for secrets. Raises SpecError."""
     raise SpecError("secret_env", "no secrets are kept here")
 
 
 def job_spec(body: JobBody, seal: Seal = keeps_none) -> JobSpec:
-    """The job that a body asks for, its secrets sealed. Raises SpecError, and what `seal` raises."""
+    """Check a submitted job and seal its secrets. Raises SpecError, and the errors of `seal`."""
     name, command, cron = _name(body.name), _command(body.command), _schedule(body.schedule)
     if body.user is not None and not USER_NAME.fullmatch(body.user):
         raise SpecError("user", "a user's name: a letter, then letters, digits and . _ -")
@@ -128,7 +126,7 @@ def job_spec(body: JobBody, seal: Seal = keeps_none) -> JobSpec:
 
 
 def job_edit(body: EditBody) -> JobEdit:
-    """The changes that a body asks for, by the rules of a submit. Raises SpecError."""
+    """Check an edit, by the rules of a submit. Raises SpecError."""
     if body == EditBody():
         raise SpecError("", f"nothing to change: give at least one of {', '.join(EditBody.__struct_fields__)}")
     cron = None if body.schedule is UNSET else _schedule(body.schedule)
@@ -164,7 +162,7 @@ def _command(given: str | None) -> str:
 
 
 def _schedule(given: str | None) -> str | None:
-    # The first clients sent an empty schedule where there was none.
+    # Old clients send an empty schedule for none.
     cron = (given or "").strip() or None
     if cron is not None and len(cron) > SCHEDULE_CHARS_MAX:
         raise SpecError("schedule", f"at most {SCHEDULE_CHARS_MAX} characters, not {len(cron)}")
@@ -184,12 +182,12 @@ def _timeout_ms(given: Duration) -> int:
 
 
 def _check_variables(env: Mapping[str, str], secret_env: Mapping[str, str]) -> None:
-    """Raises SpecError, which shows no value."""
+    """Check environment variables. Raises SpecError, whose sentence shows no value."""
     for kind, given, most in (("env", env, ENV_NAMES_MAX), ("secret_env", secret_env, SECRETS_MAX)):
         if len(given) > most:
             raise SpecError(kind, f"at most {most} variables, not {len(given)}")
         for name, value in given.items():
-            # As a step of a JSON pointer (RFC 6901).
+            # Escaped as a step of a JSON pointer (RFC 6901).
             where = f"{kind}/{name.replace('~', '~0').replace('/', '~1')}"
             if not VARIABLE_NAME.fullmatch(name):
                 raise SpecError(where, "a variable's name: letters, digits and _, no digit first")
@@ -234,7 +232,7 @@ def _backoff(body: BackoffBody) -> Backoff:
 
 
 def _seconds(given: float) -> str:
-    """A number of seconds as a duration is written."""
+    """A number of seconds as a duration text."""
     return f"{given}s" if isinstance(given, int) else f"{given:.9f}s"
 
 

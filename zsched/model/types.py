@@ -1,8 +1,8 @@
-"""What zsched is about: jobs, their runs, the workers, and which changes of state exist. Pure; every other module
-builds on it.
+"""Jobs, their runs and the workers, and the legal changes of a run's state. Pure; every other module builds on it.
 
-A **job** is what a caller wants done. Each attempt to do it is a **run** with an id of its own, which grows and is
-never used again: it is the fencing token that decides whose result counts. A **worker** executes runs.
+A **job** has tasks. Each attempt of a task is a **run** with an id of its own, which grows and is never used again: it
+is the fencing token that decides which result counts. A **worker** executes runs. Each field is described once, here:
+see fields.py.
 """
 
 from __future__ import annotations
@@ -64,14 +64,14 @@ class WorkerStatus(StrEnum):
 
 
 class WorkerKind(StrEnum):
-    """How a worker speaks: over its ZeroMQ session, or by asking over REST."""
+    """How a worker communicates: in a ZeroMQ session, or by polling over REST."""
 
     ZMQ = "zmq"
     REST = "rest"
 
 
 class Reason(StrEnum):
-    """Why a run is in the state it is in. Stable words; the sentence beside them may change."""
+    """Why a run is in its state. The words are stable; the sentence in `detail` may change."""
 
     EXIT = "exit"
     SIGNAL = "signal"
@@ -83,21 +83,19 @@ class Reason(StrEnum):
     CRASH_LIMIT = "crash_limit"
     UNKILLABLE = "unkillable"  # its worker was lost, and could not end its processes before
     QUARANTINED = "quarantined"
-    REPORTED = "reported"  # a REST worker's own word, without an exit code
+    REPORTED = "reported"  # by a REST worker, without an exit code
     RETURNED = "returned"  # handed back unstarted: pending again
     UNDELIVERED = "undelivered"  # surely never reached the worker: pending again
 
 
 class Succession(StrEnum):
-    """Why a task's run has a successor, in the event that makes it: its worker was lost, or it failed and is tried
-    again.
-    """
+    """Why a task gets another run: the worker was lost, or the run failed and is tried again."""
 
     REQUEUED = "requeued"
     RETRY = "retry"
 
 
-# The state table of a run. What is not in it does not exist, and the store's trigger aborts it.
+# The state table of a run. The store's trigger aborts every other transition.
 TRANSITIONS: Final[Mapping[RunStatus, frozenset[RunStatus]]] = {
     RunStatus.PENDING: frozenset({RunStatus.RUNNING, RunStatus.CANCELLED, RunStatus.FAILED}),
     RunStatus.RUNNING: frozenset({RunStatus.SUCCESS, RunStatus.FAILED, RunStatus.CANCELLED, RunStatus.PENDING}),
@@ -109,7 +107,7 @@ TERMINAL: Final = frozenset(status for status, successors in TRANSITIONS.items()
 
 
 class Blocked:
-    """The bits that hold a pending run back. A run is ready when none is set, so a claim never has to skip a row."""
+    """Bits that keep a pending run from being claimed. A run without any bit is ready, so a claim never skips a row."""
 
     DEPENDENCY: Final = 1
     DUE: Final = 2
@@ -120,14 +118,14 @@ class Blocked:
 
 
 class OnLost(StrEnum):
-    """What becomes of a task whose worker was lost: it runs again (at least once), or not (at most once)."""
+    """What happens to a task whose worker is lost: it runs again (at least once), or not (at most once)."""
 
     REQUEUE = "requeue"
     FAIL = "fail"
 
 
 class OnDisconnect(StrEnum):
-    """What a run does while its worker can't reach the scheduler: it goes on, or ends before another may start."""
+    """What a run does while its worker can't reach the scheduler: it continues, or ends before another run starts."""
 
     CONTINUE = "continue"
     STOP = "stop"
@@ -341,7 +339,7 @@ class Run(Struct, frozen=True, kw_only=True):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Stream:
-    """What is kept of one output stream: the first bytes, the last bytes, and how many there were in all."""
+    """The kept part of an output stream: its first bytes, its last bytes, and the length of the whole stream."""
 
     head: bytes = b""
     tail: bytes = b""
@@ -349,7 +347,7 @@ class Stream:
 
     @property
     def cut(self) -> int:
-        """How many bytes between head and tail were not kept."""
+        """Number of bytes between head and tail that were not kept."""
         return self.total - len(self.head) - len(self.tail)
 
 

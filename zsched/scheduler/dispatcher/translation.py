@@ -45,7 +45,7 @@ def order(run: Claimed, unseal: Unseal) -> protocol.RunOrder:
 
 
 def introduced(frame: protocol.Register, now: Now) -> Worker:
-    """A worker as its register frame describes it."""
+    """The worker that a register frame describes."""
     return Worker(
         worker_id=WorkerId(frame.worker),
         kind=WorkerKind.ZMQ,
@@ -87,7 +87,7 @@ def outcome(result: protocol.RunResult, now: Now) -> Outcome:
 
 
 def _kept(output: protocol.Output) -> Stream:
-    """A stream cut to the bound, whatever the worker sent: the first half of its head, the last half of its tail."""
+    """A stream within OUTPUT_BYTES_MAX: the beginning of its head and the end of its tail."""
     half = OUTPUT_BYTES_MAX // 2
     tail = output.tail[-half:] if output.tail else b""
     head = output.head[: OUTPUT_BYTES_MAX - len(tail)]
