@@ -107,7 +107,7 @@ _REMOVALS: Final = (
         10,
         "a heartbeat is heard only when its turn is stored",
         "unit/test_dispatcher_outage.py::test_a_worker_is_not_lost_when_all_it_says_comes_in_turns_that_fail"
-        " unit/test_dispatcher_outage.py::test_a_worker_that_can_only_register_is_not_lost_when_that_cannot_be_stored",
+        " unit/test_dispatcher_outage.py::test_worker_that_can_only_register_is_not_lost_while_the_store_fails",
         (
             "scheduler/dispatcher/session.py",
             "        self.heard_ms, self.seen_ms = now.mono_ms, now.wall_ms\n",
@@ -134,7 +134,7 @@ _REMOVALS: Final = (
     removal(
         18,
         "waiting for the store is standing still",
-        "unit/test_dispatcher_outage.py::test_waiting_for_a_locked_store_is_no_standing_still",
+        "unit/test_dispatcher_outage.py::test_wait_for_a_locked_store_does_not_count_as_a_stall",
         (
             "scheduler/dispatcher/hearing.py",
             "        self._looked_ms += min(wait_ms, STORE_WAIT_MS_MAX)\n",
@@ -176,15 +176,15 @@ _REMOVALS: Final = (
     removal(
         7,
         "a run that may start once is lost when its worker does not list it",
-        "unit/test_dispatcher_retries.py::test_a_job_that_may_start_only_once_is_pending_again_when_a_register_lacks_it"
-        " unit/test_dispatcher_retries.py::test_a_job_that_may_start_only_once_is_pending_again_when_a_heartbeat_lacks_it"
+        "unit/test_dispatcher_retries.py::test_run_once_job_is_pending_again_when_a_register_lacks_it"
+        " unit/test_dispatcher_retries.py::test_run_once_job_is_pending_again_when_a_heartbeat_lacks_it"
         " system/test_once.py::test_a_job_that_never_started_runs_once_when_its_session_is_lost",
         ("scheduler/dispatcher/losses.py", "back = unstarted or not run.once", "back = not run.once"),
     ),
     removal(
         7,
         "a register for another database proves that a run has not started",
-        "unit/test_dispatcher_retries.py::test_a_register_of_a_new_guard_or_another_database_does_not_prove_that_a_run_never_started",
+        "unit/test_dispatcher_retries.py::test_register_of_a_new_guard_or_database_proves_no_unstarted_run",
         ("scheduler/dispatcher/arrival.py", "now, knows=ours)", "now)"),
     ),
     removal(
@@ -196,13 +196,13 @@ _REMOVALS: Final = (
     removal(
         7,
         "a late register proves that a run has not started",
-        "unit/test_dispatcher_retries.py::test_a_register_that_may_be_a_late_one_does_not_prove_that_a_run_never_started",
+        "unit/test_dispatcher_retries.py::test_register_that_may_be_late_does_not_prove_an_unstarted_run",
         ("scheduler/dispatcher/arrival.py", ' and session.sent_ms > 0 and session.worker.boot_id != ""', ""),
     ),
     removal(
         7,
         "a run that has ended is unstarted when a later list lacks it",
-        "unit/test_dispatcher_retries.py::test_a_run_that_was_listed_as_finished_is_not_unstarted_when_a_later_list_lacks_it",
+        "unit/test_dispatcher_retries.py::test_run_listed_as_finished_is_not_unstarted_in_a_later_list",
         ("scheduler/dispatcher/arrival.py", "unstarted and run.run_id not in session.finished", "unstarted"),
     ),
     removal(
@@ -220,7 +220,7 @@ _REMOVALS: Final = (
     removal(
         15,
         "the WAL beside readers only grows",
-        "contract/test_wal.py::test_wal_is_bounded_beside_readers_without_a_pause",
+        "contract/test_wal.py::test_wal_is_bounded_while_readers_never_pause",
         ("store/sqlite/engine.py", "                emptied = self._restart_wal()\n", "                pass\n"),
     ),
     removal(
@@ -306,7 +306,7 @@ _REMOVALS: Final = (
     removal(
         26,
         "what a guard says before it reads of another database is of the new one",
-        "unit/test_agent.py::test_result_from_before_the_guard_read_of_another_database_is_not_that_of_its_run",
+        "unit/test_agent.py::test_result_read_before_the_guard_changed_databases_is_of_no_new_run",
         ("worker/agent/agent.py", "        if self._changing and isinstance", "        if False and isinstance"),
     ),
     # --- what a job does to its worker ---
@@ -340,8 +340,8 @@ _REMOVALS: Final = (
     removal(
         16,
         "whoever logs waits for stderr",
-        "system/test_full_stderr.py::test_scheduler_serves_while_nobody_reads_its_log"
-        " system/test_full_stderr.py::test_worker_runs_jobs_while_nobody_reads_its_log",
+        "system/test_full_stderr.py::test_scheduler_serves_while_its_log_has_no_reader"
+        " system/test_full_stderr.py::test_worker_runs_jobs_while_its_log_has_no_reader",
         (
             "host/logs.py",
             "            self._tell_lost()\n            self._put(line)\n",
@@ -380,20 +380,20 @@ _REMOVALS: Final = (
     removal(
         6,
         "a job with a lease outlives its guard",
-        "system/test_lease.py::test_they_die_with_the_guard_also_when_nobody_else_is_there_to_end_them",
+        "system/test_lease.py::test_leased_runs_die_with_the_guard_without_any_other_process",
         ("worker/process/become.py", "    if guard:\n", "    if False:\n"),
     ),
     removal(
         6,
         "a job with a lease begins after its guard's end",
-        "system/test_lease.py::test_a_job_whose_guard_ended_before_it_began_does_not_begin",
+        "system/test_lease.py::test_job_whose_guard_ended_before_it_began_does_not_begin",
         ("worker/process/become.py", "    if os.getppid() != guard:", "    if False:"),
     ),
     # --- results ---
     removal(
         8,
         "a result that is appended is not synced",
-        "contract/test_power_cut.py::test_a_result_that_was_told_is_in_the_spool_after_a_power_cut",
+        "contract/test_power_cut.py::test_reported_result_is_in_the_spool_after_a_power_cut",
         ("worker/guard/journal.py", "        os.fdatasync(self._fd)\n", ""),
     ),
     removal(
@@ -410,7 +410,7 @@ _REMOVALS: Final = (
         26,
         "a worker with foreign runs gets work before a decision",
         "system/test_foreign.py::test_jobs_survive_a_scheduler_on_an_empty_database"
-        " unit/test_dispatcher_foreign.py::test_foreign_runs_are_neither_kept_nor_killed_and_their_worker_gets_nothing",
+        " unit/test_dispatcher_foreign.py::test_foreign_runs_are_neither_kept_nor_killed_and_block_their_worker",
         ("scheduler/dispatcher/placement.py", "        and not session.withheld\n", ""),
     ),
     removal(
@@ -438,20 +438,19 @@ _REMOVALS: Final = (
     removal(
         26,
         "what the guard said before a change of the database counts",
-        "unit/test_agent_foreign.py::test_what_the_guard_said_before_it_knew_of_the_change_is_not_about_new_runs",
+        "unit/test_agent_foreign.py::test_guard_messages_from_before_a_change_are_not_about_new_runs",
         ("worker/agent/agent.py", "if self._changing and isinstance(message, messages.OF_RUNS):", "if False:"),
     ),
     removal(
         26,
         "a second change of the database is not waited for",
-        "unit/test_agent_foreign.py::test_nothing_is_asked_for_until_the_guard_has_answered_the_last_of_two_changes",
+        "unit/test_agent_foreign.py::test_agent_asks_for_nothing_until_the_guard_answered_the_last_change",
         ("worker/agent/agent.py", "self._changing = self._changing or bool(", "self._changing = bool("),
     ),
     removal(
         26,
         "after a failed turn a worker holds nothing foreign",
-        "unit/test_dispatcher_foreign.py"
-        "::test_a_decision_between_a_failed_turn_and_the_next_heartbeat_lets_nothing_be_dispatched",
+        "unit/test_dispatcher_foreign.py::test_decision_between_a_failed_turn_and_a_heartbeat_dispatches_nothing",
         (
             "scheduler/dispatcher/foreign.py",
             "    if session is not None and session.foreign is not None:",
@@ -467,7 +466,7 @@ _REMOVALS: Final = (
     removal(
         5,
         "a discarded run is pending again under its own id",
-        "unit/test_dispatcher_foreign.py::test_a_discarded_run_of_the_old_database_is_lost_and_never_pending_again",
+        "unit/test_dispatcher_foreign.py::test_discarded_run_of_the_old_database_is_lost_and_never_pending_again",
         (
             "scheduler/dispatcher/arrival.py",
             "        store.start(RunId(run_id), session.name, now.wall_ms)\n",
@@ -484,13 +483,13 @@ _REMOVALS: Final = (
     removal(
         8,
         "a new file of the spool is not synced",
-        "contract/test_power_cut.py::test_a_result_that_was_told_is_in_the_spool_after_a_power_cut",
+        "contract/test_power_cut.py::test_reported_result_is_in_the_spool_after_a_power_cut",
         ("worker/guard/journal.py", "            os.fsync(fd)\n", ""),
     ),
     removal(
         8,
         "a new file's name is not synced",
-        "contract/test_power_cut.py::test_a_result_that_was_told_is_in_the_spool_after_a_power_cut",
+        "contract/test_power_cut.py::test_reported_result_is_in_the_spool_after_a_power_cut",
         ("worker/guard/journal.py", "            sync_folder(self._folder)\n", ""),
     ),
     removal(
@@ -521,8 +520,7 @@ _REMOVALS: Final = (
     removal(
         11,
         "what waits is started though its agent has died",
-        "system/test_guard.py::"
-        "test_what_waits_when_the_agent_dies_is_not_started_for_an_agent_that_does_not_know_of_it",
+        "system/test_guard.py::test_waiting_runs_of_a_dead_agent_do_not_start_for_the_next_one",
         (
             "worker/guard/guard.py",
             "self._on_messages(self._keeper.on_exit(_mono_ms(), again))\n        self._backlog.withdraw()",
@@ -598,7 +596,7 @@ _REMOVALS: Final = (
     removal(
         15,
         "a frame has no bound",
-        "system/test_loop.py::test_a_frame_too_large_costs_its_sender_the_connection_and_nobody_else",
+        "system/test_loop.py::test_frame_too_large_costs_only_its_sender_the_connection",
         ("scheduler/port.py", "        router.setsockopt(zmq.MAXMSGSIZE, FRAME_FROM_WORKER_BYTES_MAX)\n", ""),
     ),
     removal(
@@ -680,7 +678,7 @@ _REMOVALS: Final = (
     removal(
         15,
         "a worker leaves an event with each stale result",
-        "unit/test_dispatcher_churn.py::test_frames_with_stale_results_are_bounded_and_none_is_acked_without_an_event",
+        "unit/test_dispatcher_churn.py::test_stale_result_frames_are_bounded_and_acked_only_with_an_event",
         (
             "scheduler/dispatcher/core.py",
             "        if self._stale_frames.take(session.name, now.mono_ms):",
@@ -746,7 +744,7 @@ _REMOVALS: Final = (
     removal(
         25,
         "a client follows another user's link to a token",
-        "unit/test_client.py::test_token_file_by_the_link_of_another_user_where_everybody_may_write_is_refused",
+        "unit/test_client.py::test_token_file_by_a_foreign_link_in_a_shared_folder_is_refused",
         ("client/http.py", "    _demand_no_strange_link(path)\n", ""),
     ),
     removal(
@@ -790,7 +788,7 @@ _REMOVALS: Final = (
     removal(
         15,
         "the file of the spool only grows",
-        "unit/test_spool.py::test_a_file_in_which_something_is_held_is_at_most_twice_as_long_and_some",
+        "unit/test_spool.py::test_file_with_held_results_is_at_most_twice_as_long_and_some",
         ("worker/guard/spool.py", " or self._journal.size > 2 * self._held_bytes + SLACK_BYTES", ""),
     ),
     removal(
@@ -802,7 +800,7 @@ _REMOVALS: Final = (
     removal(
         15,
         "a crowd keeps others out",
-        "system/test_crowd.py::test_a_crowd_that_says_too_little_keeps_nobody_out_and_the_eldest_go",
+        "system/test_crowd.py::test_idle_crowd_keeps_nothing_out_and_its_oldest_connections_go",
         ("api/http/crowd.py", "            if excess > 0:", "            if False:"),
     ),
     removal(
@@ -853,8 +851,8 @@ _REMOVALS: Final = (
     removal(
         15,
         "answers that nobody takes have no bound",
-        "system/test_crowd.py::test_answers_that_nobody_takes_cost_a_bounded_amount_together"
-        " system/test_crowd.py::test_who_owes_the_most_for_the_longest_time_goes_first",
+        "system/test_crowd.py::test_answers_without_readers_cost_a_bounded_amount_together"
+        " system/test_crowd.py::test_connection_that_owes_most_for_the_longest_time_goes_first",
         ("api/http/crowd.py", "_excess(owed, costs, UNSENT_BYTES_MAX)", "()"),
     ),
     removal(
@@ -881,14 +879,14 @@ _REMOVALS: Final = (
     removal(
         15,
         "what stands in strings counts as values",
-        "unit/test_rest_bodies.py::test_what_looks_like_values_inside_strings_is_none"
+        "unit/test_rest_bodies.py::test_commas_and_brackets_inside_strings_are_not_counted_as_values"
         " unit/test_rest_bodies.py::test_values_are_counted_exactly_whatever_their_strings_hold",
         ("api/body.py", 'b"".join(parts[inside::2])', 'b"".join(parts)'),
     ),
     removal(
         15,
         "large bodies are all read at once",
-        "unit/test_rest_bodies.py::test_large_bodies_beyond_their_room_are_told_to_come_again_and_small_ones_are_read",
+        "unit/test_rest_bodies.py::test_large_bodies_beyond_their_room_get_503_and_small_ones_are_read",
         ("api/body.py", "    req.context.admission.admit(req, length)\n", ""),
     ),
     removal(
@@ -919,7 +917,7 @@ _REMOVALS: Final = (
     removal(
         16,
         "the cap is asked only before the turn",
-        "unit/test_rest_methods.py::test_a_submit_beyond_the_pending_runs_allowed_is_429_and_stores_nothing",
+        "unit/test_rest_methods.py::test_submit_beyond_the_pending_runs_allowed_is_429_and_stores_nothing",
         (
             "scheduler/dispatcher/core.py",
             "        if self._store.pending_tasks() + len(command.specs) > self._pending_max:",
@@ -929,7 +927,7 @@ _REMOVALS: Final = (
     removal(
         16,
         "a refusal does not say when to come again",
-        "unit/test_rest_methods.py::test_a_submit_beyond_the_pending_runs_allowed_is_429_and_stores_nothing",
+        "unit/test_rest_methods.py::test_submit_beyond_the_pending_runs_allowed_is_429_and_stores_nothing",
         ("api/problem.py", 'status, headers = 429, {"Retry-After": "1"}', "status, headers = 429, {}"),
     ),
     removal(
@@ -947,7 +945,7 @@ _REMOVALS: Final = (
     removal(
         16,
         "one turn hands out any number of bytes",
-        "unit/test_dispatcher_churn.py::test_one_turn_hands_out_a_bounded_number_of_bytes_and_the_next_comes_at_once",
+        "unit/test_dispatcher_churn.py::test_turn_dispatches_a_bounded_number_of_bytes_and_the_next_follows",
         ("scheduler/dispatcher/placement.py", "return size < CLAIM_BYTES_MAX", "return True"),
     ),
     removal(
@@ -988,14 +986,14 @@ _REMOVALS: Final = (
     removal(
         12,
         "several on probation are each to blame",
-        "unit/test_dispatcher_blame.py::test_several_on_probation_are_not_blamed_and_are_tried_in_half_the_number"
-        " unit/test_dispatcher_blame.py::test_a_poison_among_many_is_found_after_few_deaths_and_none_of_them_pays",
+        "unit/test_dispatcher_blame.py::test_group_on_probation_is_not_blamed_and_is_tried_in_halves"
+        " unit/test_dispatcher_blame.py::test_poison_among_many_is_found_after_few_deaths_and_the_rest_survive",
         ("scheduler/dispatcher/losses.py", "group == 1 if run.probation", "True if run.probation"),
     ),
     removal(
         12,
         "suspects that died together are tried together",
-        "unit/test_dispatcher_blame.py::test_a_pair_is_told_apart_one_by_one",
+        "unit/test_dispatcher_blame.py::test_pair_is_distinguished_run_by_run",
         ("scheduler/dispatcher/losses.py", "(group // 2).bit_length()", "group.bit_length()"),
     ),
     removal(
@@ -1038,7 +1036,7 @@ _REMOVALS: Final = (
     removal(
         12,
         "an agent that starts anew takes the announced end back",
-        "unit/test_dispatcher_blame.py::test_an_agent_that_starts_anew_announces_the_end_of_its_worker_again",
+        "unit/test_dispatcher_blame.py::test_restarted_agent_announces_the_end_of_its_worker_again",
         (
             "scheduler/dispatcher/core.py",
             "open(session)\n        if frame.leaving:\n",
@@ -1049,7 +1047,7 @@ _REMOVALS: Final = (
         12,
         "a worker does not announce its end",
         "unit/test_agent.py::test_the_end_is_announced_at_once_and_in_each_heartbeat_and_register"
-        " system/test_recovery.py::test_a_worker_that_is_killed_after_sigterm_blames_nobody",
+        " system/test_recovery.py::test_worker_that_is_killed_after_sigterm_causes_no_blame",
         ("worker/agent/agent.py", "                self._stopping = True\n", "                pass\n"),
     ),
     # --- clocks ---
@@ -1063,7 +1061,7 @@ _REMOVALS: Final = (
     removal(
         17,
         "a wall clock that was set back while no scheduler ran is believed",
-        "contract/test_runs.py::test_a_wall_clock_that_was_set_back_while_no_scheduler_ran_keeps_nothing_waiting",
+        "contract/test_runs.py::test_wall_clock_set_back_while_no_scheduler_ran_delays_nothing",
         ("commands/scheduler.py", "        store.shift(-back_ms, wall_ms)\n", ""),
     ),
     removal(
@@ -1126,8 +1124,8 @@ _REMOVALS: Final = (
     removal(
         13,
         "an ended job that never fired stays pending",
-        "contract/test_schedules.py::test_an_ended_job_has_the_status_of_its_last_fire_and_is_cancelled_without_one"
-        " unit/test_rest_schedules.py::test_an_ended_job_stays_visible_and_its_status_is_cancelled_when_it_never_fired",
+        "contract/test_schedules.py::test_ended_schedule_has_the_status_of_its_last_fire_or_cancelled"
+        " unit/test_rest_schedules.py::test_ended_schedule_stays_visible_and_is_cancelled_when_it_never_fired",
         (
             "store/sqlite/schema/0009_schedules.sql",
             "WHEN ended_ms IS NOT NULL THEN 'cancelled'",
@@ -1145,31 +1143,31 @@ _REMOVALS: Final = (
         19,
         "a message may have many parts",
         "system/test_port_hostile.py::test_message_of_several_parts_costs_the_connection"
-        " system/test_loop.py::test_a_message_of_several_parts_costs_its_sender_the_connection_and_nobody_else",
+        " system/test_loop.py::test_message_of_several_parts_costs_only_its_sender_the_connection",
         ("scheduler/port.py", "        self._monitor.on_parts(descriptor, peer)\n", ""),
     ),
     removal(
         19,
         "a map may have a key twice",
-        "unit/test_protocol.py::test_what_is_no_frame_is_refused",
+        "unit/test_protocol.py::test_invalid_frame_is_refused",
         ("protocol.py", "    if len(found) != len(pairs):", "    if False:"),
     ),
     removal(
         19,
         "a frame may have what msgpack has and we don't",
-        "unit/test_protocol.py::test_what_is_no_frame_is_refused",
+        "unit/test_protocol.py::test_invalid_frame_is_refused",
         ("protocol.py", '    raise ProtocolError("msgpack extension types are not used here")', "    return _data"),
     ),
     removal(
         19,
         "a JSON object may have a key twice",
-        "unit/test_rest_bodies.py::test_what_is_no_job_is_refused_with_its_place",
+        "unit/test_rest_bodies.py::test_invalid_job_is_refused_with_its_place",
         ("api/body.py", "        if name in found:", "        if False:"),
     ),
     removal(
         19,
         "what neither store nor shell can carry is taken",
-        "unit/test_rest_bodies.py::test_what_is_no_job_is_refused_with_its_place",
+        "unit/test_rest_bodies.py::test_invalid_job_is_refused_with_its_place",
         ("api/body.py", '    _check(value, "#", 1)\n', ""),
     ),
     removal(
@@ -1186,7 +1184,7 @@ _REMOVALS: Final = (
     removal(
         20,
         "the lock is not asked for",
-        "contract/test_sqlite.py::test_a_second_scheduler_is_refused_and_told_who_is_first",
+        "contract/test_sqlite.py::test_second_scheduler_is_refused_and_names_the_first",
         (
             "store/sqlite/lock.py",
             "        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)\n",
@@ -1264,7 +1262,7 @@ _REMOVALS: Final = (
     removal(
         22,
         "a displaced database that is found damaged is not saved",
-        "system/test_database_file.py::test_file_that_was_overwritten_is_rescued_though_it_is_first_found_damaged",
+        "system/test_database_file.py::test_overwritten_file_is_rescued_though_it_is_first_found_damaged",
         (
             "commands/scheduler.py",
             "    if isinstance(error, StoreMisplaced):\n        return error\n    try:",
@@ -1344,7 +1342,7 @@ _REMOVALS: Final = (
     removal(
         21,
         "all that keeps it from starting is one exit code",
-        "system/test_shutdown.py::test_a_file_that_it_can_not_serve_is_told_by_the_exit_code_and_left_as_it_is",
+        "system/test_shutdown.py::test_unusable_database_is_an_exit_code_and_stays_unchanged",
         ("commands/scheduler.py", "    return codes.get(type(error), os.EX_IOERR)", "    return os.EX_IOERR"),
     ),
     removal(
@@ -1356,14 +1354,14 @@ _REMOVALS: Final = (
     removal(
         22,
         "a damaged row is let through",
-        "contract/test_claim.py::test_a_damaged_job_fails_alone_and_stops_nobody"
-        " unit/test_dispatcher_runs.py::test_a_damaged_job_fails_with_its_reason_and_stops_nobody",
+        "contract/test_claim.py::test_damaged_job_fails_alone"
+        " unit/test_dispatcher_runs.py::test_damaged_job_fails_with_its_reason_and_stops_nothing_else",
         ("store/claims.py", "        if not command:", "        if False:"),
     ),
     removal(
         22,
         "a row that can't be read stops all",
-        "contract/test_claim.py::test_a_damaged_job_fails_alone_and_stops_nobody",
+        "contract/test_claim.py::test_damaged_job_fails_alone",
         (
             "store/claims.py",
             "            except (StoreCorrupt, ValueError, TypeError, IndexError) as error:",
@@ -1373,7 +1371,7 @@ _REMOVALS: Final = (
     removal(
         22,
         "what a damaged demand asks for is asked of nobody",
-        "unit/test_dispatcher_runs.py::test_a_wish_that_can_not_be_read_stops_nobody",
+        "unit/test_dispatcher_runs.py::test_demand_that_cannot_be_read_stops_nothing_else",
         ("store/claims.py", "            self._quarantine_all(one.demand_id, now_ms)", "            pass"),
     ),
     # --- truth ---
@@ -1401,7 +1399,7 @@ _REMOVALS: Final = (
     removal(
         23,
         "a signal is told as an exit code",
-        "system/test_guard.py::test_exit_codes_and_signals_are_told_as_they_were",
+        "system/test_guard.py::test_exit_codes_and_signals_are_reported_unchanged",
         (
             "worker/guard/runs.py",
             "    exit_code = status if code == os.CLD_EXITED else None",
@@ -1438,7 +1436,7 @@ _REMOVALS: Final = (
     removal(
         25,
         "a caller from another host is local",
-        "unit/test_rest_gate.py::test_a_caller_who_is_not_local_is_refused_everywhere_and_nothing_is_stored",
+        "unit/test_rest_gate.py::test_caller_that_is_not_local_is_refused_everywhere_and_stores_nothing",
         (
             "api/gate.py",
             "    if not _by_socket(req) and not all(map(_loopback, both)):",
@@ -1458,8 +1456,8 @@ _REMOVALS: Final = (
     removal(
         25,
         "a caller who has left is root",
-        "system/test_peer.py::test_a_caller_that_sends_and_leaves_is_nobody"
-        " system/test_peer.py::test_the_user_of_a_caller_is_told_as_long_as_it_holds_its_end",
+        "system/test_peer.py::test_caller_that_sends_and_leaves_has_no_uid"
+        " system/test_peer.py::test_caller_uid_is_known_while_it_holds_its_end",
         (
             "security/peer.py",
             "        return int(uid) if inode and state in _CONNECTED else None",
@@ -1487,34 +1485,34 @@ _REMOVALS: Final = (
     removal(
         25,
         "any Host is ours",
-        "unit/test_rest_gate.py::test_a_caller_who_is_not_local_is_refused_everywhere_and_nothing_is_stored",
+        "unit/test_rest_gate.py::test_caller_that_is_not_local_is_refused_everywhere_and_stores_nothing",
         ("api/gate.py", '    if _name(req.get_header("Host") or "") not in _LOCAL_NAMES:', "    if False:"),
     ),
     removal(
         25,
         "a page of any origin may call",
-        "unit/test_rest_gate.py::test_a_caller_who_is_not_local_is_refused_everywhere_and_nothing_is_stored"
+        "unit/test_rest_gate.py::test_caller_that_is_not_local_is_refused_everywhere_and_stores_nothing"
         " unit/test_rest_tokens.py::test_another_sites_page_is_refused_whatever_it_shows",
         ("api/gate.py", "    if origin is not None and origin not in ", "    if False and origin not in "),
     ),
     removal(
         25,
         "a page of any site may call",
-        "unit/test_rest_gate.py::test_a_caller_who_is_not_local_is_refused_everywhere_and_nothing_is_stored"
+        "unit/test_rest_gate.py::test_caller_that_is_not_local_is_refused_everywhere_and_stores_nothing"
         " unit/test_rest_tokens.py::test_another_sites_page_is_refused_whatever_it_shows",
         ("api/gate.py", '    if req.get_header("Sec-Fetch-Site") in ("cross-site", "same-site"):', "    if False:"),
     ),
     removal(
         25,
         "who comes through a proxy is local",
-        "unit/test_rest_gate.py::test_a_caller_who_is_not_local_is_refused_everywhere_and_nothing_is_stored"
+        "unit/test_rest_gate.py::test_caller_that_is_not_local_is_refused_everywhere_and_stores_nothing"
         " system/test_server.py::test_the_servers_own_handling_of_proxies_hides_none",
         ("api/gate.py", "    if any(name.startswith(_FORWARDING) for name in req.env):", "    if False:"),
     ),
     removal(
         25,
         "a bad token is none",
-        "unit/test_rest_tokens.py::test_what_is_no_good_token_is_401_for_everybody",
+        "unit/test_rest_tokens.py::test_invalid_token_is_401_for_every_caller",
         (
             "api/gate.py",
             "        if self._attempts.too_many(",
@@ -1524,7 +1522,7 @@ _REMOVALS: Final = (
     removal(
         25,
         "a token is good by its id alone",
-        "unit/test_tokens.py::test_only_the_right_secret_of_the_right_id_is_good unit/test_rest_tokens.py::test_what_is_no_good_token_is_401_for_everybody",
+        "unit/test_tokens.py::test_only_the_right_secret_of_the_right_id_is_good unit/test_rest_tokens.py::test_invalid_token_is_401_for_every_caller",
         ("security/tokens.py", "    return same and (", "    return ("),
     ),
     removal(
@@ -1558,7 +1556,7 @@ _REMOVALS: Final = (
     removal(
         25,
         "a token acts on everybody's jobs",
-        "unit/test_rest_owners.py::test_who_may_act_on_whose_job"
+        "unit/test_rest_owners.py::test_action_on_a_job_needs_its_owner_or_an_operator"
         " unit/test_dispatcher_owners.py::test_own_jobs_can_be_cancelled_and_others_can_not",
         (
             "scheduler/dispatcher/owners.py",
@@ -1613,7 +1611,7 @@ _REMOVALS: Final = (
     removal(
         25,
         "schedules outlive the end of a token's jobs",
-        "unit/test_dispatcher_owners.py::test_revoking_a_token_with_its_jobs_ends_all_of_them_and_nobody_elses",
+        "unit/test_dispatcher_owners.py::test_token_revoked_with_its_jobs_ends_those_jobs_only",
         (
             "scheduler/dispatcher/owners.py",
             "        store.end_schedule(target.job_id, ending.actor, now.wall_ms)",
@@ -1800,8 +1798,8 @@ _REMOVALS: Final = (
     removal(
         25,
         "every caller is a trusted proxy",
-        "unit/test_forwarded.py::test_header_of_a_peer_that_is_no_trusted_proxy_is_ignored"
-        " unit/test_rest_requests.py::test_forged_address_of_a_peer_that_is_no_proxy_is_ignored",
+        "unit/test_forwarded.py::test_header_of_a_peer_that_is_not_a_trusted_proxy_is_ignored"
+        " unit/test_rest_requests.py::test_forged_address_of_a_peer_that_is_not_a_proxy_is_ignored",
         (
             "api/forwarded.py",
             "        if hop is None or not self._trusts(hop):\n            return peer",
@@ -1824,7 +1822,7 @@ _REMOVALS: Final = (
     removal(
         25,
         "where nobody is asked everybody comes in",
-        "system/test_port.py::test_without_a_doorkeeper_nobody_comes_in",
+        "system/test_port.py::test_port_without_a_zap_handler_admits_no_peer",
         (
             "scheduler/port.py",
             "            router.setsockopt(zmq.ZAP_DOMAIN, _ZAP_DOMAIN)\n            router.setsockopt(zmq.ZAP_ENFORCE_DOMAIN, 1)\n",
@@ -1834,7 +1832,7 @@ _REMOVALS: Final = (
     removal(
         25,
         "a worker needs no key",
-        "unit/test_dispatcher_access.py::test_a_name_that_nobody_has_is_not_had_by_the_first_who_asks",
+        "unit/test_dispatcher_access.py::test_free_name_is_not_bound_by_the_first_caller",
         ("scheduler/dispatcher/core.py", "        if self._keyed and (wrong := ", "        if False and (wrong := "),
     ),
     removal(
@@ -1861,7 +1859,7 @@ _REMOVALS: Final = (
         25,
         "a session is anybody's who has its token",
         "unit/test_dispatcher_access.py::test_every_later_frame_by_another_key_is_refused"
-        " unit/test_dispatcher_access.py::test_a_frame_by_another_key_is_no_sign_of_life",
+        " unit/test_dispatcher_access.py::test_frame_by_another_key_does_not_count_as_heard",
         (
             "scheduler/dispatcher/session.py",
             " and session.peer == peer and session.key == key",
@@ -1881,7 +1879,7 @@ _REMOVALS: Final = (
     removal(
         25,
         "a worker trusts whoever has its scheduler's port",
-        "system/test_peer.py::test_a_worker_says_nothing_to_another_user_who_has_taken_its_schedulers_port"
+        "system/test_peer.py::test_worker_says_nothing_to_another_user_on_the_port_of_its_scheduler"
         " system/test_impostor.py::test_worker_sends_nothing_to_another_user_on_the_schedulers_port"
         " system/test_impostor.py::test_client_sends_nothing_to_another_user_on_the_schedulers_port",
         ("security/endpoint.py", '        demand_trusted(uid, self._url, f"{host}:{theirs.port}")', "        pass"),
@@ -1889,7 +1887,7 @@ _REMOVALS: Final = (
     removal(
         25,
         "a second address of this host is taken for another host",
-        "system/test_impostor.py::test_server_on_an_address_of_this_host_that_does_not_accept_is_waited_for",
+        "system/test_impostor.py::test_server_on_this_host_that_does_not_accept_is_waited_for",
         ("security/endpoint.py", " or peer.of_this_host(theirs.address))", ")"),
     ),
     removal(
@@ -2023,7 +2021,7 @@ _REMOVALS: Final = (
     removal(
         25,
         "a transfer coding is what Waitress takes for one",
-        "system/test_smuggling.py::test_a_transfer_coding_is_chunked_in_so_many_letters",
+        "system/test_smuggling.py::test_transfer_coding_is_exactly_chunked",
         (
             "api/http/parser.py",
             '        if codings and (codings != [b"chunked"] or self.version != "1.1"):',
@@ -2083,13 +2081,13 @@ _REMOVALS: Final = (
     removal(
         25,
         "a secret stands in what its job writes",
-        "system/test_jobs_rights.py::test_secrets_are_taken_out_of_what_a_job_writes",
+        "system/test_jobs_rights.py::test_secrets_are_masked_in_the_output_of_a_job",
         ("worker/guard/runs.py", "Redactor(patterns(secrets)) if secrets else None", "None"),
     ),
     removal(
         25,
         "a secret that comes in two reads is shown",
-        "unit/test_mask.py::test_a_secret_between_two_reads_is_found_and_nothing_waits_without_need"
+        "unit/test_mask.py::test_secret_between_two_reads_is_found_and_nothing_waits_without_need"
         " unit/test_mask.py::test_it_does_not_matter_in_which_pieces_it_comes",
         (
             "worker/process/redact.py",
@@ -2100,7 +2098,7 @@ _REMOVALS: Final = (
     removal(
         25,
         "a job may get more rights by running a program",
-        "system/test_jobs_rights.py::test_files_of_a_job_are_its_users_alone_and_no_program_gives_it_more_rights",
+        "system/test_jobs_rights.py::test_files_of_a_job_belong_to_its_user_and_no_program_adds_rights",
         ("worker/guard/guard.py", "            prctl.gain_nothing()", "            pass"),
     ),
     removal(
@@ -2134,7 +2132,7 @@ _REMOVALS: Final = (
     removal(
         23,
         "a command that begins with a sign is an option of its shell",
-        "system/test_guard.py::test_command_that_begins_with_a_sign_is_no_option_of_sh",
+        "system/test_guard.py::test_command_that_begins_with_a_sign_is_not_an_option_of_sh",
         ("worker/process/spawn.py", '("sh", "-c", "--", order.command)', '("sh", "-c", order.command)'),
     ),
     removal(

@@ -151,7 +151,7 @@ def test_a_tokens_bounds_are_made_shown_and_held(cli: Cli) -> None:
     ],
 )
 @pytest.mark.parametrize("way", ["scheduler", "database"])
-def test_a_token_that_can_not_be_is_refused_with_the_same_sentence_by_both_ways(
+def test_impossible_token_is_refused_with_the_same_sentence_by_both_ways(
     cli: Cli, tmp_path: Path, argv: list[str], code: int, said: str, way: str
 ) -> None:
     where = ["--db", str(tmp_path / "x.db")] if way == "database" else []
@@ -161,7 +161,7 @@ def test_a_token_that_can_not_be_is_refused_with_the_same_sentence_by_both_ways(
     assert said in err
 
 
-def test_jobs_of_a_token_revoked_in_the_database_end_when_the_scheduler_starts(tmp_path: Path) -> None:
+def test_jobs_of_a_token_revoked_in_the_database_end_at_the_next_start(tmp_path: Path) -> None:
     file = private(tmp_path / "admin.token", ADMIN + "\n")
     scheduler = Scheduler(tmp_path, "-local-trust", "none", "-admin-token-file", str(file))
     cli = Cli(scheduler, tmp_path, ZSCHED_TOKEN=ADMIN)

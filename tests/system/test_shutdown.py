@@ -63,7 +63,7 @@ def test_what_was_acked_while_it_ended_is_there_afterwards(tmp_path: Path) -> No
         assert set(acked[-200:]) <= stored
 
 
-def test_who_waits_for_a_job_is_answered_when_the_scheduler_ends(tmp_path: Path) -> None:
+def test_wait_for_a_job_is_answered_when_the_scheduler_ends(tmp_path: Path) -> None:
     with Scheduler(tmp_path) as scheduler:
         job = scheduler.submit("true")[0]
         with closing(HTTPConnection(urlsplit(scheduler.url).netloc, timeout=20)) as waiter:
@@ -86,7 +86,7 @@ def test_who_waits_for_a_job_is_answered_when_the_scheduler_ends(tmp_path: Path)
         ("damaged", os.EX_IOERR, "the database is damaged"),
     ],
 )
-def test_a_file_that_it_can_not_serve_is_told_by_the_exit_code_and_left_as_it_is(
+def test_unusable_database_is_an_exit_code_and_stays_unchanged(
     tmp_path: Path, what: str, code: int, sentence: str
 ) -> None:
     path = tmp_path / "scheduler.db"

@@ -22,7 +22,7 @@ def backlog() -> Backlog:
     return filled
 
 
-def test_who_waited_longest_is_first(backlog: Backlog) -> None:
+def test_run_that_waited_longest_is_first(backlog: Backlog) -> None:
     assert [backlog.take().run for _ in range(3)] == [1, 2, 3]
     with pytest.raises(KeyError):
         backlog.take()

@@ -30,7 +30,7 @@ def test_a_machine_without_a_name_for_others_needs_an_endpoint(name: str) -> Non
         access.outward("tcp://localhost:5555", name)
 
 
-def test_where_keys_are_written_is_told_when_others_can_read_it() -> None:
+def test_output_of_keys_that_others_can_read_is_reported() -> None:
     assert access.exposure(True, stat.S_IFCHR | 0o620) == "it belongs into a file that only you can read"
     assert "others can read this file" in (access.exposure(False, stat.S_IFREG | 0o644) or "")
     assert "others can read this file" in (access.exposure(False, stat.S_IFREG | 0o640) or "")
@@ -41,7 +41,7 @@ def test_where_keys_are_written_is_told_when_others_can_read_it() -> None:
 # token, in a database.
 
 
-def test_new_prints_a_token_alone_and_says_on_stderr_that_it_is_known_nowhere(
+def test_new_prints_only_the_token_and_warns_on_stderr(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     assert zsched.main(["token", "new"]) == 0
@@ -127,7 +127,7 @@ def test_a_database_that_is_not_there_is_made_for_a_new_token_only(
     assert list(tmp_path.iterdir()) == []
 
 
-def test_what_is_no_database_of_ours_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_file_that_is_not_our_database_is_reported(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     db = tmp_path / "x.db"
     db.write_text("no database" * 1000)
     assert zsched.main(["token", "list", f"--db={db}"]) == 74

@@ -163,7 +163,7 @@ def test_a_module_imports_only_what_is_below_it(module: str) -> None:
 
 
 @pytest.mark.parametrize("package", EMPTY)
-def test_a_package_with_modules_of_several_layers_holds_nothing_but_its_docstring(package: str) -> None:
+def test_package_with_modules_of_several_layers_holds_only_its_docstring(package: str) -> None:
     body = ast.parse(MODULES[package].read_text(encoding="utf-8")).body
     rest = [node for node in body[1:] if not (isinstance(node, ast.ImportFrom) and node.module == "__future__")]
     assert rest == []

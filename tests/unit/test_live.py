@@ -31,13 +31,13 @@ def test_pieces_are_joined_and_read_from_any_byte() -> None:
     assert live.read(1, "stderr", 0) == (0, b"err")
 
 
-def test_a_piece_that_was_told_before_is_not_doubled() -> None:
+def test_piece_that_was_sent_before_is_not_doubled() -> None:
     live = watching()
     live.feed([log(0, b"hello"), log(2, b"llo w"), log(0, b"he")])
     assert live.read(1, "stdout", 0) == (0, b"hello w")
 
 
-def test_after_a_gap_the_reader_is_told_where_it_goes_on() -> None:
+def test_reader_after_a_gap_learns_where_the_output_goes_on() -> None:
     live = watching()
     live.feed([log(0, b"start"), log(100, b"later")])
     assert live.read(1, "stdout", 5) == (100, b"later")
@@ -51,7 +51,7 @@ def test_only_the_last_bytes_of_a_stream_are_held() -> None:
     assert data.endswith(b"a" + b"b" * 10)
 
 
-def test_what_nobody_looks_at_is_not_held() -> None:
+def test_output_without_a_viewer_is_not_held() -> None:
     live = watching(1)
     live.feed([log(0, b"x", run=2)])
     assert live.read(2, "stdout", 0) == (0, b"")
@@ -67,7 +67,7 @@ def test_the_run_looked_at_longest_ago_makes_room() -> None:
     assert live.read(2, "stdout", 0) == (0, b"")
 
 
-def test_the_worker_is_not_asked_anew_by_each_look() -> None:
+def test_look_at_a_watched_run_does_not_renew_the_watch_each_time() -> None:
     assert watching().look(1) is None
 
 
@@ -75,7 +75,7 @@ def test_what_is_enough_is_found_at_once() -> None:
     assert Live(waiters_max=1).hold(lambda: "x", bool, 20) == "x"
 
 
-def test_who_finds_no_place_is_answered_at_once() -> None:
+def test_viewer_without_a_place_is_answered_at_once() -> None:
     assert Live(waiters_max=0).hold(lambda: "", bool, 20) == ""
 
 
@@ -91,11 +91,11 @@ def test_a_place_is_given_back() -> None:
         assert live.hold(look, bool, 20) == "x"
 
 
-def test_who_waits_is_answered_in_the_end_with_what_there_is() -> None:
+def test_waiting_viewer_is_answered_in_the_end_with_what_there_is() -> None:
     assert Live(waiters_max=1).hold(lambda: "", bool, 0.01) == ""
 
 
-def test_a_turn_wakes_who_waits() -> None:
+def test_turn_wakes_the_waiting_callers() -> None:
     live = watching()
     found: list[tuple[int, bytes]] = []
 
@@ -128,7 +128,7 @@ def test_a_turn_between_the_look_and_the_wait_is_not_missed() -> None:
     assert time.monotonic() - began < RENEW_S
 
 
-def test_who_waits_is_answered_when_the_scheduler_ends_and_nobody_waits_after_that() -> None:
+def test_end_of_the_scheduler_answers_waiting_callers_and_later_ones() -> None:
     live = watching()
     looked = threading.Event()
     found: list[int] = []

@@ -23,7 +23,7 @@ def test_any_word_counts() -> None:
     assert patience.over(24_000)
 
 
-def test_a_judge_who_stood_still_waits_anew() -> None:
+def test_watchdog_that_stood_still_starts_its_wait_again() -> None:
     patience = Patience(5_000, 0)
     assert not patience.over(6_001)
     assert not patience.over(11_000)

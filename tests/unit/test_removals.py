@@ -28,7 +28,7 @@ def functions_of(path: Path) -> frozenset[str]:
 
 
 @pytest.mark.parametrize("name", REMOVALS)
-def test_what_a_removal_takes_away_is_still_where_it_says_and_so_are_its_tests(name: str) -> None:
+def test_removal_applies_and_names_tests_that_exist(name: str) -> None:
     one = REMOVALS[name]
     changed: dict[Path, str] = {}
     for edit in one.edits:
