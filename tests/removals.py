@@ -543,7 +543,7 @@ _REMOVALS: Final = (
         15,
         "an array of jobs has no bound",
         "unit/test_rest_jobs.py::test_an_array_has_at_most_ten_thousand_jobs",
-        ("limits.JOBS_PER_SUBMIT_MAX", "JOBS_PER_SUBMIT_MAX = 10_000", "JOBS_PER_SUBMIT_MAX = 1_000_000"),
+        ("rest.JOBS_PER_SUBMIT_MAX", "JOBS_PER_SUBMIT_MAX = 10_000", "JOBS_PER_SUBMIT_MAX = 1_000_000"),
     ),
     removal(
         15,

@@ -764,7 +764,7 @@ _MUTANTS: Final = (
     ),
     mutant(
         "a guard that stood still starts what its agent had heard before",
-        never("Guard._on_message", "_mono_ms() - heard_ms >= WAIT_MS_MAX"),
+        never("Guard._on_message", "_mono_ms() - heard_ms >= BACKLOG_WAIT_MS_MAX"),
     ),
     mutant(
         "a guard starts the same run twice",
@@ -808,8 +808,8 @@ _MUTANTS: Final = (
     ),
     mutant(
         "what waits too long is started all the same",
-        always("Backlog.expire", "mono_ms < since_ms + WAIT_MS_MAX"),
-        ("Backlog.deadline_ms", "return since_ms + WAIT_MS_MAX", "return None"),
+        always("Backlog.expire", "mono_ms < since_ms + BACKLOG_WAIT_MS_MAX"),
+        ("Backlog.deadline_ms", "return since_ms + BACKLOG_WAIT_MS_MAX", "return None"),
     ),
 )
 MUTANTS: Final = {one.name: one for one in _MUTANTS}

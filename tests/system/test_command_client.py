@@ -15,6 +15,7 @@ import pytest
 from zsched.client.client import PATIENCE_S, Chunk, Client, ClientError, NotFound, Refused, Unreachable, WaitTimeout
 from zsched.commands import submit, waiting, watching
 from zsched.model import spans
+from zsched.model.limits import FAILED_SHOWN_MAX
 
 DEADLINE_S = 20.0
 
@@ -253,7 +254,7 @@ def test_whatever_is_asked_for_a_list_is_one_value_of_its_address(stub: Stub, cl
 def test_long_list_of_failed_jobs_is_cut_and_names_the_command_for_all(
     stub: Stub, client: Client, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    failed = waiting.FAILED_MAX + 1
+    failed = FAILED_SHOWN_MAX + 1
     stub.answer = lambda method, path, _body: as_json(
         {"next": 1, "failed": {"count": failed, "jobs": f"1-{failed}"}}
         if method == "POST"
@@ -261,7 +262,7 @@ def test_long_list_of_failed_jobs_is_cut_and_names_the_command_for_all(
     )
     waiting.sums(client, spans.Spans(((1, failed),)), None, quiet=False)
     out, err = capsys.readouterr()
-    assert (len(out.splitlines()), out.splitlines()[-1]) == (waiting.FAILED_MAX + 1, f"{failed} failed")
+    assert (len(out.splitlines()), out.splitlines()[-1]) == (FAILED_SHOWN_MAX + 1, f"{failed} failed")
     assert f"`zsched list --status failed --limit {failed}`" in err
 
 

@@ -38,7 +38,7 @@ def test_each_address_has_its_own_count() -> None:
 def test_crowd_of_addresses_costs_bounded_memory_and_the_latest_are_kept(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(attempts, "_ADDRESSES_MAX", 100)
+    monkeypatch.setattr(attempts, "ATTEMPTS_ADDRESSES_MAX", 100)
     seen = Attempts()
     for number in range(1_000):
         for _ in range(ATTEMPTS_MAX + 1):
@@ -51,7 +51,7 @@ def test_crowd_of_addresses_costs_bounded_memory_and_the_latest_are_kept(
 
 
 def test_address_whose_window_began_again_is_not_the_first_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(attempts, "_ADDRESSES_MAX", 2)
+    monkeypatch.setattr(attempts, "ATTEMPTS_ADDRESSES_MAX", 2)
     seen = Attempts()
     seen.too_many("a", 0.0)
     seen.too_many("b", 1.0)

@@ -16,10 +16,7 @@ import pytest
 import zsched
 from zsched.api.body import _too_many_values
 from zsched.client.client import (
-    JOBS_MAX,
     NAME_CHARS,
-    SUBMIT_BYTES_MAX,
-    SUBMIT_VALUES_MAX,
     Client,
     ClientError,
     Job,
@@ -27,7 +24,8 @@ from zsched.client.client import (
     batches,
     spec,
 )
-from zsched.client.http import TOKEN_BYTES_MAX, own_token
+from zsched.client.http import own_token
+from zsched.model.limits import JOBS_PER_SUBMIT_MAX, SUBMIT_BYTES_MAX, SUBMIT_VALUES_MAX, TOKEN_FILE_BYTES_MAX
 
 
 def test_a_job_without_a_name_is_called_by_the_beginning_of_its_command() -> None:
@@ -48,8 +46,8 @@ def test_only_what_was_asked_for_is_sent() -> None:
 
 
 def test_many_jobs_are_as_few_requests_as_can_carry_them_in_order() -> None:
-    bodies: list[View] = [{"n": number} for number in range(JOBS_MAX + 5)]
-    assert [len(batch) for batch in batches(bodies)] == [JOBS_MAX, 5]
+    bodies: list[View] = [{"n": number} for number in range(JOBS_PER_SUBMIT_MAX + 5)]
+    assert [len(batch) for batch in batches(bodies)] == [JOBS_PER_SUBMIT_MAX, 5]
     assert [body for batch in batches(bodies) for body in batch] == bodies
     assert list(batches([])) == []
 
@@ -205,7 +203,7 @@ def test_token_file_that_is_not_a_regular_file_is_refused_at_once(home: Path, mo
             own_token()
 
 
-@pytest.mark.parametrize("text", ["two words", "secret\r\nX-Evil: 1", "geheimß", "s" * TOKEN_BYTES_MAX, "a\x1bb"])
+@pytest.mark.parametrize("text", ["two words", "secret\r\nX-Evil: 1", "geheimß", "s" * TOKEN_FILE_BYTES_MAX, "a\x1bb"])
 def test_token_that_no_header_can_carry_is_refused_and_not_shown(home: Path, text: str) -> None:
     written(home / "token", text)
     with pytest.raises(ClientError, match=r"what stands in .*/token is no token") as caught:

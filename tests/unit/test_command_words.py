@@ -21,6 +21,7 @@ from zsched.client.client import Chunk, Client, ClientError, Job, NotFound, Refu
 from zsched.commands import exits, line, options, selection, submit, table, text, watching, workers, zsched
 from zsched.config.layers import settle
 from zsched.config.settings import keys_of
+from zsched.model.limits import CONTROL_CHARS_MAX
 
 DOC = Path(__file__).parents[2] / "docs" / "cli.md"
 PAGES = {name: import_module(f"zsched.commands.{name}").__doc__ or "" for name in zsched.COMMANDS}
@@ -435,7 +436,7 @@ def test_wherever_a_stream_is_cut_it_is_cleaned_as_a_whole(raw: str) -> None:
 
 def test_a_sequence_without_end_holds_back_no_more_than_its_bound() -> None:
     cleaner = text.Cleaner()
-    assert cleaner.feed(b"\x1b]" + b"x" * (text.BEGUN_CHARS_MAX + 1)).startswith("]xxx")
+    assert cleaner.feed(b"\x1b]" + b"x" * (CONTROL_CHARS_MAX + 1)).startswith("]xxx")
 
 
 def test_cleaning_takes_time_in_proportion_to_the_text() -> None:

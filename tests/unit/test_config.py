@@ -14,9 +14,8 @@ from zsched.config.config import ConfigError, scheduler_config, worker_config
 from zsched.config.layers import settle
 from zsched.config.settings import KEYS, Key, keys_of
 from zsched.config.values import WORKER_NAME
+from zsched.model.limits import DURATION_MS_MAX, SIZE_BYTES_MAX
 from zsched.model.units import (
-    DURATION_MS_MAX,
-    SIZE_BYTES_MAX,
     format_duration_ms,
     format_size_bytes,
     parse_duration_ms,

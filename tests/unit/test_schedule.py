@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from zsched.model import schedule
-from zsched.model.schedule import LATE_MS_MAX, ScheduleError, retry_ms
+from zsched.model.limits import FIRE_LATE_MS_MAX
+from zsched.model.schedule import ScheduleError, retry_ms
 from zsched.model.types import Backoff
 
 MINUTE_MS = 60_000
@@ -79,8 +80,8 @@ def test_the_latest_fire_is_never_in_the_future_and_late_only_when_all_are(minut
     now_ms = due_ms + minutes * MINUTE_MS + 17_000
     latest_ms = schedule.latest_fire_ms(expression, due_ms, now_ms)
     assert due_ms <= latest_ms <= now_ms
-    if now_ms - latest_ms > LATE_MS_MAX:
-        later_ms = schedule.next_fire_ms(expression, now_ms - LATE_MS_MAX - 1)
+    if now_ms - latest_ms > FIRE_LATE_MS_MAX:
+        later_ms = schedule.next_fire_ms(expression, now_ms - FIRE_LATE_MS_MAX - 1)
         assert later_ms is not None
         assert later_ms > now_ms
 

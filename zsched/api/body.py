@@ -22,6 +22,7 @@ from msgspec import Meta, Struct
 from zsched.api.problem import Problem
 from zsched.model.limits import (
     BODY_BYTES_MAX,
+    BODY_DEPTH_MAX,
     BODY_VALUES_MAX,
     NOTE_CHARS_MAX,
     OWNER_CHARS_MAX,
@@ -36,7 +37,6 @@ from zsched.protocol import INTEGER_MAX, WorkerName
 from zsched.scheduler.dispatcher.commands import Action
 from zsched.security import tokens
 
-_DEPTH_MAX: Final = 32
 # What begins or separates values, where it stands outside of strings.
 _MARKS: Final = b",:[{"
 # So much is split at a time, so that other threads get their turn and an end in sight comes soon.
@@ -177,7 +177,7 @@ def parse(body: bytes) -> Any:
     except json.JSONDecodeError as error:
         _refuse("#", f"the body is not JSON: {error}")
     except RecursionError:
-        _refuse("#", f"nested deeper than {_DEPTH_MAX} levels")
+        _refuse("#", f"nested deeper than {BODY_DEPTH_MAX} levels")
     # Python itself refuses integers of thousands of digits.
     except ValueError:
         _refuse("#", f"an integer lies outside ±{INTEGER_MAX}")
@@ -186,7 +186,7 @@ def parse(body: bytes) -> Any:
 
 
 def _too_many_values(body: bytes) -> bool:
-    """Whether JSON has more values than may be, as limits.py counts them. Linear in the body, and builds nothing. What
+    """Whether JSON has more values than may be, as limits counts them. Linear in the body, and builds nothing. What
     is no JSON is counted somehow: its parser refuses it.
     """
     # No body has more marks than bytes, and few have as many marks when those in strings count too.
@@ -293,8 +293,8 @@ def _check(value: object, pointer: str, depth: int) -> None:
             if abs(value) > INTEGER_MAX:
                 _refuse(pointer, f"an integer lies outside ±{INTEGER_MAX}")
         case dict() | list():
-            if depth > _DEPTH_MAX:
-                _refuse(pointer, f"nested deeper than {_DEPTH_MAX} levels")
+            if depth > BODY_DEPTH_MAX:
+                _refuse(pointer, f"nested deeper than {BODY_DEPTH_MAX} levels")
             members = value.items() if isinstance(value, dict) else enumerate(value)
             for name, member in members:
                 _check(name, pointer, depth)

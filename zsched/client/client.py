@@ -39,6 +39,7 @@ from zsched.client.http import (
 )
 from zsched.client.many import Action, Group, WaitTimeout
 from zsched.model import spans
+from zsched.model.limits import CALL_S_MAX, JOBS_PER_SUBMIT_MAX, PAGE_ROWS_MAX, SUBMIT_BYTES_MAX, SUBMIT_VALUES_MAX
 from zsched.model.spans import Spans
 
 __all__ = [
@@ -67,16 +68,6 @@ __all__ = [
     "batches",
     "spec",
 ]
-
-# One answer of the scheduler that is not asked to wait.
-ANSWER_S_MAX: Final = 30.0
-
-# What one request takes and gives: jobs, bytes and JSON values of a submit (the scheduler's bounds are 16 MiB and
-# 700,000 values), rows of a list.
-JOBS_MAX: Final = 10_000
-SUBMIT_BYTES_MAX: Final = 8 * 2**20
-SUBMIT_VALUES_MAX: Final = 600_000
-ROWS_MAX: Final = 1_000
 
 # Of a command, what makes the name of a job that has no other.
 NAME_CHARS: Final = 60
@@ -362,7 +353,7 @@ class Client:
             raise ValueError(f"invalid limit {limit}: use 0 or more")
         filters = {"status": status, "owner": owner}
         chosen = "".join(f"&{name}={quote(value, safe='')}" for name, value in filters.items() if value)
-        rows = ROWS_MAX if limit is None else min(ROWS_MAX, limit)
+        rows = PAGE_ROWS_MAX if limit is None else min(PAGE_ROWS_MAX, limit)
         found = islice(self.rows(f"/jobs?limit={rows}{chosen}", patience_s), limit)
         return (Job(self, view) for view in found)
 
@@ -528,7 +519,7 @@ class Client:
         pause_s = LOOK_S_MIN
         while True:
             try:
-                return self._wire.send(method, path, body, ANSWER_S_MAX + hold_s, key)
+                return self._wire.send(method, path, body, CALL_S_MAX + hold_s, key)
             except (Unreachable, Refused) as error:
                 met = self._wire.met
                 again = _may_pass(error, met=met) if repeatable else _may_be_done(error, met=met)
@@ -569,7 +560,7 @@ def batches(bodies: Sequence[View]) -> Iterator[Sequence[View]]:
     for place, body in enumerate(bodies):
         length, count = len(json.dumps(body)), _values(body)
         large = size + length > SUBMIT_BYTES_MAX or values + count > SUBMIT_VALUES_MAX
-        if place - begin == JOBS_MAX or (large and place > begin):
+        if place - begin == JOBS_PER_SUBMIT_MAX or (large and place > begin):
             yield bodies[begin:place]
             begin, size, values = place, 0, 0
         size += length

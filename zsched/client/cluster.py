@@ -23,9 +23,7 @@ from typing import Any, Final, Self
 from zsched.client.client import Client, ClientError
 from zsched.config.settings import keys_of
 from zsched.host import prctl
-
-# From the start of the processes until all answer; on a slow host importing alone takes a second or two.
-READY_S_MAX: Final = 30.0
+from zsched.model.limits import READY_S_MAX
 
 # Between two looks at what is not ready yet.
 LOOK_S: Final = 0.05

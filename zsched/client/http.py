@@ -13,7 +13,7 @@ import select
 import stat
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-from zsched.model.limits import IDEMPOTENCY_KEY_CHARS_MAX, WAIT_MS_MAX
+from zsched.model.limits import IDEMPOTENCY_KEY_CHARS_MAX, TOKEN_FILE_BYTES_MAX, WAIT_MS_MAX
 from zsched.security import endpoint
 from zsched.security.endpoint import EndpointError
 from zsched.security.trust import UntrustedError
@@ -21,9 +21,6 @@ from zsched.security.trust import UntrustedError
 # http.client takes longer to import than all the rest, and a command line that is wrong needs none.
 if TYPE_CHECKING:
     from http.client import HTTPConnection, HTTPMessage, HTTPResponse
-
-# A file of a token is read so far; a longer one is refused.
-TOKEN_BYTES_MAX: Final = 4096
 
 # A header of RFC 8288, as the scheduler writes it.
 _NEXT: Final = re.compile(r'<(/[^<>]*)>; rel="next"')
@@ -218,7 +215,7 @@ def _private(path: str) -> str:
             raise ClientError(f"others can read the token in {path}: chmod 600 {path}, or have a new one made")
         if found.st_uid not in (0, os.geteuid()):
             raise ClientError(f"{path} belongs to user {found.st_uid}: it must be yours or root's; have a new one made")
-        return os.read(descriptor, TOKEN_BYTES_MAX).decode(errors="replace")
+        return os.read(descriptor, TOKEN_FILE_BYTES_MAX).decode(errors="replace")
     finally:
         os.close(descriptor)
 
@@ -241,7 +238,7 @@ def _demand_no_strange_link(path: str) -> None:
 def _sound(text: str, origin: str) -> str:
     """A token as a header can carry it. Raises ClientError, which does not show it."""
     token = text.strip()
-    if not token.isascii() or not token.isprintable() or " " in token or len(token) >= TOKEN_BYTES_MAX:
+    if not token.isascii() or not token.isprintable() or " " in token or len(token) >= TOKEN_FILE_BYTES_MAX:
         raise ClientError(f"what stands in {origin} is no token")
     return token
 

@@ -12,14 +12,11 @@ from typing import Any, Final, Literal, NamedTuple, Protocol
 
 from zsched.client.http import HOLD_S, LOOK_FACTOR, LOOK_S_MAX, LOOK_S_MIN, PATIENCE_S, Answer, ClientError, NotFound
 from zsched.model import spans
+from zsched.model.limits import SPANS_PER_CALL_MAX, WAIT_UNPAUSED_JOBS_MAX
 from zsched.model.spans import Spans
 
-# The pause between two looks at more jobs than FEW_MAX: each look may bring only some that have ended.
+# The pause between two looks at more jobs than WAIT_UNPAUSED_JOBS_MAX: each look may bring only some that have ended.
 MANY_S: Final = 0.2
-FEW_MAX: Final = 16
-
-# Spans in one request, so that its body stays below 1 MiB. The jobs of further spans are waited for afterwards.
-SPANS_MAX: Final = 30_000
 
 Action = Literal["cancel", "pause", "resume", "end"]
 
@@ -53,7 +50,7 @@ def ended(ask: Ask, jobs: Spans, timeout: float | None) -> Iterator[tuple[str, S
         time.sleep(min(pause_s, max(0.0, deadline - time.monotonic())))
         begin = time.monotonic()
         hold_s = max(0.0, min(HOLD_S, deadline - begin))
-        found, following = _look(ask, left.head(SPANS_MAX), after, hold_s)
+        found, following = _look(ask, left.head(SPANS_PER_CALL_MAX), after, hold_s)
         news = Spans()
         for status in _ENDED:
             if status in found and (new := left & found[status].jobs):
@@ -62,12 +59,12 @@ def ended(ask: Ask, jobs: Spans, timeout: float | None) -> Iterator[tuple[str, S
         left -= news
         # After a look without news all jobs are looked at again: the scheduler may have been started on an older
         # database meanwhile.
-        whole = len(left.spans) <= SPANS_MAX and all(group.size == len(group.jobs) for group in found.values())
+        whole = len(left.spans) <= SPANS_PER_CALL_MAX and all(group.size == len(group.jobs) for group in found.values())
         after = following if news and whole else None
         if left and time.monotonic() >= deadline:
             raise WaitTimeout(f"{len(left)} of the jobs had not ended after {timeout:g} s")
         if news:
-            pause_s = MANY_S if len(left) > FEW_MAX else LOOK_S_MIN
+            pause_s = MANY_S if len(left) > WAIT_UNPAUSED_JOBS_MAX else LOOK_S_MIN
         else:
             # A scheduler that holds as many answers as it may answers early.
             early = time.monotonic() - begin < LOOK_S_MAX
@@ -124,8 +121,8 @@ def bulk(
 
 def _texts(jobs: Spans) -> Iterator[str]:
     """A selection as the texts of as few requests as can carry it."""
-    for begin in range(0, len(jobs.spans), SPANS_MAX):
-        yield str(Spans(jobs.spans[begin : begin + SPANS_MAX]))
+    for begin in range(0, len(jobs.spans), SPANS_PER_CALL_MAX):
+        yield str(Spans(jobs.spans[begin : begin + SPANS_PER_CALL_MAX]))
 
 
 def _groups(view: dict[str, Any]) -> dict[str, Group]:

@@ -27,7 +27,7 @@ from collections.abc import Mapping, Sequence
 
 from zsched.client.client import Client, Group, Job, NotFound, Refused
 from zsched.commands import exits, options, selection, table
-from zsched.commands.waiting import LINES_MAX
+from zsched.model.limits import JOBS_SHOWN_MAX
 from zsched.model.spans import Spans
 
 
@@ -92,7 +92,7 @@ def complain(met: Mapping[str, Group], *, quiet: bool) -> None:
     }
     for name, sentence in sentences.items():
         if name in met and not (quiet and name == "finished"):
-            shown = met[name].jobs.head(LINES_MAX)
+            shown = met[name].jobs.head(JOBS_SHOWN_MAX)
             more = "" if len(shown) == met[name].size else " and others"
             exits.say(sentence.format(count=met[name].size, jobs=f"{shown}{more}"))
 
@@ -101,7 +101,7 @@ def show(met: Mapping[str, Group]) -> None:
     """Print what was cancelled: a line for each job, or for many how many they are."""
     words = {"done": "cancelled", "ending": "cancelling"}
     groups = {word: met[name] for name, word in words.items() if name in met}
-    if sum(group.size for group in groups.values()) > LINES_MAX:
+    if sum(group.size for group in groups.values()) > JOBS_SHOWN_MAX:
         print(", ".join(f"{group.size} {word}" for word, group in groups.items()))
         return
     for number, word in sorted((number, word) for word, group in groups.items() for number in group.jobs):

@@ -33,6 +33,7 @@ from rich.text import Text
 from zsched.client.client import ClientError, Job
 from zsched.client.cluster import LOOK_S, Cluster, ClusterError, private, stop_on_signals
 from zsched.commands import options
+from zsched.model.limits import DEMO_S_MAX
 from zsched.model.units import counted
 
 WORKERS: Final = 2
@@ -41,9 +42,6 @@ JOBS: Final = (
     ("hello-job", "echo 'Hello World'"),
     *((f"square-{number}", f"sleep 0.2; echo {number} squared is $(({number} * {number}))") for number in range(1, 21)),
 )
-
-# All of them need some 2 s.
-JOBS_S_MAX: Final = 60.0
 
 # Without a terminal there is a line for each of so many jobs done.
 LINE_JOBS: Final = 7
@@ -106,8 +104,8 @@ def play(cluster: Cluster, err: Console) -> tuple[list[Row], float]:
 
 
 def follow(jobs: Sequence[Job], err: Console) -> None:
-    """Wait until every job is done and show how far they are. Raises ClusterError when they take over JOBS_S_MAX."""
-    deadline = time.monotonic() + JOBS_S_MAX
+    """Wait until every job is done and show how far they are. Raises ClusterError when they take over DEMO_S_MAX."""
+    deadline = time.monotonic() + DEMO_S_MAX
     columns = (TextColumn("jobs"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     done = 0
     with Progress(*columns, console=err, disable=not err.is_terminal, transient=True) as progress:
@@ -118,7 +116,7 @@ def follow(jobs: Sequence[Job], err: Console) -> None:
             if not err.is_terminal and done // LINE_JOBS > before // LINE_JOBS:
                 say(err, f"{done} of {len(jobs)} jobs are done")
             if time.monotonic() > deadline:
-                raise ClusterError(f"{counted(len(jobs) - done, 'job')} not done within {JOBS_S_MAX:.0f} s")
+                raise ClusterError(f"{counted(len(jobs) - done, 'job')} not done within {DEMO_S_MAX:.0f} s")
             time.sleep(LOOK_S)
 
 

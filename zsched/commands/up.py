@@ -37,10 +37,7 @@ from zsched.client.cluster import Cluster, ClusterError, Plan, free_ports, names
 from zsched.commands import exits, options, table
 from zsched.config.config import ConfigError, scheduler_config, worker_config
 from zsched.host.cpus import usable_cpus
-from zsched.model.limits import LOG_FLUSH_S
-
-# A worker's own time for its jobs, TERM and KILL after it, and some more; longer than shutdown_grace it never takes.
-STOP_S_MAX: Final = 60.0
+from zsched.model.limits import LOG_FLUSH_S, UP_STOP_S_MAX
 
 # What of the options is one of the scheduler's.
 PASSED: Final = ("db", "port", "zmq-port")
@@ -103,7 +100,7 @@ def wanted(found: Mapping[str, options.Value]) -> Plan:
         folder=Path.cwd(),
         environ=os.environ,
         log_files=False,
-        stop_s_max=STOP_S_MAX,
+        stop_s_max=UP_STOP_S_MAX,
     )
 
 

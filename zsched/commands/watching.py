@@ -16,9 +16,7 @@ from zsched.client.client import LOOK_FACTOR, LOOK_S_MAX, LOOK_S_MIN, PATIENCE_S
 from zsched.commands import table
 from zsched.commands.exits import say
 from zsched.commands.text import Cleaner
-
-# So many pieces may wait for a slow reader, of some 256 KiB each; then no more are asked for.
-PIECES_MAX: Final = 8
+from zsched.model.limits import WATCHED_PIECES_MAX
 
 # How long the first word of a live run may take that nobody has looked at before.
 ASK_S: Final = 0.5
@@ -85,7 +83,7 @@ class Watch:
         self._on_interrupt = on_interrupt
         # What happened, in order: a piece came, its reading failed, somebody pressed Ctrl-C.
         self._events: SimpleQueue[_Piece | Exception | None] = SimpleQueue()
-        self._room = Semaphore(PIECES_MAX)
+        self._room = Semaphore(WATCHED_PIECES_MAX)
 
     def interrupt(self) -> None:
         """Have on_interrupt called between two pieces. For signal handlers."""

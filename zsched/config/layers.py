@@ -15,11 +15,9 @@ from pathlib import Path
 from typing import Final
 
 from zsched.config.settings import SECTIONS, Key, keys_of
+from zsched.model.limits import INI_BYTES_MAX
 
 SYSTEM_FOLDER: Final = Path("/etc/zsched")
-
-# A settings file is read whole. Ours have a page; a larger file was named by mistake.
-INI_BYTES_MAX: Final = 1024 * 1024
 
 
 class ConfigError(Exception):

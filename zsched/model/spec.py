@@ -14,6 +14,7 @@ from zsched.model.limits import (
     COMMAND_BYTES_MAX,
     CRASH_LIMIT_DEFAULT,
     CRASH_LIMIT_MAX,
+    DURATION_MS_MAX,
     ENV_BYTES_MAX,
     ENV_NAMES_MAX,
     GRACE_MS_DEFAULT,
@@ -25,7 +26,7 @@ from zsched.model.limits import (
     SECRETS_MAX,
 )
 from zsched.model.types import USUAL_BACKOFF, Backoff, JobEdit, JobSpec, OnDisconnect, OnLost, Policy
-from zsched.model.units import DURATION_MS_MAX, USER_NAME, VARIABLE_NAME, format_duration_ms, parse_duration_ms
+from zsched.model.units import USER_NAME, VARIABLE_NAME, format_duration_ms, parse_duration_ms
 
 
 class SpecError(Exception):

@@ -23,8 +23,10 @@ from zsched.model.limits import (
     KEY_HANDSHAKE_GAP_MS,
     KEY_HANDSHAKES_MAX,
     LINE_INTERVAL_MS,
+    QUEUED_FRAMES_MAX,
     UNREAD_FRAMES_MAX,
     WORKER_CONNECTIONS_MAX,
+    ZAP_REQUESTS_MAX,
 )
 from zsched.model.rate import Rate, Throttled
 from zsched.scheduler import listeners
@@ -33,16 +35,12 @@ from zsched.security.keys import Pair
 
 log = logging.getLogger(__name__)
 
-# Frames waiting for one worker's connection. Beyond it a send says EAGAIN, and the runs in it go elsewhere.
-_FRAMES_QUEUED_MAX: Final = 1_000
 _LINGER_MS: Final = 500
 
 _ZAP_ENDPOINT: Final = "inproc://zeromq.zap.01"
 _ZAP_DOMAIN: Final = b"zsched"
 _ZAP_VERSION: Final = b"1.0"
 _KEY_BYTES: Final = 32
-# Questions answered between two turns.
-_STRANGERS_MAX: Final = 100
 
 
 class Arrived(NamedTuple):
@@ -102,7 +100,7 @@ class Port:
         router.setsockopt(zmq.ROUTER_MANDATORY, 1)
         router.setsockopt(zmq.ROUTER_HANDOVER, 0)
         router.setsockopt(zmq.MAXMSGSIZE, FRAME_FROM_WORKER_BYTES_MAX)
-        router.setsockopt(zmq.SNDHWM, _FRAMES_QUEUED_MAX)
+        router.setsockopt(zmq.SNDHWM, QUEUED_FRAMES_MAX)
         router.setsockopt(zmq.RCVHWM, UNREAD_FRAMES_MAX)
         router.setsockopt(zmq.LINGER, _LINGER_MS)
         router.setsockopt(zmq.HANDSHAKE_IVL, HANDSHAKE_MS)
@@ -182,7 +180,7 @@ class Port:
     def answer_strangers(self) -> None:
         """Say who of those that want to connect may."""
         zap = self._zap
-        for _ in range(_STRANGERS_MAX):
+        for _ in range(ZAP_REQUESTS_MAX):
             if zap is None or not _holds(zap):
                 return
             zap.send_multipart(self._verdict(zap.recv_multipart()))

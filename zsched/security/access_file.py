@@ -14,8 +14,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
-# Far more than any of these files has.
-FILE_BYTES_MAX: Final = 16 * 1024
+from zsched.model.limits import ACCESS_FILE_BYTES_MAX
 
 _SECTION: Final = "access"
 NAMES: Final = ("worker", "endpoint", "server_key", "public_key", "secret_key")
@@ -54,7 +53,7 @@ def introduction(path: Path) -> tuple[str, str]:
     with open(descriptor, "rb") as file:
         if not stat.S_ISREG(os.fstat(descriptor).st_mode):
             raise ValueError("is not a regular file")
-        found = parse(file.read(FILE_BYTES_MAX).decode("ascii", errors="replace"))
+        found = parse(file.read(ACCESS_FILE_BYTES_MAX).decode("ascii", errors="replace"))
     worker, endpoint = (found.get(name, "") for name in NAMES[:2])
     if not is_endpoint(endpoint):
         raise ValueError("has no endpoint tcp://HOST:PORT")

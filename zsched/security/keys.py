@@ -19,6 +19,7 @@ import zmq
 from zmq.utils import z85
 
 from zsched.host import files
+from zsched.model.limits import ACCESS_FILE_BYTES_MAX
 from zsched.security import access_file
 
 _CHARACTERS: Final = re.escape("0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ.-:+=^!/*?&<>()[]{}@%$#")
@@ -135,7 +136,7 @@ def read_private(path: Path, *, follow: bool = True) -> str:
             if found.st_uid not in (os.geteuid(), 0):
                 raise KeyFileError(f"{path} belongs to user {found.st_uid}: it must be ours or root's")
             os.set_blocking(descriptor, True)
-            return file.read(access_file.FILE_BYTES_MAX).decode("ascii")
+            return file.read(ACCESS_FILE_BYTES_MAX).decode("ascii")
     except FileNotFoundError:
         raise
     except files.InsecureError as error:

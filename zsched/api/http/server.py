@@ -34,18 +34,14 @@ from zsched.model.limits import (
     BACKLOG_MAX,
     CONNECTIONS_MAX,
     HEADER_BYTES_MAX,
-    JOBS_BODY_BYTES_MAX,
     LINE_INTERVAL_MS,
+    REQUEST_BODY_BYTES_MAX,
     SOCKET_CONNECTIONS_MAX,
     UNSENT_BYTES_MAX,
 )
 from zsched.model.rate import Throttled
 from zsched.scheduler.inbox import Inbox
 from zsched.security import peer
-
-# Waitress reads a body to its end before the app sees the request; a little more than the largest that any endpoint
-# takes lets the endpoint itself say what its bound is.
-_BODY_BYTES_MAX = JOBS_BODY_BYTES_MAX + 1024 * 1024
 
 # How long the server's thread waits for connections, at most: then it looks at their times again.
 _POLL_S = 1.0
@@ -286,7 +282,7 @@ class Server:
             ident=None,
             backlog=BACKLOG_MAX,
             clear_untrusted_proxy_headers=False,
-            max_request_body_size=_BODY_BYTES_MAX,
+            max_request_body_size=REQUEST_BODY_BYTES_MAX,
             max_request_header_size=HEADER_BYTES_MAX,
             # The crowd sees to both; these are never reached.
             connection_limit=2 * (CONNECTIONS_MAX + SOCKET_CONNECTIONS_MAX),

@@ -16,6 +16,7 @@ from zsched.model import schedule
 from zsched.model.limits import (
     ACK_RUNS_MAX,
     ERROR_INTERVAL_MS,
+    ERROR_PEERS_MAX,
     FORGET_INTERVAL_MS,
     FORGET_KEYS_MAX,
     IDEMPOTENCY_MS,
@@ -85,9 +86,6 @@ from zsched.scheduler.dispatcher.session import Session, Sessions
 from zsched.store.contract import Claimed, Store, Submitted
 
 log = logging.getLogger(__name__)
-
-# Peers and error codes with a remembered time of the last error frame. Beyond it all of them are forgotten.
-_SCOLDED_MAX = 4_096
 
 
 class Dispatcher:
@@ -656,7 +654,7 @@ class Dispatcher:
         last_ms = self._scolded.get((peer, code))
         if last_ms is not None and now.mono_ms - last_ms < ERROR_INTERVAL_MS:
             return
-        if len(self._scolded) >= _SCOLDED_MAX:
+        if len(self._scolded) >= ERROR_PEERS_MAX:
             self._scolded.clear()
         self._scolded[peer, code] = now.mono_ms
         self._refuse(peer, code, sentence[:1000], fatal=fatal)

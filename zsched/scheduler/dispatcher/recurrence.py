@@ -10,7 +10,7 @@ from dataclasses import replace
 from typing import Final
 
 from zsched.model import schedule
-from zsched.model.limits import TICK_JOBS_MAX
+from zsched.model.limits import FIRE_LATE_MS_MAX, TICK_JOBS_MAX
 from zsched.model.types import Job, Now
 from zsched.scheduler.dispatcher import owners
 from zsched.scheduler.dispatcher.commands import (
@@ -47,7 +47,7 @@ def fire_due(store: Store, now: Now) -> None:
 def _fire(store: Store, due: Due, now: Now) -> None:
     latest_ms = schedule.latest_fire_ms(due.schedule, due.next_fire_ms, now.wall_ms)
     next_ms = schedule.next_fire_ms(due.schedule, now.wall_ms)
-    if now.wall_ms - latest_ms > schedule.LATE_MS_MAX:
+    if now.wall_ms - latest_ms > FIRE_LATE_MS_MAX:
         store.skip_fire(
             due.job_id, next_ms, "schedule", "its time had passed while the scheduler was down", now.wall_ms
         )

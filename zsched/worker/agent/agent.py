@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from zsched import __version__
-from zsched.model.limits import FRAME_LIST_MAX
+from zsched.model.limits import AGENT_SEEKING_MS_MAX, AGENT_SILENT_MS_MAX, FRAME_LIST_MAX
 from zsched.model.types import Now
 from zsched.model.units import counted
 from zsched.protocol import (
@@ -58,11 +58,8 @@ _PROBATION_STEP_MS: Final = 50
 _DUPLICATE_RETRY_MS: Final = 1_000
 # Guard and agent exchange signs of life this often, or with each heartbeat if that comes more often.
 _ALIVE_MS: Final = 2_000
-# The longest silence towards the guard: a third of the scheduler's timeout, within these bounds. While the link looks
-# for the scheduler it may be silent for longer, because a name has to be resolved for example.
+# The longest silence towards the guard is at least this, however short the scheduler's timeout is.
 _SILENT_MS_MIN: Final = 5_000
-_SILENT_MS_MAX: Final = 10_000
-_SEEKING_MS_MAX: Final = 60_000
 # sysexits.h EX_NOPERM: the scheduler refuses this worker for good.
 EXIT_REFUSED: Final = 77
 
@@ -153,7 +150,7 @@ class Agent:
 
     def on_seek(self) -> None:
         """The link is about to look for the scheduler, and does nothing else meanwhile."""
-        self.to_guard.append(messages.Alive(_SEEKING_MS_MAX))
+        self.to_guard.append(messages.Alive(AGENT_SEEKING_MS_MAX))
 
     def on_refused(self, why: str) -> None:
         """The scheduler refuses this worker for good: it ends."""
@@ -245,8 +242,8 @@ class Agent:
         return _ALIVE_MS if self._session is None else min(_ALIVE_MS, self._session.heartbeat_ms)
 
     def _silent_ms(self) -> int:
-        third_ms = _SILENT_MS_MAX if self._session is None else self._session.timeout_ms // 3
-        return max(_SILENT_MS_MIN, min(_SILENT_MS_MAX, third_ms))
+        third_ms = AGENT_SILENT_MS_MAX if self._session is None else self._session.timeout_ms // 3
+        return max(_SILENT_MS_MIN, min(AGENT_SILENT_MS_MAX, third_ms))
 
     def _deadline_ms(self, now: Now) -> int | None:
         session = self._session

@@ -20,7 +20,13 @@ from zmq.utils.monitor import recv_monitor_message
 
 from zsched.host import logs, prctl
 from zsched.host.clock import mono_ms
-from zsched.model.limits import FRAME_TO_WORKER_BYTES_MAX
+from zsched.model.limits import (
+    AGENT_TURN_FRAMES_MAX,
+    CONNECT_MS_MAX,
+    FRAME_TO_WORKER_BYTES_MAX,
+    RECONNECT_MS_MAX,
+    UNACKED_MS_MAX,
+)
 from zsched.model.types import Now
 from zsched.model.units import counted
 from zsched.protocol import ProtocolError, pack, unpack_from_scheduler
@@ -40,18 +46,11 @@ _ENROL_AGAIN_MS: Final = 5_000
 # Without a session, a connection is given up when nothing has come over it for half of what makes a worker lost, or for
 # so long while that is not known. TCP would try it for a quarter of an hour, in the end every 2 min only.
 _DEAD_MS: Final = 15_000
-# What the other host does not confirm within this cuts the connection: after a gap TCP would try again only after as
-# long as that was. And so long a new connection may take.
-_UNACKED_MS_MAX: Final = 5_000
-_CONNECT_MS_MAX: Final = 2_000
 # The last frame (bye) gets so long to leave.
 _LINGER_MS: Final = 500
 # Frames queued in each direction. More than a window's worth of orders never comes; what does not go out is sent again.
 _HIGH_WATER: Final = 1_000
-# Frames taken in one turn; the rest waits for the next, after the guard was heard.
-_FRAMES_MAX: Final = 100
 _RECONNECT_MS: Final = 100
-_RECONNECT_MS_MAX: Final = 1_000
 
 # By name: this module runs as __main__.
 log = logging.getLogger("zsched.worker.agent.main")
@@ -83,9 +82,9 @@ class Socket:
         self.dealer.setsockopt(zmq.RCVHWM, _HIGH_WATER)
         self.dealer.setsockopt(zmq.MAXMSGSIZE, FRAME_TO_WORKER_BYTES_MAX)
         self.dealer.setsockopt(zmq.RECONNECT_IVL, _RECONNECT_MS)
-        self.dealer.setsockopt(zmq.RECONNECT_IVL_MAX, _RECONNECT_MS_MAX)
-        self.dealer.setsockopt(zmq.TCP_MAXRT, _UNACKED_MS_MAX)
-        self.dealer.setsockopt(zmq.CONNECT_TIMEOUT, _CONNECT_MS_MAX)
+        self.dealer.setsockopt(zmq.RECONNECT_IVL_MAX, RECONNECT_MS_MAX)
+        self.dealer.setsockopt(zmq.TCP_MAXRT, UNACKED_MS_MAX)
+        self.dealer.setsockopt(zmq.CONNECT_TIMEOUT, CONNECT_MS_MAX)
         self.monitor = self.dealer.get_monitor_socket(zmq.EVENT_HANDSHAKE_SUCCEEDED | zmq.EVENT_DISCONNECTED)
         self.dealer.connect(place.endpoint)
         self.watched = (self.dealer, self.monitor)
@@ -200,7 +199,7 @@ class Link:
 
     def _on_frames(self, source: Socket) -> None:
         now = _now()
-        for _ in range(_FRAMES_MAX):
+        for _ in range(AGENT_TURN_FRAMES_MAX):
             body = source.receive()
             if body is None:
                 break

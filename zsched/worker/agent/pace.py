@@ -5,7 +5,7 @@ from __future__ import annotations
 import zlib
 from typing import Final
 
-from zsched.model.limits import WINDOW_MAX, WINDOW_PER_SLOT_MAX
+from zsched.model.limits import ATTEMPT_GAP_MS_MAX, WINDOW_MAX, WINDOW_PER_SLOT_MAX
 
 # What a slot may need until its next run comes from the scheduler: the guard's batch, two trips, a commit. A turn of
 # the scheduler costs nearly as much for few runs as for many, so a longer horizon makes short runs cheaper.
@@ -17,7 +17,6 @@ _WINDOW_PER_SLOT_MIN: Final = 10
 _LONG_MS: Final = 250
 # Where the mean starts: a new worker takes its runs for long ones until some were short.
 _MEAN_AT_START_MS: Final = 1_000.0
-_GAP_MS_MAX: Final = 15_000
 _GAP_MS_MIN: Final = 100
 # Who comes so late to judge stood still as well.
 _STALL_MS: Final = 1_000
@@ -72,14 +71,14 @@ class Backoff:
     def __init__(self, name: str) -> None:
         self._name = name
         self._attempt = 0
-        self.most_ms = _GAP_MS_MAX
+        self.most_ms = ATTEMPT_GAP_MS_MAX
 
     def reset(self) -> None:
         self._attempt = 0
 
     def hurry(self, timeout_ms: int) -> None:
         """Somebody gives us up after this time: three attempts within it."""
-        self.most_ms = max(_GAP_MS_MIN, min(_GAP_MS_MAX, timeout_ms // 3))
+        self.most_ms = max(_GAP_MS_MIN, min(ATTEMPT_GAP_MS_MAX, timeout_ms // 3))
 
     def next_ms(self) -> int:
         gap_ms = min(1_000 << min(self._attempt, 4), self.most_ms)

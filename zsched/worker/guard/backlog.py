@@ -7,12 +7,8 @@ starts nothing that is older than that.
 
 from __future__ import annotations
 
-from typing import Final
-
+from zsched.model.limits import BACKLOG_WAIT_MS_MAX
 from zsched.protocol import RunOrder
-
-# A run that waits unstarted for a second is handed back.
-WAIT_MS_MAX: Final = 1_000
 
 
 class Backlog:
@@ -61,7 +57,7 @@ class Backlog:
         """Take out what has waited for too long."""
         late = []
         for run, (_, since_ms) in self._waiting.items():
-            if mono_ms < since_ms + WAIT_MS_MAX:
+            if mono_ms < since_ms + BACKLOG_WAIT_MS_MAX:
                 break
             late.append(run)
         for run in late:
@@ -71,5 +67,5 @@ class Backlog:
     def deadline_ms(self) -> int | None:
         """When expire has something to do; None when nothing waits."""
         for _, since_ms in self._waiting.values():
-            return since_ms + WAIT_MS_MAX
+            return since_ms + BACKLOG_WAIT_MS_MAX
         return None

@@ -20,11 +20,12 @@ from zsched.host import prctl
 from zsched.host.clock import mono_ms as _mono_ms
 from zsched.host.cpus import usable_cpus
 from zsched.host.notify import Notify
+from zsched.model.limits import BACKLOG_WAIT_MS_MAX, GUARD_EVENTS_MAX, GUARD_POLL_MS_MAX, LEASE_POLL_MS_MAX
 from zsched.model.units import counted
 from zsched.protocol import Held, RunOrder, RunResult
 from zsched.worker import messages
 from zsched.worker.guard import timeslice
-from zsched.worker.guard.backlog import WAIT_MS_MAX, Backlog
+from zsched.worker.guard.backlog import Backlog
 from zsched.worker.guard.descriptors import make_room
 from zsched.worker.guard.foreign import Foreign
 from zsched.worker.guard.runs import Runs, wall_ms
@@ -51,15 +52,9 @@ EXIT_STOPPED: Final = 70
 
 # While more runs wait for a slot, results are sent together: each message costs both processes a wake-up.
 _TELL_WITHIN_MS: Final = 20
-# What one turn takes in. The rest waits for the next turn.
-_EVENTS_MAX: Final = 64
 # After the last run: how long results may wait for the scheduler's answer, and the agent may take to say goodbye.
 _DELIVERY_MS: Final = 5_000
 _GOODBYE_MS: Final = 2_000
-# A deadline further away is looked at again on the way: epoll can't wait for more than 2^31 - 1 ms, 24.8 days.
-_WAIT_MS_MAX: Final = 3_600_000
-# While a lease runs: what epoll waits does not count the time that the host is suspended, and the lease does.
-_LEASE_WAIT_MS_MAX: Final = 100
 
 log = logging.getLogger(__name__)
 
@@ -157,7 +152,7 @@ class Guard:
         return self._ending.exit_code
 
     def _turn(self) -> None:
-        ready = self._epoll.poll(self._wait_s(), _EVENTS_MAX)
+        ready = self._epoll.poll(self._wait_s(), GUARD_EVENTS_MAX)
         # Who stood still for so long does this before anything else.
         self._kill_overdue()
         for fd, _ in ready:
@@ -204,7 +199,7 @@ class Guard:
             self._ending.deadline_ms,
         )
         due_ms = min((deadline for deadline in deadlines if deadline is not None), default=None)
-        most_ms = _LEASE_WAIT_MS_MAX if len(self._leases) or self._foreign.leased else _WAIT_MS_MAX
+        most_ms = LEASE_POLL_MS_MAX if len(self._leases) or self._foreign.leased else GUARD_POLL_MS_MAX
         return None if due_ms is None else min(max(0, due_ms - _mono_ms()), most_ms) / 1000
 
     # --- runs --------------------------------------------------------------------------------------------------------
@@ -356,7 +351,7 @@ class Guard:
             case messages.Alive():
                 return messages.Alive()
             case messages.Start(orders, heard_ms):
-                if _mono_ms() - heard_ms >= WAIT_MS_MAX:
+                if _mono_ms() - heard_ms >= BACKLOG_WAIT_MS_MAX:
                     return self._on_start_late(orders)
                 return self._on_start(orders)
             case messages.Lease(at_ms):

@@ -21,11 +21,9 @@ from pathlib import Path
 from typing import BinaryIO, Final
 
 from zsched.host.files import make_folder, sync_folder
-from zsched.model.limits import FOREIGN_RESULTS_S, FRAME_TO_WORKER_BYTES_MAX, MIB
+from zsched.model.limits import FOREIGN_RESULTS_S, MIB, RECORD_BYTES_MAX
 
 _HEAD: Final = struct.Struct(">II")
-# More than any result takes. A length beyond it is a damaged one.
-_BODY_BYTES_MAX: Final = 2 * FRAME_TO_WORKER_BYTES_MAX
 # What has to fit on the disk before a file that failed is followed by a new one.
 _ROOM_BYTES: Final = 1 * MIB
 _WRITE_BYTES: Final = 1 * MIB
@@ -240,7 +238,7 @@ def _bodies(file: BinaryIO) -> Iterator[bytes]:
     """Until the first record that is not whole."""
     while len(head := file.read(_HEAD.size)) == _HEAD.size:
         length, crc = _HEAD.unpack(head)
-        if length > _BODY_BYTES_MAX:
+        if length > RECORD_BYTES_MAX:
             return
         body = file.read(length)
         # The length is part of it, or a tail of zeros would be whole records.

@@ -19,7 +19,7 @@ from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Final, Literal
 
-from zsched.model.limits import FRAME_FROM_WORKER_BYTES_MAX
+from zsched.model.limits import STALE_TIMERS_MAX, STREAM_BYTES_MAX
 from zsched.protocol import RunOrder, RunResult
 from zsched.worker.messages import Began
 from zsched.worker.process.capture import Capture
@@ -35,14 +35,10 @@ _READ_BYTES: Final = 64 * 1024
 # The most a pipe can hold (fs.pipe-max-size): what is drained from it after the last process that could write has
 # ended.
 _DRAIN_BYTES_MAX: Final = 1024 * 1024
-# Of two streams, so that a result always fits a frame, whatever an order asks for.
-_OUTPUT_BYTES_MAX: Final = FRAME_FROM_WORKER_BYTES_MAX // 2 - 64 * 1024
 # Processes that were killed and are still there are killed and looked at again.
 _AGAIN_MS: Final = 500
 # So long after that they count as stuck: in the kernel's hands, as on a dead network disk, or no longer ours to kill.
 STUCK_MS: Final = 10_000
-# Timers of runs that ended stay in the heap until it is this much longer than the live runs can explain.
-_STALE_MAX: Final = 1_000
 
 log = logging.getLogger(__name__)
 
@@ -262,7 +258,7 @@ class Runs:
 
     def deadline_ms(self) -> int | None:
         """When on_tick has something to do, or None. Entries of runs that have ended are thrown away on the way."""
-        if len(self._due) > 4 * len(self._live) + _STALE_MAX:
+        if len(self._due) > 4 * len(self._live) + STALE_TIMERS_MAX:
             self._due = [entry for entry in self._due if self._lives(*entry[1:3])]
             heapq.heapify(self._due)
         while self._due and not self._lives(*self._due[0][1:3]):
@@ -338,7 +334,7 @@ class Runs:
 
     def _watch(self, fd: int, order: RunOrder) -> Stream:
         stream = self._streams[fd] = Stream(
-            fd, min(order.output_bytes_max, _OUTPUT_BYTES_MAX), order.secret_env.values()
+            fd, min(order.output_bytes_max, STREAM_BYTES_MAX), order.secret_env.values()
         )
         self._epoll.register(fd, select.EPOLLIN)
         return stream

@@ -17,13 +17,13 @@ import time
 from pathlib import Path
 from typing import Final
 
+from zsched.model.limits import SWEEP_S_MAX
+
 MARK: Final = "ZSCHED_SPOOL"
 RUN_MARK: Final = "ZSCHED_MARK"
 
 # A process that is being started has its mark a moment later: so the sweep looks again, and has to find nothing twice.
 _LOOK_AGAIN_S: Final = 0.02
-# Processes that do not die are in the kernel's hands, on a broken disk for example. Nobody can wait for them.
-_SWEEP_S_MAX: Final = 10.0
 
 log = logging.getLogger(__name__)
 
@@ -44,7 +44,7 @@ def sweep(spool_id: str) -> int:
     """
     killed: set[int] = set()
     quiet = 0
-    end = time.monotonic() + _SWEEP_S_MAX
+    end = time.monotonic() + SWEEP_S_MAX
     while quiet < 2:
         found = _marked(spool_id)
         quiet = 0 if found else quiet + 1
