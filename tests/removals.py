@@ -1,8 +1,9 @@
 """What the simulator can't take away: zsched without one mechanism of one promise, by name. Its tests must notice.
 
-A removal is an edit of files under zsched/, made in a copy of this checkout. There the tests that hold the mechanism
-must pass as it is, and fail as it is then: by an assertion, not by a crash at import. The text that it replaces must be
-there: when the code changes, its removals say so. By hand: python -m tests.removals [NAME …]
+A removal is some edits of zsched's source (tests/anchors.py), made in a copy of this checkout. The tests that hold the
+mechanism must pass before, and fail after it: by an assertion, not by a crash at import. What an edit changes must be
+there: when the code changes, tests/unit/test_removals.py names the removals to update. By hand:
+python -m tests.removals [NAME …]
 """
 
 # ruff: noqa: E501  (what is replaced is as long as it is)
@@ -25,6 +26,7 @@ from pathlib import Path
 from typing import Final
 from xml.etree import ElementTree
 
+from tests.anchors import Edit, always, apply, excerpt, locate, never, returns, without_call, without_condition
 from tests.system.process import children
 from zsched.host.prctl import become_subreaper
 
@@ -33,15 +35,6 @@ ROOT: Final = Path(__file__).parents[1]
 _COPIED: Final = ("zsched", "tests", "bench", "bin", "conf", "docs", "pyproject.toml", "setup.cfg")
 # A test that ends by one of these says that the edit makes no sense, not that something is missing.
 _CRASHES: Final = (AttributeError, ImportError, NameError, SyntaxError, TypeError)
-
-
-@dataclass(frozen=True, slots=True)
-class Edit:
-    """In a file under zsched/, `old`, which stands there once, becomes `new`."""
-
-    path: str
-    old: str
-    new: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,8 +47,10 @@ class Removal:
     edits: tuple[Edit, ...]
 
 
-def removal(promise: int, name: str, tests: str, *edits: tuple[str, str, str]) -> Removal:
-    return Removal(promise, name, tuple(tests.split()), tuple(Edit(*edit) for edit in edits))
+def removal(promise: int, name: str, tests: str, *edits: Edit | tuple[str, str, str]) -> Removal:
+    """`edits`: of tests/anchors.py; a tuple of three is an excerpt."""
+    done = tuple(edit if isinstance(edit, Edit) else excerpt(*edit) for edit in edits)
+    return Removal(promise, name, tuple(tests.split()), done)
 
 
 _REMOVALS: Final = (
@@ -65,32 +60,29 @@ _REMOVALS: Final = (
         "a commit is not synced",
         "contract/test_power_cut.py::test_what_was_acked_is_in_the_database_after_a_power_cut"
         " contract/test_sqlite.py::test_a_commit_is_one_sync_of_the_wal",
-        ("store/sqlite/engine.py", '("synchronous", "FULL")', '("synchronous", "NORMAL")'),
+        ("SqliteEngine._prepare", '("synchronous", "FULL")', '("synchronous", "NORMAL")'),
     ),
     removal(
         2,
         "all callers share their keys",
         "unit/test_rest_idempotency.py::test_a_token_has_keys_of_its_own_from_wherever_it_calls",
-        ("api/idempotency.py", "    return account\n", '    return ""\n'),
+        ("idempotency._caller", "    return account\n", '    return ""\n'),
     ),
     removal(
         3,
         "an answer is read by its caller's thread, after the commit",
         "unit/test_rest_answers.py::test_changes_of_a_job_are_answered_with_the_job",
         (
-            "api/jobs.py",
+            "JobCancel.on_post",
             "        _answer_state(resp, self._context.inbox.call(Cancel(number, caller(req))))\n",
-            (
-                "        self._context.inbox.call(Cancel(number, caller(req)))\n"
-                "        _answer_state(resp, JobItem(self._context)._state(_found(self._context.reader.job(number))))\n"
-            ),
+            "        self._context.inbox.call(Cancel(number, caller(req)))\n        _answer_state(resp, JobItem(self._context)._state(_found(self._context.reader.job(number))))\n",
         ),
     ),
     removal(
         6,
         "heartbeats of a turn that fails are not acked",
         "system/test_loop.py::test_a_heartbeat_is_acked_though_its_turn_fails",
-        ("scheduler/loop.py", "        self._ack_unstored()\n", ""),
+        without_call("Loop._give_up", "self._ack_unstored"),
     ),
     removal(
         10,
@@ -98,7 +90,7 @@ _REMOVALS: Final = (
         "unit/test_dispatcher_outage.py::test_silence_is_judged_although_every_other_turn_fails"
         " unit/test_dispatcher_outage.py::test_a_rebooted_worker_gets_its_name_when_turns_have_failed",
         (
-            "scheduler/dispatcher/hearing.py",
+            "Hearing.on_store_wait",
             "        self._looked_ms += min(wait_ms, STORE_WAIT_MS_MAX)\n",
             "        for one in self._sessions:\n            one.heard_ms = self._looked_ms\n",
         ),
@@ -107,12 +99,8 @@ _REMOVALS: Final = (
         10,
         "a heartbeat is heard only when its turn is stored",
         "unit/test_dispatcher_outage.py::test_a_worker_is_not_lost_when_all_it_says_comes_in_turns_that_fail"
-        " unit/test_dispatcher_outage.py::test_a_worker_that_can_only_register_is_not_lost_when_that_cannot_be_stored",
-        (
-            "scheduler/dispatcher/session.py",
-            "        self.heard_ms, self.seen_ms = now.mono_ms, now.wall_ms\n",
-            "        return\n",
-        ),
+        " unit/test_dispatcher_outage.py::test_worker_that_can_only_register_is_not_lost_while_the_store_fails",
+        returns("Session.hear", ""),
     ),
     removal(
         15,
@@ -120,7 +108,7 @@ _REMOVALS: Final = (
         "unit/test_dispatcher_outage.py::test_a_heartbeat_that_says_nothing_new_is_acked_without_a_write"
         " system/test_idle.py::test_an_idle_fleet_is_heard_and_writes_nothing",
         (
-            "scheduler/dispatcher/heartbeats.py",
+            "Heartbeats._mark_stuck",
             "        stuck = []\n",
             "        stuck = []\n        self._store.note_seen({session.name: now.wall_ms})\n",
         ),
@@ -130,7 +118,7 @@ _REMOVALS: Final = (
         "a jump of the clock in a turn that fails is lost",
         "unit/test_dispatcher_outage.py::test_a_jump_of_the_clock_in_a_turn_that_fails_is_made_good_in_the_next",
         (
-            "scheduler/dispatcher/clock.py",
+            "WallClock.on_begin",
             "        jump_ms = self._ahead_ms - self._stored_ahead_ms\n",
             "        jump_ms = self._ahead_ms - self._stored_ahead_ms\n        self._stored_ahead_ms += jump_ms\n",
         ),
@@ -138,29 +126,21 @@ _REMOVALS: Final = (
     removal(
         18,
         "waiting for the store is standing still",
-        "unit/test_dispatcher_outage.py::test_waiting_for_a_locked_store_is_no_standing_still",
-        (
-            "scheduler/dispatcher/hearing.py",
-            "        self._looked_ms += min(wait_ms, STORE_WAIT_MS_MAX)\n",
-            "        return\n",
-        ),
+        "unit/test_dispatcher_outage.py::test_wait_for_a_locked_store_does_not_count_as_a_stall",
+        returns("Hearing.on_store_wait", ""),
     ),
     removal(
         3,
         "a failed sync is an error like any other",
         "contract/test_sqlite.py::test_a_failed_sync_is_unsure_and_not_a_mere_error system/test_loop.py::test_a_failed_sync_ends_the_loop",
-        (
-            "store/sqlite/errors.py",
-            "    if isinstance(error, apsw.IOError) and is_sync_error(error):",
-            "    if False:",
-        ),
+        never("errors.raise_store_error", "isinstance(error, apsw.IOError) and is_sync_error(error)"),
     ),
     removal(
         3,
         "a checkpoint is a part of the commit",
         "contract/test_sqlite.py::test_a_checkpoint_that_fails_takes_no_commit_back",
         (
-            "store/sqlite/engine.py",
+            "SqliteEngine._checkpoint",
             'log.warning("checkpoint failed, the next commit tries again: %s", error)',
             "raise_store_error(error)",
         ),
@@ -180,109 +160,105 @@ _REMOVALS: Final = (
     removal(
         7,
         "a run that may start once is lost when its worker does not list it",
-        "unit/test_dispatcher_retries.py::test_a_job_that_may_start_only_once_is_pending_again_when_a_register_lacks_it"
-        " unit/test_dispatcher_retries.py::test_a_job_that_may_start_only_once_is_pending_again_when_a_heartbeat_lacks_it"
+        "unit/test_dispatcher_retries.py::test_run_once_job_is_pending_again_when_a_register_lacks_it"
+        " unit/test_dispatcher_retries.py::test_run_once_job_is_pending_again_when_a_heartbeat_lacks_it"
         " system/test_once.py::test_a_job_that_never_started_runs_once_when_its_session_is_lost",
-        ("scheduler/dispatcher/losses.py", "back = unstarted or not run.once", "back = not run.once"),
+        without_condition("losses.drop_run", "unstarted"),
     ),
     removal(
         7,
         "a register for another database proves that a run has not started",
-        "unit/test_dispatcher_retries.py::test_a_register_of_a_new_guard_or_another_database_does_not_prove_that_a_run_never_started",
-        ("scheduler/dispatcher/arrival.py", "now, knows=ours)", "now)"),
+        "unit/test_dispatcher_retries.py::test_register_of_a_new_guard_or_database_proves_no_unstarted_run",
+        ("arrival.adopt", "now, knows=ours)", "now)"),
     ),
     removal(
         7,
         "a full list proves that a run has not started",
         "unit/test_dispatcher_retries.py::test_a_list_that_is_full_does_not_prove_that_a_run_never_started",
-        ("scheduler/dispatcher/arrival.py", "len(listed) < FRAME_LIST_MAX and ", ""),
+        without_condition("arrival.proves_absence", "len(listed) < FRAME_LIST_MAX"),
     ),
     removal(
         7,
         "a late register proves that a run has not started",
-        "unit/test_dispatcher_retries.py::test_a_register_that_may_be_a_late_one_does_not_prove_that_a_run_never_started",
-        ("scheduler/dispatcher/arrival.py", ' and session.sent_ms > 0 and session.worker.boot_id != ""', ""),
+        "unit/test_dispatcher_retries.py::test_register_that_may_be_late_does_not_prove_an_unstarted_run",
+        returns("arrival.proves_absence", "len(listed) < FRAME_LIST_MAX"),
     ),
     removal(
         7,
         "a run that has ended is unstarted when a later list lacks it",
-        "unit/test_dispatcher_retries.py::test_a_run_that_was_listed_as_finished_is_not_unstarted_when_a_later_list_lacks_it",
-        ("scheduler/dispatcher/arrival.py", "unstarted and run.run_id not in session.finished", "unstarted"),
+        "unit/test_dispatcher_retries.py::test_run_listed_as_finished_is_not_unstarted_in_a_later_list",
+        without_condition("arrival.reconcile", "run.run_id not in session.finished"),
     ),
     removal(
         7,
         "a worker that leaves does not say what it holds",
         "unit/test_agent.py::test_the_goodbye_lists_all_that_is_held_but_what_never_starts",
-        ("worker/agent/agent.py", 'reason="shutdown", runs=left', 'reason="shutdown"'),
+        ("Agent._on_leave", 'reason="shutdown", runs=left', 'reason="shutdown"'),
     ),
     removal(
         7,
         "two registers may have the same time",
         "unit/test_agent.py::test_each_register_has_a_later_time_than_the_one_before",
-        ("worker/agent/session.py", "max(now.mono_ms, self._sent_ms + 1)", "now.mono_ms"),
+        ("SessionState.on_register", "max(now.mono_ms, self._sent_ms + 1)", "now.mono_ms"),
     ),
     removal(
         15,
         "the WAL beside readers only grows",
-        "contract/test_wal.py::test_wal_is_bounded_beside_readers_without_a_pause",
-        ("store/sqlite/engine.py", "                emptied = self._restart_wal()\n", "                pass\n"),
+        "contract/test_wal.py::test_wal_is_bounded_while_readers_never_pause",
+        ("SqliteEngine._checkpoint", "                emptied = self._restart_wal()\n", "                pass\n"),
     ),
     removal(
         15,
         "the WAL keeps the most that it ever took",
         "contract/test_wal.py::test_wal_gives_its_space_back_when_a_long_reader_has_left",
-        ("store/sqlite/engine.py", '        self._connection.pragma("journal_size_limit", WAL_BYTES_KEPT)\n', ""),
+        without_call("SqliteEngine._prepare", 'self._connection.pragma("journal_size_limit", WAL_BYTES_KEPT)'),
     ),
     removal(
         16,
         "each commit waits for a reader that stays",
         "contract/test_wal.py::test_reader_that_stays_is_waited_for_once_in_a_while",
-        ("store/sqlite/engine.py", "                self._restart_at_pages = self._wal_pages + CHECKPOINT_PAGES\n", ""),
+        (
+            "SqliteEngine._checkpoint",
+            "                self._restart_at_pages = self._wal_pages + CHECKPOINT_PAGES\n",
+            "",
+        ),
     ),
     removal(
         16,
         "two threads may use a shape first",
         "unit/test_rest_bodies.py::test_first_uses_of_a_shape_by_several_threads_do_no_harm",
-        ("api/body.py", "        _prepare(shape)\n", "        pass\n"),
+        without_call("body.convert", "_prepare"),
     ),
     removal(
         22,
         "a second restore gives ids out again",
         "system/test_database_file.py::test_second_restore_of_a_backup_gives_no_id_out_again",
-        ("maintenance/backup.py", "            replaced=copies.lineage(db),\n", ""),
+        ("backup.restore", "            replaced=copies.lineage(db),\n", ""),
     ),
     removal(
         22,
         "a restore believes the settings alone",
         "unit/test_backup.py::test_lease_that_was_given_counts_more_than_a_setting",
-        ("store/identity.py", "        if lease_ms and given_ms:", "        if False:"),
+        never("IdentityWriter.succeed", "lease_ms and given_ms"),
     ),
     removal(
         22,
         "a rescue copy elsewhere is forgotten",
         "unit/test_backup.py::test_rescue_copy_elsewhere_stands_in_the_way_of_a_start_too",
-        (
-            "maintenance/backup.py",
-            "                    (db.parent / path.name).symlink_to(path)\n",
-            "                    pass\n",
-        ),
+        without_call("backup.rescue", "(db.parent / path.name).symlink_to"),
     ),
     removal(
         22,
         "keys that are removed stay so",
         "system/test_database_file.py::test_folder_that_is_removed_is_made_again",
-        (
-            "maintenance/displacement.py",
-            "            if names := self._recreate_files():",
-            "            if names := []:",
-        ),
+        ("FileWatch.look", "            if names := self._recreate_files():", "            if names := []:"),
     ),
     removal(
         22,
         "a lock that is removed stays so",
         "system/test_database_file.py::test_folder_that_is_removed_is_made_again",
         (
-            "serve.py",
+            "serve._recreate_files",
             "    if lock.keep():",
             "    lock.folder.mkdir(mode=0o700, exist_ok=True)\n    if False:",
         ),
@@ -291,35 +267,31 @@ _REMOVALS: Final = (
         22,
         "a socket that is removed stays so",
         "system/test_database_file.py::test_folder_that_is_removed_is_made_again",
-        ("serve.py", "        rest.replace_socket(listener)\n", ""),
+        without_call("serve._recreate_files", "rest.replace_socket"),
     ),
     removal(
         22,
         "a failure to write keys again is logged each second",
         "unit/test_file_watch.py::test_lasting_failure_is_logged_once_and_its_end",
-        ("maintenance/displacement.py", "        if failure and failure != self._failure:", "        if failure:"),
+        without_condition("FileWatch.look", "failure != self._failure"),
     ),
     removal(
         22,
         "a backup takes the place of a link",
         "unit/test_backup.py::test_backup_onto_a_link_is_written_where_that_leads",
-        ("maintenance/backup.py", "    target = files.resolve(target)\n", ""),
+        ("backup.back_up", "    target = files.resolve(target)\n", ""),
     ),
     removal(
         22,
         "fires after a backup are made again",
         "unit/test_backup.py::test_fire_that_may_have_been_made_is_not_made_again",
-        ("store/identity.py", "        self._put_off_fires(lease_ms, now_ms)\n", ""),
+        without_call("IdentityWriter.succeed", "self._put_off_fires"),
     ),
     removal(
         26,
         "what a guard says before it reads of another database is of the new one",
-        "unit/test_agent.py::test_result_from_before_the_guard_read_of_another_database_is_not_that_of_its_run",
-        (
-            "worker/agent/agent.py",
-            "        if self._holdings.changing and isinstance",
-            "        if False and isinstance",
-        ),
+        "unit/test_agent.py::test_result_read_before_the_guard_changed_databases_is_of_no_new_run",
+        never("Agent.on_guard", "self._holdings.changing and isinstance(message, messages.OF_RUNS)"),
     ),
     # --- what a job does to its worker ---
     removal(
@@ -327,19 +299,19 @@ _REMOVALS: Final = (
         "a guard that is stopped stays so",
         "unit/test_watchdog.py::test_stopped_guard_is_woken_after_its_time"
         " system/test_stopped.py::test_job_that_stops_its_guard_once_does_no_harm",
-        ("worker/watchdog.py", "        self._send(signal.SIGCONT)\n", ""),
+        without_call("GuardWatchdog.check", "self._send(signal.SIGCONT)"),
     ),
     removal(
         12,
         "a guard that is stopped again and again is woken each time",
         "unit/test_watchdog.py::test_guard_that_is_stopped_again_and_again_is_killed",
-        ("worker/watchdog.py", "        if self._wakes == GUARD_WAKES_MAX:", "        if False:"),
+        never("GuardWatchdog.check", "self._wakes == GUARD_WAKES_MAX"),
     ),
     removal(
         12,
         "agents are stopped again and again",
         "system/test_stopped.py::test_job_that_stops_its_agents_ends_crash_limit",
-        ("worker/guard/guard.py", "        if self._supervisor.stopped_too_often:", "        if False:"),
+        never("Guard._turn", "self._supervisor.stopped_too_often"),
     ),
     removal(
         14,
@@ -347,15 +319,15 @@ _REMOVALS: Final = (
         "system/test_orphans.py::test_killed_up_leaves_no_process"
         " system/test_orphans.py::test_killed_up_ends_what_it_is_starting"
         " system/test_orphans.py::test_killed_demo_leaves_no_process",
-        ("host/prctl.py", "    _prctl(_PR_SET_PDEATHSIG, signal)\n", ""),
+        without_call("prctl.die_with", "_prctl"),
     ),
     removal(
         16,
         "whoever logs waits for stderr",
-        "system/test_full_stderr.py::test_scheduler_serves_while_nobody_reads_its_log"
-        " system/test_full_stderr.py::test_worker_runs_jobs_while_nobody_reads_its_log",
+        "system/test_full_stderr.py::test_scheduler_serves_while_its_log_has_no_reader"
+        " system/test_full_stderr.py::test_worker_runs_jobs_while_its_log_has_no_reader",
         (
-            "host/logs.py",
+            "Writer.emit",
             "            self._report_lost()\n            self._put(line)\n",
             "            _write(self._descriptor, line)\n",
         ),
@@ -365,55 +337,47 @@ _REMOVALS: Final = (
         "lost log lines are not counted",
         "unit/test_logs.py::test_full_pipe_blocks_no_logger_and_lost_lines_are_counted"
         " unit/test_logs.py::test_lost_lines_are_counted_where_they_are_missing",
-        ("host/logs.py", "                self._lost += 1\n", ""),
+        ("Writer.emit", "                self._lost += 1\n", ""),
     ),
     # --- leases ---
     removal(
         6,
         "a run that is stopped gets no TERM",
         "system/test_lease.py::test_a_scheduler_that_is_gone",
-        ("worker/guard/runs.py", "        self._signal(live, signal.SIGTERM)\n", ""),
+        without_call("Runs.stop", "self._signal"),
     ),
     removal(
         6,
         "a run that does not end gets no KILL",
         "system/test_lease.py::test_a_scheduler_that_is_gone",
-        (
-            "worker/guard/runs.py",
-            "        if live.ended is None:\n            self._signal(live, signal.SIGKILL)\n\n",
-            "\n",
-        ),
-        (
-            "worker/guard/runs.py",
-            "            self._signal(live, signal.SIGKILL)\n            left = ",
-            "            left = ",
-        ),
+        ("Runs.kill", "        if live.ended is None:\n            self._signal(live, signal.SIGKILL)\n", ""),
+        without_call("Runs._kill_again", "self._signal"),
     ),
     removal(
         6,
         "a job with a lease outlives its guard",
-        "system/test_lease.py::test_they_die_with_the_guard_also_when_nobody_else_is_there_to_end_them",
-        ("worker/process/become.py", "    if guard:\n", "    if False:\n"),
+        "system/test_lease.py::test_leased_runs_die_with_the_guard_without_any_other_process",
+        ("become.main", "    if guard:\n", "    if False:\n"),
     ),
     removal(
         6,
         "a job with a lease begins after its guard's end",
-        "system/test_lease.py::test_a_job_whose_guard_ended_before_it_began_does_not_begin",
-        ("worker/process/become.py", "    if os.getppid() != guard:", "    if False:"),
+        "system/test_lease.py::test_job_whose_guard_ended_before_it_began_does_not_begin",
+        never("become._die_with", "os.getppid() != guard"),
     ),
     # --- results ---
     removal(
         8,
         "a result that is appended is not synced",
-        "contract/test_power_cut.py::test_a_result_that_was_told_is_in_the_spool_after_a_power_cut",
-        ("worker/guard/journal.py", "        os.fdatasync(self._fd)\n", ""),
+        "contract/test_power_cut.py::test_reported_result_is_in_the_spool_after_a_power_cut",
+        without_call("Journal.sync", "os.fdatasync"),
     ),
     removal(
         26,
         "a scheduler on another database ends what workers run",
         "system/test_foreign.py::test_jobs_survive_a_scheduler_on_an_empty_database",
         (
-            "scheduler/dispatcher/foreign.py",
+            "foreign._to_discard",
             "if held.db in decided.union(store.predecessors()))",
             "if held.running or held.db in decided)",
         ),
@@ -422,461 +386,391 @@ _REMOVALS: Final = (
         26,
         "a worker with foreign runs gets work before a decision",
         "system/test_foreign.py::test_jobs_survive_a_scheduler_on_an_empty_database"
-        " unit/test_dispatcher_foreign.py::test_foreign_runs_are_neither_kept_nor_killed_and_their_worker_gets_nothing",
-        ("scheduler/dispatcher/placement.py", "            and not session.withheld\n", ""),
+        " unit/test_dispatcher_foreign.py::test_foreign_runs_are_neither_kept_nor_killed_and_block_their_worker",
+        without_condition("_Placing.fill", "not session.withheld"),
     ),
     removal(
         26,
         "foreign runs have the keys of their numbers",
         "sim/test_guard.py::test_a_foreign_run_and_one_with_the_same_number_have_their_own_results",
-        ("worker/guard/foreign.py", "        self._runs.rename(live)\n", ""),
+        without_call("Foreign.leave", "self._runs.rename"),
     ),
     removal(
         26,
         "results of foreign runs are not written",
         "system/test_foreign.py::test_results_wait_for_the_database_that_comes_back",
-        ("worker/guard/foreign.py", "self._spool.add_other(db, holding.unwritten)", "pass"),
+        without_call("Foreign._write", "self._spool.add_other"),
     ),
     removal(
         26,
         "results of foreign runs are not synced",
         "unit/test_spool.py::test_a_result_that_was_added_for_another_database_is_synced",
-        (
-            "worker/guard/journal.py",
-            'b"".join(map(_record, bodies)))\n                os.fdatasync(fd)\n',
-            'b"".join(map(_record, bodies)))\n',
-        ),
+        without_call("Journal.append_other", "os.fdatasync"),
     ),
     removal(
         26,
         "what the guard said before a change of the database counts",
-        "unit/test_agent_foreign.py::test_what_the_guard_said_before_it_knew_of_the_change_is_not_about_new_runs",
-        ("worker/agent/agent.py", "if self._holdings.changing and isinstance(message, messages.OF_RUNS):", "if False:"),
+        "unit/test_agent_foreign.py::test_guard_messages_from_before_a_change_are_not_about_new_runs",
+        never("Agent.on_guard", "self._holdings.changing and isinstance(message, messages.OF_RUNS)"),
     ),
     removal(
         26,
         "after a failed turn a worker holds nothing foreign",
-        "unit/test_dispatcher_foreign.py"
-        "::test_a_decision_between_a_failed_turn_and_the_next_heartbeat_lets_nothing_be_dispatched",
-        (
-            "scheduler/dispatcher/foreign.py",
-            "    if session is not None and session.foreign is not None:",
-            "    if session is not None:",
-        ),
+        "unit/test_dispatcher_foreign.py::test_decision_between_a_failed_turn_and_a_heartbeat_dispatches_nothing",
+        without_condition("dispatcher.foreign.on_decide", "session.foreign is not None"),
     ),
     removal(
         6,
         "a discarded run that is ending counts as gone",
         "unit/test_dispatcher_foreign.py::test_a_discarded_run_that_is_ending_is_held_until_it_is_gone",
-        ("scheduler/dispatcher/foreign.py", "(*held.running, *held.ending)]", "held.running]"),
+        ("foreign.own", "(*held.running, *held.ending)]", "held.running]"),
     ),
     removal(
         5,
         "a discarded run is pending again under its own id",
-        "unit/test_dispatcher_foreign.py::test_a_discarded_run_of_the_old_database_is_lost_and_never_pending_again",
-        (
-            "scheduler/dispatcher/arrival.py",
-            "        store.start(RunId(run_id), session.name, now.wall_ms)\n",
-            "        pass\n",
-        ),
+        "unit/test_dispatcher_foreign.py::test_discarded_run_of_the_old_database_is_lost_and_never_pending_again",
+        without_call("arrival.adopt", "store.start"),
     ),
     removal(
         26,
         "an answer to a register from before a change of the database counts",
-        "unit/test_agent_foreign.py::test_an_answer_to_a_register_from_before_the_change_of_the_database_does_not_count",
-        ("worker/agent/agent.py", "if self._session.terms is not None and frame.db != self._holdings.db:", "if False:"),
+        "unit/test_agent_foreign.py::test_answer_to_a_register_before_a_change_of_database_is_refused",
+        never("Agent._on_registered", "self._session.terms is not None and frame.db != self._holdings.db"),
     ),
     removal(
         26,
         "a foreign run that has just ended is ended by its lease as well",
         "sim/test_guard.py::test_a_foreign_run_may_end_in_the_turn_in_which_its_lease_does",
-        (
-            "worker/guard/foreign.py",
-            "if holding.live.get(run, run) in self._runs:\n                    log",
-            "if run in holding.live:\n                    log",
-        ),
+        ("Foreign.end_leases", "if holding.live.get(run, run) in self._runs:\n", "if run in holding.live:\n"),
     ),
     removal(
         26,
         "a decision after a failed turn forgets what the worker holds",
         "unit/test_dispatcher_foreign.py::test_a_decision_after_a_failed_turn_waits_for_the_workers_next_list",
-        (
-            "scheduler/dispatcher/foreign.py",
-            "if session is not None and session.foreign is not None:",
-            "if session is not None:",
-        ),
+        without_condition("foreign.on_decide", "session.foreign is not None"),
     ),
     removal(
         26,
         "runs of a predecessor are asked about",
         "system/test_foreign.py::test_a_restored_database_ends_the_runs_of_its_predecessor_first"
         " unit/test_dispatcher_foreign.py::test_a_predecessors_runs_are_discarded_before_anything_is_dispatched",
-        ("scheduler/dispatcher/foreign.py", "decided.union(store.predecessors())", "decided"),
+        ("foreign._to_discard", "decided.union(store.predecessors())", "decided"),
     ),
     removal(
         8,
         "a new file of the spool is not synced",
-        "contract/test_power_cut.py::test_a_result_that_was_told_is_in_the_spool_after_a_power_cut",
-        ("worker/guard/journal.py", "            os.fsync(fd)\n", ""),
+        "contract/test_power_cut.py::test_reported_result_is_in_the_spool_after_a_power_cut",
+        without_call("Journal._put_aside", "os.fsync"),
     ),
     removal(
         8,
         "a new file's name is not synced",
-        "contract/test_power_cut.py::test_a_result_that_was_told_is_in_the_spool_after_a_power_cut",
-        ("worker/guard/journal.py", "            sync_folder(self._folder)\n", ""),
+        "contract/test_power_cut.py::test_reported_result_is_in_the_spool_after_a_power_cut",
+        without_call("Journal._put_aside", "sync_folder"),
     ),
     removal(
         8,
         "a new folder's name is not synced",
         "unit/test_spool.py::test_folders_that_are_made_are_there_after_a_power_cut",
-        ("host/files.py", "        return\n    sync_folder(folder.parent)\n", "        return\n"),
+        without_call("files.make_folder", "sync_folder"),
     ),
     removal(
         8,
         "a result that was told is forgotten at the next start",
         "system/test_spool.py::test_results_outlive_guard_and_agent_while_no_scheduler_answers",
-        ("worker/guard/spool.py", "        self._results = read | self._results\n", ""),
+        ("Spool._read", "        self._results = read | self._results\n", ""),
     ),
     # --- the ends of programs ---
     removal(
         10,
         "two workers may have one state directory",
         "system/test_guard.py::test_a_second_worker_of_one_state_directory_is_refused",
-        ("worker/state.py", "    while not files.try_lock(fd):", "    while False:"),
+        never("state.lock", "not files.try_lock(fd)"),
     ),
     removal(
         11,
         "an agent that stands still is kept",
         "system/test_guard.py::test_an_agent_that_is_stopped_is_replaced_and_the_jobs_are_kept",
-        ("worker/guard/supervisor.py", "if self._watchdog is None or not self._watchdog.expired(mono_ms):", "if True:"),
+        always("Supervisor._end_silent", "self._watchdog is None or not self._watchdog.expired(mono_ms)"),
     ),
     removal(
         11,
         "what waits is started though its agent has died",
-        "system/test_guard.py::"
-        "test_what_waits_when_the_agent_dies_is_not_started_for_an_agent_that_does_not_know_of_it",
-        (
-            "worker/guard/guard.py",
-            "self._on_messages(self._supervisor.on_exit(_mono_ms(), again))\n        self._executor.withdraw()",
-            "self._on_messages(self._supervisor.on_exit(_mono_ms(), again))",
-        ),
+        "system/test_guard.py::test_waiting_runs_of_a_dead_agent_do_not_start_for_the_next_one",
+        without_call("Guard._on_agent_exit", "self._executor.withdraw"),
     ),
     removal(
         14,
         "a process without a mark is nobody's",
         "system/test_guard.py::test_of_the_processes_without_a_mark_those_of_the_group_go",
-        (
-            "worker/guard/runs.py",
-            "            else:\n                self._signal(live, signal.SIGKILL)\n            os.waitpid",
-            "            os.waitpid",
-        ),
-        ("worker/process/orphans.py", "            run = of_session.get(_session(pid))", "            run = None"),
+        without_call("Runs.reap", "self._signal"),
+        ("Orphans.kill", "            run = of_session.get(_session(pid))", "            run = None"),
     ),
     removal(
         14,
         "the mark of a run is its number",
         "system/test_guard.py::test_process_that_forges_its_mark_does_not_outlive_its_run",
-        ("worker/process/spawn.py", "mark = os.urandom(_MARK_BYTES).hex()", "mark = str(order.run)"),
+        ("Spawner.spawn", "mark = os.urandom(_MARK_BYTES).hex()", "mark = str(order.run)"),
     ),
     removal(
         14,
         "a forged mark is as good as none",
         "system/test_guard.py::test_process_that_forges_its_mark_does_not_outlive_its_run",
-        ("worker/process/orphans.py", "run is None and mark is None and living", "run is None and living"),
+        without_condition("Orphans.kill", "mark is None"),
     ),
     removal(
         14,
         "a killed orphan has no run before it is reaped",
         "unit/test_runs.py::test_killed_orphan_holds_its_run_until_it_is_reaped",
-        ("worker/process/orphans.py", "self._killed_marks.get(pid) or mark_of", "mark_of"),
+        without_condition("Orphans.kill", "self._killed_marks.get(pid)"),
     ),
     removal(
         14,
         "strays are not looked for",
         "system/test_guard.py::test_a_daemon_of_a_run_goes_and_that_of_another_stays",
-        ("worker/process/orphans.py", "        listed = self._listed()\n", "        return []\n"),
+        returns("Orphans._unknown", "[]"),
     ),
     removal(
         14,
         "the guard is no subreaper",
         "system/test_guard.py::test_nothing_is_left_of_a_run_and_nothing_delays_its_end",
-        ("worker/guard/guard.py", "        prctl.become_subreaper()\n", ""),
+        without_call("Guard.__init__", "prctl.become_subreaper"),
     ),
     removal(
         14,
         "nothing is swept before the start",
         "system/test_guard.py::test_what_an_earlier_start_left_is_swept_before_registering",
-        ("worker/guard/guard.py", "left = sweep(state.spool_id)", "left = 0"),
+        ("guard.run", "left = sweep(state.spool_id)", "left = 0"),
     ),
     removal(
         14,
         "an agent without its guard sweeps nothing",
         "system/test_guard.py::test_the_death_of_the_guard_ends_all_its_processes",
-        ("worker/agent/main.py", "killed = sweep(self._hello.spool_id)", "killed = 0"),
+        ("Link._on_guard_lost", "killed = sweep(self._hello.spool_id)", "killed = 0"),
     ),
     removal(
         14,
         "the outputs of a run that ended stay open",
         "system/test_guard.py::test_after_many_runs_no_descriptor_and_no_zombie_is_left",
-        ("worker/guard/pipes.py", "        os.close(pipe.fd)\n", ""),
+        without_call("Pipes._close", "os.close"),
     ),
     # --- bounds ---
     removal(
         15,
         "the body of a request has no bound",
         "unit/test_rest_bodies.py::test_a_body_has_a_bound",
-        ("api/body.py", "    if length > bytes_max:", "    if False:"),
+        never("body.read_bytes", "length > bytes_max"),
     ),
     removal(
         15,
         "an array of jobs has no bound",
         "unit/test_rest_jobs.py::test_an_array_has_at_most_ten_thousand_jobs",
-        ("model/limits.py", "JOBS_PER_SUBMIT_MAX = 10_000", "JOBS_PER_SUBMIT_MAX = 1_000_000"),
+        ("rest.JOBS_PER_SUBMIT_MAX", "JOBS_PER_SUBMIT_MAX = 10_000", "JOBS_PER_SUBMIT_MAX = 1_000_000"),
     ),
     removal(
         15,
         "a frame has no bound",
-        "system/test_loop.py::test_a_frame_too_large_costs_its_sender_the_connection_and_nobody_else",
-        ("scheduler/port.py", "        router.setsockopt(zmq.MAXMSGSIZE, FRAME_FROM_WORKER_BYTES_MAX)\n", ""),
+        "system/test_loop.py::test_frame_too_large_costs_only_its_sender_the_connection",
+        without_call("Port._set_up", "router.setsockopt(zmq.MAXMSGSIZE, FRAME_FROM_WORKER_BYTES_MAX)"),
     ),
     removal(
         15,
         "a frame has any number of values",
         "unit/test_protocol.py::test_a_frame_of_very_many_values_is_refused_before_any_of_them_is_made",
-        (
-            "protocol/codec.py",
-            "    if len(body) > FRAME_VALUES_MAX and _values_exceed(body, FRAME_VALUES_MAX):",
-            "    if False:",
-        ),
+        never("codec._decode", "len(body) > FRAME_VALUES_MAX and _values_exceed(body, FRAME_VALUES_MAX)"),
     ),
     removal(
         15,
         "a foreign database that is listed twice makes a turn fail",
         "unit/test_protocol.py::test_a_frame_lists_each_foreign_database_once",
-        ("protocol/frames.py", "    if len(set(named)) < len(named) or (db and db in named):", "    if False:"),
+        never("frames._demand_distinct", "len(set(named)) < len(named) or (db and db in named)"),
     ),
     removal(
         15,
         "any number of frames waits unread",
         "system/test_loop.py::test_a_peer_that_talks_faster_than_it_is_listened_to_has_to_wait",
-        ("scheduler/port.py", "zmq.RCVHWM, UNREAD_FRAMES_MAX", "zmq.RCVHWM, 0"),
+        ("Port._set_up", "zmq.RCVHWM, UNREAD_FRAMES_MAX", "zmq.RCVHWM, 0"),
     ),
     removal(
         15,
         "any number of strangers may be in a handshake",
         "system/test_port_crowd.py::test_silent_connections_are_bounded unit/test_connections.py::test_unheard_connections_are_bounded",
-        ("scheduler/connection_limits.py", "self._unheard_count > UNHEARD_CONNECTIONS_MAX or ", ""),
+        without_condition("Limits.on_accepted", "self._unheard_count > UNHEARD_CONNECTIONS_MAX"),
     ),
     removal(
         15,
         "a key may have any number of connections",
         "unit/test_connections.py::test_connections_of_one_key_are_bounded_and_the_newest_stay",
-        (
-            "scheduler/connection_limits.py",
-            "excess = list(same.values())[:-CONNECTIONS_PER_KEY_MAX]",
-            "excess: list[Connection] = []",
-        ),
+        ("Limits.on_heard", "excess = list(same.values())[:-CONNECTIONS_PER_KEY_MAX]", "excess: list[Connection] = []"),
     ),
     removal(
         15,
         "a key may connect as often as it likes",
         "system/test_port_crowd.py::test_connections_of_one_key_are_bounded",
-        ("scheduler/port.py", "elif not self._handshakes.take(key.decode(), _mono_ms()):", "elif False:"),
+        never("Port._verdict", "not self._handshakes.take(key.decode(), _mono_ms())"),
     ),
     removal(
         15,
         "a connection is ended by its descriptor's number alone",
         "system/test_port_crowd.py::test_descriptor_that_was_reused_is_left_alone",
-        (
-            "scheduler/connections.py",
-            "            if _cookie(held) == connection.identity.cookie:\n                held.shutdown",
-            "            if True:\n                held.shutdown",
-        ),
+        always("Sockets.end", "_cookie(held) == connection.identity.cookie"),
     ),
     removal(
         15,
         "connections of workers leave no files for REST",
         "unit/test_shares.py::test_open_files_are_left_for_everything_else",
-        (
-            "scheduler/shares.py",
-            "max(files_max - FILES_RESERVED, min(files_max // _WORKERS_PART, left // 2))",
-            "files_max",
-        ),
+        ("shares.shares", "max(files_max - FILES_RESERVED, min(files_max // _WORKERS_PART, left // 2))", "files_max"),
     ),
     removal(
         15,
         "callers of REST take the last open file",
         "system/test_few_files.py::test_idle_callers_leave_files_for_others",
-        ("serve.py", "ConnectionLimiter(connections.tcp, connections.socket)", "ConnectionLimiter()"),
+        ("serve._bind_rest", "ConnectionLimiter(connections.tcp, connections.socket)", "ConnectionLimiter()"),
     ),
     removal(
         15,
         "workers without a place come again and again",
         "system/test_few_files.py::test_workers_leave_files_for_rest",
-        ("scheduler/connections.py", "            listeners.hold(listener, self._holding)", "            pass"),
+        without_call("ConnectionMonitor._hold", "listeners.hold"),
     ),
     removal(
         15,
         "callers that wait take the threads of short calls",
-        "system/test_server.py::test_more_callers_wait_than_there_are_threads_and_short_calls_are_served",
-        ("api/http/server.py", "            if count > self._threads_started:", "            if False:"),
+        "system/test_server.py::test_short_calls_are_served_while_more_callers_wait_than_threads",
+        never("Server.keep_threads_free", "count > self._threads_started"),
     ),
     removal(
         15,
         "any number of callers waits",
         "unit/test_live.py::test_caller_without_a_place_is_answered_at_once",
-        ("scheduler/live.py", "            if self._waiting >= self._waiters_max:", "            if False:"),
+        never("Live._begin_waiting", "self._waiting >= self._waiters_max"),
     ),
     removal(
         15,
         "a turn wakes all callers that wait",
         "unit/test_live.py::test_only_those_look_again_whose_topic_has_changed",
-        ("scheduler/live.py", "                if waiter.topic(changes):", "                if True:"),
+        always("Live.wake", "waiter.topic(changes)"),
     ),
     removal(
         15,
         "a frame without runs is sent",
         "unit/test_dispatcher_variables.py::test_no_frame_is_sent_when_no_secret_of_a_claim_can_be_opened",
-        ("scheduler/dispatcher/delivery.py", "        if orders:", "        if True:"),
+        ("Delivery.send_runs", "        if orders:", "        if True:"),
     ),
     removal(
         15,
         "a worker leaves an event with each stale result",
-        "unit/test_dispatcher_churn.py::test_frames_with_stale_results_are_bounded_and_none_is_acked_without_an_event",
-        (
-            "scheduler/dispatcher/results.py",
-            "        if self._stale_frames.take(session.name, now.mono_ms):",
-            "        if True:",
-        ),
+        "unit/test_dispatcher_churn.py::test_stale_result_frames_are_bounded_and_acked_only_with_an_event",
+        always("Results._note_unstored", "self._stale_frames.take(session.name, now.mono_ms)"),
     ),
     removal(
         15,
         "a worker registers as often as it likes",
         "unit/test_dispatcher_churn.py::test_registers_of_one_name_are_bounded",
-        (
-            "scheduler/dispatcher/registration.py",
-            "        if not self._registers.take(name, now.mono_ms):",
-            "        if False:",
-        ),
+        never("Registration._refuse_name", "not self._registers.take(name, now.mono_ms)"),
     ),
     removal(
         15,
         "a worker that gives back all it gets is given more at once",
         "unit/test_dispatcher_churn.py::test_worker_that_gives_back_all_it_gets_is_paused",
-        ("scheduler/dispatcher/placement.py", "session.paused_until_ms <= self._now.mono_ms", "True"),
+        always("_Placing.fill", "session.paused_until_ms <= self._now.mono_ms"),
     ),
     removal(
         15,
         "frames with many runs wait without bound",
         "system/test_loop.py::test_frames_that_wait_for_their_turn_are_bounded_by_what_they_cost",
-        ("scheduler/loop.py", " and frames.entries < TURN_ENTRIES_MAX", ""),
+        without_condition("Loop._receive", "frames.entries < TURN_ENTRIES_MAX"),
     ),
     removal(
         25,
         "the workers' port is open to other hosts before one has a key",
         "system/test_outward.py::test_worker_of_this_host_does_not_open_the_port",
-        ("scheduler/listeners.py", "        return LOOPBACK\n", "        return EVERYWHERE\n"),
+        ("listeners.addresses", "        return LOOPBACK\n", "        return EVERYWHERE\n"),
     ),
     removal(
         25,
         "any key replaces that of a worker who is away",
         "unit/test_dispatcher_access.py::test_key_of_an_absent_worker_is_replaced_by_origin",
-        (
-            "scheduler/dispatcher/access.py",
-            "    if before is not None and before.origin not in _REPLACES[command.origin]:",
-            "    if False:",
-        ),
+        never("access.bind_key", "before is not None and before.origin not in _REPLACES[command.origin]"),
     ),
     removal(
         25,
         "a token over loopback replaces the key of a worker of this host",
         "unit/test_rest_workers.py::test_enrolling_with_a_token_ends_no_worker_of_this_host",
-        ("api/workers.py", "req.context.principal.token is None and why_foreign", "why_foreign"),
+        without_condition("workers._origin", "req.context.principal.token is None"),
     ),
     removal(
         25,
         "a caller that knows a public key changes its bound of slots",
         "unit/test_rest_workers.py::test_token_that_did_not_bind_a_key_changes_no_bound_of_it",
-        ("scheduler/dispatcher/access.py", " and _may_limit(command.caller, known):", ":"),
+        without_condition("access.bind_key", "_may_limit(command.caller, known)"),
     ),
     removal(
         25,
         "access files go into a folder in which others can write",
         "unit/test_rotation.py::test_folder_that_others_can_write_in_gets_no_access_file",
-        ("maintenance/rotation.py", "        files.demand_unwritable(folder)\n", ""),
+        without_call("rotation._make_folder", "files.demand_unwritable"),
     ),
     removal(
         25,
         "a client follows another user's link to a token",
-        "unit/test_client.py::test_token_file_by_the_link_of_another_user_where_everybody_may_write_is_refused",
-        ("client/http.py", "    _demand_trusted_links(path)\n", ""),
+        "unit/test_client.py::test_token_file_by_a_foreign_link_in_a_shared_folder_is_refused",
+        without_call("http._private", "_demand_trusted_links"),
     ),
     removal(
         25,
         "a worker over REST takes the name of one on ZeroMQ",
         "unit/test_dispatcher_access.py::test_rest_worker_gets_no_name_that_has_a_key",
-        (
-            "scheduler/dispatcher/polling.py",
-            "    if store.access.key_of(command.worker_id) is not None:",
-            "    if False:",
-        ),
+        never("polling.register", "store.access.key_of(command.worker_id) is not None"),
     ),
     removal(
         15,
         "any number of workers has a session",
         "unit/test_dispatcher_sessions.py::test_a_worker_too_many_waits_and_those_there_go_on",
-        (
-            "scheduler/dispatcher/registration.py",
-            "if old is None and len(self._sessions) >= SESSIONS_MAX:",
-            "if False:",
-        ),
+        never("Registration._refuse_name", "old is None and len(self._sessions) >= SESSIONS_MAX"),
     ),
     removal(
         15,
         "all output is kept in memory",
         "system/test_guard.py::test_of_long_output_the_ends_are_kept_and_the_rest_is_counted",
-        ("worker/process/capture.py", "while self._tail_bytes - len(self._tail[0]) >= self._tail_max:", "while False:"),
+        never("Capture.feed", "self._tail_bytes - len(self._tail[0]) >= self._tail_max"),
     ),
     removal(
         15,
         "a worker's output is stored as long as it comes",
         "unit/test_dispatcher_runs.py::test_output_is_cut_to_the_bound_whatever_a_worker_sends",
-        (
-            "scheduler/dispatcher/translation.py",
-            "    half = OUTPUT_BYTES_MAX // 2\n",
-            "    return Stream(head=output.head, tail=output.tail, total=output.total)\n",
-        ),
+        returns("translation._kept", "Stream(head=output.head, tail=output.tail, total=output.total)"),
     ),
     removal(
         15,
         "any number of runs is watched",
         "unit/test_live.py::test_the_run_looked_at_longest_ago_makes_room",
-        ("scheduler/live.py", "if len(self._runs) > WATCHED_RUNS_MAX:", "if False:"),
+        never("Live.look", "len(self._runs) > WATCHED_RUNS_MAX"),
     ),
     removal(
         15,
         "the file of the spool only grows",
-        "unit/test_spool.py::test_a_file_in_which_something_is_held_is_at_most_twice_as_long_and_some",
-        ("worker/guard/spool.py", " or self._journal.size > 2 * self._kept_bytes + SLACK_BYTES", ""),
+        "unit/test_spool.py::test_file_with_held_results_is_at_most_twice_as_long_and_some",
+        without_condition("Spool.write", "self._journal.size > 2 * self._kept_bytes + SLACK_BYTES"),
     ),
     removal(
         15,
         "the WAL only grows",
         "contract/test_sqlite.py::test_the_wal_is_moved_into_the_database_and_does_not_grow_for_ever",
-        ("store/sqlite/engine.py", "        if self._wal_pages >= CHECKPOINT_PAGES:", "        if False:"),
+        never("SqliteEngine.commit", "self._wal_pages >= CHECKPOINT_PAGES"),
     ),
     removal(
         15,
         "a crowd keeps others out",
-        "system/test_crowd.py::test_a_crowd_that_says_too_little_keeps_nobody_out_and_the_eldest_go",
-        ("api/http/crowd.py", "            if excess > 0:", "            if False:"),
+        "system/test_crowd.py::test_idle_crowd_keeps_nothing_out_and_its_oldest_connections_go",
+        never("ConnectionLimiter.thin", "excess > 0"),
     ),
     removal(
         15,
         "a crowd over TCP counts for the socket",
         "system/test_crowd.py::test_crowd_over_tcp_takes_no_place_of_the_socket",
         (
-            "api/http/crowd.py",
+            "ConnectionLimiter.thin",
             "            excess = len(ours) - self._room(by_socket)",
             "            excess = len(self._all()) - self._room(by_socket)",
         ),
@@ -885,43 +779,39 @@ _REMOVALS: Final = (
         15,
         "requests sent ahead are read at once",
         "system/test_server.py::test_requests_sent_ahead_wait_unread",
-        ("api/http/channel.py", "Ahead(adjustments) if self.requests else Parser(adjustments)", "Parser(adjustments)"),
+        returns("Channel.parser_class", "Parser(adjustments)"),
     ),
     removal(
         15,
         "each request that waits for a thread has a line in the log",
         "system/test_server.py::test_requests_sent_ahead_wait_unread",
-        ("api/http/server.py", 'logging.getLogger("waitress.queue").setLevel(logging.ERROR)', "pass"),
+        without_call("Server.__init__", 'logging.getLogger("waitress.queue").setLevel'),
     ),
     removal(
         15,
         "unfinished bodies have no bound",
         "system/test_crowd.py::test_unfinished_bodies_cost_a_bounded_amount_together"
         " system/test_crowd.py::test_requests_that_wait_for_a_thread_count_and_the_served_one_goes_on",
-        ("api/http/crowd.py", "_excess(sizes, costs, UNFINISHED_BYTES_MAX)", "()"),
+        ("ConnectionLimiter._cut_holders", "_excess(sizes, costs, UNFINISHED_BYTES_MAX)", "()"),
     ),
     removal(
         15,
         "a body has any number of chunks",
         "system/test_server.py::test_body_of_too_many_chunks_is_refused_before_its_end",
-        (
-            "api/http/received.py",
-            "            if self._lines > CHUNKS_MAX + len(self.buf) // KIB:",
-            "            if False:",
-        ),
+        never("received.Chunks", "self._lines > CHUNKS_MAX + len(self.buf) // KIB"),
     ),
     removal(
         15,
         "a large body goes by a temporary file",
         "system/test_server.py::test_large_bodies_take_no_descriptors",
-        ("api/http/parser.py", "            self.body_rcv.buf = Body()", "            pass"),
+        ("Parser.parse_header", "            self.body_rcv.buf = Body()", "            pass"),
     ),
     removal(
         15,
         "answers that nobody takes have no bound",
-        "system/test_crowd.py::test_answers_that_nobody_takes_cost_a_bounded_amount_together"
-        " system/test_crowd.py::test_who_owes_the_most_for_the_longest_time_goes_first",
-        ("api/http/crowd.py", "_excess(sizes, costs, UNSENT_BYTES_MAX)", "()"),
+        "system/test_crowd.py::test_answers_without_readers_cost_a_bounded_amount_together"
+        " system/test_crowd.py::test_connection_that_owes_most_for_the_longest_time_goes_first",
+        ("ConnectionLimiter._cut_debtors", "_excess(sizes, costs, UNSENT_BYTES_MAX)", "()"),
     ),
     removal(
         15,
@@ -929,123 +819,118 @@ _REMOVALS: Final = (
         "unit/test_rest_pages.py::test_a_list_of_the_largest_jobs_is_pages_of_eight_mebibytes"
         " unit/test_rest_pages.py::test_the_answer_to_an_array_ends_early_and_leads_to_all_of_its_jobs"
         " unit/test_rest_pages.py::test_workers_tokens_and_keys",
-        ("api/pages.py", "if rows and before + len(piece) + 1 > PAGE_BYTES_MAX:", "if False:"),
+        never("Pages.fill", "rows and before + len(piece) + 1 > PAGE_BYTES_MAX"),
     ),
     removal(
         15,
         "a page that ends early has no link",
         "unit/test_rest_pages.py::test_a_list_of_the_largest_jobs_is_pages_of_eight_mebibytes"
         " unit/test_rest_pages.py::test_events unit/test_rest_pages.py::test_runs_of_a_job",
-        ("api/pages.py", "    if page.more:\n", "    if False:\n"),
+        never("pages.answer_page", "page.more"),
     ),
     removal(
         15,
         "the values of a body are not counted",
         "unit/test_rest_bodies.py::test_as_many_values_as_may_be_are_read",
-        ("api/body.py", "    if _too_many_values(body):", "    if False:"),
+        never("body.parse", "_too_many_values(body)"),
     ),
     removal(
         15,
         "what stands in strings counts as values",
-        "unit/test_rest_bodies.py::test_what_looks_like_values_inside_strings_is_none"
+        "unit/test_rest_bodies.py::test_commas_and_brackets_inside_strings_are_not_counted_as_values"
         " unit/test_rest_bodies.py::test_values_are_counted_exactly_whatever_their_strings_hold",
-        ("api/body.py", 'b"".join(parts[inside::2])', 'b"".join(parts)'),
+        ("body._too_many_values", 'b"".join(parts[inside::2])', 'b"".join(parts)'),
     ),
     removal(
         15,
         "large bodies are all read at once",
-        "unit/test_rest_bodies.py::test_large_bodies_beyond_their_room_are_told_to_come_again_and_small_ones_are_read",
-        ("api/body.py", "    req.context.admission.admit(req, length)\n", ""),
+        "unit/test_rest_bodies.py::test_large_bodies_beyond_their_room_get_503_and_small_ones_are_read",
+        without_call("body.read_bytes", "req.context.admission.admit"),
     ),
     removal(
         15,
         "the room of a large body is not given back",
         "unit/test_rest_bodies.py::test_room_is_given_back_whatever_came_of_the_request",
-        ("api/room.py", "            self._room.give_back(taken)", "            pass"),
+        without_call("Admission.process_response", "self._room.give_back"),
     ),
     removal(
         15,
         "a refused body stays in memory until Python looks for cycles",
         "unit/test_rest_bodies.py::test_a_body_that_was_refused_is_kept_by_nothing",
-        ("api/problem.py", "    problem.__traceback__ = problem.__context__ = None\n", ""),
+        ("problem._on_problem", "    problem.__traceback__ = problem.__context__ = None\n", ""),
     ),
     removal(
         15,
         "a request may come by drops for ever",
         "system/test_crowd.py::test_a_request_that_comes_by_drops_is_cut_off_when_its_time_is_over",
-        ("api/http/crowd.py", "    return REQUEST_S if connection.begun else IDLE_CONNECTION_S", "    return 1e9"),
+        ("crowd._limit_s", "    return REQUEST_S if connection.begun else IDLE_CONNECTION_S", "    return 1e9"),
     ),
     # --- back-pressure ---
     removal(
         16,
         "the cap is asked only within the turn",
         "unit/test_rest_idempotency.py::test_a_full_scheduler_answers_what_it_has_done_and_takes_nothing_new",
-        ("api/jobs.py", "if self._context.inbox.full and not (", "if False and not ("),
-    ),
-    removal(
-        16,
-        "the cap is asked only before the turn",
-        "unit/test_rest_methods.py::test_a_submit_beyond_the_pending_runs_allowed_is_429_and_stores_nothing",
-        (
-            "scheduler/dispatcher/submission.py",
-            "    if store.pending_tasks() + len(command.specs) > pending_max:",
-            "    if False:",
+        never(
+            "Jobs.on_post",
+            "self._context.inbox.full and not (key and idempotency.known(req, key, self._context.reader))",
         ),
     ),
     removal(
         16,
+        "the cap is asked only before the turn",
+        "unit/test_rest_methods.py::test_submit_beyond_the_pending_runs_allowed_is_429_and_stores_nothing",
+        never("submission.on_submit", "store.pending_tasks() + len(command.specs) > pending_max"),
+    ),
+    removal(
+        16,
         "a refusal does not say when to come again",
-        "unit/test_rest_methods.py::test_a_submit_beyond_the_pending_runs_allowed_is_429_and_stores_nothing",
-        ("api/problem.py", 'status, headers = 429, {"Retry-After": "1"}', "status, headers = 429, {}"),
+        "unit/test_rest_methods.py::test_submit_beyond_the_pending_runs_allowed_is_429_and_stores_nothing",
+        ("problem._on_command_error", 'status, headers = 429, {"Retry-After": "1"}', "status, headers = 429, {}"),
     ),
     removal(
         16,
         "one turn does all that has come",
         "system/test_loop.py::test_a_turn_that_has_changed_enough_leaves_what_has_come_to_later_ones",
-        ("scheduler/loop.py", "self._store.rows_changed >= TURN_ROWS_MAX or ", ""),
+        without_condition("Loop._full", "self._store.rows_changed >= TURN_ROWS_MAX"),
     ),
     removal(
         16,
         "one turn reads all that the frames of it ask for",
         "system/test_loop.py::test_runs_that_frames_make_a_turn_read_are_bounded",
-        ("scheduler/loop.py", " or self._store.held_read >= TURN_HELD_MAX", ""),
+        without_condition("Loop._full", "self._store.held_read >= TURN_HELD_MAX"),
     ),
     removal(
         16,
         "one turn hands out any number of bytes",
-        "unit/test_dispatcher_churn.py::test_one_turn_hands_out_a_bounded_number_of_bytes_and_the_next_comes_at_once",
-        ("scheduler/dispatcher/placement.py", "return self._bytes >= CLAIM_BYTES_MAX", "return False"),
+        "unit/test_dispatcher_churn.py::test_turn_dispatches_a_bounded_number_of_bytes_and_the_next_follows",
+        never("_Placing.is_full", "self._bytes >= CLAIM_BYTES_MAX"),
     ),
     removal(
         15,
         "a message of many parts may be of any length",
         "system/test_port_hostile.py::test_message_that_never_ends_costs_the_connection"
         " unit/test_connections.py::test_connection_that_brings_much_and_no_frame_is_cut",
-        ("scheduler/connection_limits.py", "<= UNREAD_BYTES_MAX", ">= 0"),
+        ("Limits.on_traffic", "<= UNREAD_BYTES_MAX", ">= 0"),
     ),
     removal(
         15,
         "frames wait for a worker, however long they are",
         "system/test_port_hostile.py::test_frames_that_wait_for_a_worker_are_bounded_by_their_bytes",
-        ("scheduler/port.py", "        if not self._monitor.may_send(peer):", "        if False:"),
+        never("Port.send", "not self._monitor.may_send(peer)"),
     ),
     removal(
         15,
         "a worker's labels may have any length",
         "unit/test_rest_workers.py::test_what_a_worker_says_of_itself_is_bounded_in_bytes",
-        ("api/workers.py", "        if size > WORKER_FACTS_BYTES_MAX:", "        if False:"),
+        never("Register.on_post", "size > WORKER_FACTS_BYTES_MAX"),
     ),
     removal(
         16,
         "commands are done before frames",
         "system/test_loop.py::test_a_turn_that_has_changed_enough_leaves_what_has_come_to_later_ones",
+        without_call("Loop._turn", "self._handle_frames"),
         (
-            "scheduler/loop.py",
-            "            self._handle_frames(now)\n            for command",
-            "            for command",
-        ),
-        (
-            "scheduler/loop.py",
+            "Loop._turn",
             "            self._next_tick_ms = self._dispatcher.on_tick(",
             "            self._handle_frames(now)\n            self._next_tick_ms = self._dispatcher.on_tick(",
         ),
@@ -1054,49 +939,49 @@ _REMOVALS: Final = (
     removal(
         12,
         "several on probation are each to blame",
-        "unit/test_dispatcher_blame.py::test_several_on_probation_are_not_blamed_and_are_tried_in_half_the_number"
-        " unit/test_dispatcher_blame.py::test_a_poison_among_many_is_found_after_few_deaths_and_none_of_them_pays",
-        ("scheduler/dispatcher/losses.py", "group == 1 if run.probation", "True if run.probation"),
+        "unit/test_dispatcher_blame.py::test_group_on_probation_is_not_blamed_and_is_tried_in_halves"
+        " unit/test_dispatcher_blame.py::test_poison_among_many_is_found_after_few_deaths_and_the_rest_survive",
+        always("losses.lose_worker", "group == 1"),
     ),
     removal(
         12,
         "suspects that died together are tried together",
-        "unit/test_dispatcher_blame.py::test_a_pair_is_told_apart_one_by_one",
-        ("scheduler/dispatcher/losses.py", "(group // 2).bit_length()", "group.bit_length()"),
+        "unit/test_dispatcher_blame.py::test_pair_is_distinguished_run_by_run",
+        returns("losses.half", "1 << max(0, group.bit_length() - 1)"),
     ),
     removal(
         12,
         "a worker takes as many suspects as it can",
         "unit/test_dispatcher_blame.py::test_the_number_on_probation_doubles_each_time_a_worker_outlives_it"
         " unit/test_dispatcher_blame.py::test_a_new_start_of_a_worker_begins_with_one_again",
-        ("scheduler/dispatcher/placement.py", ", 1 + session.survived)", ")"),
+        ("placement.probation_room", ", 1 + session.survived)", ")"),
     ),
     removal(
         12,
         "a worker takes one suspect at a time",
         "unit/test_dispatcher_blame.py::test_the_number_on_probation_doubles_each_time_a_worker_outlives_it"
         " unit/test_dispatcher_blame.py::test_a_suspect_that_ends_by_itself_makes_room_for_two",
-        ("scheduler/dispatcher/losses.py", "        session.survived += 1\n", "        pass\n"),
+        ("losses.outlive", "        session.survived += 1\n", "        pass\n"),
     ),
     removal(
         12,
         "a turn that was given up has survivors",
         "unit/test_dispatcher_blame.py::test_a_turn_that_was_given_up_counts_no_survivor",
-        ("scheduler/dispatcher/session.py", "            session.survived = 0\n", ""),
+        ("Sessions.restore", "            session.survived = 0\n", ""),
     ),
     removal(
         12,
         "an announced end is not stored",
         "unit/test_dispatcher_blame.py::test_an_announced_end_outlives_the_scheduler"
         " contract/test_turns.py::test_an_announced_end_is_kept_until_the_next_registration",
-        ("store/sql.py", "UPDATE workers SET leaving_ms = ? WHERE", "UPDATE workers SET leaving_ms = ? WHERE 0 AND"),
+        ("sql.LEAVE", "UPDATE workers SET leaving_ms = ? WHERE", "UPDATE workers SET leaving_ms = ? WHERE 0 AND"),
     ),
     removal(
         12,
         "an announcement of a turn that was given up counts",
         "unit/test_dispatcher_blame.py::test_an_announced_end_of_a_turn_that_was_given_up_is_heard_again",
         (
-            "scheduler/dispatcher/session.py",
+            "Sessions.restore",
             "            session.worker = replace(session.worker, leaving_ms=None)\n",
             "            pass\n",
         ),
@@ -1104,19 +989,15 @@ _REMOVALS: Final = (
     removal(
         12,
         "an agent that starts anew takes the announced end back",
-        "unit/test_dispatcher_blame.py::test_an_agent_that_starts_anew_announces_the_end_of_its_worker_again",
-        (
-            "scheduler/dispatcher/registration.py",
-            "open(session)\n        if frame.leaving:\n",
-            "open(session)\n        if False:\n",
-        ),
+        "unit/test_dispatcher_blame.py::test_restarted_agent_announces_the_end_of_its_worker_again",
+        never("Registration._open_session", "frame.leaving"),
     ),
     removal(
         12,
         "a worker does not announce its end",
         "unit/test_agent.py::test_the_end_is_announced_at_once_and_in_each_heartbeat_and_register"
-        " system/test_recovery.py::test_a_worker_that_is_killed_after_sigterm_blames_nobody",
-        ("worker/agent/agent.py", "                self._flow.stopping = True\n", "                pass\n"),
+        " system/test_recovery.py::test_worker_that_is_killed_after_sigterm_causes_no_blame",
+        ("Agent.on_guard", "                self._flow.stopping = True\n", "                pass\n"),
     ),
     # --- clocks ---
     removal(
@@ -1124,20 +1005,20 @@ _REMOVALS: Final = (
         "a jump of the wall clock is ignored",
         "unit/test_dispatcher_clock.py::test_a_day_forward_ends_no_run_before_its_time"
         " unit/test_dispatcher_clock.py::test_a_day_back_holds_back_no_run_for_longer",
-        ("scheduler/dispatcher/clock.py", "            store.shift(jump_ms, now.wall_ms)\n", "            pass\n"),
+        without_call("WallClock.on_begin", "store.shift"),
     ),
     removal(
         17,
         "a wall clock that was set back while no scheduler ran is believed",
-        "contract/test_runs.py::test_a_wall_clock_that_was_set_back_while_no_scheduler_ran_keeps_nothing_waiting",
-        ("scheduler/epoch.py", "        store.shift(-back_ms, wall_ms)\n", ""),
+        "contract/test_runs.py::test_wall_clock_set_back_while_no_scheduler_ran_delays_nothing",
+        without_call("epoch.begin_epoch", "store.shift"),
     ),
     removal(
         17,
         "silence is judged by the wall clock",
         "unit/test_dispatcher_sessions.py::test_the_wall_clock_decides_no_liveness",
         (
-            "scheduler/dispatcher/departures.py",
+            "departures.judge_silence",
             "sessions.silent(now.mono_ms, ",
             "sessions.silent(now.wall_ms - vars(store).setdefault('first_ms', now.wall_ms - now.mono_ms), ",
         ),
@@ -1146,7 +1027,7 @@ _REMOVALS: Final = (
         17,
         "a worker's clock stands while its host is suspended",
         "unit/test_worker_clock.py::test_it_is_the_one_that_counts_the_time_of_a_suspended_host",
-        ("host/clock.py", "time.clock_gettime_ns(time.CLOCK_BOOTTIME)", "time.monotonic_ns()"),
+        returns("clock.mono_ms", "time.monotonic_ns() // 1000000"),
     ),
     # --- schedules that were stopped ---
     removal(
@@ -1154,41 +1035,33 @@ _REMOVALS: Final = (
         "a paused schedule keeps its next fire",
         "unit/test_dispatcher_schedules.py::test_a_paused_job_does_not_fire"
         " contract/test_schedules.py::test_a_paused_job_is_never_due_until_it_is_resumed",
-        ("store/sql.py", "SET paused_ms = ?, next_fire_ms = NULL, updated_ms", "SET paused_ms = ?, updated_ms"),
+        ("sql.PAUSE_SCHEDULE", "SET paused_ms = ?, next_fire_ms = NULL, updated_ms", "SET paused_ms = ?, updated_ms"),
     ),
     removal(
         17,
         "an ended schedule keeps its next fire",
         "unit/test_dispatcher_schedules.py::test_an_ended_job_does_not_fire"
         " contract/test_schedules.py::test_an_ended_job_is_never_due_and_can_not_be_resumed",
-        ("store/sql.py", "paused_ms = NULL, next_fire_ms = NULL, updated_ms", "paused_ms = NULL, updated_ms"),
+        ("sql.END_SCHEDULE", "paused_ms = NULL, next_fire_ms = NULL, updated_ms", "paused_ms = NULL, updated_ms"),
     ),
     removal(
         17,
         "an edit sets the next fire of a paused job",
         "unit/test_dispatcher_schedules.py::test_a_changed_schedule_of_a_paused_job_fires_only_after_its_resume",
-        (
-            "scheduler/dispatcher/recurrence.py",
-            "edited.schedule != job.schedule and job.paused_ms is None",
-            "edited.schedule != job.schedule",
-        ),
+        without_condition("recurrence._edit", "job.paused_ms is None"),
     ),
     removal(
         13,
         "a schedule ends while its last fire is live",
         "unit/test_dispatcher_schedules.py::test_a_schedule_is_not_ended_while_its_last_fire_is_live"
         " unit/test_rest_schedules.py::test_a_live_job_is_ended_only_with_cancel",
-        (
-            "scheduler/dispatcher/recurrence.py",
-            "if not command.cancel and store.last_fire_lives(job.job_id):",
-            "if False:",
-        ),
+        never("recurrence._end", "not command.cancel and store.last_fire_lives(job.job_id)"),
     ),
     removal(
         13,
         "an ended job that never fired stays pending",
-        "contract/test_schedules.py::test_an_ended_job_has_the_status_of_its_last_fire_and_is_cancelled_without_one"
-        " unit/test_rest_schedules.py::test_an_ended_job_stays_visible_and_its_status_is_cancelled_when_it_never_fired",
+        "contract/test_schedules.py::test_ended_schedule_has_the_status_of_its_last_fire_or_cancelled"
+        " unit/test_rest_schedules.py::test_ended_schedule_stays_visible_and_is_cancelled_when_it_never_fired",
         (
             "store/sqlite/schema/0009_schedules.sql",
             "WHEN ended_ms IS NOT NULL THEN 'cancelled'",
@@ -1199,70 +1072,58 @@ _REMOVALS: Final = (
         25,
         "an operator changes what another owner's job runs",
         "unit/test_dispatcher_schedules.py::test_an_operator_can_not_change_what_another_owners_job_runs",
-        ("scheduler/dispatcher/recurrence.py", "        owners.demand_command(job, command.by)\n", "        pass\n"),
+        without_call("recurrence._edit", "owners.demand_command"),
     ),
     # --- garbage ---
     removal(
         19,
         "a message may have many parts",
         "system/test_port_hostile.py::test_message_of_several_parts_costs_the_connection"
-        " system/test_loop.py::test_a_message_of_several_parts_costs_its_sender_the_connection_and_nobody_else",
-        ("scheduler/port.py", "        self._monitor.on_parts(descriptor, peer)\n", ""),
+        " system/test_loop.py::test_message_of_several_parts_costs_only_its_sender_the_connection",
+        without_call("Port.receive", "self._monitor.on_parts"),
     ),
     removal(
         19,
         "a map may have a key twice",
-        "unit/test_protocol.py::test_what_is_no_frame_is_refused",
-        ("protocol/codec.py", "    if len(members) != len(pairs):", "    if False:"),
+        "unit/test_protocol.py::test_invalid_frame_is_refused",
+        never("codec._unique_keys", "len(members) != len(pairs)"),
     ),
     removal(
         19,
         "a frame may have what msgpack has and we don't",
-        "unit/test_protocol.py::test_what_is_no_frame_is_refused",
-        (
-            "protocol/codec.py",
-            '    raise ProtocolError("invalid frame: msgpack extension types are not supported")',
-            "    return _data",
-        ),
+        "unit/test_protocol.py::test_invalid_frame_is_refused",
+        returns("codec._no_extensions", "_data"),
     ),
     removal(
         19,
         "a JSON object may have a key twice",
-        "unit/test_rest_bodies.py::test_what_is_no_job_is_refused_with_its_place",
-        ("api/body.py", "        if name in found:", "        if False:"),
+        "unit/test_rest_bodies.py::test_invalid_job_is_refused_with_its_place",
+        never("body._unique_keys", "name in found"),
     ),
     removal(
         19,
         "what neither store nor shell can carry is taken",
-        "unit/test_rest_bodies.py::test_what_is_no_job_is_refused_with_its_place",
-        ("api/body.py", '    _check(value, "#", 1)\n', ""),
+        "unit/test_rest_bodies.py::test_invalid_job_is_refused_with_its_place",
+        without_call("body.parse", "_check"),
     ),
     removal(
         19,
         "all garbage is answered",
         "unit/test_dispatcher_runs.py::test_garbage_is_answered_at_most_once_a_second_and_changes_nothing",
-        (
-            "scheduler/dispatcher/outbox.py",
-            "        if last_ms is not None and now.mono_ms - last_ms < ERROR_INTERVAL_MS:",
-            "        if False:",
-        ),
+        never("Outbox._reply_error_throttled", "last_ms is not None and now.mono_ms - last_ms < ERROR_INTERVAL_MS"),
     ),
     # --- the file ---
     removal(
         20,
         "the lock is not asked for",
-        "contract/test_sqlite.py::test_a_second_scheduler_is_refused_and_told_who_is_first",
-        (
-            "store/sqlite/lock.py",
-            "    if not files.try_lock(lock):",
-            "    if False:",
-        ),
+        "contract/test_sqlite.py::test_second_scheduler_is_refused_and_names_the_first",
+        never("lock._hold_names", "not files.try_lock(lock)"),
     ),
     removal(
         20,
         "each name of a database has a lock",
         "contract/test_sqlite.py::test_a_database_has_one_lock_whichever_name_leads_to_it",
-        ("store/sqlite/lock.py", "            self.path = files.resolve(db)", "            self.path = db.absolute()"),
+        ("Lock.__init__", "            self.path = files.resolve(db)", "            self.path = db.absolute()"),
     ),
     removal(
         20,
@@ -1270,18 +1131,14 @@ _REMOVALS: Final = (
         "contract/test_file.py::test_lock_holds_by_a_hard_link_and_without_the_folder"
         " system/test_database_file.py::test_second_scheduler_by_another_name_is_refused"
         " system/test_database_file.py::test_second_scheduler_by_a_bind_mount_is_refused",
-        (
-            "store/sqlite/lock.py",
-            "            fcntl.fcntl(self._file, fcntl.F_OFD_SETLK, record)\n            stored",
-            "            stored",
-        ),
+        without_call("Lock._lock_file", "fcntl.fcntl"),
     ),
     removal(
         20,
         "the locks of SQLite are dropped",
         "contract/test_file.py::test_locks_of_sqlite_stay_when_another_connection_is_opened",
         (
-            "store/sqlite/engine.py",
+            "engine._make_own",
             "os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW",
             "os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW",
         ),
@@ -1292,116 +1149,96 @@ _REMOVALS: Final = (
         "contract/test_file.py::test_copy_put_over_a_database_with_a_wal_is_refused"
         " contract/test_file.py::test_wal_without_its_file_is_refused_and_kept"
         " system/test_database_file.py::test_copy_over_a_live_wal_is_refused_with_the_command",
-        ("store/sqlite/engine.py", "        demand_sound(lock)\n", "        pass\n"),
+        without_call("engine.open_engine", "demand_sound"),
     ),
     removal(
         22,
         "a new WAL has the generation of the one before",
         "contract/test_file.py::test_copy_of_a_stopped_database_put_over_a_later_one_is_refused",
-        (
-            "store/sqlite/engine.py",
-            "self._advance_due = self._marks and (emptied or pages == moved)",
-            "self._advance_due = False",
-        ),
+        never("SqliteEngine._checkpoint", "self._marks"),
     ),
     removal(
         22,
         "a copy by SQLite is taken for the file",
         "contract/test_file.py::test_copy_put_over_a_database_with_a_wal_is_refused",
-        ("store/sqlite/head.py", "0 <= together.cookie - file.cookie <= _COOKIE_LAG_MAX and ", ""),
+        without_condition("head.belongs", "0 <= together.cookie - file.cookie <= _COOKIE_LAG_MAX"),
     ),
     removal(
         22,
         "a displaced database is not noticed",
         "system/test_database_file.py::test_file_that_is_displaced_ends_the_scheduler_and_loses_nothing",
-        ("serve.py", "            watch.look(now.mono_ms)\n", ""),
+        without_call("_serve.after_turn", "watch.look"),
     ),
     removal(
         22,
         "a displaced database is not noticed at the end",
         "system/test_database_file.py::test_file_that_is_displaced_shortly_before_the_end_is_noticed",
-        (
-            "serve.py",
-            "        store.verify()\n    except StoreMisplaced",
-            "    except StoreMisplaced",
-        ),
+        without_call("serve._turn", "store.verify"),
     ),
     removal(
         22,
         "a displaced database that is found damaged is not saved",
-        "system/test_database_file.py::test_file_that_was_overwritten_is_rescued_though_it_is_first_found_damaged",
+        "system/test_database_file.py::test_overwritten_file_is_rescued_though_it_is_first_found_damaged",
         (
-            "maintenance/displacement.py",
-            "    if isinstance(error, StoreMisplaced):\n        return error\n    try:",
-            "    if True:\n        return error if isinstance(error, StoreMisplaced) else None\n    try:",
+            "displacement.find",
+            "    if isinstance(error, StoreMisplaced):\n        return error\n",
+            "    if True:\n        return error if isinstance(error, StoreMisplaced) else None\n",
         ),
     ),
     removal(
         22,
         "the WAL is moved into whatever file has the name",
         "contract/test_file.py::test_nothing_is_written_into_a_file_that_was_put_in_place",
-        (
-            "store/sqlite/engine.py",
-            "        if self._displaced() is not None:\n            return\n        try:\n            pages",
-            "        try:\n            pages",
-        ),
+        ("SqliteEngine._checkpoint", "        if self._displaced() is not None:\n            return\n", ""),
     ),
     removal(
         22,
         "no rescue copy without all keys",
         "unit/test_backup.py::test_rescue_goes_without_a_key_that_can_not_be_read",
-        ("maintenance/backup.py", "_rescue_folders(db), _readable_keys(", "_rescue_folders(db), _read_keys("),
+        ("backup.rescue", "_rescue_folders(db), _readable_keys(", "_rescue_folders(db), _read_keys("),
     ),
     removal(
         22,
         "a rescue copy is forgotten",
         "unit/test_backup.py::test_rescue_copy_stands_in_the_way_of_a_start_until_it_is_restored",
-        ("store/sqlite/lock.py", "            self._demand_no_remains()\n", "            pass\n"),
+        without_call("Lock._lock_file", "self._demand_no_remains"),
     ),
     removal(
         22,
         "a backup by a hard link lacks what is in the WAL",
         "system/test_database_file.py::test_backup_by_another_name_than_that_of_the_scheduler_is_refused",
-        ("store/sqlite/copies.py", "        demand_name(path, descriptor)\n", ""),
+        without_call("copies.source", "demand_name"),
     ),
     removal(
         22,
         "what killed backups left stays for ever",
         "unit/test_backup.py::test_what_a_killed_backup_left_is_removed_by_the_next",
-        ("maintenance/backup.py", "    _remove_left(target)\n", ""),
+        without_call("backup._aside", "_remove_left"),
     ),
     removal(
         22,
         "a backup removes what another one still writes",
         "unit/test_backup.py::test_what_a_killed_backup_left_is_removed_by_the_next",
-        (
-            "maintenance/backup.py",
-            "if os.fstat(descriptor).st_uid == os.geteuid() and hold_copy(descriptor):",
-            "if True:",
-        ),
+        always("backup._remove_left", "os.fstat(descriptor).st_uid == os.geteuid() and hold_copy(descriptor)"),
     ),
     removal(
         22,
         "a restore leaves the old WAL",
         "unit/test_backup.py::test_replaced_database_is_kept_with_its_wal",
-        (
-            "maintenance/backup.py",
-            "        db.with_name(db.name + suffix).unlink(missing_ok=True)\n    files",
-            "        pass\n    files",
-        ),
+        without_call("backup.restore", "db.with_name(db.name + suffix).unlink"),
     ),
     removal(
         21,
         "a newer schema is taken for ours",
         "contract/test_sqlite.py::test_a_newer_schema_is_refused_and_left_alone",
-        ("store/sqlite/migrations.py", "    if head.schema > len(steps):", "    if False:"),
+        never("migrations.migrate", "head.schema > len(steps)"),
     ),
     removal(
         21,
         "a migration is no transaction",
         "contract/test_sqlite.py::test_a_migration_that_fails_leaves_the_database_as_it_was",
         (
-            "store/sqlite/migrations.py",
+            "migrations.migrate",
             "        engine.begin()\n        try:\n            engine.execute(steps[number - 1])\n",
             "        engine.execute(steps[number - 1])\n        engine.begin()\n        try:\n",
         ),
@@ -1410,14 +1247,14 @@ _REMOVALS: Final = (
         21,
         "a port in use has the exit code of a bug",
         "system/test_shutdown.py::test_port_in_use_ends_the_start_with_exit_code_71",
-        ("commands/scheduler.py", "    ListenError: os.EX_OSERR,", "    ListenError: os.EX_SOFTWARE,"),
+        ("scheduler.EXIT_CODES", "    ListenError: os.EX_OSERR,", "    ListenError: os.EX_SOFTWARE,"),
     ),
     removal(
         21,
         "all that keeps it from starting is one exit code",
-        "system/test_shutdown.py::test_a_file_that_it_can_not_serve_is_told_by_the_exit_code_and_left_as_it_is",
+        "system/test_shutdown.py::test_unusable_database_is_an_exit_code_and_stays_unchanged",
         (
-            "commands/scheduler.py",
+            "scheduler.main",
             "        return next(code for kind, code in",
             "        return next(os.EX_IOERR for kind, code in",
         ),
@@ -1426,30 +1263,26 @@ _REMOVALS: Final = (
         22,
         "the file is not checked at the start",
         "contract/test_sqlite.py::test_a_damaged_database_is_found_when_it_is_opened",
-        ("store/sqlite/engine.py", '        if result != "ok":', "        if False:"),
+        never("SqliteEngine.check", 'result != "ok"'),
     ),
     removal(
         22,
         "a damaged row is let through",
-        "contract/test_claim.py::test_a_damaged_job_fails_alone_and_stops_nobody"
-        " unit/test_dispatcher_runs.py::test_a_damaged_job_fails_with_its_reason_and_stops_nobody",
-        ("store/claims.py", "    if not order.command:", "    if False:"),
+        "contract/test_claim.py::test_damaged_job_fails_alone"
+        " unit/test_dispatcher_runs.py::test_damaged_job_fails_with_its_reason_and_stops_nothing_else",
+        never("claims._claimed", "not order.command"),
     ),
     removal(
         22,
         "a row that can't be read stops all",
-        "contract/test_claim.py::test_a_damaged_job_fails_alone_and_stops_nobody",
-        (
-            "store/claims.py",
-            "        except _DAMAGE:\n",
-            "        except IndexError:\n",
-        ),
+        "contract/test_claim.py::test_damaged_job_fails_alone",
+        ("ClaimsWriter._claimable", "        except _DAMAGE:\n", "        except IndexError:\n"),
     ),
     removal(
         22,
         "what a damaged demand asks for is asked of nobody",
-        "unit/test_dispatcher_runs.py::test_a_wish_that_can_not_be_read_stops_nobody",
-        ("store/claims.py", "            self._quarantine_all(ready.demand_id, now_ms)", "            pass"),
+        "unit/test_dispatcher_runs.py::test_demand_that_cannot_be_read_stops_nothing_else",
+        without_call("ClaimsWriter.ready", "self._quarantine_all"),
     ),
     # --- truth ---
     removal(
@@ -1457,7 +1290,7 @@ _REMOVALS: Final = (
         "the middle is left out without a count",
         "system/test_guard.py::test_of_long_output_the_ends_are_kept_and_the_rest_is_counted",
         (
-            "worker/process/capture.py",
+            "Capture.output",
             "tail[max(0, len(tail) - self._tail_max) :], self._total)",
             "(end := tail[max(0, len(tail) - self._tail_max) :]), len(self._head) + len(end))",
         ),
@@ -1468,7 +1301,7 @@ _REMOVALS: Final = (
         "unit/test_rest_workers.py::test_long_logs_are_shown_by_head_and_tail_and_say_where_the_rest_is"
         " unit/test_rest_workers.py::test_logs_longer_than_what_is_kept_keep_head_tail_and_the_true_count",
         (
-            "api/views.py",
+            "views.kept",
             '    return head + f"\\n[... {left_out} bytes left out; {remark} ...]\\n".encode() + tail',
             "    return head + tail",
         ),
@@ -1476,9 +1309,9 @@ _REMOVALS: Final = (
     removal(
         23,
         "a signal is told as an exit code",
-        "system/test_guard.py::test_exit_codes_and_signals_are_told_as_they_were",
+        "system/test_guard.py::test_exit_codes_and_signals_are_reported_unchanged",
         (
-            "worker/guard/live.py",
+            "LiveRun.result",
             "        exit_code = status if code == os.CLD_EXITED else None",
             "        exit_code = status if code == os.CLD_EXITED else 128 + status",
         ),
@@ -1487,56 +1320,42 @@ _REMOVALS: Final = (
         23,
         "what is left in the pipe at the end is lost",
         "system/test_guard.py::test_after_many_runs_no_descriptor_and_no_zombie_is_left",
-        (
-            "worker/guard/pipes.py",
-            "while pipe.fd is not None and drained < _DRAIN_BYTES_MAX and (count := self._read(pipe)):",
-            "while False:",
-        ),
+        never("Pipes.finish", "pipe.fd is not None and drained < _DRAIN_BYTES_MAX and (count := self._read(pipe))"),
     ),
     removal(
         24,
         "what happens is not written down",
         "contract/test_check.py::test_what_the_store_wrote_agrees contract/test_history.py::test_events_and_counters_tell_the_state_of_every_run_after_any_history",
-        ("store/ledger.py", "        engine.executemany(sql.ADD_EVENT, self._events)\n", ""),
+        without_call("Ledger.write", "engine.executemany(sql.ADD_EVENT, self._events)"),
     ),
     removal(
         24,
         "a result that is refused leaves no event",
         "contract/test_runs.py::test_a_result_from_a_lost_run_is_stale_and_leaves_an_event",
-        (
-            "store/ends.py",
-            "        first = stale[0]\n",
-            "        return\n        first = stale[0]\n",
-        ),
+        returns("EndsWriter.note_stale", ""),
     ),
     # --- who gets in ---
     removal(
         25,
         "a caller from another host is local",
-        "unit/test_rest_gate.py::test_a_caller_who_is_not_local_is_refused_everywhere_and_nothing_is_stored",
-        (
-            "api/gate.py",
-            "    if not _by_socket(req) and not all(map(is_loopback_address, both)):",
-            "    if False:",
-        ),
+        "unit/test_rest_gate.py::test_caller_that_is_not_local_is_refused_everywhere_and_stores_nothing",
+        never("gate.why_foreign", "not _by_socket(req) and not all(map(is_loopback_address, both))"),
     ),
     removal(
         25,
         "any user of this host is ours",
         "unit/test_rest_tokens.py::test_another_user_of_this_host_is_not_served",
-        (
-            "api/gate.py",
-            "        if uid is None or not peer.trusted(uid, os.geteuid(), self._trust.uids, self._trust.ambiguous):",
-            "        if False:",
+        never(
+            "Gate._local", "uid is None or not peer.trusted(uid, os.geteuid(), self._trust.uids, self._trust.ambiguous)"
         ),
     ),
     removal(
         25,
         "a caller who has left is root",
-        "system/test_peer.py::test_a_caller_that_sends_and_leaves_is_nobody"
-        " system/test_peer.py::test_the_user_of_a_caller_is_told_as_long_as_it_holds_its_end",
+        "system/test_peer.py::test_caller_that_sends_and_leaves_has_no_uid"
+        " system/test_peer.py::test_caller_uid_is_known_while_it_holds_its_end",
         (
-            "security/peer.py",
+            "SockDiag.uid_of",
             "        return int(uid) if inode and state in _CONNECTED else None",
             "        return int(uid)",
         ),
@@ -1545,53 +1364,56 @@ _REMOVALS: Final = (
         25,
         "a connection that was reset is its port's next owner's",
         "system/test_server.py::test_reset_connection_is_not_served_as_another_socket_on_its_port",
-        ("api/http/caller.py", "(uid if peer.connected(self._connection) else None,)", "(uid,)"),
+        ("TcpCaller.uid", "(uid if peer.connected(self._connection) else None,)", "(uid,)"),
     ),
     removal(
         25,
         "a socket that still connects is a caller's",
         "system/test_peer.py::test_socket_that_still_connects_is_nobodys_end",
-        ("security/peer.py", "if inode and state in _CONNECTED else None", "if inode else None"),
+        without_condition("SockDiag.uid_of", "state in _CONNECTED"),
     ),
     removal(
         25,
         "a user of many faces is trusted",
         "unit/test_peer.py::test_ambiguous_uid_is_never_trusted",
-        ("security/peer.py", "uid is not None and uid != ambiguous and", "uid is not None and"),
+        without_condition("peer.trusted", "uid != ambiguous"),
     ),
     removal(
         25,
         "any Host is ours",
-        "unit/test_rest_gate.py::test_a_caller_who_is_not_local_is_refused_everywhere_and_nothing_is_stored",
-        ("api/gate.py", '    if _name(req.get_header("Host") or "") not in _LOCAL_NAMES:', "    if False:"),
+        "unit/test_rest_gate.py::test_caller_that_is_not_local_is_refused_everywhere_and_stores_nothing",
+        never("gate.why_foreign", '_name(req.get_header("Host") or "") not in _LOCAL_NAMES'),
     ),
     removal(
         25,
         "a page of any origin may call",
-        "unit/test_rest_gate.py::test_a_caller_who_is_not_local_is_refused_everywhere_and_nothing_is_stored"
+        "unit/test_rest_gate.py::test_caller_that_is_not_local_is_refused_everywhere_and_stores_nothing"
         " unit/test_rest_tokens.py::test_another_sites_page_is_refused_whatever_it_shows",
-        ("api/gate.py", "    if origin is not None and origin not in ", "    if False and origin not in "),
+        never(
+            "gate._refuse_pages",
+            "origin is not None and origin not in [f\"{scheme}://{req.get_header('Host')}\" for scheme in schemes]",
+        ),
     ),
     removal(
         25,
         "a page of any site may call",
-        "unit/test_rest_gate.py::test_a_caller_who_is_not_local_is_refused_everywhere_and_nothing_is_stored"
+        "unit/test_rest_gate.py::test_caller_that_is_not_local_is_refused_everywhere_and_stores_nothing"
         " unit/test_rest_tokens.py::test_another_sites_page_is_refused_whatever_it_shows",
-        ("api/gate.py", '    if req.get_header("Sec-Fetch-Site") in ("cross-site", "same-site"):', "    if False:"),
+        never("gate._refuse_pages", 'req.get_header("Sec-Fetch-Site") in ("cross-site", "same-site")'),
     ),
     removal(
         25,
         "who comes through a proxy is local",
-        "unit/test_rest_gate.py::test_a_caller_who_is_not_local_is_refused_everywhere_and_nothing_is_stored"
+        "unit/test_rest_gate.py::test_caller_that_is_not_local_is_refused_everywhere_and_stores_nothing"
         " system/test_server.py::test_the_servers_own_handling_of_proxies_hides_none",
-        ("api/gate.py", "    if any(name.startswith(_FORWARDING) for name in req.env):", "    if False:"),
+        never("gate.why_foreign", "any(name.startswith(_FORWARDING) for name in req.env)"),
     ),
     removal(
         25,
         "a bad token is none",
-        "unit/test_rest_tokens.py::test_what_is_no_good_token_is_401_for_everybody",
+        "unit/test_rest_tokens.py::test_invalid_token_is_401_for_every_caller",
         (
-            "api/gate.py",
+            "Gate._bearer",
             "        if self._attempts.too_many(",
             "        if foreign(req) is None:\n            return self._local(req)\n        if self._attempts.too_many(",
         ),
@@ -1599,137 +1421,109 @@ _REMOVALS: Final = (
     removal(
         25,
         "a token is good by its id alone",
-        "unit/test_tokens.py::test_only_the_right_secret_of_the_right_id_is_good unit/test_rest_tokens.py::test_what_is_no_good_token_is_401_for_everybody",
-        ("security/tokens.py", "    return same and (", "    return ("),
+        "unit/test_tokens.py::test_only_the_right_secret_of_the_right_id_is_good unit/test_rest_tokens.py::test_invalid_token_is_401_for_every_caller",
+        without_condition("tokens.good", "same"),
     ),
     removal(
         25,
         "a token never expires",
         "unit/test_tokens.py::test_it_is_good_until_the_very_millisecond_of_its_end",
-        ("security/tokens.py", "(kept.expires_ms is None or now_ms < kept.expires_ms)", "True"),
+        always("tokens.good", "kept.expires_ms is None or now_ms < kept.expires_ms"),
     ),
     removal(
         25,
         "a revoked token is good",
         "unit/test_tokens.py::test_a_revoked_one_is_never_good_again",
-        ("security/tokens.py", "    if kept is None or kept.revoked_ms is not None:", "    if kept is None:"),
+        without_condition("tokens.good", "kept.revoked_ms is not None"),
     ),
     removal(
         25,
         "bad tokens may be tried for ever",
         "unit/test_rest_tokens.py::test_the_count_holds_over_all_paths_and_methods",
-        ("api/attempts.py", "            return count >= ATTEMPTS_MAX", "            return False"),
+        never("Attempts.too_many", "count >= ATTEMPTS_MAX"),
     ),
     removal(
         25,
         "a token does all, whatever its scopes",
         "unit/test_rest_tokens.py::test_each_scope_does_what_is_its_own_and_nothing_else",
-        (
-            "api/gate.py",
-            "        if needed is None or principal is None or principal.may(*needed):",
-            "        if True:",
-        ),
+        always("Gate.process_resource", "needed is None or principal is None or principal.may(*needed)"),
     ),
     removal(
         25,
         "a token acts on everybody's jobs",
-        "unit/test_rest_owners.py::test_who_may_act_on_whose_job"
+        "unit/test_rest_owners.py::test_action_on_a_job_needs_its_owner_or_an_operator"
         " unit/test_dispatcher_owners.py::test_own_jobs_can_be_cancelled_and_others_can_not",
-        (
-            "scheduler/dispatcher/owners.py",
-            "    if not may_act(by, job.owner):",
-            "    if False:",
-        ),
+        never("owners.find_job", "not may_act(by, job.owner)"),
     ),
     removal(
         25,
         "a job without an owner belongs to callers without one",
         "unit/test_dispatcher_owners.py::test_a_job_without_owner_is_nobodys_own",
-        ("scheduler/dispatcher/owners.py", "return bool(owner) and owner == by.owner", "return owner == by.owner"),
+        without_condition("owners._owns", "bool(owner)"),
     ),
     removal(
         25,
         "a token that was revoked meanwhile submits",
         "unit/test_dispatcher_owners.py::test_a_token_revoked_since_it_was_looked_at_submits_nothing"
         " unit/test_rest_owners.py::test_a_token_revoked_between_the_gate_and_the_turn_submits_nothing",
-        (
-            "scheduler/dispatcher/owners.py",
-            "    if token is None or token.revoked_ms is not None:",
-            "    if token is None:",
-        ),
+        without_condition("owners.find_token", "token.revoked_ms is not None"),
     ),
     removal(
         25,
         "a token's jobs choose their user",
         "unit/test_dispatcher_owners.py::test_jobs_of_a_token_with_run_as_run_as_that_user",
-        (
-            "scheduler/dispatcher/owners.py",
-            "            if spec.user not in (None, token.run_as):",
-            "            if False:",
-        ),
+        never("owners.admit", "spec.user not in (None, token.run_as)"),
     ),
     removal(
         25,
         "a token has as many pending jobs as it likes",
         "unit/test_dispatcher_owners.py::test_pending_jobs_of_a_token_are_bounded"
         " unit/test_dispatcher_owners.py::test_the_bound_of_pending_jobs_holds_within_one_turn",
-        (
-            "scheduler/dispatcher/owners.py",
-            "        if store.count_metered(token.owner, token.pending_max) + len(specs) > token.pending_max:",
-            "        if False:",
-        ),
+        never("owners.admit", "store.count_metered(token.owner, token.pending_max) + len(specs) > token.pending_max"),
     ),
     removal(
         25,
         "a token has as many schedules as it likes",
         "unit/test_dispatcher_owners.py::test_recurring_jobs_of_a_token_are_bounded",
-        ("scheduler/dispatcher/owners.py", "    if token.schedules_max is not None and recurring:", "    if False:"),
+        never("owners.admit", "token.schedules_max is not None and recurring"),
     ),
     removal(
         25,
         "schedules outlive the end of a token's jobs",
-        "unit/test_dispatcher_owners.py::test_revoking_a_token_with_its_jobs_ends_all_of_them_and_nobody_elses",
-        (
-            "scheduler/dispatcher/owners.py",
-            "        store.end_schedule(target.job_id, ending.actor, now.wall_ms)",
-            "        pass",
-        ),
+        "unit/test_dispatcher_owners.py::test_token_revoked_with_its_jobs_ends_those_jobs_only",
+        without_call("owners.end_jobs", "store.end_schedule"),
     ),
     removal(
         25,
         "the end of a token's jobs is forgotten by a restart",
         "unit/test_dispatcher_owners.py::test_the_end_of_jobs_survives",
-        (
-            "scheduler/dispatcher/upkeep.py",
-            "        self.ending = True\n",
-            "        self.ending = False\n",
-        ),
+        ("Upkeep.__init__", "        self.ending = True\n", "        self.ending = False\n"),
     ),
     removal(
         25,
         "what ended in the turn of a cancel is marked as cancelled",
         "unit/test_dispatcher_bulk.py::test_a_job_that_ends_in_the_turn_of_a_bulk_cancel_keeps_its_end"
         " contract/test_owners.py::test_a_cancel_of_a_job_that_has_ended_changes_nothing",
-        ("store/jobs.py", "        if pending or running:", "        if True:"),
+        always("JobsWriter.cancel", "pending or running"),
     ),
     removal(
         25,
         "jobs submitted in the turn of a revocation outlive it",
         "unit/test_dispatcher_owners.py::test_jobs_submitted_in_the_turn_of_a_revocation_are_ended",
-        ("scheduler/dispatcher/owners.py", "    store.flush_counters(now.wall_ms)\n", ""),
+        without_call("owners.end_jobs", "store.flush_counters"),
     ),
     removal(
         24,
         "what is due is read before the turn's counters are written",
         "unit/test_dispatcher_recurring.py::test_a_result_in_the_very_turn_of_the_slot_lets_it_fire",
-        ("scheduler/dispatcher/recurrence.py", "    store.flush_counters(now.wall_ms)\n", ""),
+        without_call("recurrence.fire_due", "store.flush_counters"),
     ),
     removal(
         15,
         "each claimed run's job is read by itself",
         "contract/test_claim.py::test_claim_is_two_statements_however_many_runs",
         (
-            "store/claims.py",
+            "ClaimsWriter._claimable",
             "            return [_claimed(row, probation, lease_ms) for row in self._execute(sql.CLAIMABLE, chosen)], []\n",
             "            raise ValueError\n",
         ),
@@ -1738,65 +1532,57 @@ _REMOVALS: Final = (
         15,
         "each result of a frame is a statement",
         "contract/test_claim.py::test_results_of_one_frame_are_one_statement",
-        ("store/ends.py", "in sql.batches(outcomes):", "in ([outcome] for outcome in outcomes):"),
+        ("EndsWriter._end_reported", "in sql.batches(outcomes):", "in ([outcome] for outcome in outcomes):"),
     ),
     removal(
         15,
         "a worker's load is kept although its runs have changed",
         "contract/test_history.py::test_events_and_counters_tell_the_state_of_every_run_after_any_history",
-        ("store/ledger.py", "                self._loads.leave(move.worker_id)\n", "                pass\n"),
+        without_call("Ledger.record_transition", "self._loads.leave"),
     ),
     removal(
         15,
         "a worker's load is kept although a turn was undone",
         "contract/test_history.py::test_events_and_counters_tell_the_state_of_every_run_after_any_history",
-        ("store/core.py", "        self._loads.clear()\n", ""),
+        without_call("Core._forget", "self._loads.clear"),
     ),
     removal(
         15,
         "a worker's load is kept although a probation has ended",
         "contract/test_runs.py::test_a_crash_is_counted_on_the_run_and_its_successor_is_on_probation",
-        ("store/claims.py", "            self._loads.drop(worker_id)\n", "            pass\n"),
+        without_call("ClaimsWriter.clear_probation", "self._loads.drop"),
     ),
     removal(
         25,
         "a bulk call acts on everybody's jobs",
         "unit/test_dispatcher_bulk.py::test_bulk_cancel_leaves_jobs_of_other_owners_alone"
         " unit/test_rest_many.py::test_bulk_of_a_submit_token_is_for_its_own_jobs",
-        ("scheduler/dispatcher/bulk.py", "    if not owners.may_act(command.by, target.owner):", "    if False:"),
+        never("bulk._act", "not owners.may_act(command.by, target.owner)"),
     ),
     removal(
         25,
         "a token with submit selects the jobs of all owners",
         "unit/test_rest_many.py::test_selecting_other_owners_needs_operate",
-        (
-            "api/many.py",
-            "        if selection.ids is None and others and not principal.may(Scope.OPERATE):",
-            "        if False:",
-        ),
+        never("Bulk.on_post", "selection.ids is None and others and not principal.may(Scope.OPERATE)"),
     ),
     removal(
         3,
         "a command that fails in the middle is half done",
         "system/test_loop.py::test_a_bug_in_the_middle_of_a_command_undoes_all_of_it",
-        (
-            "scheduler/loop.py",
-            "            with self._store.savepoint():\n                return self._dispatcher.on_command(",
-            "            if True:\n                return self._dispatcher.on_command(",
-        ),
+        ("Loop._do", "            with self._store.savepoint():\n", "            if True:\n"),
     ),
     removal(
         15,
         "a bulk call takes a turn as long as its jobs",
         "unit/test_dispatcher_bulk.py::test_one_turn_looks_at_a_bounded_number_of_jobs",
-        ("scheduler/dispatcher/bulk.py", "from zsched.model.limits import BULK_JOBS_MAX", "BULK_JOBS_MAX = 1_000_000"),
+        ("dispatcher.bulk", "from zsched.model.limits import BULK_JOBS_MAX", "BULK_JOBS_MAX = 1_000_000"),
     ),
     removal(
         3,
         "a bulk call that fails later says nothing of what was done",
         "unit/test_rest_many.py::test_bulk_call_answers_what_was_done_when_a_later_step_fails",
         (
-            "api/many.py",
+            "Bulk.on_post",
             "            except (Problem, ClosedError, StoreError, TimeoutError):",
             "            except ():",
         ),
@@ -1805,25 +1591,21 @@ _REMOVALS: Final = (
         15,
         "every bulk call has a step in each turn",
         "unit/test_rest_many.py::test_bulk_calls_take_turns",
-        ("api/context.py", "        self.steps = Room(1, ", "        self.steps = Room(100, "),
+        ("Context.__init__", "        self.steps = Room(1, ", "        self.steps = Room(100, "),
     ),
     removal(
         15,
         "a waiting call reads all its jobs at each look",
         "unit/test_rest_many.py::test_a_look_reads_what_has_happened_and_not_what_is_waited_for",
-        ("api/many.py", "            roll.follow(context.reader)", "            roll.read(context.reader)"),
+        ("Wait.on_post.look", "            roll.follow(context.reader)", "            roll.read(context.reader)"),
     ),
     removal(
         24,
         "a job that ends while all are read is missed",
         "unit/test_rest_many.py::test_a_job_that_ends_while_all_are_read_is_not_missed",
+        ("Roll.read", "        self.next = reader.last_event()\n", ""),
         (
-            "api/roll.py",
-            "        self.next = reader.last_event()\n        for begin,",
-            "        for begin,",
-        ),
-        (
-            "api/roll.py",
+            "Roll.read",
             "                    self._codes[begin + job_id - first] = _CODES[status]\n",
             "                    self._codes[begin + job_id - first] = _CODES[status]\n        self.next = reader.last_event()\n",
         ),
@@ -1832,34 +1614,26 @@ _REMOVALS: Final = (
         25,
         "a name of a token is used again",
         "unit/test_dispatcher_owners.py::test_a_name_is_never_used_again",
-        (
-            "scheduler/dispatcher/access.py",
-            "    if name and store.access.token_named(name) is not None:",
-            "    if False:",
-        ),
+        never("access.add_token", "name and store.access.token_named(name) is not None"),
     ),
     removal(
         25,
         "a bound token speaks for every worker",
         "unit/test_rest_owners.py::test_a_token_bound_to_workers_speaks_for_no_other_on_any_call",
-        ("api/context.py", "    if token is not None and not tokens.speaks_for(token, name):", "    if False:"),
+        never("context.worker_name", "token is not None and not tokens.speaks_for(token, name)"),
     ),
     removal(
         25,
         "a worker has as many slots as it announces",
         "unit/test_dispatcher_owners.py::test_a_worker_gets_no_more_slots_than_its_key_allows",
-        (
-            "scheduler/dispatcher/access.py",
-            "    if known is None or known.slots_max is None or worker.slots <= known.slots_max:",
-            "    if True:",
-        ),
+        always("access.within_slots", "known is None or known.slots_max is None or worker.slots <= known.slots_max"),
     ),
     removal(
         25,
         "a worker with few slots holds as many runs as it asks for",
         "unit/test_dispatcher_owners.py::test_a_worker_gets_no_more_slots_than_its_key_allows",
         (
-            "scheduler/dispatcher/registration.py",
+            "Registration._open_session",
             "WINDOW_PER_SLOT_MAX * worker.slots if worker.slots < frame.slots else WINDOW_MAX",
             "WINDOW_MAX",
         ),
@@ -1868,80 +1642,72 @@ _REMOVALS: Final = (
         25,
         "tokens are good for ever unless they are told otherwise",
         "unit/test_rest_owners.py::test_a_token_expires_unless_it_is_made_for_ever",
-        ("api/access.py", "    if text == NEVER:", "    if text in (NEVER, None):"),
+        ("access._life_ms", "    if text == NEVER:", "    if text in (NEVER, None):"),
     ),
     removal(
         25,
         "the use of a token is written at every call",
         "unit/test_rest_owners.py::test_the_last_use_is_stored_once_in_a_while",
-        ("api/gate.py", "abs(now_ms - token.last_used_ms) < TOKEN_USED_MS:", "False:"),
-        ("api/gate.py", "        if noted_s is None or (now_s - noted_s) * 1000 >= TOKEN_USED_MS:", "        if True:"),
+        never("Gate._note_use", "abs(now_ms - token.last_used_ms) < TOKEN_USED_MS"),
+        always("Gate._note_use", "noted_s is None or (now_s - noted_s) * 1000 >= TOKEN_USED_MS"),
     ),
     removal(
         25,
         "refused calls leave no trace",
         "unit/test_rest_requests.py::test_refused_calls_are_logged_and_counted_by_kind"
         " system/test_refusals.py::test_burst_of_bad_tokens_is_logged_to_its_last_one_in_few_lines",
-        ("api/requests.py", "        if problem is not None and is_refusal(problem):", "        if False:"),
+        never("Requests.process_response", "problem is not None and is_refusal(problem)"),
     ),
     removal(
         25,
         "the end of a burst of refused calls is not logged",
         "system/test_refusals.py::test_burst_of_bad_tokens_is_logged_to_its_last_one_in_few_lines",
-        ("serve.py", "            policy.refusals.flush(now.mono_ms)\n", ""),
+        without_call("_serve.after_turn", "policy.refusals.flush"),
     ),
     removal(
         25,
         "each refused call makes a log line",
         "unit/test_rest_requests.py::test_flood_of_refused_calls_makes_few_lines_and_is_counted",
-        (
-            "model/rate.py",
-            "        if not self._count or now_ms < self._quiet_until_ms:",
-            "        if not self._count:",
-        ),
+        without_condition("Throttled.flush", "now_ms < self._quiet_until_ms"),
     ),
     removal(
         25,
         "the log of refused calls shows any path",
         "unit/test_rest_requests.py::test_refusal_line_has_nothing_that_the_caller_may_have_written",
-        ("api/requests.py", '        return "(unknown path)"', "        return path"),
+        ("Requests._template", '        return "(unknown path)"', "        return path"),
     ),
     removal(
         25,
         "an error's id is found nowhere else",
         "unit/test_rest_requests.py::test_request_id_of_the_caller_is_taken_over system/test_refusals.py::test_id_in_an_error_is_found_in_the_log",
-        ("api/problem.py", "request_id=request_id,", "request_id=request_id[::-1],"),
+        ("problem.render", "request_id=request_id,", "request_id=request_id[::-1],"),
     ),
     removal(
         25,
         "every caller is a trusted proxy",
-        "unit/test_forwarded.py::test_header_of_a_peer_that_is_no_trusted_proxy_is_ignored"
-        " unit/test_rest_requests.py::test_forged_address_of_a_peer_that_is_no_proxy_is_ignored",
-        (
-            "api/forwarded.py",
-            "        if hop is None or not self._trusts(hop):\n            return peer",
-            "        if hop is None:\n            return peer",
-        ),
+        "unit/test_forwarded.py::test_header_of_a_peer_that_is_not_a_trusted_proxy_is_ignored"
+        " unit/test_rest_requests.py::test_forged_address_of_a_peer_that_is_not_a_proxy_is_ignored",
+        without_condition("Proxies.caller", "not self._trusts(hop)"),
     ),
     removal(
         25,
         "a chain of proxies is read from its left end",
         "unit/test_forwarded.py::test_x_forwarded_for_is_read_from_its_right_end"
         " unit/test_rest_requests.py::test_bad_tokens_count_for_the_caller_behind_the_proxy",
-        ("api/forwarded.py", "        for node in reversed(chain):", "        for node in chain:"),
+        ("Proxies._walk", "        for node in reversed(chain):", "        for node in chain:"),
     ),
     removal(
         25,
         "a key that nobody knows comes in",
         "system/test_port.py::test_nothing_of_a_stranger_comes_in",
-        ("scheduler/port.py", "not self._keys.knows(key.decode()):", "False:"),
+        never("Port._verdict", "not self._keys.knows(key.decode())"),
     ),
     removal(
         25,
         "where nobody is asked everybody comes in",
-        "system/test_port.py::test_without_a_doorkeeper_nobody_comes_in",
+        "system/test_port.py::test_port_without_a_zap_handler_admits_no_peer",
         (
-            "scheduler/port.py",
+            "Port._set_up",
             "            router.setsockopt(zmq.ZAP_DOMAIN, _ZAP_DOMAIN)\n            router.setsockopt(zmq.ZAP_ENFORCE_DOMAIN, 1)\n",
             "",
         ),
@@ -1949,73 +1715,56 @@ _REMOVALS: Final = (
     removal(
         25,
         "a worker needs no key",
-        "unit/test_dispatcher_access.py::test_a_name_that_nobody_has_is_not_had_by_the_first_who_asks",
-        (
-            "scheduler/dispatcher/registration.py",
-            "        if self._settings.keyed and (wrong := ",
-            "        if False and (wrong := ",
+        "unit/test_dispatcher_access.py::test_free_name_is_not_bound_by_the_first_caller",
+        never(
+            "Registration._refuse_peer",
+            "self._settings.keyed and (wrong := access.wrong_key(self._store, WorkerId(frame.worker), key)) is not None",
         ),
     ),
     removal(
         25,
         "a name is anybody's who has a key",
         "unit/test_dispatcher_access.py::test_a_name_is_only_its_keys",
-        (
-            "scheduler/dispatcher/access.py",
-            "    if known.worker_id != name:\n        return f",
-            "    if False:\n        return f",
-        ),
+        never("access.wrong_key", "known.worker_id != name"),
     ),
     removal(
         25,
         "a revoked key speaks for its worker",
         "unit/test_dispatcher_access.py::test_a_revoked_key_gets_no_session",
-        (
-            "scheduler/dispatcher/access.py",
-            "    if known.revoked_ms is not None:\n        return",
-            "    if False:\n        return",
-        ),
+        never("access.wrong_key", "known.revoked_ms is not None"),
     ),
     removal(
         25,
         "a session is anybody's who has its token",
         "unit/test_dispatcher_access.py::test_every_later_frame_by_another_key_is_refused"
-        " unit/test_dispatcher_access.py::test_a_frame_by_another_key_is_no_sign_of_life",
-        (
-            "scheduler/dispatcher/session.py",
-            " and session.peer == peer and session.key == key",
-            " and session.peer == peer",
-        ),
+        " unit/test_dispatcher_access.py::test_frame_by_another_key_does_not_count_as_heard",
+        without_condition("Sessions.of_frame", "session.key == key"),
     ),
     removal(
         25,
         "a name that is taken gets a new key",
         "unit/test_dispatcher_access.py::test_a_name_keeps_its_key_while_its_worker_lives",
-        (
-            "scheduler/dispatcher/access.py",
-            "    if session is not None and (session.polls or before is not None):",
-            "    if False:",
-        ),
+        never("access.bind_key", "session is not None and (session.polls or before is not None)"),
     ),
     removal(
         25,
         "a worker trusts whoever has its scheduler's port",
-        "system/test_peer.py::test_a_worker_says_nothing_to_another_user_who_has_taken_its_schedulers_port"
+        "system/test_peer.py::test_worker_says_nothing_to_another_user_on_the_port_of_its_scheduler"
         " system/test_impostor.py::test_worker_sends_nothing_to_another_user_on_the_schedulers_port"
         " system/test_impostor.py::test_client_sends_nothing_to_another_user_on_the_schedulers_port",
-        ("security/endpoint.py", '        demand_trusted(uid, self._url, f"{host}:{theirs.port}")', "        pass"),
+        without_call("_Attempt.proven", "demand_trusted"),
     ),
     removal(
         25,
         "a second address of this host is taken for another host",
-        "system/test_impostor.py::test_server_on_an_address_of_this_host_that_does_not_accept_is_waited_for",
-        ("security/endpoint.py", " or peer.of_this_host(theirs.address))", ")"),
+        "system/test_impostor.py::test_server_on_this_host_that_does_not_accept_is_waited_for",
+        without_condition("_Attempt.proven", "peer.of_this_host(theirs.address)"),
     ),
     removal(
         25,
         "a client trusts whoever listens on a scheduler's socket",
         "system/test_endpoint.py::test_client_sends_nothing_to_another_user_on_a_socket",
-        ("security/endpoint.py", "        demand_trusted(uid, endpoint.url, endpoint.socket_path)", "        pass"),
+        without_call("endpoint._connect_unix", "demand_trusted"),
     ),
     removal(
         25,
@@ -2023,7 +1772,7 @@ _REMOVALS: Final = (
         "system/test_impostor.py::test_client_passes_over_another_user_on_the_first_address"
         " system/test_impostor.py::test_worker_with_a_token_finds_its_scheduler_behind_another_user",
         (
-            "security/endpoint.py",
+            "_Dialer._first_proven",
             "            except (OSError, UntrustedError) as error:",
             "            except OSError as error:",
         ),
@@ -2032,39 +1781,31 @@ _REMOVALS: Final = (
         25,
         "a server that does not accept holds up the next address",
         "system/test_impostor.py::test_client_passes_over_another_user_on_the_first_address",
-        ("security/endpoint.py", "(not self._attempts or now_s >= next_s)", "not self._attempts"),
+        without_condition("_Dialer.dial", "now_s >= next_s"),
     ),
     removal(
         25,
         "any failure of the default socket is left for TCP",
         "system/test_endpoint.py::test_other_failures_of_the_default_socket_are_reported",
-        ("security/endpoint.py", "            if error.errno in _FALL_BACK:", "            if True:"),
+        always("Endpoint._connect_socket", "error.errno in _FALL_BACK"),
     ),
     removal(
         25,
         "a folder that others can make says whom to trust",
         "unit/test_endpoint.py::test_owner_of_a_folder_that_others_can_make_is_not_appointed",
-        (
-            "security/trust.py",
-            "    roots_alone = above.st_uid == 0 and not above.st_mode & 0o022",
-            "    roots_alone = True",
-        ),
+        always("trust.appointed_user", "above.st_uid == 0 and not above.st_mode & 0o022"),
     ),
     removal(
         25,
         "a key may be read by others",
         "unit/test_keys.py::test_a_file_that_others_can_touch_is_refused_and_left_as_it_is",
-        ("host/files.py", "            _demand_secret(path, os.fstat(descriptor))\n", ""),
+        without_call("files.read_private", "_demand_secret"),
     ),
     removal(
         25,
         "a database may be read by others",
         "contract/test_sqlite.py::test_what_others_can_get_at_is_refused",
-        (
-            "host/files.py",
-            "    demand_own(path, found)\n    if found.st_mode & (stat.S_IRWXG | stat.S_IRWXO):",
-            "    demand_own(path, found)\n    if False:",
-        ),
+        never("files.demand_private", "found.st_mode & (stat.S_IRWXG | stat.S_IRWXO)"),
     ),
     removal(
         25,
@@ -2072,117 +1813,101 @@ _REMOVALS: Final = (
         "contract/test_sqlite.py::test_file_of_another_user_is_refused"
         " system/test_shared_folder.py::test_lock_that_is_a_link_of_another_user_is_not_followed"
         " system/test_shared_folder.py::test_database_of_another_user_is_not_served",
-        ("host/files.py", "    if found.st_uid != os.geteuid():", "    if False:"),
+        never("files.demand_own", "found.st_uid != os.geteuid()"),
     ),
     removal(
         25,
         "links are anybody's",
         "contract/test_sqlite.py::test_link_of_another_user_in_an_open_folder_is_refused"
         " system/test_shared_folder.py::test_link_of_another_user_is_not_followed",
-        ("host/files.py", "        _demand_own_link(step)\n", ""),
+        without_call("files.resolve", "_demand_own_link"),
     ),
     removal(
         25,
         "a lock may be another file",
         "contract/test_sqlite.py::test_lock_that_is_another_file_is_left_as_it_is",
         (
-            "host/files.py",
+            "files.open_lock",
             "os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC",
             "os.O_RDWR | os.O_CREAT | os.O_CLOEXEC",
         ),
-        ("host/files.py", " or found.st_nlink > 1:", ":"),
+        without_condition("files.open_lock", "found.st_nlink > 1"),
     ),
     removal(
         25,
         "the socket's caller is whoever may open it",
         "system/test_socket.py::test_peer_credentials_decide_where_the_modes_were_widened",
-        ("security/peer.py", "    return int(uid)\n\n\nclass SockDiag", "    return os.geteuid()\n\n\nclass SockDiag"),
+        ("peer.credentials", "    return int(uid)\n", "    return os.geteuid()\n"),
     ),
     removal(
         25,
         "the socket has the mode of any other",
         "system/test_socket.py::test_socket_of_another_user_can_not_be_opened",
-        ("api/http/listeners.py", "        os.fchmod(one.fileno(), 0o600)", "        pass"),
+        without_call("listeners._bound_at", "os.fchmod"),
     ),
     removal(
         25,
         "the link is made in whatever folder there is",
         "system/test_socket.py::test_link_is_not_made_in_a_folder_of_another_user",
-        ("api/http/listeners.py", "    if found.st_uid != os.geteuid():", "    if False:"),
+        never("listeners._demand_ours", "found.st_uid != os.geteuid()"),
     ),
     removal(
         25,
         "local_trust = socket is as uid",
         "system/test_socket.py::test_local_trust_decides_for_tcp_and_socket",
-        (
-            "api/gate.py",
-            '        if why is None and self._trust.local == "socket" and not _by_socket(req):',
-            "        if False:",
-        ),
+        never("Gate._local", 'why is None and self._trust.local == "socket" and not _by_socket(req)'),
     ),
     removal(
         25,
         "the other loopback address is anybody's",
         "system/test_socket.py::test_both_loopback_addresses_are_ours_at_one_port"
         " system/test_socket.py::test_port_held_on_the_other_loopback_address_is_an_error",
-        (
-            "api/http/listeners.py",
-            "        if other is not None:\n            yield",
-            "        if False:\n            yield",
-        ),
+        never("listeners._implied", "other is not None"),
     ),
     removal(
         25,
         "a path has many spellings",
         "system/test_smuggling.py::test_path_with_a_second_spelling_is_refused",
-        ("api/http/parser.py", 'or _ALIAS.search(target["path"] or "")', ""),
+        without_condition("Parser.parse_header", '_ALIAS.search(target["path"] or "")'),
     ),
     removal(
         25,
         "a length and chunks are both believed",
         "system/test_smuggling.py::test_a_length_and_chunks_exclude_each_other",
-        ("api/http/parser.py", '        if codings and "CONTENT_LENGTH" in self.headers:', "        if False:"),
+        never("Parser.parse_header", 'codings and "CONTENT_LENGTH" in self.headers'),
     ),
     removal(
         25,
         "a transfer coding is what Waitress takes for one",
-        "system/test_smuggling.py::test_a_transfer_coding_is_chunked_in_so_many_letters",
-        (
-            "api/http/parser.py",
-            '        if codings and (codings != [b"chunked"] or self.version != "1.1"):',
-            "        if False:",
-        ),
+        "system/test_smuggling.py::test_transfer_coding_is_exactly_chunked",
+        never("Parser.parse_header", 'codings and (codings != [b"chunked"] or self.version != "1.1")'),
     ),
     removal(
         25,
         "a request line and its Host may differ",
         "system/test_smuggling.py::test_a_head_that_can_be_read_in_two_ways_is_refused",
-        (
-            "api/http/parser.py",
-            '        if self.proxy_netloc and self.proxy_netloc != self.headers.get("HOST"):',
-            "        if False:",
-        ),
+        never("Parser.parse_header", 'self.proxy_netloc and self.proxy_netloc != self.headers.get("HOST")'),
     ),
     removal(
         25,
         "a secret is stored as it is",
         "system/test_jobs_rights.py::test_a_secret_is_nowhere_but_in_its_job",
-        ("security/vault.py", '        return b64encode(nonce + sealed).decode("ascii")', "        return value"),
-        ("security/vault.py", "        from cryptography.exceptions import InvalidTag\n", "        return sealed\n"),
+        ("Vault.seal", '        return b64encode(nonce + sealed).decode("ascii")', "        return value"),
+        returns("Vault.open", "sealed"),
     ),
     removal(
         25,
         "a secret is opened under any name",
         "unit/test_vault.py::test_what_is_sealed_opens_by_the_same_key_and_the_same_name_only",
-        ("security/vault.py", "encrypt(nonce, value.encode(), name.encode())", 'encrypt(nonce, value.encode(), b"")'),
-        ("security/vault.py", "kept[_NONCE_BYTES:], name.encode())", 'kept[_NONCE_BYTES:], b"")'),
+        ("Vault.seal", "encrypt(nonce, value.encode(), name.encode())", 'encrypt(nonce, value.encode(), b"")'),
+        ("Vault.open", "kept[_NONCE_BYTES:], name.encode())", 'kept[_NONCE_BYTES:], b"")'),
     ),
     removal(
         25,
         "the old key of secrets is dropped before they are sealed anew",
         "unit/test_rotation.py::test_interrupted_rotation_of_secrets_goes_on_from_any_step",
         (
-            "maintenance/rotation.py",
+            "rotation.rotate_secret",
             "    resealed = reseal(engine, vault.reseal)\n    vault.drop_old_keys()\n",
             "    vault.drop_old_keys()\n    resealed = reseal(engine, vault.reseal)\n",
         ),
@@ -2191,31 +1916,29 @@ _REMOVALS: Final = (
         25,
         "an interrupted rotation is forgotten",
         "unit/test_rotation.py::test_files_of_an_interrupted_rotation_are_kept",
-        (
-            "maintenance/rotation.py",
-            "(present.server_key, present.endpoint) == (server_key, issue.endpoint) and not revoked",
-            "False",
+        never(
+            "rotation._issued", "(present.server_key, present.endpoint) == (server_key, issue.endpoint) and not revoked"
         ),
     ),
     removal(
         25,
         "lines of a secret are not looked for",
         "unit/test_mask.py::test_lines_of_a_secret_are_masked_one_by_one",
-        ("worker/process/redact.py", "    return [*whole, *long[:SECRET_LINES_MAX]]", "    return [*whole]"),
+        ("redact.patterns", "    return [*whole, *long[:SECRET_LINES_MAX]]", "    return [*whole]"),
     ),
     removal(
         25,
         "a secret stands in what its job writes",
-        "system/test_jobs_rights.py::test_secrets_are_taken_out_of_what_a_job_writes",
-        ("worker/guard/pipes.py", "Redactor(patterns(secrets)) if secrets else None", "None"),
+        "system/test_jobs_rights.py::test_secrets_are_masked_in_the_output_of_a_job",
+        ("OutputPipe.__init__", "Redactor(patterns(secrets)) if secrets else None", "None"),
     ),
     removal(
         25,
         "a secret that comes in two reads is shown",
-        "unit/test_mask.py::test_a_secret_between_two_reads_is_found_and_nothing_waits_without_need"
+        "unit/test_mask.py::test_secret_between_two_reads_is_found_and_nothing_waits_without_need"
         " unit/test_mask.py::test_it_does_not_matter_in_which_pieces_it_comes",
         (
-            "worker/process/redact.py",
+            "Redactor._redact",
             "        safe = len(data) if ended else self._safe_length(data)",
             "        safe = len(data)",
         ),
@@ -2223,33 +1946,33 @@ _REMOVALS: Final = (
     removal(
         25,
         "a job may get more rights by running a program",
-        "system/test_jobs_rights.py::test_files_of_a_job_are_its_users_alone_and_no_program_gives_it_more_rights",
-        ("worker/guard/guard.py", "            prctl.gain_nothing()", "            pass"),
+        "system/test_jobs_rights.py::test_files_of_a_job_belong_to_its_user_and_no_program_adds_rights",
+        without_call("Guard.run", "prctl.gain_nothing"),
     ),
     removal(
         25,
         "a job may look into its worker",
         "system/test_jobs_rights.py::test_a_job_can_look_into_neither_guard_nor_agent",
-        ("worker/guard/guard.py", "        prctl.close_to_others()\n", ""),
+        without_call("Guard.run", "prctl.close_to_others"),
     ),
     removal(
         25,
         "an agent imports modules from its working directory",
         "system/test_guard.py::test_agent_imports_nothing_that_a_job_planted",
-        ("worker/guard/supervisor.py", 'return ("-P",) if needed else ("-P", "-s")', 'return ("-s",)'),
+        ("supervisor._isolation", 'return ("-P",) if needed else ("-P", "-s")', 'return ("-s",)'),
     ),
     removal(
         25,
         "an agent imports the packages that its user installed",
         "system/test_guard.py::test_agent_imports_nothing_that_a_job_planted",
-        ("worker/guard/supervisor.py", 'return ("-P",) if needed else ("-P", "-s")', 'return ("-P",)'),
+        ("supervisor._isolation", 'return ("-P",) if needed else ("-P", "-s")', 'return ("-P",)'),
     ),
     removal(
         25,
         "a job may be any user",
         "system/test_jobs_rights.py::test_a_job_of_any_other_user_is_a_failed_run",
         (
-            "worker/process/users.py",
+            "Users.prefix",
             "        prefix = self._prefixes.get(self._own if name is None else name)",
             "        prefix = self._prefixes.get(name or self._own, self._own_prefix)",
         ),
@@ -2257,53 +1980,45 @@ _REMOVALS: Final = (
     removal(
         23,
         "a command that begins with a sign is an option of its shell",
-        "system/test_guard.py::test_command_that_begins_with_a_sign_is_no_option_of_sh",
-        ("worker/process/spawn.py", '("sh", "-c", "--", order.command)', '("sh", "-c", order.command)'),
+        "system/test_guard.py::test_command_that_begins_with_a_sign_is_not_an_option_of_sh",
+        ("Spawner._spawn", '("sh", "-c", "--", order.command)', '("sh", "-c", order.command)'),
     ),
     removal(
         25,
         "a private worker inherits the identity of an installed one",
         "system/test_command_line.py::test_up_takes_no_identity_from_files_of_an_installed_worker",
-        (
-            "commands/up.py",
-            'return {"id": worker, "access": "", "token-file": "", "state-dir": ""}',
-            'return {"id": worker}',
-        ),
+        returns("up.identity", "{'id': worker}"),
     ),
     removal(
         25,
         "a second worker of a living worker's name enrols for ever",
         "unit/test_dispatcher_access.py::test_name_of_a_worker_heard_since_the_first_enrol_is_refused_for_good"
         " system/test_access.py::test_second_worker_of_a_name_ends_with_77_and_the_first_is_unharmed",
-        ("scheduler/dispatcher/access.py", '"name_in_use" if alive else "name_taken"', '"name_taken"'),
+        ("access.bind_key", '"name_in_use" if alive else "name_taken"', '"name_taken"'),
     ),
     removal(
         25,
         "a job of another user keeps root's groups",
         "system/test_jobs_rights.py::test_a_job_becomes_the_user_that_it_names_with_all_that_is_his",
-        ("worker/process/users.py", '"--init-groups"', '"--keep-groups"'),
+        ("users._setpriv", '"--init-groups"', '"--keep-groups"'),
     ),
     removal(
         25,
         "a job's variables count before its limits are set",
         "system/test_jobs_rights.py::test_library_that_a_job_preloads_runs_within_its_limits",
-        (
-            "worker/process/users.py",
-            "            with_variables=(*_become(0, limits), *_SHELL) if limits.text else (),\n",
-            "",
-        ),
+        ("Users.__init__", "            with_variables=(*_become(0, limits), *_SHELL) if limits.text else (),\n", ""),
     ),
     removal(
         25,
         "a job finds what its worker had in its environment",
         "system/test_guard.py::test_a_job_sees_an_environment_made_from_nothing",
-        ("worker/process/spawn.py", "            **self._environ,\n", "            **os.environ,\n"),
+        ("Spawner._spawn", "            **self._environ,\n", "            **os.environ,\n"),
     ),
     removal(
         25,
         "a job finds open what its worker had open",
         "system/test_jobs_rights.py::test_what_the_worker_was_started_with_is_not_open_in_a_job",
-        ("worker/process/spawn.py", "                os.set_inheritable(int(name), False)", "                pass"),
+        without_call("spawn.keep_standard_fds", "os.set_inheritable"),
     ),
 )
 REMOVALS: Final = {one.name: one for one in _REMOVALS}
@@ -2330,16 +2045,14 @@ class Copy:
 
     @contextmanager
     def without(self, one: Removal) -> Iterator[None]:
-        """The copy without that mechanism, for a while. Raises UnclearError when a text is not where it was."""
+        """The copy without that mechanism, for a while. Raises LookupError when an edit does not apply."""
         before: dict[Path, str] = {}
         try:
             for edit in one.edits:
-                path = self._folder / "zsched" / edit.path
+                path = self._folder / locate(edit.place).path.relative_to(ROOT)
                 text = path.read_text("utf-8")
-                if text.count(edit.old) != 1:
-                    raise UnclearError(f"{edit.path} has {text.count(edit.old)} times {edit.old!r}: write it anew")
                 before.setdefault(path, text)
-                path.write_text(text.replace(edit.old, edit.new), "utf-8")
+                path.write_text(apply(edit, text), "utf-8")
             yield
         finally:
             for path, text in before.items():
@@ -2440,7 +2153,7 @@ def main() -> int:
             began_s = time.monotonic()
             try:
                 said, line = noticed(copy, one, before)
-            except UnclearError as error:
+            except (UnclearError, LookupError) as error:
                 said, line = "UNCLEAR", str(error)
             unseen += said in ("GREEN", "UNCLEAR")
             took_s = time.monotonic() - began_s

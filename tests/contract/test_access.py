@@ -212,7 +212,7 @@ def test_events_come_in_order_after_an_id_and_no_more_than_asked_for(base: Base)
     assert (found[-1].job_id, found[-1].became, found[0].job_id) == (1, "pending", None)
 
 
-def test_the_database_agrees_with_itself_with_tokens_and_keys_among_the_rest(base: Base) -> None:
+def test_check_passes_with_tokens_and_keys(base: Base) -> None:
     run_id = base.running()
     base.store.access.add_token(token())
     base.register(W1)
@@ -241,7 +241,7 @@ def test_origin_of_a_key_is_kept(base: Base, origin: KeyOrigin) -> None:
     assert base.store.access.has_remote_key() == (origin is not KeyOrigin.ENROLLED)
 
 
-def test_revoked_key_is_no_remote_key(base: Base) -> None:
+def test_revoked_key_is_not_a_remote_key(base: Base) -> None:
     assert not base.store.access.has_remote_key()
     base.store.access.bind_key(W1, K1, KeyOrigin.FILE, "ann", NOW)
     base.store.access.bind_key(W2, K2, KeyOrigin.ENROLLED, "ann", NOW)

@@ -119,7 +119,7 @@ def test_what_does_not_agree_is_named(engine: SqliteEngine, statement: str, name
     assert any(named in sentence for sentence in findings.sentences), findings.sentences
 
 
-def test_only_the_first_findings_are_told_in_words() -> None:
+def test_check_describes_only_the_first_findings() -> None:
     findings = Findings(most=2)
     for number in range(5):
         findings.add(f"finding {number}")

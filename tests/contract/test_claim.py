@@ -20,7 +20,7 @@ def submit_with_priorities(base: Base, *priorities: int) -> list[RunId]:
     return runs
 
 
-def test_a_claim_takes_the_highest_priority_first_and_the_oldest_within_one(base: Base) -> None:
+def test_claim_takes_highest_priority_first_and_oldest_within_a_priority(base: Base) -> None:
     low, high_old, middle, high_young = submit_with_priorities(base, 0, 9, 5, 9)
     assert [run.run_id for run in base.claim()] == [high_old, high_young, middle, low]
 
@@ -153,7 +153,7 @@ def test_load_counts_what_runs_on_that_worker(base: Base) -> None:
     assert base.store.load(W1) == Load(1, 0)
 
 
-def test_a_running_run_can_be_told_once_more_as_it_was_claimed(base: Base) -> None:
+def test_running_run_is_read_again_as_it_was_claimed(base: Base) -> None:
     base.submit()
     (claimed,) = base.claim()
     assert base.store.find_claimed(claimed.run_id) == claimed
@@ -168,7 +168,7 @@ def test_a_running_run_can_be_told_once_more_as_it_was_claimed(base: Base) -> No
     ["UPDATE jobs SET command = ''", "UPDATE jobs SET command = CAST(x'ff' AS TEXT)"],
     ids=["no command", "text that is no text"],
 )
-def test_a_damaged_job_fails_alone_and_stops_nobody(base: Base, damage: str) -> None:
+def test_damaged_job_fails_alone(base: Base, damage: str) -> None:
     bad = base.submit()
     base.rows(damage)
     good = base.submit()

@@ -152,7 +152,7 @@ def test_wal_without_its_file_is_refused_and_kept(path: Path, tmp_path: Path) ->
     assert crashed.with_name("s.db-wal").stat().st_size > 4096
 
 
-def test_backup_is_no_database_for_a_scheduler(path: Path, tmp_path: Path) -> None:
+def test_backup_is_refused_as_a_database_by_a_scheduler(path: Path, tmp_path: Path) -> None:
     backup = tmp_path / "backup.db"
     open_writer(path, NOW).close()
     by_command(path, backup)
@@ -238,7 +238,7 @@ def test_crash_at_any_step_of_the_work_is_recovered(
     assert counts[-1] == 24
 
 
-def test_schema_change_by_another_program_is_no_mixture(path: Path, tmp_path: Path) -> None:
+def test_schema_change_by_another_program_is_not_taken_for_mixed_files(path: Path, tmp_path: Path) -> None:
     with Lock(path) as lock, closing(open_writer(path, NOW, lock)) as store:
         submit(store, 3)
         with closing(apsw.Connection(str(path))) as other:

@@ -12,7 +12,7 @@ PENDING, RUNNING, SUCCESS = RunStatus.PENDING, RunStatus.RUNNING, RunStatus.SUCC
 FAILED, CANCELLED = RunStatus.FAILED, RunStatus.CANCELLED
 
 
-def test_a_submitted_job_is_stored_as_it_was_asked_for_with_one_pending_run(base: Base) -> None:
+def test_submitted_job_is_stored_as_requested_with_one_pending_run(base: Base) -> None:
     job_id = base.submit("backup", command="tar c /", timeout_ms=5_000)
     base.turn()
     assert base.store.job(job_id) == Job(
@@ -58,7 +58,7 @@ def test_a_mixed_submit_makes_runs_for_those_that_start_now_only(base: Base) -> 
     assert [job_id for (job_id,) in base.rows("SELECT job_id FROM runs ORDER BY run_id")] == [1, 3]
 
 
-def test_an_unknown_job_is_none(base: Base) -> None:
+def test_unknown_job_returns_none(base: Base) -> None:
     assert base.store.job(JobId(99)) is None
 
 
@@ -142,7 +142,7 @@ def test_a_cancel_marks_a_running_run_and_names_its_worker(base: Base) -> None:
     assert base.status(job_id) == RUNNING
 
 
-def test_a_repeated_cancel_keeps_the_first_ones_time_and_names_the_worker_again(base: Base) -> None:
+def test_repeated_cancel_keeps_the_first_time_and_names_the_worker_again(base: Base) -> None:
     run_id = base.running()
     job_id = base.run(run_id).job_id
     base.store.cancel(job_id, "ann", NOW)
@@ -151,7 +151,7 @@ def test_a_repeated_cancel_keeps_the_first_ones_time_and_names_the_worker_again(
     assert base.rows("SELECT cancel_by FROM runs WHERE run_id = ?", run_id) == [("ann",)]
 
 
-def test_a_cancel_of_what_has_ended_meets_nothing(base: Base) -> None:
+def test_cancel_of_an_ended_job_changes_nothing(base: Base) -> None:
     run_id = base.running()
     base.finish(run_id)
     job_id = base.run(run_id).job_id
@@ -186,7 +186,7 @@ def test_a_cancelled_run_that_is_put_back_ends_cancelled(base: Base) -> None:
     assert base.store.ready(NOW) == []
 
 
-def test_a_running_run_is_ended_by_the_scheduler_alone_when_its_cancel_is_stored(base: Base) -> None:
+def test_running_run_with_a_stored_cancel_can_be_ended_by_the_scheduler(base: Base) -> None:
     run_id = base.running()
     base.store.cancel(base.run(run_id).job_id, "ann", NOW)
     base.store.end_cancelled(run_id, NOW + 3)
@@ -197,7 +197,7 @@ def test_a_running_run_is_ended_by_the_scheduler_alone_when_its_cancel_is_stored
 # --- recurring jobs ---
 
 
-def test_jobs_are_due_when_their_time_is_not_in_the_future_the_most_overdue_first(base: Base) -> None:
+def test_due_jobs_exclude_the_future_and_come_most_overdue_first(base: Base) -> None:
     late, early, later = base.recurring(NOW), base.recurring(NOW - 1), base.recurring(NOW + 1)
     assert [due.job_id for due in base.store.due(NOW, 10)] == [early, late]
     assert [due.job_id for due in base.store.due(NOW, 1)] == [early]

@@ -63,7 +63,7 @@ def test_an_owner_is_stored_once(base: Base) -> None:
 
 
 @pytest.mark.parametrize("undo", ["attempt", "rollback"])
-def test_the_owner_of_what_is_undone_is_forgotten(base: Base, undo: str) -> None:
+def test_owner_is_forgotten_when_its_submit_is_undone(base: Base, undo: str) -> None:
     with suppress(LookupError), base.store.savepoint():
         submit(base, ANN)
         if undo == "attempt":
@@ -194,7 +194,7 @@ def test_live_jobs_are_walked_in_the_order_of_their_numbers(base: Base) -> None:
     assert base.store.between(one, three, 2) == [Target(one, ANN, RunStatus.SUCCESS), *expected[:1]]
 
 
-def test_a_reader_tells_the_status_of_many_jobs_and_which_events_speak_of_them(base: Base) -> None:
+def test_reader_returns_the_status_of_many_jobs_and_the_events_of_these(base: Base) -> None:
     one, two, three = submit(base, ANN, 3)
     (other,) = submit(base, BOB)
     submit(base, ANN, 1, CRON)

@@ -25,7 +25,7 @@ def test_without_a_sync_at_each_commit_it_is_not() -> None:
     assert cut_store(rounds=8, count=30, seed=1, weaker="NORMAL").lost > 0
 
 
-def test_a_result_that_was_told_is_in_the_spool_after_a_power_cut() -> None:
+def test_reported_result_is_in_the_spool_after_a_power_cut() -> None:
     tally = cut_spool(rounds=60, count=600, seed=1)
     assert (tally.images, tally.sentences) == (600, [])
 

@@ -39,7 +39,7 @@ def test_a_start_is_noted_once_with_its_first_time(base: Base) -> None:
     assert [held.started for held in base.store.held_by(W1)] == [True]
 
 
-def test_a_start_is_no_event(base: Base) -> None:
+def test_start_writes_no_event(base: Base) -> None:
     run_id = base.running()
     before = len(base.events())
     base.store.start(run_id, W1, NOW)
@@ -94,7 +94,7 @@ def test_a_result_without_output_keeps_none(base: Base) -> None:
     assert base.rows("SELECT count(*) FROM outputs") == [(0,)]
 
 
-def test_a_start_that_was_told_stays_when_the_result_does_not_tell_it(base: Base) -> None:
+def test_reported_start_stays_when_the_result_lacks_it(base: Base) -> None:
     run_id = base.running(started=True)
     outcome = Outcome(run_id=run_id, status=SUCCESS, reason=Reason.EXIT, exit_code=0, finished_ms=NOW + 2)
     assert base.store.finish(outcome, W1, NOW) == "stored"
@@ -305,7 +305,7 @@ def test_the_most_suspects_together_only_ever_become_fewer(base: Base) -> None:
         run_id = claimed.run_id
 
 
-def test_a_load_has_the_least_of_what_its_suspects_bear(base: Base) -> None:
+def test_load_has_the_smallest_group_of_its_suspects(base: Base) -> None:
     for together in (4, 0, 8):
         run_id = base.running()
         if together:
@@ -355,7 +355,7 @@ def test_a_run_fails_for_good_at_the_crash_limit(base: Base) -> None:
     assert base.store.ready(NOW) == []
 
 
-def test_no_crash_fails_a_run_whose_limit_is_never(base: Base) -> None:
+def test_crashes_never_fail_a_run_whose_limit_is_never(base: Base) -> None:
     job_id = base.submit(policy=Policy(crash_limit=None))
     for _ in range(7):
         (run,) = base.claim()
@@ -402,7 +402,7 @@ def test_a_waiting_successor_can_be_cancelled(base: Base) -> None:
     assert base.store.release_due(NOW + 500) == 0
 
 
-def test_of_the_runs_a_worker_was_given_of_a_job_the_live_and_the_last_are_found(base: Base) -> None:
+def test_live_run_and_last_run_of_a_job_at_a_worker_are_found(base: Base) -> None:
     run_id = base.running(W1)
     job_id = base.run(run_id).job_id
     assert [run.run_id for run in base.store.live_on(W1, job_id)] == [run_id]
@@ -427,13 +427,13 @@ def test_adopted_runs_were_handed_out_before_the_session_began(base: Base) -> No
     assert run_id in before
 
 
-def test_what_waits_for_a_span_of_time_waits_for_it_whatever_the_wall_clock_does(base: Base) -> None:
+def test_wait_for_a_span_of_time_ignores_jumps_of_the_wall_clock(base: Base) -> None:
     base.fail_lost(base.running(), due_ms=NOW + 500)
     base.store.shift(-86_400_000, NOW - 86_400_000)
     assert base.store.next_due_ms() == NOW + 500 - 86_400_000
 
 
-def test_a_wall_clock_that_was_set_back_while_no_scheduler_ran_keeps_nothing_waiting(base: Base) -> None:
+def test_wall_clock_set_back_while_no_scheduler_ran_delays_nothing(base: Base) -> None:
     base.fail_lost(base.running(), due_ms=NOW + 500)
     base.turn()
     base.store.rollback()

@@ -73,7 +73,7 @@ def test_a_job_without_a_schedule_has_none_to_change(base: Base) -> None:
     assert happened(base) == []
 
 
-def test_an_ended_job_has_the_status_of_its_last_fire_and_is_cancelled_without_one(base: Base) -> None:
+def test_ended_schedule_has_the_status_of_its_last_fire_or_cancelled(base: Base) -> None:
     never, failed, live = base.recurring(NOW), base.recurring(NOW), base.recurring(NOW)
     base.store.fire(failed, NOW, "schedule", NOW)
     (run,) = base.claim()

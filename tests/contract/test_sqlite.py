@@ -92,7 +92,7 @@ def test_a_row_that_points_nowhere_is_refused(path: Path) -> None:
 
 
 @pytest.mark.parametrize("umask", [0o000, 0o022, 0o077])
-def test_nobody_else_can_read_the_files(tmp_path: Path, umask: int) -> None:
+def test_files_are_readable_by_their_owner_alone(tmp_path: Path, umask: int) -> None:
     db = tmp_path / "scheduler.db"
     before = os.umask(umask)
     try:
@@ -138,7 +138,7 @@ def test_file_of_another_user_is_refused(path: Path, suffix: str) -> None:
 
 
 @pytest.mark.parametrize("suffix", ["-wal", "-shm", "-journal"])
-def test_file_beside_the_database_that_others_can_write_is_refused(path: Path, suffix: str) -> None:
+def test_file_next_to_the_database_that_others_can_write_is_refused(path: Path, suffix: str) -> None:
     open_writer(path, NOW).close()
     file = Path(f"{path}{suffix}")
     file.touch()
@@ -218,7 +218,7 @@ def test_a_folder_that_does_not_exist_is_a_store_error(tmp_path: Path) -> None:
 # --- the lock ---
 
 
-def test_a_second_scheduler_is_refused_and_told_who_is_first(path: Path) -> None:
+def test_second_scheduler_is_refused_and_names_the_first(path: Path) -> None:
     with Lock(path), pytest.raises(StoreLocked, match=f"process {os.getpid()}"):
         Lock(path)
 
@@ -287,7 +287,7 @@ def test_a_migration_that_fails_leaves_the_database_as_it_was(path: Path, monkey
 # --- damage ---
 
 
-def test_a_file_that_is_no_database_is_corrupt(path: Path) -> None:
+def test_file_that_is_not_a_database_is_reported_as_corrupt(path: Path) -> None:
     path.write_bytes(b"this is no database at all, but long enough to look like one" * 100)
     with pytest.raises(StoreCorrupt):
         open_writer(path, NOW)
@@ -332,7 +332,7 @@ def test_a_full_disk_fails_the_turn_whole_and_a_later_one_succeeds(small: Base) 
     small.turn()
 
 
-def test_a_disk_that_fills_up_within_a_piece_of_work_is_still_said_to_be_full(small: Base) -> None:
+def test_disk_that_fills_up_within_a_savepoint_is_reported_as_full(small: Base) -> None:
     with pytest.raises(StoreFull), small.store.savepoint():
         fill(small)
     small.store.rollback()
@@ -416,7 +416,7 @@ def test_a_turn_that_could_not_be_written_has_not_happened(disk: Disk, tmp_path:
     base.end()
 
 
-def test_a_disk_error_within_a_piece_of_work_is_told_as_what_it_is(disk: Disk, tmp_path: Path) -> None:
+def test_disk_error_within_a_savepoint_is_reported_as_such(disk: Disk, tmp_path: Path) -> None:
     base = open_sqlite(tmp_path)
     base.rows("PRAGMA cache_size = 3")  # so that the turn is written before its end
     disk.fails = {("write", "-wal"): apsw.SQLITE_FULL}
@@ -446,7 +446,7 @@ def test_a_checkpoint_that_fails_takes_no_commit_back(
     base.end()
 
 
-def test_a_checkpoint_whose_sync_fails_is_unsure(disk: Disk, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_checkpoint_whose_sync_fails_is_unsure(disk: Disk, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sqlite, "CHECKPOINT_PAGES", 1)
     base = open_sqlite(tmp_path)
     base.submit()

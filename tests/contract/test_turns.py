@@ -61,7 +61,7 @@ def test_what_is_not_committed_is_gone_when_the_database_is_opened_again(base: B
     door.close()
 
 
-def test_a_piece_of_work_that_raises_is_undone_with_its_events_and_counters(base: Base) -> None:
+def test_savepoint_that_raises_is_undone_with_its_events_and_counters(base: Base) -> None:
     job_id = base.submit()
     botch(base, base.claim, base.submit, lambda: base.register(W2))
     base.turn()
@@ -78,7 +78,7 @@ def test_a_piece_of_work_that_ends_well_stays_when_a_later_one_is_undone(base: B
     assert len(base.claim()) == 1
 
 
-def test_a_demand_that_was_undone_is_stored_anew(base: Base) -> None:
+def test_demand_that_was_undone_is_stored_again(base: Base) -> None:
     base.submit()
 
     def demand(need: str) -> None:
@@ -220,7 +220,7 @@ def test_only_a_change_of_a_workers_state_is_an_event(base: Base) -> None:
     ]
 
 
-def test_a_worker_nobody_knows_is_none_and_seeing_it_makes_none(base: Base) -> None:
+def test_unknown_worker_returns_none_and_seeing_it_creates_none(base: Base) -> None:
     base.store.reactivate(W1, NOW)
     assert base.store.worker(W1) is None
     assert base.events() == []
@@ -301,7 +301,7 @@ def test_a_reader_shows_workers_by_name(base: Base) -> None:
     door.close()
 
 
-def test_a_reader_knows_nothing_of_what_does_not_exist(base: Base) -> None:
+def test_reader_returns_nothing_for_unknown_ids(base: Base) -> None:
     door = base.open_door()
     assert door.job(JobId(99)) is None
     assert door.run(RunId(99)) is None
@@ -334,7 +334,7 @@ def test_changes_name_the_jobs_and_runs_of_a_turn(base: Base) -> None:
     assert base.store.changes == Changes()
 
 
-def test_changes_of_a_turn_that_is_rolled_back_are_none(base: Base) -> None:
+def test_a_rolled_back_turn_has_no_changes(base: Base) -> None:
     base.submit()
     base.store.flush_counters(NOW)
     base.store.rollback()

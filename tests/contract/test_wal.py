@@ -89,7 +89,7 @@ def readers(path: Path, count: int) -> Iterator[None]:
 
 
 @pytest.mark.slow
-def test_wal_is_bounded_beside_readers_without_a_pause(writer: Writer) -> None:
+def test_wal_is_bounded_while_readers_never_pause(writer: Writer) -> None:
     with readers(writer.path, 8):
         most = 0
         for _ in range(40):

@@ -58,7 +58,7 @@ class Patrol(threading.Thread):
         self.looks += 1
 
 
-def test_what_is_cancelled_ends_with_all_its_processes_and_never_comes_back(tmp_path: Path) -> None:
+def test_cancelled_jobs_end_with_all_their_processes_and_stay_ended(tmp_path: Path) -> None:
     chance = random.Random(SEED)
     with Stage(tmp_path) as stage:
         for number in range(WORKERS):

@@ -41,9 +41,7 @@ def disk(tmp_path: Path) -> Iterator[Path]:
     subprocess.run(["umount", where], check=True)
 
 
-def test_while_the_disk_is_full_nothing_is_acked_that_is_not_stored_and_no_work_is_lost(
-    tmp_path: Path, disk: Path
-) -> None:
+def test_full_disk_acks_only_what_is_stored_and_loses_no_work(tmp_path: Path, disk: Path) -> None:
     seconds = length_s(5)
     with Stage(tmp_path, db=disk / "scheduler.db") as stage:
         stage.worker(slots=4)
@@ -119,9 +117,7 @@ def refused(stage: Stage) -> bool:
     return stage.scheduler.ask("POST", "/jobs", {"name": "j", "command": "true"})[0] == 503
 
 
-def test_a_worker_that_boots_again_while_the_disk_is_full_gets_its_name_when_there_is_room(
-    tmp_path: Path, disk: Path
-) -> None:
+def test_worker_that_reboots_during_a_full_disk_gets_its_name_afterwards(tmp_path: Path, disk: Path) -> None:
     with Stage(tmp_path, db=disk / "scheduler.db") as stage:
         dead = stage.worker()
         stage.active()

@@ -60,7 +60,7 @@ def test_garbage_changes_nothing_and_a_real_job_still_ends_within_a_second(tmp_p
         stage.close_the_books()
 
 
-def test_a_peer_that_sends_the_longest_frames_as_fast_as_it_can_costs_a_bounded_amount(tmp_path: Path) -> None:
+def test_peer_that_floods_the_longest_frames_costs_a_bounded_amount(tmp_path: Path) -> None:
     """Some wait in its queue, as many again are taken in by one turn, and all of that is given back."""
     with Stage(tmp_path, *KEYLESS) as stage:
         stage.worker()

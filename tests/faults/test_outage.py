@@ -17,7 +17,7 @@ WORKERS = 3
 AWAY_S = length_s(20)
 
 
-def test_jobs_that_end_while_the_scheduler_is_away_are_told_once_and_do_not_run_again(tmp_path: Path) -> None:
+def test_jobs_that_end_during_an_outage_are_reported_once_and_run_once(tmp_path: Path) -> None:
     witness = tmp_path / "witness"
     with Stage(tmp_path) as stage:
         for number in range(WORKERS):

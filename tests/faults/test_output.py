@@ -37,7 +37,7 @@ def written(begin: int, end: int) -> bytes:
     return (block * ((end - first) // BLOCK_BYTES + 1))[begin - first : end - first]
 
 
-def test_output_of_any_length_and_any_bytes_is_counted_and_kept_at_both_ends_in_no_more_memory(tmp_path: Path) -> None:
+def test_output_of_any_length_and_bytes_is_counted_and_kept_at_both_ends(tmp_path: Path) -> None:
     """ZSCHED_FAULT_MIB says how much, 256 if not said."""
     total = MEBIBYTES * MIB + 17
     script = tmp_path / "writer.py"

@@ -32,7 +32,7 @@ LATE_S_MAX = 1.5
         pytest.param("true", BUSY_MS_MAX, id="jobs end as fast as submits come"),
     ],
 )
-def test_what_is_too_much_is_refused_at_once_and_no_worker_no_run_and_no_acked_job_is_lost(
+def test_overload_is_refused_at_once_and_loses_no_worker_run_or_acked_job(
     tmp_path: Path, command: str, refused_ms_max: float
 ) -> None:
     seconds = length_s(8)

@@ -229,9 +229,7 @@ def judge(executed: dict[str, list[Life]], refused: set[int], mode: str, seconds
 # All other tests here may come first.
 @pytest.mark.timeout(900 + max(LENGTHS_S))
 @pytest.mark.parametrize("seconds", LENGTHS_S)
-def test_tasks_of_workers_that_are_cut_off_succeed_once_and_never_execute_twice_at_once_if_they_are_to_stop(
-    seconds: float, tmp_path: Path
-) -> None:
+def test_leased_tasks_of_cut_off_workers_succeed_once_and_never_overlap(seconds: float, tmp_path: Path) -> None:
     try:
         cluster = Cluster(tmp_path, workers=len(CUTS) + len(REACHED), slots=SLOTS, timeout_s=TIMEOUT_S)
     except MissingError as error:

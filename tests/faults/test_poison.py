@@ -20,7 +20,7 @@ CRASH_LIMIT = 5
 LOSSES_MAX = POISON * (CRASH_LIMIT + 2)
 
 
-def test_poison_jobs_are_given_up_and_all_jobs_beside_them_succeed(tmp_path: Path) -> None:
+def test_poison_jobs_fail_and_all_other_jobs_succeed(tmp_path: Path) -> None:
     with Stage(tmp_path) as stage:
         for number in range(WORKERS):
             stage.worker(f"w{number}", slots=2)

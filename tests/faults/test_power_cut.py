@@ -28,7 +28,7 @@ def terse(caplog: pytest.LogCaptureFixture) -> None:
 # One round alone: most cuts are in the first start with its migrations, and in the restarts.
 @pytest.mark.parametrize("rounds", [1, ROUNDS])
 @pytest.mark.timeout(600 + CUTS)
-def test_after_a_power_cut_all_that_was_acked_is_there_and_the_database_is_sound(rounds: int) -> None:
+def test_acked_changes_survive_a_power_cut_in_a_sound_database(rounds: int) -> None:
     tally = cut_store(rounds=rounds, count=CUTS, seed=SEED)
     assert tally.images == CUTS
     assert tally.sentences == []
@@ -45,12 +45,12 @@ def test_with_fewer_syncs_the_same_cuts_are_seen_to_lose_work(weaker: Weaker) ->
 
 
 @pytest.mark.timeout(600 + CUTS)
-def test_after_a_power_cut_every_result_that_was_told_is_in_the_spool() -> None:
+def test_reported_results_are_in_the_spool_after_a_power_cut() -> None:
     tally = cut_spool(rounds=150, count=SPOOL_CUTS, seed=SEED)
     assert tally.images == SPOOL_CUTS
     assert tally.sentences == []
 
 
 @pytest.mark.parametrize("missing", ["fdatasync", "fsync", "folder"])
-def test_without_any_one_kind_of_sync_the_same_cuts_are_seen_to_lose_results(missing: str) -> None:
+def test_power_cuts_lose_results_without_any_one_kind_of_sync(missing: str) -> None:
     assert cut_spool(rounds=150, count=200, seed=SEED, without={missing}).lost > 0

@@ -16,7 +16,7 @@ KILLS = ("kill-scheduler", "kill-agent", "kill-guard", "kill-worker")
 RATE = 50
 
 
-def test_scheduler_agents_and_guards_are_killed_at_random_and_no_promise_is_broken(tmp_path: Path) -> None:
+def test_random_kills_of_scheduler_agents_and_guards_break_no_promise(tmp_path: Path) -> None:
     try:
         result = carry_out(Plan(KILLS, length_s(20), 7, RATE), tmp_path)
     except MissingError as error:

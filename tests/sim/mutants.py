@@ -1,7 +1,8 @@
 """The simulator's own test: zsched with one guard taken away, by name. The seeds must notice each.
 
-A mutant is an edit of one function's source, or of one SQL text, in this process and for a while. The text it replaces
-must be there: when the code changes, its mutants say so. By hand: python -m tests.sim.mutants [--count] [NAME …]
+A mutant is some edits (tests/anchors.py) of functions or SQL texts, in this process and for a while. What an edit
+changes must be there: when the code changes, tests/unit/test_mutants.py names the mutants to update. By hand:
+python -m tests.sim.mutants [--count] [NAME …]
 """
 
 # ruff: noqa: E501  (what is replaced is as long as it is)
@@ -10,6 +11,7 @@ from __future__ import annotations
 import __future__
 
 import argparse
+import importlib
 import inspect
 import os
 import sys
@@ -20,65 +22,12 @@ from dataclasses import dataclass
 from typing import Any, Final
 from unittest.mock import patch
 
-from tests.sim.machine import Machine
+from tests.anchors import Edit, always, excerpt, locate, never, returns, without_call, without_condition
 from tests.sim.runner import run_seed
-from zsched.scheduler.dispatcher import (
-    Dispatcher,
-    arrival,
-    bulk,
-    departures,
-    due,
-    failures,
-    foreign,
-    losses,
-    owners,
-    placement,
-    polling,
-    recurrence,
-    submission,
-)
-from zsched.scheduler.dispatcher.clock import WallClock
-from zsched.scheduler.dispatcher.delivery import Delivery
-from zsched.scheduler.dispatcher.hearing import Hearing
-from zsched.scheduler.dispatcher.heartbeats import Heartbeats
-from zsched.scheduler.dispatcher.registration import Registration
-from zsched.scheduler.dispatcher.returns import Returns
-from zsched.scheduler.dispatcher.session import Sessions
-from zsched.scheduler.dispatcher.upkeep import Upkeep
-from zsched.scheduler.loop import Loop
-from zsched.store import sql
-from zsched.store.core import Core
-from zsched.store.ends import EndsWriter
-from zsched.store.identity import IdentityWriter
-from zsched.store.jobs import JobsWriter
-from zsched.store.ledger import Ledger
-from zsched.store.writer import Writer
-from zsched.worker import lease
-from zsched.worker.agent.agent import Agent
-from zsched.worker.agent.flow import FlowControl
-from zsched.worker.agent.holdings import Holdings
-from zsched.worker.agent.renewal import Renewal
-from zsched.worker.agent.reports import Reports
-from zsched.worker.agent.session import SessionState
-from zsched.worker.guard.backlog import Backlog
-from zsched.worker.guard.executor import Executor
-from zsched.worker.guard.foreign import Foreign
-from zsched.worker.guard.guard import Guard
-from zsched.worker.guard.spool import Spool
 
 SEEDS_MAX: Final = 300
 # What one process takes at a time when all seeds are run.
 _CHUNK: Final = 25
-
-
-@dataclass(frozen=True, slots=True)
-class Edit:
-    """In `name` of `owner`, a function or a text, `old` becomes `new`."""
-
-    owner: Any
-    name: str
-    old: str
-    new: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,167 +36,162 @@ class Mutant:
     edits: tuple[Edit, ...]
 
 
-def mutant(name: str, *edits: tuple[Any, str, str, str]) -> Mutant:
-    return Mutant(name, tuple(Edit(*edit) for edit in edits))
+def mutant(name: str, *edits: Edit | tuple[str, str, str]) -> Mutant:
+    """`edits`: of tests/anchors.py, each of a function or an SQL text; a tuple of three is an excerpt."""
+    return Mutant(name, tuple(edit if isinstance(edit, Edit) else excerpt(*edit) for edit in edits))
 
 
 _MUTANTS: Final = (
     # --- results and fencing ---
     mutant(
         "a result is stored without asking who owns the run",
-        (sql, "FINISH", " AND worker_id = ?", " AND ? <> ''"),
-        (sql, "FINISH_MANY", " AND worker_id = ?", " AND ? <> ''"),
+        without_condition("sql.FINISH", "worker_id = ?"),
+        without_condition("sql.FINISH_MANY", "worker_id = ?"),
     ),
     mutant(
         "a result is stored whatever the run's status is",
-        (sql, "FINISH", " AND status = 'running'", ""),
-        (sql, "FINISH_MANY", " AND status = 'running'", ""),
+        without_condition("sql.FINISH", "status = 'running'"),
+        without_condition("sql.FINISH_MANY", "status = 'running'"),
     ),
     mutant(
         "of several results of a frame the last is not stored",
         (
-            EndsWriter,
-            "_end_reported",
+            "EndsWriter._end_reported",
             "in sql.batches(outcomes):",
             "in sql.batches(outcomes[: len(outcomes) // 2 + 1]):",
         ),
     ),
     mutant(
         "a claim moves other runs than it hands out",
-        (sql, "CLAIM", "r.priority DESC, r.run_id LIMIT", "r.priority DESC, r.run_id DESC LIMIT"),
+        ("sql.CLAIM", "r.priority DESC, r.run_id LIMIT", "r.priority DESC, r.run_id DESC LIMIT"),
     ),
     mutant(
         "a run that is lost has no successor",
         (
-            EndsWriter,
-            "fail_lost",
+            "EndsWriter.fail_lost",
             "        if reason is not Reason.WORKER_LOST or demand.once:\n            return status",
             "        return status",
         ),
     ),
     mutant(
         "a run that is lost is pending again under its own id",
-        (losses, "drop_run", "if back and not run.started and", "if back and"),
-        (sql, "PUT_BACK", " AND started_ms IS NULL", ""),
+        without_condition("losses.drop_run", "not run.started"),
+        without_condition("sql.PUT_BACK", "started_ms IS NULL"),
     ),
     mutant(
         "a leaving worker's runs are pending again under their own ids",
         (
-            departures,
-            "leave",
+            "departures.leave",
             "losses.lose_run(store, session.name, run, _LEFT, now, losses.NO_BLAME)",
             "losses.drop_run(store, session.name, run, _LEFT, now, unstarted=True)",
         ),
     ),
-    mutant("an attempt is not counted", (EndsWriter, "fail_lost", "attempt + started", "attempt")),
+    mutant("an attempt is not counted", ("EndsWriter.fail_lost", "attempt + started", "attempt")),
     mutant(
         "what a worker returns is not put back",
-        (Returns, "on_return", "for run_id in frame.runs:", "for run_id in ():"),
+        ("Returns.on_return", "for run_id in frame.runs:", "for run_id in ():"),
     ),
     mutant(
         "what could not be sent is not put back",
-        (Delivery, "on_unreachable", "if isinstance(frame, protocol.Dispatch):", "if False:"),
+        never("Delivery.on_unreachable", "isinstance(frame, protocol.Dispatch)"),
     ),
     mutant(
         "a job's counters forget a lost run's successor",
-        (EndsWriter, "_follow", "self._ledger.count(job_id, FAILED, None)", "pass"),
+        without_call("EndsWriter._follow", "self._ledger.count"),
     ),
     # --- a restored database ---
     mutant(
         "a restore leaves the counters of ids as they are",
-        (IdentityWriter, "_replace_identity", "ID_GAPS.items()", "()"),
+        ("IdentityWriter._replace_identity", "ID_GAPS.items()", "()"),
     ),
-    mutant("a restore leaves runs running", (Writer, "succeed", "for (run_id,) in running:", "for (run_id,) in ():")),
     mutant(
-        "a restored database does not wait for leases", (Writer, "succeed", "if lease_ms else ()", "if False else ()")
+        "a restore leaves runs running", ("IdentityWriter.succeed", "for (run_id,) in running:", "for (run_id,) in ():")
+    ),
+    mutant(
+        "a restored database does not wait for leases",
+        ("IdentityWriter.succeed", "if lease_ms else ()", "if False else ()"),
     ),
     mutant(
         "a restore gives pending runs out again",
-        (Writer, "succeed", "enumerate(waiting, 1)", "enumerate((), 1)"),
+        ("IdentityWriter.succeed", "enumerate(waiting, 1)", "enumerate((), 1)"),
     ),
     # --- reconcile ---
     mutant(
         "a heartbeat takes back what is still on its way",
-        (arrival, "reconcile", "seen_n is None or run.handed_n <= seen_n", "True"),
+        always("arrival.reconcile", "seen_n is None or run.handed_n <= seen_n"),
     ),
     mutant(
         "a heartbeat takes nothing back",
-        (arrival, "reconcile", "seen_n is None or run.handed_n <= seen_n", "seen_n is None"),
+        without_condition("arrival.reconcile", "run.handed_n <= seen_n"),
     ),
     mutant(
         "a register takes nothing back",
         (
-            arrival,
-            "reconcile",
+            "arrival.reconcile",
             "seen_n is None or run.handed_n <= seen_n",
             "seen_n is not None and run.handed_n <= seen_n",
         ),
     ),
-    mutant("nothing is ever taken back", (arrival, "reconcile", "seen_n is None or run.handed_n <= seen_n", "False")),
+    mutant("nothing is ever taken back", never("arrival.reconcile", "seen_n is None or run.handed_n <= seen_n")),
     mutant(
         "nobody kills what is not the worker's any more",
-        (Agent, "_drop", "if known := self._holdings.drop(runs):", "if self._holdings.drop(runs) and False:"),
+        ("Agent._drop", "if known := self._holdings.drop(runs):", "if self._holdings.drop(runs) and False:"),
     ),
     mutant(
         "a worker is not told what to kill",
-        (
-            arrival,
-            "unwanted",
-            "kill = [RunId(run.run) for run in listed",
-            "kill = [RunId(run.run) for run in ()",
-        ),
+        ("arrival.unwanted", "kill = [RunId(run.run) for run in listed", "kill = [RunId(run.run) for run in ()"),
     ),
     mutant(
         "a worker is not told what to go on with",
-        (arrival, "adopt", "keep = [RunId(run.run) for run in held", "keep = [RunId(run.run) for run in ()"),
+        ("arrival.adopt", "keep = [RunId(run.run) for run in held", "keep = [RunId(run.run) for run in ()"),
     ),
     mutant(
         "what runs unannounced is not noted as started",
-        (arrival, "reconcile", 'if phase == "running" and not run.started:', "if False:"),
+        never("arrival.reconcile", 'phase == "running" and not run.started'),
     ),
     # --- names and sessions ---
-    mutant("a newcomer takes over without proof", (arrival, "may_take_over", "return proof or", "return True or")),
-    mutant("the same boot is proof enough", (arrival, "may_take_over", " and worker.lock == frame.lock != (0, 0)", "")),
     mutant(
-        "the same lock is proof enough", (arrival, "may_take_over", 'worker.boot_id == frame.boot_id != "" and ', "")
+        "a newcomer takes over without proof",
+        always("arrival.may_take_over", "proof or worker.incarnation == frame.incarnation"),
     ),
-    mutant("a late register is taken", (arrival, "is_late", "0 < frame.sent_ms < old.sent_ms", "False")),
+    mutant(
+        "the same boot is proof enough",
+        without_condition("arrival.may_take_over", "worker.lock == frame.lock != (0, 0)"),
+    ),
+    mutant(
+        "the same lock is proof enough",
+        without_condition("arrival.may_take_over", 'worker.boot_id == frame.boot_id != ""'),
+    ),
+    mutant("a late register is taken", never("arrival.is_late", "0 < frame.sent_ms < old.sent_ms")),
     mutant(
         "a name is never refused",
-        (Registration, "_refuse_name", "if old is not None and not arrival.may_take_over(old, frame):", "if False:"),
+        never("Registration._refuse_name", "old is not None and not arrival.may_take_over(old, frame)"),
     ),
     mutant(
         "a new start of a worker loses nothing",
-        (Registration, "_open_session", "if old is not None and not same_start:", "if False:"),
+        never("Registration._open_session", "old is not None and not same_start"),
     ),
-    mutant("a session's frames count from any connection", (Sessions, "of_frame", " and session.peer == peer", "")),
     mutant(
         "an unknown session is not answered",
-        (
-            Dispatcher,
-            "on_frame",
-            'self.outbox.reply(peer, error("E_SESSION", "no such session: register again"), now)',
-            "pass",
+        without_call(
+            "Dispatcher.on_frame", 'self.outbox.reply(peer, error("E_SESSION", "no such session: register again"), now)'
         ),
     ),
     # --- silence ---
-    mutant("nobody is ever judged silent", (Dispatcher, "on_tick", "if drained:", "if False:")),
-    mutant(
-        "silence is judged though frames wait", (Loop, "_turn", "drained=drained and not self._frames", "drained=True")
-    ),
-    mutant("silence is judged though commands wait", (Loop, "_turn", "drained = drained and not self._inbox", "pass")),
-    mutant("a stall is not forgiven", (Hearing, "on_look", "self._sessions.forgive(gap_ms, now.mono_ms)", "pass")),
-    mutant("nobody gets time after a start", (Dispatcher, "_await_workers", "heard_ms=now.mono_ms", "heard_ms=0")),
+    mutant("nobody is ever judged silent", never("Dispatcher.on_tick", "drained")),
+    mutant("silence is judged though frames wait", always("Loop._turn", "drained and not self._frames")),
+    mutant("silence is judged though commands wait", ("Loop._turn", "drained = drained and not self._inbox", "pass")),
+    mutant("a stall is not forgiven", without_call("Hearing.on_look", "self._sessions.forgive")),
+    mutant("nobody gets time after a start", ("Dispatcher._await_workers", "heard_ms=now.mono_ms", "heard_ms=0")),
     mutant(
         "those who were active before a start are forgotten",
-        (Dispatcher, "_await_workers", "for worker in self._store.active_workers():", "for worker in ():"),
+        ("Dispatcher._await_workers", "for worker in self._store.active_workers():", "for worker in ():"),
     ),
-    mutant("what a worker says is no sign of life", (Hearing, "on_frame", "session.hear(now)", "pass")),
+    mutant("what a worker says is no sign of life", without_call("Hearing.on_frame", "session.hear")),
     mutant(
         "a turn that fails is a word of every worker",
         (
-            Hearing,
-            "on_store_wait",
+            "Hearing.on_store_wait",
             "self._looked_ms += min(wait_ms, STORE_WAIT_MS_MAX)",
             "[setattr(one, 'heard_ms', self._looked_ms) for one in self._sessions]",
         ),
@@ -255,193 +199,177 @@ _MUTANTS: Final = (
     mutant(
         "silence begins anew with each turn that fails",
         (
-            Hearing,
-            "on_store_wait",
+            "Hearing.on_store_wait",
             "self._looked_ms += min(wait_ms, STORE_WAIT_MS_MAX)",
             "[setattr(one, 'excused_ms', self._looked_ms) for one in self._sessions]",
         ),
     ),
     mutant(
         "a silent worker keeps its runs",
-        (departures, "judge_silence", "losses.lose_worker(", "(lambda *a, **k: None)("),
+        ("departures.judge_silence", "losses.lose_worker(", "(lambda *a, **k: None)("),
     ),
     # --- blame ---
     mutant(
         "a crash is not counted",
-        (EndsWriter, "fail_lost", "crashes += crash", "pass"),
-        (sql, "END", "crashes = crashes + ?", "crashes = crashes + 0 * ?"),
+        ("EndsWriter.fail_lost", "crashes += crash", "pass"),
+        ("sql.END", "crashes = crashes + ?", "crashes = crashes + 0 * ?"),
     ),
-    mutant(
-        "the crash limit is never reached", (EndsWriter, "fail_lost", "crash and 0 < crash_limit <= crashes", "False")
-    ),
+    mutant("the crash limit is never reached", never("EndsWriter.fail_lost", "crash and 0 < crash_limit <= crashes")),
     mutant(
         "a crash limit of never is one of none",
-        (EndsWriter, "fail_lost", "0 < crash_limit <= crashes", "crash_limit <= crashes"),
+        ("EndsWriter.fail_lost", "0 < crash_limit <= crashes", "crash_limit <= crashes"),
     ),
     mutant(
         "all that a worker held are blamed",
-        (losses, "lose_worker", "group == 1 if run.probation else run.started and not suspects", "True"),
+        ("losses.lose_worker", "group == 1 if run.probation else run.started and not suspects", "True"),
     ),
     mutant(
         "those on probation are not blamed alone",
-        (losses, "lose_worker", "group == 1 if run.probation else run.started and not suspects", "run.started"),
+        ("losses.lose_worker", "group == 1 if run.probation else run.started and not suspects", "run.started"),
     ),
-    mutant("each of several on probation is blamed", (losses, "lose_worker", "group == 1 if", "True if")),
-    mutant("nobody is suspect", (losses, "lose_worker", "half(group) if crash else 0", "0")),
+    mutant("each of several on probation is blamed", always("losses.lose_worker", "group == 1")),
+    mutant("nobody is suspect", ("losses.lose_worker", "half(group) if crash else 0", "0")),
     mutant(
         "a crash brings no probation",
-        (losses, "lose_worker", "half(group) if crash else 0", "half(group) if crash and not blamed else 0"),
-        (EndsWriter, "fail_lost", "together or int(crash)", "together"),
+        ("losses.lose_worker", "half(group) if crash else 0", "half(group) if crash and not blamed else 0"),
+        without_condition("EndsWriter.fail_lost", "int(crash)"),
     ),
     mutant(
         "many runs are on probation at once",
         (
-            placement,
-            "probation_room",
+            "placement.probation_room",
             "min(demand.probation, held.together or demand.probation, 1 + session.survived) - held.probation",
             "held.running + 9",
         ),
     ),
-    mutant("one more run on probation beside another", (placement, "probation_room", "return min(", "return 1 + min(")),
+    mutant("one more run on probation beside another", ("placement.probation_room", "return min(", "return 1 + min(")),
     mutant(
-        "a worker is trusted with many suspects at once", (placement, "probation_room", ", 1 + session.survived", "")
+        "a worker is trusted with many suspects at once", ("placement.probation_room", ", 1 + session.survived", "")
     ),
     mutant(
         "a new start of a worker is trusted as the one before",
-        (
-            Registration,
-            "_open_session",
-            "old.survived if old is not None and same_start",
-            "old.survived if old is not None",
-        ),
+        without_condition("Registration._open_session", "same_start"),
     ),
-    mutant("suspects that died together are not halved", (losses, "half", "group // 2", "group")),
+    mutant("suspects that died together are not halved", returns("losses.half", "1 << max(0, group.bit_length() - 1)")),
     mutant(
-        "a group may grow again", (EndsWriter, "fail_lost", "min(together, demand.probation or together)", "together")
+        "a group may grow again", ("EndsWriter.fail_lost", "min(together, demand.probation or together)", "together")
     ),
     mutant(
         "a suspect does not bind those that come after it",
-        (placement, "probation_room", "held.together or demand.probation", "demand.probation"),
+        without_condition("placement.probation_room", "held.together"),
     ),
-    mutant("nobody is ever cleared", (losses, "outlive", "store.clear_probation(run_id)", "False")),
-    mutant(
-        "everybody is cleared at once", (losses, "clear_suspects", "now.mono_ms - since_ms >= PROBATION_MS", "True")
-    ),
-    mutant("a clean goodbye is a crash", (departures, "on_bye", 'if frame.reason == "guard_lost":', "if True:")),
-    mutant("a lost guard is a clean goodbye", (departures, "on_bye", 'if frame.reason == "guard_lost":', "if False:")),
+    mutant("nobody is ever cleared", never("losses.outlive", "store.clear_probation(run_id)")),
+    mutant("everybody is cleared at once", always("losses.clear_suspects", "now.mono_ms - since_ms >= PROBATION_MS")),
+    mutant("a clean goodbye is a crash", always("departures.on_bye", 'frame.reason == "guard_lost"')),
+    mutant("a lost guard is a clean goodbye", never("departures.on_bye", 'frame.reason == "guard_lost"')),
     # --- announced ends ---
     mutant(
         "the silence of a worker that announced its end is a crash",
-        (departures, "judge_silence", "crash=not session.leaving", "crash=True"),
+        ("departures.judge_silence", "crash=not session.leaving", "crash=True"),
     ),
     mutant(
         "a new start after an announced end is a crash",
-        (Registration, "_lose_earlier_start", "crash=not old.leaving", "crash=True"),
+        ("Registration._lose_earlier_start", "crash=not old.leaving", "crash=True"),
     ),
     mutant(
         "a lost guard after an announced end is a crash",
-        (departures, "on_bye", "crash=not session.leaving", "crash=True"),
+        ("departures.on_bye", "crash=not session.leaving", "crash=True"),
     ),
     mutant(
-        "a silent worker is never a crash", (departures, "judge_silence", "crash=not session.leaving", "crash=False")
+        "a silent worker is never a crash", ("departures.judge_silence", "crash=not session.leaving", "crash=False")
     ),
     mutant(
         "an announced end is not stored",
-        (sql, "LEAVE", "SET leaving_ms = ?", "SET leaving_ms = nullif(?, last_seen_ms) * NULL"),
+        ("sql.LEAVE", "SET leaving_ms = ?", "SET leaving_ms = nullif(?, last_seen_ms) * NULL"),
     ),
-    mutant("an announced end is for ever", (sql, "REGISTER", ", leaving_ms = excluded.leaving_ms", "")),
-    mutant("every worker that asks is about to end", (Heartbeats, "on_ready", "if frame.leaving:", "if True:")),
+    mutant("an announced end is for ever", ("sql.REGISTER", ", leaving_ms = excluded.leaving_ms", "")),
+    mutant("every worker that asks is about to end", always("Heartbeats.on_ready", "frame.leaving")),
     mutant(
         "no worker is heard to announce its end",
-        (Heartbeats, "on_ready", "if frame.leaving:", "if False:"),
+        never("Heartbeats.on_ready", "frame.leaving"),
     ),
     # --- cancel ---
-    mutant("a cancel is forgotten when the run is lost", (EndsWriter, "fail_lost", "if cancelled:", "if False:")),
+    mutant("a cancel is forgotten when the run is lost", never("EndsWriter.fail_lost", "cancelled")),
     mutant(
         "a cancelled run that comes back is pending again",
-        (sql, "PUT_BACK", "CASE WHEN cancel_ms IS NULL THEN 'pending' ELSE 'cancelled' END", "'pending'"),
-        (sql, "PUT_BACK", "CASE WHEN cancel_ms IS NULL THEN ? ELSE 'cancelled' END", "?"),
+        ("sql.PUT_BACK", "CASE WHEN cancel_ms IS NULL THEN 'pending' ELSE 'cancelled' END", "'pending'"),
+        ("sql.PUT_BACK", "CASE WHEN cancel_ms IS NULL THEN ? ELSE 'cancelled' END", "?"),
     ),
     mutant(
         "a cancelled run ends as its worker says",
-        (sql, "FINISH", "status = CASE WHEN cancel_ms IS NULL THEN ? ELSE 'cancelled' END", "status = ?"),
-        (sql, "FINISH", "reason = CASE WHEN cancel_ms IS NULL THEN ? ELSE 'cancelled' END", "reason = ?"),
+        ("sql.FINISH", "status = CASE WHEN cancel_ms IS NULL THEN ? ELSE 'cancelled' END", "status = ?"),
+        ("sql.FINISH", "reason = CASE WHEN cancel_ms IS NULL THEN ? ELSE 'cancelled' END", "reason = ?"),
     ),
     mutant(
         "a cancel marks no running run",
-        (JobsWriter, "cancel", "self._execute(sql.MARK_CANCELLED, (actor, now_ms, job_id))", "pass"),
+        without_call("JobsWriter.cancel", "self._execute(sql.MARK_CANCELLED, (actor, now_ms, job_id))"),
     ),
     mutant(
-        "a job is stored without its owner", (JobsWriter, "submit", "self._owner_id(owner) if owner else None", "None")
+        "a job is stored without its owner", ("JobsWriter.submit", "self._owner_id(owner) if owner else None", "None")
     ),
-    mutant("nobody may act on its own job", (owners, "may_act", "by.all_jobs or _owns(by, owner)", "by.all_jobs")),
-    mutant("a cancel marks a job that has ended", (JobsWriter, "cancel", "if pending or running:", "if True:")),
+    mutant("nobody may act on its own job", without_condition("owners.may_act", "_owns(by, owner)")),
+    mutant("a cancel marks a job that has ended", always("JobsWriter.cancel", "pending or running")),
     mutant(
         "a bulk cancel passes jobs over",
-        (bulk, "_act", "cancel(target.job_id, actor, now)\n        return met", "'done'\n        return met"),
+        ("bulk._act", "cancel(target.job_id, actor, now)\n        return met", "'done'\n        return met"),
     ),
     # --- the turn ---
     mutant(
         "frames are sent before the commit",
-        (Loop, "_turn", "self._store.commit()", "self._send()\n            self._store.commit()"),
+        ("Loop._turn", "self._store.commit()", "self._send()\n            self._store.commit()"),
     ),
     mutant(
         "callers are answered before the commit",
         (
-            Loop,
-            "_turn",
+            "Loop._turn",
             "            self._store.commit()",
             "            for future, answer in answers:\n                _resolve(future, answer)\n            answers = []\n            self._store.commit()",
         ),
     ),
-    mutant("heartbeats of a turn that was given up are not acked", (Loop, "_give_up", "self._ack_unstored()", "pass")),
+    mutant("heartbeats of a turn that was given up are not acked", without_call("Loop._give_up", "self._ack_unstored")),
     mutant(
         "a jump of the clock in a turn that was given up is lost",
         (
-            WallClock,
-            "on_begin",
+            "WallClock.on_begin",
             "jump_ms = self._ahead_ms - self._stored_ahead_ms",
             "jump_ms = self._ahead_ms - self._stored_ahead_ms\n        self._stored_ahead_ms = self._ahead_ms",
         ),
     ),
-    mutant("a turn that was given up leaves its frames", (Dispatcher, "on_rollback", "self.outbox.clear()", "pass")),
+    mutant("a turn that was given up leaves its frames", without_call("Dispatcher.on_rollback", "self.outbox.clear")),
     mutant(
         "a turn that was given up is not rolled back",
-        (Loop, "_give_up", "self._store.rollback()", "self._store._ledger.cut()"),
+        ("Loop._give_up", "self._store.rollback()", "self._store._ledger.cut()"),
     ),
-    mutant("a turn that was given up leaves its events", (Core, "rollback", "self._ledger.cut()", "pass")),
+    mutant("a turn that was given up leaves its events", without_call("Core.rollback", "self._ledger.cut")),
     mutant(
         "sessions keep what a turn that was given up said",
-        (Dispatcher, "on_rollback", "self._sessions.restore()", "pass"),
+        without_call("Dispatcher.on_rollback", "self._sessions.restore"),
     ),
     mutant(
         "callers of a turn that was given up are told it was done",
-        (Loop, "_give_up", "_resolve(future, error)", "_resolve(future, None)"),
+        ("Loop._give_up", "_resolve(future, error)", "_resolve(future, None)"),
     ),
     mutant(
         "what could not be sent is forgotten when the next turn is given up",
         (
-            Loop,
-            "_report_unsent",
+            "Loop._report_unsent",
             "for peer, frame in self._unsent:",
             "unsent, self._unsent = self._unsent, []\n        for peer, frame in unsent:",
         ),
     ),
     # --- submits that are done once ---
-    mutant("a key is never looked up", (submission, "on_submit", "if before is not None:", "if False:")),
-    mutant("a key is never stored", (submission, "on_submit", "store.idempotency.keep(", "(lambda *a: None)(")),
-    mutant("a key answers any request", (submission, "on_submit", "if before.digest != once.digest:", "if False:")),
+    mutant("a key is never looked up", never("submission.on_submit", "before is not None")),
+    mutant("a key is never stored", ("submission.on_submit", "store.idempotency.keep(", "(lambda *a: None)(")),
+    mutant("a key answers any request", never("submission.on_submit", "before.digest != once.digest")),
     mutant(
         "a key is stored with the next submit",
         (
-            submission,
-            "on_submit",
+            "submission.on_submit",
             "store.idempotency.keep(once.caller, once.key, submitted, now.wall_ms)",
             "vars(store)['_late'] = (once.caller, once.key, submitted, now.wall_ms)",
         ),
         (
-            submission,
-            "on_submit",
+            "submission.on_submit",
             "once = command.once",
             "once, late = command.once, vars(store).pop('_late', None)\n    if late:\n        store.idempotency.keep(*late)",
         ),
@@ -449,52 +377,44 @@ _MUTANTS: Final = (
     mutant(
         "a key outlives the turn that was given up",
         (
-            submission,
-            "on_submit",
+            "submission.on_submit",
             "        if before is not None:",
             "        before = before or vars(store).get('_kept', {}).get(once.key)\n        if before is not None:",
         ),
         (
-            submission,
-            "on_submit",
+            "submission.on_submit",
             "        store.idempotency.keep(",
             "        vars(store).setdefault('_kept', {})[once.key] = submitted\n        store.idempotency.keep(",
         ),
     ),
-    mutant("keys are forgotten at once", (Upkeep, "forget_keys", "now.wall_ms - IDEMPOTENCY_MS", "now.wall_ms")),
+    mutant("keys are forgotten at once", ("Upkeep.forget_keys", "now.wall_ms - IDEMPOTENCY_MS", "now.wall_ms")),
     # --- capacity ---
     mutant(
         "a worker's load is not looked at again",
-        (Ledger, "record_transition", "self._loads.leave(move.worker_id)", "pass"),
+        without_call("Ledger.record_transition", "self._loads.leave"),
     ),
     mutant(
         "the window does not count",
-        (placement, "free_slots", "min(session.worker.slots, session.window)", "session.worker.slots"),
+        ("placement.free_slots", "min(session.worker.slots, session.window)", "session.worker.slots"),
     ),
     mutant(
         "what is ahead is not limited",
-        (placement, "ahead_room", "min(session.worker.slots + session.ahead, session.window)", "session.window"),
+        ("placement.ahead_room", "min(session.worker.slots + session.ahead, session.window)", "session.window"),
     ),
-    mutant("a back-off never ends", (due, "on_due", "store.release_due(now.wall_ms)", "pass")),
+    mutant("a back-off never ends", without_call("due.on_due", "store.release_due")),
     # --- retries, and runs that may start once ---
     mutant(
         "a run that may start once has a successor when it is lost",
-        (
-            EndsWriter,
-            "fail_lost",
-            "if reason is not Reason.WORKER_LOST or demand.once:",
-            "if reason is not Reason.WORKER_LOST:",
-        ),
+        without_condition("EndsWriter.fail_lost", "demand.once"),
     ),
     mutant(
         "a run that may start once is lost when its worker does not list it",
-        (losses, "drop_run", "back = unstarted or not run.once", "back = not run.once"),
+        without_condition("losses.drop_run", "unstarted"),
     ),
     mutant(
         "a register of a new guard proves that a run that may start once has not started",
         (
-            losses,
-            "lose_worker",
+            "losses.lose_worker",
             "        lose_run(store,",
             "        if run.once and why == 'started again' and not drop_run(store, worker_id, run, why, now, unstarted=True):\n            continue\n        lose_run(store,",
         ),
@@ -502,8 +422,7 @@ _MUTANTS: Final = (
     mutant(
         "the silence of a worker proves that a run that may start once has not started",
         (
-            losses,
-            "lose_worker",
+            "losses.lose_worker",
             "        lose_run(store,",
             "        if run.once and why.startswith('silent') and not drop_run(store, worker_id, run, why, now, unstarted=True):\n            continue\n        lose_run(store,",
         ),
@@ -511,8 +430,7 @@ _MUTANTS: Final = (
     mutant(
         "a heartbeat proves that a run has not started that is still on its way",
         (
-            arrival,
-            "reconcile",
+            "arrival.reconcile",
             "seen_n is None or run.handed_n <= seen_n",
             "run.once or seen_n is None or run.handed_n <= seen_n",
         ),
@@ -520,8 +438,7 @@ _MUTANTS: Final = (
     mutant(
         "a guard does not say what it has not started",
         (
-            Executor,
-            "on_message",
+            "Executor.on_message",
             "messages.Unstarted(self._backlog.withdraw(), withdrawn=True)",
             "messages.Unstarted(self._backlog.withdraw() and (), withdrawn=True)",
         ),
@@ -529,105 +446,96 @@ _MUTANTS: Final = (
     mutant(
         "a guard starts what it has said not to have started",
         (
-            Executor,
-            "on_message",
+            "Executor.on_message",
             "messages.Unstarted(self._backlog.withdraw(), withdrawn=True)",
             "messages.Unstarted(tuple(self._backlog._waiting), withdrawn=True)",
         ),
     ),
     mutant(
         "an agent registers before its guard has said what it has not started",
-        (SessionState, "lose", "self._register_at_ms = None", "self._register_at_ms = 0"),
-        (Holdings, "listed", "if run not in self.dropped", "if run not in self.dropped and phase != 'waiting'"),
+        ("SessionState.lose", "self._register_at_ms = None", "self._register_at_ms = 0"),
+        ("Holdings.listed", "if run not in self.dropped", "if run not in self.dropped and phase != 'waiting'"),
     ),
     mutant(
         "a worker that leaves does not say what it holds",
-        (Agent, "_on_leave", 'reason="shutdown", runs=left', 'reason="shutdown"'),
+        ("Agent._on_leave", 'reason="shutdown", runs=left', 'reason="shutdown"'),
     ),
     mutant(
         "a worker that leaves lists what it has not started",
-        (Agent, "_on_leave", ' if held.phase != "waiting"', ""),
+        ("Agent._on_leave", ' if held.phase != "waiting"', ""),
     ),
-    mutant("a task is tried again without end", (failures, "follow", "failed.failures < failed.retries", "True")),
-    mutant("a failure is not counted", (EndsWriter, "retry", "failed.failures + (why is Succession.RETRY)", "0")),
-    mutant("a crash is forgotten by the retry", (EndsWriter, "retry", "failed.crashes, failures)", "0, failures)")),
+    mutant("a task is tried again without end", always("failures.follow", "failed.failures < failed.retries")),
+    mutant("a failure is not counted", ("EndsWriter.retry", "failed.failures + (why is Succession.RETRY)", "0")),
+    mutant("a crash is forgotten by the retry", ("EndsWriter.retry", "failed.crashes, failures)", "0, failures)")),
+    mutant("nothing is ever tried again", never("failures.follow", "failed.failures < failed.retries")),
+    mutant("a polling worker's run is not tried again", ("polling._ended", 'if verdict == "stored":', "if False:")),
     mutant(
-        "nothing is ever tried again", (failures, "follow", "elif failed.failures < failed.retries:", "elif False:")
-    ),
-    mutant("a polling worker's run is not tried again", (polling, "_ended", 'if verdict == "stored":', "if False:")),
-    mutant(
-        "a cancelled job is tried again", (sql, "FAILED", " AND (j.cancel_ms IS NULL OR j.schedule IS NOT NULL)", "")
+        "a cancelled job is tried again",
+        without_condition("sql.FAILED", "(j.cancel_ms IS NULL OR j.schedule IS NOT NULL)"),
     ),
     mutant(
         "a run that its lease has ended counts as a failure",
-        (failures, "follow", "if failed.reason == Reason.LEASE_STOP:", "if False:"),
+        never("failures.follow", "failed.reason == Reason.LEASE_STOP"),
     ),
     mutant(
         "a run that its lease has ended has no successor",
-        (failures, "follow", "if not failed.once:", "if False:"),
+        never("failures.follow", "not failed.once"),
     ),
     mutant(
         "a run that may start once has a successor when its lease has ended",
-        (failures, "follow", "if not failed.once:", "if True:"),
+        always("failures.follow", "not failed.once"),
     ),
     # --- leases: the scheduler's side ---
     mutant(
         "a worker with leases is given up as soon as any other",
-        (
-            departures,
-            "patience_ms",
-            "return max(timeout_ms, lease_ms",
-            "return max(timeout_ms, 0 * lease_ms",
-        ),
-        (departures, "patience_ms", "lease_margin_ms(lease_ms)", "0"),
+        ("departures.patience_ms", "return max(timeout_ms, lease_ms", "return max(timeout_ms, 0 * lease_ms"),
+        ("departures.patience_ms", "lease_margin_ms(lease_ms)", "0"),
     ),
     mutant(
         "a lease ends at once when its length has passed",
-        (departures, "patience_ms", " + lease_margin_ms(lease_ms)", ""),
+        ("departures.patience_ms", " + lease_margin_ms(lease_ms)", ""),
     ),
     mutant(
         "a lease is as long as the timeout is now",
         (
-            departures,
-            "patience_ms",
+            "departures.patience_ms",
             "lease_ms = store.load(session.name).lease_ms",
             "lease_ms = timeout_ms if store.load(session.name).lease_ms else 0",
         ),
     ),
-    mutant("a lease is not stored", (sql, "CLAIM", "lease_ms = ?", "lease_ms = 0 * ?")),
+    mutant("a lease is not stored", ("sql.CLAIM", "lease_ms = ?", "lease_ms = 0 * ?")),
     mutant(
         "a run that stops at a disconnect goes to any worker",
-        (placement, "_fits", "why_unfit(ready.demand, session.worker)", "None"),
+        ("placement._fits", "why_unfit(ready.demand, session.worker)", "None"),
     ),
     mutant(
         "a run that stops at a disconnect has no lease",
-        (placement._Placing, "_claim", "self._lease_ms if best.demand.leased else None", "None"),
+        ("placement._Placing._claim", "self._lease_ms if best.demand.leased else None", "None"),
     ),
     # --- leases: the worker's side ---
     mutant(
         "no lease ever ends",
-        (lease, "term_at_ms", "lease_ms * 7 // 10", "10**12"),
-        (lease, "kill_at_ms", "lease_ms * 9 // 10", "10**12"),
+        returns("lease.term_at_ms", "heard_ms + 10 ** 12"),
+        returns("lease.kill_at_ms", "heard_ms + 10 ** 12"),
     ),
-    mutant("a lease ends with it", (lease, "term_at_ms", "lease_ms * 7 // 10", "lease_ms")),
+    mutant("a lease ends with it", returns("lease.term_at_ms", "heard_ms + lease_ms")),
     mutant(
         "a guard does not kill what outlives its lease",
-        (Executor, "kill_overdue", "self._runs.kill(run, now_ms)", "pass"),
+        without_call("Executor.kill_overdue", "self._runs.kill"),
     ),
     mutant(
         "a guard tells nothing to end when its lease does",
-        (Executor, "_end_leases", 'self._runs.stop(run, "lease_stop", now_ms)', "pass"),
+        without_call("Executor._end_leases", "self._runs.stop"),
     ),
     mutant(
         "a run starts though its lease is over",
-        (Executor, "_fill_slots", "elif self._leases.hold(order.lease_ms, now_ms):", "elif True:"),
+        always("Executor._fill_slots", "self._leases.hold(order.lease_ms, now_ms)"),
     ),
     mutant(
         "a run that came back for its lease is asked for again at once",
-        (Renewal, "lapse", "self._lapsed = True", "pass"),
+        returns("Renewal.lapse", ""),
         (
-            Agent,
-            "_on_unstarted",
+            "Agent._on_unstarted",
             "if lease_over:\n                    self._heartbeat",
             "if False:\n                    self._heartbeat",
         ),
@@ -635,8 +543,7 @@ _MUTANTS: Final = (
     mutant(
         "a lease counts from when the ack is read",
         (
-            Agent,
-            "_on_session_frame",
+            "Agent._on_session_frame",
             "self._renewal.on_ack(frame.seq)",
             "self._renewal.on_ack(frame.seq)\n                self._renewal._heard_ms = now.mono_ms",
         ),
@@ -644,205 +551,178 @@ _MUTANTS: Final = (
     mutant(
         "a lease counts from when registered is read",
         (
-            Renewal,
-            "on_registered",
+            "Renewal.on_registered",
             "self._heard_ms = max(self._heard_ms or 0, self._registering_since_ms)",
             "self._heard_ms = mono_ms",
         ),
     ),
     mutant(
         "a lease counts from the last of several registers",
-        (Renewal, "on_register", "if self._registering_since_ms is None:", "if True:"),
+        always("Renewal.on_register", "self._registering_since_ms is None"),
     ),
     mutant(
         "a lease is not renewed",
-        (
-            Agent,
-            "_on_session_frame",
-            "self._renewal.on_ack(frame.seq)\n                self._report_lease()",
-            "self._renewal.on_ack(frame.seq)",
-        ),
+        without_call("Agent._on_session_frame", "self._report_lease"),
     ),
     mutant(
         "the answer to a result renews a lease",
         (
-            Agent,
-            "_on_result_ack",
+            "Agent._on_result_ack",
             "for run, verdict in",
             "of = self._renewal\n        of._heard_ms = max(of._beats.values(), default=of._heard_ms)\n        self._report_lease()\n        for run, verdict in",
         ),
     ),
     mutant(
         "an agent with leases beats no faster",
-        (Renewal, "beat_ms", "min([gap_ms_max, *map(lease.beat_ms, self._lease_ms.values())])", "gap_ms_max"),
-        (SessionState, "add_lease", "self._heartbeat_at_ms = min(self._heartbeat_at_ms, now.mono_ms + gap_ms)", "pass"),
+        returns("Renewal.beat_ms", "gap_ms_max"),
+        ("SessionState.add_lease", "self._heartbeat_at_ms = min(self._heartbeat_at_ms, now.mono_ms + gap_ms)", "pass"),
     ),
     mutant(
         "an agent with leases registers no faster",
-        (
-            Renewal,
-            "register_gap_ms",
-            "return min([gap_ms_max, *map(lease.register_gap_ms, self._lease_ms.values())])",
-            "return gap_ms_max",
-        ),
+        returns("Renewal.register_gap_ms", "gap_ms_max"),
     ),
     mutant(
         "a new agent knows nothing of leases",
-        (Executor, "hello", "leases=self._leases.lengths()", "leases=()"),
+        ("Executor.hello", "leases=self._leases.lengths()", "leases=()"),
     ),
     mutant(
         "a killed guard's runs with a lease live on",
-        (Machine, "_on_guard_dead", "if process.order.lease_ms is not None:", "if False:"),
+        never("Machine._on_guard_dead", "process.order.lease_ms is not None"),
     ),
     # --- what can't be ended ---
     mutant(
         "a guard says nothing of what it can't end",
-        (Executor, "_take_happened", "self._agent.put(messages.Stuck(stuck))", "pass"),
+        without_call("Executor._take_happened", "self._agent.put(messages.Stuck(stuck))"),
     ),
     mutant(
-        "an agent says nothing of what can't be ended", (Agent, "on_guard", "self._holdings.stuck = set(runs)", "pass")
+        "an agent says nothing of what can't be ended", ("Agent.on_guard", "self._holdings.stuck = set(runs)", "pass")
     ),
     mutant(
         "a new agent knows nothing of what can't be ended",
-        (Executor, "hello", "stuck=self._stuck", "stuck=()"),
+        ("Executor.hello", "stuck=self._stuck", "stuck=()"),
     ),
     mutant(
         "a worker that can't end its runs takes more",
-        (FlowControl, "_amount", "self.disk_fails or held.stuck or", "self.disk_fails or"),
+        without_condition("FlowControl._amount", "held.stuck"),
     ),
     mutant(
         "what can't be ended is not noted",
-        (
-            Heartbeats,
-            "_mark_stuck",
-            "if self._store.mark_stuck(RunId(run_id), session.name, now.wall_ms):",
-            "if False:",
-        ),
+        never("Heartbeats._mark_stuck", "self._store.mark_stuck(RunId(run_id), session.name, now.wall_ms)"),
     ),
-    mutant(
-        "what can't be ended has a successor when it is lost", (EndsWriter, "fail_lost", "elif stuck:", "elif False:")
-    ),
+    mutant("what can't be ended has a successor when it is lost", never("EndsWriter.fail_lost", "stuck")),
     # --- most are silent ---
     mutant(
         "most that are silent at once are given up at once",
-        (Sessions, "silent", "self._most_are_quiet(now_ms)", "False"),
+        ("Sessions.silent", "self._most_are_quiet(now_ms)", "False"),
     ),
     mutant(
         "most are silent, and each is given up at its own timeout",
-        (Sessions, "silent", " + (self._timeout_ms if waits else 0)", ""),
+        ("Sessions.silent", " + (self._timeout_ms if waits else 0)", ""),
     ),
     # --- results of an earlier start ---
     mutant(
         "a new start of a worker loses what it had finished",
-        (losses, "lose_worker", "if run.run_id not in spared", "if True"),
+        always("losses.lose_worker", "run.run_id not in spared"),
     ),
     mutant(
         "a new start of a worker spares what it has not finished",
-        (arrival, "finished", 'if held.phase == "finished"', "if True"),
+        always("arrival.finished", 'held.phase == "finished"'),
     ),
     mutant(
         "a new start of a worker does not say what it had finished",
-        (Executor, "hello", "held=(*running, *finished)", "held=(*running,)"),
+        ("Executor.hello", "held=(*running, *finished)", "held=(*running,)"),
     ),
     mutant(
         "a guard forgets the database whose runs it has",
-        (Spool, "__init__", "self.db = journal.current", 'self.db = ""'),
+        ("Spool.__init__", "self.db = journal.current", 'self.db = ""'),
     ),
     # --- another database ---
     mutant(
         "a scheduler ends the runs of every other database",
-        (foreign, "_to_discard", "if held.db in decided.union(store.predecessors())", "if True"),
+        always("foreign._to_discard", "held.db in decided.union(store.predecessors())"),
     ),
     mutant(
         "a worker with foreign runs gets work before a decision",
-        (placement._Placing, "fill", "and not session.withheld", ""),
+        without_condition("placement._Placing.fill", "not session.withheld"),
     ),
     mutant(
         "a predecessor's runs are those of any other database",
-        (foreign, "_to_discard", "decided.union(store.predecessors())", "decided"),
-        (foreign, "_judge", "held.db in session.discard or ", ""),
+        ("foreign._to_discard", "decided.union(store.predecessors())", "decided"),
+        without_condition("foreign._judge", "held.db in session.discard"),
     ),
     mutant(
         "a worker gets work while discarded runs are ending",
-        (foreign, "_judge", "held.ending or ", ""),
+        without_condition("foreign._judge", "held.ending"),
     ),
-    mutant(
-        "a database that returns does not know its runs", (foreign, "own", "if held.db == store.identity:", "if False:")
-    ),
+    mutant("a database that returns does not know its runs", never("foreign.own", "held.db == store.identity")),
     mutant(
         "discarded runs that are ending count as gone when their database returns",
-        (foreign, "own", "(*held.running, *held.ending)", "held.running"),
+        ("foreign.own", "(*held.running, *held.ending)", "held.running"),
     ),
     mutant(
         "a run that was discarded is pending again",
-        (arrival, "adopt", "store.start(RunId(run_id), session.name, now.wall_ms)", "pass"),
+        without_call("arrival.adopt", "store.start"),
     ),
     mutant(
         "results of foreign runs are not kept",
-        (Foreign, "_write", "self._spool.add_other(db, holding.unwritten)", "pass"),
+        without_call("Foreign._write", "self._spool.add_other"),
     ),
-    mutant("no lease of a foreign run ends", (Foreign, "_leased", "if len(holding.leases)", "if False")),
-    mutant("a new agent does not know what is foreign", (Executor, "hello", "self._foreign.listed()", "()")),
+    mutant("no lease of a foreign run ends", never("Foreign._leased", "len(holding.leases)")),
+    mutant("a new agent does not know what is foreign", ("Executor.hello", "self._foreign.listed()", "()")),
     mutant(
         "a new guard does not know what waits for other databases",
-        (Foreign, "__init__", "spool.others().items()", "()"),
+        ("guard.foreign.Foreign.__init__", "spool.others().items()", "()"),
     ),
     mutant(
         "a new database gets the results of the one before",
-        (Holdings, "change_database", "for run in list(self.phases):", "for run in ():"),
+        ("Holdings.change_database", "for run in list(self.phases):", "for run in ():"),
     ),
     mutant(
         "what was said of runs of the database before is taken for new ones",
-        (Agent, "on_guard", "if self._holdings.changing and", "if False and"),
+        never("Agent.on_guard", "self._holdings.changing and isinstance(message, messages.OF_RUNS)"),
     ),
     # --- REST ---
-    mutant(
-        "a polling worker's lost answer is not given again", (polling, "next_run", "if full and waiting:", "if False:")
-    ),
-    mutant("a polling worker that asks keeps what it had", (polling, "next_run", "if full:", "if False:")),
+    mutant("a polling worker's lost answer is not given again", never("polling.next_run", "full and waiting")),
+    mutant("a polling worker that asks keeps what it had", ("polling.next_run", "if full:", "if False:")),
     mutant(
         "a polling worker reports on anybody's run",
-        (
-            polling,
-            "_run_meant",
-            "if run is not None and (run.job_id, run.worker_id) != (command.job_id, command.worker_id):",
-            "if False:",
+        never(
+            "polling._run_meant",
+            "run is not None and (run.job_id, run.worker_id) != (command.job_id, command.worker_id)",
         ),
-        (polling, "_ended", "store.finish(outcome, command.worker_id,", "store.finish(outcome, run.worker_id,"),
+        ("polling._ended", "store.finish(outcome, command.worker_id,", "store.finish(outcome, run.worker_id,"),
     ),
     mutant(
         "a polling worker's new start loses nothing",
-        (polling, "register", "losses.lose_worker(", "(lambda *a, **k: None)("),
+        ("polling.register", "losses.lose_worker(", "(lambda *a, **k: None)("),
     ),
     # --- the worker's agent ---
     mutant(
         "an agent works for any session",
-        (Agent, "on_frame", "elif terms is not None and frame.s == terms.token:", "else:"),
+        ("Agent.on_frame", "elif terms is not None and frame.s == terms.token:", "else:"),
     ),
-    mutant("an agent takes frames of an older session", (Agent, "on_frame", " and frame.s == terms.token", "")),
+    mutant("an agent takes frames of an older session", without_condition("Agent.on_frame", "frame.s == terms.token")),
     mutant(
         "an agent forgets what is not acked",
         (
-            Agent,
-            "on_guard",
-            "                self._send_unsent_results(now)\n            case messages.Spooled",
-            "                self._send_unsent_results(now)\n                list(map(self._holdings.forget, [result.run for result in results]))\n            case messages.Spooled",
+            "Agent.on_guard",
+            "            case messages.Spooled",
+            "                list(map(self._holdings.forget, [result.run for result in results]))\n            case messages.Spooled",
         ),
     ),
     mutant(
         "an agent tells each result once",
-        (Reports, "_batches", "report.due_ms = mono_ms + report.delay.next_ms()", "report.due_ms = mono_ms + 10**9"),
+        ("Reports._batches", "report.due_ms = mono_ms + report.delay.next_ms()", "report.due_ms = mono_ms + 10**9"),
     ),
     mutant(
         "an agent tells its results in no later session",
-        (Agent, "_on_registered", "self._send_results(terms, self._holdings.reports.all(now.mono_ms))", "pass"),
-        (Agent, "on_tick", "self._send_results(session.terms, self._holdings.reports.due(now.mono_ms))", "pass"),
+        without_call("Agent._on_registered", "self._send_results"),
+        without_call("Agent.on_tick", "self._send_results"),
     ),
     mutant(
         "an agent keeps what waits when its session is lost",
         (
-            Agent,
-            "_lose_session",
+            "Agent._lose_session",
             "self.to_guard.append(messages.Withdraw())",
             "self._session.withdrawing, self._session._register_at_ms = False, 0",
         ),
@@ -850,142 +730,125 @@ _MUTANTS: Final = (
     mutant(
         "an agent registers before it knows what had not started",
         (
-            SessionState,
-            "lose",
+            "SessionState.lose",
             "self._register_at_ms = None\n        self.withdrawing = True",
             "self._register_at_ms = 0",
         ),
     ),
     mutant(
         "an agent never ends a session by itself",
-        (SessionState, "timeout_at_ms", "self._renewal.acked_ms + terms.timeout_ms", "10**15"),
+        returns("SessionState.timeout_at_ms", "10 ** 15"),
     ),
     mutant(
         "an agent's session ends with its connection only",
-        (SessionState, "timeout_at_ms", "self._renewal.acked_ms + terms.timeout_ms", "10**15"),
-        (Agent, "_on_error", "self._lose_session(frame.detail)", "pass"),
+        returns("SessionState.timeout_at_ms", "10 ** 15"),
+        without_call("Agent._on_error", "self._lose_session"),
     ),
     mutant(
         "an agent keeps its session when the connection is cut",
-        (Agent, "on_disconnected", 'self._lose_session("the connection is cut")', "pass"),
+        without_call("Agent.on_disconnected", "self._lose_session"),
     ),
     mutant(
         "an agent does not register again when it is told to",
-        (Agent, "_on_error", "self._lose_session(frame.detail)", "pass"),
+        without_call("Agent._on_error", "self._lose_session"),
     ),
     mutant(
-        "an agent reports what it was told to drop", (Holdings, "finish", " and result.run not in self.dropped", "")
+        "an agent reports what it was told to drop",
+        without_condition("Holdings.finish", "result.run not in self.dropped"),
     ),
     mutant(
         "an agent does not kill what it is told to",
-        (Agent, "_drop", "self.to_guard.append(messages.Drop(known))", "pass"),
+        without_call("Agent._drop", "self.to_guard.append"),
     ),
     mutant(
         "an agent does not kill what a new session does not name",
-        (
-            Agent,
-            "_on_registered",
-            "unwanted |= self._holdings.unnamed(frame.keep)",
-            "pass",
-        ),
+        ("Agent._on_registered", "unwanted |= self._holdings.unnamed(frame.keep)", "pass"),
     ),
     mutant(
-        "an agent does not count the run frames", (Agent, "_on_dispatch", "self._session.dispatch_n = frame.n", "pass")
+        "an agent does not count the run frames", ("Agent._on_dispatch", "self._session.dispatch_n = frame.n", "pass")
     ),
     mutant(
         "an agent forgets what its guard dropped at the end",
-        (
-            Holdings,
-            "on_gone",
-            "if run in self.phases and run not in self.dropped and run not in self._doomed:",
-            "if False:",
-        ),
+        never("Holdings.on_gone", "run in self.phases and run not in self.dropped and run not in self._doomed"),
     ),
     mutant(
-        "an agent lists nothing", (Holdings, "listed", "for run, phase in self.phases.items()", "for run, phase in ()")
+        "an agent lists nothing", ("Holdings.listed", "for run, phase in self.phases.items()", "for run, phase in ()")
     ),
-    mutant("an agent takes the same order twice", (Holdings, "accept", "if order.run not in self.phases", "if True")),
-    mutant(
-        "an agent that stops asks for more", (FlowControl, "_amount", "held.changing or self.stopping", "held.changing")
-    ),
+    mutant("an agent takes the same order twice", always("Holdings.accept", "order.run not in self.phases")),
+    mutant("an agent that stops asks for more", without_condition("FlowControl._amount", "self.stopping")),
     mutant(
         "an agent does not say what came back unstarted",
-        (Agent, "_on_unstarted", "self.to_scheduler.append(Return(s=terms.token, runs=known))", "pass"),
+        without_call("Agent._on_unstarted", "self.to_scheduler.append"),
     ),
     mutant(
         "an agent says nothing of probation's end",
-        (Agent, "_on_began", "if self._holdings.on_probation(began.run):", "if False:"),
+        never("Agent._on_began", "self._holdings.on_probation(began.run)"),
     ),
     # --- the worker's guard ---
     mutant(
-        "a guard keeps what waits when its agent dies", (Guard, "_on_agent_exit", "self._executor.withdraw()", "pass")
+        "a guard keeps what waits when its agent dies", without_call("Guard._on_agent_exit", "self._executor.withdraw")
     ),
     mutant(
         "a guard starts what it was asked to give back",
         (
-            Executor,
-            "on_message",
+            "Executor.on_message",
             "return messages.Unstarted(self._backlog.withdraw(), withdrawn=True)",
             "return messages.Unstarted((), withdrawn=True)",
         ),
     ),
     mutant(
         "a guard that stood still starts what its agent had heard before",
-        (Executor, "on_message", "if now_ms - heard_ms >= WAIT_MS_MAX:", "if False:"),
+        never("Executor.on_message", "now_ms - heard_ms >= BACKLOG_WAIT_MS_MAX"),
     ),
     mutant(
         "a guard starts the same run twice",
-        (
-            Executor,
-            "_on_start",
-            "if order.run in self._runs or order.run in self._backlog or order.run in self._spool:",
-            "if False:",
+        never(
+            "Executor._on_start", "order.run in self._runs or order.run in self._backlog or order.run in self._spool"
         ),
     ),
-    mutant("a guard that is to end starts more", (Executor, "_on_start", "if self.stopping:", "if False:")),
+    mutant("a guard that is to end starts more", never("Executor._on_start", "self.stopping")),
     mutant(
         "a guard forgets its results when its agent dies",
         (
-            Guard,
-            "_on_agent_exit",
+            "Guard._on_agent_exit",
             "self._executor.withdraw()",
             "self._executor.withdraw()\n        self._spool._results.clear()",
         ),
     ),
     mutant(
         "a guard tells results before they are written",
-        (Executor, "_report_ended", "self._spool.write(now_ms)", "pass"),
+        without_call("Executor._report_ended", "self._spool.write"),
     ),
     mutant(
         "a guard tells a new agent of results before they are written",
-        (Executor, "hello", "self._spool.write(now_ms)", "pass"),
+        without_call("Executor.hello", "self._spool.write"),
     ),
-    mutant("a guard does not sync what it has told", (Guard, "_turn", "self._spool.sync(now_ms)", "pass")),
-    mutant("a spool writes and does not sync", (Spool, "sync", "self._journal.sync()", "pass")),
+    mutant("a guard does not sync what it has told", without_call("Guard._turn", "self._spool.sync")),
+    mutant("a spool writes and does not sync", without_call("Spool.sync", "self._journal.sync")),
     mutant(
         "a spool's new file leaves out what is held",
-        (Spool, "_renew", "(self._pack(run) for run in self._results)", "(self._pack(run) for run in ())"),
+        ("Spool._renew", "(self._pack(run) for run in self._results)", "(self._pack(run) for run in ())"),
     ),
     mutant(
         "a guard tells a new agent nothing of what runs",
-        (Executor, "hello", "for run in (*self._own_runs(), *sorted(self._given_up))", "for run in ()"),
+        ("Executor.hello", "for run in (*self._own_runs(), *sorted(self._given_up))", "for run in ()"),
     ),
     mutant(
         "a guard does not stop what is cancelled",
-        (Executor, "_on_stop", 'self._runs.stop(run, "cancelled", now_ms)', "pass"),
+        without_call("Executor._on_stop", "self._runs.stop"),
     ),
     # --- schedules ---
-    mutant("a paused schedule fires", (sql, "PAUSE_SCHEDULE", "next_fire_ms = NULL, ", "")),
-    mutant("an ended schedule fires", (sql, "END_SCHEDULE", "next_fire_ms = NULL, ", "")),
+    mutant("a paused schedule fires", ("sql.PAUSE_SCHEDULE", "next_fire_ms = NULL, ", "")),
+    mutant("an ended schedule fires", ("sql.END_SCHEDULE", "next_fire_ms = NULL, ", "")),
     mutant(
         "an ended schedule can be resumed",
-        (sql, "END_SCHEDULE", "paused_ms = NULL, ", ""),
-        (recurrence, "_demand_schedule", "if job.ended_ms is not None:", "if False:"),
+        ("sql.END_SCHEDULE", "paused_ms = NULL, ", ""),
+        never("recurrence._demand_schedule", "job.ended_ms is not None"),
     ),
     mutant(
         "what waits too long is started all the same",
-        (Backlog, "expire", "if mono_ms < since_ms + WAIT_MS_MAX:", "if True:"),
-        (Backlog, "deadline_ms", "return since_ms + WAIT_MS_MAX", "return None"),
+        always("Backlog.expire", "mono_ms < since_ms + BACKLOG_WAIT_MS_MAX"),
+        ("Backlog.deadline_ms", "return since_ms + BACKLOG_WAIT_MS_MAX", "return None"),
     ),
 )
 MUTANTS: Final = {one.name: one for one in _MUTANTS}
@@ -1031,34 +894,34 @@ EQUIVALENT: Final[dict[str, str]] = {
 
 @contextmanager
 def applied(one: Mutant) -> Iterator[None]:
-    """zsched without that guard, while it lasts."""
+    """zsched without that guard, while it lasts. Raises LookupError when an edit does not apply."""
     with ExitStack() as stack:
         for edit in one.edits:
-            now = inspect.getattr_static(edit.owner, edit.name)
-            new = now.replace(edit.old, edit.new) if isinstance(now, str) else _edited(now, edit)
-            if new == now:
-                raise LookupError(f"{edit.name} has no {edit.old!r}: write the mutant {one.name!r} anew")
-            stack.enter_context(patch.object(edit.owner, edit.name, new))
+            location = locate(edit.place)
+            path, _, name = location.qualname.rpartition(".")
+            owner: Any = importlib.import_module(location.module)
+            for part in filter(None, path.split(".")):
+                owner = getattr(owner, part)
+            now = inspect.getattr_static(owner, name)
+            new = edit.change(now) if isinstance(now, str) else _edited(now, name, edit)
+            stack.enter_context(patch.object(owner, name, new))
         yield
 
 
-def _edited(function: Any, edit: Edit) -> Any:
+def _edited(function: Any, name: str, edit: Edit) -> Any:
     """The function from its changed source, in its own module's namespace."""
-    source = getattr(function, "_source", None) or inspect.getsource(function)
-    if edit.old not in source:
-        return function
-    source = source.replace(edit.old, edit.new)
+    source = edit.change(getattr(function, "_source", None) or inspect.getsource(function))
     method = source.startswith(" ")
     space: dict[str, Any] = {}
     code = compile(
         f"class _:\n{source}" if method else source,
-        f"<{edit.name} without a guard>",
+        f"<{name} without a guard>",
         "exec",
         flags=__future__.annotations.compiler_flag,
         dont_inherit=True,
     )
     exec(code, function.__globals__, space)
-    changed = inspect.getattr_static(space["_"], edit.name) if method else space[edit.name]
+    changed = inspect.getattr_static(space["_"], name) if method else space[name]
     changed._source = source
     return changed
 

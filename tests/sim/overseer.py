@@ -18,7 +18,7 @@ from tests.sim.machine import Machine, SimAgent
 from tests.sim.timeline import Timeline
 from tests.sim.violation import Violation
 from tests.sim.witness import Life, Witness
-from zsched.model.limits import LEASE_MARGIN_MS
+from zsched.model.limits import BACKLOG_WAIT_MS_MAX, LEASE_MARGIN_MS
 from zsched.protocol import (
     Dispatch,
     Heartbeat,
@@ -30,7 +30,6 @@ from zsched.protocol import (
     SchedulerFrame,
     WorkerFrame,
 )
-from zsched.worker.guard.backlog import WAIT_MS_MAX
 from zsched.worker.guard.runs import STUCK_MS
 
 # Between a deadline and the deed: two wake-ups, and the moment until a killed process is gone.
@@ -157,7 +156,7 @@ class Overseer:
         """
         order = process.order
         heard_ms = machine.clock.mono_ms - self._heard[machine.name, process.ident]
-        if heard_ms > 2 * WAIT_MS_MAX:
+        if heard_ms > 2 * BACKLOG_WAIT_MS_MAX:
             raise Violation(f"run {order.run} starts on {machine.name} {heard_ms} ms after it was heard of")
         if alone:
             if order.lease_ms is None:

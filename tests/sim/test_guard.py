@@ -88,7 +88,7 @@ def host() -> Iterator[Host]:
     host.hears()
 
 
-def test_what_ends_in_the_turn_in_which_another_database_comes_is_kept_for_its_own(host: Host) -> None:
+def test_result_of_the_turn_of_a_database_change_is_kept_for_its_own(host: Host) -> None:
     host.start(1, 10_000)
     host.start(2, 10_000)
     host.machine.processes[1].exit(0)
@@ -201,7 +201,7 @@ def test_a_foreign_run_may_end_in_the_turn_in_which_it_is_discarded(host: Host) 
     assert "d1" not in host.machine.disk.files
 
 
-def test_a_guard_that_starts_anew_finds_what_waits_for_other_databases(host: Host) -> None:
+def test_restarted_guard_finds_what_waits_for_other_databases(host: Host) -> None:
     host.start(1, 20)
     host.turn(50)
     host.say(messages.Database("d2"))
@@ -212,7 +212,7 @@ def test_a_guard_that_starts_anew_finds_what_waits_for_other_databases(host: Hos
     assert (hello.db, hello.foreign) == ("d2", (messages.ForeignRuns("d1", results=1, finished=(1,)),))
 
 
-def test_what_has_ended_in_the_turn_in_which_it_is_dropped_leaves_no_result(host: Host) -> None:
+def test_run_that_ended_in_the_turn_of_its_drop_leaves_no_result(host: Host) -> None:
     host.start(1, 10_000)
     host.machine.processes[1].exit(0)
     # The guard has seen its end, and not told it, when it hears this.
@@ -223,7 +223,7 @@ def test_what_has_ended_in_the_turn_in_which_it_is_dropped_leaves_no_result(host
     host.hears()
 
 
-def test_a_run_whose_outputs_end_is_reaped_without_a_signal(host: Host) -> None:
+def test_run_whose_outputs_end_is_reaped_without_a_signal(host: Host) -> None:
     host.start(1, 10_000)
     ended = host.machine.processes[1]
     with patch.object(ended, "on_exit", lambda: host.guard.runs._ended.append(ended)):
@@ -237,7 +237,7 @@ def test_a_run_whose_outputs_end_is_reaped_without_a_signal(host: Host) -> None:
     host.say(messages.Forget((1,)))
 
 
-def test_a_result_is_told_while_the_disk_is_busy_with_it(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_result_is_reported_while_the_disk_writes_it(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
     journal = host.guard.keeper.journal
     assert journal is not None
     told_before: list[list[type]] = []
@@ -259,9 +259,7 @@ def test_a_result_is_told_while_the_disk_is_busy_with_it(host: Host, monkeypatch
     host.say(messages.Forget((1, 2)))
 
 
-def test_a_sync_that_fails_when_the_result_is_told_is_told_too_and_made_good(
-    host: Host, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_failed_sync_after_a_report_is_logged_and_repeated(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
     host.start(1, 20)
     host.turn(50)
     host.told.clear()
@@ -290,7 +288,7 @@ def test_a_sync_that_fails_when_the_result_is_told_is_told_too_and_made_good(
     host.say(messages.Forget((1, 2)))
 
 
-def test_what_was_told_in_the_turn_in_which_the_database_changes_is_synced(host: Host) -> None:
+def test_results_reported_in_the_turn_of_a_database_change_are_synced(host: Host) -> None:
     host.start(1, 20)
     host.turn(50)
     host.say(messages.Database("d2"))
@@ -299,7 +297,7 @@ def test_what_was_told_in_the_turn_in_which_the_database_changes_is_synced(host:
     host.told.clear()
 
 
-def test_nothing_of_a_batch_is_on_disk_twice_and_all_is_there_before_it_is_told(host: Host) -> None:
+def test_batch_is_written_once_and_completely_before_it_is_reported(host: Host) -> None:
     host.start(1, 20)
     host.turn(50)
     [ended] = host.told

@@ -4,13 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.sim.mutants import EQUIVALENT, MUTANTS, SEEDS_MAX, applied, caught_by
-
-
-@pytest.mark.parametrize("name", MUTANTS)
-def test_the_guard_that_is_taken_away_is_still_where_the_mutant_says(name: str) -> None:
-    with applied(MUTANTS[name]):
-        pass
+from tests.sim.mutants import EQUIVALENT, MUTANTS, SEEDS_MAX, caught_by
 
 
 @pytest.mark.slow
@@ -18,7 +12,3 @@ def test_the_guard_that_is_taken_away_is_still_where_the_mutant_says(name: str) 
 @pytest.mark.parametrize("name", [name for name in MUTANTS if name not in EQUIVALENT])
 def test_the_seeds_notice_when_a_guard_is_missing(name: str) -> None:
     assert caught_by(MUTANTS[name], range(SEEDS_MAX)) is not None
-
-
-def test_only_mutants_that_exist_are_excused() -> None:
-    assert set(EQUIVALENT) <= set(MUTANTS)

@@ -56,7 +56,7 @@ def result(run: int) -> RunResult:
     return RunResult(run, "success", "exit", 1)
 
 
-def test_a_virtual_disk_keeps_what_was_written_from_a_kill_and_what_was_synced_from_a_power_cut() -> None:
+def test_virtual_disk_keeps_writes_on_a_kill_and_syncs_on_a_power_cut() -> None:
     disk = Disk()
     spool = spool_on(disk)
     spool.change("d1", 0)

@@ -95,7 +95,7 @@ def test_the_keys_are_their_owners_alone(scheduler: Scheduler) -> None:
             assert path.stat().st_mode & 0o077 == 0, path
 
 
-def test_a_worker_whose_key_was_revoked_before_it_came_says_so_and_goes_on(scheduler: Scheduler) -> None:
+def test_worker_with_a_key_revoked_before_it_connects_logs_it_and_goes_on(scheduler: Scheduler) -> None:
     path = scheduler.folder / "w2.access"
     path.touch(0o600)
     path.write_text(written_access(enrolled(scheduler, "w2")))
@@ -162,7 +162,7 @@ def test_a_worker_starts_before_its_scheduler(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_a_scheduler_that_lost_its_key_gets_its_workers_back_and_their_jobs_go_on(tmp_path: Path) -> None:
+def test_scheduler_that_lost_its_key_gets_its_workers_and_their_jobs_back(tmp_path: Path) -> None:
     """With a wrong key of the scheduler a handshake fails without a word, so the worker asks again by itself."""
     with Scheduler(tmp_path) as scheduler, worker(scheduler):
         active(scheduler)
@@ -193,7 +193,7 @@ def test_second_worker_of_a_name_ends_with_77_and_the_first_is_unharmed(schedule
         assert scheduler.finished(scheduler.submit("true")[0])["status"] == "success"
 
 
-def test_a_valid_worker_that_claims_anothers_name_is_refused_and_the_owner_unharmed(scheduler: Scheduler) -> None:
+def test_valid_worker_that_claims_the_name_of_another_is_refused(scheduler: Scheduler) -> None:
     with worker(scheduler), zmq.Context() as context, context.socket(zmq.DEALER) as dealer:
         active(scheduler)
         access = enrolled(scheduler, "w2")
@@ -236,7 +236,7 @@ def answered(dealer: zmq.Socket[bytes], frame: protocol.Register) -> protocol.Sc
     return heard(dealer)
 
 
-def test_nobody_without_a_key_gets_a_word_out_of_the_port(scheduler: Scheduler) -> None:
+def test_port_answers_nothing_without_a_key(scheduler: Scheduler) -> None:
     with zmq.Context() as context, context.socket(zmq.DEALER) as null, context.socket(zmq.DEALER) as unknown:
         null.setsockopt(zmq.LINGER, 0)
         null.connect(f"tcp://127.0.0.1:{scheduler.zmq_port}")
@@ -253,7 +253,7 @@ def test_nobody_without_a_key_gets_a_word_out_of_the_port(scheduler: Scheduler) 
         assert scheduler.workers() == {}
 
 
-def test_revoking_a_key_ends_its_worker_and_its_job_starts_anew_elsewhere(scheduler: Scheduler) -> None:
+def test_revoking_a_key_ends_its_worker_and_its_job_starts_elsewhere(scheduler: Scheduler) -> None:
     with worker(scheduler) as w1, ExitStack() as held:
         active(scheduler)
         mark = scheduler.folder / "go"
@@ -275,7 +275,7 @@ def test_revoking_a_key_ends_its_worker_and_its_job_starts_anew_elsewhere(schedu
         assert scheduler.workers() == {"w1": "inactive", "w2": "active"}
 
 
-def test_a_worker_whose_key_was_revoked_comes_back_by_another_one_alone(scheduler: Scheduler) -> None:
+def test_worker_whose_key_was_revoked_returns_only_with_another_key(scheduler: Scheduler) -> None:
     with worker(scheduler) as w1:
         active(scheduler)
         scheduler.ask("DELETE", "/access/w1")
@@ -292,7 +292,7 @@ def test_a_worker_whose_key_was_revoked_comes_back_by_another_one_alone(schedule
 
 
 @pytest.mark.parametrize("mode", [0o640, 0o604, 0o620])
-def test_a_scheduler_whose_key_others_can_read_does_not_start(tmp_path: Path, mode: int) -> None:
+def test_scheduler_refuses_a_key_that_others_can_read(tmp_path: Path, mode: int) -> None:
     scheduler = Scheduler(tmp_path)
     (tmp_path / "scheduler.db.d").mkdir(mode=0o700)
     path = tmp_path / "scheduler.db.d" / "curve.key"
@@ -303,7 +303,7 @@ def test_a_scheduler_whose_key_others_can_read_does_not_start(tmp_path: Path, mo
         assert f"insecure permissions on {path} (mode {mode:o}): others can read the secret in it" in program.log()
 
 
-def test_a_scheduler_whose_key_is_damaged_says_so(tmp_path: Path) -> None:
+def test_scheduler_with_a_damaged_key_reports_it(tmp_path: Path) -> None:
     scheduler = Scheduler(tmp_path)
     (tmp_path / "scheduler.db.d").mkdir(mode=0o700)
     path = tmp_path / "scheduler.db.d" / "curve.key"
@@ -337,7 +337,7 @@ def test_a_database_that_others_can_read_is_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("what", ["missing", "loose", "damaged", "another's"])
-def test_a_worker_whose_access_file_is_no_good_ends_with_77_and_a_sentence(scheduler: Scheduler, what: str) -> None:
+def test_worker_with_an_invalid_access_file_ends_with_77_and_a_sentence(scheduler: Scheduler, what: str) -> None:
     path = scheduler.folder / "w1.access"
     if what != "missing":
         text = written_access(enrolled(scheduler, "w2" if what == "another's" else "w1"))
@@ -401,7 +401,7 @@ def test_a_worker_does_not_talk_to_a_scheduler_with_another_key(scheduler: Sched
 
 
 @root
-def test_another_user_of_this_host_is_refused_on_each_path_with_each_method(scheduler: Scheduler) -> None:
+def test_other_user_of_this_host_is_refused_on_each_path_with_each_method(scheduler: Scheduler) -> None:
     asked = [
         Call(method, real(path), {"Host": "localhost"}, "{}" if method in ("POST", "PUT", "PATCH") else "")
         for path in (*TAKEN, "/nothing", "/")
@@ -421,7 +421,7 @@ def test_another_user_of_this_host_is_refused_on_each_path_with_each_method(sche
 
 
 @root
-def test_another_user_who_is_listed_or_has_a_token_is_served(tmp_path: Path) -> None:
+def test_other_user_is_served_when_listed_or_with_a_token(tmp_path: Path) -> None:
     with Scheduler(tmp_path) as scheduler:
         text = scheduler.post("/tokens", {"scopes": ["read"]})["token"]
         asked = [Call(method, "/jobs", {"Authorization": f"Bearer {text}"}, "{}") for method in ("GET", "POST")]
@@ -504,7 +504,7 @@ for _ in range(20):
 
 
 @root
-def test_a_caller_who_sends_and_leaves_is_not_taken_for_root(scheduler: Scheduler) -> None:
+def test_caller_that_sends_and_leaves_is_not_taken_for_root(scheduler: Scheduler) -> None:
     """Of a socket that nobody has any more the kernel says that it is user 0's."""
     assert scheduler.program is not None
     pid = scheduler.program.pid

@@ -51,7 +51,7 @@ def cli(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cli]:
 # token.
 
 
-def test_a_token_is_shown_once_lets_in_for_its_scopes_and_is_worthless_when_revoked(cli: Cli) -> None:
+def test_token_is_shown_once_grants_its_scopes_and_ends_when_revoked(cli: Cli) -> None:
     code, out, err = asked(cli, "token", "add", "--scope", "read", "--expires=30d", "--note=for a test")
     shown = tokens.read(out.removesuffix("\n"))
     assert code == 0
@@ -81,7 +81,7 @@ def test_a_token_is_shown_once_lets_in_for_its_scopes_and_is_worthless_when_revo
     assert asked(cli, "token", "revoke", shown.token_id) == (3, "", said)
 
 
-def test_who_has_no_token_is_refused_with_the_schedulers_sentence(cli: Cli) -> None:
+def test_command_without_a_token_prints_the_refusal_of_the_scheduler(cli: Cli) -> None:
     for argv in (["list"], ["submit", "true"], ["token", "add", "--scope=admin"], ["access", "new", "w"]):
         code, out, err = asked(cli, *argv, token="")
         assert (code, out) == (1, ""), argv
@@ -111,7 +111,7 @@ def test_the_token_of_a_file_is_used_unless_others_can_read_it(cli: Cli, tmp_pat
 # access.
 
 
-def test_an_access_file_has_a_key_pair_whose_secret_is_nowhere_else(cli: Cli, tmp_path: Path) -> None:
+def test_access_file_has_a_key_pair_whose_secret_is_nowhere_else(cli: Cli, tmp_path: Path) -> None:
     path = private(tmp_path / "w2.access", "")
     with path.open("wb") as file, cli.start("access", "new", "w2", stdout=file, extra={"ZSCHED_TOKEN": ADMIN}) as made:
         _, err = made.communicate(timeout=DEADLINE_S)
@@ -135,7 +135,7 @@ def test_an_endpoint_that_is_given_is_taken_as_it_is(cli: Cli, tmp_path: Path) -
     assert access.endpoint == "tcp://sched.example:5555"
 
 
-def test_a_file_that_others_can_read_is_told_of_and_so_is_a_terminal(cli: Cli, tmp_path: Path) -> None:
+def test_access_file_that_others_can_read_and_a_terminal_cause_warnings(cli: Cli, tmp_path: Path) -> None:
     argv = ["access", "new", "w4", "--endpoint=tcp://h:1"]
     hint = "(umask 077; zsched access new w4 > w4.access)\n"
     path = tmp_path / "w4.access"
@@ -153,7 +153,7 @@ def test_a_file_that_others_can_read_is_told_of_and_so_is_a_terminal(cli: Cli, t
     assert shown.process.wait() == 0
 
 
-def test_a_key_that_is_revoked_is_told_and_a_worker_without_one_is_exit_code_3(cli: Cli) -> None:
+def test_revoked_key_is_reported_and_an_unknown_one_is_exit_code_3(cli: Cli) -> None:
     assert asked(cli, "access", "new", "a@b:1")[0] == 0
     assert "a@b:1" in asked(cli, "access", "list", "-q")[1].splitlines()
     assert asked(cli, "access", "revoke", "a@b:1") == (0, "a@b:1 revoked\n", "")
@@ -162,13 +162,13 @@ def test_a_key_that_is_revoked_is_told_and_a_worker_without_one_is_exit_code_3(c
     assert asked(cli, "access", "revoke", "a@b:1") == (3, "", "zsched: Worker a@b:1 has no key\n")
 
 
-def test_a_scheduler_whose_workers_need_no_keys_gives_no_access_file(tmp_path: Path) -> None:
+def test_scheduler_whose_workers_need_no_keys_issues_no_access_file(tmp_path: Path) -> None:
     with Scheduler(tmp_path, "-worker-security", "none", "-zmq-host", "127.0.0.1") as scheduler:
         said = "zsched: this scheduler takes workers of its own host only, without keys: its worker_security is none\n"
         assert Cli(scheduler, tmp_path)("access", "new", "w1") == (1, "", said)
 
 
-def test_a_worker_comes_in_by_its_access_file_alone_and_is_out_when_it_is_revoked(tmp_path: Path) -> None:
+def test_worker_connects_by_its_access_file_alone_until_it_is_revoked(tmp_path: Path) -> None:
     with Scheduler(tmp_path) as scheduler:
         cli = Cli(scheduler, tmp_path)
         endpoint = f"tcp://127.0.0.1:{scheduler.zmq_port}"

@@ -15,6 +15,7 @@ import pytest
 from zsched.client.client import PATIENCE_S, Chunk, Client, ClientError, NotFound, Refused, Unreachable, WaitTimeout
 from zsched.commands import submit, waiting, watching
 from zsched.model import spans
+from zsched.model.limits import FAILED_SHOWN_MAX
 
 DEADLINE_S = 20.0
 
@@ -131,7 +132,7 @@ def test_one_connection_serves_one_call_after_the_other(stub: Stub, client: Clie
     assert (len(stub.asked), stub.connections) == (3, 1)
 
 
-def test_a_kept_connection_that_was_closed_meanwhile_is_not_used_for_a_submit(stub: Stub, client: Client) -> None:
+def test_kept_connection_that_was_closed_is_not_used_for_a_submit(stub: Stub, client: Client) -> None:
     stub.hasty = True
     stub.answer = lambda *_: as_json(job(1, "pending"))
     client.get(1)
@@ -155,9 +156,7 @@ def test_a_write_is_never_sent_twice(stub: Stub, client: Client) -> None:
     assert [method for method, _ in stub.asked] == ["GET", "POST"]
 
 
-def test_a_submit_whose_answer_is_lost_or_that_comes_too_early_is_sent_again_with_its_key(
-    stub: Stub, client: Client
-) -> None:
+def test_submit_with_a_lost_or_early_answer_is_sent_again_with_its_key(stub: Stub, client: Client) -> None:
     early = problem(503, "unavailable", Retry_After="0")
     stub.answer = replies(None, early, None, as_json(job(1, "pending"), 201), as_json([job(2, "pending")], 201))
     assert client.submit("ls").id == 1
@@ -170,7 +169,7 @@ def test_a_submit_whose_answer_is_lost_or_that_comes_too_early_is_sent_again_wit
     assert len(keys[0]) == len(keys[4]) == 34
 
 
-def test_a_submit_comes_again_no_sooner_than_it_is_told_and_not_after_a_minute(stub: Stub, client: Client) -> None:
+def test_submit_respects_retry_after_up_to_a_minute(stub: Stub, client: Client) -> None:
     stub.answer = replies(problem(503, "unavailable", Retry_After="1"), as_json(job(1, "pending"), 201))
     begun_s = time.monotonic()
     client.submit("ls")
@@ -205,7 +204,7 @@ def test_what_can_be_no_key_is_not_sent(stub: Stub, client: Client, key: str) ->
     assert stub.asked == []
 
 
-def test_nobody_there_is_unreachable_and_says_where() -> None:
+def test_unreachable_scheduler_is_reported_with_its_address() -> None:
     with socket.socket() as held:
         held.bind(("127.0.0.1", 0))
         url = f"http://127.0.0.1:{held.getsockname()[1]}"
@@ -220,7 +219,7 @@ def test_nobody_there_is_unreachable_and_says_where() -> None:
         Client("http://a..b").stats()
 
 
-def test_what_is_no_scheduler_is_told_so(stub: Stub, client: Client) -> None:
+def test_server_that_is_not_a_scheduler_is_reported(stub: Stub, client: Client) -> None:
     stub.answer = lambda *_: (200, {}, b"<html>")
     with pytest.raises(Unreachable, match="not a zsched scheduler"):
         client.stats()
@@ -239,7 +238,7 @@ def test_a_refusal_has_the_words_and_the_code_of_the_scheduler(stub: Stub, clien
         client.get(12)
 
 
-def test_the_token_is_a_bearer_token_and_the_path_of_the_url_stands_in_front(stub: Stub) -> None:
+def test_token_is_sent_as_bearer_and_the_path_of_the_url_is_a_prefix(stub: Stub) -> None:
     with Client(f"{stub.url}/prefix/", token="secret") as client:
         client.workers()
     assert stub.asked == [("GET", "/prefix/workers")]
@@ -252,10 +251,10 @@ def test_whatever_is_asked_for_a_list_is_one_value_of_its_address(stub: Stub, cl
     assert stub.asked == [("GET", "/jobs?limit=5&status=a%20b%26limit%3D1&owner=user%3A%C3%A4%26b")]
 
 
-def test_of_very_many_failed_jobs_the_first_are_shown_and_the_command_that_lists_all(
+def test_long_list_of_failed_jobs_is_cut_and_names_the_command_for_all(
     stub: Stub, client: Client, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    failed = waiting.FAILED_MAX + 1
+    failed = FAILED_SHOWN_MAX + 1
     stub.answer = lambda method, path, _body: as_json(
         {"next": 1, "failed": {"count": failed, "jobs": f"1-{failed}"}}
         if method == "POST"
@@ -263,7 +262,7 @@ def test_of_very_many_failed_jobs_the_first_are_shown_and_the_command_that_lists
     )
     waiting.wait_for_counts(client, spans.Spans(((1, failed),)), None, quiet=False)
     out, err = capsys.readouterr()
-    assert (len(out.splitlines()), out.splitlines()[-1]) == (waiting.FAILED_MAX + 1, f"{failed} failed")
+    assert (len(out.splitlines()), out.splitlines()[-1]) == (FAILED_SHOWN_MAX + 1, f"{failed} failed")
     assert f"`zsched list --status failed --limit {failed}`" in err
 
 
@@ -282,7 +281,7 @@ def test_a_client_is_for_many_threads(stub: Stub, client: Client) -> None:
     assert stub.connections <= 4
 
 
-def test_who_waits_outlives_a_scheduler_that_can_not_answer_for_a_while(stub: Stub, client: Client) -> None:
+def test_wait_survives_a_scheduler_that_cannot_answer_for_a_while(stub: Stub, client: Client) -> None:
     stub.answer = replies(as_json(job(1, "running")), None, problem(503, "unavailable"), as_json(job(1, "success")))
     assert client.get(1).wait().status == "success"
 
@@ -358,7 +357,7 @@ def test_a_job_that_does_not_exist_ends_a_wait_for_many(stub: Stub, client: Clie
         client.wait([1, 2, 3])
 
 
-def test_who_waits_for_many_outlives_a_scheduler_that_can_not_answer_for_a_while(stub: Stub, client: Client) -> None:
+def test_wait_for_many_survives_a_scheduler_that_cannot_answer_for_a_while(stub: Stub, client: Client) -> None:
     stub.answer = replies(
         waited(next=7, pending="1-2"), None, problem(503, "unavailable"), waited(next=7, success="1-2")
     )
@@ -418,7 +417,7 @@ def test_workers_come_from_all_pages(stub: Stub, client: Client) -> None:
     assert client.workers() == names
 
 
-def test_all_jobs_of_a_submit_come_back_whose_answer_ends_early(stub: Stub, client: Client) -> None:
+def test_submit_whose_answer_ends_early_returns_all_of_its_jobs(stub: Stub, client: Client) -> None:
     rest = "/jobs?first=5&last=6&limit=1000"
     made = [job(number, "pending") for number in range(3, 7)]
     bodies = [{"name": f"n{number}", "command": "true"} for number in range(4)]
@@ -484,7 +483,7 @@ def test_a_job_is_followed_from_a_lost_run_to_the_next_one(stub: Stub, client: C
     assert sink.pieces == [(3, "stdout", b"lost", 2), (5, "stdout", b"won", 2)]
 
 
-def test_of_what_is_known_only_the_tail_is_shown_and_then_all(stub: Stub, client: Client) -> None:
+def test_log_shows_the_tail_of_known_output_and_then_all(stub: Stub, client: Client) -> None:
     stub.answer = replies(chunk(b"a\nb\n", 0), chunk(b"c\n", 4), chunk(b"", 6), chunk(b"d\ne\n", 6, end=True))
     sink = Kept()
     watching.Watch(client, sink, ("stdout",), tail=1).run(3)
@@ -508,7 +507,7 @@ def test_a_full_scheduler_is_asked_again_after_the_time_that_it_says(
     assert capsys.readouterr().err == "zsched: it is full; trying again in 0 s\n"
 
 
-def test_who_submits_a_single_job_is_told_that_the_scheduler_is_full(stub: Stub, client: Client) -> None:
+def test_submit_of_a_single_job_reports_that_the_scheduler_is_full(stub: Stub, client: Client) -> None:
     stub.answer = replies(problem(429, "full", Retry_After="0"))
     with pytest.raises(Refused, match="it is full"):
         submit.store_jobs(client, [{}], "k", patient=False)

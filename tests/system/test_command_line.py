@@ -121,7 +121,7 @@ def test_submit_prints_the_number_when_the_job_is_stored(cli: Cli) -> None:
     assert json.loads(cli.good("submit", "--json", "true"))["id"] == number + 2
 
 
-def test_submit_with_a_crash_limit_of_never_and_show_says_so_and_why_it_waits(cli: Cli) -> None:
+def test_submit_with_crash_limit_never_is_shown_with_why_it_waits(cli: Cli) -> None:
     number = int(cli.good("submit", "-q", "--crash-limit", "never", "--retries", "1", "--backoff", "1h", "false"))
     assert cli.scheduler.get(f"/jobs/{number}")["crash_limit"] == "never"
     until(lambda: "due_at" in cli.scheduler.last_run(number))
@@ -165,7 +165,7 @@ def test_submit_wait_ends_with_the_jobs_own_code(cli: Cli, command: str, code: i
     assert cli("submit", "--wait", "-q", command)[0] == code
 
 
-def test_submit_wait_says_why_there_is_no_code_of_the_job(cli: Cli) -> None:
+def test_submit_wait_reports_why_the_job_has_no_exit_code(cli: Cli) -> None:
     code, out, err = cli("submit", "--wait", "-q", "--timeout=200ms", "sleep 60")
     number = out.strip()
     assert (code, err) == (124, f"zsched: job {number} failed (timeout after 200ms)\n")
@@ -374,7 +374,7 @@ def test_the_second_ctrl_c_leaves_the_job_to_itself(cli: Cli) -> None:
     assert interrupted(process) == (130, "", f"zsched: left: job {job} may go on; see `zsched show {job}`\n")
 
 
-def test_a_job_is_cancelled_when_nobody_reads_it_any_more(cli: Cli) -> None:
+def test_job_is_cancelled_when_its_reader_has_gone(cli: Cli) -> None:
     process = cli.start("run", "while :; do echo line; sleep 0.05; done")
     assert process.stdout is not None
     assert process.stdout.readline() == b"line\n"
@@ -432,7 +432,7 @@ def test_logs_wait_for_a_run_that_is_not_there_yet(cli: Cli) -> None:
 
 
 @pytest.mark.slow
-def test_who_follows_or_waits_outlives_a_scheduler_that_is_killed_and_started_again(tmp_path: Path) -> None:
+def test_follow_and_wait_survive_a_restart_of_a_killed_scheduler(tmp_path: Path) -> None:
     with Scheduler(tmp_path) as scheduler, WorkerProcess(scheduler.url, tmp_path):
         cli = Cli(scheduler, tmp_path)
         until(lambda: scheduler.workers() == {"w1": "active"})
@@ -533,7 +533,7 @@ def test_an_output_that_can_not_be_written_is_one_line(cli: Cli, argv: list[str]
 
 
 @pytest.mark.parametrize("argv", [["submit", "true"], ["run", "true"], ["list"], ["token", "add", "--scope=read"]])
-def test_nothing_is_done_where_nobody_can_see_its_result(cli: Cli, argv: list[str]) -> None:
+def test_command_with_a_closed_output_does_nothing(cli: Cli, argv: list[str]) -> None:
     def stored() -> list[int]:
         return [len(cli.scheduler.get("/jobs?limit=1000")), len(cli.scheduler.get("/tokens"))]
 
@@ -692,7 +692,7 @@ def test_up_ends_when_one_of_its_processes_does(up: Callable[..., Up]) -> None:
     assert re.search(r"^zsched: scheduler ended with exit code \d+; what it logged is above$", err, re.MULTILINE)
 
 
-def test_up_does_not_disturb_who_has_the_port(cli: Cli) -> None:
+def test_up_does_not_disturb_the_owner_of_the_port(cli: Cli) -> None:
     port = str(cli.scheduler.port)
     code, out, err = cli("up", "--port", port, "--zmq-port=0")
     said = f"zsched: something answers at http://localhost:{port} already: use that one, or give another --port\n"

@@ -82,7 +82,7 @@ def test_an_ended_schedule_reads_ended_and_its_job_cancelled_in_json(cli: Cli) -
         assert cli(*command) == (1, "", said)
 
 
-def test_a_live_run_goes_on_when_its_schedule_is_paused_and_ends_with_cancel(cli: Cli) -> None:
+def test_live_run_survives_a_pause_of_its_schedule_and_ends_with_cancel(cli: Cli) -> None:
     number = live(cli)
     assert row(cli, number)[1] == "running"
     assert cli.good("pause", number) == f"{number} paused; its last run is still running\n"

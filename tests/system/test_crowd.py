@@ -137,7 +137,7 @@ def test_the_time_in_which_it_is_served_is_not_counted(monkeypatch: pytest.Monke
     server.stop()
 
 
-def test_an_answer_that_nobody_takes_is_given_up(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_answer_without_a_reader_is_given_up(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(crowd, "ANSWER_S", SHORT_S)
     with Caller(server) as caller:
         caller.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
@@ -154,7 +154,7 @@ def test_an_answer_that_nobody_takes_is_given_up(server: Server, monkeypatch: py
 
 
 @pytest.mark.parametrize("part", [b"", post(JOB)[:-1]], ids=["nothing", "all but a byte"])
-def test_a_crowd_that_says_too_little_keeps_nobody_out_and_the_eldest_go(server: Server, part: bytes) -> None:
+def test_idle_crowd_keeps_nothing_out_and_its_oldest_connections_go(server: Server, part: bytes) -> None:
     with ExitStack() as held:
         crowd_ = []
         for _ in range(200):
@@ -169,7 +169,7 @@ def test_a_crowd_that_says_too_little_keeps_nobody_out_and_the_eldest_go(server:
         assert not any(cut(caller) for caller in crowd_[-15:])
 
 
-def test_who_is_being_served_is_not_cut_off_for_a_crowd() -> None:
+def test_connection_being_served_is_not_cut_for_a_crowd() -> None:
     entered, leave = threading.Event(), threading.Event()
 
     def app(environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
@@ -334,7 +334,7 @@ def test_the_address_with_the_most_connections_pays_first() -> None:
     assert not whole.has_room(by_socket=False)
 
 
-def test_answers_that_nobody_takes_cost_a_bounded_amount_together(
+def test_answers_without_readers_cost_a_bounded_amount_together(
     server: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(crowd, "UNSENT_BYTES_MAX", 24 * MIB)
@@ -366,7 +366,7 @@ def test_answers_that_nobody_takes_cost_a_bounded_amount_together(
             assert [len(buffer._pieces) for one in idle for buffer in one.outbufs] == [0] * len(idle)
 
 
-def test_who_owes_the_most_for_the_longest_time_goes_first(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_connection_that_owes_most_for_the_longest_time_goes_first(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(crowd, "UNSENT_BYTES_MAX", 100)
 
     class One:

@@ -135,7 +135,7 @@ def test_copy_over_a_live_wal_is_refused_with_the_command(tmp_path: Path, make: 
         assert jobs(scheduler) == before
 
 
-def test_crash_is_no_mixture(tmp_path: Path) -> None:
+def test_crash_is_not_taken_for_mixed_files(tmp_path: Path) -> None:
     with Scheduler(tmp_path) as scheduler:
         acked: list[int] = []
         for _ in range(3):
@@ -202,7 +202,7 @@ def test_file_that_is_displaced_shortly_before_the_end_is_noticed(tmp_path: Path
         assert jobs(scheduler) == acked
 
 
-def test_file_that_was_overwritten_is_rescued_though_it_is_first_found_damaged(tmp_path: Path) -> None:
+def test_overwritten_file_is_rescued_though_it_is_first_found_damaged(tmp_path: Path) -> None:
     """By the read of an old job, before the watch looks at the file."""
     with Scheduler(tmp_path) as scheduler:
         # More than SQLite keeps in memory, so that the first job is read from the file.
@@ -346,7 +346,7 @@ def test_folder_that_is_removed_is_made_again(tmp_path: Path) -> None:
         assert not (folder / "api.sock").exists()
 
 
-def test_restore_beside_a_scheduler_is_refused(tmp_path: Path) -> None:
+def test_restore_next_to_a_running_scheduler_is_refused(tmp_path: Path) -> None:
     with Scheduler(tmp_path) as scheduler:
         source = backed_up(tmp_path)
         done = zsched(tmp_path, "db", "restore", str(source))
@@ -418,7 +418,7 @@ def test_first_start_on_a_full_disk_says_what_to_do(tmp_path: Path, full: Path) 
     assert f"disk is full: make room on the file system of {full / DB}, then start" in log.splitlines()[-1]
 
 
-def test_start_on_a_disk_without_room_for_the_wal_says_what_to_do_and_loses_nothing(tmp_path: Path) -> None:
+def test_start_without_room_for_the_wal_names_the_remedy_and_loses_nothing(tmp_path: Path) -> None:
     with file_system(tmp_path / "small", "8m") as disk, Scheduler(tmp_path, "-db", str(disk / DB)) as scheduler:
         # More than the database's file has room for.
         acked = scheduler.submit(*[f"true {'x' * 4_000}"] * 300)

@@ -147,7 +147,7 @@ def test_the_jobs_of_a_killed_worker_end_on_another(scene: Scene, count: int) ->
 
 
 @pytest.mark.parametrize("away_s", [0.0, pytest.param(5.0, marks=pytest.mark.slow)])
-def test_a_killed_scheduler_comes_back_to_the_same_runs_in_the_same_processes(scene: Scene, away_s: float) -> None:
+def test_killed_scheduler_returns_to_the_same_runs_in_the_same_processes(scene: Scene, away_s: float) -> None:
     worker = scene.worker("w1", slots=20)
     # Half of them end while nobody is there to hear it.
     jobs = scene.submit(10, seconds=away_s + 4) + scene.submit(10, seconds=0.5)
@@ -180,7 +180,7 @@ def test_what_was_acknowledged_before_a_kill_is_there_after_it(scene: Scene) -> 
     assert scene.scheduler.submit("true") == [jobs[-1] + 1]
 
 
-def test_a_killed_agent_is_followed_by_one_that_takes_over_the_same_processes(scene: Scene) -> None:
+def test_killed_agent_is_replaced_and_the_same_processes_go_on(scene: Scene) -> None:
     worker = scene.worker("w1", slots=20)
     jobs = scene.submit(10, seconds=4) + scene.submit(10, seconds=0.2)
     started, agent = scene.witness("start"), worker.agent()
@@ -209,7 +209,7 @@ def test_an_agent_that_is_killed_again_and_again_costs_no_job(scene: Scene) -> N
     assert sorted(scene.witness("end")) == sorted(scene.witness("start")) == sorted(started)
 
 
-def test_the_jobs_of_a_killed_guard_die_with_it_and_start_elsewhere_at_once(patient: Scene) -> None:
+def test_jobs_of_a_killed_guard_die_with_it_and_start_elsewhere_at_once(patient: Scene) -> None:
     doomed = patient.worker("w1", slots=2)
     jobs = patient.submit(2, seconds=3)
     pids = [pid for _, pid in patient.witness("start")]
@@ -233,7 +233,7 @@ def test_the_jobs_of_a_killed_guard_die_with_it_and_start_elsewhere_at_once(pati
     patient.nothing_is_left()
 
 
-def test_a_worker_that_starts_again_at_once_proves_that_the_old_one_is_dead(patient: Scene, tmp_path: Path) -> None:
+def test_worker_that_restarts_at_once_proves_that_the_old_one_is_dead(patient: Scene, tmp_path: Path) -> None:
     """The same host, the same boot, the same locked file: its runs start anew long before the silence would tell."""
     old = patient.worker("w1", slots=2)
     jobs = patient.submit(2, seconds=3)

@@ -67,7 +67,7 @@ def end_and_read(process: subprocess.Popen[bytes], readable: int) -> list[str]:
     return b"".join(parts).decode().splitlines()
 
 
-def test_scheduler_serves_while_nobody_reads_its_log(tmp_path: Path) -> None:
+def test_scheduler_serves_while_its_log_has_no_reader(tmp_path: Path) -> None:
     scheduler = Scheduler(tmp_path)
     ports = (f"--port={scheduler.port}", f"--zmq-port={scheduler.zmq_port}")
     with unread(tmp_path, [*SCHEDULER, *ports, "--log-level=DEBUG"]) as (process, readable):
@@ -88,7 +88,7 @@ def _answers(scheduler: Scheduler) -> bool:
         return False
 
 
-def test_worker_runs_jobs_while_nobody_reads_its_log(tmp_path: Path) -> None:
+def test_worker_runs_jobs_while_its_log_has_no_reader(tmp_path: Path) -> None:
     with Scheduler(tmp_path, "-worker-timeout", "3s") as scheduler:
         argv = [*PROGRAM, "--id=w1", f"--scheduler={scheduler.url}", "--slots=2", "--log-level=DEBUG"]
         with unread(tmp_path, argv) as (process, readable):
@@ -102,7 +102,7 @@ def test_worker_runs_jobs_while_nobody_reads_its_log(tmp_path: Path) -> None:
     assert lines[-1].endswith("worker w1: ended")
 
 
-def test_up_stops_while_nobody_reads_its_stderr(tmp_path: Path) -> None:
+def test_up_stops_while_its_stderr_has_no_reader(tmp_path: Path) -> None:
     scheduler = Scheduler(tmp_path)
     ports = (f"--port={scheduler.port}", f"--zmq-port={scheduler.zmq_port}")
     with unread(tmp_path, [*ZSCHED, "up", *ports]) as (process, readable):

@@ -58,7 +58,7 @@ def python(code: str) -> str:
 
 
 @pytest.mark.usefixtures("worker")
-def test_exit_codes_and_signals_are_told_as_they_were(scheduler: StubScheduler) -> None:
+def test_exit_codes_and_signals_are_reported_unchanged(scheduler: StubScheduler) -> None:
     good, bad, killed = scheduler.run("exit 0"), scheduler.run("exit 3"), scheduler.run("kill -9 $$")
 
     assert (good.status, good.reason, good.exit_code, good.signal) == ("success", "exit", 0, None)
@@ -81,7 +81,7 @@ def test_a_command_that_cannot_start_is_a_failed_run(scheduler: StubScheduler, c
 @pytest.mark.usefixtures("worker")
 @pytest.mark.parametrize("fields", [{}, {"env": {"A": "b"}}, {"lease_ms": 60_000}], ids=["plain", "env", "lease"])
 @pytest.mark.parametrize("sign", ["-", "+"])
-def test_command_that_begins_with_a_sign_is_no_option_of_sh(
+def test_command_that_begins_with_a_sign_is_not_an_option_of_sh(
     scheduler: StubScheduler, fields: dict[str, object], sign: str
 ) -> None:
     result = scheduler.run(f"{sign}x 1; echo $0", **fields)
@@ -131,7 +131,7 @@ def test_a_job_sees_an_environment_made_from_nothing(scheduler: StubScheduler) -
     assert rest == ["0077", "SigBlk:", "0" * 16, "SigIgn:", "0" * 16, "0", "1", "2", "3"]
 
 
-def test_more_slots_than_the_soft_limit_of_descriptors_and_a_job_has_that_limit(
+def test_slots_may_exceed_the_soft_limit_of_descriptors_and_jobs_keep_it(
     scheduler: StubScheduler, tmp_path: Path
 ) -> None:
     with WorkerProcess(scheduler.url, tmp_path, slots=60, nofile="64:1024"):
@@ -143,14 +143,14 @@ def test_more_slots_than_the_soft_limit_of_descriptors_and_a_job_has_that_limit(
     assert {scheduler.results[run].stdout.head for run in runs} == {b"64\n"}
 
 
-def test_slots_for_which_there_are_no_descriptors_are_not_offered(scheduler: StubScheduler, tmp_path: Path) -> None:
+def test_slots_without_descriptors_are_not_offered(scheduler: StubScheduler, tmp_path: Path) -> None:
     with WorkerProcess(scheduler.url, tmp_path, slots=SLOTS_MAX, nofile="128:128") as worker:
         scheduler.until(lambda: scheduler.registers)
         assert scheduler.registers[0].slots == 32
         assert f"32 slots instead of {SLOTS_MAX}" in worker.log()
 
 
-def test_a_run_for_which_the_host_has_no_room_goes_back_and_no_more_is_asked_for(
+def test_run_that_finds_no_room_on_the_host_goes_back_and_asking_pauses(
     scheduler: StubScheduler, worker: WorkerProcess
 ) -> None:
     scheduler.run("true")
@@ -548,7 +548,7 @@ def test_a_restart_of_the_scheduler_keeps_what_runs(
     assert scheduler.registers[0].incarnation == scheduler.registers[1].incarnation
 
 
-def test_a_run_that_the_scheduler_has_given_away_is_killed_and_not_reported(
+def test_run_that_was_given_to_another_worker_is_killed_and_not_reported(
     scheduler: StubScheduler, worker: WorkerProcess
 ) -> None:
     run = scheduler.submit("sleep 1000")
@@ -611,7 +611,7 @@ def test_one_on_probation_waits_for_a_slot_too_and_gets_the_first(scheduler: Stu
     scheduler.until(lambda: scheduler.returned == [late])
 
 
-def test_what_waits_when_the_agent_dies_is_not_started_for_an_agent_that_does_not_know_of_it(
+def test_waiting_runs_of_a_dead_agent_do_not_start_for_the_next_one(
     scheduler: StubScheduler, worker: WorkerProcess, tmp_path: Path
 ) -> None:
     witness, go = tmp_path / "witness", tmp_path / "go"
@@ -736,7 +736,7 @@ def test_jobs_that_do_not_finish_within_the_grace_are_stopped(scheduler: StubSch
 
 @pytest.mark.slow
 @pytest.mark.parametrize("stopped", [True, False])
-def test_a_worker_ends_within_seconds_though_nobody_takes_its_results(
+def test_worker_ends_within_seconds_though_its_results_are_not_acked(
     scheduler: StubScheduler, worker: WorkerProcess, tmp_path: Path, stopped: bool
 ) -> None:
     scheduler.acking = False

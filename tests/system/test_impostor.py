@@ -197,9 +197,7 @@ def test_client_sends_nothing_to_another_user_on_any_address_of_this_host(
 
 @needs_hosts
 @pytest.mark.parametrize("address", ["192.0.2.9", "2001:db8::9", "192.0.2.1"])
-def test_server_on_an_address_of_this_host_that_does_not_accept_is_waited_for(
-    hosts: Hosts, port: int, address: str
-) -> None:
+def test_server_on_this_host_that_does_not_accept_is_waited_for(hosts: Hosts, port: int, address: str) -> None:
     url = f"http://[{address}]:{port}" if ":" in address else f"http://{address}:{port}"
     with (
         hosts.inside("a"),

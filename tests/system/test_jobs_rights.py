@@ -104,14 +104,12 @@ def told(scheduler: StubScheduler, command: str) -> str:
 # --- what every job inherits -----------------------------------------------------------------------------------------
 
 
-def test_files_of_a_job_are_its_users_alone_and_no_program_gives_it_more_rights(
-    scheduler: StubScheduler, tmp_path: Path
-) -> None:
+def test_files_of_a_job_belong_to_its_user_and_no_program_adds_rights(scheduler: StubScheduler, tmp_path: Path) -> None:
     with WorkerProcess(scheduler.url, tmp_path):
         assert told(scheduler, "umask; grep NoNewPrivs /proc/self/status") == "0077\nNoNewPrivs:\t1\n"
 
 
-def test_a_worker_may_be_told_otherwise(scheduler: StubScheduler, tmp_path: Path) -> None:
+def test_umask_and_no_new_privs_are_settings_of_the_worker(scheduler: StubScheduler, tmp_path: Path) -> None:
     with WorkerProcess(scheduler.url, tmp_path, umask="022", no_new_privs="no"):
         assert told(scheduler, "umask; grep NoNewPrivs /proc/self/status") == "0022\nNoNewPrivs:\t0\n"
         # What is the worker's own stays so.
@@ -321,7 +319,7 @@ def test_a_worker_that_is_not_root_runs_jobs_that_name_its_own_user(
         ("nobody", ("--bounding-set=-sys_ptrace,-perfmon,-sys_admin",), "add the capability SYS_PTRACE"),
     ],
 )
-def test_a_list_that_cannot_be_followed_is_told_at_the_start(
+def test_users_that_cannot_be_followed_are_reported_at_the_start(
     scheduler: StubScheduler, folder: Path, users: str, bounds: tuple[str, ...], sentence: str
 ) -> None:
     with WorkerProcess(scheduler.url, folder, under=("setpriv", *bounds) if bounds else (), users=users) as worker:
@@ -334,7 +332,7 @@ def test_a_list_that_cannot_be_followed_is_told_at_the_start(
 LIMITS = "for hard in '' -H; do ulimit $hard -n; ulimit $hard -c; done; grep processes /proc/self/limits | tr -s ' '"
 
 
-def test_a_job_has_the_limits_that_its_worker_was_told(scheduler: StubScheduler, tmp_path: Path) -> None:
+def test_job_has_the_limits_set_at_its_worker(scheduler: StubScheduler, tmp_path: Path) -> None:
     with WorkerProcess(scheduler.url, tmp_path, job_nofile="100", job_nproc="321", job_core="4KiB"):
         limits = ["100", "8", "100", "8", "Max processes 321 321 processes "]
         assert told(scheduler, LIMITS).splitlines() == limits
@@ -388,7 +386,9 @@ def test_library_that_a_job_preloads_runs_within_its_limits(
     assert {limit for _, limit in found} == {"64"}, found
 
 
-def test_a_limit_above_the_workers_own_is_told_at_its_start(scheduler: StubScheduler, tmp_path: Path) -> None:
+def test_limit_above_the_own_one_of_the_worker_is_reported_at_its_start(
+    scheduler: StubScheduler, tmp_path: Path
+) -> None:
     with WorkerProcess(scheduler.url, tmp_path, nofile="128:128", job_nofile="129") as worker:
         assert worker.exit_code() == 2
         assert "invalid job_nofile 129: above the worker's own hard limit, 128" in worker.log()
@@ -429,7 +429,7 @@ def test_no_program_that_is_root_obeys_a_variable_of_a_job(scheduler: StubSchedu
     assert {path.stat().st_uid for path in written} == {NOBODY}
 
 
-def test_a_name_that_is_none_starts_nothing(scheduler: StubScheduler, tmp_path: Path) -> None:
+def test_invalid_name_of_a_variable_starts_nothing(scheduler: StubScheduler, tmp_path: Path) -> None:
     with WorkerProcess(scheduler.url, tmp_path):
         for env in ({"A=B": "x"}, {"": "x"}, {"A B": "x"}):
             assert scheduler.run("true", env=env).detail.startswith("invalid variable name in its env: use letters")
@@ -438,7 +438,7 @@ def test_a_name_that_is_none_starts_nothing(scheduler: StubScheduler, tmp_path: 
         assert result.stdout.head.decode() == f"{mark} {result.run}\n"
 
 
-def test_secrets_are_taken_out_of_what_a_job_writes(scheduler: StubScheduler, tmp_path: Path) -> None:
+def test_secrets_are_masked_in_the_output_of_a_job(scheduler: StubScheduler, tmp_path: Path) -> None:
     half = len(SECRET) // 2
     slowly = f"printf %s '{SECRET[:half]}'; sleep 0.3; printf '%s\\n' '{SECRET[half:]}'"
     with WorkerProcess(scheduler.url, tmp_path, log_level="DEBUG") as worker:

@@ -137,7 +137,7 @@ def scheduler(tmp_path: Path) -> Iterator[Scheduler]:
 
 
 @pytest.mark.parametrize("count", [5, 16])
-def test_lists_that_nobody_takes_cost_a_bounded_amount(scheduler: Scheduler, count: int) -> None:
+def test_lists_without_readers_cost_a_bounded_amount(scheduler: Scheduler, count: int) -> None:
     largest(scheduler, 240)
     others = Others(scheduler)
     others.during(lambda: take_nothing(scheduler, count))
@@ -168,7 +168,7 @@ def test_bodies_that_are_read_cost_a_bounded_amount(scheduler: Scheduler) -> Non
     others.check()
 
 
-def test_large_submits_at_once_are_each_done_or_told_to_come_again(scheduler: Scheduler) -> None:
+def test_large_submits_at_once_are_each_done_or_asked_to_retry(scheduler: Scheduler) -> None:
     body = b"[%s]" % b",".join([b'{"name": "j", "command": "%s"}' % (b"x" * 1_500)] * 10_000)
     others = Others(scheduler)
     statuses: list[int] = []

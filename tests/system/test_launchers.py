@@ -152,7 +152,7 @@ def test_changed_lock_file_brings_the_environment_up_to_date_once(ready: Path, h
     assert succeeds(ready / "bin/zsched", env=environment(home)) == ""
 
 
-def test_a_wish_for_what_is_no_python_is_told_in_one_line_and_harms_nothing(ready: Path, home: Path) -> None:
+def test_invalid_python_is_reported_in_one_line_and_harms_nothing(ready: Path, home: Path) -> None:
     done = call(ready / "bin/zsched", "version", env=environment(home, ZSCHED_PYTHON="/bin/false"))
     assert done.returncode == 1
     assert done.stderr.endswith("\nzsched: ZSCHED_PYTHON is /bin/false, which is no Python 3.11 or newer\n")
@@ -192,7 +192,7 @@ def test_without_any_python_the_package_to_install_is_named(fresh: Path, tmp_pat
     assert expected in done.stderr
 
 
-def test_a_python_that_can_make_no_environment_is_told_with_the_package_to_install(fresh: Path, tmp_path: Path) -> None:
+def test_python_without_venv_is_reported_with_the_package_to_install(fresh: Path, tmp_path: Path) -> None:
     python = crippled(tmp_path, '"-m venv "*) exit 1 ;;')
     env = {"PATH": str(programs_without(tmp_path, "python", "uv")), "ZSCHED_PYTHON": str(python)}
     done = call(fresh / "bin/zsched", env=env)
@@ -228,7 +228,7 @@ def test_a_half_made_environment_is_cleared(fresh: Path, home: Path) -> None:
     assert "making .venv" in succeeds(fresh / "bin/zsched", env=environment(home))
 
 
-def test_a_checkout_that_was_moved_makes_its_environment_anew(fresh: Path, home: Path) -> None:
+def test_checkout_that_was_moved_builds_its_environment_again(fresh: Path, home: Path) -> None:
     succeeds(fresh / "bin/zsched", env=environment(home))
     moved = fresh.rename(fresh.with_name("moved"))
     try:
@@ -238,7 +238,7 @@ def test_a_checkout_that_was_moved_makes_its_environment_anew(fresh: Path, home:
         moved.rename(fresh)
 
 
-def test_another_interpreter_makes_the_environment_anew(fresh: Path, home: Path) -> None:
+def test_other_interpreter_builds_the_environment_again(fresh: Path, home: Path) -> None:
     others = [
         path for path in map(shutil.which, ("/usr/bin/python3.11", "/usr/bin/python3.13", "/usr/bin/python3")) if path
     ]

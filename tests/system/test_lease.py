@@ -202,7 +202,7 @@ def test_a_guard_that_stood_still_kills_at_once(stage: Stage) -> None:
     assert alive(stage.pid("plain"))
 
 
-def test_they_die_with_the_guard_also_when_nobody_else_is_there_to_end_them(stage: Stage) -> None:
+def test_leased_runs_die_with_the_guard_without_any_other_process(stage: Stage) -> None:
     agent = agent_of(stage.worker)
     os.kill(agent, signal.SIGSTOP)
     try:
@@ -216,7 +216,7 @@ def test_they_die_with_the_guard_also_when_nobody_else_is_there_to_end_them(stag
         os.kill(agent, signal.SIGCONT)
 
 
-def test_an_order_whose_lease_is_over_when_it_comes_goes_back(stage: Stage) -> None:
+def test_order_whose_lease_is_over_on_arrival_goes_back(stage: Stage) -> None:
     run = stage.scheduler.submit(f"touch {stage._folder}/ran", lease_ms=1)
     stage.scheduler.until(lambda: run in stage.scheduler.returned)
     assert not (stage._folder / "ran").exists()
@@ -258,7 +258,7 @@ def test_a_job_of_another_user_dies_with_the_guard_too(tmp_path: Path) -> None:
         os.kill(agent, signal.SIGCONT)
 
 
-def test_a_job_whose_guard_ended_before_it_began_does_not_begin(tmp_path: Path) -> None:
+def test_job_whose_guard_ended_before_it_began_does_not_begin(tmp_path: Path) -> None:
     leash = list(Users().prefix(None).with_lease)
     place = leash.index(str(become.__file__)) + 1
     assert leash[place] == str(os.getpid())

@@ -364,7 +364,7 @@ def test_garbage_is_answered_and_changes_nothing(scheduler: Scheduler, parts: li
     ],
     ids=["two parts", "a frame and a part", "many parts"],
 )
-def test_a_message_of_several_parts_costs_its_sender_the_connection_and_nobody_else(
+def test_message_of_several_parts_costs_only_its_sender_the_connection(
     scheduler: Scheduler, parts: list[bytes]
 ) -> None:
     w1 = Dealer(scheduler).join()
@@ -377,7 +377,7 @@ def test_a_message_of_several_parts_costs_its_sender_the_connection_and_nobody_e
     assert [worker.worker_id for worker in scheduler.reader.workers()] == ["w1"]
 
 
-def test_a_frame_too_large_costs_its_sender_the_connection_and_nobody_else(scheduler: Scheduler) -> None:
+def test_frame_too_large_costs_only_its_sender_the_connection(scheduler: Scheduler) -> None:
     w1 = Dealer(scheduler).join()
     stranger = Dealer(scheduler)
     with closing(stranger.socket.get_monitor_socket(zmq.EVENT_DISCONNECTED)) as cut:
@@ -398,7 +398,7 @@ def test_a_frame_too_large_costs_its_sender_the_connection_and_nobody_else(sched
     ],
     ids=["half a frame", "extension"],
 )
-def test_of_what_is_no_frame_only_the_sentence_waits_for_its_turn(scheduler: Scheduler, parts: list[bytes]) -> None:
+def test_invalid_frame_leaves_only_its_error_waiting_for_the_turn(scheduler: Scheduler, parts: list[bytes]) -> None:
     waiting: list[object] = []
     scheduler.store.before["begin"] = lambda: waiting.extend(waits.frame for waits in scheduler.loop._frames)
     stranger = Dealer(scheduler)
@@ -484,7 +484,7 @@ def test_a_peer_that_talks_faster_than_it_is_listened_to_has_to_wait() -> None:
 # --- first the commit, then the word ---
 
 
-def test_nobody_is_told_anything_before_the_commit(scheduler: Scheduler, pool: ThreadPoolExecutor) -> None:
+def test_frames_and_answers_are_sent_after_the_commit_only(scheduler: Scheduler, pool: ThreadPoolExecutor) -> None:
     w1 = Dealer(scheduler).join()
     scheduler.store.hold_next_submit()
     answer = pool.submit(scheduler.submit)
@@ -498,7 +498,7 @@ def test_nobody_is_told_anything_before_the_commit(scheduler: Scheduler, pool: T
     assert scheduler.states(job_id) == ["running"]
 
 
-def test_callers_who_come_together_share_few_commits(tmp_path: Path, pool: ThreadPoolExecutor) -> None:
+def test_callers_that_come_together_share_few_commits(tmp_path: Path, pool: ThreadPoolExecutor) -> None:
     count = 48
     with Scheduler(tmp_path, callers_max=count) as scheduler:
         together = threading.Barrier(count)
@@ -517,7 +517,7 @@ def test_callers_who_come_together_share_few_commits(tmp_path: Path, pool: Threa
         assert scheduler.store.commits - before < count // 4
 
 
-def test_a_turn_waits_for_a_caller_who_is_on_the_way(
+def test_turn_waits_for_a_caller_on_its_way(
     scheduler: Scheduler, pool: ThreadPoolExecutor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("zsched.scheduler.inbox.GATHER_S", DEADLINE_S)
@@ -538,7 +538,7 @@ def test_a_turn_waits_for_a_caller_who_is_on_the_way(
     assert len({job.created_ms for job in jobs if job is not None}) == 1
 
 
-def test_a_caller_alone_waits_for_nobody(scheduler: Scheduler, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_single_caller_does_not_wait(scheduler: Scheduler, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("zsched.scheduler.inbox.GATHER_S", DEADLINE_S)
     scheduler.inbox.expect("mine")
     began = time.monotonic()
@@ -550,7 +550,7 @@ def test_a_caller_alone_waits_for_nobody(scheduler: Scheduler, monkeypatch: pyte
 # --- a store that fails ---
 
 
-def test_a_turn_that_can_not_be_stored_has_not_happened_and_the_loop_goes_on(disk: Disk, tmp_path: Path) -> None:
+def test_turn_that_cannot_be_stored_has_no_effect_and_the_loop_goes_on(disk: Disk, tmp_path: Path) -> None:
     with Scheduler(tmp_path) as scheduler:
         w1 = Dealer(scheduler).join()
         disk.fails = {("write", "-wal"): apsw.SQLITE_FULL}
@@ -603,7 +603,7 @@ def test_heartbeats_are_acked_while_another_program_locks_the_database(tmp_path:
     assert scheduler.failure is None
 
 
-def test_a_full_disk_is_told_of_in_two_lines_and_a_turn_that_changes_nothing_is_no_end_of_it(
+def test_full_disk_is_logged_in_two_lines_though_a_turn_changes_nothing(
     disk: Disk, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO, logger="zsched.scheduler.loop")
@@ -622,9 +622,7 @@ def test_a_full_disk_is_told_of_in_two_lines_and_a_turn_that_changes_nothing_is_
     assert last.startswith("turns are stored again, after ")
 
 
-def test_a_result_that_could_not_be_stored_is_not_acked_and_counts_when_it_comes_again(
-    disk: Disk, tmp_path: Path
-) -> None:
+def test_result_that_could_not_be_stored_is_not_acked_and_counts_later(disk: Disk, tmp_path: Path) -> None:
     with Scheduler(tmp_path) as scheduler:
         w1 = Dealer(scheduler).join()
         (job_id,) = scheduler.submit()
@@ -638,7 +636,7 @@ def test_a_result_that_could_not_be_stored_is_not_acked_and_counts_when_it_comes
         assert scheduler.states(job_id) == ["success/exit"]
 
 
-def test_every_caller_of_a_turn_that_fails_is_told(scheduler: Scheduler, pool: ThreadPoolExecutor) -> None:
+def test_turn_that_fails_answers_each_of_its_callers(scheduler: Scheduler, pool: ThreadPoolExecutor) -> None:
     scheduler.store.hold_next_submit(StoreError("no space"))
     answers: list[Future[list[JobId]]] = [pool.submit(scheduler.submit) for _ in range(5)]
     assert scheduler.store.at_gate.wait(DEADLINE_S)
@@ -691,7 +689,7 @@ def test_a_bug_in_one_frame_undoes_that_frame_alone(scheduler: Scheduler) -> Non
     assert isinstance(w1.hear(), ResultAck)
 
 
-def test_a_bug_in_one_command_is_told_to_its_caller_alone(scheduler: Scheduler) -> None:
+def test_bug_in_a_command_is_reported_to_its_caller_alone(scheduler: Scheduler) -> None:
     scheduler.store.before["submit"] = fail(ValueError("a bug of ours"))
     with pytest.raises(ValueError, match="a bug of ours"):
         scheduler.submit()
@@ -734,7 +732,7 @@ def test_a_run_that_can_not_be_sent_is_pending_again_and_goes_to_another(schedul
     assert (run.job_id, run.attempt, run.status) == (job_id, 1, RunStatus.RUNNING)
 
 
-def test_a_run_that_can_not_be_sent_is_not_forgotten_when_the_next_turn_fails(scheduler: Scheduler) -> None:
+def test_run_that_cannot_be_sent_is_not_forgotten_when_the_next_turn_fails(scheduler: Scheduler) -> None:
     w1 = Dealer(scheduler).join(slots=1_000)
     w1.close()
 

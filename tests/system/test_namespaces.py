@@ -56,7 +56,7 @@ FORGED: list[dict[str, str]] = [
 
 
 @pytest.mark.parametrize("number", range(len(FORGED)))
-def test_from_another_host_nothing_is_served_without_a_token_and_nothing_stored(
+def test_caller_on_another_host_without_a_token_gets_and_stores_nothing(
     hosts: Hosts, scheduler: FarScheduler, number: int
 ) -> None:
     forged = FORGED[number]
@@ -111,9 +111,7 @@ def test_from_another_host_a_token_does_what_its_scope_says(hosts: Hosts, schedu
 # --- workers ---------------------------------------------------------------------------------------------------------
 
 
-def test_a_worker_on_another_host_without_access_ends_with_77_and_the_next_way(
-    hosts: Hosts, scheduler: FarScheduler
-) -> None:
+def test_worker_on_another_host_without_access_ends_with_77_and_a_hint(hosts: Hosts, scheduler: FarScheduler) -> None:
     with worker(scheduler, hosts.at("b"), "w9", "-scheduler", f"http://{LINKS['b'][0]}:{PORT}") as w9:
         assert w9.exit_code() == 77
         assert "this worker needs an access file" in w9.log()

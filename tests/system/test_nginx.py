@@ -120,7 +120,7 @@ def front(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Front]:
             yield made
 
 
-def test_who_comes_through_the_proxy_needs_a_token(front: Front) -> None:
+def test_caller_behind_the_proxy_needs_a_token(front: Front) -> None:
     status, problem = front.ask("POST", "/jobs", JOB)
     assert (status, problem["code"]) == (403, "protected_mode")
     assert front.ask("POST", "/jobs", JOB, token=front.token("submit"))[0] == 201
@@ -128,7 +128,7 @@ def test_who_comes_through_the_proxy_needs_a_token(front: Front) -> None:
 
 
 @pytest.mark.parametrize("headers", [{}, {"X_Forwarded_For": "127.0.0.1"}, {"X_Forwarded_For": ""}, {"Via": ""}])
-def test_nobody_becomes_a_local_caller_by_what_he_says(front: Front, headers: dict[str, str]) -> None:
+def test_forwarded_headers_make_no_caller_local(front: Front, headers: dict[str, str]) -> None:
     # This nginx runs as the scheduler's own user, so nothing but its own header shows that the call was forwarded.
     status, problem = front.ask("POST", "/jobs", JOB, Host="localhost", **headers)
     assert (status, problem["code"]) == (403, "protected_mode")
@@ -142,7 +142,7 @@ def test_a_token_may_do_through_the_proxy_what_it_may_do(front: Front) -> None:
     assert front.ask("GET", "/jobs", token=f"{token[:-1]}{'1' if token[-1] == '0' else '0'}")[1]["code"] == "bad_token"
 
 
-def test_event_has_the_address_that_called_the_proxy_whatever_the_caller_says(front: Front) -> None:
+def test_event_has_the_client_address_of_the_proxy_despite_forged_headers(front: Front) -> None:
     token = front.token("submit")
     for forged in ({}, {"X_Forwarded_For": "203.0.113.9"}, {"Forwarded": "for=203.0.113.9"}):
         status, job = front.ask("POST", "/jobs", JOB, token=token, source="127.0.0.2", **forged)

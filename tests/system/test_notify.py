@@ -124,7 +124,7 @@ def test_a_scheduler_that_stands_still_says_no_more_that_it_lives(tmp_path: Path
     manager.close()
 
 
-def test_a_turn_that_does_not_end_says_nothing_and_one_that_could_not_be_stored_does(tmp_path: Path) -> None:
+def test_stuck_turn_sends_no_watchdog_ping_and_a_failed_one_does(tmp_path: Path) -> None:
     manager = Manager(str(tmp_path / "notify"))
     with told_scheduler(tmp_path, manager) as (scheduler, _):
         manager.until("WATCHDOG=1")
@@ -139,7 +139,7 @@ def test_a_turn_that_does_not_end_says_nothing_and_one_that_could_not_be_stored_
     manager.close()
 
 
-def test_a_worker_says_so_too_and_its_jobs_and_its_agent_know_nothing_of_it(tmp_path: Path) -> None:
+def test_worker_notifies_too_and_its_jobs_and_agent_do_not_see_the_socket(tmp_path: Path) -> None:
     manager = Manager(str(tmp_path / "notify"))
     with Scheduler(tmp_path) as scheduler:
         argv = [sys.executable, "-P", "-m", "zsched.commands.worker", "-id", "w1", "-scheduler", scheduler.url]
@@ -169,7 +169,7 @@ def test_a_worker_says_so_too_and_its_jobs_and_its_agent_know_nothing_of_it(tmp_
     manager.close()
 
 
-def test_a_manager_that_is_gone_disturbs_nobody(tmp_path: Path) -> None:
+def test_lost_service_manager_does_no_harm(tmp_path: Path) -> None:
     manager = Manager(str(tmp_path / "notify"))
     with told_scheduler(tmp_path, manager) as (scheduler, _):
         manager.until("READY=1")

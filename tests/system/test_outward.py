@@ -72,7 +72,7 @@ def test_revoked_access_file_closes_the_port_at_the_next_start(scheduler: Schedu
     assert not reaches(ELSEWHERE, scheduler.zmq_port)
 
 
-def test_port_that_another_program_has_elsewhere_is_an_answer_and_can_be_tried_again(scheduler: Scheduler) -> None:
+def test_port_taken_elsewhere_is_answered_and_can_be_tried_again(scheduler: Scheduler) -> None:
     key = {"worker_id": "w1", "public_key": new_pair().public, "access_file": True}
     with socket.socket() as taker:
         taker.bind((ELSEWHERE, scheduler.zmq_port))
@@ -86,7 +86,7 @@ def test_port_that_another_program_has_elsewhere_is_an_answer_and_can_be_tried_a
     assert reaches(ELSEWHERE, scheduler.zmq_port)
 
 
-def test_port_that_another_program_has_elsewhere_ends_the_start_when_it_is_needed(scheduler: Scheduler) -> None:
+def test_port_taken_elsewhere_ends_the_start_when_it_is_needed(scheduler: Scheduler) -> None:
     assert enrol(scheduler, access_file=True)[0] == 200
     scheduler.kill()
     with socket.socket() as taker:

@@ -59,7 +59,7 @@ def ends(accepted: socket.socket, address: tuple[str, int]) -> tuple[End, End]:
 
 
 @pytest.mark.parametrize("way", WAYS)
-def test_the_user_of_a_caller_is_told_as_long_as_it_holds_its_end(place: tuple[socket.socket, str], way: str) -> None:
+def test_caller_uid_is_known_while_it_holds_its_end(place: tuple[socket.socket, str], way: str) -> None:
     listener, called = place
     caller = socket.create_connection((called, listener.getsockname()[1]))
     accepted, address = listener.accept()
@@ -92,7 +92,7 @@ def test_socket_that_still_connects_is_nobodys_end(way: str) -> None:
             assert WAYS[way](end(*caller.getsockname()), end(*listener.getsockname())) is None
 
 
-def test_our_end_is_connected_until_a_reset_also_when_the_caller_sends_no_more() -> None:
+def test_own_end_is_connected_until_a_reset_though_the_caller_is_silent() -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         caller = socket.create_connection(listener.getsockname())
         accepted, _ = listener.accept()
@@ -127,7 +127,7 @@ def test_look_ups_by_one_kept_socket_need_no_descriptor(place: tuple[socket.sock
             assert found == [os.geteuid(), None] * 200
 
 
-def test_a_caller_that_sends_and_leaves_is_nobody(place: tuple[socket.socket, str]) -> None:
+def test_caller_that_sends_and_leaves_has_no_uid(place: tuple[socket.socket, str]) -> None:
     listener, called = place
     for _ in range(20):
         with socket.create_connection((called, listener.getsockname()[1])) as caller:
@@ -139,7 +139,7 @@ def test_a_caller_that_sends_and_leaves_is_nobody(place: tuple[socket.socket, st
 
 @pytest.mark.skipif(os.geteuid() != 0 or shutil.which("setpriv") is None, reason="only root can be another user")
 @pytest.mark.parametrize("way", WAYS)
-def test_another_user_is_told_from_root(place: tuple[socket.socket, str], way: str) -> None:
+def test_other_user_is_distinguished_from_root(place: tuple[socket.socket, str], way: str) -> None:
     listener, called = place
     words = ["setpriv", f"--reuid={NOBODY}", f"--regid={NOBODY}", "--clear-groups", os.path.realpath(sys.executable)]
     if subprocess.run([*words, "-I", "-c", ""], check=False, capture_output=True).returncode != 0:
@@ -172,7 +172,7 @@ def test_where_the_kernel_may_not_be_asked_the_table_tells(
             caller.shutdown(socket.SHUT_RDWR)
 
 
-def test_a_connection_that_is_none_belongs_to_nobody() -> None:
+def test_invalid_connection_has_no_uid() -> None:
     for ask in WAYS.values():
         assert ask(end("127.0.0.1", 1), end("127.0.0.1", 2)) is None
         assert ask(end("::1", 1), end("::1", 2)) is None
@@ -181,7 +181,7 @@ def test_a_connection_that_is_none_belongs_to_nobody() -> None:
 @pytest.mark.skipif(
     os.geteuid() != 0 or shutil.which("setpriv") is None, reason="only root can be another user, by setpriv(1)"
 )
-def test_a_worker_says_nothing_to_another_user_who_has_taken_its_schedulers_port() -> None:
+def test_worker_says_nothing_to_another_user_on_the_port_of_its_scheduler() -> None:
     """System Python, since other users may not enter the folder of ours."""
     words = ["setpriv", f"--reuid={NOBODY}", "--clear-groups", "python3", "-c", SQUATTER]
     with subprocess.Popen(words, stdout=subprocess.PIPE, env={"PATH": os.defpath}) as squatter:

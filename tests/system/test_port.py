@@ -153,7 +153,7 @@ def test_a_public_key_alone_is_worth_nothing(scene: Scene) -> None:
 # --- a doorkeeper that fails -----------------------------------------------------------------------------------------
 
 
-def test_without_a_doorkeeper_nobody_comes_in(scene: Scene) -> None:
+def test_port_without_a_zap_handler_admits_no_peer(scene: Scene) -> None:
     """As if it had never been bound."""
     assert scene.port._zap is not None
     # A mere close leaves its name known for a while, and whoever asks by it gets no answer.
@@ -164,7 +164,7 @@ def test_without_a_doorkeeper_nobody_comes_in(scene: Scene) -> None:
     assert not scene.port.sockets[0].poll(int(SILENCE_S * 1_000))
 
 
-def test_while_the_doorkeeper_says_nothing_nobody_comes_in(scene: Scene) -> None:
+def test_port_admits_no_peer_while_its_zap_handler_is_silent(scene: Scene) -> None:
     scene.answer = lambda: None
     for options in (null, scene.curve(scene.worker), scene.curve(new_pair())):
         scene.caller(options)
@@ -192,7 +192,7 @@ def test_while_the_doorkeeper_says_nothing_nobody_comes_in(scene: Scene) -> None
         pytest.param(lambda parts: [*parts[:5], b"\x05abc"], id="bad metadata"),
     ],
 )
-def test_a_doorkeeper_that_answers_nonsense_lets_nobody_in(
+def test_zap_handler_that_answers_nonsense_admits_no_peer(
     scene: Scene, monkeypatch: pytest.MonkeyPatch, change: Callable[[list[bytes]], list[bytes]]
 ) -> None:
     verdict = scene.port._verdict
@@ -243,7 +243,7 @@ def test_the_doorkeeper_says_yes_to_what_is_known_alone(scene: Scene) -> None:
     assert status(question(scene, address=b"\xff\n\x1b[2J")) == b"200"
 
 
-def test_who_comes_again_and_again_fills_no_log(scene: Scene, caplog: pytest.LogCaptureFixture) -> None:
+def test_peer_that_connects_again_and_again_fills_no_log(scene: Scene, caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level("INFO"):
         for _ in range(1_000):
             scene.port._verdict(question(scene, credentials=bytes(32), address=b"\n\x1b[2J\xff"))
@@ -252,7 +252,7 @@ def test_who_comes_again_and_again_fills_no_log(scene: Scene, caplog: pytest.Log
     assert "\x1b" not in caplog.records[0].getMessage()
 
 
-def test_a_handshake_that_nobody_goes_on_with_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_unfinished_handshake_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(port_module, "HANDSHAKE_MS", 200)
     with (
         closing(Scene()) as scene,

@@ -63,7 +63,7 @@ def test_the_runs_of_a_dead_worker_run_again_in_growing_groups(scheduler: Schedu
 
 
 @pytest.mark.parametrize("announced", [True, False])
-def test_a_worker_that_is_killed_after_sigterm_blames_nobody(
+def test_worker_that_is_killed_after_sigterm_causes_no_blame(
     scheduler: Scheduler, tmp_path: Path, announced: bool
 ) -> None:
     with worker(scheduler, tmp_path, "w1", 1) as first:

@@ -117,14 +117,14 @@ def run(scheduler: Scheduler, command: str, **fields: object) -> dict[str, Any]:
     return scheduler.finished(job)
 
 
-def test_an_exit_code_is_told(scheduler: Scheduler) -> None:
+def test_exit_code_is_shown(scheduler: Scheduler) -> None:
     ended = run(scheduler, "echo out; echo err >&2; exit 3")
     assert (ended["status"], ended["reason"], ended["exit_code"]) == ("failed", "exit", 3)
     assert ended["logs"] == "STDOUT:\nout\n\n\nSTDERR:\nerr\n"
     assert scheduler.get(f"/runs/{ended['run_id']}/log?stream=stderr") == b"err\n"
 
 
-def test_a_signal_is_told_as_a_signal(scheduler: Scheduler) -> None:
+def test_signal_is_shown_as_a_signal(scheduler: Scheduler) -> None:
     ended = run(scheduler, "kill -SEGV $$")
     assert (ended["status"], ended["reason"], ended["signal"]) == ("failed", "signal", signal.SIGSEGV)
     assert "exit_code" not in ended
@@ -136,7 +136,7 @@ def test_a_command_that_is_not_there_is_a_failed_run(scheduler: Scheduler) -> No
     assert "no-such-program" in ended["logs"]
 
 
-def test_output_that_is_no_utf_8_is_shown_and_kept(scheduler: Scheduler) -> None:
+def test_output_that_is_not_utf_8_is_shown_and_kept(scheduler: Scheduler) -> None:
     ended = run(scheduler, r"printf 'a\377\376b\000c'")
     assert ended["logs"] == "STDOUT:\na\ufffd\ufffdb\0c\n\nSTDERR:\n"
     assert scheduler.get(f"/runs/{ended['run_id']}/log") == b"a\xff\xfeb\0c"

@@ -141,7 +141,7 @@ def test_a_body_may_come_byte_by_byte_while_others_are_served(server: Server) ->
         assert slow.answer()[0] == 201
 
 
-def test_more_half_sent_requests_than_threads_hold_nobody_up(server: Server) -> None:
+def test_more_half_sent_requests_than_threads_delay_no_other_request(server: Server) -> None:
     with ExitStack() as held:
         for _ in range(50):
             held.enter_context(Caller(server)).send(post(JOB)[:-1])
@@ -260,7 +260,7 @@ def test_an_answer_says_nothing_of_the_server_software(server: Server) -> None:
         pytest.param(b"GET http://[ HTTP/1.1\r\nHost: localhost\r\n\r\n", id="a broken address"),
     ],
 )
-def test_what_is_no_http_is_refused_in_the_one_error_body(server: Server, request_: bytes) -> None:
+def test_invalid_http_is_refused_in_the_one_error_body(server: Server, request_: bytes) -> None:
     with Caller(server) as caller:
         status, headers, body = caller.ask(request_)
         refused((status, headers, body), 400, "invalid_request")
@@ -295,7 +295,7 @@ def test_a_body_that_is_too_large_is_413_before_it_is_read(server: Server) -> No
 
 
 @pytest.mark.parametrize("method", [b"FOO", b"CONNECT", b"WEBSOCKET", b"PROPFIND", b"get"])
-def test_a_method_that_nobody_knows_is_refused(server: Server, method: bytes) -> None:
+def test_unknown_method_is_refused(server: Server, method: bytes) -> None:
     with Caller(server) as caller:
         status, headers, body = caller.ask(method + b" /jobs HTTP/1.1\r\nHost: localhost\r\n\r\n")
     assert status in (400, 405, 501), body
@@ -307,7 +307,7 @@ def test_method_of_no_middleware_is_refused_with_debug_lines_too(
     server: Server, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.DEBUG, "zsched.api.requests")
-    test_a_method_that_nobody_knows_is_refused(server, b"WEBSOCKET")
+    test_unknown_method_is_refused(server, b"WEBSOCKET")
 
 
 # --- who calls -------------------------------------------------------------------------------------------------------
@@ -344,7 +344,7 @@ def test_a_caller_by_this_hosts_own_address_is_not_local(server: Server) -> None
             refused((status, {"content-type": "application/json"}, body), 403, "protected_mode")
 
 
-def test_a_second_host_header_is_no_way_in(server: Server) -> None:
+def test_second_host_header_does_not_bypass_the_host_check(server: Server) -> None:
     for pair in ((b"localhost", b"example.com"), (b"example.com", b"localhost")):
         with Caller(server) as caller:
             status, _, body = caller.ask(post(JOB, b"Host: " + pair[1], host=pair[0]))
@@ -357,7 +357,7 @@ def test_a_request_without_a_host_is_refused(server: Server) -> None:
         refused(caller.ask(b"GET /jobs HTTP/1.1\r\n\r\n"), 403, "protected_mode")
 
 
-def test_a_whole_address_in_the_request_line_is_no_way_around_the_host(server: Server) -> None:
+def test_absolute_request_target_does_not_bypass_the_host_check(server: Server) -> None:
     with Caller(server) as caller:
         status, _, body = caller.ask(b"GET http://example.com/jobs HTTP/1.1\r\nHost: example.com\r\n\r\n")
     assert (status, body["code"]) == (403, "protected_mode")
@@ -494,7 +494,7 @@ def shut(server: Server) -> bool:
         return True
 
 
-def test_with_the_door_closed_nobody_new_comes_in_and_who_is_in_is_served(rest: Rest) -> None:
+def test_closed_server_accepts_no_connection_and_serves_the_open_ones(rest: Rest) -> None:
     server = Server(rest.app, rest.inbox, listen("127.0.0.1", 0), 2)
     server.start()
     with Caller(server) as inside:
@@ -554,7 +554,7 @@ def test_chunks_of_a_kibibyte_are_any_number(server: Server) -> None:
 # --- callers that wait ---
 
 
-def test_more_callers_wait_than_there_are_threads_and_short_calls_are_served(tmp_path: Path) -> None:
+def test_short_calls_are_served_while_more_callers_wait_than_threads(tmp_path: Path) -> None:
     """Each waiting caller keeps a thread of Waitress, so further threads are started for them."""
     callers = 12
     with Rest(tmp_path, waiters_max=callers) as rest, ExitStack() as left:

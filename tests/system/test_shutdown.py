@@ -64,7 +64,7 @@ def test_what_was_acked_while_it_ended_is_there_afterwards(tmp_path: Path) -> No
         assert set(acked[-200:]) <= stored
 
 
-def test_who_waits_for_a_job_is_answered_when_the_scheduler_ends(tmp_path: Path) -> None:
+def test_wait_for_a_job_is_answered_when_the_scheduler_ends(tmp_path: Path) -> None:
     with Scheduler(tmp_path) as scheduler:
         job = scheduler.submit("true")[0]
         with closing(HTTPConnection(urlsplit(scheduler.url).netloc, timeout=20)) as waiter:
@@ -98,7 +98,7 @@ def test_port_in_use_ends_the_start_with_exit_code_71(tmp_path: Path, setting: s
         ("damaged", os.EX_IOERR, "the database is damaged"),
     ],
 )
-def test_a_file_that_it_can_not_serve_is_told_by_the_exit_code_and_left_as_it_is(
+def test_unusable_database_is_an_exit_code_and_stays_unchanged(
     tmp_path: Path, what: str, code: int, sentence: str
 ) -> None:
     path = tmp_path / "scheduler.db"

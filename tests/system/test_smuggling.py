@@ -185,9 +185,7 @@ def test_a_length_and_chunks_exclude_each_other(server: Server, rest: Rest, head
 
 @pytest.mark.parametrize("header", CODINGS.values(), ids=CODINGS)
 @pytest.mark.parametrize("length", [False, True])
-def test_a_transfer_coding_is_chunked_in_so_many_letters(
-    server: Server, rest: Rest, header: bytes, length: bool
-) -> None:
+def test_transfer_coding_is_exactly_chunked(server: Server, rest: Rest, header: bytes, length: bool) -> None:
     lengths = [b"Content-Length: %d" % len(chunks(HIDDEN))] if length else []
     is_refused(server, rest, head(*lengths, header) + chunks(HIDDEN))
 
@@ -243,7 +241,7 @@ def test_a_chunk_ends_where_it_says(server: Server, rest: Rest) -> None:
         is_refused(server, rest, head(CHUNKED) + b"%x\r\n" % len(JOB) + JOB + end + b"0\r\n\r\n" + HIDDEN)
 
 
-def test_what_stands_beside_the_chunks_is_passed_over(server: Server, rest: Rest) -> None:
+def test_extensions_and_trailers_of_chunks_are_skipped(server: Server, rest: Rest) -> None:
     """Extensions and a trailer are lawful; no header of a trailer counts."""
     before = jobs(rest)
     size = b'%x;a;b=c;d="e f"' % len(JOB)
@@ -260,7 +258,7 @@ def test_what_stands_beside_the_chunks_is_passed_over(server: Server, rest: Rest
         pytest.param(b"0\r\n" + b"X: y\r\n" * 10 * KIB, id="a trailer"),
     ],
 )
-def test_what_is_no_chunk_has_a_bound(server: Server, rest: Rest, endless: bytes) -> None:
+def test_chunk_extensions_and_trailers_have_a_bound(server: Server, rest: Rest, endless: bytes) -> None:
     """Each piece of it that arrives would be copied together with all before it."""
     began_s = time.process_time()
     with Caller(server) as caller:

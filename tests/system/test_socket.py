@@ -162,7 +162,7 @@ def test_socket_that_can_not_be_bound_is_needed_only_by_local_trust_socket(
     assert not (tmp_path / "zsched").exists()
 
 
-def test_socket_of_a_killed_scheduler_is_replaced_and_of_an_ended_one_removed(tmp_path: Path) -> None:
+def test_socket_of_a_killed_scheduler_is_replaced_and_of_an_ended_removed(tmp_path: Path) -> None:
     path = tmp_path / "scheduler.db.d" / "api.sock"
     with Scheduler(tmp_path) as scheduler:
         assert ask(path, post(JOB))[0] == 201

@@ -70,7 +70,7 @@ def test_results_outlive_guard_and_agent_while_no_scheduler_answers(scheduler: S
         assert witness.read_text("ascii") == "\n"
 
 
-def test_results_that_were_answered_are_not_told_by_the_next_start(scheduler: StubScheduler, tmp_path: Path) -> None:
+def test_acked_results_are_not_reported_by_the_next_start(scheduler: StubScheduler, tmp_path: Path) -> None:
     with WorkerProcess(scheduler.url, tmp_path) as worker:
         for _ in range(3):
             scheduler.run("true")
@@ -121,7 +121,7 @@ def test_results_of_another_database_wait_until_it_comes_again(scheduler: StubSc
 
 @pytest.mark.slow
 @pytest.mark.parametrize("restart", [True, False])
-def test_a_result_is_told_beside_a_run_of_another_database_with_its_id(
+def test_result_is_reported_despite_a_foreign_run_with_the_same_id(
     scheduler: StubScheduler, tmp_path: Path, restart: bool
 ) -> None:
     with WorkerProcess(scheduler.url, tmp_path) as worker:

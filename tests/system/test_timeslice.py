@@ -72,7 +72,7 @@ def ours() -> Shown:
 
 
 @pytest.mark.parametrize("nice", [0, 5])
-def test_who_asks_has_a_short_one_and_its_children_the_usual_one(ours: Shown, nice: int) -> None:
+def test_thread_that_asks_has_a_short_slice_and_its_children_the_usual_one(ours: Shown, nice: int) -> None:
     could, own, child = asked("nice", "-n", str(nice))
     assert (could, own) == (True, Shown(os.SCHED_OTHER, min(ours.priority + nice, 139), SHORT_NS))
     assert child[:2] == own[:2]
@@ -96,7 +96,7 @@ def test_a_worker_that_was_given_a_class_keeps_it_and_so_do_its_jobs(ours: Shown
 
 
 @pytest.mark.parametrize("call", ["sched_getscheduler", "getpriority"])
-def test_where_nobody_may_ask_nothing_happens(monkeypatch: pytest.MonkeyPatch, call: str) -> None:
+def test_missing_permission_changes_nothing(monkeypatch: pytest.MonkeyPatch, call: str) -> None:
     def refuse(*_: int) -> int:
         raise OSError(errno.ENOSYS, "Function not implemented")
 

@@ -32,7 +32,7 @@ def scheduler() -> Iterator[StubScheduler]:
         yield stub
 
 
-def test_a_job_that_ignores_term_and_leaves_strays_is_gone_when_its_grace_is_over(
+def test_job_that_ignores_term_and_leaves_orphans_is_gone_after_its_grace(
     scheduler: StubScheduler, tmp_path: Path
 ) -> None:
     main, stray = tmp_path / "main", tmp_path / "stray"
@@ -97,7 +97,7 @@ class Stuck:
 
 
 @pytest.mark.parametrize("where", ["main", "stray"])
-def test_a_run_that_the_worker_may_not_kill_is_told_and_ends_when_it_does(
+def test_run_that_the_worker_may_not_kill_is_reported_and_ends_by_itself(
     scheduler: StubScheduler, suid: Path, where: str
 ) -> None:
     with WorkerProcess(scheduler.url, suid, under=AS_NOBODY, no_new_privs="no") as worker:
@@ -126,9 +126,7 @@ def test_a_run_that_the_worker_may_not_kill_is_told_and_ends_when_it_does(
         assert scheduler.run("true").status == "success"
 
 
-def test_it_does_not_hold_up_the_workers_end_and_is_told_before_the_goodbye(
-    scheduler: StubScheduler, suid: Path
-) -> None:
+def test_stuck_run_does_not_delay_the_end_of_the_worker_and_is_reported(scheduler: StubScheduler, suid: Path) -> None:
     with WorkerProcess(scheduler.url, suid, under=AS_NOBODY, no_new_privs="no") as worker:
         stuck = Stuck(scheduler, suid, worker, "main")
         try:

@@ -32,7 +32,7 @@ def ends_cleanly(worker: Program, scheduler: Scheduler) -> None:
     assert list(scheduler.folder.glob("tmp.*")) == []
 
 
-def test_it_runs_a_job_beside_a_connected_worker_and_nobody_can_answer_for_it(scheduler: Scheduler) -> None:
+def test_shell_worker_runs_a_job_that_no_other_worker_can_answer_for(scheduler: Scheduler) -> None:
     folder = scheduler.folder
     wait = "until [ -e {} ]; do sleep 0.05; done"
     with WorkerProcess(scheduler.url, folder, slots=1, id="zmq-1"), worker_sh(scheduler, "sh-1") as worker:
@@ -96,7 +96,7 @@ def test_an_answer_of_next_that_is_lost_on_the_way_loses_no_job(scheduler: Sched
         ends_cleanly(worker, scheduler)
 
 
-def test_told_to_end_it_finishes_its_job_first(scheduler: Scheduler) -> None:
+def test_signalled_shell_worker_finishes_its_job_first(scheduler: Scheduler) -> None:
     go = scheduler.folder / "go"
     [job, waiting] = scheduler.submit(f"until [ -e {go} ]; do sleep 0.05; done; echo done", "true")
     with worker_sh(scheduler, "sh-1") as worker:

@@ -295,7 +295,7 @@ def test_what_it_held_is_registered_and_then_reported() -> None:
     d.says(ready())
 
 
-def test_the_result_of_a_killed_run_is_never_told() -> None:
+def test_result_of_a_killed_run_is_never_reported() -> None:
     d = Dialogue((Held(1, "running"), Held(2, "finished")), (result(2),), db="d1")
     d.wait(0)
     d.says(register(Held(1, "running"), Held(2, "finished"), db="d1"))
@@ -307,7 +307,7 @@ def test_the_result_of_a_killed_run_is_never_told() -> None:
     d.orders()
 
 
-def test_results_that_waited_for_their_database_are_told_when_it_comes_again() -> None:
+def test_results_kept_for_their_database_are_reported_when_it_returns() -> None:
     d = Dialogue((Held(1, "finished"),), (result(1),), db="d1")
     d.wait(0)
     d.says(register(Held(1, "finished"), db="d1"))
@@ -326,7 +326,7 @@ def test_results_that_waited_for_their_database_are_told_when_it_comes_again() -
     d.says()
 
 
-def test_result_from_before_the_guard_read_of_another_database_is_not_that_of_its_run() -> None:
+def test_result_read_before_the_guard_changed_databases_is_of_no_new_run() -> None:
     d = Dialogue((Held(1, "running"),), db="d1")
     d.wait(0)
     d.hear(registered(db="d2"))
@@ -340,7 +340,7 @@ def test_result_from_before_the_guard_read_of_another_database_is_not_that_of_it
     d.says()
 
 
-def test_a_run_that_is_handed_out_again_has_the_result_that_waited_for_its_database() -> None:
+def test_run_dispatched_again_has_the_result_that_waited_for_its_database() -> None:
     d = Dialogue(db="d2")
     d.wait(0)
     d.hear(registered(db="d1"), run_frame(1, 1))
@@ -350,7 +350,7 @@ def test_a_run_that_is_handed_out_again_has_the_result_that_waited_for_its_datab
     d.orders(messages.Database("d1"), d.start(1), messages.Forget((1,)))
 
 
-def test_results_that_come_from_disk_while_no_session_lives_are_registered_first() -> None:
+def test_results_from_disk_without_a_session_are_registered_first() -> None:
     d = Dialogue(db="d1")
     d.guard(messages.Spooled("d1", (result(1),)))
     d.says()
@@ -362,7 +362,7 @@ def test_results_that_come_from_disk_while_no_session_lives_are_registered_first
 
 
 @pytest.mark.parametrize("restart", [True, False])
-def test_a_worker_whose_disk_fails_asks_for_nothing_and_tells_its_results(restart: bool) -> None:
+def test_worker_whose_disk_fails_asks_for_nothing_and_reports_its_results(restart: bool) -> None:
     d = Dialogue((Held(1, "finished"),), (result(1),), db="d1", disk_fails=restart)
     d.wait(0)
     d.says(register(Held(1, "finished"), db="d1"))
@@ -426,7 +426,7 @@ def test_a_session_ends_when_no_ack_has_come_for_the_timeout(acks: bool) -> None
     assert (messages.Withdraw() in d.agent.to_guard) is not acks
 
 
-def test_a_worker_that_stood_still_loses_its_session_before_it_acts_on_old_frames(d: Dialogue) -> None:
+def test_worker_that_stood_still_loses_its_session_before_old_frames_act(d: Dialogue) -> None:
     d.wait(0)
     d.mono_ms += TIMEOUT_MS
     d.hear(run_frame(1, 1), HeartbeatAck(s="s1", ep=1, seq=0))
@@ -453,7 +453,7 @@ def test_an_ack_counts_from_when_its_heartbeat_was_sent(d: Dialogue) -> None:
     d.orders(messages.Start((order(2),), d.mono_ms - 1), messages.Withdraw())
 
 
-def test_nothing_starts_while_no_session_lives_and_what_waited_is_not_registered(d: Dialogue) -> None:
+def test_lost_session_starts_nothing_and_registers_no_waiting_run(d: Dialogue) -> None:
     d.hear(run_frame(1, 1, 2, 3))
     d.orders(d.start(1, 2, 3))
     d.guard(messages.Began(1, 100, 5))
@@ -481,7 +481,7 @@ def test_a_lost_session_is_replaced_at_once(d: Dialogue) -> None:
     d.says(heartbeat(1, session="s2"))
 
 
-def test_a_late_answer_to_an_earlier_register_is_no_session(d: Dialogue) -> None:
+def test_late_answer_to_an_earlier_register_opens_no_session(d: Dialogue) -> None:
     d.agent.on_disconnected(d.now)
     d.orders(messages.Withdraw())
     d.hear(registered("s9"))
@@ -533,7 +533,7 @@ def test_while_the_guard_is_silent_nothing_is_said_to_the_scheduler(d: Dialogue,
     d.orders(d.start(3))
 
 
-def test_a_session_that_ends_while_the_guard_is_silent_has_no_successor_until_it_speaks(d: Dialogue) -> None:
+def test_session_ending_while_the_guard_is_silent_has_no_early_successor(d: Dialogue) -> None:
     d.guard_lives = False
     d.wait(2 * TIMEOUT_MS)
     d.sent()
@@ -546,7 +546,7 @@ def test_a_session_that_ends_while_the_guard_is_silent_has_no_successor_until_it
 
 
 @pytest.mark.parametrize("timeout_ms", [1_000, 20_000, 30_000, 3_600_000])
-def test_the_guard_is_told_how_long_it_may_be_silent(timeout_ms: int) -> None:
+def test_guard_gets_the_longest_silence_of_its_agent(timeout_ms: int) -> None:
     d = Dialogue()
     d.agent.on_seek()
     assert d.agent.to_guard == [messages.Alive(60_000)]
@@ -611,7 +611,7 @@ def test_a_heartbeat_lists_all_that_is_held_and_the_last_run_frame(d: Dialogue) 
     assert beats == [heartbeat(1, Held(1, "running"), Held(2, "finished"), Held(3, "waiting"), n=2)]
 
 
-def test_a_result_is_told_again_until_it_is_acked(d: Dialogue) -> None:
+def test_result_is_reported_again_until_it_is_acked(d: Dialogue) -> None:
     d.hear(run_frame(1, 1))
     d.orders(d.start(1))
     d.guard(messages.Ended((result(1),)))
@@ -697,7 +697,7 @@ def test_a_worker_full_of_dying_runs_asks_for_nothing(d: Dialogue) -> None:
     d.says(ready())
 
 
-def test_a_run_whose_id_a_dying_one_has_goes_back(d: Dialogue) -> None:
+def test_run_with_the_id_of_a_dying_one_goes_back(d: Dialogue) -> None:
     d.hear(run_frame(1, 1))
     d.hear(registered("s2", kill=(1,)))
     d.orders(d.start(1), messages.Drop((1,)))
@@ -715,7 +715,7 @@ def test_a_run_whose_id_a_dying_one_has_goes_back(d: Dialogue) -> None:
     d.orders(d.start(1))
 
 
-def test_a_run_on_probation_is_told_at_once_and_again_a_second_later(d: Dialogue) -> None:
+def test_run_on_probation_is_reported_at_once_and_a_second_later(d: Dialogue) -> None:
     d.hear(Dispatch(s="s1", ep=1, n=1, runs=(order(1, probation=True),)))
     d.orders(messages.Start((order(1, probation=True),), d.mono_ms))
     d.guard(messages.Began(1, 100, 5))
@@ -744,7 +744,7 @@ def told_leases(d: Dialogue) -> list[int]:
     return told
 
 
-def test_the_guard_knows_the_lease_before_it_starts_the_first_run_that_has_one(d: Dialogue) -> None:
+def test_guard_knows_the_lease_before_it_starts_the_first_leased_run(d: Dialogue) -> None:
     registered_ms = d.mono_ms
     d.wait(1_000)
     frame = leased(1, 1)
@@ -808,7 +808,7 @@ def test_the_answer_to_a_result_renews_nothing(d: Dialogue) -> None:
     d.agent.to_guard.clear()
 
 
-def test_registered_renews_the_lease_from_the_first_register_that_it_may_answer() -> None:
+def test_registered_renews_the_lease_from_the_first_register_it_may_answer() -> None:
     d = Dialogue((Held(1, "running"),), db="d1", leases=((1, LEASE_MS),))
     d.wait(0)
     first_ms = d.mono_ms
@@ -844,7 +844,7 @@ def test_a_second_answer_to_the_same_register_renews_nothing_more() -> None:
     assert told_leases(d) == []
 
 
-def test_without_a_session_such_a_run_is_registered_twenty_times_in_a_lease() -> None:
+def test_leased_run_without_a_session_registers_twenty_times_in_a_lease() -> None:
     d = Dialogue((Held(1, "running"),), db="d1", leases=((1, LEASE_MS),))
     d.wait(30_000)
     assert len(d.sent()) >= 30
@@ -853,7 +853,7 @@ def test_without_a_session_such_a_run_is_registered_twenty_times_in_a_lease() ->
     assert len(d.sent()) == 5
 
 
-def test_when_a_lease_is_over_before_its_run_starts_nothing_is_taken_until_a_heartbeat_is_acked(d: Dialogue) -> None:
+def test_lease_over_before_its_run_starts_pauses_asking_until_an_ack(d: Dialogue) -> None:
     d.wait(LEASE_MS * 7 // 10)
     d.sent()
     frame = leased(1, 1)
@@ -886,7 +886,7 @@ def test_a_new_agent_renews_no_lease_before_it_is_answered() -> None:
 # --- what can't be ended ---------------------------------------------------------------------------------------------
 
 
-def test_a_run_that_does_not_end_is_told_at_once_and_nothing_more_is_asked_for(d: Dialogue) -> None:
+def test_run_that_does_not_end_is_reported_at_once_and_asking_stops(d: Dialogue) -> None:
     d.hear(run_frame(1, 1, 2))
     d.orders(d.start(1, 2))
     d.guard(messages.Began(1, 100, 5), messages.Began(2, 101, 5))
@@ -909,7 +909,7 @@ def test_a_new_agent_tells_it_in_its_first_heartbeat() -> None:
     d.says(Heartbeat(s="s1", seq=1, n=0, window=0, ahead=0, runs=(Held(1, "running"),), stuck=(1,)))
 
 
-def test_before_the_goodbye_it_is_told_what_is_left_behind(d: Dialogue) -> None:
+def test_runs_left_behind_are_reported_before_the_goodbye(d: Dialogue) -> None:
     d.hear(run_frame(1, 1))
     d.orders(d.start(1))
     d.guard(messages.Began(1, 100, 5), messages.Stopping())
@@ -919,7 +919,7 @@ def test_before_the_goodbye_it_is_told_what_is_left_behind(d: Dialogue) -> None:
     d.says(told, WorkerBye(s="s1", reason="shutdown", runs=(Held(1, "running"),)))
 
 
-def test_one_that_nobody_wants_is_not_listed_and_holds_up_the_rest_all_the_same(d: Dialogue) -> None:
+def test_dropped_stuck_run_is_not_listed_and_the_agent_asks_for_nothing(d: Dialogue) -> None:
     d.hear(run_frame(1, 1), HeartbeatAck(s="s1", ep=1, seq=0, kill=(1,)))
     d.orders(d.start(1), messages.Drop((1,)))
     d.sent()
@@ -992,7 +992,7 @@ def test_a_host_without_room_asks_for_nothing_for_a_while(d: Dialogue) -> None:
 
 
 @pytest.mark.parametrize("trouble", [messages.Stuck((2,)), messages.DiskFails(True)], ids=["stuck", "disk"])
-def test_while_it_asks_for_nothing_for_another_reason_it_sleeps_all_the_same(d: Dialogue, trouble: FromGuard) -> None:
+def test_agent_that_asks_for_nothing_for_another_reason_sleeps_as_well(d: Dialogue, trouble: FromGuard) -> None:
     d.hear(run_frame(1, 1, 2))
     d.orders(d.start(1, 2))
     d.guard(messages.Began(2, 100, 5), messages.Unstarted((1,), no_room=True), trouble)
@@ -1031,7 +1031,7 @@ def test_the_end_is_announced_at_once_and_in_each_heartbeat_and_register(d: Dial
     assert [frame.leaving for frame in d.sent() if isinstance(frame, Register)] == [True]
 
 
-def test_many_that_live_for_a_second_on_probation_are_told_of_by_few_heartbeats(d: Dialogue) -> None:
+def test_many_runs_that_outlive_probation_are_reported_by_few_heartbeats(d: Dialogue) -> None:
     runs = tuple(range(1, 41))
     orders = tuple(order(run, probation=True) for run in runs)
     d.hear(Dispatch(s="s1", ep=1, n=1, runs=orders))
@@ -1057,7 +1057,7 @@ def test_the_goodbye_lists_all_that_is_held_but_what_never_starts(d: Dialogue) -
     assert bye == WorkerBye(s="s1", reason="shutdown", runs=(Held(1, "finished"), Held(2, "running")))
 
 
-def test_a_lost_guard_is_told(d: Dialogue) -> None:
+def test_lost_guard_is_reported(d: Dialogue) -> None:
     d.agent.on_guard_lost()
     d.says(WorkerBye(s="s1", reason="guard_lost"))
 

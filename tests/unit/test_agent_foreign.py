@@ -26,7 +26,7 @@ def beat(seq: int, window: int, *foreign: Foreign, session: str = "s1", runs: tu
     return Heartbeat(s=session, seq=seq, n=0, window=window, ahead=0, runs=runs, foreign=foreign)
 
 
-def test_foreign_runs_go_on_and_their_results_are_not_told() -> None:
+def test_foreign_runs_go_on_and_their_results_are_not_reported() -> None:
     d = away()
     d.says(ready(window=0))
     d.guard(ANSWER, messages.Spooled("d2", ()))
@@ -49,7 +49,7 @@ def test_a_later_register_lists_what_is_held_for_other_databases() -> None:
     d.orders(messages.Withdraw())
 
 
-def test_what_the_guard_said_before_it_knew_of_the_change_is_not_about_new_runs() -> None:
+def test_guard_messages_from_before_a_change_are_not_about_new_runs() -> None:
     d = away()
     d.guard(ANSWER, messages.Spooled("d2", ()))
     d.sent()
@@ -76,7 +76,7 @@ def test_when_the_old_database_returns_its_runs_are_held_again() -> None:
     d.orders(messages.Forget((1,)))
 
 
-def test_an_answer_to_a_register_from_before_the_change_of_the_database_does_not_count() -> None:
+def test_answer_to_a_register_before_a_change_of_database_is_refused() -> None:
     d = away()
     # The agent stood still. Its last register is answered by a scheduler with d1, but d2's has discarded its result.
     d.hear(Cancel(s="s1", ep=1, runs=(), discard=("d1",)))
@@ -116,7 +116,7 @@ def test_a_result_that_has_gone_from_the_disk_is_not_held_for_ever() -> None:
     assert again.runs == (Held(1, "running"),)
 
 
-def test_what_ended_before_the_guard_knew_of_the_change_is_not_held_for_ever() -> None:
+def test_run_that_ended_before_the_guard_saw_the_change_is_released() -> None:
     d = away()
     d.guard(ANSWER, messages.Spooled("d2", ()))
     d.sent()
@@ -128,7 +128,7 @@ def test_what_ended_before_the_guard_knew_of_the_change_is_not_held_for_ever() -
     assert Held(1, "running") not in [held for frame in d.sent() if isinstance(frame, Heartbeat) for held in frame.runs]
 
 
-def test_a_discarded_run_is_held_until_it_is_gone_when_its_database_returns() -> None:
+def test_discarded_run_is_held_until_it_is_gone_when_its_database_returns() -> None:
     """Its scheduler must not start another before."""
     d = away()
     d.guard(messages.Foreign("d2", (ForeignRuns("d1", ending=(1,)),)), messages.Spooled("d2", ()))
@@ -169,7 +169,7 @@ def test_a_predecessors_runs_are_discarded_at_once() -> None:
     d.says(ready(window=0))
 
 
-def test_runs_that_were_dropped_before_take_their_slots_until_they_are_gone() -> None:
+def test_runs_that_were_dropped_before_keep_their_slots_until_gone() -> None:
     d = Dialogue((Held(1, "running"), Held(2, "running")), db="d1", dying=(1,))
     d.wait(0)
     d.says(register(Held(2, "running"), db="d1"))
@@ -181,7 +181,7 @@ def test_runs_that_were_dropped_before_take_their_slots_until_they_are_gone() ->
     assert d.agent.to_guard[-1] == d.start(1)
 
 
-def test_an_agent_that_starts_anew_knows_what_is_foreign() -> None:
+def test_restarted_agent_knows_what_is_foreign() -> None:
     d = Dialogue(db="d2", foreign=(ForeignRuns("d1", (1,)),))
     d.wait(0)
     d.says(replace(register(db="d2"), foreign=(Foreign("d1", (1,)),)))

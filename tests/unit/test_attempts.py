@@ -9,7 +9,7 @@ from zsched.api.attempts import Attempts
 from zsched.model.limits import ATTEMPTS_MAX, ATTEMPTS_WINDOW_S
 
 
-def test_ten_in_a_window_are_one_too_few_and_the_next_window_begins_with_the_next_bad_one() -> None:
+def test_ten_attempts_fill_a_window_and_the_next_bad_one_begins_another() -> None:
     seen = Attempts()
     for second in range(ATTEMPTS_MAX):
         assert not seen.too_many("a", 100.0 + second)
@@ -35,10 +35,10 @@ def test_each_address_has_its_own_count() -> None:
     assert seen.too_many("a", 0.0)
 
 
-def test_a_crowd_of_addresses_costs_bounded_memory_and_the_latest_are_remembered(
+def test_crowd_of_addresses_costs_bounded_memory_and_the_latest_are_kept(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(attempts, "_ADDRESSES_MAX", 100)
+    monkeypatch.setattr(attempts, "ATTEMPTS_ADDRESSES_MAX", 100)
     seen = Attempts()
     for number in range(1_000):
         for _ in range(ATTEMPTS_MAX + 1):
@@ -50,8 +50,8 @@ def test_a_crowd_of_addresses_costs_bounded_memory_and_the_latest_are_remembered
     assert len(seen._seen) == 100
 
 
-def test_an_address_whose_window_began_anew_is_not_the_first_to_be_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(attempts, "_ADDRESSES_MAX", 2)
+def test_address_whose_window_began_again_is_not_the_first_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(attempts, "ATTEMPTS_ADDRESSES_MAX", 2)
     seen = Attempts()
     seen.too_many("a", 0.0)
     seen.too_many("b", 1.0)

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 
+from zsched.model.limits import BACKLOG_WAIT_MS_MAX
 from zsched.protocol import RunOrder
-from zsched.worker.guard.backlog import WAIT_MS_MAX, Backlog
+from zsched.worker.guard.backlog import Backlog
 
 
 def order(run: int, *, probation: bool = False) -> RunOrder:
@@ -22,7 +23,7 @@ def backlog() -> Backlog:
     return filled
 
 
-def test_who_waited_longest_is_first(backlog: Backlog) -> None:
+def test_run_that_waited_longest_is_first(backlog: Backlog) -> None:
     assert [backlog.take().run for _ in range(3)] == [1, 2, 3]
     with pytest.raises(KeyError):
         backlog.take()
@@ -42,14 +43,14 @@ def test_what_was_withdrawn_removed_or_late_is_not_urgent_any_more(backlog: Back
     backlog.add(order(5, probation=True), 5)
     assert backlog.withdraw() == (2, 3, 5)
     backlog.add(order(6, probation=True), 6)
-    assert backlog.expire(6 + WAIT_MS_MAX) == (6,)
+    assert backlog.expire(6 + BACKLOG_WAIT_MS_MAX) == (6,)
     backlog.add(order(7), 7)
     assert backlog.take().run == 7
 
 
 def test_what_waits_for_a_second_goes_back(backlog: Backlog) -> None:
-    assert backlog.expire(1 + WAIT_MS_MAX - 1) == ()
-    assert backlog.expire(2 + WAIT_MS_MAX) == (1, 2)
-    assert backlog.deadline_ms() == 3 + WAIT_MS_MAX
+    assert backlog.expire(1 + BACKLOG_WAIT_MS_MAX - 1) == ()
+    assert backlog.expire(2 + BACKLOG_WAIT_MS_MAX) == (1, 2)
+    assert backlog.deadline_ms() == 3 + BACKLOG_WAIT_MS_MAX
     assert len(backlog) == 1
     assert 3 in backlog

@@ -381,7 +381,7 @@ def test_plain_copy_is_restored_too(db: Path, copy: Path) -> None:
     assert not list(copy.parent.glob("backup.db-*"))
 
 
-def test_restore_beside_a_scheduler_is_refused(db: Path, copy: Path) -> None:
+def test_restore_next_to_a_running_scheduler_is_refused(db: Path, copy: Path) -> None:
     with Lock(db) as lock, closing(open_writer(db, NOW, lock)):
         backup.back_up(db, copy, NOW)
         with pytest.raises(StoreLocked):
@@ -392,7 +392,7 @@ def test_restore_beside_a_scheduler_is_refused(db: Path, copy: Path) -> None:
 
 
 @pytest.mark.parametrize("what", ["newer", "another's", "text", "mixture", "damaged"])
-def test_file_that_is_no_sound_backup_changes_nothing(db: Path, copy: Path, what: str) -> None:
+def test_file_that_is_not_a_sound_backup_changes_nothing(db: Path, copy: Path, what: str) -> None:
     with Lock(db) as lock, closing(open_writer(db, NOW, lock)) as store:
         submit(store, *["x" * 200] * 500)
         backup.back_up(db, copy, NOW)

@@ -23,9 +23,9 @@ from zsched.client.client import (
     batches,
     spec,
 )
-from zsched.client.http import TOKEN_BYTES_MAX, own_token
-from zsched.client.submission import NAME_CHARS, SUBMIT_BYTES_MAX, SUBMIT_VALUES_MAX
-from zsched.model.limits import JOBS_PER_SUBMIT_MAX
+from zsched.client.http import own_token
+from zsched.client.submission import NAME_CHARS
+from zsched.model.limits import JOBS_PER_SUBMIT_MAX, SUBMIT_BYTES_MAX, SUBMIT_VALUES_MAX, TOKEN_FILE_BYTES_MAX
 
 
 def test_a_job_without_a_name_is_called_by_the_beginning_of_its_command() -> None:
@@ -67,7 +67,7 @@ def test_a_request_has_fewer_json_values_than_the_scheduler_takes() -> None:
 
 
 @pytest.mark.parametrize("url", ["localhost:8080", "ftp://localhost", "http://", "http://[::1", "http://h:port"])
-def test_what_is_no_url_of_a_scheduler_is_refused_with_the_form(url: str) -> None:
+def test_invalid_url_of_a_scheduler_is_refused_with_the_form(url: str) -> None:
     with pytest.raises(ClientError, match="write it like http://localhost:8080"):
         Client(url)
 
@@ -83,7 +83,7 @@ def test_url_of_a_socket_names_its_path() -> None:
     assert Client("unix:///srv/s.db.d/api.sock").url == "unix:/srv/s.db.d/api.sock"
 
 
-def test_the_url_comes_from_the_caller_then_the_environment_then_the_default(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_url_comes_from_the_caller_then_environment_then_default(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ZSCHED_URL", "http://there:1/")
     assert Client("http://here:2").url == "http://here:2"
     assert Client().url == "http://there:1"
@@ -107,7 +107,7 @@ def written(path: Path, text: str, mode: int = 0o600) -> Path:
     return path
 
 
-def test_the_token_comes_from_the_environment_then_the_named_file_then_the_own_one(
+def test_token_comes_from_the_environment_then_named_file_then_own_file(
     home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert own_token() == ""
@@ -171,7 +171,7 @@ def test_a_token_file_that_is_named_must_be_there(home: Path, monkeypatch: pytes
 @pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to have a link of another user")
 @pytest.mark.parametrize("owner", [0, 65_534])
 @pytest.mark.parametrize("named", [False, True])
-def test_token_file_by_the_link_of_another_user_where_everybody_may_write_is_refused(
+def test_token_file_by_a_foreign_link_in_a_shared_folder_is_refused(
     home: Path, monkeypatch: pytest.MonkeyPatch, owner: int, named: bool
 ) -> None:
     written(home / "other", "secret")
@@ -194,7 +194,7 @@ def test_token_file_by_the_link_of_another_user_where_everybody_may_write_is_ref
     assert "secret" not in str(refused.value)
 
 
-def test_token_file_that_is_no_regular_file_is_refused_at_once(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_token_file_that_is_not_a_regular_file_is_refused_at_once(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     os.mkfifo(home / "token", 0o600)
     for named in (None, str(home / "token")):
         if named:
@@ -203,8 +203,8 @@ def test_token_file_that_is_no_regular_file_is_refused_at_once(home: Path, monke
             own_token()
 
 
-@pytest.mark.parametrize("text", ["two words", "secret\r\nX-Evil: 1", "geheimß", "s" * TOKEN_BYTES_MAX, "a\x1bb"])
-def test_what_no_header_can_carry_is_no_token_and_is_not_shown(home: Path, text: str) -> None:
+@pytest.mark.parametrize("text", ["two words", "secret\r\nX-Evil: 1", "geheimß", "s" * TOKEN_FILE_BYTES_MAX, "a\x1bb"])
+def test_token_that_no_header_can_carry_is_refused_and_not_shown(home: Path, text: str) -> None:
     written(home / "token", text)
     with pytest.raises(ClientError, match=r"invalid token in .*/token") as caught:
         Client()
@@ -213,9 +213,7 @@ def test_what_no_header_can_carry_is_no_token_and_is_not_shown(home: Path, text:
         Client(token=text)
 
 
-def test_an_empty_file_of_ones_own_is_no_token_and_one_that_is_named_is_an_error(
-    home: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_empty_token_file_is_ignored_unless_it_was_named(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = written(home / "token", "\n")
     assert own_token() == ""
     monkeypatch.setenv("ZSCHED_TOKEN_FILE", str(path))
@@ -223,7 +221,7 @@ def test_an_empty_file_of_ones_own_is_no_token_and_one_that_is_named_is_an_error
         Client()
 
 
-def test_a_job_reads_as_the_scheduler_told() -> None:
+def test_job_is_read_as_the_scheduler_sent_it() -> None:
     run = {"run_id": 9, "exit_code": 3, "reason": "exit"}
     job = Job(Client(), {"id": 4, "name": "n", "command": "c", "status": "failed", "last_run": run})
     assert (job.id, job.name, job.command, job.status, job.done) == (4, "n", "c", "failed", True)

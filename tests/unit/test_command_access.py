@@ -26,7 +26,7 @@ def test_a_machine_without_a_name_for_others_needs_an_endpoint(name: str) -> Non
         access.for_other_hosts("tcp://localhost:5555", name)
 
 
-def test_where_keys_are_written_is_told_when_others_can_read_it() -> None:
+def test_output_of_keys_that_others_can_read_is_reported() -> None:
     assert access.warn_of_readers(True, stat.S_IFCHR | 0o620) == "write it into a file that only you can read"
     assert "others can read this file" in (access.warn_of_readers(False, stat.S_IFREG | 0o644) or "")
     assert "others can read this file" in (access.warn_of_readers(False, stat.S_IFREG | 0o640) or "")
@@ -34,7 +34,7 @@ def test_where_keys_are_written_is_told_when_others_can_read_it() -> None:
     assert access.warn_of_readers(False, stat.S_IFIFO | 0o666) is None
 
 
-def test_new_prints_a_token_alone_and_says_on_stderr_that_it_is_known_nowhere(
+def test_new_prints_only_the_token_and_warns_on_stderr(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     assert zsched.main(["token", "new"]) == 0

@@ -26,7 +26,7 @@ def test_variables_may_be_given_several_times_and_have_any_value(capsys: pytest.
     assert "env" not in dry(capsys)
 
 
-def test_a_secret_comes_from_the_environment_or_from_a_file_and_is_not_shown(
+def test_secret_comes_from_the_environment_or_a_file_and_is_not_shown(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setenv("TOKEN", SECRET)
@@ -51,7 +51,7 @@ def test_what_is_written_otherwise_is_wrong_usage_and_not_repeated(
     assert SECRET not in capsys.readouterr().err
 
 
-def test_a_secret_that_is_not_there_is_told(capsys: pytest.CaptureFixture[str]) -> None:
+def test_missing_secret_is_reported(capsys: pytest.CaptureFixture[str]) -> None:
     assert zsched.main(["submit", "--secret-env", "NO_SUCH_VARIABLE", "true"]) == 1
     assert "your environment has no NO_SUCH_VARIABLE" in capsys.readouterr().err
     assert zsched.main(["submit", "--secret-env", "A=@/no/such/file", "true"]) == 1

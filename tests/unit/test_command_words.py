@@ -21,6 +21,7 @@ from zsched.client.client import Chunk, Client, ClientError, Job, NotFound, Refu
 from zsched.commands import exits, line, options, selection, submit, table, text, watching, workers, zsched
 from zsched.config.layers import settle
 from zsched.config.settings import keys_of
+from zsched.model.limits import CONTROL_CHARS_MAX
 
 DOC = Path(__file__).parents[2] / "docs" / "cli.md"
 PAGES = {name: import_module(f"zsched.commands.{name}").__doc__ or "" for name in zsched.COMMANDS}
@@ -180,7 +181,7 @@ def test_a_submitted_command_keeps_its_own_options(argv: list[str], capsys: pyte
         ("foreign", ["w1"], "unexpected argument 'w1'"),
     ],
 )
-def test_wrong_usage_is_told_before_anything_is_done(
+def test_wrong_usage_is_reported_before_anything_is_done(
     command: str, argv: list[str], sentence: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with pytest.raises(SystemExit) as caught:
@@ -192,7 +193,7 @@ def test_wrong_usage_is_told_before_anything_is_done(
     assert sentence in err.splitlines()[0]
 
 
-def test_a_command_that_nobody_knows_is_told_with_the_nearest(capsys: pytest.CaptureFixture[str]) -> None:
+def test_unknown_command_is_reported_with_the_nearest(capsys: pytest.CaptureFixture[str]) -> None:
     for wrong, meant in (("sumbit", "submit"), ("ls", "list"), ("ps", "list"), ("stop", "cancel"), ("log", "logs")):
         with pytest.raises(SystemExit) as caught:
             zsched.main([wrong, "x"])
@@ -234,7 +235,7 @@ def test_own_option_behind_the_command_of_edit_is_a_warning(capsys: pytest.Captu
     "argv",
     [["git", "log", "--", "--name"], ["ls", "-la", "-q", "--color"], ["--", "make", "--dry-run"], ["--name=x", "true"]],
 )
-def test_other_words_behind_the_command_are_no_warning(argv: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+def test_words_behind_the_command_cause_no_warning(argv: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     assert submit.main(["--dry-run", *argv]) == 0
     assert capsys.readouterr().err == ""
 
@@ -257,7 +258,7 @@ def test_a_line_that_is_not_utf_8_is_named(tmp_path: Path) -> None:
         list(submit.lines(str(tmp_path / "names")))
 
 
-def test_a_mark_that_windows_puts_in_front_of_a_file_is_no_part_of_its_first_line(tmp_path: Path) -> None:
+def test_utf8_bom_is_stripped_from_the_first_line_of_a_file(tmp_path: Path) -> None:
     (tmp_path / "names").write_bytes(b"\xef\xbb\xbffirst\r\n\r\nthird")
     assert list(submit.lines(str(tmp_path / "names"))) == [(1, "first"), (3, "third")]
 
@@ -277,7 +278,7 @@ def test_a_line_that_can_be_no_command_is_named(
 
 
 @pytest.mark.parametrize("command", ["submit", "run"])
-def test_a_command_that_is_not_utf_8_is_told(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_command_that_is_not_utf_8_is_reported(command: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert zsched.main([command, "--url=http://localhost:1", "echo \udcff"]) == 2
     assert capsys.readouterr() == ("", "zsched: a command must be UTF-8\n")
 
@@ -336,7 +337,7 @@ def test_private_cluster_ignores_settings_of_the_host(tmp_path: Path) -> None:
         (job("failed"), 125, "failed"),
     ],
 )
-def test_a_job_that_has_ended_gives_its_own_exit_code_or_128_and_the_signal(ended: Job, code: int, told: str) -> None:
+def test_ended_job_gives_its_own_exit_code_or_128_and_the_signal(ended: Job, code: int, told: str) -> None:
     assert exits.of_job(ended) == code
     assert exits.describe_end(ended) == told
 
@@ -373,7 +374,7 @@ def test_unreachable_scheduler_is_reported_with_the_remedy(capsys: pytest.Captur
     assert capsys.readouterr().err.endswith(": timed out; check --url or ZSCHED_URL\n")
 
 
-def test_a_fault_of_the_program_is_no_sentence() -> None:
+def test_bug_of_the_program_is_not_hidden_in_a_sentence() -> None:
     with pytest.raises(LookupError):
         exits.report(LookupError("bug"))
 
@@ -434,7 +435,7 @@ def test_wherever_a_stream_is_cut_it_is_cleaned_as_a_whole(raw: str) -> None:
 
 def test_a_sequence_without_end_holds_back_no_more_than_its_bound() -> None:
     cleaner = text.Cleaner()
-    assert cleaner.feed(b"\x1b]" + b"x" * (text.BEGUN_CHARS_MAX + 1)).startswith("]xxx")
+    assert cleaner.feed(b"\x1b]" + b"x" * (CONTROL_CHARS_MAX + 1)).startswith("]xxx")
 
 
 def test_cleaning_takes_time_in_proportion_to_the_text() -> None:
@@ -481,7 +482,7 @@ class Screen(io.StringIO):
 ROWS: Sequence[Sequence[object]] = ((9, "success", "a\x1b[2J [bold]b"), (10, None, "c"))
 
 
-def test_a_table_is_plain_columns_where_there_is_no_terminal(capsys: pytest.CaptureFixture[str]) -> None:
+def test_table_is_plain_columns_without_a_terminal(capsys: pytest.CaptureFixture[str]) -> None:
     table.show(("job", "status", "name"), ROWS)
     assert capsys.readouterr().out.splitlines() == ["job  status   name", "  9  success  a [bold]b", " 10           c"]
 
@@ -517,7 +518,7 @@ def test_json_can_not_steer_a_terminal(capsys: pytest.CaptureFixture[str]) -> No
     assert json.loads(out) == {"name": "\x1b[2J\u202e\x9b"}
 
 
-def test_bytes_go_out_as_they_are_where_there_is_no_terminal() -> None:
+def test_bytes_are_written_unchanged_without_a_terminal() -> None:
     out = io.TextIOWrapper(io.BytesIO())
     data = b"\x00\xff\x1b[31m\r\n"
     watching.Plain({"stdout": out}).write(1, "stdout", Chunk(0, data, len(data), True), 0)
@@ -525,13 +526,13 @@ def test_bytes_go_out_as_they_are_where_there_is_no_terminal() -> None:
     assert out.buffer.read() == data
 
 
-def test_bytes_that_were_not_kept_are_told(capsys: pytest.CaptureFixture[str]) -> None:
+def test_bytes_that_were_not_kept_are_reported(capsys: pytest.CaptureFixture[str]) -> None:
     out = io.TextIOWrapper(io.BytesIO())
     watching.Plain({"stdout": out}).write(1, "stdout", Chunk(500, b"x", 501, True), 400)
     assert capsys.readouterr().err == "zsched: 400 bytes of stdout left out here: not kept\n"
 
 
-def test_a_signal_that_comes_while_a_process_is_started_counts_when_it_is_noted() -> None:
+def test_signal_during_the_start_of_a_process_counts_when_it_is_noted() -> None:
     noted = False
     before = signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
@@ -551,7 +552,7 @@ def test_a_signal_that_comes_while_a_process_is_started_counts_when_it_is_noted(
 
 
 @pytest.mark.parametrize("name", zsched.COMMANDS)
-def test_a_manual_page_names_its_exit_codes_fits_a_terminal_and_is_told_of(
+def test_manual_page_lists_exit_codes_fits_a_terminal_and_is_mentioned(
     name: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     page = PAGES[name]
@@ -581,7 +582,7 @@ def test_the_module_of_the_client_is_handed_out_by_the_package() -> None:
         _ = package.Clinet
 
 
-def test_a_worker_that_announced_its_end_is_shown_as_leaving_until_it_has_gone() -> None:
+def test_worker_that_announced_its_end_is_shown_as_leaving_until_gone() -> None:
     assert workers.state({"status": "active"}) == "active"
     assert workers.state({"status": "active", "leaving_at": "2026-11-24T08:20:00.000Z"}) == "leaving"
     assert workers.state({"status": "inactive", "leaving_at": "2026-11-24T08:20:00.000Z"}) == "inactive"

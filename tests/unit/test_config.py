@@ -14,10 +14,9 @@ from zsched.config.config import ConfigError, scheduler_config, worker_config
 from zsched.config.layers import settle
 from zsched.config.settings import KEYS, Key, keys_of
 from zsched.model.fields import WorkerName
+from zsched.model.limits import DURATION_MS_MAX, SIZE_BYTES_MAX
 from zsched.model.names import WORKER_NAME
 from zsched.model.units import (
-    DURATION_MS_MAX,
-    SIZE_BYTES_MAX,
     format_duration_ms,
     format_size_bytes,
     parse_duration_ms,
@@ -120,7 +119,7 @@ def test_with_nothing_but_a_name_a_worker_has_the_documented_defaults(home: Path
     assert config.state_dir == home / ".local/state/zsched/localhost_8080/worker-1"
 
 
-def test_a_worker_without_a_name_is_told_how_to_give_one(home: Path) -> None:
+def test_worker_without_a_name_is_refused_with_the_ways_to_give_one(home: Path) -> None:
     with pytest.raises(ConfigError, match=r"give -id NAME, or -access FILE"):
         worker_config({}, None, {"HOME": str(home)}, home)
 
@@ -160,11 +159,11 @@ def test_each_value_knows_where_it_came_from(home: Path) -> None:
     assert origins["zmq_port"] == "-zmq-port"
 
 
-def test_an_empty_variable_is_none(home: Path) -> None:
+def test_empty_variable_counts_as_unset(home: Path) -> None:
     assert scheduler_config({}, None, {"HOME": str(home), "ZSCHED_SCHEDULER_PORT": ""}, home).config.port == 8080
 
 
-def test_the_variables_that_a_job_sees_are_no_settings(home: Path) -> None:
+def test_variables_that_a_job_sees_are_not_settings(home: Path) -> None:
     names = ["JOB_ID", "RUN_ID", "ATTEMPT", "TASK", "ENTRY", "WORKER", "MESSAGE_FILE", "URL", "TOKEN", "PYTHON"]
     environ = {"HOME": str(home)} | {f"ZSCHED_{name}": "x" for name in names}
     assert worker_config({"id": "w"}, None, environ, home).config.id == "w"
@@ -173,7 +172,7 @@ def test_the_variables_that_a_job_sees_are_no_settings(home: Path) -> None:
 # --- Paths ------------------------------------------------------------------------------------------------------------
 
 
-def test_a_relative_path_counts_from_its_file_or_else_from_the_working_folder(home: Path) -> None:
+def test_relative_path_counts_from_its_file_or_from_the_working_folder(home: Path) -> None:
     file = write(home / "conf/mine.ini", "[scheduler]\ndb = a.db\n")
     environ = {"HOME": str(home)}
     assert scheduler_config({}, file, environ, home / "etc").config.db == home / "conf/a.db"
@@ -231,7 +230,7 @@ def access_file(home: Path, endpoint: str = "tcp://jobs.example:5555") -> str:
     return str(path)
 
 
-def test_worker_with_an_access_file_has_the_name_and_the_state_folder_that_it_says(home: Path) -> None:
+def test_access_file_decides_the_name_and_the_state_folder_of_a_worker(home: Path) -> None:
     flags = {"access": access_file(home)}
     config = worker_config(flags, None, {"HOME": str(home)}, home).config
     assert (config.id, config.scheduler) == ("worker-2", "")
@@ -336,7 +335,7 @@ def test_a_umask_is_octal(home: Path, text: str, umask: int) -> None:
 
 
 @pytest.mark.parametrize("text", ["", "77", "078", "1077", "0o77", "-077", "077 "])
-def test_what_is_no_umask_is_refused(home: Path, text: str) -> None:
+def test_invalid_umask_is_refused(home: Path, text: str) -> None:
     with pytest.raises(ConfigError, match=r"invalid umask .*: write it like 077 or 022$"):
         worker_config({"id": "w", "umask": text}, None, {"HOME": str(home)}, home)
 

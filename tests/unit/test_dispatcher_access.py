@@ -117,7 +117,7 @@ def test_a_name_is_only_its_keys(world: World, key: str) -> None:
     assert w1.finish(run_id) == "stored"
 
 
-def test_a_name_that_nobody_has_is_not_had_by_the_first_who_asks(world: World) -> None:
+def test_free_name_is_not_bound_by_the_first_caller(world: World) -> None:
     stranger = Peer(world, "w9")
     stranger.key = K3
     refused(stranger)
@@ -135,7 +135,7 @@ def test_a_revoked_key_gets_no_session(world: World) -> None:
     assert refused(w1) == "this key was revoked"
 
 
-def test_a_key_is_asked_for_before_anything_else_is_told(world: World) -> None:
+def test_key_is_demanded_before_any_other_answer(world: World) -> None:
     """Whether a name is taken, and which versions are spoken, is for those who may come in."""
     worker(world).join()
     stranger = Peer(world, "w1", connection="stranger")
@@ -182,7 +182,7 @@ def test_every_later_frame_by_another_key_is_refused(world: World, number: int, 
     w1.take()
 
 
-def test_a_frame_by_another_key_is_no_sign_of_life(world: World) -> None:
+def test_frame_by_another_key_does_not_count_as_heard(world: World) -> None:
     w1 = worker(world).join()
     world.wait(TIMEOUT_MS - 1)
     world.hear(w1.peer, Heartbeat(s=w1.session, seq=1, n=0, window=1, ahead=0), key=K3)
@@ -238,7 +238,7 @@ def test_name_of_a_worker_heard_since_the_first_enrol_is_refused_for_good(world:
 
 
 @pytest.mark.parametrize("end", ["goodbye", "silence"])
-def test_a_name_whose_worker_is_gone_gets_another_key_and_the_old_one_is_worth_nothing(world: World, end: str) -> None:
+def test_name_of_a_lost_worker_gets_another_key_and_the_old_one_ends(world: World, end: str) -> None:
     w1 = worker(world).join()
     if end == "goodbye":
         w1.say(WorkerBye(s=w1.session, reason="stop"))
@@ -264,7 +264,7 @@ def test_a_restart_of_the_scheduler_makes_no_name_free(world: World) -> None:
     assert w1.finish(run_id) == "stored"
 
 
-def test_a_worker_that_lost_its_key_gets_its_name_back_after_a_restart_and_a_timeout(world: World) -> None:
+def test_worker_that_lost_its_key_gets_its_name_after_restart_and_timeout(world: World) -> None:
     worker(world).join()
     world.restart()
     world.wait(TIMEOUT_MS)
@@ -401,7 +401,7 @@ def test_revoking_ends_the_session_and_its_runs_go_elsewhere_without_blame(world
         assert w2.finish(run_id) == "stored"
 
 
-def test_revoking_is_final_also_where_nobody_is_connected(world: World) -> None:
+def test_revoking_is_final_without_a_connected_worker_too(world: World) -> None:
     w1 = worker(world)
     world.ask(RevokeKey(WorkerId("w1"), "ann"))
     refused(w1)
@@ -476,7 +476,7 @@ def test_token_times_are_those_of_the_turn(world: World) -> None:
     assert (stored.created_ms, stored.expires_ms) == (world.now.wall_ms, world.now.wall_ms + 60_000)
 
 
-def test_what_is_done_about_access_is_written_down_with_who_did_it(world: World) -> None:
+def test_events_about_access_record_the_actor(world: World) -> None:
     token = Token(
         token_id="t1", digest=b"x" * 32, scopes=frozenset({Scope.READ}), note="", created_ms=1, created_by="bob"
     )

@@ -41,7 +41,7 @@ def run_of(world: World, job_id: JobId) -> int:
     return world.runs(job_id)[-1].run_id
 
 
-def test_each_started_run_of_a_lost_worker_is_blamed_and_the_waiting_become_suspect(world: World) -> None:
+def test_started_runs_of_a_lost_worker_are_blamed_and_waiting_ones_suspect(world: World) -> None:
     w1 = Peer(world).join()
     started, waiting = submit_two(world, w1)
     w1.start(run_of(world, started))
@@ -59,7 +59,7 @@ def test_silence_is_a_loss_like_a_new_start(world: World) -> None:
     assert last(world, waiting) == (1, 0, True)
 
 
-def test_a_worker_takes_one_run_on_probation_at_a_time_beside_ordinary_ones(world: World) -> None:
+def test_worker_takes_one_run_on_probation_in_addition_to_ordinary_ones(world: World) -> None:
     w1 = Peer(world, slots=4).join()
     suspects = world.submit(3)
     w1.take()
@@ -97,7 +97,7 @@ def test_a_run_on_probation_never_goes_ahead(world: World) -> None:
     assert world.states(suspect)[-1] == "pending"
 
 
-def test_a_suspect_that_lived_long_enough_is_trusted_and_makes_room_for_the_next(world: World) -> None:
+def test_suspect_that_lived_long_enough_is_trusted_and_makes_room(world: World) -> None:
     w1 = Peer(world, slots=4).join()
     first, second = submit_two(world, w1)
     w1 = die(world, w1)
@@ -199,7 +199,7 @@ def test_a_suspect_lost_by_its_living_worker_disturbs_no_later_turn(world: World
     assert world.states(job_id) == ["failed/worker_lost", "failed/worker_lost", "pending"]
 
 
-def test_the_successor_of_a_first_crash_waits_for_nothing_and_later_ones_ever_longer() -> None:
+def test_successor_of_a_first_crash_starts_at_once_and_later_ones_wait() -> None:
     assert [crash_delay_ms(crashes) for crashes in (0, 1, 2, 3, 4, 7, 8, 9, 1_000)] == [
         *(0, 0, 1_000, 2_000, 4_000, 32_000),
         *(60_000, 60_000, 60_000),
@@ -335,7 +335,7 @@ def test_an_agent_that_starts_again_keeps_what_the_worker_outlived(world: World)
     assert suspects_of(again) == 16
 
 
-def test_several_on_probation_are_not_blamed_and_are_tried_in_half_the_number(world: World) -> None:
+def test_group_on_probation_is_not_blamed_and_is_tried_in_halves(world: World) -> None:
     w1, jobs = crowd(world, 40)
     for expected in (1, 2, 4):
         assert suspects_of(w1) == expected
@@ -351,7 +351,7 @@ def test_several_on_probation_are_not_blamed_and_are_tried_in_half_the_number(wo
     assert {demand_key(world, job_id).probation for job_id in others} == {2}
 
 
-def test_a_pair_is_told_apart_one_by_one(world: World) -> None:
+def test_pair_is_distinguished_run_by_run(world: World) -> None:
     w1, jobs = crowd(world, 4)
     suspects_of(w1)
     outlive(world, w1)
@@ -401,7 +401,7 @@ def demand_key(world: World, job_id: JobId) -> Demand:
 
 
 @pytest.mark.parametrize("place", [0, 1, 99, 198, 199])
-def test_a_poison_among_many_is_found_after_few_deaths_and_none_of_them_pays(world: World, place: int) -> None:
+def test_poison_among_many_is_found_after_few_deaths_and_the_rest_survive(world: World, place: int) -> None:
     w1, jobs = crowd(world, 200)
     poison, deaths = jobs[place], 1
     for _ in range(600):
@@ -422,7 +422,7 @@ def test_a_poison_among_many_is_found_after_few_deaths_and_none_of_them_pays(wor
     assert [world.runs(job_id)[-1].crashes for job_id in jobs if job_id != poison] == [0] * 199
 
 
-def test_no_number_of_crashes_ends_a_job_whose_limit_is_never(world: World) -> None:
+def test_crashes_never_end_a_job_whose_limit_is_never(world: World) -> None:
     w1 = Peer(world).join()
     job_id = world.submit_one(policy=Policy(crash_limit=None))
     for _ in range(CRASH_LIMIT_DEFAULT + 2):
@@ -451,19 +451,19 @@ def is_blameless(world: World, *jobs: JobId) -> bool:
     return [last(world, job_id)[1:] for job_id in jobs] == [(0, False)] * len(jobs)
 
 
-def test_the_silence_of_a_worker_that_announced_its_end_blames_nobody(world: World) -> None:
+def test_silence_of_a_worker_that_announced_its_end_causes_no_blame(world: World) -> None:
     _, *jobs = leaving(world)
     world.wait(TIMEOUT_MS)
     assert is_blameless(world, *jobs)
 
 
-def test_a_new_start_after_an_announced_end_blames_nobody(world: World) -> None:
+def test_new_start_after_an_announced_end_causes_no_blame(world: World) -> None:
     w1, *jobs = leaving(world)
     die(world, w1)
     assert is_blameless(world, *jobs)
 
 
-def test_a_guard_that_is_killed_after_its_announced_end_blames_nobody(world: World) -> None:
+def test_guard_that_is_killed_after_its_announced_end_causes_no_blame(world: World) -> None:
     w1, *jobs = leaving(world)
     w1.say(WorkerBye(s=w1.session, reason="guard_lost"))
     assert is_blameless(world, *jobs)
@@ -476,7 +476,7 @@ def test_an_announced_end_outlives_the_scheduler(world: World) -> None:
     assert is_blameless(world, *jobs)
 
 
-def test_an_agent_that_starts_anew_announces_the_end_of_its_worker_again(world: World) -> None:
+def test_restarted_agent_announces_the_end_of_its_worker_again(world: World) -> None:
     w1, *jobs = leaving(world)
     again = w1.again("agent", incarnation=w1.incarnation)
     again.held = dict(w1.held)

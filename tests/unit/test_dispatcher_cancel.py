@@ -18,7 +18,7 @@ def test_a_pending_job_never_runs(world: World) -> None:
     assert world.job(job_id).status == RunStatus.CANCELLED
 
 
-def test_a_running_job_is_told_to_stop_until_its_result_comes(world: World) -> None:
+def test_running_job_is_asked_to_stop_until_its_result_comes(world: World) -> None:
     w1 = Peer(world).join()
     job_id = world.submit_one()
     run_id = w1.take_one()
@@ -83,7 +83,7 @@ def test_a_cancel_stands_through_a_restart(world: World) -> None:
     assert w1.beat().cancel == (run_id,)
 
 
-def test_a_cancel_while_the_worker_is_away_is_told_when_it_is_back(world: World) -> None:
+def test_cancel_during_an_absence_reaches_the_worker_when_it_returns(world: World) -> None:
     w1 = Peer(world).join()
     job_id = world.submit_one()
     run_id = w1.take_one()

@@ -58,7 +58,7 @@ def test_stale_results_of_a_frame_leave_one_event_and_one_line(world: World, cap
     ]
 
 
-def test_stale_results_beside_good_ones_are_noted_and_the_good_ones_stored(world: World) -> None:
+def test_stale_results_are_noted_and_good_ones_in_the_same_frame_stored(world: World) -> None:
     w1, own = holder(world)
     (stale,) = foreign_runs(world, 1)
     assert tell(w1, own, stale, 10**6) == {own: "stored", stale: "stale", 10**6: "unknown"}
@@ -78,7 +78,7 @@ def stale_events(world: World) -> list[object]:
     return [event for event in world.events("pending") if event[1] == "stale"]
 
 
-def test_frames_with_stale_results_are_bounded_and_none_is_acked_without_an_event(world: World) -> None:
+def test_stale_result_frames_are_bounded_and_acked_only_with_an_event(world: World) -> None:
     runs = foreign_runs(world, STALE_FRAMES_MAX + 10)
     w1 = Peer(world)
     w1.register()
@@ -279,7 +279,7 @@ def test_runs_whose_processes_stay_are_one_line_of_the_log(world: World, caplog:
     assert "of 40 runs" in line
 
 
-def test_one_turn_hands_out_a_bounded_number_of_bytes_and_the_next_comes_at_once(world: World) -> None:
+def test_turn_dispatches_a_bounded_number_of_bytes_and_the_next_follows(world: World) -> None:
     count, taken, turns = 400, 0, 0
     w1 = Peer(world, slots=count)
     w1.window = count

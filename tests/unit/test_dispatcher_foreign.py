@@ -51,7 +51,7 @@ def events(world: World) -> list[tuple[str, str]]:
     return world.engine.execute("SELECT became, detail FROM events WHERE became LIKE 'foreign%' ORDER BY event_id")
 
 
-def test_foreign_runs_are_neither_kept_nor_killed_and_their_worker_gets_nothing(world: World) -> None:
+def test_foreign_runs_are_neither_kept_nor_killed_and_block_their_worker(world: World) -> None:
     world.submit_one()
     w1 = stranger(world)
     assert rows(world) == [("w1", "d1", 2, 1, None)]
@@ -90,7 +90,7 @@ def test_a_worker_gets_work_when_its_foreign_runs_have_ended(world: World) -> No
     assert [became for became, _ in events(world)] == ["foreign_found", "foreign_gone"]
 
 
-def test_kept_runs_go_on_beside_new_ones(world: World) -> None:
+def test_kept_foreign_runs_go_on_while_new_runs_start(world: World) -> None:
     world.submit(2)
     w1 = stranger(world)
     decide(world, KEEP)
@@ -123,7 +123,7 @@ def test_a_decision_is_not_about_another_database(world: World) -> None:
     assert w1.take() == []
 
 
-def test_discarded_runs_are_named_until_they_are_gone_and_nothing_is_dispatched_before(world: World) -> None:
+def test_discarded_runs_are_named_and_block_dispatch_until_they_are_gone(world: World) -> None:
     world.submit_one()
     w1 = stranger(world)
     decide(world, DISCARD)
@@ -138,7 +138,7 @@ def test_discarded_runs_are_named_until_they_are_gone_and_nothing_is_dispatched_
     assert len(w1.take()) == 1
 
 
-def test_a_worker_that_is_away_when_its_runs_are_discarded_hears_of_it_later(world: World) -> None:
+def test_absent_worker_learns_later_that_its_runs_are_discarded(world: World) -> None:
     w1 = stranger(world)
     held = w1.foreign
     world.wait(2 * TIMEOUT_MS)
@@ -192,7 +192,7 @@ def test_when_the_old_database_returns_its_runs_go_on(world: World) -> None:
     assert again.finish(third) == "stored"
 
 
-def test_a_discarded_run_of_the_old_database_is_lost_and_never_pending_again(world: World) -> None:
+def test_discarded_run_of_the_old_database_is_lost_and_never_pending_again(world: World) -> None:
     """It has run: its own scheduler may not know that, and another start under its number would be the second."""
     w0 = Peer(world, slots=2)
     w0.can = ("foreign",)
@@ -272,7 +272,7 @@ def test_what_could_not_be_stored_is_stored_by_the_next_heartbeat(world: World) 
 
 
 @pytest.mark.parametrize("decision", [KEEP, DISCARD])
-def test_a_decision_between_a_failed_turn_and_the_next_heartbeat_lets_nothing_be_dispatched(
+def test_decision_between_a_failed_turn_and_a_heartbeat_dispatches_nothing(
     world: World, decision: ForeignDecision
 ) -> None:
     world.submit_one()

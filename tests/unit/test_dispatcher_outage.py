@@ -30,7 +30,7 @@ def test_a_rebooted_worker_gets_its_name_when_turns_have_failed(world: World) ->
     rival.join()
 
 
-def test_a_living_worker_keeps_its_name_when_its_words_come_in_turns_that_fail(world: World) -> None:
+def test_living_worker_keeps_its_name_when_its_frames_come_in_failed_turns(world: World) -> None:
     w1 = Peer(world).join()
     rival = rival_of(world, w1)
     rival.say(rival.introduction())
@@ -85,7 +85,7 @@ def test_silence_is_judged_although_every_other_turn_fails(world: World) -> None
     assert TIMEOUT_MS <= world.mono_ms - start_ms <= TIMEOUT_MS + 2_000
 
 
-def test_a_silent_worker_is_given_up_within_a_second_of_the_first_turn_that_can_be_stored(world: World) -> None:
+def test_silent_worker_is_lost_within_a_second_of_the_first_stored_turn(world: World) -> None:
     w1 = Peer(world).join()
     job_id = world.submit_one()
     w1.start(w1.take_one())
@@ -109,7 +109,7 @@ def test_a_worker_is_not_lost_when_all_it_says_comes_in_turns_that_fail(world: W
     assert (world.worker("w1").status, world.worker("r1").status) == (WorkerStatus.ACTIVE, WorkerStatus.ACTIVE)
 
 
-def test_a_worker_that_can_only_register_is_not_lost_when_that_cannot_be_stored(world: World) -> None:
+def test_worker_that_can_only_register_is_not_lost_while_the_store_fails(world: World) -> None:
     w1 = Peer(world).join()
     for _ in range(TIMEOUT_MS // 1_000 + 5):
         world.jump(1_000)
@@ -118,7 +118,7 @@ def test_a_worker_that_can_only_register_is_not_lost_when_that_cannot_be_stored(
     assert world.worker("w1").status is WorkerStatus.ACTIVE
 
 
-def test_what_was_read_before_a_rival_asked_is_no_later_sign_of_life(world: World) -> None:
+def test_frames_read_before_a_rival_asked_do_not_count_as_heard_later(world: World) -> None:
     """The turn is given up between the rival's register and the frames of the dead worker that lay beside it."""
     w1 = Peer(world).join()
     last_words = w1.heartbeat()
@@ -135,7 +135,7 @@ def test_what_was_read_before_a_rival_asked_is_no_later_sign_of_life(world: Worl
     assert rival.refused().fatal is False
 
 
-def test_frames_that_lay_unread_while_a_rival_asked_are_no_later_sign_of_life(world: World) -> None:
+def test_frames_unread_while_a_rival_asked_do_not_count_as_heard_later(world: World) -> None:
     w1 = Peer(world).join()
     rival = rival_of(world, w1)
     world.jump(1_000)
@@ -154,7 +154,7 @@ def test_frames_that_lay_unread_while_a_rival_asked_are_no_later_sign_of_life(wo
     assert rival.refused().fatal is True
 
 
-def test_waiting_for_a_locked_store_is_no_standing_still(world: World) -> None:
+def test_wait_for_a_locked_store_does_not_count_as_a_stall(world: World) -> None:
     """Frames are read meanwhile, and heard at the next look."""
     Peer(world).join()
     start_ms = world.mono_ms
@@ -289,7 +289,7 @@ def test_readers_see_when_a_worker_was_heard_also_while_it_is_not_stored(world: 
     assert (world.worker("w1").status, world.worker("w1").last_seen_ms) == (WorkerStatus.INACTIVE, heard_ms)
 
 
-def test_when_workers_were_heard_is_stored_with_other_writes_and_otherwise_rarely(world: World) -> None:
+def test_last_seen_is_stored_with_other_writes_and_otherwise_rarely(world: World) -> None:
     w1 = Peer(world).join()
     world.wait(SEEN_MS_MIN, w1)
     world.submit_one()

@@ -25,7 +25,7 @@ def test_a_look_asks_the_runs_worker_and_passes_on_what_it_tells(world: World) -
     assert world.dispatcher.outbox.output == [told]
 
 
-def test_output_that_nobody_looks_at_goes_nowhere(world: World) -> None:
+def test_output_without_a_viewer_goes_nowhere(world: World) -> None:
     w1 = Peer(world).join()
     world.submit_one()
     w1.say(log(w1, w1.take_one(), 0, b"unasked"))
@@ -53,7 +53,7 @@ def test_nothing_is_taken_any_more_when_the_look_is_long_ago(world: World) -> No
     assert world.dispatcher.outbox.output == []
 
 
-def test_a_look_at_what_does_not_run_asks_nobody(world: World) -> None:
+def test_look_at_a_run_that_does_not_run_sends_nothing(world: World) -> None:
     w1 = Peer(world).join()
     world.ask(Look(RunId(7), 0, 0))
     world.submit_one()

@@ -247,7 +247,7 @@ def test_jobs_of_a_revoked_token_go_on_unless_their_end_is_asked_for(world: Worl
     assert world.states(cron) == ["pending"], "its schedule fired"
 
 
-def test_revoking_a_token_with_its_jobs_ends_all_of_them_and_nobody_elses(world: World) -> None:
+def test_token_revoked_with_its_jobs_ends_those_jobs_only(world: World) -> None:
     ci, other = token(world, "ci"), token(world, "other")
     w1 = Peer(world, slots=1).join()
     (running,) = submit(world, ci)
@@ -422,7 +422,7 @@ def test_the_last_enrolment_says_how_many_slots_a_key_allows() -> None:
     world.end()
 
 
-def test_the_cancel_of_an_operator_is_told_to_the_worker(world: World) -> None:
+def test_cancel_by_an_operator_reaches_the_worker(world: World) -> None:
     w1 = Peer(world).join()
     (job,) = submit(world, token(world, "ci"))
     run_id = w1.take_one()

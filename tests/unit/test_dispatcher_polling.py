@@ -86,7 +86,7 @@ def test_a_worker_with_more_slots_gets_more_runs(world: World) -> None:
 # --- an answer that was lost ---
 
 
-def test_a_run_whose_answer_was_lost_is_given_again_with_the_same_id(world: World, r1: Poller) -> None:
+def test_run_whose_answer_was_lost_is_dispatched_again_with_the_same_id(world: World, r1: Poller) -> None:
     job_id = world.submit_one()
     first = r1.next_run()
     assert r1.next_run() == first
@@ -233,7 +233,7 @@ def test_an_unknown_worker_is_sent_to_register_first(world: World) -> None:
     assert world.store.worker(WorkerId("stranger")) is None
 
 
-def test_a_silent_worker_is_inactive_at_the_timeout_and_its_run_tried_again(world: World, r1: Poller) -> None:
+def test_silent_worker_is_inactive_at_the_timeout_and_its_run_tried_again(world: World, r1: Poller) -> None:
     job_id = world.submit_one()
     r1.next_run()
     r1.report(job_id, RUNNING)
@@ -277,7 +277,7 @@ def test_a_worker_that_stays_away_after_a_restart_is_judged(world: World, r1: Po
     assert world.states(job_id) == ["failed/worker_lost", "pending"]
 
 
-def test_registering_anew_ends_what_the_name_still_held(world: World, r1: Poller) -> None:
+def test_register_again_ends_what_the_name_still_held(world: World, r1: Poller) -> None:
     job_id = world.submit_one()
     r1.next_run()
     r1.report(job_id, RUNNING)
@@ -307,7 +307,9 @@ def test_a_name_that_was_connected_once_must_register_over_rest(world: World) ->
     assert world.worker("w1").kind == "rest"
 
 
-def test_a_worker_too_many_is_told_to_come_later(world: World, r1: Poller, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_worker_beyond_the_bound_is_asked_to_come_later(
+    world: World, r1: Poller, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(polling, "SESSIONS_MAX", 1)
     with pytest.raises(BusyError):
         Poller(world, "r2").register()

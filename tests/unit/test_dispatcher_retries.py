@@ -122,7 +122,7 @@ def test_a_retry_that_waits_is_cancelled_with_its_job(world: World) -> None:
     assert world.states(job_id) == ["failed/exit", "cancelled/cancelled"]
 
 
-def test_a_result_that_is_told_twice_makes_one_retry(world: World) -> None:
+def test_result_that_is_reported_twice_makes_one_retry(world: World) -> None:
     w1 = Peer(world).join()
     job_id = world.submit_one(policy=retrying(3))
     run_id = fail_the_next(w1)
@@ -153,7 +153,7 @@ def test_what_a_worker_over_rest_says_failed_is_tried_again_too(world: World) ->
     assert world.states(job_id) == ["failed/exit", "success/exit"]
 
 
-def test_a_damaged_row_is_not_tried_again_and_stops_nobody(world: World) -> None:
+def test_damaged_row_is_not_tried_again_and_stops_nothing_else(world: World) -> None:
     w1 = Peer(world).join()
     job_id = world.submit_one(policy=retrying(3))
     run_id = w1.take_one()
@@ -177,7 +177,7 @@ def test_a_job_that_may_start_only_once_fails_when_its_worker_is_lost(world: Wor
     assert world.job(job_id).status == RunStatus.FAILED
 
 
-def test_a_job_that_may_start_only_once_is_pending_again_when_a_heartbeat_lacks_it(world: World) -> None:
+def test_run_once_job_is_pending_again_when_a_heartbeat_lacks_it(world: World) -> None:
     w1 = Peer(world).join()
     job_id = world.submit_one(policy=ONCE)
     run_id = w1.take_one()
@@ -188,9 +188,7 @@ def test_a_job_that_may_start_only_once_is_pending_again_when_a_heartbeat_lacks_
 
 
 @pytest.mark.parametrize("restarted", [True, False])
-def test_a_job_that_may_start_only_once_is_pending_again_when_a_register_lacks_it(
-    world: World, restarted: bool
-) -> None:
+def test_run_once_job_is_pending_again_when_a_register_lacks_it(world: World, restarted: bool) -> None:
     w1 = Peer(world).join()
     job_id = world.submit_one(policy=ONCE)
     run_id = w1.take_one()
@@ -203,7 +201,7 @@ def test_a_job_that_may_start_only_once_is_pending_again_when_a_register_lacks_i
     assert w1.take() == [run_id]
 
 
-def test_a_job_that_may_start_only_once_fails_when_it_has_started_and_is_not_listed(world: World) -> None:
+def test_run_once_job_fails_when_it_has_started_and_is_not_listed(world: World) -> None:
     w1 = Peer(world).join()
     job_id = world.submit_one(policy=ONCE)
     w1.start(w1.take_one())
@@ -213,9 +211,7 @@ def test_a_job_that_may_start_only_once_fails_when_it_has_started_and_is_not_lis
 
 
 @pytest.mark.parametrize("new", [{"incarnation": "i2"}, {"db": "another"}])
-def test_a_register_of_a_new_guard_or_another_database_does_not_prove_that_a_run_never_started(
-    world: World, new: dict[str, str]
-) -> None:
+def test_register_of_a_new_guard_or_database_proves_no_unstarted_run(world: World, new: dict[str, str]) -> None:
     w1 = Peer(world).join()
     job_id = world.submit_one(policy=ONCE)
     w1.take_one()
@@ -227,9 +223,7 @@ def test_a_register_of_a_new_guard_or_another_database_does_not_prove_that_a_run
 
 
 @pytest.mark.parametrize("unknown", [{"sent_ms": 0}, {"boot_id": ""}])
-def test_a_register_that_may_be_a_late_one_does_not_prove_that_a_run_never_started(
-    world: World, unknown: dict[str, Any]
-) -> None:
+def test_register_that_may_be_late_does_not_prove_an_unstarted_run(world: World, unknown: dict[str, Any]) -> None:
     w1 = Peer(world).join()
     job_id = world.submit_one(policy=ONCE)
     w1.take_one()
@@ -251,7 +245,7 @@ def test_a_list_that_is_full_does_not_prove_that_a_run_never_started(
     assert [world.states(job_id) for job_id in jobs] == [["running"], ["failed/worker_lost"]]
 
 
-def test_a_run_that_was_listed_as_finished_is_not_unstarted_when_a_later_list_lacks_it(world: World) -> None:
+def test_run_listed_as_finished_is_not_unstarted_in_a_later_list(world: World) -> None:
     w1 = Peer(world).join()
     job_id = world.submit_one(policy=ONCE)
     w1.held[w1.take_one()] = "finished"
@@ -265,7 +259,7 @@ def test_a_run_that_was_listed_as_finished_is_not_unstarted_when_a_later_list_la
     ("said", "state"),
     [(None, "failed/worker_lost"), ((), "pending/returned"), ((Held(1, "running"),), "failed/worker_lost")],
 )
-def test_a_job_that_may_start_only_once_is_pending_again_when_a_goodbye_lacks_it(
+def test_run_once_job_is_pending_again_when_a_goodbye_lacks_it(
     world: World, said: tuple[Held, ...] | None, state: str
 ) -> None:
     w1 = Peer(world).join()
@@ -305,7 +299,7 @@ def test_a_failure_by_itself_may_be_tried_again_all_the_same(world: World) -> No
 # --- leases ---
 
 
-def test_only_a_worker_that_can_stop_gets_a_run_with_a_lease_and_is_told_how_long_it_is(world: World) -> None:
+def test_leased_run_goes_only_to_a_worker_that_can_stop_with_its_length(world: World) -> None:
     plain, w1 = Peer(world, "plain").join(), stopper(world)
     job_id = world.submit_one(policy=STOP)
     assert plain.take() == []
@@ -320,7 +314,7 @@ def test_no_run_with_a_lease_goes_to_a_worker_that_polls(world: World) -> None:
     assert r1.next() is None
 
 
-def test_a_worker_with_a_lease_is_given_up_only_when_the_lease_is_over_by_any_clock(world: World) -> None:
+def test_leased_worker_is_lost_only_when_the_lease_is_over_by_any_clock(world: World) -> None:
     w1 = stopper(world)
     job_id = world.submit_one(policy=STOP)
     w1.start(w1.take_one())
@@ -353,7 +347,7 @@ def test_a_run_that_its_worker_ended_in_time_goes_on_elsewhere(world: World) -> 
     assert [(run.attempt, run.failures, run.crashes) for run in world.runs(job_id)] == [(1, 0, 0), (2, 0, 0)]
 
 
-def test_a_run_that_its_worker_ended_in_time_does_not_start_twice_where_that_is_asked(world: World) -> None:
+def test_run_ended_by_its_lease_does_not_start_twice_where_that_is_asked(world: World) -> None:
     w1 = stopper(world)
     job_id = world.submit_one(policy=Policy(on_disconnect=OnDisconnect.STOP, on_lost=OnLost.FAIL))
     run_id = w1.take_one()
@@ -372,7 +366,7 @@ def tell_lease_stop(world: World, worker: Peer, run_id: int) -> None:
 # --- what can't be ended ---
 
 
-def test_a_run_that_can_not_be_ended_is_no_other_workers_when_its_own_is_lost(world: World) -> None:
+def test_stuck_run_goes_to_no_other_worker_when_its_own_is_lost(world: World) -> None:
     w1 = Peer(world).join()
     job_id = world.submit_one()
     run_id = w1.take_one()
@@ -385,7 +379,7 @@ def test_a_run_that_can_not_be_ended_is_no_other_workers_when_its_own_is_lost(wo
     assert world.job(job_id).status == RunStatus.FAILED
 
 
-def test_nobody_says_that_anothers_run_can_not_be_ended(world: World) -> None:
+def test_stuck_report_about_the_run_of_another_worker_is_ignored(world: World) -> None:
     w1, w2 = Peer(world).join(), Peer(world, "w2").join()
     job_id = world.submit_one()
     run_id = w1.take_one()
@@ -429,7 +423,7 @@ def crashes(world: World, job_id: JobId) -> int:
     return world.runs(job_id)[-1].crashes
 
 
-def test_a_new_start_that_speaks_of_another_database_has_none_of_our_results(world: World) -> None:
+def test_new_start_that_names_another_database_has_none_of_our_results(world: World) -> None:
     w1 = Peer(world).join()
     job_id = world.submit_one()
     run_id = w1.take_one()

@@ -10,7 +10,7 @@ from zsched.model.types import OnLost, Policy, RunStatus
 from zsched.protocol import Error, HeartbeatAck, Registered, Result, ResultAck, Return
 
 
-def test_a_worker_registers_and_is_told_how_to_speak(world: World) -> None:
+def test_worker_registers_and_gets_the_settings_of_its_session(world: World) -> None:
     w1 = Peer(world)
     answer = w1.register()
     assert answer == Registered(
@@ -136,7 +136,7 @@ def test_better_priority_goes_first_whatever_its_age(world: World) -> None:
     assert world.run(w1.take_one()).job_id == low
 
 
-def test_a_demand_does_not_bring_its_lesser_runs_before_the_better_ones_of_another(world: World) -> None:
+def test_demand_does_not_place_lesser_runs_before_better_ones_of_another(world: World) -> None:
     best, worst, between = world.submit(3)
     world.by_hand("UPDATE runs SET priority = CASE job_id WHEN ? THEN 9 WHEN ? THEN 0 ELSE 5 END", best, worst)
     world.by_hand("INSERT INTO demands (wish) VALUES (?)", '{"needs":["env"],"probation":false}')
@@ -165,7 +165,7 @@ def test_a_heartbeat_is_acked_and_lets_the_worker_go_on(world: World) -> None:
     assert w1.beat() == HeartbeatAck(s=w1.session, ep=1, seq=1)
 
 
-def test_a_run_in_a_frame_that_was_seen_but_not_listed_is_missing_and_pending_again(world: World) -> None:
+def test_run_seen_in_a_frame_but_not_listed_is_missing_and_pending_again(world: World) -> None:
     w1, job_id = Peer(world).join(), world.submit_one()
     lost = w1.take_one()
     w1.held.clear()
@@ -203,7 +203,7 @@ def test_a_heartbeat_tells_of_a_start_that_was_not_heard(world: World) -> None:
     assert world.run(run_id).started_ms == world.wall_ms
 
 
-def test_a_worker_is_told_to_kill_what_is_not_its_own(world: World) -> None:
+def test_worker_is_asked_to_kill_runs_of_others(world: World) -> None:
     w1, w2 = Peer(world, "w1").join(), Peer(world, "w2")
     world.submit_one()
     theirs = w1.take_one()
@@ -291,7 +291,7 @@ def test_a_run_handed_back_is_pending_without_an_attempt(world: World) -> None:
     assert w1.take_one() == run_id
 
 
-def test_nobody_can_hand_back_anothers_run(world: World) -> None:
+def test_return_of_the_run_of_another_worker_is_ignored(world: World) -> None:
     w1, w2 = Peer(world, "w1").join(), Peer(world, "w2").join()
     world.submit_one()
     run_id = w1.take_one()
@@ -299,7 +299,7 @@ def test_nobody_can_hand_back_anothers_run(world: World) -> None:
     assert world.run(run_id).worker_id == "w1"
 
 
-def test_a_run_whose_frame_could_not_leave_is_pending_again_and_goes_elsewhere(world: World) -> None:
+def test_run_whose_frame_could_not_be_sent_is_pending_and_goes_elsewhere(world: World) -> None:
     w1 = Peer(world, "w1", slots=4).join()
     w2 = Peer(world, "w2", slots=1).join()
     job_id = world.submit_one()
@@ -335,7 +335,7 @@ def test_a_lost_ack_puts_nothing_back(world: World) -> None:
 # --- damage ---
 
 
-def test_a_damaged_job_fails_with_its_reason_and_stops_nobody(world: World) -> None:
+def test_damaged_job_fails_with_its_reason_and_stops_nothing_else(world: World) -> None:
     bad, good = world.submit(2)
     world.by_hand("UPDATE jobs SET command = '' WHERE job_id = ?", bad)
     w1 = Peer(world).join()
@@ -344,7 +344,7 @@ def test_a_damaged_job_fails_with_its_reason_and_stops_nobody(world: World) -> N
     assert world.job(bad).status == RunStatus.FAILED
 
 
-def test_many_damaged_jobs_stop_nobody_either(world: World) -> None:
+def test_many_damaged_jobs_stop_nothing_else(world: World) -> None:
     *bad, good = world.submit(9)
     world.by_hand("UPDATE jobs SET command = CAST(x'ff' AS TEXT) WHERE job_id < ?", good)
     w1 = Peer(world).join()
@@ -354,7 +354,7 @@ def test_many_damaged_jobs_stop_nobody_either(world: World) -> None:
 
 
 @pytest.mark.parametrize("damage", ["nonsense", "[]", "{}", "null", '{"needs": 1, "probation": false}'])
-def test_a_wish_that_can_not_be_read_stops_nobody(world: World, damage: str) -> None:
+def test_demand_that_cannot_be_read_stops_nothing_else(world: World, damage: str) -> None:
     bad, worse = world.submit(2, policy=Policy(on_lost=OnLost.FAIL))
     good = world.submit_one()
     world.by_hand("UPDATE demands SET wish = ? WHERE wish LIKE '%once%'", damage)
@@ -367,7 +367,7 @@ def test_a_wish_that_can_not_be_read_stops_nobody(world: World, damage: str) -> 
 
 
 @pytest.mark.parametrize("column", ["can", "labels"])
-def test_a_worker_whose_row_is_damaged_stops_no_scheduler(world: World, column: str) -> None:
+def test_worker_whose_row_is_damaged_stops_no_scheduler(world: World, column: str) -> None:
     w1 = Peer(world).join()
     job_id = world.submit_one()
     w1.take_one()
@@ -379,7 +379,7 @@ def test_a_worker_whose_row_is_damaged_stops_no_scheduler(world: World, column: 
 
 
 @pytest.mark.parametrize("column", ["env", "secret_env", "backoff", "on_lost", "on_disconnect"])
-def test_a_job_whose_row_is_damaged_can_be_looked_at_and_cancelled(world: World, column: str) -> None:
+def test_job_whose_row_is_damaged_can_be_shown_and_cancelled(world: World, column: str) -> None:
     job_id = world.submit_one()
     world.by_hand(f"UPDATE jobs SET {column} = 'nonsense'")
     assert world.job(job_id).name == "job"

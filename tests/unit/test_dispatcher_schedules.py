@@ -235,7 +235,7 @@ def test_an_end_with_cancel_ends_the_live_run_too(world: World) -> None:
     assert world.job(job_id).status == RunStatus.CANCELLED
 
 
-def test_an_end_with_cancel_ends_a_pending_run_and_that_of_a_polling_worker_at_once(world: World) -> None:
+def test_end_with_cancel_ends_a_pending_and_a_polled_run_at_once(world: World) -> None:
     pending, handed = world.recurring("* * * * *"), world.recurring("* * * * *")
     poller = Poller(world).register()
     world.wait(40_000, poller)
@@ -335,7 +335,7 @@ def test_an_edit_that_changes_nothing_leaves_no_event(world: World) -> None:
     assert world.events("job_edited") == []
 
 
-def test_a_run_that_a_worker_has_keeps_its_command_and_one_that_is_handed_out_again_takes_the_new_one(
+def test_run_at_a_worker_keeps_its_command_and_a_requeued_one_changes(
     world: World,
 ) -> None:
     w1 = Peer(world).join()

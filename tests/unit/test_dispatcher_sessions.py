@@ -57,7 +57,7 @@ def test_a_session_belongs_to_the_connection_it_was_given_to(world: World) -> No
     assert world.run(run_id).status == RunStatus.RUNNING
 
 
-def test_a_frame_over_another_connection_is_no_sign_of_life(world: World) -> None:
+def test_frame_over_another_connection_does_not_count_as_heard(world: World) -> None:
     w1 = Peer(world).join()
     world.wait(TIMEOUT_MS - 1)
     world.hear(b"another", Heartbeat(s=w1.session, seq=1, n=0, window=1, ahead=0))
@@ -74,7 +74,7 @@ def test_an_older_session_of_the_same_worker_is_over(world: World) -> None:
     assert w1.refused().code == "E_SESSION"
 
 
-def test_a_worker_that_speaks_no_common_version_is_told_to_stop(world: World) -> None:
+def test_worker_without_a_common_version_is_asked_to_stop(world: World) -> None:
     w1 = Peer(world)
     w1.versions = (99,)
     w1.say(w1.introduction())
@@ -97,7 +97,7 @@ def test_a_worker_too_many_waits_and_those_there_go_on(world: World, monkeypatch
 # --- the same worker again ---
 
 
-def test_a_worker_whose_agent_starts_again_keeps_its_runs(world: World) -> None:
+def test_worker_whose_agent_restarts_keeps_its_runs(world: World) -> None:
     w1 = Peer(world).join()
     waiting, running_ = running(world, w1, started=False), running(world, w1)
     again = w1.again(incarnation="i1")
@@ -107,7 +107,7 @@ def test_a_worker_whose_agent_starts_again_keeps_its_runs(world: World) -> None:
     assert again.finish(running_) == "stored"
 
 
-def test_a_run_its_new_agent_does_not_know_was_dropped_and_nobody_is_blamed(world: World) -> None:
+def test_run_unknown_to_the_new_agent_was_dropped_without_blame(world: World) -> None:
     w1 = Peer(world).join()
     waiting, started = running(world, w1, started=False), running(world, w1)
     jobs = [world.run(run_id).job_id for run_id in (waiting, started)]
@@ -116,7 +116,7 @@ def test_a_run_its_new_agent_does_not_know_was_dropped_and_nobody_is_blamed(worl
     assert [world.runs(job_id)[-1].crashes for job_id in jobs] == [0, 0]
 
 
-def test_a_worker_is_told_to_kill_what_was_given_to_another(world: World) -> None:
+def test_worker_is_asked_to_kill_what_another_worker_has(world: World) -> None:
     w1 = Peer(world).join()
     mine = running(world, w1)
     again = w1.again(incarnation="i1")
@@ -178,7 +178,7 @@ def test_a_worker_that_says_no_time_is_never_late(world: World) -> None:
 # --- two workers with one name ---
 
 
-def test_a_new_start_takes_over_at_once_with_proof_and_the_old_runs_are_lost(world: World) -> None:
+def test_new_start_with_proof_takes_over_at_once_and_the_old_runs_are_lost(world: World) -> None:
     w1 = Peer(world).join()
     run_id = running(world, w1)
     again = w1.again()
@@ -195,7 +195,9 @@ def test_a_new_start_takes_over_at_once_with_proof_and_the_old_runs_are_lost(wor
     [("another boot", (1, 2)), ("boot of w1", (1, 3)), ("", (1, 2)), ("boot of w1", (0, 0))],
     ids=["another boot", "another lock", "no boot", "no lock"],
 )
-def test_without_proof_a_name_is_kept_for_the_one_who_has_it(world: World, boot_id: str, lock: tuple[int, int]) -> None:
+def test_name_is_kept_for_its_worker_against_a_rival_without_proof(
+    world: World, boot_id: str, lock: tuple[int, int]
+) -> None:
     w1 = Peer(world)
     if not boot_id:
         w1.boot_id = ""
@@ -224,7 +226,7 @@ def refusal(rival: Peer) -> Error:
     return error
 
 
-def test_a_rival_of_a_silent_worker_waits_and_takes_over_when_that_one_times_out(world: World) -> None:
+def test_rival_of_a_silent_worker_takes_over_when_that_one_times_out(world: World) -> None:
     w1 = Peer(world).join()
     run_id = running(world, w1)
     rival = rival_of(world, w1)
@@ -236,7 +238,7 @@ def test_a_rival_of_a_silent_worker_waits_and_takes_over_when_that_one_times_out
     assert world.run(run_id).status == RunStatus.FAILED
 
 
-def test_a_rival_of_a_worker_that_goes_on_speaking_is_told_to_stop(world: World) -> None:
+def test_rival_of_a_worker_that_goes_on_speaking_is_asked_to_stop(world: World) -> None:
     w1 = Peer(world).join()
     rival = rival_of(world, w1)
     assert not refusal(rival).fatal
@@ -251,7 +253,7 @@ def test_a_rival_of_a_worker_that_goes_on_speaking_is_told_to_stop(world: World)
     assert not refusal(rival).fatal
 
 
-def test_a_rival_is_not_told_to_stop_because_the_scheduler_stood_still(world: World) -> None:
+def test_rival_is_not_asked_to_stop_because_the_scheduler_stood_still(world: World) -> None:
     w1 = Peer(world).join()
     world.wait(1_000)
     rival = rival_of(world, w1)
@@ -317,7 +319,7 @@ def test_heartbeats_keep_a_worker_active_for_ever(world: World) -> None:
     assert world.worker("w1").status == WorkerStatus.ACTIVE
 
 
-def test_nobody_is_judged_while_frames_wait_to_be_read(world: World) -> None:
+def test_silence_is_not_judged_while_frames_wait_to_be_read(world: World) -> None:
     w1 = Peer(world).join()
     for _ in range(TIMEOUT_MS // 1_000 + 5):
         world.jump(1_000)
@@ -328,7 +330,7 @@ def test_nobody_is_judged_while_frames_wait_to_be_read(world: World) -> None:
     assert world.worker("w1").status == WorkerStatus.ACTIVE
 
 
-def test_a_scheduler_that_stood_still_blames_nobody_for_that_time(world: World) -> None:
+def test_scheduler_that_stood_still_does_not_count_that_time_as_silence(world: World) -> None:
     w1 = Peer(world).join()
     running(world, w1)
     world.wait(TIMEOUT_MS - 5_000)
@@ -377,7 +379,7 @@ def test_after_a_restart_a_worker_goes_on_with_the_same_runs(world: World) -> No
     assert world.run(waiting).status == RunStatus.RUNNING
 
 
-def test_after_a_restart_nobody_is_judged_before_one_timeout(world: World) -> None:
+def test_restart_judges_no_silence_before_one_timeout(world: World) -> None:
     w1 = Peer(world).join()
     run_id = running(world, w1)
     world.wait(TIMEOUT_MS - 1)
@@ -390,7 +392,7 @@ def test_after_a_restart_nobody_is_judged_before_one_timeout(world: World) -> No
     assert world.worker("w1").status == WorkerStatus.INACTIVE
 
 
-def test_after_a_restart_nothing_is_sent_to_who_has_not_registered(world: World) -> None:
+def test_restart_sends_nothing_to_a_worker_before_it_registers(world: World) -> None:
     Peer(world).join()
     world.restart()
     world.submit_one()
@@ -398,7 +400,7 @@ def test_after_a_restart_nothing_is_sent_to_who_has_not_registered(world: World)
     world.sent()
 
 
-def test_a_worker_that_died_with_the_scheduler_takes_over_at_once_when_it_is_back(world: World) -> None:
+def test_worker_that_died_with_the_scheduler_takes_over_when_it_is_back(world: World) -> None:
     w1 = Peer(world).join()
     run_id = running(world, w1)
     world.restart()
@@ -422,7 +424,7 @@ def test_a_clean_goodbye_counts_against_nothing(world: World) -> None:
     ] == [(0, False)] * 2
 
 
-def test_what_a_leaving_worker_did_not_return_gets_a_new_id_since_it_may_have_run_for_a_moment(world: World) -> None:
+def test_unreturned_run_of_a_leaving_worker_gets_a_new_id(world: World) -> None:
     w1 = Peer(world).join()
     run_id = running(world, w1, started=False)
     w1.say(WorkerBye(s=w1.session, reason="shutdown"))
@@ -470,7 +472,7 @@ def test_a_claim_that_was_rolled_back_is_made_again(world: World) -> None:
 
 
 @pytest.mark.parametrize("end", ["silence", "guard_lost", "stop"])
-def test_a_worker_whose_loss_could_not_be_stored_is_still_lost_in_the_end(world: World, end: str) -> None:
+def test_worker_whose_loss_could_not_be_stored_is_still_lost_in_the_end(world: World, end: str) -> None:
     w1 = Peer(world).join()
     run_id = running(world, w1)
     if end == "silence":
@@ -502,7 +504,7 @@ def test_a_loss_by_a_new_start_that_could_not_be_stored_is_still_blamed(world: W
     assert world.runs(world.run(run_id).job_id)[-1].crashes == 1
 
 
-def test_a_rest_worker_whose_register_could_not_be_stored_is_unknown(world: World) -> None:
+def test_polling_worker_whose_register_could_not_be_stored_is_unknown(world: World) -> None:
     command = RegisterWorker(WorkerId("r1"), 1, (), {})
     world.failing_turn(lambda: world.dispatcher.on_command(command, world.now))
     assert world.store.worker(WorkerId("r1")) is None

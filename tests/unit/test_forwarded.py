@@ -98,7 +98,7 @@ def test_forwarded_is_read_from_its_right_end(text: str, caller: str) -> None:
 
 
 @pytest.mark.parametrize("peer", ["192.0.2.7", "127.0.0.2", "2001:db8::7", "10.2.0.1", "socket", ""])
-def test_header_of_a_peer_that_is_no_trusted_proxy_is_ignored(peer: str) -> None:
+def test_header_of_a_peer_that_is_not_a_trusted_proxy_is_ignored(peer: str) -> None:
     assert by_chain("203.0.113.9", peer) == peer
     assert by_forwarded("for=203.0.113.9", peer) == peer
 

@@ -342,5 +342,5 @@ def gate(tmp_path: Path) -> Iterator[Gate]:
         yield Gate(tmp_path, rest)
 
 
-def test_whoever_calls_is_answered_and_only_who_may_gets_in(gate: Gate) -> None:
+def test_every_caller_gets_an_answer_and_only_allowed_ones_get_in(gate: Gate) -> None:
     fuzz("gate, callers", callers, gate.ask, examples=1_000)

@@ -320,7 +320,7 @@ def test_each_count_has_a_history_that_turns_it_red() -> None:
     assert {count for _, count in BAD} == set(Count)
 
 
-def test_overlaps_of_jobs_that_continue_are_told_and_no_fault() -> None:
+def test_overlaps_of_jobs_that_continue_are_reported_but_not_as_faults() -> None:
     history = good()
     overlap(history)
     history.jobs[0] = replace(history.jobs[0], stops=False)

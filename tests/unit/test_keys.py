@@ -37,7 +37,7 @@ def access(pair: Pair, *, worker: str = "worker-2", server_key: str | None = Non
 # --- one key ---------------------------------------------------------------------------------------------------------
 
 
-def test_a_new_pair_belongs_together_and_its_secret_is_in_no_representation() -> None:
+def test_new_pair_belongs_together_and_no_representation_has_its_secret() -> None:
     pair = new_pair()
     assert is_key(pair.public)
     assert is_key(pair.secret)
@@ -57,7 +57,7 @@ def test_every_character_of_z85_stands_in_a_key() -> None:
 
 
 @pytest.mark.parametrize("text", ["", "0" * 39, "0" * 41, "0" * 80, "0" * 40 + "\n", "#" * 40, "%nSc1" * 8])
-def test_what_is_no_key_is_none(text: str) -> None:
+def test_invalid_key_returns_none(text: str) -> None:
     """Five characters can say more than 32 bits: the last of these is one more than they hold."""
     assert not is_key(text)
 
@@ -188,7 +188,7 @@ def test_a_file_is_whole_or_not_there(path: Path, monkeypatch: pytest.MonkeyPatc
     own_pair(path)
 
 
-def test_what_can_not_be_read_or_written_is_told_in_a_sentence(path: Path) -> None:
+def test_unreadable_or_unwritable_file_is_reported_in_a_sentence(path: Path) -> None:
     path.mkdir()
     with pytest.raises(PrivateFileError, match="can't be read: Is a directory"):
         own_pair(path)
@@ -250,7 +250,7 @@ def test_an_access_file_with_a_damaged_key_is_refused(path: Path, name: str, val
 @pytest.mark.parametrize(
     "endpoint", ["", "scheduler", "tcp://", "tcp://host", "ipc:///tmp/x", "tcp://h:0", "tcp://h:x"]
 )
-def test_an_access_file_with_an_endpoint_that_is_none_is_refused(path: Path, endpoint: str) -> None:
+def test_access_file_with_an_invalid_endpoint_is_refused(path: Path, endpoint: str) -> None:
     text = keys.written_access(access(new_pair())).replace("tcp://scheduler.example:5555", endpoint)
     with pytest.raises(PrivateFileError, match="endpoint"):
         read_access(private(path, text))
@@ -270,7 +270,7 @@ def test_an_access_file_with_an_endpoint_that_is_none_is_refused(path: Path, end
         "[access\n",
     ],
 )
-def test_what_is_no_access_file_is_refused(path: Path, text: str) -> None:
+def test_invalid_access_file_is_refused(path: Path, text: str) -> None:
     with pytest.raises(PrivateFileError, match=r"curve\.key"):
         read_access(private(path, text))
 
@@ -289,6 +289,6 @@ def test_an_access_file_that_others_can_touch_is_refused(path: Path, mode: int) 
         read_access(path)
 
 
-def test_an_access_file_that_is_not_there_is_told_with_the_remedy(path: Path) -> None:
+def test_missing_access_file_is_reported_with_the_remedy(path: Path) -> None:
     with pytest.raises(PrivateFileError, match=r"there is no access file .*: make one with `zsched access new`"):
         read_access(path)

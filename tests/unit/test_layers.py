@@ -177,7 +177,7 @@ def test_only_one_room_imports_the_http_server_library() -> None:
 
 
 @pytest.mark.parametrize("package", EMPTY)
-def test_a_package_with_modules_of_several_layers_holds_nothing_but_its_docstring(package: str) -> None:
+def test_package_with_modules_of_several_layers_holds_only_its_docstring(package: str) -> None:
     body = ast.parse(MODULES[package].read_text(encoding="utf-8")).body
     rest = [node for node in body[1:] if not (isinstance(node, ast.ImportFrom) and node.module == "__future__")]
     assert rest == []

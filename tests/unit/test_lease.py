@@ -21,7 +21,7 @@ def margin_ms(lease_ms: int) -> float:
 
 
 @given(lengths, st.integers(0, 10**12))
-def test_it_is_told_to_end_and_then_killed_before_the_scheduler_gives_it_away(lease_ms: int, heard_ms: int) -> None:
+def test_lease_sends_term_and_then_kill_before_the_run_goes_elsewhere(lease_ms: int, heard_ms: int) -> None:
     term, kill = term_at_ms(heard_ms, lease_ms), kill_at_ms(heard_ms, lease_ms)
     assert heard_ms < term < kill < heard_ms + lease_ms
     assert abs(term - heard_ms - 0.7 * lease_ms) < 1
@@ -43,12 +43,12 @@ def test_between_the_two_lie_what_the_docs_say(lease_ms: int) -> None:
 
 
 @given(lengths)
-def test_there_is_time_for_six_heartbeats_and_more_registers_before_the_end(lease_ms: int) -> None:
+def test_lease_leaves_time_for_six_heartbeats_and_more_registers(lease_ms: int) -> None:
     assert term_at_ms(0, lease_ms) >= 6 * beat_ms(lease_ms)
     assert term_at_ms(0, lease_ms) >= 13 * register_gap_ms(lease_ms)
 
 
-def test_none_starts_before_anything_is_known_nor_when_it_would_have_to_end() -> None:
+def test_lease_starts_no_run_before_anything_is_known_nor_after_its_end() -> None:
     leases = Leases()
     assert not leases.hold(LEASE_MS, 0)
     leases.renew(1_000)
@@ -56,7 +56,7 @@ def test_none_starts_before_anything_is_known_nor_when_it_would_have_to_end() ->
     assert not leases.hold(LEASE_MS, 1_000 + TERM_MS)
 
 
-def test_a_run_is_told_to_end_once_and_killed_once() -> None:
+def test_lease_sends_term_once_and_kill_once() -> None:
     leases = Leases()
     leases.renew(0)
     leases.add(1, LEASE_MS)
@@ -74,7 +74,7 @@ def test_a_run_is_told_to_end_once_and_killed_once() -> None:
     assert len(leases) == 0
 
 
-def test_a_renewal_saves_what_was_not_told_to_end_yet_and_nothing_else() -> None:
+def test_renewal_saves_only_runs_that_did_not_get_term() -> None:
     leases = Leases()
     leases.renew(0)
     leases.add(1, LEASE_MS)
@@ -89,7 +89,7 @@ def test_a_renewal_saves_what_was_not_told_to_end_yet_and_nothing_else() -> None
     assert leases.deadline_ms() is None
 
 
-def test_who_comes_too_late_to_tell_it_kills() -> None:
+def test_lease_that_is_checked_too_late_for_term_sends_kill() -> None:
     leases = Leases()
     leases.renew(0)
     leases.add(1, LEASE_MS)
@@ -99,7 +99,7 @@ def test_who_comes_too_late_to_tell_it_kills() -> None:
     assert leases.take_ended(2 * TERM_MS) == [2]
 
 
-def test_runs_without_a_lease_are_none_of_its_business() -> None:
+def test_lease_ignores_runs_without_one() -> None:
     leases = Leases()
     leases.renew(0)
     leases.remove(7)

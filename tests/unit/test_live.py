@@ -34,13 +34,13 @@ def test_pieces_are_joined_and_read_from_any_byte() -> None:
     assert live.read(1, "stderr", 0) == (0, b"err")
 
 
-def test_a_piece_that_was_told_before_is_not_doubled() -> None:
+def test_piece_that_was_sent_before_is_not_doubled() -> None:
     live = watching()
     live.feed([log(0, b"hello"), log(2, b"llo w"), log(0, b"he")])
     assert live.read(1, "stdout", 0) == (0, b"hello w")
 
 
-def test_after_a_gap_the_reader_is_told_where_it_goes_on() -> None:
+def test_reader_after_a_gap_learns_where_the_output_goes_on() -> None:
     live = watching()
     live.feed([log(0, b"start"), log(100, b"later")])
     assert live.read(1, "stdout", 5) == (100, b"later")
@@ -54,7 +54,7 @@ def test_only_the_last_bytes_of_a_stream_are_held() -> None:
     assert data.endswith(b"a" + b"b" * 10)
 
 
-def test_what_nobody_looks_at_is_not_held() -> None:
+def test_output_without_a_viewer_is_not_held() -> None:
     live = watching(1)
     live.feed([log(0, b"x", run=2)])
     assert live.read(2, "stdout", 0) == (0, b"")
@@ -70,7 +70,7 @@ def test_the_run_looked_at_longest_ago_makes_room() -> None:
     assert live.read(2, "stdout", 0) == (0, b"")
 
 
-def test_the_worker_is_not_asked_anew_by_each_look() -> None:
+def test_look_at_a_watched_run_does_not_renew_the_watch_each_time() -> None:
     assert watching().look(1) is None
 
 
@@ -203,7 +203,7 @@ def test_without_a_change_the_look_is_repeated_after_a_while() -> None:
     assert Live(waiters_max=1).hold(lambda: next(answers), bool, 20, ANY, renew_s=0.001) == "x"
 
 
-def test_waiting_callers_are_answered_at_the_scheduler_s_end_and_none_waits_after_that() -> None:
+def test_waiting_callers_are_answered_when_the_scheduler_ends() -> None:
     live = Live(waiters_max=2)
     waiting = Waiting(live, ANY)
     live.close()

@@ -38,7 +38,7 @@ def info(text: str) -> tuple[str, int, str]:
     return "test", logging.INFO, text
 
 
-def test_the_first_failure_is_told_at_once_and_later_ones_once_in_ten_seconds_with_their_number(
+def test_first_failure_is_logged_at_once_and_later_ones_every_ten_seconds(
     outage: Outage, caplog: pytest.LogCaptureFixture
 ) -> None:
     for now_ms in range(5_000, 5_000 + 2 * QUIET_MS + 1, 100):
@@ -50,7 +50,7 @@ def test_the_first_failure_is_told_at_once_and_later_ones_once_in_ten_seconds_wi
     ]
 
 
-def test_the_end_is_told_once_with_how_long_it_was(outage: Outage, caplog: pytest.LogCaptureFixture) -> None:
+def test_end_of_a_failure_is_logged_once_with_its_length(outage: Outage, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO)
     outage.worked(0)
     outage.failed(FULL, 1_000)
@@ -60,7 +60,7 @@ def test_the_end_is_told_once_with_how_long_it_was(outage: Outage, caplog: pytes
     assert caplog.record_tuples == [error("it failed: disk full"), info("it works again, after 2.5 s")]
 
 
-def test_what_fails_and_works_by_turns_is_told_no_more_often(outage: Outage, caplog: pytest.LogCaptureFixture) -> None:
+def test_alternating_failures_are_logged_no_more_often(outage: Outage, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO)
     for now_ms in range(0, QUIET_MS, 1_000):
         outage.failed(FULL, now_ms)
@@ -75,7 +75,7 @@ def test_what_fails_and_works_by_turns_is_told_no_more_often(outage: Outage, cap
     ]
 
 
-def test_one_that_begins_anew_in_the_quiet_time_and_lasts_is_told_after_it(
+def test_failure_that_returns_in_the_quiet_time_is_logged_after_it(
     outage: Outage, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO)
@@ -223,7 +223,7 @@ def test_last_lines_are_written_at_exit() -> None:
     assert done.stderr.count(b"\n") == 3_000
 
 
-def test_program_ends_while_nobody_reads_its_log(pipe: tuple[int, int]) -> None:
+def test_program_ends_while_its_log_has_no_reader(pipe: tuple[int, int]) -> None:
     began = time.monotonic()
     process = subprocess.Popen([sys.executable, "-c", PROGRAM, "3000"], stderr=pipe[1])
     try:

@@ -48,7 +48,7 @@ def test_it_does_not_matter_in_which_pieces_it_comes(secrets: list[bytes], piece
     assert shown + mask.end() == whole(secrets, b"".join(pieces))
 
 
-def test_a_secret_between_two_reads_is_found_and_nothing_waits_without_need() -> None:
+def test_secret_between_two_reads_is_found_and_nothing_waits_without_need() -> None:
     mask = Redactor([b"correct horse"])
     assert mask.feed(b"the word is corr") == b"the word is "
     assert mask.feed(b"ect hor") == b""

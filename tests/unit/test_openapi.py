@@ -76,7 +76,7 @@ def test_it_has_every_route_with_its_scope_and_nothing_else() -> None:
 
 
 @pytest.mark.parametrize(("path", "method", "operation"), ALL, ids=[f"{one[1]} {one[0]}" for one in ALL])
-def test_every_operation_says_what_it_is_and_who_may(path: str, method: str, operation: dict[str, Any]) -> None:
+def test_operations_state_their_purpose_and_scope(path: str, method: str, operation: dict[str, Any]) -> None:
     assert operation["summary"]
     scopes = operation.get("x-scopes")
     assert operation["security"] == ([] if scopes is None else [*({"token": [scope]} for scope in scopes), {}])

@@ -172,7 +172,7 @@ def test_every_key_is_an_option_on_the_manual_page_with_its_default(section: str
 
 
 @pytest.mark.parametrize("section", ["scheduler", "worker"])
-def test_a_manual_page_has_no_option_that_is_no_key(section: str) -> None:
+def test_manual_page_has_an_option_only_for_a_key(section: str) -> None:
     declared = re.findall(r"^  (?:-\w, )?--([a-z-]+)", PAGES[section], re.MULTILINE)
     assert declared == [*(key.flag for key in keys_of(section)), "config", "help", "version"]
 

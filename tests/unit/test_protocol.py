@@ -227,7 +227,7 @@ def repeated_key() -> bytes:
     ],
     ids=range(26),
 )
-def test_what_is_no_frame_is_refused(body: bytes) -> None:
+def test_invalid_frame_is_refused(body: bytes) -> None:
     with pytest.raises(ProtocolError):
         unpack_from_worker(body)
 
@@ -329,7 +329,7 @@ def test_memory_of_a_frame_with_the_most_values_is_bounded() -> None:
         tracemalloc.stop()
 
 
-def test_a_frame_has_at_most_so_many_values_of_whatever_kinds() -> None:
+def test_frame_has_a_bounded_number_of_values_of_any_kind() -> None:
     kinds = bytes(msgpack.packb(ALL_KINDS))
     # Their list, they, and what is in some of them.
     kinds_values = 1 + len(ALL_KINDS) + 15 + 16 + 2**14 + 2 * 15 + 2 * 16

@@ -25,7 +25,7 @@ def test_burst_is_allowed_again_after_a_quiet_time() -> None:
 
 
 def test_keys_of_long_ago_are_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(rate, "_KEYS_MAX", 10)
+    monkeypatch.setattr(rate, "RATE_KEYS_MAX", 10)
     limit = Rate(1, 100)
     for number in range(1_000):
         assert limit.take(str(number), number * 100)

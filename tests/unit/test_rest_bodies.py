@@ -99,7 +99,7 @@ def refused(answer: testing.Result, pointer: str, part: str) -> None:
         (b'{"name": "j", "command": "true", "": 1}', "#/", "unknown field"),
     ],
 )
-def test_what_is_no_job_is_refused_with_its_place(rest: Rest, body: bytes, pointer: str, part: str) -> None:
+def test_invalid_job_is_refused_with_its_place(rest: Rest, body: bytes, pointer: str, part: str) -> None:
     before = rest.get("/jobs").text
     refused(rest.post("/jobs", body=body), pointer, part)
     assert rest.get("/jobs").text == before
@@ -231,7 +231,7 @@ def test_a_body_of_too_many_values_is_refused_before_any_is_built(rest: Rest, pa
     assert peak_bytes < 4 * JOBS_BODY_BYTES_MAX
 
 
-def test_what_looks_like_values_inside_strings_is_none(rest: Rest) -> None:
+def test_commas_and_brackets_inside_strings_are_not_counted_as_values(rest: Rest) -> None:
     """A command may be full of brackets, commas and quotes, and bring any number of backslashes."""
     hostile = ",[{:" * 300 + '"\\' * 20 + ',"[' + "\\\\"
     jobs = [{"name": 'j"', "command": f"true {hostile}{'x' * (number % 7)}"} for number in range(10_000)]
@@ -282,7 +282,7 @@ def test_values_are_counted_exactly_whatever_their_strings_hold(
 LARGE = b'{"name": "j", "command": "true"%s}' % (b" " * SMALL_BODY_BYTES_MAX)
 
 
-def test_large_bodies_beyond_their_room_are_told_to_come_again_and_small_ones_are_read(rest: Rest) -> None:
+def test_large_bodies_beyond_their_room_get_503_and_small_ones_are_read(rest: Rest) -> None:
     taken = rest.context.bodies.take(10 * BODIES_BYTES_MAX)
     answer = rest.post("/jobs", body=LARGE)
     assert (answer.status_code, answer.json["code"], answer.headers["Retry-After"]) == (503, "unavailable", "1")
@@ -328,7 +328,7 @@ def test_a_body_that_was_refused_is_kept_by_nothing(rest: Rest, body: bytes) -> 
     assert after_bytes - before_bytes < MIB
 
 
-def test_large_bodies_have_their_turn_in_order_and_only_so_many_wait() -> None:
+def test_large_bodies_take_turns_in_order_and_a_bounded_number_waits() -> None:
     room = Room(100, 2, "busy")
     assert room.take(1_000) == 100
     order: list[int] = []

@@ -46,7 +46,7 @@ def test_foreign_runs_are_listed_with_their_worker_and_counted_by_readyz(rest: R
     assert remark == "3 foreign runs on 2 workers wait for `zsched foreign keep` or `discard`"
 
 
-def test_a_job_waits_for_the_decision_where_the_worker_that_could_take_it_has_foreign_runs(rest: Rest) -> None:
+def test_job_whose_only_fitting_worker_has_foreign_runs_names_the_decision(rest: Rest) -> None:
     rest.connect("w1", (Foreign("d1", (7,)),))
     job = rest.submit()
     why = {
@@ -80,7 +80,7 @@ def test_pages_of_foreign_runs_lead_from_each_to_the_next(rest: Rest, small: Non
     assert found == [*(("w1", db) for db in databases), ("w2", "d1")]
 
 
-def test_a_decision_is_stored_with_who_made_it(rest: Rest) -> None:
+def test_decision_is_stored_with_its_actor(rest: Rest) -> None:
     rest.connect("w1", (Foreign("d1", (5,)),))
     [row] = rest.post("/foreign/w1/keep").json
     assert (row["decision"], row["decided_by"]) == ("keep", f"{ME} at 127.0.0.1")
@@ -102,7 +102,7 @@ def test_a_discard_reaches_the_worker(rest: Rest) -> None:
     assert held(rest) == []
 
 
-def test_nothing_can_be_decided_of_what_is_not_held(rest: Rest) -> None:
+def test_decision_about_runs_that_are_not_held_is_refused(rest: Rest) -> None:
     rest.connect("w1")
     for name in ("w1", "nobody"):
         problem(

@@ -123,7 +123,7 @@ FOREIGN: dict[str, tuple[dict[str, Any], str]] = {
 
 
 @pytest.mark.parametrize("case", FOREIGN)
-def test_a_caller_who_is_not_local_is_refused_everywhere_and_nothing_is_stored(rest: Rest, case: str) -> None:
+def test_caller_that_is_not_local_is_refused_everywhere_and_stores_nothing(rest: Rest, case: str) -> None:
     caller, why = FOREIGN[case]
     before = [rest.get(path).text for path in ("/jobs", "/jobs/1", "/workers/w1")]
     for path in PATHS:

@@ -134,7 +134,7 @@ def test_a_quoted_key_may_have_all_that_is_printable(rest: Rest) -> None:
         f'"{"k" * (MOST + 1)}"',
     ],
 )
-def test_what_is_no_key_is_400_and_names_the_header_and_the_remedy(rest: Rest, key: str) -> None:
+def test_invalid_key_is_400_and_names_the_header_and_the_remedy(rest: Rest, key: str) -> None:
     remedy = (
         "one key of 1 to 255 printable ASCII characters, such as a UUID, new for each request that is to be done; in"
         " double quotes when it has a comma or begins with a quote"
@@ -160,7 +160,7 @@ def test_a_token_has_keys_of_its_own_from_wherever_it_calls(rest: Rest) -> None:
     assert not replayed(post(rest, "l", {**JOB, "name": "of bob"}, headers=callers[2]))
 
 
-def test_who_may_not_submit_may_not_ask_by_a_key(rest: Rest) -> None:
+def test_caller_without_the_submit_scope_may_not_ask_by_a_key(rest: Rest) -> None:
     post(rest, "k")
     token = rest.post("/tokens", {"scopes": ["read"]}).json["token"]
     assert post(rest, "k", headers={"Authorization": f"Bearer {token}"}).status_code == 403

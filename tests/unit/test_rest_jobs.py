@@ -105,7 +105,7 @@ def test_a_timeout_is_a_duration_or_a_number_of_seconds(rest: Rest, timeout: obj
 
 
 @pytest.mark.parametrize("timeout", ["", "10", "-5s", "soon", -5, 0, "0", 2**53, -1.5, 0.0, 1e300, True, [], {}])
-def test_a_timeout_that_is_none_is_refused_by_name(rest: Rest, timeout: object) -> None:
+def test_invalid_timeout_is_refused_by_name(rest: Rest, timeout: object) -> None:
     answer = rest.post("/jobs", {"name": "j", "command": "true", "timeout": timeout})
 
     [error] = answer.json["errors"]
@@ -125,7 +125,7 @@ POLICY = {
 }
 
 
-def test_what_a_job_says_of_its_failures_is_shown_where_it_is_not_the_usual(rest: Rest) -> None:
+def test_settings_for_failures_are_shown_where_they_are_not_the_default(rest: Rest) -> None:
     asked = {"name": "j", "command": "true", **POLICY}
     shown = rest.post("/jobs", asked).json
     assert {name: shown[name] for name in POLICY} == POLICY
@@ -163,7 +163,7 @@ def test_what_a_job_can_not_say_of_its_failures_is_refused_with_the_remedy(
     ("backoff", "field"),
     [({"initial": "soon"}, "initial"), ({"factor": 0.5}, "factor"), ({"max": "31d"}, "max"), ({"jitter": 2}, "jitter")],
 )
-def test_a_backoff_that_is_none_is_refused_by_name(rest: Rest, backoff: dict[str, object], field: str) -> None:
+def test_invalid_backoff_is_refused_by_name(rest: Rest, backoff: dict[str, object], field: str) -> None:
     answer = rest.post("/jobs", {"name": "j", "command": "true", "backoff": backoff})
     assert answer.json["errors"][0]["pointer"] == f"#/backoff/{field}"
     assert answer.status_code == 400
@@ -197,7 +197,7 @@ def test_a_job_with_a_schedule_runs_at_once_when_asked_to(rest: Rest) -> None:
 
 
 @pytest.mark.parametrize("empty", ["", " ", None])
-def test_an_empty_schedule_is_none(rest: Rest, empty: str | None) -> None:
+def test_empty_schedule_counts_as_absent(rest: Rest, empty: str | None) -> None:
     job = rest.get(f"/jobs/{rest.submit(schedule=empty)}").json
     assert "schedule" not in job
     assert job["last_run"]["status"] == "pending"
@@ -363,7 +363,7 @@ def test_what_does_not_exist_is_404(rest: Rest, number: str, what: str, calls: l
 
 @pytest.mark.parametrize("text", ["abc", "-1", "1.0", "1x", "%20", "%D9%A1", "0x1", "+1", "1%0A", "%00"])
 @pytest.mark.parametrize(("what", "calls"), [("job", OF_A_JOB), ("run", OF_A_RUN)])
-def test_what_is_no_number_is_no_id(rest: Rest, text: str, what: str, calls: list[tuple[str, str]]) -> None:
+def test_invalid_number_is_not_an_id(rest: Rest, text: str, what: str, calls: list[tuple[str, str]]) -> None:
     for method, path in calls:
         answer = rest.call(method, path.format(text), json=REPORT if path.endswith("/log") else None)
         assert answer.status_code == 400

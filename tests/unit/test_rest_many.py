@@ -245,7 +245,7 @@ def test_bulk_call_answers_what_was_done_when_a_later_step_fails(
         ({"select": "1", "wait": 1}, "#/wait"),
     ],
 )
-def test_a_selection_that_is_none_is_refused(rest: Rest, path: str, fields: dict[str, Any], pointer: str) -> None:
+def test_invalid_selection_is_refused(rest: Rest, path: str, fields: dict[str, Any], pointer: str) -> None:
     body = {**fields, **({"action": "cancel"} if path == "/jobs/bulk" else {})}
     answer = rest.post(path, body)
     assert answer.status_code == 400, answer.text

@@ -91,7 +91,7 @@ def test_every_other_method_is_405_with_what_is_taken(rest: Rest, path: str) -> 
 
 
 @pytest.mark.parametrize("path", [path for path, methods in TAKEN.items() if methods == {"POST"} or path == "/jobs"])
-def test_a_post_with_a_parameter_that_nobody_knows_does_nothing(rest: Rest, path: str) -> None:
+def test_post_with_an_unknown_parameter_does_nothing(rest: Rest, path: str) -> None:
     """What it was meant to change would be done without the change."""
     rest.submit()
     before = rest.get("/jobs").text
@@ -188,7 +188,7 @@ def test_the_stats_count_tasks_and_workers_by_status(rest: Rest) -> None:
     }
 
 
-def test_a_submit_beyond_the_pending_runs_allowed_is_429_and_stores_nothing(tmp_path: Path) -> None:
+def test_submit_beyond_the_pending_runs_allowed_is_429_and_stores_nothing(tmp_path: Path) -> None:
     with Rest(tmp_path, pending_max=2) as rest:
         rest.submit()
         refused = rest.post("/jobs", [{"name": "a", "command": "true"}, {"name": "b", "command": "true"}])
@@ -204,7 +204,7 @@ def test_a_submit_beyond_the_pending_runs_allowed_is_429_and_stores_nothing(tmp_
         rest.submit()
 
 
-def test_the_version_is_told(rest: Rest) -> None:
+def test_version_is_answered(rest: Rest) -> None:
     assert rest.get("/version").json == {"name": "zsched", "version": __version__}
 
 
@@ -252,7 +252,7 @@ def test_a_full_store_says_try_again_and_has_stored_nothing(tmp_path: Path) -> N
         assert rest.submit() == small + 1
 
 
-def test_a_bug_is_told_without_its_traceback_and_logged_with_it(caplog: pytest.LogCaptureFixture) -> None:
+def test_bug_is_answered_without_its_traceback_and_logged_with_it(caplog: pytest.LogCaptureFixture) -> None:
     def open_reader() -> None:
         raise ZeroDivisionError("a secret")
 

@@ -65,20 +65,20 @@ def test_a_run_that_waits_has_written_nothing_yet(rest: Rest) -> None:
     assert piece(rest, 1, "offset=0") == (0, b"", 0, False)
 
 
-def test_nobody_waits_where_there_is_no_place_to_wait(rest: Rest) -> None:
+def test_wait_without_a_free_place_is_answered_at_once(rest: Rest) -> None:
     rest.submit()
     assert piece(rest, 1, "offset=0&wait=20s") == (0, b"", 0, False)
 
 
 @pytest.mark.parametrize("wait", ["soon", "20", "-1s", ""])
-def test_a_wait_that_is_no_duration_is_refused_by_name(rest: Rest, wait: str) -> None:
+def test_invalid_wait_is_refused_by_name(rest: Rest, wait: str) -> None:
     rest.submit()
     answer = rest.get(f"/runs/1/log?wait={wait}")
     assert answer.status_code == 400
     assert answer.json["detail"].startswith("wait: ")
 
 
-def test_an_offset_that_is_no_number_is_refused_by_name(rest: Rest) -> None:
+def test_invalid_offset_is_refused_by_name(rest: Rest) -> None:
     rest.submit()
     detail = "a whole number, 0 or more"
     problem(rest.get("/runs/1/log?offset=x"), 400, "invalid_request", f"offset: {detail}", ("offset", detail))

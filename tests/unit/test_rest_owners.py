@@ -89,7 +89,9 @@ def test_every_call_that_changes_a_job_needs_the_same_scopes() -> None:
         if (scopes, whose) != (("operate",), "own")
     ],
 )
-def test_who_may_act_on_whose_job(rest: Rest, path: str, method: str, whose: str, scopes: tuple[str, ...]) -> None:
+def test_action_on_a_job_needs_its_owner_or_an_operator(
+    rest: Rest, path: str, method: str, whose: str, scopes: tuple[str, ...]
+) -> None:
     caller = Holder(rest, *scopes)
     job = {"own": caller, "another token's": Holder(rest)}.get(whose)
     number = (
@@ -295,7 +297,7 @@ def test_the_last_use_is_stored_once_in_a_while(rest: Rest) -> None:
     until(lambda: "last_used_at" in next(one for one in rest.get("/tokens").json if one["id"] == other.view["id"]))
 
 
-def test_the_last_use_is_stored_again_later_and_after_a_clock_that_was_set_back(rest: Rest) -> None:
+def test_last_use_is_stored_again_later_and_after_a_clock_set_back(rest: Rest) -> None:
     from zsched.api.gate import Gate
     from zsched.model.access import Token
 

@@ -123,7 +123,7 @@ def test_too_many_attempts_are_a_kind_of_their_own(rest: Rest, caplog: pytest.Lo
     assert "call refused (too_many_attempts): request " in caplog.text
 
 
-def test_errors_about_what_was_sent_are_no_refusals(rest: Rest, caplog: pytest.LogCaptureFixture) -> None:
+def test_errors_about_the_content_are_not_refusals(rest: Rest, caplog: pytest.LogCaptureFixture) -> None:
     for answer in (rest.post("/jobs", {}), rest.get("/jobs/9"), rest.get("/nothing"), rest.call("PUT", "/jobs")):
         assert 400 <= answer.status_code < 500
     assert caplog.messages == []
@@ -192,7 +192,7 @@ def test_event_of_a_forwarded_call_has_the_callers_address(behind: Rest) -> None
     assert actors[0].endswith(" at 203.0.113.9"), actors
 
 
-def test_forged_address_of_a_peer_that_is_no_proxy_is_ignored(behind: Rest) -> None:
+def test_forged_address_of_a_peer_that_is_not_a_proxy_is_ignored(behind: Rest) -> None:
     headers = {"Authorization": f"Bearer {add(behind, Scope.SUBMIT)}", "X-Forwarded-For": "203.0.113.9"}
     answer = behind.post("/jobs", {"name": "j", "command": "true"}, headers=headers, **ELSEWHERE)
     actors = [event.get("actor") for event in behind.get("/events").json if event.get("job_id") == answer.json["id"]]

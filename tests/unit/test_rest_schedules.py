@@ -78,7 +78,7 @@ def test_pausing_and_resuming_twice_is_200_and_changes_nothing_more(rest: Rest) 
 # --- end -------------------------------------------------------------------------------------------------------------
 
 
-def test_an_ended_job_stays_visible_and_its_status_is_cancelled_when_it_never_fired(rest: Rest) -> None:
+def test_ended_schedule_stays_visible_and_is_cancelled_when_it_never_fired(rest: Rest) -> None:
     job = rest.submit(schedule=NEVER)
     answer = rest.call("DELETE", f"/jobs/{job}")
     assert answer.status_code == 200
@@ -94,7 +94,7 @@ def test_an_ended_job_stays_visible_and_its_status_is_cancelled_when_it_never_fi
     assert [event[0] for event in changes(rest)] == ["schedule_ended"]
 
 
-def test_who_waits_for_a_job_is_answered_when_its_schedule_ends(rest: Rest) -> None:
+def test_wait_for_a_job_is_answered_when_its_schedule_ends(rest: Rest) -> None:
     job = rest.submit(schedule=NEVER)
     rest.call("DELETE", f"/jobs/{job}")
     assert rest.get(f"/jobs/{job}?wait=20s").json["status"] == "cancelled"

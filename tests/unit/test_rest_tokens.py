@@ -90,7 +90,7 @@ def table() -> str:
     return "\n".join(line.replace("|  ", "| ") for line in lines)
 
 
-def test_the_document_says_who_may_do_what() -> None:
+def test_openapi_document_states_the_scope_of_each_operation() -> None:
     assert table() in DOCUMENT.read_text("utf-8")
 
 
@@ -182,7 +182,7 @@ ODD: dict[str, str] = {
 
 
 @pytest.mark.parametrize("case", ODD)
-def test_what_is_no_good_token_is_401_for_everybody(rest: Rest, case: str) -> None:
+def test_invalid_token_is_401_for_every_caller(rest: Rest, case: str) -> None:
     """Also for a local caller: who shows a bad one believes that it matters."""
     text = add(rest, Scope.ADMIN)
     facts = {
@@ -226,7 +226,7 @@ def test_every_answer_to_a_bad_token_is_the_same(rest: Rest) -> None:
 
 
 @pytest.mark.parametrize("name", ["access_token", "token", "authorization", "Authorization"])
-def test_a_token_in_an_address_or_a_cookie_is_none(rest: Rest, holders: dict[Scope, str], name: str) -> None:
+def test_token_in_an_address_or_a_cookie_is_ignored(rest: Rest, holders: dict[Scope, str], name: str) -> None:
     text = holders[Scope.ADMIN]
     for value in (text, f"Bearer {text}"):
         answer = ask(rest, "GET", "/jobs", None, params={name: value}, **elsewhere())
@@ -248,7 +248,7 @@ def test_the_health_needs_no_token_and_a_bad_one_does_not_matter(rest: Rest) -> 
 # --- guessing --------------------------------------------------------------------------------------------------------
 
 
-def test_after_ten_bad_ones_in_a_minute_an_address_is_told_429_and_a_good_token_is_served_all_the_same(
+def test_address_with_ten_bad_tokens_a_minute_gets_429_but_good_ones_pass(
     rest: Rest, holders: dict[Scope, str]
 ) -> None:
     caller, told = elsewhere(), []
@@ -321,7 +321,7 @@ def test_any_host_will_do_with_a_token(rest: Rest, holders: dict[Scope, str], ho
     assert answer.status_code == 200
 
 
-def test_head_and_options_are_no_way_around_a_token(rest: Rest) -> None:
+def test_head_and_options_do_not_bypass_the_token(rest: Rest) -> None:
     for path, _, needs in ROUTES:
         for method in ("HEAD", "OPTIONS"):
             answer = ask(rest, method, real(path), None, **elsewhere())
@@ -367,7 +367,7 @@ def test_listed_users_are_served(tmp_path: Path) -> None:
         assert rest.get("/jobs", **{**uid(1_234), **ELSEWHERE}).status_code == 403
 
 
-def test_any_serves_every_user_of_this_host_and_nobody_else(tmp_path: Path) -> None:
+def test_local_any_serves_every_user_of_this_host_only(tmp_path: Path) -> None:
     with Rest(tmp_path, trust=Trust("any")) as rest:
         assert rest.get("/jobs", **uid(65_534)).status_code == 200
         assert rest.get("/jobs", **uid(None)).status_code == 200
@@ -377,7 +377,7 @@ def test_any_serves_every_user_of_this_host_and_nobody_else(tmp_path: Path) -> N
         assert ask(rest, "GET", "/jobs", "Bearer x").status_code == 401
 
 
-def test_none_serves_nobody_without_a_token(tmp_path: Path) -> None:
+def test_local_none_refuses_every_caller_without_a_token(tmp_path: Path) -> None:
     with Rest(tmp_path, trust=Trust("none")) as rest:
         text = add(rest, Scope.READ)
         for number in (0, os.geteuid()):

@@ -67,7 +67,7 @@ def test_a_heartbeat_is_answered_ok(rest: Rest) -> None:
     assert (answer.status_code, answer.json) == (200, {"status": "ok"})
 
 
-def test_a_worker_that_nobody_registered_is_404_until_it_registers(rest: Rest) -> None:
+def test_unregistered_worker_is_404_until_it_registers(rest: Rest) -> None:
     sentence = "Worker w1 is not registered: POST /workers/register first"
     problem(rest.post("/workers/heartbeat", {"worker_id": "w1"}), 404, "unknown_worker", sentence)
     problem(rest.get("/workers/w1/next"), 404, "unknown_worker", sentence)
@@ -193,7 +193,7 @@ def test_a_worker_with_two_slots_gets_two_runs(rest: Rest) -> None:
     assert [rest.take("w1")["run_id"] for _ in range(3)] == [1, 2, 1]
 
 
-def test_a_worker_with_room_is_given_an_unstarted_run_again_after_the_timeout(hasty: Rest) -> None:
+def test_worker_with_room_gets_an_unstarted_run_again_after_the_timeout(hasty: Rest) -> None:
     hasty.submit()
     hasty.register("w1", slots=2)
     assert hasty.take("w1")["run_id"] == 1
@@ -217,7 +217,7 @@ def test_a_worker_that_asks_while_its_only_run_runs_has_lost_it(rest: Rest) -> N
     assert rest.report(job, "w1", "success", run_id=2).status_code == 200
 
 
-def test_a_worker_whose_run_was_lost_goes_on_being_heard(hasty: Rest) -> None:
+def test_worker_whose_run_was_lost_goes_on_being_heard(hasty: Rest) -> None:
     """Also when that run had been watched for its first second: nothing is written into a run that has ended."""
     job = hasty.submit()
     hasty.register("w1")
@@ -324,7 +324,7 @@ def test_a_report_names_its_run_where_two_are_live(rest: Rest) -> None:
     assert rest.report(1, "w1", "success", run_id=1).json["run_id"] == 1
 
 
-def test_registering_anew_ends_what_the_name_still_held(rest: Rest) -> None:
+def test_register_again_ends_what_the_name_still_held(rest: Rest) -> None:
     job = rest.submit()
     rest.register("w1")
     rest.take("w1")
@@ -513,7 +513,7 @@ def test_a_connected_workers_output_reads_in_the_documented_form(rest: Rest) -> 
     ],
     ids=["loopback", "a proxy", "another host", "by another name", "an access file", "an access file elsewhere"],
 )
-def test_key_that_was_enrolled_with_a_token_is_remote_wherever_the_call_came_from(
+def test_key_enrolled_with_a_token_is_remote_from_any_address(
     tmp_path: Path, more: dict[str, Any], body: dict[str, object], origin: str
 ) -> None:
     pair, server = new_pair(), new_pair()
@@ -533,7 +533,7 @@ def test_key_that_was_enrolled_with_a_token_is_remote_wherever_the_call_came_fro
     ids=["this host", "a proxy"],
 )
 @pytest.mark.parametrize("trust", [Trust(local="any"), Trust(insecure=True)], ids=["any", "insecure"])
-def test_key_that_was_enrolled_without_a_token_is_of_this_host_unless_the_call_came_from_elsewhere(
+def test_key_enrolled_without_a_token_is_local_unless_the_call_was_remote(
     tmp_path: Path, trust: Trust, more: dict[str, Any], origin: str
 ) -> None:
     body = {"worker_id": "w1", "public_key": new_pair().public}

@@ -118,7 +118,7 @@ def test_a_run_is_stuck_by_a_stray_too(world: World, caplog: pytest.LogCaptureFi
     assert [result.run for result in world.runs.take().results] == [1]
 
 
-def test_a_run_that_nobody_has_killed_is_never_stuck(world: World) -> None:
+def test_run_without_a_kill_is_never_stuck(world: World) -> None:
     world.wait(KILLED_MS + 10 * STUCK_MS)
     assert world.runs.stuck() == ()
 
@@ -181,7 +181,7 @@ def test_with_the_end_of_an_output_a_run_may_be_over(world: World) -> None:
     assert [*seen, world.runs.maybe_over] == [False, True, False]
 
 
-def test_a_timer_of_a_run_that_has_ended_is_not_that_of_another_databases_run_with_its_number(world: World) -> None:
+def test_timer_of_an_ended_run_does_not_act_on_a_foreign_run_with_its_id(world: World) -> None:
     world.runs.stop(1, "dropped", 0)
     world.end()
     world.runs.reap(0)

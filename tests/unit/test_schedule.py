@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 
 from zsched.model import schedule
 from zsched.model.backoff import retry_ms
-from zsched.model.schedule import LATE_MS_MAX, ScheduleError
+from zsched.model.limits import FIRE_LATE_MS_MAX
+from zsched.model.schedule import ScheduleError
 from zsched.model.types import Backoff
 
 MINUTE_MS = 60_000
@@ -47,7 +48,7 @@ def test_a_moment_that_is_a_slot_itself_is_not_its_own_next_fire() -> None:
 @pytest.mark.parametrize(
     "expression", ["", "every day", "* * * *", "* * * * * *", "@daily", "60 * * * *", "0 0 30 2 *"]
 )
-def test_what_is_no_schedule_is_refused_with_a_sentence(expression: str) -> None:
+def test_invalid_schedule_is_refused_with_a_sentence(expression: str) -> None:
     with pytest.raises(ScheduleError, match=r"\w"):
         schedule.check(expression)
 
@@ -80,19 +81,19 @@ def test_the_latest_fire_is_never_in_the_future_and_late_only_when_all_are(minut
     now_ms = due_ms + minutes * MINUTE_MS + 17_000
     latest_ms = schedule.latest_fire_ms(expression, due_ms, now_ms)
     assert due_ms <= latest_ms <= now_ms
-    if now_ms - latest_ms > LATE_MS_MAX:
-        later_ms = schedule.next_fire_ms(expression, now_ms - LATE_MS_MAX - 1)
+    if now_ms - latest_ms > FIRE_LATE_MS_MAX:
+        later_ms = schedule.next_fire_ms(expression, now_ms - FIRE_LATE_MS_MAX - 1)
         assert later_ms is not None
         assert later_ms > now_ms
 
 
-def test_each_pause_of_a_retry_is_longer_than_the_one_before_up_to_the_bound() -> None:
+def test_pauses_of_a_retry_grow_up_to_the_bound() -> None:
     backoff = Backoff(initial_ms=1_000, factor=2, max_ms=5_000, jitter=0)
     assert [retry_ms(backoff, failures, "job") for failures in range(1, 6)] == [1_000, 2_000, 4_000, 5_000, 5_000]
     assert retry_ms(backoff, 10_000, "job") == 5_000
 
 
-def test_retries_of_different_jobs_come_at_different_times_and_each_always_at_the_same() -> None:
+def test_retries_of_jobs_are_spread_and_always_at_the_same_times() -> None:
     backoff = Backoff(initial_ms=10_000, jitter=0.5)
     pauses = [retry_ms(backoff, 1, f"job {number}") for number in range(200)]
     assert pauses == [retry_ms(backoff, 1, f"job {number}") for number in range(200)]

@@ -50,7 +50,7 @@ def test_a_new_session_takes_the_place_of_the_workers_old_one() -> None:
     assert sessions.of_frame("old", b"a") is None
 
 
-def test_nobody_has_the_empty_token() -> None:
+def test_empty_token_has_no_session() -> None:
     sessions = Sessions(TIMEOUT_MS)
     sessions.open(session(token="", peer=None))
     assert sessions.of_frame("", b"a") is None
@@ -97,7 +97,7 @@ def test_the_silent_are_found_whatever_happened_before(steps: list[tuple[str, in
                 assert sessions.judge_at_ms is not None
 
 
-def test_who_has_more_patience_is_given_up_when_that_is_over_and_the_others_are_not_kept_waiting() -> None:
+def test_session_with_more_patience_is_lost_later_and_delays_no_other() -> None:
     sessions = Sessions(TIMEOUT_MS)
     sessions.open(session(WorkerId("w1"), 0))
     sessions.open(session(WorkerId("w2"), 0))
@@ -112,7 +112,7 @@ def test_who_has_more_patience_is_given_up_when_that_is_over_and_the_others_are_
     assert names(sessions.silent(TIMEOUT_MS + 300, patient)) == {"w1"}
 
 
-def test_when_most_workers_are_silent_at_once_each_gets_the_timeout_once_more() -> None:
+def test_silence_of_most_workers_at_once_grants_each_another_timeout() -> None:
     sessions = Sessions(TIMEOUT_MS)
     for place in range(5):
         sessions.open(session(WorkerId(f"w{place}"), 0))
@@ -133,14 +133,14 @@ def test_as_soon_as_most_workers_are_heard_the_silent_ones_are_given_up() -> Non
 
 
 @pytest.mark.parametrize(("workers", "silent"), [(3, 3), (4, 2), (5, 2)])
-def test_a_few_workers_or_a_few_silent_ones_are_no_outage_of_the_network(workers: int, silent: int) -> None:
+def test_silence_of_few_workers_is_not_an_outage_of_the_network(workers: int, silent: int) -> None:
     sessions = Sessions(TIMEOUT_MS)
     for place in range(workers):
         sessions.open(session(WorkerId(f"w{place}"), 0 if place < silent else TIMEOUT_MS - 1))
     assert len(sessions.silent(TIMEOUT_MS, usual)) == silent
 
 
-def test_who_was_found_silent_in_a_turn_that_was_given_up_is_found_again() -> None:
+def test_silence_found_in_a_turn_that_was_rolled_back_is_found_again() -> None:
     sessions = Sessions(TIMEOUT_MS)
     sessions.open(session(WorkerId("w1"), 0))
     sessions.keep()

@@ -56,7 +56,7 @@ def test_the_bounds_are_in_characters_for_names_and_in_bytes_for_commands() -> N
 
 
 @pytest.mark.parametrize("schedule", [None, "", "  "])
-def test_an_empty_schedule_is_none(schedule: str | None) -> None:
+def test_empty_schedule_counts_as_absent(schedule: str | None) -> None:
     assert job_spec(JobBody(name="a", command="true", schedule=schedule)).schedule is None
 
 
@@ -72,7 +72,7 @@ def test_a_timeout_is_a_duration_or_seconds(timeout: str | int | None, timeout_m
 
 
 @pytest.mark.parametrize("timeout", [0, "0", "0s", -1, "-5s", "soon", "10", 10**30, "9999999d"])
-def test_a_timeout_that_is_none_or_endless_is_refused(timeout: str | int) -> None:
+def test_invalid_or_endless_timeout_is_refused(timeout: str | int) -> None:
     assert refusal(JobBody(name="a", command="true", timeout=timeout)).field == "timeout"
 
 
@@ -165,7 +165,7 @@ def test_a_job_says_what_becomes_of_its_failures() -> None:
     assert spec.needs == ("stop",)
 
 
-def test_a_crash_limit_of_never_is_none() -> None:
+def test_crash_limit_of_never_is_unlimited() -> None:
     assert job_spec(JobBody(name="a", command="true", crash_limit="never")).policy == Policy(crash_limit=None)
 
 
@@ -182,5 +182,5 @@ def test_a_job_that_says_nothing_of_its_failures_has_the_usual_policy() -> None:
         (JobBody(name="a", command="true", backoff=BackoffBody(max=-1)), "backoff/max"),
     ],
 )
-def test_a_duration_that_is_none_or_too_long_is_refused_with_its_field(body: JobBody, field: str) -> None:
+def test_invalid_or_too_long_duration_is_refused_with_its_field(body: JobBody, field: str) -> None:
     assert refusal(body).field == field

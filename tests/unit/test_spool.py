@@ -255,7 +255,7 @@ def test_no_damage_stops_a_start_or_makes_a_result_up(
         (tmp_path / "spool" / "current").write_bytes(current)
 
 
-def test_a_whole_record_of_another_release_is_left_out_and_those_after_it_are_kept(
+def test_whole_record_of_another_release_is_skipped_and_later_ones_kept(
     spool: Spool, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     kept(spool, result(1))
@@ -268,14 +268,14 @@ def test_a_whole_record_of_another_release_is_left_out_and_those_after_it_are_ke
     assert "left out of the spool of database d1: 7 records of an unknown format" in caplog.text
 
 
-def test_a_name_of_the_current_database_that_no_scheduler_gave_is_no_name(tmp_path: Path) -> None:
+def test_invalid_name_of_the_current_database_is_ignored(tmp_path: Path) -> None:
     opened(tmp_path).change("d" * 64, 0)
     assert opened(tmp_path).db == "d" * 64
     Journal(tmp_path / "spool").remember("d" * 65)
     assert opened(tmp_path).db == ""
 
 
-def test_a_spool_that_can_not_be_read_is_told_and_left_alone(spool: Spool, tmp_path: Path) -> None:
+def test_spool_that_cannot_be_read_is_reported_and_left_alone(spool: Spool, tmp_path: Path) -> None:
     kept(spool, result(1))
     spool_file(tmp_path).rename(tmp_path / "elsewhere")
     spool_file(tmp_path).mkdir()
@@ -304,7 +304,7 @@ def test_a_file_in_which_nothing_is_held_is_emptied_when_it_is_long(
 
 
 @pytest.mark.usefixtures("unsynced")
-def test_a_file_in_which_something_is_held_is_at_most_twice_as_long_and_some(
+def test_file_with_held_results_is_at_most_twice_as_long_and_some(
     spool: Spool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(spool_module, "SLACK_BYTES", 1_000)
@@ -434,7 +434,7 @@ def test_a_result_that_was_added_for_another_database_is_synced(
     assert synced == [spool_file(tmp_path).read_bytes()]
 
 
-def test_what_a_crash_left_beside_the_files_is_removed(spool: Spool, tmp_path: Path) -> None:
+def test_leftovers_of_a_crash_in_the_folder_are_removed(spool: Spool, tmp_path: Path) -> None:
     kept(spool, result(1))
     (tmp_path / "spool" / "d1.spool.new").write_bytes(b"half")
     (tmp_path / "spool" / "d2.spool.new").write_bytes(b"half")
@@ -455,7 +455,7 @@ def test_what_a_crash_left_beside_the_files_is_removed(spool: Spool, tmp_path: P
         (errno.EROFS, ("open", "write")),
     ],
 )
-def test_a_disk_that_fails_loses_no_result_and_is_tried_again_with_a_new_file(
+def test_disk_that_fails_loses_no_result_and_a_new_file_is_tried(
     spool: Spool,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -553,7 +553,7 @@ def test_a_disk_that_is_full_at_the_start_delays_nothing(
     assert not again.failing
 
 
-def test_a_spool_that_can_not_be_read_when_its_database_comes_is_read_later(
+def test_spool_that_cannot_be_read_when_its_database_comes_is_read_later(
     spool: Spool, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     kept(spool, result(1), result(2))
@@ -590,7 +590,7 @@ def test_a_spool_that_could_not_be_read_is_not_thrown_away_as_empty(
     assert (spool.failing, runs(spool)) == (False, [1])
 
 
-def test_results_that_a_failing_disk_could_not_keep_for_their_database_are_counted(
+def test_results_lost_by_a_failing_disk_are_counted(
     spool: Spool, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     kept(spool, result(1))
@@ -605,7 +605,7 @@ def test_results_that_a_failing_disk_could_not_keep_for_their_database_are_count
     assert not spool.failing
 
 
-def test_a_large_spool_is_written_anew_in_parts(spool: Spool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_large_spool_is_rewritten_in_parts(spool: Spool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(journal_module, "_WRITE_BYTES", 1_000)
     results: Iterable[RunResult] = [result(run, 300) for run in range(1, 50)]
     kept(spool, *results)

@@ -24,7 +24,7 @@ def test_the_mark_stays_from_one_start_to_the_next(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("left", [b"", b"\n", b"\0" * 32, b"0123", b"\xff\xff"])
-def test_a_mark_that_a_power_cut_has_left_damaged_is_made_anew(
+def test_mark_damaged_by_a_power_cut_is_made_again(
     left: bytes, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Two workers with the same empty mark would take each other's processes for their own."""

@@ -79,7 +79,7 @@ def test_what_is_kept_is_the_digest_of_the_secret_and_never_the_secret() -> None
         "zs_" + "0" * 100_000,
     ],
 )
-def test_what_differs_by_a_character_is_no_token(text: str) -> None:
+def test_token_that_differs_by_a_character_is_refused(text: str) -> None:
     assert tokens.read(text) is None
 
 
@@ -91,7 +91,7 @@ def test_only_the_right_secret_of_the_right_id_is_good() -> None:
         assert not good(f"zs_{ID}_{wrong}", kept())
 
 
-def test_nothing_is_good_for_an_id_that_nobody_has() -> None:
+def test_unknown_id_accepts_no_token() -> None:
     """What is compared with in its place has to be no digest that somebody could reach."""
     assert not tokens.good(tokens.Shown(TEXT, ID, bytes(32)), None, NOW)
 

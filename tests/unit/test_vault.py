@@ -51,7 +51,7 @@ def test_a_key_that_others_can_read_is_refused(tmp_path: Path) -> None:
         Vault(path).open("A", sealed)
 
 
-def test_a_lost_key_is_not_made_anew_to_open_something(tmp_path: Path) -> None:
+def test_lost_key_is_not_replaced_in_order_to_open_something(tmp_path: Path) -> None:
     path = tmp_path / "secret.key"
     sealed = Vault(path).seal("A", "12345678")
     path.unlink()
@@ -68,7 +68,7 @@ def test_what_was_never_sealed_is_an_error_of_one_kind(tmp_path: Path, sealed: s
         vault.open("A", sealed)
 
 
-def test_a_damaged_key_is_told(tmp_path: Path) -> None:
+def test_damaged_key_is_reported(tmp_path: Path) -> None:
     path = tmp_path / "secret.key"
     for text in ("", "zz", os.urandom(16).hex()):
         path.write_text(text, "ascii")

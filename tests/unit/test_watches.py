@@ -16,14 +16,14 @@ class Worker:
         self.watches = Watches(self.runs.get)
 
 
-def test_nothing_is_told_of_a_run_that_nobody_looks_at() -> None:
+def test_output_of_a_run_without_a_viewer_is_not_sent() -> None:
     worker = Worker(1)
     worker.runs[1][0].feed(b"x")
     assert worker.watches.take(0) == []
     assert worker.watches.deadline_ms() is None
 
 
-def test_what_was_written_is_told_once() -> None:
+def test_output_is_sent_once() -> None:
     worker = Worker(1)
     worker.runs[1][0].feed(b"early")
     worker.watches.add(Look(1, 0, 0, 1_000), 0)
@@ -37,14 +37,14 @@ def test_what_was_written_is_told_once() -> None:
     assert worker.watches.take(2 * LOG_INTERVAL_MS) == []
 
 
-def test_telling_begins_where_the_one_who_looks_has_got_to() -> None:
+def test_output_is_sent_from_where_the_viewer_is() -> None:
     worker = Worker(1)
     worker.runs[1][0].feed(b"0123456789")
     worker.watches.add(Look(1, 4, 0, 1_000), 0)
     assert worker.watches.take(0) == [Logged(1, "stdout", 4, b"456789")]
 
 
-def test_a_run_that_writes_faster_than_it_is_told_has_a_gap() -> None:
+def test_run_that_writes_faster_than_it_is_sent_has_a_gap() -> None:
     worker = Worker(1)
     worker.runs[1][0].feed(b"a" * 600)
     worker.runs[1][0].feed(b"b" * 9_400)
@@ -56,7 +56,7 @@ def test_a_run_that_writes_faster_than_it_is_told_has_a_gap() -> None:
     assert (tail.offset + len(tail.data), tail.data[-500:]) == (10_000, b"b" * 500)
 
 
-def test_a_long_output_is_told_in_pieces() -> None:
+def test_long_output_is_sent_in_pieces() -> None:
     worker = Worker(1, bytes_max=8 * LOG_BYTES_MAX)
     worker.runs[1][0].feed(b"x" * (LOG_BYTES_MAX + 1))
     worker.watches.add(Look(1, 0, 0, 1_000), 0)

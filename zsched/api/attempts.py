@@ -3,12 +3,8 @@
 from __future__ import annotations
 
 import threading
-from typing import Final
 
-from zsched.model.limits import ATTEMPTS_MAX, ATTEMPTS_WINDOW_S
-
-# Addresses in the table. At the bound the one that failed longest ago is removed.
-_ADDRESSES_MAX: Final = 10_000
+from zsched.model.limits import ATTEMPTS_ADDRESSES_MAX, ATTEMPTS_MAX, ATTEMPTS_WINDOW_S
 
 
 class Attempts:
@@ -26,7 +22,7 @@ class Attempts:
             if mono_s - begun_s >= ATTEMPTS_WINDOW_S:
                 self._seen.pop(address)
                 begun_s, count = mono_s, 0
-            if address not in self._seen and len(self._seen) >= _ADDRESSES_MAX:
+            if address not in self._seen and len(self._seen) >= ATTEMPTS_ADDRESSES_MAX:
                 self._seen.pop(next(iter(self._seen)))
             self._seen[address] = (begun_s, count + 1)
             return count >= ATTEMPTS_MAX

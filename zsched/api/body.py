@@ -23,6 +23,7 @@ from zsched.api.problem import Problem
 from zsched.model.fields import WorkerName
 from zsched.model.limits import (
     BODY_BYTES_MAX,
+    BODY_DEPTH_MAX,
     BODY_VALUES_MAX,
     INTEGER_MAX,
     NOTE_CHARS_MAX,
@@ -37,7 +38,6 @@ from zsched.model.types import RunStatus
 from zsched.scheduler.dispatcher.commands import Action
 from zsched.security import tokens
 
-_DEPTH_MAX: Final = 32
 # The characters that begin or separate values, outside of strings.
 _MARKS: Final = b",:[{"
 # Bytes that are split at a time, so that other threads get the interpreter in between.
@@ -178,7 +178,7 @@ def parse(body: bytes) -> Any:
     except json.JSONDecodeError as error:
         _refuse("#", f"the body is not JSON: {error}")
     except RecursionError:
-        _refuse("#", f"nested deeper than {_DEPTH_MAX} levels")
+        _refuse("#", f"nested deeper than {BODY_DEPTH_MAX} levels")
     # Python itself refuses integers of thousands of digits.
     except ValueError:
         _refuse("#", f"an integer lies outside ±{INTEGER_MAX}")
@@ -294,8 +294,8 @@ def _check(value: object, pointer: str, depth: int) -> None:
             if abs(value) > INTEGER_MAX:
                 _refuse(pointer, f"an integer lies outside ±{INTEGER_MAX}")
         case dict() | list():
-            if depth > _DEPTH_MAX:
-                _refuse(pointer, f"nested deeper than {_DEPTH_MAX} levels")
+            if depth > BODY_DEPTH_MAX:
+                _refuse(pointer, f"nested deeper than {BODY_DEPTH_MAX} levels")
             members = value.items() if isinstance(value, dict) else enumerate(value)
             for name, member in members:
                 _check(name, pointer, depth)

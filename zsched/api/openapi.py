@@ -24,6 +24,7 @@ from zsched.model.limits import (
     BACKOFF_MS_MAX,
     BODY_VALUES_MAX,
     COMMAND_BYTES_MAX,
+    DURATION_MS_MAX,
     GRACE_MS_MAX,
     IDEMPOTENCY_KEY_CHARS_MAX,
     JOBS_PER_SUBMIT_MAX,
@@ -38,7 +39,7 @@ from zsched.model.limits import (
     TOKEN_LIFE_MS_DEFAULT,
 )
 from zsched.model.types import RunStatus
-from zsched.model.units import DURATION_MS_MAX, format_duration_ms
+from zsched.model.units import format_duration_ms
 from zsched.security.tokens import NEVER
 
 Schema = dict[str, Any]

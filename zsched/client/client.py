@@ -16,7 +16,7 @@ import shlex
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import islice
-from typing import Final, NamedTuple, Self, Unpack
+from typing import NamedTuple, Self, Unpack
 from urllib.parse import quote
 
 from zsched.client import many
@@ -44,7 +44,7 @@ from zsched.client.job import Changes, Job
 from zsched.client.many import Action, Group, WaitTimeout
 from zsched.client.submission import Fields, PolicyFields, batches, spec
 from zsched.model import spans
-from zsched.model.limits import PAGE_ROWS_MAX
+from zsched.model.limits import CALL_S_MAX, PAGE_ROWS_MAX
 from zsched.model.spans import Spans
 
 __all__ = [
@@ -73,9 +73,6 @@ __all__ = [
     "batches",
     "spec",
 ]
-
-# Timeout of a request that the scheduler is not asked to hold.
-ANSWER_S_MAX: Final = 30.0
 
 
 class Chunk(NamedTuple):
@@ -364,7 +361,7 @@ class Client:
         pause_s = LOOK_S_MIN
         while True:
             try:
-                return self._wire.send(method, path, body, ANSWER_S_MAX + hold_s, key)
+                return self._wire.send(method, path, body, CALL_S_MAX + hold_s, key)
             except (Unreachable, Refused) as error:
                 met = self._wire.met
                 again = may_pass(error, met=met) if repeatable else may_be_done(error, met=met)

@@ -23,9 +23,7 @@ from typing import Any, Final, Self
 from zsched.client.client import Client, ClientError
 from zsched.config.settings import keys_of
 from zsched.host import prctl
-
-# From the start of the processes until all are ready. On a slow host imports alone take a second or two.
-READY_S_MAX: Final = 30.0
+from zsched.model.limits import READY_S_MAX
 
 # The pause between two checks for readiness.
 LOOK_S: Final = 0.05

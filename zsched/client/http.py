@@ -13,7 +13,7 @@ import select
 import stat
 from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple
 
-from zsched.model.limits import IDEMPOTENCY_KEY_CHARS_MAX, WAIT_MS_MAX
+from zsched.model.limits import IDEMPOTENCY_KEY_CHARS_MAX, TOKEN_FILE_BYTES_MAX, WAIT_MS_MAX
 from zsched.security import endpoint
 from zsched.security.endpoint import EndpointError
 from zsched.security.trust import UntrustedError
@@ -22,8 +22,6 @@ from zsched.security.trust import UntrustedError
 if TYPE_CHECKING:
     from http.client import HTTPConnection, HTTPMessage, HTTPResponse
 
-# A token file is read up to this size; a longer one is refused.
-TOKEN_BYTES_MAX: Final = 4096
 
 # A Link header (RFC 8288) of the scheduler.
 _NEXT: Final = re.compile(r'<(/[^<>]*)>; rel="next"')
@@ -231,7 +229,7 @@ def _private(path: str) -> str:
             raise ClientError(
                 f"insecure owner of {path} (user {status.st_uid}): it must be yours or root's; get a new token"
             )
-        return os.read(descriptor, TOKEN_BYTES_MAX).decode(errors="replace")
+        return os.read(descriptor, TOKEN_FILE_BYTES_MAX).decode(errors="replace")
     finally:
         os.close(descriptor)
 
@@ -254,7 +252,7 @@ def _demand_trusted_links(path: str) -> None:
 def _check_token(text: str, origin: str) -> str:
     """The token without surrounding space. Raises ClientError, which does not show it, unless a header can carry it."""
     token = text.strip()
-    if not token.isascii() or not token.isprintable() or " " in token or len(token) >= TOKEN_BYTES_MAX:
+    if not token.isascii() or not token.isprintable() or " " in token or len(token) >= TOKEN_FILE_BYTES_MAX:
         raise ClientError(f"invalid token in {origin}: use the output of `zsched token add`")
     return token
 

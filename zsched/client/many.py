@@ -12,14 +12,12 @@ from typing import Any, Final, Literal, NamedTuple, Protocol
 
 from zsched.client.http import HOLD_S, LOOK_FACTOR, LOOK_S_MAX, LOOK_S_MIN, PATIENCE_S, Answer, ClientError, NotFound
 from zsched.model import spans
+from zsched.model.limits import SPANS_PER_CALL_MAX, WAIT_UNPAUSED_JOBS_MAX
 from zsched.model.spans import Spans
 
-# The pause between two polls of more than FEW_MAX jobs: each poll may return only some that have ended.
+# The pause between two polls of more than WAIT_UNPAUSED_JOBS_MAX jobs: each poll may return only some that have ended.
 MANY_S: Final = 0.2
-FEW_MAX: Final = 16
 
-# Spans in one request, so that its body stays below 1 MiB. Further spans are waited for afterwards.
-SPANS_MAX: Final = 30_000
 
 Action = Literal["cancel", "pause", "resume", "end"]
 
@@ -51,7 +49,7 @@ def ended(ask: Ask, jobs: Spans, timeout: float | None) -> Iterator[tuple[str, S
         time.sleep(min(pause_s, max(0.0, deadline - time.monotonic())))
         begin = time.monotonic()
         hold_s = max(0.0, min(HOLD_S, deadline - begin))
-        groups, following = _look(ask, left.head(SPANS_MAX), after, hold_s)
+        groups, following = _look(ask, left.head(SPANS_PER_CALL_MAX), after, hold_s)
         news = Spans()
         for status in _ENDED:
             if status in groups and (new := left & groups[status].jobs):
@@ -59,12 +57,14 @@ def ended(ask: Ask, jobs: Spans, timeout: float | None) -> Iterator[tuple[str, S
                 yield status, new
         left -= news
         # After a poll without news all jobs are read again: the scheduler may have been restarted on an older database.
-        whole = len(left.spans) <= SPANS_MAX and all(group.size == len(group.jobs) for group in groups.values())
+        whole = len(left.spans) <= SPANS_PER_CALL_MAX and all(
+            group.size == len(group.jobs) for group in groups.values()
+        )
         after = following if news and whole else None
         if left and time.monotonic() >= deadline:
             raise WaitTimeout(f"{len(left)} of the jobs had not ended after {timeout:g} s")
         if news:
-            pause_s = MANY_S if len(left) > FEW_MAX else LOOK_S_MIN
+            pause_s = MANY_S if len(left) > WAIT_UNPAUSED_JOBS_MAX else LOOK_S_MIN
         else:
             # A scheduler that can't hold more answers returns early.
             early = time.monotonic() - begin < LOOK_S_MAX
@@ -121,8 +121,8 @@ def bulk(
 
 def _texts(jobs: Spans) -> Iterator[str]:
     """Split a selection into as few requests as can carry it, as texts."""
-    for begin in range(0, len(jobs.spans), SPANS_MAX):
-        yield str(Spans(jobs.spans[begin : begin + SPANS_MAX]))
+    for begin in range(0, len(jobs.spans), SPANS_PER_CALL_MAX):
+        yield str(Spans(jobs.spans[begin : begin + SPANS_PER_CALL_MAX]))
 
 
 def _groups(view: dict[str, Any]) -> dict[str, Group]:

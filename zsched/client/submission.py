@@ -8,11 +8,11 @@ from typing import Final, Literal, TypedDict, Unpack
 
 from zsched.client.arguments import check
 from zsched.client.http import ClientError, View
-from zsched.model.limits import BODY_VALUES_MAX, JOBS_BODY_BYTES_MAX, JOBS_PER_SUBMIT_MAX
-
-# A request stays well below the scheduler's limits, because its JSON may be longer than that of each job by itself.
-SUBMIT_BYTES_MAX: Final = JOBS_BODY_BYTES_MAX // 2
-SUBMIT_VALUES_MAX: Final = BODY_VALUES_MAX - 100_000
+from zsched.model.limits import (
+    JOBS_PER_SUBMIT_MAX,
+    SUBMIT_BYTES_MAX,
+    SUBMIT_VALUES_MAX,
+)
 
 # The default name of a job has at most this many characters of its command.
 NAME_CHARS: Final = 60

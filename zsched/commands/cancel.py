@@ -27,7 +27,7 @@ from collections.abc import Mapping, Sequence
 
 from zsched.client.client import Client, Group, Job, NotFound, Refused
 from zsched.commands import exits, options, selection, table
-from zsched.commands.waiting import LINES_MAX
+from zsched.model.limits import JOBS_SHOWN_MAX
 from zsched.model.spans import Spans
 
 
@@ -92,16 +92,16 @@ def complain(groups: Mapping[str, Group], *, quiet: bool) -> None:
     }
     for name, sentence in sentences.items():
         if name in groups and not (quiet and name == "finished"):
-            shown = groups[name].jobs.head(LINES_MAX)
+            shown = groups[name].jobs.head(JOBS_SHOWN_MAX)
             more = "" if len(shown) == groups[name].size else " and others"
             exits.say(sentence.format(count=groups[name].size, jobs=f"{shown}{more}"))
 
 
 def show(groups: Mapping[str, Group]) -> None:
-    """Print the cancelled jobs: a line for each, or only counts if there are more than LINES_MAX."""
+    """Print the cancelled jobs: a line for each, or only counts if there are more than JOBS_SHOWN_MAX."""
     words = {"done": "cancelled", "ending": "cancelling"}
     cancelled = {word: groups[name] for name, word in words.items() if name in groups}
-    if sum(group.size for group in cancelled.values()) > LINES_MAX:
+    if sum(group.size for group in cancelled.values()) > JOBS_SHOWN_MAX:
         print(", ".join(f"{group.size} {word}" for word, group in cancelled.items()))
         return
     for number, word in sorted((number, word) for word, group in cancelled.items() for number in group.jobs):

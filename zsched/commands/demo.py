@@ -33,6 +33,7 @@ from rich.text import Text
 from zsched.client.client import ClientError, Job
 from zsched.client.cluster import LOOK_S, Cluster, ClusterError, private, stop_on_signals
 from zsched.commands import options
+from zsched.model.limits import DEMO_S_MAX
 from zsched.model.units import counted
 
 WORKERS: Final = 2
@@ -42,8 +43,6 @@ JOBS: Final = (
     *((f"square-{number}", f"sleep 0.2; echo {number} squared is $(({number} * {number}))") for number in range(1, 21)),
 )
 
-# They take about 2 s together.
-JOBS_S_MAX: Final = 60.0
 
 # Without a terminal, progress is one line per LINE_JOBS jobs.
 LINE_JOBS: Final = 7
@@ -106,8 +105,8 @@ def play(cluster: Cluster, err: Console) -> tuple[list[Row], float]:
 
 
 def follow(jobs: Sequence[Job], err: Console) -> None:
-    """Show progress until every job is done. Raises ClusterError when that takes longer than JOBS_S_MAX."""
-    deadline = time.monotonic() + JOBS_S_MAX
+    """Show progress until every job is done. Raises ClusterError when that takes longer than DEMO_S_MAX."""
+    deadline = time.monotonic() + DEMO_S_MAX
     columns = (TextColumn("jobs"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     done = 0
     with Progress(*columns, console=err, disable=not err.is_terminal, transient=True) as progress:
@@ -118,7 +117,7 @@ def follow(jobs: Sequence[Job], err: Console) -> None:
             if not err.is_terminal and done // LINE_JOBS > before // LINE_JOBS:
                 say(err, f"{done} of {len(jobs)} jobs are done")
             if time.monotonic() > deadline:
-                raise ClusterError(f"{counted(len(jobs) - done, 'job')} not done within {JOBS_S_MAX:.0f} s")
+                raise ClusterError(f"{counted(len(jobs) - done, 'job')} not done within {DEMO_S_MAX:.0f} s")
             time.sleep(LOOK_S)
 
 

@@ -55,16 +55,12 @@ import secrets
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Final
 
 from zsched.client.client import PATIENCE_S, Client, ClientError, Job, PolicyFields, Refused, View, batches, spec
 from zsched.commands import exits, options, table, variables, waiting
 from zsched.commands.line import command_line, for_input
 from zsched.model import spans
-from zsched.model.limits import COMMAND_BYTES_MAX
-
-# Requests after the first append their number to the key.
-_KEY_CHARS_MAX: Final = 240
+from zsched.model.limits import COMMAND_BYTES_MAX, JOBS_SHOWN_MAX, SUBMIT_KEY_CHARS_MAX
 
 
 def main(argv: Sequence[str]) -> int:
@@ -122,8 +118,8 @@ def read_jobs(arguments: Mapping[str, options.Value]) -> list[View]:
     if arguments["--wait"] and cron is not None:
         options.fail(__doc__, "a job with --cron never ends, so there is nothing to --wait for")
     key = options.text(arguments, "--idempotency-key")
-    if key is not None and not (key.isascii() and key.isprintable() and 1 <= len(key) <= _KEY_CHARS_MAX):
-        options.fail(__doc__, f"--idempotency-key: 1 to {_KEY_CHARS_MAX} printable ASCII characters")
+    if key is not None and not (key.isascii() and key.isprintable() and 1 <= len(key) <= SUBMIT_KEY_CHARS_MAX):
+        options.fail(__doc__, f"--idempotency-key: 1 to {SUBMIT_KEY_CHARS_MAX} printable ASCII characters")
     env, secret_env = variables.read_plain(__doc__, arguments), variables.read_secret(__doc__, arguments)
 
     def body(command: str) -> View:
@@ -230,7 +226,7 @@ def wait(client: Client, jobs: Sequence[Job], arguments: Mapping[str, options.Va
     quiet = bool(arguments["--quiet"] or arguments["--range"])
     known = {job.id: job for job in jobs}
     ids = spans.of_numbers(known)
-    if len(ids) > waiting.LINES_MAX and not arguments["--json"]:
+    if len(ids) > JOBS_SHOWN_MAX and not arguments["--json"]:
         counts = waiting.wait_for_counts(client, ids, None, quiet=quiet)
         return int(bool(counts["failed"] or counts["cancelled"]))
     codes: dict[int, int] = {}

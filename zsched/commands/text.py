@@ -12,6 +12,8 @@ import codecs
 import re
 from typing import Final
 
+from zsched.model.limits import CONTROL_CHARS_MAX
+
 # ECMA-48: CSI with its parameters, strings (OSC, DCS, SOS, PM, APC) up to their end, other escapes of two or three.
 _SEQUENCE: Final = re.compile(
     r"(?:\x1b\[|\x9b)[0-?]*[ -/]*[@-~]"
@@ -35,9 +37,6 @@ _UNSEEN: Final = (
 )
 _CONTROL: Final = re.compile(rf"[{_UNSEEN}\u200c\u200d]")
 _CONTROL_OF_OUTPUT: Final = re.compile(rf"[{_UNSEEN}]")
-
-# A longer text is not taken for a sequence.
-BEGUN_CHARS_MAX: Final = 4096
 
 
 def clean(text: str) -> str:
@@ -66,7 +65,7 @@ class Cleaner:
         text = self._begun + self._decoder.decode(data, end)
         begun = None if end else _BEGUN.search(text)
         self._begun = ""
-        if begun is not None and len(begun[0]) <= BEGUN_CHARS_MAX:
+        if begun is not None and len(begun[0]) <= CONTROL_CHARS_MAX:
             self._begun = begun[0]
             text = text[: begun.start()]
         return _CONTROL_OF_OUTPUT.sub("", _without_sequences(text))

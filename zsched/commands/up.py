@@ -38,10 +38,7 @@ from zsched.client.cluster import Cluster, ClusterError, Plan, free_ports, names
 from zsched.commands import exits, options, table
 from zsched.config.config import ConfigError, scheduler_config, worker_config
 from zsched.host.cpus import usable_cpus
-from zsched.model.limits import LOG_FLUSH_S
-
-# A worker's shutdown grace for its jobs, then TERM and KILL, and some reserve.
-STOP_S_MAX: Final = 60.0
+from zsched.model.limits import LOG_FLUSH_S, UP_STOP_S_MAX
 
 # Options that are passed to the scheduler.
 PASSED: Final = ("db", "port", "zmq-port")
@@ -104,7 +101,7 @@ def make_plan(arguments: Mapping[str, options.Value]) -> Plan:
         folder=Path.cwd(),
         environ=os.environ,
         log_files=False,
-        stop_s_max=STOP_S_MAX,
+        stop_s_max=UP_STOP_S_MAX,
     )
 
 

@@ -30,6 +30,7 @@ from collections.abc import Sequence
 from zsched.client.client import Client, Job
 from zsched.commands import exits, options, selection, table, waiting
 from zsched.model import spans
+from zsched.model.limits import JOBS_SHOWN_MAX
 
 
 def main(argv: Sequence[str]) -> int:
@@ -41,7 +42,7 @@ def main(argv: Sequence[str]) -> int:
     quiet, as_json = bool(arguments["--quiet"]), bool(arguments["--json"])
     with Client(options.text(arguments, "--url")) as client:
         ids = selection.resolve(chosen, client, owner)
-        if not as_json and (quiet or len(ids) > waiting.LINES_MAX):
+        if not as_json and (quiet or len(ids) > JOBS_SHOWN_MAX):
             counts = waiting.wait_for_counts(client, ids, timeout_s, quiet=quiet)
             return exits.FAILED if counts["failed"] or counts["cancelled"] else 0
         ended: dict[int, Job] = {}

@@ -7,17 +7,14 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from itertools import islice
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 from zsched.commands import exits
+from zsched.model.limits import FAILED_SHOWN_MAX
 
 if TYPE_CHECKING:
     from zsched.client.client import Client, Job
     from zsched.model.spans import Spans
-
-# With more jobs than LINES_MAX, `wait` prints only the first FAILED_MAX failed jobs and the sums; `cancel` only sums.
-LINES_MAX: Final = 20
-FAILED_MAX: Final = 100
 
 
 def as_completed(client: Client, ids: Spans, timeout_s: float | None = None) -> Iterator[Job]:
@@ -39,16 +36,16 @@ def wait_for_counts(client: Client, ids: Spans, timeout_s: float | None, *, quie
             left -= jobs
             advance(len(jobs), len(jobs) if status == "failed" else 0)
             if status == "failed" and not quiet:
-                for number in islice(jobs, max(0, FAILED_MAX - counts["failed"])):
+                for number in islice(jobs, max(0, FAILED_SHOWN_MAX - counts["failed"])):
                     print(line(client.get(number)), flush=True)
             counts[status] += len(jobs)
     if not quiet:
         print(
             ", ".join(f"{counts[status]} {status}" for status in ("success", "failed", "cancelled") if counts[status])
         )
-        if counts["failed"] > FAILED_MAX:
+        if counts["failed"] > FAILED_SHOWN_MAX:
             command = f"zsched list --status failed --limit {counts['failed']}"
-            exits.say(f"the first {FAILED_MAX} failed jobs are shown; `{command}` lists more")
+            exits.say(f"the first {FAILED_SHOWN_MAX} failed jobs are shown; `{command}` lists more")
     return counts
 
 

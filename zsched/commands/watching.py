@@ -16,9 +16,7 @@ from zsched.client.client import LOOK_FACTOR, LOOK_S_MAX, LOOK_S_MIN, PATIENCE_S
 from zsched.commands import table
 from zsched.commands.exits import say
 from zsched.commands.text import Cleaner
-
-# Chunks of up to 256 KiB that may wait for a slow reader. At the bound no more are read from the scheduler.
-PIECES_MAX: Final = 8
+from zsched.model.limits import WATCHED_PIECES_MAX
 
 # How long the first output of a run that nobody has viewed yet may take.
 ASK_S: Final = 0.5
@@ -85,7 +83,7 @@ class Watch:
         self._on_interrupt = on_interrupt
         # In order: a chunk, a failed read, or None for Ctrl-C.
         self._events: SimpleQueue[_Piece | Exception | None] = SimpleQueue()
-        self._room = Semaphore(PIECES_MAX)
+        self._room = Semaphore(WATCHED_PIECES_MAX)
 
     def interrupt(self) -> None:
         """Call on_interrupt between two chunks. For signal handlers."""

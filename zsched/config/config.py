@@ -18,6 +18,7 @@ from zsched.config.layers import SYSTEM_FOLDER, ConfigError, Setting, home_folde
 from zsched.config.settings import SchedulerConfig, WorkerConfig
 from zsched.host import files
 from zsched.model.hosts import is_loopback
+from zsched.model.limits import PLACE_CHARS_MAX
 from zsched.model.names import WORKER_NAME
 from zsched.security import access_file
 from zsched.security.endpoint import URL_DEFAULT, default_socket
@@ -26,9 +27,6 @@ __all__ = ["ConfigError", "Loaded", "SchedulerConfig", "WorkerConfig", "schedule
 
 
 ConfigT = TypeVar("ConfigT")
-
-# Characters of a socket's folder in the name of a state folder. A longer name is cut: a hash follows.
-_PLACE_CHARS_MAX = 100
 
 
 @dataclass(frozen=True)
@@ -177,7 +175,7 @@ def _place(url: str, environ: Mapping[str, str]) -> str:
     if not url or path == default_socket(environ):
         url = URL_DEFAULT
     elif path != url:
-        folder = quote(os.path.basename(os.path.dirname(path)), safe="")[:_PLACE_CHARS_MAX]
+        folder = quote(os.path.basename(os.path.dirname(path)), safe="")[:PLACE_CHARS_MAX]
         return f"{folder}_{hashlib.sha256(path.encode()).hexdigest()[:12]}"
     parts = urlsplit(url)
     port = parts.port or {"http": 80, "https": 443}[parts.scheme]

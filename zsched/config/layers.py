@@ -14,12 +14,10 @@ from pathlib import Path
 from typing import Final
 
 from zsched.config.settings import SECTIONS, Key, keys_of
+from zsched.model.limits import INI_BYTES_MAX
 from zsched.model.spelling import nearest
 
 SYSTEM_FOLDER: Final = Path("/etc/zsched")
-
-# An INI file is read whole. A larger file was named by mistake.
-INI_BYTES_MAX: Final = 1024 * 1024
 
 
 class ConfigError(Exception):

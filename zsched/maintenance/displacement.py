@@ -22,7 +22,7 @@ log = logging.getLogger(__name__)
 
 
 class FileWatch:
-    """Checks the database's file and the folder beside it, at most once in FILE_CHECK_MS."""
+    """Checks the database's file and its folder, at most once in FILE_CHECK_MS."""
 
     def __init__(self, store: Writer, recreate_files: Callable[[], Sequence[str]]) -> None:
         """`recreate_files` creates removed files again and returns their names. Raises PrivateFileError, StoreLocked,

@@ -195,7 +195,7 @@ def read_variables(text: str) -> dict[str, str]:
     """Variables from their column. Raises ValueError for a damaged value."""
     variables = json.loads(text)
     if not isinstance(variables, dict) or not all(isinstance(value, str) for value in variables.values()):
-        raise ValueError("what is stored are no variables")
+        raise ValueError("the stored variables are damaged")
     return variables
 
 

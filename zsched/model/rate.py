@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import logging
-from typing import Final
 
-# Beyond this many keys, those whose bucket is full again are forgotten.
-_KEYS_MAX: Final = 20_000
+from zsched.model.limits import RATE_KEYS_MAX
 
 
 class Rate:
@@ -23,7 +21,7 @@ class Rate:
         full_ms = max(now_ms, self._full_ms.get(key, 0))
         if full_ms - now_ms > self._burst_ms:
             return False
-        if key not in self._full_ms and len(self._full_ms) >= _KEYS_MAX:
+        if key not in self._full_ms and len(self._full_ms) >= RATE_KEYS_MAX:
             self._full_ms = {key: at_ms for key, at_ms in self._full_ms.items() if at_ms > now_ms}
         self._full_ms[key] = full_ms + self._gap_ms
         return True

@@ -12,7 +12,7 @@ from zsched.model.types import JobId, RunId, WorkerId
 
 
 class ForeignDecision(StrEnum):
-    """What the operator decided of a worker's foreign runs: they go on beside new work, or they are ended."""
+    """The operator's decision on a worker's foreign runs: they continue while it gets new work, or they are ended."""
 
     KEEP = "keep"
     DISCARD = "discard"

@@ -11,8 +11,7 @@ from typing import Final
 
 from cronsim import CronSim, CronSimError
 
-# A fire that is later than this is skipped: the scheduler was down, and the next one comes by itself.
-LATE_MS_MAX: Final = 60_000
+from zsched.model.limits import FIRE_LATE_MS_MAX
 
 _FIELDS: Final = "minute 0-59, hour 0-23, day of month 1-31, month 1-12 or JAN-DEC, day of week 0-7 or SUN-SAT"
 
@@ -42,9 +41,9 @@ def next_fire_ms(expression: str, after_ms: int) -> int | None:
 def latest_fire_ms(expression: str, due_ms: int, now_ms: int) -> int:
     """The last fire of a job that is due: not after now, and due_ms itself when no later one has passed."""
     latest = due_ms
-    # Fires older than LATE_MS_MAX are skipped anyway, so that a scheduler that was down for a year doesn't count them
-    # one by one.
-    moment = max(due_ms, now_ms - LATE_MS_MAX - 60_000)
+    # Fires older than FIRE_LATE_MS_MAX are skipped, so that a scheduler that was down for a year does not count
+    # them one by one.
+    moment = max(due_ms, now_ms - FIRE_LATE_MS_MAX - 60_000)
     while (fire := next_fire_ms(expression, moment)) is not None and fire <= now_ms:
         latest = moment = fire
     return latest

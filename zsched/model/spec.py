@@ -16,6 +16,7 @@ from zsched.model.limits import (
     COMMAND_BYTES_MAX,
     CRASH_LIMIT_DEFAULT,
     CRASH_LIMIT_MAX,
+    DURATION_MS_MAX,
     ENV_BYTES_MAX,
     ENV_NAMES_MAX,
     GRACE_MS_DEFAULT,
@@ -28,7 +29,7 @@ from zsched.model.limits import (
 )
 from zsched.model.names import USER_NAME, VARIABLE_NAME
 from zsched.model.types import USUAL_BACKOFF, Backoff, Job, JobSpec, Launch, OnDisconnect, OnLost, Policy, launch_fields
-from zsched.model.units import DURATION_MS_MAX, format_duration_ms, parse_duration_ms
+from zsched.model.units import format_duration_ms, parse_duration_ms
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -14,16 +14,7 @@ from fractions import Fraction
 from functools import lru_cache
 from typing import Final
 
-from zsched.model.limits import RUNS_NAMED_MAX
-
-# A century. What is longer is a slip of the keyboard, and every sum of two still fits 63 bits with room to spare.
-DURATION_MS_MAX: Final = 36_525 * 86_400_000
-
-# The largest size SQLite can hold as an integer.
-SIZE_BYTES_MAX: Final = 2**63 - 1
-
-# Text longer than this is refused unread.
-_CHARS_MAX: Final = 64
+from zsched.model.limits import DURATION_MS_MAX, QUANTITY_CHARS_MAX, RUNS_NAMED_MAX, SIZE_BYTES_MAX
 
 # The end of the year 9999, the last that RFC 3339 can write.
 _LATEST_MS: Final = 253_402_300_799_999
@@ -63,7 +54,7 @@ def parse_duration_ms(text: str) -> int:
     """
     if text == "0":
         return 0
-    parts = list(_PART.finditer(text)) if len(text) <= _CHARS_MAX else []
+    parts = list(_PART.finditer(text)) if len(text) <= QUANTITY_CHARS_MAX else []
     if (
         not parts
         or "".join(part[0] for part in parts) != text
@@ -108,7 +99,7 @@ def parse_size_bytes(text: str) -> int:
     """
     if text == "0":
         return 0
-    match = _SIZE.fullmatch(text) if len(text) <= _CHARS_MAX else None
+    match = _SIZE.fullmatch(text) if len(text) <= QUANTITY_CHARS_MAX else None
     if match is None or match[2] not in _SIZE_UNITS_BYTES:
         raise ValueError(f"invalid size {_quoted(text)}: write it like 512KiB, 64MiB or 2GiB")
     size_bytes = -int(-Fraction(match[1]) * _SIZE_UNITS_BYTES[match[2]] // 1)
@@ -135,4 +126,4 @@ def some(items: Sequence[object]) -> str:
 
 def _quoted(text: str) -> str:
     """Quote user text for an error: control characters escaped, and no longer than a line."""
-    return repr(text if len(text) <= _CHARS_MAX else text[: _CHARS_MAX - 1] + "…")
+    return repr(text if len(text) <= QUANTITY_CHARS_MAX else text[: QUANTITY_CHARS_MAX - 1] + "…")

@@ -20,11 +20,11 @@ from zmq.utils import z85
 
 from zsched.model.limits import (
     FRAME_FROM_WORKER_BYTES_MAX,
-    FRAMES_QUEUED_MAX,
     HANDSHAKE_MS,
     KEY_HANDSHAKE_GAP_MS,
     KEY_HANDSHAKES_MAX,
     LINE_INTERVAL_MS,
+    QUEUED_FRAMES_MAX,
     UNREAD_FRAMES_MAX,
     WORKER_CONNECTIONS_MAX,
     ZAP_REQUESTS_MAX,
@@ -117,7 +117,7 @@ class Port:
         router.setsockopt(zmq.ROUTER_MANDATORY, 1)
         router.setsockopt(zmq.ROUTER_HANDOVER, 0)
         router.setsockopt(zmq.MAXMSGSIZE, FRAME_FROM_WORKER_BYTES_MAX)
-        router.setsockopt(zmq.SNDHWM, FRAMES_QUEUED_MAX)
+        router.setsockopt(zmq.SNDHWM, QUEUED_FRAMES_MAX)
         router.setsockopt(zmq.RCVHWM, UNREAD_FRAMES_MAX)
         router.setsockopt(zmq.LINGER, _LINGER_MS)
         router.setsockopt(zmq.HANDSHAKE_IVL, HANDSHAKE_MS)

@@ -23,7 +23,7 @@ DAMAGED: Final = (ValueError, TypeError, LookupError)
 
 def columns(entity: type[Struct], **computed: str) -> str:
     """The columns of an entity for a SELECT, in the order of its fields. `computed`: the expressions of those fields
-    that are no column. Raises KeyError when one is missing.
+    that are not columns. Raises KeyError when one is missing.
     """
     names: list[str] = []
     for field in fields(entity):

@@ -17,7 +17,7 @@ from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any, Final
 
-from zsched.model.limits import BACKLOG_MAX
+from zsched.model.limits import BACKLOG_MAX, LISTEN_TRIES_MAX
 
 log = logging.getLogger(__name__)
 
@@ -35,8 +35,6 @@ _PATH_BYTES_MAX: Final = 107
 _OTHER: Final = {"0.0.0.0": "::", "::": "0.0.0.0", "127.0.0.1": "::1", "::1": "127.0.0.1"}  # noqa: S104
 # Errors of a host without IPv6, or without IPv6 on its loopback interface.
 _ABSENT: Final = frozenset({errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL, errno.EPROTONOSUPPORT})
-# With port 0 the kernel chooses a port for the first address, which may be in use on the second one.
-_TRIES_MAX: Final = 20
 
 
 class ListenError(Exception):
@@ -48,7 +46,7 @@ def listen(host: str, port: int) -> list[socket.socket]:
 
     All have the same port; port 0 takes any that is free. At least one socket. Raises ListenError.
     """
-    for _ in range(_TRIES_MAX - 1):
+    for _ in range(LISTEN_TRIES_MAX - 1):
         with suppress(_TakenError):
             return _listen(host, port)
     return _listen(host, port)

@@ -14,7 +14,7 @@ import waitress.receiver
 from waitress.utilities import BadRequest, Error
 
 from zsched.api.http.received import Body, Chunks, TooManyChunksError
-from zsched.model.limits import CHUNKS_MAX
+from zsched.model.limits import CHUNK_CONTROL_BYTES_MAX, CHUNKS_MAX
 
 _FOLDED: Final = re.compile(rb"\r\n[ \t]")
 _CODING: Final = re.compile(rb"(?i)\r\ntransfer-encoding:([^\r]*)")
@@ -25,9 +25,6 @@ _CONTROLS: Final = re.compile(r"[\x00-\x20\x7f#]")
 # Other spellings of a path: a percent-encoded letter, digit, -._~ or slash (RFC 3986, 2.3), a percent sign that encodes
 # nothing, and an empty segment. A proxy that refuses /tokens would let /%74okens and //tokens pass.
 _ALIAS: Final = re.compile(r"(?i)%(?:2[def]|3[0-9]|4[1-9a-f]|5[0-9af]|6[1-9a-f]|7[0-9ae])|%(?![0-9a-f]{2})|//")
-# A chunk's size with its extensions, and what may come after the last chunk. Waitress copies these with each piece that
-# arrives, so that megabytes of them would cost seconds.
-_CONTROL_BYTES_MAX: Final = 4096
 
 # Waitress ends both with `$`, which also matches before a final newline; other parsers take that for the line's end.
 waitress.receiver.ONLY_HEXDIG_RE = re.compile(rb"[0-9A-Fa-f]+\Z")
@@ -105,8 +102,8 @@ class Parser(waitress.parser.HTTPRequestParser):  # type: ignore[misc]
             return len(data)
         if self.chunked and not self.completed:
             control = len(self.body_rcv.control_line) + len(self.body_rcv.trailer)
-            if control > _CONTROL_BYTES_MAX:
-                self.error = BadRequest(f"more than {_CONTROL_BYTES_MAX} bytes that are no chunk")
+            if control > CHUNK_CONTROL_BYTES_MAX:
+                self.error = BadRequest(f"more than {CHUNK_CONTROL_BYTES_MAX} bytes that are no chunk")
                 self.completed = True
         return taken
 

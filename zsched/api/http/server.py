@@ -30,18 +30,14 @@ from zsched.model.limits import (
     BACKLOG_MAX,
     CONNECTIONS_MAX,
     HEADER_BYTES_MAX,
-    JOBS_BODY_BYTES_MAX,
     LINE_INTERVAL_MS,
+    REQUEST_BODY_BYTES_MAX,
     SOCKET_CONNECTIONS_MAX,
     UNSENT_BYTES_MAX,
 )
 from zsched.model.rate import Throttled
 from zsched.scheduler.inbox import Inbox
 from zsched.security import peer
-
-# Waitress reads a whole body before the app sees the request. A little more than the largest limit of an endpoint lets
-# the endpoint report its own limit.
-_BODY_BYTES_MAX = JOBS_BODY_BYTES_MAX + 1024 * 1024
 
 # The longest wait of the server's thread. Then it checks the times of connections again.
 _POLL_S = 1.0
@@ -96,7 +92,7 @@ class Server:
             ident=None,
             backlog=BACKLOG_MAX,
             clear_untrusted_proxy_headers=False,
-            max_request_body_size=_BODY_BYTES_MAX,
+            max_request_body_size=REQUEST_BODY_BYTES_MAX,
             max_request_header_size=HEADER_BYTES_MAX,
             # crowd.py has lower limits for these; they are never reached.
             connection_limit=2 * (CONNECTIONS_MAX + SOCKET_CONNECTIONS_MAX),
@@ -147,7 +143,7 @@ class Server:
         self._thread.start()
 
     def keep_threads_free(self, waiting: int) -> None:
-        """Have half of the threads free for short calls beside this many that wait. For any thread.
+        """Keep half of the threads free for short calls while this many callers wait. Thread-safe.
 
         The number never falls again: a thread that ends takes its connection to the database with it, and the next
         waiting caller would have to open one.

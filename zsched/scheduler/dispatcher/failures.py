@@ -17,8 +17,8 @@ log = logging.getLogger(__name__)
 def follow(store: Runs, run_ids: Sequence[RunId], now: Now) -> None:
     """Make the successors of those of the runs, whose ends were just stored, that failed and may be tried again.
 
-    A run that its worker ended because its lease was over is lost, which is no failure of the job: its task continues
-    at once.
+    A run that its worker ended because its lease was over is lost, which is not a failure of the job: its task is
+    pending again at once.
     """
     for failed in store.find_failed(run_ids):
         if failed.reason == Reason.LEASE_STOP:

@@ -11,7 +11,7 @@ from typing import Final
 from msgspec.structs import replace
 
 from zsched.model import schedule
-from zsched.model.limits import TICK_JOBS_MAX
+from zsched.model.limits import FIRE_LATE_MS_MAX, TICK_JOBS_MAX
 from zsched.model.types import Job, Now
 from zsched.scheduler.dispatcher import answers, owners
 from zsched.scheduler.dispatcher.answers import Deferred
@@ -53,7 +53,7 @@ def fire_due(store: Store, now: Now) -> None:
 def _fire(store: Store, due: Due, now: Now) -> None:
     latest_ms = schedule.latest_fire_ms(due.schedule, due.next_fire_ms, now.wall_ms)
     next_ms = schedule.next_fire_ms(due.schedule, now.wall_ms)
-    if now.wall_ms - latest_ms > schedule.LATE_MS_MAX:
+    if now.wall_ms - latest_ms > FIRE_LATE_MS_MAX:
         store.skip_fire(
             due.job_id, next_ms, "schedule", "its time had passed while the scheduler was down", now.wall_ms
         )

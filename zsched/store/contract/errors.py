@@ -24,7 +24,7 @@ class StoreCorrupt(StoreError):
 
 
 class StoreMisplaced(StoreError):
-    """The file is a backup, does not belong to the WAL beside it, or was deleted or replaced while it was open."""
+    """The file is a backup, does not belong to its WAL, or was deleted or replaced while it was open."""
 
 
 class StoreNewer(StoreError):
@@ -36,7 +36,7 @@ class StoreForeign(StoreError):
 
 
 class StoreLoose(StoreError):
-    """Another user owns the database or the folder beside it, or other users have access to it."""
+    """Another user owns the database or its folder, or other users have access to it."""
 
 
 class StoreLocked(StoreError):

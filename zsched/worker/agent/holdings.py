@@ -1,4 +1,4 @@
-"""The agent's record of what the worker holds: runs by phase, unacknowledged results, and foreign runs. Pure.
+"""The agent's record of its worker: runs by phase, unacknowledged results, and foreign runs. Pure.
 
 The guard has the processes and the results themselves; its messages keep this record true.
 """

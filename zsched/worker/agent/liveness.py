@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import Final
 
+from zsched.model.limits import AGENT_SEEKING_MS_MAX, AGENT_SILENT_MS_MAX
 from zsched.model.types import Now
 from zsched.worker.agent.session import Terms
 from zsched.worker.messages import Alive
@@ -16,8 +17,6 @@ _ASK_MS: Final = 2_000
 # The agent's longest silence: a third of the scheduler's timeout, within these bounds. Looking for the scheduler may
 # take longer, because of a name look-up for example.
 _SILENT_MS_MIN: Final = 5_000
-_SILENT_MS_MAX: Final = 10_000
-_SEEKING_MS_MAX: Final = 60_000
 
 
 class GuardLiveness:
@@ -45,13 +44,13 @@ class GuardLiveness:
         if self._ask_at_ms is None or now.mono_ms < self._ask_at_ms:
             return None
         self._ask_at_ms = None
-        third_ms = _SILENT_MS_MAX if terms is None else terms.timeout_ms // 3
-        return Alive(max(_SILENT_MS_MIN, min(_SILENT_MS_MAX, third_ms)))
+        third_ms = AGENT_SILENT_MS_MAX if terms is None else terms.timeout_ms // 3
+        return Alive(max(_SILENT_MS_MIN, min(AGENT_SILENT_MS_MAX, third_ms)))
 
     @staticmethod
     def seeking() -> Alive:
         """The message for the guard before the agent looks for the scheduler."""
-        return Alive(_SEEKING_MS_MAX)
+        return Alive(AGENT_SEEKING_MS_MAX)
 
     @property
     def ask_at_ms(self) -> int | None:

@@ -21,7 +21,13 @@ from zmq.utils.monitor import recv_monitor_message
 from zsched.host import logs, prctl
 from zsched.host.clock import mono_ms
 from zsched.host.files import PrivateFileError
-from zsched.model.limits import FRAME_TO_WORKER_BYTES_MAX
+from zsched.model.limits import (
+    AGENT_TURN_FRAMES_MAX,
+    CONNECT_MS_MAX,
+    FRAME_TO_WORKER_BYTES_MAX,
+    RECONNECT_MS_MAX,
+    UNACKED_MS_MAX,
+)
 from zsched.model.types import Now
 from zsched.model.units import counted
 from zsched.protocol import ProtocolError, pack, unpack_from_scheduler
@@ -41,18 +47,12 @@ _ENROL_AGAIN_MS: Final = 5_000
 # Without a session, a connection is closed after a silence of half the scheduler's timeout, or of this long while that
 # is unknown. TCP would go on for a quarter of an hour, in the end with one attempt every 2 min.
 _DEAD_MS: Final = 15_000
-# Data that the other host does not confirm within this time cuts the connection: after an outage TCP would wait as long
-# as that was before it tries again. The second bounds a new connection.
-_UNACKED_MS_MAX: Final = 5_000
-_CONNECT_MS_MAX: Final = 2_000
 # The time for the last frame (bye) to leave.
 _LINGER_MS: Final = 500
 # Frames queued in each direction. More than a window of orders never arrives; the agent repeats what was not sent.
 _HIGH_WATER: Final = 1_000
 # Frames handled in one turn. The rest waits for the next turn, after the guard's messages.
-_FRAMES_MAX: Final = 100
 _RECONNECT_MS: Final = 100
-_RECONNECT_MS_MAX: Final = 1_000
 
 # By name: this module runs as __main__.
 log = logging.getLogger("zsched.worker.agent.main")
@@ -84,9 +84,9 @@ class Socket:
         self.dealer.setsockopt(zmq.RCVHWM, _HIGH_WATER)
         self.dealer.setsockopt(zmq.MAXMSGSIZE, FRAME_TO_WORKER_BYTES_MAX)
         self.dealer.setsockopt(zmq.RECONNECT_IVL, _RECONNECT_MS)
-        self.dealer.setsockopt(zmq.RECONNECT_IVL_MAX, _RECONNECT_MS_MAX)
-        self.dealer.setsockopt(zmq.TCP_MAXRT, _UNACKED_MS_MAX)
-        self.dealer.setsockopt(zmq.CONNECT_TIMEOUT, _CONNECT_MS_MAX)
+        self.dealer.setsockopt(zmq.RECONNECT_IVL_MAX, RECONNECT_MS_MAX)
+        self.dealer.setsockopt(zmq.TCP_MAXRT, UNACKED_MS_MAX)
+        self.dealer.setsockopt(zmq.CONNECT_TIMEOUT, CONNECT_MS_MAX)
         self.monitor = self.dealer.get_monitor_socket(zmq.EVENT_HANDSHAKE_SUCCEEDED | zmq.EVENT_DISCONNECTED)
         self.dealer.connect(target.endpoint)
         self.pollable = (self.dealer, self.monitor)
@@ -206,7 +206,7 @@ class Link:
 
     def _on_frames(self, source: Socket) -> None:
         now = _now()
-        for _ in range(_FRAMES_MAX):
+        for _ in range(AGENT_TURN_FRAMES_MAX):
             body = source.receive()
             if body is None:
                 break

@@ -6,13 +6,10 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Final
 
-from zsched.model.limits import FRAME_FROM_WORKER_BYTES_MAX, KIB, RESULTS_PER_FRAME_MAX
+from zsched.model.limits import RESULTS_BYTES_MAX, RESULTS_PER_FRAME_MAX
 from zsched.protocol import RunResult
 from zsched.worker.agent.pace import GrowingDelay
 
-# The results of one frame, in bytes by the estimate below, which is never too low. A longer frame would end the
-# connection. The rest is for the frame's other fields.
-_RESULTS_BYTES_MAX: Final = FRAME_FROM_WORKER_BYTES_MAX - 1 * KIB
 # The bytes of a result in a frame, besides its output and its `detail`.
 _RESULT_BYTES: Final = 512
 
@@ -74,14 +71,14 @@ class Reports:
     def _batches(self, reports: list[_Report], mono_ms: int) -> list[tuple[RunResult, ...]]:
         batches: list[tuple[RunResult, ...]] = []
         batch: list[RunResult] = []
-        room = _RESULTS_BYTES_MAX
+        room = RESULTS_BYTES_MAX
         for report in reports:
             report.due_ms = mono_ms + report.delay.next_ms()
             self._look_at_ms = min(self._look_at_ms or report.due_ms, report.due_ms)
             size = _size(report.result)
             if batch and (size > room or len(batch) == RESULTS_PER_FRAME_MAX):
                 batches.append(tuple(batch))
-                batch, room = [], _RESULTS_BYTES_MAX
+                batch, room = [], RESULTS_BYTES_MAX
             batch.append(report.result)
             room -= size
         if batch:

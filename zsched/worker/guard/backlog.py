@@ -7,12 +7,8 @@ when the agent hangs.
 
 from __future__ import annotations
 
-from typing import Final
-
+from zsched.model.limits import BACKLOG_WAIT_MS_MAX
 from zsched.protocol import RunOrder
-
-# A run that has waited this long is returned unstarted.
-WAIT_MS_MAX: Final = 1_000
 
 
 class Backlog:
@@ -58,7 +54,7 @@ class Backlog:
         """Remove and return the runs that have waited for too long."""
         expired = []
         for run, (_, since_ms) in self._waiting.items():
-            if mono_ms < since_ms + WAIT_MS_MAX:
+            if mono_ms < since_ms + BACKLOG_WAIT_MS_MAX:
                 break
             expired.append(run)
         for run in expired:
@@ -68,5 +64,5 @@ class Backlog:
     def deadline_ms(self) -> int | None:
         """When `expire` has something to do; None when empty."""
         for _, since_ms in self._waiting.values():
-            return since_ms + WAIT_MS_MAX
+            return since_ms + BACKLOG_WAIT_MS_MAX
         return None

@@ -11,9 +11,10 @@ from typing import Final
 
 from msgspec import structs
 
+from zsched.model.limits import BACKLOG_WAIT_MS_MAX
 from zsched.protocol import Held, RunOrder, RunResult
 from zsched.worker import messages
-from zsched.worker.guard.backlog import WAIT_MS_MAX, Backlog
+from zsched.worker.guard.backlog import Backlog
 from zsched.worker.guard.foreign import Foreign
 from zsched.worker.guard.runs import Runs
 from zsched.worker.guard.spool import Spool
@@ -218,7 +219,7 @@ class Executor:
             case messages.Alive():
                 return messages.Alive()
             case messages.Start(orders, heard_ms):
-                if now_ms - heard_ms >= WAIT_MS_MAX:
+                if now_ms - heard_ms >= BACKLOG_WAIT_MS_MAX:
                     return self._on_late_start(orders)
                 return self._on_start(orders, now_ms)
             case messages.Lease(at_ms):

@@ -18,6 +18,7 @@ from zsched.host import prctl
 from zsched.host.clock import mono_ms as _mono_ms
 from zsched.host.cpus import usable_cpus
 from zsched.host.notify import Notify
+from zsched.model.limits import GUARD_EVENTS_MAX, GUARD_POLL_MS_MAX, LEASE_POLL_MS_MAX
 from zsched.model.units import counted
 from zsched.worker import messages
 from zsched.worker.guard import timeslice
@@ -44,12 +45,6 @@ EXIT_STATE: Final = 73
 # EX_SOFTWARE; jobs stop its agents again and again.
 EXIT_STOPPED: Final = 70
 
-# Events of one turn. The rest waits for the next turn.
-_EVENTS_MAX: Final = 64
-# epoll can't wait for more than 2^31 - 1 ms, 24.8 days, so a longer wait is done in steps.
-_WAIT_MS_MAX: Final = 3_600_000
-# While a run has a lease: epoll's wait does not count the time that the host is suspended, and the lease does.
-_LEASE_WAIT_MS_MAX: Final = 100
 
 log = logging.getLogger(__name__)
 
@@ -130,7 +125,7 @@ class Guard:
         return self._shutdown.exit_code
 
     def _turn(self) -> None:
-        ready = self._epoll.poll(self._wait_s(), _EVENTS_MAX)
+        ready = self._epoll.poll(self._wait_s(), GUARD_EVENTS_MAX)
         # After a stall of this process this comes before anything else.
         self._executor.kill_overdue(_mono_ms())
         for fd, _ in ready:
@@ -163,7 +158,7 @@ class Guard:
             self._shutdown.deadline_ms,
         )
         due_ms = min((deadline for deadline in deadlines if deadline is not None), default=None)
-        wait_ms_max = _LEASE_WAIT_MS_MAX if self._executor.has_lease else _WAIT_MS_MAX
+        wait_ms_max = LEASE_POLL_MS_MAX if self._executor.has_lease else GUARD_POLL_MS_MAX
         return None if due_ms is None else min(max(0, due_ms - _mono_ms()), wait_ms_max) / 1000
 
     # --- the agent ---------------------------------------------------------------------------------------------------

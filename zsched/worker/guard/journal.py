@@ -20,11 +20,9 @@ from pathlib import Path
 from typing import BinaryIO, Final
 
 from zsched.host.files import make_folder, sync_folder
-from zsched.model.limits import FOREIGN_RESULTS_S, FRAME_TO_WORKER_BYTES_MAX, MIB
+from zsched.model.limits import FOREIGN_RESULTS_S, MIB, RECORD_BYTES_MAX
 
 _HEAD: Final = struct.Struct(">II")
-# More than any result takes. A greater length is damaged.
-_BODY_BYTES_MAX: Final = 2 * FRAME_TO_WORKER_BYTES_MAX
 # Free space on the disk that is required before a failed file is replaced.
 _ROOM_BYTES: Final = 1 * MIB
 _WRITE_BYTES: Final = 1 * MIB
@@ -241,7 +239,7 @@ def _bodies(file: BinaryIO) -> Iterator[bytes]:
     """The bodies of the records, up to the first damaged one."""
     while len(head := file.read(_HEAD.size)) == _HEAD.size:
         length, crc = _HEAD.unpack(head)
-        if length > _BODY_BYTES_MAX:
+        if length > RECORD_BYTES_MAX:
             return
         body = file.read(length)
         # The CRC covers the length: else a tail of zeros would be valid records.

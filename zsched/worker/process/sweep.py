@@ -17,13 +17,13 @@ import time
 from pathlib import Path
 from typing import Final
 
+from zsched.model.limits import SWEEP_S_MAX
+
 MARK: Final = "ZSCHED_SPOOL"
 RUN_MARK: Final = "ZSCHED_MARK"
 
 # A process that is being started has its mark a moment later, so the sweep repeats until it finds nothing twice.
 _LOOK_AGAIN_S: Final = 0.02
-# Killed processes that do not end are in uninterruptible sleep, on a broken disk for example.
-_SWEEP_S_MAX: Final = 10.0
 
 log = logging.getLogger(__name__)
 
@@ -44,7 +44,7 @@ def sweep(spool_id: str) -> int:
     """
     killed: set[int] = set()
     quiet = 0
-    end = time.monotonic() + _SWEEP_S_MAX
+    end = time.monotonic() + SWEEP_S_MAX
     while quiet < 2:
         pids = _marked(spool_id)
         quiet = 0 if pids else quiet + 1

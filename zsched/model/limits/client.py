@@ -1,0 +1,59 @@
+"""Bounds of the client and of the commands."""
+
+from __future__ import annotations
+
+from zsched.model.limits.sizes import KIB, MIB
+
+# A host name with several addresses: the next one is tried when those before have not answered for this long (RFC 8305,
+# section 5).
+CONNECT_STAGGER_S = 0.25
+
+# A TLS handshake that takes longer has failed: a plain HTTP server waits there for the end of a request line.
+TLS_HANDSHAKE_S = 5.0
+
+# One answer to a call that does not ask to wait. After that the call has failed.
+CALL_S_MAX = 30.0
+
+# Bytes and JSON values of one request of a submit, below the scheduler's bounds (JOBS_BODY_BYTES_MAX, BODY_VALUES_MAX).
+# More jobs are several requests.
+SUBMIT_BYTES_MAX = 8 * MIB
+SUBMIT_VALUES_MAX = 600_000
+
+# Spans of job numbers in one request, so that its body stays below 1 MiB. The jobs of further spans are waited for
+# afterwards.
+SPANS_PER_CALL_MAX = 30_000
+
+# A wait for more jobs than this pauses between two looks, because each may bring only some that have ended.
+WAIT_UNPAUSED_JOBS_MAX = 16
+
+# A file with a token, in bytes. A longer one is refused.
+TOKEN_FILE_BYTES_MAX = 4 * KIB
+
+# From the start of a private cluster's processes until all answer: on a slow host importing alone takes 1 to 2 s. Then
+# all are ended.
+READY_S_MAX = 30.0
+
+# --- Commands ---------------------------------------------------------------------------------------------------------
+
+# With more jobs than this, `wait` prints only the failed ones and the sums, and `cancel` only the sums.
+JOBS_SHOWN_MAX = 20
+
+# The failed jobs that `wait` prints then. A line says how to list the others.
+FAILED_SHOWN_MAX = 100
+
+# Pieces of output, of some 256 KiB each, that wait for a slow reader. No more are asked for until it has read one.
+WATCHED_PIECES_MAX = 8
+
+# A control sequence of a terminal, in characters. A longer one is printed as text.
+CONTROL_CHARS_MAX = 4_096
+
+# An idempotency key of `submit`, in characters. It leaves room for the number of a request: many jobs are several. More
+# is wrong usage.
+SUBMIT_KEY_CHARS_MAX = 240
+
+# How long the jobs of `demo` may take; all of them need some 2 s. Then it fails.
+DEMO_S_MAX = 60.0
+
+# How long `up` waits for its processes to stop: a worker's own time for its jobs, TERM and KILL after it, and some
+# more. Then they are killed.
+UP_STOP_S_MAX = 60.0

@@ -1,0 +1,76 @@
+"""Bounds of a job and of its output."""
+
+from __future__ import annotations
+
+from zsched.model.limits.sizes import KIB
+
+# --- Jobs -------------------------------------------------------------------------------------------------------------
+
+# A command line, in UTF-8. More is 400. Linux takes 128 KiB for one argument of exec; the rest is for our wrapper.
+COMMAND_BYTES_MAX = 96 * KIB
+
+# What a job's own variables take, names and values in UTF-8, the secret ones included; and how many there may be of
+# each kind. More is 400.
+ENV_BYTES_MAX = 64 * KIB
+ENV_NAMES_MAX = 256
+SECRETS_MAX = 32
+
+# The least bytes of a secret value, in UTF-8: a shorter one would occur all over a job's output. Less is 400.
+SECRET_BYTES_MIN = 8
+
+# Lines of a job's secrets that are taken out of its output each on its own, besides the whole values. Of more the
+# longest count: each costs a search through the output (6 us for 64 KiB, 1.2 ms at worst).
+SECRET_LINES_MAX = 128
+
+# An owner of jobs, in characters, as a list is asked for. More is 400.
+OWNER_CHARS_MAX = 300
+
+# A job's name, in characters. More is 400.
+NAME_CHARS_MAX = 256
+
+# A schedule, in characters. More is 400.
+SCHEDULE_CHARS_MAX = 256
+
+# Output kept of each stream of a run. Beyond it the first half and the last half are kept, and the rest is counted.
+OUTPUT_BYTES_MAX = 256 * KIB
+
+# Pending runs in the store, unless a deployment sets less. A submit beyond it is 429 with Retry-After; the successor
+# of a lost run is never refused.
+PENDING_RUNS_MAX = 2_000_000
+
+# How long a submit with an Idempotency-Key is remembered, by the wall clock. After that the key counts as a new one.
+IDEMPOTENCY_MS = 7 * 86_400_000
+
+# An Idempotency-Key, in characters. More is 400.
+IDEMPOTENCY_KEY_CHARS_MAX = 255
+
+# --- Output while it is written ---------------------------------------------------------------------------------------
+
+# One log frame. What a run writes faster than these come is left out; it is in the result, or counted there.
+LOG_BYTES_MAX = 64 * KIB
+
+# A watched run's new output is looked at this often.
+LOG_INTERVAL_MS = 25
+
+# How long a worker sends log frames of a run after a caller looked at it.
+WATCH_MS = 15_000
+
+# Runs whose output the scheduler holds while they run, for callers that look. The one looked at longest ago makes room.
+WATCHED_RUNS_MAX = 64
+
+# The longest that a caller may wait in one request for new output, or for a job's end.
+WAIT_MS_MAX = 20_000
+
+# --- Times and sizes as text ------------------------------------------------------------------------------------------
+
+# The longest duration: a century, so that every sum of two fits 63 bits. A longer one is refused.
+DURATION_MS_MAX = 36_525 * 86_400_000
+
+# The largest size that SQLite can hold as an integer. A larger one is refused.
+SIZE_BYTES_MAX = 2**63 - 1
+
+# A duration or size as text, in characters. A longer text is refused unread.
+QUANTITY_CHARS_MAX = 64
+
+# A fire that is later than this is skipped: the scheduler was down, and the next fire comes by itself.
+FIRE_LATE_MS_MAX = 60_000

@@ -1,0 +1,53 @@
+"""Bounds of one turn of the loop: its input, changes and dispatches."""
+
+from __future__ import annotations
+
+from zsched.model.limits.sizes import MIB
+
+# Frames drained in one turn. At the bound the rest waits for the next turn, and no worker is judged silent in this one.
+TURN_FRAMES_MAX = 1_000
+
+# Commands taken from the inbox in one turn. The rest waits for the next turn.
+TURN_COMMANDS_MAX = 1_000
+
+# Entries in the lists of the frames that wait for their turn (results, runs held or returned), from which on no more
+# are read. Most entries cost a statement, whether or not they change a row.
+TURN_ENTRIES_MAX = 10_000
+
+# Rows changed in one turn before it takes in no more work. A single command is never split by it.
+TURN_ROWS_MAX = 20_000
+
+# Running runs of workers that one turn reads before it takes in no more work. A heartbeat of a worker reads all runs
+# that the worker holds, and so do a register and a bye. 3 us a run.
+TURN_HELD_MAX = 20_000
+
+# Runs claimed by one statement. 64: 2.4 us a run against 53 us one by one.
+CLAIM_RUNS_MAX = 64
+
+# The same for runs that bring more than a command: as many as fit one frame, each with its command and its variables.
+CLAIM_LARGE_RUNS_MAX = 32
+
+# Bytes of the runs that one turn hands out, from which on it claims no more. The next turn comes at once.
+CLAIM_BYTES_MAX = 8 * MIB
+
+# Due jobs fired, or workers judged, in one turn before the rest waits for the next.
+TICK_JOBS_MAX = 1_000
+
+# Expired keys of submits that one turn drops: no fewer than a turn can add, so that they never pile up. They are looked
+# for at this interval, and in each turn while there are more.
+FORGET_KEYS_MAX = 1_000
+FORGET_INTERVAL_MS = 60_000
+
+# Jobs whose secrets are sealed again in one transaction, when secret.key is replaced. The rest is in the next ones.
+RESEAL_JOBS_MAX = 1_000
+
+# Pending runs that a restore replaces before it writes their events. It keeps these in memory until then.
+RESTORE_RUNS_MAX = 5_000
+
+# How often the scheduler looks whether the database's file is still in its place. In between it may still be deleted or
+# replaced: what is acknowledged until the next look is in the copy that is saved then.
+FILE_CHECK_MS = 1_000
+
+# How far a restore raises the ids of jobs and runs. Ids that were given out after the backup are not used again, unless
+# there were more than these.
+RESTORE_IDS_GAP = 1_000_000
