@@ -93,12 +93,12 @@ def test_worker_runs_jobs_while_its_log_has_no_reader(tmp_path: Path) -> None:
         argv = [*PROGRAM, "--id=w1", f"--scheduler={scheduler.url}", "--slots=2", "--log-level=DEBUG"]
         with unread(tmp_path, argv) as (process, readable):
             until(lambda: scheduler.workers().get("w1") == "active")
-            # Each leaves a stray behind, which the guard's log tells.
+            # Each leaves an orphan behind, which the guard logs.
             jobs = scheduler.submit(*["setsid sleep 60 & true"] * STRAYS)
             assert all(scheduler.finished(job)["status"] == "success" for job in jobs)
             assert scheduler.workers()["w1"] == "active"
             lines = end_and_read(process, readable)
-    assert sum("a stray of run" in line for line in lines) >= STRAYS
+    assert sum("an orphan of run" in line for line in lines) >= STRAYS
     assert lines[-1].endswith("worker w1: ended")
 
 

@@ -17,6 +17,7 @@ from tests.system.session import Scheduler, environment, until
 from tests.system.test_port_crowd import ELSEWHERE, reaches
 from zsched.security.keys import new_pair
 from zsched.store.sqlite import engine as sqlite
+from zsched.store.sqlite import migrations
 
 # Many processes: the quick tests leave this to .ci/run.
 pytestmark = pytest.mark.slow
@@ -117,10 +118,10 @@ def test_workers_without_keys_stay_on_loopback(tmp_path: Path) -> None:
 
 def test_database_of_an_earlier_release_keeps_the_port_open(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Its keys may be those of workers on other hosts."""
-    folder = resources.files("zsched.store") / "schema"
+    folder = resources.files("zsched.store.sqlite") / "schema"
     names = sorted(file.name for file in folder.iterdir() if file.name.endswith(".sql"))
     before = [(folder / name).read_text() for name in names if name < "0008"]
-    monkeypatch.setattr(sqlite, "_schema_steps", lambda: before)
+    monkeypatch.setattr(migrations, "schema_steps", lambda: before)
     with closing(sqlite.SqliteEngine(tmp_path / "scheduler.db")) as engine:
         engine.migrate(1)
         engine.execute(

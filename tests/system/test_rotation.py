@@ -45,7 +45,7 @@ def test_jobs_have_their_secrets_after_the_rotation(scheduler: Scheduler, tmp_pa
 
     code, out, _ = key(scheduler, "rotate", "secret")
 
-    assert (code, out) == (0, f"{tmp_path}/scheduler.db.d/secret.key replaced, the secrets of 1 job sealed anew\n")
+    assert (code, out) == (0, f"{tmp_path}/scheduler.db.d/secret.key replaced, the secrets of 1 job encrypted again\n")
     assert (tmp_path / "scheduler.db.d" / "secret.key").read_bytes() != before
     with scheduler, WorkerProcess(scheduler.url, tmp_path):
         assert scheduler.finished(job)["status"] == "success"
