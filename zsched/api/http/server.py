@@ -1,4 +1,4 @@
-"""The REST server: Waitress's listeners and threads around the app, with the bounds of model/limits.py.
+"""The REST server: Waitress's listeners and threads around the app, with the bounds of model/limits/.
 
 Waitress lacks two things that a service needs. It repeats an accept that failed for want of a descriptor at once, which
 takes a whole CPU: here accepting pauses. And an error in its poll ends its thread: here `check` reports that to the
