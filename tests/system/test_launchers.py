@@ -322,13 +322,13 @@ def test_what_only_the_tests_need_is_installed_by_bin_test_alone(fresh: Path, ho
     succeeds(fresh / "bin/zsched", env=env)
     python = fresh / ".venv/bin/python"
     assert subprocess.run([python, "-c", "import pytest"], capture_output=True).returncode != 0
-    (fresh / "tests/unit/test_example.py").write_text(
+    (fresh / "tests/unit/test_launcher_probe.py").write_text(
         "import pytest\n\n\ndef test_a():\n    pass\n\n\n@pytest.mark.slow\ndef test_b():\n    pass\n"
     )
-    done = call(fresh / "bin/test", "-k", "test_example", env=env)
+    done = call(fresh / "bin/test", "-k", "test_launcher_probe", env=env)
     assert "1 passed" in done.stdout
-    assert "1 passed" in call(fresh / "bin/test", "-k", "test_example and test_a", "--all", env=env).stdout
-    done = call(fresh / "bin/test", "--all", "tests/unit/test_example.py", env=env, cwd=Path("/"))
+    assert "1 passed" in call(fresh / "bin/test", "-k", "test_launcher_probe and test_a", "--all", env=env).stdout
+    done = call(fresh / "bin/test", "--all", "tests/unit/test_launcher_probe.py", env=env, cwd=Path("/"))
     assert (done.returncode, done.stderr) == (0, "")
     assert "2 passed" in done.stdout
     assert succeeds(fresh / "bin/zsched", env=env) == ""

@@ -301,6 +301,8 @@ def test_unknown_method_is_refused(server: Server, method: bytes) -> None:
     assert status in (400, 405, 501), body
     assert set(body) == ERROR_FIELDS
     assert headers["x-request-id"] == body["request_id"]
+    assert headers["x-content-type-options"] == "nosniff"
+    assert "default-src 'none'" in headers["content-security-policy"]
 
 
 def test_method_of_no_middleware_is_refused_with_debug_lines_too(

@@ -1,4 +1,4 @@
-"""Request bodies: strict, bounded JSON, and the types of the bodies.
+"""Request bodies: strict, bounded JSON, and the types of bodies. That of a job is in model/spec.py.
 
 JSON allows more than requests need: duplicate keys, NaN, huge integers, lone surrogates, NUL, deep nesting and unknown
 fields are refused, and the error names their place. An unknown field is most often a misspelt one.

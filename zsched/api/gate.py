@@ -72,11 +72,6 @@ _SOCKET_ONLY: Final = (
     "Calls over TCP need a token here (local_trust = socket). On the scheduler's host use its Unix socket, as in"
     f" `curl --unix-socket scheduler.db.d/api.sock http://localhost/jobs`; or {_MAKE_ONE}"
 )
-_HEADERS: Final = {
-    "X-Content-Type-Options": "nosniff",
-    "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
-}
-
 # For each route by its Falcon template, and each method: the scopes of which one is needed.
 Scopes = tuple[Scope, ...]
 Needs = Mapping[str, Mapping[str, Scopes]]
@@ -135,8 +130,6 @@ class Gate:
 
     def process_request(self, req: falcon.Request, resp: falcon.Response) -> None:
         """Identify the caller. Raises a 400, 401, 403 or 429 Problem."""
-        for name, value in _HEADERS.items():
-            resp.set_header(name, value)
         if req.path in _OPEN_PATHS:
             return
         shown = req.get_header("Authorization")

@@ -1,4 +1,4 @@
-"""What the OpenAPI document says of each call beyond its route: name, summary, body, answer and errors."""
+"""What the OpenAPI document says of each call beyond its route, such as what 404 and 409 mean."""
 
 from __future__ import annotations
 

@@ -1,4 +1,8 @@
-"""The one error body, RFC 9457 plus a member `error` with the detail, and the handlers that turn exceptions into it."""
+"""The one error body, RFC 9457 plus a member `error` with the detail, and the handlers that turn exceptions into it.
+
+The api raises a Problem; the dispatcher raises a RefusedError, whose code and status follow from its class. Each code
+has a row in docs/rest.md, and a status that is new an entry in openapi.py.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +14,7 @@ import falcon
 import msgspec
 
 from zsched.api import shapes
-from zsched.api.ids import identify
+from zsched.api.headers import identify
 from zsched.scheduler.dispatcher.commands import (
     BadTokenError,
     BusyError,

@@ -13,7 +13,7 @@ from typing import Final
 import falcon
 
 from zsched.api.context import Context, actor
-from zsched.api.ids import identify
+from zsched.api.headers import identify
 from zsched.api.problem import Problem
 from zsched.api.refusals import is_refusal
 

@@ -1,7 +1,7 @@
-"""The settings of each program, each described once: name, type, default and meaning.
+"""The settings of each program: name, type, default and meaning of each.
 
 From an attribute of a configuration follow the flag (`-worker-timeout`), the INI entry (`worker_timeout`), the variable
-(`ZSCHED_SCHEDULER_WORKER_TIMEOUT`) and the line of the manual page.
+(`ZSCHED_SCHEDULER_WORKER_TIMEOUT`). Tests hold the manual pages in commands/ and the files in conf/ against this.
 """
 
 from __future__ import annotations

@@ -71,7 +71,10 @@ class WorkerKind(StrEnum):
 
 
 class Reason(StrEnum):
-    """Why a run is in its state. The words are stable; the sentence in `detail` may change."""
+    """Why a run is in its state. The words are stable; the sentence in `detail` may change.
+
+    A reason that the scheduler decides, without a worker's report, also stands in store/ends.py.
+    """
 
     EXIT = "exit"
     SIGNAL = "signal"

@@ -17,11 +17,11 @@ import waitress.task
 from waitress.channel import ClientDisconnected
 
 from zsched.api.gate import LOCAL_ADDRESS, PEER_UID
+from zsched.api.headers import common_headers, request_id
 from zsched.api.http.caller import SOCKET_ADDRESS, Caller
 from zsched.api.http.crowd import ConnectionLimiter
 from zsched.api.http.parser import Ahead, Parser
 from zsched.api.http.unsent import Unsent
-from zsched.api.ids import request_id
 from zsched.api.problem import Problem, render
 from zsched.scheduler.inbox import Inbox
 
@@ -62,7 +62,7 @@ class ErrorTask(waitress.task.ErrorTask):  # type: ignore[misc]
         called = request_id(self.request.headers.get("X_REQUEST_ID"))
         body, media = render(Problem(error.code, code, f"{error.reason}: {error.body}"), "", "", called)
         self.status = f"{error.code} {error.reason}"
-        self.response_headers += [("Content-Type", media), ("X-Request-Id", called)]
+        self.response_headers += [("Content-Type", media), *common_headers(called).items()]
         if error.code == 503:
             self.response_headers.append(("Retry-After", "1"))
         self.set_close_on_finish()

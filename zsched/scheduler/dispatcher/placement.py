@@ -1,4 +1,4 @@
-"""Which ready run goes to which worker. Data flows one way: ready demands and the workers' room in, claims out.
+"""Claims: which ready run goes to which worker. Data flows one way: ready demands and the workers' room in, claims out.
 
 Free slots are filled first, over all workers alike; only then do plain runs go **ahead** to workers that ask for some,
 so that a slot never waits for the network between two short runs.
