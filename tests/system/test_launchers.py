@@ -325,9 +325,11 @@ def test_what_only_the_tests_need_is_installed_by_bin_test_alone(fresh: Path, ho
     (fresh / "tests/unit/test_launcher_probe.py").write_text(
         "import pytest\n\n\ndef test_a():\n    pass\n\n\n@pytest.mark.slow\ndef test_b():\n    pass\n"
     )
-    done = call(fresh / "bin/test", "-k", "test_launcher_probe", env=env)
+    # By path: names of other tests hold the names of all files.
+    probe = ("tests/unit/test_launcher_probe.py", "-k", "test_a")
+    done = call(fresh / "bin/test", probe[0], env=env)
     assert "1 passed" in done.stdout
-    assert "1 passed" in call(fresh / "bin/test", "-k", "test_launcher_probe and test_a", "--all", env=env).stdout
+    assert "1 passed" in call(fresh / "bin/test", *probe, "--all", env=env).stdout
     done = call(fresh / "bin/test", "--all", "tests/unit/test_launcher_probe.py", env=env, cwd=Path("/"))
     assert (done.returncode, done.stderr) == (0, "")
     assert "2 passed" in done.stdout
