@@ -681,7 +681,7 @@ def test_a_bug_in_one_frame_undoes_that_frame_alone(scheduler: Scheduler) -> Non
     w1 = Dealer(scheduler).join()
     (job_id,) = scheduler.submit()
     (run_id,) = w1.take()
-    scheduler.store.before["finish"] = fail(ValueError("a bug of ours"))
+    scheduler.store.before["finish_many"] = fail(ValueError("a bug of ours"))
     w1.say(w1.result(run_id))
     w1.beat()
     assert scheduler.states(job_id) == ["running"]
