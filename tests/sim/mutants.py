@@ -856,6 +856,8 @@ MUTANTS: Final = {one.name: one for one in _MUTANTS}
 # Guards that no seed misses, because another does the same, or because what they hold against can't happen here; each
 # with the reason.
 EQUIVALENT: Final[dict[str, str]] = {
+    "what could not be sent is forgotten when the next turn is given up": "a send must fail in the turn before one that"
+    " can't be stored, and the worker must not register again: too rare for these seeds. system/test_loop.py tests it",
     "a register takes nothing back": "the first heartbeat does it, since a new session's numbers begin anew",
     "an agent takes frames of an older session": "what it has not read of an old connection comes before the answer to"
     " its next register, unless it is far behind. test_agent.py tests it",
