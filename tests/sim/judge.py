@@ -345,7 +345,9 @@ class Judge:
         guard, agent, order = machine.guard, machine.agent, process.order
         assert guard is not None
         home = not process.script.world
-        if home and self._scheduler.away and self._timeline.now_ms - self._scheduler.started_ms > _HEARD_MS:
+        # Until a scheduler is up on the other database, what the one before has sent may still arrive.
+        other = self._scheduler.up and self._scheduler.away
+        if home and other and self._timeline.now_ms - self._scheduler.started_ms > _HEARD_MS:
             raise Violation(f"run {order.run} starts on {machine.name}, but the scheduler has another database")
         now_ms = self._timeline.now_ms
         if guard.ending:
