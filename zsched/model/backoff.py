@@ -1,4 +1,4 @@
-"""Back-off: how long to wait before the next try of a failed task, of a task whose runs crash, and of a worker's call.
+"""Back-off: delays of the retries of a failed task, of a task after crashes, and of a worker's calls.
 
 Pure and without a random source: the jitter follows from a name, so the same name waits the same time again.
 """

@@ -1,1 +1,1 @@
-"""Keys, tokens, secrets, local users, and whose server a client talks to: what an auditor wants side by side."""
+"""Keys, tokens, secrets, local users and server verification: all that an auditor reads."""
