@@ -6,7 +6,7 @@ import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -77,7 +77,9 @@ class Fleet:
                     and time.monotonic() > said.get(name, 0) + REGISTER_AGAIN_S
                 ):
                     said[name] = time.monotonic()
-                    dealer.send(protocol.pack(introduction(name)), zmq.NOBLOCK)
+                    # The scheduler may have closed the connection since the socket was asked.
+                    with suppress(zmq.Again):
+                        dealer.send(protocol.pack(introduction(name)), zmq.NOBLOCK)
 
     def leave(self, count: int) -> None:
         """So many of those that are registered are gone for good."""

@@ -109,7 +109,7 @@ ANSWER_S = 180
 # Bytes of requests until they have been served, of all connections together. They are kept in memory. Beyond it a
 # request loses its body and is answered 503: of the address that holds most, the request that costs most, in bytes
 # times seconds. Those that threads serve count, and are never refused.
-UNFINISHED_BYTES_MAX = 48 * MIB
+UNFINISHED_BYTES_MAX = 40 * MIB
 
 # Bytes of answers that have not been sent, of all connections together. They are kept in memory. Beyond it a connection
 # is cut off: of the address that owes most, the one that has cost most, in bytes times seconds.
