@@ -327,6 +327,10 @@ class Run(Struct, frozen=True, kw_only=True):
     failures: Annotated[
         int, about("How many runs of the task before this one failed by themselves.", Form(json=HIDDEN))
     ] = 0
+    probation: Annotated[
+        bool,
+        about("Whether it is on probation, as it may kill its worker; of an ended run: whether it was when it ended."),
+    ] = False
     claimed_ms: Annotated[int | None, about("When a worker got it, by the scheduler's clock.", Form(json=HIDDEN))] = (
         None
     )
