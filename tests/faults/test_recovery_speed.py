@@ -63,16 +63,18 @@ def test_short_jobs_of_a_killed_worker_are_through_in_seconds(tmp_path: Path) ->
 
 
 def test_two_thousand_suspects_on_one_host_are_trusted_in_seconds(tmp_path: Path) -> None:
-    with Stage(tmp_path) as stage:
+    # The start of thousands of processes may hold a worker up.
+    with Stage(tmp_path, timeout_s=30) as stage:
         stage.worker("w1", MANY)
         stage.active()
         began = time.monotonic()
         stage.scheduler.submit(*["sleep 600"] * MANY)
         until(lambda: settled(stage, MANY), within_s=120)
         log.info("%d runs had started after %.1f s", MANY, time.monotonic() - began)
+        lost = stage.lost_runs() + MANY
         began = time.monotonic()
         kill(stage, "w1", MANY)
-        until(lambda: stage.lost_runs() >= MANY and settled(stage, MANY), within_s=300)
+        until(lambda: stage.lost_runs() >= lost and settled(stage, MANY), within_s=300)
         took_s = time.monotonic() - began
         log.info("%d suspects on one host ran again, trusted, after %.1f s", MANY, took_s)
         assert took_s <= MANY_RECOVERY_S
