@@ -221,7 +221,7 @@ _MUTANTS: Final = (
     ),
     mutant(
         "all that a worker held are blamed",
-        returns("losses.find_blamed", "[run.run_id for run in held]"),
+        returns("losses.find_blamed", "{run.run_id for run in held}"),
     ),
     mutant(
         "those on probation are not blamed alone",

@@ -51,11 +51,11 @@ def lose_worker(
     """End all runs of a worker as lost and make their successors pending. Without `crash` no run is blamed or suspect.
     The runs in `spared` had ended before: their results come.
 
-    In each case all of them become suspect, because any may be the cause: those on probation as one group, and the
-    others as another.
+    With it all of them become suspect, because any may be the cause: those on probation as one group, and the others
+    as another.
     """
     held = [run for run in store.held_by(worker_id) if run.run_id not in spared]
-    blamed = find_blamed(held, now) if crash else frozenset()
+    blamed = find_blamed(held, now) if crash else set()
     suspects = sum(run.probation > 0 for run in held)
     on_probation = bound_of(suspects, _GROUPS)
     others = max(bound_of(len(held) - suspects, _GROUPS_FIRST), PROBATION_RUNS_MIN)
@@ -65,17 +65,17 @@ def lose_worker(
     log_lost(worker_id, why, held)
 
 
-def find_blamed(held: Sequence[Holding], now: Now) -> Collection[RunId]:
+def find_blamed(held: Sequence[Holding], now: Now) -> set[RunId]:
     """The runs of a dead worker that get a crash.
 
     A run that was alone on probation gets it, started or not; of several none gets it. When none was on probation, each
-    started run gets one. But a run that has been established is spared once if a younger run was there.
+    started run gets one. But a run that had lived for ESTABLISHED_MS is spared once if a younger run was there.
     """
-    suspects = [run.run_id for run in held if run.probation]
+    suspects = {run.run_id for run in held if run.probation}
     if suspects:
-        return suspects if len(suspects) == 1 else []
+        return suspects if len(suspects) == 1 else set()
     spares = not all(_is_established(run, now) for run in held)
-    return [run.run_id for run in held if run.started and (run.suspected or not (spares and _is_established(run, now)))]
+    return {run.run_id for run in held if run.started and (run.suspected or not (spares and _is_established(run, now)))}
 
 
 def _is_established(run: Holding, now: Now) -> bool:
