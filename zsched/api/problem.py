@@ -1,7 +1,7 @@
 """The one error body, RFC 9457 plus a member `error` with the detail, and the handlers that turn exceptions into it.
 
-The api raises a Problem; the dispatcher raises a RefusedError, whose code and status follow from its class. Each code
-has a row in docs/rest.md, and a status that is new an entry in openapi.py.
+The api raises a Problem; the dispatcher raises a RefusedError: its class gives the status, its argument the code. Each
+code has a row in docs/rest.md, and a status that is new an entry in openapi.py.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Calls that were refused because of their sender: counters since the start, and few log lines.
+"""Counters and log lines of calls that were refused because of their sender.
 
 Anybody can cause refusals. So they make no events, which would fill the database, and at most one log line per
 interval and kind, with a count and the latest example.

@@ -1,8 +1,8 @@
-"""Jobs, their runs and the workers, and the legal changes of a run's state. Pure; every other module builds on it.
+"""Jobs, their runs and the workers, reasons of ends, and the legal changes of a run's state. Pure.
 
-A **job** has tasks. Each attempt of a task is a **run** with an id of its own, which grows and is never used again: it
-is the fencing token that decides which result counts. A **worker** executes runs. Each field is described once, here:
-see fields.py.
+Every other module builds on it. A **job** has tasks. Each attempt of a task is a **run** with an id of its own, which
+grows and is never used again: it is the fencing token that decides which result counts. A **worker** executes runs.
+Each field is described once, here: see fields.py.
 """
 
 from __future__ import annotations
@@ -73,7 +73,8 @@ class WorkerKind(StrEnum):
 class Reason(StrEnum):
     """Why a run is in its state. The words are stable; the sentence in `detail` may change.
 
-    A reason that the scheduler decides, without a worker's report, also stands in store/ends.py.
+    A reason that a worker reports also stands in protocol/frames.py, `RunResult.reason`; one that the scheduler
+    decides, without a worker's report, in store/ends.py, `_DECIDED`.
     """
 
     EXIT = "exit"
@@ -371,7 +372,11 @@ class Outcome:
 
 
 class Worker(Struct, frozen=True, kw_only=True):
-    """A worker as it is stored. `boot_id` and `lock` prove that an earlier start of it is dead."""
+    """A worker as it is stored. `boot_id` and `lock` prove that an earlier start of it is dead.
+
+    A field that a worker announces comes in `Register` (protocol/frames.py) and, for a worker that polls, in
+    `RegisterBody` (api/body.py).
+    """
 
     worker_id: Annotated[WorkerId, about("Name of the worker.")]
     status: Annotated[WorkerStatus, about("`active`: it is connected, or polls.")]

@@ -1,4 +1,4 @@
-"""Bounds of REST: bodies, pages, waiting callers and connections."""
+"""Bounds of REST: bodies, jobs in one request, pages, waiting callers and connections."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ WAITING_BODIES_BYTES_MAX = 16 * MIB
 # more.
 CHUNKS_MAX = 256
 
-# Jobs in one POST /jobs: one transaction, one turn. More is 413.
+# Jobs in one POST /jobs: one transaction, one turn. More is 413, by api/jobs.py; the client sends several requests.
 JOBS_PER_SUBMIT_MAX = 10_000
 
 # Rows of one page of a list. A larger `limit` is cut to the maximum.

@@ -95,6 +95,7 @@ class SqliteEngine:
             raise_store_error(error)
 
     def _prepare(self) -> None:
+        """Set the pragmas of a writer. Those that readers need too stand in __init__."""
         if not self.execute("SELECT count(*) FROM sqlite_master")[0][0]:
             self._connection.pragma("page_size", 4096)
             self._connection.pragma("auto_vacuum", 2)
