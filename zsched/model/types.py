@@ -40,6 +40,8 @@ DemandId = NewType("DemandId", int)
 WorkerId = NewType("WorkerId", str)
 
 StreamName = Literal["stdout", "stderr"]
+# What the store says to a result.
+Verdict = Literal["stored", "duplicate", "stale", "unknown"]
 
 
 @dataclass(frozen=True, slots=True)

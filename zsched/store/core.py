@@ -13,7 +13,7 @@ from typing import Final
 from zsched.model.demand import Demand
 from zsched.model.types import DemandId
 from zsched.store import rows, sql
-from zsched.store.contract import Changes, StoreError
+from zsched.store.contract import Changes, StoreConstraint, StoreError
 from zsched.store.engine import Engine
 from zsched.store.ledger import Ledger, Transition
 from zsched.store.loads import Loads
@@ -64,6 +64,9 @@ class Core:
         self._execute("SAVEPOINT attempt")
         try:
             yield
+        except StoreConstraint:
+            self._undo(mark)
+            raise
         except StoreError:
             # The engine may have rolled back the whole turn already, and the savepoint with it. The caller rolls back.
             with suppress(StoreError):
