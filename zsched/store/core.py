@@ -61,7 +61,7 @@ class Core:
     @contextmanager
     def savepoint(self) -> Iterator[None]:
         mark = self._ledger.mark()
-        self._execute("SAVEPOINT attempt")
+        self._execute("SAVEPOINT part")
         try:
             yield
         except StoreConstraint:
@@ -75,13 +75,13 @@ class Core:
         except BaseException:
             self._undo(mark)
             raise
-        self._execute("RELEASE attempt")
+        self._execute("RELEASE part")
 
     def _undo(self, mark: tuple[int, int, int]) -> None:
         self._ledger.cut(mark)
         self._forget()
-        self._execute("ROLLBACK TO attempt")
-        self._execute("RELEASE attempt")
+        self._execute("ROLLBACK TO part")
+        self._execute("RELEASE part")
 
     def _forget(self) -> None:
         """Forget what was read since it may have been undone."""
