@@ -18,7 +18,7 @@ import falcon
 
 from zsched.api.attempts import Attempts
 from zsched.api.http.caller import SOCKET_ADDRESS
-from zsched.api.problem import Problem, invalid
+from zsched.api.problem import Problem
 from zsched.model.access import Scope, Token
 from zsched.model.hosts import is_loopback_address
 from zsched.model.limits import TOKEN_USED_MS
@@ -234,7 +234,7 @@ def token_holder(token: Token) -> Principal:
 def _demand_host(req: falcon.Request) -> None:
     """Raises a 400 Problem unless the request has one valid Host header."""
     if _HOST.fullmatch(req.get_header("Host") or "") is None:
-        raise invalid("Host", "one header with a host's name or address, and its port")
+        raise Problem(400, "invalid_request", "Host: one header with a host's name or address, and its port")
 
 
 def _refuse_pages(req: falcon.Request, *schemes: str) -> None:
