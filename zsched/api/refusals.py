@@ -16,7 +16,16 @@ from zsched.model.rate import Throttled
 
 log = logging.getLogger(__name__)
 
-KINDS: Final = ("bad_token", "too_many_attempts", "protected_mode", "scope", "not_owner")
+KINDS: Final = (
+    "bad_token",
+    "too_many_attempts",
+    "protected_mode",
+    "scope",
+    "not_owner",
+    "run_as",
+    "not_bound",
+    "slots_max",
+)
 # Other errors concern the content of a call, not its sender.
 _STATUSES: Final = (401, 403)
 

@@ -40,6 +40,8 @@ DemandId = NewType("DemandId", int)
 WorkerId = NewType("WorkerId", str)
 
 StreamName = Literal["stdout", "stderr"]
+# What the store says to a result.
+Verdict = Literal["stored", "duplicate", "stale", "unknown"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,12 +115,8 @@ TERMINAL: Final = frozenset(status for status, successors in TRANSITIONS.items()
 class Blocked:
     """Bits that keep a pending run from being claimed. A run without any bit is ready, so a claim never skips a row."""
 
-    DEPENDENCY: Final = 1
+    # Its task waits for the end of a back-off.
     DUE: Final = 2
-    HELD: Final = 4
-    PAUSED: Final = 8
-    CAP: Final = 16
-    CANCEL: Final = 32
 
 
 class OnLost(StrEnum):

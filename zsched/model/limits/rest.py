@@ -141,5 +141,8 @@ LISTEN_TRIES_MAX = 20
 # it waits, in addition to those that serve short calls. A low limit of open files allows fewer (shares.py).
 WAITERS_MAX = 64
 
+# How long a thread waits for free descriptors when it opens the database. Then its call is answered 503.
+READER_WAIT_S = 1.0
+
 # Of a turn that changes more jobs than this, a caller that waits for many jobs is woken unasked.
 WAKE_JOBS_MAX = 64
