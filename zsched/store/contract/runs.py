@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Annotated, Literal, Protocol
+from typing import Annotated, Protocol
 
 from msgspec import Struct
 
@@ -21,10 +21,9 @@ from zsched.model.types import (
     RunId,
     RunStatus,
     Succession,
+    Verdict,
     WorkerId,
 )
-
-Verdict = Literal["stored", "duplicate", "stale", "unknown"]
 
 
 @dataclass(frozen=True, slots=True)
