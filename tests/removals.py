@@ -945,35 +945,63 @@ _REMOVALS: Final = (
     removal(
         12,
         "several on probation are each to blame",
-        "unit/test_dispatcher_blame.py::test_group_on_probation_is_not_blamed_and_is_tried_in_halves"
+        "unit/test_dispatcher_blame.py::test_group_on_probation_is_not_blamed_and_is_tried_in_quarters"
         " unit/test_dispatcher_blame.py::test_poison_among_many_is_found_after_few_deaths_and_the_rest_survive",
-        always("losses.lose_worker", "group == 1"),
+        always("losses.find_blamed", "len(suspects) == 1"),
     ),
     removal(
         12,
         "suspects that died together are tried together",
         "unit/test_dispatcher_blame.py::test_pair_is_distinguished_run_by_run",
-        returns("losses.half", "1 << max(0, group.bit_length() - 1)"),
+        returns("losses.bound_of", "1 << max(0, died.bit_length() - 1)"),
     ),
     removal(
         12,
-        "a worker takes as many suspects as it can",
-        "unit/test_dispatcher_blame.py::test_the_number_on_probation_doubles_each_time_a_worker_outlives_it"
-        " unit/test_dispatcher_blame.py::test_a_new_start_of_a_worker_begins_with_one_again",
-        ("placement.probation_room", ", 1 + session.survived)", ")"),
+        "a group that died on probation is tried in halves",
+        "unit/test_dispatcher_blame.py::test_group_on_probation_is_not_blamed_and_is_tried_in_quarters",
+        ("losses.lose_worker", "bound_of(suspects, _GROUPS)", "bound_of(suspects, _GROUPS_FIRST)"),
     ),
     removal(
         12,
-        "a worker takes one suspect at a time",
-        "unit/test_dispatcher_blame.py::test_the_number_on_probation_doubles_each_time_a_worker_outlives_it"
-        " unit/test_dispatcher_blame.py::test_a_suspect_that_ends_by_itself_makes_room_for_two",
-        ("losses.outlive", "        session.survived += 1\n", "        pass\n"),
+        "small groups of suspects are divided after a first death",
+        "unit/test_dispatcher_blame.py::test_suspects_of_small_workers_are_tried_in_bulk_on_a_large_worker",
+        (
+            "losses.lose_worker",
+            "max(bound_of(len(held) - suspects, _GROUPS_FIRST), PROBATION_RUNS_MIN)",
+            "bound_of(len(held) - suspects, _GROUPS_FIRST)",
+        ),
     ),
     removal(
         12,
-        "a turn that was given up has survivors",
-        "unit/test_dispatcher_blame.py::test_a_turn_that_was_given_up_counts_no_survivor",
-        ("Sessions.restore", "            session.survived = 0\n", ""),
+        "suspects of a first death are tried in groups of one size",
+        "unit/test_dispatcher_blame.py::test_first_death_is_followed_by_groups_of_half_or_of_64",
+        (
+            "losses.lose_worker",
+            "max(bound_of(len(held) - suspects, _GROUPS_FIRST), PROBATION_RUNS_MIN)",
+            "PROBATION_RUNS_MIN",
+        ),
+    ),
+    removal(
+        12,
+        "a run is blamed whatever its age",
+        "unit/test_dispatcher_blame.py::test_an_established_run_is_spared_once_if_a_younger_one_was_there",
+        (
+            "losses.find_blamed",
+            "    spares = not all(_is_established(run, now) for run in held)\n",
+            "    spares = False\n",
+        ),
+    ),
+    removal(
+        12,
+        "an established run is never blamed",
+        "unit/test_dispatcher_blame.py::test_an_established_run_is_spared_once_if_a_younger_one_was_there",
+        without_condition("losses.find_blamed", "run.suspected"),
+    ),
+    removal(
+        12,
+        "established runs are spared although none was younger",
+        "unit/test_dispatcher_blame.py::test_established_runs_are_blamed_when_none_was_younger",
+        without_condition("losses.find_blamed", "spares"),
     ),
     removal(
         12,

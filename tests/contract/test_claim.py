@@ -64,7 +64,7 @@ def test_a_claimed_run_carries_all_that_its_worker_needs(base: Base) -> None:
     )
     run = base.run(run_id)
     assert (run.status, run.worker_id, run.claimed_ms) == (RunStatus.RUNNING, W1, NOW + 4)
-    assert base.store.held_by(W1) == [Holding(run_id, job_id, 7, NOW + 4, False, False, False, 0)]
+    assert base.store.held_by(W1) == [Holding(run_id, job_id, 7, NOW + 4, None, 0, False, 0, Demand())]
 
 
 def test_a_job_that_names_a_user_is_for_workers_that_know_of_users(base: Base) -> None:

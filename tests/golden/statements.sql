@@ -191,16 +191,16 @@ SELECT min(at_ms) FROM (
         UNION ALL SELECT min(ends_ms) FROM runs WHERE status = 'running' AND ends_ms IS NOT NULL) AS due;
 
 -- RUN
-SELECT run_id, job_id, task, attempt, worker_id, status, reason, detail, due_ms, exit_code, signal, crashes, failures, claimed_ms, started_ms, finished_ms, cancel_ms, created_ms FROM runs WHERE run_id = ?;
+SELECT run_id, job_id, task, attempt, worker_id, status, reason, detail, due_ms, exit_code, signal, crashes, failures, probation, claimed_ms, started_ms, finished_ms, cancel_ms, created_ms FROM runs WHERE run_id = ?;
 
 -- RUNS_OF_JOB
-SELECT run_id, job_id, task, attempt, worker_id, status, reason, detail, due_ms, exit_code, signal, crashes, failures, claimed_ms, started_ms, finished_ms, cancel_ms, created_ms FROM runs WHERE job_id = ? AND run_id < ? ORDER BY run_id DESC LIMIT ?;
+SELECT run_id, job_id, task, attempt, worker_id, status, reason, detail, due_ms, exit_code, signal, crashes, failures, probation, claimed_ms, started_ms, finished_ms, cancel_ms, created_ms FROM runs WHERE job_id = ? AND run_id < ? ORDER BY run_id DESC LIMIT ?;
 
 -- LIVE_ON_WORKER
-SELECT run_id, job_id, task, attempt, worker_id, status, reason, detail, due_ms, exit_code, signal, crashes, failures, claimed_ms, started_ms, finished_ms, cancel_ms, created_ms FROM runs WHERE worker_id = ? AND status = 'running' AND job_id = ? ORDER BY run_id DESC LIMIT 2;
+SELECT run_id, job_id, task, attempt, worker_id, status, reason, detail, due_ms, exit_code, signal, crashes, failures, probation, claimed_ms, started_ms, finished_ms, cancel_ms, created_ms FROM runs WHERE worker_id = ? AND status = 'running' AND job_id = ? ORDER BY run_id DESC LIMIT 2;
 
 -- LAST_ON_WORKER
-SELECT run_id, job_id, task, attempt, worker_id, status, reason, detail, due_ms, exit_code, signal, crashes, failures, claimed_ms, started_ms, finished_ms, cancel_ms, created_ms FROM (SELECT * FROM runs WHERE job_id = ? ORDER BY run_id DESC LIMIT 100) AS latest
+SELECT run_id, job_id, task, attempt, worker_id, status, reason, detail, due_ms, exit_code, signal, crashes, failures, probation, claimed_ms, started_ms, finished_ms, cancel_ms, created_ms FROM (SELECT * FROM runs WHERE job_id = ? ORDER BY run_id DESC LIMIT 100) AS latest
     WHERE worker_id = ? ORDER BY run_id DESC LIMIT 1;
 
 -- ADD_RUN
@@ -259,7 +259,7 @@ SELECT count(*), count(nullif(probation, 0)), coalesce(min(nullif(probation, 0))
     WHERE worker_id = ? AND status = 'running';
 
 -- HELD
-SELECT run_id, job_id, handed_n, claimed_ms, started_ms IS NOT NULL, probation, cancel_ms IS NOT NULL,
+SELECT run_id, job_id, handed_n, claimed_ms, started_ms, probation, cancel_ms IS NOT NULL,
         crashes, stuck, demand_id FROM runs
     WHERE worker_id = ? AND status = 'running' ORDER BY run_id;
 

@@ -138,12 +138,12 @@ class Client:
         request = Request(batch, once, tries)
         self._requests.append(request)
         self._story.tell("client", "submits %s", ", ".join(f"{one.name} ({one.script.command})" for one in batch))
-        self._send(request)
+        self.send(request)
         if once is not None and self._habit.random() < 0.2:
             # Without patience for the answer.
-            self._timeline.after(self._habit.choice((0, 0, 5, 50)), lambda: self._send(request))
+            self._timeline.after(self._habit.choice((0, 0, 5, 50)), lambda: self.send(request))
 
-    def _send(self, request: Request) -> None:
+    def send(self, request: Request) -> None:
         request.tries -= 1
         request.open += 1
         for one in request.batch:
@@ -171,7 +171,7 @@ class Client:
             one.undone = not request.possible and not request.open
         again = request.once is not None and request.tries > 0
         if again and (not isinstance(answer, Done) or self._habit.random() < 0.2):
-            self._timeline.after(self._habit.choice((0, 20, 1_000, 3_000)), lambda: self._send(request))
+            self._timeline.after(self._habit.choice((0, 20, 1_000, 3_000)), lambda: self.send(request))
         elif isinstance(answer, Done) and request.once is not None and self._habit.random() < 0.1:
             self._misuse(request.once)
         if self._chance.random() < 0.2:

@@ -27,7 +27,14 @@ from tests.sim.story import Story
 from tests.sim.timeline import Timeline
 from tests.sim.violation import Violation
 from tests.sim.witness import Life, Witness
-from zsched.model.limits import LEASE_MARGIN_MS, MASS_WORKERS_MIN, PROBATION_MS, STALL_MS
+from zsched.model.limits import (
+    ESTABLISHED_MS,
+    LEASE_MARGIN_MS,
+    MASS_WORKERS_MIN,
+    PROBATION_MS,
+    PROBATION_RUNS_MIN,
+    STALL_MS,
+)
 from zsched.model.types import TERMINAL, OnLost, WorkerId
 from zsched.protocol import WorkerFrame
 from zsched.scheduler.dispatcher.commands import Beat, Command, Next, RegisterWorker, Report
@@ -86,6 +93,7 @@ class Row(NamedTuple):
     cancelled: int
     failures: int
     stuck: int
+    lived_ms: int | None
 
     @property
     def final(self) -> bool:
@@ -122,7 +130,7 @@ class Loss:
 
 RUNS: Final = """
     SELECT run_id, job_id, task, attempt, status, reason, worker_id, crashes, probation, started_ms IS NOT NULL,
-        cancel_ms IS NOT NULL, failures, stuck FROM runs ORDER BY run_id"""
+        cancel_ms IS NOT NULL, failures, stuck, finished_ms - started_ms FROM runs ORDER BY run_id"""
 WISH: Final = """
     SELECT retries, crash_limit, on_lost, schedule IS NOT NULL, on_disconnect = 'stop' FROM jobs WHERE job_id = ?"""
 EVENTS: Final = """
@@ -173,8 +181,6 @@ class Judge:
         self._tasks: dict[tuple[int, int], list[int]] = defaultdict(list)
         # Runs that must be on probation, each with the most suspects that may be so at once with it on a worker.
         self._suspects: dict[int, int] = {}
-        # How many on probation each worker has outlived since its last start.
-        self._survived: Counter[str] = Counter()
         # Workers that have announced their end, as events tell it.
         self._leaving: set[str] = set()
         # Workers that said at any time that they are about to end.
@@ -681,11 +687,12 @@ class Judge:
                     raise Violation(f"worker {worker} {why}, and loses what it has never heard of: {rows}")
             elif suspects:
                 expected = {row.run: int(row.probation > 0 and suspects == 1) for row in rows}
-                self._suspect(row.run for row in rows if row.probation)
-                self._suspect(row.run for row in rows if not row.probation)
+                self._suspect([row.run for row in rows if row.probation], suspects // 4)
+                others = [row.run for row in rows if not row.probation]
+                self._suspect(others, max(len(others) // 2, PROBATION_RUNS_MIN))
             else:
-                expected = {row.run: row.started for row in rows}
-                self._suspect(row.run for row in rows)
+                expected = {row.run: int(row.started and not self._is_spared(row, rows)) for row in rows}
+                self._suspect([row.run for row in rows], max(len(rows) // 2, PROBATION_RUNS_MIN))
             blamed = {row.run: self._crashed(row) for row in rows}
             if blamed != expected:
                 raise Violation(f"worker {worker} {why}: the crashes are {blamed}, not {expected}")
@@ -694,11 +701,16 @@ class Judge:
             if why.startswith(_BLAMING) and not announced and not any(self.kills[row.job] for row in rows):
                 self.faults += 1
 
-    def _suspect(self, runs: Iterable[int]) -> None:
-        """One of these may have killed their worker: at most half of them may be on probation at once on another."""
-        group = list(runs)
+    def _is_spared(self, row: Row, rows: Iterable[Row]) -> bool:
+        """A run that had lived for a minute is not blamed if a younger one was there, and it was never suspect."""
+        established = [one.run for one in rows if one.lived_ms is not None and one.lived_ms >= ESTABLISHED_MS]
+        suspect_before = row.run in self._suspects or row.crashes > self._crashed(row)
+        return row.run in established and any(one.run not in established for one in rows) and not suspect_before
+
+    def _suspect(self, group: Iterable[int], bound: int) -> None:
+        """One of these may have killed their worker: no more than the bound may be on probation at once on another."""
         for run in group:
-            self._suspects[run] = min(max(1, len(group) // 2), self._suspects.get(run, len(group)))
+            self._suspects[run] = min(max(1, bound), self._suspects.get(run, bound))
 
     def _check_limit(self, row: Row) -> None:
         """A run that has crashed as often as the limit says fails for good, and no other."""
@@ -764,7 +776,7 @@ class Judge:
             raise Violation(f"run {row.run} {'must be' if must else 'is'} on probation: {row}")
 
     def _check_trust(self, before: Row | None, row: Row) -> None:
-        """A run is on probation until it has lived a second, or ended by itself. Each makes room for one more."""
+        """A run is on probation until it has lived a second, or ended by itself."""
         if before is None or before.status != "running" or not before.probation or row.probation:
             return
         life = self._witness.lives.get(row.run)
@@ -775,15 +787,11 @@ class Judge:
             raise Violation(f"run {row.run} is trusted, but has never started")
         elif row.status == "running" and self._timeline.now_ms - life.started_ms < _TRUSTED_MS:
             raise Violation(f"run {row.run} is trusted {self._timeline.now_ms - life.started_ms} ms after its start")
-        if before.worker is not None:
-            self._survived[before.worker] += 1
 
     # --- the rules of workers ----------------------------------------------------------------------------------------
 
     def _check_loads(self, before: Mapping[int, Row], changed: Iterable[Row]) -> None:
-        """No worker is given more than it asked for; nor more runs on probation than it has outlived and one more, nor
-        more than any of them may be together with.
-        """
+        """No worker is given more than it asked for, nor more runs on probation than their lowest bound."""
         running = [row for run in self._open if (row := self.rows[run]).status == "running"]
         held = Counter(row.worker for row in running)
         suspects: dict[str, list[int]] = defaultdict(list)
@@ -792,10 +800,8 @@ class Judge:
                 suspects[row.worker].append(row.run)
         for its_worker, runs in suspects.items():
             together = min(self._suspects.get(run, 1) for run in runs)
-            grown = any(run not in before or before[run].status != "running" for run in runs)
-            if len(runs) > together or (grown and len(runs) > 1 + self._survived[its_worker]):
-                survived = self._survived[its_worker]
-                raise Violation(f"worker {its_worker} has {runs} on probation, of {together}, and outlived {survived}")
+            if len(runs) > together:
+                raise Violation(f"worker {its_worker} has {runs} on probation, of {together}")
         given = {
             row.worker
             for row in changed
@@ -854,8 +860,6 @@ class Judge:
         for worker, *state in self._scheduler.engine.look("SELECT worker_id, status, incarnation, kind FROM workers"):
             old = self._workers.get(worker)
             self._workers[worker] = (state[0], state[1], state[2])
-            if old is not None and old[1] != state[1]:
-                self._survived[worker] = 0
             if old is None or old[1] == state[1] or old[0] != "active" or old[2] != "zmq":
                 continue
             machine = self._machines.get(old[1].partition(".")[0])

@@ -169,7 +169,7 @@ _MUTANTS: Final = (
     ),
     mutant(
         "a new start of a worker loses nothing",
-        never("Registration._open_session", "old is not None and not same_start"),
+        never("Registration._open_session", "old is not None and old.worker.incarnation != worker.incarnation"),
     ),
     mutant(
         "an unknown session is not answered",
@@ -221,36 +221,35 @@ _MUTANTS: Final = (
     ),
     mutant(
         "all that a worker held are blamed",
-        ("losses.lose_worker", "group == 1 if run.probation else run.started and not suspects", "True"),
+        returns("losses.find_blamed", "{run.run_id for run in held}"),
     ),
     mutant(
         "those on probation are not blamed alone",
-        ("losses.lose_worker", "group == 1 if run.probation else run.started and not suspects", "run.started"),
+        ("losses.find_blamed", "    if suspects:\n", "    if False:\n"),
     ),
-    mutant("each of several on probation is blamed", always("losses.lose_worker", "group == 1")),
-    mutant("nobody is suspect", ("losses.lose_worker", "half(group) if crash else 0", "0")),
+    mutant("each of several on probation is blamed", always("losses.find_blamed", "len(suspects) == 1")),
+    mutant("nobody is suspect", ("losses.lose_worker", "bound if crash else 0", "0")),
     mutant(
         "a crash brings no probation",
-        ("losses.lose_worker", "half(group) if crash else 0", "half(group) if crash and not blamed else 0"),
+        ("losses.lose_worker", "bound if crash else 0", "bound if crash and run.run_id not in blamed else 0"),
         without_condition("EndsWriter.fail_lost", "int(crash)"),
     ),
     mutant(
         "many runs are on probation at once",
         (
             "placement.probation_room",
-            "min(demand.probation, held.together or demand.probation, 1 + session.survived) - held.probation",
+            "min(demand.probation, held.together or demand.probation) - held.probation",
             "held.running + 9",
         ),
     ),
     mutant("one more run on probation beside another", ("placement.probation_room", "return min(", "return 1 + min(")),
     mutant(
-        "a worker is trusted with many suspects at once", ("placement.probation_room", ", 1 + session.survived", "")
+        "a death on probation is like a first death",
+        ("losses.lose_worker", "on_probation if run.probation else others", "others"),
     ),
     mutant(
-        "a new start of a worker is trusted as the one before",
-        without_condition("Registration._open_session", "same_start"),
+        "suspects that died together are not divided", returns("losses.bound_of", "1 << max(0, died.bit_length() - 1)")
     ),
-    mutant("suspects that died together are not halved", returns("losses.half", "1 << max(0, group.bit_length() - 1)")),
     mutant(
         "a group may grow again", ("EndsWriter.fail_lost", "min(together, demand.probation or together)", "together")
     ),

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+from random import Random
+
 import pytest
 from msgspec.structs import replace
 
 from tests.unit.world import TIMEOUT_MS, Peer, World
 from zsched.model.backoff import crash_delay_ms
-from zsched.model.demand import Demand
-from zsched.model.limits import CRASH_LIMIT_DEFAULT, PROBATION_MS
-from zsched.model.types import JobId, Policy, RunStatus
+from zsched.model.limits import CRASH_LIMIT_DEFAULT, ESTABLISHED_MS, PROBATION_MS
+from zsched.model.types import TERMINAL, JobId, Policy, RunStatus
 from zsched.protocol import Ready, Result, ResultAck, Return, WorkerBye
 from zsched.store import rows
 
@@ -24,10 +25,15 @@ def die(world: World, worker: Peer) -> Peer:
 def last(world: World, job_id: JobId) -> tuple[int, int, bool]:
     """Of the job's newest run: attempt, crashes, and whether it asks for probation."""
     run = world.runs(job_id)[-1]
-    ((wish,),) = world.engine.execute(
-        "SELECT wish FROM runs JOIN demands USING (demand_id) WHERE run_id = ?", (run.run_id,)
+    return run.attempt, run.crashes, bound_of(world, job_id) > 0
+
+
+def bound_of(world: World, job_id: JobId) -> int:
+    """How many may be on probation at once with the job's newest run; 0: it is not suspect."""
+    ((text,),) = world.engine.execute(
+        "SELECT wish FROM runs JOIN demands USING (demand_id) WHERE run_id = ?", (run_of(world, job_id),)
     )
-    return run.attempt, run.crashes, '"probation":true' in wish
+    return rows.demand(text).probation
 
 
 def submit_two(world: World, worker: Peer) -> tuple[JobId, JobId]:
@@ -59,15 +65,24 @@ def test_silence_is_a_loss_like_a_new_start(world: World) -> None:
     assert last(world, waiting) == (1, 0, True)
 
 
-def test_worker_takes_one_run_on_probation_in_addition_to_ordinary_ones(world: World) -> None:
+def narrowed(world: World) -> tuple[Peer, JobId, JobId]:
+    """Two jobs that were on probation together when their worker died, so that each is tried alone from now on. The
+    worker is back, and not yet ready.
+    """
     w1 = Peer(world, slots=4).join()
-    suspects = world.submit(3)
-    w1.take()
+    first, second = submit_two(world, w1)
     w1 = die(world, w1)
+    w1.ready()
+    assert len(w1.take()) == 2
+    return die(world, w1), first, second
+
+
+def test_worker_takes_one_run_on_probation_in_addition_to_ordinary_ones(world: World) -> None:
+    w1, first, _ = narrowed(world)
     ordinary = world.submit(2)
     w1.ready()
     taken = [world.run(run_id).job_id for run_id in w1.take()]
-    assert sorted(taken) == sorted([suspects[0], *ordinary])
+    assert sorted(taken) == sorted([first, *ordinary])
     assert [order.probation for order in w1.orders.values()].count(True) == 1
 
 
@@ -75,13 +90,9 @@ def test_suspects_spread_over_the_workers(world: World) -> None:
     w1 = Peer(world, slots=3).join()
     world.submit(3)
     w1.take()
-    w2, w3 = Peer(world, "w2"), Peer(world, "w3")
-    w2.register()
-    w3.register()
-    w1 = die(world, w1)
-    for worker in (w1, w2, w3):
-        worker.ready()
-    assert [len(worker.take()) for worker in (w1, w2, w3)] == [1, 1, 1]
+    others = [Peer(world, name, slots=3).join() for name in ("w2", "w3", "w4")]
+    die(world, w1)
+    assert [len(worker.take()) for worker in others] == [1, 1, 1]
 
 
 def test_a_run_on_probation_never_goes_ahead(world: World) -> None:
@@ -98,9 +109,7 @@ def test_a_run_on_probation_never_goes_ahead(world: World) -> None:
 
 
 def test_suspect_that_lived_long_enough_is_trusted_and_makes_room(world: World) -> None:
-    w1 = Peer(world, slots=4).join()
-    first, second = submit_two(world, w1)
-    w1 = die(world, w1)
+    w1, first, second = narrowed(world)
     w1.ready()
     suspect = w1.take_one()
     w1.start(suspect)
@@ -114,18 +123,14 @@ def test_suspect_that_lived_long_enough_is_trusted_and_makes_room(world: World) 
 
 
 def test_probation_is_over_when_the_run_ends(world: World) -> None:
-    w1 = Peer(world, slots=4).join()
-    submit_two(world, w1)
-    w1 = die(world, w1)
+    w1, *_ = narrowed(world)
     w1.ready()
     w1.finish(w1.take_one())
     assert len(w1.take()) == 1
 
 
 def test_a_suspect_handed_back_makes_room_and_stays_suspect(world: World) -> None:
-    w1 = Peer(world, slots=4).join()
-    submit_two(world, w1)
-    w1 = die(world, w1)
+    w1, *_ = narrowed(world)
     w1.ready()
     w1.say(Return(s=w1.session, runs=(w1.take_one(),)))
     (again,) = w1.take()
@@ -167,9 +172,7 @@ def test_a_trusted_suspect_is_blamed_like_anybody_else(world: World) -> None:
 
 
 def test_an_agent_that_starts_again_keeps_the_probation(world: World) -> None:
-    w1 = Peer(world, slots=4).join()
-    first, _ = submit_two(world, w1)
-    w1 = die(world, w1)
+    w1, first, _ = narrowed(world)
     w1.ready()
     suspect = w1.take_one()
     w1.start(suspect)
@@ -260,7 +263,7 @@ def test_a_poison_job_meets_few_workers_and_the_innocent_all_succeed(world: Worl
         worker.take()
     assert world.states(poison)[-1] == "failed/crash_limit"
     assert {world.job(job_id).status for job_id in innocent} == {RunStatus.SUCCESS}
-    assert deaths == CRASH_LIMIT_DEFAULT
+    assert deaths <= CRASH_LIMIT_DEFAULT + 2
 
 
 # --- groups on probation ---
@@ -279,27 +282,35 @@ def outlive(world: World, worker: Peer) -> None:
 
 
 def crowd(world: World, count: int) -> tuple[Peer, list[JobId]]:
-    """A worker that has died with so many runs, and is back."""
+    """A worker that has died with so many runs, and is back. After the loss of thousands it gets none for a second."""
     w1 = Peer(world, slots=count).join()
     jobs = world.submit(count)
     assert len(w1.take()) == count
     w1 = die(world, w1)
     w1.ready()
+    world.wait(1_000, w1)
     return w1, jobs
 
 
-def test_the_number_on_probation_doubles_each_time_a_worker_outlives_it(world: World) -> None:
-    w1, _ = crowd(world, 40)
+def groups_of(world: World, worker: Peer) -> list[int]:
+    """How many runs on probation the worker takes at once, until it has outlived all of them."""
     groups = []
-    while (count := suspects_of(w1)) > 0:
+    while (count := suspects_of(worker)) > 0:
         groups.append(count)
-        outlive(world, w1)
-    # At most half of the 40 that died together, as a power of two.
-    assert groups == [1, 2, 4, 8, 16, 9]
+        outlive(world, worker)
+    return groups
 
 
-def test_a_suspect_that_ends_by_itself_makes_room_for_two(world: World) -> None:
-    w1, _ = crowd(world, 40)
+@pytest.mark.parametrize(
+    ("count", "groups"), [(40, [40]), (200, [64, 64, 64, 8]), (400, [128, 128, 128, 16]), (2_000, [512, 512, 512, 464])]
+)
+def test_first_death_is_followed_by_groups_of_half_or_of_64(world: World, count: int, groups: list[int]) -> None:
+    w1, _ = crowd(world, count)
+    assert groups_of(world, w1) == groups
+
+
+def test_a_group_that_ends_by_itself_makes_room_at_once(world: World) -> None:
+    w1, _ = crowd(world, 200)
     groups = []
     while taken := w1.take():
         groups.append(len(taken))
@@ -307,119 +318,169 @@ def test_a_suspect_that_ends_by_itself_makes_room_for_two(world: World) -> None:
         w1.say(Result(s=w1.session, results=tuple(w1.result(run_id) for run_id in taken)))
         w1._answer(ResultAck)
         w1.held.clear()
-    assert groups == [1, 2, 4, 8, 16, 9]
+    assert groups == [64, 64, 64, 8]
 
 
-def test_a_new_start_of_a_worker_begins_with_one_again(world: World) -> None:
-    w1, _ = crowd(world, 40)
-    for _ in range(3):
-        suspects_of(w1)
-        outlive(world, w1)
-    w1.take()
-    w1 = die(world, w1)
-    w1.ready()
-    assert suspects_of(w1) == 1
+def test_suspects_of_small_workers_are_tried_in_bulk_on_a_large_worker(world: World) -> None:
+    small = [Peer(world, f"s{number}", slots=4).join() for number in range(50)]
+    world.submit(200)
+    assert sum(len(worker.take()) for worker in small) == 200
+    # All of them are gone for good.
+    world.wait(3 * TIMEOUT_MS)
+    large = Peer(world, "large", slots=200).join()
+    assert groups_of(world, large) == [64, 64, 64, 8]
 
 
-def test_an_agent_that_starts_again_keeps_what_the_worker_outlived(world: World) -> None:
-    w1, _ = crowd(world, 40)
-    for _ in range(3):
-        suspects_of(w1)
-        outlive(world, w1)
-    suspects_of(w1)
-    again = w1.again("agent", incarnation=w1.incarnation)
-    again.held = dict(w1.held)
-    again.register()
-    outlive(world, again)
-    again.ready()
-    assert suspects_of(again) == 16
+def test_suspects_of_many_workers_are_tried_on_all_of_them_at_once(world: World) -> None:
+    workers = [Peer(world, f"w{number}", slots=100).join() for number in range(4)]
+    jobs = world.submit(400)
+    for worker in workers:
+        worker.start(*worker.take())
+    # Their host boots again.
+    workers = [die(world, worker) for worker in workers]
+    for worker in workers:
+        worker.ready()
+    assert [suspects_of(worker) for worker in workers] == [64] * 4
+    for worker in workers:
+        outlive(world, worker)
+    assert sum(suspects_of(worker) for worker in workers) == 400 - 4 * 64
+    assert {world.runs(job_id)[-1].crashes for job_id in jobs} == {1}
 
 
-def test_group_on_probation_is_not_blamed_and_is_tried_in_halves(world: World) -> None:
-    w1, jobs = crowd(world, 40)
-    for expected in (1, 2, 4):
-        assert suspects_of(w1) == expected
-        outlive(world, w1)
+def test_group_on_probation_is_not_blamed_and_is_tried_in_quarters(world: World) -> None:
+    w1, jobs = crowd(world, 200)
+    assert suspects_of(w1) == 64
+    outlive(world, w1)
     group = w1.take()
-    assert len(group) == 8
+    assert len(group) == 64
     tried = [world.run(run_id).job_id for run_id in group]
-    others = [job_id for job_id in jobs[:7] if job_id not in tried]
+    trusted = [job_id for job_id in jobs[:64] if job_id not in tried]
     w1 = die(world, w1)
-    assert {last(world, job_id)[1] for job_id in (*tried, *others)} == {0}
-    assert {demand_key(world, job_id).probation for job_id in tried} == {4}
-    # Seven that had been trusted were there as well: next time they shall not be beside a suspect unnoticed.
-    assert {demand_key(world, job_id).probation for job_id in others} == {2}
+    assert {last(world, job_id)[1] for job_id in (*tried, *trusted)} == {0}
+    assert {bound_of(world, job_id) for job_id in tried} == {16}
+    # Those that had been trusted were there as well: next time they shall not be beside a suspect unnoticed.
+    assert {bound_of(world, job_id) for job_id in trusted} == {64}
 
 
 def test_pair_is_distinguished_run_by_run(world: World) -> None:
-    w1, jobs = crowd(world, 4)
-    suspects_of(w1)
-    outlive(world, w1)
-    pair = [world.run(run_id).job_id for run_id in w1.take()]
-    assert len(pair) == 2
-    w1 = die(world, w1)
-    assert {last(world, job_id)[1:] for job_id in pair} == {(0, True)}
+    w1, *pair = narrowed(world)
+    assert [last(world, job_id)[1:] for job_id in pair] == [(0, True)] * 2
     world.by_hand("UPDATE runs SET priority = 1 WHERE status = 'pending' AND job_id = ?", pair[1])
     w1.ready()
-    (alone,) = [run_id for run_id in w1.take() if w1.orders[run_id].probation]
-    assert world.run(alone).job_id == pair[1]
+    assert world.run(w1.take_one()).job_id == pair[1]
     die(world, w1)
-    assert [last(world, job_id)[1] for job_id in jobs] == [int(job_id == pair[1]) for job_id in jobs]
+    assert [last(world, job_id)[1] for job_id in pair] == [0, 1]
 
 
 def test_no_crash_makes_a_group_larger(world: World) -> None:
-    w1, jobs = crowd(world, 4)
-    w1.take()
-    w1 = die(world, w1)
-    assert demand_key(world, jobs[0]).probation == 1
+    _, first, second = narrowed(world)
+    assert bound_of(world, first) == 1
     # Now it is one of forty that die together.
     w1 = Peer(world, "w2", slots=40).join()
-    others = world.submit(40 - len(w1.take()))
-    w1.start(*w1.take())
-    outlive(world, w1)
+    others = world.submit(38)
+    for _ in range(2):
+        w1.start(*w1.take())
+        outlive(world, w1)
+    assert len(w1.held) == 40
     die(world, w1)
-    assert demand_key(world, others[0]).probation == 16
-    assert demand_key(world, jobs[0]).probation == 1
+    assert bound_of(world, others[0]) == 64
+    assert [bound_of(world, job_id) for job_id in (first, second)] == [1, 1]
 
 
-def test_a_turn_that_was_given_up_counts_no_survivor(world: World) -> None:
-    w1, _ = crowd(world, 40)
-    suspects_of(w1)
-    world.jump(PROBATION_MS)
-    world.failing_turn(lambda: world.dispatcher.on_frame(w1.peer, Ready(s=w1.session, window=40, ahead=0), world.now))
-    w1.beat()
-    assert suspects_of(w1) == 0
-
-
-def demand_key(world: World, job_id: JobId) -> Demand:
-    """What the job's newest run asks for."""
-    run_id = world.runs(job_id)[-1].run_id
-    ((text,),) = world.engine.execute(
-        "SELECT wish FROM runs JOIN demands USING (demand_id) WHERE run_id = ?", (run_id,)
-    )
-    return rows.demand(text)
-
-
-@pytest.mark.parametrize("place", [0, 1, 99, 198, 199])
-def test_poison_among_many_is_found_after_few_deaths_and_the_rest_survive(world: World, place: int) -> None:
-    w1, jobs = crowd(world, 200)
-    poison, deaths = jobs[place], 1
-    for _ in range(600):
-        taken = w1.take()
-        if poison in [world.run(run_id).job_id for run_id in taken]:
+def try_out(world: World, worker: Peer, poison: set[JobId], jobs: list[JobId], lasts_ms: int) -> int:
+    """Let a worker try its suspects until each job has ended or is trusted. Innocent runs take `lasts_ms`, and a poison
+    run kills its worker at once. Returns how many workers died.
+    """
+    deaths, began_ms = 0, dict[int, int]()
+    for _ in range(100 + 50 * len(poison)):
+        taken = worker.take()
+        if any(world.run(run_id).job_id in poison for run_id in taken):
             deaths += 1
-            w1 = die(world, w1)
-            w1.ready()
-        else:
-            w1.start(*taken)
-            world.jump(PROBATION_MS)
-            w1.beat()
-        if world.states(poison)[-1] == "failed/crash_limit":
+            worker = die(world, worker)
+            worker.ready()
+            # Successors wait after repeated crashes.
+            world.wait(4_000, worker)
+            continue
+        worker.start(*taken)
+        began_ms |= dict.fromkeys(taken, world.mono_ms)
+        world.wait(PROBATION_MS, worker)
+        for run_id in [run_id for run_id in taken if world.mono_ms - began_ms[run_id] >= lasts_ms]:
+            worker.finish(run_id)
+        if all(world.job(job_id).status in TERMINAL for job_id in poison) and not any(
+            world.job(job_id).status is RunStatus.PENDING for job_id in jobs
+        ):
             break
-    w1.take()
+    worker.take()
+    return deaths
+
+
+@pytest.mark.parametrize("lasts_ms", [1_000, 600_000], ids=["short", "long"])
+@pytest.mark.parametrize("place", [0, 1, 63, 64, 99, 137, 199, 200])
+def test_poison_among_many_is_found_after_few_deaths_and_the_rest_survive(
+    world: World, place: int, lasts_ms: int
+) -> None:
+    w1, jobs = crowd(world, 201)
+    poison = jobs[place]
+    deaths = 1 + try_out(world, w1, {poison}, jobs, lasts_ms)
     assert world.states(poison)[-1] == "failed/crash_limit"
-    assert deaths <= CRASH_LIMIT_DEFAULT + 7
-    assert [world.runs(job_id)[-1].crashes for job_id in jobs if job_id != poison] == [0] * 199
+    assert deaths <= CRASH_LIMIT_DEFAULT + 4
+    assert [world.runs(job_id)[-1].crashes for job_id in jobs if job_id != poison] == [0] * 200
+
+
+@pytest.mark.parametrize("lasts_ms", [1_000, 600_000], ids=["short", "long"])
+@pytest.mark.parametrize("seed", range(4))
+def test_several_poison_jobs_are_found_and_the_rest_survive(world: World, seed: int, lasts_ms: int) -> None:
+    w1, jobs = crowd(world, 203)
+    poison = set(Random(seed).sample(jobs, 3))
+    deaths = 1 + try_out(world, w1, poison, jobs, lasts_ms)
+    assert {world.states(job_id)[-1] for job_id in poison} == {"failed/crash_limit"}
+    assert deaths <= 3 * (CRASH_LIMIT_DEFAULT + 3) + 1
+    assert not any(world.job(job_id).status is RunStatus.FAILED for job_id in jobs if job_id not in poison)
+
+
+# --- age ---
+
+
+def aged(world: World) -> tuple[Peer, JobId, JobId]:
+    """A worker with two jobs that run: one for a minute, the other has just begun."""
+    w1 = Peer(world, slots=4).join()
+    (old,) = world.submit(1)
+    w1.start(*w1.take())
+    world.wait(ESTABLISHED_MS, w1)
+    (young,) = world.submit(1)
+    w1.start(*w1.take())
+    return w1, old, young
+
+
+def test_an_established_run_is_spared_once_if_a_younger_one_was_there(world: World) -> None:
+    w1, old, young = aged(world)
+    w1 = die(world, w1)
+    w1.ready()
+    assert [last(world, job_id) for job_id in (old, young)] == [(2, 0, True), (2, 1, True)]
+    w1.start(*w1.take())
+    world.wait(ESTABLISHED_MS, w1)
+    world.submit(1)
+    w1.start(*w1.take())
+    die(world, w1)
+    assert [last(world, job_id)[1] for job_id in (old, young)] == [1, 2]
+
+
+def test_established_runs_are_blamed_when_none_was_younger(world: World) -> None:
+    w1, *jobs = aged(world)
+    world.wait(ESTABLISHED_MS, w1)
+    die(world, w1)
+    assert [last(world, job_id)[1] for job_id in jobs] == [1, 1]
+
+
+def test_a_run_that_had_not_started_counts_as_younger(world: World) -> None:
+    w1 = Peer(world, slots=4).join()
+    (old,) = world.submit(1)
+    w1.start(*w1.take())
+    world.wait(ESTABLISHED_MS, w1)
+    world.submit(1)
+    assert len(w1.take()) == 1
+    die(world, w1)
+    assert last(world, old)[1] == 0
 
 
 def test_crashes_never_end_a_job_whose_limit_is_never(world: World) -> None:

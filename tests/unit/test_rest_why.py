@@ -80,7 +80,23 @@ def test_a_suspect_waits_for_its_probation(rest: Rest) -> None:
     register(rest, "r1")
     code, detail = why(rest, job)
     assert code == "probation"
-    assert detail == "after 1 crash: it is tried alone on a worker, until it has lived there for a second"
+    beside = "with at most 63 other suspects on a worker"
+    assert detail == f"after 1 crash: it waits for its probation, {beside}, until it has lived there for a second"
+    assert "probation" not in rest.get(f"/jobs/{job}").json["last_run"]
+
+
+def test_a_running_job_says_that_it_is_on_probation(rest: Rest) -> None:
+    register(rest, "r1")
+    job = rest.submit()
+    claim(rest, "r1")
+    register(rest, "r1")
+    run = claim(rest, "r1")
+    assert rest.get(f"/jobs/{job}").json["last_run"]["probation"] is True
+    assert rest.get(f"/runs/{run}").json["probation"] is True
+    assert [listed.get("probation") for listed in rest.get(f"/jobs/{job}/runs").json] == [True, None]
+    for report in ({"status": "running"}, {"status": "success", "exit_code": 0}):
+        assert rest.post(f"/jobs/{job}/log", {"worker_id": "r1", "run_id": run} | report).status_code == 200
+    assert "probation" not in rest.get(f"/jobs/{job}").json["last_run"]
 
 
 def test_only_a_pending_job_says_why(rest: Rest) -> None:

@@ -68,6 +68,8 @@ def details(job: Job) -> Iterator[tuple[str, object]]:
     yield "run", f"{run['run_id']} ({run['status']}, attempt {run['attempt']})"
     if "worker_id" in run:
         yield "worker", run["worker_id"]
+    if run["status"] == "running" and run.get("probation"):
+        yield "probation", "until it has lived for a second, because it was on a worker that died"
     for name, key in (("due", "due_at"), ("started", "start_time"), ("ended", "end_time")):
         if key in run:
             yield name, table.moment(run[key])

@@ -326,6 +326,7 @@ class Run(Struct, frozen=True, kw_only=True):
     failures: Annotated[
         int, about("How many runs of the task before this one failed by themselves.", Form(json=HIDDEN))
     ] = 0
+    probation: Annotated[bool, about("Whether it is on probation; if it has ended: whether it was then.")] = False
     claimed_ms: Annotated[int | None, about("When a worker got it, by the scheduler's clock.", Form(json=HIDDEN))] = (
         None
     )

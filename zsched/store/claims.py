@@ -114,14 +114,14 @@ class ClaimsWriter(Core):
                 job_id=JobId(job_id),
                 handed_n=n,
                 claimed_ms=claimed_ms,
-                started=bool(started),
+                started_ms=started_ms,
                 probation=probation,
                 cancelled=bool(cancelled),
                 crashes=crashes,
                 stuck=bool(stuck),
-                once=self._demand(DemandId(demand_id)).once,
+                demand=self._demand(DemandId(demand_id)),
             )
-            for run_id, job_id, n, claimed_ms, started, probation, cancelled, crashes, stuck, demand_id in (
+            for run_id, job_id, n, claimed_ms, started_ms, probation, cancelled, crashes, stuck, demand_id in (
                 self._execute(sql.HELD, (worker_id,))
             )
         ]

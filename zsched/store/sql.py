@@ -210,7 +210,7 @@ LOAD: Final = """
     FROM runs
     WHERE worker_id = ? AND status = 'running'"""
 HELD: Final = """
-    SELECT run_id, job_id, handed_n, claimed_ms, started_ms IS NOT NULL, probation, cancel_ms IS NOT NULL,
+    SELECT run_id, job_id, handed_n, claimed_ms, started_ms, probation, cancel_ms IS NOT NULL,
         crashes, stuck, demand_id FROM runs
     WHERE worker_id = ? AND status = 'running' ORDER BY run_id"""
 # From here on, each statement that ends or moves a run has a guard: the run is running, and the sender owns it.

@@ -5,6 +5,13 @@ from __future__ import annotations
 # How long a suspect run must have lived on a worker until it is trusted together with others.
 PROBATION_MS = 1_000
 
+# How many suspects a worker may have on probation at once after a first death, if no more died together. A poison job
+# costs one more worker for each fourfold, so with 64 it costs three beyond its first and its crash limit.
+PROBATION_RUNS_MIN = 64
+
+# A run that had lived for this long when its worker died is not blamed if a younger run was there; see losses.py.
+ESTABLISHED_MS = 60_000
+
 # Crashes after which a run fails for good: this often a worker was lost while it ran.
 CRASH_LIMIT_DEFAULT = 5
 CRASH_LIMIT_MAX = 1_000

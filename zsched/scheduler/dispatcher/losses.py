@@ -1,14 +1,14 @@
 """Crash attribution: what a worker's loss means for its runs, which of them start again, and which are to blame.
 
-A worker that dies may have been killed by one of its jobs. A run is **suspect** when it was there, and its successor is
-then on **probation** until it has lived PROBATION_MS on some worker. Two bounds hold for the number of runs on
-probation at once on a worker. The worker's bound grows by one with each that it outlives, so from one at first it
-doubles about every second. A run's bound is half of the number that were suspect together when their worker died, so
-halving separates the innocent runs from the guilty one.
+A worker that dies may have been killed by one of its jobs. Its runs become **suspects**: the successor of a suspect is
+on **probation** until it has lived PROBATION_MS on some worker, or has ended. The bound of a suspect is how many
+may be on probation at once on its worker. After a first death it is half of the runs that died, and at least
+PROBATION_RUNS_MIN, so innocent runs are cleared in bulk. After a death on probation it is a quarter of those on
+probation that died together. It never grows, and the lowest bound of a worker's suspects holds for all.
 
 A crash counts against a run on probation only when it was the only one on its worker. So an innocent run pays for no
-other that is on probation, and one that always kills its workers is alone after log2(n) further deaths, of n runs that
-were there first. After `crash_limit` crashes a run fails for good.
+other that is on probation. A run that always kills its workers is alone after log4(bound) deaths on probation. After
+`crash_limit` crashes a run fails for good.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from zsched.model.backoff import crash_delay_ms
-from zsched.model.limits import PROBATION_MS
+from zsched.model.limits import ESTABLISHED_MS, PROBATION_MS, PROBATION_RUNS_MIN
 from zsched.model.types import Now, Reason, RunId, WorkerId
 from zsched.model.units import counted, some
 from zsched.scheduler.dispatcher.session import Session
@@ -27,12 +27,15 @@ from zsched.store.contract import Holding, Store
 
 log = logging.getLogger(__name__)
 
+# In how many groups suspects are tried after a first death, and after one on probation. A group that survives costs a
+# second, and one that dies costs a worker: so a group that has died on probation is tried in smaller parts.
+_GROUPS_FIRST: Final = 2
+_GROUPS: Final = 4
+
 
 @dataclass(frozen=True, slots=True)
 class Blame:
-    """Whether a lost run gets the crash, and how many suspects may be on probation `together` with its successor; 0: as
-    before. See Store.fail_lost.
-    """
+    """Whether a lost run gets the crash, and the bound of its successor, `together`; 0: as before."""
 
     crash: bool = False
     together: int = 0
@@ -48,24 +51,43 @@ def lose_worker(
     """End all runs of a worker as lost and make their successors pending. Without `crash` no run is blamed or suspect.
     The runs in `spared` had ended before: their results come.
 
-    A run that was alone on probation gets the crash, started or not; of several none gets it. When none was on
-    probation, each started run gets one. In each case all of them become suspect, because any may be the cause.
+    With it all of them become suspect, because any may be the cause: those on probation as one group, and the others
+    as another.
     """
     held = [run for run in store.held_by(worker_id) if run.run_id not in spared]
+    blamed = find_blamed(held, now) if crash else set()
     suspects = sum(run.probation > 0 for run in held)
+    on_probation = bound_of(suspects, _GROUPS)
+    others = max(bound_of(len(held) - suspects, _GROUPS_FIRST), PROBATION_RUNS_MIN)
     for run in held:
-        group = suspects if run.probation else len(held) - suspects
-        blamed = group == 1 if run.probation else run.started and not suspects
-        blame = Blame(crash and blamed, half(group) if crash else 0)
-        lose_run(store, worker_id, run, why, now, blame)
+        bound = on_probation if run.probation else others
+        lose_run(store, worker_id, run, why, now, Blame(run.run_id in blamed, bound if crash else 0))
     log_lost(worker_id, why, held)
 
 
-def half(group: int) -> int:
-    """How many of a group that was suspect together may be on probation at once: a power of two, at most half of it but
-    at least 1. Demands are stored, and so there are few of them.
+def find_blamed(held: Sequence[Holding], now: Now) -> set[RunId]:
+    """The runs of a dead worker that get a crash.
+
+    A run that was alone on probation gets it, started or not; of several none gets it. When none was on probation, each
+    started run gets one. But a run that had lived for ESTABLISHED_MS is spared once if a younger run was there.
     """
-    return 1 << max(0, (group // 2).bit_length() - 1)
+    suspects = {run.run_id for run in held if run.probation}
+    if suspects:
+        return suspects if len(suspects) == 1 else set()
+    spares = not all(_is_established(run, now) for run in held)
+    return {run.run_id for run in held if run.started and (run.suspected or not (spares and _is_established(run, now)))}
+
+
+def _is_established(run: Holding, now: Now) -> bool:
+    """Whether a run has lived for so long that its start does not explain the death of its worker."""
+    return run.started_ms is not None and now.wall_ms - run.started_ms >= ESTABLISHED_MS
+
+
+def bound_of(died: int, groups: int) -> int:
+    """The bound with which runs that died together are tried in about as many `groups`: a power of two, at least 1.
+    Demands are stored, and so there are few of them.
+    """
+    return 1 << max(0, (died // groups).bit_length() - 1)
 
 
 def lose_run(store: Store, worker_id: WorkerId, run: Holding, why: str, now: Now, blame: Blame) -> None:
@@ -109,5 +131,5 @@ def clear_suspects(store: Store, session: Session, now: Now) -> None:
 
 def outlive(store: Store, session: Session, run_id: RunId) -> None:
     """A worker lives, and its run has lived for long enough or has ended: it is no longer suspect."""
-    if session.suspects.pop(run_id, None) is not None and store.clear_probation(run_id):
-        session.survived += 1
+    if session.suspects.pop(run_id, None) is not None:
+        store.clear_probation(run_id)

@@ -65,9 +65,9 @@ def ahead_room(store: Store, session: Session) -> int:
 
 
 def probation_room(store: Store, session: Session, demand: Demand) -> int:
-    """How many more runs of a suspect demand may be on probation on the worker; see losses.py for its bounds."""
+    """How many more runs of a suspect demand may be on probation on the worker; see losses.py for the bounds."""
     held = store.load(session.name)
-    return min(demand.probation, held.together or demand.probation, 1 + session.survived) - held.probation
+    return min(demand.probation, held.together or demand.probation) - held.probation
 
 
 def _fits(store: Store, ready: Ready, session: Session) -> bool:

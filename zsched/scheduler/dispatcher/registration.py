@@ -88,8 +88,7 @@ class Registration:
     ) -> protocol.Registered:
         """Open a session in place of the worker's `old` one, and reconcile what the worker holds."""
         worker = access.within_slots(self._store, introduced(frame, now), key)
-        same_start = old is not None and old.worker.incarnation == worker.incarnation
-        if old is not None and not same_start:
+        if old is not None and old.worker.incarnation != worker.incarnation:
             self._lose_earlier_start(old, frame, now)
         self._store.register(worker, now.wall_ms)
         session = Session(
@@ -101,7 +100,6 @@ class Registration:
             key=key,
             sent_ms=frame.sent_ms,
             window_max=WINDOW_PER_SLOT_MAX * worker.slots if worker.slots < frame.slots else WINDOW_MAX,
-            survived=old.survived if old is not None and same_start else 0,
         )
         self._sessions.open(session)
         if frame.leaving:

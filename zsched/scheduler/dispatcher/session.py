@@ -32,11 +32,10 @@ class Session:
 
     `window` and `ahead` say how much it takes, as it last reported, at most `window_max`. Until `paused_until_ms` it
     gets nothing. `n` grows with each claim for it. `suspects` are its runs on probation, each with the time when its
-    start was reported; `survived` counts those that it outlived. `watched` are runs whose output a caller looks at,
-    each with the end of the watch. `handed` are the runs that a polling worker has got and not reported as running,
-    each with the time when it got them. `finished` are its runs that may start only once and that it has listed as
-    ended: their results are on their way. `rivals` are other starts of workers that claim its name, by incarnation,
-    each with the time when it first asked.
+    start was reported. `watched` are runs whose output a caller looks at, each with the end of the watch. `handed` are
+    the runs that a polling worker has got and not reported as running, each with the time when it got them. `finished`
+    are its runs that may start only once and that it has listed as ended: their results are on their way. `rivals` are
+    other starts of workers that claim its name, by incarnation, each with the time when it first asked.
 
     `foreign` is what it holds for other databases, as it last reported; None if that may not be stored. Runs of the
     databases in `discard` are to be dropped. While foreign runs keep it `withheld`, it gets nothing.
@@ -56,7 +55,6 @@ class Session:
     paused_until_ms: int = 0
     n: int = 0
     suspects: dict[RunId, int] = field(default_factory=dict)
-    survived: int = 0
     watched: dict[RunId, int] = field(default_factory=dict)
     handed: dict[RunId, int] = field(default_factory=dict)
     finished: frozenset[RunId] = frozenset()
@@ -183,7 +181,6 @@ class Sessions:
             session.withheld |= bool(session.foreign)
             session.discard = ()
             session.foreign = None
-            session.survived = 0
         self._judge_at_ms = min((session.silent_since_ms + self._timeout_ms for session in self), default=None)
 
     def _add(self, session: Session) -> None:

@@ -74,7 +74,7 @@ def _unfit(demand: Demand, workers: Iterable[Worker], withheld: Collection[Worke
 
 def _on_probation(run: Run, demand: Demand) -> str:
     company = "alone" if demand.probation == 1 else f"with at most {demand.probation - 1} other suspects"
-    return f"{_history(run)}: it is tried {company} on a worker, until it has lived there for a second"
+    return f"{_history(run)}: it waits for its probation, {company} on a worker, until it has lived there for a second"
 
 
 def _history(run: Run) -> str:

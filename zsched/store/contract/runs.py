@@ -76,20 +76,34 @@ class Claimed(Order, frozen=True, kw_only=True):
 class Holding:
     """A run that is `running` on a worker according to the store.
 
-    `handed_n`: number of the frame that carried it. `probation`: as in Demand, 0 once it was cleared. `once`: it may
-    start at most once. `stuck`: its processes were killed and have not exited.
+    `handed_n`: number of the frame that carried it. `probation`: as in Demand, 0 once it was cleared. `stuck`: its
+    processes were killed and have not exited.
     """
 
     run_id: RunId
     job_id: JobId
     handed_n: int
     claimed_ms: int
-    started: bool
+    started_ms: int | None
     probation: int
     cancelled: bool
     crashes: int
+    demand: Demand
     stuck: bool = False
-    once: bool = False
+
+    @property
+    def started(self) -> bool:
+        return self.started_ms is not None
+
+    @property
+    def once(self) -> bool:
+        """Whether the run may start at most once."""
+        return self.demand.once
+
+    @property
+    def suspected(self) -> bool:
+        """Whether the run is on probation or was, since it began or as an earlier run of its task."""
+        return self.demand.probation > 0
 
 
 class Load(Struct, frozen=True):
