@@ -6,6 +6,7 @@ A job's row is written once per turn, however many of its runs changed, and an e
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Iterable
 from typing import Final
 
 from msgspec import Struct
@@ -15,30 +16,9 @@ from zsched.model.types import JobId, RunId, RunStatus
 from zsched.store import sql
 from zsched.store.contract import Changes
 from zsched.store.engine import Engine, Row
-from zsched.store.loads import Loads
 
 _COUNTED: Final = (RunStatus.PENDING, RunStatus.RUNNING, RunStatus.SUCCESS, RunStatus.FAILED, RunStatus.CANCELLED)
 _PLACE: Final = {status: place for place, status in enumerate(_COUNTED)}
-
-
-# A Struct: a turn makes two per run, and a frozen dataclass takes 0.8 us to make instead of 0.1 us.
-class Transition(Struct, frozen=True, kw_only=True):
-    """A run's change of state. `was` None: the run was created, as the first or the next of its task.
-
-    `probation` and `lease_ms` are those of a run that becomes running, 0 without.
-    """
-
-    at_ms: int
-    actor: str = "scheduler"
-    job_id: JobId
-    run_id: RunId
-    worker_id: str | None = None
-    was: RunStatus | None
-    became: RunStatus
-    reason: str | None = None
-    detail: str | None = None
-    probation: int = 0
-    lease_ms: int = 0
 
 
 class Note(Struct, frozen=True, kw_only=True):
@@ -56,76 +36,70 @@ class Note(Struct, frozen=True, kw_only=True):
 
 
 class Ledger:
-    """Two lists that only grow until they are written, so undoing a part of the turn cuts them back to a mark."""
+    """Lists that only grow until they are written, so undoing a part of the turn cuts them back to a mark."""
 
-    def __init__(self, loads: Loads) -> None:
-        self._loads = loads
+    def __init__(self) -> None:
         self._events: list[Row] = []
-        self._moves: list[tuple[JobId, RunStatus | None, RunStatus | None]] = []
+        self._moves: list[tuple[JobId, RunStatus | None, RunStatus]] = []
+        self._ends: list[JobId] = []
         # Change of the number of pending tasks that is not written yet.
         self.pending = 0
-        # The events and the jobs that the turn has written so far.
+        # The events and the jobs that the turn has written so far, and the jobs that have ended.
         self._written: list[Row] = []
         self._counted: set[JobId] = set()
+        self._ended: set[JobId] = set()
 
     def begin(self) -> None:
         """A turn begins: nothing is written yet."""
         self._written.clear()
         self._counted.clear()
+        self._ended.clear()
 
     def changes(self) -> Changes:
         """What the turn has written. An event of several runs stands for runs that were made together."""
         jobs = {JobId(job_id) for _, _, job_id, *_ in self._written if job_id is not None}
         runs = {RunId(first) for _, _, _, first, last, *_ in self._written if first is not None and first == last}
-        return Changes(jobs | self._counted, runs, bool(self._written))
+        return Changes(jobs | self._counted, runs, bool(self._written), set(self._ended))
 
-    def record_transition(self, move: Transition) -> None:
-        """Record the event of a run's change of state, count it for its job, and change its worker's load."""
-        if move.worker_id is not None:
-            if move.was is RunStatus.RUNNING:
-                self._loads.leave(move.worker_id)
-            elif move.became is RunStatus.RUNNING:
-                self._loads.enter(move.worker_id, move.probation, move.lease_ms)
-        self.count(move.job_id, move.was, move.became)
-        self.note(move)
+    def add(self, event: Row) -> None:
+        """Record an event, as the columns of sql.ADD_EVENT."""
+        self._events.append(event)
 
-    def record_created(self, at_ms: int, actor: str, job_ids: list[JobId], runs: tuple[RunId, RunId]) -> None:
-        """Record runs created by one statement, one for each job, with ids in the range `runs`: one event for all."""
-        for job_id in job_ids:
-            self.count(job_id, None, RunStatus.PENDING)
-        self._events.append((at_ms, actor, None, *runs, None, None, RunStatus.PENDING, None, None))
-
-    def count(self, job_id: JobId, was: RunStatus | None, became: RunStatus | None) -> None:
-        """Count a task's change of state for its job. `became` None: the task's next run replaces this one."""
+    def count(self, job_id: JobId, was: RunStatus | None, became: RunStatus) -> None:
+        """Count a task's change of state for its job. `was` None: the task is new."""
         self._moves.append((job_id, was, became))
         self.pending += (became is RunStatus.PENDING) - (was is RunStatus.PENDING)
 
-    def note(self, event: Note | Transition) -> None:
-        """Record an event."""
-        self._events.append(
+    def note_ends(self, job_ids: Iterable[JobId]) -> None:
+        """A task of each of these jobs has ended, or its schedule: the job may have ended."""
+        self._ends += job_ids
+
+    def note(self, event: Note) -> None:
+        """Record an event that changes no counter."""
+        self.add(
             (
                 event.at_ms, event.actor, event.job_id, event.run_id, event.run_id, event.worker_id, event.was,
                 event.became, event.reason, event.detail or None,
             )
         )  # fmt: skip
 
-    def mark(self) -> tuple[int, int, int]:
+    def mark(self) -> tuple[int, int, int, int]:
         """The present state of the lists, for `cut`."""
-        return len(self._events), len(self._moves), self.pending
+        return len(self._events), len(self._moves), len(self._ends), self.pending
 
-    def cut(self, mark: tuple[int, int, int] = (0, 0, 0)) -> None:
+    def cut(self, mark: tuple[int, int, int, int] = (0, 0, 0, 0)) -> None:
         """Forget what was gathered since the mark."""
         del self._events[mark[0] :]
         del self._moves[mark[1] :]
-        self.pending = mark[2]
+        del self._ends[mark[2] :]
+        self.pending = mark[3]
 
     def write(self, engine: Engine, now_ms: int) -> None:
-        """Write everything gathered, and start with empty lists."""
+        """Write everything gathered, and start with empty lists. Then it is known which jobs have ended."""
         changed: dict[JobId, list[int]] = defaultdict(lambda: [0] * len(_COUNTED))
         for job_id, was, became in self._moves:
             counts = changed[job_id]
-            if became is not None:
-                counts[_PLACE[became]] += 1
+            counts[_PLACE[became]] += 1
             if was is not None:
                 counts[_PLACE[was]] -= 1
         grown = [sum(column) for column in zip(*changed.values(), strict=True)]
@@ -136,4 +110,11 @@ class Ledger:
         engine.executemany(sql.ADD_EVENT, self._events)
         self._written += self._events
         self._counted.update(changed)
+        self._end_jobs(engine)
         self.cut()
+
+    def _end_jobs(self, engine: Engine) -> None:
+        """Find which of the jobs with a task that ended have ended themselves: no other place decides that."""
+        for batch in sql.batches(list(dict.fromkeys(self._ends))):
+            ended = engine.execute(sql.for_rows(sql.ENDED_JOBS, len(batch)), batch)
+            self._ended.update(JobId(job_id) for (job_id,) in ended)

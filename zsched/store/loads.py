@@ -1,4 +1,4 @@
-"""Each worker's load. The ledger changes it with each transition of a run from or to running, so no caller has to."""
+"""Each worker's load. lives.py changes it with each move of a run from or to running, so no caller has to."""
 
 from __future__ import annotations
 

@@ -14,12 +14,15 @@ from zsched.model.types import JobId, RunId
 class Changes:
     """What a turn has changed: jobs and runs with a new state or event, and whether it recorded any event.
 
+    `ended`: jobs that ended in it. A recurring job ends with each fire, and may have fired again in the same turn.
+
     Runs that were created together are not named, because no caller can wait for them yet.
     """
 
     jobs: Set[JobId] = frozenset()
     runs: Set[RunId] = frozenset()
     events: bool = False
+    ended: Set[JobId] = frozenset()
 
 
 class Transactions(Protocol):
@@ -38,9 +41,9 @@ class Transactions(Protocol):
         """Scope of one frame or command within the turn. An exception undoes its changes; the turn continues."""
 
     def flush_counters(self, now_ms: int) -> None:
-        """Write the events and the job counters that the turn has gathered, each job once.
+        """Write the events and the job counters that the turn has gathered, each job once, and find the ended jobs.
 
-        Called last before `commit`, and before any query that reads job counters or a job's status.
+        Called before placement, last before `commit`, and before any query that reads job counters or a job's status.
         """
 
     @property
