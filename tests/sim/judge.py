@@ -952,6 +952,8 @@ class Judge:
         for job, one in self._client.jobs.items():
             if one.recurring and one.schedule is not None and self._schedules[job] != one.schedule:
                 raise Violation(f"the schedule of job {job} was acked as {one.schedule}, but is {self._schedules[job]}")
+            if one.cancel_late and not one.recurring and not self.rows[self._tasks[job, 0][-1]].final:
+                raise Violation(f"job {job} is live, though a cancel was refused because it had finished")
             if one.cancel_acked and not one.recurring:
                 row = self.rows[self._tasks[job, 0][-1]]
                 if not row.cancelled:

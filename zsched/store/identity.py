@@ -61,7 +61,7 @@ class IdentityWriter(EndsWriter):
         for (run_id,) in running:
             self.fail_lost(RunId(run_id), _UNKNOWN_END, crash=False, together=0, due_ms=None, now_ms=now_ms)
         for begin in range(0, len(waiting), RESTORE_RUNS_MAX):
-            self._replace_waiting([run_id for (run_id,) in waiting[begin : begin + RESTORE_RUNS_MAX]], now_ms)
+            self.replace_waiting([run_id for (run_id,) in waiting[begin : begin + RESTORE_RUNS_MAX]], now_ms)
             self.flush_counters(now_ms)
         for (demand_id,) in self._execute(sql.PENDING_DEMANDS) if lease_ms else ():
             if self._demand(DemandId(demand_id)).leased:
@@ -95,7 +95,7 @@ class IdentityWriter(EndsWriter):
             elif leased and lease_ms:
                 self._execute(sql.SET_NEXT_FIRE, (now_ms + lease_ms, job_id))
 
-    def _replace_waiting(self, runs: Sequence[RunId], now_ms: int) -> None:
+    def replace_waiting(self, runs: Sequence[RunId], now_ms: int) -> None:
         """Replace pending runs by successors: each may have started after the backup, and an id is given out once."""
         change = Change(at_ms=now_ms, detail=_UNKNOWN_START)
         for batch in sql.batches(runs):
