@@ -110,8 +110,8 @@ SELECT job_id, (SELECT owner FROM owners WHERE owners.owner_id = jobs.owner_id),
 -- STATUS
 SELECT status FROM jobs WHERE job_id = ?;
 
--- ENDED_JOBS
-SELECT job_id FROM jobs WHERE job_id IN (VALUES (?)) AND status IN ('success', 'failed', 'cancelled');
+-- LIVE_TASKS
+SELECT job_id, pending + running + unmade FROM jobs WHERE job_id IN (VALUES (?));
 
 -- STATUSES_BETWEEN
 SELECT job_id, status FROM jobs WHERE job_id BETWEEN ? AND ? ORDER BY job_id;

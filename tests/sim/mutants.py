@@ -126,7 +126,7 @@ _MUTANTS: Final = (
     ),
     mutant(
         "a job's counters forget a lost run's successor",
-        ("Lives._make", "self._ledger.count(job_id, replaced, became)", "self._ledger.count(job_id, None, became)"),
+        ("Lives._make", "for job_id, _ in new], replaced, became", "for job_id, _ in new], None, became"),
     ),
     # --- a restored database ---
     mutant(
@@ -972,7 +972,7 @@ _MUTANTS: Final = (
     mutant("a new run is not counted", without_call("Lives._make", "self._ledger.count")),
     mutant("a new run leaves no event", never("Lives._make", "not move.silent")),
     mutant("a task that ends is not noticed", without_call("Lives._end_tasks", "self._ledger.note_ends")),
-    mutant("a job that ends is not noticed", without_call("Ledger.write", "self._end_jobs")),
+    mutant("a job that ends is not noticed", never("Ledger.end_jobs", "not live + grown[job_id]")),
     # --- schedules ---
     mutant("a paused schedule fires", ("sql.PAUSE_SCHEDULE", "next_fire_ms = NULL, ", "")),
     mutant("an ended schedule fires", ("sql.END_SCHEDULE", "next_fire_ms = NULL, ", "")),

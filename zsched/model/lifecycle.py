@@ -38,6 +38,7 @@ _STATUS: Final[Mapping[State, RunStatus | None]] = {
     State.CANCELLING: RunStatus.RUNNING,
     **{State(status.value): status for status in RunStatus},
 }
+_STATES: Final[Mapping[RunStatus, State]] = {status: State(status.value) for status in RunStatus}
 
 
 class Cause(StrEnum):
@@ -201,11 +202,9 @@ MOVES: Final[Mapping[State, Mapping[Cause, Move]]] = {
 
 def state_of(status: RunStatus, cancelled: object, stuck: object) -> State:
     """The state of a stored run: its status, whether its cancel is stored, and whether it is stuck."""
-    if status is RunStatus.RUNNING and cancelled:
-        return State.CANCELLING
-    if status is RunStatus.RUNNING and stuck:
-        return State.STUCK
-    return State(status.value)
+    if (cancelled or stuck) and status is RunStatus.RUNNING:
+        return State.CANCELLING if cancelled else State.STUCK
+    return _STATES[status]
 
 
 def _reachable(status: RunStatus) -> frozenset[RunStatus]:

@@ -101,6 +101,9 @@ class Core:
     def flush_counters(self, now_ms: int) -> None:
         self._ledger.write(self._engine, now_ms)
 
+    def end_jobs(self) -> None:
+        self._ledger.end_jobs(self._engine)
+
     def verify(self) -> None:
         self._engine.verify()
 

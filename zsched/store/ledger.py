@@ -6,7 +6,7 @@ A job's row is written once per turn, however many of its runs changed, and an e
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Final
 
 from msgspec import Struct
@@ -18,6 +18,7 @@ from zsched.store.contract import Changes
 from zsched.store.engine import Engine, Row
 
 _COUNTED: Final = (RunStatus.PENDING, RunStatus.RUNNING, RunStatus.SUCCESS, RunStatus.FAILED, RunStatus.CANCELLED)
+_LIVE: Final = (RunStatus.PENDING, RunStatus.RUNNING)
 _PLACE: Final = {status: place for place, status in enumerate(_COUNTED)}
 
 
@@ -61,14 +62,14 @@ class Ledger:
         runs = {RunId(first) for _, _, _, first, last, *_ in self._written if first is not None and first == last}
         return Changes(jobs | self._counted, runs, bool(self._written), set(self._ended))
 
-    def add(self, event: Row) -> None:
-        """Record an event, as the columns of sql.ADD_EVENT."""
-        self._events.append(event)
+    def add(self, events: Iterable[Row]) -> None:
+        """Record events, as the columns of sql.ADD_EVENT."""
+        self._events += events
 
-    def count(self, job_id: JobId, was: RunStatus | None, became: RunStatus) -> None:
-        """Count a task's change of state for its job. `was` None: the task is new."""
-        self._moves.append((job_id, was, became))
-        self.pending += (became is RunStatus.PENDING) - (was is RunStatus.PENDING)
+    def count(self, job_ids: Sequence[JobId], was: RunStatus | None, became: RunStatus) -> None:
+        """Count for each of the jobs a task that changes its state so. `was` None: the tasks are new."""
+        self._moves += [(job_id, was, became) for job_id in job_ids]
+        self.pending += len(job_ids) * ((became is RunStatus.PENDING) - (was is RunStatus.PENDING))
 
     def note_ends(self, job_ids: Iterable[JobId]) -> None:
         """A task of each of these jobs has ended, or its schedule: the job may have ended."""
@@ -76,7 +77,7 @@ class Ledger:
 
     def note(self, event: Note) -> None:
         """Record an event that changes no counter."""
-        self.add(
+        self._events.append(
             (
                 event.at_ms, event.actor, event.job_id, event.run_id, event.run_id, event.worker_id, event.was,
                 event.became, event.reason, event.detail or None,
@@ -95,7 +96,8 @@ class Ledger:
         self.pending = mark[3]
 
     def write(self, engine: Engine, now_ms: int) -> None:
-        """Write everything gathered, and start with empty lists. Then it is known which jobs have ended."""
+        """Write everything gathered, and start with empty lists."""
+        self.end_jobs(engine)
         changed: dict[JobId, list[int]] = defaultdict(lambda: [0] * len(_COUNTED))
         for job_id, was, became in self._moves:
             counts = changed[job_id]
@@ -110,11 +112,18 @@ class Ledger:
         engine.executemany(sql.ADD_EVENT, self._events)
         self._written += self._events
         self._counted.update(changed)
-        self._end_jobs(engine)
         self.cut()
 
-    def _end_jobs(self, engine: Engine) -> None:
+    def end_jobs(self, engine: Engine) -> None:
         """Find which of the jobs with a task that ended have ended themselves: no other place decides that."""
-        for batch in sql.batches(list(dict.fromkeys(self._ends))):
-            ended = engine.execute(sql.for_rows(sql.ENDED_JOBS, len(batch)), batch)
-            self._ended.update(JobId(job_id) for (job_id,) in ended)
+        if not self._ends:
+            return
+        grown: dict[JobId, int] = dict.fromkeys(self._ends, 0)
+        for job_id, was, became in self._moves:
+            if job_id in grown:
+                grown[job_id] += (became in _LIVE) - (was in _LIVE)
+        for batch in sql.batches(list(grown)):
+            for job_id, live in engine.execute(sql.for_rows(sql.LIVE_TASKS, len(batch)), batch):
+                if not live + grown[job_id]:
+                    self._ended.add(job_id)
+        self._ends.clear()

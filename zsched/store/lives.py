@@ -16,7 +16,7 @@ from msgspec import Struct
 
 from zsched.model.backoff import retry_ms
 from zsched.model.demand import Demand
-from zsched.model.lifecycle import GIVEN, MOVES, Cause, Move, State
+from zsched.model.lifecycle import GIVEN, MOVES, Cause, Move, State, state_of
 from zsched.model.types import Blocked, DemandId, JobId, RunId, RunStatus, WorkerId
 from zsched.store import moves, rows, sql, transitions
 from zsched.store.core import Core
@@ -80,54 +80,56 @@ class Lives(Core):
 
     def _follow_up(self, status: RunStatus, cause: Cause, moved: Sequence[Row], change: Change) -> list[Moved]:
         """The effects of moves that are stored."""
-        plain = MOVES[State(status.value)].get(cause)
-        stuck, cancelling = MOVES[State.STUCK].get(cause), MOVES[State.CANCELLING].get(cause)
-        of_running = status is RUNNING
+        groups: dict[State, list[Row]] = {}
+        for row in moved:
+            groups.setdefault(state_of(status, row[3], row[4]), []).append(row)
         done: list[Moved] = []
-        for run_id, job_id, worker_id, is_cancelled, is_stuck in moved:
-            move = plain
-            if of_running and (is_cancelled or is_stuck):
-                move = cancelling if is_cancelled else stuck
-            assert move is not None, "the guard excludes what the table refuses"
-            each = Moved(run_id, job_id, change.worker_id or worker_id, move)
-            self._record(status, each, change)
-            done.append(each)
-        successors = self._end_tasks([each for each in done if each.move.final], change)
-        return [each._replace(successor=successors.get(each.run_id)) for each in done] if successors else done
+        ended = False
+        for state, group in groups.items():
+            # The guard excludes what the table refuses.
+            move = MOVES[state][cause]
+            self._record(status, move, group, change)
+            done += [Moved(run, job, change.worker_id or worker, move) for run, job, worker, _, _ in group]
+            ended |= move.final
+        return self._end_tasks(done, change) if ended else done
 
-    def _record(self, status: RunStatus, moved: Moved, change: Change) -> None:
-        """The event of one move, the counters of its job, and the load of its worker."""
-        run_id, job_id, worker_id, move, _ = moved
+    def _record(self, status: RunStatus, move: Move, moved: Sequence[Row], change: Change) -> None:
+        """The events of equal moves, the counters of their jobs, and the load of the worker."""
         became = move.became.status
         assert became is not None
         if not move.silent:
-            reason = change.reasons[run_id] if move.reason is GIVEN else move.reason
-            event = (change.at_ms, change.actor, job_id, run_id, run_id, worker_id, status, became, reason)
-            self._ledger.add((*event, change.detail or None))
+            given, reason = move.reason is GIVEN, move.reason
+            at_ms, actor, detail, owner = change.at_ms, change.actor, change.detail or None, change.worker_id
+            self._ledger.add(
+                (
+                    at_ms, actor, job, run, run, owner or worker, status, became,
+                    change.reasons[run] if given else reason, detail,
+                )
+                for run, job, worker, _, _ in moved
+            )  # fmt: skip
         if became is not status:
-            self._ledger.count(job_id, status, became)
-        if worker_id is None:
-            return
-        if became is RUNNING and status is not RUNNING:
-            self._loads.enter(worker_id, change.probation, change.lease_ms)
-        elif status is RUNNING and became is not RUNNING:
-            self._loads.leave(worker_id)
-        elif move.started:
-            # It is on probation no more, and the bounds of the other runs are unknown.
-            self._loads.drop(worker_id)
+            self._ledger.count([row[1] for row in moved], status, became)
+        workers = [change.worker_id or row[2] for row in moved]
+        for worker_id in set(workers):
+            runs = workers.count(worker_id)
+            if became is RUNNING and status is not RUNNING:
+                self._loads.enter(worker_id, runs, change.probation, change.lease_ms)
+            elif status is RUNNING and became is not RUNNING:
+                self._loads.leave(worker_id, runs)
+            elif move.started:
+                # It is on probation no more, and the bounds of the other runs are unknown.
+                self._loads.drop(worker_id)
 
     # --- the end of a task ---
 
-    def _end_tasks(self, ended: Sequence[Moved], change: Change) -> dict[int, RunId]:
-        """Each of these runs gets a successor, or its task has ended: no other place decides that. Returns the
-        successors by run.
+    def _end_tasks(self, moved: list[Moved], change: Change) -> list[Moved]:
+        """Each of these runs that has ended gets a successor, or its task has ended: no other place decides that.
+        Returns them with their successors.
         """
-        if not ended:
-            return {}
-        followed = [each for each in ended if each.move.successor is not None]
+        followed = [each for each in moved if each.move.successor is not None]
         successors = self._succeed(followed, change) if followed else {}
-        self._ledger.note_ends(each.job_id for each in ended if each.run_id not in successors)
-        return successors
+        self._ledger.note_ends(each.job_id for each in moved if each.move.final and each.run_id not in successors)
+        return [each._replace(successor=successors.get(each.run_id)) for each in moved] if successors else moved
 
     def _succeed(self, ended: Sequence[Moved], change: Change) -> dict[int, RunId]:
         """Make the successors of ended runs whose tasks may have one; returns them by run."""
@@ -195,12 +197,11 @@ class Lives(Core):
             return made
         became = move.became.status
         assert became is not None
-        for job_id, _ in new:
-            self._ledger.count(job_id, replaced, became)
+        self._ledger.count([job_id for job_id, _ in new], replaced, became)
         if not move.silent:
             job = new[0][0] if len(new) == 1 else None
             moved = (made[0], made[-1], None, None, became, move.reason, None)
-            self._ledger.add((change.at_ms, change.actor, job, *moved))
+            self._ledger.add([(change.at_ms, change.actor, job, *moved)])
         return made
 
     def _insert(self, statement: str, values: Sequence[Row]) -> list[int]:

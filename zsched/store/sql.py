@@ -7,15 +7,13 @@ from functools import lru_cache
 from typing import Final, TypeVar
 
 from zsched.model.access import Token, WorkerKey
-from zsched.model.lifecycle import TERMINAL, Cause
+from zsched.model.lifecycle import Cause
 from zsched.model.records import Event, ForeignRuns
 from zsched.model.types import Job, JobFields, Order, Policy, Run, RunStatus, Worker
 from zsched.store.mapping import columns, insert, stored_columns
 from zsched.store.moves import guard
 
 T = TypeVar("T")
-
-_TERMINAL: Final = [status for status in RunStatus if status in TERMINAL]
 
 # Rows in one VALUES list: more gain nothing, and all engines allow this number of parameters.
 ROWS_PER_INSERT: Final = 100
@@ -92,8 +90,7 @@ LIVE: Final = f"SELECT {_TARGET} FROM jobs WHERE status = ? AND job_id > ? AND {
 LIVE_OF: Final = f"""
     SELECT {_TARGET} FROM jobs WHERE +{_OWNED} AND status = ? AND job_id > ? AND {_LIVE} ORDER BY job_id LIMIT ?"""
 STATUS: Final = "SELECT status FROM jobs WHERE job_id = ?"
-ENDED_JOBS: Final = f"""
-    SELECT job_id FROM jobs WHERE job_id IN (VALUES (?)) AND status IN ({", ".join(f"'{one}'" for one in _TERMINAL)})"""
+LIVE_TASKS: Final = "SELECT job_id, pending + running + unmade FROM jobs WHERE job_id IN (VALUES (?))"
 STATUSES_BETWEEN: Final = "SELECT job_id, status FROM jobs WHERE job_id BETWEEN ? AND ? ORDER BY job_id"
 UNFINISHED: Final = """
     SELECT job_id FROM jobs WHERE status IN ('pending', 'running') AND schedule IS NULL"""

@@ -41,9 +41,15 @@ class Transactions(Protocol):
         """Scope of one frame or command within the turn. An exception undoes its changes; the turn continues."""
 
     def flush_counters(self, now_ms: int) -> None:
-        """Write the events and the job counters that the turn has gathered, each job once, and find the ended jobs.
+        """Write the events and the job counters that the turn has gathered, each job once.
 
-        Called before placement, last before `commit`, and before any query that reads job counters or a job's status.
+        Called last before `commit`, and before any query that reads job counters or a job's status.
+        """
+
+    def end_jobs(self) -> None:
+        """Find which jobs have ended with the tasks that ended so far: `changes.ended`. Called before placement.
+
+        `flush_counters` does the same for tasks that end later.
         """
 
     @property
