@@ -992,6 +992,23 @@ MUTANTS: Final = {one.name: one for one in _MUTANTS}
 # Guards that no seed misses, because another does the same, or because what they hold against can't happen here; each
 # with the reason.
 EQUIVALENT: Final[dict[str, str]] = {
+    "a pending run that can't be read has a successor": "no row is damaged here. contract/test_lifecycle.py tests it",
+    "a claimed run whose secrets can't be read stays running": "no secret is damaged here. contract/test_lifecycle.py tests it",
+    "a stuck run can't start": "a run that is stuck has started, and its worker has said so. contract/test_lifecycle.py tests it",
+    "a stuck run stays on probation": "no run gets stuck on probation in these seeds. contract/test_lifecycle.py tests it",
+    "a stuck run's success is refused": "its processes were killed. contract/test_lifecycle.py tests it",
+    "a stuck run that its lease ended has no successor": "no run with a lease gets stuck in these seeds. contract/test_lifecycle.py tests it",
+    "a stuck run at its crash limit has a successor": "no stuck run reaches its crash limit in these seeds. contract/test_lifecycle.py tests it",
+    "a stuck run over its time has a retry": "a polling worker does not say that a run is stuck. contract/test_lifecycle.py tests it",
+    "a cancelling run can't start": "it ends as cancelled, whether it has started or not. contract/test_lifecycle.py tests it",
+    "a cancelling run stays on probation": "it is cancelled before that is long. contract/test_lifecycle.py tests it",
+    "a cancelling run can't be cancelled again": "these callers do not ask again for what is acked. contract/test_lifecycle.py tests it",
+    "a cancelling run can't become stuck": "it ends as cancelled, whether it is stuck or not. contract/test_lifecycle.py tests it",
+    "a cancelling run that could not be sent is pending again": "a cancel must come in the turn after the claim whose frame does not leave. contract/test_lifecycle.py tests it",
+    "a cancelling run over its time fails": "a cancel ends the runs of polling workers at once. contract/test_lifecycle.py tests it",
+    "a run off probation is still a load of that kind": "other suspects only wait longer. contract/test_lifecycle.py tests it",
+    "a task that ends is not noticed": "it wakes those who wait, and nobody waits here. contract/test_lifecycle.py tests it",
+    "a job that ends is not noticed": "it wakes those who wait, and nobody waits here. contract/test_lifecycle.py tests it",
     "what could not be sent is forgotten when the next turn is given up": "a send must fail in the turn before one that"
     " can't be stored, and the worker must not register again: too rare for these seeds. system/test_loop.py tests it",
     "a register takes nothing back": "the first heartbeat does it, since a new session's numbers begin anew",
