@@ -164,7 +164,7 @@ def test_revoked_key_is_reported_and_an_unknown_one_is_exit_code_3(cli: Cli) -> 
 
 def test_scheduler_whose_workers_need_no_keys_issues_no_access_file(tmp_path: Path) -> None:
     with Scheduler(tmp_path, "-worker-security", "none", "-zmq-host", "127.0.0.1") as scheduler:
-        said = "zsched: this scheduler takes workers of its own host only, without keys: its worker_security is none\n"
+        said = "zsched: this scheduler takes workers of its own host only, without keys (worker_security = none)\n"
         assert Cli(scheduler, tmp_path)("access", "new", "w1") == (1, "", said)
 
 

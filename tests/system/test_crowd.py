@@ -114,9 +114,10 @@ def test_a_connection_that_asks_now_and_then_stays(server: Server, monkeypatch: 
     with Caller(server) as caller:
         began = time.monotonic()
         while time.monotonic() - began < 3 * SHORT_S:
-            time.sleep(SHORT_S / 3)
+            # Far below the limits, so that a busy machine does not reach them.
+            time.sleep(SHORT_S / 10)
             caller.send(GET[:10])
-            time.sleep(SHORT_S / 3)
+            time.sleep(SHORT_S / 10)
             assert caller.ask(GET[10:])[0] == 200
 
 
@@ -138,12 +139,13 @@ def test_the_time_in_which_it_is_served_is_not_counted(monkeypatch: pytest.Monke
 
 
 def test_answer_without_a_reader_is_given_up(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    jobs = b"[" + b",".join([b'{"name": "j", "command": "%s"}' % (b"x" * 90_000)] * 90) + b"]"
+    with Caller(server) as other:
+        assert other.ask(post(jobs))[0] == 201
+    # Only now: a busy machine may need longer for that large submit.
     monkeypatch.setattr(crowd, "ANSWER_S", SHORT_S)
     with Caller(server) as caller:
         caller.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
-        jobs = b"[" + b",".join([b'{"name": "j", "command": "%s"}' % (b"x" * 90_000)] * 90) + b"]"
-        with Caller(server) as other:
-            assert other.ask(post(jobs))[0] == 201
         caller.send(b"GET /jobs HTTP/1.1\r\nHost: localhost\r\n\r\n")
         open_ = server._all[0].active_channels
         until(lambda: any(one.unsent_bytes and not one.in_work for one in list(open_.values())), SOON_S)
@@ -350,9 +352,9 @@ def test_answers_without_readers_cost_a_bounded_amount_together(
         callers = [held.enter_context(Caller(server)) for _ in range(12)]
         for caller in callers:
             caller.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
-            caller.send(b"GET /jobs HTTP/1.1\r\nHost: localhost\r\n\r\n")
-        for caller in callers:
+            # One after another: of many large pages at once the server refuses some, and their callers owe nothing.
             with suppress(ConnectionError):
+                caller.send(b"GET /jobs HTTP/1.1\r\nHost: localhost\r\n\r\n")
                 caller.socket.recv(1, socket.MSG_PEEK)
         # Each has been answered. The others were cut off.
         until(lambda: not any(one.in_work for one in list(open_.values())) and unsent_bytes() <= 24 * MIB)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import signal
 import socket
 import sqlite3
 import subprocess
@@ -246,13 +247,19 @@ def test_file_that_was_overwritten_by_a_small_one_leaves_nothing_to_save(tmp_pat
 def test_second_scheduler_by_another_name_is_refused(tmp_path: Path) -> None:
     with Scheduler(tmp_path) as scheduler:
         (tmp_path / "second.db").hardlink_to(tmp_path / DB)
+        assert scheduler.program is not None
         for name, flags in (("linked", ("--db", "second.db")), ("unlocked", ())):
             if name == "unlocked":
+                # A scheduler that runs would make the folder and its lock again.
+                os.kill(scheduler.program.pid, signal.SIGSTOP)
                 shutil.rmtree(tmp_path / f"{DB}.d")
             second = Scheduler(tmp_path, *flags)
-            with Program(name, second._argv, tmp_path) as program:
-                assert program.exit_code() == os.EX_TEMPFAIL
-                assert "another scheduler has" in program.log()
+            try:
+                with Program(name, second._argv, tmp_path) as program:
+                    assert program.exit_code() == os.EX_TEMPFAIL
+                    assert "another scheduler has" in program.log()
+            finally:
+                os.kill(scheduler.program.pid, signal.SIGCONT)
         assert scheduler.submit("true")
 
 

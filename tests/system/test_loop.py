@@ -42,7 +42,7 @@ from zsched.scheduler.dispatcher.commands import Cancel, EndSchedule, Made, NotF
 from zsched.scheduler.inbox import ClosedError, Inbox
 from zsched.scheduler.loop import Loop, clock
 from zsched.scheduler.port import Port
-from zsched.store.contract import Store, StoreCorrupt, StoreError, StoreUnsure
+from zsched.store.contract import Store, StoreConstraint, StoreCorrupt, StoreError, StoreUnsure
 from zsched.store.sqlite.engine import open_reader, open_writer
 
 DEADLINE_S = 10.0
@@ -694,6 +694,51 @@ def test_bug_in_a_command_is_reported_to_its_caller_alone(scheduler: Scheduler) 
     with pytest.raises(ValueError, match="a bug of ours"):
         scheduler.submit()
     assert scheduler.submit() == [1]
+
+
+def constrain(scheduler: Scheduler, table: str, change: str, condition: str) -> None:
+    """Add a constraint to the schema that our own rows break."""
+    with closing(apsw.Connection(str(scheduler.path))) as connection:
+        connection.set_busy_timeout(int(DEADLINE_S * 1000))
+        connection.execute(
+            f"CREATE TRIGGER broken BEFORE {change} ON {table} WHEN {condition}"
+            " BEGIN SELECT RAISE(ABORT, 'a constraint'); END"
+        )
+
+
+def test_frame_that_breaks_a_constraint_undoes_that_frame_alone(scheduler: Scheduler, pool: ThreadPoolExecutor) -> None:
+    w1 = Dealer(scheduler).join()
+    bad, good = scheduler.submit(2)
+    bad_run, good_run = w1.take()
+    constrain(scheduler, "runs", "UPDATE", f"NEW.run_id = {bad_run} AND NEW.status = 'success'")
+    # Both come into the turn after this one.
+    scheduler.store.hold_next_submit()
+    held = pool.submit(scheduler.submit)
+    assert scheduler.store.at_gate.wait(DEADLINE_S)
+    w1.say(w1.result(good_run), w1.result(bad_run))
+    scheduler.store.gate.set()
+    assert held.result(DEADLINE_S)
+    acked = w1.hear()
+    while not isinstance(acked, ResultAck):
+        acked = w1.hear()
+    assert (scheduler.states(good), scheduler.states(bad)) == (["success/exit"], ["running"])
+
+
+def test_command_that_breaks_a_constraint_fails_for_its_caller_alone(
+    scheduler: Scheduler, pool: ThreadPoolExecutor
+) -> None:
+    constrain(scheduler, "jobs", "INSERT", "NEW.name = 'bad'")
+    scheduler.store.hold_next_submit()
+    held = pool.submit(scheduler.submit)
+    assert scheduler.store.at_gate.wait(DEADLINE_S)
+    bad = pool.submit(scheduler.inbox.call, Submit((JobSpec(name="bad", command="true"),), TEST))
+    others = [pool.submit(scheduler.submit) for _ in range(5)]
+    calls: list[Future[Any]] = [bad, *others]
+    scheduler.until(lambda: bool(scheduler.inbox) and all(call.running() for call in calls))
+    scheduler.store.gate.set()
+    with pytest.raises(StoreConstraint, match="a constraint"):
+        bad.result(DEADLINE_S)
+    assert sorted(job for caller in (held, *others) for job in caller.result(DEADLINE_S)) == [1, 2, 3, 4, 5, 6]
 
 
 def test_a_bug_in_the_middle_of_a_command_undoes_all_of_it(scheduler: Scheduler) -> None:

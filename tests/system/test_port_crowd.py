@@ -39,7 +39,7 @@ from zsched.model.limits import (
     UNHEARD_CONNECTIONS_MAX,
     UNREAD_FRAMES_MAX,
 )
-from zsched.scheduler import listeners
+from zsched.scheduler import connections, listeners
 from zsched.scheduler import port as port_module
 from zsched.scheduler.connection_limits import Connection
 from zsched.scheduler.connections import Sockets
@@ -98,6 +98,19 @@ def test_silent_connections_are_bounded(patient_scene: Scene) -> None:
         # And a worker comes in.
         patient_scene.caller(patient_scene.curve(patient_scene.worker))
         assert patient_scene.arrives() is not None
+
+
+def test_connections_stay_bounded_when_looks_at_their_bytes_fail(
+    patient_scene: Scene, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    # As where the kernel's TCP_INFO is shorter.
+    monkeypatch.setattr(connections, "_TCP_INFO_BYTES", 8)
+    with strangers(("127.0.0.1", patient_scene.port.number), UNHEARD_CONNECTIONS_MAX + 20) as opened:
+        until(lambda: "a connection to the workers' port could not be checked" in caplog.text)
+        patient_scene.caller(patient_scene.curve(patient_scene.worker))
+        until(lambda: sum(map(is_cut, opened)) > 20)
+    assert "struct.error" in caplog.text
+    assert len(caplog.messages) < 10
 
 
 def test_connections_of_one_key_are_bounded(scene: Scene) -> None:

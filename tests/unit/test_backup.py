@@ -35,7 +35,7 @@ from zsched.store.contract import (
 )
 from zsched.store.sqlite import copies
 from zsched.store.sqlite.engine import SqliteEngine, open_engine, open_reader, open_writer
-from zsched.store.sqlite.lock import BESIDE, Lock
+from zsched.store.sqlite.lock import COMPANIONS, Lock
 from zsched.store.writer import Writer
 
 LATER = NOW + 86_400_000
@@ -209,7 +209,7 @@ def test_what_a_killed_backup_left_is_removed_by_the_next(db: Path, copy: Path) 
     with subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as other:
         assert other.stdout is not None
         left = Path(other.stdout.readline().strip())
-        beside = [left.with_name(left.name + suffix) for suffix in BESIDE]
+        beside = [left.with_name(left.name + suffix) for suffix in COMPANIONS]
         kept = [copy.with_name(name) for name in (".backup.db.notes", ".backup.db.0123abcde", ".other.db.0123abcd")]
         for path in (*beside, *kept):
             path.touch()

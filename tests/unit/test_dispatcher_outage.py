@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from tests.unit.world import TIMEOUT_MS, Peer, Poller, World
-from zsched.model.limits import RIVALS_MAX, SEEN_MS_MAX, SEEN_MS_MIN
+from zsched.model.limits import RIVALS_MAX, SEEN_MS_MAX, SEEN_MS_MIN, VERDICT_PAUSE_MS
 from zsched.model.types import Backoff, OnDisconnect, Policy, WorkerId, WorkerStatus
 from zsched.protocol import Cancel, HeartbeatAck, Held
 
@@ -105,7 +105,8 @@ def test_a_worker_is_not_lost_when_all_it_says_comes_in_turns_that_fail(world: W
         world.hear_in_failing_turn(w1.peer, w1.heartbeat())
         world.sent(HeartbeatAck)
         world.ask_in_failing_turn(r1.beat_command())
-    world.turn()
+    # Verdicts pause after turns that failed with one.
+    world.wait(VERDICT_PAUSE_MS)
     assert (world.worker("w1").status, world.worker("r1").status) == (WorkerStatus.ACTIVE, WorkerStatus.ACTIVE)
 
 

@@ -26,7 +26,7 @@ from zsched.model.limits import (
     WINDOW_MAX,
     WORKER_FACTS_BYTES_MAX,
 )
-from zsched.model.types import StreamName
+from zsched.model.types import StreamName, Verdict
 from zsched.protocol import (
     Heartbeat,
     Held,
@@ -128,7 +128,7 @@ worker_frames = st.one_of(
     ),
     st.builds(protocol.WorkerBye, v=st.just(1), s=words, reason=words),
 )
-verdicts = st.lists(st.tuples(run_ids, st.sampled_from(get_args(protocol.Verdict))), max_size=5).map(tuple)
+verdicts = st.lists(st.tuples(run_ids, st.sampled_from(get_args(Verdict))), max_size=5).map(tuple)
 scheduler_frames = st.one_of(
     st.builds(
         protocol.Registered,

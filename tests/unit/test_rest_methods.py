@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import logging
+import os
+import resource
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import falcon
@@ -12,8 +16,10 @@ from falcon import inspect
 
 from tests.unit.rest import Rest, problem
 from zsched import __version__
+from zsched.api import context
 from zsched.api.app import make_app
 from zsched.api.context import Context, Facts
+from zsched.api.refusals import KINDS
 from zsched.model.limits import KIB
 from zsched.scheduler.inbox import Inbox
 
@@ -183,7 +189,7 @@ def test_the_stats_count_tasks_and_workers_by_status(rest: Rest) -> None:
     assert rest.get("/stats").json == {
         "tasks": {"pending": 2, "running": 1, "success": 0, "failed": 0, "cancelled": 0},
         "workers": {"active": 1, "inactive": 0},
-        "refused": {"bad_token": 0, "too_many_attempts": 0, "protected_mode": 0, "scope": 0, "not_owner": 0},
+        "refused": dict.fromkeys(KINDS, 0),
         "version": __version__,
     }
 
@@ -250,6 +256,42 @@ def test_a_full_store_says_try_again_and_has_stored_nothing(tmp_path: Path) -> N
 
         assert [job["id"] for job in rest.get("/jobs").json] == [small]
         assert rest.submit() == small + 1
+
+
+@contextmanager
+def no_free_files() -> Iterator[list[int]]:
+    """All descriptors of this process are taken, until those of the list are closed."""
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(map(int, os.listdir("/proc/self/fd"))) + 10, limits[1]))
+    taken: list[int] = []
+    try:
+        with suppress(OSError):
+            while True:
+                taken.append(os.dup(0))
+        yield taken
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+        while taken:
+            os.close(taken.pop())
+
+
+def test_first_read_of_a_thread_waits_for_free_files(rest: Rest, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(context, "READER_WAIT_S", 60.0)
+    rest.submit()
+    with ThreadPoolExecutor(1) as pool, no_free_files() as taken:
+        call = pool.submit(rest.get, "/jobs")
+        with pytest.raises(TimeoutError):
+            call.result(0.2)
+        while taken:
+            os.close(taken.pop())
+        assert call.result(10).status_code == 200
+
+
+def test_read_without_free_files_is_refused_after_its_time(rest: Rest, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(context, "READER_WAIT_S", 0.1)
+    with ThreadPoolExecutor(1) as pool, no_free_files():
+        answer = pool.submit(rest.get, "/jobs").result(10)
+    assert (answer.status_code, answer.json["code"]) == (503, "unavailable")
 
 
 def test_bug_is_answered_without_its_traceback_and_logged_with_it(caplog: pytest.LogCaptureFixture) -> None:

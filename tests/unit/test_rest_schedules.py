@@ -190,7 +190,7 @@ def test_the_command_of_an_edit_is_in_no_event(rest: Rest) -> None:
             "#/command",
             "",
         ),
-        ({"timeout": 0}, "timeout: longer than nothing: null is no limit", "#/timeout", ""),
+        ({"timeout": 0}, "timeout: longer than nothing: null means no limit", "#/timeout", ""),
         ({"schedule": None}, "schedule: a recurring job keeps a schedule: DELETE the job to end it", "#/schedule", ""),
         ({"schedule": " "}, "schedule: a recurring job keeps a schedule: DELETE the job to end it", "#/schedule", ""),
         (

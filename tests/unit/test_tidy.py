@@ -53,25 +53,6 @@ OTHER_BOUNDS: Mapping[str, str] = {
 }
 # Words that a file may still use, separated by commas. All of them: to be reworded.
 OTHER_WORDS: Mapping[str, str] = {
-    "zsched/api/body.py": "is no json, is no character",
-    "zsched/api/http/listeners.py": "beside",
-    "zsched/api/http/parser.py": "are no chunk",
-    "zsched/client/client.py": "is no error",
-    "zsched/commands/access.py": "is none",
-    "zsched/commands/db.py": "beside",
-    "zsched/commands/scheduler.py": "beside",
-    "zsched/host/files.py": "is no link",
-    "zsched/maintenance/backup.py": "beside",
-    "zsched/model/spec.py": "is no limit, told",
-    "zsched/scheduler/connections.py": "is no socket",
-    "zsched/scheduler/dispatcher/access.py": "are no secret",
-    "zsched/scheduler/dispatcher/why.py": "beside",
-    "zsched/scheduler/inbox.py": "beside, is no error",
-    "zsched/security/vault.py": "beside, is no base64",
-    "zsched/store/check.py": "beside",
-    "zsched/store/sqlite/copies.py": "beside",
-    "zsched/store/sqlite/engine.py": "is none, beside",
-    "zsched/store/sqlite/lock.py": "beside",
     "zsched/worker/guard/journal.py": "beside",
 }
 

@@ -12,7 +12,20 @@ from typing import Any, TypeVar, cast
 from zsched import protocol
 from zsched.model.access import Caller
 from zsched.model.spec import JobEdit
-from zsched.model.types import Job, JobId, JobSpec, Now, Policy, Run, RunId, RunStatus, Stream, Worker, WorkerId
+from zsched.model.types import (
+    Job,
+    JobId,
+    JobSpec,
+    Now,
+    Policy,
+    Run,
+    RunId,
+    RunStatus,
+    Stream,
+    Verdict,
+    Worker,
+    WorkerId,
+)
 from zsched.protocol import (
     Heartbeat,
     HeartbeatAck,
@@ -427,7 +440,7 @@ class Peer:
             self.held[run_id] = "running"
             self.say(Started(s=self.session, run=run_id, pid=1, at_ms=self.world.wall_ms))
 
-    def finish(self, run_id: int, exit_code: int = 0) -> protocol.Verdict:
+    def finish(self, run_id: int, exit_code: int = 0) -> Verdict:
         """Tell a run's end and take the verdict."""
         self.say(Result(s=self.session, results=(self.result(run_id, exit_code),)))
         ack: ResultAck = self._answer(ResultAck)

@@ -19,7 +19,7 @@ import falcon
 import msgspec
 from msgspec import Meta, Struct
 
-from zsched.api.problem import Problem
+from zsched.api.problem import Problem, invalid
 from zsched.model.fields import WorkerName
 from zsched.model.limits import (
     BODY_BYTES_MAX,
@@ -174,14 +174,14 @@ def parse(body: bytes) -> Any:
     try:
         value = json.loads(body.decode(), object_pairs_hook=_unique_keys, parse_constant=_no_constant)
     except UnicodeDecodeError:
-        _refuse("#", "the body is not UTF-8")
+        raise invalid("#", "the body is not UTF-8") from None
     except json.JSONDecodeError as error:
-        _refuse("#", f"the body is not JSON: {error}")
+        raise invalid("#", f"the body is not JSON: {error}") from None
     except RecursionError:
-        _refuse("#", f"nested deeper than {BODY_DEPTH_MAX} levels")
+        raise invalid("#", f"nested deeper than {BODY_DEPTH_MAX} levels") from None
     # Python itself refuses integers of thousands of digits.
     except ValueError:
-        _refuse("#", f"an integer lies outside ±{INTEGER_MAX}")
+        raise invalid("#", f"an integer lies outside ±{INTEGER_MAX}") from None
     _check(value, "#", 1)
     return value
 
@@ -229,7 +229,7 @@ def convert(value: object, shape: type[ShapeT], pointer: str) -> ShapeT:
         if (named := re.search(r"(?:unknown|required) field `(.*)`", sentence)) is not None:
             pointer += f"/{_escaped(named[1])}"
             sentence = "unknown field" if "unknown" in sentence else "required"
-        _refuse(pointer, sentence)
+        raise invalid(pointer, sentence) from None
 
 
 def _prepare(shape: type[Struct]) -> None:
@@ -240,11 +240,6 @@ def _prepare(shape: type[Struct]) -> None:
         with suppress(msgspec.ValidationError):
             msgspec.convert({}, shape)
         _prepared.add(shape)
-
-
-def _refuse(pointer: str, detail: str) -> NoReturn:
-    where = "" if pointer == "#" else f"{pointer.removeprefix('#/').replace('/', '.')}: "
-    raise Problem(400, "invalid_request", f"{where}{detail}", errors=((pointer, detail),))
 
 
 def _choice(shape: type[Struct], field: str) -> str:
@@ -271,13 +266,13 @@ def _unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for name, value in pairs:
         if name in found:
-            _refuse("#", f"the key {json.dumps(name)} stands there twice")
+            raise invalid("#", f"the key {json.dumps(name)} stands there twice")
         found[name] = value
     return found
 
 
 def _no_constant(word: str) -> NoReturn:
-    _refuse("#", f"{word} is no JSON number")
+    raise invalid("#", f"{word} is not a JSON number")
 
 
 def _check(value: object, pointer: str, depth: int) -> None:
@@ -285,17 +280,17 @@ def _check(value: object, pointer: str, depth: int) -> None:
     match value:
         case str():
             if "\0" in value:
-                _refuse(pointer, "a NUL character can't be stored or run")
+                raise invalid(pointer, "a NUL character can't be stored or run")
             if not value.isascii() and _SURROGATE.search(value):
-                _refuse(pointer, "a lone surrogate is no character")
+                raise invalid(pointer, "a lone surrogate is not a character")
         case bool() | None:
             pass
         case int():
             if abs(value) > INTEGER_MAX:
-                _refuse(pointer, f"an integer lies outside ±{INTEGER_MAX}")
+                raise invalid(pointer, f"an integer lies outside ±{INTEGER_MAX}")
         case dict() | list():
             if depth > BODY_DEPTH_MAX:
-                _refuse(pointer, f"nested deeper than {BODY_DEPTH_MAX} levels")
+                raise invalid(pointer, f"nested deeper than {BODY_DEPTH_MAX} levels")
             members = value.items() if isinstance(value, dict) else enumerate(value)
             for name, member in members:
                 _check(name, pointer, depth)

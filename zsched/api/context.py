@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import re
 import threading
+import time
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field
+from typing import Final
 
 import falcon
 import msgspec
@@ -19,7 +23,7 @@ from zsched.api.problem import Problem, invalid
 from zsched.api.refusals import Refusals
 from zsched.api.room import Room
 from zsched.model.access import Caller, Scope, Token
-from zsched.model.limits import BODIES_BYTES_MAX, INTEGER_MAX, LARGE_PAGES_MAX
+from zsched.model.limits import BODIES_BYTES_MAX, INTEGER_MAX, LARGE_PAGES_MAX, READER_WAIT_S
 from zsched.model.records import ForeignRuns
 from zsched.model.spec import Seal, keeps_none
 from zsched.model.types import JobId, RunId, Worker, WorkerId
@@ -27,7 +31,11 @@ from zsched.model.units import parse_duration_ms
 from zsched.scheduler.inbox import Inbox
 from zsched.scheduler.live import Live
 from zsched.security import tokens
-from zsched.store.contract import Reader
+from zsched.store.contract import Reader, StoreError
+
+# The database, its WAL, and the index of the WAL.
+_READER_FILES: Final = 3
+_READER_STEP_S: Final = 0.02
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,13 +102,37 @@ class Context:
     def reader(self) -> Reader:
         reader: Reader | None = getattr(self._local, "reader", None)
         if reader is None:
-            reader = self._local.reader = self._open_reader()
+            reader = self._local.reader = self._opened_reader()
         return reader
+
+    def _opened_reader(self) -> Reader:
+        """Waits up to READER_WAIT_S for free descriptors: a crowd of connections may hold all until it is cut."""
+        until_s, scarce = time.monotonic() + READER_WAIT_S, True
+        while True:
+            try:
+                return self._open_reader()
+            except StoreError:
+                if not scarce or time.monotonic() > until_s:
+                    raise
+            # Some may have become free since: then the next try is the last.
+            scarce = _files_are_scarce()
+            time.sleep(_READER_STEP_S)
 
     def view_worker(self, worker: Worker, held: Sequence[ForeignRuns] = ()) -> views.View:
         """A worker as stored, with the time when it was really heard last. `held`: its runs for other databases."""
         seen_ms = self.facts.seen_ms(worker.worker_id)
         return views.worker(worker if seen_ms is None else replace(worker, last_seen_ms=seen_ms), held)
+
+
+def _files_are_scarce() -> bool:
+    """Whether this process has fewer free descriptors than a reader needs."""
+    with ExitStack() as opened:
+        try:
+            for _ in range(_READER_FILES):
+                opened.callback(os.close, os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC))
+        except OSError:
+            return True
+    return False
 
 
 def answer(resp: falcon.Response, value: object, status: int = 200) -> None:

@@ -40,6 +40,7 @@ from zsched.model.limits import (
     PAGE_ROWS_MAX,
     WAIT_MS_MAX,
 )
+from zsched.model.output import cut
 from zsched.model.spec import REQUIRED, EditBody, JobBody, Seal, SpecError, job_edit, job_spec
 from zsched.model.types import Job, JobId, JobSpec, RunId, RunStatus, Stream
 from zsched.scheduler.dispatcher.commands import (
@@ -266,12 +267,13 @@ class JobLog:
         body = read(req, LogBody, bytes_max=LOG_BODY_BYTES_MAX)
         if body.status == "success" and body.exit_code not in (None, 0):
             raise invalid("#/exit_code", "success means 0: send status failed, or no exit_code")
+        logs = (body.logs or "").encode()
         report = Report(
             job_id=number,
             worker_id=worker_name(req, body.worker_id),
             status=RunStatus(body.status),
             run_id=None if body.run_id is None else RunId(body.run_id),
-            logs=_stream((body.logs or "").encode()),
+            logs=cut(Stream(head=logs, total=len(logs)), OUTPUT_BYTES_MAX),
             exit_code=body.exit_code,
         )
         state = self._context.inbox.call(report)
@@ -340,11 +342,3 @@ def _refuse(error: SpecError, pointer: str) -> NoReturn:
     )
     detail = "required" if required else error.detail
     raise Problem(400, "invalid_request", named, errors=((where, detail),)) from None
-
-
-def _stream(text: bytes) -> Stream:
-    """A posted text, of which a long one keeps its first and last bytes."""
-    if len(text) <= OUTPUT_BYTES_MAX:
-        return Stream(head=text, total=len(text))
-    half = OUTPUT_BYTES_MAX // 2
-    return Stream(head=text[:half], tail=text[-half:], total=len(text))

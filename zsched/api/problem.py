@@ -1,7 +1,7 @@
 """The one error body, RFC 9457 plus a member `error` with the detail, and the handlers that turn exceptions into it.
 
-The api raises a Problem; the dispatcher raises a RefusedError, whose code and status follow from its class. Each code
-has a row in docs/rest.md, and a status that is new an entry in openapi.py.
+The api raises a Problem; the dispatcher raises a RefusedError: its class gives the status, its argument the code. Each
+code has a row in docs/rest.md, and a status that is new an entry in openapi.py.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from zsched.scheduler.dispatcher.commands import (
     TooManyError,
 )
 from zsched.scheduler.inbox import ClosedError
-from zsched.store.contract import StoreError
+from zsched.store.contract import StoreConstraint, StoreError
 
 log = logging.getLogger(__name__)
 
@@ -55,9 +55,13 @@ class Problem(Exception):
 
 
 def invalid(where: str, detail: object) -> Problem:
-    """A 400 Problem. `where` is a parameter or header, or the JSON pointer of a member of the body: `#/jobs/0/name`."""
-    name = where[2:].replace("/", ".") if where.startswith("#/") else where
-    return Problem(400, "invalid_request", f"{name}: {detail}", errors=((where, str(detail)),))
+    """A 400 Problem. `where` is a parameter or header, or the JSON pointer of a member of the body: `#/jobs/0/name`.
+
+    `#` is the body as a whole.
+    """
+    name = where.removeprefix("#").removeprefix("/").replace("/", ".") if where.startswith("#") else where
+    sentence = f"{name}: {detail}" if name else str(detail)
+    return Problem(400, "invalid_request", sentence, errors=((where, str(detail)),))
 
 
 _TITLES = {
@@ -94,6 +98,7 @@ def install(app: falcon.App[falcon.Request, falcon.Response]) -> None:
     app.add_error_handler(falcon.HTTPError, _on_falcon)
     app.add_error_handler(RefusedError, _on_command_error)
     app.add_error_handler(StoreError, _on_unavailable)
+    app.add_error_handler(StoreConstraint, _on_bug)
     app.add_error_handler(ClosedError, _on_unavailable)
     app.add_error_handler(TimeoutError, _on_unavailable)
     app.add_error_handler(Problem, _on_problem)

@@ -1,4 +1,4 @@
-"""Calls that were refused because of their sender: counters since the start, and few log lines.
+"""Counters and log lines of calls that were refused because of their sender.
 
 Anybody can cause refusals. So they make no events, which would fill the database, and at most one log line per
 interval and kind, with a count and the latest example.
@@ -16,7 +16,16 @@ from zsched.model.rate import Throttled
 
 log = logging.getLogger(__name__)
 
-KINDS: Final = ("bad_token", "too_many_attempts", "protected_mode", "scope", "not_owner")
+KINDS: Final = (
+    "bad_token",
+    "too_many_attempts",
+    "protected_mode",
+    "scope",
+    "not_owner",
+    "run_as",
+    "not_bound",
+    "slots_max",
+)
 # Other errors concern the content of a call, not its sender.
 _STATUSES: Final = (401, 403)
 

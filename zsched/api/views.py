@@ -11,6 +11,7 @@ from msgspec import Struct
 from zsched.model.access import Token, WorkerKey
 from zsched.model.fields import Field, shown_fields
 from zsched.model.limits import LOGS_BYTES_SHOWN
+from zsched.model.output import cut
 from zsched.model.records import Event, ForeignRuns
 from zsched.model.source import function
 from zsched.model.types import Job, Run, Stream, Worker
@@ -85,16 +86,9 @@ def _shown(run: Run, stream: Stream, name: str) -> str:
 
 def kept(stream: Stream, most: int, remark: str) -> bytes:
     """At most `most` of a stream's kept bytes, with a marker line where bytes are left out."""
-    if stream.cut == 0 and stream.total <= most:
-        return stream.head + stream.tail
-    if stream.cut == 0:
-        whole = stream.head + stream.tail
-        head, tail = whole[: most // 2], whole[-(most // 2) :]
-    else:
-        tail = stream.tail[-(most // 2) :]
-        head = stream.head[: most - len(tail)]
-    left_out = stream.total - len(head) - len(tail)
-    return head + f"\n[... {left_out} bytes left out; {remark} ...]\n".encode() + tail
+    shown = cut(stream, most)
+    mark = f"\n[... {shown.cut} bytes left out; {remark} ...]\n".encode() if shown.cut else b""
+    return shown.head + mark + shown.tail
 
 
 def worker(worker: Worker, held: Sequence[ForeignRuns] = ()) -> View:

@@ -230,7 +230,7 @@ class Client:
     def wait(self, jobs: Iterable[Job | int], timeout: float | None = None) -> dict[int, str]:
         """Return when all of the jobs have ended, with the status of each by its number.
 
-        Raises WaitTimeout after `timeout` seconds, NotFound. A failed job is no error.
+        Raises WaitTimeout after `timeout` seconds, NotFound. A failed job raises nothing.
         """
         return {number: status for status, ended in self.ended(_numbers(jobs), timeout) for number in ended}
 

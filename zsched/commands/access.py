@@ -80,9 +80,7 @@ def create(client: Client, worker: str, endpoint: str | None) -> int:
             " that ends its session"
         ) from None
     if "server_key" not in place:
-        raise exits.Failure(
-            "this scheduler takes workers of its own host only, without keys: its worker_security is none"
-        )
+        raise exits.Failure("this scheduler takes workers of its own host only, without keys (worker_security = none)")
     if not keys.is_key(str(place["server_key"])) or not is_endpoint(str(place.get("endpoint"))):
         raise exits.Failure("invalid answer of the scheduler: its public key or its worker port is missing")
     reachable = endpoint or for_other_hosts(place["endpoint"], socket.gethostname())

@@ -8,8 +8,8 @@ Usage:
 `check` replays the events and compares the result with the tables: runs, counters, workers. It only reads, and may run
 while the scheduler works.
 
-`backup` writes the database and the keys in the folder beside it (secret.key, curve.key) into one file of mode 0600. It
-may run while the scheduler works: everything that was acknowledged before the command began is in the backup.
+`backup` writes the database and the keys in the folder next to it (secret.key, curve.key) into one file of mode 0600.
+It may run while the scheduler works: everything that was acknowledged before the command began is in the backup.
 
 `restore` replaces the database and its keys with a backup, while no scheduler runs. The old files are kept under names
 that end with .replaced-TIME. The restored database gets a new identity, and its job and run ids continue 1,000,000

@@ -284,10 +284,9 @@ def _dashed(word: str) -> str:
 
 
 def _suggestion(word: str, declared: Mapping[str, Option]) -> str:
-    from zsched.model.spelling import nearest
+    from zsched.model.spelling import suggestion
 
     name = _dashed(word).lstrip("-")
     # At 0.6, the default, --at would be taken for --wait.
-    near = nearest(name, declared, 0.7)
-    dashes = _dashed(word).removesuffix(name)
-    return f"; did you mean {dashes}{near}?" if near else "; --help lists them all"
+    form = _dashed(word).removesuffix(name) + "{}"
+    return "; " + suggestion(name, declared, "--help lists them all", form=form, cutoff=0.7)

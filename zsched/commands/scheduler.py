@@ -3,7 +3,7 @@
 Usage:
   zsched-scheduler [options]
 
-The scheduler answers REST on --port and on the Unix socket api.sock in the folder beside the database, and workers on
+The scheduler answers REST on --port and on the Unix socket api.sock in the folder next to the database, and workers on
 --zmq-port. It keeps everything in the SQLite database --db. It can be killed at any moment: what it has acknowledged is
 on the disk. SIGINT or SIGTERM stops it cleanly. In either case running jobs continue, and a restart picks them up.
 

@@ -10,7 +10,7 @@ import re
 from collections.abc import Sequence
 from typing import Final, NamedTuple
 
-from zsched.model.spelling import nearest
+from zsched.model.spelling import nearest, suggestion
 
 _EXAMPLES: Final = {
     "<selector>": ", such as 12, 3-8 or last",
@@ -63,8 +63,7 @@ def _wrong_literal(lines: Sequence[_Line], words: Sequence[str]) -> str:
     known = list(dict.fromkeys(known))
     if place == len(words):
         return f"missing {' or '.join([', '.join(known[:-1]), known[-1]] if known[1:] else known)}"
-    near = nearest(words[place], known)
-    return f"unexpected argument {words[place]!r}; " + (f"did you mean {near}?" if near else f"use {', '.join(known)}")
+    return f"unexpected argument {words[place]!r}; " + suggestion(words[place], known, f"use {', '.join(known)}")
 
 
 def _has(line: _Line, name: str) -> bool:

@@ -132,10 +132,10 @@ def _run(argv: Sequence[str]) -> int:
 
 
 def _suggestion(wrong: str) -> str:
-    from zsched.model.spelling import nearest
+    from zsched.model.spelling import suggestion
 
-    meant = MEANT.get(wrong) or nearest(wrong, COMMANDS, 0.7)
-    return f"did you mean {meant}?" if meant else "--help lists them"
+    # The name of a command is nearest to itself.
+    return suggestion(MEANT.get(wrong, wrong), COMMANDS, "--help lists them", cutoff=0.7)
 
 
 if __name__ == "__main__":

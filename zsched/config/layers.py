@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import configparser
 import os.path
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 from zsched.config.settings import SECTIONS, Key, keys_of
 from zsched.model.limits import INI_BYTES_MAX
-from zsched.model.spelling import nearest
+from zsched.model.spelling import suggestion
 
 SYSTEM_FOLDER: Final = Path("/etc/zsched")
 
@@ -112,19 +112,15 @@ def _flag_settings(section: str, flags: Mapping[str, str], here: Path) -> Iterat
         yield Setting(_known(section, flag.replace("-", "_"), f"no flag -{flag}", names), text, f"-{flag}", here)
 
 
-def _known(section: str, name: str, complaint: str, names: Iterable[str]) -> Key:
+def _known(section: str, name: str, complaint: str, names: Sequence[str]) -> Key:
     for key in keys_of(section):
         if key.name == name:
             return key
     raise ConfigError(complaint + _suggestion(complaint.rpartition(" ")[2], names, "{}"))
 
 
-def _suggestion(wrong: str, names: Iterable[str], form: str) -> str:
-    """The remedy for an unknown name: the nearest name, or all of them."""
-    names = list(names)
-    if near := nearest(wrong, names):
-        return f"; did you mean {form.format(near)}?"
-    return f"; there are {', '.join(form.format(name) for name in names)}"
+def _suggestion(wrong: str, names: Sequence[str], form: str) -> str:
+    return "; " + suggestion(wrong, names, f"there are {', '.join(map(form.format, names))}", form=form)
 
 
 def _ini_sentence(path: Path, error: configparser.Error) -> str:

@@ -47,7 +47,7 @@ def resolve(path: Path) -> Path:
         except FileNotFoundError:
             return step.joinpath(*reversed(names))
         except OSError as error:
-            # It is no link.
+            # Not a link.
             if error.errno != errno.EINVAL:
                 raise
             found = step

@@ -37,7 +37,7 @@ from zsched.store.sqlite import copies
 from zsched.store.sqlite.copies import Content, Origin
 from zsched.store.sqlite.engine import SqliteEngine
 from zsched.store.sqlite.head import BACKUP_ID
-from zsched.store.sqlite.lock import BESIDE, Lock, hold_copy, read_head
+from zsched.store.sqlite.lock import COMPANIONS, Lock, hold_copy, read_head
 
 # The key files in a backup. The first opens the jobs' secrets; workers on other hosts authenticate the scheduler by the
 # second.
@@ -166,7 +166,7 @@ def restore(lock: Lock, backup: Path, actor: str, now_ms: int, worker_timeout_ms
         _add_secret(lock.folder, before, content.keys)
         replaced = _keep_aside(db, stamp)
         _publish(aside, db)
-    for suffix in BESIDE:
+    for suffix in COMPANIONS:
         db.with_name(db.name + suffix).unlink(missing_ok=True)
     files.sync_folder(db.parent)
     keys = _put_keys(lock.folder, before, content.keys, stamp)
@@ -251,7 +251,7 @@ def _remove_left(target: Path) -> None:
 
 def _remove_aside(path: Path) -> None:
     # The main file last: if this is interrupted, the others are found by its name.
-    for suffix in (*BESIDE, ""):
+    for suffix in (*COMPANIONS, ""):
         with suppress(OSError):
             path.with_name(path.name + suffix).unlink(missing_ok=True)
 

@@ -1,4 +1,7 @@
-"""Kinds of events: the words in `became` of an event that is not a change of a run's or a worker's state. Pure."""
+"""Kinds of events: the words in `became` of an event that is not a change of a run's or a worker's state. Pure.
+
+A verb of the store writes an event as a `Note` (store/ledger.py). docs/rest.md lists the words.
+"""
 
 from __future__ import annotations
 

@@ -2,8 +2,8 @@
 
 An entity is a msgspec Struct whose fields are annotated with `about(...)`. Everything else follows from that: column
 lists and the decoding of rows (store/rows.py), JSON views (api/views.py), the OpenAPI schemas (api/shapes.py), and
-docs/fields.md. Written by hand stay CREATE TABLE, the frames of protocol.py, help texts and the client; a test compares
-their names with the description.
+docs/fields.md. Written by hand stay CREATE TABLE, the frames of protocol/frames.py, help texts and the client; a test
+compares their names with the description.
 """
 
 from __future__ import annotations

@@ -178,7 +178,7 @@ def _schedule(given: str | None) -> str | None:
 def _timeout_ms(given: Duration) -> int:
     timeout_ms = _duration_ms("timeout", given)
     if timeout_ms <= 0:
-        raise SpecError("timeout", "longer than nothing: null is no limit")
+        raise SpecError("timeout", "longer than nothing: null means no limit")
     return timeout_ms
 
 
@@ -200,7 +200,7 @@ def _check_variables(env: Mapping[str, str], secret_env: Mapping[str, str]) -> N
                 raise SpecError(where, "it stands in env too")
             if kind == "secret_env" and len(value.encode()) < SECRET_BYTES_MIN:
                 raise SpecError(
-                    where, f"at least {SECRET_BYTES_MIN} bytes: shorter ones can't be told from other output"
+                    where, f"at least {SECRET_BYTES_MIN} bytes: shorter ones can't be distinguished from other output"
                 )
     size = sum(len(name) + len(value.encode()) + 2 for name, value in (*env.items(), *secret_env.items()))
     if size > ENV_BYTES_MAX:

@@ -1,8 +1,8 @@
-"""Jobs, their runs and the workers. Pure; every other module builds on it.
+"""Jobs, their runs and the workers, and reasons of ends. Pure.
 
-A **job** has tasks. Each attempt of a task is a **run** with an id of its own, which grows and is never used again: it
-is the fencing token that decides which result counts. A **worker** executes runs. Each field is described once, here:
-see fields.py.
+Every other module builds on it. A **job** has tasks. Each attempt of a task is a **run** with an id of its own, which
+grows and is never used again: it is the fencing token that decides which result counts. A **worker** executes runs.
+Each field is described once, here: see fields.py.
 """
 
 from __future__ import annotations
@@ -40,6 +40,8 @@ DemandId = NewType("DemandId", int)
 WorkerId = NewType("WorkerId", str)
 
 StreamName = Literal["stdout", "stderr"]
+# What the store says to a result.
+Verdict = Literal["stored", "duplicate", "stale", "unknown"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,8 +75,8 @@ class WorkerKind(StrEnum):
 class Reason(StrEnum):
     """Why a run is in its state. The words are stable; the sentence in `detail` may change.
 
-    A reason that the scheduler decides, without a worker's report, also stands in store/ends.py.
-    lifecycle.py says which move has which reason.
+    A reason that a worker reports also stands in protocol/frames.py, `RunResult.reason`; which move of a run has which
+    reason, in lifecycle.py.
     """
 
     EXIT = "exit"
@@ -95,12 +97,8 @@ class Reason(StrEnum):
 class Blocked:
     """Bits that keep a pending run from being claimed. A run without any bit is ready, so a claim never skips a row."""
 
-    DEPENDENCY: Final = 1
+    # Its task waits for the end of a back-off.
     DUE: Final = 2
-    HELD: Final = 4
-    PAUSED: Final = 8
-    CAP: Final = 16
-    CANCEL: Final = 32
 
 
 class OnLost(StrEnum):
@@ -354,7 +352,11 @@ class Outcome:
 
 
 class Worker(Struct, frozen=True, kw_only=True):
-    """A worker as it is stored. `boot_id` and `lock` prove that an earlier start of it is dead."""
+    """A worker as it is stored. `boot_id` and `lock` prove that an earlier start of it is dead.
+
+    A field that a worker announces comes in `Register` (protocol/frames.py) and, for a worker that polls, in
+    `RegisterBody` (api/body.py).
+    """
 
     worker_id: Annotated[WorkerId, about("Name of the worker.")]
     status: Annotated[WorkerStatus, about("`active`: it is connected, or polls.")]

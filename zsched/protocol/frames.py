@@ -21,7 +21,7 @@ from zsched.model.limits import (
     SLOTS_MAX,
     WORKER_FACTS_BYTES_MAX,
 )
-from zsched.model.types import Launch, StreamName
+from zsched.model.types import Launch, StreamName, Verdict
 
 VERSION: Final = 1
 VERSIONS: Final = (1,)
@@ -32,7 +32,6 @@ Word = Annotated[str, Meta(max_length=64)]
 Line = Annotated[str, Meta(max_length=1024)]
 
 Phase = Literal["waiting", "running", "finished"]
-Verdict = Literal["stored", "duplicate", "stale", "unknown"]
 ErrorCode = Literal["E_VERSION", "E_KEY", "E_SESSION", "E_DUP", "E_BUSY", "E_BAD"]
 
 

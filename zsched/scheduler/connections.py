@@ -22,6 +22,7 @@ import struct
 import termios
 import threading
 import time
+import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from random import SystemRandom
@@ -105,7 +106,7 @@ class Sockets:
 
     @contextmanager
     def _held(self, descriptor: int) -> Iterator[socket.socket]:
-        """What a descriptor refers to. Raises OSError when that is no socket."""
+        """What a descriptor refers to. Raises OSError when that is not a socket."""
         os.dup2(descriptor, self._ours, inheritable=False)
         try:
             held = socket.socket(fileno=self._ours)
@@ -147,6 +148,7 @@ class ConnectionMonitor:
         self._limits = Limits(connections_max, SystemRandom())
         self._lock = threading.Lock()
         self._line = Throttled(log, logging.WARNING, LINE_INTERVAL_MS)
+        self._bug_line = Throttled(log, logging.ERROR, LINE_INTERVAL_MS)
         self._full_line = Throttled(log, logging.WARNING, LINE_INTERVAL_MS)
         self._listening: list[socket.socket] = []
         self._holding = False
@@ -218,13 +220,9 @@ class ConnectionMonitor:
             if event == zmq.EVENT_MONITOR_STOPPED:
                 self._events.close(linger=0)
                 return
-            with self._lock:
-                try:
-                    self._on_event(event, descriptor)
-                    self._hold()
-                except Exception:
-                    # Our own bug: the bounds of the other connections hold on.
-                    log.exception("a connection to the workers' port could not be followed")
+            with self._lock, self._logged():
+                self._on_event(event, descriptor)
+                self._hold()
 
     def _look(self) -> None:
         """Cut connections that have brought too much unread, when it is time to look."""
@@ -235,7 +233,7 @@ class ConnectionMonitor:
             connections = self._limits.all()
         for connection in connections:
             # One by one: the loop waits for the lock when a connection is new.
-            with self._lock:
+            with self._lock, self._logged():
                 traffic = self._sockets.traffic(connection)
                 if traffic is None:
                     # Its event comes, or was lost; newcomers must not wait for a place that is free.
@@ -245,6 +243,15 @@ class ConnectionMonitor:
                     self._end([connection], "it sent too much without a whole message")
         now = time.monotonic()
         self._look_at_s = now + max(TRAFFIC_LOOK_MS / 1_000, _LOOK_PART * (now - began))
+
+    @contextmanager
+    def _logged(self) -> Iterator[None]:
+        """Log an exception, our own bug, about one connection: the thread goes on to bound the others."""
+        try:
+            yield
+        except Exception:
+            now_ms, trace = time.monotonic_ns() // 1_000_000, traceback.format_exc()
+            self._bug_line.write(now_ms, "a connection to the workers' port could not be checked: %s", trace)
 
     def _on_event(self, event: int, descriptor: int) -> None:
         if event == zmq.EVENT_DISCONNECTED:

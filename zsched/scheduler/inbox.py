@@ -1,8 +1,8 @@
 """The inbox: other threads post commands to the loop, and get each reply when its turn is committed.
 
-Posting appends to a deque and writes one byte to a pipe that the loop polls beside its socket, because a thread can't
-otherwise wake a poll. The byte is only written when the loop has not been woken yet: it clears the mark first and
-empties the deque after, a poster appends first and looks at the mark after, so no command is missed.
+Posting appends to a deque and writes one byte to a pipe that the loop polls together with its socket, because a thread
+can't otherwise wake a poll. The byte is only written when the loop has not been woken yet: it clears the mark first
+and empties the deque after, a poster appends first and looks at the mark after, so no command is missed.
 """
 
 from __future__ import annotations
@@ -107,8 +107,8 @@ class Inbox:
 
     def take(self, count: int) -> Iterator[Posted]:
         """Up to count commands, in the order of posting. Those that the caller leaves stay, without another wake."""
-        # A poster sets the mark before it writes, so the byte may not be there yet, and may come when the mark is gone:
-        # it is always looked for, and its absence is no error.
+        # A poster sets the mark before it writes, so the byte may come later, even after the mark is cleared: always
+        # try to read it, and expect that it is absent.
         with suppress(BlockingIOError):
             os.read(self.descriptor, 4096)
         self._woken = False

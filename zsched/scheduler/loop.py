@@ -31,7 +31,7 @@ from zsched.scheduler.dispatcher.commands import BusyError, Command, KeyBound, R
 from zsched.scheduler.frames import FrameQueue, read
 from zsched.scheduler.inbox import ClosedError, Inbox
 from zsched.scheduler.live import Live
-from zsched.store.contract import Store, StoreCorrupt, StoreError, StoreUnsure
+from zsched.store.contract import Store, StoreConstraint, StoreCorrupt, StoreError, StoreUnsure
 
 log = logging.getLogger(__name__)
 
@@ -231,9 +231,9 @@ class Loop:
             try:
                 with self._store.savepoint():
                     self._dispatcher.on_frame(peer, frame, now, key)
-            except StoreError:
-                raise
-            except Exception:
+            except Exception as error:
+                if _ends_turn(error):
+                    raise
                 # Our own bug: this frame has no effect, and the turn goes on.
                 log.exception("a %s frame could not be handled", type(frame).__name__)
 
@@ -244,9 +244,9 @@ class Loop:
                 return self._dispatcher.on_command(command, now)
         except RefusedError as refused:
             return refused
-        except StoreError:
-            raise
         except Exception as error:
+            if _ends_turn(error):
+                raise
             log.exception("a %s command could not be handled", type(command).__name__)
             return error
 
@@ -306,6 +306,11 @@ class Loop:
                 self._unsent.append((peer, frame))
                 self._next_tick_ms = 0
         self._dispatcher.outbox.frames.clear()
+
+
+def _ends_turn(error: Exception) -> bool:
+    """Whether nothing of the turn can be stored. A broken constraint concerns one frame or command alone."""
+    return isinstance(error, StoreError) and not isinstance(error, StoreConstraint)
 
 
 def _resolve(future: Future[Any], answer: object) -> None:

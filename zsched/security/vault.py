@@ -1,6 +1,6 @@
 """Secrets at rest: values of a job's secret environment, sealed with AES-GCM (NIST SP 800-38D) before they are stored.
 
-The key is a file beside the database, made when the first secret comes; a copy of the database without it shows none.
+The key is a file next to the database, made when the first secret comes; a copy of the database without it shows none.
 Called by the threads of REST, which seal, and by the loop, which opens what a worker is about to get. Thread-safe.
 
 While the key is being replaced (rotation.py) the file has several, one a line: the first seals, and all open.
@@ -60,7 +60,7 @@ class Vault:
         except PrivateFileError as error:
             raise ValueError(str(error)) from None
         for cipher in ciphers:
-            # ValueError: what is stored is no base64, or too short.
+            # ValueError: what is stored is not base64, or too short.
             with suppress(InvalidTag, ValueError):
                 kept = b64decode(sealed, validate=True)
                 return cipher.decrypt(kept[:_NONCE_BYTES], kept[_NONCE_BYTES:], name.encode()).decode()

@@ -1,6 +1,6 @@
 """Consistency check of a database: replays the events and compares the result with the tables.
 
-Reads only, in one transaction, so it may run beside a running scheduler. Memory grows with the number of runs, about
+Reads only, in one transaction, so it may run while a scheduler runs. Memory grows with the number of runs, about
 200 bytes each; events are read in pages.
 """
 

@@ -13,7 +13,7 @@ from typing import Final
 from zsched.model.demand import Demand
 from zsched.model.types import DemandId
 from zsched.store import rows, sql
-from zsched.store.contract import Changes, StoreError
+from zsched.store.contract import Changes, StoreConstraint, StoreError
 from zsched.store.engine import Engine
 from zsched.store.ledger import Ledger
 from zsched.store.loads import Loads
@@ -60,9 +60,12 @@ class Core:
     @contextmanager
     def savepoint(self) -> Iterator[None]:
         mark = self._ledger.mark()
-        self._execute("SAVEPOINT attempt")
+        self._execute("SAVEPOINT part")
         try:
             yield
+        except StoreConstraint:
+            self._undo(mark)
+            raise
         except StoreError:
             # The engine may have rolled back the whole turn already, and the savepoint with it. The caller rolls back.
             with suppress(StoreError):
@@ -71,13 +74,13 @@ class Core:
         except BaseException:
             self._undo(mark)
             raise
-        self._execute("RELEASE attempt")
+        self._execute("RELEASE part")
 
     def _undo(self, mark: tuple[int, int, int, int]) -> None:
         self._ledger.cut(mark)
         self._forget()
-        self._execute("ROLLBACK TO attempt")
-        self._execute("RELEASE attempt")
+        self._execute("ROLLBACK TO part")
+        self._execute("RELEASE part")
 
     def _forget(self) -> None:
         """Forget what was read since it may have been undone."""

@@ -7,10 +7,9 @@ from itertools import chain
 from typing import Final
 
 from zsched.model.lifecycle import TERMINAL, Cause
-from zsched.model.types import Outcome, Reason, RunId, RunStatus, WorkerId
+from zsched.model.types import Outcome, Reason, RunId, RunStatus, Verdict, WorkerId
 from zsched.model.units import some
 from zsched.store import sql, transitions
-from zsched.store.contract import Verdict
 from zsched.store.engine import Row
 from zsched.store.ledger import Note
 from zsched.store.lives import PENDING, RUNNING, Change, Lives

@@ -1,4 +1,4 @@
-"""The listening sockets of REST: TCP, and a Unix socket beside the database for programs of this host.
+"""The listening sockets of REST: TCP, and a Unix socket next to the database for programs of this host.
 
 A client of `localhost` tries ::1 or 127.0.0.1 first. So a scheduler that listens on one of them listens on both:
 otherwise another user of the host could listen on the other address, and get calls that are meant for us.
@@ -42,7 +42,7 @@ class ListenError(Exception):
 
 
 def listen(host: str, port: int) -> list[socket.socket]:
-    """Listen on all addresses of a host name, and on the other family's loopback or wildcard address beside ours.
+    """Listen on all addresses of a host name; for a loopback or wildcard address, also on the other family's.
 
     All have the same port; port 0 takes any that is free. At least one socket. Raises ListenError.
     """

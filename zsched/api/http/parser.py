@@ -103,7 +103,7 @@ class Parser(waitress.parser.HTTPRequestParser):  # type: ignore[misc]
         if self.chunked and not self.completed:
             control = len(self.body_rcv.control_line) + len(self.body_rcv.trailer)
             if control > CHUNK_CONTROL_BYTES_MAX:
-                self.error = BadRequest(f"more than {CHUNK_CONTROL_BYTES_MAX} bytes that are no chunk")
+                self.error = BadRequest(f"more than {CHUNK_CONTROL_BYTES_MAX} bytes that belong to no chunk")
                 self.completed = True
         return taken
 

@@ -1,4 +1,4 @@
-"""Bounds of REST: bodies, pages, waiting callers and connections."""
+"""Bounds of REST: bodies, jobs in one request, pages, waiting callers and connections."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ WAITING_BODIES_BYTES_MAX = 16 * MIB
 # more.
 CHUNKS_MAX = 256
 
-# Jobs in one POST /jobs: one transaction, one turn. More is 413.
+# Jobs in one POST /jobs: one transaction, one turn. More is 413, by api/jobs.py; the client sends several requests.
 JOBS_PER_SUBMIT_MAX = 10_000
 
 # Rows of one page of a list. A larger `limit` is cut to the maximum.
@@ -140,6 +140,9 @@ LISTEN_TRIES_MAX = 20
 # Callers that wait at the same time; at the bound further ones are answered at once. Each has a thread of its own while
 # it waits, in addition to those that serve short calls. A low limit of open files allows fewer (shares.py).
 WAITERS_MAX = 64
+
+# How long a thread waits for free descriptors when it opens the database. Then its call is answered 503.
+READER_WAIT_S = 1.0
 
 # Of a turn that changes more jobs than this, a caller that waits for many jobs is woken unasked.
 WAKE_JOBS_MAX = 64

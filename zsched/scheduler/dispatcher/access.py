@@ -104,7 +104,7 @@ def bind_key(store: Store, sessions: Sessions, command: BindKey, now: Now) -> Ke
 
 
 def _may_limit(caller: Caller, key: WorkerKey) -> bool:
-    """Whether a caller may change how many slots a key allows. Public keys are no secret, so knowing it is not enough.
+    """Whether a caller may change how many slots a key allows. Public keys are not secret, so knowing it is not enough.
 
     `created_by` begins with the owner that bound the key; a token's name is never used again.
     """

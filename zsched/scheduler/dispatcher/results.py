@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from zsched import protocol
 from zsched.model.limits import LINE_INTERVAL_MS, STALE_FRAME_GAP_MS, STALE_FRAMES_MAX
 from zsched.model.rate import Rate, Throttled
-from zsched.model.types import Now, Outcome, RunId
+from zsched.model.types import Now, Outcome, RunId, Verdict
 from zsched.model.units import counted
 from zsched.scheduler.dispatcher import losses
 from zsched.scheduler.dispatcher.session import Session
@@ -44,7 +44,7 @@ class Results:
         for run in ended:
             losses.outlive(self._store, session, RunId(run))
         stored = self._store.finish_many(list(ended.values()), session.name, now.wall_ms)
-        verdicts: dict[int, protocol.Verdict] = dict(zip(ended, stored, strict=True))
+        verdicts: dict[int, Verdict] = dict(zip(ended, stored, strict=True))
         unstored: dict[int, Outcome] = {}
         for run, end in ended.items():
             if verdicts[run] != "stored":
@@ -59,7 +59,7 @@ class Results:
         return protocol.ResultAck(s=session.token, ep=self._epoch, verdicts=tuple(verdicts.items()))
 
     def _note_unstored(
-        self, session: Session, unstored: Mapping[int, Outcome], verdicts: Mapping[int, protocol.Verdict], now: Now
+        self, session: Session, unstored: Mapping[int, Outcome], verdicts: Mapping[int, Verdict], now: Now
     ) -> list[RunId]:
         """Some results of a frame were not stored: one log line and one event for all of them. Returns the stale ones
         that may not leave an event now, and that the worker has to send again.

@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 from zsched import protocol
 from zsched.model.limits import CLOCK_AHEAD_MS_MAX, OUTPUT_BYTES_MAX
+from zsched.model.output import cut
 from zsched.model.types import (
     Now,
     Outcome,
@@ -87,8 +88,6 @@ def outcome(result: protocol.RunResult, now: Now) -> Outcome:
 
 
 def _kept(output: protocol.Output) -> Stream:
-    """A stream within OUTPUT_BYTES_MAX: the beginning of its head and the end of its tail."""
-    half = OUTPUT_BYTES_MAX // 2
-    tail = output.tail[-half:] if output.tail else b""
-    head = output.head[: OUTPUT_BYTES_MAX - len(tail)]
-    return Stream(head=head, tail=tail, total=max(output.total, len(head) + len(tail)))
+    """A stream within OUTPUT_BYTES_MAX. A worker of another author may send more, or a wrong total."""
+    total = max(output.total, len(output.head) + len(output.tail))
+    return cut(Stream(head=output.head, tail=output.tail, total=total), OUTPUT_BYTES_MAX)

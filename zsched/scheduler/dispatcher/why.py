@@ -73,8 +73,8 @@ def _unfit(demand: Demand, workers: Iterable[Worker], withheld: Collection[Worke
 
 
 def _on_probation(run: Run, demand: Demand) -> str:
-    beside = "alone" if demand.probation == 1 else f"with at most {demand.probation - 1} other suspects"
-    return f"{_history(run)}: it is tried {beside} on a worker, until it has lived there for a second"
+    company = "alone" if demand.probation == 1 else f"with at most {demand.probation - 1} other suspects"
+    return f"{_history(run)}: it is tried {company} on a worker, until it has lived there for a second"
 
 
 def _history(run: Run) -> str:

@@ -11,9 +11,11 @@ from __future__ import annotations
 
 from typing import Protocol
 
+from zsched.model.types import Verdict
 from zsched.store.contract.access import Access, Ending, Tokens
 from zsched.store.contract.errors import (
     StoreBusy,
+    StoreConstraint,
     StoreCorrupt,
     StoreError,
     StoreForeign,
@@ -29,7 +31,7 @@ from zsched.store.contract.idempotency import Idempotency, Submitted
 from zsched.store.contract.identity import NO_LINEAGE, Identity, Lineage, Restoration
 from zsched.store.contract.jobs import Cancelled, Jobs, Target
 from zsched.store.contract.reader import Reader, RunOutput
-from zsched.store.contract.runs import Claim, Claimed, Holding, Load, Ready, Runs, Verdict
+from zsched.store.contract.runs import Claim, Claimed, Holding, Load, Ready, Runs
 from zsched.store.contract.schedules import Due, Schedules
 from zsched.store.contract.transactions import Changes, Transactions
 from zsched.store.contract.workers import Workers
@@ -58,6 +60,7 @@ __all__ = [
     "Schedules",
     "Store",
     "StoreBusy",
+    "StoreConstraint",
     "StoreCorrupt",
     "StoreError",
     "StoreForeign",

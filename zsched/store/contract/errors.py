@@ -15,6 +15,10 @@ class StoreFull(StoreError):
     """The disk is full. Reads still work; writes work again when there is space."""
 
 
+class StoreConstraint(StoreError):
+    """A statement broke a constraint of the schema: our own bug. The transaction goes on without that statement."""
+
+
 class StoreUnsure(StoreError):
     """A sync to disk failed, so it is unknown what is durable. The process must exit and start again; never retry."""
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Annotated, Literal, Protocol
+from typing import Annotated, Protocol
 
 from msgspec import Struct
 
@@ -19,10 +19,9 @@ from zsched.model.types import (
     Run,
     RunId,
     RunStatus,
+    Verdict,
     WorkerId,
 )
-
-Verdict = Literal["stored", "duplicate", "stale", "unknown"]
 
 
 @dataclass(frozen=True, slots=True)

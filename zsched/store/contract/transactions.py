@@ -38,7 +38,10 @@ class Transactions(Protocol):
         """Undo the turn. Does nothing when no transaction is open."""
 
     def savepoint(self) -> AbstractContextManager[None]:
-        """Scope of one frame or command within the turn. An exception undoes its changes; the turn continues."""
+        """Scope of one frame or command within the turn. An exception undoes its changes.
+
+        The turn continues, unless that is a StoreError other than StoreConstraint.
+        """
 
     def flush_counters(self, now_ms: int) -> None:
         """Write the events and the job counters that the turn has gathered, each job once.

@@ -1,7 +1,7 @@
 """Copies of a database: a backup, and the database that a restore makes from it.
 
 A backup is an SQLite database with BACKUP_ID in its header, so that no scheduler opens it by mistake. It has two more
-tables: `backup` (one row: its origin) and `backup_keys` (the key files that a scheduler needs beside the database).
+tables: `backup` (one row: its origin) and `backup_keys` (the key files that a scheduler needs next to the database).
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ class Content:
 def source(path: Path, *, still: bool = False) -> Iterator[SqliteEngine]:
     """Open a database to copy it, together with its WAL, without disturbing a scheduler. Raises StoreError.
 
-    `still`: no program writes to it, so SQLite creates no file beside it unless it has a WAL.
+    `still`: no program writes to it, so SQLite creates no file next to it unless it has a WAL.
     """
     try:
         # Closed last, because closing a descriptor of the file drops SQLite's locks on it. O_NONBLOCK: opening a FIFO
@@ -161,7 +161,7 @@ def make_successor(copy: Path, how: Restoration) -> int:
         store.flush_counters(how.now_ms)
         store.commit()
     with _opened(copy) as connection:
-        # A WAL that remains beside the restored file must not match its header.
+        # A WAL that remains next to the restored file must not match its header.
         schema = connection.pragma("user_version") & 0xFF
         connection.pragma("user_version", (1 + secrets.randbelow((1 << 22) - 1)) << 8 | schema)
         connection.pragma("schema_version", 1_000 + secrets.randbelow(1 << 30))

@@ -1,8 +1,8 @@
 """The SQLite engine over APSW: a connection, its file and WAL, and functions that open one.
 
 Everything specific to SQLite belongs in this folder: pragmas, files, error classes. These settings decide what a commit
-means: WAL, `synchronous=FULL` (a commit is an fdatasync of the WAL and survives a power cut), `busy_timeout` (APSW's
-default is none). Page size and auto_vacuum must be set before the first table exists.
+means: WAL, `synchronous=FULL` (a commit is an fdatasync of the WAL and survives a power cut), `busy_timeout` (else APSW
+does not wait). Page size and auto_vacuum must be set before the first table exists.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ class SqliteEngine:
         """Open the database; a writer creates the file (0600) if it is missing. Raises StoreError.
 
         A writer refuses a file to which other users have access (StoreLoose). With its `lock`, `verify` watches the
-        file. `immutable`: no process writes to the file, and it has no WAL; no file is created beside it.
+        file. `immutable`: no process writes to the file, and it has no WAL; no file is created next to it.
         """
         self._lock = lock
         self._companions: Companions | None = None
@@ -95,6 +95,7 @@ class SqliteEngine:
             raise_store_error(error)
 
     def _prepare(self) -> None:
+        """Set the pragmas of a writer. Those that readers need too stand in __init__."""
         if not self.execute("SELECT count(*) FROM sqlite_master")[0][0]:
             self._connection.pragma("page_size", 4096)
             self._connection.pragma("auto_vacuum", 2)
@@ -365,7 +366,7 @@ def open_writer(path: Path | str, now_ms: int, lock: Lock | None = None) -> Writ
 def open_engine(path: Path | str, now_ms: int, lock: Lock | None = None) -> SqliteEngine:
     """Open the database for the scheduler, check it, and migrate its schema. Raises StoreError.
 
-    With its `lock`, the file must belong to the WAL beside it (StoreMisplaced), and `verify` watches it.
+    With its `lock`, the file must belong to the WAL next to it (StoreMisplaced), and `verify` watches it.
     """
     if lock is not None:
         demand_sound(lock)

@@ -6,7 +6,7 @@ from typing import Final, NoReturn
 
 import apsw
 
-from zsched.store.contract import StoreBusy, StoreCorrupt, StoreError, StoreFull, StoreUnsure
+from zsched.store.contract import StoreBusy, StoreConstraint, StoreCorrupt, StoreError, StoreFull, StoreUnsure
 
 SYNC_ERRORS: Final = (apsw.SQLITE_IOERR_FSYNC, apsw.SQLITE_IOERR_DIR_FSYNC)
 
@@ -22,6 +22,8 @@ def raise_store_error(error: apsw.Error) -> NoReturn:
         raise StoreBusy(sentence) from error
     if isinstance(error, apsw.FullError):
         raise StoreFull(sentence) from error
+    if isinstance(error, apsw.ConstraintError):
+        raise StoreConstraint(sentence) from error
     raise StoreError(sentence) from error
 
 

@@ -31,8 +31,8 @@ from zsched.store.sqlite.head import HEADER_BYTES, Head
 
 log = logging.getLogger(__name__)
 
-# Files beside a database that SQLite trusts like the database.
-BESIDE: Final = ("-wal", "-shm", "-journal")
+# Suffixes of the files next to a database that SQLite trusts like the database.
+COMPANIONS: Final = ("-wal", "-shm", "-journal")
 
 # SQLite locks 512 bytes from 0x40000000 on. These bytes are above them and valid offsets on any file system. A
 # scheduler locks the first, a command that writes a copy the second.
@@ -48,7 +48,7 @@ Inode = tuple[int, int]
 class Lock:
     """The exclusive lock on a database, held until `close` or the process's end.
 
-    `path` and `folder`: the database, and the folder beside it, with links resolved. The folder's name is that of the
+    `path` and `folder`: the database, and the folder next to it, with links resolved. The folder's name is that of the
     database with `.d`; no setting changes it.
     """
 
@@ -186,7 +186,7 @@ def _record(kind: int, byte: int) -> bytes:
 def demand_name(db: Path, descriptor: int) -> None:
     """Raise StoreError if a scheduler has opened the file by another name than `db`. Raises OSError.
 
-    Then the WAL beside `db` is not the WAL that the scheduler writes.
+    Then the WAL next to `db` is not the WAL that the scheduler writes.
     """
     conflict = fcntl.fcntl(descriptor, fcntl.F_OFD_GETLK, _record(fcntl.F_WRLCK, _LOCK_BYTE))
     if struct.unpack_from("@h", conflict) == (fcntl.F_UNLCK,):
@@ -267,7 +267,7 @@ def read_head(descriptor: int) -> Head | None:
 
 
 def wal_has_frames(db: Path) -> bool:
-    """Whether the WAL beside a database contains frames that SQLite may replay."""
+    """Whether the WAL next to a database contains frames that SQLite may replay."""
     try:
         return db.with_name(f"{db.name}-wal").stat().st_size > _WAL_HEADER_BYTES
     except OSError:
@@ -275,20 +275,20 @@ def wal_has_frames(db: Path) -> bool:
 
 
 def demand_own_files(path: Path) -> None:
-    """Raise InsecureError if another user owns a database's file, or a file beside it that SQLite trusts. OSError.
+    """Raise InsecureError if another user owns a database's file, or a file next to it that SQLite trusts. OSError.
 
     Opens no file: a process that has the database open must not close another descriptor of it.
     """
     with suppress(FileNotFoundError):
         files.demand_own(path, path.lstat())
-    for suffix in BESIDE:
-        beside = path.with_name(path.name + suffix)
+    for suffix in COMPANIONS:
+        companion = path.with_name(path.name + suffix)
         with suppress(FileNotFoundError):
-            status = beside.lstat()
-            files.demand_own(beside, status)
+            status = companion.lstat()
+            files.demand_own(companion, status)
             # A file that others may only read may be part of a copy, and exposes no more than that copy.
             if status.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
-                files.demand_private(beside, status)
+                files.demand_private(companion, status)
 
 
 def how_to_restore(db: Path, backup: object = "BACKUP") -> str:
