@@ -114,6 +114,48 @@ def returns(place: str, value: str) -> Edit:
     return Edit(place, change)
 
 
+def in_row(place: str, row: str, old: str, new: str) -> Edit:
+    """In one row of a table `old` becomes `new`, literally. The table is a constant: a dict, or a dict of dicts. `row`:
+    its key, or its keys with a comma between them, as the source has them.
+    """
+
+    def change(text: str) -> str:
+        _, value = _row(text, row)
+        begin, end = _begin(text, value), _end(text, value)
+        return _cut(text, begin, end, _once(text[begin:end], old, new))
+
+    return Edit(place, change)
+
+
+def without_row(place: str, row: str) -> Edit:
+    """A table lacks one row; see in_row."""
+
+    def change(text: str) -> str:
+        key, value = _row(text, row)
+        rest = text[_end(text, value) :]
+        return text[: _begin(text, key)] + rest[rest.startswith(",") :]
+
+    return Edit(place, change)
+
+
+def _row(text: str, row: str) -> tuple[ast.expr, ast.expr]:
+    """The key and the value of a row. Raises LookupError when the table has none, or several."""
+    statement = _parse(text).body[0]
+    value = statement.value if isinstance(statement, ast.Assign | ast.AnnAssign) else None
+    key: ast.expr | None = value
+    for wanted in map(_dump, row.split(", ")):
+        if not isinstance(value, ast.Dict):
+            raise LookupError(f"{row} is not a row of a dict")
+        rows = [(one, held) for one, held in zip(value.keys, value.values, strict=True) if one is not None]
+        found = [(one, held) for one, held in rows if ast.dump(one) == wanted]
+        if len(found) != 1:
+            raise LookupError(f"{row} is {len(found)} rows")
+        ((key, value),) = found
+    assert key is not None
+    assert value is not None
+    return key, value
+
+
 def _constant(place: str, condition: str, value: str) -> Edit:
     def change(text: str) -> str:
         wanted = _dump(condition)

@@ -155,6 +155,7 @@ _REMOVALS: Final = (
             "WHEN OLD.status IN ('success', 'failed', 'cancelled') OR (OLD.status = 'pending' AND NEW.status = 'success')",
             "WHEN 0",
         ),
+        without_call("migrations.migrate", "_demand_trigger"),
     ),
     # --- runs that may start only once ---
     removal(
@@ -1562,13 +1563,13 @@ _REMOVALS: Final = (
         15,
         "each result of a frame is a statement",
         "contract/test_claim.py::test_results_of_one_frame_are_one_statement",
-        ("EndsWriter._end_reported", "in sql.batches(outcomes):", "in ([outcome] for outcome in outcomes):"),
+        ("EndsWriter._finish", "in sql.batches(reported):", "in ([outcome] for outcome in reported):"),
     ),
     removal(
         15,
         "a worker's load is kept although its runs have changed",
         "contract/test_history.py::test_events_and_counters_tell_the_state_of_every_run_after_any_history",
-        without_call("Ledger.record_transition", "self._loads.leave"),
+        without_call("Lives._record", "self._loads.leave"),
     ),
     removal(
         15,
@@ -1580,7 +1581,7 @@ _REMOVALS: Final = (
         15,
         "a worker's load is kept although a probation has ended",
         "contract/test_runs.py::test_a_crash_is_counted_on_the_run_and_its_successor_is_on_probation",
-        without_call("ClaimsWriter.clear_probation", "self._loads.drop"),
+        without_call("Lives._record", "self._loads.drop"),
     ),
     removal(
         25,

@@ -8,7 +8,8 @@ import pytest
 
 from tests.contract.base import NOW, W1, W2, Base
 from zsched.model.demand import Demand
-from zsched.model.types import TERMINAL, TRANSITIONS, JobId, Outcome, Policy, Reason, RunId, RunStatus, Stream
+from zsched.model.lifecycle import TERMINAL, TRANSITIONS
+from zsched.model.types import JobId, Outcome, Policy, Reason, RunId, RunStatus, Stream
 from zsched.scheduler.epoch import begin_epoch
 from zsched.store.contract import Load, RunOutput, StoreError
 

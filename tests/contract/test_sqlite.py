@@ -262,6 +262,22 @@ def test_the_lock_does_not_pass_to_child_processes(path: Path) -> None:
 # --- the schema ---
 
 
+@pytest.mark.parametrize(
+    "change",
+    [
+        "",
+        "CREATE TRIGGER runs_change_by_the_table BEFORE UPDATE ON runs WHEN OLD.status = 'success' BEGIN SELECT 1; END",
+    ],
+    ids=["without the trigger", "with a weaker one"],
+)
+def test_database_whose_trigger_on_runs_was_changed_is_refused(path: Path, change: str) -> None:
+    open_writer(path, NOW).close()
+    with closing(SqliteEngine(path)) as engine:
+        engine.execute(f"DROP TRIGGER runs_change_by_the_table; {change}")
+    with pytest.raises(StoreCorrupt, match="the trigger on the runs"):
+        open_writer(path, NOW)
+
+
 def test_a_newer_schema_is_refused_and_left_alone(path: Path) -> None:
     open_writer(path, NOW).close()
     with closing(SqliteEngine(path)) as engine:

@@ -319,7 +319,7 @@ def test_changes_name_the_jobs_and_runs_of_a_turn(base: Base) -> None:
     base.register()
     base.finish(base.claim(W1)[0].run_id)
     base.store.flush_counters(NOW)
-    assert base.store.changes == Changes({first, second}, {RunId(1), RunId(2)}, events=True)
+    assert base.store.changes == Changes({first, second}, {RunId(1), RunId(2)}, events=True, ended={first})
     base.store.commit()
     base.store.begin()
     assert base.store.changes == Changes()

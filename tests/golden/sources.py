@@ -6,7 +6,7 @@ from pathlib import Path
 
 from zsched.api import views
 from zsched.model.types import Backoff, Policy
-from zsched.store import rows, sql
+from zsched.store import rows, sql, transitions
 from zsched.store.mapping import decoder
 
 SQL = Path(__file__).with_name("statements.sql")
@@ -15,7 +15,8 @@ PYTHON = Path(__file__).with_name("sources.txt")
 
 def statements() -> str:
     """Every statement that engines share."""
-    texts = {name: text for name, text in vars(sql).items() if isinstance(text, str) and name.isupper()}
+    modules = {**vars(sql), **vars(transitions)}
+    texts = {name: text for name, text in modules.items() if isinstance(text, str) and name.isupper()}
     return "\n".join(f"-- {name}\n{text.strip()};\n" for name, text in texts.items() if not name.startswith("_"))
 
 

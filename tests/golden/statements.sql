@@ -22,14 +22,6 @@ SELECT name, seq FROM sqlite_sequence;
 -- RUNNING
 SELECT run_id FROM runs WHERE status = 'running' ORDER BY run_id;
 
--- WAITING
-SELECT run_id, job_id, demand_id, attempt, due_ms, crashes, failures FROM runs
-    WHERE status = 'pending' AND (due_ms IS NULL OR due_ms <= ?) ORDER BY run_id;
-
--- END_WAITING
-UPDATE runs SET status = 'failed', reason = 'worker_lost', detail = ?, finished_ms = ?, due_ms = NULL
-    WHERE run_id = ? AND status = 'pending';
-
 -- LEASE_GIVEN
 SELECT max(
         coalesce((SELECT max(lease_ms) FROM runs WHERE status = 'running'), 0),
@@ -137,6 +129,10 @@ INSERT INTO jobs (run_as, env, secret_env, name, command, schedule, timeout_ms, 
 UPDATE jobs SET pending = pending + ?, running = running + ?, success = success + ?, failed = failed + ?,
         cancelled = cancelled + ?, updated_ms = ? WHERE job_id = ?;
 
+-- COUNT_ENDED
+UPDATE jobs SET pending = pending + ?, running = running + ?, success = success + ?, failed = failed + ?,
+        cancelled = cancelled + ?, updated_ms = ? WHERE job_id = ? RETURNING job_id, pending + running + unmade;
+
 -- MARK_JOB_CANCELLED
 UPDATE jobs SET cancel_by = ?, cancel_ms = ?,
         updated_ms = ? WHERE job_id = ? AND cancel_ms IS NULL AND schedule IS NULL;
@@ -203,15 +199,6 @@ SELECT run_id, job_id, task, attempt, worker_id, status, reason, detail, due_ms,
 SELECT run_id, job_id, task, attempt, worker_id, status, reason, detail, due_ms, exit_code, signal, crashes, failures, probation, claimed_ms, started_ms, finished_ms, cancel_ms, created_ms FROM (SELECT * FROM runs WHERE job_id = ? ORDER BY run_id DESC LIMIT 100) AS latest
     WHERE worker_id = ? ORDER BY run_id DESC LIMIT 1;
 
--- ADD_RUN
-INSERT INTO runs (job_id, attempt, demand_id, priority, status, created_ms) VALUES (?, 1, ?, ?, 'pending', ?)
-    RETURNING run_id;
-
--- ADD_SUCCESSOR
-INSERT INTO runs (job_id, task, attempt, demand_id, priority, status, blocked, due_ms, crashes, failures,
-        created_ms)
-    SELECT job_id, task, ?, ?, priority, 'pending', ?, ?, ?, ?, ? FROM runs WHERE run_id = ? RETURNING run_id;
-
 -- READY
 WITH RECURSIVE waiting (demand_id) AS (
         SELECT min(demand_id) FROM runs WHERE status = 'pending' AND blocked = 0
@@ -229,29 +216,22 @@ WITH RECURSIVE waiting (demand_id) AS (
 SELECT count(*) FROM (
         SELECT 1 FROM runs WHERE status = 'pending' AND blocked = 0 AND demand_id = ? LIMIT ?) AS some;
 
+-- CLAIMED
+run_id IN (SELECT r.run_id FROM runs r WHERE r.status = 'pending' AND r.blocked = 0 AND r.demand_id = ?
+        AND r.priority >= ? ORDER BY r.priority DESC, r.run_id LIMIT ?);
+
 -- CLAIMABLE_IDS
-SELECT run_id, job_id FROM runs r WHERE r.status = 'pending' AND r.blocked = 0 AND r.demand_id = ? AND r.priority >= ?
-        ORDER BY r.priority DESC, r.run_id LIMIT ?;
+SELECT run_id FROM runs r WHERE r.status = 'pending' AND r.blocked = 0 AND r.demand_id = ?
+        AND r.priority >= ? ORDER BY r.priority DESC, r.run_id LIMIT ?;
 
 -- CLAIMABLE
 SELECT j.run_as, j.env, j.secret_env, j.name, j.command, j.timeout_ms, j.grace_ms, j.created_ms, j.updated_ms, r.run_id, r.job_id, r.task, r.attempt
-    FROM runs r LEFT JOIN jobs j ON j.job_id = r.job_id WHERE r.status = 'pending' AND r.blocked = 0 AND r.demand_id = ? AND r.priority >= ?
-        ORDER BY r.priority DESC, r.run_id LIMIT ?;
+    FROM runs r LEFT JOIN jobs j ON j.job_id = r.job_id WHERE r.status = 'pending' AND r.blocked = 0 AND r.demand_id = ?
+        AND r.priority >= ? ORDER BY r.priority DESC, r.run_id LIMIT ?;
 
 -- ORDER
 SELECT j.run_as, j.env, j.secret_env, j.name, j.command, j.timeout_ms, j.grace_ms, j.created_ms, j.updated_ms, r.run_id, r.job_id, r.task, r.attempt
     FROM runs r LEFT JOIN jobs j ON j.job_id = r.job_id WHERE r.run_id = ?;
-
--- CLAIM
-UPDATE runs SET status = 'running', worker_id = ?, handed_n = ?, claimed_ms = ?, lease_ms = ?, probation = ?,
-        ends_ms = CASE WHEN ? THEN (SELECT ? + timeout_ms + grace_ms FROM jobs WHERE jobs.job_id = runs.job_id) END,
-        reason = NULL, detail = NULL, due_ms = NULL
-    WHERE run_id IN (SELECT r.run_id FROM runs r WHERE r.status = 'pending' AND r.blocked = 0 AND r.demand_id = ? AND r.priority >= ?
-        ORDER BY r.priority DESC, r.run_id LIMIT ?);
-
--- CLEAR_PROBATION
-UPDATE runs SET probation = 0
-    WHERE run_id = ? AND status = 'running' AND started_ms IS NOT NULL AND probation > 0 RETURNING worker_id;
 
 -- LOAD
 SELECT count(*), count(nullif(probation, 0)), coalesce(min(nullif(probation, 0)), 0), coalesce(max(lease_ms), 0)
@@ -272,68 +252,16 @@ UPDATE runs SET due_ms = due_ms + ? WHERE status = 'pending' AND due_ms IS NOT N
 -- SHIFT_ENDS
 UPDATE runs SET ends_ms = ends_ms + ? WHERE status = 'running' AND ends_ms IS NOT NULL;
 
--- START
-UPDATE runs SET started_ms = coalesce(started_ms, ?) WHERE run_id = ? AND worker_id = ? AND status = 'running'
-    RETURNING job_id;
+-- CRASHES
+SELECT r.crashes, j.crash_limit FROM runs r JOIN jobs j ON j.job_id = r.job_id WHERE r.run_id = ?;
 
--- FINISH
-UPDATE runs SET status = CASE WHEN cancel_ms IS NULL THEN ? ELSE 'cancelled' END,
-        reason = CASE WHEN cancel_ms IS NULL THEN ? ELSE 'cancelled' END, detail = ?, exit_code = ?, signal = ?,
-        started_ms = coalesce(?, started_ms), finished_ms = ?, ends_ms = NULL
-    WHERE run_id = ? AND status = 'running' AND worker_id = ? RETURNING run_id, job_id, status, reason;
-
--- FINISH_MANY
-UPDATE runs SET status = CASE WHEN cancel_ms IS NULL THEN ended.column1 ELSE 'cancelled' END,
-        reason = CASE WHEN cancel_ms IS NULL THEN ended.column2 ELSE 'cancelled' END, detail = ended.column3, exit_code = ended.column4, signal = ended.column5,
-        started_ms = coalesce(ended.column6, started_ms), finished_ms = ended.column7, ends_ms = NULL
-    FROM (VALUES (?, ?, ?, ?, ?, ?, ?, ?)) AS ended
-    WHERE run_id = ended.column8 AND status = 'running' AND worker_id = ? RETURNING run_id, job_id, status, reason;
-
--- PUT_BACK
-UPDATE runs SET status = CASE WHEN cancel_ms IS NULL THEN 'pending' ELSE 'cancelled' END,
-        reason = CASE WHEN cancel_ms IS NULL THEN ? ELSE 'cancelled' END,
-        finished_ms = CASE WHEN cancel_ms IS NULL THEN NULL ELSE ? END,
-        worker_id = CASE WHEN cancel_ms IS NULL THEN NULL ELSE worker_id END, handed_n = NULL,
-        claimed_ms = NULL, lease_ms = NULL, ends_ms = NULL
-    WHERE run_id = ? AND worker_id = ? AND status = 'running' AND started_ms IS NULL RETURNING job_id, status, reason;
-
--- SET_STUCK
-UPDATE runs SET stuck = 1 WHERE run_id = ? AND worker_id = ? AND status = 'running' AND stuck = 0
-    RETURNING job_id;
-
--- LOSING
-SELECT r.job_id, r.worker_id, r.attempt, r.crashes, r.failures, r.started_ms IS NOT NULL,
-        r.cancel_ms IS NOT NULL, r.stuck, r.demand_id, j.crash_limit
-    FROM runs r JOIN jobs j ON j.job_id = r.job_id WHERE r.run_id = ? AND r.status = 'running';
-
--- FAILED
-SELECT r.run_id, r.job_id, r.task, r.attempt, r.failures, r.crashes, r.reason, r.started_ms IS NOT NULL,
-        r.demand_id, j.retries, j.backoff
-    FROM runs r JOIN jobs j ON j.job_id = r.job_id
-    WHERE r.run_id IN (VALUES (?)) AND r.status = 'failed' AND (j.cancel_ms IS NULL OR j.schedule IS NOT NULL)
-    ORDER BY r.run_id;
-
--- END
-UPDATE runs SET status = ?, reason = ?, detail = ?, crashes = crashes + ?, finished_ms = ?, ends_ms = NULL
-    WHERE run_id = ? AND status = 'running';
-
--- CANCEL_PENDING
-UPDATE runs SET status = 'cancelled', reason = 'cancelled', cancel_by = ?, cancel_ms = ?,
-        finished_ms = ?, due_ms = NULL
-    WHERE job_id = ? AND status = 'pending' RETURNING run_id;
-
--- MARK_CANCELLED
-UPDATE runs SET cancel_by = ?, cancel_ms = ? WHERE job_id = ? AND status = 'running' AND cancel_ms IS NULL;
-
--- RUNNING_OF_JOB
-SELECT worker_id, run_id FROM runs WHERE job_id = ? AND status = 'running' ORDER BY run_id;
+-- ENDED_RUNS
+SELECT r.run_id, r.job_id, r.task, r.failures, r.demand_id, j.retries, j.backoff
+    FROM runs r JOIN jobs j ON j.job_id = r.job_id WHERE r.run_id IN (VALUES (?)) ORDER BY r.run_id;
 
 -- RELEASE_DUE
-UPDATE runs SET blocked = blocked - 2, due_ms = NULL WHERE status = 'pending' AND due_ms <= ? AND blocked % 4 >= 2
-    RETURNING run_id;
-
--- OVERDUE
-SELECT run_id, worker_id, job_id FROM runs WHERE status = 'running' AND ends_ms <= ? ORDER BY ends_ms;
+UPDATE runs SET blocked = blocked & ~2, due_ms = NULL
+    WHERE status = 'pending' AND due_ms <= ? AND blocked & 2 <> 0 RETURNING run_id;
 
 -- ADD_OUTPUT
 INSERT INTO outputs (run_id, form, stdout_head, stdout_tail, stdout_total, stderr_head, stderr_tail, stderr_total)
@@ -483,3 +411,194 @@ INSERT INTO idempotency (caller, idem_key, digest, first_job, last_job, jobs, ma
 DELETE FROM idempotency WHERE (caller, idem_key) IN (
         SELECT caller, idem_key FROM idempotency WHERE made_ms <= ? ORDER BY made_ms LIMIT ?)
     RETURNING made_ms;
+
+-- ADD_RUN
+INSERT INTO runs (job_id, attempt, demand_id, priority, status, created_ms) VALUES (?, 1, ?, ?, 'pending', ?)
+    RETURNING run_id;
+
+-- ADD_FIRE
+INSERT INTO runs (job_id, attempt, demand_id, priority, status, created_ms) VALUES (?, 1, ?, ?, 'pending', ?)
+    RETURNING run_id;
+
+-- REQUEUE
+INSERT INTO runs (job_id, task, attempt, demand_id, priority, status, blocked, due_ms, crashes, failures,
+        created_ms)
+    SELECT job_id, task, attempt + (? AND started_ms IS NOT NULL), ?, priority, 'pending', ?, ?, crashes, failures + ?, ?
+    FROM runs WHERE run_id = ? RETURNING run_id;
+
+-- RETRY
+INSERT INTO runs (job_id, task, attempt, demand_id, priority, status, blocked, due_ms, crashes, failures,
+        created_ms)
+    SELECT job_id, task, attempt + (? AND started_ms IS NOT NULL), ?, priority, 'pending', ?, ?, crashes, failures + ?, ?
+    FROM runs WHERE run_id = ? RETURNING run_id;
+
+-- CLAIM
+UPDATE runs SET status = 'running',
+        reason = NULL,
+        worker_id = ?, handed_n = ?, claimed_ms = ?, lease_ms = ?, probation = ?,
+        ends_ms = CASE WHEN ? THEN (SELECT ? + timeout_ms + grace_ms FROM jobs WHERE jobs.job_id = runs.job_id) END,
+        detail = NULL, due_ms = NULL
+    WHERE run_id IN (SELECT r.run_id FROM runs r WHERE r.status = 'pending' AND r.blocked = 0 AND r.demand_id = ?
+        AND r.priority >= ? ORDER BY r.priority DESC, r.run_id LIMIT ?) AND status = 'pending';
+
+-- QUARANTINE_PENDING
+UPDATE runs SET status = 'failed',
+        reason = 'quarantined',
+        worker_id = ?, detail = ?, finished_ms = ?, due_ms = NULL
+    WHERE run_id = ? AND status = 'pending'
+    RETURNING run_id, job_id, worker_id, cancel_ms IS NOT NULL, stuck;
+
+-- QUARANTINE_DEMAND
+UPDATE runs SET status = 'failed',
+        reason = 'quarantined',
+        worker_id = ?, detail = ?, finished_ms = ?, due_ms = NULL
+    WHERE run_id IN (SELECT r.run_id FROM runs r WHERE r.status = 'pending' AND r.blocked = 0 AND r.demand_id = ?
+        AND r.priority >= ? ORDER BY r.priority DESC, r.run_id LIMIT ?) AND status = 'pending'
+    RETURNING run_id, job_id, worker_id, cancel_ms IS NOT NULL, stuck;
+
+-- CANCEL_PENDING
+UPDATE runs SET status = 'cancelled',
+        reason = 'cancelled',
+        cancel_by = ?, cancel_ms = ?, finished_ms = ?, due_ms = NULL
+    WHERE job_id = ? AND status = 'pending'
+    RETURNING run_id, job_id, worker_id, cancel_ms IS NOT NULL, stuck;
+
+-- WAITING
+SELECT run_id FROM runs
+    WHERE status = 'pending' AND (due_ms IS NULL OR due_ms <= ?) ORDER BY run_id;
+
+-- RESTORE
+UPDATE runs SET status = 'failed',
+        reason = 'worker_lost',
+        detail = ?, finished_ms = ?, due_ms = NULL
+    WHERE run_id IN (VALUES (?)) AND status = 'pending'
+    RETURNING run_id, job_id, worker_id, cancel_ms IS NOT NULL, stuck;
+
+-- START
+UPDATE runs SET started_ms = coalesce(started_ms, ?)
+    WHERE run_id = ? AND status = 'running' AND worker_id = ?
+    RETURNING run_id, job_id, worker_id, cancel_ms IS NOT NULL, stuck;
+
+-- OUTLIVE
+UPDATE runs SET probation = 0
+    WHERE run_id = ? AND probation > 0 AND status = 'running' AND started_ms IS NOT NULL
+    RETURNING run_id, job_id, worker_id, cancel_ms IS NOT NULL, stuck;
+
+-- RUNNING_OF_JOB
+SELECT run_id, job_id, worker_id, cancel_ms IS NOT NULL, stuck FROM runs WHERE job_id = ? AND status = 'running' ORDER BY run_id;
+
+-- MARK_CANCELLED
+UPDATE runs SET cancel_by = coalesce(cancel_by, ?), cancel_ms = coalesce(cancel_ms, ?)
+    WHERE job_id = ? AND status = 'running'
+    RETURNING run_id, job_id, worker_id, cancel_ms IS NOT NULL, stuck;
+
+-- SUCCEED
+UPDATE runs SET status = CASE WHEN cancel_ms IS NOT NULL THEN 'cancelled' ELSE 'success' END,
+        reason = CASE WHEN cancel_ms IS NOT NULL THEN 'cancelled' ELSE ? END,
+        detail = ?, exit_code = ?, signal = ?, started_ms = coalesce(?, started_ms), finished_ms = ?, ends_ms = NULL
+    WHERE run_id = ? AND status = 'running' AND worker_id = ?
+    RETURNING run_id, job_id, worker_id, cancel_ms IS NOT NULL, stuck;
+
+-- SUCCEED_MANY
+UPDATE runs SET status = CASE WHEN cancel_ms IS NOT NULL THEN 'cancelled' ELSE 'success' END,
+        reason = CASE WHEN cancel_ms IS NOT NULL THEN 'cancelled' ELSE ended.column1 END,
+        detail = ended.column2, exit_code = ended.column3, signal = ended.column4, started_ms = coalesce(ended.column5, started_ms), finished_ms = ended.column6, ends_ms = NULL
+    FROM (VALUES (?, ?, ?, ?, ?, ?, ?)) AS ended
+    WHERE run_id = ended.column7 AND status = 'running' AND worker_id = ?
+    RETURNING run_id, job_id, worker_id, cancel_ms IS NOT NULL, stuck;
+
+-- FAIL
+UPDATE runs SET status = CASE WHEN cancel_ms IS NOT NULL THEN 'cancelled' ELSE 'failed' END,
+        reason = CASE WHEN cancel_ms IS NOT NULL THEN 'cancelled' ELSE ? END,
+        detail = ?, exit_code = ?, signal = ?, started_ms = coalesce(?, started_ms), finished_ms = ?, ends_ms = NULL
+    WHERE run_id = ? AND status = 'running' AND worker_id = ?
+    RETURNING run_id, job_id, worker_id, cancel_ms IS NOT NULL, stuck;
+
+-- FAIL_MANY
+UPDATE runs SET status = CASE WHEN cancel_ms IS NOT NULL THEN 'cancelled' ELSE 'failed' END,
+        reason = CASE WHEN cancel_ms IS NOT NULL THEN 'cancelled' ELSE ended.column1 END,
+        detail = ended.column2, exit_code = ended.column3, signal = ended.column4, started_ms = coalesce(ended.column5, started_ms), finished_ms = ended.column6, ends_ms = NULL
+    FROM (VALUES (?, ?, ?, ?, ?, ?, ?)) AS ended
+    WHERE run_id = ended.column7 AND status = 'running' AND worker_id = ?
+    RETURNING run_id, job_id, worker_id, cancel_ms IS NOT NULL, stuck;
+
+-- LAPSE
+UPDATE runs SET status = CASE WHEN cancel_ms IS NOT NULL THEN 'cancelled' ELSE 'failed' END,
+        reason = CASE WHEN cancel_ms IS NOT NULL THEN 'cancelled' ELSE ? END,
+        detail = ?, exit_code = ?, signal = ?, started_ms = coalesce(?, started_ms), finished_ms = ?, ends_ms = NULL
+    WHERE run_id = ? AND status = 'running' AND worker_id = ?
+    RETURNING run_id, job_id, worker_id, cancel_ms IS NOT NULL, stuck;
+
+-- LAPSE_MANY
+UPDATE runs SET status = CASE WHEN cancel_ms IS NOT NULL THEN 'cancelled' ELSE 'failed' END,
+        reason = CASE WHEN cancel_ms IS NOT NULL THEN 'cancelled' ELSE ended.column1 END,
+        detail = ended.column2, exit_code = ended.column3, signal = ended.column4, started_ms = coalesce(ended.column5, started_ms), finished_ms = ended.column6, ends_ms = NULL
+    FROM (VALUES (?, ?, ?, ?, ?, ?, ?)) AS ended
+    WHERE run_id = ended.column7 AND status = 'running' AND worker_id = ?
+    RETURNING run_id, job_id, worker_id, cancel_ms IS NOT NULL, stuck;
+
+-- RETURN
+UPDATE runs SET status = CASE WHEN cancel_ms IS NOT NULL THEN 'cancelled' ELSE 'pending' END,
+        reason = CASE WHEN cancel_ms IS NOT NULL THEN 'cancelled' ELSE 'returned' END,
+        finished_ms = ? + CASE WHEN cancel_ms IS NOT NULL THEN 0 ELSE NULL END, worker_id = CASE WHEN cancel_ms IS NOT NULL THEN worker_id ELSE NULL END, handed_n = NULL, claimed_ms = NULL, lease_ms = NULL, ends_ms = NULL
+    WHERE run_id = ? AND status = 'running' AND CASE WHEN cancel_ms IS NOT NULL THEN 1 WHEN stuck > 0 THEN 0 ELSE 1 END = 1 AND started_ms IS NULL AND worker_id = ?
+    RETURNING run_id, job_id, worker_id, cancel_ms IS NOT NULL, stuck;
+
+-- BOUNCE
+UPDATE runs SET status = CASE WHEN cancel_ms IS NOT NULL THEN 'cancelled' ELSE 'pending' END,
+        reason = CASE WHEN cancel_ms IS NOT NULL THEN 'cancelled' ELSE 'undelivered' END,
+        finished_ms = ? + CASE WHEN cancel_ms IS NOT NULL THEN 0 ELSE NULL END, worker_id = CASE WHEN cancel_ms IS NOT NULL THEN worker_id ELSE NULL END, handed_n = NULL, claimed_ms = NULL, lease_ms = NULL, ends_ms = NULL
+    WHERE run_id = ? AND status = 'running' AND CASE WHEN cancel_ms IS NOT NULL THEN 1 WHEN stuck > 0 THEN 0 ELSE 1 END = 1 AND started_ms IS NULL AND worker_id = ?
+    RETURNING run_id, job_id, worker_id, cancel_ms IS NOT NULL, stuck;
+
+-- HANGING
+SELECT run_id, job_id, worker_id, cancel_ms IS NOT NULL, stuck FROM runs WHERE run_id = ? AND stuck = 0 AND status = 'running' AND CASE WHEN cancel_ms IS NOT NULL THEN 1 WHEN stuck > 0 THEN 0 ELSE 1 END = 1 AND worker_id = ?;
+
+-- HANG
+UPDATE runs SET stuck = 1
+    WHERE run_id = ? AND status = 'running' AND CASE WHEN cancel_ms IS NOT NULL THEN 1 WHEN stuck > 0 THEN 0 ELSE 1 END = 1 AND worker_id = ?
+    RETURNING run_id, job_id, worker_id, cancel_ms IS NOT NULL, stuck;
+
+-- LOSE
+UPDATE runs SET status = CASE WHEN cancel_ms IS NOT NULL THEN 'cancelled' ELSE 'failed' END,
+        reason = CASE WHEN cancel_ms IS NOT NULL THEN 'cancelled' WHEN stuck > 0 THEN 'unkillable' ELSE 'worker_lost' END,
+        detail = ?, finished_ms = ?, ends_ms = NULL
+    WHERE run_id = ? AND status = 'running'
+    RETURNING run_id, job_id, worker_id, cancel_ms IS NOT NULL, stuck;
+
+-- CRASH
+UPDATE runs SET status = CASE WHEN cancel_ms IS NOT NULL THEN 'cancelled' ELSE 'failed' END,
+        reason = CASE WHEN cancel_ms IS NOT NULL THEN 'cancelled' WHEN stuck > 0 THEN 'unkillable' ELSE 'worker_lost' END,
+        crashes = crashes + 1,
+        detail = ?, finished_ms = ?, ends_ms = NULL
+    WHERE run_id = ? AND status = 'running'
+    RETURNING run_id, job_id, worker_id, cancel_ms IS NOT NULL, stuck;
+
+-- LAST_CRASH
+UPDATE runs SET status = CASE WHEN cancel_ms IS NOT NULL THEN 'cancelled' ELSE 'failed' END,
+        reason = CASE WHEN cancel_ms IS NOT NULL THEN 'cancelled' WHEN stuck > 0 THEN 'unkillable' ELSE 'crash_limit' END,
+        crashes = crashes + 1,
+        detail = ?, finished_ms = ?, ends_ms = NULL
+    WHERE run_id = ? AND status = 'running'
+    RETURNING run_id, job_id, worker_id, cancel_ms IS NOT NULL, stuck;
+
+-- WITHDRAW
+UPDATE runs SET status = 'cancelled',
+        reason = 'cancelled',
+        detail = ?, finished_ms = ?, ends_ms = NULL
+    WHERE run_id = ? AND status = 'running' AND CASE WHEN cancel_ms IS NOT NULL THEN 1 ELSE 0 END = 1
+    RETURNING run_id, job_id, worker_id, cancel_ms IS NOT NULL, stuck;
+
+-- QUARANTINE
+UPDATE runs SET status = 'failed',
+        reason = 'quarantined',
+        detail = ?, finished_ms = ?, ends_ms = NULL
+    WHERE run_id = ? AND status = 'running' AND CASE WHEN cancel_ms IS NOT NULL THEN 0 WHEN stuck > 0 THEN 0 ELSE 1 END = 1
+    RETURNING run_id, job_id, worker_id, cancel_ms IS NOT NULL, stuck;
+
+-- OVERDUE
+UPDATE runs SET status = CASE WHEN cancel_ms IS NOT NULL THEN 'cancelled' ELSE 'failed' END,
+        reason = CASE WHEN cancel_ms IS NOT NULL THEN 'cancelled' ELSE 'timeout' END,
+        detail = ?, finished_ms = ?, ends_ms = NULL
+    WHERE ends_ms <= ? AND status = 'running'
+    RETURNING run_id, job_id, worker_id, cancel_ms IS NOT NULL, stuck;

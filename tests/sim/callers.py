@@ -60,6 +60,8 @@ class Asked:
     cancel_acked: bool = False
     # Whether some cancel may have been done.
     cancel_possible: bool = False
+    # A cancel was answered: nothing of it is pending or running.
+    cancel_late: bool = False
     policy: Policy = field(default_factory=Policy)
     recurring: bool = False
     # What was acked of its schedule; None while a change is under way, for it may have been done.
@@ -120,7 +122,7 @@ class Client:
         for one in self.asked.values():
             if one.acked not in jobs:
                 one.acked = None
-            one.cancel_acked = False
+            one.cancel_acked = one.cancel_late = False
             one.schedule = None
         self.jobs = {job: one for job, one in self.jobs.items() if job in jobs}
         for request in self._requests:
@@ -299,6 +301,7 @@ class Client:
             if isinstance(answer, Refused) and isinstance(answer.error, NotOwnerError):
                 raise Violation(f"job {job_id} was refused to its owner")
             one.cancel_acked = isinstance(answer, Done)
+            one.cancel_late |= isinstance(answer, Refused) and answer.error.code == "finished"
             one.cancel_possible |= not isinstance(answer, Undone | Refused)
             # Whoever is told that there is nothing to cancel, or that nothing was done, may ask once more.
             one.cancel_asked = not isinstance(answer, Undone | Refused)
@@ -323,6 +326,7 @@ class Client:
                 one = self.jobs[job_id]
                 finished = job_id in met.get("finished", Spans())
                 one.cancel_acked = isinstance(answer, Done) and not finished
+                one.cancel_late |= finished
                 one.cancel_possible |= not isinstance(answer, Undone | Refused) and not finished
                 one.cancel_asked = not isinstance(answer, Undone | Refused) and not finished
 

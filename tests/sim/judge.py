@@ -35,12 +35,28 @@ from zsched.model.limits import (
     PROBATION_RUNS_MIN,
     STALL_MS,
 )
-from zsched.model.types import TERMINAL, OnLost, WorkerId
+from zsched.model.types import OnLost, WorkerId
 from zsched.protocol import WorkerFrame
 from zsched.scheduler.dispatcher.commands import Beat, Command, Next, RegisterWorker, Report
 
-_TERMINAL: Final = frozenset(str(status) for status in TERMINAL)
+# Written by hand, as the moves below: the judge must not believe the table that it judges.
+_TERMINAL: Final = frozenset({"success", "failed", "cancelled"})
 _STATUSES: Final = ("pending", "running", "success", "failed", "cancelled")
+
+_REPORTED: Final = frozenset({"exit", "signal", "timeout", "spawn_error", "reported", "lease_stop"})
+# The moves of a run, as its events show them, with their reasons. Written by hand.
+_MOVES: Final[Mapping[tuple[str | None, str], frozenset[str | None]]] = {
+    (None, "pending"): frozenset({None, "fire", "requeued", "retry"}),
+    ("pending", "running"): frozenset({None}),
+    ("pending", "cancelled"): frozenset({"cancelled"}),
+    ("pending", "failed"): frozenset({"quarantined", "worker_lost"}),
+    ("running", "running"): frozenset({"cancel", "stuck", "stale"}),
+    ("running", "pending"): frozenset({"returned", "undelivered"}),
+    ("running", "success"): frozenset({"exit", "reported"}),
+    ("running", "failed"): _REPORTED | {"worker_lost", "crash_limit", "unkillable", "quarantined"},
+    ("running", "cancelled"): frozenset({"cancelled"}),
+    **{(status, status): frozenset({"stale"}) for status in ("pending", *_TERMINAL)},
+}
 
 # What a worker's loss is called, by whether somebody is to blame for it.
 _BLAMING: Final = ("started again", "lost its guard", "silent for", "registered again", "asked for another run")
@@ -541,6 +557,8 @@ class Judge:
         known = self._told.get(run)
         if (known.status if known else None) != was:
             raise Violation(f"an event says that run {run} was {was}, but the events before say {known}")
+        if reason not in _MOVES.get((was, became), ()):
+            raise Violation(f"run {run} went from {was} to {became} by {reason}, which no run may do")
         if was is None:
             self._told[run] = Told(became, None, None)
             self._made[run] = reason
@@ -938,6 +956,8 @@ class Judge:
         for job, one in self._client.jobs.items():
             if one.recurring and one.schedule is not None and self._schedules[job] != one.schedule:
                 raise Violation(f"the schedule of job {job} was acked as {one.schedule}, but is {self._schedules[job]}")
+            if one.cancel_late and not one.recurring and not self.rows[self._tasks[job, 0][-1]].final:
+                raise Violation(f"job {job} is live, though a cancel was refused because it had finished")
             if one.cancel_acked and not one.recurring:
                 row = self.rows[self._tasks[job, 0][-1]]
                 if not row.cancelled:

@@ -22,7 +22,19 @@ from dataclasses import dataclass
 from typing import Any, Final
 from unittest.mock import patch
 
-from tests.anchors import Edit, always, excerpt, locate, never, returns, without_call, without_condition
+from tests.anchors import (
+    Edit,
+    always,
+    excerpt,
+    in_row,
+    locate,
+    never,
+    part,
+    returns,
+    without_call,
+    without_condition,
+    without_row,
+)
 from tests.sim.runner import run_seed
 
 SEEDS_MAX: Final = 300
@@ -41,42 +53,56 @@ def mutant(name: str, *edits: Edit | tuple[str, str, str]) -> Mutant:
     return Mutant(name, tuple(edit if isinstance(edit, Edit) else excerpt(*edit) for edit in edits))
 
 
+def life(state: str, cause: str, old: str, new: str) -> Edit:
+    """`old` becomes `new` in one row of the table of a run's life."""
+    return in_row("lifecycle.MOVES", f"State.{state}, Cause.{cause}", old, new)
+
+
+def no_life(state: str, cause: str) -> Edit:
+    """The table of a run's life lacks a row."""
+    return without_row("lifecycle.MOVES", f"State.{state}, Cause.{cause}")
+
+
+CANCELLED_TO_LOST: Final = (
+    "State.CANCELLED, Reason.CANCELLED",
+    "State.FAILED, Reason.WORKER_LOST, Cause.REQUEUE, attempt=True",
+)
+
 _MUTANTS: Final = (
     # --- results and fencing ---
     mutant(
         "a result is stored without asking who owns the run",
-        without_condition("sql.FINISH", "worker_id = ?"),
-        without_condition("sql.FINISH_MANY", "worker_id = ?"),
+        life("RUNNING", "SUCCEED", "fenced=True", "fenced=False"),
+        life("RUNNING", "FAIL", "fenced=True", "fenced=False"),
     ),
     mutant(
         "a result is stored whatever the run's status is",
-        without_condition("sql.FINISH", "status = 'running'"),
-        without_condition("sql.FINISH_MANY", "status = 'running'"),
+        *(
+            without_condition(f"transitions.{name}", "status = 'running'")
+            for name in ("SUCCEED", "SUCCEED_MANY", "FAIL", "FAIL_MANY")
+        ),
     ),
     mutant(
         "of several results of a frame the last is not stored",
         (
-            "EndsWriter._end_reported",
-            "in sql.batches(outcomes):",
-            "in sql.batches(outcomes[: len(outcomes) // 2 + 1]):",
+            "EndsWriter._finish",
+            "in sql.batches(reported):",
+            "in sql.batches(reported[: len(reported) // 2 + 1]):",
         ),
     ),
     mutant(
         "a claim moves other runs than it hands out",
-        ("sql.CLAIM", "r.priority DESC, r.run_id LIMIT", "r.priority DESC, r.run_id DESC LIMIT"),
+        ("transitions.CLAIM", "r.priority DESC, r.run_id LIMIT", "r.priority DESC, r.run_id DESC LIMIT"),
     ),
     mutant(
         "a run that is lost has no successor",
-        (
-            "EndsWriter.fail_lost",
-            "        if reason is not Reason.WORKER_LOST or demand.once:\n            return status",
-            "        return status",
-        ),
+        life("RUNNING", "LOSE", ", Cause.REQUEUE", ""),
+        life("RUNNING", "CRASH", ", Cause.REQUEUE", ""),
     ),
     mutant(
         "a run that is lost is pending again under its own id",
         without_condition("losses.drop_run", "not run.started"),
-        without_condition("sql.PUT_BACK", "started_ms IS NULL"),
+        life("RUNNING", "RETURN", ", unstarted=True", ""),
     ),
     mutant(
         "a leaving worker's runs are pending again under their own ids",
@@ -86,7 +112,10 @@ _MUTANTS: Final = (
             "losses.drop_run(store, session.name, run, _LEFT, now, unstarted=True)",
         ),
     ),
-    mutant("an attempt is not counted", ("EndsWriter.fail_lost", "attempt + started", "attempt")),
+    mutant(
+        "an attempt is not counted",
+        *(life("RUNNING", cause, ", attempt=True", "") for cause in ("LOSE", "CRASH", "FAIL", "LAPSE", "OVERDUE")),
+    ),
     mutant(
         "what a worker returns is not put back",
         ("Returns.on_return", "for run_id in frame.runs:", "for run_id in ():"),
@@ -97,7 +126,7 @@ _MUTANTS: Final = (
     ),
     mutant(
         "a job's counters forget a lost run's successor",
-        without_call("EndsWriter._follow", "self._ledger.count"),
+        ("Lives._make", "for job_id, _ in new], replaced, became", "for job_id, _ in new], None, became"),
     ),
     # --- a restored database ---
     mutant(
@@ -113,7 +142,7 @@ _MUTANTS: Final = (
     ),
     mutant(
         "a restore gives pending runs out again",
-        ("IdentityWriter.succeed", "enumerate(waiting, 1)", "enumerate((), 1)"),
+        ("IdentityWriter.succeed", "range(0, len(waiting), RESTORE_RUNS_MAX)", "()"),
     ),
     # --- reconcile ---
     mutant(
@@ -211,13 +240,12 @@ _MUTANTS: Final = (
     # --- blame ---
     mutant(
         "a crash is not counted",
-        ("EndsWriter.fail_lost", "crashes += crash", "pass"),
-        ("sql.END", "crashes = crashes + ?", "crashes = crashes + 0 * ?"),
+        life("RUNNING", "CRASH", ", crash=True", ""),
     ),
-    mutant("the crash limit is never reached", never("EndsWriter.fail_lost", "crash and 0 < crash_limit <= crashes")),
+    mutant("the crash limit is never reached", never("EndsWriter.fail_lost", "0 < crash_limit <= crashes + 1")),
     mutant(
         "a crash limit of never is one of none",
-        ("EndsWriter.fail_lost", "0 < crash_limit <= crashes", "crash_limit <= crashes"),
+        ("EndsWriter.fail_lost", "0 < crash_limit <= crashes + 1", "crash_limit <= crashes + 1"),
     ),
     mutant(
         "all that a worker held are blamed",
@@ -232,7 +260,7 @@ _MUTANTS: Final = (
     mutant(
         "a crash brings no probation",
         ("losses.lose_worker", "bound if crash else 0", "bound if crash and run.run_id not in blamed else 0"),
-        without_condition("EndsWriter.fail_lost", "int(crash)"),
+        without_condition("Lives._follow", "int(move.crash)"),
     ),
     mutant(
         "many runs are on probation at once",
@@ -251,7 +279,7 @@ _MUTANTS: Final = (
         "suspects that died together are not divided", returns("losses.bound_of", "1 << max(0, died.bit_length() - 1)")
     ),
     mutant(
-        "a group may grow again", ("EndsWriter.fail_lost", "min(together, demand.probation or together)", "together")
+        "a group may grow again", ("Lives._probation_id", "min(together, demand.probation or together)", "together")
     ),
     mutant(
         "a suspect does not bind those that come after it",
@@ -288,20 +316,25 @@ _MUTANTS: Final = (
         never("Heartbeats.on_ready", "frame.leaving"),
     ),
     # --- cancel ---
-    mutant("a cancel is forgotten when the run is lost", never("EndsWriter.fail_lost", "cancelled")),
+    mutant(
+        "a cancel is forgotten when the run is lost",
+        life("CANCELLING", "LOSE", *CANCELLED_TO_LOST),
+        life("CANCELLING", "CRASH", *CANCELLED_TO_LOST),
+        life("CANCELLING", "LAST_CRASH", "State.CANCELLED, Reason.CANCELLED", "State.FAILED, Reason.CRASH_LIMIT"),
+    ),
     mutant(
         "a cancelled run that comes back is pending again",
-        ("sql.PUT_BACK", "CASE WHEN cancel_ms IS NULL THEN 'pending' ELSE 'cancelled' END", "'pending'"),
-        ("sql.PUT_BACK", "CASE WHEN cancel_ms IS NULL THEN ? ELSE 'cancelled' END", "?"),
+        life("CANCELLING", "RETURN", "State.CANCELLED, Reason.CANCELLED", "State.PENDING, Reason.RETURNED"),
+        life("CANCELLING", "BOUNCE", "State.CANCELLED, Reason.CANCELLED", "State.PENDING, Reason.UNDELIVERED"),
     ),
     mutant(
         "a cancelled run ends as its worker says",
-        ("sql.FINISH", "status = CASE WHEN cancel_ms IS NULL THEN ? ELSE 'cancelled' END", "status = ?"),
-        ("sql.FINISH", "reason = CASE WHEN cancel_ms IS NULL THEN ? ELSE 'cancelled' END", "reason = ?"),
+        life("CANCELLING", "SUCCEED", "State.CANCELLED, Reason.CANCELLED", "State.SUCCESS, GIVEN"),
+        life("CANCELLING", "FAIL", "State.CANCELLED, Reason.CANCELLED", "State.FAILED, GIVEN"),
     ),
     mutant(
         "a cancel marks no running run",
-        without_call("JobsWriter.cancel", "self._execute(sql.MARK_CANCELLED, (actor, now_ms, job_id))"),
+        without_call("JobsWriter.cancel", "self._move"),
     ),
     mutant(
         "a job is stored without its owner", ("JobsWriter.submit", "self._owner_id(owner) if owner else None", "None")
@@ -390,7 +423,7 @@ _MUTANTS: Final = (
     # --- capacity ---
     mutant(
         "a worker's load is not looked at again",
-        without_call("Ledger.record_transition", "self._loads.leave"),
+        without_call("Lives._record", "self._loads.leave"),
     ),
     mutant(
         "the window does not count",
@@ -404,7 +437,7 @@ _MUTANTS: Final = (
     # --- retries, and runs that may start once ---
     mutant(
         "a run that may start once has a successor when it is lost",
-        without_condition("EndsWriter.fail_lost", "demand.once"),
+        ("Lives._follow", "if demand.once:", "if demand.once and not change.detail:"),
     ),
     mutant(
         "a run that may start once is lost when its worker does not list it",
@@ -463,26 +496,21 @@ _MUTANTS: Final = (
         "a worker that leaves lists what it has not started",
         ("Agent._on_leave", ' if held.phase != "waiting"', ""),
     ),
-    mutant("a task is tried again without end", always("failures.follow", "failed.failures < failed.retries")),
-    mutant("a failure is not counted", ("EndsWriter.retry", "failed.failures + (why is Succession.RETRY)", "0")),
-    mutant("a crash is forgotten by the retry", ("EndsWriter.retry", "failed.crashes, failures)", "0, failures)")),
-    mutant("nothing is ever tried again", never("failures.follow", "failed.failures < failed.retries")),
-    mutant("a polling worker's run is not tried again", ("polling._ended", 'if verdict == "stored":', "if False:")),
-    mutant(
-        "a cancelled job is tried again",
-        without_condition("sql.FAILED", "(j.cancel_ms IS NULL OR j.schedule IS NOT NULL)"),
-    ),
+    mutant("a task is tried again without end", never("Lives._follow", "failures >= retries")),
+    mutant("a failure is not counted", life("RUNNING", "FAIL", ", failure=True", "")),
+    mutant("a crash is forgotten by the retry", ("transitions.RETRY", "?, crashes, failures +", "?, 0, failures +")),
+    mutant("nothing is ever tried again", always("Lives._follow", "failures >= retries")),
     mutant(
         "a run that its lease has ended counts as a failure",
-        never("failures.follow", "failed.reason == Reason.LEASE_STOP"),
+        never("ends._cause", "outcome.reason == Reason.LEASE_STOP"),
     ),
     mutant(
         "a run that its lease has ended has no successor",
-        never("failures.follow", "not failed.once"),
+        life("RUNNING", "LAPSE", ", Cause.REQUEUE", ""),
     ),
     mutant(
         "a run that may start once has a successor when its lease has ended",
-        always("failures.follow", "not failed.once"),
+        ("Lives._follow", "if demand.once:", "if demand.once and change.detail:"),
     ),
     # --- leases: the scheduler's side ---
     mutant(
@@ -502,7 +530,7 @@ _MUTANTS: Final = (
             "lease_ms = timeout_ms if store.load(session.name).lease_ms else 0",
         ),
     ),
-    mutant("a lease is not stored", ("sql.CLAIM", "lease_ms = ?", "lease_ms = 0 * ?")),
+    mutant("a lease is not stored", ("transitions.CLAIM", "lease_ms = ?", "lease_ms = 0 * ?")),
     mutant(
         "a run that stops at a disconnect goes to any worker",
         ("placement._fits", "why_unfit(ready.demand, session.worker)", "None"),
@@ -608,7 +636,13 @@ _MUTANTS: Final = (
         "what can't be ended is not noted",
         never("Heartbeats._mark_stuck", "self._store.mark_stuck(RunId(run_id), session.name, now.wall_ms)"),
     ),
-    mutant("what can't be ended has a successor when it is lost", never("EndsWriter.fail_lost", "stuck")),
+    mutant(
+        "what can't be ended has a successor when it is lost",
+        *(
+            life("STUCK", cause, "Reason.UNKILLABLE", "Reason.WORKER_LOST, Cause.REQUEUE, attempt=True")
+            for cause in ("LOSE", "CRASH")
+        ),
+    ),
     # --- most are silent ---
     mutant(
         "most that are silent at once are given up at once",
@@ -836,6 +870,108 @@ _MUTANTS: Final = (
         "a guard does not stop what is cancelled",
         without_call("Executor._on_stop", "self._runs.stop"),
     ),
+    # --- the table of a run's life: one for each row ---
+    mutant(
+        "a submit leaves no event", life("NEW", "SUBMIT", "Move(State.PENDING)", "Move(State.PENDING, silent=True)")
+    ),
+    mutant("a fire's run is taken for a successor", life("NEW", "FIRE", '"fire"', '"requeued"')),
+    mutant("the successor of a lost run is taken for a retry", life("NEW", "REQUEUE", '"requeued"', '"retry"')),
+    mutant("a retry is taken for the successor of a lost run", life("NEW", "RETRY", '"retry"', '"requeued"')),
+    mutant(
+        "a claim leaves no event", life("PENDING", "CLAIM", "Move(State.RUNNING)", "Move(State.RUNNING, silent=True)")
+    ),
+    mutant("a pending run that is cancelled fails", life("PENDING", "CANCEL", "State.CANCELLED", "State.FAILED")),
+    mutant(
+        "a pending run that can't be read has a successor",
+        life("PENDING", "QUARANTINE", "QUARANTINED", "QUARANTINED, Cause.REQUEUE"),
+    ),
+    mutant("a pending run has no successor after a restore", life("PENDING", "RESTORE", ", Cause.REQUEUE", "")),
+    mutant("a running run can't start", no_life("RUNNING", "START")),
+    mutant("a running run stays on probation", no_life("RUNNING", "OUTLIVE")),
+    mutant("a running run can't be cancelled", no_life("RUNNING", "CANCEL")),
+    mutant("a running run can't become stuck", no_life("RUNNING", "HANG")),
+    mutant("a running run can't be given back", no_life("RUNNING", "RETURN")),
+    mutant("a run that could not be sent stays running", no_life("RUNNING", "BOUNCE")),
+    mutant("a run that succeeds fails", life("RUNNING", "SUCCEED", "State.SUCCESS", "State.FAILED")),
+    mutant("a run that fails has no retry", life("RUNNING", "FAIL", ", Cause.RETRY", "")),
+    mutant(
+        "a run that its lease ended is retried instead of requeued",
+        life("RUNNING", "LAPSE", "Cause.REQUEUE", "Cause.RETRY"),
+    ),
+    mutant("a run that is lost counts no attempt", life("RUNNING", "LOSE", ", attempt=True", "")),
+    mutant("a run that crashes is called unkillable", life("RUNNING", "CRASH", "WORKER_LOST", "UNKILLABLE")),
+    mutant(
+        "a task goes on at its crash limit",
+        life("RUNNING", "LAST_CRASH", "CRASH_LIMIT", "WORKER_LOST, Cause.REQUEUE, attempt=True"),
+    ),
+    mutant("a run over its time has no retry", life("RUNNING", "OVERDUE", ", Cause.RETRY", "")),
+    mutant("a claimed run whose secrets can't be read stays running", no_life("RUNNING", "QUARANTINE")),
+    mutant("a stuck run can't start", no_life("STUCK", "START")),
+    mutant("a stuck run stays on probation", no_life("STUCK", "OUTLIVE")),
+    mutant("a stuck run can't be cancelled", no_life("STUCK", "CANCEL")),
+    mutant("a stuck run's success is refused", no_life("STUCK", "SUCCEED")),
+    mutant("a stuck run that fails after all has no retry", life("STUCK", "FAIL", ", Cause.RETRY", "")),
+    mutant("a stuck run that its lease ended has no successor", life("STUCK", "LAPSE", ", Cause.REQUEUE", "")),
+    mutant(
+        "a stuck run that is lost has a successor",
+        life("STUCK", "LOSE", "UNKILLABLE", "WORKER_LOST, Cause.REQUEUE, attempt=True"),
+    ),
+    mutant(
+        "a stuck run that crashes has a successor",
+        life("STUCK", "CRASH", "UNKILLABLE", "WORKER_LOST, Cause.REQUEUE, attempt=True"),
+    ),
+    mutant(
+        "a stuck run at its crash limit has a successor",
+        life("STUCK", "LAST_CRASH", "UNKILLABLE", "WORKER_LOST, Cause.REQUEUE, attempt=True"),
+    ),
+    mutant("a stuck run over its time has a retry", life("STUCK", "OVERDUE", "TIMEOUT", "TIMEOUT, Cause.RETRY")),
+    mutant("a cancelling run can't start", no_life("CANCELLING", "START")),
+    mutant("a cancelling run stays on probation", no_life("CANCELLING", "OUTLIVE")),
+    mutant("a cancelling run can't be cancelled again", no_life("CANCELLING", "CANCEL")),
+    mutant("a cancelling run can't become stuck", no_life("CANCELLING", "HANG")),
+    mutant(
+        "a cancelling run that is given back is pending again",
+        life("CANCELLING", "RETURN", "State.CANCELLED, Reason.CANCELLED", "State.PENDING, Reason.RETURNED"),
+    ),
+    mutant(
+        "a cancelling run that could not be sent is pending again",
+        life("CANCELLING", "BOUNCE", "State.CANCELLED, Reason.CANCELLED", "State.PENDING, Reason.UNDELIVERED"),
+    ),
+    mutant(
+        "a cancelling run succeeds",
+        life("CANCELLING", "SUCCEED", "State.CANCELLED, Reason.CANCELLED", "State.SUCCESS, GIVEN"),
+    ),
+    mutant(
+        "a cancelling run fails", life("CANCELLING", "FAIL", "State.CANCELLED, Reason.CANCELLED", "State.FAILED, GIVEN")
+    ),
+    mutant(
+        "a cancelling run that its lease ended is lost",
+        life("CANCELLING", "LAPSE", "State.CANCELLED, Reason.CANCELLED", "State.FAILED, GIVEN"),
+    ),
+    mutant("a cancelling run is lost", life("CANCELLING", "LOSE", *CANCELLED_TO_LOST)),
+    mutant("a cancelling run crashes", life("CANCELLING", "CRASH", *CANCELLED_TO_LOST)),
+    mutant(
+        "a cancelling run meets its crash limit",
+        life("CANCELLING", "LAST_CRASH", "State.CANCELLED, Reason.CANCELLED", "State.FAILED, Reason.CRASH_LIMIT"),
+    ),
+    mutant(
+        "a cancelling run over its time fails",
+        life("CANCELLING", "OVERDUE", "State.CANCELLED, Reason.CANCELLED", "State.FAILED, Reason.TIMEOUT"),
+    ),
+    mutant(
+        "a cancelling run of a polling worker fails",
+        life("CANCELLING", "WITHDRAW", "State.CANCELLED,", "State.FAILED,"),
+    ),
+    # --- the effects of a move ---
+    mutant("a move leaves no event", never("Lives._record", "not move.silent")),
+    mutant("a move is not counted", without_call("Lives._record", "self._ledger.count")),
+    mutant("a claim is no load", without_call("Lives._record", "self._loads.enter")),
+    mutant("a run off probation is still a load of that kind", without_call("Lives._record", "self._loads.drop")),
+    mutant("no ended run has a successor", ("Lives._end_tasks", "if followed else {}", "if False else {}")),
+    mutant("a new run is not counted", without_call("Lives._make", "self._ledger.count")),
+    mutant("a new run leaves no event", never("Lives._make", "not move.silent")),
+    mutant("a task that ends is not noticed", without_call("Lives._end_tasks", "self._ledger.note_ends")),
+    mutant("a job that ends is not noticed", never("Ledger.end_jobs", "not live")),
     # --- schedules ---
     mutant("a paused schedule fires", ("sql.PAUSE_SCHEDULE", "next_fire_ms = NULL, ", "")),
     mutant("an ended schedule fires", ("sql.END_SCHEDULE", "next_fire_ms = NULL, ", "")),
@@ -855,6 +991,23 @@ MUTANTS: Final = {one.name: one for one in _MUTANTS}
 # Guards that no seed misses, because another does the same, or because what they hold against can't happen here; each
 # with the reason.
 EQUIVALENT: Final[dict[str, str]] = {
+    "a pending run that can't be read has a successor": "no row is damaged here. contract/test_lifecycle.py tests it",
+    "a claimed run whose secrets can't be read stays running": "no secret is damaged here. contract/test_lifecycle.py tests it",
+    "a stuck run can't start": "a run that is stuck has started, and its worker has said so. contract/test_lifecycle.py tests it",
+    "a stuck run stays on probation": "no run gets stuck on probation in these seeds. contract/test_lifecycle.py tests it",
+    "a stuck run's success is refused": "its processes were killed. contract/test_lifecycle.py tests it",
+    "a stuck run that its lease ended has no successor": "no run with a lease gets stuck in these seeds. contract/test_lifecycle.py tests it",
+    "a stuck run at its crash limit has a successor": "no stuck run reaches its crash limit in these seeds. contract/test_lifecycle.py tests it",
+    "a stuck run over its time has a retry": "a polling worker does not say that a run is stuck. contract/test_lifecycle.py tests it",
+    "a cancelling run can't start": "it ends as cancelled, whether it has started or not. contract/test_lifecycle.py tests it",
+    "a cancelling run stays on probation": "it is cancelled before that is long. contract/test_lifecycle.py tests it",
+    "a cancelling run can't be cancelled again": "these callers do not ask again for what is acked. contract/test_lifecycle.py tests it",
+    "a cancelling run can't become stuck": "it ends as cancelled, whether it is stuck or not. contract/test_lifecycle.py tests it",
+    "a cancelling run that could not be sent is pending again": "a cancel must come in the turn after the claim whose frame does not leave. contract/test_lifecycle.py tests it",
+    "a cancelling run over its time fails": "a cancel ends the runs of polling workers at once. contract/test_lifecycle.py tests it",
+    "a run off probation is still a load of that kind": "other suspects only wait longer. contract/test_lifecycle.py tests it",
+    "a task that ends is not noticed": "it wakes those who wait, and nobody waits here. contract/test_lifecycle.py tests it",
+    "a job that ends is not noticed": "it wakes those who wait, and nobody waits here. contract/test_lifecycle.py tests it",
     "what could not be sent is forgotten when the next turn is given up": "a send must fail in the turn before one that"
     " can't be stored, and the worker must not register again: too rare for these seeds. system/test_loop.py tests it",
     "a register takes nothing back": "the first heartbeat does it, since a new session's numbers begin anew",
@@ -882,8 +1035,6 @@ EQUIVALENT: Final[dict[str, str]] = {
     "what a worker returns is not put back": "the next heartbeat does not list it, which takes it back a little later",
     "a lease counts from the last of several registers": "a heartbeat follows `registered` at once, and its ack settles the"
     " matter before 0.7 of a lease has passed; and it takes a link that breaks just then. test_agent.py tests it",
-    "a cancelled job is tried again": "a cancel marks the job's runs as well, and those end as cancelled whatever their"
-    " worker says",
     "a new start of a worker spares what it has not finished": "it holds nothing else of an earlier one: what runs then"
     " is swept before",
     "a run that was discarded is pending again": "a run that is discarded has mostly been said to have started."
@@ -893,20 +1044,54 @@ EQUIVALENT: Final[dict[str, str]] = {
 }
 
 
+# The table of a run's life, and its source with the edits that are applied now.
+_TABLE: Final = locate("lifecycle.MOVES")
+_TABLE_TEXT: Final = [_TABLE.path.read_text("utf-8")]
+_TABLE_TEXT[0] = _TABLE_TEXT[0][slice(*part(_TABLE_TEXT[0], _TABLE.qualname))]
+
+
 @contextmanager
 def applied(one: Mutant) -> Iterator[None]:
     """zsched without that guard, while it lasts. Raises LookupError when an edit does not apply."""
     with ExitStack() as stack:
-        for edit in one.edits:
+        # The statements are generated from tables, so those are changed first.
+        for edit in sorted(one.edits, key=lambda edit: locate(edit.place) != _TABLE):
             location = locate(edit.place)
             path, _, name = location.qualname.rpartition(".")
             owner: Any = importlib.import_module(location.module)
             for part in filter(None, path.split(".")):
                 owner = getattr(owner, part)
             now = inspect.getattr_static(owner, name)
+            if location == _TABLE:
+                stack.enter_context(_changed_table(now, edit))
+                continue
             new = edit.change(now) if isinstance(now, str) else _edited(now, name, edit)
             stack.enter_context(patch.object(owner, name, new))
         yield
+
+
+@contextmanager
+def _changed_table(table: dict[Any, Any], edit: Edit) -> Iterator[None]:
+    """The table with one more edit, and what is generated from it."""
+    location = locate(edit.place)
+    text = _TABLE_TEXT[-1]
+    space = dict(vars(importlib.import_module(location.module)))
+    changed = edit.change(text)
+    exec(compile(changed, "<a changed table>", "exec", __future__.annotations.compiler_flag, True), space)
+    with patch.dict(table, space[location.qualname], clear=True):
+        _TABLE_TEXT.append(changed)
+        try:
+            _generate()
+            yield
+        finally:
+            _TABLE_TEXT.pop()
+    _generate()
+
+
+def _generate() -> None:
+    """Make the statements of the table as it is now."""
+    for module in ("moves", "sql", "transitions"):
+        importlib.reload(importlib.import_module(f"zsched.store.{module}"))
 
 
 def _edited(function: Any, name: str, edit: Edit) -> Any:

@@ -86,9 +86,9 @@ class FaultyEngine(SqliteEngine):
         self._count_down()
         return super().execute(statement, parameters)
 
-    def executemany(self, statement: str, parameters: Iterable[Sequence[object]]) -> None:
+    def executemany(self, statement: str, parameters: Iterable[Sequence[object]]) -> list[tuple[Any, ...]]:
         self._count_down()
-        super().executemany(statement, parameters)
+        return super().executemany(statement, parameters)
 
     def commit(self) -> None:
         trouble, self.trouble, self._countdown = self.trouble, None, None

@@ -9,8 +9,9 @@ from msgspec.structs import replace
 
 from tests.unit.world import TIMEOUT_MS, Peer, World
 from zsched.model.backoff import crash_delay_ms
+from zsched.model.lifecycle import TERMINAL
 from zsched.model.limits import CRASH_LIMIT_DEFAULT, ESTABLISHED_MS, PROBATION_MS
-from zsched.model.types import TERMINAL, JobId, Policy, RunStatus
+from zsched.model.types import JobId, Policy, RunStatus
 from zsched.protocol import Ready, Result, ResultAck, Return, WorkerBye
 from zsched.store import rows
 

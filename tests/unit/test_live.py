@@ -162,8 +162,9 @@ def test_only_those_look_again_whose_topic_has_changed() -> None:
     waiting = {name: Waiting(live, topic) for name, topic in topics.items()}
     looks = dict.fromkeys(topics, 1)
     for change, woken in [
-        (Changes(jobs={JobId(1)}), ["job 1"]),
-        (Changes(jobs={JobId(2), JobId(9)}, events=True), ["job 2", "jobs 2 and 3", "events"]),
+        (Changes(jobs={JobId(1)}), []),
+        (Changes(jobs={JobId(1)}, ended={JobId(1)}), ["job 1"]),
+        (Changes(jobs={JobId(2), JobId(9)}, events=True, ended={JobId(2)}), ["job 2", "jobs 2 and 3", "events"]),
         (Changes(jobs={JobId(3)}, runs={RunId(8)}), ["jobs 2 and 3"]),
         (Changes(runs={RunId(7)}), ["run 7"]),
         (Changes(jobs={JobId(job) for job in range(100, 101 + WAKE_JOBS_MAX)}), ["jobs 2 and 3"]),

@@ -17,9 +17,10 @@ from zsched.api.problem import Problem, invalid
 from zsched.api.roll import Roll
 from zsched.model import spans
 from zsched.model.access import Scope
+from zsched.model.lifecycle import TERMINAL
 from zsched.model.limits import BULK_MS_MAX, SELECTED_JOBS_MAX, SPANS_SHOWN_MAX, WAIT_MS_MAX
 from zsched.model.spans import Span, Spans, TooMany
-from zsched.model.types import TERMINAL, JobId, RunStatus
+from zsched.model.types import JobId, RunStatus
 from zsched.model.units import parse_duration_ms
 from zsched.scheduler.dispatcher import commands
 from zsched.scheduler.dispatcher.commands import Action, BulkDone, Selection

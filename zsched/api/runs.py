@@ -9,8 +9,9 @@ import falcon
 from zsched.api import views
 from zsched.api.context import Context, answer, duration_ms, number, parameters, run_id
 from zsched.api.problem import Problem, invalid
+from zsched.model.lifecycle import TERMINAL
 from zsched.model.limits import INTEGER_MAX, OUTPUT_BYTES_MAX, WAIT_MS_MAX
-from zsched.model.types import TERMINAL, Run, RunId, RunStatus, Stream, StreamName
+from zsched.model.types import Run, RunId, RunStatus, Stream, StreamName
 from zsched.scheduler.dispatcher.commands import Look
 from zsched.scheduler.live import RENEW_S, of_run
 

@@ -1,4 +1,4 @@
-"""Jobs, their runs and the workers, reasons of ends, and the legal changes of a run's state. Pure.
+"""Jobs, their runs and the workers, and reasons of ends. Pure.
 
 Every other module builds on it. A **job** has tasks. Each attempt of a task is a **run** with an id of its own, which
 grows and is never used again: it is the fencing token that decides which result counts. A **worker** executes runs.
@@ -75,8 +75,8 @@ class WorkerKind(StrEnum):
 class Reason(StrEnum):
     """Why a run is in its state. The words are stable; the sentence in `detail` may change.
 
-    A reason that a worker reports also stands in protocol/frames.py, `RunResult.reason`; one that the scheduler
-    decides, without a worker's report, in store/ends.py, `_DECIDED`.
+    A reason that a worker reports also stands in protocol/frames.py, `RunResult.reason`; which move of a run has which
+    reason, in lifecycle.py.
     """
 
     EXIT = "exit"
@@ -92,24 +92,6 @@ class Reason(StrEnum):
     REPORTED = "reported"  # by a REST worker, without an exit code
     RETURNED = "returned"  # handed back unstarted: pending again
     UNDELIVERED = "undelivered"  # surely never reached the worker: pending again
-
-
-class Succession(StrEnum):
-    """Why a task gets another run: the worker was lost, or the run failed and is tried again."""
-
-    REQUEUED = "requeued"
-    RETRY = "retry"
-
-
-# The state table of a run. The store's trigger aborts every other transition.
-TRANSITIONS: Final[Mapping[RunStatus, frozenset[RunStatus]]] = {
-    RunStatus.PENDING: frozenset({RunStatus.RUNNING, RunStatus.CANCELLED, RunStatus.FAILED}),
-    RunStatus.RUNNING: frozenset({RunStatus.SUCCESS, RunStatus.FAILED, RunStatus.CANCELLED, RunStatus.PENDING}),
-    RunStatus.SUCCESS: frozenset(),
-    RunStatus.FAILED: frozenset(),
-    RunStatus.CANCELLED: frozenset(),
-}
-TERMINAL: Final = frozenset(status for status, successors in TRANSITIONS.items() if not successors)
 
 
 class Blocked:

@@ -64,12 +64,12 @@ Topic = Callable[[Changes], bool]
 
 
 def of_job(job_id: JobId) -> Topic:
-    """A job's status, and its events."""
-    return lambda changes: job_id in changes.jobs
+    """The end of a job."""
+    return lambda changes: job_id in changes.ended
 
 
 def of_jobs(ids: Spans) -> Topic:
-    """The same of many jobs. A turn that changes more than WAKE_JOBS_MAX is taken to concern some of them."""
+    """The status of many jobs, and their events. A turn that changes more than WAKE_JOBS_MAX concerns some of them."""
     return lambda changes: len(changes.jobs) > WAKE_JOBS_MAX or any(job_id in ids for job_id in changes.jobs)
 
 

@@ -12,7 +12,8 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from zsched.model.events import EventKind
-from zsched.model.types import TRANSITIONS, RunStatus, Succession
+from zsched.model.lifecycle import MOVES, TRANSITIONS, Cause, State
+from zsched.model.types import RunStatus
 from zsched.store.engine import Engine, Row
 
 PAGE_ROWS: Final = 10_000
@@ -22,7 +23,7 @@ _EVENTS: Final = """
     WHERE event_id > ? ORDER BY event_id LIMIT ?"""
 _RUNS: Final = """
     SELECT run_id, job_id, task, status, reason, worker_id FROM runs WHERE run_id > ? ORDER BY run_id LIMIT ?"""
-_SUCCESSION: Final = frozenset(Succession)
+_SUCCESSION: Final = frozenset(MOVES[State.NEW][cause].reason for cause in (Cause.REQUEUE, Cause.RETRY))
 _SCHEDULES: Final = """
     SELECT job_id, CASE WHEN ended_ms IS NOT NULL THEN 'ended' WHEN paused_ms IS NOT NULL THEN 'paused'
         ELSE 'scheduled' END, next_fire_ms IS NOT NULL
@@ -57,7 +58,8 @@ class Findings:
             self.sentences.append(sentence)
 
 
-State = tuple[str, str | None, str | None]
+# A run's status, reason and worker.
+Replayed = tuple[str, str | None, str | None]
 
 
 def check(engine: Engine) -> Findings:
@@ -85,9 +87,9 @@ def _pages(engine: Engine, statement: str) -> Iterator[Row]:
         last = rows[-1][0]
 
 
-def _replay(engine: Engine, findings: Findings) -> tuple[dict[int, State], dict[str, str], dict[int, str]]:
+def _replay(engine: Engine, findings: Findings) -> tuple[dict[int, Replayed], dict[str, str], dict[int, str]]:
     """The state of each run, worker and schedule according to the events."""
-    runs: dict[int, State] = {}
+    runs: dict[int, Replayed] = {}
     workers: dict[str, str] = {}
     schedules: dict[int, str] = {}
     for event_id, job_id, first, last, worker_id, was, became, reason in _pages(engine, _EVENTS):
@@ -123,7 +125,7 @@ def _replay_schedule(event_id: int, job_id: int, became: str, schedules: dict[in
     schedules[job_id] = _SCHEDULE_STATES[became]
 
 
-def _check_runs(engine: Engine, replayed: dict[int, State], findings: Findings) -> dict[int, dict[int, str]]:
+def _check_runs(engine: Engine, replayed: dict[int, Replayed], findings: Findings) -> dict[int, dict[int, str]]:
     """Compare the runs with the replay, and the totals with the runs; returns the last run's status by job and task."""
     last: dict[int, dict[int, str]] = defaultdict(dict)
     tasks: Counter[str] = Counter()

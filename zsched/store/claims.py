@@ -6,22 +6,22 @@ from __future__ import annotations
 
 from typing import Final
 
+from zsched.model.lifecycle import Cause
 from zsched.model.limits import CLAIM_RUNS_MAX
-from zsched.model.types import DemandId, JobId, Reason, Run, RunId, RunStatus, WorkerId
-from zsched.store import rows, sql
+from zsched.model.types import DemandId, JobId, Reason, Run, RunId, WorkerId
+from zsched.store import rows, sql, transitions
 from zsched.store.contract import Claim, Claimed, Holding, Load, Ready, StoreCorrupt
-from zsched.store.core import UNREADABLE, Core
+from zsched.store.core import UNREADABLE
 from zsched.store.engine import Row
-from zsched.store.ledger import Transition
+from zsched.store.lives import PENDING, RUNNING, Change, Lives
 from zsched.store.mapping import DAMAGED
 
-PENDING, RUNNING, FAILED = RunStatus.PENDING, RunStatus.RUNNING, RunStatus.FAILED
-
+_UNREADABLE: Final = "the job's row can't be read: {}"
 # Raised when a row of a run or job is damaged.
 _DAMAGE: Final = (StoreCorrupt, *DAMAGED)
 
 
-class ClaimsWriter(Core):
+class ClaimsWriter(Lives):
     """The role contract.Runs, until runs end."""
 
     # --- from pending to running ---
@@ -39,42 +39,35 @@ class ClaimsWriter(Core):
     def _quarantine_all(self, demand_id: DemandId, now_ms: int) -> None:
         """Fail the runs of a damaged demand, as many as one claim may take; the next turn continues."""
         chosen = (demand_id, sql.PRIORITY_MIN, CLAIM_RUNS_MAX)
-        damaged = self._execute(sql.CLAIMABLE_IDS, chosen)
-        self._execute(sql.CLAIM, (None, None, now_ms, None, 0, False, now_ms, *chosen))
-        for run_id, job_id in damaged:
-            self._quarantine(run_id, job_id, None, "its demand is damaged", now_ms)
+        change = Change(at_ms=now_ms, detail=_UNREADABLE.format("its demand is damaged"))
+        values = (None, change.detail, now_ms, *chosen)
+        self._move((PENDING, Cause.QUARANTINE), transitions.QUARANTINE_DEMAND, values, change)
 
     def ready_count(self, demand_id: DemandId, most: int) -> int:
         return int(self._execute(sql.READY_COUNT, (demand_id, most))[0][0])
 
     def claim(self, wanted: Claim, now_ms: int) -> list[Claimed]:
-        chosen = (wanted.demand_id, wanted.floor, wanted.count)
         probation = self._demand(wanted.demand_id).probation
+        chosen = (wanted.demand_id, wanted.floor, wanted.count)
         claimed, damaged = self._claimable(chosen, probation > 0, wanted.lease_ms)
-        if not claimed and not damaged:
+        for run_id, why in damaged:
+            self._quarantine(run_id, wanted.worker_id, why, now_ms)
+        if not claimed:
             return []
-        # Within one transaction of the only writer, this chooses the same runs as the statement before.
-        self._execute(
-            sql.CLAIM,
-            (
-                wanted.worker_id, wanted.handed_n, now_ms, wanted.lease_ms, probation, wanted.ends, now_ms,
-                *chosen,
-            ),
+        change = Change(at_ms=now_ms, worker_id=wanted.worker_id, probation=probation, lease_ms=wanted.lease_ms or 0)
+        # Within one transaction of the only writer, this chooses the same runs as the statement before, without those
+        # that are damaged.
+        values = (
+            wanted.worker_id, wanted.handed_n, now_ms, wanted.lease_ms, probation, wanted.ends, now_ms,
+            wanted.demand_id, wanted.floor, len(claimed),
         )  # fmt: skip
-        for run_id, job_id, why in damaged:
-            self._quarantine(run_id, job_id, wanted.worker_id, why, now_ms)
-        for run in claimed:
-            self._record_transition(
-                Transition(
-                    at_ms=now_ms, job_id=run.job_id, run_id=run.run_id, worker_id=wanted.worker_id, was=PENDING,
-                    became=RUNNING, probation=probation, lease_ms=wanted.lease_ms or 0,
-                )
-            )  # fmt: skip
+        taken = [(run.run_id, run.job_id, None, False, False) for run in claimed]
+        self._move((PENDING, Cause.CLAIM), transitions.CLAIM, values, change, taken)
         return claimed
 
     def _claimable(
         self, chosen: Row, probation: bool, lease_ms: int | None
-    ) -> tuple[list[Claimed], list[tuple[RunId, JobId, str]]]:
+    ) -> tuple[list[Claimed], list[tuple[RunId, str]]]:
         """The runs that a claim takes, and those of them whose rows are damaged, with the reason."""
         try:
             return [_claimed(row, probation, lease_ms) for row in self._execute(sql.CLAIMABLE, chosen)], []
@@ -82,25 +75,22 @@ class ClaimsWriter(Core):
             pass
         # One damaged row must not keep the others from starting: read each by itself.
         claimed, damaged = [], []
-        for run_id, job_id in self._execute(sql.CLAIMABLE_IDS, chosen):
+        for (run_id,) in self._execute(sql.CLAIMABLE_IDS, chosen):
             try:
                 claimed.append(_claimed(self._execute(sql.ORDER, (run_id,))[0], probation, lease_ms))
             except _DAMAGE as error:
-                damaged.append((RunId(run_id), JobId(job_id), repr(error)))
+                damaged.append((RunId(run_id), repr(error)))
         return claimed, damaged
 
     def find_claimed(self, run_id: RunId) -> Claimed | None:
         stored = self._execute(sql.ORDER, (run_id,))
         return _claimed(stored[0], False, None) if stored else None
 
-    def _quarantine(self, run_id: RunId, job_id: JobId, worker_id: WorkerId | None, why: str, now_ms: int) -> None:
-        """Fail a run that was just claimed; its event tells that it never ran."""
-        self._end(
-            Transition(
-                at_ms=now_ms, job_id=job_id, run_id=run_id, worker_id=worker_id, was=PENDING, became=FAILED,
-                reason=Reason.QUARANTINED, detail=f"the job's row can't be read: {why}",
-            )
-        )  # fmt: skip
+    def _quarantine(self, run_id: RunId, worker_id: WorkerId, why: str, now_ms: int) -> None:
+        """Fail a run that can't be handed out to the worker that would get it."""
+        change = Change(at_ms=now_ms, detail=_UNREADABLE.format(why))
+        values = (worker_id, change.detail, now_ms, run_id)
+        self._move((PENDING, Cause.QUARANTINE), transitions.QUARANTINE_PENDING, values, change)
 
     # --- what a worker holds ---
 
@@ -139,24 +129,18 @@ class ClaimsWriter(Core):
         self._execute(sql.ADOPT, (worker_id,))
 
     def start(self, run_id: RunId, worker_id: WorkerId, started_ms: int) -> bool:
-        return bool(self._execute(sql.START, (started_ms, run_id, worker_id)))
+        change = Change(at_ms=started_ms, worker_id=worker_id)
+        return bool(self._move((RUNNING, Cause.START), transitions.START, (started_ms, run_id), change))
 
     def clear_probation(self, run_id: RunId) -> bool:
-        cleared = self._execute(sql.CLEAR_PROBATION, (run_id,))
-        for (worker_id,) in cleared:
-            self._loads.drop(worker_id)
-        return bool(cleared)
+        return bool(self._move((RUNNING, Cause.OUTLIVE), transitions.OUTLIVE, (run_id,), Change(at_ms=0)))
 
     def requeue_unstarted(self, run_id: RunId, worker_id: WorkerId, reason: Reason, now_ms: int) -> bool:
-        changed = self._execute(sql.PUT_BACK, (reason, now_ms, run_id, worker_id))
-        for job_id, status, why in changed:
-            self._record_transition(
-                Transition(
-                    at_ms=now_ms, job_id=job_id, run_id=run_id, worker_id=worker_id, was=RUNNING,
-                    became=RunStatus(status), reason=why,
-                )
-            )  # fmt: skip
-        return bool(changed)
+        cause, statement = Cause.RETURN, transitions.RETURN
+        if reason is Reason.UNDELIVERED:
+            cause, statement = Cause.BOUNCE, transitions.BOUNCE
+        change = Change(at_ms=now_ms, worker_id=worker_id)
+        return bool(self._move((RUNNING, cause), statement, (now_ms, run_id), change))
 
 
 def _claimed(row: Row, probation: bool, lease_ms: int | None) -> Claimed:

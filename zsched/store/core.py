@@ -1,7 +1,7 @@
 """What the parts of the write side share: the connection, the turn's transaction and ledger, and demands.
 
-The parts are jobs.py, schedules.py, claims.py, ends.py, workers.py and identity.py. Each uses this core; writer.py
-combines them.
+The parts are lives.py, jobs.py, schedules.py, claims.py, ends.py, workers.py and identity.py. Each uses this core;
+writer.py combines them.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from zsched.model.types import DemandId
 from zsched.store import rows, sql
 from zsched.store.contract import Changes, StoreConstraint, StoreError
 from zsched.store.engine import Engine
-from zsched.store.ledger import Ledger, Transition
+from zsched.store.ledger import Ledger
 from zsched.store.loads import Loads
 from zsched.store.reader import EngineReader
 
@@ -30,8 +30,7 @@ class Core:
         self._engine = engine
         self._execute = engine.execute
         self._loads = Loads(engine)
-        self._ledger = Ledger(self._loads)
-        self._record_transition = self._ledger.record_transition
+        self._ledger = Ledger()
         self.reads = EngineReader(engine)
         self.job, self.run, self.worker = self.reads.job, self.reads.run, self.reads.worker
         self._rows_before = 0
@@ -77,7 +76,7 @@ class Core:
             raise
         self._execute("RELEASE part")
 
-    def _undo(self, mark: tuple[int, int, int]) -> None:
+    def _undo(self, mark: tuple[int, int, int, int]) -> None:
         self._ledger.cut(mark)
         self._forget()
         self._execute("ROLLBACK TO part")
@@ -105,6 +104,9 @@ class Core:
     def flush_counters(self, now_ms: int) -> None:
         self._ledger.write(self._engine, now_ms)
 
+    def end_jobs(self, now_ms: int) -> None:
+        self._ledger.end_jobs(self._engine, now_ms)
+
     def verify(self) -> None:
         self._engine.verify()
 
@@ -128,10 +130,3 @@ class Core:
             demand = rows.readable_demand(self._execute(sql.DEMAND, (demand_id,))[0][0]) or UNREADABLE
             self._demands[demand_id] = demand
         return demand
-
-    # --- runs ---
-
-    def _end(self, end: Transition, *, crash: bool = False) -> None:
-        """End a running run by the scheduler's own decision. `crash`: it counts as a crash of its task."""
-        self._execute(sql.END, (end.became, end.reason, end.detail or None, crash, end.at_ms, end.run_id))
-        self._record_transition(end)

@@ -1,40 +1,24 @@
-"""How runs end: results, losses, failures and their successors, and overdue runs. Part of the write side (see
-core.py).
-"""
+"""How runs end: results, losses, and ends by the scheduler's decision. Part of the write side (see core.py)."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from itertools import chain
-from typing import Final, NamedTuple
+from typing import Final
 
-from zsched.model.types import Blocked, DemandId, JobId, Outcome, Reason, RunId, RunStatus, Succession, WorkerId
+from zsched.model.lifecycle import TERMINAL, Cause
+from zsched.model.types import Outcome, Reason, RunId, RunStatus, Verdict, WorkerId
 from zsched.model.units import some
-from zsched.store import rows, sql
-from zsched.store.contract import Failed, Verdict
-from zsched.store.core import Core
+from zsched.store import sql, transitions
 from zsched.store.engine import Row
-from zsched.store.ledger import Note, Transition
-
-PENDING, RUNNING = RunStatus.PENDING, RunStatus.RUNNING
-FAILED, CANCELLED = RunStatus.FAILED, RunStatus.CANCELLED
+from zsched.store.ledger import Note
+from zsched.store.lives import PENDING, RUNNING, Change, Lives
 
 # Ends that the scheduler decided, and no worker reported.
 _DECIDED: Final = frozenset({Reason.WORKER_LOST, Reason.CRASH_LIMIT, Reason.UNKILLABLE, Reason.QUARANTINED})
 
 
-class Successor(NamedTuple):
-    """The successor of a run: what it does not share with its predecessor."""
-
-    attempt: int
-    demand_id: DemandId
-    due_ms: int | None
-    crashes: int
-    failures: int
-
-
-class EndsWriter(Core):
+class EndsWriter(Lives):
     """The role contract.Runs, about the ends of runs."""
 
     # --- what a worker reports ---
@@ -46,8 +30,13 @@ class EndsWriter(Core):
         return self._finish(outcomes, worker_id, "streams", now_ms)
 
     def _finish(self, outcomes: Sequence[Outcome], worker_id: WorkerId, form: str, now_ms: int) -> list[Verdict]:
-        ended = self._end_reported(outcomes, worker_id)
-        actor = f"worker {worker_id}"
+        by_cause: dict[Cause, list[Outcome]] = {}
+        for outcome in outcomes:
+            by_cause.setdefault(_cause(outcome), []).append(outcome)
+        ended: set[int] = set()
+        for cause, reported in by_cause.items():
+            for batch in sql.batches(reported):
+                ended |= self._end_reported(cause, batch, worker_id, now_ms)
         verdicts: list[Verdict] = []
         outputs: list[Row] = []
         for outcome in outcomes:
@@ -56,13 +45,6 @@ class EndsWriter(Core):
                 verdicts.append(self._why_refused(outcome, worker_id))
                 continue
             verdicts.append("stored")
-            _, job_id, status, reason = ended[run_id]
-            self._record_transition(
-                Transition(
-                    at_ms=now_ms, actor=actor, job_id=job_id, run_id=run_id, worker_id=worker_id, was=RUNNING,
-                    became=rows.RUN_STATUS[status], reason=reason,
-                )
-            )  # fmt: skip
             out, err = outcome.stdout, outcome.stderr
             if out.total or err.total:
                 outputs.append((run_id, form, out.head, out.tail, out.total, err.head, err.tail, err.total))
@@ -70,28 +52,30 @@ class EndsWriter(Core):
             self._engine.executemany(sql.ADD_OUTPUT, outputs)
         return verdicts
 
-    def _end_reported(self, outcomes: Sequence[Outcome], worker_id: WorkerId) -> dict[int, Row]:
-        """End those of the runs that are running on the worker; returns by run: run, job, status, reason."""
-        ended: dict[int, Row] = {}
-        for batch in sql.batches(outcomes):
-            values = [
-                (
-                    outcome.status, outcome.reason, outcome.detail or None, outcome.exit_code, outcome.signal,
-                    outcome.started_ms, outcome.finished_ms, outcome.run_id,
-                )
-                for outcome in batch
-            ]  # fmt: skip
-            statement = sql.FINISH if len(batch) == 1 else sql.for_rows(sql.FINISH_MANY, len(batch))
-            for row in self._execute(statement, [*chain.from_iterable(values), worker_id]):
-                ended[row[0]] = row
-        return ended
+    def _end_reported(self, cause: Cause, outcomes: Sequence[Outcome], worker_id: WorkerId, now_ms: int) -> set[int]:
+        """End those of the runs that are running on the worker; returns them."""
+        values = [
+            (
+                outcome.reason, outcome.detail or None, outcome.exit_code, outcome.signal, outcome.started_ms,
+                outcome.finished_ms, outcome.run_id,
+            )
+            for outcome in outcomes
+        ]  # fmt: skip
+        change = Change(
+            at_ms=now_ms,
+            actor=f"worker {worker_id}",
+            worker_id=worker_id,
+            reasons={outcome.run_id: outcome.reason for outcome in outcomes},
+        )
+        statement = _result(cause, len(outcomes))
+        ended = self._move((RUNNING, cause), statement, tuple(chain.from_iterable(values)), change)
+        return {each.run_id for each in ended}
 
     def _why_refused(self, outcome: Outcome, worker_id: WorkerId) -> Verdict:
         run = self.run(outcome.run_id)
         if run is None:
             return "unknown"
-        reported = run.status in (RunStatus.SUCCESS, FAILED) and run.reason not in _DECIDED
-        if run.worker_id == worker_id and (reported or run.status is CANCELLED):
+        if run.worker_id == worker_id and run.status in TERMINAL and run.reason not in _DECIDED:
             return "duplicate"
         return "stale"
 
@@ -111,114 +95,63 @@ class EndsWriter(Core):
         )  # fmt: skip
 
     def mark_stuck(self, run_id: RunId, worker_id: WorkerId, now_ms: int) -> bool:
-        stuck = self._execute(sql.SET_STUCK, (run_id, worker_id))
-        for (job_id,) in stuck:
-            self._ledger.note(
-                Note(
-                    at_ms=now_ms, actor=f"worker {worker_id}", job_id=job_id, run_id=run_id, worker_id=worker_id,
-                    was=RUNNING, became=RUNNING, reason="stuck", detail="its processes were killed and do not end",
-                )
-            )  # fmt: skip
-        return bool(stuck)
+        hanging = self._execute(transitions.HANGING, (run_id, worker_id))
+        if not hanging:
+            return False
+        change = Change(
+            at_ms=now_ms,
+            actor=f"worker {worker_id}",
+            worker_id=worker_id,
+            detail="its processes were killed and do not end",
+        )
+        self._move((RUNNING, Cause.HANG), transitions.HANG, (run_id,), change, hanging)
+        return True
 
-    # --- lost and failed runs, and their successors ---
+    # --- runs that the scheduler ends ---
 
     def fail_lost(
         self, run_id: RunId, detail: str, *, crash: bool, together: int, due_ms: int | None, now_ms: int
     ) -> RunStatus:
-        stored = self._execute(sql.LOSING, (run_id,))
-        assert stored, "only a running run can be lost"
-        job_id, worker_id, attempt, crashes, failures, started, cancelled, stuck, demand_id, crash_limit = stored[0]
-        crashes += crash
-        if cancelled:
-            status, reason = CANCELLED, Reason.CANCELLED
-        elif stuck:
-            status, reason = FAILED, Reason.UNKILLABLE
-        elif crash and 0 < crash_limit <= crashes:
-            status, reason = FAILED, Reason.CRASH_LIMIT
-        else:
-            status, reason = FAILED, Reason.WORKER_LOST
-        end = Transition(
-            at_ms=now_ms, job_id=job_id, run_id=run_id, worker_id=worker_id, was=RUNNING, became=status,
-            reason=reason, detail=detail,
-        )  # fmt: skip
-        self._end(end, crash=crash)
-        demand = self._demand(demand_id)
-        if reason is not Reason.WORKER_LOST or demand.once:
-            return status
-        if together := together or int(crash):
-            demand_id = self._demand_id(replace(demand, probation=min(together, demand.probation or together)))
-        task = Successor(attempt + started, demand_id, due_ms, crashes, failures)
-        self._follow(run_id, job_id, task, Succession.REQUEUED, now_ms)
-        return PENDING
-
-    def find_failed(self, run_ids: Sequence[RunId]) -> list[Failed]:
-        failed = []
-        for batch in sql.batches(run_ids):
-            for row in self._execute(sql.for_rows(sql.FAILED, len(batch)), batch):
-                try:
-                    failed.append(self._failed(row))
-                except (ValueError, TypeError):
-                    # Its job's row is damaged: it is not tried again.
-                    continue
-        return failed
-
-    def _failed(self, row: Row) -> Failed:
-        run_id, job_id, task, attempt, failures, crashes, reason, started, demand_id, retries, backoff = row
-        return Failed(
-            run_id=run_id,
-            job_id=job_id,
-            task=task,
-            attempt=attempt,
-            failures=failures,
-            crashes=crashes,
-            reason=reason,
-            started=bool(started),
-            demand_id=demand_id,
-            once=self._demand(demand_id).once,
-            retries=retries,
-            backoff=rows.backoff(backoff),
-        )
-
-    def retry(self, failed: Failed, why: Succession, due_ms: int | None, now_ms: int) -> RunId:
-        attempt = failed.attempt + failed.started
-        failures = failed.failures + (why is Succession.RETRY)
-        task = Successor(attempt, failed.demand_id, due_ms, failed.crashes, failures)
-        return self._follow(failed.run_id, failed.job_id, task, why, now_ms)
-
-    def _follow(self, run_id: RunId, job_id: JobId, task: Successor, why: Succession, now_ms: int) -> RunId:
-        """Make the next run of a task whose run has failed."""
-        blocked = 0 if task.due_ms is None else Blocked.DUE
-        values = (
-            task.attempt, task.demand_id, blocked, task.due_ms, task.crashes, task.failures, now_ms, run_id,
-        )  # fmt: skip
-        successor = RunId(self._execute(sql.ADD_SUCCESSOR, values)[0][0])
-        self._ledger.count(job_id, FAILED, None)
-        self._record_transition(
-            Transition(at_ms=now_ms, job_id=job_id, run_id=successor, was=None, became=PENDING, reason=why)
-        )
-        return successor
-
-    # --- runs that the scheduler itself ends ---
+        cause, statement = Cause.LOSE, transitions.LOSE
+        if crash:
+            cause, statement = Cause.CRASH, transitions.CRASH
+            crashes, crash_limit = self._execute(sql.CRASHES, (run_id,))[0]
+            if 0 < crash_limit <= crashes + 1:
+                cause, statement = Cause.LAST_CRASH, transitions.LAST_CRASH
+        change = Change(at_ms=now_ms, detail=detail, together=together, due_ms=due_ms)
+        lost = self._move((RUNNING, cause), statement, (change.detail, now_ms, run_id), change)
+        assert lost, "only a running run can be lost"
+        status = lost[0].move.became.status
+        assert status is not None
+        return status if lost[0].successor is None else PENDING
 
     def end_overdue(self, now_ms: int) -> list[tuple[WorkerId, RunId]]:
-        overdue = self._execute(sql.OVERDUE, (now_ms,))
-        for run_id, worker_id, job_id in overdue:
-            self._end(
-                Transition(
-                    at_ms=now_ms, job_id=job_id, run_id=run_id, worker_id=worker_id, was=RUNNING, became=FAILED,
-                    reason=Reason.TIMEOUT, detail="its time is over, and its worker has not reported its end",
-                )
-            )  # fmt: skip
-        return [(WorkerId(worker_id), RunId(run_id)) for run_id, worker_id, _ in overdue]
+        change = Change(at_ms=now_ms, detail="its time is over, and its worker has not reported its end")
+        overdue = self._move((RUNNING, Cause.OVERDUE), transitions.OVERDUE, (change.detail, now_ms, now_ms), change)
+        return [(each.worker_id, each.run_id) for each in overdue if each.worker_id is not None]
 
     def end_cancelled(self, run_id: RunId, now_ms: int) -> None:
-        run = self.run(run_id)
-        assert run is not None
-        assert run.worker_id is not None
-        self._end(
-            Transition(
-                at_ms=now_ms, job_id=run.job_id, run_id=run_id, worker_id=run.worker_id, was=RUNNING,
-                became=CANCELLED, reason=Reason.CANCELLED,
-            )
-        )  # fmt: skip
+        change = Change(at_ms=now_ms)
+        ended = self._move((RUNNING, Cause.WITHDRAW), transitions.WITHDRAW, (None, now_ms, run_id), change)
+        assert ended, "only a running run with a stored cancel can be withdrawn"
+
+    def quarantine(self, run_id: RunId, why: str, now_ms: int) -> None:
+        change = Change(at_ms=now_ms, detail=why)
+        self._move((RUNNING, Cause.QUARANTINE), transitions.QUARANTINE, (why, now_ms, run_id), change)
+
+
+def _cause(outcome: Outcome) -> Cause:
+    """The cause that a worker's report is."""
+    if outcome.status is RunStatus.SUCCESS:
+        return Cause.SUCCEED
+    return Cause.LAPSE if outcome.reason == Reason.LEASE_STOP else Cause.FAIL
+
+
+def _result(cause: Cause, count: int) -> str:
+    """The statement that stores `count` reports of one cause."""
+    one, many = {
+        Cause.SUCCEED: (transitions.SUCCEED, transitions.SUCCEED_MANY),
+        Cause.FAIL: (transitions.FAIL, transitions.FAIL_MANY),
+        Cause.LAPSE: (transitions.LAPSE, transitions.LAPSE_MANY),
+    }[cause]
+    return one if count == 1 else sql.for_rows(many, count)

@@ -20,8 +20,8 @@ class Engine(Protocol):
         Close a generator that is not exhausted: it holds a read transaction until then.
         """
 
-    def executemany(self, statement: str, parameters: Iterable[Sequence[object]]) -> None:
-        """Run a statement that returns nothing once for each set of parameters."""
+    def executemany(self, statement: str, parameters: Iterable[Sequence[object]]) -> list[Row]:
+        """Run a statement once for each set of parameters. Returns the rows of all, in their order."""
 
     def begin(self) -> None:
         """Open a transaction as the only writer."""

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from contextlib import suppress
 from typing import Final
 
 from zsched.model.events import EventKind
+from zsched.model.lifecycle import Cause
 from zsched.model.limits import RESTORE_IDS_GAP, RESTORE_RUNS_MAX
 from zsched.model.schedule import ScheduleError, next_fire_ms
-from zsched.model.types import DemandId, Reason, RunId, RunStatus, Succession, lease_margin_ms
-from zsched.store import sql
+from zsched.model.types import DemandId, RunId, lease_margin_ms
+from zsched.store import sql, transitions
 from zsched.store.contract import Restoration
-from zsched.store.ends import EndsWriter, Successor
-from zsched.store.engine import Engine, Row
-from zsched.store.ledger import Note, Transition
+from zsched.store.ends import EndsWriter
+from zsched.store.engine import Engine
+from zsched.store.ledger import Note
+from zsched.store.lives import PENDING, Change
 
 _UNKNOWN_END: Final = "the database was restored from a backup, which does not know how the run ended"
 _UNKNOWN_START: Final = "the database was restored from a backup, which does not know whether the run has started"
@@ -54,13 +57,12 @@ class IdentityWriter(EndsWriter):
         detail = f"{how.detail}; it was {old}"
         self._ledger.note(Note(at_ms=now_ms, actor=how.actor, became=EventKind.RESTORED, detail=detail))
         running = self._execute(sql.RUNNING)
-        waiting = self._execute(sql.WAITING, (now_ms,))
+        waiting = self._execute(transitions.WAITING, (now_ms,))
         for (run_id,) in running:
             self.fail_lost(RunId(run_id), _UNKNOWN_END, crash=False, together=0, due_ms=None, now_ms=now_ms)
-        for number, row in enumerate(waiting, 1):
-            self._replace_waiting(row, now_ms)
-            if number % RESTORE_RUNS_MAX == 0:
-                self.flush_counters(now_ms)
+        for begin in range(0, len(waiting), RESTORE_RUNS_MAX):
+            self.replace_waiting([run_id for (run_id,) in waiting[begin : begin + RESTORE_RUNS_MAX]], now_ms)
+            self.flush_counters(now_ms)
         for (demand_id,) in self._execute(sql.PENDING_DEMANDS) if lease_ms else ():
             if self._demand(DemandId(demand_id)).leased:
                 self._execute(sql.DELAY, (now_ms + lease_ms, demand_id))
@@ -93,16 +95,9 @@ class IdentityWriter(EndsWriter):
             elif leased and lease_ms:
                 self._execute(sql.SET_NEXT_FIRE, (now_ms + lease_ms, job_id))
 
-    def _replace_waiting(self, row: Row, now_ms: int) -> None:
-        """Replace a pending run by a successor: it may have started after the backup, and an id is given out once."""
-        run_id, job_id, demand_id, attempt, due_ms, crashes, failures = row
-        self._execute(sql.END_WAITING, (_UNKNOWN_START, now_ms, run_id))
-        self._record_transition(
-            Transition(
-                at_ms=now_ms, job_id=job_id, run_id=run_id, was=RunStatus.PENDING, became=RunStatus.FAILED,
-                reason=Reason.WORKER_LOST, detail=_UNKNOWN_START,
-            )
-        )  # fmt: skip
-        if not self._demand(demand_id).once:
-            task = Successor(attempt, demand_id, due_ms, crashes, failures)
-            self._follow(run_id, job_id, task, Succession.REQUEUED, now_ms)
+    def replace_waiting(self, runs: Sequence[RunId], now_ms: int) -> None:
+        """Replace pending runs by successors: each may have started after the backup, and an id is given out once."""
+        change = Change(at_ms=now_ms, detail=_UNKNOWN_START)
+        for batch in sql.batches(runs):
+            statement = sql.for_rows(transitions.RESTORE, len(batch))
+            self._move((PENDING, Cause.RESTORE), statement, (change.detail, now_ms, *batch), change)

@@ -3,21 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from itertools import chain
 
 from zsched.model.demand import Demand
 from zsched.model.events import EventKind
-from zsched.model.types import DemandId, Job, JobId, JobSpec, OnLost, Reason, RunId, RunStatus, WorkerId
-from zsched.store import rows, sql
+from zsched.model.lifecycle import Cause
+from zsched.model.types import Job, JobId, JobSpec, OnLost, RunId, RunStatus, WorkerId
+from zsched.store import rows, sql, transitions
 from zsched.store.contract import Cancelled, Target
-from zsched.store.core import Core
 from zsched.store.engine import Row
-from zsched.store.ledger import Note, Transition
+from zsched.store.ledger import Note
+from zsched.store.lives import PENDING, RUNNING, Change, Lives
 
-PENDING, RUNNING, CANCELLED = RunStatus.PENDING, RunStatus.RUNNING, RunStatus.CANCELLED
 
-
-class JobsWriter(Core):
+class JobsWriter(Lives):
     """The role contract.Jobs."""
 
     def submit(
@@ -41,35 +39,15 @@ class JobsWriter(Core):
             )
             for spec, demand_id, next_fire_ms in zip(specs, demands, next_fires, strict=True)
         ]  # fmt: skip
-        job_ids = [JobId(number) for number in self._add(sql.ADD_JOB, jobs)]
-        at_once: list[tuple[JobId, DemandId]] = []
+        job_ids = [JobId(number) for number in self._insert(sql.ADD_JOB, jobs)]
+        at_once: list[tuple[JobId, Row]] = []
         for job_id, spec, demand_id in zip(job_ids, specs, demands, strict=True):
             if spec.schedule is not None:
                 self._ledger.note(Note(at_ms=now_ms, actor=actor, became=EventKind.SCHEDULED, job_id=job_id))
             if spec.schedule is None or spec.run_now:
-                at_once.append((job_id, demand_id))
-        self._add_runs(at_once, actor, now_ms)
+                at_once.append((job_id, (job_id, demand_id, 0, now_ms)))
+        self._make(Cause.SUBMIT, transitions.ADD_RUN, at_once, Change(at_ms=now_ms, actor=actor))
         return job_ids
-
-    def _add_runs(self, at_once: Sequence[tuple[JobId, DemandId]], actor: str, now_ms: int) -> None:
-        """Make the first run of each job."""
-        added = self._add(sql.ADD_RUN, [(job_id, demand_id, 0, now_ms) for job_id, demand_id in at_once])
-        if len(added) == 1:
-            self._record_transition(
-                Transition(
-                    at_ms=now_ms, actor=actor, job_id=at_once[0][0], run_id=RunId(added[0]), was=None, became=PENDING
-                )
-            )
-        elif added:
-            runs = RunId(added[0]), RunId(added[-1])
-            self._ledger.record_created(now_ms, actor, [job_id for job_id, _ in at_once], runs)
-
-    def _add(self, insert: str, values: Sequence[Row]) -> list[int]:
-        """Insert rows by few statements; returns their ids, which rise."""
-        added: list[Row] = []
-        for batch in sql.batches(values):
-            added += sorted(self._execute(sql.for_rows(insert, len(batch)), list(chain.from_iterable(batch))))
-        return [row[0] for row in added]
 
     def _owner_id(self, owner: str) -> int:
         """The number of an owner in this database; a new owner gets the next one."""
@@ -83,29 +61,16 @@ class JobsWriter(Core):
         return int(self._execute(sql.TOTAL_PENDING)[0][0]) + self._ledger.pending
 
     def cancel(self, job_id: JobId, actor: str, now_ms: int) -> Cancelled:
-        pending = self._execute(sql.CANCEL_PENDING, (actor, now_ms, now_ms, job_id))
-        for (run_id,) in pending:
-            self._record_transition(
-                Transition(
-                    at_ms=now_ms, actor=actor, job_id=job_id, run_id=run_id, was=PENDING, became=CANCELLED,
-                    reason=Reason.CANCELLED,
-                )
-            )  # fmt: skip
-        running = [
-            (WorkerId(worker_id), RunId(run_id)) for worker_id, run_id in self._execute(sql.RUNNING_OF_JOB, (job_id,))
-        ]
+        change = Change(at_ms=now_ms, actor=actor)
+        values = (actor, now_ms, now_ms, job_id)
+        pending = self._move((PENDING, Cause.CANCEL), transitions.CANCEL_PENDING, values, change)
+        running = self._execute(transitions.RUNNING_OF_JOB, (job_id,))
         if pending or running:
-            self._execute(sql.MARK_JOB_CANCELLED, (actor, now_ms, now_ms, job_id))
+            self._execute(sql.MARK_JOB_CANCELLED, values)
         if running:
-            self._execute(sql.MARK_CANCELLED, (actor, now_ms, job_id))
-        for worker_id, run_id in running:
-            self._ledger.note(
-                Note(
-                    at_ms=now_ms, actor=actor, job_id=job_id, run_id=run_id, worker_id=worker_id, was=RUNNING,
-                    became=RUNNING, reason="cancel",
-                )
-            )  # fmt: skip
-        return Cancelled(len(pending), running)
+            marks = (actor, now_ms, job_id)
+            self._move((RUNNING, Cause.CANCEL), transitions.MARK_CANCELLED, marks, change, running)
+        return Cancelled(len(pending), [(WorkerId(worker_id), RunId(run_id)) for run_id, _, worker_id, *_ in running])
 
     def edit(self, job: Job, actor: str, detail: str, now_ms: int) -> None:
         timeout_ms = job.policy.timeout_ms

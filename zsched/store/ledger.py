@@ -6,6 +6,7 @@ A job's row is written once per turn, however many of its runs changed, and an e
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Iterable, Sequence
 from typing import Final
 
 from msgspec import Struct
@@ -15,30 +16,9 @@ from zsched.model.types import JobId, RunId, RunStatus
 from zsched.store import sql
 from zsched.store.contract import Changes
 from zsched.store.engine import Engine, Row
-from zsched.store.loads import Loads
 
 _COUNTED: Final = (RunStatus.PENDING, RunStatus.RUNNING, RunStatus.SUCCESS, RunStatus.FAILED, RunStatus.CANCELLED)
 _PLACE: Final = {status: place for place, status in enumerate(_COUNTED)}
-
-
-# A Struct: a turn makes two per run, and a frozen dataclass takes 0.8 us to make instead of 0.1 us.
-class Transition(Struct, frozen=True, kw_only=True):
-    """A run's change of state. `was` None: the run was created, as the first or the next of its task.
-
-    `probation` and `lease_ms` are those of a run that becomes running, 0 without.
-    """
-
-    at_ms: int
-    actor: str = "scheduler"
-    job_id: JobId
-    run_id: RunId
-    worker_id: str | None = None
-    was: RunStatus | None
-    became: RunStatus
-    reason: str | None = None
-    detail: str | None = None
-    probation: int = 0
-    lease_ms: int = 0
 
 
 class Note(Struct, frozen=True, kw_only=True):
@@ -56,52 +36,49 @@ class Note(Struct, frozen=True, kw_only=True):
 
 
 class Ledger:
-    """Two lists that only grow until they are written, so undoing a part of the turn cuts them back to a mark."""
+    """Lists that only grow until they are written, so undoing a part of the turn cuts them back to a mark."""
 
-    def __init__(self, loads: Loads) -> None:
-        self._loads = loads
+    def __init__(self) -> None:
         self._events: list[Row] = []
-        self._moves: list[tuple[JobId, RunStatus | None, RunStatus | None]] = []
+        self._moves: list[tuple[JobId, RunStatus | None, RunStatus]] = []
+        self._ends: list[JobId] = []
+        # By how much the totals have grown, by state, and that is not written yet.
+        self._grown = [0] * len(_COUNTED)
         # Change of the number of pending tasks that is not written yet.
         self.pending = 0
-        # The events and the jobs that the turn has written so far.
+        # The events and the jobs that the turn has written so far, and the jobs that have ended.
         self._written: list[Row] = []
         self._counted: set[JobId] = set()
+        self._ended: set[JobId] = set()
 
     def begin(self) -> None:
         """A turn begins: nothing is written yet."""
         self._written.clear()
         self._counted.clear()
+        self._ended.clear()
+        self._grown = [0] * len(_COUNTED)
 
     def changes(self) -> Changes:
         """What the turn has written. An event of several runs stands for runs that were made together."""
         jobs = {JobId(job_id) for _, _, job_id, *_ in self._written if job_id is not None}
         runs = {RunId(first) for _, _, _, first, last, *_ in self._written if first is not None and first == last}
-        return Changes(jobs | self._counted, runs, bool(self._written))
+        return Changes(jobs | self._counted, runs, bool(self._written), set(self._ended))
 
-    def record_transition(self, move: Transition) -> None:
-        """Record the event of a run's change of state, count it for its job, and change its worker's load."""
-        if move.worker_id is not None:
-            if move.was is RunStatus.RUNNING:
-                self._loads.leave(move.worker_id)
-            elif move.became is RunStatus.RUNNING:
-                self._loads.enter(move.worker_id, move.probation, move.lease_ms)
-        self.count(move.job_id, move.was, move.became)
-        self.note(move)
+    def add(self, events: Iterable[Row]) -> None:
+        """Record events, as the columns of sql.ADD_EVENT."""
+        self._events += events
 
-    def record_created(self, at_ms: int, actor: str, job_ids: list[JobId], runs: tuple[RunId, RunId]) -> None:
-        """Record runs created by one statement, one for each job, with ids in the range `runs`: one event for all."""
-        for job_id in job_ids:
-            self.count(job_id, None, RunStatus.PENDING)
-        self._events.append((at_ms, actor, None, *runs, None, None, RunStatus.PENDING, None, None))
+    def count(self, job_ids: Sequence[JobId], was: RunStatus | None, became: RunStatus) -> None:
+        """Count for each of the jobs a task that changes its state so. `was` None: the tasks are new."""
+        self._moves += [(job_id, was, became) for job_id in job_ids]
+        self.pending += len(job_ids) * ((became is RunStatus.PENDING) - (was is RunStatus.PENDING))
 
-    def count(self, job_id: JobId, was: RunStatus | None, became: RunStatus | None) -> None:
-        """Count a task's change of state for its job. `became` None: the task's next run replaces this one."""
-        self._moves.append((job_id, was, became))
-        self.pending += (became is RunStatus.PENDING) - (was is RunStatus.PENDING)
+    def note_ends(self, job_ids: Iterable[JobId]) -> None:
+        """A task of each of these jobs has ended, or its schedule: the job may have ended."""
+        self._ends += job_ids
 
-    def note(self, event: Note | Transition) -> None:
-        """Record an event."""
+    def note(self, event: Note) -> None:
+        """Record an event that changes no counter."""
         self._events.append(
             (
                 event.at_ms, event.actor, event.job_id, event.run_id, event.run_id, event.worker_id, event.was,
@@ -109,31 +86,56 @@ class Ledger:
             )
         )  # fmt: skip
 
-    def mark(self) -> tuple[int, int, int]:
+    def mark(self) -> tuple[int, int, int, int]:
         """The present state of the lists, for `cut`."""
-        return len(self._events), len(self._moves), self.pending
+        return len(self._events), len(self._moves), len(self._ends), self.pending
 
-    def cut(self, mark: tuple[int, int, int] = (0, 0, 0)) -> None:
+    def cut(self, mark: tuple[int, int, int, int] = (0, 0, 0, 0)) -> None:
         """Forget what was gathered since the mark."""
         del self._events[mark[0] :]
         del self._moves[mark[1] :]
-        self.pending = mark[2]
+        del self._ends[mark[2] :]
+        self.pending = mark[3]
 
     def write(self, engine: Engine, now_ms: int) -> None:
         """Write everything gathered, and start with empty lists."""
-        changed: dict[JobId, list[int]] = defaultdict(lambda: [0] * len(_COUNTED))
-        for job_id, was, became in self._moves:
-            counts = changed[job_id]
-            if became is not None:
-                counts[_PLACE[became]] += 1
-            if was is not None:
-                counts[_PLACE[was]] -= 1
-        grown = [sum(column) for column in zip(*changed.values(), strict=True)]
-        engine.executemany(
-            sql.ADD_TO_TOTALS, [(more, status) for status, more in zip(_COUNTED, grown, strict=False) if more]
-        )
+        self.end_jobs(engine, now_ms)
+        changed = self._sum(self._moves)
         engine.executemany(sql.COUNT_TASKS, ((*counts, now_ms, job_id) for job_id, counts in changed.items()))
+        engine.executemany(
+            sql.ADD_TO_TOTALS, [(more, status) for status, more in zip(_COUNTED, self._grown, strict=True) if more]
+        )
         engine.executemany(sql.ADD_EVENT, self._events)
         self._written += self._events
-        self._counted.update(changed)
+        self._grown = [0] * len(_COUNTED)
         self.cut()
+
+    def end_jobs(self, engine: Engine, now_ms: int) -> None:
+        """Find which of the jobs with a task that ended have ended themselves: no other place decides that. Writes the
+        counters of these jobs, which show it.
+        """
+        if not self._ends:
+            return
+        ends = dict.fromkeys(self._ends)
+        changed = self._sum([move for move in self._moves if move[0] in ends])
+        self._moves = [move for move in self._moves if move[0] not in ends]
+        # A schedule may end without a change of a task.
+        counted = engine.executemany(sql.COUNT_ENDED, [(*changed[job_id], now_ms, job_id) for job_id in ends])
+        self._ended.update(job_id for job_id, live in counted if not live)
+        self._ends.clear()
+
+    def _sum(self, moves: Iterable[tuple[JobId, RunStatus | None, RunStatus]]) -> defaultdict[JobId, list[int]]:
+        """The changes of the counters, by job. From now on they count for the totals."""
+        changed: defaultdict[JobId, list[int]] = defaultdict(lambda: [0] * len(_COUNTED))
+        grown = self._grown
+        for job_id, was, became in moves:
+            counts = changed[job_id]
+            place = _PLACE[became]
+            counts[place] += 1
+            grown[place] += 1
+            if was is not None:
+                place = _PLACE[was]
+                counts[place] -= 1
+                grown[place] -= 1
+        self._counted.update(changed)
+        return changed

@@ -1,4 +1,4 @@
-"""Each worker's load. The ledger changes it with each transition of a run from or to running, so no caller has to."""
+"""Each worker's load. lives.py changes it with each move of a run from or to running, so no caller has to."""
 
 from __future__ import annotations
 
@@ -21,16 +21,16 @@ class Loads:
             load = self._known[worker_id] = Load(*self._execute(sql.LOAD, (worker_id,))[0])
         return load
 
-    def enter(self, worker_id: str, probation: int, lease_ms: int) -> None:
-        """A worker got a run. `probation`: as in Demand. `lease_ms`: 0 without a lease."""
+    def enter(self, worker_id: str, runs: int, probation: int, lease_ms: int) -> None:
+        """A worker got runs. `probation`: as in Demand. `lease_ms`: 0 without a lease."""
         load = self._known.get(worker_id)
         if load is not None:
             together = min(load.together, probation) if load.together and probation else load.together or probation
-            suspects = load.probation + (probation > 0)
-            self._known[worker_id] = Load(load.running + 1, suspects, together, max(load.lease_ms, lease_ms))
+            suspects = load.probation + (runs if probation else 0)
+            self._known[worker_id] = Load(load.running + runs, suspects, together, max(load.lease_ms, lease_ms))
 
-    def leave(self, worker_id: str) -> None:
-        """A run of a worker ended or was given back."""
+    def leave(self, worker_id: str, runs: int) -> None:
+        """Runs of a worker ended or were given back."""
         load = self._known.get(worker_id)
         if load is None:
             return
@@ -38,7 +38,7 @@ class Loads:
             # The bounds of the other runs are unknown: read them when they are needed.
             self.drop(worker_id)
         else:
-            self._known[worker_id] = Load(load.running - 1, 0)
+            self._known[worker_id] = Load(load.running - runs, 0)
 
     def drop(self, worker_id: str) -> None:
         """A worker's load is unknown, or no longer needed."""

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from zsched.model.events import EventKind
-from zsched.model.types import JobId, RunId, RunStatus
-from zsched.store import sql
+from zsched.model.lifecycle import Cause
+from zsched.model.types import JobId, RunId
+from zsched.store import sql, transitions
 from zsched.store.contract import Due
-from zsched.store.core import Core
-from zsched.store.ledger import Note, Transition
+from zsched.store.ledger import Note
+from zsched.store.lives import Change, Lives
 
 
-class SchedulesWriter(Core):
+class SchedulesWriter(Lives):
     """The role contract.Schedules."""
 
     def pause_schedule(self, job_id: JobId, actor: str, now_ms: int) -> bool:
@@ -23,6 +24,8 @@ class SchedulesWriter(Core):
 
     def end_schedule(self, job_id: JobId, actor: str, now_ms: int) -> bool:
         changed = self._execute(sql.END_SCHEDULE, (now_ms, now_ms, job_id))
+        # A job that never fired ends with its schedule.
+        self._ledger.note_ends(JobId(job_id) for (job_id,) in changed)
         return self._note_change(bool(changed), EventKind.SCHEDULE_ENDED, job_id, actor, now_ms)
 
     def _note_change(self, changed: bool, became: EventKind, job_id: JobId, actor: str, now_ms: int) -> bool:
@@ -44,14 +47,8 @@ class SchedulesWriter(Core):
 
     def fire(self, job_id: JobId, next_fire_ms: int | None, actor: str, now_ms: int) -> RunId:
         demand_id, priority = self._execute(sql.START_FIRE, (next_fire_ms, now_ms, job_id))[0]
-        run_id = RunId(self._execute(sql.ADD_RUN, (job_id, demand_id, priority, now_ms))[0][0])
-        self._record_transition(
-            Transition(
-                at_ms=now_ms, actor=actor, job_id=job_id, run_id=run_id, was=None, became=RunStatus.PENDING,
-                reason="fire",
-            )
-        )  # fmt: skip
-        return run_id
+        new = (job_id, (job_id, demand_id, priority, now_ms))
+        return self._make(Cause.FIRE, transitions.ADD_FIRE, [new], Change(at_ms=now_ms, actor=actor))[0]
 
     def skip_fire(self, job_id: JobId, next_fire_ms: int | None, actor: str, detail: str, now_ms: int) -> None:
         self._execute(sql.SET_NEXT_FIRE, (next_fire_ms, job_id))

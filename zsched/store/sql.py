@@ -7,9 +7,11 @@ from functools import lru_cache
 from typing import Final, TypeVar
 
 from zsched.model.access import Token, WorkerKey
+from zsched.model.lifecycle import Cause
 from zsched.model.records import Event, ForeignRuns
-from zsched.model.types import Job, JobFields, Order, Policy, Run, Worker
+from zsched.model.types import Job, JobFields, Order, Policy, Run, RunStatus, Worker
 from zsched.store.mapping import columns, insert, stored_columns
+from zsched.store.moves import guard
 
 T = TypeVar("T")
 
@@ -27,12 +29,6 @@ ADD_PREDECESSOR: Final = "INSERT INTO predecessors (db, made_ms, restored_ms) VA
 RAISE_IDS: Final = "UPDATE sqlite_sequence SET seq = max(seq, ?) + ? WHERE name = ? RETURNING seq"
 COUNTERS: Final = "SELECT name, seq FROM sqlite_sequence"
 RUNNING: Final = "SELECT run_id FROM runs WHERE status = 'running' ORDER BY run_id"
-WAITING: Final = """
-    SELECT run_id, job_id, demand_id, attempt, due_ms, crashes, failures FROM runs
-    WHERE status = 'pending' AND (due_ms IS NULL OR due_ms <= ?) ORDER BY run_id"""
-END_WAITING: Final = """
-    UPDATE runs SET status = 'failed', reason = 'worker_lost', detail = ?, finished_ms = ?, due_ms = NULL
-    WHERE run_id = ? AND status = 'pending'"""
 # The longest lease that a worker may still hold: of a running run, or the last lease granted.
 LEASE_GIVEN: Final = """
     SELECT max(
@@ -112,6 +108,8 @@ ADD_JOB: Final = insert(
 COUNT_TASKS: Final = """
     UPDATE jobs SET pending = pending + ?, running = running + ?, success = success + ?, failed = failed + ?,
         cancelled = cancelled + ?, updated_ms = ? WHERE job_id = ?"""
+# Of a job with a task that has ended: returns how many live ones it has left.
+COUNT_ENDED: Final = f"{COUNT_TASKS} RETURNING job_id, pending + running + unmade"
 # A cancel of a recurring job cancels only its live fire.
 MARK_JOB_CANCELLED: Final = """
     UPDATE jobs SET cancel_by = ?, cancel_ms = ?,
@@ -161,33 +159,29 @@ LIVE_ON_WORKER: Final = f"""
 LAST_ON_WORKER: Final = f"""
     SELECT {_RUN} FROM (SELECT * FROM runs WHERE job_id = ? ORDER BY run_id DESC LIMIT 100) AS latest
     WHERE worker_id = ? ORDER BY run_id DESC LIMIT 1"""
-ADD_RUN: Final = """
-    INSERT INTO runs (job_id, attempt, demand_id, priority, status, created_ms) VALUES (?, 1, ?, ?, 'pending', ?)
-    RETURNING run_id"""
-ADD_SUCCESSOR: Final = """
-    INSERT INTO runs (job_id, task, attempt, demand_id, priority, status, blocked, due_ms, crashes, failures,
-        created_ms)
-    SELECT job_id, task, ?, ?, priority, 'pending', ?, ?, ?, ?, ? FROM runs WHERE run_id = ? RETURNING run_id"""
 # Jumps from one demand with ready runs to the next, so its cost grows with the number of demands, not of runs.
-READY: Final = """
+_READY: Final = f"{guard(RunStatus.PENDING, Cause.CLAIM)} AND blocked = 0"
+READY: Final = f"""
     WITH RECURSIVE waiting (demand_id) AS (
-        SELECT min(demand_id) FROM runs WHERE status = 'pending' AND blocked = 0
+        SELECT min(demand_id) FROM runs WHERE {_READY}
         UNION ALL
-        SELECT (SELECT min(demand_id) FROM runs WHERE status = 'pending' AND blocked = 0
+        SELECT (SELECT min(demand_id) FROM runs WHERE {_READY}
         AND demand_id > waiting.demand_id)
         FROM waiting WHERE waiting.demand_id IS NOT NULL)
     SELECT run_id, demand_id, priority FROM runs WHERE run_id IN (
-        SELECT (SELECT run_id FROM runs WHERE status = 'pending' AND blocked = 0 AND demand_id = waiting.demand_id
+        SELECT (SELECT run_id FROM runs WHERE {_READY} AND demand_id = waiting.demand_id
                 ORDER BY priority DESC, run_id LIMIT 1)
         FROM waiting WHERE waiting.demand_id IS NOT NULL)
     ORDER BY priority DESC, run_id"""
-READY_COUNT: Final = """
+READY_COUNT: Final = f"""
     SELECT count(*) FROM (
-        SELECT 1 FROM runs WHERE status = 'pending' AND blocked = 0 AND demand_id = ? LIMIT ?) AS some"""
+        SELECT 1 FROM runs WHERE {_READY} AND demand_id = ? LIMIT ?) AS some"""
 # The runs that a claim takes: those of a demand, with at least a priority, up to a number.
-_CLAIMABLE: Final = """r.status = 'pending' AND r.blocked = 0 AND r.demand_id = ? AND r.priority >= ?
-        ORDER BY r.priority DESC, r.run_id LIMIT ?"""
-CLAIMABLE_IDS: Final = f"SELECT run_id, job_id FROM runs r WHERE {_CLAIMABLE}"
+_CLAIMABLE: Final = f"""{guard(RunStatus.PENDING, Cause.CLAIM, "r.")} AND r.blocked = 0 AND r.demand_id = ?
+        AND r.priority >= ? ORDER BY r.priority DESC, r.run_id LIMIT ?"""
+# The same as a condition of an UPDATE.
+CLAIMED: Final = f"run_id IN (SELECT r.run_id FROM runs r WHERE {_CLAIMABLE})"
+CLAIMABLE_IDS: Final = f"SELECT run_id FROM runs r WHERE {_CLAIMABLE}"
 _ORDER: Final = columns(Order)
 # What a worker needs of a job, and its run. LEFT JOIN: a run whose job is missing is damaged, and is detected by its
 # missing command.
@@ -196,15 +190,6 @@ _ORDERS: Final = f"""
     FROM runs r LEFT JOIN jobs j ON j.job_id = r.job_id"""
 CLAIMABLE: Final = f"{_ORDERS} WHERE {_CLAIMABLE}"
 ORDER: Final = f"{_ORDERS} WHERE r.run_id = ?"
-CLAIM: Final = f"""
-    UPDATE runs SET status = 'running', worker_id = ?, handed_n = ?, claimed_ms = ?, lease_ms = ?, probation = ?,
-        ends_ms = CASE WHEN ? THEN (SELECT ? + timeout_ms + grace_ms FROM jobs WHERE jobs.job_id = runs.job_id) END,
-        reason = NULL, detail = NULL, due_ms = NULL
-    WHERE run_id IN (SELECT r.run_id FROM runs r WHERE {_CLAIMABLE})"""
-# A run that has not started is not trusted: the turn that stored its start may have been rolled back.
-CLEAR_PROBATION: Final = """
-    UPDATE runs SET probation = 0
-    WHERE run_id = ? AND status = 'running' AND started_ms IS NOT NULL AND probation > 0 RETURNING worker_id"""
 LOAD: Final = """
     SELECT count(*), count(nullif(probation, 0)), coalesce(min(nullif(probation, 0)), 0), coalesce(max(lease_ms), 0)
     FROM runs
@@ -213,59 +198,19 @@ HELD: Final = """
     SELECT run_id, job_id, handed_n, claimed_ms, started_ms, probation, cancel_ms IS NOT NULL,
         crashes, stuck, demand_id FROM runs
     WHERE worker_id = ? AND status = 'running' ORDER BY run_id"""
-# From here on, each statement that ends or moves a run has a guard: the run is running, and the sender owns it.
 ADOPT: Final = "UPDATE runs SET handed_n = 0 WHERE worker_id = ? AND status = 'running' AND handed_n > 0"
 SHIFT_DUE: Final = "UPDATE runs SET due_ms = due_ms + ? WHERE status = 'pending' AND due_ms IS NOT NULL"
 SHIFT_ENDS: Final = "UPDATE runs SET ends_ms = ends_ms + ? WHERE status = 'running' AND ends_ms IS NOT NULL"
-START: Final = """
-    UPDATE runs SET started_ms = coalesce(started_ms, ?) WHERE run_id = ? AND worker_id = ? AND status = 'running'
-    RETURNING job_id"""
-# For one run each value is a parameter; for several, a column of a VALUES list.
-_FINISH: Final = """
-    UPDATE runs SET status = CASE WHEN cancel_ms IS NULL THEN {0} ELSE 'cancelled' END,
-        reason = CASE WHEN cancel_ms IS NULL THEN {1} ELSE 'cancelled' END, detail = {2}, exit_code = {3}, signal = {4},
-        started_ms = coalesce({5}, started_ms), finished_ms = {6}, ends_ms = NULL{from_}
-    WHERE run_id = {7} AND status = 'running' AND worker_id = ? RETURNING run_id, job_id, status, reason"""
-FINISH: Final = _FINISH.format(*"????????", from_="")
-FINISH_MANY: Final = _FINISH.format(
-    *(f"ended.column{number}" for number in range(1, 9)), from_="\n    FROM (VALUES (?, ?, ?, ?, ?, ?, ?, ?)) AS ended"
-)
-PUT_BACK: Final = """
-    UPDATE runs SET status = CASE WHEN cancel_ms IS NULL THEN 'pending' ELSE 'cancelled' END,
-        reason = CASE WHEN cancel_ms IS NULL THEN ? ELSE 'cancelled' END,
-        finished_ms = CASE WHEN cancel_ms IS NULL THEN NULL ELSE ? END,
-        worker_id = CASE WHEN cancel_ms IS NULL THEN NULL ELSE worker_id END, handed_n = NULL,
-        claimed_ms = NULL, lease_ms = NULL, ends_ms = NULL
-    WHERE run_id = ? AND worker_id = ? AND status = 'running' AND started_ms IS NULL RETURNING job_id, status, reason"""
-# Only the first report changes a row.
-SET_STUCK: Final = """
-    UPDATE runs SET stuck = 1 WHERE run_id = ? AND worker_id = ? AND status = 'running' AND stuck = 0
-    RETURNING job_id"""
-LOSING: Final = """
-    SELECT r.job_id, r.worker_id, r.attempt, r.crashes, r.failures, r.started_ms IS NOT NULL,
-        r.cancel_ms IS NOT NULL, r.stuck, r.demand_id, j.crash_limit
-    FROM runs r JOIN jobs j ON j.job_id = r.job_id WHERE r.run_id = ? AND r.status = 'running'"""
-# Failed runs, and their jobs' policies. In a recurring job the cancel of a run does not cancel the job.
-FAILED: Final = """
-    SELECT r.run_id, r.job_id, r.task, r.attempt, r.failures, r.crashes, r.reason, r.started_ms IS NOT NULL,
-        r.demand_id, j.retries, j.backoff
-    FROM runs r JOIN jobs j ON j.job_id = r.job_id
-    WHERE r.run_id IN (VALUES (?)) AND r.status = 'failed' AND (j.cancel_ms IS NULL OR j.schedule IS NOT NULL)
-    ORDER BY r.run_id"""
-END: Final = """
-    UPDATE runs SET status = ?, reason = ?, detail = ?, crashes = crashes + ?, finished_ms = ?, ends_ms = NULL
-    WHERE run_id = ? AND status = 'running'"""
-CANCEL_PENDING: Final = """
-    UPDATE runs SET status = 'cancelled', reason = 'cancelled', cancel_by = ?, cancel_ms = ?,
-        finished_ms = ?, due_ms = NULL
-    WHERE job_id = ? AND status = 'pending' RETURNING run_id"""
-MARK_CANCELLED: Final = """
-    UPDATE runs SET cancel_by = ?, cancel_ms = ? WHERE job_id = ? AND status = 'running' AND cancel_ms IS NULL"""
-RUNNING_OF_JOB: Final = "SELECT worker_id, run_id FROM runs WHERE job_id = ? AND status = 'running' ORDER BY run_id"
+CRASHES: Final = """
+    SELECT r.crashes, j.crash_limit FROM runs r JOIN jobs j ON j.job_id = r.job_id WHERE r.run_id = ?"""
+# Ended runs, and what their jobs say of successors.
+ENDED_RUNS: Final = """
+    SELECT r.run_id, r.job_id, r.task, r.failures, r.demand_id, j.retries, j.backoff
+    FROM runs r JOIN jobs j ON j.job_id = r.job_id WHERE r.run_id IN (VALUES (?)) ORDER BY r.run_id"""
+# 2 is Blocked.DUE.
 RELEASE_DUE: Final = """
-    UPDATE runs SET blocked = blocked - 2, due_ms = NULL WHERE status = 'pending' AND due_ms <= ? AND blocked % 4 >= 2
-    RETURNING run_id"""
-OVERDUE: Final = "SELECT run_id, worker_id, job_id FROM runs WHERE status = 'running' AND ends_ms <= ? ORDER BY ends_ms"
+    UPDATE runs SET blocked = blocked & ~2, due_ms = NULL
+    WHERE status = 'pending' AND due_ms <= ? AND blocked & 2 <> 0 RETURNING run_id"""
 ADD_OUTPUT: Final = """
     INSERT INTO outputs (run_id, form, stdout_head, stdout_tail, stdout_total, stderr_head, stderr_tail, stderr_total)
     VALUES (?, ?, ?, ?, ?, ?, ?, ?)"""

@@ -10,9 +10,10 @@ import logging
 from collections import defaultdict
 from typing import Final
 
+from zsched.model.lifecycle import TERMINAL
 from zsched.model.limits import BULK_JOBS_MAX
 from zsched.model.spans import Span, of
-from zsched.model.types import TERMINAL, JobId, Now
+from zsched.model.types import JobId, Now
 from zsched.scheduler.dispatcher import owners, recurrence
 from zsched.scheduler.dispatcher.cancels import CancelJob
 from zsched.scheduler.dispatcher.commands import (

@@ -220,6 +220,7 @@ class Dispatcher:
         self._upkeep.end_token_jobs(self._cancels.cancel, now)
         if drained:
             departures.judge_silence(self._store, self._sessions, self._settings.timeout_ms, now)
+        self._store.end_jobs(now.wall_ms)
         send_runs = partial(self._delivery.send_runs, now)
         more = placement.place(self._store, self._sessions, self._settings.timeout_ms, now, send_runs)
         self.full = self._store.pending_tasks() >= self._settings.pending_max

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from zsched import protocol
 from zsched.model.limits import LINE_INTERVAL_MS
 from zsched.model.rate import Throttled
-from zsched.model.types import Now, Outcome, Reason, RunId, RunStatus
+from zsched.model.types import Now, Reason, RunId
 from zsched.scheduler.dispatcher.outbox import Outbox
 from zsched.scheduler.dispatcher.returns import Returns
 from zsched.scheduler.dispatcher.session import Session, Sessions
@@ -39,24 +39,14 @@ class Delivery:
             try:
                 orders.append(order(run, self._unseal))
             except ValueError as error:
-                self._quarantine(session, run, str(error), now)
+                # No worker can execute a run whose secrets can't be read.
+                log.error("run %d of job %d fails: %s", run.run_id, run.job_id, error)
+                self._store.quarantine(run.run_id, str(error), now.wall_ms)
             else:
                 log.debug("run %d of job %d: sent to worker %s", run.run_id, run.job_id, session.name)
         if orders:
             frame = protocol.Dispatch(s=session.token, ep=self._outbox.epoch, n=session.n, runs=tuple(orders))
             self._outbox.send(session, frame)
-
-    def _quarantine(self, session: Session, run: Claimed, why: str, now: Now) -> None:
-        """No worker can execute a run whose secrets can't be read."""
-        log.error("run %d of job %d fails: %s", run.run_id, run.job_id, why)
-        ended = Outcome(
-            run_id=run.run_id,
-            status=RunStatus.FAILED,
-            reason=Reason.QUARANTINED,
-            detail=why,
-            finished_ms=now.wall_ms,
-        )
-        self._store.finish(ended, session.name, now.wall_ms)
 
     def on_unreachable(self, peer: bytes, frame: protocol.SchedulerFrame, now: Now) -> None:
         """A frame did not leave: runs in it are pending again, and the worker gets none until it sends something."""

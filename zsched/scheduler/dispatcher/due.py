@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 
 from zsched.model.types import Now
-from zsched.scheduler.dispatcher import failures, recurrence
+from zsched.scheduler.dispatcher import recurrence
 from zsched.store.contract import Store
 
 log = logging.getLogger(__name__)
@@ -18,7 +18,6 @@ def on_due(store: Store, now: Now) -> int | None:
         return due_ms
     for worker_id, run_id in store.end_overdue(now.wall_ms):
         log.info("run %d timed out: worker %s had not reported how it ended", run_id, worker_id)
-        failures.follow(store, [run_id], now)
     store.release_due(now.wall_ms)
     recurrence.fire_due(store, now)
     return store.next_due_ms()

@@ -12,7 +12,7 @@ import logging
 from zsched.model.limits import SESSIONS_MAX
 from zsched.model.types import Now, Outcome, Reason, Run, RunId, RunStatus, Worker, WorkerId, WorkerKind, WorkerStatus
 from zsched.model.units import counted
-from zsched.scheduler.dispatcher import answers, failures, losses, placement
+from zsched.scheduler.dispatcher import answers, losses, placement
 from zsched.scheduler.dispatcher.answers import Deferred
 from zsched.scheduler.dispatcher.commands import (
     BusyError,
@@ -164,8 +164,6 @@ def _ended(store: Store, command: Report, run: Run, now: Now) -> ConflictError |
     # The worker can repeat its own report, but not an end by the scheduler, at a timeout or by a cancel.
     own_word = run.reason in (Reason.EXIT, Reason.REPORTED)
     repeated = verdict == "duplicate" and own_word and run.status is command.status
-    if verdict == "stored":
-        failures.follow(store, [run.run_id], now)
     if verdict == "stored" or repeated:
         return None
     return ConflictError("not_running", f"Run {run.run_id} is {run.status}, not running")

@@ -8,9 +8,9 @@ from collections.abc import Mapping
 from zsched import protocol
 from zsched.model.limits import LINE_INTERVAL_MS, STALE_FRAME_GAP_MS, STALE_FRAMES_MAX
 from zsched.model.rate import Rate, Throttled
-from zsched.model.types import Now, Outcome, RunId, RunStatus, Verdict
+from zsched.model.types import Now, Outcome, RunId, Verdict
 from zsched.model.units import counted
-from zsched.scheduler.dispatcher import failures, losses
+from zsched.scheduler.dispatcher import losses
 from zsched.scheduler.dispatcher.session import Session
 from zsched.scheduler.dispatcher.translation import moment, outcome
 from zsched.store.contract import Store
@@ -45,16 +45,12 @@ class Results:
             losses.outlive(self._store, session, RunId(run))
         stored = self._store.finish_many(list(ended.values()), session.name, now.wall_ms)
         verdicts: dict[int, Verdict] = dict(zip(ended, stored, strict=True))
-        failed: list[RunId] = []
         unstored: dict[int, Outcome] = {}
         for run, end in ended.items():
             if verdicts[run] != "stored":
                 unstored[run] = end
                 continue
-            if end.status is RunStatus.FAILED:
-                failed.append(end.run_id)
             log.debug("run %d: %s (%s), says worker %s", run, end.status, end.reason, session.name)
-        failures.follow(self._store, failed, now)
         if unstored:
             for run_id in self._note_unstored(session, unstored, verdicts, now):
                 del verdicts[run_id]

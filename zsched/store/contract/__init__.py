@@ -31,7 +31,7 @@ from zsched.store.contract.idempotency import Idempotency, Submitted
 from zsched.store.contract.identity import NO_LINEAGE, Identity, Lineage, Restoration
 from zsched.store.contract.jobs import Cancelled, Jobs, Target
 from zsched.store.contract.reader import Reader, RunOutput
-from zsched.store.contract.runs import Claim, Claimed, Failed, Holding, Load, Ready, Runs
+from zsched.store.contract.runs import Claim, Claimed, Holding, Load, Ready, Runs
 from zsched.store.contract.schedules import Due, Schedules
 from zsched.store.contract.transactions import Changes, Transactions
 from zsched.store.contract.workers import Workers
@@ -45,7 +45,6 @@ __all__ = [
     "Claimed",
     "Due",
     "Ending",
-    "Failed",
     "Foreign",
     "Holding",
     "Idempotency",

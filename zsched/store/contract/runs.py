@@ -11,7 +11,6 @@ from msgspec import Struct
 from zsched.model.demand import Demand
 from zsched.model.fields import HIDDEN, Form, Id, about
 from zsched.model.types import (
-    Backoff,
     DemandId,
     JobId,
     Order,
@@ -20,7 +19,6 @@ from zsched.model.types import (
     Run,
     RunId,
     RunStatus,
-    Succession,
     Verdict,
     WorkerId,
 )
@@ -119,28 +117,6 @@ class Load(Struct, frozen=True):
     lease_ms: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class Failed:
-    """A failed run, and its job's policy on failures.
-
-    `failures`: failures of the task before this one. `started`: the run had started. `once`: it may start at most once
-    if it was lost.
-    """
-
-    run_id: RunId
-    job_id: JobId
-    task: int
-    attempt: int
-    failures: int
-    crashes: int
-    reason: str
-    started: bool
-    demand_id: DemandId
-    once: bool
-    retries: int
-    backoff: Backoff
-
-
 class Runs(Protocol):
     """Runs from ready to ended. Reads see the current transaction."""
 
@@ -199,6 +175,9 @@ class Runs(Protocol):
     def finish(self, outcome: Outcome, worker_id: WorkerId, now_ms: int, *, text: bool = False) -> Verdict:
         """Store how a run ended if it is running on that worker. A run with a stored cancel ends as cancelled.
 
+        A run that failed has a successor if its job has retries left, after a pause. One that its worker ended because
+        of its lease was lost, and not by the job's fault: it has a successor at once, unless it may start only once.
+
         Otherwise nothing changes: `duplicate` if the worker's result is already stored, `stale` if another decision
         about the run stands (see note_stale), `unknown` if the run does not exist. `text`: the worker sent one text for
         both streams, in stdout.
@@ -230,20 +209,14 @@ class Runs(Protocol):
         no successor.
         """
 
-    def find_failed(self, run_ids: Sequence[RunId]) -> list[Failed]:
-        """Those of the runs that have failed by themselves, by id.
-
-        Without runs of a cancelled job, and without those whose row is damaged.
-        """
-
-    def retry(self, failed: Failed, why: Succession, due_ms: int | None, now_ms: int) -> RunId:
-        """Make the successor of a failed run, not ready before due_ms. Only a RETRY counts as a failure of the task."""
-
     def end_overdue(self, now_ms: int) -> list[tuple[WorkerId, RunId]]:
-        """Fail (`timeout`) the runs that the scheduler itself has to end by now; returns them."""
+        """Fail (`timeout`) the runs that the scheduler itself has to end by now; returns them. They may be retried."""
 
     def end_cancelled(self, run_id: RunId, now_ms: int) -> None:
         """End a running run whose cancel is stored, without waiting for its worker."""
+
+    def quarantine(self, run_id: RunId, why: str, now_ms: int) -> None:
+        """Fail a running run that can't be sent to its worker, for good."""
 
     def run(self, run_id: RunId) -> Run | None:
         """A run; None if it does not exist."""

@@ -14,12 +14,15 @@ from zsched.model.types import JobId, RunId
 class Changes:
     """What a turn has changed: jobs and runs with a new state or event, and whether it recorded any event.
 
+    `ended`: jobs that ended in it. A recurring job ends with each fire, and may have fired again in the same turn.
+
     Runs that were created together are not named, because no caller can wait for them yet.
     """
 
     jobs: Set[JobId] = frozenset()
     runs: Set[RunId] = frozenset()
     events: bool = False
+    ended: Set[JobId] = frozenset()
 
 
 class Transactions(Protocol):
@@ -44,6 +47,12 @@ class Transactions(Protocol):
         """Write the events and the job counters that the turn has gathered, each job once.
 
         Called last before `commit`, and before any query that reads job counters or a job's status.
+        """
+
+    def end_jobs(self, now_ms: int) -> None:
+        """Find which jobs have ended with the tasks that ended so far: `changes.ended`. Called before placement.
+
+        `flush_counters` does the same for tasks that end later.
         """
 
     @property

@@ -128,9 +128,9 @@ class SqliteEngine:
         except UnicodeDecodeError:
             raise invalid_text() from None
 
-    def executemany(self, statement: str, parameters: Iterable[Sequence[object]]) -> None:
+    def executemany(self, statement: str, parameters: Iterable[Sequence[object]]) -> list[tuple[Any, ...]]:
         try:
-            self._connection.executemany(statement, parameters)
+            return self._connection.executemany(statement, parameters).fetchall()
         except apsw.Error as error:
             raise_store_error(error)
 

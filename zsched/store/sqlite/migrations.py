@@ -6,8 +6,8 @@ import secrets
 from importlib import resources
 from pathlib import Path
 
-from zsched.store import sql
-from zsched.store.contract import StoreForeign, StoreMisplaced, StoreNewer
+from zsched.store import moves, sql
+from zsched.store.contract import StoreCorrupt, StoreForeign, StoreMisplaced, StoreNewer
 from zsched.store.engine import Engine
 from zsched.store.sqlite.head import APPLICATION_ID, BACKUP_ID, Head
 from zsched.store.sqlite.lock import how_to_restore
@@ -16,7 +16,7 @@ from zsched.store.sqlite.lock import how_to_restore
 def migrate(engine: Engine, path: Path, head: Head, now_ms: int) -> None:
     """Bring the schema to this release's version. `head` is the database's present header.
 
-    Raises StoreNewer, StoreForeign, StoreMisplaced for a backup.
+    Raises StoreNewer, StoreForeign, StoreMisplaced for a backup, StoreCorrupt if the trigger on runs was changed.
     """
     steps = schema_steps()
     if head.application_id == BACKUP_ID:
@@ -40,6 +40,17 @@ def migrate(engine: Engine, path: Path, head: Head, now_ms: int) -> None:
             engine.rollback()
             raise
         engine.commit()
+    _demand_trigger(engine, path)
+
+
+def _demand_trigger(engine: Engine, path: Path) -> None:
+    """Raise StoreCorrupt unless the trigger aborts what the table of a run's life refuses.
+
+    A change of that table that changes the trigger needs a migration.
+    """
+    stored = engine.execute("SELECT sql FROM sqlite_master WHERE type = 'trigger' AND tbl_name = 'runs'")
+    if len(stored) != 1 or f"WHEN {moves.trigger()} BEGIN" not in " ".join(stored[0][0].split()):
+        raise StoreCorrupt(f"the trigger on the runs of {path} was changed: restore a backup")
 
 
 def schema_steps() -> list[str]:
