@@ -129,11 +129,11 @@ class Agent:
                     self._flow.on_results(results)
                 self._send_unsent_results(now)
             case messages.Snapshot(state):
+                self._flow.on_state(state)
+                # Work for this database may wait for this.
                 if self._holdings.on_snapshot(message):
-                    self._flow.on_state(state)
-                    # Work for this database may wait for this.
                     self._send_heartbeat(now)
-                    self._send_unsent_results(now)
+                self._send_unsent_results(now)
             case messages.State():
                 self._on_state(message, now)
             case messages.Began():
