@@ -162,7 +162,6 @@ class Simulation:
     def run(self) -> Outcome:
         """Raises Violation with the promise that was broken."""
         with ExitStack() as stack:
-            stack.enter_context(self.scheduler.in_its_time())
             stack.enter_context(patch.object(guard_module, "_mono_ms", self._guards_clock))
             ears = stack.enter_context(listening(self.story))
             self._act()
