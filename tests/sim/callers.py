@@ -143,6 +143,14 @@ class Client:
             # Without patience for the answer.
             self._timeline.after(self._habit.choice((0, 0, 5, 50)), lambda: self._send(request))
 
+    def submit_one(self, one: Asked) -> None:
+        """One job that somebody has made up, without a key."""
+        self.asked[one.name] = one
+        request = Request([one], None)
+        self._requests.append(request)
+        self._story.tell("client", "submits %s: %s", one.name, one.script)
+        self._send(request)
+
     def _send(self, request: Request) -> None:
         request.tries -= 1
         request.open += 1
@@ -291,7 +299,13 @@ class Client:
         if self._sweep.random() < 0.3:
             self._cancel_many(known[-self._sweep.randint(1, 8) :])
             return
-        one = self.jobs[job_id]
+        self._cancel(job_id, self.jobs[job_id])
+
+    def cancel_one(self, one: Asked) -> None:
+        assert one.acked is not None
+        self._cancel(one.acked, one)
+
+    def _cancel(self, job_id: int, one: Asked) -> None:
         one.cancel_asked = True
 
         def on_answer(answer: Answer) -> None:

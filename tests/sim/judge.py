@@ -16,7 +16,7 @@ import msgpack
 
 from tests.sim.callers import CLIENT, Asked, Client
 from tests.sim.elsewhere import Elsewhere
-from tests.sim.guard import Process
+from tests.sim.execution import Execution
 from tests.sim.jobs import name_of
 from tests.sim.machine import Machine, SimAgent
 from tests.sim.outages import Outages
@@ -326,25 +326,25 @@ class Judge:
         if self.elsewhere is not None:
             self.elsewhere.on_say(agent, frame)
 
-    def on_signal(self, machine: Machine, process: Process, number: int) -> None:
+    def on_signal(self, machine: Machine, execution: Execution, number: int) -> None:
         """A guard sends a signal to a process, which has not noted it yet."""
-        self.overseer.on_signal(machine, process, number)
+        self.overseer.on_signal(machine, execution, number)
         if self.elsewhere is not None:
-            self.elsewhere.on_signal(machine, process)
+            self.elsewhere.on_signal(machine, execution)
 
-    def on_end(self, machine: Machine, process: Process) -> None:
+    def on_end(self, machine: Machine, execution: Execution) -> None:
         """A process is about to end."""
-        self.overseer.on_end(machine, process)
+        self.overseer.on_end(machine, execution)
         if self.elsewhere is not None:
-            self.elsewhere.on_end(process)
+            self.elsewhere.on_end(execution)
 
-    def on_start(self, machine: Machine, process: Process) -> None:
+    def on_start(self, machine: Machine, execution: Execution) -> None:
         """An agent that has no session starts nothing; what waited for a second is not started any more; nothing is
         started that a worker hears of when it has been lost; and a run that may start once starts only where it is.
         """
-        guard, agent, order = machine.guard, machine.agent, process.order
+        guard, agent, order = machine.guard, machine.agent, execution.order
         assert guard is not None
-        home = not process.script.world
+        home = not execution.script.world
         # Until a scheduler is up on the other database, what the one before has sent may still arrive.
         other = self._scheduler.up and self._scheduler.away
         if home and other and self._timeline.now_ms - self._scheduler.started_ms > _HEARD_MS:
@@ -353,7 +353,7 @@ class Judge:
         if guard.ending:
             raise Violation(f"run {order.run} starts on {machine.name}, which is told to end")
         alone = self._wish(order.job).stops if home else order.lease_ms
-        self.overseer.on_start(machine, process, alone=bool(alone))
+        self.overseer.on_start(machine, execution, alone=bool(alone))
         mono_ms = machine.clock.mono_ms
         if mono_ms - guard.told_ms.get(order.run, mono_ms) > 1_000:
             raise Violation(f"run {order.run} starts on {machine.name} after it waited for more than a second")
@@ -364,7 +364,7 @@ class Judge:
         row = self.rows.get(order.run)
         if home and row is not None and self._once(order.job) and row.worker != machine.worker:
             raise Violation(f"run {order.run} may start once and starts on {machine.name}, but is elsewhere: {row}")
-        ended_ms = self._ended_ms.get(process.ident, now_ms)
+        ended_ms = self._ended_ms.get(execution.ident, now_ms)
         if now_ms - ended_ms > _HEARD_MS + _LATE_MS:
             raise Violation(f"run {order.run} starts on {machine.name}, but has ended {now_ms - ended_ms} ms ago")
 
@@ -535,6 +535,9 @@ class Judge:
         known = self._told.get(run)
         if (known.status if known else None) != was:
             raise Violation(f"an event says that run {run} was {was}, but the events before say {known}")
+        if self._story.wanted and was != became:
+            place = f" {'on' if became == 'running' else 'from'} {worker}" if worker and became != "success" else ""
+            self._story.tell("store", "run %d: %s → %s%s (%s)", run, was or "new", became, place, reason or "submitted")
         if was is None:
             self._told[run] = Told(became, None, None)
             self._made[run] = reason
@@ -730,7 +733,7 @@ class Judge:
         if loss.why.startswith("does not hold it") and alive:
             assert machine is not None
             assert machine.guard is not None
-            if machine.guard.holds_for(self.home, 0, loss.run):
+            if machine.guard.holds_for(self.home, loss.run):
                 raise Violation(f"{what}, but it does")
             life = self._witness.lives.get(loss.run)
             if life is not None and life.incarnation == incarnation and self._elsewhere_told(life):
@@ -819,6 +822,7 @@ class Judge:
         if told != was:
             raise Violation(f"an event says that worker {worker} was {was}, but it was {told}")
         self._told_workers[worker] = became
+        self._story.tell("store", "worker %s: %s → %s (%s)", worker, was or "new", became, reason)
         if reason == "registered":
             # Also when the answer could not be sent.
             self._word_ms[worker] = self._timeline.now_ms
