@@ -347,6 +347,10 @@ class Client:
 
 def _short(answer: Answer) -> str:
     match answer:
+        case Done(Made(ids=ids)):
+            return f"job {of_numbers(ids)}"
+        case Done(Submitted(first=first, last=last)):
+            return f"job {first}" if first == last else f"jobs {first} to {last}"
         case Done(reply):
             return f"done, {reply}"
         case Refused(error):

@@ -15,7 +15,6 @@ import msgspec
 from tests.sim.violation import Violation
 from zsched.protocol import RunResult
 
-
 # What a write leaves that had not enough space: nothing can be read from there on.
 _TORN: Final = b""
 

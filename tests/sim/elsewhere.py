@@ -125,7 +125,9 @@ class Elsewhere:
 
     def _has_twins(self, machine: Machine) -> bool:
         guard, home = machine.guard, self._sim.judge.home
-        here = [execution.order.run for execution in machine.executions.values() if execution.script.world == self.world]
+        here = [
+            execution.order.run for execution in machine.executions.values() if execution.script.world == self.world
+        ]
         return guard is not None and any(guard.holds_for(home, run) for run in here)
 
     def end(self) -> None:
@@ -229,7 +231,9 @@ class Elsewhere:
             statement = "SELECT decision FROM foreign_runs WHERE worker_id = ? AND db = ?"
             kept = self._sim.scheduler.engine.look(statement, machine.worker, name_of(world)) == [("keep",)]
             if not kept or world in self._predecessors[self.world]:
-                raise Violation(f"{machine.name} gets runs of world {self.world}, but run {execution.ident} lives there")
+                raise Violation(
+                    f"{machine.name} gets runs of world {self.world}, but run {execution.ident} lives there"
+                )
 
     def on_signal(self, machine: Machine, execution: Execution) -> None:
         """A process of another world than its guard's is dropped only when somebody has decided so."""

@@ -52,7 +52,8 @@ class Execution:
     def _fork(self, child: Child) -> None:
         process = self._kernel.fork(self.main, child)
         self.members.append(process)
-        process.on_end = lambda code: self._on_member_end(process)
+        process.on_end = lambda code: self._on_member_end()
+        process.on_signal = lambda number: self._machine.child_signal_seen(self._machine, self, process)
 
     def _write(self, writer: Process, data: bytes) -> None:
         if self._kernel.write(self.outputs[0], writer, data):
@@ -98,7 +99,12 @@ class Execution:
     # --- what happens ------------------------------------------------------------------------------------------------
 
     def _on_signal(self, number: int) -> None:
+        """Its guard sends it a signal."""
         self._machine.signal_seen(self._machine, self, number)
+        self.note(number)
+
+    def note(self, number: int) -> None:
+        """It gets a signal, from anybody."""
         now_ms = self._machine.timeline.now_ms
         self.told_ms = now_ms if self.told_ms is None else self.told_ms
         if number == signal.SIGKILL and self.killed_ms is None:
@@ -110,7 +116,7 @@ class Execution:
         self.code, self.ended_ms = code, machine.timeline.now_ms
         machine.executions.pop(self.ident, None)
         machine.witness.end(self.ident, code)
-        self._on_member_end(self.main)
+        self._on_member_end()
 
-    def _on_member_end(self, process: Process) -> None:
-        self._machine.member_ended(self, process)
+    def _on_member_end(self) -> None:
+        self._machine.member_ended(self)

@@ -168,6 +168,7 @@ class SimHost:
             self.journal.see_told(message.results)
         elif isinstance(message, Hello):
             self.journal.see_told(message.snapshot.results)
+        self._machine.report_seen(self._machine, message)
         if self.agent_fd is not None:
             self._outgoing.append(message)
 
@@ -212,6 +213,7 @@ class SimGuard:
         self.shell = Shell(identity, machine.habits.shutdown_grace_ms, self.host, spool, Notify({}))
         self._alarm = Alarm(machine.timeline, self._wake)
         self.alive = True
+        self.began_ms = machine.timeline.now_ms
         # When it was stopped last, and until when.
         self.still_since_ms = self.still_ms = 0
         # When it was told to start each run, by its host's clock.
@@ -246,7 +248,7 @@ class SimGuard:
             return
         self.shell.turn()
         self.host.journal.see_turned()
-        self._machine.turned(self)
+        self._machine.turned(self._machine, self)
         wait_ms = self.shell.wait_ms()
         if self.shell.shutdown.done:
             self.alive = False
@@ -292,6 +294,11 @@ class SimGuard:
     @property
     def stuck(self) -> list[Run]:
         return list(self.core.runs.stuck)
+
+    @property
+    def results(self) -> list[int]:
+        """Runs of the current database with results that the scheduler has not acked."""
+        return [result.run for result in self.core.snapshot().results]
 
     @property
     def ending(self) -> bool:

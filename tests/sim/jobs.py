@@ -79,7 +79,7 @@ def _child(text: str) -> Child:
     place, lasts, *rest = text.split("/")
     assert place in _PLACES
     deaf, holds, sticks = rest or ("0", "1", "0")
-    return Child(cast("Place", place), int(lasts), deaf == "1", holds == "1", int(sticks))
+    return Child(place, int(lasts), deaf == "1", holds == "1", int(sticks))
 
 
 def script_of(options: Mapping[str, str]) -> Script:

@@ -17,6 +17,7 @@ import msgpack
 from tests.sim.callers import CLIENT, Asked, Client
 from tests.sim.elsewhere import Elsewhere
 from tests.sim.execution import Execution
+from tests.sim.inspector import Inspector
 from tests.sim.jobs import name_of
 from tests.sim.machine import Machine, SimAgent
 from tests.sim.outages import Outages
@@ -148,6 +149,7 @@ class Judge:
         self.kills: Counter[int] = Counter()
         self.faults = 0
         self.overseer = Overseer(timeline, witness, machines)
+        self.inspector = Inspector(timeline)
         self.elsewhere: Elsewhere | None = None
         # The identity of the database that it follows.
         self.home = name_of(0)
@@ -184,6 +186,9 @@ class Judge:
         self._cancelled_ms: dict[int, int] = {}
         self._come_back: Counter[int] = Counter()
         self._last_event = 0
+        # The last event that the story has, and of which database.
+        self._told_event = 0
+        self._told_engine = scheduler.engine
         self._changes = -1
         # When each session, and each polling worker, was last heard; whose sessions they are.
         self._heard_ms: dict[str, int] = {}
@@ -292,6 +297,7 @@ class Judge:
         self.overseer.on_send(connection.peer, frame)
         if self.elsewhere is not None:
             self.elsewhere.on_send(connection.dealer, frame)
+        self._tell_news()
         if self._scheduler.away:
             return
         self.outages.on_send(connection.peer, worker, frame)
@@ -329,12 +335,14 @@ class Judge:
     def on_signal(self, machine: Machine, execution: Execution, number: int) -> None:
         """A guard sends a signal to a process, which has not noted it yet."""
         self.overseer.on_signal(machine, execution, number)
+        self.inspector.on_signal(machine, execution, number)
         if self.elsewhere is not None:
             self.elsewhere.on_signal(machine, execution)
 
     def on_end(self, machine: Machine, execution: Execution) -> None:
         """A process is about to end."""
         self.overseer.on_end(machine, execution)
+        self.inspector.on_main_end(machine, execution)
         if self.elsewhere is not None:
             self.elsewhere.on_end(execution)
 
@@ -354,6 +362,7 @@ class Judge:
             raise Violation(f"run {order.run} starts on {machine.name}, which is told to end")
         alone = self._wish(order.job).stops if home else order.lease_ms
         self.overseer.on_start(machine, execution, alone=bool(alone))
+        self.inspector.on_start(execution)
         mono_ms = machine.clock.mono_ms
         if mono_ms - guard.told_ms.get(order.run, mono_ms) > 1_000:
             raise Violation(f"run {order.run} starts on {machine.name} after it waited for more than a second")
@@ -380,6 +389,7 @@ class Judge:
 
     def after_turn(self) -> None:
         """Safety. Cheap when nothing has changed."""
+        self._tell_news()
         if self._scheduler.broken:
             raise Violation(self._scheduler.broken)
         if self.elsewhere is not None:
@@ -388,6 +398,20 @@ class Judge:
             return
         self._check_changes()
         self.outages.after_turn(self._active)
+
+    def _tell_news(self) -> None:
+        """The story has what was committed, before what is sent of it."""
+        engine, story = self._scheduler.engine, self._story
+        if not story.wanted or engine.in_turn:
+            return
+        if engine is not self._told_engine:
+            self._told_engine, self._told_event = engine, 0
+        for event, job, first, last, worker, was, became, reason, _ in engine.look(EVENTS, self._told_event):
+            self._told_event = event
+            what = f"worker {worker}" if job is None else f"job {job}" if first is None else f"run {first}"
+            more = f" to {last}" if last != first else ""
+            place = f" on {worker}" if worker and first is not None and became == "running" else ""
+            story.tell("store", f"{what}{more}: {was or 'new'} → {became}{place}{f' ({reason})' if reason else ''}")
 
     def _check_changes(self) -> None:
         changes = self._scheduler.engine.changes()
@@ -535,9 +559,6 @@ class Judge:
         known = self._told.get(run)
         if (known.status if known else None) != was:
             raise Violation(f"an event says that run {run} was {was}, but the events before say {known}")
-        if self._story.wanted and was != became:
-            place = f" {'on' if became == 'running' else 'from'} {worker}" if worker and became != "success" else ""
-            self._story.tell("store", "run %d: %s → %s%s (%s)", run, was or "new", became, place, reason or "submitted")
         if was is None:
             self._told[run] = Told(became, None, None)
             self._made[run] = reason
@@ -822,7 +843,6 @@ class Judge:
         if told != was:
             raise Violation(f"an event says that worker {worker} was {was}, but it was {told}")
         self._told_workers[worker] = became
-        self._story.tell("store", "worker %s: %s → %s (%s)", worker, was or "new", became, reason)
         if reason == "registered":
             # Also when the answer could not be sent.
             self._word_ms[worker] = self._timeline.now_ms

@@ -154,7 +154,6 @@ class Kernel:
         """A process gets a signal."""
         if not process.alive:
             return
-        process.on_signal(number)
         if number == signal.SIGKILL and process.clings_ms and not self.healed:
             if not process.clinging:
                 process.clinging = True
@@ -164,11 +163,10 @@ class Kernel:
             self._timeline.after(gap_ms, lambda: self.exit(process, -number))
 
     def die(self, process: Process) -> None:
-        """KILL, and it ends at once if it can."""
+        """KILL from somebody else than the guard: it ends at once, if it can."""
         if process.clings_ms and not self.healed:
             self.signal(process, signal.SIGKILL)
-        elif process.alive:
-            process.on_signal(signal.SIGKILL)
+        else:
             self.exit(process, -signal.SIGKILL)
 
     # --- what the guard calls ----------------------------------------------------------------------------------------
@@ -179,13 +177,18 @@ class Kernel:
         if not members:
             raise ProcessLookupError
         for process in members:
-            self.signal(process, number)
+            self._send(process, number)
 
     def kill(self, pid: int, number: int) -> None:
         """Raises ProcessLookupError."""
         if pid not in self._processes:
             raise ProcessLookupError
-        self.signal(self._processes[pid], number)
+        self._send(self._processes[pid], number)
+
+    def _send(self, process: Process, number: int) -> None:
+        if process.alive:
+            process.on_signal(number)
+            self.signal(process, number)
 
     def children(self) -> list[int]:
         """The guard's, also those that have ended and are not reaped."""

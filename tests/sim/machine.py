@@ -299,7 +299,10 @@ class Machine:
         self.end_seen: Callable[[Machine, Execution], None] = lambda machine, execution: None
         # None of a run's processes is left; a guard has taken a turn.
         self.over_seen: Callable[[Machine, Execution], None] = lambda machine, execution: None
-        self.turned: Callable[[SimGuard], None] = lambda guard: None
+        self.turned: Callable[[Machine, SimGuard], None] = lambda machine, guard: None
+        # A guard signals a process that a job has started, and tells its agent something.
+        self.child_signal_seen: Callable[[Machine, Execution, Process], None] = lambda machine, execution, process: None
+        self.report_seen: Callable[[Machine, Message], None] = lambda machine, message: None
         self.on_kill: Callable[[int], None] = lambda job: None
         # Starts of the worker that have ended by themselves.
         self.ended: set[str] = set()

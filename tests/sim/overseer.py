@@ -222,9 +222,8 @@ class Overseer:
         if now_ms - known_ms <= _LATE_MS or self._timeline.now_ms - guard.still_ms <= _LATE_MS:
             return
         if now_ms < sent_ms + execution.order.lease_ms * 7 // 10:
-            raise Violation(
-                f"run {execution.order.run} is ended by its lease, but {machine.name} was heard {now_ms - sent_ms} ms ago"
-            )
+            heard = f"{machine.name} was heard {now_ms - sent_ms} ms ago"
+            raise Violation(f"run {execution.order.run} is ended by its lease, but {heard}")
 
     # --- what does not end -------------------------------------------------------------------------------------------
 

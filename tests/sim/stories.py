@@ -155,7 +155,7 @@ class Told:
         machine = self._world.machines[name]
         match verb, rest:
             case "cut", _:
-                machine.path.cut(*(rest or ("up", "down")))  # type: ignore[arg-type]
+                machine.path.cut(*(rest or ("up", "down")))
                 self._story.tell("network", "%s is cut %s", name, " ".join(rest) or "both ways")
             case "mend", _:
                 self._story.tell("network", "%s is whole again", name)

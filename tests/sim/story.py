@@ -10,6 +10,7 @@ from msgspec import Struct
 
 from tests.sim.timeline import Timeline
 from tests.sim.wording import Way, is_routine, read, words
+from zsched.protocol import Ready
 
 
 class Story:
@@ -22,6 +23,8 @@ class Story:
         self.details = details
         self.lines: list[str] = []
         self.timeline = timeline
+        # The last `ready` of each sender.
+        self._ready: dict[str, str] = {}
 
     def tell(self, who: str, what: str, *facts: object) -> None:
         if self.wanted:
@@ -29,8 +32,15 @@ class Story:
 
     def send(self, sender: str, to: str, message: Struct, *, detail: bool = False) -> None:
         """A frame or a message is sent, or heard."""
-        if self.wanted and (self.details or not (detail or is_routine(message))):
-            self.tell(f"{sender} → {to}", "%s", words(message))
+        if not self.wanted:
+            return
+        text = words(message)
+        if isinstance(message, Ready):
+            # It is repeated each second.
+            before, self._ready[sender] = self._ready.get(sender), text
+            detail |= before == text
+        if self.details or not (detail or is_routine(message)):
+            self.tell(f"{sender} → {to}", "%s", text)
 
     def send_body(self, sender: str, to: str, body: bytes, way: Way) -> None:
         """The same for a frame's bytes."""
@@ -40,9 +50,7 @@ class Story:
     def lose(self, path: str, body: bytes, way: Way) -> None:
         """A frame is lost with its connection."""
         if self.wanted and (frame := read(body, way)) is not None and (self.details or not is_routine(frame)):
-            self.tell(
-                "network", "loses %s %s: %s", "what came from" if way == "up" else "what goes to", path, words(frame)
-            )
+            self.tell("network", "lost on the way %s %s: %s", "from" if way == "up" else "to", path, words(frame))
 
     def __str__(self) -> str:
         return "\n".join(self.lines)

@@ -7,6 +7,7 @@ from typing import Any, Final, Literal
 from msgspec import NODEFAULT, Struct
 
 from zsched.protocol import (
+    Dispatch,
     Heartbeat,
     HeartbeatAck,
     Held,
@@ -30,9 +31,8 @@ _LEFT_OUT: Final = {
 
 def words(message: Struct) -> str:
     """One line about a frame, or a message between guard and agent."""
-    tag = type(message).__struct_config__.tag
-    facts = [fact for name in message.__struct_fields__ if (fact := _fact(message, name))]
-    return " ".join([str(tag), ", ".join(facts)]).rstrip()
+    facts = ", ".join(fact for name in message.__struct_fields__ if (fact := _fact(message, name)))
+    return facts if isinstance(message, Dispatch) else f"{type(message).__struct_config__.tag} {facts}".rstrip()
 
 
 def _fact(message: Struct, name: str) -> str:
@@ -41,7 +41,7 @@ def _fact(message: Struct, name: str) -> str:
         return ""
     if name == "verdicts":
         return ", ".join(f"run {run} {verdict}" for run, verdict in value)
-    if name in ("orders", "results") or (name == "runs" and isinstance(value[0], RunOrder)):
+    if isinstance(value, tuple) and isinstance(value[0], RunOrder | RunResult):
         return "; ".join(map(_said, value))
     return f"{name} {_said(value)}"
 

@@ -70,6 +70,10 @@ class World:
         machine.hear_seen = self.judge.overseer.on_hear
         machine.signal_seen = self.judge.on_signal
         machine.end_seen = self.judge.on_end
+        machine.child_signal_seen = self.judge.inspector.on_child_signal
+        machine.over_seen = self.judge.inspector.on_over
+        machine.report_seen = self.judge.inspector.on_report
+        machine.turned = self.judge.inspector.turned
         machine.on_kill = self._on_kill
         self.machines[name] = machine
         return machine
