@@ -62,9 +62,9 @@ class Agent:
         self.exit_code: int | None = None
         self._hello = hello
         self._host = host
-        self._renewal = Renewal(hello.leases)
+        self._renewal = Renewal()
         self._session = SessionState(hello, self._renewal, now)
-        self._holdings = Holdings(hello, self._renewal)
+        self._holdings = Holdings(hello.snapshot, self._renewal)
         self._flow = FlowControl(hello, self._holdings, self._renewal)
         # When on_tick has something to do.
         self._due_ms: int | None = None
@@ -122,18 +122,20 @@ class Agent:
         match message:
             case messages.Alive():
                 self._guard.on_answer(self._session.terms, now)
-            case messages.Ended(results):
-                self._flow.on_results(self._holdings.finish(results))
+            case messages.Ended():
+                self._holdings.on_gone(message.gone)
+                results = self._holdings.finish(message)
+                if not message.found:
+                    self._flow.on_results(results)
                 self._send_unsent_results(now)
-            case messages.Spooled():
-                self._holdings.on_spooled(message)
-                self._send_unsent_results(now)
-            case messages.Foreign():
-                # Work for this database may wait for this.
-                if self._holdings.on_foreign(message):
+            case messages.Snapshot(state):
+                if self._holdings.on_snapshot(message):
+                    self._flow.on_state(state)
+                    # Work for this database may wait for this.
                     self._send_heartbeat(now)
-            case messages.DiskFails(fails):
-                self._flow.disk_fails = fails
+                    self._send_unsent_results(now)
+            case messages.State():
+                self._on_state(message, now)
             case messages.Began():
                 self._on_began(message, now)
             case messages.Logged(run, stream, offset, data):
@@ -142,17 +144,15 @@ class Agent:
                 return
             case messages.Unstarted():
                 self._on_unstarted(message, now)
-            case messages.Gone(runs):
-                self._holdings.on_gone(runs)
-            case messages.Stuck(runs):
-                # At once: it may be the last frame of this worker.
-                self._holdings.stuck = set(runs)
-                self._send_heartbeat(now)
-            case messages.Stopping():
-                self._flow.stopping = True
-            case messages.Leave():
-                self._on_leave()
         self._send_ready(now)
+
+    def _on_state(self, state: messages.State, now: Now) -> None:
+        self._flow.on_state(state)
+        if self._holdings.on_state(state):
+            # At once: it may be the last frame of this worker.
+            self._send_heartbeat(now)
+        if state.leave:
+            self._on_leave()
 
     def on_guard_lost(self) -> None:
         """The guard has died, and all its runs with it."""
@@ -230,7 +230,7 @@ class Agent:
         if new_database:
             self._holdings.change_database(frame.db, self._hello.worker)
             self._session.clear_probation()
-            self.to_guard.append(messages.Database(frame.db))
+            self._send_session()
         self._discard(frame.discard)
         unwanted = set(frame.kill)
         # A running run that is not named at all was handed out by a session that this one replaced.
@@ -245,7 +245,7 @@ class Agent:
     def _discard(self, dbs: tuple[str, ...]) -> None:
         """The scheduler names databases to discard until their runs have ended."""
         if known := tuple(held.db for held in self._holdings.foreign if held.db in dbs):
-            self.to_guard.append(messages.Discard(known))
+            self._send_session(discard=known)
 
     def _lose_session(self, why: str) -> None:
         """No waiting run may start now. The next register is sent when the guard says which runs had not started."""
@@ -254,7 +254,7 @@ class Agent:
             return
         log.warning("worker %s: session %s lost: %s", self._hello.worker, terms.token, why)
         self._session.lose()
-        self.to_guard.append(messages.Withdraw())
+        self._send_session(lost=True)
 
     def _on_error(self, frame: Error, now: Now) -> None:
         if frame.fatal:
@@ -292,7 +292,10 @@ class Agent:
     def _report_lease(self) -> None:
         """Keep the guard's lease time current, as long as it has runs with a lease or gets one now."""
         if (heard_ms := self._renewal.take_unreported()) is not None:
-            self.to_guard.append(messages.Lease(heard_ms))
+            self._send_session(heard_ms=heard_ms)
+
+    def _send_session(self, discard: tuple[str, ...] = (), heard_ms: int | None = None, *, lost: bool = False) -> None:
+        self.to_guard.append(messages.Session(self._holdings.db, discard, heard_ms, lost))
 
     def _on_leave(self) -> None:
         """Say goodbye. A run that still waits crossed with the guard's end: it never starts, and is not listed."""
@@ -358,13 +361,11 @@ class Agent:
             self.to_guard.append(messages.Start(orders, now.mono_ms))
 
     def _on_began(self, began: messages.Began, now: Now) -> None:
-        if began.run not in self._holdings:
-            return
-        self._holdings.phases[began.run] = "running"
-        if (terms := self._session.terms) is None:
+        run = self._holdings.begin(began.run)
+        if run is None or (terms := self._session.terms) is None:
             return
         self.to_scheduler.append(Started(s=terms.token, run=began.run, pid=began.pid, at_ms=began.at_ms))
-        if self._holdings.on_probation(began.run):
+        if run.probation:
             self._session.add_probation(now)
 
     def _on_unstarted(self, message: messages.Unstarted, now: Now) -> None:
@@ -401,4 +402,4 @@ class Agent:
 
     def _drop(self, runs: Iterable[int]) -> None:
         if known := self._holdings.drop(runs):
-            self.to_guard.append(messages.Drop(known))
+            self.to_guard.append(messages.Stop(known, drop=True))

@@ -1,98 +1,35 @@
-"""The guard's supervision of the agent: starting it, the channel to it, and its restart when it dies or is silent."""
+"""The agent's process and the guard's end of the channel to it. Used by `system` alone."""
 
 from __future__ import annotations
 
-import logging
 import os
 import select
 import signal
 import site
 import socket
 import sys
-from typing import Final
 
-from zsched.model.limits import AGENT_STOPS_MAX, AGENT_WELL_MS
 from zsched.worker.channel import Channel, ChannelClosedError
-from zsched.worker.messages import Alive, FromAgent, Message
-from zsched.worker.watchdog import Watchdog, is_stopped
-
-# The delay of the first, second … restart. The first is at once; agents that die in a row must not use up the host.
-_RESTART_MS: Final = (0, 100, 200, 500, 1_000, 2_000, 5_000)
-# The time until a new agent's first message: Python starts, and Hello may be long.
-_FIRST_MESSAGE_MS: Final = 30_000
-# How often a new agent is checked until then.
-_CHECK_MS: Final = 5_000
-# After this long an agent's death is not counted with those before it.
-_WELL_MS: Final = 10_000
-
-log = logging.getLogger(__name__)
+from zsched.worker.messages import FromAgent, Message
+from zsched.worker.stopped import is_stopped
 
 
-class Supervisor:
-    """One agent at a time. The guard calls on_exit when a child with `pid` has ended, and on_tick by deadline_ms."""
+class AgentProcess:
+    """One agent at a time. `pid` is None before its start and after `on_reaped`."""
 
     def __init__(self, epoll: select.epoll) -> None:
+        self.pid: int | None = None
         self._epoll = epoll
         self._channel: Channel[FromAgent] | None = None
         self._events = 0
-        self._deaths = 0
-        self._started_ms = 0
-        self._start_at_ms: int | None = 0
-        # Of the running agent; None while none runs, or it has been killed.
-        self._watchdog: Watchdog | None = None
-        self._heard = False
-        # Agents in a row that were stopped by a signal.
-        self._stops = 0
-        self.pid: int | None = None
 
     @property
-    def stopped_too_often(self) -> bool:
-        """Whether agents in a row were stopped by a signal."""
-        return self._stops >= AGENT_STOPS_MAX
+    def fd(self) -> int | None:
+        """The channel's descriptor, in the epoll; None without a channel."""
+        return None if self._channel is None else self._channel.fileno()
 
-    def deadline_ms(self) -> int | None:
-        """When on_tick has something to do; None when no agent is to be started."""
-        return self._start_at_ms if self._watchdog is None else self._watchdog.deadline_ms()
-
-    def on_tick(self, mono_ms: int) -> bool:
-        """Start an agent when it is time. Returns True if one was started: send it Hello."""
-        self._end_silent(mono_ms)
-        if self._start_at_ms is None or mono_ms < self._start_at_ms:
-            return False
-        try:
-            ours = self._spawn_connected()
-        # The host is out of memory, descriptors or processes. That passes, and the jobs continue meanwhile.
-        except OSError as error:
-            log.error("the agent can't be started: %s", error.strerror)
-            self._start_at_ms = mono_ms + _RESTART_MS[-1]
-            return False
-        self._start_at_ms = None
-        self._started_ms = mono_ms
-        self._watchdog = Watchdog(_CHECK_MS, mono_ms)
-        self._heard = False
-        self._channel = Channel(ours, FromAgent)
-        self._events = select.EPOLLIN
-        self._epoll.register(ours.fileno(), self._events)
-        return True
-
-    def _end_silent(self, mono_ms: int) -> None:
-        """Kill an agent that is silent for too long: it hangs or is stopped, and the next one takes over."""
-        if self._watchdog is None or not self._watchdog.expired(mono_ms):
-            return
-        stopped = self.pid is not None and is_stopped(self.pid)
-        if not (stopped or self._heard) and mono_ms - self._started_ms < _FIRST_MESSAGE_MS:
-            self._watchdog = Watchdog(_CHECK_MS, mono_ms)
-            return
-        why = "was stopped by a signal" if stopped else "was silent for too long"
-        log.error("agent process %s %s: killed", self.pid, why)
-        if not stopped or mono_ms - self._started_ms >= AGENT_WELL_MS:
-            self._stops = 0
-        self._stops += stopped
-        self._watchdog = None
-        self.kill()
-
-    def _spawn_connected(self) -> socket.socket:
-        """Start an agent. Returns our end of the channel to it. Raises OSError, and then nothing is left open."""
+    def start(self) -> int:
+        """Start an agent with a new channel. Returns its process id. Raises OSError, and then nothing is left open."""
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
         with theirs:
             try:
@@ -100,26 +37,36 @@ class Supervisor:
             except OSError:
                 ours.close()
                 raise
-        return ours
+        self._channel = Channel(ours, FromAgent)
+        self._events = select.EPOLLIN
+        self._epoll.register(ours.fileno(), self._events)
+        return self.pid
 
-    def owns(self, fd: int) -> bool:
-        return self._channel is not None and fd == self._channel.fileno()
+    def stopped(self) -> bool:
+        """Whether a signal has stopped the agent."""
+        return self.pid is not None and is_stopped(self.pid)
 
-    def receive(self) -> list[FromAgent]:
-        """The agent's messages. An agent that closed its end is killed; its exit follows."""
+    def kill(self) -> None:
+        """Kill the agent. Safe at any moment: the guard has all its state for the next one."""
+        if self.pid is not None:
+            os.kill(self.pid, signal.SIGKILL)
+
+    def on_reaped(self, pid: int) -> None:
+        """A child has been reaped: its number may be another process's from now on."""
+        if pid == self.pid:
+            self.pid = None
+
+    def receive(self) -> list[FromAgent] | None:
+        """The agent's messages so far; None when it has closed its end: the channel is closed by then."""
         if self._channel is None:
-            return []
+            return None
         try:
-            received = self._channel.receive()
+            return self._channel.receive()
         except ChannelClosedError:
-            self._hang_up()
-            self.kill()
-            return []
-        if self._watchdog is not None:
-            self._heard = self._heard or bool(received)
-            for message in received:
-                self._watchdog.feed(message.within_ms if isinstance(message, Alive) else None)
-        return received
+            self._epoll.unregister(self._channel.fileno())
+            self._channel.close()
+            self._channel = None
+            return None
 
     @property
     def backed_up(self) -> bool:
@@ -127,7 +74,7 @@ class Supervisor:
         return self._channel is not None and self._channel.backed_up
 
     def put(self, message: Message) -> None:
-        """Queue a message. Dropped while no agent runs: Hello tells the next one everything."""
+        """Queue a message. Dropped without a channel: Hello has everything for the next agent."""
         if self._channel is not None:
             self._channel.put(message)
 
@@ -140,33 +87,6 @@ class Supervisor:
         if events != self._events:
             self._events = events
             self._epoll.modify(self._channel.fileno(), events)
-
-    def kill(self) -> None:
-        """Kill the agent. Safe at any moment: the guard has all its state for the next one."""
-        if self.pid is not None:
-            os.kill(self.pid, signal.SIGKILL)
-
-    def on_exit(self, mono_ms: int, again: bool) -> list[FromAgent]:
-        """The agent has been reaped. Returns its last messages. The next one starts soon if `again`."""
-        pid, self.pid = self.pid, None
-        self._watchdog = None
-        received = []
-        while self._channel is not None:
-            received += self.receive()
-        if not again:
-            self._start_at_ms = None
-            return received
-        self._deaths = 0 if mono_ms - self._started_ms >= _WELL_MS else self._deaths + 1
-        delay_ms = _RESTART_MS[min(self._deaths, len(_RESTART_MS) - 1)]
-        self._start_at_ms = mono_ms + delay_ms
-        log.warning("agent process %s ended: the next one starts in %d ms", pid, delay_ms)
-        return received
-
-    def _hang_up(self) -> None:
-        assert self._channel is not None
-        self._epoll.unregister(self._channel.fileno())
-        self._channel.close()
-        self._channel = None
 
 
 def _spawn(channel: socket.socket) -> int:

@@ -157,9 +157,10 @@ class Run:
 
     def move(self, event: Event) -> Phase | None:
         """Go to the next phase and return it; None: the caller removes the record. Raises IllegalMoveError."""
-        assert self.phase is not None
+        phase = self.phase
+        assert phase is not None
         try:
-            self.phase = MOVES[self.phase, event]
+            self.phase = MOVES[phase, event]
         except KeyError:
-            raise IllegalMoveError(f"run {self.number} is {self.phase.value}: no {event.value}") from None
+            raise IllegalMoveError(f"run {self.number} is {phase.value}: no {event.value}") from None
         return self.phase

@@ -209,6 +209,8 @@ class Runs:
             if mark:
                 self._killed_marks[orphan.pid] = mark
             self._effects.kills.append(orphan.pid)
+            # At level debug, since this is repeated each half second. A run that does not end is logged as stuck.
+            log.debug("killing process %d: an orphan of run %s", orphan.pid, None if run is None else run.number)
         for run in self._unchecked:
             if run.process is not None and run.process.start in left:
                 self._check_stuck(run, left[run.process.start], now_ms)

@@ -1,9 +1,10 @@
 """The guard's loop: it carries events from the host to the core, and obeys what the core decides.
 
 One turn: wait; KILL overdue runs; handle what happened; let the core decide; start runs; then *write* results, *send*
-messages and *sync* the disk. The sync comes after the send, so that the scheduler hears of results while the disk writes
-them. Results that a power cut takes before the end of this sync would be lost as well if their jobs had ended a moment
-later. The core and the supervisor are pure, and `host` is all of the operating system, so a simulator runs this too.
+messages and *sync* the disk. The sync comes after the send, so that the scheduler hears of results while the disk
+writes them. Results that a power cut takes before the end of this sync would be lost as well if their jobs had ended a
+moment later. The core and the supervisor are pure, and `host` is all of the operating system, so a simulator runs this
+module too.
 """
 
 from __future__ import annotations
