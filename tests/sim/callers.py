@@ -12,7 +12,7 @@ from typing import Final
 
 from msgspec.structs import replace
 
-from tests.sim.jobs import FOREVER, Poison, Script
+from tests.sim.jobs import FOREVER, PLACES, Child, Poison, Script
 from tests.sim.network import Path
 from tests.sim.scheduler import Answer, Done, Refused, Scheduler, Undone
 from tests.sim.story import Story
@@ -110,6 +110,9 @@ class Client:
         # Whether most of its jobs may start only once, and which.
         self._care = Random(repr(chance.getstate()) + "care")
         self._careful = self._care.random() < 0.3
+        # The same for the processes of its jobs, of which so many may outlive a KILL.
+        self._family = Random(repr(chance.getstate()) + "family")
+        self._spoils = self._family.choice((0, 0, 1, 2))
         # So that workers ask for runs ahead.
         self._short = chance.random() < 0.4
 
@@ -264,8 +267,24 @@ class Client:
         if one.policy.on_disconnect is OnDisconnect.STOP and one.script.kills is None:
             lasts_ms = max(one.script.lasts_ms, self._chance.choice((0, 5_000, 30_000)))
             one.script = replace_script(one.script, lasts_ms=lasts_ms, deaf=self._chance.random() < 0.4)
+        if self._family.random() < 0.3:
+            one.script = replace_script(one.script, children=self._children())
+        if self._family.random() < 0.1:
+            one.script = replace_script(one.script, mutes_ms=self._family.randint(0, 1_000))
         self.asked[name] = one
         return one
+
+    def _children(self) -> tuple[Child, ...]:
+        """Processes beside the main one: some leave its group, some hold its outputs, and one may outlive a KILL."""
+        draw = self._family
+        children = [
+            Child(draw.choice(PLACES), draw.choice((10, 1_000, 60_000)), draw.random() < 0.3, draw.random() < 0.5)
+            for _ in range(draw.choice((1, 1, 2, 3)))
+        ]
+        if self._spoils and draw.random() < 0.3:
+            self._spoils -= 1
+            children.append(Child(draw.choice(PLACES), 60_000, sticks_ms=draw.choice((700, 12_000, FOREVER))))
+        return tuple(children)
 
     def _let_stick(self, one: Asked) -> None:
         """It will be killed at its timeout or by its lease, if nobody cancels it, and does not end by that."""

@@ -39,20 +39,20 @@ class _File:
 
 class Disk:
     """The files of the spool by database, and which one is the current. `trouble`: it has no space left, or syncs
-    fail. `failed`: some write or sync has failed, and no new file has been written since.
+    fail. `failed`: some write or sync has failed, and no new file has been written since; `ever_failed`: at any time.
     """
 
     def __init__(self, chance: Random | None = None) -> None:
         self.files: dict[str, _File] = {}
         self.current = ""
         self.trouble: Trouble | None = None
-        self.failed = False
+        self.failed = self.ever_failed = False
         self.chance = chance or Random(0)
 
     def demand(self, trouble: Trouble) -> None:
         """Raises OSError while the disk has this trouble."""
         if self.trouble == trouble:
-            self.failed = True
+            self.failed = self.ever_failed = True
             number = errno.ENOSPC if trouble == "full" else errno.EIO
             raise OSError(number, os.strerror(number))
 

@@ -76,6 +76,8 @@ class Nemesis:
             self._faults.append(self.strand_runs)
         if aside.random() < 0.3:
             self._faults.append(self.delay_a_register)
+        if aside.random() < 0.3:
+            self._faults.append(self.fail_a_disk)
         self._gap_ms = self._chance.choice((500, 1_500, 4_000))
         if self._faults:
             self._later()
@@ -226,6 +228,15 @@ class Nemesis:
                 machine.agent.connection.break_off()
 
         return self._chance.choice((break_off, machine.kill_agent, self.kill_scheduler, machine.shut_down))
+
+    def fail_a_disk(self) -> None:
+        """A worker's disk has no space, or can't sync, for a while. Sometimes its guard is killed meanwhile, or after."""
+        machine = self._machine()
+        gap_ms = self._chance.choice((50, 1_000, 5_000))
+        machine.fill_disk(self._chance.choice(("full", "full", "sync")))
+        self._timeline.after(gap_ms, lambda: machine.fill_disk(None))
+        if self._chance.random() < 0.3:
+            self._timeline.after(self._chance.randint(0, gap_ms + 3_000), machine.kill_guard)
 
     def suspend_host(self) -> None:
         """Guard and agent stand still together, and go on together."""

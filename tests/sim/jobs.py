@@ -11,7 +11,7 @@ Poison = Literal["guard", "machine", "host"]
 # ended, the last two are orphans; a daemon has let its parent end at once.
 Place = Literal["group", "left", "session", "daemon"]
 _POISONS: Final[tuple[Poison, ...]] = ("guard", "machine", "host")
-_PLACES: Final[tuple[Place, ...]] = ("group", "left", "session", "daemon")
+PLACES: Final[tuple[Place, ...]] = ("group", "left", "session", "daemon")
 
 # Each database numbers its jobs and runs from 1. For the simulation's own books those of the next one go on from here.
 WORLD: Final = 10**6
@@ -77,7 +77,7 @@ def script(command: str) -> Script:
 
 def _child(text: str) -> Child:
     place, lasts, *rest = text.split("/")
-    assert place in _PLACES
+    assert place in PLACES
     deaf, holds, sticks = rest or ("0", "1", "0")
     return Child(place, int(lasts), deaf == "1", holds == "1", int(sticks))
 

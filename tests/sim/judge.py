@@ -493,6 +493,9 @@ class Judge:
                 raise Violation(f"run {row.run} is {row.status}, but its process lives on {life.host}")
             if row.status == "running" and not self._recurring(row.job) and (life is None or life.worker != row.worker):
                 raise Violation(f"run {row.run} is running on {row.worker}, but the witness says {life}")
+        for machine in self._machines.values():
+            for left in machine.leftovers.values():
+                raise Violation(f"processes of run {left.order.run}, which has ended, live on {machine.name}")
         for life in self._witness.alive():
             # A polling worker learns only by its report that a restored database does not have its run.
             if life.run not in self.rows and life.host not in self._pollers:
@@ -757,7 +760,8 @@ class Judge:
             if machine.guard.holds_for(self.home, loss.run):
                 raise Violation(f"{what}, but it does")
             life = self._witness.lives.get(loss.run)
-            if life is not None and life.incarnation == incarnation and self._elsewhere_told(life):
+            kept = life is not None and not machine.disk.ever_failed and self._elsewhere_told(life)
+            if kept and life is not None and life.incarnation == incarnation:
                 raise Violation(f"{what}, but its result must have been kept: {life}")
         newcomer = self._of_incarnation(loss.worker)
         if loss.why.startswith("started again") and newcomer is not None and newcomer.disk.holds(loss.run, self.home):

@@ -165,6 +165,7 @@ class Overseer:
             for life in self._witness.alive_of(order.job + WORLD * execution.script.world):
                 if life.run != execution.ident:
                     self._check_overlap(machine, order, life)
+            self._check_leftovers(machine, execution)
         if order.lease_ms is None:
             return
         since_ms = machine.clock.mono_ms - self._renewed[machine.name, execution.script.world]
@@ -186,6 +187,20 @@ class Overseer:
             f"run {order.run} of job {order.job} starts on {machine.name}, but run {life.run} of the same task lives on"
             f" {life.host}"
         )
+
+    def _check_leftovers(self, machine: Machine, execution: Execution) -> None:
+        """Nor beside what an earlier run of the task has left, unless its guard stands still, or is dead."""
+        task = execution.order.job, execution.script.world
+        for other in self._machines.values():
+            for left in other.leftovers.values():
+                lasting = [process for process in left.alive if not process.clinging]
+                if (left.order.job, left.script.world) != task or not lasting or not other.guards(left):
+                    continue
+                if not _stands_still(other.guard, self._timeline.now_ms, LEASE_MARGIN_MS):
+                    raise Violation(
+                        f"run {execution.order.run} starts on {machine.name}, but a process that run {left.order.run}"
+                        f" has left lives on {other.name}"
+                    )
 
     def on_signal(self, machine: Machine, execution: Execution, number: int) -> None:
         """A guard sends a signal to a process, which has not noted it yet."""
@@ -231,6 +246,8 @@ class Overseer:
         """Of what a heartbeat lists it names those that were killed long ago, and no more is taken meanwhile."""
         machine = agent.machine
         guard, now_ms = machine.guard, self._timeline.now_ms
+        if frame.window and self._disk_fails(agent):
+            raise Violation(f"the disk of {agent.name} fails, but it takes {frame.window}")
         if frame.stuck and frame.window:
             raise Violation(f"{agent.name} can't end runs {frame.stuck}, but takes {frame.window}")
         stood_still = guard is None or now_ms - max(guard.still_ms, agent.still_ms, agent.up_ms) < _TOLD_MS
@@ -244,6 +261,14 @@ class Overseer:
             since_ms = machine.clock.mono_ms - machine.clock.at(execution.killed_ms)
             if since_ms > STUCK_MS + _TOLD_MS:
                 raise Violation(f"{agent.name} says nothing of run {run}, which it killed {since_ms} ms ago")
+
+    def _disk_fails(self, agent: SimAgent) -> bool:
+        """Whether an agent must know by now that its guard can't keep results."""
+        machine, now_ms = agent.machine, self._timeline.now_ms
+        guard, disk = machine.guard, machine.disk
+        if guard is None or machine.agent is not agent or not disk.failed:
+            return False
+        return now_ms - max(guard.still_ms, agent.still_ms, agent.up_ms, guard.well_ms) > _LATE_MS
 
 
 def _stands_still(guard: SimGuard | None, now_ms: int, margin_ms: int) -> bool:
