@@ -42,10 +42,9 @@ class Effects:
 class Orphan:
     """A child of the guard that it did not start.
 
-    `session` is 0 when the process is gone. `mark`: the run mark in its environment, empty without one; None: unknown,
-    or not read because the core knows the session.
+    `session` is 0 when the process is gone. `mark`: the run mark in its environment, empty without one; None: unknown.
     """
 
     pid: int
     session: int
-    mark: str | None = None
+    mark: str | None

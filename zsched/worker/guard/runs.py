@@ -39,7 +39,7 @@ class Runs:
         # By main process, until it is reaped; and the runs whose main process is reaped.
         self._mains: dict[int, Run] = {}
         self._closing: dict[int, Run] = {}
-        # By session and by mark. A session's number is its main process's, and is not reused while it exists.
+        # By session and by mark. A session's number is its main process's.
         self._of_session: dict[int, Run] = {}
         self._of_mark: dict[str, Run] = {}
         # The marks of orphans that were killed and are not reaped: an exiting process has no environment any more.
@@ -73,10 +73,6 @@ class Runs:
     def scan_due(self) -> bool:
         """Whether the shell must look for orphans, and report them with on_orphans."""
         return self._scan and (bool(self._closing) or not self._mains)
-
-    def knows_session(self, session: int) -> bool:
-        """Whether a run has that session."""
-        return session in self._of_session
 
     # --- starting and stopping ---------------------------------------------------------------------------------------
 
@@ -197,11 +193,9 @@ class Runs:
         self._scan = False
         left: dict[int, list[int]] = {}
         for orphan in orphans:
-            run = self._of_session.get(orphan.session)
-            mark = None
-            if run is None:
-                mark = self._killed_marks.get(orphan.pid) or orphan.mark
-                run = self._of_mark.get(mark or "")
+            mark = self._killed_marks.get(orphan.pid) or orphan.mark
+            # The mark first: a session's number is used again once its main process is reaped and nobody is in it.
+            run = self._of_mark.get(mark or "") or self._of_session.get(orphan.session)
             if (run is None and mark is None and self._mains) or (run is not None and run.phase is not Phase.CLOSING):
                 continue
             if run is not None and run.process is not None:

@@ -183,10 +183,8 @@ class Shell:
         host, core = self._host, self.core
         if not core.runs.scan_due:
             return
-        orphans = []
-        for pid in host.strays(core.runs.mains):
-            session = host.session(pid)
-            orphans.append(Orphan(pid, session, None if core.runs.knows_session(session) else host.mark_of(pid)))
+        strays = host.strays(core.runs.mains)
+        orphans = [Orphan(pid, host.session(pid), host.mark_of(pid)) for pid in strays]
         over = core.on_orphans(orphans, now_ms)
         for pid in core.effects.kills:
             host.kill(pid)
