@@ -39,7 +39,8 @@ class _File:
 
 class Disk:
     """The files of the spool by database, and which one is the current. `trouble`: it has no space left, or syncs
-    fail. `failed`: some write or sync has failed, and no new file has been written since; `ever_failed`: at any time.
+    fail. `failed`: some write or sync has failed, and no new file has been written since, by the guard that is
+    there now; `ever_failed`: at any time.
     """
 
     def __init__(self, chance: Random | None = None) -> None:
@@ -83,6 +84,7 @@ class VirtualJournal:
 
     def __init__(self, disk: Disk) -> None:
         self._disk = disk
+        disk.failed = False
         self._db = ""
         self._open = False
         # Runs whose results are written, and synced; and those told in this turn. For the judge's eyes only.

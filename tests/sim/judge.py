@@ -919,7 +919,10 @@ class Judge:
         """While most of at least four workers are silent together, each is given twice the timeout."""
         now_ms, timeout_ms = self._timeline.now_ms, self._scheduler.habits.timeout_ms
         begun_ms = now_ms - 2 * timeout_ms - 2_000
-        disturbed = max([self._scheduler.slow_ms, *(end_ms for _, end_ms in self._scheduler.still[-1:])])
+        # While turns fail, frames lie unread.
+        disturbed = max(
+            [self._scheduler.slow_ms, self._scheduler.failed_ms, *(end_ms for _, end_ms in self._scheduler.still[-1:])]
+        )
         if disturbed > begun_ms:
             return
         started_ms = self._scheduler.started_ms

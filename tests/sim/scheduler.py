@@ -212,8 +212,8 @@ class Scheduler:
         # Moments on the timeline: the last start, and each time it stood still, from and to.
         self.started_ms = 0
         self.still: list[tuple[int, int]] = []
-        # When its commits were last slow.
-        self.slow_ms = -(10**9)
+        # When its commits were last slow, and when a turn last failed.
+        self.slow_ms = self.failed_ms = -(10**9)
         self.kill_at_send: int | None = None
         self.ambushes: set[Ambush] = set()
         # The share of REST's answers that are lost on the way.
@@ -384,6 +384,8 @@ class Scheduler:
         except StoreUnsure:
             self.kill("a sync failed")
         self.stored = self.up and not self.failing
+        if self.failing:
+            self.failed_ms = self._timeline.now_ms
         if self.kill_at_send is not None:
             self.kill("killed after it has sent")
         stuck = (isinstance(frame, Dispatch) and peer in self.router.peers for peer, frame in self._loop._unsent)
