@@ -40,12 +40,13 @@ from zsched.worker.agent.flow import FlowControl
 from zsched.worker.agent.holdings import Holdings
 from zsched.worker.agent.liveness import GuardLiveness
 from zsched.worker.agent.renewal import Renewal
-from zsched.worker.agent.session import SessionState, Terms
+from zsched.worker.agent.session import SessionEvent, SessionState, Status, Terms
 from zsched.worker.messages import FromAgent, FromGuard, Hello
 
 # What this worker supports beyond a plain command line.
 CAN: Final = tuple(sorted((*Launch.__struct_fields__, "foreign", "stop")))
 EXIT_REFUSED: Final = 77  # sysexits.h EX_NOPERM: the scheduler refuses this worker for good
+_EXIT_CODES: Final = {Status.REFUSED: EXIT_REFUSED, Status.LEAVING: 0}
 
 log = logging.getLogger(__name__)
 
@@ -53,13 +54,12 @@ log = logging.getLogger(__name__)
 class Agent:
     """One worker's side of the dialogue. `to_scheduler` and `to_guard` are outboxes that the caller empties.
 
-    `exit_code` is set when the process must end: 0 after the guard's Leave, else EXIT_REFUSED.
+    `exit_code` is set when the process must end: 0 after the goodbye, else EXIT_REFUSED. No event has an effect then.
     """
 
     def __init__(self, hello: Hello, now: Now, host: str = "") -> None:
         self.to_scheduler: list[WorkerFrame] = []
         self.to_guard: list[FromAgent] = []
-        self.exit_code: int | None = None
         self._hello = hello
         self._host = host
         self._renewal = Renewal()
@@ -74,6 +74,11 @@ class Agent:
     def registered(self) -> bool:
         """Whether a session lives."""
         return self._session.terms is not None
+
+    @property
+    def exit_code(self) -> int | None:
+        """See the class."""
+        return _EXIT_CODES.get(self._session.status)
 
     @property
     def timeout_ms(self) -> int | None:
@@ -92,9 +97,11 @@ class Agent:
 
     def on_refused(self, why: str) -> None:
         """The scheduler refuses this worker for good: it ends."""
+        if not self._session.may(SessionEvent.REFUSE):
+            return
         log.error("worker %s: refused by the scheduler: %s", self._hello.worker, why)
         self.to_guard.append(messages.Refused(EXIT_REFUSED))
-        self.exit_code = EXIT_REFUSED
+        self._session.move(SessionEvent.REFUSE)
 
     def on_disconnected(self, now: Now) -> None:
         """The connection is cut, so frames may be lost: only a new session counts."""
@@ -102,6 +109,8 @@ class Agent:
 
     def on_frame(self, frame: SchedulerFrame, now: Now) -> None:
         """A frame arrived. One of another session is dropped."""
+        if self.exit_code is not None:
+            return
         # After a stall the session may be over, and this frame may have arrived before its end.
         if self._due_ms is not None and now.mono_ms >= self._due_ms:
             self.on_tick(now)
@@ -115,6 +124,8 @@ class Agent:
 
     def on_guard(self, message: FromGuard, now: Now) -> None:
         """The guard sent a message."""
+        if self.exit_code is not None:
+            return
         self._guard.on_message(now)
         if self._holdings.changing and isinstance(message, messages.OF_RUNS):
             # Sent before the guard read of the change: the numbers are those of another database's runs.
@@ -129,11 +140,11 @@ class Agent:
                     self._flow.on_results(results)
                 self._send_unsent_results(now)
             case messages.Snapshot(state):
+                self._flow.on_state(state)
+                # Work for this database may wait for this.
                 if self._holdings.on_snapshot(message):
-                    self._flow.on_state(state)
-                    # Work for this database may wait for this.
                     self._send_heartbeat(now)
-                    self._send_unsent_results(now)
+                self._send_unsent_results(now)
             case messages.State():
                 self._on_state(message, now)
             case messages.Began():
@@ -156,8 +167,11 @@ class Agent:
 
     def on_guard_lost(self) -> None:
         """The guard has died, and all its runs with it."""
+        if not self._session.may(SessionEvent.LEAVE):
+            return
         if (terms := self._session.terms) is not None:
             self.to_scheduler.append(WorkerBye(s=terms.token, reason="guard_lost"))
+        self._session.move(SessionEvent.LEAVE)
 
     def on_tick(self, now: Now) -> int | None:
         """Do what is due. Returns the monotonic time in ms at which to call again at the latest, or None."""
@@ -215,8 +229,7 @@ class Agent:
         )
 
     def _on_registered(self, frame: Registered, now: Now) -> None:
-        if self._session.withdrawing:
-            # The answer to a register before the last session was lost. What we hold has changed since.
+        if not self._session.may(SessionEvent.ACCEPT):
             return
         if self._session.terms is not None and frame.db != self._holdings.db:
             # An answer to a register before this session, which has changed what we hold for that database.
@@ -302,7 +315,7 @@ class Agent:
         if (terms := self._session.terms) is not None:
             left = tuple(held for held in self._holdings.listed() if held.phase != "waiting")
             self.to_scheduler.append(WorkerBye(s=terms.token, reason="shutdown", runs=left))
-        self.exit_code = 0
+        self._session.move(SessionEvent.LEAVE)
 
     # --- frames for the scheduler ------------------------------------------------------------------------------------
 

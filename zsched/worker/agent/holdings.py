@@ -233,15 +233,16 @@ class Holdings:
         return news
 
     def on_snapshot(self, snapshot: Snapshot) -> bool:
-        """The guard has changed the database. Returns whether it is the current one; an answer to an earlier change is
-        ignored.
+        """The guard has changed the database. Returns whether the scheduler must know at once. An answer to an earlier
+        change is ignored.
         """
         self._unanswered -= 1
         if self._unanswered:
             return False
+        news = self.changing or (snapshot.state.foreign, frozenset(snapshot.state.stuck)) != (self.foreign, self.stuck)
         self.changing = False
         self._take(snapshot)
-        return True
+        return news
 
     def _take(self, snapshot: Snapshot) -> None:
         """Hold what the guard holds. Runs that are being dropped stay dropped.

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Final
 
 from msgspec import structs
 
@@ -21,13 +20,11 @@ from zsched.worker.guard.backlog import Backlog
 from zsched.worker.guard.database import Database, listed
 from zsched.worker.guard.effects import Effects, Orphan
 from zsched.worker.guard.life import Event, Exit, Fate, Phase, Process, Run
+from zsched.worker.guard.reports import Reports
 from zsched.worker.guard.runs import Runs
 from zsched.worker.guard.watches import Watches
-from zsched.worker.messages import FromAgent, Snapshot, State
+from zsched.worker.messages import FromAgent, Snapshot
 from zsched.worker.process.capture import Capture
-
-# While more runs wait for a slot, results are reported in batches: each message wakes both processes.
-_BATCH_MS: Final = 20
 
 log = logging.getLogger(__name__)
 
@@ -44,12 +41,8 @@ class Core:
         self._here = Database(db)
         self._databases = {db: self._here}
         self._watches = Watches(self._captures)
-        # Runs that ended and are to be reported, and when.
-        self._unreported: dict[int, Run] = {}
-        self._report_at_ms: int | None = None
-        self._gone: list[int] = []
-        # The last state that the agent got, what it would be now, and whether the foreign part has to be listed again.
-        self._reported = self._state = State(db)
+        self._reports = Reports(self.effects, db)
+        # Whether the foreign part of the state has to be listed again.
         self._foreign_changed = True
         for result in results:
             self._here.add_result(result, Phase.ENDED)
@@ -86,7 +79,7 @@ class Core:
     @property
     def disk_fails(self) -> bool:
         """Whether the disk fails to keep results."""
-        return self._state.disk_fails
+        return self._reports.state.disk_fails
 
     def deadline_ms(self) -> int | None:
         """When on_tick or report has something to do, or None."""
@@ -94,7 +87,7 @@ class Core:
             self.runs.deadline_ms(),
             self._backlog.deadline_ms(),
             self._watches.deadline_ms(),
-            self._report_at_ms,
+            self._reports.deadline_ms(),
             *(database.leases.deadline_ms() for database in self._databases.values()),
         ]
         return min((deadline for deadline in deadlines if deadline is not None), default=None)
@@ -130,8 +123,9 @@ class Core:
         output = self._watches.take(now_ms)
         if not backed_up:
             self.effects.send += output
-        self._report_ended(now_ms)
-        self._report_state()
+        self._reports.send_ended(now_ms, at_once=not self._backlog)
+        self._update_state()
+        self._reports.send_state()
 
     # --- starting ----------------------------------------------------------------------------------------------------
 
@@ -158,7 +152,7 @@ class Core:
         self._here.leases.remove(run.number)
         run.result = RunResult(run.number, "failed", "spawn_error", finished_ms=wall_ms, detail=why[:1024])
         self._here.move(run, Event.SPAWN_ERROR)
-        self._unreported[run.number] = run
+        self._reports.add_ended(run)
 
     def on_no_room(self, run: Run) -> None:
         """This host has no room for a process: the run goes back."""
@@ -190,25 +184,25 @@ class Core:
             self._foreign_changed = True
         elif run.fate is Fate.WANTED:
             database.move(run, Event.RESULT)
-            self._unreported[run.number] = run
+            self._reports.add_ended(run)
         else:
             run.result = None
             database.move(run, Event.GIVE_UP if run.fate is Fate.GIVEN_UP else Event.VANISH)
-            self._gone.append(run.number)
+            self._reports.add_gone(run)
 
     def stop_accepting(self) -> None:
         """The worker is to end: start nothing more."""
-        self._state = structs.replace(self._state, stopping=True)
+        self._reports.state = structs.replace(self._reports.state, stopping=True)
         if waiting := self._backlog.take_all():
             self._return(waiting)
 
     def say_leave(self) -> None:
         """Nothing is left to do: the agent says goodbye and exits."""
-        self._state = structs.replace(self._state, leave=True)
+        self._reports.state = structs.replace(self._reports.state, leave=True)
 
     def stop_all(self, now_ms: int) -> None:
         """End all runs without results: the scheduler runs their tasks elsewhere after our goodbye."""
-        self._state = structs.replace(self._state, stopping=True)
+        self._reports.state = structs.replace(self._reports.state, stopping=True)
         self._withdraw()
         for database in self._databases.values():
             for run in database.live():
@@ -229,35 +223,9 @@ class Core:
 
     # --- results -----------------------------------------------------------------------------------------------------
 
-    def _report_ended(self, now_ms: int) -> None:
-        """Keep the results of ended runs, and report them: at once when no run waits, else in batches."""
-        results: tuple[RunResult, ...] = ()
-        if not self._unreported:
-            self._report_at_ms = None
-        else:
-            if self._report_at_ms is None:
-                self._report_at_ms = now_ms + _BATCH_MS
-            if not self._backlog or now_ms >= self._report_at_ms:
-                results = self._write()
-        if results or self._gone:
-            self.effects.send.append(messages.Ended(results, gone=tuple(self._gone)))
-            self._gone.clear()
-
-    def _write(self) -> tuple[RunResult, ...]:
-        """Write the results that are unreported, and return them: they are reported now."""
-        results = []
-        for run in self._unreported.values():
-            assert run.result is not None
-            run.move(Event.REPORT)
-            results.append(run.result)
-        self._unreported.clear()
-        self._report_at_ms = None
-        self.effects.write += results
-        return tuple(results)
-
     def _forget(self, run: Run) -> None:
         self._here.move(run, Event.FORGET)
-        self._unreported.pop(run.number, None)
+        self._reports.discard(run)
         self.effects.forget.append(run.number)
 
     def on_read(self, results: Iterable[RunResult]) -> None:
@@ -268,9 +236,9 @@ class Core:
 
     def on_disk(self, *, fails: bool) -> None:
         """Whether the disk fails to keep results."""
-        if fails != self._state.disk_fails:
-            self._state = structs.replace(self._state, disk_fails=fails)
-            self._report_state()
+        if fails != self.disk_fails:
+            self._reports.state = structs.replace(self._reports.state, disk_fails=fails)
+            self._reports.send_state()
 
     # --- the agent ---------------------------------------------------------------------------------------------------
 
@@ -301,7 +269,7 @@ class Core:
     def _on_start(self, orders: tuple[RunOrder, ...], now_ms: int, *, late: bool) -> None:
         """`late`: this process stalled, perhaps the agent too, so its session may be over."""
         new = [order for order in orders if order.run not in self._here.runs]
-        if late or self._state.stopping:
+        if late or self._reports.state.stopping:
             if new:
                 self.effects.send.append(messages.Unstarted(tuple(order.run for order in new)))
             return
@@ -360,8 +328,8 @@ class Core:
         """Set the runs of the current database aside, and those of this one back."""
         self._withdraw()
         self._watches = Watches(self._captures)
-        self._write()
-        self._gone.clear()
+        self._reports.take_ended()
+        self._reports.clear_gone()
         self.runs.began.clear()
         self._here.leave()
         self._here = self._databases.setdefault(db, Database(db))
@@ -378,15 +346,14 @@ class Core:
 
     def snapshot(self) -> Snapshot:
         """All that is held, for a new agent or after a change of the database. Nothing waits for a slot."""
-        self._write()
-        self._gone.clear()
+        self._reports.take_ended()
+        self._reports.clear_gone()
         self._update_state()
-        self._reported = self._state
         live = list(self._here.live())
         given_up = sorted(run.number for run in self._here.runs.values() if run.phase is Phase.GIVEN_UP)
         results = tuple(run.result for run in self._here.results() if run.result is not None)
         return Snapshot(
-            state=self._state,
+            state=self._reports.take_state(),
             held=(
                 *(Held(run.number, "running") for run in live),
                 *(Held(number, "running") for number in given_up),
@@ -404,18 +371,11 @@ class Core:
 
     # --- the state of the worker -------------------------------------------------------------------------------------
 
-    def _report_state(self) -> None:
-        """Send the state if it has changed."""
-        self._update_state()
-        if self._state is not self._reported:
-            self._reported = self._state
-            self.effects.send.append(self._state)
-
     def _update_state(self) -> None:
         if self.runs.take_stuck_changed() or self._foreign_changed:
             self._foreign_changed = False
-            self._state = structs.replace(
-                self._state,
+            self._reports.state = structs.replace(
+                self._reports.state,
                 db=self.db,
                 foreign=listed(database for database in self._databases.values() if database is not self._here),
                 stuck=tuple(sorted(run.number for run in self.runs.stuck if run.db == self.db)),

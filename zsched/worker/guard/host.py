@@ -60,10 +60,10 @@ class Host(Protocol):
         """Close a watched pipe."""
 
     def signal_group(self, pid: int, number: int) -> None:
-        """Send to the process group of a main process. A group that is gone or not ours is no error."""
+        """Send to the process group of a main process. Does nothing when the group is gone or not ours."""
 
     def kill(self, pid: int) -> None:
-        """KILL to a child of the guard. One that is gone or not ours is no error."""
+        """KILL to a child of the guard. Does nothing when it is gone or not ours."""
 
     def next_ended(self) -> Exit | None:
         """A child that has ended and is not reaped; it stays a zombie until `reap`. None without one."""
