@@ -679,7 +679,7 @@ _REMOVALS: Final = (
         15,
         "frames with many runs wait without bound",
         "system/test_loop.py::test_frames_that_wait_for_their_turn_are_bounded_by_what_they_cost",
-        without_condition("Loop._receive", "frames.entries < TURN_ENTRIES_MAX"),
+        without_condition("Loop._receive", "frames.entries < most.entries_max"),
     ),
     removal(
         25,
@@ -891,13 +891,13 @@ _REMOVALS: Final = (
         16,
         "one turn does all that has come",
         "system/test_loop.py::test_a_turn_that_has_changed_enough_leaves_what_has_come_to_later_ones",
-        without_condition("Loop._full", "self._store.rows_changed >= TURN_ROWS_MAX"),
+        without_condition("Loop._full", "self._store.rows_changed >= self.turns.rows_max"),
     ),
     removal(
         16,
         "one turn reads all that the frames of it ask for",
         "system/test_loop.py::test_runs_that_frames_make_a_turn_read_are_bounded",
-        without_condition("Loop._full", "self._store.held_read >= TURN_HELD_MAX"),
+        without_condition("Loop._full", "self._store.held_read >= self.turns.held_max"),
     ),
     removal(
         16,
