@@ -370,8 +370,10 @@ def _short(answer: Answer) -> str:
             return f"job {of_numbers(ids)}"
         case Done(Submitted(first=first, last=last)):
             return f"job {first}" if first == last else f"jobs {first} to {last}"
-        case Done(reply):
-            return f"done, {reply}"
+        case Done(BulkDone(outcomes=outcomes)):
+            return f"done, {dict(outcomes)}"
+        case Done():
+            return "done"
         case Refused(error):
             return f"refused, {error.code}"
         case _:

@@ -50,6 +50,8 @@ class SimHost:
         self._kernel = machine.kernel
         self._caught: list[int] = []
         self._watched: set[int] = set()
+        # What the story has of signals: those to what does not end are repeated.
+        self._signalled: set[tuple[int, int]] = set()
         self._outgoing: list[Message] = []
         self.agent: AgentProcess | None = None
         self.incoming: deque[FromAgent] = deque()
@@ -114,10 +116,16 @@ class SimHost:
 
     def signal_group(self, pid: int, number: int) -> None:
         with suppress(ProcessLookupError):
+            if self._kernel.has_living(pid) and (pid, number) not in self._signalled:
+                self._signalled.add((pid, number))
+                self._machine.story.tell(self._machine.name, "%s to process group %d", signal.Signals(number).name, pid)
             self._kernel.killpg(pid, number)
 
     def kill(self, pid: int) -> None:
         with suppress(ProcessLookupError):
+            if (pid, signal.SIGKILL) not in self._signalled:
+                self._signalled.add((pid, signal.SIGKILL))
+                self._machine.story.tell(self._machine.name, "SIGKILL to process %d", pid)
             self._kernel.kill(pid, signal.SIGKILL)
 
     def next_ended(self) -> Exit | None:
@@ -128,6 +136,7 @@ class SimHost:
         return Exit(ended.pid, *ended.status)
 
     def reap(self, pid: int) -> None:
+        self._signalled -= {(pid, signal.SIGTERM), (pid, signal.SIGKILL)}
         self._kernel.reap(pid)
 
     def strays(self, mains: Collection[int]) -> list[int]:

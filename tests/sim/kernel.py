@@ -179,6 +179,10 @@ class Kernel:
         for process in members:
             self._send(process, number)
 
+    def has_living(self, group: int) -> bool:
+        """Whether a process of that group lives."""
+        return any(one.group == group and one.alive for one in self._processes.values())
+
     def kill(self, pid: int, number: int) -> None:
         """Raises ProcessLookupError."""
         if pid not in self._processes:

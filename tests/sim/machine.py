@@ -206,7 +206,7 @@ class SimAgent:
                 self._inboxes.clear()
                 return False
             frame = unpack_from_scheduler(self.machine.chance.choice(full).popleft())
-            self.machine.story.send(self.name, "hears", frame, detail=True)
+            self.machine.story.send(f"{self.name} hears", "", frame, detail=True)
             agent.on_frame(frame, now)
             self.machine.hear_seen(self, frame)
         return True
@@ -467,7 +467,8 @@ class Machine:
     def on_start(self, execution: Execution) -> None:
         """A process of a job starts here."""
         job = execution.order.job + WORLD * execution.script.world
-        self.witness.start(execution.ident, job, self.worker, self.name, self.incarnation)
+        pid = execution.main.pid
+        self.witness.start(execution.ident, job, self.worker, self.name, self.incarnation, pid)
         self.start_seen(self, execution)
 
     def member_ended(self, execution: Execution) -> None:
