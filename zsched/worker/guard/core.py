@@ -44,8 +44,7 @@ class Core:
         self._reports = Reports(self.effects, db)
         # Whether the foreign part of the state has to be listed again.
         self._foreign_changed = True
-        for result in results:
-            self._here.add_result(result, Phase.ENDED)
+        self._here.enter(results)
         for name, numbers in others.items():
             database = self._databases[name] = Database(name)
             for number in numbers:
@@ -230,7 +229,7 @@ class Core:
 
     def on_read(self, results: Iterable[RunResult]) -> None:
         """Results of the current database were found on disk, which could not be read before."""
-        runs = [self._here.add_result(result, Phase.REPORTED) for result in results]
+        runs = [self._here.add_result(result) for result in results]
         if found := tuple(run.result for run in runs if run.phase is Phase.REPORTED and run.result is not None):
             self.effects.send.append(messages.Ended(found, found=True))
 

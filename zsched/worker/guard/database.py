@@ -47,11 +47,11 @@ class Database:
         """The runs with results that the scheduler has not acked, of the current database."""
         return (run for run in self.runs.values() if run.phase in FINISHED)
 
-    def add_result(self, result: RunResult, phase: Phase) -> Run:
-        """A result was found on disk: hold it, unless a run of that number is held."""
+    def add_result(self, result: RunResult) -> Run:
+        """A result was found on disk. Holds it, unless a run of that number is held, and returns the record."""
         run = self.runs.get(result.run)
         if run is None:
-            run = self.runs[result.run] = Run(self.name, result.run, phase=phase, result=result)
+            run = self.runs[result.run] = Run(self.name, result.run, phase=Phase.REPORTED, result=result)
         return run
 
     def add_aside(self, number: int) -> None:
@@ -88,7 +88,7 @@ class Database:
                 self.move(run, Event.LOSE if run.result is None else Event.READ)
         self._discarded.clear()
         for result in found.values():
-            self.add_result(result, Phase.REPORTED)
+            self.add_result(result)
 
     def finish(self, run: Run) -> RunResult | None:
         """A run has ended while this is not the current database. Returns the result to write, if it is wanted."""

@@ -28,7 +28,7 @@ class Phase(Enum):
     ENDING = "ending"  # it has got TERM or KILL
     CLOSING = "closing"  # its main process has ended; orphans of it may live
     ENDED = "ended"  # it has a result, which the agent has not got yet
-    REPORTED = "reported"  # the agent has its result
+    REPORTED = "reported"  # the agent has its result, or gets it in Hello
     ASIDE = "aside"  # its result is on disk, for a database that is not the current one
     GIVEN_UP = "given up"  # ended without a result, because the worker ends; listed until the goodbye
     DISCARDED = "discarded"  # of a discarded database, ended without a result; listed for its scheduler
@@ -79,7 +79,6 @@ MOVES: Final[Mapping[tuple[Phase, Event], Phase | None]] = MappingProxyType(
         (Phase.ENDED, Event.REPORT): Phase.REPORTED,
         (Phase.ENDED, Event.FORGET): None,
         (Phase.ENDED, Event.LEAVE): Phase.ASIDE,
-        (Phase.REPORTED, Event.REPORT): Phase.REPORTED,
         (Phase.REPORTED, Event.FORGET): None,
         (Phase.REPORTED, Event.LEAVE): Phase.ASIDE,
         (Phase.ASIDE, Event.READ): Phase.REPORTED,
