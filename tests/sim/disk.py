@@ -87,9 +87,9 @@ class VirtualJournal:
         disk.failed = False
         self._db = ""
         self._open = False
-        # Runs whose results are written, and synced; and those told in this turn. For the judge's eyes only.
-        self._written: set[int] = set()
-        self._synced: set[int] = set()
+        # Runs whose results are written, and synced, by database; those told in this turn. For the judge's eyes only.
+        self._written: dict[str, set[int]] = {}
+        self._synced: dict[str, set[int]] = {}
         self._told: set[int] = set()
         self.size = 0
 
@@ -107,11 +107,7 @@ class VirtualJournal:
             self._disk.current = db
 
     def load(self, db: str) -> Iterator[bytes]:
-        # What was told of another database's is synced by now.
-        self.see_turned()
         self._db, self._open = db, False
-        self._written.clear()
-        self._synced.clear()
         yield from self._disk.files.get(db, _File()).readable
 
     def replace(self, bodies: Iterable[bytes], *, room: bool) -> None:
@@ -124,8 +120,8 @@ class VirtualJournal:
         self._disk.failed = False
         self._open = True
         self.size = sum(map(len, file.written))
-        self._written = {run for body in file.written if (run := _kept(body)) is not None}
-        self._synced = set(self._written)
+        self._written[self._db] = {run for body in file.written if (run := _kept(body)) is not None}
+        self._synced[self._db] = set(self._written[self._db])
 
     def append(self, bodies: Iterable[bytes]) -> None:
         bodies = list(bodies)
@@ -138,7 +134,7 @@ class VirtualJournal:
             self._file.written.append(body)
             self.size += len(body)
             if (run := _kept(body)) is not None:
-                self._written.add(run)
+                self._written[self._db].add(run)
 
     def sync(self) -> None:
         file = self._file
@@ -149,7 +145,7 @@ class VirtualJournal:
             raise
         if not file.spoilt:
             file.synced = list(file.written)
-            self._synced |= self._written
+            self._synced[self._db] |= self._written[self._db]
 
     def clear(self) -> None:
         self._file.written = []
@@ -185,12 +181,12 @@ class VirtualJournal:
         """No result is told before it is safe from the death of its guard, unless the disk fails."""
         for result in results:
             self._told.add(result.run)
-            if result.run not in self._written and not self._disk.failed:
+            if not self._disk.failed and not any(result.run in runs for runs in self._written.values()):
                 raise Violation(f"the result of run {result.run} is told before it is written to disk")
 
     def see_turned(self) -> None:
         """What was told is safe from a power cut soon after, unless the disk fails."""
-        if (unsafe := self._told - self._synced) and not self._disk.failed:
+        if (unsafe := self._told.difference(*self._synced.values())) and not self._disk.failed:
             raise Violation(f"the result of run {min(unsafe)} is told, and is not synced to disk")
         self._told.clear()
 

@@ -56,11 +56,9 @@ class Inspector:
 
     def _check_killed(self, machine: Machine, execution: Execution) -> None:
         if execution.code is None and execution.killed_ms is None and machine.guards(execution):
-            late_ms = self._timeline.now_ms - (execution.told_ms or 0)
-            grace_ms = execution.order.grace_ms
-            raise Violation(
-                f"run {execution.order.run} on {machine.name} got TERM {late_ms} ms ago, and no KILL: grace {grace_ms} ms"
-            )
+            late_ms, grace_ms = self._timeline.now_ms - (execution.told_ms or 0), execution.order.grace_ms
+            when = f"TERM {late_ms} ms ago, and no KILL after its grace of {grace_ms} ms"
+            raise Violation(f"run {execution.order.run} on {machine.name} got {when}")
 
     def on_child_signal(self, machine: Machine, execution: Execution, process: Process) -> None:
         """A guard signals a process that a job has started: not while the job runs and nobody ends it."""
@@ -128,7 +126,7 @@ class Inspector:
     # --- the disk ----------------------------------------------------------------------------------------------------
 
     def turned(self, machine: Machine, guard: SimGuard) -> None:
-        """A guard has taken a turn. A disk that is well again has all results that were reported, within two seconds."""
+        """A guard has taken a turn. Soon after a disk is well again it has all results that were reported."""
         disk, now_ms = machine.disk, self._timeline.now_ms
         if disk.trouble is not None:
             self._well_ms.pop(machine.name, None)

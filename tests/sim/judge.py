@@ -410,8 +410,8 @@ class Judge:
             what = "database" if job is None and worker is None and first is None else what
             more = f" to {last}" if last != first else ""
             place = f" on {worker}" if worker and first is not None and became == "running" else ""
-            why = f" ({reason})" if reason else ""
-            story.tell("store", f"{what}{more}: {f'{was or "new"} → ' if was != became else ''}{became}{place}{why}")
+            change = became if was == became else f"{was or 'new'} → {became}"
+            story.tell("store", f"{what}{more}: {change}{place}{f' ({reason})' if reason else ''}")
 
     def _check_changes(self) -> None:
         changes = self._scheduler.engine.changes()

@@ -221,7 +221,8 @@ class SimAgent:
         for frame in agent.to_scheduler:
             self.machine.say_seen(self, frame)
             if self.connection is not None:
-                self.machine.story.send(self.name, "scheduler", frame)
+                lost = self.connection.up.closed
+                self.machine.story.send(self.name, "nobody" if lost else "scheduler", frame, detail=lost)
                 self.connection.up.send(pack(frame))
             else:
                 self.machine.story.send(self.name, "nobody", frame, detail=True)
