@@ -50,10 +50,11 @@ class Disk:
         self.failed = self.ever_failed = False
         self.chance = chance or Random(0)
 
-    def demand(self, trouble: Trouble) -> None:
-        """Raises OSError while the disk has this trouble."""
+    def demand(self, trouble: Trouble, *, current: bool = True) -> None:
+        """Raises OSError while the disk has this trouble. `current`: for the file of the current database."""
         if self.trouble == trouble:
-            self.failed = self.ever_failed = True
+            self.failed |= current
+            self.ever_failed = True
             number = errno.ENOSPC if trouble == "full" else errno.EIO
             raise OSError(number, os.strerror(number))
 
@@ -168,8 +169,8 @@ class VirtualJournal:
         yield from self._disk.files.get(db, _File()).readable
 
     def append_other(self, db: str, bodies: Iterable[bytes]) -> None:
-        self._disk.demand("full")
-        self._disk.demand("sync")
+        self._disk.demand("full", current=False)
+        self._disk.demand("sync", current=False)
         file = self._disk.files.setdefault(db, _File())
         file.written = [*file.readable, *bodies]
         file.synced = list(file.written)

@@ -222,8 +222,9 @@ class SimGuard:
         self.shell = Shell(identity, machine.habits.shutdown_grace_ms, self.host, spool, Notify({}))
         self._alarm = Alarm(machine.timeline, self._wake)
         self.alive = True
-        # When it was started, and when its disk was last well.
-        self.began_ms = self.well_ms = machine.timeline.now_ms
+        self.began_ms = machine.timeline.now_ms
+        # Since when it knows that its disk fails.
+        self.failed_ms: int | None = None
         # When it was stopped last, and until when.
         self.still_since_ms = self.still_ms = 0
         # When it was told to start each run, by its host's clock.
@@ -259,7 +260,9 @@ class SimGuard:
         self.shell.turn()
         self.host.journal.see_turned()
         if not self._machine.disk.failed:
-            self.well_ms = self._machine.timeline.now_ms
+            self.failed_ms = None
+        elif self.failed_ms is None:
+            self.failed_ms = self._machine.timeline.now_ms
         self._machine.turned(self._machine, self)
         wait_ms = self.shell.wait_ms()
         if self.shell.shutdown.done:

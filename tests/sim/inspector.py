@@ -16,6 +16,7 @@ from tests.sim.kernel import Process
 from tests.sim.machine import Machine
 from tests.sim.timeline import Timeline
 from tests.sim.violation import Violation
+from zsched.model.limits import AGENT_SILENT_MS_MAX
 from zsched.protocol import Output, RunResult
 from zsched.worker.guard.spool import RETRY_MS
 from zsched.worker.messages import Ended, Hello, Message, Snapshot
@@ -26,6 +27,8 @@ _LATE_MS: Final = 60
 _ORPHANS_MS: Final = 1_200
 # Until the guard has noticed that none of a run's processes is left.
 _NOTICED_MS: Final = 700
+# The longest silence that an agent may announce, and the time until its guard looks, twice.
+_STOPPED_MS: Final = AGENT_SILENT_MS_MAX + 10_500
 
 
 class Inspector:
@@ -123,10 +126,22 @@ class Inspector:
         if kept.head + kept.tail != written:
             raise Violation(f"run {result.run} has written {bytes(written)!r}, but its result has {kept}")
 
+    # --- the agent ---------------------------------------------------------------------------------------------------
+
+    def _check_agent(self, machine: Machine, guard: SimGuard) -> None:
+        """An agent that a signal has stopped is replaced."""
+        agent, now_ms = machine.agent, self._timeline.now_ms
+        if agent is None or not agent.stopped:
+            return
+        gap_ms = now_ms - max(agent.stopped_ms, guard.still_ms)
+        if gap_ms > _STOPPED_MS:
+            raise Violation(f"the agent of {machine.name} stands still for {gap_ms} ms, and is not replaced")
+
     # --- the disk ----------------------------------------------------------------------------------------------------
 
     def turned(self, machine: Machine, guard: SimGuard) -> None:
         """A guard has taken a turn. Soon after a disk is well again it has all results that were reported."""
+        self._check_agent(machine, guard)
         disk, now_ms = machine.disk, self._timeline.now_ms
         if disk.trouble is not None:
             self._well_ms.pop(machine.name, None)

@@ -47,8 +47,9 @@ class SimAgent:
         self.process = machine.kernel.start(machine.kernel.guard)
         self.pid = self.process.pid
         self.alive = True
-        # A signal has stopped it.
+        # A signal has stopped it, and when.
         self.stopped = False
+        self.stopped_ms = 0
         self.agent: Agent | None = None
         # It is stopped until then; and whether it had just looked at what its guard says, and not at its socket.
         self.still_ms = 0
@@ -87,7 +88,10 @@ class SimAgent:
         """SIGSTOP for a while. `between`: after it has looked at what its guard says and before it looks at its socket;
         then it goes on a moment after its guard has said something of runs.
         """
-        self.still_ms = self.machine.timeline.now_ms + gap_ms
+        now_ms = self.machine.timeline.now_ms
+        if not self.stopped:
+            self.stopped_ms = now_ms
+        self.still_ms = now_ms + gap_ms
         self.stopped = True
         self._stopped_between = between
         self.machine.story.tell(self.name, "its agent stands still until %d", self.still_ms)

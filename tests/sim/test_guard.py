@@ -138,7 +138,7 @@ def test_result_of_the_turn_of_a_database_change_is_kept_for_its_own(host: Host)
 def test_a_foreign_run_and_one_with_the_same_number_have_their_own_results(host: Host) -> None:
     host.start(1, 300)
     host.say(Session("d2"))
-    host.start(1, 100, world=1)
+    host.start(1, 90, world=1)
     host.told.clear()
     host.turn(150)
     [message] = host.told
