@@ -43,8 +43,18 @@ class Inspector:
 
     # --- signals -----------------------------------------------------------------------------------------------------
 
-    def on_start(self, execution: Execution) -> None:
+    def on_start(self, machine: Machine, execution: Execution) -> None:
+        """A run that takes longer than its timeout is told to end."""
         self._written[execution.ident] = execution.written
+        if (timeout_ms := execution.order.timeout_ms) is not None:
+            clock = machine.clock
+            due_ms = clock.moment(clock.mono_ms + timeout_ms) + _LATE_MS
+            self._look_at(due_ms, machine, lambda: self._check_timeout(machine, execution))
+
+    def _check_timeout(self, machine: Machine, execution: Execution) -> None:
+        if execution.code is None and execution.told_ms is None and machine.guards(execution):
+            order = execution.order
+            raise Violation(f"run {order.run} on {machine.name} goes on after its timeout of {order.timeout_ms} ms")
 
     def on_signal(self, machine: Machine, execution: Execution, number: int) -> None:
         """A guard signals a living main process, which has not noted it yet. TERM comes first, KILL after the grace."""

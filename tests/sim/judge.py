@@ -361,7 +361,7 @@ class Judge:
             raise Violation(f"run {order.run} starts on {machine.name}, which is told to end")
         alone = self._wish(order.job).stops if home else order.lease_ms
         self.overseer.on_start(machine, execution, alone=bool(alone))
-        self.inspector.on_start(execution)
+        self.inspector.on_start(machine, execution)
         mono_ms = machine.clock.mono_ms
         if mono_ms - guard.told_ms.get(order.run, mono_ms) > 1_000:
             raise Violation(f"run {order.run} starts on {machine.name} after it waited for more than a second")

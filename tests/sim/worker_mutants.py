@@ -56,7 +56,8 @@ PROCESSES: Final = (
         (
             "Shell._scan",
             "for run in over:",
-            "for run in [run for run in over if run.process and not self._pipes._open.keys() & self._pipes._fds[run.process.start]]:",
+            "pipes = self._pipes\n        for run in over:\n"
+            "            if run.process and pipes._open.keys() & pipes._fds[run.process.start]:\n                continue",
         ),
     ),
     mutant(
@@ -136,6 +137,6 @@ ROWS: Final = (
 )
 
 EXCUSED: Final[dict[str, str]] = {
-    "a run's group is not killed at its end": "who is left in it becomes the guard's child and is killed as an orphan, in"
-    " the same turn",
+    "a run's group is not killed at its end": "what is left in it becomes the guard's child, and is killed as an orphan"
+    " in the same turn",
 }
