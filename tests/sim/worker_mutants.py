@@ -57,7 +57,7 @@ PROCESSES: Final = (
             "Shell._scan",
             "for run in over:",
             "is_open = self._pipes._open.__contains__\n        for run in over:\n            if run.process and"
-            + " any(map(is_open, self._pipes._fds[run.process.start])):\n                continue",
+             " any(map(is_open, self._pipes._fds[run.process.start])):\n                continue",
         ),
     ),
     mutant(
