@@ -44,7 +44,10 @@ class Inspector:
     # --- signals -----------------------------------------------------------------------------------------------------
 
     def on_start(self, machine: Machine, execution: Execution) -> None:
-        """A run that takes longer than its timeout is told to end."""
+        """At most as many runs live as there are slots. One that takes longer than its timeout is told to end."""
+        live = [one for one in (*machine.executions.values(), *machine.leftovers.values()) if machine.guards(one)]
+        if len(live) >= machine.habits.slots:
+            raise Violation(f"run {execution.order.run} starts on {machine.name} beside {len(live)} others")
         self._written[execution.ident] = execution.written
         if (timeout_ms := execution.order.timeout_ms) is not None:
             clock = machine.clock

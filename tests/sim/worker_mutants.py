@@ -56,8 +56,8 @@ PROCESSES: Final = (
         (
             "Shell._scan",
             "for run in over:",
-            "is_open = self._pipes._open.__contains__\n        for run in over:\n            if run.process and"
-             " any(map(is_open, self._pipes._fds[run.process.start])):\n                continue",
+            "unread = self._pipes._open.keys()\n        for run in over:\n"
+             "            if run.process and unread & self._pipes._fds[run.process.start]:\n                continue",
         ),
     ),
     mutant(
