@@ -103,6 +103,27 @@ def without_condition(place: str, condition: str) -> Edit:
     return Edit(place, change)
 
 
+def without_row(place: str, key: str) -> Edit:
+    """A table does not have that key."""
+
+    def change(text: str) -> str:
+        wanted = _dump(key)
+        found = [
+            (row, value)
+            for table in ast.walk(_parse(text))
+            if isinstance(table, ast.Dict)
+            for row, value in zip(table.keys, table.values, strict=True)
+            if row is not None and ast.dump(row) == wanted
+        ]
+        if len(found) != 1:
+            raise LookupError(f"{key} is a key {len(found)} times")
+        ((row, value),) = found
+        end = _end(text, value)
+        return _cut(text, _begin(text, row), end + (text[end : end + 1] == ","), "")
+
+    return Edit(place, change)
+
+
 def returns(place: str, value: str) -> Edit:
     """A function only returns the value of an expression; nothing, if that is empty."""
 

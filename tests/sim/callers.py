@@ -281,7 +281,7 @@ class Client:
             Child(draw.choice(PLACES), draw.choice((10, 1_000, 60_000)), draw.random() < 0.3, draw.random() < 0.5)
             for _ in range(draw.choice((1, 1, 2, 3)))
         ]
-        if self._spoils and draw.random() < 0.3:
+        if self._spoils and draw.random() < 0.5:
             self._spoils -= 1
             children.append(Child(draw.choice(PLACES), 60_000, sticks_ms=draw.choice((700, 12_000, FOREVER))))
         return tuple(children)
@@ -370,8 +370,10 @@ def _short(answer: Answer) -> str:
             return f"job {of_numbers(ids)}"
         case Done(Submitted(first=first, last=last)):
             return f"job {first}" if first == last else f"jobs {first} to {last}"
-        case Done(reply):
-            return f"done, {reply}"
+        case Done(BulkDone(outcomes=outcomes)):
+            return f"done, {dict(outcomes)}"
+        case Done():
+            return "done"
         case Refused(error):
             return f"refused, {error.code}"
         case _:

@@ -50,10 +50,11 @@ class Disk:
         self.failed = self.ever_failed = False
         self.chance = chance or Random(0)
 
-    def demand(self, trouble: Trouble) -> None:
-        """Raises OSError while the disk has this trouble."""
+    def demand(self, trouble: Trouble, *, current: bool = True) -> None:
+        """Raises OSError while the disk has this trouble. `current`: for the file of the current database."""
         if self.trouble == trouble:
-            self.failed = self.ever_failed = True
+            self.failed |= current
+            self.ever_failed = True
             number = errno.ENOSPC if trouble == "full" else errno.EIO
             raise OSError(number, os.strerror(number))
 
@@ -87,9 +88,9 @@ class VirtualJournal:
         disk.failed = False
         self._db = ""
         self._open = False
-        # Runs whose results are written, and synced; and those told in this turn. For the judge's eyes only.
-        self._written: set[int] = set()
-        self._synced: set[int] = set()
+        # Runs whose results are written, and synced, by database; those told in this turn. For the judge's eyes only.
+        self._written: dict[str, set[int]] = {}
+        self._synced: dict[str, set[int]] = {}
         self._told: set[int] = set()
         self.size = 0
 
@@ -107,11 +108,7 @@ class VirtualJournal:
             self._disk.current = db
 
     def load(self, db: str) -> Iterator[bytes]:
-        # What was told of another database's is synced by now.
-        self.see_turned()
         self._db, self._open = db, False
-        self._written.clear()
-        self._synced.clear()
         yield from self._disk.files.get(db, _File()).readable
 
     def replace(self, bodies: Iterable[bytes], *, room: bool) -> None:
@@ -124,8 +121,8 @@ class VirtualJournal:
         self._disk.failed = False
         self._open = True
         self.size = sum(map(len, file.written))
-        self._written = {run for body in file.written if (run := _kept(body)) is not None}
-        self._synced = set(self._written)
+        self._written[self._db] = {run for body in file.written if (run := _kept(body)) is not None}
+        self._synced[self._db] = set(self._written[self._db])
 
     def append(self, bodies: Iterable[bytes]) -> None:
         bodies = list(bodies)
@@ -138,7 +135,7 @@ class VirtualJournal:
             self._file.written.append(body)
             self.size += len(body)
             if (run := _kept(body)) is not None:
-                self._written.add(run)
+                self._written[self._db].add(run)
 
     def sync(self) -> None:
         file = self._file
@@ -149,7 +146,7 @@ class VirtualJournal:
             raise
         if not file.spoilt:
             file.synced = list(file.written)
-            self._synced |= self._written
+            self._synced[self._db] |= self._written[self._db]
 
     def clear(self) -> None:
         self._file.written = []
@@ -172,8 +169,8 @@ class VirtualJournal:
         yield from self._disk.files.get(db, _File()).readable
 
     def append_other(self, db: str, bodies: Iterable[bytes]) -> None:
-        self._disk.demand("full")
-        self._disk.demand("sync")
+        self._disk.demand("full", current=False)
+        self._disk.demand("sync", current=False)
         file = self._disk.files.setdefault(db, _File())
         file.written = [*file.readable, *bodies]
         file.synced = list(file.written)
@@ -185,12 +182,12 @@ class VirtualJournal:
         """No result is told before it is safe from the death of its guard, unless the disk fails."""
         for result in results:
             self._told.add(result.run)
-            if result.run not in self._written and not self._disk.failed:
+            if not self._disk.failed and not any(result.run in runs for runs in self._written.values()):
                 raise Violation(f"the result of run {result.run} is told before it is written to disk")
 
     def see_turned(self) -> None:
         """What was told is safe from a power cut soon after, unless the disk fails."""
-        if (unsafe := self._told - self._synced) and not self._disk.failed:
+        if (unsafe := self._told.difference(*self._synced.values())) and not self._disk.failed:
             raise Violation(f"the result of run {min(unsafe)} is told, and is not synced to disk")
         self._told.clear()
 

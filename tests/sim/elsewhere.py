@@ -181,6 +181,12 @@ class Elsewhere:
         )
         self._ask(Submit(specs, _CALLER))
 
+    def submit_one(self, lasts_ms: int) -> None:
+        """One job of this world that somebody has made up."""
+        command = Script(lasts_ms, world=self.world).command
+        self._sim.story.tell("somebody", "submits a job of %d ms in world %d", lasts_ms, self.world)
+        self._ask(Submit((JobSpec(name="elsewhere", command=command),), _CALLER))
+
     def _decide(self, mood: Sequence[ForeignDecision]) -> None:
         """About all foreign runs of some workers."""
         if not self._sim.scheduler.up:

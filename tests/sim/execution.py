@@ -51,8 +51,10 @@ class Execution:
 
     def _fork(self, child: Child) -> None:
         process = self._kernel.fork(self.main, child)
+        place = {"group": "in its group", "left": "in a group of its own"}.get(child.place, "in a session of its own")
+        self._tell("starts process %d, %s", process.pid, place)
         self.members.append(process)
-        process.on_end = lambda code: self._on_member_end()
+        process.on_end = lambda code: self._on_child_end(process)
         process.on_signal = lambda number: self._machine.child_signal_seen(self._machine, self, process)
 
     def _write(self, writer: Process, data: bytes) -> None:
@@ -117,6 +119,13 @@ class Execution:
         machine.executions.pop(self.ident, None)
         machine.witness.end(self.ident, code)
         self._on_member_end()
+
+    def _on_child_end(self, process: Process) -> None:
+        self._tell("process %d ends", process.pid)
+        self._on_member_end()
+
+    def _tell(self, what: str, *facts: object) -> None:
+        self._machine.story.tell(self._machine.name, f"run %d: {what}", self.ident, *facts)
 
     def _on_member_end(self) -> None:
         self._machine.member_ended(self)

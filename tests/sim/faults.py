@@ -230,7 +230,7 @@ class Nemesis:
         return self._chance.choice((break_off, machine.kill_agent, self.kill_scheduler, machine.shut_down))
 
     def fail_a_disk(self) -> None:
-        """A worker's disk has no space, or can't sync, for a while. Sometimes its guard is killed meanwhile, or after."""
+        """A worker's disk has no space, or can't sync, for a while. Sometimes its guard is killed."""
         machine = self._machine()
         gap_ms = self._chance.choice((50, 1_000, 5_000))
         machine.fill_disk(self._chance.choice(("full", "full", "sync")))

@@ -50,6 +50,8 @@ class SimHost:
         self._kernel = machine.kernel
         self._caught: list[int] = []
         self._watched: set[int] = set()
+        # What the story has of signals: those to what does not end are repeated.
+        self._signalled: set[tuple[int, int]] = set()
         self._outgoing: list[Message] = []
         self.agent: AgentProcess | None = None
         self.incoming: deque[FromAgent] = deque()
@@ -114,10 +116,16 @@ class SimHost:
 
     def signal_group(self, pid: int, number: int) -> None:
         with suppress(ProcessLookupError):
+            if self._kernel.has_living(pid) and (pid, number) not in self._signalled:
+                self._signalled.add((pid, number))
+                self._machine.story.tell(self._machine.name, "%s to process group %d", signal.Signals(number).name, pid)
             self._kernel.killpg(pid, number)
 
     def kill(self, pid: int) -> None:
         with suppress(ProcessLookupError):
+            if (pid, signal.SIGKILL) not in self._signalled:
+                self._signalled.add((pid, signal.SIGKILL))
+                self._machine.story.tell(self._machine.name, "SIGKILL to process %d", pid)
             self._kernel.kill(pid, signal.SIGKILL)
 
     def next_ended(self) -> Exit | None:
@@ -128,6 +136,7 @@ class SimHost:
         return Exit(ended.pid, *ended.status)
 
     def reap(self, pid: int) -> None:
+        self._signalled -= {(pid, signal.SIGTERM), (pid, signal.SIGKILL)}
         self._kernel.reap(pid)
 
     def strays(self, mains: Collection[int]) -> list[int]:
@@ -213,8 +222,9 @@ class SimGuard:
         self.shell = Shell(identity, machine.habits.shutdown_grace_ms, self.host, spool, Notify({}))
         self._alarm = Alarm(machine.timeline, self._wake)
         self.alive = True
-        # When it was started, and when its disk was last well.
-        self.began_ms = self.well_ms = machine.timeline.now_ms
+        self.began_ms = machine.timeline.now_ms
+        # Since when it knows that its disk fails.
+        self.failed_ms: int | None = None
         # When it was stopped last, and until when.
         self.still_since_ms = self.still_ms = 0
         # When it was told to start each run, by its host's clock.
@@ -250,7 +260,9 @@ class SimGuard:
         self.shell.turn()
         self.host.journal.see_turned()
         if not self._machine.disk.failed:
-            self.well_ms = self._machine.timeline.now_ms
+            self.failed_ms = None
+        elif self.failed_ms is None:
+            self.failed_ms = self._machine.timeline.now_ms
         self._machine.turned(self._machine, self)
         wait_ms = self.shell.wait_ms()
         if self.shell.shutdown.done:

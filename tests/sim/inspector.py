@@ -16,6 +16,7 @@ from tests.sim.kernel import Process
 from tests.sim.machine import Machine
 from tests.sim.timeline import Timeline
 from tests.sim.violation import Violation
+from zsched.model.limits import AGENT_SILENT_MS_MAX
 from zsched.protocol import Output, RunResult
 from zsched.worker.guard.spool import RETRY_MS
 from zsched.worker.messages import Ended, Hello, Message, Snapshot
@@ -26,6 +27,8 @@ _LATE_MS: Final = 60
 _ORPHANS_MS: Final = 1_200
 # Until the guard has noticed that none of a run's processes is left.
 _NOTICED_MS: Final = 700
+# The longest silence that an agent may announce, and the time until its guard looks, twice.
+_STOPPED_MS: Final = AGENT_SILENT_MS_MAX + 10_500
 
 
 class Inspector:
@@ -40,8 +43,21 @@ class Inspector:
 
     # --- signals -----------------------------------------------------------------------------------------------------
 
-    def on_start(self, execution: Execution) -> None:
+    def on_start(self, machine: Machine, execution: Execution) -> None:
+        """At most as many runs live as there are slots. One that takes longer than its timeout is told to end."""
+        live = [one for one in (*machine.executions.values(), *machine.leftovers.values()) if machine.guards(one)]
+        if len(live) >= machine.habits.slots:
+            raise Violation(f"run {execution.order.run} starts on {machine.name} beside {len(live)} others")
         self._written[execution.ident] = execution.written
+        if (timeout_ms := execution.order.timeout_ms) is not None:
+            clock = machine.clock
+            due_ms = clock.moment(clock.mono_ms + timeout_ms) + _LATE_MS
+            self._look_at(due_ms, machine, lambda: self._check_timeout(machine, execution))
+
+    def _check_timeout(self, machine: Machine, execution: Execution) -> None:
+        if execution.code is None and execution.told_ms is None and machine.guards(execution):
+            order = execution.order
+            raise Violation(f"run {order.run} on {machine.name} goes on after its timeout of {order.timeout_ms} ms")
 
     def on_signal(self, machine: Machine, execution: Execution, number: int) -> None:
         """A guard signals a living main process, which has not noted it yet. TERM comes first, KILL after the grace."""
@@ -56,11 +72,9 @@ class Inspector:
 
     def _check_killed(self, machine: Machine, execution: Execution) -> None:
         if execution.code is None and execution.killed_ms is None and machine.guards(execution):
-            late_ms = self._timeline.now_ms - (execution.told_ms or 0)
-            grace_ms = execution.order.grace_ms
-            raise Violation(
-                f"run {execution.order.run} on {machine.name} got TERM {late_ms} ms ago, and no KILL: grace {grace_ms} ms"
-            )
+            late_ms, grace_ms = self._timeline.now_ms - (execution.told_ms or 0), execution.order.grace_ms
+            when = f"TERM {late_ms} ms ago, and no KILL after its grace of {grace_ms} ms"
+            raise Violation(f"run {execution.order.run} on {machine.name} got {when}")
 
     def on_child_signal(self, machine: Machine, execution: Execution, process: Process) -> None:
         """A guard signals a process that a job has started: not while the job runs and nobody ends it."""
@@ -125,10 +139,22 @@ class Inspector:
         if kept.head + kept.tail != written:
             raise Violation(f"run {result.run} has written {bytes(written)!r}, but its result has {kept}")
 
+    # --- the agent ---------------------------------------------------------------------------------------------------
+
+    def _check_agent(self, machine: Machine, guard: SimGuard) -> None:
+        """An agent that a signal has stopped is replaced."""
+        agent, now_ms = machine.agent, self._timeline.now_ms
+        if agent is None or not agent.stopped:
+            return
+        gap_ms = now_ms - max(agent.stopped_ms, guard.still_ms)
+        if gap_ms > _STOPPED_MS:
+            raise Violation(f"the agent of {machine.name} stands still for {gap_ms} ms, and is not replaced")
+
     # --- the disk ----------------------------------------------------------------------------------------------------
 
     def turned(self, machine: Machine, guard: SimGuard) -> None:
-        """A guard has taken a turn. A disk that is well again has all results that were reported, within two seconds."""
+        """A guard has taken a turn. Soon after a disk is well again it has all results that were reported."""
+        self._check_agent(machine, guard)
         disk, now_ms = machine.disk, self._timeline.now_ms
         if disk.trouble is not None:
             self._well_ms.pop(machine.name, None)

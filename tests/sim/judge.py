@@ -23,7 +23,7 @@ from tests.sim.machine import Machine, SimAgent
 from tests.sim.outages import Outages
 from tests.sim.overseer import Overseer
 from tests.sim.pollers import SimPoller
-from tests.sim.scheduler import Scheduler
+from tests.sim.scheduler import FaultyEngine, Scheduler
 from tests.sim.story import Story
 from tests.sim.timeline import Timeline
 from tests.sim.violation import Violation
@@ -186,9 +186,8 @@ class Judge:
         self._cancelled_ms: dict[int, int] = {}
         self._come_back: Counter[int] = Counter()
         self._last_event = 0
-        # The last event that the story has, and of which database.
-        self._told_event = 0
-        self._told_engine = scheduler.engine
+        # The last event of each database that the story has.
+        self._told_events: dict[FaultyEngine, int] = {}
         self._changes = -1
         # When each session, and each polling worker, was last heard; whose sessions they are.
         self._heard_ms: dict[str, int] = {}
@@ -362,7 +361,7 @@ class Judge:
             raise Violation(f"run {order.run} starts on {machine.name}, which is told to end")
         alone = self._wish(order.job).stops if home else order.lease_ms
         self.overseer.on_start(machine, execution, alone=bool(alone))
-        self.inspector.on_start(execution)
+        self.inspector.on_start(machine, execution)
         mono_ms = machine.clock.mono_ms
         if mono_ms - guard.told_ms.get(order.run, mono_ms) > 1_000:
             raise Violation(f"run {order.run} starts on {machine.name} after it waited for more than a second")
@@ -404,14 +403,15 @@ class Judge:
         engine, story = self._scheduler.engine, self._story
         if not story.wanted or engine.in_turn:
             return
-        if engine is not self._told_engine:
-            self._told_engine, self._told_event = engine, 0
-        for event, job, first, last, worker, was, became, reason, _ in engine.look(EVENTS, self._told_event):
-            self._told_event = event
-            what = f"worker {worker}" if job is None else f"job {job}" if first is None else f"run {first}"
+        told = self._told_events.get(engine, 0)
+        for event, job, first, last, worker, was, became, reason, _ in engine.look(EVENTS, told):
+            self._told_events[engine] = event
+            what = f"run {first}" if first is not None else f"job {job}" if job is not None else f"worker {worker}"
+            what = "database" if job is None and worker is None and first is None else what
             more = f" to {last}" if last != first else ""
             place = f" on {worker}" if worker and first is not None and became == "running" else ""
-            story.tell("store", f"{what}{more}: {was or 'new'} → {became}{place}{f' ({reason})' if reason else ''}")
+            change = became if was == became else f"{was or 'new'} → {became}"
+            story.tell("store", f"{what}{more}: {change}{place}{f' ({reason})' if reason else ''}")
 
     def _check_changes(self) -> None:
         changes = self._scheduler.engine.changes()

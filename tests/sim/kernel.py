@@ -47,6 +47,8 @@ class Process:
         self.deaf = False
         self.clings_ms = 0
         self.clinging = False
+        # It is exiting, and has no environment any more.
+        self.fading = False
         self.status: tuple[int | None, int | None] | None = None
         self.on_end: Callable[[int], None] = lambda code: None
         self.on_signal: Callable[[int], None] = lambda number: None
@@ -159,6 +161,7 @@ class Kernel:
                 process.clinging = True
                 self._timeline.after(process.clings_ms, lambda: self.exit(process, -signal.SIGKILL))
         elif number == signal.SIGKILL or not process.deaf:
+            process.fading |= self._chance.random() < 0.5
             gap_ms = self._chance.randint(0, _DEATH_MS)
             self._timeline.after(gap_ms, lambda: self.exit(process, -number))
 
@@ -178,6 +181,10 @@ class Kernel:
             raise ProcessLookupError
         for process in members:
             self._send(process, number)
+
+    def has_living(self, group: int) -> bool:
+        """Whether a process of that group lives."""
+        return any(one.group == group and one.alive for one in self._processes.values())
 
     def kill(self, pid: int, number: int) -> None:
         """Raises ProcessLookupError."""
@@ -208,9 +215,9 @@ class Kernel:
         return self._processes[pid].session if pid in self._processes else 0
 
     def mark_of(self, pid: int) -> str | None:
-        """The mark in its environment; a zombie has none any more."""
+        """The mark in its environment; what is exiting has none any more."""
         process = self._processes.get(pid)
-        return process.mark if process is not None and process.alive else None
+        return process.mark if process is not None and process.alive and not process.fading else None
 
     # --- pipes -------------------------------------------------------------------------------------------------------
 

@@ -47,8 +47,9 @@ class SimAgent:
         self.process = machine.kernel.start(machine.kernel.guard)
         self.pid = self.process.pid
         self.alive = True
-        # A signal has stopped it.
+        # A signal has stopped it, and when.
         self.stopped = False
+        self.stopped_ms = 0
         self.agent: Agent | None = None
         # It is stopped until then; and whether it had just looked at what its guard says, and not at its socket.
         self.still_ms = 0
@@ -87,7 +88,10 @@ class SimAgent:
         """SIGSTOP for a while. `between`: after it has looked at what its guard says and before it looks at its socket;
         then it goes on a moment after its guard has said something of runs.
         """
-        self.still_ms = self.machine.timeline.now_ms + gap_ms
+        now_ms = self.machine.timeline.now_ms
+        if not self.stopped:
+            self.stopped_ms = now_ms
+        self.still_ms = now_ms + gap_ms
         self.stopped = True
         self._stopped_between = between
         self.machine.story.tell(self.name, "its agent stands still until %d", self.still_ms)
@@ -206,7 +210,7 @@ class SimAgent:
                 self._inboxes.clear()
                 return False
             frame = unpack_from_scheduler(self.machine.chance.choice(full).popleft())
-            self.machine.story.send(self.name, "hears", frame, detail=True)
+            self.machine.story.send(f"{self.name} hears", "", frame, detail=True)
             agent.on_frame(frame, now)
             self.machine.hear_seen(self, frame)
         return True
@@ -221,7 +225,8 @@ class SimAgent:
         for frame in agent.to_scheduler:
             self.machine.say_seen(self, frame)
             if self.connection is not None:
-                self.machine.story.send(self.name, "scheduler", frame)
+                lost = self.connection.up.closed
+                self.machine.story.send(self.name, "nobody" if lost else "scheduler", frame, detail=lost)
                 self.connection.up.send(pack(frame))
             else:
                 self.machine.story.send(self.name, "nobody", frame, detail=True)
@@ -467,7 +472,8 @@ class Machine:
     def on_start(self, execution: Execution) -> None:
         """A process of a job starts here."""
         job = execution.order.job + WORLD * execution.script.world
-        self.witness.start(execution.ident, job, self.worker, self.name, self.incarnation)
+        pid = execution.main.pid
+        self.witness.start(execution.ident, job, self.worker, self.name, self.incarnation, pid)
         self.start_seen(self, execution)
 
     def member_ended(self, execution: Execution) -> None:

@@ -15,33 +15,36 @@ import importlib
 import inspect
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
 from typing import Any, Final
 from unittest.mock import patch
 
-from tests.anchors import Edit, always, excerpt, locate, never, returns, without_call, without_condition
+from tests.anchors import Edit, always, locate, never, part, returns, without_call, without_condition
+from tests.sim.mutant import Mutant, mutant
 from tests.sim.runner import run_seed
+from tests.sim.worker_mutants import DISK, EFFECTS, EXCUSED, PROCESSES, ROWS
 
 SEEDS_MAX: Final = 300
 # What one process takes at a time when all seeds are run.
 _CHUNK: Final = 25
 
 
-@dataclass(frozen=True, slots=True)
-class Mutant:
-    name: str
-    edits: tuple[Edit, ...]
-
-
-def mutant(name: str, *edits: Edit | tuple[str, str, str]) -> Mutant:
-    """`edits`: of tests/anchors.py, each of a function or an SQL text; a tuple of three is an excerpt."""
-    return Mutant(name, tuple(edit if isinstance(edit, Edit) else excerpt(*edit) for edit in edits))
-
+_REGISTERS_TOO_EARLY: Final = (
+    (
+        "SessionState.lose",
+        "self.move(SessionEvent.LOSE)",
+        "self.move(SessionEvent.LOSE)\n        self.move(SessionEvent.WITHDRAW)\n        self._register_at_ms = 0",
+    ),
+    ("SessionState.on_withdrawn", "self.move(SessionEvent.WITHDRAW)", "pass"),
+)
 
 _MUTANTS: Final = (
+    *PROCESSES,
+    *DISK,
+    *EFFECTS,
+    *ROWS,
     # --- results and fencing ---
     mutant(
         "a result is stored without asking who owns the run",
@@ -438,7 +441,7 @@ _MUTANTS: Final = (
     mutant(
         "a guard does not say what it has not started",
         (
-            "guard.core.Core._on_session",
+            "Core._on_session",
             "messages.Unstarted(self._withdraw(), withdrawn=True)",
             "messages.Unstarted(self._withdraw() and (), withdrawn=True)",
         ),
@@ -446,15 +449,14 @@ _MUTANTS: Final = (
     mutant(
         "a guard starts what it has said not to have started",
         (
-            "guard.core.Core._on_session",
+            "Core._on_session",
             "messages.Unstarted(self._withdraw(), withdrawn=True)",
             "messages.Unstarted(tuple(self._backlog._waiting), withdrawn=True)",
         ),
     ),
     mutant(
         "an agent registers before its guard has said what it has not started",
-        ("SessionState.lose", "self.move(SessionEvent.LOSE)", "self.status, self.terms = Status.UNREGISTERED, None"),
-        without_call("SessionState.on_withdrawn", "self.move"),
+        *_REGISTERS_TOO_EARLY,
         ("Holdings.listed", "if not run.dropped", "if not run.dropped and run.phase != 'waiting'"),
     ),
     mutant(
@@ -522,15 +524,15 @@ _MUTANTS: Final = (
     mutant("a lease ends with it", returns("lease.term_at_ms", "heard_ms + lease_ms")),
     mutant(
         "a guard does not kill what outlives its lease",
-        without_call("guard.core.Core.kill_overdue", "self.runs.kill"),
+        without_call("Core.kill_overdue", "self.runs.kill"),
     ),
     mutant(
         "a guard tells nothing to end when its lease does",
-        without_call("guard.core.Core.on_tick", "self.runs.stop"),
+        without_call("Core.on_tick", "self.runs.stop"),
     ),
     mutant(
         "a run starts though its lease is over",
-        always("guard.core.Core._start", "self._here.leases.hold(order.lease_ms, now_ms)"),
+        always("Core._start", "self._here.leases.hold(order.lease_ms, now_ms)"),
     ),
     mutant(
         "a run that came back for its lease is asked for again at once",
@@ -584,7 +586,7 @@ _MUTANTS: Final = (
     ),
     mutant(
         "a new agent knows nothing of leases",
-        ("guard.core.Core.snapshot", "leases=self._here.leases.lengths()", "leases=()"),
+        ("Core.snapshot", "leases=self._here.leases.lengths()", "leases=()"),
     ),
     mutant(
         "a killed guard's runs with a lease live on",
@@ -593,23 +595,15 @@ _MUTANTS: Final = (
     # --- what can't be ended ---
     mutant(
         "a guard says nothing of what it can't end",
-        (
-            "guard.core.Core._update_state",
-            "stuck=tuple(sorted(run.number for run in self.runs.stuck if run.db == self.db))",
-            "stuck=()",
-        ),
+        ("Core._update_state", "stuck=tuple(", "stuck=() and tuple("),
     ),
     mutant(
         "an agent says nothing of what can't be ended",
-        ("Holdings.on_state", "state.foreign, stuck", "state.foreign, frozenset()"),
+        ("Holdings.on_state", "self.foreign, self.stuck = state.foreign, stuck", "self.foreign = state.foreign"),
     ),
     mutant(
         "a new agent knows nothing of what can't be ended",
-        (
-            "guard.core.Core.snapshot",
-            "state=self._reports.take_state()",
-            "state=structs.replace(self._reports.take_state(), stuck=())",
-        ),
+        ("Core.snapshot", "self._reports.take_state()", "structs.replace(self._reports.take_state(), stuck=())"),
     ),
     mutant(
         "a worker that can't end its runs takes more",
@@ -640,7 +634,7 @@ _MUTANTS: Final = (
     ),
     mutant(
         "a new start of a worker does not say what it had finished",
-        ("guard.core.Core.snapshot", '*(Held(result.run, "finished") for result in results)', "*()"),
+        ("Core.snapshot", "for run in self._here.results() if run.result is not None", "for run in ()"),
     ),
     mutant(
         "a guard forgets the database whose runs it has",
@@ -679,21 +673,16 @@ _MUTANTS: Final = (
     ),
     mutant(
         "no lease of a foreign run ends",
-        ("guard.core.Core.kill_overdue", "self._databases.values()", "(self._here,)"),
-        ("guard.core.Core.on_tick", "self._databases.values()", "(self._here,)"),
-        ("guard.core.Core.deadline_ms", "self._databases.values()", "(self._here,)"),
+        ("Core.on_tick", "in self._databases.values():", "in (self._here,):"),
+        ("Core.kill_overdue", "in self._databases.values():", "in (self._here,):"),
     ),
     mutant(
         "a new agent does not know what is foreign",
-        (
-            "guard.core.Core.snapshot",
-            "state=self._reports.take_state()",
-            "state=structs.replace(self._reports.take_state(), foreign=())",
-        ),
+        ("Core.snapshot", "self._reports.take_state()", "structs.replace(self._reports.take_state(), foreign=())"),
     ),
     mutant(
         "a new guard does not know what waits for other databases",
-        ("guard.core.Core.__init__", "others.items()", "()"),
+        ("Shell.__init__", "spool.others()", "{}"),
     ),
     mutant(
         "a new database gets the results of the one before",
@@ -728,8 +717,8 @@ _MUTANTS: Final = (
         "an agent forgets what is not acked",
         (
             "Agent.on_guard",
-            "            case messages.Snapshot",
-            "                list(map(self._holdings.forget, [result.run for result in results]))\n            case messages.Snapshot",
+            "self._flow.on_results(results)",
+            "self._flow.on_results(results)\n                    list(map(self._holdings.forget, [one.run for one in results]))",
         ),
     ),
     mutant(
@@ -746,14 +735,10 @@ _MUTANTS: Final = (
         (
             "Agent._lose_session",
             "self._send_session(lost=True)",
-            "self._session.on_withdrawn(Now(0, 0))",
+            "self._session.move(SessionEvent.WITHDRAW)\n        self._session._register_at_ms = 0",
         ),
     ),
-    mutant(
-        "an agent registers before it knows what had not started",
-        ("SessionState.lose", "self.move(SessionEvent.LOSE)", "self.status, self.terms = Status.UNREGISTERED, None"),
-        without_call("SessionState.on_withdrawn", "self.move"),
-    ),
+    mutant("an agent registers before it knows what had not started", *_REGISTERS_TOO_EARLY),
     mutant(
         "an agent never ends a session by itself",
         returns("SessionState.timeout_at_ms", "10 ** 15"),
@@ -773,7 +758,7 @@ _MUTANTS: Final = (
     ),
     mutant(
         "an agent reports what it was told to drop",
-        ("Holdings.finish", "run is not None and not run.dropped", "run is not None"),
+        without_condition("Holdings.finish", "not run.dropped"),
     ),
     mutant(
         "an agent does not kill what it is told to",
@@ -791,7 +776,8 @@ _MUTANTS: Final = (
         never("Holdings.on_gone", "run is not None and not (run.dropped or run.discarded)"),
     ),
     mutant(
-        "an agent lists nothing", ("Holdings.listed", "for number, run in self._runs.items()", "for number, run in ()")
+        "an agent lists nothing",
+        ("Holdings.listed", "for number, run in self._runs.items()", "for number, run in ()"),
     ),
     mutant("an agent takes the same order twice", always("Holdings.accept", "order.run not in self._runs")),
     mutant("an agent that stops asks for more", without_condition("FlowControl._amount", "self.stopping")),
@@ -799,50 +785,40 @@ _MUTANTS: Final = (
         "an agent does not say what came back unstarted",
         without_call("Agent._on_unstarted", "self.to_scheduler.append"),
     ),
-    mutant(
-        "an agent says nothing of probation's end",
-        never("Agent._on_began", "run.probation"),
-    ),
+    mutant("an agent says nothing of probation's end", never("Agent._on_began", "run.probation")),
     # --- the worker's guard ---
     mutant(
-        "a guard keeps what waits when its agent dies", without_call("guard.core.Core.on_agent_exit", "self._withdraw")
+        "a guard keeps what waits when its agent dies", without_call("Shell._on_agent_exit", "self.core.on_agent_exit")
     ),
     mutant(
         "a guard starts what it was asked to give back",
         (
-            "guard.core.Core._on_session",
+            "Core._on_session",
             "messages.Unstarted(self._withdraw(), withdrawn=True)",
             "messages.Unstarted((), withdrawn=True)",
         ),
     ),
     mutant(
         "a guard that stood still starts what its agent had heard before",
-        never("guard.core.Core.on_message", "now_ms - heard_ms >= BACKLOG_WAIT_MS_MAX"),
+        without_condition("Core._on_start", "late"),
     ),
-    mutant(
-        "a guard starts the same run twice",
-        always("guard.core.Core._on_start", "order.run not in self._here.runs"),
-    ),
-    mutant("a guard that is to end starts more", never("guard.core.Core._on_start", "self._reports.state.stopping")),
+    mutant("a guard starts the same run twice", always("Core._on_start", "order.run not in self._here.runs")),
+    mutant("a guard that is to end starts more", without_condition("Core._on_start", "self._reports.state.stopping")),
     mutant(
         "a guard forgets its results when its agent dies",
         (
-            "guard.core.Core.on_agent_exit",
+            "Core.on_agent_exit",
             "self._withdraw()",
-            "self._withdraw()\n        for run in list(self._here.results()):\n            self._forget(run)",
+            "self._withdraw()\n        for run in list(self._here.results()):\n            self._here.move(run, Event.FORGET)",
         ),
     ),
     mutant(
         "a guard tells results before they are written",
-        ("Reports.take_ended", "self._effects.write += results", "pass"),
+        ("Shell.turn", "self._write(now_ms)\n        self._send()", "self._send()\n        self._write(now_ms)"),
     ),
     mutant(
         "a guard tells a new agent of results before they are written",
-        (
-            "guard.core.Core.snapshot",
-            "self._reports.take_ended()",
-            "self._reports.take_ended()\n        self.effects.write.clear()",
-        ),
+        without_call("Core.snapshot", "self._reports.take_ended"),
     ),
     mutant("a guard does not sync what it has told", without_call("Shell.turn", "self._spool.sync")),
     mutant("a spool writes and does not sync", without_call("Spool.sync", "self._journal.sync")),
@@ -852,15 +828,11 @@ _MUTANTS: Final = (
     ),
     mutant(
         "a guard tells a new agent nothing of what runs",
-        (
-            "guard.core.Core.snapshot",
-            'for run in live),\n                *(Held(number, "running") for number in given_up)',
-            "for run in ()),\n                *()",
-        ),
+        ("Core.snapshot", '*(Held(run.number, "running") for run in live),', ""),
     ),
     mutant(
         "a guard does not stop what is cancelled",
-        without_call("guard.core.Core._on_stop", "self.runs.stop"),
+        without_call("Core._on_stop", "self.runs.stop"),
     ),
     # --- schedules ---
     mutant("a paused schedule fires", ("sql.PAUSE_SCHEDULE", "next_fire_ms = NULL, ", "")),
@@ -881,6 +853,7 @@ MUTANTS: Final = {one.name: one for one in _MUTANTS}
 # Guards that no seed misses, because another does the same, or because what they hold against can't happen here; each
 # with the reason.
 EQUIVALENT: Final[dict[str, str]] = {
+    **EXCUSED,
     "what could not be sent is forgotten when the next turn is given up": "a send must fail in the turn before one that"
     " can't be stored, and the worker must not register again: too rare for these seeds. system/test_loop.py tests it",
     "a register takes nothing back": "the first heartbeat does it, since a new session's numbers begin anew",
@@ -930,9 +903,24 @@ def applied(one: Mutant) -> Iterator[None]:
             for part in filter(None, path.split(".")):
                 owner = getattr(owner, part)
             now = inspect.getattr_static(owner, name)
-            new = edit.change(now) if isinstance(now, str) else _edited(now, name, edit)
+            if isinstance(now, str):
+                new = edit.change(now)
+            elif isinstance(now, Mapping):
+                new = _changed_table(owner, name, edit)
+            else:
+                new = _edited(now, name, edit)
             stack.enter_context(patch.object(owner, name, new))
         yield
+
+
+def _changed_table(module: Any, name: str, edit: Edit) -> Any:
+    """The value of a module's table from its changed source."""
+    text = inspect.getsource(module)
+    begin, end = part(text, name)
+    space = dict(vars(module))
+    code = compile(edit.change(text[begin:end]), f"<{name} without a row>", "exec", dont_inherit=True)
+    exec(code, space)
+    return space[name]
 
 
 def _edited(function: Any, name: str, edit: Edit) -> Any:

@@ -254,21 +254,24 @@ class Overseer:
         if stood_still or machine.agent is not agent or agent.agent is None or agent.agent._holdings.changing:
             return
         for run in {held.run for held in frame.runs}.difference(frame.stuck):
-            execution = machine.executions.get(run + WORLD * self._worlds[frame.s])
+            ident = run + WORLD * self._worlds[frame.s]
+            execution = machine.executions.get(ident) or machine.leftovers.get(ident)
             if execution is None or not execution.sticks or not machine.guards(execution):
                 continue
-            assert execution.killed_ms is not None
-            since_ms = machine.clock.mono_ms - machine.clock.at(execution.killed_ms)
+            # Orphans are killed when their run ends.
+            killed_ms = execution.killed_ms if execution.ended_ms is None else execution.ended_ms
+            assert killed_ms is not None
+            since_ms = machine.clock.mono_ms - machine.clock.at(killed_ms)
             if since_ms > STUCK_MS + _TOLD_MS:
                 raise Violation(f"{agent.name} says nothing of run {run}, which it killed {since_ms} ms ago")
 
     def _disk_fails(self, agent: SimAgent) -> bool:
         """Whether an agent must know by now that its guard can't keep results."""
         machine, now_ms = agent.machine, self._timeline.now_ms
-        guard, disk = machine.guard, machine.disk
-        if guard is None or machine.agent is not agent or not disk.failed:
+        guard = machine.guard
+        if guard is None or machine.agent is not agent or guard.failed_ms is None:
             return False
-        return now_ms - max(guard.still_ms, agent.still_ms, agent.up_ms, guard.well_ms) > _LATE_MS
+        return now_ms - max(guard.still_ms, agent.still_ms, agent.up_ms, guard.failed_ms) > _LATE_MS
 
 
 def _stands_still(guard: SimGuard | None, now_ms: int, margin_ms: int) -> bool:

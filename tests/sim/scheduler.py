@@ -404,8 +404,8 @@ class Scheduler:
             self.kill_at_send -= 1
             if self.kill_at_send < 0:
                 raise Killed
-        self._story.send_body("scheduler", connection.dealer.worker, body, "down")
         self.before_send(connection, body)
+        self._story.send_body("scheduler", connection.dealer.worker, body, "down")
 
     # --- callers ---
 

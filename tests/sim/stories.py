@@ -9,13 +9,14 @@ A line of the script is what a world has, or a moment in milliseconds and what h
     200 submit a lasts=500 deaf         the job `a`; options as in _job     200 submit b children=left/5000
     300 cancel a                        300 cut w1 [up|down]                300 mend w1
     300 break w1                        its connection; half of what is under way is lost
-    300 delay w1 2000                   it breaks, and what w1 has sent arrives so much later
+    300 delay w1 2000                   it breaks at the next register, which arrives so much later
     300 kill w1 guard|agent|both        300 stall w1 guard|agent|host 2000       300 term w1           300 start w1
     300 reboot w1                       300 full w1 | room w1               its disk has no space, or has again
     300 crash scheduler after the commit                                    300 restart scheduler
     300 stop scheduler                  300 refuse scheduler                its store refuses one turn
     300 leave                           another database is in its place    300 return            300 discard w1
-    300 show messages                   from then on also what guard and agent say, and heartbeats
+    300 elsewhere submit 500            a job in that other database, of so many milliseconds
+    300 show messages                   from then on also what guard and agent say, and heartbeats; until `hide`
     9000 end
 """
 
@@ -33,6 +34,7 @@ from typing import Any, Final, TypeVar
 from tests.sim.callers import Asked
 from tests.sim.jobs import script_of
 from tests.sim.machine import Habits as WorkerHabits
+from tests.sim.machine import Machine
 from tests.sim.scheduler import Habits, Trouble
 from tests.sim.story import Story
 from tests.sim.timeline import Timeline
@@ -119,12 +121,14 @@ class Told:
                 world.client.submit_one(self._job(name, _options(options)))
             case ["cancel", name]:
                 world.client.cancel_one(self._asked[name])
-            case ["show", "messages"]:
-                self._story.details = True
+            case ["show" | "hide" as verb, "messages"]:
+                self._story.details = verb == "show"
             case ["leave"]:
-                world.elsewhere.leave()
+                world.elsewhere.open(restored=False)
+            case ["elsewhere", "submit", lasts_ms]:
+                world.elsewhere.submit_one(int(lasts_ms))
             case ["return"]:
-                world.elsewhere.go_home()
+                world.elsewhere.come_back()
             case [verb, "scheduler", *rest]:
                 self._do_to_scheduler(verb, rest)
             case [verb, name, *rest] if name in world.pollers:
@@ -163,7 +167,7 @@ class Told:
             case "break", _:
                 machine.break_connection()
             case "delay", [late_ms]:
-                machine.delay_register(int(late_ms))
+                self._delay(machine, int(late_ms))
             case "kill", [what]:
                 {"guard": machine.kill_guard, "agent": machine.kill_agent, "both": machine.kill_both}[what]()
             case "stall", [what, gap_ms]:
@@ -179,6 +183,12 @@ class Told:
                     "room": lambda: machine.fill_disk(None),
                 }
                 deeds[verb]()
+
+    def _delay(self, machine: Machine, late_ms: int) -> None:
+        if machine.agent is not None and machine.agent.registering is not None:
+            machine.delay_register(late_ms)
+        else:
+            self._world.timeline.after(1, lambda: self._delay(machine, late_ms))
 
     def _job(self, name: str, options: dict[str, str]) -> Asked:
         policy = Policy(

@@ -6,11 +6,11 @@ import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from msgspec import Struct
+from msgspec import Struct, structs
 
 from tests.sim.timeline import Timeline
 from tests.sim.wording import Way, is_routine, read, words
-from zsched.protocol import Ready
+from zsched.protocol import Heartbeat, HeartbeatAck, Ready
 
 
 class Story:
@@ -23,24 +23,30 @@ class Story:
         self.details = details
         self.lines: list[str] = []
         self.timeline = timeline
-        # The last `ready` of each sender.
-        self._ready: dict[str, str] = {}
+        # The last words of each sender, by the type of the frame.
+        self._last: dict[tuple[str, type], str] = {}
 
     def tell(self, who: str, what: str, *facts: object) -> None:
         if self.wanted:
             self.lines.append(f"{self.timeline.now_ms:>8}  {who:<16}  {what % facts if facts else what}")
+
+    def note(self, who: str, what: str, *facts: object) -> None:
+        """A detail."""
+        if self.details:
+            self.tell(who, what, *facts)
 
     def send(self, sender: str, to: str, message: Struct, *, detail: bool = False) -> None:
         """A frame or a message is sent, or heard."""
         if not self.wanted:
             return
         text = words(message)
-        if isinstance(message, Ready):
-            # It is repeated each second.
-            before, self._ready[sender] = self._ready.get(sender), text
-            detail |= before == text
+        if isinstance(message, Ready | Heartbeat | HeartbeatAck):
+            # They are repeated each second; but for the number they are mostly the same.
+            said = text if isinstance(message, Ready) else words(structs.replace(message, seq=0))
+            before, self._last[sender, type(message)] = self._last.get((sender, type(message))), said
+            detail |= before == said
         if self.details or not (detail or is_routine(message)):
-            self.tell(f"{sender} → {to}", "%s", text)
+            self.tell(f"{sender} → {to}" if to else sender, "%s", text)
 
     def send_body(self, sender: str, to: str, body: bytes, way: Way) -> None:
         """The same for a frame's bytes."""

@@ -8,5 +8,5 @@ from tests.sim.stories import Tale, tales
 
 
 @pytest.mark.parametrize("tale", tales(), ids=lambda tale: tale.name)
-def test_story_is_told_again_line_by_line(tale: Tale) -> None:
+def test_story_has_the_same_log(tale: Tale) -> None:
     assert tale.tell().splitlines() == tale.log.splitlines()

@@ -37,7 +37,8 @@ def words(message: Struct) -> str:
 
 def _fact(message: Struct, name: str) -> str:
     value = getattr(message, name)
-    if name in _LEFT_OUT or value in (None, (), "", False) or value == _default(message, name):
+    usual = value in (None, (), "", False) or value == _default(message, name)
+    if name in _LEFT_OUT or (usual and name != "window"):
         return ""
     if name == "verdicts":
         return ", ".join(f"run {run} {verdict}" for run, verdict in value)
@@ -62,7 +63,8 @@ def _said(value: object) -> str:
             return f"run {value.run} of job {value.job}{attempt}{lease}{', on probation' if value.probation else ''}"
         case RunResult():
             end = f"signal {value.signal}" if value.signal is not None else f"exit {value.exit_code}"
-            return f"run {value.run} {value.status} ({', '.join(dict.fromkeys((value.reason, end)))})"
+            why = end if value.reason in end else f"{value.reason}, {end}"
+            return f"run {value.run} {value.status} ({why})"
         case Struct():
             facts = [fact for name in value.__struct_fields__ if (fact := _fact(value, name))]
             return f"[{', '.join(facts)}]"

@@ -136,7 +136,7 @@ class Scheduler:
             with suppress(apsw.IOError):
                 writer.close()
 
-    def limit(self, **bounds: int) -> None:
+    def limit(self, **bounds: Any) -> None:
         """Bounds of a turn, by the names of Turns."""
         self.loop.turns = replace(self.loop.turns, **bounds)
 

@@ -81,6 +81,10 @@ class Shell:
         self._write(now_ms)
         self._send()
         self._spool.sync(now_ms)
+        core.on_disk(fails=self._spool.failing)
+        if core.effects.send:
+            # A sync has failed: no run is to be asked for until the next turn.
+            self._send()
         self._notify.alive(now_ms)
         if self.supervisor.stopped_too_often:
             self._crash()
