@@ -57,7 +57,7 @@ PROCESSES: Final = (
             "Shell._scan",
             "for run in over:",
             "unread = self._pipes._open.keys()\n        for run in over:\n"
-             "            if run.process and unread & self._pipes._fds[run.process.start]:\n                continue",
+            "            if run.process and unread & self._pipes._fds[run.process.start]:\n                continue",
         ),
     ),
     mutant(
