@@ -9,6 +9,7 @@ from collections.abc import Collection, Iterable
 import pytest
 from msgspec.structs import replace
 
+from tests import workers
 from zsched.model.limits import BACKLOG_WAIT_MS_MAX, FOREIGN_LISTED_MAX
 from zsched.protocol import Held, RunOrder, RunResult
 from zsched.worker.guard.core import Core
@@ -697,3 +698,9 @@ def test_secrets_are_redacted_before_they_are_kept() -> None:
 
 def test_phases_are_disjoint() -> None:
     assert not LIVE & FINISHED
+
+
+def test_page_shows_the_tables() -> None:
+    """`python -m tests.workers --write` updates it."""
+    assert workers.PAGE.read_text("utf-8") == workers.page()
+    assert len(workers.runs()) == len(MOVES)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from enum import Enum
+from enum import StrEnum
 from types import MappingProxyType
 from typing import Final, Literal
 
@@ -19,7 +19,7 @@ from zsched.worker.guard.outputs import CapturedOutput
 Why = Literal["timeout", "cancelled", "lease_stop"]
 
 
-class Phase(Enum):
+class Phase(StrEnum):
     """Where a run is. The last three have no process and no result in memory."""
 
     WAITING = "waiting"  # for a slot
@@ -34,7 +34,7 @@ class Phase(Enum):
     DISCARDED = "discarded"  # of a discarded database, ended without a result; listed for its scheduler
 
 
-class Event(Enum):
+class Event(StrEnum):
     """What happens to a run."""
 
     START = "start"  # a slot is free
@@ -94,7 +94,7 @@ class IllegalMoveError(Exception):
     """An event that is impossible in the run's phase: a bug of the guard."""
 
 
-class Fate(Enum):
+class Fate(StrEnum):
     """Whether the result of a live run is wanted, and if not, why."""
 
     WANTED = "wanted"
