@@ -347,11 +347,11 @@ class Client:
         def on_answer(answer: Answer) -> None:
             self._story.tell("client", "cancel of jobs %s: %s", of_numbers(jobs), _short(answer))
             met = answer.reply.outcomes if isinstance(answer, Done) and isinstance(answer.reply, BulkDone) else {}
-            if isinstance(answer, Done) and (
-                met.keys() - {"done", "ending", "finished"} or sorted(chain(*met.values())) != sorted(jobs)
-            ):
-                raise Violation(f"a cancel of the jobs {of_numbers(jobs)} was answered: {_short(answer)}")
             # A restore may have taken some of them back meanwhile.
+            known = self.jobs.keys() & met.get("unknown_job", ())
+            strange = known or met.keys() - {"done", "ending", "finished", "unknown_job"}
+            if isinstance(answer, Done) and (strange or sorted(chain(*met.values())) != sorted(jobs)):
+                raise Violation(f"a cancel of the jobs {of_numbers(jobs)} was answered: {_short(answer)}")
             for job_id in self.jobs.keys() & set(jobs):
                 one = self.jobs[job_id]
                 finished = job_id in met.get("finished", Spans())

@@ -76,7 +76,7 @@ class Nemesis:
             self._faults.append(self.strand_runs)
         if aside.random() < 0.3:
             self._faults.append(self.delay_a_register)
-        if aside.random() < 0.3:
+        if aside.random() < 0.5:
             self._faults.append(self.fail_a_disk)
         self._gap_ms = self._chance.choice((500, 1_500, 4_000))
         if self._faults:
@@ -203,10 +203,11 @@ class Nemesis:
         self._timeline.after(self._chance.choice((0, 50, 500, 2_000)), end)
 
     def stop_agent(self) -> None:
-        """SIGSTOP for a while."""
+        """SIGSTOP for a while, or until its guard replaces it."""
         machine = self._machine()
+        gap_ms = 40_000 if self._chance.random() < 0.2 else self._a_while_ms()
         if machine.agent is not None:
-            machine.agent.stand_still(self._a_while_ms(), between=self._chance.random() < 0.5)
+            machine.agent.stand_still(gap_ms, between=self._chance.random() < 0.5)
 
     def stop_guard(self) -> None:
         machine = self._machine()
@@ -232,8 +233,8 @@ class Nemesis:
     def fail_a_disk(self) -> None:
         """A worker's disk has no space, or can't sync, for a while. Sometimes its guard is killed."""
         machine = self._machine()
-        gap_ms = self._chance.choice((50, 1_000, 5_000))
-        machine.fill_disk(self._chance.choice(("full", "full", "sync")))
+        gap_ms = self._chance.choice((50, 1_000, 5_000, 15_000))
+        machine.fill_disk(self._chance.choice(("full", "sync")))
         self._timeline.after(gap_ms, lambda: machine.fill_disk(None))
         if self._chance.random() < 0.3:
             self._timeline.after(self._chance.randint(0, gap_ms + 3_000), machine.kill_guard)

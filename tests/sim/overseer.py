@@ -22,6 +22,7 @@ from tests.sim.witness import Life, Witness
 from zsched.model.limits import BACKLOG_WAIT_MS_MAX, LEASE_MARGIN_MS
 from zsched.protocol import (
     Dispatch,
+    Error,
     Heartbeat,
     HeartbeatAck,
     Ready,
@@ -35,6 +36,8 @@ from zsched.worker.guard.runs import STUCK_MS
 
 # Between a deadline and the deed: two wake-ups, and the moment until a killed process is gone.
 _LATE_MS: Final = 50
+# Until an agent that is refused has ended.
+_REFUSED_MS: Final = 200
 # Until the guard's look at what it has killed has become a word of its agent.
 _TOLD_MS: Final = 3_000
 
@@ -100,8 +103,10 @@ class Overseer:
             self._answered[frame["s"]] = self._registers[peer][self._arrived[peer] - 1]
 
     def on_hear(self, agent: SimAgent, frame: SchedulerFrame) -> None:
-        """An agent has read a frame."""
+        """An agent has read a frame. One that is refused for good ends."""
         machine = agent.machine
+        if isinstance(frame, Error) and frame.fatal:
+            self._timeline.after(_REFUSED_MS, lambda: self._check_refused(agent))
         if isinstance(frame, Registered):
             self._spoke.pop(agent, None)
             self._renew(machine, self._worlds[frame.s], self._answered[frame.s])
@@ -114,6 +119,10 @@ class Overseer:
         elif isinstance(frame, Dispatch):
             first = WORLD * self._worlds[frame.s]
             self._heard.update(((machine.name, first + order.run), machine.clock.mono_ms) for order in frame.runs)
+
+    def _check_refused(self, agent: SimAgent) -> None:
+        if agent.alive and self._timeline.now_ms - agent.still_ms > _REFUSED_MS:
+            raise Violation(f"{agent.name} goes on, but its scheduler has refused it for good")
 
     def world_of_session(self, session: str) -> int:
         """The world of the database that its scheduler had."""
