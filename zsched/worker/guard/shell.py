@@ -167,6 +167,7 @@ class Shell:
         """Reap all children that have ended. The group of a main process is killed before that."""
         host, core = self._host, self.core
         self._signal()
+        now_ms = host.mono_ms()
         agent_ended = False
         while (ended := host.next_ended()) is not None:
             if ended.pid in core.runs.mains:
@@ -175,9 +176,9 @@ class Shell:
             if ended.pid == self.supervisor.pid:
                 agent_ended = True
             else:
-                core.on_exit(ended, host.wall_ms(), host.mono_ms())
+                core.on_exit(ended, host.wall_ms(), now_ms)
         core.runs.on_reaped()
-        self._scan(host.mono_ms())
+        self._scan(now_ms)
         self._pipes.any_closed = False
         if agent_ended:
             self._on_agent_exit()
