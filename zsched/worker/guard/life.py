@@ -121,6 +121,7 @@ class Process:
     `stuck`: they were killed STUCK_MS ago and do not end.
     """
 
+    order: RunOrder
     start: int
     pid: int
     mark: str
@@ -152,7 +153,14 @@ class Run:
 
     @property
     def live(self) -> bool:
+        """Whether it takes a slot."""
         return self.phase in LIVE
+
+    @property
+    def live_process(self) -> Process:
+        """`process`, of a run whose main process was started and that is not over."""
+        assert self.process is not None
+        return self.process
 
     def move(self, event: Event) -> Phase | None:
         """Go to the next phase and return it; None: the caller removes the record. Raises IllegalMoveError."""

@@ -81,7 +81,7 @@ class Runs:
         order = run.order
         assert order is not None
         outputs = CapturedOutput(order), CapturedOutput(order)
-        process = run.process = Process(next(self._starts), pid, mark, started_ms, outputs)
+        process = run.process = Process(order, next(self._starts), pid, mark, started_ms, outputs)
         run.move(Event.SPAWNED)
         self._mains[pid] = self._of_session[pid] = self._of_mark[mark] = run
         if order.probation:
@@ -95,11 +95,9 @@ class Runs:
 
     def stop(self, run: Run, why: Why | None, now_ms: int) -> None:
         """TERM to a running run's group now, KILL after its grace. A later stop changes nothing."""
-        process, order = run.process, run.order
         if run.phase is not Phase.RUNNING:
             return
-        assert process is not None
-        assert order is not None
+        process, order = run.live_process, run.live_process.order
         run.move(Event.STOP)
         process.why = why
         log.info("run %d of job %d: stopping it, %s", order.run, order.job, why or run.fate.value)
@@ -109,10 +107,9 @@ class Runs:
     def kill(self, run: Run, now_ms: int) -> None:
         """KILL to a stopped run's group now, and again until its main process is reaped."""
         if run.phase is Phase.ENDING:
-            assert run.process is not None
             run.move(Event.KILL)
-            self._on_killed(run, run.process, now_ms)
-            self._effects.signals.append((run.process.pid, signal.SIGKILL))
+            self._on_killed(run, run.live_process, now_ms)
+            self._effects.signals.append((run.live_process.pid, signal.SIGKILL))
 
     def _on_killed(self, run: Run, process: Process, now_ms: int) -> None:
         if process.killed_ms is None:
@@ -143,8 +140,7 @@ class Runs:
                 self._kill_again(run, now_ms)
 
     def _kill_again(self, run: Run, now_ms: int) -> None:
-        process = run.process
-        assert process is not None
+        process = run.live_process
         self._timers.add(now_ms + _AGAIN_MS, run, "again")
         if run.phase is Phase.CLOSING:
             self._unchecked.append(run)
@@ -154,9 +150,7 @@ class Runs:
             self._check_stuck(run, [process.pid], now_ms)
 
     def _check_stuck(self, run: Run, left: list[int], now_ms: int) -> None:
-        process, order = run.process, run.order
-        assert process is not None
-        assert order is not None
+        process, order = run.live_process, run.live_process.order
         if not process.stuck and process.killed_ms is not None and now_ms >= process.killed_ms + STUCK_MS:
             process.stuck = self._stuck_changed = True
             self._stuck[process.start] = run
@@ -172,8 +166,7 @@ class Runs:
         if run is None:
             self._killed_marks.pop(ended.pid, None)
             return
-        process = run.process
-        assert process is not None
+        process = run.live_process
         run.move(Event.EXIT)
         process.exit = ended
         process.finished_ms = max(wall_ms, process.started_ms)
@@ -213,9 +206,7 @@ class Runs:
 
     def remove(self, run: Run) -> RunResult:
         """None of a run's processes is left, and its outputs are complete. Returns its result."""
-        process, order = run.process, run.order
-        assert process is not None
-        assert order is not None
+        process, order = run.live_process, run.live_process.order
         self._timers.forget(process.start)
         del self._closing[process.start], self._of_mark[process.mark]
         if self._of_session.get(process.pid) is run:
@@ -229,8 +220,7 @@ class Runs:
 
 
 def _result(run: Run, process: Process) -> RunResult:
-    order, ended = run.order, process.exit
-    assert order is not None
+    order, ended = process.order, process.exit
     assert ended is not None
     stdout, stderr = (output.capture.output() for output in process.outputs)
     natural: Literal["exit", "signal"] = "signal" if ended.exit_code is None else "exit"

@@ -24,8 +24,7 @@ class Timers:
         self._live: dict[int, Run] = {}
 
     def add(self, at_ms: int, run: Run, due: Due) -> None:
-        assert run.process is not None
-        start = run.process.start
+        start = run.live_process.start
         self._live[start] = run
         heapq.heappush(self._heap, (at_ms, start, due))
 
