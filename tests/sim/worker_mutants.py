@@ -129,11 +129,13 @@ ROWS: Final = (
     ),
 )
 
-_CROSSES: Final = "it takes frames that cross with the end of a session: too rare for these seeds. test_session_state.py"
+_CROSSES: Final = (
+    "frames must cross with the end of a session: too rare for these seeds. test_session_state.py tests it"
+)
 
 EXCUSED: Final[dict[str, str]] = {
-    "the session's table has no accept while registered": "the scheduler answers the next frame of the older session with"
-    " an error, and the agent registers again",
+    "the session's table has no accept while registered": "the next frame of the older session is answered by an"
+    " error, and the agent registers again. test_session_state.py tests it",
     "the session's table has no refuse while unregistered": _CROSSES,
     "the session's table has no refuse while registered": _CROSSES,
     "the session's table has no refuse while withdrawing": _CROSSES,
@@ -142,79 +144,6 @@ EXCUSED: Final[dict[str, str]] = {
     " for others. test_guard_core.py tests it",
     "the run's table has no lose of a run that is aside": "the file of another database must be damaged."
     " test_guard_core.py tests it",
-    "the last words of an agent are not read",
-        ("Shell._on_agent_exit", "self._host.agent_fd is not None and self._receive()", "False"),
-    ),
-)
-
-DISK: Final = (
-    mutant("a failing disk is not noticed", ("Spool._on_failure", "self.failing = True", "pass")),
-    mutant("an agent does not hear that the disk fails", never("Core.on_disk", "fails != self.disk_fails")),
-    mutant(
-        "an agent asks for runs though the disk fails", without_condition("FlowControl._amount", "self._disk_fails")
-    ),
-    mutant(
-        "a file is not renewed when the disk is well again",
-        ("Spool._on_failure", "self._renew_at_ms = mono_ms + RETRY_MS", "pass"),
-    ),
-    mutant("a failed sync is ignored", ("Spool.sync", "self._on_failure(error, mono_ms)", "pass")),
-    mutant("a failed write is ignored", ("Spool.write", "self._on_failure(error, mono_ms)", "pass")),
-    mutant("a failed sync is reported in the next turn", without_call("Shell.turn", "core.on_disk")),
-    mutant(
-        "results of a failing disk are not reported",
-        ("Reports.take_ended", "return tuple(results)", "return tuple(results) if not self.state.disk_fails else ()"),
-    ),
-)
-
-# One for each effect of the core: the shell does not obey it.
-EFFECTS: Final = (
-    mutant("the shell sends no signals", without_call("Shell._signal", "self._host.signal_group")),
-    mutant("the shell kills no orphans", without_call("Shell._scan", "host.kill")),
-    mutant("the shell starts no runs", without_call("Shell._start_runs", "self._start")),
-    mutant("the shell forgets no results", without_call("Shell._write", "spool.forget")),
-    mutant("the shell writes no results", without_call("Shell._write", "spool.write")),
-    mutant("the shell writes no results of other databases", without_call("Shell._write", "spool.write_aside")),
-    mutant("the shell discards no results of other databases", without_call("Shell._write", "spool.discard")),
-    mutant(
-        "the shell does not change the spool's database",
-        ("Shell._on_messages", "self._spool.enter(effects.enter, now_ms)", "self._spool.results()"),
-    ),
-    mutant("the shell sends no messages", without_call("Shell._send", "self._host.put")),
-    mutant("the shell kills no agent that is stopped", without_call("Shell._tend_agent", "host.kill_agent")),
-)
-
-ROWS: Final = (
-    *(
-        mutant(
-            f"the run's table has no {event.value} of a run that is {phase.value}",
-            without_row("life.MOVES", f"(Phase.{phase.name}, Event.{event.name})"),
-        )
-        for phase, event in life.MOVES
-    ),
-    *(
-        mutant(
-            f"the session's table has no {event.value} while {status.value}",
-            without_row("session.MOVES", f"(Status.{status.name}, SessionEvent.{event.name})"),
-        )
-        for status, event in session.MOVES
-    ),
-)
-
-_CROSSES: Final = (
-    "it takes frames that cross with the end of a session: too rare for these seeds. test_session_state.py tests it"
-)
-
-EXCUSED: Final[dict[str, str]] = {
-    "the session's table has no accept while registered": "the scheduler answers the next frame of the older session with an"
-    " error, and the agent registers again",
-    "the session's table has no refuse while unregistered": _CROSSES,
-    "the session's table has no refuse while registered": _CROSSES,
-    "the session's table has no refuse while withdrawing": _CROSSES,
-    "the session's table has no leave while withdrawing": _CROSSES,
-    "the run's table has no forget of a run that is ended": "it must be dropped in the 20 ms in which its result waits for"
-    " others. test_guard_core.py tests it",
-    "the run's table has no lose of a run that is aside": "a file of another database must be damaged. test_guard_core.py"
-    " tests it",
     "the last words of an agent are not read": "the next agent asks for the same, or the scheduler takes the run back",
     "a run's group is not killed at its end": "what is left in it becomes the guard's child, and is killed as an orphan"
     " in the same turn",
