@@ -60,14 +60,18 @@ class Disk:
 
     def holds(self, run: int, db: str | None = None) -> bool:
         """Whether a run's result is written, and not that it was forgotten. `db`: not the current database."""
-        held = False
+        return run in self.kept(db)
+
+    def kept(self, db: str | None = None) -> set[int]:
+        """The runs whose results are written and not forgotten."""
+        kept: set[int] = set()
         for body in self.files.get(db or self.current, _File()).readable:
             kind, what = msgspec.msgpack.decode(body)
-            if kind == "kept" and what["run"] == run:
-                held = True
-            elif kind == "forgotten" and run in what:
-                held = False
-        return held
+            if kind == "kept":
+                kept.add(what["run"])
+            else:
+                kept.difference_update(what)
+        return kept
 
     def cut_power(self, chance: Random) -> None:
         """Of what was not synced any part may be there."""

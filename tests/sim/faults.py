@@ -205,7 +205,7 @@ class Nemesis:
     def stop_agent(self) -> None:
         """SIGSTOP for a while, or until its guard replaces it."""
         machine = self._machine()
-        gap_ms = 40_000 if self._chance.random() < 0.2 else self._a_while_ms()
+        gap_ms = 40_000 if self._chance.random() < 0.3 else self._a_while_ms()
         if machine.agent is not None:
             machine.agent.stand_still(gap_ms, between=self._chance.random() < 0.5)
 

@@ -167,6 +167,14 @@ class Inspector:
                 if not disk.holds(run):
                     raise Violation(f"the disk of {machine.name} is well, but does not have the result of run {run}")
 
+    def check_acked(self, machine: Machine) -> None:
+        """When all is quiet: what the scheduler has acked is no longer on disk."""
+        guard, disk = machine.guard, machine.disk
+        if guard is None or disk.ever_failed:
+            return
+        if left := disk.kept().difference(guard.results):
+            raise Violation(f"the disk of {machine.name} keeps results of runs {sorted(left)}, which were acked")
+
     # --- when --------------------------------------------------------------------------------------------------------
 
     def _look_at(self, due_ms: int, machine: Machine, check: Callable[[], None]) -> None:

@@ -494,6 +494,7 @@ class Judge:
             if row.status == "running" and not self._recurring(row.job) and (life is None or life.worker != row.worker):
                 raise Violation(f"run {row.run} is running on {row.worker}, but the witness says {life}")
         for machine in self._machines.values():
+            self.inspector.check_acked(machine)
             for left in machine.leftovers.values():
                 raise Violation(f"processes of run {left.order.run}, which has ended, live on {machine.name}")
         for life in self._witness.alive():

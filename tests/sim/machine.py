@@ -91,7 +91,7 @@ class SimAgent:
         now_ms = self.machine.timeline.now_ms
         if not self.stopped:
             self.stopped_ms = now_ms
-        self.still_ms = now_ms + gap_ms
+        self.still_ms = max(self.still_ms, now_ms + gap_ms)
         self.stopped = True
         self._stopped_between = between
         self.machine.story.tell(self.name, "its agent stands still until %d", self.still_ms)

@@ -189,7 +189,7 @@ class Overseer:
         execution = other.executions[life.run]
         assert execution.order.lease_ms is not None
         margin_ms = max(LEASE_MARGIN_MS, execution.order.lease_ms // 30)
-        if execution.sticks or _stands_still(other.guard, self._timeline.now_ms, margin_ms):
+        if execution.main.clinging or _stands_still(other.guard, self._timeline.now_ms, margin_ms):
             self.excused += 1
             return
         raise Violation(

@@ -129,7 +129,21 @@ ROWS: Final = (
     ),
 )
 
+_CROSSES: Final = (
+    "frames must cross with the end of a session: too rare for these seeds. test_session_state.py tests it"
+)
+
 EXCUSED: Final[dict[str, str]] = {
+    "the session's table has no accept while registered": "the next frame of the older session is answered by an"
+    " error, and the agent registers again. test_session_state.py tests it",
+    "the session's table has no refuse while unregistered": _CROSSES,
+    "the session's table has no refuse while registered": _CROSSES,
+    "the session's table has no refuse while withdrawing": _CROSSES,
+    "the session's table has no leave while withdrawing": _CROSSES,
+    "the run's table has no forget of a run that is ended": "it must be dropped in the 20 ms in which its result waits"
+    " for others. test_guard_core.py tests it",
+    "the run's table has no lose of a run that is aside": "the file of another database must be damaged."
+    " test_guard_core.py tests it",
     "the last words of an agent are not read": "the next agent asks for the same, or the scheduler takes the run back",
     "a run's group is not killed at its end": "what is left in it becomes the guard's child, and is killed as an orphan"
     " in the same turn",
