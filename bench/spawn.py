@@ -3,54 +3,69 @@
     python -m bench.spawn [JOBS] [SLOTS]
 
 Runs JOBS (10,000) times the command `true`, SLOTS (2) at a time, with all that the guard does for a run: own session,
-two pipes, capture, group kill, stray search. Ratios hold on a noisy machine, absolute numbers don't.
+two pipes, capture, group kill, stray search, the result in a file. Ratios hold on a noisy machine, absolute numbers
+don't.
 """
 
 from __future__ import annotations
 
 import os
-import select
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
 
+import msgspec
+
 from bench.machine import facts
-from zsched.host.prctl import become_subreaper
+from zsched.host.notify import Notify
 from zsched.protocol import RunOrder
 from zsched.worker.guard import timeslice
-from zsched.worker.guard.runs import Runs, wall_ms
-from zsched.worker.guard.signals import Signals
-from zsched.worker.process.orphans import Orphans
-from zsched.worker.process.spawn import Spawner
+from zsched.worker.guard.life import FINISHED
+from zsched.worker.guard.shell import Shell
+from zsched.worker.guard.spool import open_spool
+from zsched.worker.guard.system import System
+from zsched.worker.messages import Forget, Hello, Start
+
+IDENTITY = Hello("bench", "", 1, 5_000, 1_000, "info", "", "", (0, 0), "", "bench")
+
+
+class Lonely(System):
+    """A host on which no agent can start."""
+
+    def spawn_agent(self) -> int:
+        raise OSError(0, "this is a benchmark")
 
 
 class Loop:
-    """The guard's turn, less the agent."""
+    """The guard's turn. The benchmark is the agent: it sends orders, and acks results at once."""
 
-    def __init__(self) -> None:
-        become_subreaper()
+    def __init__(self, slots: int, folder: Path) -> None:
         timeslice.shorten()
-        self._signals = Signals()
-        self._epoll = select.epoll()
-        self._epoll.register(self._signals.fd, select.EPOLLIN)
-        self._runs = Runs(Spawner("bench", "bench"), Orphans("bench"), self._epoll, wall_ms)
+        host = Lonely("bench", "bench")
+        self._shell = Shell(msgspec.structs.replace(IDENTITY, slots=slots), 0, host, open_spool(folder, 0), Notify({}))
+        self._mono_ms = host.mono_ms
+        self._last = 0
 
-    def run(self, jobs: int, slots: int) -> None:
-        started = ended = 0
-        while ended < jobs:
-            now_ms = time.monotonic_ns() // 1_000_000
-            while started < jobs and len(self._runs) < slots:
-                started += 1
-                self._runs.start(RunOrder(started, started, 0, 1, "true", 10_000, 262_144), now_ms)
-            for fd, _ in self._epoll.poll():
-                if not self._runs.on_readable(fd):
-                    self._signals.take()
-                    self._runs.reap(now_ms)
-            if self._runs.maybe_over:
-                self._runs.reap(now_ms)
-            ended += len(self._runs.take().results)
+    def run(self, jobs: int) -> None:
+        core = self._shell.core
+        end = self._last + jobs
+        waiting: list[int] = []
+        while self._last < end or waiting:
+            new = range(self._last + 1, min(end, self._last + 2 * core.slots - len(waiting)) + 1)
+            if new:
+                orders = tuple(RunOrder(number, number, 0, 1, "true", 10_000, 262_144) for number in new)
+                core.on_message(Start(orders, self._mono_ms()), self._mono_ms())
+                waiting += new
+                self._last = new[-1]
+            self._shell.turn()
+            over = tuple(
+                number for number in waiting if (run := core.find("", number)) is None or run.phase in FINISHED
+            )
+            core.on_message(Forget(over), self._mono_ms())
+            waiting = [number for number in waiting if number not in over]
 
 
 def timed(label: str, jobs: int, work: Callable[[], object]) -> float:
@@ -73,11 +88,12 @@ def main() -> None:
     slots = int(sys.argv[2]) if len(sys.argv) > 2 else 2
     peer = f"seq {jobs} | xargs -P{slots} -I{{}} sh -c true"
     print(f"{facts()}; {jobs} jobs, {slots} slots")
-    loop = Loop()
-    loop.run(jobs // 10, slots)
-    before = timed("xargs", jobs, lambda: subprocess.run(peer, shell=True, check=True))
-    guard = timed("guard", jobs, lambda: loop.run(jobs, slots))
-    after = timed("xargs", jobs, lambda: subprocess.run(peer, shell=True, check=True))
+    with tempfile.TemporaryDirectory() as folder:
+        loop = Loop(slots, Path(folder))
+        loop.run(jobs // 10)
+        before = timed("xargs", jobs, lambda: subprocess.run(peer, shell=True, check=True))
+        guard = timed("guard", jobs, lambda: loop.run(jobs))
+        after = timed("xargs", jobs, lambda: subprocess.run(peer, shell=True, check=True))
     print(f"ratio    {guard / ((before + after) / 2):7.2f}")
 
 

@@ -116,7 +116,7 @@ def returns(place: str, value: str) -> Edit:
 
 def in_row(place: str, row: str, old: str, new: str) -> Edit:
     """In one row of a table `old` becomes `new`, literally. The table is a constant: a dict, or a dict of dicts. `row`:
-    its key, or its keys with a comma between them, as the source has them.
+    its key, a tuple in parentheses or a name, or its keys with a comma between them, as the source has them.
     """
 
     def change(text: str) -> str:
@@ -140,20 +140,20 @@ def without_row(place: str, row: str) -> Edit:
 
 def _row(text: str, row: str) -> tuple[ast.expr, ast.expr]:
     """The key and the value of a row. Raises LookupError when the table has none, or several."""
-    statement = _parse(text).body[0]
-    value = statement.value if isinstance(statement, ast.Assign | ast.AnnAssign) else None
-    key: ast.expr | None = value
-    for wanted in map(_dump, row.split(", ")):
-        if not isinstance(value, ast.Dict):
-            raise LookupError(f"{row} is not a row of a dict")
-        rows = [(one, held) for one, held in zip(value.keys, value.values, strict=True) if one is not None]
-        found = [(one, held) for one, held in rows if ast.dump(one) == wanted]
-        if len(found) != 1:
-            raise LookupError(f"{row} is {len(found)} rows")
-        ((key, value),) = found
-    assert key is not None
-    assert value is not None
-    return key, value
+    tables: list[ast.AST] = [next(node for node in ast.walk(_parse(text)) if isinstance(node, ast.Dict))]
+    for key in [row] if row.startswith("(") else row.split(", "):
+        wanted = _dump(key)
+        found = [
+            (name, value)
+            for table in tables
+            if isinstance(table, ast.Dict)
+            for name, value in zip(table.keys, table.values, strict=True)
+            if name is not None and ast.dump(name) == wanted
+        ]
+        tables = [value for _, value in found]
+    if len(found) != 1:
+        raise LookupError(f"{row} is a row {len(found)} times")
+    return found[0]
 
 
 def _constant(place: str, condition: str, value: str) -> Edit:

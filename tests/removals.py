@@ -312,7 +312,7 @@ _REMOVALS: Final = (
         12,
         "agents are stopped again and again",
         "system/test_stopped.py::test_job_that_stops_its_agents_ends_crash_limit",
-        never("Guard._turn", "self._supervisor.stopped_too_often"),
+        never("Shell.turn", "self.supervisor.stopped_too_often"),
     ),
     removal(
         14,
@@ -345,14 +345,14 @@ _REMOVALS: Final = (
         6,
         "a run that is stopped gets no TERM",
         "system/test_lease.py::test_a_scheduler_that_is_gone",
-        without_call("Runs.stop", "self._signal"),
+        without_call("runs.Runs.stop", "self._effects.signals.append"),
     ),
     removal(
         6,
         "a run that does not end gets no KILL",
         "system/test_lease.py::test_a_scheduler_that_is_gone",
-        ("Runs.kill", "        if live.ended is None:\n            self._signal(live, signal.SIGKILL)\n", ""),
-        without_call("Runs._kill_again", "self._signal"),
+        without_call("runs.Runs.kill", "self._effects.signals.append"),
+        without_call("runs.Runs._kill_again", "self._effects.signals.append"),
     ),
     removal(
         6,
@@ -392,15 +392,16 @@ _REMOVALS: Final = (
     ),
     removal(
         26,
-        "foreign runs have the keys of their numbers",
-        "sim/test_guard.py::test_a_foreign_run_and_one_with_the_same_number_have_their_own_results",
-        without_call("Foreign.leave", "self._runs.rename"),
+        "a run is found by its number in any database",
+        "unit/test_guard_core.py::test_runs_of_two_databases_with_one_number_have_their_own_results"
+        " unit/test_guard_core.py::test_stop_and_drop_name_runs_of_the_current_database_alone",
+        ("guard.core.Core._leave", "self._databases.setdefault(db, Database(db))", "self._here"),
     ),
     removal(
         26,
         "results of foreign runs are not written",
         "system/test_foreign.py::test_results_wait_for_the_database_that_comes_back",
-        without_call("Foreign._write", "self._spool.add_other"),
+        without_call("Spool._write_aside", "self._journal.append_other"),
     ),
     removal(
         26,
@@ -440,9 +441,13 @@ _REMOVALS: Final = (
     ),
     removal(
         26,
-        "a foreign run that has just ended is ended by its lease as well",
-        "sim/test_guard.py::test_a_foreign_run_may_end_in_the_turn_in_which_its_lease_does",
-        ("Foreign.end_leases", "if holding.live.get(run, run) in self._runs:\n", "if run in holding.live:\n"),
+        "the lease of a foreign run is renewed",
+        "unit/test_guard_core.py::test_lease_of_a_foreign_run_is_not_renewed",
+        (
+            "guard.core.Core._on_session",
+            "            self._here.leases.renew(session.heard_ms)",
+            "            for database in self._databases.values():\n                database.leases.renew(session.heard_ms)",
+        ),
     ),
     removal(
         26,
@@ -492,20 +497,20 @@ _REMOVALS: Final = (
         11,
         "an agent that stands still is kept",
         "system/test_guard.py::test_an_agent_that_is_stopped_is_replaced_and_the_jobs_are_kept",
-        always("Supervisor._end_silent", "self._watchdog is None or not self._watchdog.expired(mono_ms)"),
+        never("Supervisor.silent", "self._watchdog is not None and self._watchdog.expired(now_ms)"),
     ),
     removal(
         11,
         "what waits is started though its agent has died",
         "system/test_guard.py::test_waiting_runs_of_a_dead_agent_do_not_start_for_the_next_one",
-        without_call("Guard._on_agent_exit", "self._executor.withdraw"),
+        without_call("guard.core.Core.on_agent_exit", "self._withdraw"),
     ),
     removal(
         14,
         "a process without a mark is nobody's",
         "system/test_guard.py::test_of_the_processes_without_a_mark_those_of_the_group_go",
-        without_call("Runs.reap", "self._signal"),
-        ("Orphans.kill", "            run = of_session.get(_session(pid))", "            run = None"),
+        without_call("Shell._reap", "host.signal_group"),
+        ("runs.Runs.on_orphans", " or self._of_session.get(orphan.session)", ""),
     ),
     removal(
         14,
@@ -517,25 +522,25 @@ _REMOVALS: Final = (
         14,
         "a forged mark is as good as none",
         "system/test_guard.py::test_process_that_forges_its_mark_does_not_outlive_its_run",
-        without_condition("Orphans.kill", "mark is None"),
+        without_condition("runs.Runs.on_orphans", "mark is None"),
     ),
     removal(
         14,
         "a killed orphan has no run before it is reaped",
-        "unit/test_runs.py::test_killed_orphan_holds_its_run_until_it_is_reaped",
-        without_condition("Orphans.kill", "self._killed_marks.get(pid)"),
+        "unit/test_guard_core.py::test_killed_orphan_holds_its_run_until_it_is_reaped",
+        without_condition("runs.Runs.on_orphans", "self._killed_marks.get(orphan.pid)"),
     ),
     removal(
         14,
         "strays are not looked for",
         "system/test_guard.py::test_a_daemon_of_a_run_goes_and_that_of_another_stays",
-        returns("Orphans._unknown", "[]"),
+        returns("Children.strays", "[]"),
     ),
     removal(
         14,
         "the guard is no subreaper",
         "system/test_guard.py::test_nothing_is_left_of_a_run_and_nothing_delays_its_end",
-        without_call("Guard.__init__", "prctl.become_subreaper"),
+        without_call("System.__init__", "prctl.become_subreaper"),
     ),
     removal(
         14,
@@ -553,7 +558,7 @@ _REMOVALS: Final = (
         14,
         "the outputs of a run that ended stay open",
         "system/test_guard.py::test_after_many_runs_no_descriptor_and_no_zombie_is_left",
-        without_call("Pipes._close", "os.close"),
+        without_call("System.close", "os.close"),
     ),
     # --- bounds ---
     removal(
@@ -686,7 +691,7 @@ _REMOVALS: Final = (
         15,
         "frames with many runs wait without bound",
         "system/test_loop.py::test_frames_that_wait_for_their_turn_are_bounded_by_what_they_cost",
-        without_condition("Loop._receive", "frames.entries < TURN_ENTRIES_MAX"),
+        without_condition("Loop._receive", "frames.entries < most.entries_max"),
     ),
     removal(
         25,
@@ -898,13 +903,13 @@ _REMOVALS: Final = (
         16,
         "one turn does all that has come",
         "system/test_loop.py::test_a_turn_that_has_changed_enough_leaves_what_has_come_to_later_ones",
-        without_condition("Loop._full", "self._store.rows_changed >= TURN_ROWS_MAX"),
+        without_condition("Loop._full", "self._store.rows_changed >= self.turns.rows_max"),
     ),
     removal(
         16,
         "one turn reads all that the frames of it ask for",
         "system/test_loop.py::test_runs_that_frames_make_a_turn_read_are_bounded",
-        without_condition("Loop._full", "self._store.held_read >= TURN_HELD_MAX"),
+        without_condition("Loop._full", "self._store.held_read >= self.turns.held_max"),
     ),
     removal(
         16,
@@ -1032,7 +1037,7 @@ _REMOVALS: Final = (
         "a worker does not announce its end",
         "unit/test_agent.py::test_the_end_is_announced_at_once_and_in_each_heartbeat_and_register"
         " system/test_recovery.py::test_worker_that_is_killed_after_sigterm_causes_no_blame",
-        ("Agent.on_guard", "                self._flow.stopping = True\n", "                pass\n"),
+        ("FlowControl.on_state", "self.stopping = state.stopping", "pass"),
     ),
     # --- clocks ---
     removal(
@@ -1342,16 +1347,19 @@ _REMOVALS: Final = (
         "a signal is told as an exit code",
         "system/test_guard.py::test_exit_codes_and_signals_are_reported_unchanged",
         (
-            "LiveRun.result",
-            "        exit_code = status if code == os.CLD_EXITED else None",
-            "        exit_code = status if code == os.CLD_EXITED else 128 + status",
+            "System.next_ended",
+            "Exit(ended.si_pid, None, ended.si_status)",
+            "Exit(ended.si_pid, 128 + ended.si_status, None)",
         ),
     ),
     removal(
         23,
         "what is left in the pipe at the end is lost",
         "system/test_guard.py::test_after_many_runs_no_descriptor_and_no_zombie_is_left",
-        never("Pipes.finish", "pipe.fd is not None and drained < _DRAIN_BYTES_MAX and (count := self._read(pipe))"),
+        never(
+            "Pipes.finish",
+            "self._open.get(fd) is output and drained < _DRAIN_BYTES_MAX and (count := self._read(fd, output))",
+        ),
     ),
     removal(
         24,
@@ -1575,7 +1583,7 @@ _REMOVALS: Final = (
         15,
         "a worker's load is kept although a turn was undone",
         "contract/test_history.py::test_events_and_counters_tell_the_state_of_every_run_after_any_history",
-        without_call("Core._forget", "self._loads.clear"),
+        without_call("store.core.Core._forget", "self._loads.clear"),
     ),
     removal(
         15,
@@ -1968,7 +1976,7 @@ _REMOVALS: Final = (
         25,
         "a secret stands in what its job writes",
         "system/test_jobs_rights.py::test_secrets_are_masked_in_the_output_of_a_job",
-        ("OutputPipe.__init__", "Redactor(patterns(secrets)) if secrets else None", "None"),
+        ("CapturedOutput.__init__", "Redactor(patterns(secrets)) if secrets else None", "None"),
     ),
     removal(
         25,
@@ -1985,25 +1993,25 @@ _REMOVALS: Final = (
         25,
         "a job may get more rights by running a program",
         "system/test_jobs_rights.py::test_files_of_a_job_belong_to_its_user_and_no_program_adds_rights",
-        without_call("Guard.run", "prctl.gain_nothing"),
+        without_call("_Guard.run", "prctl.gain_nothing"),
     ),
     removal(
         25,
         "a job may look into its worker",
         "system/test_jobs_rights.py::test_a_job_can_look_into_neither_guard_nor_agent",
-        without_call("Guard.run", "prctl.close_to_others"),
+        without_call("_Guard.run", "prctl.close_to_others"),
     ),
     removal(
         25,
         "an agent imports modules from its working directory",
         "system/test_guard.py::test_agent_imports_nothing_that_a_job_planted",
-        ("supervisor._isolation", 'return ("-P",) if needed else ("-P", "-s")', 'return ("-s",)'),
+        ("agent_process._isolation", 'return ("-P",) if needed else ("-P", "-s")', 'return ("-s",)'),
     ),
     removal(
         25,
         "an agent imports the packages that its user installed",
         "system/test_guard.py::test_agent_imports_nothing_that_a_job_planted",
-        ("supervisor._isolation", 'return ("-P",) if needed else ("-P", "-s")', 'return ("-P",)'),
+        ("agent_process._isolation", 'return ("-P",) if needed else ("-P", "-s")', 'return ("-P",)'),
     ),
     removal(
         25,

@@ -8,7 +8,6 @@ import logging
 import os
 import secrets
 import signal
-import time
 from contextlib import ExitStack, closing
 from functools import partial
 from typing import Final
@@ -33,7 +32,7 @@ from zsched.scheduler.dispatcher import Dispatcher, Settings
 from zsched.scheduler.epoch import add_admin_token, begin_epoch, end_epoch
 from zsched.scheduler.inbox import Inbox
 from zsched.scheduler.live import Live
-from zsched.scheduler.loop import Loop, clock
+from zsched.scheduler.loop import Loop, Turns, clock
 from zsched.scheduler.port import Keys, Port, is_admitted
 from zsched.scheduler.shares import Shares, shares, warn_of_few_files
 from zsched.security import peer
@@ -110,12 +109,12 @@ def _serve(config: SchedulerConfig, store: Writer, lock: Lock, notify: Notify, c
             notify.alive(now.mono_ms)
             policy.refusals.flush(now.mono_ms)
 
-        loop = Loop(store, dispatcher, port, inbox, live, after_turn)
+        loop = Loop(store, dispatcher, port, inbox, live, Turns(after=after_turn))
         facts = Facts(
             db=store.identity,
             zmq_host=config.zmq_host,
             zmq_port=port.number,
-            ready=lambda: time.monotonic() - loop.turned_s < READY_S,
+            ready=lambda: clock().mono_ms - loop.turned_ms < READY_S * 1_000,
             server_key=pair.public if pair is not None else "",
             advertise=config.zmq_advertise,
             seen_ms=dispatcher.seen_ms,

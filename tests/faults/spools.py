@@ -76,6 +76,7 @@ class Supervisor:
         self._medium.told(len(self.promises) - 1)
 
     def _finish(self) -> None:
+        results = []
         for _ in range(self._chance.randint(1, 3)):
             self._runs += 1
             output = self._chance.randbytes(self._chance.choice((0, 100, 2_000, 9_000)))
@@ -88,8 +89,8 @@ class Supervisor:
             )
             self.made[self._spool.db][self._runs] = result
             self._held[self._spool.db].add(self._runs)
-            self._spool.add(result)
-        self._spool.write(0)
+            results.append(result)
+        self._spool.write(results, 0)
         self._spool.sync(0)
         self._promise(self._spool.db)
 
@@ -103,7 +104,7 @@ class Supervisor:
 
     def _change(self, base: str) -> None:
         self._promise(None)
-        self._spool.change(base, 0)
+        self._spool.enter(base, 0)
         self._promise(base)
 
 
@@ -153,7 +154,7 @@ def _look(folder: Path, promise: Promise, made: dict[str, Results]) -> None:
         raise LostError(f"the last database was {promise.current}, {spool.db!r} is remembered")
     for base in sorted(BASES, key=lambda base: base != spool.db):
         if base != spool.db:
-            spool.change(base, 0)
+            spool.enter(base, 0)
         found = {result.run: result for result in spool.results()}
         if not found.items() <= made[base].items():
             raise CorruptError(f"there are results of {base} that never were")

@@ -2,42 +2,76 @@
 
 from __future__ import annotations
 
+import errno
+import os
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
+from itertools import takewhile
 from random import Random
+from typing import Final, Literal
 
 import msgspec
 
 from tests.sim.violation import Violation
 from zsched.protocol import RunResult
 
+# What a write leaves that had not enough space: nothing can be read from there on.
+_TORN: Final = b""
+
+Trouble = Literal["full", "sync"]
+
 
 @dataclass(slots=True)
 class _File:
+    """`spoilt`: a sync of it has failed, and no later one of the same file saves anything."""
+
     written: list[bytes] = field(default_factory=list)
     synced: list[bytes] = field(default_factory=list)
+    spoilt: bool = False
+
+    @property
+    def readable(self) -> Iterator[bytes]:
+        return takewhile(bool, self.written)
 
     def copy(self) -> _File:
         return _File(list(self.written), list(self.synced))
 
 
 class Disk:
-    """The files of the spool by database, and which one is the current."""
+    """The files of the spool by database, and which one is the current. `trouble`: it has no space left, or syncs
+    fail. `failed`: some write or sync has failed, and no new file has been written since, by the guard that is
+    there now; `ever_failed`: at any time.
+    """
 
-    def __init__(self) -> None:
+    def __init__(self, chance: Random | None = None) -> None:
         self.files: dict[str, _File] = {}
         self.current = ""
+        self.trouble: Trouble | None = None
+        self.failed = self.ever_failed = False
+        self.chance = chance or Random(0)
+
+    def demand(self, trouble: Trouble, *, current: bool = True) -> None:
+        """Raises OSError while the disk has this trouble. `current`: for the file of the current database."""
+        if self.trouble == trouble:
+            self.failed |= current
+            self.ever_failed = True
+            number = errno.ENOSPC if trouble == "full" else errno.EIO
+            raise OSError(number, os.strerror(number))
 
     def holds(self, run: int, db: str | None = None) -> bool:
         """Whether a run's result is written, and not that it was forgotten. `db`: not the current database."""
-        held = False
-        for body in self.files.get(db or self.current, _File()).written:
+        return run in self.kept(db)
+
+    def kept(self, db: str | None = None) -> set[int]:
+        """The runs whose results are written and not forgotten."""
+        kept: set[int] = set()
+        for body in self.files.get(db or self.current, _File()).readable:
             kind, what = msgspec.msgpack.decode(body)
-            if kind == "kept" and what["run"] == run:
-                held = True
-            elif kind == "forgotten" and run in what:
-                held = False
-        return held
+            if kind == "kept":
+                kept.add(what["run"])
+            else:
+                kept.difference_update(what)
+        return kept
 
     def cut_power(self, chance: Random) -> None:
         """Of what was not synced any part may be there."""
@@ -55,11 +89,12 @@ class VirtualJournal:
 
     def __init__(self, disk: Disk) -> None:
         self._disk = disk
+        disk.failed = False
         self._db = ""
         self._open = False
-        # Runs whose results are written, and synced; and those told in this turn. For the judge's eyes only.
-        self._written: set[int] = set()
-        self._synced: set[int] = set()
+        # Runs whose results are written, and synced, by database; those told in this turn. For the judge's eyes only.
+        self._written: dict[str, set[int]] = {}
+        self._synced: dict[str, set[int]] = {}
         self._told: set[int] = set()
         self.size = 0
 
@@ -72,34 +107,50 @@ class VirtualJournal:
         return self._disk.current
 
     def remember(self, db: str) -> None:
-        self._disk.current = db
+        if db != self._disk.current:
+            self._disk.demand("full")
+            self._disk.current = db
 
     def load(self, db: str) -> Iterator[bytes]:
-        # What was told of another database's is synced by now.
-        self.see_turned()
         self._db, self._open = db, False
-        self._written.clear()
-        self._synced.clear()
-        yield from self._disk.files.get(db, _File()).written
+        yield from self._disk.files.get(db, _File()).readable
 
     def replace(self, bodies: Iterable[bytes], *, room: bool) -> None:
-        self._disk.files[self._db] = _File()
+        """A new file takes the old one's place only when all of it is synced."""
+        self._open = False
+        self._disk.demand("full")
+        self._disk.demand("sync")
+        file = self._disk.files[self._db] = _File(list(bodies))
+        file.synced = list(file.written)
+        self._disk.failed = False
         self._open = True
-        self.size = 0
-        self.append(bodies)
-        self.sync()
+        self.size = sum(map(len, file.written))
+        self._written[self._db] = {run for body in file.written if (run := _kept(body)) is not None}
+        self._synced[self._db] = set(self._written[self._db])
 
     def append(self, bodies: Iterable[bytes]) -> None:
+        bodies = list(bodies)
+        try:
+            self._disk.demand("full")
+        except OSError:
+            self._file.written += [*bodies[: self._disk.chance.randint(0, len(bodies) - 1)], _TORN]
+            raise
         for body in bodies:
             self._file.written.append(body)
             self.size += len(body)
-            kind, what = msgspec.msgpack.decode(body)
-            if kind == "kept":
-                self._written.add(what["run"])
+            if (run := _kept(body)) is not None:
+                self._written[self._db].add(run)
 
     def sync(self) -> None:
-        self._file.synced = list(self._file.written)
-        self._synced |= self._written
+        file = self._file
+        try:
+            self._disk.demand("sync")
+        except OSError:
+            file.spoilt = True
+            raise
+        if not file.spoilt:
+            file.synced = list(file.written)
+            self._synced[self._db] |= self._written[self._db]
 
     def clear(self) -> None:
         self._file.written = []
@@ -119,33 +170,37 @@ class VirtualJournal:
         return [db for db in self._disk.files if db != self._db]
 
     def read_other(self, db: str) -> Iterator[bytes]:
-        yield from self._disk.files.get(db, _File()).written
+        yield from self._disk.files.get(db, _File()).readable
 
     def append_other(self, db: str, bodies: Iterable[bytes]) -> None:
+        self._disk.demand("full", current=False)
+        self._disk.demand("sync", current=False)
         file = self._disk.files.setdefault(db, _File())
-        file.written += bodies
+        file.written = [*file.readable, *bodies]
         file.synced = list(file.written)
 
     def remove_other(self, db: str) -> None:
         self._disk.files.pop(db, None)
 
     def see_told(self, results: Iterable[RunResult]) -> None:
-        """No result is told before it is safe from the death of its guard."""
+        """No result is told before it is safe from the death of its guard, unless the disk fails."""
         for result in results:
             self._told.add(result.run)
-            if result.run not in self._written:
+            if not self._disk.failed and not any(result.run in runs for runs in self._written.values()):
                 raise Violation(f"the result of run {result.run} is told before it is written to disk")
 
-    def forgive(self) -> None:
-        """What was told until now could not be synced."""
-        self._told.clear()
-
     def see_turned(self) -> None:
-        """What was told is safe from a power cut soon after."""
-        if unsafe := self._told - self._synced:
+        """What was told is safe from a power cut soon after, unless the disk fails."""
+        if (unsafe := self._told.difference(*self._synced.values())) and not self._disk.failed:
             raise Violation(f"the result of run {min(unsafe)} is told, and is not synced to disk")
         self._told.clear()
 
     @property
     def _file(self) -> _File:
         return self._disk.files[self._db]
+
+
+def _kept(body: bytes) -> int | None:
+    """The run whose result a record keeps; None for another record."""
+    kind, what = msgspec.msgpack.decode(body)
+    return int(what["run"]) if kind == "kept" else None

@@ -13,7 +13,7 @@ from concurrent.futures import Future
 from random import Random
 from typing import TYPE_CHECKING, Any, Final
 
-from tests.sim.guard import Process
+from tests.sim.execution import Execution
 from tests.sim.jobs import WORLD, Script, name_of, world_of
 from tests.sim.machine import Machine, SimAgent
 from tests.sim.scheduler import FaultyEngine
@@ -28,7 +28,7 @@ from zsched.store import sql
 from zsched.store.contract import StoreError
 
 if TYPE_CHECKING:
-    from tests.sim.simulation import Simulation
+    from tests.sim.world import World
 
 _SHARE: Final = 0.4
 _CALLER: Final = Caller(owner="user:other", actor="other", all_jobs=True, admin=True)
@@ -39,11 +39,11 @@ _LASTS_MS: Final = 12_000
 class Elsewhere:
     """`world` is that of the scheduler's database now."""
 
-    def __init__(self, sim: Simulation) -> None:
+    def __init__(self, sim: World, chance: Random) -> None:
         self.world = 0
         self._sim = sim
         # Apart, so that other seeds stay as they are.
-        self._chance = Random(f"elsewhere {sim.seed}")
+        self._chance = chance
         self._home = sim.scheduler.engine
         self._worlds = 0
         # Whether there was another database at any time.
@@ -74,32 +74,15 @@ class Elsewhere:
 
     def _is_at_work(self, machine: Machine) -> bool:
         lasting_ms = self._sim.timeline.now_ms + 5_000
-        lives = [(self._sim.witness.lives[ident], one.script) for ident, one in machine.processes.items()]
+        lives = [(self._sim.witness.lives[ident], one.script) for ident, one in machine.executions.items()]
         return any(life.started_ms + script.lasts_ms > lasting_ms for life, script in lives)
 
     def leave(self) -> None:
         """Start the scheduler on another database, for a while."""
         if self.world:
             return
-        scheduler, timeline = self._sim.scheduler, self._sim.timeline
-        self._worlds += 1
-        world = self._worlds
-        restored = self._chance.random() < 0.4
-        scheduler.kill("another database is put in its place")
-        engine = FaultyEngine(self._chance)
-        now_ms = scheduler.clock.now().wall_ms
-        engine.migrate(now_ms)
-        engine.execute("UPDATE identity SET db = ?", (name_of(world),))
-        # Mostly it has been in use before, so that it gives out numbers that are those of living runs here.
-        lives = [one.order.run for machine in self._sim.machines.values() for one in machine.processes.values()]
-        if lives and self._chance.random() < 0.8:
-            last = max(0, self._chance.choice(lives) - self._chance.randint(1, 15))
-            engine.execute(sql.START_IDS, ("runs", last))
-        self._predecessors[world] = set()
-        if restored:
-            engine.execute(sql.ADD_PREDECESSOR, (name_of(0), None, now_ms))
-            self._predecessors[world].add(0)
-        self._move(world, engine)
+        self.open(restored=self._chance.random() < 0.4)
+        timeline = self._sim.timeline
         stay_ms = self._chance.choice((3_000, 10_000, 25_000))
         for _ in range(self._chance.randint(1, 5)):
             timeline.after(self._chance.randint(500, stay_ms), self._submit)
@@ -108,6 +91,27 @@ class Elsewhere:
         for _ in range(self._chance.choice((0, 1, 4))):
             timeline.after(self._chance.randint(1_000, stay_ms + 5_000), lambda: self._decide(mood))
         self._go_home_by(timeline.now_ms + stay_ms)
+
+    def open(self, *, restored: bool) -> None:
+        """Start the scheduler on another database: an empty one, or one that was `restored` from the first."""
+        scheduler = self._sim.scheduler
+        self._worlds += 1
+        world = self._worlds
+        scheduler.kill("another database is put in its place")
+        engine = FaultyEngine(self._chance)
+        now_ms = scheduler.clock.now().wall_ms
+        engine.migrate(now_ms)
+        engine.execute("UPDATE identity SET db = ?", (name_of(world),))
+        # Mostly it has been in use before, so that it gives out numbers that are those of living runs here.
+        lives = [one.order.run for machine in self._sim.machines.values() for one in machine.executions.values()]
+        if lives and self._chance.random() < 0.8:
+            last = max(0, self._chance.choice(lives) - self._chance.randint(1, 15))
+            engine.execute(sql.START_IDS, ("runs", last))
+        self._predecessors[world] = set()
+        if restored:
+            engine.execute(sql.ADD_PREDECESSOR, (name_of(0), None, now_ms))
+            self._predecessors[world].add(0)
+        self._move(world, engine)
 
     def _go_home_by(self, end_ms: int) -> None:
         """At that time, or earlier while a worker holds runs of the same number for two databases."""
@@ -121,8 +125,10 @@ class Elsewhere:
 
     def _has_twins(self, machine: Machine) -> bool:
         guard, home = machine.guard, self._sim.judge.home
-        here = [process.order.run for process in machine.processes.values() if process.script.world == self.world]
-        return guard is not None and any(guard.holds_for(home, 0, run) for run in here)
+        here = [
+            execution.order.run for execution in machine.executions.values() if execution.script.world == self.world
+        ]
+        return guard is not None and any(guard.holds_for(home, run) for run in here)
 
     def end(self) -> None:
         """From here on it is the first database."""
@@ -131,9 +137,16 @@ class Elsewhere:
 
     def go_home(self) -> None:
         """The first database again."""
-        if self.world:
-            self._sim.scheduler.kill("the first database is put back")
-            self._move(0, self._home)
+        if not self.world:
+            return
+        self.come_back()
+        for machine in self._sim.machines.values():
+            if self._chance.random() < 0.8:
+                self._stop_agent(machine)
+
+    def come_back(self) -> None:
+        self._sim.scheduler.kill("the first database is put back")
+        self._move(0, self._home)
 
     def _move(self, world: int, engine: FaultyEngine) -> None:
         scheduler = self._sim.scheduler
@@ -145,9 +158,6 @@ class Elsewhere:
         engine.trouble = None
         self._sim.story.tell("somebody", "starts the scheduler on the database of world %d", world)
         self._sim.timeline.after(self._chance.choice((50, 2_000)), scheduler.start)
-        for machine in self._sim.machines.values():
-            if not world and self._chance.random() < 0.8:
-                self._stop_agent(machine)
 
     def _stop_agent(self, machine: Machine, tries: int = 5_000) -> None:
         """It stands still when it has registered, until its guard says something before it reads the answer."""
@@ -171,6 +181,12 @@ class Elsewhere:
         )
         self._ask(Submit(specs, _CALLER))
 
+    def submit_one(self, lasts_ms: int) -> None:
+        """One job of this world that somebody has made up."""
+        command = Script(lasts_ms, world=self.world).command
+        self._sim.story.tell("somebody", "submits a job of %d ms in world %d", lasts_ms, self.world)
+        self._ask(Submit((JobSpec(name="elsewhere", command=command),), _CALLER))
+
     def _decide(self, mood: Sequence[ForeignDecision]) -> None:
         """About all foreign runs of some workers."""
         if not self._sim.scheduler.up:
@@ -181,6 +197,10 @@ class Elsewhere:
                 decision = self._chance.choice(mood)
                 self._sim.story.tell("somebody", "decides to %s what %s holds for others", decision, worker)
                 self._ask(DecideForeign(WorkerId(worker), decision, "other"))
+
+    def discard(self, worker: str) -> None:
+        """Somebody decides so about all that a worker holds for others."""
+        self._ask(DecideForeign(WorkerId(worker), ForeignDecision.DISCARD, "other"))
 
     def _ask(self, command: Command[Any]) -> None:
         future: Future[Any] = Future()
@@ -212,28 +232,30 @@ class Elsewhere:
         if frame["t"] != "run" or not isinstance(dealer, SimAgent):
             return
         machine = dealer.machine
-        for process in self._foreign(machine):
-            world = process.script.world
+        for execution in self._foreign(machine):
+            world = execution.script.world
             statement = "SELECT decision FROM foreign_runs WHERE worker_id = ? AND db = ?"
             kept = self._sim.scheduler.engine.look(statement, machine.worker, name_of(world)) == [("keep",)]
             if not kept or world in self._predecessors[self.world]:
-                raise Violation(f"{machine.name} gets runs of world {self.world}, but run {process.ident} lives there")
+                raise Violation(
+                    f"{machine.name} gets runs of world {self.world}, but run {execution.ident} lives there"
+                )
 
-    def on_signal(self, machine: Machine, process: Process) -> None:
+    def on_signal(self, machine: Machine, execution: Execution) -> None:
         """A process of another world than its guard's is dropped only when somebody has decided so."""
-        guard, world = machine.guard, process.script.world
-        if process.why != "dropped" or process.told_ms is not None or guard is None or guard.ending:
+        guard, world = machine.guard, execution.script.world
+        if not execution.dropped or execution.told_ms is not None or guard is None or guard.ending:
             return
         if world == world_of(guard.db):
             return
-        started_ms = self._sim.witness.lives[process.ident].started_ms
+        started_ms = self._sim.witness.lives[execution.ident].started_ms
         if self._dropped_ms.get((machine.worker, world), -1) < started_ms:
-            raise Violation(f"run {process.ident} is ended on {machine.name} for another database")
+            raise Violation(f"run {execution.ident} is ended on {machine.name} for another database")
 
-    def on_end(self, process: Process) -> None:
+    def on_end(self, execution: Execution) -> None:
         """A process is about to end."""
-        if process.why == "dropped":
-            self._dropped.add(process.ident)
+        if execution.dropped:
+            self._dropped.add(execution.ident)
 
     def was_dropped(self, life: Life) -> bool:
         """Whether the result of an ended run of the first database is wanted by nobody."""
@@ -250,9 +272,9 @@ class Elsewhere:
             if result.started_ms is not None and (life is None or life.code != code):
                 raise Violation(f"{agent.name} says to world {world} that run {result.run} ended {code}: {life}")
 
-    def _foreign(self, machine: Machine) -> Iterable[Process]:
+    def _foreign(self, machine: Machine) -> Iterable[Execution]:
         return [
-            process
-            for process in machine.processes.values()
-            if process.script.world != self.world and machine.guards(process)
+            execution
+            for execution in machine.executions.values()
+            if execution.script.world != self.world and machine.guards(execution)
         ]

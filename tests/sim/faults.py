@@ -76,6 +76,8 @@ class Nemesis:
             self._faults.append(self.strand_runs)
         if aside.random() < 0.3:
             self._faults.append(self.delay_a_register)
+        if aside.random() < 0.5:
+            self._faults.append(self.fail_a_disk)
         self._gap_ms = self._chance.choice((500, 1_500, 4_000))
         if self._faults:
             self._later()
@@ -124,7 +126,7 @@ class Nemesis:
         there = [machine for machine in self._sim.machines.values() if machine.restarts and not machine.rival]
         if not there:
             return
-        machine = self._chance.choice([one for one in there if one.processes] or there)
+        machine = self._chance.choice([one for one in there if one.executions] or there)
         machine.restarts = False
         machine.kill_both()
 
@@ -174,7 +176,7 @@ class Nemesis:
     def lose_who_is_stuck(self) -> None:
         """A worker that can't end a run is killed or cut off as well, if there is one, or its agent is."""
         for machine in self._sim.machines.values():
-            if machine.guard is not None and machine.guard.runs.stuck():
+            if machine.guard is not None and machine.guard.stuck:
                 luck = self._chance.random()
                 if luck < 0.4:
                     machine.kill()
@@ -201,23 +203,22 @@ class Nemesis:
         self._timeline.after(self._chance.choice((0, 50, 500, 2_000)), end)
 
     def stop_agent(self) -> None:
-        """SIGSTOP for a while."""
+        """SIGSTOP for a while, or until its guard replaces it."""
         machine = self._machine()
+        gap_ms = 40_000 if self._chance.random() < 0.3 else self._a_while_ms()
         if machine.agent is not None:
-            machine.agent.stand_still(self._a_while_ms(), between=self._chance.random() < 0.5)
+            machine.agent.stand_still(gap_ms, between=self._chance.random() < 0.5)
 
     def stop_guard(self) -> None:
         machine = self._machine()
         if machine.guard is not None:
-            machine.guard.stand_still(self._a_while_ms())
-            self._tell(machine.name, f"its guard stands still until {machine.guard.still_ms}")
+            machine.stall("guard", self._a_while_ms())
 
     def strand_runs(self) -> None:
         """Sessions are lost while orders of them lie before guards that stand still: none of those may start."""
         for machine in list(self._sim.machines.values()):
             if machine.guard is not None:
-                machine.guard.stand_still(900)
-                self._tell(machine.name, "its guard stands still until it has orders and no session")
+                machine.stall("guard", 900)
                 self._when(machine, lambda guard: guard.orders_lie, self._end_of_session(machine), 450)
         for _ in range(3):
             self._sim.client.submit()
@@ -228,6 +229,15 @@ class Nemesis:
                 machine.agent.connection.break_off()
 
         return self._chance.choice((break_off, machine.kill_agent, self.kill_scheduler, machine.shut_down))
+
+    def fail_a_disk(self) -> None:
+        """A worker's disk has no space, or can't sync, for a while. Sometimes its guard is killed."""
+        machine = self._machine()
+        gap_ms = self._chance.choice((50, 1_000, 5_000, 15_000))
+        machine.fill_disk(self._chance.choice(("full", "sync")))
+        self._timeline.after(gap_ms, lambda: machine.fill_disk(None))
+        if self._chance.random() < 0.3:
+            self._timeline.after(self._chance.randint(0, gap_ms + 3_000), machine.kill_guard)
 
     def suspend_host(self) -> None:
         """Guard and agent stand still together, and go on together."""
@@ -295,16 +305,10 @@ class Nemesis:
         """Sometimes just when runs wait for a slot."""
         machine = self._machine()
 
-        def reset() -> None:
-            agent = machine.agent
-            if agent is not None and agent.connection is not None:
-                self._tell("network", f"{agent.connection.peer.decode()} breaks")
-                agent.connection.break_off()
-
         if self._chance.random() < 0.5:
-            self._when(machine, lambda guard: guard.runs_wait, reset)
+            self._when(machine, lambda guard: guard.runs_wait, machine.break_connection)
         else:
-            reset()
+            machine.break_connection()
 
     def delay_a_register(self) -> None:
         """A worker's connection breaks while it registers. That frame is delivered long after the worker's next one."""
@@ -313,10 +317,8 @@ class Nemesis:
         late_ms = self._chance.randint(500, 4_000)
 
         def delay(tries: int) -> None:
-            agent = machine.agent
-            if agent is not None and agent.registering is not None:
-                self._tell("network", f"{agent.registering.peer.decode()} breaks, and delivers {late_ms} ms later")
-                agent.registering.break_late(late_ms)
+            if machine.agent is not None and machine.agent.registering is not None:
+                machine.delay_register(late_ms)
                 if lose is not None:
                     lose()
                 for _ in range(3):

@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Final, Literal
+from typing import Final, Literal, cast
 
 Poison = Literal["guard", "machine", "host"]
+# Where a child of a job is: in its job's group, in a group of its own, or in a session of its own. Once its parent has
+# ended, the last two are orphans; a daemon has let its parent end at once.
+Place = Literal["group", "left", "session", "daemon"]
+_POISONS: Final[tuple[Poison, ...]] = ("guard", "machine", "host")
+PLACES: Final[tuple[Place, ...]] = ("group", "left", "session", "daemon")
 
 # Each database numbers its jobs and runs from 1. For the simulation's own books those of the next one go on from here.
 WORLD: Final = 10**6
@@ -15,10 +21,25 @@ FOREVER: Final = 10**9
 
 
 @dataclass(frozen=True, slots=True)
+class Child:
+    """A process that the job's main process starts at once. `holds`: it has the job's outputs open."""
+
+    place: Place
+    lasts_ms: int
+    deaf: bool = False
+    holds: bool = True
+    sticks_ms: int = 0
+
+    @property
+    def text(self) -> str:
+        return f"{self.place}/{self.lasts_ms}/{int(self.deaf)}/{int(self.holds)}/{self.sticks_ms}"
+
+
+@dataclass(frozen=True, slots=True)
 class Script:
     """`lasts_ms` and then `code`; `deaf` to TERM; `kills` what it runs on: the guard alone, guard and agent, or the
     whole host, which then boots anew; `sticks_ms`: so long it lives on when it was killed, as on a dead network disk.
-    `world`: which database its job is in, 0 for the first.
+    `world`: which database its job is in, 0 for the first. `mutes_ms`: it closes its outputs then.
     """
 
     lasts_ms: int
@@ -27,17 +48,50 @@ class Script:
     kills: Poison | None = None
     sticks_ms: int = 0
     world: int = 0
+    mutes_ms: int = FOREVER
+    children: tuple[Child, ...] = ()
 
     @property
     def command(self) -> str:
-        return f"{self.lasts_ms} {self.code} {int(self.deaf)} {self.kills or '-'} {self.sticks_ms} {self.world}"
+        own = f"{self.lasts_ms} {self.code} {int(self.deaf)} {self.kills or '-'} {self.sticks_ms} {self.world}"
+        return " ".join([own, str(self.mutes_ms), *(child.text for child in self.children)])
+
+    def __str__(self) -> str:
+        """For people: what is not as usual."""
+        facts = [f"{self.lasts_ms} ms, exit {self.code}"]
+        facts += ["deaf to TERM"] if self.deaf else []
+        facts += [f"kills the {self.kills}"] if self.kills else []
+        facts += [f"outlives KILL by {self.sticks_ms} ms"] if self.sticks_ms else []
+        facts += [f"a child of {child.lasts_ms} ms ({child.place})" for child in self.children]
+        return ", ".join(facts)
 
 
 def script(command: str) -> Script:
     """The script that a command's text is."""
-    lasts, code, deaf, kills, sticks, world = command.split()
-    poison: dict[str, Poison | None] = {"-": None, "guard": "guard", "machine": "machine", "host": "host"}
-    return Script(int(lasts), int(code), deaf == "1", poison[kills], int(sticks), int(world))
+    lasts, code, deaf, kills, sticks, world, mutes, *children = command.split()
+    poison = None if kills == "-" else cast("Poison", kills)
+    assert poison is None or poison in _POISONS
+    family = tuple(map(_child, children))
+    return Script(int(lasts), int(code), deaf == "1", poison, int(sticks), int(world), int(mutes), family)
+
+
+def _child(text: str) -> Child:
+    place, lasts, *rest = text.split("/")
+    assert place in PLACES
+    deaf, holds, sticks = rest or ("0", "1", "0")
+    return Child(place, int(lasts), deaf == "1", holds == "1", int(sticks))
+
+
+def script_of(options: Mapping[str, str]) -> Script:
+    """The script of a canonical story: lasts=500 code=1 deaf kills=guard sticks=900 child=left/50,daemon/90"""
+    return Script(
+        int(options.get("lasts", "1000")),
+        int(options.get("code", "0")),
+        "deaf" in options,
+        cast("Poison | None", options.get("kills")),
+        int(options.get("sticks", "0")),
+        children=tuple(map(_child, filter(None, options.get("child", "").split(",")))),
+    )
 
 
 def name_of(world: int) -> str:

@@ -16,13 +16,14 @@ import msgpack
 
 from tests.sim.callers import CLIENT, Asked, Client
 from tests.sim.elsewhere import Elsewhere
-from tests.sim.guard import Process
+from tests.sim.execution import Execution
+from tests.sim.inspector import Inspector
 from tests.sim.jobs import name_of
 from tests.sim.machine import Machine, SimAgent
 from tests.sim.outages import Outages
 from tests.sim.overseer import Overseer
 from tests.sim.pollers import SimPoller
-from tests.sim.scheduler import Scheduler
+from tests.sim.scheduler import FaultyEngine, Scheduler
 from tests.sim.story import Story
 from tests.sim.timeline import Timeline
 from tests.sim.violation import Violation
@@ -172,6 +173,7 @@ class Judge:
         self.kills: Counter[int] = Counter()
         self.faults = 0
         self.overseer = Overseer(timeline, witness, machines)
+        self.inspector = Inspector(timeline)
         self.elsewhere: Elsewhere | None = None
         # The identity of the database that it follows.
         self.home = name_of(0)
@@ -206,6 +208,8 @@ class Judge:
         self._cancelled_ms: dict[int, int] = {}
         self._come_back: Counter[int] = Counter()
         self._last_event = 0
+        # The last event of each database that the story has.
+        self._told_events: dict[FaultyEngine, int] = {}
         self._changes = -1
         # When each session, and each polling worker, was last heard; whose sessions they are.
         self._heard_ms: dict[str, int] = {}
@@ -314,6 +318,7 @@ class Judge:
         self.overseer.on_send(connection.peer, frame)
         if self.elsewhere is not None:
             self.elsewhere.on_send(connection.dealer, frame)
+        self._tell_news()
         if self._scheduler.away:
             return
         self.outages.on_send(connection.peer, worker, frame)
@@ -348,25 +353,27 @@ class Judge:
         if self.elsewhere is not None:
             self.elsewhere.on_say(agent, frame)
 
-    def on_signal(self, machine: Machine, process: Process, number: int) -> None:
+    def on_signal(self, machine: Machine, execution: Execution, number: int) -> None:
         """A guard sends a signal to a process, which has not noted it yet."""
-        self.overseer.on_signal(machine, process, number)
+        self.overseer.on_signal(machine, execution, number)
+        self.inspector.on_signal(machine, execution, number)
         if self.elsewhere is not None:
-            self.elsewhere.on_signal(machine, process)
+            self.elsewhere.on_signal(machine, execution)
 
-    def on_end(self, machine: Machine, process: Process) -> None:
+    def on_end(self, machine: Machine, execution: Execution) -> None:
         """A process is about to end."""
-        self.overseer.on_end(machine, process)
+        self.overseer.on_end(machine, execution)
+        self.inspector.on_main_end(machine, execution)
         if self.elsewhere is not None:
-            self.elsewhere.on_end(process)
+            self.elsewhere.on_end(execution)
 
-    def on_start(self, machine: Machine, process: Process) -> None:
+    def on_start(self, machine: Machine, execution: Execution) -> None:
         """An agent that has no session starts nothing; what waited for a second is not started any more; nothing is
         started that a worker hears of when it has been lost; and a run that may start once starts only where it is.
         """
-        guard, agent, order = machine.guard, machine.agent, process.order
+        guard, agent, order = machine.guard, machine.agent, execution.order
         assert guard is not None
-        home = not process.script.world
+        home = not execution.script.world
         # Until a scheduler is up on the other database, what the one before has sent may still arrive.
         other = self._scheduler.up and self._scheduler.away
         if home and other and self._timeline.now_ms - self._scheduler.started_ms > _HEARD_MS:
@@ -375,7 +382,8 @@ class Judge:
         if guard.ending:
             raise Violation(f"run {order.run} starts on {machine.name}, which is told to end")
         alone = self._wish(order.job).stops if home else order.lease_ms
-        self.overseer.on_start(machine, process, alone=bool(alone))
+        self.overseer.on_start(machine, execution, alone=bool(alone))
+        self.inspector.on_start(machine, execution)
         mono_ms = machine.clock.mono_ms
         if mono_ms - guard.told_ms.get(order.run, mono_ms) > 1_000:
             raise Violation(f"run {order.run} starts on {machine.name} after it waited for more than a second")
@@ -386,7 +394,7 @@ class Judge:
         row = self.rows.get(order.run)
         if home and row is not None and self._once(order.job) and row.worker != machine.worker:
             raise Violation(f"run {order.run} may start once and starts on {machine.name}, but is elsewhere: {row}")
-        ended_ms = self._ended_ms.get(process.ident, now_ms)
+        ended_ms = self._ended_ms.get(execution.ident, now_ms)
         if now_ms - ended_ms > _HEARD_MS + _LATE_MS:
             raise Violation(f"run {order.run} starts on {machine.name}, but has ended {now_ms - ended_ms} ms ago")
 
@@ -402,6 +410,7 @@ class Judge:
 
     def after_turn(self) -> None:
         """Safety. Cheap when nothing has changed."""
+        self._tell_news()
         if self._scheduler.broken:
             raise Violation(self._scheduler.broken)
         if self.elsewhere is not None:
@@ -410,6 +419,21 @@ class Judge:
             return
         self._check_changes()
         self.outages.after_turn(self._active)
+
+    def _tell_news(self) -> None:
+        """The story has what was committed, before what is sent of it."""
+        engine, story = self._scheduler.engine, self._story
+        if not story.wanted or engine.in_turn:
+            return
+        told = self._told_events.get(engine, 0)
+        for event, job, first, last, worker, was, became, reason, _ in engine.look(EVENTS, told):
+            self._told_events[engine] = event
+            what = f"run {first}" if first is not None else f"job {job}" if job is not None else f"worker {worker}"
+            what = "database" if job is None and worker is None and first is None else what
+            more = f" to {last}" if last != first else ""
+            place = f" on {worker}" if worker and first is not None and became == "running" else ""
+            change = became if was == became else f"{was or 'new'} → {became}"
+            story.tell("store", f"{what}{more}: {change}{place}{f' ({reason})' if reason else ''}")
 
     def _check_changes(self) -> None:
         changes = self._scheduler.engine.changes()
@@ -491,6 +515,10 @@ class Judge:
                 raise Violation(f"run {row.run} is {row.status}, but its process lives on {life.host}")
             if row.status == "running" and not self._recurring(row.job) and (life is None or life.worker != row.worker):
                 raise Violation(f"run {row.run} is running on {row.worker}, but the witness says {life}")
+        for machine in self._machines.values():
+            self.inspector.check_acked(machine)
+            for left in machine.leftovers.values():
+                raise Violation(f"processes of run {left.order.run}, which has ended, live on {machine.name}")
         for life in self._witness.alive():
             # A polling worker learns only by its report that a restored database does not have its run.
             if life.run not in self.rows and life.host not in self._pollers:
@@ -760,10 +788,11 @@ class Judge:
         if loss.why.startswith("does not hold it") and alive:
             assert machine is not None
             assert machine.guard is not None
-            if machine.guard.holds_for(self.home, 0, loss.run):
+            if machine.guard.holds_for(self.home, loss.run):
                 raise Violation(f"{what}, but it does")
             life = self._witness.lives.get(loss.run)
-            if life is not None and life.incarnation == incarnation and self._elsewhere_told(life):
+            kept = life is not None and not machine.disk.ever_failed and self._elsewhere_told(life)
+            if kept and life is not None and life.incarnation == incarnation:
                 raise Violation(f"{what}, but its result must have been kept: {life}")
         newcomer = self._of_incarnation(loss.worker)
         if loss.why.startswith("started again") and newcomer is not None and newcomer.disk.holds(loss.run, self.home):
@@ -913,7 +942,10 @@ class Judge:
         """While most of at least four workers are silent together, each is given twice the timeout."""
         now_ms, timeout_ms = self._timeline.now_ms, self._scheduler.habits.timeout_ms
         begun_ms = now_ms - 2 * timeout_ms - 2_000
-        disturbed = max([self._scheduler.slow_ms, *(end_ms for _, end_ms in self._scheduler.still[-1:])])
+        # While turns fail, frames lie unread.
+        disturbed = max(
+            [self._scheduler.slow_ms, self._scheduler.failed_ms, *(end_ms for _, end_ms in self._scheduler.still[-1:])]
+        )
         if disturbed > begun_ms:
             return
         started_ms = self._scheduler.started_ms

@@ -8,9 +8,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from random import Random
 
-from tests.sim.disk import Disk
-from tests.sim.guard import Process, SimGuard, VirtualKeeper
+from tests.sim.disk import Disk, Trouble
+from tests.sim.execution import Execution
+from tests.sim.guard import SimGuard, SimHost
 from tests.sim.jobs import WORLD, Poison
+from tests.sim.kernel import Kernel, Process
 from tests.sim.network import Connection, Path
 from tests.sim.scheduler import Scheduler
 from tests.sim.story import Story
@@ -39,11 +41,15 @@ class Habits:
 class SimAgent:
     """The agent's process: the real Agent, and what main.py is around it. Also the worker's end of its connections."""
 
-    def __init__(self, machine: Machine, keeper: VirtualKeeper, pid: int) -> None:
+    def __init__(self, machine: Machine, host: SimHost) -> None:
         self.name = machine.name
         self.worker = machine.worker
-        self.pid = pid
+        self.process = machine.kernel.start(machine.kernel.guard)
+        self.pid = self.process.pid
         self.alive = True
+        # A signal has stopped it, and when.
+        self.stopped = False
+        self.stopped_ms = 0
         self.agent: Agent | None = None
         # It is stopped until then; and whether it had just looked at what its guard says, and not at its socket.
         self.still_ms = 0
@@ -53,7 +59,7 @@ class SimAgent:
         self.connection: Connection | None = None
         self._registered = False
         self.machine = machine
-        self._keeper = keeper
+        self._host = host
         self._heard: deque[FromGuard | None] = deque()
         self._changes: deque[bool] = deque()
         self._inboxes: dict[Connection, deque[bytes]] = {}
@@ -82,12 +88,17 @@ class SimAgent:
         """SIGSTOP for a while. `between`: after it has looked at what its guard says and before it looks at its socket;
         then it goes on a moment after its guard has said something of runs.
         """
-        self.still_ms = self.machine.timeline.now_ms + gap_ms
+        now_ms = self.machine.timeline.now_ms
+        if not self.stopped:
+            self.stopped_ms = now_ms
+        self.still_ms = max(self.still_ms, now_ms + gap_ms)
+        self.stopped = True
         self._stopped_between = between
         self.machine.story.tell(self.name, "its agent stands still until %d", self.still_ms)
 
     def receive(self, message: Message) -> None:
         """The guard says something."""
+        self.machine.story.send(self.name, "its agent", message, detail=True)
         self._heard.append(message)  # type: ignore[arg-type]
         if self._stopped_between and isinstance(message, OF_RUNS):
             self.still_ms = min(self.still_ms, self.machine.timeline.now_ms)
@@ -148,6 +159,7 @@ class SimAgent:
         if now_ms < self.still_ms:
             self._alarm.set(self.still_ms)
             return
+        self.stopped = False
         if self._stopped_between:
             self._stopped_between = False
             self._wake()
@@ -198,24 +210,26 @@ class SimAgent:
                 self._inboxes.clear()
                 return False
             frame = unpack_from_scheduler(self.machine.chance.choice(full).popleft())
-            self.machine.story.tell(self.name, "hears %s", frame)
+            self.machine.story.send(f"{self.name} hears", "", frame, detail=True)
             agent.on_frame(frame, now)
             self.machine.hear_seen(self, frame)
         return True
 
     def _flush(self, agent: Agent) -> None:
         for message in agent.to_guard:
-            self._keeper.incoming.append(message)
+            self.machine.story.send("its agent", self.name, message, detail=True)
+            self._host.incoming.append(message)
         if agent.to_guard:
             self.machine.wake_guard()
         agent.to_guard.clear()
         for frame in agent.to_scheduler:
             self.machine.say_seen(self, frame)
             if self.connection is not None:
-                self.machine.story.tell(self.name, "says %s", frame)
+                lost = self.connection.up.closed
+                self.machine.story.send(self.name, "nobody" if lost else "scheduler", frame, detail=lost)
                 self.connection.up.send(pack(frame))
             else:
-                self.machine.story.tell(self.name, "can't say %s", frame)
+                self.machine.story.send(self.name, "nobody", frame, detail=True)
         agent.to_scheduler.clear()
 
     def _on_guard_lost(self) -> None:
@@ -232,7 +246,9 @@ class SimAgent:
             if clean and self.machine.path.whole:
                 self.connection.up.close(self.connection.up.waiting)
             self.connection.break_off()
-        self.machine.on_agent_ended(self)
+        self.machine.agents.remove(self)
+        self._host.on_agent_ended(self)
+        self.machine.kernel.exit(self.process, 0 if clean else KILLED)
 
 
 class Machine:
@@ -262,8 +278,13 @@ class Machine:
         self.habits = habits
         self.lock = lock
         self.clock = Clock(timeline, chance.randint(0, 10**9), chance.choice((970, 985, 1_000, 1_015, 1_030)))
-        self.processes: dict[int, Process] = {}
-        self.disk = Disk()
+        # Runs whose main process lives, and those that have left others; by the witness's number.
+        self.executions: dict[int, Execution] = {}
+        self.leftovers: dict[int, Execution] = {}
+        self.kernel = Kernel(timeline, chance)
+        self.kernel.on_child = self._on_child_ended
+        self.kernel.on_data = self.wake_guard
+        self.disk = Disk(chance)
         self.guard: SimGuard | None = None
         self.agents: list[SimAgent] = []
         # A worker that has ended for good is started again by hand only.
@@ -273,22 +294,26 @@ class Machine:
         self.gone = False
         # Somebody sees to it that it comes back even when it was refused.
         self.stubborn = False
-        # From then on whatever is killed ends by it.
-        self.healed = False
         # The machine that it really is, if it is another's second worker.
         self.boot_of: Machine = self
-        self.start_seen: Callable[[Machine, Process], None] = lambda machine, process: None
+        self.start_seen: Callable[[Machine, Execution], None] = lambda machine, execution: None
         self.drop_seen: Callable[[Machine, int], None] = lambda machine, run: None
         self.say_seen: Callable[[SimAgent, WorkerFrame], None] = lambda agent, frame: None
         self.hear_seen: Callable[[SimAgent, SchedulerFrame], None] = lambda agent, frame: None
-        self.signal_seen: Callable[[Machine, Process, int], None] = lambda machine, process, number: None
-        self.end_seen: Callable[[Machine, Process], None] = lambda machine, process: None
+        self.signal_seen: Callable[[Machine, Execution, int], None] = lambda machine, execution, number: None
+        self.end_seen: Callable[[Machine, Execution], None] = lambda machine, execution: None
+        # None of a run's processes is left; a guard has taken a turn.
+        self.over_seen: Callable[[Machine, Execution], None] = lambda machine, execution: None
+        self.turned: Callable[[Machine, SimGuard], None] = lambda machine, guard: None
+        # A guard signals a process that a job has started, and tells its agent something.
+        self.child_signal_seen: Callable[[Machine, Execution, Process], None] = lambda machine, execution, process: None
+        self.report_seen: Callable[[Machine, Message], None] = lambda machine, message: None
         self.on_kill: Callable[[int], None] = lambda job: None
         # Starts of the worker that have ended by themselves.
         self.ended: set[str] = set()
         self._boots = 0
         self._starts = 0
-        self._agents_ever = 0
+        self._marks = 0
         self._peers = 0
         self._starting = False
 
@@ -303,12 +328,16 @@ class Machine:
     @property
     def agent(self) -> SimAgent | None:
         """The agent that belongs to the living guard."""
-        found = self.guard.keeper.agent if self.guard is not None else None
+        found = self.guard.host.agent if self.guard is not None else None
         return found if isinstance(found, SimAgent) else None
 
-    def guards(self, process: Process) -> bool:
-        """Whether the living guard runs it. Other processes were left by an earlier one."""
-        return self.guard is not None and self.guard.runs.has(process)
+    def guards(self, execution: Execution) -> bool:
+        """Whether it was started by the living guard. Other processes were left by an earlier one."""
+        return self.kernel.guard is not None and execution.main.parent is self.kernel.guard
+
+    def new_mark(self) -> str:
+        self._marks += 1
+        return f"m{self._marks}"
 
     # --- the worker's life ---
 
@@ -318,6 +347,7 @@ class Machine:
         self._starts += 1
         self.sweep()
         self.story.tell(self.name, "worker %s starts as %s", self.worker, self.incarnation)
+        self.kernel.guard = self.kernel.start(None)
         self.guard = SimGuard(self)
 
     def start_later(self) -> None:
@@ -332,16 +362,43 @@ class Machine:
 
     def sweep(self) -> None:
         """End what an earlier start has left."""
-        for process in list(self.processes.values()):
-            process.die()
+        for process in self._jobs():
+            self.kernel.die(process)
+
+    def _jobs(self) -> list[Process]:
+        """The living processes of jobs, by their mark."""
+        return [process for process in self.kernel if process.mark]
 
     def heal(self) -> None:
         """The link is whole, and its disks: what was killed and did not end does now."""
         self.path.mend()
-        self.healed = True
-        for process in list(self.processes.values()):
-            if process.killed_ms is not None:
-                process.die()
+        self.disk.trouble = None
+        self.kernel.healed = True
+        for process in self._jobs():
+            if process.clinging:
+                self.kernel.die(process)
+
+    def break_connection(self) -> None:
+        """The network resets it."""
+        if self.agent is not None and self.agent.connection is not None:
+            self.story.tell("network", "%s breaks", self.agent.connection.peer.decode())
+            self.agent.connection.break_off()
+
+    def delay_register(self, late_ms: int) -> None:
+        """The connection breaks while the worker registers over it. That frame arrives much later."""
+        assert self.agent is not None
+        connection = self.agent.registering
+        assert connection is not None
+        self.story.tell("network", "%s breaks, and delivers %d ms later", connection.peer.decode(), late_ms)
+        connection.break_late(late_ms)
+
+    def stall(self, what: str, gap_ms: int) -> None:
+        """SIGSTOP to guard or agent for a while; the host: both, as when it is suspended."""
+        if what != "agent" and self.guard is not None:
+            self.guard.stand_still(gap_ms)
+            self.story.tell(self.name, "its guard stands still until %d", self.guard.still_ms)
+        if what != "guard" and self.agent is not None:
+            self.agent.stand_still(gap_ms, between=False)
 
     def kill_agent(self) -> None:
         if self.agent is not None:
@@ -360,9 +417,10 @@ class Machine:
     def _on_guard_dead(self) -> None:
         """By PR_SET_PDEATHSIG the kernel ends the runs that have a lease."""
         self.guard = None
-        for process in list(self.processes.values()):
-            if process.order.lease_ms is not None:
-                process.die()
+        self.kernel.kill_guard()
+        for execution in list(self.executions.values()):
+            if execution.order.lease_ms is not None:
+                self.kernel.die(execution.main)
 
     def kill(self) -> None:
         """Guard and agent at once. Their processes are left, unless a service manager ends them too."""
@@ -379,8 +437,8 @@ class Machine:
     def reboot(self) -> None:
         self.story.tell(self.name, "the host goes down")
         self.kill()
-        for process in list(self.processes.values()):
-            process.exit(KILLED)
+        for process in self._jobs():
+            self.kernel.exit(process, KILLED)
         self.disk.cut_power(self.chance)
         self._boots += 1
 
@@ -411,26 +469,38 @@ class Machine:
             case "host":
                 self.reboot()
 
-    def on_start(self, process: Process) -> None:
+    def on_start(self, execution: Execution) -> None:
         """A process of a job starts here."""
-        job = process.order.job + WORLD * process.script.world
-        self.witness.start(process.ident, job, self.worker, self.name, self.incarnation)
-        self.start_seen(self, process)
+        job = execution.order.job + WORLD * execution.script.world
+        pid = execution.main.pid
+        self.witness.start(execution.ident, job, self.worker, self.name, self.incarnation, pid)
+        self.start_seen(self, execution)
+
+    def member_ended(self, execution: Execution) -> None:
+        """A process of a run has ended."""
+        if execution.ended_ms is None:
+            return
+        self.leftovers[execution.ident] = execution
+        if not execution.alive:
+            del self.leftovers[execution.ident]
+            self.over_seen(self, execution)
+
+    def fill_disk(self, trouble: Trouble | None) -> None:
+        """It has no space left, or its syncs fail; None: it is well again."""
+        self.disk.trouble = trouble
+        texts: dict[Trouble | None, str] = {"full": "has no space left", "sync": "can't sync", None: "is well again"}
+        self.story.tell(self.name, "its disk %s", texts[trouble])
+
+    def _on_child_ended(self) -> None:
+        if self.guard is not None:
+            self.guard.catch(signal.SIGCHLD)
 
     # --- the agent's ---
 
-    def spawn_agent(self, keeper: VirtualKeeper) -> SimAgent:
-        self._agents_ever += 1
-        agent = SimAgent(self, keeper, 10_000 + self._agents_ever)
+    def spawn_agent(self, host: SimHost) -> SimAgent:
+        agent = SimAgent(self, host)
         self.agents.append(agent)
         return agent
-
-    def on_agent_ended(self, agent: SimAgent) -> None:
-        self.agents.remove(agent)
-        guard = self.guard
-        if guard is not None and guard.keeper.agent is agent:
-            guard.runs.dead_agents.append(agent.pid)
-            guard.catch(signal.SIGCHLD)
 
     def wake_guard(self) -> None:
         if self.guard is not None:

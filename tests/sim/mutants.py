@@ -15,17 +15,15 @@ import importlib
 import inspect
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
 from typing import Any, Final
 from unittest.mock import patch
 
 from tests.anchors import (
     Edit,
     always,
-    excerpt,
     in_row,
     locate,
     never,
@@ -35,22 +33,23 @@ from tests.anchors import (
     without_condition,
     without_row,
 )
+from tests.sim.mutant import Mutant, mutant
 from tests.sim.runner import run_seed
+from tests.sim.worker_mutants import DISK, EFFECTS, EXCUSED, PROCESSES, ROWS
 
 SEEDS_MAX: Final = 300
 # What one process takes at a time when all seeds are run.
 _CHUNK: Final = 25
 
 
-@dataclass(frozen=True, slots=True)
-class Mutant:
-    name: str
-    edits: tuple[Edit, ...]
-
-
-def mutant(name: str, *edits: Edit | tuple[str, str, str]) -> Mutant:
-    """`edits`: of tests/anchors.py, each of a function or an SQL text; a tuple of three is an excerpt."""
-    return Mutant(name, tuple(edit if isinstance(edit, Edit) else excerpt(*edit) for edit in edits))
+_REGISTERS_TOO_EARLY: Final = (
+    (
+        "SessionState.lose",
+        "self.move(SessionEvent.LOSE)",
+        "self.move(SessionEvent.LOSE)\n        self.move(SessionEvent.WITHDRAW)\n        self._register_at_ms = 0",
+    ),
+    ("SessionState.on_withdrawn", "self.move(SessionEvent.WITHDRAW)", "pass"),
+)
 
 
 def life(state: str, cause: str, old: str, new: str) -> Edit:
@@ -69,6 +68,10 @@ CANCELLED_TO_LOST: Final = (
 )
 
 _MUTANTS: Final = (
+    *PROCESSES,
+    *DISK,
+    *EFFECTS,
+    *ROWS,
     # --- results and fencing ---
     mutant(
         "a result is stored without asking who owns the run",
@@ -470,23 +473,23 @@ _MUTANTS: Final = (
     mutant(
         "a guard does not say what it has not started",
         (
-            "Executor.on_message",
-            "messages.Unstarted(self._backlog.withdraw(), withdrawn=True)",
-            "messages.Unstarted(self._backlog.withdraw() and (), withdrawn=True)",
+            "Core._on_session",
+            "messages.Unstarted(self._withdraw(), withdrawn=True)",
+            "messages.Unstarted(self._withdraw() and (), withdrawn=True)",
         ),
     ),
     mutant(
         "a guard starts what it has said not to have started",
         (
-            "Executor.on_message",
-            "messages.Unstarted(self._backlog.withdraw(), withdrawn=True)",
+            "Core._on_session",
+            "messages.Unstarted(self._withdraw(), withdrawn=True)",
             "messages.Unstarted(tuple(self._backlog._waiting), withdrawn=True)",
         ),
     ),
     mutant(
         "an agent registers before its guard has said what it has not started",
-        ("SessionState.lose", "self._register_at_ms = None", "self._register_at_ms = 0"),
-        ("Holdings.listed", "if run not in self.dropped", "if run not in self.dropped and phase != 'waiting'"),
+        *_REGISTERS_TOO_EARLY,
+        ("Holdings.listed", "if not run.dropped", "if not run.dropped and run.phase != 'waiting'"),
     ),
     mutant(
         "a worker that leaves does not say what it holds",
@@ -548,15 +551,15 @@ _MUTANTS: Final = (
     mutant("a lease ends with it", returns("lease.term_at_ms", "heard_ms + lease_ms")),
     mutant(
         "a guard does not kill what outlives its lease",
-        without_call("Executor.kill_overdue", "self._runs.kill"),
+        without_call("Core.kill_overdue", "self.runs.kill"),
     ),
     mutant(
         "a guard tells nothing to end when its lease does",
-        without_call("Executor._end_leases", "self._runs.stop"),
+        without_call("Core.on_tick", "self.runs.stop"),
     ),
     mutant(
         "a run starts though its lease is over",
-        always("Executor._fill_slots", "self._leases.hold(order.lease_ms, now_ms)"),
+        always("Core._start", "self._here.leases.hold(order.lease_ms, now_ms)"),
     ),
     mutant(
         "a run that came back for its lease is asked for again at once",
@@ -610,27 +613,28 @@ _MUTANTS: Final = (
     ),
     mutant(
         "a new agent knows nothing of leases",
-        ("Executor.hello", "leases=self._leases.lengths()", "leases=()"),
+        ("Core.snapshot", "leases=self._here.leases.lengths()", "leases=()"),
     ),
     mutant(
         "a killed guard's runs with a lease live on",
-        never("Machine._on_guard_dead", "process.order.lease_ms is not None"),
+        never("Machine._on_guard_dead", "execution.order.lease_ms is not None"),
     ),
     # --- what can't be ended ---
     mutant(
         "a guard says nothing of what it can't end",
-        without_call("Executor._take_happened", "self._agent.put(messages.Stuck(stuck))"),
+        ("Core._update_state", "stuck=tuple(", "stuck=() and tuple("),
     ),
     mutant(
-        "an agent says nothing of what can't be ended", ("Agent.on_guard", "self._holdings.stuck = set(runs)", "pass")
+        "an agent says nothing of what can't be ended",
+        ("Holdings.on_state", "self.foreign, self.stuck = state.foreign, stuck", "self.foreign = state.foreign"),
     ),
     mutant(
         "a new agent knows nothing of what can't be ended",
-        ("Executor.hello", "stuck=self._stuck", "stuck=()"),
+        ("Core.snapshot", "self._reports.take_state()", "structs.replace(self._reports.take_state(), stuck=())"),
     ),
     mutant(
         "a worker that can't end its runs takes more",
-        without_condition("FlowControl._amount", "held.stuck"),
+        without_condition("FlowControl._amount", "held.any_stuck"),
     ),
     mutant(
         "what can't be ended is not noted",
@@ -663,7 +667,7 @@ _MUTANTS: Final = (
     ),
     mutant(
         "a new start of a worker does not say what it had finished",
-        ("Executor.hello", "held=(*running, *finished)", "held=(*running,)"),
+        ("Core.snapshot", "for run in self._here.results() if run.result is not None", "for run in ()"),
     ),
     mutant(
         "a guard forgets the database whose runs it has",
@@ -698,17 +702,24 @@ _MUTANTS: Final = (
     ),
     mutant(
         "results of foreign runs are not kept",
-        without_call("Foreign._write", "self._spool.add_other"),
+        without_call("Spool._write_aside", "self._journal.append_other"),
     ),
-    mutant("no lease of a foreign run ends", never("Foreign._leased", "len(holding.leases)")),
-    mutant("a new agent does not know what is foreign", ("Executor.hello", "self._foreign.listed()", "()")),
+    mutant(
+        "no lease of a foreign run ends",
+        ("Core.on_tick", "in self._databases.values():", "in (self._here,):"),
+        ("Core.kill_overdue", "in self._databases.values():", "in (self._here,):"),
+    ),
+    mutant(
+        "a new agent does not know what is foreign",
+        ("Core.snapshot", "self._reports.take_state()", "structs.replace(self._reports.take_state(), foreign=())"),
+    ),
     mutant(
         "a new guard does not know what waits for other databases",
-        ("guard.foreign.Foreign.__init__", "spool.others().items()", "()"),
+        ("Shell.__init__", "spool.others()", "{}"),
     ),
     mutant(
         "a new database gets the results of the one before",
-        ("Holdings.change_database", "for run in list(self.phases):", "for run in ():"),
+        ("Holdings.change_database", "for number in list(self._runs):", "for number in ():"),
     ),
     mutant(
         "what was said of runs of the database before is taken for new ones",
@@ -739,8 +750,8 @@ _MUTANTS: Final = (
         "an agent forgets what is not acked",
         (
             "Agent.on_guard",
-            "            case messages.Spooled",
-            "                list(map(self._holdings.forget, [result.run for result in results]))\n            case messages.Spooled",
+            "self._flow.on_results(results)",
+            "self._flow.on_results(results)\n                    list(map(self._holdings.forget, [one.run for one in results]))",
         ),
     ),
     mutant(
@@ -756,18 +767,11 @@ _MUTANTS: Final = (
         "an agent keeps what waits when its session is lost",
         (
             "Agent._lose_session",
-            "self.to_guard.append(messages.Withdraw())",
-            "self._session.withdrawing, self._session._register_at_ms = False, 0",
+            "self._send_session(lost=True)",
+            "self._session.move(SessionEvent.WITHDRAW)\n        self._session._register_at_ms = 0",
         ),
     ),
-    mutant(
-        "an agent registers before it knows what had not started",
-        (
-            "SessionState.lose",
-            "self._register_at_ms = None\n        self.withdrawing = True",
-            "self._register_at_ms = 0",
-        ),
-    ),
+    mutant("an agent registers before it knows what had not started", *_REGISTERS_TOO_EARLY),
     mutant(
         "an agent never ends a session by itself",
         returns("SessionState.timeout_at_ms", "10 ** 15"),
@@ -787,7 +791,7 @@ _MUTANTS: Final = (
     ),
     mutant(
         "an agent reports what it was told to drop",
-        without_condition("Holdings.finish", "result.run not in self.dropped"),
+        without_condition("Holdings.finish", "not run.dropped"),
     ),
     mutant(
         "an agent does not kill what it is told to",
@@ -802,61 +806,54 @@ _MUTANTS: Final = (
     ),
     mutant(
         "an agent forgets what its guard dropped at the end",
-        never("Holdings.on_gone", "run in self.phases and run not in self.dropped and run not in self._doomed"),
+        never("Holdings.on_gone", "run is not None and not (run.dropped or run.discarded)"),
     ),
     mutant(
-        "an agent lists nothing", ("Holdings.listed", "for run, phase in self.phases.items()", "for run, phase in ()")
+        "an agent lists nothing",
+        ("Holdings.listed", "for number, run in self._runs.items()", "for number, run in ()"),
     ),
-    mutant("an agent takes the same order twice", always("Holdings.accept", "order.run not in self.phases")),
+    mutant("an agent takes the same order twice", always("Holdings.accept", "order.run not in self._runs")),
     mutant("an agent that stops asks for more", without_condition("FlowControl._amount", "self.stopping")),
     mutant(
         "an agent does not say what came back unstarted",
         without_call("Agent._on_unstarted", "self.to_scheduler.append"),
     ),
-    mutant(
-        "an agent says nothing of probation's end",
-        never("Agent._on_began", "self._holdings.on_probation(began.run)"),
-    ),
+    mutant("an agent says nothing of probation's end", never("Agent._on_began", "run.probation")),
     # --- the worker's guard ---
     mutant(
-        "a guard keeps what waits when its agent dies", without_call("Guard._on_agent_exit", "self._executor.withdraw")
+        "a guard keeps what waits when its agent dies", without_call("Shell._on_agent_exit", "self.core.on_agent_exit")
     ),
     mutant(
         "a guard starts what it was asked to give back",
         (
-            "Executor.on_message",
-            "return messages.Unstarted(self._backlog.withdraw(), withdrawn=True)",
-            "return messages.Unstarted((), withdrawn=True)",
+            "Core._on_session",
+            "messages.Unstarted(self._withdraw(), withdrawn=True)",
+            "messages.Unstarted((), withdrawn=True)",
         ),
     ),
     mutant(
         "a guard that stood still starts what its agent had heard before",
-        never("Executor.on_message", "now_ms - heard_ms >= BACKLOG_WAIT_MS_MAX"),
+        without_condition("Core._on_start", "late"),
     ),
-    mutant(
-        "a guard starts the same run twice",
-        never(
-            "Executor._on_start", "order.run in self._runs or order.run in self._backlog or order.run in self._spool"
-        ),
-    ),
-    mutant("a guard that is to end starts more", never("Executor._on_start", "self.stopping")),
+    mutant("a guard starts the same run twice", always("Core._on_start", "order.run not in self._here.runs")),
+    mutant("a guard that is to end starts more", without_condition("Core._on_start", "self._reports.state.stopping")),
     mutant(
         "a guard forgets its results when its agent dies",
         (
-            "Guard._on_agent_exit",
-            "self._executor.withdraw()",
-            "self._executor.withdraw()\n        self._spool._results.clear()",
+            "Core.on_agent_exit",
+            "self._withdraw()",
+            "self._withdraw()\n        for run in list(self._here.results()):\n            self._here.move(run, Event.FORGET)",
         ),
     ),
     mutant(
         "a guard tells results before they are written",
-        without_call("Executor._report_ended", "self._spool.write"),
+        ("Shell.turn", "self._write(now_ms)\n        self._send()", "self._send()\n        self._write(now_ms)"),
     ),
     mutant(
         "a guard tells a new agent of results before they are written",
-        without_call("Executor.hello", "self._spool.write"),
+        without_call("Core.snapshot", "self._reports.take_ended"),
     ),
-    mutant("a guard does not sync what it has told", without_call("Guard._turn", "self._spool.sync")),
+    mutant("a guard does not sync what it has told", without_call("Shell.turn", "self._spool.sync")),
     mutant("a spool writes and does not sync", without_call("Spool.sync", "self._journal.sync")),
     mutant(
         "a spool's new file leaves out what is held",
@@ -864,11 +861,11 @@ _MUTANTS: Final = (
     ),
     mutant(
         "a guard tells a new agent nothing of what runs",
-        ("Executor.hello", "for run in (*self._own_runs(), *sorted(self._given_up))", "for run in ()"),
+        ("Core.snapshot", '*(Held(run.number, "running") for run in live),', ""),
     ),
     mutant(
         "a guard does not stop what is cancelled",
-        without_call("Executor._on_stop", "self._runs.stop"),
+        without_call("Core._on_stop", "self.runs.stop"),
     ),
     # --- the table of a run's life: one for each row ---
     mutant(
@@ -982,8 +979,8 @@ _MUTANTS: Final = (
     ),
     mutant(
         "what waits too long is started all the same",
-        always("Backlog.expire", "mono_ms < since_ms + BACKLOG_WAIT_MS_MAX"),
-        ("Backlog.deadline_ms", "return since_ms + BACKLOG_WAIT_MS_MAX", "return None"),
+        always("Backlog.take_expired", "now_ms < run.since_ms + BACKLOG_WAIT_MS_MAX"),
+        ("Backlog.deadline_ms", "return run.since_ms + BACKLOG_WAIT_MS_MAX", "return None"),
     ),
 )
 MUTANTS: Final = {one.name: one for one in _MUTANTS}
@@ -1008,6 +1005,7 @@ EQUIVALENT: Final[dict[str, str]] = {
     "a run off probation is still a load of that kind": "other suspects only wait longer. contract/test_lifecycle.py tests it",
     "a task that ends is not noticed": "it wakes those who wait, and nobody waits here. contract/test_lifecycle.py tests it",
     "a job that ends is not noticed": "it wakes those who wait, and nobody waits here. contract/test_lifecycle.py tests it",
+    **EXCUSED,
     "what could not be sent is forgotten when the next turn is given up": "a send must fail in the turn before one that"
     " can't be stored, and the worker must not register again: too rare for these seeds. system/test_loop.py tests it",
     "a register takes nothing back": "the first heartbeat does it, since a new session's numbers begin anew",
@@ -1044,52 +1042,56 @@ EQUIVALENT: Final[dict[str, str]] = {
 }
 
 
-# The table of a run's life, and its source with the edits that are applied now.
-_TABLE: Final = locate("lifecycle.MOVES")
-_TABLE_TEXT: Final = [_TABLE.path.read_text("utf-8")]
-_TABLE_TEXT[0] = _TABLE_TEXT[0][slice(*part(_TABLE_TEXT[0], _TABLE.qualname))]
+# The sources of tables, each with the edits that are applied now.
+_sources: dict[str, str] = {}
 
 
 @contextmanager
 def applied(one: Mutant) -> Iterator[None]:
     """zsched without that guard, while it lasts. Raises LookupError when an edit does not apply."""
     with ExitStack() as stack:
-        # The statements are generated from tables, so those are changed first.
-        for edit in sorted(one.edits, key=lambda edit: locate(edit.place) != _TABLE):
-            location = locate(edit.place)
-            path, _, name = location.qualname.rpartition(".")
-            owner: Any = importlib.import_module(location.module)
-            for part in filter(None, path.split(".")):
-                owner = getattr(owner, part)
-            now = inspect.getattr_static(owner, name)
-            if location == _TABLE:
-                stack.enter_context(_changed_table(now, edit))
+        # Statements are generated from a table, so tables are changed first.
+        for edit in sorted(one.edits, key=lambda edit: not isinstance(_target(edit)[2], Mapping)):
+            owner, name, now = _target(edit)
+            if isinstance(now, Mapping):
+                stack.enter_context(_changed_table(owner, name, now, edit))
                 continue
             new = edit.change(now) if isinstance(now, str) else _edited(now, name, edit)
             stack.enter_context(patch.object(owner, name, new))
         yield
 
 
+def _target(edit: Edit) -> tuple[Any, str, Any]:
+    """The module or class that an edit changes, the name in it, and its present value."""
+    location = locate(edit.place)
+    path, _, name = location.qualname.rpartition(".")
+    owner: Any = importlib.import_module(location.module)
+    for step in filter(None, path.split(".")):
+        owner = getattr(owner, step)
+    return owner, name, inspect.getattr_static(owner, name)
+
+
 @contextmanager
-def _changed_table(table: dict[Any, Any], edit: Edit) -> Iterator[None]:
+def _changed_table(owner: Any, name: str, table: Mapping[Any, Any], edit: Edit) -> Iterator[None]:
     """The table with one more edit, and what is generated from it."""
     location = locate(edit.place)
-    text = _TABLE_TEXT[-1]
+    if (before := _sources.get(edit.place)) is None:
+        text = location.path.read_text("utf-8")
+        before = text[slice(*part(text, location.qualname))]
+    changed = edit.change(before)
     space = dict(vars(importlib.import_module(location.module)))
-    changed = edit.change(text)
     exec(compile(changed, "<a changed table>", "exec", __future__.annotations.compiler_flag, True), space)
-    with patch.dict(table, space[location.qualname], clear=True):
-        _TABLE_TEXT.append(changed)
-        try:
-            _generate()
-            yield
-        finally:
-            _TABLE_TEXT.pop()
+    new = space[name]
+    # The table of a run's life is imported by others, by its name.
+    swap = patch.dict(table, new, clear=True) if isinstance(table, dict) else patch.object(owner, name, new)
+    with swap, patch.dict(_sources, {edit.place: changed}):
+        _generate()
+        yield
     _generate()
 
 
 def _generate() -> None:
-    """Make the statements of the table as it is now."""
+    """Make the statements of the table of a run's life as it is now."""
     for module in ("moves", "sql", "transitions"):
         importlib.reload(importlib.import_module(f"zsched.store.{module}"))
 

@@ -12,22 +12,24 @@ import errno
 from collections import deque
 from collections.abc import Callable, Sequence
 from random import Random
-from typing import Literal, Protocol
+from typing import Protocol
 
 import zmq
 
+from tests.sim.story import Story
 from tests.sim.timeline import Action, Timeline
+from tests.sim.wording import Way
 
-Way = Literal["up", "down"]
 WAYS: tuple[Way, ...] = ("up", "down")
 
 
 class Path:
     """Between a host and the scheduler. `slowest_ms` bounds the delay of a frame."""
 
-    def __init__(self, timeline: Timeline, chance: Random, name: str, slowest_ms: int) -> None:
+    def __init__(self, story: Story, chance: Random, name: str, slowest_ms: int) -> None:
         self.name = name
-        self._timeline = timeline
+        self.story = story
+        self._timeline = story.timeline
         self._chance = chance
         self._slowest_ms = slowest_ms
         self._cut: dict[Way, bool] = {"up": False, "down": False}
@@ -103,7 +105,9 @@ class Lane:
         if self.closed:
             return
         while len(self._frames) > kept:
-            self._frames.pop()
+            _, body = self._frames.pop()
+            if body is not None:
+                self._path.story.lose(self._path.name, body, self._way)
         self.send(None)
         self.closed = True
 

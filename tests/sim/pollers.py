@@ -97,7 +97,14 @@ class SimPoller:
                 else:
                     on_answer(answer)
 
-        self._story.tell(self.name, "asks %s", command)
+        match command:
+            case RegisterWorker():
+                self._story.tell(self.name, "registers over REST")
+            case Report():
+                code = f", exit {command.exit_code}" if command.exit_code is not None else ""
+                self._story.tell(self.name, "reports run %s %s%s", command.run_id, command.status, code)
+            case _:
+                self._story.note(self.name, "asks %s", command)
         self._scheduler.call(self.path, command, here)
 
     def _again(self, action: OnAnswer, answer: Answer) -> None:

@@ -10,11 +10,9 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future
-from contextlib import contextmanager
 from dataclasses import dataclass
 from random import Random
 from typing import Any, Literal, cast
-from unittest.mock import patch
 
 import apsw
 
@@ -24,12 +22,11 @@ from tests.sim.timeline import Alarm, Clock, Timeline
 from tests.sim.violation import Violation
 from zsched.model.limits import LEASE_MARGIN_MS
 from zsched.protocol import Dispatch
-from zsched.scheduler import loop as loop_module
 from zsched.scheduler.dispatcher import Dispatcher, Settings
 from zsched.scheduler.dispatcher.commands import Command, RefusedError
 from zsched.scheduler.epoch import begin_epoch
 from zsched.scheduler.inbox import Inbox
-from zsched.scheduler.loop import Loop
+from zsched.scheduler.loop import Loop, Turns
 from zsched.store.contract import Restoration, StoreError, StoreFull, StoreUnsure
 from zsched.store.sqlite.engine import SqliteEngine
 from zsched.store.writer import Writer
@@ -215,8 +212,8 @@ class Scheduler:
         # Moments on the timeline: the last start, and each time it stood still, from and to.
         self.started_ms = 0
         self.still: list[tuple[int, int]] = []
-        # When its commits were last slow.
-        self.slow_ms = -(10**9)
+        # When its commits were last slow, and when a turn last failed.
+        self.slow_ms = self.failed_ms = -(10**9)
         self.kill_at_send: int | None = None
         self.ambushes: set[Ambush] = set()
         # The share of REST's answers that are lost on the way.
@@ -254,7 +251,9 @@ class Scheduler:
         self.dispatcher = Dispatcher(
             store, Settings(epoch=epoch, timeout_ms=self.habits.timeout_ms, new_token=self._new_token), now
         )
-        self._loop = Loop(store, self.dispatcher, self.router, cast("Inbox", self._mailbox))
+        habits = self.habits
+        turns = Turns(self.clock.now, frames_max=habits.turn_frames_max, rows_max=habits.turn_rows_max)
+        self._loop = Loop(store, self.dispatcher, self.router, cast("Inbox", self._mailbox), turns=turns)
         self._story.tell("scheduler", "starts, epoch %d", epoch)
         self._alarm.set(self._timeline.now_ms)
 
@@ -385,6 +384,8 @@ class Scheduler:
         except StoreUnsure:
             self.kill("a sync failed")
         self.stored = self.up and not self.failing
+        if self.failing:
+            self.failed_ms = self._timeline.now_ms
         if self.kill_at_send is not None:
             self.kill("killed after it has sent")
         stuck = (isinstance(frame, Dispatch) and peer in self.router.peers for peer, frame in self._loop._unsent)
@@ -396,17 +397,6 @@ class Scheduler:
             self._story.tell("store", "will refuse a turn: %s", ambush)
             self.engine.trouble = "refuse"
 
-    @contextmanager
-    def in_its_time(self) -> Iterator[None]:
-        """The loop is the edge where time comes from, so here the edge is moved: its clock, and its bounds."""
-        moved: dict[str, Any] = {
-            "clock": self.clock.now,
-            "TURN_FRAMES_MAX": self.habits.turn_frames_max,
-            "TURN_ROWS_MAX": self.habits.turn_rows_max,
-        }
-        with patch.multiple(loop_module, **moved):
-            yield
-
     def _before_send(self, connection: Any, body: bytes) -> None:
         if self.engine.in_turn:
             raise Violation("a frame is sent before the commit")
@@ -415,6 +405,7 @@ class Scheduler:
             if self.kill_at_send < 0:
                 raise Killed
         self.before_send(connection, body)
+        self._story.send_body("scheduler", connection.dealer.worker, body, "down")
 
     # --- callers ---
 

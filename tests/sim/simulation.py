@@ -2,30 +2,29 @@
 
 from __future__ import annotations
 
-from contextlib import ExitStack
 from dataclasses import dataclass
 from random import Random
 from typing import Any, Final
-from unittest.mock import patch
 
 import apsw
 
-from tests.sim.callers import Client
-from tests.sim.elsewhere import Elsewhere
 from tests.sim.faults import Nemesis
 from tests.sim.jobs import Poison
-from tests.sim.judge import STRAY_MS, Judge
+from tests.sim.judge import STRAY_MS
 from tests.sim.machine import Habits as WorkerHabits
 from tests.sim.machine import Machine
-from tests.sim.network import Path
-from tests.sim.pollers import SimPoller
-from tests.sim.scheduler import CALL_TIMEOUT_MS, Habits, Scheduler
-from tests.sim.story import Story, listening
+from tests.sim.scheduler import CALL_TIMEOUT_MS, Habits
+from tests.sim.story import Story
 from tests.sim.timeline import Timeline
-from tests.sim.violation import Violation
-from tests.sim.witness import Witness
-from zsched.worker.guard import guard as guard_module
+from tests.sim.world import Setting, World
 
+_POISONS: Final[tuple[tuple[Poison, ...], ...]] = (
+    (),
+    ("guard",),
+    ("machine",),
+    ("host",),
+    ("guard", "machine", "host"),
+)
 # Workers that somebody starts with a name that is taken.
 RIVALS_MAX: Final = 2
 # The share of seeds in which a backup is restored.
@@ -51,51 +50,33 @@ class Outcome:
     excused: int
 
 
-class Simulation:
+class Simulation(World):
     """Everything that a seed decides is decided by `chance`, so the seed alone tells the whole story again."""
 
     def __init__(self, seed: int, *, story: bool = False) -> None:
         self.seed = seed
-        self.chance = chance = Random(seed)
-        self.timeline = timeline = Timeline()
-        self.story = Story(timeline, wanted=story)
-        self.witness = Witness(timeline, self.story)
+        chance = Random(seed)
         timeout_ms = chance.choice((3_000, 3_000, 6_000, 15_000))
-        self._slowest_ms = chance.choice((5, 50, 400))
-        self.habits = Habits(
+        slowest_ms = chance.choice((5, 50, 400))
+        habits = Habits(
             timeout_ms=timeout_ms,
             turn_frames_max=chance.choice((2, 1_000)),
             turn_rows_max=chance.choice((3, 20_000)),
             frames_queued_max=chance.choice((3, 1_000)),
         )
-        self.scheduler = Scheduler(timeline, chance, self.story, self.habits)
-        self.machines: dict[str, Machine] = {}
-        self.pollers: dict[str, SimPoller] = {}
-        self.client_path = self.new_path("client")
-        poisons: list[tuple[Poison, ...]] = [(), ("guard",), ("machine",), ("host",), ("guard", "machine", "host")]
-        self.client = Client(timeline, self.scheduler, self.client_path, chance, self.story, chance.choice(poisons))
-        self.judge = Judge(timeline, self.story, self.scheduler, self.witness, self.client, self.machines, self.pollers)
-        self.scheduler.after_turn = self.judge.after_turn
-        self.scheduler.before_send = self.judge.on_send
-        self.scheduler.on_arrival = self.judge.on_arrival
-        self.scheduler.on_call = self.judge.on_call
+        told = Story(Timeline(), wanted=story)
+        super().__init__(Setting(habits, slowest_ms, _POISONS), chance, Random(f"elsewhere {seed}"), told)
         for number in range(chance.choice((1, 2, 3, 4, 5))):
-            self._add_machine(f"w{number + 1}", f"w{number + 1}")
+            self.add_machine(f"w{number + 1}", f"w{number + 1}", self._worker_habits())
         for number in range(chance.choice((0, 1, 1, 3))):
-            self._add_poller(f"r{number + 1}")
-        self._healing = False
+            self.add_poller(f"r{number + 1}", chance.choice((1, 1, 2)))
         self._submits = chance.randint(4, 16)
         self.nemesis = Nemesis(self)
-        self.elsewhere = Elsewhere(self)
-        self.judge.elsewhere = self.elsewhere
 
     # --- the cast ---
 
-    def new_path(self, name: str) -> Path:
-        return Path(self.timeline, self.chance, name, self._slowest_ms)
-
-    def _add_machine(self, name: str, worker: str, *, lock: tuple[int, int] = (1, 2)) -> Machine:
-        habits = WorkerHabits(
+    def _worker_habits(self) -> WorkerHabits:
+        return WorkerHabits(
             slots=self.chance.choice((1, 2, 3, 3, 12)),
             heartbeat_ms=self.chance.choice((500, 1_000, 10_000)),
             shutdown_grace_ms=self.chance.choice((0, 0, 2_000, 30_000)),
@@ -104,27 +85,6 @@ class Simulation:
             spawn_errors=self.chance.choice((0.0, 0.0, 0.05)),
             no_room=self.chance.choice((0.0, 0.0, 0.1)),
         )
-        machine = Machine(
-            self.timeline,
-            self.chance,
-            self.story,
-            self.witness,
-            self.scheduler,
-            self.new_path(name),
-            name,
-            worker,
-            habits,
-            lock,
-        )
-        machine.start_seen = self.judge.on_start
-        machine.drop_seen = self.judge.on_drop
-        machine.say_seen = self.judge.on_say
-        machine.hear_seen = self.judge.overseer.on_hear
-        machine.signal_seen = self.judge.on_signal
-        machine.end_seen = self.judge.on_end
-        machine.on_kill = self._on_kill
-        self.machines[name] = machine
-        return machine
 
     def add_rival(self, victim: Machine) -> None:
         """Another worker with the same name: on another host, or on the same one with a state directory of its own."""
@@ -132,42 +92,20 @@ class Simulation:
             return
         name = f"{victim.worker}x{len(self.machines)}"
         if self.chance.random() < 0.5:
-            rival = self._add_machine(name, victim.worker)
+            rival = self.add_machine(name, victim.worker, self._worker_habits())
         else:
-            rival = self._add_machine(name, victim.worker, lock=(1, 2 + len(self.machines)))
+            lock = (1, 2 + len(self.machines))
+            rival = self.add_machine(name, victim.worker, self._worker_habits(), lock)
             rival.boot_of = victim
         rival.rival = True
         rival.start()
-
-    def _add_poller(self, name: str) -> None:
-        poller = SimPoller(
-            self.timeline,
-            self.chance,
-            self.story,
-            self.witness,
-            self.scheduler,
-            self.new_path(name),
-            name,
-            self.habits.timeout_ms // 3,
-            self.chance.choice((1, 1, 2)),
-        )
-        poller.on_kill = self._on_kill
-        self.pollers[name] = poller
-
-    def _on_kill(self, job: int) -> None:
-        self.judge.kills[job] += 1
 
     # --- the two phases ---
 
     def run(self) -> Outcome:
         """Raises Violation with the promise that was broken."""
-        with ExitStack() as stack:
-            stack.enter_context(self.scheduler.in_its_time())
-            stack.enter_context(patch.object(guard_module, "_mono_ms", self._guards_clock))
-            ears = stack.enter_context(listening(self.story))
+        with self.overheard():
             self._act()
-            if ears.bug is not None:
-                raise Violation(f"a bug was caught and logged: {ears.bug}")
         return Outcome(
             self.seed,
             self.timeline.steps,
@@ -177,10 +115,6 @@ class Simulation:
             self.judge.faults,
             self.judge.overseer.excused,
         )
-
-    def _guards_clock(self) -> int:
-        assert self.timeline.here is not None
-        return self.timeline.here.mono_ms
 
     def _act(self) -> None:
         self.story.tell("nemesis", "will bring %s", ", ".join(self.nemesis.names) or "nothing")

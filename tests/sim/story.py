@@ -6,20 +6,57 @@ import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from msgspec import Struct, structs
+
 from tests.sim.timeline import Timeline
+from tests.sim.wording import Way, is_routine, read, words
+from zsched.protocol import Heartbeat, HeartbeatAck, Ready
 
 
 class Story:
-    """The lines so far. `wanted` False: nothing is kept, which is three times faster."""
+    """The lines so far. `wanted` False: nothing is kept, which is three times faster. `details`: also what a first
+    reader can do without: who hears what, heartbeats, messages between guard and agent.
+    """
 
-    def __init__(self, timeline: Timeline, *, wanted: bool) -> None:
+    def __init__(self, timeline: Timeline, *, wanted: bool, details: bool = True) -> None:
         self.wanted = wanted
+        self.details = details
         self.lines: list[str] = []
-        self._timeline = timeline
+        self.timeline = timeline
+        # The last words of each sender, by the type of the frame.
+        self._last: dict[tuple[str, type], str] = {}
 
     def tell(self, who: str, what: str, *facts: object) -> None:
         if self.wanted:
-            self.lines.append(f"{self._timeline.now_ms / 1000:10.3f}  {who:<10} {what % facts if facts else what}")
+            self.lines.append(f"{self.timeline.now_ms:>8}  {who:<16}  {what % facts if facts else what}")
+
+    def note(self, who: str, what: str, *facts: object) -> None:
+        """A detail."""
+        if self.details:
+            self.tell(who, what, *facts)
+
+    def send(self, sender: str, to: str, message: Struct, *, detail: bool = False) -> None:
+        """A frame or a message is sent, or heard."""
+        if not self.wanted:
+            return
+        text = words(message)
+        if isinstance(message, Ready | Heartbeat | HeartbeatAck):
+            # They are repeated each second; but for the number they are mostly the same.
+            said = text if isinstance(message, Ready) else words(structs.replace(message, seq=0))
+            before, self._last[sender, type(message)] = self._last.get((sender, type(message))), said
+            detail |= before == said
+        if self.details or not (detail or is_routine(message)):
+            self.tell(f"{sender} → {to}" if to else sender, "%s", text)
+
+    def send_body(self, sender: str, to: str, body: bytes, way: Way) -> None:
+        """The same for a frame's bytes."""
+        if self.wanted and (frame := read(body, way)) is not None:
+            self.send(sender, to, frame)
+
+    def lose(self, path: str, body: bytes, way: Way) -> None:
+        """A frame is lost with its connection."""
+        if self.wanted and (frame := read(body, way)) is not None and (self.details or not is_routine(frame)):
+            self.tell("network", "lost on the way %s %s: %s", "from" if way == "up" else "to", path, words(frame))
 
     def __str__(self) -> str:
         return "\n".join(self.lines)

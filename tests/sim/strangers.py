@@ -120,7 +120,7 @@ class Stranger:
             self._scheduler.call(self._path, command, lambda answer: None)
 
     def _send(self, frame: WorkerFrame) -> None:
-        self._story.tell("stranger", "says as %s: %s", self._connection.peer.decode(), frame)
+        self._story.send(self._connection.peer.decode(), "scheduler", frame)
         self._send_body(pack(frame))
 
     def _send_body(self, body: bytes) -> None:

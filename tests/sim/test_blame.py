@@ -35,7 +35,7 @@ class Crowd(Simulation):
         while len(self.machines) > 2:
             self.machines.popitem()
         while len(self.machines) < 2:
-            self._add_machine("w2", "w2")
+            self.add_machine("w2", "w2", self._worker_habits())
         for machine in self.machines.values():
             machine.habits = replace(machine.habits, slots=SLOTS, spawn_errors=0.0, no_room=0.0)
         lasts_ms = self.chance.choice((2_000, 20_000))

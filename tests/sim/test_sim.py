@@ -59,10 +59,9 @@ def result(run: int) -> RunResult:
 def test_virtual_disk_keeps_writes_on_a_kill_and_syncs_on_a_power_cut() -> None:
     disk = Disk()
     spool = spool_on(disk)
-    spool.change("d1", 0)
+    spool.enter("d1", 0)
     for run in (1, 2, 3):
-        spool.add(result(run))
-        spool.write(0)
+        spool.write([result(run)], 0)
         spool.sync(0)
     spool.forget((2,), 0)
     assert [one.run for one in spool_on(disk).results()] == [1, 3]

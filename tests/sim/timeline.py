@@ -23,8 +23,6 @@ class Timeline:
     def __init__(self) -> None:
         self.now_ms = 0
         self.steps = 0
-        # Of the host whose guard takes a turn: it asks the world what time it is.
-        self.here: Clock | None = None
         self._heap: list[tuple[int, int, Action]] = []
         self._count = 0
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import signal
 from collections import defaultdict
 from dataclasses import dataclass
 from typing import Final
 
+from tests.sim.jobs import WORLD
 from tests.sim.story import Story
 from tests.sim.timeline import Timeline
 from tests.sim.violation import Violation
@@ -38,7 +40,7 @@ class Witness:
         self._timeline = timeline
         self._story = story
 
-    def start(self, run: int, job: int, worker: str, host: str, incarnation: str) -> None:
+    def start(self, run: int, job: int, worker: str, host: str, incarnation: str, pid: int | None = None) -> None:
         before = self.lives.get(run)
         if before is not None:
             raise Violation(
@@ -47,13 +49,15 @@ class Witness:
             )
         self.lives[run] = Life(run, job, worker, host, incarnation, self._timeline.now_ms)
         self._living[job].add(run)
-        self._story.tell(host, "run %d of job %d starts", run, job)
+        process = f": process {pid}" if pid is not None else ""
+        self._story.tell(host, "%s starts%s", _name(run, job), process)
 
     def end(self, run: int, code: int) -> None:
         life = self.lives[run]
         life.ended_ms, life.code = self._timeline.now_ms, code
         self._living[life.job].discard(run)
-        self._story.tell(life.host, "run %d of job %d ends: %d", run, life.job, code)
+        end = f"exit {code}" if code >= 0 else signal.Signals(-code).name
+        self._story.tell(life.host, "%s ends: %s", _name(run, life.job), end)
 
     def alive_of(self, job: int) -> list[Life]:
         """The processes of one job that live now."""
@@ -61,3 +65,9 @@ class Witness:
 
     def alive(self) -> list[Life]:
         return [life for life in self.lives.values() if life.code is None]
+
+
+def _name(run: int, job: int) -> str:
+    """As its own database numbers it."""
+    world = f" of world {run // WORLD}" if run >= WORLD else ""
+    return f"run {run % WORLD} of job {job % WORLD}{world}"

@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing, suppress
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -36,7 +37,6 @@ from zsched.protocol import (
     SchedulerFrame,
     WorkerFrame,
 )
-from zsched.scheduler import loop as loop_module
 from zsched.scheduler.dispatcher import Dispatcher, Settings
 from zsched.scheduler.dispatcher.commands import Cancel, EndSchedule, Made, NotFoundError, Submit
 from zsched.scheduler.inbox import ClosedError, Inbox
@@ -135,6 +135,10 @@ class Scheduler:
             port.close()
             with suppress(apsw.IOError):
                 writer.close()
+
+    def limit(self, **bounds: Any) -> None:
+        """Bounds of a turn, by the names of Turns."""
+        self.loop.turns = replace(self.loop.turns, **bounds)
 
     def stop(self) -> None:
         self.loop.stop()
@@ -284,13 +288,9 @@ def test_a_refused_command_is_raised_to_its_caller(scheduler: Scheduler) -> None
         scheduler.inbox.call(Cancel(JobId(99), TEST))
 
 
-def test_what_does_not_fit_into_one_turn_is_done_in_the_next(
-    scheduler: Scheduler, pool: ThreadPoolExecutor, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_what_does_not_fit_into_one_turn_is_done_in_the_next(scheduler: Scheduler, pool: ThreadPoolExecutor) -> None:
     w1 = Dealer(scheduler).join()
-    monkeypatch.setattr(loop_module, "TURN_FRAMES_MAX", 1)
-    monkeypatch.setattr(loop_module, "TURN_COMMANDS_MAX", 1)
-    monkeypatch.setattr(loop_module, "TURN_ROWS_MAX", 1)
+    scheduler.limit(frames_max=1, commands_max=1, rows_max=1)
     w1.say(*(Heartbeat(s=w1.session, seq=seq, n=0, window=0, ahead=0) for seq in range(5)))
     answers = [pool.submit(scheduler.submit) for _ in range(5)]
     assert sorted(answer.result(DEADLINE_S)[0] for answer in answers) == [1, 2, 3, 4, 5]
@@ -303,9 +303,9 @@ def test_what_does_not_fit_into_one_turn_is_done_in_the_next(
 
 
 def test_a_turn_that_has_changed_enough_leaves_what_has_come_to_later_ones(
-    scheduler: Scheduler, pool: ThreadPoolExecutor, monkeypatch: pytest.MonkeyPatch
+    scheduler: Scheduler, pool: ThreadPoolExecutor
 ) -> None:
-    monkeypatch.setattr(loop_module, "TURN_ROWS_MAX", 1)
+    scheduler.limit(rows_max=1)
     w1 = Dealer(scheduler).join()
     scheduler.store.hold_next_submit()
     answers = [pool.submit(scheduler.submit)]
@@ -412,11 +412,9 @@ def test_invalid_frame_leaves_only_its_error_waiting_for_the_turn(scheduler: Sch
     assert (error.__traceback__, error.__context__, error.__cause__) == (None, None, None)
 
 
-def test_frames_that_wait_for_their_turn_are_bounded_by_what_they_cost(
-    scheduler: Scheduler, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_frames_that_wait_for_their_turn_are_bounded_by_what_they_cost(scheduler: Scheduler) -> None:
     """A turn that can't handle all that has come reads no more than the next can."""
-    monkeypatch.setattr(loop_module, "TURN_ENTRIES_MAX", 100)
+    scheduler.limit(entries_max=100)
     w1 = Dealer(scheduler).join()
     waiting: list[int] = []
     scheduler.store.before["begin"] = lambda: waiting.append(scheduler.loop._frames.entries)
@@ -437,11 +435,9 @@ def test_frames_that_wait_for_their_turn_are_bounded_by_what_they_cost(
     assert frames.entries == frames.bytes == len(frames) == 0
 
 
-def test_runs_that_frames_make_a_turn_read_are_bounded(
-    scheduler: Scheduler, pool: ThreadPoolExecutor, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_runs_that_frames_make_a_turn_read_are_bounded(scheduler: Scheduler, pool: ThreadPoolExecutor) -> None:
     """A heartbeat of 50 bytes makes the store read all that its worker holds."""
-    monkeypatch.setattr(loop_module, "TURN_HELD_MAX", 10)
+    scheduler.limit(held_max=10)
     w1 = Dealer(scheduler).join()
     scheduler.submit(4)
     assert len(w1.take()) == 4

@@ -34,7 +34,7 @@ from zsched.protocol import (
 from zsched.worker import messages
 from zsched.worker.agent import pace
 from zsched.worker.agent.agent import CAN, EXIT_REFUSED, Agent
-from zsched.worker.messages import FromAgent, FromGuard, Hello
+from zsched.worker.messages import Ended, FromAgent, FromGuard, Hello, Session, Snapshot, State
 
 TIMEOUT_MS = 30_000
 HEARTBEAT_MS = 5_000
@@ -51,7 +51,7 @@ class Dialogue:
         held: tuple[Held, ...] = (),
         results: tuple[RunResult, ...] = (),
         db: str = "",
-        dying: tuple[int, ...] = (),
+        dropped: tuple[int, ...] = (),
         disk_fails: bool = False,
         stuck: tuple[int, ...] = (),
         leases: tuple[tuple[int, int], ...] = (),
@@ -73,15 +73,7 @@ class Dialogue:
             lock=(1, 2),
             state_dir="/nowhere",
             spool_id="m1",
-            db=db,
-            stopping=False,
-            held=held,
-            results=results,
-            dying=dying,
-            disk_fails=disk_fails,
-            stuck=stuck,
-            leases=leases,
-            foreign=foreign,
+            snapshot=Snapshot(State(db, foreign, stuck, disk_fails), held, results, dropped=dropped, leases=leases),
         )
         self.agent = Agent(hello, self.now)
 
@@ -96,7 +88,8 @@ class Dialogue:
     def moves_to(self, frame: Registered) -> None:
         """The session is lost, and the next register is answered so, by a scheduler with another database."""
         self.agent.on_disconnected(self.now)
-        self.agent.to_guard.remove(messages.Withdraw())
+        (lost,) = (message for message in self.agent.to_guard if isinstance(message, Session) and message.lost)
+        self.agent.to_guard.remove(lost)
         self.guard(messages.Unstarted((), withdrawn=True))
         self.wait(0)
         assert isinstance(self.sent()[-1], Register)
@@ -163,7 +156,25 @@ class Dialogue:
         assert isinstance(self.sent()[0], Register)
         self.hear(registered())
         self.says(ready())
-        self.orders(messages.Database("d1"))
+        self.orders(Session("d1"))
+        self.guard(snapshot("d1"))
+
+
+# What the guard hears when a session of d1 is lost.
+LOST = Session("d1", lost=True)
+
+
+def snapshot(
+    db: str,
+    running: tuple[int, ...] = (),
+    results: tuple[RunResult, ...] = (),
+    foreign: tuple[messages.ForeignRuns, ...] = (),
+    discarded: tuple[int, ...] = (),
+) -> Snapshot:
+    """The guard's answer to a change of the database."""
+    finished = (Held(result.run, "finished") for result in results)
+    held = (*(Held(run, "running") for run in running), *finished)
+    return Snapshot(State(db, foreign), held, results, discarded=discarded)
 
 
 def registered(
@@ -281,7 +292,7 @@ def test_registered_it_says_what_it_wants() -> None:
     d.says(register())
     d.hear(registered())
     d.says(ready())
-    d.orders(messages.Database("d1"))
+    d.orders(Session("d1"))
 
 
 def test_what_it_held_is_registered_and_then_reported() -> None:
@@ -289,9 +300,9 @@ def test_what_it_held_is_registered_and_then_reported() -> None:
     d.wait(0)
     d.says(register(Held(1, "running"), Held(2, "finished"), Held(3, "running"), db="d1"))
     d.hear(registered(keep=(1, 2), kill=(3,)))
-    d.orders(messages.Drop((3,)))
+    d.orders(messages.Stop((3,), drop=True))
     d.says(Result(s="s1", results=(result(2),)), ready(window=SLOTS - 1))
-    d.guard(messages.Gone((3,)))
+    d.guard(Ended(gone=(3,)))
     d.says(ready())
 
 
@@ -300,8 +311,8 @@ def test_result_of_a_killed_run_is_never_reported() -> None:
     d.wait(0)
     d.says(register(Held(1, "running"), Held(2, "finished"), db="d1"))
     d.hear(registered(kill=(1, 2)))
-    d.orders(messages.Drop((1, 2)))
-    d.guard(messages.Ended((result(1),)), messages.Gone((1, 2)))
+    d.orders(messages.Stop((1, 2), drop=True))
+    d.guard(Ended((result(1),)), Ended(gone=(1, 2)))
     # Two slots are taken until they are gone: nothing is asked for at first.
     d.says(ready())
     d.orders()
@@ -312,17 +323,17 @@ def test_results_kept_for_their_database_are_reported_when_it_returns() -> None:
     d.wait(0)
     d.says(register(Held(1, "finished"), db="d1"))
     d.hear(registered(db="d2"))
-    d.orders(messages.Database("d2"))
+    d.orders(Session("d2"))
     waits = (messages.ForeignRuns("d1", results=1, finished=(1,)),)
-    d.guard(messages.Foreign("d2", waits), messages.Spooled("d2", ()))
+    d.guard(snapshot("d2", foreign=waits))
     d.sent()
     d.moves_to(registered("s2", db="d1"))
     # An answer to what was said before: of a database that is not the one any more.
-    d.guard(messages.Foreign("d2", waits), messages.Spooled("d2", (result(3),)))
-    d.guard(messages.Foreign("d1", ()), messages.Spooled("d1", (result(1),)))
+    d.guard(State("d2", waits), Ended((result(3),), found=True))
+    d.guard(snapshot("d1", (), (result(1),), ()))
     assert d.sent()[-1] == Result(s="s2", results=(result(1),))
     d.hear(acked(1, session="s2"))
-    d.orders(messages.Database("d1"), messages.Forget((1,)))
+    d.orders(Session("d1"), messages.Forget((1,)))
     d.says()
 
 
@@ -330,13 +341,13 @@ def test_result_read_before_the_guard_changed_databases_is_of_no_new_run() -> No
     d = Dialogue((Held(1, "running"),), db="d1")
     d.wait(0)
     d.hear(registered(db="d2"))
-    d.guard(messages.Foreign("d2", (messages.ForeignRuns("d1", running=(1,)),)))
+    d.guard(snapshot("d2", foreign=(messages.ForeignRuns("d1", running=(1,)),)))
     # This database has a run 1 too.
     d.hear(run_frame(1, 1))
     d.guard(messages.Began(1, 100, 5))
     d.moves_to(registered("s2", db="d1", keep=(1,)))
     d.sent()
-    d.guard(messages.Ended((result(1),)))
+    d.guard(Ended((result(1),)))
     d.says()
 
 
@@ -344,15 +355,15 @@ def test_run_dispatched_again_has_the_result_that_waited_for_its_database() -> N
     d = Dialogue(db="d2")
     d.wait(0)
     d.hear(registered(db="d1"), run_frame(1, 1))
-    d.guard(messages.Spooled("d1", (result(1),)))
+    d.guard(Ended((result(1),), found=True))
     d.says(register(db="d2"), ready(), Result(s="s1", results=(result(1),)))
     d.hear(acked(1))
-    d.orders(messages.Database("d1"), d.start(1), messages.Forget((1,)))
+    d.orders(Session("d1"), d.start(1), messages.Forget((1,)))
 
 
 def test_results_from_disk_without_a_session_are_registered_first() -> None:
     d = Dialogue(db="d1")
-    d.guard(messages.Spooled("d1", (result(1),)))
+    d.guard(Ended((result(1),), found=True))
     d.says()
     d.wait(0)
     d.says(register(Held(1, "finished"), db="d1"))
@@ -371,9 +382,9 @@ def test_worker_whose_disk_fails_asks_for_nothing_and_reports_its_results(restar
         d.says(Result(s="s1", results=(result(1),)))
     else:
         d.says(Result(s="s1", results=(result(1),)), ready())
-        d.guard(messages.DiskFails(True))
+        d.guard(State("d1", disk_fails=True))
         d.says(ready(window=0))
-    d.guard(messages.DiskFails(False))
+    d.guard(State("d1", disk_fails=False))
     d.says(ready())
     d.orders()
 
@@ -423,14 +434,14 @@ def test_a_session_ends_when_no_ack_has_come_for_the_timeout(acks: bool) -> None
         if acks:
             d.hear(HeartbeatAck(s="s1", ep=1, seq=seq))
     assert d.agent.registered is acks
-    assert (messages.Withdraw() in d.agent.to_guard) is not acks
+    assert (LOST in d.agent.to_guard) is not acks
 
 
 def test_worker_that_stood_still_loses_its_session_before_old_frames_act(d: Dialogue) -> None:
     d.wait(0)
     d.mono_ms += TIMEOUT_MS
     d.hear(run_frame(1, 1), HeartbeatAck(s="s1", ep=1, seq=0))
-    d.orders(messages.Withdraw())
+    d.orders(LOST)
     d.says()
     assert not d.agent.registered
 
@@ -445,12 +456,12 @@ def test_an_ack_counts_from_when_its_heartbeat_was_sent(d: Dialogue) -> None:
     d.orders(d.start(1))
     d.mono_ms += HEARTBEAT_MS
     d.hear(run_frame(2, 2))
-    assert messages.Withdraw() not in d.agent.to_guard
+    assert LOST not in d.agent.to_guard
     d.mono_ms += 1
     d.hear(run_frame(3, 3))
     assert not d.agent.registered
     d.sent()
-    d.orders(messages.Start((order(2),), d.mono_ms - 1), messages.Withdraw())
+    d.orders(messages.Start((order(2),), d.mono_ms - 1), LOST)
 
 
 def test_lost_session_starts_nothing_and_registers_no_waiting_run(d: Dialogue) -> None:
@@ -460,7 +471,7 @@ def test_lost_session_starts_nothing_and_registers_no_waiting_run(d: Dialogue) -
     d.says(Started(s="s1", run=1, pid=100, at_ms=5))
 
     d.agent.on_disconnected(d.now)
-    d.orders(messages.Withdraw())
+    d.orders(LOST)
     d.hear(run_frame(2, 4))
     d.wait(60_000)
     # Not before the guard has said what had not started.
@@ -472,7 +483,7 @@ def test_lost_session_starts_nothing_and_registers_no_waiting_run(d: Dialogue) -
 
 def test_a_lost_session_is_replaced_at_once(d: Dialogue) -> None:
     d.hear(Error(code="E_SESSION", fatal=False, detail="unknown"), Error(code="E_SESSION", fatal=False, detail="again"))
-    d.orders(messages.Withdraw())
+    d.orders(LOST)
     d.guard(messages.Unstarted((), withdrawn=True))
     d.wait(0)
     d.says(register(db="d1"))
@@ -483,7 +494,7 @@ def test_a_lost_session_is_replaced_at_once(d: Dialogue) -> None:
 
 def test_late_answer_to_an_earlier_register_opens_no_session(d: Dialogue) -> None:
     d.agent.on_disconnected(d.now)
-    d.orders(messages.Withdraw())
+    d.orders(LOST)
     d.hear(registered("s9"))
     assert not d.agent.registered
 
@@ -492,8 +503,8 @@ def test_a_run_of_a_session_that_was_replaced_is_dropped(d: Dialogue) -> None:
     d.hear(run_frame(1, 1))
     d.orders(d.start(1))
     d.hear(registered("s2"))
-    d.orders(messages.Drop((1,)))
-    d.guard(messages.Gone((1,)))
+    d.orders(messages.Stop((1,), drop=True))
+    d.guard(Ended(gone=(1,)))
     d.says(ready("s2", window=SLOTS - 1), ready("s2"))
 
 
@@ -501,7 +512,7 @@ def test_a_goodbye_of_the_scheduler_keeps_the_runs(d: Dialogue) -> None:
     d.hear(run_frame(1, 1))
     d.orders(d.start(1))
     d.hear(SchedulerBye(s="s1", ep=1, reason="stop"))
-    d.orders(messages.Withdraw())
+    d.orders(LOST)
     d.guard(messages.Unstarted((), withdrawn=True))
     d.wait(0)
     d.says(register(Held(1, "running"), db="d1"))
@@ -512,7 +523,7 @@ def test_while_the_guard_is_silent_nothing_is_said_to_the_scheduler(d: Dialogue,
     if held:
         d.hear(run_frame(1, 1, 2))
         d.orders(d.start(1, 2))
-        d.guard(messages.Ended((result(1),)))
+        d.guard(Ended((result(1),)))
         d.sent()
     d.guard_lives = False
     d.wait(TIMEOUT_MS // 2)
@@ -539,7 +550,7 @@ def test_session_ending_while_the_guard_is_silent_has_no_early_successor(d: Dial
     d.sent()
     d.wait(10 * TIMEOUT_MS)
     d.says()
-    d.orders(messages.Withdraw())
+    d.orders(LOST)
     d.guard(messages.Unstarted((), withdrawn=True))
     d.wait(0)
     d.says(register(db="d1"))
@@ -566,7 +577,7 @@ def test_guard_gets_the_longest_silence_of_its_agent(timeout_ms: int) -> None:
 def test_a_run_is_started_reported_and_forgotten(d: Dialogue) -> None:
     d.hear(run_frame(1, 1))
     d.orders(d.start(1))
-    d.guard(messages.Ended((result(1),)))
+    d.guard(Ended((result(1),)))
     d.says(Result(s="s1", results=(result(1),)))
     d.hear(acked(1))
     d.orders(messages.Forget((1,)))
@@ -575,7 +586,7 @@ def test_a_run_is_started_reported_and_forgotten(d: Dialogue) -> None:
 def test_what_the_guard_dropped_at_its_end_is_listed_until_the_goodbye(d: Dialogue) -> None:
     d.hear(run_frame(1, 1))
     d.orders(d.start(1))
-    d.guard(messages.Stopping(), messages.Gone((1,)))
+    d.guard(State("d1", stopping=True), Ended(gone=(1,)))
     d.sent()
     d.hear(acked())
     d.wait(HEARTBEAT_MS)
@@ -586,7 +597,7 @@ def test_what_the_guard_dropped_at_its_end_is_listed_until_the_goodbye(d: Dialog
 @pytest.mark.parametrize("verdict", ["stored", "duplicate", "stale", "unknown"])
 def test_whatever_the_verdict_is_the_result_is_forgotten(d: Dialogue, verdict: str) -> None:
     d.hear(run_frame(1, 1))
-    d.guard(messages.Ended((result(1),)))
+    d.guard(Ended((result(1),)))
     d.hear(acked(1, verdict=verdict))
     d.says(Result(s="s1", results=(result(1),)))
     d.orders(d.start(1), messages.Forget((1,)))
@@ -595,14 +606,14 @@ def test_whatever_the_verdict_is_the_result_is_forgotten(d: Dialogue, verdict: s
 def test_an_order_for_a_run_that_is_held_is_ignored(d: Dialogue) -> None:
     d.hear(run_frame(1, 1), run_frame(2, 1))
     d.orders(d.start(1))
-    d.guard(messages.Ended((result(1),)))
+    d.guard(Ended((result(1),)))
     d.says(Result(s="s1", results=(result(1),)))
     d.hear(run_frame(3, 1))
 
 
 def test_a_heartbeat_lists_all_that_is_held_and_the_last_run_frame(d: Dialogue) -> None:
     d.hear(run_frame(1, 1, 2), run_frame(2, 3))
-    d.guard(messages.Began(1, 100, 5), messages.Ended((result(2),)))
+    d.guard(messages.Began(1, 100, 5), Ended((result(2),)))
     d.orders(d.start(1, 2), d.start(3))
     d.sent()
     d.hear(acked())
@@ -614,7 +625,7 @@ def test_a_heartbeat_lists_all_that_is_held_and_the_last_run_frame(d: Dialogue) 
 def test_result_is_reported_again_until_it_is_acked(d: Dialogue) -> None:
     d.hear(run_frame(1, 1))
     d.orders(d.start(1))
-    d.guard(messages.Ended((result(1),)))
+    d.guard(Ended((result(1),)))
     d.says(Result(s="s1", results=(result(1),)))
     told = 0
     for seq in range(1, 11):
@@ -632,8 +643,8 @@ def test_a_result_without_a_session_waits_for_the_next(d: Dialogue) -> None:
     d.hear(run_frame(1, 1))
     d.orders(d.start(1))
     d.agent.on_disconnected(d.now)
-    d.guard(messages.Unstarted((), withdrawn=True), messages.Ended((result(1),)))
-    d.orders(messages.Withdraw())
+    d.guard(messages.Unstarted((), withdrawn=True), Ended((result(1),)))
+    d.orders(LOST)
     d.wait(0)
     d.says(register(Held(1, "finished"), db="d1"))
     d.hear(registered("s2", keep=(1,)))
@@ -647,7 +658,7 @@ def test_large_results_go_in_frames_of_a_megabyte(d: Dialogue) -> None:
         RunResult(run, "failed", "signal", finished_ms=1, signal=9, stdout=type(result(1).stdout)(b"x" * 400_000))
         for run in range(1, 6)
     ]
-    d.guard(messages.Ended(tuple(large)))
+    d.guard(Ended(tuple(large)))
     frames = [frame for frame in d.sent() if isinstance(frame, Result)]
     assert [[told.run for told in frame.results] for frame in frames] == [[1, 2], [3, 4], [5]]
 
@@ -661,19 +672,19 @@ def test_a_cancel_goes_to_the_guard_as_often_as_it_comes(d: Dialogue) -> None:
 
 def test_a_heartbeat_ack_may_kill(d: Dialogue) -> None:
     d.hear(run_frame(1, 1), HeartbeatAck(s="s1", ep=1, seq=0, kill=(1, 99)))
-    d.orders(d.start(1), messages.Drop((1,)))
-    d.guard(messages.Gone((1,)))
+    d.orders(d.start(1), messages.Stop((1,), drop=True))
+    d.guard(Ended(gone=(1,)))
     d.says(ready(window=SLOTS - 1), ready())
 
 
 @pytest.mark.parametrize("restart", [True, False])
 def test_a_dying_run_takes_a_slot_and_is_listed_nowhere(restart: bool) -> None:
-    d = Dialogue((Held(1, "running"), Held(2, "running")), db="d1", dying=(1,) if restart else ())
+    d = Dialogue((Held(1, "running"), Held(2, "running")), db="d1", dropped=(1,) if restart else ())
     d.wait(0)
     if not restart:
         d.says(register(Held(1, "running"), Held(2, "running"), db="d1"))
         d.hear(registered(keep=(2,), kill=(1,)))
-        d.orders(messages.Drop((1,)))
+        d.orders(messages.Stop((1,), drop=True))
     else:
         d.says(register(Held(2, "running"), db="d1"))
         d.hear(registered(keep=(2,)))
@@ -682,25 +693,25 @@ def test_a_dying_run_takes_a_slot_and_is_listed_nowhere(restart: bool) -> None:
     d.says(Heartbeat(s="s1", seq=1, n=0, window=SLOTS - 1, ahead=0, runs=(Held(2, "running"),)))
     # Again, as long as it is not gone: no news for the guard.
     d.hear(HeartbeatAck(s="s1", ep=1, seq=1, kill=(1,)))
-    d.guard(messages.Gone((1,)))
+    d.guard(Ended(gone=(1,)))
     d.says(ready())
     d.orders()
 
 
 def test_a_worker_full_of_dying_runs_asks_for_nothing(d: Dialogue) -> None:
     d.hear(run_frame(1, 1, 2, 3), HeartbeatAck(s="s1", ep=1, seq=0, kill=(1, 2, 3)))
-    d.orders(d.start(1, 2, 3), messages.Drop((1, 2, 3)))
+    d.orders(d.start(1, 2, 3), messages.Stop((1, 2, 3), drop=True))
     d.says(ready(window=0))
-    d.guard(messages.Gone((3,)), messages.Gone((1,)))
+    d.guard(Ended(gone=(3,)), Ended(gone=(1,)))
     d.says(ready(window=SLOTS - 1))
-    d.guard(messages.Gone((2,)))
+    d.guard(Ended(gone=(2,)))
     d.says(ready())
 
 
 def test_run_with_the_id_of_a_dying_one_goes_back(d: Dialogue) -> None:
     d.hear(run_frame(1, 1))
     d.hear(registered("s2", kill=(1,)))
-    d.orders(d.start(1), messages.Drop((1,)))
+    d.orders(d.start(1), messages.Stop((1,), drop=True))
     d.says(ready("s2", window=SLOTS - 1))
 
     d.hear(run_frame(1, 1, 2, session="s2"))
@@ -709,7 +720,7 @@ def test_run_with_the_id_of_a_dying_one_goes_back(d: Dialogue) -> None:
     d.says(ready("s2", window=0), Return(s="s2", runs=(1,)))
     d.wait(HEARTBEAT_MS)
     d.says(Heartbeat(s="s2", seq=1, n=1, window=0, ahead=0, runs=(Held(2, "waiting"),)))
-    d.guard(messages.Gone((1,)))
+    d.guard(Ended(gone=(1,)))
     d.says(ready("s2"))
     d.hear(run_frame(2, 1, session="s2"))
     d.orders(d.start(1))
@@ -739,7 +750,8 @@ def leased(n: int, *runs: int, lease_ms: int = LEASE_MS, session: str = "s1") ->
 
 def told_leases(d: Dialogue) -> list[int]:
     """From when the guard was told to count, since the last look."""
-    told = [message.at_ms for message in d.agent.to_guard if isinstance(message, messages.Lease)]
+    sessions = [message for message in d.agent.to_guard if isinstance(message, Session)]
+    told = [message.heard_ms for message in sessions if message.heard_ms is not None]
     d.agent.to_guard.clear()
     return told
 
@@ -749,7 +761,7 @@ def test_guard_knows_the_lease_before_it_starts_the_first_leased_run(d: Dialogue
     d.wait(1_000)
     frame = leased(1, 1)
     d.hear(frame)
-    d.orders(messages.Lease(registered_ms), messages.Start(frame.runs, d.mono_ms))
+    d.orders(Session("d1", heard_ms=registered_ms), messages.Start(frame.runs, d.mono_ms))
     d.hear(frame := leased(2, 2))
     d.orders(messages.Start(frame.runs, d.mono_ms))
 
@@ -769,7 +781,7 @@ def test_while_one_is_held_heartbeats_come_ten_times_in_a_lease(d: Dialogue) -> 
     d.wait(LEASE_MS // 10)
     assert [frame.seq for frame in d.sent() if isinstance(frame, Heartbeat)] == [1, 2]
     d.hear(HeartbeatAck(s="s1", ep=1, seq=2))
-    d.guard(messages.Ended((result(1),)))
+    d.guard(Ended((result(1),)))
     d.wait(4_999)
     assert [frame.seq for frame in d.sent() if isinstance(frame, Heartbeat)] == [3]
     d.agent.to_guard.clear()
@@ -795,7 +807,7 @@ def test_an_ack_renews_the_lease_from_when_its_heartbeat_was_sent(d: Dialogue) -
 
 def test_the_answer_to_a_result_renews_nothing(d: Dialogue) -> None:
     d.hear(leased(1, 1), run_frame(2, 2))
-    d.guard(messages.Ended((result(2),)))
+    d.guard(Ended((result(2),)))
     d.agent.to_guard.clear()
     d.wait(TIMEOUT_MS - 1)
     d.sent()
@@ -866,7 +878,7 @@ def test_lease_over_before_its_run_starts_pauses_asking_until_an_ack(d: Dialogue
     d.hear(HeartbeatAck(s="s1", ep=1, seq=3))
     d.says(ready())
     d.hear(frame := leased(2, 1))
-    d.orders(messages.Lease(sent_ms), messages.Start(frame.runs, d.mono_ms))
+    d.orders(Session("d1", heard_ms=sent_ms), messages.Start(frame.runs, d.mono_ms))
 
 
 def test_a_run_that_comes_back_for_want_of_a_slot_asks_for_no_ack(d: Dialogue) -> None:
@@ -891,13 +903,13 @@ def test_run_that_does_not_end_is_reported_at_once_and_asking_stops(d: Dialogue)
     d.orders(d.start(1, 2))
     d.guard(messages.Began(1, 100, 5), messages.Began(2, 101, 5))
     d.sent()
-    d.guard(messages.Stuck((1,)))
+    d.guard(State("d1", stuck=(1,)))
     held = (Held(1, "running"), Held(2, "running"))
     d.says(Heartbeat(s="s1", seq=1, n=1, window=0, ahead=0, runs=held, stuck=(1,)))
     # It does end.
-    d.guard(messages.Ended((result(1),)))
+    d.guard(Ended((result(1),)))
     d.says(Result(s="s1", results=(result(1),)))
-    d.guard(messages.Stuck(()))
+    d.guard(State("d1", stuck=()))
     d.says(heartbeat(2, Held(1, "finished"), Held(2, "running"), n=1))
 
 
@@ -912,22 +924,22 @@ def test_a_new_agent_tells_it_in_its_first_heartbeat() -> None:
 def test_runs_left_behind_are_reported_before_the_goodbye(d: Dialogue) -> None:
     d.hear(run_frame(1, 1))
     d.orders(d.start(1))
-    d.guard(messages.Began(1, 100, 5), messages.Stopping())
+    d.guard(messages.Began(1, 100, 5), State("d1", stopping=True))
     d.sent()
-    d.guard(messages.Stuck((1,)), messages.Leave())
+    d.guard(State("d1", stuck=(1,), stopping=True), State("d1", stuck=(1,), stopping=True, leave=True))
     told = Heartbeat(s="s1", seq=1, n=1, window=0, ahead=0, runs=(Held(1, "running"),), stuck=(1,), leaving=True)
     d.says(told, WorkerBye(s="s1", reason="shutdown", runs=(Held(1, "running"),)))
 
 
 def test_dropped_stuck_run_is_not_listed_and_the_agent_asks_for_nothing(d: Dialogue) -> None:
     d.hear(run_frame(1, 1), HeartbeatAck(s="s1", ep=1, seq=0, kill=(1,)))
-    d.orders(d.start(1), messages.Drop((1,)))
+    d.orders(d.start(1), messages.Stop((1,), drop=True))
     d.sent()
-    d.guard(messages.Stuck((1,)))
+    d.guard(State("d1", stuck=(1,)))
     d.says(Heartbeat(s="s1", seq=1, n=1, window=0, ahead=0))
-    d.guard(messages.Gone((1,)))
+    d.guard(Ended(gone=(1,)))
     d.says()
-    d.guard(messages.Stuck(()))
+    d.guard(State("d1", stuck=()))
     d.says(heartbeat(2, n=1))
 
 
@@ -937,7 +949,7 @@ def test_dropped_stuck_run_is_not_listed_and_the_agent_asks_for_nothing(d: Dialo
 def run_short(d: Dialogue, count: int, took_ms: int = 1) -> None:
     for run in range(1, count + 1):
         d.hear(run_frame(run, run))
-        d.guard(messages.Ended((result(run, took_ms),)))
+        d.guard(Ended((result(run, took_ms),)))
         d.hear(acked(run))
     d.agent.to_guard.clear()
 
@@ -962,7 +974,7 @@ def test_a_run_that_waited_in_vain_ends_it_until_a_slot_gets_free(d: Dialogue) -
     d.guard(messages.Unstarted((102,)))
     d.orders(d.start(101, 102))
     d.says(ready(ahead=0), Return(s="s1", runs=(102,)))
-    d.guard(messages.Ended((result(101, 1),)))
+    d.guard(Ended((result(101, 1),)))
     d.says(Result(s="s1", results=(result(101, 1),)), ready(ahead=WINDOW - SLOTS))
 
 
@@ -982,7 +994,7 @@ def test_a_host_without_room_asks_for_nothing_for_a_while(d: Dialogue) -> None:
     for gap, most in zip(gaps, [1_000, 2_000, 4_000, 8_000, 15_000, 15_000], strict=True):
         assert most * 0.8 <= gap <= most + 50
     d.hear(run_frame(7, 3))
-    d.guard(messages.Ended((result(3),)))
+    d.guard(Ended((result(3),)))
     d.hear(run_frame(8, 4))
     d.guard(messages.Unstarted((4,), no_room=True))
     d.orders(d.start(3), d.start(4))
@@ -991,7 +1003,7 @@ def test_a_host_without_room_asks_for_nothing_for_a_while(d: Dialogue) -> None:
     assert ready() in d.sent()
 
 
-@pytest.mark.parametrize("trouble", [messages.Stuck((2,)), messages.DiskFails(True)], ids=["stuck", "disk"])
+@pytest.mark.parametrize("trouble", [State("d1", stuck=(2,)), State("d1", disk_fails=True)], ids=["stuck", "disk"])
 def test_agent_that_asks_for_nothing_for_another_reason_sleeps_as_well(d: Dialogue, trouble: FromGuard) -> None:
     d.hear(run_frame(1, 1, 2))
     d.orders(d.start(1, 2))
@@ -1006,26 +1018,26 @@ def test_agent_that_asks_for_nothing_for_another_reason_sleeps_as_well(d: Dialog
 def test_a_worker_that_stops_asks_for_nothing_and_says_goodbye(d: Dialogue) -> None:
     d.hear(run_frame(1, 1, 2))
     d.orders(d.start(1, 2))
-    d.guard(messages.Stopping(), messages.Unstarted((2,)))
+    d.guard(State("d1", stopping=True), messages.Unstarted((2,)))
     d.says(Ready(s="s1", window=0, ahead=0, leaving=True), Return(s="s1", runs=(2,)))
-    d.guard(messages.Ended((result(1),)))
+    d.guard(Ended((result(1),)))
     d.hear(acked(1))
-    d.guard(messages.Leave())
+    d.guard(State("d1", stopping=True, leave=True))
     d.says(Result(s="s1", results=(result(1),)), WorkerBye(s="s1", reason="shutdown", runs=()))
     d.orders(messages.Forget((1,)))
     assert d.agent.exit_code == 0
 
 
 def test_the_end_is_announced_at_once_and_in_each_heartbeat_and_register(d: Dialogue) -> None:
-    d.guard(messages.Stuck((7,)), messages.DiskFails(True))
+    d.guard(State("d1", stuck=(7,)), State("d1", disk_fails=True))
     d.sent()
     # It asked for nothing before either.
-    d.guard(messages.Stopping())
+    d.guard(State("d1", stopping=True))
     d.says(Ready(s="s1", window=0, ahead=0, leaving=True))
     d.wait(HEARTBEAT_MS)
     assert [frame.leaving for frame in d.sent() if isinstance(frame, Heartbeat | Ready)] != []
     d.agent.on_disconnected(d.now)
-    d.orders(messages.Withdraw())
+    d.orders(LOST)
     d.guard(messages.Unstarted((), withdrawn=True))
     d.tick()
     assert [frame.leaving for frame in d.sent() if isinstance(frame, Register)] == [True]
@@ -1048,11 +1060,11 @@ def test_many_runs_that_outlive_probation_are_reported_by_few_heartbeats(d: Dial
 
 def test_the_goodbye_lists_all_that_is_held_but_what_never_starts(d: Dialogue) -> None:
     d.hear(run_frame(1, 1, 2))
-    d.guard(messages.Ended((result(1),)), messages.Stopping())
+    d.guard(Ended((result(1),)), State("d1", stopping=True))
     # The guard ends before it reads of run 3.
     d.hear(run_frame(2, 3))
     d.orders(d.start(1, 2), d.start(3))
-    d.guard(messages.Gone((2,)), messages.Leave())
+    d.guard(Ended(gone=(2,)), State("d1", stopping=True, leave=True))
     *_, bye = d.sent()
     assert bye == WorkerBye(s="s1", reason="shutdown", runs=(Held(1, "finished"), Held(2, "running")))
 

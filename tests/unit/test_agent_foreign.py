@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from msgspec.structs import replace
 
-from tests.unit.test_agent import SLOTS, Dialogue, acked, ready, register, registered, result, run_frame
+from tests.unit.test_agent import SLOTS, Dialogue, acked, ready, register, registered, result, run_frame, snapshot
 from zsched.protocol import Cancel, Foreign, Heartbeat, HeartbeatAck, Held, Result
 from zsched.worker import messages
-from zsched.worker.messages import ForeignRuns
+from zsched.worker.messages import Ended, ForeignRuns, Session, State
 
-ANSWER = messages.Foreign("d2", (ForeignRuns("d1", (1,), results=1, finished=(2,)),))
+ANSWER = snapshot("d2", foreign=(ForeignRuns("d1", (1,), results=1, finished=(2,)),))
 
 
 def away() -> Dialogue:
@@ -18,7 +18,7 @@ def away() -> Dialogue:
     d.wait(0)
     d.says(register(Held(1, "running"), Held(2, "finished"), db="d1"))
     d.hear(registered(db="d2"))
-    d.orders(messages.Database("d2"))
+    d.orders(Session("d2"))
     return d
 
 
@@ -29,36 +29,36 @@ def beat(seq: int, window: int, *foreign: Foreign, session: str = "s1", runs: tu
 def test_foreign_runs_go_on_and_their_results_are_not_reported() -> None:
     d = away()
     d.says(ready(window=0))
-    d.guard(ANSWER, messages.Spooled("d2", ()))
+    d.guard(ANSWER)
     # One of the slots is taken. Nothing is dropped, and no result is sent.
     d.says(beat(1, SLOTS - 1, Foreign("d1", (1,), results=1)))
     d.orders()
-    d.guard(messages.Foreign("d2", (ForeignRuns("d1", results=2, finished=(1, 2)),)))
+    d.guard(State("d2", (ForeignRuns("d1", results=2, finished=(1, 2)),)))
     d.says(beat(2, 128, Foreign("d1", results=2)))
     d.orders()
 
 
 def test_a_later_register_lists_what_is_held_for_other_databases() -> None:
     d = away()
-    d.guard(ANSWER, messages.Spooled("d2", ()))
+    d.guard(ANSWER)
     d.sent()
     d.agent.on_disconnected(d.now)
     d.guard(messages.Unstarted((), withdrawn=True))
     d.wait(0)
     d.says(replace(register(db="d2"), foreign=(Foreign("d1", (1,), results=1, finished=(2,)),)))
-    d.orders(messages.Withdraw())
+    d.orders(Session("d2", lost=True))
 
 
 def test_guard_messages_from_before_a_change_are_not_about_new_runs() -> None:
     d = away()
-    d.guard(ANSWER, messages.Spooled("d2", ()))
+    d.guard(ANSWER)
     d.sent()
     d.moves_to(registered("s2", db="d1", keep=(1,)))
-    d.orders(messages.Database("d1"))
+    d.orders(Session("d1"))
     # A run of d2 with the same number, which ended before the guard knew.
-    d.guard(messages.Ended((result(1),)), messages.Began(1, 1, 1), messages.Gone((1,)), messages.Stuck((1,)))
+    d.guard(Ended((result(1),)), messages.Began(1, 1, 1), Ended(gone=(1,)), State("d1", stuck=(1,)))
     d.says()
-    d.guard(messages.Foreign("d1", (), live=(1,)), messages.Spooled("d1", (result(2),)))
+    d.guard(snapshot("d1", (1,), (result(2),), ()))
     [first, second] = d.sent()
     assert first == beat(3, 128, session="s2", runs=(Held(1, "running"), Held(2, "finished")))
     assert second == Result(s="s2", results=(result(2),))
@@ -66,11 +66,11 @@ def test_guard_messages_from_before_a_change_are_not_about_new_runs() -> None:
 
 def test_when_the_old_database_returns_its_runs_are_held_again() -> None:
     d = away()
-    d.guard(messages.Foreign("d2", (ForeignRuns("d1", (1,), leases=((1, 10_000),)),)), messages.Spooled("d2", ()))
+    d.guard(snapshot("d2", foreign=(ForeignRuns("d1", (1,), leases=((1, 10_000),)),)))
     d.sent()
     d.moves_to(registered("s2", db="d1", keep=(1,)))
-    d.orders(messages.Database("d1"), messages.Lease(d.mono_ms))
-    d.guard(messages.Foreign("d1", (), live=(1,)), messages.Spooled("d1", ()), messages.Ended((result(1),)))
+    d.orders(Session("d1"), Session("d1", heard_ms=d.mono_ms))
+    d.guard(snapshot("d1", (1,)), Ended((result(1),)))
     assert d.sent()[-1] == Result(s="s2", results=(result(1),))
     d.hear(acked(1, session="s2"))
     d.orders(messages.Forget((1,)))
@@ -82,8 +82,8 @@ def test_answer_to_a_register_before_a_change_of_database_is_refused() -> None:
     d.hear(Cancel(s="s1", ep=1, runs=(), discard=("d1",)))
     d.sent()
     d.hear(registered("s2", db="d1", keep=(1,)))
-    d.orders(messages.Discard(("d1",)), messages.Withdraw())
-    d.guard(messages.Foreign("d2", (ForeignRuns("d1", ending=(1,), ended=(2,)),)), messages.Spooled("d2", ()))
+    d.orders(Session("d2", ("d1",)), Session("d2", lost=True))
+    d.guard(snapshot("d2", foreign=(ForeignRuns("d1", ending=(1,), ended=(2,)),)))
     d.guard(messages.Unstarted((), withdrawn=True))
     d.wait(0)
     d.says(replace(register(db="d2"), foreign=(Foreign("d1", ending=(1,), ended=(2,)),)))
@@ -94,8 +94,8 @@ def test_no_lease_of_a_foreign_run_is_renewed_and_none_sets_the_pace() -> None:
     d.wait(0)
     d.sent()
     d.hear(registered(db="d2"))
-    d.orders(messages.Database("d2"))
-    d.guard(messages.Foreign("d2", (ForeignRuns("d1", (1,), leases=((1, 1_000),)),)), messages.Spooled("d2", ()))
+    d.orders(Session("d2"))
+    d.guard(snapshot("d2", foreign=(ForeignRuns("d1", (1,), leases=((1, 1_000),)),)))
     d.hear(HeartbeatAck(s="s1", ep=1, seq=1))
     d.orders()
     d.sent()
@@ -105,10 +105,10 @@ def test_no_lease_of_a_foreign_run_is_renewed_and_none_sets_the_pace() -> None:
 
 def test_a_result_that_has_gone_from_the_disk_is_not_held_for_ever() -> None:
     d = away()
-    d.guard(ANSWER, messages.Spooled("d2", ()))
+    d.guard(ANSWER)
     d.sent()
     d.moves_to(registered("s2", db="d1", keep=(1,)))
-    d.guard(messages.Foreign("d1", (), live=(1,)), messages.Spooled("d1", ()))
+    d.guard(snapshot("d1", (1,)))
     d.sent()
     d.wait(5_000)
     [again] = d.sent()
@@ -118,11 +118,11 @@ def test_a_result_that_has_gone_from_the_disk_is_not_held_for_ever() -> None:
 
 def test_run_that_ended_before_the_guard_saw_the_change_is_released() -> None:
     d = away()
-    d.guard(ANSWER, messages.Spooled("d2", ()))
+    d.guard(ANSWER)
     d.sent()
     d.moves_to(registered("s2", db="d1", keep=(1,)))
     # Run 1 was discarded a moment ago, and run 2 has its result.
-    d.guard(messages.Foreign("d1", ()), messages.Spooled("d1", (result(2),)))
+    d.guard(snapshot("d1", (), (result(2),), ()))
     d.sent()
     d.wait(5_000)
     assert Held(1, "running") not in [held for frame in d.sent() if isinstance(frame, Heartbeat) for held in frame.runs]
@@ -131,13 +131,13 @@ def test_run_that_ended_before_the_guard_saw_the_change_is_released() -> None:
 def test_discarded_run_is_held_until_it_is_gone_when_its_database_returns() -> None:
     """Its scheduler must not start another before."""
     d = away()
-    d.guard(messages.Foreign("d2", (ForeignRuns("d1", ending=(1,)),)), messages.Spooled("d2", ()))
+    d.guard(snapshot("d2", foreign=(ForeignRuns("d1", ending=(1,)),)))
     d.sent()
     d.moves_to(registered("s2", db="d1", keep=(1,)))
-    d.guard(messages.Foreign("d1", (), live=(1,), doomed=(1,)), messages.Spooled("d1", ()))
+    d.guard(snapshot("d1", (1,), (), (), discarded=(1,)))
     [beat] = [frame for frame in d.sent() if isinstance(frame, Heartbeat)]
     assert beat.runs == (Held(1, "running"),)
-    d.guard(messages.Gone((1,)))
+    d.guard(Ended(gone=(1,)))
     d.wait(5_000)
     [beat] = [frame for frame in d.sent() if isinstance(frame, Heartbeat)]
     assert beat.runs == ()
@@ -145,16 +145,16 @@ def test_discarded_run_is_held_until_it_is_gone_when_its_database_returns() -> N
 
 def test_databases_are_discarded_as_long_as_something_of_them_is_held() -> None:
     d = away()
-    d.guard(ANSWER, messages.Spooled("d2", ()))
+    d.guard(ANSWER)
     d.orders()
     d.hear(Cancel(s="s1", ep=1, runs=(), discard=("d1", "d3")))
-    d.orders(messages.Discard(("d1",)))
+    d.orders(Session("d2", ("d1",)))
     d.sent()
-    d.guard(messages.Foreign("d2", (ForeignRuns("d1", ending=(1,), ended=(2,)),)))
+    d.guard(State("d2", (ForeignRuns("d1", ending=(1,), ended=(2,)),)))
     d.says(beat(2, SLOTS - 1, Foreign("d1", ending=(1,))))
-    d.guard(messages.Foreign("d2", (ForeignRuns("d1", ended=(1, 2)),)))
+    d.guard(State("d2", (ForeignRuns("d1", ended=(1, 2)),)))
     d.says(beat(3, 128))
-    d.guard(messages.Foreign("d2", ()))
+    d.guard(State("d2", ()))
     d.sent()
     d.hear(HeartbeatAck(s="s1", ep=1, seq=3, discard=("d1",)))
     d.orders()
@@ -165,16 +165,16 @@ def test_a_predecessors_runs_are_discarded_at_once() -> None:
     d.wait(0)
     d.sent()
     d.hear(replace(registered(db="d2"), discard=("d1",)))
-    d.orders(messages.Database("d2"), messages.Discard(("d1",)))
+    d.orders(Session("d2"), Session("d2", ("d1",)))
     d.says(ready(window=0))
 
 
 def test_runs_that_were_dropped_before_keep_their_slots_until_gone() -> None:
-    d = Dialogue((Held(1, "running"), Held(2, "running")), db="d1", dying=(1,))
+    d = Dialogue((Held(1, "running"), Held(2, "running")), db="d1", dropped=(1,))
     d.wait(0)
     d.says(register(Held(2, "running"), db="d1"))
     d.hear(registered(db="d2"))
-    d.guard(messages.Foreign("d2", (ForeignRuns("d1", (2,), (1,)),)), messages.Spooled("d2", ()))
+    d.guard(snapshot("d2", foreign=(ForeignRuns("d1", (2,), (1,)),)))
     d.says(ready(window=0), beat(1, 0, Foreign("d1", (2,), (1,))))
     # A new run may have the number of one that is not gone.
     d.hear(run_frame(1, 1))

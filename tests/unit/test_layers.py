@@ -62,7 +62,10 @@ ROOMS["zsched.commands"] = tuple(ROOMS)
 # Rooms and modules that touch no clock, socket, thread, file or random source. They import only each other.
 DETERMINISTIC = (
     *("zsched.model", "zsched.protocol", "zsched.store.contract", "zsched.scheduler.dispatcher"),
-    *("zsched.worker.lease", "zsched.worker.messages"),
+    *("zsched.worker.lease", "zsched.worker.messages", "zsched.worker.watchdog"),
+    *("zsched.worker.process.capture", "zsched.worker.process.redact"),
+    *(f"zsched.worker.guard.{name}" for name in ("backlog", "core", "database", "effects", "life", "outputs")),
+    *(f"zsched.worker.guard.{name}" for name in ("reports", "runs", "shutdown", "supervisor", "timers", "watches")),
     *(f"zsched.worker.agent.{name}" for name in ("agent", "flow", "holdings", "liveness", "pace")),
     *(f"zsched.worker.agent.{name}" for name in ("renewal", "reports", "session")),
 )
@@ -91,7 +94,10 @@ CLOCKS = frozenset({"now", "utcnow", "today"})
 LATE = {"zsched": ("zsched.client",)}
 
 # A package's own file runs when any of its modules is imported, so those with deterministic modules hold nothing.
-EMPTY = ("zsched.model", "zsched.store", "zsched.scheduler", "zsched.worker", "zsched.worker.agent", "zsched.commands")
+EMPTY = (
+    *("zsched.model", "zsched.store", "zsched.scheduler", "zsched.worker", "zsched.worker.agent"),
+    *("zsched.worker.guard", "zsched.worker.process", "zsched.commands"),
+)
 
 
 def modules() -> dict[str, Path]:
@@ -199,6 +205,7 @@ def test_the_table_points_down_only() -> None:
         ("zsched.worker.agent.agent", "from os.path import join", "deterministic"),
         ("zsched.worker.agent.agent", "from zsched.worker.agent import main", "deterministic"),
         ("zsched.worker.agent.main", "from ..guard.guard import Guard", "not below"),
+        ("zsched.worker.guard.core", "from zsched.worker.guard import system", "deterministic"),
         ("zsched.worker.guard.guard", "from ..agent.pace import Pace", "not below"),
         ("zsched.model.schedule", "from datetime import datetime\ndatetime.now()", "reads the clock"),
         ("zsched.store.reader", "from ..api import app", "not below"),

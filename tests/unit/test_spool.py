@@ -41,9 +41,7 @@ def result(run: int, output: int = 0) -> RunResult:
 
 
 def kept(spool: Spool, *results: RunResult, mono_ms: int = 0) -> None:
-    for one in results:
-        spool.add(one)
-    spool.write(mono_ms)
+    spool.write(results, mono_ms)
     spool.sync(mono_ms)
 
 
@@ -66,7 +64,7 @@ def spool_file(state: Path, db: str = "d1") -> Path:
 def spool(tmp_path: Path) -> Spool:
     """That of the database d1, in a state directory of an earlier release."""
     made = opened(tmp_path)
-    made.change("d1", 0)
+    made.enter("d1", 0)
     return made
 
 
@@ -91,7 +89,7 @@ def test_results_come_back_as_they_were_in_their_order(spool: Spool, tmp_path: P
     again = opened(tmp_path)
     assert again.results() == results
     assert again.db == "d1"
-    assert (3 in again, 4 in again, len(again)) == (True, False, 3)
+    assert len(again) == 3
 
 
 def test_what_was_forgotten_does_not_come_back(spool: Spool, tmp_path: Path) -> None:
@@ -103,15 +101,8 @@ def test_what_was_forgotten_does_not_come_back(spool: Spool, tmp_path: Path) -> 
     assert runs(opened(tmp_path)) == []
 
 
-def test_what_was_forgotten_before_it_was_written_never_is(spool: Spool, tmp_path: Path) -> None:
-    spool.add(result(1))
-    spool.forget((1,), 0)
-    spool.write(0)
-    assert not spool_file(tmp_path).exists()
-
-
 def test_several_starts_in_a_row_lose_nothing(tmp_path: Path) -> None:
-    opened(tmp_path).change("d1", 0)
+    opened(tmp_path).enter("d1", 0)
     for run in range(1, 6):
         spool = opened(tmp_path)
         assert runs(spool) == list(range(1, run))
@@ -145,9 +136,7 @@ class Calls:
 def test_a_batch_is_one_write_and_one_sync(spool: Spool, monkeypatch: pytest.MonkeyPatch) -> None:
     kept(spool, result(1))
     calls = Calls(monkeypatch)
-    for run in (2, 3, 4):
-        spool.add(result(run))
-    spool.write(0)
+    spool.write(map(result, (2, 3, 4)), 0)
     assert calls.made == ["write"]
     spool.sync(0)
     assert calls.made == ["write", "fdatasync"]
@@ -269,7 +258,7 @@ def test_whole_record_of_another_release_is_skipped_and_later_ones_kept(
 
 
 def test_invalid_name_of_the_current_database_is_ignored(tmp_path: Path) -> None:
-    opened(tmp_path).change("d" * 64, 0)
+    opened(tmp_path).enter("d" * 64, 0)
     assert opened(tmp_path).db == "d" * 64
     Journal(tmp_path / "spool").remember("d" * 65)
     assert opened(tmp_path).db == ""
@@ -325,17 +314,17 @@ def test_file_with_held_results_is_at_most_twice_as_long_and_some(
 def test_results_of_another_database_wait_for_it(spool: Spool, tmp_path: Path) -> None:
     kept(spool, result(1))
     # Not synced yet.
-    spool.add(result(2))
-    spool.change("d2", 0)
+    spool.write((result(2),), 0)
+    spool.enter("d2", 0)
     assert runs(spool) == []
     kept(spool, result(1, 50))
 
     again = opened(tmp_path)
     assert (again.db, again.results()) == ("d2", (result(1, 50),))
-    again.change("d1", 0)
+    again.enter("d1", 0)
     assert again.results() == (result(1), result(2))
     again.forget((1, 2), 0)
-    again.change("d2", 0)
+    again.enter("d2", 0)
     assert again.results() == (result(1, 50),)
     assert not spool_file(tmp_path).exists()
 
@@ -343,13 +332,13 @@ def test_results_of_another_database_wait_for_it(spool: Spool, tmp_path: Path) -
 @pytest.mark.parametrize("db", ["", ".", "../d1", "a/b", "\0", "é", "d1.spool", "current", "_", " ", "x" * 64, "\n"])
 def test_any_word_may_name_a_database(tmp_path: Path, db: str) -> None:
     spool = opened(tmp_path)
-    spool.change("other", 0)
-    spool.change(db, 0)
+    spool.enter("other", 0)
+    spool.enter(db, 0)
     kept(spool, result(1))
     again = opened(tmp_path)
     assert (again.db, runs(again)) == (db, [1])
     assert {path.parent for path in tmp_path.rglob("*.spool")} == {tmp_path / "spool"}
-    again.change("other", 0)
+    again.enter("other", 0)
     assert runs(again) == []
 
 
@@ -360,7 +349,7 @@ def test_results_of_another_database_go_after_a_week(
     kept(spool, result(1))
     # Written long ago, but left just now.
     os.utime(spool_file(tmp_path), (long_ago, long_ago))
-    spool.change("d2", 0)
+    spool.enter("d2", 0)
     kept(spool, result(2))
     os.utime(spool_file(tmp_path, "d2"), (long_ago, long_ago))
 
@@ -382,34 +371,34 @@ def test_results_of_another_database_go_after_a_week(
 def test_results_can_be_added_for_a_database_that_is_not_the_current_one(spool: Spool, tmp_path: Path) -> None:
     kept(spool, result(1), result(2))
     spool.forget((1,), 0)
-    spool.change("d2", 0)
-    spool.add_other("d1", [result(3)])
-    spool.add_other("d3", [result(1)])
+    spool.enter("d2", 0)
+    spool.write_aside([("d1", result(3))], 0)
+    spool.write_aside([("d3", result(1))], 0)
     kept(spool, result(1, 5))
     again = opened(tmp_path)
     assert again.others() == {"d1": {2, 3}, "d3": {1}}
-    again.drop_other("d3")
+    again.discard(["d3"])
     assert again.others() == {"d1": {2, 3}}
-    again.change("d1", 0)
+    again.enter("d1", 0)
     assert runs(again) == [2, 3]
     assert again.others() == {"d2": {1}}
 
 
 def test_nothing_is_added_behind_a_torn_record(spool: Spool, tmp_path: Path) -> None:
     kept(spool, result(1), result(2))
-    spool.change("d2", 0)
+    spool.enter("d2", 0)
     whole = spool_file(tmp_path).read_bytes()
     spool_file(tmp_path).write_bytes(whole[:-3])
     again = opened(tmp_path)
-    again.add_other("d1", [result(3)])
+    again.write_aside([("d1", result(3))], 0)
     assert again.others() == {"d1": {1, 3}}
 
 
-def test_a_record_that_could_not_be_added_leaves_nothing_behind(
+def test_record_that_could_not_be_added_is_added_later(
     spool: Spool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    spool.change("d2", 0)
-    spool.add_other("d1", [result(1)])
+    spool.enter("d2", 0)
+    spool.write_aside([("d1", result(1))], 0)
     before = spool_file(tmp_path).read_bytes()
 
     def fail(fd: int) -> None:
@@ -417,20 +406,35 @@ def test_a_record_that_could_not_be_added_leaves_nothing_behind(
 
     with monkeypatch.context() as patched:
         patched.setattr(os, "fdatasync", fail)
-        with pytest.raises(OSError, match="the disk fails"):
-            spool.add_other("d1", [result(2)])
+        spool.write_aside([("d1", result(2))], 0)
     assert spool_file(tmp_path).read_bytes() == before
-    spool.add_other("d1", [result(3)])
-    assert opened(tmp_path).others() == {"d1": {1, 3}}
+    assert spool.deadline_ms() == RETRY_MS
+    spool.on_tick(RETRY_MS)
+    assert spool.deadline_ms() is None
+    assert opened(tmp_path).others() == {"d1": {1, 2}}
+
+
+def test_unwritten_result_of_another_database_is_there_when_it_returns(
+    spool: Spool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spool.enter("d2", 0)
+    with monkeypatch.context() as patched:
+        Calls(patched).fail(errno.EIO, "fdatasync")
+        spool.write_aside([("d1", result(1)), ("d3", result(2))], 0)
+    assert spool.enter("d1", 1) == (result(1),)
+    spool.discard(["d3"])
+    spool.on_tick(RETRY_MS)
+    assert spool.others() == {}
+    assert runs(opened(tmp_path)) == [1]
 
 
 def test_a_result_that_was_added_for_another_database_is_synced(
     spool: Spool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    spool.change("d2", 0)
+    spool.enter("d2", 0)
     synced: list[bytes] = []
     monkeypatch.setattr(os, "fdatasync", lambda fd: synced.append(spool_file(tmp_path).read_bytes()))
-    spool.add_other("d1", [result(1)])
+    spool.write_aside([("d1", result(1))], 0)
     assert synced == [spool_file(tmp_path).read_bytes()]
 
 
@@ -557,12 +561,12 @@ def test_spool_that_cannot_be_read_when_its_database_comes_is_read_later(
     spool: Spool, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     kept(spool, result(1), result(2))
-    spool.change("d2", 0)
+    spool.enter("d2", 0)
     hidden = tmp_path / "hidden"
     spool_file(tmp_path).rename(hidden)
     spool_file(tmp_path).mkdir()
 
-    spool.change("d1", 0)
+    spool.enter("d1", 0)
     assert spool.failing
     kept(spool, result(3))
     spool_file(tmp_path).rmdir()
@@ -576,17 +580,17 @@ def test_a_spool_that_could_not_be_read_is_not_thrown_away_as_empty(
     spool: Spool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     kept(spool, result(1))
-    spool.change("d2", 0)
+    spool.enter("d2", 0)
     with monkeypatch.context() as patch:
 
         def refuse(self: Path, mode: str) -> None:
             raise OSError(errno.EIO, "Input/output error", str(self))
 
         patch.setattr(Path, "open", refuse)
-        spool.change("d1", 0)
+        spool.enter("d1", 0)
         assert (spool.failing, runs(spool)) == (True, [])
-        spool.change("d2", 0)
-    spool.change("d1", 0)
+        spool.enter("d2", 0)
+    spool.enter("d1", 0)
     assert (spool.failing, runs(spool)) == (False, [1])
 
 
@@ -597,7 +601,7 @@ def test_results_lost_by_a_failing_disk_are_counted(
     calls = Calls(monkeypatch)
     calls.fail(errno.ENOSPC, "write")
     kept(spool, result(2), result(3))
-    spool.change("d2", 0)
+    spool.enter("d2", 0)
     assert "lost 3 results of database d1" in caplog.text
     assert (spool.db, spool.failing, runs(spool)) == ("d2", True, [])
     calls.failing.clear()

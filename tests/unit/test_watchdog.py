@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 
 from zsched.model.limits import GUARD_STOPPED_MS, GUARD_WAKES_MAX, GUARD_WAKES_MS
-from zsched.worker.watchdog import GuardWatchdog, Watchdog, is_stopped
+from zsched.worker.stopped import GuardWatchdog, is_stopped
+from zsched.worker.watchdog import Watchdog
 
 # linux/ptrace.h
 PTRACE_SEIZE = 0x4206

@@ -10,6 +10,7 @@ import logging
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 import zmq
@@ -44,6 +45,24 @@ def clock() -> Now:
     return Now(mono_ms=time.monotonic_ns() // 1_000_000, wall_ms=time.time_ns() // 1_000_000)
 
 
+@dataclass(frozen=True, slots=True)
+class Turns:
+    """How a loop takes its turns: its clock, what it calls after each turn, and the bounds of one turn.
+
+    `after` is called also after a turn that could not be stored: a full disk does not count as standing still, and no
+    restart cures it.
+    """
+
+    clock: Callable[[], Now] = clock
+    after: Callable[[Now], None] = lambda _: None
+    frames_max: int = TURN_FRAMES_MAX
+    bytes_max: int = TURN_BYTES_MAX
+    entries_max: int = TURN_ENTRIES_MAX
+    commands_max: int = TURN_COMMANDS_MAX
+    rows_max: int = TURN_ROWS_MAX
+    held_max: int = TURN_HELD_MAX
+
+
 class WorkerPort(Protocol):
     """Receives and sends frames; port.py implements it."""
 
@@ -74,17 +93,15 @@ class Loop:
         port: WorkerPort,
         inbox: Inbox,
         live: Live | None = None,
-        on_turned: Callable[[Now], None] = lambda _: None,
+        turns: Turns | None = None,
     ) -> None:
-        """`live`: callers that wait, and watched output; None without REST. `on_turned` is called after each turn,
-        also one that could not be stored: a full disk does not count as standing still, and no restart cures it.
-        """
+        """`live`: callers that wait, and watched output; None without REST."""
         self._store = store
         self._dispatcher = dispatcher
         self._port = port
         self._inbox = inbox
         self._live = live
-        self._on_turned = on_turned
+        self.turns = turns or Turns()
         self._poller = zmq.Poller()
         for source in port.sockets:
             self._poller.register(source, zmq.POLLIN)
@@ -96,7 +113,8 @@ class Loop:
         self._beats: list[tuple[bytes, str, protocol.Heartbeat]] = []
         self._unsent: list[tuple[bytes, protocol.SchedulerFrame]] = []
         self._outage = Outage(log, "a turn could not be stored", "turns are stored again")
-        self.turned_s = time.monotonic()
+        # When the last turn was stored, on the steady clock.
+        self.turned_ms = self.turns.clock().mono_ms
 
     def stop(self) -> None:
         """End the loop after the turn under way. For signal handlers and other threads."""
@@ -111,16 +129,16 @@ class Loop:
         while not self._stopping:
             self._wait()
             self._turn()
-            self._on_turned(clock())
+            self.turns.after(self.turns.clock())
         close_door()
         self._inbox.close()
         self._turn(last=True)
-        for _, future in self._inbox.take(TURN_COMMANDS_MAX):
+        for _, future in self._inbox.take(self.turns.commands_max):
             _resolve(future, ClosedError())
 
     def _wait(self) -> None:
         """Sleep until a frame or a command arrives or the tick is due."""
-        self._poller.poll(max(0, self._next_tick_ms - clock().mono_ms))
+        self._poller.poll(max(0, self._next_tick_ms - self.turns.clock().mono_ms))
 
     def _turn(self, *, last: bool = False) -> None:
         if self._inbox:
@@ -128,7 +146,7 @@ class Loop:
         self._port.answer_strangers()
         waiting = len(self._frames)
         drained = self._receive()
-        now = clock()
+        now = self.turns.clock()
         self._hear(waiting, now, drained=drained)
         self._beats.clear()
         answers: list[Answer] = []
@@ -137,7 +155,7 @@ class Loop:
             self._dispatcher.on_begin(now)
             self._report_unsent(now)
             self._handle_frames(now)
-            for command, future in self._inbox.take(TURN_COMMANDS_MAX):
+            for command, future in self._inbox.take(self.turns.commands_max):
                 # Listed before it is done: its caller gets an answer even when the store fails in the middle of it.
                 answers.append((command, future, None))
                 answers[-1] = (command, future, self._do(command, now))
@@ -168,7 +186,7 @@ class Loop:
         for _, future, answer in answers:
             _resolve(future, self._opened(answer))
         self._show()
-        self.turned_s = time.monotonic()
+        self.turned_ms = self.turns.clock().mono_ms
 
     def _opened(self, answer: object) -> object:
         """The answer. One that gives a worker of another host its key opens the port to other hosts first."""
@@ -196,12 +214,12 @@ class Loop:
 
     def _full(self) -> bool:
         """Whether the turn has changed or read as many rows as it may. The rest waits for the next turn."""
-        return self._store.rows_changed >= TURN_ROWS_MAX or self._store.held_read >= TURN_HELD_MAX
+        return self._store.rows_changed >= self.turns.rows_max or self._store.held_read >= self.turns.held_max
 
     def _receive(self) -> bool:
         """Read what has arrived, until the waiting frames reach a bound. Returns whether it has read all."""
-        frames = self._frames
-        while len(frames) < TURN_FRAMES_MAX and frames.bytes < TURN_BYTES_MAX and frames.entries < TURN_ENTRIES_MAX:
+        frames, most = self._frames, self.turns
+        while len(frames) < most.frames_max and frames.bytes < most.bytes_max and frames.entries < most.entries_max:
             arrived = self._port.receive()
             if arrived is None:
                 return True
@@ -264,13 +282,13 @@ class Loop:
 
     def _give_up(self, answers: list[Answer], error: StoreError, begun: Now) -> None:
         """The turn could not be stored: nothing of it has happened. Workers send again what is not acked."""
-        now = clock()
+        now = self.turns.clock()
         self._outage.failed(error, now.mono_ms)
         self._store.rollback()
         self._dispatcher.on_rollback()
         self._dispatcher.hearing.on_store_wait(now.mono_ms - begun.mono_ms)
         # Taken before any caller is answered: one that tries again at once gets a turn of its own.
-        waiting = list(self._inbox.take(TURN_COMMANDS_MAX))
+        waiting = list(self._inbox.take(self.turns.commands_max))
         for command, _ in waiting:
             self._dispatcher.hearing.on_command(command, now)
         for future in (*(future for _, future, _ in answers), *(future for _, future in waiting)):

@@ -1,7 +1,7 @@
 """The messages between guard and agent. Pure; channel.py carries them.
 
 Both ends are of one release, so these messages have no version. Each is a msgpack array that begins with its type's
-name.
+name. A message that names runs by number alone means those of the current database.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from zsched.protocol import Held, RunOrder, RunResult
 
 class ForeignRuns(Struct, frozen=True, array_like=True, gc=False):
     """The runs and results that the guard holds for another database than the current one. Lists as in
-    protocol.Foreign; `leases` as in Hello.
+    protocol.Foreign; `leases` as in Snapshot. `stuck`: the number of runs that are stuck, as in State.
     """
 
     db: str
@@ -26,6 +26,7 @@ class ForeignRuns(Struct, frozen=True, array_like=True, gc=False):
     finished: tuple[int, ...] = ()
     ended: tuple[int, ...] = ()
     leases: tuple[tuple[int, int], ...] = ()
+    stuck: int = 0
 
 
 class Message(Struct, frozen=True, array_like=True, tag=True, gc=False):
@@ -46,13 +47,45 @@ class Alive(Message, frozen=True):
 # --- from the guard --------------------------------------------------------------------------------------------------
 
 
-class Hello(Message, frozen=True):
-    """The first message to a new agent: the worker's identity and all that the guard holds. No run waits for a slot.
+class State(Message, frozen=True):
+    """The state of the worker, sent when it changes.
 
-    `scheduler`: a URL, or empty for the default endpoint. `db`: the database of these runs, empty without one.
-    `spool_id`: the mark of this worker's processes. `dying`: held runs that were dropped; `doomed`: held runs that were
-    discarded before their database came back; Gone follows for both. `stuck` as in Stuck, `disk_fails` as in DiskFails,
-    `foreign` as in Foreign. `leases`: (run, lease_ms) of live runs. `access` and `token_file`: paths, or empty.
+    `foreign`: all that the guard holds for databases other than `db`, the current one. `stuck`: all runs whose
+    processes were killed STUCK_MS ago and do not end. `disk_fails`: the disk fails to keep results; the agent asks for
+    no runs meanwhile, and results are still reported. `stopping`: the worker is about to end, so ask for no more runs.
+    `leave`: nothing is left to do, so say goodbye to the scheduler and exit.
+    """
+
+    db: str
+    foreign: tuple[ForeignRuns, ...] = ()
+    stuck: tuple[int, ...] = ()
+    disk_fails: bool = False
+    stopping: bool = False
+    leave: bool = False
+
+
+class Snapshot(Message, frozen=True):
+    """All that the guard holds: part of Hello, and the answer to Session with another database. No run waits for a
+    slot.
+
+    `state` has the current database, empty without one. `dropped`: held runs that were dropped; `discarded`: held runs
+    that were discarded before their database came back; Gone follows for both. `leases`: (run, lease_ms) of live runs.
+    Earlier messages are about the previous database.
+    """
+
+    state: State
+    held: tuple[Held, ...] = ()
+    results: tuple[RunResult, ...] = ()
+    dropped: tuple[int, ...] = ()
+    discarded: tuple[int, ...] = ()
+    leases: tuple[tuple[int, int], ...] = ()
+
+
+class Hello(Message, frozen=True):
+    """The first message to a new agent: the worker's identity, and what it holds.
+
+    `scheduler`: a URL, or empty for the default endpoint. `spool_id`: the mark of this worker's processes. `access` and
+    `token_file`: paths, or empty.
     """
 
     worker: str
@@ -66,18 +99,9 @@ class Hello(Message, frozen=True):
     lock: tuple[int, int]
     state_dir: str
     spool_id: str
-    db: str
-    stopping: bool
-    held: tuple[Held, ...]
-    results: tuple[RunResult, ...]
-    dying: tuple[int, ...] = ()
-    stuck: tuple[int, ...] = ()
-    leases: tuple[tuple[int, int], ...] = ()
     access: str = ""
     token_file: str = ""
-    disk_fails: bool = False
-    foreign: tuple[ForeignRuns, ...] = ()
-    doomed: tuple[int, ...] = ()
+    snapshot: Snapshot = Snapshot(State(""))
 
 
 class Began(Message, frozen=True):
@@ -89,36 +113,15 @@ class Began(Message, frozen=True):
 
 
 class Ended(Message, frozen=True):
-    """Runs that ended. The guard keeps these results until Forget."""
+    """Runs that ended. The guard keeps these results until Forget.
 
-    results: tuple[RunResult, ...]
-
-
-class Spooled(Message, frozen=True):
-    """Results that were on disk and that the agent does not know: their database is the current one now."""
-
-    db: str
-    results: tuple[RunResult, ...]
-
-
-class Foreign(Message, frozen=True):
-    """All that the guard holds for databases other than `db`, the current one. `stuck` as in Stuck.
-
-    Sent when it changes, and in answer to Database: earlier messages of the guard are about the previous database. Only
-    in the answer: the `live` runs of `db`, and the `doomed` ones among them (see Hello).
+    `found`: they were on disk, and no earlier message names these runs. `gone`: dropped runs, of which all processes
+    have ended and no result is kept.
     """
 
-    db: str
-    held: tuple[ForeignRuns, ...]
-    stuck: tuple[int, ...] = ()
-    live: tuple[int, ...] = ()
-    doomed: tuple[int, ...] = ()
-
-
-class DiskFails(Message, frozen=True):
-    """Whether the disk fails to keep results. The agent asks for no runs meanwhile; results are still reported."""
-
-    fails: bool
+    results: tuple[RunResult, ...] = ()
+    found: bool = False
+    gone: tuple[int, ...] = ()
 
 
 class Logged(Message, frozen=True):
@@ -133,7 +136,8 @@ class Logged(Message, frozen=True):
 class Unstarted(Message, frozen=True):
     """Runs that the guard no longer holds and never started.
 
-    `withdrawn`: the answer to Withdraw. `no_room`: the host could start no process, so ask for no runs for a while.
+    `withdrawn`: the answer to Session with `lost`. `no_room`: the host could start no process, so ask for no runs for a
+    while.
     """
 
     runs: tuple[int, ...]
@@ -141,27 +145,24 @@ class Unstarted(Message, frozen=True):
     no_room: bool = False
 
 
-class Gone(Message, frozen=True):
-    """Dropped runs: all their processes have ended, and no result is kept."""
-
-    runs: tuple[int, ...]
-
-
-class Stuck(Message, frozen=True):
-    """All runs whose processes were killed STUCK_MS ago and do not end. Sent when it changes."""
-
-    runs: tuple[int, ...]
-
-
-class Stopping(Message, frozen=True):
-    """The worker is about to end: ask for no more runs."""
-
-
-class Leave(Message, frozen=True):
-    """Nothing is left to do: send `bye` to the scheduler and exit."""
-
-
 # --- from the agent --------------------------------------------------------------------------------------------------
+
+
+class Session(Message, frozen=True):
+    """What the guard has to know of the session with the scheduler. The guard obeys the fields in this order.
+
+    `db`: the current database from now on; a later agent gets it in Hello. Runs of the previous one become foreign, and
+    their results stay on disk. A change is answered by Snapshot. `discard`: other databases to discard: their runs end
+    without results, and their results on disk are removed. Answered by State. `heard_ms`: the scheduler received a
+    frame that was sent at that time, by the clock that both share: leases count from it. It precedes the Start of the
+    first run with a lease. `lost`: the session is lost, so start no waiting run. Answered by one Unstarted, even if no
+    run waits.
+    """
+
+    db: str
+    discard: tuple[str, ...] = ()
+    heard_ms: int | None = None
+    lost: bool = False
 
 
 class Start(Message, frozen=True):
@@ -174,24 +175,14 @@ class Start(Message, frozen=True):
     heard_ms: int
 
 
-class Lease(Message, frozen=True):
-    """The scheduler received a frame that was sent at that time, by the clock that both share: leases count from it.
-    Precedes the Start of the first run with a lease.
+class Stop(Message, frozen=True):
+    """Runs to end: TERM, their grace, KILL. Each is answered by Ended (reason `cancelled`) or Unstarted.
+
+    `drop`: without results, and results to forget. Each is answered in Ended.gone.
     """
 
-    at_ms: int
-
-
-class Stop(Message, frozen=True):
-    """Runs to end: TERM, their grace, KILL. Each is answered by Ended (reason `cancelled`) or Unstarted."""
-
     runs: tuple[int, ...]
-
-
-class Drop(Message, frozen=True):
-    """Runs to end in the same way, without results, and results to forget. Each is answered by Gone."""
-
-    runs: tuple[int, ...]
+    drop: bool = False
 
 
 class Forget(Message, frozen=True):
@@ -209,36 +200,14 @@ class Look(Message, frozen=True):
     for_ms: int
 
 
-class Withdraw(Message, frozen=True):
-    """The session is lost: start no waiting run. Answered by one Unstarted, even if none waits."""
-
-
-class Database(Message, frozen=True):
-    """The current database from now on; a later agent gets it in Hello. Runs of the previous one become foreign, and
-    their results stay on disk. Answered by Foreign, then by Spooled.
-    """
-
-    db: str
-
-
-class Discard(Message, frozen=True):
-    """Databases to discard: their runs end without results, and their results on disk are removed. Answered by
-    Foreign.
-    """
-
-    dbs: tuple[str, ...]
-
-
 class Refused(Message, frozen=True):
     """The scheduler refuses this worker: end with this exit code."""
 
     exit_code: int
 
 
-# Messages that name runs of the current database by number alone.
-OF_RUNS: Final = (Began, Ended, Logged, Unstarted, Gone, Stuck)
+# Messages that name runs of the current database by number alone, without the database.
+OF_RUNS: Final = (Began, Ended, Logged, Unstarted)
 
-FromGuard = (
-    Alive | Hello | Began | Ended | Spooled | Foreign | DiskFails | Logged | Unstarted | Gone | Stuck | Stopping | Leave
-)
-FromAgent = Alive | Start | Lease | Stop | Drop | Forget | Look | Withdraw | Database | Discard | Refused
+FromGuard = Alive | Hello | Snapshot | State | Began | Ended | Logged | Unstarted
+FromAgent = Alive | Session | Start | Stop | Forget | Look | Refused

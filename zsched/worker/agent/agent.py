@@ -40,12 +40,13 @@ from zsched.worker.agent.flow import FlowControl
 from zsched.worker.agent.holdings import Holdings
 from zsched.worker.agent.liveness import GuardLiveness
 from zsched.worker.agent.renewal import Renewal
-from zsched.worker.agent.session import SessionState, Terms
+from zsched.worker.agent.session import SessionEvent, SessionState, Status, Terms
 from zsched.worker.messages import FromAgent, FromGuard, Hello
 
 # What this worker supports beyond a plain command line.
 CAN: Final = tuple(sorted((*Launch.__struct_fields__, "foreign", "stop")))
 EXIT_REFUSED: Final = 77  # sysexits.h EX_NOPERM: the scheduler refuses this worker for good
+_EXIT_CODES: Final = {Status.REFUSED: EXIT_REFUSED, Status.LEAVING: 0}
 
 log = logging.getLogger(__name__)
 
@@ -53,18 +54,17 @@ log = logging.getLogger(__name__)
 class Agent:
     """One worker's side of the dialogue. `to_scheduler` and `to_guard` are outboxes that the caller empties.
 
-    `exit_code` is set when the process must end: 0 after the guard's Leave, else EXIT_REFUSED.
+    `exit_code` is set when the process must end: 0 after the goodbye, else EXIT_REFUSED. No event has an effect then.
     """
 
     def __init__(self, hello: Hello, now: Now, host: str = "") -> None:
         self.to_scheduler: list[WorkerFrame] = []
         self.to_guard: list[FromAgent] = []
-        self.exit_code: int | None = None
         self._hello = hello
         self._host = host
-        self._renewal = Renewal(hello.leases)
+        self._renewal = Renewal()
         self._session = SessionState(hello, self._renewal, now)
-        self._holdings = Holdings(hello, self._renewal)
+        self._holdings = Holdings(hello.snapshot, self._renewal)
         self._flow = FlowControl(hello, self._holdings, self._renewal)
         # When on_tick has something to do.
         self._due_ms: int | None = None
@@ -74,6 +74,11 @@ class Agent:
     def registered(self) -> bool:
         """Whether a session lives."""
         return self._session.terms is not None
+
+    @property
+    def exit_code(self) -> int | None:
+        """See the class."""
+        return _EXIT_CODES.get(self._session.status)
 
     @property
     def timeout_ms(self) -> int | None:
@@ -92,9 +97,11 @@ class Agent:
 
     def on_refused(self, why: str) -> None:
         """The scheduler refuses this worker for good: it ends."""
+        if not self._session.may(SessionEvent.REFUSE):
+            return
         log.error("worker %s: refused by the scheduler: %s", self._hello.worker, why)
         self.to_guard.append(messages.Refused(EXIT_REFUSED))
-        self.exit_code = EXIT_REFUSED
+        self._session.move(SessionEvent.REFUSE)
 
     def on_disconnected(self, now: Now) -> None:
         """The connection is cut, so frames may be lost: only a new session counts."""
@@ -102,6 +109,8 @@ class Agent:
 
     def on_frame(self, frame: SchedulerFrame, now: Now) -> None:
         """A frame arrived. One of another session is dropped."""
+        if self.exit_code is not None:
+            return
         # After a stall the session may be over, and this frame may have arrived before its end.
         if self._due_ms is not None and now.mono_ms >= self._due_ms:
             self.on_tick(now)
@@ -115,6 +124,8 @@ class Agent:
 
     def on_guard(self, message: FromGuard, now: Now) -> None:
         """The guard sent a message."""
+        if self.exit_code is not None:
+            return
         self._guard.on_message(now)
         if self._holdings.changing and isinstance(message, messages.OF_RUNS):
             # Sent before the guard read of the change: the numbers are those of another database's runs.
@@ -122,18 +133,20 @@ class Agent:
         match message:
             case messages.Alive():
                 self._guard.on_answer(self._session.terms, now)
-            case messages.Ended(results):
-                self._flow.on_results(self._holdings.finish(results))
+            case messages.Ended():
+                self._holdings.on_gone(message.gone)
+                results = self._holdings.finish(message)
+                if not message.found:
+                    self._flow.on_results(results)
                 self._send_unsent_results(now)
-            case messages.Spooled():
-                self._holdings.on_spooled(message)
-                self._send_unsent_results(now)
-            case messages.Foreign():
+            case messages.Snapshot(state):
+                self._flow.on_state(state)
                 # Work for this database may wait for this.
-                if self._holdings.on_foreign(message):
+                if self._holdings.on_snapshot(message):
                     self._send_heartbeat(now)
-            case messages.DiskFails(fails):
-                self._flow.disk_fails = fails
+                self._send_unsent_results(now)
+            case messages.State():
+                self._on_state(message, now)
             case messages.Began():
                 self._on_began(message, now)
             case messages.Logged(run, stream, offset, data):
@@ -142,22 +155,23 @@ class Agent:
                 return
             case messages.Unstarted():
                 self._on_unstarted(message, now)
-            case messages.Gone(runs):
-                self._holdings.on_gone(runs)
-            case messages.Stuck(runs):
-                # At once: it may be the last frame of this worker.
-                self._holdings.stuck = set(runs)
-                self._send_heartbeat(now)
-            case messages.Stopping():
-                self._flow.stopping = True
-            case messages.Leave():
-                self._on_leave()
         self._send_ready(now)
+
+    def _on_state(self, state: messages.State, now: Now) -> None:
+        self._flow.on_state(state)
+        if self._holdings.on_state(state):
+            # At once: it may be the last frame of this worker.
+            self._send_heartbeat(now)
+        if state.leave:
+            self._on_leave()
 
     def on_guard_lost(self) -> None:
         """The guard has died, and all its runs with it."""
+        if not self._session.may(SessionEvent.LEAVE):
+            return
         if (terms := self._session.terms) is not None:
             self.to_scheduler.append(WorkerBye(s=terms.token, reason="guard_lost"))
+        self._session.move(SessionEvent.LEAVE)
 
     def on_tick(self, now: Now) -> int | None:
         """Do what is due. Returns the monotonic time in ms at which to call again at the latest, or None."""
@@ -215,8 +229,7 @@ class Agent:
         )
 
     def _on_registered(self, frame: Registered, now: Now) -> None:
-        if self._session.withdrawing:
-            # The answer to a register before the last session was lost. What we hold has changed since.
+        if not self._session.may(SessionEvent.ACCEPT):
             return
         if self._session.terms is not None and frame.db != self._holdings.db:
             # An answer to a register before this session, which has changed what we hold for that database.
@@ -230,7 +243,7 @@ class Agent:
         if new_database:
             self._holdings.change_database(frame.db, self._hello.worker)
             self._session.clear_probation()
-            self.to_guard.append(messages.Database(frame.db))
+            self._send_session()
         self._discard(frame.discard)
         unwanted = set(frame.kill)
         # A running run that is not named at all was handed out by a session that this one replaced.
@@ -245,7 +258,7 @@ class Agent:
     def _discard(self, dbs: tuple[str, ...]) -> None:
         """The scheduler names databases to discard until their runs have ended."""
         if known := tuple(held.db for held in self._holdings.foreign if held.db in dbs):
-            self.to_guard.append(messages.Discard(known))
+            self._send_session(discard=known)
 
     def _lose_session(self, why: str) -> None:
         """No waiting run may start now. The next register is sent when the guard says which runs had not started."""
@@ -254,7 +267,7 @@ class Agent:
             return
         log.warning("worker %s: session %s lost: %s", self._hello.worker, terms.token, why)
         self._session.lose()
-        self.to_guard.append(messages.Withdraw())
+        self._send_session(lost=True)
 
     def _on_error(self, frame: Error, now: Now) -> None:
         if frame.fatal:
@@ -292,14 +305,17 @@ class Agent:
     def _report_lease(self) -> None:
         """Keep the guard's lease time current, as long as it has runs with a lease or gets one now."""
         if (heard_ms := self._renewal.take_unreported()) is not None:
-            self.to_guard.append(messages.Lease(heard_ms))
+            self._send_session(heard_ms=heard_ms)
+
+    def _send_session(self, discard: tuple[str, ...] = (), heard_ms: int | None = None, *, lost: bool = False) -> None:
+        self.to_guard.append(messages.Session(self._holdings.db, discard, heard_ms, lost))
 
     def _on_leave(self) -> None:
         """Say goodbye. A run that still waits crossed with the guard's end: it never starts, and is not listed."""
         if (terms := self._session.terms) is not None:
             left = tuple(held for held in self._holdings.listed() if held.phase != "waiting")
             self.to_scheduler.append(WorkerBye(s=terms.token, reason="shutdown", runs=left))
-        self.exit_code = 0
+        self._session.move(SessionEvent.LEAVE)
 
     # --- frames for the scheduler ------------------------------------------------------------------------------------
 
@@ -358,13 +374,11 @@ class Agent:
             self.to_guard.append(messages.Start(orders, now.mono_ms))
 
     def _on_began(self, began: messages.Began, now: Now) -> None:
-        if began.run not in self._holdings:
-            return
-        self._holdings.phases[began.run] = "running"
-        if (terms := self._session.terms) is None:
+        run = self._holdings.begin(began.run)
+        if run is None or (terms := self._session.terms) is None:
             return
         self.to_scheduler.append(Started(s=terms.token, run=began.run, pid=began.pid, at_ms=began.at_ms))
-        if self._holdings.on_probation(began.run):
+        if run.probation:
             self._session.add_probation(now)
 
     def _on_unstarted(self, message: messages.Unstarted, now: Now) -> None:
@@ -401,4 +415,4 @@ class Agent:
 
     def _drop(self, runs: Iterable[int]) -> None:
         if known := self._holdings.drop(runs):
-            self.to_guard.append(messages.Drop(known))
+            self.to_guard.append(messages.Stop(known, drop=True))

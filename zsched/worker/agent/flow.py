@@ -13,7 +13,7 @@ from zsched.protocol import Ready, RunResult
 from zsched.worker.agent.holdings import Holdings
 from zsched.worker.agent.pace import GrowingDelay, Pace, window
 from zsched.worker.agent.renewal import Renewal
-from zsched.worker.messages import Hello
+from zsched.worker.messages import Hello, State
 
 
 class FlowControl:
@@ -21,9 +21,9 @@ class FlowControl:
 
     def __init__(self, hello: Hello, holdings: Holdings, renewal: Renewal) -> None:
         # The worker was asked to end.
-        self.stopping = hello.stopping
+        self.stopping = hello.snapshot.state.stopping
         # The guard can't keep results on disk.
-        self.disk_fails = hello.disk_fails
+        self._disk_fails = hello.snapshot.state.disk_fails
         self._slots = hello.slots
         self._poll_ms = hello.poll_ms
         self._window = window(hello.slots)
@@ -42,6 +42,11 @@ class FlowControl:
     def on_registered(self) -> None:
         """A new session knows only whether the worker leaves."""
         self._sent = (0, 0, self.stopping)
+
+    def on_state(self, state: State) -> None:
+        """The worker's state has changed."""
+        self.stopping = state.stopping
+        self._disk_fails = state.disk_fails
 
     def on_results(self, results: Iterable[RunResult]) -> None:
         """Runs have ended."""
@@ -64,7 +69,7 @@ class FlowControl:
         held = self._holdings
         if now.mono_ms >= self._no_room_until_ms:
             self._no_room_until_ms = 0
-        if held.clash or self.disk_fails or held.stuck or self._renewal.lapsed or self._no_room_until_ms:
+        if held.clash or self._disk_fails or held.any_stuck or self._renewal.lapsed or self._no_room_until_ms:
             return 0, 0
         if held.changing or self.stopping:
             return 0, 0
@@ -83,7 +88,7 @@ class FlowControl:
     def take_ready(self, token: str, now: Now) -> Ready | None:
         """The `ready` frame to send now: when its content has changed, and at each poll interval while idle."""
         window, ahead = self._amount(now)
-        if (window, ahead, self.stopping) == self._sent and (self._holdings.phases or now.mono_ms < self._ready_at_ms):
+        if (window, ahead, self.stopping) == self._sent and (len(self._holdings) or now.mono_ms < self._ready_at_ms):
             return None
         self._sent = window, ahead, self.stopping
         self._ready_at_ms = now.mono_ms + self._poll_ms
@@ -91,5 +96,5 @@ class FlowControl:
 
     def deadlines_ms(self) -> list[int]:
         """When there may be a `ready` to send without another event."""
-        deadlines = [] if self._holdings.phases else [self._ready_at_ms]
+        deadlines = [] if len(self._holdings) else [self._ready_at_ms]
         return [*deadlines, self._no_room_until_ms] if self._no_room_until_ms else deadlines

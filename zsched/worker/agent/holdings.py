@@ -7,46 +7,56 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable
+from dataclasses import dataclass
 
 from zsched.model.limits import FRAME_LIST_MAX
 from zsched.model.units import counted
 from zsched.protocol import Foreign, Held, Phase, RunOrder, RunResult
-from zsched.worker import messages
 from zsched.worker.agent.renewal import Renewal
 from zsched.worker.agent.reports import Reports
-from zsched.worker.messages import ForeignRuns, Hello
+from zsched.worker.messages import Ended, ForeignRuns, Snapshot, State
 
 log = logging.getLogger(__name__)
+
+
+@dataclass(slots=True, eq=False)
+class HeldRun:
+    """A run that the guard holds.
+
+    `dropped`: it is being dropped, and takes a slot until its processes are gone. `discarded`: it was discarded for
+    another database and has not ended; it is listed until then. `probation`: as in its order.
+    """
+
+    phase: Phase
+    dropped: bool = False
+    discarded: bool = False
+    probation: bool = False
 
 
 class Holdings:
     """Runs of the current database `db` by number, and `foreign`: what the guard holds for other databases."""
 
-    def __init__(self, hello: Hello, renewal: Renewal) -> None:
-        self.db = hello.db
-        self.phases: dict[int, Phase] = {held.run: held.phase for held in hello.held}
-        self.reports = Reports(hello.results)
-        # Held runs that are being dropped. Each takes a slot until its processes are gone.
-        self.dropped: set[int] = set(hello.dying)
+    def __init__(self, snapshot: Snapshot, renewal: Renewal) -> None:
+        self.db = snapshot.state.db
+        self.reports = Reports()
         # A run arrived with the number of a dropped run. No more are asked for until the dropped runs are gone.
         self.clash = False
-        # Held runs whose killed processes do not end. No more runs are asked for meanwhile.
-        self.stuck: set[int] = set(hello.stuck)
-        self.foreign = hello.foreign
-        # The guard has not answered a change of the database.
+        # Held runs whose killed processes do not end.
+        self.stuck: frozenset[int] = frozenset()
+        self.foreign: tuple[ForeignRuns, ...] = ()
+        # Changes of the database that the guard has not answered. While `changing`, its messages may name other runs.
+        self._unanswered = 0
         self.changing = False
-        # Held runs that were discarded for another database and have not ended. They are listed until they have.
-        self._doomed: set[int] = set(hello.doomed)
-        # Runs that do not live after a change of the database: their results follow in Spooled.
-        self._expected: set[int] = set()
-        self._probation: set[int] = set()
+        self._runs: dict[int, HeldRun] = {}
+        self._dropped = 0
         self._renewal = renewal
+        self._take(snapshot)
 
     def __len__(self) -> int:
-        return len(self.phases)
+        return len(self._runs)
 
     def __contains__(self, run: int) -> bool:
-        return run in self.phases
+        return run in self._runs
 
     # --- lists for the scheduler -------------------------------------------------------------------------------------
 
@@ -54,14 +64,21 @@ class Holdings:
         """All held runs, for a frame. Finished runs beyond the bound of a list are left out: results of many days that
         were found on the disk, for example. The scheduler then runs those tasks again.
         """
-        held = [Held(run, phase) for run, phase in self.phases.items() if run not in self.dropped]
+        held = [Held(number, run.phase) for number, run in self._runs.items() if not run.dropped]
         if len(held) > FRAME_LIST_MAX:
             held.sort(key=lambda item: item.phase == "finished")
         return tuple(held[:FRAME_LIST_MAX])
 
     def listed_stuck(self, listed: Iterable[Held]) -> tuple[int, ...]:
         """The stuck runs among those listed."""
+        if not self.stuck:
+            return ()
         return tuple(held.run for held in listed if held.run in self.stuck and held.phase == "running")
+
+    @property
+    def any_stuck(self) -> bool:
+        """Whether a run of any database is stuck. No more runs are asked for meanwhile."""
+        return bool(self.stuck) or any(held.stuck for held in self.foreign)
 
     def foreign_summary(self) -> tuple[Foreign, ...]:
         """Foreign runs for a heartbeat."""
@@ -73,12 +90,15 @@ class Holdings:
 
     def foreign_listed(self) -> tuple[Foreign, ...]:
         """Foreign runs for a register, with finished and ended ones."""
-        return tuple(map(foreign_listed, self.foreign))
+        return tuple(
+            Foreign(held.db, held.running, held.ending, held.results, held.finished, held.ended)
+            for held in self.foreign
+        )
 
     @property
     def uncounted_slots(self) -> int:
         """Slots that are taken by runs which the scheduler does not count."""
-        return len(self.dropped) + sum(len(held.running) + len(held.ending) for held in self.foreign)
+        return self._dropped + sum(len(held.running) + len(held.ending) for held in self.foreign)
 
     # --- runs --------------------------------------------------------------------------------------------------------
 
@@ -86,133 +106,161 @@ class Holdings:
         """Runs that can't be accepted, because a dropped run of the same number (mostly of another database) still
         lives.
         """
-        runs = tuple(order.run for order in orders if order.run in self.dropped)
+        if not self._dropped:
+            return ()
+        runs = tuple(order.run for order in orders if (run := self._runs.get(order.run)) is not None and run.dropped)
         self.clash = self.clash or bool(runs)
         return runs
 
     def accept(self, orders: Iterable[RunOrder]) -> tuple[RunOrder, ...]:
         """Hold these runs, and return those that were not held before."""
-        accepted = tuple(order for order in orders if order.run not in self.phases)
+        accepted = tuple(order for order in orders if order.run not in self._runs)
         for order in accepted:
-            self.phases[order.run] = "waiting"
-            if order.probation:
-                self._probation.add(order.run)
+            self._runs[order.run] = HeldRun("waiting", probation=order.probation)
         return accepted
 
-    def on_probation(self, run: int) -> bool:
-        return run in self._probation
+    def begin(self, number: int) -> HeldRun | None:
+        """A run's process exists. Returns the run if it is held."""
+        run = self._runs.get(number)
+        if run is not None:
+            run.phase = "running"
+        return run
 
-    def finish(self, results: Iterable[RunResult]) -> list[RunResult]:
+    def finish(self, ended: Ended) -> list[RunResult]:
         """These runs have ended. Returns the results to report."""
-        kept = [result for result in results if result.run in self.phases and result.run not in self.dropped]
-        for result in kept:
-            self.phases[result.run] = "finished"
-            self._renewal.remove(result.run)
+        kept = []
+        for result in ended.results:
+            run = self._runs.get(result.run)
+            if run is None and ended.found:
+                run = self._runs[result.run] = HeldRun("finished")
+            if run is not None and not run.dropped:
+                run.phase = "finished"
+                self._renewal.remove(result.run)
+                kept.append(result)
         self.reports.add(kept)
         return kept
 
     def assume_started(self) -> None:
         """The guard has returned all that waited: the other waiting runs have started meanwhile."""
-        self.phases.update({run: "running" for run, phase in self.phases.items() if phase == "waiting"})
+        for run in self._runs.values():
+            if run.phase == "waiting":
+                run.phase = "running"
 
-    def unfinished(self, runs: Iterable[int]) -> tuple[int, ...]:
-        return tuple(run for run in runs if self.phases.get(run, "finished") != "finished")
+    def unfinished(self, numbers: Iterable[int]) -> tuple[int, ...]:
+        """Those of these runs that are held and not finished."""
+        return tuple(number for number in numbers if (run := self._runs.get(number)) and run.phase != "finished")
 
     def unnamed(self, keep: Iterable[int]) -> set[int]:
         """Unfinished runs that are not in `keep`."""
-        return {run for run, phase in self.phases.items() if phase != "finished"} - set(keep)
+        return {number for number, run in self._runs.items() if run.phase != "finished"} - set(keep)
 
-    def drop(self, runs: Iterable[int]) -> tuple[int, ...]:
+    def drop(self, numbers: Iterable[int]) -> tuple[int, ...]:
         """Drop these runs. They stay held until the guard says that they are gone. Returns the ones that were held."""
-        known = tuple(run for run in runs if run in self.phases and run not in self.dropped)
-        for run in known:
-            self.dropped.add(run)
-            self.reports.forget(run)
+        known = tuple(number for number in numbers if (run := self._runs.get(number)) and not run.dropped)
+        for number in known:
+            self._runs[number].dropped = True
+            self._dropped += 1
+            self.reports.forget(number)
         return known
 
-    def on_gone(self, runs: Iterable[int]) -> None:
+    def on_gone(self, numbers: Iterable[int]) -> None:
         """Dropped runs are gone. Runs that the guard dropped by itself, because the worker ends, have run: they stay
         listed until the goodbye, or the scheduler would take them for runs that never started.
         """
-        for run in runs:
-            if run in self.phases and run not in self.dropped and run not in self._doomed:
-                self.phases[run] = "running"
+        for number in numbers:
+            run = self._runs.get(number)
+            if run is not None and not (run.dropped or run.discarded):
+                run.phase = "running"
             else:
-                self.forget(run)
+                self.forget(number)
 
-    def on_answered(self, runs: Iterable[int]) -> tuple[int, ...]:
+    def on_answered(self, numbers: Iterable[int]) -> tuple[int, ...]:
         """The scheduler has answered the results of these runs. Returns those that the guard may forget."""
-        answered = tuple(run for run in runs if self.phases.get(run) == "finished")
-        for run in answered:
-            self.forget(run)
+        answered = tuple(number for number in numbers if (run := self._runs.get(number)) and run.phase == "finished")
+        for number in answered:
+            self.forget(number)
         return answered
 
-    def forget(self, run: int) -> None:
-        self.phases.pop(run, None)
-        self.dropped.discard(run)
-        self._doomed.discard(run)
-        self.clash = self.clash and bool(self.dropped)
-        self._probation.discard(run)
-        self._renewal.remove(run)
-        self.reports.forget(run)
+    def forget(self, number: int) -> None:
+        """The guard holds this run no longer."""
+        run = self._runs.pop(number, None)
+        if run is not None and run.dropped:
+            self._dropped -= 1
+            self.clash = self.clash and self._dropped > 0
+        self._renewal.remove(number)
+        self.reports.forget(number)
 
     # --- a change of the database ------------------------------------------------------------------------------------
 
     def change_database(self, db: str, worker: str) -> None:
         """The held runs become foreign: they continue, and the new scheduler hears only that they exist. Runs that were
-        foreign because they are of `db` are held again. The guard's answer confirms this, with later news.
+        foreign because they are of `db` are held again. The guard's Snapshot confirms this, with later news.
         """
         others = {held.db: held for held in self.foreign}
         back = others.pop(db, ForeignRuns(db))
+        self._unanswered += 1
         # When nothing is held, no message of the guard can be mistaken.
-        self.changing = bool(self.phases or back != ForeignRuns(db))
-        if self.phases:
-            live = (run for run, phase in self.phases.items() if phase != "finished")
-            running = tuple(run for run in live if run not in self.dropped)
-            results = len(self.phases) - len(running) - len(self.dropped)
-            others[self.db] = ForeignRuns(self.db, running, tuple(self.dropped), results)
+        self.changing = bool(self._runs or back != ForeignRuns(db))
+        if self._runs:
+            dropped = tuple(number for number, run in self._runs.items() if run.dropped)
+            unfinished = self._runs.items()
+            running = tuple(number for number, run in unfinished if run.phase != "finished" and not run.dropped)
+            results = len(self._runs) - len(running) - len(dropped)
+            others[self.db] = ForeignRuns(self.db, running, dropped, results)
             log.warning(
                 "worker %s: the scheduler has database %s: keeps %s and %s of database %s",
                 *(worker, db, counted(len(running), "run"), counted(results, "result"), self.db or "(none)"),
             )
-        for run in list(self.phases):
-            self.forget(run)
-        self.stuck.clear()
-        self.phases.update(dict.fromkeys((*back.running, *back.ending), "running"))
-        self.phases.update(dict.fromkeys(back.finished, "finished"))
-        for run, lease_ms in back.leases:
-            self._renewal.add(run, lease_ms)
+        for number in list(self._runs):
+            self.forget(number)
+        self.stuck = frozenset()
+        for number in (*back.running, *back.ending):
+            self._runs[number] = HeldRun("running")
+        for number in back.finished:
+            self._runs[number] = HeldRun("finished")
+        for number, lease_ms in back.leases:
+            self._renewal.add(number, lease_ms)
         self.foreign = tuple(others.values())
         self.db = db
 
-    def on_foreign(self, message: messages.Foreign) -> bool:
-        """The guard's view of foreign runs. Returns whether it is news."""
-        if message.db != self.db:
+    def on_state(self, state: State) -> bool:
+        """The worker's state has changed. Returns whether the scheduler must know at once."""
+        if self._unanswered:
             return False
-        news = self.changing or message.held != self.foreign
-        if self.changing:
-            self._doomed = set(message.doomed)
-            # Held runs that ended since the guard last listed them: their results follow, or they were discarded.
-            self._expected = self.phases.keys() - set(message.live)
-        self.changing = False
-        self.foreign = message.held
-        self.stuck = set(message.stuck)
+        stuck = frozenset(state.stuck)
+        news = state.foreign != self.foreign or stuck != self.stuck
+        self.foreign, self.stuck = state.foreign, stuck
         return news
 
-    def on_spooled(self, message: messages.Spooled) -> None:
-        """Results of `db` that were on the guard's disk."""
-        if message.db != self.db:
-            return
-        # The scheduler may have dispatched such a run again meanwhile: the guard ignores that order.
-        results = [result for result in message.results if result.run not in self.dropped]
-        for run in self._expected.difference(result.run for result in results):
-            # Discarded; or its file was damaged or too old. The next heartbeat does not list it, so it runs again.
-            self.forget(run)
-        self._expected.clear()
-        self.phases.update({result.run: "finished" for result in results})
-        self.reports.add(results)
+    def on_snapshot(self, snapshot: Snapshot) -> bool:
+        """The guard has changed the database. Returns whether the scheduler must know at once. An answer to an earlier
+        change is ignored.
+        """
+        self._unanswered -= 1
+        if self._unanswered:
+            return False
+        news = self.changing or (snapshot.state.foreign, frozenset(snapshot.state.stuck)) != (self.foreign, self.stuck)
+        self.changing = False
+        self._take(snapshot)
+        return news
 
+    def _take(self, snapshot: Snapshot) -> None:
+        """Hold what the guard holds. Runs that are being dropped stay dropped.
 
-def foreign_listed(held: ForeignRuns) -> Foreign:
-    """Foreign runs of one database, for a register."""
-    return Foreign(held.db, held.running, held.ending, held.results, held.finished, held.ended)
+        The scheduler may have dispatched a finished run again meanwhile: the guard ignores that order. Others that the
+        guard does not hold were discarded; or their file was damaged or too old. The next heartbeat does not list
+        them, so they run again.
+        """
+        held = {item.run for item in snapshot.held}
+        for number in [number for number, run in self._runs.items() if run.phase != "waiting" and number not in held]:
+            self.forget(number)
+        for item in snapshot.held:
+            run = self._runs.setdefault(item.run, HeldRun(item.phase))
+            run.phase = item.phase
+        for number in snapshot.discarded:
+            self._runs[number].discarded = True
+        self.drop(snapshot.dropped)
+        for number, lease_ms in snapshot.leases:
+            self._renewal.add(number, lease_ms)
+        self.reports.add(result for result in snapshot.results if not self._runs[result.run].dropped)
+        self.foreign, self.stuck = snapshot.state.foreign, frozenset(snapshot.state.stuck)

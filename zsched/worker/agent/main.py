@@ -1,7 +1,7 @@
 """The agent's process: one thread with a DEALER socket, the guard's channel, and the agent's decisions between them.
 
 The guard starts it as `python -m zsched.worker.agent.main`, with the channel as its standard input. It wakes a guard
-that a signal has stopped (watchdog.py). When the guard dies, it kills the guard's jobs, reports that to the scheduler,
+that a signal has stopped (stopped.py). When the guard dies, it kills the guard's jobs, reports that to the scheduler,
 and exits.
 """
 
@@ -40,7 +40,7 @@ from zsched.worker.channel import Channel, ChannelClosedError
 from zsched.worker.messages import FromGuard, Hello, Refused
 from zsched.worker.process.sweep import sweep
 from zsched.worker.state import StateError, StateLockedError, lock
-from zsched.worker.watchdog import GuardWatchdog
+from zsched.worker.stopped import GuardWatchdog
 
 # Without `registered` for this long after connecting, enrol again: the scheduler may have another port now.
 _ENROL_AGAIN_MS: Final = 5_000

@@ -14,9 +14,9 @@ from zsched.worker import lease
 class Renewal:
     """The send times of registers and heartbeats, the answers to them, and the leases of held runs. The agent's."""
 
-    def __init__(self, leases: Iterable[tuple[int, int]] = ()) -> None:
-        """`leases`: (run, lease_ms) of each unfinished run that has a lease."""
-        self._lease_ms: dict[int, int] = dict(leases)
+    def __init__(self) -> None:
+        # The length of the lease of each unfinished run that has one.
+        self._lease_ms: dict[int, int] = {}
         # The send time of the last frame that the scheduler surely received; and the one that the guard knows.
         self._heard_ms: int | None = None
         self._reported_ms: int | None = None

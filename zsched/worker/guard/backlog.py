@@ -8,61 +8,57 @@ when the agent hangs.
 from __future__ import annotations
 
 from zsched.model.limits import BACKLOG_WAIT_MS_MAX
-from zsched.protocol import RunOrder
+from zsched.worker.guard.life import Run
 
 
 class Backlog:
     """First in, first out, but runs on probation first. Bounded by the window that the agent asks for."""
 
     def __init__(self) -> None:
-        self._waiting: dict[int, tuple[RunOrder, int]] = {}
+        self._waiting: dict[int, Run] = {}
         # Runs on probation.
         self._urgent: dict[int, None] = {}
 
     def __len__(self) -> int:
         return len(self._waiting)
 
-    def __contains__(self, run: int) -> bool:
-        return run in self._waiting
+    def add(self, run: Run) -> None:
+        self._waiting[run.number] = run
+        if run.order is not None and run.order.probation:
+            self._urgent[run.number] = None
 
-    def add(self, order: RunOrder, mono_ms: int) -> None:
-        self._waiting[order.run] = (order, mono_ms)
-        if order.probation:
-            self._urgent[order.run] = None
-
-    def take(self) -> RunOrder:
+    def take(self) -> Run:
         """Remove and return the oldest run, of those on probation if there are any. Raises KeyError when empty."""
-        run = next(iter(self._urgent or self._waiting), None)
-        if run is None:
+        number = next(iter(self._urgent or self._waiting), None)
+        if number is None:
             raise KeyError("the backlog is empty")
-        self._urgent.pop(run, None)
-        return self._waiting.pop(run)[0]
+        return self.remove(number)
 
-    def remove(self, run: int) -> bool:
-        """Remove a run. Returns whether it was here."""
-        self._urgent.pop(run, None)
-        return self._waiting.pop(run, None) is not None
+    def remove(self, number: int) -> Run:
+        """Remove and return a run. Raises KeyError when it does not wait."""
+        self._urgent.pop(number, None)
+        return self._waiting.pop(number)
 
-    def withdraw(self) -> tuple[int, ...]:
+    def take_all(self) -> list[Run]:
         """Remove and return all runs."""
-        runs = tuple(self._waiting)
+        runs = list(self._waiting.values())
         self._waiting.clear()
         self._urgent.clear()
         return runs
 
-    def expire(self, mono_ms: int) -> tuple[int, ...]:
+    def take_expired(self, now_ms: int) -> list[Run]:
         """Remove and return the runs that have waited for too long."""
         expired = []
-        for run, (_, since_ms) in self._waiting.items():
-            if mono_ms < since_ms + BACKLOG_WAIT_MS_MAX:
+        for run in self._waiting.values():
+            if now_ms < run.since_ms + BACKLOG_WAIT_MS_MAX:
                 break
             expired.append(run)
         for run in expired:
-            self.remove(run)
-        return tuple(expired)
+            self.remove(run.number)
+        return expired
 
     def deadline_ms(self) -> int | None:
-        """When `expire` has something to do; None when empty."""
-        for _, since_ms in self._waiting.values():
-            return since_ms + BACKLOG_WAIT_MS_MAX
+        """When `take_expired` has something to return; None when empty."""
+        for run in self._waiting.values():
+            return run.since_ms + BACKLOG_WAIT_MS_MAX
         return None

@@ -1,7 +1,7 @@
 """The results that the guard keeps until the scheduler has answered them. They survive guard, agent and power cuts.
 
-An added result survives this process once `write` returns, and may be reported from then on. It survives a power cut
-once `sync` returns. While the disk fails, results are kept in memory and reported all the same; `failing` says so, and
+A result survives this process once `write` returns, and may be reported from then on. It survives a power cut once
+`sync` returns. While the disk fails, results are kept in memory and reported all the same; `failing` says so, and
 a new file is tried every RETRY_MS.
 """
 
@@ -72,10 +72,15 @@ class Spool:
         # The bytes of each result in the open file, and of all; none while the disk fails.
         self._sizes: dict[int, int] = {}
         self._kept_bytes = 0
-        # Results that are not yet in the file; and whether the file has unsynced records.
-        self._unwritten: list[int] = []
+        # Whether the file has unsynced records.
         self._unsynced = False
         self._outage = Outage(log, "results can't be kept on disk", "results are kept on disk again")
+        # Results of other databases that could not be written, and when to try again.
+        self._aside: dict[str, list[RunResult]] = {}
+        self._aside_outage = Outage(
+            log, "results of other databases can't be kept on disk", "they are kept on disk again"
+        )
+        self._aside_at_ms: int | None = None
         # When to read the file if it is unread, and to write all results to a new one. None: nothing is wrong.
         self._renew_at_ms: int | None = None
         self._unread = False
@@ -83,36 +88,25 @@ class Spool:
         self.db = journal.current
         if self._read():
             self._renew_at_ms = mono_ms
-            self.on_tick(mono_ms)
+            self._renew_due(mono_ms)
 
     def __len__(self) -> int:
         return len(self._results)
 
-    def __contains__(self, run: int) -> bool:
-        return run in self._results
-
-    def get(self, run: int) -> RunResult | None:
-        return self._results.get(run)
-
     def results(self) -> tuple[RunResult, ...]:
         return tuple(self._results.values())
 
-    def add(self, result: RunResult) -> None:
-        """Keep a result. After the next `write` it may be reported."""
-        self._results[result.run] = result
-        self._unwritten.append(result.run)
-
-    def write(self, mono_ms: int) -> None:
-        """Write the added results to the file, unless the disk is failing."""
-        unwritten = [run for run in self._unwritten if run in self._results]
-        self._unwritten.clear()
-        if not unwritten or self.failing:
+    def write(self, results: Iterable[RunResult], mono_ms: int) -> None:
+        """Keep results, and write them to the file unless the disk is failing. They may be reported then."""
+        added = {result.run: result for result in results}
+        self._results |= added
+        if not added or self.failing:
             return
         try:
             if not self._journal.is_open or self._journal.size > 2 * self._kept_bytes + SLACK_BYTES:
                 self._renew()
             else:
-                self._journal.append([self._pack(run) for run in unwritten])
+                self._journal.append([self._pack(run) for run in added])
                 self._unsynced = True
         except OSError as error:
             self._on_failure(error, mono_ms)
@@ -145,13 +139,12 @@ class Spool:
         except OSError as error:
             self._on_failure(error, mono_ms)
 
-    def change(self, db: str, mono_ms: int) -> None:
-        """Leave the results of the current database on disk, and read those of another one."""
-        self.write(mono_ms)
+    def enter(self, db: str, mono_ms: int) -> tuple[RunResult, ...]:
+        """Leave the results of the current database on disk, and read and return those of another one."""
         self.sync(mono_ms)
         if self.failing:
             self._renew_at_ms = mono_ms
-            self.on_tick(mono_ms)
+            self._renew_due(mono_ms)
         if self.failing and self._results:
             log.error("lost %s of database %s: the disk fails", counted(len(self._results), "result"), self.db)
         try:
@@ -159,12 +152,13 @@ class Spool:
         except OSError as error:
             log.warning("the spool of database %s: %s", self.db, error)
         self._results.clear()
-        self._unwritten.clear()
         self._forget_sizes()
         self.db = db
         self._unread = True
         self._renew_at_ms = mono_ms
-        self.on_tick(mono_ms)
+        self._renew_due(mono_ms)
+        self.write(self._aside.pop(db, ()), mono_ms)
+        return self.results()
 
     # --- results of other databases ----------------------------------------------------------------------------------
 
@@ -176,20 +170,50 @@ class Spool:
                 others[db] = set(self._replay(self._journal.read_other(db))[0])
         return {db: runs for db, runs in others.items() if runs}
 
-    def add_other(self, db: str, results: Iterable[RunResult]) -> None:
-        """Write results of another database. Raises OSError, and then none is written."""
-        self._journal.append_other(db, [self._encoder.encode(Kept(result)) for result in results])
+    def write_aside(self, results: Iterable[tuple[str, RunResult]], mono_ms: int) -> None:
+        """Write results of other databases. Those that can't be written now are written later."""
+        dbs: dict[str, None] = {}
+        for db, result in results:
+            self._aside.setdefault(db, []).append(result)
+            dbs[db] = None
+        for db in dbs:
+            self._write_aside(db, mono_ms)
 
-    def drop_other(self, db: str) -> None:
-        """Remove the results of another database. Raises OSError."""
-        self._journal.remove_other(db)
+    def _write_aside(self, db: str, mono_ms: int) -> None:
+        try:
+            self._journal.append_other(db, [self._encoder.encode(Kept(result)) for result in self._aside[db]])
+        except OSError as error:
+            self._aside_outage.failed(error, mono_ms)
+            self._aside_at_ms = mono_ms + RETRY_MS
+        else:
+            self._aside_outage.worked(mono_ms)
+            del self._aside[db]
+
+    def discard(self, dbs: Iterable[str]) -> None:
+        """Remove the results of other databases."""
+        for db in dbs:
+            self._aside.pop(db, None)
+            try:
+                self._journal.remove_other(db)
+            except OSError as error:
+                log.warning("the spool of database %s can't be removed: %s", db, error)
+
+    # --- time --------------------------------------------------------------------------------------------------------
 
     def deadline_ms(self) -> int | None:
         """When on_tick has something to do, or None."""
-        return self._renew_at_ms
+        return min((at_ms for at_ms in (self._renew_at_ms, self._aside_at_ms) if at_ms is not None), default=None)
 
     def on_tick(self, mono_ms: int) -> tuple[RunResult, ...]:
-        """Try a new file when it is due. Returns results that could not be read until now."""
+        """Try again what failed when it is due. Returns results that could not be read until now."""
+        if self._aside_at_ms is not None and mono_ms >= self._aside_at_ms:
+            self._aside_at_ms = None
+            for db in list(self._aside):
+                self._write_aside(db, mono_ms)
+        return self._renew_due(mono_ms)
+
+    def _renew_due(self, mono_ms: int) -> tuple[RunResult, ...]:
+        """Try a new file when it is due."""
         if self._renew_at_ms is None or mono_ms < self._renew_at_ms:
             return ()
         read: tuple[RunResult, ...] = ()
@@ -209,7 +233,6 @@ class Spool:
             return read
         self._renew_at_ms = None
         self.failing = False
-        self._unwritten.clear()
         self._outage.worked(mono_ms)
         return read
 

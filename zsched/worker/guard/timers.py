@@ -1,11 +1,11 @@
-"""The timers of live runs. Pure. Used by `runs` alone."""
+"""The timers of live runs. Pure."""
 
 from __future__ import annotations
 
 import heapq
 from typing import Final, Literal
 
-from zsched.worker.guard.live import LiveRun
+from zsched.worker.guard.life import Run
 
 Due = Literal["began", "timeout", "kill", "again"]
 
@@ -19,24 +19,25 @@ class Timers:
     """Timers of live runs by time. The heap has numbers only, so that it keeps no output of an ended run in memory."""
 
     def __init__(self) -> None:
-        # (time, start of the run, kind)
+        # (time, the run's start, kind)
         self._heap: list[tuple[int, int, Due]] = []
-        self._live: dict[int, LiveRun] = {}
+        self._live: dict[int, Run] = {}
 
-    def add(self, at_ms: int, live: LiveRun, due: Due) -> None:
-        self._live[live.start] = live
-        heapq.heappush(self._heap, (at_ms, live.start, due))
+    def add(self, at_ms: int, run: Run, due: Due) -> None:
+        start = run.live_process.start
+        self._live[start] = run
+        heapq.heappush(self._heap, (at_ms, start, due))
 
-    def forget(self, live: LiveRun) -> None:
-        """A run has ended."""
-        self._live.pop(live.start, None)
+    def forget(self, start: int) -> None:
+        """The run of that start has ended."""
+        self._live.pop(start, None)
 
-    def pop(self, mono_ms: int) -> tuple[LiveRun, Due] | None:
+    def pop(self, now_ms: int) -> tuple[Run, Due] | None:
         """The next timer that is due, or None."""
-        while self._heap and self._heap[0][0] <= mono_ms:
+        while self._heap and self._heap[0][0] <= now_ms:
             _, start, due = heapq.heappop(self._heap)
-            if (live := self._live.get(start)) is not None:
-                return live, due
+            if (run := self._live.get(start)) is not None:
+                return run, due
         return None
 
     def deadline_ms(self) -> int | None:

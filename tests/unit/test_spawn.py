@@ -1,0 +1,36 @@
+"""Starting a job's process when the host is not as it should be."""
+
+from __future__ import annotations
+
+import errno
+import logging
+import os
+
+import pytest
+
+from zsched.protocol import RunOrder
+from zsched.worker.process.spawn import Spawner
+
+
+@pytest.mark.parametrize("refused", [0, 1])
+def test_process_that_was_started_never_counts_as_one_without_room(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, refused: int
+) -> None:
+    spawner = Spawner("w1", "m1")
+    written: list[bytes] = []
+
+    def write(fd: int, data: bytes, offset: int) -> int:
+        # As when a privileged process has raised the score: others can't lower it, before the start or after it.
+        written.append(data)
+        if len(written) > refused:
+            raise PermissionError(errno.EACCES, "Permission denied")
+        return len(data)
+
+    monkeypatch.setattr(os, "pwrite", write)
+    order = RunOrder(run=2, job=2, task=0, attempt=1, command="exec true", grace_ms=1, output_bytes_max=1)
+    spawned = spawner.spawn(order)
+    assert len(written) == refused + 1
+    assert len([record for record in caplog.records if record.levelno == logging.WARNING]) == 1
+    assert os.waitstatus_to_exitcode(os.waitpid(spawned.pid, 0)[1]) == 0
+    for fd in (spawned.stdout, spawned.stderr):
+        os.close(fd)
