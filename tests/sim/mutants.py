@@ -675,6 +675,7 @@ _MUTANTS: Final = (
         "no lease of a foreign run ends",
         ("Core.on_tick", "in self._databases.values():", "in (self._here,):"),
         ("Core.kill_overdue", "in self._databases.values():", "in (self._here,):"),
+        ("guard.core.Core.deadline_ms", "in self._databases.values()", "in (self._here,)"),
     ),
     mutant(
         "a new agent does not know what is foreign",
