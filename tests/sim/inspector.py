@@ -13,7 +13,7 @@ from tests.sim.execution import Execution
 from tests.sim.guard import SimGuard
 from tests.sim.jobs import WORLD, world_of
 from tests.sim.kernel import Process
-from tests.sim.machine import Machine
+from tests.sim.machine import Machine, SimAgent
 from tests.sim.timeline import Timeline
 from tests.sim.violation import Violation
 from zsched.model.limits import AGENT_SILENT_MS_MAX
@@ -141,20 +141,26 @@ class Inspector:
 
     # --- the agent ---------------------------------------------------------------------------------------------------
 
-    def _check_agent(self, machine: Machine, guard: SimGuard) -> None:
-        """An agent that a signal has stopped is replaced."""
-        agent, now_ms = machine.agent, self._timeline.now_ms
-        if agent is None or not agent.stopped:
+    def on_agent_stopped(self, agent: SimAgent) -> None:
+        """A signal stops an agent: its guard replaces it, unless it goes on before that."""
+        since_ms = agent.stopped_ms
+        self._timeline.after(_STOPPED_MS, lambda: self._check_replaced(agent, since_ms))
+
+    def _check_replaced(self, agent: SimAgent, since_ms: int) -> None:
+        machine, now_ms = agent.machine, self._timeline.now_ms
+        guard = machine.guard
+        if guard is None or machine.agent is not agent or not agent.stopped or agent.stopped_ms != since_ms:
             return
-        gap_ms = now_ms - max(agent.stopped_ms, guard.still_ms)
-        if gap_ms > _STOPPED_MS:
-            raise Violation(f"the agent of {machine.name} stands still for {gap_ms} ms, and is not replaced")
+        if now_ms < guard.still_ms + _STOPPED_MS:
+            # A guard that stood still gives its agent the whole time again.
+            self._timeline.at(guard.still_ms + _STOPPED_MS, lambda: self._check_replaced(agent, since_ms))
+            return
+        raise Violation(f"the agent of {machine.name} stands still for {now_ms - since_ms} ms, and is not replaced")
 
     # --- the disk ----------------------------------------------------------------------------------------------------
 
     def turned(self, machine: Machine, guard: SimGuard) -> None:
         """A guard has taken a turn. Soon after a disk is well again it has all results that were reported."""
-        self._check_agent(machine, guard)
         disk, now_ms = machine.disk, self._timeline.now_ms
         if disk.trouble is not None:
             self._well_ms.pop(machine.name, None)

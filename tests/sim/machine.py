@@ -91,6 +91,7 @@ class SimAgent:
         now_ms = self.machine.timeline.now_ms
         if not self.stopped:
             self.stopped_ms = now_ms
+            self.machine.stop_seen(self)
         self.still_ms = max(self.still_ms, now_ms + gap_ms)
         self.stopped = True
         self._stopped_between = between
@@ -305,6 +306,8 @@ class Machine:
         # None of a run's processes is left; a guard has taken a turn.
         self.over_seen: Callable[[Machine, Execution], None] = lambda machine, execution: None
         self.turned: Callable[[Machine, SimGuard], None] = lambda machine, guard: None
+        # A signal stops an agent.
+        self.stop_seen: Callable[[SimAgent], None] = lambda agent: None
         # A guard signals a process that a job has started, and tells its agent something.
         self.child_signal_seen: Callable[[Machine, Execution, Process], None] = lambda machine, execution, process: None
         self.report_seen: Callable[[Machine, Message], None] = lambda machine, message: None

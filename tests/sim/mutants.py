@@ -708,6 +708,7 @@ _MUTANTS: Final = (
         "no lease of a foreign run ends",
         ("Core.on_tick", "in self._databases.values():", "in (self._here,):"),
         ("Core.kill_overdue", "in self._databases.values():", "in (self._here,):"),
+        ("guard.core.Core.deadline_ms", "in self._databases.values()", "in (self._here,)"),
     ),
     mutant(
         "a new agent does not know what is foreign",
@@ -1009,6 +1010,8 @@ EQUIVALENT: Final[dict[str, str]] = {
     "what could not be sent is forgotten when the next turn is given up": "a send must fail in the turn before one that"
     " can't be stored, and the worker must not register again: too rare for these seeds. system/test_loop.py tests it",
     "a register takes nothing back": "the first heartbeat does it, since a new session's numbers begin anew",
+    "an agent registers before it knows what had not started": "its guard's answer comes a moment later, and the next"
+    " heartbeat does not list what the guard has returned",
     "an agent takes frames of an older session": "what it has not read of an old connection comes before the answer to"
     " its next register, unless it is far behind. test_agent.py tests it",
     "an agent keeps its session when the connection is cut": "its first word over the next connection is answered: there"

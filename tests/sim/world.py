@@ -73,6 +73,7 @@ class World:
         machine.child_signal_seen = self.judge.inspector.on_child_signal
         machine.over_seen = self.judge.inspector.on_over
         machine.report_seen = self.judge.inspector.on_report
+        machine.stop_seen = self.judge.inspector.on_agent_stopped
         machine.turned = self.judge.inspector.turned
         machine.on_kill = self._on_kill
         self.machines[name] = machine
