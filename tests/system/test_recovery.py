@@ -11,12 +11,13 @@ import pytest
 
 from tests.system.process import WorkerProcess, gone
 from tests.system.session import Scheduler, until
+from zsched.model.limits import PROBATION_RUNS_MIN
 
 # Many processes: the quick tests leave this to .ci/run.
 pytestmark = pytest.mark.slow
 
-RUNS = 60
-# One after the other they would take a second each.
+# More than the first group of suspects takes. One after the other they would take a second each.
+RUNS = PROBATION_RUNS_MIN + 36
 ALL_AGAIN_S = 30.0
 
 
@@ -47,7 +48,7 @@ def running(scheduler: Scheduler) -> int:
     return len(scheduler.get("/jobs?status=running&limit=1000"))
 
 
-def test_the_runs_of_a_dead_worker_run_again_in_growing_groups(scheduler: Scheduler, tmp_path: Path) -> None:
+def test_the_runs_of_a_dead_worker_run_again_in_groups(scheduler: Scheduler, tmp_path: Path) -> None:
     with worker(scheduler, tmp_path, "w1", RUNS) as first:
         jobs = scheduler.submit(*["sleep 600"] * RUNS)
         until(lambda: running(scheduler) == RUNS)
