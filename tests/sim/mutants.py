@@ -862,8 +862,6 @@ EQUIVALENT: Final[dict[str, str]] = {
     " heartbeat does not list what the guard has returned",
     "what was said of runs of the database before is taken for new ones": "a message must cross with a change of the"
     " database, and name a run of both: one or no seed of 300. test_agent_foreign.py tests it",
-    "a polling worker's lost answer is not given again": "the answer that hands out a run must be lost: one or no seed of"
-    " 300. test_dispatcher_polling.py tests it",
     "an agent takes frames of an older session": "what it has not read of an old connection comes before the answer to"
     " its next register, unless it is far behind. test_agent.py tests it",
     "an agent keeps its session when the connection is cut": "its first word over the next connection is answered: there"
