@@ -78,6 +78,8 @@ class Nemesis:
             self._faults.append(self.delay_a_register)
         if aside.random() < 0.5:
             self._faults.append(self.fail_a_disk)
+        if aside.random() < 0.3:
+            self._faults.append(self.lose_a_claim)
         self._gap_ms = self._chance.choice((500, 1_500, 4_000))
         if self._faults:
             self._later()
@@ -336,8 +338,13 @@ class Nemesis:
         self._tell("network", "swallows answers")
         self._timeline.after(self._a_while_ms(), self.lose_no_answers)
 
+    def lose_a_claim(self) -> None:
+        """The next answer that hands a run to a worker that polls."""
+        self._sim.scheduler.claims_lost = 1
+
     def lose_no_answers(self) -> None:
         self._sim.scheduler.answers_lost = 0.0
+        self._sim.scheduler.claims_lost = 0
 
     def send_a_stranger(self) -> None:
         if not self._sim.scheduler.up:

@@ -1012,6 +1012,8 @@ EQUIVALENT: Final[dict[str, str]] = {
     "a register takes nothing back": "the first heartbeat does it, since a new session's numbers begin anew",
     "an agent registers before it knows what had not started": "its guard's answer comes a moment later, and the next"
     " heartbeat does not list what the guard has returned",
+    "what was said of runs of the database before is taken for new ones": "a message must cross with a change of the"
+    " database, and name a run of both: one or no seed of 300. test_agent_foreign.py tests it",
     "an agent takes frames of an older session": "what it has not read of an old connection comes before the answer to"
     " its next register, unless it is far behind. test_agent.py tests it",
     "an agent keeps its session when the connection is cut": "its first word over the next connection is answered: there"

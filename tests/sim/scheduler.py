@@ -27,7 +27,7 @@ from zsched.scheduler.dispatcher.commands import Command, RefusedError
 from zsched.scheduler.epoch import begin_epoch
 from zsched.scheduler.inbox import Inbox
 from zsched.scheduler.loop import Loop, Turns
-from zsched.store.contract import Restoration, StoreError, StoreFull, StoreUnsure
+from zsched.store.contract import Claimed, Restoration, StoreError, StoreFull, StoreUnsure
 from zsched.store.sqlite.engine import SqliteEngine
 from zsched.store.writer import Writer
 
@@ -218,6 +218,8 @@ class Scheduler:
         self.ambushes: set[Ambush] = set()
         # The share of REST's answers that are lost on the way.
         self.answers_lost = 0.0
+        # How many answers that hand out a run will be lost.
+        self.claims_lost = 0
         # What a future's callback found: it can't raise.
         self.broken: str | None = None
         self._timeline = timeline
@@ -421,7 +423,10 @@ class Scheduler:
 
         def back(one: Answer) -> None:
             """The answer's way back. A cut swallows it, and the caller's patience ends by itself."""
-            if path.passes("down") and self._chance.random() >= self.answers_lost:
+            if self.claims_lost and isinstance(one, Done) and isinstance(one.reply, Claimed):
+                self.claims_lost -= 1
+                self._story.tell("network", "an answer to %s is lost: run %d", path.name, one.reply.run_id)
+            elif path.passes("down") and self._chance.random() >= self.answers_lost:
                 self._timeline.after(path.delay_ms(), lambda: answer(one))
 
         if not path.passes("up"):
