@@ -99,6 +99,7 @@ def test_wal_is_bounded_while_readers_never_pause(writer: Writer) -> None:
     assert most < 3 * RESTART_PAGES * 4096
 
 
+@pytest.mark.slow
 def test_wal_gives_its_space_back_when_a_long_reader_has_left(writer: Writer) -> None:
     engine = SqliteEngine(writer.path, read_only=True)
     rows = engine.iterate("SELECT id, x FROM t")

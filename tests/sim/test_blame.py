@@ -69,7 +69,7 @@ class Crowd(Simulation):
         return int(ended_ms) - WALL_MS - 1_000
 
 
-@pytest.mark.parametrize(("poison", "seed"), [(1, 0), (1, 1), (3, 0)])
+@pytest.mark.parametrize(("poison", "seed"), [(1, 0)])
 def test_poison_in_a_crowd_meets_few_workers_and_no_innocent_job_fails(poison: int, seed: int) -> None:
     check(seed, poison)
 

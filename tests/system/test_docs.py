@@ -19,6 +19,7 @@ REFUSED = {
 }
 
 
+@pytest.mark.slow
 def test_every_documented_curl_line_is_understood(tmp_path: Path) -> None:
     lines = re.findall(r"^curl .*$", TEXT, re.MULTILINE)
     assert len(lines) > 15

@@ -17,6 +17,7 @@ def settings(section: str) -> list[str]:
     return [text for text in re.findall(r"```ini\n(.*?)```", TEXT, re.DOTALL) if text.startswith(f"[{section}]")]
 
 
+@pytest.mark.slow
 def test_three_hosts_connect_by_settings_files_and_access_files(tmp_path: Path) -> None:
     hosts = [tmp_path / name for name in ("host-1", "host-2", "host-3")]
     for host, text in zip(hosts, [*settings("scheduler"), *settings("worker")], strict=True):

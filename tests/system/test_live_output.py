@@ -82,6 +82,7 @@ def test_an_answer_is_held_no_longer_than_asked_for(scheduler: Scheduler) -> Non
     assert 0.2 <= time.monotonic() - began < 1.5
 
 
+@pytest.mark.slow
 def test_waiting_readers_leave_threads_for_the_others(scheduler: Scheduler) -> None:
     """More readers than may wait: the excess is answered at once, and short calls are served."""
     run = running(scheduler, "sleep 4")

@@ -458,6 +458,7 @@ def test_runs_that_frames_make_a_turn_read_are_bounded(scheduler: Scheduler, poo
     assert max(read) < 10 + 4
 
 
+@pytest.mark.slow
 def test_a_peer_that_talks_faster_than_it_is_listened_to_has_to_wait() -> None:
     frame, sent, most = bytes(FRAME_FROM_WORKER_BYTES_MAX // 2), 0, 50
     with zmq.Context() as context, closing(Port(context, "127.0.0.1", 0)) as port, context.socket(zmq.DEALER) as dealer:

@@ -129,6 +129,7 @@ def test_connections_of_one_key_are_bounded(scene: Scene) -> None:
     assert scene.arrives(SILENCE_S / 2) is None
 
 
+@pytest.mark.slow
 def test_frames_that_wait_unread_are_bounded(scene: Scene) -> None:
     frame, sent, most = bytes(FRAME_FROM_WORKER_BYTES_MAX - 1_000), 0, 100
     dealer = scene.context.socket(zmq.DEALER)

@@ -49,6 +49,7 @@ def logged(scheduler: Scheduler, kind: str) -> int:
     return sum(int(count[1]) if count else 1 for count in counts)
 
 
+@pytest.mark.slow
 def test_burst_of_bad_tokens_is_logged_to_its_last_one_in_few_lines(tmp_path: Path) -> None:
     with Scheduler(tmp_path) as scheduler:
         begun_s = time.monotonic()

@@ -83,6 +83,7 @@ def system_calls(*sets: str) -> set[str]:
     return found
 
 
+@pytest.mark.slow
 def test_the_scheduler_makes_no_system_call_that_its_unit_forbids(tmp_path: Path) -> None:
     if shutil.which("strace") is None:
         pytest.skip("strace is not there: apt-get install strace")

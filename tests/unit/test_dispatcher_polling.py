@@ -355,10 +355,11 @@ def test_a_worker_gets_nothing_that_needs_what_it_can_not_do(world: World) -> No
 def test_a_suspect_is_on_probation_here_too(world: World) -> None:
     r1 = Poller(world, slots=3).register()
     jobs = world.submit(2)
-    for job_id in jobs:
-        r1.next_run()
-        r1.report(job_id, RUNNING)
-    r1.register()
+    # After the second death they are on probation one by one.
+    for _ in range(2):
+        for _ in jobs:
+            r1.report(r1.next_run().job_id, RUNNING)
+        r1.register()
     first = r1.next_run()
     assert r1.next() is None
     r1.report(first.job_id, RUNNING)

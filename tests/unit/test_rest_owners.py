@@ -271,6 +271,7 @@ def test_a_token_expires_unless_it_is_made_for_ever(rest: Rest) -> None:
     assert "expires_at" not in Holder(rest, expires="never").view
 
 
+@pytest.mark.slow
 def test_the_last_use_is_stored_once_in_a_while(rest: Rest) -> None:
     ci = Holder(rest)
 
