@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+import pytest
+
 from tests.system.process import ROOT
 from tests.system.session import Scheduler, shell
 from tests.unit.test_rest_methods import TAKEN

@@ -6,6 +6,8 @@ import re
 import sys
 from pathlib import Path
 
+import pytest
+
 from tests.system.process import ROOT
 from tests.system.session import SCHEDULER, Program, Scheduler, shell, until
 
