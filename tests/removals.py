@@ -292,7 +292,7 @@ _REMOVALS: Final = (
         26,
         "what a guard says before it reads of another database is of the new one",
         "unit/test_agent.py::test_result_read_before_the_guard_changed_databases_is_of_no_new_run",
-        never("Agent.on_guard", "self._holdings.changing and isinstance(message, messages.OF_RUNS)"),
+        never("Agent.on_guard", "self._holdings.unanswered and isinstance(message, messages.OF_RUNS)"),
     ),
     # --- what a job does to its worker ---
     removal(
@@ -413,7 +413,7 @@ _REMOVALS: Final = (
         26,
         "what the guard said before a change of the database counts",
         "unit/test_agent_foreign.py::test_guard_messages_from_before_a_change_are_not_about_new_runs",
-        never("Agent.on_guard", "self._holdings.changing and isinstance(message, messages.OF_RUNS)"),
+        never("Agent.on_guard", "self._holdings.unanswered and isinstance(message, messages.OF_RUNS)"),
     ),
     removal(
         26,

@@ -278,6 +278,13 @@ def test_database_whose_trigger_on_runs_was_changed_is_refused(path: Path, chang
         open_writer(path, NOW)
 
 
+def test_trigger_of_an_operator_is_no_change(path: Path) -> None:
+    open_writer(path, NOW).close()
+    with closing(SqliteEngine(path)) as engine:
+        engine.execute("CREATE TRIGGER audit AFTER UPDATE ON runs BEGIN SELECT 1; END")
+    open_writer(path, NOW).close()
+
+
 def test_a_newer_schema_is_refused_and_left_alone(path: Path) -> None:
     open_writer(path, NOW).close()
     with closing(SqliteEngine(path)) as engine:

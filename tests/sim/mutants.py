@@ -724,7 +724,7 @@ _MUTANTS: Final = (
     ),
     mutant(
         "what was said of runs of the database before is taken for new ones",
-        never("Agent.on_guard", "self._holdings.changing and isinstance(message, messages.OF_RUNS)"),
+        never("Agent.on_guard", "self._holdings.unanswered and isinstance(message, messages.OF_RUNS)"),
     ),
     # --- REST ---
     mutant("a polling worker's lost answer is not given again", never("polling.next_run", "full and waiting")),

@@ -22,6 +22,7 @@ from tests.contract.disk import Disk, failing_disk
 from tests.unit.world import TEST
 from zsched import protocol
 from zsched.model.limits import FRAME_FROM_WORKER_BYTES_MAX
+from zsched.model.spans import parse
 from zsched.model.types import JobId, JobSpec, RunStatus
 from zsched.protocol import (
     Error,
@@ -38,7 +39,16 @@ from zsched.protocol import (
     WorkerFrame,
 )
 from zsched.scheduler.dispatcher import Dispatcher, Settings
-from zsched.scheduler.dispatcher.commands import Cancel, EndSchedule, Made, NotFoundError, Submit
+from zsched.scheduler.dispatcher.commands import (
+    Action,
+    Bulk,
+    Cancel,
+    EndSchedule,
+    Made,
+    NotFoundError,
+    Selection,
+    Submit,
+)
 from zsched.scheduler.inbox import ClosedError, Inbox
 from zsched.scheduler.loop import Loop, clock
 from zsched.scheduler.port import Port
@@ -196,16 +206,17 @@ class Dealer:
         assert self.socket.poll(int(DEADLINE_S * 1000)), "nothing came"
         return protocol.unpack_from_scheduler(self.socket.recv())
 
-    def introduce(self, slots: int = 4) -> None:
+    def introduce(self, slots: int = 4, incarnation: str = "i", foreign: tuple[protocol.Foreign, ...] = ()) -> None:
         self.say(
             Register(
                 versions=protocol.VERSIONS,
                 worker=self.name,
-                incarnation="i",
+                incarnation=incarnation,
                 boot_id="b",
                 lock=(1, 2),
                 slots=slots,
                 heartbeat_ms=10_000,
+                foreign=foreign,
             )
         )
 
@@ -736,6 +747,33 @@ def test_command_that_breaks_a_constraint_fails_for_its_caller_alone(
     with pytest.raises(StoreConstraint, match="a constraint"):
         bad.result(DEADLINE_S)
     assert sorted(job for caller in (held, *others) for job in caller.result(DEADLINE_S)) == [1, 2, 3, 4, 5, 6]
+
+
+def test_frames_of_a_command_that_is_undone_are_not_sent(scheduler: Scheduler) -> None:
+    w1 = Dealer(scheduler).join()
+    first, last = scheduler.submit(2)
+    assert len(w1.take()) == 2
+    constrain(scheduler, "jobs", "UPDATE", f"NEW.job_id = {last} AND NEW.cancel_ms IS NOT NULL")
+    both = Selection(parse([f"{first}-{last}"], 2), None)
+    with pytest.raises(StoreConstraint, match="a constraint"):
+        scheduler.inbox.call(Bulk(Action.CANCEL, both, TEST, JobId(0)))
+    assert w1.hears_nothing()
+    assert (scheduler.states(first), scheduler.states(last)) == (["running"], ["running"])
+
+
+def test_register_that_is_undone_opens_no_session(scheduler: Scheduler) -> None:
+    """The next one shows again that the earlier start has died with its runs, so each gets a crash."""
+    w1 = Dealer(scheduler).join()
+    (job_id,) = scheduler.submit()
+    (run_id,) = w1.take()
+    w1.say(protocol.Started(s=w1.session, run=run_id, pid=1, at_ms=1))
+    w1.beat()
+    constrain(scheduler, "foreign_runs", "INSERT", "TRUE")
+    again = Dealer(scheduler)
+    again.introduce(incarnation="later", foreign=(protocol.Foreign("d" * 32, (1,)),))
+    again.introduce(incarnation="later")
+    assert isinstance(again.hear(), Registered)
+    assert [run.crashes for run in scheduler.reader.runs(job_id, 99)] == [0, 1]
 
 
 def test_a_bug_in_the_middle_of_a_command_undoes_all_of_it(scheduler: Scheduler) -> None:

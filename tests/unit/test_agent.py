@@ -355,7 +355,7 @@ def test_run_dispatched_again_has_the_result_that_waited_for_its_database() -> N
     d = Dialogue(db="d2")
     d.wait(0)
     d.hear(registered(db="d1"), run_frame(1, 1))
-    d.guard(Ended((result(1),), found=True))
+    d.guard(snapshot("d1"), Ended((result(1),), found=True))
     d.says(register(db="d2"), ready(), Result(s="s1", results=(result(1),)))
     d.hear(acked(1))
     d.orders(Session("d1"), d.start(1), messages.Forget((1,)))

@@ -64,6 +64,18 @@ def test_guard_messages_from_before_a_change_are_not_about_new_runs() -> None:
     assert second == Result(s="s2", results=(result(2),))
 
 
+def test_results_found_before_a_change_are_not_those_of_new_runs() -> None:
+    """The agent holds nothing: the guard could not read the results of d1 until now."""
+    d = Dialogue(db="d1")
+    d.wait(0)
+    d.sent()
+    d.hear(registered(db="d2"))
+    d.sent()
+    d.hear(run_frame(7))
+    d.guard(Ended((result(7),), found=True))
+    assert not [frame for frame in d.sent() if isinstance(frame, Result)]
+
+
 def test_when_the_old_database_returns_its_runs_are_held_again() -> None:
     d = away()
     d.guard(snapshot("d2", foreign=(ForeignRuns("d1", (1,), leases=((1, 10_000),)),)))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from tests.unit.world import TIMEOUT_MS, Peer, Poller, World
-from zsched.model.limits import GRACE_MS_DEFAULT
+from zsched.model.limits import GRACE_MS_DEFAULT, PROBATION_MS
 from zsched.model.types import JobId, RunStatus, WorkerId, WorkerStatus
 from zsched.scheduler.dispatcher import polling
 from zsched.scheduler.dispatcher.commands import BusyError, ConflictError, NotFoundError
@@ -367,3 +367,28 @@ def test_a_suspect_is_on_probation_here_too(world: World) -> None:
     assert r1.next() is None
     world.wait(1, r1)
     assert r1.next() is not None
+
+
+def test_probation_ends_after_a_restart_of_the_scheduler(world: World, r1: Poller) -> None:
+    job_id = suspect_again(world, r1)
+    world.restart()
+    world.wait(PROBATION_MS + TIMEOUT_MS // 10, r1)
+    assert [run.probation for run in world.runs(job_id)][-1] == 0
+
+
+def test_probation_ends_although_the_turn_that_ended_it_fails(world: World, r1: Poller) -> None:
+    job_id = suspect_again(world, r1)
+    world.jump(2 * PROBATION_MS)
+    world.ask_in_failing_turn(r1.beat_command())
+    world.wait(PROBATION_MS + TIMEOUT_MS // 10, r1)
+    assert [run.probation for run in world.runs(job_id)][-1] == 0
+
+
+def suspect_again(world: World, r1: Poller) -> JobId:
+    """A job whose worker has died once, and that runs again on probation."""
+    job_id = world.submit_one()
+    for _ in range(2):
+        r1.register()
+        r1.report(r1.next_run().job_id, RUNNING)
+    assert [run.probation for run in world.runs(job_id)][-1] > 0
+    return job_id

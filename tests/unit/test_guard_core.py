@@ -292,6 +292,53 @@ def test_a_run_without_room_goes_back_and_one_that_cannot_start_has_failed() -> 
     assert len(world.core.runs) == 0
 
 
+def test_runs_without_room_go_back_in_one_message() -> None:
+    """The agent pauses for longer with each message."""
+    world = World()
+    world.no_room = True
+    world.start(order(1), order(2), order(3))
+    world.says(Unstarted((1, 2, 3), no_room=True), State("d1"))
+
+
+@pytest.mark.parametrize("trouble", ["no_room", "spawn_error"])
+def test_slot_of_a_failed_start_is_filled_at_once(trouble: str) -> None:
+    world = World(slots=2)
+    setattr(world, trouble, "no such user")
+    world.start(*(order(run) for run in range(1, 7)))
+    world.wait(0)
+    assert world.core.waiting == 0
+
+
+def test_worker_that_ends_says_so_before_it_returns_runs() -> None:
+    """Else the scheduler may dispatch the same runs to it again."""
+    world = World(slots=1)
+    world.start(order(1), order(2))
+    world.says(State("d1"))
+    world.core.stop_accepting()
+    world.turn()
+    world.says(State("d1", stopping=True), Unstarted((2,)))
+
+
+def test_run_that_is_over_keeps_no_order(world: World) -> None:
+    """It has the secrets, and a result may wait for days."""
+    world.start(order(1))
+    world.end(1)
+    world.spawn_error = "no such user"
+    world.start(order(2))
+    assert world.find(1).order is None
+    assert world.find(2).order is None
+
+
+def test_mark_is_read_of_orphans_of_unknown_runs_alone(world: World) -> None:
+    """Reading it may block while the process hangs."""
+    world.start(order(1))
+    assert not world.core.runs.is_unknown(999, session=world.pid(1))
+    assert world.core.runs.is_unknown(999, session=999)
+    world.orphans = [Orphan(999, 999, "md1.1")]
+    world.end(1)
+    assert not world.core.runs.is_unknown(999, session=999)
+
+
 def test_run_on_probation_is_first_and_reports_its_start_at_once() -> None:
     world = World(slots=1)
     world.hear(Start((order(1), order(2, probation=True)), 0))

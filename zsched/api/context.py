@@ -36,6 +36,8 @@ from zsched.store.contract import Reader, StoreError
 # The database, its WAL, and the index of the WAL.
 _READER_FILES: Final = 3
 _READER_STEP_S: Final = 0.02
+# Threads that probe at the same time would take the descriptors from one another.
+_probing: Final = threading.Lock()
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,8 +116,9 @@ class Context:
             except StoreError:
                 if not scarce or time.monotonic() > until_s:
                     raise
-            # Some may have become free since: then the next try is the last.
-            scarce = _files_are_scarce()
+            with _probing:
+                # Some may have become free since: then the next try is the last.
+                scarce = _files_are_scarce()
             time.sleep(_READER_STEP_S)
 
     def view_worker(self, worker: Worker, held: Sequence[ForeignRuns] = ()) -> views.View:

@@ -246,17 +246,22 @@ class Loop:
                 continue
             if isinstance(frame, protocol.Heartbeat):
                 self._beats.append((peer, key, frame))
+            outbox = self._dispatcher.outbox
+            mark = outbox.mark()
             try:
                 with self._store.savepoint():
                     self._dispatcher.on_frame(peer, frame, now, key)
             except Exception as error:
                 if _ends_turn(error):
                     raise
+                outbox.cut(mark)
                 # Our own bug: this frame has no effect, and the turn goes on.
                 log.exception("a %s frame could not be handled", type(frame).__name__)
 
     def _do(self, command: Command[Any], now: Now) -> object:
         self._dispatcher.hearing.on_command(command, now)
+        outbox = self._dispatcher.outbox
+        mark = outbox.mark()
         try:
             with self._store.savepoint():
                 return self._dispatcher.on_command(command, now)
@@ -265,6 +270,7 @@ class Loop:
         except Exception as error:
             if _ends_turn(error):
                 raise
+            outbox.cut(mark)
             log.exception("a %s command could not be handled", type(command).__name__)
             return error
 

@@ -153,7 +153,7 @@ class Session(Message, frozen=True):
 
     `db`: the current database from now on; a later agent gets it in Hello. Runs of the previous one become foreign, and
     their results stay on disk. A change is answered by Snapshot. `discard`: other databases to discard: their runs end
-    without results, and their results on disk are removed. Answered by State. `heard_ms`: the scheduler received a
+    without results, and their results on disk are removed. `heard_ms`: the scheduler received a
     frame that was sent at that time, by the clock that both share: leases count from it. It precedes the Start of the
     first run with a lease. `lost`: the session is lost, so start no waiting run. Answered by one Unstarted, even if no
     run waits.

@@ -124,6 +124,11 @@ def drop_run(store: Store, worker_id: WorkerId, run: Holding, why: str, now: Now
 
 def clear_suspects(store: Store, session: Session, now: Now) -> None:
     """Called when a worker is heard: its runs that have lived for PROBATION_MS are no longer suspect."""
+    if store.load(session.name).probation > len(session.suspects):
+        # The scheduler has started again, or the turn that cleared some was given up: their time begins now.
+        for run in store.held_by(session.name):
+            if run.probation and run.started:
+                session.suspects.setdefault(run.run_id, now.mono_ms)
     for run_id, since_ms in list(session.suspects.items()):
         if now.mono_ms - since_ms >= PROBATION_MS:
             outlive(store, session, run_id)

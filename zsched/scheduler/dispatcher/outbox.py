@@ -27,6 +27,15 @@ class Outbox:
         self.frames.clear()
         self.output.clear()
 
+    def mark(self) -> tuple[int, int]:
+        """The present ends of the lists, for `cut`."""
+        return len(self.frames), len(self.output)
+
+    def cut(self, mark: tuple[int, int]) -> None:
+        """Forget what a part of the turn that was undone would have sent."""
+        del self.frames[mark[0] :]
+        del self.output[mark[1] :]
+
     def send(self, session: Session, frame: protocol.SchedulerFrame) -> None:
         """Send to a connected worker; nothing happens when the session has no connection."""
         if session.peer is not None:

@@ -101,12 +101,13 @@ class Registration:
             sent_ms=frame.sent_ms,
             window_max=WINDOW_PER_SLOT_MAX * worker.slots if worker.slots < frame.slots else WINDOW_MAX,
         )
-        self._sessions.open(session)
         if frame.leaving:
             arrival.announce_end(self._store, self._sessions, session, now)
         keep, kill, missing = arrival.adopt(self._store, session, frame, now)
         foreign.note(self._store, session, foreign.others(self._store, frame), now)
         self._returns.give_back(session, missing, now)
+        # Last: when a part of this fails, the earlier session stays, and the next register does it all again.
+        self._sessions.open(session)
         _log_registered(worker, len(keep), len(kill))
         timeout_ms = self._settings.timeout_ms
         return protocol.Registered(

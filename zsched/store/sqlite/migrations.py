@@ -48,8 +48,10 @@ def _demand_trigger(engine: Engine, path: Path) -> None:
 
     A change of that table that changes the trigger needs a migration.
     """
-    stored = engine.execute("SELECT sql FROM sqlite_master WHERE type = 'trigger' AND tbl_name = 'runs'")
-    if len(stored) != 1 or f"WHEN {moves.trigger()} BEGIN" not in " ".join(stored[0][0].split()):
+    stored = engine.execute(
+        "SELECT sql FROM sqlite_master WHERE type = 'trigger' AND name = 'runs_change_by_the_table'"
+    )
+    if not stored or f"WHEN {moves.trigger()} BEGIN" not in " ".join(stored[0][0].split()):
         raise StoreCorrupt(f"the trigger on the runs of {path} was changed: restore a backup")
 
 

@@ -127,7 +127,7 @@ class Agent:
         if self.exit_code is not None:
             return
         self._guard.on_message(now)
-        if self._holdings.changing and isinstance(message, messages.OF_RUNS):
+        if self._holdings.unanswered and isinstance(message, messages.OF_RUNS):
             # Sent before the guard read of the change: the numbers are those of another database's runs.
             return
         match message:

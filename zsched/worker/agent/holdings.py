@@ -44,8 +44,9 @@ class Holdings:
         # Held runs whose killed processes do not end.
         self.stuck: frozenset[int] = frozenset()
         self.foreign: tuple[ForeignRuns, ...] = ()
-        # Changes of the database that the guard has not answered. While `changing`, its messages may name other runs.
-        self._unanswered = 0
+        # Changes of the database that the guard has not answered: until then its messages name other runs. `changing`:
+        # no work is asked for meanwhile.
+        self.unanswered = 0
         self.changing = False
         self._runs: dict[int, HeldRun] = {}
         self._dropped = 0
@@ -198,8 +199,8 @@ class Holdings:
         """
         others = {held.db: held for held in self.foreign}
         back = others.pop(db, ForeignRuns(db))
-        self._unanswered += 1
-        # When nothing is held, no message of the guard can be mistaken.
+        self.unanswered += 1
+        # When nothing is held, the scheduler has nothing to wait for.
         self.changing = bool(self._runs or back != ForeignRuns(db))
         if self._runs:
             dropped = tuple(number for number, run in self._runs.items() if run.dropped)
@@ -225,7 +226,7 @@ class Holdings:
 
     def on_state(self, state: State) -> bool:
         """The worker's state has changed. Returns whether the scheduler must know at once."""
-        if self._unanswered:
+        if self.unanswered:
             return False
         stuck = frozenset(state.stuck)
         news = state.foreign != self.foreign or stuck != self.stuck
@@ -236,8 +237,8 @@ class Holdings:
         """The guard has changed the database. Returns whether the scheduler must know at once. An answer to an earlier
         change is ignored.
         """
-        self._unanswered -= 1
-        if self._unanswered:
+        self.unanswered -= 1
+        if self.unanswered:
             return False
         news = self.changing or (snapshot.state.foreign, frozenset(snapshot.state.stuck)) != (self.foreign, self.stuck)
         self.changing = False

@@ -167,12 +167,12 @@ class SessionState:
     # --- the end of a session ----------------------------------------------------------------------------------------
 
     def lose(self) -> None:
-        """The session is over. The next register has to wait for the guard's answer to Withdraw."""
+        """The session is over. The next register has to wait until the guard has returned what waits."""
         self.move(SessionEvent.LOSE)
         self._probation_ends_ms.clear()
 
     def on_withdrawn(self, now: Now) -> None:
-        """The guard has answered Withdraw: register now."""
+        """The guard has returned what waited: register now."""
         self.move(SessionEvent.WITHDRAW)
         self._register_at_ms = now.mono_ms
 

@@ -82,6 +82,9 @@ class Core:
 
     def deadline_ms(self) -> int | None:
         """When on_tick or report has something to do, or None."""
+        if self._backlog and len(self.runs) < self.slots:
+            # A start failed, or a run was over, after the slots were filled: go on at once.
+            return 0
         deadlines = [
             self.runs.deadline_ms(),
             self._backlog.deadline_ms(),
@@ -149,6 +152,7 @@ class Core:
     def on_spawn_error(self, run: Run, why: str, wall_ms: int) -> None:
         """A run can start on no host: it has failed."""
         self._here.leases.remove(run.number)
+        run.order = None
         run.result = RunResult(run.number, "failed", "spawn_error", finished_ms=wall_ms, detail=why[:1024])
         self._here.move(run, Event.SPAWN_ERROR)
         self._reports.add_ended(run)
@@ -157,7 +161,7 @@ class Core:
         """This host has no room for a process: the run goes back."""
         self._here.leases.remove(run.number)
         self._here.move(run, Event.NO_ROOM)
-        self.effects.send.append(messages.Unstarted((run.number,), no_room=True))
+        self._reports.add_no_room(run)
 
     # --- ending ------------------------------------------------------------------------------------------------------
 
@@ -192,6 +196,8 @@ class Core:
     def stop_accepting(self) -> None:
         """The worker is to end: start nothing more."""
         self._reports.state = structs.replace(self._reports.state, stopping=True)
+        # First, or the scheduler dispatches the same runs again at once.
+        self._reports.send_state()
         if waiting := self._backlog.take_all():
             self._return(waiting)
 
@@ -328,7 +334,7 @@ class Core:
         self._withdraw()
         self._watches = Watches(self._captures)
         self._reports.take_ended()
-        self._reports.clear_gone()
+        self._reports.clear()
         self.runs.began.clear()
         self._here.leave()
         self._here = self._databases.setdefault(db, Database(db))
@@ -346,7 +352,7 @@ class Core:
     def snapshot(self) -> Snapshot:
         """All that is held, for a new agent or after a change of the database. Nothing waits for a slot."""
         self._reports.take_ended()
-        self._reports.clear_gone()
+        self._reports.clear()
         self._update_state()
         live = list(self._here.live())
         given_up = sorted(run.number for run in self._here.runs.values() if run.phase is Phase.GIVEN_UP)

@@ -1,4 +1,4 @@
-"""What the agent has to know and does not know yet: results, dropped runs that are gone, the worker's state. Pure."""
+"""News for the agent: results, runs that are gone or go back, and the worker's state. Pure."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ from typing import Final
 from zsched.protocol import RunResult
 from zsched.worker.guard.effects import Effects
 from zsched.worker.guard.life import Event, Run
-from zsched.worker.messages import Ended, State
+from zsched.worker.messages import Ended, State, Unstarted
 
 # While more runs wait for a slot, results are reported in batches: each message wakes both processes.
 _BATCH_MS: Final = 20
 
 
 class Reports:
-    """News for the agent. `state`: the worker's state as it is now; assign a new one to change it."""
+    """What the agent does not know yet. `state`: the worker's state as it is now; assign a new one to change it."""
 
     def __init__(self, effects: Effects, db: str) -> None:
         self.state = self._sent = State(db)
@@ -23,6 +23,7 @@ class Reports:
         self._ended: dict[int, Run] = {}
         self._due_ms: int | None = None
         self._gone: list[int] = []
+        self._no_room: list[int] = []
 
     def deadline_ms(self) -> int | None:
         """When `send_ended` has something to do; None when nothing waits."""
@@ -36,12 +37,20 @@ class Reports:
         """A run ended without a result."""
         self._gone.append(run.number)
 
+    def add_no_room(self, run: Run) -> None:
+        """A run goes back, because its process could not be started."""
+        self._no_room.append(run.number)
+
     def discard(self, run: Run) -> None:
         """The result of a run is forgotten, reported or not."""
         self._ended.pop(run.number, None)
 
     def send_ended(self, now_ms: int, *, at_once: bool) -> None:
-        """Write and send results: `at_once`, or when their batch is due."""
+        """Write and send results: `at_once`, or when their batch is due. Send what goes back, and what is gone."""
+        if self._no_room:
+            # In one message, so that the agent pauses once.
+            self._effects.send.append(Unstarted(tuple(self._no_room), no_room=True))
+            self._no_room.clear()
         results: tuple[RunResult, ...] = ()
         if not self._ended:
             self._due_ms = None
@@ -76,6 +85,7 @@ class Reports:
         self._sent = self.state
         return self.state
 
-    def clear_gone(self) -> None:
+    def clear(self) -> None:
         """A snapshot says what is held."""
         self._gone.clear()
+        self._no_room.clear()

@@ -177,6 +177,10 @@ class Runs:
         """All ended children have been reported."""
         self._scan = True
 
+    def is_unknown(self, pid: int, session: int) -> bool:
+        """Whether only its mark says whose an orphan is. Reading a mark may block for as long as the process hangs."""
+        return pid not in self._killed_marks and session not in self._mains
+
     def on_orphans(self, orphans: Iterable[Orphan], now_ms: int) -> list[Run]:
         """Kill the orphans of all runs but those whose main process lives. Returns the runs of which none is left.
 
@@ -215,7 +219,8 @@ class Runs:
             self._stuck_changed = True
             del self._stuck[process.start]
             log.warning("run %d of job %d has ended after all", order.run, order.job)
-        run.process = None
+        # The order has secrets, and the result may wait for days.
+        run.process = run.order = None
         return _result(run, process)
 
 

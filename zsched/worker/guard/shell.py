@@ -188,8 +188,11 @@ class Shell:
         host, core = self._host, self.core
         if not core.runs.scan_due:
             return
-        strays = host.strays(core.runs.mains)
-        orphans = [Orphan(pid, host.session(pid), host.mark_of(pid)) for pid in strays]
+        orphans = []
+        for pid in host.strays(core.runs.mains):
+            session = host.session(pid)
+            mark = host.mark_of(pid) if core.runs.is_unknown(pid, session) else None
+            orphans.append(Orphan(pid, session, mark))
         over = core.on_orphans(orphans, now_ms)
         for pid in core.effects.kills:
             host.kill(pid)
