@@ -206,7 +206,7 @@ class Dealer:
         assert self.socket.poll(int(DEADLINE_S * 1000)), "nothing came"
         return protocol.unpack_from_scheduler(self.socket.recv())
 
-    def introduce(self, slots: int = 4, incarnation: str = "i", foreign: tuple[protocol.Foreign, ...] = ()) -> None:
+    def introduce(self, slots: int = 4, incarnation: str = "i") -> None:
         self.say(
             Register(
                 versions=protocol.VERSIONS,
@@ -216,7 +216,6 @@ class Dealer:
                 lock=(1, 2),
                 slots=slots,
                 heartbeat_ms=10_000,
-                foreign=foreign,
             )
         )
 
@@ -764,9 +763,9 @@ def test_frames_of_a_command_that_is_undone_are_not_sent(scheduler: Scheduler) -
 def test_register_that_is_undone_leaves_the_session_before(scheduler: Scheduler) -> None:
     """Else the next register would not show that the earlier start has died."""
     w1 = Dealer(scheduler).join()
-    constrain(scheduler, "foreign_runs", "INSERT", "TRUE")
+    scheduler.store.before["adopt"] = fail(StoreConstraint("a constraint"))
     again = Dealer(scheduler)
-    again.introduce(incarnation="later", foreign=(protocol.Foreign("d" * 32, (1,)),))
+    again.introduce(incarnation="later")
     assert again.hears_nothing()
     w1.beat()
 
