@@ -1688,7 +1688,7 @@ _REMOVALS: Final = (
         25,
         "tokens are good for ever unless they are told otherwise",
         "unit/test_rest_owners.py::test_a_token_expires_unless_it_is_made_for_ever",
-        ("access._life_ms", "    if text == NEVER:", "    if text in (NEVER, None):"),
+        ("access._life_ms", "return TOKEN_LIFE_MS_DEFAULT", "return None"),
     ),
     removal(
         25,
