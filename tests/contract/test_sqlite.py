@@ -278,7 +278,7 @@ def test_database_whose_trigger_on_runs_was_changed_is_refused(path: Path, chang
         open_writer(path, NOW)
 
 
-def test_trigger_of_an_operator_is_no_change(path: Path) -> None:
+def test_other_triggers_on_runs_are_allowed(path: Path) -> None:
     open_writer(path, NOW).close()
     with closing(SqliteEngine(path)) as engine:
         engine.execute("CREATE TRIGGER audit AFTER UPDATE ON runs BEGIN SELECT 1; END")
