@@ -148,14 +148,15 @@ def test_bytes_sent_are_counted_as_they_are_on_the_wire(scene: Scene, encrypted:
         # The monitor's thread may hear of the connection after the loop has its first frame. The next one counts then.
         for _ in range(2):
             dealer.send(b"hello")
-            first = scene.arrives() if encrypted else port.receive() if port.sockets[0].poll(10_000) else None
-            assert first is not None
+            arrived = scene.arrives() if encrypted else port.receive() if port.sockets[0].poll(10_000) else None
+            assert arrived is not None
+            peer = arrived.peer
             until(lambda: len(port._monitor._limits.all()) == 1)
         (connection,) = port._monitor._limits.all()
         handshake = port._monitor._sockets.traffic(connection)
         assert handshake is not None
         for size in sizes:
-            port.send(first.peer, bytes(size))
+            port.send(peer, bytes(size))
             assert dealer.poll(int(DEADLINE_S * 1_000))
             assert len(dealer.recv()) == size
         deadline = time.monotonic() + DEADLINE_S
