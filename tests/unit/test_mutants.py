@@ -7,6 +7,7 @@ import pytest
 from tests.sim.mutants import EQUIVALENT, MUTANTS, applied
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", MUTANTS)
 def test_mutant_applies_and_compiles(name: str) -> None:
     with applied(MUTANTS[name]):
