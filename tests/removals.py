@@ -642,7 +642,7 @@ _REMOVALS: Final = (
     removal(
         15,
         "workers without a place come again and again",
-        "system/test_few_files.py::test_workers_leave_files_for_rest",
+        "system/test_port_crowd.py::test_newcomers_wait_in_the_kernel_until_a_place_is_free",
         without_call("ConnectionMonitor._hold", "listeners.hold"),
     ),
     removal(

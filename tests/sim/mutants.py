@@ -992,6 +992,8 @@ EQUIVALENT: Final[dict[str, str]] = {
     "a pending run that can't be read has a successor": "no row is damaged here. contract/test_lifecycle.py tests it",
     "a claimed run whose secrets can't be read stays running": "no secret is damaged here. contract/test_lifecycle.py tests it",
     "a stuck run can't start": "a run that is stuck has started, and its worker has said so. contract/test_lifecycle.py tests it",
+    "a stuck run can't be cancelled": "a cancel must come while a run is stuck: too rare for these seeds, of which some"
+    " notice it with other draws. contract/test_lifecycle.py tests it",
     "a stuck run stays on probation": "no run gets stuck on probation in these seeds. contract/test_lifecycle.py tests it",
     "a stuck run's success is refused": "its processes were killed. contract/test_lifecycle.py tests it",
     "a stuck run that its lease ended has no successor": "no run with a lease gets stuck in these seeds. contract/test_lifecycle.py tests it",

@@ -408,9 +408,8 @@ def test_connection_that_owes_most_for_the_longest_time_goes_first(monkeypatch: 
     assert gone == ["old", "alone"]
 
 
-def test_crowd_over_tcp_takes_no_place_of_the_socket(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_crowd_over_tcp_takes_no_place_of_the_socket(tmp_path: Path) -> None:
     """All that TCP may have is in work, so that nothing of it can be closed for a newcomer."""
-    monkeypatch.setattr(crowd, "CONNECTIONS_MAX", 84)
     entered, leave = threading.Semaphore(0), threading.Event()
 
     def app(environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
@@ -421,7 +420,8 @@ def test_crowd_over_tcp_takes_no_place_of_the_socket(tmp_path: Path, monkeypatch
         return [b"{}"]
 
     with closing(LocalSocket(tmp_path)) as local, ExitStack() as held:
-        server = Server(app, Inbox(1), listen("127.0.0.1", 0), 100, local.listener)
+        limiter = crowd.ConnectionLimiter(84, 84)
+        server = Server(app, Inbox(1), listen("127.0.0.1", 0), 100, local.listener, limiter=limiter)
         server.start()
         idle = held.enter_context(socket.socket(socket.AF_UNIX))
         idle.connect(str(local.path))

@@ -100,6 +100,33 @@ def test_silent_connections_are_bounded(patient_scene: Scene) -> None:
         assert patient_scene.arrives() is not None
 
 
+def test_newcomers_wait_in_the_kernel_until_a_place_is_free() -> None:
+    places = 2
+    with (
+        zmq.Context() as context,
+        closing(Port(context, "127.0.0.1", 0, connections_max=places)) as port,
+        ExitStack() as held,
+    ):
+        there = [held.enter_context(context.socket(zmq.DEALER)) for _ in range(places)]
+
+        def heard_all() -> bool:
+            for dealer in there:
+                dealer.send(b"here")
+            while port.receive() is not None:
+                pass
+            with port._monitor._lock:
+                return port._monitor._holding
+
+        for dealer in there:
+            dealer.setsockopt(zmq.LINGER, 0)
+            dealer.connect(f"tcp://127.0.0.1:{port.number}")
+        until(heard_all)
+        with pytest.raises(TimeoutError):
+            socket.create_connection(("127.0.0.1", port.number), timeout=0.3)
+        there[0].close()
+        socket.create_connection(("127.0.0.1", port.number), timeout=DEADLINE_S).close()
+
+
 def test_connections_stay_bounded_when_looks_at_their_bytes_fail(
     patient_scene: Scene, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
