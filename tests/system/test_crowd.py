@@ -410,11 +410,10 @@ def test_connection_that_owes_most_for_the_longest_time_goes_first(monkeypatch: 
 
 def test_crowd_over_tcp_takes_no_place_of_the_socket(tmp_path: Path) -> None:
     """All that TCP may have is in work, so that nothing of it can be closed for a newcomer."""
-    entered, leave = threading.Semaphore(0), threading.Event()
+    leave = threading.Event()
 
     def app(environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
         if environ["PATH_INFO"] != "/healthz":
-            entered.release()
             leave.wait(20)
         start_response("200 OK", [("Content-Length", "2")])
         return [b"{}"]
@@ -427,8 +426,12 @@ def test_crowd_over_tcp_takes_no_place_of_the_socket(tmp_path: Path) -> None:
         idle.connect(str(local.path))
         for _ in range(20 + 64):
             held.enter_context(Caller(server)).send(GET)
-        for _ in range(20):
-            assert entered.acquire(timeout=20)
+
+        def busy() -> bool:
+            there = list(limiter._open[False])
+            return len(there) >= limiter._room(True) and all(caller.in_work for caller in there)
+
+        until(busy)
         newcomer = held.enter_context(socket.socket(socket.AF_UNIX))
         newcomer.connect(str(local.path))
         for caller in (newcomer, idle):
