@@ -4,14 +4,13 @@
 tests/unit/test_lifecycle.py compares the two.
 """
 
-# ruff: noqa: T201  (stdout is the interface)
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
+from tests import pages
 from zsched.model.lifecycle import CAUSES, GIVEN, MOVES, Cause, Move, State
 
 PAGE: Final = Path(__file__).parents[1] / "docs" / "lifecycle.md"
@@ -67,14 +66,8 @@ def made() -> str:
 
 def page() -> str:
     """docs/lifecycle.md with what the table says."""
-    text = PAGE.read_text("utf-8")
-    head, _, rest = text.partition(BEGIN)
-    _, _, tail = rest.partition(END)
-    return f"{head}{BEGIN}\n{made()}{END}{tail}"
+    return pages.put(PAGE.read_text("utf-8"), BEGIN, made(), END)
 
 
 if __name__ == "__main__":
-    if "--write" in sys.argv[1:]:
-        PAGE.write_text(page(), "utf-8")
-    else:
-        print(made(), end="")
+    pages.main(PAGE, page, made)

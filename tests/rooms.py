@@ -4,14 +4,14 @@
 compares the two.
 """
 
-# ruff: noqa: T201  (stdout is the interface)
 from __future__ import annotations
 
 import ast
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
+
+from tests import pages
 
 ROOT: Final = Path(__file__).parents[1]
 PAGE: Final = ROOT / "docs" / "architecture.md"
@@ -43,14 +43,8 @@ def listing() -> Iterator[str]:
 
 def page() -> str:
     """docs/architecture.md with the list as the code has it."""
-    text = PAGE.read_text("utf-8")
-    head, _, rest = text.partition(BEGIN)
-    _, _, tail = rest.partition(END)
-    return f"{head}{BEGIN}\n{''.join(listing())}{END}{tail}"
+    return pages.put(PAGE.read_text("utf-8"), BEGIN, "".join(listing()), END)
 
 
 if __name__ == "__main__":
-    if "--write" in sys.argv[1:]:
-        PAGE.write_text(page(), "utf-8")
-    else:
-        print("".join(listing()), end="")
+    pages.main(PAGE, page, lambda: "".join(listing()))

@@ -4,14 +4,13 @@
 tests/unit/test_guard_core.py compares the two.
 """
 
-# ruff: noqa: T201  (stdout is the interface)
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Final
 
+from tests import pages
 from zsched.worker.agent import session
 from zsched.worker.guard import life
 
@@ -60,10 +59,7 @@ def page() -> str:
     """The page with the present tables."""
     text = PAGE.read_text("utf-8")
     for source in TABLES:
-        begin, end = BEGIN.format(source), END.format(source)
-        before, _, rest = text.partition(begin)
-        _, _, after = rest.partition(end)
-        text = f"{before}{begin}\n{section(source)}\n{end}{after}"
+        text = pages.put(text, BEGIN.format(source), f"{section(source)}\n", END.format(source))
     return text
 
 
@@ -72,7 +68,4 @@ def _name(state: str) -> str:
 
 
 if __name__ == "__main__":
-    if "--write" in sys.argv[1:]:
-        PAGE.write_text(page(), "utf-8")
-    else:
-        print("\n".join(map(section, TABLES)), end="")
+    pages.main(PAGE, page, lambda: "\n".join(map(section, TABLES)))

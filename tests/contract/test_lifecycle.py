@@ -91,7 +91,7 @@ FINAL = (S.SUCCESS, S.FAILED, S.CANCELLED)
 # Only the worker that has the run may say this.
 FENCED = (C.START, C.HANG, C.RETURN, C.BOUNCE, C.SUCCEED, C.FAIL, C.LAPSE)
 UNSTARTED = (C.RETURN, C.BOUNCE)
-# A task that may be tried again, on probation, whose run is over its time.
+# A run on probation that has exceeded its timeout; its task has retries left.
 POLICY = Policy(timeout_ms=1, grace_ms=0, retries=1, backoff=Backoff(initial_ms=0))
 LATE = NOW + 10_000
 

@@ -40,7 +40,7 @@ def kill(stage: Stage, name: str, slots: int) -> None:
 
 
 def settled(stage: Stage, count: int) -> bool:
-    """Whether so many runs have started, none of them on probation."""
+    """Whether `count` runs have started, none of them on probation."""
     trusted = "SELECT count(*) FROM runs WHERE status = 'running' AND started_ms IS NOT NULL AND probation = 0"
     return stage.number(trusted) == count
 

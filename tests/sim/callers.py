@@ -112,7 +112,7 @@ class Client:
         # Whether most of its jobs may start only once, and which.
         self._care = Random(repr(chance.getstate()) + "care")
         self._careful = self._care.random() < 0.3
-        # The same for the processes of its jobs, of which so many may outlive a KILL.
+        # The same for the processes of its jobs, since some may outlive a KILL.
         self._family = Random(repr(chance.getstate()) + "family")
         self._spoils = self._family.choice((0, 0, 1, 2))
         # So that workers ask for runs ahead.

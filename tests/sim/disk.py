@@ -63,7 +63,7 @@ class Disk:
         return run in self.kept(db)
 
     def kept(self, db: str | None = None) -> set[int]:
-        """The runs whose results are written and not forgotten."""
+        """The runs with a written result that is not forgotten."""
         kept: set[int] = set()
         for body in self.files.get(db or self.current, _File()).readable:
             kind, what = msgspec.msgpack.decode(body)
@@ -92,7 +92,7 @@ class VirtualJournal:
         disk.failed = False
         self._db = ""
         self._open = False
-        # Runs whose results are written, and synced, by database; those told in this turn. For the judge's eyes only.
+        # For the judge alone: runs with a written result, and with a synced one, by database; runs reported in this turn.
         self._written: dict[str, set[int]] = {}
         self._synced: dict[str, set[int]] = {}
         self._told: set[int] = set()
@@ -183,14 +183,14 @@ class VirtualJournal:
         self._disk.files.pop(db, None)
 
     def see_told(self, results: Iterable[RunResult]) -> None:
-        """No result is told before it is safe from the death of its guard, unless the disk fails."""
+        """No result is reported before it survives the death of its guard, unless the disk fails."""
         for result in results:
             self._told.add(result.run)
             if not self._disk.failed and not any(result.run in runs for runs in self._written.values()):
                 raise Violation(f"the result of run {result.run} is told before it is written to disk")
 
     def see_turned(self) -> None:
-        """What was told is safe from a power cut soon after, unless the disk fails."""
+        """A reported result survives a power cut soon after, unless the disk fails."""
         if (unsafe := self._told.difference(*self._synced.values())) and not self._disk.failed:
             raise Violation(f"the result of run {min(unsafe)} is told, and is not synced to disk")
         self._told.clear()
