@@ -92,7 +92,7 @@ class VirtualJournal:
         disk.failed = False
         self._db = ""
         self._open = False
-        # For the judge alone: runs with a written result, and with a synced one, by database; runs reported in this turn.
+        # For the judge: runs with a written or synced result, by database; and those reported in this turn.
         self._written: dict[str, set[int]] = {}
         self._synced: dict[str, set[int]] = {}
         self._told: set[int] = set()
