@@ -211,6 +211,13 @@ class ConnectionMonitor:
             connection.sent_bytes = max(connection.sent_bytes, connection.taken_bytes) + size
 
     def _follow(self) -> None:
+        try:
+            self._follow_events()
+        finally:
+            # An open socket would keep the context from ending.
+            self._events.close(linger=0)
+
+    def _follow_events(self) -> None:
         while True:
             self._look()
             wait_ms = max(0, int(1_000 * (self._look_at_s - time.monotonic())) + 1)
@@ -218,7 +225,6 @@ class ConnectionMonitor:
                 continue
             event, descriptor = _EVENT.unpack(self._events.recv_multipart()[0])
             if event == zmq.EVENT_MONITOR_STOPPED:
-                self._events.close(linger=0)
                 return
             with self._lock, self._logged():
                 self._on_event(event, descriptor)
