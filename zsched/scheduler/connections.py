@@ -211,13 +211,6 @@ class ConnectionMonitor:
             connection.sent_bytes = max(connection.sent_bytes, connection.taken_bytes) + size
 
     def _follow(self) -> None:
-        try:
-            self._follow_events()
-        finally:
-            # An open socket would keep the context from ending.
-            self._events.close(linger=0)
-
-    def _follow_events(self) -> None:
         while True:
             self._look()
             wait_ms = max(0, int(1_000 * (self._look_at_s - time.monotonic())) + 1)
@@ -292,4 +285,6 @@ class ConnectionMonitor:
         """Stop before the router is closed."""
         self._router.disable_monitor()
         self._thread.join()
+        # Here and not in the thread: one that failed would leave it open, and the context could not end.
+        self._events.close(linger=0)
         self._sockets.close()
