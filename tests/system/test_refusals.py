@@ -19,7 +19,7 @@ from tests.system.session import DEADLINE_S, Scheduler, until
 BAD = "zs_0123456789ab_" + "0" * 64
 
 OTHER_USER = """
-import http.client, os, sys
+import encodings.idna, http.client, os, sys
 os.setuid(4242)
 connection = http.client.HTTPConnection("127.0.0.1", int(sys.argv[1]))
 connection.request("POST", "/jobs", "{}", {"Host": "localhost"})

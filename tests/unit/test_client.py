@@ -58,6 +58,7 @@ def test_a_request_stays_below_its_size_unless_one_job_alone_is_larger() -> None
     assert [len(batch) for batch in batches([third, third, third, huge, third])] == [2, 1, 1, 1]
 
 
+@pytest.mark.slow
 def test_a_request_has_fewer_json_values_than_the_scheduler_takes() -> None:
     names = (SUBMIT_VALUES_MAX // 4 - 4) // 2
     body = {"name": "j", "env": {f"V{number}": "" for number in range(names)}}

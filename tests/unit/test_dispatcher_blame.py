@@ -303,7 +303,13 @@ def groups_of(world: World, worker: Peer) -> list[int]:
 
 
 @pytest.mark.parametrize(
-    ("count", "groups"), [(40, [40]), (200, [64, 64, 64, 8]), (400, [128, 128, 128, 16]), (2_000, [512, 512, 512, 464])]
+    ("count", "groups"),
+    [
+        (40, [40]),
+        (200, [64, 64, 64, 8]),
+        (400, [128, 128, 128, 16]),
+        pytest.param(2_000, [512, 512, 512, 464], marks=pytest.mark.slow),
+    ],
 )
 def test_first_death_is_followed_by_groups_of_half_or_of_64(world: World, count: int, groups: list[int]) -> None:
     w1, _ = crowd(world, count)
@@ -388,6 +394,10 @@ def test_no_crash_makes_a_group_larger(world: World) -> None:
     assert [bound_of(world, job_id) for job_id in (first, second)] == [1, 1]
 
 
+# How long innocent runs take.
+LASTS_MS = [pytest.param(1_000, id="short"), pytest.param(600_000, id="long", marks=pytest.mark.slow)]
+
+
 def try_out(world: World, worker: Peer, poison: set[JobId], jobs: list[JobId], lasts_ms: int) -> int:
     """Let a worker try its suspects until each job has ended or is trusted. Innocent runs take `lasts_ms`, and a poison
     run kills its worker at once. Returns how many workers died.
@@ -415,7 +425,7 @@ def try_out(world: World, worker: Peer, poison: set[JobId], jobs: list[JobId], l
     return deaths
 
 
-@pytest.mark.parametrize("lasts_ms", [1_000, 600_000], ids=["short", "long"])
+@pytest.mark.parametrize("lasts_ms", LASTS_MS)
 @pytest.mark.parametrize("place", [0, 1, 63, 64, 99, 137, 199, 200])
 def test_poison_among_many_is_found_after_few_deaths_and_the_rest_survive(
     world: World, place: int, lasts_ms: int
@@ -428,7 +438,7 @@ def test_poison_among_many_is_found_after_few_deaths_and_the_rest_survive(
     assert [world.runs(job_id)[-1].crashes for job_id in jobs if job_id != poison] == [0] * 200
 
 
-@pytest.mark.parametrize("lasts_ms", [1_000, 600_000], ids=["short", "long"])
+@pytest.mark.parametrize("lasts_ms", LASTS_MS)
 @pytest.mark.parametrize("seed", range(4))
 def test_several_poison_jobs_are_found_and_the_rest_survive(world: World, seed: int, lasts_ms: int) -> None:
     w1, jobs = crowd(world, 203)
