@@ -21,6 +21,9 @@ from tests.system.process import WorkerProcess
 from tests.system.session import DEADLINE_S, Scheduler, environment, free_ports, until
 from zsched.model import spans
 
+# Each starts a scheduler and some commands.
+pytestmark = pytest.mark.slow
+
 ZSCHED = (sys.executable, "-P", "-m", "zsched.commands.zsched")
 COUNT = "for i in 1 2 3; do echo $i; echo e$i >&2; sleep 1; done; exit 7"
 
