@@ -1382,6 +1382,24 @@ _REMOVALS: Final = (
     ),
     removal(
         25,
+        "a call that a proxy forwarded is local",
+        "unit/test_rest_gate.py::test_caller_that_is_not_local_is_refused_everywhere_and_stores_nothing",
+        never("gate.why_foreign", "any(name.startswith(_FORWARDING) for name in req.env)"),
+    ),
+    removal(
+        25,
+        "headers of content networks and containers' relays count for nothing",
+        "unit/test_rest_gate.py::test_caller_that_is_not_local_is_refused_everywhere_and_stores_nothing",
+        ("zsched.api.gate", '    "HTTP_CF_",\n', ""),
+    ),
+    removal(
+        25,
+        "uids count for TCP in a partial user namespace",
+        "system/test_user_namespace.py::test_default_in_a_partial_user_namespace_is_the_socket",
+        always("serve._trust", "ambiguous is None"),
+    ),
+    removal(
+        25,
         "any user of this host is ours",
         "unit/test_rest_tokens.py::test_another_user_of_this_host_is_not_served",
         never(
