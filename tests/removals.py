@@ -1157,7 +1157,7 @@ _REMOVALS: Final = (
         20,
         "the lock is not asked for",
         "contract/test_sqlite.py::test_second_scheduler_is_refused_and_names_the_first",
-        never("lock._hold_names", "not files.try_lock(lock)"),
+        never("folder._hold", "not files.try_lock(lock)"),
     ),
     removal(
         20,

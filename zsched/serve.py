@@ -38,9 +38,9 @@ from zsched.scheduler.shares import Shares, shares, warn_of_few_files
 from zsched.security import peer
 from zsched.security.keys import Pair, keep_pair, own_pair
 from zsched.security.vault import Vault
-from zsched.store.contract import StoreError, StoreMisplaced
-from zsched.store.sqlite.engine import open_engine, open_reader
-from zsched.store.sqlite.lock import Lock
+from zsched.store.choice import database
+from zsched.store.contract import StoreLocked, StoreMisplaced
+from zsched.store.database import Database, Hold
 from zsched.store.writer import Writer
 
 log = logging.getLogger(__name__)
@@ -62,33 +62,29 @@ def run(config: SchedulerConfig) -> None:
     files_max = resources.raise_descriptor_limit()
     connections = shares(files_max, config.threads)
     warn_of_few_files(files_max, connections)
-    with Lock(config.db) as lock:
-        engine = open_engine(config.db, clock().wall_ms, lock)
-        try:
-            _serve(config, Writer(engine), lock, notify, connections)
-        except StoreError as error:
-            displaced = displacement.find(engine, error)
-            if displaced is None:
-                raise
-            raise displacement.rescue(
-                engine, lock.path, displaced, clock().wall_ms, lambda: notify.alive(clock().mono_ms)
-            ) from None
-        finally:
-            engine.close()
+    db = database(config.db, config.folder)
+    with db.hold() as hold:
+        tenure = hold.lead(clock().wall_ms)
+        if tenure is None:
+            raise StoreLocked(f"another scheduler leads on {db.name}")
+        with closing(tenure), displacement.rescued(tenure.engine, clock, notify.alive):
+            _serve(config, db, hold, tenure.store, notify, connections)
 
 
-def _serve(config: SchedulerConfig, store: Writer, lock: Lock, notify: Notify, connections: Shares) -> None:
+def _serve(
+    config: SchedulerConfig, db: Database, hold: Hold, store: Writer, notify: Notify, connections: Shares
+) -> None:
     """Bind both ports, turn until a signal comes, and end in order. Raises as `run` does."""
     if config.insecure:
         log.warning("INSECURE: whoever reaches http://%s:%d may run anything as this user", config.host, config.port)
     if config.admin_token_file is not None:
         add_admin_token(store, config.admin_token_file, clock().wall_ms)
-    pair = own_pair(lock.folder / backup.CURVE) if config.worker_security == "curve" else None
-    vault, trust, inbox = Vault(lock.folder / backup.SECRET), _trust(config), Inbox(config.threads)
+    pair = own_pair(hold.folder / backup.CURVE) if config.worker_security == "curve" else None
+    vault, trust, inbox = Vault(hold.folder / backup.SECRET), _trust(config), Inbox(config.threads)
     with ExitStack() as parts:
         context = parts.enter_context(zmq.Context(io_threads=1))
         port = parts.enter_context(closing(_bind(context, config, pair, store, connections.workers)))
-        local = parts.enter_context(closing(LocalSocket(lock.folder, required=trust.local == "socket")))
+        local = parts.enter_context(closing(LocalSocket(hold.folder, required=trust.local == "socket")))
         epoch = begin_epoch(store, clock().wall_ms)
         settings = Settings(
             epoch=epoch,
@@ -101,7 +97,7 @@ def _serve(config: SchedulerConfig, store: Writer, lock: Lock, notify: Notify, c
         dispatcher = Dispatcher(store, settings, clock())
         live = Live(connections.waiters)
         policy = CallerPolicy(trust, Proxies(config.trusted_proxies), Refusals())
-        watch = FileWatch(store, lambda: _recreate_files(lock, vault, pair, local, rest))
+        watch = FileWatch(store, lambda: _recreate_files(hold, vault, pair, local, rest))
 
         def after_turn(now: Now) -> None:
             rest.check()
@@ -119,7 +115,7 @@ def _serve(config: SchedulerConfig, store: Writer, lock: Lock, notify: Notify, c
             advertise=config.zmq_advertise,
             seen_ms=dispatcher.seen_ms,
         )
-        shared = Context(inbox, partial(open_reader, config.db), facts, live, policy, vault.seal)
+        shared = Context(inbox, db.open_reader, facts, live, policy, vault.seal)
         rest = _bind_rest(config, shared, local, connections)
         live.on_waiting = rest.keep_threads_free
         # A handler may interrupt any code, so it only sets a mark.
@@ -127,7 +123,7 @@ def _serve(config: SchedulerConfig, store: Writer, lock: Lock, notify: Notify, c
             signal.signal(number, lambda *_: loop.stop())
         rest.start()
         where = f"listening on http://{config.host}:{rest.port}, workers on {port.where}"
-        log.info("%s; database %s", where, config.db)
+        log.info("%s; database %s", where, db.name)
         _warn(trust)
         notify.ready(where)
         _turn(store, loop, rest, shared, notify)
@@ -189,18 +185,18 @@ def _bind_rest(config: SchedulerConfig, shared: Context, local: LocalSocket, con
     return rest
 
 
-def _recreate_files(lock: Lock, vault: Vault, pair: Pair | None, local: LocalSocket, rest: Server) -> list[str]:
+def _recreate_files(hold: Hold, vault: Vault, pair: Pair | None, local: LocalSocket, rest: Server) -> list[str]:
     """Create again the files that were removed from the database's folder. Returns their names.
 
     Raises PrivateFileError, StoreLocked, OSError.
     """
     recreated = []
     # First, since it creates the folder.
-    if lock.keep():
+    if hold.keep():
         recreated.append("lock")
     if vault.keep():
         recreated.append(backup.SECRET)
-    if pair is not None and keep_pair(lock.folder / backup.CURVE, pair):
+    if pair is not None and keep_pair(hold.folder / backup.CURVE, pair):
         recreated.append(backup.CURVE)
     if (listener := local.keep()) is not None:
         rest.replace_socket(listener)

@@ -40,8 +40,14 @@ UPDATE runs SET blocked = blocked | 2, due_ms = max(coalesce(due_ms, 0), ?)
 -- START_IDS
 INSERT INTO sqlite_sequence (name, seq) VALUES (?, ?);
 
+-- TAKE_OVER
+UPDATE epoch SET epoch = epoch + 1 RETURNING epoch;
+
+-- RAISE_EPOCH
+UPDATE epoch SET epoch = max(epoch, ?) + ?;
+
 -- BEGIN_EPOCH
-INSERT INTO schedulers (host, pid, version, started_ms) VALUES (?, ?, ?, ?) RETURNING epoch;
+INSERT INTO schedulers (epoch, host, pid, version, started_ms) VALUES (?, ?, ?, ?, ?);
 
 -- END_EPOCH
 UPDATE schedulers SET stopped_ms = ? WHERE epoch = ?;

@@ -3,12 +3,16 @@
 Usage:
   zsched-scheduler [options]
 
-The scheduler answers REST on --port and on the Unix socket api.sock in the folder next to the database, and workers on
---zmq-port. It keeps everything in the SQLite database --db. It can be killed at any moment: what it has acknowledged is
-on the disk. SIGINT or SIGTERM stops it cleanly. In either case running jobs continue, and a restart picks them up.
+The scheduler answers REST on --port and on the Unix socket api.sock in its data folder, and workers on
+--zmq-port. It keeps everything in the database --db: an SQLite file, or a database on PostgreSQL, which several
+schedulers may share (one is active, and the others stand by). It can be killed at any moment: what it has acknowledged
+is on the disk. SIGINT or SIGTERM stops it cleanly. In either case running jobs continue, and a restart picks them up.
 
 Options:
-  --db=FILE                  The SQLite database (scheduler.db).
+  --db=DATABASE              The file of the SQLite database, or a URL: postgresql://USER@HOST/DATABASE (scheduler.db).
+                             Keep passwords out of it: see PGPASSFILE and PGSERVICE.
+  --data-dir=DIR             With PostgreSQL, this scheduler's own folder for keys, lock and socket. With SQLite it is
+                             the file's name with .d.
   --host=HOST                Address that REST listens on (0.0.0.0).
   --port=PORT                Port that REST listens on; 0 takes any free one (8080).
   --zmq-host=HOST            Address of the worker port (ZeroMQ), 0.0.0.0 for all. Empty: loopback, and all addresses
@@ -38,7 +42,7 @@ The first of these wins: option, variable, --config, $XDG_CONFIG_HOME/zsched/*.i
 Exit codes: 0 ended cleanly; 2 wrong usage or setting; 70 a sync to disk failed, or an error in zsched itself; 71 a port
 can't be used; 74 the database is damaged, is a backup, or was deleted, replaced or overwritten, or its disk is full; 75
 another scheduler has the database; 78 the database is of a newer release or of another program, or it or a key is
-another user's, or others can read it.
+another user's, or others can read it, or psycopg is missing.
 """
 
 from __future__ import annotations
@@ -63,6 +67,7 @@ from zsched.store.contract import (
     StoreLocked,
     StoreLoose,
     StoreNewer,
+    StoreUnsupported,
     StoreUnsure,
 )
 
@@ -79,6 +84,7 @@ EXIT_CODES: Final[dict[type[Exception], int]] = {
     StoreNewer: os.EX_CONFIG,
     StoreForeign: os.EX_CONFIG,
     StoreLoose: os.EX_CONFIG,
+    StoreUnsupported: os.EX_CONFIG,
     StoreError: os.EX_IOERR,
 }
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Final
 from urllib.parse import urlsplit
 
+from zsched.model.address import PostgresUrl, is_url, parse_url
 from zsched.model.limits import NAME_CHARS_MAX
 from zsched.model.names import USER_NAME, WORKER_NAME
 from zsched.model.units import format_duration_ms, parse_duration_ms
@@ -38,6 +39,11 @@ def path(text: str) -> Path:
     if any("\ud800" <= char <= "\udfff" for char in text):
         raise ValueError("must be UTF-8")
     return Path(text)
+
+
+def database(text: str) -> Path | PostgresUrl:
+    """The file of an SQLite database, or the URL of a PostgreSQL one."""
+    return parse_url(text) if is_url(text) else path(text)
 
 
 def optional_path(text: str) -> Path | None:

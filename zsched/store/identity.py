@@ -39,8 +39,15 @@ class IdentityWriter(EndsWriter):
     def predecessors(self) -> tuple[str, ...]:
         return tuple(str(db) for (db,) in self._execute(sql.PREDECESSORS))
 
+    def take_over(self) -> int:
+        epoch = int(self._execute(sql.TAKE_OVER)[0][0])
+        self._engine.fence(epoch)
+        return epoch
+
     def begin_epoch(self, host: str, pid: int, version: str, now_ms: int) -> int:
-        return int(self._execute(sql.BEGIN_EPOCH, (host, pid, version, now_ms))[0][0])
+        epoch = self.take_over()
+        self._execute(sql.BEGIN_EPOCH, (epoch, host, pid, version, now_ms))
+        return epoch
 
     def end_epoch(self, epoch: int, now_ms: int) -> None:
         self._execute(sql.END_EPOCH, (now_ms, epoch))
@@ -80,6 +87,7 @@ class IdentityWriter(EndsWriter):
             given = how.replaced.ids.get(table, 0)
             if not self._execute(sql.RAISE_IDS, (given, count, table)):
                 self._execute(sql.START_IDS, (table, given + count))
+        self._execute(sql.RAISE_EPOCH, (how.replaced.ids.get("schedulers", 0), ID_GAPS["schedulers"]))
         self._identity = identity
 
     def _put_off_fires(self, lease_ms: int, now_ms: int) -> None:

@@ -42,7 +42,9 @@ DELAY: Final = """
     UPDATE runs SET blocked = blocked | 2, due_ms = max(coalesce(due_ms, 0), ?)
     WHERE status = 'pending' AND demand_id = ?"""
 START_IDS: Final = "INSERT INTO sqlite_sequence (name, seq) VALUES (?, ?)"
-BEGIN_EPOCH: Final = "INSERT INTO schedulers (host, pid, version, started_ms) VALUES (?, ?, ?, ?) RETURNING epoch"
+TAKE_OVER: Final = "UPDATE epoch SET epoch = epoch + 1 RETURNING epoch"
+RAISE_EPOCH: Final = "UPDATE epoch SET epoch = max(epoch, ?) + ?"
+BEGIN_EPOCH: Final = "INSERT INTO schedulers (epoch, host, pid, version, started_ms) VALUES (?, ?, ?, ?, ?)"
 END_EPOCH: Final = "UPDATE schedulers SET stopped_ms = ? WHERE epoch = ?"
 
 FIND_DEMAND: Final = "SELECT demand_id FROM demands WHERE wish = ?"

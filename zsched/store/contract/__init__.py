@@ -17,6 +17,7 @@ from zsched.store.contract.errors import (
     StoreBusy,
     StoreConstraint,
     StoreCorrupt,
+    StoreDeposed,
     StoreError,
     StoreForeign,
     StoreFull,
@@ -24,6 +25,7 @@ from zsched.store.contract.errors import (
     StoreLoose,
     StoreMisplaced,
     StoreNewer,
+    StoreUnsupported,
     StoreUnsure,
 )
 from zsched.store.contract.foreign import Foreign
@@ -62,6 +64,7 @@ __all__ = [
     "StoreBusy",
     "StoreConstraint",
     "StoreCorrupt",
+    "StoreDeposed",
     "StoreError",
     "StoreForeign",
     "StoreFull",
@@ -69,6 +72,7 @@ __all__ = [
     "StoreLoose",
     "StoreMisplaced",
     "StoreNewer",
+    "StoreUnsupported",
     "StoreUnsure",
     "Submitted",
     "Target",

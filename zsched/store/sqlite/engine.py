@@ -134,6 +134,12 @@ class SqliteEngine:
         except apsw.Error as error:
             raise_store_error(error)
 
+    def fence(self, epoch: int) -> None:
+        """The lock excludes all other writers."""
+
+    def confirm_epoch(self) -> None:
+        """The lock excludes all other writers."""
+
     def begin(self) -> None:
         self.execute("BEGIN IMMEDIATE")
         self._changes_before = self._connection.total_changes()
@@ -193,6 +199,10 @@ class SqliteEngine:
             self.execute("ROLLBACK")
 
     # --- the file and its WAL ---
+
+    @property
+    def path(self) -> Path:
+        return self._path
 
     def head(self) -> Head:
         """The header as this connection reads it, from the file and its WAL. Raises StoreError."""
