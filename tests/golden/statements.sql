@@ -49,6 +49,15 @@ UPDATE epoch SET epoch = max(epoch, ?) + ?;
 -- BEGIN_EPOCH
 INSERT INTO schedulers (epoch, host, pid, version, started_ms) VALUES (?, ?, ?, ?, ?);
 
+-- INSTANCES
+SELECT instance, role, host, pid, version, url, endpoint, public_key, started_ms, seen_ms FROM instances ORDER BY role, url, instance;
+
+-- KEY_CHECK
+SELECT key_check FROM identity;
+
+-- SET_KEY_CHECK
+UPDATE identity SET key_check = ?;
+
 -- END_EPOCH
 UPDATE schedulers SET stopped_ms = ? WHERE epoch = ?;
 

@@ -431,13 +431,15 @@ def test_database_url_is_shown_without_its_password(home: Path, url: str, shown:
     ],
 )
 def test_invalid_database_url_is_not_repeated(home: Path, url: str) -> None:
-    with pytest.raises(ConfigError, match="^-db: invalid database URL: write it like postgresql://USER@HOST:5432") as it:
+    with pytest.raises(
+        ConfigError, match=r"^-db: invalid database URL: write it like postgresql://USER@HOST:5432"
+    ) as it:
         scheduler_config({"db": url, "data-dir": "own"}, None, {}, home / "etc")
     assert "cret" not in str(it.value)
 
 
 def test_database_url_needs_a_data_folder(home: Path) -> None:
-    with pytest.raises(ConfigError, match="^missing data_dir: with PostgreSQL, name a folder"):
+    with pytest.raises(ConfigError, match=r"^missing data_dir: with PostgreSQL, name a folder"):
         scheduler_config({"db": "postgresql://"}, None, {}, home / "etc")
 
 

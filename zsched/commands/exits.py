@@ -63,7 +63,7 @@ def demand_file(db: Path | PostgresUrl, instead: str) -> Path:
     from pathlib import Path
 
     if not isinstance(db, Path):
-        raise Failure(f"{db} is no SQLite database: {instead}", USAGE)
+        raise Failure(f"{db} is not an SQLite database: {instead}", USAGE)
     return db
 
 

@@ -19,6 +19,8 @@ Options:
                              once a worker on another host has a key.
   --zmq-port=PORT            Port that workers connect to by ZeroMQ; 0 takes any free one (5555).
   --zmq-advertise=HOST       Host name that workers connect to. Empty: the one that they called by REST.
+  --advertise=URL            URL of this scheduler for callers, which the others on a PostgreSQL database name them.
+                             Empty: http://HOST:PORT, by the name of this machine.
   --worker-security=WORD     curve: workers need a key. none: they need none, on loopback only (curve).
   --local-trust=WORD         Programs on this host that need no token: uid (own user, root, --local-uids), socket (own
                              user and root, by the Unix socket only), any, none (uid; in a container that does not
@@ -53,13 +55,13 @@ import sys
 from collections.abc import Sequence
 from typing import Final
 
-from zsched import serve
 from zsched.api.http.listeners import ListenError
 from zsched.api.http.server import ServerError
 from zsched.commands import options
 from zsched.config.config import scheduler_config
 from zsched.host import logs
 from zsched.host.files import PrivateFileError
+from zsched.serve import process as serve
 from zsched.store.contract import (
     StoreError,
     StoreForeign,

@@ -101,6 +101,13 @@ class SchedulerConfig:
         values.optional_line,
         "host that workers connect to; when empty the one that they called",
     )
+    advertise: str = setting(
+        "",
+        "URL",
+        values.advertised,
+        "URL of this scheduler for callers, which the others on a PostgreSQL database name them; when empty"
+        " http://HOST:PORT, by the name of this machine",
+    )
     worker_security: str = setting(
         "curve",
         "WORD",

@@ -93,6 +93,13 @@ def scheduler(text: str) -> str:
     return _url(text)
 
 
+def advertised(text: str) -> str:
+    """The http or https URL of a scheduler in normal form, or empty."""
+    if text and not text.startswith(("http://", "https://")):
+        raise ValueError(f"invalid URL {text!r}: write it like http://scheduler-1.example:8080")
+    return text and _url(text)
+
+
 def _url(text: str) -> str:
     sentence = f"invalid scheduler URL {text!r}: write it like http://localhost:8080"
     try:

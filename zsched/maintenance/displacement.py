@@ -18,7 +18,6 @@ from zsched.store.contract import StoreError, StoreLocked, StoreMisplaced
 from zsched.store.engine import Engine
 from zsched.store.sqlite.engine import SqliteEngine
 from zsched.store.sqlite.lock import how_to_restore
-from zsched.store.writer import Writer
 
 log = logging.getLogger(__name__)
 
@@ -26,11 +25,11 @@ log = logging.getLogger(__name__)
 class FileWatch:
     """Checks the database's file and its folder, at most once in FILE_CHECK_MS."""
 
-    def __init__(self, store: Writer, recreate_files: Callable[[], Sequence[str]]) -> None:
-        """`recreate_files` creates removed files again and returns their names. Raises PrivateFileError, StoreLocked,
-        OSError.
+    def __init__(self, verify: Callable[[], None], recreate_files: Callable[[], Sequence[str]]) -> None:
+        """`verify` raises StoreMisplaced. `recreate_files` creates removed files again and returns their names. It
+        raises PrivateFileError, StoreLocked, OSError.
         """
-        self._store = store
+        self._verify = verify
         self._recreate_files = recreate_files
         self._next_ms = 0
         # The failure that was logged last; empty when there is none.
@@ -41,7 +40,7 @@ class FileWatch:
         if mono_ms < self._next_ms:
             return
         self._next_ms = mono_ms + FILE_CHECK_MS
-        self._store.verify()
+        self._verify()
         failure = ""
         try:
             if names := self._recreate_files():

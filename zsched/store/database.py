@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
+from zsched.model.records import Instance
 from zsched.store.check import Findings
 from zsched.store.engine import Engine
 from zsched.store.reader import EngineReader
@@ -42,6 +43,9 @@ class Hold(Protocol):
     def folder(self) -> Path:
         """The folder of keys, socket and lock, with links resolved."""
 
+    def publish(self, own: Instance) -> None:
+        """Let the other schedulers of the database know of this one, from now on and again and again."""
+
     def keep(self) -> bool:
         """Create the folder and its lock again if they were removed; returns whether they were.
 
@@ -64,6 +68,10 @@ class Database(Protocol):
     @property
     def folder(self) -> Path:
         """The folder of keys, socket and lock."""
+
+    @property
+    def shared(self) -> bool:
+        """Whether several schedulers may use the database: one leads, and the others stand by."""
 
     def hold(self) -> AbstractContextManager[Hold]:
         """Hold the folder. Raises StoreLocked while another process does, StoreLoose, StoreError."""

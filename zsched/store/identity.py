@@ -49,6 +49,9 @@ class IdentityWriter(EndsWriter):
         self._execute(sql.BEGIN_EPOCH, (epoch, host, pid, version, now_ms))
         return epoch
 
+    def set_key_check(self, sealed: str) -> None:
+        self._execute(sql.SET_KEY_CHECK, (sealed,))
+
     def end_epoch(self, epoch: int, now_ms: int) -> None:
         self._execute(sql.END_EPOCH, (now_ms, epoch))
 

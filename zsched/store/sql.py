@@ -8,7 +8,7 @@ from typing import Final, TypeVar
 
 from zsched.model.access import Token, WorkerKey
 from zsched.model.lifecycle import Cause
-from zsched.model.records import Event, ForeignRuns
+from zsched.model.records import Event, ForeignRuns, Instance
 from zsched.model.types import Job, JobFields, Order, Policy, Run, RunStatus, Worker
 from zsched.store.mapping import columns, insert, stored_columns
 from zsched.store.moves import guard
@@ -45,6 +45,9 @@ START_IDS: Final = "INSERT INTO sqlite_sequence (name, seq) VALUES (?, ?)"
 TAKE_OVER: Final = "UPDATE epoch SET epoch = epoch + 1 RETURNING epoch"
 RAISE_EPOCH: Final = "UPDATE epoch SET epoch = max(epoch, ?) + ?"
 BEGIN_EPOCH: Final = "INSERT INTO schedulers (epoch, host, pid, version, started_ms) VALUES (?, ?, ?, ?, ?)"
+INSTANCES: Final = f"SELECT {columns(Instance)} FROM instances ORDER BY role, url, instance"
+KEY_CHECK: Final = "SELECT key_check FROM identity"
+SET_KEY_CHECK: Final = "UPDATE identity SET key_check = ?"
 END_EPOCH: Final = "UPDATE schedulers SET stopped_ms = ? WHERE epoch = ?"
 
 FIND_DEMAND: Final = "SELECT demand_id FROM demands WHERE wish = ?"

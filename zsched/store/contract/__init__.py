@@ -30,7 +30,7 @@ from zsched.store.contract.errors import (
 )
 from zsched.store.contract.foreign import Foreign
 from zsched.store.contract.idempotency import Idempotency, Submitted
-from zsched.store.contract.identity import NO_LINEAGE, Identity, Lineage, Restoration
+from zsched.store.contract.identity import KEY_CHECK, NO_LINEAGE, Identity, Lineage, Restoration
 from zsched.store.contract.jobs import Cancelled, Jobs, Target
 from zsched.store.contract.reader import Reader, RunOutput
 from zsched.store.contract.runs import Claim, Claimed, Holding, Load, Ready, Runs
@@ -39,6 +39,7 @@ from zsched.store.contract.transactions import Changes, Transactions
 from zsched.store.contract.workers import Workers
 
 __all__ = [
+    "KEY_CHECK",
     "NO_LINEAGE",
     "Access",
     "Cancelled",

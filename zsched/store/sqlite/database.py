@@ -7,6 +7,7 @@ from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from zsched.model.records import Instance
 from zsched.store.check import Findings, check
 from zsched.store.database import Tenure
 from zsched.store.reader import EngineReader
@@ -28,6 +29,10 @@ class SqliteDatabase:
     @property
     def folder(self) -> Path:
         return folder_of(self.path)
+
+    @property
+    def shared(self) -> bool:
+        return False
 
     @contextmanager
     def hold(self) -> Iterator[SqliteHold]:
@@ -51,6 +56,9 @@ class SqliteHold:
     @property
     def folder(self) -> Path:
         return self.lock.folder
+
+    def publish(self, own: Instance) -> None:
+        """There is no other scheduler."""
 
     def keep(self) -> bool:
         return self.lock.keep()
