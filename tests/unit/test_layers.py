@@ -31,6 +31,7 @@ ROOMS: dict[str, tuple[str, ...]] = {
     "zsched.config": ("zsched.model", "zsched.host", "zsched.security"),
     "zsched.store": ("zsched.model", "zsched.store.contract"),
     "zsched.store.sqlite": ("zsched.model", "zsched.host", "zsched.store.contract", "zsched.store"),
+    "zsched.store.postgres": ("zsched.model", "zsched.store.contract", "zsched.store"),
     "zsched.maintenance": (
         *("zsched", "zsched.model", "zsched.host", "zsched.security"),
         *("zsched.store.contract", "zsched.store", "zsched.store.sqlite"),

@@ -16,7 +16,7 @@ class StoreFull(StoreError):
 
 
 class StoreConstraint(StoreError):
-    """A statement broke a constraint of the schema: our own bug. The transaction goes on without that statement."""
+    """A statement broke a constraint of the schema: our own bug. The transaction goes on without its savepoint."""
 
 
 class StoreUnsure(StoreError):
@@ -41,6 +41,10 @@ class StoreForeign(StoreError):
 
 class StoreLoose(StoreError):
     """Another user owns the database or its folder, or other users have access to it."""
+
+
+class StoreDeposed(StoreError):
+    """Another scheduler has taken over: nothing of the turn is stored, and no later turn will be."""
 
 
 class StoreLocked(StoreError):
