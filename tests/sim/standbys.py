@@ -15,6 +15,7 @@ from tests.sim.timeline import Alarm, Timeline
 from tests.sim.violation import Violation
 from zsched.scheduler.dispatcher.commands import Command
 from zsched.store.contract import StoreDeposed, StoreError, StoreUnsure
+from zsched.store.sqlite.statements import Statements
 
 if TYPE_CHECKING:
     from tests.sim.scheduler import FaultyEngine, OnAnswer, Scheduler
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 Row = tuple[Any, ...]
 
 
-class Session:
+class Session(Statements):
     """A scheduler's connection to the store. Implements engine.Engine.
 
     `cut`: the server can't be reached. `late`: the next turn has begun and then stood still, until the server ended its
@@ -30,13 +31,17 @@ class Session:
     """
 
     def __init__(self, engine: FaultyEngine) -> None:
+        super().__init__(engine._connection)
         self.cut = False
         self.late = False
         self._engine = engine
         self._epoch: int | None = None
         self._late = False
-        self.changes, self.verify, self.columns = engine.changes, engine.verify, engine.columns
-        self.find_damage, self.overwrite_deleted = engine.find_damage, engine.overwrite_deleted
+        self.verify, self.overwrite_deleted, self.find_damage = (
+            engine.verify,
+            engine.overwrite_deleted,
+            engine.find_damage,
+        )
 
     def fence(self, epoch: int) -> None:
         self._epoch = epoch
@@ -46,6 +51,7 @@ class Session:
         self._demand_epoch()
 
     def begin(self) -> None:
+        self._ids.clear()
         if self.late:
             self.late, self._late = False, True
             return

@@ -15,6 +15,11 @@ def database(db: Path | PostgresUrl, folder: Path) -> Database:
 
     Raises StoreUnsupported if the engine's library is not installed.
     """
-    if isinstance(db, PostgresUrl):
-        raise StoreUnsupported(f"{db} needs the package psycopg: install zsched[postgres]; keys are in {folder}")
-    return SqliteDatabase(db)
+    if isinstance(db, Path):
+        return SqliteDatabase(db)
+    try:
+        # Imported late: most installations lack the library.
+        from zsched.store.postgres.database import PostgresDatabase
+    except ImportError as error:
+        raise StoreUnsupported(f"can't use {db}: {error}; install it with pip install 'zsched[postgres]'") from None
+    return PostgresDatabase(db, folder)

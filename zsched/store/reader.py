@@ -12,7 +12,7 @@ from zsched.model.records import Event, ForeignRuns, Instance
 from zsched.model.types import Job, JobId, Run, RunId, RunStatus, Stream, Worker, WorkerId, WorkerStatus
 from zsched.store import rows, sql
 from zsched.store.contract import RunOutput, Submitted
-from zsched.store.engine import Engine, Row
+from zsched.store.engine import ReadEngine, Row
 
 T = TypeVar("T")
 
@@ -23,7 +23,7 @@ _ENDLESS: Final = 2**63 - 1
 class EngineReader:
     """Implements contract.Reader. zsched/store/contract/ documents the methods."""
 
-    def __init__(self, engine: Engine) -> None:
+    def __init__(self, engine: ReadEngine) -> None:
         self._execute = engine.execute
         self._iterate = engine.iterate
         self.close = engine.close

@@ -16,7 +16,7 @@ class StoreFull(StoreError):
 
 
 class StoreConstraint(StoreError):
-    """A statement broke a constraint of the schema: our own bug. The transaction goes on without that statement."""
+    """A statement broke a constraint of the schema: our own bug. The transaction goes on without its savepoint."""
 
 
 class StoreUnsure(StoreError):
