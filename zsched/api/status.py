@@ -9,6 +9,7 @@ import falcon
 from zsched import __version__
 from zsched.api import shapes, views
 from zsched.api.context import Context, answer, parameters
+from zsched.model.limits import INSTANCE_LIVE_MS
 from zsched.model.records import Role
 from zsched.model.units import counted
 from zsched.store.contract import StoreError
@@ -42,11 +43,17 @@ class Readiness:
         resp.text = f"{word}\n{self._schedulers()}{self._undecided()}" if ready else "unready\n"
 
     def _schedulers(self) -> str:
-        """A line with the number of schedulers by role, or empty where this is the only one."""
+        """A line with the number of living schedulers by role, or empty where this is the only one."""
+        own = self._context.facts.own.instance
         try:
-            roles = Counter(instance.role for instance in self._context.schedulers())
+            schedulers = self._context.schedulers()
         except StoreError:
             return ""
+        # By the clock of the database, but for our own row.
+        latest_ms = max((other.seen_ms for other in schedulers if other.instance != own), default=0)
+        roles = Counter(
+            other.role for other in schedulers if other.instance == own or other.seen_ms >= latest_ms - INSTANCE_LIVE_MS
+        )
         if roles.total() == 1:
             return ""
         return f"schedulers: {', '.join(f'{roles[role]} {role}' for role in Role)}\n"

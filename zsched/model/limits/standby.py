@@ -14,6 +14,9 @@ LOCK_IDLE_MS = 6_000
 LOCK_STATEMENT_MS = 3_000
 LOCK_CONNECT_S = 3
 
+# A scheduler that has published itself as much later than another one counts as living, and the other one does not.
+INSTANCE_LIVE_MS = 10_000
+
 # A scheduler that has not published itself for as long is no longer listed.
 INSTANCE_MS_MAX = 3_600_000
 

@@ -21,7 +21,7 @@ from psycopg.conninfo import conninfo_to_dict
 
 from zsched.model.address import PostgresUrl
 from zsched.model.limits import INSTANCE_MS_MAX, LOCK_CONNECT_S, LOCK_IDLE_MS, LOCK_PING_S, LOCK_STATEMENT_MS
-from zsched.model.records import Instance
+from zsched.model.records import Instance, Role
 from zsched.store.contract import StoreError
 
 log = logging.getLogger(__name__)
@@ -49,6 +49,8 @@ _PUBLISH: Final = f"""
     INSERT INTO instances (instance, role, host, pid, version, url, endpoint, public_key, started_ms, seen_ms)
     VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, {_NOW})
     ON CONFLICT (instance) DO UPDATE SET role = excluded.role, seen_ms = excluded.seen_ms"""  # noqa: S608  (of constants)
+# One that was killed can't say that it no longer leads.
+_SUCCEED: Final = "UPDATE instances SET role = 'standby' WHERE role = 'active' AND instance <> %s"
 _FORGET: Final = f"DELETE FROM instances WHERE seen_ms < {_NOW} - {INSTANCE_MS_MAX}"  # noqa: S608  (of constants)
 _LEAVE: Final = "DELETE FROM instances WHERE instance = %s"
 
@@ -124,13 +126,17 @@ class Candidate:
         if own is None:
             self._ask("SELECT 1")
             return
+        # Whoever has lost the lock may have lost more, and not know yet.
+        role = own.role if self._held else Role.STANDBY
         self._ask(
             _PUBLISH,
             (
-                *(own.instance, own.role, own.host, own.pid, own.version),
+                *(own.instance, role, own.host, own.pid, own.version),
                 *(own.url, own.endpoint, own.public_key, own.started_ms),
             ),
         )
+        if role is Role.ACTIVE:
+            self._ask(_SUCCEED, (own.instance,))
         self._ask(_FORGET)
 
     def _ask(self, statement: str, parameters: Sequence[object] = ()) -> object:
