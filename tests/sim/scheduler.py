@@ -180,13 +180,16 @@ class Mailbox:
 
 @dataclass(slots=True)
 class Habits:
-    """How this seed's scheduler is set up. `commit_ms` bounds how long a turn takes."""
+    """How this seed's scheduler is set up. `commit_ms` bounds how long a turn takes. `places`: the addresses in the
+    lists of workers. One of them is active at a time, and another one at the next start.
+    """
 
     timeout_ms: int
     turn_frames_max: int
     turn_rows_max: int
     frames_queued_max: int
     commit_ms: int = 2
+    places: int = 1
 
 
 class Scheduler:
@@ -216,6 +219,9 @@ class Scheduler:
         self.slow_ms = self.failed_ms = -(10**9)
         self.kill_at_send: int | None = None
         self.ambushes: set[Ambush] = set()
+        # The address at which it is active. Drawn apart, so that a seed's other decisions don't hang on it.
+        self.place = 0
+        self._whim = Random("places")
         # The share of REST's answers that are lost on the way.
         self.answers_lost = 0.0
         # How many answers that hand out a run will be lost.
@@ -246,6 +252,7 @@ class Scheduler:
             self._timeline.after(500, self.start)
             return
         self.up = True
+        self.place = self._whim.randrange(self.habits.places)
         self.started_ms = self._awake_ms = self._timeline.now_ms
         self._mailbox = Mailbox()
         self.router = Router(self.habits.frames_queued_max, self._on_arrival)
@@ -317,6 +324,10 @@ class Scheduler:
         if self.still and now_ms < self.still[-1][1]:
             now_ms = self.still.pop()[0]
         self.still.append((now_ms, self._awake_ms))
+
+    @property
+    def stands_still(self) -> bool:
+        return bool(self.still) and self._timeline.now_ms < self.still[-1][1]
 
     def go_on(self) -> None:
         """SIGCONT."""
