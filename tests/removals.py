@@ -309,16 +309,16 @@ _REMOVALS: Final = (
         "a lock that is removed stays so",
         "system/test_database_file.py::test_folder_that_is_removed_is_made_again",
         (
-            "serve._recreate_files",
-            "    if lock.keep():",
-            "    lock.folder.mkdir(mode=0o700, exist_ok=True)\n    if False:",
+            "parts.recreate_files",
+            "    if parts.hold.keep():",
+            "    parts.hold.folder.mkdir(mode=0o700, exist_ok=True)\n    if False:",
         ),
     ),
     removal(
         22,
         "a socket that is removed stays so",
         "system/test_database_file.py::test_folder_that_is_removed_is_made_again",
-        without_call("serve._recreate_files", "rest.replace_socket"),
+        without_call("parts.recreate_files", "rest.replace_socket"),
     ),
     removal(
         22,
@@ -681,7 +681,7 @@ _REMOVALS: Final = (
         15,
         "callers of REST take the last open file",
         "system/test_few_files.py::test_idle_callers_leave_files_for_others",
-        ("serve._bind_rest", "ConnectionLimiter(connections.tcp, connections.socket)", "ConnectionLimiter()"),
+        ("parts.bind_rest", "ConnectionLimiter(connections.tcp, connections.socket)", "ConnectionLimiter()"),
     ),
     removal(
         15,
@@ -919,7 +919,7 @@ _REMOVALS: Final = (
         15,
         "a refused body stays in memory until Python looks for cycles",
         "unit/test_rest_bodies.py::test_a_body_that_was_refused_is_kept_by_nothing",
-        ("problem._on_problem", "    problem.__traceback__ = problem.__context__ = None\n", ""),
+        ("problem.on_problem", "    problem.__traceback__ = problem.__context__ = None\n", ""),
     ),
     removal(
         15,
@@ -1207,7 +1207,7 @@ _REMOVALS: Final = (
         20,
         "the lock is not asked for",
         "contract/test_sqlite.py::test_second_scheduler_is_refused_and_names_the_first",
-        never("lock._hold_names", "not files.try_lock(lock)"),
+        never("folder._hold", "not files.try_lock(lock)"),
     ),
     removal(
         20,
@@ -1257,13 +1257,13 @@ _REMOVALS: Final = (
         22,
         "a displaced database is not noticed",
         "system/test_database_file.py::test_file_that_is_displaced_ends_the_scheduler_and_loses_nothing",
-        without_call("_serve.after_turn", "watch.look"),
+        without_call("Process._after_turn", "watch.look"),
     ),
     removal(
         22,
         "a displaced database is not noticed at the end",
         "system/test_database_file.py::test_file_that_is_displaced_shortly_before_the_end_is_noticed",
-        without_call("serve._turn", "store.verify"),
+        without_call("Process._turn", "tenure.store.verify"),
     ),
     removal(
         22,
@@ -1758,7 +1758,7 @@ _REMOVALS: Final = (
         25,
         "the end of a burst of refused calls is not logged",
         "system/test_refusals.py::test_burst_of_bad_tokens_is_logged_to_its_last_one_in_few_lines",
-        without_call("_serve.after_turn", "policy.refusals.flush"),
+        without_call("Process._after_turn", "self._parts.policy.refusals.flush"),
     ),
     removal(
         25,

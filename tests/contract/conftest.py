@@ -12,6 +12,6 @@ from tests.contract.base import ENGINES, Base
 
 @pytest.fixture(params=ENGINES)
 def base(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Base]:
-    opened = ENGINES[request.param](tmp_path)
-    yield opened
-    opened.end()
+    with ENGINES[request.param](tmp_path) as opened:
+        yield opened
+        opened.end()

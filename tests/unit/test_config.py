@@ -13,6 +13,7 @@ from msgspec import ValidationError, convert
 from zsched.config.config import ConfigError, scheduler_config, worker_config
 from zsched.config.layers import settle
 from zsched.config.settings import KEYS, Key, keys_of
+from zsched.model.address import PostgresUrl
 from zsched.model.fields import WorkerName
 from zsched.model.limits import DURATION_MS_MAX, SIZE_BYTES_MAX
 from zsched.model.names import WORKER_NAME
@@ -440,3 +441,52 @@ def test_the_file_in_conf_loads_as_it_is_and_with_every_line_uncommented(home: P
     for version in (text, re.sub(r"^#(\w+ =)", r"\1", text, flags=re.MULTILINE)):
         settled = settle(section, {}, write(home / "all.ini", version), {"HOME": "/"}, home / "etc")
         assert {name: setting.text for name, setting in settled.items()} == defaults
+
+
+# --- The database -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("url", "shown"),
+    [
+        ("postgresql://", "postgresql://"),
+        ("postgresql://?service=zsched", "postgresql://"),
+        ("postgres://zsched:s3cret@db.example:5433/jobs", "postgresql://zsched@db.example:5433/jobs"),
+        ("postgresql://zsched:s3%40cret@[2001:db8::1]/jobs", "postgresql://zsched@[2001:db8::1]/jobs"),
+        ("postgresql://a:5432,b:5433/jobs?password=s3cret", "postgresql://a:5432,b:5433/jobs"),
+        ("postgresql://%2Frun%2Fpostgresql/jobs?user=zsched&password=s3cret", "postgresql://%2Frun%2Fpostgresql/jobs"),
+    ],
+)
+def test_database_url_is_shown_without_its_password(home: Path, url: str, shown: str) -> None:
+    config = scheduler_config({"db": url, "data-dir": "own"}, None, {}, home / "etc").config
+    assert config.db == PostgresUrl(url)
+    assert str(config.db) == shown
+    assert "cret" not in repr(config)
+    assert config.folder == home / "own"
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        *("postgresql://zsched:s3/cret@host/jobs", "postgresql://zsched:s3@cret@host/jobs"),
+        *("postgresql://zsched:s3%cret@host/jobs", "postgresql://zsched:s3 cret@host/jobs"),
+        *("postgresql://zsched:s3#cret@host/jobs", "postgresql://zsched:s3?cret@host/jobs"),
+    ],
+)
+def test_invalid_database_url_is_not_repeated(home: Path, url: str) -> None:
+    with pytest.raises(
+        ConfigError, match=r"^-db: invalid database URL: write it like postgresql://USER@HOST:5432"
+    ) as it:
+        scheduler_config({"db": url, "data-dir": "own"}, None, {}, home / "etc")
+    assert "cret" not in str(it.value)
+
+
+def test_database_url_needs_a_data_folder(home: Path) -> None:
+    with pytest.raises(ConfigError, match=r"^missing data_dir: with PostgreSQL, name a folder"):
+        scheduler_config({"db": "postgresql://"}, None, {}, home / "etc")
+
+
+def test_folder_of_a_database_file_has_its_name(home: Path) -> None:
+    for folder in ({}, {"data-dir": "elsewhere"}):
+        config = scheduler_config({"db": "a.db", **folder}, None, {}, home / "etc").config
+        assert (config.db, config.folder) == (home / "a.db", home / "a.db.d")

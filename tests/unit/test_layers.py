@@ -30,7 +30,15 @@ ROOMS: dict[str, tuple[str, ...]] = {
     "zsched.security": ("zsched.model", "zsched.host"),
     "zsched.config": ("zsched.model", "zsched.host", "zsched.security"),
     "zsched.store": ("zsched.model", "zsched.store.contract"),
-    "zsched.store.sqlite": ("zsched.model", "zsched.host", "zsched.store.contract", "zsched.store"),
+    "zsched.store.folder": ("zsched.model", "zsched.host", "zsched.store.contract"),
+    "zsched.store.sqlite": (
+        *("zsched.model", "zsched.host", "zsched.store.contract", "zsched.store", "zsched.store.folder"),
+    ),
+    "zsched.store.postgres": ("zsched.model", "zsched.store.contract", "zsched.store", "zsched.store.folder"),
+    "zsched.store.choice": (
+        *("zsched.model", "zsched.store.contract", "zsched.store"),
+        *("zsched.store.sqlite", "zsched.store.postgres"),
+    ),
     "zsched.maintenance": (
         *("zsched", "zsched.model", "zsched.host", "zsched.security"),
         *("zsched.store.contract", "zsched.store", "zsched.store.sqlite"),

@@ -17,6 +17,7 @@ from urllib.parse import quote, urlsplit
 from zsched.config.layers import SYSTEM_FOLDER, ConfigError, Setting, home_folder, ini_files, settle, xdg_folder
 from zsched.config.settings import SchedulerConfig, WorkerConfig
 from zsched.host import files
+from zsched.model.address import PostgresUrl
 from zsched.model.hosts import is_loopback
 from zsched.model.limits import PLACE_CHARS_MAX
 from zsched.model.names import WORKER_NAME
@@ -57,8 +58,11 @@ def scheduler_config(
     host = values.text("zmq_host")
     if values.text("worker_security") == "none" and host and not is_loopback(host):
         raise ConfigError("worker_security none lets anybody be a worker: set zmq_host to 127.0.0.1 with it")
+    config = SchedulerConfig(**values.all())
+    if isinstance(config.db, PostgresUrl) and config.data_dir is None:
+        raise ConfigError("missing data_dir: with PostgreSQL, name a folder for this scheduler's keys, lock and socket")
     return Loaded(
-        SchedulerConfig(**values.all()),
+        config,
         tuple(values.settings.values()),
         tuple(ini_files(config_file, environ, system_folder)),
     )

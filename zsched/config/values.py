@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Final
 from urllib.parse import urlsplit
 
+from zsched.model.address import PostgresUrl, is_url, parse_url
 from zsched.model.limits import NAME_CHARS_MAX, SCHEDULERS_MAX
 from zsched.model.names import USER_NAME, WORKER_NAME
 from zsched.model.units import format_duration_ms, parse_duration_ms
@@ -38,6 +39,11 @@ def path(text: str) -> Path:
     if any("\ud800" <= char <= "\udfff" for char in text):
         raise ValueError("must be UTF-8")
     return Path(text)
+
+
+def database(text: str) -> Path | PostgresUrl:
+    """The file of an SQLite database, or the URL of a PostgreSQL one."""
+    return parse_url(text) if is_url(text) else path(text)
 
 
 def optional_path(text: str) -> Path | None:
@@ -92,6 +98,13 @@ def _scheduler(text: str) -> str:
         except EndpointError as error:
             raise ValueError(str(error)) from error
     return _url(text)
+
+
+def advertised(text: str) -> str:
+    """The http or https URL of a scheduler in normal form, or empty."""
+    if text and not text.startswith(("http://", "https://")):
+        raise ValueError(f"invalid URL {text!r}: write it like http://scheduler-1.example:8080")
+    return text and _url(text)
 
 
 def _url(text: str) -> str:

@@ -43,6 +43,9 @@ class Core:
 
     # --- transactions ---
 
+    def confirm_epoch(self) -> None:
+        self._engine.confirm_epoch()
+
     def begin(self) -> None:
         self._engine.begin()
         self._rows_before = self._engine.changes()
@@ -60,9 +63,10 @@ class Core:
     @contextmanager
     def savepoint(self) -> Iterator[None]:
         mark = self._ledger.mark()
-        self._execute("SAVEPOINT part")
+        self._engine.savepoint()
         try:
             yield
+            self._engine.release()
         except StoreConstraint:
             self._undo(mark)
             raise
@@ -74,13 +78,11 @@ class Core:
         except BaseException:
             self._undo(mark)
             raise
-        self._execute("RELEASE part")
 
     def _undo(self, mark: tuple[int, int, int, int]) -> None:
         self._ledger.cut(mark)
         self._forget()
-        self._execute("ROLLBACK TO part")
-        self._execute("RELEASE part")
+        self._engine.undo()
 
     def _forget(self) -> None:
         """Forget what was read since it may have been undone."""
@@ -120,8 +122,13 @@ class Core:
         demand_id = self._demand_ids.get(demand)
         if demand_id is None:
             key = rows.demand_key(demand)
-            stored = self._execute(sql.FIND_DEMAND, (key,)) or self._execute(sql.ADD_DEMAND, (key,))
-            demand_id = self._demand_ids[demand] = DemandId(stored[0][0])
+            stored = self._execute(sql.FIND_DEMAND, (key,))
+            demand_id = self._demand_ids[demand] = DemandId(stored[0][0] if stored else self._add_demand(key))
+        return demand_id
+
+    def _add_demand(self, key: str) -> int:
+        demand_id = self._engine.take_ids("demands", 1)
+        self._engine.send(sql.ADD_DEMAND, (demand_id, key), rows=1)
         return demand_id
 
     def _demand(self, demand_id: DemandId) -> Demand:

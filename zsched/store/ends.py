@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from itertools import chain
 from typing import Final
 
 from zsched.model.lifecycle import TERMINAL, Cause
 from zsched.model.types import Outcome, Reason, RunId, RunStatus, Verdict, WorkerId
 from zsched.model.units import some
-from zsched.store import sql, transitions
+from zsched.store import moves, sql, transitions
 from zsched.store.engine import Row
 from zsched.store.ledger import Note
 from zsched.store.lives import PENDING, RUNNING, Change, Lives
 
 # Ends that the scheduler decided, and no worker reported.
 _DECIDED: Final = frozenset({Reason.WORKER_LOST, Reason.CRASH_LIMIT, Reason.UNKILLABLE, Reason.QUARANTINED})
+# The statements that store one report of a cause, and several.
+_STATEMENTS: Final = {
+    Cause.SUCCEED: (transitions.SUCCEED, transitions.SUCCEED_MANY),
+    Cause.FAIL: (transitions.FAIL, transitions.FAIL_MANY),
+    Cause.LAPSE: (transitions.LAPSE, transitions.LAPSE_MANY),
+}
 
 
 class EndsWriter(Lives):
@@ -35,8 +40,7 @@ class EndsWriter(Lives):
             by_cause.setdefault(_cause(outcome), []).append(outcome)
         ended: set[int] = set()
         for cause, reported in by_cause.items():
-            for batch in sql.batches(reported):
-                ended |= self._end_reported(cause, batch, worker_id, now_ms)
+            ended |= self._end_reported(cause, reported, worker_id, now_ms)
         verdicts: list[Verdict] = []
         outputs: list[Row] = []
         for outcome in outcomes:
@@ -49,7 +53,7 @@ class EndsWriter(Lives):
             if out.total or err.total:
                 outputs.append((run_id, form, out.head, out.tail, out.total, err.head, err.tail, err.total))
         if outputs:
-            self._engine.executemany(sql.ADD_OUTPUT, outputs)
+            self._engine.sendmany(sql.ADD_OUTPUT, outputs)
         return verdicts
 
     def _end_reported(self, cause: Cause, outcomes: Sequence[Outcome], worker_id: WorkerId, now_ms: int) -> set[int]:
@@ -67,9 +71,12 @@ class EndsWriter(Lives):
             worker_id=worker_id,
             reasons={outcome.run_id: outcome.reason for outcome in outcomes},
         )
-        statement = _result(cause, len(outcomes))
-        ended = self._move((RUNNING, cause), statement, tuple(chain.from_iterable(values)), change)
-        return {each.run_id for each in ended}
+        one, many = _STATEMENTS[cause]
+        if len(values) == 1:
+            return {each.run_id for each in self._move((RUNNING, cause), one, values[0], change)}
+        fences = (worker_id,) * moves.fences(RUNNING, cause)
+        moved = self._engine.execute_list(many, transitions.RESULT_COLUMNS, values, after=fences)
+        return {each.run_id for each in self._follow_up(RUNNING, cause, moved, change)}
 
     def _why_refused(self, outcome: Outcome, worker_id: WorkerId) -> Verdict:
         run = self.run(outcome.run_id)
@@ -145,13 +152,3 @@ def _cause(outcome: Outcome) -> Cause:
     if outcome.status is RunStatus.SUCCESS:
         return Cause.SUCCEED
     return Cause.LAPSE if outcome.reason == Reason.LEASE_STOP else Cause.FAIL
-
-
-def _result(cause: Cause, count: int) -> str:
-    """The statement that stores `count` reports of one cause."""
-    one, many = {
-        Cause.SUCCEED: (transitions.SUCCEED, transitions.SUCCEED_MANY),
-        Cause.FAIL: (transitions.FAIL, transitions.FAIL_MANY),
-        Cause.LAPSE: (transitions.LAPSE, transitions.LAPSE_MANY),
-    }[cause]
-    return one if count == 1 else sql.for_rows(many, count)

@@ -10,7 +10,6 @@ import logging
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from itertools import chain
 from typing import NamedTuple
 
 from msgspec import Struct
@@ -137,11 +136,10 @@ class Lives(Core):
         """Make the successors of ended runs whose tasks may have one; returns them by run."""
         by_run = {each.run_id: each.move for each in ended}
         made: dict[int, RunId] = {}
-        for batch in sql.batches(list(by_run)):
-            for row in self._execute(sql.for_rows(sql.ENDED_RUNS, len(batch)), batch):
-                successor = self._follow(by_run[row[0]], row, change)
-                if successor is not None:
-                    made[row[0]] = successor
+        for row in self._engine.execute_list(sql.ENDED_RUNS, ("run_id",), [(run_id,) for run_id in by_run]):
+            successor = self._follow(by_run[row[0]], row, change)
+            if successor is not None:
+                made[row[0]] = successor
         return made
 
     def _follow(self, move: Move, row: Row, change: Change) -> RunId | None:
@@ -188,13 +186,13 @@ class Lives(Core):
         *,
         replaced: RunStatus | None = None,
     ) -> list[RunId]:
-        """Make runs by an INSERT: each is given by its job and the statement's parameters. Returns their ids, which
-        rise. Several runs have one event.
+        """Make runs by an INSERT: each is given by its job and the statement's parameters after the id. Returns their
+        ids, which rise. Several runs have one event.
 
         `replaced`: the status of the run that each of them replaces in its task.
         """
         move = MOVES[State.NEW][cause]
-        made = [RunId(number) for number in self._insert(statement, [values for _, values in new])]
+        made = [RunId(number) for number in self._insert("runs", statement, [values for _, values in new])]
         if not made:
             return made
         became = move.became.status
@@ -206,10 +204,13 @@ class Lives(Core):
             self._ledger.add([(change.at_ms, change.actor, job, *moved)])
         return made
 
-    def _insert(self, statement: str, values: Sequence[Row]) -> list[int]:
-        """Insert rows by few statements; returns their ids, which rise."""
-        added: list[Row] = []
-        for batch in sql.batches(values):
-            insert = statement if len(batch) == 1 else sql.for_rows(statement, len(batch))
-            added += sorted(self._execute(insert, list(chain.from_iterable(batch))))
-        return [row[0] for row in added]
+    def _insert(self, table: str, statement: str, values: Sequence[Row]) -> range:
+        """Insert rows, each given by the statement's parameters after the id. Returns their ids."""
+        if not values:
+            return range(0)
+        first = self._engine.take_ids(table, len(values))
+        if len(values) == 1:
+            self._engine.send(statement, (first, *values[0]), rows=1)
+        else:
+            self._engine.sendmany(statement, [(row_id, *row) for row_id, row in enumerate(values, first)])
+        return range(first, first + len(values))

@@ -19,16 +19,17 @@ _RUNNING: Final = RunStatus.RUNNING
 # --- runs are made ---
 
 _ADD_RUN: Final = """
-    INSERT INTO runs (job_id, attempt, demand_id, priority, status, created_ms) VALUES (?, 1, ?, ?, {}, ?)
-    RETURNING run_id"""
+    INSERT INTO runs (run_id, job_id, attempt, demand_id, priority, status, created_ms)
+    VALUES (?, ?, 1, ?, ?, {}, ?)"""
 ADD_RUN: Final = _ADD_RUN.format(made(Cause.SUBMIT))
 ADD_FIRE: Final = _ADD_RUN.format(made(Cause.FIRE))
-# The next run of a task. The first parameter: whether its predecessor counts as an attempt if it has started.
+# The next run of a task. The second parameter: whether its predecessor counts as an attempt if it has started.
 _ADD_SUCCESSOR: Final = """
-    INSERT INTO runs (job_id, task, attempt, demand_id, priority, status, blocked, due_ms, crashes, failures,
+    INSERT INTO runs (run_id, job_id, task, attempt, demand_id, priority, status, blocked, due_ms, crashes, failures,
         created_ms)
-    SELECT job_id, task, attempt + (? AND started_ms IS NOT NULL), ?, priority, {}, ?, ?, crashes, failures + ?, ?
-    FROM runs WHERE run_id = ? RETURNING run_id"""
+    SELECT ?, job_id, task, attempt + CASE WHEN ? AND started_ms IS NOT NULL THEN 1 ELSE 0 END, ?, priority, {}, ?, ?,
+        crashes, failures + ?, ?
+    FROM runs WHERE run_id = ?"""
 REQUEUE: Final = _ADD_SUCCESSOR.format(made(Cause.REQUEUE))
 RETRY: Final = _ADD_SUCCESSOR.format(made(Cause.RETRY))
 
@@ -69,6 +70,7 @@ MARK_CANCELLED: Final = update(
 )
 # What a worker reports: the reason, five facts, and the run. For one run each is a parameter; for several, a column of
 # a VALUES list.
+RESULT_COLUMNS: Final = ("reason", "detail", "exit_code", "signal", "started_ms", "finished_ms", "run_id")
 _RESULT: Final = "detail = {}, exit_code = {}, signal = {}, started_ms = coalesce({}, started_ms), finished_ms = {}"
 _MANY: Final = [f"ended.column{number}" for number in range(1, 8)]
 
@@ -96,7 +98,9 @@ def _back(cause: Cause) -> str:
     final = choose(_RUNNING, cause, final="0", live="NULL")
     worker = choose(_RUNNING, cause, final="worker_id", live="NULL")
     rest = "handed_n = NULL, claimed_ms = NULL, lease_ms = NULL, ends_ms = NULL"
-    return update(_RUNNING, cause, f"finished_ms = ? + {final}, worker_id = {worker}, {rest}", "run_id = ?")
+    return update(
+        _RUNNING, cause, f"finished_ms = CAST(? AS BIGINT) + {final}, worker_id = {worker}, {rest}", "run_id = ?"
+    )
 
 
 RETURN: Final = _back(Cause.RETURN)
