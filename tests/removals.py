@@ -54,6 +54,56 @@ def removal(promise: int, name: str, tests: str, *edits: Edit | tuple[str, str, 
 
 
 _REMOVALS: Final = (
+    # --- a list of schedulers ---
+    removal(
+        2,
+        "a submit whose answer is lost is sent to no other scheduler",
+        "system/test_client_schedulers.py::test_submit_goes_on_with_its_key_when_the_answer_is_lost",
+        without_condition("schedulers._passes_on", "again"),
+    ),
+    removal(
+        3,
+        "a write that may have been done goes to the next scheduler",
+        "system/test_client_schedulers.py::test_write_that_may_have_been_done_is_not_sent_again",
+        ("schedulers._passes_on", "return error.unsent or again", "return True"),
+    ),
+    removal(
+        16,
+        "a call waits for a scheduler that gives no sign of life",
+        "system/test_client_schedulers.py::test_silent_scheduler_is_left_soon"
+        " system/test_client_schedulers.py::test_large_submit_to_a_hung_scheduler_goes_to_the_next",
+        never("Watched._move", "not self._alive()"),
+    ),
+    removal(
+        16,
+        "a slow answer is taken for a hung scheduler",
+        "system/test_client_schedulers.py::test_slow_answer_of_a_living_scheduler_is_awaited",
+        always("Watched._move", "not self._alive()"),
+    ),
+    removal(
+        16,
+        "a scheduler that hung is asked in each round",
+        "system/test_client_schedulers.py::test_hung_scheduler_is_left_out_while_another_stands_by",
+        returns("Schedulers._hangs", "False"),
+    ),
+    removal(
+        9,
+        "a worker waits for its silent scheduler until the session ends",
+        "system/test_worker_schedulers.py::test_worker_leaves_a_silent_scheduler_for_one_that_takes_it"
+        " unit/test_session_state.py::test_silence_begins_when_the_answer_to_a_heartbeat_is_late",
+        returns("SessionState.silent_at_ms", "None"),
+    ),
+    removal(
+        8,
+        "a worker's state folder is that of the first scheduler in its list",
+        "unit/test_config.py::test_state_folder_does_not_depend_on_the_order_of_a_list"
+        " unit/test_config.py::test_state_folder_stays_when_a_list_grows",
+        (
+            "config._state_folder",
+            "return next((folder for folder in folders if folder.exists()), folders[0])",
+            'return base / _place((schedulers or [""])[0], environ) / worker',
+        ),
+    ),
     # --- what is acked is stored ---
     removal(
         1,

@@ -186,13 +186,16 @@ class Mailbox:
 
 @dataclass(slots=True)
 class Habits:
-    """How this seed's scheduler is set up. `commit_ms` bounds how long a turn takes."""
+    """How this seed's scheduler is set up. `commit_ms` bounds how long a turn takes. `places`: the addresses in the
+    lists of workers. One of them is active at a time, and another one at the next start.
+    """
 
     timeout_ms: int
     turn_frames_max: int
     turn_rows_max: int
     frames_queued_max: int
     commit_ms: int = 2
+    places: int = 1
 
 
 class Scheduler:
@@ -223,6 +226,9 @@ class Scheduler:
         self.slow_ms = self.failed_ms = -(10**9)
         self.kill_at_send: int | None = None
         self.ambushes: set[Ambush] = set()
+        # The address at which it is active. Drawn apart, so that a seed's other decisions don't hang on it.
+        self.place = 0
+        self._whim = Random("places")
         # The share of REST's answers that are lost on the way.
         self.answers_lost = 0.0
         # How many answers that hand out a run will be lost.
@@ -329,7 +335,10 @@ class Scheduler:
             self._timeline.after(500, lambda: self.take_over(clock))
 
     def _replace(self, clock: Clock) -> None:
-        """Another process leads from now on, on the host of this clock."""
+        """Another process leads from now on, on the host of this clock; at another place if the one before lives."""
+        places = self.habits.places
+        self.place += self._whim.randrange(1 if self.up and places > 1 else 0, places)
+        self.place %= places
         if self.up:
             now_ms = self._timeline.now_ms
             awake_ms, self._awake_ms = self._awake_ms, now_ms
@@ -361,6 +370,10 @@ class Scheduler:
         if self.still and now_ms < self.still[-1][1]:
             now_ms = self.still.pop()[0]
         self.still.append((now_ms, self._awake_ms))
+
+    @property
+    def stands_still(self) -> bool:
+        return bool(self.still) and self._timeline.now_ms < self.still[-1][1]
 
     def go_on(self) -> None:
         """SIGCONT."""

@@ -63,6 +63,7 @@ class Simulation(World):
             turn_frames_max=chance.choice((2, 1_000)),
             turn_rows_max=chance.choice((3, 20_000)),
             frames_queued_max=chance.choice((3, 1_000)),
+            places=Random(f"places {seed}").choice((1, 1, 2, 3)),
         )
         told = Story(Timeline(), wanted=story)
         super().__init__(Setting(habits, slowest_ms, _POISONS), chance, Random(f"elsewhere {seed}"), told)

@@ -117,7 +117,9 @@ class Succession(Simulation):
         scheduler.take_over(clock)
 
     def _on_replaced(self, former: Former) -> None:
-        """Workers leave a scheduler that does not answer."""
+        """Workers leave a scheduler that does not answer: those with a list find out by themselves."""
+        if self.habits.places > 1:
+            return
         for connection in list(former.router.peers.values()):
             self.timeline.after(self.draw.choice((1_000, 8_000, 30_000)), connection.break_off)
 

@@ -75,7 +75,7 @@ DETERMINISTIC = (
     *(f"zsched.worker.guard.{name}" for name in ("backlog", "core", "database", "effects", "life", "outputs")),
     *(f"zsched.worker.guard.{name}" for name in ("reports", "runs", "shutdown", "supervisor", "timers", "watches")),
     *(f"zsched.worker.agent.{name}" for name in ("agent", "flow", "holdings", "liveness", "pace")),
-    *(f"zsched.worker.agent.{name}" for name in ("renewal", "reports", "session")),
+    *(f"zsched.worker.agent.{name}" for name in ("renewal", "reports", "search", "session")),
 )
 FORBIDDEN = frozenset(
     {

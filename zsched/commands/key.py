@@ -99,7 +99,7 @@ def place(given: str | None, config: SchedulerConfig) -> str:
     from zsched.commands.access import for_other_hosts, read_endpoint
 
     if given is not None:
-        return read_endpoint({"--endpoint": given}) or ""
+        return read_endpoint(given)
     if config.zmq_port == 0:
         options.fail(__doc__, "zmq_port is 0, so the port is unknown: give --endpoint")
     host = config.zmq_advertise or "localhost"

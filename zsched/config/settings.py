@@ -168,12 +168,12 @@ class WorkerConfig:
         values.worker_name,
         "the worker's name, unique among the workers of a scheduler; required unless the access file names it",
     )
-    scheduler: str = setting(
+    scheduler: tuple[str, ...] = setting(
         "",
-        "URL",
-        values.scheduler,
-        "the scheduler: http, https, unix:/PATH, or with access tcp://host:5555; empty: its socket on this host, or"
-        " http://localhost:8080",
+        "URLS",
+        values.schedulers,
+        "the scheduler: http, https, unix:/PATH, or with access tcp://host:5555; several with commas; empty: its socket"
+        " on this host, or http://localhost:8080",
     )
     access: Path | None = setting(
         "",
@@ -206,7 +206,8 @@ class WorkerConfig:
         "",
         "DIR",
         values.derived_path,
-        "results wait here until stored; $XDG_STATE_HOME/zsched/HOST_PORT/ID when empty, by the scheduler's address",
+        "results wait here until stored; when empty $XDG_STATE_HOME/zsched/HOST_PORT/ID, by the scheduler's address; of"
+        " several the first in the alphabet that exists, else the first",
     )
     users: tuple[str, ...] = setting(
         "",

@@ -10,10 +10,10 @@ from typing import Final
 from urllib.parse import urlsplit
 
 from zsched.model.address import PostgresUrl, is_url, parse_url
-from zsched.model.limits import NAME_CHARS_MAX
+from zsched.model.limits import NAME_CHARS_MAX, SCHEDULERS_MAX
 from zsched.model.names import USER_NAME, WORKER_NAME
 from zsched.model.units import format_duration_ms, parse_duration_ms
-from zsched.security.endpoint import EndpointError, socket_path
+from zsched.security.endpoint import EndpointError, socket_path, split
 
 LOG_LEVELS: Final = ("DEBUG", "INFO", "WARN", "ERROR")
 
@@ -81,10 +81,17 @@ def level(text: str) -> str:
     return name
 
 
-def scheduler(text: str) -> str:
-    """A scheduler's URL in normal form, or empty for the default endpoint."""
-    if not text:
-        return ""
+def schedulers(text: str) -> tuple[str, ...]:
+    """The URLs of a list of schedulers in normal form, each once; none for the default endpoint."""
+    urls = tuple(dict.fromkeys(map(_scheduler, split(text)))) if text else ()
+    if len(urls) > SCHEDULERS_MAX:
+        raise ValueError(f"too many schedulers: {len(urls)}; give at most {SCHEDULERS_MAX}")
+    if len({url.startswith("tcp:") for url in urls}) > 1:
+        raise ValueError("give tcp:// to all schedulers of a list, or to none")
+    return urls
+
+
+def _scheduler(text: str) -> str:
     if text.startswith("unix:"):
         try:
             return f"unix:{socket_path(text)}"
