@@ -71,12 +71,10 @@ class Engine(ReadEngine, Protocol):
     def sendmany(self, statement: str, parameters: Sequence[Sequence[object]]) -> None:
         """The same for a statement that returns no rows. Each set changes one row. Errors as of `send`."""
 
-    def execute_list(
-        self, statement: str, columns: Sequence[str], rows: Sequence[Row], before: Row = (), after: Row = ()
-    ) -> list[Row]:
+    def execute_list(self, statement: str, rows: Sequence[Row], before: Row = (), after: Row = ()) -> list[Row]:
         """Run a statement that has `(VALUES (?, ...))`, with that list made of all the rows.
 
-        `columns`: the columns with the types of the list's values. `before`, `after`: the parameters around the list.
+        `before`, `after`: the parameters around the list.
         """
 
     def take_ids(self, table: str, count: int) -> int:

@@ -78,6 +78,13 @@ class Lives(Core):
         moved = self._execute(statement, (*parameters, *(change.worker_id,) * moves.fences(status, cause)))
         return self._follow_up(status, cause, moved if known is None else known, change)
 
+    def _move_list(
+        self, was: tuple[RunStatus, Cause], statement: str, rows: Sequence[Row], change: Change, before: Row = ()
+    ) -> list[Moved]:
+        """The same by a statement with a list. `before`: the parameters before the list."""
+        fences = (change.worker_id,) * moves.fences(*was)
+        return self._follow_up(*was, self._engine.execute_list(statement, rows, before, fences), change)
+
     def _follow_up(self, status: RunStatus, cause: Cause, moved: Sequence[Row], change: Change) -> list[Moved]:
         """The effects of moves that are stored."""
         groups: dict[State, list[Row]] = {}
@@ -136,7 +143,7 @@ class Lives(Core):
         """Make the successors of ended runs whose tasks may have one; returns them by run."""
         by_run = {each.run_id: each.move for each in ended}
         made: dict[int, RunId] = {}
-        for row in self._engine.execute_list(sql.ENDED_RUNS, ("run_id",), [(run_id,) for run_id in by_run]):
+        for row in self._engine.execute_list(sql.ENDED_RUNS, [(run_id,) for run_id in by_run]):
             successor = self._follow(by_run[row[0]], row, change)
             if successor is not None:
                 made[row[0]] = successor

@@ -155,10 +155,8 @@ class PostgresEngine(Connection):
         rows = list(parameters)
         return self._run(*_prepare_each(statement, rows)) if rows else []
 
-    def execute_list(
-        self, statement: str, columns: Sequence[str], rows: Sequence[Row], before: Row = (), after: Row = ()
-    ) -> list[Row]:
-        chosen = dialect.listed(statement, tuple(columns))
+    def execute_list(self, statement: str, rows: Sequence[Row], before: Row = (), after: Row = ()) -> list[Row]:
+        chosen = dialect.listed(statement)
         arrays, formats = dialect.encode_arrays(chosen.types, rows)
         values, more = dialect.encode((*before, *after))
         return self._run(chosen, (arrays + values, formats + more))
@@ -192,9 +190,8 @@ class PostgresEngine(Connection):
     def undo(self) -> None:
         turn, session = self._turn, self._session
         failed, session.failed = session.failed, None
-        if failed is not None:
-            if failed.scope != turn.part or not turn.saved:
-                raise StoreError("the whole turn has to be undone")
+        if failed is not None and (failed.scope != turn.part or not turn.saved):
+            raise StoreError("the whole turn has to be undone")
         if turn.saved:
             session.post("ROLLBACK TO part", scope=turn.part)
             session.post("RELEASE part", scope=turn.part)
@@ -219,12 +216,12 @@ class PostgresEngine(Connection):
             self._resolve(mark, str(error))
             return
         if session.failed is not None:
-            error = error_of(session.failed)
-            if isinstance(error, StoreConstraint):
+            failure = error_of(session.failed)
+            if isinstance(failure, StoreConstraint):
                 self._careful = PG_CAREFUL_TURNS
             with suppress(StoreError):
                 self.rollback()
-            raise error
+            raise failure
         self._leave_turn()
         if session.warnings:
             # Such as that the wait for a synchronous replica was cancelled.

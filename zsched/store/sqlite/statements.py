@@ -54,14 +54,7 @@ class Statements:
     def send(self, statement: str, parameters: Sequence[object], rows: int) -> None:
         self.execute(statement, parameters)
 
-    def execute_list(
-        self,
-        statement: str,
-        columns: Sequence[str],
-        rows: Sequence[Row],
-        before: Row = (),
-        after: Row = (),
-    ) -> list[Row]:
+    def execute_list(self, statement: str, rows: Sequence[Row], before: Row = (), after: Row = ()) -> list[Row]:
         found: list[Row] = []
         for begin in range(0, len(rows), ROWS_PER_LIST):
             batch = rows[begin : begin + ROWS_PER_LIST]
