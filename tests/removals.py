@@ -54,6 +54,56 @@ def removal(promise: int, name: str, tests: str, *edits: Edit | tuple[str, str, 
 
 
 _REMOVALS: Final = (
+    # --- a list of schedulers ---
+    removal(
+        2,
+        "a submit whose answer is lost is sent to no other scheduler",
+        "system/test_client_schedulers.py::test_submit_goes_on_with_its_key_when_the_answer_is_lost",
+        without_condition("schedulers._passes_on", "again"),
+    ),
+    removal(
+        3,
+        "a write that may have been done goes to the next scheduler",
+        "system/test_client_schedulers.py::test_write_that_may_have_been_done_is_not_sent_again",
+        ("schedulers._passes_on", "return error.unsent or again", "return True"),
+    ),
+    removal(
+        16,
+        "a call waits for a scheduler that gives no sign of life",
+        "system/test_client_schedulers.py::test_silent_scheduler_is_left_soon"
+        " system/test_client_schedulers.py::test_large_submit_to_a_hung_scheduler_goes_to_the_next",
+        never("Watched._move", "not self._alive()"),
+    ),
+    removal(
+        16,
+        "a slow answer is taken for a hung scheduler",
+        "system/test_client_schedulers.py::test_slow_answer_of_a_living_scheduler_is_awaited",
+        always("Watched._move", "not self._alive()"),
+    ),
+    removal(
+        16,
+        "a scheduler that hung is asked in each round",
+        "system/test_client_schedulers.py::test_hung_scheduler_is_left_out_while_another_stands_by",
+        returns("Schedulers._hangs", "False"),
+    ),
+    removal(
+        9,
+        "a worker waits for its silent scheduler until the session ends",
+        "system/test_worker_schedulers.py::test_worker_leaves_a_silent_scheduler_for_one_that_takes_it"
+        " unit/test_session_state.py::test_silence_begins_when_the_answer_to_a_heartbeat_is_late",
+        returns("SessionState.silent_at_ms", "None"),
+    ),
+    removal(
+        8,
+        "a worker's state folder is that of the first scheduler in its list",
+        "unit/test_config.py::test_state_folder_does_not_depend_on_the_order_of_a_list"
+        " unit/test_config.py::test_state_folder_stays_when_a_list_grows",
+        (
+            "config._state_folder",
+            "return next((folder for folder in folders if folder.exists()), folders[0])",
+            'return base / _place((schedulers or [""])[0], environ) / worker',
+        ),
+    ),
     # --- what is acked is stored ---
     removal(
         1,
@@ -265,16 +315,16 @@ _REMOVALS: Final = (
         "a lock that is removed stays so",
         "system/test_database_file.py::test_folder_that_is_removed_is_made_again",
         (
-            "serve._recreate_files",
-            "    if lock.keep():",
-            "    lock.folder.mkdir(mode=0o700, exist_ok=True)\n    if False:",
+            "parts.recreate_files",
+            "    if parts.hold.keep():",
+            "    parts.hold.folder.mkdir(mode=0o700, exist_ok=True)\n    if False:",
         ),
     ),
     removal(
         22,
         "a socket that is removed stays so",
         "system/test_database_file.py::test_folder_that_is_removed_is_made_again",
-        without_call("serve._recreate_files", "rest.replace_socket"),
+        without_call("parts.recreate_files", "rest.replace_socket"),
     ),
     removal(
         22,
@@ -637,7 +687,7 @@ _REMOVALS: Final = (
         15,
         "callers of REST take the last open file",
         "system/test_few_files.py::test_idle_callers_leave_files_for_others",
-        ("serve._bind_rest", "ConnectionLimiter(connections.tcp, connections.socket)", "ConnectionLimiter()"),
+        ("parts.bind_rest", "ConnectionLimiter(connections.tcp, connections.socket)", "ConnectionLimiter()"),
     ),
     removal(
         15,
@@ -875,7 +925,7 @@ _REMOVALS: Final = (
         15,
         "a refused body stays in memory until Python looks for cycles",
         "unit/test_rest_bodies.py::test_a_body_that_was_refused_is_kept_by_nothing",
-        ("problem._on_problem", "    problem.__traceback__ = problem.__context__ = None\n", ""),
+        ("problem.on_problem", "    problem.__traceback__ = problem.__context__ = None\n", ""),
     ),
     removal(
         15,
@@ -1163,7 +1213,7 @@ _REMOVALS: Final = (
         20,
         "the lock is not asked for",
         "contract/test_sqlite.py::test_second_scheduler_is_refused_and_names_the_first",
-        never("lock._hold_names", "not files.try_lock(lock)"),
+        never("folder._hold", "not files.try_lock(lock)"),
     ),
     removal(
         20,
@@ -1213,13 +1263,13 @@ _REMOVALS: Final = (
         22,
         "a displaced database is not noticed",
         "system/test_database_file.py::test_file_that_is_displaced_ends_the_scheduler_and_loses_nothing",
-        without_call("_serve.after_turn", "watch.look"),
+        without_call("Process._after_turn", "watch.look"),
     ),
     removal(
         22,
         "a displaced database is not noticed at the end",
         "system/test_database_file.py::test_file_that_is_displaced_shortly_before_the_end_is_noticed",
-        without_call("serve._turn", "store.verify"),
+        without_call("Process._turn", "tenure.store.verify"),
     ),
     removal(
         22,
@@ -1718,7 +1768,7 @@ _REMOVALS: Final = (
         25,
         "the end of a burst of refused calls is not logged",
         "system/test_refusals.py::test_burst_of_bad_tokens_is_logged_to_its_last_one_in_few_lines",
-        without_call("_serve.after_turn", "policy.refusals.flush"),
+        without_call("Process._after_turn", "self._parts.policy.refusals.flush"),
     ),
     removal(
         25,

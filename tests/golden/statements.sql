@@ -32,8 +32,23 @@ SELECT DISTINCT demand_id FROM runs WHERE status = 'pending';
 UPDATE runs SET blocked = blocked | 2, due_ms = CASE WHEN due_ms > ? THEN due_ms ELSE ? END
     WHERE status = 'pending' AND demand_id = ?;
 
+-- TAKE_OVER
+UPDATE epoch SET epoch = epoch + 1 RETURNING epoch;
+
+-- RAISE_EPOCH
+UPDATE epoch SET epoch = CASE WHEN epoch > ? THEN epoch ELSE ? END + ?;
+
 -- BEGIN_EPOCH
 INSERT INTO schedulers (epoch, host, pid, version, started_ms) VALUES (?, ?, ?, ?, ?);
+
+-- INSTANCES
+SELECT instance, role, host, pid, version, url, endpoint, public_key, started_ms, seen_ms FROM instances ORDER BY role, url, instance;
+
+-- KEY_CHECK
+SELECT key_check FROM identity;
+
+-- SET_KEY_CHECK
+UPDATE identity SET key_check = ?;
 
 -- END_EPOCH
 UPDATE schedulers SET stopped_ms = ? WHERE epoch = ?;

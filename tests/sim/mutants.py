@@ -35,7 +35,7 @@ from tests.anchors import (
 )
 from tests.sim.mutant import Mutant, mutant
 from tests.sim.runner import run_seed
-from tests.sim.worker_mutants import DISK, EFFECTS, EXCUSED, PROCESSES, ROWS
+from tests.sim.worker_mutants import DISK, EFFECTS, EXCUSED, PROCESSES, ROWS, SEARCH
 
 SEEDS_MAX: Final = 300
 # What one process takes at a time when all seeds are run.
@@ -72,6 +72,7 @@ _MUTANTS: Final = (
     *DISK,
     *EFFECTS,
     *ROWS,
+    *SEARCH,
     # --- results and fencing ---
     mutant(
         "a result is stored without asking who owns the run",

@@ -82,6 +82,10 @@ class Outages:
     def after_turn(self, active: Iterable[str]) -> None:
         if not self._scheduler.up:
             return
+        session = self._scheduler.session
+        if session is not None and session.cut:
+            # It does not know whether it still leads.
+            self._owed.clear()
         if self._scheduler.drained:
             self._check_acks()
         if self._scheduler.stored:

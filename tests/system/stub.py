@@ -58,6 +58,9 @@ class StubScheduler:
         self.acking = True
         self.answering = True
         self.refusal: Error | None = None
+        # How enrolling is refused, with 503: the body of the answer. And how often it was asked for.
+        self.standby: dict[str, str] | None = None
+        self.enrolments = 0
         self.seen: list[WorkerFrame] = []
         self.registers: list[Register] = []
         self.started: dict[int, Started] = {}
@@ -255,8 +258,10 @@ def _serve_enrol(stub: StubScheduler, port: int) -> ThreadingHTTPServer:
     class Handler(BaseHTTPRequestHandler):
         def do_POST(self) -> None:
             self.rfile.read(int(self.headers["Content-Length"]))
-            body = json.dumps({"endpoint": endpoint, "db": stub.db}).encode()
-            self.send_response(200)
+            stub.enrolments += 1
+            enrolled = {"endpoint": endpoint, "db": stub.db}
+            body = json.dumps(enrolled if stub.standby is None else stub.standby).encode()
+            self.send_response(200 if stub.standby is None else 503)
             self.send_header("Content-Length", str(len(body)))
             self.end_headers()
             self.wfile.write(body)

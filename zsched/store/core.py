@@ -43,6 +43,9 @@ class Core:
 
     # --- transactions ---
 
+    def confirm_epoch(self) -> None:
+        self._engine.confirm_epoch()
+
     def begin(self) -> None:
         self._engine.begin()
         self._rows_before = self._engine.changes()

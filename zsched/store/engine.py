@@ -38,8 +38,17 @@ class ReadEngine(Protocol):
 class Engine(ReadEngine, Protocol):
     """A connection that writes, in transactions."""
 
+    def fence(self, epoch: int) -> None:
+        """From the next transaction on, `begin` checks that the stored epoch is this one.
+
+        Where a lock excludes all other writers, this does nothing.
+        """
+
+    def confirm_epoch(self) -> None:
+        """Check the same outside a transaction, by reading the epoch now. Raises StoreDeposed if it is another."""
+
     def begin(self) -> None:
-        """Open a transaction as the only writer."""
+        """Open a transaction as the only writer. Raises StoreDeposed if the stored epoch is not that of `fence`."""
 
     def commit(self) -> None:
         """Make the transaction durable; on an error it is rolled back."""
@@ -85,6 +94,9 @@ class Engine(ReadEngine, Protocol):
 
     def changes(self) -> int:
         """Rows changed since the connection was opened."""
+
+    def overwrite_deleted(self) -> None:
+        """Overwrite all data that is changed or deleted from now on, where the engine can. Makes writes slower."""
 
     def verify(self) -> None:
         """Raise StoreMisplaced if the database was deleted, replaced or overwritten while it was open."""

@@ -39,10 +39,18 @@ class IdentityWriter(EndsWriter):
     def predecessors(self) -> tuple[str, ...]:
         return tuple(str(db) for (db,) in self._execute(sql.PREDECESSORS))
 
+    def take_over(self) -> int:
+        epoch = int(self._execute(sql.TAKE_OVER)[0][0])
+        self._engine.fence(epoch)
+        return epoch
+
     def begin_epoch(self, host: str, pid: int, version: str, now_ms: int) -> int:
-        epoch = self._engine.take_ids("schedulers", 1)
+        epoch = self.take_over()
         self._execute(sql.BEGIN_EPOCH, (epoch, host, pid, version, now_ms))
         return epoch
+
+    def set_key_check(self, sealed: str) -> None:
+        self._execute(sql.SET_KEY_CHECK, (sealed,))
 
     def end_epoch(self, epoch: int, now_ms: int) -> None:
         self._execute(sql.END_EPOCH, (now_ms, epoch))
@@ -80,6 +88,8 @@ class IdentityWriter(EndsWriter):
                 self._add_predecessor(db, None, how.now_ms)
         for table, count in ID_GAPS.items():
             self._engine.raise_ids(table, how.replaced.ids.get(table, 0), count)
+        epoch = how.replaced.ids.get("schedulers", 0)
+        self._execute(sql.RAISE_EPOCH, (epoch, epoch, ID_GAPS["schedulers"]))
         self._identity = identity
 
     def _add_predecessor(self, db: str, made_ms: int | None, now_ms: int) -> None:

@@ -8,7 +8,7 @@ from typing import Final, TypeVar
 
 from zsched.model.access import Token, WorkerKey
 from zsched.model.demand import Demand
-from zsched.model.records import Event, ForeignRuns
+from zsched.model.records import Event, ForeignRuns, Instance
 from zsched.model.types import Job, JobId, Run, RunId, RunStatus, Stream, Worker, WorkerId, WorkerStatus
 from zsched.store import rows, sql
 from zsched.store.contract import RunOutput, Submitted
@@ -121,6 +121,13 @@ class EngineReader:
     def foreign_undecided(self) -> tuple[int, int]:
         runs, workers = self._execute(sql.FOREIGN_UNDECIDED)[0]
         return int(runs), int(workers)
+
+    def instances(self) -> list[Instance]:
+        return [rows.instance(row) for row in self._execute(sql.INSTANCES)]
+
+    def key_check(self) -> str | None:
+        sealed: str | None = self._execute(sql.KEY_CHECK)[0][0]
+        return sealed
 
     def submitted(self, caller: str, key: bytes, after_ms: int) -> Submitted | None:
         stored = self._execute(sql.SUBMITTED, (caller, key, after_ms))

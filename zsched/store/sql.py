@@ -6,7 +6,7 @@ from typing import Final
 
 from zsched.model.access import Token, WorkerKey
 from zsched.model.lifecycle import Cause
-from zsched.model.records import Event, ForeignRuns
+from zsched.model.records import Event, ForeignRuns, Instance
 from zsched.model.types import Job, JobFields, Order, Policy, Run, RunStatus, Worker
 from zsched.store.mapping import columns, insert, stored_columns
 from zsched.store.moves import guard
@@ -33,7 +33,12 @@ PENDING_DEMANDS: Final = "SELECT DISTINCT demand_id FROM runs WHERE status = 'pe
 DELAY: Final = """
     UPDATE runs SET blocked = blocked | 2, due_ms = CASE WHEN due_ms > ? THEN due_ms ELSE ? END
     WHERE status = 'pending' AND demand_id = ?"""
+TAKE_OVER: Final = "UPDATE epoch SET epoch = epoch + 1 RETURNING epoch"
+RAISE_EPOCH: Final = "UPDATE epoch SET epoch = CASE WHEN epoch > ? THEN epoch ELSE ? END + ?"
 BEGIN_EPOCH: Final = "INSERT INTO schedulers (epoch, host, pid, version, started_ms) VALUES (?, ?, ?, ?, ?)"
+INSTANCES: Final = f"SELECT {columns(Instance)} FROM instances ORDER BY role, url, instance"
+KEY_CHECK: Final = "SELECT key_check FROM identity"
+SET_KEY_CHECK: Final = "UPDATE identity SET key_check = ?"
 END_EPOCH: Final = "UPDATE schedulers SET stopped_ms = ? WHERE epoch = ?"
 
 FIND_DEMAND: Final = "SELECT demand_id FROM demands WHERE wish = ?"

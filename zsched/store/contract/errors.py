@@ -43,9 +43,13 @@ class StoreLoose(StoreError):
     """Another user owns the database or its folder, or other users have access to it."""
 
 
-class StoreDeposed(StoreError):
-    """Another scheduler has taken over: nothing of the turn is stored, and no later turn will be."""
+class StoreUnsupported(StoreError):
+    """This installation lacks the library for the database."""
 
 
 class StoreLocked(StoreError):
     """Another scheduler has this database open."""
+
+
+class StoreDeposed(StoreError):
+    """Another scheduler has taken over: nothing of the turn is stored, and no later turn will be."""

@@ -29,7 +29,14 @@ class Transactions(Protocol):
     """One write transaction at a time."""
 
     def begin(self) -> None:
-        """Open the transaction of a turn, as the only writer. Raises StoreBusy."""
+        """Open the transaction of a turn, as the only writer. Raises StoreBusy.
+
+        Raises StoreDeposed if another scheduler has taken over since `begin_epoch`. So a turn that could begin proves
+        that until then no other scheduler led.
+        """
+
+    def confirm_epoch(self) -> None:
+        """Check the same outside a turn, by a read. Raises StoreDeposed, and StoreError if it can't be read."""
 
     def commit(self) -> None:
         """Make the turn durable. On StoreError the transaction is rolled back and nothing of the turn is stored."""

@@ -112,6 +112,12 @@ class SqliteEngine(Statements):
         self._wal_pages = pages
         return apsw.SQLITE_OK
 
+    def fence(self, epoch: int) -> None:
+        """The lock excludes all other writers."""
+
+    def confirm_epoch(self) -> None:
+        """The lock excludes all other writers."""
+
     def begin(self) -> None:
         self._ids.clear()
         self.execute("BEGIN IMMEDIATE")
@@ -172,6 +178,10 @@ class SqliteEngine(Statements):
             self.execute("ROLLBACK")
 
     # --- the file and its WAL ---
+
+    @property
+    def path(self) -> Path:
+        return self._path
 
     def head(self) -> Head:
         """The header as this connection reads it, from the file and its WAL. Raises StoreError."""

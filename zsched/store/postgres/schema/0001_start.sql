@@ -26,9 +26,11 @@ CREATE TABLE turn (
 ) WITH (fillfactor = 20);
 INSERT INTO turn DEFAULT VALUES;
 
+-- `key_check` is sealed by secret.key: a scheduler that can't open it has another key, and must not take over.
 CREATE TABLE identity (
     db         TEXT COLLATE "C" NOT NULL,
-    created_ms BIGINT NOT NULL
+    created_ms BIGINT NOT NULL,
+    key_check  TEXT COLLATE "C"
 );
 
 CREATE TABLE schedulers (
@@ -38,6 +40,20 @@ CREATE TABLE schedulers (
     version    TEXT COLLATE "C" NOT NULL,
     started_ms BIGINT NOT NULL,
     stopped_ms BIGINT
+);
+
+-- The schedulers of this database that run: the active one and its standbys, as each publishes itself.
+CREATE TABLE instances (
+    instance   TEXT COLLATE "C" PRIMARY KEY,
+    role       TEXT COLLATE "C" NOT NULL CHECK (role IN ('active', 'standby')),
+    host       TEXT COLLATE "C" NOT NULL,
+    pid        BIGINT NOT NULL,
+    version    TEXT COLLATE "C" NOT NULL,
+    url        TEXT COLLATE "C" NOT NULL,
+    endpoint   TEXT COLLATE "C" NOT NULL,
+    public_key TEXT COLLATE "C" NOT NULL,
+    started_ms BIGINT NOT NULL,
+    seen_ms    BIGINT NOT NULL
 );
 
 CREATE TABLE demands (
