@@ -67,9 +67,11 @@ class EndsWriter(Lives):
         )
         one, many = _result(cause)
         was = RUNNING, cause
-        moved = (
-            self._move(was, one, values[0], change) if len(values) == 1 else self._move_list(was, many, values, change)
-        )
+        known = self._ahead.reported.find(*was, [outcome.run_id for outcome in outcomes], worker_id)
+        if len(values) == 1:
+            moved = self._move(was, one, values[0], change, known)
+        else:
+            moved = self._move_list(was, (many, ()), values, change, known)
         return {each.run_id for each in moved}
 
     def _why_refused(self, outcome: Outcome, worker_id: WorkerId) -> Verdict:

@@ -72,6 +72,10 @@ class Engine(ReadEngine, Protocol):
         whole transaction.
         """
 
+    @property
+    def distant(self) -> bool:
+        """Whether each statement whose rows are awaited is a round trip, so that it pays to read ahead."""
+
     def executemany(self, statement: str, parameters: Iterable[Sequence[object]]) -> list[Row]:
         """Run an UPDATE of one row, or an INSERT, once for each set of parameters. Returns the rows of all, in any
         order. No two sets may be of the same row.
@@ -85,6 +89,9 @@ class Engine(ReadEngine, Protocol):
 
         `before`, `after`: the parameters around the list.
         """
+
+    def send_list(self, statement: str, rows: Sequence[Row], before: Row, after: Row, changed: int) -> None:
+        """The same for a statement that changes `changed` rows and whose rows nobody needs. Errors as of `send`."""
 
     def take_ids(self, table: str, count: int) -> int:
         """The first of `count` ids that no row of a table has had. Only in a transaction, which gives them out."""

@@ -112,5 +112,5 @@ class IdentityWriter(EndsWriter):
     def replace_waiting(self, runs: Sequence[RunId], now_ms: int) -> None:
         """Replace pending runs by successors: each may have started after the backup, and an id is given out once."""
         change = Change(at_ms=now_ms, detail=_UNKNOWN_START)
-        rows, before = [(run_id,) for run_id in runs], (change.detail, now_ms)
-        self._move_list((PENDING, Cause.RESTORE), transitions.RESTORE, rows, change, before)
+        statement = transitions.RESTORE, (change.detail, now_ms)
+        self._move_list((PENDING, Cause.RESTORE), statement, [(run_id,) for run_id in runs], change)

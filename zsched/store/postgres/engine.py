@@ -156,10 +156,14 @@ class PostgresEngine(Connection):
         return self._run(*_prepare_each(statement, rows)) if rows else []
 
     def execute_list(self, statement: str, rows: Sequence[Row], before: Row = (), after: Row = ()) -> list[Row]:
-        chosen = dialect.listed(statement)
-        arrays, formats = dialect.encode_arrays(chosen.types, rows)
-        values, more = dialect.encode((*before, *after))
-        return self._run(chosen, (arrays + values, formats + more))
+        return self._run(*_prepare_list(statement, rows, (*before, *after)))
+
+    def send_list(self, statement: str, rows: Sequence[Row], before: Row, after: Row, changed: int) -> None:
+        self._send(*_prepare_list(statement, rows, (*before, *after)), changed)
+
+    @property
+    def distant(self) -> bool:
+        return True
 
     def take_ids(self, table: str, count: int) -> int:
         first = self._turn.ids[table] + 1
@@ -295,6 +299,13 @@ def _prepare(statement: str, parameters: Sequence[object] = ()) -> tuple[Stateme
 def _prepare_each(statement: str, rows: Sequence[Sequence[object]]) -> tuple[Statement, Encoded]:
     chosen = dialect.each(statement)
     return chosen, dialect.encode_arrays(chosen.types, rows)
+
+
+def _prepare_list(statement: str, rows: Sequence[Row], others: Row) -> tuple[Statement, Encoded]:
+    chosen = dialect.listed(statement)
+    arrays, formats = dialect.encode_arrays(chosen.types, rows)
+    values, more = dialect.encode(others)
+    return chosen, (arrays + values, formats + more)
 
 
 def _plain(statement: str, parameters: Sequence[object]) -> tuple[str, list[bytes | None], list[int]]:

@@ -61,6 +61,13 @@ class Statements:
             found += self.execute(_for_rows(statement, len(batch)), (*before, *chain.from_iterable(batch), *after))
         return found
 
+    def send_list(self, statement: str, rows: Sequence[Row], before: Row, after: Row, changed: int) -> None:
+        self.execute_list(statement, rows, before, after)
+
+    @property
+    def distant(self) -> bool:
+        return False
+
     def take_ids(self, table: str, count: int) -> int:
         last = self._ids.get(table)
         if last is None:
