@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import signal
+import subprocess
+import sys
 import threading
 import time
 from collections import Counter
@@ -14,7 +17,7 @@ import psycopg
 import pytest
 
 from tests import postgres
-from tests.system.process import WorkerProcess
+from tests.system.process import ROOT, WorkerProcess
 from tests.system.schedulers import SharingScheduler, Team
 
 pytestmark = [pytest.mark.postgres, pytest.mark.slow]
@@ -202,6 +205,27 @@ def test_recurring_jobs_fire_once_across_take_overs(database: str, tmp_path: Pat
         assert len(counted) == 200 * len(minutes)
 
 
+def test_replaced_scheduler_can_lead_again(database: str, tmp_path: Path) -> None:
+    """In the same process, with the same ports: its workers come back, and their runs go on."""
+    release = tmp_path / "release"
+    with Team(database, tmp_path, count=1) as team, WorkerProcess(team.urls, tmp_path) as worker:
+        (only,) = team.all
+        job = only.submit(f"while ! test -e {release}; do sleep 0.05; done; echo done")
+        only.until(lambda: only.call("GET", f"/jobs/{job}").body["status"] == "running" and worker.jobs())
+        (process,) = worker.jobs()
+        for number in range(1, 3):
+            with psycopg.connect(database) as other:
+                other.execute("UPDATE epoch SET epoch = epoch + 1")
+            only.until(lambda number=number: only.log().count("listening on") == number + 1)  # type: ignore[misc]
+            assert only.until_served() < SERVED_S
+        only.until(lambda: only.log().count("worker w1 registered") >= 2)
+        assert worker.jobs()[0] == process
+        release.touch()
+        only.until(lambda: only.call("GET", f"/jobs/{job}").body["status"] == "success")
+        assert only.log().count("no longer active: another scheduler has taken over") == 2
+        assert len(only.call("GET", f"/jobs/{job}/runs").body) == 1
+
+
 def test_scheduler_with_another_key_does_not_stand_by(database: str, tmp_path: Path) -> None:
     with Team(database, tmp_path) as team:
         active, standby = team.all
@@ -217,6 +241,37 @@ def test_scheduler_with_another_key_does_not_stand_by(database: str, tmp_path: P
         shutil.copy(active.data_dir / "secret.key", standby.data_dir)
         standby.start()
         standby.until(lambda: standby.role() == "standby")
+
+
+def zsched(*words: str, database: str, data_dir: Path) -> subprocess.CompletedProcess[str]:
+    settings = {"ZSCHED_SCHEDULER_DB": database, "ZSCHED_SCHEDULER_DATA_DIR": str(data_dir), "PYTHONPATH": str(ROOT)}
+    command = [sys.executable, "-P", "-m", "zsched.commands.zsched", *words]
+    return subprocess.run(command, env=os.environ | settings, capture_output=True, text=True, timeout=60, cwd=data_dir)
+
+
+def test_rotated_key_is_needed_by_all_schedulers(database: str, tmp_path: Path) -> None:
+    with Team(database, tmp_path) as team:
+        first, second = team.all
+        assert first.submit("test $S = password", secret_env={"S": "password"}) == 1
+        (tmp_path / "other").mkdir(0o700)
+        refused = zsched("key", "rotate", "secret", database=database, data_dir=tmp_path / "other")
+        assert (refused.returncode, refused.stdout) == (75, "")
+        assert "a scheduler leads on postgresql://zsched@" in refused.stderr
+        for scheduler in team.all:
+            scheduler.send(signal.SIGTERM)
+            assert scheduler.exit_code() == 0
+        rotated = zsched("key", "rotate", "secret", database=database, data_dir=first.data_dir)
+        assert rotated.returncode == 0, rotated.stderr
+        assert "the secrets of 1 job encrypted again" in rotated.stdout
+        first.start()
+        first.until(lambda: first.role() == "ready")
+        second.start()
+        assert second.exit_code() == 78
+        with WorkerProcess(team.urls, tmp_path):
+            first.until(lambda: first.call("GET", "/jobs/1").body["status"] == "success")
+        checked = zsched("db", "check", database=database, data_dir=first.data_dir)
+        assert (checked.returncode, checked.stdout) == (0, ""), checked.stdout + checked.stderr
+        assert "all agrees" in checked.stderr
 
 
 def test_data_folder_has_one_scheduler(database: str, tmp_path: Path) -> None:
