@@ -17,6 +17,7 @@ import psycopg
 import pytest
 
 from tests import postgres
+from tests.relay import relay
 from tests.system.process import ROOT, WorkerProcess
 from tests.system.schedulers import SharingScheduler, Team
 
@@ -134,6 +135,47 @@ def test_stopped_scheduler_is_replaced_and_writes_nothing(
     assert team_.look("SELECT count(*) FROM jobs WHERE name = 'late'") == [(0,)]
     assert team_.look("SELECT count(*) FROM schedulers WHERE stopped_ms IS NOT NULL") == [(0,)]
     assert overlaps(team_, beats) == 0
+
+
+@pytest.mark.timeout(150)
+def test_scheduler_cut_off_from_the_database_is_replaced(database: str, tmp_path: Path) -> None:
+    """Workers and callers still reach it. A job that stops at a disconnect ends there before it starts elsewhere."""
+    folder = postgres.server().folder
+    if folder is None:
+        pytest.skip("the server is another host's")
+    between, beats = tmp_path / "between", tmp_path / "beats"
+    folders = [tmp_path / name for name in ("w1", "w2")]
+    for made in (between, *folders):
+        made.mkdir()
+    with (
+        relay(between, folder) as link,
+        Team(database, tmp_path, first=database.replace(str(folder), str(between))) as team,
+        # It knows the first scheduler alone, so it stays with it.
+        WorkerProcess(team.all[0].url, folders[1], id="w2", heartbeat_interval="1s"),
+    ):
+        active, standby = team.all
+        command = f"while :; do echo $$ $(date +%s%N) >> {beats}; sleep 0.02; done"
+        jobs = [active.submit(command, on_disconnect="stop") for _ in range(2)]
+        active.until(lambda: all(active.call("GET", f"/jobs/{job}").body["status"] == "running" for job in jobs))
+        with WorkerProcess(team.urls, folders[0], id="w1", heartbeat_interval="1s"):
+            link.closed = True
+            link.cut()
+            assert standby.until_served() < SERVED_S
+            refused = active.call("POST", "/jobs", {"name": "late", "command": "true"}, timeout_s=40)
+            assert (refused.status, refused.body["code"]) == (503, "unavailable")
+            standby.until(
+                lambda: all(
+                    [run["worker_id"] for run in standby.call("GET", f"/jobs/{job}/runs").body][:1] == ["w1"]
+                    for job in jobs
+                ),
+                within_s=60,
+            )
+            link.closed = False
+            active.until(lambda: active.role() == "standby")
+        assert "another scheduler has taken over" in active.log()
+        assert team.look("SELECT count(*) FROM jobs WHERE name = 'late'") == [(0,)]
+        assert overlaps(team, beats) == 0
+        assert len({line.split()[0] for line in beats.read_text("ascii").splitlines()}) == 4
 
 
 def stop(scheduler: SharingScheduler, database: str, *, inside: bool) -> None:
