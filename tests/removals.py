@@ -303,7 +303,7 @@ _REMOVALS: Final = (
         3,
         "a COMMIT has the timeout of any statement",
         "contract/test_postgres.py::test_a_commit_has_no_timeout",
-        without_call("PostgresEngine.commit", 'session.post("SET LOCAL statement_timeout = 0")'),
+        ("PostgresEngine.commit", "session.wait(None)", "session.wait(300)"),
     ),
     removal(
         20,
