@@ -382,7 +382,7 @@ _REMOVALS: Final = (
     removal(
         24,
         "what was read ahead outlives an undo",
-        "contract/test_history.py::test_events_and_counters_tell_the_state_of_every_run_after_any_history",
+        "contract/test_turns.py::test_what_was_read_ahead_is_forgotten_with_what_was_undone",
         without_call("store.core.Core._forget", "self._ahead.clear"),
     ),
     removal(
