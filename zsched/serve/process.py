@@ -196,7 +196,7 @@ class Process:
         except StoreError as error:
             if not self._survives(error):
                 raise
-            log.error("no longer active: %s", error)
+            log.error("%s: %s", "can't take over" if self._active is None else "no longer active", error)
         finally:
             self._active = None
 
