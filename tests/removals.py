@@ -54,6 +54,112 @@ def removal(promise: int, name: str, tests: str, *edits: Edit | tuple[str, str, 
 
 
 _REMOVALS: Final = (
+    # --- a list of schedulers ---
+    removal(
+        2,
+        "a submit whose answer is lost is sent to no other scheduler",
+        "system/test_client_schedulers.py::test_submit_goes_on_with_its_key_when_the_answer_is_lost",
+        without_condition("schedulers._passes_on", "again"),
+    ),
+    removal(
+        3,
+        "a write that may have been done goes to the next scheduler",
+        "system/test_client_schedulers.py::test_write_that_may_have_been_done_is_not_sent_again",
+        ("schedulers._passes_on", "return error.unsent or again", "return True"),
+    ),
+    removal(
+        16,
+        "a call waits for a scheduler that gives no sign of life",
+        "system/test_client_schedulers.py::test_silent_scheduler_is_left_soon"
+        " system/test_client_schedulers.py::test_large_submit_to_a_hung_scheduler_goes_to_the_next",
+        never("Watched._move", "not self._alive()"),
+    ),
+    removal(
+        16,
+        "a slow answer is taken for a hung scheduler",
+        "system/test_client_schedulers.py::test_slow_answer_of_a_living_scheduler_is_awaited",
+        always("Watched._move", "not self._alive()"),
+    ),
+    removal(
+        16,
+        "a scheduler that hung is asked in each round",
+        "system/test_client_schedulers.py::test_hung_scheduler_is_left_out_while_another_stands_by",
+        returns("Schedulers._hangs", "False"),
+    ),
+    removal(
+        9,
+        "a worker waits for its silent scheduler until the session ends",
+        "system/test_worker_schedulers.py::test_worker_leaves_a_silent_scheduler_for_one_that_takes_it"
+        " unit/test_session_state.py::test_silence_begins_when_the_answer_to_a_heartbeat_is_late",
+        returns("SessionState.silent_at_ms", "None"),
+    ),
+    removal(
+        8,
+        "a worker's state folder is that of the first scheduler in its list",
+        "unit/test_config.py::test_state_folder_does_not_depend_on_the_order_of_a_list"
+        " unit/test_config.py::test_state_folder_stays_when_a_list_grows",
+        (
+            "config._state_folder",
+            "return next((folder for folder in folders if folder.exists()), folders[0])",
+            'return base / _place((schedulers or [""])[0], environ) / worker',
+        ),
+    ),
+    # --- several schedulers on one database ---
+    removal(
+        27,
+        "the lock of a scheduler that stands still is kept",
+        "contract/test_leader.py::test_lock_of_a_living_scheduler_is_kept_and_of_a_stopped_one_lost",
+        ("leader._SETTINGS", 'f"SET idle_session_timeout = {LOCK_IDLE_MS}"', '"SET idle_session_timeout = 0"'),
+    ),
+    removal(
+        27,
+        "the session of the lock is not pinged",
+        "contract/test_leader.py::test_lock_of_a_living_scheduler_is_kept_and_of_a_stopped_one_lost",
+        ("Candidate._ping", "while not self._ending.wait(LOCK_PING_S):", "while not self._ending.wait():"),
+    ),
+    removal(
+        27,
+        "a lost lock is not taken again",
+        "contract/test_leader.py::test_lock_is_taken_again_by_a_new_session",
+        without_condition("Candidate._ping", "not self._take()"),
+    ),
+    removal(
+        27,
+        "a scheduler without the lock says that it is active",
+        "contract/test_leader.py::test_lock_that_another_has_taken_is_not_taken_again",
+        ("Candidate._announce", "role = own.role if self._held else Role.STANDBY", "role = own.role"),
+    ),
+    removal(
+        27,
+        "a scheduler that was killed stays listed as active",
+        "contract/test_leader.py::test_schedulers_list_themselves",
+        without_call("Candidate._announce", "self._ask(_SUCCEED, (own.instance,))"),
+    ),
+    removal(
+        27,
+        "a scheduler with another secret.key stands by",
+        "system/test_standbys.py::test_scheduler_with_another_key_does_not_stand_by",
+        without_call("Process._look_around", "demand_key"),
+    ),
+    removal(
+        27,
+        "a standby passes writes on to its loop",
+        "unit/test_rest_standby.py::test_standby_answers_reads_and_refuses_the_rest",
+        returns("Standby._writes", "False"),
+    ),
+    removal(
+        27,
+        "callers that wait at a standby never look again",
+        "system/test_standbys.py::test_caller_at_a_standby_sees_the_end_of_a_job",
+        without_call("Process._stand_by", "parts.live.wake_all"),
+    ),
+    removal(
+        27,
+        "a message shows the password of a database",
+        "unit/test_config.py::test_database_url_is_shown_without_its_password"
+        " system/test_standbys.py::test_password_of_the_url_is_not_logged",
+        returns("PostgresUrl.__str__", "self.conninfo"),
+    ),
     # --- what is acked is stored ---
     removal(
         1,
@@ -155,7 +261,141 @@ _REMOVALS: Final = (
             "WHEN OLD.status IN ('success', 'failed', 'cancelled') OR (OLD.status = 'pending' AND NEW.status = 'success')",
             "WHEN 0",
         ),
-        without_call("migrations.migrate", "_demand_trigger"),
+        without_call("sqlite.migrations.migrate", "_demand_trigger"),
+        (
+            "store/postgres/schema/0001_start.sql",
+            "WHEN (OLD.status IN ('success', 'failed', 'cancelled') OR (OLD.status = 'pending' AND NEW.status = 'success'))",
+            "WHEN (false)",
+        ),
+        without_call("postgres.migrations.migrate", "_demand_trigger"),
+    ),
+    # --- PostgreSQL ---
+    removal(
+        3,
+        "a turn of PostgreSQL that was not confirmed counts as not stored",
+        "contract/test_postgres.py::test_a_commit_without_an_answer_is_found_to_be_stored_or_not",
+        (
+            "PostgresEngine.commit",
+            "            self._resolve(mark, str(error))\n            return\n",
+            "            raise\n",
+        ),
+    ),
+    removal(
+        1,
+        "a turn of PostgreSQL that was not confirmed counts as stored",
+        "contract/test_postgres.py::test_a_commit_without_an_answer_is_found_to_be_stored_or_not",
+        never("outcome.resolve", "found != mark"),
+        always("outcome.resolve", "found == mark and _confirm(session)"),
+    ),
+    removal(
+        1,
+        "a takeover hides whether a turn is stored",
+        "contract/test_postgres.py::test_a_commit_before_a_takeover_is_unknown",
+        never("outcome.resolve", "epoch is not None and stored != epoch"),
+    ),
+    removal(
+        1,
+        "a replica need not confirm a turn",
+        "contract/test_postgres.py::test_a_cancelled_wait_for_a_replica_is_not_a_confirmation",
+        ("PostgresEngine.commit", "        if session.warnings:\n", "        if False:\n"),
+    ),
+    removal(
+        3,
+        "a COMMIT has the timeout of any statement",
+        "contract/test_postgres.py::test_a_commit_has_no_timeout",
+        ("PostgresEngine.commit", "session.wait(None)", "session.wait(300)"),
+    ),
+    removal(
+        20,
+        "a deposed scheduler writes on",
+        "contract/test_postgres.py::test_a_turn_of_a_deposed_scheduler_can_not_begin",
+        without_call("PostgresEngine._begin", "self._demand_epoch"),
+    ),
+    removal(
+        20,
+        "a takeover does not wait for the turn under way",
+        "contract/test_postgres.py::test_a_takeover_waits_for_the_turn_under_way",
+        ("postgres.engine._BEGIN", "FOR SHARE OF epoch ", ""),
+    ),
+    removal(
+        20,
+        "two sessions may have a turn at once",
+        "contract/test_postgres.py::test_a_second_writer_is_busy",
+        ("postgres.engine._BEGIN", " FOR NO KEY UPDATE OF turn", ""),
+    ),
+    removal(
+        20,
+        "a turn that pauses keeps its locks",
+        "contract/test_postgres.py::test_a_turn_that_pauses_too_long_is_ended_by_the_server",
+        ("Session.wait", "        self.post_end()\n", "        self._connection.send_flush_request()\n"),
+    ),
+    removal(
+        3,
+        "a lost session is not replaced",
+        "contract/test_postgres.py::test_a_session_that_was_lost_between_two_turns_is_replaced",
+        ("PostgresEngine.begin", "            self._reconnect()\n            self._begin()\n", "            raise\n"),
+    ),
+    removal(
+        22,
+        "any database may take the place of ours",
+        "contract/test_postgres.py::test_another_database_in_the_place_of_ours_is_refused",
+        never("PostgresEngine._reconnect", "found != self._identity"),
+    ),
+    removal(
+        3,
+        "a late error undoes the part that is under way",
+        "contract/test_postgres.py::test_a_late_error_undoes_the_turn_and_later_turns_are_careful",
+        never(
+            "PostgresEngine._demand_success", "isinstance(error, StoreConstraint) and failed.scope != self._turn.part"
+        ),
+    ),
+    removal(
+        3,
+        "no turn waits for late errors",
+        "contract/test_postgres.py::test_a_late_error_undoes_the_turn_and_later_turns_are_careful",
+        never("PostgresEngine.release", "self._careful"),
+    ),
+    removal(
+        5,
+        "ids of a part that was undone are not given out again",
+        "contract/test_postgres.py::test_ids_have_no_gap_after_what_was_undone",
+        ("_Turn.cut", "        self.ids = self._before\n", ""),
+    ),
+    removal(
+        15,
+        "a turn without a change writes into the log of PostgreSQL",
+        "contract/test_postgres.py::test_a_turn_without_a_change_writes_nothing",
+        never("PostgresEngine.commit", "not self._turn.wrote"),
+    ),
+    removal(
+        15,
+        "PostgreSQL reads all runs in each turn",
+        "contract/test_postgres.py::test_what_each_turn_reads_does_not_grow_with_the_waiting_runs",
+        ("postgres.connection.SETTINGS", '    "SET enable_hashjoin = off",\n', ""),
+    ),
+    removal(
+        15,
+        "each frame waits for PostgreSQL",
+        "contract/test_round_trips.py::test_a_turn_waits_as_often_for_many_jobs_as_for_one",
+        always("PostgresEngine.release", "self._careful"),
+    ),
+    removal(
+        24,
+        "what was read ahead of a run outlives its move",
+        "contract/test_history.py::test_events_and_counters_tell_the_state_of_every_run_after_any_history",
+        without_call("Lives._follow_up", "self._ahead.reported.note"),
+    ),
+    removal(
+        24,
+        "what was read ahead outlives an undo",
+        "contract/test_turns.py::test_what_was_read_ahead_is_forgotten_with_what_was_undone",
+        without_call("store.core.Core._forget", "self._ahead.clear"),
+    ),
+    removal(
+        22,
+        "a changed trigger of PostgreSQL is not noticed",
+        "contract/test_postgres.py::test_a_trigger_that_was_changed_is_found_at_the_start",
+        without_call("postgres.migrations.migrate", "_demand_trigger"),
     ),
     # --- runs that may start only once ---
     removal(
@@ -259,16 +499,16 @@ _REMOVALS: Final = (
         "a lock that is removed stays so",
         "system/test_database_file.py::test_folder_that_is_removed_is_made_again",
         (
-            "serve._recreate_files",
-            "    if lock.keep():",
-            "    lock.folder.mkdir(mode=0o700, exist_ok=True)\n    if False:",
+            "parts.recreate_files",
+            "    if parts.hold.keep():",
+            "    parts.hold.folder.mkdir(mode=0o700, exist_ok=True)\n    if False:",
         ),
     ),
     removal(
         22,
         "a socket that is removed stays so",
         "system/test_database_file.py::test_folder_that_is_removed_is_made_again",
-        without_call("serve._recreate_files", "rest.replace_socket"),
+        without_call("parts.recreate_files", "rest.replace_socket"),
     ),
     removal(
         22,
@@ -631,7 +871,7 @@ _REMOVALS: Final = (
         15,
         "callers of REST take the last open file",
         "system/test_few_files.py::test_idle_callers_leave_files_for_others",
-        ("serve._bind_rest", "ConnectionLimiter(connections.tcp, connections.socket)", "ConnectionLimiter()"),
+        ("parts.bind_rest", "ConnectionLimiter(connections.tcp, connections.socket)", "ConnectionLimiter()"),
     ),
     removal(
         15,
@@ -869,7 +1109,7 @@ _REMOVALS: Final = (
         15,
         "a refused body stays in memory until Python looks for cycles",
         "unit/test_rest_bodies.py::test_a_body_that_was_refused_is_kept_by_nothing",
-        ("problem._on_problem", "    problem.__traceback__ = problem.__context__ = None\n", ""),
+        ("problem.on_problem", "    problem.__traceback__ = problem.__context__ = None\n", ""),
     ),
     removal(
         15,
@@ -1157,7 +1397,7 @@ _REMOVALS: Final = (
         20,
         "the lock is not asked for",
         "contract/test_sqlite.py::test_second_scheduler_is_refused_and_names_the_first",
-        never("lock._hold_names", "not files.try_lock(lock)"),
+        never("folder._hold", "not files.try_lock(lock)"),
     ),
     removal(
         20,
@@ -1189,7 +1429,7 @@ _REMOVALS: Final = (
         "contract/test_file.py::test_copy_put_over_a_database_with_a_wal_is_refused"
         " contract/test_file.py::test_wal_without_its_file_is_refused_and_kept"
         " system/test_database_file.py::test_copy_over_a_live_wal_is_refused_with_the_command",
-        without_call("engine.open_engine", "demand_sound"),
+        without_call("sqlite.engine.open_engine", "demand_sound"),
     ),
     removal(
         22,
@@ -1207,13 +1447,13 @@ _REMOVALS: Final = (
         22,
         "a displaced database is not noticed",
         "system/test_database_file.py::test_file_that_is_displaced_ends_the_scheduler_and_loses_nothing",
-        without_call("_serve.after_turn", "watch.look"),
+        without_call("Process._after_turn", "watch.look"),
     ),
     removal(
         22,
         "a displaced database is not noticed at the end",
         "system/test_database_file.py::test_file_that_is_displaced_shortly_before_the_end_is_noticed",
-        without_call("serve._turn", "store.verify"),
+        without_call("Process._turn", "tenure.store.verify"),
     ),
     removal(
         22,
@@ -1271,14 +1511,14 @@ _REMOVALS: Final = (
         21,
         "a newer schema is taken for ours",
         "contract/test_sqlite.py::test_a_newer_schema_is_refused_and_left_alone",
-        never("migrations.migrate", "head.schema > len(steps)"),
+        never("sqlite.migrations.migrate", "head.schema > len(steps)"),
     ),
     removal(
         21,
         "a migration is no transaction",
         "contract/test_sqlite.py::test_a_migration_that_fails_leaves_the_database_as_it_was",
         (
-            "migrations.migrate",
+            "sqlite.migrations.migrate",
             "        engine.begin()\n        try:\n            engine.execute(steps[number - 1])\n",
             "        engine.execute(steps[number - 1])\n        engine.begin()\n        try:\n",
         ),
@@ -1365,7 +1605,7 @@ _REMOVALS: Final = (
         24,
         "what happens is not written down",
         "contract/test_check.py::test_what_the_store_wrote_agrees contract/test_history.py::test_events_and_counters_tell_the_state_of_every_run_after_any_history",
-        without_call("Ledger.write", "engine.executemany(sql.ADD_EVENT, self._events)"),
+        ("Ledger.write", "            engine.sendmany(sql.ADD_EVENT,", "            list("),
     ),
     removal(
         24,
@@ -1589,7 +1829,11 @@ _REMOVALS: Final = (
         15,
         "each result of a frame is a statement",
         "contract/test_claim.py::test_results_of_one_frame_are_one_statement",
-        ("EndsWriter._finish", "in sql.batches(reported):", "in ([outcome] for outcome in reported):"),
+        (
+            "EndsWriter._finish",
+            "            ended |= self._end_reported(cause, reported, ",
+            "            for each in reported:\n                ended |= self._end_reported(cause, [each], ",
+        ),
     ),
     removal(
         15,
@@ -1726,7 +1970,7 @@ _REMOVALS: Final = (
         25,
         "the end of a burst of refused calls is not logged",
         "system/test_refusals.py::test_burst_of_bad_tokens_is_logged_to_its_last_one_in_few_lines",
-        without_call("_serve.after_turn", "policy.refusals.flush"),
+        without_call("Process._after_turn", "self._parts.policy.refusals.flush"),
     ),
     removal(
         25,

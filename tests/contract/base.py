@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, ExitStack, closing, contextmanager
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 import apsw
 
+from tests import postgres
 from zsched.model.types import (
     DemandId,
     JobId,
@@ -32,6 +34,10 @@ from zsched.store.engine import Engine, Row
 from zsched.store.reader import EngineReader
 from zsched.store.sqlite.engine import SqliteEngine, open_reader
 from zsched.store.writer import Writer
+
+if TYPE_CHECKING:
+    from zsched.store.postgres.engine import PostgresEngine
+    from zsched.store.postgres.session import Call
 
 Trace = Callable[[], AbstractContextManager[list[str]]]
 
@@ -57,6 +63,9 @@ class State(NamedTuple):
 class Base:
     """One open database. Between the tests' steps a turn is always open; `turn` ends it and begins the next."""
 
+    # Makes all jobs unreadable for a claim.
+    DAMAGE_JOBS: ClassVar[str]
+
     def __init__(self, engine: Engine, open_door: Callable[[], EngineReader], trace: Trace) -> None:
         self.engine = engine
         # Collects the statements that the database executes meanwhile, each as often as it is executed.
@@ -78,6 +87,33 @@ class Base:
         self.turn()
         self.store.rollback()
         self.store.close()
+
+    def plan(self, statement: str, *parameters: object) -> list[str]:
+        """The steps of the plan of a statement."""
+        raise NotImplementedError
+
+    def demand_search(self, statement: str, given: tuple[object, ...], search: str) -> None:
+        """Demand that a statement searches an index, and neither reads all jobs nor sorts them. `search`: the index and
+        its conditions, as SQLite writes them.
+        """
+        raise NotImplementedError
+
+    def unguard(self) -> None:
+        """Remove what keeps rows consistent, outside a turn."""
+        raise NotImplementedError
+
+    def trigger(self) -> str:
+        """The stored definition of the trigger on runs."""
+        raise NotImplementedError
+
+    def refused(self) -> set[tuple[str, str]]:
+        """The changes of a run's status that the trigger refuses."""
+        condition = re.search("WHEN (.*) (?:BEGIN|EXECUTE) ", " ".join(self.trigger().split()))
+        assert condition is not None
+        values = ", ".join(f"('{status}')" for status in RunStatus)
+        statuses = f"(SELECT column1 AS status FROM (VALUES {values}) AS listed)"
+        pairs = f"SELECT old.status, new.status FROM {statuses} AS old, {statuses} AS new"
+        return {(was, became) for was, became in self.rows(f"{pairs} WHERE {condition[1]}")}
 
     # --- verbs with the usual arguments ---
 
@@ -201,8 +237,10 @@ class Base:
             assert self.store.load(worker_id) == Load(*self.rows(sql.LOAD, worker_id)[0])
 
     def _check_counters(self) -> None:
-        last = self.rows("SELECT job_id, task, status, max(run_id) FROM runs GROUP BY job_id, task")
-        expected = Counter((job_id, status) for job_id, _, status, _ in last)
+        last = self.rows(
+            "SELECT job_id, status FROM runs WHERE run_id IN (SELECT max(run_id) FROM runs GROUP BY job_id, task)"
+        )
+        expected = Counter((job_id, status) for job_id, status in last)
         stored: Counter[tuple[int, str]] = Counter()
         for job_id, *counts in self.rows("SELECT job_id, pending, running, success, failed, cancelled FROM jobs"):
             for status, count in zip(RunStatus, counts, strict=True):
@@ -281,12 +319,37 @@ def worker(worker_id: WorkerId = W1, kind: WorkerKind = WorkerKind.ZMQ) -> Worke
     )
 
 
+class SqliteBase(Base):
+    DAMAGE_JOBS = "UPDATE jobs SET command = CAST(x'ff' AS TEXT)"
+
+    def plan(self, statement: str, *parameters: object) -> list[str]:
+        return [row[-1] for row in self.rows(f"EXPLAIN QUERY PLAN {statement}", *parameters)]
+
+    def demand_search(self, statement: str, given: tuple[object, ...], search: str) -> None:
+        steps = self.plan(statement, *given)
+        assert any(search in step for step in steps), steps
+        assert not [step for step in steps if step.startswith("SCAN jobs") or "TEMP B-TREE" in step], steps
+
+    def unguard(self) -> None:
+        self.rows("PRAGMA foreign_keys = 0")
+        self.rows("DROP TRIGGER runs_change_by_the_table")
+
+    def trigger(self) -> str:
+        ((stored,),) = self.rows("SELECT sql FROM sqlite_master WHERE type = 'trigger' AND tbl_name = 'runs'")
+        return str(stored)
+
+
 def open_sqlite(folder: Path) -> Base:
     path = folder / "scheduler.db"
     engine = SqliteEngine(path)
     engine.check()
     engine.migrate(NOW)
-    return Base(engine, lambda: open_reader(path), lambda: traced(engine))
+    return SqliteBase(engine, lambda: open_reader(path), lambda: traced(engine))
+
+
+@contextmanager
+def on_sqlite(folder: Path) -> Iterator[Base]:
+    yield open_sqlite(folder)
 
 
 @contextmanager
@@ -304,5 +367,65 @@ def traced(engine: SqliteEngine) -> Iterator[list[str]]:
         engine._connection.exec_trace = None
 
 
+class PostgresBase(Base):
+    # Text is always valid there, so this damages what the text says.
+    DAMAGE_JOBS = "UPDATE jobs SET env = '['"
+
+    def plan(self, statement: str, *parameters: object) -> list[str]:
+        return [row[0] for row in self.rows(f"EXPLAIN {statement}", *parameters)]
+
+    def demand_search(self, statement: str, given: tuple[object, ...], search: str) -> None:
+        index, _, conditions = search.rstrip(")").partition(" (")
+        steps = self.plan(statement, *given)
+        used = [place for place, step in enumerate(steps) if f"using {index} " in step or f"on {index} " in step]
+        assert used, steps
+        for condition in conditions.replace("rowid", "job_id").split(" AND "):
+            column, sign = condition[:-2], condition[-2]
+            assert f"{column} {sign} " in steps[used[0] + 1], steps
+        assert not [step for step in steps if "Seq Scan on jobs" in step or "Sort" in step], steps
+
+    def unguard(self) -> None:
+        self.rows("DROP TRIGGER runs_change_by_the_table ON runs")
+        for table, name in self.rows(
+            "SELECT conrelid::regclass::text, conname::text FROM pg_constraint WHERE contype = 'f'"
+        ):
+            self.rows(f"ALTER TABLE {table} DROP CONSTRAINT {name}")
+
+    def trigger(self) -> str:
+        ((stored,),) = self.rows(
+            "SELECT pg_get_triggerdef(oid) FROM pg_trigger WHERE tgrelid = 'runs'::regclass AND NOT tgisinternal"
+        )
+        return str(stored)
+
+
+@contextmanager
+def on_postgres(_folder: Path) -> Iterator[Base]:
+    from zsched.store.postgres import engine as postgresql
+
+    with postgres.server().database() as url:
+        engine = postgresql.open_engine(url, NOW)
+        with ExitStack() as doors:
+            door = lambda: doors.enter_context(closing(postgresql.open_reader(url)))  # noqa: E731
+            yield PostgresBase(engine, door, lambda: posted(engine))
+
+
+@contextmanager
+def posted(engine: PostgresEngine) -> Iterator[list[str]]:
+    """The statements that a session sends meanwhile."""
+    executed: list[str] = []
+    session = engine.session
+    post = session.post
+
+    def collect(statement: str, *arguments: Any, **options: Any) -> Call:
+        executed.append(statement)
+        return post(statement, *arguments, **options)
+
+    session.post = collect  # type: ignore[method-assign]
+    try:
+        yield executed
+    finally:
+        del session.post
+
+
 # The engines that keep the contract. A further one is a further line.
-ENGINES: dict[str, Callable[[Path], Base]] = {"sqlite": open_sqlite}
+ENGINES: dict[str, Callable[[Path], AbstractContextManager[Base]]] = {"sqlite": on_sqlite, "postgres": on_postgres}

@@ -10,8 +10,8 @@ import pytest
 from tests.contract.base import ENGINES, Base
 
 
-@pytest.fixture(params=ENGINES)
+@pytest.fixture(params=["sqlite", pytest.param("postgres", marks=pytest.mark.postgres)])
 def base(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Base]:
-    opened = ENGINES[request.param](tmp_path)
-    yield opened
-    opened.end()
+    with ENGINES[request.param](tmp_path) as opened:
+        yield opened
+        opened.end()

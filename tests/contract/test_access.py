@@ -8,6 +8,7 @@ from msgspec.structs import replace
 from tests.contract.base import NOW, W1, W2, Base
 from zsched.model.access import KeyOrigin, Scope, Token, WorkerKey
 from zsched.store.check import check
+from zsched.store.contract import StoreConstraint
 
 ORIGIN = KeyOrigin.ENROLLED
 K1, K2, K3 = "1" * 40, "2" * 40, "#" * 40
@@ -183,14 +184,14 @@ def test_a_turn_that_is_given_up_leaves_nothing(base: Base) -> None:
 
 def test_a_second_token_of_the_same_id_is_refused_and_changes_nothing(base: Base) -> None:
     base.store.access.add_token(token("t1"))
-    with pytest.raises(Exception, match="UNIQUE"), base.store.savepoint():
+    with pytest.raises(StoreConstraint), base.store.savepoint():
         base.store.access.add_token(token("t1", Scope.ADMIN))
     assert base.store.access.token("t1") == token("t1")
 
 
 def test_a_key_belongs_to_one_worker_whoever_forgets_to_ask(base: Base) -> None:
     base.store.access.bind_key(W1, K1, ORIGIN, "ann", NOW)
-    with pytest.raises(Exception, match="UNIQUE"), base.store.savepoint():
+    with pytest.raises(StoreConstraint), base.store.savepoint():
         base.store.access.bind_key(W2, K1, ORIGIN, "ann", NOW)
     mine = base.store.access.key_of(W1)
     assert mine is not None

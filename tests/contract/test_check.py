@@ -3,81 +3,76 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 
 import pytest
 
+from tests.contract.base import Base
 from zsched.commands import zsched
 from zsched.model.access import KeyOrigin, Scope, Token
 from zsched.model.types import JobSpec, Outcome, RunStatus, Worker, WorkerId, WorkerKind, WorkerStatus
 from zsched.store.check import Findings, check
 from zsched.store.contract import Claim
 from zsched.store.sqlite.engine import SqliteEngine, open_writer
+from zsched.store.writer import Writer
 
 NOW = 1_700_000_000_000
 W1 = WorkerId("w1")
 
 
+def fill(store: Writer) -> None:
+    """Store a bit of everything: runs in each state, a loss, a cancel, a recurring job, a token, keys."""
+    worker = Worker(
+        worker_id=W1, kind=WorkerKind.ZMQ, status=WorkerStatus.ACTIVE, slots=2, registered_ms=NOW, last_seen_ms=NOW
+    )
+    store.register(worker, NOW)
+    store.submit([JobSpec(name="a", command="true")] * 5, [None] * 5, "test", NOW)
+    recurring = JobSpec(name="r", command="true", schedule="* * * * *")
+    (job_id,) = store.submit([recurring], [NOW], "test", NOW)
+    ready = store.ready(NOW)[0]
+    wanted = Claim(worker_id=W1, demand_id=ready.demand_id, count=4, floor=0, handed_n=1, ends=False)
+    ended, failed, lost, cancelled = store.claim(wanted, NOW)
+    for run, status in ((ended, RunStatus.SUCCESS), (failed, RunStatus.FAILED)):
+        store.finish(Outcome(run_id=run.run_id, status=status, reason="exit", finished_ms=NOW), W1, NOW)
+    store.fail_lost(lost.run_id, "gone", crash=True, together=1, due_ms=None, now_ms=NOW)
+    store.cancel(cancelled.job_id, "test", NOW)
+    store.end_cancelled(cancelled.run_id, NOW)
+    store.fire(job_id, NOW + 60_000, "test", NOW)
+    stopped = store.submit([recurring] * 2, [NOW] * 2, "test", NOW)
+    for _ in range(2):
+        store.pause_schedule(stopped[0], "test", NOW)
+        store.resume_schedule(stopped[0], NOW, "test", NOW)
+    store.pause_schedule(stopped[0], "test", NOW)
+    store.end_schedule(stopped[1], "test", NOW)
+    digest, scopes = b"d" * 32, frozenset({Scope.READ, Scope.ADMIN})
+    store.access.add_token(
+        Token(token_id="t1", digest=digest, scopes=scopes, note="", created_ms=NOW, created_by="test")
+    )
+    store.access.revoke_token("t1", "test", NOW)
+    for key in ("1" * 40, "2" * 40):
+        store.access.bind_key(W1, key, KeyOrigin.FILE, "test", NOW)
+    store.access.revoke_key(W1, "test", NOW)
+    store.flush_counters(NOW)
+    store.commit()
+
+
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
-    """A database with a bit of everything: runs in each state, a loss, a cancel, a recurring job, a token, keys."""
+    """The file of such a database."""
     path = tmp_path / "scheduler.db"
     with closing(open_writer(path, NOW)) as store:
         store.begin()
-        store.register(
-            Worker(
-                worker_id=W1,
-                kind=WorkerKind.ZMQ,
-                status=WorkerStatus.ACTIVE,
-                slots=2,
-                registered_ms=NOW,
-                last_seen_ms=NOW,
-            ),
-            NOW,
-        )
-        store.submit([JobSpec(name="a", command="true")] * 5, [None] * 5, "test", NOW)
-        recurring = JobSpec(name="r", command="true", schedule="* * * * *")
-        (job_id,) = store.submit([recurring], [NOW], "test", NOW)
-        ready = store.ready(NOW)[0]
-        wanted = Claim(worker_id=W1, demand_id=ready.demand_id, count=4, floor=0, handed_n=1, ends=False)
-        ended, failed, lost, cancelled = store.claim(wanted, NOW)
-        for run, status in ((ended, RunStatus.SUCCESS), (failed, RunStatus.FAILED)):
-            store.finish(Outcome(run_id=run.run_id, status=status, reason="exit", finished_ms=NOW), W1, NOW)
-        store.fail_lost(lost.run_id, "gone", crash=True, together=1, due_ms=None, now_ms=NOW)
-        store.cancel(cancelled.job_id, "test", NOW)
-        store.end_cancelled(cancelled.run_id, NOW)
-        store.fire(job_id, NOW + 60_000, "test", NOW)
-        stopped = store.submit([recurring] * 2, [NOW] * 2, "test", NOW)
-        for _ in range(2):
-            store.pause_schedule(stopped[0], "test", NOW)
-            store.resume_schedule(stopped[0], NOW, "test", NOW)
-        store.pause_schedule(stopped[0], "test", NOW)
-        store.end_schedule(stopped[1], "test", NOW)
-        digest, scopes = b"d" * 32, frozenset({Scope.READ, Scope.ADMIN})
-        store.access.add_token(
-            Token(token_id="t1", digest=digest, scopes=scopes, note="", created_ms=NOW, created_by="test")
-        )
-        store.access.revoke_token("t1", "test", NOW)
-        for key in ("1" * 40, "2" * 40):
-            store.access.bind_key(W1, key, KeyOrigin.FILE, "test", NOW)
-        store.access.revoke_key(W1, "test", NOW)
-        store.flush_counters(NOW)
-        store.commit()
+        fill(store)
     return path
 
 
-@pytest.fixture
-def engine(path: Path) -> Iterator[SqliteEngine]:
-    with closing(SqliteEngine(path)) as engine:
-        yield engine
-
-
-def test_what_the_store_wrote_agrees(engine: SqliteEngine) -> None:
-    findings = check(engine)
+def test_what_the_store_wrote_agrees(base: Base) -> None:
+    fill(base.store)
+    findings = check(base.engine)
     assert (findings.count, findings.sentences) == (0, [])
-    assert (findings.runs, findings.events) == (7, len(engine.execute("SELECT 1 FROM events")))
+    assert (findings.runs, findings.events) == (7, len(base.rows("SELECT 1 FROM events")))
+    base.store.begin()
 
 
 @pytest.mark.parametrize(
@@ -110,11 +105,13 @@ def test_what_the_store_wrote_agrees(engine: SqliteEngine) -> None:
         ("DELETE FROM jobs WHERE job_id = 1", "refers to a missing row of jobs"),
     ],
 )
-def test_what_does_not_agree_is_named(engine: SqliteEngine, statement: str, named: str) -> None:
-    engine.execute("PRAGMA foreign_keys = 0")
-    engine.execute("DROP TRIGGER runs_change_by_the_table")
-    engine.execute(statement)
-    findings = check(engine)
+def test_what_does_not_agree_is_named(base: Base, statement: str, named: str) -> None:
+    base.by_hand = True
+    fill(base.store)
+    base.unguard()
+    base.rows(statement)
+    findings = check(base.engine)
+    base.store.begin()
     assert findings.count > 0
     assert any(named in sentence for sentence in findings.sentences), findings.sentences
 

@@ -163,14 +163,10 @@ def test_running_run_is_read_again_as_it_was_claimed(base: Base) -> None:
 # --- rows that can't be handed out ---
 
 
-@pytest.mark.parametrize(
-    "damage",
-    ["UPDATE jobs SET command = ''", "UPDATE jobs SET command = CAST(x'ff' AS TEXT)"],
-    ids=["no command", "text that is no text"],
-)
-def test_damaged_job_fails_alone(base: Base, damage: str) -> None:
+@pytest.mark.parametrize("damage", ["UPDATE jobs SET command = ''", None], ids=["no command", "unreadable"])
+def test_damaged_job_fails_alone(base: Base, damage: str | None) -> None:
     bad = base.submit()
-    base.rows(damage)
+    base.rows(damage or base.DAMAGE_JOBS)
     good = base.submit()
     assert [run.job_id for run in base.claim()] == [good]
     run = base.last_run(bad)

@@ -11,7 +11,7 @@ from zsched.model.demand import Demand
 from zsched.model.lifecycle import TERMINAL, TRANSITIONS
 from zsched.model.types import JobId, Outcome, Policy, Reason, RunId, RunStatus, Stream
 from zsched.scheduler.epoch import begin_epoch
-from zsched.store.contract import Load, RunOutput, StoreError
+from zsched.store.contract import Load, RunOutput, StoreConstraint
 
 PENDING, RUNNING, SUCCESS = RunStatus.PENDING, RunStatus.RUNNING, RunStatus.SUCCESS
 FAILED, CANCELLED = RunStatus.FAILED, RunStatus.CANCELLED
@@ -189,7 +189,7 @@ def test_a_result_of_a_run_that_does_not_exist_is_unknown(base: Base) -> None:
 def test_the_engine_itself_refuses_any_change_of_a_run_that_ended(base: Base, status: RunStatus, change: str) -> None:
     run_id = bring_to(base, status)
     before = base.run(run_id)
-    with pytest.raises(StoreError, match="terminal is final"), base.store.savepoint():
+    with pytest.raises(StoreConstraint, match="terminal is final"), base.store.savepoint():
         base.rows(f"UPDATE runs SET {change} WHERE run_id = ?", run_id)
     assert base.run(run_id) == before
 
@@ -206,7 +206,7 @@ def test_the_engine_allows_the_transitions_of_the_table_and_no_other(
         base.rows(change, became, run_id)
         assert base.run(run_id).status == became
     else:
-        with pytest.raises(StoreError, match="terminal is final"):
+        with pytest.raises(StoreConstraint, match="terminal is final"), base.store.savepoint():
             base.rows(change, became, run_id)
 
 

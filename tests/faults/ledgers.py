@@ -145,7 +145,7 @@ def content(engine: SqliteEngine) -> bytes:
     digest = hashlib.sha256()
     for (table,) in engine.execute("SELECT name FROM sqlite_master WHERE type = 'table' ORDER BY name"):
         digest.update(f"{table}\n".encode())
-        for row in engine.execute(f'SELECT * FROM "{table}" ORDER BY 1, 2'):
+        for row in sorted(engine.execute(f'SELECT * FROM "{table}"'), key=repr):
             digest.update(f"{row}\n".encode())
     return digest.digest()
 

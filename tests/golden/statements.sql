@@ -1,3 +1,6 @@
+-- MOVED
+run_id, job_id, worker_id, cancel_ms IS NOT NULL, stuck;
+
 -- IDENTITY
 SELECT db FROM identity;
 
@@ -11,21 +14,16 @@ UPDATE identity SET db = ?, created_ms = ?;
 SELECT db FROM predecessors ORDER BY generation DESC;
 
 -- ADD_PREDECESSOR
-INSERT INTO predecessors (db, made_ms, restored_ms) VALUES (?, ?, ?);
-
--- RAISE_IDS
-UPDATE sqlite_sequence SET seq = max(seq, ?) + ? WHERE name = ? RETURNING seq;
-
--- COUNTERS
-SELECT name, seq FROM sqlite_sequence;
+INSERT INTO predecessors (generation, db, made_ms, restored_ms) VALUES (?, ?, ?, ?);
 
 -- RUNNING
 SELECT run_id FROM runs WHERE status = 'running' ORDER BY run_id;
 
 -- LEASE_GIVEN
-SELECT max(
-        coalesce((SELECT max(lease_ms) FROM runs WHERE status = 'running'), 0),
-        coalesce((SELECT lease_ms FROM runs WHERE lease_ms IS NOT NULL ORDER BY run_id DESC LIMIT 1), 0));
+SELECT coalesce(max(lease_ms), 0) FROM (
+        SELECT max(lease_ms) AS lease_ms FROM runs WHERE status = 'running'
+        UNION ALL SELECT lease_ms FROM (
+            SELECT lease_ms FROM runs WHERE lease_ms IS NOT NULL ORDER BY run_id DESC LIMIT 1) AS last) AS given;
 
 -- DUE_FIRES
 SELECT job_id, schedule, on_lost = 'fail', on_disconnect = 'stop' FROM jobs WHERE next_fire_ms <= ?;
@@ -34,14 +32,26 @@ SELECT job_id, schedule, on_lost = 'fail', on_disconnect = 'stop' FROM jobs WHER
 SELECT DISTINCT demand_id FROM runs WHERE status = 'pending';
 
 -- DELAY
-UPDATE runs SET blocked = blocked | 2, due_ms = max(coalesce(due_ms, 0), ?)
+UPDATE runs SET blocked = blocked | 2, due_ms = CASE WHEN due_ms > ? THEN due_ms ELSE ? END
     WHERE status = 'pending' AND demand_id = ?;
 
--- START_IDS
-INSERT INTO sqlite_sequence (name, seq) VALUES (?, ?);
+-- TAKE_OVER
+UPDATE epoch SET epoch = epoch + 1 RETURNING epoch;
+
+-- RAISE_EPOCH
+UPDATE epoch SET epoch = CASE WHEN epoch > ? THEN epoch ELSE ? END + ?;
 
 -- BEGIN_EPOCH
-INSERT INTO schedulers (host, pid, version, started_ms) VALUES (?, ?, ?, ?) RETURNING epoch;
+INSERT INTO schedulers (epoch, host, pid, version, started_ms) VALUES (?, ?, ?, ?, ?);
+
+-- INSTANCES
+SELECT instance, role, host, pid, version, url, endpoint, public_key, started_ms, seen_ms FROM instances ORDER BY role, url, instance;
+
+-- KEY_CHECK
+SELECT key_check FROM identity;
+
+-- SET_KEY_CHECK
+UPDATE identity SET key_check = ?;
 
 -- END_EPOCH
 UPDATE schedulers SET stopped_ms = ? WHERE epoch = ?;
@@ -53,7 +63,7 @@ SELECT demand_id FROM demands WHERE wish = ?;
 SELECT wish FROM runs JOIN demands USING (demand_id) WHERE run_id = ?;
 
 -- ADD_DEMAND
-INSERT INTO demands (wish) VALUES (?) RETURNING demand_id;
+INSERT INTO demands (demand_id, wish) VALUES (?, ?);
 
 -- DEMAND
 SELECT wish FROM demands WHERE demand_id = ?;
@@ -62,7 +72,7 @@ SELECT wish FROM demands WHERE demand_id = ?;
 SELECT owner_id FROM owners WHERE owner = ?;
 
 -- ADD_OWNER
-INSERT INTO owners (owner) VALUES (?) RETURNING owner_id;
+INSERT INTO owners (owner_id, owner) VALUES (?, ?);
 
 -- JOB
 SELECT run_as, env, secret_env, name, command, schedule, timeout_ms, grace_ms, retries, backoff, on_lost, on_disconnect, crash_limit, job_id, status, (SELECT owner FROM owners WHERE owners.owner_id = jobs.owner_id), next_fire_ms, pending + running + unmade > 0, paused_ms, ended_ms, cancel_ms, created_ms, updated_ms FROM jobs WHERE job_id = ?;
@@ -87,10 +97,10 @@ SELECT run_as, env, secret_env, name, command, schedule, timeout_ms, grace_ms, r
 
 -- COUNT_METERED
 SELECT count(*) FROM (
-        SELECT 1 FROM jobs WHERE owner_id = (SELECT owner_id FROM owners WHERE owner = ?) AND status = 'pending' AND metered = 1 LIMIT ?) AS some;
+        SELECT 1 FROM jobs WHERE owner_id = (SELECT owner_id FROM owners WHERE owner = ?) AND status = 'pending' AND metered = 1 LIMIT ?) AS found;
 
 -- COUNT_RECURRING_OF
-SELECT count(*) FROM (SELECT 1 FROM jobs WHERE owner_id = (SELECT owner_id FROM owners WHERE owner = ?) AND schedule IS NOT NULL AND ended_ms IS NULL LIMIT ?) AS some;
+SELECT count(*) FROM (SELECT 1 FROM jobs WHERE owner_id = (SELECT owner_id FROM owners WHERE owner = ?) AND schedule IS NOT NULL AND ended_ms IS NULL LIMIT ?) AS found;
 
 -- TARGETS_BETWEEN
 SELECT job_id, (SELECT owner FROM owners WHERE owners.owner_id = jobs.owner_id), status FROM jobs WHERE job_id BETWEEN ? AND ? ORDER BY job_id LIMIT ?;
@@ -123,7 +133,7 @@ SELECT job_id FROM jobs WHERE status IN ('pending', 'running') AND schedule IS N
 SELECT count(*) FROM jobs WHERE +owner_id = (SELECT owner_id FROM owners WHERE owner = ?) AND status IN ('pending', 'running') AND pending + running + unmade > 0;
 
 -- ADD_JOB
-INSERT INTO jobs (run_as, env, secret_env, name, command, schedule, timeout_ms, grace_ms, retries, backoff, on_lost, on_disconnect, crash_limit, demand_id, next_fire_ms, created_ms, updated_ms, owner_id, metered) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) RETURNING job_id;
+INSERT INTO jobs (job_id, run_as, env, secret_env, name, command, schedule, timeout_ms, grace_ms, retries, backoff, on_lost, on_disconnect, crash_limit, demand_id, next_fire_ms, created_ms, updated_ms, owner_id, metered) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?);
 
 -- COUNT_TASKS
 UPDATE jobs SET pending = pending + ?, running = running + ?, success = success + ?, failed = failed + ?,
@@ -182,9 +192,12 @@ SELECT at_ms FROM events ORDER BY event_id DESC LIMIT 1;
 
 -- NEXT_DUE
 SELECT min(at_ms) FROM (
-        SELECT min(next_fire_ms) AS at_ms FROM jobs WHERE next_fire_ms IS NOT NULL
-        UNION ALL SELECT min(due_ms) FROM runs WHERE status = 'pending' AND due_ms IS NOT NULL
-        UNION ALL SELECT min(ends_ms) FROM runs WHERE status = 'running' AND ends_ms IS NOT NULL) AS due;
+        SELECT (SELECT next_fire_ms FROM jobs WHERE next_fire_ms IS NOT NULL ORDER BY next_fire_ms LIMIT 1) AS at_ms
+        UNION ALL SELECT (
+            SELECT due_ms FROM runs WHERE status = 'pending' AND due_ms IS NOT NULL ORDER BY due_ms LIMIT 1)
+        UNION ALL SELECT (
+            SELECT ends_ms FROM runs WHERE status = 'running' AND ends_ms IS NOT NULL ORDER BY ends_ms LIMIT 1)
+        ) AS due;
 
 -- RUN
 SELECT run_id, job_id, task, attempt, worker_id, status, reason, detail, due_ms, exit_code, signal, crashes, failures, probation, claimed_ms, started_ms, finished_ms, cancel_ms, created_ms FROM runs WHERE run_id = ?;
@@ -201,10 +214,10 @@ SELECT run_id, job_id, task, attempt, worker_id, status, reason, detail, due_ms,
 
 -- READY
 WITH RECURSIVE waiting (demand_id) AS (
-        SELECT min(demand_id) FROM runs WHERE status = 'pending' AND blocked = 0
+        SELECT (SELECT demand_id FROM runs WHERE status = 'pending' AND blocked = 0 ORDER BY demand_id LIMIT 1)
         UNION ALL
-        SELECT (SELECT min(demand_id) FROM runs WHERE status = 'pending' AND blocked = 0
-        AND demand_id > waiting.demand_id)
+        SELECT (SELECT demand_id FROM runs WHERE status = 'pending' AND blocked = 0 AND demand_id > waiting.demand_id
+                ORDER BY demand_id LIMIT 1)
         FROM waiting WHERE waiting.demand_id IS NOT NULL)
     SELECT run_id, demand_id, priority FROM runs WHERE run_id IN (
         SELECT (SELECT run_id FROM runs WHERE status = 'pending' AND blocked = 0 AND demand_id = waiting.demand_id
@@ -214,7 +227,7 @@ WITH RECURSIVE waiting (demand_id) AS (
 
 -- READY_COUNT
 SELECT count(*) FROM (
-        SELECT 1 FROM runs WHERE status = 'pending' AND blocked = 0 AND demand_id = ? LIMIT ?) AS some;
+        SELECT 1 FROM runs WHERE status = 'pending' AND blocked = 0 AND demand_id = ? LIMIT ?) AS found;
 
 -- CLAIMED
 run_id IN (SELECT r.run_id FROM runs r WHERE r.status = 'pending' AND r.blocked = 0 AND r.demand_id = ?
@@ -229,9 +242,17 @@ SELECT j.run_as, j.env, j.secret_env, j.name, j.command, j.timeout_ms, j.grace_m
     FROM runs r LEFT JOIN jobs j ON j.job_id = r.job_id WHERE r.status = 'pending' AND r.blocked = 0 AND r.demand_id = ?
         AND r.priority >= ? ORDER BY r.priority DESC, r.run_id LIMIT ?;
 
+-- CLAIMABLE_AHEAD
+SELECT r.priority, j.run_as, j.env, j.secret_env, j.name, j.command, j.timeout_ms, j.grace_ms, j.created_ms, j.updated_ms, r.run_id, r.job_id, r.task, r.attempt
+    FROM runs r LEFT JOIN jobs j ON j.job_id = r.job_id WHERE r.status = 'pending' AND r.blocked = 0 AND r.demand_id = ?
+        AND r.priority >= ? ORDER BY r.priority DESC, r.run_id LIMIT ?;
+
 -- ORDER
 SELECT j.run_as, j.env, j.secret_env, j.name, j.command, j.timeout_ms, j.grace_ms, j.created_ms, j.updated_ms, r.run_id, r.job_id, r.task, r.attempt
     FROM runs r LEFT JOIN jobs j ON j.job_id = r.job_id WHERE r.run_id = ?;
+
+-- REPORTED
+SELECT run_id, job_id, worker_id, cancel_ms IS NOT NULL, stuck, status, started_ms FROM runs WHERE run_id IN (VALUES (?));
 
 -- LOAD
 SELECT count(*), count(nullif(probation, 0)), coalesce(min(nullif(probation, 0)), 0), coalesce(max(lease_ms), 0)
@@ -302,7 +323,7 @@ UPDATE workers SET leaving_ms = ? WHERE worker_id = ? AND leaving_ms IS NULL RET
 UPDATE workers SET status = 'inactive' WHERE worker_id = ? AND status = 'active';
 
 -- ADD_EVENT
-INSERT INTO events (at_ms, actor, job_id, run_first, run_last, worker_id, was, became, reason, detail) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?);
+INSERT INTO events (event_id, at_ms, actor, job_id, run_first, run_last, worker_id, was, became, reason, detail) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?);
 
 -- EVENTS
 SELECT event_id, at_ms, actor, job_id, run_first, run_last, worker_id, was, became, reason, detail FROM events WHERE event_id > ? ORDER BY event_id LIMIT ?;
@@ -413,24 +434,26 @@ DELETE FROM idempotency WHERE (caller, idem_key) IN (
     RETURNING made_ms;
 
 -- ADD_RUN
-INSERT INTO runs (job_id, attempt, demand_id, priority, status, created_ms) VALUES (?, 1, ?, ?, 'pending', ?)
-    RETURNING run_id;
+INSERT INTO runs (run_id, job_id, attempt, demand_id, priority, status, created_ms)
+    VALUES (?, ?, 1, ?, ?, 'pending', ?);
 
 -- ADD_FIRE
-INSERT INTO runs (job_id, attempt, demand_id, priority, status, created_ms) VALUES (?, 1, ?, ?, 'pending', ?)
-    RETURNING run_id;
+INSERT INTO runs (run_id, job_id, attempt, demand_id, priority, status, created_ms)
+    VALUES (?, ?, 1, ?, ?, 'pending', ?);
 
 -- REQUEUE
-INSERT INTO runs (job_id, task, attempt, demand_id, priority, status, blocked, due_ms, crashes, failures,
+INSERT INTO runs (run_id, job_id, task, attempt, demand_id, priority, status, blocked, due_ms, crashes, failures,
         created_ms)
-    SELECT job_id, task, attempt + (? AND started_ms IS NOT NULL), ?, priority, 'pending', ?, ?, crashes, failures + ?, ?
-    FROM runs WHERE run_id = ? RETURNING run_id;
+    SELECT ?, job_id, task, attempt + CASE WHEN ? AND started_ms IS NOT NULL THEN 1 ELSE 0 END, ?, priority, 'pending', ?, ?,
+        crashes, failures + ?, ?
+    FROM runs WHERE run_id = ?;
 
 -- RETRY
-INSERT INTO runs (job_id, task, attempt, demand_id, priority, status, blocked, due_ms, crashes, failures,
+INSERT INTO runs (run_id, job_id, task, attempt, demand_id, priority, status, blocked, due_ms, crashes, failures,
         created_ms)
-    SELECT job_id, task, attempt + (? AND started_ms IS NOT NULL), ?, priority, 'pending', ?, ?, crashes, failures + ?, ?
-    FROM runs WHERE run_id = ? RETURNING run_id;
+    SELECT ?, job_id, task, attempt + CASE WHEN ? AND started_ms IS NOT NULL THEN 1 ELSE 0 END, ?, priority, 'pending', ?, ?,
+        crashes, failures + ?, ?
+    FROM runs WHERE run_id = ?;
 
 -- CLAIM
 UPDATE runs SET status = 'running',
@@ -440,6 +463,14 @@ UPDATE runs SET status = 'running',
         detail = NULL, due_ms = NULL
     WHERE run_id IN (SELECT r.run_id FROM runs r WHERE r.status = 'pending' AND r.blocked = 0 AND r.demand_id = ?
         AND r.priority >= ? ORDER BY r.priority DESC, r.run_id LIMIT ?) AND status = 'pending';
+
+-- CLAIM_LISTED
+UPDATE runs SET status = 'running',
+        reason = NULL,
+        worker_id = ?, handed_n = ?, claimed_ms = ?, lease_ms = ?, probation = ?,
+        ends_ms = CASE WHEN ? THEN (SELECT ? + timeout_ms + grace_ms FROM jobs WHERE jobs.job_id = runs.job_id) END,
+        detail = NULL, due_ms = NULL
+    WHERE run_id IN (VALUES (?)) AND status = 'pending';
 
 -- QUARANTINE_PENDING
 UPDATE runs SET status = 'failed',
@@ -540,14 +571,14 @@ UPDATE runs SET status = CASE WHEN cancel_ms IS NOT NULL THEN 'cancelled' ELSE '
 -- RETURN
 UPDATE runs SET status = CASE WHEN cancel_ms IS NOT NULL THEN 'cancelled' ELSE 'pending' END,
         reason = CASE WHEN cancel_ms IS NOT NULL THEN 'cancelled' ELSE 'returned' END,
-        finished_ms = ? + CASE WHEN cancel_ms IS NOT NULL THEN 0 ELSE NULL END, worker_id = CASE WHEN cancel_ms IS NOT NULL THEN worker_id ELSE NULL END, handed_n = NULL, claimed_ms = NULL, lease_ms = NULL, ends_ms = NULL
+        finished_ms = CAST(? AS BIGINT) + CASE WHEN cancel_ms IS NOT NULL THEN 0 ELSE NULL END, worker_id = CASE WHEN cancel_ms IS NOT NULL THEN worker_id ELSE NULL END, handed_n = NULL, claimed_ms = NULL, lease_ms = NULL, ends_ms = NULL
     WHERE run_id = ? AND status = 'running' AND CASE WHEN cancel_ms IS NOT NULL THEN 1 WHEN stuck > 0 THEN 0 ELSE 1 END = 1 AND started_ms IS NULL AND worker_id = ?
     RETURNING run_id, job_id, worker_id, cancel_ms IS NOT NULL, stuck;
 
 -- BOUNCE
 UPDATE runs SET status = CASE WHEN cancel_ms IS NOT NULL THEN 'cancelled' ELSE 'pending' END,
         reason = CASE WHEN cancel_ms IS NOT NULL THEN 'cancelled' ELSE 'undelivered' END,
-        finished_ms = ? + CASE WHEN cancel_ms IS NOT NULL THEN 0 ELSE NULL END, worker_id = CASE WHEN cancel_ms IS NOT NULL THEN worker_id ELSE NULL END, handed_n = NULL, claimed_ms = NULL, lease_ms = NULL, ends_ms = NULL
+        finished_ms = CAST(? AS BIGINT) + CASE WHEN cancel_ms IS NOT NULL THEN 0 ELSE NULL END, worker_id = CASE WHEN cancel_ms IS NOT NULL THEN worker_id ELSE NULL END, handed_n = NULL, claimed_ms = NULL, lease_ms = NULL, ends_ms = NULL
     WHERE run_id = ? AND status = 'running' AND CASE WHEN cancel_ms IS NOT NULL THEN 1 WHEN stuck > 0 THEN 0 ELSE 1 END = 1 AND started_ms IS NULL AND worker_id = ?
     RETURNING run_id, job_id, worker_id, cancel_ms IS NOT NULL, stuck;
 

@@ -106,10 +106,10 @@ class Elsewhere:
         lives = [one.order.run for machine in self._sim.machines.values() for one in machine.executions.values()]
         if lives and self._chance.random() < 0.8:
             last = max(0, self._chance.choice(lives) - self._chance.randint(1, 15))
-            engine.execute(sql.START_IDS, ("runs", last))
+            engine.raise_ids("runs", 0, last)
         self._predecessors[world] = set()
         if restored:
-            engine.execute(sql.ADD_PREDECESSOR, (name_of(0), None, now_ms))
+            engine.execute(sql.ADD_PREDECESSOR, (1, name_of(0), None, now_ms))
             self._predecessors[world].add(0)
         self._move(world, engine)
 

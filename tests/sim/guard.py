@@ -207,7 +207,7 @@ class SimGuard:
         self.host.see = self._see
         identity = Hello(
             worker=machine.worker,
-            scheduler="",
+            schedulers=(),
             slots=machine.habits.slots,
             heartbeat_ms=machine.habits.heartbeat_ms,
             poll_ms=1_000,

@@ -20,6 +20,7 @@ from tests.sim.timeline import Alarm, Clock, Timeline
 from tests.sim.witness import KILLED, Witness
 from zsched.protocol import RunOrder, SchedulerFrame, WorkerFrame, pack, unpack_from_scheduler
 from zsched.worker.agent.agent import Agent
+from zsched.worker.agent.search import Search
 from zsched.worker.messages import OF_RUNS, FromGuard, Hello, Message
 
 
@@ -63,6 +64,11 @@ class SimAgent:
         self._heard: deque[FromGuard | None] = deque()
         self._changes: deque[bool] = deque()
         self._inboxes: dict[Connection, deque[bytes]] = {}
+        # With several schedulers: the search among them, whether a frame came since the last enrolment, and the
+        # connections that it has closed itself.
+        self._search: Search | None = None
+        self._received = False
+        self._closed: set[Connection] = set()
         self._alarm = Alarm(machine.timeline, self._turn)
         # A Python process takes a while to come up.
         machine.timeline.after(machine.chance.randint(20, 300), self._come_up)
@@ -73,7 +79,8 @@ class SimAgent:
         self._up = True
         self.up_ms = self.machine.timeline.now_ms
         self._wake()
-        self._connect()
+        if self.machine.scheduler.habits.places == 1:
+            self._connect()
 
     # --- from outside ---
 
@@ -117,7 +124,7 @@ class SimAgent:
             self._end(clean=False)
 
     def on_body(self, connection: Connection, body: bytes) -> None:
-        if self.alive:
+        if self.alive and connection not in self._closed:
             self._inboxes.setdefault(connection, deque()).append(body)
             self._wake()
 
@@ -126,7 +133,8 @@ class SimAgent:
             self.machine.story.tell(self.name, "its connection %s is cut", connection.peer.decode())
             self.connection = None
             self._notice(False)
-            self.machine.timeline.after(self.machine.chance.randint(100, 1_000), self._connect)
+            if self._search is None:
+                self.machine.timeline.after(self.machine.chance.randint(100, 1_000), self._connect)
 
     def _notice(self, made: bool) -> None:
         """The socket's monitor tells a little later than the socket itself knows."""
@@ -140,6 +148,10 @@ class SimAgent:
         if not machine.scheduler.up or not machine.path.whole:
             machine.timeline.after(machine.chance.randint(100, 1_000), self._connect)
             return
+        self._open()
+
+    def _open(self) -> None:
+        machine = self.machine
         peer = machine.new_peer().encode()
         self.connection = Connection(
             machine.timeline, machine.chance, machine.path, peer, self, machine.scheduler.router
@@ -170,10 +182,13 @@ class SimAgent:
             return
         if self.alive and self.agent.exit_code is None:
             more = self._on_socket(self.agent)
-            deadline_ms = self.agent.on_tick(self.machine.clock.now())
+            deadlines = [self.agent.on_tick(self.machine.clock.now())]
+            if self._search is not None:
+                deadlines.append(self._seek(self.agent, self._search))
             self._flush(self.agent)
-            if deadline_ms is not None:
-                self._alarm.set(self.machine.clock.moment(deadline_ms))
+            for deadline_ms in deadlines:
+                if deadline_ms is not None:
+                    self._alarm.set(self.machine.clock.moment(deadline_ms))
             if more:
                 self._alarm.set(now_ms + self.machine.habits.read_ms)
         if self._registered and not self.agent.registered:
@@ -193,6 +208,8 @@ class SimAgent:
                 return
             if isinstance(message, Hello):
                 self.agent = Agent(message, now, self.machine.name)
+                places = self.machine.scheduler.habits.places
+                self._search = Search(places, message.incarnation, now.mono_ms) if places > 1 else None
             elif self.agent is not None:
                 self.agent.on_guard(message, now)
 
@@ -212,9 +229,45 @@ class SimAgent:
                 return False
             frame = unpack_from_scheduler(self.machine.chance.choice(full).popleft())
             self.machine.story.send(f"{self.name} hears", "", frame, detail=True)
+            self._received = True
             agent.on_frame(frame, now)
             self.machine.hear_seen(self, frame)
         return True
+
+    # --- its search among several schedulers, as route.py does it ---
+
+    def _seek(self, agent: Agent, search: Search) -> int | None:
+        """Returns when to call again."""
+        now_ms, silent_at_ms = self.machine.clock.mono_ms, agent.silent_at_ms
+        silent = silent_at_ms is not None and now_ms >= silent_at_ms
+        if not search.seeks(now_ms, registered=agent.registered, silent=silent):
+            return None if silent else silent_at_ms
+        while now_ms >= search.at_ms:
+            self._ask(agent, search, now_ms)
+        return search.at_ms
+
+    def _ask(self, agent: Agent, search: Search, now_ms: int) -> None:
+        scheduler = self.machine.scheduler
+        if (search.joining and not self._received) or not self.machine.path.whole:
+            search.on_failed(now_ms)
+        elif search.index != scheduler.place:
+            # It stands by, and names the active one.
+            search.on_failed(now_ms, scheduler.place)
+        elif not scheduler.up or scheduler.stands_still:
+            search.on_failed(now_ms)
+        else:
+            search.on_enrolled(now_ms)
+            self._received = False
+            if agent.registered:
+                search.on_moved(search.index, now_ms)
+            elif self.connection is not None and scheduler.router.peers.get(self.connection.peer) is self.connection:
+                return
+            if self.connection is not None:
+                self._closed.add(self.connection)
+                self._inboxes.pop(self.connection, None)
+                self.connection.break_off()
+                self._notice(False)
+            self._open()
 
     def _flush(self, agent: Agent) -> None:
         for message in agent.to_guard:

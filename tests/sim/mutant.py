@@ -11,8 +11,10 @@ from tests.anchors import Edit, excerpt
 class Mutant:
     name: str
     edits: tuple[Edit, ...]
+    # The first of the seeds that must notice it.
+    first: int = 0
 
 
-def mutant(name: str, *edits: Edit | tuple[str, str, str]) -> Mutant:
+def mutant(name: str, *edits: Edit | tuple[str, str, str], first: int = 0) -> Mutant:
     """`edits`: of tests/anchors.py, each of a function, an SQL text or a table; a tuple of three is an excerpt."""
-    return Mutant(name, tuple(edit if isinstance(edit, Edit) else excerpt(*edit) for edit in edits))
+    return Mutant(name, tuple(edit if isinstance(edit, Edit) else excerpt(*edit) for edit in edits), first)

@@ -168,6 +168,11 @@ class Router:
         # Connections that did not take a frame, since somebody last looked.
         self.full: set[bytes] = set()
         self.open = True
+        # Frames that the process has not sent yet, since it stands still while it sends; None: it does not.
+        self._held: list[tuple[bytes, bytes]] | None = None
+        # It stands still after so many frames.
+        self.pause_in: int | None = None
+        self.on_pause: Callable[[], None] = lambda: None
 
     def arrive(self, peer: bytes, body: bytes) -> None:
         if self.open:
@@ -210,5 +215,26 @@ class Router:
         if connection.down.waiting >= self._frames_queued_max:
             self.full.add(peer)
             raise zmq.ZMQError(errno.EAGAIN)
+        if self.pause_in is not None:
+            self.pause_in -= 1
+            if self.pause_in < 0:
+                self._held, self.pause_in = [], None
+                self.on_pause()
+        if self._held is not None:
+            self._held.append((peer, body))
+            return
         self.before_send(connection, body)
         connection.down.send(body)
+
+    @property
+    def holds(self) -> bool:
+        """Whether the process stands still while it sends."""
+        return self._held is not None
+
+    def go_on(self) -> None:
+        """The process sends what it was about to send."""
+        held, self._held, self.pause_in = self._held, None, None
+        for peer, body in held or ():
+            if (connection := self.peers.get(peer)) is not None:
+                self.before_send(connection, body)
+                connection.down.send(body)

@@ -82,12 +82,17 @@ class Outages:
     def after_turn(self, active: Iterable[str]) -> None:
         if not self._scheduler.up:
             return
+        session = self._scheduler.session
+        if session is not None and session.cut:
+            # It does not know whether it still leads.
+            self._owed.clear()
         if self._scheduler.drained:
             self._check_acks()
         if self._scheduler.stored:
             self._check_due()
-            if self._scheduler.engine.refusing:
-                # No verdict can be stored.
+            ambushed = self._timeline.now_ms - self._scheduler.ambushed_ms < _VERDICT_MS
+            if self._scheduler.engine.refusing or ambushed:
+                # No verdict can be stored, or each turn with one met an ambush.
                 self._overdue.clear()
             elif self._scheduler.drained:
                 self._check_silence(frozenset(active))

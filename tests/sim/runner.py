@@ -9,10 +9,14 @@ from contextlib import contextmanager
 from types import FrameType
 
 from tests.sim.simulation import Outcome, Simulation
+from tests.sim.succession import Succession
 from tests.sim.violation import Violation
 
 # The end of a story says most.
 STORY_LINES = 400
+
+# Seeds from here on have several schedulers.
+STANDBYS = 1_000_000
 
 # A seed takes a fifth of a second. One that takes so much of the processor hangs in one step, where time can't end it.
 SEED_SECONDS_MAX = 30.0
@@ -22,12 +26,17 @@ def run_seed(seed: int) -> tuple[str | None, Outcome | None]:
     """The promise that was broken, or what the seed did. Any exception is a broken promise."""
     try:
         with _bounded():
-            return None, Simulation(seed).run()
+            return None, simulation(seed).run()
     except Violation as violation:
         return str(violation), None
     except Exception as error:
         where = traceback.extract_tb(error.__traceback__)[-1]
         return f"{error!r} at {where.filename.rpartition('/')[2]}:{where.lineno}", None
+
+
+def simulation(seed: int, *, story: bool = False) -> Simulation:
+    """The simulation of a seed. Those from STANDBYS on have several schedulers."""
+    return Succession(seed, story=story) if seed >= STANDBYS else Simulation(seed, story=story)
 
 
 @contextmanager
@@ -48,14 +57,14 @@ def _bounded() -> Iterator[None]:
 
 def story_of(seed: int, lines: int | None = None) -> str:
     """The seed once more, told line by line, with its end."""
-    simulation = Simulation(seed, story=True)
+    told_seed = simulation(seed, story=True)
     try:
-        end = f"all went well: {simulation.run()}"
+        end = f"all went well: {told_seed.run()}"
     except Violation as violation:
         end = f"BROKEN: {violation}"
     except Exception:
         end = f"BROKEN: {traceback.format_exc()}"
-    told = simulation.story.lines
+    told = told_seed.story.lines
     cut = [] if lines is None or len(told) <= lines else [f"… {len(told) - lines} lines before"]
     return "\n".join([*cut, *(told if lines is None else told[-lines:]), end])
 

@@ -11,12 +11,14 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
+from functools import partial
 from random import Random
 from typing import Any, Literal, cast
 
 import apsw
 
 from tests.sim.network import Path, Router
+from tests.sim.standbys import Former, Session
 from tests.sim.story import Story
 from tests.sim.timeline import Alarm, Clock, Timeline
 from tests.sim.violation import Violation
@@ -25,7 +27,7 @@ from zsched.protocol import Dispatch
 from zsched.scheduler.dispatcher import Dispatcher, Settings
 from zsched.scheduler.dispatcher.commands import Command, RefusedError
 from zsched.scheduler.epoch import begin_epoch
-from zsched.scheduler.inbox import Inbox
+from zsched.scheduler.inbox import Inbox, StandbyError
 from zsched.scheduler.loop import Loop, Turns
 from zsched.store.contract import Claimed, Restoration, StoreError, StoreFull, StoreUnsure
 from zsched.store.sqlite.engine import SqliteEngine
@@ -65,7 +67,13 @@ class FaultyEngine(SqliteEngine):
         self.failed_turns = 0
         self._changes_before = 0
         self._countdown: int | None = None
+        # Half of the schedulers read ahead, as on a database elsewhere.
+        self._distant = chance.random() < 0.5
         super().__init__(":memory:")
+
+    @property
+    def distant(self) -> bool:
+        return self._distant
 
     def begin(self) -> None:
         super().begin()
@@ -174,19 +182,26 @@ class Mailbox:
                 return
             yield self._posted.popleft()
 
+    def refuse(self, error: type[Exception]) -> None:
+        for _, future in self.take(len(self._posted)):
+            future.set_exception(error())
+
     def __bool__(self) -> bool:
         return bool(self._posted)
 
 
 @dataclass(slots=True)
 class Habits:
-    """How this seed's scheduler is set up. `commit_ms` bounds how long a turn takes."""
+    """How this seed's scheduler is set up. `commit_ms` bounds how long a turn takes. `places`: the addresses in the
+    lists of workers. One of them is active at a time, and another one at the next start.
+    """
 
     timeout_ms: int
     turn_frames_max: int
     turn_rows_max: int
     frames_queued_max: int
     commit_ms: int = 2
+    places: int = 1
 
 
 class Scheduler:
@@ -198,6 +213,7 @@ class Scheduler:
         self.engine.migrate(self.clock.now().wall_ms)
         self.habits = habits
         self.up = False
+        self.session: Session | None = None
         # Whether its last turn was.
         self.stored = False
         self._failed_before = 0
@@ -212,14 +228,25 @@ class Scheduler:
         # Moments on the timeline: the last start, and each time it stood still, from and to.
         self.started_ms = 0
         self.still: list[tuple[int, int]] = []
-        # When its commits were last slow, and when a turn last failed.
-        self.slow_ms = self.failed_ms = -(10**9)
+        # When its commits were last slow, when a turn last failed, and when an ambush last made one fail.
+        self.slow_ms = self.failed_ms = self.ambushed_ms = -(10**9)
         self.kill_at_send: int | None = None
         self.ambushes: set[Ambush] = set()
+        # The address at which it is active. Drawn apart, so that a seed's other decisions don't hang on it.
+        self.place = 0
+        self._whim = Random("places")
         # The share of REST's answers that are lost on the way.
         self.answers_lost = 0.0
         # How many answers that hand out a run will be lost.
         self.claims_lost = 0
+        # Whether standbys share the store; the processes that were replaced and do not know it; and which of all a
+        # caller asks, which is decided apart.
+        self.shared = False
+        self.formers: list[Former] = []
+        self.on_replaced: Callable[[Former], None] = lambda former: None
+        self.on_former_send: Callable[[Former, Any, bytes], None] = lambda former, connection, body: None
+        self.on_former_arrival: Callable[[Former, bytes, bytes], None] = lambda former, peer, body: None
+        self._whim = Random(repr(chance.getstate()) + "callers")
         # What a future's callback found: it can't raise.
         self.broken: str | None = None
         self._timeline = timeline
@@ -236,15 +263,22 @@ class Scheduler:
         """Start it, unless it is there; again and again until the store lets it."""
         if self.up or self.restoring:
             return
-        now = self.clock.now()
-        store = Writer(self.engine)
+        if not self._begin(self.clock):
+            self._timeline.after(500, self.start)
+
+    def _begin(self, clock: Clock) -> bool:
+        """A process takes the store, and is up. False: the store does not let it."""
+        now = clock.now()
+        session = Session(self.engine) if self.shared else None
+        store = Writer(session or self.engine)
         try:
             epoch = begin_epoch(store, now.wall_ms)
         except (StoreError, Killed):
             self._story.tell("scheduler", "can't start")
             self.engine.rollback()
-            self._timeline.after(500, self.start)
-            return
+            return False
+        self._replace(clock)
+        self.session = session
         self.up = True
         self.started_ms = self._awake_ms = self._timeline.now_ms
         self._mailbox = Mailbox()
@@ -258,6 +292,7 @@ class Scheduler:
         self._loop = Loop(store, self.dispatcher, self.router, cast("Inbox", self._mailbox), turns=turns)
         self._story.tell("scheduler", "starts, epoch %d", epoch)
         self._alarm.set(self._timeline.now_ms)
+        return True
 
     def back_up(self) -> apsw.Connection:
         """A copy of what is committed."""
@@ -298,6 +333,30 @@ class Scheduler:
             self._timeline.after(self._chance.randint(0, 5), lambda tell=on_answer: tell(Unknown()))  # type: ignore[misc]
         self._waiting.clear()
 
+    def take_over(self, clock: Clock) -> None:
+        """A standby on another host leads from now on, or as soon as the store lets it. The process that led, if it
+        lives, does not know it yet.
+        """
+        if not self._begin(clock):
+            self._timeline.after(500, lambda: self.take_over(clock))
+
+    def _replace(self, clock: Clock) -> None:
+        """Another process leads from now on, on the host of this clock; at another place if the one before lives."""
+        places = self.habits.places
+        self.place += self._whim.randrange(1 if self.up and places > 1 else 0, places)
+        self.place %= places
+        if self.up:
+            now_ms = self._timeline.now_ms
+            awake_ms, self._awake_ms = self._awake_ms, now_ms
+            if self.still:
+                self.still[-1] = self.still[-1][0], min(self.still[-1][1], now_ms)
+            former = Former(self, self._timeline, awake_ms)
+            self.formers.append(former)
+            self.on_replaced(former)
+            self._waiting = {}
+            self._alarm = Alarm(self._timeline, self.turn)
+        self.clock = clock
+
     def stop(self) -> None:
         """A clean end, as by SIGTERM."""
         if not self.up:
@@ -318,6 +377,10 @@ class Scheduler:
             now_ms = self.still.pop()[0]
         self.still.append((now_ms, self._awake_ms))
 
+    @property
+    def stands_still(self) -> bool:
+        return bool(self.still) and self._timeline.now_ms < self.still[-1][1]
+
     def go_on(self) -> None:
         """SIGCONT."""
         now_ms = self._timeline.now_ms
@@ -335,7 +398,9 @@ class Scheduler:
     @property
     def drained(self) -> bool:
         """Nothing that workers said waits for a turn, or to be sent."""
-        return not (self.router.incoming or self._mailbox or self._loop._frames or self._loop._unsent)
+        return not (
+            self.router.holds or self.router.incoming or self._mailbox or self._loop._frames or self._loop._unsent
+        )
 
     def reaches(self, peer: bytes) -> bool:
         """Whether this connection is there and has taken all frames."""
@@ -360,6 +425,7 @@ class Scheduler:
         if self._timeline.now_ms < self._awake_ms:
             self._alarm.set(self._awake_ms)
             return
+        self.router.go_on()
         self._take_turn(last=False)
         if self.habits.commit_ms > 2:
             self.slow_ms = self._timeline.now_ms
@@ -397,6 +463,7 @@ class Scheduler:
         """The store refuses the next turn, if it waits for this."""
         if self.up and met and ambush in self.ambushes:
             self._story.tell("store", "will refuse a turn: %s", ambush)
+            self.ambushed_ms = self._timeline.now_ms
             self.engine.trouble = "refuse"
 
     def _before_send(self, connection: Any, body: bytes) -> None:
@@ -436,18 +503,25 @@ class Scheduler:
         self._timeline.after(path.delay_ms(), lambda: self._post(command, back))
 
     def _post(self, command: Command[Any], back: OnAnswer) -> None:
+        if self.formers and self._whim.random() < 0.5:
+            self._whim.choice(self.formers).post(command, back)
+            return
         if not self.up or self.away:
             back(Undone())
             return
-        future: Future[Any] = Future()
-        self._waiting[future] = back
-        future.add_done_callback(self._on_done)
-        self._mailbox.post(command, future)
+        self._mailbox.post(command, self.expect(self._waiting, back))
         self.on_call(command)
         self.wake()
 
-    def _on_done(self, future: Future[Any]) -> None:
-        back = self._waiting.pop(future)
+    def expect(self, waiting: dict[Future[Any], OnAnswer], back: OnAnswer) -> Future[Any]:
+        """A reply that some process owes."""
+        future: Future[Any] = Future()
+        waiting[future] = back
+        future.add_done_callback(partial(self._on_done, waiting))
+        return future
+
+    def _on_done(self, waiting: dict[Future[Any], OnAnswer], future: Future[Any]) -> None:
+        back = waiting.pop(future)
         error = future.exception()
         if error is None:
             if self.engine.in_turn:
@@ -455,7 +529,7 @@ class Scheduler:
             back(Done(future.result()))
         elif isinstance(error, RefusedError):
             back(Refused(error))
-        elif isinstance(error, StoreError):
+        elif isinstance(error, StoreError | StandbyError):
             back(Undone())
         else:
             self.broken = f"a command raised {error!r}"

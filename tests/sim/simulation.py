@@ -63,6 +63,7 @@ class Simulation(World):
             turn_frames_max=chance.choice((2, 1_000)),
             turn_rows_max=chance.choice((3, 20_000)),
             frames_queued_max=chance.choice((3, 1_000)),
+            places=Random(f"places {seed}").choice((1, 1, 2, 3)),
         )
         told = Story(Timeline(), wanted=story)
         super().__init__(Setting(habits, slowest_ms, _POISONS), chance, Random(f"elsewhere {seed}"), told)
@@ -128,8 +129,7 @@ class Simulation(World):
             self.timeline.at(self.chance.randint(0, end_ms), self.client.submit)
             if self.chance.random() < 0.4:
                 self.timeline.at(self.chance.randint(0, end_ms), self.client.cancel)
-        if not self._plan_restore(end_ms):
-            self.elsewhere.plan(end_ms)
+        self._plan(end_ms)
         self.timeline.run(end_ms)
         self.elsewhere.end()
         self.judge.at_phase_end()
@@ -147,6 +147,15 @@ class Simulation(World):
         self.timeline.run(self.timeline.now_ms + QUIET_MS)
         self.judge.at_phase_end()
         self.judge.check_nothing_left()
+        self.check_end()
+
+    def check_end(self) -> None:
+        """For seeds of other kinds: what must be so when all is quiet."""
+
+    def _plan(self, end_ms: int) -> None:
+        """What happens to the scheduler's database."""
+        if not self._plan_restore(end_ms):
+            self.elsewhere.plan(end_ms)
 
     def _plan_restore(self, end_ms: int) -> bool:
         """In some seeds somebody makes a backup and restores it later, while workers hold runs of the time between.

@@ -112,6 +112,19 @@ EFFECTS: Final = (
     mutant("the shell kills no agent that is stopped", without_call("Shell._tend_agent", "host.kill_agent")),
 )
 
+# A worker with a list of schedulers.
+SEARCH: Final = (
+    mutant(
+        "a worker asks one scheduler of its list alone",
+        ("Search.on_failed", "if index not in self._failed]", "if False]"),
+        (
+            "Search.on_failed",
+            "self.index = next((index for index in order if index != self.left), self.index)",
+            "pass",
+        ),
+    ),
+)
+
 ROWS: Final = (
     *(
         mutant(

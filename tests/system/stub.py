@@ -51,13 +51,16 @@ class StubScheduler:
     Public attributes are what the test looks at, or sets before it lets things go on.
     """
 
-    def __init__(self, timeout_ms: int = 3_000, db: str = "db-1", port: int = 0) -> None:
-        """`port` is the one for HTTP; 0 takes any."""
+    def __init__(self, timeout_ms: int = 3_000, db: str = "db-1", port: int = 0, zmq_port: int = 0) -> None:
+        """`port` is the one for HTTP; 0 takes any, also for the worker port."""
         self.timeout_ms = timeout_ms
         self.db = db
         self.acking = True
         self.answering = True
         self.refusal: Error | None = None
+        # How enrolling is refused, with 503: the body of the answer. And how often it was asked for.
+        self.standby: dict[str, str] | None = None
+        self.enrolments = 0
         self.seen: list[WorkerFrame] = []
         self.registers: list[Register] = []
         self.started: dict[int, Started] = {}
@@ -74,7 +77,7 @@ class StubScheduler:
         self._next_run = 1
         self._port = 0
         self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
-        self._router = self._bind(0)
+        self._router = self._bind(zmq_port)
         self._http = _serve_enrol(self, port)
 
     def __enter__(self) -> Self:
@@ -255,8 +258,10 @@ def _serve_enrol(stub: StubScheduler, port: int) -> ThreadingHTTPServer:
     class Handler(BaseHTTPRequestHandler):
         def do_POST(self) -> None:
             self.rfile.read(int(self.headers["Content-Length"]))
-            body = json.dumps({"endpoint": endpoint, "db": stub.db}).encode()
-            self.send_response(200)
+            stub.enrolments += 1
+            enrolled = {"endpoint": endpoint, "db": stub.db}
+            body = json.dumps(enrolled if stub.standby is None else stub.standby).encode()
+            self.send_response(200 if stub.standby is None else 503)
             self.send_header("Content-Length", str(len(body)))
             self.end_headers()
             self.wfile.write(body)

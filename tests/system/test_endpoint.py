@@ -18,7 +18,7 @@ from socketserver import ThreadingUnixStreamServer
 
 import pytest
 
-from tests.system.test_command_client import Stub
+from tests.system.answers import Stub
 from tests.system.test_impostor import OTHER, SECRET, TOKEN, impostor
 from zsched.client.client import Client, Unreachable, Untrusted
 from zsched.model.limits import TLS_HANDSHAKE_S

@@ -16,11 +16,11 @@ from typing import Final
 
 import pytest
 
+from tests.system.answers import Stub
 from tests.system.hosts import LINKS, Hosts, needs_hosts
 from tests.system.process import WorkerProcess
 from tests.system.session import environment, free_ports
 from tests.system.stub import StubScheduler
-from tests.system.test_command_client import Stub
 from zsched.client.client import Client, Unreachable
 from zsched.security import trust
 from zsched.security.endpoint import parse
@@ -327,3 +327,17 @@ def token_file(folder: Path, token: str = TOKEN) -> Path:
     path.write_text(token)
     path.chmod(0o600)
     return path
+
+
+def test_list_of_schedulers_is_checked_at_each_address(port: int) -> None:
+    """The token and the job go to the next scheduler, and not to the other user's server."""
+    stub = Stub()
+    stub.answer = lambda *_: (200, {}, b'{"id": 1, "name": "n", "command": "c", "status": "pending"}')
+    try:
+        with impostor(port, "127.0.0.1") as taken, Client([f"http://127.0.0.1:{port}", stub.url], TOKEN) as client:
+            client.submit("id", secret_env={"DBPASS": SECRET})
+            client.close()
+            assert taken.heard() == ""
+        assert stub.headers[0]["Authorization"] == f"Bearer {TOKEN}"
+    finally:
+        stub.close()

@@ -63,7 +63,7 @@ class Dialogue:
         self.guard_lives = True
         hello = Hello(
             worker="w1",
-            scheduler="http://localhost:8080",
+            schedulers=("http://localhost:8080",),
             slots=SLOTS,
             heartbeat_ms=HEARTBEAT_MS,
             poll_ms=POLL_MS,

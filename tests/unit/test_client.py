@@ -289,7 +289,7 @@ untyped: Any = zsched
         (lambda c: c.ask("GET", 5), TypeError, "invalid path: expected str, not int"),
         (lambda c: c.ask("POST", "/jobs", {1}), TypeError, "invalid body: Object of type set is not JSON"),
         (lambda c: next(c.rows(None)), TypeError, "invalid path: expected str, not NoneType"),
-        (lambda c: untyped.Client(8080), TypeError, "invalid url: expected str or None, not int"),
+        (lambda c: untyped.Client(8080), TypeError, "invalid url: expected str or Sequence or None, not int"),
         (lambda c: untyped.Client(token=b"t"), TypeError, "invalid token: expected str or None, not bytes"),
     ],
 )

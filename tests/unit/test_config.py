@@ -13,6 +13,7 @@ from msgspec import ValidationError, convert
 from zsched.config.config import ConfigError, scheduler_config, worker_config
 from zsched.config.layers import settle
 from zsched.config.settings import KEYS, Key, keys_of
+from zsched.model.address import PostgresUrl
 from zsched.model.fields import WorkerName
 from zsched.model.limits import DURATION_MS_MAX, SIZE_BYTES_MAX
 from zsched.model.names import WORKER_NAME
@@ -22,7 +23,7 @@ from zsched.model.units import (
     parse_duration_ms,
     parse_size_bytes,
 )
-from zsched.security.keys import Access, new_pair, written_access
+from zsched.security.keys import Access, Server, new_pair, written_access
 
 ROOT = Path(__file__).parents[2]
 
@@ -113,7 +114,7 @@ def test_without_any_setting_a_scheduler_has_the_documented_defaults(home: Path)
 
 def test_with_nothing_but_a_name_a_worker_has_the_documented_defaults(home: Path) -> None:
     config = worker_config({"id": "worker-1"}, None, {"HOME": str(home)}, home).config
-    assert (config.id, config.scheduler, config.slots) == ("worker-1", "", 0)
+    assert (config.id, config.scheduler, config.slots) == ("worker-1", (), 0)
     assert (config.poll_interval_ms, config.heartbeat_interval_ms) == (5_000, 10_000)
     assert (config.shutdown_grace_ms, config.log_level) == (30_000, "INFO")
     assert config.state_dir == home / ".local/state/zsched/localhost_8080/worker-1"
@@ -198,7 +199,7 @@ def test_the_state_folder_follows_xdg_state_home_unless_it_is_relative(home: Pat
     flags = {"id": "w", "scheduler": "https://example.org/zsched/"}
     absolute = worker_config(flags, None, {"HOME": str(home), "XDG_STATE_HOME": "/var/state"}, home).config
     assert absolute.state_dir == Path("/var/state/zsched/example.org_443/w")
-    assert absolute.scheduler == "https://example.org/zsched"
+    assert absolute.scheduler == ("https://example.org/zsched",)
     relative = worker_config(flags, None, {"HOME": str(home), "XDG_STATE_HOME": "state"}, home).config
     assert relative.state_dir == home / ".local/state/zsched/example.org_443/w"
 
@@ -223,9 +224,46 @@ def test_state_folder_of_another_socket_is_named_by_its_path(home: Path) -> None
     assert state_place(home, "unix:///srv/a/s.db.d/api.sock", {}) == names[0]
 
 
-def access_file(home: Path, endpoint: str = "tcp://jobs.example:5555") -> str:
+def test_list_of_schedulers_is_split_at_its_commas(home: Path) -> None:
+    text = "http://a:8080/ , https://b/zsched,unix:/srv/x,y/api.sock, http://a:8080"
+    config = worker_config({"id": "w", "scheduler": text}, None, {"HOME": str(home)}, home).config
+    assert config.scheduler == ("http://a:8080", "https://b/zsched", "unix:/srv/x,y/api.sock")
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        ("http://a:8080,", "invalid scheduler URL 'http://a:8080,'"),
+        ("http://a:8080, b:8080", "invalid scheduler URL 'http://a:8080, b:8080'"),
+        ("tcp://a:5555, http://b", "give tcp:// to all schedulers of a list, or to none"),
+        (",".join(f"http://h{number}" for number in range(17)), "too many schedulers: 17; give at most 16"),
+        ("tcp://a:5555, tcp://b:5555", "the scheduler tcp://a:5555 needs an access file"),
+    ],
+)
+def test_invalid_list_of_schedulers_is_refused(home: Path, text: str, sentence: str) -> None:
+    with pytest.raises(ConfigError, match=re.escape(sentence)):
+        worker_config({"id": "w", "scheduler": text}, None, {"HOME": str(home)}, home)
+
+
+def test_state_folder_does_not_depend_on_the_order_of_a_list(home: Path) -> None:
+    assert state_place(home, "http://b:8080, http://a:8080", {}) == "a_8080"
+    assert state_place(home, "http://a:8080, http://b:8080", {}) == "a_8080"
+
+
+def test_state_folder_stays_when_a_list_grows(home: Path) -> None:
+    """From one scheduler to a list, and to a longer one, whichever address comes first."""
+    (home / ".local/state/zsched/m_8080/w").mkdir(parents=True)
+    for scheduler in ("http://m:8080", "http://m:8080, http://z:8080", "http://z:8080, http://a:8080, http://m:8080"):
+        assert state_place(home, scheduler, {}) == "m_8080"
+    # Another worker's folder does not count.
+    (home / ".local/state/zsched/a_8080/other").mkdir(parents=True)
+    assert state_place(home, "http://a:8080, http://m:8080", {}) == "m_8080"
+
+
+def access_file(home: Path, endpoint: str = "tcp://jobs.example:5555", *others: str) -> str:
     pair = new_pair()
-    path = write(home / "w2.access", written_access(Access("worker-2", endpoint, pair.public, pair)))
+    servers = tuple(Server(other, pair.public) for other in others)
+    path = write(home / "w2.access", written_access(Access("worker-2", endpoint, pair.public, pair, servers)))
     path.chmod(0o600)
     return str(path)
 
@@ -233,12 +271,18 @@ def access_file(home: Path, endpoint: str = "tcp://jobs.example:5555") -> str:
 def test_access_file_decides_the_name_and_the_state_folder_of_a_worker(home: Path) -> None:
     flags = {"access": access_file(home)}
     config = worker_config(flags, None, {"HOME": str(home)}, home).config
-    assert (config.id, config.scheduler) == ("worker-2", "")
+    assert (config.id, config.scheduler) == ("worker-2", ())
     assert config.state_dir == home / ".local/state/zsched/jobs.example_5555/worker-2"
     moved = worker_config({**flags, "scheduler": "tcp://other:5600"}, None, {"HOME": str(home)}, home).config
     assert moved.state_dir == home / ".local/state/zsched/other_5600/worker-2"
     # A name that is given counts; the agent compares it with the file.
     assert worker_config({**flags, "id": "w9"}, None, {"HOME": str(home)}, home).config.id == "w9"
+
+
+def test_access_file_with_several_schedulers_decides_the_state_folder(home: Path) -> None:
+    flags = {"access": access_file(home, "tcp://b:5555", "tcp://a:5555")}
+    config = worker_config(flags, None, {"HOME": str(home)}, home).config
+    assert config.state_dir == home / ".local/state/zsched/a_5555/worker-2"
 
 
 @pytest.mark.parametrize("text", ["", "[access]\n", "[access]\nworker = a b\nendpoint = tcp://h:1\n", "no file"])
@@ -397,3 +441,52 @@ def test_the_file_in_conf_loads_as_it_is_and_with_every_line_uncommented(home: P
     for version in (text, re.sub(r"^#(\w+ =)", r"\1", text, flags=re.MULTILINE)):
         settled = settle(section, {}, write(home / "all.ini", version), {"HOME": "/"}, home / "etc")
         assert {name: setting.text for name, setting in settled.items()} == defaults
+
+
+# --- The database -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("url", "shown"),
+    [
+        ("postgresql://", "postgresql://"),
+        ("postgresql://?service=zsched", "postgresql://"),
+        ("postgres://zsched:s3cret@db.example:5433/jobs", "postgresql://zsched@db.example:5433/jobs"),
+        ("postgresql://zsched:s3%40cret@[2001:db8::1]/jobs", "postgresql://zsched@[2001:db8::1]/jobs"),
+        ("postgresql://a:5432,b:5433/jobs?password=s3cret", "postgresql://a:5432,b:5433/jobs"),
+        ("postgresql://%2Frun%2Fpostgresql/jobs?user=zsched&password=s3cret", "postgresql://%2Frun%2Fpostgresql/jobs"),
+    ],
+)
+def test_database_url_is_shown_without_its_password(home: Path, url: str, shown: str) -> None:
+    config = scheduler_config({"db": url, "data-dir": "own"}, None, {}, home / "etc").config
+    assert config.db == PostgresUrl(url)
+    assert str(config.db) == shown
+    assert "cret" not in repr(config)
+    assert config.folder == home / "own"
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        *("postgresql://zsched:s3/cret@host/jobs", "postgresql://zsched:s3@cret@host/jobs"),
+        *("postgresql://zsched:s3%cret@host/jobs", "postgresql://zsched:s3 cret@host/jobs"),
+        *("postgresql://zsched:s3#cret@host/jobs", "postgresql://zsched:s3?cret@host/jobs"),
+    ],
+)
+def test_invalid_database_url_is_not_repeated(home: Path, url: str) -> None:
+    with pytest.raises(
+        ConfigError, match=r"^-db: invalid database URL: write it like postgresql://USER@HOST:5432"
+    ) as it:
+        scheduler_config({"db": url, "data-dir": "own"}, None, {}, home / "etc")
+    assert "cret" not in str(it.value)
+
+
+def test_database_url_needs_a_data_folder(home: Path) -> None:
+    with pytest.raises(ConfigError, match=r"^missing data_dir: with PostgreSQL, name a folder"):
+        scheduler_config({"db": "postgresql://"}, None, {}, home / "etc")
+
+
+def test_folder_of_a_database_file_has_its_name(home: Path) -> None:
+    for folder in ({}, {"data-dir": "elsewhere"}):
+        config = scheduler_config({"db": "a.db", **folder}, None, {}, home / "etc").config
+        assert (config.db, config.folder) == (home / "a.db", home / "a.db.d")

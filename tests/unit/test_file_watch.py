@@ -16,7 +16,7 @@ from zsched.store.sqlite.lock import Lock
 
 def test_lasting_failure_is_logged_once_and_its_end(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     with Lock(tmp_path / "s.db") as lock, closing(open_writer(lock.path, 0, lock)) as store:
-        watch = FileWatch(store, lambda: ["lock"] if lock.keep() else [])
+        watch = FileWatch(store.verify, lambda: ["lock"] if lock.keep() else [])
         watch.look(0)
         lock.folder.joinpath("lock").unlink()
         lock.folder.rmdir()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import stat
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,7 @@ from zmq.utils import z85
 
 from zsched.host.files import PrivateFileError, read_private
 from zsched.security import keys
-from zsched.security.keys import Access, Pair, is_key, new_pair, own_pair, read_access
+from zsched.security.keys import Access, Pair, Server, is_key, new_pair, own_pair, read_access
 
 Z85 = "0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ.-:+=^!/*?&<>()[]{}@%$#"
 LOOSE = [0o640, 0o604, 0o660, 0o620, 0o602, 0o610, 0o601, 0o644, 0o666, 0o777]
@@ -203,6 +204,28 @@ def test_an_access_file_comes_back_as_it_was_written(path: Path) -> None:
     for worker in ("worker-2", "a", "user@host:1", "A.b_c-" + "x" * 122):
         written = access(new_pair(), worker=worker)
         assert read_access(private(path, keys.written_access(written))) == written
+
+
+def test_access_file_of_several_schedulers_comes_back(path: Path) -> None:
+    others = tuple(Server(f"tcp://{host}:5555", new_pair().public) for host in ("b.example", "[2001:db8::1]"))
+    written = replace(access(new_pair()), others=others)
+    assert read_access(private(path, keys.written_access(written))) == written
+
+
+def test_access_file_has_one_server_key_if_all_are_equal(path: Path) -> None:
+    alone = access(new_pair())
+    written = replace(alone, others=(Server("tcp://b:5555", alone.server_key),))
+    text = keys.written_access(written)
+    assert f"server_key = {alone.server_key}\n" in text
+    assert "endpoint = tcp://scheduler.example:5555, tcp://b:5555\n" in text
+    assert read_access(private(path, text)) == written
+
+
+def test_access_file_with_a_wrong_number_of_server_keys_is_refused(path: Path) -> None:
+    others = tuple(Server(f"tcp://{host}:5555", new_pair().public) for host in "bc")
+    text = keys.written_access(replace(access(new_pair()), others=others))
+    with pytest.raises(PrivateFileError, match="give one key for each endpoint, or one for all"):
+        read_access(private(path, text.replace(f", {others[1].key}", "")))
 
 
 @pytest.mark.parametrize("place", ["first", "last", "all"])

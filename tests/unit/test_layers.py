@@ -30,7 +30,15 @@ ROOMS: dict[str, tuple[str, ...]] = {
     "zsched.security": ("zsched.model", "zsched.host"),
     "zsched.config": ("zsched.model", "zsched.host", "zsched.security"),
     "zsched.store": ("zsched.model", "zsched.store.contract"),
-    "zsched.store.sqlite": ("zsched.model", "zsched.host", "zsched.store.contract", "zsched.store"),
+    "zsched.store.folder": ("zsched.model", "zsched.host", "zsched.store.contract"),
+    "zsched.store.sqlite": (
+        *("zsched.model", "zsched.host", "zsched.store.contract", "zsched.store", "zsched.store.folder"),
+    ),
+    "zsched.store.postgres": ("zsched.model", "zsched.store.contract", "zsched.store", "zsched.store.folder"),
+    "zsched.store.choice": (
+        *("zsched.model", "zsched.store.contract", "zsched.store"),
+        *("zsched.store.sqlite", "zsched.store.postgres"),
+    ),
     "zsched.maintenance": (
         *("zsched", "zsched.model", "zsched.host", "zsched.security"),
         *("zsched.store.contract", "zsched.store", "zsched.store.sqlite"),
@@ -67,7 +75,7 @@ DETERMINISTIC = (
     *(f"zsched.worker.guard.{name}" for name in ("backlog", "core", "database", "effects", "life", "outputs")),
     *(f"zsched.worker.guard.{name}" for name in ("reports", "runs", "shutdown", "supervisor", "timers", "watches")),
     *(f"zsched.worker.agent.{name}" for name in ("agent", "flow", "holdings", "liveness", "pace")),
-    *(f"zsched.worker.agent.{name}" for name in ("renewal", "reports", "session")),
+    *(f"zsched.worker.agent.{name}" for name in ("renewal", "reports", "search", "session")),
 )
 FORBIDDEN = frozenset(
     {

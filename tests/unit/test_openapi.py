@@ -133,7 +133,7 @@ def test_what_is_a_duration_is_one_by_the_document(text: str) -> None:
 
 
 def test_an_answer_other_than_documented_is_noticed() -> None:
-    version = {"name": "zsched", "version": "1"}
+    version = {"name": "zsched", "version": "1", "role": "active"}
     hold_against(made(200, version), "GET", "/version")
     for status, value, method, path in (
         (200, version | {"new": 1}, "GET", "/version"),

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from tests.unit.test_agent import Dialogue, order, registered
-from zsched.protocol import Dispatch, Error, Register
+from tests.unit.test_agent import HEARTBEAT_MS, TIMEOUT_MS, Dialogue, order, registered
+from zsched.model.limits import SILENT_PARTS
+from zsched.protocol import Dispatch, Error, Heartbeat, HeartbeatAck, Register
 from zsched.worker.agent.agent import EXIT_REFUSED
 from zsched.worker.agent.session import MOVES, IllegalMoveError, SessionEvent, Status
 from zsched.worker.messages import Session, State, Unstarted
@@ -129,3 +130,25 @@ def test_agent_that_ends_starts_nothing_more(end: Status) -> None:
     )
     d.says()
     d.orders()
+
+
+def silent_at_ms(d: Dialogue) -> int | None:
+    return d.agent.silent_at_ms
+
+
+def test_silence_begins_when_the_answer_to_a_heartbeat_is_late() -> None:
+    d = dialogue(Status.REGISTERED)
+    assert silent_at_ms(d) is None
+    d.wait(HEARTBEAT_MS)
+    (beat,) = [frame for frame in d.sent() if isinstance(frame, Heartbeat)]
+    sent_ms = d.now.mono_ms
+    assert silent_at_ms(d) == sent_ms + TIMEOUT_MS // SILENT_PARTS
+    # A later heartbeat does not put it off.
+    d.wait(HEARTBEAT_MS)
+    assert silent_at_ms(d) == sent_ms + TIMEOUT_MS // SILENT_PARTS
+    assert d.agent.registered
+    d.hear(HeartbeatAck(s="s1", ep=1, seq=beat.seq + 1))
+    assert silent_at_ms(d) is None
+    d.wait(HEARTBEAT_MS)
+    d.agent.on_disconnected(d.now)
+    assert silent_at_ms(d) is None

@@ -7,13 +7,15 @@ from typing import Final
 
 import falcon
 
-from zsched.api import access, events, foreign, jobs, many, openapi, problem, runs, status, workers
+from zsched.api import access, events, foreign, jobs, many, openapi, problem, runs, standby, status, workers
 from zsched.api.context import Context
 from zsched.api.gate import Gate, Needs, Scopes
 from zsched.api.requests import Requests
 from zsched.api.room import Admission
 from zsched.model.access import Scope
 from zsched.scheduler.dispatcher.commands import UseToken
+from zsched.scheduler.inbox import StandbyError
+from zsched.store.contract import StoreDeposed
 
 READ, SUBMIT, WORKER, ADMIN = (Scope.READ,), (Scope.SUBMIT,), (Scope.WORKER,), (Scope.ADMIN,)
 # For calls that change a job: `submit` for the caller's own jobs, `operate` for all.
@@ -50,7 +52,7 @@ ROUTES: Final[tuple[tuple[str, Callable[[Context], object], Mapping[str, Scopes]
     ("/healthz", lambda _: status.Health(), {}),
     ("/readyz", status.Readiness, {}),
     ("/stats", status.Stats, {"GET": READ}),
-    ("/version", lambda _: status.Version(), {"GET": READ}),
+    ("/version", status.Version, {"GET": READ}),
     ("/openapi.json", lambda _: openapi.Document(NEEDS), {"GET": READ}),
 )
 NEEDS: Final[Needs] = {path: needed for path, _, needed in ROUTES}
@@ -62,11 +64,12 @@ def make_app(context: Context) -> falcon.App[falcon.Request, falcon.Response]:
         context.policy.trust, lambda: context.reader, NEEDS, lambda token_id: context.inbox.post(UseToken(token_id))
     )
     admission = Admission(context.bodies, context.inbox.postpone)
-    app = falcon.App(middleware=(Requests(context, NEEDS), gate, admission))
+    app = falcon.App(middleware=(Requests(context, NEEDS), gate, standby.Standby(context.active, NEEDS), admission))
     app.req_options.strip_url_path_trailing_slash = True
     app.req_options.auto_parse_qs_csv = False
     app.req_options.keep_blank_qs_values = True
     problem.install(app)
+    standby.install(app, context.active, StandbyError, StoreDeposed)
     for path, handler, _ in ROUTES:
         app.add_route(path, handler(context))
     return app

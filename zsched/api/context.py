@@ -15,6 +15,7 @@ import falcon
 import msgspec
 from msgspec.structs import replace
 
+from zsched import __version__
 from zsched.api import views
 from zsched.api.forwarded import Proxies
 from zsched.api.gate import Principal, Trust
@@ -24,7 +25,7 @@ from zsched.api.refusals import Refusals
 from zsched.api.room import Room
 from zsched.model.access import Caller, Scope, Token
 from zsched.model.limits import BODIES_BYTES_MAX, INTEGER_MAX, LARGE_PAGES_MAX, READER_WAIT_S
-from zsched.model.records import ForeignRuns
+from zsched.model.records import ForeignRuns, Instance, Role
 from zsched.model.spec import Seal, keeps_none
 from zsched.model.types import JobId, RunId, Worker, WorkerId
 from zsched.model.units import parse_duration_ms
@@ -40,13 +41,30 @@ _READER_STEP_S: Final = 0.02
 _probing: Final = threading.Lock()
 
 
+def _unpublished() -> Instance:
+    """An active scheduler that no other one needs to know."""
+    return Instance(
+        instance="",
+        role=Role.ACTIVE,
+        host="",
+        pid=0,
+        version=__version__,
+        url="",
+        endpoint="",
+        public_key="",
+        started_ms=0,
+        seen_ms=0,
+    )
+
+
 @dataclass(frozen=True, slots=True)
 class Facts:
-    """Facts about this scheduler: the identity of its database, whether it is ready, and the workers' port.
+    """Facts about this scheduler in its present role: whether it is ready, its database, and the workers' port.
 
     `server_key` is the scheduler's public key, empty where workers need none. `advertise` is the host that workers
     connect to; empty: the host that they called. `seen_ms`: when a worker was last heard, if the store
-    may not know it yet.
+    may not know it yet. `own`: what it publishes of itself. `active`: URL of the active scheduler while this one stands
+    by, empty if unknown.
     """
 
     db: str
@@ -56,6 +74,12 @@ class Facts:
     server_key: str = ""
     advertise: str = ""
     seen_ms: Callable[[WorkerId], int | None] = lambda _: None
+    own: Instance = field(default_factory=_unpublished)
+    active: str = ""
+
+    @property
+    def standby(self) -> bool:
+        return self.own.role is Role.STANDBY
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +103,10 @@ class Context:
         policy: CallerPolicy | None = None,
         seal: Seal = keeps_none,
     ) -> None:
-        """`live`: the output of running runs; None where callers can't wait for it. `seal` encrypts stored secrets."""
+        """`live`: the output of running runs; None where callers can't wait for it. `seal` encrypts stored secrets.
+
+        `facts` are replaced when the scheduler's role changes.
+        """
         self.inbox = inbox
         self.live = live or Live(waiters_max=0)
         self.facts = facts
@@ -120,6 +147,17 @@ class Context:
                 # Some may have become free since: then the next try is the last.
                 scarce = _files_are_scarce()
             time.sleep(_READER_STEP_S)
+
+    def active(self) -> str | None:
+        """URL of the active scheduler, empty if unknown; None while this scheduler is the active one."""
+        facts = self.facts
+        return facts.active if facts.standby else None
+
+    def schedulers(self) -> list[Instance]:
+        """This scheduler, and the others of its database as they last published themselves. Raises StoreError."""
+        own = msgspec.structs.replace(self.facts.own, seen_ms=time.time_ns() // 1_000_000)
+        others = [other for other in self.reader.instances() if other.instance != own.instance]
+        return sorted([own, *others], key=lambda instance: (instance.role, instance.url))
 
     def view_worker(self, worker: Worker, held: Sequence[ForeignRuns] = ()) -> views.View:
         """A worker as stored, with the time when it was really heard last. `held`: its runs for other databases."""

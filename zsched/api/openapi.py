@@ -116,6 +116,7 @@ _QUERY: Final[Mapping[str, Schema]] = {
         "example": "me",
     },
     "jobs": {"description": "What to do with the token's jobs", "schema": {"const": "cancel"}},
+    "role": {"description": "A scheduler of another role is not ready", "schema": {"const": "active"}},
 }
 _ONCE: Final[Schema] = {
     "name": "Idempotency-Key",
@@ -170,7 +171,10 @@ _ERRORS: Final[Mapping[int, tuple[str, tuple[str, ...]]]] = {
     413: ("The body is too large, or has too many values, or names too many jobs", ()),
     422: ("This Idempotency-Key was used for another request", ()),
     429: ("Too many bad tokens from this address, or too many pending runs", ("Retry-After",)),
-    503: ("Try again after `Retry-After` seconds", ("Retry-After",)),
+    503: (
+        "Try again after `Retry-After` seconds; with the code `standby`, ask the scheduler at `active` or another one",
+        ("Retry-After",),
+    ),
 }
 
 

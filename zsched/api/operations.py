@@ -234,9 +234,10 @@ OPERATIONS: Final[Mapping[str, Operation]] = {
     "GET /healthz": Operation("health", "The process is running"),
     "GET /readyz": Operation(
         "readiness",
-        "The scheduler works and can store. A second line counts undecided foreign runs",
+        "The scheduler works and can store, or stands by. Further lines count schedulers and undecided foreign runs",
+        query=("role",),
     ),
-    "GET /stats": Operation("stats", "Count tasks and workers by state", shapes.Stats),
-    "GET /version": Operation("version", "Name and version", shapes.Version),
+    "GET /stats": Operation("stats", "Count tasks and workers by state, and list the schedulers", shapes.Stats),
+    "GET /version": Operation("version", "Name, version and role", shapes.Version),
     "GET /openapi.json": Operation("openapi", "This document", dict[str, Any]),
 }

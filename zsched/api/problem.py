@@ -12,6 +12,7 @@ from typing import Final
 
 import falcon
 import msgspec
+from msgspec import UNSET
 
 from zsched.api import shapes
 from zsched.api.headers import identify
@@ -35,7 +36,10 @@ _PATH_CHARS_LOGGED: Final = 200
 
 
 class Problem(Exception):
-    """An error answer. `code` is a stable word; `errors`: pairs of a JSON pointer or parameter, and what is wrong."""
+    """An error answer. `code` is a stable word; `errors`: pairs of a JSON pointer or parameter, and what is wrong.
+
+    `active`: URL of the scheduler that can serve the call.
+    """
 
     def __init__(
         self,
@@ -45,6 +49,7 @@ class Problem(Exception):
         *,
         errors: tuple[tuple[str, str], ...] = (),
         headers: dict[str, str] | None = None,
+        active: str = "",
     ) -> None:
         super().__init__(detail)
         self.status = status
@@ -52,6 +57,7 @@ class Problem(Exception):
         self.detail = detail
         self.errors = errors
         self.headers = headers or {}
+        self.active = active
 
 
 def invalid(where: str, detail: object) -> Problem:
@@ -87,6 +93,7 @@ def render(problem: Problem, path: str, accept: str, request_id: str) -> tuple[b
         code=problem.code,
         errors=tuple(shapes.Fault(pointer, detail) for pointer, detail in problem.errors),
         request_id=request_id,
+        active=problem.active or UNSET,
     )
     standard = "application/problem+json" in accept
     return msgspec.json.encode(body), "application/problem+json" if standard else "application/json"
@@ -101,13 +108,14 @@ def install(app: falcon.App[falcon.Request, falcon.Response]) -> None:
     app.add_error_handler(StoreConstraint, _on_bug)
     app.add_error_handler(ClosedError, _on_unavailable)
     app.add_error_handler(TimeoutError, _on_unavailable)
-    app.add_error_handler(Problem, _on_problem)
+    app.add_error_handler(Problem, on_problem)
 
 
 Params = dict[str, object]
 
 
-def _on_problem(req: falcon.Request, resp: falcon.Response, problem: Problem, _params: Params) -> None:
+def on_problem(req: falcon.Request, resp: falcon.Response, problem: Problem, _params: Params) -> None:
+    """Answer with the error body."""
     # It is kept until it is logged. Its traceback would keep the request and its body in memory.
     problem.__traceback__ = problem.__context__ = None
     req.context.problem = problem
@@ -125,7 +133,7 @@ def _on_falcon(req: falcon.Request, resp: falcon.Response, error: falcon.HTTPErr
         404: f"There is nothing at {req.path}",
         405: f"{req.path} does not take {req.method}; it takes {headers.get('Allow', 'nothing')}",
     }.get(status, error.description or error.title or "Invalid request")
-    _on_problem(req, resp, Problem(status, code, detail, headers=headers), params)
+    on_problem(req, resp, Problem(status, code, detail, headers=headers), params)
 
 
 def _on_command_error(req: falcon.Request, resp: falcon.Response, error: RefusedError, params: Params) -> None:
@@ -146,17 +154,17 @@ def _on_command_error(req: falcon.Request, resp: falcon.Response, error: Refused
         status, headers = 429, {"Retry-After": "1"}
     elif isinstance(error, BusyError):
         status, headers = 503, {"Retry-After": "5"}
-    _on_problem(req, resp, Problem(status, error.code, str(error), headers=headers), params)
+    on_problem(req, resp, Problem(status, error.code, str(error), headers=headers), params)
 
 
 def _on_unavailable(req: falcon.Request, resp: falcon.Response, error: Exception, params: Params) -> None:
     reasons = {ClosedError: "The scheduler is stopping", TimeoutError: "The scheduler did not answer in time"}
     detail = reasons.get(type(error), f"The store can't take this now: {error}")
-    _on_problem(req, resp, Problem(503, "unavailable", detail, headers={"Retry-After": "1"}), params)
+    on_problem(req, resp, Problem(503, "unavailable", detail, headers={"Retry-After": "1"}), params)
 
 
 def _on_bug(req: falcon.Request, resp: falcon.Response, error: Exception, params: Params) -> None:
     # A path may be as long as a request's head.
     path = ascii(req.path[:_PATH_CHARS_LOGGED])[1:-1]
     log.error("request %s: %s %s failed", identify(req, resp), req.method, path, exc_info=error)
-    _on_problem(req, resp, Problem(500, "internal", "The scheduler failed at this request; its log says why"), params)
+    on_problem(req, resp, Problem(500, "internal", "The scheduler failed at this request; its log says why"), params)

@@ -87,6 +87,7 @@ REVOKED_TOKEN: Final = shape(
 )
 KEY: Final = shape(access.WorkerKey, name="Key")
 EVENT: Final = shape(records.Event)
+SCHEDULER: Final = shape(records.Instance, name="Scheduler")
 # What a worker that polls gets; null when there is nothing for it.
 NEXT: Final = msgspec.defstruct("Next", [("job", HANDED_JOB | None)])
 
@@ -176,13 +177,16 @@ class Stats(Struct, kw_only=True):
     # By the `code` of the error, since the scheduler's start.
     refused: dict[str, Natural]
     version: str
+    role: records.Role
+    schedulers: tuple[SCHEDULER, ...]  # type: ignore[valid-type]  # made of the entity's description
 
 
 class Version(Struct, kw_only=True):
-    """Name and version of the program."""
+    """Name and version of the program, and the role of this scheduler."""
 
     name: Literal["zsched"]
     version: str
+    role: records.Role
 
 
 class Fault(Struct):
@@ -204,3 +208,5 @@ class Error(Struct, kw_only=True):
     code: str
     errors: tuple[Fault, ...]
     request_id: str
+    # With `standby`: the URL of the scheduler that can serve the call, where it is known.
+    active: str | UnsetType = UNSET

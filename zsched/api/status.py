@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from collections import Counter
+
 import falcon
 
 from zsched import __version__
-from zsched.api import shapes
+from zsched.api import shapes, views
 from zsched.api.context import Context, answer, parameters
+from zsched.model.limits import INSTANCE_LIVE_MS
+from zsched.model.records import Role
 from zsched.model.units import counted
 from zsched.store.contract import StoreError
 
@@ -22,16 +26,37 @@ class Health:
 
 
 class Readiness:
-    """/readyz: the loop turns and the store takes what it decides. The first line is one word."""
+    """/readyz: the loop turns and the store takes what it decides; a standby reads the store, and could take over.
+
+    The first line is one word: ready, standby or unready. With `?role=active` a standby is unready too.
+    """
 
     def __init__(self, context: Context) -> None:
         self._context = context
 
     def on_get(self, req: falcon.Request, resp: falcon.Response) -> None:
-        ready = self._context.facts.ready()
+        facts = self._context.facts
+        ready = facts.ready() and not (facts.standby and req.get_param("role") == Role.ACTIVE)
         resp.status = 200 if ready else 503
         resp.content_type = falcon.MEDIA_TEXT
-        resp.text = f"ready\n{self._undecided()}" if ready else "unready\n"
+        word = "standby" if facts.standby else "ready"
+        resp.text = f"{word}\n{self._schedulers()}{self._undecided()}" if ready else "unready\n"
+
+    def _schedulers(self) -> str:
+        """A line with the number of living schedulers by role, or empty where this is the only one."""
+        own = self._context.facts.own.instance
+        try:
+            schedulers = self._context.schedulers()
+        except StoreError:
+            return ""
+        # By the clock of the database, but for our own row.
+        latest_ms = max((other.seen_ms for other in schedulers if other.instance != own), default=0)
+        roles = Counter(
+            other.role for other in schedulers if other.instance == own or other.seen_ms >= latest_ms - INSTANCE_LIVE_MS
+        )
+        if roles.total() == 1:
+            return ""
+        return f"schedulers: {', '.join(f'{roles[role]} {role}' for role in Role)}\n"
 
     def _undecided(self) -> str:
         """A line about foreign runs that wait for a decision, or empty."""
@@ -64,6 +89,8 @@ class Stats:
             ),
             refused=self._context.policy.refusals.counts(),
             version=__version__,
+            role=self._context.facts.own.role,
+            schedulers=tuple(map(views.scheduler, self._context.schedulers())),
         )
         answer(resp, stats)
 
@@ -73,8 +100,11 @@ class Stats:
 class Version:
     """/version"""
 
+    def __init__(self, context: Context) -> None:
+        self._context = context
+
     def on_get(self, req: falcon.Request, resp: falcon.Response) -> None:
         parameters(req)
-        answer(resp, shapes.Version(name="zsched", version=__version__))
+        answer(resp, shapes.Version(name="zsched", version=__version__, role=self._context.facts.own.role))
 
     on_head = on_get

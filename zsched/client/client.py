@@ -36,12 +36,12 @@ from zsched.client.http import (
     Unreachable,
     Untrusted,
     View,
-    Wire,
     may_be_done,
     may_pass,
 )
 from zsched.client.job import Changes, Job
 from zsched.client.many import Action, Group, WaitTimeout
+from zsched.client.schedulers import Schedulers
 from zsched.client.submission import Fields, PolicyFields, batches, spec
 from zsched.model import spans
 from zsched.model.limits import CALL_S_MAX, PAGE_ROWS_MAX
@@ -85,20 +85,30 @@ class Chunk(NamedTuple):
 
 
 class Client:
-    """A scheduler's REST. A context: leaving it closes its connections."""
+    """The REST of a scheduler, or of several of one database. A context: leaving it closes its connections."""
 
-    def __init__(self, url: str | None = None, token: str | None = None) -> None:
-        """`url` is `http://HOST:PORT`, `https://HOST` or `unix:/PATH` of a socket. The default is ZSCHED_URL, then the
-        socket of a scheduler on this host, then http://localhost:8080. The default of `token` is ZSCHED_TOKEN, then
-        the token file; an empty text means no token. Connects at the first call.
+    def __init__(self, url: str | Sequence[str] | None = None, token: str | None = None) -> None:
+        """`url` is `http://HOST:PORT`, `https://HOST` or `unix:/PATH` of a socket; or several of these, as a list or
+        with commas between them. The default is ZSCHED_URL, then the socket of a scheduler on this host, then
+        http://localhost:8080. The default of `token` is ZSCHED_TOKEN, then the token file; an empty text means no
+        token. Connects at the first call.
+
+        Of several schedulers, each call goes to the one that answered last. It goes on to the next one if that does
+        not answer, or is not the active one. A scheduler without a sign of life for some seconds does not answer.
 
         Raises ClientError for an invalid URL or token. A call raises Untrusted, and sends nothing, if another user of
         this host listens; docs/security.md has the trusted users.
         """
-        check("url", url, str | None)
+        check("url", url, str | Sequence | None)
+        if url is not None and not isinstance(url, str):
+            check_items("url", url, str)
         check("token", token, str | None)
-        self._wire = Wire(url, token)
-        self.url = self._wire.url
+        self._schedulers = Schedulers(url, token)
+
+    @property
+    def url(self) -> str:
+        """The URL of the scheduler that answered last; the first one before any answer."""
+        return self._schedulers.url
 
     def __enter__(self) -> Self:
         return self
@@ -108,7 +118,7 @@ class Client:
 
     def close(self) -> None:
         """Close the connections that are not in use; a later call opens a new one."""
-        self._wire.close()
+        self._schedulers.close()
 
     def submit(
         self,
@@ -357,13 +367,14 @@ class Client:
         check("key", key, str | None)
         repeatable = method == "GET" or path in REPEATABLE
         assert repeatable or key is not None or not patience_s
+        may_repeat = repeatable or key is not None
         given_up = time.monotonic() + patience_s
         pause_s = LOOK_S_MIN
         while True:
             try:
-                return self._wire.send(method, path, body, CALL_S_MAX + hold_s, key)
+                return self._schedulers.send(method, path, body, CALL_S_MAX + hold_s, key, again=may_repeat)
             except (Unreachable, Refused) as error:
-                met = self._wire.met
+                met = self._schedulers.met
                 again = may_pass(error, met=met) if repeatable else may_be_done(error, met=met)
                 if key is not None and isinstance(error, Refused):
                     pause_s = max(pause_s, error.retry_after_s or 0.0)

@@ -193,7 +193,7 @@ def private(folder: Path, workers: int, slots: int) -> Plan:
     environ = {key: value for key, value in os.environ.items() if not key.startswith("ZSCHED_")}
     return Plan(
         url=url,
-        socket=socket_of(db),
+        socket=socket_in(db.with_name(f"{db.name}.d")),
         scheduler=[
             *defaults("scheduler"),
             *(f"--db={db}", "--host=127.0.0.1", f"--port={port}"),
@@ -222,9 +222,9 @@ def defaults(section: str) -> list[str]:
     return [f"--{key.flag}={key.default}" for key in keys_of(section) if key.name != "scheduler"]
 
 
-def socket_of(db: Path) -> Path:
-    """The Unix socket of the scheduler of a database."""
-    return db.with_name(f"{db.name}.d") / "api.sock"
+def socket_in(folder: Path) -> Path:
+    """The Unix socket of a scheduler, by the folder of its keys."""
+    return folder / "api.sock"
 
 
 def names(workers: int) -> list[str]:

@@ -11,11 +11,17 @@ import os
 import re
 import select
 import stat
+import time
 from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple
 
-from zsched.model.limits import IDEMPOTENCY_KEY_CHARS_MAX, TOKEN_FILE_BYTES_MAX, WAIT_MS_MAX
-from zsched.security import endpoint
-from zsched.security.endpoint import EndpointError
+from zsched.model.limits import (
+    IDEMPOTENCY_KEY_CHARS_MAX,
+    TOKEN_FILE_BYTES_MAX,
+    TRY_ALIVE_S_MAX,
+    TRY_CONNECT_S_MAX,
+    WAIT_MS_MAX,
+)
+from zsched.security.endpoint import Endpoint
 from zsched.security.trust import UntrustedError
 
 # Imported late: http.client takes longer than everything else, and wrong usage does not need it.
@@ -41,6 +47,9 @@ PATIENCE_S: Final = 60.0
 # Calls by POST that do no harm when they are done twice.
 REPEATABLE: Final = frozenset({"/jobs/wait", "/jobs/bulk"})
 
+# The code of a refusal that no scheduler wrote.
+UNKNOWN: Final = "unknown"
+
 Stream = Literal["stdout", "stderr"]
 # An object of REST's JSON.
 View = dict[str, Any]
@@ -51,11 +60,15 @@ class ClientError(Exception):
 
 
 class Unreachable(ClientError):
-    """No scheduler answers at the address. `absent`: nothing listens there."""
+    """No scheduler answers at the address, or at any address of the list. `absent`: nothing listens there. `unsent`:
+    the call was certainly not done. `why`: the reason alone.
+    """
 
-    def __init__(self, sentence: str, *, absent: bool = False) -> None:
+    def __init__(self, sentence: str, *, absent: bool = False, unsent: bool = False, why: str = "") -> None:
         super().__init__(sentence)
         self.absent = absent
+        self.unsent = unsent
+        self.why = why or sentence
 
 
 class Untrusted(Unreachable):
@@ -63,13 +76,18 @@ class Untrusted(Unreachable):
 
 
 class Refused(ClientError):
-    """The scheduler refused the call. `status` is the HTTP status, `code` a stable word."""
+    """The scheduler refused the call. `status` is the HTTP status, `code` a stable word. `active`: the URL of the
+    scheduler that can do it, empty if unknown; a hint, never an address to call.
+    """
 
-    def __init__(self, status: int, code: str, detail: str, retry_after_s: float | None = None) -> None:
+    def __init__(
+        self, status: int, code: str, detail: str, retry_after_s: float | None = None, active: str = ""
+    ) -> None:
         super().__init__(detail)
         self.status = status
         self.code = code
         self.retry_after_s = retry_after_s
+        self.active = active
 
 
 class NotFound(Refused):
@@ -99,14 +117,12 @@ class Answer(NamedTuple):
 class Wire:
     """The connections to one scheduler. `met`: whether a trusted server has ever listened there."""
 
-    def __init__(self, url: str | None, token: str | None) -> None:
-        """Defaults come from the environment, as documented at zsched.Client. Raises ClientError."""
-        try:
-            self._endpoint = endpoint.parse(url or os.environ.get("ZSCHED_URL"))
-        except EndpointError as error:
-            raise ClientError(str(error)) from None
-        self.url = self._endpoint.url
-        self._token = own_token() if token is None else _check_token(token, "the argument token")
+    def __init__(self, place: Endpoint, token: str, *, alone: bool) -> None:
+        """`alone`: there is no other scheduler to call, so this one may take its time."""
+        self._endpoint = place
+        self.url = place.url
+        self._token = token
+        self._alone = alone
         self.met = False
         # A call takes a connection from here and returns it when its answer is complete.
         self._idle: list[HTTPConnection] = []
@@ -149,25 +165,53 @@ class Wire:
             connection = kept = self._kept(timeout_s)
             try:
                 if connection is None:
-                    connection = self._endpoint.connect(timeout_s)
+                    connection = self._connect(timeout_s)
                     self.met = True
                 connection.request(method, path, content, headers)
                 response = connection.getresponse()
                 received = response.read()
             except UntrustedError as error:
-                raise Untrusted(str(error)) from error
+                raise Untrusted(str(error), unsent=True) from error
             except (OSError, HTTPException, UnicodeError) as error:
                 _close(connection)
                 # The scheduler may have closed the kept connection at the same moment. A write may have been done.
                 if kept is not None and method == "GET" and not isinstance(error, TimeoutError):
                     continue
-                absent = isinstance(error, ConnectionRefusedError | FileNotFoundError)
-                raise Unreachable(f"no scheduler answers at {self.url}: {_cause(error)}", absent=absent) from error
+                absent, why = isinstance(error, ConnectionRefusedError | FileNotFoundError), _cause(error)
+                sentence = f"no scheduler answers at {self.url}: {why}"
+                raise Unreachable(sentence, absent=absent, unsent=connection is None, why=why) from error
             except BaseException:
                 _close(connection)
                 raise
             self._idle.append(connection)
             return response, received
+
+    def _connect(self, timeout_s: float) -> HTTPConnection:
+        """A new connection. Raises OSError, UntrustedError, UnicodeError."""
+        if self._alone:
+            return self._endpoint.connect(timeout_s)
+        from zsched.client.silence import Watched
+
+        connection = self._endpoint.connect(min(timeout_s, TRY_CONNECT_S_MAX))
+        connection.timeout = timeout_s
+        connection.sock = Watched(connection.sock, timeout_s, self._alive)
+        return connection
+
+    def _alive(self) -> bool:
+        """Whether the scheduler gives a sign of life: an answer of any status, over a connection of its own."""
+        from http.client import HTTPException
+
+        connection, until_s = None, time.monotonic() + TRY_ALIVE_S_MAX
+        try:
+            connection = self._endpoint.connect(TRY_ALIVE_S_MAX)
+            connection.sock.settimeout(max(0.001, until_s - time.monotonic()))
+            connection.request("GET", self._endpoint.base + "/healthz")
+            connection.getresponse()
+        except (OSError, HTTPException, UnicodeError, UntrustedError):
+            return False
+        finally:
+            _close(connection)
+        return True
 
     def _kept(self, timeout_s: float) -> HTTPConnection | None:
         """A kept connection that the scheduler has not closed, or None."""
@@ -188,7 +232,7 @@ def own_token() -> str:
     # An empty variable means no token, even if there is a file.
     given = os.environ.get("ZSCHED_TOKEN")
     if given is not None:
-        return _check_token(given, "ZSCHED_TOKEN")
+        return check_token(given, "ZSCHED_TOKEN")
     named = os.environ.get("ZSCHED_TOKEN_FILE")
     path = named or _token_path()
     try:
@@ -200,7 +244,7 @@ def own_token() -> str:
     # The default file is empty while a shell creates it for `zsched token add > FILE`.
     if named and not text.strip():
         raise ClientError(f"{path} is empty: write a token into it, or name another by ZSCHED_TOKEN_FILE")
-    return _check_token(text, path)
+    return check_token(text, path)
 
 
 def _token_path() -> str:
@@ -249,7 +293,7 @@ def _demand_trusted_links(path: str) -> None:
         raise ClientError(str(error)) from None
 
 
-def _check_token(text: str, origin: str) -> str:
+def check_token(text: str, origin: str) -> str:
     """The token without surrounding space. Raises ClientError, which does not show it, unless a header can carry it."""
     token = text.strip()
     if not token.isascii() or not token.isprintable() or " " in token or len(token) >= TOKEN_FILE_BYTES_MAX:
@@ -290,14 +334,16 @@ def _cause(error: Exception) -> str:
 
 def _refusal(response: HTTPResponse, received: bytes) -> Refused:
     """The exception of an answer other than 2xx."""
+    active = ""
     try:
         problem = json.loads(received)
         code, detail = str(problem["code"]), str(problem["error"])
+        active = str(problem.get("active", ""))
     except (ValueError, TypeError, KeyError):
-        code, detail = "unknown", f"the answer is {response.status} {response.reason}; is this a zsched scheduler?"
+        code, detail = UNKNOWN, f"the answer is {response.status} {response.reason}; is this a zsched scheduler?"
     after = response.headers.get("Retry-After", "")
     kind = NotFound if response.status == 404 else Refused
-    return kind(response.status, code, detail, float(after) if after.isdigit() else None)
+    return kind(response.status, code, detail, float(after) if after.isdigit() else None, active)
 
 
 def may_pass(error: Unreachable | Refused, *, met: bool) -> bool:

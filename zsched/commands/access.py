@@ -1,13 +1,13 @@
 """zsched access: manage worker keys.
 
 Usage:
-  zsched access new [--endpoint=ENDPOINT --url=URL] <worker>
+  zsched access new [--endpoint=ENDPOINT]... [--url=URL] <worker>
   zsched access list [--quiet --json --url=URL]
   zsched access revoke [--url=URL] <worker>
 
 `new` prints an access file, the credentials of a worker on another host: the scheduler's address and public key, and a
-new key pair. Only the public key of the pair is sent to the scheduler. Anyone who can read the file can act as that
-worker, so keep it private:
+new key pair. With schedulers that stand by, it has the addresses and keys of all. Only the public key of the pair is
+sent to the scheduler. Anyone who can read the file can act as that worker, so keep it private:
 
   (umask 077; zsched access new worker-2 > worker-2.access)
 
@@ -16,8 +16,9 @@ its host need no access file. `revoke` invalidates a worker's key and ends its s
 worker before you make a new file for it.
 
 Options:
-  --endpoint=ENDPOINT  Address at which the worker reaches the scheduler's worker port: tcp://HOST:PORT (the one that
-                       the scheduler reports, with this machine's name in place of localhost).
+  --endpoint=ENDPOINT...
+                       Address at which the worker reaches a scheduler's worker port: tcp://HOST:PORT. May be repeated
+                       (those that the schedulers report, with the host's name in place of localhost).
   -q, --quiet          Print only names.
   --json               Print the keys as a JSON array.
   --url=URL            The scheduler: http://…, https://… or unix:/PATH (ZSCHED_URL).
@@ -34,6 +35,7 @@ import socket
 import stat
 import sys
 from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
 from urllib.parse import quote
 
 from zsched.client.client import Client, Refused
@@ -41,6 +43,9 @@ from zsched.commands import exits, options, table
 from zsched.model.hosts import is_loopback
 from zsched.model.names import WORKER_NAME
 from zsched.security.access_file import is_endpoint
+
+if TYPE_CHECKING:
+    from zsched.security.keys import Server
 
 
 def main(argv: Sequence[str]) -> int:
@@ -52,18 +57,19 @@ def main(argv: Sequence[str]) -> int:
     with Client(options.text(arguments, "--url")) as client:
         if worker is None:
             return show(client, arguments)
-        return create(client, worker, read_endpoint(arguments)) if arguments["new"] else revoke(client, worker)
+        if not arguments["new"]:
+            return revoke(client, worker)
+        return create(client, worker, [read_endpoint(text) for text in options.words(arguments, "--endpoint")])
 
 
-def read_endpoint(arguments: Mapping[str, options.Value]) -> str | None:
-    """The value of --endpoint, or None. An invalid one ends the program as wrong usage."""
-    endpoint = options.text(arguments, "--endpoint")
-    if endpoint is not None and not is_endpoint(endpoint):
-        options.fail(__doc__, f"invalid --endpoint {endpoint!r}: use tcp://HOST:PORT, such as tcp://host:5555")
-    return endpoint
+def read_endpoint(text: str) -> str:
+    """A value of --endpoint. An invalid one ends the program as wrong usage."""
+    if not is_endpoint(text):
+        options.fail(__doc__, f"invalid --endpoint {text!r}: use tcp://HOST:PORT, such as tcp://host:5555")
+    return text
 
 
-def create(client: Client, worker: str, endpoint: str | None) -> int:
+def create(client: Client, worker: str, endpoints: Sequence[str]) -> int:
     """`new`. Print the access file to stdout; its secret key is stored nowhere."""
     # It imports ZeroMQ, which takes longer than the rest of the command.
     from zsched.security import keys
@@ -83,15 +89,52 @@ def create(client: Client, worker: str, endpoint: str | None) -> int:
         raise exits.Failure("this scheduler takes workers of its own host only, without keys (worker_security = none)")
     if not keys.is_key(str(place["server_key"])) or not is_endpoint(str(place.get("endpoint"))):
         raise exits.Failure("invalid answer of the scheduler: its public key or its worker port is missing")
-    reachable = endpoint or for_other_hosts(place["endpoint"], socket.gethostname())
-    if reachable != (endpoint or place["endpoint"]):
-        reason = f"the scheduler names {place['endpoint']}, which other hosts can't use"
-        exits.say(f"{reason}: the file has {reachable}; --endpoint gives another")
-    print(keys.written_access(keys.Access(worker, reachable, place["server_key"], pair)), end="", flush=True)
+    others = standby_servers(client)
+    if endpoints:
+        servers = with_keys(endpoints, keys.Server(place["endpoint"], place["server_key"]), others)
+    else:
+        reachable = for_other_hosts(place["endpoint"], socket.gethostname())
+        if reachable != place["endpoint"]:
+            reason = f"the scheduler names {place['endpoint']}, which other hosts can't use"
+            exits.say(f"{reason}: the file has {reachable}; --endpoint gives another")
+        servers = [keys.Server(reachable, place["server_key"]), *others]
+    access = keys.Access(worker, servers[0].endpoint, servers[0].key, pair, tuple(servers[1:]))
+    print(keys.written_access(access), end="", flush=True)
     warning = warn_of_readers(sys.stdout.isatty(), os.fstat(sys.stdout.fileno()).st_mode)
     if warning is not None:
         exits.say(f"{warning}: (umask 077; zsched access new {worker} > {worker}.access)")
     return 0
+
+
+def standby_servers(client: Client) -> list[Server]:
+    """The worker ports of the schedulers that stand by, as they have published them."""
+    from zsched.security import keys
+
+    try:
+        views = client.stats().get("schedulers", [])
+    except Refused as error:
+        if error.code != "scope":
+            raise
+        exits.say("this token may not read the list of schedulers: the file has the active one alone")
+        return []
+    return [
+        keys.Server(for_other_hosts(view["endpoint"], view["host"]), view["server_key"])
+        for view in views
+        if view["role"] == "standby" and keys.is_key(view["server_key"]) and is_endpoint(view["endpoint"])
+    ]
+
+
+def with_keys(endpoints: Sequence[str], active: Server, others: Sequence[Server]) -> list[Server]:
+    """The given endpoints with their servers' keys. Raises Failure when a key is unknown."""
+    from zsched.security import keys
+
+    known = {server.endpoint: server.key for server in (*others, active)}
+    if len(endpoints) > 1 and len(set(known.values())) > 1:
+        for endpoint in endpoints:
+            if endpoint not in known:
+                listed = ", ".join(known)
+                raise exits.Failure(f"unknown key of {endpoint}: use the addresses that schedulers report, {listed}")
+    return [keys.Server(endpoint, known.get(endpoint, active.key)) for endpoint in endpoints]
 
 
 def show(client: Client, arguments: Mapping[str, options.Value]) -> int:

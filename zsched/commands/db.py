@@ -6,7 +6,7 @@ Usage:
   zsched db restore [options] <backup>
 
 `check` replays the events and compares the result with the tables: runs, counters, workers. It only reads, and may run
-while the scheduler works.
+while the scheduler works. `backup` and `restore` are for SQLite; PostgreSQL has its own tools.
 
 `backup` writes the database and the keys in the folder next to it (secret.key, curve.key) into one file of mode 0600.
 It may run while the scheduler works: everything that was acknowledged before the command began is in the backup.
@@ -17,10 +17,11 @@ higher. Runs that were running or pending in the backup may have run since then.
 unless their job's on_lost is fail. A plain copy of a database can be restored too.
 
 Options:
-  --db=FILE   The database (scheduler.db, or what the settings of the scheduler say).
-  --json      With `check`: print the result as JSON.
-  --no-keys   Leave out the keys. Keep copies of them elsewhere: without secret.key, secrets of jobs can't be decrypted.
-  -h, --help  Show this.
+  --db=DATABASE  The database: its file, or its URL (scheduler.db, or what the settings of the scheduler say).
+  --json         With `check`: print the result as JSON.
+  --no-keys      Leave out the keys. Keep copies of them elsewhere: without secret.key, secrets of jobs can't be
+                 decrypted.
+  -h, --help     Show this.
 
 Exit codes: 0 done, or the database is consistent; 1 it is not; 2 wrong usage; 73 a file can't be written; 74 a file
 can't be read, is damaged or of the wrong kind; 75 a scheduler has the database; 78 a file belongs to another user, to
@@ -32,7 +33,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -40,11 +41,20 @@ from zsched.commands import exits, options, table
 from zsched.config.config import ConfigError, SchedulerConfig, scheduler_config
 from zsched.host import files
 from zsched.maintenance import backup
+from zsched.model.address import PostgresUrl
 from zsched.model.units import counted
 from zsched.security import owners
-from zsched.store.check import check
-from zsched.store.contract import StoreCorrupt, StoreError, StoreForeign, StoreFull, StoreLocked, StoreLoose, StoreNewer
-from zsched.store.sqlite.engine import SqliteEngine
+from zsched.store.choice import database
+from zsched.store.contract import (
+    StoreCorrupt,
+    StoreError,
+    StoreForeign,
+    StoreFull,
+    StoreLocked,
+    StoreLoose,
+    StoreNewer,
+    StoreUnsupported,
+)
 from zsched.store.sqlite.lock import Lock
 
 
@@ -58,14 +68,15 @@ def main(argv: Sequence[str]) -> int:
         options.fail(__doc__, str(error))
     with _failures(config.db):
         if arguments["check"]:
-            return check_database(config.db, arguments)
+            return check_database(config, arguments)
+        path = exits.demand_file(config.db, "back it up and restore it with the tools of PostgreSQL")
         if arguments["backup"]:
-            return back_up(config.db, Path(options.text(arguments, "<file>") or ""), keys=not arguments["--no-keys"])
-        return restore(config, Path(options.text(arguments, "<backup>") or ""))
+            return back_up(path, Path(options.text(arguments, "<file>") or ""), keys=not arguments["--no-keys"])
+        return restore(path, Path(options.text(arguments, "<backup>") or ""), config.worker_timeout_ms)
 
 
 @contextmanager
-def _failures(db: Path) -> Iterator[None]:
+def _failures(db: Path | PostgresUrl) -> Iterator[None]:
     """Turn errors of the database and its files into messages and exit codes."""
     try:
         yield
@@ -73,17 +84,16 @@ def _failures(db: Path) -> Iterator[None]:
         raise exits.Failure(str(error), os.EX_CANTCREAT) from None
     except StoreLocked as error:
         raise exits.Failure(f"{error}: stop it first", os.EX_TEMPFAIL) from None
-    except (files.PrivateFileError, StoreLoose, StoreForeign, StoreNewer) as error:
+    except (files.PrivateFileError, StoreLoose, StoreForeign, StoreNewer, StoreUnsupported) as error:
         raise exits.Failure(str(error), os.EX_CONFIG) from None
     except StoreError as error:
         raise exits.Failure(f"{db}: {error}", os.EX_IOERR) from None
 
 
-def check_database(db: Path, arguments: Mapping[str, options.Value]) -> int:
+def check_database(config: SchedulerConfig, arguments: Mapping[str, options.Value]) -> int:
     """`check`."""
-    exits.demand_database(db)
-    with closing(SqliteEngine(db, read_only=True)) as engine:
-        findings = check(engine)
+    exits.demand_database(config.db)
+    findings = database(config.db, config.folder).check()
     if arguments["--json"]:
         counts = {"runs": findings.runs, "events": findings.events}
         table.document({"findings": findings.count, "sentences": findings.sentences, **counts})
@@ -92,7 +102,7 @@ def check_database(db: Path, arguments: Mapping[str, options.Value]) -> int:
             print(sentence)
         if findings.count > len(findings.sentences):
             print(f"and {findings.count - len(findings.sentences)} more")
-        scope = f"{counted(findings.runs, 'run')} and {counted(findings.events, 'event')} of {db}"
+        scope = f"{counted(findings.runs, 'run')} and {counted(findings.events, 'event')} of {config.db}"
         verdict = counted(findings.count, "contradiction") if findings.count else "all agrees"
         exits.say(f"{scope}: {verdict}")
     return exits.FAILED if findings.count else 0
@@ -110,22 +120,22 @@ def back_up(db: Path, target: Path, *, keys: bool) -> int:
     return 0
 
 
-def restore(config: SchedulerConfig, source: Path) -> int:
+def restore(db: Path, source: Path, worker_timeout_ms: int) -> int:
     """`restore`. Print the database's path."""
-    _demand_right_user(config.db)
+    _demand_right_user(db)
     if not source.exists():
         raise exits.Failure(f"there is no backup {source}", os.EX_IOERR)
     actor = f"{owners.of_user(os.geteuid())} by --db"
     try:
-        with Lock(config.db, make=False) as lock:
-            done = backup.restore(lock, source, actor, _now_ms(), config.worker_timeout_ms)
+        with Lock(db, make=False) as lock:
+            done = backup.restore(lock, source, actor, _now_ms(), worker_timeout_ms)
     except (OSError, StoreFull) as error:
-        raise exits.Failure(f"{config.db} can't be restored: {_why(error)}", os.EX_CANTCREAT) from None
+        raise exits.Failure(f"{db} can't be restored: {_why(error)}", os.EX_CANTCREAT) from None
     except StoreCorrupt as error:
         # Not the database that it replaces: that may be damaged.
         raise exits.Failure(f"{source}: {error}", os.EX_IOERR) from None
-    print(config.db)
-    exits.say(f"{config.db} is restored from {source}{_origin(done)}")
+    print(db)
+    exits.say(f"{db} is restored from {source}{_origin(done)}")
     if done.replaced is not None:
         exits.say(f"the database that was there is {done.replaced}")
     if done.keys:

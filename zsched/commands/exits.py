@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from zsched.client.client import Job
+    from zsched.model.address import PostgresUrl
 
 FAILED: Final = 1
 USAGE: Final = 2
@@ -49,10 +50,21 @@ def say(sentence: str) -> None:
         print(f"zsched: {clean(sentence)}", file=sys.stderr, flush=True)
 
 
-def demand_database(path: Path) -> None:
-    """Raises Failure when the file does not exist."""
-    if not path.exists():
-        raise Failure(f"there is no database {path}: name its file with --db", os.EX_IOERR)
+def demand_database(db: Path | PostgresUrl) -> None:
+    """Raises Failure when the file does not exist. Whether a database on PostgreSQL exists, its server says later."""
+    from pathlib import Path
+
+    if isinstance(db, Path) and not db.exists():
+        raise Failure(f"there is no database {db}: name its file with --db", os.EX_IOERR)
+
+
+def demand_file(db: Path | PostgresUrl, instead: str) -> Path:
+    """The file of an SQLite database. Raises Failure for another database, with the remedy."""
+    from pathlib import Path
+
+    if not isinstance(db, Path):
+        raise Failure(f"{db} is not an SQLite database: {instead}", USAGE)
+    return db
 
 
 def report(error: Exception) -> int:

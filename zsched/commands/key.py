@@ -1,8 +1,8 @@
 """zsched key: replace the scheduler's keys.
 
 Usage:
-  zsched key rotate secret [--db=FILE]
-  zsched key rotate curve [--db=FILE --dir=DIR --endpoint=ENDPOINT] [<worker>...]
+  zsched key rotate secret [--db=DATABASE]
+  zsched key rotate curve [--db=DATABASE --dir=DIR --endpoint=ENDPOINT] [<worker>...]
 
 Run it as the scheduler's user, while the scheduler is stopped. `rotate secret` replaces secret.key and encrypts all
 secrets of jobs again. `rotate curve` replaces curve.key. Each worker with an access file then needs a new key and a new
@@ -12,7 +12,7 @@ own user on its host, and workers with a token, learn the new key by themselves.
 To continue an interrupted rotation, run the same command again. Until it has finished, the old key is valid.
 
 Options:
-  --db=FILE            The database (scheduler.db, or what the settings of the scheduler say).
+  --db=DATABASE        The database: its file, or its URL (scheduler.db, or what the settings of the scheduler say).
   --dir=DIR            Folder for the access files, NAME.access; created if it is missing (the working folder).
   --endpoint=ENDPOINT  Address at which workers reach the scheduler's worker port: tcp://HOST:PORT (the scheduler's
                        setting zmq_advertise, or this machine's name).
@@ -39,7 +39,8 @@ from zsched.model.units import counted
 if TYPE_CHECKING:
     from zsched.config.config import SchedulerConfig
     from zsched.model.types import WorkerId
-    from zsched.store.sqlite.lock import Lock
+    from zsched.store.database import Tenure
+    from zsched.store.writer import Writer
 
 
 def main(argv: Sequence[str]) -> int:
@@ -55,13 +56,12 @@ def main(argv: Sequence[str]) -> int:
 def rotate_secret(config: SchedulerConfig) -> int:
     """`rotate secret`."""
     from zsched.maintenance import rotation
-    from zsched.store.sqlite.engine import SqliteEngine
 
-    with lock_database(config) as lock, closing(SqliteEngine(config.db)) as engine:
-        engine.overwrite_deleted()
-        done = rotation.rotate_secret(lock.folder, engine)
+    with lock_database(config) as (folder, tenure):
+        tenure.engine.overwrite_deleted()
+        done = rotation.rotate_secret(folder, tenure.engine)
     resealed = counted(done.jobs - done.unopened, "job")
-    print(f"{lock.folder / rotation.SECRET} replaced, the secrets of {resealed} encrypted again")
+    print(f"{folder / rotation.SECRET} replaced, the secrets of {resealed} encrypted again")
     if done.unopened:
         exits.say(f"no key opened the secrets of {counted(done.unopened, 'job')}: they stay as they were")
     exits.say("older backups of the database need the old key")
@@ -72,14 +72,13 @@ def rotate_curve(arguments: Mapping[str, options.Value], config: SchedulerConfig
     """`rotate curve`. Print the paths of the new access files, one per line."""
     from zsched.maintenance import rotation
     from zsched.model.types import WorkerId
-    from zsched.store.sqlite.engine import open_writer
 
     now_ms = time.time_ns() // 1_000_000
-    with lock_database(config) as lock, closing(open_writer(config.db, now_ms)) as store:
-        workers = tuple(map(WorkerId, options.words(arguments, "<worker>"))) or workers_with_access_files(config.db)
+    with lock_database(config) as (folder, tenure):
+        workers = tuple(map(WorkerId, options.words(arguments, "<worker>"))) or workers_with_access_files(tenure.store)
         endpoint = place(options.text(arguments, "--endpoint"), config) if workers else ""
         issue = rotation.Issue(workers, Path(options.text(arguments, "--dir") or "."), endpoint)
-        paths = rotation.rotate_curve(lock.folder, store, issue, f"user {os.geteuid()} by --db", now_ms)
+        paths = rotation.rotate_curve(folder, tenure.store, issue, f"user {os.geteuid()} by --db", now_ms)
     for path in paths:
         print(path)
     if paths:
@@ -87,13 +86,11 @@ def rotate_curve(arguments: Mapping[str, options.Value], config: SchedulerConfig
     return 0
 
 
-def workers_with_access_files(db: Path) -> tuple[WorkerId, ...]:
+def workers_with_access_files(store: Writer) -> tuple[WorkerId, ...]:
     """The names of the workers that have a valid key from an access file."""
     from zsched.model.access import KeyOrigin
-    from zsched.store.sqlite.engine import open_reader
 
-    with closing(open_reader(db)) as reader:
-        live = [key for key in reader.worker_keys() if key.revoked_ms is None]
+    live = [key for key in store.reads.worker_keys() if key.revoked_ms is None]
     return tuple(key.worker_id for key in live if key.origin is KeyOrigin.FILE)
 
 
@@ -102,7 +99,7 @@ def place(given: str | None, config: SchedulerConfig) -> str:
     from zsched.commands.access import for_other_hosts, read_endpoint
 
     if given is not None:
-        return read_endpoint({"--endpoint": given}) or ""
+        return read_endpoint(given)
     if config.zmq_port == 0:
         options.fail(__doc__, "zmq_port is 0, so the port is unknown: give --endpoint")
     host = config.zmq_advertise or "localhost"
@@ -121,19 +118,27 @@ def settings(db: str | None) -> SchedulerConfig:
 
 
 @contextmanager
-def lock_database(config: SchedulerConfig) -> Iterator[Lock]:
-    """Lock the database of a scheduler that does not run, and migrate its schema. Raises Failure."""
+def lock_database(config: SchedulerConfig) -> Iterator[tuple[Path, Tenure]]:
+    """Get the right to write while no scheduler runs, and migrate the schema. Yields the folder of keys, too.
+
+    Raises Failure.
+    """
     from zsched.host.files import PrivateFileError
     from zsched.maintenance import rotation
-    from zsched.store.contract import StoreError, StoreLocked, StoreLoose
-    from zsched.store.sqlite.engine import open_writer
-    from zsched.store.sqlite.lock import Lock
+    from zsched.store.choice import database
+    from zsched.store.contract import StoreError, StoreLocked, StoreLoose, StoreUnsupported
 
     exits.demand_database(config.db)
     try:
-        with Lock(config.db) as lock:
-            open_writer(config.db, time.time_ns() // 1_000_000, lock).close()
-            yield lock
+        with database(config.db, config.folder).hold() as hold:
+            tenure = hold.lead(time.time_ns() // 1_000_000)
+            if tenure is None:
+                raise StoreLocked(f"a scheduler leads on {config.db}")
+            with closing(tenure):
+                tenure.store.begin()
+                tenure.store.take_over()
+                tenure.store.commit()
+                yield hold.folder, tenure
     except rotation.NoKeyError as error:
         raise exits.Failure(str(error)) from None
     except rotation.UnknownWorkerError as error:
@@ -142,7 +147,7 @@ def lock_database(config: SchedulerConfig) -> Iterator[Lock]:
         raise exits.Failure(str(error), os.EX_CONFIG) from None
     except StoreLocked as error:
         raise exits.Failure(f"{error}: stop it first", os.EX_TEMPFAIL) from None
-    except StoreLoose as error:
+    except (StoreLoose, StoreUnsupported) as error:
         raise exits.Failure(str(error), os.EX_CONFIG) from None
     except StoreError as error:
         raise exits.Failure(f"{config.db}: {error}", os.EX_IOERR) from None

@@ -3,18 +3,24 @@
 Usage:
   zsched-scheduler [options]
 
-The scheduler answers REST on --port and on the Unix socket api.sock in the folder next to the database, and workers on
---zmq-port. It keeps everything in the SQLite database --db. It can be killed at any moment: what it has acknowledged is
-on the disk. SIGINT or SIGTERM stops it cleanly. In either case running jobs continue, and a restart picks them up.
+The scheduler answers REST on --port and on the Unix socket api.sock in its data folder, and workers on
+--zmq-port. It keeps everything in the database --db: an SQLite file, or a database on PostgreSQL, which several
+schedulers may share (one is active, and the others stand by). It can be killed at any moment: what it has acknowledged
+is on the disk. SIGINT or SIGTERM stops it cleanly. In either case running jobs continue, and a restart picks them up.
 
 Options:
-  --db=FILE                  The SQLite database (scheduler.db).
+  --db=DATABASE              The file of the SQLite database, or a URL: postgresql://USER@HOST/DATABASE (scheduler.db).
+                             Keep passwords out of it: see PGPASSFILE and PGSERVICE.
+  --data-dir=DIR             With PostgreSQL, this scheduler's own folder for keys, lock and socket. With SQLite it is
+                             the file's name with .d.
   --host=HOST                Address that REST listens on (0.0.0.0).
   --port=PORT                Port that REST listens on; 0 takes any free one (8080).
   --zmq-host=HOST            Address of the worker port (ZeroMQ), 0.0.0.0 for all. Empty: loopback, and all addresses
                              once a worker on another host has a key.
   --zmq-port=PORT            Port that workers connect to by ZeroMQ; 0 takes any free one (5555).
   --zmq-advertise=HOST       Host name that workers connect to. Empty: the one that they called by REST.
+  --advertise=URL            URL of this scheduler for callers, which the others on a PostgreSQL database name them.
+                             Empty: http://HOST:PORT, by the name of this machine.
   --worker-security=WORD     curve: workers need a key. none: they need none, on loopback only (curve).
   --local-trust=WORD         Programs on this host that need no token: uid (own user, root, --local-uids), socket (own
                              user and root, by the Unix socket only), any, none (uid; in a container that does not
@@ -38,7 +44,7 @@ The first of these wins: option, variable, --config, $XDG_CONFIG_HOME/zsched/*.i
 Exit codes: 0 ended cleanly; 2 wrong usage or setting; 70 a sync to disk failed, or an error in zsched itself; 71 a port
 can't be used; 74 the database is damaged, is a backup, or was deleted, replaced or overwritten, or its disk is full; 75
 another scheduler has the database; 78 the database is of a newer release or of another program, or it or a key is
-another user's, or others can read it.
+another user's, or others can read it, or psycopg is missing.
 """
 
 from __future__ import annotations
@@ -49,13 +55,13 @@ import sys
 from collections.abc import Sequence
 from typing import Final
 
-from zsched import serve
 from zsched.api.http.listeners import ListenError
 from zsched.api.http.server import ServerError
 from zsched.commands import options
 from zsched.config.config import scheduler_config
 from zsched.host import logs
 from zsched.host.files import PrivateFileError
+from zsched.serve import process as serve
 from zsched.store.contract import (
     StoreError,
     StoreForeign,
@@ -63,6 +69,7 @@ from zsched.store.contract import (
     StoreLocked,
     StoreLoose,
     StoreNewer,
+    StoreUnsupported,
     StoreUnsure,
 )
 
@@ -79,6 +86,7 @@ EXIT_CODES: Final[dict[type[Exception], int]] = {
     StoreNewer: os.EX_CONFIG,
     StoreForeign: os.EX_CONFIG,
     StoreLoose: os.EX_CONFIG,
+    StoreUnsupported: os.EX_CONFIG,
     StoreError: os.EX_IOERR,
 }
 

@@ -10,7 +10,7 @@ URL is printed on stdout. The processes log to stderr.
 Options:
   --workers=COUNT  Number of workers, called worker-1, worker-2 … (1).
   --slots=COUNT    Runs at the same time on each worker (the setting slots; of several workers, a share of the CPUs).
-  --db=FILE        The SQLite database (scheduler.db).
+  --db=DATABASE    The SQLite database (scheduler.db), or the URL of a PostgreSQL one.
   --port=PORT      Port that REST listens on; 0 takes any free one (8080).
   --zmq-port=PORT  Port that workers connect to by ZeroMQ; 0 takes any free one (5555).
   --json           Print the URL and the names of the workers as a JSON document.
@@ -34,7 +34,7 @@ from pathlib import Path
 from threading import Thread
 from typing import Final
 
-from zsched.client.cluster import Cluster, ClusterError, Plan, free_ports, names, socket_of, stop_on_signals
+from zsched.client.cluster import Cluster, ClusterError, Plan, free_ports, names, socket_in, stop_on_signals
 from zsched.commands import exits, options, table
 from zsched.config.config import ConfigError, scheduler_config, worker_config
 from zsched.host.cpus import usable_cpus
@@ -88,7 +88,7 @@ def make_plan(arguments: Mapping[str, options.Value]) -> Plan:
     slots = options.number(__doc__, arguments, "--slots") or (share(count) if count > 1 else None)
     return Plan(
         url=url,
-        socket=socket_of(config.db),
+        socket=socket_in(config.folder),
         scheduler=[f"--{name}={value}" for name, value in flags.items()],
         workers={
             name: [

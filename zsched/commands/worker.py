@@ -10,8 +10,9 @@ is away, running jobs continue, and their results wait in --state-dir.
 Options:
   --id=NAME                      The worker's name, unique among the workers of a scheduler (required, unless --access
                                  names it).
-  --scheduler=URL                Where the scheduler answers REST: http://…, https://… or unix:/PATH of its socket
-                                 (its socket on this host, else http://localhost:8080).
+  --scheduler=URLS               Where the scheduler answers REST: http://…, https://… or unix:/PATH of its socket
+                                 (its socket on this host, else http://localhost:8080). With schedulers that stand by,
+                                 all of them, separated by commas.
   --access=FILE                  Access file that `zsched access new` wrote for this worker; needed on another host.
   --token-file=FILE              File (mode 0600) with a token of scope worker, to enrol from another host.
   --slots=COUNT                  Runs at the same time; 0 takes the CPUs that the worker may use (0).
@@ -19,7 +20,8 @@ Options:
   --heartbeat-interval=DURATION  Heartbeat interval; at most a third of --worker-timeout (10s).
   --shutdown-grace=DURATION      Time that running jobs have to finish after SIGTERM (30s).
   --state-dir=DIR                Results wait here until the scheduler has stored them
-                                 ($XDG_STATE_HOME/zsched/HOST_PORT/ID, named by the scheduler's address).
+                                 ($XDG_STATE_HOME/zsched/HOST_PORT/ID, named by the scheduler's address; of several
+                                 the first in the alphabet that exists, else the first).
   --users=NAMES                  Users that jobs may run as, such as alice,bob; needs root (only the worker's own user).
   --umask=UMASK                  The umask of jobs (077).
   --no-new-privs=WORD            yes: jobs can't gain rights by sudo or other setuid programs (yes).

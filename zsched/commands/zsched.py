@@ -30,8 +30,9 @@ Options:
   -h, --help  Show this. `zsched <command> --help` shows a command's own page.
   --version   Show the version.
 
-The scheduler's URL is --url, else ZSCHED_URL: http://…, https://…, or unix:/PATH of its socket. The default is the
-socket of your own scheduler on port 8080, else http://localhost:8080. The token is ZSCHED_TOKEN, else the content of
+The scheduler's URL is --url, else ZSCHED_URL: http://…, https://…, or unix:/PATH of its socket. With schedulers that
+stand by, give all of them, separated by commas. The default is the socket of your own scheduler on port 8080, else
+http://localhost:8080. The token is ZSCHED_TOKEN, else the content of
 the file ZSCHED_TOKEN_FILE ($XDG_CONFIG_HOME/zsched/token). On this host, zsched trusts servers of root, of your own
 user, of the owner of /run/zsched and of the users in ZSCHED_SERVER_USERS. It sends nothing to other users' servers.
 

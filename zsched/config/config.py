@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import os.path
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Generic, TypeVar
@@ -17,6 +17,7 @@ from urllib.parse import quote, urlsplit
 from zsched.config.layers import SYSTEM_FOLDER, ConfigError, Setting, home_folder, ini_files, settle, xdg_folder
 from zsched.config.settings import SchedulerConfig, WorkerConfig
 from zsched.host import files
+from zsched.model.address import PostgresUrl
 from zsched.model.hosts import is_loopback
 from zsched.model.limits import PLACE_CHARS_MAX
 from zsched.model.names import WORKER_NAME
@@ -57,8 +58,11 @@ def scheduler_config(
     host = values.text("zmq_host")
     if values.text("worker_security") == "none" and host and not is_loopback(host):
         raise ConfigError("worker_security none lets anybody be a worker: set zmq_host to 127.0.0.1 with it")
+    config = SchedulerConfig(**values.all())
+    if isinstance(config.db, PostgresUrl) and config.data_dir is None:
+        raise ConfigError("missing data_dir: with PostgreSQL, name a folder for this scheduler's keys, lock and socket")
     return Loaded(
-        SchedulerConfig(**values.all()),
+        config,
         tuple(values.settings.values()),
         tuple(ini_files(config_file, environ, system_folder)),
     )
@@ -74,22 +78,22 @@ def worker_config(
     gives a name.
     """
     values = _Values(settle("worker", flags, config_file, environ, system_folder), environ)
-    named, endpoint = _introduction(values)
+    named, endpoints = _introduction(values)
     worker_id = values.text("id") if values.settings["id"].text else named
-    scheduler = values.text("scheduler")
+    schedulers = values.texts("scheduler")
     access = values.optional_path("access")
-    if scheduler.startswith("tcp:") and access is None:
-        raise ConfigError(f"the scheduler {scheduler} needs an access file: `zsched access new {worker_id}` there")
-    folder = _state_folder(environ) / _place(scheduler or endpoint, environ) / worker_id
+    if schedulers and schedulers[0].startswith("tcp:") and access is None:
+        raise ConfigError(f"the scheduler {schedulers[0]} needs an access file: `zsched access new {worker_id}` there")
+    state_dir = values.optional_path("state_dir") or _state_folder(schedulers or endpoints, worker_id, environ)
     return Loaded(
-        WorkerConfig(**values.all(id=worker_id, state_dir=values.optional_path("state_dir") or folder)),
+        WorkerConfig(**values.all(id=worker_id, state_dir=state_dir)),
         tuple(values.settings.values()),
         tuple(ini_files(config_file, environ, system_folder)),
     )
 
 
-def _introduction(values: _Values) -> tuple[str, str]:
-    """The worker's name and the scheduler's endpoint in the access file; empty texts without a file.
+def _introduction(values: _Values) -> tuple[str, tuple[str, ...]]:
+    """The worker's name and the schedulers' endpoints in the access file; both are empty without a file.
 
     Raises ConfigError if no `id` is set and the file has no valid name. With an `id`, the agent checks the file.
     """
@@ -97,15 +101,15 @@ def _introduction(values: _Values) -> tuple[str, str]:
     if path is None and needed:
         raise ConfigError("a worker needs a name: give -id NAME, or -access FILE")
     try:
-        named, endpoint = ("", "") if path is None else access_file.introduction(path)
+        named, endpoints = ("", ()) if path is None else access_file.introduction(path)
         if needed and not WORKER_NAME.fullmatch(named):
             raise ValueError("has no valid worker name")
     except (OSError, ValueError) as error:
         if not needed:
-            return "", ""
+            return "", ()
         why = f"can't be read: {error.strerror}" if isinstance(error, OSError) else str(error)
         raise ConfigError(f"{values.describe('access')}: {path} {why}: make it with `zsched access new`") from None
-    return named, endpoint
+    return named, endpoints
 
 
 class _Values:
@@ -118,6 +122,11 @@ class _Values:
     def text(self, name: str) -> str:
         value = self._parse(name)
         assert isinstance(value, str)
+        return value
+
+    def texts(self, name: str) -> tuple[str, ...]:
+        value = self._parse(name)
+        assert isinstance(value, tuple)
         return value
 
     def all(self, **derived: object) -> dict[str, Any]:
@@ -162,8 +171,15 @@ class _Values:
             raise ConfigError(f"{self.describe(name)}: {error}") from error
 
 
-def _state_folder(environ: Mapping[str, str]) -> Path:
-    return xdg_folder(environ, "XDG_STATE_HOME", ".local/state") / "zsched"
+def _state_folder(schedulers: Sequence[str], worker: str, environ: Mapping[str, str]) -> Path:
+    """The default state folder: named by the scheduler's address and by the worker.
+
+    Of several addresses, the first in the alphabet with an existing folder counts, else the first one. So the order of
+    a list does not matter, and another address may be added; only the counting address must stay in the list.
+    """
+    base = xdg_folder(environ, "XDG_STATE_HOME", ".local/state") / "zsched"
+    folders = [base / place / worker for place in sorted({_place(url, environ) for url in schedulers or [""]})]
+    return next((folder for folder in folders if folder.exists()), folders[0])
 
 
 def _place(url: str, environ: Mapping[str, str]) -> str:

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Final, TypeVar, cast
 
 from zsched.config import values
+from zsched.model.address import PostgresUrl
 from zsched.model.limits import PENDING_RUNS_MAX, SLOTS_MAX
 from zsched.model.units import parse_size_bytes
 
@@ -67,7 +68,19 @@ _LEVELS = "least urgent line that is logged: DEBUG, INFO, WARN or ERROR"
 class SchedulerConfig:
     """The configuration of a scheduler. Paths are absolute."""
 
-    db: Path = setting("scheduler.db", "FILE", values.path, "the SQLite database; a second scheduler on it exits 75")
+    db: Path | PostgresUrl = setting(
+        "scheduler.db",
+        "DATABASE",
+        values.database,
+        "the file of the SQLite database, or the URL of a PostgreSQL one: postgresql://USER@HOST/DATABASE",
+    )
+    data_dir: Path | None = setting(
+        "",
+        "DIR",
+        values.optional_path,
+        "this scheduler's own folder for its keys, lock and socket; required with PostgreSQL, and not used with SQLite,"
+        " where it is the file's name with .d",
+    )
     host: str = setting(
         "0.0.0.0",  # noqa: S104 (each request is authorized)
         "HOST",
@@ -87,6 +100,13 @@ class SchedulerConfig:
         "HOST",
         values.optional_line,
         "host that workers connect to; when empty the one that they called",
+    )
+    advertise: str = setting(
+        "",
+        "URL",
+        values.advertised,
+        "URL of this scheduler for callers, which the others on a PostgreSQL database name them; when empty"
+        " http://HOST:PORT, by the name of this machine",
     )
     worker_security: str = setting(
         "curve",
@@ -129,6 +149,14 @@ class SchedulerConfig:
     threads: int = setting("16", "COUNT", values.count(1, 1_024), "requests answered at the same time")
     log_level: str = setting("INFO", "LEVEL", values.level, _LEVELS)
 
+    @property
+    def folder(self) -> Path:
+        """The folder of keys, lock and socket."""
+        if isinstance(self.db, Path):
+            return self.db.with_name(f"{self.db.name}.d")
+        assert self.data_dir is not None
+        return self.data_dir
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WorkerConfig:
@@ -140,12 +168,12 @@ class WorkerConfig:
         values.worker_name,
         "the worker's name, unique among the workers of a scheduler; required unless the access file names it",
     )
-    scheduler: str = setting(
+    scheduler: tuple[str, ...] = setting(
         "",
-        "URL",
-        values.scheduler,
-        "the scheduler: http, https, unix:/PATH, or with access tcp://host:5555; empty: its socket on this host, or"
-        " http://localhost:8080",
+        "URLS",
+        values.schedulers,
+        "the scheduler: http, https, unix:/PATH, or with access tcp://host:5555; several with commas; empty: its socket"
+        " on this host, or http://localhost:8080",
     )
     access: Path | None = setting(
         "",
@@ -178,7 +206,8 @@ class WorkerConfig:
         "",
         "DIR",
         values.derived_path,
-        "results wait here until stored; $XDG_STATE_HOME/zsched/HOST_PORT/ID when empty, by the scheduler's address",
+        "results wait here until stored; when empty $XDG_STATE_HOME/zsched/HOST_PORT/ID, by the scheduler's address; of"
+        " several the first in the alphabet that exists, else the first",
     )
     users: tuple[str, ...] = setting(
         "",

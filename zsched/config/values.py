@@ -9,10 +9,11 @@ from pathlib import Path
 from typing import Final
 from urllib.parse import urlsplit
 
-from zsched.model.limits import NAME_CHARS_MAX
+from zsched.model.address import PostgresUrl, is_url, parse_url
+from zsched.model.limits import NAME_CHARS_MAX, SCHEDULERS_MAX
 from zsched.model.names import USER_NAME, WORKER_NAME
 from zsched.model.units import format_duration_ms, parse_duration_ms
-from zsched.security.endpoint import EndpointError, socket_path
+from zsched.security.endpoint import EndpointError, socket_path, split
 
 LOG_LEVELS: Final = ("DEBUG", "INFO", "WARN", "ERROR")
 
@@ -38,6 +39,11 @@ def path(text: str) -> Path:
     if any("\ud800" <= char <= "\udfff" for char in text):
         raise ValueError("must be UTF-8")
     return Path(text)
+
+
+def database(text: str) -> Path | PostgresUrl:
+    """The file of an SQLite database, or the URL of a PostgreSQL one."""
+    return parse_url(text) if is_url(text) else path(text)
 
 
 def optional_path(text: str) -> Path | None:
@@ -75,16 +81,30 @@ def level(text: str) -> str:
     return name
 
 
-def scheduler(text: str) -> str:
-    """A scheduler's URL in normal form, or empty for the default endpoint."""
-    if not text:
-        return ""
+def schedulers(text: str) -> tuple[str, ...]:
+    """The URLs of a list of schedulers in normal form, each once; none for the default endpoint."""
+    urls = tuple(dict.fromkeys(map(_scheduler, split(text)))) if text else ()
+    if len(urls) > SCHEDULERS_MAX:
+        raise ValueError(f"too many schedulers: {len(urls)}; give at most {SCHEDULERS_MAX}")
+    if len({url.startswith("tcp:") for url in urls}) > 1:
+        raise ValueError("give tcp:// to all schedulers of a list, or to none")
+    return urls
+
+
+def _scheduler(text: str) -> str:
     if text.startswith("unix:"):
         try:
             return f"unix:{socket_path(text)}"
         except EndpointError as error:
             raise ValueError(str(error)) from error
     return _url(text)
+
+
+def advertised(text: str) -> str:
+    """The http or https URL of a scheduler in normal form, or empty."""
+    if text and not text.startswith(("http://", "https://")):
+        raise ValueError(f"invalid URL {text!r}: write it like http://scheduler-1.example:8080")
+    return text and _url(text)
 
 
 def _url(text: str) -> str:

@@ -7,16 +7,17 @@ ends, and what is committed is saved as a backup.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
-from pathlib import Path
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 
 from zsched.host.files import PrivateFileError
 from zsched.maintenance import backup
 from zsched.model.limits import FILE_CHECK_MS
+from zsched.model.types import Now
 from zsched.store.contract import StoreError, StoreLocked, StoreMisplaced
+from zsched.store.engine import Engine
 from zsched.store.sqlite.engine import SqliteEngine
 from zsched.store.sqlite.lock import how_to_restore
-from zsched.store.writer import Writer
 
 log = logging.getLogger(__name__)
 
@@ -24,11 +25,11 @@ log = logging.getLogger(__name__)
 class FileWatch:
     """Checks the database's file and its folder, at most once in FILE_CHECK_MS."""
 
-    def __init__(self, store: Writer, recreate_files: Callable[[], Sequence[str]]) -> None:
-        """`recreate_files` creates removed files again and returns their names. Raises PrivateFileError, StoreLocked,
-        OSError.
+    def __init__(self, verify: Callable[[], None], recreate_files: Callable[[], Sequence[str]]) -> None:
+        """`verify` raises StoreMisplaced. `recreate_files` creates removed files again and returns their names. It
+        raises PrivateFileError, StoreLocked, OSError.
         """
-        self._store = store
+        self._verify = verify
         self._recreate_files = recreate_files
         self._next_ms = 0
         # The failure that was logged last; empty when there is none.
@@ -39,7 +40,7 @@ class FileWatch:
         if mono_ms < self._next_ms:
             return
         self._next_ms = mono_ms + FILE_CHECK_MS
-        self._store.verify()
+        self._verify()
         failure = ""
         try:
             if names := self._recreate_files():
@@ -66,10 +67,26 @@ def find(engine: SqliteEngine, error: StoreError) -> StoreMisplaced | None:
     return None
 
 
-def rescue(
-    engine: SqliteEngine, db: Path, error: StoreMisplaced, now_ms: int, on_step: Callable[[], None]
-) -> StoreMisplaced:
+@contextmanager
+def rescued(engine: Engine, clock: Callable[[], Now], alive: Callable[[int], None]) -> Iterator[None]:
+    """While it lasts, a StoreError that comes of a displaced file saves first what is committed.
+
+    `alive` is called during the copy, with the steady clock. Raises StoreError.
+    """
+    try:
+        yield
+    except StoreError as error:
+        # Other databases have no file of ours.
+        displaced = find(engine, error) if isinstance(engine, SqliteEngine) else None
+        if displaced is None:
+            raise
+        assert isinstance(engine, SqliteEngine)
+        raise rescue(engine, displaced, clock().wall_ms, lambda: alive(clock().mono_ms)) from None
+
+
+def rescue(engine: SqliteEngine, error: StoreMisplaced, now_ms: int, on_step: Callable[[], None]) -> StoreMisplaced:
     """Save what is committed of a displaced database. Returns the error with the place of the copy and the remedy."""
+    db = engine.path
     try:
         saved, sound = backup.rescue(engine, db, now_ms, on_step)
     except (StoreError, OSError, PrivateFileError) as failure:

@@ -1,4 +1,4 @@
-"""What the scheduler notes besides jobs and workers: events, and the runs of other databases. Pure."""
+"""What the scheduler notes besides jobs and workers: events, runs of other databases, schedulers. Pure."""
 
 from __future__ import annotations
 
@@ -33,6 +33,30 @@ class ForeignRuns(Struct, frozen=True, kw_only=True):
     decision: Annotated[ForeignDecision | None, about("What the operator decided.")] = None
     decided_by: Annotated[str | None, about("Who decided.")] = None
     decided_ms: Annotated[int | None, about("When it was decided.", Form(codec=TIME))] = None
+
+
+class Role(StrEnum):
+    """What a scheduler of a database is: the active one, or one that stands by to take over."""
+
+    ACTIVE = "active"
+    STANDBY = "standby"
+
+
+class Instance(Struct, frozen=True, kw_only=True):
+    """A scheduler of the database, as it last published itself."""
+
+    instance: Annotated[str, about("Random name of the process.", Form(json="id"))]
+    role: Annotated[Role, about("`active`, or `standby`: it would take over.")]
+    host: Annotated[str, about("Its host.")]
+    pid: Annotated[Natural, about("Its process on that host.")]
+    version: Annotated[str, about("Its release.")]
+    url: Annotated[str, about("URL for callers.")]
+    endpoint: Annotated[str, about("Address for workers, `tcp://HOST:PORT`, where it listens while it is active.")]
+    public_key: Annotated[
+        str, about("Public key of its worker port; empty where workers need none.", Form(json="server_key"))
+    ]
+    started_ms: Annotated[int, about("When it started.", Form(codec=TIME))]
+    seen_ms: Annotated[int, about("When it last published itself.", Form(json="last_seen_at", codec=TIME))]
 
 
 def _run_range(pair: tuple[int | None, int | None]) -> tuple[RunId, RunId] | None:

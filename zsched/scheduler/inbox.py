@@ -31,6 +31,10 @@ class ClosedError(Exception):
     """The loop takes no more commands: the scheduler stops."""
 
 
+class StandbyError(Exception):
+    """There is no loop: another scheduler is the active one."""
+
+
 class Inbox:
     """Commands on their way to the loop. `call`, `post`, `expect` and `serving` are for any thread, the others for the
     loop's own thread.
@@ -43,7 +47,8 @@ class Inbox:
         # As many runs are pending as may be, as of the last turn: a submit can be refused without a turn.
         self.full = False
         self._woken = False
-        self._closed = False
+        # The error that a command gets at once; None while the loop takes commands.
+        self._closed: type[Exception] | None = None
         # Requests that have come in and have not posted yet, and the one that each thread serves.
         self._coming: set[object] = set()
         self._local = threading.local()
@@ -54,11 +59,11 @@ class Inbox:
     def call(self, command: Command[R]) -> R:
         """Post a command and wait for its reply.
 
-        Raises RefusedError as the dispatcher did, StoreError when the turn could not be stored, ClosedError, and
-        TimeoutError after COMMAND_WAIT_S: then the command may still be done.
+        Raises RefusedError as the dispatcher did, StoreError when the turn could not be stored, ClosedError,
+        StandbyError, and TimeoutError after COMMAND_WAIT_S: then the command may still be done.
         """
-        if self._closed:
-            raise ClosedError
+        if self._closed is not None:
+            raise self._closed
         future: Future[R] = Future()
         self._posted.append((command, future))
         self.postpone()
@@ -67,7 +72,7 @@ class Inbox:
 
     def post(self, command: Command[Any]) -> None:
         """Have a command done in the next turn, which comes within a second. There is no reply."""
-        if not self._closed:
+        if self._closed is None:
             self._posted.append((command, Future()))
 
     def expect(self, mark: object) -> None:
@@ -120,12 +125,16 @@ class Inbox:
     def __bool__(self) -> bool:
         return bool(self._posted)
 
-    def close(self) -> None:
-        """Refuse further commands; those already posted can still be taken."""
-        self._closed = True
+    def open(self) -> None:
+        """Accept commands again."""
+        self._closed = None
 
-    def refuse(self) -> None:
+    def close(self, error: type[Exception] = ClosedError) -> None:
+        """Refuse further commands; those already posted can still be taken."""
+        self._closed = error
+
+    def refuse(self, error: type[Exception] = ClosedError) -> None:
         """Refuse further commands, and those already posted."""
-        self.close()
+        self.close(error)
         for _, future in self.take(len(self._posted)):
-            future.set_exception(ClosedError())
+            future.set_exception(error())

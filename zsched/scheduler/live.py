@@ -136,6 +136,12 @@ class Live:
                 if waiter.topic(changes):
                     waiter.changed.set()
 
+    def wake_all(self) -> None:
+        """All look again: another scheduler makes the changes."""
+        with self._lock:
+            for waiter in self._waiters:
+                waiter.changed.set()
+
     def close(self) -> None:
         """The scheduler ends: waiting callers are answered with what there is, and no caller waits any more."""
         with self._lock:

@@ -30,9 +30,9 @@ from zsched.model.types import Now
 from zsched.scheduler.dispatcher import Dispatcher
 from zsched.scheduler.dispatcher.commands import BusyError, Command, KeyBound, RefusedError
 from zsched.scheduler.frames import FrameQueue, read
-from zsched.scheduler.inbox import ClosedError, Inbox
+from zsched.scheduler.inbox import ClosedError, Inbox, StandbyError
 from zsched.scheduler.live import Live
-from zsched.store.contract import Store, StoreConstraint, StoreCorrupt, StoreError, StoreUnsure
+from zsched.store.contract import Store, StoreConstraint, StoreCorrupt, StoreDeposed, StoreError, StoreUnsure
 
 log = logging.getLogger(__name__)
 
@@ -124,7 +124,8 @@ class Loop:
     def run(self, close_door: Callable[[], None] = lambda: None) -> None:
         """Turn until `stop`; then close the door to new callers, answer the others, and say goodbye to the workers.
 
-        Raises StoreUnsure when a sync failed, StoreCorrupt when the file is damaged: end then.
+        Raises StoreUnsure when a sync failed, StoreCorrupt when the file is damaged: end then. Raises StoreDeposed when
+        another scheduler has taken over: nothing of the last turn was stored or sent, and its callers got StandbyError.
         """
         while not self._stopping:
             self._wait()
@@ -169,6 +170,9 @@ class Loop:
                 self._dispatcher.on_stop()
             self._store.commit()
         except (StoreUnsure, StoreCorrupt):
+            raise
+        except StoreDeposed:
+            self._depose(answers)
             raise
         except StoreError as error:
             self._give_up(answers, error, now)
@@ -239,6 +243,7 @@ class Loop:
             self._dispatcher.on_unreachable(peer, frame, now)
 
     def _handle_frames(self, now: Now) -> None:
+        self._store.look_ahead(self._frames.runs())
         while self._frames and not self._full():
             peer, key, frame, *_ = self._frames.take()
             if isinstance(frame, protocol.ProtocolError):
@@ -302,8 +307,19 @@ class Loop:
         self._ack_unstored()
         self._next_tick_ms = now.mono_ms + int(STORE_PAUSE_S * 1000)
 
+    def _depose(self, answers: list[Answer]) -> None:
+        """Another scheduler leads: nothing of the turn has happened, and nothing is sent."""
+        self._store.rollback()
+        self._dispatcher.on_rollback()
+        for _, future, _ in answers:
+            future.set_exception(StandbyError())
+        self._inbox.refuse(StandbyError)
+
     def _ack_unstored(self) -> None:
-        """Answer the heartbeats of a turn that failed, and those that wait for the next: reading may still work."""
+        """Answer the heartbeats of a turn that failed, and those that wait for the next: reading may still work.
+
+        Only if we still lead: an ack lets runs go on that the next scheduler may consider lost. Raises StoreDeposed.
+        """
         for _ in range(len(self._frames)):
             waiting = self._frames.take()
             if isinstance(waiting.frame, protocol.Heartbeat):
@@ -311,8 +327,13 @@ class Loop:
             else:
                 self._frames.add(waiting)
         try:
+            if self._beats:
+                self._store.confirm_epoch()
             for peer, key, beat in self._beats:
                 self._dispatcher.ack_unstored(peer, beat, key)
+        except StoreDeposed:
+            self._depose([])
+            raise
         except StoreError as error:
             log.debug("heartbeats are not answered: %s", error)
         self._send()

@@ -2,6 +2,9 @@
 
 Called by config/, for the worker's name, and by keys.py, which checks the keys. Imports no ZeroMQ, because a worker's
 guard does not either.
+
+With several schedulers, `endpoint` and `server_key` are lists with commas. The keys stand in the order of the
+endpoints; a single key is that of all.
 """
 
 from __future__ import annotations
@@ -27,6 +30,11 @@ def is_endpoint(text: str) -> bool:
     return match is not None and 0 < int(match[2]) < 65_536
 
 
+def split(text: str) -> tuple[str, ...]:
+    """The items of a value with commas between them."""
+    return tuple(item.strip() for item in text.split(","))
+
+
 def parse(text: str) -> dict[str, str]:
     """The values of a file by their names, unchecked; some may be missing. Raises ValueError for any other file."""
     parser = configparser.ConfigParser(interpolation=None, delimiters=("=",), comment_prefixes=("# ",))
@@ -44,8 +52,8 @@ def format_file(values: Sequence[str]) -> str:
     return "\n".join((about, f"[{_SECTION}]", *lines, ""))
 
 
-def introduction(path: Path) -> tuple[str, str]:
-    """The worker's name and the scheduler's endpoint in a file.
+def introduction(path: Path) -> tuple[str, tuple[str, ...]]:
+    """The worker's name and the schedulers' endpoints in a file.
 
     Raises OSError, and ValueError with the end of a sentence. Reads regular files only: a pipe could not be read again.
     """
@@ -54,7 +62,7 @@ def introduction(path: Path) -> tuple[str, str]:
         if not stat.S_ISREG(os.fstat(descriptor).st_mode):
             raise ValueError("is not a regular file")
         found = parse(file.read(files.FILE_BYTES_MAX).decode("ascii", errors="replace"))
-    worker, endpoint = (found.get(name, "") for name in NAMES[:2])
-    if not is_endpoint(endpoint):
+    endpoints = split(found.get("endpoint", ""))
+    if not all(map(is_endpoint, endpoints)):
         raise ValueError("has no endpoint tcp://HOST:PORT")
-    return worker, endpoint
+    return found.get("worker", ""), endpoints

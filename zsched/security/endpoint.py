@@ -14,15 +14,16 @@ from __future__ import annotations
 import errno
 import math
 import os
+import re
 import select
 import socket
 import struct
 import time
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
-from zsched.model.limits import CONNECT_STAGGER_S, TLS_HANDSHAKE_S
+from zsched.model.limits import CONNECT_STAGGER_S, SCHEDULERS_MAX, TLS_HANDSHAKE_S
 from zsched.security.trust import RUN_FOLDER, SERVER_USERS, UntrustedError, demand_trusted, trusts_all
 
 # Imported late: they are slow to import, and wrong usage does not need them.
@@ -30,6 +31,9 @@ if TYPE_CHECKING:
     from http.client import HTTPConnection
 
 URL_DEFAULT: Final = "http://localhost:8080"
+
+# Where an address of a list ends: at a comma with another address behind it. The path of a socket may contain commas.
+_BETWEEN: Final = re.compile(r"\s*,\s*(?=(?:https?|tcp)://|unix:)", re.IGNORECASE)
 
 # Errors of the default socket after which TCP is tried: it does not exist, is not accessible, or nothing listens on it.
 _FALL_BACK: Final = frozenset({errno.ENOENT, errno.EACCES, errno.ECONNREFUSED})
@@ -155,6 +159,26 @@ def parse(text: str | None) -> Endpoint:
     if parts.scheme not in ("http", "https") or not host:
         raise EndpointError(f"invalid scheduler URL {url!r}: write it like {URL_DEFAULT} or unix:/PATH")
     return Endpoint(url, parts.scheme, host, port, parts.path)
+
+
+def parse_all(text: str | Sequence[str] | None) -> tuple[Endpoint, ...]:
+    """The endpoints of a list of schedulers, in order and each once: URLs, or one text with commas between them. The
+    default endpoint for None and for an empty text. Raises EndpointError.
+    """
+    if not text and (text is None or isinstance(text, str)):
+        return (parse(None),)
+    urls = [url for item in ([text] if isinstance(text, str) else text) for url in split(item)]
+    if not all(urls) or not urls:
+        raise EndpointError(f"invalid list of schedulers: one is empty; write each like {URL_DEFAULT}")
+    found = {endpoint.url: endpoint for endpoint in map(parse, urls)}
+    if len(found) > SCHEDULERS_MAX:
+        raise EndpointError(f"too many schedulers in a list: {len(found)}; give at most {SCHEDULERS_MAX}")
+    return tuple(found.values())
+
+
+def split(text: str) -> list[str]:
+    """The addresses in a text with commas between them, as written; an address may be tcp://, too."""
+    return _BETWEEN.split(text)
 
 
 def socket_path(url: str) -> str:

@@ -16,6 +16,7 @@ import zmq
 from zmq.utils import z85
 
 from zsched.host.files import PrivateFileError, read_private, write_private
+from zsched.model.limits import SCHEDULERS_MAX
 from zsched.security import access_file
 
 _CHARACTERS: Final = re.escape("0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ.-:+=^!/*?&<>()[]{}@%$#")
@@ -31,13 +32,29 @@ class Pair:
 
 
 @dataclass(frozen=True, slots=True)
+class Server:
+    """A scheduler's worker port: its endpoint and its public key."""
+
+    endpoint: str
+    key: str
+
+
+@dataclass(frozen=True, slots=True)
 class Access:
-    """Credentials of a remote worker: its name, the scheduler's endpoint and public key, its own key pair."""
+    """Credentials of a remote worker: its name, the scheduler's endpoint and public key, its own key pair, and the
+    other schedulers of the database.
+    """
 
     worker: str
     endpoint: str
     server_key: str
     pair: Pair
+    others: tuple[Server, ...] = ()
+
+    @property
+    def servers(self) -> tuple[Server, ...]:
+        """All schedulers, in the order of the file."""
+        return (Server(self.endpoint, self.server_key), *self.others)
 
 
 def is_key(text: str) -> bool:
@@ -84,17 +101,28 @@ def read_access(path: Path) -> Access:
         if name not in values:
             raise PrivateFileError(f"{path} has no {name}: make a new one with `zsched access new`")
     pair = _pair(values["secret_key"], path)
-    if not is_key(values["server_key"]) or pair.public != values["public_key"]:
+    endpoints, server_keys = (access_file.split(values[name]) for name in ("endpoint", "server_key"))
+    if not all(map(is_key, server_keys)) or pair.public != values["public_key"]:
         raise PrivateFileError(f"the keys in {path} are damaged: make a new one with `zsched access new`")
-    if not access_file.is_endpoint(values["endpoint"]):
+    if not all(map(access_file.is_endpoint, endpoints)):
         raise PrivateFileError(f"invalid endpoint in {path}: use tcp://HOST:PORT, or `zsched access new`")
-    return Access(values["worker"], values["endpoint"], values["server_key"], pair)
+    if len(endpoints) > SCHEDULERS_MAX:
+        raise PrivateFileError(f"too many endpoints in {path}: {len(endpoints)}; give at most {SCHEDULERS_MAX}")
+    if len(server_keys) == 1:
+        server_keys *= len(endpoints)
+    if len(server_keys) != len(endpoints):
+        raise PrivateFileError(f"invalid server_key in {path}: give one key for each endpoint, or one for all")
+    servers = tuple(map(Server, endpoints, server_keys))
+    return Access(values["worker"], servers[0].endpoint, servers[0].key, pair, servers[1:])
 
 
 def written_access(access: Access) -> str:
     """An access file's text."""
+    endpoints, server_keys = zip(*((server.endpoint, server.key) for server in access.servers), strict=True)
+    if len(set(server_keys)) == 1:
+        server_keys = server_keys[:1]
     return access_file.format_file(
-        (access.worker, access.endpoint, access.server_key, access.pair.public, access.pair.secret)
+        (access.worker, ", ".join(endpoints), ", ".join(server_keys), access.pair.public, access.pair.secret)
     )
 
 

@@ -14,7 +14,7 @@ from typing import Final
 from zsched.model.events import EventKind
 from zsched.model.lifecycle import MOVES, TRANSITIONS, Cause, State
 from zsched.model.types import RunStatus
-from zsched.store.engine import Engine, Row
+from zsched.store.engine import ReadEngine, Row
 
 PAGE_ROWS: Final = 10_000
 
@@ -62,11 +62,10 @@ class Findings:
 Replayed = tuple[str, str | None, str | None]
 
 
-def check(engine: Engine) -> Findings:
+def check(engine: ReadEngine) -> Findings:
     """Check the file, and compare events, runs, counters, schedules and workers. Raises StoreError."""
     findings = Findings()
-    engine.execute("BEGIN")
-    try:
+    with engine.snapshot():
         for sentence in engine.find_damage():
             findings.add(sentence)
         runs, workers, schedules = _replay(engine, findings)
@@ -74,12 +73,10 @@ def check(engine: Engine) -> Findings:
         _check_jobs(engine, last, findings)
         _check_schedules(engine, schedules, findings)
         _check_workers(engine, workers, findings)
-    finally:
-        engine.execute("ROLLBACK")
     return findings
 
 
-def _pages(engine: Engine, statement: str) -> Iterator[Row]:
+def _pages(engine: ReadEngine, statement: str) -> Iterator[Row]:
     """All rows of a statement that is paged by its first column."""
     last = 0
     while rows := engine.execute(statement, (last, PAGE_ROWS)):
@@ -87,7 +84,7 @@ def _pages(engine: Engine, statement: str) -> Iterator[Row]:
         last = rows[-1][0]
 
 
-def _replay(engine: Engine, findings: Findings) -> tuple[dict[int, Replayed], dict[str, str], dict[int, str]]:
+def _replay(engine: ReadEngine, findings: Findings) -> tuple[dict[int, Replayed], dict[str, str], dict[int, str]]:
     """The state of each run, worker and schedule according to the events."""
     runs: dict[int, Replayed] = {}
     workers: dict[str, str] = {}
@@ -125,7 +122,7 @@ def _replay_schedule(event_id: int, job_id: int, became: str, schedules: dict[in
     schedules[job_id] = _SCHEDULE_STATES[became]
 
 
-def _check_runs(engine: Engine, replayed: dict[int, Replayed], findings: Findings) -> dict[int, dict[int, str]]:
+def _check_runs(engine: ReadEngine, replayed: dict[int, Replayed], findings: Findings) -> dict[int, dict[int, str]]:
     """Compare the runs with the replay, and the totals with the runs; returns the last run's status by job and task."""
     last: dict[int, dict[int, str]] = defaultdict(dict)
     tasks: Counter[str] = Counter()
@@ -146,7 +143,7 @@ def _check_runs(engine: Engine, replayed: dict[int, Replayed], findings: Finding
     return last
 
 
-def _check_jobs(engine: Engine, last: dict[int, dict[int, str]], findings: Findings) -> None:
+def _check_jobs(engine: ReadEngine, last: dict[int, dict[int, str]], findings: Findings) -> None:
     for job_id, *counts in _pages(engine, _JOBS):
         tasks = Counter(last.pop(job_id, {}).values())
         counted = {str(status): count for status, count in zip(RunStatus, counts, strict=True) if count}
@@ -156,7 +153,7 @@ def _check_jobs(engine: Engine, last: dict[int, dict[int, str]], findings: Findi
         findings.add(f"job {job_id} has runs but does not exist")
 
 
-def _check_schedules(engine: Engine, replayed: dict[int, str], findings: Findings) -> None:
+def _check_schedules(engine: ReadEngine, replayed: dict[int, str], findings: Findings) -> None:
     if "ended_ms" not in engine.columns("jobs"):
         return  # the schema of a release whose schedules can't be paused or ended
     for job_id, state, fires in _pages(engine, _SCHEDULES):
@@ -167,7 +164,7 @@ def _check_schedules(engine: Engine, replayed: dict[int, str], findings: Finding
             findings.add(f"the schedule of job {job_id} is {state}, but it has a next fire")
 
 
-def _check_workers(engine: Engine, replayed: dict[str, str], findings: Findings) -> None:
+def _check_workers(engine: ReadEngine, replayed: dict[str, str], findings: Findings) -> None:
     stored: dict[str, str] = dict(engine.execute("SELECT worker_id, status FROM workers"))
     for worker_id in stored.keys() | replayed.keys():
         status, expected = stored.get(worker_id), replayed.get(worker_id)

@@ -6,13 +6,14 @@ writer.py combines them.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from typing import Final
 
 from zsched.model.demand import Demand
-from zsched.model.types import DemandId
+from zsched.model.types import DemandId, RunId
 from zsched.store import rows, sql
+from zsched.store.ahead import Ahead
 from zsched.store.contract import Changes, StoreConstraint, StoreError
 from zsched.store.engine import Engine
 from zsched.store.ledger import Ledger
@@ -33,6 +34,7 @@ class Core:
         self._ledger = Ledger()
         self.reads = EngineReader(engine)
         self.job, self.run, self.worker = self.reads.job, self.reads.run, self.reads.worker
+        self._ahead = Ahead()
         self._rows_before = 0
         self._held_read = 0
         # A stored demand never changes. But after an undo its id may be given to another demand, so then all are
@@ -43,10 +45,14 @@ class Core:
 
     # --- transactions ---
 
+    def confirm_epoch(self) -> None:
+        self._engine.confirm_epoch()
+
     def begin(self) -> None:
         self._engine.begin()
         self._rows_before = self._engine.changes()
         self._held_read = 0
+        self._ahead.clear()
         self._ledger.begin()
 
     def commit(self) -> None:
@@ -60,9 +66,10 @@ class Core:
     @contextmanager
     def savepoint(self) -> Iterator[None]:
         mark = self._ledger.mark()
-        self._execute("SAVEPOINT part")
+        self._engine.savepoint()
         try:
             yield
+            self._engine.release()
         except StoreConstraint:
             self._undo(mark)
             raise
@@ -74,20 +81,25 @@ class Core:
         except BaseException:
             self._undo(mark)
             raise
-        self._execute("RELEASE part")
 
     def _undo(self, mark: tuple[int, int, int, int]) -> None:
         self._ledger.cut(mark)
         self._forget()
-        self._execute("ROLLBACK TO part")
-        self._execute("RELEASE part")
+        self._engine.undo()
 
     def _forget(self) -> None:
         """Forget what was read since it may have been undone."""
+        self._ahead.clear()
         self._loads.clear()
         self._demands.clear()
         self._demand_ids.clear()
         self._owner_ids.clear()
+
+    def look_ahead(self, runs: Iterable[RunId]) -> None:
+        if self._engine.distant:
+            chosen = [(run_id,) for run_id in dict.fromkeys(runs)]
+            if chosen:
+                self._ahead.reported.fill(self._engine.execute_list(sql.REPORTED, chosen))
 
     @property
     def rows_changed(self) -> int:
@@ -103,6 +115,7 @@ class Core:
 
     def flush_counters(self, now_ms: int) -> None:
         self._ledger.write(self._engine, now_ms)
+        self._ahead.pending = None
 
     def end_jobs(self, now_ms: int) -> None:
         self._ledger.end_jobs(self._engine, now_ms)
@@ -120,8 +133,13 @@ class Core:
         demand_id = self._demand_ids.get(demand)
         if demand_id is None:
             key = rows.demand_key(demand)
-            stored = self._execute(sql.FIND_DEMAND, (key,)) or self._execute(sql.ADD_DEMAND, (key,))
-            demand_id = self._demand_ids[demand] = DemandId(stored[0][0])
+            stored = self._execute(sql.FIND_DEMAND, (key,))
+            demand_id = self._demand_ids[demand] = DemandId(stored[0][0] if stored else self._add_demand(key))
+        return demand_id
+
+    def _add_demand(self, key: str) -> int:
+        demand_id = self._engine.take_ids("demands", 1)
+        self._engine.send(sql.ADD_DEMAND, (demand_id, key), rows=1)
         return demand_id
 
     def _demand(self, demand_id: DemandId) -> Demand:

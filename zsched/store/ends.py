@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from itertools import chain
 from typing import Final
 
 from zsched.model.lifecycle import TERMINAL, Cause
@@ -35,8 +34,7 @@ class EndsWriter(Lives):
             by_cause.setdefault(_cause(outcome), []).append(outcome)
         ended: set[int] = set()
         for cause, reported in by_cause.items():
-            for batch in sql.batches(reported):
-                ended |= self._end_reported(cause, batch, worker_id, now_ms)
+            ended |= self._end_reported(cause, reported, worker_id, now_ms)
         verdicts: list[Verdict] = []
         outputs: list[Row] = []
         for outcome in outcomes:
@@ -49,7 +47,7 @@ class EndsWriter(Lives):
             if out.total or err.total:
                 outputs.append((run_id, form, out.head, out.tail, out.total, err.head, err.tail, err.total))
         if outputs:
-            self._engine.executemany(sql.ADD_OUTPUT, outputs)
+            self._engine.sendmany(sql.ADD_OUTPUT, outputs)
         return verdicts
 
     def _end_reported(self, cause: Cause, outcomes: Sequence[Outcome], worker_id: WorkerId, now_ms: int) -> set[int]:
@@ -67,9 +65,14 @@ class EndsWriter(Lives):
             worker_id=worker_id,
             reasons={outcome.run_id: outcome.reason for outcome in outcomes},
         )
-        statement = _result(cause, len(outcomes))
-        ended = self._move((RUNNING, cause), statement, tuple(chain.from_iterable(values)), change)
-        return {each.run_id for each in ended}
+        one, many = _result(cause)
+        was = RUNNING, cause
+        known = self._ahead.reported.find(*was, [outcome.run_id for outcome in outcomes], worker_id)
+        if len(values) == 1:
+            moved = self._move(was, one, values[0], change, known)
+        else:
+            moved = self._move_list(was, (many, ()), values, change, known)
+        return {each.run_id for each in moved}
 
     def _why_refused(self, outcome: Outcome, worker_id: WorkerId) -> Verdict:
         run = self.run(outcome.run_id)
@@ -147,11 +150,10 @@ def _cause(outcome: Outcome) -> Cause:
     return Cause.LAPSE if outcome.reason == Reason.LEASE_STOP else Cause.FAIL
 
 
-def _result(cause: Cause, count: int) -> str:
-    """The statement that stores `count` reports of one cause."""
-    one, many = {
+def _result(cause: Cause) -> tuple[str, str]:
+    """The statements that store one report of a cause, and several."""
+    return {
         Cause.SUCCEED: (transitions.SUCCEED, transitions.SUCCEED_MANY),
         Cause.FAIL: (transitions.FAIL, transitions.FAIL_MANY),
         Cause.LAPSE: (transitions.LAPSE, transitions.LAPSE_MANY),
     }[cause]
-    return one if count == 1 else sql.for_rows(many, count)

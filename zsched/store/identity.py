@@ -39,8 +39,18 @@ class IdentityWriter(EndsWriter):
     def predecessors(self) -> tuple[str, ...]:
         return tuple(str(db) for (db,) in self._execute(sql.PREDECESSORS))
 
+    def take_over(self) -> int:
+        epoch = int(self._execute(sql.TAKE_OVER)[0][0])
+        self._engine.fence(epoch)
+        return epoch
+
     def begin_epoch(self, host: str, pid: int, version: str, now_ms: int) -> int:
-        return int(self._execute(sql.BEGIN_EPOCH, (host, pid, version, now_ms))[0][0])
+        epoch = self.take_over()
+        self._execute(sql.BEGIN_EPOCH, (epoch, host, pid, version, now_ms))
+        return epoch
+
+    def set_key_check(self, sealed: str) -> None:
+        self._execute(sql.SET_KEY_CHECK, (sealed,))
 
     def end_epoch(self, epoch: int, now_ms: int) -> None:
         self._execute(sql.END_EPOCH, (now_ms, epoch))
@@ -65,22 +75,26 @@ class IdentityWriter(EndsWriter):
             self.flush_counters(now_ms)
         for (demand_id,) in self._execute(sql.PENDING_DEMANDS) if lease_ms else ():
             if self._demand(DemandId(demand_id)).leased:
-                self._execute(sql.DELAY, (now_ms + lease_ms, demand_id))
+                self._execute(sql.DELAY, (now_ms + lease_ms, now_ms + lease_ms, demand_id))
         self._put_off_fires(lease_ms, now_ms)
         return len(running)
 
     def _replace_identity(self, identity: str, how: Restoration) -> None:
         """Make the present identity a predecessor, like those of the replaced database, and raise the id counters."""
-        self._execute(sql.ADD_PREDECESSOR, (self._identity, how.made_ms, how.now_ms))
+        self._add_predecessor(self._identity, how.made_ms, how.now_ms)
         self._execute(sql.REPLACE_IDENTITY, (identity, how.now_ms))
         for db in how.replaced.dbs:
             if db not in self.predecessors():
-                self._execute(sql.ADD_PREDECESSOR, (db, None, how.now_ms))
+                self._add_predecessor(db, None, how.now_ms)
         for table, count in ID_GAPS.items():
-            given = how.replaced.ids.get(table, 0)
-            if not self._execute(sql.RAISE_IDS, (given, count, table)):
-                self._execute(sql.START_IDS, (table, given + count))
+            self._engine.raise_ids(table, how.replaced.ids.get(table, 0), count)
+        epoch = how.replaced.ids.get("schedulers", 0)
+        self._execute(sql.RAISE_EPOCH, (epoch, epoch, ID_GAPS["schedulers"]))
         self._identity = identity
+
+    def _add_predecessor(self, db: str, made_ms: int | None, now_ms: int) -> None:
+        generation = self._engine.take_ids("predecessors", 1)
+        self._execute(sql.ADD_PREDECESSOR, (generation, db, made_ms, now_ms))
 
     def _put_off_fires(self, lease_ms: int, now_ms: int) -> None:
         """Handle due fires, which may have been made after the backup.
@@ -98,6 +112,5 @@ class IdentityWriter(EndsWriter):
     def replace_waiting(self, runs: Sequence[RunId], now_ms: int) -> None:
         """Replace pending runs by successors: each may have started after the backup, and an id is given out once."""
         change = Change(at_ms=now_ms, detail=_UNKNOWN_START)
-        for batch in sql.batches(runs):
-            statement = sql.for_rows(transitions.RESTORE, len(batch))
-            self._move((PENDING, Cause.RESTORE), statement, (change.detail, now_ms, *batch), change)
+        statement = transitions.RESTORE, (change.detail, now_ms)
+        self._move_list((PENDING, Cause.RESTORE), statement, [(run_id,) for run_id in runs], change)

@@ -35,11 +35,11 @@ class JobsWriter(Lives):
         jobs: list[Row] = [
             (
                 *rows.row_of_job_fields(spec), *rows.row_of_policy(spec.policy),
-                demand_id, next_fire_ms, now_ms, now_ms, owner_id, metered,
+                demand_id, next_fire_ms, now_ms, now_ms, owner_id, int(metered),
             )
             for spec, demand_id, next_fire_ms in zip(specs, demands, next_fires, strict=True)
         ]  # fmt: skip
-        job_ids = [JobId(number) for number in self._insert(sql.ADD_JOB, jobs)]
+        job_ids = [JobId(number) for number in self._insert("jobs", sql.ADD_JOB, jobs)]
         at_once: list[tuple[JobId, Row]] = []
         for job_id, spec, demand_id in zip(job_ids, specs, demands, strict=True):
             if spec.schedule is not None:
@@ -53,12 +53,19 @@ class JobsWriter(Lives):
         """The number of an owner in this database; a new owner gets the next one."""
         owner_id = self._owner_ids.get(owner)
         if owner_id is None:
-            stored = self._execute(sql.FIND_OWNER, (owner,)) or self._execute(sql.ADD_OWNER, (owner,))
-            owner_id = self._owner_ids[owner] = int(stored[0][0])
+            stored = self._execute(sql.FIND_OWNER, (owner,))
+            owner_id = self._owner_ids[owner] = int(stored[0][0]) if stored else self._add_owner(owner)
+        return owner_id
+
+    def _add_owner(self, owner: str) -> int:
+        owner_id = self._engine.take_ids("owners", 1)
+        self._engine.send(sql.ADD_OWNER, (owner_id, owner), rows=1)
         return owner_id
 
     def pending_tasks(self) -> int:
-        return int(self._execute(sql.TOTAL_PENDING)[0][0]) + self._ledger.pending
+        if self._ahead.pending is None:
+            self._ahead.pending = int(self._execute(sql.TOTAL_PENDING)[0][0])
+        return self._ahead.pending + self._ledger.pending
 
     def cancel(self, job_id: JobId, actor: str, now_ms: int) -> Cancelled:
         change = Change(at_ms=now_ms, actor=actor)

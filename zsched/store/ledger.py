@@ -101,11 +101,13 @@ class Ledger:
         """Write everything gathered, and start with empty lists."""
         self.end_jobs(engine, now_ms)
         changed = self._sum(self._moves)
-        engine.executemany(sql.COUNT_TASKS, ((*counts, now_ms, job_id) for job_id, counts in changed.items()))
-        engine.executemany(
+        engine.sendmany(sql.COUNT_TASKS, [(*counts, now_ms, job_id) for job_id, counts in changed.items()])
+        engine.sendmany(
             sql.ADD_TO_TOTALS, [(more, status) for status, more in zip(_COUNTED, self._grown, strict=True) if more]
         )
-        engine.executemany(sql.ADD_EVENT, self._events)
+        if self._events:
+            first = engine.take_ids("events", len(self._events))
+            engine.sendmany(sql.ADD_EVENT, [(number, *event) for number, event in enumerate(self._events, first)])
         self._written += self._events
         self._grown = [0] * len(_COUNTED)
         self.cut()

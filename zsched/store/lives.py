@@ -10,7 +10,6 @@ import logging
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from itertools import chain
 from typing import NamedTuple
 
 from msgspec import Struct
@@ -75,12 +74,35 @@ class Lives(Core):
 
         `known`: they were read before, as moves.MOVED. A statement that changes their state must not return them.
         """
-        status, cause = was
-        moved = self._execute(statement, (*parameters, *(change.worker_id,) * moves.fences(status, cause)))
-        return self._follow_up(status, cause, moved if known is None else known, change)
+        values = (*parameters, *(change.worker_id,) * moves.fences(*was))
+        if known is None:
+            known = self._execute(statement, values)
+        elif known:
+            self._engine.send(statement, values, rows=len(known))
+        return self._follow_up(*was, known, change)
+
+    def _move_list(
+        self,
+        was: tuple[RunStatus, Cause],
+        statement: tuple[str, Row],
+        rows: Sequence[Row],
+        change: Change,
+        known: Sequence[Row] | None = None,
+    ) -> list[Moved]:
+        """The same by a statement with a list, given with the parameters before its list."""
+        text, before = statement
+        fences = (change.worker_id,) * moves.fences(*was)
+        if known is None:
+            known = self._engine.execute_list(text, rows, before, fences)
+        elif known:
+            self._engine.send_list(text, rows, before, fences, len(known))
+        return self._follow_up(*was, known, change)
 
     def _follow_up(self, status: RunStatus, cause: Cause, moved: Sequence[Row], change: Change) -> list[Moved]:
         """The effects of moves that are stored."""
+        self._ahead.reported.note(cause, moved, change.at_ms)
+        if cause is not Cause.CLAIM:
+            self._ahead.waiting = None
         groups: dict[State, list[Row]] = {}
         for row in moved:
             groups.setdefault(state_of(status, row[3], row[4]), []).append(row)
@@ -137,11 +159,10 @@ class Lives(Core):
         """Make the successors of ended runs whose tasks may have one; returns them by run."""
         by_run = {each.run_id: each.move for each in ended}
         made: dict[int, RunId] = {}
-        for batch in sql.batches(list(by_run)):
-            for row in self._execute(sql.for_rows(sql.ENDED_RUNS, len(batch)), batch):
-                successor = self._follow(by_run[row[0]], row, change)
-                if successor is not None:
-                    made[row[0]] = successor
+        for row in self._engine.execute_list(sql.ENDED_RUNS, [(run_id,) for run_id in by_run]):
+            successor = self._follow(by_run[row[0]], row, change)
+            if successor is not None:
+                made[row[0]] = successor
         return made
 
     def _follow(self, move: Move, row: Row, change: Change) -> RunId | None:
@@ -188,13 +209,14 @@ class Lives(Core):
         *,
         replaced: RunStatus | None = None,
     ) -> list[RunId]:
-        """Make runs by an INSERT: each is given by its job and the statement's parameters. Returns their ids, which
-        rise. Several runs have one event.
+        """Make runs by an INSERT: each is given by its job and the statement's parameters after the id. Returns their
+        ids, which rise. Several runs have one event.
 
         `replaced`: the status of the run that each of them replaces in its task.
         """
         move = MOVES[State.NEW][cause]
-        made = [RunId(number) for number in self._insert(statement, [values for _, values in new])]
+        self._ahead.waiting = None
+        made = [RunId(number) for number in self._insert("runs", statement, [values for _, values in new])]
         if not made:
             return made
         became = move.became.status
@@ -206,10 +228,13 @@ class Lives(Core):
             self._ledger.add([(change.at_ms, change.actor, job, *moved)])
         return made
 
-    def _insert(self, statement: str, values: Sequence[Row]) -> list[int]:
-        """Insert rows by few statements; returns their ids, which rise."""
-        added: list[Row] = []
-        for batch in sql.batches(values):
-            insert = statement if len(batch) == 1 else sql.for_rows(statement, len(batch))
-            added += sorted(self._execute(insert, list(chain.from_iterable(batch))))
-        return [row[0] for row in added]
+    def _insert(self, table: str, statement: str, values: Sequence[Row]) -> range:
+        """Insert rows, each given by the statement's parameters after the id. Returns their ids."""
+        if not values:
+            return range(0)
+        first = self._engine.take_ids(table, len(values))
+        if len(values) == 1:
+            self._engine.send(statement, (first, *values[0]), rows=1)
+        else:
+            self._engine.sendmany(statement, [(row_id, *row) for row_id, row in enumerate(values, first)])
+        return range(first, first + len(values))

@@ -8,11 +8,11 @@ from typing import Final, TypeVar
 
 from zsched.model.access import Token, WorkerKey
 from zsched.model.demand import Demand
-from zsched.model.records import Event, ForeignRuns
+from zsched.model.records import Event, ForeignRuns, Instance
 from zsched.model.types import Job, JobId, Run, RunId, RunStatus, Stream, Worker, WorkerId, WorkerStatus
 from zsched.store import rows, sql
 from zsched.store.contract import RunOutput, Submitted
-from zsched.store.engine import Engine, Row
+from zsched.store.engine import ReadEngine, Row
 
 T = TypeVar("T")
 
@@ -23,7 +23,7 @@ _ENDLESS: Final = 2**63 - 1
 class EngineReader:
     """Implements contract.Reader. zsched/store/contract/ documents the methods."""
 
-    def __init__(self, engine: Engine) -> None:
+    def __init__(self, engine: ReadEngine) -> None:
         self._execute = engine.execute
         self._iterate = engine.iterate
         self.close = engine.close
@@ -121,6 +121,13 @@ class EngineReader:
     def foreign_undecided(self) -> tuple[int, int]:
         runs, workers = self._execute(sql.FOREIGN_UNDECIDED)[0]
         return int(runs), int(workers)
+
+    def instances(self) -> list[Instance]:
+        return [rows.instance(row) for row in self._execute(sql.INSTANCES)]
+
+    def key_check(self) -> str | None:
+        sealed: str | None = self._execute(sql.KEY_CHECK)[0][0]
+        return sealed
 
     def submitted(self, caller: str, key: bytes, after_ms: int) -> Submitted | None:
         stored = self._execute(sql.SUBMITTED, (caller, key, after_ms))

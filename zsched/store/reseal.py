@@ -7,11 +7,14 @@ others by the old one; another call with both keys reseals them all.
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Final
 
 from zsched.model.fields import read_variables, variables_text
 from zsched.model.limits import RESEAL_JOBS_MAX
+from zsched.store import sql
+from zsched.store.contract import KEY_CHECK
 from zsched.store.engine import Engine, Row
 
 _SEALED: Final = """
@@ -44,7 +47,18 @@ def reseal(engine: Engine, seal: Callable[[str, str], str]) -> Resealed:
             engine.rollback()
             raise
         engine.commit()
+    _reseal_check(engine, seal)
     return resealed
+
+
+def _reseal_check(engine: Engine, seal: Callable[[str, str], str]) -> None:
+    """Reseal the value by which other schedulers find out whether they have the same key."""
+    [(sealed,)] = engine.execute(sql.KEY_CHECK)
+    if sealed is not None:
+        engine.begin()
+        with suppress(ValueError):
+            engine.execute(sql.SET_KEY_CHECK, (seal(KEY_CHECK, sealed),))
+        engine.commit()
 
 
 def _reseal_job(engine: Engine, row: Row, seal: Callable[[str, str], str], resealed: Resealed) -> None:

@@ -8,7 +8,7 @@ from typing import Final
 
 from zsched.model.access import Token, WorkerKey
 from zsched.model.demand import Demand
-from zsched.model.records import Event, ForeignRuns
+from zsched.model.records import Event, ForeignRuns, Instance
 from zsched.model.types import (
     USUAL_BACKOFF,
     Backoff,
@@ -32,6 +32,7 @@ foreign: Final = decoder(ForeignRuns)
 token: Final = decoder(Token)
 key: Final = decoder(WorkerKey)
 event: Final = decoder(Event)
+instance: Final = decoder(Instance)
 
 # A look-up of an enum by its value takes three times as long.
 RUN_STATUS: Final = {str(status): status for status in RunStatus}

@@ -2,21 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from functools import lru_cache
-from typing import Final, TypeVar
+from typing import Final
 
 from zsched.model.access import Token, WorkerKey
 from zsched.model.lifecycle import Cause
-from zsched.model.records import Event, ForeignRuns
+from zsched.model.records import Event, ForeignRuns, Instance
 from zsched.model.types import Job, JobFields, Order, Policy, Run, RunStatus, Worker
 from zsched.store.mapping import columns, insert, stored_columns
-from zsched.store.moves import guard
+from zsched.store.moves import MOVED, guard
 
-T = TypeVar("T")
-
-# Rows in one VALUES list: more gain nothing, and all engines allow this number of parameters.
-ROWS_PER_INSERT: Final = 100
 # Below the priority of every run.
 PRIORITY_MIN: Final = -(2**63)
 
@@ -24,34 +18,36 @@ IDENTITY: Final = "SELECT db FROM identity"
 ADD_IDENTITY: Final = "INSERT INTO identity (db, created_ms) VALUES (?, ?)"
 REPLACE_IDENTITY: Final = "UPDATE identity SET db = ?, created_ms = ?"
 PREDECESSORS: Final = "SELECT db FROM predecessors ORDER BY generation DESC"
-ADD_PREDECESSOR: Final = "INSERT INTO predecessors (db, made_ms, restored_ms) VALUES (?, ?, ?)"
-# The counters of AUTOINCREMENT. A table that never had a row has no counter.
-RAISE_IDS: Final = "UPDATE sqlite_sequence SET seq = max(seq, ?) + ? WHERE name = ? RETURNING seq"
-COUNTERS: Final = "SELECT name, seq FROM sqlite_sequence"
+ADD_PREDECESSOR: Final = "INSERT INTO predecessors (generation, db, made_ms, restored_ms) VALUES (?, ?, ?, ?)"
 RUNNING: Final = "SELECT run_id FROM runs WHERE status = 'running' ORDER BY run_id"
 # The longest lease that a worker may still hold: of a running run, or the last lease granted.
 LEASE_GIVEN: Final = """
-    SELECT max(
-        coalesce((SELECT max(lease_ms) FROM runs WHERE status = 'running'), 0),
-        coalesce((SELECT lease_ms FROM runs WHERE lease_ms IS NOT NULL ORDER BY run_id DESC LIMIT 1), 0))"""
+    SELECT coalesce(max(lease_ms), 0) FROM (
+        SELECT max(lease_ms) AS lease_ms FROM runs WHERE status = 'running'
+        UNION ALL SELECT lease_ms FROM (
+            SELECT lease_ms FROM runs WHERE lease_ms IS NOT NULL ORDER BY run_id DESC LIMIT 1) AS last) AS given"""
 DUE_FIRES: Final = """
     SELECT job_id, schedule, on_lost = 'fail', on_disconnect = 'stop' FROM jobs WHERE next_fire_ms <= ?"""
 PENDING_DEMANDS: Final = "SELECT DISTINCT demand_id FROM runs WHERE status = 'pending'"
 # 2 is Blocked.DUE.
 DELAY: Final = """
-    UPDATE runs SET blocked = blocked | 2, due_ms = max(coalesce(due_ms, 0), ?)
+    UPDATE runs SET blocked = blocked | 2, due_ms = CASE WHEN due_ms > ? THEN due_ms ELSE ? END
     WHERE status = 'pending' AND demand_id = ?"""
-START_IDS: Final = "INSERT INTO sqlite_sequence (name, seq) VALUES (?, ?)"
-BEGIN_EPOCH: Final = "INSERT INTO schedulers (host, pid, version, started_ms) VALUES (?, ?, ?, ?) RETURNING epoch"
+TAKE_OVER: Final = "UPDATE epoch SET epoch = epoch + 1 RETURNING epoch"
+RAISE_EPOCH: Final = "UPDATE epoch SET epoch = CASE WHEN epoch > ? THEN epoch ELSE ? END + ?"
+BEGIN_EPOCH: Final = "INSERT INTO schedulers (epoch, host, pid, version, started_ms) VALUES (?, ?, ?, ?, ?)"
+INSTANCES: Final = f"SELECT {columns(Instance)} FROM instances ORDER BY role, url, instance"
+KEY_CHECK: Final = "SELECT key_check FROM identity"
+SET_KEY_CHECK: Final = "UPDATE identity SET key_check = ?"
 END_EPOCH: Final = "UPDATE schedulers SET stopped_ms = ? WHERE epoch = ?"
 
 FIND_DEMAND: Final = "SELECT demand_id FROM demands WHERE wish = ?"
 DEMAND_OF: Final = "SELECT wish FROM runs JOIN demands USING (demand_id) WHERE run_id = ?"
-ADD_DEMAND: Final = "INSERT INTO demands (wish) VALUES (?) RETURNING demand_id"
+ADD_DEMAND: Final = "INSERT INTO demands (demand_id, wish) VALUES (?, ?)"
 DEMAND: Final = "SELECT wish FROM demands WHERE demand_id = ?"
 
 FIND_OWNER: Final = "SELECT owner_id FROM owners WHERE owner = ?"
-ADD_OWNER: Final = "INSERT INTO owners (owner) VALUES (?) RETURNING owner_id"
+ADD_OWNER: Final = "INSERT INTO owners (owner_id, owner) VALUES (?, ?)"
 
 # --- jobs ---
 
@@ -77,9 +73,9 @@ JOBS_BY_OWNER_AND_STATUS: Final = f"""
     SELECT {_JOB} FROM jobs WHERE +{_OWNED} AND status = ? AND job_id < ? ORDER BY job_id DESC LIMIT ? OFFSET ?"""
 COUNT_METERED: Final = f"""
     SELECT count(*) FROM (
-        SELECT 1 FROM jobs WHERE {_OWNED} AND status = 'pending' AND metered = 1 LIMIT ?) AS some"""
+        SELECT 1 FROM jobs WHERE {_OWNED} AND status = 'pending' AND metered = 1 LIMIT ?) AS found"""
 COUNT_RECURRING_OF: Final = f"""
-    SELECT count(*) FROM (SELECT 1 FROM jobs WHERE {_OWNED} AND {_RECURS} LIMIT ?) AS some"""
+    SELECT count(*) FROM (SELECT 1 FROM jobs WHERE {_OWNED} AND {_RECURS} LIMIT ?) AS found"""
 # What a bulk call reads. The plus prevents SQLite from scanning all jobs just to get the order.
 _TARGET: Final = f"job_id, {_OWNER}, status"
 TARGETS_BETWEEN: Final = f"SELECT {_TARGET} FROM jobs WHERE job_id BETWEEN ? AND ? ORDER BY job_id LIMIT ?"
@@ -96,14 +92,13 @@ UNFINISHED: Final = """
 UNFINISHED_OF: Final = f"{UNFINISHED} AND +{_OWNED}"
 COUNT_LIVE_OF: Final = f"""
     SELECT count(*) FROM jobs WHERE +{_OWNED} AND status IN ('pending', 'running') AND {_LIVE}"""
-# Rows of JobFields and of Policy come first.
+# Rows of JobFields and of Policy come after the id.
 ADD_JOB: Final = insert(
     "jobs",
     (
-        *(*stored_columns(JobFields), *stored_columns(Policy)),
+        *("job_id", *stored_columns(JobFields), *stored_columns(Policy)),
         *("demand_id", "next_fire_ms", "created_ms", "updated_ms", "owner_id", "metered"),
     ),
-    " RETURNING job_id",
 )
 COUNT_TASKS: Final = """
     UPDATE jobs SET pending = pending + ?, running = running + ?, success = success + ?, failed = failed + ?,
@@ -145,9 +140,12 @@ LAST_FIRE_LIVES: Final = """
 LATEST: Final = "SELECT at_ms FROM events ORDER BY event_id DESC LIMIT 1"
 NEXT_DUE: Final = """
     SELECT min(at_ms) FROM (
-        SELECT min(next_fire_ms) AS at_ms FROM jobs WHERE next_fire_ms IS NOT NULL
-        UNION ALL SELECT min(due_ms) FROM runs WHERE status = 'pending' AND due_ms IS NOT NULL
-        UNION ALL SELECT min(ends_ms) FROM runs WHERE status = 'running' AND ends_ms IS NOT NULL) AS due"""
+        SELECT (SELECT next_fire_ms FROM jobs WHERE next_fire_ms IS NOT NULL ORDER BY next_fire_ms LIMIT 1) AS at_ms
+        UNION ALL SELECT (
+            SELECT due_ms FROM runs WHERE status = 'pending' AND due_ms IS NOT NULL ORDER BY due_ms LIMIT 1)
+        UNION ALL SELECT (
+            SELECT ends_ms FROM runs WHERE status = 'running' AND ends_ms IS NOT NULL ORDER BY ends_ms LIMIT 1)
+        ) AS due"""
 
 # --- runs ---
 
@@ -159,14 +157,15 @@ LIVE_ON_WORKER: Final = f"""
 LAST_ON_WORKER: Final = f"""
     SELECT {_RUN} FROM (SELECT * FROM runs WHERE job_id = ? ORDER BY run_id DESC LIMIT 100) AS latest
     WHERE worker_id = ? ORDER BY run_id DESC LIMIT 1"""
-# Jumps from one demand with ready runs to the next, so its cost grows with the number of demands, not of runs.
+# Jumps from one demand with ready runs to the next, so its cost grows with the number of demands, not of runs. Not by
+# min(): PostgreSQL may read all of the runs for it.
 _READY: Final = f"{guard(RunStatus.PENDING, Cause.CLAIM)} AND blocked = 0"
 READY: Final = f"""
     WITH RECURSIVE waiting (demand_id) AS (
-        SELECT min(demand_id) FROM runs WHERE {_READY}
+        SELECT (SELECT demand_id FROM runs WHERE {_READY} ORDER BY demand_id LIMIT 1)
         UNION ALL
-        SELECT (SELECT min(demand_id) FROM runs WHERE {_READY}
-        AND demand_id > waiting.demand_id)
+        SELECT (SELECT demand_id FROM runs WHERE {_READY} AND demand_id > waiting.demand_id
+                ORDER BY demand_id LIMIT 1)
         FROM waiting WHERE waiting.demand_id IS NOT NULL)
     SELECT run_id, demand_id, priority FROM runs WHERE run_id IN (
         SELECT (SELECT run_id FROM runs WHERE {_READY} AND demand_id = waiting.demand_id
@@ -175,7 +174,7 @@ READY: Final = f"""
     ORDER BY priority DESC, run_id"""
 READY_COUNT: Final = f"""
     SELECT count(*) FROM (
-        SELECT 1 FROM runs WHERE {_READY} AND demand_id = ? LIMIT ?) AS some"""
+        SELECT 1 FROM runs WHERE {_READY} AND demand_id = ? LIMIT ?) AS found"""
 # The runs that a claim takes: those of a demand, with at least a priority, up to a number.
 _CLAIMABLE: Final = f"""{guard(RunStatus.PENDING, Cause.CLAIM, "r.")} AND r.blocked = 0 AND r.demand_id = ?
         AND r.priority >= ? ORDER BY r.priority DESC, r.run_id LIMIT ?"""
@@ -189,7 +188,11 @@ _ORDERS: Final = f"""
     SELECT {", ".join(f"j.{column}" for column in _ORDER.split(", "))}, r.run_id, r.job_id, r.task, r.attempt
     FROM runs r LEFT JOIN jobs j ON j.job_id = r.job_id"""
 CLAIMABLE: Final = f"{_ORDERS} WHERE {_CLAIMABLE}"
+# The same with the priority, to claim some of them later.
+CLAIMABLE_AHEAD: Final = CLAIMABLE.replace("SELECT ", "SELECT r.priority, ", 1)
 ORDER: Final = f"{_ORDERS} WHERE r.run_id = ?"
+# What the store has to know of runs to move them: moves.MOVED, and what the guards ask.
+REPORTED: Final = f"SELECT {MOVED}, status, started_ms FROM runs WHERE run_id IN (VALUES (?))"
 LOAD: Final = """
     SELECT count(*), count(nullif(probation, 0)), coalesce(min(nullif(probation, 0)), 0), coalesce(max(lease_ms), 0)
     FROM runs
@@ -240,8 +243,7 @@ LEAVE: Final = "UPDATE workers SET leaving_ms = ? WHERE worker_id = ? AND leavin
 RETIRE: Final = "UPDATE workers SET status = 'inactive' WHERE worker_id = ? AND status = 'active'"
 
 _EVENT: Final = columns(Event)
-# Without the number, which is the first.
-ADD_EVENT: Final = insert("events", stored_columns(Event)[1:])
+ADD_EVENT: Final = insert("events", stored_columns(Event))
 EVENTS: Final = f"SELECT {_EVENT} FROM events WHERE event_id > ? ORDER BY event_id LIMIT ?"
 LAST_EVENT: Final = "SELECT coalesce(max(event_id), 0) FROM events"
 JOBS_OF_EVENTS: Final = "SELECT event_id, job_id FROM events WHERE event_id > ? ORDER BY event_id LIMIT ?"
@@ -309,17 +311,3 @@ FORGET_SUBMITTED: Final = """
     DELETE FROM idempotency WHERE (caller, idem_key) IN (
         SELECT caller, idem_key FROM idempotency WHERE made_ms <= ? ORDER BY made_ms LIMIT ?)
     RETURNING made_ms"""
-
-
-def batches(rows: Sequence[T]) -> Iterator[Sequence[T]]:
-    """The rows in pieces of ROWS_PER_INSERT."""
-    for begin in range(0, len(rows), ROWS_PER_INSERT):
-        yield rows[begin : begin + ROWS_PER_INSERT]
-
-
-@lru_cache(maxsize=4 * ROWS_PER_INSERT)
-def for_rows(statement: str, count: int) -> str:
-    """The same statement with `count` rows in its VALUES list. RETURNING costs several times what a row does."""
-    head, values, rest = statement.partition("VALUES ")
-    row = rest[: rest.index(")") + 1]
-    return head + values + ", ".join([row] * count) + rest[len(row) :]

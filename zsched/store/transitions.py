@@ -19,29 +19,28 @@ _RUNNING: Final = RunStatus.RUNNING
 # --- runs are made ---
 
 _ADD_RUN: Final = """
-    INSERT INTO runs (job_id, attempt, demand_id, priority, status, created_ms) VALUES (?, 1, ?, ?, {}, ?)
-    RETURNING run_id"""
+    INSERT INTO runs (run_id, job_id, attempt, demand_id, priority, status, created_ms)
+    VALUES (?, ?, 1, ?, ?, {}, ?)"""
 ADD_RUN: Final = _ADD_RUN.format(made(Cause.SUBMIT))
 ADD_FIRE: Final = _ADD_RUN.format(made(Cause.FIRE))
-# The next run of a task. The first parameter: whether its predecessor counts as an attempt if it has started.
+# The next run of a task. The second parameter: whether its predecessor counts as an attempt if it has started.
 _ADD_SUCCESSOR: Final = """
-    INSERT INTO runs (job_id, task, attempt, demand_id, priority, status, blocked, due_ms, crashes, failures,
+    INSERT INTO runs (run_id, job_id, task, attempt, demand_id, priority, status, blocked, due_ms, crashes, failures,
         created_ms)
-    SELECT job_id, task, attempt + (? AND started_ms IS NOT NULL), ?, priority, {}, ?, ?, crashes, failures + ?, ?
-    FROM runs WHERE run_id = ? RETURNING run_id"""
+    SELECT ?, job_id, task, attempt + CASE WHEN ? AND started_ms IS NOT NULL THEN 1 ELSE 0 END, ?, priority, {}, ?, ?,
+        crashes, failures + ?, ?
+    FROM runs WHERE run_id = ?"""
 REQUEUE: Final = _ADD_SUCCESSOR.format(made(Cause.REQUEUE))
 RETRY: Final = _ADD_SUCCESSOR.format(made(Cause.RETRY))
 
 # --- pending runs ---
 
 # Without RETURNING, which would cost more than the claim: the store has read the runs before.
-CLAIM: Final = update(
-    *(_PENDING, Cause.CLAIM),
-    """worker_id = ?, handed_n = ?, claimed_ms = ?, lease_ms = ?, probation = ?,
+_HANDED: Final = """worker_id = ?, handed_n = ?, claimed_ms = ?, lease_ms = ?, probation = ?,
         ends_ms = CASE WHEN ? THEN (SELECT ? + timeout_ms + grace_ms FROM jobs WHERE jobs.job_id = runs.job_id) END,
-        detail = NULL, due_ms = NULL""",
-    sql.CLAIMED,
-).removesuffix(moves.RETURNING)
+        detail = NULL, due_ms = NULL"""
+CLAIM: Final = update(_PENDING, Cause.CLAIM, _HANDED, sql.CLAIMED).removesuffix(moves.RETURNING)
+CLAIM_LISTED: Final = update(_PENDING, Cause.CLAIM, _HANDED, "run_id IN (VALUES (?))").removesuffix(moves.RETURNING)
 _QUARANTINED: Final = "worker_id = ?, detail = ?, finished_ms = ?, due_ms = NULL"
 QUARANTINE_PENDING: Final = update(_PENDING, Cause.QUARANTINE, _QUARANTINED, "run_id = ?")
 QUARANTINE_DEMAND: Final = update(_PENDING, Cause.QUARANTINE, _QUARANTINED, sql.CLAIMED)
@@ -69,6 +68,7 @@ MARK_CANCELLED: Final = update(
 )
 # What a worker reports: the reason, five facts, and the run. For one run each is a parameter; for several, a column of
 # a VALUES list.
+RESULT_COLUMNS: Final = ("reason", "detail", "exit_code", "signal", "started_ms", "finished_ms", "run_id")
 _RESULT: Final = "detail = {}, exit_code = {}, signal = {}, started_ms = coalesce({}, started_ms), finished_ms = {}"
 _MANY: Final = [f"ended.column{number}" for number in range(1, 8)]
 
@@ -96,7 +96,9 @@ def _back(cause: Cause) -> str:
     final = choose(_RUNNING, cause, final="0", live="NULL")
     worker = choose(_RUNNING, cause, final="worker_id", live="NULL")
     rest = "handed_n = NULL, claimed_ms = NULL, lease_ms = NULL, ends_ms = NULL"
-    return update(_RUNNING, cause, f"finished_ms = ? + {final}, worker_id = {worker}, {rest}", "run_id = ?")
+    return update(
+        _RUNNING, cause, f"finished_ms = CAST(? AS BIGINT) + {final}, worker_id = {worker}, {rest}", "run_id = ?"
+    )
 
 
 RETURN: Final = _back(Cause.RETURN)

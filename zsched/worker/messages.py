@@ -84,12 +84,12 @@ class Snapshot(Message, frozen=True):
 class Hello(Message, frozen=True):
     """The first message to a new agent: the worker's identity, and what it holds.
 
-    `scheduler`: a URL, or empty for the default endpoint. `spool_id`: the mark of this worker's processes. `access` and
-    `token_file`: paths, or empty.
+    `schedulers`: their URLs, none for the default endpoint. `spool_id`: the mark of this worker's processes. `access`
+    and `token_file`: paths, or empty.
     """
 
     worker: str
-    scheduler: str
+    schedulers: tuple[str, ...]
     slots: int
     heartbeat_ms: int
     poll_ms: int

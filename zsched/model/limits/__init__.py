@@ -13,8 +13,10 @@ from zsched.model.limits.client import *
 from zsched.model.limits.host import *
 from zsched.model.limits.jobs import *
 from zsched.model.limits.liveness import *
+from zsched.model.limits.postgres import *
 from zsched.model.limits.rest import *
 from zsched.model.limits.sizes import *
+from zsched.model.limits.standby import *
 from zsched.model.limits.turn import *
 from zsched.model.limits.wire import *
 from zsched.model.limits.worker import *

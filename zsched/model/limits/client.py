@@ -14,6 +14,26 @@ TLS_HANDSHAKE_S = 5.0
 # One answer to a call that does not ask to wait. After that the call has failed.
 CALL_S_MAX = 30.0
 
+# Schedulers in one list, of a client or a worker. More is wrong usage.
+SCHEDULERS_MAX = 16
+
+# The limits of one try at a scheduler when the list has others. Each counts from the last byte of the connection.
+#
+# A new connection: a server that has not accepted it by then may be stopped, or its host is gone. TCP sends a lost
+# SYN again after 1 s. Then the call goes to the next scheduler.
+TRY_CONNECT_S_MAX = 3.0
+
+# A call without an answer: after this silence the scheduler is asked for a sign of life (GET /healthz) over another
+# connection, and from then on at each further gap. So an answer may take as long as the call allows.
+TRY_SILENT_S_MAX = 2.0
+TRY_SILENT_GAP_S = 5.0
+
+# A sign of life. If it takes longer, the scheduler counts as hung: the call goes to the next one.
+TRY_ALIVE_S_MAX = 3.0
+
+# A hung scheduler is tried again after this, or when no other one answers. Otherwise each round would wait for it.
+HUNG_S = 5.0
+
 # Bytes and JSON values of one request of a submit, below the scheduler's bounds (JOBS_BODY_BYTES_MAX, BODY_VALUES_MAX).
 # More jobs are several requests.
 SUBMIT_BYTES_MAX = 8 * MIB

@@ -39,6 +39,13 @@ RECONNECT_MS_MAX = 1_000
 # The longest pause between two attempts to register or to report, unless the scheduler's timeout asks for a shorter.
 ATTEMPT_GAP_MS_MAX = 15_000
 
+# A scheduler counts as silent when a heartbeat is unanswered for this part of the worker's timeout. Then the worker
+# asks the other schedulers of its list, and keeps its session until one takes it.
+SILENT_PARTS = 6
+
+# The longest pause between two rounds through a list of schedulers that take no worker.
+ROUND_GAP_MS_MAX = 4_000
+
 # Frames that one turn of the agent reads. The rest waits until the guard was heard.
 AGENT_TURN_FRAMES_MAX = 100
 

@@ -17,6 +17,7 @@ from zsched.store.contract.errors import (
     StoreBusy,
     StoreConstraint,
     StoreCorrupt,
+    StoreDeposed,
     StoreError,
     StoreForeign,
     StoreFull,
@@ -24,11 +25,12 @@ from zsched.store.contract.errors import (
     StoreLoose,
     StoreMisplaced,
     StoreNewer,
+    StoreUnsupported,
     StoreUnsure,
 )
 from zsched.store.contract.foreign import Foreign
 from zsched.store.contract.idempotency import Idempotency, Submitted
-from zsched.store.contract.identity import NO_LINEAGE, Identity, Lineage, Restoration
+from zsched.store.contract.identity import KEY_CHECK, NO_LINEAGE, Identity, Lineage, Restoration
 from zsched.store.contract.jobs import Cancelled, Jobs, Target
 from zsched.store.contract.reader import Reader, RunOutput
 from zsched.store.contract.runs import Claim, Claimed, Holding, Load, Ready, Runs
@@ -37,6 +39,7 @@ from zsched.store.contract.transactions import Changes, Transactions
 from zsched.store.contract.workers import Workers
 
 __all__ = [
+    "KEY_CHECK",
     "NO_LINEAGE",
     "Access",
     "Cancelled",
@@ -62,6 +65,7 @@ __all__ = [
     "StoreBusy",
     "StoreConstraint",
     "StoreCorrupt",
+    "StoreDeposed",
     "StoreError",
     "StoreForeign",
     "StoreFull",
@@ -69,6 +73,7 @@ __all__ = [
     "StoreLoose",
     "StoreMisplaced",
     "StoreNewer",
+    "StoreUnsupported",
     "StoreUnsure",
     "Submitted",
     "Target",

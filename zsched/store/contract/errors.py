@@ -16,7 +16,7 @@ class StoreFull(StoreError):
 
 
 class StoreConstraint(StoreError):
-    """A statement broke a constraint of the schema: our own bug. The transaction goes on without that statement."""
+    """A statement broke a constraint of the schema: our own bug. The transaction goes on without its savepoint."""
 
 
 class StoreUnsure(StoreError):
@@ -43,5 +43,13 @@ class StoreLoose(StoreError):
     """Another user owns the database or its folder, or other users have access to it."""
 
 
+class StoreUnsupported(StoreError):
+    """This installation lacks the library for the database."""
+
+
 class StoreLocked(StoreError):
     """Another scheduler has this database open."""
+
+
+class StoreDeposed(StoreError):
+    """Another scheduler has taken over: nothing of the turn is stored, and no later turn will be."""

@@ -6,6 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Final, Protocol
 
+# What the check value of secret.key is sealed for, as a secret is for its variable. No variable has this name.
+KEY_CHECK: Final = "secret.key"
+
 
 @dataclass(frozen=True, slots=True)
 class Lineage:
@@ -64,8 +67,17 @@ class Identity(Protocol):
         ready only after `lease_ms`.
         """
 
+    def take_over(self) -> int:
+        """Raise the epoch, and return it. Writers of earlier epochs are deposed when the transaction is committed.
+
+        Raises StoreBusy while a turn of such a writer is under way.
+        """
+
     def begin_epoch(self, host: str, pid: int, version: str, now_ms: int) -> int:
-        """Record the start of a scheduler; returns its epoch, which is larger than every earlier one."""
+        """Take over, and record the start of a scheduler. Returns its epoch, which is larger than every earlier one."""
+
+    def set_key_check(self, sealed: str) -> None:
+        """Store the identity as sealed by secret.key."""
 
     def end_epoch(self, epoch: int, now_ms: int) -> None:
         """Record that this scheduler stopped cleanly."""

@@ -8,7 +8,7 @@ from typing import Protocol
 
 from zsched.model.access import Token, WorkerKey
 from zsched.model.demand import Demand
-from zsched.model.records import Event, ForeignRuns
+from zsched.model.records import Event, ForeignRuns, Instance
 from zsched.model.types import Job, JobId, Run, RunId, RunStatus, Stream, Worker, WorkerId, WorkerStatus
 from zsched.store.contract.access import Tokens
 from zsched.store.contract.idempotency import Submitted
@@ -96,6 +96,14 @@ class Reader(Tokens, Protocol):
 
     def foreign_undecided(self) -> tuple[int, int]:
         """Number of foreign runs without a decision, and number of workers that hold them."""
+
+    # --- schedulers ---
+
+    def instances(self) -> list[Instance]:
+        """The schedulers that have published themselves, the active one first. On SQLite none does."""
+
+    def key_check(self) -> str | None:
+        """The identity as sealed by secret.key, None if it was never stored."""
 
     # --- access ---
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Set
+from collections.abc import Iterable, Set
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Protocol
@@ -29,7 +29,14 @@ class Transactions(Protocol):
     """One write transaction at a time."""
 
     def begin(self) -> None:
-        """Open the transaction of a turn, as the only writer. Raises StoreBusy."""
+        """Open the transaction of a turn, as the only writer. Raises StoreBusy.
+
+        Raises StoreDeposed if another scheduler has taken over since `begin_epoch`. So a turn that could begin proves
+        that until then no other scheduler led.
+        """
+
+    def confirm_epoch(self) -> None:
+        """Check the same outside a turn, by a read. Raises StoreDeposed, and StoreError if it can't be read."""
 
     def commit(self) -> None:
         """Make the turn durable. On StoreError the transaction is rolled back and nothing of the turn is stored."""
@@ -42,6 +49,9 @@ class Transactions(Protocol):
 
         The turn continues, unless that is a StoreError other than StoreConstraint.
         """
+
+    def look_ahead(self, runs: Iterable[RunId]) -> None:
+        """Frames of this turn will report on these runs. A store whose database is distant reads them all at once."""
 
     def flush_counters(self, now_ms: int) -> None:
         """Write the events and the job counters that the turn has gathered, each job once.

@@ -133,7 +133,7 @@ def lineage(path: Path) -> Lineage:
         with source(path, still=True) as engine:
             store = Writer(engine)
             dbs = (*reversed(store.predecessors()), store.identity)
-            ids = {str(name): int(seq) for name, seq in engine.execute(sql.COUNTERS)}
+            ids = {str(name): int(seq) for name, seq in engine.execute("SELECT name, seq FROM sqlite_sequence")}
             return Lineage(dbs, ids, int(engine.execute(sql.LEASE_GIVEN)[0][0]))
     except StoreError:
         return NO_LINEAGE

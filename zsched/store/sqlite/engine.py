@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Callable, Generator, Iterable, Sequence
+from collections.abc import Callable
 from contextlib import closing, suppress
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 from urllib.parse import quote
 
 import apsw
@@ -21,9 +21,10 @@ from zsched.host import files
 from zsched.store.contract import StoreCorrupt, StoreError, StoreLoose, StoreMisplaced
 from zsched.store.reader import EngineReader
 from zsched.store.sqlite import migrations
-from zsched.store.sqlite.errors import invalid_text, is_sync_error, raise_store_error
+from zsched.store.sqlite.errors import is_sync_error, raise_store_error
 from zsched.store.sqlite.head import BACKUP_ID, Head, belongs
 from zsched.store.sqlite.lock import Companions, Lock, demand_own_files, how_to_restore, wal_has_frames
+from zsched.store.sqlite.statements import Statements
 from zsched.store.writer import Writer
 
 log = logging.getLogger(__name__)
@@ -48,7 +49,7 @@ WAL_BYTES_KEPT: Final = 16 * 1024 * 1024
 _COPY_PAGES: Final = 4_096
 
 
-class SqliteEngine:
+class SqliteEngine(Statements):
     """One connection. Implements engine.Engine."""
 
     def __init__(
@@ -72,7 +73,7 @@ class SqliteEngine:
             if immutable:
                 flags |= apsw.SQLITE_OPEN_URI
                 name = f"file:{quote(name)}?immutable=1"
-            self._connection = apsw.Connection(name, flags=flags)
+            super().__init__(apsw.Connection(name, flags=flags))
             self._connection.set_busy_timeout(BUSY_TIMEOUT_MS)
             # Without it SQLite makes a new plan whenever another LIMIT is bound: 0.1 ms for each claim.
             self._connection.config(apsw.SQLITE_DBCONFIG_ENABLE_QPSG, 1)
@@ -111,30 +112,14 @@ class SqliteEngine:
         self._wal_pages = pages
         return apsw.SQLITE_OK
 
-    def execute(self, statement: str, parameters: Sequence[object] = ()) -> list[tuple[Any, ...]]:
-        try:
-            return self._connection.execute(statement, parameters).fetchall()
-        except apsw.Error as error:
-            raise_store_error(error)
-        except UnicodeDecodeError:
-            raise invalid_text() from None
+    def fence(self, epoch: int) -> None:
+        """The lock excludes all other writers."""
 
-    def iterate(self, statement: str, parameters: Sequence[object] = ()) -> Generator[tuple[Any, ...]]:
-        try:
-            with closing(self._connection.cursor()) as cursor:
-                yield from cursor.execute(statement, parameters)
-        except apsw.Error as error:
-            raise_store_error(error)
-        except UnicodeDecodeError:
-            raise invalid_text() from None
-
-    def executemany(self, statement: str, parameters: Iterable[Sequence[object]]) -> list[tuple[Any, ...]]:
-        try:
-            return self._connection.executemany(statement, parameters).fetchall()
-        except apsw.Error as error:
-            raise_store_error(error)
+    def confirm_epoch(self) -> None:
+        """The lock excludes all other writers."""
 
     def begin(self) -> None:
+        self._ids.clear()
         self.execute("BEGIN IMMEDIATE")
         self._changes_before = self._connection.total_changes()
 
@@ -193,6 +178,10 @@ class SqliteEngine:
             self.execute("ROLLBACK")
 
     # --- the file and its WAL ---
+
+    @property
+    def path(self) -> Path:
+        return self._path
 
     def head(self) -> Head:
         """The header as this connection reads it, from the file and its WAL. Raises StoreError."""
@@ -272,9 +261,6 @@ class SqliteEngine:
         finally:
             self.rollback()
 
-    def changes(self) -> int:
-        return self._connection.total_changes()
-
     def overwrite_deleted(self) -> None:
         """Overwrite all data that is changed or deleted from now on. Makes writes slower."""
         self._connection.pragma("secure_delete", 1)
@@ -291,9 +277,6 @@ class SqliteEngine:
         for table, row, parent, _ in self.execute("PRAGMA foreign_key_check"):
             damage.append(f"row {row} of {table} refers to a missing row of {parent}")
         return damage
-
-    def columns(self, table: str) -> frozenset[str]:
-        return frozenset(name for (name,) in self.execute("SELECT name FROM pragma_table_info(?)", (table,)))
 
     def migrate(self, now_ms: int) -> None:
         """Bring the schema to this release's version. Raises StoreNewer, StoreForeign, StoreMisplaced for a backup."""

@@ -27,6 +27,7 @@ from typing import Final
 
 from zsched.host import files
 from zsched.store.contract import StoreError, StoreLocked, StoreLoose, StoreMisplaced
+from zsched.store.folder import FolderLock, Inode, displaced, inode_of
 from zsched.store.sqlite.head import HEADER_BYTES, Head
 
 log = logging.getLogger(__name__)
@@ -42,7 +43,10 @@ _COPY_BYTE: Final = 0x4000_1001
 # Length of a WAL's header. A WAL of this length contains no frame.
 _WAL_HEADER_BYTES: Final = 32
 
-Inode = tuple[int, int]
+
+def folder_of(db: Path) -> Path:
+    """The folder of a database: next to it, with its name and `.d`."""
+    return db.with_name(f"{db.name}.d")
 
 
 class Lock:
@@ -58,19 +62,16 @@ class Lock:
         Raises StoreLocked if another process holds a lock, StoreLoose if other users have access to a file or the
         folder, StoreMisplaced if the file is missing but its WAL exists, StoreError if a file can't be used.
         """
-        self.path, self.folder = db, db.with_name(f"{db.name}.d")
         self._file: int | None = None
         try:
             self.path = files.resolve(db)
-            self.folder = files.resolve(self.path.with_name(f"{self.path.name}.d"))
-            self.folder.mkdir(mode=0o700, exist_ok=True)
-            self._names = files.open_lock(self.folder)
         except files.InsecureError as error:
             raise StoreLoose(str(error)) from None
         except OSError as error:
-            raise StoreError(f"can't use the folder {self.folder}: {error.strerror}") from None
+            raise StoreError(f"can't open the database {db}: {error.strerror}") from None
+        self._names = FolderLock(folder_of(self.path))
+        self.folder = self._names.folder
         try:
-            _hold_names(self._names, self.folder)
             self._lock_file(make=make)
         except BaseException:
             self.close()
@@ -132,31 +133,20 @@ class Lock:
     def displaced(self) -> str | None:
         """What happened to the file's name since it was locked, as a predicate; None while it names our file."""
         assert self._file is not None
-        return _displaced(self.path, _inode(os.fstat(self._file)))
+        return displaced(self.path, inode_of(os.fstat(self._file)))
 
     def keep(self) -> bool:
-        """Make the folder and the lock in it again if they were removed; returns whether they were.
+        """Create the folder and its lock again if they were removed; returns whether they were.
 
         Raises StoreLocked, InsecureError, OSError.
         """
-        if _displaced(self.folder / "lock", _inode(os.fstat(self._names))) is None:
-            return False
-        self.folder.mkdir(mode=0o700, exist_ok=True)
-        names = files.open_lock(self.folder)
-        try:
-            _hold_names(names, self.folder)
-        except BaseException:
-            os.close(names)
-            raise
-        before, self._names = self._names, names
-        os.close(before)
-        return True
+        return self._names.keep()
 
     def close(self) -> None:
         """Release both locks. The file stays open."""
         if self._file is not None:
             fcntl.fcntl(self._file, fcntl.F_OFD_SETLK, _record(fcntl.F_UNLCK, _LOCK_BYTE))
-        os.close(self._names)
+        self._names.close()
 
     def __enter__(self) -> Lock:
         return self
@@ -165,17 +155,6 @@ class Lock:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
-
-
-def _hold_names(lock: int, folder: Path) -> None:
-    """Take the lock of a folder, by its open file, and write our pid into it. Raises StoreLocked."""
-    if not files.try_lock(lock):
-        holder = os.read(lock, 32).decode(errors="replace").strip()
-        raise StoreLocked(f"another scheduler (process {holder or 'unknown'}) holds {folder / 'lock'}") from None
-    # Only a message needs it, and the disk may be full.
-    with suppress(OSError):
-        os.ftruncate(lock, 0)
-        os.write(lock, f"{os.getpid()}\n".encode())
 
 
 def _record(kind: int, byte: int) -> bytes:
@@ -193,7 +172,7 @@ def demand_name(db: Path, descriptor: int) -> None:
         return
     path = files.resolve(db)
     with suppress(FileNotFoundError):
-        names = os.open(path.with_name(f"{path.name}.d") / "lock", os.O_RDONLY | os.O_CLOEXEC)
+        names = os.open(folder_of(path) / "lock", os.O_RDONLY | os.O_CLOEXEC)
         try:
             if not files.try_lock(names, shared=True):
                 return
@@ -228,35 +207,21 @@ class Companions:
         for suffix in ("-wal", "-shm"):
             path = db.with_name(db.name + suffix)
             with suppress(OSError):
-                self._inodes[path] = _inode(path.lstat())
+                self._inodes[path] = inode_of(path.lstat())
 
     def displaced(self) -> str | None:
         """What happened to the first displaced file, as the start of a sentence; None while all are in place."""
         for path, inode in self._inodes.items():
-            if (predicate := _displaced(path, inode)) is not None:
+            if (predicate := displaced(path, inode)) is not None:
                 return f"{path} {predicate}"
         return None
 
     def remove(self) -> None:
         """Remove those files that are not displaced."""
         for path, inode in self._inodes.items():
-            if _displaced(path, inode) is None:
+            if displaced(path, inode) is None:
                 with suppress(OSError):
                     path.unlink()
-
-
-def _inode(status: os.stat_result) -> Inode:
-    return status.st_dev, status.st_ino
-
-
-def _displaced(path: Path, inode: Inode) -> str | None:
-    try:
-        return None if _inode(path.lstat()) == inode else "was replaced"
-    except (FileNotFoundError, NotADirectoryError):
-        return "was deleted or moved"
-    except OSError:
-        # The folder can't be searched at the moment, which proves nothing about the file.
-        return None
 
 
 def read_head(descriptor: int) -> Head | None:

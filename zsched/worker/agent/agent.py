@@ -85,6 +85,11 @@ class Agent:
         """The scheduler's timeout for this worker in the last session; None before the first."""
         return self._session.timeout_ms
 
+    @property
+    def silent_at_ms(self) -> int | None:
+        """When the scheduler of this session counts as silent unless it answers; None without an unanswered frame."""
+        return self._session.silent_at_ms
+
     # --- events ------------------------------------------------------------------------------------------------------
 
     def on_connected(self, now: Now) -> None:
@@ -103,9 +108,9 @@ class Agent:
         self.to_guard.append(messages.Refused(EXIT_REFUSED))
         self._session.move(SessionEvent.REFUSE)
 
-    def on_disconnected(self, now: Now) -> None:
+    def on_disconnected(self, now: Now, why: str = "the connection is cut") -> None:
         """The connection is cut, so frames may be lost: only a new session counts."""
-        self._lose_session("the connection is cut")
+        self._lose_session(why)
 
     def on_frame(self, frame: SchedulerFrame, now: Now) -> None:
         """A frame arrived. One of another session is dropped."""

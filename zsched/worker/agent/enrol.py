@@ -27,8 +27,22 @@ class NameTakenError(EnrolError):
     """A worker of this name was connected until now. Later answers say whether it is alive."""
 
 
+class StandbyError(EnrolError):
+    """The scheduler stands by. `active`: the URL that it names as the active one's, empty if unknown."""
+
+    def __init__(self, active: str) -> None:
+        super().__init__("it stands by" + (f", and names {active} as active" if active else ""))
+        self.active = active
+
+
 class EnrolRefusedError(EnrolError):
-    """The scheduler refuses this worker for good. The sentence names the remedy."""
+    """The scheduler refuses this worker for good. The sentence names the remedy. `everywhere`: any other scheduler of
+    the database does so too.
+    """
+
+    def __init__(self, sentence: str, *, everywhere: bool = True) -> None:
+        super().__init__(sentence)
+        self.everywhere = everywhere
 
 
 class KeyRefusedError(EnrolRefusedError):
@@ -84,6 +98,8 @@ def _target(status: int, body: bytes, worker: str) -> Target:
     if not isinstance(answer, dict):
         raise EnrolError(f"invalid answer {status} to enrol: not a JSON object; is this the scheduler's address?")
     if status not in (200, 201):
+        if answer.get("code") == "standby":
+            raise StandbyError(str(answer.get("active", "")))
         raise _refusal(status, str(answer.get("code", "")), str(answer.get("error", "")), worker)
     endpoint, server_key, db = (answer.get(name, "") for name in ("endpoint", "server_key", "db"))
     if not isinstance(endpoint, str) or not is_endpoint(endpoint) or not isinstance(db, str):
@@ -101,10 +117,11 @@ def _refusal(status: int, code: str, error: str, worker: str) -> EnrolError:
         case 403, "protected_mode":
             return EnrolRefusedError(
                 f"this worker needs an access file: run `zsched access new {worker} > {worker}.access` as the"
-                f" scheduler's user, and start it with -access {worker}.access"
+                f" scheduler's user, and start it with -access {worker}.access",
+                everywhere=False,
             )
         case ((401 | 403), _):
-            return EnrolRefusedError(f"invalid token for enrolling: {error}")
+            return EnrolRefusedError(f"invalid token for enrolling: {error}", everywhere=False)
         case 409, "key_revoked":
             return KeyRefusedError("this worker's key was revoked")
         case 409, "key_taken":

@@ -35,6 +35,11 @@ class Renewal:
         return self._acked_ms
 
     @property
+    def unanswered_ms(self) -> int | None:
+        """When the first unanswered heartbeat of this session was sent, or None."""
+        return next(iter(self._beats.values()), None)
+
+    @property
     def lapsed(self) -> bool:
         """Whether a run came back because its lease was over, and no answer has arrived since."""
         return self._lapsed

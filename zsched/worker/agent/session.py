@@ -12,6 +12,7 @@ from enum import Enum
 from types import MappingProxyType
 from typing import Final
 
+from zsched.model.limits import SILENT_PARTS
 from zsched.model.types import Now
 from zsched.protocol import Registered
 from zsched.worker.agent.pace import GrowingDelay
@@ -179,6 +180,16 @@ class SessionState:
     def timeout_at_ms(self, terms: Terms) -> int:
         """When the session ends unless an answer arrives."""
         return self._renewal.acked_ms + terms.timeout_ms
+
+    @property
+    def silent_at_ms(self) -> int | None:
+        """When the scheduler counts as silent: its answer to a heartbeat is late, long before the session's end. None
+        without a session or an unanswered heartbeat.
+        """
+        unanswered_ms = self._renewal.unanswered_ms
+        if self.terms is None or unanswered_ms is None:
+            return None
+        return unanswered_ms + self.terms.timeout_ms // SILENT_PARTS
 
     # --- heartbeats --------------------------------------------------------------------------------------------------
 

@@ -110,7 +110,7 @@ class _Guard:
         config, state = self._config, self._state
         return Hello(
             worker=config.id,
-            scheduler=config.scheduler,
+            schedulers=config.scheduler,
             slots=slots,
             heartbeat_ms=config.heartbeat_interval_ms,
             poll_ms=config.poll_interval_ms,
