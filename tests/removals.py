@@ -375,6 +375,12 @@ _REMOVALS: Final = (
     ),
     removal(
         15,
+        "PostgreSQL looks for a run among all of its status",
+        "contract/test_postgres.py::test_runs_are_found_by_the_name_that_a_statement_has",
+        returns("dialect._by_name", "statement"),
+    ),
+    removal(
+        15,
         "each frame waits for PostgreSQL",
         "contract/test_round_trips.py::test_a_turn_waits_as_often_for_many_jobs_as_for_one",
         always("PostgresEngine.release", "self._careful"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -17,7 +18,7 @@ from tests import postgres
 from tests.contract.base import NOW, Base, PostgresBase, posted
 from tests.relay import Relay, relay
 from zsched.model.types import JobSpec
-from zsched.store import sql
+from zsched.store import sql, transitions
 from zsched.store.contract import (
     StoreBusy,
     StoreConstraint,
@@ -505,6 +506,36 @@ def test_what_each_turn_reads_does_not_grow_with_the_waiting_runs(
     base.turn()
     plan = [row[0] for row in base.rows(f"EXPLAIN (ANALYZE, TIMING OFF) {statement}", *given)]
     assert [step for step in plan if "rows=2000" in step or "Removed by Filter: 2000" in step] == []
+
+
+ONE_BY_ONE = (
+    *(
+        "QUARANTINE_PENDING",
+        "CANCEL_PENDING",
+        "RUNNING_OF_JOB",
+        "MARK_CANCELLED",
+        "START",
+        "OUTLIVE",
+        "SUCCEED",
+        "FAIL",
+    ),
+    *("LAPSE", "RETURN", "BOUNCE", "HANGING", "HANG", "LOSE", "CRASH", "LAST_CRASH", "WITHDRAW", "QUARANTINE", "CLAIM"),
+)
+
+
+@pytest.mark.parametrize("name", [*ONE_BY_ONE, "SUCCEED_MANY", "FAIL_MANY", "LAPSE_MANY", "CLAIM_LISTED", "RESTORE"])
+def test_runs_are_found_by_the_name_that_a_statement_has(base: Base, name: str) -> None:
+    statement = vars(transitions)[name]
+    if name in ONE_BY_ONE:
+        plan = base.plan(statement, *[1] * statement.count("?"))
+    else:
+        columns = transitions.RESULT_COLUMNS if name.endswith("_MANY") else ("run_id",)
+        listed = tuple("1" if dialect.type_of(column) == "text" else 1 for column in columns)
+        others = (1,) * (statement.count("?") - len(columns))
+        plan = [row[0] for row in base.engine.execute_list(f"EXPLAIN {statement}", [listed], others)]
+    used = {found[1] for step in plan if (found := re.search(r"using (runs_\w+) on runs(?: runs)?\b(?! r\b)", step))}
+    assert used <= {"runs_pkey", "runs_of_job"}, plan
+    assert used, plan
 
 
 def test_tables_of_another_program_are_left_alone() -> None:

@@ -19,13 +19,36 @@ INSERT INTO runs (run_id, job_id, attempt, demand_id, priority, status, created_
 -- ADD_TO_TOTALS
 UPDATE totals SET tasks = tasks + given.c1 FROM unnest($1::bigint[], $2::text[]) AS given (c1, c2) WHERE status = given.c2;
 
+-- BOUNCE
+UPDATE runs SET status = CASE WHEN cancel_ms IS NOT NULL THEN 'cancelled' ELSE 'pending' END,
+        reason = CASE WHEN cancel_ms IS NOT NULL THEN 'cancelled' ELSE 'undelivered' END,
+        finished_ms = CAST($1 AS BIGINT) + CASE WHEN cancel_ms IS NOT NULL THEN 0 ELSE NULL END, worker_id = CASE WHEN cancel_ms IS NOT NULL THEN worker_id ELSE NULL END, handed_n = NULL, claimed_ms = NULL, lease_ms = NULL, ends_ms = NULL
+    WHERE run_id = $2 AND status || '' = 'running' AND CASE WHEN cancel_ms IS NOT NULL THEN 1 WHEN stuck > 0 THEN 0 ELSE 1 END = 1 AND started_ms IS NULL AND worker_id = $3
+    RETURNING run_id, job_id, worker_id, cancel_ms IS NOT NULL, stuck;
+
+-- CANCEL_PENDING
+UPDATE runs SET status = 'cancelled',
+        reason = 'cancelled',
+        cancel_by = $1, cancel_ms = $2, finished_ms = $3, due_ms = NULL
+    WHERE job_id = $4 AND status || '' = 'pending'
+    RETURNING run_id, job_id, worker_id, cancel_ms IS NOT NULL, stuck;
+
+-- CLAIM
+UPDATE runs SET status = 'running',
+        reason = NULL,
+        worker_id = $1, handed_n = $2, claimed_ms = $3, lease_ms = $4, probation = $5,
+        ends_ms = CASE WHEN $6 THEN (SELECT $7 + timeout_ms + grace_ms FROM jobs WHERE jobs.job_id = runs.job_id) END,
+        detail = NULL, due_ms = NULL
+    WHERE run_id IN (SELECT r.run_id FROM runs r WHERE r.status = 'pending' AND r.blocked = 0 AND r.demand_id = $8
+        AND r.priority >= $9 ORDER BY r.priority DESC, r.run_id LIMIT $10) AND status || '' = 'pending';
+
 -- CLAIM_LISTED
 UPDATE runs SET status = 'running',
         reason = NULL,
         worker_id = $2, handed_n = $3, claimed_ms = $4, lease_ms = $5, probation = $6,
         ends_ms = CASE WHEN $7 THEN (SELECT $8 + timeout_ms + grace_ms FROM jobs WHERE jobs.job_id = runs.job_id) END,
         detail = NULL, due_ms = NULL
-    WHERE run_id = ANY ($1::bigint[]) AND status = 'pending';
+    WHERE run_id = ANY ($1::bigint[]) AND status || '' = 'pending';
 
 -- COUNT_ENDED
 UPDATE jobs SET pending = pending + given.c1, running = running + given.c2, success = success + given.c3, failed = failed + given.c4,
@@ -35,16 +58,46 @@ UPDATE jobs SET pending = pending + given.c1, running = running + given.c2, succ
 UPDATE jobs SET pending = pending + given.c1, running = running + given.c2, success = success + given.c3, failed = failed + given.c4,
         cancelled = cancelled + given.c5, updated_ms = given.c6 FROM unnest($1::bigint[], $2::bigint[], $3::bigint[], $4::bigint[], $5::bigint[], $6::bigint[], $7::bigint[]) AS given (c1, c2, c3, c4, c5, c6, c7) WHERE job_id = given.c7;
 
+-- CRASH
+UPDATE runs SET status = CASE WHEN cancel_ms IS NOT NULL THEN 'cancelled' ELSE 'failed' END,
+        reason = CASE WHEN cancel_ms IS NOT NULL THEN 'cancelled' WHEN stuck > 0 THEN 'unkillable' ELSE 'worker_lost' END,
+        crashes = crashes + 1,
+        detail = $1, finished_ms = $2, ends_ms = NULL
+    WHERE run_id = $3 AND status || '' = 'running'
+    RETURNING run_id, job_id, worker_id, cancel_ms IS NOT NULL, stuck;
+
 -- ENDED_RUNS
 SELECT r.run_id, r.job_id, r.task, r.failures, r.demand_id, j.retries, j.backoff
     FROM runs r JOIN jobs j ON j.job_id = r.job_id WHERE r.run_id = ANY ($1::bigint[]) ORDER BY r.run_id;
+
+-- FAIL
+UPDATE runs SET status = CASE WHEN cancel_ms IS NOT NULL THEN 'cancelled' ELSE 'failed' END,
+        reason = CASE WHEN cancel_ms IS NOT NULL THEN 'cancelled' ELSE $1 END,
+        detail = $2, exit_code = $3, signal = $4, started_ms = coalesce($5, started_ms), finished_ms = $6, ends_ms = NULL
+    WHERE run_id = $7 AND status || '' = 'running' AND worker_id = $8
+    RETURNING run_id, job_id, worker_id, cancel_ms IS NOT NULL, stuck;
 
 -- FAIL_MANY
 UPDATE runs SET status = CASE WHEN cancel_ms IS NOT NULL THEN 'cancelled' ELSE 'failed' END,
         reason = CASE WHEN cancel_ms IS NOT NULL THEN 'cancelled' ELSE ended.column1 END,
         detail = ended.column2, exit_code = ended.column3, signal = ended.column4, started_ms = coalesce(ended.column5, started_ms), finished_ms = ended.column6, ends_ms = NULL
     FROM unnest($1::text[], $2::text[], $3::bigint[], $4::bigint[], $5::bigint[], $6::bigint[], $7::bigint[]) AS ended (column1, column2, column3, column4, column5, column6, column7)
-    WHERE run_id = ended.column7 AND status = 'running' AND worker_id = $8
+    WHERE run_id = ended.column7 AND status || '' = 'running' AND worker_id = $8
+    RETURNING run_id, job_id, worker_id, cancel_ms IS NOT NULL, stuck;
+
+-- HANG
+UPDATE runs SET stuck = 1
+    WHERE run_id = $1 AND status || '' = 'running' AND CASE WHEN cancel_ms IS NOT NULL THEN 1 WHEN stuck > 0 THEN 0 ELSE 1 END = 1 AND worker_id = $2
+    RETURNING run_id, job_id, worker_id, cancel_ms IS NOT NULL, stuck;
+
+-- HANGING
+SELECT run_id, job_id, worker_id, cancel_ms IS NOT NULL, stuck FROM runs WHERE run_id = $1 AND stuck = 0 AND status || '' = 'running' AND CASE WHEN cancel_ms IS NOT NULL THEN 1 WHEN stuck > 0 THEN 0 ELSE 1 END = 1 AND worker_id = $2;
+
+-- LAPSE
+UPDATE runs SET status = CASE WHEN cancel_ms IS NOT NULL THEN 'cancelled' ELSE 'failed' END,
+        reason = CASE WHEN cancel_ms IS NOT NULL THEN 'cancelled' ELSE $1 END,
+        detail = $2, exit_code = $3, signal = $4, started_ms = coalesce($5, started_ms), finished_ms = $6, ends_ms = NULL
+    WHERE run_id = $7 AND status || '' = 'running' AND worker_id = $8
     RETURNING run_id, job_id, worker_id, cancel_ms IS NOT NULL, stuck;
 
 -- LAPSE_MANY
@@ -52,11 +105,58 @@ UPDATE runs SET status = CASE WHEN cancel_ms IS NOT NULL THEN 'cancelled' ELSE '
         reason = CASE WHEN cancel_ms IS NOT NULL THEN 'cancelled' ELSE ended.column1 END,
         detail = ended.column2, exit_code = ended.column3, signal = ended.column4, started_ms = coalesce(ended.column5, started_ms), finished_ms = ended.column6, ends_ms = NULL
     FROM unnest($1::text[], $2::text[], $3::bigint[], $4::bigint[], $5::bigint[], $6::bigint[], $7::bigint[]) AS ended (column1, column2, column3, column4, column5, column6, column7)
-    WHERE run_id = ended.column7 AND status = 'running' AND worker_id = $8
+    WHERE run_id = ended.column7 AND status || '' = 'running' AND worker_id = $8
+    RETURNING run_id, job_id, worker_id, cancel_ms IS NOT NULL, stuck;
+
+-- LAST_CRASH
+UPDATE runs SET status = CASE WHEN cancel_ms IS NOT NULL THEN 'cancelled' ELSE 'failed' END,
+        reason = CASE WHEN cancel_ms IS NOT NULL THEN 'cancelled' WHEN stuck > 0 THEN 'unkillable' ELSE 'crash_limit' END,
+        crashes = crashes + 1,
+        detail = $1, finished_ms = $2, ends_ms = NULL
+    WHERE run_id = $3 AND status || '' = 'running'
+    RETURNING run_id, job_id, worker_id, cancel_ms IS NOT NULL, stuck;
+
+-- LOSE
+UPDATE runs SET status = CASE WHEN cancel_ms IS NOT NULL THEN 'cancelled' ELSE 'failed' END,
+        reason = CASE WHEN cancel_ms IS NOT NULL THEN 'cancelled' WHEN stuck > 0 THEN 'unkillable' ELSE 'worker_lost' END,
+        detail = $1, finished_ms = $2, ends_ms = NULL
+    WHERE run_id = $3 AND status || '' = 'running'
+    RETURNING run_id, job_id, worker_id, cancel_ms IS NOT NULL, stuck;
+
+-- MARK_CANCELLED
+UPDATE runs SET cancel_by = coalesce(cancel_by, $1), cancel_ms = coalesce(cancel_ms, $2)
+    WHERE job_id = $3 AND status || '' = 'running'
     RETURNING run_id, job_id, worker_id, cancel_ms IS NOT NULL, stuck;
 
 -- NOTE_SEEN
 UPDATE workers SET last_seen_ms = given.c1 FROM unnest($1::bigint[], $2::text[], $3::bigint[]) AS given (c1, c2, c3) WHERE worker_id = given.c2 AND last_seen_ms <> given.c3;
+
+-- OUTLIVE
+UPDATE runs SET probation = 0
+    WHERE run_id = $1 AND probation > 0 AND status || '' = 'running' AND started_ms IS NOT NULL
+    RETURNING run_id, job_id, worker_id, cancel_ms IS NOT NULL, stuck;
+
+-- QUARANTINE
+UPDATE runs SET status = 'failed',
+        reason = 'quarantined',
+        detail = $1, finished_ms = $2, ends_ms = NULL
+    WHERE run_id = $3 AND status || '' = 'running' AND CASE WHEN cancel_ms IS NOT NULL THEN 0 WHEN stuck > 0 THEN 0 ELSE 1 END = 1
+    RETURNING run_id, job_id, worker_id, cancel_ms IS NOT NULL, stuck;
+
+-- QUARANTINE_DEMAND
+UPDATE runs SET status = 'failed',
+        reason = 'quarantined',
+        worker_id = $1, detail = $2, finished_ms = $3, due_ms = NULL
+    WHERE run_id IN (SELECT r.run_id FROM runs r WHERE r.status = 'pending' AND r.blocked = 0 AND r.demand_id = $4
+        AND r.priority >= $5 ORDER BY r.priority DESC, r.run_id LIMIT $6) AND status || '' = 'pending'
+    RETURNING run_id, job_id, worker_id, cancel_ms IS NOT NULL, stuck;
+
+-- QUARANTINE_PENDING
+UPDATE runs SET status = 'failed',
+        reason = 'quarantined',
+        worker_id = $1, detail = $2, finished_ms = $3, due_ms = NULL
+    WHERE run_id = $4 AND status || '' = 'pending'
+    RETURNING run_id, job_id, worker_id, cancel_ms IS NOT NULL, stuck;
 
 -- REPORTED
 SELECT run_id, job_id, worker_id, cancel_ms IS NOT NULL, stuck, status, started_ms FROM runs WHERE run_id = ANY ($1::bigint[]);
@@ -65,7 +165,29 @@ SELECT run_id, job_id, worker_id, cancel_ms IS NOT NULL, stuck, status, started_
 UPDATE runs SET status = 'failed',
         reason = 'worker_lost',
         detail = $2, finished_ms = $3, due_ms = NULL
-    WHERE run_id = ANY ($1::bigint[]) AND status = 'pending'
+    WHERE run_id = ANY ($1::bigint[]) AND status || '' = 'pending'
+    RETURNING run_id, job_id, worker_id, cancel_ms IS NOT NULL, stuck;
+
+-- RETURN
+UPDATE runs SET status = CASE WHEN cancel_ms IS NOT NULL THEN 'cancelled' ELSE 'pending' END,
+        reason = CASE WHEN cancel_ms IS NOT NULL THEN 'cancelled' ELSE 'returned' END,
+        finished_ms = CAST($1 AS BIGINT) + CASE WHEN cancel_ms IS NOT NULL THEN 0 ELSE NULL END, worker_id = CASE WHEN cancel_ms IS NOT NULL THEN worker_id ELSE NULL END, handed_n = NULL, claimed_ms = NULL, lease_ms = NULL, ends_ms = NULL
+    WHERE run_id = $2 AND status || '' = 'running' AND CASE WHEN cancel_ms IS NOT NULL THEN 1 WHEN stuck > 0 THEN 0 ELSE 1 END = 1 AND started_ms IS NULL AND worker_id = $3
+    RETURNING run_id, job_id, worker_id, cancel_ms IS NOT NULL, stuck;
+
+-- RUNNING_OF_JOB
+SELECT run_id, job_id, worker_id, cancel_ms IS NOT NULL, stuck FROM runs WHERE job_id = $1 AND status || '' = 'running' ORDER BY run_id;
+
+-- START
+UPDATE runs SET started_ms = coalesce(started_ms, $1)
+    WHERE run_id = $2 AND status || '' = 'running' AND worker_id = $3
+    RETURNING run_id, job_id, worker_id, cancel_ms IS NOT NULL, stuck;
+
+-- SUCCEED
+UPDATE runs SET status = CASE WHEN cancel_ms IS NOT NULL THEN 'cancelled' ELSE 'success' END,
+        reason = CASE WHEN cancel_ms IS NOT NULL THEN 'cancelled' ELSE $1 END,
+        detail = $2, exit_code = $3, signal = $4, started_ms = coalesce($5, started_ms), finished_ms = $6, ends_ms = NULL
+    WHERE run_id = $7 AND status || '' = 'running' AND worker_id = $8
     RETURNING run_id, job_id, worker_id, cancel_ms IS NOT NULL, stuck;
 
 -- SUCCEED_MANY
@@ -73,5 +195,12 @@ UPDATE runs SET status = CASE WHEN cancel_ms IS NOT NULL THEN 'cancelled' ELSE '
         reason = CASE WHEN cancel_ms IS NOT NULL THEN 'cancelled' ELSE ended.column1 END,
         detail = ended.column2, exit_code = ended.column3, signal = ended.column4, started_ms = coalesce(ended.column5, started_ms), finished_ms = ended.column6, ends_ms = NULL
     FROM unnest($1::text[], $2::text[], $3::bigint[], $4::bigint[], $5::bigint[], $6::bigint[], $7::bigint[]) AS ended (column1, column2, column3, column4, column5, column6, column7)
-    WHERE run_id = ended.column7 AND status = 'running' AND worker_id = $8
+    WHERE run_id = ended.column7 AND status || '' = 'running' AND worker_id = $8
+    RETURNING run_id, job_id, worker_id, cancel_ms IS NOT NULL, stuck;
+
+-- WITHDRAW
+UPDATE runs SET status = 'cancelled',
+        reason = 'cancelled',
+        detail = $1, finished_ms = $2, ends_ms = NULL
+    WHERE run_id = $3 AND status || '' = 'running' AND CASE WHEN cancel_ms IS NOT NULL THEN 1 ELSE 0 END = 1
     RETURNING run_id, job_id, worker_id, cancel_ms IS NOT NULL, stuck;

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 from zsched.api import views
@@ -34,8 +35,11 @@ def translations() -> str:
     modules: dict[str, object] = {**vars(sql), **vars(transitions)}
     shown = {name: dialect.each(str(modules[name])) for name in MANY}
     for name, text in modules.items():
-        if isinstance(text, str) and name.isupper() and not name.startswith("_") and "(VALUES (" in text:
-            shown[name] = dialect.listed(text)
+        if not isinstance(text, str) or not name.isupper() or name.startswith("_") or name in shown:
+            continue
+        translated = dialect.listed(text) if "(VALUES (" in text else dialect.one(text)
+        if re.sub(r"\$\d+", "?", translated.text) != text:
+            shown[name] = translated
     return "\n".join(f"-- {name}\n{shown[name].text.strip()};\n" for name in sorted(shown))
 
 

@@ -14,7 +14,7 @@ from tests.golden import sources
 ROOT = Path(__file__).parents[2]
 STORE = ROOT / "zsched" / "store"
 SECTION = (ROOT / "docs/postgresql.md").read_text("utf-8").partition("## Statements that differ")[2]
-ROWS = re.findall(r"^\| (?!for |---)(.*) \| (.*) \| (.*) \|$", SECTION, re.MULTILINE)
+ROWS = re.findall(r"^\| (?!for |---)(.*?) \| (.*?) \| (.*) \|$", SECTION, re.MULTILINE)
 # What an engine executes begins with one of these.
 VERBS = re.compile(r"\s*(?:SELECT|INSERT|UPDATE|DELETE|BEGIN|COMMIT|DECLARE|FETCH|CLOSE|PRAGMA)\b")
 
@@ -27,6 +27,7 @@ def text(engine: str) -> str:
 
 def pieces(cell: str) -> list[str]:
     """The code of a cell, divided where it leaves something out."""
+    cell = cell.replace("\\|", "|")
     return [piece.strip() for code in re.findall(r"`([^`]*)`", cell) for piece in code.split("…") if piece.strip()]
 
 
