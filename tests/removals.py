@@ -1285,7 +1285,7 @@ _REMOVALS: Final = (
         22,
         "no rescue copy without all keys",
         "unit/test_backup.py::test_rescue_goes_without_a_key_that_can_not_be_read",
-        ("backup.rescue", "_rescue_folders(db), _readable_keys(", "_rescue_folders(db), _read_keys("),
+        ("backup.rescue", "_rescue_folders(db), _readable_keys(", "_rescue_folders(db), read_keys("),
     ),
     removal(
         22,
