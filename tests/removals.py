@@ -104,6 +104,62 @@ _REMOVALS: Final = (
             'return base / _place((schedulers or [""])[0], environ) / worker',
         ),
     ),
+    # --- several schedulers on one database ---
+    removal(
+        27,
+        "the lock of a scheduler that stands still is kept",
+        "contract/test_leader.py::test_lock_of_a_living_scheduler_is_kept_and_of_a_stopped_one_lost",
+        ("leader._SETTINGS", 'f"SET idle_session_timeout = {LOCK_IDLE_MS}"', '"SET idle_session_timeout = 0"'),
+    ),
+    removal(
+        27,
+        "the session of the lock is not pinged",
+        "contract/test_leader.py::test_lock_of_a_living_scheduler_is_kept_and_of_a_stopped_one_lost",
+        ("Candidate._ping", "while not self._ending.wait(LOCK_PING_S):", "while not self._ending.wait():"),
+    ),
+    removal(
+        27,
+        "a lost lock is not taken again",
+        "contract/test_leader.py::test_lock_is_taken_again_by_a_new_session",
+        without_condition("Candidate._ping", "not self._take()"),
+    ),
+    removal(
+        27,
+        "a scheduler without the lock says that it is active",
+        "contract/test_leader.py::test_lock_that_another_has_taken_is_not_taken_again",
+        ("Candidate._announce", "role = own.role if self._held else Role.STANDBY", "role = own.role"),
+    ),
+    removal(
+        27,
+        "a scheduler that was killed stays listed as active",
+        "contract/test_leader.py::test_schedulers_list_themselves",
+        without_call("Candidate._announce", "self._ask(_SUCCEED, (own.instance,))"),
+    ),
+    removal(
+        27,
+        "a scheduler with another secret.key stands by",
+        "system/test_standbys.py::test_scheduler_with_another_key_does_not_stand_by",
+        without_call("Process._look_around", "demand_key"),
+    ),
+    removal(
+        27,
+        "a standby passes writes on to its loop",
+        "unit/test_rest_standby.py::test_standby_answers_reads_and_refuses_the_rest",
+        returns("Standby._writes", "False"),
+    ),
+    removal(
+        27,
+        "callers that wait at a standby never look again",
+        "system/test_standbys.py::test_caller_at_a_standby_sees_the_end_of_a_job",
+        without_call("Process._stand_by", "parts.live.wake_all"),
+    ),
+    removal(
+        27,
+        "a message shows the password of a database",
+        "unit/test_config.py::test_database_url_is_shown_without_its_password"
+        " system/test_standbys.py::test_password_of_the_url_is_not_logged",
+        returns("PostgresUrl.__str__", "self.conninfo"),
+    ),
     # --- what is acked is stored ---
     removal(
         1,
