@@ -261,7 +261,13 @@ _REMOVALS: Final = (
             "WHEN OLD.status IN ('success', 'failed', 'cancelled') OR (OLD.status = 'pending' AND NEW.status = 'success')",
             "WHEN 0",
         ),
-        without_call("migrations.migrate", "_demand_trigger"),
+        without_call("sqlite.migrations.migrate", "_demand_trigger"),
+        (
+            "store/postgres/schema/0001_start.sql",
+            "WHEN (OLD.status IN ('success', 'failed', 'cancelled') OR (OLD.status = 'pending' AND NEW.status = 'success'))",
+            "WHEN (false)",
+        ),
+        without_call("postgres.migrations.migrate", "_demand_trigger"),
     ),
     # --- runs that may start only once ---
     removal(
@@ -1295,7 +1301,7 @@ _REMOVALS: Final = (
         "contract/test_file.py::test_copy_put_over_a_database_with_a_wal_is_refused"
         " contract/test_file.py::test_wal_without_its_file_is_refused_and_kept"
         " system/test_database_file.py::test_copy_over_a_live_wal_is_refused_with_the_command",
-        without_call("engine.open_engine", "demand_sound"),
+        without_call("sqlite.engine.open_engine", "demand_sound"),
     ),
     removal(
         22,
@@ -1377,14 +1383,14 @@ _REMOVALS: Final = (
         21,
         "a newer schema is taken for ours",
         "contract/test_sqlite.py::test_a_newer_schema_is_refused_and_left_alone",
-        never("migrations.migrate", "head.schema > len(steps)"),
+        never("sqlite.migrations.migrate", "head.schema > len(steps)"),
     ),
     removal(
         21,
         "a migration is no transaction",
         "contract/test_sqlite.py::test_a_migration_that_fails_leaves_the_database_as_it_was",
         (
-            "migrations.migrate",
+            "sqlite.migrations.migrate",
             "        engine.begin()\n        try:\n            engine.execute(steps[number - 1])\n",
             "        engine.execute(steps[number - 1])\n        engine.begin()\n        try:\n",
         ),
@@ -1471,7 +1477,7 @@ _REMOVALS: Final = (
         24,
         "what happens is not written down",
         "contract/test_check.py::test_what_the_store_wrote_agrees contract/test_history.py::test_events_and_counters_tell_the_state_of_every_run_after_any_history",
-        without_call("Ledger.write", "engine.executemany(sql.ADD_EVENT, self._events)"),
+        ("Ledger.write", "            engine.sendmany(sql.ADD_EVENT,", "            list("),
     ),
     removal(
         24,
@@ -1677,7 +1683,11 @@ _REMOVALS: Final = (
         15,
         "each result of a frame is a statement",
         "contract/test_claim.py::test_results_of_one_frame_are_one_statement",
-        ("EndsWriter._finish", "in sql.batches(reported):", "in ([outcome] for outcome in reported):"),
+        (
+            "EndsWriter._finish",
+            "            ended |= self._end_reported(cause, reported, ",
+            "            for each in reported:\n                ended |= self._end_reported(cause, [each], ",
+        ),
     ),
     removal(
         15,

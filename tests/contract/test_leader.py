@@ -6,6 +6,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing
 from signal import SIGSTOP
 from typing import Any
@@ -94,11 +95,11 @@ def test_lock_is_taken_again_by_a_new_session(url: str, join: Callable[[], Candi
 def test_lock_that_another_has_taken_is_not_taken_again(url: str, join: Callable[[], Candidate]) -> None:
     first = join()
     assert first.try_lock()
-    with psycopg.connect(url, autocommit=True) as other:
+    with psycopg.connect(url, autocommit=True) as other, ThreadPoolExecutor(1) as pool:
+        waiting = pool.submit(other.execute, "SELECT pg_advisory_lock(2054382440, hashtext(current_schema())) IS NULL")
+        until(lambda: look(url, "SELECT 1 FROM pg_locks WHERE locktype = 'advisory' AND NOT granted"))
         end_sessions(url)
-        assert other.execute("SELECT pg_try_advisory_lock(2054382440, hashtext(current_schema()))").fetchone() == (
-            True,
-        )
+        waiting.result(SOON_S)
         first.publish(replace(A, role=Role.ACTIVE))
         until(lambda: look(url, "SELECT role FROM instances") == [("standby",)])
     # The other one is gone, and the first one still wants to lead.

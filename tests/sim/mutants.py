@@ -131,8 +131,8 @@ _MUTANTS: Final = (
         "of several results of a frame the last is not stored",
         (
             "EndsWriter._finish",
-            "in sql.batches(reported):",
-            "in sql.batches(reported[: len(reported) // 2 + 1]):",
+            "self._end_reported(cause, reported, ",
+            "self._end_reported(cause, reported[: len(reported) // 2 + 1], ",
         ),
     ),
     mutant(
