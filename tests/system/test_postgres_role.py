@@ -71,6 +71,18 @@ def test_scheduler_needs_no_more_than_the_role_may(url: str, tmp_path: Path) -> 
         scheduler.end()
 
 
+def test_scheduler_without_a_schema_says_so_and_ends(url: str, tmp_path: Path) -> None:
+    with psycopg.connect(postgres.server().url(NAME)) as admin:
+        admin.execute(f"DROP SCHEMA {NAME}".encode())
+    scheduler = SharingScheduler(url, tmp_path, "a")
+    try:
+        scheduler.start()
+        assert scheduler.exit_code() == os.EX_IOERR
+        assert "no schema has been selected to create in" in scheduler.log()
+    finally:
+        scheduler.end()
+
+
 @pytest.mark.parametrize("statement", FORBIDDEN)
 def test_role_may_do_nothing_else(url: str, statement: str) -> None:
     with psycopg.connect(url, autocommit=True) as connection, pytest.raises(psycopg.errors.InsufficientPrivilege):

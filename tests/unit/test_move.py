@@ -21,8 +21,9 @@ from zsched.model.types import JobSpec
 from zsched.security.vault import Vault
 from zsched.store import transfer
 from zsched.store.check import check
-from zsched.store.contract import StoreConstraint, StoreError, StoreLocked, StoreMoved
+from zsched.store.contract import StoreConstraint, StoreDeposed, StoreError, StoreLocked, StoreMoved
 from zsched.store.postgres import dialect
+from zsched.store.postgres.engine import open_writer
 from zsched.store.sqlite.engine import SqliteEngine
 from zsched.store.sqlite.lock import Lock
 from zsched.store.transfer import COUNTERS, NUMBERED, TABLES
@@ -117,7 +118,7 @@ def test_target_guards_runs_that_have_ended(places: tuple[Place, Place]) -> None
 
 def test_keys_are_copied_for_their_owner_only(places: tuple[Place, Place]) -> None:
     source, target = places
-    move_between(source, target).keys == backup.KEYS
+    assert move_between(source, target).keys == backup.KEYS
     for name in backup.KEYS:
         path = target.folder / name
         assert (path.read_text(), stat.S_IMODE(path.stat().st_mode)) == (f"{name}\n", 0o600)
@@ -171,7 +172,7 @@ def test_source_names_where_it_went(places: tuple[Place, Place]) -> None:
     assert usable(target)
 
 
-def test_database_in_use_is_no_target(places: tuple[Place, Place]) -> None:
+def test_database_in_use_is_refused_as_a_target(places: tuple[Place, Place]) -> None:
     source, target = places
     with target.lead() as tenure:
         tenure.store.begin()
@@ -201,7 +202,7 @@ def test_moved_database_is_not_moved_again(pair: tuple[Place, Place], tmp_path: 
         move_between(source, Place(str(tmp_path / "third"), tmp_path / "third.d"))
 
 
-def test_unfinished_copy_is_no_target_for_a_moved_database(pair: tuple[Place, Place], tmp_path: Path) -> None:
+def test_moved_database_does_not_go_on_with_an_older_copy(pair: tuple[Place, Place], tmp_path: Path) -> None:
     source, target = pair
     third = Place(str(tmp_path / "third"), tmp_path / "third.d")
     with pytest.MonkeyPatch.context() as patched:
@@ -214,7 +215,7 @@ def test_unfinished_copy_is_no_target_for_a_moved_database(pair: tuple[Place, Pl
     assert (usable(target), usable(third)) == (True, False)
 
 
-def test_unfinished_copy_of_another_database_is_no_target(pair: tuple[Place, Place], tmp_path: Path) -> None:
+def test_unfinished_copy_of_another_database_is_refused(pair: tuple[Place, Place], tmp_path: Path) -> None:
     source, target = pair
     with pytest.MonkeyPatch.context() as patched:
         interrupting(patched, 0, (transfer, "load"))
@@ -340,6 +341,18 @@ def test_rows_are_copied_all_or_none(places: tuple[Place, Place]) -> None:
     with target.lead(marked=True) as tenure:
         assert transfer.is_new(tenure.engine)
     move_between(source, target)
+
+
+@pytest.mark.postgres
+@pytest.mark.slow
+def test_writer_that_lost_its_lock_stores_nothing_in_a_moved_database(tmp_path: Path) -> None:
+    with new_place("postgres", tmp_path, "old") as source, closing(open_writer(source.db, NOW)) as earlier:
+        earlier.begin()
+        earlier.begin_epoch("host", 1, "", NOW)
+        earlier.commit()
+        move_between(source, Place(str(tmp_path / "new"), tmp_path / "new.d"))
+        with pytest.raises(StoreDeposed):
+            earlier.begin()
 
 
 # --- and back --------------------------------------------------------------------------------------------------------
