@@ -62,10 +62,8 @@ def copy(folder: Path, source: str, target: str) -> dict[str, Any]:
         assert process.returncode == 0
         out.seek(0)
         tables: dict[str, Any] = json.load(out)["tables"]
-    rows = sum(table["rows"] for table in tables.values())
-    print(
-        f"{rows} rows in {seconds:.1f} s ({rows / seconds:.0f} rows/s), at most {used.ru_maxrss / 1024:.0f} MiB of memory"
-    )
+    rows, memory = sum(table["rows"] for table in tables.values()), used.ru_maxrss / 1024
+    print(f"{rows} rows in {seconds:.1f} s ({rows / seconds:.0f} rows/s), at most {memory:.0f} MiB of memory")
     return tables
 
 

@@ -200,6 +200,9 @@ def test_moved_database_is_not_moved_again(pair: tuple[Place, Place], tmp_path: 
     move_between(source, target)
     with pytest.raises(StoreMoved, match="was moved to"):
         move_between(source, Place(str(tmp_path / "third"), tmp_path / "third.d"))
+    with pytest.raises(StoreMoved, match="was moved to"):
+        move_between(source, target)
+    assert usable(target)
 
 
 def test_moved_database_does_not_go_on_with_an_older_copy(pair: tuple[Place, Place], tmp_path: Path) -> None:

@@ -107,18 +107,17 @@ def take_over(tenure: Tenure) -> None:
 
 
 def _demand_sides(source: Side, target: Side, old: Tenure, new: Tenure) -> None:
-    """Raise TakenError if the target has content, StoreMoved if the source may not be used."""
-    identity, mark = old.store.identity, transfer.mark_of(new.engine)
-    if mark is not None and mark.state is State.UNFINISHED:
-        if mark.db != identity:
-            raise TakenError(f"{target.name} is an unfinished copy of {mark.place}: name another target")
-        # The last steps of this move may have been done.
-        moved = transfer.mark_of(old.engine)
-        if moved is not None and (moved.state, moved.place) == (State.MOVED, target.name):
-            return
-    elif mark is not None or not transfer.is_new(new.engine):
+    """Raise StoreMoved if the source may not be used, TakenError if the target has content."""
+    identity, moved, mark = old.store.identity, transfer.mark_of(old.engine), transfer.mark_of(new.engine)
+    begun = mark if mark is not None and mark.state is State.UNFINISHED else None
+    # Only the last step of this move is missing.
+    last = begun is not None and moved is not None and (moved.state, moved.place) == (State.MOVED, target.name)
+    if not last:
+        transfer.demand_unmarked(old.engine, source.name)
+    if begun is not None and begun.db != identity:
+        raise TakenError(f"{target.name} is an unfinished copy of {begun.place}: name another target")
+    if begun is None and (mark is not None or not transfer.is_new(new.engine)):
         raise TakenError(f"{target.name} is not a new database: name another one, a copy never replaces anything")
-    transfer.demand_unmarked(old.engine, source.name)
 
 
 def _new_keys(source: Path, target: Path) -> dict[str, str]:
