@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import signal
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -37,8 +38,6 @@ def zsched(*words: str) -> tuple[int, str, str]:
 
 
 def stop(scheduler: SharingScheduler) -> None:
-    import signal
-
     scheduler.send(signal.SIGTERM)
     assert scheduler.exit_code() == 0
 
@@ -111,6 +110,29 @@ def test_standby_of_a_moved_database_ends(database: str, tmp_path: Path) -> None
     finally:
         active.end()
         standby.end()
+
+
+def test_move_within_postgres_leaves_the_keys_in_their_folder(database: str, tmp_path: Path) -> None:
+    folder = tmp_path / "data"
+    files = (folder / "secret.key", folder / "curve.key")
+    serve(database, tmp_path)
+    before = [file.read_bytes() for file in files]
+    with postgres.server().database(empty=True) as another:
+        code, _, err = zsched("db", "copy", f"--data-dir={folder}", database, another)
+        assert (code, "key copied" in err) == (0, False), err
+        assert [file.read_bytes() for file in files] == before
+        serve(another, tmp_path)
+
+
+def serve(database: str, folder: Path) -> None:
+    """A scheduler on a database leads, and ends."""
+    scheduler = SharingScheduler(database, folder, "data")
+    try:
+        scheduler.start()
+        scheduler.until(lambda: scheduler.role() == "ready")
+        stop(scheduler)
+    finally:
+        scheduler.end()
 
 
 def test_commands_on_a_database_of_postgres(database: str, tmp_path: Path) -> None:

@@ -53,7 +53,6 @@ from zsched.commands import exits, options, table
 from zsched.config.config import ConfigError, SchedulerConfig, scheduler_config
 from zsched.host import files
 from zsched.maintenance import backup, move
-from zsched.model.address import PostgresUrl
 from zsched.model.units import counted
 from zsched.security import owners
 from zsched.store.choice import database
@@ -104,8 +103,8 @@ def _config(db: str | None, folder: str | None) -> SchedulerConfig:
 
 
 @contextmanager
-def _failures(db: Path | PostgresUrl) -> Iterator[None]:
-    """Turn errors of the database and its files into messages and exit codes."""
+def _failures(subject: object) -> Iterator[None]:
+    """Turn errors of a database and its files into messages and exit codes. `subject`: what fails."""
     try:
         yield
     except (backup.TakenError, move.TakenError) as error:
@@ -115,7 +114,7 @@ def _failures(db: Path | PostgresUrl) -> Iterator[None]:
     except (files.PrivateFileError, StoreLoose, StoreForeign, StoreMoved, StoreNewer, StoreUnsupported) as error:
         raise exits.Failure(str(error), os.EX_CONFIG) from None
     except StoreError as error:
-        raise exits.Failure(f"{db}: {error}", os.EX_IOERR) from None
+        raise exits.Failure(f"{subject}: {error}", os.EX_IOERR) from None
 
 
 def check_database(config: SchedulerConfig, arguments: Mapping[str, options.Value]) -> int:
@@ -145,7 +144,7 @@ def copy(arguments: Mapping[str, options.Value]) -> int:
     exits.demand_database(source.db)
     if isinstance(target.db, Path):
         _demand_right_user(target.db)
-    with _failures(target.db), ExitStack() as stack:
+    with _failures(f"the copy of {source.db} to {target.db}"), ExitStack() as stack:
         old = _side(stack, source, source.folder)
         # The folder is held once if both have the same.
         shared = source.folder == target.folder
@@ -168,7 +167,7 @@ def copy(arguments: Mapping[str, options.Value]) -> int:
 
 def _side(stack: ExitStack, config: SchedulerConfig, folder: Path) -> move.Side:
     hold = stack.enter_context(database(config.db, folder).hold())
-    return move.Side(str(config.db), hold.folder, hold)
+    return move.Side(str(config.db), config.folder, hold)
 
 
 def _with_folder(config: SchedulerConfig) -> str:
