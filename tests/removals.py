@@ -476,6 +476,73 @@ _REMOVALS: Final = (
         "unit/test_rest_bodies.py::test_first_uses_of_a_shape_by_several_threads_do_no_harm",
         without_call("body.convert", "_prepare"),
     ),
+    # --- moves ---
+    removal(
+        28,
+        "a moved database is used",
+        "unit/test_move.py::test_source_names_where_it_went",
+        returns("transfer.demand_unmarked", ""),
+    ),
+    removal(
+        28,
+        "the source of a move stays in use",
+        "unit/test_move.py::test_source_names_where_it_went",
+        without_call("move.move", "transfer.set_mark(old.engine, Mark(State.MOVED, identity, target.name, now_ms))"),
+    ),
+    removal(
+        28,
+        "an unfinished copy is used",
+        "unit/test_move.py::test_copy_that_differs_is_not_used",
+        without_call(
+            "move.move", "transfer.set_mark(new.engine, Mark(State.UNFINISHED, identity, source.name, now_ms))"
+        ),
+    ),
+    removal(
+        28,
+        "a copy is used without its check",
+        "unit/test_move.py::test_copy_that_differs_is_not_used",
+        never("move.move", "read != copied"),
+    ),
+    removal(
+        28,
+        "a copy gives ids of deleted rows out again",
+        "unit/test_move.py::test_ids_go_on_behind_those_of_deleted_rows",
+        without_call("transfer.load", "target.raise_ids"),
+    ),
+    removal(
+        28,
+        "a copy replaces what its target has",
+        "unit/test_move.py::test_database_in_use_is_refused_as_a_target",
+        never("move._demand_sides", "not transfer.is_new(new.engine)"),
+    ),
+    removal(
+        28,
+        "a database that was moved elsewhere goes on with an older copy",
+        "unit/test_move.py::test_moved_database_does_not_go_on_with_an_older_copy",
+        (
+            "move._demand_sides",
+            "(moved.state, moved.place) == (State.MOVED, target.name)",
+            "moved.state is State.MOVED",
+        ),
+    ),
+    removal(
+        28,
+        "a copy leaves the keys behind",
+        "unit/test_move.py::test_keys_are_copied_for_their_owner_only",
+        without_call("move.move", "files.write_private"),
+    ),
+    removal(
+        28,
+        "an earlier scheduler writes into a moved database",
+        "unit/test_move.py::test_writer_that_lost_its_lock_stores_nothing_in_a_moved_database",
+        without_call("move._leading", "take_over"),
+    ),
+    removal(
+        19,
+        "a NUL in what a worker says costs its frame",
+        "contract/test_postgres.py::test_nul_in_what_a_worker_says_costs_no_result",
+        returns("dialect._text", "value.encode()"),
+    ),
     removal(
         22,
         "a second restore gives ids out again",
@@ -1481,7 +1548,7 @@ _REMOVALS: Final = (
         22,
         "no rescue copy without all keys",
         "unit/test_backup.py::test_rescue_goes_without_a_key_that_can_not_be_read",
-        ("backup.rescue", "_rescue_folders(db), _readable_keys(", "_rescue_folders(db), _read_keys("),
+        ("backup.rescue", "_rescue_folders(db), _readable_keys(", "_rescue_folders(db), read_keys("),
     ),
     removal(
         22,

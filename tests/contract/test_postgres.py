@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager, suppress
+from dataclasses import replace
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -15,9 +16,9 @@ import pytest
 from psycopg import pq
 
 from tests import postgres
-from tests.contract.base import NOW, Base, PostgresBase, posted
+from tests.contract.base import NOW, W1, Base, PostgresBase, posted
 from tests.relay import Relay, relay
-from zsched.model.types import JobSpec
+from zsched.model.types import JobSpec, RunStatus, Stream
 from zsched.store import sql, transitions
 from zsched.store.contract import (
     StoreBusy,
@@ -410,13 +411,22 @@ def test_errors_of_the_server_are_the_stores(
     assert type(caught.value) is kind
 
 
-def test_a_text_that_the_server_refuses_fails_its_part_alone(base: Base) -> None:
+def test_a_value_that_the_server_refuses_fails_its_part_alone(base: Base) -> None:
     with base.store.savepoint():
         kept = base.submit()
     with pytest.raises(StoreConstraint), base.store.savepoint():
-        base.rows("UPDATE jobs SET name = ?", "a\0b")
+        base.rows("UPDATE jobs SET priority = ?", 2**63)
     base.turn()
     assert base.store.job(kept) is not None
+
+
+def test_nul_in_what_a_worker_says_costs_no_result(base: Base) -> None:
+    run_id = base.running()
+    said = base.outcome(run_id, RunStatus.FAILED, 1, Stream(head=b"a\0b", total=3))
+    assert base.store.finish(replace(said, detail="c\0d"), W1, NOW) == "stored"
+    base.turn()
+    assert base.run(run_id).detail == "c\ufffdd"
+    assert base.rows("SELECT stdout_head FROM outputs") == [(b"a\0b",)]
 
 
 def test_a_late_error_undoes_the_turn_and_later_turns_are_careful(base: Base) -> None:

@@ -53,6 +53,18 @@ SELECT key_check FROM identity;
 -- SET_KEY_CHECK
 UPDATE identity SET key_check = ?;
 
+-- TRANSFER
+SELECT state, db, place, at_ms FROM transfer;
+
+-- ADD_TRANSFER
+INSERT INTO transfer (state, db, place, at_ms) VALUES (?, ?, ?, ?);
+
+-- END_TRANSFER
+DELETE FROM transfer;
+
+-- EPOCH
+SELECT epoch FROM epoch;
+
 -- END_EPOCH
 UPDATE schedulers SET stopped_ms = ? WHERE epoch = ?;
 

@@ -1,4 +1,4 @@
-"""docs/postgresql.md names the statements that differ between the engines; tests/golden/ has the translated ones."""
+"""docs/postgresql-engine.md names the statements that differ; tests/golden/ has the translated ones."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tests.golden import sources
 
 ROOT = Path(__file__).parents[2]
 STORE = ROOT / "zsched" / "store"
-SECTION = (ROOT / "docs/postgresql.md").read_text("utf-8").partition("## Statements that differ")[2]
+SECTION = (ROOT / "docs/postgresql-engine.md").read_text("utf-8").partition("## Statements that differ")[2]
 ROWS = re.findall(r"^\| (?!for |---)(.*?) \| (.*?) \| (.*) \|$", SECTION, re.MULTILINE)
 # What an engine executes begins with one of these.
 VERBS = re.compile(r"\s*(?:SELECT|INSERT|UPDATE|DELETE|BEGIN|COMMIT|DECLARE|FETCH|CLOSE|PRAGMA)\b")

@@ -1,12 +1,19 @@
-"""zsched db: check, back up and restore a scheduler's database.
+"""zsched db: check, move, back up and restore a scheduler's database.
 
 Usage:
-  zsched db check [options]
-  zsched db backup [options] [--no-keys] <file>
-  zsched db restore [options] <backup>
+  zsched db check [--db=DATABASE] [--json]
+  zsched db copy [--data-dir=DIR] [--json] <from> <to>
+  zsched db backup [--db=DATABASE] [--no-keys] <file>
+  zsched db restore [--db=DATABASE] <backup>
+  zsched db succeed [--db=DATABASE] [--data-dir=DIR]
 
 `check` replays the events and compares the result with the tables: runs, counters, workers. It only reads, and may run
-while the scheduler works. `backup` and `restore` are for SQLite; PostgreSQL has its own tools.
+while the scheduler works.
+
+`copy` moves a database to another place: from SQLite to PostgreSQL, back, or within one of them. <from> and <to> are
+files or URLs. No scheduler may run on either. <to> must be new: a file that does not exist, or an empty database. The
+command copies all rows and the keys, and compares a checksum of each table. Then it marks <from> as moved: schedulers
+refuse it from then on. If it is interrupted, run it again: until it has finished, schedulers refuse <to>.
 
 `backup` writes the database and the keys in the folder next to it (secret.key, curve.key) into one file of mode 0600.
 It may run while the scheduler works: everything that was acknowledged before the command began is in the backup.
@@ -16,32 +23,36 @@ that end with .replaced-TIME. The restored database gets a new identity, and its
 higher. Runs that were running or pending in the backup may have run since then. They end as lost, and start again
 unless their job's on_lost is fail. A plain copy of a database can be restored too.
 
-Options:
-  --db=DATABASE  The database: its file, or its URL (scheduler.db, or what the settings of the scheduler say).
-  --json         With `check`: print the result as JSON.
-  --no-keys      Leave out the keys. Keep copies of them elsewhere: without secret.key, secrets of jobs can't be
-                 decrypted.
-  -h, --help     Show this.
+`backup` and `restore` are for SQLite. Back PostgreSQL up with its own tools, such as pg_dump. After you restored such a
+backup, run `succeed` before a scheduler starts: it gives the database a new identity and new ids, as `restore` does.
 
-Exit codes: 0 done, or the database is consistent; 1 it is not; 2 wrong usage; 73 a file can't be written; 74 a file
-can't be read, is damaged or of the wrong kind; 75 a scheduler has the database; 78 a file belongs to another user, to
-another program or to a newer release.
+Options:
+  --db=DATABASE   The database: its file, or its URL (scheduler.db, or what the settings of the scheduler say).
+  --data-dir=DIR  With PostgreSQL: the scheduler's folder, which has its keys (what the settings of the scheduler say).
+  --json          With `check` and `copy`: print the result as JSON.
+  --no-keys       Leave out the keys. Keep copies of them elsewhere: without secret.key, secrets of jobs can't be
+                  decrypted.
+  -h, --help      Show this.
+
+Exit codes: 0 done, or the database is consistent; 1 it is not, or the copy differs; 2 wrong usage; 73 a file can't be
+written, or <to> is not new; 74 a database can't be read, is damaged or of the wrong kind; 75 a scheduler has the
+database; 78 a file belongs to another user, to another program or to a newer release, or the database was moved.
 """
 
 from __future__ import annotations
 
 import os
+import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 
 from zsched.commands import exits, options, table
 from zsched.config.config import ConfigError, SchedulerConfig, scheduler_config
 from zsched.host import files
-from zsched.maintenance import backup
-from zsched.model.address import PostgresUrl
+from zsched.maintenance import backup, move
 from zsched.model.units import counted
 from zsched.security import owners
 from zsched.store.choice import database
@@ -52,42 +63,58 @@ from zsched.store.contract import (
     StoreFull,
     StoreLocked,
     StoreLoose,
+    StoreMoved,
     StoreNewer,
     StoreUnsupported,
 )
 from zsched.store.sqlite.lock import Lock
+from zsched.store.transfer import Sum
 
 
 def main(argv: Sequence[str]) -> int:
     """Run the command; returns its exit code."""
     arguments = options.parse(__doc__, argv, mixed=True)
-    db = options.text(arguments, "--db")
-    try:
-        config = scheduler_config({} if db is None else {"db": db}, None, os.environ).config
-    except ConfigError as error:
-        options.fail(__doc__, str(error))
+    if arguments["copy"]:
+        return copy(arguments)
+    if arguments["succeed"]:
+        return succeed(_config(options.text(arguments, "--db"), options.text(arguments, "--data-dir")))
+    # These don't use the folder.
+    config = _config(options.text(arguments, "--db"), ".")
     with _failures(config.db):
         if arguments["check"]:
             return check_database(config, arguments)
-        path = exits.demand_file(config.db, "back it up and restore it with the tools of PostgreSQL")
+        path = exits.demand_file(
+            config.db, "back it up with pg_dump, and after you restored that, run `zsched db succeed`"
+        )
         if arguments["backup"]:
             return back_up(path, Path(options.text(arguments, "<file>") or ""), keys=not arguments["--no-keys"])
         return restore(path, Path(options.text(arguments, "<backup>") or ""), config.worker_timeout_ms)
 
 
+def _config(db: str | None, folder: str | None) -> SchedulerConfig:
+    """The settings of the scheduler with this database and data folder. Invalid ones end the program as wrong usage."""
+    flags = {"db": db, "data-dir": folder}
+    try:
+        return scheduler_config(
+            {name: text for name, text in flags.items() if text is not None}, None, os.environ
+        ).config
+    except ConfigError as error:
+        options.fail(__doc__, str(error))
+
+
 @contextmanager
-def _failures(db: Path | PostgresUrl) -> Iterator[None]:
-    """Turn errors of the database and its files into messages and exit codes."""
+def _failures(subject: object) -> Iterator[None]:
+    """Turn errors of a database and its files into messages and exit codes. `subject`: what fails."""
     try:
         yield
-    except backup.TakenError as error:
+    except (backup.TakenError, move.TakenError) as error:
         raise exits.Failure(str(error), os.EX_CANTCREAT) from None
     except StoreLocked as error:
         raise exits.Failure(f"{error}: stop it first", os.EX_TEMPFAIL) from None
-    except (files.PrivateFileError, StoreLoose, StoreForeign, StoreNewer, StoreUnsupported) as error:
+    except (files.PrivateFileError, StoreLoose, StoreForeign, StoreMoved, StoreNewer, StoreUnsupported) as error:
         raise exits.Failure(str(error), os.EX_CONFIG) from None
     except StoreError as error:
-        raise exits.Failure(f"{db}: {error}", os.EX_IOERR) from None
+        raise exits.Failure(f"{subject}: {error}", os.EX_IOERR) from None
 
 
 def check_database(config: SchedulerConfig, arguments: Mapping[str, options.Value]) -> int:
@@ -106,6 +133,83 @@ def check_database(config: SchedulerConfig, arguments: Mapping[str, options.Valu
         verdict = counted(findings.count, "contradiction") if findings.count else "all agrees"
         exits.say(f"{scope}: {verdict}")
     return exits.FAILED if findings.count else 0
+
+
+def copy(arguments: Mapping[str, options.Value]) -> int:
+    """`copy`. Print the checksums of all tables."""
+    folder = options.text(arguments, "--data-dir")
+    source, target = (_config(options.text(arguments, name), folder) for name in ("<from>", "<to>"))
+    if source.db == target.db:
+        options.fail(__doc__, "<from> and <to> are the same database")
+    exits.demand_database(source.db)
+    if isinstance(target.db, Path):
+        _demand_right_user(target.db)
+    with _failures(f"the copy of {source.db} to {target.db}"), ExitStack() as stack:
+        old = _side(stack, source, source.folder)
+        # The folder is held once if both have the same.
+        shared = source.folder == target.folder
+        new = _side(
+            stack, target, Path(stack.enter_context(tempfile.TemporaryDirectory())) if shared else target.folder
+        )
+        try:
+            done = move.move(old, new, _now_ms())
+        except move.MismatchError as error:
+            _show_sums(error.compared, arguments)
+            raise exits.Failure(str(error)) from None
+    _show_sums(done.compared, arguments)
+    rows = counted(sum(copied.rows for _, copied in done.compared.values()), "row")
+    exits.say(f"{rows} copied from {source.db} to {target.db}, checksums agree; {source.db} is no longer usable")
+    if done.keys:
+        exits.say(f"{' and '.join(done.keys)} copied from {source.folder} to {target.folder}")
+    exits.say(f"start the scheduler with db = {target.db}{_with_folder(target)}")
+    return 0
+
+
+def _side(stack: ExitStack, config: SchedulerConfig, folder: Path) -> move.Side:
+    hold = stack.enter_context(database(config.db, folder).hold())
+    return move.Side(str(config.db), config.folder, hold)
+
+
+def _with_folder(config: SchedulerConfig) -> str:
+    return "" if isinstance(config.db, Path) else f" and data_dir = {config.folder}"
+
+
+def _show_sums(compared: Mapping[str, tuple[Sum, Sum]], arguments: Mapping[str, options.Value]) -> None:
+    if arguments["--json"]:
+        rows = {
+            name: {"rows": read.rows, "source": read.digest, "target": copied.digest}
+            for name, (read, copied) in compared.items()
+        }
+        table.document({"tables": rows})
+        return
+    # 16 hexadecimal digits are enough to see whether two are equal. The whole values were compared.
+    lines = [
+        (name, read.rows, read.digest[:16], copied.digest[:16], "yes" if read == copied else "NO")
+        for name, (read, copied) in compared.items()
+    ]
+    table.show(("TABLE", "ROWS", "SOURCE", "TARGET", "EQUAL"), lines)
+
+
+def succeed(config: SchedulerConfig) -> int:
+    """`succeed`."""
+    exits.demand_database(config.db)
+    actor = f"{owners.of_user(os.geteuid())} by --db"
+    with _failures(config.db), database(config.db, config.folder).hold() as hold:
+        tenure = hold.lead(_now_ms())
+        if tenure is None:
+            raise StoreLocked(f"a scheduler leads on {config.db}")
+        with closing(tenure):
+            move.take_over(tenure)
+            before = tenure.store.identity
+            lost = move.succeed(tenure, "from a copy", actor, _now_ms(), config.worker_timeout_ms)
+            exits.say(f"{config.db} has a new identity, {tenure.store.identity}; it was {before}")
+    _say_lost(lost)
+    return 0
+
+
+def _say_lost(lost: int) -> None:
+    if lost:
+        exits.say(f"{counted(lost, 'run')} of the backup had not ended: lost, and started again where on_lost says so")
 
 
 def back_up(db: Path, target: Path, *, keys: bool) -> int:
@@ -140,9 +244,7 @@ def restore(db: Path, source: Path, worker_timeout_ms: int) -> int:
         exits.say(f"the database that was there is {done.replaced}")
     if done.keys:
         exits.say(f"{' and '.join(done.keys)} of the backup are restored, too")
-    if done.lost:
-        lost = counted(done.lost, "run")
-        exits.say(f"{lost} of the backup had not ended: lost, and started again where on_lost says so")
+    _say_lost(done.lost)
     return 0
 
 
@@ -165,7 +267,7 @@ def _demand_right_user(db: Path) -> None:
     if os.geteuid() == 0 and owner != 0:
         raise exits.Failure(
             f"{place} belongs to user {owner}: run this as that user, `setpriv --reuid={owner} --clear-groups -- zsched"
-            " db restore ...`",
+            " db ...`",
             os.EX_CONFIG,
         )
 

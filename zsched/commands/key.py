@@ -1,18 +1,20 @@
 """zsched key: replace the scheduler's keys.
 
 Usage:
-  zsched key rotate secret [--db=DATABASE]
-  zsched key rotate curve [--db=DATABASE --dir=DIR --endpoint=ENDPOINT] [<worker>...]
+  zsched key rotate secret [--db=DATABASE --data-dir=DIR]
+  zsched key rotate curve [--db=DATABASE --data-dir=DIR] [--dir=DIR --endpoint=ENDPOINT] [<worker>...]
 
 Run it as the scheduler's user, while the scheduler is stopped. `rotate secret` replaces secret.key and encrypts all
-secrets of jobs again. `rotate curve` replaces curve.key. Each worker with an access file then needs a new key and a new
-access file, which the command writes; with <worker>, only for the workers that are named. Workers of the scheduler's
-own user on its host, and workers with a token, learn the new key by themselves.
+secrets of jobs again. If several schedulers share the database, stop all of them, and copy the new secret.key into the
+data folder of each before it starts. `rotate curve` replaces curve.key. Each worker with an access file then needs a
+new key and a new access file, which the command writes; with <worker>, only for the workers that are named. Workers of
+the scheduler's own user on its host, and workers with a token, learn the new key by themselves.
 
 To continue an interrupted rotation, run the same command again. Until it has finished, the old key is valid.
 
 Options:
   --db=DATABASE        The database: its file, or its URL (scheduler.db, or what the settings of the scheduler say).
+  --data-dir=DIR       With PostgreSQL: the scheduler's folder, which has its keys (what its settings say).
   --dir=DIR            Folder for the access files, NAME.access; created if it is missing (the working folder).
   --endpoint=ENDPOINT  Address at which workers reach the scheduler's worker port: tcp://HOST:PORT (the scheduler's
                        setting zmq_advertise, or this machine's name).
@@ -49,15 +51,18 @@ def main(argv: Sequence[str]) -> int:
     for worker in options.words(arguments, "<worker>"):
         if not WORKER_NAME.fullmatch(worker):
             options.fail(__doc__, f"invalid worker name {worker!r}: use letters, digits, . _ @ : and -")
-    config = settings(options.text(arguments, "--db"))
+    config = settings(options.text(arguments, "--db"), options.text(arguments, "--data-dir"))
     return rotate_secret(config) if arguments["secret"] else rotate_curve(arguments, config)
 
 
 def rotate_secret(config: SchedulerConfig) -> int:
     """`rotate secret`."""
     from zsched.maintenance import rotation
+    from zsched.maintenance.keycheck import demand_key
+    from zsched.security.vault import Vault
 
     with lock_database(config) as (folder, tenure):
+        demand_key(tenure.store.reads, Vault(folder / rotation.SECRET))
         tenure.engine.overwrite_deleted()
         done = rotation.rotate_secret(folder, tenure.engine)
     resealed = counted(done.jobs - done.unopened, "job")
@@ -65,6 +70,8 @@ def rotate_secret(config: SchedulerConfig) -> int:
     if done.unopened:
         exits.say(f"no key opened the secrets of {counted(done.unopened, 'job')}: they stay as they were")
     exits.say("older backups of the database need the old key")
+    if not isinstance(config.db, Path):
+        exits.say(f"other schedulers of {config.db} need the new key: copy it into the data folder of each")
     return 0
 
 
@@ -107,12 +114,15 @@ def place(given: str | None, config: SchedulerConfig) -> str:
     return for_other_hosts(f"tcp://{address}:{config.zmq_port}", socket.gethostname())
 
 
-def settings(db: str | None) -> SchedulerConfig:
+def settings(db: str | None, folder: str | None) -> SchedulerConfig:
     """The settings of the scheduler. Invalid ones end the program as wrong usage."""
     from zsched.config.config import ConfigError, scheduler_config
 
+    flags = {"db": db, "data-dir": folder}
     try:
-        return scheduler_config({} if db is None else {"db": db}, None, os.environ).config
+        return scheduler_config(
+            {name: text for name, text in flags.items() if text is not None}, None, os.environ
+        ).config
     except ConfigError as error:
         options.fail(__doc__, str(error))
 
@@ -126,7 +136,7 @@ def lock_database(config: SchedulerConfig) -> Iterator[tuple[Path, Tenure]]:
     from zsched.host.files import PrivateFileError
     from zsched.maintenance import rotation
     from zsched.store.choice import database
-    from zsched.store.contract import StoreError, StoreLocked, StoreLoose, StoreUnsupported
+    from zsched.store.contract import StoreError, StoreLocked, StoreLoose, StoreMoved, StoreUnsupported
 
     exits.demand_database(config.db)
     try:
@@ -147,7 +157,7 @@ def lock_database(config: SchedulerConfig) -> Iterator[tuple[Path, Tenure]]:
         raise exits.Failure(str(error), os.EX_CONFIG) from None
     except StoreLocked as error:
         raise exits.Failure(f"{error}: stop it first", os.EX_TEMPFAIL) from None
-    except (StoreLoose, StoreUnsupported) as error:
+    except (StoreLoose, StoreMoved, StoreUnsupported) as error:
         raise exits.Failure(str(error), os.EX_CONFIG) from None
     except StoreError as error:
         raise exits.Failure(f"{config.db}: {error}", os.EX_IOERR) from None

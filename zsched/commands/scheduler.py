@@ -43,8 +43,8 @@ The first of these wins: option, variable, --config, $XDG_CONFIG_HOME/zsched/*.i
 
 Exit codes: 0 ended cleanly; 2 wrong usage or setting; 70 a sync to disk failed, or an error in zsched itself; 71 a port
 can't be used; 74 the database is damaged, is a backup, or was deleted, replaced or overwritten, or its disk is full; 75
-another scheduler has the database; 78 the database is of a newer release or of another program, or it or a key is
-another user's, or others can read it, or psycopg is missing.
+another scheduler has the database; 78 the database is of a newer release or of another program, or was moved by
+`zsched db copy`, or it or a key is another user's, or others can read it, or psycopg is missing.
 """
 
 from __future__ import annotations
@@ -68,6 +68,7 @@ from zsched.store.contract import (
     StoreFull,
     StoreLocked,
     StoreLoose,
+    StoreMoved,
     StoreNewer,
     StoreUnsupported,
     StoreUnsure,
@@ -83,6 +84,7 @@ EXIT_CODES: Final[dict[type[Exception], int]] = {
     PrivateFileError: os.EX_CONFIG,
     StoreUnsure: os.EX_SOFTWARE,
     StoreLocked: os.EX_TEMPFAIL,
+    StoreMoved: os.EX_CONFIG,
     StoreNewer: os.EX_CONFIG,
     StoreForeign: os.EX_CONFIG,
     StoreLoose: os.EX_CONFIG,

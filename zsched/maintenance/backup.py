@@ -84,13 +84,13 @@ def back_up(db: Path, target: Path, now_ms: int, *, keys: bool = True) -> Made:
     _demand_backup_or_nothing(target)
     target = files.resolve(target)
     folder = db.with_name(f"{db.name}.d")
-    before = _read_keys(folder) if keys else {}
+    before = read_keys(folder) if keys else {}
     with _aside(target) as aside, copies.source(db) as engine:
         copied: dict[str, str] = {}
 
         def content(identity: str) -> Content:
             # Read after the copy: a key exists before the first secret that it seals.
-            copied.update(_read_keys(folder) if keys else {})
+            copied.update(read_keys(folder) if keys else {})
             return Content(_origin(identity, db, now_ms), copied)
 
         if not copies.make_backup(engine, aside, content):
@@ -147,7 +147,7 @@ def restore(lock: Lock, backup: Path, actor: str, now_ms: int, worker_timeout_ms
 
     Raises PrivateFileError, StoreError, OSError.
     """
-    db, stamp, before = lock.path, _stamp(now_ms), _read_keys(lock.folder)
+    db, stamp, before = lock.path, _stamp(now_ms), read_keys(lock.folder)
     with _aside(db) as aside:
         with copies.source(backup, still=True) as engine:
             content = copies.read_content(engine)
@@ -296,7 +296,7 @@ def _keep_aside(db: Path, stamp: str) -> Path | None:
 # --- keys ---
 
 
-def _read_keys(folder: Path) -> dict[str, str]:
+def read_keys(folder: Path) -> dict[str, str]:
     """The keys in a folder by file name. Raises PrivateFileError."""
     return {name: text for name in KEYS if (text := _read_key(folder / name)) is not None}
 

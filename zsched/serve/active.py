@@ -12,12 +12,12 @@ import zmq
 from msgspec.structs import replace
 
 from zsched.api.context import Facts
+from zsched.maintenance.keycheck import store_check
 from zsched.model.records import Instance, Role
 from zsched.model.types import Now
 from zsched.scheduler.dispatcher import Dispatcher, Settings
 from zsched.scheduler.epoch import add_admin_token, begin_epoch, end_epoch
 from zsched.scheduler.loop import Loop, Turns, clock
-from zsched.serve.keycheck import store_check
 from zsched.serve.parts import Parts, bind_port
 from zsched.store.database import Tenure
 

@@ -27,6 +27,7 @@ from zsched.host.logs import Outage
 from zsched.host.notify import Notify
 from zsched.maintenance import backup, displacement
 from zsched.maintenance.displacement import FileWatch
+from zsched.maintenance.keycheck import demand_key
 from zsched.model.limits import STANDBY_POLL_S
 from zsched.model.records import Role
 from zsched.model.types import Now
@@ -37,7 +38,6 @@ from zsched.scheduler.shares import Shares, shares, warn_of_few_files
 from zsched.security.keys import own_pair
 from zsched.security.vault import Vault
 from zsched.serve.active import READY_S, Active
-from zsched.serve.keycheck import demand_key
 from zsched.serve.parts import Parts, bind_rest, instance, recreate_files, trust_of, warn_of_trust
 from zsched.store.choice import database
 from zsched.store.contract import (
@@ -47,6 +47,7 @@ from zsched.store.contract import (
     StoreLocked,
     StoreLoose,
     StoreMisplaced,
+    StoreMoved,
     StoreNewer,
     StoreUnsupported,
 )
@@ -58,7 +59,7 @@ _SIGNALS: Final = (signal.SIGINT, signal.SIGTERM)
 
 # What standing by for a while does not cure.
 _FINAL: Final = (
-    *(StoreCorrupt, StoreForeign, StoreLocked, StoreLoose, StoreMisplaced, StoreNewer),
+    *(StoreCorrupt, StoreForeign, StoreLocked, StoreLoose, StoreMisplaced, StoreMoved, StoreNewer),
     StoreUnsupported,
 )
 

@@ -52,9 +52,12 @@ class Hold(Protocol):
         Raises StoreLocked, PrivateFileError, OSError.
         """
 
-    def lead(self, now_ms: int) -> Tenure | None:
+    def lead(self, now_ms: int, *, marked: bool = False) -> Tenure | None:
         """Try to get the right to write: open the database, check it and migrate its schema. None: another process has
-        that right. Raises StoreError.
+        that right.
+
+        Raises StoreError; StoreMoved if no scheduler may use the database, unless `marked` says that it may be such a
+        database.
         """
 
 

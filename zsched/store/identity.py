@@ -83,6 +83,7 @@ class IdentityWriter(EndsWriter):
         """Make the present identity a predecessor, like those of the replaced database, and raise the id counters."""
         self._add_predecessor(self._identity, how.made_ms, how.now_ms)
         self._execute(sql.REPLACE_IDENTITY, (identity, how.now_ms))
+        self._execute(sql.END_TRANSFER)
         for db in how.replaced.dbs:
             if db not in self.predecessors():
                 self._add_predecessor(db, None, how.now_ms)

@@ -39,6 +39,10 @@ BEGIN_EPOCH: Final = "INSERT INTO schedulers (epoch, host, pid, version, started
 INSTANCES: Final = f"SELECT {columns(Instance)} FROM instances ORDER BY role, url, instance"
 KEY_CHECK: Final = "SELECT key_check FROM identity"
 SET_KEY_CHECK: Final = "UPDATE identity SET key_check = ?"
+TRANSFER: Final = "SELECT state, db, place, at_ms FROM transfer"
+ADD_TRANSFER: Final = "INSERT INTO transfer (state, db, place, at_ms) VALUES (?, ?, ?, ?)"
+END_TRANSFER: Final = "DELETE FROM transfer"
+EPOCH: Final = "SELECT epoch FROM epoch"
 END_EPOCH: Final = "UPDATE schedulers SET stopped_ms = ? WHERE epoch = ?"
 
 FIND_DEMAND: Final = "SELECT demand_id FROM demands WHERE wish = ?"

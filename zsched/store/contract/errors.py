@@ -31,6 +31,10 @@ class StoreMisplaced(StoreError):
     """The file is a backup, does not belong to its WAL, or was deleted or replaced while it was open."""
 
 
+class StoreMoved(StoreError):
+    """The database was moved elsewhere, or it is an unfinished copy: no scheduler may use it."""
+
+
 class StoreNewer(StoreError):
     """A newer release wrote the database, and this release can't read it."""
 

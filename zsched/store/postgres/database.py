@@ -16,6 +16,7 @@ from zsched.store.postgres.connection import Connection
 from zsched.store.postgres.engine import open_engine, open_reader
 from zsched.store.postgres.leader import Candidate
 from zsched.store.reader import EngineReader
+from zsched.store.transfer import demand_unmarked
 from zsched.store.writer import Writer
 
 
@@ -65,12 +66,14 @@ class PostgresHold:
     def keep(self) -> bool:
         return self.lock.keep()
 
-    def lead(self, now_ms: int) -> Tenure | None:
+    def lead(self, now_ms: int, *, marked: bool = False) -> Tenure | None:
         if not self.candidate.try_lock():
             return None
         try:
             engine = open_engine(self.url.conninfo, now_ms)
             try:
+                if not marked:
+                    demand_unmarked(engine, str(self.url))
                 return Tenure(engine, Writer(engine), self.candidate.release)
             except BaseException:
                 engine.close()

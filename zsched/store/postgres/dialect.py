@@ -15,26 +15,18 @@ from typing import Any, Final
 
 from zsched.store.transitions import RESULT_COLUMNS
 
-# The columns that are not BIGINT, of the tables that statements for many rows change.
+# The columns that are not BIGINT.
 TEXT_COLUMNS: Final = frozenset(
     {
-        *(
-            "actor",
-            "backoff",
-            "became",
-            "cancel_by",
-            "command",
-            "detail",
-            "env",
-            "form",
-            "name",
-            "on_disconnect",
-            "on_lost",
-        ),
-        *("reason", "run_as", "schedule", "secret_env", "status", "was", "worker_id"),
+        *("actor", "agent", "backoff", "became", "boot_id", "caller", "can", "cancel_by"),
+        *("command", "created_by", "db", "decided_by", "decision", "detail", "ending_by", "env"),
+        *("form", "host", "incarnation", "key_check", "kind", "labels", "name", "note"),
+        *("on_disconnect", "on_lost", "origin", "owner", "public_key", "reason", "run_as", "runs"),
+        *("schedule", "scopes", "secret_env", "status", "token_id", "version", "was", "wish"),
+        *("worker_id", "workers"),
     }
 )
-BYTES_COLUMNS: Final = frozenset({"stdout_head", "stdout_tail", "stderr_head", "stderr_tail"})
+BYTES_COLUMNS: Final = frozenset({"digest", "idem_key", "stdout_head", "stdout_tail", "stderr_head", "stderr_tail"})
 
 _PARAMETER: Final = re.compile(r"'[^']*'|\?")
 _COLUMN_BEFORE: Final = re.compile(r"(\w+) (?:=|<>) [^=<>]*\Z")
@@ -152,7 +144,7 @@ def _numbered(statement: str, number: int) -> str:
 
 
 def encode(values: Sequence[object]) -> Encoded:
-    """Parameters as libpq takes them, with their formats. Text has a length there, so that it may hold a zero byte."""
+    """Parameters as libpq takes them, with their formats."""
     encoded: list[bytes | None] = []
     formats: list[int] = []
     for value in values:
@@ -160,7 +152,7 @@ def encode(values: Sequence[object]) -> Encoded:
             encoded.append(None)
             formats.append(0)
         elif isinstance(value, str):
-            encoded.append(value.encode())
+            encoded.append(_text(value))
             formats.append(1)
         elif isinstance(value, int):
             encoded.append(b"%d" % value)
@@ -170,6 +162,12 @@ def encode(values: Sequence[object]) -> Encoded:
             encoded.append(bytes(value))
             formats.append(1)
     return encoded, formats
+
+
+def _text(value: str) -> bytes:
+    """PostgreSQL's text has no NUL. One may stand in what a worker says, and must not cost the rest of its frame."""
+    data = value.encode()
+    return data if b"\0" not in data else data.replace(b"\0", b"\xef\xbf\xbd")
 
 
 def encode_arrays(types: Sequence[str], rows: Sequence[Sequence[object]]) -> Encoded:
@@ -194,7 +192,7 @@ def _array(oid: int, column: Sequence[object]) -> bytes:
         if value is None:
             parts.append(b"\xff\xff\xff\xff")
             continue
-        data = value.encode() if isinstance(value, str) else value
+        data = _text(value) if isinstance(value, str) else value
         assert isinstance(data, bytes)
         parts += (len(data).to_bytes(4), data)
     head = struct.pack("!IIIII", 1, int(None in column), oid, len(column), 1)

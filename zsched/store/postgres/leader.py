@@ -40,8 +40,9 @@ _SETTINGS: Final = (
     f"SET statement_timeout = {LOCK_STATEMENT_MS}",
     "SET synchronous_commit = off",
 )
-# Two numbers: one of ours, and one of the schema, because a database may have several schemas.
-_TRY: Final = "SELECT pg_try_advisory_lock(2054382440, hashtext(current_schema()))"
+# Two numbers: one of ours, and one of the schema, because a database may have several schemas. The lock is also given
+# without a schema: then the migration fails with the server's reason.
+_TRY: Final = "SELECT pg_try_advisory_lock(2054382440, hashtext(coalesce(current_schema(), '')))"
 _RELEASE: Final = "SELECT pg_advisory_unlock_all()"
 
 _NOW: Final = "(extract(epoch FROM clock_timestamp()) * 1000)::bigint"

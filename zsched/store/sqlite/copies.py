@@ -22,6 +22,7 @@ from zsched.store.sqlite.engine import SqliteEngine
 from zsched.store.sqlite.errors import raise_store_error
 from zsched.store.sqlite.head import APPLICATION_ID, BACKUP_ID, belongs
 from zsched.store.sqlite.lock import demand_name, how_to_restore, read_head, wal_has_frames
+from zsched.store.transfer import demand_finished
 from zsched.store.writer import Writer
 
 _TABLES: Final = """
@@ -153,6 +154,7 @@ def make_successor(copy: Path, how: Restoration) -> int:
     with closing(SqliteEngine(copy)) as engine:
         engine.check()
         engine.migrate(how.now_ms)
+        demand_finished(engine)
         store = Writer(engine)
         store.begin()
         # If the replaced database is not related to the backup, its workers' runs are foreign.

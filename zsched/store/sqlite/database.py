@@ -13,6 +13,7 @@ from zsched.store.database import Tenure
 from zsched.store.reader import EngineReader
 from zsched.store.sqlite.engine import SqliteEngine, open_engine, open_reader
 from zsched.store.sqlite.lock import Lock, folder_of
+from zsched.store.transfer import demand_unmarked
 from zsched.store.writer import Writer
 
 
@@ -63,9 +64,11 @@ class SqliteHold:
     def keep(self) -> bool:
         return self.lock.keep()
 
-    def lead(self, now_ms: int) -> Tenure:
+    def lead(self, now_ms: int, *, marked: bool = False) -> Tenure:
         engine = open_engine(self.lock.path, now_ms, self.lock)
         try:
+            if not marked:
+                demand_unmarked(engine, str(self.lock.path))
             return Tenure(engine, Writer(engine))
         except BaseException:
             engine.close()
