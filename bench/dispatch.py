@@ -1,6 +1,8 @@
 """Runs a second through loop, dispatcher and store, with workers that answer at once.
 
-Usage: python -m bench.dispatch [RUNS] [WORKERS] [SLOTS]      (100000 runs, 8 workers of 8 slots, if not said)
+Usage: python -m bench.dispatch [--db=URL] [RUNS] [WORKERS] [SLOTS]      (100000 runs, 8 workers of 8 slots by default)
+
+With --db, a database on that PostgreSQL server, whose role may create databases; else SQLite.
 
 The scheduler's real loop on a real ROUTER socket and a real database that syncs each commit to disk, events on. The
 workers are fakes in one other process: they answer each run frame with its results and execute nothing. So this is what
@@ -12,13 +14,12 @@ from __future__ import annotations
 import multiprocessing
 import statistics
 import sys
-import tempfile
 import threading
 import time
-from pathlib import Path
 
 import zmq
 
+from bench.databases import Place, place
 from bench.machine import facts
 from zsched import protocol
 from zsched.model.types import JobSpec, RunStatus
@@ -26,7 +27,6 @@ from zsched.scheduler.dispatcher import Dispatcher, Settings
 from zsched.scheduler.inbox import Inbox
 from zsched.scheduler.loop import Loop, clock
 from zsched.scheduler.port import Port
-from zsched.store.sqlite.engine import open_reader, open_writer
 from zsched.store.writer import Writer
 
 ROUNDS = 3
@@ -34,58 +34,56 @@ CHUNK_JOBS = 10_000
 
 
 def main() -> None:
-    runs, workers, slots = ([int(word) for word in sys.argv[1:]] + [100_000, 8, 8][len(sys.argv) - 1 :])[:3]
+    url, numbers = None, sys.argv[1:]
+    if numbers and numbers[0].startswith("--db="):
+        url = numbers.pop(0).removeprefix("--db=")
+    runs, workers, slots = ([int(word) for word in numbers] + [100_000, 8, 8][len(numbers) :])[:3]
     print(facts())
     rates = []
     for _ in range(ROUNDS):
-        seconds = measure(runs, workers, slots)
+        with place(url) as database:
+            seconds = measure(database, runs, workers, slots)
         rates.append(runs / seconds)
         print(f"{runs} runs in {seconds:.2f} s: {runs / seconds:.0f} runs/s")
     print(f"median {statistics.median(rates):.0f} runs/s with {workers} workers of {slots} slots")
 
 
-def measure(runs: int, workers: int, slots: int) -> float:
+def measure(database: Place, runs: int, workers: int, slots: int) -> float:
     """Seconds from the first run that was handed out to the last result stored."""
-    with tempfile.TemporaryDirectory(prefix="zsched-bench-") as folder:
-        path = Path(folder) / "bench.db"
-        store = open_writer(path, clock().wall_ms)
-        fill(store, runs)
-        context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
-        port = Port(context, "127.0.0.1", 0)
-        tokens = iter(range(1_000_000))
-        dispatcher = Dispatcher(
-            store, Settings(epoch=1, timeout_ms=30_000, new_token=lambda: f"s{next(tokens)}"), clock()
-        )
-        loop = Loop(store, dispatcher, port, Inbox(callers_max=1))
-        watch = Watch(path, runs, loop)
-        watch.start()
-        endpoint = f"tcp://127.0.0.1:{port.number}"
-        fakes = multiprocessing.get_context("spawn").Process(
-            target=answer, args=(endpoint, workers, slots), daemon=True
-        )
-        fakes.start()
-        loop.run()
-        watch.join()
-        fakes.terminate()
-        fakes.join()
-        port.close()
-        context.term()
-        store.close()
+    store = database.open_writer(clock().wall_ms)
+    fill(store, runs)
+    context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
+    port = Port(context, "127.0.0.1", 0)
+    tokens = iter(range(1_000_000))
+    dispatcher = Dispatcher(store, Settings(epoch=1, timeout_ms=30_000, new_token=lambda: f"s{next(tokens)}"), clock())
+    loop = Loop(store, dispatcher, port, Inbox(callers_max=1))
+    watch = Watch(database, runs, loop)
+    watch.start()
+    endpoint = f"tcp://127.0.0.1:{port.number}"
+    fakes = multiprocessing.get_context("spawn").Process(target=answer, args=(endpoint, workers, slots), daemon=True)
+    fakes.start()
+    loop.run()
+    watch.join()
+    fakes.terminate()
+    fakes.join()
+    port.close()
+    context.term()
+    store.close()
     return watch.seconds
 
 
 class Watch(threading.Thread):
     """Looks at the counters from outside, and ends the loop when all is done."""
 
-    def __init__(self, path: Path, runs: int, loop: Loop) -> None:
+    def __init__(self, database: Place, runs: int, loop: Loop) -> None:
         super().__init__()
-        self._path = path
+        self._database = database
         self._runs = runs
         self._loop = loop
         self.seconds = 0.0
 
     def run(self) -> None:
-        reader = open_reader(self._path)
+        reader = self._database.open_reader()
         while reader.totals()[RunStatus.PENDING] == self._runs:
             time.sleep(0.001)
         began = time.monotonic()

@@ -15,19 +15,30 @@ import shutil
 import signal
 import subprocess
 import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from functools import cache
 from pathlib import Path
 from urllib.parse import urlsplit, urlunsplit
 
+import psycopg
 import pytest
+from psycopg import pq
 
 ANOTHER = "ZSCHED_TEST_POSTGRES"
 START_S = 30
 
 # Nothing has to survive the test.
-FAST = ("fsync=off", "synchronous_commit=off", "full_page_writes=off", "autovacuum=off", "shared_buffers=32MB")
+FAST = (
+    "fsync=off",
+    "synchronous_commit=off",
+    "full_page_writes=off",
+    "autovacuum=off",
+    "shared_buffers=8MB",
+    "max_wal_size=10GB",
+    "checkpoint_timeout=1h",
+)
 
 
 class Server:
@@ -39,22 +50,22 @@ class Server:
         self.process = process
         self._numbers = itertools.count(1)
         self._template: str | None = None
+        self._operator: psycopg.Connection[tuple[object, ...]] | None = None
 
     def url(self, database: str = "postgres") -> str:
         return urlunsplit(urlsplit(self._url)._replace(path=f"/{database}"))
 
     def execute(self, statement: str) -> None:
         """Execute a statement of an operator, such as CREATE DATABASE."""
-        import psycopg
-
-        with psycopg.connect(self.url(), autocommit=True) as connection:
-            connection.execute(statement.encode())
+        if self._operator is None:
+            self._operator = psycopg.connect(self.url(), autocommit=True)
+        self._operator.execute(statement.encode())
 
     def create(self, *, empty: bool = False) -> str:
         """Make a database, by default with our schema; returns its name."""
         name = f"zsched_{os.getpid()}_{next(self._numbers)}"
         template = "template0 ENCODING 'UTF8' LC_COLLATE 'C' LC_CTYPE 'C'" if empty else self.template
-        self.execute(f"CREATE DATABASE {name} TEMPLATE {template}")
+        self.execute(f"CREATE DATABASE {name} TEMPLATE {template} STRATEGY FILE_COPY")
         return name
 
     def drop(self, name: str) -> None:
@@ -84,6 +95,8 @@ class Server:
         """End the server at once, and remove its folder."""
         if self._template is not None and self.process is None:
             self.drop(self._template)
+        if self._operator is not None:
+            self._operator.close()
         if self.process is not None:
             self.process.send_signal(signal.SIGQUIT)
             self.process.wait()
@@ -145,10 +158,6 @@ def make_folder() -> Path:
 
 def await_server(url: str, process: subprocess.Popen[bytes], folder: Path) -> None:
     """Wait until the server takes connections."""
-    import time
-
-    from psycopg import pq
-
     end = time.monotonic() + START_S
     while pq.PGconn.ping(url.encode()) != pq.Ping.OK:
         # The server has no other sign that it is ready.

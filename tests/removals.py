@@ -104,6 +104,62 @@ _REMOVALS: Final = (
             'return base / _place((schedulers or [""])[0], environ) / worker',
         ),
     ),
+    # --- several schedulers on one database ---
+    removal(
+        27,
+        "the lock of a scheduler that stands still is kept",
+        "contract/test_leader.py::test_lock_of_a_living_scheduler_is_kept_and_of_a_stopped_one_lost",
+        ("leader._SETTINGS", 'f"SET idle_session_timeout = {LOCK_IDLE_MS}"', '"SET idle_session_timeout = 0"'),
+    ),
+    removal(
+        27,
+        "the session of the lock is not pinged",
+        "contract/test_leader.py::test_lock_of_a_living_scheduler_is_kept_and_of_a_stopped_one_lost",
+        ("Candidate._ping", "while not self._ending.wait(LOCK_PING_S):", "while not self._ending.wait():"),
+    ),
+    removal(
+        27,
+        "a lost lock is not taken again",
+        "contract/test_leader.py::test_lock_is_taken_again_by_a_new_session",
+        without_condition("Candidate._ping", "not self._take()"),
+    ),
+    removal(
+        27,
+        "a scheduler without the lock says that it is active",
+        "contract/test_leader.py::test_lock_that_another_has_taken_is_not_taken_again",
+        ("Candidate._announce", "role = own.role if self._held else Role.STANDBY", "role = own.role"),
+    ),
+    removal(
+        27,
+        "a scheduler that was killed stays listed as active",
+        "contract/test_leader.py::test_schedulers_list_themselves",
+        without_call("Candidate._announce", "self._ask(_SUCCEED, (own.instance,))"),
+    ),
+    removal(
+        27,
+        "a scheduler with another secret.key stands by",
+        "system/test_standbys.py::test_scheduler_with_another_key_does_not_stand_by",
+        without_call("Process._look_around", "demand_key"),
+    ),
+    removal(
+        27,
+        "a standby passes writes on to its loop",
+        "unit/test_rest_standby.py::test_standby_answers_reads_and_refuses_the_rest",
+        returns("Standby._writes", "False"),
+    ),
+    removal(
+        27,
+        "callers that wait at a standby never look again",
+        "system/test_standbys.py::test_caller_at_a_standby_sees_the_end_of_a_job",
+        without_call("Process._stand_by", "parts.live.wake_all"),
+    ),
+    removal(
+        27,
+        "a message shows the password of a database",
+        "unit/test_config.py::test_database_url_is_shown_without_its_password"
+        " system/test_standbys.py::test_password_of_the_url_is_not_logged",
+        returns("PostgresUrl.__str__", "self.conninfo"),
+    ),
     # --- what is acked is stored ---
     removal(
         1,
@@ -205,7 +261,13 @@ _REMOVALS: Final = (
             "WHEN OLD.status IN ('success', 'failed', 'cancelled') OR (OLD.status = 'pending' AND NEW.status = 'success')",
             "WHEN 0",
         ),
-        without_call("migrations.migrate", "_demand_trigger"),
+        without_call("sqlite.migrations.migrate", "_demand_trigger"),
+        (
+            "store/postgres/schema/0001_start.sql",
+            "WHEN (OLD.status IN ('success', 'failed', 'cancelled') OR (OLD.status = 'pending' AND NEW.status = 'success'))",
+            "WHEN (false)",
+        ),
+        without_call("postgres.migrations.migrate", "_demand_trigger"),
     ),
     # --- runs that may start only once ---
     removal(
@@ -1239,7 +1301,7 @@ _REMOVALS: Final = (
         "contract/test_file.py::test_copy_put_over_a_database_with_a_wal_is_refused"
         " contract/test_file.py::test_wal_without_its_file_is_refused_and_kept"
         " system/test_database_file.py::test_copy_over_a_live_wal_is_refused_with_the_command",
-        without_call("engine.open_engine", "demand_sound"),
+        without_call("sqlite.engine.open_engine", "demand_sound"),
     ),
     removal(
         22,
@@ -1321,14 +1383,14 @@ _REMOVALS: Final = (
         21,
         "a newer schema is taken for ours",
         "contract/test_sqlite.py::test_a_newer_schema_is_refused_and_left_alone",
-        never("migrations.migrate", "head.schema > len(steps)"),
+        never("sqlite.migrations.migrate", "head.schema > len(steps)"),
     ),
     removal(
         21,
         "a migration is no transaction",
         "contract/test_sqlite.py::test_a_migration_that_fails_leaves_the_database_as_it_was",
         (
-            "migrations.migrate",
+            "sqlite.migrations.migrate",
             "        engine.begin()\n        try:\n            engine.execute(steps[number - 1])\n",
             "        engine.execute(steps[number - 1])\n        engine.begin()\n        try:\n",
         ),
@@ -1415,7 +1477,7 @@ _REMOVALS: Final = (
         24,
         "what happens is not written down",
         "contract/test_check.py::test_what_the_store_wrote_agrees contract/test_history.py::test_events_and_counters_tell_the_state_of_every_run_after_any_history",
-        without_call("Ledger.write", "engine.executemany(sql.ADD_EVENT, self._events)"),
+        ("Ledger.write", "            engine.sendmany(sql.ADD_EVENT,", "            list("),
     ),
     removal(
         24,
@@ -1621,7 +1683,11 @@ _REMOVALS: Final = (
         15,
         "each result of a frame is a statement",
         "contract/test_claim.py::test_results_of_one_frame_are_one_statement",
-        ("EndsWriter._finish", "in sql.batches(reported):", "in ([outcome] for outcome in reported):"),
+        (
+            "EndsWriter._finish",
+            "            ended |= self._end_reported(cause, reported, ",
+            "            for each in reported:\n                ended |= self._end_reported(cause, [each], ",
+        ),
     ),
     removal(
         15,

@@ -10,7 +10,7 @@ import pytest
 from tests.contract.base import ENGINES, Base
 
 
-@pytest.fixture(params=ENGINES)
+@pytest.fixture(params=["sqlite", pytest.param("postgres", marks=pytest.mark.postgres)])
 def base(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Base]:
     with ENGINES[request.param](tmp_path) as opened:
         yield opened

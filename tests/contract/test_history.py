@@ -47,7 +47,14 @@ class History:
         ]
 
     def step(self) -> None:
+        if self.chance.random() < 0.3:
+            self.look_ahead()
         self.chance.choice(self.steps)()
+
+    def look_ahead(self) -> None:
+        """Read what the next steps may be about, as a turn does before it handles its frames."""
+        last = self.base.rows("SELECT coalesce(max(run_id), 0) FROM runs")[0][0]
+        self.store.look_ahead(RunId(run_id) for run_id in range(max(1, last - 20), last + 2))
 
     def botch(self) -> None:
         """Steps that must be undone whole."""
@@ -82,6 +89,8 @@ class History:
         ready = self.store.ready(NOW)
         if ready:
             best, count, ends = self.chance.choice(ready), self.chance.randrange(1, 4), self.chance.random() < 0.5
+            if self.chance.random() < 0.5:
+                self.store.ready_count(best.demand_id, 5)
             self.base.claim_of(best.demand_id, self.worker(), count, floor=best.priority, now_ms=self.now_ms, ends=ends)
 
     def start(self) -> None:

@@ -33,6 +33,8 @@ from zsched.store.postgres import dialect, outcome
 from zsched.store.postgres.connection import Connection
 from zsched.store.postgres.engine import PostgresEngine, open_engine, open_reader
 
+pytestmark = pytest.mark.postgres
+
 WAIT_S = 10
 
 
@@ -289,7 +291,7 @@ def waits(operator: psycopg.Connection[Row]) -> bool:
     return bool(operator.execute("SELECT 1 FROM pg_stat_activity WHERE wait_event = 'SyncRep'").fetchall())
 
 
-def test_a_commit_whose_wait_for_a_replica_was_cancelled_is_confirmed_by_another(
+def test_a_cancelled_wait_for_a_replica_is_not_a_confirmation(
     url: str, replica: Callable[[str], None], operator: psycopg.Connection[Row]
 ) -> None:
     operator.execute("SET synchronous_commit = off")
@@ -410,7 +412,7 @@ def test_a_text_that_the_server_refuses_fails_its_part_alone(base: Base) -> None
     assert base.store.job(kept) is not None
 
 
-def test_an_error_that_comes_late_undoes_the_turn_and_the_next_turns_wait_for_errors(base: Base) -> None:
+def test_a_late_error_undoes_the_turn_and_later_turns_are_careful(base: Base) -> None:
     kept = base.submit()
     base.turn()
 

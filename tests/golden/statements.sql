@@ -1,3 +1,6 @@
+-- MOVED
+run_id, job_id, worker_id, cancel_ms IS NOT NULL, stuck;
+
 -- IDENTITY
 SELECT db FROM identity;
 
@@ -189,9 +192,12 @@ SELECT at_ms FROM events ORDER BY event_id DESC LIMIT 1;
 
 -- NEXT_DUE
 SELECT min(at_ms) FROM (
-        SELECT min(next_fire_ms) AS at_ms FROM jobs WHERE next_fire_ms IS NOT NULL
-        UNION ALL SELECT min(due_ms) FROM runs WHERE status = 'pending' AND due_ms IS NOT NULL
-        UNION ALL SELECT min(ends_ms) FROM runs WHERE status = 'running' AND ends_ms IS NOT NULL) AS due;
+        SELECT (SELECT next_fire_ms FROM jobs WHERE next_fire_ms IS NOT NULL ORDER BY next_fire_ms LIMIT 1) AS at_ms
+        UNION ALL SELECT (
+            SELECT due_ms FROM runs WHERE status = 'pending' AND due_ms IS NOT NULL ORDER BY due_ms LIMIT 1)
+        UNION ALL SELECT (
+            SELECT ends_ms FROM runs WHERE status = 'running' AND ends_ms IS NOT NULL ORDER BY ends_ms LIMIT 1)
+        ) AS due;
 
 -- RUN
 SELECT run_id, job_id, task, attempt, worker_id, status, reason, detail, due_ms, exit_code, signal, crashes, failures, probation, claimed_ms, started_ms, finished_ms, cancel_ms, created_ms FROM runs WHERE run_id = ?;
@@ -208,10 +214,10 @@ SELECT run_id, job_id, task, attempt, worker_id, status, reason, detail, due_ms,
 
 -- READY
 WITH RECURSIVE waiting (demand_id) AS (
-        SELECT min(demand_id) FROM runs WHERE status = 'pending' AND blocked = 0
+        SELECT (SELECT demand_id FROM runs WHERE status = 'pending' AND blocked = 0 ORDER BY demand_id LIMIT 1)
         UNION ALL
-        SELECT (SELECT min(demand_id) FROM runs WHERE status = 'pending' AND blocked = 0
-        AND demand_id > waiting.demand_id)
+        SELECT (SELECT demand_id FROM runs WHERE status = 'pending' AND blocked = 0 AND demand_id > waiting.demand_id
+                ORDER BY demand_id LIMIT 1)
         FROM waiting WHERE waiting.demand_id IS NOT NULL)
     SELECT run_id, demand_id, priority FROM runs WHERE run_id IN (
         SELECT (SELECT run_id FROM runs WHERE status = 'pending' AND blocked = 0 AND demand_id = waiting.demand_id
@@ -236,9 +242,17 @@ SELECT j.run_as, j.env, j.secret_env, j.name, j.command, j.timeout_ms, j.grace_m
     FROM runs r LEFT JOIN jobs j ON j.job_id = r.job_id WHERE r.status = 'pending' AND r.blocked = 0 AND r.demand_id = ?
         AND r.priority >= ? ORDER BY r.priority DESC, r.run_id LIMIT ?;
 
+-- CLAIMABLE_AHEAD
+SELECT r.priority, j.run_as, j.env, j.secret_env, j.name, j.command, j.timeout_ms, j.grace_ms, j.created_ms, j.updated_ms, r.run_id, r.job_id, r.task, r.attempt
+    FROM runs r LEFT JOIN jobs j ON j.job_id = r.job_id WHERE r.status = 'pending' AND r.blocked = 0 AND r.demand_id = ?
+        AND r.priority >= ? ORDER BY r.priority DESC, r.run_id LIMIT ?;
+
 -- ORDER
 SELECT j.run_as, j.env, j.secret_env, j.name, j.command, j.timeout_ms, j.grace_ms, j.created_ms, j.updated_ms, r.run_id, r.job_id, r.task, r.attempt
     FROM runs r LEFT JOIN jobs j ON j.job_id = r.job_id WHERE r.run_id = ?;
+
+-- REPORTED
+SELECT run_id, job_id, worker_id, cancel_ms IS NOT NULL, stuck, status, started_ms FROM runs WHERE run_id IN (VALUES (?));
 
 -- LOAD
 SELECT count(*), count(nullif(probation, 0)), coalesce(min(nullif(probation, 0)), 0), coalesce(max(lease_ms), 0)
@@ -449,6 +463,14 @@ UPDATE runs SET status = 'running',
         detail = NULL, due_ms = NULL
     WHERE run_id IN (SELECT r.run_id FROM runs r WHERE r.status = 'pending' AND r.blocked = 0 AND r.demand_id = ?
         AND r.priority >= ? ORDER BY r.priority DESC, r.run_id LIMIT ?) AND status = 'pending';
+
+-- CLAIM_LISTED
+UPDATE runs SET status = 'running',
+        reason = NULL,
+        worker_id = ?, handed_n = ?, claimed_ms = ?, lease_ms = ?, probation = ?,
+        ends_ms = CASE WHEN ? THEN (SELECT ? + timeout_ms + grace_ms FROM jobs WHERE jobs.job_id = runs.job_id) END,
+        detail = NULL, due_ms = NULL
+    WHERE run_id IN (VALUES (?)) AND status = 'pending';
 
 -- QUARANTINE_PENDING
 UPDATE runs SET status = 'failed',

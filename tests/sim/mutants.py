@@ -34,7 +34,7 @@ from tests.anchors import (
     without_row,
 )
 from tests.sim.mutant import Mutant, mutant
-from tests.sim.runner import run_seed
+from tests.sim.runner import STANDBYS, run_seed
 from tests.sim.worker_mutants import DISK, EFFECTS, EXCUSED, PROCESSES, ROWS, SEARCH
 
 SEEDS_MAX: Final = 300
@@ -79,6 +79,47 @@ _MUTANTS: Final = (
         life("RUNNING", "SUCCEED", "fenced=True", "fenced=False"),
         life("RUNNING", "FAIL", "fenced=True", "fenced=False"),
     ),
+    # --- standbys ---
+    mutant(
+        "a turn begins without reading the epoch",
+        without_call("Session.begin", "self._demand_epoch"),
+        first=STANDBYS,
+    ),
+    mutant(
+        "a take-over leaves the epoch as it is",
+        ("sql.TAKE_OVER", "epoch = epoch + 1", "epoch = epoch"),
+        first=STANDBYS,
+    ),
+    mutant(
+        "a scheduler that takes over does not remember its epoch",
+        without_call("IdentityWriter.take_over", "self._engine.fence"),
+        first=STANDBYS,
+    ),
+    mutant(
+        "heartbeats of a failed turn are acked without reading the epoch",
+        without_call("Loop._ack_unstored", "self._store.confirm_epoch"),
+        first=STANDBYS,
+    ),
+    mutant(
+        "a scheduler that was replaced goes on as after a failed turn",
+        (
+            "Loop._turn",
+            "except StoreDeposed:\n            self._depose(answers)\n            raise\n        except",
+            "except",
+        ),
+        without_call("Loop._ack_unstored", "self._store.confirm_epoch"),
+        first=STANDBYS,
+    ),
+    mutant(
+        "callers of a scheduler that was replaced get no answer",
+        without_call("Loop._depose", "future.set_exception"),
+        first=STANDBYS,
+    ),
+    mutant(
+        "callers that wait at a scheduler that was replaced get no answer",
+        without_call("Loop._depose", "self._inbox.refuse"),
+        first=STANDBYS,
+    ),
     mutant(
         "a result is stored whatever the run's status is",
         *(
@@ -90,8 +131,8 @@ _MUTANTS: Final = (
         "of several results of a frame the last is not stored",
         (
             "EndsWriter._finish",
-            "in sql.batches(reported):",
-            "in sql.batches(reported[: len(reported) // 2 + 1]):",
+            "self._end_reported(cause, reported, ",
+            "self._end_reported(cause, reported[: len(reported) // 2 + 1], ",
         ),
     ),
     mutant(
@@ -1139,9 +1180,10 @@ def caught_by(one: Mutant, seeds: range) -> tuple[int, str] | None:
 
 
 def caught(name: str, seeds: range) -> tuple[int, ...]:
-    """Those of the seeds that notice it."""
+    """Those of the seeds that notice it, which count from the mutant's first one."""
+    first = MUTANTS[name].first
     with applied(MUTANTS[name]):
-        return tuple(seed for seed in seeds if run_seed(seed)[0] is not None)
+        return tuple(first + seed for seed in seeds if run_seed(first + seed)[0] is not None)
 
 
 def main() -> int:
@@ -1158,7 +1200,8 @@ def _find(names: list[str]) -> int:
     """The first seed that notices each. Returns how many survive without an excuse."""
     unexpected = 0
     for name in names:
-        found = caught_by(MUTANTS[name], range(SEEDS_MAX))
+        first = MUTANTS[name].first
+        found = caught_by(MUTANTS[name], range(first, first + SEEDS_MAX))
         unexpected += found is None and name not in EQUIVALENT
         print(f"{name} | {_survives(name) if found is None else f'seed {found[0]} | {found[1][:110]}'}", flush=True)
     return unexpected

@@ -67,7 +67,13 @@ class FaultyEngine(SqliteEngine):
         self.failed_turns = 0
         self._changes_before = 0
         self._countdown: int | None = None
+        # Half of the schedulers read ahead, as on a database elsewhere.
+        self._distant = chance.random() < 0.5
         super().__init__(":memory:")
+
+    @property
+    def distant(self) -> bool:
+        return self._distant
 
     def begin(self) -> None:
         super().begin()

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Generator, Iterable, Sequence
 from concurrent.futures import Future
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from tests.sim.timeline import Alarm, Timeline
 from tests.sim.violation import Violation
@@ -27,16 +27,17 @@ class Session(Statements):
     """A scheduler's connection to the store. Implements engine.Engine.
 
     `cut`: the server can't be reached. `late`: the next turn has begun and then stood still, until the server ended its
-    transaction; it finds that out by its next statement.
+    transaction; it finds that out by its next statement, or by its commit, whose end is looked up then.
     """
 
     def __init__(self, engine: FaultyEngine) -> None:
         super().__init__(engine._connection)
         self.cut = False
-        self.late = False
+        self.late: Literal["no", "statement", "commit"] = "no"
         self._engine = engine
         self._epoch: int | None = None
-        self._late = False
+        # The same of the turn under way.
+        self._late: Literal["no", "statement", "commit"] = "no"
         self.verify, self.overwrite_deleted, self.find_damage = (
             engine.verify,
             engine.overwrite_deleted,
@@ -52,11 +53,13 @@ class Session(Statements):
 
     def begin(self) -> None:
         self._ids.clear()
-        if self.late:
-            self.late, self._late = False, True
+        self.late, self._late = "no", self.late
+        if self._late == "statement":
             return
         self._demand_server()
         self._engine.begin()
+        if self._late == "commit":
+            return
         try:
             self._demand_epoch()
         except StoreDeposed:
@@ -73,7 +76,7 @@ class Session(Statements):
         return self._epoch is not None and self._engine.look("SELECT epoch FROM epoch") != [(self._epoch,)]
 
     def _demand_server(self) -> None:
-        if self.cut or self._late:
+        if self.cut or self._late == "statement":
             self._engine.failed_turns += 1
             raise StoreError("the server can't be reached" if self.cut else "the session was ended by the server")
 
@@ -91,14 +94,16 @@ class Session(Statements):
 
     def commit(self) -> None:
         self._demand_server()
+        if self._late == "commit":
+            self.rollback()
+            raise StoreDeposed("another scheduler has taken over; whether the turn is stored is unknown")
         if self.is_old:
             raise Violation("a scheduler stores a turn after another one has taken over")
         self._engine.commit()
 
     def rollback(self) -> None:
-        if self._late:
-            self._late = False
-        else:
+        late, self._late = self._late, "no"
+        if late != "statement":
             self._engine.rollback()
 
     def close(self) -> None:

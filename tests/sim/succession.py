@@ -73,8 +73,8 @@ class Succession(Simulation):
             scheduler.router.pause_in = self.draw.randint(0, 2)
             scheduler.router.on_pause = lambda: scheduler.stand_still(gap_ms)
         else:
-            # Its turn is undone only after that time.
-            scheduler.session.late = where == "inside" and gap_ms > _LOST_MS[0]
+            if where == "inside" and gap_ms > _LOST_MS[0]:
+                scheduler.session.late = "statement"
             scheduler.stand_still(gap_ms)
         self.timeline.after(self._found_lost_ms(), self._take_over)
 
@@ -114,10 +114,13 @@ class Succession(Simulation):
         clock = Clock(self.timeline, self.draw.randint(0, 10**9))
         clock.wall_ms_off = self.draw.choice((0, 0, -400, 400, -20_000, 20_000))
         self.story.tell("standby", "takes over")
+        self._inside = False
         scheduler.take_over(clock)
 
     def _on_replaced(self, former: Former) -> None:
         """Workers leave a scheduler that does not answer: those with a list find out by themselves."""
+        if former.session.late == "statement" and self.draw.random() < 0.5:
+            former.session.late = "commit"
         if self.habits.places > 1:
             return
         for connection in list(former.router.peers.values()):

@@ -8,7 +8,7 @@ from typing import Any, cast
 import pytest
 
 from tests.sim.disk import Disk, VirtualJournal
-from tests.sim.runner import check, story_of
+from tests.sim.runner import STANDBYS, check, story_of
 from tests.sim.timeline import Clock, Timeline
 from zsched.protocol import RunResult
 from zsched.worker.guard.spool import Spool
@@ -27,6 +27,16 @@ def test_no_promise_is_broken_whatever_goes_wrong() -> None:
 @pytest.mark.parametrize("first", range(QUICK, ALL, CHUNK))
 def test_no_promise_is_broken_by_many_more_seeds(first: int) -> None:
     check(range(first, min(first + CHUNK, ALL)))
+
+
+def test_no_promise_is_broken_when_schedulers_replace_one_another() -> None:
+    check(range(STANDBYS, STANDBYS + QUICK))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("first", range(QUICK, ALL, CHUNK))
+def test_no_promise_is_broken_by_many_more_replaced_schedulers(first: int) -> None:
+    check(range(STANDBYS + first, STANDBYS + min(first + CHUNK, ALL)))
 
 
 def test_a_seed_alone_tells_the_whole_story_again() -> None:

@@ -30,10 +30,10 @@ class Logged:
     def log(self) -> str:
         return self.log_path.read_text("utf-8")
 
-    def wait_for_log(self, text: str, within_s: float = 30.0) -> None:
+    def wait_for_log(self, text: str, within_s: float = 30.0, times: int = 1) -> None:
         """For a line that the program writes after what the test has seen of it."""
         end = time.monotonic() + within_s
-        while text not in (log := self.log()):
+        while (log := self.log()).count(text) < times:
             assert time.monotonic() < end, f"{text!r} did not come into the log within {within_s} s:\n{log}"
             time.sleep(0.02)
 

@@ -1,4 +1,4 @@
-"""Real schedulers that share a database on PostgreSQL, each with a data folder of its own. Ends only what it started."""
+"""Real schedulers that share a database on PostgreSQL, each with a data folder of its own. Ends what it started."""
 
 from __future__ import annotations
 
@@ -103,6 +103,10 @@ class SharingScheduler(Logged):
         """Submit a job; returns its id, or None if it was not accepted."""
         answer = self.call("POST", "/jobs", {"name": "j", "command": command, **fields}, timeout_s=2)
         return answer.body["id"] if answer.status == 201 else None
+
+    def until_served(self) -> float:
+        """Submit jobs until one is accepted. Returns how long it took."""
+        return self.until(lambda: self.submit("true") is not None)
 
     def until(self, condition: Callable[[], object], within_s: float = DEADLINE_S) -> float:
         """Wait for something that this scheduler does. Returns how long it took."""

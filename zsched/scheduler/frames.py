@@ -8,6 +8,7 @@ from itertools import islice
 from typing import NamedTuple
 
 from zsched import protocol
+from zsched.model.types import RunId
 
 
 class Frame(NamedTuple):
@@ -44,6 +45,15 @@ class FrameQueue:
         self._frames.append(frame)
         self.bytes += frame.size
         self.entries += frame.entries
+
+    def runs(self) -> Iterator[RunId]:
+        """The runs of which waiting frames report a start or an end."""
+        for _, _, frame, *_ in self._frames:
+            if isinstance(frame, protocol.Result):
+                for result in frame.results:
+                    yield RunId(result.run)
+            elif isinstance(frame, protocol.Started):
+                yield RunId(frame.run)
 
     def take(self) -> Frame:
         """Remove and return the oldest."""

@@ -243,6 +243,7 @@ class Loop:
             self._dispatcher.on_unreachable(peer, frame, now)
 
     def _handle_frames(self, now: Now) -> None:
+        self._store.look_ahead(self._frames.runs())
         while self._frames and not self._full():
             peer, key, frame, *_ = self._frames.take()
             if isinstance(frame, protocol.ProtocolError):

@@ -7,9 +7,10 @@ from __future__ import annotations
 from typing import Final
 
 from zsched.model.lifecycle import Cause
-from zsched.model.limits import CLAIM_RUNS_MAX
+from zsched.model.limits import CLAIM_AHEAD_RUNS_MAX, CLAIM_RUNS_MAX
 from zsched.model.types import DemandId, JobId, Reason, Run, RunId, WorkerId
 from zsched.store import rows, sql, transitions
+from zsched.store.ahead import Waiting
 from zsched.store.contract import Claim, Claimed, Holding, Load, Ready, StoreCorrupt
 from zsched.store.core import UNREADABLE
 from zsched.store.engine import Row
@@ -44,25 +45,57 @@ class ClaimsWriter(Lives):
         self._move((PENDING, Cause.QUARANTINE), transitions.QUARANTINE_DEMAND, values, change)
 
     def ready_count(self, demand_id: DemandId, most: int) -> int:
+        if self._engine.distant and most > 0:
+            limit = min(most, CLAIM_AHEAD_RUNS_MAX)
+            found = self._execute(sql.CLAIMABLE_AHEAD, (demand_id, sql.PRIORITY_MIN, limit))
+            self._ahead.waiting = Waiting(demand_id, found, len(found) < limit)
+            if len(found) < limit or limit == most:
+                return len(found)
         return int(self._execute(sql.READY_COUNT, (demand_id, most))[0][0])
 
     def claim(self, wanted: Claim, now_ms: int) -> list[Claimed]:
         probation = self._demand(wanted.demand_id).probation
+        claimed = self._take_waiting(wanted, probation > 0)
+        if claimed:
+            self._hand_out(claimed, wanted, probation, now_ms, listed=True)
+            return claimed
         chosen = (wanted.demand_id, wanted.floor, wanted.count)
         claimed, damaged = self._claimable(chosen, probation > 0, wanted.lease_ms)
         for run_id, why in damaged:
             self._quarantine(run_id, wanted.worker_id, why, now_ms)
-        if not claimed:
-            return []
+        if claimed:
+            self._hand_out(claimed, wanted, probation, now_ms, listed=False)
+        return claimed
+
+    def _hand_out(self, claimed: list[Claimed], wanted: Claim, probation: int, now_ms: int, *, listed: bool) -> None:
+        """Move the runs of a claim to running. `listed`: by their ids; else by the order in which they were chosen."""
         change = Change(at_ms=now_ms, worker_id=wanted.worker_id, probation=probation, lease_ms=wanted.lease_ms or 0)
-        # Within one transaction of the only writer, this chooses the same runs as the statement before, without those
-        # that are damaged.
         values = (
-            wanted.worker_id, wanted.handed_n, now_ms, wanted.lease_ms, probation, wanted.ends, now_ms,
-            wanted.demand_id, wanted.floor, len(claimed),
+            wanted.worker_id, wanted.handed_n, now_ms, wanted.lease_ms, probation, wanted.ends, now_ms
         )  # fmt: skip
         taken = [(run.run_id, run.job_id, None, False, False) for run in claimed]
-        self._move((PENDING, Cause.CLAIM), transitions.CLAIM, values, change, taken)
+        if listed:
+            runs = [(run.run_id,) for run in claimed]
+            self._move_list((PENDING, Cause.CLAIM), (transitions.CLAIM_LISTED, values), runs, change, taken)
+            return
+        # Within one transaction of the only writer, this chooses the same runs as the statement before, without those
+        # that are damaged.
+        chosen = (*values, wanted.demand_id, wanted.floor, len(claimed))
+        self._move((PENDING, Cause.CLAIM), transitions.CLAIM, chosen, change, taken)
+
+    def _take_waiting(self, wanted: Claim, probation: bool) -> list[Claimed]:
+        """The runs of a claim, if they were read ahead: then they wait no more. Otherwise none."""
+        waiting, self._ahead.waiting = self._ahead.waiting, None
+        if waiting is None or waiting.demand_id != wanted.demand_id:
+            return []
+        if len(waiting.rows) < wanted.count and not waiting.all:
+            return []
+        chosen = [row for row in waiting.rows[: wanted.count] if row[0] >= wanted.floor]
+        try:
+            claimed = [_claimed(row[1:], probation, wanted.lease_ms) for row in chosen]
+        except _DAMAGE:
+            return []
+        self._ahead.waiting = waiting._replace(rows=waiting.rows[len(chosen) :])
         return claimed
 
     def _claimable(
@@ -130,7 +163,8 @@ class ClaimsWriter(Lives):
 
     def start(self, run_id: RunId, worker_id: WorkerId, started_ms: int) -> bool:
         change = Change(at_ms=started_ms, worker_id=worker_id)
-        return bool(self._move((RUNNING, Cause.START), transitions.START, (started_ms, run_id), change))
+        known = self._ahead.reported.find(RUNNING, Cause.START, [run_id], worker_id)
+        return bool(self._move((RUNNING, Cause.START), transitions.START, (started_ms, run_id), change, known))
 
     def clear_probation(self, run_id: RunId) -> bool:
         return bool(self._move((RUNNING, Cause.OUTLIVE), transitions.OUTLIVE, (run_id,), Change(at_ms=0)))

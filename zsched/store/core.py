@@ -6,13 +6,14 @@ writer.py combines them.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from typing import Final
 
 from zsched.model.demand import Demand
-from zsched.model.types import DemandId
+from zsched.model.types import DemandId, RunId
 from zsched.store import rows, sql
+from zsched.store.ahead import Ahead
 from zsched.store.contract import Changes, StoreConstraint, StoreError
 from zsched.store.engine import Engine
 from zsched.store.ledger import Ledger
@@ -33,6 +34,7 @@ class Core:
         self._ledger = Ledger()
         self.reads = EngineReader(engine)
         self.job, self.run, self.worker = self.reads.job, self.reads.run, self.reads.worker
+        self._ahead = Ahead()
         self._rows_before = 0
         self._held_read = 0
         # A stored demand never changes. But after an undo its id may be given to another demand, so then all are
@@ -50,6 +52,7 @@ class Core:
         self._engine.begin()
         self._rows_before = self._engine.changes()
         self._held_read = 0
+        self._ahead.clear()
         self._ledger.begin()
 
     def commit(self) -> None:
@@ -86,10 +89,17 @@ class Core:
 
     def _forget(self) -> None:
         """Forget what was read since it may have been undone."""
+        self._ahead.clear()
         self._loads.clear()
         self._demands.clear()
         self._demand_ids.clear()
         self._owner_ids.clear()
+
+    def look_ahead(self, runs: Iterable[RunId]) -> None:
+        if self._engine.distant:
+            chosen = [(run_id,) for run_id in dict.fromkeys(runs)]
+            if chosen:
+                self._ahead.reported.fill(self._engine.execute_list(sql.REPORTED, chosen))
 
     @property
     def rows_changed(self) -> int:
@@ -105,6 +115,7 @@ class Core:
 
     def flush_counters(self, now_ms: int) -> None:
         self._ledger.write(self._engine, now_ms)
+        self._ahead.pending = None
 
     def end_jobs(self, now_ms: int) -> None:
         self._ledger.end_jobs(self._engine, now_ms)

@@ -8,19 +8,13 @@ from typing import Final
 from zsched.model.lifecycle import TERMINAL, Cause
 from zsched.model.types import Outcome, Reason, RunId, RunStatus, Verdict, WorkerId
 from zsched.model.units import some
-from zsched.store import moves, sql, transitions
+from zsched.store import sql, transitions
 from zsched.store.engine import Row
 from zsched.store.ledger import Note
 from zsched.store.lives import PENDING, RUNNING, Change, Lives
 
 # Ends that the scheduler decided, and no worker reported.
 _DECIDED: Final = frozenset({Reason.WORKER_LOST, Reason.CRASH_LIMIT, Reason.UNKILLABLE, Reason.QUARANTINED})
-# The statements that store one report of a cause, and several.
-_STATEMENTS: Final = {
-    Cause.SUCCEED: (transitions.SUCCEED, transitions.SUCCEED_MANY),
-    Cause.FAIL: (transitions.FAIL, transitions.FAIL_MANY),
-    Cause.LAPSE: (transitions.LAPSE, transitions.LAPSE_MANY),
-}
 
 
 class EndsWriter(Lives):
@@ -71,12 +65,14 @@ class EndsWriter(Lives):
             worker_id=worker_id,
             reasons={outcome.run_id: outcome.reason for outcome in outcomes},
         )
-        one, many = _STATEMENTS[cause]
+        one, many = _result(cause)
+        was = RUNNING, cause
+        known = self._ahead.reported.find(*was, [outcome.run_id for outcome in outcomes], worker_id)
         if len(values) == 1:
-            return {each.run_id for each in self._move((RUNNING, cause), one, values[0], change)}
-        fences = (worker_id,) * moves.fences(RUNNING, cause)
-        moved = self._engine.execute_list(many, transitions.RESULT_COLUMNS, values, after=fences)
-        return {each.run_id for each in self._follow_up(RUNNING, cause, moved, change)}
+            moved = self._move(was, one, values[0], change, known)
+        else:
+            moved = self._move_list(was, (many, ()), values, change, known)
+        return {each.run_id for each in moved}
 
     def _why_refused(self, outcome: Outcome, worker_id: WorkerId) -> Verdict:
         run = self.run(outcome.run_id)
@@ -152,3 +148,12 @@ def _cause(outcome: Outcome) -> Cause:
     if outcome.status is RunStatus.SUCCESS:
         return Cause.SUCCEED
     return Cause.LAPSE if outcome.reason == Reason.LEASE_STOP else Cause.FAIL
+
+
+def _result(cause: Cause) -> tuple[str, str]:
+    """The statements that store one report of a cause, and several."""
+    return {
+        Cause.SUCCEED: (transitions.SUCCEED, transitions.SUCCEED_MANY),
+        Cause.FAIL: (transitions.FAIL, transitions.FAIL_MANY),
+        Cause.LAPSE: (transitions.LAPSE, transitions.LAPSE_MANY),
+    }[cause]

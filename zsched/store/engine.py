@@ -72,6 +72,10 @@ class Engine(ReadEngine, Protocol):
         whole transaction.
         """
 
+    @property
+    def distant(self) -> bool:
+        """Whether each statement whose rows are awaited is a round trip, so that it pays to read ahead."""
+
     def executemany(self, statement: str, parameters: Iterable[Sequence[object]]) -> list[Row]:
         """Run an UPDATE of one row, or an INSERT, once for each set of parameters. Returns the rows of all, in any
         order. No two sets may be of the same row.
@@ -80,13 +84,14 @@ class Engine(ReadEngine, Protocol):
     def sendmany(self, statement: str, parameters: Sequence[Sequence[object]]) -> None:
         """The same for a statement that returns no rows. Each set changes one row. Errors as of `send`."""
 
-    def execute_list(
-        self, statement: str, columns: Sequence[str], rows: Sequence[Row], before: Row = (), after: Row = ()
-    ) -> list[Row]:
+    def execute_list(self, statement: str, rows: Sequence[Row], before: Row = (), after: Row = ()) -> list[Row]:
         """Run a statement that has `(VALUES (?, ...))`, with that list made of all the rows.
 
-        `columns`: the columns with the types of the list's values. `before`, `after`: the parameters around the list.
+        `before`, `after`: the parameters around the list.
         """
+
+    def send_list(self, statement: str, rows: Sequence[Row], before: Row, after: Row, changed: int) -> None:
+        """The same for a statement that changes `changed` rows and whose rows nobody needs. Errors as of `send`."""
 
     def take_ids(self, table: str, count: int) -> int:
         """The first of `count` ids that no row of a table has had. Only in a transaction, which gives them out."""

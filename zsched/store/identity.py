@@ -112,7 +112,5 @@ class IdentityWriter(EndsWriter):
     def replace_waiting(self, runs: Sequence[RunId], now_ms: int) -> None:
         """Replace pending runs by successors: each may have started after the backup, and an id is given out once."""
         change = Change(at_ms=now_ms, detail=_UNKNOWN_START)
-        restored = self._engine.execute_list(
-            transitions.RESTORE, ("run_id",), [(run_id,) for run_id in runs], before=(change.detail, now_ms)
-        )
-        self._follow_up(PENDING, Cause.RESTORE, restored, change)
+        statement = transitions.RESTORE, (change.detail, now_ms)
+        self._move_list((PENDING, Cause.RESTORE), statement, [(run_id,) for run_id in runs], change)

@@ -63,7 +63,9 @@ class JobsWriter(Lives):
         return owner_id
 
     def pending_tasks(self) -> int:
-        return int(self._execute(sql.TOTAL_PENDING)[0][0]) + self._ledger.pending
+        if self._ahead.pending is None:
+            self._ahead.pending = int(self._execute(sql.TOTAL_PENDING)[0][0])
+        return self._ahead.pending + self._ledger.pending
 
     def cancel(self, job_id: JobId, actor: str, now_ms: int) -> Cancelled:
         change = Change(at_ms=now_ms, actor=actor)

@@ -74,12 +74,35 @@ class Lives(Core):
 
         `known`: they were read before, as moves.MOVED. A statement that changes their state must not return them.
         """
-        status, cause = was
-        moved = self._execute(statement, (*parameters, *(change.worker_id,) * moves.fences(status, cause)))
-        return self._follow_up(status, cause, moved if known is None else known, change)
+        values = (*parameters, *(change.worker_id,) * moves.fences(*was))
+        if known is None:
+            known = self._execute(statement, values)
+        elif known:
+            self._engine.send(statement, values, rows=len(known))
+        return self._follow_up(*was, known, change)
+
+    def _move_list(
+        self,
+        was: tuple[RunStatus, Cause],
+        statement: tuple[str, Row],
+        rows: Sequence[Row],
+        change: Change,
+        known: Sequence[Row] | None = None,
+    ) -> list[Moved]:
+        """The same by a statement with a list, given with the parameters before its list."""
+        text, before = statement
+        fences = (change.worker_id,) * moves.fences(*was)
+        if known is None:
+            known = self._engine.execute_list(text, rows, before, fences)
+        elif known:
+            self._engine.send_list(text, rows, before, fences, len(known))
+        return self._follow_up(*was, known, change)
 
     def _follow_up(self, status: RunStatus, cause: Cause, moved: Sequence[Row], change: Change) -> list[Moved]:
         """The effects of moves that are stored."""
+        self._ahead.reported.note(cause, moved, change.at_ms)
+        if cause is not Cause.CLAIM:
+            self._ahead.waiting = None
         groups: dict[State, list[Row]] = {}
         for row in moved:
             groups.setdefault(state_of(status, row[3], row[4]), []).append(row)
@@ -136,7 +159,7 @@ class Lives(Core):
         """Make the successors of ended runs whose tasks may have one; returns them by run."""
         by_run = {each.run_id: each.move for each in ended}
         made: dict[int, RunId] = {}
-        for row in self._engine.execute_list(sql.ENDED_RUNS, ("run_id",), [(run_id,) for run_id in by_run]):
+        for row in self._engine.execute_list(sql.ENDED_RUNS, [(run_id,) for run_id in by_run]):
             successor = self._follow(by_run[row[0]], row, change)
             if successor is not None:
                 made[row[0]] = successor
@@ -192,6 +215,7 @@ class Lives(Core):
         `replaced`: the status of the run that each of them replaces in its task.
         """
         move = MOVES[State.NEW][cause]
+        self._ahead.waiting = None
         made = [RunId(number) for number in self._insert("runs", statement, [values for _, values in new])]
         if not made:
             return made

@@ -57,6 +57,7 @@ class SchedulesWriter(Lives):
     # --- due times ---
 
     def release_due(self, now_ms: int) -> int:
+        self._ahead.waiting = None
         return len(self._execute(sql.RELEASE_DUE, (now_ms,)))
 
     def next_due_ms(self) -> int | None:

@@ -9,7 +9,7 @@ from zsched.model.lifecycle import Cause
 from zsched.model.records import Event, ForeignRuns, Instance
 from zsched.model.types import Job, JobFields, Order, Policy, Run, RunStatus, Worker
 from zsched.store.mapping import columns, insert, stored_columns
-from zsched.store.moves import guard
+from zsched.store.moves import MOVED, guard
 
 # Below the priority of every run.
 PRIORITY_MIN: Final = -(2**63)
@@ -140,9 +140,12 @@ LAST_FIRE_LIVES: Final = """
 LATEST: Final = "SELECT at_ms FROM events ORDER BY event_id DESC LIMIT 1"
 NEXT_DUE: Final = """
     SELECT min(at_ms) FROM (
-        SELECT min(next_fire_ms) AS at_ms FROM jobs WHERE next_fire_ms IS NOT NULL
-        UNION ALL SELECT min(due_ms) FROM runs WHERE status = 'pending' AND due_ms IS NOT NULL
-        UNION ALL SELECT min(ends_ms) FROM runs WHERE status = 'running' AND ends_ms IS NOT NULL) AS due"""
+        SELECT (SELECT next_fire_ms FROM jobs WHERE next_fire_ms IS NOT NULL ORDER BY next_fire_ms LIMIT 1) AS at_ms
+        UNION ALL SELECT (
+            SELECT due_ms FROM runs WHERE status = 'pending' AND due_ms IS NOT NULL ORDER BY due_ms LIMIT 1)
+        UNION ALL SELECT (
+            SELECT ends_ms FROM runs WHERE status = 'running' AND ends_ms IS NOT NULL ORDER BY ends_ms LIMIT 1)
+        ) AS due"""
 
 # --- runs ---
 
@@ -154,14 +157,15 @@ LIVE_ON_WORKER: Final = f"""
 LAST_ON_WORKER: Final = f"""
     SELECT {_RUN} FROM (SELECT * FROM runs WHERE job_id = ? ORDER BY run_id DESC LIMIT 100) AS latest
     WHERE worker_id = ? ORDER BY run_id DESC LIMIT 1"""
-# Jumps from one demand with ready runs to the next, so its cost grows with the number of demands, not of runs.
+# Jumps from one demand with ready runs to the next, so its cost grows with the number of demands, not of runs. Not by
+# min(): PostgreSQL may read all of the runs for it.
 _READY: Final = f"{guard(RunStatus.PENDING, Cause.CLAIM)} AND blocked = 0"
 READY: Final = f"""
     WITH RECURSIVE waiting (demand_id) AS (
-        SELECT min(demand_id) FROM runs WHERE {_READY}
+        SELECT (SELECT demand_id FROM runs WHERE {_READY} ORDER BY demand_id LIMIT 1)
         UNION ALL
-        SELECT (SELECT min(demand_id) FROM runs WHERE {_READY}
-        AND demand_id > waiting.demand_id)
+        SELECT (SELECT demand_id FROM runs WHERE {_READY} AND demand_id > waiting.demand_id
+                ORDER BY demand_id LIMIT 1)
         FROM waiting WHERE waiting.demand_id IS NOT NULL)
     SELECT run_id, demand_id, priority FROM runs WHERE run_id IN (
         SELECT (SELECT run_id FROM runs WHERE {_READY} AND demand_id = waiting.demand_id
@@ -184,7 +188,11 @@ _ORDERS: Final = f"""
     SELECT {", ".join(f"j.{column}" for column in _ORDER.split(", "))}, r.run_id, r.job_id, r.task, r.attempt
     FROM runs r LEFT JOIN jobs j ON j.job_id = r.job_id"""
 CLAIMABLE: Final = f"{_ORDERS} WHERE {_CLAIMABLE}"
+# The same with the priority, to claim some of them later.
+CLAIMABLE_AHEAD: Final = CLAIMABLE.replace("SELECT ", "SELECT r.priority, ", 1)
 ORDER: Final = f"{_ORDERS} WHERE r.run_id = ?"
+# What the store has to know of runs to move them: moves.MOVED, and what the guards ask.
+REPORTED: Final = f"SELECT {MOVED}, status, started_ms FROM runs WHERE run_id IN (VALUES (?))"
 LOAD: Final = """
     SELECT count(*), count(nullif(probation, 0)), coalesce(min(nullif(probation, 0)), 0), coalesce(max(lease_ms), 0)
     FROM runs

@@ -36,13 +36,11 @@ RETRY: Final = _ADD_SUCCESSOR.format(made(Cause.RETRY))
 # --- pending runs ---
 
 # Without RETURNING, which would cost more than the claim: the store has read the runs before.
-CLAIM: Final = update(
-    *(_PENDING, Cause.CLAIM),
-    """worker_id = ?, handed_n = ?, claimed_ms = ?, lease_ms = ?, probation = ?,
+_HANDED: Final = """worker_id = ?, handed_n = ?, claimed_ms = ?, lease_ms = ?, probation = ?,
         ends_ms = CASE WHEN ? THEN (SELECT ? + timeout_ms + grace_ms FROM jobs WHERE jobs.job_id = runs.job_id) END,
-        detail = NULL, due_ms = NULL""",
-    sql.CLAIMED,
-).removesuffix(moves.RETURNING)
+        detail = NULL, due_ms = NULL"""
+CLAIM: Final = update(_PENDING, Cause.CLAIM, _HANDED, sql.CLAIMED).removesuffix(moves.RETURNING)
+CLAIM_LISTED: Final = update(_PENDING, Cause.CLAIM, _HANDED, "run_id IN (VALUES (?))").removesuffix(moves.RETURNING)
 _QUARANTINED: Final = "worker_id = ?, detail = ?, finished_ms = ?, due_ms = NULL"
 QUARANTINE_PENDING: Final = update(_PENDING, Cause.QUARANTINE, _QUARANTINED, "run_id = ?")
 QUARANTINE_DEMAND: Final = update(_PENDING, Cause.QUARANTINE, _QUARANTINED, sql.CLAIMED)

@@ -27,6 +27,10 @@ CLAIM_RUNS_MAX = 64
 # The same for runs that bring more than a command: as many as fit one frame, each with its command and its variables.
 CLAIM_LARGE_RUNS_MAX = 32
 
+# Ready runs that a turn reads at once, to claim them for several workers, where each read is a round trip to the
+# database. The others are read when these are claimed.
+CLAIM_AHEAD_RUNS_MAX = 512
+
 # Bytes of the runs that one turn hands out, from which on it claims no more. The next turn comes at once.
 CLAIM_BYTES_MAX = 8 * MIB
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Set
+from collections.abc import Iterable, Set
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Protocol
@@ -49,6 +49,9 @@ class Transactions(Protocol):
 
         The turn continues, unless that is a StoreError other than StoreConstraint.
         """
+
+    def look_ahead(self, runs: Iterable[RunId]) -> None:
+        """Frames of this turn will report on these runs. A store whose database is distant reads them all at once."""
 
     def flush_counters(self, now_ms: int) -> None:
         """Write the events and the job counters that the turn has gathered, each job once.

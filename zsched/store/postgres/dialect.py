@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, Final
 
-from zsched.store.engine import Row
+from zsched.store.transitions import RESULT_COLUMNS
 
 # The columns that are not BIGINT, of the tables that statements for many rows change.
 TEXT_COLUMNS: Final = frozenset(
@@ -40,7 +40,7 @@ _PARAMETER: Final = re.compile(r"'[^']*'|\?")
 _COLUMN_BEFORE: Final = re.compile(r"(\w+) (?:=|<>) [^=<>]*\Z")
 _INSERT: Final = re.compile(r"\s*INSERT INTO \w+ \(([^)]*)\)\s+VALUES (\(.*?\))(.*)\Z", re.DOTALL)
 _IN_LIST: Final = re.compile(r"(\w+) IN \(VALUES \(\?\)\)")
-_LIST: Final = re.compile(r"\(VALUES (\([^)]*\))\) AS (\w+)")
+_RESULTS: Final = re.compile(r"\(VALUES \([^)]*\)\) AS ended\b")
 _WRITE: Final = re.compile(r"\s*(?:INSERT|UPDATE|DELETE|CREATE|ALTER|DROP)\b", re.IGNORECASE)
 
 _OIDS: Final = {"bytea": 17, "text": 25}
@@ -85,15 +85,17 @@ def each(statement: str) -> Statement:
 
 
 @lru_cache(maxsize=256)
-def listed(statement: str, columns: tuple[str, ...]) -> Statement:
-    """A statement with a list `(VALUES (?, ...))` of many rows. `columns`: those that the list's values belong to.
+def listed(statement: str) -> Statement:
+    """A statement with a list `(VALUES (?, ...))` of many rows: of ids, or of results.
 
     The other parameters keep their order, after the arrays.
     """
-    types = tuple(map(type_of, columns))
-    text = _IN_LIST.sub(r"\1 = ANY ($1::bigint[])", statement)
-    names = ", ".join(f"column{number}" for number in range(1, len(types) + 1))
-    text = _LIST.sub(lambda match: f"{_unnest(types)} AS {match[2]} ({names})", text)
+    text, found = _IN_LIST.subn(r"\1 = ANY ($1::bigint[])", statement)
+    types: tuple[str, ...] = ("bigint",)
+    if not found:
+        types = tuple(map(type_of, RESULT_COLUMNS))
+        names = ", ".join(f"column{number}" for number in range(1, len(types) + 1))
+        text = _RESULTS.sub(f"{_unnest(types)} AS ended ({names})", statement)
     return Statement(_numbered(text, len(types)), _WRITE.match(statement) is not None, types)
 
 
@@ -158,7 +160,7 @@ def encode(values: Sequence[object]) -> Encoded:
     return encoded, formats
 
 
-def encode_arrays(types: Sequence[str], rows: Sequence[Row]) -> Encoded:
+def encode_arrays(types: Sequence[str], rows: Sequence[Sequence[object]]) -> Encoded:
     """Rows of parameters as one array for each column."""
     columns = list(zip(*rows, strict=True)) or [()] * len(types)
     assert len(columns) == len(types), "a row has a value for each parameter"

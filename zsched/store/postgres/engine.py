@@ -155,13 +155,15 @@ class PostgresEngine(Connection):
         rows = list(parameters)
         return self._run(*_prepare_each(statement, rows)) if rows else []
 
-    def execute_list(
-        self, statement: str, columns: Sequence[str], rows: Sequence[Row], before: Row = (), after: Row = ()
-    ) -> list[Row]:
-        chosen = dialect.listed(statement, tuple(columns))
-        arrays, formats = dialect.encode_arrays(chosen.types, rows)
-        values, more = dialect.encode((*before, *after))
-        return self._run(chosen, (arrays + values, formats + more))
+    def execute_list(self, statement: str, rows: Sequence[Row], before: Row = (), after: Row = ()) -> list[Row]:
+        return self._run(*_prepare_list(statement, rows, (*before, *after)))
+
+    def send_list(self, statement: str, rows: Sequence[Row], before: Row, after: Row, changed: int) -> None:
+        self._send(*_prepare_list(statement, rows, (*before, *after)), changed)
+
+    @property
+    def distant(self) -> bool:
+        return True
 
     def take_ids(self, table: str, count: int) -> int:
         first = self._turn.ids[table] + 1
@@ -192,9 +194,8 @@ class PostgresEngine(Connection):
     def undo(self) -> None:
         turn, session = self._turn, self._session
         failed, session.failed = session.failed, None
-        if failed is not None:
-            if failed.scope != turn.part or not turn.saved:
-                raise StoreError("the whole turn has to be undone")
+        if failed is not None and (failed.scope != turn.part or not turn.saved):
+            raise StoreError("the whole turn has to be undone")
         if turn.saved:
             session.post("ROLLBACK TO part", scope=turn.part)
             session.post("RELEASE part", scope=turn.part)
@@ -219,12 +220,12 @@ class PostgresEngine(Connection):
             self._resolve(mark, str(error))
             return
         if session.failed is not None:
-            error = error_of(session.failed)
-            if isinstance(error, StoreConstraint):
+            failure = error_of(session.failed)
+            if isinstance(failure, StoreConstraint):
                 self._careful = PG_CAREFUL_TURNS
             with suppress(StoreError):
                 self.rollback()
-            raise error
+            raise failure
         self._leave_turn()
         if session.warnings:
             # Such as that the wait for a synchronous replica was cancelled.
@@ -298,6 +299,13 @@ def _prepare(statement: str, parameters: Sequence[object] = ()) -> tuple[Stateme
 def _prepare_each(statement: str, rows: Sequence[Sequence[object]]) -> tuple[Statement, Encoded]:
     chosen = dialect.each(statement)
     return chosen, dialect.encode_arrays(chosen.types, rows)
+
+
+def _prepare_list(statement: str, rows: Sequence[Row], others: Row) -> tuple[Statement, Encoded]:
+    chosen = dialect.listed(statement)
+    arrays, formats = dialect.encode_arrays(chosen.types, rows)
+    values, more = dialect.encode(others)
+    return chosen, (arrays + values, formats + more)
 
 
 def _plain(statement: str, parameters: Sequence[object]) -> tuple[str, list[bytes | None], list[int]]:

@@ -10,7 +10,7 @@ import select
 from collections import deque
 from collections.abc import Sequence
 from contextlib import suppress
-from typing import Final
+from typing import Any, Final
 
 import psycopg
 from psycopg import Error, conninfo, pq
@@ -244,7 +244,7 @@ def _connect(url: str) -> psycopg.Connection:
         why = " ".join(str(error).split())
         raise StoreError(f"invalid address of PostgreSQL{f': {why}' if 'query parameter' in why else ''}") from None
     # Our text is UTF-8 whatever the environment says.
-    chosen = {**_DEFAULTS, **given, "client_encoding": "UTF8"}
+    chosen: dict[str, Any] = {**_DEFAULTS, **given, "client_encoding": "UTF8"}
     try:
         # Other threads go on meanwhile, which they would not with PGconn.connect.
         return psycopg.connect(conninfo.make_conninfo("", **chosen), autocommit=True)

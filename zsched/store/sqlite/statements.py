@@ -54,19 +54,19 @@ class Statements:
     def send(self, statement: str, parameters: Sequence[object], rows: int) -> None:
         self.execute(statement, parameters)
 
-    def execute_list(
-        self,
-        statement: str,
-        columns: Sequence[str],
-        rows: Sequence[Row],
-        before: Row = (),
-        after: Row = (),
-    ) -> list[Row]:
+    def execute_list(self, statement: str, rows: Sequence[Row], before: Row = (), after: Row = ()) -> list[Row]:
         found: list[Row] = []
         for begin in range(0, len(rows), ROWS_PER_LIST):
             batch = rows[begin : begin + ROWS_PER_LIST]
             found += self.execute(_for_rows(statement, len(batch)), (*before, *chain.from_iterable(batch), *after))
         return found
+
+    def send_list(self, statement: str, rows: Sequence[Row], before: Row, after: Row, changed: int) -> None:
+        self.execute_list(statement, rows, before, after)
+
+    @property
+    def distant(self) -> bool:
+        return False
 
     def take_ids(self, table: str, count: int) -> int:
         last = self._ids.get(table)
