@@ -528,5 +528,7 @@ class Scheduler:
             back(Refused(error))
         elif isinstance(error, StoreError | StandbyError):
             back(Undone())
+        elif isinstance(error, TimeoutError):
+            back(Unknown())
         else:
             self.broken = f"a command raised {error!r}"

@@ -21,7 +21,7 @@ import zmq
 from tests.contract.disk import Disk, failing_disk
 from tests.unit.world import TEST
 from zsched import protocol
-from zsched.model.limits import FRAME_FROM_WORKER_BYTES_MAX
+from zsched.model.limits import COMMAND_WAIT_S, FRAME_FROM_WORKER_BYTES_MAX
 from zsched.model.spans import parse
 from zsched.model.types import JobId, JobSpec, RunStatus
 from zsched.protocol import (
@@ -673,6 +673,17 @@ def test_a_failed_sync_ends_the_loop(disk: Disk, tmp_path: Path) -> None:
         disk.fails = {}
         assert w1.hears_nothing()
     assert isinstance(scheduler.failure, StoreUnsure)
+
+
+def test_callers_of_a_turn_that_may_be_stored_learn_that_it_is_unknown(tmp_path: Path) -> None:
+    """At once, and not that another scheduler may do it again."""
+    with Scheduler(tmp_path) as scheduler:
+        scheduler.store.before["commit"] = fail(StoreUnsure("the commit has no answer"))
+        begin = time.monotonic()
+        with pytest.raises(TimeoutError):
+            scheduler.submit()
+        assert time.monotonic() - begin < COMMAND_WAIT_S / 2
+        scheduler.wait()
 
 
 def test_a_damaged_file_ends_the_loop(tmp_path: Path) -> None:

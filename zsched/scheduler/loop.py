@@ -124,8 +124,9 @@ class Loop:
     def run(self, close_door: Callable[[], None] = lambda: None) -> None:
         """Turn until `stop`; then close the door to new callers, answer the others, and say goodbye to the workers.
 
-        Raises StoreUnsure when a sync failed, StoreCorrupt when the file is damaged: end then. Raises StoreDeposed when
-        another scheduler has taken over: nothing of the last turn was stored or sent, and its callers got StandbyError.
+        Raises StoreUnsure when a sync failed or a commit was not confirmed, StoreCorrupt when the file is damaged: end
+        then. Raises StoreDeposed when another scheduler has taken over: nothing of the last turn was stored or sent,
+        and its callers got StandbyError.
         """
         while not self._stopping:
             self._wait()
@@ -169,7 +170,12 @@ class Loop:
             if last:
                 self._dispatcher.on_stop()
             self._store.commit()
-        except (StoreUnsure, StoreCorrupt):
+        except StoreUnsure:
+            # Whoever believes that it is not done may have it done again.
+            for _, future, _ in answers:
+                future.set_exception(TimeoutError())
+            raise
+        except StoreCorrupt:
             raise
         except StoreDeposed:
             self._depose(answers)
