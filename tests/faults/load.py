@@ -241,9 +241,12 @@ class Caller:
         """What is surely not done is `fail`; what may be is `unknown`. With the answer, if one came."""
         for _ in self._connections:
             outcome, answer = ask(self._connections[0], path, body, headers)
-            if outcome != "fail" or (answer is not None and answer["code"] != "standby"):
+            if answer is not None and answer.get("code") != "standby":
                 break
+            # The next call begins there, also when this one may have been done and is not sent again.
             self._connections.append(self._connections.pop(0))
+            if outcome == "unknown":
+                break
         return outcome, answer
 
     def close(self) -> None:

@@ -67,12 +67,15 @@ class DurableServer:
         fixed = ("--auth=trust", "--username=zsched", "--encoding=UTF8", "--locale=C", "--wal-segsize=1")
         postgres.run_program("initdb", *fixed, *options, str(self.data))
 
+    def execute(self, statement: str) -> None:
+        """Execute a statement of an operator, outside our database."""
+        with psycopg.connect(self.socket_url.replace(f"/{DATABASE}?", "/postgres?"), autocommit=True) as operator:
+            operator.execute(statement.encode())
+
     def create(self, tail: str = "") -> None:
         """Create our database. `tail`: more of the statement."""
-        with psycopg.connect(self.socket_url.replace(f"/{DATABASE}?", "/postgres?"), autocommit=True) as operator:
-            operator.execute(
-                f"CREATE DATABASE {DATABASE} TEMPLATE template0 ENCODING 'UTF8' LC_COLLATE 'C' LC_CTYPE 'C' {tail}".encode()
-            )
+        settings = "TEMPLATE template0 ENCODING 'UTF8' LC_COLLATE 'C' LC_CTYPE 'C'"
+        self.execute(f"CREATE DATABASE {DATABASE} {settings} {tail}")
 
     def launch(self) -> None:
         """Start the server, and wait for nothing."""
@@ -106,9 +109,12 @@ class DurableServer:
         self._process.kill()
         self._process.wait(30)
 
-    def end(self) -> None:
+    def stop_if_it_runs(self) -> None:
         if self.runs:
             self.stop_immediately()
+
+    def end(self) -> None:
+        self.stop_if_it_runs()
         shutil.rmtree(self.folder, ignore_errors=True)
 
     def log(self) -> str:

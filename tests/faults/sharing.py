@@ -136,6 +136,9 @@ class Sharing:
         self.load.begin()
         try:
             yield
+        except BaseException:
+            self._watch.end()
+            raise
         finally:
             self.load.end()
 
@@ -232,7 +235,7 @@ LINKS: Final = {
 def cut(how: str, address: str = NEAR) -> Iterator[None]:
     """Cut the link to an address of this network."""
     rules = "\n".join(rule.format(address) for rule in LINKS[how])
-    table = f"table inet cut {{ chain in {{ type filter hook input priority 0;\n{rules}\n}} }}"
+    table = f"table inet cut {{\nchain in {{ type filter hook input priority 0\n{rules}\n}}\n}}\n"
     subprocess.run(["nft", "-f", "-"], input=table, text=True, check=True, timeout=20)
     try:
         yield
@@ -243,4 +246,3 @@ def cut(how: str, address: str = NEAR) -> Iterator[None]:
 def spread(outages_ms: Sequence[int]) -> str:
     listed = sorted(outages_ms)
     return f"{len(listed)} outages, p50 {listed[len(listed) // 2]} ms, max {listed[-1]} ms: {listed}"
-
