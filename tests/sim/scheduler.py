@@ -29,7 +29,7 @@ from zsched.scheduler.dispatcher.commands import Command, RefusedError
 from zsched.scheduler.epoch import begin_epoch
 from zsched.scheduler.inbox import Inbox, StandbyError
 from zsched.scheduler.loop import Loop, Turns
-from zsched.store.contract import Claimed, Restoration, StoreError, StoreFull, StoreUnsure
+from zsched.store.contract import Claimed, Restoration, StoreDeposed, StoreError, StoreFull, StoreUnsure
 from zsched.store.sqlite.engine import SqliteEngine
 from zsched.store.writer import Writer
 
@@ -449,6 +449,8 @@ class Scheduler:
             self.kill("killed in the middle of a turn")
         except StoreUnsure:
             self.kill("a sync failed")
+        except StoreDeposed:
+            self.kill("can't read whether it still leads")
         self.stored = self.up and not self.failing
         if self.failing:
             self.failed_ms = self._timeline.now_ms

@@ -38,6 +38,7 @@ from zsched.protocol import (
     SchedulerFrame,
     WorkerFrame,
 )
+from zsched.scheduler import loop
 from zsched.scheduler.dispatcher import Dispatcher, Settings
 from zsched.scheduler.dispatcher.commands import (
     Action,
@@ -49,10 +50,18 @@ from zsched.scheduler.dispatcher.commands import (
     Selection,
     Submit,
 )
-from zsched.scheduler.inbox import ClosedError, Inbox
+from zsched.scheduler.inbox import ClosedError, Inbox, StandbyError
 from zsched.scheduler.loop import Loop, clock
 from zsched.scheduler.port import Port
-from zsched.store.contract import Store, StoreConstraint, StoreCorrupt, StoreError, StoreUnsure
+from zsched.store.contract import (
+    Store,
+    StoreConstraint,
+    StoreCorrupt,
+    StoreDeposed,
+    StoreError,
+    StoreFull,
+    StoreUnsure,
+)
 from zsched.store.sqlite.engine import open_reader, open_writer
 
 DEADLINE_S = 10.0
@@ -684,6 +693,24 @@ def test_callers_of_a_turn_that_may_be_stored_learn_that_it_is_unknown(tmp_path:
             scheduler.submit()
         assert time.monotonic() - begin < COMMAND_WAIT_S / 2
         scheduler.wait()
+
+
+def test_loop_ends_when_it_can_not_read_for_long_whether_it_still_leads(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(loop, "UNCONFIRMED_MS", PAUSE_MS)
+    with Scheduler(tmp_path) as scheduler:
+        # It can be read, as on a full disk.
+        scheduler.store.before["begin"] = fail(StoreFull("no space"), times=1_000_000)
+        end = time.monotonic() + 2 * PAUSE_MS / 1000
+        while time.monotonic() < end:
+            with pytest.raises(StoreFull):
+                scheduler.submit()
+        scheduler.store.before["confirm_epoch"] = fail(StoreError("no connection"), times=1_000_000)
+        scheduler.wait()
+        with pytest.raises(StandbyError):
+            scheduler.submit()
+    assert isinstance(scheduler.failure, StoreDeposed)
 
 
 def test_a_damaged_file_ends_the_loop(tmp_path: Path) -> None:
