@@ -291,6 +291,128 @@ _REMOVALS: Final = (
         ),
         without_call("postgres.migrations.migrate", "_demand_trigger"),
     ),
+    # --- PostgreSQL ---
+    removal(
+        3,
+        "a turn of PostgreSQL that was not confirmed counts as not stored",
+        "contract/test_postgres.py::test_a_commit_without_an_answer_is_found_to_be_stored_or_not",
+        (
+            "PostgresEngine.commit",
+            "            self._resolve(mark, str(error))\n            return\n",
+            "            raise\n",
+        ),
+    ),
+    removal(
+        1,
+        "a turn of PostgreSQL that was not confirmed counts as stored",
+        "contract/test_postgres.py::test_a_commit_without_an_answer_is_found_to_be_stored_or_not",
+        never("outcome.resolve", "found != mark"),
+        always("outcome.resolve", "found == mark and _confirm(session)"),
+    ),
+    removal(
+        1,
+        "a takeover hides whether a turn is stored",
+        "contract/test_postgres.py::test_a_commit_before_a_takeover_is_unknown",
+        never("outcome.resolve", "epoch is not None and stored != epoch"),
+    ),
+    removal(
+        1,
+        "a replica need not confirm a turn",
+        "contract/test_postgres.py::test_a_cancelled_wait_for_a_replica_is_not_a_confirmation",
+        ("PostgresEngine.commit", "        if session.warnings:\n", "        if False:\n"),
+    ),
+    removal(
+        3,
+        "a COMMIT has the timeout of any statement",
+        "contract/test_postgres.py::test_a_commit_has_no_timeout",
+        ("PostgresEngine.commit", "session.wait(None)", "session.wait(300)"),
+    ),
+    removal(
+        20,
+        "a deposed scheduler writes on",
+        "contract/test_postgres.py::test_a_turn_of_a_deposed_scheduler_can_not_begin",
+        without_call("PostgresEngine._begin", "self._demand_epoch"),
+    ),
+    removal(
+        20,
+        "a takeover does not wait for the turn under way",
+        "contract/test_postgres.py::test_a_takeover_waits_for_the_turn_under_way",
+        ("postgres.engine._BEGIN", "FOR SHARE OF epoch ", ""),
+    ),
+    removal(
+        20,
+        "two sessions may have a turn at once",
+        "contract/test_postgres.py::test_a_second_writer_is_busy",
+        ("postgres.engine._BEGIN", " FOR NO KEY UPDATE OF turn", ""),
+    ),
+    removal(
+        20,
+        "a turn that pauses keeps its locks",
+        "contract/test_postgres.py::test_a_turn_that_pauses_too_long_is_ended_by_the_server",
+        ("Session.wait", "        self.post_end()\n", "        self._connection.send_flush_request()\n"),
+    ),
+    removal(
+        3,
+        "a lost session is not replaced",
+        "contract/test_postgres.py::test_a_session_that_was_lost_between_two_turns_is_replaced",
+        ("PostgresEngine.begin", "            self._reconnect()\n            self._begin()\n", "            raise\n"),
+    ),
+    removal(
+        22,
+        "any database may take the place of ours",
+        "contract/test_postgres.py::test_another_database_in_the_place_of_ours_is_refused",
+        never("PostgresEngine._reconnect", "found != self._identity"),
+    ),
+    removal(
+        3,
+        "a late error undoes the part that is under way",
+        "contract/test_postgres.py::test_a_late_error_undoes_the_turn_and_later_turns_are_careful",
+        never(
+            "PostgresEngine._demand_success", "isinstance(error, StoreConstraint) and failed.scope != self._turn.part"
+        ),
+    ),
+    removal(
+        3,
+        "no turn waits for late errors",
+        "contract/test_postgres.py::test_a_late_error_undoes_the_turn_and_later_turns_are_careful",
+        never("PostgresEngine.release", "self._careful"),
+    ),
+    removal(
+        5,
+        "ids of a part that was undone are not given out again",
+        "contract/test_postgres.py::test_ids_have_no_gap_after_what_was_undone",
+        ("_Turn.cut", "        self.ids = self._before\n", ""),
+    ),
+    removal(
+        15,
+        "a turn without a change writes into the log of PostgreSQL",
+        "contract/test_postgres.py::test_a_turn_without_a_change_writes_nothing",
+        never("PostgresEngine.commit", "not self._turn.wrote"),
+    ),
+    removal(
+        15,
+        "each frame waits for PostgreSQL",
+        "contract/test_round_trips.py::test_a_turn_waits_as_often_for_many_jobs_as_for_one",
+        always("PostgresEngine.release", "self._careful"),
+    ),
+    removal(
+        24,
+        "what was read ahead of a run outlives its move",
+        "contract/test_history.py::test_events_and_counters_tell_the_state_of_every_run_after_any_history",
+        without_call("Lives._follow_up", "self._ahead.reported.note"),
+    ),
+    removal(
+        24,
+        "what was read ahead outlives an undo",
+        "contract/test_history.py::test_events_and_counters_tell_the_state_of_every_run_after_any_history",
+        without_call("store.core.Core._forget", "self._ahead.clear"),
+    ),
+    removal(
+        22,
+        "a changed trigger of PostgreSQL is not noticed",
+        "contract/test_postgres.py::test_a_trigger_that_was_changed_is_found_at_the_start",
+        without_call("postgres.migrations.migrate", "_demand_trigger"),
+    ),
     # --- runs that may start only once ---
     removal(
         7,

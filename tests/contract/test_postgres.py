@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 
 import psycopg
 import pytest
+from psycopg import pq
 
 from tests import postgres
 from tests.contract.base import NOW, Base, PostgresBase, posted
@@ -272,8 +273,8 @@ def test_a_commit_before_a_takeover_is_unknown(url: str, link: Relay, operator: 
 
 
 @pytest.fixture
-def replica(url: str) -> Iterator[Callable[[str], None]]:
-    """Sets which replicas a COMMIT waits for. The database is one whose commits wait."""
+def waiting(url: str, base: Base) -> Iterator[Callable[[], None]]:
+    """A turn's COMMIT waits for a replica that is missing, until the fixture's value is called."""
     server = postgres.server()
     if server.process is None:
         pytest.skip("needs a server of its own")
@@ -282,9 +283,25 @@ def replica(url: str) -> Iterator[Callable[[str], None]]:
         server.execute(f"ALTER SYSTEM SET synchronous_standby_names = '{names}'")
         server.execute("SELECT pg_reload_conf()")
 
+    # Other sessions never wait. That of `base` does from now on, and so does a new one of this database.
     server.execute(f"ALTER DATABASE {urlsplit(url).path[1:]} SET synchronous_commit = on")
-    yield choose
+    base.rows("SET synchronous_commit = on")
+    choose("nobody")
+    with psycopg.connect(url, autocommit=True) as probe, psycopg.connect(url, autocommit=True) as operator:
+        wait_for(lambda: commit_waits(probe.pgconn, operator))
+    yield lambda: choose("")
     choose("")
+
+
+def commit_waits(probe: pq.abc.PGconn, operator: psycopg.Connection[Row]) -> bool:
+    """Whether a commit waits for a replica: the server needs a moment to see its new settings."""
+    probe.send_query(b"UPDATE totals SET tasks = 0")
+    while not (waited := waits(operator)) and probe.is_busy():
+        probe.consume_input()
+    operator.execute("SELECT pg_cancel_backend(%s)", (probe.backend_pid,))
+    while probe.get_result() is not None:
+        pass
+    return waited
 
 
 def waits(operator: psycopg.Connection[Row]) -> bool:
@@ -293,48 +310,36 @@ def waits(operator: psycopg.Connection[Row]) -> bool:
 
 
 def test_a_cancelled_wait_for_a_replica_is_not_a_confirmation(
-    url: str, replica: Callable[[str], None], operator: psycopg.Connection[Row]
+    base: Base, waiting: Callable[[], None], operator: psycopg.Connection[Row]
 ) -> None:
     operator.execute("SET synchronous_commit = off")
-    base = open_base(url)
     base.submit()
     base.store.flush_counters(NOW)
     pid = engine_of(base).session.backend_pid
-    replica("nobody")
     with in_thread(base.store.commit) as done:
         wait_for(lambda: waits(operator))
         operator.execute("SELECT pg_cancel_backend(%s)", (pid,))
-        # The first session has ended, and another one waits now.
-        wait_for(
-            lambda: (
-                waits(operator)
-                and not operator.execute("SELECT 1 FROM pg_stat_activity WHERE pid = %s", (pid,)).fetchall()
-            )
-        )
+        # That session has ended, and another one waits now.
+        wait_for(lambda: not operator.execute("SELECT 1 FROM pg_stat_activity WHERE pid = %s", (pid,)).fetchall())
+        wait_for(lambda: waits(operator))
         assert done == []
-        replica("")
+        waiting()
     assert done == [None]
-    base.store.close()
 
 
-def test_a_commit_has_no_timeout(url: str, replica: Callable[[str], None], operator: psycopg.Connection[Row]) -> None:
+def test_a_commit_has_no_timeout(base: Base, waiting: Callable[[], None], operator: psycopg.Connection[Row]) -> None:
     operator.execute("SET synchronous_commit = off")
-    base = open_base(url)
-    base.store.rollback()
-    base.rows("SET statement_timeout = 50")
-    base.store.begin()
     base.submit()
     base.store.flush_counters(NOW)
     pid = engine_of(base).session.backend_pid
-    replica("nobody")
+    base.rows("SET statement_timeout = 300")
     with in_thread(base.store.commit) as done:
         wait_for(lambda: waits(operator))
         began = time.monotonic()
-        wait_for(lambda: time.monotonic() > began + 0.2 or not waits(operator))
-        replica("")
+        wait_for(lambda: time.monotonic() > began + 0.5 or not waits(operator))
+        waiting()
     assert done == [None]
     assert engine_of(base).session.backend_pid == pid
-    base.store.close()
 
 
 # --- one writer ------------------------------------------------------------------------------------------------------

@@ -14,6 +14,7 @@ def main() -> None:
         made = {"entities": bodies.entities(), "answers": bodies.answers(Path(folder))}
     bodies.FILE.write_text(json.dumps(made, indent=1, ensure_ascii=False) + "\n")
     sources.SQL.write_text(sources.statements())
+    sources.POSTGRES.write_text(sources.translations())
     sources.PYTHON.write_text(sources.sources())
     reference.FILE.write_text(reference.text())
 

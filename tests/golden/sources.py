@@ -8,8 +8,10 @@ from zsched.api import views
 from zsched.model.types import Backoff, Policy
 from zsched.store import rows, sql, transitions
 from zsched.store.mapping import decoder
+from zsched.store.postgres import dialect
 
 SQL = Path(__file__).with_name("statements.sql")
+POSTGRES = Path(__file__).with_name("postgres.sql")
 PYTHON = Path(__file__).with_name("sources.txt")
 
 
@@ -18,6 +20,23 @@ def statements() -> str:
     modules = {**vars(sql), **vars(transitions)}
     texts = {name: text for name, text in modules.items() if isinstance(text, str) and name.isupper()}
     return "\n".join(f"-- {name}\n{text.strip()};\n" for name, text in texts.items() if not name.startswith("_"))
+
+
+# The statements that are executed for many rows of parameters at once.
+MANY = (
+    *("ADD_JOB", "ADD_RUN", "ADD_FIRE", "ADD_OUTPUT", "ADD_EVENT"),
+    *("COUNT_TASKS", "COUNT_ENDED", "ADD_TO_TOTALS", "NOTE_SEEN"),
+)
+
+
+def translations() -> str:
+    """The statements whose form on PostgreSQL differs by more than the numbers of parameters."""
+    modules: dict[str, object] = {**vars(sql), **vars(transitions)}
+    shown = {name: dialect.each(str(modules[name])) for name in MANY}
+    for name, text in modules.items():
+        if isinstance(text, str) and name.isupper() and not name.startswith("_") and "(VALUES (" in text:
+            shown[name] = dialect.listed(text)
+    return "\n".join(f"-- {name}\n{shown[name].text.strip()};\n" for name in sorted(shown))
 
 
 def sources() -> str:

@@ -543,7 +543,7 @@ _MUTANTS: Final = (
     ),
     mutant("a task is tried again without end", never("Lives._follow", "failures >= retries")),
     mutant("a failure is not counted", life("RUNNING", "FAIL", ", failure=True", "")),
-    mutant("a crash is forgotten by the retry", ("transitions.RETRY", "?, crashes, failures +", "?, 0, failures +")),
+    mutant("a crash is forgotten by the retry", ("transitions.RETRY", "crashes, failures +", "0, failures +")),
     mutant("nothing is ever tried again", always("Lives._follow", "failures >= retries")),
     mutant(
         "a run that its lease has ended counts as a failure",

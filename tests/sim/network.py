@@ -226,6 +226,11 @@ class Router:
         self.before_send(connection, body)
         connection.down.send(body)
 
+    @property
+    def holds(self) -> bool:
+        """Whether the process stands still while it sends."""
+        return self._held is not None
+
     def go_on(self) -> None:
         """The process sends what it was about to send."""
         held, self._held, self.pause_in = self._held, None, None

@@ -398,7 +398,9 @@ class Scheduler:
     @property
     def drained(self) -> bool:
         """Nothing that workers said waits for a turn, or to be sent."""
-        return not (self.router.incoming or self._mailbox or self._loop._frames or self._loop._unsent)
+        return not (
+            self.router.holds or self.router.incoming or self._mailbox or self._loop._frames or self._loop._unsent
+        )
 
     def reaches(self, peer: bytes) -> bool:
         """Whether this connection is there and has taken all frames."""

@@ -53,12 +53,13 @@ class Session(Statements):
 
     def begin(self) -> None:
         self._ids.clear()
-        self.late, self._late = "no", self.late
-        if self._late == "statement":
+        late = self._late = self.late
+        self.late = "no"
+        if late == "statement":
             return
         self._demand_server()
         self._engine.begin()
-        if self._late == "commit":
+        if late == "commit":
             return
         try:
             self._demand_epoch()

@@ -122,9 +122,11 @@ class SharingScheduler(Logged):
 class Team:
     """Several schedulers of one database; the first one leads. A context: leaving it kills them all."""
 
-    def __init__(self, database: str, folder: Path, count: int = 2, **settings: str) -> None:
+    def __init__(self, database: str, folder: Path, count: int = 2, first: str = "", **settings: str) -> None:
+        """`first`: the URL by which the first one reaches the database, when it is another one."""
         self._database = database
-        self.all = [SharingScheduler(database, folder, "abc"[number], **settings) for number in range(count)]
+        urls = [first or database, *[database] * (count - 1)]
+        self.all = [SharingScheduler(url, folder, "abc"[number], **settings) for number, url in enumerate(urls)]
 
     @property
     def urls(self) -> str:

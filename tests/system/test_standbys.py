@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import signal
+import subprocess
+import sys
 import threading
 import time
 from collections import Counter
@@ -14,7 +17,8 @@ import psycopg
 import pytest
 
 from tests import postgres
-from tests.system.process import WorkerProcess
+from tests.relay import relay
+from tests.system.process import ROOT, WorkerProcess
 from tests.system.schedulers import SharingScheduler, Team
 
 pytestmark = [pytest.mark.postgres, pytest.mark.slow]
@@ -133,6 +137,47 @@ def test_stopped_scheduler_is_replaced_and_writes_nothing(
     assert overlaps(team_, beats) == 0
 
 
+@pytest.mark.timeout(150)
+def test_scheduler_cut_off_from_the_database_is_replaced(database: str, tmp_path: Path) -> None:
+    """Workers and callers still reach it. A job that stops at a disconnect ends there before it starts elsewhere."""
+    folder = postgres.server().folder
+    if folder is None:
+        pytest.skip("the server is another host's")
+    between, beats = tmp_path / "between", tmp_path / "beats"
+    folders = [tmp_path / name for name in ("w1", "w2")]
+    for made in (between, *folders):
+        made.mkdir()
+    with (
+        relay(between, folder) as link,
+        Team(database, tmp_path, first=database.replace(str(folder), str(between))) as team,
+        # It knows the first scheduler alone, so it stays with it.
+        WorkerProcess(team.all[0].url, folders[1], id="w2", heartbeat_interval="1s"),
+    ):
+        active, standby = team.all
+        command = f"while :; do echo $$ $(date +%s%N) >> {beats}; sleep 0.02; done"
+        jobs = [active.submit(command, on_disconnect="stop") for _ in range(2)]
+        active.until(lambda: all(active.call("GET", f"/jobs/{job}").body["status"] == "running" for job in jobs))
+        with WorkerProcess(team.urls, folders[0], id="w1", heartbeat_interval="1s"):
+            link.closed = True
+            link.cut()
+            assert standby.until_served() < SERVED_S
+            refused = active.call("POST", "/jobs", {"name": "late", "command": "true"}, timeout_s=40)
+            assert (refused.status, refused.body["code"]) == (503, "unavailable")
+            standby.until(
+                lambda: all(
+                    [run["worker_id"] for run in standby.call("GET", f"/jobs/{job}/runs").body][:1] == ["w1"]
+                    for job in jobs
+                ),
+                within_s=60,
+            )
+            link.closed = False
+            active.until(lambda: active.role() == "standby")
+        assert "another scheduler has taken over" in active.log()
+        assert team.look("SELECT count(*) FROM jobs WHERE name = 'late'") == [(0,)]
+        assert overlaps(team, beats) == 0
+        assert len({line.split()[0] for line in beats.read_text("ascii").splitlines()}) == 4
+
+
 def stop(scheduler: SharingScheduler, database: str, *, inside: bool) -> None:
     """SIGSTOP. `inside`: when it has begun a transaction, and read the epoch."""
     if not inside:
@@ -202,6 +247,27 @@ def test_recurring_jobs_fire_once_across_take_overs(database: str, tmp_path: Pat
         assert len(counted) == 200 * len(minutes)
 
 
+def test_replaced_scheduler_can_lead_again(database: str, tmp_path: Path) -> None:
+    """In the same process, with the same ports: its workers come back, and their runs go on."""
+    release = tmp_path / "release"
+    with Team(database, tmp_path, count=1) as team, WorkerProcess(team.urls, tmp_path) as worker:
+        (only,) = team.all
+        job = only.submit(f"while ! test -e {release}; do sleep 0.05; done; echo done")
+        only.until(lambda: only.call("GET", f"/jobs/{job}").body["status"] == "running" and worker.jobs())
+        (process,) = worker.jobs()
+        for number in range(1, 3):
+            with psycopg.connect(database) as other:
+                other.execute("UPDATE epoch SET epoch = epoch + 1")
+            only.until(lambda number=number: only.log().count("listening on") == number + 1)  # type: ignore[misc]
+            assert only.until_served() < SERVED_S
+        only.until(lambda: only.log().count("worker w1 registered") >= 2)
+        assert worker.jobs()[0] == process
+        release.touch()
+        only.until(lambda: only.call("GET", f"/jobs/{job}").body["status"] == "success")
+        assert only.log().count("no longer active: another scheduler has taken over") == 2
+        assert len(only.call("GET", f"/jobs/{job}/runs").body) == 1
+
+
 def test_scheduler_with_another_key_does_not_stand_by(database: str, tmp_path: Path) -> None:
     with Team(database, tmp_path) as team:
         active, standby = team.all
@@ -217,6 +283,37 @@ def test_scheduler_with_another_key_does_not_stand_by(database: str, tmp_path: P
         shutil.copy(active.data_dir / "secret.key", standby.data_dir)
         standby.start()
         standby.until(lambda: standby.role() == "standby")
+
+
+def zsched(*words: str, database: str, data_dir: Path) -> subprocess.CompletedProcess[str]:
+    settings = {"ZSCHED_SCHEDULER_DB": database, "ZSCHED_SCHEDULER_DATA_DIR": str(data_dir), "PYTHONPATH": str(ROOT)}
+    command = [sys.executable, "-P", "-m", "zsched.commands.zsched", *words]
+    return subprocess.run(command, env=os.environ | settings, capture_output=True, text=True, timeout=60, cwd=data_dir)
+
+
+def test_rotated_key_is_needed_by_all_schedulers(database: str, tmp_path: Path) -> None:
+    with Team(database, tmp_path) as team:
+        first, second = team.all
+        assert first.submit("test $S = password", secret_env={"S": "password"}) == 1
+        (tmp_path / "other").mkdir(0o700)
+        refused = zsched("key", "rotate", "secret", database=database, data_dir=tmp_path / "other")
+        assert (refused.returncode, refused.stdout) == (75, "")
+        assert "a scheduler leads on postgresql://zsched@" in refused.stderr
+        for scheduler in team.all:
+            scheduler.send(signal.SIGTERM)
+            assert scheduler.exit_code() == 0
+        rotated = zsched("key", "rotate", "secret", database=database, data_dir=first.data_dir)
+        assert rotated.returncode == 0, rotated.stderr
+        assert "the secrets of 1 job encrypted again" in rotated.stdout
+        first.start()
+        first.until(lambda: first.role() == "ready")
+        second.start()
+        assert second.exit_code() == 78
+        with WorkerProcess(team.urls, tmp_path):
+            first.until(lambda: first.call("GET", "/jobs/1").body["status"] == "success")
+        checked = zsched("db", "check", database=database, data_dir=first.data_dir)
+        assert (checked.returncode, checked.stdout) == (0, ""), checked.stdout + checked.stderr
+        assert "all agrees" in checked.stderr
 
 
 def test_data_folder_has_one_scheduler(database: str, tmp_path: Path) -> None:

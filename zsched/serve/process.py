@@ -161,10 +161,12 @@ class Process:
         """Publish the role, and serve REST from the first role on."""
         self._shared.facts = facts
         self._parts.hold.publish(facts.own)
-        if not self._started:
+        first, self._started = not self._started, True
+        if first:
             self._rest.start()
-            self._started = True
         log.info("%s; database %s", where, self._parts.db.name)
+        if first:
+            warn_of_trust(self._parts.policy.trust)
         self._parts.notify.ready(where)
 
     def _after_turn(self, watch: FileWatch, now: Now) -> None:
@@ -191,12 +193,11 @@ class Process:
                 parts.inbox.open()
                 where = f"listening on http://{parts.config.host}:{self._rest.port}, workers on {active.port.where}"
                 self._become(active.facts(self._own), where)
-                warn_of_trust(parts.policy.trust)
                 self._turn(active, tenure)
         except StoreError as error:
             if not self._survives(error):
                 raise
-            log.error("no longer active: %s", error)
+            log.error("%s: %s", "can't take over" if self._active is None else "no longer active", error)
         finally:
             self._active = None
 

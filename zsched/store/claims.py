@@ -46,12 +46,14 @@ class ClaimsWriter(Lives):
 
     def ready_count(self, demand_id: DemandId, most: int) -> int:
         if self._engine.distant and most > 0:
-            limit = min(most, CLAIM_AHEAD_RUNS_MAX)
-            found = self._execute(sql.CLAIMABLE_AHEAD, (demand_id, sql.PRIORITY_MIN, limit))
-            self._ahead.waiting = Waiting(demand_id, found, len(found) < limit)
-            if len(found) < limit or limit == most:
-                return len(found)
+            waiting = self._ahead.waiting = self._read_waiting(demand_id, min(most, CLAIM_AHEAD_RUNS_MAX))
+            if waiting.all or len(waiting.rows) == most:
+                return len(waiting.rows)
         return int(self._execute(sql.READY_COUNT, (demand_id, most))[0][0])
+
+    def _read_waiting(self, demand_id: DemandId, most: int) -> Waiting:
+        found = self._execute(sql.CLAIMABLE_AHEAD, (demand_id, sql.PRIORITY_MIN, most))
+        return Waiting(demand_id, found, len(found) < most)
 
     def claim(self, wanted: Claim, now_ms: int) -> list[Claimed]:
         probation = self._demand(wanted.demand_id).probation
@@ -89,7 +91,7 @@ class ClaimsWriter(Lives):
         if waiting is None or waiting.demand_id != wanted.demand_id:
             return []
         if len(waiting.rows) < wanted.count and not waiting.all:
-            return []
+            waiting = self._read_waiting(wanted.demand_id, CLAIM_AHEAD_RUNS_MAX)
         chosen = [row for row in waiting.rows[: wanted.count] if row[0] >= wanted.floor]
         try:
             claimed = [_claimed(row[1:], probation, wanted.lease_ms) for row in chosen]

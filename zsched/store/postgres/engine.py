@@ -212,9 +212,9 @@ class PostgresEngine(Connection):
         session = self._session
         try:
             session.post(*_plain(_TURN, (mark, *(self._turn.ids[name] for name in _NUMBERED))))
-            session.post("SET LOCAL statement_timeout = 0")
             session.warnings.clear()
             session.post("COMMIT")
+            # The server has no timeout for it either.
             session.wait(None)
         except LostError as error:
             self._resolve(mark, str(error))

@@ -56,7 +56,6 @@ def _find(session: Session) -> tuple[str, int]:
 def _confirm(session: Session) -> bool:
     """Whether a commit is confirmed without a warning."""
     session.post(_CONFIRM)
-    session.post("SET LOCAL statement_timeout = 0")
     session.post("COMMIT")
     session.finish()
     return not session.warnings
