@@ -20,6 +20,8 @@ from tests.faults.sharing import Sharing, own_network, spread
 from tests.faults.stage import length_s
 from tests.system.schedulers import Team
 from tests.system.session import until
+from zsched.store.contract import StoreError
+from zsched.store.postgres.engine import open_reader
 
 log = logging.getLogger(__name__)
 
@@ -84,6 +86,17 @@ def test_replica_that_is_promoted_has_all_that_was_acked(tmp_path: Path) -> None
                 )
                 time.sleep(CALM_S)
             assert sharing.verdict().clean
+
+
+def test_scheduler_does_not_use_a_replica(tmp_path: Path) -> None:
+    """What a replica says of the epoch may be old, and a scheduler that was replaced would answer heartbeats."""
+    with replicated() as (primary, replica):
+        url = f"postgresql://zsched@{NEAR}:{replica.port},{NEAR}:{primary.port}/zsched"
+        with Team(url, tmp_path, count=1) as team:
+            assert team.all[0].submit("true") == 1
+            assert team.all[0].call("GET", "/jobs/1").status == 200
+        with pytest.raises(StoreError, match="read-only"):
+            open_reader(replica.url(NEAR))
 
 
 @pytest.mark.timeout(300)
