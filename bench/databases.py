@@ -18,10 +18,11 @@ NAME = "zsched_bench"
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """An empty database. `open_writer` takes the time in ms."""
+    """An empty database. `open_writer` takes the time in ms. `url`: on PostgreSQL."""
 
     open_writer: Callable[[int], Writer]
     open_reader: Callable[[], EngineReader]
+    url: str | None = None
 
 
 @contextmanager
@@ -40,6 +41,6 @@ def place(url: str | None) -> Iterator[Place]:
         operator.execute(f"CREATE DATABASE {NAME} TEMPLATE template0 ENCODING 'UTF8' LC_COLLATE 'C' LC_CTYPE 'C'")
         try:
             own = urlunsplit(urlsplit(url)._replace(path=f"/{NAME}"))
-            yield Place(lambda now_ms: postgres.open_writer(own, now_ms), lambda: postgres.open_reader(own))
+            yield Place(lambda now_ms: postgres.open_writer(own, now_ms), lambda: postgres.open_reader(own), own)
         finally:
             operator.execute(f"DROP DATABASE {NAME} WITH (FORCE)")

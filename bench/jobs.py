@@ -1,6 +1,8 @@
 """Real jobs a second: N jobs of `true` through REST, scheduler, store and one worker, beside `xargs` in the same run.
 
-Usage: python -m bench.jobs [N] [SLOTS]      (10000 jobs and 2 slots, if not said)
+Usage: python -m bench.jobs [--db=URL] [N] [SLOTS]      (10000 jobs and 2 slots by default)
+
+With --db, the scheduler's database is on that PostgreSQL server, whose role may create databases; else it is SQLite.
 
 Everything is on: the database syncs each commit to disk, events are written, output is captured. A job is a real `sh
 -c` process. The time runs from the first byte of the first submit to the last result in the database. Ratios hold on a
@@ -15,10 +17,12 @@ import subprocess
 import sys
 import tempfile
 import time
+from dataclasses import replace
 from pathlib import Path
 
+from bench.databases import place
 from bench.machine import facts
-from zsched.client.cluster import Cluster, private
+from zsched.client.cluster import Cluster, Plan, private
 
 WARM_UP_JOBS = 1_000
 ROUNDS = 3
@@ -35,12 +39,16 @@ MODULES = {
 
 
 def main() -> None:
-    jobs, slots = ([int(word) for word in sys.argv[1:]] + [10_000, 2][len(sys.argv) - 1 :])[:2]
+    url, numbers = None, sys.argv[1:]
+    if numbers and numbers[0].startswith("--db="):
+        url = numbers.pop(0).removeprefix("--db=")
+    jobs, slots = ([int(word) for word in numbers] + [10_000, 2][len(numbers) :])[:2]
     print(facts())
     before = xargs(jobs, slots)
     with (
         tempfile.TemporaryDirectory(prefix="zsched-bench-") as folder,
-        Cluster(private(Path(folder), 1, slots)) as cluster,
+        place(url) as database,
+        Cluster(planned(Path(folder), slots, database.url)) as cluster,
     ):
         cluster.start()
         run(cluster, WARM_UP_JOBS)
@@ -57,6 +65,15 @@ def main() -> None:
     for name, cpu_s in sorted(parts.items()):
         print(f"  CPU µs per job, {name:10} {cpu_s / total * 1e6:7.0f}")
     print(f"  CPU µs per job, whole machine {busy / total * 1e6:.0f}")
+
+
+def planned(folder: Path, slots: int, url: str | None) -> Plan:
+    """A cluster of one worker. `url`: of its database; None: SQLite."""
+    plan = private(folder, 1, slots)
+    if url is None:
+        return plan
+    flags = [f"--db={url}" if flag.startswith("--db=") else flag for flag in plan.scheduler]
+    return replace(plan, scheduler=[*flags, f"--data-dir={plan.socket.parent}"])
 
 
 def run(cluster: Cluster, jobs: int) -> float:

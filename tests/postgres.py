@@ -127,7 +127,7 @@ def start(*settings: str, folder: Path | None = None) -> Server:
     """Start a server on a Unix socket in a folder of its own, with more settings (NAME=VALUE)."""
     if folder is None:
         folder = make_folder()
-        _run(
+        run_program(
             "initdb",
             "--auth=trust",
             "--username=zsched",
@@ -138,11 +138,11 @@ def start(*settings: str, folder: Path | None = None) -> Server:
         )
     chosen = [word for setting in (*FAST, *settings) for word in ("-c", setting)]
     log = (folder / "log").open("wb")
-    command = [str(_program("postgres")), "-D", str(folder / "data"), "-k", str(folder), "-h", "", *chosen]
-    process = subprocess.Popen([*_as_user(), *command], stdout=log, stderr=log, cwd="/")
+    command = [str(program("postgres")), "-D", str(folder / "data"), "-k", str(folder), "-h", "", *chosen]
+    process = subprocess.Popen([*as_user(), *command], stdout=log, stderr=log, cwd="/")
     log.close()
     url = f"postgresql://zsched@/postgres?host={folder}"
-    _await(url, process, folder)
+    await_server(url, process, folder)
     return Server(url, folder, process)
 
 
@@ -156,7 +156,7 @@ def make_folder() -> Path:
     return folder
 
 
-def _await(url: str, process: subprocess.Popen[bytes], folder: Path) -> None:
+def await_server(url: str, process: subprocess.Popen[bytes], folder: Path) -> None:
     """Wait until the server takes connections."""
     end = time.monotonic() + START_S
     while pq.PGconn.ping(url.encode()) != pq.Ping.OK:
@@ -166,7 +166,7 @@ def _await(url: str, process: subprocess.Popen[bytes], folder: Path) -> None:
         time.sleep(0.02)
 
 
-def _as_user() -> list[str]:
+def as_user() -> list[str]:
     """What starts a program as a user that may run PostgreSQL, and ends it with this process."""
     words = ["setpriv", "--pdeathsig=QUIT"]
     if os.geteuid() == 0:
@@ -174,11 +174,11 @@ def _as_user() -> list[str]:
     return words
 
 
-def _run(program: str, *arguments: str) -> None:
-    subprocess.run([*_as_user(), str(_program(program)), *arguments], check=True, stdout=subprocess.DEVNULL, cwd="/")
+def run_program(name: str, *arguments: str) -> None:
+    subprocess.run([*as_user(), str(program(name)), *arguments], check=True, stdout=subprocess.DEVNULL, cwd="/")
 
 
-def _program(name: str) -> Path:
+def program(name: str) -> Path:
     programs = _programs()
     assert programs is not None
     return programs / name

@@ -137,6 +137,28 @@ _REMOVALS: Final = (
     ),
     removal(
         27,
+        "a turn that may be stored counts as undone after a take-over",
+        "contract/test_postgres.py::test_a_commit_before_a_takeover_is_unknown",
+        (
+            "outcome.resolve",
+            'raise StoreUnsure(f"it is unknown whether the turn is stored ({why}): another',
+            'raise StoreError(f"it is unknown whether the turn is stored ({why}): another',
+        ),
+    ),
+    removal(
+        27,
+        "callers of a turn that may be stored get no answer",
+        "system/test_loop.py::test_callers_of_a_turn_that_may_be_stored_learn_that_it_is_unknown",
+        ("Loop._turn", "future.set_exception(TimeoutError())", "pass"),
+    ),
+    removal(
+        27,
+        "a scheduler that can't reach the database stays active",
+        "system/test_loop.py::test_loop_ends_when_it_can_not_read_for_long_whether_it_still_leads",
+        never("Loop._confirm", "self.turns.clock().mono_ms - self._confirmed_ms > UNCONFIRMED_MS"),
+    ),
+    removal(
+        27,
         "a scheduler with another secret.key stands by",
         "system/test_standbys.py::test_scheduler_with_another_key_does_not_stand_by",
         without_call("Process._look_around", "demand_key"),

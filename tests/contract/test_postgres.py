@@ -270,7 +270,8 @@ def test_a_commit_before_a_takeover_is_unknown(url: str, link: Relay, operator: 
         operator.execute("UPDATE epoch SET epoch = 1")
         operator.execute("UPDATE turn SET mark = 'of another'")
         link.closed = False
-    assert isinstance(done[0], StoreDeposed)
+    # Not StoreDeposed: callers would believe that nothing of it is stored, and submit again.
+    assert isinstance(done[0], StoreUnsure)
     base.store.close()
 
 

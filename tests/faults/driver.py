@@ -16,38 +16,33 @@ import shutil
 import subprocess
 import sys
 import tempfile
-import threading
 import time
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Final
-
-import apsw
 
 from tests.faults import faults, history
 from tests.faults.cluster import Cluster, MissingError, Weight, boottime_ms
 from tests.faults.faults import Draw, Trouble
-from tests.faults.history import Event, Fire, History, Job, Process, Run, Seen, Submit, Verdict
-from tests.faults.load import WITNESS, Load, Made
+from tests.faults.findings import Findings, Watch
+from tests.faults.history import History, Process, Submit, Verdict
+from tests.faults.load import WITNESS, Load, Made, Route
+from tests.system.hosts import PORT
 from tests.system.session import environment
 
 log = logging.getLogger(__name__)
 
-SAMPLE_S: Final = 0.5
-WEIGH_S: Final = 2.0
 # Before the first fault and after the last one.
 CALM_S: Final = 2.0
 # How much a process may grow from the second quarter of the time to the last, where that is long enough to tell.
 GROWTH_MAX: Final = 0.10
 GROWTH_SECONDS: Final = 300
 DESCRIPTORS_SLACK: Final = 8
-MINUTE_MS: Final = 60_000
 # From here on a job that fires each minute takes part, unless the clock jumps.
 CRON_SECONDS: Final = 120
-# What has been due for so short a time need not have fired.
-CRON_DUE_MS: Final = 5_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,49 +80,6 @@ class Result:
         return "\n".join([*lines, *self.grown, *self.ends])
 
 
-class Watch:
-    """Looks at the store and at the processes while things happen, in a thread of its own."""
-
-    def __init__(self, cluster: Cluster) -> None:
-        self._cluster = cluster
-        self._ending = threading.Event()
-        self._thread = threading.Thread(target=self._look_all)
-        self.seen: dict[int, Seen] = {}
-        # All runs up to this one have been seen ended.
-        self._low = 0
-        self.weights: list[tuple[float, dict[str, Weight]]] = []
-
-    def begin(self) -> None:
-        self._thread.start()
-
-    def end(self) -> None:
-        self._ending.set()
-        self._thread.join()
-
-    def _look_all(self) -> None:
-        weigh_at_s = 0.0
-        while not self._ending.wait(SAMPLE_S):
-            self._look()
-            now_s = time.monotonic()
-            if now_s >= weigh_at_s:
-                weigh_at_s = now_s + WEIGH_S
-                self.weights.append((now_s, self._cluster.weights()))
-
-    def _look(self) -> None:
-        try:
-            rows = self._cluster.ask("SELECT run_id, status FROM runs WHERE run_id > ? ORDER BY run_id", self._low)
-        except apsw.Error as error:
-            log.debug("the store could not be read: %s", error)
-            return
-        at_ms, ended = boottime_ms(), True
-        for run_id, status in rows:
-            if status in history.TERMINAL:
-                self.seen.setdefault(run_id, Seen(run_id, status, at_ms))
-            ended = ended and status in history.TERMINAL
-            if ended:
-                self._low = run_id
-
-
 class Trial:
     """One plan, carried out in a folder."""
 
@@ -152,9 +104,8 @@ class Trial:
             small_disks=disks,
             own_clocks="clock" in plan.faults,
         ) as cluster:
-            load = Load(
-                cluster.hosts, self.witness, plan.seed, plan.rate, plan.timeout_s, poison="poison" in plan.faults
-            )
+            route = Route((PORT,), partial(cluster.hosts.inside, "a"))
+            load = Load(route, self.witness, plan.seed, plan.rate, plan.timeout_s, poison="poison" in plan.faults)
             watch = Watch(cluster)
             files = cluster.files()
             watch.begin()
@@ -175,7 +126,11 @@ class Trial:
             executing = {run for name in cluster.names for run in cluster.job_processes(name).values()}
             grown = growth(watch, files, cluster.files()) if plan.seconds >= GROWTH_SECONDS else []
             ends = cluster.end()
-            story = self._collect(cluster, load, watch)
+            words = [sys.executable, "-m", "zsched.commands.zsched", "db", "check", "--db", str(cluster.db)]
+            checked = subprocess.run(words, env=environment(self.folder), capture_output=True, text=True, timeout=300)
+            found = Findings(load, watch, self.witness, self._recurring_since_ms)
+            story = found.history(cluster)
+            story.replay = [] if checked.returncode == 0 else (checked.stdout + checked.stderr).splitlines()
             story.executing = executing
             story.zombies = [Process(pid, "a child of a worker or the scheduler") for pid in zombies]
             story.orphans = [Process(pid, what) for pid, what in cluster.left()]
@@ -242,48 +197,6 @@ class Trial:
                 break
             time.sleep(0.2)
         return passed_s
-
-    def _collect(self, cluster: Cluster, load: Load, watch: Watch) -> History:
-        """What there is to know when all is over."""
-        made = {name: asdict(one) for name, one in load.made.items()}
-        due_ms, fires = self._fires(cluster)
-        words = [sys.executable, "-m", "zsched.commands.zsched", "db", "check", "--db", str(cluster.db)]
-        checked = subprocess.run(words, env=environment(self.folder), capture_output=True, text=True, timeout=300)
-        return History(
-            submits=load.done.submits,
-            cancels=load.done.cancels,
-            lives=history.lives(self.witness.read_text("ascii").splitlines()),
-            jobs=[
-                Job(job_id, name, status, **made.get(name, {}))
-                for job_id, name, status in cluster.ask("SELECT job_id, name, status FROM jobs")
-            ],
-            runs=[Run(*row) for row in cluster.ask("SELECT run_id, job_id, task, status, reason, worker_id FROM runs")],
-            events=[
-                Event(*row)
-                for row in cluster.ask(
-                    "SELECT run_first, run_last, was, became, worker_id, reason FROM events"
-                    " WHERE run_first IS NOT NULL ORDER BY event_id"
-                )
-            ],
-            seen=list(watch.seen.values()),
-            due_ms=due_ms,
-            fires=fires,
-            replay=[] if checked.returncode == 0 else (checked.stdout + checked.stderr).splitlines(),
-        )
-
-    def _fires(self, cluster: Cluster) -> tuple[dict[int, list[int]], list[Fire]]:
-        """When the recurring job should have fired, and when it did."""
-        end_ms = time.time_ns() // 1_000_000 - CRON_DUE_MS
-        first_ms = (self._recurring_since_ms // MINUTE_MS + 1) * MINUTE_MS
-        fires = [
-            Fire(job_id, round(at_ms / MINUTE_MS) * MINUTE_MS, at_ms)
-            for job_id, at_ms in cluster.ask(
-                "SELECT job_id, at_ms FROM events WHERE reason = 'fire' OR became = 'fire_skipped'"
-            )
-        ]
-        recurring = cluster.ask("SELECT job_id FROM jobs WHERE schedule IS NOT NULL")
-        due_ms = {job_id: list(range(first_ms, end_ms, MINUTE_MS)) for (job_id,) in recurring}
-        return due_ms, [fire for fire in fires if fire.due_ms < end_ms]
 
 
 def growth(watch: Watch, files_before: int, files_after: int) -> list[str]:

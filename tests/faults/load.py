@@ -14,14 +14,14 @@ import queue
 import random
 import threading
 import time
-from contextlib import suppress
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
 from tests.faults.cluster import boottime_ms
 from tests.faults.history import Cancel, Outcome, Submit
-from tests.system.hosts import PORT, Hosts
 from zsched.model.spec import JobBody
 from zsched.worker.agent.agent import CAN
 
@@ -52,6 +52,14 @@ LONG_STOP: Final = 0.4
 POISON_EACH: Final = 400
 # One that fails every other time is tried so often: that all fail is as good as never.
 COINS: Final = 30
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """How callers reach the schedulers: their REST ports on loopback, and the context in which sockets are made."""
+
+    ports: tuple[int, ...]
+    inside: Callable[[], AbstractContextManager[None]] = nullcontext
 
 
 @dataclass(slots=True)
@@ -91,12 +99,12 @@ class Load:
     """Runs in threads of its own from `begin` to `end`."""
 
     def __init__(
-        self, hosts: Hosts, witness: Path, seed: int, rate: float, timeout_s: float, *, poison: bool = False
+        self, route: Route, witness: Path, seed: int, rate: float, timeout_s: float, *, poison: bool = False
     ) -> None:
         """`rate`: submits a second. `timeout_s`: how long a worker may be silent."""
         self.done = Done()
         self.made: dict[str, Made] = {}
-        self._hosts = hosts
+        self._route = route
         self._witness = witness
         self._chance = random.Random(f"load {seed}")
         self._rate = rate
@@ -196,19 +204,19 @@ class Load:
     # --- calling -----------------------------------------------------------------------------------------------------
 
     def _serve(self) -> None:
-        with self._hosts.inside("a"):
-            connection = http.client.HTTPConnection("127.0.0.1", PORT, timeout=ANSWER_S_MAX)
+        with self._route.inside():
+            caller = Caller(self._route.ports)
             while (call := self._calls.get()) is not None:
                 if call.job:
-                    self._cancel(connection, call)
+                    self._cancel(caller, call)
                 else:
-                    self._submit(connection, call)
-            connection.close()
+                    self._submit(caller, call)
+            caller.close()
 
-    def _submit(self, connection: http.client.HTTPConnection, call: Call) -> None:
+    def _submit(self, caller: Caller, call: Call) -> None:
         began_ms = boottime_ms()
         headers = {} if call.key is None else {"Idempotency-Key": call.key}
-        outcome, answer = ask(connection, "/jobs", call.body, headers)
+        outcome, answer = caller.post("/jobs", call.body, headers)
         job = answer["id"] if outcome == "ok" else None
         self.done.submits.append(Submit(call.name, call.key, began_ms, boottime_ms(), outcome, job))
         if job is not None and call.cancel_after_s is not None:
@@ -217,10 +225,33 @@ class Load:
             again = Call(call.name, call.key, call.body, call.tries + 1, call.cancel_after_s)
             self._put_later(TRY_AGAIN_S, again)
 
-    def _cancel(self, connection: http.client.HTTPConnection, call: Call) -> None:
+    def _cancel(self, caller: Caller, call: Call) -> None:
         began_ms = boottime_ms()
-        outcome, _ = ask(connection, f"/jobs/{call.job}/cancel", "", {})
+        outcome, _ = caller.post(f"/jobs/{call.job}/cancel", "", {})
         self.done.cancels.append(Cancel(call.job, began_ms, boottime_ms(), outcome))
+
+
+class Caller:
+    """Calls the scheduler that answered last, and the next one after an answer that says: not me."""
+
+    def __init__(self, ports: tuple[int, ...]) -> None:
+        self._connections = [http.client.HTTPConnection("127.0.0.1", port, timeout=ANSWER_S_MAX) for port in ports]
+
+    def post(self, path: str, body: str, headers: dict[str, str]) -> tuple[Outcome, Any]:
+        """What is surely not done is `fail`; what may be is `unknown`. With the answer, if one came."""
+        for _ in self._connections:
+            outcome, answer = ask(self._connections[0], path, body, headers)
+            if answer is not None and answer.get("code") != "standby":
+                break
+            # The next call begins there, also when this one may have been done and is not sent again.
+            self._connections.append(self._connections.pop(0))
+            if outcome == "unknown":
+                break
+        return outcome, answer
+
+    def close(self) -> None:
+        for connection in self._connections:
+            connection.close()
 
 
 def ask(connection: http.client.HTTPConnection, path: str, body: str, headers: dict[str, str]) -> tuple[Outcome, Any]:

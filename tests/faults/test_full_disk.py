@@ -10,11 +10,11 @@ import subprocess
 import time
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
+from tests.faults.disks import Full, small_disk
 from tests.faults.stage import TIMEOUT_S, Callers, Stage, length_s
 from tests.system.session import until
 
@@ -30,15 +30,9 @@ WRITES = "sleep 0.05; head -c 20000 /dev/urandom"
 @pytest.fixture
 def disk(tmp_path: Path) -> Iterator[Path]:
     """A file system of its own, of eight MiB."""
-    if os.geteuid() != 0:
-        pytest.skip("only root mounts file systems")
     where = tmp_path / "disk"
-    where.mkdir()
-    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", SMALL, "none", where], capture_output=True, text=True)
-    if mounted.returncode != 0:
-        pytest.skip(f"no file system can be mounted here: {mounted.stderr.strip()}")
-    yield where
-    subprocess.run(["umount", where], check=True)
+    with small_disk(where, SMALL):
+        yield where
 
 
 def test_full_disk_acks_only_what_is_stored_and_loses_no_work(tmp_path: Path, disk: Path) -> None:
@@ -91,25 +85,6 @@ def test_full_disk_acks_only_what_is_stored_and_loses_no_work(tmp_path: Path, di
 
 
 # --- a disk that is full to the last byte ------------------------------------------------------------------------
-
-
-class Full:
-    """A file system that something else has filled."""
-
-    def __init__(self, disk: Path) -> None:
-        self._disk = disk
-        self._filler = disk / "filler"
-
-    def fill(self) -> None:
-        with self._filler.open("wb", buffering=0) as file:
-            # What SQLite has not taken so far is taken now; single pages last.
-            for size in (1 << 20, 4096):
-                with suppress(OSError):
-                    while True:
-                        file.write(b"\0" * size)
-
-    def empty(self) -> None:
-        self._filler.unlink()
 
 
 def refused(stage: Stage) -> bool:

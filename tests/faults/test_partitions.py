@@ -20,7 +20,7 @@ import pytest
 
 from tests.faults import history
 from tests.faults.cluster import Cluster, MissingError, boottime_ms
-from tests.faults.driver import Watch
+from tests.faults.findings import Watch
 from tests.faults.history import Event, History, Job, Life, Process, Run, Submit
 from tests.faults.load import WITNESS, Made
 from tests.system.session import environment, until

@@ -97,7 +97,7 @@ _MUTANTS: Final = (
     ),
     mutant(
         "heartbeats of a failed turn are acked without reading the epoch",
-        without_call("Loop._ack_unstored", "self._store.confirm_epoch"),
+        without_call("Loop._confirm", "self._store.confirm_epoch"),
         first=STANDBYS,
     ),
     mutant(
@@ -107,7 +107,7 @@ _MUTANTS: Final = (
             "except StoreDeposed:\n            self._depose(answers)\n            raise\n        except",
             "except",
         ),
-        without_call("Loop._ack_unstored", "self._store.confirm_epoch"),
+        without_call("Loop._confirm", "self._store.confirm_epoch"),
         first=STANDBYS,
     ),
     mutant(

@@ -29,7 +29,7 @@ from zsched.scheduler.dispatcher.commands import Command, RefusedError
 from zsched.scheduler.epoch import begin_epoch
 from zsched.scheduler.inbox import Inbox, StandbyError
 from zsched.scheduler.loop import Loop, Turns
-from zsched.store.contract import Claimed, Restoration, StoreError, StoreFull, StoreUnsure
+from zsched.store.contract import Claimed, Restoration, StoreDeposed, StoreError, StoreFull, StoreUnsure
 from zsched.store.sqlite.engine import SqliteEngine
 from zsched.store.writer import Writer
 
@@ -451,6 +451,8 @@ class Scheduler:
             self.kill("killed in the middle of a turn")
         except StoreUnsure:
             self.kill("a sync failed")
+        except StoreDeposed:
+            self.kill("can't read whether it still leads")
         self.stored = self.up and not self.failing
         if self.failing:
             self.failed_ms = self._timeline.now_ms
@@ -531,5 +533,7 @@ class Scheduler:
             back(Refused(error))
         elif isinstance(error, StoreError | StandbyError):
             back(Undone())
+        elif isinstance(error, TimeoutError):
+            back(Unknown())
         else:
             self.broken = f"a command raised {error!r}"

@@ -21,7 +21,7 @@ import zmq
 from tests.contract.disk import Disk, failing_disk
 from tests.unit.world import TEST
 from zsched import protocol
-from zsched.model.limits import FRAME_FROM_WORKER_BYTES_MAX
+from zsched.model.limits import COMMAND_WAIT_S, FRAME_FROM_WORKER_BYTES_MAX
 from zsched.model.spans import parse
 from zsched.model.types import JobId, JobSpec, RunStatus
 from zsched.protocol import (
@@ -38,6 +38,7 @@ from zsched.protocol import (
     SchedulerFrame,
     WorkerFrame,
 )
+from zsched.scheduler import loop
 from zsched.scheduler.dispatcher import Dispatcher, Settings
 from zsched.scheduler.dispatcher.commands import (
     Action,
@@ -49,10 +50,18 @@ from zsched.scheduler.dispatcher.commands import (
     Selection,
     Submit,
 )
-from zsched.scheduler.inbox import ClosedError, Inbox
+from zsched.scheduler.inbox import ClosedError, Inbox, StandbyError
 from zsched.scheduler.loop import Loop, clock
 from zsched.scheduler.port import Port
-from zsched.store.contract import Store, StoreConstraint, StoreCorrupt, StoreError, StoreUnsure
+from zsched.store.contract import (
+    Store,
+    StoreConstraint,
+    StoreCorrupt,
+    StoreDeposed,
+    StoreError,
+    StoreFull,
+    StoreUnsure,
+)
 from zsched.store.sqlite.engine import open_reader, open_writer
 
 DEADLINE_S = 10.0
@@ -673,6 +682,35 @@ def test_a_failed_sync_ends_the_loop(disk: Disk, tmp_path: Path) -> None:
         disk.fails = {}
         assert w1.hears_nothing()
     assert isinstance(scheduler.failure, StoreUnsure)
+
+
+def test_callers_of_a_turn_that_may_be_stored_learn_that_it_is_unknown(tmp_path: Path) -> None:
+    """At once, and not that another scheduler may do it again."""
+    with Scheduler(tmp_path) as scheduler:
+        scheduler.store.before["commit"] = fail(StoreUnsure("the commit has no answer"))
+        begin = time.monotonic()
+        with pytest.raises(TimeoutError):
+            scheduler.submit()
+        assert time.monotonic() - begin < COMMAND_WAIT_S / 2
+        scheduler.wait()
+
+
+def test_loop_ends_when_it_can_not_read_for_long_whether_it_still_leads(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(loop, "UNCONFIRMED_MS", PAUSE_MS)
+    with Scheduler(tmp_path) as scheduler:
+        # It can be read, as on a full disk.
+        scheduler.store.before["begin"] = fail(StoreFull("no space"), times=1_000_000)
+        end = time.monotonic() + 2 * PAUSE_MS / 1000
+        while time.monotonic() < end:
+            with pytest.raises(StoreFull):
+                scheduler.submit()
+        scheduler.store.before["confirm_epoch"] = fail(StoreError("no connection"), times=1_000_000)
+        scheduler.wait()
+        with pytest.raises(StandbyError):
+            scheduler.submit()
+    assert isinstance(scheduler.failure, StoreDeposed)
 
 
 def test_a_damaged_file_ends_the_loop(tmp_path: Path) -> None:

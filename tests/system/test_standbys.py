@@ -161,8 +161,9 @@ def test_scheduler_cut_off_from_the_database_is_replaced(database: str, tmp_path
             link.closed = True
             link.cut()
             assert standby.until_served() < SERVED_S
-            refused = active.call("POST", "/jobs", {"name": "late", "command": "true"}, timeout_s=40)
-            assert (refused.status, refused.body["code"]) == (503, "unavailable")
+            # Until it answers so, callers that know both don't go on to the other one.
+            late = {"name": "late", "command": "true"}
+            active.until(lambda: (active.call("POST", "/jobs", late).body or {}).get("code") == "standby", SERVED_S)
             standby.until(
                 lambda: all(
                     [run["worker_id"] for run in standby.call("GET", f"/jobs/{job}/runs").body][:1] == ["w1"]
@@ -172,7 +173,7 @@ def test_scheduler_cut_off_from_the_database_is_replaced(database: str, tmp_path
             )
             link.closed = False
             active.until(lambda: active.role() == "standby")
-        assert "another scheduler has taken over" in active.log()
+        assert "another scheduler may have taken over" in active.log()
         assert team.look("SELECT count(*) FROM jobs WHERE name = 'late'") == [(0,)]
         assert overlaps(team, beats) == 0
         assert len({line.split()[0] for line in beats.read_text("ascii").splitlines()}) == 4

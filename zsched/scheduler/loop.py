@@ -25,6 +25,7 @@ from zsched.model.limits import (
     TURN_FRAMES_MAX,
     TURN_HELD_MAX,
     TURN_ROWS_MAX,
+    UNCONFIRMED_MS,
 )
 from zsched.model.types import Now
 from zsched.scheduler.dispatcher import Dispatcher
@@ -113,8 +114,8 @@ class Loop:
         self._beats: list[tuple[bytes, str, protocol.Heartbeat]] = []
         self._unsent: list[tuple[bytes, protocol.SchedulerFrame]] = []
         self._outage = Outage(log, "a turn could not be stored", "turns are stored again")
-        # When the last turn was stored, on the steady clock.
-        self.turned_ms = self.turns.clock().mono_ms
+        # When the last turn was stored, on the steady clock; and when the epoch was last read as ours.
+        self.turned_ms = self._confirmed_ms = self.turns.clock().mono_ms
 
     def stop(self) -> None:
         """End the loop after the turn under way. For signal handlers and other threads."""
@@ -124,8 +125,9 @@ class Loop:
     def run(self, close_door: Callable[[], None] = lambda: None) -> None:
         """Turn until `stop`; then close the door to new callers, answer the others, and say goodbye to the workers.
 
-        Raises StoreUnsure when a sync failed, StoreCorrupt when the file is damaged: end then. Raises StoreDeposed when
-        another scheduler has taken over: nothing of the last turn was stored or sent, and its callers got StandbyError.
+        Raises StoreUnsure when a sync failed or a commit was not confirmed, StoreCorrupt when the file is damaged: end
+        then. Raises StoreDeposed when another scheduler has taken over: nothing of the last turn was stored or sent,
+        and its callers got StandbyError.
         """
         while not self._stopping:
             self._wait()
@@ -169,7 +171,12 @@ class Loop:
             if last:
                 self._dispatcher.on_stop()
             self._store.commit()
-        except (StoreUnsure, StoreCorrupt):
+        except StoreUnsure:
+            # Whoever believes that it is not done may have it done again.
+            for _, future, _ in answers:
+                future.set_exception(TimeoutError())
+            raise
+        except StoreCorrupt:
             raise
         except StoreDeposed:
             self._depose(answers)
@@ -190,7 +197,7 @@ class Loop:
         for _, future, answer in answers:
             _resolve(future, self._opened(answer))
         self._show()
-        self.turned_ms = self.turns.clock().mono_ms
+        self.turned_ms = self._confirmed_ms = self.turns.clock().mono_ms
 
     def _opened(self, answer: object) -> object:
         """The answer. One that gives a worker of another host its key opens the port to other hosts first."""
@@ -318,7 +325,8 @@ class Loop:
     def _ack_unstored(self) -> None:
         """Answer the heartbeats of a turn that failed, and those that wait for the next: reading may still work.
 
-        Only if we still lead: an ack lets runs go on that the next scheduler may consider lost. Raises StoreDeposed.
+        Only if we still lead: an ack lets runs go on that the next scheduler may consider lost. Raises StoreDeposed,
+        also when that could not be read for UNCONFIRMED_MS.
         """
         for _ in range(len(self._frames)):
             waiting = self._frames.take()
@@ -327,8 +335,7 @@ class Loop:
             else:
                 self._frames.add(waiting)
         try:
-            if self._beats:
-                self._store.confirm_epoch()
+            self._confirm()
             for peer, key, beat in self._beats:
                 self._dispatcher.ack_unstored(peer, beat, key)
         except StoreDeposed:
@@ -337,6 +344,18 @@ class Loop:
         except StoreError as error:
             log.debug("heartbeats are not answered: %s", error)
         self._send()
+
+    def _confirm(self) -> None:
+        """Read whether we still lead. Raises StoreError, StoreDeposed."""
+        try:
+            self._store.confirm_epoch()
+        except StoreDeposed:
+            raise
+        except StoreError as error:
+            if self.turns.clock().mono_ms - self._confirmed_ms > UNCONFIRMED_MS:
+                raise StoreDeposed(f"another scheduler may have taken over: {error}") from None
+            raise
+        self._confirmed_ms = self.turns.clock().mono_ms
 
     def _send(self) -> None:
         """Send the outbox. A frame that did not leave is reported to the dispatcher in the next turn, which comes at

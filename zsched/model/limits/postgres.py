@@ -21,8 +21,8 @@ PG_ANSWER_MS = PG_STATEMENT_MS + 10_000
 PG_CAREFUL_TURNS = 1_000
 
 # How long new sessions try to find out whether the COMMIT of a lost one was done, and the pause between two tries. Then
-# it is unknown.
-PG_RESOLVE_MS = 30_000
+# it is unknown. Meanwhile callers wait, up to all threads of REST.
+PG_RESOLVE_MS = 10_000
 PG_RESOLVE_PAUSE_MS = 500
 
 # Rows of a list that a reader fetches at once.

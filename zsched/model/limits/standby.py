@@ -10,6 +10,10 @@ STANDBY_POLL_S = 1.0
 LOCK_PING_S = 2.0
 LOCK_IDLE_MS = 6_000
 
+# How long a scheduler stays active while it can't read whether it still is. By then another one may have taken over,
+# and callers of this one must learn that they can ask another.
+UNCONFIRMED_MS = LOCK_IDLE_MS
+
 # A statement in that session that takes longer fails, and so does a connect.
 LOCK_STATEMENT_MS = 3_000
 LOCK_CONNECT_S = 3

@@ -20,7 +20,10 @@ class StoreConstraint(StoreError):
 
 
 class StoreUnsure(StoreError):
-    """A sync to disk failed, so it is unknown what is durable. The process must exit and start again; never retry."""
+    """A sync to disk failed, or a commit was not confirmed: it is unknown what is durable. Never retry.
+
+    A scheduler of SQLite must end and start again, one of PostgreSQL must stand by.
+    """
 
 
 class StoreCorrupt(StoreError):

@@ -8,7 +8,7 @@ from contextlib import closing
 from typing import Final
 
 from zsched.model.limits import PG_RESOLVE_MS, PG_RESOLVE_PAUSE_MS
-from zsched.store.contract import StoreDeposed, StoreError, StoreUnsure
+from zsched.store.contract import StoreError, StoreUnsure
 from zsched.store.postgres.session import Session
 
 # Waits for the lost session, which holds the lock on this row until its transaction has ended.
@@ -20,8 +20,8 @@ _CONFIRM: Final = "UPDATE turn SET mark = mark"
 def resolve(connect: Callable[[], Session], mark: str, epoch: int | None, why: str) -> None:
     """Return if the turn with the mark is stored, and confirmed as any other.
 
-    Raises StoreError if it is not stored, StoreDeposed if another scheduler has taken over, StoreUnsure if neither can
-    be found out in PG_RESOLVE_MS.
+    Raises StoreError if it is not stored, StoreUnsure if neither can be found out in PG_RESOLVE_MS, or since another
+    scheduler has taken over.
     """
     deadline = time.monotonic() + PG_RESOLVE_MS / 1000
     while True:
@@ -34,7 +34,8 @@ def resolve(connect: Callable[[], Session], mark: str, epoch: int | None, why: s
             problem = str(error)
         else:
             if epoch is not None and stored != epoch:
-                raise StoreDeposed(f"another scheduler has taken over; whether the turn is stored is unknown ({why})")
+                # Not StoreDeposed, which says that nothing of the turn is stored.
+                raise StoreUnsure(f"it is unknown whether the turn is stored ({why}): another scheduler has taken over")
             if found != mark:
                 raise StoreError(f"the turn is not stored ({why})")
             problem = "; ".join(session.warnings)

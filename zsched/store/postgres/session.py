@@ -26,6 +26,8 @@ from zsched.store.postgres.errors import ends_session, field, store_error
 # What libpq is given unless the URL names it.
 _DEFAULTS: Final = {
     "application_name": "zsched",
+    # A replica may have an old epoch.
+    "target_session_attrs": "read-write",
     "connect_timeout": PG_CONNECT_S,
     "keepalives_idle": PG_KEEPALIVE_S,
     "keepalives_interval": PG_KEEPALIVE_S,
