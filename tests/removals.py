@@ -1731,7 +1731,7 @@ _REMOVALS: Final = (
         25,
         "uids count for TCP in a partial user namespace",
         "system/test_user_namespace.py::test_default_in_a_partial_user_namespace_is_the_socket",
-        always("serve._trust", "ambiguous is None"),
+        always("parts.trust_of", "ambiguous is None"),
     ),
     removal(
         25,
