@@ -369,6 +369,12 @@ _REMOVALS: Final = (
     ),
     removal(
         15,
+        "PostgreSQL reads all runs in each turn",
+        "contract/test_postgres.py::test_what_each_turn_reads_does_not_grow_with_the_waiting_runs",
+        ("postgres.connection.SETTINGS", '    "SET enable_hashjoin = off",\n', ""),
+    ),
+    removal(
+        15,
         "each frame waits for PostgreSQL",
         "contract/test_round_trips.py::test_a_turn_waits_as_often_for_many_jobs_as_for_one",
         always("PostgresEngine.release", "self._careful"),
@@ -382,7 +388,7 @@ _REMOVALS: Final = (
     removal(
         24,
         "what was read ahead outlives an undo",
-        "contract/test_history.py::test_events_and_counters_tell_the_state_of_every_run_after_any_history",
+        "contract/test_turns.py::test_what_was_read_ahead_is_forgotten_with_what_was_undone",
         without_call("store.core.Core._forget", "self._ahead.clear"),
     ),
     removal(

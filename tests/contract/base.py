@@ -377,13 +377,11 @@ class PostgresBase(Base):
     def demand_search(self, statement: str, given: tuple[object, ...], search: str) -> None:
         index, _, conditions = search.rstrip(")").partition(" (")
         steps = self.plan(statement, *given)
-        place = next(
-            (place for place, step in enumerate(steps) if f"using {index} " in step or f"on {index} " in step), 0
-        )
-        assert place, steps
+        used = [place for place, step in enumerate(steps) if f"using {index} " in step or f"on {index} " in step]
+        assert used, steps
         for condition in conditions.replace("rowid", "job_id").split(" AND "):
             column, sign = condition[:-2], condition[-2]
-            assert f"{column} {sign} " in steps[place + 1], steps
+            assert f"{column} {sign} " in steps[used[0] + 1], steps
         assert not [step for step in steps if "Seq Scan on jobs" in step or "Sort" in step], steps
 
     def unguard(self) -> None:

@@ -17,7 +17,7 @@ from psycopg import pq
 from tests import postgres
 from tests.contract.base import NOW, W1, Base, PostgresBase, posted
 from tests.relay import Relay, relay
-from zsched.model.types import RunStatus, Stream
+from zsched.model.types import JobSpec, RunStatus, Stream
 from zsched.store import sql
 from zsched.store.contract import (
     StoreBusy,
@@ -489,6 +489,32 @@ def test_a_turn_without_a_change_writes_nothing(base: Base, operator: psycopg.Co
         base.store.commit()
         base.store.begin()
     assert "COMMIT" not in executed
+
+
+@pytest.mark.parametrize(
+    ("statement", "given"),
+    [
+        (sql.READY, ()),
+        (sql.NEXT_DUE, ()),
+        (sql.READY_COUNT, (1, 10)),
+        (sql.CLAIMABLE, (1, 0, 10)),
+        (sql.DUE_JOBS, (NOW, 10)),
+        (sql.RELEASE_DUE, (NOW,)),
+        (sql.HELD, ("w1",)),
+        (sql.LOAD, ("w1",)),
+        (sql.LATEST, ()),
+        (sql.JOBS, (1_000, 10, 0)),
+        (sql.JOBS_BY_STATUS, ("pending", 1_000, 10, 0)),
+    ],
+)
+def test_what_each_turn_reads_does_not_grow_with_the_waiting_runs(
+    base: Base, statement: str, given: tuple[object, ...]
+) -> None:
+    spec = JobSpec(name="job", command="true")
+    base.store.submit([spec] * 2_000, [None] * 2_000, "test", NOW)
+    base.turn()
+    plan = [row[0] for row in base.rows(f"EXPLAIN (ANALYZE, TIMING OFF) {statement}", *given)]
+    assert [step for step in plan if "rows=2000" in step or "Removed by Filter: 2000" in step] == []
 
 
 def test_tables_of_another_program_are_left_alone() -> None:

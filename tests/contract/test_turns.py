@@ -89,6 +89,14 @@ def test_demand_that_was_undone_is_stored_again(base: Base) -> None:
     demand("env")
 
 
+def test_what_was_read_ahead_is_forgotten_with_what_was_undone(base: Base) -> None:
+    job_id = base.submit()
+    run_id = base.last_run(job_id).run_id
+    botch(base, base.claim, lambda: base.store.look_ahead([run_id]))
+    assert base.finish(run_id) == "stale"
+    assert base.status(job_id) == RunStatus.PENDING
+
+
 def test_pending_tasks_are_known_within_the_turn_and_after_what_was_undone(base: Base) -> None:
     base.submit()
     base.recurring(NOW)

@@ -90,8 +90,9 @@ class Outages:
             self._check_acks()
         if self._scheduler.stored:
             self._check_due()
-            if self._scheduler.engine.refusing:
-                # No verdict can be stored.
+            ambushed = self._timeline.now_ms - self._scheduler.ambushed_ms < _VERDICT_MS
+            if self._scheduler.engine.refusing or ambushed:
+                # No verdict can be stored, or each turn with one met an ambush.
                 self._overdue.clear()
             elif self._scheduler.drained:
                 self._check_silence(frozenset(active))

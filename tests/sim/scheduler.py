@@ -228,8 +228,8 @@ class Scheduler:
         # Moments on the timeline: the last start, and each time it stood still, from and to.
         self.started_ms = 0
         self.still: list[tuple[int, int]] = []
-        # When its commits were last slow, and when a turn last failed.
-        self.slow_ms = self.failed_ms = -(10**9)
+        # When its commits were last slow, when a turn last failed, and when an ambush last made one fail.
+        self.slow_ms = self.failed_ms = self.ambushed_ms = -(10**9)
         self.kill_at_send: int | None = None
         self.ambushes: set[Ambush] = set()
         # The address at which it is active. Drawn apart, so that a seed's other decisions don't hang on it.
@@ -463,6 +463,7 @@ class Scheduler:
         """The store refuses the next turn, if it waits for this."""
         if self.up and met and ambush in self.ambushes:
             self._story.tell("store", "will refuse a turn: %s", ambush)
+            self.ambushed_ms = self._timeline.now_ms
             self.engine.trouble = "refuse"
 
     def _before_send(self, connection: Any, body: bytes) -> None:

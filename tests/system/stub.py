@@ -51,8 +51,8 @@ class StubScheduler:
     Public attributes are what the test looks at, or sets before it lets things go on.
     """
 
-    def __init__(self, timeout_ms: int = 3_000, db: str = "db-1", port: int = 0) -> None:
-        """`port` is the one for HTTP; 0 takes any."""
+    def __init__(self, timeout_ms: int = 3_000, db: str = "db-1", port: int = 0, zmq_port: int = 0) -> None:
+        """`port` is the one for HTTP; 0 takes any, also for the worker port."""
         self.timeout_ms = timeout_ms
         self.db = db
         self.acking = True
@@ -77,7 +77,7 @@ class StubScheduler:
         self._next_run = 1
         self._port = 0
         self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
-        self._router = self._bind(0)
+        self._router = self._bind(zmq_port)
         self._http = _serve_enrol(self, port)
 
     def __enter__(self) -> Self:

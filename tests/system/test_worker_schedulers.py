@@ -20,7 +20,9 @@ TIMEOUT_MS = 12_000
 @pytest.fixture
 def pair() -> Iterator[tuple[StubScheduler, StubScheduler]]:
     """The active scheduler, and one that stands by."""
-    with StubScheduler(TIMEOUT_MS) as active, StubScheduler(TIMEOUT_MS) as other:
+    # Ports that nobody else gets while the scheduler stands by.
+    ports = free_ports(2)
+    with StubScheduler(TIMEOUT_MS, zmq_port=ports[0]) as active, StubScheduler(TIMEOUT_MS, zmq_port=ports[1]) as other:
         stand_by(other, active)
         yield active, other
 

@@ -85,14 +85,15 @@ def run(config: SchedulerConfig) -> None:
             log.warning(
                 "INSECURE: whoever reaches http://%s:%d may run anything as this user", config.host, config.port
             )
-        parts = _make_parts(config, db, hold, (notify, connections, vault))
+        parts = _make_parts(config, db, hold, notify, connections, vault)
         local = stack.enter_context(closing(LocalSocket(hold.folder, required=parts.policy.trust.local == "socket")))
         Process(parts, local).run(tenure)
     log.info("ended cleanly")
 
 
-def _make_parts(config: SchedulerConfig, db: Database, hold: Hold, made: tuple[Notify, Shares, Vault]) -> Parts:
-    notify, connections, vault = made
+def _make_parts(
+    config: SchedulerConfig, db: Database, hold: Hold, notify: Notify, connections: Shares, vault: Vault
+) -> Parts:
     return Parts(
         config=config,
         db=db,

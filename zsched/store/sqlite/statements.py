@@ -49,7 +49,14 @@ class Statements:
             raise_store_error(error)
 
     def sendmany(self, statement: str, parameters: Sequence[Sequence[object]]) -> None:
-        self.executemany(statement, parameters)
+        begin = 0
+        if "VALUES (" in statement:
+            # A list costs less per row; a shorter one would be a statement that SQLite has not prepared yet.
+            while begin + ROWS_PER_LIST <= len(parameters):
+                batch = parameters[begin : begin + ROWS_PER_LIST]
+                self.execute(_for_rows(statement, ROWS_PER_LIST), list(chain.from_iterable(batch)))
+                begin += ROWS_PER_LIST
+        self.executemany(statement, parameters[begin:] if begin else parameters)
 
     def send(self, statement: str, parameters: Sequence[object], rows: int) -> None:
         self.execute(statement, parameters)
