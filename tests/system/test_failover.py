@@ -158,7 +158,8 @@ def test_worker_with_an_access_file_moves_to_the_next_scheduler(
     path.write_text(made[1].replace(made[1].partition("endpoint = ")[2].partition("\n")[0], endpoints))
     with WorkerProcess("", tmp_path, id="w2", access=str(path), heartbeat_interval="1s") as worker:
         job = active.submit(f"while ! test -e {release}; do sleep 0.05; done")
-        active.until(worker.jobs)
+        assert job is not None, f"{active.log()}\n---\n{other.log()}"
+        active.until(lambda: active.call("GET", f"/jobs/{job}").body["status"] == "running" and worker.jobs())
         (process,) = worker.jobs()
         active.send(how)
         other.until(lambda: other.submit("true"))
