@@ -89,7 +89,7 @@ def fill(tenure: Tenure, jobs: int = 20) -> None:
             NOW,
         )
         if number % 8:
-            stream = Stream(head=OUTPUT * number, tail=OUTPUT, total=10**12)
+            stream = Stream(head=OUTPUT * (number % 50), tail=OUTPUT, total=10**12)
             outcome = Outcome(
                 run_id=run.run_id,
                 status=RunStatus.FAILED,
