@@ -72,25 +72,25 @@ SELECT owner_id FROM owners WHERE owner = ?;
 INSERT INTO owners (owner_id, owner) VALUES (?, ?);
 
 -- JOB
-SELECT run_as, env, secret_env, name, command, schedule, timeout_ms, grace_ms, retries, backoff, on_lost, on_disconnect, crash_limit, job_id, status, (SELECT owner FROM owners WHERE owners.owner_id = jobs.owner_id), next_fire_ms, pending + running + unmade > 0, paused_ms, ended_ms, cancel_ms, created_ms, updated_ms FROM jobs WHERE job_id = ?;
+SELECT run_as, env, secret_env, name, command, schedule, run_at_ms, deadline_ms, timeout_ms, grace_ms, retries, backoff, on_lost, on_disconnect, crash_limit, job_id, status, (SELECT owner FROM owners WHERE owners.owner_id = jobs.owner_id), next_fire_ms, pending + running + unmade > 0, paused_ms, ended_ms, cancel_ms, created_ms, updated_ms FROM jobs WHERE job_id = ?;
 
 -- JOBS
-SELECT run_as, env, secret_env, name, command, schedule, timeout_ms, grace_ms, retries, backoff, on_lost, on_disconnect, crash_limit, job_id, status, (SELECT owner FROM owners WHERE owners.owner_id = jobs.owner_id), next_fire_ms, pending + running + unmade > 0, paused_ms, ended_ms, cancel_ms, created_ms, updated_ms FROM jobs WHERE job_id < ? ORDER BY job_id DESC LIMIT ? OFFSET ?;
+SELECT run_as, env, secret_env, name, command, schedule, run_at_ms, deadline_ms, timeout_ms, grace_ms, retries, backoff, on_lost, on_disconnect, crash_limit, job_id, status, (SELECT owner FROM owners WHERE owners.owner_id = jobs.owner_id), next_fire_ms, pending + running + unmade > 0, paused_ms, ended_ms, cancel_ms, created_ms, updated_ms FROM jobs WHERE job_id < ? ORDER BY job_id DESC LIMIT ? OFFSET ?;
 
 -- JOBS_BETWEEN
-SELECT run_as, env, secret_env, name, command, schedule, timeout_ms, grace_ms, retries, backoff, on_lost, on_disconnect, crash_limit, job_id, status, (SELECT owner FROM owners WHERE owners.owner_id = jobs.owner_id), next_fire_ms, pending + running + unmade > 0, paused_ms, ended_ms, cancel_ms, created_ms, updated_ms FROM jobs WHERE job_id BETWEEN ? AND ? ORDER BY job_id LIMIT ?;
+SELECT run_as, env, secret_env, name, command, schedule, run_at_ms, deadline_ms, timeout_ms, grace_ms, retries, backoff, on_lost, on_disconnect, crash_limit, job_id, status, (SELECT owner FROM owners WHERE owners.owner_id = jobs.owner_id), next_fire_ms, pending + running + unmade > 0, paused_ms, ended_ms, cancel_ms, created_ms, updated_ms FROM jobs WHERE job_id BETWEEN ? AND ? ORDER BY job_id LIMIT ?;
 
 -- COUNT_JOBS_BETWEEN
 SELECT count(*) FROM jobs WHERE job_id BETWEEN ? AND ?;
 
 -- JOBS_BY_STATUS
-SELECT run_as, env, secret_env, name, command, schedule, timeout_ms, grace_ms, retries, backoff, on_lost, on_disconnect, crash_limit, job_id, status, (SELECT owner FROM owners WHERE owners.owner_id = jobs.owner_id), next_fire_ms, pending + running + unmade > 0, paused_ms, ended_ms, cancel_ms, created_ms, updated_ms FROM jobs WHERE status = ? AND job_id < ? ORDER BY job_id DESC LIMIT ? OFFSET ?;
+SELECT run_as, env, secret_env, name, command, schedule, run_at_ms, deadline_ms, timeout_ms, grace_ms, retries, backoff, on_lost, on_disconnect, crash_limit, job_id, status, (SELECT owner FROM owners WHERE owners.owner_id = jobs.owner_id), next_fire_ms, pending + running + unmade > 0, paused_ms, ended_ms, cancel_ms, created_ms, updated_ms FROM jobs WHERE status = ? AND job_id < ? ORDER BY job_id DESC LIMIT ? OFFSET ?;
 
 -- JOBS_BY_OWNER
-SELECT run_as, env, secret_env, name, command, schedule, timeout_ms, grace_ms, retries, backoff, on_lost, on_disconnect, crash_limit, job_id, status, (SELECT owner FROM owners WHERE owners.owner_id = jobs.owner_id), next_fire_ms, pending + running + unmade > 0, paused_ms, ended_ms, cancel_ms, created_ms, updated_ms FROM jobs WHERE owner_id = (SELECT owner_id FROM owners WHERE owner = ?) AND job_id < ? ORDER BY job_id DESC LIMIT ? OFFSET ?;
+SELECT run_as, env, secret_env, name, command, schedule, run_at_ms, deadline_ms, timeout_ms, grace_ms, retries, backoff, on_lost, on_disconnect, crash_limit, job_id, status, (SELECT owner FROM owners WHERE owners.owner_id = jobs.owner_id), next_fire_ms, pending + running + unmade > 0, paused_ms, ended_ms, cancel_ms, created_ms, updated_ms FROM jobs WHERE owner_id = (SELECT owner_id FROM owners WHERE owner = ?) AND job_id < ? ORDER BY job_id DESC LIMIT ? OFFSET ?;
 
 -- JOBS_BY_OWNER_AND_STATUS
-SELECT run_as, env, secret_env, name, command, schedule, timeout_ms, grace_ms, retries, backoff, on_lost, on_disconnect, crash_limit, job_id, status, (SELECT owner FROM owners WHERE owners.owner_id = jobs.owner_id), next_fire_ms, pending + running + unmade > 0, paused_ms, ended_ms, cancel_ms, created_ms, updated_ms FROM jobs WHERE +owner_id = (SELECT owner_id FROM owners WHERE owner = ?) AND status = ? AND job_id < ? ORDER BY job_id DESC LIMIT ? OFFSET ?;
+SELECT run_as, env, secret_env, name, command, schedule, run_at_ms, deadline_ms, timeout_ms, grace_ms, retries, backoff, on_lost, on_disconnect, crash_limit, job_id, status, (SELECT owner FROM owners WHERE owners.owner_id = jobs.owner_id), next_fire_ms, pending + running + unmade > 0, paused_ms, ended_ms, cancel_ms, created_ms, updated_ms FROM jobs WHERE +owner_id = (SELECT owner_id FROM owners WHERE owner = ?) AND status = ? AND job_id < ? ORDER BY job_id DESC LIMIT ? OFFSET ?;
 
 -- COUNT_METERED
 SELECT count(*) FROM (
@@ -130,7 +130,7 @@ SELECT job_id FROM jobs WHERE status IN ('pending', 'running') AND schedule IS N
 SELECT count(*) FROM jobs WHERE +owner_id = (SELECT owner_id FROM owners WHERE owner = ?) AND status IN ('pending', 'running') AND pending + running + unmade > 0;
 
 -- ADD_JOB
-INSERT INTO jobs (job_id, run_as, env, secret_env, name, command, schedule, timeout_ms, grace_ms, retries, backoff, on_lost, on_disconnect, crash_limit, demand_id, next_fire_ms, created_ms, updated_ms, owner_id, metered) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?);
+INSERT INTO jobs (job_id, run_as, env, secret_env, name, command, schedule, run_at_ms, deadline_ms, timeout_ms, grace_ms, retries, backoff, on_lost, on_disconnect, crash_limit, demand_id, next_fire_ms, created_ms, updated_ms, owner_id, metered) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?);
 
 -- COUNT_TASKS
 UPDATE jobs SET pending = pending + ?, running = running + ?, success = success + ?, failed = failed + ?,
@@ -191,6 +191,7 @@ SELECT at_ms FROM events ORDER BY event_id DESC LIMIT 1;
 SELECT min(at_ms) FROM (
         SELECT min(next_fire_ms) AS at_ms FROM jobs WHERE next_fire_ms IS NOT NULL
         UNION ALL SELECT min(due_ms) FROM runs WHERE status = 'pending' AND due_ms IS NOT NULL
+        UNION ALL SELECT min(expires_ms) FROM runs WHERE status = 'pending' AND expires_ms IS NOT NULL
         UNION ALL SELECT min(ends_ms) FROM runs WHERE status = 'running' AND ends_ms IS NOT NULL) AS due;
 
 -- RUN
@@ -232,12 +233,14 @@ SELECT run_id FROM runs r WHERE r.status = 'pending' AND r.blocked = 0 AND r.dem
         AND r.priority >= ? ORDER BY r.priority DESC, r.run_id LIMIT ?;
 
 -- CLAIMABLE
-SELECT j.run_as, j.env, j.secret_env, j.name, j.command, j.timeout_ms, j.grace_ms, j.created_ms, j.updated_ms, r.run_id, r.job_id, r.task, r.attempt
+SELECT j.run_as, j.env, j.secret_env, j.name, j.command, j.timeout_ms, j.grace_ms, j.created_ms, j.updated_ms, r.run_id, r.job_id, r.task, r.attempt,
+        r.expires_ms
     FROM runs r LEFT JOIN jobs j ON j.job_id = r.job_id WHERE r.status = 'pending' AND r.blocked = 0 AND r.demand_id = ?
         AND r.priority >= ? ORDER BY r.priority DESC, r.run_id LIMIT ?;
 
 -- ORDER
-SELECT j.run_as, j.env, j.secret_env, j.name, j.command, j.timeout_ms, j.grace_ms, j.created_ms, j.updated_ms, r.run_id, r.job_id, r.task, r.attempt
+SELECT j.run_as, j.env, j.secret_env, j.name, j.command, j.timeout_ms, j.grace_ms, j.created_ms, j.updated_ms, r.run_id, r.job_id, r.task, r.attempt,
+        r.expires_ms
     FROM runs r LEFT JOIN jobs j ON j.job_id = r.job_id WHERE r.run_id = ?;
 
 -- LOAD
@@ -254,7 +257,7 @@ SELECT run_id, job_id, handed_n, claimed_ms, started_ms, probation, cancel_ms IS
 UPDATE runs SET handed_n = 0 WHERE worker_id = ? AND status = 'running' AND handed_n > 0;
 
 -- SHIFT_DUE
-UPDATE runs SET due_ms = due_ms + ? WHERE status = 'pending' AND due_ms IS NOT NULL;
+UPDATE runs SET due_ms = due_ms + ? WHERE status = 'pending' AND due_ms IS NOT NULL AND blocked & 2 <> 0;
 
 -- SHIFT_ENDS
 UPDATE runs SET ends_ms = ends_ms + ? WHERE status = 'running' AND ends_ms IS NOT NULL;
@@ -267,8 +270,10 @@ SELECT r.run_id, r.job_id, r.task, r.failures, r.demand_id, j.retries, j.backoff
     FROM runs r JOIN jobs j ON j.job_id = r.job_id WHERE r.run_id IN (VALUES (?)) ORDER BY r.run_id;
 
 -- RELEASE_DUE
-UPDATE runs SET blocked = blocked & ~2, due_ms = NULL
-    WHERE status = 'pending' AND due_ms <= ? AND blocked & 2 <> 0 RETURNING run_id;
+UPDATE runs SET blocked = blocked & ~66, due_ms = NULL WHERE run_id IN (
+        SELECT r.run_id FROM runs r WHERE r.status = 'pending' AND r.due_ms <= ? AND r.blocked & 66 <> 0
+        ORDER BY r.due_ms LIMIT ?)
+    RETURNING run_id;
 
 -- ADD_OUTPUT
 INSERT INTO outputs (run_id, form, stdout_head, stdout_tail, stdout_total, stderr_head, stderr_tail, stderr_total)
@@ -423,22 +428,26 @@ DELETE FROM idempotency WHERE (caller, idem_key) IN (
 INSERT INTO runs (run_id, job_id, attempt, demand_id, priority, status, created_ms)
     VALUES (?, ?, 1, ?, ?, 'pending', ?);
 
+-- ADD_TIMED_RUN
+INSERT INTO runs (run_id, job_id, attempt, demand_id, priority, status, created_ms, blocked, due_ms, expires_ms)
+    VALUES (?, ?, 1, ?, ?, 'pending', ?, ?, ?, ?);
+
 -- ADD_FIRE
 INSERT INTO runs (run_id, job_id, attempt, demand_id, priority, status, created_ms)
     VALUES (?, ?, 1, ?, ?, 'pending', ?);
 
 -- REQUEUE
 INSERT INTO runs (run_id, job_id, task, attempt, demand_id, priority, status, blocked, due_ms, crashes, failures,
-        created_ms)
+        created_ms, expires_ms)
     SELECT ?, job_id, task, attempt + CASE WHEN ? AND started_ms IS NOT NULL THEN 1 ELSE 0 END, ?, priority, 'pending', ?, ?,
-        crashes, failures + ?, ?
+        crashes, failures + ?, ?, expires_ms
     FROM runs WHERE run_id = ?;
 
 -- RETRY
 INSERT INTO runs (run_id, job_id, task, attempt, demand_id, priority, status, blocked, due_ms, crashes, failures,
-        created_ms)
+        created_ms, expires_ms)
     SELECT ?, job_id, task, attempt + CASE WHEN ? AND started_ms IS NOT NULL THEN 1 ELSE 0 END, ?, priority, 'pending', ?, ?,
-        crashes, failures + ?, ?
+        crashes, failures + ?, ?, expires_ms
     FROM runs WHERE run_id = ?;
 
 -- CLAIM
@@ -470,6 +479,16 @@ UPDATE runs SET status = 'cancelled',
         reason = 'cancelled',
         cancel_by = ?, cancel_ms = ?, finished_ms = ?, due_ms = NULL
     WHERE job_id = ? AND status = 'pending'
+    RETURNING run_id, job_id, worker_id, cancel_ms IS NOT NULL, stuck;
+
+-- EXPIRED
+SELECT run_id FROM runs WHERE status = 'pending' AND expires_ms <= ? ORDER BY expires_ms LIMIT ?;
+
+-- EXPIRE
+UPDATE runs SET status = 'failed',
+        reason = 'expired',
+        detail = ?, finished_ms = ?, due_ms = NULL
+    WHERE run_id IN (VALUES (?)) AND status = 'pending'
     RETURNING run_id, job_id, worker_id, cancel_ms IS NOT NULL, stuck;
 
 -- WAITING

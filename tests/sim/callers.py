@@ -63,6 +63,8 @@ class Asked:
     # A cancel was answered: nothing of it is pending or running.
     cancel_late: bool = False
     policy: Policy = field(default_factory=Policy)
+    # Its start time and its deadline, as fields of JobSpec.
+    times: dict[str, int] = field(default_factory=dict)
     recurring: bool = False
     # What was acked of its schedule; None while a change is under way, for it may have been done.
     schedule: str | None = "scheduled"
@@ -115,6 +117,8 @@ class Client:
         # The same for the processes of its jobs, since some may outlive a KILL.
         self._family = Random(repr(chance.getstate()) + "family")
         self._spoils = self._family.choice((0, 0, 1, 2))
+        # The same for the times of its jobs.
+        self._when = Random(repr(chance.getstate()) + "when")
         # So that workers ask for runs ahead.
         self._short = chance.random() < 0.4
 
@@ -167,6 +171,7 @@ class Client:
                 command=one.script.command,
                 policy=one.policy,
                 schedule="* * * * *" if one.recurring else None,
+                **one.times,
             )
             for one in request.batch
         )
@@ -273,8 +278,22 @@ class Client:
             one.script = replace_script(one.script, children=self._children())
         if self._family.random() < 0.1:
             one.script = replace_script(one.script, mutes_ms=self._family.randint(0, 1_000))
+        if not one.recurring:
+            one.times = self._times()
         self.asked[name] = one
         return one
+
+    def _times(self) -> dict[str, int]:
+        """Few jobs have a start time or a deadline, by the scheduler's clock."""
+        draw, wall_ms = self._when, self._scheduler.clock.now().wall_ms
+        times: dict[str, int] = {}
+        if draw.random() < 0.08:
+            times["run_at_ms"] = wall_ms + draw.choice((0, 500, 3_000, 15_000))
+        elif draw.random() < 0.08:
+            times["delay_ms"] = draw.choice((0, 500, 5_000, 15_000))
+        if draw.random() < 0.1:
+            times["deadline_ms"] = wall_ms + draw.choice((0, 1_000, 4_000, 16_000, 60_000))
+        return times
 
     def _children(self) -> tuple[Child, ...]:
         """Processes beside the main one: some leave its group, some hold its outputs, and one may outlive a KILL."""

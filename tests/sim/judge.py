@@ -26,6 +26,7 @@ from tests.sim.pollers import SimPoller
 from tests.sim.scheduler import FaultyEngine, Scheduler
 from tests.sim.story import Story
 from tests.sim.timeline import Timeline
+from tests.sim.times import Times
 from tests.sim.violation import Violation
 from tests.sim.witness import Life, Witness
 from zsched.model.limits import (
@@ -50,7 +51,7 @@ _MOVES: Final[Mapping[tuple[str | None, str], frozenset[str | None]]] = {
     (None, "pending"): frozenset({None, "fire", "requeued", "retry"}),
     ("pending", "running"): frozenset({None}),
     ("pending", "cancelled"): frozenset({"cancelled"}),
-    ("pending", "failed"): frozenset({"quarantined", "worker_lost"}),
+    ("pending", "failed"): frozenset({"quarantined", "worker_lost", "expired"}),
     ("running", "running"): frozenset({"cancel", "stuck", "stale"}),
     ("running", "pending"): frozenset({"returned", "undelivered"}),
     ("running", "success"): frozenset({"exit", "reported"}),
@@ -219,6 +220,7 @@ class Judge:
         # Every word of it, also one that may not have counted.
         self._word_ms: dict[str, int] = {}
         self.outages = Outages(timeline, scheduler, self._word_ms)
+        self.times = Times(timeline, scheduler, client.asked)
         # Who was active after the turn before, and the lease of each run that was handed out with one.
         self._active: frozenset[str] = frozenset()
         self._lease_ms: dict[int, int] = {}
@@ -419,6 +421,7 @@ class Judge:
             return
         self._check_changes()
         self.outages.after_turn(self._active)
+        self.times.after_turn()
 
     def _tell_news(self) -> None:
         """The story has what was committed, before what is sent of it."""
@@ -464,6 +467,11 @@ class Judge:
         for row in changed:
             self._check_probation(row)
             self._check_trust(before.get(row.run), row)
+        self.times.check(
+            [row.run for row in changed if row.status == "pending" and self._made[row.run] is None],
+            [row.run for row in changed if row.status == "running" and self._is_given(before.get(row.run))],
+            [row.run for row in changed if row.reason == "expired"],
+        )
         self._check_tasks(changed)
         self._check_counters({row.job for row in changed})
         self._check_loads(before, changed)
@@ -471,6 +479,11 @@ class Judge:
         self._check_told(changed)
         self._check_answers()
         self._active = frozenset(worker for worker, status in self._told_workers.items() if status == "active")
+
+    @staticmethod
+    def _is_given(before: Row | None) -> bool:
+        """Whether a run that is running was not running before."""
+        return before is None or before.status != "running"
 
     def at_phase_end(self) -> None:
         """Everything once more, over all rows."""
@@ -483,12 +496,16 @@ class Judge:
     # --- when all is healed ------------------------------------------------------------------------------------------
 
     def all_ended(self) -> bool:
-        return all(self._recurring(self.rows[run].job) for run in self._open)
+        return all(self._goes_on(self.rows[run].job) for run in self._open)
+
+    def _goes_on(self, job: int) -> bool:
+        """Whether a job does not end in a healed world."""
+        return self._recurring(job) or self.times.waits(job)
 
     def check_all_ended(self) -> None:
         """An acked job ends, once there is somebody to run it."""
         for row in self.rows.values():
-            if not row.final and not self._recurring(row.job):
+            if not row.final and not self._goes_on(row.job):
                 raise Violation(f"{row} has not ended")
 
     def check_strays(self) -> None:
@@ -534,7 +551,7 @@ class Judge:
             if limit is None or self.kills[job] > limit + KILLS_BEYOND:
                 raise Violation(f"job {job} has killed {self.kills[job]} workers")
             lost = ("worker_lost",) if one.policy.on_lost is OnLost.FAIL else ()
-            if row.reason not in ("crash_limit", "spawn_error", "timeout", *lost):
+            if row.reason not in ("crash_limit", "spawn_error", "timeout", "expired", *lost):
                 raise Violation(f"job {job} kills workers, but ended {row.status}/{row.reason}")
             return
         if row.reason == "crash_limit" and self.faults < self._wish(job).crash_limit - 2:

@@ -14,8 +14,8 @@ from tests.golden.reference import ENTITIES, all_fields
 from zsched import protocol
 from zsched.client import client
 from zsched.commands import options, show, submit
+from zsched.model.launch import Launch
 from zsched.model.spec import JobBody
-from zsched.model.types import Launch
 from zsched.store.sqlite.engine import SqliteEngine
 from zsched.worker.agent.agent import CAN
 

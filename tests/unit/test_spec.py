@@ -184,3 +184,49 @@ def test_a_job_that_says_nothing_of_its_failures_has_the_usual_policy() -> None:
 )
 def test_invalid_or_too_long_duration_is_refused_with_its_field(body: JobBody, field: str) -> None:
     assert refusal(body).field == field
+
+
+# --- times -----------------------------------------------------------------------------------------------------------
+
+AT = "2030-01-02T03:04:05.678Z"
+AT_MS = 1_893_553_445_678
+
+
+@pytest.mark.parametrize(
+    ("body", "times"),
+    [
+        ({"run_at": AT}, (AT_MS, None, None, None)),
+        ({"run_at": "2030-01-02T04:04:05.678+01:00"}, (AT_MS, None, None, None)),
+        ({"delay": "2h"}, (None, 7_200_000, None, None)),
+        ({"delay": 2.5}, (None, 2_500, None, None)),
+        ({"deadline": AT}, (None, None, AT_MS, None)),
+        ({"deadline": "90s"}, (None, None, None, 90_000)),
+        ({"delay": "1m", "deadline": "2m"}, (None, 60_000, None, 120_000)),
+        ({"delay": "1m", "deadline": AT}, (None, 60_000, AT_MS, None)),
+    ],
+)
+def test_times_of_a_job_are_dates_or_durations(body: dict[str, str | float], times: tuple[int | None, ...]) -> None:
+    spec = job_spec(JobBody(name="a", command="true", **body))  # type: ignore[arg-type]
+    assert (spec.run_at_ms, spec.delay_ms, spec.deadline_ms, spec.expiry_ms) == times
+
+
+@pytest.mark.parametrize(
+    ("body", "field"),
+    [
+        ({"run_at": "tomorrow"}, "run_at"),
+        ({"run_at": "2030-01-02T03:04:05"}, "run_at"),
+        ({"run_at": "1960-01-02T03:04:05Z"}, "run_at"),
+        ({"run_at": "2h"}, "run_at"),
+        ({"run_at": AT, "delay": "1h"}, "delay"),
+        ({"delay": AT}, "delay"),
+        ({"deadline": "2030-13-02T03:04:05Z"}, "deadline"),
+        ({"deadline": "soon"}, "deadline"),
+        ({"run_at": AT, "deadline": AT}, "deadline"),
+        ({"delay": "2m", "deadline": "1m"}, "deadline"),
+        ({"run_at": AT, "schedule": "* * * * *"}, "run_at"),
+        ({"delay": "1h", "schedule": "* * * * *"}, "delay"),
+        ({"deadline": "1h", "schedule": "* * * * *"}, "deadline"),
+    ],
+)
+def test_times_that_no_job_can_have_are_refused(body: dict[str, str], field: str) -> None:
+    assert refusal(JobBody(name="a", command="true", **body)).field == field  # type: ignore[arg-type]

@@ -54,6 +54,7 @@ class Cause(StrEnum):
     CANCEL = "cancel"
     WITHDRAW = "withdraw"
     OVERDUE = "overdue"
+    EXPIRE = "expire"
     QUARANTINE = "quarantine"
     RESTORE = "restore"
     OUTLIVE = "outlive"
@@ -79,6 +80,7 @@ CAUSES: Final[Mapping[Cause, str]] = {
     Cause.CANCEL: "its job is cancelled",
     Cause.WITHDRAW: "it is cancelled, and its worker polls, so it can't be asked to end it",
     Cause.OVERDUE: "its worker polls, and its timeout is over",
+    Cause.EXPIRE: "it has not started, and its deadline has come",
     Cause.QUARANTINE: "its row or its secrets can't be read",
     Cause.RESTORE: "the database was restored, and it may have started after the backup",
     Cause.OUTLIVE: "it was on probation, and has proved harmless",
@@ -145,6 +147,7 @@ MOVES: Final[Mapping[State, Mapping[Cause, Move]]] = {
     State.PENDING: {
         Cause.CLAIM: Move(State.RUNNING),
         Cause.CANCEL: Move(State.CANCELLED, Reason.CANCELLED),
+        Cause.EXPIRE: Move(State.FAILED, Reason.EXPIRED),
         Cause.QUARANTINE: Move(State.FAILED, Reason.QUARANTINED),
         Cause.RESTORE: Move(State.FAILED, Reason.WORKER_LOST, Cause.REQUEUE),
     },

@@ -10,6 +10,7 @@ from msgspec import UNSET, Meta, Struct, UnsetType
 from msgspec.structs import replace
 
 from zsched.model import schedule
+from zsched.model.launch import Launch, launch_fields
 from zsched.model.limits import (
     BACKOFF_FACTOR_MAX,
     BACKOFF_MS_MAX,
@@ -28,8 +29,8 @@ from zsched.model.limits import (
     SECRETS_MAX,
 )
 from zsched.model.names import USER_NAME, VARIABLE_NAME
-from zsched.model.types import USUAL_BACKOFF, Backoff, Job, JobSpec, Launch, OnDisconnect, OnLost, Policy, launch_fields
-from zsched.model.units import format_duration_ms, parse_duration_ms
+from zsched.model.types import USUAL_BACKOFF, Backoff, Job, JobSpec, OnDisconnect, OnLost, Policy
+from zsched.model.units import format_duration_ms, parse_duration_ms, parse_time
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,12 +78,17 @@ class BackoffBody(Struct, forbid_unknown_fields=True, frozen=True):
 
 
 class JobBody(Launch, forbid_unknown_fields=True, frozen=True):
-    """A job as it is submitted. Durations are `10m` and the like, or a number of seconds."""
+    """A job as it is submitted. Durations are `10m` and the like, or a number of seconds. `run_at`: a time.
+    `deadline`: a time, or a duration from the submit.
+    """
 
     name: str | None = None
     command: str | None = None
     schedule: str | None = None
     run_now: bool = False
+    run_at: str | None = None
+    delay: Duration | None = None
+    deadline: Duration | None = None
     timeout: Duration | None = None
     kill_grace: Duration | None = None
     retries: Annotated[int, Meta(ge=0, le=RETRIES_MAX)] = 0
@@ -123,7 +129,9 @@ def job_spec(body: JobBody, seal: Seal = keeps_none) -> JobSpec:
     launch = {name: None if value == {} else value for name, value in launch_fields(body).items()}
     if body.secret_env:
         launch["secret_env"] = {name: seal(name, value) for name, value in body.secret_env.items()}
-    return JobSpec(name=name, command=command, schedule=cron, run_now=body.run_now, policy=_policy(body), **launch)
+    timing = _timing(body, recurring=cron is not None)
+    policy = _policy(body)
+    return JobSpec(name=name, command=command, schedule=cron, run_now=body.run_now, policy=policy, **timing, **launch)
 
 
 def job_edit(body: EditBody) -> JobEdit:
@@ -173,6 +181,37 @@ def _schedule(given: str | None) -> str | None:
         except schedule.ScheduleError as error:
             raise SpecError("schedule", str(error)) from None
     return cron
+
+
+def _timing(body: JobBody, *, recurring: bool) -> dict[str, int | None]:
+    """When the first run of a job may start, as fields of JobSpec. Raises SpecError."""
+    if body.run_at is None and body.delay is None and body.deadline is None:
+        return {}
+    if recurring:
+        field = "run_at" if body.run_at is not None else "delay" if body.delay is not None else "deadline"
+        raise SpecError(field, "not together with schedule, which says when the job runs")
+    if body.run_at is not None and body.delay is not None:
+        raise SpecError("delay", "not together with run_at: give one of them")
+    timing: dict[str, int | None] = {}
+    if body.run_at is not None:
+        timing["run_at_ms"] = _time_ms("run_at", body.run_at)
+    if body.delay is not None:
+        timing["delay_ms"] = _duration_ms("delay", body.delay)
+    if isinstance(body.deadline, str) and "-" in body.deadline:
+        timing["deadline_ms"] = _time_ms("deadline", body.deadline)
+    elif body.deadline is not None:
+        timing["expiry_ms"] = _duration_ms("deadline", body.deadline)
+    for begin, end in (("run_at_ms", "deadline_ms"), ("delay_ms", "expiry_ms")):
+        if (first := timing.get(begin)) is not None and (last := timing.get(end)) is not None and last <= first:
+            raise SpecError("deadline", f"later than {begin.removesuffix('_ms')}: else the job could never start")
+    return timing
+
+
+def _time_ms(field: str, given: str) -> int:
+    try:
+        return parse_time(given)
+    except ValueError as error:
+        raise SpecError(field, str(error)) from None
 
 
 def _timeout_ms(given: Duration) -> int:

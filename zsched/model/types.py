@@ -11,9 +11,10 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Annotated, Any, Final, Literal, NewType
+from typing import Annotated, Final, Literal, NewType
 
-from msgspec import Meta, Struct
+from msgspec import Struct
+from msgspec.structs import replace
 
 from zsched.model.fields import (
     ARRAY,
@@ -22,16 +23,15 @@ from zsched.model.fields import (
     LABELS,
     LIMIT,
     NEVER,
-    SECRETS,
     TEXT,
     TIME,
-    VARIABLES,
     Codec,
     Form,
     Id,
     Natural,
     about,
 )
+from zsched.model.launch import Launch
 from zsched.model.limits import CRASH_LIMIT_DEFAULT, GRACE_MS_DEFAULT, LEASE_MARGIN_MS
 
 JobId = NewType("JobId", int)
@@ -92,13 +92,16 @@ class Reason(StrEnum):
     REPORTED = "reported"  # by a REST worker, without an exit code
     RETURNED = "returned"  # handed back unstarted: pending again
     UNDELIVERED = "undelivered"  # surely never reached the worker: pending again
+    EXPIRED = "expired"  # it had not started at its deadline
 
 
 class Blocked:
     """Bits that keep a pending run from being claimed. A run without any bit is ready, so a claim never skips a row."""
 
-    # Its task waits for the end of a back-off.
+    # Its task waits for the end of a back-off or of a delay: a duration, whatever the wall clock says.
     DUE: Final = 2
+    # Its task waits for a time of the wall clock.
+    DATE: Final = 64
 
 
 class OnLost(StrEnum):
@@ -183,34 +186,6 @@ class Policy(Struct, frozen=True, kw_only=True):
     ] = CRASH_LIMIT_DEFAULT
 
 
-class Launch(Struct, frozen=True, kw_only=True):
-    """How a job's processes are started, beyond a plain command line. A field with a value needs a worker that has the
-    feature of the same name: another worker would run something else.
-
-    REST takes these fields in a submit, the database keeps them, and `run` frames carry them to the worker.
-    """
-
-    user: Annotated[
-        Annotated[str, Meta(max_length=64)] | None,
-        about("User on the worker's host to run as. None: the worker decides.", Form(columns=("run_as",))),
-    ] = None
-    env: Annotated[Mapping[str, str] | None, about("Environment variables of the job.", Form(codec=VARIABLES))] = None
-    secret_env: Annotated[
-        Mapping[str, str] | None,
-        about("Secret environment variables. They are stored encrypted and shown as `***`.", Form(codec=SECRETS)),
-    ] = None
-
-    @property
-    def variables(self) -> dict[str, str]:
-        """All environment variables of the job, the secret ones as they stand here."""
-        return {**(self.env or {}), **(self.secret_env or {})}
-
-
-def launch_fields(source: Launch) -> dict[str, Any]:
-    """The fields of Launch as arguments, for another type that has them."""
-    return {name: getattr(source, name) for name in Launch.__struct_fields__}
-
-
 class Work(Launch, frozen=True, kw_only=True):
     """What a job executes."""
 
@@ -225,16 +200,26 @@ class JobFields(Work, frozen=True, kw_only=True):
         str | None,
         about("Five cron fields in UTC. None: the job runs once.", Form(rank=3)),
     ] = None
+    run_at_ms: Annotated[
+        int | None, about("It starts no earlier. None: at once.", Form(json="run_at", rank=3, codec=TIME))
+    ] = None
+    deadline_ms: Annotated[
+        int | None,
+        about("It starts no later: then a pending task fails as `expired`.", Form(json="deadline", rank=3, codec=TIME)),
+    ] = None
     policy: Annotated[Policy, about("Limits, retries and losses.", Form(rank=4, flat=True))] = Policy()
 
 
 class JobSpec(JobFields, frozen=True, kw_only=True):
     """What a caller asks for, checked. The values of `secret_env` are sealed.
 
-    A job with a schedule makes no run at submit unless `run_now` asks for one.
+    A job with a schedule makes no run at submit unless `run_now` asks for one. `delay_ms` and `expiry_ms` count from
+    the submit, which turns them into `run_at_ms` and `deadline_ms`.
     """
 
     run_now: bool = False
+    delay_ms: int | None = None
+    expiry_ms: int | None = None
 
     @property
     def needs(self) -> tuple[str, ...]:
@@ -244,6 +229,25 @@ class JobSpec(JobFields, frozen=True, kw_only=True):
             features.append("stop")
         features.sort()
         return tuple(features)
+
+    @property
+    def is_timed(self) -> bool:
+        """Whether its first run has a start time or a deadline."""
+        return self.run_at_ms is not None or self.deadline_ms is not None
+
+    def submitted_at(self, now_ms: int) -> JobSpec:
+        """The spec of a job that is submitted now: with times instead of durations."""
+        if self.delay_ms is None and self.expiry_ms is None:
+            return self
+        run_at_ms = self.run_at_ms if self.delay_ms is None else now_ms + self.delay_ms
+        deadline_ms = self.deadline_ms if self.expiry_ms is None else now_ms + self.expiry_ms
+        return replace(self, run_at_ms=run_at_ms, deadline_ms=deadline_ms)
+
+    def blocked_at(self, now_ms: int) -> int:
+        """The bits of Blocked of its first run, when it is submitted now."""
+        if self.run_at_ms is None or self.run_at_ms <= now_ms:
+            return 0
+        return Blocked.DATE if self.delay_ms is None else Blocked.DUE
 
 
 class Job(JobFields, frozen=True, kw_only=True):

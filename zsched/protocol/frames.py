@@ -14,6 +14,7 @@ from typing import Annotated, Final, Literal
 from msgspec import Meta, Struct
 
 from zsched.model.fields import WorkerName
+from zsched.model.launch import Launch
 from zsched.model.limits import (
     INTEGER_MAX,
     LOG_BYTES_MAX,
@@ -21,7 +22,7 @@ from zsched.model.limits import (
     SLOTS_MAX,
     WORKER_FACTS_BYTES_MAX,
 )
-from zsched.model.types import Launch, StreamName, Verdict
+from zsched.model.types import StreamName, Verdict
 
 VERSION: Final = 1
 VERSIONS: Final = (1,)

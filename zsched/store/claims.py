@@ -52,6 +52,9 @@ class ClaimsWriter(Lives):
         claimed, damaged = self._claimable(chosen, probation > 0, wanted.lease_ms)
         for run_id, why in damaged:
             self._quarantine(run_id, wanted.worker_id, why, now_ms)
+        if late := [run.run_id for run in claimed if run.expires_ms is not None and run.expires_ms <= now_ms]:
+            self._expire(late, now_ms)
+            claimed = [run for run in claimed if run.run_id not in late]
         if not claimed:
             return []
         change = Change(at_ms=now_ms, worker_id=wanted.worker_id, probation=probation, lease_ms=wanted.lease_ms or 0)

@@ -137,6 +137,12 @@ class EndsWriter(Lives):
         overdue = self._move((RUNNING, Cause.OVERDUE), transitions.OVERDUE, (change.detail, now_ms, now_ms), change)
         return [(each.worker_id, each.run_id) for each in overdue if each.worker_id is not None]
 
+    def expire(self, now_ms: int, count: int) -> int:
+        expired = [run_id for (run_id,) in self._execute(transitions.EXPIRED, (now_ms, count))]
+        if expired:
+            self._expire(expired, now_ms)
+        return len(expired)
+
     def end_cancelled(self, run_id: RunId, now_ms: int) -> None:
         change = Change(at_ms=now_ms)
         ended = self._move((RUNNING, Cause.WITHDRAW), transitions.WITHDRAW, (None, now_ms, run_id), change)

@@ -40,13 +40,16 @@ class JobsWriter(Lives):
             for spec, demand_id, next_fire_ms in zip(specs, demands, next_fires, strict=True)
         ]  # fmt: skip
         job_ids = [JobId(number) for number in self._insert("jobs", sql.ADD_JOB, jobs)]
+        timed = any(spec.is_timed for spec in specs)
         at_once: list[tuple[JobId, Row]] = []
         for job_id, spec, demand_id in zip(job_ids, specs, demands, strict=True):
             if spec.schedule is not None:
                 self._ledger.note(Note(at_ms=now_ms, actor=actor, became=EventKind.SCHEDULED, job_id=job_id))
             if spec.schedule is None or spec.run_now:
-                at_once.append((job_id, (job_id, demand_id, 0, now_ms)))
-        self._make(Cause.SUBMIT, transitions.ADD_RUN, at_once, Change(at_ms=now_ms, actor=actor))
+                run: Row = (job_id, demand_id, 0, now_ms)
+                at_once.append((job_id, (*run, *_times(spec, now_ms)) if timed else run))
+        statement = transitions.ADD_TIMED_RUN if timed else transitions.ADD_RUN
+        self._make(Cause.SUBMIT, statement, at_once, Change(at_ms=now_ms, actor=actor))
         return job_ids
 
     def _owner_id(self, owner: str) -> int:
@@ -117,3 +120,9 @@ class JobsWriter(Lives):
             Target(JobId(job_id), owner or "", RunStatus(status))
             for job_id, owner, status in self._execute(statement, parameters)
         ]
+
+
+def _times(spec: JobSpec, now_ms: int) -> Row:
+    """`blocked`, `due_ms` and `expires_ms` of a job's first run."""
+    blocked = spec.blocked_at(now_ms)
+    return blocked, spec.run_at_ms if blocked else None, spec.deadline_ms

@@ -121,6 +121,13 @@ class Lives(Core):
                 # It is on probation no more, and the bounds of the other runs are unknown.
                 self._loads.drop(worker_id)
 
+    def _expire(self, runs: Sequence[int], now_ms: int) -> None:
+        """Fail pending runs whose deadline has come."""
+        change = Change(at_ms=now_ms, detail="it had not started at its deadline")
+        rows = [(run_id,) for run_id in runs]
+        moved = self._engine.execute_list(transitions.EXPIRE, ("run_id",), rows, before=(change.detail, now_ms))
+        self._follow_up(PENDING, Cause.EXPIRE, moved, change)
+
     # --- the end of a task ---
 
     def _end_tasks(self, moved: list[Moved], change: Change) -> list[Moved]:

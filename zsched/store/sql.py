@@ -142,6 +142,7 @@ NEXT_DUE: Final = """
     SELECT min(at_ms) FROM (
         SELECT min(next_fire_ms) AS at_ms FROM jobs WHERE next_fire_ms IS NOT NULL
         UNION ALL SELECT min(due_ms) FROM runs WHERE status = 'pending' AND due_ms IS NOT NULL
+        UNION ALL SELECT min(expires_ms) FROM runs WHERE status = 'pending' AND expires_ms IS NOT NULL
         UNION ALL SELECT min(ends_ms) FROM runs WHERE status = 'running' AND ends_ms IS NOT NULL) AS due"""
 
 # --- runs ---
@@ -181,7 +182,8 @@ _ORDER: Final = columns(Order)
 # What a worker needs of a job, and its run. LEFT JOIN: a run whose job is missing is damaged, and is detected by its
 # missing command.
 _ORDERS: Final = f"""
-    SELECT {", ".join(f"j.{column}" for column in _ORDER.split(", "))}, r.run_id, r.job_id, r.task, r.attempt
+    SELECT {", ".join(f"j.{column}" for column in _ORDER.split(", "))}, r.run_id, r.job_id, r.task, r.attempt,
+        r.expires_ms
     FROM runs r LEFT JOIN jobs j ON j.job_id = r.job_id"""
 CLAIMABLE: Final = f"{_ORDERS} WHERE {_CLAIMABLE}"
 ORDER: Final = f"{_ORDERS} WHERE r.run_id = ?"
@@ -194,7 +196,9 @@ HELD: Final = """
         crashes, stuck, demand_id FROM runs
     WHERE worker_id = ? AND status = 'running' ORDER BY run_id"""
 ADOPT: Final = "UPDATE runs SET handed_n = 0 WHERE worker_id = ? AND status = 'running' AND handed_n > 0"
-SHIFT_DUE: Final = "UPDATE runs SET due_ms = due_ms + ? WHERE status = 'pending' AND due_ms IS NOT NULL"
+# A duration keeps its rest (2 is Blocked.DUE); a date stays.
+SHIFT_DUE: Final = """
+    UPDATE runs SET due_ms = due_ms + ? WHERE status = 'pending' AND due_ms IS NOT NULL AND blocked & 2 <> 0"""
 SHIFT_ENDS: Final = "UPDATE runs SET ends_ms = ends_ms + ? WHERE status = 'running' AND ends_ms IS NOT NULL"
 CRASHES: Final = """
     SELECT r.crashes, j.crash_limit FROM runs r JOIN jobs j ON j.job_id = r.job_id WHERE r.run_id = ?"""
@@ -202,10 +206,12 @@ CRASHES: Final = """
 ENDED_RUNS: Final = """
     SELECT r.run_id, r.job_id, r.task, r.failures, r.demand_id, j.retries, j.backoff
     FROM runs r JOIN jobs j ON j.job_id = r.job_id WHERE r.run_id IN (VALUES (?)) ORDER BY r.run_id"""
-# 2 is Blocked.DUE.
+# 66 is Blocked.DUE and Blocked.DATE.
 RELEASE_DUE: Final = """
-    UPDATE runs SET blocked = blocked & ~2, due_ms = NULL
-    WHERE status = 'pending' AND due_ms <= ? AND blocked & 2 <> 0 RETURNING run_id"""
+    UPDATE runs SET blocked = blocked & ~66, due_ms = NULL WHERE run_id IN (
+        SELECT r.run_id FROM runs r WHERE r.status = 'pending' AND r.due_ms <= ? AND r.blocked & 66 <> 0
+        ORDER BY r.due_ms LIMIT ?)
+    RETURNING run_id"""
 ADD_OUTPUT: Final = """
     INSERT INTO outputs (run_id, form, stdout_head, stdout_tail, stdout_total, stderr_head, stderr_tail, stderr_total)
     VALUES (?, ?, ?, ?, ?, ?, ?, ?)"""

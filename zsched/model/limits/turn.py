@@ -33,6 +33,10 @@ CLAIM_BYTES_MAX = 8 * MIB
 # Due jobs fired, or workers judged, in one turn before the rest waits for the next.
 TICK_JOBS_MAX = 1_000
 
+# Pending runs that one turn unblocks because their time has come, and as many that it ends at their deadlines. The next
+# turn comes at once and handles the rest.
+DUE_RUNS_MAX = 2_000
+
 # Expired keys of submits that one turn drops: no fewer than a turn can add, so that they never pile up. They are looked
 # for at this interval, and in each turn while there are more.
 FORGET_KEYS_MAX = 1_000

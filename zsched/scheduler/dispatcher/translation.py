@@ -5,20 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from zsched import protocol
+from zsched.model.launch import launch_fields
 from zsched.model.limits import CLOCK_AHEAD_MS_MAX, OUTPUT_BYTES_MAX
 from zsched.model.output import cut
-from zsched.model.types import (
-    Now,
-    Outcome,
-    RunId,
-    RunStatus,
-    Stream,
-    Worker,
-    WorkerId,
-    WorkerKind,
-    WorkerStatus,
-    launch_fields,
-)
+from zsched.model.types import Now, Outcome, RunId, RunStatus, Stream, Worker, WorkerId, WorkerKind, WorkerStatus
 from zsched.store.contract import Claimed
 
 # Opens a sealed variable: (name, stored value) to its value. Raises ValueError.

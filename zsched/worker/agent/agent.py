@@ -12,8 +12,9 @@ from collections.abc import Iterable
 from typing import Final
 
 from zsched import __version__
+from zsched.model.launch import Launch
 from zsched.model.limits import INTEGER_MAX
-from zsched.model.types import Launch, Now
+from zsched.model.types import Now
 from zsched.protocol import (
     VERSIONS,
     Cancel,
