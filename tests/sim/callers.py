@@ -19,9 +19,10 @@ from tests.sim.story import Story
 from tests.sim.timeline import Timeline
 from tests.sim.violation import Violation
 from zsched.model.access import Caller
+from zsched.model.backoff import Backoff
 from zsched.model.spans import Spans, of_numbers
 from zsched.model.spec import JobEdit
-from zsched.model.types import Backoff, JobId, JobSpec, OnDisconnect, OnLost, Policy
+from zsched.model.types import JobId, JobSpec, OnDisconnect, OnLost, Policy
 from zsched.scheduler.dispatcher.commands import (
     Action,
     Bulk,
@@ -43,6 +44,9 @@ from zsched.store.contract import Submitted
 # It may act on its own jobs only.
 CLIENT: Final = Caller(owner="token:client", actor="client", all_jobs=False)
 
+# The folders that hosts have, each one of them.
+FOLDERS: Final = ("/even", "/odd")
+
 # How long jobs take at most, each as likely as the next.
 _MIXED_MS: Final = (1, 20, 90, 300, 1_500, 5_000, 12_000, 90_000)
 _SHORT_MS: Final = (*(1, 2, 5, 10) * 3, 90, 1_500, 5_000)
@@ -63,6 +67,7 @@ class Asked:
     # A cancel was answered: nothing of it is pending or running.
     cancel_late: bool = False
     policy: Policy = field(default_factory=Policy)
+    cwd: str | None = None
     # Its start time and its deadline, as fields of JobSpec.
     times: dict[str, int] = field(default_factory=dict)
     recurring: bool = False
@@ -165,16 +170,7 @@ class Client:
         request.open += 1
         for one in request.batch:
             one.undone = False
-        specs = tuple(
-            JobSpec(
-                name=one.name,
-                command=one.script.command,
-                policy=one.policy,
-                schedule="* * * * *" if one.recurring else None,
-                **one.times,
-            )
-            for one in request.batch
-        )
+        specs = tuple(_spec(one) for one in request.batch)
         self._scheduler.call(
             self._path, Submit(specs, CLIENT, request.once), lambda answer: self._on_submitted(request, answer)
         )
@@ -280,6 +276,11 @@ class Client:
             one.script = replace_script(one.script, mutes_ms=self._family.randint(0, 1_000))
         if not one.recurring:
             one.times = self._times()
+        if one.script.kills is None and self._when.random() < 0.1:
+            one.cwd = self._when.choice(FOLDERS)
+        if (timeout_ms := one.policy.timeout_ms) is not None and self._when.random() < 0.6:
+            before_ms = self._when.choice((1, timeout_ms // 2, timeout_ms - 1))
+            one.policy = replace(one.policy, signal=f"USR1@{before_ms}ms")
         self.asked[name] = one
         return one
 
@@ -401,3 +402,14 @@ def _short(answer: Answer) -> str:
             return f"refused, {error.code}"
         case _:
             return type(answer).__name__.lower()
+
+
+def _spec(one: Asked) -> JobSpec:
+    spec = JobSpec(
+        name=one.name,
+        command=one.script.command,
+        policy=one.policy,
+        cwd=one.cwd,
+        schedule="* * * * *" if one.recurring else None,
+    )
+    return replace(spec, **one.times) if one.times else spec

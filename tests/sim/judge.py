@@ -45,7 +45,7 @@ from zsched.scheduler.dispatcher.commands import Beat, Command, Next, RegisterWo
 _TERMINAL: Final = frozenset({"success", "failed", "cancelled"})
 _STATUSES: Final = ("pending", "running", "success", "failed", "cancelled")
 
-_REPORTED: Final = frozenset({"exit", "signal", "timeout", "spawn_error", "reported", "lease_stop"})
+_REPORTED: Final = frozenset({"exit", "signal", "timeout", "spawn_error", "reported", "lease_stop", "cwd_missing"})
 # The moves of a run, as its events show them, with their reasons. Written by hand.
 _MOVES: Final[Mapping[tuple[str | None, str], frozenset[str | None]]] = {
     (None, "pending"): frozenset({None, "fire", "requeued", "retry"}),
@@ -541,7 +541,7 @@ class Judge:
             if life.run not in self.rows and life.host not in self._pollers:
                 raise Violation(f"{life} has no run in the store")
         for job, one in self._client.jobs.items():
-            if not one.recurring and not one.cancel_asked:
+            if not one.recurring and not one.cancel_asked and not self.times.waits(job):
                 self._check_fate(job, one)
 
     def _check_fate(self, job: int, one: Asked) -> None:
@@ -632,12 +632,21 @@ class Judge:
             and (life is None or not life.code or life.worker != row.worker)
         ):
             raise Violation(f"run {row.run} failed by {row.reason} on {row.worker}, but the witness says {life}")
+        if row.reason == "cwd_missing":
+            self._check_folder(row, life)
         if row.reason == "worker_lost" and row.run in self._told_stuck:
             raise Violation(f"run {row.run} is lost, though its worker {row.worker} had said that it can't end it")
         if row.reason == "unkillable" and row.run not in self._said_stuck:
             raise Violation(f"run {row.run} is unkillable, but worker {row.worker} has not said so")
         if row.reason == "lease_stop" and row.run not in self._lease_ms:
             raise Violation(f"run {row.run} of {row.worker} was ended by its lease, but has none")
+
+    def _check_folder(self, row: Row, life: Life | None) -> None:
+        """A run fails for its folder only where its job asks for one, and that is not on the worker's host."""
+        ((cwd,),) = self._scheduler.engine.look("SELECT cwd FROM jobs WHERE job_id = ?", row.job)
+        here = {machine.folder for machine in self._machines.values() if machine.worker == row.worker}
+        if cwd is None or life is not None or here == {cwd}:
+            raise Violation(f"run {row.run} fails for its folder {cwd}, but {row.worker} has {here}: {life}")
 
     def _check_put_back(self, run: int, worker: str, reason: str, before: Row | None) -> None:
         """Only what never started is pending again, so that a run executes once."""
@@ -846,6 +855,9 @@ class Judge:
         life = self._witness.lives.get(row.run)
         if row.worker in self._pollers:
             # One that polls says that a run has started before it starts it.
+            pass
+        elif row.reason == "cwd_missing":
+            # A shell in front of it has started, and ended by itself.
             pass
         elif life is None:
             raise Violation(f"run {row.run} is trusted, but has never started")

@@ -438,6 +438,12 @@ _MUTANTS: Final = (
         ("placement.ahead_room", "min(session.worker.slots + session.ahead, session.window)", "session.window"),
     ),
     mutant("a back-off never ends", without_call("due.on_due", "store.release_due")),
+    # --- folders, and signals before timeouts ---
+    mutant("a run without its folder is tried again", never("ends._cause", "outcome.reason == Reason.CWD_MISSING")),
+    mutant("a run without its folder has ended by itself", never("outcome.result_of", "order.cwd is not None")),
+    mutant("a job's signal is not sent", never("Runs.on_spawned", "order.signal is not None")),
+    mutant("a job's signal comes at its start", ("Runs.on_spawned", "now_ms + order.signal_ms", "now_ms")),
+    mutant("a job's signal comes to a run that is stopped", always("Runs._warn", "run.phase is Phase.RUNNING")),
     # --- start times and deadlines ---
     mutant("a start time is not waited for", returns("JobSpec.blocked_at", "0")),
     mutant(

@@ -4,9 +4,21 @@ from __future__ import annotations
 
 import pytest
 
-from zsched.model.limits import COMMAND_BYTES_MAX, ENV_BYTES_MAX, ENV_NAMES_MAX, NAME_CHARS_MAX, SECRETS_MAX
-from zsched.model.spec import BackoffBody, JobBody, SpecError, job_spec
-from zsched.model.types import Backoff, JobSpec, OnDisconnect, OnLost, Policy
+from zsched.model.backoff import Backoff
+from zsched.model.faults import SpecError
+from zsched.model.limits import (
+    ARGV_BYTES_MAX,
+    ARGV_SHOWN_CHARS_MAX,
+    ARGV_WORDS_MAX,
+    COMMAND_BYTES_MAX,
+    ENV_BYTES_MAX,
+    ENV_NAMES_MAX,
+    NAME_CHARS_MAX,
+    SECRETS_MAX,
+    STDIN_BYTES_MAX,
+)
+from zsched.model.spec import BackoffBody, JobBody, job_spec
+from zsched.model.types import JobSpec, OnDisconnect, OnLost, Policy
 
 
 def refusal(body: JobBody) -> SpecError:
@@ -230,3 +242,54 @@ def test_times_of_a_job_are_dates_or_durations(body: dict[str, str | float], tim
 )
 def test_times_that_no_job_can_have_are_refused(body: dict[str, str], field: str) -> None:
     assert refusal(JobBody(name="a", command="true", **body)).field == field  # type: ignore[arg-type]
+
+
+# --- what a job executes ---------------------------------------------------------------------------------------------
+
+
+def test_arguments_stand_for_a_command_and_are_kept_whole() -> None:
+    spec = job_spec(JobBody(name="a", argv=("convert", "a b", "$x")))
+    assert (spec.argv, spec.command) == (("convert", "a b", "$x"), "convert 'a b' '$x'")
+    long = job_spec(JobBody(name="a", argv=("x" * ARGV_SHOWN_CHARS_MAX * 2,)))
+    assert len(long.command) == ARGV_SHOWN_CHARS_MAX
+
+
+def test_what_needs_a_worker_with_a_feature_and_what_is_a_hint() -> None:
+    body = JobBody(
+        name="a", argv=("true",), cwd="/a", umask="022", stdin="", timeout="2m", signal="sigusr1@60s", cwd_hint="/b"
+    )
+    spec = job_spec(body)
+    assert spec.needs == ("argv", "cwd", "signal", "stdin", "umask")
+    assert (spec.policy.signal, spec.stdin_bytes) == ("USR1@1m", 0)
+    assert job_spec(JobBody(name="a", command="true", cwd_hint="/b", umask_hint="0077")).needs == ()
+
+
+@pytest.mark.parametrize(
+    ("body", "field"),
+    [
+        ({"argv": ()}, "argv"),
+        ({"argv": ("",)}, "argv"),
+        ({"argv": ("a", "b\0")}, "argv/1"),
+        ({"argv": ("a",) * (ARGV_WORDS_MAX + 1)}, "argv"),
+        ({"argv": ("a", "x" * ARGV_BYTES_MAX)}, "argv"),
+        ({"argv": ("a",), "command": "b"}, "argv"),
+        ({"command": "true", "cwd": "a"}, "cwd"),
+        ({"command": "true", "cwd": ""}, "cwd"),
+        ({"command": "true", "cwd": "/a\0"}, "cwd"),
+        ({"command": "true", "cwd": "/" + "a" * 256}, "cwd"),
+        ({"command": "true", "cwd": "/a" * 2_048}, "cwd"),
+        ({"command": "true", "cwd_hint": "~"}, "cwd_hint"),
+        ({"command": "true", "umask": "8"}, "umask"),
+        ({"command": "true", "umask": "1777"}, "umask"),
+        ({"command": "true", "umask_hint": "-022"}, "umask_hint"),
+        ({"command": "true", "stdin": "a\0"}, "stdin"),
+        ({"command": "true", "stdin": "ü" * (STDIN_BYTES_MAX // 2) + "x"}, "stdin"),
+        ({"command": "true", "signal": "USR1@60s"}, "signal"),
+        ({"command": "true", "timeout": "60s", "signal": "USR1@60s"}, "signal"),
+        ({"command": "true", "timeout": "60s", "signal": "KILL@1s"}, "signal"),
+        ({"command": "true", "timeout": "60s", "signal": "USR1"}, "signal"),
+        ({"command": "true", "timeout": "60s", "signal": "USR1@soon"}, "signal"),
+    ],
+)
+def test_what_no_host_can_start_is_refused_at_the_submit(body: dict[str, str], field: str) -> None:
+    assert refusal(JobBody(name="a", **body)).field == field  # type: ignore[arg-type]

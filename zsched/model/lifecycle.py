@@ -69,6 +69,7 @@ class Cause(StrEnum):
     SUCCEED = "succeed"
     FAIL = "fail"
     LAPSE = "lapse"
+    REFUSE = "refuse"
 
 
 CAUSES: Final[Mapping[Cause, str]] = {
@@ -94,6 +95,7 @@ CAUSES: Final[Mapping[Cause, str]] = {
     Cause.SUCCEED: "its worker reports success",
     Cause.FAIL: "its worker reports failure",
     Cause.LAPSE: "its worker ended it because its lease was over",
+    Cause.REFUSE: "its worker lacks what the job requires, and no retry would help",
 }
 
 
@@ -161,6 +163,7 @@ MOVES: Final[Mapping[State, Mapping[Cause, Move]]] = {
         Cause.SUCCEED: Move(State.SUCCESS, GIVEN, fenced=True),
         Cause.FAIL: Move(State.FAILED, GIVEN, Cause.RETRY, fenced=True, attempt=True, failure=True),
         Cause.LAPSE: Move(State.FAILED, GIVEN, Cause.REQUEUE, fenced=True, attempt=True),
+        Cause.REFUSE: Move(State.FAILED, GIVEN, fenced=True),
         Cause.LOSE: Move(State.FAILED, Reason.WORKER_LOST, Cause.REQUEUE, attempt=True),
         Cause.CRASH: Move(State.FAILED, Reason.WORKER_LOST, Cause.REQUEUE, attempt=True, crash=True),
         Cause.LAST_CRASH: Move(State.FAILED, Reason.CRASH_LIMIT, crash=True),
@@ -175,6 +178,7 @@ MOVES: Final[Mapping[State, Mapping[Cause, Move]]] = {
         Cause.SUCCEED: Move(State.SUCCESS, GIVEN, fenced=True),
         Cause.FAIL: Move(State.FAILED, GIVEN, Cause.RETRY, fenced=True, attempt=True, failure=True),
         Cause.LAPSE: Move(State.FAILED, GIVEN, Cause.REQUEUE, fenced=True, attempt=True),
+        Cause.REFUSE: Move(State.FAILED, GIVEN, fenced=True),
         Cause.LOSE: Move(State.FAILED, Reason.UNKILLABLE),
         Cause.CRASH: Move(State.FAILED, Reason.UNKILLABLE, crash=True),
         Cause.LAST_CRASH: Move(State.FAILED, Reason.UNKILLABLE, crash=True),
@@ -191,6 +195,7 @@ MOVES: Final[Mapping[State, Mapping[Cause, Move]]] = {
         Cause.SUCCEED: Move(State.CANCELLED, Reason.CANCELLED, fenced=True),
         Cause.FAIL: Move(State.CANCELLED, Reason.CANCELLED, fenced=True),
         Cause.LAPSE: Move(State.CANCELLED, Reason.CANCELLED, fenced=True),
+        Cause.REFUSE: Move(State.CANCELLED, Reason.CANCELLED, fenced=True),
         Cause.LOSE: Move(State.CANCELLED, Reason.CANCELLED),
         Cause.CRASH: Move(State.CANCELLED, Reason.CANCELLED, crash=True),
         Cause.LAST_CRASH: Move(State.CANCELLED, Reason.CANCELLED, crash=True),

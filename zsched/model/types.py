@@ -7,7 +7,6 @@ Each field is described once, here: see fields.py.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
@@ -16,6 +15,7 @@ from typing import Annotated, Final, Literal, NewType
 from msgspec import Struct
 from msgspec.structs import replace
 
+from zsched.model.backoff import USUAL_BACKOFF, Backoff, backoff_text, read_backoff
 from zsched.model.fields import (
     ARRAY,
     DURATION,
@@ -92,6 +92,7 @@ class Reason(StrEnum):
     REPORTED = "reported"  # by a REST worker, without an exit code
     RETURNED = "returned"  # handed back unstarted: pending again
     UNDELIVERED = "undelivered"  # surely never reached the worker: pending again
+    CWD_MISSING = "cwd_missing"  # its folder is not on the worker's host, or its user may not enter it
     EXPIRED = "expired"  # it had not started at its deadline
 
 
@@ -123,39 +124,6 @@ def lease_margin_ms(lease_ms: int) -> int:
     return max(LEASE_MARGIN_MS, lease_ms // 30)
 
 
-class Backoff(Struct, frozen=True, kw_only=True):
-    """How long a task waits before a retry: longer after each failure, and less by a random share, so that what failed
-    together does not come back together.
-    """
-
-    initial_ms: Annotated[
-        int, about("Pause after the first failure.", Form(json="initial", codec=DURATION, omit=NEVER))
-    ] = 5_000
-    factor: Annotated[
-        float, about("Each further pause is longer than the one before by this factor.", Form(omit=NEVER))
-    ] = 2.0
-    max_ms: Annotated[int, about("Longest pause.", Form(json="max", codec=DURATION, omit=NEVER))] = 3_600_000
-    jitter: Annotated[
-        float, about("A pause is shorter by a share of at most this much, from 0 to 1.", Form(omit=NEVER))
-    ] = 0.1
-
-
-USUAL_BACKOFF: Final = Backoff()
-
-
-def read_backoff(text: str) -> Backoff:
-    """A back-off from its column. Raises ValueError, TypeError."""
-    initial_ms, factor, max_ms, jitter = json.loads(text)
-    return Backoff(initial_ms=initial_ms, factor=factor, max_ms=max_ms, jitter=jitter)
-
-
-def _backoff_text(backoff: Backoff) -> str | None:
-    """What read_backoff reads; None for the usual back-off."""
-    if backoff == USUAL_BACKOFF:
-        return None
-    return json.dumps([backoff.initial_ms, backoff.factor, backoff.max_ms, backoff.jitter])
-
-
 class Policy(Struct, frozen=True, kw_only=True):
     """How long a job's run may take, and what happens when something goes wrong."""
 
@@ -167,10 +135,14 @@ class Policy(Struct, frozen=True, kw_only=True):
         int,
         about("Time from SIGTERM to SIGKILL when a run is stopped.", Form(json="kill_grace", codec=DURATION)),
     ] = GRACE_MS_DEFAULT
+    signal: Annotated[
+        str | None,
+        about("Signal to the main process before its timeout, such as `USR1@1m`.", Form(columns=("early_signal",))),
+    ] = None
     retries: Annotated[Natural, about("How often a failed task is tried again.")] = 0
     backoff: Annotated[
         Backoff,
-        about("How long retries wait.", Form(codec=Codec(read_backoff, _backoff_text, nullable=True))),
+        about("How long retries wait.", Form(codec=Codec(read_backoff, backoff_text, nullable=True))),
     ] = USUAL_BACKOFF
     on_lost: Annotated[
         OnLost,
@@ -220,15 +192,25 @@ class JobSpec(JobFields, frozen=True, kw_only=True):
     run_now: bool = False
     delay_ms: int | None = None
     expiry_ms: int | None = None
+    stdin: str | None = None
 
     @property
     def needs(self) -> tuple[str, ...]:
         """The features that a worker must have."""
-        features = [name for name in Launch.__struct_fields__ if getattr(self, name) is not None]
+        features = self.features
+        if self.stdin is not None:
+            features.append("stdin")
+        if self.policy.signal is not None:
+            features.append("signal")
         if self.policy.on_disconnect is OnDisconnect.STOP:
             features.append("stop")
         features.sort()
         return tuple(features)
+
+    @property
+    def stdin_bytes(self) -> int | None:
+        """The size of its input; None without one."""
+        return None if self.stdin is None else len(self.stdin.encode())
 
     @property
     def is_timed(self) -> bool:
@@ -262,6 +244,7 @@ class Job(JobFields, frozen=True, kw_only=True):
             Form(rank=2, computed=True, codec=TEXT),
         ),
     ] = ""
+    stdin_bytes: Annotated[Natural | None, about("Size of its input.")] = None
     next_fire_ms: Annotated[int | None, about("When the schedule fires next.", Form(rank=3, codec=TIME))] = None
     live: Annotated[
         bool,
@@ -284,6 +267,10 @@ class Order(Work, frozen=True, kw_only=True):
 
     timeout_ms: Annotated[Natural | None, about("Limit of the run in milliseconds. None: no limit.")] = None
     grace_ms: Annotated[int, about("Time from SIGTERM to SIGKILL in milliseconds.", Form(json=HIDDEN))]
+    signal: Annotated[
+        str | None,
+        about("Signal to the main process before its timeout, such as `USR1@1m`.", Form(columns=("early_signal",))),
+    ] = None
     job_created_ms: Annotated[
         int, about("When the job was submitted.", Form(("created_ms",), json="created_at", codec=TIME))
     ]

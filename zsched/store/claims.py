@@ -6,6 +6,8 @@ from __future__ import annotations
 
 from typing import Final
 
+from msgspec.structs import replace
+
 from zsched.model.lifecycle import Cause
 from zsched.model.limits import CLAIM_RUNS_MAX
 from zsched.model.types import DemandId, JobId, Reason, Run, RunId, WorkerId
@@ -55,6 +57,8 @@ class ClaimsWriter(Lives):
         if late := [run.run_id for run in claimed if run.expires_ms is not None and run.expires_ms <= now_ms]:
             self._expire(late, now_ms)
             claimed = [run for run in claimed if run.run_id not in late]
+        if "stdin" in self._demand(wanted.demand_id).needs:
+            claimed = [self._with_input(run) for run in claimed]
         if not claimed:
             return []
         change = Change(at_ms=now_ms, worker_id=wanted.worker_id, probation=probation, lease_ms=wanted.lease_ms or 0)
@@ -87,7 +91,12 @@ class ClaimsWriter(Lives):
 
     def find_claimed(self, run_id: RunId) -> Claimed | None:
         stored = self._execute(sql.ORDER, (run_id,))
-        return _claimed(stored[0], False, None) if stored else None
+        return self._with_input(_claimed(stored[0], False, None)) if stored else None
+
+    def _with_input(self, run: Claimed) -> Claimed:
+        """A run with the input of its job, if it has one. It is read apart, so that other claims do not look for it."""
+        stored = self._execute(sql.INPUT, (run.job_id,))
+        return replace(run, stdin=stored[0][0]) if stored else run
 
     def _quarantine(self, run_id: RunId, worker_id: WorkerId, why: str, now_ms: int) -> None:
         """Fail a run that can't be handed out to the worker that would get it."""
@@ -148,7 +157,7 @@ class ClaimsWriter(Lives):
 
 def _claimed(row: Row, probation: bool, lease_ms: int | None) -> Claimed:
     """A row of sql.CLAIMABLE or sql.ORDER. Raises what a damaged row may raise."""
-    order = rows.claimed((*row, probation, lease_ms))
+    order = rows.claimed((*row, probation, lease_ms, None))
     if not order.command:
         raise ValueError("the job has no command")
     return order

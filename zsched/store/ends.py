@@ -20,6 +20,7 @@ _STATEMENTS: Final = {
     Cause.SUCCEED: (transitions.SUCCEED, transitions.SUCCEED_MANY),
     Cause.FAIL: (transitions.FAIL, transitions.FAIL_MANY),
     Cause.LAPSE: (transitions.LAPSE, transitions.LAPSE_MANY),
+    Cause.REFUSE: (transitions.REFUSE, transitions.REFUSE_MANY),
 }
 
 
@@ -157,4 +158,6 @@ def _cause(outcome: Outcome) -> Cause:
     """The cause that a worker's report is."""
     if outcome.status is RunStatus.SUCCESS:
         return Cause.SUCCEED
+    if outcome.reason == Reason.CWD_MISSING:
+        return Cause.REFUSE
     return Cause.LAPSE if outcome.reason == Reason.LEASE_STOP else Cause.FAIL

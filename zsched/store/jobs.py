@@ -36,10 +36,14 @@ class JobsWriter(Lives):
             (
                 *rows.row_of_job_fields(spec), *rows.row_of_policy(spec.policy),
                 demand_id, next_fire_ms, now_ms, now_ms, owner_id, int(metered),
+                spec.stdin_bytes,
             )
             for spec, demand_id, next_fire_ms in zip(specs, demands, next_fires, strict=True)
         ]  # fmt: skip
         job_ids = [JobId(number) for number in self._insert("jobs", sql.ADD_JOB, jobs)]
+        inputs = [(job_id, spec.stdin) for job_id, spec in zip(job_ids, specs, strict=True) if spec.stdin is not None]
+        if inputs:
+            self._engine.sendmany(sql.ADD_INPUT, inputs)
         timed = any(spec.is_timed for spec in specs)
         at_once: list[tuple[JobId, Row]] = []
         for job_id, spec, demand_id in zip(job_ids, specs, demands, strict=True):
@@ -81,10 +85,10 @@ class JobsWriter(Lives):
         return Cancelled(len(pending), [(WorkerId(worker_id), RunId(run_id)) for run_id, _, worker_id, *_ in running])
 
     def edit(self, job: Job, actor: str, detail: str, now_ms: int) -> None:
+        argv = rows.argv_text(job.argv)
         timeout_ms = job.policy.timeout_ms
-        self._execute(
-            sql.EDIT_JOB, (job.name, job.command, job.schedule, timeout_ms, job.next_fire_ms, now_ms, job.job_id)
-        )
+        values = (job.name, job.command, argv, job.schedule, timeout_ms, job.next_fire_ms, now_ms, job.job_id)
+        self._execute(sql.EDIT_JOB, values)
         event = Note(at_ms=now_ms, actor=actor, became=EventKind.JOB_EDITED, job_id=job.job_id, detail=detail)
         self._ledger.note(event)
 

@@ -97,9 +97,11 @@ ADD_JOB: Final = insert(
     "jobs",
     (
         *("job_id", *stored_columns(JobFields), *stored_columns(Policy)),
-        *("demand_id", "next_fire_ms", "created_ms", "updated_ms", "owner_id", "metered"),
+        *("demand_id", "next_fire_ms", "created_ms", "updated_ms", "owner_id", "metered", "stdin_bytes"),
     ),
 )
+ADD_INPUT: Final = "INSERT INTO inputs (job_id, content) VALUES (?, ?)"
+INPUT: Final = "SELECT content FROM inputs WHERE job_id = ?"
 COUNT_TASKS: Final = """
     UPDATE jobs SET pending = pending + ?, running = running + ?, success = success + ?, failed = failed + ?,
         cancelled = cancelled + ?, updated_ms = ? WHERE job_id = ?"""
@@ -132,7 +134,7 @@ END_SCHEDULE: Final = """
     UPDATE jobs SET ended_ms = ?, paused_ms = NULL, next_fire_ms = NULL, updated_ms = ?
     WHERE job_id = ? AND schedule IS NOT NULL AND ended_ms IS NULL RETURNING job_id"""
 EDIT_JOB: Final = """
-    UPDATE jobs SET name = ?, command = ?, schedule = ?, timeout_ms = ?, next_fire_ms = ?, updated_ms = ?
+    UPDATE jobs SET name = ?, command = ?, argv = ?, schedule = ?, timeout_ms = ?, next_fire_ms = ?, updated_ms = ?
     WHERE job_id = ?"""
 # Only the newest run of a recurring job can be live: a fire comes after the end of the last fire.
 LAST_FIRE_LIVES: Final = """

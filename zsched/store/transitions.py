@@ -101,6 +101,8 @@ FAIL: Final = _result(Cause.FAIL, "", *"???????")
 FAIL_MANY: Final = _results(Cause.FAIL)
 LAPSE: Final = _result(Cause.LAPSE, "", *"???????")
 LAPSE_MANY: Final = _results(Cause.LAPSE)
+REFUSE: Final = _result(Cause.REFUSE, "", *"???????")
+REFUSE_MANY: Final = _results(Cause.REFUSE)
 
 
 def _back(cause: Cause) -> str:

@@ -27,6 +27,9 @@ CLAIM_RUNS_MAX = 64
 # The same for runs that bring more than a command: as many as fit one frame, each with its command and its variables.
 CLAIM_LARGE_RUNS_MAX = 32
 
+# The same for runs that bring an input of up to STDIN_BYTES_MAX.
+CLAIM_INPUT_RUNS_MAX = 4
+
 # Bytes of the runs that one turn hands out, from which on it claims no more. The next turn comes at once.
 CLAIM_BYTES_MAX = 8 * MIB
 

@@ -61,14 +61,16 @@ class Claimed(Order, frozen=True, kw_only=True):
     expires_ms: Annotated[int | None, about("When it must have started.", Form(json=HIDDEN))] = None
     probation: Annotated[bool, about("Whether the run is on probation.", Form(json=HIDDEN))]
     lease_ms: Annotated[int | None, about("The lease that the worker has to follow.", Form(json=HIDDEN))] = None
+    stdin: Annotated[str | None, about("Input of the job.", Form(computed=True))] = None
 
     @property
     def size(self) -> int:
-        """Approximate size in a frame, in characters: the command and the variables."""
+        """Approximate size in a frame, in characters: the command, its arguments and its input, and the variables."""
+        size = len(self.command) + len(self.stdin or "") + sum(map(len, self.argv or ()))
         if not self.env and not self.secret_env:
-            return len(self.command)
+            return size
         own = (*(self.env or {}).items(), *(self.secret_env or {}).items())
-        return len(self.command) + sum(len(name) + len(value) for name, value in own)
+        return size + sum(len(name) + len(value) for name, value in own)
 
 
 @dataclass(frozen=True, slots=True)

@@ -31,6 +31,7 @@ TEXT_COLUMNS: Final = frozenset(
             "on_disconnect",
             "on_lost",
         ),
+        *("argv", "content", "cwd", "cwd_hint", "early_signal", "umask", "umask_hint"),
         *("reason", "run_as", "schedule", "secret_env", "status", "was", "worker_id"),
     }
 )
