@@ -2384,7 +2384,54 @@ _REMOVALS: Final = (
         23,
         "a command that begins with a sign is an option of its shell",
         "system/test_guard.py::test_command_that_begins_with_a_sign_is_not_an_option_of_sh",
-        ("Spawner._spawn", '("sh", "-c", "--", order.command)', '("sh", "-c", order.command)'),
+        (
+            "zsched.worker.process.program",
+            '_SHELL: Final = ("/bin/sh", "-c", "--")',
+            '_SHELL: Final = ("/bin/sh", "-c")',
+        ),
+    ),
+    removal(
+        23,
+        "a folder is entered with the rights of the worker",
+        "system/test_program.py::test_folder_is_entered_with_the_rights_of_the_job_s_user",
+        ("program.words", '"/bin/sh", "-c", _PREPARE', '"/bin/sh", "-c", _PREPARE.replace("denied", "missing")'),
+    ),
+    removal(
+        23,
+        "a job without its folder is tried again",
+        "system/test_program.py::test_missing_folder_fails_the_job_without_a_retry",
+        never("ends._cause", "outcome.reason == Reason.CWD_MISSING"),
+    ),
+    removal(
+        23,
+        "a message file may be a link or a pipe",
+        "system/test_program.py::test_message_of_a_job_is_the_detail_of_its_run",
+        ("Notes.take", " | os.O_NONBLOCK", ""),
+    ),
+    removal(
+        23,
+        "a message shows the secrets of its job",
+        "system/test_program.py::test_message_of_a_job_is_the_detail_of_its_run",
+        ("outcome._message", "redactor.feed(message) + redactor.end()", "message"),
+    ),
+    removal(
+        23,
+        "the signal before a timeout goes to the whole group",
+        "system/test_program.py::test_signal_comes_before_the_timeout_and_to_the_main_process",
+        ("System.signal_main", "os.kill(pid, number)", "os.killpg(pid, number)"),
+    ),
+    removal(
+        23,
+        "a claim takes a run past its deadline",
+        "contract/test_times.py::test_claim_fails_a_run_past_its_deadline_and_takes_the_others"
+        " unit/test_dispatcher_times.py::test_no_worker_gets_a_run_at_its_deadline_whatever_else_is_due",
+        ("ClaimsWriter.claim", "run.expires_ms <= now_ms", "run.expires_ms < 0"),
+    ),
+    removal(
+        23,
+        "one turn ends all runs whose deadlines have come",
+        "contract/test_times.py::test_deadlines_of_many_runs_are_handled_in_pieces_the_oldest_first",
+        ("transitions.EXPIRED", "ORDER BY expires_ms LIMIT ?", "ORDER BY expires_ms LIMIT 100 + ?"),
     ),
     removal(
         25,
@@ -2409,13 +2456,13 @@ _REMOVALS: Final = (
         25,
         "a job's variables count before its limits are set",
         "system/test_jobs_rights.py::test_library_that_a_job_preloads_runs_within_its_limits",
-        ("Users.__init__", "            with_variables=(*_become(0, limits), *_SHELL) if limits.text else (),\n", ""),
+        ("Users.__init__", "            with_variables=_become(0, limits) if limits.text else (),\n", ""),
     ),
     removal(
         25,
         "a job finds what its worker had in its environment",
         "system/test_guard.py::test_a_job_sees_an_environment_made_from_nothing",
-        ("Spawner._spawn", "            **self._environ,\n", "            **os.environ,\n"),
+        ("Spawner._words", "            **self._environ,\n", "            **os.environ,\n"),
     ),
     removal(
         25,

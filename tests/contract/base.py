@@ -143,6 +143,10 @@ class Base:
             return []
         return self.claim_of(ready[0].demand_id, worker_id, count, floor=floor, n=n, now_ms=now_ms, ends=ends)
 
+    def count_ready(self, most: int = 64) -> int:
+        """Count the runs of the best demand, as the placement does. PostgreSQL reads them ahead of their claims."""
+        return self.store.ready_count(self.store.ready(NOW)[0].demand_id, most)
+
     def claim_of(
         self,
         demand_id: DemandId,

@@ -151,7 +151,7 @@ class History:
         """What the tick does by itself, outside of any attempt."""
         self.now_ms += self.chance.randrange(2_000)
         self.store.end_overdue(self.now_ms)
-        self.store.release_due(self.now_ms)
+        self.store.release_due(self.now_ms, 10)
         self.store.flush_counters(self.now_ms)
         for due in self.store.due(self.now_ms, 2):
             if due.live:

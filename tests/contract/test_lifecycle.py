@@ -13,8 +13,9 @@ from typing import NamedTuple
 import pytest
 
 from tests.contract.base import NOW, W1, W2, Base
+from zsched.model.backoff import Backoff
 from zsched.model.lifecycle import CAUSES, MOVES, TERMINAL, TRANSITIONS, Cause, State, state_of
-from zsched.model.types import Backoff, Outcome, Policy, Reason, RunId, RunStatus, WorkerId
+from zsched.model.types import Outcome, Policy, Reason, RunId, RunStatus, WorkerId
 from zsched.store.contract import Load
 
 S, C = State, Cause
@@ -37,6 +38,7 @@ ENDS = {
     C.SUCCEED: Row(S.SUCCESS, "exit"),
     C.FAIL: Row(S.FAILED, "exit", "", "retry", (1, 0, 1)),
     C.LAPSE: Row(S.FAILED, "lease_stop", "", "requeued", (1, 0, 0)),
+    C.REFUSE: Row(S.FAILED, "cwd_missing"),
 }
 CANCELLED = Row(S.CANCELLED, "cancelled")
 CRASHED = Row(S.CANCELLED, "cancelled", "", "", (0, 1, 0))
@@ -46,6 +48,7 @@ EXPECTED = {
         C.CLAIM: Row(S.RUNNING, None),
         C.CANCEL: CANCELLED,
         C.QUARANTINE: Row(S.FAILED, "quarantined"),
+        C.EXPIRE: Row(S.FAILED, "expired"),
         C.RESTORE: Row(S.FAILED, "worker_lost", "", "requeued"),
     },
     S.RUNNING: {
@@ -77,7 +80,9 @@ EXPECTED = {
         C.OUTLIVE: Row(S.CANCELLING, None, "-"),
         C.CANCEL: Row(S.CANCELLING, None, "cancel"),
         C.HANG: Row(S.CANCELLING, None, "stuck"),
-        **dict.fromkeys((C.RETURN, C.BOUNCE, C.SUCCEED, C.FAIL, C.LAPSE, C.LOSE, C.OVERDUE, C.WITHDRAW), CANCELLED),
+        **dict.fromkeys(
+            (C.RETURN, C.BOUNCE, C.SUCCEED, C.FAIL, C.LAPSE, C.REFUSE, C.LOSE, C.OVERDUE, C.WITHDRAW), CANCELLED
+        ),
         **dict.fromkeys((C.CRASH, C.LAST_CRASH), CRASHED),
     },
     S.SUCCESS: {},
@@ -88,7 +93,7 @@ MADE = {C.SUBMIT: None, C.FIRE: "fire", C.REQUEUE: "requeued", C.RETRY: "retry"}
 
 FINAL = (S.SUCCESS, S.FAILED, S.CANCELLED)
 # Only the worker that has the run may say this.
-FENCED = (C.START, C.HANG, C.RETURN, C.BOUNCE, C.SUCCEED, C.FAIL, C.LAPSE)
+FENCED = (C.START, C.HANG, C.RETURN, C.BOUNCE, C.SUCCEED, C.FAIL, C.LAPSE, C.REFUSE)
 UNSTARTED = (C.RETURN, C.BOUNCE)
 # A run on probation that has exceeded its timeout; its task has retries left.
 POLICY = Policy(timeout_ms=1, grace_ms=0, retries=1, backoff=Backoff(initial_ms=0))
@@ -127,12 +132,20 @@ def quarantine(base: Base, run_id: RunId, worker_id: WorkerId) -> None:
         base.claim(worker_id)
 
 
+def expire(base: Base, run_id: RunId, _: WorkerId) -> object:
+    """Its deadline has come, whatever its state."""
+    if base.run(run_id).status in (RunStatus.PENDING, RunStatus.RUNNING):
+        base.rows("UPDATE runs SET expires_ms = ? WHERE run_id = ?", LATE, run_id)
+    return base.store.expire(LATE, 10)
+
+
 VERBS: dict[Cause, Verb] = {
     C.CLAIM: lambda base, run, worker: base.claim(worker),
     C.CANCEL: lambda base, run, worker: base.store.cancel(base.run(run).job_id, "ann", LATE),
     C.WITHDRAW: lambda base, run, worker: base.store.end_cancelled(run, LATE),
     C.OVERDUE: lambda base, run, worker: base.store.end_overdue(LATE),
     C.QUARANTINE: quarantine,
+    C.EXPIRE: expire,
     C.RESTORE: lambda base, run, worker: base.store.replace_waiting([run], LATE),
     C.OUTLIVE: lambda base, run, worker: base.store.clear_probation(run),
     C.LOSE: lambda base, run, worker: base.fail_lost(run),
@@ -145,6 +158,7 @@ VERBS: dict[Cause, Verb] = {
     C.SUCCEED: report(RunStatus.SUCCESS),
     C.FAIL: report(RunStatus.FAILED),
     C.LAPSE: report(RunStatus.FAILED, "lease_stop"),
+    C.REFUSE: report(RunStatus.FAILED, "cwd_missing"),
 }
 
 
@@ -191,6 +205,8 @@ def refused(base: Base, cause: Cause, run_id: RunId, worker_id: WorkerId = W1) -
     before = everything(base)
     with suppress(AssertionError), base.store.savepoint():
         VERBS[cause](base, run_id, worker_id)
+    if cause is C.EXPIRE:
+        base.rows("UPDATE runs SET expires_ms = NULL WHERE expires_ms IS NOT NULL AND status = 'running'")
     return everything(base) == before
 
 

@@ -217,7 +217,7 @@ VERBS: dict[str, Callable[[Base, RunId], object]] = {
     "end_overdue": lambda base, run_id: base.store.end_overdue(NOW + 10**9),
     "cancel": lambda base, run_id: base.store.cancel(base.run(run_id).job_id, "ann", NOW),
     "clear_probation": lambda base, run_id: base.store.clear_probation(run_id),
-    "release_due": lambda base, run_id: base.store.release_due(NOW + 10**9),
+    "release_due": lambda base, run_id: base.store.release_due(NOW + 10**9, 10),
 }
 
 
@@ -379,9 +379,9 @@ def test_a_successor_with_a_time_waits_for_it(base: Base) -> None:
     base.fail_lost(run_id, crash=True, due_ms=NOW + 500)
     assert base.store.ready(NOW) == []
     assert base.store.next_due_ms() == NOW + 500
-    assert base.store.release_due(NOW + 499) == 0
+    assert base.store.release_due(NOW + 499, 10) == 0
     assert base.store.ready(NOW) == []
-    assert base.store.release_due(NOW + 500) == 1
+    assert base.store.release_due(NOW + 500, 10) == 1
     assert base.store.next_due_ms() is None
     assert len(base.claim()) == 1
 
@@ -389,10 +389,10 @@ def test_a_successor_with_a_time_waits_for_it(base: Base) -> None:
 def test_a_released_run_that_is_blocked_by_something_else_stays_blocked(base: Base) -> None:
     run_id = base.running()
     base.fail_lost(run_id, due_ms=NOW)
-    base.rows("UPDATE runs SET blocked = blocked + 4 WHERE status = 'pending'")
-    assert base.store.release_due(NOW) == 1
+    base.rows("UPDATE runs SET blocked = blocked + 1 WHERE status = 'pending'")
+    assert base.store.release_due(NOW, 10) == 1
     assert base.store.ready(NOW) == []
-    assert base.rows("SELECT blocked FROM runs WHERE status = 'pending'") == [(4,)]
+    assert base.rows("SELECT blocked FROM runs WHERE status = 'pending'") == [(1,)]
 
 
 def test_a_waiting_successor_can_be_cancelled(base: Base) -> None:
@@ -400,7 +400,7 @@ def test_a_waiting_successor_can_be_cancelled(base: Base) -> None:
     base.fail_lost(run_id, due_ms=NOW + 500)
     base.store.cancel(base.run(run_id).job_id, "ann", NOW)
     assert base.store.next_due_ms() is None
-    assert base.store.release_due(NOW + 500) == 0
+    assert base.store.release_due(NOW + 500, 10) == 0
 
 
 def test_live_run_and_last_run_of_a_job_at_a_worker_are_found(base: Base) -> None:

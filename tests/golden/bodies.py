@@ -15,9 +15,9 @@ from tests.unit.rest import ME, Rest
 from zsched import __version__, protocol
 from zsched.api import views
 from zsched.model.access import KeyOrigin, Scope, Token, WorkerKey
+from zsched.model.backoff import Backoff
 from zsched.model.records import Event, ForeignDecision, ForeignRuns
 from zsched.model.types import (
-    Backoff,
     Job,
     JobId,
     OnDisconnect,

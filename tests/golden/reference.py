@@ -9,7 +9,7 @@ from typing import Annotated, Any, Final, Literal, Union, get_args, get_origin
 
 from msgspec import Struct
 
-from zsched.model import access, records, types
+from zsched.model import access, backoff, records, types
 from zsched.model.fields import Field, Time, fields, shown_fields
 
 FILE: Final = Path(__file__).parents[2] / "docs" / "fields.md"
@@ -17,7 +17,7 @@ FILE: Final = Path(__file__).parents[2] / "docs" / "fields.md"
 # The entities, with their tables.
 ENTITIES: Final[tuple[tuple[str, type[Struct], str], ...]] = (
     ("Job", types.Job, "jobs"),
-    ("Back-off of a job", types.Backoff, ""),
+    ("Back-off of a job", backoff.Backoff, ""),
     ("Run", types.Run, "runs"),
     ("Worker", types.Worker, "workers"),
     ("Foreign runs", records.ForeignRuns, "foreign_runs"),

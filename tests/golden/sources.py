@@ -6,7 +6,8 @@ import re
 from pathlib import Path
 
 from zsched.api import views
-from zsched.model.types import Backoff, Policy
+from zsched.model.backoff import Backoff
+from zsched.model.types import Policy
 from zsched.store import rows, sql, transitions
 from zsched.store.mapping import decoder
 from zsched.store.postgres import dialect

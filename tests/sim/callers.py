@@ -19,9 +19,10 @@ from tests.sim.story import Story
 from tests.sim.timeline import Timeline
 from tests.sim.violation import Violation
 from zsched.model.access import Caller
+from zsched.model.backoff import Backoff
 from zsched.model.spans import Spans, of_numbers
 from zsched.model.spec import JobEdit
-from zsched.model.types import Backoff, JobId, JobSpec, OnDisconnect, OnLost, Policy
+from zsched.model.types import JobId, JobSpec, OnDisconnect, OnLost, Policy
 from zsched.scheduler.dispatcher.commands import (
     Action,
     Bulk,
@@ -43,6 +44,9 @@ from zsched.store.contract import Submitted
 # It may act on its own jobs only.
 CLIENT: Final = Caller(owner="token:client", actor="client", all_jobs=False)
 
+# The folders that hosts have, each one of them.
+FOLDERS: Final = ("/even", "/odd")
+
 # How long jobs take at most, each as likely as the next.
 _MIXED_MS: Final = (1, 20, 90, 300, 1_500, 5_000, 12_000, 90_000)
 _SHORT_MS: Final = (*(1, 2, 5, 10) * 3, 90, 1_500, 5_000)
@@ -63,6 +67,9 @@ class Asked:
     # A cancel was answered: nothing of it is pending or running.
     cancel_late: bool = False
     policy: Policy = field(default_factory=Policy)
+    cwd: str | None = None
+    # Its start time and its deadline, as fields of JobSpec.
+    times: dict[str, int] = field(default_factory=dict)
     recurring: bool = False
     # What was acked of its schedule; None while a change is under way, for it may have been done.
     schedule: str | None = "scheduled"
@@ -115,6 +122,8 @@ class Client:
         # The same for the processes of its jobs, since some may outlive a KILL.
         self._family = Random(repr(chance.getstate()) + "family")
         self._spoils = self._family.choice((0, 0, 1, 2))
+        # The same for the times of its jobs.
+        self._when = Random(repr(chance.getstate()) + "when")
         # So that workers ask for runs ahead.
         self._short = chance.random() < 0.4
 
@@ -161,15 +170,7 @@ class Client:
         request.open += 1
         for one in request.batch:
             one.undone = False
-        specs = tuple(
-            JobSpec(
-                name=one.name,
-                command=one.script.command,
-                policy=one.policy,
-                schedule="* * * * *" if one.recurring else None,
-            )
-            for one in request.batch
-        )
+        specs = tuple(_spec(one) for one in request.batch)
         self._scheduler.call(
             self._path, Submit(specs, CLIENT, request.once), lambda answer: self._on_submitted(request, answer)
         )
@@ -273,8 +274,27 @@ class Client:
             one.script = replace_script(one.script, children=self._children())
         if self._family.random() < 0.1:
             one.script = replace_script(one.script, mutes_ms=self._family.randint(0, 1_000))
+        if not one.recurring:
+            one.times = self._times()
+        if one.script.kills is None and self._when.random() < 0.1:
+            one.cwd = self._when.choice(FOLDERS)
+        if (timeout_ms := one.policy.timeout_ms) is not None and self._when.random() < 0.6:
+            before_ms = self._when.choice((1, timeout_ms // 2, timeout_ms - 1))
+            one.policy = replace(one.policy, signal=f"USR1@{before_ms}ms")
         self.asked[name] = one
         return one
+
+    def _times(self) -> dict[str, int]:
+        """Few jobs have a start time or a deadline, by the scheduler's clock."""
+        draw, wall_ms = self._when, self._scheduler.clock.now().wall_ms
+        times: dict[str, int] = {}
+        if draw.random() < 0.08:
+            times["run_at_ms"] = wall_ms + draw.choice((0, 500, 3_000, 15_000))
+        elif draw.random() < 0.08:
+            times["delay_ms"] = draw.choice((0, 500, 5_000, 15_000))
+        if draw.random() < 0.1:
+            times["deadline_ms"] = wall_ms + draw.choice((0, 1_000, 4_000, 16_000, 60_000))
+        return times
 
     def _children(self) -> tuple[Child, ...]:
         """Processes beside the main one: some leave its group, some hold its outputs, and one may outlive a KILL."""
@@ -382,3 +402,14 @@ def _short(answer: Answer) -> str:
             return f"refused, {error.code}"
         case _:
             return type(answer).__name__.lower()
+
+
+def _spec(one: Asked) -> JobSpec:
+    spec = JobSpec(
+        name=one.name,
+        command=one.script.command,
+        policy=one.policy,
+        cwd=one.cwd,
+        schedule="* * * * *" if one.recurring else None,
+    )
+    return replace(spec, **one.times) if one.times else spec

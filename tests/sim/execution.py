@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import signal
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from tests.sim.jobs import FOREVER, WORLD, Child, Script, script
 from tests.sim.kernel import Pipe, Process
+from tests.sim.violation import Violation
 from zsched.protocol import RunOrder
 from zsched.worker.guard.life import Fate, Run
 
 if TYPE_CHECKING:
     from tests.sim.machine import Machine
+
+
+# The guard's turn may have begun a little before the process.
+_TURN_MS: Final = 5
 
 
 class Execution:
@@ -32,6 +37,10 @@ class Execution:
         self.main = kernel.start(kernel.guard, mark)
         self.main.deaf, self.main.clings_ms = self.script.deaf, self.script.sticks_ms
         self.main.on_signal, self.main.on_end = self._on_signal, self._on_end
+        self.main.on_warning = self._on_warning
+        # When it began, by its host's clock; and whether it has got the signal that its job asked for.
+        self.begun_mono_ms = machine.clock.mono_ms
+        self.warned = False
         self.members = [self.main]
         self.outputs: tuple[Pipe, Pipe] = kernel.pipe(self.main), kernel.pipe(self.main)
         # All that its processes have written to the first output.
@@ -103,7 +112,23 @@ class Execution:
     def _on_signal(self, number: int) -> None:
         """Its guard sends it a signal."""
         self._machine.signal_seen(self._machine, self, number)
+        self.check_warned(number)
         self.note(number)
+
+    def _on_warning(self, number: int) -> None:
+        """The signal that a job asked for comes once, before the run is stopped, and not too early."""
+        lived_ms = self._machine.clock.mono_ms - self.begun_mono_ms
+        wrong = number != self.order.signal or self.warned or self.told_ms is not None
+        if wrong or lived_ms < self.order.signal_ms - _TURN_MS:
+            raise Violation(f"run {self.ident} gets signal {number} after {lived_ms} ms: {self.order.signal_ms} ms")
+        self.warned = True
+
+    def check_warned(self, number: int) -> None:
+        """A run that is stopped at its timeout has got the signal that its job asked for."""
+        run = self.record
+        at_timeout = run is not None and run.process is not None and run.process.why == "timeout"
+        if at_timeout and self.order.signal is not None and not self.warned:
+            raise Violation(f"run {self.ident} gets signal {number} at its timeout, but not {self.order.signal} before")
 
     def note(self, number: int) -> None:
         """It gets a signal, from anybody."""

@@ -50,6 +50,8 @@ class SimHost:
         self._kernel = machine.kernel
         self._caught: list[int] = []
         self._watched: set[int] = set()
+        # What the shells in front of jobs have reported, by their process.
+        self._reports: dict[int, bytes] = {}
         # What the story has of signals: those to what does not end are repeated.
         self._signalled: set[tuple[int, int]] = set()
         self._outgoing: list[Message] = []
@@ -100,9 +102,24 @@ class SimHost:
             raise NoRoomError("Cannot allocate memory")
         if luck < machine.habits.spawn_errors:
             raise SpawnError("the process could not be started: Argument list too long")
+        if order.cwd is not None and order.cwd != machine.folder:
+            return self._spawn_nothing()
         execution = Execution(machine, order, machine.new_mark())
         execution.begin()
-        return Spawned(execution.main.pid, execution.main.mark, *(pipe.fd for pipe in execution.outputs))
+        stdout, stderr = execution.outputs
+        return Spawned(execution.main.pid, execution.main.mark, stdout.fd, stderr.fd)
+
+    def _spawn_nothing(self) -> Spawned:
+        """The folder of a job is not here: the shell in front of it says so, and ends."""
+        machine, kernel = self._machine, self._kernel
+        process = kernel.start(kernel.guard, machine.new_mark())
+        stdout, stderr = kernel.pipe(process), kernel.pipe(process)
+        self._reports[process.pid] = b"missing"
+        machine.timeline.after(machine.chance.randint(0, 20), lambda: kernel.exit(process, 1))
+        return Spawned(process.pid, process.mark, stdout.fd, stderr.fd)
+
+    def take_notes(self, spawned: Spawned) -> tuple[bytes, bytes]:
+        return self._reports.pop(spawned.pid, b""), b""
 
     def watch(self, fd: int) -> None:
         self._watched.add(fd)
@@ -120,6 +137,11 @@ class SimHost:
                 self._signalled.add((pid, number))
                 self._machine.story.tell(self._machine.name, "%s to process group %d", signal.Signals(number).name, pid)
             self._kernel.killpg(pid, number)
+
+    def signal_main(self, pid: int, number: int) -> None:
+        with suppress(ProcessLookupError):
+            self._machine.story.tell(self._machine.name, "%s to process %d alone", signal.Signals(number).name, pid)
+            self._kernel.warn(pid, number)
 
     def kill(self, pid: int) -> None:
         with suppress(ProcessLookupError):

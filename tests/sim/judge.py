@@ -26,6 +26,7 @@ from tests.sim.pollers import SimPoller
 from tests.sim.scheduler import FaultyEngine, Scheduler
 from tests.sim.story import Story
 from tests.sim.timeline import Timeline
+from tests.sim.times import Times
 from tests.sim.violation import Violation
 from tests.sim.witness import Life, Witness
 from zsched.model.limits import (
@@ -44,13 +45,13 @@ from zsched.scheduler.dispatcher.commands import Beat, Command, Next, RegisterWo
 _TERMINAL: Final = frozenset({"success", "failed", "cancelled"})
 _STATUSES: Final = ("pending", "running", "success", "failed", "cancelled")
 
-_REPORTED: Final = frozenset({"exit", "signal", "timeout", "spawn_error", "reported", "lease_stop"})
+_REPORTED: Final = frozenset({"exit", "signal", "timeout", "spawn_error", "reported", "lease_stop", "cwd_missing"})
 # The moves of a run, as its events show them, with their reasons. Written by hand.
 _MOVES: Final[Mapping[tuple[str | None, str], frozenset[str | None]]] = {
     (None, "pending"): frozenset({None, "fire", "requeued", "retry"}),
     ("pending", "running"): frozenset({None}),
     ("pending", "cancelled"): frozenset({"cancelled"}),
-    ("pending", "failed"): frozenset({"quarantined", "worker_lost"}),
+    ("pending", "failed"): frozenset({"quarantined", "worker_lost", "expired"}),
     ("running", "running"): frozenset({"cancel", "stuck", "stale"}),
     ("running", "pending"): frozenset({"returned", "undelivered"}),
     ("running", "success"): frozenset({"exit", "reported"}),
@@ -219,6 +220,7 @@ class Judge:
         # Every word of it, also one that may not have counted.
         self._word_ms: dict[str, int] = {}
         self.outages = Outages(timeline, scheduler, self._word_ms)
+        self.times = Times(timeline, scheduler, client.asked)
         # Who was active after the turn before, and the lease of each run that was handed out with one.
         self._active: frozenset[str] = frozenset()
         self._lease_ms: dict[int, int] = {}
@@ -419,6 +421,7 @@ class Judge:
             return
         self._check_changes()
         self.outages.after_turn(self._active)
+        self.times.after_turn()
 
     def _tell_news(self) -> None:
         """The story has what was committed, before what is sent of it."""
@@ -464,6 +467,11 @@ class Judge:
         for row in changed:
             self._check_probation(row)
             self._check_trust(before.get(row.run), row)
+        self.times.check(
+            [row.run for row in changed if row.status == "pending" and self._made[row.run] is None],
+            [row.run for row in changed if row.status == "running" and self._is_given(before.get(row.run))],
+            [row.run for row in changed if row.reason == "expired"],
+        )
         self._check_tasks(changed)
         self._check_counters({row.job for row in changed})
         self._check_loads(before, changed)
@@ -471,6 +479,11 @@ class Judge:
         self._check_told(changed)
         self._check_answers()
         self._active = frozenset(worker for worker, status in self._told_workers.items() if status == "active")
+
+    @staticmethod
+    def _is_given(before: Row | None) -> bool:
+        """Whether a run that is running was not running before."""
+        return before is None or before.status != "running"
 
     def at_phase_end(self) -> None:
         """Everything once more, over all rows."""
@@ -483,12 +496,16 @@ class Judge:
     # --- when all is healed ------------------------------------------------------------------------------------------
 
     def all_ended(self) -> bool:
-        return all(self._recurring(self.rows[run].job) for run in self._open)
+        return all(self._goes_on(self.rows[run].job) for run in self._open)
+
+    def _goes_on(self, job: int) -> bool:
+        """Whether a job does not end in a healed world."""
+        return self._recurring(job) or self.times.waits(job)
 
     def check_all_ended(self) -> None:
         """An acked job ends, once there is somebody to run it."""
         for row in self.rows.values():
-            if not row.final and not self._recurring(row.job):
+            if not row.final and not self._goes_on(row.job):
                 raise Violation(f"{row} has not ended")
 
     def check_strays(self) -> None:
@@ -524,7 +541,7 @@ class Judge:
             if life.run not in self.rows and life.host not in self._pollers:
                 raise Violation(f"{life} has no run in the store")
         for job, one in self._client.jobs.items():
-            if not one.recurring and not one.cancel_asked:
+            if not one.recurring and not one.cancel_asked and not self.times.waits(job):
                 self._check_fate(job, one)
 
     def _check_fate(self, job: int, one: Asked) -> None:
@@ -534,7 +551,7 @@ class Judge:
             if limit is None or self.kills[job] > limit + KILLS_BEYOND:
                 raise Violation(f"job {job} has killed {self.kills[job]} workers")
             lost = ("worker_lost",) if one.policy.on_lost is OnLost.FAIL else ()
-            if row.reason not in ("crash_limit", "spawn_error", "timeout", *lost):
+            if row.reason not in ("crash_limit", "spawn_error", "timeout", "expired", *lost):
                 raise Violation(f"job {job} kills workers, but ended {row.status}/{row.reason}")
             return
         if row.reason == "crash_limit" and self.faults < self._wish(job).crash_limit - 2:
@@ -615,12 +632,21 @@ class Judge:
             and (life is None or not life.code or life.worker != row.worker)
         ):
             raise Violation(f"run {row.run} failed by {row.reason} on {row.worker}, but the witness says {life}")
+        if row.reason == "cwd_missing":
+            self._check_folder(row, life)
         if row.reason == "worker_lost" and row.run in self._told_stuck:
             raise Violation(f"run {row.run} is lost, though its worker {row.worker} had said that it can't end it")
         if row.reason == "unkillable" and row.run not in self._said_stuck:
             raise Violation(f"run {row.run} is unkillable, but worker {row.worker} has not said so")
         if row.reason == "lease_stop" and row.run not in self._lease_ms:
             raise Violation(f"run {row.run} of {row.worker} was ended by its lease, but has none")
+
+    def _check_folder(self, row: Row, life: Life | None) -> None:
+        """A run fails for its folder only where its job asks for one, and that is not on the worker's host."""
+        ((cwd,),) = self._scheduler.engine.look("SELECT cwd FROM jobs WHERE job_id = ?", row.job)
+        here = {machine.folder for machine in self._machines.values() if machine.worker == row.worker}
+        if cwd is None or life is not None or here == {cwd}:
+            raise Violation(f"run {row.run} fails for its folder {cwd}, but {row.worker} has {here}: {life}")
 
     def _check_put_back(self, run: int, worker: str, reason: str, before: Row | None) -> None:
         """Only what never started is pending again, so that a run executes once."""
@@ -829,6 +855,9 @@ class Judge:
         life = self._witness.lives.get(row.run)
         if row.worker in self._pollers:
             # One that polls says that a run has started before it starts it.
+            pass
+        elif row.reason == "cwd_missing":
+            # A shell in front of it has started, and ended by itself.
             pass
         elif life is None:
             raise Violation(f"run {row.run} is trusted, but has never started")

@@ -52,6 +52,7 @@ class Process:
         self.status: tuple[int | None, int | None] | None = None
         self.on_end: Callable[[int], None] = lambda code: None
         self.on_signal: Callable[[int], None] = lambda number: None
+        self.on_warning: Callable[[int], None] = lambda number: None
 
     @property
     def alive(self) -> bool:
@@ -191,6 +192,13 @@ class Kernel:
         if pid not in self._processes:
             raise ProcessLookupError
         self._send(self._processes[pid], number)
+
+    def warn(self, pid: int, number: int) -> None:
+        """A signal that a job has asked for: it ends nothing here. Raises ProcessLookupError."""
+        if pid not in self._processes:
+            raise ProcessLookupError
+        if self._processes[pid].alive:
+            self._processes[pid].on_warning(number)
 
     def _send(self, process: Process, number: int) -> None:
         if process.alive:

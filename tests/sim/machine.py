@@ -8,6 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from random import Random
 
+from tests.sim.callers import FOLDERS
 from tests.sim.disk import Disk, Trouble
 from tests.sim.execution import Execution
 from tests.sim.guard import SimGuard, SimHost
@@ -331,6 +332,8 @@ class Machine:
         self.worker = worker
         self.habits = habits
         self.lock = lock
+        # The folder of jobs that exists here.
+        self.folder = FOLDERS[sum(map(ord, name)) % len(FOLDERS)]
         self.clock = Clock(timeline, chance.randint(0, 10**9), chance.choice((970, 985, 1_000, 1_015, 1_030)))
         # Runs whose main process lives, and those that have left others; by the witness's number.
         self.executions: dict[int, Execution] = {}

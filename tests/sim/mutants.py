@@ -479,6 +479,27 @@ _MUTANTS: Final = (
         ("placement.ahead_room", "min(session.worker.slots + session.ahead, session.window)", "session.window"),
     ),
     mutant("a back-off never ends", without_call("due.on_due", "store.release_due")),
+    # --- folders, and signals before timeouts ---
+    mutant("a run without its folder is tried again", never("ends._cause", "outcome.reason == Reason.CWD_MISSING")),
+    mutant("a run without its folder has ended by itself", never("outcome.result_of", "order.cwd is not None")),
+    mutant("a job's signal is not sent", never("Runs.on_spawned", "order.signal is not None")),
+    mutant("a job's signal comes at its start", ("Runs.on_spawned", "now_ms + order.signal_ms", "now_ms")),
+    mutant("a job's signal comes to a run that is stopped", always("Runs._warn", "run.phase is Phase.RUNNING")),
+    # --- start times and deadlines ---
+    mutant("a start time is not waited for", returns("JobSpec.blocked_at", "0")),
+    mutant(
+        "the end of a delay is a date",
+        ("JobSpec.blocked_at", "Blocked.DATE if self.delay_ms is None else Blocked.DUE", "Blocked.DATE"),
+    ),
+    mutant("a jump of the clock moves dates", without_condition("sql.SHIFT_DUE", "blocked & 2 <> 0")),
+    mutant("a deadline ends no run", never("due.on_due", "store.expire(now.wall_ms, DUE_RUNS_MAX)")),
+    mutant(
+        "a claim does not look at deadlines", ("ClaimsWriter.claim", "run.expires_ms <= now_ms", "run.expires_ms < 0")
+    ),
+    mutant(
+        "a successor has no deadline",
+        ("transitions._ADD_SUCCESSOR", "failures + ?, ?, expires_ms", "failures + ?, ?, NULL"),
+    ),
     # --- retries, and runs that may start once ---
     mutant(
         "a run that may start once has a successor when it is lost",

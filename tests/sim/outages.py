@@ -17,7 +17,7 @@ from zsched.model.limits import CRASH_DELAY_MS_MAX, JUMP_MS, LEASE_MARGIN_MS, MA
 # A silent worker is given up so soon after the first turn that could be stored: a pause of verdicts, and a tick.
 _VERDICT_MS: Final = 2_000
 
-_DUE: Final = "SELECT run_id, due_ms FROM runs WHERE status = 'pending' AND due_ms IS NOT NULL"
+_DUE: Final = "SELECT run_id, due_ms FROM runs WHERE status = 'pending' AND blocked & 2 <> 0"
 _LEASE: Final = "SELECT max(lease_ms) FROM runs WHERE worker_id = ? AND status = 'running'"
 
 
@@ -136,7 +136,7 @@ class Outages:
         return max(lease_ms, LEASE_MARGIN_MS, lease_ms // 30) + LEASE_MARGIN_MS if lease_ms else 0
 
     def _check_due(self) -> None:
-        """A back-off is a span of time: it ends when it would have ended without any jump of the wall clock."""
+        """A back-off or a delay is a span of time: its end does not depend on jumps of the wall clock."""
         if self._scheduler.started_ms != self._started_ms:
             # What the clock did while no scheduler ran, nobody has seen.
             self._started_ms = self._scheduler.started_ms

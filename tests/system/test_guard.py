@@ -124,8 +124,8 @@ def test_a_job_sees_an_environment_made_from_nothing(scheduler: StubScheduler) -
     )
 
     words = result.stdout.head.decode().split()
-    names, rest = words[:11], words[11:]
-    own = ("ATTEMPT", "JOB_ID", "MARK", "RUN_ID", "SPOOL", "TASK", "WORKER")
+    names, rest = words[:12], words[12:]
+    own = ("ATTEMPT", "JOB_ID", "MARK", "MESSAGE_FILE", "RUN_ID", "SPOOL", "TASK", "WORKER")
     assert names == ["HOME", "LANG", "PATH", "PWD", *(f"ZSCHED_{name}" for name in own)]
     # Nothing ignored, nothing blocked, nothing open but the standard three and the one that ls reads.
     assert rest == ["0077", "SigBlk:", "0" * 16, "SigIgn:", "0" * 16, "0", "1", "2", "3"]
@@ -146,8 +146,8 @@ def test_slots_may_exceed_the_soft_limit_of_descriptors_and_jobs_keep_it(
 def test_slots_without_descriptors_are_not_offered(scheduler: StubScheduler, tmp_path: Path) -> None:
     with WorkerProcess(scheduler.url, tmp_path, slots=SLOTS_MAX, nofile="128:128") as worker:
         scheduler.until(lambda: scheduler.registers)
-        assert scheduler.registers[0].slots == 32
-        assert f"32 slots instead of {SLOTS_MAX}" in worker.log()
+        assert scheduler.registers[0].slots == 21
+        assert f"21 slots instead of {SLOTS_MAX}" in worker.log()
 
 
 def test_run_that_finds_no_room_on_the_host_goes_back_and_asking_pauses(

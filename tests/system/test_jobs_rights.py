@@ -118,6 +118,7 @@ def test_umask_and_no_new_privs_are_settings_of_the_worker(scheduler: StubSchedu
             "spool_id": 0,
             "curve.key": 0,
             "spool": 0,
+            "messages": 0,
         }
 
 

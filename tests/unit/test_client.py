@@ -239,9 +239,9 @@ untyped: Any = zsched
 @pytest.mark.parametrize(
     ("call", "kind", "sentence"),
     [
-        (lambda c: c.submit(["ls"]), TypeError, "invalid command: expected str, not list; join a list of arguments"),
-        (lambda c: c.submit(None), TypeError, "invalid command: expected str, not NoneType"),
-        (lambda c: c.submit(b"ls"), TypeError, "invalid command: expected str, not bytes"),
+        (lambda c: c.submit(["ls", 5]), TypeError, "invalid command[1]: expected str, not int"),
+        (lambda c: c.submit(None), TypeError, "invalid command: expected str or list or tuple, not NoneType"),
+        (lambda c: c.submit(b"ls"), TypeError, "invalid command: expected str or list or tuple, not bytes"),
         (lambda c: c.submit("ls", timeout=timedelta(1)), TypeError, "invalid timeout: expected str or float or None"),
         (lambda c: c.submit("ls", timeout=float("nan")), ValueError, "invalid timeout: nan is not a finite number"),
         (lambda c: c.submit("ls", retries="3"), TypeError, "invalid retries: expected int or None, not str"),

@@ -18,7 +18,7 @@ import pytest
 from zsched.client import client as client_module
 from zsched.client import cluster
 from zsched.client.client import Chunk, Client, ClientError, Job, NotFound, Refused, Unreachable, WaitTimeout
-from zsched.commands import exits, line, options, selection, submit, table, text, watching, workers, zsched
+from zsched.commands import exits, line, options, placement, selection, submit, table, text, watching, workers, zsched
 from zsched.config.layers import settle
 from zsched.config.settings import keys_of
 from zsched.model.limits import CONTROL_CHARS_MAX
@@ -127,7 +127,7 @@ def test_a_submitted_command_keeps_its_own_options(argv: list[str], capsys: pyte
     ("command", "argv", "sentence"),
     [
         ("submit", [], "missing <cmd>, such as 'make test'"),
-        ("submit", ["--at", "5", "ls"], "no option --at; --help lists them all"),
+        ("submit", ["--on", "5", "ls"], "no option --on; --help lists them all"),
         ("submit", ["--run-now", "ls"], "--run-now goes with --cron"),
         ("submit", ["--idempotency-key=", "ls"], "--idempotency-key: 1 to 240 printable ASCII characters"),
         ("submit", [f"--idempotency-key={'k' * 241}", "ls"], "--idempotency-key: 1 to 240"),
@@ -247,8 +247,10 @@ def test_the_lines_of_a_file_that_are_not_empty_are_jobs(tmp_path: Path, capsys:
     names = tmp_path / "names"
     names.write_bytes("a b\r\n\n  \nä\nlast".encode())
     assert submit.main(["--dry-run", "--json", "--name=n", "--timeout=5s", f"--each-line={names}", "cat"]) == 0
-    assert json.loads(capsys.readouterr().out) == [
-        {"name": "n", "command": command, "timeout": "5s"} for command in ("cat 'a b'", "cat 'ä'", "cat last")
+    made = json.loads(capsys.readouterr().out)
+    assert {(job["cwd_hint"], len(job["umask_hint"])) for job in made} == {(str(placement.folder()), 4)}
+    assert [(job["name"], job["command"], job["timeout"]) for job in made] == [
+        ("n", command, "5s") for command in ("cat 'a b'", "cat 'ä'", "cat last")
     ]
 
 

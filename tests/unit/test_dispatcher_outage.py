@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from tests.unit.world import TIMEOUT_MS, Peer, Poller, World
+from zsched.model.backoff import Backoff
 from zsched.model.limits import RIVALS_MAX, SEEN_MS_MAX, SEEN_MS_MIN, VERDICT_PAUSE_MS
-from zsched.model.types import Backoff, OnDisconnect, Policy, WorkerId, WorkerStatus
+from zsched.model.types import OnDisconnect, Policy, WorkerId, WorkerStatus
 from zsched.protocol import Cancel, HeartbeatAck, Held
 
 DAY_MS = 86_400_000

@@ -8,8 +8,9 @@ import pytest
 from msgspec import structs
 
 from tests.unit.world import TIMEOUT_MS, Peer, Poller, World
+from zsched.model.backoff import Backoff
 from zsched.model.limits import LEASE_MARGIN_MS
-from zsched.model.types import Backoff, JobId, OnDisconnect, OnLost, Policy, RunStatus
+from zsched.model.types import JobId, OnDisconnect, OnLost, Policy, RunStatus
 from zsched.protocol import Heartbeat, Held, Registered, Result, ResultAck, Return, RunResult, WorkerBye
 from zsched.scheduler.dispatcher import arrival
 

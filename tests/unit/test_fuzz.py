@@ -33,7 +33,8 @@ from zsched.api.app import NEEDS, make_app
 from zsched.api.context import CallerPolicy, Context, Facts
 from zsched.api.gate import LOCAL_ADDRESS, PEER_UID, Trust
 from zsched.api.problem import Problem
-from zsched.model.spec import JobBody, SpecError, job_spec
+from zsched.model.faults import SpecError
+from zsched.model.spec import JobBody, job_spec
 from zsched.protocol import ProtocolError, SchedulerFrame, WorkerFrame, pack, unpack_from_scheduler, unpack_from_worker
 from zsched.store.sqlite.engine import open_reader
 

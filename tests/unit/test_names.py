@@ -14,8 +14,8 @@ from tests.golden.reference import ENTITIES, all_fields
 from zsched import protocol
 from zsched.client import client
 from zsched.commands import options, show, submit
+from zsched.model.launch import FEATURES
 from zsched.model.spec import JobBody
-from zsched.model.types import Launch
 from zsched.store.sqlite.engine import SqliteEngine
 from zsched.worker.agent.agent import CAN
 
@@ -45,7 +45,14 @@ STORE_ONLY = {
     "tokens": {"ending_by", "ended_to"},
 }
 # Options of `zsched submit` that are not named as their fields.
-OPTIONS = {"schedule": "--cron", "command": "<cmd>"}
+OPTIONS = {
+    "schedule": "--cron",
+    "command": "<cmd>",
+    "argv": "--no-shell",
+    "run_at": "--at",
+    "cwd_hint": "--cwd",
+    "umask_hint": "--umask",
+}
 # What `zsched show` calls a member, where it does not use its name; None: it does not show it by itself.
 SHOWN = {
     "id": "job",
@@ -75,7 +82,7 @@ def test_every_column_of_a_table_is_described_or_the_stores_own(
 
 
 def test_the_client_takes_every_field_of_a_job() -> None:
-    assert {*client.Fields.__annotations__, *client.PolicyFields.__annotations__, "command"} == set(
+    assert {*client.Fields.__annotations__, *client.PolicyFields.__annotations__, "command", "argv"} == set(
         JobBody.__struct_fields__
     )
 
@@ -107,5 +114,7 @@ def test_the_protocol_names_every_field_of_an_order() -> None:
 
 def test_our_worker_has_a_feature_for_every_field_that_needs_a_worker() -> None:
     assert (
-        set(CAN) == {*Launch.__struct_fields__, "foreign", "stop"} == {"env", "foreign", "secret_env", "stop", "user"}
+        set(CAN)
+        == {*FEATURES, "foreign", "signal", "stdin", "stop"}
+        == {"argv", "cwd", "env", "foreign", "secret_env", "signal", "stdin", "stop", "umask", "user"}
     )

@@ -12,8 +12,9 @@ import pytest
 
 from tests.unit.rest import ME, Rest
 from tests.unit.world import TEST, World
+from zsched.model.backoff import Backoff
 from zsched.model.limits import OUTPUT_BYTES_MAX
-from zsched.model.types import Backoff, JobId, JobSpec, OnDisconnect, OnLost, Policy
+from zsched.model.types import JobId, JobSpec, OnDisconnect, OnLost, Policy
 from zsched.scheduler.dispatcher.commands import Made, Submit
 from zsched.security.keys import new_pair
 

@@ -9,10 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from zsched.model import schedule
-from zsched.model.backoff import retry_ms
+from zsched.model.backoff import Backoff, retry_ms
 from zsched.model.limits import FIRE_LATE_MS_MAX
 from zsched.model.schedule import ScheduleError
-from zsched.model.types import Backoff
 
 MINUTE_MS = 60_000
 

@@ -4,9 +4,21 @@ from __future__ import annotations
 
 import pytest
 
-from zsched.model.limits import COMMAND_BYTES_MAX, ENV_BYTES_MAX, ENV_NAMES_MAX, NAME_CHARS_MAX, SECRETS_MAX
-from zsched.model.spec import BackoffBody, JobBody, SpecError, job_spec
-from zsched.model.types import Backoff, JobSpec, OnDisconnect, OnLost, Policy
+from zsched.model.backoff import Backoff
+from zsched.model.faults import SpecError
+from zsched.model.limits import (
+    ARGV_BYTES_MAX,
+    ARGV_SHOWN_CHARS_MAX,
+    ARGV_WORDS_MAX,
+    COMMAND_BYTES_MAX,
+    ENV_BYTES_MAX,
+    ENV_NAMES_MAX,
+    NAME_CHARS_MAX,
+    SECRETS_MAX,
+    STDIN_BYTES_MAX,
+)
+from zsched.model.spec import BackoffBody, JobBody, job_spec
+from zsched.model.types import JobSpec, OnDisconnect, OnLost, Policy
 
 
 def refusal(body: JobBody) -> SpecError:
@@ -184,3 +196,100 @@ def test_a_job_that_says_nothing_of_its_failures_has_the_usual_policy() -> None:
 )
 def test_invalid_or_too_long_duration_is_refused_with_its_field(body: JobBody, field: str) -> None:
     assert refusal(body).field == field
+
+
+# --- times -----------------------------------------------------------------------------------------------------------
+
+AT = "2030-01-02T03:04:05.678Z"
+AT_MS = 1_893_553_445_678
+
+
+@pytest.mark.parametrize(
+    ("body", "times"),
+    [
+        ({"run_at": AT}, (AT_MS, None, None, None)),
+        ({"run_at": "2030-01-02T04:04:05.678+01:00"}, (AT_MS, None, None, None)),
+        ({"delay": "2h"}, (None, 7_200_000, None, None)),
+        ({"delay": 2.5}, (None, 2_500, None, None)),
+        ({"deadline": AT}, (None, None, AT_MS, None)),
+        ({"deadline": "90s"}, (None, None, None, 90_000)),
+        ({"delay": "1m", "deadline": "2m"}, (None, 60_000, None, 120_000)),
+        ({"delay": "1m", "deadline": AT}, (None, 60_000, AT_MS, None)),
+    ],
+)
+def test_times_of_a_job_are_dates_or_durations(body: dict[str, str | float], times: tuple[int | None, ...]) -> None:
+    spec = job_spec(JobBody(name="a", command="true", **body))  # type: ignore[arg-type]
+    assert (spec.run_at_ms, spec.delay_ms, spec.deadline_ms, spec.expiry_ms) == times
+
+
+@pytest.mark.parametrize(
+    ("body", "field"),
+    [
+        ({"run_at": "tomorrow"}, "run_at"),
+        ({"run_at": "2030-01-02T03:04:05"}, "run_at"),
+        ({"run_at": "1960-01-02T03:04:05Z"}, "run_at"),
+        ({"run_at": "2h"}, "run_at"),
+        ({"run_at": AT, "delay": "1h"}, "delay"),
+        ({"delay": AT}, "delay"),
+        ({"deadline": "2030-13-02T03:04:05Z"}, "deadline"),
+        ({"deadline": "soon"}, "deadline"),
+        ({"run_at": AT, "deadline": AT}, "deadline"),
+        ({"delay": "2m", "deadline": "1m"}, "deadline"),
+        ({"run_at": AT, "schedule": "* * * * *"}, "run_at"),
+        ({"delay": "1h", "schedule": "* * * * *"}, "delay"),
+        ({"deadline": "1h", "schedule": "* * * * *"}, "deadline"),
+    ],
+)
+def test_times_that_no_job_can_have_are_refused(body: dict[str, str], field: str) -> None:
+    assert refusal(JobBody(name="a", command="true", **body)).field == field  # type: ignore[arg-type]
+
+
+# --- what a job executes ---------------------------------------------------------------------------------------------
+
+
+def test_arguments_stand_for_a_command_and_are_kept_whole() -> None:
+    spec = job_spec(JobBody(name="a", argv=("convert", "a b", "$x")))
+    assert (spec.argv, spec.command) == (("convert", "a b", "$x"), "convert 'a b' '$x'")
+    long = job_spec(JobBody(name="a", argv=("x" * ARGV_SHOWN_CHARS_MAX * 2,)))
+    assert len(long.command) == ARGV_SHOWN_CHARS_MAX
+
+
+def test_what_needs_a_worker_with_a_feature_and_what_is_a_hint() -> None:
+    body = JobBody(
+        name="a", argv=("true",), cwd="/a", umask="022", stdin="", timeout="2m", signal="sigusr1@60s", cwd_hint="/b"
+    )
+    spec = job_spec(body)
+    assert spec.needs == ("argv", "cwd", "signal", "stdin", "umask")
+    assert (spec.policy.signal, spec.stdin_bytes) == ("USR1@1m", 0)
+    assert job_spec(JobBody(name="a", command="true", cwd_hint="/b", umask_hint="0077")).needs == ()
+
+
+@pytest.mark.parametrize(
+    ("body", "field"),
+    [
+        ({"argv": ()}, "argv"),
+        ({"argv": ("",)}, "argv"),
+        ({"argv": ("a", "b\0")}, "argv/1"),
+        ({"argv": ("a",) * (ARGV_WORDS_MAX + 1)}, "argv"),
+        ({"argv": ("a", "x" * ARGV_BYTES_MAX)}, "argv"),
+        ({"argv": ("a",), "command": "b"}, "argv"),
+        ({"command": "true", "cwd": "a"}, "cwd"),
+        ({"command": "true", "cwd": ""}, "cwd"),
+        ({"command": "true", "cwd": "/a\0"}, "cwd"),
+        ({"command": "true", "cwd": "/" + "a" * 256}, "cwd"),
+        ({"command": "true", "cwd": "/a" * 2_048}, "cwd"),
+        ({"command": "true", "cwd_hint": "~"}, "cwd_hint"),
+        ({"command": "true", "umask": "8"}, "umask"),
+        ({"command": "true", "umask": "1777"}, "umask"),
+        ({"command": "true", "umask_hint": "-022"}, "umask_hint"),
+        ({"command": "true", "stdin": "a\0"}, "stdin"),
+        ({"command": "true", "stdin": "ü" * (STDIN_BYTES_MAX // 2) + "x"}, "stdin"),
+        ({"command": "true", "signal": "USR1@60s"}, "signal"),
+        ({"command": "true", "timeout": "60s", "signal": "USR1@60s"}, "signal"),
+        ({"command": "true", "timeout": "60s", "signal": "KILL@1s"}, "signal"),
+        ({"command": "true", "timeout": "60s", "signal": "USR1"}, "signal"),
+        ({"command": "true", "timeout": "60s", "signal": "USR1@soon"}, "signal"),
+    ],
+)
+def test_what_no_host_can_start_is_refused_at_the_submit(body: dict[str, str], field: str) -> None:
+    assert refusal(JobBody(name="a", **body)).field == field  # type: ignore[arg-type]

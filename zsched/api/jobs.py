@@ -28,6 +28,7 @@ from zsched.api.gate import Principal
 from zsched.api.pages import address, answer_page
 from zsched.api.problem import Problem, invalid
 from zsched.host.files import PrivateFileError
+from zsched.model.faults import SpecError
 from zsched.model.lifecycle import TERMINAL
 from zsched.model.limits import (
     INTEGER_MAX,
@@ -41,7 +42,7 @@ from zsched.model.limits import (
     WAIT_MS_MAX,
 )
 from zsched.model.output import cut
-from zsched.model.spec import REQUIRED, EditBody, JobBody, Seal, SpecError, job_edit, job_spec
+from zsched.model.spec import REQUIRED, EditBody, JobBody, Seal, job_edit, job_spec
 from zsched.model.types import Job, JobId, JobSpec, RunId, RunStatus, Stream
 from zsched.scheduler.dispatcher.commands import (
     Cancel,

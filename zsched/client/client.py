@@ -122,12 +122,13 @@ class Client:
 
     def submit(
         self,
-        command: str,
+        command: str | Sequence[str],
         *,
         idempotency_key: str | None = None,
         **fields: Unpack[Fields],
     ) -> Job:
-        """Submit a job; when this returns it is on the scheduler's disk. `command` is a line for sh.
+        """Submit a job; when this returns it is on the scheduler's disk. `command` is a line for sh, or a list: a
+        program and its arguments, executed without a shell.
 
         If the answer is lost, or the scheduler can't store now, the job is sent again for a minute. The
         idempotency key, by default a random one, makes the scheduler store it once. Within seven days a submit of the
@@ -163,8 +164,7 @@ class Client:
             # A token with the scope submit may lack read. The ids of one submit are consecutive.
             missing = enumerate(bodies[len(views) :], int(views[0]["id"]) + len(views))
             views += [
-                {"id": number, "name": body["name"], "command": body["command"], "status": "pending"}
-                for number, body in missing
+                {"id": number, "name": body["name"], **_program(body), "status": "pending"} for number, body in missing
             ]
         return [Job(self, view) for view in views]
 
@@ -388,3 +388,8 @@ def _numbers(jobs: Iterable[Job | int]) -> Spans:
     """The numbers of jobs that are given as Job or by number."""
     check_items("jobs", jobs, Job | int)
     return spans.of_numbers(job if isinstance(job, int) else job.id for job in jobs)
+
+
+def _program(body: View) -> View:
+    """What a job executes, as its view shows it."""
+    return {"command": body.get("command") or shlex.join(body["argv"])}

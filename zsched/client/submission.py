@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Final, Literal, TypedDict, Unpack
 
-from zsched.client.arguments import check
+from zsched.client.arguments import check, check_items
 from zsched.client.http import ClientError, View
 from zsched.model.limits import (
     JOBS_PER_SUBMIT_MAX,
@@ -23,6 +23,7 @@ class PolicyFields(TypedDict, total=False):
 
     timeout: str | float | None
     kill_grace: str | float | None
+    signal: str | None
     retries: int | None
     backoff: Mapping[str, str | float] | None
     on_lost: Literal["requeue", "fail"] | None
@@ -30,7 +31,20 @@ class PolicyFields(TypedDict, total=False):
     crash_limit: int | Literal["never"] | None
 
 
-class Fields(PolicyFields, total=False):
+class Placement(TypedDict, total=False):
+    """Where a job runs, with which input, and when."""
+
+    cwd: str | None
+    cwd_hint: str | None
+    umask: str | None
+    umask_hint: str | None
+    stdin: str | None
+    run_at: str | None
+    delay: str | float | None
+    deadline: str | float | None
+
+
+class Fields(PolicyFields, Placement, total=False):
     """The fields of a job besides its command, as docs/rest.md describes them."""
 
     name: str | None
@@ -41,21 +55,27 @@ class Fields(PolicyFields, total=False):
     secret_env: Mapping[str, str] | None
 
 
-def spec(command: str, **fields: Unpack[Fields]) -> View:
-    """A job as POST /jobs takes it. Its default name is the beginning of its command.
+def spec(command: str | Sequence[str], **fields: Unpack[Fields]) -> View:
+    """A job as POST /jobs takes it. A sequence is a program and its arguments, which are executed without a shell. The
+    default name of a job is the beginning of its command.
 
     Raises ClientError for an invalid command.
     """
-    check("command", command, str)
-    if fault := _fault(command):
+    check("command", command, str | list | tuple)
+    words = [command] if isinstance(command, str) else list(command)
+    check_items("command", words, str)
+    if fault := next(filter(None, map(_fault, words)), ""):
         raise ClientError(f"a command {fault}")
-    # False and empty values are left out; 0 is not.
+    if not words:
+        raise ClientError("a command has at least a program")
+    # False and empty values are left out; 0 is not, nor is an empty input.
     given = {
         name: dict(value) if isinstance(value, Mapping) else value
         for name, value in fields.items()
         if value is not None and value is not False and value != {}
     }
-    return {**given, "name": fields.get("name") or _title(command), "command": command}
+    program = {"command": command} if isinstance(command, str) else {"argv": words}
+    return {**given, "name": fields.get("name") or _title(" ".join(words)), **program}
 
 
 def batches(bodies: Sequence[View]) -> Iterator[Sequence[View]]:
@@ -77,6 +97,8 @@ def _values(value: object) -> int:
     """The number of JSON values in a value, including itself and the names of members."""
     if isinstance(value, Mapping):
         return 1 + len(value) + sum(map(_values, value.values()))
+    if isinstance(value, list):
+        return 2 + len(value)
     return 1
 
 

@@ -134,9 +134,15 @@ def describe_end(job: Job) -> str:
         why = f"signal {job.signal}, {_signal_name(job.signal)}"
     elif job.exit_code is not None:
         why = f"exit code {job.exit_code}"
-    elif "detail" in job.run:
+    if "detail" in job.run:
         why = f"{why}: {job.run['detail']}"
     return f"{job.status} ({why})" if why else job.status
+
+
+def say_note(job: Job) -> None:
+    """Print what the last run of a job says of itself, where `describe_end` does not show it."""
+    if job.status == "success" and "detail" in job.run:
+        say(f"job {job.id}: {job.run['detail']}")
 
 
 def _signal_name(number: int) -> str:

@@ -25,3 +25,10 @@ def for_input(words: Sequence[str], given: str) -> str:
     if len(words) == 1:
         return words[0].replace(PLACE, shlex.quote(given))
     return shlex.join([word.replace(PLACE, given) for word in words])
+
+
+def argv_for_input(words: Sequence[str], given: str) -> list[str]:
+    """A program and its arguments for one line of input. The line replaces {}, or comes last if there is no {}."""
+    if not any(PLACE in word for word in words):
+        return [*words, given]
+    return [word.replace(PLACE, given) for word in words]

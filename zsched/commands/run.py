@@ -10,6 +10,16 @@ copied to stdout and stderr.
 Options:
   --name=NAME         Job name (the first 60 characters of the command).
   --timeout=DURATION  Stop and fail a run that takes longer.
+  --signal=SIGNAL@DURATION
+                      Send the main process a signal this long before its --timeout, such as USR1@60s.
+  --no-shell          Execute <cmd> as a program and its arguments, without a shell.
+  --cwd=DIR           Run in this folder of the worker's host; without it there the job fails. By default your folder is
+                      used where it exists and the job's user may enter it, else the worker's folder.
+  --umask=MODE        Mask of new files' permissions, in octal (yours).
+  --stdin             Pass our stdin to the job: UTF-8, at most 1 MiB.
+  --at=TIME           Start no earlier, such as 2030-01-02T03:04:05Z.
+  --delay=DURATION    Start no earlier than this after the submit.
+  --deadline=WHEN     Start no later: a time, or a duration after the submit. Then a job that still waits fails.
   --user=USER         User to run as, if the worker may run jobs as that user (the worker's own user).
   --env=VARIABLE...   Set an environment variable of the job: NAME=VALUE. May be repeated.
   --secret-env=VARIABLE...
@@ -32,8 +42,8 @@ import signal
 from collections.abc import Sequence
 from types import FrameType
 
-from zsched.client.client import Client, ClientError, Job, Refused, View
-from zsched.commands import exits, options, table, variables
+from zsched.client.client import Client, ClientError, Fields, Job, Refused
+from zsched.commands import exits, options, placement, table, variables
 from zsched.commands.line import command_line
 from zsched.commands.watching import Plain, Records, Watch, targets
 
@@ -45,14 +55,15 @@ def main(argv: Sequence[str]) -> int:
     as_json = bool(arguments["--json"])
     try:
         with Client(options.text(arguments, "--url")) as client:
-            return Attendance(client, as_json).run(
-                command_line(options.words(arguments, "<cmd>")),
-                options.text(arguments, "--name"),
-                options.text(arguments, "--timeout"),
-                options.text(arguments, "--user"),
-                variables.read_plain(__doc__, arguments),
-                variables.read_secret(__doc__, arguments),
-            )
+            words = options.words(arguments, "<cmd>")
+            fields: Fields = placement.read(arguments)
+            fields["name"] = options.text(arguments, "--name")
+            fields["timeout"] = options.text(arguments, "--timeout")
+            fields["signal"] = options.text(arguments, "--signal")
+            fields["user"] = options.text(arguments, "--user")
+            fields["env"] = variables.read_plain(__doc__, arguments)
+            fields["secret_env"] = variables.read_secret(__doc__, arguments)
+            return Attendance(client, as_json).run(words if arguments["--no-shell"] else command_line(words), fields)
     except (ClientError, exits.Failure, OSError) as error:
         raise exits.in_place_of_job(error) from None
 
@@ -68,18 +79,14 @@ class Attendance:
         # The first signal that came; 0 before that.
         self._signal = 0
 
-    def run(
-        self, command: str, name: str | None, timeout: str | None, user: str | None, env: View, secret_env: View
-    ) -> int:
+    def run(self, command: str | list[str], fields: Fields) -> int:
         """Submit and follow; returns the exit code. Raises ClientError."""
         for number in (signal.SIGINT, signal.SIGTERM):
             # A script's shell starts background commands with SIGINT ignored.
             if signal.getsignal(number) is not signal.SIG_IGN:
                 signal.signal(number, self._on_signal)
         try:
-            self._job = self._client.submit(
-                command, name=name, timeout=timeout, user=user, env=env, secret_env=secret_env
-            )
+            self._job = self._client.submit(command, **fields)
             job = self._watch.job(self._job)
         except KeyboardInterrupt:
             if self._job is not None:
@@ -102,6 +109,8 @@ class Attendance:
             table.record(job.view)
         if job.reason not in ("exit", "reported"):
             exits.say(f"job {job.id}: {exits.describe_end(job)}")
+        elif "detail" in job.run:
+            exits.say(f"job {job.id}: {job.run['detail']}")
         if self._signal and job.status == "cancelled":
             return exits.SIGNALLED + self._signal
         return exits.of_job(job)

@@ -15,6 +15,7 @@ Exit codes: 0 done; 2 wrong usage; 3 there is no such job; 4 no scheduler answer
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterator, Sequence
 from typing import Final
 
@@ -52,8 +53,9 @@ def details(job: Job) -> Iterator[tuple[str, object]]:
     if "why" in view:
         yield "waits", "{detail} ({code})".format(**view["why"])
     for key in (
-        *("owner", "schedule", "timeout", "kill_grace", "retries", "backoff"),
+        *("owner", "schedule", "run_at", "deadline", "timeout", "kill_grace", "signal", "retries", "backoff"),
         *("on_lost", "on_disconnect", "crash_limit", "user"),
+        *("argv", "cwd", "cwd_hint", "umask", "umask_hint", "stdin_bytes"),
     ):
         if key in view:
             yield key.replace("_", " "), _shown(job, key)
@@ -81,6 +83,10 @@ def _shown(job: Job, key: str) -> object:
     match key:
         case "backoff":
             return _pauses(job.view[key])
+        case "argv":
+            return shlex.join(job.view[key])
+        case "run_at" | "deadline":
+            return table.moment(job.view[key])
         case "schedule":
             return recurring.fields(job)
     return job.view[key]

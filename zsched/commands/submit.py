@@ -12,6 +12,8 @@ Options:
   --timeout=DURATION  Stop and fail a run that takes longer.
   --kill-grace=DURATION
                       Time between SIGTERM and SIGKILL when the job is stopped (10s).
+  --signal=SIGNAL@DURATION
+                      Send the main process a signal this long before its --timeout, such as USR1@60s.
   --retries=COUNT     Number of retries after a failure (0).
   --backoff=DURATION  Pause before the first retry; it doubles before each further one (5s).
   --on-lost=ACTION    If its worker is lost: requeue the job, or fail it, so that it starts at most once (requeue).
@@ -20,6 +22,14 @@ Options:
                       another worker (continue).
   --crash-limit=COUNT
                       Fail the job after this many crashes of its workers, or `never` (5).
+  --no-shell          Execute <cmd> as a program and its arguments, without a shell.
+  --cwd=DIR           Run in this folder of the worker's host; without it there the job fails. By default your folder is
+                      used where it exists and the job's user may enter it, else the worker's folder.
+  --umask=MODE        Mask of new files' permissions, in octal (yours).
+  --stdin             Pass our stdin to the job: UTF-8, at most 1 MiB.
+  --at=TIME           Start no earlier, such as 2030-01-02T03:04:05Z.
+  --delay=DURATION    Start no earlier than this after the submit.
+  --deadline=WHEN     Start no later: a time, or a duration after the submit. Then a job that still waits fails.
   --user=USER         User to run as, if the worker may run jobs as that user (the worker's own user).
   --env=VARIABLE...   Set an environment variable of the job: NAME=VALUE. May be repeated.
   --secret-env=VARIABLE...
@@ -56,9 +66,9 @@ import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
 
-from zsched.client.client import PATIENCE_S, Client, ClientError, Job, PolicyFields, Refused, View, batches, spec
-from zsched.commands import exits, options, table, variables, waiting
-from zsched.commands.line import command_line, for_input
+from zsched.client.client import PATIENCE_S, Client, ClientError, Fields, Job, Refused, View, batches, spec
+from zsched.commands import exits, options, placement, table, variables, waiting
+from zsched.commands.line import argv_for_input, command_line, for_input
 from zsched.model import spans
 from zsched.model.limits import COMMAND_BYTES_MAX, JOBS_SHOWN_MAX, SUBMIT_KEY_CHARS_MAX
 
@@ -85,7 +95,7 @@ def submit(arguments: Mapping[str, options.Value]) -> int:
             table.document(shown[0] if single else shown)
         else:
             for body in bodies:
-                print(body["command"])
+                print(body["command"] if "command" in body else command_line(body["argv"]))
         return 0
     with Client(options.text(arguments, "--url")) as client:
         jobs: list[Job] = []
@@ -117,43 +127,45 @@ def read_jobs(arguments: Mapping[str, options.Value]) -> list[View]:
         options.fail(__doc__, "--run-now goes with --cron: other jobs run at once anyway")
     if arguments["--wait"] and cron is not None:
         options.fail(__doc__, "a job with --cron never ends, so there is nothing to --wait for")
+    if arguments["--stdin"] and file == "-":
+        options.fail(__doc__, "--stdin and --each-line=- both read stdin: name a file for --each-line")
+    bare = bool(arguments["--no-shell"])
+    if bare and not words:
+        options.fail(__doc__, "--no-shell needs <cmd>: a line of a file is a command for sh")
     key = options.text(arguments, "--idempotency-key")
     if key is not None and not (key.isascii() and key.isprintable() and 1 <= len(key) <= SUBMIT_KEY_CHARS_MAX):
         options.fail(__doc__, f"--idempotency-key: 1 to {SUBMIT_KEY_CHARS_MAX} printable ASCII characters")
-    env, secret_env = variables.read_plain(__doc__, arguments), variables.read_secret(__doc__, arguments)
+    fields = placement.read(arguments)
+    fields.update(policy(arguments))
+    fields["name"], fields["schedule"] = options.text(arguments, "--name"), cron
+    fields["run_now"], fields["user"] = bool(arguments["--run-now"]), options.text(arguments, "--user")
+    fields["env"] = variables.read_plain(__doc__, arguments)
+    fields["secret_env"] = variables.read_secret(__doc__, arguments)
 
-    def body(command: str) -> View:
-        return spec(
-            command,
-            name=options.text(arguments, "--name"),
-            schedule=cron,
-            run_now=bool(arguments["--run-now"]),
-            user=options.text(arguments, "--user"),
-            env=env,
-            secret_env=secret_env,
-            **policy(arguments),
-        )
+    def body(command: str | Sequence[str]) -> View:
+        return spec(command, **fields)
 
     if file is None:
-        return [body(command_line(words))]
+        return [body(words if bare else command_line(words))]
     bodies = []
     for place, line in lines(file):
         try:
-            bodies.append(body(for_input(words, line)))
+            bodies.append(body(argv_for_input(words, line) if bare else for_input(words, line)))
         except ClientError as error:
             raise exits.Failure(f"line {place} of {file}: {error}", exits.USAGE) from None
-        if (size := len(bodies[-1]["command"].encode())) > COMMAND_BYTES_MAX:
+        if (size := len(bodies[-1].get("command", "").encode())) > COMMAND_BYTES_MAX:
             sentence = f"line {place} of {file}: its command has {size} bytes, at most {COMMAND_BYTES_MAX} are taken"
             raise exits.Failure(sentence, exits.USAGE)
     return bodies
 
 
-def policy(arguments: Mapping[str, options.Value]) -> PolicyFields:
+def policy(arguments: Mapping[str, options.Value]) -> Fields:
     """The options about time and failures. Wrong usage ends the program; REST checks the values."""
     never = options.text(arguments, "--crash-limit") == "never"
-    fields: PolicyFields = {
+    fields: Fields = {
         "timeout": options.text(arguments, "--timeout"),
         "kill_grace": options.text(arguments, "--kill-grace"),
+        "signal": options.text(arguments, "--signal"),
         "retries": options.number(__doc__, arguments, "--retries", least=0),
         "crash_limit": "never" if never else options.number(__doc__, arguments, "--crash-limit", also=", or never"),
         "on_lost": options.choice(__doc__, arguments, "--on-lost", ("requeue", "fail")),
@@ -236,6 +248,7 @@ def wait(client: Client, jobs: Sequence[Job], arguments: Mapping[str, options.Va
             code = codes[job.id] = exits.of_job(job)
             if not quiet and not arguments["--json"]:
                 print(waiting.line(job), flush=True)
+                exits.say_note(job)
             elif code in (exits.TIMEOUT, exits.OWN_FAULT):
                 exits.say(f"job {waiting.line(job)}")
     return next(iter(codes.values())) if len(codes) == 1 else int(any(codes.values()))

@@ -51,6 +51,7 @@ def main(argv: Sequence[str]) -> int:
                 ended[job.id] = job
                 if not as_json:
                     print(waiting.line(job), flush=True)
+                    exits.say_note(job)
     if as_json:
         table.document([ended[number].view for number in ids])
     return 0 if all(job.status == "success" for job in ended.values()) else exits.FAILED

@@ -6,11 +6,48 @@ Pure and without a random source: the jitter follows from a name, so the same na
 from __future__ import annotations
 
 import hashlib
+import json
 import zlib
-from typing import Final
+from typing import Annotated, Final
 
+from msgspec import Struct
+
+from zsched.model.fields import DURATION, NEVER, Form, about
 from zsched.model.limits import CALL_GAP_MS_MAX, CRASH_DELAY_MS, CRASH_DELAY_MS_MAX
-from zsched.model.types import Backoff
+
+
+class Backoff(Struct, frozen=True, kw_only=True):
+    """How long a task waits before a retry: longer after each failure, and less by a random share, so that what failed
+    together does not come back together.
+    """
+
+    initial_ms: Annotated[
+        int, about("Pause after the first failure.", Form(json="initial", codec=DURATION, omit=NEVER))
+    ] = 5_000
+    factor: Annotated[
+        float, about("Each further pause is longer than the one before by this factor.", Form(omit=NEVER))
+    ] = 2.0
+    max_ms: Annotated[int, about("Longest pause.", Form(json="max", codec=DURATION, omit=NEVER))] = 3_600_000
+    jitter: Annotated[
+        float, about("A pause is shorter by a share of at most this much, from 0 to 1.", Form(omit=NEVER))
+    ] = 0.1
+
+
+USUAL_BACKOFF: Final = Backoff()
+
+
+def read_backoff(text: str) -> Backoff:
+    """A back-off from its column. Raises ValueError, TypeError."""
+    initial_ms, factor, max_ms, jitter = json.loads(text)
+    return Backoff(initial_ms=initial_ms, factor=factor, max_ms=max_ms, jitter=jitter)
+
+
+def backoff_text(backoff: Backoff) -> str | None:
+    """What read_backoff reads; None for the usual back-off."""
+    if backoff == USUAL_BACKOFF:
+        return None
+    return json.dumps([backoff.initial_ms, backoff.factor, backoff.max_ms, backoff.jitter])
+
 
 # A worker's gaps between calls: 1, 2, 4, 8, 15, 15 … s (CALL_GAP_MS_MAX).
 _GAP_MS: Final = 1_000

@@ -54,6 +54,7 @@ class Cause(StrEnum):
     CANCEL = "cancel"
     WITHDRAW = "withdraw"
     OVERDUE = "overdue"
+    EXPIRE = "expire"
     QUARANTINE = "quarantine"
     RESTORE = "restore"
     OUTLIVE = "outlive"
@@ -68,6 +69,7 @@ class Cause(StrEnum):
     SUCCEED = "succeed"
     FAIL = "fail"
     LAPSE = "lapse"
+    REFUSE = "refuse"
 
 
 CAUSES: Final[Mapping[Cause, str]] = {
@@ -79,6 +81,7 @@ CAUSES: Final[Mapping[Cause, str]] = {
     Cause.CANCEL: "its job is cancelled",
     Cause.WITHDRAW: "it is cancelled, and its worker polls, so it can't be asked to end it",
     Cause.OVERDUE: "its worker polls, and its timeout is over",
+    Cause.EXPIRE: "it has not started, and its deadline has come",
     Cause.QUARANTINE: "its row or its secrets can't be read",
     Cause.RESTORE: "the database was restored, and it may have started after the backup",
     Cause.OUTLIVE: "it was on probation, and has proved harmless",
@@ -92,6 +95,7 @@ CAUSES: Final[Mapping[Cause, str]] = {
     Cause.SUCCEED: "its worker reports success",
     Cause.FAIL: "its worker reports failure",
     Cause.LAPSE: "its worker ended it because its lease was over",
+    Cause.REFUSE: "its worker lacks what the job requires, and no retry would help",
 }
 
 
@@ -145,6 +149,7 @@ MOVES: Final[Mapping[State, Mapping[Cause, Move]]] = {
     State.PENDING: {
         Cause.CLAIM: Move(State.RUNNING),
         Cause.CANCEL: Move(State.CANCELLED, Reason.CANCELLED),
+        Cause.EXPIRE: Move(State.FAILED, Reason.EXPIRED),
         Cause.QUARANTINE: Move(State.FAILED, Reason.QUARANTINED),
         Cause.RESTORE: Move(State.FAILED, Reason.WORKER_LOST, Cause.REQUEUE),
     },
@@ -158,6 +163,7 @@ MOVES: Final[Mapping[State, Mapping[Cause, Move]]] = {
         Cause.SUCCEED: Move(State.SUCCESS, GIVEN, fenced=True),
         Cause.FAIL: Move(State.FAILED, GIVEN, Cause.RETRY, fenced=True, attempt=True, failure=True),
         Cause.LAPSE: Move(State.FAILED, GIVEN, Cause.REQUEUE, fenced=True, attempt=True),
+        Cause.REFUSE: Move(State.FAILED, GIVEN, fenced=True),
         Cause.LOSE: Move(State.FAILED, Reason.WORKER_LOST, Cause.REQUEUE, attempt=True),
         Cause.CRASH: Move(State.FAILED, Reason.WORKER_LOST, Cause.REQUEUE, attempt=True, crash=True),
         Cause.LAST_CRASH: Move(State.FAILED, Reason.CRASH_LIMIT, crash=True),
@@ -172,6 +178,7 @@ MOVES: Final[Mapping[State, Mapping[Cause, Move]]] = {
         Cause.SUCCEED: Move(State.SUCCESS, GIVEN, fenced=True),
         Cause.FAIL: Move(State.FAILED, GIVEN, Cause.RETRY, fenced=True, attempt=True, failure=True),
         Cause.LAPSE: Move(State.FAILED, GIVEN, Cause.REQUEUE, fenced=True, attempt=True),
+        Cause.REFUSE: Move(State.FAILED, GIVEN, fenced=True),
         Cause.LOSE: Move(State.FAILED, Reason.UNKILLABLE),
         Cause.CRASH: Move(State.FAILED, Reason.UNKILLABLE, crash=True),
         Cause.LAST_CRASH: Move(State.FAILED, Reason.UNKILLABLE, crash=True),
@@ -188,6 +195,7 @@ MOVES: Final[Mapping[State, Mapping[Cause, Move]]] = {
         Cause.SUCCEED: Move(State.CANCELLED, Reason.CANCELLED, fenced=True),
         Cause.FAIL: Move(State.CANCELLED, Reason.CANCELLED, fenced=True),
         Cause.LAPSE: Move(State.CANCELLED, Reason.CANCELLED, fenced=True),
+        Cause.REFUSE: Move(State.CANCELLED, Reason.CANCELLED, fenced=True),
         Cause.LOSE: Move(State.CANCELLED, Reason.CANCELLED),
         Cause.CRASH: Move(State.CANCELLED, Reason.CANCELLED, crash=True),
         Cause.LAST_CRASH: Move(State.CANCELLED, Reason.CANCELLED, crash=True),

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Annotated, Final, Literal
+from typing import Annotated, Any, Final, Literal
 
 from msgspec import UNSET, Meta, Struct, UnsetType
 from msgspec.structs import replace
 
 from zsched.model import schedule
+from zsched.model.backoff import USUAL_BACKOFF, Backoff
+from zsched.model.faults import SpecError
+from zsched.model.launch import Launch, launch_fields
 from zsched.model.limits import (
     BACKOFF_FACTOR_MAX,
     BACKOFF_MS_MAX,
@@ -17,24 +20,24 @@ from zsched.model.limits import (
     CRASH_LIMIT_DEFAULT,
     CRASH_LIMIT_MAX,
     DURATION_MS_MAX,
-    ENV_BYTES_MAX,
-    ENV_NAMES_MAX,
     GRACE_MS_DEFAULT,
     GRACE_MS_MAX,
     NAME_CHARS_MAX,
     RETRIES_MAX,
     SCHEDULE_CHARS_MAX,
-    SECRET_BYTES_MIN,
-    SECRETS_MAX,
 )
-from zsched.model.names import USER_NAME, VARIABLE_NAME
-from zsched.model.types import USUAL_BACKOFF, Backoff, Job, JobSpec, Launch, OnDisconnect, OnLost, Policy, launch_fields
-from zsched.model.units import format_duration_ms, parse_duration_ms
+from zsched.model.names import USER_NAME
+from zsched.model.program import argv_command, check_argv, check_folder, check_stdin, check_umask, check_variables
+from zsched.model.signals import early_signal_text, parse_early_signal, signal_fault
+from zsched.model.types import Job, JobSpec, OnDisconnect, OnLost, Policy
+from zsched.model.units import format_duration_ms, parse_duration_ms, parse_time
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JobEdit:
-    """Changes of a recurring job, checked. None leaves a field unchanged; `timeout_ms` 0 removes the limit."""
+    """Changes of a recurring job, checked. None leaves a field unchanged; `timeout_ms` 0 removes the limit. A new
+    command replaces the arguments of a job without a shell.
+    """
 
     name: str | None = None
     command: str | None = None
@@ -48,18 +51,10 @@ class JobEdit:
             job,
             name=self.name or job.name,
             command=self.command or job.command,
+            argv=None if self.command else job.argv,
             schedule=self.schedule or job.schedule,
             policy=replace(job.policy, timeout_ms=timeout_ms),
         )
-
-
-class SpecError(Exception):
-    """An invalid job. `field` is the name of the invalid field, empty for the job as a whole."""
-
-    def __init__(self, field: str, detail: str) -> None:
-        super().__init__(detail)
-        self.field = field
-        self.detail = detail
 
 
 Duration = str | int | float
@@ -77,14 +72,21 @@ class BackoffBody(Struct, forbid_unknown_fields=True, frozen=True):
 
 
 class JobBody(Launch, forbid_unknown_fields=True, frozen=True):
-    """A job as it is submitted. Durations are `10m` and the like, or a number of seconds."""
+    """A job as it is submitted. Durations are `10m` and the like, or a number of seconds. `run_at`: a time.
+    `deadline`: a time, or a duration from the submit.
+    """
 
     name: str | None = None
     command: str | None = None
+    stdin: str | None = None
     schedule: str | None = None
     run_now: bool = False
+    run_at: str | None = None
+    delay: Duration | None = None
+    deadline: Duration | None = None
     timeout: Duration | None = None
     kill_grace: Duration | None = None
+    signal: str | None = None
     retries: Annotated[int, Meta(ge=0, le=RETRIES_MAX)] = 0
     backoff: BackoffBody | None = None
     on_lost: OnLost = OnLost.REQUEUE
@@ -115,15 +117,31 @@ def keeps_none(_name: str, _value: str) -> str:
 
 def job_spec(body: JobBody, seal: Seal = keeps_none) -> JobSpec:
     """Check a submitted job and seal its secrets. Raises SpecError, and the errors of `seal`."""
-    name, command, cron = _name(body.name), _command(body.command), _schedule(body.schedule)
+    name, command, cron = _name(body.name), _program(body), _schedule(body.schedule)
+    check_folder("cwd", body.cwd)
+    check_folder("cwd_hint", body.cwd_hint)
+    check_umask("umask", body.umask)
+    check_umask("umask_hint", body.umask_hint)
+    check_stdin(body.stdin)
     if body.user is not None and not USER_NAME.fullmatch(body.user):
         raise SpecError("user", "a user's name: a letter, then letters, digits and . _ -")
-    _check_variables(body.env or {}, body.secret_env or {})
+    check_variables(body.env or {}, body.secret_env or {})
     # An empty object is as good as none.
     launch = {name: None if value == {} else value for name, value in launch_fields(body).items()}
     if body.secret_env:
         launch["secret_env"] = {name: seal(name, value) for name, value in body.secret_env.items()}
-    return JobSpec(name=name, command=command, schedule=cron, run_now=body.run_now, policy=_policy(body), **launch)
+    timing = _timing(body, recurring=cron is not None)
+    policy = _policy(body)
+    return JobSpec(
+        name=name,
+        command=command,
+        stdin=body.stdin,
+        schedule=cron,
+        run_now=body.run_now,
+        policy=policy,
+        **timing,
+        **launch,
+    )
 
 
 def job_edit(body: EditBody) -> JobEdit:
@@ -153,6 +171,16 @@ def _name(given: str | None) -> str:
     return name
 
 
+def _program(body: JobBody) -> str:
+    """The command of a job, which stands for its arguments where it has those. Raises SpecError."""
+    if body.argv is None:
+        return _command(body.command)
+    if body.command:
+        raise SpecError("argv", "not together with command: give one of them")
+    check_argv(body.argv)
+    return argv_command(body.argv)
+
+
 def _command(given: str | None) -> str:
     command = given or ""
     if not command.strip():
@@ -175,36 +203,42 @@ def _schedule(given: str | None) -> str | None:
     return cron
 
 
+def _timing(body: JobBody, *, recurring: bool) -> dict[str, Any]:
+    """When the first run of a job may start, as fields of JobSpec. Raises SpecError."""
+    if body.run_at is None and body.delay is None and body.deadline is None:
+        return {}
+    if recurring:
+        field = "run_at" if body.run_at is not None else "delay" if body.delay is not None else "deadline"
+        raise SpecError(field, "not together with schedule, which says when the job runs")
+    if body.run_at is not None and body.delay is not None:
+        raise SpecError("delay", "not together with run_at: give one of them")
+    timing: dict[str, Any] = {}
+    if body.run_at is not None:
+        timing["run_at_ms"] = _time_ms("run_at", body.run_at)
+    if body.delay is not None:
+        timing["delay_ms"] = _duration_ms("delay", body.delay)
+    if isinstance(body.deadline, str) and "-" in body.deadline:
+        timing["deadline_ms"] = _time_ms("deadline", body.deadline)
+    elif body.deadline is not None:
+        timing["expiry_ms"] = _duration_ms("deadline", body.deadline)
+    for begin, end in (("run_at_ms", "deadline_ms"), ("delay_ms", "expiry_ms")):
+        if (first := timing.get(begin)) is not None and (last := timing.get(end)) is not None and last <= first:
+            raise SpecError("deadline", f"later than {begin.removesuffix('_ms')}: else the job could never start")
+    return timing
+
+
+def _time_ms(field: str, given: str) -> int:
+    try:
+        return parse_time(given)
+    except ValueError as error:
+        raise SpecError(field, str(error)) from None
+
+
 def _timeout_ms(given: Duration) -> int:
     timeout_ms = _duration_ms("timeout", given)
     if timeout_ms <= 0:
         raise SpecError("timeout", "longer than nothing: null means no limit")
     return timeout_ms
-
-
-def _check_variables(env: Mapping[str, str], secret_env: Mapping[str, str]) -> None:
-    """Check environment variables. Raises SpecError, whose sentence shows no value."""
-    for kind, given, most in (("env", env, ENV_NAMES_MAX), ("secret_env", secret_env, SECRETS_MAX)):
-        if len(given) > most:
-            raise SpecError(kind, f"at most {most} variables, not {len(given)}")
-        for name, value in given.items():
-            # Escaped as a step of a JSON pointer (RFC 6901).
-            where = f"{kind}/{name.replace('~', '~0').replace('/', '~1')}"
-            if not VARIABLE_NAME.fullmatch(name):
-                raise SpecError(where, "a variable's name: letters, digits and _, no digit first")
-            if name.startswith("ZSCHED_"):
-                raise SpecError(where, "names that begin with ZSCHED_ are zsched's own")
-            if "\0" in value:
-                raise SpecError(where, "no variable can have a NUL")
-            if kind == "secret_env" and name in env:
-                raise SpecError(where, "it stands in env too")
-            if kind == "secret_env" and len(value.encode()) < SECRET_BYTES_MIN:
-                raise SpecError(
-                    where, f"at least {SECRET_BYTES_MIN} bytes: shorter ones can't be distinguished from other output"
-                )
-    size = sum(len(name) + len(value.encode()) + 2 for name, value in (*env.items(), *secret_env.items()))
-    if size > ENV_BYTES_MAX:
-        raise SpecError("secret_env" if secret_env else "env", f"at most {ENV_BYTES_MAX} bytes in all, not {size}")
 
 
 def _policy(body: JobBody) -> Policy:
@@ -215,12 +249,25 @@ def _policy(body: JobBody) -> Policy:
     return Policy(
         timeout_ms=timeout_ms,
         grace_ms=grace_ms,
+        signal=_signal(body.signal, timeout_ms),
         retries=body.retries,
         backoff=USUAL_BACKOFF if body.backoff is None else _backoff(body.backoff),
         on_lost=body.on_lost,
         on_disconnect=body.on_disconnect,
         crash_limit=None if body.crash_limit == "never" else body.crash_limit,
     )
+
+
+def _signal(given: str | None, timeout_ms: int | None) -> str | None:
+    if given is None:
+        return None
+    try:
+        text = early_signal_text(*parse_early_signal(given))
+    except ValueError as error:
+        raise SpecError("signal", str(error)) from None
+    if fault := signal_fault(text, timeout_ms):
+        raise SpecError("signal", fault)
+    return text
 
 
 def _backoff(body: BackoffBody) -> Backoff:

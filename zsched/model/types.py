@@ -7,14 +7,15 @@ Each field is described once, here: see fields.py.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Annotated, Any, Final, Literal, NewType
+from typing import Annotated, Final, Literal, NewType
 
-from msgspec import Meta, Struct
+from msgspec import Struct
+from msgspec.structs import replace
 
+from zsched.model.backoff import USUAL_BACKOFF, Backoff, backoff_text, read_backoff
 from zsched.model.fields import (
     ARRAY,
     DURATION,
@@ -22,16 +23,15 @@ from zsched.model.fields import (
     LABELS,
     LIMIT,
     NEVER,
-    SECRETS,
     TEXT,
     TIME,
-    VARIABLES,
     Codec,
     Form,
     Id,
     Natural,
     about,
 )
+from zsched.model.launch import Launch
 from zsched.model.limits import CRASH_LIMIT_DEFAULT, GRACE_MS_DEFAULT, LEASE_MARGIN_MS
 
 JobId = NewType("JobId", int)
@@ -92,13 +92,17 @@ class Reason(StrEnum):
     REPORTED = "reported"  # by a REST worker, without an exit code
     RETURNED = "returned"  # handed back unstarted: pending again
     UNDELIVERED = "undelivered"  # surely never reached the worker: pending again
+    CWD_MISSING = "cwd_missing"  # its folder is not on the worker's host, or its user may not enter it
+    EXPIRED = "expired"  # it had not started at its deadline
 
 
 class Blocked:
     """Bits that keep a pending run from being claimed. A run without any bit is ready, so a claim never skips a row."""
 
-    # Its task waits for the end of a back-off.
+    # Its task waits for the end of a back-off or of a delay: a duration, whatever the wall clock says.
     DUE: Final = 2
+    # Its task waits for a time of the wall clock.
+    DATE: Final = 64
 
 
 class OnLost(StrEnum):
@@ -120,39 +124,6 @@ def lease_margin_ms(lease_ms: int) -> int:
     return max(LEASE_MARGIN_MS, lease_ms // 30)
 
 
-class Backoff(Struct, frozen=True, kw_only=True):
-    """How long a task waits before a retry: longer after each failure, and less by a random share, so that what failed
-    together does not come back together.
-    """
-
-    initial_ms: Annotated[
-        int, about("Pause after the first failure.", Form(json="initial", codec=DURATION, omit=NEVER))
-    ] = 5_000
-    factor: Annotated[
-        float, about("Each further pause is longer than the one before by this factor.", Form(omit=NEVER))
-    ] = 2.0
-    max_ms: Annotated[int, about("Longest pause.", Form(json="max", codec=DURATION, omit=NEVER))] = 3_600_000
-    jitter: Annotated[
-        float, about("A pause is shorter by a share of at most this much, from 0 to 1.", Form(omit=NEVER))
-    ] = 0.1
-
-
-USUAL_BACKOFF: Final = Backoff()
-
-
-def read_backoff(text: str) -> Backoff:
-    """A back-off from its column. Raises ValueError, TypeError."""
-    initial_ms, factor, max_ms, jitter = json.loads(text)
-    return Backoff(initial_ms=initial_ms, factor=factor, max_ms=max_ms, jitter=jitter)
-
-
-def _backoff_text(backoff: Backoff) -> str | None:
-    """What read_backoff reads; None for the usual back-off."""
-    if backoff == USUAL_BACKOFF:
-        return None
-    return json.dumps([backoff.initial_ms, backoff.factor, backoff.max_ms, backoff.jitter])
-
-
 class Policy(Struct, frozen=True, kw_only=True):
     """How long a job's run may take, and what happens when something goes wrong."""
 
@@ -164,10 +135,14 @@ class Policy(Struct, frozen=True, kw_only=True):
         int,
         about("Time from SIGTERM to SIGKILL when a run is stopped.", Form(json="kill_grace", codec=DURATION)),
     ] = GRACE_MS_DEFAULT
+    signal: Annotated[
+        str | None,
+        about("Signal to the main process before its timeout, such as `USR1@1m`.", Form(columns=("early_signal",))),
+    ] = None
     retries: Annotated[Natural, about("How often a failed task is tried again.")] = 0
     backoff: Annotated[
         Backoff,
-        about("How long retries wait.", Form(codec=Codec(read_backoff, _backoff_text, nullable=True))),
+        about("How long retries wait.", Form(codec=Codec(read_backoff, backoff_text, nullable=True))),
     ] = USUAL_BACKOFF
     on_lost: Annotated[
         OnLost,
@@ -181,34 +156,6 @@ class Policy(Struct, frozen=True, kw_only=True):
         int | None,
         about("The crash with this number fails a task for good; `never`: no crash does.", Form(codec=LIMIT)),
     ] = CRASH_LIMIT_DEFAULT
-
-
-class Launch(Struct, frozen=True, kw_only=True):
-    """How a job's processes are started, beyond a plain command line. A field with a value needs a worker that has the
-    feature of the same name: another worker would run something else.
-
-    REST takes these fields in a submit, the database keeps them, and `run` frames carry them to the worker.
-    """
-
-    user: Annotated[
-        Annotated[str, Meta(max_length=64)] | None,
-        about("User on the worker's host to run as. None: the worker decides.", Form(columns=("run_as",))),
-    ] = None
-    env: Annotated[Mapping[str, str] | None, about("Environment variables of the job.", Form(codec=VARIABLES))] = None
-    secret_env: Annotated[
-        Mapping[str, str] | None,
-        about("Secret environment variables. They are stored encrypted and shown as `***`.", Form(codec=SECRETS)),
-    ] = None
-
-    @property
-    def variables(self) -> dict[str, str]:
-        """All environment variables of the job, the secret ones as they stand here."""
-        return {**(self.env or {}), **(self.secret_env or {})}
-
-
-def launch_fields(source: Launch) -> dict[str, Any]:
-    """The fields of Launch as arguments, for another type that has them."""
-    return {name: getattr(source, name) for name in Launch.__struct_fields__}
 
 
 class Work(Launch, frozen=True, kw_only=True):
@@ -225,25 +172,64 @@ class JobFields(Work, frozen=True, kw_only=True):
         str | None,
         about("Five cron fields in UTC. None: the job runs once.", Form(rank=3)),
     ] = None
+    run_at_ms: Annotated[
+        int | None, about("It starts no earlier. None: at once.", Form(json="run_at", rank=3, codec=TIME))
+    ] = None
+    deadline_ms: Annotated[
+        int | None,
+        about("It starts no later: then a pending task fails as `expired`.", Form(json="deadline", rank=3, codec=TIME)),
+    ] = None
     policy: Annotated[Policy, about("Limits, retries and losses.", Form(rank=4, flat=True))] = Policy()
 
 
 class JobSpec(JobFields, frozen=True, kw_only=True):
     """What a caller asks for, checked. The values of `secret_env` are sealed.
 
-    A job with a schedule makes no run at submit unless `run_now` asks for one.
+    A job with a schedule makes no run at submit unless `run_now` asks for one. `delay_ms` and `expiry_ms` count from
+    the submit, which turns them into `run_at_ms` and `deadline_ms`.
     """
 
     run_now: bool = False
+    delay_ms: int | None = None
+    expiry_ms: int | None = None
+    stdin: str | None = None
 
     @property
     def needs(self) -> tuple[str, ...]:
         """The features that a worker must have."""
-        features = [name for name in Launch.__struct_fields__ if getattr(self, name) is not None]
+        features = self.features
+        if self.stdin is not None:
+            features.append("stdin")
+        if self.policy.signal is not None:
+            features.append("signal")
         if self.policy.on_disconnect is OnDisconnect.STOP:
             features.append("stop")
         features.sort()
         return tuple(features)
+
+    @property
+    def stdin_bytes(self) -> int | None:
+        """The size of its input; None without one."""
+        return None if self.stdin is None else len(self.stdin.encode())
+
+    @property
+    def is_timed(self) -> bool:
+        """Whether its first run has a start time or a deadline."""
+        return self.run_at_ms is not None or self.deadline_ms is not None
+
+    def submitted_at(self, now_ms: int) -> JobSpec:
+        """The spec of a job that is submitted now: with times instead of durations."""
+        if self.delay_ms is None and self.expiry_ms is None:
+            return self
+        run_at_ms = self.run_at_ms if self.delay_ms is None else now_ms + self.delay_ms
+        deadline_ms = self.deadline_ms if self.expiry_ms is None else now_ms + self.expiry_ms
+        return replace(self, run_at_ms=run_at_ms, deadline_ms=deadline_ms)
+
+    def blocked_at(self, now_ms: int) -> int:
+        """The bits of Blocked of its first run, when it is submitted now."""
+        if self.run_at_ms is None or self.run_at_ms <= now_ms:
+            return 0
+        return Blocked.DATE if self.delay_ms is None else Blocked.DUE
 
 
 class Job(JobFields, frozen=True, kw_only=True):
@@ -258,6 +244,7 @@ class Job(JobFields, frozen=True, kw_only=True):
             Form(rank=2, computed=True, codec=TEXT),
         ),
     ] = ""
+    stdin_bytes: Annotated[Natural | None, about("Size of its input.")] = None
     next_fire_ms: Annotated[int | None, about("When the schedule fires next.", Form(rank=3, codec=TIME))] = None
     live: Annotated[
         bool,
@@ -280,6 +267,10 @@ class Order(Work, frozen=True, kw_only=True):
 
     timeout_ms: Annotated[Natural | None, about("Limit of the run in milliseconds. None: no limit.")] = None
     grace_ms: Annotated[int, about("Time from SIGTERM to SIGKILL in milliseconds.", Form(json=HIDDEN))]
+    signal: Annotated[
+        str | None,
+        about("Signal to the main process before its timeout, such as `USR1@1m`.", Form(columns=("early_signal",))),
+    ] = None
     job_created_ms: Annotated[
         int, about("When the job was submitted.", Form(("created_ms",), json="created_at", codec=TIME))
     ]

@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from fractions import Fraction
 from functools import lru_cache
 from typing import Final
 
 from zsched.model.limits import DURATION_MS_MAX, QUANTITY_CHARS_MAX, RUNS_NAMED_MAX, SIZE_BYTES_MAX
 
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 # The end of the year 9999, the last that RFC 3339 can write.
 _LATEST_MS: Final = 253_402_300_799_999
 
@@ -73,6 +74,23 @@ def format_time(at_ms: int) -> str:
     """Milliseconds since 1970 as RFC 3339 in UTC, such as 2026-11-24T07:50:35.123Z."""
     at = datetime.fromtimestamp(min(at_ms, _LATEST_MS) / 1000, UTC)
     return at.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def parse_time(text: str) -> int:
+    """Read a time of RFC 3339, such as 2026-11-24T07:50:35Z, into milliseconds since 1970.
+
+    Raises ValueError with a sentence that quotes the text and shows the form.
+    """
+    try:
+        at = datetime.fromisoformat(text) if len(text) <= QUANTITY_CHARS_MAX else None
+    except ValueError:
+        at = None
+    if at is None or at.tzinfo is None:
+        raise ValueError(f"invalid time {_quoted(text)}: write it like 2026-11-24T07:50:35Z or 2026-11-24T08:50+01:00")
+    at_ms = (at - _EPOCH) // timedelta(milliseconds=1)
+    if at_ms < 0:
+        raise ValueError(f"{_quoted(text)} is too early: write a time after 1970")
+    return at_ms
 
 
 def format_duration_ms(duration_ms: int) -> str:

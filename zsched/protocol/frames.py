@@ -14,6 +14,7 @@ from typing import Annotated, Final, Literal
 from msgspec import Meta, Struct
 
 from zsched.model.fields import WorkerName
+from zsched.model.launch import Launch
 from zsched.model.limits import (
     INTEGER_MAX,
     LOG_BYTES_MAX,
@@ -21,7 +22,7 @@ from zsched.model.limits import (
     SLOTS_MAX,
     WORKER_FACTS_BYTES_MAX,
 )
-from zsched.model.types import Launch, StreamName, Verdict
+from zsched.model.types import StreamName, Verdict
 
 VERSION: Final = 1
 VERSIONS: Final = (1,)
@@ -60,7 +61,7 @@ class RunResult(Struct, frozen=True, gc=False, omit_defaults=True):
 
     run: RunNumber
     status: Literal["success", "failed"]
-    reason: Literal["exit", "signal", "timeout", "cancelled", "spawn_error", "lease_stop"]
+    reason: Literal["exit", "signal", "timeout", "cancelled", "spawn_error", "lease_stop", "cwd_missing"]
     finished_ms: Natural
     started_ms: Natural | None = None
     exit_code: Annotated[int, Meta(ge=-(2**31), le=2**31)] | None = None
@@ -75,7 +76,7 @@ class RunOrder(Launch, frozen=True, gc=False, omit_defaults=True):
 
     `command` is an argument of `/bin/sh -c --`. `timeout_ms` None: no limit. The values of `secret_env` are in plain
     text here, and never shown. `lease_ms`: the worker must end the run within this time after the scheduler last heard
-    from it; None: the run continues.
+    from it; None: the run continues. `signal`: the main process gets this signal `signal_ms` after its start.
     """
 
     run: RunNumber
@@ -88,6 +89,9 @@ class RunOrder(Launch, frozen=True, gc=False, omit_defaults=True):
     timeout_ms: Natural | None = None
     probation: bool = False
     lease_ms: Natural | None = None
+    stdin: str | None = None
+    signal: Annotated[int, Meta(ge=1, le=64)] | None = None
+    signal_ms: Natural = 0
 
 
 class Foreign(Struct, frozen=True, gc=False, omit_defaults=True):

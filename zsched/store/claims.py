@@ -6,6 +6,8 @@ from __future__ import annotations
 
 from typing import Final
 
+from msgspec.structs import replace
+
 from zsched.model.lifecycle import Cause
 from zsched.model.limits import CLAIM_AHEAD_RUNS_MAX, CLAIM_RUNS_MAX
 from zsched.model.types import DemandId, JobId, Reason, Run, RunId, WorkerId
@@ -56,17 +58,21 @@ class ClaimsWriter(Lives):
         return Waiting(demand_id, found, len(found) < most)
 
     def claim(self, wanted: Claim, now_ms: int) -> list[Claimed]:
-        probation = self._demand(wanted.demand_id).probation
-        claimed = self._take_waiting(wanted, probation > 0)
+        demand = self._demand(wanted.demand_id)
+        claimed = self._take_waiting(wanted, demand.probation > 0)
+        listed = bool(claimed)
+        if not listed:
+            chosen = (wanted.demand_id, wanted.floor, wanted.count)
+            claimed, damaged = self._claimable(chosen, demand.probation > 0, wanted.lease_ms)
+            for run_id, why in damaged:
+                self._quarantine(run_id, wanted.worker_id, why, now_ms)
+        if late := [run.run_id for run in claimed if run.expires_ms is not None and run.expires_ms <= now_ms]:
+            self._expire(late, now_ms)
+            claimed = [run for run in claimed if run.run_id not in late]
+        if "stdin" in demand.needs:
+            claimed = [self._with_input(run) for run in claimed]
         if claimed:
-            self._hand_out(claimed, wanted, probation, now_ms, listed=True)
-            return claimed
-        chosen = (wanted.demand_id, wanted.floor, wanted.count)
-        claimed, damaged = self._claimable(chosen, probation > 0, wanted.lease_ms)
-        for run_id, why in damaged:
-            self._quarantine(run_id, wanted.worker_id, why, now_ms)
-        if claimed:
-            self._hand_out(claimed, wanted, probation, now_ms, listed=False)
+            self._hand_out(claimed, wanted, demand.probation, now_ms, listed=listed)
         return claimed
 
     def _hand_out(self, claimed: list[Claimed], wanted: Claim, probation: int, now_ms: int, *, listed: bool) -> None:
@@ -81,7 +87,7 @@ class ClaimsWriter(Lives):
             self._move_list((PENDING, Cause.CLAIM), (transitions.CLAIM_LISTED, values), runs, change, taken)
             return
         # Within one transaction of the only writer, this chooses the same runs as the statement before, without those
-        # that are damaged.
+        # that are damaged or late.
         chosen = (*values, wanted.demand_id, wanted.floor, len(claimed))
         self._move((PENDING, Cause.CLAIM), transitions.CLAIM, chosen, change, taken)
 
@@ -119,7 +125,12 @@ class ClaimsWriter(Lives):
 
     def find_claimed(self, run_id: RunId) -> Claimed | None:
         stored = self._execute(sql.ORDER, (run_id,))
-        return _claimed(stored[0], False, None) if stored else None
+        return self._with_input(_claimed(stored[0], False, None)) if stored else None
+
+    def _with_input(self, run: Claimed) -> Claimed:
+        """A run with the input of its job, if it has one. It is read apart, so that other claims do not look for it."""
+        stored = self._execute(sql.INPUT, (run.job_id,))
+        return replace(run, stdin=stored[0][0]) if stored else run
 
     def _quarantine(self, run_id: RunId, worker_id: WorkerId, why: str, now_ms: int) -> None:
         """Fail a run that can't be handed out to the worker that would get it."""
@@ -181,7 +192,7 @@ class ClaimsWriter(Lives):
 
 def _claimed(row: Row, probation: bool, lease_ms: int | None) -> Claimed:
     """A row of sql.CLAIMABLE or sql.ORDER. Raises what a damaged row may raise."""
-    order = rows.claimed((*row, probation, lease_ms))
+    order = rows.claimed((*row, probation, lease_ms, None))
     if not order.command:
         raise ValueError("the job has no command")
     return order

@@ -133,6 +133,12 @@ class EndsWriter(Lives):
         overdue = self._move((RUNNING, Cause.OVERDUE), transitions.OVERDUE, (change.detail, now_ms, now_ms), change)
         return [(each.worker_id, each.run_id) for each in overdue if each.worker_id is not None]
 
+    def expire(self, now_ms: int, count: int) -> int:
+        expired = [run_id for (run_id,) in self._execute(transitions.EXPIRED, (now_ms, count))]
+        if expired:
+            self._expire(expired, now_ms)
+        return len(expired)
+
     def end_cancelled(self, run_id: RunId, now_ms: int) -> None:
         change = Change(at_ms=now_ms)
         ended = self._move((RUNNING, Cause.WITHDRAW), transitions.WITHDRAW, (None, now_ms, run_id), change)
@@ -147,6 +153,8 @@ def _cause(outcome: Outcome) -> Cause:
     """The cause that a worker's report is."""
     if outcome.status is RunStatus.SUCCESS:
         return Cause.SUCCEED
+    if outcome.reason == Reason.CWD_MISSING:
+        return Cause.REFUSE
     return Cause.LAPSE if outcome.reason == Reason.LEASE_STOP else Cause.FAIL
 
 
@@ -156,4 +164,5 @@ def _result(cause: Cause) -> tuple[str, str]:
         Cause.SUCCEED: (transitions.SUCCEED, transitions.SUCCEED_MANY),
         Cause.FAIL: (transitions.FAIL, transitions.FAIL_MANY),
         Cause.LAPSE: (transitions.LAPSE, transitions.LAPSE_MANY),
+        Cause.REFUSE: (transitions.REFUSE, transitions.REFUSE_MANY),
     }[cause]

@@ -36,17 +36,24 @@ class JobsWriter(Lives):
             (
                 *rows.row_of_job_fields(spec), *rows.row_of_policy(spec.policy),
                 demand_id, next_fire_ms, now_ms, now_ms, owner_id, int(metered),
+                spec.stdin_bytes,
             )
             for spec, demand_id, next_fire_ms in zip(specs, demands, next_fires, strict=True)
         ]  # fmt: skip
         job_ids = [JobId(number) for number in self._insert("jobs", sql.ADD_JOB, jobs)]
+        inputs = [(job_id, spec.stdin) for job_id, spec in zip(job_ids, specs, strict=True) if spec.stdin is not None]
+        if inputs:
+            self._engine.sendmany(sql.ADD_INPUT, inputs)
+        timed = any(spec.is_timed for spec in specs)
         at_once: list[tuple[JobId, Row]] = []
         for job_id, spec, demand_id in zip(job_ids, specs, demands, strict=True):
             if spec.schedule is not None:
                 self._ledger.note(Note(at_ms=now_ms, actor=actor, became=EventKind.SCHEDULED, job_id=job_id))
             if spec.schedule is None or spec.run_now:
-                at_once.append((job_id, (job_id, demand_id, 0, now_ms)))
-        self._make(Cause.SUBMIT, transitions.ADD_RUN, at_once, Change(at_ms=now_ms, actor=actor))
+                run: Row = (job_id, demand_id, 0, now_ms)
+                at_once.append((job_id, (*run, *_times(spec, now_ms)) if timed else run))
+        statement = transitions.ADD_TIMED_RUN if timed else transitions.ADD_RUN
+        self._make(Cause.SUBMIT, statement, at_once, Change(at_ms=now_ms, actor=actor))
         return job_ids
 
     def _owner_id(self, owner: str) -> int:
@@ -80,10 +87,10 @@ class JobsWriter(Lives):
         return Cancelled(len(pending), [(WorkerId(worker_id), RunId(run_id)) for run_id, _, worker_id, *_ in running])
 
     def edit(self, job: Job, actor: str, detail: str, now_ms: int) -> None:
+        argv = rows.argv_text(job.argv)
         timeout_ms = job.policy.timeout_ms
-        self._execute(
-            sql.EDIT_JOB, (job.name, job.command, job.schedule, timeout_ms, job.next_fire_ms, now_ms, job.job_id)
-        )
+        values = (job.name, job.command, argv, job.schedule, timeout_ms, job.next_fire_ms, now_ms, job.job_id)
+        self._execute(sql.EDIT_JOB, values)
         event = Note(at_ms=now_ms, actor=actor, became=EventKind.JOB_EDITED, job_id=job.job_id, detail=detail)
         self._ledger.note(event)
 
@@ -119,3 +126,9 @@ class JobsWriter(Lives):
             Target(JobId(job_id), owner or "", RunStatus(status))
             for job_id, owner, status in self._execute(statement, parameters)
         ]
+
+
+def _times(spec: JobSpec, now_ms: int) -> Row:
+    """`blocked`, `due_ms` and `expires_ms` of a job's first run."""
+    blocked = spec.blocked_at(now_ms)
+    return blocked, spec.run_at_ms if blocked else None, spec.deadline_ms

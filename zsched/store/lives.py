@@ -144,6 +144,12 @@ class Lives(Core):
                 # It is on probation no more, and the bounds of the other runs are unknown.
                 self._loads.drop(worker_id)
 
+    def _expire(self, runs: Sequence[int], now_ms: int) -> None:
+        """Fail pending runs whose deadline has come."""
+        change = Change(at_ms=now_ms, detail="it had not started at its deadline")
+        rows = [(run_id,) for run_id in runs]
+        self._move_list((PENDING, Cause.EXPIRE), (transitions.EXPIRE, (change.detail, now_ms)), rows, change)
+
     # --- the end of a task ---
 
     def _end_tasks(self, moved: list[Moved], change: Change) -> list[Moved]:

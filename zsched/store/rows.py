@@ -3,24 +3,15 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from functools import lru_cache
 from typing import Final
 
 from zsched.model.access import Token, WorkerKey
+from zsched.model.backoff import USUAL_BACKOFF, Backoff, read_backoff
 from zsched.model.demand import Demand
 from zsched.model.records import Event, ForeignRuns, Instance
-from zsched.model.types import (
-    USUAL_BACKOFF,
-    Backoff,
-    Job,
-    JobFields,
-    JobId,
-    Policy,
-    Run,
-    RunStatus,
-    Worker,
-    read_backoff,
-)
+from zsched.model.types import Job, JobFields, JobId, Policy, Run, RunStatus, Worker
 from zsched.store.contract import Claimed, Submitted
 from zsched.store.engine import Row
 from zsched.store.mapping import DAMAGED, decoder, encoder
@@ -46,6 +37,11 @@ row_of_worker: Final = encoder(Worker)
 row_of_foreign: Final = encoder(ForeignRuns)
 row_of_token: Final = encoder(Token)
 row_of_key: Final = encoder(WorkerKey)
+
+
+def argv_text(argv: Sequence[str] | None) -> str | None:
+    """The arguments of a job as their column has them."""
+    return None if argv is None else json.dumps(argv)
 
 
 def backoff(text: str | None) -> Backoff:

@@ -56,9 +56,9 @@ class SchedulesWriter(Lives):
 
     # --- due times ---
 
-    def release_due(self, now_ms: int) -> int:
+    def release_due(self, now_ms: int, count: int) -> int:
         self._ahead.waiting = None
-        return len(self._execute(sql.RELEASE_DUE, (now_ms,)))
+        return len(self._execute(sql.RELEASE_DUE, (now_ms, count)))
 
     def next_due_ms(self) -> int | None:
         due_ms = self._execute(sql.NEXT_DUE)[0][0]

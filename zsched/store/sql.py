@@ -101,9 +101,11 @@ ADD_JOB: Final = insert(
     "jobs",
     (
         *("job_id", *stored_columns(JobFields), *stored_columns(Policy)),
-        *("demand_id", "next_fire_ms", "created_ms", "updated_ms", "owner_id", "metered"),
+        *("demand_id", "next_fire_ms", "created_ms", "updated_ms", "owner_id", "metered", "stdin_bytes"),
     ),
 )
+ADD_INPUT: Final = "INSERT INTO inputs (job_id, content) VALUES (?, ?)"
+INPUT: Final = "SELECT content FROM inputs WHERE job_id = ?"
 COUNT_TASKS: Final = """
     UPDATE jobs SET pending = pending + ?, running = running + ?, success = success + ?, failed = failed + ?,
         cancelled = cancelled + ?, updated_ms = ? WHERE job_id = ?"""
@@ -136,7 +138,7 @@ END_SCHEDULE: Final = """
     UPDATE jobs SET ended_ms = ?, paused_ms = NULL, next_fire_ms = NULL, updated_ms = ?
     WHERE job_id = ? AND schedule IS NOT NULL AND ended_ms IS NULL RETURNING job_id"""
 EDIT_JOB: Final = """
-    UPDATE jobs SET name = ?, command = ?, schedule = ?, timeout_ms = ?, next_fire_ms = ?, updated_ms = ?
+    UPDATE jobs SET name = ?, command = ?, argv = ?, schedule = ?, timeout_ms = ?, next_fire_ms = ?, updated_ms = ?
     WHERE job_id = ?"""
 # Only the newest run of a recurring job can be live: a fire comes after the end of the last fire.
 LAST_FIRE_LIVES: Final = """
@@ -147,6 +149,8 @@ NEXT_DUE: Final = """
         SELECT (SELECT next_fire_ms FROM jobs WHERE next_fire_ms IS NOT NULL ORDER BY next_fire_ms LIMIT 1) AS at_ms
         UNION ALL SELECT (
             SELECT due_ms FROM runs WHERE status = 'pending' AND due_ms IS NOT NULL ORDER BY due_ms LIMIT 1)
+        UNION ALL SELECT (
+            SELECT expires_ms FROM runs WHERE status = 'pending' AND expires_ms IS NOT NULL ORDER BY expires_ms LIMIT 1)
         UNION ALL SELECT (
             SELECT ends_ms FROM runs WHERE status = 'running' AND ends_ms IS NOT NULL ORDER BY ends_ms LIMIT 1)
         ) AS due"""
@@ -189,7 +193,8 @@ _ORDER: Final = columns(Order)
 # What a worker needs of a job, and its run. LEFT JOIN: a run whose job is missing is damaged, and is detected by its
 # missing command.
 _ORDERS: Final = f"""
-    SELECT {", ".join(f"j.{column}" for column in _ORDER.split(", "))}, r.run_id, r.job_id, r.task, r.attempt
+    SELECT {", ".join(f"j.{column}" for column in _ORDER.split(", "))}, r.run_id, r.job_id, r.task, r.attempt,
+        r.expires_ms
     FROM runs r LEFT JOIN jobs j ON j.job_id = r.job_id"""
 CLAIMABLE: Final = f"{_ORDERS} WHERE {_CLAIMABLE}"
 # The same with the priority, to claim some of them later.
@@ -206,7 +211,9 @@ HELD: Final = """
         crashes, stuck, demand_id FROM runs
     WHERE worker_id = ? AND status = 'running' ORDER BY run_id"""
 ADOPT: Final = "UPDATE runs SET handed_n = 0 WHERE worker_id = ? AND status = 'running' AND handed_n > 0"
-SHIFT_DUE: Final = "UPDATE runs SET due_ms = due_ms + ? WHERE status = 'pending' AND due_ms IS NOT NULL"
+# A duration keeps its rest (2 is Blocked.DUE); a date stays.
+SHIFT_DUE: Final = """
+    UPDATE runs SET due_ms = due_ms + ? WHERE status = 'pending' AND due_ms IS NOT NULL AND blocked & 2 <> 0"""
 SHIFT_ENDS: Final = "UPDATE runs SET ends_ms = ends_ms + ? WHERE status = 'running' AND ends_ms IS NOT NULL"
 CRASHES: Final = """
     SELECT r.crashes, j.crash_limit FROM runs r JOIN jobs j ON j.job_id = r.job_id WHERE r.run_id = ?"""
@@ -214,10 +221,12 @@ CRASHES: Final = """
 ENDED_RUNS: Final = """
     SELECT r.run_id, r.job_id, r.task, r.failures, r.demand_id, j.retries, j.backoff
     FROM runs r JOIN jobs j ON j.job_id = r.job_id WHERE r.run_id IN (VALUES (?)) ORDER BY r.run_id"""
-# 2 is Blocked.DUE.
+# 66 is Blocked.DUE and Blocked.DATE.
 RELEASE_DUE: Final = """
-    UPDATE runs SET blocked = blocked & ~2, due_ms = NULL
-    WHERE status = 'pending' AND due_ms <= ? AND blocked & 2 <> 0 RETURNING run_id"""
+    UPDATE runs SET blocked = blocked & ~66, due_ms = NULL WHERE run_id IN (
+        SELECT r.run_id FROM runs r WHERE r.status = 'pending' AND r.due_ms <= ? AND r.blocked & 66 <> 0
+        ORDER BY r.due_ms LIMIT ?)
+    RETURNING run_id"""
 ADD_OUTPUT: Final = """
     INSERT INTO outputs (run_id, form, stdout_head, stdout_tail, stdout_total, stderr_head, stderr_tail, stderr_total)
     VALUES (?, ?, ?, ?, ?, ?, ?, ?)"""

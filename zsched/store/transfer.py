@@ -42,6 +42,7 @@ TABLES: Final = (
     Table("demands", ("demand_id",)),
     Table("owners", ("owner_id",)),
     Table("jobs", ("job_id",), ("status",), paged=True),
+    Table("inputs", ("job_id",), paged=True),
     Table("runs", ("run_id",)),
     Table("outputs", ("run_id",), paged=True),
     Table("workers", ("worker_id",)),

@@ -22,13 +22,17 @@ _ADD_RUN: Final = """
     INSERT INTO runs (run_id, job_id, attempt, demand_id, priority, status, created_ms)
     VALUES (?, ?, 1, ?, ?, {}, ?)"""
 ADD_RUN: Final = _ADD_RUN.format(made(Cause.SUBMIT))
+# For a submit with times.
+ADD_TIMED_RUN: Final = f"""
+    INSERT INTO runs (run_id, job_id, attempt, demand_id, priority, status, created_ms, blocked, due_ms, expires_ms)
+    VALUES (?, ?, 1, ?, ?, {made(Cause.SUBMIT)}, ?, ?, ?, ?)"""
 ADD_FIRE: Final = _ADD_RUN.format(made(Cause.FIRE))
 # The next run of a task. The second parameter: whether its predecessor counts as an attempt if it has started.
 _ADD_SUCCESSOR: Final = """
     INSERT INTO runs (run_id, job_id, task, attempt, demand_id, priority, status, blocked, due_ms, crashes, failures,
-        created_ms)
+        created_ms, expires_ms)
     SELECT ?, job_id, task, attempt + CASE WHEN ? AND started_ms IS NOT NULL THEN 1 ELSE 0 END, ?, priority, {}, ?, ?,
-        crashes, failures + ?, ?
+        crashes, failures + ?, ?, expires_ms
     FROM runs WHERE run_id = ?"""
 REQUEUE: Final = _ADD_SUCCESSOR.format(made(Cause.REQUEUE))
 RETRY: Final = _ADD_SUCCESSOR.format(made(Cause.RETRY))
@@ -46,6 +50,12 @@ QUARANTINE_PENDING: Final = update(_PENDING, Cause.QUARANTINE, _QUARANTINED, "ru
 QUARANTINE_DEMAND: Final = update(_PENDING, Cause.QUARANTINE, _QUARANTINED, sql.CLAIMED)
 CANCEL_PENDING: Final = update(
     *(_PENDING, Cause.CANCEL), "cancel_by = ?, cancel_ms = ?, finished_ms = ?, due_ms = NULL", "job_id = ?"
+)
+# Pending runs whose deadline has come, the most overdue first.
+EXPIRED: Final = f"""
+    SELECT run_id FROM runs WHERE {guard(_PENDING, Cause.EXPIRE)} AND expires_ms <= ? ORDER BY expires_ms LIMIT ?"""
+EXPIRE: Final = update(
+    *(_PENDING, Cause.EXPIRE), "detail = ?, finished_ms = ?, due_ms = NULL", "run_id IN (VALUES (?))"
 )
 # Waiting runs whose time has come.
 WAITING: Final = f"""
@@ -89,6 +99,8 @@ FAIL: Final = _result(Cause.FAIL, "", *"???????")
 FAIL_MANY: Final = _results(Cause.FAIL)
 LAPSE: Final = _result(Cause.LAPSE, "", *"???????")
 LAPSE_MANY: Final = _results(Cause.LAPSE)
+REFUSE: Final = _result(Cause.REFUSE, "", *"???????")
+REFUSE_MANY: Final = _results(Cause.REFUSE)
 
 
 def _back(cause: Cause) -> str:

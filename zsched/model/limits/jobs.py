@@ -9,6 +9,26 @@ from zsched.model.limits.sizes import KIB
 # A command line, in UTF-8. More is 400. Linux takes 128 KiB for one argument of exec; the rest is for our wrapper.
 COMMAND_BYTES_MAX = 96 * KIB
 
+# The arguments of a job without a shell: their bytes in UTF-8, with one more for each, and their number. More is 400.
+# 32 runs with as many fit one frame. The command that stands for them in lists is cut.
+ARGV_BYTES_MAX = 96 * KIB
+ARGV_WORDS_MAX = 4_096
+ARGV_SHOWN_CHARS_MAX = 2_048
+
+# The path of a job's folder, and a part of it, in UTF-8: Linux takes no longer ones. More is 400.
+PATH_BYTES_MAX = 4_095
+PATH_PART_BYTES_MAX = 255
+
+# A job's stdin, in UTF-8. More is 400, and the client refuses it before the submit.
+STDIN_BYTES_MAX = 1024 * KIB
+
+# What is read of a job's message file, and what the detail of a run has of it, in characters.
+MESSAGE_BYTES_MAX = 2 * KIB
+MESSAGE_CHARS_MAX = 1_000
+
+# What the detail of a run has of a folder's path, in characters.
+FOLDER_SHOWN_CHARS_MAX = 300
+
 # What a job's own variables take, names and values in UTF-8, the secret ones included; and how many there may be of
 # each kind. More is 400.
 ENV_BYTES_MAX = 64 * KIB

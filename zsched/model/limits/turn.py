@@ -27,6 +27,9 @@ CLAIM_RUNS_MAX = 64
 # The same for runs that bring more than a command: as many as fit one frame, each with its command and its variables.
 CLAIM_LARGE_RUNS_MAX = 32
 
+# The same for runs that bring an input of up to STDIN_BYTES_MAX.
+CLAIM_INPUT_RUNS_MAX = 4
+
 # Ready runs that a turn reads at once, to claim them for several workers, where each read is a round trip to the
 # database. The others are read when these are claimed.
 CLAIM_AHEAD_RUNS_MAX = 512
@@ -36,6 +39,10 @@ CLAIM_BYTES_MAX = 8 * MIB
 
 # Due jobs fired, or workers judged, in one turn before the rest waits for the next.
 TICK_JOBS_MAX = 1_000
+
+# Pending runs that one turn unblocks because their time has come, and as many that it ends at their deadlines. The next
+# turn comes at once and handles the rest.
+DUE_RUNS_MAX = 2_000
 
 # Expired keys of submits that one turn drops: no fewer than a turn can add, so that they never pile up. They are looked
 # for at this interval, and in each turn while there are more.

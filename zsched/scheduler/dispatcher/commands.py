@@ -125,6 +125,7 @@ class Made:
                 next_fire_ms=next_fire_ms,
                 owner=self.owner,
                 live=spec.schedule is None or spec.run_now,
+                stdin_bytes=spec.stdin_bytes,
                 **{name: getattr(spec, name) for name in JobFields.__struct_fields__},
             )
 

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Final
 
 from zsched.model.demand import Demand, why_unfit
-from zsched.model.limits import CLAIM_BYTES_MAX, CLAIM_LARGE_RUNS_MAX, CLAIM_RUNS_MAX
+from zsched.model.limits import CLAIM_BYTES_MAX, CLAIM_INPUT_RUNS_MAX, CLAIM_LARGE_RUNS_MAX, CLAIM_RUNS_MAX
 from zsched.model.types import DemandId, Now
 from zsched.scheduler.dispatcher.session import Session
 from zsched.store.contract import Claim, Claimed, Ready, Store
@@ -157,6 +157,8 @@ class _Placing:
         """
         got = 0
         most = CLAIM_LARGE_RUNS_MAX if best.demand.needs else CLAIM_RUNS_MAX
+        if "stdin" in best.demand.needs:
+            most = CLAIM_INPUT_RUNS_MAX
         lease = self._lease_ms if best.demand.leased else None
         for piece in (min(most, count - done) for done in range(0, count, most)):
             session.n += 1

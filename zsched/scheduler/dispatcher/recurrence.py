@@ -12,6 +12,7 @@ from msgspec.structs import replace
 
 from zsched.model import schedule
 from zsched.model.limits import FIRE_LATE_MS_MAX, TICK_JOBS_MAX
+from zsched.model.signals import signal_fault
 from zsched.model.types import Job, Now
 from zsched.scheduler.dispatcher import answers, owners
 from zsched.scheduler.dispatcher.answers import Deferred
@@ -112,6 +113,8 @@ def _edit(store: Store, job: Job, command: EditJob, now: Now) -> bool:
     edited = command.edit.applied_to(job)
     if edited == job:
         return False
+    if (fault := signal_fault(edited.policy.signal, edited.policy.timeout_ms)) is not None:
+        raise ConflictError("signal", f"Job {job.job_id} has signal {edited.policy.signal}: {fault}")
     if edited.command != job.command:
         owners.demand_command(job, command.by)
     if edited.schedule != job.schedule and job.paused_ms is None:

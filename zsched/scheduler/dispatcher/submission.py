@@ -31,6 +31,7 @@ def on_submit(store: Store, command: Submit, pending_max: int, now: Now) -> Made
     if store.pending_tasks() + len(command.specs) > pending_max:
         raise FullError
     specs = command.specs if token is None else owners.admit(store, token, command.specs)
+    specs = tuple(spec.submitted_at(now.wall_ms) for spec in specs)
     fires = [None if spec.schedule is None else schedule.next_fire_ms(spec.schedule, now.wall_ms) for spec in specs]
     metered = token is not None and token.pending_max is not None
     ids = store.submit(specs, fires, command.by.actor, now.wall_ms, owner=command.by.owner, metered=metered)

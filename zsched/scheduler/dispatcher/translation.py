@@ -5,20 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from zsched import protocol
+from zsched.model.launch import launch_fields
 from zsched.model.limits import CLOCK_AHEAD_MS_MAX, OUTPUT_BYTES_MAX
 from zsched.model.output import cut
-from zsched.model.types import (
-    Now,
-    Outcome,
-    RunId,
-    RunStatus,
-    Stream,
-    Worker,
-    WorkerId,
-    WorkerKind,
-    WorkerStatus,
-    launch_fields,
-)
+from zsched.model.signals import parse_early_signal
+from zsched.model.types import Now, Outcome, RunId, RunStatus, Stream, Worker, WorkerId, WorkerKind, WorkerStatus
 from zsched.store.contract import Claimed
 
 # Opens a sealed variable: (name, stored value) to its value. Raises ValueError.
@@ -30,6 +21,11 @@ def order(run: Claimed, unseal: Unseal) -> protocol.RunOrder:
     launch = launch_fields(run)
     if run.secret_env:
         launch["secret_env"] = {name: unseal(name, sealed) for name, sealed in run.secret_env.items()}
+    if run.signal is not None and run.timeout_ms is not None:
+        number, before_ms = parse_early_signal(run.signal)
+        launch |= {"signal": number, "signal_ms": max(0, run.timeout_ms - before_ms)}
+    if run.stdin is not None:
+        launch["stdin"] = run.stdin
     return protocol.RunOrder(
         run=run.run_id,
         job=run.job_id,

@@ -23,6 +23,8 @@ def why(reader: Reader, job: Job, last: Run | None) -> Cause | None:
         return None
     if last is None or last.status is not RunStatus.PENDING:
         return _unfired(job)
+    if last.due_ms is not None and _is_first(job, last):
+        return Cause("scheduled", f"it starts at {format_time(last.due_ms)}")
     if last.due_ms is not None:
         return Cause("backoff", f"{_history(last)}: it is tried again at {format_time(last.due_ms)}")
     demand = reader.demand(last.run_id)
@@ -37,6 +39,11 @@ def why(reader: Reader, job: Job, last: Run | None) -> Cause | None:
     if demand.probation:
         return Cause("probation", _on_probation(last, demand))
     return Cause("no_capacity", "it waits for a free slot on a worker")
+
+
+def _is_first(job: Job, run: Run) -> bool:
+    """Whether the run waits for the start time of its job, and not for a back-off."""
+    return job.run_at_ms is not None and run.attempt == 1 and not run.failures and not run.crashes
 
 
 def _unfired(job: Job) -> Cause | None:

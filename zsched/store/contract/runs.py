@@ -58,16 +58,19 @@ class Claimed(Order, frozen=True, kw_only=True):
     job_id: Annotated[JobId, about("Number of the job.", Form(json="id", rank=0))]
     task: Annotated[int, about("Number of the task in its job.", Form(json=HIDDEN))]
     attempt: Annotated[Id, about("Number of the attempt, from 1.")]
+    expires_ms: Annotated[int | None, about("When it must have started.", Form(json=HIDDEN))] = None
     probation: Annotated[bool, about("Whether the run is on probation.", Form(json=HIDDEN))]
     lease_ms: Annotated[int | None, about("The lease that the worker has to follow.", Form(json=HIDDEN))] = None
+    stdin: Annotated[str | None, about("Input of the job.", Form(computed=True))] = None
 
     @property
     def size(self) -> int:
-        """Approximate size in a frame, in characters: the command and the variables."""
+        """Approximate size in a frame, in characters: the command, its arguments and its input, and the variables."""
+        size = len(self.command) + len(self.stdin or "") + sum(map(len, self.argv or ()))
         if not self.env and not self.secret_env:
-            return len(self.command)
+            return size
         own = (*(self.env or {}).items(), *(self.secret_env or {}).items())
-        return len(self.command) + sum(len(name) + len(value) for name, value in own)
+        return size + sum(len(name) + len(value) for name, value in own)
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,7 +138,8 @@ class Runs(Protocol):
         """Move ready runs to running on a worker: highest priority first, oldest first within one.
 
         Returns fewer than wanted, or none, when ready runs run out. A run's id is its fencing token, so the caller
-        commits before it sends. Runs of a damaged job fail as `quarantined` and are not returned.
+        commits before it sends. Runs of a damaged job fail as `quarantined`, those past their deadline as
+        `expired`; neither are returned.
         """
 
     def find_claimed(self, run_id: RunId) -> Claimed | None:
@@ -211,6 +215,9 @@ class Runs(Protocol):
 
     def end_overdue(self, now_ms: int) -> list[tuple[WorkerId, RunId]]:
         """Fail (`timeout`) the runs that the scheduler itself has to end by now; returns them. They may be retried."""
+
+    def expire(self, now_ms: int, count: int) -> int:
+        """Fail (`expired`) up to `count` pending runs whose deadline has come; returns their number."""
 
     def end_cancelled(self, run_id: RunId, now_ms: int) -> None:
         """End a running run whose cancel is stored, without waiting for its worker."""

@@ -51,11 +51,11 @@ class Schedules(Protocol):
     def skip_fire(self, job_id: JobId, next_fire_ms: int | None, actor: str, detail: str, now_ms: int) -> None:
         """Skip a fire, and record an event with the reason."""
 
-    def release_due(self, now_ms: int) -> int:
-        """Unblock pending runs that are due; returns their number."""
+    def release_due(self, now_ms: int, count: int) -> int:
+        """Unblock up to `count` pending runs that are due; returns their number."""
 
     def next_due_ms(self) -> int | None:
-        """Wall-clock time of the next fire, end of a back-off, or end of a REST run; None if there is none."""
+        """Wall-clock time of the next fire, start time, deadline, end of a back-off or of a REST run; None: nothing."""
 
     def latest_ms(self) -> int:
         """Wall-clock time of the last event; 0 without events."""
@@ -63,6 +63,6 @@ class Schedules(Protocol):
     def shift(self, by_ms: int, now_ms: int) -> None:
         """Adjust due times to a jump of the wall clock, which now shows now_ms.
 
-        Back-offs and ends of runs keep their remaining time; fires keep their date. The event of the jump becomes the
-        latest.
+        Back-offs, delays and ends of runs keep their remaining time; fires, start times and deadlines
+        keep their date. The event of the jump becomes the latest.
         """

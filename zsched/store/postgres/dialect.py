@@ -18,12 +18,12 @@ from zsched.store.transitions import RESULT_COLUMNS
 # The columns that are not BIGINT.
 TEXT_COLUMNS: Final = frozenset(
     {
-        *("actor", "agent", "backoff", "became", "boot_id", "caller", "can", "cancel_by"),
-        *("command", "created_by", "db", "decided_by", "decision", "detail", "ending_by", "env"),
-        *("form", "host", "incarnation", "key_check", "kind", "labels", "name", "note"),
-        *("on_disconnect", "on_lost", "origin", "owner", "public_key", "reason", "run_as", "runs"),
-        *("schedule", "scopes", "secret_env", "status", "token_id", "version", "was", "wish"),
-        *("worker_id", "workers"),
+        *("actor", "agent", "argv", "backoff", "became", "boot_id", "caller", "can", "cancel_by"),
+        *("command", "content", "created_by", "cwd", "cwd_hint", "db", "decided_by", "decision", "detail"),
+        *("early_signal", "ending_by", "env", "form", "host", "incarnation", "key_check", "kind"),
+        *("labels", "name", "note", "on_disconnect", "on_lost", "origin", "owner", "public_key"),
+        *("reason", "run_as", "runs", "schedule", "scopes", "secret_env", "status", "token_id"),
+        *("umask", "umask_hint", "version", "was", "wish", "worker_id", "workers"),
     }
 )
 BYTES_COLUMNS: Final = frozenset({"digest", "idem_key", "stdout_head", "stdout_tail", "stderr_head", "stderr_tail"})

@@ -12,8 +12,9 @@ from collections.abc import Iterable
 from typing import Final
 
 from zsched import __version__
+from zsched.model.launch import FEATURES
 from zsched.model.limits import INTEGER_MAX
-from zsched.model.types import Launch, Now
+from zsched.model.types import Now
 from zsched.protocol import (
     VERSIONS,
     Cancel,
@@ -44,7 +45,7 @@ from zsched.worker.agent.session import SessionEvent, SessionState, Status, Term
 from zsched.worker.messages import FromAgent, FromGuard, Hello
 
 # What this worker supports beyond a plain command line.
-CAN: Final = tuple(sorted((*Launch.__struct_fields__, "foreign", "stop")))
+CAN: Final = tuple(sorted((*FEATURES, "foreign", "signal", "stdin", "stop")))
 EXIT_REFUSED: Final = 77  # sysexits.h EX_NOPERM: the scheduler refuses this worker for good
 _EXIT_CODES: Final = {Status.REFUSED: EXIT_REFUSED, Status.LEAVING: 0}
 

@@ -12,8 +12,8 @@ from typing import Final
 
 from zsched.model.units import counted
 
-# A run's two output pipes.
-_PER_RUN: Final = 2
+# A run's two output pipes, and the one of the shell that enters its folder.
+_PER_RUN: Final = 3
 # The guard's own: the standard three, lock, signals, epoll, channel, a start's other pipe ends; and a reserve.
 _OWN: Final = 64
 

@@ -16,9 +16,9 @@ from zsched.worker.messages import FromGuard
 class Effects:
     """Orders of the core, which the shell obeys and clears. The lists are in the order of their decisions.
 
-    `signals`: (process group, signal). `kills`: orphans that get KILL. `starts`: runs to start; the shell answers each
-    with on_spawned, on_spawn_error or on_no_room. `forget` and `write`: results of the current database. `aside`:
-    results of other databases. `send`: messages for the agent.
+    `signals`: (process group, signal). `warnings`: (main process, signal before the timeout). `kills`: orphans that get
+    KILL. `starts`: runs to start; the shell answers each with on_spawned, on_spawn_error or on_no_room. `forget` and
+    `write`: results of the current database. `aside`: results of other databases. `send`: messages for the agent.
 
     `enter`: the database that becomes the current one; the shell answers with on_entered before it handles another
     message. `discard`: databases without results from now on. `kill_agent` and `stopping` (a line for the service
@@ -26,6 +26,7 @@ class Effects:
     """
 
     signals: list[tuple[int, int]] = field(default_factory=list)
+    warnings: list[tuple[int, int]] = field(default_factory=list)
     kills: list[int] = field(default_factory=list)
     starts: list[Run] = field(default_factory=list)
     forget: list[int] = field(default_factory=list)

@@ -25,6 +25,7 @@ from zsched.worker.guard.spool import Spool, open_spool
 from zsched.worker.guard.system import System
 from zsched.worker.messages import Hello
 from zsched.worker.process import rlimits
+from zsched.worker.process.notes import Notes
 from zsched.worker.process.spawn import keep_standard_fds
 from zsched.worker.process.sweep import sweep
 from zsched.worker.process.users import Users, UsersError
@@ -83,7 +84,8 @@ class _Guard:
         self._spool = spool
         self._notify = notify
         # Before the limit of descriptors is raised, which jobs do not get, and before /proc is closed.
-        self._host = System(config.id, state.spool_id, users)
+        self._notes = Notes(state.folder, shared=bool(config.users))
+        self._host = System(config.id, state.spool_id, users, self._notes)
 
     def run(self) -> int:
         """Loop until the end. Returns the exit code."""
@@ -103,6 +105,7 @@ class _Guard:
         shell = Shell(identity, config.shutdown_grace_ms, self._host, self._spool, self._notify)
         while not shell.shutdown.done:
             shell.turn()
+        self._notes.close()
         log.info("worker %s: ended", config.id)
         return shell.shutdown.exit_code
 

@@ -50,6 +50,9 @@ class Host(Protocol):
     def spawn(self, order: RunOrder) -> Spawned:
         """Start the run's command. Raises SpawnError or NoRoomError, and then nothing was started."""
 
+    def take_notes(self, spawned: Spawned) -> tuple[bytes, bytes]:
+        """What the shell in front of a run has reported, and the run's message; empty without. Once, after its end."""
+
     def watch(self, fd: int) -> None:
         """Report in `poll` when that pipe can be read."""
 
@@ -61,6 +64,9 @@ class Host(Protocol):
 
     def signal_group(self, pid: int, number: int) -> None:
         """Send to the process group of a main process. Does nothing when the group is gone or not ours."""
+
+    def signal_main(self, pid: int, number: int) -> None:
+        """Send to a main process alone. Does nothing when it is gone or not ours."""
 
     def kill(self, pid: int) -> None:
         """KILL to a child of the guard. Does nothing when it is gone or not ours."""

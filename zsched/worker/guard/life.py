@@ -118,7 +118,8 @@ class Process:
 
     `start`: which of the guard's starts this was, from 0. `why`: the reason for which the guard ends the run. `exit`:
     how the main process ended, once it is reaped. `killed_ms`: when the guard first sent KILL to it or to its orphans.
-    `stuck`: they were killed STUCK_MS ago and do not end.
+    `stuck`: they were killed STUCK_MS ago and do not end. `report`: what the shell in front of the job found, empty if
+    it entered the folder. `message`: the beginning of the job's message file. Both are set when the processes are gone.
     """
 
     order: RunOrder
@@ -132,6 +133,8 @@ class Process:
     finished_ms: int = 0
     killed_ms: int | None = None
     stuck: bool = False
+    report: bytes = b""
+    message: bytes = b""
 
 
 @dataclass(slots=True, eq=False)

@@ -7,6 +7,7 @@ from typing import Final
 from zsched.worker.guard.host import Host
 from zsched.worker.guard.life import Process
 from zsched.worker.guard.outputs import CapturedOutput
+from zsched.worker.process.spawn import Spawned
 
 # The largest pipe (fs.pipe-max-size): read at most when the last process that could write has ended.
 _DRAIN_BYTES_MAX: Final = 1024 * 1024
@@ -19,14 +20,14 @@ class Pipes:
         self._host = host
         self._open: dict[int, CapturedOutput] = {}
         # The pipes of each process, by its start; closed ones too.
-        self._fds: dict[int, tuple[int, int]] = {}
+        self._spawned: dict[int, Spawned] = {}
         # A pipe was closed by its writers since this was last reset. Mostly its process has ended too.
         self.any_closed = False
 
-    def watch(self, process: Process, stdout: int, stderr: int) -> None:
-        """Read these pipes into the process's outputs from now on."""
-        self._fds[process.start] = (stdout, stderr)
-        for fd, output in zip((stdout, stderr), process.outputs, strict=True):
+    def watch(self, process: Process, spawned: Spawned) -> None:
+        """Read the pipes into the process's outputs from now on."""
+        self._spawned[process.start] = spawned
+        for fd, output in zip((spawned.stdout, spawned.stderr), process.outputs, strict=True):
             self._open[fd] = output
             self._host.watch(fd)
 
@@ -39,8 +40,10 @@ class Pipes:
         return True
 
     def finish(self, process: Process) -> None:
-        """Read what a process's pipes still hold, and close them. No process that could write is left."""
-        for fd, output in zip(self._fds.pop(process.start), process.outputs, strict=True):
+        """Read the rest of a process's pipes, close them, and take its notes. No process is left that could write."""
+        spawned = self._spawned.pop(process.start)
+        process.report, process.message = self._host.take_notes(spawned)
+        for fd, output in zip((spawned.stdout, spawned.stderr), process.outputs, strict=True):
             drained = 0
             while self._open.get(fd) is output and drained < _DRAIN_BYTES_MAX and (count := self._read(fd, output)):
                 drained += count

@@ -11,9 +11,10 @@ import itertools
 import logging
 import signal
 from collections.abc import Collection, Iterable, KeysView
-from typing import Final, Literal
+from typing import Final
 
 from zsched.protocol import RunResult
+from zsched.worker.guard import outcome
 from zsched.worker.guard.effects import Effects, Orphan
 from zsched.worker.guard.life import Event, Exit, Phase, Process, Run, Why
 from zsched.worker.guard.outputs import CapturedOutput
@@ -88,6 +89,8 @@ class Runs:
             self.began.append(run)
         else:
             self._timers.add(now_ms + BEGAN_AFTER_MS, run, "began")
+        if order.signal is not None:
+            self._timers.add(now_ms + order.signal_ms, run, "signal")
         if order.timeout_ms is not None:
             self._timers.add(now_ms + order.timeout_ms, run, "timeout")
         log.debug("run %d of job %d started: process %d", order.run, order.job, pid)
@@ -132,12 +135,21 @@ class Runs:
             case "began":
                 # Also when only orphans that do not die are left of it.
                 self.began.append(run)
+            case "signal":
+                self._warn(run)
             case "timeout":
                 self.stop(run, "timeout", now_ms)
             case "kill":
                 self.kill(run, now_ms)
             case "again":
                 self._kill_again(run, now_ms)
+
+    def _warn(self, run: Run) -> None:
+        """Send the job's own signal to the main process of a run that has not been stopped."""
+        order = run.order
+        if run.phase is Phase.RUNNING and order is not None and order.signal is not None:
+            log.debug("run %d of job %d: signal %d before its timeout", order.run, order.job, order.signal)
+            self._effects.warnings.append((run.live_process.pid, order.signal))
 
     def _kill_again(self, run: Run, now_ms: int) -> None:
         process = run.live_process
@@ -221,27 +233,4 @@ class Runs:
             log.warning("run %d of job %d has ended after all", order.run, order.job)
         # The order has secrets, and the result may wait for days.
         run.process = run.order = None
-        return _result(run, process)
-
-
-def _result(run: Run, process: Process) -> RunResult:
-    order, ended = process.order, process.exit
-    assert ended is not None
-    stdout, stderr = (output.capture.output() for output in process.outputs)
-    natural: Literal["exit", "signal"] = "signal" if ended.exit_code is None else "exit"
-    detail = ""
-    if process.why == "lease_stop" and order.lease_ms is not None:
-        lease_s = order.lease_ms / 1000
-        detail = f"its worker could not reach the scheduler: ended within its lease of {lease_s:g} s"
-    return RunResult(
-        run=run.number,
-        status="success" if ended.exit_code == 0 and process.why is None else "failed",
-        reason=process.why or natural,
-        finished_ms=process.finished_ms,
-        started_ms=process.started_ms,
-        exit_code=ended.exit_code,
-        signal=ended.signal,
-        detail=detail,
-        stdout=stdout,
-        stderr=stderr,
-    )
+        return outcome.result_of(run.number, process)

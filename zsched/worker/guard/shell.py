@@ -107,6 +107,10 @@ class Shell:
     def _signal(self) -> None:
         """Send signals before anything is reaped: until then no other process gets the number of a group."""
         effects = self.core.effects
+        if effects.warnings:
+            for pid, number in effects.warnings:
+                self._host.signal_main(pid, number)
+            effects.warnings.clear()
         if effects.signals:
             for pid, number in effects.signals:
                 self._host.signal_group(pid, number)
@@ -135,7 +139,7 @@ class Shell:
         else:
             self._no_room = False
             process = self.core.on_spawned(run, spawned.pid, spawned.mark, wall_ms, now_ms)
-            self._pipes.watch(process, spawned.stdout, spawned.stderr)
+            self._pipes.watch(process, spawned)
 
     def _write(self, now_ms: int) -> None:
         """Write what is to be reported, so that it survives this process."""

@@ -18,6 +18,7 @@ from zsched.worker.guard.agent_process import AgentProcess
 from zsched.worker.guard.life import Exit
 from zsched.worker.guard.signals import Signals
 from zsched.worker.messages import FromAgent, Message
+from zsched.worker.process.notes import Notes
 from zsched.worker.process.orphans import Children, session_of
 from zsched.worker.process.spawn import Spawned, Spawner
 from zsched.worker.process.sweep import mark_of, sweep
@@ -30,7 +31,7 @@ _READ_BYTES: Final = 64 * 1024
 class System:
     """The `Host` of host.py, which describes the methods. It becomes the subreaper of this process's orphans."""
 
-    def __init__(self, worker: str, spool_id: str, users: Users | None = None) -> None:
+    def __init__(self, worker: str, spool_id: str, users: Users | None = None, notes: Notes | None = None) -> None:
         """`spool_id`: the mark of this worker's processes."""
         self._spool_id = spool_id
         self._signals = Signals()
@@ -38,7 +39,7 @@ class System:
         self._epoll = select.epoll()
         self._epoll.register(self._signals.fd, select.EPOLLIN)
         self._children = Children()
-        self._spawner = Spawner(worker, spool_id, users)
+        self._spawner = Spawner(worker, spool_id, users, notes)
         self._agent = AgentProcess(self._epoll)
         self.signals_fd = self._signals.fd
         self.terminal = self._signals.terminal
@@ -65,6 +66,13 @@ class System:
     def spawn(self, order: RunOrder) -> Spawned:
         return self._spawner.spawn(order)
 
+    def take_notes(self, spawned: Spawned) -> tuple[bytes, bytes]:
+        report = b""
+        if spawned.report is not None:
+            report = self.read(spawned.report) or b""
+            os.close(spawned.report)
+        return report.strip(), self._spawner.take_message(spawned.message)
+
     def watch(self, fd: int) -> None:
         self._epoll.register(fd, select.EPOLLIN)
 
@@ -83,6 +91,10 @@ class System:
         # Errors: only the zombie is left, or only processes of another user, which a job may start by setuid.
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(pid, number)
+
+    def signal_main(self, pid: int, number: int) -> None:
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.kill(pid, number)
 
     def kill(self, pid: int) -> None:
         # The run of an orphan that does not end is logged as stuck.

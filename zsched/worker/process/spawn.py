@@ -15,12 +15,15 @@ import os
 import pwd
 import resource
 import signal
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
 from zsched.host import standard
 from zsched.model.names import VARIABLE_NAME
 from zsched.protocol import RunOrder
+from zsched.worker.process import notes, program
+from zsched.worker.process.notes import Notes
 from zsched.worker.process.sweep import MARK, RUN_MARK
 from zsched.worker.process.users import CommandPrefix, NotAllowedError, Users
 
@@ -47,12 +50,17 @@ class NoRoomError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Spawned:
-    """A started process, its mark, and the reading ends of its pipes, which do not block."""
+    """A started process, its mark, and the reading ends of its pipes, which do not block.
+
+    `report`: the pipe of the shell in front of a job with a folder. `message`: the path of its message file, or empty.
+    """
 
     pid: int
     mark: str
     stdout: int
     stderr: int
+    report: int | None = None
+    message: str = ""
 
 
 class Spawner:
@@ -61,9 +69,10 @@ class Spawner:
     Create it before the guard raises its limit of descriptors, which jobs do not get, and before it closes its /proc.
     """
 
-    def __init__(self, worker: str, spool_id: str, users: Users | None = None) -> None:
-        """`users`: the run-as users; None: jobs run as this process's user."""
+    def __init__(self, worker: str, spool_id: str, users: Users | None = None, notes: Notes | None = None) -> None:
+        """`users`: the run-as users; None: jobs run as this process's user. `notes`: None: jobs get no message file."""
         self._users = users or Users()
+        self._notes = notes
         self._environ = {
             "PATH": _PATH,
             "HOME": _home(),
@@ -75,7 +84,7 @@ class Spawner:
         self._null = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
         self._oom = _Oom()
         # Low descriptors, for a job's outputs while it starts (see _spawn_limited).
-        self._low = os.dup(self._null), os.dup(self._null)
+        self._low = tuple(os.dup(self._null) for _ in range(4))
         # An exec resets handlers. Ignored signals (Python's SIGPIPE, nohup's SIGHUP) would stay ignored.
         self._defaults = [
             number
@@ -94,49 +103,72 @@ class Spawner:
             raise SpawnError(str(error)) from error
         if not all(map(VARIABLE_NAME.fullmatch, order.variables)):
             raise SpawnError("invalid variable name in its env: use letters, digits and _, with no digit first")
-        fds: list[int] = []
+        ours: list[int] = []
+        given: list[int] = []
+        mark = os.urandom(_MARK_BYTES).hex()
+        message = "" if self._notes is None else self._notes.path(mark, prefix.ids)
         try:
-            fds += os.pipe2(os.O_CLOEXEC)
-            fds += os.pipe2(os.O_CLOEXEC)
-            mark = os.urandom(_MARK_BYTES).hex()
+            given.append(self._null if order.stdin is None else _input(order.stdin))
+            for _ in range(3 if program.reports(order) else 2):
+                reading, writing = os.pipe2(os.O_CLOEXEC)
+                ours.append(reading)
+                given.append(writing)
             with self._oom:
-                pid = self._spawn_limited(order, prefix, mark, fds[1], fds[3])
+                pid = self._spawn_limited(given, *self._words(order, prefix, mark, message), program.umask(order))
             # Only our ends: a job inherits its own, and its writes would fail.
-            os.set_blocking(fds[0], False)
-            os.set_blocking(fds[2], False)
+            for fd in ours:
+                os.set_blocking(fd, False)
         # ValueError: a NUL; its subclass UnicodeEncodeError: a lone surrogate. Of OSError only E2BIG is the command's
         # fault, not EAGAIN, EMFILE, ENFILE or ENOMEM.
         except (OSError, ValueError) as error:
-            for fd in fds:
+            for fd in ours:
                 os.close(fd)
+            self.take_message(message)
             if isinstance(error, OSError) and error.errno != errno.E2BIG:
                 raise NoRoomError(error.strerror) from error
             raise SpawnError(_sentence(error)) from error
-        os.close(fds[1])
-        os.close(fds[3])
-        return Spawned(pid, mark, fds[0], fds[2])
-
-    def _spawn_limited(self, order: RunOrder, prefix: CommandPrefix, mark: str, stdout: int, stderr: int) -> int:
-        """posix_spawn can't set limits, so we have the job's limit while it starts. Our descriptors stay open.
-
-        But glibc refuses descriptors above the limit, so the outputs get low ones meanwhile. This costs 3 us of 700.
-        """
-        soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-        if soft == self._descriptors_max:
-            return self._spawn(order, prefix, mark, stdout, stderr)
-        os.dup2(stdout, self._low[0], inheritable=False)
-        os.dup2(stderr, self._low[1], inheritable=False)
-        resource.setrlimit(resource.RLIMIT_NOFILE, (min(self._descriptors_max, hard), hard))
-        try:
-            return self._spawn(order, prefix, mark, *self._low)
         finally:
-            resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
-            for low in self._low:
-                os.dup2(self._null, low, inheritable=False)
+            for fd in given:
+                if fd != self._null:
+                    os.close(fd)
+        return Spawned(pid, mark, ours[0], ours[1], ours[2] if len(ours) > 2 else None, message)
 
-    def _spawn(self, order: RunOrder, prefix: CommandPrefix, mark: str, stdout: int, stderr: int) -> int:
-        variables = order.variables
-        before, own_environ = prefix.of(variables, leased=order.lease_ms is not None)
+    def take_message(self, path: str) -> bytes:
+        """The beginning of a message file, which is removed; empty without one."""
+        return b"" if self._notes is None else self._notes.take(path)
+
+    def _spawn_limited(
+        self, given: list[int], words: tuple[str, ...], environ: Mapping[str, str], umask: int | None
+    ) -> int:
+        """posix_spawn can't set limits and umask, so we have the job's while it starts. Our descriptors stay open.
+
+        But glibc refuses descriptors above the limit, so the job's get low ones meanwhile. This costs 3 us of 700.
+        `given`: the job's descriptors, from 0 on.
+        """
+        before = None if umask is None else os.umask(umask)
+        try:
+            soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+            if soft == self._descriptors_max:
+                return self._spawn(given, words, environ)
+            low = self._low[: len(given)]
+            for fd, place in zip(given, low, strict=True):
+                os.dup2(fd, place, inheritable=False)
+            resource.setrlimit(resource.RLIMIT_NOFILE, (min(self._descriptors_max, hard), hard))
+            try:
+                return self._spawn(low, words, environ)
+            finally:
+                resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+                for place in low:
+                    os.dup2(self._null, place, inheritable=False)
+        finally:
+            if before is not None:
+                os.umask(before)
+
+    def _words(
+        self, order: RunOrder, prefix: CommandPrefix, mark: str, message: str
+    ) -> tuple[tuple[str, ...], dict[str, str]]:
+        """The words that execute a job, the path of the program first, and its environment."""
+        before, own_environ = prefix.of(order.variables, leased=order.lease_ms is not None)
         environ = {
             **self._environ,
             **own_environ,
@@ -147,15 +179,18 @@ class Spawner:
             "ZSCHED_TASK": str(order.task),
             "ZSCHED_ATTEMPT": str(order.attempt),
         }
+        if message:
+            environ[notes.VARIABLE] = message
+        return (*before, *program.words(order, at_home=prefix.ids is not None)), environ
+
+    def _spawn(self, given: Sequence[int], words: tuple[str, ...], environ: Mapping[str, str]) -> int:
+        path, *arguments = words
         return os.posix_spawn(
-            before[0] if before else "/bin/sh",
-            (*before, order.command) if before else ("sh", "-c", "--", order.command),
+            path,
+            # A shell that is started directly has its usual name.
+            ("sh" if path == "/bin/sh" else path, *arguments),
             environ,
-            file_actions=(
-                (os.POSIX_SPAWN_DUP2, self._null, 0),
-                (os.POSIX_SPAWN_DUP2, stdout, 1),
-                (os.POSIX_SPAWN_DUP2, stderr, 2),
-            ),
+            file_actions=[(os.POSIX_SPAWN_DUP2, fd, number) for number, fd in enumerate(given)],
             setsid=True,
             setsigmask=(),
             setsigdef=self._defaults,
@@ -210,6 +245,20 @@ def keep_standard_fds() -> None:
         with contextlib.suppress(OSError):
             if int(name) > 2:
                 os.set_inheritable(int(name), False)
+
+
+def _input(text: str) -> int:
+    """A descriptor from which a job reads a text. It is in memory, so that nobody has to feed a pipe."""
+    fd = os.memfd_create("stdin", os.MFD_CLOEXEC)
+    try:
+        data = memoryview(text.encode())
+        while data:
+            data = data[os.write(fd, data) :]
+        os.lseek(fd, 0, os.SEEK_SET)
+    except BaseException:
+        os.close(fd)
+        raise
+    return fd
 
 
 def _home() -> str:

@@ -21,10 +21,6 @@ from typing import Final
 from zsched.worker.process.rlimits import Limits
 from zsched.worker.process.sweep import MARK, RUN_MARK, mark_of
 
-# `--`: a command that begins with a sign is not an option of the shell.
-_SHELL: Final = ("/bin/sh", "-c", "--")
-# The target user's shell first changes to the home folder. The job's command is an argument, never part of this text.
-_AT_HOME: Final = ("/bin/sh", "-c", 'cd -- "$HOME" 2>/dev/null || cd /; exec /bin/sh -c -- "$1"', "sh")
 _BECOME: Final = Path(__file__).with_name("become.py")
 # become.py turns ZSCHED_VARIABLE_0=NAME=VALUE, and so on, into variables.
 VARIABLE: Final = "ZSCHED_VARIABLE_"
@@ -43,9 +39,10 @@ class NotAllowedError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class CommandPrefix:
-    """The words before a job's command, up to `sh -c --`, and the user's environment, for each kind of job.
+    """The words before a job's program, and the user's environment, for each kind of job.
 
-    `plain` is empty for the worker's own user without limits: the guard then starts the shell directly.
+    `plain` is empty for the worker's own user without limits. `ids`: the user and group of a job of another user, which
+    begins in that user's home folder; None: the worker's own user.
     """
 
     plain: tuple[str, ...] = ()
@@ -54,6 +51,7 @@ class CommandPrefix:
     with_variables: tuple[str, ...] = ()
     # For a job that dies with the guard.
     with_lease: tuple[str, ...] = ()
+    ids: tuple[int, int] | None = None
 
     def of(self, variables: Mapping[str, str], *, leased: bool) -> tuple[tuple[str, ...], dict[str, str]]:
         """The prefix and the environment of a job with these variables of its own. `leased`: it dies with the guard.
@@ -78,9 +76,9 @@ class Users:
         self._names = tuple(names)
         self._prefixes: dict[str, CommandPrefix] = {}
         self._own_prefix = CommandPrefix(
-            plain=(*limits.prlimit, *_SHELL) if limits.prlimit else (),
-            with_variables=(*_become(0, limits), *_SHELL) if limits.text else (),
-            with_lease=(*_become(os.getpid(), limits), *_SHELL),
+            plain=tuple(limits.prlimit),
+            with_variables=_become(0, limits) if limits.text else (),
+            with_lease=_become(os.getpid(), limits),
         )
         if names and os.geteuid() != 0:
             raise UsersError("only a worker of root can run jobs as other users: start it as root, or set no `users`")
@@ -126,14 +124,15 @@ def _prefix(name: str, no_new_privs: bool, limits: Limits) -> CommandPrefix:
     if user.pw_uid == 0:
         raise UsersError(f"{name} is root by another name: write root, if that is meant")
     environ = {"HOME": user.pw_dir, "USER": name, "LOGNAME": name}
-    become = (*_become(0, limits, user), *_AT_HOME)
-    with_lease = (*_become(os.getpid(), limits, user), *_AT_HOME)
+    become = _become(0, limits, user)
+    with_lease = _become(os.getpid(), limits, user)
+    ids = user.pw_uid, user.pw_gid
     setpriv = _setpriv(user, no_new_privs)
     if setpriv and not _failure(setpriv):
-        return CommandPrefix((*setpriv, *limits.prlimit, *_AT_HOME), environ, become, with_lease)
+        return CommandPrefix((*setpriv, *limits.prlimit), environ, become, with_lease, ids)
     if failure := _failure(_become(0, Limits(), user)):
         raise UsersError(f"jobs can't be run as {name}: {failure}")
-    return CommandPrefix(become, environ, become, with_lease)
+    return CommandPrefix(become, environ, become, with_lease, ids)
 
 
 def _setpriv(user: pwd.struct_passwd, no_new_privs: bool) -> tuple[str, ...]:

@@ -1,0 +1,55 @@
+"""The words that execute a job: its command by the shell, or its arguments, in its folder. Pure.
+
+A folder is entered by a shell in front of the job, as the job's user: only that user's rights count, and a folder on a
+dead network disk blocks this one process. What the shell finds it writes to descriptor 3, which the job does not get.
+"""
+
+from __future__ import annotations
+
+from typing import Final, Literal
+
+from zsched.protocol import RunOrder
+
+# The descriptor to which the shell in front of a job reports.
+REPORT_FD: Final = 3
+# A folder that could not be entered: it does not exist, or the user may not enter it. "": it was entered.
+Report = Literal["missing", "denied", ""]
+
+# `--`: a command that begins with a sign is not an option of the shell.
+_SHELL: Final = ("/bin/sh", "-c", "--")
+# In these texts a job's folder, command and arguments are parameters of the shell, never part of the text.
+_HOME: Final = 'cd -- "$HOME" 2>/dev/null || cd /'
+_AT_HOME: Final = ("/bin/sh", "-c", f'{_HOME}; exec /bin/sh -c -- "$1"', "sh")
+# Folder, `must` or `may`, and whether the user's home folder is the other choice.
+_PREPARE: Final = f"""
+if [ -n "$1" ] && cd -- "$1" 2>/dev/null; then
+    export PWD
+else
+    if [ -z "$1" ]; then :; elif [ -d "$1" ]; then echo denied >&3; else echo missing >&3; fi
+    if [ "$2" = must ]; then exit 1; fi
+    if [ -n "$3" ]; then {_HOME}; fi
+fi
+shift 3
+exec "$@" 3>&-
+"""
+
+
+def reports(order: RunOrder) -> bool:
+    """Whether the shell in front of a job reports on its folder."""
+    return (order.cwd or order.cwd_hint) is not None
+
+
+def words(order: RunOrder, *, at_home: bool) -> tuple[str, ...]:
+    """The program and the arguments that execute a job. `at_home`: without a folder it runs in its user's home."""
+    folder = order.cwd or order.cwd_hint
+    if folder is None and order.argv is None:
+        return (*(_AT_HOME if at_home else _SHELL), order.command)
+    program = (*_SHELL, order.command) if order.argv is None else order.argv
+    need = "must" if order.cwd is not None else "may"
+    return ("/bin/sh", "-c", _PREPARE, "sh", folder or "", need, "1" if at_home else "", *program)
+
+
+def umask(order: RunOrder) -> int | None:
+    """The umask that a job asks for, or None. Raises ValueError."""
+    text = order.umask or order.umask_hint
+    return None if text is None else int(text, 8) & 0o777
