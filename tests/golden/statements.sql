@@ -71,26 +71,38 @@ SELECT owner_id FROM owners WHERE owner = ?;
 -- ADD_OWNER
 INSERT INTO owners (owner_id, owner) VALUES (?, ?);
 
+-- JOB_COLUMNS
+run_as, env, secret_env, name, command, schedule, tags, timeout_ms, grace_ms, retries, backoff, on_lost, on_disconnect, crash_limit, job_id, status, (SELECT owner FROM owners WHERE owners.owner_id = jobs.owner_id), next_fire_ms, pending + running + unmade > 0, paused_ms, ended_ms, cancel_ms, created_ms, updated_ms;
+
 -- JOB
-SELECT run_as, env, secret_env, name, command, schedule, timeout_ms, grace_ms, retries, backoff, on_lost, on_disconnect, crash_limit, job_id, status, (SELECT owner FROM owners WHERE owners.owner_id = jobs.owner_id), next_fire_ms, pending + running + unmade > 0, paused_ms, ended_ms, cancel_ms, created_ms, updated_ms FROM jobs WHERE job_id = ?;
+SELECT run_as, env, secret_env, name, command, schedule, tags, timeout_ms, grace_ms, retries, backoff, on_lost, on_disconnect, crash_limit, job_id, status, (SELECT owner FROM owners WHERE owners.owner_id = jobs.owner_id), next_fire_ms, pending + running + unmade > 0, paused_ms, ended_ms, cancel_ms, created_ms, updated_ms FROM jobs WHERE job_id = ?;
 
 -- JOBS
-SELECT run_as, env, secret_env, name, command, schedule, timeout_ms, grace_ms, retries, backoff, on_lost, on_disconnect, crash_limit, job_id, status, (SELECT owner FROM owners WHERE owners.owner_id = jobs.owner_id), next_fire_ms, pending + running + unmade > 0, paused_ms, ended_ms, cancel_ms, created_ms, updated_ms FROM jobs WHERE job_id < ? ORDER BY job_id DESC LIMIT ? OFFSET ?;
+SELECT run_as, env, secret_env, name, command, schedule, tags, timeout_ms, grace_ms, retries, backoff, on_lost, on_disconnect, crash_limit, job_id, status, (SELECT owner FROM owners WHERE owners.owner_id = jobs.owner_id), next_fire_ms, pending + running + unmade > 0, paused_ms, ended_ms, cancel_ms, created_ms, updated_ms FROM jobs WHERE job_id < ? ORDER BY job_id DESC LIMIT ? OFFSET ?;
 
 -- JOBS_BETWEEN
-SELECT run_as, env, secret_env, name, command, schedule, timeout_ms, grace_ms, retries, backoff, on_lost, on_disconnect, crash_limit, job_id, status, (SELECT owner FROM owners WHERE owners.owner_id = jobs.owner_id), next_fire_ms, pending + running + unmade > 0, paused_ms, ended_ms, cancel_ms, created_ms, updated_ms FROM jobs WHERE job_id BETWEEN ? AND ? ORDER BY job_id LIMIT ?;
+SELECT run_as, env, secret_env, name, command, schedule, tags, timeout_ms, grace_ms, retries, backoff, on_lost, on_disconnect, crash_limit, job_id, status, (SELECT owner FROM owners WHERE owners.owner_id = jobs.owner_id), next_fire_ms, pending + running + unmade > 0, paused_ms, ended_ms, cancel_ms, created_ms, updated_ms FROM jobs WHERE job_id BETWEEN ? AND ? ORDER BY job_id LIMIT ?;
+
+-- LAST_JOB
+SELECT coalesce(max(job_id), 0) FROM jobs;
+
+-- JOB_FROM
+SELECT job_id, created_ms FROM jobs WHERE job_id >= ? ORDER BY job_id LIMIT 1;
 
 -- COUNT_JOBS_BETWEEN
 SELECT count(*) FROM jobs WHERE job_id BETWEEN ? AND ?;
 
 -- JOBS_BY_STATUS
-SELECT run_as, env, secret_env, name, command, schedule, timeout_ms, grace_ms, retries, backoff, on_lost, on_disconnect, crash_limit, job_id, status, (SELECT owner FROM owners WHERE owners.owner_id = jobs.owner_id), next_fire_ms, pending + running + unmade > 0, paused_ms, ended_ms, cancel_ms, created_ms, updated_ms FROM jobs WHERE status = ? AND job_id < ? ORDER BY job_id DESC LIMIT ? OFFSET ?;
+SELECT run_as, env, secret_env, name, command, schedule, tags, timeout_ms, grace_ms, retries, backoff, on_lost, on_disconnect, crash_limit, job_id, status, (SELECT owner FROM owners WHERE owners.owner_id = jobs.owner_id), next_fire_ms, pending + running + unmade > 0, paused_ms, ended_ms, cancel_ms, created_ms, updated_ms FROM jobs WHERE status = ? AND job_id < ? ORDER BY job_id DESC LIMIT ? OFFSET ?;
+
+-- OWNED
+owner_id = (SELECT owner_id FROM owners WHERE owner = ?);
 
 -- JOBS_BY_OWNER
-SELECT run_as, env, secret_env, name, command, schedule, timeout_ms, grace_ms, retries, backoff, on_lost, on_disconnect, crash_limit, job_id, status, (SELECT owner FROM owners WHERE owners.owner_id = jobs.owner_id), next_fire_ms, pending + running + unmade > 0, paused_ms, ended_ms, cancel_ms, created_ms, updated_ms FROM jobs WHERE owner_id = (SELECT owner_id FROM owners WHERE owner = ?) AND job_id < ? ORDER BY job_id DESC LIMIT ? OFFSET ?;
+SELECT run_as, env, secret_env, name, command, schedule, tags, timeout_ms, grace_ms, retries, backoff, on_lost, on_disconnect, crash_limit, job_id, status, (SELECT owner FROM owners WHERE owners.owner_id = jobs.owner_id), next_fire_ms, pending + running + unmade > 0, paused_ms, ended_ms, cancel_ms, created_ms, updated_ms FROM jobs WHERE owner_id = (SELECT owner_id FROM owners WHERE owner = ?) AND job_id < ? ORDER BY job_id DESC LIMIT ? OFFSET ?;
 
 -- JOBS_BY_OWNER_AND_STATUS
-SELECT run_as, env, secret_env, name, command, schedule, timeout_ms, grace_ms, retries, backoff, on_lost, on_disconnect, crash_limit, job_id, status, (SELECT owner FROM owners WHERE owners.owner_id = jobs.owner_id), next_fire_ms, pending + running + unmade > 0, paused_ms, ended_ms, cancel_ms, created_ms, updated_ms FROM jobs WHERE +owner_id = (SELECT owner_id FROM owners WHERE owner = ?) AND status = ? AND job_id < ? ORDER BY job_id DESC LIMIT ? OFFSET ?;
+SELECT run_as, env, secret_env, name, command, schedule, tags, timeout_ms, grace_ms, retries, backoff, on_lost, on_disconnect, crash_limit, job_id, status, (SELECT owner FROM owners WHERE owners.owner_id = jobs.owner_id), next_fire_ms, pending + running + unmade > 0, paused_ms, ended_ms, cancel_ms, created_ms, updated_ms FROM jobs WHERE +owner_id = (SELECT owner_id FROM owners WHERE owner = ?) AND status = ? AND job_id < ? ORDER BY job_id DESC LIMIT ? OFFSET ?;
 
 -- COUNT_METERED
 SELECT count(*) FROM (
@@ -130,7 +142,10 @@ SELECT job_id FROM jobs WHERE status IN ('pending', 'running') AND schedule IS N
 SELECT count(*) FROM jobs WHERE +owner_id = (SELECT owner_id FROM owners WHERE owner = ?) AND status IN ('pending', 'running') AND pending + running + unmade > 0;
 
 -- ADD_JOB
-INSERT INTO jobs (job_id, run_as, env, secret_env, name, command, schedule, timeout_ms, grace_ms, retries, backoff, on_lost, on_disconnect, crash_limit, demand_id, next_fire_ms, created_ms, updated_ms, owner_id, metered) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?);
+INSERT INTO jobs (job_id, run_as, env, secret_env, name, command, schedule, tags, timeout_ms, grace_ms, retries, backoff, on_lost, on_disconnect, crash_limit, demand_id, next_fire_ms, created_ms, updated_ms, owner_id, metered) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?);
+
+-- ADD_TAG
+INSERT INTO job_tags (tag, tagged_id) VALUES (?, ?);
 
 -- COUNT_TASKS
 UPDATE jobs SET pending = pending + ?, running = running + ?, success = success + ?, failed = failed + ?,
@@ -198,6 +213,9 @@ SELECT run_id, job_id, task, attempt, worker_id, status, reason, detail, due_ms,
 
 -- RUNS_OF_JOB
 SELECT run_id, job_id, task, attempt, worker_id, status, reason, detail, due_ms, exit_code, signal, crashes, failures, probation, claimed_ms, started_ms, finished_ms, cancel_ms, created_ms FROM runs WHERE job_id = ? AND run_id < ? ORDER BY run_id DESC LIMIT ?;
+
+-- FIRST_RUN
+SELECT run_id FROM runs WHERE job_id = ? ORDER BY run_id LIMIT 1;
 
 -- LIVE_ON_WORKER
 SELECT run_id, job_id, task, attempt, worker_id, status, reason, detail, due_ms, exit_code, signal, crashes, failures, probation, claimed_ms, started_ms, finished_ms, cancel_ms, created_ms FROM runs WHERE worker_id = ? AND status = 'running' AND job_id = ? ORDER BY run_id DESC LIMIT 2;
@@ -308,11 +326,17 @@ UPDATE workers SET leaving_ms = ? WHERE worker_id = ? AND leaving_ms IS NULL RET
 -- RETIRE
 UPDATE workers SET status = 'inactive' WHERE worker_id = ? AND status = 'active';
 
+-- EVENT_COLUMNS
+event_id, at_ms, actor, job_id, run_first, run_last, worker_id, was, became, reason, detail;
+
 -- ADD_EVENT
 INSERT INTO events (event_id, at_ms, actor, job_id, run_first, run_last, worker_id, was, became, reason, detail) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?);
 
 -- EVENTS
 SELECT event_id, at_ms, actor, job_id, run_first, run_last, worker_id, was, became, reason, detail FROM events WHERE event_id > ? ORDER BY event_id LIMIT ?;
+
+-- EVENT_FROM
+SELECT event_id, at_ms FROM events WHERE event_id >= ? ORDER BY event_id LIMIT 1;
 
 -- LAST_EVENT
 SELECT coalesce(max(event_id), 0) FROM events;

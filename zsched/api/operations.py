@@ -7,13 +7,15 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from zsched.api import body, shapes
+from zsched.api.lists import FILTERS, SEARCHED
 from zsched.model.spec import EditBody, JobBody
 
 
 @dataclass(frozen=True, slots=True)
 class Operation:
     """A call. `answer` is the type of its JSON, None for text; `takes` the type of its body. `lacks` and `conflicts`
-    describe 404 and 409. `once`: it takes an Idempotency-Key.
+    describe 404 and 409. `once`: it takes an Idempotency-Key. `kept`: callers may keep the JSON of a GET, and it has an
+    ETag.
     """
 
     name: str
@@ -27,6 +29,7 @@ class Operation:
     lacks: str = ""
     conflicts: str = ""
     once: bool = False
+    kept: bool = True
 
 
 _CONNECTED: Final = "A worker with this name is connected over ZeroMQ"
@@ -42,7 +45,7 @@ OPERATIONS: Final[Mapping[str, Operation]] = {
         "list_jobs",
         "List jobs, newest first, or some by their numbers",
         shapes.array(shapes.JOB),
-        query=("status", "owner", "limit", "offset", "before", "first", "last"),
+        query=(*FILTERS, *SEARCHED, "limit", "offset", "before", "first", "last"),
         headers=_LIST,
     ),
     "POST /jobs": Operation(
@@ -173,6 +176,7 @@ OPERATIONS: Final[Mapping[str, Operation]] = {
         "next_run",
         "Get the next run of a worker that polls; the call assigns it",
         shapes.NEXT,
+        kept=False,
         lacks=_NO_WORKER,
         conflicts=_CONNECTED,
     ),
@@ -228,8 +232,9 @@ OPERATIONS: Final[Mapping[str, Operation]] = {
         "list_events",
         "The audit log: what happened, in order, and who caused it",
         shapes.array(shapes.EVENT),
-        query=("after", "limit", "wait"),
-        headers=_LIST,
+        query=("after", "limit", "wait", "job_number", "run_number", "worker", "kind", "since"),
+        headers=("Zsched-Next", "Link"),
+        kept=False,
     ),
     "GET /healthz": Operation("health", "The process is running"),
     "GET /readyz": Operation(

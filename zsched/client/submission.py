@@ -36,6 +36,7 @@ class Fields(PolicyFields, total=False):
     name: str | None
     schedule: str | None
     run_now: bool
+    tags: list[str] | tuple[str, ...] | None
     user: str | None
     env: Mapping[str, str] | None
     secret_env: Mapping[str, str] | None
@@ -53,7 +54,7 @@ def spec(command: str, **fields: Unpack[Fields]) -> View:
     given = {
         name: dict(value) if isinstance(value, Mapping) else value
         for name, value in fields.items()
-        if value is not None and value is not False and value != {}
+        if value is not None and value is not False and value not in ({}, [], ())
     }
     return {**given, "name": fields.get("name") or _title(command), "command": command}
 
@@ -77,6 +78,8 @@ def _values(value: object) -> int:
     """The number of JSON values in a value, including itself and the names of members."""
     if isinstance(value, Mapping):
         return 1 + len(value) + sum(map(_values, value.values()))
+    if isinstance(value, list | tuple):
+        return 1 + sum(map(_values, value))
     return 1
 
 

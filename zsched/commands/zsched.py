@@ -8,6 +8,7 @@ Commands:
   submit   Submit a job, or one for each line of a file.
   run      Submit a job, stream its output, exit with its exit code.
   list     List jobs, newest first.
+  events   Show what happened, and who caused it.
   show     Show the details of a job.
   wait     Wait until jobs have ended.
   logs     Show the output of a job.
@@ -57,7 +58,7 @@ from zsched.host import standard
 
 # Each is a module of this package with main(argv) -> exit code, imported when it is called.
 COMMANDS: Final = (
-    *("up", "submit", "run", "list", "show", "wait", "logs", "cancel"),
+    *("up", "submit", "run", "list", "events", "show", "wait", "logs", "cancel"),
     *("pause", "resume", "edit", "end"),
     *("workers", "foreign", "summary", "token", "access", "key", "db", "demo", "version"),
 )
@@ -69,6 +70,7 @@ MEANT: Final = {
     **dict.fromkeys(("stop", "kill", "rm", "delete", "abort"), "cancel"),
     **dict.fromkeys(("start", "serve", "server"), "up"),
     **dict.fromkeys(("get", "describe", "inspect"), "show"),
+    **dict.fromkeys(("history", "audit"), "events"),
     **dict.fromkeys(("log", "tail", "output", "cat"), "logs"),
     **dict.fromkeys(("nodes", "hosts"), "workers"),
     **dict.fromkeys(("exec", "srun"), "run"),

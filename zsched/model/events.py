@@ -46,3 +46,6 @@ DECISIONS: Final = {
 
 # What an event's `became` may be.
 Became = RunStatus | WorkerStatus | EventKind
+
+# The words that an event's `became` may be.
+KINDS: Final = (*RunStatus, *WorkerStatus, *EventKind)

@@ -26,8 +26,9 @@ from zsched.model.limits import (
     SCHEDULE_CHARS_MAX,
     SECRET_BYTES_MIN,
     SECRETS_MAX,
+    TAGS_MAX,
 )
-from zsched.model.names import USER_NAME, VARIABLE_NAME
+from zsched.model.names import TAG, USER_NAME, VARIABLE_NAME
 from zsched.model.types import USUAL_BACKOFF, Backoff, Job, JobSpec, Launch, OnDisconnect, OnLost, Policy, launch_fields
 from zsched.model.units import format_duration_ms, parse_duration_ms
 
@@ -83,6 +84,7 @@ class JobBody(Launch, forbid_unknown_fields=True, frozen=True):
     command: str | None = None
     schedule: str | None = None
     run_now: bool = False
+    tags: tuple[str, ...] | None = None
     timeout: Duration | None = None
     kill_grace: Duration | None = None
     retries: Annotated[int, Meta(ge=0, le=RETRIES_MAX)] = 0
@@ -123,7 +125,15 @@ def job_spec(body: JobBody, seal: Seal = keeps_none) -> JobSpec:
     launch = {name: None if value == {} else value for name, value in launch_fields(body).items()}
     if body.secret_env:
         launch["secret_env"] = {name: seal(name, value) for name, value in body.secret_env.items()}
-    return JobSpec(name=name, command=command, schedule=cron, run_now=body.run_now, policy=_policy(body), **launch)
+    return JobSpec(
+        name=name,
+        command=command,
+        schedule=cron,
+        run_now=body.run_now,
+        tags=_tags(body.tags or ()),
+        policy=_policy(body),
+        **launch,
+    )
 
 
 def job_edit(body: EditBody) -> JobEdit:
@@ -160,6 +170,17 @@ def _command(given: str | None) -> str:
     if (size := len(command.encode())) > COMMAND_BYTES_MAX:
         raise SpecError("command", f"at most {COMMAND_BYTES_MAX} bytes, not {size}: put it into a script")
     return command
+
+
+def _tags(given: tuple[str, ...]) -> tuple[str, ...]:
+    """The tags, each once, in order."""
+    tags = tuple(sorted(set(given)))
+    if len(tags) > TAGS_MAX:
+        raise SpecError("tags", f"at most {TAGS_MAX} tags, not {len(tags)}")
+    for place, tag in enumerate(given):
+        if not TAG.fullmatch(tag):
+            raise SpecError(f"tags/{place}", "a tag: 1 to 64 letters, digits and ._:/=@+-, a letter or digit first")
+    return tags
 
 
 def _schedule(given: str | None) -> str | None:

@@ -26,6 +26,7 @@ from zsched.model.fields import (
     TEXT,
     TIME,
     VARIABLES,
+    WORDS,
     Codec,
     Form,
     Id,
@@ -225,6 +226,10 @@ class JobFields(Work, frozen=True, kw_only=True):
         str | None,
         about("Five cron fields in UTC. None: the job runs once.", Form(rank=3)),
     ] = None
+    tags: Annotated[
+        tuple[str, ...],
+        about("Words by which lists can be filtered.", Form(rank=2, codec=WORDS)),
+    ] = ()
     policy: Annotated[Policy, about("Limits, retries and losses.", Form(rank=4, flat=True))] = Policy()
 
 

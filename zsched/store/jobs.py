@@ -46,6 +46,8 @@ class JobsWriter(Lives):
                 self._ledger.note(Note(at_ms=now_ms, actor=actor, became=EventKind.SCHEDULED, job_id=job_id))
             if spec.schedule is None or spec.run_now:
                 at_once.append((job_id, (job_id, demand_id, 0, now_ms)))
+        tags = [(tag, job_id) for job_id, spec in zip(job_ids, specs, strict=True) for tag in spec.tags]
+        self._engine.sendmany(sql.ADD_TAG, tags)
         self._make(Cause.SUBMIT, transitions.ADD_RUN, at_once, Change(at_ms=now_ms, actor=actor))
         return job_ids
 

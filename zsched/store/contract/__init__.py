@@ -32,7 +32,7 @@ from zsched.store.contract.foreign import Foreign
 from zsched.store.contract.idempotency import Idempotency, Submitted
 from zsched.store.contract.identity import KEY_CHECK, NO_LINEAGE, Identity, Lineage, Restoration
 from zsched.store.contract.jobs import Cancelled, Jobs, Target
-from zsched.store.contract.reader import Reader, RunOutput
+from zsched.store.contract.reader import EventFilter, JobFilter, Reader, RunOutput
 from zsched.store.contract.runs import Claim, Claimed, Holding, Load, Ready, Runs
 from zsched.store.contract.schedules import Due, Schedules
 from zsched.store.contract.transactions import Changes, Transactions
@@ -48,10 +48,12 @@ __all__ = [
     "Claimed",
     "Due",
     "Ending",
+    "EventFilter",
     "Foreign",
     "Holding",
     "Idempotency",
     "Identity",
+    "JobFilter",
     "Jobs",
     "Lineage",
     "Load",

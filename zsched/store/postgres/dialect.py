@@ -31,7 +31,7 @@ TEXT_COLUMNS: Final = frozenset(
             "on_disconnect",
             "on_lost",
         ),
-        *("reason", "run_as", "schedule", "secret_env", "status", "was", "worker_id"),
+        *("reason", "run_as", "schedule", "secret_env", "status", "tag", "tags", "was", "worker_id"),
     }
 )
 BYTES_COLUMNS: Final = frozenset({"stdout_head", "stdout_tail", "stderr_head", "stderr_tail"})

@@ -1,0 +1,1 @@
+-- Another migration of this release stands here.
