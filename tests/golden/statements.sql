@@ -7,6 +7,9 @@ INSERT INTO identity (db, created_ms) VALUES (?, ?);
 -- REPLACE_IDENTITY
 UPDATE identity SET db = ?, created_ms = ?;
 
+-- RETAINS
+SELECT retention FROM identity;
+
 -- PREDECESSORS
 SELECT db FROM predecessors ORDER BY generation DESC;
 
@@ -429,6 +432,31 @@ UPDATE foreign_runs SET decision = ?, decided_by = ?, decided_ms = ? WHERE worke
 -- FOREIGN_UNDECIDED
 SELECT coalesce(sum(running), 0), count(DISTINCT worker_id) FROM foreign_runs
     WHERE running > 0 AND decision IS NULL;
+
+-- ENDED_JOBS
+SELECT job_id, created_ms, updated_ms, success, failed, cancelled, tags, schedule IS NOT NULL FROM jobs
+    WHERE status = ? AND job_id > ? ORDER BY job_id LIMIT ?;
+
+-- JOBS_THERE
+SELECT job_id FROM jobs WHERE job_id IN (VALUES (?));
+
+-- RUN_BETWEEN
+SELECT run_id FROM runs WHERE run_id BETWEEN ? AND ? LIMIT 1;
+
+-- DELETE_RUNS
+DELETE FROM runs WHERE job_id IN (VALUES (?));
+
+-- DELETE_JOBS
+DELETE FROM jobs WHERE job_id IN (VALUES (?));
+
+-- DELETE_TAG
+DELETE FROM job_tags WHERE tag = ? AND tagged_id = ?;
+
+-- OLD_EVENTS
+SELECT event_id, at_ms, job_id, run_first, run_last FROM events WHERE event_id > ? ORDER BY event_id LIMIT ?;
+
+-- DELETE_EVENTS
+DELETE FROM events WHERE event_id IN (VALUES (?));
 
 -- SUBMITTED
 SELECT digest, first_job, last_job, jobs FROM idempotency WHERE caller = ? AND idem_key = ? AND made_ms > ?;

@@ -242,7 +242,9 @@ OPERATIONS: Final[Mapping[str, Operation]] = {
         "The scheduler works and can store, or stands by. Further lines count schedulers and undecided foreign runs",
         query=("role",),
     ),
-    "GET /stats": Operation("stats", "Count tasks and workers by state, and list the schedulers", shapes.Stats),
+    "GET /stats": Operation(
+        "stats", "Count tasks and workers by state, and list the schedulers", shapes.Stats, kept=False
+    ),
     "GET /version": Operation("version", "Name, version and role", shapes.Version),
     "GET /openapi.json": Operation("openapi", "This document", dict[str, Any]),
 }

@@ -34,6 +34,8 @@ class EventKind(StrEnum):
     FOREIGN_GONE = "foreign_gone"
     FOREIGN_KEEP = "foreign_keep"
     FOREIGN_DISCARD = "foreign_discard"
+    # Old jobs were removed.
+    PURGED = "purged"
     # The database and its host.
     RESTORED = "restored"
     CLOCK_SET = "clock_set"

@@ -17,6 +17,7 @@ PRIORITY_MIN: Final = -(2**63)
 IDENTITY: Final = "SELECT db FROM identity"
 ADD_IDENTITY: Final = "INSERT INTO identity (db, created_ms) VALUES (?, ?)"
 REPLACE_IDENTITY: Final = "UPDATE identity SET db = ?, created_ms = ?"
+RETAINS: Final = "SELECT retention FROM identity"
 PREDECESSORS: Final = "SELECT db FROM predecessors ORDER BY generation DESC"
 ADD_PREDECESSOR: Final = "INSERT INTO predecessors (generation, db, made_ms, restored_ms) VALUES (?, ?, ?, ?)"
 RUNNING: Final = "SELECT run_id FROM runs WHERE status = 'running' ORDER BY run_id"
@@ -294,6 +295,23 @@ FOREIGN_DECIDE: Final = f"""
 FOREIGN_UNDECIDED: Final = """
     SELECT coalesce(sum(running), 0), count(DISTINCT worker_id) FROM foreign_runs
     WHERE running > 0 AND decision IS NULL"""
+
+# --- retention ---
+
+# Ended jobs without a schedule, by status in the order of their ids; the counters of their tasks, and their tags.
+ENDED_JOBS: Final = """
+    SELECT job_id, created_ms, updated_ms, success, failed, cancelled, tags, schedule IS NOT NULL FROM jobs
+    WHERE status = ? AND job_id > ? ORDER BY job_id LIMIT ?"""
+# Of a list of ids, those that are still there.
+JOBS_THERE: Final = "SELECT job_id FROM jobs WHERE job_id IN (VALUES (?))"
+RUN_BETWEEN: Final = "SELECT run_id FROM runs WHERE run_id BETWEEN ? AND ? LIMIT 1"
+DELETE_RUNS: Final = "DELETE FROM runs WHERE job_id IN (VALUES (?))"
+DELETE_JOBS: Final = "DELETE FROM jobs WHERE job_id IN (VALUES (?))"
+DELETE_TAG: Final = "DELETE FROM job_tags WHERE tag = ? AND tagged_id = ?"
+# What a look at old events needs of them.
+OLD_EVENTS: Final = """
+    SELECT event_id, at_ms, job_id, run_first, run_last FROM events WHERE event_id > ? ORDER BY event_id LIMIT ?"""
+DELETE_EVENTS: Final = "DELETE FROM events WHERE event_id IN (VALUES (?))"
 
 # --- idempotent submits ---
 

@@ -2,7 +2,9 @@
 ALTER TABLE jobs ADD COLUMN tags TEXT COLLATE "C";
 CREATE TABLE job_tags (
     tag       TEXT COLLATE "C" NOT NULL,
-    tagged_id BIGINT NOT NULL REFERENCES jobs,
+    tagged_id BIGINT NOT NULL,
     PRIMARY KEY (tag, tagged_id)
 );
 CREATE INDEX jobs_by_name ON jobs (name, job_id);
+ALTER TABLE identity ADD COLUMN retention BIGINT NOT NULL DEFAULT 1;
+UPDATE identity SET retention = 0 WHERE EXISTS (SELECT 1 FROM schedulers);
