@@ -9,7 +9,7 @@ import pytest
 from tests.contract.base import NOW, W1, Base
 from zsched.model.types import JobId, JobSpec, RunStatus, Stream
 from zsched.store.check import check
-from zsched.store.contract import JobFilter, Step
+from zsched.store.contract import JobFilter, Old, Step
 
 SUCCESS, FAILED, CANCELLED = RunStatus.SUCCESS, RunStatus.FAILED, RunStatus.CANCELLED
 LATER = NOW + 1_000_000
@@ -48,7 +48,7 @@ def ended(base: Base, status: RunStatus = SUCCESS, *, tags: tuple[str, ...] = ()
 
 
 def purge(base: Base, status: RunStatus = SUCCESS, ended_ms: int = LATER, after: int = 0, count: int = 100) -> Step:
-    step = base.store.retention.purge_jobs(status, ended_ms, JobId(after), count, LATER)
+    step = base.store.retention.purge_jobs(Old(status, ended_ms), JobId(after), count, "retention", LATER)
     base.turn(LATER)
     return step
 

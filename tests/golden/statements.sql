@@ -437,6 +437,10 @@ SELECT coalesce(sum(running), 0), count(DISTINCT worker_id) FROM foreign_runs
 SELECT job_id, created_ms, updated_ms, success, failed, cancelled, tags, schedule IS NOT NULL FROM jobs
     WHERE status = ? AND job_id > ? ORDER BY job_id LIMIT ?;
 
+-- COUNT_OLD
+SELECT count(*) FROM jobs
+    WHERE status = ? AND job_id BETWEEN ? AND ? AND created_ms < ? AND updated_ms < ? AND schedule IS NULL;
+
 -- JOBS_THERE
 SELECT job_id FROM jobs WHERE job_id IN (VALUES (?));
 

@@ -8,9 +8,10 @@ import pytest
 
 from tests.unit.world import World
 from zsched.model.limits import PURGE_INTERVAL_MS, PURGE_JOBS_MAX, PURGE_PAUSE_MS
-from zsched.model.types import JobSpec
+from zsched.model.types import JobId, JobSpec, RunStatus
 from zsched.scheduler.dispatcher import Dispatcher, Settings
-from zsched.scheduler.dispatcher.retention import Keep
+from zsched.scheduler.dispatcher.retention import Keep, Purge
+from zsched.store.contract import Old, Step
 
 DAY_MS = 86_400_000
 
@@ -112,3 +113,19 @@ def test_without_limits_nothing_is_done(world: World) -> None:
     world.jump(1_000 * DAY_MS)
     rounds(world, 10)
     assert jobs(world) == 1
+
+
+def test_purge_for_a_caller_removes_events_too(world: World) -> None:
+    cancelled(world, 3)
+    keep(world, None, None)
+    world.jump(DAY_MS)
+    cancelled(world, 1)
+    step = world.ask(Purge(Old(RunStatus.CANCELLED, world.wall_ms), JobId(0), "ann"))
+    assert step == Step(3, None)
+    assert jobs(world) == 1
+    rounds(world, 3)
+    left = world.engine.execute("SELECT actor, detail FROM events WHERE job_id IS NULL AND run_first IS NULL")
+    assert left == [("ann", "3 jobs: 1-3")]
+    assert world.engine.execute("SELECT count(*) FROM events WHERE job_id < 4") == [(0,)]
+    # Nothing more is due.
+    assert world.next_tick_ms > world.mono_ms + PURGE_PAUSE_MS

@@ -7,7 +7,7 @@ from typing import Final
 
 import falcon
 
-from zsched.api import access, events, foreign, jobs, many, openapi, problem, runs, standby, status, workers
+from zsched.api import access, events, foreign, jobs, many, openapi, problem, purge, runs, standby, status, workers
 from zsched.api.context import Context
 from zsched.api.etag import EntityTags
 from zsched.api.gate import Gate, Needs, Scopes
@@ -27,6 +27,7 @@ ACT: Final = (Scope.SUBMIT, Scope.OPERATE)
 ROUTES: Final[tuple[tuple[str, Callable[[Context], object], Mapping[str, Scopes]], ...]] = (
     ("/jobs", jobs.Jobs, {"GET": READ, "POST": SUBMIT}),
     ("/jobs/bulk", many.Bulk, {"POST": ACT}),
+    ("/jobs/purge", purge.JobsPurge, {"POST": (Scope.OPERATE,)}),
     ("/jobs/wait", many.Wait, {"POST": READ}),
     ("/jobs/{job}", jobs.JobItem, {"GET": READ, "PATCH": ACT, "DELETE": ACT}),
     ("/jobs/{job}/runs", jobs.JobRuns, {"GET": READ}),

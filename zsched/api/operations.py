@@ -66,6 +66,13 @@ OPERATIONS: Final[Mapping[str, Operation]] = {
         takes=body.BulkBody,
         example={"action": "cancel", "select": "5001-6000,7001"},
     ),
+    "POST /jobs/purge": Operation(
+        "purge",
+        "Remove old jobs for good, or count those that would be removed",
+        shapes.Purged,
+        takes=body.PurgeBody,
+        example={"older_than": "30d", "status": "failed", "dry_run": True},
+    ),
     "POST /jobs/wait": Operation(
         "wait",
         "Wait until any or all of many jobs have ended",

@@ -23,6 +23,7 @@ Commands:
   token    Make, list and revoke the tokens of API clients.
   access   Make, list and revoke worker keys, and make the access file of a worker on another host.
   key      Replace the scheduler's keys.
+  purge    Remove old jobs for good.
   db       Check, back up and restore the database.
   demo     Start a scheduler and two workers, run some jobs, show the results, and stop.
   version  Show the version.
@@ -60,7 +61,7 @@ from zsched.host import standard
 COMMANDS: Final = (
     *("up", "submit", "run", "list", "events", "show", "wait", "logs", "cancel"),
     *("pause", "resume", "edit", "end"),
-    *("workers", "foreign", "summary", "token", "access", "key", "db", "demo", "version"),
+    *("workers", "foreign", "summary", "token", "access", "key", "purge", "db", "demo", "version"),
 )
 
 # Names of similar commands in other programs.
@@ -71,6 +72,7 @@ MEANT: Final = {
     **dict.fromkeys(("start", "serve", "server"), "up"),
     **dict.fromkeys(("get", "describe", "inspect"), "show"),
     **dict.fromkeys(("history", "audit"), "events"),
+    **dict.fromkeys(("prune", "gc", "clean", "forget"), "purge"),
     **dict.fromkeys(("log", "tail", "output", "cat"), "logs"),
     **dict.fromkeys(("nodes", "hosts"), "workers"),
     **dict.fromkeys(("exec", "srun"), "run"),

@@ -11,7 +11,7 @@ from zsched.model.demand import Demand
 from zsched.model.records import Event, ForeignRuns, Instance
 from zsched.model.types import Job, JobId, Run, RunId, RunStatus, Stream, Worker, WorkerId, WorkerStatus
 from zsched.store import filters, rows, sql
-from zsched.store.contract import EventFilter, JobFilter, RunOutput, Submitted
+from zsched.store.contract import EventFilter, JobFilter, Old, RunOutput, Submitted
 from zsched.store.engine import ReadEngine, Row
 
 T = TypeVar("T")
@@ -49,6 +49,9 @@ class EngineReader:
 
     def search_jobs(self, wanted: JobFilter, first: JobId, last: JobId, limit: int) -> Generator[Job]:
         return self._each(rows.job, *filters.jobs(wanted, first, last, limit))
+
+    def count_old(self, old: Old, first: JobId, last: JobId) -> int:
+        return int(self._execute(sql.COUNT_OLD, (old.status, first, last, old.ended_ms, old.ended_ms))[0][0])
 
     def last_job(self) -> JobId:
         return JobId(self._execute(sql.LAST_JOB)[0][0])

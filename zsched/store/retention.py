@@ -7,7 +7,7 @@ from zsched.model.events import EventKind
 from zsched.model.limits import SPANS_SHOWN_MAX
 from zsched.model.types import JobId, RunStatus
 from zsched.store import sql
-from zsched.store.contract.retention import Step
+from zsched.store.contract.retention import Old, Step
 from zsched.store.engine import Engine, Row
 from zsched.store.ledger import Ledger, Note
 
@@ -26,17 +26,16 @@ class RetentionWriter:
     def default(self) -> bool:
         return bool(self._engine.execute(sql.RETAINS)[0][0])
 
-    def purge_jobs(self, status: RunStatus, ended_ms: int, after: JobId, count: int, now_ms: int) -> Step:
-        found = self._engine.execute(sql.ENDED_JOBS, (status, after, count))
+    def purge_jobs(self, old: Old, after: JobId, count: int, actor: str, now_ms: int) -> Step:
+        found = self._engine.execute(sql.ENDED_JOBS, (old.status, after, count))
         # A job changes last after it was submitted, and ids grow with the time.
-        looked = [row for row in found if row[1] < ended_ms]
-        old = [row for row in looked if row[2] < ended_ms and not row[7]]
-        if old:
-            self._remove(old, now_ms)
-        reached = looked[-1][0] if len(looked) == count else None
-        return Step(len(old), reached)
+        looked = [row for row in found if row[1] < old.ended_ms]
+        jobs = [row for row in looked if row[2] < old.ended_ms and not row[7]]
+        if jobs:
+            self._remove(jobs, actor, now_ms)
+        return Step(len(jobs), looked[-1][0] if len(looked) == count else None)
 
-    def _remove(self, jobs: list[Row], now_ms: int) -> None:
+    def _remove(self, jobs: list[Row], actor: str, now_ms: int) -> None:
         """Remove jobs, given as rows of sql.ENDED_JOBS."""
         engine = self._engine
         ids: list[Row] = [(row[0],) for row in jobs]
@@ -49,7 +48,7 @@ class RetentionWriter:
             if tasks := sum(row[place] for row in jobs):
                 engine.send(sql.ADD_TO_TOTALS, (-tasks, status), rows=1)
         removed = spans.of_numbers(row[0] for row in jobs).head(SPANS_SHOWN_MAX)
-        note = Note(at_ms=now_ms, actor="retention", became=EventKind.PURGED, detail=f"{len(jobs)} jobs: {removed}")
+        note = Note(at_ms=now_ms, actor=actor, became=EventKind.PURGED, detail=f"{len(jobs)} jobs: {removed}")
         self._ledger.note(note)
 
     def purge_events(self, before_ms: int, after: int, count: int) -> Step:

@@ -302,6 +302,9 @@ FOREIGN_UNDECIDED: Final = """
 ENDED_JOBS: Final = """
     SELECT job_id, created_ms, updated_ms, success, failed, cancelled, tags, schedule IS NOT NULL FROM jobs
     WHERE status = ? AND job_id > ? ORDER BY job_id LIMIT ?"""
+COUNT_OLD: Final = """
+    SELECT count(*) FROM jobs
+    WHERE status = ? AND job_id BETWEEN ? AND ? AND created_ms < ? AND updated_ms < ? AND schedule IS NULL"""
 # Of a list of ids, those that are still there.
 JOBS_THERE: Final = "SELECT job_id FROM jobs WHERE job_id IN (VALUES (?))"
 RUN_BETWEEN: Final = "SELECT run_id FROM runs WHERE run_id BETWEEN ? AND ? LIMIT 1"

@@ -45,6 +45,9 @@ PURGE_EVENTS_MAX = 1_000
 PURGE_PAUSE_MS = 50
 PURGE_INTERVAL_MS = 60_000
 
+# Numbers of jobs that one step of a count of old jobs goes through. No turn waits for it.
+PURGE_COUNTED_MAX = 100_000
+
 # How long a new database keeps ended jobs unless the settings say otherwise.
 KEEP_SUCCESS_MS = 7 * 86_400_000
 KEEP_OTHERS_MS = 30 * 86_400_000

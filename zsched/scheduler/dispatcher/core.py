@@ -58,7 +58,7 @@ from zsched.scheduler.dispatcher.heartbeats import Heartbeats
 from zsched.scheduler.dispatcher.outbox import Outbox, error
 from zsched.scheduler.dispatcher.registration import Registration
 from zsched.scheduler.dispatcher.results import Results
-from zsched.scheduler.dispatcher.retention import Retention
+from zsched.scheduler.dispatcher.retention import Purge, Retention
 from zsched.scheduler.dispatcher.returns import Returns
 from zsched.scheduler.dispatcher.session import Session, Sessions
 from zsched.scheduler.dispatcher.settings import Settings
@@ -181,6 +181,8 @@ class Dispatcher:
                 return _reply(command, recurrence.on_change(store, command, self._cancels.cancel, now))
             case Bulk():
                 return _reply(command, bulk.step(store, command, self._cancels.cancel, now))
+            case Purge():
+                return _reply(command, self._retention.on_purge(command, now))
             case Look():
                 watches.on_look(store, sessions, self.outbox, command, now)
             case RegisterWorker():

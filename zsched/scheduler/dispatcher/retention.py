@@ -11,9 +11,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final
 
-from zsched.model.limits import PURGE_EVENTS_MAX, PURGE_INTERVAL_MS, PURGE_JOBS_MAX, PURGE_PAUSE_MS
+from zsched.model.limits import BULK_JOBS_MAX, PURGE_EVENTS_MAX, PURGE_INTERVAL_MS, PURGE_JOBS_MAX, PURGE_PAUSE_MS
 from zsched.model.types import JobId, Now, RunStatus
-from zsched.store.contract import Store
+from zsched.scheduler.dispatcher.commands import Command
+from zsched.store.contract import Old, Step, Store
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +36,15 @@ class Keep:
         return [(status, limit) for status, limit in limits if limit is not None]
 
 
+@dataclass(frozen=True, slots=True)
+class Purge(Command[Step]):
+    """Remove some old jobs now: looks at BULK_JOBS_MAX with an id above `after`."""
+
+    old: Old
+    after: JobId
+    actor: str
+
+
 KEEP_ALL: Final = Keep()
 
 
@@ -47,15 +57,24 @@ class Retention:
         self._due_ms = now.mono_ms
         self._round: Iterator[None] | None = None
         self._now = now
+        # Whether a caller had jobs removed, whose events are still there.
+        self._asked = False
 
     @property
     def due_ms(self) -> int | None:
         """When the next step is due, by the steady clock; None: never."""
-        return self._due_ms if self._limits else None
+        return self._due_ms if self._limits or self._asked else None
+
+    def on_purge(self, command: Purge, now: Now) -> Step:
+        """Remove some jobs for a caller. Their events are removed by a round that begins soon."""
+        self._asked, self._round = True, None
+        self._due_ms = now.mono_ms + PURGE_PAUSE_MS
+        retention = self._store.retention
+        return retention.purge_jobs(command.old, command.after, BULK_JOBS_MAX, command.actor, now.wall_ms)
 
     def on_tick(self, now: Now) -> None:
         """Do the next step if it is due. What it removes ended long ago, so this turn has not changed it."""
-        if not self._limits or now.mono_ms < self._due_ms:
+        if self.due_ms is None or now.mono_ms < self._due_ms:
             return
         self._now = now
         if self._round is None:
@@ -65,15 +84,12 @@ class Retention:
         try:
             next(self._round)
         except StopIteration:
-            self._restart(now)
+            self._round, self._asked = None, False
+            self._due_ms = now.mono_ms + PURGE_INTERVAL_MS
 
     def on_rollback(self) -> None:
         """The step was undone: a new round finds again what it has passed."""
         self._round = None
-
-    def _restart(self, now: Now) -> None:
-        self._round = None
-        self._due_ms = now.mono_ms + PURGE_INTERVAL_MS
 
     def _steps(self) -> Iterator[None]:
         """A round: each step is one `next`."""
@@ -81,13 +97,14 @@ class Retention:
         for status, limit_ms in self._limits:
             after: int | None = 0
             while after is not None:
-                ended_ms = self._now.wall_ms - limit_ms
-                step = retention.purge_jobs(status, ended_ms, JobId(after), PURGE_JOBS_MAX, self._now.wall_ms)
-                after = step.reached
+                now_ms = self._now.wall_ms
+                old = Old(status, now_ms - limit_ms)
+                after = retention.purge_jobs(old, JobId(after), PURGE_JOBS_MAX, "retention", now_ms).reached
                 yield
         after = 0
         while after is not None:
-            before_ms = self._now.wall_ms - min(limit_ms for _, limit_ms in self._limits)
+            age_ms = 0 if self._asked else min(limit_ms for _, limit_ms in self._limits)
+            before_ms = self._now.wall_ms - age_ms
             after = retention.purge_events(before_ms, after, PURGE_EVENTS_MAX).reached
             yield
         while retention.shrink():

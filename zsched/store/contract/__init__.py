@@ -33,7 +33,7 @@ from zsched.store.contract.idempotency import Idempotency, Submitted
 from zsched.store.contract.identity import KEY_CHECK, NO_LINEAGE, Identity, Lineage, Restoration
 from zsched.store.contract.jobs import Cancelled, Jobs, Target
 from zsched.store.contract.reader import EventFilter, JobFilter, Reader, RunOutput
-from zsched.store.contract.retention import Retention, Step
+from zsched.store.contract.retention import Old, Retention, Step
 from zsched.store.contract.runs import Claim, Claimed, Holding, Load, Ready, Runs
 from zsched.store.contract.schedules import Due, Schedules
 from zsched.store.contract.transactions import Changes, Transactions
@@ -58,6 +58,7 @@ __all__ = [
     "Jobs",
     "Lineage",
     "Load",
+    "Old",
     "Reader",
     "Ready",
     "Restoration",

@@ -12,6 +12,7 @@ from zsched.model.records import Event, ForeignRuns, Instance
 from zsched.model.types import Job, JobId, Run, RunId, RunStatus, Stream, Worker, WorkerId, WorkerStatus
 from zsched.store.contract.access import Tokens
 from zsched.store.contract.idempotency import Submitted
+from zsched.store.contract.retention import Old
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +74,9 @@ class Reader(Tokens, Protocol):
 
         Where no index helps, this reads all jobs with these ids: callers bound the work by the range.
         """
+
+    def count_old(self, old: Old, first: JobId, last: JobId) -> int:
+        """Number of the jobs with an id from `first` to `last`, both included, that Retention.purge_jobs removes."""
 
     def last_job(self) -> JobId:
         """The highest id; 0 without jobs."""

@@ -18,6 +18,14 @@ class Step:
     reached: int | None
 
 
+@dataclass(frozen=True, slots=True)
+class Old:
+    """Which jobs are old: those with this final status that changed last before a time."""
+
+    status: RunStatus
+    ended_ms: int
+
+
 class Retention(Protocol):
     """Small steps, so that no turn takes long. Each looks at some rows after an id."""
 
@@ -25,9 +33,9 @@ class Retention(Protocol):
     def default(self) -> bool:
         """Whether old jobs are removed unless the settings say otherwise. Not in a database of an earlier release."""
 
-    def purge_jobs(self, status: RunStatus, ended_ms: int, after: JobId, count: int, now_ms: int) -> Step:
-        """Remove jobs with this final status that changed last before `ended_ms`, with everything of theirs but their
-        events. Looks at `count` jobs with an id above `after`, up to the first one submitted at `ended_ms` or later.
+    def purge_jobs(self, old: Old, after: JobId, count: int, actor: str, now_ms: int) -> Step:
+        """Remove old jobs, with everything of theirs but their events. Looks at `count` jobs with an id above `after`,
+        up to the first one that is submitted too late to be old.
 
         Keeps jobs with a schedule.
         """
