@@ -5,8 +5,8 @@ Usage: python -m bench.lists fill PATH|URL [JOBS]      (2000000 jobs, if not sai
 
 `fill` writes a new database by plain INSERTs, as a scheduler would have left it after these jobs: 1 % failed, ten
 owners, a hundred names and a few rare ones, 10 % with tags, 20 workers, three events for each job. `measure` asks for
-lists through REST's app in this process, follows every Link, and prints the time of the first page, of the last one,
-and how many pages and rows there were.
+lists through REST's app in this process, follows up to 60 Links, and prints the time of the first page, of the slowest
+one and of all together, of the last page of a long list, and how many pages and rows there were.
 """
 
 from __future__ import annotations
@@ -64,6 +64,8 @@ LISTS = (
 )
 # Pages that are followed at most; `+` marks a list that goes on.
 PAGES_MAX = 60
+# Where the last page of a list begins: of jobs, and of events.
+END = ("before=1101", f"after={3 * JOBS - 300}")
 
 _JOB = (
     *("job_id", "name", "command", "demand_id", "grace_ms", "crash_limit", "success", "failed", "owner_id", "tags"),
@@ -110,7 +112,8 @@ def _fill(engine: Engine, store: Writer, first: int, count: int) -> None:
     if first == 1:
         engine.send(insert("demands", ("demand_id", "wish")), (engine.take_ids("demands", 1), '{"needs":[]}'), 1)
         owners = engine.take_ids("owners", 10)
-        engine.sendmany(insert("owners", ("owner_id", "owner")), [(owners + n, f"user:owner{n}") for n in range(10)])
+        for n in range(10):
+            engine.send(insert("owners", ("owner_id", "owner")), (owners + n, f"user:owner{n}"), 1)
     made = [Made(number) for number in range(first, first + count)]
     assert engine.take_ids("jobs", count) == engine.take_ids("runs", count) == first
     engine.take_ids("events", 3 * count)
@@ -176,7 +179,7 @@ def measure(db: Database) -> None:
     """Ask for the lists, and print the times."""
     facts_of = Facts(db="", zmq_host="", zmq_port=0, ready=lambda: True)
     client = testing.TestClient(make_app(Context(Inbox(callers_max=4), db.open_reader, facts_of)))
-    print(f"{'list':45} {'first ms':>9} {'last ms':>9} {'most ms':>9} {'pages':>6} {'rows':>7}")
+    print(f"{'list':45} {'first ms':>9} {'most ms':>9} {'all ms':>9} {'end ms':>9} {'pages':>6} {'rows':>7}")
     for path in LISTS:
         ask(client, path)
         times, rows, following = [], 0, path
@@ -185,9 +188,9 @@ def measure(db: Database) -> None:
             times.append(ms)
             rows += found
         pages = f"{len(times)}{'+' if following else ''}"
-        print(f"{path:45} {times[0]:9.1f} {times[-1]:9.1f} {max(times):9.1f} {pages:>6} {rows:7}")
-    last = ask(client, "/jobs?before=101")
-    print(f"the last page of /jobs: {last[0]:.1f} ms, {last[1]} rows")
+        end = ask(client, f"{path}{'&' if '?' in path else '?'}{END[path.startswith('/events')]}")[0]
+        line = f"{path:45} {times[0]:9.1f} {max(times):9.1f} {sum(times):9.1f} {end:9.1f} {pages:>6} {rows:7}"
+        print(line, flush=True)
 
 
 def ask(client: testing.TestClient, path: str) -> tuple[float, int, str]:
