@@ -33,7 +33,7 @@ from zsched.store.mapping import insert
 from zsched.store.writer import Writer
 
 JOBS = 2_000_000
-CHUNK = 20_000
+CHUNK = 2_000
 BEGIN_MS = 1_700_000_000_000
 # Time between two submits.
 STEP_MS = 100

@@ -85,8 +85,7 @@ def test_a_list_has_the_ids_of_its_range_up_to_its_limit(base: Base, wanted: Job
         (JobFilter(status=FAILED), "jobs_by_status (status=? AND job_id>? AND job_id<?)"),
         (JobFilter(status=FAILED, owner="user:a"), "jobs_by_status (status=? AND job_id>? AND job_id<?)"),
         (JobFilter(owner="user:a"), "jobs_by_owner (owner_id=? AND rowid>? AND rowid<?)"),
-        (JobFilter(name="a"), "jobs_by_name (name=? AND rowid>? AND rowid<?)"),
-        (JobFilter(name="a", status=FAILED, owner="user:a"), "jobs_by_name (name=? AND rowid>? AND rowid<?)"),
+        (JobFilter(name="a", status=FAILED), "jobs_by_status (status=? AND job_id>? AND job_id<?)"),
     ],
 )
 def test_one_index_chooses_and_orders_the_jobs(base: Base, wanted: JobFilter, search: str) -> None:

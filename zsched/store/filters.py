@@ -34,19 +34,19 @@ def jobs(wanted: JobFilter, first: JobId, last: JobId, limit: int) -> tuple[str,
 
 
 def _of_jobs(wanted: JobFilter) -> Iterator[Condition]:
-    """The conditions of a filter. The first of tag, name, status and owner drives."""
+    """The conditions of a filter. The first of tag, status and owner drives."""
     driven = False
     if wanted.tag is not None:
         yield "job_id = tagged_id AND tag = ?", (wanted.tag,)
-        driven = True
-    if wanted.name is not None:
-        yield "name || '' = ?" if driven else "name = ?", (wanted.name,)
         driven = True
     if wanted.status is not None:
         yield "status || '' = ?" if driven else "status = ?", (wanted.status,)
         driven = True
     if wanted.owner is not None:
         yield f"+{sql.OWNED}" if driven else sql.OWNED, (wanted.owner,)
+    # An index on names would cost each submit 4 us; a search among two million jobs takes 0.3 s.
+    if wanted.name is not None:
+        yield "name = ?", (wanted.name,)
     if wanted.worker is not None:
         yield _ON_WORKER, (wanted.worker,)
     if wanted.search is not None:

@@ -5,6 +5,5 @@ CREATE TABLE job_tags (
     tagged_id BIGINT NOT NULL,
     PRIMARY KEY (tag, tagged_id)
 );
-CREATE INDEX jobs_by_name ON jobs (name, job_id);
 ALTER TABLE identity ADD COLUMN retention BIGINT NOT NULL DEFAULT 1;
 UPDATE identity SET retention = 0 WHERE EXISTS (SELECT 1 FROM schedulers);

@@ -6,8 +6,6 @@ CREATE TABLE job_tags (
     tagged_id INTEGER NOT NULL,
     PRIMARY KEY (tag, tagged_id)
 ) STRICT, WITHOUT ROWID;
--- For lists of the jobs with a name. A name hardly ever changes, so that only a submit writes this.
-CREATE INDEX jobs_by_name ON jobs (name);
 
 -- Whether old jobs are removed unless the settings say otherwise. Not in a database
 -- of an earlier release, on which a scheduler has started.
