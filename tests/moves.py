@@ -81,7 +81,17 @@ def fill(tenure: Tenure, jobs: int = 20) -> None:
     store.begin_epoch("host", 1, ODD, NOW)
     store.register(worker(W1), NOW)
     specs = [JobSpec(name=f"{ODD} {number}", command=ODD, env={"A": ODD}) for number in range(jobs)]
-    specs.append(JobSpec(name="input", command="cat", argv=("cat", ODD), cwd=f"/{ODD}", umask="027", stdin=ODD * 99))
+    specs.append(
+        JobSpec(
+            name="input",
+            command="cat",
+            argv=("cat", ODD),
+            cwd=f"/{ODD}",
+            umask="027",
+            stdin=ODD * 99,
+            tags=("nightly", "team=data"),
+        )
+    )
     specs.append(JobSpec(name="cron", command="true", schedule="* * * * *"))
     store.submit(specs, [None] * (jobs + 1) + [NOW], "user:me", NOW, owner="user:me")
     for number in range(0, jobs, 4):

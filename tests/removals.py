@@ -1708,6 +1708,47 @@ _REMOVALS: Final = (
         "contract/test_runs.py::test_a_result_from_a_lost_run_is_stale_and_leaves_an_event",
         returns("EndsWriter.note_stale", ""),
     ),
+    # --- lists and retention ---
+    removal(
+        15,
+        "a search goes on until it has seen all",
+        "unit/test_list_search.py::test_a_search_stops_after_its_time_and_the_next_goes_on_there",
+        excerpt(
+            "Search.rows",
+            "while self.unfinished and (now_s - begin_s) * 1000 < SEARCH_MS_MAX:",
+            "while self.unfinished:",
+        ),
+    ),
+    removal(
+        15,
+        "a page of a search that stopped early looks like the last one",
+        "unit/test_rest_lists.py::test_search_that_ends_early_goes_on_by_its_link",
+        returns("Search.finish", "page"),
+    ),
+    removal(
+        15,
+        "one turn removes all old jobs",
+        "unit/test_dispatcher_retention.py::test_a_turn_removes_only_some_and_the_next_comes_soon",
+        excerpt("Retention._steps", "PURGE_JOBS_MAX", "1_000_000"),
+    ),
+    removal(
+        15,
+        "a round of retention goes on behind a step that was undone",
+        "unit/test_dispatcher_retention.py::test_a_step_that_was_undone_is_done_again",
+        without_call("Dispatcher.on_rollback", "self._retention.on_rollback()"),
+    ),
+    removal(
+        24,
+        "jobs that changed lately are removed with the old ones",
+        "contract/test_retention.py::test_live_recurring_and_young_jobs_stay",
+        excerpt("RetentionWriter.purge_jobs", "if row[2] < old.ended_ms and not row[7]", "if not row[7]"),
+    ),
+    removal(
+        24,
+        "removed jobs stay in the totals",
+        "contract/test_retention.py::test_only_jobs_of_the_status_are_removed_and_totals_follow",
+        excerpt("RetentionWriter._remove", "(-tasks, status)", "(0, status)"),
+    ),
     # --- who gets in ---
     removal(
         25,

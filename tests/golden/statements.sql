@@ -10,6 +10,9 @@ INSERT INTO identity (db, created_ms) VALUES (?, ?);
 -- REPLACE_IDENTITY
 UPDATE identity SET db = ?, created_ms = ?;
 
+-- RETAINS
+SELECT retention FROM identity;
+
 -- PREDECESSORS
 SELECT db FROM predecessors ORDER BY generation DESC;
 
@@ -85,6 +88,9 @@ SELECT owner_id FROM owners WHERE owner = ?;
 
 -- ADD_OWNER
 INSERT INTO owners (owner_id, owner) VALUES (?, ?);
+
+-- JOB_COLUMNS
+run_as, env, secret_env, name, command, schedule, tags, timeout_ms, grace_ms, retries, backoff, on_lost, on_disconnect, crash_limit, job_id, status, (SELECT owner FROM owners WHERE owners.owner_id = jobs.owner_id), next_fire_ms, pending + running + unmade > 0, paused_ms, ended_ms, cancel_ms, created_ms, updated_ms;
 
 -- JOB
 SELECT argv, cwd, umask, cwd_hint, umask_hint, run_as, env, secret_env, name, command, schedule, run_at_ms, deadline_ms, timeout_ms, grace_ms, early_signal, retries, backoff, on_lost, on_disconnect, crash_limit, job_id, status, (SELECT owner FROM owners WHERE owners.owner_id = jobs.owner_id), stdin_bytes, next_fire_ms, pending + running + unmade > 0, paused_ms, ended_ms, cancel_ms, created_ms, updated_ms FROM jobs WHERE job_id = ?;
@@ -225,6 +231,9 @@ SELECT run_id, job_id, task, attempt, worker_id, status, reason, detail, due_ms,
 -- RUNS_OF_JOB
 SELECT run_id, job_id, task, attempt, worker_id, status, reason, detail, due_ms, exit_code, signal, crashes, failures, probation, claimed_ms, started_ms, finished_ms, cancel_ms, created_ms FROM runs WHERE job_id = ? AND run_id < ? ORDER BY run_id DESC LIMIT ?;
 
+-- FIRST_RUN
+SELECT run_id FROM runs WHERE job_id = ? ORDER BY run_id LIMIT 1;
+
 -- LIVE_ON_WORKER
 SELECT run_id, job_id, task, attempt, worker_id, status, reason, detail, due_ms, exit_code, signal, crashes, failures, probation, claimed_ms, started_ms, finished_ms, cancel_ms, created_ms FROM runs WHERE worker_id = ? AND status = 'running' AND job_id = ? ORDER BY run_id DESC LIMIT 2;
 
@@ -346,11 +355,17 @@ UPDATE workers SET leaving_ms = ? WHERE worker_id = ? AND leaving_ms IS NULL RET
 -- RETIRE
 UPDATE workers SET status = 'inactive' WHERE worker_id = ? AND status = 'active';
 
+-- EVENT_COLUMNS
+event_id, at_ms, actor, job_id, run_first, run_last, worker_id, was, became, reason, detail;
+
 -- ADD_EVENT
 INSERT INTO events (event_id, at_ms, actor, job_id, run_first, run_last, worker_id, was, became, reason, detail) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?);
 
 -- EVENTS
 SELECT event_id, at_ms, actor, job_id, run_first, run_last, worker_id, was, became, reason, detail FROM events WHERE event_id > ? ORDER BY event_id LIMIT ?;
+
+-- EVENT_FROM
+SELECT event_id, at_ms FROM events WHERE event_id >= ? ORDER BY event_id LIMIT 1;
 
 -- LAST_EVENT
 SELECT coalesce(max(event_id), 0) FROM events;
@@ -443,6 +458,35 @@ UPDATE foreign_runs SET decision = ?, decided_by = ?, decided_ms = ? WHERE worke
 -- FOREIGN_UNDECIDED
 SELECT coalesce(sum(running), 0), count(DISTINCT worker_id) FROM foreign_runs
     WHERE running > 0 AND decision IS NULL;
+
+-- ENDED_JOBS
+SELECT job_id, created_ms, updated_ms, success, failed, cancelled, tags, schedule IS NOT NULL FROM jobs
+    WHERE status = ? AND job_id > ? ORDER BY job_id LIMIT ?;
+
+-- COUNT_OLD
+SELECT count(*) FROM jobs
+    WHERE status = ? AND job_id BETWEEN ? AND ? AND created_ms < ? AND updated_ms < ? AND schedule IS NULL;
+
+-- JOBS_THERE
+SELECT job_id FROM jobs WHERE job_id IN (VALUES (?));
+
+-- RUN_BETWEEN
+SELECT run_id FROM runs WHERE run_id BETWEEN ? AND ? LIMIT 1;
+
+-- DELETE_RUNS
+DELETE FROM runs WHERE job_id IN (VALUES (?));
+
+-- DELETE_JOBS
+DELETE FROM jobs WHERE job_id IN (VALUES (?));
+
+-- DELETE_TAG
+DELETE FROM job_tags WHERE tag = ? AND tagged_id = ?;
+
+-- OLD_EVENTS
+SELECT event_id, at_ms, job_id, run_first, run_last FROM events WHERE event_id > ? ORDER BY event_id LIMIT ?;
+
+-- DELETE_EVENTS
+DELETE FROM events WHERE event_id IN (VALUES (?));
 
 -- SUBMITTED
 SELECT digest, first_job, last_job, jobs FROM idempotency WHERE caller = ? AND idem_key = ? AND made_ms > ?;

@@ -93,6 +93,9 @@ class Session(Statements):
         self._demand_server()
         return self._engine.executemany(statement, parameters)
 
+    def shrink(self) -> bool:
+        return False
+
     def commit(self) -> None:
         self._demand_server()
         if self._late == "commit":

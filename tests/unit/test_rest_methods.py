@@ -26,6 +26,7 @@ from zsched.scheduler.inbox import Inbox
 TAKEN = {
     "/jobs": {"GET", "HEAD", "POST"},
     "/jobs/bulk": {"POST"},
+    "/jobs/purge": {"POST"},
     "/jobs/wait": {"POST"},
     "/jobs/{job}": {"GET", "HEAD", "PATCH", "DELETE"},
     "/jobs/{job}/runs": {"GET", "HEAD"},

@@ -7,8 +7,9 @@ from typing import Final
 
 import falcon
 
-from zsched.api import access, events, foreign, jobs, many, openapi, problem, runs, standby, status, workers
+from zsched.api import access, events, foreign, jobs, many, openapi, problem, purge, runs, standby, status, workers
 from zsched.api.context import Context
+from zsched.api.etag import EntityTags
 from zsched.api.gate import Gate, Needs, Scopes
 from zsched.api.requests import Requests
 from zsched.api.room import Admission
@@ -26,6 +27,7 @@ ACT: Final = (Scope.SUBMIT, Scope.OPERATE)
 ROUTES: Final[tuple[tuple[str, Callable[[Context], object], Mapping[str, Scopes]], ...]] = (
     ("/jobs", jobs.Jobs, {"GET": READ, "POST": SUBMIT}),
     ("/jobs/bulk", many.Bulk, {"POST": ACT}),
+    ("/jobs/purge", purge.JobsPurge, {"POST": (Scope.OPERATE,)}),
     ("/jobs/wait", many.Wait, {"POST": READ}),
     ("/jobs/{job}", jobs.JobItem, {"GET": READ, "PATCH": ACT, "DELETE": ACT}),
     ("/jobs/{job}/runs", jobs.JobRuns, {"GET": READ}),
@@ -64,7 +66,8 @@ def make_app(context: Context) -> falcon.App[falcon.Request, falcon.Response]:
         context.policy.trust, lambda: context.reader, NEEDS, lambda token_id: context.inbox.post(UseToken(token_id))
     )
     admission = Admission(context.bodies, context.inbox.postpone)
-    app = falcon.App(middleware=(Requests(context, NEEDS), gate, standby.Standby(context.active, NEEDS), admission))
+    standing_by = standby.Standby(context.active, NEEDS)
+    app = falcon.App(middleware=(Requests(context, NEEDS), gate, standing_by, admission, EntityTags()))
     app.req_options.strip_url_path_trailing_slash = True
     app.req_options.auto_parse_qs_csv = False
     app.req_options.keep_blank_qs_values = True

@@ -116,6 +116,16 @@ class BulkBody(SelectBody, frozen=True, kw_only=True):
     after: Annotated[int, Meta(ge=0, le=INTEGER_MAX)] = 0
 
 
+class PurgeBody(Struct, forbid_unknown_fields=True, frozen=True, kw_only=True):
+    """POST /jobs/purge. Jobs that changed last longer ago than `older_than`, and with this final `status` if it is
+    given. `dry_run`: only count them.
+    """
+
+    older_than: str
+    status: Literal["success", "failed", "cancelled"] | None = None
+    dry_run: bool = False
+
+
 class WaitBody(SelectBody, frozen=True, kw_only=True):
     """POST /jobs/wait. `until` any or all of the jobs have ended, but no longer than `timeout`. `after`: the number
     `next` of an earlier answer; only what has happened since then counts.

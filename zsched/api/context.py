@@ -28,7 +28,7 @@ from zsched.model.limits import BODIES_BYTES_MAX, INTEGER_MAX, LARGE_PAGES_MAX, 
 from zsched.model.records import ForeignRuns, Instance, Role
 from zsched.model.spec import Seal, keeps_none
 from zsched.model.types import JobId, RunId, Worker, WorkerId
-from zsched.model.units import parse_duration_ms
+from zsched.model.units import parse_duration_ms, parse_since_ms
 from zsched.scheduler.inbox import Inbox
 from zsched.scheduler.live import Live
 from zsched.security import tokens
@@ -254,6 +254,24 @@ def number(given: dict[str, str], name: str, default: int, least: int, most: int
     if value < least:
         raise invalid(name, f"a whole number, {least} or more")
     return min(value, most)
+
+
+def text(given: dict[str, str], name: str, chars_max: int) -> str | None:
+    """A parameter as a text, None if it is not given. Raises a 400 Problem."""
+    value = given.get(name)
+    if value is not None and (not value or len(value) > chars_max or "\0" in value):
+        raise invalid(name, f"1 to {chars_max} characters, without NUL")
+    return value
+
+
+def since_ms(given: dict[str, str]) -> int | None:
+    """The parameter `since` as milliseconds since 1970, None if it is not given. Raises a 400 Problem."""
+    if "since" not in given:
+        return None
+    try:
+        return parse_since_ms(given["since"], time.time_ns() // 1_000_000)
+    except ValueError as error:
+        raise invalid("since", error) from None
 
 
 def flag(given: dict[str, str], name: str) -> bool:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import re
 from collections.abc import Generator
 from contextlib import closing
 from dataclasses import dataclass
@@ -11,8 +10,8 @@ from typing import NoReturn
 
 import falcon
 
-from zsched.api import idempotency, shapes, views
-from zsched.api.body import OWNER, LogBody, convert, parse, read, read_bytes
+from zsched.api import idempotency, lists, shapes, views
+from zsched.api.body import LogBody, convert, parse, read, read_bytes
 from zsched.api.context import (
     Context,
     answer,
@@ -24,7 +23,6 @@ from zsched.api.context import (
     parameters,
     worker_name,
 )
-from zsched.api.gate import Principal
 from zsched.api.pages import address, answer_page
 from zsched.api.problem import Problem, invalid
 from zsched.host.files import PrivateFileError
@@ -36,7 +34,6 @@ from zsched.model.limits import (
     JOBS_PER_SUBMIT_MAX,
     LOG_BODY_BYTES_MAX,
     OUTPUT_BYTES_MAX,
-    OWNER_CHARS_MAX,
     PAGE_ROWS_DEFAULT,
     PAGE_ROWS_MAX,
     WAIT_MS_MAX,
@@ -70,36 +67,9 @@ class Jobs:
         self._context = context
 
     def on_get(self, req: falcon.Request, resp: falcon.Response) -> None:
-        given = parameters(req, "status", "owner", "limit", "offset", "before", "first", "last")
-        limit = number(given, "limit", PAGE_ROWS_DEFAULT, 1, PAGE_ROWS_MAX)
-        if "first" in given or "last" in given:
-            self._range(resp, given, limit)
-            return
-        offset = number(given, "offset", 0, 0, INTEGER_MAX)
-        before = JobId(number(given, "before", 0, 1, INTEGER_MAX)) if "before" in given else None
-        status = _status(given["status"]) if "status" in given else None
-        owner = _owner(req, given["owner"]) if "owner" in given else None
-        found = self._context.reader.jobs(status, limit + 1, offset, before, owner)
-        page = self._context.pages.fill(found, views.job, limit)
-        # By id unless the caller uses an offset, which moves when jobs are added or change their status.
-        if "offset" in given or page.last is None:
-            place = {"offset": offset + page.rows}
-        else:
-            place = {"before": page.last.job_id}
-        answer_page(resp, page, address("/jobs", given, **place))
+        lists.answer_jobs(self._context, req, resp)
 
     on_head = on_get
-
-    def _range(self, resp: falcon.Response, given: dict[str, str], limit: int) -> None:
-        """Jobs by their ids, oldest first, as in the answer of their submit."""
-        for name in ("status", "owner", "offset", "before"):
-            if name in given:
-                raise invalid(name, "not together with first and last")
-        first = JobId(number(given, "first", 1, 1, INTEGER_MAX))
-        last = JobId(number(given, "last", INTEGER_MAX, 1, INTEGER_MAX))
-        page = self._context.pages.fill(self._context.reader.jobs_between(first, last, limit + 1), views.job, limit)
-        following = address("/jobs", given, first=page.last.job_id + 1) if page.last else ""
-        answer_page(resp, page, following)
 
     def on_post(self, req: falcon.Request, resp: falcon.Response) -> None:
         parameters(req)
@@ -295,21 +265,6 @@ def _found(job: Job | None) -> Job:
     if job is None:
         raise Problem(404, "unknown_job", "Job not found")
     return job
-
-
-def _status(word: str) -> RunStatus:
-    try:
-        return RunStatus(word)
-    except ValueError:
-        raise invalid("status", f"one of {', '.join(RunStatus)}") from None
-
-
-def _owner(req: falcon.Request, text: str) -> str:
-    """The owner in a parameter; `me` is the caller. Raises a 400 Problem."""
-    if len(text) > OWNER_CHARS_MAX or re.match(OWNER, text) is None:
-        raise invalid("owner", "me, user:NAME or token:NAME")
-    principal: Principal = req.context.principal
-    return principal.owner if text == "me" else text
 
 
 def _many(items: list[object], seal: Seal) -> tuple[JobSpec, ...]:

@@ -15,10 +15,10 @@ import msgspec
 
 from zsched import __version__
 from zsched.api import shapes
-from zsched.api.body import OWNER
 from zsched.api.context import parameters
 from zsched.api.gate import Needs, Scopes
 from zsched.api.operations import OPERATIONS, Operation
+from zsched.api.queries import DURATION, QUERY, Schema
 from zsched.model.fields import WorkerName
 from zsched.model.limits import (
     BACKOFF_MS_MAX,
@@ -30,27 +30,17 @@ from zsched.model.limits import (
     JOBS_PER_SUBMIT_MAX,
     MIB,
     NAME_CHARS_MAX,
-    OWNER_CHARS_MAX,
     PAGE_BYTES_MAX,
-    PAGE_ROWS_DEFAULT,
-    PAGE_ROWS_MAX,
     REQUEST_ID_CHARS_MAX,
     SCHEDULE_CHARS_MAX,
+    TAGS_MAX,
     TOKEN_LIFE_MS_DEFAULT,
 )
-from zsched.model.types import RunStatus
+from zsched.model.names import TAG
 from zsched.model.units import format_duration_ms
 from zsched.security.tokens import NEVER
 
-Schema = dict[str, Any]
-
 _PREFIX: Final = "#/components/schemas/"
-# As model/units.py reads it.
-_DURATION: Final[Schema] = {
-    "type": "string",
-    "pattern": r"^(0|([0-9]+(\.[0-9]+)?(d|h|m|s|ms|us|µs|ns))+)$",
-    "maxLength": 64,
-}
 # A path without a scope is read.
 _OPEN: Final[Mapping[str, None]] = {"GET": None}
 _TEXT: Final = "text/plain"
@@ -69,55 +59,6 @@ page. The JSON of a request has at most {BODY_VALUES_MAX} values, the names of m
 """
 
 
-_QUERY: Final[Mapping[str, Schema]] = {
-    "limit": {
-        "description": f"The most rows; more than {PAGE_ROWS_MAX} is cut to that",
-        "schema": {"type": "integer", "minimum": 1, "default": PAGE_ROWS_DEFAULT},
-    },
-    "offset": {
-        "description": "How many rows to leave out at the beginning",
-        "schema": {"type": "integer", "minimum": 0},
-    },
-    "before": {
-        "description": "Only rows with a smaller number, such as that of the last row seen",
-        "schema": {"type": "integer", "minimum": 1},
-    },
-    "first": {
-        "description": "Jobs from this number on, oldest first; not together with status, owner, offset or before",
-        "schema": {"type": "integer", "minimum": 1},
-    },
-    "last": {
-        "description": "Jobs up to this number, oldest first; not together with status, owner, offset or before",
-        "schema": {"type": "integer", "minimum": 1},
-    },
-    "after": {
-        "description": "Only events after the event with this number. `Link` has it",
-        "schema": {"type": "integer", "minimum": 0},
-    },
-    "after_name": {
-        "name": "after",
-        "description": "Only rows after this worker, token id, public key, or WORKER/DATABASE. `Link` has it",
-        "schema": {"type": "string"},
-    },
-    "wait": {
-        "description": "Longest time to hold the answer until something changes; values above 20s count as 20s",
-        "schema": _DURATION,
-        "example": "10ms",
-    },
-    "cancel": {
-        "description": "Whether to cancel the last fire too, if it has not ended",
-        "schema": {"enum": ["1", "0", "true", "false"], "default": "0"},
-    },
-    "stream": {"schema": {"enum": ["stdout", "stderr"], "default": "stdout"}},
-    "status": {"schema": {"enum": list(RunStatus)}},
-    "owner": {
-        "description": "`user:NAME` or `token:NAME`; `me` is the caller itself",
-        "schema": {"type": "string", "pattern": OWNER.replace(r"\Z", "$"), "maxLength": OWNER_CHARS_MAX},
-        "example": "me",
-    },
-    "jobs": {"description": "What to do with the token's jobs", "schema": {"const": "cancel"}},
-    "role": {"description": "A scheduler of another role is not ready", "schema": {"const": "active"}},
-}
 _ONCE: Final[Schema] = {
     "name": "Idempotency-Key",
     "in": "header",
@@ -129,6 +70,12 @@ _ONCE: Final[Schema] = {
         rf"|[!#-+\--~]([ -+\--~]{{0,{IDEMPOTENCY_KEY_CHARS_MAX - 2}}}[!-+\--~])?)$",
     },
     "example": "8e03978e-40d5-43dd-bc93-6894a57f9324",
+}
+_KNOWN: Final[Schema] = {
+    "name": "If-None-Match",
+    "in": "header",
+    "description": "The ETag of an earlier answer: if the answer is the same, it is 304 without a body",
+    "schema": {"type": "string"},
 }
 _PATH: Final[Mapping[str, Schema]] = {
     "job": {"schema": {"type": "integer", "minimum": 0}, "example": 1},
@@ -153,8 +100,12 @@ _HEADERS: Final[Mapping[str, Schema]] = {
         "schema": {"const": "true"},
     },
     "Zsched-Offset": {"description": "Offset of the body in the stream", "schema": {"type": "integer", "minimum": 0}},
-    "Zsched-Next": {"description": "The offset to ask for next", "schema": {"type": "integer", "minimum": 0}},
+    "Zsched-Next": {
+        "description": "The offset to ask for next, or the `after` of the next events",
+        "schema": {"type": "integer", "minimum": 0},
+    },
     "Zsched-End": {"description": "Whether the stream ends here", "schema": {"enum": ["true", "false"]}},
+    "ETag": {"description": "A hash of the body, for If-None-Match", "schema": {"type": "string"}},
     "Retry-After": {"description": "Seconds", "schema": {"type": "integer", "minimum": 1}},
     "WWW-Authenticate": {"schema": {"type": "string"}},
     "Allow": {"schema": {"type": "string"}},
@@ -183,8 +134,16 @@ def _seconds(most_ms: int) -> Schema:
 
 
 # Constraints of a job's members beyond their types. The types accept more, so that an error can explain the constraint.
-_PAUSE: Final[Schema] = {"anyOf": [_DURATION, _seconds(BACKOFF_MS_MAX)]}
+_PAUSE: Final[Schema] = {"anyOf": [DURATION, _seconds(BACKOFF_MS_MAX)]}
 _JOB: Final[Schema] = {
+    "tags": {
+        "description": "Words by which lists can be filtered",
+        "anyOf": [
+            {"type": "array", "items": {"type": "string", "pattern": f"^{TAG.pattern}$"}, "maxItems": TAGS_MAX},
+            {"type": "null"},
+        ],
+        "examples": [["nightly", "team=data"]],
+    },
     "name": {"type": "string", "minLength": 1, "maxLength": NAME_CHARS_MAX, "pattern": r"\S"},
     "command": {
         "description": f"Run by `sh -c --`; at most {COMMAND_BYTES_MAX} bytes",
@@ -200,12 +159,12 @@ _JOB: Final[Schema] = {
     },
     "timeout": {
         "description": "A duration, or a number of seconds",
-        "anyOf": [_DURATION, _seconds(DURATION_MS_MAX) | {"minimum": 0.001}, {"type": "null"}],
+        "anyOf": [DURATION, _seconds(DURATION_MS_MAX) | {"minimum": 0.001}, {"type": "null"}],
         "examples": ["10m", 600],
     },
     "kill_grace": {
         "description": "From TERM to KILL: a duration, or a number of seconds",
-        "anyOf": [_DURATION, _seconds(GRACE_MS_MAX), {"type": "null"}],
+        "anyOf": [DURATION, _seconds(GRACE_MS_MAX), {"type": "null"}],
         "examples": ["10s", 10],
     },
 }
@@ -261,12 +220,12 @@ def document(needs: Needs) -> Schema:
         components[name]["properties"]["select"] = _SELECT
     components["WaitBody"]["properties"]["timeout"] = {
         "description": "A duration, or a number of seconds; values above 20 s count as 20 s",
-        "anyOf": [_DURATION, {"type": "number", "minimum": 0}],
+        "anyOf": [DURATION, {"type": "number", "minimum": 0}],
         "default": "20s",
     }
     components["TokenBody"]["properties"]["expires"] = {
         "description": f"A duration; {format_duration_ms(TOKEN_LIFE_MS_DEFAULT)} unless given",
-        "anyOf": [_DURATION, {"const": NEVER}, {"type": "null"}],
+        "anyOf": [DURATION, {"const": NEVER}, {"type": "null"}],
         "default": None,
     }
     # By identity: two types may be equal.
@@ -285,8 +244,8 @@ def document(needs: Needs) -> Schema:
         "paths": paths,
         "components": {
             "schemas": components,
-            "parameters": {name: {"name": name, "in": "query", **schema} for name, schema in _QUERY.items()}
-            | {_ONCE["name"]: _ONCE},
+            "parameters": {name: {"name": name, "in": "query", **schema} for name, schema in QUERY.items()}
+            | {_ONCE["name"]: _ONCE, _KNOWN["name"]: _KNOWN},
             "headers": dict(_HEADERS),
             "responses": {f"Error{status}": _error(status) for status in _ERRORS},
             "securitySchemes": {
@@ -306,8 +265,11 @@ def _path_item(path: str, known: Mapping[str, Schema]) -> Schema:
 def _operation(path: str, method: str, scopes: Scopes | None, schemas: Mapping[int, Schema]) -> Schema:
     operation = OPERATIONS[f"{method} {path}"]
     good: Schema = {"description": "Done" if method != "GET" else "Found", "content": _content(operation, schemas)}
-    good["headers"] = _headers(operation.headers)
+    tagged = method == "GET" and operation.answer is not None and operation.kept
+    good["headers"] = _headers((*operation.headers, *(("ETag",) if tagged else ())))
     answers: Schema = {str(operation.status): good}
+    if tagged:
+        answers["304"] = {"description": "The answer is the one with this ETag", "headers": _headers(("ETag",))}
     for status in _statuses(operation, scopes):
         answers[str(status)] = {"$ref": f"#/components/responses/Error{status}"}
     if operation.lacks:
@@ -317,7 +279,8 @@ def _operation(path: str, method: str, scopes: Scopes | None, schemas: Mapping[i
     if path == "/readyz":
         answers["503"] = {**good, "description": "Not now"}
     made: Schema = {"operationId": operation.name, "summary": operation.summary}
-    if names := (*operation.query, *((_ONCE["name"],) if operation.once else ())):
+    of_headers = [header["name"] for header, taken in ((_ONCE, operation.once), (_KNOWN, tagged)) if taken]
+    if names := (*operation.query, *of_headers):
         made["parameters"] = [{"$ref": f"#/components/parameters/{name}"} for name in names]
     if operation.takes is not None:
         content = {"schema": _bounded(schemas[id(operation.takes)]), "example": operation.example}

@@ -7,13 +7,15 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from zsched.api import body, shapes
+from zsched.api.lists import FILTERS, SEARCHED
 from zsched.model.spec import EditBody, JobBody
 
 
 @dataclass(frozen=True, slots=True)
 class Operation:
     """A call. `answer` is the type of its JSON, None for text; `takes` the type of its body. `lacks` and `conflicts`
-    describe 404 and 409. `once`: it takes an Idempotency-Key.
+    describe 404 and 409. `once`: it takes an Idempotency-Key. `kept`: callers may keep the JSON of a GET, and it has an
+    ETag.
     """
 
     name: str
@@ -27,6 +29,7 @@ class Operation:
     lacks: str = ""
     conflicts: str = ""
     once: bool = False
+    kept: bool = True
 
 
 _CONNECTED: Final = "A worker with this name is connected over ZeroMQ"
@@ -42,7 +45,7 @@ OPERATIONS: Final[Mapping[str, Operation]] = {
         "list_jobs",
         "List jobs, newest first, or some by their numbers",
         shapes.array(shapes.JOB),
-        query=("status", "owner", "limit", "offset", "before", "first", "last"),
+        query=(*FILTERS, *SEARCHED, "limit", "offset", "before", "first", "last"),
         headers=_LIST,
     ),
     "POST /jobs": Operation(
@@ -62,6 +65,13 @@ OPERATIONS: Final[Mapping[str, Operation]] = {
         shapes.BulkDone,
         takes=body.BulkBody,
         example={"action": "cancel", "select": "5001-6000,7001"},
+    ),
+    "POST /jobs/purge": Operation(
+        "purge",
+        "Remove old jobs for good, or count those that would be removed",
+        shapes.Purged,
+        takes=body.PurgeBody,
+        example={"older_than": "30d", "status": "failed", "dry_run": True},
     ),
     "POST /jobs/wait": Operation(
         "wait",
@@ -173,6 +183,7 @@ OPERATIONS: Final[Mapping[str, Operation]] = {
         "next_run",
         "Get the next run of a worker that polls; the call assigns it",
         shapes.NEXT,
+        kept=False,
         lacks=_NO_WORKER,
         conflicts=_CONNECTED,
     ),
@@ -228,8 +239,9 @@ OPERATIONS: Final[Mapping[str, Operation]] = {
         "list_events",
         "The audit log: what happened, in order, and who caused it",
         shapes.array(shapes.EVENT),
-        query=("after", "limit", "wait"),
-        headers=_LIST,
+        query=("after", "limit", "wait", "job_number", "run_number", "worker", "kind", "since"),
+        headers=("Zsched-Next", "Link"),
+        kept=False,
     ),
     "GET /healthz": Operation("health", "The process is running"),
     "GET /readyz": Operation(
@@ -237,7 +249,9 @@ OPERATIONS: Final[Mapping[str, Operation]] = {
         "The scheduler works and can store, or stands by. Further lines count schedulers and undecided foreign runs",
         query=("role",),
     ),
-    "GET /stats": Operation("stats", "Count tasks and workers by state, and list the schedulers", shapes.Stats),
+    "GET /stats": Operation(
+        "stats", "Count tasks and workers by state, and list the schedulers", shapes.Stats, kept=False
+    ),
     "GET /version": Operation("version", "Name, version and role", shapes.Version),
     "GET /openapi.json": Operation("openapi", "This document", dict[str, Any]),
 }

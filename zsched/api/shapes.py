@@ -124,6 +124,17 @@ class BulkDone(Struct, kw_only=True):
     next: Id | UnsetType = UNSET
 
 
+class Purged(Struct, kw_only=True):
+    """How many old jobs were removed, or would be with `dry_run`, by status. With `more`, there may be more: send the
+    same request again.
+    """
+
+    success: Natural
+    failed: Natural
+    cancelled: Natural
+    more: bool
+
+
 class Waited(Struct, kw_only=True):
     """The jobs by their status. With `after` in the request only those that have changed since then. `unknown_job`:
     these jobs do not exist. `next` is for `after` in the next request.

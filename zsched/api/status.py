@@ -92,6 +92,8 @@ class Stats:
             role=self._context.facts.own.role,
             schedulers=tuple(map(views.scheduler, self._context.schedulers())),
         )
+        # The times of schedulers change with each call.
+        resp.cache_control = ["no-store"]
         answer(resp, stats)
 
     on_head = on_get

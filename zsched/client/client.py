@@ -17,9 +17,8 @@ import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 from typing import NamedTuple, Self, Unpack
-from urllib.parse import quote
 
-from zsched.client import many
+from zsched.client import lists, many
 from zsched.client.arguments import check, check_fields, check_items
 from zsched.client.http import (
     HOLD_S,
@@ -40,6 +39,7 @@ from zsched.client.http import (
     may_pass,
 )
 from zsched.client.job import Changes, Job
+from zsched.client.lists import EventFilters, Filters
 from zsched.client.many import Action, Group, WaitTimeout
 from zsched.client.schedulers import Schedulers
 from zsched.client.submission import Fields, PolicyFields, batches, spec
@@ -59,7 +59,9 @@ __all__ = [
     "Chunk",
     "Client",
     "ClientError",
+    "EventFilters",
     "Fields",
+    "Filters",
     "Group",
     "Job",
     "NotFound",
@@ -194,20 +196,27 @@ class Client:
         limit: int | None = None,
         patience_s: float = 0.0,
         owner: str | None = None,
+        **filters: Unpack[Filters],
     ) -> Iterator[Job]:
         """Jobs, newest first, without their runs; asked for page by page as they are taken. `owner`: those of
-        `user:NAME` or `token:NAME`, or `me` for the caller's own.
+        `user:NAME` or `token:NAME`, or `me` for the caller's own. The other filters are those of `Filters`.
         """
         check("status", status, str | None)
         check("owner", owner, str | None)
         check("limit", limit, int | None)
+        check_fields(filters, Filters)
         if limit is not None and limit < 0:
             raise ValueError(f"invalid limit {limit}: use 0 or more")
-        filters = {"status": status, "owner": owner}
-        chosen = "".join(f"&{name}={quote(value, safe='')}" for name, value in filters.items() if value)
         rows = PAGE_ROWS_MAX if limit is None else min(PAGE_ROWS_MAX, limit)
-        views = islice(self.rows(f"/jobs?limit={rows}{chosen}", patience_s), limit)
-        return (Job(self, view) for view in views)
+        path = f"/jobs?limit={rows}{lists.query(status=status, owner=owner, **filters)}"
+        return (Job(self, view) for view in islice(self.rows(path, patience_s), limit))
+
+    def events(self, *, after: int = 0, follow: bool = False, **filters: Unpack[EventFilters]) -> Iterator[View]:
+        """Events with a number above `after`, oldest first. `follow`: further ones as they happen, without end."""
+        check("after", after, int)
+        check("follow", follow, bool)
+        check_fields(filters, EventFilters)
+        return lists.events(self.ask, after, filters, follow=follow)
 
     def rows(self, path: str, patience_s: float = 0.0) -> Iterator[View]:
         """The rows of a list of docs/rest.md from this path on; asked for page by page as they are taken."""

@@ -50,6 +50,7 @@ class Fields(PolicyFields, Placement, total=False):
     name: str | None
     schedule: str | None
     run_now: bool
+    tags: list[str] | tuple[str, ...] | None
     user: str | None
     env: Mapping[str, str] | None
     secret_env: Mapping[str, str] | None
@@ -72,7 +73,7 @@ def spec(command: str | Sequence[str], **fields: Unpack[Fields]) -> View:
     given = {
         name: dict(value) if isinstance(value, Mapping) else value
         for name, value in fields.items()
-        if value is not None and value is not False and value != {}
+        if value is not None and value is not False and value not in ({}, [], ())
     }
     program = {"command": command} if isinstance(command, str) else {"argv": words}
     return {**given, "name": fields.get("name") or _title(" ".join(words)), **program}
@@ -97,8 +98,8 @@ def _values(value: object) -> int:
     """The number of JSON values in a value, including itself and the names of members."""
     if isinstance(value, Mapping):
         return 1 + len(value) + sum(map(_values, value.values()))
-    if isinstance(value, list):
-        return 2 + len(value)
+    if isinstance(value, list | tuple):
+        return 2 + sum(map(_values, value))
     return 1
 
 

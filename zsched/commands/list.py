@@ -3,11 +3,18 @@
 Usage:
   zsched list [options]
 
-A recurring job is shown as scheduled, paused or ended while none of its runs is pending or running.
+A recurring job is shown as scheduled, paused or ended while none of its runs is pending or running. With several
+filters, only jobs that match all of them are shown. Finding jobs by a part of their name or by their worker may take
+seconds among millions of jobs.
 
 Options:
   --status=STATUS  Show only jobs that are pending, running, success, failed or cancelled.
   --owner=OWNER    Show only the jobs of an owner: user:NAME, token:NAME, or me.
+  --name=NAME      Show only jobs with exactly this name.
+  --search=TEXT    Show only jobs with TEXT in their name, in capital or small letters.
+  --tag=TAG        Show only jobs with this tag.
+  --worker=WORKER  Show only jobs of which this worker had a run.
+  --since=TIME     Show only jobs that were submitted at TIME or later: 2h (before now), or 2026-11-24T08:00:00Z.
   --limit=COUNT    Show at most COUNT jobs (20).
   -q, --quiet      Print only job IDs.
   --json           Print the jobs as a JSON array.
@@ -35,7 +42,18 @@ def main(argv: Sequence[str]) -> int:
     status = options.choice(__doc__, arguments, "--status", STATUSES)
     limit = options.number(__doc__, arguments, "--limit") or LIMIT
     with Client(options.text(arguments, "--url")) as client:
-        jobs = list(client.jobs(status, limit, owner=options.text(arguments, "--owner")))
+        jobs = list(
+            client.jobs(
+                status,
+                limit,
+                owner=options.text(arguments, "--owner"),
+                name=options.text(arguments, "--name"),
+                search=options.text(arguments, "--search"),
+                tag=options.text(arguments, "--tag"),
+                worker=options.text(arguments, "--worker"),
+                since=options.text(arguments, "--since"),
+            )
+        )
     if arguments["--json"]:
         table.document([job.view for job in jobs])
     elif arguments["--quiet"]:
@@ -47,7 +65,7 @@ def main(argv: Sequence[str]) -> int:
 
 
 def show(jobs: Sequence[Job]) -> None:
-    """Print the jobs as a table. It has a column for the next fire if a job is recurring."""
+    """Print the jobs as a table. It has columns for the next fire and for tags if a job has them."""
     names, rows = (
         ["job", "status", "submitted"],
         [[job.id, recurring.state(job), _moment(job, "created_at")] for job in jobs],
@@ -56,8 +74,14 @@ def show(jobs: Sequence[Job]) -> None:
         names.append("next fire")
         for row, job in zip(rows, jobs, strict=True):
             row.append(_moment(job, "next_fire_at"))
-    rows = [[*row, job.view.get("owner"), job.name] for row, job in zip(rows, jobs, strict=True)]
-    table.show([*names, "owner", "name"], rows)
+    names.append("owner")
+    for row, job in zip(rows, jobs, strict=True):
+        row.append(job.view.get("owner"))
+    if any("tags" in job.view for job in jobs):
+        names.append("tags")
+        for row, job in zip(rows, jobs, strict=True):
+            row.append(",".join(job.view.get("tags", ())))
+    table.show([*names, "name"], [[*row, job.name] for row, job in zip(rows, jobs, strict=True)])
 
 
 def _moment(job: Job, key: str) -> str:

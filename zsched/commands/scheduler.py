@@ -31,6 +31,9 @@ Options:
   --insecure=WORD            yes: every caller may do everything without a token (no).
   --worker-timeout=DURATION  A worker silent for longer is lost, and its runs start again elsewhere; at least 1s (30s).
   --pending-max=COUNT        Runs that may be pending; a submit beyond it gets 429 (2000000).
+  --keep-success=DURATION    How long jobs that succeeded are kept, or never to remove none (7d; in a database of an
+                             earlier release never).
+  --keep-others=DURATION     The same for jobs that failed or were cancelled (30d; in such a database never).
   --threads=COUNT            Requests answered at the same time (16).
   --log-level=LEVEL          DEBUG, INFO, WARN or ERROR (INFO).
   --config=FILE              An INI file with the same settings, in its section [scheduler].

@@ -1,7 +1,7 @@
 """zsched submit: submit a job, or one for each line of a file.
 
 Usage:
-  zsched submit [--env=VARIABLE]... [--secret-env=VARIABLE]... [options] [<cmd>...]
+  zsched submit [--tag=TAG]... [--env=VARIABLE]... [--secret-env=VARIABLE]... [options] [<cmd>...]
 
 A single word is a command line for sh: `zsched submit 'make && make test'`. Several words are a program and its
 arguments, which are quoted for sh: `zsched submit ls -la`. Put zsched's options before the command; everything after
@@ -9,6 +9,7 @@ its first word is passed to it. The job's ID is printed once the job is on the s
 
 Options:
   --name=NAME         Job name (the first 60 characters of the command).
+  --tag=TAG...        Tag the job with a word, such as nightly or team=data, for `zsched list --tag`. May be repeated.
   --timeout=DURATION  Stop and fail a run that takes longer.
   --kill-grace=DURATION
                       Time between SIGTERM and SIGKILL when the job is stopped (10s).
@@ -139,6 +140,7 @@ def read_jobs(arguments: Mapping[str, options.Value]) -> list[View]:
     fields.update(policy(arguments))
     fields["name"], fields["schedule"] = options.text(arguments, "--name"), cron
     fields["run_now"], fields["user"] = bool(arguments["--run-now"]), options.text(arguments, "--user")
+    fields["tags"] = options.words(arguments, "--tag")
     fields["env"] = variables.read_plain(__doc__, arguments)
     fields["secret_env"] = variables.read_secret(__doc__, arguments)
 

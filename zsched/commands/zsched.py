@@ -8,6 +8,7 @@ Commands:
   submit   Submit a job, or one for each line of a file.
   run      Submit a job, stream its output, exit with its exit code.
   list     List jobs, newest first.
+  events   Show what happened, and who caused it.
   show     Show the details of a job.
   wait     Wait until jobs have ended.
   logs     Show the output of a job.
@@ -22,6 +23,7 @@ Commands:
   token    Make, list and revoke the tokens of API clients.
   access   Make, list and revoke worker keys, and make the access file of a worker on another host.
   key      Replace the scheduler's keys.
+  purge    Remove old jobs for good.
   db       Check, back up and restore the database.
   demo     Start a scheduler and two workers, run some jobs, show the results, and stop.
   version  Show the version.
@@ -57,9 +59,9 @@ from zsched.host import standard
 
 # Each is a module of this package with main(argv) -> exit code, imported when it is called.
 COMMANDS: Final = (
-    *("up", "submit", "run", "list", "show", "wait", "logs", "cancel"),
+    *("up", "submit", "run", "list", "events", "show", "wait", "logs", "cancel"),
     *("pause", "resume", "edit", "end"),
-    *("workers", "foreign", "summary", "token", "access", "key", "db", "demo", "version"),
+    *("workers", "foreign", "summary", "token", "access", "key", "purge", "db", "demo", "version"),
 )
 
 # Names of similar commands in other programs.
@@ -69,6 +71,8 @@ MEANT: Final = {
     **dict.fromkeys(("stop", "kill", "rm", "delete", "abort"), "cancel"),
     **dict.fromkeys(("start", "serve", "server"), "up"),
     **dict.fromkeys(("get", "describe", "inspect"), "show"),
+    **dict.fromkeys(("history", "audit"), "events"),
+    **dict.fromkeys(("prune", "gc", "clean", "forget"), "purge"),
     **dict.fromkeys(("log", "tail", "output", "cat"), "logs"),
     **dict.fromkeys(("nodes", "hosts"), "workers"),
     **dict.fromkeys(("exec", "srun"), "run"),

@@ -11,7 +11,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field, fields
 from ipaddress import IPv4Network, IPv6Network
 from pathlib import Path
-from typing import Final, TypeVar, cast
+from typing import Final, Literal, TypeVar, cast
 
 from zsched.config import values
 from zsched.model.address import PostgresUrl
@@ -145,6 +145,19 @@ class SchedulerConfig:
     )
     pending_max: int = setting(
         "2000000", "COUNT", values.count(1, PENDING_RUNS_MAX), "runs that may be pending; a submit beyond it gets 429"
+    )
+    keep_success_ms: int | Literal["never"] | None = setting(
+        "",
+        "DURATION",
+        values.keep,
+        "how long jobs that succeeded are kept after their end, or never to remove none; when empty 7d, and never in a"
+        " database of an earlier release",
+    )
+    keep_others_ms: int | Literal["never"] | None = setting(
+        "",
+        "DURATION",
+        values.keep,
+        "the same for jobs that failed or were cancelled; when empty 30d, or never as above",
     )
     threads: int = setting("16", "COUNT", values.count(1, 1_024), "requests answered at the same time")
     log_level: str = setting("INFO", "LEVEL", values.level, _LEVELS)

@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable
 from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
-from typing import Final
+from typing import Final, Literal
 from urllib.parse import urlsplit
 
 from zsched.model.address import PostgresUrl, is_url, parse_url
@@ -72,6 +72,13 @@ def duration_ms(least_ms: int) -> Callable[[str], int]:
         return value_ms
 
     return parse
+
+
+def keep(text: str) -> int | Literal["never"] | None:
+    """How long jobs are kept: milliseconds, `never` to remove none, None where nothing is said."""
+    if not text or text == "never":
+        return "never" if text else None
+    return duration_ms(1_000)(text)
 
 
 def level(text: str) -> str:

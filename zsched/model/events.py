@@ -34,6 +34,8 @@ class EventKind(StrEnum):
     FOREIGN_GONE = "foreign_gone"
     FOREIGN_KEEP = "foreign_keep"
     FOREIGN_DISCARD = "foreign_discard"
+    # Old jobs were removed.
+    PURGED = "purged"
     # The database and its host.
     RESTORED = "restored"
     CLOCK_SET = "clock_set"
@@ -46,3 +48,6 @@ DECISIONS: Final = {
 
 # What an event's `became` may be.
 Became = RunStatus | WorkerStatus | EventKind
+
+# The words that an event's `became` may be.
+KINDS: Final = (*RunStatus, *WorkerStatus, *EventKind)

@@ -14,5 +14,8 @@ WORKER_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@:-]{0,127}")
 # A user's name as useradd(8) accepts it, with capital letters too.
 USER_NAME: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]{0,62}\$?")
 
+# A job's tag. Commas and spaces separate tags.
+TAG: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:/=@+-]{0,63}")
+
 # An environment variable's name as every shell accepts it.
 VARIABLE_NAME: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")

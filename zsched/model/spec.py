@@ -25,8 +25,9 @@ from zsched.model.limits import (
     NAME_CHARS_MAX,
     RETRIES_MAX,
     SCHEDULE_CHARS_MAX,
+    TAGS_MAX,
 )
-from zsched.model.names import USER_NAME
+from zsched.model.names import TAG, USER_NAME
 from zsched.model.program import argv_command, check_argv, check_folder, check_stdin, check_umask, check_variables
 from zsched.model.signals import early_signal_text, parse_early_signal, signal_fault
 from zsched.model.types import Job, JobSpec, OnDisconnect, OnLost, Policy
@@ -84,6 +85,7 @@ class JobBody(Launch, forbid_unknown_fields=True, frozen=True):
     run_at: str | None = None
     delay: Duration | None = None
     deadline: Duration | None = None
+    tags: tuple[str, ...] | None = None
     timeout: Duration | None = None
     kill_grace: Duration | None = None
     signal: str | None = None
@@ -138,6 +140,7 @@ def job_spec(body: JobBody, seal: Seal = keeps_none) -> JobSpec:
         stdin=body.stdin,
         schedule=cron,
         run_now=body.run_now,
+        tags=_tags(body.tags or ()),
         policy=policy,
         **timing,
         **launch,
@@ -188,6 +191,17 @@ def _command(given: str | None) -> str:
     if (size := len(command.encode())) > COMMAND_BYTES_MAX:
         raise SpecError("command", f"at most {COMMAND_BYTES_MAX} bytes, not {size}: put it into a script")
     return command
+
+
+def _tags(given: tuple[str, ...]) -> tuple[str, ...]:
+    """The tags, each once, in order."""
+    tags = tuple(sorted(set(given)))
+    if len(tags) > TAGS_MAX:
+        raise SpecError("tags", f"at most {TAGS_MAX} tags, not {len(tags)}")
+    for place, tag in enumerate(given):
+        if not TAG.fullmatch(tag):
+            raise SpecError(f"tags/{place}", "a tag: 1 to 64 letters, digits and ._:/=@+-, a letter or digit first")
+    return tags
 
 
 def _schedule(given: str | None) -> str | None:

@@ -25,6 +25,7 @@ from zsched.model.fields import (
     NEVER,
     TEXT,
     TIME,
+    WORDS,
     Codec,
     Form,
     Id,
@@ -179,6 +180,10 @@ class JobFields(Work, frozen=True, kw_only=True):
         int | None,
         about("It starts no later: then a pending task fails as `expired`.", Form(json="deadline", rank=3, codec=TIME)),
     ] = None
+    tags: Annotated[
+        tuple[str, ...],
+        about("Words by which lists can be filtered.", Form(rank=2, codec=WORDS)),
+    ] = ()
     policy: Annotated[Policy, about("Limits, retries and losses.", Form(rank=4, flat=True))] = Policy()
 
 

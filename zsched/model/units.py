@@ -68,6 +68,23 @@ def parse_duration_ms(text: str) -> int:
     return -int(-total_ms // 1)
 
 
+def parse_since_ms(text: str, now_ms: int) -> int:
+    """A time in the past, as milliseconds since 1970: a duration before now such as `2h`, or a time of RFC 3339.
+
+    Raises ValueError with a sentence that shows the forms.
+    """
+    try:
+        return now_ms - parse_duration_ms(text)
+    except ValueError:
+        pass
+    try:
+        at = datetime.fromisoformat(text if len(text) <= QUANTITY_CHARS_MAX else "")
+        # A time without a zone is UTC, as all of ours are.
+        return int((at if at.tzinfo else at.replace(tzinfo=UTC)).timestamp() * 1000)
+    except (ValueError, OverflowError):
+        raise ValueError(f"invalid time {_quoted(text)}: write it like 2h or 2026-11-24T07:50:35Z") from None
+
+
 # Jobs that were submitted together have one time, and a job and its run mostly have one too.
 @lru_cache(maxsize=1024)
 def format_time(at_ms: int) -> str:

@@ -6,16 +6,19 @@ import logging
 import secrets
 from collections.abc import Callable
 from contextlib import ExitStack, closing
-from typing import Final
+from typing import Final, Literal
 
 import zmq
 from msgspec.structs import replace
 
 from zsched.api.context import Facts
+from zsched.config.settings import SchedulerConfig
 from zsched.maintenance.keycheck import store_check
+from zsched.model.limits import KEEP_OTHERS_MS, KEEP_SUCCESS_MS
 from zsched.model.records import Instance, Role
 from zsched.model.types import Now
 from zsched.scheduler.dispatcher import Dispatcher, Settings
+from zsched.scheduler.dispatcher.retention import Keep
 from zsched.scheduler.epoch import add_admin_token, begin_epoch, end_epoch
 from zsched.scheduler.loop import Loop, Turns, clock
 from zsched.serve.parts import Parts, bind_port
@@ -25,6 +28,26 @@ log = logging.getLogger(__name__)
 
 # /readyz fails when the last turn is older. The loop turns at least once a second.
 READY_S: Final = 3.0
+
+
+def keep_of(config: SchedulerConfig, *, new: bool) -> Keep:
+    """How long ended jobs are kept. `new`: the database is not one of an earlier release, where nothing is removed
+    before somebody has decided that.
+    """
+    given = (config.keep_success_ms, config.keep_others_ms)
+    if not new and None in given:
+        log.warning(
+            "old jobs are not removed, because this database comes from an earlier release: set keep_success and"
+            " keep_others, such as 7d and 30d, or never"
+        )
+    usual = (KEEP_SUCCESS_MS, KEEP_OTHERS_MS) if new else (None, None)
+    return Keep(*(_limit(setting, default) for setting, default in zip(given, usual, strict=True)))
+
+
+def _limit(setting: int | Literal["never"] | None, default: int | None) -> int | None:
+    if setting is None:
+        return default
+    return None if setting == "never" else setting
 
 
 class Active:
@@ -51,6 +74,7 @@ class Active:
             keyed=parts.pair is not None,
             new_token=lambda: secrets.token_hex(8),
             unseal=parts.vault.open,
+            keep=keep_of(config, new=store.retention.default),
         )
         self._dispatcher = Dispatcher(store, settings, clock())
         self.loop = Loop(store, self._dispatcher, self.port, parts.inbox, parts.live, Turns(after=after_turn))

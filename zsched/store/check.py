@@ -49,6 +49,11 @@ class Findings:
     sentences: list[str] = field(default_factory=list)
     runs: int = 0
     events: int = 0
+    # Whether old jobs were removed.
+    purged: bool = False
+    # What the events say of runs otherwise than they should. It counts only for runs that still exist: the first events
+    # of a removed run may be removed already.
+    doubts: defaultdict[int, list[str]] = field(default_factory=lambda: defaultdict(list))
     # Runs that replaced an earlier run of their task in the counters.
     successors: set[int] = field(default_factory=set)
 
@@ -91,6 +96,7 @@ def _replay(engine: ReadEngine, findings: Findings) -> tuple[dict[int, Replayed]
     schedules: dict[int, str] = {}
     for event_id, job_id, first, last, worker_id, was, became, reason in _pages(engine, _EVENTS):
         findings.events += 1
+        findings.purged |= became == EventKind.PURGED
         if first is None:
             if job_id is None and worker_id is not None:
                 if workers.get(worker_id) != was:
@@ -108,7 +114,9 @@ def _replay(engine: ReadEngine, findings: Findings) -> tuple[dict[int, Replayed]
                 if reason in _SUCCESSION:
                     findings.successors.add(run_id)
             elif known is None or known[0] != was:
-                findings.add(f"event {event_id}: run {run_id} was {known and known[0]}, not {was}")
+                findings.doubts[run_id].append(f"event {event_id}: run {run_id} was {known and known[0]}, not {was}")
+                if known is None:
+                    runs[run_id] = (became, reason, worker_id)
             elif became != was:
                 if RunStatus(became) not in TRANSITIONS[RunStatus(was)]:
                     findings.add(f"event {event_id}: run {run_id} went from {was} to {became}")
@@ -129,14 +137,22 @@ def _check_runs(engine: ReadEngine, replayed: dict[int, Replayed], findings: Fin
     for run_id, job_id, task, *stored in _pages(engine, _RUNS):
         findings.runs += 1
         status = stored[0]
+        for sentence in findings.doubts.pop(run_id, ()):
+            findings.add(sentence)
         if replayed.pop(run_id, None) != tuple(stored):
             findings.add(f"run {run_id} is {status} ({stored[1]}) on {stored[2]}; its events say otherwise")
         if run_id in findings.successors:
             tasks[last[job_id][task]] -= 1
         tasks[status] += 1
         last[job_id][task] = status
-    for run_id in replayed:
-        findings.add(f"run {run_id} has events but does not exist")
+    for run_id, (status, *_) in replayed.items():
+        # Of a removed run, events may be left: its last ones, or the one of all runs that were made together with it.
+        if not findings.purged or status == RunStatus.RUNNING:
+            findings.add(f"run {run_id} has events but does not exist")
+    if not findings.purged:
+        for sentences in findings.doubts.values():
+            for sentence in sentences:
+                findings.add(sentence)
     for status, count in engine.execute("SELECT status, tasks FROM totals"):
         if tasks[status] != count:
             findings.add(f"{count} tasks are counted as {status}, but {tasks[status]} are")

@@ -105,5 +105,10 @@ class Engine(ReadEngine, Protocol):
     def overwrite_deleted(self) -> None:
         """Overwrite all data that is changed or deleted from now on, where the engine can. Makes writes slower."""
 
+    def shrink(self) -> bool:
+        """Give a bounded part of the unused space back to the file system, where the database does not do so itself.
+        Returns whether more is left. Within a transaction.
+        """
+
     def verify(self) -> None:
         """Raise StoreMisplaced if the database was deleted, replaced or overwritten while it was open."""

@@ -41,9 +41,7 @@ class JobsWriter(Lives):
             for spec, demand_id, next_fire_ms in zip(specs, demands, next_fires, strict=True)
         ]  # fmt: skip
         job_ids = [JobId(number) for number in self._insert("jobs", sql.ADD_JOB, jobs)]
-        inputs = [(job_id, spec.stdin) for job_id, spec in zip(job_ids, specs, strict=True) if spec.stdin is not None]
-        if inputs:
-            self._engine.sendmany(sql.ADD_INPUT, inputs)
+        self._add_parts(job_ids, specs)
         timed = any(spec.is_timed for spec in specs)
         at_once: list[tuple[JobId, Row]] = []
         for job_id, spec, demand_id in zip(job_ids, specs, demands, strict=True):
@@ -55,6 +53,14 @@ class JobsWriter(Lives):
         statement = transitions.ADD_TIMED_RUN if timed else transitions.ADD_RUN
         self._make(Cause.SUBMIT, statement, at_once, Change(at_ms=now_ms, actor=actor))
         return job_ids
+
+    def _add_parts(self, job_ids: Sequence[JobId], specs: Sequence[JobSpec]) -> None:
+        """Store what new jobs have in other tables: their inputs and their tags."""
+        jobs = list(zip(job_ids, specs, strict=True))
+        if inputs := [(job_id, spec.stdin) for job_id, spec in jobs if spec.stdin is not None]:
+            self._engine.sendmany(sql.ADD_INPUT, inputs)
+        if tags := [(tag, job_id) for job_id, spec in jobs for tag in spec.tags]:
+            self._engine.sendmany(sql.ADD_TAG, tags)
 
     def _owner_id(self, owner: str) -> int:
         """The number of an owner in this database; a new owner gets the next one."""

@@ -10,8 +10,8 @@ from zsched.model.access import Token, WorkerKey
 from zsched.model.demand import Demand
 from zsched.model.records import Event, ForeignRuns, Instance
 from zsched.model.types import Job, JobId, Run, RunId, RunStatus, Stream, Worker, WorkerId, WorkerStatus
-from zsched.store import rows, sql
-from zsched.store.contract import RunOutput, Submitted
+from zsched.store import filters, rows, sql
+from zsched.store.contract import EventFilter, JobFilter, Old, RunOutput, Submitted
 from zsched.store.engine import ReadEngine, Row
 
 T = TypeVar("T")
@@ -46,6 +46,32 @@ class EngineReader:
         else:
             statement = sql.JOBS_BY_OWNER if status is None else sql.JOBS_BY_OWNER_AND_STATUS
         return self._each(rows.job, statement, (*chosen, _ENDLESS if before is None else before, limit, offset))
+
+    def search_jobs(self, wanted: JobFilter, first: JobId, last: JobId, limit: int) -> Generator[Job]:
+        return self._each(rows.job, *filters.jobs(wanted, first, last, limit))
+
+    def count_old(self, old: Old, first: JobId, last: JobId) -> int:
+        return int(self._execute(sql.COUNT_OLD, (old.status, first, last, old.ended_ms, old.ended_ms))[0][0])
+
+    def last_job(self) -> JobId:
+        return JobId(self._execute(sql.LAST_JOB)[0][0])
+
+    def job_since(self, at_ms: int) -> JobId:
+        return JobId(self._since(sql.JOB_FROM, self.last_job(), at_ms))
+
+    def _since(self, statement: str, last: int, at_ms: int) -> int:
+        """The lowest id of a row with at least a time; last + 1 if there is none. `statement`: the first row from an id
+        on, and its time. Times grow with the ids, so this halves the range.
+        """
+        low, high = 1, last + 1
+        while low < high:
+            middle = (low + high) // 2
+            found = self._execute(statement, (middle,))
+            if not found or found[0][1] >= at_ms:
+                high = middle
+            else:
+                low = found[0][0] + 1
+        return low
 
     def left(self, owner: str) -> tuple[int, int]:
         live = self._execute(sql.COUNT_LIVE_OF, (owner,))[0][0]
@@ -153,6 +179,18 @@ class EngineReader:
 
     def events(self, after: int, limit: int) -> Generator[Event]:
         return self._each(rows.event, sql.EVENTS, (after, limit))
+
+    def search_events(self, wanted: EventFilter, first: int, last: int, limit: int) -> Generator[Event]:
+        first_run = job = None
+        if wanted.job is not None:
+            stored = self._execute(sql.FIRST_RUN, (wanted.job,))
+            first_run = RunId(stored[0][0]) if stored else None
+        if wanted.run is not None and (run := self.run(wanted.run)) is not None:
+            job = run.job_id
+        return self._each(rows.event, *filters.events(wanted, first_run, job, (first, last), limit))
+
+    def event_since(self, at_ms: int) -> int:
+        return self._since(sql.EVENT_FROM, self.last_event(), at_ms)
 
     def last_event(self) -> int:
         return int(self._execute(sql.LAST_EVENT)[0][0])

@@ -17,6 +17,7 @@ PRIORITY_MIN: Final = -(2**63)
 IDENTITY: Final = "SELECT db FROM identity"
 ADD_IDENTITY: Final = "INSERT INTO identity (db, created_ms) VALUES (?, ?)"
 REPLACE_IDENTITY: Final = "UPDATE identity SET db = ?, created_ms = ?"
+RETAINS: Final = "SELECT retention FROM identity"
 PREDECESSORS: Final = "SELECT db FROM predecessors ORDER BY generation DESC"
 ADD_PREDECESSOR: Final = "INSERT INTO predecessors (generation, db, made_ms, restored_ms) VALUES (?, ?, ?, ?)"
 RUNNING: Final = "SELECT run_id FROM runs WHERE status = 'running' ORDER BY run_id"
@@ -57,45 +58,47 @@ ADD_OWNER: Final = "INSERT INTO owners (owner_id, owner) VALUES (?, ?)"
 
 _LIVE: Final = "pending + running + unmade > 0"
 _OWNER: Final = "(SELECT owner FROM owners WHERE owners.owner_id = jobs.owner_id)"
-_JOB: Final = columns(Job, owner=_OWNER, live=_LIVE)
-JOB: Final = f"SELECT {_JOB} FROM jobs WHERE job_id = ?"
-JOBS: Final = f"SELECT {_JOB} FROM jobs WHERE job_id < ? ORDER BY job_id DESC LIMIT ? OFFSET ?"
-JOBS_BETWEEN: Final = f"SELECT {_JOB} FROM jobs WHERE job_id BETWEEN ? AND ? ORDER BY job_id LIMIT ?"
+JOB_COLUMNS: Final = columns(Job, owner=_OWNER, live=_LIVE)
+JOB: Final = f"SELECT {JOB_COLUMNS} FROM jobs WHERE job_id = ?"
+JOBS: Final = f"SELECT {JOB_COLUMNS} FROM jobs WHERE job_id < ? ORDER BY job_id DESC LIMIT ? OFFSET ?"
+JOBS_BETWEEN: Final = f"SELECT {JOB_COLUMNS} FROM jobs WHERE job_id BETWEEN ? AND ? ORDER BY job_id LIMIT ?"
+LAST_JOB: Final = "SELECT coalesce(max(job_id), 0) FROM jobs"
+JOB_FROM: Final = "SELECT job_id, created_ms FROM jobs WHERE job_id >= ? ORDER BY job_id LIMIT 1"
 COUNT_JOBS_BETWEEN: Final = "SELECT count(*) FROM jobs WHERE job_id BETWEEN ? AND ?"
 JOBS_BY_STATUS: Final = f"""
-    SELECT {_JOB} FROM jobs WHERE status = ? AND job_id < ? ORDER BY job_id DESC LIMIT ? OFFSET ?"""
+    SELECT {JOB_COLUMNS} FROM jobs WHERE status = ? AND job_id < ? ORDER BY job_id DESC LIMIT ? OFFSET ?"""
 
 # --- jobs of an owner ---
 
 # A recurring job that fires or can be resumed.
 _RECURS: Final = "schedule IS NOT NULL AND ended_ms IS NULL"
-_OWNED: Final = "owner_id = (SELECT owner_id FROM owners WHERE owner = ?)"
+OWNED: Final = "owner_id = (SELECT owner_id FROM owners WHERE owner = ?)"
 JOBS_BY_OWNER: Final = f"""
-    SELECT {_JOB} FROM jobs WHERE {_OWNED} AND job_id < ? ORDER BY job_id DESC LIMIT ? OFFSET ?"""
+    SELECT {JOB_COLUMNS} FROM jobs WHERE {OWNED} AND job_id < ? ORDER BY job_id DESC LIMIT ? OFFSET ?"""
 # The plus makes SQLite use the index by status, which contains the owner: skipping a million other jobs takes 60 ms.
 JOBS_BY_OWNER_AND_STATUS: Final = f"""
-    SELECT {_JOB} FROM jobs WHERE +{_OWNED} AND status = ? AND job_id < ? ORDER BY job_id DESC LIMIT ? OFFSET ?"""
+    SELECT {JOB_COLUMNS} FROM jobs WHERE +{OWNED} AND status = ? AND job_id < ? ORDER BY job_id DESC LIMIT ? OFFSET ?"""
 COUNT_METERED: Final = f"""
     SELECT count(*) FROM (
-        SELECT 1 FROM jobs WHERE {_OWNED} AND status = 'pending' AND metered = 1 LIMIT ?) AS found"""
+        SELECT 1 FROM jobs WHERE {OWNED} AND status = 'pending' AND metered = 1 LIMIT ?) AS found"""
 COUNT_RECURRING_OF: Final = f"""
-    SELECT count(*) FROM (SELECT 1 FROM jobs WHERE {_OWNED} AND {_RECURS} LIMIT ?) AS found"""
+    SELECT count(*) FROM (SELECT 1 FROM jobs WHERE {OWNED} AND {_RECURS} LIMIT ?) AS found"""
 # What a bulk call reads. The plus prevents SQLite from scanning all jobs just to get the order.
 _TARGET: Final = f"job_id, {_OWNER}, status"
 TARGETS_BETWEEN: Final = f"SELECT {_TARGET} FROM jobs WHERE job_id BETWEEN ? AND ? ORDER BY job_id LIMIT ?"
 RECURRING: Final = f"SELECT {_TARGET} FROM jobs WHERE {_RECURS} AND +job_id > ? ORDER BY +job_id LIMIT ?"
 RECURRING_OF: Final = f"""
-    SELECT {_TARGET} FROM jobs WHERE {_OWNED} AND {_RECURS} AND job_id > ? ORDER BY job_id LIMIT ?"""
+    SELECT {_TARGET} FROM jobs WHERE {OWNED} AND {_RECURS} AND job_id > ? ORDER BY job_id LIMIT ?"""
 LIVE: Final = f"SELECT {_TARGET} FROM jobs WHERE status = ? AND job_id > ? AND {_LIVE} ORDER BY job_id LIMIT ?"
 LIVE_OF: Final = f"""
-    SELECT {_TARGET} FROM jobs WHERE +{_OWNED} AND status = ? AND job_id > ? AND {_LIVE} ORDER BY job_id LIMIT ?"""
+    SELECT {_TARGET} FROM jobs WHERE +{OWNED} AND status = ? AND job_id > ? AND {_LIVE} ORDER BY job_id LIMIT ?"""
 STATUS: Final = "SELECT status FROM jobs WHERE job_id = ?"
 STATUSES_BETWEEN: Final = "SELECT job_id, status FROM jobs WHERE job_id BETWEEN ? AND ? ORDER BY job_id"
 UNFINISHED: Final = """
     SELECT job_id FROM jobs WHERE status IN ('pending', 'running') AND schedule IS NULL"""
-UNFINISHED_OF: Final = f"{UNFINISHED} AND +{_OWNED}"
+UNFINISHED_OF: Final = f"{UNFINISHED} AND +{OWNED}"
 COUNT_LIVE_OF: Final = f"""
-    SELECT count(*) FROM jobs WHERE +{_OWNED} AND status IN ('pending', 'running') AND {_LIVE}"""
+    SELECT count(*) FROM jobs WHERE +{OWNED} AND status IN ('pending', 'running') AND {_LIVE}"""
 # Rows of JobFields and of Policy come after the id.
 ADD_JOB: Final = insert(
     "jobs",
@@ -106,6 +109,7 @@ ADD_JOB: Final = insert(
 )
 ADD_INPUT: Final = "INSERT INTO inputs (job_id, content) VALUES (?, ?)"
 INPUT: Final = "SELECT content FROM inputs WHERE job_id = ?"
+ADD_TAG: Final = "INSERT INTO job_tags (tag, tagged_id) VALUES (?, ?)"
 COUNT_TASKS: Final = """
     UPDATE jobs SET pending = pending + ?, running = running + ?, success = success + ?, failed = failed + ?,
         cancelled = cancelled + ?, updated_ms = ? WHERE job_id = ?"""
@@ -160,6 +164,7 @@ NEXT_DUE: Final = """
 _RUN: Final = columns(Run)
 RUN: Final = f"SELECT {_RUN} FROM runs WHERE run_id = ?"
 RUNS_OF_JOB: Final = f"SELECT {_RUN} FROM runs WHERE job_id = ? AND run_id < ? ORDER BY run_id DESC LIMIT ?"
+FIRST_RUN: Final = "SELECT run_id FROM runs WHERE job_id = ? ORDER BY run_id LIMIT 1"
 LIVE_ON_WORKER: Final = f"""
     SELECT {_RUN} FROM runs WHERE worker_id = ? AND status = 'running' AND job_id = ? ORDER BY run_id DESC LIMIT 2"""
 LAST_ON_WORKER: Final = f"""
@@ -255,9 +260,10 @@ NOTE_SEEN: Final = "UPDATE workers SET last_seen_ms = ? WHERE worker_id = ? AND 
 LEAVE: Final = "UPDATE workers SET leaving_ms = ? WHERE worker_id = ? AND leaving_ms IS NULL RETURNING status"
 RETIRE: Final = "UPDATE workers SET status = 'inactive' WHERE worker_id = ? AND status = 'active'"
 
-_EVENT: Final = columns(Event)
+EVENT_COLUMNS: Final = columns(Event)
 ADD_EVENT: Final = insert("events", stored_columns(Event))
-EVENTS: Final = f"SELECT {_EVENT} FROM events WHERE event_id > ? ORDER BY event_id LIMIT ?"
+EVENTS: Final = f"SELECT {EVENT_COLUMNS} FROM events WHERE event_id > ? ORDER BY event_id LIMIT ?"
+EVENT_FROM: Final = "SELECT event_id, at_ms FROM events WHERE event_id >= ? ORDER BY event_id LIMIT 1"
 LAST_EVENT: Final = "SELECT coalesce(max(event_id), 0) FROM events"
 JOBS_OF_EVENTS: Final = "SELECT event_id, job_id FROM events WHERE event_id > ? ORDER BY event_id LIMIT ?"
 
@@ -310,6 +316,26 @@ FOREIGN_DECIDE: Final = f"""
 FOREIGN_UNDECIDED: Final = """
     SELECT coalesce(sum(running), 0), count(DISTINCT worker_id) FROM foreign_runs
     WHERE running > 0 AND decision IS NULL"""
+
+# --- retention ---
+
+# Ended jobs without a schedule, by status in the order of their ids; the counters of their tasks, and their tags.
+ENDED_JOBS: Final = """
+    SELECT job_id, created_ms, updated_ms, success, failed, cancelled, tags, schedule IS NOT NULL FROM jobs
+    WHERE status = ? AND job_id > ? ORDER BY job_id LIMIT ?"""
+COUNT_OLD: Final = """
+    SELECT count(*) FROM jobs
+    WHERE status = ? AND job_id BETWEEN ? AND ? AND created_ms < ? AND updated_ms < ? AND schedule IS NULL"""
+# Of a list of ids, those that are still there.
+JOBS_THERE: Final = "SELECT job_id FROM jobs WHERE job_id IN (VALUES (?))"
+RUN_BETWEEN: Final = "SELECT run_id FROM runs WHERE run_id BETWEEN ? AND ? LIMIT 1"
+DELETE_RUNS: Final = "DELETE FROM runs WHERE job_id IN (VALUES (?))"
+DELETE_JOBS: Final = "DELETE FROM jobs WHERE job_id IN (VALUES (?))"
+DELETE_TAG: Final = "DELETE FROM job_tags WHERE tag = ? AND tagged_id = ?"
+# What a look at old events needs of them.
+OLD_EVENTS: Final = """
+    SELECT event_id, at_ms, job_id, run_first, run_last FROM events WHERE event_id > ? ORDER BY event_id LIMIT ?"""
+DELETE_EVENTS: Final = "DELETE FROM events WHERE event_id IN (VALUES (?))"
 
 # --- idempotent submits ---
 

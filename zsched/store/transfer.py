@@ -43,6 +43,7 @@ TABLES: Final = (
     Table("owners", ("owner_id",)),
     Table("jobs", ("job_id",), ("status",), paged=True),
     Table("inputs", ("job_id",), paged=True),
+    Table("job_tags", ("tag", "tagged_id")),
     Table("runs", ("run_id",)),
     Table("outputs", ("run_id",), paged=True),
     Table("workers", ("worker_id",)),

@@ -9,6 +9,7 @@ from zsched.store.foreign import ForeignWriter
 from zsched.store.idempotency import IdempotencyWriter
 from zsched.store.identity import IdentityWriter
 from zsched.store.jobs import JobsWriter
+from zsched.store.retention import RetentionWriter
 from zsched.store.schedules import SchedulesWriter
 from zsched.store.workers import WorkersWriter
 
@@ -21,3 +22,4 @@ class Writer(JobsWriter, SchedulesWriter, ClaimsWriter, IdentityWriter, WorkersW
         self.access = AccessWriter(engine, self._ledger, self.reads)
         self.foreign = ForeignWriter(engine, self._ledger, self.reads)
         self.idempotency = IdempotencyWriter(engine, self.reads)
+        self.retention = RetentionWriter(engine, self._ledger)

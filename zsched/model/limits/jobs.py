@@ -48,6 +48,10 @@ OWNER_CHARS_MAX = 300
 # A job's name, in characters. More is 400.
 NAME_CHARS_MAX = 256
 
+# Tags of a job, and characters of a tag (model/names.py). More is 400.
+TAGS_MAX = 16
+TAG_CHARS_MAX = 64
+
 # A schedule, in characters. More is 400.
 SCHEDULE_CHARS_MAX = 256
 

@@ -40,6 +40,18 @@ JOBS_PER_SUBMIT_MAX = 10_000
 PAGE_ROWS_MAX = 1_000
 PAGE_ROWS_DEFAULT = 100
 
+# A worker's name as a list is asked for, in characters (model/names.py). More is 400.
+WORKER_CHARS_MAX = 128
+
+# How long one search of a list goes on. Then the page ends, and its Link names where the next one goes on.
+SEARCH_MS_MAX = 200
+
+# A search looks at this many numbers in its first step. A step that takes less than the first of these times is
+# followed by one twice as long, and one that takes more than the second by one half as long.
+SEARCH_IDS_MIN = 1_000
+SEARCH_STEP_MS_MIN = 12
+SEARCH_STEP_MS_MAX = 50
+
 # Bytes of one page of a list, as JSON. It ends before the row that would pass this, and its Link names the next page.
 # A single row may be longer: a job with 96 KiB of command and 64 KiB of variables takes six times that at worst.
 PAGE_BYTES_MAX = 8 * MIB

@@ -49,6 +49,20 @@ DUE_RUNS_MAX = 2_000
 FORGET_KEYS_MAX = 1_000
 FORGET_INTERVAL_MS = 60_000
 
+# Retention: in one turn it looks at this many ended jobs or old events, or gives some unused space back. While there is
+# more, it does so at the first of these intervals; it begins again at the second.
+PURGE_JOBS_MAX = 200
+PURGE_EVENTS_MAX = 1_000
+PURGE_PAUSE_MS = 50
+PURGE_INTERVAL_MS = 60_000
+
+# Numbers of jobs that one step of a count of old jobs goes through. No turn waits for it.
+PURGE_COUNTED_MAX = 100_000
+
+# How long a new database keeps ended jobs unless the settings say otherwise.
+KEEP_SUCCESS_MS = 7 * 86_400_000
+KEEP_OTHERS_MS = 30 * 86_400_000
+
 # Jobs whose secrets are sealed again in one transaction, when secret.key is replaced. The rest is in the next ones.
 RESEAL_JOBS_MAX = 1_000
 

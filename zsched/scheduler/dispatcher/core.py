@@ -58,6 +58,7 @@ from zsched.scheduler.dispatcher.heartbeats import Heartbeats
 from zsched.scheduler.dispatcher.outbox import Outbox, error
 from zsched.scheduler.dispatcher.registration import Registration
 from zsched.scheduler.dispatcher.results import Results
+from zsched.scheduler.dispatcher.retention import Purge, Retention
 from zsched.scheduler.dispatcher.returns import Returns
 from zsched.scheduler.dispatcher.session import Session, Sessions
 from zsched.scheduler.dispatcher.settings import Settings
@@ -88,6 +89,7 @@ class Dispatcher:
         self._cancels = Cancels(store, self._sessions, self.outbox)
         self._clock = WallClock(now)
         self._upkeep = Upkeep(store, self._sessions, now)
+        self._retention = Retention(store, settings.keep, now)
         self._await_workers(now)
 
     def _await_workers(self, now: Now) -> None:
@@ -113,6 +115,7 @@ class Dispatcher:
         self.outbox.clear()
         self._sessions.restore()
         self._upkeep.ending = True
+        self._retention.on_rollback()
 
     # --- frames ------------------------------------------------------------------------------------------------------
 
@@ -178,6 +181,8 @@ class Dispatcher:
                 return _reply(command, recurrence.on_change(store, command, self._cancels.cancel, now))
             case Bulk():
                 return _reply(command, bulk.step(store, command, self._cancels.cancel, now))
+            case Purge():
+                return _reply(command, self._retention.on_purge(command, now))
             case Look():
                 watches.on_look(store, sessions, self.outbox, command, now)
             case RegisterWorker():
@@ -224,6 +229,7 @@ class Dispatcher:
         send_runs = partial(self._delivery.send_runs, now)
         more = placement.place(self._store, self._sessions, self._settings.timeout_ms, now, send_runs)
         self.full = self._store.pending_tasks() >= self._settings.pending_max
+        self._retention.on_tick(now)
         self._store.flush_counters(now.wall_ms)
         self._upkeep.note_seen(now)
         return self._next_tick_ms(due_ms, now, at_once=self._upkeep.ending or more)
@@ -232,6 +238,8 @@ class Dispatcher:
         moments = [now.mono_ms if at_once else now.mono_ms + TICK_MS_MAX]
         if due_ms is not None:
             moments.append(now.mono_ms + max(0, due_ms - now.wall_ms))
+        if self._retention.due_ms is not None:
+            moments.append(max(now.mono_ms, self._retention.due_ms))
         if self._sessions.judge_at_ms is not None:
             moments.append(max(now.mono_ms, self._sessions.judge_at_ms))
         return min(moments)

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from zsched.model.limits import PENDING_RUNS_MAX
+from zsched.scheduler.dispatcher.retention import KEEP_ALL, Keep
 from zsched.scheduler.dispatcher.translation import Unseal
 
 
@@ -19,7 +20,8 @@ class Settings:
     """`epoch` counts the scheduler's starts on its database. `timeout_ms`: how long a worker may be silent.
 
     `new_token` makes the token of a session. `pending_max`: the most tasks that may be pending. `keyed`: each worker
-    proves its name by a key; frames without that key are refused. `unseal` opens the secrets of jobs.
+    proves its name by a key; frames without that key are refused. `unseal` opens the secrets of jobs. `keep`: how long
+    ended jobs are kept.
     """
 
     epoch: int
@@ -28,3 +30,4 @@ class Settings:
     pending_max: int = PENDING_RUNS_MAX
     keyed: bool = False
     unseal: Unseal = refuse_secret
+    keep: Keep = KEEP_ALL

@@ -33,7 +33,8 @@ from zsched.store.contract.foreign import Foreign
 from zsched.store.contract.idempotency import Idempotency, Submitted
 from zsched.store.contract.identity import KEY_CHECK, NO_LINEAGE, Identity, Lineage, Restoration
 from zsched.store.contract.jobs import Cancelled, Jobs, Target
-from zsched.store.contract.reader import Reader, RunOutput
+from zsched.store.contract.reader import EventFilter, JobFilter, Reader, RunOutput
+from zsched.store.contract.retention import Old, Retention, Step
 from zsched.store.contract.runs import Claim, Claimed, Holding, Load, Ready, Runs
 from zsched.store.contract.schedules import Due, Schedules
 from zsched.store.contract.transactions import Changes, Transactions
@@ -49,19 +50,24 @@ __all__ = [
     "Claimed",
     "Due",
     "Ending",
+    "EventFilter",
     "Foreign",
     "Holding",
     "Idempotency",
     "Identity",
+    "JobFilter",
     "Jobs",
     "Lineage",
     "Load",
+    "Old",
     "Reader",
     "Ready",
     "Restoration",
+    "Retention",
     "RunOutput",
     "Runs",
     "Schedules",
+    "Step",
     "Store",
     "StoreBusy",
     "StoreConstraint",
@@ -97,6 +103,9 @@ class Store(Transactions, Identity, Jobs, Schedules, Runs, Workers, Protocol):
 
     @property
     def foreign(self) -> Foreign: ...
+
+    @property
+    def retention(self) -> Retention: ...
 
     @property
     def reads(self) -> Reader:

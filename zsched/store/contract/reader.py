@@ -12,6 +12,7 @@ from zsched.model.records import Event, ForeignRuns, Instance
 from zsched.model.types import Job, JobId, Run, RunId, RunStatus, Stream, Worker, WorkerId, WorkerStatus
 from zsched.store.contract.access import Tokens
 from zsched.store.contract.idempotency import Submitted
+from zsched.store.contract.retention import Old
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,6 +22,32 @@ class RunOutput:
     text: bool
     stdout: Stream
     stderr: Stream
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobFilter:
+    """What all jobs of a list have in common; None: anything. `worker`: it had a run of theirs. `search`: a part of
+    their names, where ASCII letters match whatever their case.
+    """
+
+    status: RunStatus | None = None
+    owner: str | None = None
+    name: str | None = None
+    tag: str | None = None
+    worker: WorkerId | None = None
+    search: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EventFilter:
+    """What all events of a list have in common; None: anything. `job`, `run`: they are about it. `kind`: the state that
+    they led to, or what was done.
+    """
+
+    job: JobId | None = None
+    run: RunId | None = None
+    worker: WorkerId | None = None
+    kind: str | None = None
 
 
 class Reader(Tokens, Protocol):
@@ -41,6 +68,23 @@ class Reader(Tokens, Protocol):
         owner: str | None = None,
     ) -> Generator[Job]:
         """Jobs with an id below `before`, newest first, without the first `offset`. `owner` None: of all owners."""
+
+    def search_jobs(self, wanted: JobFilter, first: JobId, last: JobId, limit: int) -> Generator[Job]:
+        """Jobs that match, with an id from `first` to `last`, both included, newest first.
+
+        Where no index helps, this reads all jobs with these ids: callers bound the work by the range.
+        """
+
+    def count_old(self, old: Old, first: JobId, last: JobId) -> int:
+        """Number of the jobs with an id from `first` to `last`, both included, that Retention.purge_jobs removes."""
+
+    def last_job(self) -> JobId:
+        """The highest id; 0 without jobs."""
+
+    def job_since(self, at_ms: int) -> JobId:
+        """The lowest id of the jobs submitted at that time or later; above all ids if there is none. If the clock was
+        set back, this takes one of the moments when it showed that time.
+        """
 
     def jobs_between(self, first: JobId, last: JobId, limit: int) -> Generator[Job]:
         """Jobs with an id from `first` to `last`, both included, oldest first."""
@@ -120,6 +164,14 @@ class Reader(Tokens, Protocol):
 
     def events(self, after: int, limit: int) -> Generator[Event]:
         """Events with a number above `after`, in order."""
+
+    def search_events(self, wanted: EventFilter, first: int, last: int, limit: int) -> Generator[Event]:
+        """Events that match, with a number from `first` to `last`, both included, in order. Reads all with these
+        numbers.
+        """
+
+    def event_since(self, at_ms: int) -> int:
+        """The number of the first event at that time or later, as for `job_since`."""
 
     def last_event(self) -> int:
         """Number of the newest event; 0 without events."""

@@ -251,6 +251,10 @@ class PostgresEngine(Connection):
         session.wait()
         session.failed = None
 
+    def shrink(self) -> bool:
+        """Nothing: PostgreSQL's autovacuum frees space."""
+        return False
+
     def verify(self) -> None:
         """Nothing to do: a new session compares the database's identity."""
 

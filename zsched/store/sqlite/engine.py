@@ -45,6 +45,10 @@ RESTART_WAIT_MS: Final = 100
 # allocating new ones.
 WAL_BYTES_KEPT: Final = 16 * 1024 * 1024
 
+# Unused pages that one step gives back to the file system, and those that stay for new rows: 8 MB.
+SHRINK_PAGES: Final = 256
+FREE_PAGES_KEPT: Final = 2_000
+
 # Pages that a copy reads in one step. Between steps its caller can send signs of life.
 _COPY_PAGES: Final = 4_096
 
@@ -264,6 +268,14 @@ class SqliteEngine(Statements):
     def overwrite_deleted(self) -> None:
         """Overwrite all data that is changed or deleted from now on. Makes writes slower."""
         self._connection.pragma("secure_delete", 1)
+
+    def shrink(self) -> bool:
+        """Give up to SHRINK_PAGES unused pages at the end of the file back, but keep some for new rows."""
+        (free,) = self.execute("PRAGMA freelist_count")[0]
+        if free <= FREE_PAGES_KEPT:
+            return False
+        self.execute(f"PRAGMA incremental_vacuum({min(SHRINK_PAGES, free - FREE_PAGES_KEPT)})")
+        return bool(free - SHRINK_PAGES > FREE_PAGES_KEPT)
 
     def check(self) -> None:
         """Raise StoreCorrupt unless SQLite's quick_check succeeds."""

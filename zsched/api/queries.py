@@ -1,0 +1,104 @@
+"""Parameters of queries as the OpenAPI document describes them, by the names that operations.py uses."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+from zsched.api.body import OWNER
+from zsched.model.events import KINDS
+from zsched.model.limits import (
+    NAME_CHARS_MAX,
+    OWNER_CHARS_MAX,
+    PAGE_ROWS_DEFAULT,
+    PAGE_ROWS_MAX,
+    TAG_CHARS_MAX,
+    WORKER_CHARS_MAX,
+)
+from zsched.model.types import RunStatus
+
+Schema = dict[str, Any]
+
+# As model/units.py reads it.
+DURATION: Final[Schema] = {
+    "type": "string",
+    "pattern": r"^(0|([0-9]+(\.[0-9]+)?(d|h|m|s|ms|us|µs|ns))+)$",
+    "maxLength": 64,
+}
+_NUMBER: Final[Schema] = {"type": "integer", "minimum": 1}
+QUERY: Final[Mapping[str, Schema]] = {
+    "limit": {
+        "description": f"The most rows; more than {PAGE_ROWS_MAX} is cut to that",
+        "schema": {"type": "integer", "minimum": 1, "default": PAGE_ROWS_DEFAULT},
+    },
+    "offset": {
+        "description": "How many rows to leave out at the beginning",
+        "schema": {"type": "integer", "minimum": 0},
+    },
+    "before": {
+        "description": "Only rows with a smaller number, such as that of the last row seen",
+        "schema": {"type": "integer", "minimum": 1},
+    },
+    "name": {
+        "description": "Only jobs with exactly this name",
+        "schema": {"type": "string", "minLength": 1, "maxLength": NAME_CHARS_MAX},
+    },
+    "tag": {
+        "description": "Only jobs with this tag",
+        "schema": {"type": "string", "minLength": 1, "maxLength": TAG_CHARS_MAX},
+    },
+    "worker": {
+        "description": "Only jobs of which this worker had a run, or events about this worker",
+        "schema": {"type": "string", "minLength": 1, "maxLength": WORKER_CHARS_MAX},
+    },
+    "search": {
+        "description": "Only jobs with this text in their name; ASCII letters match whatever their case",
+        "schema": {"type": "string", "minLength": 1, "maxLength": NAME_CHARS_MAX},
+    },
+    "since": {
+        "description": "Only what was submitted, or happened, at this time or later: RFC 3339, or a duration ago",
+        "schema": {"type": "string", "maxLength": 64},
+        "examples": {"duration": {"value": "2h"}, "time": {"value": "2026-11-24T08:00:00Z"}},
+    },
+    "job_number": {"name": "job", "description": "Only events about this job", "schema": _NUMBER},
+    "run_number": {"name": "run", "description": "Only events about this run", "schema": _NUMBER},
+    "kind": {
+        "description": "Only events with this word in `became`",
+        "schema": {"enum": [str(kind) for kind in KINDS]},
+    },
+    "first": {
+        "description": "Jobs from this number on, oldest first; not together with filters, offset or before",
+        "schema": {"type": "integer", "minimum": 1},
+    },
+    "last": {
+        "description": "Jobs up to this number, oldest first; not together with filters, offset or before",
+        "schema": {"type": "integer", "minimum": 1},
+    },
+    "after": {
+        "description": "Only events after the event with this number. `Link` has it",
+        "schema": {"type": "integer", "minimum": 0},
+    },
+    "after_name": {
+        "name": "after",
+        "description": "Only rows after this worker, token id, public key, or WORKER/DATABASE. `Link` has it",
+        "schema": {"type": "string"},
+    },
+    "wait": {
+        "description": "Longest time to hold the answer until something changes; values above 20s count as 20s",
+        "schema": DURATION,
+        "example": "10ms",
+    },
+    "cancel": {
+        "description": "Whether to cancel the last fire too, if it has not ended",
+        "schema": {"enum": ["1", "0", "true", "false"], "default": "0"},
+    },
+    "stream": {"schema": {"enum": ["stdout", "stderr"], "default": "stdout"}},
+    "status": {"schema": {"enum": list(RunStatus)}},
+    "owner": {
+        "description": "`user:NAME` or `token:NAME`; `me` is the caller itself",
+        "schema": {"type": "string", "pattern": OWNER.replace(r"\Z", "$"), "maxLength": OWNER_CHARS_MAX},
+        "example": "me",
+    },
+    "jobs": {"description": "What to do with the token's jobs", "schema": {"const": "cancel"}},
+    "role": {"description": "A scheduler of another role is not ready", "schema": {"const": "active"}},
+}
