@@ -21,6 +21,8 @@ from zsched.api.operations import OPERATIONS, Operation
 from zsched.api.queries import DURATION, QUERY, Schema
 from zsched.model.fields import WorkerName
 from zsched.model.limits import (
+    ARGV_BYTES_MAX,
+    ARGV_WORDS_MAX,
     BACKOFF_MS_MAX,
     BODY_VALUES_MAX,
     COMMAND_BYTES_MAX,
@@ -152,6 +154,14 @@ _JOB: Final[Schema] = {
         "maxLength": COMMAND_BYTES_MAX,
         "pattern": r"\S",
     },
+    "argv": {
+        "description": f"A program and its arguments, executed without a shell; at most {ARGV_BYTES_MAX} bytes in all",
+        "type": "array",
+        "items": {"type": "string"},
+        "minItems": 1,
+        "maxItems": ARGV_WORDS_MAX,
+        "examples": [["convert", "a b.png", "c.jpg"]],
+    },
     "schedule": {
         "description": "Five cron fields in UTC",
         "anyOf": [{"type": "string", "maxLength": SCHEDULE_CHARS_MAX}, {"type": "null"}],
@@ -206,7 +216,8 @@ def document(needs: Needs) -> Schema:
     )
     *of_types, _, worker = (_ecma(schema) for schema in schemas_of_types)
     components = {name: _ecma(schema) for name, schema in components.items()}
-    components["JobBody"]["required"] = ["name", "command"]
+    components["JobBody"]["required"] = ["name"]
+    components["JobBody"]["oneOf"] = [{"required": ["command"]}, {"required": ["argv"]}]
     components["JobBody"]["properties"] |= _JOB
     # Left out is not null: only a timeout can be removed.
     components["EditBody"]["properties"] = {name: _JOB[name] for name in components["EditBody"]["properties"]} | {

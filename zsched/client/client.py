@@ -16,7 +16,7 @@ import shlex
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import islice
-from typing import NamedTuple, Self, Unpack
+from typing import Self, Unpack
 
 from zsched.client import lists, many
 from zsched.client.arguments import check, check_fields, check_items
@@ -38,7 +38,7 @@ from zsched.client.http import (
     may_be_done,
     may_pass,
 )
-from zsched.client.job import Changes, Job
+from zsched.client.job import Changes, Chunk, Job
 from zsched.client.lists import EventFilters, Filters
 from zsched.client.many import Action, Group, WaitTimeout
 from zsched.client.schedulers import Schedulers
@@ -75,15 +75,6 @@ __all__ = [
     "batches",
     "spec",
 ]
-
-
-class Chunk(NamedTuple):
-    """A part of a run's output: the bytes from `offset` on, the offset after it, and whether the stream ends."""
-
-    offset: int
-    data: bytes
-    next: int
-    end: bool
 
 
 class Client:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from typing import TYPE_CHECKING, Self, TypedDict, Unpack
+from typing import TYPE_CHECKING, NamedTuple, Self, TypedDict, Unpack
 
 from zsched.client.arguments import check, check_fields
 from zsched.client.http import HOLD_S, LOOK_FACTOR, LOOK_S_MAX, LOOK_S_MIN, PATIENCE_S, Stream, View
@@ -12,6 +12,15 @@ from zsched.client.many import WaitTimeout
 
 if TYPE_CHECKING:
     from zsched.client.client import Client
+
+
+class Chunk(NamedTuple):
+    """A part of a run's output: the bytes from `offset` on, the offset after it, and whether the stream ends."""
+
+    offset: int
+    data: bytes
+    next: int
+    end: bool
 
 
 class Changes(TypedDict, total=False):
