@@ -501,7 +501,8 @@ def test_a_turn_without_a_change_writes_nothing(base: Base, operator: psycopg.Co
         (sql.READY_COUNT, (1, 10)),
         (sql.CLAIMABLE, (1, 0, 10)),
         (sql.DUE_JOBS, (NOW, 10)),
-        (sql.RELEASE_DUE, (NOW,)),
+        (sql.RELEASE_DUE, (NOW, 10)),
+        (transitions.EXPIRED, (NOW, 10)),
         (sql.HELD, ("w1",)),
         (sql.LOAD, ("w1",)),
         (sql.LATEST, ()),
@@ -530,11 +531,13 @@ ONE_BY_ONE = (
         "SUCCEED",
         "FAIL",
     ),
-    *("LAPSE", "RETURN", "BOUNCE", "HANGING", "HANG", "LOSE", "CRASH", "LAST_CRASH", "WITHDRAW", "QUARANTINE", "CLAIM"),
+    *("LAPSE", "REFUSE", "RETURN", "BOUNCE", "HANGING", "HANG", "LOSE", "CRASH", "LAST_CRASH", "WITHDRAW"),
+    *("QUARANTINE", "CLAIM"),
 )
+LISTED = ("SUCCEED_MANY", "FAIL_MANY", "LAPSE_MANY", "REFUSE_MANY", "CLAIM_LISTED", "RESTORE", "EXPIRE")
 
 
-@pytest.mark.parametrize("name", [*ONE_BY_ONE, "SUCCEED_MANY", "FAIL_MANY", "LAPSE_MANY", "CLAIM_LISTED", "RESTORE"])
+@pytest.mark.parametrize("name", [*ONE_BY_ONE, *LISTED])
 def test_runs_are_found_by_the_name_that_a_statement_has(base: Base, name: str) -> None:
     statement = vars(transitions)[name]
     if name in ONE_BY_ONE:

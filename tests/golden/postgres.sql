@@ -5,8 +5,11 @@ INSERT INTO events (event_id, at_ms, actor, job_id, run_first, run_last, worker_
 INSERT INTO runs (run_id, job_id, attempt, demand_id, priority, status, created_ms)
     SELECT given.c1, given.c2, 1, given.c3, given.c4, 'pending', given.c5 FROM unnest($1::bigint[], $2::bigint[], $3::bigint[], $4::bigint[], $5::bigint[]) AS given (c1, c2, c3, c4, c5);
 
+-- ADD_INPUT
+INSERT INTO inputs (job_id, content) SELECT given.c1, given.c2 FROM unnest($1::bigint[], $2::text[]) AS given (c1, c2);
+
 -- ADD_JOB
-INSERT INTO jobs (job_id, run_as, env, secret_env, name, command, schedule, timeout_ms, grace_ms, retries, backoff, on_lost, on_disconnect, crash_limit, demand_id, next_fire_ms, created_ms, updated_ms, owner_id, metered) SELECT given.c1, given.c2, given.c3, given.c4, given.c5, given.c6, given.c7, given.c8, given.c9, given.c10, given.c11, given.c12, given.c13, given.c14, given.c15, given.c16, given.c17, given.c18, given.c19, given.c20 FROM unnest($1::bigint[], $2::text[], $3::text[], $4::text[], $5::text[], $6::text[], $7::text[], $8::bigint[], $9::bigint[], $10::bigint[], $11::text[], $12::text[], $13::text[], $14::bigint[], $15::bigint[], $16::bigint[], $17::bigint[], $18::bigint[], $19::bigint[], $20::bigint[]) AS given (c1, c2, c3, c4, c5, c6, c7, c8, c9, c10, c11, c12, c13, c14, c15, c16, c17, c18, c19, c20);
+INSERT INTO jobs (job_id, argv, cwd, umask, cwd_hint, umask_hint, run_as, env, secret_env, name, command, schedule, run_at_ms, deadline_ms, tags, timeout_ms, grace_ms, early_signal, retries, backoff, on_lost, on_disconnect, crash_limit, demand_id, next_fire_ms, created_ms, updated_ms, owner_id, metered, stdin_bytes) SELECT given.c1, given.c2, given.c3, given.c4, given.c5, given.c6, given.c7, given.c8, given.c9, given.c10, given.c11, given.c12, given.c13, given.c14, given.c15, given.c16, given.c17, given.c18, given.c19, given.c20, given.c21, given.c22, given.c23, given.c24, given.c25, given.c26, given.c27, given.c28, given.c29, given.c30 FROM unnest($1::bigint[], $2::text[], $3::text[], $4::text[], $5::text[], $6::text[], $7::text[], $8::text[], $9::text[], $10::text[], $11::text[], $12::text[], $13::bigint[], $14::bigint[], $15::text[], $16::bigint[], $17::bigint[], $18::text[], $19::bigint[], $20::text[], $21::text[], $22::text[], $23::bigint[], $24::bigint[], $25::bigint[], $26::bigint[], $27::bigint[], $28::bigint[], $29::bigint[], $30::bigint[]) AS given (c1, c2, c3, c4, c5, c6, c7, c8, c9, c10, c11, c12, c13, c14, c15, c16, c17, c18, c19, c20, c21, c22, c23, c24, c25, c26, c27, c28, c29, c30);
 
 -- ADD_OUTPUT
 INSERT INTO outputs (run_id, form, stdout_head, stdout_tail, stdout_total, stderr_head, stderr_tail, stderr_total)
@@ -15,6 +18,13 @@ INSERT INTO outputs (run_id, form, stdout_head, stdout_tail, stdout_total, stder
 -- ADD_RUN
 INSERT INTO runs (run_id, job_id, attempt, demand_id, priority, status, created_ms)
     SELECT given.c1, given.c2, 1, given.c3, given.c4, 'pending', given.c5 FROM unnest($1::bigint[], $2::bigint[], $3::bigint[], $4::bigint[], $5::bigint[]) AS given (c1, c2, c3, c4, c5);
+
+-- ADD_TAG
+INSERT INTO job_tags (tag, tagged_id) SELECT given.c1, given.c2 FROM unnest($1::text[], $2::bigint[]) AS given (c1, c2);
+
+-- ADD_TIMED_RUN
+INSERT INTO runs (run_id, job_id, attempt, demand_id, priority, status, created_ms, blocked, due_ms, expires_ms)
+    SELECT given.c1, given.c2, 1, given.c3, given.c4, 'pending', given.c5, given.c6, given.c7, given.c8 FROM unnest($1::bigint[], $2::bigint[], $3::bigint[], $4::bigint[], $5::bigint[], $6::bigint[], $7::bigint[], $8::bigint[]) AS given (c1, c2, c3, c4, c5, c6, c7, c8);
 
 -- ADD_TO_TOTALS
 UPDATE totals SET tasks = tasks + given.c1 FROM unnest($1::bigint[], $2::text[]) AS given (c1, c2) WHERE status = given.c2;
@@ -66,9 +76,25 @@ UPDATE runs SET status = CASE WHEN cancel_ms IS NOT NULL THEN 'cancelled' ELSE '
     WHERE run_id = $3 AND status || '' = 'running'
     RETURNING run_id, job_id, worker_id, cancel_ms IS NOT NULL, stuck;
 
+-- DELETE_EVENTS
+DELETE FROM events WHERE event_id = ANY ($1::bigint[]);
+
+-- DELETE_JOBS
+DELETE FROM jobs WHERE job_id = ANY ($1::bigint[]);
+
+-- DELETE_RUNS
+DELETE FROM runs WHERE job_id = ANY ($1::bigint[]);
+
 -- ENDED_RUNS
 SELECT r.run_id, r.job_id, r.task, r.failures, r.demand_id, j.retries, j.backoff
     FROM runs r JOIN jobs j ON j.job_id = r.job_id WHERE r.run_id = ANY ($1::bigint[]) ORDER BY r.run_id;
+
+-- EXPIRE
+UPDATE runs SET status = 'failed',
+        reason = 'expired',
+        detail = $2, finished_ms = $3, due_ms = NULL
+    WHERE run_id = ANY ($1::bigint[]) AND status || '' = 'pending'
+    RETURNING run_id, job_id, worker_id, cancel_ms IS NOT NULL, stuck;
 
 -- FAIL
 UPDATE runs SET status = CASE WHEN cancel_ms IS NOT NULL THEN 'cancelled' ELSE 'failed' END,
@@ -92,6 +118,9 @@ UPDATE runs SET stuck = 1
 
 -- HANGING
 SELECT run_id, job_id, worker_id, cancel_ms IS NOT NULL, stuck FROM runs WHERE run_id = $1 AND stuck = 0 AND status || '' = 'running' AND CASE WHEN cancel_ms IS NOT NULL THEN 1 WHEN stuck > 0 THEN 0 ELSE 1 END = 1 AND worker_id = $2;
+
+-- JOBS_THERE
+SELECT job_id FROM jobs WHERE job_id = ANY ($1::bigint[]);
 
 -- LAPSE
 UPDATE runs SET status = CASE WHEN cancel_ms IS NOT NULL THEN 'cancelled' ELSE 'failed' END,
@@ -156,6 +185,21 @@ UPDATE runs SET status = 'failed',
         reason = 'quarantined',
         worker_id = $1, detail = $2, finished_ms = $3, due_ms = NULL
     WHERE run_id = $4 AND status || '' = 'pending'
+    RETURNING run_id, job_id, worker_id, cancel_ms IS NOT NULL, stuck;
+
+-- REFUSE
+UPDATE runs SET status = CASE WHEN cancel_ms IS NOT NULL THEN 'cancelled' ELSE 'failed' END,
+        reason = CASE WHEN cancel_ms IS NOT NULL THEN 'cancelled' ELSE $1 END,
+        detail = $2, exit_code = $3, signal = $4, started_ms = coalesce($5, started_ms), finished_ms = $6, ends_ms = NULL
+    WHERE run_id = $7 AND status || '' = 'running' AND worker_id = $8
+    RETURNING run_id, job_id, worker_id, cancel_ms IS NOT NULL, stuck;
+
+-- REFUSE_MANY
+UPDATE runs SET status = CASE WHEN cancel_ms IS NOT NULL THEN 'cancelled' ELSE 'failed' END,
+        reason = CASE WHEN cancel_ms IS NOT NULL THEN 'cancelled' ELSE ended.column1 END,
+        detail = ended.column2, exit_code = ended.column3, signal = ended.column4, started_ms = coalesce(ended.column5, started_ms), finished_ms = ended.column6, ends_ms = NULL
+    FROM unnest($1::text[], $2::text[], $3::bigint[], $4::bigint[], $5::bigint[], $6::bigint[], $7::bigint[]) AS ended (column1, column2, column3, column4, column5, column6, column7)
+    WHERE run_id = ended.column7 AND status || '' = 'running' AND worker_id = $8
     RETURNING run_id, job_id, worker_id, cancel_ms IS NOT NULL, stuck;
 
 -- REPORTED

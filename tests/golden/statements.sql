@@ -90,28 +90,37 @@ SELECT owner_id FROM owners WHERE owner = ?;
 INSERT INTO owners (owner_id, owner) VALUES (?, ?);
 
 -- JOB_COLUMNS
-run_as, env, secret_env, name, command, schedule, tags, timeout_ms, grace_ms, retries, backoff, on_lost, on_disconnect, crash_limit, job_id, status, (SELECT owner FROM owners WHERE owners.owner_id = jobs.owner_id), next_fire_ms, pending + running + unmade > 0, paused_ms, ended_ms, cancel_ms, created_ms, updated_ms;
+argv, cwd, umask, cwd_hint, umask_hint, run_as, env, secret_env, name, command, schedule, run_at_ms, deadline_ms, tags, timeout_ms, grace_ms, early_signal, retries, backoff, on_lost, on_disconnect, crash_limit, job_id, status, (SELECT owner FROM owners WHERE owners.owner_id = jobs.owner_id), stdin_bytes, next_fire_ms, pending + running + unmade > 0, paused_ms, ended_ms, cancel_ms, created_ms, updated_ms;
 
 -- JOB
-SELECT argv, cwd, umask, cwd_hint, umask_hint, run_as, env, secret_env, name, command, schedule, run_at_ms, deadline_ms, timeout_ms, grace_ms, early_signal, retries, backoff, on_lost, on_disconnect, crash_limit, job_id, status, (SELECT owner FROM owners WHERE owners.owner_id = jobs.owner_id), stdin_bytes, next_fire_ms, pending + running + unmade > 0, paused_ms, ended_ms, cancel_ms, created_ms, updated_ms FROM jobs WHERE job_id = ?;
+SELECT argv, cwd, umask, cwd_hint, umask_hint, run_as, env, secret_env, name, command, schedule, run_at_ms, deadline_ms, tags, timeout_ms, grace_ms, early_signal, retries, backoff, on_lost, on_disconnect, crash_limit, job_id, status, (SELECT owner FROM owners WHERE owners.owner_id = jobs.owner_id), stdin_bytes, next_fire_ms, pending + running + unmade > 0, paused_ms, ended_ms, cancel_ms, created_ms, updated_ms FROM jobs WHERE job_id = ?;
 
 -- JOBS
-SELECT argv, cwd, umask, cwd_hint, umask_hint, run_as, env, secret_env, name, command, schedule, run_at_ms, deadline_ms, timeout_ms, grace_ms, early_signal, retries, backoff, on_lost, on_disconnect, crash_limit, job_id, status, (SELECT owner FROM owners WHERE owners.owner_id = jobs.owner_id), stdin_bytes, next_fire_ms, pending + running + unmade > 0, paused_ms, ended_ms, cancel_ms, created_ms, updated_ms FROM jobs WHERE job_id < ? ORDER BY job_id DESC LIMIT ? OFFSET ?;
+SELECT argv, cwd, umask, cwd_hint, umask_hint, run_as, env, secret_env, name, command, schedule, run_at_ms, deadline_ms, tags, timeout_ms, grace_ms, early_signal, retries, backoff, on_lost, on_disconnect, crash_limit, job_id, status, (SELECT owner FROM owners WHERE owners.owner_id = jobs.owner_id), stdin_bytes, next_fire_ms, pending + running + unmade > 0, paused_ms, ended_ms, cancel_ms, created_ms, updated_ms FROM jobs WHERE job_id < ? ORDER BY job_id DESC LIMIT ? OFFSET ?;
 
 -- JOBS_BETWEEN
-SELECT argv, cwd, umask, cwd_hint, umask_hint, run_as, env, secret_env, name, command, schedule, run_at_ms, deadline_ms, timeout_ms, grace_ms, early_signal, retries, backoff, on_lost, on_disconnect, crash_limit, job_id, status, (SELECT owner FROM owners WHERE owners.owner_id = jobs.owner_id), stdin_bytes, next_fire_ms, pending + running + unmade > 0, paused_ms, ended_ms, cancel_ms, created_ms, updated_ms FROM jobs WHERE job_id BETWEEN ? AND ? ORDER BY job_id LIMIT ?;
+SELECT argv, cwd, umask, cwd_hint, umask_hint, run_as, env, secret_env, name, command, schedule, run_at_ms, deadline_ms, tags, timeout_ms, grace_ms, early_signal, retries, backoff, on_lost, on_disconnect, crash_limit, job_id, status, (SELECT owner FROM owners WHERE owners.owner_id = jobs.owner_id), stdin_bytes, next_fire_ms, pending + running + unmade > 0, paused_ms, ended_ms, cancel_ms, created_ms, updated_ms FROM jobs WHERE job_id BETWEEN ? AND ? ORDER BY job_id LIMIT ?;
+
+-- LAST_JOB
+SELECT coalesce(max(job_id), 0) FROM jobs;
+
+-- JOB_FROM
+SELECT job_id, created_ms FROM jobs WHERE job_id >= ? ORDER BY job_id LIMIT 1;
 
 -- COUNT_JOBS_BETWEEN
 SELECT count(*) FROM jobs WHERE job_id BETWEEN ? AND ?;
 
 -- JOBS_BY_STATUS
-SELECT argv, cwd, umask, cwd_hint, umask_hint, run_as, env, secret_env, name, command, schedule, run_at_ms, deadline_ms, timeout_ms, grace_ms, early_signal, retries, backoff, on_lost, on_disconnect, crash_limit, job_id, status, (SELECT owner FROM owners WHERE owners.owner_id = jobs.owner_id), stdin_bytes, next_fire_ms, pending + running + unmade > 0, paused_ms, ended_ms, cancel_ms, created_ms, updated_ms FROM jobs WHERE status = ? AND job_id < ? ORDER BY job_id DESC LIMIT ? OFFSET ?;
+SELECT argv, cwd, umask, cwd_hint, umask_hint, run_as, env, secret_env, name, command, schedule, run_at_ms, deadline_ms, tags, timeout_ms, grace_ms, early_signal, retries, backoff, on_lost, on_disconnect, crash_limit, job_id, status, (SELECT owner FROM owners WHERE owners.owner_id = jobs.owner_id), stdin_bytes, next_fire_ms, pending + running + unmade > 0, paused_ms, ended_ms, cancel_ms, created_ms, updated_ms FROM jobs WHERE status = ? AND job_id < ? ORDER BY job_id DESC LIMIT ? OFFSET ?;
+
+-- OWNED
+owner_id = (SELECT owner_id FROM owners WHERE owner = ?);
 
 -- JOBS_BY_OWNER
-SELECT argv, cwd, umask, cwd_hint, umask_hint, run_as, env, secret_env, name, command, schedule, run_at_ms, deadline_ms, timeout_ms, grace_ms, early_signal, retries, backoff, on_lost, on_disconnect, crash_limit, job_id, status, (SELECT owner FROM owners WHERE owners.owner_id = jobs.owner_id), stdin_bytes, next_fire_ms, pending + running + unmade > 0, paused_ms, ended_ms, cancel_ms, created_ms, updated_ms FROM jobs WHERE owner_id = (SELECT owner_id FROM owners WHERE owner = ?) AND job_id < ? ORDER BY job_id DESC LIMIT ? OFFSET ?;
+SELECT argv, cwd, umask, cwd_hint, umask_hint, run_as, env, secret_env, name, command, schedule, run_at_ms, deadline_ms, tags, timeout_ms, grace_ms, early_signal, retries, backoff, on_lost, on_disconnect, crash_limit, job_id, status, (SELECT owner FROM owners WHERE owners.owner_id = jobs.owner_id), stdin_bytes, next_fire_ms, pending + running + unmade > 0, paused_ms, ended_ms, cancel_ms, created_ms, updated_ms FROM jobs WHERE owner_id = (SELECT owner_id FROM owners WHERE owner = ?) AND job_id < ? ORDER BY job_id DESC LIMIT ? OFFSET ?;
 
 -- JOBS_BY_OWNER_AND_STATUS
-SELECT argv, cwd, umask, cwd_hint, umask_hint, run_as, env, secret_env, name, command, schedule, run_at_ms, deadline_ms, timeout_ms, grace_ms, early_signal, retries, backoff, on_lost, on_disconnect, crash_limit, job_id, status, (SELECT owner FROM owners WHERE owners.owner_id = jobs.owner_id), stdin_bytes, next_fire_ms, pending + running + unmade > 0, paused_ms, ended_ms, cancel_ms, created_ms, updated_ms FROM jobs WHERE +owner_id = (SELECT owner_id FROM owners WHERE owner = ?) AND status = ? AND job_id < ? ORDER BY job_id DESC LIMIT ? OFFSET ?;
+SELECT argv, cwd, umask, cwd_hint, umask_hint, run_as, env, secret_env, name, command, schedule, run_at_ms, deadline_ms, tags, timeout_ms, grace_ms, early_signal, retries, backoff, on_lost, on_disconnect, crash_limit, job_id, status, (SELECT owner FROM owners WHERE owners.owner_id = jobs.owner_id), stdin_bytes, next_fire_ms, pending + running + unmade > 0, paused_ms, ended_ms, cancel_ms, created_ms, updated_ms FROM jobs WHERE +owner_id = (SELECT owner_id FROM owners WHERE owner = ?) AND status = ? AND job_id < ? ORDER BY job_id DESC LIMIT ? OFFSET ?;
 
 -- COUNT_METERED
 SELECT count(*) FROM (
@@ -151,13 +160,16 @@ SELECT job_id FROM jobs WHERE status IN ('pending', 'running') AND schedule IS N
 SELECT count(*) FROM jobs WHERE +owner_id = (SELECT owner_id FROM owners WHERE owner = ?) AND status IN ('pending', 'running') AND pending + running + unmade > 0;
 
 -- ADD_JOB
-INSERT INTO jobs (job_id, argv, cwd, umask, cwd_hint, umask_hint, run_as, env, secret_env, name, command, schedule, run_at_ms, deadline_ms, timeout_ms, grace_ms, early_signal, retries, backoff, on_lost, on_disconnect, crash_limit, demand_id, next_fire_ms, created_ms, updated_ms, owner_id, metered, stdin_bytes) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?);
+INSERT INTO jobs (job_id, argv, cwd, umask, cwd_hint, umask_hint, run_as, env, secret_env, name, command, schedule, run_at_ms, deadline_ms, tags, timeout_ms, grace_ms, early_signal, retries, backoff, on_lost, on_disconnect, crash_limit, demand_id, next_fire_ms, created_ms, updated_ms, owner_id, metered, stdin_bytes) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?);
 
 -- ADD_INPUT
 INSERT INTO inputs (job_id, content) VALUES (?, ?);
 
 -- INPUT
 SELECT content FROM inputs WHERE job_id = ?;
+
+-- ADD_TAG
+INSERT INTO job_tags (tag, tagged_id) VALUES (?, ?);
 
 -- COUNT_TASKS
 UPDATE jobs SET pending = pending + ?, running = running + ?, success = success + ?, failed = failed + ?,
@@ -273,7 +285,8 @@ SELECT j.argv, j.cwd, j.umask, j.cwd_hint, j.umask_hint, j.run_as, j.env, j.secr
         AND r.priority >= ? ORDER BY r.priority DESC, r.run_id LIMIT ?;
 
 -- CLAIMABLE_AHEAD
-SELECT r.priority, j.run_as, j.env, j.secret_env, j.name, j.command, j.timeout_ms, j.grace_ms, j.created_ms, j.updated_ms, r.run_id, r.job_id, r.task, r.attempt
+SELECT r.priority, j.argv, j.cwd, j.umask, j.cwd_hint, j.umask_hint, j.run_as, j.env, j.secret_env, j.name, j.command, j.timeout_ms, j.grace_ms, j.early_signal, j.created_ms, j.updated_ms, r.run_id, r.job_id, r.task, r.attempt,
+        r.expires_ms
     FROM runs r LEFT JOIN jobs j ON j.job_id = r.job_id WHERE r.status = 'pending' AND r.blocked = 0 AND r.demand_id = ?
         AND r.priority >= ? ORDER BY r.priority DESC, r.run_id LIMIT ?;
 

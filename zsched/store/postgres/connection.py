@@ -34,6 +34,7 @@ _REFERENCES: Final = (
     ("runs", "run_id", "job_id", "jobs", "job_id"),
     ("runs", "run_id", "demand_id", "demands", "demand_id"),
     ("outputs", "run_id", "run_id", "runs", "run_id"),
+    ("inputs", "job_id", "job_id", "jobs", "job_id"),
 )
 _ORPHANS: Final = """
     SELECT child.{key} FROM {table} AS child LEFT JOIN {parent} AS parent ON parent.{parent_key} = child.{column}
