@@ -7,7 +7,6 @@ tests/system/test_examples.py runs each example on real processes.
 from __future__ import annotations
 
 import json
-import shlex
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final, NamedTuple
@@ -112,13 +111,13 @@ EXAMPLES: Final = (
     Example(
         "kill_grace",
         {"command": LINGER, "timeout": "0.3s", "kill_grace": "0.2s"},
-        f"zsched submit --timeout 0.3s --kill-grace 0.2s {shlex.quote(LINGER)}",
+        f'zsched submit --timeout 0.3s --kill-grace 0.2s "{LINGER}"',
         {"status": "failed", "run.reason": "timeout", "run.signal": 9},
     ),
     Example(
         "signal",
         {"command": SAVE, "timeout": "10s", "signal": "USR1@9.5s"},
-        f"zsched submit --timeout 10s --signal USR1@9.5s {shlex.quote(SAVE)}",
+        f'zsched submit --timeout 10s --signal USR1@9.5s "{SAVE}"',
         {"status": "success", "output": "saved"},
     ),
     Example(
