@@ -1,0 +1,69 @@
+"""Claims with many runs in front that wait for their start times: µs a run, and the same with none in front.
+
+Usage: python -m bench.delayed [RUNS] [URL]      (1000000 runs, on SQLite, if not said)
+
+The runs in front are older, have the same demand and a start time in a year. Behind them 20,000 ready runs are claimed
+64 at a time, with what a tick asks of the store besides: what is ready, how many, and when something is due. URL: of a
+PostgreSQL server whose role may create databases.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+
+from bench.databases import place
+from bench.machine import facts
+from zsched.model.types import JobSpec, WorkerId
+from zsched.store.contract import Claim
+from zsched.store.sql import PRIORITY_MIN
+from zsched.store.writer import Writer
+
+NOW = 1_700_000_000_000
+READY = 20_000
+CHUNK = 2_000
+COUNT = 64
+
+
+def main() -> None:
+    count = int(sys.argv[1]) if len(sys.argv) > 1 else 1_000_000
+    print(facts())
+    for delayed in (0, count):
+        with place(sys.argv[2] if len(sys.argv) > 2 else None) as db:
+            store = db.open_writer(NOW)
+            submit(store, JobSpec(name="job", command="true", run_at_ms=NOW + 365 * 86_400_000), delayed)
+            submit(store, JobSpec(name="job", command="true"), READY)
+            seconds = claim(store)
+            store.close()
+        print(f"{delayed:9,} delayed runs in front: {seconds / READY * 1e6:6.1f} µs a run", flush=True)
+
+
+def submit(store: Writer, spec: JobSpec, count: int) -> None:
+    for done in range(0, count, CHUNK):
+        store.begin()
+        specs = [spec] * min(CHUNK, count - done)
+        store.submit(specs, [None] * len(specs), "bench", NOW)
+        store.flush_counters(NOW)
+        store.commit()
+
+
+def claim(store: Writer) -> float:
+    """Claim all that is ready; returns the seconds."""
+    claimed = 0
+    begin = time.perf_counter()
+    while claimed < READY:
+        store.begin()
+        assert store.next_due_ms() != NOW
+        ready = store.ready(NOW)[0]
+        count = store.ready_count(ready.demand_id, COUNT)
+        wanted = Claim(
+            worker_id=WorkerId("w1"), demand_id=ready.demand_id, count=count, floor=PRIORITY_MIN, handed_n=1, ends=False
+        )
+        claimed += len(store.claim(wanted, NOW))
+        store.flush_counters(NOW)
+        store.commit()
+    return time.perf_counter() - begin
+
+
+if __name__ == "__main__":
+    main()
