@@ -331,7 +331,7 @@ def _operation(path: str, method: str, scopes: Scopes | None, schemas: Mapping[i
 def _statuses(operation: Operation, scopes: Scopes | None) -> list[int]:
     """The errors without a description of their own. Every call with a scope passes the gate, which reads the store."""
     if scopes is None:
-        return []
+        return [400] if operation.query else []
     of_bodies = [413] if operation.takes is not None else []
     of_keys = [410, 422] if operation.once else []
     return [400, 401, 403, *of_bodies, *of_keys, 429, 503]
