@@ -109,6 +109,8 @@ def test_results_of_another_database_wait_until_it_comes_again(scheduler: StubSc
         register = scheduler.registers[-1]
         assert (register.db, register.runs) == ("db-2", ())
         assert register.foreign == (Foreign("db-1", results=1, finished=(first,)),)
+        # The first worker may have reported the start.
+        scheduler.started.clear()
         scheduler.db, scheduler.running = "db-1", {first: orders[first]}
         # It takes the run back, since it is not listed, and hands it out anew.
         scheduler.restart()
