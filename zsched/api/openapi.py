@@ -27,6 +27,7 @@ from zsched.model.limits import (
     DURATION_MS_MAX,
     GRACE_MS_MAX,
     IDEMPOTENCY_KEY_CHARS_MAX,
+    INTEGER_MAX,
     JOBS_PER_SUBMIT_MAX,
     MIB,
     NAME_CHARS_MAX,
@@ -213,7 +214,7 @@ _SELECT: Final[Schema] = {
     "description": "The numbers of jobs as a text such as `1-5000,7001` or as an array; or `all`: the caller's own",
     "anyOf": [
         {"type": "string", "pattern": "^(all|[0-9]{1,16}(-[0-9]{1,16})?(,[0-9]{1,16}(-[0-9]{1,16})?)*)$"},
-        {"type": "array", "items": {"type": "integer", "minimum": 1}, "minItems": 1},
+        {"type": "array", "items": {"type": "integer", "minimum": 1, "maximum": INTEGER_MAX}, "minItems": 1},
     ],
     "examples": ["1-5000,7001", [1, 2, 3], "all"],
 }
@@ -261,7 +262,7 @@ def document(needs: Needs) -> Schema:
         components[name]["properties"]["select"] = _SELECT
     components["WaitBody"]["properties"]["timeout"] = {
         "description": "A duration, or a number of seconds; values above 20 s count as 20 s",
-        "anyOf": [_DURATION, {"type": "number", "minimum": 0}],
+        "anyOf": [_DURATION, {"type": "number", "minimum": 0, "maximum": INTEGER_MAX}],
         "default": "20s",
     }
     components["TokenBody"]["properties"]["expires"] = {
