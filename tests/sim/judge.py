@@ -782,7 +782,7 @@ class Judge:
     def _suspect(self, group: Iterable[int], bound: int) -> None:
         """One of these may have killed their worker: no more than the bound may be on probation at once on another."""
         for run in group:
-            self._suspects[run] = min(max(1, bound), self._suspects.get(run, bound))
+            self._suspects[run] = min(max(1, bound), self._suspects.get(run, max(1, bound)))
 
     def _check_limit(self, row: Row) -> None:
         """A run that has crashed as often as the limit says fails for good, and no other."""

@@ -6,6 +6,7 @@ It knows of words when they arrive, and of the clock what it shows; it never ask
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
@@ -28,8 +29,12 @@ class Outages:
         self._timeline = timeline
         self._scheduler = scheduler
         self._word_ms = word_ms
-        # When each rival first asked, by worker, its own incarnation and that of the name's holder.
-        self._asked: dict[tuple[str, str, str], int] = {}
+        # When each rival asked, by worker and its own incarnation.
+        self._asked: defaultdict[tuple[str, str], list[int]] = defaultdict(list)
+        # By worker: the start that registered last, and when it did that first.
+        self._took: dict[str, tuple[str, int]] = {}
+        # The last word of each worker that was read, by its arrival, and when it had been read for sure.
+        self._read: dict[str, tuple[int, int]] = {}
         self._incarnations: dict[bytes, str] = {}
         # The last heartbeat of each session that is not acked, by token and connection.
         self._owed: dict[tuple[str, bytes], Mapping[str, Any]] = {}
@@ -46,7 +51,7 @@ class Outages:
             case "register":
                 worker, incarnation = frame["worker"], frame["incarnation"]
                 self._incarnations[peer] = incarnation
-                self._asked.setdefault((worker, incarnation, self._holder(worker)), self._timeline.now_ms)
+                self._asked[worker, incarnation].append(self._timeline.now_ms)
             case "heartbeat":
                 self._owed[frame["s"], peer] = frame
 
@@ -58,18 +63,21 @@ class Outages:
                     del self._owed[frame["s"], peer]
             case "error" if frame["code"] == "E_DUP" and frame["fatal"]:
                 self._check_refusal(peer, worker)
+            case "registered":
+                self._note_registered(peer, worker)
 
-    def _holder(self, worker: str) -> str:
-        """The start of a worker that the store knows now."""
-        found = self._scheduler.engine.look("SELECT incarnation FROM workers WHERE worker_id = ?", worker)
-        return str(found[0][0]) if found else ""
+    def _note_registered(self, peer: bytes, worker: str) -> None:
+        incarnation = self._incarnations.get(peer, "")
+        if worker not in self._took or self._took[worker][0] != incarnation:
+            self._took[worker] = incarnation, self._timeline.now_ms
 
     def _check_refusal(self, peer: bytes, worker: str) -> None:
         """A rival is refused for good only by a word of the name's holder that arrived after it had asked."""
         rival = self._incarnations[peer]
         # It may have asked in the turn in which the holder took the name.
-        asked = {key: at_ms for key, at_ms in self._asked.items() if key[:2] == (worker, rival)}
-        asked_ms = asked.get((worker, rival, self._holder(worker)), min(asked.values()))
+        _, took_ms = self._took.get(worker, ("", 0))
+        asked = self._asked[worker, rival]
+        asked_ms = next((at_ms for at_ms in asked if at_ms >= took_ms - SLOW_COMMIT_MS), asked[-1])
         word_ms = self._word_ms.get(worker, 0)
         if word_ms <= asked_ms:
             raise Violation(
@@ -77,11 +85,19 @@ class Outages:
                 f" that worker arrived at {word_ms} ms"
             )
 
+    def _note_words(self) -> None:
+        """All that has arrived is read. Words may have waited behind frames of turns that could not be stored."""
+        for worker, word_ms in self._word_ms.items():
+            if self._read.get(worker, (-1, 0))[0] < word_ms:
+                self._read[worker] = word_ms, self._timeline.now_ms
+
     # --- after a turn ------------------------------------------------------------------------------------------------
 
     def after_turn(self, active: Iterable[str]) -> None:
         if not self._scheduler.up:
             return
+        if self._scheduler.drained:
+            self._note_words()
         session = self._scheduler.session
         if session is not None and session.cut:
             # It does not know whether it still leads.
@@ -114,7 +130,7 @@ class Outages:
         for worker in [one for one in self._overdue if one not in active]:
             del self._overdue[worker]
         for worker in active:
-            since_ms = max(self._word_ms.get(worker, 0), self._scheduler.started_ms)
+            since_ms = max(self._read.get(worker, (0, 0))[1], self._scheduler.started_ms)
             patience_ms = timeout_ms * (2 if len(active) >= MASS_WORKERS_MIN else 1) + self._still_ms(since_ms)
             if now_ms - since_ms > patience_ms and now_ms - since_ms > patience_ms + self._lease_ms(worker):
                 overdue_ms = self._overdue.setdefault(worker, now_ms)

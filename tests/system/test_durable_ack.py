@@ -53,6 +53,7 @@ def test_every_201_follows_a_sync_of_its_job_and_a_hundred_share_a_few(traced: t
     assert post_all(port) == ["HTTP/1.1 201"] * CALLERS
     syncs, unsynced = judge(trace.read_text().splitlines()[began:])
     assert unsynced == []
+    # Threads serve 16 callers at a time, so 7 syncs are the least. On a busy machine their requests come apart.
     assert syncs < CALLERS // 3
 
 

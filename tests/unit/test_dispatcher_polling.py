@@ -385,7 +385,7 @@ def test_probation_ends_although_the_turn_that_ended_it_fails(world: World, r1: 
 
 
 def suspect_again(world: World, r1: Poller) -> JobId:
-    """A job whose worker has died once, and that runs again on probation."""
+    """A job that lost its worker once and runs again on probation."""
     job_id = world.submit_one()
     for _ in range(2):
         r1.register()

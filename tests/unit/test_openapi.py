@@ -86,6 +86,12 @@ def test_operations_state_their_purpose_and_scope(path: str, method: str, operat
     assert "requestBody" not in operation or "413" in operation["responses"]
 
 
+@pytest.mark.parametrize("name", sorted(name for name in COMPONENTS["schemas"] if name.endswith("Body")))
+def test_numbers_in_requests_have_bounds(name: str) -> None:
+    numbers = [part for part in parts(COMPONENTS["schemas"][name]) if part.get("type") in ("integer", "number")]
+    assert all({"minimum", "maximum"} <= part.keys() for part in numbers), numbers
+
+
 def test_every_operation_has_a_name_of_its_own() -> None:
     names = [operation["operationId"] for _, _, operation in ALL]
     assert len(set(names)) == len(names)

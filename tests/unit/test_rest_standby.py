@@ -130,3 +130,5 @@ def test_scheduler_alone_shows_itself(tmp_path: Path) -> None:
         assert stats["schedulers"][0]["version"] == __version__
         assert rest.get("/readyz").text == "ready\n"
         assert rest.get("/readyz?role=active").status_code == 200
+        for query in ("role=standby", "role=", "role=active&role=active", "role=null&role=null"):
+            assert rest.get(f"/readyz?{query}").status_code == 400, query

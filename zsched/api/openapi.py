@@ -29,6 +29,7 @@ from zsched.model.limits import (
     DURATION_MS_MAX,
     GRACE_MS_MAX,
     IDEMPOTENCY_KEY_CHARS_MAX,
+    INTEGER_MAX,
     JOBS_PER_SUBMIT_MAX,
     MIB,
     NAME_CHARS_MAX,
@@ -182,7 +183,7 @@ _SELECT: Final[Schema] = {
     "description": "The numbers of jobs as a text such as `1-5000,7001` or as an array; or `all`: the caller's own",
     "anyOf": [
         {"type": "string", "pattern": "^(all|[0-9]{1,16}(-[0-9]{1,16})?(,[0-9]{1,16}(-[0-9]{1,16})?)*)$"},
-        {"type": "array", "items": {"type": "integer", "minimum": 1}, "minItems": 1},
+        {"type": "array", "items": {"type": "integer", "minimum": 1, "maximum": INTEGER_MAX}, "minItems": 1},
     ],
     "examples": ["1-5000,7001", [1, 2, 3], "all"],
 }
@@ -231,7 +232,7 @@ def document(needs: Needs) -> Schema:
         components[name]["properties"]["select"] = _SELECT
     components["WaitBody"]["properties"]["timeout"] = {
         "description": "A duration, or a number of seconds; values above 20 s count as 20 s",
-        "anyOf": [DURATION, {"type": "number", "minimum": 0}],
+        "anyOf": [DURATION, {"type": "number", "minimum": 0, "maximum": INTEGER_MAX}],
         "default": "20s",
     }
     components["TokenBody"]["properties"]["expires"] = {
@@ -305,7 +306,7 @@ def _operation(path: str, method: str, scopes: Scopes | None, schemas: Mapping[i
 def _statuses(operation: Operation, scopes: Scopes | None) -> list[int]:
     """The errors without a description of their own. Every call with a scope passes the gate, which reads the store."""
     if scopes is None:
-        return []
+        return [400] if operation.query else []
     of_bodies = [413] if operation.takes is not None else []
     of_keys = [410, 422] if operation.once else []
     return [400, 401, 403, *of_bodies, *of_keys, 429, 503]

@@ -9,6 +9,7 @@ import falcon
 from zsched import __version__
 from zsched.api import shapes, views
 from zsched.api.context import Context, answer, parameters
+from zsched.api.problem import invalid
 from zsched.model.limits import INSTANCE_LIVE_MS
 from zsched.model.records import Role
 from zsched.model.units import counted
@@ -35,8 +36,12 @@ class Readiness:
         self._context = context
 
     def on_get(self, req: falcon.Request, resp: falcon.Response) -> None:
+        # Other parameters are ignored, as those that a load balancer adds.
+        role = req.params.get("role")
+        if role not in (None, Role.ACTIVE):
+            raise invalid("role", f"{Role.ACTIVE}, or leave the parameter out")
         facts = self._context.facts
-        ready = facts.ready() and not (facts.standby and req.get_param("role") == Role.ACTIVE)
+        ready = facts.ready() and not (facts.standby and role == Role.ACTIVE)
         resp.status = 200 if ready else 503
         resp.content_type = falcon.MEDIA_TEXT
         word = "standby" if facts.standby else "ready"

@@ -190,7 +190,7 @@ class Runs:
         self._scan = True
 
     def is_unknown(self, pid: int, session: int) -> bool:
-        """Whether only its mark says whose an orphan is. Reading a mark may block for as long as the process hangs."""
+        """Whether only the orphan's mark can identify its run. Reading a mark blocks while the process hangs."""
         return pid not in self._killed_marks and session not in self._mains
 
     def on_orphans(self, orphans: Iterable[Orphan], now_ms: int) -> list[Run]:
