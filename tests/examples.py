@@ -75,6 +75,30 @@ EXAMPLES: Final = (
         {"tags": ["nightly", "team=data"]},
     ),
     Example(
+        "priority",
+        {"command": "true", "priority": 10},
+        "zsched submit --priority 10 true",
+        {"priority": 10},
+    ),
+    Example(
+        "queue",
+        {"command": "true", "queue": "nightly"},
+        "zsched submit --queue nightly true",
+        {"status": "success", "queue": "nightly"},
+    ),
+    Example(
+        "limits",
+        {"command": "true", "limits": {"db": 3}},
+        "zsched submit --limit db=3 true",
+        {"status": "success", "limits": {"db": 3}},
+    ),
+    Example(
+        "unique",
+        {"command": "sleep 0.1", "unique": "index"},
+        "zsched submit --unique index 'sleep 0.1'",
+        {"status": "success", "unique": "index"},
+    ),
+    Example(
         "env",
         {"command": "echo $LEVEL", "env": {"LEVEL": "3"}},
         "zsched submit --env LEVEL=3 'echo $LEVEL'",

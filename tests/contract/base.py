@@ -28,7 +28,7 @@ from zsched.model.types import (
     WorkerKind,
     WorkerStatus,
 )
-from zsched.store import sql
+from zsched.store import rows, sql
 from zsched.store.contract import Claim, Claimed, Load, Verdict
 from zsched.store.engine import Engine, Row
 from zsched.store.reader import EngineReader
@@ -233,6 +233,7 @@ class Base:
     def check(self) -> None:
         """What must hold after every commit: counters and events say the same as the runs."""
         self._check_counters()
+        self._check_demands()
         self._check_events()
 
     def check_loads(self, workers: Sequence[WorkerId] = (W1, W2)) -> None:
@@ -253,6 +254,20 @@ class Base:
         # Each fire of a recurring job is a task of its own, and a run with a successor does not count any more.
         tasks = self.rows(f"SELECT status, count(*) FROM runs WHERE run_id NOT IN ({REPLACED}) GROUP BY status")
         assert {status: count for status, count in self.rows("SELECT * FROM totals") if count} == dict(tasks)
+
+    def _check_demands(self) -> None:
+        runs = Counter(self.rows("SELECT demand_id, status FROM runs WHERE status IN ('pending', 'running')"))
+        for demand_id, wish, pending, running in self.rows("SELECT demand_id, wish, pending, running FROM demands"):
+            demand = rows.readable_demand(wish)
+            if demand is None:
+                continue
+            counts = (runs[demand_id, "pending"], runs[demand_id, "running"]) if demand.tallied else (0, 0)
+            assert (pending, running) == counts, wish
+        # What the store knows is what it would read.
+        for demand_id, pending, running in self.rows(
+            "SELECT demand_id, pending, running FROM demands WHERE pending + running > 0"
+        ):
+            assert self.store._tallies._live.get(demand_id, (pending, running)) == (pending, running)
 
     def _check_events(self) -> None:
         events = self.rows("SELECT * FROM events ORDER BY event_id")

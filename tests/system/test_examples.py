@@ -67,7 +67,8 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
     folder = tmp_path_factory.mktemp("examples")
     folder.chmod(0o755)
     users = {"users": "nobody,root"} if os.geteuid() == 0 else {}
-    with Scheduler(folder) as scheduler, WorkerProcess(scheduler.url, folder, cwd="/", **users):
+    served = {"queues": "default,nightly"}
+    with Scheduler(folder) as scheduler, WorkerProcess(scheduler.url, folder, cwd="/", **users, **served):
         until(lambda: scheduler.workers() == {"w1": "active"})
         yield Place(scheduler, folder)
 
@@ -80,6 +81,11 @@ def test_example_is_what_is_observed(place: Place, example: Example) -> None:
     given = dict(example.body)
     first = given.pop("command", None) or given.pop("argv")
     with Client(place.scheduler.url) as client:
-        jobs = {"curl": place.type(curl), "shell": place.type(example.line), "client": client.submit(first, **given).id}
-    observed = {way: place.look(job, example) for way, job in jobs.items()}
-    assert observed == {way: dict(example.observed) for way in jobs}
+        ways = {
+            "curl": lambda: place.type(curl),
+            "shell": lambda: place.type(example.line),
+            "client": lambda: client.submit(first, **given).id,
+        }
+        # One after another: of jobs with a unique key there is one at a time.
+        observed = {way: place.look(submit(), example) for way, submit in ways.items()}
+    assert observed == {way: dict(example.observed) for way in ways}

@@ -338,6 +338,7 @@ class Peer:
         self.boot_id = f"boot of {name}"
         self.lock = (1, 2)
         self.can: tuple[str, ...] = ()
+        self.queues: tuple[str, ...] = ()
         self.db = ""
         self.foreign: tuple[protocol.Foreign, ...] = ()
         self.heartbeat_ms = 10_000
@@ -365,6 +366,7 @@ class Peer:
             db=self.db,
             sent_ms=self.world.mono_ms,
             can=self.can,
+            queues=self.queues,
             runs=self.listed(),
             foreign=self.foreign,
         )
@@ -490,9 +492,10 @@ class Poller:
         self.worker_id = WorkerId(name)
         self.slots = slots
         self.can = can
+        self.queues: tuple[str, ...] = ("default",)
 
     def register(self) -> Poller:
-        self.world.ask(RegisterWorker(self.worker_id, self.slots, self.can, {}))
+        self.world.ask(RegisterWorker(self.worker_id, self.slots, self.can, {}, self.queues))
         return self
 
     def beat_command(self) -> Beat:

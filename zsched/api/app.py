@@ -7,7 +7,21 @@ from typing import Final
 
 import falcon
 
-from zsched.api import access, events, foreign, jobs, many, openapi, problem, purge, runs, standby, status, workers
+from zsched.api import (
+    access,
+    events,
+    foreign,
+    jobs,
+    many,
+    openapi,
+    problem,
+    purge,
+    queues,
+    runs,
+    standby,
+    status,
+    workers,
+)
 from zsched.api.context import Context
 from zsched.api.etag import EntityTags
 from zsched.api.gate import Gate, Needs, Scopes
@@ -43,6 +57,10 @@ ROUTES: Final[tuple[tuple[str, Callable[[Context], object], Mapping[str, Scopes]
     ("/workers/enrol", workers.Enrol, {"POST": WORKER}),
     ("/workers/{worker}", workers.WorkerItem, {"GET": READ}),
     ("/workers/{worker}/next", workers.NextRun, {"GET": WORKER}),
+    ("/queues", queues.Queues, {"GET": READ}),
+    ("/queues/{queue}", queues.QueueItem, {"PATCH": (Scope.OPERATE,)}),
+    ("/queues/{queue}/pause", queues.QueuePause, {"POST": (Scope.OPERATE,)}),
+    ("/queues/{queue}/resume", queues.QueueResume, {"POST": (Scope.OPERATE,)}),
     ("/foreign", foreign.Foreign, {"GET": READ}),
     ("/foreign/{worker}/keep", foreign.Keep, {"POST": ADMIN}),
     ("/foreign/{worker}/discard", foreign.Discard, {"POST": ADMIN}),

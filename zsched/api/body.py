@@ -20,7 +20,7 @@ import msgspec
 from msgspec import Meta, Struct
 
 from zsched.api.problem import Problem, invalid
-from zsched.model.fields import WorkerName
+from zsched.model.fields import QueueName, WorkerName
 from zsched.model.limits import (
     BODY_BYTES_MAX,
     BODY_DEPTH_MAX,
@@ -28,12 +28,14 @@ from zsched.model.limits import (
     INTEGER_MAX,
     NOTE_CHARS_MAX,
     OWNER_CHARS_MAX,
+    QUEUE_REASON_CHARS_MAX,
     SLOTS_MAX,
     TOKEN_PENDING_MAX,
     TOKEN_SCHEDULES_MAX,
     TOKEN_WORKERS_MAX,
+    WORKER_QUEUES_MAX,
 )
-from zsched.model.names import USER_NAME
+from zsched.model.names import DEFAULT_QUEUE, QUEUE_RULE, SERVED_QUEUE, USER_NAME
 from zsched.model.types import RunStatus
 from zsched.scheduler.dispatcher.commands import Action
 from zsched.security import tokens
@@ -59,6 +61,7 @@ class RegisterBody(Struct, forbid_unknown_fields=True, frozen=True):
     slots: Count = 1
     can: Annotated[tuple[Word, ...], Meta(max_length=64)] = ()
     labels: Annotated[dict[Word, Word], Meta(max_length=64)] = {}
+    queues: Annotated[tuple[QueueName, ...], Meta(min_length=1, max_length=WORKER_QUEUES_MAX)] = (DEFAULT_QUEUE,)
 
 
 class WorkerBody(Struct, forbid_unknown_fields=True, frozen=True):
@@ -126,6 +129,18 @@ class PurgeBody(Struct, forbid_unknown_fields=True, frozen=True, kw_only=True):
     dry_run: bool = False
 
 
+class ReasonBody(Struct, forbid_unknown_fields=True, frozen=True):
+    """POST /queues/{queue}/pause and resume. `reason`: why, for people."""
+
+    reason: Annotated[str, Meta(max_length=QUEUE_REASON_CHARS_MAX)] = ""
+
+
+class QueueBody(Struct, forbid_unknown_fields=True, frozen=True):
+    """PATCH /queues/{queue}. `fair`: `owner` shares the queue between owners; null: the oldest job comes first."""
+
+    fair: Literal["owner"] | None
+
+
 class WaitBody(SelectBody, frozen=True, kw_only=True):
     """POST /jobs/wait. `until` any or all of the jobs have ended, but no longer than `timeout`. `after`: the number
     `next` of an earlier answer; only what has happened since then counts.
@@ -153,6 +168,7 @@ _PATTERNS: Final = {
     tokens.WORKERS: "a worker's name, in which * stands for any characters and ? for one",
     USER_NAME.pattern: "a user's name: a letter, then letters, digits and . _ -",
     OWNER: "me, user:NAME or token:NAME",
+    SERVED_QUEUE.pattern: f"a queue's name ({QUEUE_RULE}), or * for all",
 }
 
 ShapeT = TypeVar("ShapeT", bound=Struct)

@@ -20,6 +20,7 @@ from zsched.model.limits import (
     OWNER_CHARS_MAX,
     PAGE_ROWS_DEFAULT,
     PAGE_ROWS_MAX,
+    QUEUE_CHARS_MAX,
     TAG_CHARS_MAX,
     WORKER_CHARS_MAX,
 )
@@ -28,7 +29,7 @@ from zsched.store.contract import JobFilter
 
 # Filters that one index serves, also together; and those for which a search may have to look at other jobs, too.
 FILTERS: Final = ("status", "owner")
-SEARCHED: Final = ("name", "tag", "worker", "search", "since")
+SEARCHED: Final = ("name", "tag", "worker", "search", "since", "queue")
 
 
 def answer_jobs(context: Context, req: falcon.Request, resp: falcon.Response) -> None:
@@ -92,6 +93,7 @@ def _wanted(req: falcon.Request, given: dict[str, str]) -> JobFilter:
         tag=text(given, "tag", TAG_CHARS_MAX),
         worker=None if worker is None else WorkerId(worker),
         search=text(given, "search", NAME_CHARS_MAX),
+        queue=text(given, "queue", QUEUE_CHARS_MAX),
     )
 
 

@@ -30,16 +30,19 @@ from zsched.model.limits import (
     GRACE_MS_MAX,
     IDEMPOTENCY_KEY_CHARS_MAX,
     INTEGER_MAX,
+    JOB_LIMITS_MAX,
     JOBS_PER_SUBMIT_MAX,
+    LIMIT_RUNS_MAX,
     MIB,
     NAME_CHARS_MAX,
     PAGE_BYTES_MAX,
+    PRIORITY_MAX,
     REQUEST_ID_CHARS_MAX,
     SCHEDULE_CHARS_MAX,
     TAGS_MAX,
     TOKEN_LIFE_MS_DEFAULT,
 )
-from zsched.model.names import TAG
+from zsched.model.names import KEY_NAME, QUEUE_NAME, TAG
 from zsched.model.units import format_duration_ms
 from zsched.security.tokens import NEVER
 
@@ -84,6 +87,7 @@ _PATH: Final[Mapping[str, Schema]] = {
     "job": {"schema": {"type": "integer", "minimum": 0}, "example": 1},
     "run": {"schema": {"type": "integer", "minimum": 0}, "example": 1},
     "worker": {"schema": {}, "examples": {"connected": {"value": "worker-1"}, "polls": {"value": "w1"}}},
+    "queue": {"schema": {"type": "string", "pattern": f"^{QUEUE_NAME.pattern}$"}, "example": "default"},
     "token": {"schema": {"type": "string", "pattern": "^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"}, "example": "0123456789ab"},
 }
 _REQUEST_ID: Final = "X-Request-Id"
@@ -146,6 +150,36 @@ _JOB: Final[Schema] = {
             {"type": "null"},
         ],
         "examples": [["nightly", "team=data"]],
+    },
+    "priority": {
+        "description": "Jobs with a higher one start first",
+        "type": "integer",
+        "minimum": -PRIORITY_MAX,
+        "maximum": PRIORITY_MAX,
+        "default": 0,
+    },
+    "queue": {
+        "description": "Only workers that serve this queue run the job",
+        "anyOf": [{"type": "string", "pattern": f"^{QUEUE_NAME.pattern}$"}, {"type": "null"}],
+        "examples": ["nightly"],
+    },
+    "limits": {
+        "description": "For each key: while so many runs with it are running, no run of this job starts",
+        "anyOf": [
+            {
+                "type": "object",
+                "propertyNames": {"pattern": f"^{KEY_NAME.pattern}$"},
+                "additionalProperties": {"type": "integer", "minimum": 1, "maximum": LIMIT_RUNS_MAX},
+                "maxProperties": JOB_LIMITS_MAX,
+            },
+            {"type": "null"},
+        ],
+        "examples": [{"db": 3}],
+    },
+    "unique": {
+        "description": "Refused while a job with this key has not ended",
+        "anyOf": [{"type": "string", "pattern": f"^{KEY_NAME.pattern}$"}, {"type": "null"}],
+        "examples": ["rebuild-index"],
     },
     "name": {"type": "string", "minLength": 1, "maxLength": NAME_CHARS_MAX, "pattern": r"\S"},
     "command": {
@@ -297,7 +331,7 @@ def _operation(path: str, method: str, scopes: Scopes | None, schemas: Mapping[i
     if operation.takes is not None:
         content = {"schema": _bounded(schemas[id(operation.takes)]), "example": operation.example}
         media = ("application/json", "application/merge-patch+json") if method == "PATCH" else ("application/json",)
-        made["requestBody"] = {"required": True, "content": dict.fromkeys(media, content)}
+        made["requestBody"] = {"required": not operation.optional, "content": dict.fromkeys(media, content)}
     made["responses"] = answers
     made["security"] = [] if scopes is None else [*({"token": [scope]} for scope in scopes), {}]
     return made if scopes is None else {**made, "x-scopes": list(scopes)}

@@ -13,9 +13,9 @@ from zsched.model.spec import EditBody, JobBody
 
 @dataclass(frozen=True, slots=True)
 class Operation:
-    """A call. `answer` is the type of its JSON, None for text; `takes` the type of its body. `lacks` and `conflicts`
-    describe 404 and 409. `once`: it takes an Idempotency-Key. `kept`: callers may keep the JSON of a GET, and it has an
-    ETag.
+    """A call. `answer` is the type of its JSON, None for text; `takes` the type of its body, which may be missing if it
+    is `optional`. `lacks` and `conflicts` describe 404 and 409. `once`: it takes an Idempotency-Key. `kept`: callers
+    may keep the JSON of a GET, and it has an ETag.
     """
 
     name: str
@@ -23,6 +23,7 @@ class Operation:
     answer: object = None
     status: int = 200
     takes: object = None
+    optional: bool = False
     example: object = None
     query: tuple[str, ...] = ()
     headers: tuple[str, ...] = ()
@@ -56,7 +57,7 @@ OPERATIONS: Final[Mapping[str, Operation]] = {
         JobBody | list[JobBody],
         {"name": "hello-job", "command": "echo Hello World"},
         headers=("Location", "Idempotency-Replayed", "Zsched-Jobs", *_LIST),
-        conflicts="The token has as many recurring jobs as it may have",
+        conflicts="The token has as many recurring jobs as it may have, or a job with the unique key has not ended",
         once=True,
     ),
     "POST /jobs/bulk": Operation(
@@ -186,6 +187,37 @@ OPERATIONS: Final[Mapping[str, Operation]] = {
         kept=False,
         lacks=_NO_WORKER,
         conflicts=_CONNECTED,
+    ),
+    "GET /queues": Operation(
+        "list_queues",
+        "List the queues that are paused or fair, or have pending or running tasks, by name",
+        shapes.array(shapes.QUEUE),
+    ),
+    "PATCH /queues/{queue}": Operation(
+        "share_queue",
+        "Set how a queue is shared, for jobs that are submitted from now on",
+        shapes.QUEUE,
+        takes=body.QueueBody,
+        example={"fair": "owner"},
+        conflicts="As many queues are paused or fair as may be",
+    ),
+    "POST /queues/{queue}/pause": Operation(
+        "pause_queue",
+        "Pause a queue: none of its runs is handed out; those that workers have go on",
+        shapes.QUEUE,
+        takes=body.ReasonBody,
+        optional=True,
+        example={"reason": "the disk of the build hosts is full"},
+        conflicts="As many queues are paused or fair as may be",
+    ),
+    "POST /queues/{queue}/resume": Operation(
+        "resume_queue",
+        "Resume a queue",
+        shapes.QUEUE,
+        takes=body.ReasonBody,
+        optional=True,
+        example={"reason": "there is space again"},
+        conflicts="As many queues are paused or fair as may be",
     ),
     "GET /foreign": Operation(
         "list_foreign",

@@ -26,6 +26,7 @@ from zsched.scheduler.dispatcher.commands import (
     RefusedError,
     ReusedError,
     TooManyError,
+    UniqueError,
 )
 from zsched.scheduler.inbox import ClosedError
 from zsched.store.contract import StoreConstraint, StoreError
@@ -38,7 +39,7 @@ _PATH_CHARS_LOGGED: Final = 200
 class Problem(Exception):
     """An error answer. `code` is a stable word; `errors`: pairs of a JSON pointer or parameter, and what is wrong.
 
-    `active`: URL of the scheduler that can serve the call.
+    `active`: URL of the scheduler that can serve the call. `existing`: the job that stands in the way.
     """
 
     def __init__(
@@ -52,6 +53,7 @@ class Problem(Exception):
         active: str = "",
     ) -> None:
         super().__init__(detail)
+        self.existing: int | None = None
         self.status = status
         self.code = code
         self.detail = detail
@@ -94,6 +96,7 @@ def render(problem: Problem, path: str, accept: str, request_id: str) -> tuple[b
         errors=tuple(shapes.Fault(pointer, detail) for pointer, detail in problem.errors),
         request_id=request_id,
         active=problem.active or UNSET,
+        existing=problem.existing or UNSET,
     )
     standard = "application/problem+json" in accept
     return msgspec.json.encode(body), "application/problem+json" if standard else "application/json"
@@ -154,7 +157,10 @@ def _on_command_error(req: falcon.Request, resp: falcon.Response, error: Refused
         status, headers = 429, {"Retry-After": "1"}
     elif isinstance(error, BusyError):
         status, headers = 503, {"Retry-After": "5"}
-    on_problem(req, resp, Problem(status, error.code, str(error), headers=headers), params)
+    problem = Problem(status, error.code, str(error), headers=headers)
+    if isinstance(error, UniqueError):
+        problem.existing = error.existing
+    on_problem(req, resp, problem, params)
 
 
 def _on_unavailable(req: falcon.Request, resp: falcon.Response, error: Exception, params: Params) -> None:

@@ -12,6 +12,7 @@ from zsched.model.limits import (
     OWNER_CHARS_MAX,
     PAGE_ROWS_DEFAULT,
     PAGE_ROWS_MAX,
+    QUEUE_CHARS_MAX,
     TAG_CHARS_MAX,
     WORKER_CHARS_MAX,
 )
@@ -42,6 +43,10 @@ QUERY: Final[Mapping[str, Schema]] = {
     "name": {
         "description": "Only jobs with exactly this name",
         "schema": {"type": "string", "minLength": 1, "maxLength": NAME_CHARS_MAX},
+    },
+    "queue": {
+        "description": "Only jobs of this queue",
+        "schema": {"type": "string", "minLength": 1, "maxLength": QUEUE_CHARS_MAX},
     },
     "tag": {
         "description": "Only jobs with this tag",

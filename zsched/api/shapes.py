@@ -10,7 +10,7 @@ from typing import Annotated, Any, Final, Literal, get_args
 import msgspec
 from msgspec import UNSET, Meta, Struct, UnsetType
 
-from zsched.model import access, records, types
+from zsched.model import access, queues, records, types
 from zsched.model.fields import Id, Natural, shown_fields
 from zsched.scheduler.dispatcher.commands import Action, CauseCode
 from zsched.store.contract import Claimed
@@ -76,6 +76,12 @@ HANDED_JOB: Final = shape(Claimed, name="HandedJob", without=("secret_env",))
 FOREIGN: Final = shape(records.ForeignRuns, name="Foreign")
 WORKER: Final = shape(
     types.Worker, ("foreign", maybe(GenericAlias(tuple, (FOREIGN, ...))), "What it holds for other databases.")
+)
+QUEUE: Final = shape(
+    queues.Queue,
+    ("paused", bool, "Whether it is paused: then none of its runs is handed out."),
+    ("pending", Natural, "How many of its tasks are pending."),
+    ("running", Natural, "How many of its tasks are running."),
 )
 TOKEN: Final = shape(access.Token)
 NEW_TOKEN: Final = shape(access.Token, ("token", str, "The token with its secret, shown this once."), name="NewToken")
@@ -221,3 +227,5 @@ class Error(Struct, kw_only=True):
     request_id: str
     # With `standby`: the URL of the scheduler that can serve the call, where it is known.
     active: str | UnsetType = UNSET
+    # With `unique`: the job that has the key.
+    existing: Id | UnsetType = UNSET

@@ -12,10 +12,11 @@ from zsched.model.access import Token, WorkerKey
 from zsched.model.fields import Field, shown_fields
 from zsched.model.limits import LOGS_BYTES_SHOWN
 from zsched.model.output import cut
+from zsched.model.queues import Queue
 from zsched.model.records import Event, ForeignRuns, Instance
 from zsched.model.source import function
 from zsched.model.types import Job, Run, Stream, Worker
-from zsched.store.contract import Claimed, RunOutput
+from zsched.store.contract import Claimed, QueueState, RunOutput
 
 View = dict[str, object]
 S = TypeVar("S", bound=Struct)
@@ -56,12 +57,19 @@ token: Final = viewer(Token)
 key: Final = viewer(WorkerKey)
 event: Final = viewer(Event)
 scheduler: Final = viewer(Instance)
+_queue: Final = viewer(Queue)
 # A job as a worker that polls gets it, with the run that it is to execute. It never gets secrets: they go over the
 # encrypted port only.
 handed_job: Final = viewer(Claimed, without=("secret_env",))
 # Without what other tables know of them.
 bare_run: Final = viewer(Run)
 bare_worker: Final = viewer(Worker)
+
+
+def queue(state: QueueState) -> View:
+    """A queue, and how many tasks it has."""
+    paused = state.queue.paused_ms is not None
+    return _queue(state.queue) | {"paused": paused, "pending": state.pending, "running": state.running}
 
 
 def run(run: Run, output: RunOutput | None) -> View:

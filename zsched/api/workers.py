@@ -76,10 +76,10 @@ class Register:
         if allowed is not None and body.slots > allowed:
             detail = f"this token's workers have at most {counted(allowed, 'slot')}, not {body.slots}"
             raise Problem(403, "slots_max", f"slots: {detail}", errors=(("#/slots", detail),))
-        size = facts_bytes(body.can, body.labels)
+        size = facts_bytes(body.can, body.labels, body.queues)
         if size > WORKER_FACTS_BYTES_MAX:
             raise invalid("#/labels", too_many_facts(size))
-        worker = self._context.inbox.call(RegisterWorker(name, body.slots, body.can, body.labels))
+        worker = self._context.inbox.call(RegisterWorker(name, body.slots, body.can, body.labels, body.queues))
         answer(resp, views.worker(worker))
 
 

@@ -20,6 +20,7 @@ from typing import Self, Unpack
 
 from zsched.client import lists, many
 from zsched.client.arguments import check, check_fields, check_items
+from zsched.client.fleet import Fleet
 from zsched.client.http import (
     HOLD_S,
     LOOK_FACTOR,
@@ -42,7 +43,7 @@ from zsched.client.job import Changes, Chunk, Job
 from zsched.client.lists import EventFilters, Filters
 from zsched.client.many import Action, Group, WaitTimeout
 from zsched.client.schedulers import Schedulers
-from zsched.client.submission import Fields, PolicyFields, batches, spec
+from zsched.client.submission import Fields, PolicyFields, TurnFields, batches, spec
 from zsched.model import spans
 from zsched.model.limits import CALL_S_MAX, PAGE_ROWS_MAX
 from zsched.model.spans import Spans
@@ -68,6 +69,7 @@ __all__ = [
     "PolicyFields",
     "Refused",
     "Stream",
+    "TurnFields",
     "Unreachable",
     "Untrusted",
     "View",
@@ -77,7 +79,7 @@ __all__ = [
 ]
 
 
-class Client:
+class Client(Fleet):
     """The REST of a scheduler, or of several of one database. A context: leaving it closes its connections."""
 
     def __init__(self, url: str | Sequence[str] | None = None, token: str | None = None) -> None:
@@ -331,19 +333,6 @@ class Client:
             early = not chunk.data and time.monotonic() - begin < LOOK_S_MAX
             pause_s = min(max(LOOK_S_MIN, pause_s * LOOK_FACTOR), LOOK_S_MAX) if early else 0.0
             time.sleep(pause_s)
-
-    def workers(self) -> list[View]:
-        """All workers that ever registered, as REST shows them."""
-        return list(self.rows("/workers"))
-
-    def foreign(self) -> list[View]:
-        """The foreign runs of workers, as REST shows them."""
-        return list(self.rows("/foreign"))
-
-    def stats(self) -> View:
-        """Counts of tasks and workers by status."""
-        view: View = self.ask("GET", "/stats").json()
-        return view
 
     def ask(
         self,

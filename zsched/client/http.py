@@ -77,7 +77,8 @@ class Untrusted(Unreachable):
 
 class Refused(ClientError):
     """The scheduler refused the call. `status` is the HTTP status, `code` a stable word. `active`: the URL of the
-    scheduler that can do it, empty if unknown; a hint, never an address to call.
+    scheduler that can do it, empty if unknown; a hint, never an address to call. `existing`: with the code `unique`,
+    the number of the job that has the key.
     """
 
     def __init__(
@@ -88,6 +89,7 @@ class Refused(ClientError):
         self.code = code
         self.retry_after_s = retry_after_s
         self.active = active
+        self.existing: int | None = None
 
 
 class NotFound(Refused):
@@ -334,16 +336,18 @@ def _cause(error: Exception) -> str:
 
 def _refusal(response: HTTPResponse, received: bytes) -> Refused:
     """The exception of an answer other than 2xx."""
-    active = ""
+    active, existing = "", None
     try:
         problem = json.loads(received)
         code, detail = str(problem["code"]), str(problem["error"])
-        active = str(problem.get("active", ""))
+        active, existing = str(problem.get("active", "")), problem.get("existing")
     except (ValueError, TypeError, KeyError):
         code, detail = UNKNOWN, f"the answer is {response.status} {response.reason}; is this a zsched scheduler?"
     after = response.headers.get("Retry-After", "")
     kind = NotFound if response.status == 404 else Refused
-    return kind(response.status, code, detail, float(after) if after.isdigit() else None, active)
+    refused = kind(response.status, code, detail, float(after) if after.isdigit() else None, active)
+    refused.existing = existing if isinstance(existing, int) else None
+    return refused
 
 
 def may_pass(error: Unreachable | Refused, *, met: bool) -> bool:

@@ -26,6 +26,7 @@ class Filters(TypedDict, total=False):
     tag: str | None
     worker: str | None
     since: str | None
+    queue: str | None
 
 
 class EventFilters(TypedDict, total=False):

@@ -44,7 +44,16 @@ class Placement(TypedDict, total=False):
     deadline: str | float | None
 
 
-class Fields(PolicyFields, Placement, total=False):
+class TurnFields(TypedDict, total=False):
+    """When a job has its turn."""
+
+    priority: int | None
+    queue: str | None
+    limits: Mapping[str, int] | None
+    unique: str | None
+
+
+class Fields(PolicyFields, Placement, TurnFields, total=False):
     """The fields of a job besides its command, as docs/rest.md describes them."""
 
     name: str | None

@@ -13,6 +13,7 @@ Options:
   --name=NAME      Show only jobs with exactly this name.
   --search=TEXT    Show only jobs with TEXT in their name, in capital or small letters.
   --tag=TAG        Show only jobs with this tag.
+  --queue=QUEUE    Show only jobs of this queue.
   --worker=WORKER  Show only jobs of which this worker had a run.
   --since=TIME     Show only jobs that were submitted at TIME or later: 2h (before now), or 2026-11-24T08:00:00Z.
   --limit=COUNT    Show at most COUNT jobs (20).
@@ -31,6 +32,7 @@ from typing import Final
 
 from zsched.client.client import Client, Job
 from zsched.commands import options, recurring, table
+from zsched.model.names import DEFAULT_QUEUE
 
 LIMIT: Final = 20
 STATUSES: Final = ("pending", "running", "success", "failed", "cancelled")
@@ -51,6 +53,7 @@ def main(argv: Sequence[str]) -> int:
                 search=options.text(arguments, "--search"),
                 tag=options.text(arguments, "--tag"),
                 worker=options.text(arguments, "--worker"),
+                queue=options.text(arguments, "--queue"),
                 since=options.text(arguments, "--since"),
             )
         )
@@ -65,7 +68,9 @@ def main(argv: Sequence[str]) -> int:
 
 
 def show(jobs: Sequence[Job]) -> None:
-    """Print the jobs as a table. It has columns for the next fire and for tags if a job has them."""
+    """Print the jobs as a table. It has columns for the next fire, the queue, the priority and the tags if a job has
+    them.
+    """
     names, rows = (
         ["job", "status", "submitted"],
         [[job.id, recurring.state(job), _moment(job, "created_at")] for job in jobs],
@@ -77,6 +82,11 @@ def show(jobs: Sequence[Job]) -> None:
     names.append("owner")
     for row, job in zip(rows, jobs, strict=True):
         row.append(job.view.get("owner"))
+    for name, default in (("queue", DEFAULT_QUEUE), ("priority", 0)):
+        if any(name in job.view for job in jobs):
+            names.append(name)
+            for row, job in zip(rows, jobs, strict=True):
+                row.append(job.view.get(name, default))
     if any("tags" in job.view for job in jobs):
         names.append("tags")
         for row, job in zip(rows, jobs, strict=True):

@@ -1,7 +1,7 @@
 """zsched run: submit a job, stream its output, and exit with its exit code.
 
 Usage:
-  zsched run [--env=VARIABLE]... [--secret-env=VARIABLE]... [options] <cmd>...
+  zsched run [--limit=LIMIT]... [--env=VARIABLE]... [--secret-env=VARIABLE]... [options] <cmd>...
 
 A single word is a command line for sh: `zsched run 'make && make test'`. Several words are a program and its arguments,
 which are quoted for sh: `zsched run ls -la`. Put zsched's options before the command. The job's stdout and stderr are
@@ -9,6 +9,11 @@ copied to stdout and stderr.
 
 Options:
   --name=NAME         Job name (the first 60 characters of the command).
+  --queue=QUEUE       Queue of the job; only workers that serve it run the job (default).
+  --priority=NUMBER   From -1000 to 1000; jobs with a higher one start first (0).
+  --limit=KEY=COUNT...
+                      Start only while fewer than COUNT runs with this KEY are running, such as db=3. May be repeated.
+  --unique=KEY        Submit nothing while a job with this KEY has not ended: follow that job.
   --timeout=DURATION  Stop and fail a run that takes longer.
   --signal=SIGNAL@DURATION
                       Send the main process a signal this long before its --timeout, such as USR1@60s.
@@ -43,7 +48,7 @@ from collections.abc import Sequence
 from types import FrameType
 
 from zsched.client.client import Client, ClientError, Fields, Job, Refused
-from zsched.commands import exits, options, placement, table, variables
+from zsched.commands import exits, options, placement, table, turn, variables
 from zsched.commands.line import command_line
 from zsched.commands.watching import Plain, Records, Watch, targets
 
@@ -60,6 +65,7 @@ def main(argv: Sequence[str]) -> int:
             fields["name"] = options.text(arguments, "--name")
             fields["timeout"] = options.text(arguments, "--timeout")
             fields["signal"] = options.text(arguments, "--signal")
+            fields.update(turn.read(__doc__, arguments))
             fields["user"] = options.text(arguments, "--user")
             fields["env"] = variables.read_plain(__doc__, arguments)
             fields["secret_env"] = variables.read_secret(__doc__, arguments)
@@ -86,7 +92,7 @@ class Attendance:
             if signal.getsignal(number) is not signal.SIG_IGN:
                 signal.signal(number, self._on_signal)
         try:
-            self._job = self._client.submit(command, **fields)
+            self._job = self._submit(command, fields)
             job = self._watch.job(self._job)
         except KeyboardInterrupt:
             if self._job is not None:
@@ -114,6 +120,16 @@ class Attendance:
         if self._signal and job.status == "cancelled":
             return exits.SIGNALLED + self._signal
         return exits.of_job(job)
+
+    def _submit(self, command: str | list[str], fields: Fields) -> Job:
+        """The new job, or the one that has its unique key. Raises ClientError."""
+        try:
+            return self._client.submit(command, **fields)
+        except Refused as error:
+            if error.existing is None:
+                raise
+            exits.say(str(error))
+            return self._client.get(error.existing)
 
     def _on_signal(self, number: int, _frame: FrameType | None) -> None:
         """The first signal is handled between two chunks of output; the next one leaves at once."""

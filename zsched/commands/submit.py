@@ -1,7 +1,7 @@
 """zsched submit: submit a job, or one for each line of a file.
 
 Usage:
-  zsched submit [--tag=TAG]... [--env=VARIABLE]... [--secret-env=VARIABLE]... [options] [<cmd>...]
+  zsched submit [--tag=TAG]... [--limit=LIMIT]... [--env=VARIABLE]... [--secret-env=VARIABLE]... [options] [<cmd>...]
 
 A single word is a command line for sh: `zsched submit 'make && make test'`. Several words are a program and its
 arguments, which are quoted for sh: `zsched submit ls -la`. Put zsched's options before the command; everything after
@@ -10,6 +10,11 @@ its first word is passed to it. The job's ID is printed once the job is on the s
 Options:
   --name=NAME         Job name (the first 60 characters of the command).
   --tag=TAG...        Tag the job with a word, such as nightly or team=data, for `zsched list --tag`. May be repeated.
+  --queue=QUEUE       Queue of the job; only workers that serve it run the job (default).
+  --priority=NUMBER   From -1000 to 1000; jobs with a higher one start first (0).
+  --limit=KEY=COUNT...
+                      Start only while fewer than COUNT runs with this KEY are running, such as db=3. May be repeated.
+  --unique=KEY        Submit nothing while a job with this KEY has not ended: print the ID of that job.
   --timeout=DURATION  Stop and fail a run that takes longer.
   --kill-grace=DURATION
                       Time between SIGTERM and SIGKILL when the job is stopped (10s).
@@ -68,7 +73,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 
 from zsched.client.client import PATIENCE_S, Client, ClientError, Fields, Job, Refused, View, batches, spec
-from zsched.commands import exits, options, placement, table, variables, waiting
+from zsched.commands import exits, options, placement, table, turn, variables, waiting
 from zsched.commands.line import argv_for_input, command_line, for_input
 from zsched.model import spans
 from zsched.model.limits import COMMAND_BYTES_MAX, JOBS_SHOWN_MAX, SUBMIT_KEY_CHARS_MAX
@@ -138,6 +143,7 @@ def read_jobs(arguments: Mapping[str, options.Value]) -> list[View]:
         options.fail(__doc__, f"--idempotency-key: 1 to {SUBMIT_KEY_CHARS_MAX} printable ASCII characters")
     fields = placement.read(arguments)
     fields.update(policy(arguments))
+    fields.update(turn.read(__doc__, arguments))
     fields["name"], fields["schedule"] = options.text(arguments, "--name"), cron
     fields["run_now"], fields["user"] = bool(arguments["--run-now"]), options.text(arguments, "--user")
     fields["tags"] = options.words(arguments, "--tag")
@@ -209,7 +215,9 @@ def key_of(arguments: Mapping[str, options.Value], place: int) -> str:
 
 
 def store_jobs(client: Client, bodies: Sequence[View], key: str, patient: bool) -> list[Job]:
-    """Submit jobs in one request. If the scheduler has no room, and `patient`, wait and try again."""
+    """Submit jobs in one request. If the scheduler has no room, and `patient`, wait and try again. Returns the job that
+    has the unique key, if one has it.
+    """
     while True:
         try:
             # Not as an array of one, so that an error names the field alone.
@@ -218,6 +226,9 @@ def store_jobs(client: Client, bodies: Sequence[View], key: str, patient: bool) 
                 return [Job(client, answer.json())]
             return client.submit_all(bodies, idempotency_key=key)
         except Refused as error:
+            if error.existing is not None:
+                exits.say(str(error))
+                return [client.get(error.existing)]
             # After a 429 nothing was stored.
             if error.status != 429 or error.retry_after_s is None or not patient:
                 raise

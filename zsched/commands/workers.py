@@ -18,6 +18,7 @@ from collections.abc import Sequence
 
 from zsched.client.client import Client, View
 from zsched.commands import options, table
+from zsched.model.names import DEFAULT_QUEUE
 
 
 def main(argv: Sequence[str]) -> int:
@@ -31,12 +32,18 @@ def main(argv: Sequence[str]) -> int:
         for worker in workers:
             print(worker["worker_id"])
     else:
-        names = ("worker", "status", "kind", "slots", "host", "last seen")
+        names: tuple[str, ...] = ("worker", "status", "kind", "slots", "host", "last seen")
         keys = ("kind", "slots", "host")
-        rows = [
+        rows: list[tuple[object, ...]] = [
             (worker["worker_id"], state(worker), *map(worker.get, keys), table.moment(worker["last_seen"]))
             for worker in workers
         ]
+        if any("queues" in worker for worker in workers):
+            names = (*names, "queues")
+            rows = [
+                (*row, ",".join(worker.get("queues", (DEFAULT_QUEUE,))))
+                for row, worker in zip(rows, workers, strict=True)
+            ]
         table.show(names, rows)
     return 0
 

@@ -18,6 +18,7 @@ Commands:
   edit     Change a recurring job: its schedule, command, name or timeout.
   end      End the schedules of recurring jobs for good.
   workers  List the workers.
+  queue    List, pause and resume queues, or share them between owners.
   foreign  List, keep or discard runs that workers hold for another database.
   summary  Count tasks and workers.
   token    Make, list and revoke the tokens of API clients.
@@ -61,12 +62,13 @@ from zsched.host import standard
 COMMANDS: Final = (
     *("up", "submit", "run", "list", "events", "show", "wait", "logs", "cancel"),
     *("pause", "resume", "edit", "end"),
-    *("workers", "foreign", "summary", "token", "access", "key", "purge", "db", "demo", "version"),
+    *("workers", "queue", "foreign", "summary", "token", "access", "key", "purge", "db", "demo", "version"),
 )
 
 # Names of similar commands in other programs.
 MEANT: Final = {
-    **dict.fromkeys(("ls", "ps", "jobs", "queue"), "list"),
+    **dict.fromkeys(("ls", "ps", "jobs"), "list"),
+    **dict.fromkeys(("queues", "partition", "partitions"), "queue"),
     **dict.fromkeys(("status", "stat", "stats", "top", "info"), "summary"),
     **dict.fromkeys(("stop", "kill", "rm", "delete", "abort"), "cancel"),
     **dict.fromkeys(("start", "serve", "server"), "up"),

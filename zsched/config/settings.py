@@ -203,6 +203,12 @@ class WorkerConfig:
     slots: int = setting(
         "0", "COUNT", values.count(0, SLOTS_MAX), "runs at the same time; 0 takes the CPUs that the worker may use"
     )
+    queues: tuple[str, ...] = setting(
+        "default",
+        "QUEUES",
+        values.queues,
+        "queues whose jobs the worker runs, such as default,nightly; * for all",
+    )
     poll_interval_ms: int = setting(
         "5s", "DURATION", values.duration_ms(100), "how often an idle worker reports that it is ready"
     )

@@ -10,8 +10,8 @@ from typing import Final, Literal
 from urllib.parse import urlsplit
 
 from zsched.model.address import PostgresUrl, is_url, parse_url
-from zsched.model.limits import NAME_CHARS_MAX, SCHEDULERS_MAX
-from zsched.model.names import USER_NAME, WORKER_NAME
+from zsched.model.limits import NAME_CHARS_MAX, SCHEDULERS_MAX, WORKER_QUEUES_MAX
+from zsched.model.names import QUEUE_RULE, SERVED_QUEUE, USER_NAME, WORKER_NAME
 from zsched.model.units import format_duration_ms, parse_duration_ms
 from zsched.security.endpoint import EndpointError, socket_path, split
 
@@ -173,6 +173,16 @@ def users(text: str) -> tuple[str, ...]:
     for name in names:
         if not USER_NAME.fullmatch(name):
             raise ValueError(f"invalid user name {name!r}: write names like alice,bob")
+    return names
+
+
+def queues(text: str) -> tuple[str, ...]:
+    names = tuple(dict.fromkeys(re.split(r"[\s,]+", text.strip())))
+    for name in names:
+        if not SERVED_QUEUE.fullmatch(name):
+            raise ValueError(f"invalid queue {name!r}: use {QUEUE_RULE}; or * for all")
+    if len(names) > WORKER_QUEUES_MAX:
+        raise ValueError(f"too many queues: {len(names)}; give at most {WORKER_QUEUES_MAX}, or * for all")
     return names
 
 

@@ -4,36 +4,54 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from zsched.model.names import ALL_QUEUES, DEFAULT_QUEUE
 from zsched.model.types import Worker
 
 
 @dataclass(frozen=True, slots=True)
 class Demand:
-    """What a run asks of a worker. Runs that ask the same share one demand, so matching costs per demand and not per
-    run.
+    """What a run asks of a worker, and with which runs it competes. Runs that ask the same share one demand, so
+    matching costs per demand and not per run.
 
     `needs`: features beyond a plain command line that the worker must announce in `can`. `probation`: the run may kill
     its worker, so at most that many such runs, itself included, are on probation at once on a worker, and none goes
     ahead of a free slot; 0: it is not suspect. `once`: it may start at most once, so it never waits on a worker either.
+
+    `queue`: the worker must serve it. `owner`: the owner of the job, if the queue is shared fairly between owners.
+    `limits`: keys as they are stored, each with the number of runs with this key that may be running at once.
     """
 
     needs: tuple[str, ...] = ()
     probation: int = 0
     once: bool = False
+    queue: str = DEFAULT_QUEUE
+    owner: str = ""
+    limits: tuple[tuple[str, int], ...] = ()
 
     @property
     def plain(self) -> bool:
         """Whether a worker may hold such runs before it has a free slot for them."""
-        return not (self.probation or self.needs or self.once)
+        return not (self.probation or self.needs or self.once or self.limits)
 
     @property
     def leased(self) -> bool:
         """Whether a worker ends such a run when it can't reach the scheduler."""
         return "stop" in self.needs
 
+    @property
+    def tallied(self) -> bool:
+        """Whether the store counts the pending and running runs of this demand."""
+        return bool(self.owner or self.limits) or self.queue != DEFAULT_QUEUE
+
+
+def serves(worker: Worker, queue: str) -> bool:
+    return queue in worker.queues or ALL_QUEUES in worker.queues
+
 
 def why_unfit(demand: Demand, worker: Worker) -> str | None:
     """Why a worker can never take a run of this demand, as a sentence; None when it can."""
+    if not serves(worker, demand.queue):
+        return f"worker {worker.worker_id} doesn't serve the queue {demand.queue}"
     missing = [need for need in demand.needs if need not in worker.can]
     if missing:
         return f"worker {worker.worker_id} can't do {', '.join(missing)}"

@@ -22,6 +22,10 @@ class EventKind(StrEnum):
     SCHEDULE_ENDED = "schedule_ended"
     JOB_EDITED = "job_edited"
     FIRE_SKIPPED = "fire_skipped"
+    # Queues.
+    QUEUE_PAUSED = "queue_paused"
+    QUEUE_RESUMED = "queue_resumed"
+    QUEUE_CHANGED = "queue_changed"
     # Tokens and keys.
     TOKEN_ADDED = "token_added"  # noqa: S105  (a word, not a secret)
     TOKEN_REVOKED = "token_revoked"  # noqa: S105

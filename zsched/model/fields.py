@@ -20,7 +20,7 @@ from typing import Annotated, Any, Final, Literal, Union, get_args, get_origin
 import msgspec
 from msgspec import Meta, Struct
 
-from zsched.model.names import WORKER_NAME
+from zsched.model.names import SERVED_QUEUE, WORKER_NAME
 from zsched.model.units import format_duration_ms, format_time
 
 # As a Form's `json`: callers never see the field.
@@ -34,6 +34,8 @@ REQUIRED: Final = object()
 Time = Annotated[str, Meta(extra_json_schema={"format": "date-time"}, description="RFC 3339 in UTC")]
 Id = Annotated[int, Meta(ge=1)]
 WorkerName = Annotated[str, Meta(min_length=1, max_length=128, pattern=rf"^{WORKER_NAME.pattern}\Z")]
+# A queue that a worker serves.
+QueueName = Annotated[str, Meta(min_length=1, max_length=64, pattern=rf"^({SERVED_QUEUE.pattern})\Z")]
 Natural = Annotated[int, Meta(ge=0)]
 
 _ABOUT: Final = "about"

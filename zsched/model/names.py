@@ -1,4 +1,4 @@
-"""The forms of names: workers, users, variables. Pure.
+"""The forms of names: workers, users, queues, keys, variables. Pure.
 
 A regular expression here is for `fullmatch`. Imports nothing heavy: the commands use it.
 """
@@ -16,6 +16,17 @@ USER_NAME: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]{0,62}\$?")
 
 # A job's tag. Commas and spaces separate tags.
 TAG: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:/=@+-]{0,63}")
+
+# A queue's name. `*` stands for all queues where a worker says which it serves.
+QUEUE_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+QUEUE_RULE: Final = "1 to 64 letters, digits and . _ -, a letter or digit first"
+SERVED_QUEUE: Final = re.compile(rf"{QUEUE_NAME.pattern}|\*")
+DEFAULT_QUEUE: Final = "default"
+ALL_QUEUES: Final = "*"
+
+# A key of `limits`, and a unique key. Without spaces: a key that belongs to an owner is stored behind the owner.
+KEY_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:/=@+-]{0,63}")
+KEY_RULE: Final = "1 to 64 letters, digits and ._:/=@+-, a letter or digit first"
 
 # An environment variable's name as every shell accepts it.
 VARIABLE_NAME: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")

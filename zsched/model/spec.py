@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, Final, Literal
 
@@ -22,12 +22,15 @@ from zsched.model.limits import (
     DURATION_MS_MAX,
     GRACE_MS_DEFAULT,
     GRACE_MS_MAX,
+    JOB_LIMITS_MAX,
+    LIMIT_RUNS_MAX,
     NAME_CHARS_MAX,
+    PRIORITY_MAX,
     RETRIES_MAX,
     SCHEDULE_CHARS_MAX,
     TAGS_MAX,
 )
-from zsched.model.names import TAG, USER_NAME
+from zsched.model.names import DEFAULT_QUEUE, KEY_NAME, KEY_RULE, QUEUE_NAME, QUEUE_RULE, TAG, USER_NAME
 from zsched.model.program import argv_command, check_argv, check_folder, check_stdin, check_umask, check_variables
 from zsched.model.signals import early_signal_text, parse_early_signal, signal_fault
 from zsched.model.types import Job, JobSpec, OnDisconnect, OnLost, Policy
@@ -86,6 +89,10 @@ class JobBody(Launch, forbid_unknown_fields=True, frozen=True):
     delay: Duration | None = None
     deadline: Duration | None = None
     tags: tuple[str, ...] | None = None
+    priority: Annotated[int, Meta(ge=-PRIORITY_MAX, le=PRIORITY_MAX)] = 0
+    queue: str | None = None
+    limits: dict[str, Annotated[int, Meta(ge=1, le=LIMIT_RUNS_MAX)]] | None = None
+    unique: str | None = None
     timeout: Duration | None = None
     kill_grace: Duration | None = None
     signal: str | None = None
@@ -141,6 +148,10 @@ def job_spec(body: JobBody, seal: Seal = keeps_none) -> JobSpec:
         schedule=cron,
         run_now=body.run_now,
         tags=_tags(body.tags or ()),
+        priority=body.priority,
+        queue=_queue(body.queue),
+        limits=_limits(body.limits or {}),
+        unique=_unique(body.unique, recurring=cron is not None),
         policy=policy,
         **timing,
         **launch,
@@ -202,6 +213,29 @@ def _tags(given: tuple[str, ...]) -> tuple[str, ...]:
         if not TAG.fullmatch(tag):
             raise SpecError(f"tags/{place}", "a tag: 1 to 64 letters, digits and ._:/=@+-, a letter or digit first")
     return tags
+
+
+def _queue(given: str | None) -> str:
+    if given is not None and not QUEUE_NAME.fullmatch(given):
+        raise SpecError("queue", f"a queue's name: {QUEUE_RULE}")
+    return given or DEFAULT_QUEUE
+
+
+def _limits(given: Mapping[str, int]) -> Mapping[str, int]:
+    if len(given) > JOB_LIMITS_MAX:
+        raise SpecError("limits", f"at most {JOB_LIMITS_MAX} keys, not {len(given)}")
+    for key in given:
+        if not KEY_NAME.fullmatch(key):
+            raise SpecError("limits", f"a key: {KEY_RULE}")
+    return given
+
+
+def _unique(given: str | None, *, recurring: bool) -> str | None:
+    if given is not None and recurring:
+        raise SpecError("unique", "not together with schedule: a recurring job has no end")
+    if given is not None and not KEY_NAME.fullmatch(given):
+        raise SpecError("unique", f"a key: {KEY_RULE}")
+    return given
 
 
 def _schedule(given: str | None) -> str | None:

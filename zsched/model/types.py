@@ -34,6 +34,8 @@ from zsched.model.fields import (
 )
 from zsched.model.launch import Launch
 from zsched.model.limits import CRASH_LIMIT_DEFAULT, GRACE_MS_DEFAULT, LEASE_MARGIN_MS
+from zsched.model.names import DEFAULT_QUEUE
+from zsched.model.queues import LIMITS, QUEUE, UNIQUE
 
 JobId = NewType("JobId", int)
 RunId = NewType("RunId", int)
@@ -102,6 +104,9 @@ class Blocked:
 
     # Its task waits for the end of a back-off or of a delay: a duration, whatever the wall clock says.
     DUE: Final = 2
+    # Its demand has limits. It is claimed with the bit, while there is room under all of them; so a run that comes back
+    # from its worker has it still.
+    LIMITED: Final = 4
     # Its task waits for a time of the wall clock.
     DATE: Final = 64
 
@@ -184,6 +189,18 @@ class JobFields(Work, frozen=True, kw_only=True):
         tuple[str, ...],
         about("Words by which lists can be filtered.", Form(rank=2, codec=WORDS)),
     ] = ()
+    priority: Annotated[int, about("Jobs with a higher one start first.", Form(rank=2))] = 0
+    queue: Annotated[str, about("Its queue. Workers choose which they serve.", Form(rank=2, codec=QUEUE))] = (
+        DEFAULT_QUEUE
+    )
+    limits: Annotated[
+        Mapping[str, int],
+        about("For each key: while so many runs with it are running, no run of the job starts.", Form(codec=LIMITS)),
+    ] = {}
+    unique: Annotated[
+        str | None,
+        about("No other job with this key is accepted until it has ended.", Form(("unique_key",), codec=UNIQUE)),
+    ] = None
     policy: Annotated[Policy, about("Limits, retries and losses.", Form(rank=4, flat=True))] = Policy()
 
 
@@ -218,9 +235,9 @@ class JobSpec(JobFields, frozen=True, kw_only=True):
         return None if self.stdin is None else len(self.stdin.encode())
 
     @property
-    def is_timed(self) -> bool:
-        """Whether its first run has a start time or a deadline."""
-        return self.run_at_ms is not None or self.deadline_ms is not None
+    def is_held(self) -> bool:
+        """Whether its first run has a start time, a deadline or limits."""
+        return self.run_at_ms is not None or self.deadline_ms is not None or bool(self.limits)
 
     def submitted_at(self, now_ms: int) -> JobSpec:
         """The spec of a job that is submitted now: with times instead of durations."""
@@ -232,9 +249,10 @@ class JobSpec(JobFields, frozen=True, kw_only=True):
 
     def blocked_at(self, now_ms: int) -> int:
         """The bits of Blocked of its first run, when it is submitted now."""
+        limited = Blocked.LIMITED if self.limits else 0
         if self.run_at_ms is None or self.run_at_ms <= now_ms:
-            return 0
-        return Blocked.DATE if self.delay_ms is None else Blocked.DUE
+            return limited
+        return limited | (Blocked.DATE if self.delay_ms is None else Blocked.DUE)
 
 
 class Job(JobFields, frozen=True, kw_only=True):
@@ -372,6 +390,9 @@ class Worker(Struct, frozen=True, kw_only=True):
     agent: Annotated[str, about("Program and release.")] = ""
     can: Annotated[tuple[str, ...], about("Its features, such as `env` and `user`.", Form(codec=ARRAY))] = ()
     labels: Annotated[Mapping[str, str], about("Its labels.", Form(codec=LABELS))] = {}
+    queues: Annotated[
+        tuple[str, ...], about("The queues that it serves; `*`: all. Absent: `default`.", Form(codec=ARRAY))
+    ] = (DEFAULT_QUEUE,)
     leaving_ms: Annotated[int | None, about("When it announced its end, if it did.", Form(codec=TIME))] = None
     last_seen_ms: Annotated[int, about("When it was heard last.", Form(json="last_seen", codec=TIME))]
     registered_ms: Annotated[int, about("When it registered first.", Form(codec=TIME))]

@@ -13,7 +13,7 @@ from typing import Annotated, Final, Literal
 
 from msgspec import Meta, Struct
 
-from zsched.model.fields import WorkerName
+from zsched.model.fields import QueueName, WorkerName
 from zsched.model.launch import Launch
 from zsched.model.limits import (
     INTEGER_MAX,
@@ -136,7 +136,8 @@ class Register(Frame, frozen=True, tag="register"):
 
     `incarnation` changes with each start of the worker, but not with a restart of its agent. `db`: the database of
     `runs`, empty without one; `foreign`: what it holds for other databases. `sent_ms`: by a clock of the machine that
-    never goes back during one boot; 0 without such a clock. `leaving`: as in Ready.
+    never goes back during one boot; 0 without such a clock. `queues`: those that the worker serves, `*` for all; empty:
+    `default` alone. `leaving`: as in Ready.
     """
 
     versions: tuple[int, ...]
@@ -152,12 +153,13 @@ class Register(Frame, frozen=True, tag="register"):
     agent: Word = ""
     can: tuple[Word, ...] = ()
     labels: dict[Word, Word] = {}
+    queues: tuple[QueueName, ...] = ()
     runs: tuple[Held, ...] = ()
     foreign: tuple[Foreign, ...] = ()
     leaving: bool = False
 
     def __post_init__(self) -> None:
-        size = facts_bytes(self.can, self.labels)
+        size = facts_bytes(self.can, self.labels, self.queues)
         if size > WORKER_FACTS_BYTES_MAX:
             raise ValueError(too_many_facts(size))
         _demand_distinct(self.foreign, self.db)
@@ -311,14 +313,15 @@ WorkerFrame = Register | Heartbeat | Ready | Started | Result | Return | Log | W
 SchedulerFrame = Registered | HeartbeatAck | Dispatch | ResultAck | Cancel | Watch | SchedulerBye | Error
 
 
-def facts_bytes(can: Iterable[str], labels: Mapping[str, str]) -> int:
-    """The size of a worker's `can` and `labels`, in bytes of UTF-8."""
-    return sum(len(text.encode(errors="replace")) for text in (*can, *labels, *labels.values()))
+def facts_bytes(can: Iterable[str], labels: Mapping[str, str], queues: Iterable[str] = ()) -> int:
+    """The size of a worker's `can`, `labels` and `queues`, in bytes of UTF-8."""
+    return sum(len(text.encode(errors="replace")) for text in (*can, *labels, *labels.values(), *queues))
 
 
 def too_many_facts(size: int) -> str:
-    """The error sentence for `can` and `labels` of that size."""
-    return f"can and labels have at most {WORKER_FACTS_BYTES_MAX} bytes of UTF-8 together, not {size}: send fewer"
+    """The error sentence for `can`, `labels` and `queues` of that size."""
+    most = f"at most {WORKER_FACTS_BYTES_MAX} bytes of UTF-8 together"
+    return f"can, labels and queues have {most}, not {size}: send fewer"
 
 
 def _demand_distinct(foreign: tuple[Foreign, ...], db: str = "") -> None:

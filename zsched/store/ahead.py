@@ -35,13 +35,13 @@ class Reported:
             row = self._runs.get(run_id)
             if row is None:
                 return None
-            _, _, holder, cancelled, stuck, stored, started_ms = row
+            _, _, holder, cancelled, stuck, _, stored, started_ms = row
             move = MOVES[state_of(RunStatus(stored), cancelled, stuck)].get(cause)
             if stored != status or move is None or (move.fenced and holder != worker_id):
                 continue
             if (move.unstarted and started_ms is not None) or (move.started and started_ms is None):
                 continue
-            found.append(row[:5])
+            found.append(row[:6])
         return found
 
     def note(self, cause: Cause, moved: Sequence[Row], at_ms: int) -> None:
@@ -51,7 +51,7 @@ class Reported:
         for run_id, *_ in moved:
             row = self._runs.pop(run_id, None)
             if row is not None and cause is Cause.START:
-                self._runs[run_id] = (*row[:6], at_ms if row[6] is None else row[6])
+                self._runs[run_id] = (*row[:7], at_ms if row[7] is None else row[7])
 
 
 class Waiting(NamedTuple):

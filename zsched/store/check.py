@@ -14,6 +14,7 @@ from typing import Final
 from zsched.model.events import EventKind
 from zsched.model.lifecycle import MOVES, TRANSITIONS, Cause, State
 from zsched.model.types import RunStatus
+from zsched.store import rows
 from zsched.store.engine import ReadEngine, Row
 
 PAGE_ROWS: Final = 10_000
@@ -35,6 +36,12 @@ _SCHEDULE_STATES: Final[Mapping[str, str]] = {
     EventKind.SCHEDULE_RESUMED: "scheduled",
     EventKind.SCHEDULE_ENDED: "ended",
 }
+_DEMANDS: Final = """
+    SELECT demand_id, wish, pending, running FROM demands WHERE demand_id > ? ORDER BY demand_id LIMIT ?"""
+_DEMAND_RUNS: Final = """
+    SELECT demand_id, sum(CASE WHEN status = 'pending' THEN 1 ELSE 0 END),
+        sum(CASE WHEN status = 'running' THEN 1 ELSE 0 END)
+    FROM runs WHERE status IN ('pending', 'running') GROUP BY demand_id"""
 _JOBS: Final = """
     SELECT job_id, pending, running, success, failed, cancelled FROM jobs
     WHERE job_id > ? ORDER BY job_id LIMIT ?"""
@@ -76,6 +83,7 @@ def check(engine: ReadEngine) -> Findings:
         runs, workers, schedules = _replay(engine, findings)
         last = _check_runs(engine, runs, findings)
         _check_jobs(engine, last, findings)
+        _check_demands(engine, findings)
         _check_schedules(engine, schedules, findings)
         _check_workers(engine, workers, findings)
     return findings
@@ -167,6 +175,18 @@ def _check_jobs(engine: ReadEngine, last: dict[int, dict[int, str]], findings: F
             findings.add(f"job {job_id} counts {counted}, its runs are {dict(tasks)}")
     for job_id in last:
         findings.add(f"job {job_id} has runs but does not exist")
+
+
+def _check_demands(engine: ReadEngine, findings: Findings) -> None:
+    if "pending" not in engine.columns("demands"):
+        return  # the schema of a release without queues
+    counted = {demand_id: (pending, running) for demand_id, pending, running in engine.execute(_DEMAND_RUNS)}
+    for demand_id, wish, *counts in _pages(engine, _DEMANDS):
+        demand = rows.readable_demand(wish)
+        if demand is not None:
+            expected = counted.get(demand_id, (0, 0)) if demand.tallied else (0, 0)
+            if tuple(counts) != expected:
+                findings.add(f"demand {demand_id} counts {tuple(counts)} pending and running runs, it has {expected}")
 
 
 def _check_schedules(engine: ReadEngine, replayed: dict[int, str], findings: Findings) -> None:

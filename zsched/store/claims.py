@@ -1,6 +1,4 @@
-"""Runs from pending to running and back: ready runs, claims, and what a worker holds. Part of the write side (see
-core.py).
-"""
+"""Runs from pending to running and back: claims, and what a worker holds. Part of the write side (see core.py)."""
 
 from __future__ import annotations
 
@@ -8,62 +6,35 @@ from typing import Final
 
 from msgspec.structs import replace
 
+from zsched.model.demand import Demand
 from zsched.model.lifecycle import Cause
-from zsched.model.limits import CLAIM_AHEAD_RUNS_MAX, CLAIM_RUNS_MAX
+from zsched.model.limits import CLAIM_AHEAD_RUNS_MAX
 from zsched.model.types import DemandId, JobId, Reason, Run, RunId, WorkerId
 from zsched.store import rows, sql, transitions
-from zsched.store.ahead import Waiting
-from zsched.store.contract import Claim, Claimed, Holding, Load, Ready, StoreCorrupt
-from zsched.store.core import UNREADABLE
+from zsched.store.contract import Claim, Claimed, Holding, Load, StoreCorrupt
 from zsched.store.engine import Row
-from zsched.store.lives import PENDING, RUNNING, Change, Lives
+from zsched.store.lives import PENDING, RUNNING, Change
 from zsched.store.mapping import DAMAGED
+from zsched.store.offers import UNREADABLE_ROW, OffersWriter
 
-_UNREADABLE: Final = "the job's row can't be read: {}"
 # Raised when a row of a run or job is damaged.
 _DAMAGE: Final = (StoreCorrupt, *DAMAGED)
 
 
-class ClaimsWriter(Lives):
-    """The role contract.Runs, until runs end."""
+class ClaimsWriter(OffersWriter):
+    """The role contract.Runs, until runs end. What is ready stands in offers.py."""
 
     # --- from pending to running ---
-
-    def ready(self, now_ms: int) -> list[Ready]:
-        demands = [
-            Ready(DemandId(demand_id), self._demand(DemandId(demand_id)), priority, RunId(run_id))
-            for run_id, demand_id, priority in self._execute(sql.READY)
-        ]
-        damaged = [ready for ready in demands if ready.demand is UNREADABLE]
-        for ready in damaged:
-            self._quarantine_all(ready.demand_id, now_ms)
-        return demands if not damaged else [ready for ready in demands if ready.demand is not UNREADABLE]
-
-    def _quarantine_all(self, demand_id: DemandId, now_ms: int) -> None:
-        """Fail the runs of a damaged demand, as many as one claim may take; the next turn continues."""
-        chosen = (demand_id, sql.PRIORITY_MIN, CLAIM_RUNS_MAX)
-        change = Change(at_ms=now_ms, detail=_UNREADABLE.format("its demand is damaged"))
-        values = (None, change.detail, now_ms, *chosen)
-        self._move((PENDING, Cause.QUARANTINE), transitions.QUARANTINE_DEMAND, values, change)
-
-    def ready_count(self, demand_id: DemandId, most: int) -> int:
-        if self._engine.distant and most > 0:
-            waiting = self._ahead.waiting = self._read_waiting(demand_id, min(most, CLAIM_AHEAD_RUNS_MAX))
-            if waiting.all or len(waiting.rows) == most:
-                return len(waiting.rows)
-        return int(self._execute(sql.READY_COUNT, (demand_id, most))[0][0])
-
-    def _read_waiting(self, demand_id: DemandId, most: int) -> Waiting:
-        found = self._execute(sql.CLAIMABLE_AHEAD, (demand_id, sql.PRIORITY_MIN, most))
-        return Waiting(demand_id, found, len(found) < most)
 
     def claim(self, wanted: Claim, now_ms: int) -> list[Claimed]:
         demand = self._demand(wanted.demand_id)
         claimed = self._take_waiting(wanted, demand.probation > 0)
-        listed = bool(claimed)
-        if not listed:
-            chosen = (wanted.demand_id, wanted.floor, wanted.count)
-            claimed, damaged = self._claimable(chosen, demand.probation > 0, wanted.lease_ms)
+        # Runs with limits are not the first ready ones, so they are claimed by their ids.
+        listed = bool(claimed or demand.limits)
+        if not claimed:
+            count = min(wanted.count, self._tallies.room(demand)) if demand.limits else wanted.count
+            chosen = (wanted.demand_id, wanted.floor, count)
+            claimed, damaged = self._claimable(chosen, demand, wanted.lease_ms)
             for run_id, why in damaged:
                 self._quarantine(run_id, wanted.worker_id, why, now_ms)
         if late := [run.run_id for run in claimed if run.expires_ms is not None and run.expires_ms <= now_ms]:
@@ -81,7 +52,7 @@ class ClaimsWriter(Lives):
         values = (
             wanted.worker_id, wanted.handed_n, now_ms, wanted.lease_ms, probation, wanted.ends, now_ms
         )  # fmt: skip
-        taken = [(run.run_id, run.job_id, None, False, False) for run in claimed]
+        taken = [(run.run_id, run.job_id, None, False, False, wanted.demand_id) for run in claimed]
         if listed:
             runs = [(run.run_id,) for run in claimed]
             self._move_list((PENDING, Cause.CLAIM), (transitions.CLAIM_LISTED, values), runs, change, taken)
@@ -107,16 +78,19 @@ class ClaimsWriter(Lives):
         return claimed
 
     def _claimable(
-        self, chosen: Row, probation: bool, lease_ms: int | None
+        self, chosen: Row, demand: Demand, lease_ms: int | None
     ) -> tuple[list[Claimed], list[tuple[RunId, str]]]:
         """The runs that a claim takes, and those of them whose rows are damaged, with the reason."""
+        statement, ids, probation = sql.CLAIMABLE, sql.CLAIMABLE_IDS, demand.probation > 0
+        if demand.limits:
+            statement, ids = sql.CLAIMABLE_LIMITED, sql.CLAIMABLE_LIMITED_IDS
         try:
-            return [_claimed(row, probation, lease_ms) for row in self._execute(sql.CLAIMABLE, chosen)], []
+            return [_claimed(row, probation, lease_ms) for row in self._execute(statement, chosen)], []
         except _DAMAGE:
             pass
         # One damaged row must not keep the others from starting: read each by itself.
         claimed, damaged = [], []
-        for (run_id,) in self._execute(sql.CLAIMABLE_IDS, chosen):
+        for (run_id,) in self._execute(ids, chosen):
             try:
                 claimed.append(_claimed(self._execute(sql.ORDER, (run_id,))[0], probation, lease_ms))
             except _DAMAGE as error:
@@ -134,7 +108,7 @@ class ClaimsWriter(Lives):
 
     def _quarantine(self, run_id: RunId, worker_id: WorkerId, why: str, now_ms: int) -> None:
         """Fail a run that can't be handed out to the worker that would get it."""
-        change = Change(at_ms=now_ms, detail=_UNREADABLE.format(why))
+        change = Change(at_ms=now_ms, detail=UNREADABLE_ROW.format(why))
         values = (worker_id, change.detail, now_ms, run_id)
         self._move((PENDING, Cause.QUARANTINE), transitions.QUARANTINE_PENDING, values, change)
 

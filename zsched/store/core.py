@@ -16,9 +16,11 @@ from zsched.store import rows, sql
 from zsched.store.ahead import Ahead
 from zsched.store.contract import Changes, StoreConstraint, StoreError
 from zsched.store.engine import Engine
-from zsched.store.ledger import Ledger
+from zsched.store.ledger import Ledger, Mark
 from zsched.store.loads import Loads
+from zsched.store.queues import QueuesWriter
 from zsched.store.reader import EngineReader
+from zsched.store.tallies import Tallies
 
 # Stands for a demand whose row is damaged. No worker fits it, and it is offered to none.
 UNREADABLE: Final = Demand(needs=("?",))
@@ -32,6 +34,8 @@ class Core:
         self._execute = engine.execute
         self._loads = Loads(engine)
         self._ledger = Ledger()
+        self._tallies = Tallies(engine, self._ledger, self._demand)
+        self.queues = QueuesWriter(engine, self._ledger)
         self.reads = EngineReader(engine)
         self.job, self.run, self.worker = self.reads.job, self.reads.run, self.reads.worker
         self._ahead = Ahead()
@@ -82,7 +86,7 @@ class Core:
             self._undo(mark)
             raise
 
-    def _undo(self, mark: tuple[int, int, int, int]) -> None:
+    def _undo(self, mark: Mark) -> None:
         self._ledger.cut(mark)
         self._forget()
         self._engine.undo()
@@ -91,6 +95,8 @@ class Core:
         """Forget what was read since it may have been undone."""
         self._ahead.clear()
         self._loads.clear()
+        self._tallies.clear()
+        self.queues.clear()
         self._demands.clear()
         self._demand_ids.clear()
         self._owner_ids.clear()
@@ -145,6 +151,8 @@ class Core:
     def _demand(self, demand_id: DemandId) -> Demand:
         demand = self._demands.get(demand_id)
         if demand is None:
-            demand = rows.readable_demand(self._execute(sql.DEMAND, (demand_id,))[0][0]) or UNREADABLE
-            self._demands[demand_id] = demand
+            stored = self._execute(sql.DEMAND, (demand_id,))
+            if not stored:
+                return UNREADABLE
+            demand = self._demands[demand_id] = rows.readable_demand(stored[0][0]) or UNREADABLE
         return demand

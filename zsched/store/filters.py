@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Final
 
+from zsched.model.names import DEFAULT_QUEUE
 from zsched.model.types import JobId, RunId
 from zsched.store import sql
 from zsched.store.contract import EventFilter, JobFilter
@@ -34,10 +35,16 @@ def jobs(wanted: JobFilter, first: JobId, last: JobId, limit: int) -> tuple[str,
 
 
 def _of_jobs(wanted: JobFilter) -> Iterator[Condition]:
-    """The conditions of a filter. The first of tag, status and owner drives."""
+    """The conditions of a filter. The first of tag, queue, status and owner drives."""
     driven = False
     if wanted.tag is not None:
         yield "job_id = tagged_id AND tag = ?", (wanted.tag,)
+        driven = True
+    if wanted.queue == DEFAULT_QUEUE:
+        # Most jobs: no index would help.
+        yield "queue IS NULL", ()
+    elif wanted.queue is not None:
+        yield "queue || '' = ?" if driven else "queue = ?", (wanted.queue,)
         driven = True
     if wanted.status is not None:
         yield "status || '' = ?" if driven else "status = ?", (wanted.status,)

@@ -7,12 +7,16 @@ from collections.abc import Sequence
 from zsched.model.demand import Demand
 from zsched.model.events import EventKind
 from zsched.model.lifecycle import Cause
-from zsched.model.types import Job, JobId, JobSpec, OnLost, RunId, RunStatus, WorkerId
+from zsched.model.names import DEFAULT_QUEUE
+from zsched.model.types import Blocked, Job, JobId, JobSpec, OnLost, RunId, RunStatus, WorkerId
 from zsched.store import rows, sql, transitions
 from zsched.store.contract import Cancelled, Target
 from zsched.store.engine import Row
 from zsched.store.ledger import Note
 from zsched.store.lives import PENDING, RUNNING, Change, Lives
+
+# What a job asks for: as Demand, without its owner. A tuple, because it is made for each job, and a demand for few.
+Asked = tuple[tuple[str, ...], bool, str, tuple[tuple[str, int], ...]]
 
 
 class JobsWriter(Lives):
@@ -28,8 +32,8 @@ class JobsWriter(Lives):
         owner: str = "",
         metered: bool = False,
     ) -> list[JobId]:
-        keys = [(spec.needs, spec.policy.on_lost is OnLost.FAIL) for spec in specs]
-        known = {(needs, once): self._demand_id(Demand(needs=needs, once=once)) for needs, once in set(keys)}
+        keys = [_asked(spec) for spec in specs]
+        known = {key: self._demand_id(self._demand_for(key, owner)) for key in dict.fromkeys(keys)}
         demands = [known[key] for key in keys]
         owner_id = self._owner_id(owner) if owner else None
         jobs: list[Row] = [
@@ -42,15 +46,15 @@ class JobsWriter(Lives):
         ]  # fmt: skip
         job_ids = [JobId(number) for number in self._insert("jobs", sql.ADD_JOB, jobs)]
         self._add_parts(job_ids, specs)
-        timed = any(spec.is_timed for spec in specs)
+        held = any(spec.is_held for spec in specs)
         at_once: list[tuple[JobId, Row]] = []
         for job_id, spec, demand_id in zip(job_ids, specs, demands, strict=True):
             if spec.schedule is not None:
                 self._ledger.note(Note(at_ms=now_ms, actor=actor, became=EventKind.SCHEDULED, job_id=job_id))
             if spec.schedule is None or spec.run_now:
-                run: Row = (job_id, demand_id, 0, now_ms)
-                at_once.append((job_id, (*run, *_times(spec, now_ms)) if timed else run))
-        statement = transitions.ADD_TIMED_RUN if timed else transitions.ADD_RUN
+                run: Row = (job_id, demand_id, spec.priority, now_ms)
+                at_once.append((job_id, (*run, *_holds(spec, now_ms)) if held else run))
+        statement = transitions.ADD_HELD_RUN if held else transitions.ADD_RUN
         self._make(Cause.SUBMIT, statement, at_once, Change(at_ms=now_ms, actor=actor))
         return job_ids
 
@@ -61,6 +65,31 @@ class JobsWriter(Lives):
             self._engine.sendmany(sql.ADD_INPUT, inputs)
         if tags := [(tag, job_id) for job_id, spec in jobs for tag in spec.tags]:
             self._engine.sendmany(sql.ADD_TAG, tags)
+        if keys := [(spec.unique, job_id) for job_id, spec in jobs if spec.unique is not None]:
+            self._engine.sendmany(sql.HOLD_UNIQUE, keys)
+
+    def _demand_for(self, asked: Asked, owner: str) -> Demand:
+        """The demand of an owner's jobs."""
+        needs, once, queue, limits = asked
+        owner = owner if queue in self.queues.fair else ""
+        return Demand(needs=needs, once=once, queue=queue, owner=owner, limits=limits)
+
+    def count_new_demands(self, specs: Sequence[JobSpec], owner: str) -> int:
+        fair = self.queues.fair
+        keys = {_asked(spec) for spec in specs if spec.limits or spec.queue != DEFAULT_QUEUE or DEFAULT_QUEUE in fair}
+        demands = [self._demand_id(self._demand_for(key, owner)) for key in keys]
+        return sum(not self._tallies.is_live(demand_id) for demand_id in demands)
+
+    @property
+    def live_demands(self) -> int:
+        return self._tallies.live
+
+    def unique_holder(self, key: str) -> JobId | None:
+        stored = self._execute(sql.FIND_UNIQUE, (key,))
+        if not stored:
+            return None
+        last = self._execute(sql.LAST_FIRE_LIVES, stored[0])
+        return JobId(stored[0][0]) if last and last[0][0] else None
 
     def _owner_id(self, owner: str) -> int:
         """The number of an owner in this database; a new owner gets the next one."""
@@ -134,7 +163,12 @@ class JobsWriter(Lives):
         ]
 
 
-def _times(spec: JobSpec, now_ms: int) -> Row:
+def _asked(spec: JobSpec) -> Asked:
+    limits = tuple(sorted(spec.limits.items())) if spec.limits else ()
+    return spec.needs, spec.policy.on_lost is OnLost.FAIL, spec.queue, limits
+
+
+def _holds(spec: JobSpec, now_ms: int) -> Row:
     """`blocked`, `due_ms` and `expires_ms` of a job's first run."""
     blocked = spec.blocked_at(now_ms)
-    return blocked, spec.run_at_ms if blocked else None, spec.deadline_ms
+    return blocked, spec.run_at_ms if blocked & ~Blocked.LIMITED else None, spec.deadline_ms

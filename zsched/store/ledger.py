@@ -12,13 +12,17 @@ from typing import Final
 from msgspec import Struct
 
 from zsched.model.events import Became
-from zsched.model.types import JobId, RunId, RunStatus
+from zsched.model.types import DemandId, JobId, RunId, RunStatus
 from zsched.store import sql
 from zsched.store.contract import Changes
 from zsched.store.engine import Engine, Row
 
 _COUNTED: Final = (RunStatus.PENDING, RunStatus.RUNNING, RunStatus.SUCCESS, RunStatus.FAILED, RunStatus.CANCELLED)
 _PLACE: Final = {status: place for place, status in enumerate(_COUNTED)}
+
+
+# The lengths of a ledger's lists, and its number of pending tasks.
+Mark = tuple[int, int, int, int, int]
 
 
 class Note(Struct, frozen=True, kw_only=True):
@@ -42,6 +46,8 @@ class Ledger:
         self._events: list[Row] = []
         self._moves: list[tuple[JobId, RunStatus | None, RunStatus]] = []
         self._ends: list[JobId] = []
+        # Changes of the numbers of pending and running runs of demands.
+        self.tallied: list[tuple[DemandId, int, int]] = []
         # By how much the totals have grown, by state, and that is not written yet.
         self._grown = [0] * len(_COUNTED)
         # Change of the number of pending tasks that is not written yet.
@@ -86,16 +92,17 @@ class Ledger:
             )
         )  # fmt: skip
 
-    def mark(self) -> tuple[int, int, int, int]:
+    def mark(self) -> Mark:
         """The present state of the lists, for `cut`."""
-        return len(self._events), len(self._moves), len(self._ends), self.pending
+        return len(self._events), len(self._moves), len(self._ends), len(self.tallied), self.pending
 
-    def cut(self, mark: tuple[int, int, int, int] = (0, 0, 0, 0)) -> None:
+    def cut(self, mark: Mark = (0, 0, 0, 0, 0)) -> None:
         """Forget what was gathered since the mark."""
         del self._events[mark[0] :]
         del self._moves[mark[1] :]
         del self._ends[mark[2] :]
-        self.pending = mark[3]
+        del self.tallied[mark[3] :]
+        self.pending = mark[4]
 
     def write(self, engine: Engine, now_ms: int) -> None:
         """Write everything gathered, and start with empty lists."""
@@ -105,6 +112,8 @@ class Ledger:
         engine.sendmany(
             sql.ADD_TO_TOTALS, [(more, status) for status, more in zip(_COUNTED, self._grown, strict=True) if more]
         )
+        if self.tallied:
+            engine.sendmany(sql.COUNT_DEMAND, self._summed_tallies())
         if self._events:
             first = engine.take_ids("events", len(self._events))
             engine.sendmany(sql.ADD_EVENT, [(number, *event) for number, event in enumerate(self._events, first)])
@@ -125,6 +134,13 @@ class Ledger:
         counted = engine.executemany(sql.COUNT_ENDED, [(*changed[job_id], now_ms, job_id) for job_id in ends])
         self._ended.update(job_id for job_id, live in counted if not live)
         self._ends.clear()
+
+    def _summed_tallies(self) -> list[Row]:
+        sums: defaultdict[DemandId, list[int]] = defaultdict(lambda: [0, 0])
+        for demand_id, pending, running in self.tallied:
+            sums[demand_id][0] += pending
+            sums[demand_id][1] += running
+        return [(*counts, demand_id) for demand_id, counts in sums.items() if any(counts)]
 
     def _sum(self, moves: Iterable[tuple[JobId, RunStatus | None, RunStatus]]) -> defaultdict[JobId, list[int]]:
         """The changes of the counters, by job. From now on they count for the totals."""

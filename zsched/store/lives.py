@@ -112,7 +112,7 @@ class Lives(Core):
             # The guard excludes what the table refuses.
             move = MOVES[state][cause]
             self._record(status, move, group, change)
-            done += [Moved(run, job, change.worker_id or worker, move) for run, job, worker, _, _ in group]
+            done += [Moved(run, job, change.worker_id or worker, move) for run, job, worker, *_ in group]
             ended |= move.final
         return self._end_tasks(done, change) if ended else done
 
@@ -129,11 +129,12 @@ class Lives(Core):
                         at_ms, actor, job, run, run, owner or worker, status, became,
                         change.reasons[run] if given else reason, detail,
                     )
-                    for run, job, worker, _, _ in moved
+                    for run, job, worker, *_ in moved
                 ]
             )  # fmt: skip
         if became is not status:
             self._ledger.count([row[1] for row in moved], status, became)
+            self._tally([row[5] for row in moved], status, became)
         held = {change.worker_id: len(moved)} if change.worker_id else Counter(row[2] for row in moved)
         for worker_id, runs in held.items():
             if became is RUNNING and status is not RUNNING:
@@ -143,6 +144,13 @@ class Lives(Core):
             elif move.started:
                 # It is on probation no more, and the bounds of the other runs are unknown.
                 self._loads.drop(worker_id)
+
+    def _tally(self, demands: Sequence[int], was: RunStatus | None, became: RunStatus) -> None:
+        """Count moved runs for their demands. Demands of plain jobs are not counted."""
+        for demand_id, runs in Counter(demands).items():
+            demand = self._demand(DemandId(demand_id))
+            if demand.tallied:
+                self._tallies.change(DemandId(demand_id), demand, was, became, runs)
 
     def _expire(self, runs: Sequence[int], now_ms: int) -> None:
         """Fail pending runs whose deadline has come."""
@@ -174,7 +182,7 @@ class Lives(Core):
     def _follow(self, move: Move, row: Row, change: Change) -> RunId | None:
         """Make the next run of a task whose run has ended, if it may have one. `row`: of sql.ENDED_RUNS."""
         run_id, job_id, task, failures, demand_id, retries, backoff = row
-        due_ms = change.due_ms
+        due_ms, demand = change.due_ms, self._demand(demand_id)
         if move.successor is Cause.RETRY:
             try:
                 if failures >= retries:
@@ -187,11 +195,10 @@ class Lives(Core):
             line = "run %d of job %d failed: retry %d of %d in %d ms"
             log.info(line, run_id, job_id, failures + 1, retries, pause_ms)
         else:
-            demand = self._demand(demand_id)
             if demand.once:
                 return None
             demand_id = self._probation_id(demand_id, demand, change.together or int(move.crash))
-        blocked = 0 if due_ms is None else Blocked.DUE
+        blocked = (Blocked.LIMITED if demand.limits else 0) | (0 if due_ms is None else Blocked.DUE)
         values = (move.attempt, demand_id, blocked, due_ms, move.failure, change.at_ms, run_id)
         statement = transitions.RETRY if move.successor is Cause.RETRY else transitions.REQUEUE
         assert move.successor is not None
@@ -215,8 +222,8 @@ class Lives(Core):
         *,
         replaced: RunStatus | None = None,
     ) -> list[RunId]:
-        """Make runs by an INSERT: each is given by its job and the statement's parameters after the id. Returns their
-        ids, which rise. Several runs have one event.
+        """Make runs by an INSERT: each is given by its job and the statement's parameters after the id, of which the
+        second one is the demand. Returns their ids, which rise. Several runs have one event.
 
         `replaced`: the status of the run that each of them replaces in its task.
         """
@@ -228,6 +235,7 @@ class Lives(Core):
         became = move.became.status
         assert became is not None
         self._ledger.count([job_id for job_id, _ in new], replaced, became)
+        self._tally([values[1] for _, values in new], None, became)
         if not move.silent:
             job = new[0][0] if len(new) == 1 else None
             moved = (made[0], made[-1], None, None, became, move.reason, None)

@@ -23,7 +23,7 @@ _STATES: Final[Mapping[RunStatus, tuple[tuple[State, str], ...]]] = {
     ),
 }
 # What the store has to know of a run that a statement moves.
-MOVED: Final = "run_id, job_id, worker_id, cancel_ms IS NOT NULL, stuck"
+MOVED: Final = "run_id, job_id, worker_id, cancel_ms IS NOT NULL, stuck, demand_id"
 RETURNING: Final = f"\n    RETURNING {MOVED}"
 
 

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Generator, Sequence
 from contextlib import closing
 from typing import Final, TypeVar
 
 from zsched.model.access import Token, WorkerKey
 from zsched.model.demand import Demand
+from zsched.model.names import DEFAULT_QUEUE
+from zsched.model.queues import Queue
 from zsched.model.records import Event, ForeignRuns, Instance
 from zsched.model.types import Job, JobId, Run, RunId, RunStatus, Stream, Worker, WorkerId, WorkerStatus
 from zsched.store import filters, rows, sql
-from zsched.store.contract import EventFilter, JobFilter, Old, RunOutput, Submitted
+from zsched.store.contract import EventFilter, JobFilter, Old, QueueState, RunOutput, Submitted
 from zsched.store.engine import ReadEngine, Row
 
 T = TypeVar("T")
@@ -122,6 +125,33 @@ class EngineReader:
         stdout = Stream(head=kept[0], tail=kept[1], total=kept[2])
         stderr = Stream(head=kept[3], tail=kept[4], total=kept[5])
         return RunOutput(form == "text", stdout, stderr)
+
+    def queues(self) -> list[QueueState]:
+        pending, running = Counter[str](), Counter[str]()
+        for wish, waits, runs in self._execute(sql.LIVE_TASKS):
+            demand = Demand() if wish is None else rows.readable_demand(wish)
+            if demand is None:
+                continue
+            # The number of all tasks counts for the default queue, without those of the others.
+            for name, sign in ((demand.queue, 1), (DEFAULT_QUEUE, -1)) if wish is not None else ((DEFAULT_QUEUE, 1),):
+                pending[name] += sign * waits
+                running[name] += sign * runs
+        known = {queue.queue: queue for queue in map(rows.queue, self._execute(sql.QUEUES))}
+        return [
+            QueueState(known.get(name) or Queue(queue=name), pending[name], running[name])
+            for name in sorted({DEFAULT_QUEUE, *pending, *known})
+        ]
+
+    def queue(self, name: str) -> Queue:
+        stored = self._execute(sql.QUEUE, (name,))
+        return rows.queue(stored[0]) if stored else Queue(queue=name)
+
+    def running_by_key(self) -> dict[str, int]:
+        taken = Counter[str]()
+        for _, wish, _, running in self._execute(sql.LIVE_DEMANDS):
+            if (demand := rows.readable_demand(wish)) is not None:
+                taken.update(dict.fromkeys((key for key, _ in demand.limits), running))
+        return taken
 
     def totals(self) -> dict[RunStatus, int]:
         stored = {RunStatus(status): tasks for status, tasks in self._execute(sql.TOTALS)}

@@ -40,6 +40,8 @@ class RetentionWriter:
         for row in jobs:
             for tag in (row[6] or "").split():
                 engine.send(sql.DELETE_TAG, (tag, row[0]), rows=1)
+            if row[8] is not None:
+                engine.execute(sql.FREE_UNIQUE, (row[8], row[0]))
         engine.execute_list(sql.DELETE_RUNS, ids)
         engine.execute_list(sql.DELETE_JOBS, ids)
         for place, status in ((3, RunStatus.SUCCESS), (4, RunStatus.FAILED), (5, RunStatus.CANCELLED)):

@@ -10,6 +10,8 @@ from typing import Final
 from zsched.model.access import Token, WorkerKey
 from zsched.model.backoff import USUAL_BACKOFF, Backoff, read_backoff
 from zsched.model.demand import Demand
+from zsched.model.names import DEFAULT_QUEUE
+from zsched.model.queues import Queue
 from zsched.model.records import Event, ForeignRuns, Instance
 from zsched.model.types import Job, JobFields, JobId, Policy, Run, RunStatus, Worker
 from zsched.store.contract import Claimed, Submitted
@@ -24,6 +26,7 @@ token: Final = decoder(Token)
 key: Final = decoder(WorkerKey)
 event: Final = decoder(Event)
 instance: Final = decoder(Instance)
+queue: Final = decoder(Queue)
 
 # A look-up of an enum by its value takes three times as long.
 RUN_STATUS: Final = {str(status): status for status in RunStatus}
@@ -33,6 +36,7 @@ claimed: Final = decoder(Claimed, lenient=False)
 
 row_of_job_fields: Final = encoder(JobFields)
 row_of_policy: Final = lru_cache(maxsize=256)(encoder(Policy))
+row_of_queue: Final = encoder(Queue)
 row_of_worker: Final = encoder(Worker)
 row_of_foreign: Final = encoder(ForeignRuns)
 row_of_token: Final = encoder(Token)
@@ -59,13 +63,26 @@ def demand_key(demand: Demand) -> str:
     asked: dict[str, object] = {"needs": sorted(demand.needs), "probation": probation}
     if demand.once:
         asked["once"] = True
+    if demand.queue != DEFAULT_QUEUE:
+        asked["queue"] = demand.queue
+    if demand.owner:
+        asked["owner"] = demand.owner
+    if demand.limits:
+        asked["limits"] = demand.limits
     return json.dumps(asked, sort_keys=True, separators=(",", ":"))
 
 
 def demand(text: str) -> Demand:
     """The demand that `demand_key` wrote."""
     read = json.loads(text)
-    return Demand(needs=tuple(read["needs"]), probation=int(read["probation"]), once=read.get("once", False))
+    return Demand(
+        needs=tuple(read["needs"]),
+        probation=int(read["probation"]),
+        once=read.get("once", False),
+        queue=read.get("queue", DEFAULT_QUEUE),
+        owner=read.get("owner", ""),
+        limits=tuple((str(key), int(runs)) for key, runs in read.get("limits", ())),
+    )
 
 
 def readable_demand(text: str) -> Demand | None:

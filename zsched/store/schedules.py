@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from zsched.model.events import EventKind
 from zsched.model.lifecycle import Cause
-from zsched.model.types import JobId, RunId
+from zsched.model.types import Blocked, DemandId, JobId, RunId
 from zsched.store import sql, transitions
 from zsched.store.contract import Due
 from zsched.store.ledger import Note
@@ -47,7 +47,8 @@ class SchedulesWriter(Lives):
 
     def fire(self, job_id: JobId, next_fire_ms: int | None, actor: str, now_ms: int) -> RunId:
         demand_id, priority = self._execute(sql.START_FIRE, (next_fire_ms, now_ms, job_id))[0]
-        new = (job_id, (job_id, demand_id, priority, now_ms))
+        blocked = Blocked.LIMITED if self._demand(DemandId(demand_id)).limits else 0
+        new = (job_id, (job_id, demand_id, priority, now_ms, blocked))
         return self._make(Cause.FIRE, transitions.ADD_FIRE, [new], Change(at_ms=now_ms, actor=actor))[0]
 
     def skip_fire(self, job_id: JobId, next_fire_ms: int | None, actor: str, detail: str, now_ms: int) -> None:

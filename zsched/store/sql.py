@@ -6,6 +6,7 @@ from typing import Final
 
 from zsched.model.access import Token, WorkerKey
 from zsched.model.lifecycle import Cause
+from zsched.model.queues import Queue
 from zsched.model.records import Event, ForeignRuns, Instance
 from zsched.model.types import Job, JobFields, Order, Policy, Run, RunStatus, Worker
 from zsched.store.mapping import columns, insert, stored_columns
@@ -50,6 +51,26 @@ FIND_DEMAND: Final = "SELECT demand_id FROM demands WHERE wish = ?"
 DEMAND_OF: Final = "SELECT wish FROM runs JOIN demands USING (demand_id) WHERE run_id = ?"
 ADD_DEMAND: Final = "INSERT INTO demands (demand_id, wish) VALUES (?, ?)"
 DEMAND: Final = "SELECT wish FROM demands WHERE demand_id = ?"
+
+# Demands with pending or running runs, of those that are counted.
+LIVE_DEMANDS: Final = "SELECT demand_id, wish, pending, running FROM demands WHERE pending + running > 0"
+COUNT_DEMAND: Final = "UPDATE demands SET pending = pending + ?, running = running + ? WHERE demand_id = ?"
+# The same for readers, and in a row without a demand the numbers of all tasks.
+LIVE_TASKS: Final = """
+    SELECT wish, pending, running FROM demands WHERE pending + running > 0
+    UNION ALL SELECT NULL, (SELECT tasks FROM totals WHERE status = 'pending'),
+        (SELECT tasks FROM totals WHERE status = 'running')"""
+
+_QUEUE: Final = columns(Queue)
+QUEUES: Final = f"SELECT {_QUEUE} FROM queues ORDER BY queue"
+QUEUE: Final = f"SELECT {_QUEUE} FROM queues WHERE queue = ?"
+SET_QUEUE: Final = insert(
+    "queues",
+    stored_columns(Queue),
+    " ON CONFLICT (queue) DO UPDATE SET fair = excluded.fair, paused_ms = excluded.paused_ms,"
+    " paused_by = excluded.paused_by, pause_reason = excluded.pause_reason",
+)
+FORGET_QUEUE: Final = "DELETE FROM queues WHERE queue = ?"
 
 FIND_OWNER: Final = "SELECT owner_id FROM owners WHERE owner = ?"
 ADD_OWNER: Final = "INSERT INTO owners (owner_id, owner) VALUES (?, ?)"
@@ -109,6 +130,11 @@ ADD_JOB: Final = insert(
 )
 ADD_INPUT: Final = "INSERT INTO inputs (job_id, content) VALUES (?, ?)"
 INPUT: Final = "SELECT content FROM inputs WHERE job_id = ?"
+FIND_UNIQUE: Final = "SELECT holder_id FROM unique_jobs WHERE unique_key = ?"
+HOLD_UNIQUE: Final = """
+    INSERT INTO unique_jobs (unique_key, holder_id) VALUES (?, ?)
+    ON CONFLICT (unique_key) DO UPDATE SET holder_id = excluded.holder_id"""
+FREE_UNIQUE: Final = "DELETE FROM unique_jobs WHERE unique_key = ? AND holder_id = ?"
 ADD_TAG: Final = "INSERT INTO job_tags (tag, tagged_id) VALUES (?, ?)"
 COUNT_TASKS: Final = """
     UPDATE jobs SET pending = pending + ?, running = running + ?, success = success + ?, failed = failed + ?,
@@ -144,7 +170,7 @@ END_SCHEDULE: Final = """
 EDIT_JOB: Final = """
     UPDATE jobs SET name = ?, command = ?, argv = ?, schedule = ?, timeout_ms = ?, next_fire_ms = ?, updated_ms = ?
     WHERE job_id = ?"""
-# Only the newest run of a recurring job can be live: a fire comes after the end of the last fire.
+# Only the newest run of a job can be live: a fire comes after the end of the last fire.
 LAST_FIRE_LIVES: Final = """
     SELECT status IN ('pending', 'running') FROM runs WHERE job_id = ? ORDER BY run_id DESC LIMIT 1"""
 LATEST: Final = "SELECT at_ms FROM events ORDER BY event_id DESC LIMIT 1"
@@ -170,30 +196,56 @@ LIVE_ON_WORKER: Final = f"""
 LAST_ON_WORKER: Final = f"""
     SELECT {_RUN} FROM (SELECT * FROM runs WHERE job_id = ? ORDER BY run_id DESC LIMIT 100) AS latest
     WHERE worker_id = ? ORDER BY run_id DESC LIMIT 1"""
-# Jumps from one demand with ready runs to the next, so its cost grows with the number of demands, not of runs. Not by
-# min(): PostgreSQL may read all of the runs for it.
+# A run that may start. It has no bit of Blocked; or only LIMITED (4), and then it may start while there is room under
+# the limits of its demand.
 _READY: Final = f"{guard(RunStatus.PENDING, Cause.CLAIM)} AND blocked = 0"
-READY: Final = f"""
+_LIMITED: Final = f"{guard(RunStatus.PENDING, Cause.CLAIM)} AND blocked = 4"
+
+
+def _best(ready: str) -> str:
+    """The best run of each demand that has such runs. Jumps from one demand to the next, so its cost grows with the
+    number of demands, not of runs. Not by min(): PostgreSQL may read all of the runs for it.
+    """
+    return f"""
     WITH RECURSIVE waiting (demand_id) AS (
-        SELECT (SELECT demand_id FROM runs WHERE {_READY} ORDER BY demand_id LIMIT 1)
+        SELECT (SELECT demand_id FROM runs WHERE {ready} ORDER BY demand_id LIMIT 1)
         UNION ALL
-        SELECT (SELECT demand_id FROM runs WHERE {_READY} AND demand_id > waiting.demand_id
+        SELECT (SELECT demand_id FROM runs WHERE {ready} AND demand_id > waiting.demand_id
                 ORDER BY demand_id LIMIT 1)
         FROM waiting WHERE waiting.demand_id IS NOT NULL)
     SELECT run_id, demand_id, priority FROM runs WHERE run_id IN (
-        SELECT (SELECT run_id FROM runs WHERE {_READY} AND demand_id = waiting.demand_id
+        SELECT (SELECT run_id FROM runs WHERE {ready} AND demand_id = waiting.demand_id
                 ORDER BY priority DESC, run_id LIMIT 1)
         FROM waiting WHERE waiting.demand_id IS NOT NULL)
     ORDER BY priority DESC, run_id"""
-READY_COUNT: Final = f"""
+
+
+def _best_of(ready: str) -> str:
+    """The best run of one demand."""
+    return f"""
+    SELECT run_id, priority FROM runs WHERE {ready} AND demand_id = ? ORDER BY priority DESC, run_id LIMIT 1"""
+
+
+def _count(ready: str) -> str:
+    return f"""
     SELECT count(*) FROM (
-        SELECT 1 FROM runs WHERE {_READY} AND demand_id = ? LIMIT ?) AS found"""
+        SELECT 1 FROM runs WHERE {ready} AND demand_id = ? LIMIT ?) AS found"""
+
+
+READY: Final = _best(_READY)
+READY_LIMITED: Final = _best(_LIMITED)
+READY_OF: Final = _best_of(_READY)
+READY_LIMITED_OF: Final = _best_of(_LIMITED)
+READY_COUNT: Final = _count(_READY)
+READY_LIMITED_COUNT: Final = _count(_LIMITED)
 # The runs that a claim takes: those of a demand, with at least a priority, up to a number.
 _CLAIMABLE: Final = f"""{guard(RunStatus.PENDING, Cause.CLAIM, "r.")} AND r.blocked = 0 AND r.demand_id = ?
         AND r.priority >= ? ORDER BY r.priority DESC, r.run_id LIMIT ?"""
+_CLAIMABLE_LIMITED: Final = _CLAIMABLE.replace("blocked = 0", "blocked = 4")
 # The same as a condition of an UPDATE.
 CLAIMED: Final = f"run_id IN (SELECT r.run_id FROM runs r WHERE {_CLAIMABLE})"
 CLAIMABLE_IDS: Final = f"SELECT run_id FROM runs r WHERE {_CLAIMABLE}"
+CLAIMABLE_LIMITED_IDS: Final = f"SELECT run_id FROM runs r WHERE {_CLAIMABLE_LIMITED}"
 _ORDER: Final = columns(Order)
 # What a worker needs of a job, and its run. LEFT JOIN: a run whose job is missing is damaged, and is detected by its
 # missing command.
@@ -202,6 +254,7 @@ _ORDERS: Final = f"""
         r.expires_ms
     FROM runs r LEFT JOIN jobs j ON j.job_id = r.job_id"""
 CLAIMABLE: Final = f"{_ORDERS} WHERE {_CLAIMABLE}"
+CLAIMABLE_LIMITED: Final = f"{_ORDERS} WHERE {_CLAIMABLE_LIMITED}"
 # The same with the priority, to claim some of them later.
 CLAIMABLE_AHEAD: Final = CLAIMABLE.replace("SELECT ", "SELECT r.priority, ", 1)
 ORDER: Final = f"{_ORDERS} WHERE r.run_id = ?"
@@ -321,7 +374,7 @@ FOREIGN_UNDECIDED: Final = """
 
 # Ended jobs without a schedule, by status in the order of their ids; the counters of their tasks, and their tags.
 ENDED_JOBS: Final = """
-    SELECT job_id, created_ms, updated_ms, success, failed, cancelled, tags, schedule IS NOT NULL FROM jobs
+    SELECT job_id, created_ms, updated_ms, success, failed, cancelled, tags, schedule IS NOT NULL, unique_key FROM jobs
     WHERE status = ? AND job_id > ? ORDER BY job_id LIMIT ?"""
 COUNT_OLD: Final = """
     SELECT count(*) FROM jobs

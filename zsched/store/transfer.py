@@ -44,6 +44,8 @@ TABLES: Final = (
     Table("jobs", ("job_id",), ("status",), paged=True),
     Table("inputs", ("job_id",), paged=True),
     Table("job_tags", ("tag", "tagged_id")),
+    Table("unique_jobs", ("unique_key",)),
+    Table("queues", ("queue",)),
     Table("runs", ("run_id",)),
     Table("outputs", ("run_id",), paged=True),
     Table("workers", ("worker_id",)),

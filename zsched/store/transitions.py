@@ -18,15 +18,16 @@ _RUNNING: Final = RunStatus.RUNNING
 
 # --- runs are made ---
 
-_ADD_RUN: Final = """
+ADD_RUN: Final = f"""
     INSERT INTO runs (run_id, job_id, attempt, demand_id, priority, status, created_ms)
-    VALUES (?, ?, 1, ?, ?, {}, ?)"""
-ADD_RUN: Final = _ADD_RUN.format(made(Cause.SUBMIT))
-# For a submit with times.
-ADD_TIMED_RUN: Final = f"""
+    VALUES (?, ?, 1, ?, ?, {made(Cause.SUBMIT)}, ?)"""
+# For a submit with times or limits.
+ADD_HELD_RUN: Final = f"""
     INSERT INTO runs (run_id, job_id, attempt, demand_id, priority, status, created_ms, blocked, due_ms, expires_ms)
     VALUES (?, ?, 1, ?, ?, {made(Cause.SUBMIT)}, ?, ?, ?, ?)"""
-ADD_FIRE: Final = _ADD_RUN.format(made(Cause.FIRE))
+ADD_FIRE: Final = f"""
+    INSERT INTO runs (run_id, job_id, attempt, demand_id, priority, status, created_ms, blocked)
+    VALUES (?, ?, 1, ?, ?, {made(Cause.FIRE)}, ?, ?)"""
 # The next run of a task. The second parameter: whether its predecessor counts as an attempt if it has started.
 _ADD_SUCCESSOR: Final = """
     INSERT INTO runs (run_id, job_id, task, attempt, demand_id, priority, status, blocked, due_ms, crashes, failures,

@@ -101,6 +101,7 @@ class Hello(Message, frozen=True):
     spool_id: str
     access: str = ""
     token_file: str = ""
+    queues: tuple[str, ...] = ()
     snapshot: Snapshot = Snapshot(State(""))
 
 

@@ -52,6 +52,26 @@ NAME_CHARS_MAX = 256
 TAGS_MAX = 16
 TAG_CHARS_MAX = 64
 
+# The priority of a job, and its opposite. Beyond them is 400.
+PRIORITY_MAX = 1_000
+
+# A queue's name, in characters (model/names.py). More is 400.
+QUEUE_CHARS_MAX = 64
+
+# Limits of a job, and runs that one of them may allow. More is 400.
+JOB_LIMITS_MAX = 8
+LIMIT_RUNS_MAX = 1_000_000
+
+# Kinds of jobs that differ in queue, limits or the owner of a fair queue and have pending or running runs. The cost of
+# a turn grows with them. A submit of a further one is 429 with Retry-After.
+DEMANDS_MAX = 10_000
+
+# Queues that are paused or fair at the same time. One more is 409.
+QUEUES_MAX = 1_000
+
+# Why a queue is paused or resumed, in characters. More is 400.
+QUEUE_REASON_CHARS_MAX = 256
+
 # A schedule, in characters. More is 400.
 SCHEDULE_CHARS_MAX = 256
 

@@ -30,9 +30,12 @@ ACK_RUNS_MAX = 1_024
 # Bytes of frames that wait for their turn, from which on no more are read.
 TURN_BYTES_MAX = 8 * MIB
 
-# `can` and `labels` of a worker, together in bytes of UTF-8. The scheduler keeps them in memory and in the database.
-# More is 400, or makes the frame invalid.
+# `can`, `labels` and `queues` of a worker, together in bytes of UTF-8. The scheduler keeps them in memory and in the
+# database. More is 400, or makes the frame invalid.
 WORKER_FACTS_BYTES_MAX = 4 * KIB
+
+# Queues that a worker may name. More is 400, or wrong usage.
+WORKER_QUEUES_MAX = 64
 
 # Runs that a worker executes at the same time. More is 400, or makes the frame invalid.
 SLOTS_MAX = 4_096

@@ -15,10 +15,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
+from zsched.model.queues import Queue
 from zsched.model.types import JobId, RunId
 from zsched.scheduler.dispatcher.commands import JobState, RunState, TokenState
 from zsched.scheduler.dispatcher.why import why
-from zsched.store.contract import Reader, StoreCorrupt
+from zsched.store.contract import QueueState, Reader, StoreCorrupt
 
 log = logging.getLogger(__name__)
 
@@ -52,6 +53,16 @@ def run_state(run_id: RunId) -> Deferred[RunState]:
         run = reader.run(run_id)
         assert run is not None
         return RunState(run, _unless_damaged(lambda: reader.output(run_id)))
+
+    return Deferred(read)
+
+
+def queue_state(name: str) -> Deferred[QueueState]:
+    """A queue, and how many tasks it has."""
+
+    def read(reader: Reader) -> QueueState:
+        known = {state.queue.queue: state for state in reader.queues()}
+        return known.get(name) or QueueState(Queue(queue=name), 0, 0)
 
     return Deferred(read)
 

@@ -23,6 +23,7 @@ from zsched.scheduler.dispatcher import (
     losses,
     placement,
     polling,
+    queues,
     recurrence,
     submission,
     watches,
@@ -42,13 +43,16 @@ from zsched.scheduler.dispatcher.commands import (
     EndSchedule,
     Look,
     Next,
+    PauseQueue,
     PauseSchedule,
     RefusedError,
     RegisterWorker,
     Report,
+    ResumeQueue,
     ResumeSchedule,
     RevokeKey,
     RevokeToken,
+    ShareQueue,
     Submit,
     UseToken,
 )
@@ -183,6 +187,8 @@ class Dispatcher:
                 return _reply(command, bulk.step(store, command, self._cancels.cancel, now))
             case Purge():
                 return _reply(command, self._retention.on_purge(command, now))
+            case PauseQueue() | ResumeQueue() | ShareQueue():
+                return _reply(command, queues.on_change(store, command, now))
             case Look():
                 watches.on_look(store, sessions, self.outbox, command, now)
             case RegisterWorker():

@@ -7,12 +7,15 @@ so that a slot never waits for the network between two short runs.
 from __future__ import annotations
 
 import heapq
+from bisect import insort
 from collections.abc import Callable, Iterable, Sequence
+from itertools import islice, takewhile
+from operator import attrgetter
 from typing import Final
 
 from zsched.model.demand import Demand, why_unfit
 from zsched.model.limits import CLAIM_BYTES_MAX, CLAIM_INPUT_RUNS_MAX, CLAIM_LARGE_RUNS_MAX, CLAIM_RUNS_MAX
-from zsched.model.types import DemandId, Now
+from zsched.model.types import Now
 from zsched.scheduler.dispatcher.session import Session
 from zsched.store.contract import Claim, Claimed, Ready, Store
 
@@ -21,6 +24,7 @@ Send = Callable[[Session, Sequence[Claimed]], None]
 Room = Callable[[Store, Session], int]
 
 _LOWEST_PRIORITY: Final = -(2**31)
+_rank: Final = attrgetter("rank")
 
 
 def place(store: Store, sessions: Iterable[Session], lease_ms: int, now: Now, send: Send) -> bool:
@@ -76,6 +80,23 @@ def _fits(store: Store, ready: Ready, session: Session) -> bool:
     return why_unfit(ready.demand, session.worker) is None
 
 
+def fair_count(shares: Iterable[int], room: int) -> int:
+    """How many of `room` runs the first of some owners gets when all shall have equally many, at least 1. `shares`: how
+    many each of them has, in order.
+    """
+    least = level = filled = 0
+    for place, share in enumerate(shares):
+        if place == 0:
+            least = level = share
+        elif (share - level) * place >= room - filled:
+            return level - least - (filled - room) // place
+        else:
+            filled += (share - level) * place
+            level = share
+    count = place + 1
+    return level - least - (filled - room) // count
+
+
 class _Placing:
     """The placement of one turn. It ends when what was claimed reaches CLAIM_BYTES_MAX."""
 
@@ -85,6 +106,8 @@ class _Placing:
         self._now = now
         self._send = send
         self._bytes = 0
+        # The ready demands, best first. Only our own claims change what is ready meanwhile.
+        self._ready: list[Ready] | None = None
 
     @property
     def is_full(self) -> bool:
@@ -105,40 +128,55 @@ class _Placing:
             and session.paused_until_ms <= self._now.mono_ms
             and room(store, session) > 0
         ]
-        passed: set[DemandId] = set()
+        # The demands before this place were passed: no open worker takes them.
+        place = 0
         while open_:
-            every = store.ready(self._now.wall_ms)
-            if not every:
-                return False
-            ready = [
-                each for each in every if each.demand_id not in passed and (each.demand.plain or room is free_slots)
-            ]
+            if self._ready is None:
+                self._ready = store.ready(self._now.wall_ms)
+            ready = self._ready
             if not ready:
+                return False
+            if place == len(ready):
                 return True
-            best, *others = ready
-            # Runs of another demand may be better than the later ones of this: none below the next best priority is
-            # taken now.
-            floor = max((other.priority for other in others), default=_LOWEST_PRIORITY)
-            taken = self._spread(best, floor, open_, room)
+            best = ready[place]
+            if not (best.demand.plain or room is free_slots):
+                place += 1
+                continue
+            taken = self._spread(ready[place:], open_, room)
             if self.is_full:
                 return False
-            if not taken:
-                passed.add(best.demand_id)
-            open_ = [session for session in open_ if room(store, session) > 0]
+            if taken:
+                del ready[place]
+                if (following := store.ready_next(best)) is not None:
+                    insort(ready, following, place, key=_rank)
+                open_ = [session for session in open_ if room(store, session) > 0]
+            else:
+                place += 1
         return True
 
-    def _spread(self, best: Ready, floor: int, sessions: Sequence[Session], room: Room) -> int:
-        """Share one demand's ready runs among the workers that fit it, those with most room first. Returns how many
-        were claimed.
+    def _spread(self, ready: Sequence[Ready], sessions: Sequence[Session], room: Room) -> int:
+        """Share the first demand's ready runs among the workers that fit it, those with most room first. Returns how
+        many were claimed.
         """
-        store = self._store
+        store, best = self._store, ready[0]
         most_room_first = [
             (-room(store, session), place, session)
             for place, session in enumerate(sessions)
             if _fits(store, best, session)
         ]
+        if not most_room_first:
+            return 0
         heapq.heapify(most_room_first)
-        waiting = store.ready_count(best.demand_id, sum(-entry[0] for entry in most_room_first))
+        # Runs of another demand may be better than the later ones of this: none below the next best priority is taken
+        # now.
+        floor = next(
+            (other.priority for other in ready[1:] if other.demand.plain or room is free_slots), _LOWEST_PRIORITY
+        )
+        most = sum(-entry[0] for entry in most_room_first)
+        if best.demand.owner:
+            rivals = takewhile(lambda other: other.rank[:2] == best.rank[:2], ready)
+            most = fair_count((rival.rank[2] for rival in islice(rivals, most + 1)), most)
+        waiting = store.ready_count(best.demand_id, most)
         taken = 0
         while not self.is_full and waiting > 0 and most_room_first:
             # An even share, rounded up, of the waiting runs; all of its room when there is enough for each.

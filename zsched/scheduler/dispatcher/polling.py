@@ -51,6 +51,7 @@ def register(store: Store, sessions: Sessions, command: RegisterWorker, now: Now
         # Secrets go over the encrypted port only, and so does the lease.
         can=tuple(word for word in command.can if word not in ("secret_env", "stop")),
         labels=command.labels,
+        queues=command.queues,
     )
     stored = store.register(worker, now.wall_ms)
     _open(sessions, worker, now)

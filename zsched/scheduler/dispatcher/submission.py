@@ -7,7 +7,7 @@ import logging
 from zsched.model import schedule
 from zsched.model.limits import IDEMPOTENCY_MS
 from zsched.model.types import Now
-from zsched.scheduler.dispatcher import owners
+from zsched.scheduler.dispatcher import owners, queues
 from zsched.scheduler.dispatcher.commands import FullError, Made, ReusedError, Submit, TooManyError
 from zsched.store.contract import Store, Submitted
 
@@ -15,8 +15,8 @@ log = logging.getLogger(__name__)
 
 
 def on_submit(store: Store, command: Submit, pending_max: int, now: Now) -> Made | Submitted:
-    """Store the jobs. Raises FullError and TooManyError at pending_max, ReusedError for the key of another request, and
-    what `owners.admit` raises.
+    """Store the jobs. Raises FullError and TooManyError at pending_max, ReusedError for the key of another request,
+    UniqueError, TooManyDemandsError, and what `owners.admit` raises.
     """
     token = owners.find_token(store, command.by)
     once = command.once
@@ -31,7 +31,9 @@ def on_submit(store: Store, command: Submit, pending_max: int, now: Now) -> Made
     if store.pending_tasks() + len(command.specs) > pending_max:
         raise FullError
     specs = command.specs if token is None else owners.admit(store, token, command.specs)
-    specs = tuple(spec.submitted_at(now.wall_ms) for spec in specs)
+    specs = queues.with_own_keys(command.by, [spec.submitted_at(now.wall_ms) for spec in specs])
+    queues.demand_free_keys(store, specs)
+    queues.demand_few_kinds(store, specs, command.by.owner)
     fires = [None if spec.schedule is None else schedule.next_fire_ms(spec.schedule, now.wall_ms) for spec in specs]
     metered = token is not None and token.pending_max is not None
     ids = store.submit(specs, fires, command.by.actor, now.wall_ms, owner=command.by.owner, metered=metered)

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from zsched import protocol
 from zsched.model.launch import launch_fields
 from zsched.model.limits import CLOCK_AHEAD_MS_MAX, OUTPUT_BYTES_MAX
+from zsched.model.names import DEFAULT_QUEUE
 from zsched.model.output import cut
 from zsched.model.signals import parse_early_signal
 from zsched.model.types import Now, Outcome, RunId, RunStatus, Stream, Worker, WorkerId, WorkerKind, WorkerStatus
@@ -57,6 +58,7 @@ def introduced(frame: protocol.Register, now: Now) -> Worker:
         agent=frame.agent,
         can=frame.can,
         labels=frame.labels,
+        queues=frame.queues or (DEFAULT_QUEUE,),
     )
 
 

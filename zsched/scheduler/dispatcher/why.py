@@ -6,10 +6,11 @@ can take does not wait for a slot.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping
 from contextlib import closing
 
-from zsched.model.demand import Demand, why_unfit
+from zsched.model.demand import Demand, serves, why_unfit
+from zsched.model.queues import shown_key
 from zsched.model.records import ForeignDecision
 from zsched.model.types import Job, Run, RunStatus, Worker, WorkerId, WorkerStatus
 from zsched.model.units import format_time
@@ -30,12 +31,18 @@ def why(reader: Reader, job: Job, last: Run | None) -> Cause | None:
     demand = reader.demand(last.run_id)
     if demand is None:
         return None
+    queue = reader.queue(demand.queue)
+    if queue.paused_ms is not None:
+        more = f": {queue.pause_reason}" if queue.pause_reason else ""
+        return Cause("paused", f"the queue {queue.queue} is paused{more}")
     kept = ForeignDecision.KEEP
     withheld = {held.worker_id for held in reader.foreign() if held.running and held.decision is not kept}
     with closing(reader.workers()) as workers:
         unfit = _unfit(demand, workers, withheld)
     if unfit is not None:
         return unfit
+    if demand.limits and (limit := _limit(demand, reader.running_by_key())) is not None:
+        return limit
     if demand.probation:
         return Cause("probation", _on_probation(last, demand))
     return Cause("no_capacity", "it waits for a free slot on a worker")
@@ -52,15 +59,23 @@ def _unfired(job: Job) -> Cause | None:
     return None if job.next_fire_ms is None else Cause("scheduled", "it waits for its next fire")
 
 
+def _limit(demand: Demand, running: Mapping[str, int]) -> Cause | None:
+    """The limits that have no room; None: all have some."""
+    full = [(key, most) for key, most in demand.limits if running.get(key, 0) >= most]
+    words = [f"{running[key]} of {most} with the limit {shown_key(key)}" for key, most in full]
+    return Cause("limit", f"as many runs as may be are running: {', '.join(words)}") if words else None
+
+
 def _unfit(demand: Demand, workers: Iterable[Worker], withheld: Collection[WorkerId]) -> Cause | None:
     """Why no worker can take the run now or later; None: one can when it has a free slot. `withheld`: workers that get
     no work because of foreign runs.
     """
-    ends, foreign, wrong = "", "", ""
+    ends, foreign, wrong, served = "", "", "", False
     for worker in workers:
         if worker.status is not WorkerStatus.ACTIVE:
             continue
         reason = why_unfit(demand, worker)
+        served |= serves(worker, demand.queue)
         if reason is not None:
             wrong = wrong or reason
         elif worker.leaving_ms is not None:
@@ -74,6 +89,9 @@ def _unfit(demand: Demand, workers: Iterable[Worker], withheld: Collection[Worke
         return Cause("foreign", foreign)
     if ends:
         return Cause("draining", ends)
+    if wrong and not served:
+        remedy = f"start one with -queues {demand.queue}"
+        return Cause("no_match", f"no active worker serves the queue {demand.queue}: {remedy}")
     if wrong:
         return Cause("no_match", f"no active worker can take it: {wrong}")
     return Cause("no_workers", "no worker is active")

@@ -33,6 +33,7 @@ from zsched.store.contract.foreign import Foreign
 from zsched.store.contract.idempotency import Idempotency, Submitted
 from zsched.store.contract.identity import KEY_CHECK, NO_LINEAGE, Identity, Lineage, Restoration
 from zsched.store.contract.jobs import Cancelled, Jobs, Target
+from zsched.store.contract.queues import Queues, QueueState
 from zsched.store.contract.reader import EventFilter, JobFilter, Reader, RunOutput
 from zsched.store.contract.retention import Old, Retention, Step
 from zsched.store.contract.runs import Claim, Claimed, Holding, Load, Ready, Runs
@@ -60,6 +61,8 @@ __all__ = [
     "Lineage",
     "Load",
     "Old",
+    "QueueState",
+    "Queues",
     "Reader",
     "Ready",
     "Restoration",
@@ -103,6 +106,9 @@ class Store(Transactions, Identity, Jobs, Schedules, Runs, Workers, Protocol):
 
     @property
     def foreign(self) -> Foreign: ...
+
+    @property
+    def queues(self) -> Queues: ...
 
     @property
     def retention(self) -> Retention: ...

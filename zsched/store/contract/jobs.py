@@ -44,6 +44,16 @@ class Jobs(Protocol):
         `next_fires[i]` belongs to `specs[i]`. `owner` "" means no owner. `metered`: `count_metered` counts these jobs.
         """
 
+    def count_new_demands(self, specs: Sequence[JobSpec], owner: str) -> int:
+        """Number of the different demands of an owner's jobs that are counted and not live: see `live_demands`."""
+
+    @property
+    def live_demands(self) -> int:
+        """Number of demands that name a queue, an owner or limits, and have pending or running runs."""
+
+    def unique_holder(self, key: str) -> JobId | None:
+        """The job with a unique key that has not ended; None: the key is free. As this transaction sees it."""
+
     def pending_tasks(self) -> int:
         """Number of pending tasks, from a counter."""
 

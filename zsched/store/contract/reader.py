@@ -8,10 +8,12 @@ from typing import Protocol
 
 from zsched.model.access import Token, WorkerKey
 from zsched.model.demand import Demand
+from zsched.model.queues import Queue
 from zsched.model.records import Event, ForeignRuns, Instance
 from zsched.model.types import Job, JobId, Run, RunId, RunStatus, Stream, Worker, WorkerId, WorkerStatus
 from zsched.store.contract.access import Tokens
 from zsched.store.contract.idempotency import Submitted
+from zsched.store.contract.queues import QueueState
 from zsched.store.contract.retention import Old
 
 
@@ -36,6 +38,7 @@ class JobFilter:
     tag: str | None = None
     worker: WorkerId | None = None
     search: str | None = None
+    queue: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -122,6 +125,17 @@ class Reader(Tokens, Protocol):
 
     def output(self, run_id: RunId) -> RunOutput | None:
         """The stored output of a run; None if there is none."""
+
+    # --- queues ---
+
+    def queues(self) -> list[QueueState]:
+        """The queues that are paused or fair, those with pending or running tasks, and `default`, by name."""
+
+    def queue(self, name: str) -> Queue:
+        """What is set for a queue."""
+
+    def running_by_key(self) -> dict[str, int]:
+        """Running runs of each key of limits, by the key as it is stored."""
 
     # --- workers ---
 

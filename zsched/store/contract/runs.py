@@ -26,12 +26,18 @@ from zsched.model.types import (
 
 @dataclass(frozen=True, slots=True)
 class Ready:
-    """A demand with ready runs: the highest priority among them, and the oldest run of that priority."""
+    """A demand with ready runs: the highest priority among them, and the oldest run of that priority.
+
+    Better ones have a lower rank: by priority, then by age. Between the owners of a fair queue, the one with the fewest
+    running runs comes before age; `rank[2]` is their number. Compared with other queues, a fair queue is as old as its
+    oldest ready run.
+    """
 
     demand_id: DemandId
     demand: Demand
     priority: int
     run_id: RunId
+    rank: tuple[int, int, int, int]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -126,20 +132,24 @@ class Runs(Protocol):
     # --- from pending to running ---
 
     def ready(self, now_ms: int) -> list[Ready]:
-        """Demands that have ready runs, best first: by priority, then by age.
+        """Demands that have ready runs, best first, without those of paused queues. Runs of a demand with limits are
+        ready while there is room under all of them.
 
         Runs of a demand whose row is damaged fail as `quarantined`.
         """
 
+    def ready_next(self, last: Ready) -> Ready | None:
+        """The same demand after a claim of some of its runs; None if none is ready any more."""
+
     def ready_count(self, demand_id: DemandId, most: int) -> int:
-        """Number of ready runs of a demand, at most `most`."""
+        """Number of ready runs of a demand that may be claimed now, at most `most`."""
 
     def claim(self, wanted: Claim, now_ms: int) -> list[Claimed]:
         """Move ready runs to running on a worker: highest priority first, oldest first within one.
 
-        Returns fewer than wanted, or none, when ready runs run out. A run's id is its fencing token, so the caller
-        commits before it sends. Runs of a damaged job fail as `quarantined`, those past their deadline as
-        `expired`; neither are returned.
+        Returns fewer than wanted, or none, when ready runs run out, or the room under their limits. A run's id is its
+        fencing token, so the caller commits before it sends. Runs of a damaged job fail as `quarantined`, those past
+        their deadline as `expired`; neither are returned.
         """
 
     def find_claimed(self, run_id: RunId) -> Claimed | None:

@@ -20,10 +20,11 @@ TEXT_COLUMNS: Final = frozenset(
     {
         *("actor", "agent", "argv", "backoff", "became", "boot_id", "caller", "can", "cancel_by"),
         *("command", "content", "created_by", "cwd", "cwd_hint", "db", "decided_by", "decision", "detail"),
-        *("early_signal", "ending_by", "env", "form", "host", "incarnation", "key_check", "kind"),
-        *("labels", "name", "note", "on_disconnect", "on_lost", "origin", "owner", "public_key"),
-        *("reason", "run_as", "runs", "schedule", "scopes", "secret_env", "status", "tag", "tags"),
-        *("token_id", "umask", "umask_hint", "version", "was", "wish", "worker_id", "workers"),
+        *("early_signal", "ending_by", "env", "fair", "form", "host", "incarnation", "key_check", "kind"),
+        *("labels", "limits", "name", "note", "on_disconnect", "on_lost", "origin", "owner", "pause_reason"),
+        *("paused_by", "public_key", "queue", "queues", "reason", "run_as", "runs", "schedule", "scopes"),
+        *("secret_env", "status", "tag", "tags", "token_id", "umask", "umask_hint", "unique_key"),
+        *("version", "was", "wish", "worker_id", "workers"),
     }
 )
 BYTES_COLUMNS: Final = frozenset({"digest", "idem_key", "stdout_head", "stdout_tail", "stderr_head", "stderr_tail"})

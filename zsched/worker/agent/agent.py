@@ -228,6 +228,7 @@ class Agent:
                 host=self._host,
                 agent=__version__,
                 can=CAN,
+                queues=hello.queues,
                 runs=self._holdings.listed(),
                 foreign=self._holdings.foreign_listed(),
                 leaving=self._flow.stopping,

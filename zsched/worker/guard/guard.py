@@ -125,4 +125,5 @@ class _Guard:
             spool_id=state.spool_id,
             access=str(config.access or ""),
             token_file=str(config.token_file or ""),
+            queues=config.queues,
         )

@@ -1,0 +1,71 @@
+"""The calls of the Python client about workers and queues."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from typing import Literal
+from urllib.parse import quote
+
+from zsched.client.arguments import check
+from zsched.client.http import Answer, View
+
+
+class Fleet(ABC):
+    """Part of Client."""
+
+    @abstractmethod
+    def ask(
+        self,
+        method: str,
+        path: str,
+        body: object = None,
+        *,
+        patience_s: float = 0.0,
+        hold_s: float = 0.0,
+        key: str | None = None,
+    ) -> Answer:
+        """One request; see Client."""
+
+    @abstractmethod
+    def rows(self, path: str, patience_s: float = 0.0) -> Iterator[View]:
+        """The rows of a list; see Client."""
+
+    def workers(self) -> list[View]:
+        """All workers that ever registered, as REST shows them."""
+        return list(self.rows("/workers"))
+
+    def foreign(self) -> list[View]:
+        """The foreign runs of workers, as REST shows them."""
+        return list(self.rows("/foreign"))
+
+    def stats(self) -> View:
+        """Counts of tasks and workers by status."""
+        view: View = self.ask("GET", "/stats").json()
+        return view
+
+    def queues(self) -> list[View]:
+        """The queues that are paused or fair, or have pending or running tasks, as REST shows them."""
+        return list(self.rows("/queues"))
+
+    def pause_queue(self, name: str, reason: str = "") -> View:
+        """Hand out no more runs of a queue; those that workers have go on. Returns the queue."""
+        return self._change_queue(name, "pause", reason)
+
+    def resume_queue(self, name: str, reason: str = "") -> View:
+        """End the pause of a queue. Returns the queue."""
+        return self._change_queue(name, "resume", reason)
+
+    def share_queue(self, name: str, fair: Literal["owner"] | None) -> View:
+        """Share a queue between the owners of its jobs, or by age alone (None), for jobs that are submitted from now
+        on. Returns the queue.
+        """
+        check("name", name, str)
+        view: View = self.ask("PATCH", f"/queues/{quote(name, safe='')}", {"fair": fair}).json()
+        return view
+
+    def _change_queue(self, name: str, action: str, reason: str) -> View:
+        check("name", name, str)
+        check("reason", reason, str)
+        view: View = self.ask("POST", f"/queues/{quote(name, safe='')}/{action}", {"reason": reason}).json()
+        return view

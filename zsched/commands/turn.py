@@ -1,0 +1,40 @@
+"""Options of `submit` and `run` about when a job has its turn: queue, priority, limits and unique key."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from zsched.client.client import TurnFields
+from zsched.commands import options
+
+
+def read(doc: str, arguments: Mapping[str, options.Value]) -> TurnFields:
+    """The options as fields of a job. Wrong usage ends the program; REST checks names and bounds."""
+    fields: TurnFields = {
+        "queue": options.text(arguments, "--queue"),
+        "priority": _priority(doc, options.text(arguments, "--priority")),
+        "unique": options.text(arguments, "--unique"),
+    }
+    if limits := _limits(doc, arguments["--limit"]):
+        fields["limits"] = limits
+    return fields
+
+
+def _priority(doc: str, given: str | None) -> int | None:
+    if given is None:
+        return None
+    try:
+        return int(given)
+    except ValueError:
+        options.fail(doc, f"--priority takes a number, such as 10 or -10, not {given!r}")
+
+
+def _limits(doc: str, given: options.Value) -> dict[str, int]:
+    assert isinstance(given, list)
+    limits: dict[str, int] = {}
+    for limit in given:
+        key, _, count = limit.rpartition("=")
+        if not key or not count.isascii() or not count.isdigit():
+            options.fail(doc, f"--limit takes KEY=COUNT, such as db=3, not {limit!r}")
+        limits[key] = int(count)
+    return limits

@@ -1,0 +1,77 @@
+"""Queues are paused, resumed, and shared fairly; and the rules of a submit about unique keys and kinds of jobs."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+
+from msgspec.structs import replace
+
+from zsched.model.access import Caller
+from zsched.model.limits import DEMANDS_MAX, QUEUES_MAX
+from zsched.model.queues import Queue, owned_key, shown_key
+from zsched.model.types import JobSpec, Now
+from zsched.scheduler.dispatcher import answers
+from zsched.scheduler.dispatcher.answers import Deferred
+from zsched.scheduler.dispatcher.commands import (
+    ConflictError,
+    PauseQueue,
+    QueueChange,
+    ResumeQueue,
+    ShareQueue,
+    TooManyDemandsError,
+    UniqueError,
+)
+from zsched.store.contract import QueueState, Store
+
+log = logging.getLogger(__name__)
+
+
+def on_change(store: Store, command: QueueChange, now: Now) -> Deferred[QueueState]:
+    """Change a queue; it needs no job. Raises ConflictError at QUEUES_MAX."""
+    name, queues = command.queue, store.queues
+    if queues.find(name) == Queue(queue=name) and queues.count() >= QUEUES_MAX:
+        raise ConflictError("too_many_queues", f"{QUEUES_MAX} queues are paused or fair: resume one of them first")
+    match command:
+        case PauseQueue():
+            if queues.pause(name, command.reason, command.actor, now.wall_ms):
+                log.info("queue %s paused by %s", name, command.actor)
+        case ResumeQueue():
+            if queues.resume(name, command.reason, command.actor, now.wall_ms):
+                log.info("queue %s resumed by %s", name, command.actor)
+        case ShareQueue():
+            queues.share(name, command.fair, command.actor, now.wall_ms)
+    return answers.queue_state(name)
+
+
+def with_own_keys(by: Caller, specs: Sequence[JobSpec]) -> Sequence[JobSpec]:
+    """The jobs with their keys as they are stored: those of a caller that may act on its own jobs alone are its own."""
+    if by.all_jobs or not any(spec.limits or spec.unique for spec in specs):
+        return specs
+    return [
+        replace(
+            spec,
+            limits={owned_key(by.owner, key): runs for key, runs in spec.limits.items()},
+            unique=spec.unique and owned_key(by.owner, spec.unique),
+        )
+        for spec in specs
+    ]
+
+
+def demand_free_keys(store: Store, specs: Sequence[JobSpec]) -> None:
+    """Raise UniqueError if a job with the unique key of one of these has not ended, or two of these have the same."""
+    named: set[str] = set()
+    for spec in specs:
+        if spec.unique is None:
+            continue
+        holder = store.unique_holder(spec.unique)
+        if holder is not None or spec.unique in named:
+            raise UniqueError(shown_key(spec.unique), holder)
+        named.add(spec.unique)
+
+
+def demand_few_kinds(store: Store, specs: Sequence[JobSpec], owner: str) -> None:
+    """Raise TooManyDemandsError if these jobs would make more than DEMANDS_MAX live demands. Plain jobs count none."""
+    new = store.count_new_demands(specs, owner)
+    if new and store.live_demands + new > DEMANDS_MAX:
+        raise TooManyDemandsError
