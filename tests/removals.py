@@ -54,6 +54,60 @@ def removal(promise: int, name: str, tests: str, *edits: Edit | tuple[str, str, 
 
 
 _REMOVALS: Final = (
+    # --- queues, limits, unique keys ---
+    removal(
+        6,
+        "a claim of runs with limits takes what it is asked for",
+        "contract/test_queues.py::test_no_more_runs_than_the_limit_are_claimed",
+        (
+            "ClaimsWriter.claim",
+            "min(wanted.count, self._tallies.room(demand)) if demand.limits else wanted.count",
+            "wanted.count",
+        ),
+    ),
+    removal(
+        6,
+        "a run with limits waits ahead of a free slot",
+        "unit/test_dispatcher_queues.py::test_run_with_limits_never_waits_ahead_of_a_free_slot",
+        without_condition("Demand.plain", "self.limits"),
+    ),
+    removal(
+        6,
+        "limits and keys of all callers are the same",
+        "unit/test_dispatcher_queues.py::test_keys_of_an_owner_are_not_those_of_others"
+        " unit/test_dispatcher_queues.py::test_unique_keys_are_those_of_the_owner",
+        returns("queues.with_own_keys", "specs"),
+    ),
+    removal(
+        2,
+        "a removed job leaves its unique key",
+        "contract/test_queues.py::test_removed_job_leaves_no_key",
+        never("RetentionWriter._remove", "row[8] is not None"),
+    ),
+    removal(
+        15,
+        "any number of kinds of jobs may be live",
+        "unit/test_dispatcher_queues.py::test_number_of_live_demands_is_bounded",
+        returns("queues.demand_few_kinds", ""),
+    ),
+    removal(
+        15,
+        "any number of queues may be paused",
+        "unit/test_dispatcher_queues.py::test_number_of_paused_queues_is_bounded",
+        without_condition("queues.on_change", "queues.count() >= QUEUES_MAX"),
+    ),
+    removal(
+        24,
+        "a queue is paused without an event",
+        "contract/test_queues.py::test_runs_of_a_paused_queue_are_not_ready",
+        without_call("QueuesWriter.pause", "self._note"),
+    ),
+    removal(
+        24,
+        "miscounted demands are not found",
+        "contract/test_queues.py::test_check_finds_miscounted_demands",
+        without_call("check.check", "_check_demands"),
+    ),
     # --- a list of schedulers ---
     removal(
         2,
@@ -1657,7 +1711,7 @@ _REMOVALS: Final = (
         22,
         "what a damaged demand asks for is asked of nobody",
         "unit/test_dispatcher_runs.py::test_demand_that_cannot_be_read_stops_nothing_else",
-        without_call("ClaimsWriter.ready", "self._quarantine_all"),
+        without_call("OffersWriter.ready", "self._quarantine_all"),
     ),
     # --- truth ---
     removal(
@@ -1957,7 +2011,7 @@ _REMOVALS: Final = (
         "contract/test_claim.py::test_claim_is_two_statements_however_many_runs",
         (
             "ClaimsWriter._claimable",
-            "            return [_claimed(row, probation, lease_ms) for row in self._execute(sql.CLAIMABLE, chosen)], []\n",
+            "            return [_claimed(row, probation, lease_ms) for row in self._execute(statement, chosen)], []\n",
             "            raise ValueError\n",
         ),
     ),

@@ -500,6 +500,11 @@ def test_a_turn_without_a_change_writes_nothing(base: Base, operator: psycopg.Co
         (sql.NEXT_DUE, ()),
         (sql.READY_COUNT, (1, 10)),
         (sql.CLAIMABLE, (1, 0, 10)),
+        (sql.READY_LIMITED, ()),
+        (sql.READY_LIMITED_OF, (2,)),
+        (sql.READY_LIMITED_COUNT, (2, 10)),
+        (sql.CLAIMABLE_LIMITED, (2, 0, 10)),
+        (sql.LIVE_DEMANDS, ()),
         (sql.DUE_JOBS, (NOW, 10)),
         (sql.RELEASE_DUE, (NOW, 10)),
         (transitions.EXPIRED, (NOW, 10)),
@@ -513,8 +518,9 @@ def test_a_turn_without_a_change_writes_nothing(base: Base, operator: psycopg.Co
 def test_what_each_turn_reads_does_not_grow_with_the_waiting_runs(
     base: Base, statement: str, given: tuple[object, ...]
 ) -> None:
-    spec = JobSpec(name="job", command="true")
-    base.store.submit([spec] * 2_000, [None] * 2_000, "test", NOW)
+    for limits in ({}, {"db": 1}):
+        spec = JobSpec(name="job", command="true", limits=limits)
+        base.store.submit([spec] * 2_000, [None] * 2_000, "test", NOW)
     base.turn()
     plan = [row[0] for row in base.rows(f"EXPLAIN (ANALYZE, TIMING OFF) {statement}", *given)]
     assert [step for step in plan if "rows=2000" in step or "Removed by Filter: 2000" in step] == []

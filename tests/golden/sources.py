@@ -26,7 +26,18 @@ def statements() -> str:
 
 # The statements that are executed for many rows of parameters at once.
 MANY = (
-    *("ADD_JOB", "ADD_INPUT", "ADD_TAG", "ADD_RUN", "ADD_TIMED_RUN", "ADD_FIRE", "ADD_OUTPUT", "ADD_EVENT"),
+    *(
+        "ADD_JOB",
+        "ADD_INPUT",
+        "ADD_TAG",
+        "HOLD_UNIQUE",
+        "COUNT_DEMAND",
+        "ADD_RUN",
+        "ADD_HELD_RUN",
+        "ADD_FIRE",
+        "ADD_OUTPUT",
+        "ADD_EVENT",
+    ),
     *("COUNT_TASKS", "COUNT_ENDED", "ADD_TO_TOTALS", "NOTE_SEEN"),
 )
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Set
 from dataclasses import dataclass, field
 from dataclasses import replace as replace_script
 from functools import partial
 from itertools import chain
 from random import Random
-from typing import Final
+from typing import Any, Final
 
 from msgspec.structs import replace
 
@@ -33,16 +34,23 @@ from zsched.scheduler.dispatcher.commands import (
     Made,
     NotOwnerError,
     Once,
+    PauseQueue,
     PauseSchedule,
+    ResumeQueue,
     ResumeSchedule,
     ReusedError,
     Selection,
     Submit,
+    UniqueError,
 )
 from zsched.store.contract import Submitted
 
 # It may act on its own jobs only.
 CLIENT: Final = Caller(owner="token:client", actor="client", all_jobs=False)
+
+# The queues that its jobs name besides the default one.
+QUEUES: Final = ("nightly", "weekly")
+UNIQUE_KEYS: Final = ("index", "report")
 
 # The folders that hosts have, each one of them.
 FOLDERS: Final = ("/even", "/odd")
@@ -68,8 +76,9 @@ class Asked:
     cancel_late: bool = False
     policy: Policy = field(default_factory=Policy)
     cwd: str | None = None
-    # Its start time and its deadline, as fields of JobSpec.
+    # Its start time and its deadline, as fields of JobSpec; and what says when it has its turn.
     times: dict[str, int] = field(default_factory=dict)
+    turn: dict[str, Any] = field(default_factory=dict)
     recurring: bool = False
     # What was acked of its schedule; None while a change is under way, for it may have been done.
     schedule: str | None = "scheduled"
@@ -124,6 +133,15 @@ class Client:
         self._spoils = self._family.choice((0, 0, 1, 2))
         # The same for the times of its jobs.
         self._when = Random(repr(chance.getstate()) + "when")
+        # The same for priorities, queues and keys, and for pauses of queues. In some seeds most jobs have some; in half
+        # of those, the runs with limits end with their leases.
+        self._turn = Random(repr(chance.getstate()) + "turn")
+        self._ordered = self._turn.random() < 0.5
+        self._strict = self._turn.random() < 0.5
+        self._limits = {"db": self._turn.choice((1, 2, 3)), "net": self._turn.choice((1, 2))}
+        # Submits with each unique key that were sent, and those without an answer that may still be done.
+        self._sent_keys = Counter[str]()
+        self._unsure_keys: set[str] = set()
         # So that workers ask for runs ahead.
         self._short = chance.random() < 0.4
 
@@ -137,6 +155,7 @@ class Client:
             one.cancel_acked = one.cancel_late = False
             one.schedule = None
         self.jobs = {job: one for job, one in self.jobs.items() if job in jobs}
+        self._unsure_keys.update(UNIQUE_KEYS)
         for request in self._requests:
             if not set(request.acked) <= jobs:
                 request.acked = []
@@ -150,6 +169,8 @@ class Client:
             key = b"key %d" % len(self.asked)
             once, tries = Once("client", key, key), self._habit.randint(2, 5)
         request = Request(batch, once, tries)
+        if len(batch) == 1 and not batch[0].recurring and self._ordered and self._turn.random() < 0.4:
+            batch[0].turn["unique"] = self._turn.choice(UNIQUE_KEYS)
         self._requests.append(request)
         self._story.tell("client", "submits %s", ", ".join(f"{one.name} ({one.script.command})" for one in batch))
         self.send(request)
@@ -171,9 +192,63 @@ class Client:
         for one in request.batch:
             one.undone = False
         specs = tuple(_spec(one) for one in request.batch)
-        self._scheduler.call(
-            self._path, Submit(specs, CLIENT, request.once), lambda answer: self._on_submitted(request, answer)
+        key = specs[0].unique
+        free = self._expect_free(key)
+
+        def on_answer(answer: Answer) -> None:
+            if key is not None:
+                self._check_unique(key, free, answer)
+            self._on_submitted(request, answer)
+
+        self._scheduler.call(self._path, Submit(specs, CLIENT, request.once), on_answer)
+
+    def _expect_free(self, key: str | None) -> int:
+        """A submit with a unique key is sent: its number if no job has the key, and none may get it meanwhile; else
+        0.
+        """
+        if key is None:
+            return 0
+        self._sent_keys[key] += 1
+        holders = self._scheduler.engine.look(
+            "SELECT 1 FROM jobs WHERE unique_key = ? AND pending + running > 0", f"{CLIENT.owner} {key}"
         )
+        sure = key not in self._unsure_keys and self._scheduler.up and not self._scheduler.engine.in_turn
+        return 0 if holders or not sure else self._sent_keys[key]
+
+    def _check_unique(self, key: str, free: int, answer: Answer) -> None:
+        """A submit is refused for its key only if a job has it."""
+        if not isinstance(answer, Done | Refused | Undone):
+            self._unsure_keys.add(key)
+        if not isinstance(answer, Refused) or not isinstance(answer.error, UniqueError):
+            return
+        existing = answer.error.existing
+        found = self._scheduler.engine.look("SELECT unique_key FROM jobs WHERE job_id = ?", existing)
+        if found not in ([], [(f"{CLIENT.owner} {key}",)]):
+            raise Violation(f"a submit with the key {key} was refused for job {existing}, which has {found}")
+        if free and self._sent_keys[key] == free:
+            raise Violation(f"a submit with the key {key} was refused for job {existing}, but no job has it")
+
+    def pause_queue(self) -> None:
+        """Pause a queue for a while."""
+        name = self._turn.choice(("default", *QUEUES))
+        self._story.tell("client", "pauses the queue %s", name)
+        self._scheduler.call(self._path, PauseQueue(name, "", "ann"), lambda answer: None)
+        self._timeline.after(self._turn.choice((500, 3_000, 9_000)), lambda: self.resume_queue(name))
+
+    def resume_queue(self, name: str) -> None:
+        """Resume it, again and again until that is done."""
+
+        def on_answer(answer: Answer) -> None:
+            self._story.tell("client", "resumes the queue %s: %s", name, _short(answer))
+            if not isinstance(answer, Done):
+                self._timeline.after(1_000, lambda: self.resume_queue(name))
+
+        self._scheduler.call(self._path, ResumeQueue(name, "", "ann"), on_answer)
+
+    def resume_queues(self) -> None:
+        """Whatever was paused."""
+        for name in ("default", *QUEUES):
+            self.resume_queue(name)
 
     def _on_submitted(self, request: Request, answer: Answer) -> None:
         self._story.tell("client", "submit of %s: %s", " ".join(one.name for one in request.batch), _short(answer))
@@ -276,6 +351,8 @@ class Client:
             one.script = replace_script(one.script, mutes_ms=self._family.randint(0, 1_000))
         if not one.recurring:
             one.times = self._times()
+        if self._ordered:
+            self._give_turn(one)
         if one.script.kills is None and self._when.random() < 0.1:
             one.cwd = self._when.choice(FOLDERS)
         if (timeout_ms := one.policy.timeout_ms) is not None and self._when.random() < 0.6:
@@ -283,6 +360,20 @@ class Client:
             one.policy = replace(one.policy, signal=f"USR1@{before_ms}ms")
         self.asked[name] = one
         return one
+
+    def _give_turn(self, one: Asked) -> None:
+        """Its priority, queue and limits. What never ends would hold its place for ever."""
+        draw = self._turn
+        if draw.random() < 0.4:
+            one.turn["priority"] = draw.choice((-5, 5, 5, 10))
+        if draw.random() < 0.3:
+            one.turn["queue"] = draw.choice(QUEUES)
+        ends = one.script.kills is None and not one.script.sticks_ms and not one.script.children
+        if ends and draw.random() < 0.4:
+            keys = draw.choice((("db",), ("db",), ("net",), ("db", "net")))
+            one.turn["limits"] = {key: self._limits[key] for key in keys}
+            if self._strict:
+                one.policy = replace(one.policy, on_disconnect=OnDisconnect.STOP)
 
     def _times(self) -> dict[str, int]:
         """Few jobs have a start time or a deadline, by the scheduler's clock."""
@@ -412,4 +503,5 @@ def _spec(one: Asked) -> JobSpec:
         cwd=one.cwd,
         schedule="* * * * *" if one.recurring else None,
     )
-    return replace(spec, **one.times) if one.times else spec
+    more = one.times | one.turn
+    return replace(spec, **more) if more else spec

@@ -239,6 +239,7 @@ class SimGuard:
             lock=machine.lock,
             state_dir="/",
             spool_id="mark",
+            queues=machine.queues,
         )
         spool = Spool(cast("Any", self.host.journal), machine.clock.mono_ms)
         self.shell = Shell(identity, machine.habits.shutdown_grace_ms, self.host, spool, Notify({}))

@@ -27,6 +27,7 @@ from tests.sim.scheduler import FaultyEngine, Scheduler
 from tests.sim.story import Story
 from tests.sim.timeline import Timeline
 from tests.sim.times import Times
+from tests.sim.turns import Turns
 from tests.sim.violation import Violation
 from tests.sim.witness import Life, Witness
 from zsched.model.limits import (
@@ -221,6 +222,7 @@ class Judge:
         self._word_ms: dict[str, int] = {}
         self.outages = Outages(timeline, scheduler, self._word_ms)
         self.times = Times(timeline, scheduler, client.asked)
+        self.turns = Turns(scheduler, witness, machines, pollers)
         # Who was active after the turn before, and the lease of each run that was handed out with one.
         self._active: frozenset[str] = frozenset()
         self._lease_ms: dict[int, int] = {}
@@ -243,6 +245,7 @@ class Judge:
         [(self.home,)] = self._scheduler.engine.look("SELECT db FROM identity")
         self._changes = -1
         self._client.forget({job for (job,) in self._scheduler.engine.look("SELECT job_id FROM jobs")})
+        self.turns.forget()
         self.after_turn()
 
     @property
@@ -383,6 +386,7 @@ class Judge:
         now_ms = self._timeline.now_ms
         if guard.ending:
             raise Violation(f"run {order.run} starts on {machine.name}, which is told to end")
+        self.turns.on_start(machine, execution)
         alone = self._wish(order.job).stops if home else order.lease_ms
         self.overseer.on_start(machine, execution, alone=bool(alone))
         self.inspector.on_start(machine, execution)
@@ -471,6 +475,11 @@ class Judge:
             [row.run for row in changed if row.status == "pending" and self._made[row.run] is None],
             [row.run for row in changed if row.status == "running" and self._is_given(before.get(row.run))],
             [row.run for row in changed if row.reason == "expired"],
+        )
+        self.turns.check(
+            (row.run, row.job, row.worker or "")
+            for row in changed
+            if row.status == "running" and self._is_given(before.get(row.run))
         )
         self._check_tasks(changed)
         self._check_counters({row.job for row in changed})

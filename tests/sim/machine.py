@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from random import Random
 
-from tests.sim.callers import FOLDERS
+from tests.sim.callers import FOLDERS, QUEUES
 from tests.sim.disk import Disk, Trouble
 from tests.sim.execution import Execution
 from tests.sim.guard import SimGuard, SimHost
@@ -334,6 +334,8 @@ class Machine:
         self.lock = lock
         # The folder of jobs that exists here.
         self.folder = FOLDERS[sum(map(ord, name)) % len(FOLDERS)]
+        # Some don't serve every queue by `*`. All of them serve those of the client.
+        self.queues = ("*",) if sum(map(ord, name)) % 2 else ("default", *QUEUES)
         self.clock = Clock(timeline, chance.randint(0, 10**9), chance.choice((970, 985, 1_000, 1_015, 1_030)))
         # Runs whose main process lives, and those that have left others; by the witness's number.
         self.executions: dict[int, Execution] = {}

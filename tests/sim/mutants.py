@@ -498,7 +498,61 @@ _MUTANTS: Final = (
     ),
     mutant(
         "a successor has no deadline",
-        ("transitions._ADD_SUCCESSOR", "failures + ?, ?, expires_ms", "failures + ?, ?, NULL"),
+        ("transitions.RETRY", "failures + ?, ?, expires_ms", "failures + ?, ?, NULL"),
+        ("transitions.REQUEUE", "failures + ?, ?, expires_ms", "failures + ?, ?, NULL"),
+    ),
+    # --- priority, queues, limits ---
+    mutant(
+        "a successor has no priority",
+        ("transitions.RETRY", "?, priority, 'pending'", "?, 0, 'pending'"),
+        ("transitions.REQUEUE", "?, priority, 'pending'", "?, 0, 'pending'"),
+    ),
+    mutant(
+        "the lowest priority is claimed first",
+        ("sql.CLAIMABLE", "r.priority DESC", "r.priority"),
+        ("sql.CLAIMABLE_AHEAD", "r.priority DESC", "r.priority"),
+        ("transitions.CLAIM", "r.priority DESC", "r.priority"),
+    ),
+    mutant(
+        "the youngest run with limits is claimed first",
+        ("sql.CLAIMABLE_LIMITED", "r.run_id LIMIT", "r.run_id DESC LIMIT"),
+    ),
+    mutant("demands are handed out by age alone", ("OffersWriter._ready", "rank = -priority, ", "rank = 0, ")),
+    mutant(
+        "a claim takes lower priorities before those of other demands",
+        ("placement._Placing._claim", "floor=floor", "floor=_LOWEST_PRIORITY"),
+    ),
+    mutant("a paused queue is handed out", without_condition("OffersWriter.ready", "demand.queue not in paused")),
+    mutant("a worker gets runs of any queue", never("demand.why_unfit", "not serves(worker, demand.queue)")),
+    mutant(
+        "the queues of a worker are forgotten",
+        ("translation.introduced", "frame.queues or (DEFAULT_QUEUE,)", "(DEFAULT_QUEUE,)"),
+    ),
+    mutant("a limit has one more place", ("Tallies.room", "most - self._taken[key]", "most + 1 - self._taken[key]")),
+    mutant("the first of several limits counts alone", ("Tallies.room", "in demand.limits", "in demand.limits[:1]")),
+    mutant(
+        "a run with limits is ready like others",
+        ("JobSpec.blocked_at", "Blocked.LIMITED if self.limits else 0", "0"),
+    ),
+    mutant(
+        "a run that follows another one is ready whatever its limits",
+        ("Lives._follow", "Blocked.LIMITED if demand.limits else 0", "0"),
+    ),
+    mutant(
+        "a fire is ready whatever its limits",
+        ("SchedulesWriter.fire", "Blocked.LIMITED if self._demand(DemandId(demand_id)).limits else 0", "0"),
+    ),
+    mutant("runs are not counted for their limits", without_call("Lives._record", "self._tally")),
+    mutant("new runs are not counted for their limits", without_call("Lives._make", "self._tally")),
+    mutant(
+        "what was counted for limits survives an undo", without_call("store.core.Core._forget", "self._tallies.clear")
+    ),
+    mutant("what was counted for limits is not stored", never("Ledger.write", "self.tallied")),
+    mutant("a unique key is anybody's", returns("queues.demand_free_keys", "")),
+    mutant("a unique key is never free again", ("JobsWriter.unique_holder", "if last and last[0][0]", "if last")),
+    mutant(
+        "a job does not take its unique key",
+        ("JobsWriter._add_parts", "self._engine.sendmany(sql.HOLD_UNIQUE, keys)", "pass"),
     ),
     # --- retries, and runs that may start once ---
     mutant(
@@ -599,7 +653,7 @@ _MUTANTS: Final = (
     mutant("a lease is not stored", ("transitions.CLAIM", "lease_ms = ?", "lease_ms = 0 * ?")),
     mutant(
         "a run that stops at a disconnect goes to any worker",
-        ("placement._fits", "why_unfit(ready.demand, session.worker)", "None"),
+        ("placement.fits", "why_unfit(ready.demand, session.worker)", "None"),
     ),
     mutant(
         "a run that stops at a disconnect has no lease",

@@ -189,7 +189,7 @@ class Overseer:
         execution = other.executions[life.run]
         assert execution.order.lease_ms is not None
         margin_ms = max(LEASE_MARGIN_MS, execution.order.lease_ms // 30)
-        if execution.main.clinging or _stands_still(other.guard, self._timeline.now_ms, margin_ms):
+        if execution.main.clinging or stands_still(other.guard, self._timeline.now_ms, margin_ms):
             self.excused += 1
             return
         raise Violation(
@@ -205,7 +205,7 @@ class Overseer:
                 lasting = [process for process in left.alive if not process.clinging]
                 if (left.order.job, left.script.world) != task or not lasting or not other.guards(left):
                     continue
-                if not _stands_still(other.guard, self._timeline.now_ms, LEASE_MARGIN_MS):
+                if not stands_still(other.guard, self._timeline.now_ms, LEASE_MARGIN_MS):
                     raise Violation(
                         f"run {execution.order.run} starts on {machine.name}, but a process that run {left.order.run}"
                         f" has left lives on {other.name}"
@@ -283,6 +283,6 @@ class Overseer:
         return now_ms - max(guard.still_ms, agent.still_ms, agent.up_ms, guard.failed_ms) > _LATE_MS
 
 
-def _stands_still(guard: SimGuard | None, now_ms: int, margin_ms: int) -> bool:
+def stands_still(guard: SimGuard | None, now_ms: int, margin_ms: int) -> bool:
     """Whether it has stood still for so long, until now or until a moment ago."""
     return guard is not None and guard.still_since_ms + margin_ms <= now_ms <= guard.still_ms + _LATE_MS

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from random import Random
 from typing import Any
 
+from tests.sim.callers import QUEUES
 from tests.sim.jobs import script
 from tests.sim.network import Path
 from tests.sim.scheduler import Answer, Done, OnAnswer, Refused, Scheduler
@@ -47,6 +48,7 @@ class SimPoller:
         self.name = name
         self.path = path
         self.slots = slots
+        self.queues: tuple[str, ...] = (("default",), ("default", QUEUES[0]), ("*",))[sum(map(ord, name)) % 3]
         self.alive = False
         self.job: Job | None = None
         self._timeline = timeline
@@ -120,7 +122,7 @@ class SimPoller:
             else:
                 self._again(lambda _: self._register(), answer)
 
-        self._ask(RegisterWorker(WorkerId(self.name), self.slots, (), {}), on_answer)
+        self._ask(RegisterWorker(WorkerId(self.name), self.slots, (), {}, self.queues), on_answer)
 
     def _beat(self, start: int) -> None:
         if not self.alive or self._starts != start:

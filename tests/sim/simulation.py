@@ -129,6 +129,9 @@ class Simulation(World):
             self.timeline.at(self.chance.randint(0, end_ms), self.client.submit)
             if self.chance.random() < 0.4:
                 self.timeline.at(self.chance.randint(0, end_ms), self.client.cancel)
+        pauses = Random(f"pauses {self.seed}")
+        for _ in range(pauses.choice((0, 0, 1, 3))):
+            self.timeline.at(pauses.randint(0, end_ms), self.client.pause_queue)
         self._plan(end_ms)
         self.timeline.run(end_ms)
         self.elsewhere.end()
@@ -215,3 +218,4 @@ class Simulation(World):
             poller.start()
         self.scheduler.go_on()
         self.scheduler.start()
+        self.client.resume_queues()

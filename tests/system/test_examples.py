@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shlex
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import datetime
 from pathlib import Path
 from typing import Any, Final
@@ -67,8 +67,8 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
     folder = tmp_path_factory.mktemp("examples")
     folder.chmod(0o755)
     users = {"users": "nobody,root"} if os.geteuid() == 0 else {}
-    served = {"queues": "default,nightly"}
-    with Scheduler(folder) as scheduler, WorkerProcess(scheduler.url, folder, cwd="/", **users, **served):
+    settings = {"queues": "default,nightly"} | users
+    with Scheduler(folder) as scheduler, WorkerProcess(scheduler.url, folder, cwd="/", **settings):
         until(lambda: scheduler.workers() == {"w1": "active"})
         yield Place(scheduler, folder)
 
@@ -81,7 +81,7 @@ def test_example_is_what_is_observed(place: Place, example: Example) -> None:
     given = dict(example.body)
     first = given.pop("command", None) or given.pop("argv")
     with Client(place.scheduler.url) as client:
-        ways = {
+        ways: dict[str, Callable[[], int]] = {
             "curl": lambda: place.type(curl),
             "shell": lambda: place.type(example.line),
             "client": lambda: client.submit(first, **given).id,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -21,7 +22,7 @@ DEFAULT = {"name": "default", "paused": False, "pending": 0, "running": 0}
 
 
 def test_fields_are_shown_where_they_are_not_the_usual_ones(rest: Rest) -> None:
-    given = {"priority": -7, "queue": "gpu", "limits": {"db": 3}, "unique": "k"}
+    given: dict[str, Any] = {"priority": -7, "queue": "gpu", "limits": {"db": 3}, "unique": "k"}
     job = rest.get(f"/jobs/{rest.submit(**given)}").json
     assert {name: job[name] for name in given} == given
     plain = rest.get(f"/jobs/{rest.submit(priority=0, queue='default', limits={}, unique=None)}").json

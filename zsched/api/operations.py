@@ -23,7 +23,6 @@ class Operation:
     answer: object = None
     status: int = 200
     takes: object = None
-    optional: bool = False
     example: object = None
     query: tuple[str, ...] = ()
     headers: tuple[str, ...] = ()
@@ -31,6 +30,7 @@ class Operation:
     conflicts: str = ""
     once: bool = False
     kept: bool = True
+    optional: bool = False
 
 
 _CONNECTED: Final = "A worker with this name is connected over ZeroMQ"

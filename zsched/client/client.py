@@ -43,7 +43,7 @@ from zsched.client.job import Changes, Chunk, Job
 from zsched.client.lists import EventFilters, Filters
 from zsched.client.many import Action, Group, WaitTimeout
 from zsched.client.schedulers import Schedulers
-from zsched.client.submission import Fields, PolicyFields, TurnFields, batches, spec
+from zsched.client.submission import Fields, PolicyFields, batches, spec
 from zsched.model import spans
 from zsched.model.limits import CALL_S_MAX, PAGE_ROWS_MAX
 from zsched.model.spans import Spans
@@ -69,7 +69,6 @@ __all__ = [
     "PolicyFields",
     "Refused",
     "Stream",
-    "TurnFields",
     "Unreachable",
     "Untrusted",
     "View",

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from zsched.client.client import TurnFields
+from zsched.client.client import Fields
 from zsched.commands import options
 
 
-def read(doc: str, arguments: Mapping[str, options.Value]) -> TurnFields:
+def read(doc: str, arguments: Mapping[str, options.Value]) -> Fields:
     """The options as fields of a job. Wrong usage ends the program; REST checks names and bounds."""
-    fields: TurnFields = {
+    fields: Fields = {
         "queue": options.text(arguments, "--queue"),
         "priority": _priority(doc, options.text(arguments, "--priority")),
         "unique": options.text(arguments, "--unique"),

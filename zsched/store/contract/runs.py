@@ -37,7 +37,7 @@ class Ready:
     demand: Demand
     priority: int
     run_id: RunId
-    rank: tuple[int, int, int, int]
+    rank: tuple[int, int, int, int] = (0, 0, 0, 0)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
