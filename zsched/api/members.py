@@ -53,10 +53,10 @@ _ARGV: Final[Schema] = {
     "examples": [["convert", "a b.png", "c.jpg"]],
 }
 # A job has a command or arguments.
-PROGRAM: Final[tuple[Schema, Schema]] = (
+PROGRAM: Final[list[Schema]] = [
     {"required": ["command"], "properties": {"command": _COMMAND, "argv": _NULL}},
     {"required": ["argv"], "properties": {"argv": _ARGV, "command": _NULL}},
-)
+]
 _FOLDER: Final[Schema] = {"pattern": "^/", "maxLength": PATH_BYTES_MAX}
 _UMASK: Final[Schema] = {"pattern": "^0?[0-7]{3}$"}
 # The pause of a back-off.
