@@ -183,7 +183,7 @@ def test_owner_with_the_fewest_running_runs_comes_first_in_a_fair_queue(base: Ba
     assert order == ["big", "small", "late", "big", "small", "big", "big", "big"]
 
 
-def test_fair_queue_is_as_old_as_its_oldest_run_beside_others(base: Base) -> None:
+def test_fair_queue_is_as_old_as_its_oldest_run(base: Base) -> None:
     base.store.queues.share("q", "owner", "ann", NOW)
     submit(base, 2, queue="q", owner="user:a")
     submit(base)

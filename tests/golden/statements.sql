@@ -94,18 +94,6 @@ SELECT wish, pending, running FROM demands WHERE pending + running > 0
     UNION ALL SELECT NULL, (SELECT tasks FROM totals WHERE status = 'pending'),
         (SELECT tasks FROM totals WHERE status = 'running');
 
--- QUEUES
-SELECT queue, fair, paused_ms, paused_by, pause_reason FROM queues ORDER BY queue;
-
--- QUEUE
-SELECT queue, fair, paused_ms, paused_by, pause_reason FROM queues WHERE queue = ?;
-
--- SET_QUEUE
-INSERT INTO queues (queue, fair, paused_ms, paused_by, pause_reason) VALUES (?, ?, ?, ?, ?) ON CONFLICT (queue) DO UPDATE SET fair = excluded.fair, paused_ms = excluded.paused_ms, paused_by = excluded.paused_by, pause_reason = excluded.pause_reason;
-
--- FORGET_QUEUE
-DELETE FROM queues WHERE queue = ?;
-
 -- FIND_OWNER
 SELECT owner_id FROM owners WHERE owner = ?;
 

@@ -34,15 +34,13 @@ from zsched.scheduler.dispatcher.commands import (
     Made,
     NotOwnerError,
     Once,
-    PauseQueue,
     PauseSchedule,
-    ResumeQueue,
     ResumeSchedule,
     ReusedError,
     Selection,
     Submit,
-    UniqueError,
 )
+from zsched.scheduler.dispatcher.queues import PauseQueue, ResumeQueue, UniqueError
 from zsched.store.contract import Submitted
 
 # It may act on its own jobs only.

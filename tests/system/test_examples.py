@@ -7,6 +7,7 @@ import shlex
 import sys
 from collections.abc import Callable, Iterator
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -66,9 +67,10 @@ class Place:
 def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
     folder = tmp_path_factory.mktemp("examples")
     folder.chmod(0o755)
-    users = {"users": "nobody,root"} if os.geteuid() == 0 else {}
-    settings = {"queues": "default,nightly"} | users
-    with Scheduler(folder) as scheduler, WorkerProcess(scheduler.url, folder, cwd="/", **settings):
+    start = partial(WorkerProcess, cwd="/", queues="default,nightly")
+    if os.geteuid() == 0:
+        start = partial(start, users="nobody,root")
+    with Scheduler(folder) as scheduler, start(scheduler.url, folder):
         until(lambda: scheduler.workers() == {"w1": "active"})
         yield Place(scheduler, folder)
 

@@ -347,6 +347,7 @@ def test_a_connected_workers_run_is_not_ended_by_the_scheduler(world: World) -> 
 def test_a_worker_gets_nothing_that_needs_what_it_can_not_do(world: World) -> None:
     job_id = world.submit_one()
     world.by_hand("UPDATE demands SET wish = ?", '{"needs":["env"],"probation":false}')
+    world.restart()
     assert Poller(world, "plain").register().next() is None
     able = Poller(world, "able", can=("env",)).register()
     assert able.next_run().job_id == job_id

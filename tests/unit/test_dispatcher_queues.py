@@ -11,17 +11,15 @@ from zsched.model.access import Caller
 from zsched.model.limits import DEMANDS_MAX, QUEUES_MAX
 from zsched.model.types import JobId, JobSpec, OnDisconnect, Policy, RunStatus
 from zsched.protocol import Return
-from zsched.scheduler.dispatcher.commands import (
-    ConflictError,
-    Made,
+from zsched.scheduler.dispatcher.commands import ConflictError, Made, Submit
+from zsched.scheduler.dispatcher.placement import fair_count
+from zsched.scheduler.dispatcher.queues import (
     PauseQueue,
     ResumeQueue,
     ShareQueue,
-    Submit,
     TooManyDemandsError,
     UniqueError,
 )
-from zsched.scheduler.dispatcher.placement import fair_count
 from zsched.scheduler.dispatcher.why import why
 
 
@@ -165,7 +163,7 @@ def test_number_of_paused_queues_is_bounded(world: World, monkeypatch: pytest.Mo
 # --- fair queues ---
 
 
-def test_small_owner_gets_slots_beside_a_large_one(world: World) -> None:
+def test_small_owner_gets_slots_as_well_as_a_large_one(world: World) -> None:
     world.ask(ShareQueue("default", "owner", "ann"))
     large = submit(world, 100, token("large"))
     small = submit(world, 3, token("small"))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 import resource
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -46,6 +47,10 @@ TAKEN = {
     "/readyz": {"GET", "HEAD"},
     "/stats": {"GET", "HEAD"},
     "/version": {"GET", "HEAD"},
+    "/queues": {"GET", "HEAD"},
+    "/queues/{queue}": {"PATCH"},
+    "/queues/{queue}/pause": {"POST"},
+    "/queues/{queue}/resume": {"POST"},
     "/foreign": {"GET", "HEAD"},
     "/foreign/{worker}/keep": {"POST"},
     "/foreign/{worker}/discard": {"POST"},
@@ -66,7 +71,8 @@ def rest(tmp_path: Path) -> Iterator[Rest]:
 
 
 def real(path: str) -> str:
-    return path.replace("{job}", "1").replace("{run}", "1").replace("{worker}", "w1").replace("{token}", "0")
+    ids = {"job": "1", "run": "1", "worker": "w1", "queue": "default", "token": "0"}
+    return re.sub(r"\{(\w+)\}", lambda name: ids[name[1]], path)
 
 
 def allowed(value: str) -> set[str]:

@@ -37,6 +37,7 @@ WRITES = {
     *("POST /jobs", "POST /jobs/bulk", "PATCH /jobs/{job}", "DELETE /jobs/{job}", "POST /jobs/{job}/cancel"),
     *("POST /jobs/{job}/pause", "POST /jobs/{job}/resume", "POST /jobs/{job}/log"),
     *("POST /workers/register", "POST /workers/heartbeat", "POST /workers/enrol", "GET /workers/{worker}/next"),
+    *("PATCH /queues/{queue}", "POST /queues/{queue}/pause", "POST /queues/{queue}/resume"),
     *("POST /foreign/{worker}/keep", "POST /foreign/{worker}/discard"),
     *("POST /tokens", "DELETE /tokens/{token}", "DELETE /access/{worker}"),
 }
@@ -60,7 +61,7 @@ def rest(tmp_path: Path) -> Iterator[Rest]:
 @pytest.mark.parametrize("call", [f"{method} {path}" for path, _, needed in ROUTES for method in needed])
 def test_standby_answers_reads_and_refuses_the_rest(rest: Rest, call: str) -> None:
     method, path = call.split(" ")
-    path = path.format(job=1, run=1, worker="w1", token="0" * 12)
+    path = path.format(job=1, run=1, worker="w1", queue="q", token="0" * 12)
     answer = rest.call(method, path, **({"json": {}} if method == "POST" else {}))
     if call not in WRITES:
         assert answer.status_code in (200, 400, 404), answer.text

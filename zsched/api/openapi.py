@@ -17,32 +17,21 @@ from zsched import __version__
 from zsched.api import shapes
 from zsched.api.context import parameters
 from zsched.api.gate import Needs, Scopes
+from zsched.api.members import JOB, PAUSE, PROGRAM, SELECT
 from zsched.api.operations import OPERATIONS, Operation
 from zsched.api.queries import DURATION, QUERY, Schema
 from zsched.model.fields import WorkerName
 from zsched.model.limits import (
-    ARGV_BYTES_MAX,
-    ARGV_WORDS_MAX,
-    BACKOFF_MS_MAX,
     BODY_VALUES_MAX,
-    COMMAND_BYTES_MAX,
-    DURATION_MS_MAX,
-    GRACE_MS_MAX,
     IDEMPOTENCY_KEY_CHARS_MAX,
     INTEGER_MAX,
-    JOB_LIMITS_MAX,
     JOBS_PER_SUBMIT_MAX,
-    LIMIT_RUNS_MAX,
     MIB,
-    NAME_CHARS_MAX,
     PAGE_BYTES_MAX,
-    PRIORITY_MAX,
     REQUEST_ID_CHARS_MAX,
-    SCHEDULE_CHARS_MAX,
-    TAGS_MAX,
     TOKEN_LIFE_MS_DEFAULT,
 )
-from zsched.model.names import KEY_NAME, QUEUE_NAME, TAG
+from zsched.model.names import QUEUE_NAME
 from zsched.model.units import format_duration_ms
 from zsched.security.tokens import NEVER
 
@@ -136,91 +125,6 @@ _ERRORS: Final[Mapping[int, tuple[str, tuple[str, ...]]]] = {
 }
 
 
-def _seconds(most_ms: int) -> Schema:
-    return {"type": "number", "minimum": 0, "maximum": most_ms // 1000}
-
-
-# Constraints of a job's members beyond their types. The types accept more, so that an error can explain the constraint.
-_PAUSE: Final[Schema] = {"anyOf": [DURATION, _seconds(BACKOFF_MS_MAX)]}
-_JOB: Final[Schema] = {
-    "tags": {
-        "description": "Words by which lists can be filtered",
-        "anyOf": [
-            {"type": "array", "items": {"type": "string", "pattern": f"^{TAG.pattern}$"}, "maxItems": TAGS_MAX},
-            {"type": "null"},
-        ],
-        "examples": [["nightly", "team=data"]],
-    },
-    "priority": {
-        "description": "Jobs with a higher one start first",
-        "type": "integer",
-        "minimum": -PRIORITY_MAX,
-        "maximum": PRIORITY_MAX,
-        "default": 0,
-    },
-    "queue": {
-        "description": "Only workers that serve this queue run the job",
-        "anyOf": [{"type": "string", "pattern": f"^{QUEUE_NAME.pattern}$"}, {"type": "null"}],
-        "examples": ["nightly"],
-    },
-    "limits": {
-        "description": "For each key: while so many runs with it are running, no run of this job starts",
-        "anyOf": [
-            {
-                "type": "object",
-                "propertyNames": {"pattern": f"^{KEY_NAME.pattern}$"},
-                "additionalProperties": {"type": "integer", "minimum": 1, "maximum": LIMIT_RUNS_MAX},
-                "maxProperties": JOB_LIMITS_MAX,
-            },
-            {"type": "null"},
-        ],
-        "examples": [{"db": 3}],
-    },
-    "unique": {
-        "description": "Refused while a job with this key has not ended",
-        "anyOf": [{"type": "string", "pattern": f"^{KEY_NAME.pattern}$"}, {"type": "null"}],
-        "examples": ["rebuild-index"],
-    },
-    "name": {"type": "string", "minLength": 1, "maxLength": NAME_CHARS_MAX, "pattern": r"\S"},
-    "command": {
-        "description": f"Run by `sh -c --`; at most {COMMAND_BYTES_MAX} bytes",
-        "type": "string",
-        "minLength": 1,
-        "maxLength": COMMAND_BYTES_MAX,
-        "pattern": r"\S",
-    },
-    "argv": {
-        "description": f"A program and its arguments, executed without a shell; at most {ARGV_BYTES_MAX} bytes in all",
-        "type": "array",
-        "items": {"type": "string"},
-        "minItems": 1,
-        "maxItems": ARGV_WORDS_MAX,
-        "examples": [["convert", "a b.png", "c.jpg"]],
-    },
-    "schedule": {
-        "description": "Five cron fields in UTC",
-        "anyOf": [{"type": "string", "maxLength": SCHEDULE_CHARS_MAX}, {"type": "null"}],
-        "examples": ["*/5 * * * *"],
-    },
-    "timeout": {
-        "description": "A duration, or a number of seconds",
-        "anyOf": [DURATION, _seconds(DURATION_MS_MAX) | {"minimum": 0.001}, {"type": "null"}],
-        "examples": ["10m", 600],
-    },
-    "kill_grace": {
-        "description": "From TERM to KILL: a duration, or a number of seconds",
-        "anyOf": [DURATION, _seconds(GRACE_MS_MAX), {"type": "null"}],
-        "examples": ["10s", 10],
-    },
-}
-_SELECT: Final[Schema] = {
-    "description": "The numbers of jobs as a text such as `1-5000,7001` or as an array; or `all`: the caller's own",
-    "anyOf": [
-        {"type": "string", "pattern": "^(all|[0-9]{1,16}(-[0-9]{1,16})?(,[0-9]{1,16}(-[0-9]{1,16})?)*)$"},
-        {"type": "array", "items": {"type": "integer", "minimum": 1, "maximum": INTEGER_MAX}, "minItems": 1},
-    ],
-    "examples": ["1-5000,7001", [1, 2, 3], "all"],
-}
 # Z85 (ZeroMQ RFC 32).
 _KEY: Final[Schema] = {"pattern": r"^(|[0-9a-zA-Z.:+=^!/*?&<>()[\]{}@%$#-]{40})$"}
 
@@ -252,23 +156,25 @@ def document(needs: Needs) -> Schema:
     *of_types, _, worker = (_ecma(schema) for schema in schemas_of_types)
     components = {name: _ecma(schema) for name, schema in components.items()}
     components["JobBody"]["required"] = ["name"]
-    components["JobBody"]["oneOf"] = [{"required": ["command"]}, {"required": ["argv"]}]
-    components["JobBody"]["properties"] |= _JOB
+    components["JobBody"]["oneOf"] = PROGRAM
+    components["JobBody"]["properties"] |= JOB
     # Left out is not null: only a timeout can be removed.
-    components["EditBody"]["properties"] = {name: _JOB[name] for name in components["EditBody"]["properties"]} | {
-        "schedule": {**_JOB["schedule"]["anyOf"][0], "minLength": 1, "pattern": r"\S"}
+    components["EditBody"]["properties"] = {name: JOB[name] for name in components["EditBody"]["properties"]} | {
+        "command": PROGRAM[0]["properties"]["command"],
+        "schedule": {**JOB["schedule"]["anyOf"][0], "minLength": 1, "pattern": r"\S"},
     }
     components["EditBody"]["minProperties"] = 1
     for pause, usual in (("initial", "5s"), ("max", "1h")):
-        components["BackoffBody"]["properties"][pause] = {**_PAUSE, "default": usual}
+        components["BackoffBody"]["properties"][pause] = {**PAUSE, "default": usual}
     components["EnrolBody"]["properties"]["public_key"] |= _KEY
     for name in ("BulkBody", "WaitBody"):
-        components[name]["properties"]["select"] = _SELECT
+        components[name]["properties"]["select"] = SELECT
     components["WaitBody"]["properties"]["timeout"] = {
         "description": "A duration, or a number of seconds; values above 20 s count as 20 s",
         "anyOf": [DURATION, {"type": "number", "minimum": 0, "maximum": INTEGER_MAX}],
         "default": "20s",
     }
+    components["PurgeBody"]["properties"]["older_than"] = DURATION
     components["TokenBody"]["properties"]["expires"] = {
         "description": f"A duration; {format_duration_ms(TOKEN_LIFE_MS_DEFAULT)} unless given",
         "anyOf": [DURATION, {"const": NEVER}, {"type": "null"}],

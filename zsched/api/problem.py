@@ -26,8 +26,8 @@ from zsched.scheduler.dispatcher.commands import (
     RefusedError,
     ReusedError,
     TooManyError,
-    UniqueError,
 )
+from zsched.scheduler.dispatcher.queues import UniqueError
 from zsched.scheduler.inbox import ClosedError
 from zsched.store.contract import StoreConstraint, StoreError
 

@@ -9,7 +9,7 @@ from zsched.api.body import QueueBody, ReasonBody, read
 from zsched.api.context import Context, actor, answer, parameters
 from zsched.api.problem import invalid
 from zsched.model.names import QUEUE_NAME, QUEUE_RULE
-from zsched.scheduler.dispatcher.commands import PauseQueue, ResumeQueue, ShareQueue
+from zsched.scheduler.dispatcher.queues import PauseQueue, ResumeQueue, ShareQueue
 
 
 class Queues:

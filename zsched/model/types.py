@@ -195,7 +195,7 @@ class JobFields(Work, frozen=True, kw_only=True):
     )
     limits: Annotated[
         Mapping[str, int],
-        about("For each key: while so many runs with it are running, no run of the job starts.", Form(codec=LIMITS)),
+        about("For each key, how many runs with it may be running when one of the job starts.", Form(codec=LIMITS)),
     ] = {}
     unique: Annotated[
         str | None,

@@ -8,22 +8,19 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
-from typing import Final
 
 from zsched.model.demand import Demand
 from zsched.model.types import DemandId, RunId
-from zsched.store import rows, sql
+from zsched.store import sql
 from zsched.store.ahead import Ahead
 from zsched.store.contract import Changes, StoreConstraint, StoreError
 from zsched.store.engine import Engine
 from zsched.store.ledger import Ledger, Mark
 from zsched.store.loads import Loads
+from zsched.store.numbers import Numbers
 from zsched.store.queues import QueuesWriter
 from zsched.store.reader import EngineReader
 from zsched.store.tallies import Tallies
-
-# Stands for a demand whose row is damaged. No worker fits it, and it is offered to none.
-UNREADABLE: Final = Demand(needs=("?",))
 
 
 class Core:
@@ -34,18 +31,14 @@ class Core:
         self._execute = engine.execute
         self._loads = Loads(engine)
         self._ledger = Ledger()
-        self._tallies = Tallies(engine, self._ledger, self._demand)
+        self._numbers = Numbers(engine)
+        self._tallies = Tallies(engine, self._ledger, self._numbers.demand)
         self.queues = QueuesWriter(engine, self._ledger)
         self.reads = EngineReader(engine)
         self.job, self.run, self.worker = self.reads.job, self.reads.run, self.reads.worker
         self._ahead = Ahead()
         self._rows_before = 0
         self._held_read = 0
-        # A stored demand never changes. But after an undo its id may be given to another demand, so then all are
-        # forgotten. The same holds for owners.
-        self._demands: dict[DemandId, Demand] = {}
-        self._demand_ids: dict[Demand, DemandId] = {}
-        self._owner_ids: dict[str, int] = {}
 
     # --- transactions ---
 
@@ -97,9 +90,7 @@ class Core:
         self._loads.clear()
         self._tallies.clear()
         self.queues.clear()
-        self._demands.clear()
-        self._demand_ids.clear()
-        self._owner_ids.clear()
+        self._numbers.clear()
 
     def look_ahead(self, runs: Iterable[RunId]) -> None:
         if self._engine.distant:
@@ -136,23 +127,7 @@ class Core:
     # --- demands ---
 
     def _demand_id(self, demand: Demand) -> DemandId:
-        demand_id = self._demand_ids.get(demand)
-        if demand_id is None:
-            key = rows.demand_key(demand)
-            stored = self._execute(sql.FIND_DEMAND, (key,))
-            demand_id = self._demand_ids[demand] = DemandId(stored[0][0] if stored else self._add_demand(key))
-        return demand_id
-
-    def _add_demand(self, key: str) -> int:
-        demand_id = self._engine.take_ids("demands", 1)
-        self._engine.send(sql.ADD_DEMAND, (demand_id, key), rows=1)
-        return demand_id
+        return self._numbers.demand_id(demand)
 
     def _demand(self, demand_id: DemandId) -> Demand:
-        demand = self._demands.get(demand_id)
-        if demand is None:
-            stored = self._execute(sql.DEMAND, (demand_id,))
-            if not stored:
-                return UNREADABLE
-            demand = self._demands[demand_id] = rows.readable_demand(stored[0][0]) or UNREADABLE
-        return demand
+        return self._numbers.demand(demand_id)

@@ -35,7 +35,7 @@ class JobsWriter(Lives):
         keys = [_asked(spec) for spec in specs]
         known = {key: self._demand_id(self._demand_for(key, owner)) for key in dict.fromkeys(keys)}
         demands = [known[key] for key in keys]
-        owner_id = self._owner_id(owner) if owner else None
+        owner_id = self._numbers.owner_id(owner) if owner else None
         jobs: list[Row] = [
             (
                 *rows.row_of_job_fields(spec), *rows.row_of_policy(spec.policy),
@@ -90,19 +90,6 @@ class JobsWriter(Lives):
             return None
         last = self._execute(sql.LAST_FIRE_LIVES, stored[0])
         return JobId(stored[0][0]) if last and last[0][0] else None
-
-    def _owner_id(self, owner: str) -> int:
-        """The number of an owner in this database; a new owner gets the next one."""
-        owner_id = self._owner_ids.get(owner)
-        if owner_id is None:
-            stored = self._execute(sql.FIND_OWNER, (owner,))
-            owner_id = self._owner_ids[owner] = int(stored[0][0]) if stored else self._add_owner(owner)
-        return owner_id
-
-    def _add_owner(self, owner: str) -> int:
-        owner_id = self._engine.take_ids("owners", 1)
-        self._engine.send(sql.ADD_OWNER, (owner_id, owner), rows=1)
-        return owner_id
 
     def pending_tasks(self) -> int:
         if self._ahead.pending is None:

@@ -79,6 +79,11 @@ class Ledger:
         self._moves += [(job_id, was, became) for job_id in job_ids]
         self.pending += len(job_ids) * ((became is RunStatus.PENDING) - (was is RunStatus.PENDING))
 
+    @property
+    def counting(self) -> set[JobId]:
+        """The jobs whose stored counters, and so their status, are not current."""
+        return {job_id for job_id, *_ in self._moves}
+
     def note_ends(self, job_ids: Iterable[JobId]) -> None:
         """A task of each of these jobs has ended, or its schedule: the job may have ended."""
         self._ends += job_ids

@@ -13,9 +13,9 @@ from zsched.model.types import DemandId, RunId
 from zsched.store import sql, transitions
 from zsched.store.ahead import Waiting
 from zsched.store.contract import Ready
-from zsched.store.core import UNREADABLE
 from zsched.store.engine import Row
 from zsched.store.lives import PENDING, Change, Lives
+from zsched.store.numbers import UNREADABLE
 
 UNREADABLE_ROW: Final = "the job's row can't be read: {}"
 

@@ -2,15 +2,27 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Final, Literal
 
 from msgspec.structs import replace
 
 from zsched.model.events import EventKind
 from zsched.model.queues import Queue
-from zsched.store import rows, sql
+from zsched.store import rows
 from zsched.store.engine import Engine
 from zsched.store.ledger import Ledger, Note
+from zsched.store.mapping import columns, insert, stored_columns
+
+_COLUMNS: Final = columns(Queue)
+QUEUES: Final = f"SELECT {_COLUMNS} FROM queues ORDER BY queue"
+QUEUE: Final = f"SELECT {_COLUMNS} FROM queues WHERE queue = ?"
+_SET: Final = insert(
+    "queues",
+    stored_columns(Queue),
+    " ON CONFLICT (queue) DO UPDATE SET fair = excluded.fair, paused_ms = excluded.paused_ms,"
+    " paused_by = excluded.paused_by, pause_reason = excluded.pause_reason",
+)
+_FORGET: Final = "DELETE FROM queues WHERE queue = ?"
 
 
 class QueuesWriter:
@@ -75,14 +87,14 @@ class QueuesWriter:
     def _store(self, queue: Queue) -> None:
         """Store what is set for a queue. One for which nothing is set has no row."""
         if queue == Queue(queue=queue.queue):
-            self._execute(sql.FORGET_QUEUE, (queue.queue,))
+            self._execute(_FORGET, (queue.queue,))
         else:
-            self._execute(sql.SET_QUEUE, rows.row_of_queue(queue))
+            self._execute(_SET, rows.row_of_queue(queue))
         self._known = None
 
     def _load(self) -> dict[str, Queue]:
         if self._known is None:
-            queues = [rows.queue(row) for row in self._execute(sql.QUEUES)]
+            queues = [rows.queue(row) for row in self._execute(QUEUES)]
             self._known = {queue.queue: queue for queue in queues}
             self._paused = frozenset(queue.queue for queue in queues if queue.paused_ms is not None)
             self._fair = frozenset(queue.queue for queue in queues if queue.fair == "owner")

@@ -13,7 +13,7 @@ from zsched.model.names import DEFAULT_QUEUE
 from zsched.model.queues import Queue
 from zsched.model.records import Event, ForeignRuns, Instance
 from zsched.model.types import Job, JobId, Run, RunId, RunStatus, Stream, Worker, WorkerId, WorkerStatus
-from zsched.store import filters, rows, sql
+from zsched.store import filters, queues, rows, sql
 from zsched.store.contract import EventFilter, JobFilter, Old, QueueState, RunOutput, Submitted
 from zsched.store.engine import ReadEngine, Row
 
@@ -136,14 +136,14 @@ class EngineReader:
             for name, sign in ((demand.queue, 1), (DEFAULT_QUEUE, -1)) if wish is not None else ((DEFAULT_QUEUE, 1),):
                 pending[name] += sign * waits
                 running[name] += sign * runs
-        known = {queue.queue: queue for queue in map(rows.queue, self._execute(sql.QUEUES))}
+        known = {queue.queue: queue for queue in map(rows.queue, self._execute(queues.QUEUES))}
         return [
             QueueState(known.get(name) or Queue(queue=name), pending[name], running[name])
             for name in sorted({DEFAULT_QUEUE, *pending, *known})
         ]
 
     def queue(self, name: str) -> Queue:
-        stored = self._execute(sql.QUEUE, (name,))
+        stored = self._execute(queues.QUEUE, (name,))
         return rows.queue(stored[0]) if stored else Queue(queue=name)
 
     def running_by_key(self) -> dict[str, int]:

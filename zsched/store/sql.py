@@ -6,7 +6,6 @@ from typing import Final
 
 from zsched.model.access import Token, WorkerKey
 from zsched.model.lifecycle import Cause
-from zsched.model.queues import Queue
 from zsched.model.records import Event, ForeignRuns, Instance
 from zsched.model.types import Job, JobFields, Order, Policy, Run, RunStatus, Worker
 from zsched.store.mapping import columns, insert, stored_columns
@@ -60,17 +59,6 @@ LIVE_TASKS: Final = """
     SELECT wish, pending, running FROM demands WHERE pending + running > 0
     UNION ALL SELECT NULL, (SELECT tasks FROM totals WHERE status = 'pending'),
         (SELECT tasks FROM totals WHERE status = 'running')"""
-
-_QUEUE: Final = columns(Queue)
-QUEUES: Final = f"SELECT {_QUEUE} FROM queues ORDER BY queue"
-QUEUE: Final = f"SELECT {_QUEUE} FROM queues WHERE queue = ?"
-SET_QUEUE: Final = insert(
-    "queues",
-    stored_columns(Queue),
-    " ON CONFLICT (queue) DO UPDATE SET fair = excluded.fair, paused_ms = excluded.paused_ms,"
-    " paused_by = excluded.paused_by, pause_reason = excluded.pause_reason",
-)
-FORGET_QUEUE: Final = "DELETE FROM queues WHERE queue = ?"
 
 FIND_OWNER: Final = "SELECT owner_id FROM owners WHERE owner = ?"
 ADD_OWNER: Final = "INSERT INTO owners (owner_id, owner) VALUES (?, ?)"

@@ -11,14 +11,13 @@ from enum import StrEnum
 from typing import Generic, Literal, TypeVar
 
 from zsched.model.access import Caller, KeyOrigin, Token, WorkerKey
-from zsched.model.limits import DEMANDS_MAX
 from zsched.model.names import DEFAULT_QUEUE
 from zsched.model.records import ForeignDecision, ForeignRuns
 from zsched.model.spans import Spans
 from zsched.model.spec import JobEdit
 from zsched.model.types import Job, JobFields, JobId, JobSpec, Run, RunId, RunStatus, Stream, Worker, WorkerId
 from zsched.model.units import counted
-from zsched.store.contract import Claimed, QueueState, RunOutput, Submitted
+from zsched.store.contract import Claimed, RunOutput, Submitted
 
 
 class RefusedError(Exception):
@@ -77,27 +76,6 @@ class QuotaError(FullError):
             f"{counted(jobs_max, 'job')} of this token may be pending, and {'is' if jobs_max == 1 else 'are'}:"
             " submit again when some have started",
         )
-
-
-class TooManyDemandsError(FullError):
-    """Too many different kinds of jobs are pending or running; the same command works when some have ended."""
-
-    def __init__(self) -> None:
-        RefusedError.__init__(
-            self,
-            "too_many_demands",
-            f"{DEMANDS_MAX} kinds of jobs that differ in queue, limits or owner are pending or running: submit again"
-            " when some have ended, or use fewer queues and keys",
-        )
-
-
-class UniqueError(ConflictError):
-    """A job with the unique key has not ended. `existing`: the job; None: it is in the same request."""
-
-    def __init__(self, key: str, existing: JobId | None) -> None:
-        which = "Two jobs of this request have" if existing is None else f"Job {existing} has not ended, and has"
-        super().__init__("unique", f"{which} the unique key {key}")
-        self.existing = existing
 
 
 class TooManyError(RefusedError):
@@ -320,33 +298,6 @@ class Bulk(Command[BulkDone]):
 
 
 @dataclass(frozen=True, slots=True)
-class PauseQueue(Command[QueueState]):
-    """No run of the queue is handed out until it is resumed. Pausing a paused one changes nothing."""
-
-    queue: str
-    reason: str
-    actor: str
-
-
-@dataclass(frozen=True, slots=True)
-class ResumeQueue(Command[QueueState]):
-    """Runs of the queue are handed out again. Resuming another changes nothing."""
-
-    queue: str
-    reason: str
-    actor: str
-
-
-@dataclass(frozen=True, slots=True)
-class ShareQueue(Command[QueueState]):
-    """Set whether the queue is shared fairly between owners, for jobs that are submitted from now on."""
-
-    queue: str
-    fair: Literal["owner"] | None
-    actor: str
-
-
-@dataclass(frozen=True, slots=True)
 class Look(Command[None]):
     """A caller looks at a running run's output, and has seen its streams up to these offsets."""
 
@@ -449,5 +400,4 @@ class DecideForeign(Command[ForeignState]):
     actor: str
 
 
-QueueChange = PauseQueue | ResumeQueue | ShareQueue
 ScheduleChange = PauseSchedule | ResumeSchedule | EndSchedule | EditJob

@@ -43,16 +43,13 @@ from zsched.scheduler.dispatcher.commands import (
     EndSchedule,
     Look,
     Next,
-    PauseQueue,
     PauseSchedule,
     RefusedError,
     RegisterWorker,
     Report,
-    ResumeQueue,
     ResumeSchedule,
     RevokeKey,
     RevokeToken,
-    ShareQueue,
     Submit,
     UseToken,
 )
@@ -60,6 +57,7 @@ from zsched.scheduler.dispatcher.delivery import Delivery
 from zsched.scheduler.dispatcher.hearing import Hearing
 from zsched.scheduler.dispatcher.heartbeats import Heartbeats
 from zsched.scheduler.dispatcher.outbox import Outbox, error
+from zsched.scheduler.dispatcher.queues import PauseQueue, ResumeQueue, ShareQueue
 from zsched.scheduler.dispatcher.registration import Registration
 from zsched.scheduler.dispatcher.results import Results
 from zsched.scheduler.dispatcher.retention import Purge, Retention

@@ -4,27 +4,72 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
 
 from msgspec.structs import replace
 
 from zsched.model.access import Caller
 from zsched.model.limits import DEMANDS_MAX, QUEUES_MAX
 from zsched.model.queues import Queue, owned_key, shown_key
-from zsched.model.types import JobSpec, Now
+from zsched.model.types import JobId, JobSpec, Now
 from zsched.scheduler.dispatcher import answers
 from zsched.scheduler.dispatcher.answers import Deferred
-from zsched.scheduler.dispatcher.commands import (
-    ConflictError,
-    PauseQueue,
-    QueueChange,
-    ResumeQueue,
-    ShareQueue,
-    TooManyDemandsError,
-    UniqueError,
-)
+from zsched.scheduler.dispatcher.commands import Command, ConflictError, FullError, RefusedError
 from zsched.store.contract import QueueState, Store
 
 log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class PauseQueue(Command[QueueState]):
+    """No run of the queue is handed out until it is resumed. Pausing a paused one changes nothing."""
+
+    queue: str
+    reason: str
+    actor: str
+
+
+@dataclass(frozen=True, slots=True)
+class ResumeQueue(Command[QueueState]):
+    """Runs of the queue are handed out again. Resuming another changes nothing."""
+
+    queue: str
+    reason: str
+    actor: str
+
+
+@dataclass(frozen=True, slots=True)
+class ShareQueue(Command[QueueState]):
+    """Set whether the queue is shared fairly between owners, for jobs that are submitted from now on."""
+
+    queue: str
+    fair: Literal["owner"] | None
+    actor: str
+
+
+QueueChange = PauseQueue | ResumeQueue | ShareQueue
+
+
+class TooManyDemandsError(FullError):
+    """Too many different kinds of jobs are pending or running; the same command works when some have ended."""
+
+    def __init__(self) -> None:
+        RefusedError.__init__(
+            self,
+            "too_many_demands",
+            f"{DEMANDS_MAX} kinds of jobs that differ in queue, limits or owner are pending or running: submit again"
+            " when some have ended, or use fewer queues and keys",
+        )
+
+
+class UniqueError(ConflictError):
+    """A job with the unique key has not ended. `existing`: the job; None: it is in the same request."""
+
+    def __init__(self, key: str, existing: JobId | None) -> None:
+        which = "Two jobs of this request have" if existing is None else f"Job {existing} has not ended, and has"
+        super().__init__("unique", f"{which} the unique key {key}")
+        self.existing = existing
 
 
 def on_change(store: Store, command: QueueChange, now: Now) -> Deferred[QueueState]:
