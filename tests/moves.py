@@ -99,7 +99,7 @@ def fill(tenure: Tenure, jobs: int = 20) -> None:
     specs.append(JobSpec(name="cron", command="true", schedule="* * * * *"))
     store.submit(specs, [None] * (jobs + 1) + [NOW], "user:me", NOW, owner="user:me")
     store.queues.pause("nightly", ODD, "user:me", NOW)
-    store.queues.share("default", "owner", "user:me", NOW)
+    store.queues.share("other", "owner", "user:me", NOW)
     for number in range(0, jobs, 4):
         (run,) = store.claim(
             Claim(worker_id=W1, demand_id=store.ready(NOW)[0].demand_id, count=1, floor=LOWEST, handed_n=1, ends=False),

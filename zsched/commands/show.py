@@ -53,7 +53,8 @@ def details(job: Job) -> Iterator[tuple[str, object]]:
     if "why" in view:
         yield "waits", "{detail} ({code})".format(**view["why"])
     for key in (
-        *("owner", "schedule", "run_at", "deadline", "timeout", "kill_grace", "signal", "retries", "backoff"),
+        *("owner", "queue", "priority", "limits", "unique"),
+        *("schedule", "run_at", "deadline", "timeout", "kill_grace", "signal", "retries", "backoff"),
         *("on_lost", "on_disconnect", "crash_limit", "user"),
         *("argv", "cwd", "cwd_hint", "umask", "umask_hint", "stdin_bytes"),
     ):
@@ -83,6 +84,8 @@ def _shown(job: Job, key: str) -> object:
     match key:
         case "backoff":
             return _pauses(job.view[key])
+        case "limits":
+            return ", ".join(f"{key}={runs}" for key, runs in job.view[key].items())
         case "argv":
             return shlex.join(job.view[key])
         case "run_at" | "deadline":

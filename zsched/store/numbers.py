@@ -14,8 +14,8 @@ UNREADABLE: Final = Demand(needs=("?",))
 
 
 class Numbers:
-    """What was read or stored is remembered: it never changes. But after an undo a number may be given to another demand
-    or owner, so then all are forgotten.
+    """What was read or stored is remembered: it never changes. But after an undo a number may be given to another
+    demand or owner, so then all are forgotten.
     """
 
     def __init__(self, engine: Engine) -> None:

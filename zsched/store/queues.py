@@ -14,8 +14,8 @@ from zsched.store.ledger import Ledger, Note
 from zsched.store.mapping import columns, insert, stored_columns
 
 _COLUMNS: Final = columns(Queue)
-QUEUES: Final = f"SELECT {_COLUMNS} FROM queues ORDER BY queue"
-QUEUE: Final = f"SELECT {_COLUMNS} FROM queues WHERE queue = ?"
+QUEUES: Final = f"SELECT {_COLUMNS} FROM queues ORDER BY queue"  # noqa: S608  (of constants)
+QUEUE: Final = f"SELECT {_COLUMNS} FROM queues WHERE queue = ?"  # noqa: S608
 _SET: Final = insert(
     "queues",
     stored_columns(Queue),

@@ -132,17 +132,9 @@ class Made:
 
 
 CauseCode = Literal[
-    "scheduled",
-    "paused",
-    "backoff",
-    "no_workers",
-    "no_match",
-    "draining",
-    "foreign",
-    "limit",
-    "probation",
-    "no_capacity",
-]
+    "scheduled", "paused", "backoff", "no_workers", "no_match", "draining", "foreign", "limit", "probation",
+    "no_capacity"
+]  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
