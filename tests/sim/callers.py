@@ -137,8 +137,10 @@ class Client:
         self._ordered = self._turn.random() < 0.5
         self._strict = self._turn.random() < 0.5
         self._limits = {"db": self._turn.choice((1, 2, 3)), "net": self._turn.choice((1, 2))}
-        # Submits with each unique key that were sent, and those without an answer that may still be done.
+        # Submits with each unique key that were sent, and that have no answer yet; and keys of which one without an
+        # answer may still be done.
         self._sent_keys = Counter[str]()
+        self._open_keys = Counter[str]()
         self._unsure_keys: set[str] = set()
         # So that workers ask for runs ahead.
         self._short = chance.random() < 0.4
@@ -207,14 +209,16 @@ class Client:
         if key is None:
             return 0
         self._sent_keys[key] += 1
+        self._open_keys[key] += 1
         holders = self._scheduler.engine.look(
             "SELECT 1 FROM jobs WHERE unique_key = ? AND pending + running > 0", f"{CLIENT.owner} {key}"
         )
-        sure = key not in self._unsure_keys and self._scheduler.up and not self._scheduler.engine.in_turn
+        sure = key not in self._unsure_keys and self._open_keys[key] == 1 and not self._scheduler.engine.in_turn
         return 0 if holders or not sure else self._sent_keys[key]
 
     def _check_unique(self, key: str, free: int, answer: Answer) -> None:
         """A submit is refused for its key only if a job has it."""
+        self._open_keys[key] -= 1
         if not isinstance(answer, Done | Refused | Undone):
             self._unsure_keys.add(key)
         if not isinstance(answer, Refused) or not isinstance(answer.error, UniqueError):

@@ -163,8 +163,8 @@ class Turns:
             machine.queues for machine in self._machines.values() if machine.worker == worker
         ]
         named += [poller.queues for name, poller in self._pollers.items() if name == worker]
-        # A stranger.
-        return not named or any("*" in queues or queue in queues for queues in named)
+        # A stranger names none.
+        return any("*" in queues or queue in queues for queues in named or [("default",)])
 
     def _of(self, job: int) -> Asked:
         if job not in self._asked:
