@@ -178,6 +178,10 @@ class Load:
         elif kind == "coin" and "retries" in FIELDS:
             fields["retries"], made.tried_again = COINS, True
             fields["backoff"] = {"initial": "100ms", "factor": 1}
+        if "priority" in FIELDS and chance.random() < 0.1:
+            fields["priority"] = chance.choice((-5, 5))
+        if "limits" in FIELDS and kind == "short" and chance.random() < 0.1:
+            fields["limits"] = {"db": 10}
         key = f"key-{name}" if chance.random() < 0.3 else None
         cancelled = chance.random() < (0.03 if kind == "short" else 0.2)
         cancel_after_s = chance.uniform(0, CANCEL_WITHIN_S) if cancelled else None

@@ -523,10 +523,14 @@ _MUTANTS: Final = (
         ("placement._Placing._claim", "floor=floor", "floor=_LOWEST_PRIORITY"),
     ),
     mutant("a paused queue is handed out", without_condition("OffersWriter.ready", "demand.queue not in paused")),
-    mutant("a worker gets runs of any queue", never("demand.why_unfit", "not serves(worker, demand.queue)")),
+    mutant("a worker gets runs of any queue", returns("demand.serves", "True")),
     mutant(
         "the queues of a worker are forgotten",
-        ("translation.introduced", "frame.queues or (DEFAULT_QUEUE,)", "(DEFAULT_QUEUE,)"),
+        (
+            "Registration._open_session",
+            "introduced(frame, now), key)",
+            '__import__("msgspec").structs.replace(introduced(frame, now), queues=("default",)), key)',
+        ),
     ),
     mutant("a limit has one more place", ("Tallies.room", "most - self._taken[key]", "most + 1 - self._taken[key]")),
     mutant("the first of several limits counts alone", ("Tallies.room", "in demand.limits", "in demand.limits[:1]")),

@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec import ValidationError, convert
 
+from zsched.config import values
 from zsched.config.config import ConfigError, scheduler_config, worker_config
 from zsched.config.layers import settle
 from zsched.config.settings import KEYS, Key, keys_of
@@ -490,3 +491,16 @@ def test_folder_of_a_database_file_has_its_name(home: Path) -> None:
     for folder in ({}, {"data-dir": "elsewhere"}):
         config = scheduler_config({"db": "a.db", **folder}, None, {}, home / "etc").config
         assert (config.db, config.folder) == (home / "a.db", home / "a.db.d")
+
+
+@pytest.mark.parametrize(
+    ("text", "queues"), [("default", ("default",)), ("*", ("*",)), ("a, b  a", ("a", "b")), ("q.1_x-y", ("q.1_x-y",))]
+)
+def test_queues_of_a_worker_are_names_or_a_star(text: str, queues: tuple[str, ...]) -> None:
+    assert values.queues(text) == queues
+
+
+@pytest.mark.parametrize("text", ["", "a,", "-a", "a*", "a" * 65, ",".join(f"q{number}" for number in range(65))])
+def test_invalid_queues_of_a_worker_are_refused(text: str) -> None:
+    with pytest.raises(ValueError, match="queue"):
+        values.queues(text)

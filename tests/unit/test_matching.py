@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from msgspec.structs import replace
 
 from zsched.model.demand import Demand, why_unfit
 from zsched.model.types import Worker, WorkerId, WorkerKind, WorkerStatus
@@ -38,3 +39,18 @@ def test_what_a_worker_can_not_do_is_named() -> None:
 )
 def test_only_plain_runs_may_go_ahead(demand: Demand, plain: bool) -> None:
     assert demand.plain is plain
+
+
+@pytest.mark.parametrize(
+    ("queues", "queue", "fits"),
+    [
+        (("default",), "default", True),
+        (("default",), "gpu", False),
+        (("gpu", "big"), "gpu", True),
+        (("gpu",), "default", False),
+        (("*",), "gpu", True),
+    ],
+)
+def test_worker_takes_the_runs_of_its_queues(queues: tuple[str, ...], queue: str, fits: bool) -> None:
+    reason = why_unfit(Demand(queue=queue), replace(worker(), queues=queues))
+    assert reason == (None if fits else f"worker w1 doesn't serve the queue {queue}")
