@@ -133,6 +133,12 @@ EXAMPLES: Final = (
         {"run.attempt": 2, LATE: LATER},
     ),
     Example(
+        "retry_on",
+        {"command": "exit 3", "retries": 2, "retry_on": [75, "100-120", "TERM"]},
+        "zsched submit --retries 2 --retry-on 75,100-120,TERM 'exit 3'",
+        {"status": "failed", "run.attempt": 1, "retry_on": [75, "100-120", "TERM"]},
+    ),
+    Example(
         "on_lost", {"command": "true", "on_lost": "fail"}, "zsched submit --on-lost fail true", {"on_lost": "fail"}
     ),
     Example(

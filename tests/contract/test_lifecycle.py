@@ -23,25 +23,25 @@ S, C = State, Cause
 
 class Row(NamedTuple):
     """What a cause does to a run: the new state and reason, the reason of its event ("": the same; "-": no event), the
-    reason of its successor's event, and what that counts: attempts, crashes, failures.
+    reason of its successor's event, and what that counts: attempts, crashes, failures, returns.
     """
 
     became: State
     reason: str | None
     event: str = ""
     successor: str = ""
-    counts: tuple[int, int, int] = (0, 0, 0)
+    counts: tuple[int, int, int, int] = (0, 0, 0, 0)
 
 
 # Of a run that is running and, where that is possible, has started.
 ENDS = {
     C.SUCCEED: Row(S.SUCCESS, "exit"),
-    C.FAIL: Row(S.FAILED, "exit", "", "retry", (1, 0, 1)),
-    C.LAPSE: Row(S.FAILED, "lease_stop", "", "requeued", (1, 0, 0)),
+    C.FAIL: Row(S.FAILED, "exit", "", "retry", (1, 0, 1, 0)),
+    C.LAPSE: Row(S.FAILED, "lease_stop", "", "requeued", (1, 0, 0, 0)),
     C.REFUSE: Row(S.FAILED, "cwd_missing"),
 }
 CANCELLED = Row(S.CANCELLED, "cancelled")
-CRASHED = Row(S.CANCELLED, "cancelled", "", "", (0, 1, 0))
+CRASHED = Row(S.CANCELLED, "cancelled", "", "", (0, 1, 0, 0))
 UNKILLABLE = Row(S.FAILED, "unkillable")
 EXPECTED = {
     S.PENDING: {
@@ -57,12 +57,12 @@ EXPECTED = {
         C.OUTLIVE: Row(S.RUNNING, None, "-"),
         C.CANCEL: Row(S.CANCELLING, None, "cancel"),
         C.HANG: Row(S.STUCK, None, "stuck"),
-        C.RETURN: Row(S.PENDING, "returned"),
-        C.BOUNCE: Row(S.PENDING, "undelivered"),
-        C.LOSE: Row(S.FAILED, "worker_lost", "", "requeued", (1, 0, 0)),
-        C.CRASH: Row(S.FAILED, "worker_lost", "", "requeued", (1, 1, 0)),
-        C.LAST_CRASH: Row(S.FAILED, "crash_limit", "", "", (0, 1, 0)),
-        C.OVERDUE: Row(S.FAILED, "timeout", "", "retry", (1, 0, 1)),
+        C.RETURN: Row(S.PENDING, "returned", counts=(0, 0, 0, 1)),
+        C.BOUNCE: Row(S.PENDING, "undelivered", counts=(0, 0, 0, 1)),
+        C.LOSE: Row(S.FAILED, "worker_lost", "", "requeued", (1, 0, 0, 0)),
+        C.CRASH: Row(S.FAILED, "worker_lost", "", "requeued", (1, 1, 0, 0)),
+        C.LAST_CRASH: Row(S.FAILED, "crash_limit", "", "", (0, 1, 0, 0)),
+        C.OVERDUE: Row(S.FAILED, "timeout", "", "retry", (1, 0, 1, 0)),
         C.QUARANTINE: Row(S.FAILED, "quarantined"),
     },
     S.STUCK: {
@@ -71,8 +71,8 @@ EXPECTED = {
         C.OUTLIVE: Row(S.STUCK, None, "-"),
         C.CANCEL: Row(S.CANCELLING, None, "cancel"),
         C.LOSE: UNKILLABLE,
-        C.CRASH: UNKILLABLE._replace(counts=(0, 1, 0)),
-        C.LAST_CRASH: UNKILLABLE._replace(counts=(0, 1, 0)),
+        C.CRASH: UNKILLABLE._replace(counts=(0, 1, 0, 0)),
+        C.LAST_CRASH: UNKILLABLE._replace(counts=(0, 1, 0, 0)),
         C.OVERDUE: Row(S.FAILED, "timeout"),
     },
     S.CANCELLING: {
@@ -233,7 +233,7 @@ def test_each_row_of_the_table_is_what_its_verb_does(base: Base, state: State, c
     assert [reason for _, _, reason in events_of(base, last.run_id)] == [expected.successor] if followed else True
     assert followed == bool(expected.successor)
     counts = (last.attempt - before.attempt, after.crashes - before.crashes, last.failures - before.failures)
-    assert counts == expected.counts
+    assert (*counts, last.returns - before.returns) == expected.counts
     if followed:
         assert last.crashes == after.crashes
     assert (after.finished_ms is not None) == (expected.became in FINAL)

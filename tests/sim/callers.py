@@ -47,6 +47,9 @@ CLIENT: Final = Caller(owner="token:client", actor="client", all_jobs=False)
 # The folders that hosts have, each one of them.
 FOLDERS: Final = ("/even", "/odd")
 
+# What its jobs with retries may write into `retry_on`. retries.py knows what each means.
+RETRY_ON: Final = (("7",), ("2-9", "timeout"), ("exit",), ("TERM", "spawn_error"), ("signal", "reported", "1"))
+
 # How long jobs take at most, each as likely as the next.
 _MIXED_MS: Final = (1, 20, 90, 300, 1_500, 5_000, 12_000, 90_000)
 _SHORT_MS: Final = (*(1, 2, 5, 10) * 3, 90, 1_500, 5_000)
@@ -124,6 +127,8 @@ class Client:
         self._spoils = self._family.choice((0, 0, 1, 2))
         # The same for the times of its jobs.
         self._when = Random(repr(chance.getstate()) + "when")
+        # The same for the failures that it has tried again.
+        self._again = Random(repr(chance.getstate()) + "again")
         # So that workers ask for runs ahead.
         self._short = chance.random() < 0.4
 
@@ -321,6 +326,8 @@ class Client:
         if self._chance.random() < 0.3:
             backoff = Backoff(initial_ms=self._chance.choice((0, 100, 2_000)), factor=2)
             policy = replace(policy, retries=self._chance.randint(1, 3), backoff=backoff)
+            if self._again.random() < 0.3:
+                policy = replace(policy, retry_on=self._again.choice(RETRY_ON))
         if self._chance.random() < 0.15:
             policy = replace(policy, on_lost=OnLost.FAIL)
         if self._careful and self._care.random() < 0.6:

@@ -23,6 +23,7 @@ from tests.sim.machine import Machine, SimAgent
 from tests.sim.outages import Outages
 from tests.sim.overseer import Overseer
 from tests.sim.pollers import SimPoller
+from tests.sim.retries import Retries
 from tests.sim.scheduler import FaultyEngine, Scheduler
 from tests.sim.story import Story
 from tests.sim.timeline import Timeline
@@ -221,6 +222,7 @@ class Judge:
         self._word_ms: dict[str, int] = {}
         self.outages = Outages(timeline, scheduler, self._word_ms)
         self.times = Times(timeline, scheduler, client.asked)
+        self.retries = Retries(scheduler, client.asked)
         # Who was active after the turn before, and the lease of each run that was handed out with one.
         self._active: frozenset[str] = frozenset()
         self._lease_ms: dict[int, int] = {}
@@ -675,6 +677,8 @@ class Judge:
                 raise Violation(f"run {row.run} takes the place of run {last.run}, which ended {last.reason}")
             if made == "retry" and (last.reason not in _OWN_FAULT or last.failures >= wish.retries):
                 raise Violation(f"run {row.run} tries run {last.run} again: {last.reason}, {last.failures} failures")
+            if made == "retry" and not self.retries.wants(last.run):
+                raise Violation(f"run {row.run} tries run {last.run} again, a failure that the job does not retry")
             expected = (last.attempt + last.started, last.crashes, last.failures + (made == "retry"))
         is_ = (row.attempt, row.crashes - self._crashed(row), row.failures)
         if is_ != expected:
@@ -717,7 +721,8 @@ class Judge:
             last, wish = runs[-1], self._wish(job)
             if last.reason in ("worker_lost", "lease_stop") and not self._once(job):
                 raise Violation(f"run {last.run} of job {job} was lost, and no run follows it")
-            if last.status == "failed" and last.reason in _OWN_FAULT and last.failures < wish.retries:
+            failed = last.status == "failed" and last.reason in _OWN_FAULT and last.failures < wish.retries
+            if failed and self.retries.wants(last.run):
                 raise Violation(f"run {last.run} of job {job} failed {last.failures + 1} times, and no run follows it")
 
     def _check_counters(self, jobs: Iterable[int]) -> None:

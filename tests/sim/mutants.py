@@ -498,9 +498,18 @@ _MUTANTS: Final = (
     ),
     mutant(
         "a successor has no deadline",
-        ("transitions._ADD_SUCCESSOR", "failures + ?, ?, expires_ms", "failures + ?, ?, NULL"),
+        ("transitions._ADD_SUCCESSOR", "returns, ?, expires_ms", "returns, ?, NULL"),
     ),
     # --- retries, and runs that may start once ---
+    mutant("any failure is tried again", never("Lives._follow", "not is_retried(read_failures(retry_on), *end)")),
+    mutant(
+        "no failure is tried again that a job names",
+        ("failures.is_retried", "not failures or reason in failures", "not failures"),
+    ),
+    mutant(
+        "the exit code of a failure is any",
+        without_condition("failures._has", "int(codes[1]) <= exit_code <= int(codes[2] or codes[1])"),
+    ),
     mutant(
         "a run that may start once has a successor when it is lost",
         ("Lives._follow", "if demand.once:", "if demand.once and not change.detail:"),

@@ -26,6 +26,7 @@ class PolicyFields(TypedDict, total=False):
     signal: str | None
     retries: int | None
     backoff: Mapping[str, str | float] | None
+    retry_on: Sequence[int | str] | None
     on_lost: Literal["requeue", "fail"] | None
     on_disconnect: Literal["continue", "stop"] | None
     crash_limit: int | Literal["never"] | None

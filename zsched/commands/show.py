@@ -53,7 +53,18 @@ def details(job: Job) -> Iterator[tuple[str, object]]:
     if "why" in view:
         yield "waits", "{detail} ({code})".format(**view["why"])
     for key in (
-        *("owner", "schedule", "run_at", "deadline", "timeout", "kill_grace", "signal", "retries", "backoff"),
+        *(
+            "owner",
+            "schedule",
+            "run_at",
+            "deadline",
+            "timeout",
+            "kill_grace",
+            "signal",
+            "retries",
+            "backoff",
+            "retry_on",
+        ),
         *("on_lost", "on_disconnect", "crash_limit", "user"),
         *("argv", "cwd", "cwd_hint", "umask", "umask_hint", "stdin_bytes"),
     ):
@@ -67,7 +78,7 @@ def details(job: Job) -> Iterator[tuple[str, object]]:
             yield name, table.moment(view[key])
     if not run:
         return
-    yield "run", f"{run['run_id']} ({run['status']}, attempt {run['attempt']})"
+    yield "run", f"{run['run_id']} ({run['status']}, attempt {run['attempt']}{_counts(run)})"
     if "worker_id" in run:
         yield "worker", run["worker_id"]
     if run["status"] == "running" and run.get("probation"):
@@ -83,6 +94,8 @@ def _shown(job: Job, key: str) -> object:
     match key:
         case "backoff":
             return _pauses(job.view[key])
+        case "retry_on":
+            return ", ".join(map(str, job.view[key]))
         case "argv":
             return shlex.join(job.view[key])
         case "run_at" | "deadline":
@@ -90,6 +103,14 @@ def _shown(job: Job, key: str) -> object:
         case "schedule":
             return recurring.fields(job)
     return job.view[key]
+
+
+def _counts(run: View) -> str:
+    """What a run's task counts besides attempts, as the end of a list; empty for a task that only ran."""
+    from zsched.model.units import counted
+
+    nouns = {"failures": "failure", "crashes": "crash", "returns": "return"}
+    return "".join(f", {counted(run[key], noun)}" for key, noun in nouns.items() if key in run)
 
 
 def _pauses(backoff: View) -> str:

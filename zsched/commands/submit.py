@@ -17,6 +17,9 @@ Options:
                       Send the main process a signal this long before its --timeout, such as USR1@60s.
   --retries=COUNT     Number of retries after a failure (0).
   --backoff=DURATION  Pause before the first retry; it doubles before each further one (5s).
+  --retry-on=FAILURES
+                      Retry only these failures, such as 75,100-120,TERM,timeout: exit codes, signals, timeout,
+                      spawn_error (all failures).
   --on-lost=ACTION    If its worker is lost: requeue the job, or fail it, so that it starts at most once (requeue).
   --on-disconnect=ACTION
                       If its worker loses the scheduler: continue the run, or stop it before the job may start on
@@ -175,6 +178,8 @@ def policy(arguments: Mapping[str, options.Value]) -> Fields:
     }
     if (pause := options.text(arguments, "--backoff")) is not None:
         fields["backoff"] = {"initial": pause}
+    if (failures := options.text(arguments, "--retry-on")) is not None:
+        fields["retry_on"] = failures.split(",")
     return fields
 
 

@@ -114,11 +114,11 @@ class Move:
 
     `reason` is stored with the run and its event; where the status stays, or the run is new, only with the event.
     `successor`: the cause that makes the next run of the task. A REQUEUE needs a task that may start more than once, a
-    RETRY needs retries left.
+    RETRY needs retries left, and a failure that the job retries.
 
     Conditions: `fenced`, the run must be on the worker that reports; `unstarted` or `started`, its start must not be
     stored, or must be. Counts: `attempt`, the successor counts the run as an attempt if it has started; `failure`, as a
-    failure of the task; `crash`, as a crash. `silent`: it leaves no event.
+    failure of the task; `crash`, as a crash; `back`, the run itself counts a return. `silent`: it leaves no event.
     """
 
     became: State
@@ -130,6 +130,7 @@ class Move:
     attempt: bool = False
     failure: bool = False
     crash: bool = False
+    back: bool = False
     silent: bool = False
 
     @property
@@ -158,8 +159,8 @@ MOVES: Final[Mapping[State, Mapping[Cause, Move]]] = {
         Cause.OUTLIVE: Move(State.RUNNING, started=True, silent=True),
         Cause.CANCEL: Move(State.CANCELLING, "cancel"),
         Cause.HANG: Move(State.STUCK, "stuck", fenced=True),
-        Cause.RETURN: Move(State.PENDING, Reason.RETURNED, fenced=True, unstarted=True),
-        Cause.BOUNCE: Move(State.PENDING, Reason.UNDELIVERED, fenced=True, unstarted=True),
+        Cause.RETURN: Move(State.PENDING, Reason.RETURNED, fenced=True, unstarted=True, back=True),
+        Cause.BOUNCE: Move(State.PENDING, Reason.UNDELIVERED, fenced=True, unstarted=True, back=True),
         Cause.SUCCEED: Move(State.SUCCESS, GIVEN, fenced=True),
         Cause.FAIL: Move(State.FAILED, GIVEN, Cause.RETRY, fenced=True, attempt=True, failure=True),
         Cause.LAPSE: Move(State.FAILED, GIVEN, Cause.REQUEUE, fenced=True, attempt=True),

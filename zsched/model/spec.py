@@ -11,6 +11,7 @@ from msgspec.structs import replace
 
 from zsched.model import schedule
 from zsched.model.backoff import USUAL_BACKOFF, Backoff
+from zsched.model.failures import Failure, parse_failures
 from zsched.model.faults import SpecError
 from zsched.model.launch import Launch, launch_fields
 from zsched.model.limits import (
@@ -91,6 +92,7 @@ class JobBody(Launch, forbid_unknown_fields=True, frozen=True):
     signal: str | None = None
     retries: Annotated[int, Meta(ge=0, le=RETRIES_MAX)] = 0
     backoff: BackoffBody | None = None
+    retry_on: tuple[Failure, ...] | None = None
     on_lost: OnLost = OnLost.REQUEUE
     on_disconnect: OnDisconnect = OnDisconnect.CONTINUE
     crash_limit: CrashLimit = CRASH_LIMIT_DEFAULT
@@ -266,6 +268,7 @@ def _policy(body: JobBody) -> Policy:
         signal=_signal(body.signal, timeout_ms),
         retries=body.retries,
         backoff=USUAL_BACKOFF if body.backoff is None else _backoff(body.backoff),
+        retry_on=_retry_on(body),
         on_lost=body.on_lost,
         on_disconnect=body.on_disconnect,
         crash_limit=None if body.crash_limit == "never" else body.crash_limit,
@@ -282,6 +285,15 @@ def _signal(given: str | None, timeout_ms: int | None) -> str | None:
     if fault := signal_fault(text, timeout_ms):
         raise SpecError("signal", fault)
     return text
+
+
+def _retry_on(body: JobBody) -> tuple[str, ...]:
+    if body.retry_on and not body.retries:
+        raise SpecError("retry_on", "it chooses among retries: set retries")
+    try:
+        return parse_failures(body.retry_on or ())
+    except ValueError as error:
+        raise SpecError("retry_on", str(error)) from None
 
 
 def _backoff(body: BackoffBody) -> Backoff:

@@ -16,6 +16,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from zsched.model.backoff import USUAL_BACKOFF, Backoff, backoff_text, read_backoff
+from zsched.model.failures import FAILURES
 from zsched.model.fields import (
     ARRAY,
     DURATION,
@@ -145,6 +146,12 @@ class Policy(Struct, frozen=True, kw_only=True):
         Backoff,
         about("How long retries wait.", Form(codec=Codec(read_backoff, backoff_text, nullable=True))),
     ] = USUAL_BACKOFF
+    retry_on: Annotated[
+        tuple[str, ...],
+        about(
+            "Which failures are tried again: exit codes, signals and reasons. None: all of them.", Form(codec=FAILURES)
+        ),
+    ] = ()
     on_lost: Annotated[
         OnLost,
         about("What happens to a task whose worker is lost: `requeue` (at least once), `fail` (at most once)."),
@@ -300,10 +307,9 @@ class Run(Struct, frozen=True, kw_only=True):
     due_ms: Annotated[int | None, about("When it may start, if it waits for a time.", Form(codec=TIME))] = None
     exit_code: Annotated[int | None, about("Exit code of its process.")] = None
     signal: Annotated[int | None, about("Number of the signal that ended its process.")] = None
-    crashes: Annotated[int, about("How many runs of the task may have killed their workers.", Form(json=HIDDEN))] = 0
-    failures: Annotated[
-        int, about("How many runs of the task before this one failed by themselves.", Form(json=HIDDEN))
-    ] = 0
+    crashes: Annotated[Natural, about("How many runs of the task may have killed their workers.")] = 0
+    failures: Annotated[Natural, about("How many runs of the task before this one failed by themselves.")] = 0
+    returns: Annotated[Natural, about("How often a run of the task came back from a worker unstarted.")] = 0
     probation: Annotated[bool, about("Whether it is on probation; if it has ended: whether it was then.")] = False
     claimed_ms: Annotated[int | None, about("When a worker got it, by the scheduler's clock.", Form(json=HIDDEN))] = (
         None

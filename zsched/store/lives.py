@@ -16,6 +16,7 @@ from msgspec import Struct
 
 from zsched.model.backoff import retry_ms
 from zsched.model.demand import Demand
+from zsched.model.failures import is_retried, read_failures
 from zsched.model.lifecycle import GIVEN, MOVES, Cause, Move, State, state_of
 from zsched.model.types import Blocked, DemandId, JobId, RunId, RunStatus, WorkerId
 from zsched.store import moves, rows, sql, transitions
@@ -173,9 +174,11 @@ class Lives(Core):
 
     def _follow(self, move: Move, row: Row, change: Change) -> RunId | None:
         """Make the next run of a task whose run has ended, if it may have one. `row`: of sql.ENDED_RUNS."""
-        run_id, job_id, task, failures, demand_id, retries, backoff = row
+        run_id, job_id, task, failures, demand_id, retries, backoff, retry_on, *end = row
         due_ms = change.due_ms
         if move.successor is Cause.RETRY:
+            if not is_retried(read_failures(retry_on), *end):
+                return None
             try:
                 if failures >= retries:
                     return None

@@ -224,7 +224,8 @@ CRASHES: Final = """
     SELECT r.crashes, j.crash_limit FROM runs r JOIN jobs j ON j.job_id = r.job_id WHERE r.run_id = ?"""
 # Ended runs, and what their jobs say of successors.
 ENDED_RUNS: Final = """
-    SELECT r.run_id, r.job_id, r.task, r.failures, r.demand_id, j.retries, j.backoff
+    SELECT r.run_id, r.job_id, r.task, r.failures, r.demand_id, j.retries, j.backoff, j.retry_on, r.reason, r.exit_code,
+        r.signal
     FROM runs r JOIN jobs j ON j.job_id = r.job_id WHERE r.run_id IN (VALUES (?)) ORDER BY r.run_id"""
 # 66 is Blocked.DUE and Blocked.DATE.
 RELEASE_DUE: Final = """

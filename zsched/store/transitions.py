@@ -30,9 +30,9 @@ ADD_FIRE: Final = _ADD_RUN.format(made(Cause.FIRE))
 # The next run of a task. The second parameter: whether its predecessor counts as an attempt if it has started.
 _ADD_SUCCESSOR: Final = """
     INSERT INTO runs (run_id, job_id, task, attempt, demand_id, priority, status, blocked, due_ms, crashes, failures,
-        created_ms, expires_ms)
+        returns, created_ms, expires_ms)
     SELECT ?, job_id, task, attempt + CASE WHEN ? AND started_ms IS NOT NULL THEN 1 ELSE 0 END, ?, priority, {}, ?, ?,
-        crashes, failures + ?, ?, expires_ms
+        crashes, failures + ?, returns, ?, expires_ms
     FROM runs WHERE run_id = ?"""
 REQUEUE: Final = _ADD_SUCCESSOR.format(made(Cause.REQUEUE))
 RETRY: Final = _ADD_SUCCESSOR.format(made(Cause.RETRY))

@@ -48,6 +48,9 @@ OWNER_CHARS_MAX = 300
 # A job's name, in characters. More is 400.
 NAME_CHARS_MAX = 256
 
+# Entries of `retry_on`. More is 400.
+RETRY_ON_MAX = 32
+
 # Tags of a job, and characters of a tag (model/names.py). More is 400.
 TAGS_MAX = 16
 TAG_CHARS_MAX = 64

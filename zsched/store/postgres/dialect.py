@@ -22,7 +22,7 @@ TEXT_COLUMNS: Final = frozenset(
         *("command", "content", "created_by", "cwd", "cwd_hint", "db", "decided_by", "decision", "detail"),
         *("early_signal", "ending_by", "env", "form", "host", "incarnation", "key_check", "kind"),
         *("labels", "name", "note", "on_disconnect", "on_lost", "origin", "owner", "public_key"),
-        *("reason", "run_as", "runs", "schedule", "scopes", "secret_env", "status", "tag", "tags"),
+        *("reason", "retry_on", "run_as", "runs", "schedule", "scopes", "secret_env", "status", "tag", "tags"),
         *("token_id", "umask", "umask_hint", "version", "was", "wish", "worker_id", "workers"),
     }
 )

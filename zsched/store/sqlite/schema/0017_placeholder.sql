@@ -1,0 +1,1 @@
+-- Left for a change that is merged with this one.
