@@ -201,9 +201,9 @@ _REMOVALS: Final = (
         "an answer is read by its caller's thread, after the commit",
         "unit/test_rest_answers.py::test_changes_of_a_job_are_answered_with_the_job",
         (
-            "JobCancel.on_post",
-            "        _answer_state(resp, self._context.inbox.call(Cancel(number, caller(req))))\n",
-            "        self._context.inbox.call(Cancel(number, caller(req)))\n        _answer_state(resp, JobItem(self._context)._state(_found(self._context.reader.job(number))))\n",
+            "JobAct.on_post",
+            "        answer_state(resp, self._context.inbox.call(self._act(job_id(job), caller(req), why)))\n",
+            "        self._context.inbox.call(self._act(job_id(job), caller(req), why))\n        from zsched.api.jobs import JobItem\n        found = self._context.reader.job(job_id(job))\n        assert found is not None\n        answer_state(resp, JobItem(self._context)._state(found))\n",
         ),
     ),
     removal(

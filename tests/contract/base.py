@@ -45,7 +45,7 @@ Trace = Callable[[], AbstractContextManager[list[str]]]
 REPLACED = """
     SELECT (SELECT max(before.run_id) FROM runs before
             WHERE before.job_id = runs.job_id AND before.task = runs.task AND before.run_id < runs.run_id)
-    FROM events JOIN runs ON run_id = run_first WHERE was IS NULL AND events.reason IN ('requeued', 'retry')"""
+    FROM events JOIN runs ON run_id = run_first WHERE was IS NULL AND events.reason IN ('requeued', 'retry', 'rerun')"""
 
 NOW = 1_700_000_000_000
 LOWEST = -(2**31)

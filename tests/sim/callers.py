@@ -23,6 +23,7 @@ from zsched.model.backoff import Backoff
 from zsched.model.spans import Spans, of_numbers
 from zsched.model.spec import JobEdit
 from zsched.model.types import JobId, JobSpec, OnDisconnect, OnLost, Policy
+from zsched.scheduler.dispatcher.acts import Hold, Release, Rerun
 from zsched.scheduler.dispatcher.commands import (
     Action,
     Bulk,
@@ -74,6 +75,14 @@ class Asked:
     # Its start time and its deadline, as fields of JobSpec.
     times: dict[str, int] = field(default_factory=dict)
     recurring: bool = False
+    # Whether it is held, as was acked; None while a change is under way, for it may have been done.
+    held: bool | None = False
+    # Holds and releases without an answer, and whether several were under way at once.
+    holding: int = 0
+    muddled: bool = False
+    ever_held: bool = False
+    # How many of its reruns were acked.
+    reruns: int = 0
     # What was acked of its schedule; None while a change is under way, for it may have been done.
     schedule: str | None = "scheduled"
 
@@ -129,6 +138,8 @@ class Client:
         self._when = Random(repr(chance.getstate()) + "when")
         # The same for the failures that it has tried again.
         self._again = Random(repr(chance.getstate()) + "again")
+        # The same for what it holds, releases and runs again.
+        self._act = Random(repr(chance.getstate()) + "act")
         # So that workers ask for runs ahead.
         self._short = chance.random() < 0.4
 
@@ -140,7 +151,11 @@ class Client:
             if one.acked not in jobs:
                 one.acked = None
             one.cancel_acked = one.cancel_late = False
-            one.schedule = None
+            one.schedule = one.held = None
+            one.reruns = 0
+            if one.ever_held:
+                # It may be held again.
+                self._timeline.after(3_000, partial(self._change_hold, one, hold=False))
         self.jobs = {job: one for job, one in self.jobs.items() if job in jobs}
         for request in self._requests:
             if not set(request.acked) <= jobs:
@@ -208,6 +223,11 @@ class Client:
         for job_id, one in zip(ids, request.batch, strict=True):
             if one.recurring and one.acked is None:
                 self._timeline.after(self._whim.randint(0, 20_000), partial(self._change_schedule, one))
+            if one.acked is None and not one.recurring:
+                if self._act.random() < 0.12:
+                    self._timeline.after(self._act.choice((0, 5, 500, 4_000)), partial(self._hold, one))
+                if self._act.random() < 0.1 and one.script.kills is None and "deadline_ms" not in one.times:
+                    self._timeline.after(self._act.choice((50, 1_000, 10_000, 40_000)), partial(self._rerun, one))
             one.acked = job_id
             self.jobs[job_id] = one
 
@@ -239,6 +259,51 @@ class Client:
             self._timeline.after(self._whim.randint(0, 90_000), lambda: self._change_schedule(one))
 
         self._scheduler.call(self._path, change, on_answer)
+
+    def _hold(self, one: Asked) -> None:
+        """Hold a job, and release it after a while."""
+        self._change_hold(one, hold=True)
+
+    def _change_hold(self, one: Asked, *, hold: bool) -> None:
+        if one.acked is None:
+            return  # It was acked, and a restore has lost it.
+        act = (Hold if hold else Release)(JobId(one.acked), CLIENT, "a reason")
+        before, one.held, one.ever_held = one.held, None, True
+        one.muddled |= one.holding > 0
+        one.holding += 1
+
+        def on_answer(answer: Answer) -> None:
+            self._story.tell("client", "%s: %s", act, _short(answer))
+            one.holding -= 1
+            if not one.muddled and isinstance(answer, Done):
+                one.held = hold
+            elif not one.muddled and isinstance(answer, Refused | Undone):
+                one.held = before
+            one.muddled &= one.holding > 0
+            if hold or not isinstance(answer, Done):
+                pause_ms = self._act.choice((0, 20, 3_000, 15_000))
+                self._timeline.after(pause_ms, lambda: self._change_hold(one, hold=False))
+
+        self._scheduler.call(self._path, act, on_answer)
+
+    def _rerun(self, one: Asked) -> None:
+        """Run a job again, if it has ended."""
+        if one.acked is None or (one.cancel_asked and not one.cancel_acked):
+            return
+        act = Rerun(JobId(one.acked), CLIENT)
+        # What was answered to a cancel is not so any more, once it runs again.
+        was = one.cancel_asked, one.cancel_acked, one.cancel_late
+        one.cancel_asked, one.cancel_acked, one.cancel_late = True, False, False
+
+        def on_answer(answer: Answer) -> None:
+            self._story.tell("client", "%s: %s", act, _short(answer))
+            if isinstance(answer, Done):
+                one.reruns += 1
+                one.cancel_asked = False
+            elif isinstance(answer, Refused | Undone):
+                one.cancel_asked, one.cancel_acked, one.cancel_late = was
+
+        self._scheduler.call(self._path, act, on_answer)
 
     def _misuse(self, used: Once) -> None:
         """Send another job with a key that has been used: it has to be refused."""

@@ -3,18 +3,34 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Final
 
 import falcon
 
-from zsched.api import access, events, foreign, jobs, many, openapi, problem, purge, runs, standby, status, workers
+from zsched.api import (
+    access,
+    acts,
+    events,
+    foreign,
+    jobs,
+    many,
+    openapi,
+    problem,
+    purge,
+    runs,
+    standby,
+    status,
+    workers,
+)
 from zsched.api.context import Context
 from zsched.api.etag import EntityTags
 from zsched.api.gate import Gate, Needs, Scopes
 from zsched.api.requests import Requests
 from zsched.api.room import Admission
 from zsched.model.access import Scope
-from zsched.scheduler.dispatcher.commands import UseToken
+from zsched.scheduler.dispatcher.acts import Hold, Release, Rerun
+from zsched.scheduler.dispatcher.commands import Cancel, UseToken
 from zsched.scheduler.inbox import StandbyError
 from zsched.store.contract import StoreDeposed
 
@@ -31,7 +47,10 @@ ROUTES: Final[tuple[tuple[str, Callable[[Context], object], Mapping[str, Scopes]
     ("/jobs/wait", many.Wait, {"POST": READ}),
     ("/jobs/{job}", jobs.JobItem, {"GET": READ, "PATCH": ACT, "DELETE": ACT}),
     ("/jobs/{job}/runs", jobs.JobRuns, {"GET": READ}),
-    ("/jobs/{job}/cancel", jobs.JobCancel, {"POST": ACT}),
+    ("/jobs/{job}/cancel", partial(acts.JobAct, Cancel), {"POST": ACT}),
+    ("/jobs/{job}/hold", partial(acts.JobAct, Hold), {"POST": ACT}),
+    ("/jobs/{job}/release", partial(acts.JobAct, Release), {"POST": ACT}),
+    ("/jobs/{job}/rerun", partial(acts.JobAct, Rerun), {"POST": ACT}),
     ("/jobs/{job}/pause", jobs.JobPause, {"POST": ACT}),
     ("/jobs/{job}/resume", jobs.JobResume, {"POST": ACT}),
     ("/jobs/{job}/log", jobs.JobLog, {"POST": WORKER}),

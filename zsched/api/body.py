@@ -28,6 +28,7 @@ from zsched.model.limits import (
     INTEGER_MAX,
     NOTE_CHARS_MAX,
     OWNER_CHARS_MAX,
+    REASON_CHARS_MAX,
     SLOTS_MAX,
     TOKEN_PENDING_MAX,
     TOKEN_SCHEDULES_MAX,
@@ -107,12 +108,13 @@ class SelectBody(Struct, forbid_unknown_fields=True, frozen=True, kw_only=True):
 
 class BulkBody(SelectBody, frozen=True, kw_only=True):
     """POST /jobs/bulk. Only jobs with this `status` and with a number above `after`. `cancel` is for `end`: also cancel
-    what is live.
+    what is live. `reason`: as of the call on a single job.
     """
 
     action: Action
     status: RunStatus | None = None
     cancel: bool = False
+    reason: Annotated[str, Meta(max_length=REASON_CHARS_MAX)] = ""
     after: Annotated[int, Meta(ge=0, le=INTEGER_MAX)] = 0
 
 

@@ -1,4 +1,4 @@
-"""/jobs: submit, list, look, cancel; pause, resume, edit and end recurring jobs; the log post of workers that poll."""
+"""/jobs: submit, list, look; pause, resume, edit and end recurring jobs; the log post of workers that poll."""
 
 from __future__ import annotations
 
@@ -42,7 +42,6 @@ from zsched.model.output import cut
 from zsched.model.spec import REQUIRED, EditBody, JobBody, Seal, job_edit, job_spec
 from zsched.model.types import Job, JobId, JobSpec, RunId, RunStatus, Stream
 from zsched.scheduler.dispatcher.commands import (
-    Cancel,
     EditJob,
     EndSchedule,
     FullError,
@@ -145,7 +144,7 @@ class JobItem:
             duration_ms(given, "wait", WAIT_MS_MAX) / 1000,
             of_job(number),
         )
-        _answer_state(resp, self._state(found))
+        answer_state(resp, self._state(found))
 
     on_head = on_get
 
@@ -156,12 +155,12 @@ class JobItem:
             edit = job_edit(read(req, EditBody))
         except SpecError as error:
             _refuse(error, "#")
-        _answer_state(resp, self._context.inbox.call(EditJob(number, edit, caller(req))))
+        answer_state(resp, self._context.inbox.call(EditJob(number, edit, caller(req))))
 
     def on_delete(self, req: falcon.Request, resp: falcon.Response, job: str) -> None:
         given = parameters(req, "cancel")
         number = job_id(job)
-        _answer_state(resp, self._context.inbox.call(EndSchedule(number, caller(req), flag(given, "cancel"))))
+        answer_state(resp, self._context.inbox.call(EndSchedule(number, caller(req), flag(given, "cancel"))))
 
     def _state(self, job: Job) -> JobState:
         reader = self._context.reader
@@ -190,18 +189,6 @@ class JobRuns:
     on_head = on_get
 
 
-class JobCancel:
-    """/jobs/{id}/cancel"""
-
-    def __init__(self, context: Context) -> None:
-        self._context = context
-
-    def on_post(self, req: falcon.Request, resp: falcon.Response, job: str) -> None:
-        parameters(req)
-        number = job_id(job)
-        _answer_state(resp, self._context.inbox.call(Cancel(number, caller(req))))
-
-
 class JobPause:
     """/jobs/{id}/pause"""
 
@@ -211,7 +198,7 @@ class JobPause:
     def on_post(self, req: falcon.Request, resp: falcon.Response, job: str) -> None:
         parameters(req)
         number = job_id(job)
-        _answer_state(resp, self._context.inbox.call(PauseSchedule(number, caller(req))))
+        answer_state(resp, self._context.inbox.call(PauseSchedule(number, caller(req))))
 
 
 class JobResume:
@@ -223,7 +210,7 @@ class JobResume:
     def on_post(self, req: falcon.Request, resp: falcon.Response, job: str) -> None:
         parameters(req)
         number = job_id(job)
-        _answer_state(resp, self._context.inbox.call(ResumeSchedule(number, caller(req))))
+        answer_state(resp, self._context.inbox.call(ResumeSchedule(number, caller(req))))
 
 
 class JobLog:
@@ -251,7 +238,7 @@ class JobLog:
         answer(resp, views.run(state.run, state.output))
 
 
-def _answer_state(resp: falcon.Response, state: JobState) -> None:
+def answer_state(resp: falcon.Response, state: JobState) -> None:
     """Answer with a job and its last run, and why it waits."""
     view = views.job(state.job)
     if state.last is not None:

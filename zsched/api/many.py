@@ -11,7 +11,7 @@ from msgspec import UNSET
 
 from zsched.api import shapes
 from zsched.api.body import BulkBody, SelectBody, WaitBody, read
-from zsched.api.context import Context, answer, caller, parameters
+from zsched.api.context import Context, answer, caller, parameters, reason
 from zsched.api.gate import Principal
 from zsched.api.problem import Problem, invalid
 from zsched.api.roll import Roll
@@ -49,11 +49,12 @@ class Bulk:
         others = body.all_owners or selection.owner not in (None, principal.owner)
         if selection.ids is None and others and not principal.may(Scope.OPERATE):
             raise Problem(403, "scope", "The jobs of other owners need the scope operate")
+        why = reason({"reason": body.reason})
         outcomes: dict[str, list[Span]] = {}
         until_s = time.monotonic() + BULK_MS_MAX / 1000
         after: JobId | None = JobId(body.after)
         while after is not None:
-            command = commands.Bulk(Action(body.action), selection, caller(req), after, body.cancel)
+            command = commands.Bulk(Action(body.action), selection, caller(req), after, body.cancel, why)
             try:
                 done = self._step(command)
             except (Problem, ClosedError, StoreError, TimeoutError):

@@ -12,6 +12,7 @@ from zsched.model.limits import (
     OWNER_CHARS_MAX,
     PAGE_ROWS_DEFAULT,
     PAGE_ROWS_MAX,
+    REASON_CHARS_MAX,
     TAG_CHARS_MAX,
     WORKER_CHARS_MAX,
 )
@@ -91,6 +92,11 @@ QUERY: Final[Mapping[str, Schema]] = {
     "cancel": {
         "description": "Whether to cancel the last fire too, if it has not ended",
         "schema": {"enum": ["1", "0", "true", "false"], "default": "0"},
+    },
+    "reason": {
+        "description": "Why, for the event and for people",
+        "schema": {"type": "string", "maxLength": REASON_CHARS_MAX},
+        "example": "disk full",
     },
     "stream": {"schema": {"enum": ["stdout", "stderr"], "default": "stdout"}},
     "status": {"schema": {"enum": list(RunStatus)}},

@@ -265,11 +265,11 @@ class Client:
                 jobs |= spans.of_numbers(job.id for job in unlisted if job.schedule is None)
         return jobs
 
-    def cancel(self, jobs: Iterable[Job | int]) -> dict[str, Group]:
+    def cancel(self, jobs: Iterable[Job | int], reason: str = "") -> dict[str, Group]:
         """Cancel many jobs by one call. Returns them by outcome: `done`; `ending` while workers end their runs;
         `finished` if they had ended before; `not_owner`; `unknown_job`. Empty groups are left out.
         """
-        return self.bulk("cancel", _numbers(jobs))
+        return self.bulk("cancel", _numbers(jobs), reason=reason)
 
     def bulk(
         self,
@@ -279,6 +279,7 @@ class Client:
         owner: str | None = "me",
         status: str | None = None,
         cancel: bool = False,
+        reason: str = "",
     ) -> dict[str, Group]:
         """Apply an action to many jobs by POST /jobs/bulk (docs/rest.md). `jobs` None: all jobs of `owner`, or of all
         owners if that is None. Repeated for a minute when the answer is lost; jobs that were changed by then are
@@ -288,7 +289,8 @@ class Client:
         check("jobs", jobs, Spans | None)
         check("owner", owner, str | None)
         check("status", status, str | None)
-        return many.bulk(self.ask, action, jobs, owner, status, cancel=cancel)
+        check("reason", reason, str)
+        return many.bulk(self.ask, action, jobs, owner, status, cancel=cancel, reason=reason)
 
     def run(self, run_id: int) -> View:
         """A run as REST shows it. Raises NotFound."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import time
 from typing import TYPE_CHECKING, NamedTuple, Self, TypedDict, Unpack
+from urllib.parse import quote
 
 from zsched.client.arguments import check, check_fields
 from zsched.client.http import HOLD_S, LOOK_FACTOR, LOOK_S_MAX, LOOK_S_MIN, PATIENCE_S, Stream, View
@@ -124,9 +125,23 @@ class Job:
             self.refresh()
         return self._client.log(self.run["run_id"], stream).decode(errors="replace") if self.run else ""
 
-    def cancel(self) -> Self:
-        """Cancel its pending or running runs. Raises Refused with code `finished` if it has none."""
-        return self._change("POST", "/cancel")
+    def cancel(self, reason: str = "") -> Self:
+        """Cancel its pending or running runs. Raises Refused with code `finished` if it has none. `reason` is stored,
+        as of the other acts.
+        """
+        return self._act("cancel", reason)
+
+    def hold(self, reason: str = "") -> Self:
+        """Let no run of it start; running ones go on. Raises Refused with code `finished` if it has ended."""
+        return self._act("hold", reason)
+
+    def release(self, reason: str = "") -> Self:
+        """Let its runs start again after a hold."""
+        return self._act("release", reason)
+
+    def rerun(self, reason: str = "") -> Self:
+        """Run it again after its end. Raises Refused with code `live` if it has not ended."""
+        return self._act("rerun", reason)
 
     def pause(self) -> Self:
         """Stop the fires of a recurring job; a live run goes on. Raises Refused with code `no_schedule` for a job
@@ -150,6 +165,10 @@ class Job:
         """
         check_fields(changes, Changes)
         return self._change("PATCH", "", changes)
+
+    def _act(self, act: str, reason: str) -> Self:
+        check("reason", reason, str)
+        return self._change("POST", f"/{act}?reason={quote(reason)}" if reason else f"/{act}")
 
     def _change(self, method: str, call: str, body: object = None) -> Self:
         """Ask for a change; the answer is the job after it."""

@@ -19,7 +19,7 @@ from zsched.model.spans import Spans
 MANY_S: Final = 0.2
 
 
-Action = Literal["cancel", "pause", "resume", "end"]
+Action = Literal["cancel", "pause", "resume", "end", "hold", "release", "rerun"]
 
 _ENDED: Final = ("success", "failed", "cancelled")
 
@@ -94,10 +94,19 @@ def unfinished(ask: Ask, owner: str | None) -> dict[str, Group]:
 
 
 def bulk(
-    ask: Ask, action: Action, jobs: Spans | None, owner: str | None, status: str | None, *, cancel: bool
+    ask: Ask,
+    action: Action,
+    jobs: Spans | None,
+    owner: str | None,
+    status: str | None,
+    *,
+    cancel: bool = False,
+    reason: str = "",
 ) -> dict[str, Group]:
     """Apply an action to jobs; None: to all of an owner, or of all owners. Repeated when the answer is lost."""
     body: dict[str, object] = {"action": action}
+    if reason:
+        body["reason"] = reason
     if cancel:
         body["cancel"] = True
     if status is not None:

@@ -51,6 +51,7 @@ class Fields(PolicyFields, Placement, total=False):
     name: str | None
     schedule: str | None
     run_now: bool
+    hold: bool
     tags: list[str] | tuple[str, ...] | None
     user: str | None
     env: Mapping[str, str] | None

@@ -73,9 +73,13 @@ def details(job: Job) -> Iterator[tuple[str, object]]:
     for variable, value in (*view.get("env", {}).items(), *view.get("secret_env", {}).items()):
         yield "variable", f"{variable}={value}"
     yield "submitted", table.moment(view["created_at"])
-    for name, key in (("next fire", "next_fire_at"), ("cancel", "cancelled_at")):
+    for name, key, why in (
+        ("next fire", "next_fire_at", ""),
+        ("held since", "held_at", "hold_reason"),
+        ("cancel", "cancelled_at", "cancel_reason"),
+    ):
         if key in view:
-            yield name, table.moment(view[key])
+            yield name, table.moment(view[key]) + (f" ({view[why]})" if why in view else "")
     if not run:
         return
     yield "run", f"{run['run_id']} ({run['status']}, attempt {run['attempt']}{_counts(run)})"

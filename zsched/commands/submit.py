@@ -47,6 +47,7 @@ Options:
   --idempotency-key=KEY
                       Make the submit repeatable: for seven days, the same KEY with the same jobs prints the jobs that
                       were stored, and submits nothing (a random key).
+  --hold              Start nothing until `zsched release`.
   --wait              Wait until all jobs have finished.
   --dry-run           Print what would be submitted, and submit nothing.
   -q, --quiet         Print only job IDs, one on each line.
@@ -129,6 +130,8 @@ def read_jobs(arguments: Mapping[str, options.Value]) -> list[View]:
             options.fail(__doc__, f"{option} is empty")
     if arguments["--run-now"] and cron is None:
         options.fail(__doc__, "--run-now goes with --cron: other jobs run at once anyway")
+    if arguments["--hold"] and cron is not None:
+        options.fail(__doc__, "--hold is for jobs without --cron: use `zsched pause` for a recurring job")
     if arguments["--wait"] and cron is not None:
         options.fail(__doc__, "a job with --cron never ends, so there is nothing to --wait for")
     if arguments["--stdin"] and file == "-":
@@ -143,7 +146,7 @@ def read_jobs(arguments: Mapping[str, options.Value]) -> list[View]:
     fields.update(policy(arguments))
     fields["name"], fields["schedule"] = options.text(arguments, "--name"), cron
     fields["run_now"], fields["user"] = bool(arguments["--run-now"]), options.text(arguments, "--user")
-    fields["tags"] = options.words(arguments, "--tag")
+    fields["tags"], fields["hold"] = options.words(arguments, "--tag"), bool(arguments["--hold"])
     fields["env"] = variables.read_plain(__doc__, arguments)
     fields["secret_env"] = variables.read_secret(__doc__, arguments)
 

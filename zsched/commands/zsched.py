@@ -13,6 +13,9 @@ Commands:
   wait     Wait until jobs have ended.
   logs     Show the output of a job.
   cancel   Cancel jobs.
+  hold     Let jobs start no run until they are released.
+  release  Let held jobs start.
+  rerun    Run jobs again that have ended.
   pause    Pause recurring jobs.
   resume   Resume recurring jobs that were paused.
   edit     Change a recurring job: its schedule, command, name or timeout.
@@ -60,6 +63,7 @@ from zsched.host import standard
 # Each is a module of this package with main(argv) -> exit code, imported when it is called.
 COMMANDS: Final = (
     *("up", "submit", "run", "list", "events", "show", "wait", "logs", "cancel"),
+    *("hold", "release", "rerun"),
     *("pause", "resume", "edit", "end"),
     *("workers", "foreign", "summary", "token", "access", "key", "purge", "db", "demo", "version"),
 )

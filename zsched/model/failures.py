@@ -1,4 +1,4 @@
-"""Which failures of a task are tried again: `retry_on` of a job, such as `75`, `100-120`, `TERM` and `timeout`. Pure."""
+"""Which failures of a task are tried again: `retry_on` of a job, such as `75`, `100-120`, `TERM`, `timeout`. Pure."""
 
 from __future__ import annotations
 

@@ -49,6 +49,7 @@ class Cause(StrEnum):
     FIRE = "fire"
     REQUEUE = "requeue"
     RETRY = "retry"
+    RERUN = "rerun"
     # The scheduler decides.
     CLAIM = "claim"
     CANCEL = "cancel"
@@ -77,6 +78,7 @@ CAUSES: Final[Mapping[Cause, str]] = {
     Cause.FIRE: "a recurring job fires",
     Cause.REQUEUE: "a successor of a lost run is made",
     Cause.RETRY: "a successor of a failed run is made",
+    Cause.RERUN: "its ended task is run again for a caller",
     Cause.CLAIM: "it is assigned to a worker",
     Cause.CANCEL: "its job is cancelled",
     Cause.WITHDRAW: "it is cancelled, and its worker polls, so it can't be asked to end it",
@@ -146,6 +148,7 @@ MOVES: Final[Mapping[State, Mapping[Cause, Move]]] = {
         Cause.FIRE: Move(State.PENDING, "fire"),
         Cause.REQUEUE: Move(State.PENDING, "requeued"),
         Cause.RETRY: Move(State.PENDING, "retry"),
+        Cause.RERUN: Move(State.PENDING, "rerun"),
     },
     State.PENDING: {
         Cause.CLAIM: Move(State.RUNNING),

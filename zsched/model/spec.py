@@ -83,6 +83,7 @@ class JobBody(Launch, forbid_unknown_fields=True, frozen=True):
     stdin: str | None = None
     schedule: str | None = None
     run_now: bool = False
+    hold: bool = False
     run_at: str | None = None
     delay: Duration | None = None
     deadline: Duration | None = None
@@ -142,6 +143,7 @@ def job_spec(body: JobBody, seal: Seal = keeps_none) -> JobSpec:
         stdin=body.stdin,
         schedule=cron,
         run_now=body.run_now,
+        hold=_hold(body),
         tags=_tags(body.tags or ()),
         policy=policy,
         **timing,
@@ -217,6 +219,12 @@ def _schedule(given: str | None) -> str | None:
         except schedule.ScheduleError as error:
             raise SpecError("schedule", str(error)) from None
     return cron
+
+
+def _hold(body: JobBody) -> bool:
+    if body.hold and body.schedule:
+        raise SpecError("hold", "not together with schedule: pause the job instead")
+    return body.hold
 
 
 def _timing(body: JobBody, *, recurring: bool) -> dict[str, Any]:

@@ -103,6 +103,8 @@ class Blocked:
 
     # Its task waits for the end of a back-off or of a delay: a duration, whatever the wall clock says.
     DUE: Final = 2
+    # Its job is held. A running run keeps the bit, so that what comes after it is held too.
+    HELD: Final = 8
     # Its task waits for a time of the wall clock.
     DATE: Final = 64
 
@@ -202,6 +204,7 @@ class JobSpec(JobFields, frozen=True, kw_only=True):
     """
 
     run_now: bool = False
+    hold: bool = False
     delay_ms: int | None = None
     expiry_ms: int | None = None
     stdin: str | None = None
@@ -270,6 +273,11 @@ class Job(JobFields, frozen=True, kw_only=True):
     cancel_ms: Annotated[int | None, about("When it was cancelled.", Form(json="cancelled_at", rank=6, codec=TIME))] = (
         None
     )
+    cancel_reason: Annotated[str | None, about("Why it was cancelled, as the caller said.", Form(rank=6))] = None
+    held_ms: Annotated[int | None, about("Since when it is held: no run of it starts.", Form(rank=3, codec=TIME))] = (
+        None
+    )
+    hold_reason: Annotated[str | None, about("Why it is held, as the caller said.", Form(rank=3))] = None
     created_ms: Annotated[int, about("When it was submitted.", Form(rank=6, codec=TIME))]
     updated_ms: Annotated[int, about("When it changed last.", Form(rank=6, codec=TIME))]
 
@@ -305,6 +313,7 @@ class Run(Struct, frozen=True, kw_only=True):
     )
     detail: Annotated[str | None, about("A sentence for people on the reason. It may change.")] = None
     due_ms: Annotated[int | None, about("When it may start, if it waits for a time.", Form(codec=TIME))] = None
+    blocked: Annotated[int, about("Bits of what keeps it from starting, while it is pending.", Form(json=HIDDEN))] = 0
     exit_code: Annotated[int | None, about("Exit code of its process.")] = None
     signal: Annotated[int | None, about("Number of the signal that ended its process.")] = None
     crashes: Annotated[Natural, about("How many runs of the task may have killed their workers.")] = 0

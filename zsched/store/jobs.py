@@ -6,9 +6,9 @@ from collections.abc import Sequence
 
 from zsched.model.demand import Demand
 from zsched.model.events import EventKind
-from zsched.model.lifecycle import Cause
+from zsched.model.lifecycle import TERMINAL, Cause
 from zsched.model.types import Job, JobId, JobSpec, OnLost, RunId, RunStatus, WorkerId
-from zsched.store import rows, sql, transitions
+from zsched.store import acts, rows, sql, transitions
 from zsched.store.contract import Cancelled, Target
 from zsched.store.engine import Row
 from zsched.store.ledger import Note
@@ -52,6 +52,7 @@ class JobsWriter(Lives):
                 at_once.append((job_id, (*run, *_times(spec, now_ms)) if timed else run))
         statement = transitions.ADD_TIMED_RUN if timed else transitions.ADD_RUN
         self._make(Cause.SUBMIT, statement, at_once, Change(at_ms=now_ms, actor=actor))
+        self._hold([job_id for job_id, spec in zip(job_ids, specs, strict=True) if spec.hold], actor, "", now_ms)
         return job_ids
 
     def _add_parts(self, job_ids: Sequence[JobId], specs: Sequence[JobSpec]) -> None:
@@ -80,17 +81,54 @@ class JobsWriter(Lives):
             self._ahead.pending = int(self._execute(sql.TOTAL_PENDING)[0][0])
         return self._ahead.pending + self._ledger.pending
 
-    def cancel(self, job_id: JobId, actor: str, now_ms: int) -> Cancelled:
-        change = Change(at_ms=now_ms, actor=actor)
+    def cancel(self, job_id: JobId, actor: str, now_ms: int, reason: str = "") -> Cancelled:
+        change = Change(at_ms=now_ms, actor=actor, detail=reason)
         values = (actor, now_ms, now_ms, job_id)
         pending = self._move((PENDING, Cause.CANCEL), transitions.CANCEL_PENDING, values, change)
         running = self._execute(transitions.RUNNING_OF_JOB, (job_id,))
         if pending or running:
-            self._execute(sql.MARK_JOB_CANCELLED, values)
+            self._execute(sql.MARK_JOB_CANCELLED, (actor, now_ms, reason or None, now_ms, job_id))
         if running:
             marks = (actor, now_ms, job_id)
             self._move((RUNNING, Cause.CANCEL), transitions.MARK_CANCELLED, marks, change, running)
         return Cancelled(len(pending), [(WorkerId(worker_id), RunId(run_id)) for run_id, _, worker_id, *_ in running])
+
+    # --- hold, release and rerun ---
+
+    def hold(self, job_id: JobId, actor: str, reason: str, now_ms: int) -> bool:
+        return self._hold([job_id], actor, reason, now_ms)
+
+    def _hold(self, job_ids: Sequence[JobId], actor: str, reason: str, now_ms: int) -> bool:
+        """Hold jobs; returns whether any was not held before."""
+        if not job_ids:
+            return False
+        self._ahead.waiting = None
+        values = [(now_ms, reason or None, now_ms, job_id) for job_id in job_ids]
+        held = [JobId(job_id) for (job_id,) in self._engine.executemany(acts.HOLD_JOB, values)]
+        self._engine.executemany(acts.HOLD_RUNS, [(job_id,) for job_id in held])
+        for job_id in sorted(held):
+            note = Note(at_ms=now_ms, actor=actor, job_id=job_id, became=EventKind.HELD, detail=reason)
+            self._ledger.note(note)
+        return bool(held)
+
+    def release(self, job_id: JobId, actor: str, reason: str, now_ms: int) -> bool:
+        released = self._execute(acts.RELEASE_JOB, (now_ms, job_id))
+        if released:
+            self._ahead.waiting = None
+            self._execute(acts.RELEASE_RUNS, (job_id,))
+            note = Note(at_ms=now_ms, actor=actor, job_id=job_id, became=EventKind.RELEASED, detail=reason)
+            self._ledger.note(note)
+        return bool(released)
+
+    def rerun(self, job_id: JobId, actor: str, reason: str, now_ms: int) -> RunId | None:
+        last = self._execute(acts.LAST_RUN, (job_id,))
+        if not last or RunStatus(last[0][1]) not in TERMINAL:
+            return None
+        self._execute(acts.REVIVE_JOB, (job_id,))
+        run_id, status = last[0]
+        change = Change(at_ms=now_ms, actor=actor, detail=reason)
+        new = [(job_id, (now_ms, now_ms, run_id))]
+        return self._make(Cause.RERUN, transitions.RERUN, new, change, replaced=RunStatus(status))[0]
 
     def edit(self, job: Job, actor: str, detail: str, now_ms: int) -> None:
         argv = rows.argv_text(job.argv)
@@ -124,12 +162,24 @@ class JobsWriter(Lives):
         targets.sort(key=lambda target: target.job_id)
         return targets[:count]
 
+    def held(self, owner: str | None, after: JobId, count: int) -> list[Target]:
+        if owner is None:
+            return self._targets(acts.HELD_JOBS, (after, count))
+        return self._targets(acts.HELD_JOBS_OF, (owner, after, count))
+
+    def ended(self, owner: str | None, status: RunStatus, after: JobId, count: int) -> list[Target]:
+        if owner is None:
+            return self._targets(acts.ENDED_TARGETS, (status, after, count))
+        return self._targets(acts.ENDED_TARGETS_OF, (owner, status, after, count))
+
     def between(self, first: JobId, last: JobId, count: int) -> list[Target]:
         return self._targets(sql.TARGETS_BETWEEN, (first, last, count))
 
     def _targets(self, statement: str, parameters: Row) -> list[Target]:
+        # Their counters do not show yet that they are live.
+        revived = self._ledger.revived()
         return [
-            Target(JobId(job_id), owner or "", RunStatus(status))
+            Target(JobId(job_id), owner or "", PENDING if job_id in revived else RunStatus(status))
             for job_id, owner, status in self._execute(statement, parameters)
         ]
 

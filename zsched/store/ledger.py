@@ -12,6 +12,7 @@ from typing import Final
 from msgspec import Struct
 
 from zsched.model.events import Became
+from zsched.model.lifecycle import TERMINAL
 from zsched.model.types import JobId, RunId, RunStatus
 from zsched.store import sql
 from zsched.store.contract import Changes
@@ -72,6 +73,10 @@ class Ledger:
         """Count for each of the jobs a task that changes its state so. `was` None: the tasks are new."""
         self._moves += [(job_id, was, became) for job_id in job_ids]
         self.pending += len(job_ids) * ((became is RunStatus.PENDING) - (was is RunStatus.PENDING))
+
+    def revived(self) -> set[JobId]:
+        """Jobs with an ended task that is pending again, whose counters do not show that yet."""
+        return {job_id for job_id, was, became in self._moves if was in TERMINAL and became is RunStatus.PENDING}
 
     def note_ends(self, job_ids: Iterable[JobId]) -> None:
         """A task of each of these jobs has ended, or its schedule: the job may have ended."""

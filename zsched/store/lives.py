@@ -233,7 +233,7 @@ class Lives(Core):
         self._ledger.count([job_id for job_id, _ in new], replaced, became)
         if not move.silent:
             job = new[0][0] if len(new) == 1 else None
-            moved = (made[0], made[-1], None, None, became, move.reason, None)
+            moved = (made[0], made[-1], None, None, became, move.reason, change.detail or None)
             self._ledger.add([(change.at_ms, change.actor, job, *moved)])
         return made
 

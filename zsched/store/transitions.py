@@ -27,15 +27,24 @@ ADD_TIMED_RUN: Final = f"""
     INSERT INTO runs (run_id, job_id, attempt, demand_id, priority, status, created_ms, blocked, due_ms, expires_ms)
     VALUES (?, ?, 1, ?, ?, {made(Cause.SUBMIT)}, ?, ?, ?, ?)"""
 ADD_FIRE: Final = _ADD_RUN.format(made(Cause.FIRE))
-# The next run of a task. The second parameter: whether its predecessor counts as an attempt if it has started.
+# The next run of a task. The second parameter: whether its predecessor counts as an attempt if it has started. It is
+# held if that is (8 is Blocked.HELD).
 _ADD_SUCCESSOR: Final = """
     INSERT INTO runs (run_id, job_id, task, attempt, demand_id, priority, status, blocked, due_ms, crashes, failures,
         returns, created_ms, expires_ms)
-    SELECT ?, job_id, task, attempt + CASE WHEN ? AND started_ms IS NOT NULL THEN 1 ELSE 0 END, ?, priority, {}, ?, ?,
+    SELECT ?, job_id, task, attempt + CASE WHEN ? AND started_ms IS NOT NULL THEN 1 ELSE 0 END, ?, priority, {},
+        ? | (blocked & 8), ?,
         crashes, failures + ?, returns, ?, expires_ms
     FROM runs WHERE run_id = ?"""
 REQUEUE: Final = _ADD_SUCCESSOR.format(made(Cause.REQUEUE))
 RETRY: Final = _ADD_SUCCESSOR.format(made(Cause.RETRY))
+# The run of an ended task that is run again: as the job says now. A deadline that has passed does not count.
+RERUN: Final = f"""
+    INSERT INTO runs (run_id, job_id, task, attempt, demand_id, priority, status, blocked, created_ms, expires_ms)
+    SELECT ?, r.job_id, r.task, r.attempt + CASE WHEN r.started_ms IS NOT NULL THEN 1 ELSE 0 END, j.demand_id,
+        j.priority, {made(Cause.RERUN)}, CASE WHEN j.held_ms IS NULL THEN 0 ELSE 8 END, ?,
+        CASE WHEN j.deadline_ms > ? THEN j.deadline_ms END
+    FROM runs r JOIN jobs j ON j.job_id = r.job_id WHERE r.run_id = ?"""
 
 # --- pending runs ---
 

@@ -48,6 +48,9 @@ OWNER_CHARS_MAX = 300
 # A job's name, in characters. More is 400.
 NAME_CHARS_MAX = 256
 
+# The reason of an action on a job, in characters. More is 400.
+REASON_CHARS_MAX = 500
+
 # Entries of `retry_on`. More is 400.
 RETRY_ON_MAX = 32
 

@@ -126,12 +126,22 @@ class Made:
                 owner=self.owner,
                 live=spec.schedule is None or spec.run_now,
                 stdin_bytes=spec.stdin_bytes,
+                held_ms=self.now_ms if spec.hold else None,
                 **{name: getattr(spec, name) for name in JobFields.__struct_fields__},
             )
 
 
 CauseCode = Literal[
-    "scheduled", "paused", "backoff", "no_workers", "no_match", "draining", "foreign", "probation", "no_capacity"
+    "held",
+    "scheduled",
+    "paused",
+    "backoff",
+    "no_workers",
+    "no_match",
+    "draining",
+    "foreign",
+    "probation",
+    "no_capacity",
 ]
 
 
@@ -218,6 +228,7 @@ class Cancel(Command[JobState]):
 
     job_id: JobId
     by: Caller
+    reason: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -261,12 +272,15 @@ class Action(StrEnum):
     PAUSE = "pause"
     RESUME = "resume"
     END = "end"
+    HOLD = "hold"
+    RELEASE = "release"
+    RERUN = "rerun"
 
 
 @dataclass(frozen=True, slots=True)
 class Selection:
-    """Which jobs. `ids` names them; None means all that the action can change: for a cancel the jobs that have not
-    ended, otherwise those with a schedule. `owner` and `status` restrict these where they are given.
+    """Which jobs. `ids` names them; None means all that the action can change: the jobs that have not ended, those that
+    are held, those that have ended, or those with a schedule. `owner` and `status` restrict these where they are given.
     """
 
     ids: Spans | None
@@ -285,6 +299,7 @@ class Bulk(Command[BulkDone]):
     by: Caller
     after: JobId
     cancel: bool = False
+    reason: str = ""
 
 
 @dataclass(frozen=True, slots=True)

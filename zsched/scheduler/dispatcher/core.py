@@ -16,6 +16,7 @@ from zsched.model.limits import TICK_MS_MAX
 from zsched.model.types import Now, WorkerId
 from zsched.scheduler.dispatcher import (
     access,
+    acts,
     bulk,
     departures,
     due,
@@ -179,8 +180,11 @@ class Dispatcher:
                 return _reply(command, self._cancels.on_cancel(command, now))
             case PauseSchedule() | ResumeSchedule() | EndSchedule() | EditJob():
                 return _reply(command, recurrence.on_change(store, command, self._cancels.cancel, now))
+            case acts.Hold() | acts.Release() | acts.Rerun():
+                return _reply(command, acts.on_act(store, command, self._settings.pending_max, now))
             case Bulk():
-                return _reply(command, bulk.step(store, command, self._cancels.cancel, now))
+                doing = bulk.Doing(self._cancels.cancel, self._settings.pending_max, now)
+                return _reply(command, bulk.step(store, command, doing))
             case Purge():
                 return _reply(command, self._retention.on_purge(command, now))
             case Look():

@@ -23,6 +23,8 @@ def why(reader: Reader, job: Job, last: Run | None) -> Cause | None:
         return None
     if last is None or last.status is not RunStatus.PENDING:
         return _unfired(job)
+    if job.held_ms is not None:
+        return Cause("held", _held(job))
     if last.due_ms is not None and _is_first(job, last):
         return Cause("scheduled", f"it starts at {format_time(last.due_ms)}")
     if last.due_ms is not None:
@@ -39,6 +41,12 @@ def why(reader: Reader, job: Job, last: Run | None) -> Cause | None:
     if demand.probation:
         return Cause("probation", _on_probation(last, demand))
     return Cause("no_capacity", "it waits for a free slot on a worker")
+
+
+def _held(job: Job) -> str:
+    why = f" ({job.hold_reason})" if job.hold_reason else ""
+    held = f"it is held since {format_time(job.held_ms or 0)}{why}"
+    return f"{held}; `zsched release {job.job_id}` lets it start"
 
 
 def _is_first(job: Job, run: Run) -> bool:

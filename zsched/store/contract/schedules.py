@@ -37,7 +37,9 @@ class Schedules(Protocol):
         """
 
     def last_fire_lives(self, job_id: JobId) -> bool:
-        """Whether the last fire of a recurring job is pending or running, as this transaction sees it."""
+        """Whether the last run of a job, of a recurring one its last fire, is pending or running. As this transaction
+        sees it.
+        """
 
     def due(self, now_ms: int, count: int) -> list[Due]:
         """Up to `count` recurring jobs whose next fire is due, the most overdue first.

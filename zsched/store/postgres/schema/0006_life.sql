@@ -1,3 +1,8 @@
 -- As sqlite/schema/0018_life.sql, which describes each table and column.
 ALTER TABLE jobs ADD COLUMN retry_on TEXT COLLATE "C";
 ALTER TABLE runs ADD COLUMN returns BIGINT NOT NULL DEFAULT 0;
+
+ALTER TABLE jobs ADD COLUMN held_ms       BIGINT;
+ALTER TABLE jobs ADD COLUMN hold_reason   TEXT COLLATE "C";
+ALTER TABLE jobs ADD COLUMN cancel_reason TEXT COLLATE "C";
+CREATE INDEX jobs_held ON jobs (job_id) WHERE held_ms IS NOT NULL;

@@ -2,3 +2,9 @@
 ALTER TABLE jobs ADD COLUMN retry_on TEXT;
 -- How often a run of the task came back from a worker unstarted.
 ALTER TABLE runs ADD COLUMN returns INTEGER NOT NULL DEFAULT 0;
+
+-- Since when a job is held and why, and why it was cancelled.
+ALTER TABLE jobs ADD COLUMN held_ms       INTEGER;
+ALTER TABLE jobs ADD COLUMN hold_reason   TEXT;
+ALTER TABLE jobs ADD COLUMN cancel_reason TEXT;
+CREATE INDEX jobs_held ON jobs (job_id) WHERE held_ms IS NOT NULL;

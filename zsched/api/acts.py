@@ -1,0 +1,22 @@
+"""POST /jobs/{id}/cancel, hold, release and rerun: acts on one job, each with a reason if the caller gives one."""
+
+from __future__ import annotations
+
+import falcon
+
+from zsched.api.context import Context, caller, job_id, parameters, reason
+from zsched.api.jobs import answer_state
+from zsched.scheduler.dispatcher.acts import Hold, Release, Rerun
+from zsched.scheduler.dispatcher.commands import Cancel
+
+
+class JobAct:
+    """/jobs/{id}/cancel and the like. `act`: the command that the call sends."""
+
+    def __init__(self, act: type[Cancel | Hold | Release | Rerun], context: Context) -> None:
+        self._act = act
+        self._context = context
+
+    def on_post(self, req: falcon.Request, resp: falcon.Response, job: str) -> None:
+        why = reason(parameters(req, "reason"))
+        answer_state(resp, self._context.inbox.call(self._act(job_id(job), caller(req), why)))
