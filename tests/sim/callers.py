@@ -20,14 +20,12 @@ from tests.sim.timeline import Timeline
 from tests.sim.violation import Violation
 from zsched.model.access import Caller
 from zsched.model.backoff import Backoff
+from zsched.model.edits import JobEdit
 from zsched.model.spans import Spans, of_numbers
-from zsched.model.spec import JobEdit
 from zsched.model.types import JobId, JobSpec, OnDisconnect, OnLost, Policy
 from zsched.scheduler.dispatcher.acts import Hold, Release, Rerun
+from zsched.scheduler.dispatcher.bulk import Action, Bulk, BulkDone, Selection
 from zsched.scheduler.dispatcher.commands import (
-    Action,
-    Bulk,
-    BulkDone,
     Cancel,
     EditJob,
     EndSchedule,
@@ -37,7 +35,6 @@ from zsched.scheduler.dispatcher.commands import (
     PauseSchedule,
     ResumeSchedule,
     ReusedError,
-    Selection,
     Submit,
 )
 from zsched.store.contract import Submitted

@@ -492,8 +492,15 @@ _MUTANTS: Final = (
     mutant("a release leaves the job's runs held", ("JobsWriter.release", "acts.RELEASE_RUNS", "acts.HOLD_RUNS")),
     mutant("a rerun is not held", ("transitions.RERUN", "CASE WHEN j.held_ms IS NULL THEN 0 ELSE 8 END", "0")),
     mutant("a live job runs again", never("JobsWriter.rerun", "not last or RunStatus(last[0][1]) not in TERMINAL")),
-    mutant("a rerun keeps the crashes", ("transitions.RERUN", "created_ms, expires_ms)", "created_ms, expires_ms, crashes)"), ("transitions.RERUN", "THEN j.deadline_ms END", "THEN j.deadline_ms END, r.crashes")),
-    mutant("a rerun begins with the first attempt", ("transitions.RERUN", "r.attempt + CASE WHEN r.started_ms IS NOT NULL THEN 1 ELSE 0 END", "1")),
+    mutant(
+        "a rerun keeps the crashes",
+        ("transitions.RERUN", "created_ms, expires_ms)", "created_ms, expires_ms, crashes)"),
+        ("transitions.RERUN", "THEN j.deadline_ms END", "THEN j.deadline_ms END, r.crashes"),
+    ),
+    mutant(
+        "a rerun begins with the first attempt",
+        ("transitions.RERUN", "r.attempt + CASE WHEN r.started_ms IS NOT NULL THEN 1 ELSE 0 END", "1"),
+    ),
     mutant("a rerun counts as a further task", ("JobsWriter.rerun", "replaced=RunStatus(status)", "replaced=None")),
     # --- start times and deadlines ---
     mutant("a start time is not waited for", returns("JobSpec.blocked_at", "0")),

@@ -9,7 +9,7 @@ import pytest
 from tests.unit.world import WALL_MS, Peer, Poller, World, operator
 from zsched import protocol
 from zsched.model.access import Caller
-from zsched.model.spec import JobEdit
+from zsched.model.edits import JobEdit
 from zsched.model.types import JobId, Policy, RunStatus
 from zsched.scheduler.dispatcher.commands import ConflictError, EndSchedule, NotFoundError, NotOwnerError, PauseSchedule
 

@@ -1,4 +1,4 @@
-"""POST /jobs/{id}/cancel, hold, release and rerun: acts on one job, each with a reason if the caller gives one."""
+"""POST /jobs/{id}/cancel, pause, resume, hold, release and rerun, each with a reason if the caller gives one."""
 
 from __future__ import annotations
 
@@ -6,14 +6,13 @@ import falcon
 
 from zsched.api.context import Context, caller, job_id, parameters, reason
 from zsched.api.jobs import answer_state
-from zsched.scheduler.dispatcher.acts import Hold, Release, Rerun
-from zsched.scheduler.dispatcher.commands import Cancel
+from zsched.scheduler.dispatcher.commands import OnJob
 
 
 class JobAct:
     """/jobs/{id}/cancel and the like. `act`: the command that the call sends."""
 
-    def __init__(self, act: type[Cancel | Hold | Release | Rerun], context: Context) -> None:
+    def __init__(self, act: type[OnJob], context: Context) -> None:
         self._act = act
         self._context = context
 

@@ -30,7 +30,7 @@ from zsched.api.requests import Requests
 from zsched.api.room import Admission
 from zsched.model.access import Scope
 from zsched.scheduler.dispatcher.acts import Hold, Release, Rerun
-from zsched.scheduler.dispatcher.commands import Cancel, UseToken
+from zsched.scheduler.dispatcher.commands import Cancel, PauseSchedule, ResumeSchedule, UseToken
 from zsched.scheduler.inbox import StandbyError
 from zsched.store.contract import StoreDeposed
 
@@ -51,8 +51,8 @@ ROUTES: Final[tuple[tuple[str, Callable[[Context], object], Mapping[str, Scopes]
     ("/jobs/{job}/hold", partial(acts.JobAct, Hold), {"POST": ACT}),
     ("/jobs/{job}/release", partial(acts.JobAct, Release), {"POST": ACT}),
     ("/jobs/{job}/rerun", partial(acts.JobAct, Rerun), {"POST": ACT}),
-    ("/jobs/{job}/pause", jobs.JobPause, {"POST": ACT}),
-    ("/jobs/{job}/resume", jobs.JobResume, {"POST": ACT}),
+    ("/jobs/{job}/pause", partial(acts.JobAct, PauseSchedule), {"POST": ACT}),
+    ("/jobs/{job}/resume", partial(acts.JobAct, ResumeSchedule), {"POST": ACT}),
     ("/jobs/{job}/log", jobs.JobLog, {"POST": WORKER}),
     ("/runs/{run}", runs.RunItem, {"GET": READ}),
     ("/runs/{run}/log", runs.RunLog, {"GET": READ}),

@@ -36,7 +36,7 @@ from zsched.model.limits import (
 )
 from zsched.model.names import USER_NAME
 from zsched.model.types import RunStatus
-from zsched.scheduler.dispatcher.commands import Action
+from zsched.scheduler.dispatcher.bulk import Action
 from zsched.security import tokens
 
 # The characters that begin or separate values, outside of strings.

@@ -35,6 +35,7 @@ from zsched.model.limits import (
     NAME_CHARS_MAX,
     PAGE_BYTES_MAX,
     REQUEST_ID_CHARS_MAX,
+    RETRY_ON_MAX,
     SCHEDULE_CHARS_MAX,
     TAGS_MAX,
     TOKEN_LIFE_MS_DEFAULT,
@@ -173,6 +174,23 @@ _JOB: Final[Schema] = {
         "anyOf": [DURATION, _seconds(DURATION_MS_MAX) | {"minimum": 0.001}, {"type": "null"}],
         "examples": ["10m", 600],
     },
+    "retry_on": {
+        "description": "Failures that are retried: exit codes, ranges of them, signals, and reasons",
+        "anyOf": [
+            {
+                "type": "array",
+                "items": {
+                    "anyOf": [
+                        {"type": "integer", "minimum": 1, "maximum": 255},
+                        {"type": "string", "pattern": "^([0-9]{1,3}(-[0-9]{1,3})?|(SIG)?[A-Z0-9]{2,6}|[a-z_]+)$"},
+                    ]
+                },
+                "maxItems": RETRY_ON_MAX,
+            },
+            {"type": "null"},
+        ],
+        "examples": [[75, "100-120", "TERM", "timeout"]],
+    },
     "kill_grace": {
         "description": "From TERM to KILL: a duration, or a number of seconds",
         "anyOf": [DURATION, _seconds(GRACE_MS_MAX), {"type": "null"}],
@@ -220,9 +238,11 @@ def document(needs: Needs) -> Schema:
     components["JobBody"]["required"] = ["name"]
     components["JobBody"]["oneOf"] = [{"required": ["command"]}, {"required": ["argv"]}]
     components["JobBody"]["properties"] |= _JOB
-    # Left out is not null: only a timeout can be removed.
-    components["EditBody"]["properties"] = {name: _JOB[name] for name in components["EditBody"]["properties"]} | {
-        "schedule": {**_JOB["schedule"]["anyOf"][0], "minLength": 1, "pattern": r"\S"}
+    # Left out is not null: few fields can be removed.
+    edit = components["EditBody"]["properties"]
+    components["EditBody"]["properties"] = {name: _JOB.get(name, schema) for name, schema in edit.items()} | {
+        "schedule": {**_JOB["schedule"]["anyOf"][0], "minLength": 1, "pattern": r"\S"},
+        "kill_grace": {**_JOB["kill_grace"], "anyOf": _JOB["kill_grace"]["anyOf"][:2]},
     }
     components["EditBody"]["minProperties"] = 1
     for pause, usual in (("initial", "5s"), ("max", "1h")):

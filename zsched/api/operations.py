@@ -8,7 +8,8 @@ from typing import Any, Final
 
 from zsched.api import body, shapes
 from zsched.api.lists import FILTERS, SEARCHED
-from zsched.model.spec import EditBody, JobBody
+from zsched.model.edits import EditBody
+from zsched.model.spec import JobBody
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +62,7 @@ OPERATIONS: Final[Mapping[str, Operation]] = {
     ),
     "POST /jobs/bulk": Operation(
         "bulk",
-        "Cancel, hold, release or rerun many jobs, or pause, resume or end many schedules",
+        "Cancel, hold, release, rerun or remove many jobs, or pause, resume or end many schedules",
         shapes.BulkDone,
         takes=body.BulkBody,
         example={"action": "cancel", "select": "5001-6000,7001"},
@@ -85,25 +86,27 @@ OPERATIONS: Final[Mapping[str, Operation]] = {
     ),
     "PATCH /jobs/{job}": Operation(
         "edit_job",
-        "Change a recurring job; the change applies to runs that no worker has yet",
+        "Change a recurring job, or one that waits for a worker; runs that a worker has stay as they are",
         shapes.JOB_WITH_RUN,
+        query=("reason",),
         takes=EditBody,
         example={"schedule": "30 3 * * *", "timeout": "10m"},
         lacks=_NO_JOB,
-        conflicts=_NO_SCHEDULE,
+        conflicts="The job is running or has ended, its schedule has ended, or the changes do not go together",
     ),
     "DELETE /jobs/{job}": Operation(
-        "end_schedule",
-        "End the schedule of a recurring job for good; the job and its runs stay visible",
+        "delete_job",
+        "Remove a job that has ended; or end the schedule of a recurring job, which stays visible",
         shapes.JOB_WITH_RUN,
-        query=("cancel",),
+        query=("cancel", "only", "reason"),
         lacks=_NO_JOB,
-        conflicts="The job has no schedule, or its last fire has not ended and `cancel` was not given",
+        conflicts="The job, or its last fire without `cancel`, has not ended; or it is not what `only` says",
     ),
     "POST /jobs/{job}/pause": Operation(
         "pause_schedule",
         "Pause the schedule of a recurring job; a live run goes on",
         shapes.JOB_WITH_RUN,
+        query=("reason",),
         lacks=_NO_JOB,
         conflicts=_NO_SCHEDULE,
     ),
@@ -111,6 +114,7 @@ OPERATIONS: Final[Mapping[str, Operation]] = {
         "resume_schedule",
         "Resume a paused schedule: the next fire is the first one from now on",
         shapes.JOB_WITH_RUN,
+        query=("reason",),
         lacks=_NO_JOB,
         conflicts=_NO_SCHEDULE,
     ),

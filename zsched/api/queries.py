@@ -93,6 +93,10 @@ QUERY: Final[Mapping[str, Schema]] = {
         "description": "Whether to cancel the last fire too, if it has not ended",
         "schema": {"enum": ["1", "0", "true", "false"], "default": "0"},
     },
+    "only": {
+        "description": "Do nothing unless the job has a schedule (`schedule`), or has none and has ended (`ended`)",
+        "schema": {"enum": ["schedule", "ended"]},
+    },
     "reason": {
         "description": "Why, for the event and for people",
         "schema": {"type": "string", "maxLength": REASON_CHARS_MAX},

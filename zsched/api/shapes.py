@@ -12,7 +12,8 @@ from msgspec import UNSET, Meta, Struct, UnsetType
 
 from zsched.model import access, records, types
 from zsched.model.fields import Id, Natural, shown_fields
-from zsched.scheduler.dispatcher.commands import Action, CauseCode
+from zsched.scheduler.dispatcher.bulk import Action
+from zsched.scheduler.dispatcher.commands import CauseCode
 from zsched.store.contract import Claimed
 
 # A member of an answer: its name, its type, and what it means.

@@ -19,7 +19,7 @@ from zsched.model.spans import Spans
 MANY_S: Final = 0.2
 
 
-Action = Literal["cancel", "pause", "resume", "end", "hold", "release", "rerun"]
+Action = Literal["cancel", "pause", "resume", "end", "hold", "release", "rerun", "delete"]
 
 _ENDED: Final = ("success", "failed", "cancelled")
 

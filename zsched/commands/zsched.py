@@ -16,9 +16,10 @@ Commands:
   hold     Let jobs start no run until they are released.
   release  Let held jobs start.
   rerun    Run jobs again that have ended.
+  delete   Remove jobs for good that have ended.
   pause    Pause recurring jobs.
   resume   Resume recurring jobs that were paused.
-  edit     Change a recurring job: its schedule, command, name or timeout.
+  edit     Change a recurring job, or one that waits for a worker.
   end      End the schedules of recurring jobs for good.
   workers  List the workers.
   foreign  List, keep or discard runs that workers hold for another database.
@@ -63,7 +64,7 @@ from zsched.host import standard
 # Each is a module of this package with main(argv) -> exit code, imported when it is called.
 COMMANDS: Final = (
     *("up", "submit", "run", "list", "events", "show", "wait", "logs", "cancel"),
-    *("hold", "release", "rerun"),
+    *("hold", "release", "rerun", "delete"),
     *("pause", "resume", "edit", "end"),
     *("workers", "foreign", "summary", "token", "access", "key", "purge", "db", "demo", "version"),
 )
@@ -72,7 +73,10 @@ COMMANDS: Final = (
 MEANT: Final = {
     **dict.fromkeys(("ls", "ps", "jobs", "queue"), "list"),
     **dict.fromkeys(("status", "stat", "stats", "top", "info"), "summary"),
-    **dict.fromkeys(("stop", "kill", "rm", "delete", "abort"), "cancel"),
+    **dict.fromkeys(("stop", "kill", "abort"), "cancel"),
+    **dict.fromkeys(("rm", "remove"), "delete"),
+    **dict.fromkeys(("requeue", "retry", "restart"), "rerun"),
+    **dict.fromkeys(("suspend",), "hold"),
     **dict.fromkeys(("start", "serve", "server"), "up"),
     **dict.fromkeys(("get", "describe", "inspect"), "show"),
     **dict.fromkeys(("history", "audit"), "events"),

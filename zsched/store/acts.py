@@ -1,10 +1,16 @@
-"""The SQL statements of what callers do with stored jobs: hold, release, run again. As sql.py, for all engines."""
+"""The SQL statements of what callers do with stored jobs: hold, release, run again, change, remove.
+
+As sql.py, for all engines.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import Final
 
+from zsched.model.types import JobFields, Policy
 from zsched.store import sql
+from zsched.store.mapping import stored_columns
 
 # --- which jobs a call on many of them reads ---
 
@@ -16,6 +22,10 @@ ENDED_TARGETS: Final = f"""
 ENDED_TARGETS_OF: Final = f"""
     SELECT {sql.TARGET} FROM jobs WHERE +{sql.OWNED} AND status = ? AND job_id > ? AND schedule IS NULL
     ORDER BY job_id LIMIT ?"""
+# A job that has ended, as sql.ENDED_JOBS.
+REMOVABLE: Final = """
+    SELECT job_id, created_ms, updated_ms, success, failed, cancelled, tags, schedule IS NOT NULL FROM jobs
+    WHERE job_id = ? AND schedule IS NULL AND pending + running + unmade = 0"""
 
 # --- hold, release and rerun ---
 
@@ -32,3 +42,20 @@ LAST_RUN: Final = "SELECT run_id, status FROM runs WHERE job_id = ? ORDER BY run
 REVIVE_JOB: Final = """
     UPDATE jobs SET cancel_by = NULL, cancel_ms = NULL, cancel_reason = NULL
     WHERE job_id = ? AND cancel_ms IS NOT NULL"""
+
+# --- edits ---
+
+# The columns of a job that an edit may change, and the columns of its pending runs that follow some of them.
+EDITED: Final = (*stored_columns(JobFields), *stored_columns(Policy))
+RUN_COLUMNS: Final[Mapping[str, str]] = {"deadline_ms": "expires_ms"}
+
+
+def edit(columns: Sequence[str]) -> str:
+    """An UPDATE of some columns of a job, of its next fire and the time of its change."""
+    sets = ", ".join(f"{column} = ?" for column in (*columns, "next_fire_ms", "updated_ms"))
+    return f"UPDATE jobs SET {sets} WHERE job_id = ?"
+
+
+def edit_runs(column: str) -> str:
+    """The UPDATE of a job's pending runs that follows a change of a column of the job."""
+    return f"UPDATE runs SET {RUN_COLUMNS[column]} = ? WHERE job_id = ? AND status = 'pending'"

@@ -131,10 +131,22 @@ class JobsWriter(Lives):
         return self._make(Cause.RERUN, transitions.RERUN, new, change, replaced=RunStatus(status))[0]
 
     def edit(self, job: Job, actor: str, detail: str, now_ms: int) -> None:
-        argv = rows.argv_text(job.argv)
-        timeout_ms = job.policy.timeout_ms
-        values = (job.name, job.command, argv, job.schedule, timeout_ms, job.next_fire_ms, now_ms, job.job_id)
-        self._execute(sql.EDIT_JOB, values)
+        before = self.job(job.job_id)
+        assert before is not None
+        # Only what differs is written: a field that can't be read stays as it is.
+        changed = {
+            column: value
+            for column, value, stored in zip(acts.EDITED, _row(job), _row(before), strict=True)
+            if value != stored
+        }
+        self._ahead.waiting = None
+        values = (*changed.values(), job.next_fire_ms, now_ms, job.job_id)
+        self._execute(acts.edit(tuple(changed)), values)
+        for column in changed.keys() & acts.RUN_COLUMNS.keys():
+            self._execute(acts.edit_runs(column), (changed[column], job.job_id))
+        if "tags" in changed:
+            self._engine.sendmany(sql.DELETE_TAG, [(tag, job.job_id) for tag in before.tags])
+            self._engine.sendmany(sql.ADD_TAG, [(tag, job.job_id) for tag in job.tags])
         event = Note(at_ms=now_ms, actor=actor, became=EventKind.JOB_EDITED, job_id=job.job_id, detail=detail)
         self._ledger.note(event)
 
@@ -188,3 +200,8 @@ def _times(spec: JobSpec, now_ms: int) -> Row:
     """`blocked`, `due_ms` and `expires_ms` of a job's first run."""
     blocked = spec.blocked_at(now_ms)
     return blocked, spec.run_at_ms if blocked else None, spec.deadline_ms
+
+
+def _row(job: Job) -> Row:
+    """The values of acts.EDITED."""
+    return (*rows.row_of_job_fields(job), *rows.row_of_policy(job.policy))

@@ -6,7 +6,7 @@ from zsched.model import spans
 from zsched.model.events import EventKind
 from zsched.model.limits import SPANS_SHOWN_MAX
 from zsched.model.types import JobId, RunStatus
-from zsched.store import sql
+from zsched.store import acts, sql
 from zsched.store.contract.retention import Old, Step
 from zsched.store.engine import Engine, Row
 from zsched.store.ledger import Ledger, Note
@@ -28,12 +28,21 @@ class RetentionWriter:
         found = self._engine.execute(sql.ENDED_JOBS, (old.status, after, count))
         # A job changes last after it was submitted, and ids grow with the time.
         looked = [row for row in found if row[1] < old.ended_ms]
-        jobs = [row for row in looked if row[2] < old.ended_ms and not row[7]]
+        # A job may have been run again in this turn.
+        moved = self._ledger.moved() if looked else set()
+        jobs = [row for row in looked if row[2] < old.ended_ms and not row[7] and row[0] not in moved]
         if jobs:
             self._remove(jobs, actor, now_ms)
         return Step(len(jobs), looked[-1][0] if len(looked) == count else None)
 
-    def _remove(self, jobs: list[Row], actor: str, now_ms: int) -> None:
+    def remove(self, job_id: JobId, actor: str, reason: str, now_ms: int) -> bool:
+        jobs = self._engine.execute(acts.REMOVABLE, (job_id,))
+        if not jobs or job_id in self._ledger.moved():
+            return False
+        self._remove(jobs, actor, now_ms, reason)
+        return True
+
+    def _remove(self, jobs: list[Row], actor: str, now_ms: int, reason: str = "") -> None:
         """Remove jobs, given as rows of sql.ENDED_JOBS."""
         engine = self._engine
         ids: list[Row] = [(row[0],) for row in jobs]
@@ -46,7 +55,8 @@ class RetentionWriter:
             if tasks := sum(row[place] for row in jobs):
                 engine.send(sql.ADD_TO_TOTALS, (-tasks, status), rows=1)
         removed = spans.of_numbers(row[0] for row in jobs).head(SPANS_SHOWN_MAX)
-        note = Note(at_ms=now_ms, actor=actor, became=EventKind.PURGED, detail=f"{len(jobs)} jobs: {removed}")
+        detail = f"{len(jobs)} jobs: {removed}" + (f"; {reason}" if reason else "")
+        note = Note(at_ms=now_ms, actor=actor, became=EventKind.PURGED, detail=detail)
         self._ledger.note(note)
 
     def purge_events(self, before_ms: int, after: int, count: int) -> Step:

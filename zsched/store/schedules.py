@@ -14,23 +14,28 @@ from zsched.store.lives import Change, Lives
 class SchedulesWriter(Lives):
     """The role contract.Schedules."""
 
-    def pause_schedule(self, job_id: JobId, actor: str, now_ms: int) -> bool:
+    def pause_schedule(self, job_id: JobId, actor: str, now_ms: int, reason: str = "") -> bool:
         changed = self._execute(sql.PAUSE_SCHEDULE, (now_ms, now_ms, job_id))
-        return self._note_change(bool(changed), EventKind.SCHEDULE_PAUSED, job_id, actor, now_ms)
+        note = Note(at_ms=now_ms, actor=actor, became=EventKind.SCHEDULE_PAUSED, job_id=job_id, detail=reason)
+        return self._note_change(bool(changed), note)
 
-    def resume_schedule(self, job_id: JobId, next_fire_ms: int | None, actor: str, now_ms: int) -> bool:
+    def resume_schedule(
+        self, job_id: JobId, next_fire_ms: int | None, actor: str, now_ms: int, reason: str = ""
+    ) -> bool:
         changed = self._execute(sql.RESUME_SCHEDULE, (next_fire_ms, now_ms, job_id))
-        return self._note_change(bool(changed), EventKind.SCHEDULE_RESUMED, job_id, actor, now_ms)
+        note = Note(at_ms=now_ms, actor=actor, became=EventKind.SCHEDULE_RESUMED, job_id=job_id, detail=reason)
+        return self._note_change(bool(changed), note)
 
-    def end_schedule(self, job_id: JobId, actor: str, now_ms: int) -> bool:
+    def end_schedule(self, job_id: JobId, actor: str, now_ms: int, reason: str = "") -> bool:
         changed = self._execute(sql.END_SCHEDULE, (now_ms, now_ms, job_id))
         # A job that never fired ends with its schedule.
         self._ledger.note_ends(JobId(job_id) for (job_id,) in changed)
-        return self._note_change(bool(changed), EventKind.SCHEDULE_ENDED, job_id, actor, now_ms)
+        note = Note(at_ms=now_ms, actor=actor, became=EventKind.SCHEDULE_ENDED, job_id=job_id, detail=reason)
+        return self._note_change(bool(changed), note)
 
-    def _note_change(self, changed: bool, became: EventKind, job_id: JobId, actor: str, now_ms: int) -> bool:
+    def _note_change(self, changed: bool, note: Note) -> bool:
         if changed:
-            self._ledger.note(Note(at_ms=now_ms, actor=actor, became=became, job_id=job_id))
+            self._ledger.note(note)
         return changed
 
     def last_fire_lives(self, job_id: JobId) -> bool:

@@ -141,9 +141,6 @@ RESUME_SCHEDULE: Final = """
 END_SCHEDULE: Final = """
     UPDATE jobs SET ended_ms = ?, paused_ms = NULL, next_fire_ms = NULL, updated_ms = ?
     WHERE job_id = ? AND schedule IS NOT NULL AND ended_ms IS NULL RETURNING job_id"""
-EDIT_JOB: Final = """
-    UPDATE jobs SET name = ?, command = ?, argv = ?, schedule = ?, timeout_ms = ?, next_fire_ms = ?, updated_ms = ?
-    WHERE job_id = ?"""
 # Only the newest run of a recurring job can be live: a fire comes after the end of the last fire.
 LAST_FIRE_LIVES: Final = """
     SELECT status IN ('pending', 'running') FROM runs WHERE job_id = ? ORDER BY run_id DESC LIMIT 1"""

@@ -1,4 +1,4 @@
-"""What callers do with a stored job that has no schedule: hold it, release it, run it again."""
+"""What callers do with a stored job that has no schedule: hold it, release it, run it again, remove it."""
 
 from __future__ import annotations
 
@@ -6,58 +6,73 @@ import logging
 from dataclasses import dataclass
 from typing import Final
 
-from zsched.model.access import Caller
-from zsched.model.types import Job, JobId, Now
+from zsched.model.types import Job, Now
 from zsched.scheduler.dispatcher import answers, owners
 from zsched.scheduler.dispatcher.answers import Deferred
-from zsched.scheduler.dispatcher.commands import Command, ConflictError, FullError, JobState, QuotaError
+from zsched.scheduler.dispatcher.commands import ConflictError, FullError, JobState, OnJob, QuotaError
+from zsched.scheduler.dispatcher.retention import Retention
 from zsched.store.contract import Store
 
 log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True, slots=True)
-class Hold(Command[JobState]):
+class Hold(OnJob):
     """No run of a job starts until it is released; running ones go on. Holding a held job changes nothing."""
 
-    job_id: JobId
-    by: Caller
-    reason: str = ""
+    __slots__ = ()
 
 
-@dataclass(frozen=True, slots=True)
-class Release(Command[JobState]):
+class Release(OnJob):
     """The runs of a held job may start. Releasing another job changes nothing."""
 
-    job_id: JobId
-    by: Caller
-    reason: str = ""
+    __slots__ = ()
+
+
+class Rerun(OnJob):
+    """A job that has ended runs again, with the same id. Its earlier failures and crashes do not count any more."""
+
+    __slots__ = ()
+
+
+class Delete(OnJob):
+    """A job that has ended is removed for good, as by retention. The reply is the job as it was."""
+
+    __slots__ = ()
+
+
+Act = Hold | Release | Rerun | Delete
+
+_DONE: Final = {Hold: "held", Release: "released", Rerun: "run again", Delete: "removed"}
 
 
 @dataclass(frozen=True, slots=True)
-class Rerun(Command[JobState]):
-    """A job that has ended runs again, with the same id. Its earlier failures and crashes do not count any more."""
-
-    job_id: JobId
-    by: Caller
-    reason: str = ""
-
-
-Act = Hold | Release | Rerun
-
-_DONE: Final = {Hold: "held", Release: "released", Rerun: "run again"}
-
-
-def on_act(store: Store, act: Act, pending_max: int, now: Now) -> Deferred[JobState]:
-    """Do it for a caller. Raises what `owners.find_job` and `do` raise."""
-    do(store, owners.find_job(store, act.job_id, act.by), act, pending_max, now)
-    return answers.job_state(act.job_id)
-
-
-def do(store: Store, job: Job, act: Act, pending_max: int, now: Now) -> None:
-    """Hold, release or rerun a job. Raises ConflictError; for a rerun FullError at `pending_max`, QuotaError at the
-    bound of the caller's token.
+class Doing:
+    """What acts need besides the store. `pending_max`: as of a submit. `retention` removes the events of a removed
+    job.
     """
+
+    retention: Retention
+    pending_max: int
+    now: Now
+
+
+def on_act(store: Store, act: Act, doing: Doing) -> Deferred[JobState] | JobState:
+    """Do it for a caller. Raises what `owners.find_job` and `do` raise."""
+    job = owners.find_job(store, act.job_id, act.by)
+    state = answers.job_state(act.job_id)
+    if isinstance(act, Delete):
+        before = state.read(store.reads)
+        do(store, job, act, doing)
+        return before
+    do(store, job, act, doing)
+    return state
+
+
+def do(store: Store, job: Job, act: Act, doing: Doing) -> None:
+    """Hold, release, rerun or remove a job. Raises ConflictError; for a rerun FullError at `pending_max`, QuotaError at
+    the bound of the caller's token.
+    """
+    now = doing.now
     if job.schedule is not None:
         remedy = f"`zsched pause {job.job_id}` stops its fires, and `zsched resume {job.job_id}` lets them go on"
         raise ConflictError("recurring", f"Job {job.job_id} has a schedule: {remedy}")
@@ -71,19 +86,32 @@ def do(store: Store, job: Job, act: Act, pending_max: int, now: Now) -> None:
         case Release():
             done = store.release(job.job_id, actor, act.reason, now.wall_ms)
         case Rerun():
-            done = _rerun(store, job, act, pending_max, now)
+            done = _rerun(store, job, act, doing)
+        case Delete():
+            done = _delete(store, job, act, doing)
     if done:
         log.info("job %d: %s by %s", job.job_id, _DONE[type(act)], actor)
 
 
-def _rerun(store: Store, job: Job, act: Rerun, pending_max: int, now: Now) -> bool:
+def _delete(store: Store, job: Job, act: Delete, doing: Doing) -> bool:
+    # What this turn has changed of the job is not in its counters yet, which the totals follow.
+    if not store.retention.remove(job.job_id, act.by.actor, act.reason, doing.now.wall_ms):
+        remedy = (
+            f"cancel it first with `zsched cancel {job.job_id}` (POST /jobs/{job.job_id}/cancel), or wait for its end"
+        )
+        raise ConflictError("live", f"Job {job.job_id} has not ended: {remedy}")
+    doing.retention.on_removed(doing.now)
+    return True
+
+
+def _rerun(store: Store, job: Job, act: Rerun, doing: Doing) -> bool:
     token = owners.find_token(store, act.by)
-    if store.pending_tasks() >= pending_max:
+    if store.pending_tasks() >= doing.pending_max:
         raise FullError
     allowed = None if token is None else token.pending_max
     if allowed is not None and store.count_metered(act.by.owner, allowed) >= allowed:
         raise QuotaError(allowed)
-    if store.rerun(job.job_id, act.by.actor, act.reason, now.wall_ms) is None:
+    if store.rerun(job.job_id, act.by.actor, act.reason, doing.now.wall_ms) is None:
         remedy = f"wait for its end, or cancel it with `zsched cancel {job.job_id}`"
         raise ConflictError("live", f"Job {job.job_id} has not ended: {remedy}")
     return True

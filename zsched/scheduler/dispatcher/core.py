@@ -20,6 +20,7 @@ from zsched.scheduler.dispatcher import (
     bulk,
     departures,
     due,
+    edits,
     foreign,
     losses,
     placement,
@@ -35,7 +36,6 @@ from zsched.scheduler.dispatcher.commands import (
     AddToken,
     Beat,
     BindKey,
-    Bulk,
     Cancel,
     Command,
     DecideForeign,
@@ -178,13 +178,14 @@ class Dispatcher:
                 return _reply(command, submission.on_submit(store, command, self._settings.pending_max, now))
             case Cancel():
                 return _reply(command, self._cancels.on_cancel(command, now))
-            case PauseSchedule() | ResumeSchedule() | EndSchedule() | EditJob():
+            case EditJob():
+                return _reply(command, edits.on_edit(store, command, now))
+            case PauseSchedule() | ResumeSchedule() | EndSchedule():
                 return _reply(command, recurrence.on_change(store, command, self._cancels.cancel, now))
-            case acts.Hold() | acts.Release() | acts.Rerun():
-                return _reply(command, acts.on_act(store, command, self._settings.pending_max, now))
-            case Bulk():
-                doing = bulk.Doing(self._cancels.cancel, self._settings.pending_max, now)
-                return _reply(command, bulk.step(store, command, doing))
+            case acts.Hold() | acts.Release() | acts.Rerun() | acts.Delete():
+                return _reply(command, acts.on_act(store, command, self._doing(now)))
+            case bulk.Bulk():
+                return _reply(command, bulk.step(store, command, self._cancels.cancel, self._doing(now)))
             case Purge():
                 return _reply(command, self._retention.on_purge(command, now))
             case Look():
@@ -212,6 +213,9 @@ class Dispatcher:
             case DecideForeign():
                 return _reply(command, foreign.on_decide(store, sessions, self.outbox, command, now))
         return None
+
+    def _doing(self, now: Now) -> acts.Doing:
+        return acts.Doing(self._retention, self._settings.pending_max, now)
 
     def complete(self, reply: R | Deferred[R]) -> R:
         """The reply with the rows that the turn has written. Called after its tick and before its commit."""

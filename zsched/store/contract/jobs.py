@@ -70,7 +70,7 @@ class Jobs(Protocol):
         """
 
     def edit(self, job: Job, actor: str, detail: str, now_ms: int) -> None:
-        """Store the name, command, schedule, timeout and next fire of a job. Runs already claimed keep the old values.
+        """Store the changed fields and the next fire of a job. Runs already claimed keep the old values.
 
         `detail` describes the change in the event.
         """

@@ -21,16 +21,18 @@ class Due:
 class Schedules(Protocol):
     """Schedules of recurring jobs, and due times."""
 
-    def pause_schedule(self, job_id: JobId, actor: str, now_ms: int) -> bool:
-        """Stop firing a recurring job until `resume_schedule`; a live fire continues.
+    def pause_schedule(self, job_id: JobId, actor: str, now_ms: int, reason: str = "") -> bool:
+        """Stop firing a recurring job until `resume_schedule`; a live fire continues. `reason` is stored in the event.
 
         Returns False if the job has no schedule, is paused, or its schedule has ended.
         """
 
-    def resume_schedule(self, job_id: JobId, next_fire_ms: int | None, actor: str, now_ms: int) -> bool:
+    def resume_schedule(
+        self, job_id: JobId, next_fire_ms: int | None, actor: str, now_ms: int, reason: str = ""
+    ) -> bool:
         """Resume a paused job; it fires next at next_fire_ms. Returns False if it is not paused."""
 
-    def end_schedule(self, job_id: JobId, actor: str, now_ms: int) -> bool:
+    def end_schedule(self, job_id: JobId, actor: str, now_ms: int, reason: str = "") -> bool:
         """End the schedule of a recurring job for good; a live fire continues.
 
         Returns False if the job has no schedule, or the schedule has already ended.
